@@ -1,0 +1,1 @@
+//! Creates kernel objects as guards that remove themselves.

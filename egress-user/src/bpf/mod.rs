@@ -1,0 +1,1 @@
+//! Loads the embedded kernel programs and hands out typed maps and parsed events.

@@ -1,0 +1,1 @@
+//! Reads what was typed, makes a checked plan, prints results and errors.

@@ -1,0 +1,15 @@
+//! Gives wall-clock time; the only reader of the system clock.
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// The current time, UTC, as the writers of evidence want it: RFC 3339 with up to nine fraction
+/// digits, trailing zeros trimmed, `Z`.
+pub fn now_rfc3339() -> String {
+    rfc3339(OffsetDateTime::now_utc())
+}
+
+/// Formats a time as [`now_rfc3339`] does.
+pub fn rfc3339(at: OffsetDateTime) -> String {
+    at.format(&Rfc3339)
+        .unwrap_or_else(|_| String::from("1970-01-01T00:00:00Z"))
+}

@@ -1,0 +1,24 @@
+//! The library behind the `egress` binary.
+//!
+//! `receipt`, `packet`, `policy` and `report` are pure and build everywhere; the rest drives the
+//! Linux kernel.
+pub mod cli;
+pub mod clock;
+pub mod packet;
+pub mod policy;
+pub mod receipt;
+
+#[cfg(target_os = "linux")]
+pub mod boundary;
+#[cfg(target_os = "linux")]
+pub mod bpf;
+#[cfg(target_os = "linux")]
+pub mod child;
+#[cfg(target_os = "linux")]
+pub mod mediator;
+#[cfg(target_os = "linux")]
+pub mod relay;
+#[cfg(target_os = "linux")]
+pub mod run;
+#[cfg(target_os = "linux")]
+pub mod sys;

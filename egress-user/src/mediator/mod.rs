@@ -1,0 +1,2 @@
+//! The process that judges and signs: the built-in mediator, or a real Pipelock.
+pub mod plan;

@@ -1,0 +1,1 @@
+//! Turns a Pipelock YAML into the policy that the built-in mediator enforces. Pure.

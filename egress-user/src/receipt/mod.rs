@@ -1,0 +1,1 @@
+//! Defines, encodes, chains and checks Pipelock receipts. Pure: bytes in, verdict out.

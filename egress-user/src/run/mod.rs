@@ -1,0 +1,1 @@
+//! Owns the order of one run on the supervisor side.

@@ -1,0 +1,8 @@
+//! Safe functions around single system calls. The only `unsafe` code of the crate.
+#![expect(
+    unsafe_code,
+    reason = "system calls that no safe wrapper covers; each block states its preconditions"
+)]
+
+pub mod handover;
+pub mod privileges;

@@ -1,0 +1,2 @@
+//! Project tasks: one subcommand a file.
+fn main() {}
