@@ -6,3 +6,4 @@
 
 pub mod handover;
 pub mod privileges;
+pub mod slots;
