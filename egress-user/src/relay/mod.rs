@@ -1,2 +1,17 @@
 //! Carries one redirected connection to the mediator and reports what became of it.
+//!
+//! Invariants: no tunnel is asked for before the client's first bytes were judged; a name in SNI,
+//! Host, CONNECT or absolute form is the one that was connected to; no synthetic address leaves; the
+//! mediator's own paths are out of reach but for `/fetch` and `/ws`; every request, tunnel and
+//! refused connection makes exactly one report.
+//!
+//! Deliberately absent: an upstream resolver, TLS keys, a way to carry raw TCP.
+#![forbid(unsafe_code)]
+
+pub mod authority;
+pub mod chunked;
+pub mod http_head;
+pub mod names;
 pub mod plan;
+pub mod query;
+pub mod sniff;
