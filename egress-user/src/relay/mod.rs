@@ -6,12 +6,43 @@
 //! refused connection makes exactly one report.
 //!
 //! Deliberately absent: an upstream resolver, TLS keys, a way to carry raw TCP.
+//!
+//! Start at [`serve`](serve()) for the order of things; [`main`] is the process around it.
 #![forbid(unsafe_code)]
 
 pub mod authority;
 pub mod chunked;
+pub mod dns;
+pub mod frames;
 pub mod http_head;
 pub mod names;
 pub mod plan;
 pub mod query;
 pub mod sniff;
+pub mod tls;
+
+mod accept;
+mod answer;
+mod body;
+mod buffers;
+mod copy;
+mod first;
+mod forward;
+mod guard;
+mod headers;
+mod http;
+mod limits;
+mod orig_dst;
+mod pool;
+mod process;
+mod proxy;
+mod report;
+mod seccomp;
+mod serve;
+mod tunnel;
+mod websocket;
+
+pub use limits::Limits;
+pub use orig_dst::{Family, MappedSlots, SlotSource};
+pub use process::main;
+pub use serve::{Config, Sockets, serve};
