@@ -5,20 +5,20 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::world::pattern;
+use crate::world::{PATIENCE, pattern};
 
-pub struct Mediator {
-    pub address: SocketAddr,
+pub(crate) struct Mediator {
+    pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Vec<String>>>,
     tunnelled: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
-pub const BLOCK: &str = "HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain; charset=utf-8\r\n\
+pub(crate) const BLOCK: &str = "HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain; charset=utf-8\r\n\
     X-Content-Type-Options: nosniff\r\nX-Pipelock-Block-Reason: parse_error\r\n\
     X-Pipelock-Block-Layer: allowlist\r\nContent-Length: 8\r\n\r\nblocked\n";
 
 impl Mediator {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -40,7 +40,7 @@ impl Mediator {
     }
 
     /// The request lines seen so far.
-    pub fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         let seen = self.seen.lock().unwrap();
         seen.iter()
             .map(|head| head.lines().next().unwrap_or_default().to_owned())
@@ -48,13 +48,24 @@ impl Mediator {
     }
 
     /// The whole heads seen so far.
-    pub fn heads(&self) -> Vec<String> {
+    pub(crate) fn heads(&self) -> Vec<String> {
         self.seen.lock().unwrap().clone()
     }
 
-    /// What came through each tunnel that has ended.
-    pub fn tunnelled(&self) -> Vec<Vec<u8>> {
-        self.tunnelled.lock().unwrap().clone()
+    /// What came through the first tunnel, when it has ended.
+    pub(crate) async fn tunnelled(&self) -> Vec<u8> {
+        let ended = async {
+            loop {
+                let first = self.tunnelled.lock().unwrap().first().cloned();
+                match first {
+                    Some(through) => return through,
+                    None => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, ended)
+            .await
+            .expect("no tunnel has ended")
     }
 }
 
@@ -199,7 +210,7 @@ async fn answer(wire: &mut Wire, head: &str, method: &str, host: &str) -> Option
     } else if let Some(length) = length {
         body = wire.exactly(length).await?;
     }
-    let path = host.find('/').map_or("/", |at| &host[at..]);
+    let path = host.find('/').and_then(|at| host.get(at..)).unwrap_or("/");
     if let Some(size) = path.strip_prefix("/bytes/") {
         let size: usize = size.parse().unwrap();
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n");
