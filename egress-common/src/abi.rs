@@ -45,3 +45,126 @@ impl Slot {
         u16::from_be_bytes(self.port_be)
     }
 }
+
+/// Settings of the programs, in a read-only global that the loader fills before it loads them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Config {
+    /// [`ABI_VERSION`] of the loader; programs refuse everything on another value.
+    pub abi_version: u32,
+    /// Explicit proxy port inside the boundary.
+    pub proxy_port_be: [u8; 2],
+    /// 1 when the relay listens on `::1`.
+    pub ipv6: u8,
+    /// Zero.
+    pub reserved: u8,
+    /// The one IPv4 address that the relay may connect to.
+    pub mediator_addr: [u8; 4],
+    /// Its port.
+    pub mediator_port_be: [u8; 2],
+    /// Zero.
+    pub reserved2: [u8; 2],
+}
+
+/// Changes with every change of a layout in this module.
+pub const ABI_VERSION: u32 = 1;
+
+impl Config {
+    /// Settings with no mediator yet: the relay's gate refuses everything.
+    pub const fn new(proxy_port: u16, ipv6: bool) -> Self {
+        Self {
+            abi_version: ABI_VERSION,
+            proxy_port_be: proxy_port.to_be_bytes(),
+            ipv6: if ipv6 { 1 } else { 0 },
+            reserved: 0,
+            mediator_addr: [0; 4],
+            mediator_port_be: [0; 2],
+            reserved2: [0; 2],
+        }
+    }
+
+    /// Explicit proxy port, host order.
+    #[inline(always)]
+    pub const fn proxy_port(&self) -> u16 {
+        u16::from_be_bytes(self.proxy_port_be)
+    }
+}
+
+/// One attempt, as a hook saw it; the record of the ring buffer.
+///
+/// `comm` is words, not bytes: that halves the time the kernel's verifier takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Event {
+    /// `bpf_ktime_get_ns`; for a connect also the `connect_ns` of its slot.
+    pub ktime_ns: u64,
+    /// Socket cookie, 0 where the hook has none.
+    pub cookie: u64,
+    /// `comm` of the calling thread, NUL padded.
+    pub comm: [u64; 2],
+    /// Destination; IPv4 as `::ffff:a.b.c.d`; zero where there is none.
+    pub addr: [u8; 16],
+    /// Thread group id, initial pid namespace.
+    pub pid: u32,
+    /// Thread id, initial pid namespace.
+    pub tid: u32,
+    /// User id, initial user namespace.
+    pub uid: u32,
+    /// Protocol, `IPPROTO_*`.
+    pub protocol: u32,
+    /// Destination port.
+    pub port_be: [u8; 2],
+    /// `verdict::Hook`.
+    pub hook: u8,
+    /// `verdict::Verdict`.
+    pub verdict: u8,
+    /// `verdict::Reason`.
+    pub reason: u8,
+    /// Socket type, `SOCK_*`.
+    pub sock_type: u8,
+    /// `AF_INET` (2) or `AF_INET6` (10).
+    pub family: u8,
+    /// Zero.
+    pub reserved: u8,
+}
+
+const _: () = assert!(size_of::<Config>() == 16);
+const _: () = assert!(size_of::<Event>() == 72);
+
+/// Counters that every CPU keeps for itself and the supervisor adds up; the index into `COUNTERS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Counter {
+    /// Events that found the ring buffer full.
+    RingFull = 0,
+    /// Refusals because a program could not read or store what it needs.
+    Internal = 1,
+    /// Packets that would have left by another interface than loopback.
+    SkbDropped = 2,
+    /// Refusals of the relay's own gates.
+    RelayDenied = 3,
+    /// Slots written.
+    SlotWritten = 4,
+}
+
+/// Length of `COUNTERS`.
+pub const COUNTERS: u32 = 8;
+
+#[cfg(feature = "user")]
+mod user {
+    #![expect(unsafe_code, reason = "aya's marker trait for map values and globals")]
+    use super::{Config, Event, Slot};
+    use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+    const fn plain<T: IntoBytes + FromBytes + Immutable + Copy + 'static>() {}
+
+    macro_rules! pod {
+        ($($shared:ty),+) => {$(
+            const _: () = plain::<$shared>();
+            // SAFETY: the bound above proves that every byte pattern is a value, that there is no
+            // padding and no interior mutability, which is all that copying bytes in and out needs.
+            unsafe impl aya::Pod for $shared {}
+        )+};
+    }
+    pod!(Config, Event, Slot);
+}

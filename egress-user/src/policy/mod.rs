@@ -1,1 +1,23 @@
 //! Turns a Pipelock YAML into the policy that the built-in mediator enforces. Pure.
+//!
+//! [`parse`] reads the document, [`model`] holds what it means, [`allow`] and [`ssrf`] answer the
+//! two questions asked of every destination, and [`runtime`] makes the exact bytes of the packet's
+//! `policy.yaml`. Nothing here reads a file, a clock or the network, and no error repeats a value
+//! of the document: it may be a file that was never meant to be a policy.
+pub mod allow;
+pub mod document;
+pub mod error;
+pub mod host;
+mod keys;
+pub mod model;
+pub mod parse;
+pub mod runtime;
+pub mod ssrf;
+
+pub use allow::AllowList;
+pub use error::PolicyError;
+pub use host::Host;
+pub use model::Policy;
+
+#[cfg(test)]
+mod tests;

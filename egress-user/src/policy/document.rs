@@ -1,0 +1,296 @@
+//! A YAML document as a tree that knows its lines, read with bounds and written back.
+//!
+//! One document, no duplicate key, no foreign tag, bounded depth, size and alias expansion.
+use std::fmt;
+
+use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::ser::{SerializeMap, SerializeSeq, Serializer};
+use serde::{Deserialize, Serialize};
+use serde_saphyr::options::DuplicateKeyPolicy;
+use serde_saphyr::{Error as YamlError, Spanned};
+
+use super::error::PolicyError;
+
+/// The longest document that is read, in bytes.
+pub const MAX_DOCUMENT_BYTES: usize = 1 << 20;
+
+/// A value and the line it stands on.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Line in the document, from 1; 0 for a node that no document held.
+    pub line: u64,
+    /// The value.
+    pub value: Value,
+}
+
+/// What a YAML node can hold here.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// `null`, `~` or nothing.
+    Null,
+    /// `true` or `false`.
+    Bool(bool),
+    /// An integer.
+    Int(i64),
+    /// Any other number.
+    Float(f64),
+    /// Text.
+    Text(String),
+    /// A sequence.
+    List(Vec<Node>),
+    /// A mapping, in the order of the document.
+    Map(Vec<Entry>),
+}
+
+/// One key of a mapping.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// The key.
+    pub key: String,
+    /// Line of the key.
+    pub line: u64,
+    /// What it names.
+    pub value: Node,
+}
+
+/// Nodes are equal when they mean the same; where they stand is not compared.
+impl PartialEq for Node {
+    fn eq(&self, other: &Self) -> bool {
+        self.value == other.value
+    }
+}
+
+/// As for nodes: where an entry stands is not compared.
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key && self.value == other.value
+    }
+}
+
+impl Node {
+    /// A node that stands in no document.
+    pub fn of(value: Value) -> Self {
+        Self { line: 0, value }
+    }
+
+    /// Text that stands in no document.
+    pub fn text(text: &str) -> Self {
+        Self::of(Value::Text(text.to_owned()))
+    }
+}
+
+impl Entry {
+    /// An entry that stands in no document.
+    pub fn of(key: &str, value: Node) -> Self {
+        Self {
+            key: key.to_owned(),
+            line: 0,
+            value,
+        }
+    }
+}
+
+/// Reads `text`, which must be one document with a mapping on top.
+///
+/// # Errors
+/// Names the line and, for a duplicate, the key; never a value.
+pub fn read(text: &str) -> Result<Vec<Entry>, PolicyError> {
+    if text.len() > MAX_DOCUMENT_BYTES {
+        return Err(PolicyError::Syntax {
+            line: 0,
+            what: "the document is longer than 1 MiB",
+        });
+    }
+    let node: Node =
+        serde_saphyr::from_str_with_options(text, options()).map_err(|error| explain(&error))?;
+    if let Value::Map(entries) = node.value {
+        return Ok(entries);
+    }
+    Err(PolicyError::Syntax {
+        line: node.line,
+        what: "the document is not a mapping of keys",
+    })
+}
+
+/// Writes a mapping as a YAML document and checks that it reads back the same.
+///
+/// # Errors
+/// [`PolicyError::NotFaithful`] when it would not.
+pub fn write(entries: &[Entry]) -> Result<String, PolicyError> {
+    let node = Node::of(Value::Map(entries.to_vec()));
+    let text = serde_saphyr::to_string(&node).map_err(|_error| PolicyError::NotFaithful)?;
+    if read(&text).is_ok_and(|again| again == entries) {
+        Ok(text)
+    } else {
+        Err(PolicyError::NotFaithful)
+    }
+}
+
+fn options() -> serde_saphyr::Options {
+    serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_events: 100_000,
+            max_nodes: 50_000,
+            max_depth: 32,
+            max_aliases: 1_000,
+            max_anchors: 1_000,
+            max_merge_keys: 1_000,
+            max_total_scalar_bytes: MAX_DOCUMENT_BYTES,
+        },
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: 50_000,
+            max_replay_stack_depth: 16,
+        },
+        duplicate_keys: DuplicateKeyPolicy::Error,
+        strict_booleans: true,
+        reject_unsupported_tags: true,
+        with_snippet: false,
+    }
+}
+
+/// Reduces the reader's error to a line and a fixed sentence: its own text may quote the document.
+fn explain(error: &YamlError) -> PolicyError {
+    let line = error.location().map_or(0, |location| location.line());
+    let mut cause = error.without_snippet();
+    while let YamlError::AliasError { error, .. } = cause {
+        cause = error.without_snippet();
+    }
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "a foreign, non-exhaustive enum: what is not told apart is one sentence"
+    )]
+    let what = match cause {
+        YamlError::DuplicateMappingKey { key, .. } => {
+            return PolicyError::DuplicateKey {
+                line,
+                key: PolicyError::shown(key.as_deref().unwrap_or_default()),
+            };
+        }
+        YamlError::MultipleDocuments { .. } => "a second document follows the first",
+        YamlError::Eof { .. } => "the document ends too early",
+        YamlError::Budget { .. }
+        | YamlError::AliasReplayLimitExceeded { .. }
+        | YamlError::AliasExpansionLimitExceeded { .. }
+        | YamlError::AliasReplayStackDepthExceeded { .. }
+        | YamlError::AliasReplayCounterOverflow { .. } => {
+            "the document is too deep, too large or expands its aliases too far"
+        }
+        YamlError::UnknownAnchor { .. } => "an alias without its anchor",
+        _ => "not YAML that a policy can be written in",
+    };
+    PolicyError::Syntax { line, what }
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let spanned = Spanned::<Value>::deserialize(deserializer)?;
+        Ok(Self {
+            line: spanned.referenced.line(),
+            value: spanned.value,
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ValueVisitor)
+    }
+}
+
+struct ValueVisitor;
+
+impl<'de> Visitor<'de> for ValueVisitor {
+    type Value = Value;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a scalar, a list or a mapping")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        Value::deserialize(deserializer)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Int(value))
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Value, E> {
+        i64::try_from(value)
+            .map(Value::Int)
+            .map_err(|_out_of_range| E::custom("an integer out of range"))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(Value::Float(value))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::Text(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(Value::Text(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(node) = access.next_element::<Node>()? {
+            list.push(node);
+        }
+        Ok(Value::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut entries: Vec<Entry> = Vec::new();
+        while let Some(key) = access.next_key::<Spanned<String>>()? {
+            let value = access.next_value::<Node>()?;
+            if entries.iter().any(|entry| entry.key == key.value) {
+                return Err(A::Error::custom("a duplicate key"));
+            }
+            entries.push(Entry {
+                key: key.value,
+                line: key.referenced.line(),
+                value,
+            });
+        }
+        Ok(Value::Map(entries))
+    }
+}
+
+impl Serialize for Node {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.value {
+            Value::Null => serializer.serialize_unit(),
+            Value::Bool(value) => serializer.serialize_bool(*value),
+            Value::Int(value) => serializer.serialize_i64(*value),
+            Value::Float(value) => serializer.serialize_f64(*value),
+            Value::Text(value) => serializer.serialize_str(value),
+            Value::List(nodes) => {
+                let mut list = serializer.serialize_seq(Some(nodes.len()))?;
+                for node in nodes {
+                    list.serialize_element(node)?;
+                }
+                list.end()
+            }
+            Value::Map(entries) => {
+                let mut map = serializer.serialize_map(Some(entries.len()))?;
+                for entry in entries {
+                    map.serialize_entry(&entry.key, &entry.value)?;
+                }
+                map.end()
+            }
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! One spelling for every host: a lower-case name or an address.
+//!
+//! A destination is compared with the list only in this form, so a second spelling of a name or
+//! an address can neither slip past an entry nor hide behind one.
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use thiserror::Error;
+
+/// A destination host in its only accepted spelling.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Host {
+    /// A DNS name: lower case, no trailing dot, letters, digits, hyphen and underscore.
+    Name(String),
+    /// An address; an IPv4-mapped IPv6 address is the IPv4 address.
+    Ip(IpAddr),
+}
+
+/// Why a spelling of a host is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum HostError {
+    /// Nothing there.
+    #[error("the host is empty")]
+    Empty,
+    /// Longer than a name can be.
+    #[error("the host is longer than a name can be")]
+    TooLong,
+    /// A byte that no name has: space, percent, NUL, a letter outside ASCII.
+    #[error("the host has a character that no name has")]
+    Character,
+    /// An empty label, one over 63 bytes, or one that starts or ends with a hyphen.
+    #[error("the host has a malformed label")]
+    Label,
+    /// Hexadecimal, octal, short or single-number spelling of an IPv4 address.
+    #[error("the host is an unusual spelling of an address")]
+    AddressSpelling,
+}
+
+impl Host {
+    /// Reads a host as it stands in an authority (IPv6 in brackets) or in a list (brackets optional).
+    ///
+    /// # Errors
+    /// For everything that is not plainly a name or an address.
+    pub fn parse(text: &str) -> Result<Self, HostError> {
+        if text.is_empty() {
+            return Err(HostError::Empty);
+        }
+        if let Some(inner) = text.strip_prefix('[') {
+            let inner = inner.strip_suffix(']').ok_or(HostError::Character)?;
+            return Self::ipv6(inner);
+        }
+        if text.contains(':') {
+            return Self::ipv6(text);
+        }
+        let name = text.strip_suffix('.').unwrap_or(text);
+        if name.is_empty() {
+            return Err(HostError::Empty);
+        }
+        if name.len() > 253 {
+            return Err(HostError::TooLong);
+        }
+        if let Ok(address) = name.parse::<Ipv4Addr>() {
+            return Ok(Self::Ip(IpAddr::V4(address)));
+        }
+        let mut last = "";
+        for label in name.split('.') {
+            check_label(label)?;
+            last = label;
+        }
+        if is_number(last) {
+            return Err(HostError::AddressSpelling);
+        }
+        Ok(Self::Name(name.to_ascii_lowercase()))
+    }
+
+    fn ipv6(text: &str) -> Result<Self, HostError> {
+        let address: Ipv6Addr = text
+            .parse()
+            .map_err(|_not_an_address| HostError::AddressSpelling)?;
+        Ok(Self::Ip(IpAddr::V6(address).to_canonical()))
+    }
+}
+
+/// As in an authority: IPv6 in brackets.
+impl fmt::Display for Host {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => formatter.write_str(name),
+            Self::Ip(IpAddr::V4(address)) => write!(formatter, "{address}"),
+            Self::Ip(IpAddr::V6(address)) => write!(formatter, "[{address}]"),
+        }
+    }
+}
+
+fn check_label(label: &str) -> Result<(), HostError> {
+    if label
+        .bytes()
+        .any(|byte| !byte.is_ascii_alphanumeric() && byte != b'-' && byte != b'_')
+    {
+        return Err(HostError::Character);
+    }
+    if label.is_empty() || label.len() > 63 || label.starts_with('-') || label.ends_with('-') {
+        return Err(HostError::Label);
+    }
+    Ok(())
+}
+
+/// Whether resolvers would take a name that ends in this label for an IPv4 address.
+fn is_number(label: &str) -> bool {
+    let hex = label
+        .strip_prefix("0x")
+        .or_else(|| label.strip_prefix("0X"));
+    label.bytes().all(|byte| byte.is_ascii_digit())
+        || hex.is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}

@@ -1,0 +1,200 @@
+//! Makes the runtime policy: the caller's document with the keys that the run itself decides.
+//!
+//! The result is the packet's `policy.yaml`, byte for byte, and its SHA-256 is the policy hash of
+//! every receipt of the built-in mediator.
+use sha2::{Digest, Sha256};
+
+use super::document::{self, Entry, Node, Value};
+use super::error::PolicyError;
+use super::model::Policy;
+use super::parse;
+
+/// Values that the run decides, whatever the caller's document says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnedKeys {
+    /// `fetch_proxy.listen`, `127.0.0.1:PORT`.
+    pub listen: String,
+    /// `default_agent_identity`.
+    pub agent_identity: String,
+    /// `flight_recorder.dir`, a path under `/run/egress/RUN`.
+    pub evidence_dir: String,
+    /// `flight_recorder.signing_key_path`, a path under `/run/egress/RUN`.
+    pub signing_key_path: String,
+}
+
+/// A policy as the mediator gets it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimePolicy {
+    /// The document: the exact bytes of the packet's `policy.yaml`.
+    pub yaml: String,
+    /// What it means.
+    pub policy: Policy,
+    /// Keys that the caller had set to something else.
+    pub overridden: Vec<String>,
+}
+
+/// Makes the runtime policy of the built-in mediator.
+///
+/// Without a document of the caller it is strict and empty: nothing may be reached.
+///
+/// # Errors
+/// When the caller's document is not a policy that the built-in mediator carries out.
+pub fn build(caller_yaml: Option<&str>, owned: &OwnedKeys) -> Result<RuntimePolicy, PolicyError> {
+    let mut entries = match caller_yaml {
+        Some(text) => document::read(text)?,
+        None => vec![Entry::of(
+            "api_allowlist",
+            Node::of(Value::List(Vec::new())),
+        )],
+    };
+    // The caller's own words are checked before they are overruled, so that a mistake in them is
+    // told with the line it stands on.
+    check_sections(&entries)?;
+    let caller = without_owned(&entries);
+    parse::from_entries(&caller)?;
+    set_default(&mut entries, "mode", Node::text("strict"));
+    set_default(&mut entries, "version", Node::of(Value::Int(1)));
+    let overridden = force(&mut entries, owned);
+    let yaml = document::write(&entries)?;
+    let policy = parse::parse(&yaml)?;
+    Ok(RuntimePolicy {
+        yaml,
+        policy,
+        overridden,
+    })
+}
+
+/// The policy hash of a runtime document: lowercase hex SHA-256 of its bytes.
+pub fn policy_hash(yaml: &str) -> String {
+    hex::encode(Sha256::digest(yaml.as_bytes()))
+}
+
+/// The owned keys: section (empty at the top), key, value.
+fn owned_values(owned: &OwnedKeys) -> [(&'static str, &'static str, Node); 10] {
+    let yes = || Node::of(Value::Bool(true));
+    [
+        (
+            "",
+            "default_agent_identity",
+            Node::text(&owned.agent_identity),
+        ),
+        ("", "bind_default_agent_identity", yes()),
+        ("fetch_proxy", "listen", Node::text(&owned.listen)),
+        ("forward_proxy", "enabled", yes()),
+        ("websocket_proxy", "enabled", yes()),
+        ("flight_recorder", "enabled", yes()),
+        ("flight_recorder", "dir", Node::text(&owned.evidence_dir)),
+        ("flight_recorder", "redact", yes()),
+        ("flight_recorder", "sign_checkpoints", yes()),
+        (
+            "flight_recorder",
+            "signing_key_path",
+            Node::text(&owned.signing_key_path),
+        ),
+    ]
+}
+
+const OWNED_SECTIONS: [&str; 4] = [
+    "fetch_proxy",
+    "flight_recorder",
+    "forward_proxy",
+    "websocket_proxy",
+];
+
+fn is_owned(section: &str, key: &str) -> bool {
+    match section {
+        "" => matches!(
+            key,
+            "default_agent_identity" | "bind_default_agent_identity"
+        ),
+        "fetch_proxy" => key == "listen",
+        "forward_proxy" | "websocket_proxy" => key == "enabled",
+        "flight_recorder" => matches!(
+            key,
+            "enabled" | "dir" | "redact" | "sign_checkpoints" | "signing_key_path"
+        ),
+        _ => false,
+    }
+}
+
+fn check_sections(entries: &[Entry]) -> Result<(), PolicyError> {
+    for entry in entries {
+        let is_map = matches!(entry.value.value, Value::Map(_));
+        if OWNED_SECTIONS.contains(&entry.key.as_str()) && !is_map {
+            return Err(PolicyError::Invalid {
+                line: entry.line,
+                key: entry.key.clone(),
+                reason: "must be a mapping of keys",
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The caller's document less what will be replaced: a value that does not count is not judged.
+fn without_owned(entries: &[Entry]) -> Vec<Entry> {
+    let mut kept: Vec<Entry> = entries
+        .iter()
+        .filter(|entry| !is_owned("", &entry.key))
+        .cloned()
+        .collect();
+    for entry in &mut kept {
+        if let Value::Map(inner) = &mut entry.value.value {
+            let section = entry.key.as_str();
+            inner.retain(|field| !is_owned(section, &field.key));
+        }
+    }
+    kept
+}
+
+fn force(entries: &mut Vec<Entry>, owned: &OwnedKeys) -> Vec<String> {
+    let mut overridden = Vec::new();
+    for (section, key, value) in owned_values(owned) {
+        let target = if section.is_empty() {
+            Some(&mut *entries)
+        } else {
+            section_mut(entries, section)
+        };
+        let Some(fields) = target else { continue };
+        if replace(fields, key, value) {
+            overridden.push(if section.is_empty() {
+                key.to_owned()
+            } else {
+                format!("{section}.{key}")
+            });
+        }
+    }
+    overridden
+}
+
+/// The mapping of a section, made when it is absent. `check_sections` has seen to the rest.
+fn section_mut<'a>(entries: &'a mut Vec<Entry>, section: &str) -> Option<&'a mut Vec<Entry>> {
+    set_default(entries, section, Node::of(Value::Map(Vec::new())));
+    let entry = entries.iter_mut().find(|entry| entry.key == section)?;
+    match &mut entry.value.value {
+        Value::Map(fields) => Some(fields),
+        Value::Null
+        | Value::Bool(_)
+        | Value::Int(_)
+        | Value::Float(_)
+        | Value::Text(_)
+        | Value::List(_) => None,
+    }
+}
+
+/// Sets a key; true when that changed a value which was there.
+fn replace(fields: &mut Vec<Entry>, key: &str, value: Node) -> bool {
+    if let Some(entry) = fields.iter_mut().find(|entry| entry.key == key) {
+        let changed = entry.value != value;
+        entry.value = value;
+        return changed;
+    }
+    fields.push(Entry::of(key, value));
+    false
+}
+
+fn set_default(entries: &mut Vec<Entry>, key: &str, value: Node) {
+    if !entries.iter().any(|entry| entry.key == key) {
+        entries.push(Entry::of(key, value));
+    }
+}

@@ -1,0 +1,313 @@
+//! Action receipts, version 1, as they are written: record, signature, receipt hash, and the
+//! session records open, heartbeat and close (evidence protocol, sections 2.1 to 2.5).
+use ed25519_dalek::{Signer, SigningKey};
+use sha2::{Digest, Sha256};
+
+use super::canonical::ObjectWriter;
+
+/// `chain_prev_hash` of the first receipt before sessions existed, and of the first entry.
+pub const GENESIS: &str = "genesis";
+/// Prefix of every receipt signature.
+pub const SIGNATURE_PREFIX: &str = "ed25519:";
+/// Prefix of the hash that binds a session's parameters to its first receipt.
+pub const SESSION_GENESIS_PREFIX: &str = "g1:";
+/// Domain label of the session genesis hash.
+const SESSION_GENESIS_LABEL: &str = "pipelock.receipt.session_open.v1";
+
+/// What an action does. The wire format knows more kinds; the built-in mediator needs these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ActionType {
+    /// Reads from outside: a tunnel, GET, HEAD, OPTIONS.
+    Read,
+    /// Not known: web sockets and session records.
+    Unclassified,
+    /// Changes something outside: POST, PUT, PATCH, DELETE.
+    Write,
+}
+
+impl ActionType {
+    /// The kind that Pipelock gives to an HTTP method; CONNECT counts as reading.
+    pub fn for_method(method: &str) -> Self {
+        match method {
+            "CONNECT" | "GET" | "HEAD" | "OPTIONS" => Self::Read,
+            "DELETE" | "PATCH" | "POST" | "PUT" => Self::Write,
+            _ => Self::Unclassified,
+        }
+    }
+
+    /// The wire text.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Unclassified => "unclassified",
+            Self::Write => "write",
+        }
+    }
+
+    fn side_effect_class(self) -> &'static str {
+        match self {
+            Self::Read => "external_read",
+            Self::Unclassified => "none",
+            Self::Write => "external_write",
+        }
+    }
+
+    fn reversibility(self) -> &'static str {
+        match self {
+            Self::Read => "full",
+            Self::Unclassified => "unknown",
+            Self::Write => "compensatable",
+        }
+    }
+}
+
+/// What was decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The action may go on.
+    Allow,
+    /// The action was refused.
+    Block,
+}
+
+impl Verdict {
+    /// The wire text.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Block => "block",
+        }
+    }
+}
+
+/// Where in the life of an action a receipt stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Durable before anything is dialled.
+    Intent,
+    /// Written when the action has ended; names the same action as its intent.
+    Outcome,
+}
+
+impl Phase {
+    /// The wire text.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Intent => "intent",
+            Self::Outcome => "outcome",
+        }
+    }
+}
+
+/// The way an action reached the mediator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// A CONNECT tunnel.
+    Connect,
+    /// `GET /fetch?url=`.
+    Fetch,
+    /// Absolute-form HTTP.
+    Forward,
+    /// Session open, heartbeat and close.
+    ReceiptSession,
+    /// `GET /ws?url=`.
+    WebSocket,
+}
+
+impl Transport {
+    /// The wire text.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Fetch => "fetch",
+            Self::Forward => "forward",
+            Self::ReceiptSession => "receipt_session",
+            Self::WebSocket => "websocket",
+        }
+    }
+}
+
+/// One decision, as the mediator hands it to the recorder. Empty texts are left out of the record.
+#[derive(Debug, Clone, Copy)]
+pub struct Action<'a> {
+    /// `UUIDv7`; the intent and the outcome of one action share it.
+    pub action_id: &'a str,
+    /// What the action does.
+    pub action_type: ActionType,
+    /// What was decided.
+    pub verdict: Verdict,
+    /// Intent or outcome; a refusal before any intent has none.
+    pub phase: Option<Phase>,
+    /// The way it came.
+    pub transport: Transport,
+    /// URL of the destination, `https://name:port/` for a tunnel. Never empty.
+    pub target: &'a str,
+    /// HTTP method, `CONNECT` or `WS`.
+    pub method: &'a str,
+    /// The rule group that decided: `allowlist`, `ssrf`, `scheme`, ...; `outcome` for an outcome.
+    pub layer: &'a str,
+    /// The reason in words; for an outcome `status=… bytes=… reason=…`.
+    pub pattern: &'a str,
+    /// Number of the request in the mediator's own log.
+    pub request_id: &'a str,
+}
+
+/// The hashes of a posture capsule that `session_open` signs. Empty texts: nothing is bound.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Posture {
+    /// SHA-256 of the canonical JSON of the whole capsule, lowercase hex.
+    pub capsule_sha256: String,
+    /// Public key that signed the capsule, lowercase hex.
+    pub signer_key_id: String,
+    /// The capsule's signature, lowercase hex.
+    pub containment_nonce: String,
+    /// User id of the agent, decimal.
+    pub contained_uid: String,
+}
+
+/// What `session_open` says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Open<'a> {
+    pub(crate) run_nonce: &'a str,
+    pub(crate) open_nonce: &'a str,
+    pub(crate) recorder_session: &'a str,
+    pub(crate) policy_hash: &'a str,
+    pub(crate) signer_key_epoch: &'a str,
+    pub(crate) heartbeat_seconds: u64,
+    pub(crate) posture: &'a Posture,
+}
+
+impl Open<'_> {
+    /// The hash that stands in `chain_prev_hash` of the first receipt.
+    pub(crate) fn genesis_hash(&self) -> String {
+        session_genesis(&[
+            self.run_nonce.as_bytes(),
+            self.open_nonce.as_bytes(),
+            self.recorder_session.as_bytes(),
+            self.policy_hash.as_bytes(),
+            self.signer_key_epoch.as_bytes(),
+            &self.heartbeat_seconds.to_be_bytes(),
+            b"",
+            b"",
+            self.posture.capsule_sha256.as_bytes(),
+            self.posture.containment_nonce.as_bytes(),
+            self.posture.contained_uid.as_bytes(),
+        ])
+    }
+
+    /// The `session_control` value.
+    pub(crate) fn control(&self, genesis_hash: &str) -> String {
+        control("session_open", "open", |open| {
+            open.string("run_nonce", self.run_nonce)
+                .string("open_nonce", self.open_nonce)
+                .string("recorder_session", self.recorder_session)
+                .string("policy_hash", self.policy_hash)
+                .string("signer_key_epoch", self.signer_key_epoch)
+                .number("heartbeat_seconds", self.heartbeat_seconds)
+                .number("chain_open_seq", 0)
+                .string("genesis_hash", genesis_hash)
+                .optional("posture_capsule_sha256", &self.posture.capsule_sha256)
+                .optional("posture_signer_key_id", &self.posture.signer_key_id)
+                .optional("containment_nonce", &self.posture.containment_nonce)
+                .optional("contained_uid", &self.posture.contained_uid);
+        })
+    }
+}
+
+/// The `session_control` value `{"kind":KIND,MEMBER:{…}}`.
+pub(crate) fn control(
+    kind: &str,
+    member: &str,
+    fill: impl FnOnce(&mut ObjectWriter<'_>),
+) -> String {
+    let mut out = String::with_capacity(512);
+    let mut outer = ObjectWriter::new(&mut out);
+    outer.string("kind", kind);
+    let mut inner = ObjectWriter::new(outer.name(member));
+    fill(&mut inner);
+    inner.end();
+    outer.end();
+    out
+}
+
+/// `g1:` and the SHA-256 of the label and the eleven bound fields, each after its length as eight
+/// bytes, big endian.
+pub(crate) fn session_genesis(fields: &[&[u8]; 11]) -> String {
+    let mut hasher = Sha256::new();
+    for field in std::iter::once(&SESSION_GENESIS_LABEL.as_bytes()).chain(fields) {
+        let length = u64::try_from(field.len()).unwrap_or(u64::MAX);
+        hasher.update(length.to_be_bytes());
+        hasher.update(field);
+    }
+    format!("{SESSION_GENESIS_PREFIX}{}", hex::encode(hasher.finalize()))
+}
+
+/// All that makes one record: the action and its place in the chain.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Record<'a> {
+    pub(crate) action: Action<'a>,
+    pub(crate) actor: &'a str,
+    pub(crate) timestamp: &'a str,
+    pub(crate) policy_hash: &'a str,
+    pub(crate) run_nonce: &'a str,
+    pub(crate) chain_prev_hash: &'a str,
+    pub(crate) chain_seq: u64,
+    pub(crate) session_control: Option<&'a str>,
+}
+
+impl Record<'_> {
+    /// The canonical text, which is also the text in the file.
+    pub(crate) fn canonical(&self) -> String {
+        let action = &self.action;
+        let mut out = String::with_capacity(1024);
+        let mut object = ObjectWriter::new(&mut out);
+        object
+            .number("version", 1)
+            .string("action_id", action.action_id)
+            .string("action_type", action.action_type.as_str())
+            .string("timestamp", self.timestamp)
+            .string("principal", "local")
+            .string("actor", self.actor)
+            .raw("delegation_chain", "null")
+            .string("target", action.target)
+            .string("side_effect_class", action.action_type.side_effect_class())
+            .string("reversibility", action.action_type.reversibility())
+            .string("policy_hash", self.policy_hash)
+            .string("verdict", action.verdict.as_str())
+            .optional("decision_phase", action.phase.map_or("", Phase::as_str))
+            .string("transport", action.transport.as_str())
+            .optional("method", action.method)
+            .optional("layer", action.layer)
+            .optional("pattern", action.pattern)
+            .optional("request_id", action.request_id)
+            .string("chain_prev_hash", self.chain_prev_hash)
+            .number("chain_seq", self.chain_seq)
+            .string("run_nonce", self.run_nonce);
+        if let Some(control) = self.session_control {
+            object.raw("session_control", control);
+        }
+        object.end();
+        out
+    }
+
+    /// Signs the record and gives the receipt's text and its hash.
+    ///
+    /// The signature is over the SHA-256 of the record. The text written is itself the compact
+    /// form that the receipt hash is made of.
+    pub(crate) fn sign(&self, key: &SigningKey, signer_key: &str) -> (String, String) {
+        let record = self.canonical();
+        let signature = key.sign(&Sha256::digest(record.as_bytes()));
+        let mut receipt = String::with_capacity(record.len().saturating_add(320));
+        ObjectWriter::new(&mut receipt)
+            .number("version", 1)
+            .raw("action_record", &record)
+            .string(
+                "signature",
+                &format!("{SIGNATURE_PREFIX}{}", hex::encode(signature.to_bytes())),
+            )
+            .string("signer_key", signer_key)
+            .end();
+        let hash = hex::encode(Sha256::digest(receipt.as_bytes()));
+        (receipt, hash)
+    }
+}
