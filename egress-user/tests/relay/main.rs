@@ -9,6 +9,7 @@
 )]
 
 mod dns;
+mod hello;
 mod http;
 mod mediator;
 mod proxy;

@@ -1,7 +1,8 @@
 //! The explicit proxy port.
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::tls::{ACCESS_DENIED, UNRECOGNIZED_NAME, hello};
+use crate::hello::hello;
+use crate::tls::{ACCESS_DENIED, UNRECOGNIZED_NAME};
 use crate::world::{World, exchange, read_answer, read_to_end, short};
 
 const ESTABLISHED: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";

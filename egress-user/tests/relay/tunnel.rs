@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::tls::hello;
+use crate::hello::hello;
 use crate::world::{World, pattern, read_to_end, short};
 
 #[tokio::test]

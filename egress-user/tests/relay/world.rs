@@ -295,7 +295,14 @@ pub(crate) async fn read_answer(stream: &mut TcpStream) -> (String, Vec<u8>) {
 
 /// Bytes that no shift or loss leaves unnoticed.
 pub(crate) fn pattern(length: usize, offset: usize) -> Vec<u8> {
-    (offset..offset + length)
-        .map(|at| (at.wrapping_mul(0x9e37_79b9) >> 13).to_le_bytes()[0])
-        .collect()
+    let first = offset / 8;
+    let words = (offset + length).div_ceil(8) - first;
+    let mut bytes = Vec::with_capacity(words * 8);
+    for word in first..first + words {
+        let mixed = (word as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        bytes.extend_from_slice(&mixed.to_be_bytes());
+    }
+    bytes.drain(..offset % 8);
+    bytes.truncate(length);
+    bytes
 }
