@@ -10,3 +10,4 @@ pub mod mount;
 pub mod netdev;
 pub mod privileges;
 pub mod process;
+pub mod slots;
