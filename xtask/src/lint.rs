@@ -8,6 +8,7 @@ use crate::ebpf::{self, cargo_home, on_path_or_installed};
 use crate::layout::Layout;
 use crate::program::{cargo, program, run as run_program, without_package};
 use crate::setup;
+use crate::tidy;
 
 /// Runs every check.
 ///
@@ -25,6 +26,8 @@ pub(crate) fn run(layout: &Layout) -> Result<()> {
         )?;
     }
 
+    step("length of files and edges between modules");
+    tidy::run(layout)?;
     step("clippy");
     run_program(
         in_root(layout)
