@@ -43,6 +43,8 @@ pub struct Seen<'a> {
     pub seq: u64,
     /// Whether it is a session record.
     pub is_session: bool,
+    /// Its hash, when its form is right.
+    pub hash: Option<&'a str>,
     record: &'a Node<'a>,
 }
 
@@ -246,10 +248,10 @@ impl<'t> Checker<'t> {
                 let record = detail.member("action_record");
                 place.seq = record.and_then(|record| record.member_unsigned("chain_seq"));
                 self.tail.receipt(None);
+                let hash = self.action(detail, entry, &place);
                 if let Some(record) = record {
-                    self.note_record(record, place.line.unwrap_or(0), visit);
+                    self.note_record(record, hash.as_deref(), &place, visit);
                 }
-                self.action(detail, entry, &place);
             }
             (EntryKind::Evidence, Some(detail)) => match EvidenceReceipt::read(detail) {
                 Ok(receipt) => {
@@ -266,8 +268,8 @@ impl<'t> Checker<'t> {
         }
     }
 
-    /// A version 1 receipt.
-    fn action(&mut self, detail: &Node<'_>, entry: &Entry<'_>, place: &Place) {
+    /// A version 1 receipt; gives its hash.
+    fn action(&mut self, detail: &Node<'_>, entry: &Entry<'_>, place: &Place) -> Option<String> {
         match Receipt::read(detail) {
             Ok(receipt) => {
                 for (name, own) in [("transport", "transport"), ("event_kind", "action_type")] {
@@ -285,16 +287,24 @@ impl<'t> Checker<'t> {
                 self.tail.receipt(closes);
                 self.actions
                     .push(&receipt, entry.text("session_id"), place, &mut self.context);
+                Some(receipt.hash)
             }
             Err(problem) => {
                 self.actions.push_unreadable(place.seq);
                 self.add(problem, place);
+                None
             }
         }
     }
 
     /// Counts a record and shows it to the visitor, sound or not.
-    fn note_record(&mut self, record: &Node<'_>, line: u64, visit: &mut dyn FnMut(&Seen<'_>)) {
+    fn note_record(
+        &mut self,
+        record: &Node<'_>,
+        hash: Option<&str>,
+        place: &Place,
+        visit: &mut dyn FnMut(&Seen<'_>),
+    ) {
         self.counts.count(record);
         let time = record.member_text("timestamp");
         if self.first_time.is_empty() {
@@ -305,18 +315,15 @@ impl<'t> Checker<'t> {
             && time.ends_with('Z')
             && now < before
         {
-            let place = Place {
-                line: Some(line),
-                ..Place::default()
-            };
             let problem = Problem::new(&rules::TIME_ORDER, self.last_time.as_str(), time);
-            self.add(problem, &place);
+            self.add(problem, place);
         }
         time.clone_into(&mut self.last_time);
         visit(&Seen {
-            line,
+            line: place.line.unwrap_or(0),
             seq: record.member_unsigned("chain_seq").unwrap_or(0),
             is_session: record.member("session_control").is_some(),
+            hash,
             record,
         });
     }

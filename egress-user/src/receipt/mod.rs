@@ -26,3 +26,5 @@ mod schema;
 pub mod session;
 mod signatures;
 mod time_text;
+
+pub use time_text::is_rfc3339;
