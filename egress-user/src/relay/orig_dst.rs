@@ -2,7 +2,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 
-use egress_common::abi::{SLOT_PROXY, SLOT_REDIRECTED, SLOTS, Slot};
+use egress_common::abi::{SLOT_PROXY, SLOT_REDIRECTED, SLOTS, Slot, address};
 
 use super::report::Origin;
 
@@ -90,7 +90,11 @@ impl OriginalDestinations {
         if slot.kind != SLOT_REDIRECTED {
             return discard(Origin::default(), "no_slot");
         }
-        let orig_dst = SocketAddr::new(Ipv6Addr::from(slot.addr).to_canonical(), slot.port());
+        // No hook writes a port over 65,535; a value that is none names nothing.
+        let Ok(port) = u16::try_from(slot.port) else {
+            return discard(Origin::default(), "no_slot");
+        };
+        let orig_dst = SocketAddr::new(Ipv6Addr::from(address(slot.addr)).to_canonical(), port);
         let origin = Origin {
             cookie: slot.cookie,
             connect_ns: slot.connect_ns,
@@ -147,7 +151,7 @@ fn family_of(peer: SocketAddr) -> Option<Family> {
 
 #[cfg(test)]
 mod tests {
-    use egress_common::abi::{SLOT_EMPTY, SLOT_LOCAL};
+    use egress_common::abi::{SLOT_EMPTY, SLOT_LOCAL, halves};
 
     use super::*;
     use crate::sys::slots::EMPTY;
@@ -164,15 +168,15 @@ mod tests {
             Slot {
                 cookie,
                 connect_ns: 9,
-                addr: addr.octets(),
-                port_be: [0, 80],
+                addr: halves(addr.into()),
+                port: 80,
                 kind: self.0,
                 ..EMPTY
             }
         }
     }
 
-    fn taken(kind: u8, peers: &[&str]) -> Vec<String> {
+    fn taken(kind: u32, peers: &[&str]) -> Vec<String> {
         let table = OriginalDestinations::new(Box::new(Fixed(kind)));
         peers
             .iter()
