@@ -1,6 +1,6 @@
 //! Puts the kernel programs beside the code that embeds them.
 //!
-//! `cargo xtask build` builds the object and names it in EGRESS_BPF_OBJECT. Without that variable an
+//! `cargo xtask build` builds the object and names it in `EGRESS_BPF_OBJECT`. Without that variable an
 //! empty file is embedded: a bare `cargo build` then needs neither bpf-linker nor library sources,
 //! and `egress run` refuses to start with `built without the kernel programs: use cargo xtask build`.
 use std::path::Path;

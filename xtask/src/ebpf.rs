@@ -220,7 +220,8 @@ pub(crate) fn on_path_or_installed(name: &str) -> Option<PathBuf> {
     })
 }
 
-fn cargo_home() -> Option<PathBuf> {
+/// Where cargo keeps what it fetches and installs.
+pub(crate) fn cargo_home() -> Option<PathBuf> {
     env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| {
         let home = env::var_os("HOME")?;
         Some(Path::new(&home).join(".cargo"))

@@ -16,6 +16,7 @@ mod lint;
 mod program;
 mod setup;
 mod test;
+mod tidy;
 
 use std::process::ExitCode;
 

@@ -84,8 +84,12 @@ pub(crate) fn succeeds(command: &mut Command) -> bool {
 
 /// Where PATH finds `name`.
 pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
-    let path = env::var_os("PATH")?;
-    env::split_paths(&path)
+    in_directories(&env::var_os("PATH")?, name)
+}
+
+/// Where the directories of `path`, written as PATH is, have a program `name`.
+pub(crate) fn in_directories(path: &OsStr, name: &str) -> Option<PathBuf> {
+    env::split_paths(path)
         .map(|dir| dir.join(name))
         .find(|file| is_executable(file))
 }
