@@ -1,10 +1,8 @@
 //! Measures the relay against a client that talks to the mediator itself:
 //! `cargo test --release --test relay_speed -- --ignored --nocapture --test-threads 1`.
 #![expect(
-    clippy::expect_used,
     clippy::float_arithmetic,
     clippy::indexing_slicing,
-    clippy::panic,
     clippy::print_stdout,
     clippy::unwrap_used,
     reason = "a measurement"
