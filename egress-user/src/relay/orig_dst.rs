@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use egress_common::abi::{SLOT_PROXY, SLOT_REDIRECTED, SLOTS, Slot, address};
 
-use super::report::Origin;
+use super::report::{Origin, Reporter};
 
 /// The address family on the wire; each has an array of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +45,21 @@ pub(super) struct Discarded {
     pub(super) origin: Origin,
     pub(super) reason: &'static str,
 }
+
+impl Discarded {
+    /// Makes the one report of it.
+    pub(super) async fn report(self, reporter: &Reporter) {
+        let flow = reporter.flow(self.origin, "raw").await;
+        if self.reason == RESET {
+            flow.failed(self.reason);
+        } else {
+            flow.refused(self.reason);
+        }
+    }
+}
+
+/// The connection was gone before it could be served.
+const RESET: &str = "reset";
 
 /// The lookup, and what it has served on each port.
 pub(super) struct OriginalDestinations {
@@ -113,7 +128,7 @@ impl OriginalDestinations {
         }
         if !is_open() {
             // Not consumed: the slot may already be that of the port's next connection.
-            return discard(origin, "reset");
+            return discard(origin, RESET);
         }
         *last = (slot.cookie, slot.connect_ns);
         Ok((origin, orig_dst))
