@@ -2,7 +2,9 @@
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_RB_NO_WAKEUP};
 use aya_ebpf::btf_maps::{Array, PerCpuArray, RingBuf, SkStorage};
 use aya_ebpf::macros::btf_map;
-use egress_common::abi::{ABI_VERSION, COUNTERS as COUNTERS_LEN, Config, Counter, Event, SLOTS, Slot};
+use egress_common::abi::{
+    ABI_VERSION, COUNTERS as COUNTERS_LEN, Config, Counter, Event, SLOTS, Slot,
+};
 
 use crate::error::Error;
 
@@ -44,7 +46,11 @@ pub fn config() -> Result<Config, Error> {
     // SAFETY: CONFIG is an initialised static; the volatile read keeps the compiler from folding
     // the placeholder that the loader replaces.
     let config = unsafe { core::ptr::read_volatile(&raw const CONFIG) };
-    if config.abi_version == ABI_VERSION { Ok(config) } else { Err(Error::Config) }
+    if config.abi_version == ABI_VERSION {
+        Ok(config)
+    } else {
+        Err(Error::Config)
+    }
 }
 
 /// Adds one to a counter of this CPU.

@@ -2,9 +2,9 @@
 //! verifier admits for it.
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
-use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
-use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_ktime_get_ns};
-use aya_ebpf::programs::{SockAddrContext, SockContext};
+use aya_ebpf::helpers::generated::{bpf_get_current_comm, bpf_get_socket_cookie};
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_ktime_get_ns};
+use aya_ebpf::programs::{SockAddrContext, SockContext, SockOpsContext};
 use egress_common::abi::Event;
 use egress_common::decide::Attempt;
 use egress_common::verdict::{Hook, Reason, Verdict};
@@ -46,7 +46,8 @@ macro_rules! words {
 pub fn v6_bytes(words: [u32; 4]) -> [u8; 16] {
     let [a, b, c, d] = words.map(u32::to_ne_bytes);
     [
-        a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3], c[0], c[1], c[2], c[3], d[0], d[1], d[2], d[3],
+        a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3], c[0], c[1], c[2], c[3], d[0], d[1], d[2],
+        d[3],
     ]
 }
 
@@ -115,18 +116,51 @@ pub fn socket_of(ctx: &SockAddrContext) -> *mut bpf_sock {
     unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk }
 }
 
+/// The two ends of a connection at a sockops callback, network byte order.
+pub struct Ends {
+    /// Local and remote IPv4 word.
+    pub v4: (u32, u32),
+    /// Local and remote IPv6 words.
+    pub v6: ([u32; 4], [u32; 4]),
+}
+
+/// Reads both ends of a sockops context.
+#[inline(always)]
+pub fn ends(ctx: &SockOpsContext) -> Ends {
+    let ops = ctx.ops;
+    Ends {
+        v4: (field!(ops, local_ip4), field!(ops, remote_ip4)),
+        v6: (words!(ops, local_ip6), words!(ops, remote_ip6)),
+    }
+}
+
+/// The full socket of a sockops context; null where there is none.
+#[inline(always)]
+pub fn socket_of_ops(ctx: &SockOpsContext) -> *mut bpf_sock {
+    // SAFETY: `sk` is part of the context; the other member of the union only gives it a width.
+    unsafe { (*ctx.ops).__bindgen_anon_2.sk }
+}
+
 /// Type and protocol of a socket that is being created.
 #[inline(always)]
 pub fn new_socket(ctx: &SockContext) -> (u8, u32, u32) {
     let sock = ctx.sock;
-    (field!(sock, family) as u8, field!(sock, type_), field!(sock, protocol))
+    (
+        field!(sock, family) as u8,
+        field!(sock, type_),
+        field!(sock, protocol),
+    )
 }
 
 /// The caller: thread group id, thread id, user id.
 #[inline(always)]
 pub fn caller() -> (u32, u32, u32) {
     let ids = bpf_get_current_pid_tgid();
-    ((ids >> 32) as u32, ids as u32, bpf_get_current_uid_gid() as u32)
+    (
+        (ids >> 32) as u32,
+        ids as u32,
+        bpf_get_current_uid_gid() as u32,
+    )
 }
 
 /// An event of the current thread; the socket cookie is read from `ctx`.
@@ -139,17 +173,15 @@ pub fn event(
     (verdict, reason): (Verdict, Reason),
 ) -> Event {
     let (pid, tid, uid) = caller();
-    let comm = bpf_get_current_comm().unwrap_or([0; 16]);
-    let word = |i: usize| {
-        u64::from_ne_bytes([
-            comm[i], comm[i + 1], comm[i + 2], comm[i + 3], comm[i + 4], comm[i + 5], comm[i + 6], comm[i + 7],
-        ])
-    };
+    let mut comm = [0_u64; 2];
+    // The one error is a null task, and then the name stays empty.
+    // SAFETY: the buffer is 16 bytes, as the second argument says.
+    unsafe { bpf_get_current_comm(comm.as_mut_ptr().cast(), 16) };
     Event {
         // SAFETY: the helper has no precondition.
         ktime_ns: unsafe { bpf_ktime_get_ns() },
         cookie,
-        comm: [word(0), word(8)],
+        comm,
         addr: attempt.addr,
         pid,
         tid,

@@ -56,7 +56,12 @@ fn try_connect6(ctx: &SockAddrContext) -> Result<i32, Error> {
 }
 
 #[inline(always)]
-fn judge(ctx: &SockAddrContext, hook: Hook, family: u8, attempt: &Attempt) -> Result<Verdict, Error> {
+fn judge(
+    ctx: &SockAddrContext,
+    hook: Hook,
+    family: u8,
+    attempt: &Attempt,
+) -> Result<Verdict, Error> {
     let decision = decide::connect(attempt, &config()?);
     let event = read::event(read::cookie(ctx), hook, family, attempt, decision);
     if attempt.protocol == IPPROTO_TCP {

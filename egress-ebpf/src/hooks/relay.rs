@@ -36,7 +36,16 @@ pub fn relay_sock_create(ctx: SockContext) -> i32 {
     if family == AF_INET && sock_type == SOCK_STREAM && protocol == IPPROTO_TCP {
         return PASS;
     }
-    refuse(0, family, &Attempt { addr: [0; 16], port: 0, sock_type, protocol })
+    refuse(
+        0,
+        family,
+        &Attempt {
+            addr: [0; 16],
+            port: 0,
+            sock_type,
+            protocol,
+        },
+    )
 }
 
 #[inline(always)]
@@ -46,7 +55,11 @@ fn try_connect4(ctx: &SockAddrContext) -> Result<i32, Error> {
     let wanted = read::mapped_bytes(u32::from_ne_bytes(config.mediator_addr));
     // Port 0 is the placeholder of a run that has no mediator yet.
     let port = u16::from_be_bytes(config.mediator_port_be);
-    if port != 0 && attempt.addr == wanted && attempt.port == port && attempt.protocol == IPPROTO_TCP {
+    if port != 0
+        && attempt.addr == wanted
+        && attempt.port == port
+        && attempt.protocol == IPPROTO_TCP
+    {
         return Ok(PASS);
     }
     Ok(refuse(read::cookie(ctx), AF_INET, &attempt))
@@ -55,6 +68,12 @@ fn try_connect4(ctx: &SockAddrContext) -> Result<i32, Error> {
 #[inline(always)]
 fn refuse(cookie: u64, family: u8, attempt: &Attempt) -> i32 {
     count(Counter::RelayDenied);
-    emit(read::event(cookie, Hook::RelayGate, family, attempt, (Verdict::Deny, Reason::NotMediator)));
+    emit(read::event(
+        cookie,
+        Hook::RelayGate,
+        family,
+        attempt,
+        (Verdict::Deny, Reason::NotMediator),
+    ));
     REFUSE
 }

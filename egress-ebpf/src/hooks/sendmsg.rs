@@ -26,6 +26,12 @@ fn judge(ctx: &SockAddrContext, hook: Hook, family: u8, attempt: &Attempt) -> Re
     if decision.0 == Verdict::Local {
         return Ok(PASS);
     }
-    emit(read::event(read::cookie(ctx), hook, family, attempt, decision));
+    emit(read::event(
+        read::cookie(ctx),
+        hook,
+        family,
+        attempt,
+        decision,
+    ));
     Ok(REFUSE)
 }

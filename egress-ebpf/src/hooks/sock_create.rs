@@ -21,7 +21,12 @@ fn judge(ctx: &SockContext) -> Result<i32, Error> {
     if decision.0 != Verdict::Deny {
         return Ok(PASS);
     }
-    let attempt = Attempt { addr: [0; 16], port: 0, sock_type, protocol };
+    let attempt = Attempt {
+        addr: [0; 16],
+        port: 0,
+        sock_type,
+        protocol,
+    };
     emit(read::event(0, Hook::SockCreate, family, &attempt, decision));
     Ok(REFUSE)
 }

@@ -1,7 +1,5 @@
 //! `sockops`: when a redirected socket's SYN is about to leave, copies its destination to the
 //! slot of its local port, of the family on the wire.
-use aya_ebpf::EbpfContext;
-use aya_ebpf::bindings::bpf_sock;
 use aya_ebpf::helpers::generated::bpf_sk_storage_get;
 use aya_ebpf::macros::sock_ops;
 use aya_ebpf::programs::SockOpsContext;
@@ -11,7 +9,7 @@ use egress_common::names::TRANSPARENT_PORT;
 
 use crate::error::Error;
 use crate::maps::{SLOTS_V4, SLOTS_V6, STORAGE, config, count};
-use crate::read::{self, AF_INET};
+use crate::read::{self, AF_INET, Ends};
 
 /// `BPF_SOCK_OPS_TCP_CONNECT_CB`: an active connection, addresses chosen, SYN not yet sent.
 const TCP_CONNECT_CB: u32 = 3;
@@ -37,15 +35,25 @@ fn record(ctx: &SockOpsContext) -> Result<(), Error> {
     }
     // Only sockets whose address is exactly loopback: one bound to 127.0.0.2 may share the local
     // port of another, and the relay closes it without looking at a slot.
-    let slots = match wire(ctx) {
-        Wire::V4 if ctx.local_ip4() == LOOPBACK_V4 && ctx.remote_ip4() == LOOPBACK_V4 => &SLOTS_V4,
-        Wire::V6 if ctx.local_ip6() == LOOPBACK_V6 && ctx.remote_ip6() == LOOPBACK_V6 => &SLOTS_V6,
+    let ends = read::ends(ctx);
+    let slots = match wire(ctx, &ends) {
+        Wire::V4 if ends.v4 == (LOOPBACK_V4, LOOPBACK_V4) => &SLOTS_V4,
+        Wire::V6 if ends.v6 == (LOOPBACK_V6, LOOPBACK_V6) => &SLOTS_V6,
         Wire::V4 | Wire::V6 => return Ok(()),
     };
     let slot = slots.get_ptr_mut(ctx.local_port()).ok_or(Error::Storage)?;
-    // SAFETY: STORAGE is an SK_STORAGE map of Slot; a null socket makes the helper return null.
+    let sk = read::socket_of_ops(ctx);
+    if sk.is_null() {
+        return Err(Error::Storage);
+    }
+    // SAFETY: STORAGE is an SK_STORAGE map of Slot, and the socket is not null (checked).
     let stored = unsafe {
-        bpf_sk_storage_get((&raw const STORAGE).cast_mut().cast(), socket(ctx)?.cast(), core::ptr::null_mut(), 0)
+        bpf_sk_storage_get(
+            (&raw const STORAGE).cast_mut().cast(),
+            sk.cast(),
+            core::ptr::null_mut(),
+            0,
+        )
     }
     .cast::<Slot>();
     if stored.is_null() {
@@ -64,18 +72,15 @@ fn record(ctx: &SockOpsContext) -> Result<(), Error> {
 
 /// The family on the wire: an AF_INET6 socket with a mapped peer sends IPv4.
 #[inline(always)]
-fn wire(ctx: &SockOpsContext) -> Wire {
+fn wire(ctx: &SockOpsContext, ends: &Ends) -> Wire {
     if ctx.family() == u32::from(AF_INET) {
         return Wire::V4;
     }
-    Attempt { addr: read::v6_bytes(ctx.remote_ip6()), port: 0, sock_type: 0, protocol: 0 }.wire()
-}
-
-/// The context's full socket.
-#[inline(always)]
-fn socket(ctx: &SockOpsContext) -> Result<*mut bpf_sock, Error> {
-    let ops = ctx.as_ptr().cast::<aya_ebpf::bindings::bpf_sock_ops>();
-    // SAFETY: `sk` is part of the context; the kernel gives null where there is no full socket.
-    let sk = unsafe { (*ops).__bindgen_anon_2.sk };
-    if sk.is_null() { Err(Error::Storage) } else { Ok(sk) }
+    Attempt {
+        addr: read::v6_bytes(ends.v6.1),
+        port: 0,
+        sock_type: 0,
+        protocol: 0,
+    }
+    .wire()
 }

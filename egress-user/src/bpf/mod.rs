@@ -2,12 +2,14 @@
 //! events, counters and the slot arrays. The only user of aya.
 pub mod events;
 
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use aya::maps::{Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use egress_common::abi::{Config, Counter};
+use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
 
 use crate::boundary::cgroup::RunCgroups;
@@ -22,6 +24,9 @@ pub enum BpfError {
     /// The binary was built without them.
     #[error("this binary was built without the kernel programs")]
     NotEmbedded,
+    /// The descriptor limit could not be changed for the loader.
+    #[error("cannot change the descriptor limit")]
+    Limit(#[source] Errno),
     /// The object could not be read or its maps not made.
     #[error("cannot load the kernel programs")]
     Load(#[source] EbpfError),
@@ -50,7 +55,7 @@ impl BpfError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::NotEmbedded => "build it with `cargo xtask build`",
-            Self::Load(_) | Self::Program { .. } | Self::Map { .. } => {
+            Self::Limit(_) | Self::Load(_) | Self::Program { .. } | Self::Map { .. } => {
                 "run as root on Linux 6.1 or later with BPF enabled (CONFIG_CGROUP_BPF, CONFIG_BPF_JIT); \
                  `egress doctor` says what is missing"
             }
@@ -96,8 +101,8 @@ impl Gates {
         if OBJECT.is_empty() {
             return Err(BpfError::NotEmbedded);
         }
-        // No program needs CO-RE; parsing the kernel's BTF costs more than everything else here.
-        let mut ebpf = EbpfLoader::new()
+        let mut ebpf = loader()
+            .map_err(BpfError::Limit)?
             .btf(None)
             .override_global("CONFIG", &config, true)
             .load(OBJECT)
@@ -124,13 +129,13 @@ impl Gates {
         &self.programs
     }
 
-    /// Descriptor of a map, for as long as `self` lives.
+    /// Descriptor of a slot array.
     ///
     /// # Errors
     /// When the object has no such map.
-    pub fn slots_fd(&self, name: &'static str) -> Result<RawFd, BpfError> {
+    pub fn slots_fd(&self, name: &'static str) -> Result<BorrowedFd<'_>, BpfError> {
         match self.ebpf.map(name) {
-            Some(Map::Array(data)) => Ok(data.fd().as_fd().as_raw_fd()),
+            Some(Map::Array(data)) => Ok(data.fd().as_fd()),
             _ => Err(BpfError::Map { name, source: None }),
         }
     }
@@ -171,13 +176,25 @@ impl Gates {
     }
 }
 
+/// A loader without the kernel's BTF. No program here needs CO-RE, and parsing it takes longer than
+/// everything else in this module, but `EbpfLoader::new` does so unasked: it is kept from opening
+/// the file by a descriptor limit of zero for the length of that one call.
+fn loader<'a>() -> Result<EbpfLoader<'a>, Errno> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, 0, hard)?;
+    let loader = EbpfLoader::new();
+    setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?;
+    Ok(loader)
+}
+
 fn attach(
     name: &str,
     program: &mut Program,
     cgroup: &impl AsFd,
 ) -> Result<ProgramIdentity, ProgramError> {
-    // Others may have gates on a cgroup above; ours come in addition.
-    let mode = CgroupAttachMode::AllowMultiple;
+    // A link always comes in addition to what others attached; the flags of the older call are
+    // refused for it: https://github.com/torvalds/linux/blob/v6.1/kernel/bpf/cgroup.c#L1372
+    let mode = CgroupAttachMode::Single;
     let info = match program {
         Program::CgroupSockAddr(program) => {
             program.load()?;

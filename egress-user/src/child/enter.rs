@@ -1,6 +1,7 @@
 //! The boundary's init: process 1 of its pid namespace. It builds the view, makes the sockets,
 //! waits for the supervisor's word, starts the agent and reaps until it ends.
-use std::io;
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
@@ -15,6 +16,7 @@ use nix::unistd::Pid;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::exec::Staged;
+use super::probe;
 use super::protocol::{FromInit, Sockets, StagePlan, ToInit};
 use crate::boundary::view::{LeftOut, View};
 use crate::sys::{fd, handover, netdev, process};
@@ -76,7 +78,9 @@ fn run(plan_fd: RawFd, control: &OwnedFd) -> Result<(), StepError> {
         fd::send_with_fds(control, &text, &fds),
     )?;
     drop(sockets);
-    step("wait for the supervisor", wait_for_go(control))?;
+    step("wait for the supervisor", wait_for(ToInit::Probe, control))?;
+    step("run the probes", run_probes(&plan, control))?;
+    step("wait for the supervisor", wait_for(ToInit::Go, control))?;
     let agent = step("start the agent", start_agent(&plan, control))?;
     match agent {
         Some(agent) => step("watch the agent", reap(agent, control)),
@@ -155,18 +159,45 @@ fn enter_view(plan: &StagePlan) -> io::Result<Vec<LeftOut>> {
     Ok(left_out)
 }
 
-fn wait_for_go(control: &OwnedFd) -> io::Result<()> {
+fn wait_for(word: ToInit, control: &OwnedFd) -> io::Result<()> {
     loop {
         let message = fd::receive(control, MsgFlags::empty())?;
         if message.bytes.is_empty() {
             return Err(io::Error::other("the supervisor is gone"));
         }
         // A signal that comes before the command exists has nobody to go to: the supervisor
-        // does not say Go after it.
-        if serde_json::from_slice::<ToInit>(&message.bytes)? == ToInit::Go {
+        // does not say it after that.
+        if serde_json::from_slice::<ToInit>(&message.bytes)? == word {
             return Ok(());
         }
     }
+}
+
+/// Runs the probes in a process that is what the agent will be: same user, filters and view.
+fn run_probes(plan: &StagePlan, control: &OwnedFd) -> io::Result<()> {
+    let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+    let Some(child) = process::fork()? else {
+        drop(reader);
+        let results = Staged::probe().drop_privileges(plan).map(|_| probe::all());
+        let text = results.and_then(|results| Ok(serde_json::to_vec(&results)?));
+        let told = text
+            .and_then(|text| File::from(writer).write_all(&text))
+            .is_ok();
+        process::exit_now(i32::from(!told));
+    };
+    drop(writer);
+    let mut text = Vec::new();
+    File::from(reader).read_to_end(&mut text)?;
+    match waitpid(child, None)? {
+        WaitStatus::Exited(_, 0) => {}
+        status => {
+            return Err(io::Error::other(format!(
+                "the probes ended with {status:?}"
+            )));
+        }
+    }
+    let results = serde_json::from_slice(&text)?;
+    handover::send_message(control, &FromInit::Probed { results })
 }
 
 /// Starts the agent. `None` when its command could not be executed, which has been reported then.

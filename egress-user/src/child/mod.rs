@@ -2,5 +2,6 @@
 //! restricts itself and becomes the command. Single-threaded, no runtime, no logging.
 pub mod enter;
 pub mod exec;
+pub mod probe;
 pub mod protocol;
 pub mod seccomp;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::probe::ProbeResult;
 use crate::boundary::view::{LeftOut, PlacedFile, TmpfsLimits};
 use crate::sys::privileges::Enforced;
 
@@ -55,6 +56,11 @@ pub enum FromInit {
         /// Host mounts that are not in the view.
         left_out: Vec<LeftOut>,
     },
+    /// What the probes found.
+    Probed {
+        /// One for each attempt.
+        results: Vec<ProbeResult>,
+    },
     /// The agent process gave up its privileges; what it re-read from the kernel.
     Dropped(Enforced),
     /// The command runs.
@@ -82,6 +88,8 @@ pub enum FromInit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ToInit {
+    /// The gates are up: try what they refuse.
+    Probe,
     /// The boundary is closed and the mediator is ready: become the command.
     Go,
     /// Deliver a signal to the command's process group.
@@ -140,6 +148,8 @@ pub enum Sequence {
     Fresh,
     /// The view stands.
     Entered,
+    /// The probes have run.
+    Probed,
     /// The agent has no privileges left.
     Dropped,
     /// The command runs: from here on, assume that it did.
@@ -156,13 +166,15 @@ impl Sequence {
     pub fn accept(self, message: &FromInit) -> io::Result<Self> {
         match (self, message) {
             (Self::Fresh, FromInit::Entered { .. }) => Ok(Self::Entered),
-            (Self::Entered, FromInit::Dropped(_)) => Ok(Self::Dropped),
+            (Self::Entered, FromInit::Probed { .. }) => Ok(Self::Probed),
+            (Self::Probed, FromInit::Dropped(_)) => Ok(Self::Dropped),
             (Self::Dropped, FromInit::Started) => Ok(Self::Started),
             (Self::Dropped, FromInit::NotExecuted { .. })
             | (Self::Started, FromInit::Exited { .. })
-            | (Self::Fresh | Self::Entered | Self::Dropped, FromInit::Failed { .. }) => {
-                Ok(Self::Ended)
-            }
+            | (
+                Self::Fresh | Self::Entered | Self::Probed | Self::Dropped,
+                FromInit::Failed { .. },
+            ) => Ok(Self::Ended),
             (state, message) => Err(io::Error::other(format!(
                 "the boundary's init said {message:?} in state {state:?}"
             ))),
@@ -192,6 +204,11 @@ mod tests {
         let state = Sequence::Fresh.accept(&entered).unwrap();
         assert!(state.accept(&FromInit::Started).is_err());
         assert!(state.accept(&entered).is_err());
+        let probed = FromInit::Probed {
+            results: Vec::new(),
+        };
+        assert!(state.accept(&dropped).is_err());
+        let state = state.accept(&probed).unwrap();
         let state = state.accept(&dropped).unwrap();
         assert!(state.accept(&FromInit::Exited { status: 0 }).is_err());
         let state = state.accept(&FromInit::Started).unwrap();

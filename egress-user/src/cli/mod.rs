@@ -1,1 +1,45 @@
-//! Reads what was typed, makes a checked plan, prints results and errors.
+//! Reads what was typed, makes a checked plan, prints results and errors. The only place that
+//! prints, and the only one that uses `anyhow`.
+pub mod exit;
+#[cfg(target_os = "linux")]
+pub mod print;
+#[cfg(target_os = "linux")]
+pub mod run;
+
+use clap::{Parser, Subcommand};
+
+/// Runs an agent behind a kernel-enforced boundary and proves what it saw.
+#[derive(Debug, Parser)]
+#[command(name = "egress", version, about, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a command behind the boundary and write an Audit Packet
+    #[cfg(target_os = "linux")]
+    Run(Box<run::RunArgs>),
+}
+
+/// Parses the command line and runs it. Returns the exit status. `inherited` are the descriptors
+/// that the caller left open.
+pub fn main(inherited: Vec<String>) -> u8 {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A closed output is no reason for another status.
+            drop(error.print());
+            return if error.use_stderr() {
+                exit::USAGE
+            } else {
+                exit::OK
+            };
+        }
+    };
+    match cli.command {
+        #[cfg(target_os = "linux")]
+        Command::Run(args) => run::run(*args, inherited),
+    }
+}

@@ -3,7 +3,6 @@ use std::io;
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::{OwnedFd, RawFd};
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Pid, getppid};
 use tokio::net::UnixDatagram;
@@ -11,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::limits::Limits;
 use super::orig_dst::MappedSlots;
-use super::plan::{RelayPlan, Report};
+use super::plan::{Listeners, RelayPlan, Report};
 use super::seccomp;
 use super::serve::{Config, Sockets, serve};
 use crate::sys::handover::{inherited, read_plan, send_message};
@@ -28,11 +27,9 @@ pub fn main(plan_fd: RawFd, control_fd: RawFd) -> u8 {
     };
     match run(plan_fd, &control, parent) {
         Ok(()) => 0,
-        Err(error) => {
-            let failed = Report::Failed {
-                error: format!("the relay cannot serve: {error}"),
-            };
-            if send_message(&control, &failed).is_err() {
+        Err(StartError { step, source }) => {
+            let error = format!("the relay cannot {step}: {source}");
+            if send_message(&control, &Report::Failed { error }).is_err() {
                 // The supervisor sees the exit status.
             }
             1
@@ -40,58 +37,90 @@ pub fn main(plan_fd: RawFd, control_fd: RawFd) -> u8 {
     }
 }
 
-fn run(plan_fd: RawFd, control: &OwnedFd, parent: Pid) -> io::Result<()> {
-    let plan: RelayPlan = read_plan(plan_fd)?;
+/// The step that failed, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {step}")]
+struct StartError {
+    step: &'static str,
+    source: io::Error,
+}
+
+/// Names the step in an error.
+fn at(step: &'static str) -> impl Fn(io::Error) -> StartError {
+    move |source| StartError { step, source }
+}
+
+fn run(plan_fd: RawFd, control: &OwnedFd, parent: Pid) -> Result<(), StartError> {
+    let plan: RelayPlan = read_plan(plan_fd).map_err(at("read its plan"))?;
+    let map = |fd| inherited(fd).and_then(|map| SlotArray::map(&map));
     let slots = Box::new(MappedSlots {
-        v4: SlotArray::map(&inherited(plan.slots_v4_fd)?)?,
-        v6: SlotArray::map(&inherited(plan.slots_v6_fd)?)?,
+        v4: map(plan.slots_v4_fd).map_err(at("map the IPv4 slots"))?,
+        v6: map(plan.slots_v6_fd).map_err(at("map the IPv6 slots"))?,
     });
-    let tcp = |fd| inherited(fd).map(TcpListener::from);
-    let sockets = Sockets {
-        transparent_v4: tcp(plan.listeners.transparent_v4)?,
-        transparent_v6: plan.listeners.transparent_v6.map(tcp).transpose()?,
-        proxy_v4: tcp(plan.listeners.proxy_v4)?,
-        dns_udp: plan
-            .listeners
-            .dns_udp
-            .map(inherited)
-            .transpose()?
-            .map(UdpSocket::from),
-        dns_tcp: plan.listeners.dns_tcp.map(tcp).transpose()?,
-    };
+    let sockets = take_over(&plan.listeners).map_err(at("take over its sockets"))?;
     let config = Config {
         mediator: plan.mediator,
         allowed_ports: plan.allowed_ports,
         ipv6: plan.ipv6,
-        limits: fitted(Limits::default())?,
+        limits: fitted(Limits::default()).map_err(at("raise its limit of descriptors"))?,
     };
-    let flags = OFlag::from_bits_retain(fcntl(control, FcntlArg::F_GETFL)?);
-    fcntl(control, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    // The type is for datagrams; a SOCK_SEQPACKET socket takes the same calls.
+    let control = control.try_clone().map_err(at("copy its control socket"))?;
+    let control = std::os::unix::net::UnixDatagram::from(control);
+    control
+        .set_nonblocking(true)
+        .map_err(at("set up its control socket"))?;
 
-    drop_to(plan.uid, plan.gid, parent)?;
+    drop_to(plan.uid, plan.gid, parent).map_err(at("give up its privileges"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
-        .build()?;
-    seccomp::install().map_err(io::Error::other)?;
-    runtime.block_on(async {
-        // The type is for datagrams; a SOCK_SEQPACKET socket takes the same calls.
-        let control = UnixDatagram::from_std(control.try_clone()?.into())?;
-        let (reports, mut queue) = mpsc::channel(64);
-        reports
-            .send(Report::Ready)
-            .await
-            .map_err(io::Error::other)?;
-        let sender = async {
-            while let Some(report) = queue.recv().await {
-                control.send(&serde_json::to_vec(&report)?).await?;
-            }
-            Ok::<_, io::Error>(())
-        };
-        let server = serve(config, sockets, slots, reports, closed(&control));
-        // An error of the sender means that the supervisor is gone: then nobody records what goes
-        // on, and the process ends with everything it serves.
-        tokio::try_join!(server, sender).map(|_| ())
+        .build()
+        .map_err(at("build its runtime"))?;
+    seccomp::install()
+        .map_err(io::Error::other)
+        .map_err(at("install its filter"))?;
+    runtime
+        .block_on(report_and_serve(control, config, sockets, slots))
+        .map_err(at("serve"))
+}
+
+async fn report_and_serve(
+    control: std::os::unix::net::UnixDatagram,
+    config: Config,
+    sockets: Sockets,
+    slots: Box<MappedSlots>,
+) -> io::Result<()> {
+    let control = UnixDatagram::from_std(control)?;
+    let (reports, mut queue) = mpsc::channel(64);
+    reports
+        .send(Report::Ready)
+        .await
+        .map_err(io::Error::other)?;
+    let sender = async {
+        while let Some(report) = queue.recv().await {
+            control.send(&serde_json::to_vec(&report)?).await?;
+        }
+        Ok(())
+    };
+    let server = serve(config, sockets, slots, reports, closed(&control));
+    // An error of the sender means that the supervisor is gone: then nobody records what goes on,
+    // and the process ends with everything it serves.
+    tokio::try_join!(server, sender).map(|_| ())
+}
+
+fn take_over(listeners: &Listeners) -> io::Result<Sockets> {
+    let tcp = |fd| inherited(fd).map(TcpListener::from);
+    Ok(Sockets {
+        transparent_v4: tcp(listeners.transparent_v4)?,
+        transparent_v6: listeners.transparent_v6.map(tcp).transpose()?,
+        proxy_v4: tcp(listeners.proxy_v4)?,
+        dns_udp: listeners
+            .dns_udp
+            .map(inherited)
+            .transpose()?
+            .map(UdpSocket::from),
+        dns_tcp: listeners.dns_tcp.map(tcp).transpose()?,
     })
 }
 

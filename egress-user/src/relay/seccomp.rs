@@ -50,7 +50,13 @@ fn rules() -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::Error> {
         libc::SYS_ioctl,
         vec![SeccompRule::new(vec![wide(1, libc::FIONBIO)?])?],
     );
-    let descriptor_flags = [libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_SETFL];
+    let descriptor_flags = [
+        libc::F_GETFD,
+        libc::F_SETFD,
+        libc::F_GETFL,
+        libc::F_SETFL,
+        libc::F_DUPFD_CLOEXEC,
+    ];
     let fcntl = descriptor_flags
         .into_iter()
         .map(|command| SeccompRule::new(vec![is(1, command)?]).map_err(Into::into))

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::authority::{Host, Target};
 use super::buffers::Buffers;
@@ -256,7 +256,10 @@ pub(super) async fn close_gently(relay: &Relay, mut stream: TcpStream) {
             left -= 1;
         }
     };
-    if timeout(relay.config.limits.linger, drain).await.is_err() {
+    tokio::select! {
+        () = drain => {}
         // The client keeps its end open; it had its time.
+        () = sleep(relay.config.limits.linger) => {}
+        () = relay.stopped() => {}
     }
 }

@@ -58,21 +58,17 @@ pub(super) async fn serve(
 /// What a `ClientHello` says about the name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hello {
-    /// The DNS name in the SNI, as sent.
-    sni: Option<String>,
-    /// Whether there is an SNI at all: rustls reads an address there as none.
-    has_sni: bool,
+    /// The name in the SNI, byte for byte: rustls cuts a trailing dot off and leaves addresses out.
+    sni: Option<Vec<u8>>,
 }
 
 impl Hello {
     /// Whether the SNI is `host`; a literal address wants none.
     fn is_for(&self, host: &Host) -> bool {
-        match host {
-            Host::Name(name) => self
-                .sni
-                .as_deref()
-                .is_some_and(|sni| sni.eq_ignore_ascii_case(name)),
-            Host::Literal(_) => !self.has_sni,
+        match (host, &self.sni) {
+            (Host::Name(name), Some(sni)) => sni.eq_ignore_ascii_case(name.as_bytes()),
+            (Host::Literal(_), None) => true,
+            (Host::Name(_), None) | (Host::Literal(_), Some(_)) => false,
         }
     }
 }
@@ -121,10 +117,10 @@ pub fn parse_hello(bytes: &[u8]) -> Result<Option<Hello>, NotAHello> {
             }
         }
         match acceptor.accept() {
-            Ok(Some(accepted)) => {
+            Ok(Some(_)) => {
+                let sni = read_sni(&handshake).ok_or(NotAHello)?;
                 return Ok(Some(Hello {
-                    sni: accepted.client_hello().server_name().map(str::to_owned),
-                    has_sni: has_sni(&handshake).ok_or(NotAHello)?,
+                    sni: sni.map(<[u8]>::to_vec),
                 }));
             }
             Ok(None) => {}
@@ -135,25 +131,36 @@ pub fn parse_hello(bytes: &[u8]) -> Result<Option<Hello>, NotAHello> {
     Ok(None)
 }
 
-/// Whether a complete `ClientHello` (handshake header included) carries extension 0.
-fn has_sni(handshake: &[u8]) -> Option<bool> {
+/// The one host name in extension 0 of a complete `ClientHello` (handshake header included).
+#[expect(
+    clippy::option_option,
+    reason = "not readable, readable without a name, and with one"
+)]
+fn read_sni(handshake: &[u8]) -> Option<Option<&[u8]>> {
     // Header 4, version 2, random 32; then session id, cipher suites, compression methods.
     let (_, rest) = handshake.split_at_checked(4 + 2 + 32)?;
     let (_, rest) = split_vector(rest, 1)?;
     let (_, rest) = split_vector(rest, 2)?;
     let (_, rest) = split_vector(rest, 1)?;
     if rest.is_empty() {
-        return Some(false);
+        return Some(None);
     }
     let (mut extensions, _) = split_vector(rest, 2)?;
     while !extensions.is_empty() {
         let (kind, rest) = extensions.split_at_checked(2)?;
+        let (body, next) = split_vector(rest, 2)?;
         if kind == [0, 0] {
-            return Some(true);
+            let ([0, name @ ..], []) = split_vector(body, 2)? else {
+                return None;
+            };
+            let (name, []) = split_vector(name, 2)? else {
+                return None;
+            };
+            return Some(Some(name));
         }
-        (_, extensions) = split_vector(rest, 2)?;
+        extensions = next;
     }
-    Some(false)
+    Some(None)
 }
 
 /// Splits a vector with a length of `width` bytes off.

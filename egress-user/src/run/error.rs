@@ -52,6 +52,14 @@ pub enum RunError {
         /// Its own words.
         text: String,
     },
+    /// A probe inside the boundary reached what must not be reachable.
+    #[error("the boundary is open: probe {name} succeeded ({detail})")]
+    Open {
+        /// Which probe.
+        name: String,
+        /// What it reached.
+        detail: String,
+    },
     /// A call of the supervisor itself.
     #[error("cannot {what}")]
     System {
@@ -76,6 +84,9 @@ impl RunError {
                 "its file system must support idmapped mounts (ext4, xfs, btrfs, tmpfs since 6.3)",
             ),
             Self::Bpf(error) => Some(error.hint()),
+            Self::Open { .. } => {
+                Some("this kernel does not hold what the run promises; nothing was run")
+            }
             Self::Spawn { .. } | Self::Helper { .. } | Self::System { .. } => None,
         }
     }

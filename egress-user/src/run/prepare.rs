@@ -23,10 +23,11 @@ use crate::boundary::workspace;
 use crate::bpf::Gates;
 use crate::bpf::events::Events;
 use crate::child::exec::STAGE;
-use crate::child::protocol::{FromInit, Sequence, Sockets, StagePlan};
+use crate::child::probe::{Outcome, ProbeResult};
+use crate::child::protocol::{FromInit, Sequence, Sockets, StagePlan, ToInit};
 use crate::policy::runtime::{self, OwnedKeys, RuntimePolicy};
-use crate::sys::fd;
 use crate::sys::process::{Child, Placement, spawn_self};
+use crate::sys::{fd, handover};
 
 /// Home of the agent inside the boundary.
 pub const AGENT_HOME: &str = "/home/pipelock-agent";
@@ -53,6 +54,10 @@ pub struct Measured {
     pub environment: EnvironmentRecord,
     /// Links of the boundary's namespaces, `name:[inode]`.
     pub namespaces: Vec<String>,
+    /// What the probes found, before anything else ran.
+    pub probes: Vec<ProbeResult>,
+    /// How many of the probes' attempts the kernel's hooks recorded.
+    pub probes_seen: usize,
     /// Paths that were covered.
     pub masked: Vec<PathBuf>,
 }
@@ -142,10 +147,13 @@ impl Plan {
             config.mediator_port_be = address.port().to_be_bytes();
         }
         let mut gates = Gates::attach(config, &cgroups)?;
-        let events = Events::new(gates.take_events()?);
+        let mut events = Events::new(gates.take_events()?);
         timeline.mark("gates attached");
         let (sequence, sockets, ipv6, left_out) = wait_entered(&control, &dir)?;
         timeline.mark("boundary closed");
+        let (sequence, probes) = run_probes(sequence, &control)?;
+        let probes_seen = std::iter::from_fn(|| events.next()).count();
+        timeline.mark("probes done");
         let namespaces = system("read the boundary's namespaces", namespace_links(&init))?;
         Ok(Prepared {
             control,
@@ -165,6 +173,8 @@ impl Plan {
                 environment: environment.record,
                 namespaces,
                 masked,
+                probes,
+                probes_seen,
             },
             timeline,
             dir,
@@ -386,6 +396,46 @@ fn wait_entered(control: &OwnedFd, dir: &RunDir) -> Result<Entered, RunError> {
         }
         FromInit::Failed { step, error } => Err(helper(format!("cannot {step}: {error}"))),
         other => Err(helper(format!("it said {other:?}"))),
+    }
+}
+
+/// Lets init try what the gates refuse. One success is the end of the run.
+fn run_probes(
+    sequence: Sequence,
+    control: &OwnedFd,
+) -> Result<(Sequence, Vec<ProbeResult>), RunError> {
+    let failed = |text: String| RunError::Helper {
+        process: "boundary's init",
+        text,
+    };
+    system(
+        "ask for the probes",
+        handover::send_message(control, &ToInit::Probe),
+    )?;
+    let received = system(
+        "hear of the probes",
+        fd::receive(control, MsgFlags::empty()),
+    )?;
+    let message: FromInit =
+        serde_json::from_slice(&received.bytes).map_err(|error| failed(error.to_string()))?;
+    let sequence = sequence
+        .accept(&message)
+        .map_err(|error| failed(error.to_string()))?;
+    match message {
+        FromInit::Probed { results } => {
+            match results
+                .iter()
+                .find(|probe| probe.outcome == Outcome::Reachable)
+            {
+                Some(hole) => Err(RunError::Open {
+                    name: hole.name.clone(),
+                    detail: hole.detail.clone(),
+                }),
+                None => Ok((sequence, results)),
+            }
+        }
+        FromInit::Failed { step, error } => Err(failed(format!("cannot {step}: {error}"))),
+        other => Err(failed(format!("it said {other:?}"))),
     }
 }
 

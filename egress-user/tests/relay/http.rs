@@ -418,7 +418,7 @@ async fn a_slot_serves_one_connection() {
 
 #[tokio::test]
 async fn five_hundred_connections_are_served_at_once() {
-    let mut world = World::new().await;
+    let mut world = World::with(|config| config.limits.first_bytes = PATIENCE).await;
     let mut clients = Vec::new();
     for _ in 0..500 {
         clients.push(world.connect("a.test", 80).await);

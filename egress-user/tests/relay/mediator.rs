@@ -5,20 +5,20 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::world::pattern;
+use crate::world::{PATIENCE, pattern};
 
-pub struct Mediator {
-    pub address: SocketAddr,
+pub(crate) struct Mediator {
+    pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Vec<String>>>,
     tunnelled: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
-pub const BLOCK: &str = "HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain; charset=utf-8\r\n\
+pub(crate) const BLOCK: &str = "HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain; charset=utf-8\r\n\
     X-Content-Type-Options: nosniff\r\nX-Pipelock-Block-Reason: parse_error\r\n\
     X-Pipelock-Block-Layer: allowlist\r\nContent-Length: 8\r\n\r\nblocked\n";
 
 impl Mediator {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -40,7 +40,7 @@ impl Mediator {
     }
 
     /// The request lines seen so far.
-    pub fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         let seen = self.seen.lock().unwrap();
         seen.iter()
             .map(|head| head.lines().next().unwrap_or_default().to_owned())
@@ -48,13 +48,24 @@ impl Mediator {
     }
 
     /// The whole heads seen so far.
-    pub fn heads(&self) -> Vec<String> {
+    pub(crate) fn heads(&self) -> Vec<String> {
         self.seen.lock().unwrap().clone()
     }
 
-    /// What came through each tunnel that has ended.
-    pub fn tunnelled(&self) -> Vec<Vec<u8>> {
-        self.tunnelled.lock().unwrap().clone()
+    /// What came through the first tunnel, when it has ended.
+    pub(crate) async fn tunnelled(&self) -> Vec<u8> {
+        let ended = async {
+            loop {
+                let first = self.tunnelled.lock().unwrap().first().cloned();
+                match first {
+                    Some(through) => return through,
+                    None => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, ended)
+            .await
+            .expect("no tunnel has ended")
     }
 }
 
@@ -145,14 +156,14 @@ async fn serve(
     }
 }
 
-/// Echoes, or sends `source.SIZE.…`, or takes `sink.…`; keeps what came.
+/// Echoes, or sends `source.SIZE.…`, or takes `sink.…`; keeps what came first.
 async fn tunnel(wire: &mut Wire, host: &str) -> Vec<u8> {
     let mut through = std::mem::take(&mut wire.held);
     let (mut reader, mut writer) = wire.stream.split();
     if let Some(size) = host.strip_prefix("source.") {
         let size: usize = size.split('.').next().unwrap().parse().unwrap();
-        for start in (0..size).step_by(1 << 20) {
-            let piece = pattern((1 << 20).min(size - start), start);
+        for start in (0..size).step_by(1 << 17) {
+            let piece = pattern((1 << 17).min(size - start), start);
             if writer.write_all(&piece).await.is_err() {
                 return through;
             }
@@ -162,9 +173,19 @@ async fn tunnel(wire: &mut Wire, host: &str) -> Vec<u8> {
         drop(writer.write_all(&through).await);
     }
     let mut room = vec![0; 64 * 1024];
+    // What a sink checks starts behind the hello.
+    let mut taken = 0;
     while let Ok(read) = reader.read(&mut room).await {
         if read == 0 {
             break;
+        }
+        if host.starts_with("sink.") && through.len() >= 5 {
+            let hello = 5 + usize::from(u16::from_be_bytes([through[3], through[4]]));
+            if through.len() >= hello {
+                assert_eq!(room[..read], pattern(read, taken), "at {taken}");
+                taken += read;
+                continue;
+            }
         }
         if through.len() < 1 << 20 {
             through.extend_from_slice(&room[..read]);
@@ -174,7 +195,7 @@ async fn tunnel(wire: &mut Wire, host: &str) -> Vec<u8> {
         }
     }
     if host.starts_with("sink.") {
-        drop(writer.write_all(b"taken").await);
+        drop(writer.write_all(format!("taken {taken}").as_bytes()).await);
     }
     drop(writer.shutdown().await);
     through
@@ -186,7 +207,19 @@ async fn answer(wire: &mut Wire, head: &str, method: &str, host: &str) -> Option
         .lines()
         .find_map(|l| l.strip_prefix("content-length: ")?.parse().ok());
     let mut body = Vec::new();
-    if lower.contains("transfer-encoding: chunked") {
+    if host.ends_with("/upload") {
+        // Checked on its way, not kept.
+        let mut taken = 0;
+        while taken < length? {
+            if wire.held.is_empty() && !wire.fill().await {
+                return None;
+            }
+            let piece = std::mem::take(&mut wire.held);
+            assert_eq!(piece, pattern(piece.len(), taken), "at {taken}");
+            taken += piece.len();
+        }
+        body = format!("taken {taken}").into_bytes();
+    } else if lower.contains("transfer-encoding: chunked") {
         loop {
             let size = wire.until(b"\r\n").await?;
             let size = usize::from_str_radix(size.trim_end(), 16).unwrap();
@@ -199,14 +232,14 @@ async fn answer(wire: &mut Wire, head: &str, method: &str, host: &str) -> Option
     } else if let Some(length) = length {
         body = wire.exactly(length).await?;
     }
-    let path = host.find('/').map_or("/", |at| &host[at..]);
+    let path = host.find('/').and_then(|at| host.get(at..)).unwrap_or("/");
     if let Some(size) = path.strip_prefix("/bytes/") {
         let size: usize = size.parse().unwrap();
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n");
         wire.stream.write_all(head.as_bytes()).await.ok()?;
-        for start in (0..size).step_by(1 << 20) {
+        for start in (0..size).step_by(1 << 17) {
             wire.stream
-                .write_all(&pattern((1 << 20).min(size - start), start))
+                .write_all(&pattern((1 << 17).min(size - start), start))
                 .await
                 .ok()?;
         }

@@ -19,18 +19,18 @@ use tokio::time::timeout;
 use crate::mediator::Mediator;
 
 /// How long anything here may take.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A running relay.
-pub struct World {
-    pub mediator: Mediator,
-    pub transparent_v4: SocketAddr,
-    pub transparent_v6: SocketAddr,
-    pub proxy: SocketAddr,
-    pub dns_udp: SocketAddr,
-    pub dns_tcp: SocketAddr,
-    pub slots: Slots,
-    pub reports: mpsc::Receiver<Report>,
+pub(crate) struct World {
+    pub(crate) mediator: Mediator,
+    pub(crate) transparent_v4: SocketAddr,
+    pub(crate) transparent_v6: SocketAddr,
+    pub(crate) proxy: SocketAddr,
+    pub(crate) dns_udp: SocketAddr,
+    pub(crate) dns_tcp: SocketAddr,
+    pub(crate) slots: Slots,
+    pub(crate) reports: mpsc::Receiver<Report>,
     stop: Option<oneshot::Sender<()>>,
     relay: JoinHandle<std::io::Result<()>>,
     cookies: AtomicU64,
@@ -38,10 +38,10 @@ pub struct World {
 
 /// Slots that the test writes.
 #[derive(Clone, Default)]
-pub struct Slots(Arc<Mutex<HashMap<(bool, u16), Slot>>>);
+pub(crate) struct Slots(Arc<Mutex<HashMap<(bool, u16), Slot>>>);
 
 impl Slots {
-    pub fn set(&self, family: Family, port: u16, slot: Slot) {
+    pub(crate) fn set(&self, family: Family, port: u16, slot: Slot) {
         self.0
             .lock()
             .unwrap()
@@ -60,7 +60,7 @@ impl SlotSource for Slots {
 }
 
 /// Limits short enough to wait for.
-pub fn quick() -> Limits {
+pub(crate) fn quick() -> Limits {
     Limits {
         first_bytes: Duration::from_millis(300),
         refused_first_bytes: Duration::from_millis(200),
@@ -71,11 +71,11 @@ pub fn quick() -> Limits {
 }
 
 impl World {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(|_| {}).await
     }
 
-    pub async fn with(change: impl FnOnce(&mut Config)) -> Self {
+    pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
         let mediator = Mediator::start().await;
         let mut config = Config {
             mediator: mediator.address,
@@ -114,7 +114,7 @@ impl World {
     }
 
     /// Asks the stub resolver.
-    pub async fn ask(&self, name: &str, kind: RecordType) -> Message {
+    pub(crate) async fn ask(&self, name: &str, kind: RecordType) -> Message {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let question = question(name, kind).to_vec().unwrap();
         socket.send_to(&question, self.dns_udp).await.unwrap();
@@ -127,7 +127,7 @@ impl World {
     }
 
     /// The synthetic IPv4 address of a name.
-    pub async fn resolve(&self, name: &str) -> IpAddr {
+    pub(crate) async fn resolve(&self, name: &str) -> IpAddr {
         match &self.ask(name, RecordType::A).await.answers[0].data {
             RData::A(ip) => IpAddr::V4(ip.0),
             other => panic!("{other}"),
@@ -135,13 +135,13 @@ impl World {
     }
 
     /// Connects as the boundary would redirect a connect to `name:port`.
-    pub async fn connect(&self, name: &str, port: u16) -> TcpStream {
+    pub(crate) async fn connect(&self, name: &str, port: u16) -> TcpStream {
         let ip = self.resolve(name).await;
         self.connect_to(SocketAddr::new(ip, port)).await
     }
 
     /// Connects as the boundary would redirect a connect to `to`; the family of `to` is the wire's.
-    pub async fn connect_to(&self, to: SocketAddr) -> TcpStream {
+    pub(crate) async fn connect_to(&self, to: SocketAddr) -> TcpStream {
         let slot = self.slot(to, SLOT_REDIRECTED);
         match to.ip() {
             IpAddr::V4(_) => self.dial(self.transparent_v4, slot).await,
@@ -150,12 +150,12 @@ impl World {
     }
 
     /// Connects to the proxy port.
-    pub async fn connect_proxy(&self) -> TcpStream {
+    pub(crate) async fn connect_proxy(&self) -> TcpStream {
         let slot = self.slot(self.proxy, SLOT_PROXY);
         self.dial(self.proxy, slot).await
     }
 
-    pub fn slot(&self, to: SocketAddr, kind: u8) -> Slot {
+    pub(crate) fn slot(&self, to: SocketAddr, kind: u8) -> Slot {
         let addr = match to.ip() {
             IpAddr::V4(ip) => ip.to_ipv6_mapped(),
             IpAddr::V6(ip) => ip,
@@ -170,7 +170,7 @@ impl World {
         }
     }
 
-    pub async fn dial(&self, relay: SocketAddr, slot: Slot) -> TcpStream {
+    pub(crate) async fn dial(&self, relay: SocketAddr, slot: Slot) -> TcpStream {
         let (socket, own, family) = match relay {
             SocketAddr::V4(_) => (
                 TcpSocket::new_v4().unwrap(),
@@ -190,7 +190,7 @@ impl World {
     }
 
     /// The next flow; names are passed over.
-    pub async fn flow(&mut self) -> FlowReport {
+    pub(crate) async fn flow(&mut self) -> FlowReport {
         loop {
             match timeout(PATIENCE, self.reports.recv())
                 .await
@@ -205,12 +205,12 @@ impl World {
     }
 
     /// The next flow in short: protocol, host, verdict, reason.
-    pub async fn short(&mut self) -> String {
+    pub(crate) async fn short(&mut self) -> String {
         short(&self.flow().await)
     }
 
     /// Stops the relay and returns what it still reported.
-    pub async fn stop(mut self) -> (Mediator, Vec<FlowReport>) {
+    pub(crate) async fn stop(mut self) -> (Mediator, Vec<FlowReport>) {
         drop(self.stop.take());
         let mut flows = Vec::new();
         while let Some(report) = timeout(PATIENCE, self.reports.recv())
@@ -226,14 +226,14 @@ impl World {
     }
 }
 
-pub fn short(flow: &FlowReport) -> String {
+pub(crate) fn short(flow: &FlowReport) -> String {
     let host = flow.host.as_deref().unwrap_or("-");
     format!("{} {host} {} {}", flow.protocol, flow.verdict, flow.reason)
         .trim_end()
         .to_owned()
 }
 
-pub fn question(name: &str, kind: RecordType) -> Message {
+pub(crate) fn question(name: &str, kind: RecordType) -> Message {
     let mut message = Message::new(7, MessageType::Query, OpCode::Query);
     message.metadata.recursion_desired = true;
     message.add_query(Query::query(Name::from_ascii(name).unwrap(), kind));
@@ -241,12 +241,12 @@ pub fn question(name: &str, kind: RecordType) -> Message {
 }
 
 /// Sends everything and reads to the end.
-pub async fn exchange(stream: &mut TcpStream, bytes: &[u8]) -> Vec<u8> {
+pub(crate) async fn exchange(stream: &mut TcpStream, bytes: &[u8]) -> Vec<u8> {
     stream.write_all(bytes).await.unwrap();
     read_to_end(stream).await
 }
 
-pub async fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
+pub(crate) async fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
     let mut read = Vec::new();
     timeout(PATIENCE, stream.read_to_end(&mut read))
         .await
@@ -256,7 +256,7 @@ pub async fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
 }
 
 /// One answer with a Content-Length: head and body.
-pub async fn read_answer(stream: &mut TcpStream) -> (String, Vec<u8>) {
+pub(crate) async fn read_answer(stream: &mut TcpStream) -> (String, Vec<u8>) {
     let mut bytes = Vec::new();
     let end = loop {
         if let Some(at) = bytes.windows(4).position(|w| w == b"\r\n\r\n") {
@@ -294,8 +294,15 @@ pub async fn read_answer(stream: &mut TcpStream) -> (String, Vec<u8>) {
 }
 
 /// Bytes that no shift or loss leaves unnoticed.
-pub fn pattern(length: usize, offset: usize) -> Vec<u8> {
-    (offset..offset + length)
-        .map(|at| (at.wrapping_mul(0x9e37_79b9) >> 13) as u8)
-        .collect()
+pub(crate) fn pattern(length: usize, offset: usize) -> Vec<u8> {
+    let first = offset / 8;
+    let words = (offset + length).div_ceil(8) - first;
+    let mut bytes = Vec::with_capacity(words * 8);
+    for word in first..first + words {
+        let mixed = (word as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        bytes.extend_from_slice(&mixed.to_be_bytes());
+    }
+    bytes.drain(..offset % 8);
+    bytes.truncate(length);
+    bytes
 }

@@ -1,0 +1,88 @@
+//! Copies bytes both ways between two connections until both have said that they are done.
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::time::sleep;
+
+use super::meter::Meter;
+use super::phase::Phases;
+
+/// What a first read gets; most exchanges are small.
+const SMALL: usize = 8 << 10;
+/// What a busy direction grows to, where throughput stops rising.
+const LARGE: usize = 256 << 10;
+/// Reads that did not need the room, after which a buffer is given back.
+const QUIET_READS: u32 = 64;
+
+/// How long a copy may last.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Without a byte either way.
+    pub(super) idle: Duration,
+    /// In all, when there is a limit.
+    pub(super) total: Option<Duration>,
+}
+
+/// Copies until both directions have ended, and gives the reason word of the outcome.
+///
+/// The end of one direction is passed on and the other one goes on.
+pub(super) async fn both_ways(
+    client: &mut TcpStream,
+    origin: &mut TcpStream,
+    meter: &Meter,
+    limits: Limits,
+    phases: &Phases,
+) -> &'static str {
+    let (mut from_client, mut to_client) = client.split();
+    let (mut from_origin, mut to_origin) = origin.split();
+    let copied = async {
+        tokio::try_join!(
+            pump(&mut from_client, &mut to_origin, meter),
+            pump(&mut from_origin, &mut to_client, meter),
+        )
+    };
+    tokio::select! {
+        biased;
+        ended = copied => if ended.is_ok() { "complete" } else { "reset" },
+        () = meter.idle(limits.idle) => "idle_timeout",
+        () = total(limits.total) => "max_duration",
+        () = phases.cut() => "shutdown",
+    }
+}
+
+async fn total(limit: Option<Duration>) {
+    match limit {
+        Some(limit) => sleep(limit).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn pump(from: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>, meter: &Meter) -> io::Result<()> {
+    let mut buffer = vec![0; SMALL];
+    let mut quiet: u32 = 0;
+    loop {
+        let count = from.read(&mut buffer).await?;
+        let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else {
+            return to.shutdown().await;
+        };
+        to.write_all(bytes).await?;
+        meter.moved(count);
+        quiet = if count > buffer.len() / 4 {
+            0
+        } else {
+            quiet.saturating_add(1)
+        };
+        let wanted = if count == buffer.len() && count < LARGE {
+            count.saturating_mul(2)
+        } else if quiet >= QUIET_READS && buffer.len() > SMALL {
+            quiet = 0;
+            SMALL
+        } else {
+            continue;
+        };
+        buffer = vec![0; wanted];
+    }
+}

@@ -1,0 +1,88 @@
+//! The decision about a destination: the list first, then its addresses, all of them.
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::reply::Refusal;
+use super::resolve::Resolve;
+use super::target::Destination;
+use crate::policy::ssrf;
+use crate::policy::{Host, Policy};
+
+/// How long a lookup may take.
+const LOOKUP_LIMIT: Duration = Duration::from_secs(5);
+
+/// Judges the name alone, before anybody is asked for its address.
+///
+/// # Errors
+/// When it is not on the list.
+pub(super) fn name(policy: &Policy, to: &Destination) -> Result<(), Refusal> {
+    if policy.allow.allows(&to.host) {
+        return Ok(());
+    }
+    Err(Refusal::forbidden(
+        "allowlist",
+        "not_in_allowlist",
+        format!("domain not in allowlist: {}", shown(&to.host)),
+    ))
+}
+
+/// Finds the addresses of an allowed destination and judges each; one internal address among
+/// several refuses the name.
+///
+/// # Errors
+/// When there is none, the lookup fails, or the guard refuses one.
+pub(super) async fn addresses(
+    policy: &Policy,
+    resolver: &dyn Resolve,
+    to: &Destination,
+) -> Result<Vec<SocketAddr>, Refusal> {
+    let found = match &to.host {
+        Host::Ip(address) => vec![*address],
+        Host::Name(name) => match timeout(LOOKUP_LIMIT, resolver.resolve(name)).await {
+            Ok(Ok(found)) if !found.is_empty() => found,
+            Ok(Ok(_) | Err(_)) => return Err(unresolved(name, "no such host")),
+            Err(_elapsed) => return Err(unresolved(name, "lookup timed out")),
+        },
+    };
+    for address in &found {
+        guard(policy, &to.host, *address)?;
+    }
+    Ok(found
+        .into_iter()
+        .map(|address| SocketAddr::new(address.to_canonical(), to.port))
+        .collect())
+}
+
+fn guard(policy: &Policy, host: &Host, address: IpAddr) -> Result<(), Refusal> {
+    let name = shown(host);
+    match policy.guard.check(host, address) {
+        Ok(()) => Ok(()),
+        Err(ssrf::Refusal::Metadata) => Err(Refusal::forbidden(
+            "ssrf_metadata",
+            "ssrf_metadata",
+            format!("SSRF blocked: {name} resolves to cloud metadata endpoint {address}"),
+        )),
+        Err(ssrf::Refusal::Internal) => Err(Refusal::forbidden(
+            "ssrf",
+            "ssrf_internal_address",
+            format!("SSRF blocked: {name} resolves to internal IP {address}"),
+        )),
+    }
+}
+
+fn unresolved(name: &str, what: &str) -> Refusal {
+    Refusal::forbidden(
+        "ssrf",
+        "name_not_resolved",
+        format!("SSRF check failed: {what}: {name}"),
+    )
+}
+
+fn shown(host: &Host) -> String {
+    match host {
+        Host::Name(name) => name.clone(),
+        Host::Ip(address) => address.to_string(),
+    }
+}

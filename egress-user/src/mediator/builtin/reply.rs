@@ -1,0 +1,123 @@
+//! Answers that the mediator itself gives.
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::{Body, Frame, SizeHint};
+
+use super::body::MeteredBody;
+
+/// Body of an answer: a text of the mediator's, or the origin's bytes as they arrive.
+#[derive(Debug)]
+pub(super) enum Payload {
+    /// Held in full.
+    Text(Full<Bytes>),
+    /// Streamed from the origin.
+    Stream(Box<MeteredBody>),
+}
+
+impl Body for Payload {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        match self.get_mut() {
+            Self::Text(text) => Pin::new(text)
+                .poll_frame(context)
+                .map_err(|never| match never {}),
+            Self::Stream(stream) => Pin::new(stream.as_mut()).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Text(text) => text.is_end_stream(),
+            Self::Stream(stream) => stream.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Text(text) => text.size_hint(),
+            Self::Stream(stream) => stream.size_hint(),
+        }
+    }
+}
+
+/// A refusal: what the client is told and, when it is a decision, what the receipt says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// HTTP status.
+    pub(super) status: StatusCode,
+    /// The rule group that decided.
+    pub(super) layer: &'static str,
+    /// Stable reason word, for the block page's header.
+    pub(super) reason: &'static str,
+    /// One line for people, also the receipt's pattern.
+    pub(super) text: String,
+}
+
+impl Refusal {
+    /// A decision of the policy: 403.
+    pub(super) fn forbidden(layer: &'static str, reason: &'static str, text: String) -> Self {
+        Self {
+            status: StatusCode::FORBIDDEN,
+            layer,
+            reason,
+            text,
+        }
+    }
+
+    /// The block page.
+    pub(super) fn page(&self) -> Response<Payload> {
+        let mut response = text(self.status, &format!("blocked: {}\n", self.text));
+        let headers = response.headers_mut();
+        headers.insert(BLOCK_REASON, HeaderValue::from_static(self.reason));
+        headers.insert(BLOCK_LAYER, HeaderValue::from_static(self.layer));
+        response
+    }
+}
+
+const BLOCK_REASON: HeaderName = HeaderName::from_static("x-pipelock-block-reason");
+const BLOCK_LAYER: HeaderName = HeaderName::from_static("x-pipelock-block-layer");
+
+/// The page for everybody once a receipt could not be written.
+pub(super) fn emission_failed() -> Response<Payload> {
+    Refusal::forbidden(
+        "receipt_emission",
+        "receipt_emission_failed",
+        String::from("receipt_emission_failed"),
+    )
+    .page()
+}
+
+/// A plain text answer.
+pub(super) fn text(status: StatusCode, body: &str) -> Response<Payload> {
+    with_type(status, "text/plain; charset=utf-8", body)
+}
+
+/// A JSON answer.
+pub(super) fn json(status: StatusCode, body: &str) -> Response<Payload> {
+    with_type(status, "application/json", body)
+}
+
+/// An answer without a body.
+pub(super) fn empty(status: StatusCode) -> Response<Payload> {
+    let mut response = Response::new(Payload::Text(Full::new(Bytes::new())));
+    *response.status_mut() = status;
+    response
+}
+
+fn with_type(status: StatusCode, kind: &'static str, body: &str) -> Response<Payload> {
+    let mut response = Response::new(Payload::Text(Full::new(Bytes::from(body.to_owned()))));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}

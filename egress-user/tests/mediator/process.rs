@@ -1,0 +1,1 @@
+//! The process: plan, privileges, control socket.
