@@ -205,6 +205,11 @@ impl<'a> Run<'a> {
         (self.world.start(&mut command), self.packet, workdir)
     }
 
+    /// The directory that the agent will work in.
+    pub fn directory(&self) -> PathBuf {
+        self.work()
+    }
+
     fn work(&self) -> PathBuf {
         self.workdir
             .clone()

@@ -1,5 +1,9 @@
 //! From a script to a verified packet: allowed and denied requests of programs that know no proxy.
 #![forbid(unsafe_code)]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test whose evidence cannot be read has failed"
+)]
 
 use std::fs;
 use std::path::Path;
