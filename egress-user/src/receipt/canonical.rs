@@ -111,6 +111,32 @@ impl<'a> ObjectWriter<'a> {
     }
 }
 
+/// Appends JSON source text with the white space between values removed and the characters that
+/// Go never leaves raw escaped; numbers, escapes and member order stay as they are (section 2.3).
+/// This is how the unsigned `ext` member enters the receipt hash.
+pub fn push_compact(out: &mut String, source: &str) {
+    let mut in_string = false;
+    let mut escaped = false;
+    for character in source.chars() {
+        match character {
+            ' ' | '\t' | '\n' | '\r' if !in_string => continue,
+            '<' => out.push_str("\\u003c"),
+            '>' => out.push_str("\\u003e"),
+            '&' => out.push_str("\\u0026"),
+            '\u{2028}' => out.push_str("\\u2028"),
+            '\u{2029}' => out.push_str("\\u2029"),
+            other => out.push(other),
+        }
+        if escaped {
+            escaped = false;
+        } else if in_string && character == '\\' {
+            escaped = true;
+        } else if character == '"' {
+            in_string = !in_string;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,6 +158,13 @@ mod tests {
             escaped("\u{0}\u{1f}\u{2028}\u{2029}\u{2027}"),
             "\"\\u0000\\u001f\\u2028\\u2029\u{2027}\""
         );
+    }
+
+    #[test]
+    fn compact_text_keeps_numbers_and_escapes() {
+        let mut out = String::new();
+        push_compact(&mut out, "{ \"a b\" : [1E+2, \"\\\" <\\/\\u00e9\"] }");
+        assert_eq!(out, "{\"a b\":[1E+2,\"\\\" \\u003c\\/\\u00e9\"]}");
     }
 
     #[test]

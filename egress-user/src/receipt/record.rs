@@ -167,6 +167,7 @@ pub struct Posture {
 
 /// What `session_open` says.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_field_names, reason = "open_nonce is the wire name")]
 pub(crate) struct Open<'a> {
     pub(crate) run_nonce: &'a str,
     pub(crate) open_nonce: &'a str,

@@ -60,6 +60,15 @@ pub enum RunError {
         /// What it reached.
         detail: String,
     },
+    /// The packet could not be written.
+    #[error("cannot write the packet to {path}")]
+    Packet {
+        /// Its directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// A call of the supervisor itself.
     #[error("cannot {what}")]
     System {
@@ -87,7 +96,10 @@ impl RunError {
             Self::Open { .. } => {
                 Some("this kernel does not hold what the run promises; nothing was run")
             }
-            Self::Spawn { .. } | Self::Helper { .. } | Self::System { .. } => None,
+            Self::Packet { .. }
+            | Self::Spawn { .. }
+            | Self::Helper { .. }
+            | Self::System { .. } => None,
         }
     }
 }

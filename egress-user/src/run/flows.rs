@@ -267,7 +267,7 @@ impl FlowLog {
         row.insert("ts".into(), time.into());
         row.insert("source".into(), source.into());
         row.extend(fields);
-        self.file.write_all(&self.chain.line(row))
+        self.file.write_all(&self.chain.line(&row))
     }
 }
 

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use super::error::{RunError, system};
 use super::prepare::{Prepared, control_pair, spawn_helper};
 use super::state::{RunDir, random_hex};
-use super::supervise::{Begun, Running};
+use super::supervise::Running;
 use crate::child::protocol::{FromInit, ToInit};
 use crate::clock;
 use crate::mediator::plan::{MediatorPlan, Status};
@@ -60,21 +60,21 @@ impl Prepared {
         )?;
         let mut enforced = None;
         let mut not_executed = None;
-        let begun = loop {
+        loop {
             let message = self.hear()?;
             match message {
                 FromInit::Dropped(held) => enforced = Some(held),
-                FromInit::Started => break Begun::Running,
+                FromInit::Started => break,
                 FromInit::NotExecuted { errno } => {
                     not_executed = Some(errno);
-                    break Begun::NotExecuted;
+                    break;
                 }
                 FromInit::Failed { step, error } => {
                     return Err(init_failed(format!("cannot {step}: {error}")));
                 }
                 other => return Err(init_failed(format!("it said {other:?}"))),
             }
-        };
+        }
         let started_at = clock::now_rfc3339();
         self.timeline.mark("command executed");
         let enforced =
@@ -93,7 +93,6 @@ impl Prepared {
             policy: self.policy,
             measured: self.measured,
             enforced,
-            begun,
             not_executed,
             sequence: self.sequence,
             started_at,

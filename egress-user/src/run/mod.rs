@@ -16,6 +16,7 @@ pub mod flows;
 pub mod launch;
 pub mod plan;
 pub mod prepare;
+pub mod record;
 pub mod state;
 pub mod stdio;
 pub mod supervise;

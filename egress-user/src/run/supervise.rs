@@ -35,15 +35,6 @@ const TICK: Duration = Duration::from_millis(2);
 /// How long an agent may take to end after the first signal of a time-out.
 const TERM_GRACE: Duration = Duration::from_secs(5);
 
-/// How the command began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Begun {
-    /// It runs, or ran.
-    Running,
-    /// It could not be executed.
-    NotExecuted,
-}
-
 /// How the agent came to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
@@ -73,7 +64,6 @@ pub struct Running {
     pub(super) policy: RuntimePolicy,
     pub(super) measured: Measured,
     pub(super) enforced: Enforced,
-    pub(super) begun: Begun,
     pub(super) not_executed: Option<i32>,
     pub(super) sequence: Sequence,
     pub(super) started_at: String,
@@ -112,7 +102,6 @@ struct Watch {
     flows: FlowLog,
     signals: SignalFd,
     signalled: u32,
-    began: Instant,
     deadline: Option<Instant>,
     timed_out: bool,
     killed: bool,
@@ -139,7 +128,6 @@ impl Running {
                 .map_err(Into::into),
             )?,
             signalled: 0,
-            began,
             deadline: self.plan.timeout.map(|timeout| began + timeout),
             timed_out: false,
             killed: false,

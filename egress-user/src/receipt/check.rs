@@ -1,0 +1,529 @@
+//! Checks the evidence of one recorder session: lines, outer chain, checkpoints, both receipt
+//! chains, sessions, and the end (evidence protocol, sections 4, 8 and 9).
+//!
+//! Bad evidence is data: everything wrong becomes a finding in the report, and the check goes on
+//! behind it as far as it can. Each line is parsed once; memory does not grow with the number of
+//! receipts, except for the identifiers of intents.
+use super::action::Receipt;
+use super::chain::{ActionChain, Context, EvidenceChain, Trust};
+use super::end::Tail;
+use super::entry::{Entry, EntryKind, Problem};
+use super::evidence::EvidenceReceipt;
+use super::findings::{Findings, Place};
+use super::json::{JsonError, JsonProblem, MAX_DEPTH, Node, parse_bytes};
+use super::outer::{Outer, claimed_name};
+use super::recorder::MAX_LINE_BYTES;
+use super::report::{Counts, End, Report, Verdict};
+use super::rules;
+use super::session::GRACEFUL;
+use super::signatures::{Job, Queue};
+
+/// The largest evidence file that is read. Pipelock's own reader stops at 8 MiB a file; a packet
+/// holds all files of a run in one.
+pub const MAX_EVIDENCE_BYTES: u64 = 512 << 20;
+/// The largest single receipt or packet.
+pub const MAX_DOCUMENT_BYTES: u64 = 8 << 20;
+
+/// One evidence file.
+#[derive(Debug, Clone, Copy)]
+pub struct EvidenceFile<'a> {
+    /// Its name without directories; `evidence-<session>-<seq>.jsonl` claims a session.
+    pub name: &'a str,
+    /// Its bytes.
+    pub bytes: &'a [u8],
+}
+
+/// One version 1 receipt as it is passed, for reconciliation with other records. Its texts are
+/// what the file says; they count only if the report is consistent.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a> {
+    /// Line in its file, from 1.
+    pub line: u64,
+    /// Place in the chain.
+    pub seq: u64,
+    /// Whether it is a session record.
+    pub is_session: bool,
+    /// Its hash, when its form is right.
+    pub hash: Option<&'a str>,
+    record: &'a Node<'a>,
+}
+
+impl<'a> Seen<'a> {
+    /// A string member of the record: `action_id`, `target`, `transport`, `verdict`,
+    /// `decision_phase`, `layer`, `pattern`, `method`, `request_id`, `timestamp`, …; empty when absent.
+    pub fn text(&self, name: &str) -> &'a str {
+        self.record.member_text(name)
+    }
+}
+
+/// Checks the files of one recorder session, in the order given.
+pub fn check_evidence(files: &[EvidenceFile<'_>], trust: &Trust) -> Report {
+    check_evidence_visiting(files, trust, &mut |_| {})
+}
+
+/// [`check_evidence`], showing each version 1 receipt to `visit`.
+pub fn check_evidence_visiting(
+    files: &[EvidenceFile<'_>],
+    trust: &Trust,
+    visit: &mut dyn FnMut(&Seen<'_>),
+) -> Report {
+    let mut checker = Checker::new(trust, files.len() > 1);
+    for (index, file) in files.iter().enumerate() {
+        checker.file(file, index == 0, visit);
+    }
+    checker.finish()
+}
+
+/// Checks one receipt that stands alone: its form and signature, nothing about a chain.
+pub fn check_receipt(bytes: &[u8], trust: &Trust) -> Report {
+    let mut checker = Checker::new(trust, false);
+    let place = Place::default();
+    match parse_bytes(bytes, MAX_DEPTH) {
+        Err(error) => {
+            let findings = &mut checker.context.findings;
+            findings.add(
+                &rules::LINE_JSON,
+                place,
+                "one JSON object",
+                error.to_string(),
+            );
+        }
+        Ok(node) => checker.single(&node, &place),
+    }
+    let mut report = checker.finish_single();
+    report.end = End::Unproven("one receipt has no end");
+    report
+}
+
+/// All state of one check.
+struct Checker<'t> {
+    context: Context<'t>,
+    outer: Outer,
+    actions: ActionChain,
+    evidence: EvidenceChain,
+    counts: Counts,
+    entries: u64,
+    checkpoints: u64,
+    first_time: String,
+    last_time: String,
+    tail: Tail,
+    several_files: bool,
+}
+
+impl<'t> Checker<'t> {
+    fn new(trust: &'t Trust, several_files: bool) -> Self {
+        Self {
+            context: Context {
+                trust,
+                findings: Findings::default(),
+                queue: Queue::default(),
+            },
+            outer: Outer::default(),
+            actions: ActionChain::default(),
+            evidence: EvidenceChain::default(),
+            counts: Counts::default(),
+            entries: 0,
+            checkpoints: 0,
+            first_time: String::new(),
+            last_time: String::new(),
+            tail: Tail::default(),
+            several_files,
+        }
+    }
+
+    fn place(&self, file: &EvidenceFile<'_>, line: u64) -> Place {
+        Place {
+            file: self.several_files.then(|| String::from(file.name)),
+            line: Some(line),
+            seq: None,
+        }
+    }
+
+    fn add(&mut self, problem: Problem, place: &Place) {
+        self.context
+            .findings
+            .add(problem.rule, place.clone(), problem.expected, problem.found);
+    }
+
+    /// Checks the lines of one file. Lines end at LF only: other separators may stand in strings.
+    fn file(&mut self, file: &EvidenceFile<'_>, first: bool, visit: &mut dyn FnMut(&Seen<'_>)) {
+        let mut claimed = claimed_name(file.name);
+        let mut number = 0_u64;
+        for line in file.bytes.split_inclusive(|byte| *byte == b'\n') {
+            number = number.saturating_add(1);
+            let place = self.place(file, number);
+            let whole = line.last() == Some(&b'\n');
+            let Some(text) = self.line_text(line, whole, &place) else {
+                continue;
+            };
+            let mut notes = Vec::new();
+            let parsed = Entry::parse(text, &mut notes);
+            for note in notes {
+                self.add(note, &place);
+            }
+            match parsed {
+                Ok(entry) => {
+                    if let Some((session, seq)) = claimed.take() {
+                        if entry.text("session_id") != session {
+                            let found = String::from(entry.text("session_id"));
+                            self.add(Problem::new(&rules::FILE_NAME, session, found), &place);
+                        } else if entry.seq != seq && !first {
+                            let found = entry.seq.to_string();
+                            self.add(
+                                Problem::new(&rules::FILE_ORDER, seq.to_string(), found),
+                                &place,
+                            );
+                        }
+                    }
+                    self.entry(&entry, place, visit);
+                }
+                Err(problem) => self.unreadable(problem, whole, &place),
+            }
+        }
+    }
+
+    /// The text of a line without the white space around it; nothing when it is blank or bad.
+    fn line_text<'l>(&mut self, line: &'l [u8], whole: bool, place: &Place) -> Option<&'l str> {
+        let content = line.strip_suffix(b"\n").unwrap_or(line);
+        let content = content.strip_suffix(b"\r").unwrap_or(content);
+        if content.len() > MAX_LINE_BYTES {
+            let found = format!("{} bytes", content.len());
+            self.unreadable(Problem::new(&rules::LINE_LONG, "1 MiB", found), true, place);
+            return None;
+        }
+        let text = match str::from_utf8(content) {
+            Ok(text) => text,
+            Err(error) => {
+                let error = JsonError {
+                    offset: error.valid_up_to(),
+                    problem: JsonProblem::Utf8,
+                };
+                let problem = Problem::new(&rules::LINE_JSON, "UTF-8", error.to_string());
+                self.unreadable(problem, whole, place);
+                return None;
+            }
+        };
+        let trimmed = text.trim();
+        if text.trim_matches([' ', '\t', '\r']) != trimmed {
+            self.add(
+                Problem::new(&rules::LINE_SPACE, "none", "white space"),
+                place,
+            );
+        }
+        (!trimmed.is_empty()).then_some(trimmed)
+    }
+
+    /// A line that is no entry. Only the last line of a file has no LF, and only a torn write or a
+    /// cut leaves it unreadable.
+    fn unreadable(&mut self, problem: Problem, whole: bool, place: &Place) {
+        self.tail.unreadable();
+        self.outer.lose();
+        self.actions.lose();
+        self.evidence.lose();
+        if whole {
+            self.add(problem, place);
+        } else {
+            self.add(
+                Problem::new(&rules::TORN, "a whole entry", problem.found),
+                place,
+            );
+        }
+    }
+
+    /// Checks one entry and what it carries.
+    fn entry(&mut self, entry: &Entry<'_>, mut place: Place, visit: &mut dyn FnMut(&Seen<'_>)) {
+        self.entries = self.entries.saturating_add(1);
+        self.outer.check(entry, &place, &mut self.context.findings);
+        let detail = entry.detail();
+        self.tail.other();
+        match (entry.kind, detail) {
+            (EntryKind::Other, _) => {}
+            (_, None) => {
+                self.add(
+                    Problem::new(&rules::ENTRY_FORM, "detail: present", "nothing"),
+                    &place,
+                );
+            }
+            (EntryKind::Action, Some(detail)) => {
+                let record = detail.member("action_record");
+                place.seq = record.and_then(|record| record.member_unsigned("chain_seq"));
+                self.tail.receipt(None);
+                let hash = self.action(detail, entry, &place);
+                if let Some(record) = record {
+                    self.note_record(record, hash.as_deref(), &place, visit);
+                }
+            }
+            (EntryKind::Evidence, Some(detail)) => match EvidenceReceipt::read(detail) {
+                Ok(receipt) => {
+                    place.seq = Some(receipt.seq);
+                    self.evidence.push(receipt, &place, &mut self.context);
+                }
+                Err(problem) => {
+                    self.evidence.push_unreadable();
+                    self.add(problem, &place);
+                }
+            },
+            (EntryKind::Checkpoint, Some(detail)) => self.checkpoint(detail, entry, &place),
+            (EntryKind::TranscriptRoot, Some(detail)) => self.root(detail, entry, &place),
+        }
+    }
+
+    /// A version 1 receipt; gives its hash.
+    fn action(&mut self, detail: &Node<'_>, entry: &Entry<'_>, place: &Place) -> Option<String> {
+        match Receipt::read(detail) {
+            Ok(receipt) => {
+                for (name, own) in [("transport", "transport"), ("event_kind", "action_type")] {
+                    let outer = entry.text(name);
+                    if !outer.is_empty() && outer != receipt.text(own) {
+                        let problem = Problem::new(&rules::ENTRY_TEXT, receipt.text(own), outer);
+                        self.add(problem, place);
+                    }
+                }
+                let closes = receipt
+                    .record
+                    .member("session_control")
+                    .and_then(|control| control.member("close"))
+                    .map(|close| close.member_text("close_reason") == GRACEFUL);
+                self.tail.receipt(closes);
+                self.actions
+                    .push(&receipt, entry.text("session_id"), place, &mut self.context);
+                Some(receipt.hash)
+            }
+            Err(problem) => {
+                self.actions.push_unreadable(place.seq);
+                self.add(problem, place);
+                None
+            }
+        }
+    }
+
+    /// Counts a record and shows it to the visitor, sound or not.
+    fn note_record(
+        &mut self,
+        record: &Node<'_>,
+        hash: Option<&str>,
+        place: &Place,
+        visit: &mut dyn FnMut(&Seen<'_>),
+    ) {
+        self.counts.count(record);
+        let time = record.member_text("timestamp");
+        if self.first_time.is_empty() {
+            time.clone_into(&mut self.first_time);
+        }
+        // Texts of the writers' form in UTC compare as times do, up to the fraction.
+        if let (Some(now), Some(before)) = (time.get(..19), self.last_time.get(..19))
+            && time.ends_with('Z')
+            && now < before
+        {
+            let problem = Problem::new(&rules::TIME_ORDER, self.last_time.as_str(), time);
+            self.add(problem, place);
+        }
+        time.clone_into(&mut self.last_time);
+        visit(&Seen {
+            line: place.line.unwrap_or(0),
+            seq: record.member_unsigned("chain_seq").unwrap_or(0),
+            is_session: record.member("session_control").is_some(),
+            hash,
+            record,
+        });
+    }
+
+    /// A checkpoint: numbers, and the signature over the hash of the entry before (section 1.4).
+    fn checkpoint(&mut self, detail: &Node<'_>, entry: &Entry<'_>, place: &Place) {
+        let number = |name: &str| detail.member_unsigned(name);
+        let last = number("last_seq");
+        let count = last
+            .zip(number("first_seq"))
+            .and_then(|(last, first)| last.checked_sub(first)?.checked_add(1));
+        if last.and_then(|last| last.checked_add(1)) != Some(entry.seq)
+            || count.is_none()
+            || count != number("entry_count")
+        {
+            self.add(
+                Problem::new(&rules::CHECKPOINT_FORM, "the entries before it", detail.raw),
+                place,
+            );
+        }
+        let text = detail.member_text("signature");
+        if text.is_empty() {
+            self.add(
+                Problem::new(&rules::UNSIGNED_CHECKPOINT, "a signature", "none"),
+                place,
+            );
+            return;
+        }
+        let mut signature = [0; 64];
+        if hex::decode_to_slice(text, &mut signature).is_err() {
+            let expected = "128 hex digits";
+            self.add(
+                Problem::new(&rules::CHECKPOINT_SIGNATURE, expected, text),
+                place,
+            );
+            return;
+        }
+        let signer = self
+            .actions
+            .signer
+            .as_ref()
+            .or(self.evidence.signer.as_ref());
+        let key = signer
+            .map(|signer| signer.key)
+            .or_else(|| self.context.trust.keys.first().copied());
+        if let Some(key) = key {
+            self.context.signature(Job {
+                key,
+                message: entry.text("prev_hash").as_bytes().to_vec(),
+                signature,
+                rule: &rules::CHECKPOINT_SIGNATURE,
+                place: place.clone(),
+            });
+            self.checkpoints = self.checkpoints.saturating_add(1);
+            self.tail.checkpoint();
+        }
+    }
+
+    /// The transcript root must describe the version 1 chain up to here.
+    fn root(&mut self, detail: &Node<'_>, entry: &Entry<'_>, place: &Place) {
+        let holds = detail.member_text("session_id") == entry.text("session_id")
+            && detail.member_unsigned("final_seq") == self.actions.last_seq
+            && detail.member_unsigned("receipt_count") == Some(self.actions.count)
+            && self
+                .actions
+                .head
+                .as_deref()
+                .is_none_or(|head| head == detail.member_text("root_hash"));
+        if holds {
+            self.tail.root();
+            return;
+        }
+        let expected = format!(
+            "{} receipts, last {:?}, root {}",
+            self.actions.count,
+            self.actions.last_seq.unwrap_or(0),
+            self.actions.head.as_deref().unwrap_or("unknown")
+        );
+        self.add(Problem::new(&rules::ROOT, expected, detail.raw), place);
+    }
+
+    /// One receipt alone.
+    fn single(&mut self, node: &Node<'_>, place: &Place) {
+        if node.member("record_type").is_some() {
+            match EvidenceReceipt::read(node) {
+                Ok(receipt) => {
+                    // Alone, a receipt starts at its own place.
+                    let alone = EvidenceReceipt {
+                        seq: 0,
+                        prev_hash: super::record::GENESIS,
+                        ..receipt
+                    };
+                    self.evidence.push(alone, place, &mut self.context);
+                }
+                Err(problem) => self.add(problem, place),
+            }
+            return;
+        }
+        if node.member("type").is_some() && node.member("detail").is_some() {
+            let problem = Problem::new(&rules::RECEIPT_FORM, "a receipt", "a recorder entry");
+            self.add(problem, place);
+            return;
+        }
+        if let Some(record) = node.member("action_record") {
+            self.counts.count(record);
+            record
+                .member_text("timestamp")
+                .clone_into(&mut self.first_time);
+            self.last_time.clone_from(&self.first_time);
+        }
+        match Receipt::read(node) {
+            Ok(receipt) => self.actions.push_single(&receipt, place, &mut self.context),
+            Err(problem) => self.add(problem, place),
+        }
+    }
+
+    /// The report of a single receipt.
+    fn finish_single(mut self) -> Report {
+        self.context.queue.flush(&mut self.context.findings);
+        self.into_report()
+    }
+
+    /// The report.
+    fn finish(mut self) -> Report {
+        self.context.queue.flush(&mut self.context.findings);
+        self.actions.sessions.finish(&mut self.context.findings);
+        let decisions = self
+            .actions
+            .count
+            .saturating_sub(self.actions.sessions.controls);
+        if self.evidence.count > 0 && self.actions.count > 0 && self.evidence.count != decisions {
+            let found = format!("{} twins", self.evidence.count);
+            let problem = Problem::new(&rules::V2_COUNT, format!("{decisions} twins"), found);
+            self.add(problem, &Place::default());
+        }
+        let nothing = self.actions.count == 0 && self.evidence.count == 0;
+        if nothing && !self.context.findings.has_errors() {
+            let problem = Problem::new(
+                &rules::NO_RECEIPTS,
+                "a receipt",
+                format!("{} entries", self.entries),
+            );
+            self.add(problem, &Place::default());
+        }
+        self.into_report()
+    }
+
+    fn into_report(self) -> Report {
+        let end = self.tail.end(self.actions.sessions.controls > 0);
+        let has_errors = self.context.findings.has_errors();
+        let nothing = self.actions.count == 0 && self.evidence.count == 0;
+        let (findings, suppressed) = self.context.findings.into_ranked();
+        let only_empty = findings
+            .iter()
+            .all(|finding| finding.rule == &rules::NO_RECEIPTS);
+        let verdict = if nothing && only_empty {
+            Verdict::Error
+        } else if has_errors || nothing {
+            Verdict::Invalid
+        } else if self.context.trust.keys.is_empty() {
+            Verdict::SelfConsistentOnly
+        } else {
+            Verdict::Valid
+        };
+        let main_is_v1 = self.actions.count > 0;
+        let mut signer_keys = self.actions.signers;
+        let mut counts = self.counts;
+        let (receipt_count, final_seq, root_hash) = if main_is_v1 {
+            (self.actions.count, self.actions.last_seq, self.actions.head)
+        } else {
+            signer_keys.extend(self.evidence.signer.map(|signer| signer.hex));
+            // Without a version 1 chain every receipt counts as other (section 6.2).
+            counts.totals.other = self.evidence.count;
+            (
+                self.evidence.count,
+                self.evidence.count.checked_sub(1),
+                self.evidence.head,
+            )
+        };
+        let sessions = self.actions.sessions;
+        Report {
+            verdict,
+            end,
+            findings,
+            suppressed,
+            entries: self.entries,
+            receipt_count,
+            evidence_receipts: self.evidence.count,
+            checkpoints: self.checkpoints,
+            final_seq,
+            root_hash,
+            signer_keys,
+            recorder_session: self.outer.session.unwrap_or_default(),
+            intents: sessions.intents,
+            outcomes: sessions.outcomes,
+            open_intents: sessions.open_intents(),
+            session: sessions.facts,
+            first_time: self.first_time,
+            last_time: self.last_time,
+            counts,
+        }
+    }
+}

@@ -1,0 +1,447 @@
+//! The rules of sessions and of the life of an action (evidence protocol, section 2.5).
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::action::Receipt;
+use super::findings::{Findings, Place, Rule};
+use super::json::Node;
+use super::record::{SESSION_GENESIS_PREFIX, session_genesis};
+use super::rules;
+
+/// The reason that a clean stop writes into `session_close`.
+pub const GRACEFUL: &str = "graceful_shutdown";
+
+/// What `session_open` said, for the report.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SessionFacts {
+    /// Nonce of the run.
+    pub run_nonce: String,
+    /// Recorder session that the open names.
+    pub recorder_session: String,
+    /// Promised seconds between heartbeats.
+    pub heartbeat_seconds: u64,
+    /// Heartbeats seen.
+    pub heartbeats: u64,
+    /// SHA-256 of the bound posture capsule; empty when none is bound.
+    pub posture_capsule_sha256: String,
+    /// Key that signed the capsule.
+    pub posture_signer_key_id: String,
+    /// The capsule's signature.
+    pub containment_nonce: String,
+    /// User id of the agent, as bound.
+    pub contained_uid: String,
+    /// Reason of the close; empty while open.
+    pub close_reason: String,
+}
+
+/// Where a receipt stands in its chain, as computed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Link<'c> {
+    /// Hash of the receipt before; `None` when it is not known.
+    pub(crate) head: Option<&'c str>,
+    /// Sequence number of the receipt before, across a change of keys too.
+    pub(crate) last_seq: Option<u64>,
+    /// First receipt of the evidence.
+    pub(crate) first: bool,
+    /// Receipts under this key so far, this one included.
+    pub(crate) segment_count: u64,
+    /// Recorder session of the entry.
+    pub(crate) recorder_session: &'c str,
+}
+
+/// State of the sessions in one chain.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions {
+    pub(crate) facts: Option<SessionFacts>,
+    pub(crate) controls: u64,
+    pub(crate) intents: u64,
+    pub(crate) outcomes: u64,
+    open_nonce: String,
+    opened: BTreeSet<String>,
+    without_nonce: Option<Place>,
+    missing_open: bool,
+    durability: [u64; 2],
+    actions: BTreeMap<String, bool>,
+}
+
+impl Sessions {
+    /// Checks one receipt.
+    pub(crate) fn check(
+        &mut self,
+        receipt: &Receipt<'_, '_>,
+        link: Link<'_>,
+        place: &Place,
+        findings: &mut Findings,
+    ) {
+        let nonce = receipt.text("run_nonce");
+        if let Some(control) = receipt.record.member("session_control") {
+            self.controls = self.controls.saturating_add(1);
+            let mut report = Reporter { place, findings };
+            self.control(receipt, control, link, &mut report);
+            return;
+        }
+        if link.first
+            && receipt
+                .text("chain_prev_hash")
+                .starts_with(SESSION_GENESIS_PREFIX)
+        {
+            findings.add(
+                &rules::SESSION_OPEN,
+                place.clone(),
+                "session_open on a bound genesis",
+                "another receipt",
+            );
+        }
+        let closed = self
+            .facts
+            .as_ref()
+            .is_some_and(|facts| !facts.close_reason.is_empty());
+        if closed {
+            findings.add(
+                &rules::SESSION_AFTER,
+                place.clone(),
+                "nothing after the close",
+                "a receipt",
+            );
+        } else if nonce.is_empty() {
+            self.without_nonce.get_or_insert_with(|| place.clone());
+        } else if !self.opened.contains(nonce) {
+            if !self.missing_open {
+                findings.add(
+                    &rules::MISSING_OPEN,
+                    place.clone(),
+                    "session_open first",
+                    nonce,
+                );
+            }
+            self.missing_open = true;
+        } else if self
+            .facts
+            .as_ref()
+            .is_some_and(|facts| facts.run_nonce != nonce)
+        {
+            findings.add(&rules::SESSION_FORM, place.clone(), "the open run", nonce);
+        }
+        self.phase(receipt, place, findings);
+    }
+
+    /// The start of the evidence could not be read: a missing open has that cause.
+    pub(crate) fn lose(&mut self) {
+        self.missing_open = true;
+    }
+
+    /// What can only be said at the end.
+    pub(crate) fn finish(&mut self, findings: &mut Findings) {
+        if self.controls > 0
+            && let Some(place) = self.without_nonce.take()
+        {
+            findings.add(&rules::SESSION_NONCE, place, "run_nonce", "none");
+        }
+        let open = self.open_intents();
+        if open > 0 {
+            let found = format!("{open} without");
+            findings.add(
+                &rules::OPEN_INTENT,
+                Place::default(),
+                "an outcome for each intent",
+                found,
+            );
+        }
+    }
+
+    /// Intents without an outcome.
+    pub(crate) fn open_intents(&self) -> u64 {
+        let open = self.actions.values().filter(|done| !**done).count();
+        u64::try_from(open).unwrap_or(u64::MAX)
+    }
+
+    /// Follows intent and outcome of an action.
+    fn phase(&mut self, receipt: &Receipt<'_, '_>, place: &Place, findings: &mut Findings) {
+        let id = receipt.text("action_id");
+        match receipt.text("decision_phase") {
+            "intent" => {
+                self.intents = self.intents.saturating_add(1);
+                if self.actions.insert(String::from(id), false).is_some() {
+                    findings.add(&rules::SECOND_OUTCOME, place.clone(), "one intent", id);
+                }
+            }
+            "outcome" => {
+                self.outcomes = self.outcomes.saturating_add(1);
+                match self.actions.get_mut(id) {
+                    Some(done) if *done => {
+                        findings.add(&rules::SECOND_OUTCOME, place.clone(), "one outcome", id);
+                    }
+                    Some(done) => *done = true,
+                    None => findings.add(&rules::NO_INTENT, place.clone(), "an intent before", id),
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Checks a session record.
+    fn control(
+        &mut self,
+        receipt: &Receipt<'_, '_>,
+        control: &Node<'_>,
+        link: Link<'_>,
+        report: &mut Reporter<'_>,
+    ) {
+        let payload = |name: &str| control.member(name).filter(|node| !node.is_null());
+        let kind = control.member_text("kind");
+        let (payload, other) = match (payload("open"), payload("heartbeat"), payload("close")) {
+            (Some(open), None, None) => (open, kind != "session_open"),
+            (None, Some(beat), None) => (beat, kind != "heartbeat" && kind != "session_heartbeat"),
+            (None, None, Some(close)) => (close, kind != "session_close"),
+            _ => {
+                report.add(
+                    &rules::SESSION_FORM,
+                    "exactly one of open, heartbeat, close",
+                    kind,
+                );
+                return;
+            }
+        };
+        if other {
+            report.add(&rules::SESSION_FORM, "the kind of its payload", kind);
+            return;
+        }
+        let nonce = receipt.text("run_nonce");
+        if nonce.is_empty() || payload.member_text("run_nonce") != nonce {
+            report.add(
+                &rules::SESSION_FORM,
+                "the record's run_nonce",
+                payload.member_text("run_nonce"),
+            );
+        }
+        match kind {
+            "session_open" => self.open(receipt, payload, link, report),
+            "session_close" => self.close(receipt, payload, link, report),
+            _ => self.heartbeat(receipt, payload, link, report),
+        }
+    }
+
+    fn open(
+        &mut self,
+        receipt: &Receipt<'_, '_>,
+        open: &Node<'_>,
+        link: Link<'_>,
+        report: &mut Reporter<'_>,
+    ) {
+        let prev = receipt.text("chain_prev_hash");
+        let genesis = open.member_text("genesis_hash");
+        if link.first {
+            let computed = computed_genesis(open);
+            if !prev.starts_with(SESSION_GENESIS_PREFIX) {
+                report.add(&rules::SESSION_OPEN, "a bound g1: genesis", prev);
+            } else if prev != computed || genesis != computed {
+                report.add(&rules::GENESIS_HASH, computed, genesis);
+            }
+            if open.member_unsigned("chain_open_seq") != Some(0)
+                || !open.member_text("prior_chain_head").is_empty()
+                || open
+                    .member_unsigned("prior_chain_seq")
+                    .is_some_and(|seq| seq != 0)
+            {
+                report.add(
+                    &rules::SESSION_OPEN,
+                    "no chain before the first open",
+                    "one",
+                );
+            }
+        } else {
+            let prior = open.member_unsigned("prior_chain_seq").unwrap_or(0);
+            if !genesis.is_empty()
+                || open.member_unsigned("chain_open_seq") != Some(receipt.seq())
+                || link.last_seq.is_some_and(|last| last != prior)
+                || link
+                    .head
+                    .is_some_and(|head| open.member_text("prior_chain_head") != head)
+            {
+                report.add(
+                    &rules::SESSION_OPEN,
+                    "the tail of the chain before",
+                    "another",
+                );
+            }
+        }
+        let nonce = open.member_text("run_nonce");
+        if !self.opened.insert(String::from(nonce)) {
+            report.add(
+                &rules::SESSION_OPEN,
+                "a run that was not opened before",
+                nonce,
+            );
+        }
+        let recorder_session = open.member_text("recorder_session");
+        if recorder_session != link.recorder_session {
+            report.add(
+                &rules::SESSION_NAME,
+                link.recorder_session,
+                recorder_session,
+            );
+        }
+        let text = |name: &str| String::from(open.member_text(name));
+        self.open_nonce = text("open_nonce");
+        self.durability = [0, 0];
+        self.facts = Some(SessionFacts {
+            run_nonce: text("run_nonce"),
+            recorder_session: text("recorder_session"),
+            heartbeat_seconds: open.member_unsigned("heartbeat_seconds").unwrap_or(0),
+            heartbeats: 0,
+            posture_capsule_sha256: text("posture_capsule_sha256"),
+            posture_signer_key_id: text("posture_signer_key_id"),
+            containment_nonce: text("containment_nonce"),
+            contained_uid: text("contained_uid"),
+            close_reason: String::new(),
+        });
+    }
+
+    fn heartbeat(
+        &mut self,
+        receipt: &Receipt<'_, '_>,
+        beat: &Node<'_>,
+        link: Link<'_>,
+        report: &mut Reporter<'_>,
+    ) {
+        if !self.is_active(beat, report) {
+            return;
+        }
+        if let Some(head) = link.head
+            && beat.member_text("chain_head") != head
+        {
+            report.add(&rules::SESSION_BEAT, head, beat.member_text("chain_head"));
+        }
+        if beat.member_unsigned("chain_seq_head") != receipt.seq().checked_sub(1) {
+            report.add(
+                &rules::SESSION_BEAT,
+                "chain_seq_head: the receipt before",
+                "another",
+            );
+        }
+        let number = beat.member_unsigned("beat").unwrap_or(0);
+        if let Some(facts) = &mut self.facts {
+            let expected = facts.heartbeats.saturating_add(1);
+            facts.heartbeats = number;
+            if number != expected {
+                report.add(
+                    &rules::BEAT_GAP,
+                    format!("beat {expected}"),
+                    format!("beat {number}"),
+                );
+            }
+        }
+        self.counters(beat, report);
+    }
+
+    fn close(
+        &mut self,
+        receipt: &Receipt<'_, '_>,
+        close: &Node<'_>,
+        link: Link<'_>,
+        report: &mut Reporter<'_>,
+    ) {
+        if !self.is_active(close, report) {
+            return;
+        }
+        if let Some(head) = link.head
+            && close.member_text("root_hash") != head
+        {
+            report.add(&rules::SESSION_CLOSE, head, close.member_text("root_hash"));
+        }
+        if close.member_unsigned("final_seq") != Some(receipt.seq()) {
+            report.add(&rules::SESSION_CLOSE, "final_seq: its own", "another");
+        }
+        let count = close.member_unsigned("receipt_count").unwrap_or(0);
+        if count != link.segment_count {
+            report.add(
+                &rules::SESSION_CLOSE,
+                format!("{} receipts", link.segment_count),
+                count.to_string(),
+            );
+        }
+        self.counters(close, report);
+        if let Some(facts) = &mut self.facts {
+            facts.close_reason = match close.member_text("close_reason") {
+                "" => String::from("none given"),
+                reason => String::from(reason),
+            };
+        }
+    }
+
+    /// Whether a heartbeat or close belongs to the open session.
+    fn is_active(&self, payload: &Node<'_>, report: &mut Reporter<'_>) -> bool {
+        let nonce = payload.member_text("run_nonce");
+        match &self.facts {
+            Some(facts) if !facts.close_reason.is_empty() => {
+                report.add(&rules::SESSION_AFTER, "nothing after the close", nonce);
+                false
+            }
+            Some(facts) if facts.run_nonce == nonce => {
+                if payload.member_text("open_nonce") == self.open_nonce {
+                    return true;
+                }
+                report.add(
+                    &rules::SESSION_FORM,
+                    self.open_nonce.as_str(),
+                    payload.member_text("open_nonce"),
+                );
+                false
+            }
+            Some(_) | None => {
+                report.add(&rules::SESSION_FORM, "an open session of this run", nonce);
+                false
+            }
+        }
+    }
+
+    /// Durability counters only grow.
+    fn counters(&mut self, payload: &Node<'_>, report: &mut Reporter<'_>) {
+        let now = ["fsync_errors_gated", "durability_blocks"]
+            .map(|name| payload.member_unsigned(name).unwrap_or(0));
+        if now
+            .iter()
+            .zip(&self.durability)
+            .any(|(now, before)| now < before)
+        {
+            report.add(
+                &rules::DURABILITY,
+                format!("{:?} or more", self.durability),
+                format!("{now:?}"),
+            );
+        }
+        self.durability = now;
+    }
+}
+
+/// Adds findings at one place.
+struct Reporter<'r> {
+    place: &'r Place,
+    findings: &'r mut Findings,
+}
+
+impl Reporter<'_> {
+    fn add(&mut self, rule: &'static Rule, expected: impl Into<String>, found: impl Into<String>) {
+        self.findings.add(rule, self.place.clone(), expected, found);
+    }
+}
+
+/// The genesis hash that an open should carry. A negative heartbeat counts as zero.
+pub(crate) fn computed_genesis(open: &Node<'_>) -> String {
+    let text = |name: &str| open.member_text(name).as_bytes();
+    session_genesis(&[
+        text("run_nonce"),
+        text("open_nonce"),
+        text("recorder_session"),
+        text("policy_hash"),
+        text("signer_key_epoch"),
+        &open
+            .member_unsigned("heartbeat_seconds")
+            .unwrap_or(0)
+            .to_be_bytes(),
+        text("genesis_anchor_head"),
+        text("genesis_anchor_log"),
+        text("posture_capsule_sha256"),
+        text("containment_nonce"),
+        text("contained_uid"),
+    ])
+}
