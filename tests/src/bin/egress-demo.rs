@@ -17,6 +17,7 @@ use std::process::ExitCode;
 
 use egress_tests::evidence::{Reference, public_key_hex, verify};
 use egress_tests::{Output, World};
+use serde_json::Value;
 
 const AGENT: &str = include_str!("../../agents/demo.sh");
 
@@ -100,9 +101,11 @@ fn demo(dir: &std::path::Path) -> io::Result<bool> {
     ] {
         all &= show(name, &output);
     }
+    let packet = run.json("packet.json");
+    let verdict = packet.pointer("/verifier/verdict");
     println!(
         "\nverdict: {}",
-        run.json("packet.json")["verifier"]["verdict"]
+        verdict.and_then(Value::as_str).unwrap_or("none")
     );
     println!("packet:  {}", run.packet.display());
     println!("key:     {}.pub", key.display());
