@@ -35,7 +35,7 @@ fn http_by_address_of_either_family() {
             &format!("curl -sSfg --noproxy '*' http://{address}/"),
         );
         assert!(
-            has_flow(&run, &[("source", "kernel"), ("verdict", "redirect")]),
+            has_flow(&run, &[("source", "kernel"), ("verdict", "redirected")]),
             "{address}: {run}"
         );
     }
@@ -62,7 +62,7 @@ fn name_servers_by_udp_and_tcp() {
             )),
         );
         assert!(
-            has_flow(&run, &[("verdict", "deny"), ("protocol", "udp")]),
+            has_flow(&run, &[("verdict", "denied"), ("protocol", "udp")]),
             "{run}"
         );
         world.assert_contained(
@@ -88,7 +88,7 @@ fn datagrams_connected_or_not() {
         has_flow(
             &run,
             &[
-                ("verdict", "deny"),
+                ("verdict", "denied"),
                 ("protocol", "udp"),
                 ("dst", "198.51.100.20")
             ]
