@@ -23,6 +23,7 @@
 
 mod census;
 mod command;
+mod denial;
 pub mod evidence;
 mod internet;
 mod namespaces;
@@ -33,6 +34,7 @@ mod world;
 
 pub use census::Census;
 pub use command::{Output, Running};
+pub use denial::Trace;
 pub use internet::http::pattern_sha256;
 pub use internet::journal::{Arrival, Query, Request};
 pub use run::{Run, RunOutput, binary};

@@ -24,6 +24,7 @@ pub struct Run<'a> {
     environment: Vec<(OsString, OsString)>,
     agent: Option<Agent>,
     workdir: Option<PathBuf>,
+    packet: PathBuf,
     limit: Duration,
 }
 
@@ -73,6 +74,7 @@ impl<'a> Run<'a> {
             environment: Vec::new(),
             agent: None,
             workdir: None,
+            packet: dir.join("packet"),
             limit: Duration::from_mins(1),
         }
     }
@@ -136,6 +138,12 @@ impl<'a> Run<'a> {
         self
     }
 
+    /// A directory for the packet, instead of a fresh one.
+    pub fn packet_dir(mut self, path: &Path) -> Self {
+        path.clone_into(&mut self.packet);
+        self
+    }
+
     /// The agent: a bash script, run by `--script`.
     ///
     /// # Panics
@@ -178,7 +186,6 @@ impl<'a> Run<'a> {
     /// # Panics
     /// If the binary cannot start.
     pub fn start(self) -> (Running, PathBuf, PathBuf) {
-        let packet = self.dir.join("packet");
         let workdir = self.work();
         let mut command = program(binary());
         command
@@ -187,7 +194,7 @@ impl<'a> Run<'a> {
             .arg("--workdir")
             .arg(&workdir)
             .arg("--packet-dir")
-            .arg(&packet)
+            .arg(&self.packet)
             .args(&self.options)
             .envs(self.environment);
         match self.agent {
@@ -195,7 +202,12 @@ impl<'a> Run<'a> {
             Some(Agent::Command(argv)) => command.arg("--").args(argv),
             None => &mut command,
         };
-        (self.world.start(&mut command), packet, workdir)
+        (self.world.start(&mut command), self.packet, workdir)
+    }
+
+    /// The directory that the agent will work in.
+    pub fn directory(&self) -> PathBuf {
+        self.work()
     }
 
     fn work(&self) -> PathBuf {

@@ -9,7 +9,9 @@
     reason = "a task runner talks to the terminal"
 )]
 
+mod bench;
 mod build;
+mod demo;
 mod ebpf;
 mod layout;
 mod lint;
@@ -35,8 +37,12 @@ struct Args {
 /// The tasks.
 #[derive(Subcommand)]
 enum Task {
+    /// Measure what the boundary costs
+    Bench(bench::Args),
     /// Build the kernel programs and the `egress` binary
     Build(build::Args),
+    /// Run an example agent behind the boundary and have its packet verified
+    Demo,
     /// Build the kernel programs alone and print the digest of the object
     Ebpf,
     /// Check form, lints, documentation, licences and unused dependencies
@@ -61,9 +67,11 @@ fn main() -> ExitCode {
 fn run(task: &Task) -> anyhow::Result<()> {
     let layout = Layout::find()?;
     match task {
+        Task::Bench(args) => bench::run(&layout, args),
         Task::Build(args) => build::run(&layout, args).map(|binary| {
             println!("{}", binary.display());
         }),
+        Task::Demo => demo::run(&layout),
         Task::Ebpf => ebpf::run(&layout).map(|object| {
             println!("{}  {}", object.sha256, object.path.display());
         }),

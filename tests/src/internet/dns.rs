@@ -63,10 +63,10 @@ async fn stream_of_questions(mut stream: TcpStream, journal: &Journal) -> io::Re
             return Ok(());
         };
         journal.query(query);
-        stream
-            .write_u16(u16::try_from(reply.len()).unwrap_or(0))
-            .await?;
-        stream.write_all(&reply).await?;
+        let length = u16::try_from(reply.len()).unwrap_or(0);
+        // In one piece, as clients like it that read only once.
+        let framed = [length.to_be_bytes().as_slice(), &reply].concat();
+        stream.write_all(&framed).await?;
     }
 }
 
