@@ -278,8 +278,8 @@ impl RelayUnderTest {
         self.slots.0.lock().unwrap()[usize::from(local)] = Slot {
             cookie: self.cookies.fetch_add(1, Ordering::Relaxed),
             connect_ns: 1,
-            addr: self.ip.to_ipv6_mapped().octets(),
-            port_be: port.to_be_bytes(),
+            addr: egress_common::abi::halves(self.ip.to_ipv6_mapped().into()),
+            port: port.into(),
             kind: SLOT_REDIRECTED,
             ..egress::sys::slots::EMPTY
         };

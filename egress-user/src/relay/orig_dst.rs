@@ -171,7 +171,7 @@ mod tests {
     use super::*;
     use crate::sys::slots::EMPTY;
 
-    struct Fixed(u8);
+    struct Fixed(u32);
 
     impl SlotSource for Fixed {
         fn read(&self, family: Family, port: u16) -> Slot {

@@ -137,8 +137,8 @@ impl Process {
         let slot = egress_common::abi::Slot {
             cookie: self.cookie,
             connect_ns: 1,
-            addr: to.ip().to_ipv6_mapped().octets(),
-            port_be: to.port().to_be_bytes(),
+            addr: egress_common::abi::halves(to.ip().to_ipv6_mapped().into()),
+            port: to.port().into(),
             kind: SLOT_REDIRECTED,
             ..egress::sys::slots::EMPTY
         };
