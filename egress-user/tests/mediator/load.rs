@@ -10,7 +10,7 @@ use crate::support::{Setup, World, canned, echo, hello, read_head};
 #[tokio::test]
 async fn many_tunnels_at_a_time_are_all_on_record() {
     const TUNNELS: usize = 100;
-    let world = World::new().await;
+    let world = World::new();
     let port = echo().await.port();
     let mut clients = JoinSet::new();
     let started = Instant::now();
@@ -47,7 +47,7 @@ async fn many_tunnels_at_a_time_are_all_on_record() {
 #[tokio::test]
 async fn sequential_requests_are_not_slow() {
     const REQUESTS: u32 = 50;
-    let world = World::new().await;
+    let world = World::new();
     let (at, _heads) = canned("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
     let url = format!("http://allowed.test:{}/", at.port());
     let started = Instant::now();
@@ -76,8 +76,7 @@ async fn one_tunnel_too_many_is_answered_503() {
             ..Capacity::default()
         },
         ..Setup::default()
-    })
-    .await;
+    });
     let port = echo().await.port();
     let first = world.tunnel(&format!("allowed.test:{port}")).await;
     let second = world.tunnel(&format!("allowed.test:{port}")).await;
