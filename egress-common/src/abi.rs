@@ -1,5 +1,6 @@
-//! Records that cross between kernel and user space. Network data is big-endian bytes; there is
-//! no padding, no `bool` and no Rust enum in them.
+//! Records that cross between kernel and user space. There is no padding, no `bool` and no Rust enum
+//! in them. Fields are machine words in host order, addresses too: byte arrays cost the kernel's
+//! verifier several times as long.
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// What the original destination of one connection was, indexed by the local port of the agent's
@@ -11,37 +12,146 @@ pub struct Slot {
     pub cookie: u64,
     /// `bpf_ktime_get_ns` of the connect call: tells apart two connects of one socket.
     pub connect_ns: u64,
-    /// Address that was asked for; IPv4 as `::ffff:a.b.c.d`.
-    pub addr: [u8; 16],
+    /// Address that was asked for, as two numbers, high half first; IPv4 as `::ffff:a.b.c.d`.
+    pub addr: [u64; 2],
     /// Port that was asked for.
-    pub port_be: [u8; 2],
+    pub port: u32,
     /// One of the `SLOT_*` values.
-    pub kind: u8,
-    /// Zero.
-    pub reserved: [u8; 5],
+    pub kind: u32,
     /// Thread group id of the caller, in the initial pid namespace.
     pub pid: u32,
     /// Zero.
-    pub reserved2: u32,
+    pub reserved: u32,
 }
 
 /// Nothing was written yet.
-pub const SLOT_EMPTY: u8 = 0;
+pub const SLOT_EMPTY: u32 = 0;
 /// The connection was redirected to the transparent listener.
-pub const SLOT_REDIRECTED: u8 = 1;
+pub const SLOT_REDIRECTED: u32 = 1;
 /// The agent connected to loopback itself: never served by the transparent listener.
-pub const SLOT_LOCAL: u8 = 2;
+pub const SLOT_LOCAL: u32 = 2;
 /// The agent connected to the explicit proxy port.
-pub const SLOT_PROXY: u8 = 3;
+pub const SLOT_PROXY: u32 = 3;
 
 /// Slots in each array: one for each local port.
 pub const SLOTS: u32 = 65_536;
 
 const _: () = assert!(size_of::<Slot>() == 48 && size_of::<Slot>() % 8 == 0);
 
-impl Slot {
-    /// The port that was asked for, host order.
-    pub fn port(&self) -> u16 {
-        u16::from_be_bytes(self.port_be)
+/// The address of a record as one number.
+pub const fn address(halves: [u64; 2]) -> u128 {
+    let [high, low] = halves;
+    ((high as u128) << 64) | low as u128
+}
+
+/// The halves of an address, as records hold it.
+pub const fn halves(address: u128) -> [u64; 2] {
+    [(address >> 64) as u64, address as u64]
+}
+
+/// Settings of the programs, in a read-only global that the loader fills before it loads them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Config {
+    /// [`ABI_VERSION`] of the loader; programs refuse everything on another value.
+    pub abi_version: u32,
+    /// Explicit proxy port inside the boundary.
+    pub proxy_port: u32,
+    /// 1 when the relay listens on `::1`.
+    pub ipv6: u32,
+    /// The one IPv4 address that the relay may connect to, as a number.
+    pub mediator_addr: u32,
+    /// Its port; 0 refuses everything.
+    pub mediator_port: u32,
+}
+
+/// Changes with every change of a layout in this module.
+pub const ABI_VERSION: u32 = 1;
+
+impl Config {
+    /// Settings with no mediator yet: the relay's gate refuses everything.
+    pub const fn new(proxy_port: u16, ipv6: bool) -> Self {
+        Self {
+            abi_version: ABI_VERSION,
+            proxy_port: proxy_port as u32,
+            ipv6: ipv6 as u32,
+            mediator_addr: 0,
+            mediator_port: 0,
+        }
     }
+}
+
+/// One attempt, as a hook saw it; the record of the ring buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Event {
+    /// `bpf_ktime_get_ns`; for a connect also the `connect_ns` of its slot.
+    pub ktime_ns: u64,
+    /// Socket cookie, 0 where the hook has none.
+    pub cookie: u64,
+    /// `comm` of the calling thread, NUL padded.
+    pub comm: [u64; 2],
+    /// Destination as two numbers; IPv4 as `::ffff:a.b.c.d`; zero where there is none.
+    pub addr: [u64; 2],
+    /// Thread group id, initial pid namespace.
+    pub pid: u32,
+    /// Thread id, initial pid namespace.
+    pub tid: u32,
+    /// User id, initial user namespace.
+    pub uid: u32,
+    /// Protocol, `IPPROTO_*`.
+    pub protocol: u32,
+    /// Destination port.
+    pub port: u32,
+    /// `verdict::Hook`.
+    pub hook: u32,
+    /// `verdict::Verdict`.
+    pub verdict: u32,
+    /// `verdict::Reason`.
+    pub reason: u32,
+    /// Socket type, `SOCK_*`.
+    pub sock_type: u32,
+    /// `AF_INET` (2) or `AF_INET6` (10).
+    pub family: u32,
+}
+
+const _: () = assert!(size_of::<Config>() == 20);
+const _: () = assert!(size_of::<Event>() == 88);
+
+/// Counters that every CPU keeps for itself and the supervisor adds up; the index into `COUNTERS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Counter {
+    /// Events that found the ring buffer full.
+    RingFull = 0,
+    /// Refusals because a program could not read or store what it needs.
+    Internal = 1,
+    /// Packets that would have left by another interface than loopback.
+    SkbDropped = 2,
+    /// Refusals of the relay's own gates.
+    RelayDenied = 3,
+    /// Slots written.
+    SlotWritten = 4,
+}
+
+/// Length of `COUNTERS`.
+pub const COUNTERS: u32 = 8;
+
+#[cfg(feature = "user")]
+mod user {
+    #![expect(unsafe_code, reason = "aya's marker trait for map values and globals")]
+    use super::{Config, Event, Slot};
+    use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+    const fn plain<T: IntoBytes + FromBytes + Immutable + Copy + 'static>() {}
+
+    macro_rules! pod {
+        ($($shared:ty),+) => {$(
+            const _: () = plain::<$shared>();
+            // SAFETY: the bound above proves that every byte pattern is a value, that there is no
+            // padding and no interior mutability, which is all that copying bytes in and out needs.
+            unsafe impl aya::Pod for $shared {}
+        )+};
+    }
+    pod!(Config, Event, Slot);
 }

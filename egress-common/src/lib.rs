@@ -6,4 +6,6 @@
 #![cfg_attr(not(feature = "user"), forbid(unsafe_code))]
 
 pub mod abi;
+pub mod decide;
 pub mod names;
+pub mod verdict;

@@ -1,2 +1,48 @@
 //! The `egress` command.
-fn main() {}
+//!
+//! Its hidden first arguments make it one of the processes of a run; they are told apart before
+//! any argument is parsed.
+#![forbid(unsafe_code)]
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    #[cfg(target_os = "linux")]
+    if let Some(status) = stage() {
+        return ExitCode::from(status);
+    }
+    ExitCode::from(egress::cli::main(inherited_descriptors()))
+}
+
+/// The process that the hidden first argument asks for.
+#[cfg(target_os = "linux")]
+fn stage() -> Option<u8> {
+    let mut args = std::env::args_os().skip(1);
+    let name = args.next()?;
+    let entry: fn(i32, i32) -> u8 = match name.to_str()? {
+        "__init" => egress::child::enter::main,
+        "__mediator" => egress::mediator::builtin::main,
+        "__relay" => egress::relay::main,
+        _ => return None,
+    };
+    let mut number = || args.next()?.to_str()?.parse().ok();
+    match (number(), number()) {
+        (Some(plan), Some(control)) => Some(entry(plan, control)),
+        _ => Some(egress::cli::exit::USAGE),
+    }
+}
+
+/// Descriptors that the caller left open for this process: closed for every process that it
+/// starts, and recorded.
+fn inherited_descriptors() -> Vec<String> {
+    #[cfg(target_os = "linux")]
+    if let (Ok(open), Ok(())) = (
+        egress::sys::fd::open_above_stdio(),
+        egress::sys::fd::cloexec_from(3),
+    ) {
+        return open
+            .into_iter()
+            .map(|(number, target)| format!("{number}: {target}"))
+            .collect();
+    }
+    Vec::new()
+}

@@ -1,1 +1,43 @@
-//! Support for the privileged end-to-end tests.
+//! Support for the privileged end-to-end tests: a world of two network namespaces.
+//!
+//! `runner` is the machine on which `egress` is started, `internet` holds every peer there is. They
+//! are joined by one wire, and a counter on its far end says what left the runner. No packet of a
+//! test ever leaves these namespaces. A denial test reads the counter twice: the attempt without
+//! the boundary must move it, the same attempt with the boundary must not.
+//!
+//! ```no_run
+//! let world = egress_tests::World::new();
+//! let run = world
+//!     .egress()
+//!     .allow(&["allowed.test"])
+//!     .script("curl -sS http://allowed.test/")
+//!     .run();
+//! assert_eq!(run.status, Some(0), "{run}");
+//! ```
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test world that cannot be made, or a claim that does not hold, fails the test on the spot"
+)]
+
+mod census;
+mod command;
+mod denial;
+pub mod evidence;
+mod internet;
+mod namespaces;
+mod run;
+mod topology;
+mod wire;
+mod world;
+
+pub use census::Census;
+pub use command::{Output, Running};
+pub use denial::Trace;
+pub use internet::http::pattern_sha256;
+pub use internet::journal::{Arrival, Query, Request};
+pub use run::{Run, RunOutput, binary};
+pub use topology::{Addresses, INTERNET, RUNNER_V4, RUNNER_V6};
+pub use wire::{Packet, Snapshot, Wire};
+pub use world::{Builder, World};

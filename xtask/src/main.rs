@@ -1,2 +1,82 @@
 //! Project tasks: one subcommand a file.
-fn main() {}
+//!
+//! `cargo xtask demo` and `cargo xtask test` are the two that the README needs; both install what
+//! they lack by the machine's ordinary package clients and say so.
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a task runner talks to the terminal"
+)]
+
+mod bench;
+mod build;
+mod demo;
+mod ebpf;
+mod layout;
+mod lint;
+mod program;
+mod setup;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::layout::Layout;
+
+/// What was typed.
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Builds, tests and measures egress")]
+struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+/// The tasks.
+#[derive(Subcommand)]
+enum Task {
+    /// Measure what the boundary costs
+    Bench(bench::Args),
+    /// Build the kernel programs and the `egress` binary
+    Build(build::Args),
+    /// Run an example agent behind the boundary and have its packet verified
+    Demo,
+    /// Build the kernel programs alone and print the digest of the object
+    Ebpf,
+    /// Check form, lints, documentation, licences and unused dependencies
+    Lint,
+    /// Install what building and testing need and this machine lacks
+    Setup,
+    /// Run all tests: unit, documentation, and end to end as root
+    Test,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(&args.task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: &Task) -> anyhow::Result<()> {
+    let layout = Layout::find()?;
+    match task {
+        Task::Bench(args) => bench::run(&layout, args),
+        Task::Build(args) => build::run(&layout, args).map(|binary| {
+            println!("{}", binary.display());
+        }),
+        Task::Demo => demo::run(&layout),
+        Task::Ebpf => ebpf::run(&layout).map(|object| {
+            println!("{}  {}", object.sha256, object.path.display());
+        }),
+        Task::Lint => lint::run(&layout),
+        Task::Setup => setup::everything(&layout),
+        Task::Test => test::run(&layout),
+    }
+}

@@ -1,1 +1,6 @@
 //! Creates kernel objects as guards that remove themselves.
+pub mod cgroup;
+pub mod mountinfo;
+pub mod users;
+pub mod view;
+pub mod workspace;

@@ -1,1 +1,226 @@
-//! Loads the embedded kernel programs and hands out typed maps and parsed events.
+//! Loads the embedded kernel programs, attaches them to the run's cgroups, and hands out parsed
+//! events, counters and the slot arrays. The only user of aya.
+pub mod events;
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use aya::maps::{Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError};
+use aya::{Ebpf, EbpfError, EbpfLoader};
+use egress_common::abi::{Config, Counter};
+use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use serde::Serialize;
+
+use crate::boundary::cgroup::RunCgroups;
+
+/// The object that `cargo xtask build` made; empty in a bare `cargo build`.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/egress.bpf.o"));
+
+/// Why the gates could not be put up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BpfError {
+    /// The binary was built without them.
+    #[error("this binary was built without the kernel programs")]
+    NotEmbedded,
+    /// The descriptor limit could not be changed for the loader.
+    #[error("cannot change the descriptor limit")]
+    Limit(#[source] Errno),
+    /// The object could not be read or its maps not made.
+    #[error("cannot load the kernel programs")]
+    Load(#[source] EbpfError),
+    /// The kernel's verifier or a missing feature refused one program.
+    #[error("cannot load or attach kernel program {name}")]
+    Program {
+        /// Its name.
+        name: String,
+        /// Why.
+        #[source]
+        source: ProgramError,
+    },
+    /// The object lacks a map, or a map has another shape.
+    #[error("kernel map {name} is not usable")]
+    Map {
+        /// Its name.
+        name: &'static str,
+        /// Why, when the kernel said so.
+        #[source]
+        source: Option<MapError>,
+    },
+}
+
+impl BpfError {
+    /// What the reader can do.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::NotEmbedded => "build it with `cargo xtask build`",
+            Self::Limit(_) | Self::Load(_) | Self::Program { .. } | Self::Map { .. } => {
+                "run as root on Linux 6.1 or later with BPF enabled (CONFIG_CGROUP_BPF, CONFIG_BPF_JIT); \
+                 `egress doctor` says what is missing"
+            }
+        }
+    }
+}
+
+/// One attached program, as boundary.json names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ProgramIdentity {
+    /// Name in the object.
+    pub name: String,
+    /// Id that the kernel gave it.
+    pub id: u32,
+    /// First 8 bytes of the SHA of its instructions, hex (`bpf_prog_info.tag`).
+    pub tag: String,
+}
+
+/// The gates of one run. Dropping this takes them off, which leaves the agent's namespace with no
+/// way out at all.
+#[derive(Debug)]
+pub struct Gates {
+    ebpf: Ebpf,
+    programs: Vec<ProgramIdentity>,
+}
+
+/// SHA-256 of the embedded object, lowercase hex.
+pub fn object_sha256() -> String {
+    use sha2::{Digest, Sha256};
+    hex::encode(Sha256::digest(OBJECT))
+}
+
+impl Gates {
+    /// Loads every program and attaches the `agent_*` ones to the agent's cgroup and the `relay_*`
+    /// ones to the relay's, each through a link of its own that goes with this value.
+    ///
+    /// # Order
+    /// Before the mediator starts and before anything of the agent runs.
+    ///
+    /// # Errors
+    /// When one of them cannot be loaded or attached: there is no run with a part of the gates.
+    pub fn attach(config: Config, cgroups: &RunCgroups) -> Result<Self, BpfError> {
+        if OBJECT.is_empty() {
+            return Err(BpfError::NotEmbedded);
+        }
+        let mut ebpf = loader()
+            .map_err(BpfError::Limit)?
+            .btf(None)
+            .override_global("CONFIG", &config, true)
+            .load(OBJECT)
+            .map_err(BpfError::Load)?;
+        let mut programs = Vec::new();
+        for (name, program) in ebpf.programs_mut() {
+            let cgroup = if name.starts_with("relay_") {
+                &cgroups.relay
+            } else {
+                &cgroups.agent
+            };
+            let identity = attach(name, program, cgroup).map_err(|source| BpfError::Program {
+                name: name.to_owned(),
+                source,
+            })?;
+            programs.push(identity);
+        }
+        programs.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(Self { ebpf, programs })
+    }
+
+    /// The attached programs, by name.
+    pub fn programs(&self) -> &[ProgramIdentity] {
+        &self.programs
+    }
+
+    /// Descriptor of a slot array.
+    ///
+    /// # Errors
+    /// When the object has no such map.
+    pub fn slots_fd(&self, name: &'static str) -> Result<BorrowedFd<'_>, BpfError> {
+        match self.ebpf.map(name) {
+            Some(Map::Array(data)) => Ok(data.fd().as_fd()),
+            _ => Err(BpfError::Map { name, source: None }),
+        }
+    }
+
+    /// The event ring; can be taken once.
+    ///
+    /// # Errors
+    /// When the object has no such map or it cannot be mapped.
+    pub fn take_events(&mut self) -> Result<RingBuf<MapData>, BpfError> {
+        let name = "EVENTS";
+        let map = self
+            .ebpf
+            .take_map(name)
+            .ok_or(BpfError::Map { name, source: None })?;
+        RingBuf::try_from(map).map_err(|error| BpfError::Map {
+            name,
+            source: Some(error),
+        })
+    }
+
+    /// One counter, added up over all CPUs.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn counter(&self, counter: Counter) -> Result<u64, BpfError> {
+        let name = "COUNTERS";
+        let map = self
+            .ebpf
+            .map(name)
+            .ok_or(BpfError::Map { name, source: None })?;
+        let failed = |error| BpfError::Map {
+            name,
+            source: Some(error),
+        };
+        let counters = PerCpuArray::<_, u64>::try_from(map).map_err(failed)?;
+        let values = counters.get(&(counter as u32), 0).map_err(failed)?;
+        Ok(values.iter().sum())
+    }
+}
+
+/// A loader without the kernel's BTF. No program here needs CO-RE, and parsing it takes longer than
+/// everything else in this module, but `EbpfLoader::new` does so unasked: it is kept from opening
+/// the file by a descriptor limit of zero for the length of that one call.
+fn loader<'a>() -> Result<EbpfLoader<'a>, Errno> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, 0, hard)?;
+    let loader = EbpfLoader::new();
+    setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?;
+    Ok(loader)
+}
+
+fn attach(
+    name: &str,
+    program: &mut Program,
+    cgroup: &impl AsFd,
+) -> Result<ProgramIdentity, ProgramError> {
+    // A link always comes in addition to what others attached; the flags of the older call are
+    // refused for it: https://github.com/torvalds/linux/blob/v6.1/kernel/bpf/cgroup.c#L1372
+    let mode = CgroupAttachMode::Single;
+    let info = match program {
+        Program::CgroupSockAddr(program) => {
+            program.load()?;
+            program.attach(cgroup, mode)?;
+            program.info()?
+        }
+        Program::CgroupSock(program) => {
+            program.load()?;
+            program.attach(cgroup, mode)?;
+            program.info()?
+        }
+        Program::CgroupSkb(program) => {
+            program.load()?;
+            program.attach(cgroup, CgroupSkbAttachType::Egress, mode)?;
+            program.info()?
+        }
+        Program::SockOps(program) => {
+            program.load()?;
+            program.attach(cgroup, mode)?;
+            program.info()?
+        }
+        _ => return Err(ProgramError::UnexpectedProgramType),
+    };
+    Ok(ProgramIdentity {
+        name: name.to_owned(),
+        id: info.id(),
+        tag: format!("{:016x}", info.tag()),
+    })
+}

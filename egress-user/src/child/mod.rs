@@ -1,1 +1,7 @@
-//! Starts the stage inside the boundary, which restricts itself and becomes the command.
+//! The stage inside the boundary: it builds the agent's view, waits for the supervisor's word,
+//! restricts itself and becomes the command. Single-threaded, no runtime, no logging.
+pub mod enter;
+pub mod exec;
+pub mod probe;
+pub mod protocol;
+pub mod seccomp;

@@ -1,1 +1,32 @@
 //! Puts the evidence of a run into one Audit Packet and reads it back; every length is bounded.
+//!
+//! Pure: [`build::build`] makes the model from values, [`check::check_packet`] judges bytes, and
+//! [`flows`] chains and checks the kernel's log. The caller reads and writes the files.
+#![forbid(unsafe_code)]
+#![deny(clippy::as_conversions, clippy::arithmetic_side_effects)]
+
+pub mod build;
+pub mod check;
+#[cfg(target_os = "linux")]
+pub mod dir;
+pub mod flows;
+mod inline;
+pub mod model;
+mod rules;
+pub mod summary;
+pub mod verifier_text;
+
+/// Name of the packet in its directory.
+pub const PACKET_FILE: &str = "packet.json";
+/// Name of the evidence.
+pub const EVIDENCE_FILE: &str = "evidence.jsonl";
+/// Name of the verifier's output.
+pub const VERIFIER_FILE: &str = "verifier.txt";
+/// Name of the summary.
+pub const SUMMARY_FILE: &str = "summary.md";
+/// Name of the kernel's log.
+pub const FLOWS_FILE: &str = "flows.jsonl";
+/// Name of the measured posture.
+pub const BOUNDARY_FILE: &str = "boundary.json";
+/// Name of the runtime policy.
+pub const POLICY_FILE: &str = "policy.yaml";

@@ -18,41 +18,13 @@ use super::rules;
 use super::session::GRACEFUL;
 use super::signatures::{Job, Queue};
 
+pub use super::input::{EvidenceFile, Seen};
+
 /// The largest evidence file that is read. Pipelock's own reader stops at 8 MiB a file; a packet
 /// holds all files of a run in one.
 pub const MAX_EVIDENCE_BYTES: u64 = 512 << 20;
 /// The largest single receipt or packet.
 pub const MAX_DOCUMENT_BYTES: u64 = 8 << 20;
-
-/// One evidence file.
-#[derive(Debug, Clone, Copy)]
-pub struct EvidenceFile<'a> {
-    /// Its name without directories; `evidence-<session>-<seq>.jsonl` claims a session.
-    pub name: &'a str,
-    /// Its bytes.
-    pub bytes: &'a [u8],
-}
-
-/// One version 1 receipt as it is passed, for reconciliation with other records. Its texts are
-/// what the file says; they count only if the report is consistent.
-#[derive(Debug, Clone, Copy)]
-pub struct Seen<'a> {
-    /// Line in its file, from 1.
-    pub line: u64,
-    /// Place in the chain.
-    pub seq: u64,
-    /// Whether it is a session record.
-    pub is_session: bool,
-    record: &'a Node<'a>,
-}
-
-impl<'a> Seen<'a> {
-    /// A string member of the record: `action_id`, `target`, `transport`, `verdict`,
-    /// `decision_phase`, `layer`, `pattern`, `method`, `request_id`, `timestamp`, …; empty when absent.
-    pub fn text(&self, name: &str) -> &'a str {
-        self.record.member_text(name)
-    }
-}
 
 /// Checks the files of one recorder session, in the order given.
 pub fn check_evidence(files: &[EvidenceFile<'_>], trust: &Trust) -> Report {
@@ -246,10 +218,10 @@ impl<'t> Checker<'t> {
                 let record = detail.member("action_record");
                 place.seq = record.and_then(|record| record.member_unsigned("chain_seq"));
                 self.tail.receipt(None);
+                let hash = self.action(detail, entry, &place);
                 if let Some(record) = record {
-                    self.note_record(record, place.line.unwrap_or(0), visit);
+                    self.note_record(record, hash.as_deref(), &place, visit);
                 }
-                self.action(detail, entry, &place);
             }
             (EntryKind::Evidence, Some(detail)) => match EvidenceReceipt::read(detail) {
                 Ok(receipt) => {
@@ -266,8 +238,8 @@ impl<'t> Checker<'t> {
         }
     }
 
-    /// A version 1 receipt.
-    fn action(&mut self, detail: &Node<'_>, entry: &Entry<'_>, place: &Place) {
+    /// A version 1 receipt; gives its hash.
+    fn action(&mut self, detail: &Node<'_>, entry: &Entry<'_>, place: &Place) -> Option<String> {
         match Receipt::read(detail) {
             Ok(receipt) => {
                 for (name, own) in [("transport", "transport"), ("event_kind", "action_type")] {
@@ -285,16 +257,24 @@ impl<'t> Checker<'t> {
                 self.tail.receipt(closes);
                 self.actions
                     .push(&receipt, entry.text("session_id"), place, &mut self.context);
+                Some(receipt.hash)
             }
             Err(problem) => {
                 self.actions.push_unreadable(place.seq);
                 self.add(problem, place);
+                None
             }
         }
     }
 
     /// Counts a record and shows it to the visitor, sound or not.
-    fn note_record(&mut self, record: &Node<'_>, line: u64, visit: &mut dyn FnMut(&Seen<'_>)) {
+    fn note_record(
+        &mut self,
+        record: &Node<'_>,
+        hash: Option<&str>,
+        place: &Place,
+        visit: &mut dyn FnMut(&Seen<'_>),
+    ) {
         self.counts.count(record);
         let time = record.member_text("timestamp");
         if self.first_time.is_empty() {
@@ -305,18 +285,15 @@ impl<'t> Checker<'t> {
             && time.ends_with('Z')
             && now < before
         {
-            let place = Place {
-                line: Some(line),
-                ..Place::default()
-            };
             let problem = Problem::new(&rules::TIME_ORDER, self.last_time.as_str(), time);
-            self.add(problem, &place);
+            self.add(problem, place);
         }
         time.clone_into(&mut self.last_time);
         visit(&Seen {
-            line,
+            line: place.line.unwrap_or(0),
             seq: record.member_unsigned("chain_seq").unwrap_or(0),
             is_session: record.member("session_control").is_some(),
+            hash,
             record,
         });
     }

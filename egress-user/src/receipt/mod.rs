@@ -14,6 +14,7 @@ mod end;
 mod entry;
 mod evidence;
 pub mod findings;
+mod input;
 mod jcs;
 pub mod json;
 pub mod keys;
@@ -26,3 +27,5 @@ mod schema;
 pub mod session;
 mod signatures;
 mod time_text;
+
+pub use time_text::is_rfc3339;

@@ -2,7 +2,7 @@
 
 /// Whether `text` is RFC 3339 as Go reads and writes it: capital `T` and `Z`, at most nine fraction
 /// digits after a dot, no leap second, and not Go's zero time.
-pub(crate) fn is_rfc3339(text: &str) -> bool {
+pub fn is_rfc3339(text: &str) -> bool {
     parts(text).is_some() && text != "0001-01-01T00:00:00Z"
 }
 

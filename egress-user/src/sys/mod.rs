@@ -4,5 +4,10 @@
     reason = "system calls that no safe wrapper covers; each block states its preconditions"
 )]
 
+pub mod fd;
 pub mod handover;
+pub mod mount;
+pub mod netdev;
 pub mod privileges;
+pub mod process;
+pub mod slots;

@@ -4,6 +4,23 @@ use std::io;
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Pid, Uid, getppid, setgroups, setresgid, setresuid};
+use serde::{Deserialize, Serialize};
+
+/// What holds for a process, as the kernel reports it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Enforced {
+    /// `NoNewPrivs`.
+    pub no_new_privs: bool,
+    /// `Seccomp` mode: 2 is a filter.
+    pub seccomp_mode: u8,
+    /// `Seccomp_filters`: how many.
+    pub seccomp_filters: u32,
+    /// Effective, permitted, inheritable, bounding and ambient sets, or-ed; 0 is none.
+    pub capabilities: u64,
+    /// Real, effective, saved and file system user id, which are all the same.
+    pub uid: u32,
+}
 
 /// Becomes `uid`:`gid` for good: no supplementary groups, an empty bounding set, no capabilities,
 /// `no_new_privs`, and death with the parent.
@@ -57,25 +74,45 @@ pub fn clear_bounding_set() -> io::Result<()> {
     Ok(())
 }
 
-/// Reads `/proc/self/status` and fails unless every capability set is empty and `no_new_privs` is on.
+/// Fails unless every capability set is empty and `no_new_privs` is on.
 fn check_dropped() -> io::Result<()> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let field = |name: &str| {
-        status
-            .lines()
-            .find_map(|line| line.strip_prefix(name))
-            .map_or("", str::trim)
-    };
-    for set in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
-        if field(set) != "0000000000000000" {
-            return Err(io::Error::other(format!(
-                "{set} {} is not empty",
-                field(set)
-            )));
-        }
-    }
-    if field("NoNewPrivs:") != "1" {
-        return Err(io::Error::other("no_new_privs did not stick"));
+    let status = status()?;
+    if status.capabilities != 0 || !status.no_new_privs {
+        return Err(io::Error::other(format!("privileges are left: {status:?}")));
     }
     Ok(())
+}
+
+/// What the kernel says of the calling process (`/proc/self/status`, proc(5)).
+///
+/// # Errors
+/// When the file cannot be read or lacks a field.
+pub fn status() -> io::Result<Enforced> {
+    let text = std::fs::read_to_string("/proc/self/status")?;
+    let field = |name: &str| {
+        text.lines()
+            .find_map(|line| line.strip_prefix(name))
+            .map(str::trim)
+            .ok_or_else(|| io::Error::other(format!("/proc/self/status has no {name}")))
+    };
+    let number = |name: &str| field(name)?.parse::<u32>().map_err(io::Error::other);
+    let mut capabilities = 0;
+    for set in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
+        capabilities |= u64::from_str_radix(field(set)?, 16).map_err(io::Error::other)?;
+    }
+    let uids: Vec<&str> = field("Uid:")?.split_ascii_whitespace().collect();
+    let uid = match uids.as_slice() {
+        [first, rest @ ..] if rest.iter().all(|uid| uid == first) => {
+            first.parse().map_err(io::Error::other)?
+        }
+        _ => return Err(io::Error::other(format!("user ids differ: {uids:?}"))),
+    };
+    Ok(Enforced {
+        no_new_privs: number("NoNewPrivs:")? == 1,
+        seccomp_mode: u8::try_from(number("Seccomp:")?).unwrap_or(u8::MAX),
+        // Older than Linux 5.9 does not count them.
+        seccomp_filters: number("Seccomp_filters:").unwrap_or_default(),
+        capabilities,
+        uid,
+    })
 }

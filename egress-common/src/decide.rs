@@ -1,0 +1,161 @@
+//! The decision of every address hook: pure, so it is tested on the host and is the same code
+//! that runs in the kernel.
+use crate::abi::{Config, halves};
+use crate::names::{
+    ADDRCONFIG_V4, ADDRCONFIG_V6, DNS_PORT, SYNTHETIC_V4, SYNTHETIC_V6, TRANSPARENT_PORT,
+};
+use crate::verdict::{Reason, Verdict};
+
+/// `SOCK_STREAM`.
+pub const SOCK_STREAM: u32 = 1;
+/// `SOCK_DGRAM`.
+pub const SOCK_DGRAM: u32 = 2;
+/// `IPPROTO_TCP`.
+pub const IPPROTO_TCP: u32 = 6;
+/// `IPPROTO_UDP`.
+pub const IPPROTO_UDP: u32 = 17;
+/// DNS over TLS (RFC 7858).
+const DNS_OVER_TLS_PORT: u32 = 853;
+/// Low half of `::ffff:0.0.0.0` (RFC 4291, section 2.5.5.2).
+const MAPPED: u64 = 0xffff_0000_0000;
+
+/// The halves of `::ffff:a.b.c.d`; `v4` is the address as a number.
+#[inline(always)]
+pub const fn mapped(v4: u32) -> [u64; 2] {
+    [0, MAPPED | v4 as u64]
+}
+
+/// The family on the wire of a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wire {
+    /// IPv4, also when asked for as `::ffff:a.b.c.d`.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// What a hook is asked about: one destination of one socket.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempt {
+    /// Destination as two numbers, high half first; IPv4 as `::ffff:a.b.c.d`.
+    pub addr: [u64; 2],
+    /// Destination port.
+    pub port: u32,
+    /// Socket type, `SOCK_*`.
+    pub sock_type: u32,
+    /// Protocol, `IPPROTO_*`.
+    pub protocol: u32,
+}
+
+/// A verdict with its reason.
+pub type Decision = (Verdict, Reason);
+
+impl Attempt {
+    /// The family that packets to this destination have.
+    #[inline(always)]
+    pub fn wire(&self) -> Wire {
+        let [high, low] = self.addr;
+        if high == 0 && low & !0xffff_ffff == MAPPED {
+            Wire::V4
+        } else {
+            Wire::V6
+        }
+    }
+
+    /// The IPv4 address of a destination that is IPv4 on the wire.
+    #[inline(always)]
+    fn v4(&self) -> u32 {
+        self.addr[1] as u32
+    }
+
+    /// Whether the destination is this namespace itself. 0.0.0.0 and `::` mean loopback to
+    /// `connect(2)`; the two addresses that keep `AI_ADDRCONFIG` content are on `lo` as well.
+    #[inline(always)]
+    pub fn is_local(&self) -> bool {
+        match self.wire() {
+            Wire::V4 => {
+                let v4 = self.v4();
+                v4 >> 24 == 127 || v4 == 0 || v4 == u32::from_be_bytes(ADDRCONFIG_V4)
+            }
+            Wire::V6 => {
+                let [high, low] = self.addr;
+                (high == 0 && low <= 1) || self.addr == ADDRCONFIG_V6_HALVES
+            }
+        }
+    }
+
+    /// Whether the destination is an address that the stub resolver made up.
+    #[inline(always)]
+    pub fn is_synthetic(&self) -> bool {
+        match self.wire() {
+            Wire::V4 => {
+                let (base, bits) = SYNTHETIC_V4;
+                self.v4() >> (32 - bits) == u32::from_be_bytes(base) >> (32 - bits)
+            }
+            Wire::V6 => self.addr[0] == SYNTHETIC_V6_HIGH,
+        }
+    }
+}
+
+const ADDRCONFIG_V6_HALVES: [u64; 2] = halves(u128::from_be_bytes(ADDRCONFIG_V6));
+const SYNTHETIC_V6_HIGH: u64 = halves(u128::from_be_bytes(SYNTHETIC_V6.0))[0];
+
+/// Decides a `connect(2)`.
+#[inline(always)]
+pub fn connect(attempt: &Attempt, config: &Config) -> Decision {
+    if attempt.sock_type == SOCK_STREAM && attempt.protocol == IPPROTO_TCP {
+        return connect_tcp(attempt, config);
+    }
+    if attempt.sock_type == SOCK_DGRAM && attempt.protocol == IPPROTO_UDP {
+        return match datagram(attempt) {
+            // getaddrinfo() connects UDP sockets to sort its answers (RFC 6724).
+            (Verdict::Deny, Reason::Udp) if attempt.is_synthetic() => (Verdict::Probe, Reason::Udp),
+            other => other,
+        };
+    }
+    (Verdict::Deny, Reason::Protocol)
+}
+
+#[inline(always)]
+fn connect_tcp(attempt: &Attempt, config: &Config) -> Decision {
+    if attempt.is_local() {
+        return if attempt.port == TRANSPARENT_PORT as u32 {
+            (Verdict::Deny, Reason::ControlPort)
+        } else if attempt.port == config.proxy_port {
+            (Verdict::Proxy, Reason::None)
+        } else {
+            (Verdict::Local, Reason::None)
+        };
+    }
+    if attempt.port == DNS_PORT as u32 || attempt.port == DNS_OVER_TLS_PORT {
+        return (Verdict::Deny, Reason::Dns);
+    }
+    if attempt.wire() == Wire::V6 && config.ipv6 == 0 {
+        return (Verdict::Deny, Reason::NoIpv6);
+    }
+    (Verdict::Redirect, Reason::None)
+}
+
+/// Decides a datagram that names its destination (`sendto`, `sendmsg`), or the UDP half of a connect.
+#[inline(always)]
+pub fn datagram(attempt: &Attempt) -> Decision {
+    if attempt.is_local() {
+        (Verdict::Local, Reason::None)
+    } else if attempt.port == DNS_PORT as u32 || attempt.port == DNS_OVER_TLS_PORT {
+        (Verdict::Deny, Reason::Dns)
+    } else {
+        (Verdict::Deny, Reason::Udp)
+    }
+}
+
+/// Decides a new AF_INET or AF_INET6 socket: TCP and UDP, nothing else.
+#[inline(always)]
+pub fn socket(sock_type: u32, protocol: u32) -> Decision {
+    match (sock_type, protocol) {
+        (SOCK_STREAM, IPPROTO_TCP) | (SOCK_DGRAM, IPPROTO_UDP) => (Verdict::Local, Reason::None),
+        _ => (Verdict::Deny, Reason::SocketType),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,111 @@
+//! `cgroup/connect4` and `connect6`: sends every TCP connection to the relay, refuses the rest,
+//! and writes on every call where the socket goes, so that no stale destination is ever read.
+use aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE;
+use aya_ebpf::helpers::generated::bpf_sk_storage_get;
+use aya_ebpf::macros::cgroup_sock_addr;
+use aya_ebpf::programs::SockAddrContext;
+use egress_common::abi::{SLOT_LOCAL, SLOT_PROXY, SLOT_REDIRECTED, Slot};
+use egress_common::decide::{self, Attempt, Wire, mapped};
+use egress_common::names::TRANSPARENT_PORT;
+use egress_common::verdict::{Hook, Verdict};
+
+use crate::error::{Error, PASS, REFUSE};
+use crate::maps::{STORAGE, config, emit};
+use crate::read::{self, AF_INET, AF_INET6};
+
+const LOOPBACK_V4: u32 = 0x7f00_0001;
+const LOOPBACK_V6: [u64; 2] = [0, 1];
+const RELAY_PORT: u32 = TRANSPARENT_PORT as u32;
+
+#[cgroup_sock_addr(connect4)]
+pub fn agent_connect4(ctx: SockAddrContext) -> i32 {
+    try_connect4(&ctx).unwrap_or_else(Error::refuse)
+}
+
+#[cgroup_sock_addr(connect6)]
+pub fn agent_connect6(ctx: SockAddrContext) -> i32 {
+    try_connect6(&ctx).unwrap_or_else(Error::refuse)
+}
+
+#[inline(always)]
+fn try_connect4(ctx: &SockAddrContext) -> Result<i32, Error> {
+    let attempt = read::attempt4(ctx);
+    let verdict = judge(ctx, Hook::Connect4, AF_INET, &attempt)?;
+    if verdict == Verdict::Redirect {
+        read::rewrite4(ctx, LOOPBACK_V4, RELAY_PORT);
+    }
+    Ok(answer(verdict))
+}
+
+#[inline(always)]
+fn try_connect6(ctx: &SockAddrContext) -> Result<i32, Error> {
+    let attempt = read::attempt6(ctx);
+    let verdict = judge(ctx, Hook::Connect6, AF_INET6, &attempt)?;
+    if verdict == Verdict::Redirect {
+        // A mapped destination is IPv4 on the wire, and a V6ONLY socket cannot take a mapped one.
+        match attempt.wire() {
+            Wire::V4 => read::rewrite6(ctx, mapped(LOOPBACK_V4), RELAY_PORT),
+            Wire::V6 => read::rewrite6(ctx, LOOPBACK_V6, RELAY_PORT),
+        }
+    }
+    Ok(answer(verdict))
+}
+
+#[inline(always)]
+fn judge(
+    ctx: &SockAddrContext,
+    hook: Hook,
+    family: u32,
+    attempt: &Attempt,
+) -> Result<Verdict, Error> {
+    let config = config()?;
+    let event = read::event(read::cookie(ctx), hook, family, attempt);
+    let slot = storage(ctx)?;
+    let decision = decide::connect(attempt, &config);
+    let kind = match decision.0 {
+        Verdict::Redirect => SLOT_REDIRECTED,
+        Verdict::Proxy => SLOT_PROXY,
+        Verdict::Deny | Verdict::Local | Verdict::Probe => SLOT_LOCAL,
+    };
+    let value = Slot {
+        cookie: event.cookie,
+        connect_ns: event.ktime_ns,
+        addr: event.addr,
+        port: event.port,
+        kind,
+        pid: event.pid,
+        reserved: 0,
+    };
+    // SAFETY: `storage` gives a pointer that is not null, to this socket's own Slot.
+    unsafe { slot.write(value) };
+    emit(read::decided(event, decision));
+    Ok(decision.0)
+}
+
+/// The socket's storage; a socket without one is refused.
+#[inline(always)]
+fn storage(ctx: &SockAddrContext) -> Result<*mut Slot, Error> {
+    // SAFETY: STORAGE is an SK_STORAGE map of Slot, and the socket comes from the context.
+    let slot = unsafe {
+        bpf_sk_storage_get(
+            (&raw const STORAGE).cast_mut().cast(),
+            read::socket_of(ctx).cast(),
+            core::ptr::null_mut(),
+            u64::from(BPF_SK_STORAGE_GET_F_CREATE),
+        )
+    }
+    .cast::<Slot>();
+    if slot.is_null() {
+        Err(Error::Storage)
+    } else {
+        Ok(slot)
+    }
+}
+
+#[inline(always)]
+fn answer(verdict: Verdict) -> i32 {
+    match verdict {
+        Verdict::Local | Verdict::Proxy | Verdict::Redirect => PASS,
+        Verdict::Deny | Verdict::Probe => REFUSE,
+    }
+}

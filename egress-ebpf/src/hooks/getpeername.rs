@@ -1,0 +1,48 @@
+//! `cgroup/getpeername4` and `getpeername6`: a redirected socket is told the address it asked for.
+use aya_ebpf::helpers::generated::bpf_sk_storage_get;
+use aya_ebpf::macros::cgroup_sock_addr;
+use aya_ebpf::programs::SockAddrContext;
+use egress_common::abi::{SLOT_REDIRECTED, Slot};
+
+use crate::error::PASS;
+use crate::maps::STORAGE;
+use crate::read;
+
+#[cgroup_sock_addr(getpeername4)]
+pub fn agent_getpeername4(ctx: SockAddrContext) -> i32 {
+    if let Some(slot) = redirected(&ctx) {
+        let [_, low] = slot.addr;
+        read::rewrite4(&ctx, low as u32, slot.port);
+    }
+    PASS
+}
+
+#[cgroup_sock_addr(getpeername6)]
+pub fn agent_getpeername6(ctx: SockAddrContext) -> i32 {
+    if let Some(slot) = redirected(&ctx) {
+        read::rewrite6(&ctx, slot.addr, slot.port);
+    }
+    PASS
+}
+
+/// What the socket asked for, if it was redirected. Without it the true peer is reported: this
+/// hook informs, it does not gate (the kernel lets it return nothing but "go on").
+#[inline(always)]
+fn redirected(ctx: &SockAddrContext) -> Option<Slot> {
+    // SAFETY: STORAGE is an SK_STORAGE map of Slot, and the socket comes from the context.
+    let slot = unsafe {
+        bpf_sk_storage_get(
+            (&raw const STORAGE).cast_mut().cast(),
+            read::socket_of(ctx).cast(),
+            core::ptr::null_mut(),
+            0,
+        )
+    }
+    .cast::<Slot>();
+    if slot.is_null() {
+        return None;
+    }
+    // SAFETY: the pointer is not null (checked) and points to this socket's own Slot.
+    let slot = unsafe { slot.read() };
+    (slot.kind == SLOT_REDIRECTED).then_some(slot)
+}

@@ -1,0 +1,8 @@
+//! One file for each kind of hook.
+mod connect;
+mod getpeername;
+mod relay;
+mod sendmsg;
+mod skb_egress;
+mod sock_create;
+mod sockops;

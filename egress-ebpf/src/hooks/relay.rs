@@ -1,0 +1,74 @@
+//! The gates on the relay's own cgroup: it may open TCP connections to the mediator, and nothing
+//! else. The relay parses hostile bytes in the host's namespace; a bug in it must not be a way out.
+use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr};
+use aya_ebpf::programs::{SockAddrContext, SockContext};
+use egress_common::abi::Counter;
+use egress_common::decide::{Attempt, IPPROTO_TCP, SOCK_STREAM, mapped};
+use egress_common::verdict::{Hook, Reason, Verdict};
+
+use crate::error::{Error, PASS, REFUSE};
+use crate::maps::{config, count, emit};
+use crate::read::{self, AF_INET, AF_INET6};
+
+#[cgroup_sock_addr(connect4)]
+pub fn relay_connect4(ctx: SockAddrContext) -> i32 {
+    try_connect4(&ctx).unwrap_or_else(Error::refuse)
+}
+
+#[cgroup_sock_addr(connect6)]
+pub fn relay_connect6(ctx: SockAddrContext) -> i32 {
+    refuse(read::cookie(&ctx), AF_INET6, &read::attempt6(&ctx))
+}
+
+#[cgroup_sock_addr(sendmsg4)]
+pub fn relay_sendmsg4(ctx: SockAddrContext) -> i32 {
+    refuse(read::cookie(&ctx), AF_INET, &read::attempt4(&ctx))
+}
+
+#[cgroup_sock_addr(sendmsg6)]
+pub fn relay_sendmsg6(ctx: SockAddrContext) -> i32 {
+    refuse(read::cookie(&ctx), AF_INET6, &read::attempt6(&ctx))
+}
+
+#[cgroup_sock(sock_create)]
+pub fn relay_sock_create(ctx: SockContext) -> i32 {
+    let (family, sock_type, protocol) = read::new_socket(&ctx);
+    if family == AF_INET && sock_type == SOCK_STREAM && protocol == IPPROTO_TCP {
+        return PASS;
+    }
+    refuse(
+        0,
+        family,
+        &Attempt {
+            addr: [0; 2],
+            port: 0,
+            sock_type,
+            protocol,
+        },
+    )
+}
+
+#[inline(always)]
+fn try_connect4(ctx: &SockAddrContext) -> Result<i32, Error> {
+    let config = config()?;
+    let attempt = read::attempt4(ctx);
+    let wanted = mapped(config.mediator_addr);
+    // Port 0 is the placeholder of a run that has no mediator yet.
+    let port = config.mediator_port;
+    if port != 0
+        && attempt.addr == wanted
+        && attempt.port == port
+        && attempt.protocol == IPPROTO_TCP
+    {
+        return Ok(PASS);
+    }
+    Ok(refuse(read::cookie(ctx), AF_INET, &attempt))
+}
+
+#[inline(always)]
+fn refuse(cookie: u64, family: u32, attempt: &Attempt) -> i32 {
+    count(Counter::RelayDenied);
+    let event = read::event(cookie, Hook::RelayGate, family, attempt);
+    emit(read::decided(event, (Verdict::Deny, Reason::NotMediator)));
+    REFUSE
+}

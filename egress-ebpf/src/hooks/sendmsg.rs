@@ -1,0 +1,32 @@
+//! `cgroup/sendmsg4` and `sendmsg6`: datagrams that name their destination stay on loopback.
+use aya_ebpf::macros::cgroup_sock_addr;
+use aya_ebpf::programs::SockAddrContext;
+use egress_common::decide::{self, Attempt};
+use egress_common::verdict::{Hook, Verdict};
+
+use crate::error::{Error, PASS, REFUSE};
+use crate::maps::{config, emit};
+use crate::read::{self, AF_INET, AF_INET6};
+
+#[cgroup_sock_addr(sendmsg4)]
+pub fn agent_sendmsg4(ctx: SockAddrContext) -> i32 {
+    judge(&ctx, Hook::Sendmsg4, AF_INET, &read::attempt4(&ctx)).unwrap_or_else(Error::refuse)
+}
+
+#[cgroup_sock_addr(sendmsg6)]
+pub fn agent_sendmsg6(ctx: SockAddrContext) -> i32 {
+    judge(&ctx, Hook::Sendmsg6, AF_INET6, &read::attempt6(&ctx)).unwrap_or_else(Error::refuse)
+}
+
+#[inline(always)]
+fn judge(ctx: &SockAddrContext, hook: Hook, family: u32, attempt: &Attempt) -> Result<i32, Error> {
+    config()?;
+    let decision = decide::datagram(attempt);
+    // The stub resolver and the agent's own servers make many of these: only refusals are records.
+    if decision.0 == Verdict::Local {
+        return Ok(PASS);
+    }
+    let event = read::event(read::cookie(ctx), hook, family, attempt);
+    emit(read::decided(event, decision));
+    Ok(REFUSE)
+}

@@ -1,0 +1,33 @@
+//! `cgroup/sock_create`: of the internet families only TCP and UDP sockets exist for the agent.
+use aya_ebpf::macros::cgroup_sock;
+use aya_ebpf::programs::SockContext;
+use egress_common::decide::{self, Attempt};
+use egress_common::verdict::{Hook, Verdict};
+
+use crate::error::{Error, PASS, REFUSE};
+use crate::maps::{config, emit};
+use crate::read;
+
+#[cgroup_sock(sock_create)]
+pub fn agent_sock_create(ctx: SockContext) -> i32 {
+    judge(&ctx).unwrap_or_else(Error::refuse)
+}
+
+#[inline(always)]
+fn judge(ctx: &SockContext) -> Result<i32, Error> {
+    config()?;
+    let (family, sock_type, protocol) = read::new_socket(ctx);
+    let decision = decide::socket(sock_type, protocol);
+    if decision.0 != Verdict::Deny {
+        return Ok(PASS);
+    }
+    let attempt = Attempt {
+        addr: [0; 2],
+        port: 0,
+        sock_type,
+        protocol,
+    };
+    let event = read::event(0, Hook::SockCreate, family, &attempt);
+    emit(read::decided(event, decision));
+    Ok(REFUSE)
+}

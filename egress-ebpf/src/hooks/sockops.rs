@@ -1,0 +1,86 @@
+//! `sockops`: when a redirected socket's SYN is about to leave, copies its destination to the
+//! slot of its local port, of the family on the wire.
+use aya_ebpf::helpers::generated::bpf_sk_storage_get;
+use aya_ebpf::macros::sock_ops;
+use aya_ebpf::programs::SockOpsContext;
+use egress_common::abi::{Counter, SLOT_EMPTY, Slot};
+use egress_common::decide::{Attempt, Wire};
+use egress_common::names::TRANSPARENT_PORT;
+
+use crate::error::Error;
+use crate::maps::{SLOTS_V4, SLOTS_V6, STORAGE, config, count};
+use crate::read::{self, AF_INET, Ends};
+
+/// `BPF_SOCK_OPS_TCP_CONNECT_CB`: an active connection, addresses chosen, SYN not yet sent.
+const TCP_CONNECT_CB: u32 = 3;
+const LOOPBACK_V4: u32 = u32::from_ne_bytes([127, 0, 0, 1]);
+const LOOPBACK_V6: [u32; 4] = [0, 0, 0, 1_u32.to_be()];
+
+#[sock_ops]
+pub fn agent_sockops(ctx: SockOpsContext) -> u32 {
+    if ctx.op() == TCP_CONNECT_CB && record(&ctx).is_err() {
+        // Not recorded is not served: the relay closes a peer whose slot is not fresh.
+        count(Counter::Internal);
+    }
+    1
+}
+
+#[inline(always)]
+fn record(ctx: &SockOpsContext) -> Result<(), Error> {
+    let config = config()?;
+    // `remote_port` is the network-order port in the upper half of a big-endian word.
+    let remote_port = u32::from_be(ctx.remote_port());
+    if remote_port != u32::from(TRANSPARENT_PORT) && remote_port != config.proxy_port {
+        return Ok(());
+    }
+    // Only sockets whose address is exactly loopback: one bound to 127.0.0.2 may share the local
+    // port of another, and the relay closes it without looking at a slot.
+    let ends = read::ends(ctx);
+    let slots = match wire(ctx, &ends) {
+        Wire::V4 if ends.v4 == (LOOPBACK_V4, LOOPBACK_V4) => &SLOTS_V4,
+        Wire::V6 if ends.v6 == (LOOPBACK_V6, LOOPBACK_V6) => &SLOTS_V6,
+        Wire::V4 | Wire::V6 => return Ok(()),
+    };
+    let slot = slots.get_ptr_mut(ctx.local_port()).ok_or(Error::Storage)?;
+    let sk = read::socket_of_ops(ctx);
+    if sk.is_null() {
+        return Err(Error::Storage);
+    }
+    // SAFETY: STORAGE is an SK_STORAGE map of Slot, and the socket is not null (checked).
+    let stored = unsafe {
+        bpf_sk_storage_get(
+            (&raw const STORAGE).cast_mut().cast(),
+            sk.cast(),
+            core::ptr::null_mut(),
+            0,
+        )
+    }
+    .cast::<Slot>();
+    if stored.is_null() {
+        // A socket that passed no connect hook: leave nothing that could be taken for its own.
+        // SAFETY: the pointer is into the array's value (bounds checked by the lookup).
+        unsafe { (&raw mut (*slot).kind).write_volatile(SLOT_EMPTY) };
+        return Err(Error::Storage);
+    }
+    // SAFETY: `stored` is this socket's own Slot and not null (checked).
+    let value = unsafe { stored.read() };
+    // SAFETY: as above, `slot` is a whole Slot inside the array's value.
+    unsafe { slot.write(value) };
+    count(Counter::SlotWritten);
+    Ok(())
+}
+
+/// The family on the wire: an AF_INET6 socket with a mapped peer sends IPv4.
+#[inline(always)]
+fn wire(ctx: &SockOpsContext, ends: &Ends) -> Wire {
+    if ctx.family() == AF_INET {
+        return Wire::V4;
+    }
+    Attempt {
+        addr: read::v6_halves(ends.v6.1),
+        port: 0,
+        sock_type: 0,
+        protocol: 0,
+    }
+    .wire()
+}

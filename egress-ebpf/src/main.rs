@@ -1,0 +1,23 @@
+//! The kernel programs of egress.
+//!
+//! Two sets: the gates on the agent's cgroup (`agent_*`) and those on the relay's (`relay_*`). Every program is an
+//! entry of a few lines around a `try_*` function; what an error means is one table, in `error`, and
+//! for a gate it always means refusal. The decisions are `egress_common::decide`, tested on the host.
+#![no_std]
+#![no_main]
+
+mod error;
+mod hooks;
+mod maps;
+mod read;
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// The kernel refuses GPL-only helpers to programs of another license; the crate itself is Apache-2.0.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "license")]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,74 @@
+//! The maps, and the two ways in which programs write records.
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_RB_NO_WAKEUP};
+use aya_ebpf::btf_maps::{Array, PerCpuArray, RingBuf, SkStorage};
+use aya_ebpf::macros::btf_map;
+use egress_common::abi::{
+    ABI_VERSION, COUNTERS as COUNTERS_LEN, Config, Counter, Event, SLOTS, Slot,
+};
+
+use crate::error::Error;
+
+/// Where each socket of the agent was last sent; goes away with the socket.
+#[btf_map]
+pub static STORAGE: SkStorage<Slot> = SkStorage::new();
+
+/// Original destinations by local port, IPv4 on the wire; the relay maps it read-only.
+#[btf_map]
+pub static SLOTS_V4: Array<Slot, { SLOTS as usize }, { BPF_F_MMAPABLE as usize }> = Array::new();
+
+/// The same, IPv6 on the wire.
+#[btf_map]
+pub static SLOTS_V6: Array<Slot, { SLOTS as usize }, { BPF_F_MMAPABLE as usize }> = Array::new();
+
+/// Attempts, for the supervisor.
+#[btf_map]
+static EVENTS: RingBuf<Event, { 1 << 20 }> = RingBuf::new();
+
+/// `abi::Counter`s.
+#[btf_map]
+static COUNTERS: PerCpuArray<u64, { COUNTERS_LEN as usize }> = PerCpuArray::new();
+
+/// Filled by the loader before the programs are loaded.
+#[unsafe(no_mangle)]
+static CONFIG: Config = Config {
+    abi_version: 0,
+    proxy_port: 0,
+    ipv6: 0,
+    mediator_addr: 0,
+    mediator_port: 0,
+};
+
+/// The settings.
+#[inline(always)]
+pub fn config() -> Result<Config, Error> {
+    // SAFETY: CONFIG is an initialised static; the volatile read keeps the compiler from folding
+    // the placeholder that the loader replaces.
+    let config = unsafe { core::ptr::read_volatile(&raw const CONFIG) };
+    if config.abi_version == ABI_VERSION {
+        Ok(config)
+    } else {
+        Err(Error::Config)
+    }
+}
+
+/// Adds one to a counter of this CPU.
+#[inline(always)]
+pub fn count(counter: Counter) {
+    if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
+        // SAFETY: a per-CPU value is this CPU's alone while the program runs, and not null here.
+        unsafe { *value += 1 };
+    }
+}
+
+/// Writes one event without waking the reader, which looks every few milliseconds; a full buffer
+/// is counted, and makes the run's record incomplete.
+#[inline(always)]
+pub fn emit(event: Event) {
+    match EVENTS.reserve(0) {
+        Some(mut entry) => {
+            entry.write(event);
+            entry.submit(u64::from(BPF_RB_NO_WAKEUP));
+        }
+        None => count(Counter::RingFull),
+    }
+}

@@ -1,0 +1,125 @@
+//! Reads `/proc/self/mountinfo` (proc(5)).
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+/// One line of mountinfo, as far as it is used here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// Mount id.
+    pub id: u64,
+    /// Where it is mounted, as seen by this process.
+    pub target: PathBuf,
+    /// File system type.
+    pub fstype: String,
+}
+
+/// All mounts of this process's namespace, in the kernel's order.
+///
+/// # Errors
+/// When the file cannot be read or a line of it is not understood.
+pub fn read() -> io::Result<Vec<Mount>> {
+    let text = std::fs::read("/proc/self/mountinfo")?;
+    text.split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| {
+            parse(line).ok_or_else(|| {
+                let line = String::from_utf8_lossy(line).into_owned();
+                io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("mountinfo line {line:?}"),
+                )
+            })
+        })
+        .collect()
+}
+
+/// Whether `mount` is what a look-up of its own path reaches, that is, not covered by a later one.
+pub fn is_visible(mount: &Mount) -> bool {
+    let Ok(file) = nix::fcntl::open(
+        &mount.target,
+        nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_CLOEXEC,
+        nix::sys::stat::Mode::empty(),
+    ) else {
+        return false;
+    };
+    let path = format!("/proc/self/fdinfo/{}", file.as_raw_fd());
+    let Ok(info) = std::fs::read_to_string(path) else {
+        return false;
+    };
+    let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:"));
+    id.and_then(|id| id.trim().parse().ok()) == Some(mount.id)
+}
+
+fn parse(line: &[u8]) -> Option<Mount> {
+    let mut fields = line.split(|byte| *byte == b' ');
+    let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+    let target = unescape(fields.nth(3)?);
+    // Optional fields end with a lone hyphen; the type follows it.
+    fields.find(|field| *field == b"-")?;
+    let fstype = String::from_utf8(fields.next()?.to_vec()).ok()?;
+    Some(Mount {
+        id,
+        target: PathBuf::from(OsString::from_vec(target)),
+        fstype,
+    })
+}
+
+/// Undoes the kernel's octal escapes of space, tab, newline and backslash.
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&byte, tail)) = rest.split_first() {
+        let octal = match tail {
+            [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', ..] if byte == b'\\' => {
+                Some((a - b'0') * 64 + (b - b'0') * 8 + (c - b'0'))
+            }
+            _ => None,
+        };
+        match octal {
+            Some(value) => {
+                out.push(value);
+                rest = tail.get(3..).unwrap_or_default();
+            }
+            None => {
+                out.push(byte);
+                rest = tail;
+            }
+        }
+    }
+    out
+}
+
+/// The mount point of the cgroup v2 tree, wherever it is (`/sys/fs/cgroup`, `…/unified`).
+///
+/// # Errors
+/// `NotFound` when there is none.
+pub fn cgroup2_root(mounts: &[Mount]) -> io::Result<&Path> {
+    mounts
+        .iter()
+        .find(|mount| mount.fstype == "cgroup2" && is_visible(mount))
+        .map(|mount| mount.target.as_path())
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no cgroup v2 tree is mounted"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_with_escapes_and_optional_fields_is_read() {
+        let line =
+            br"36 35 98:0 /mnt1 /mnt\0402\134x rw,noatime master:1 shared:2 - ext3 /dev/root rw";
+        assert_eq!(
+            parse(line),
+            Some(Mount {
+                id: 36,
+                target: PathBuf::from(r"/mnt 2\x"),
+                fstype: String::from("ext3"),
+            })
+        );
+        assert_eq!(parse(b"36 35 98:0 /"), None);
+    }
+}

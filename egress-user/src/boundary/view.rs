@@ -1,0 +1,398 @@
+//! The agent's file system view: a read-only overlay over the host's, private tmpfs where programs
+//! write, a private /dev, /proc and /sys, and the workspace at its own path.
+//!
+//! An overlay has inodes of its own, so no path socket and no FIFO of the host can be reached through
+//! it. Each host mount gets an overlay whose top layer also carries what differs from the host
+//! (`/etc/passwd`, `/etc/resolv.conf` …). It is a snapshot: a file that the host replaces later stays
+//! as it was.
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
+use std::path::{Component, Path, PathBuf};
+
+use nix::mount::{MsFlags, mount};
+
+use super::mountinfo::{self, Mount};
+
+/// Size limits of the private tmpfs, bytes.
+#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
+pub struct TmpfsLimits {
+    /// `/tmp`, `/var/tmp`, `/dev/shm` and the home, each.
+    pub scratch_bytes: u64,
+    /// `/run`.
+    pub run_bytes: u64,
+}
+
+/// A file that the view has in place of the host's.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct PlacedFile {
+    /// Absolute path.
+    pub path: PathBuf,
+    /// Its content.
+    pub content: String,
+}
+
+/// A host mount that is not in the view, and why.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct LeftOut {
+    /// Where the host has it.
+    pub path: PathBuf,
+    /// Why it is not in the view.
+    pub why: String,
+}
+
+/// Trees that the view has of its own: no host mount at or below them is looked at.
+const PRIVATE: [&str; 6] = ["/proc", "/sys", "/dev", "/run", "/tmp", "/var/tmp"];
+/// File systems that hold no files of the host.
+const PSEUDO: [&str; 16] = [
+    "autofs",
+    "binfmt_misc",
+    "bpf",
+    "cgroup",
+    "cgroup2",
+    "configfs",
+    "debugfs",
+    "devpts",
+    "devtmpfs",
+    "fusectl",
+    "mqueue",
+    "nsfs",
+    "proc",
+    "rpc_pipefs",
+    "sysfs",
+    "tracefs",
+];
+const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+const SAFE: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV);
+
+/// A view under construction, inside the boundary's own mount namespace.
+#[derive(Debug)]
+pub struct View {
+    stage: PathBuf,
+    root: PathBuf,
+    /// Host mount points in the view with the directories of their top layers, outermost first.
+    layers: Vec<(PathBuf, PathBuf)>,
+}
+
+impl View {
+    /// Starts a view below `stage`, an empty directory: a tmpfs for the layers goes on it.
+    ///
+    /// # Errors
+    /// Those of `mount(2)`.
+    pub fn begin(stage: &Path) -> io::Result<Self> {
+        tmpfs(stage, 0o700, 16 << 20, None)?;
+        let root = stage.join("root");
+        DirBuilder::new().mode(0o755).create(&root)?;
+        Ok(Self {
+            stage: stage.to_path_buf(),
+            root,
+            layers: Vec::new(),
+        })
+    }
+
+    /// Lays the overlays: one over `/`, one over each other visible mount of the host, with `files`
+    /// and the directories that the view needs in their top layers.
+    ///
+    /// # Errors
+    /// When `/` cannot be the lower layer of an overlay; other mounts that cannot are left out.
+    pub fn overlay_host(
+        &mut self,
+        files: &[PlacedFile],
+        dirs: &[PathBuf],
+    ) -> io::Result<Vec<LeftOut>> {
+        let mut left_out = Vec::new();
+        let mut mounts: Vec<Mount> = mountinfo::read()?
+            .into_iter()
+            .filter(|mount| !PRIVATE.iter().any(|dir| mount.target.starts_with(dir)))
+            .filter(|mount| !PSEUDO.contains(&mount.fstype.as_str()))
+            .filter(mountinfo::is_visible)
+            .collect();
+        mounts.sort_by_key(|mount| mount.target.components().count());
+        for (number, mount) in mounts.iter().enumerate() {
+            if mount.target.is_dir() {
+                let layer = self.stage.join(format!("layer{number}"));
+                DirBuilder::new().mode(0o755).create(&layer)?;
+                self.layers.push((mount.target.clone(), layer));
+            } else {
+                let why = String::from("a mount over a single file cannot be an overlay's layer");
+                left_out.push(LeftOut {
+                    path: mount.target.clone(),
+                    why,
+                });
+            }
+        }
+        for file in files {
+            let path = self.in_layer(&file.path)?;
+            fs::write(&path, &file.content)?;
+            fs::set_permissions(&path, Permissions::from_mode(0o644))?;
+        }
+        for dir in PRIVATE
+            .iter()
+            .map(PathBuf::from)
+            .chain(dirs.iter().cloned())
+        {
+            let path = self.in_layer(&dir)?;
+            if !path.is_dir() {
+                DirBuilder::new().mode(0o755).create(&path)?;
+            }
+        }
+        let layers = std::mem::take(&mut self.layers);
+        for (target, layer) in &layers {
+            let inside = self.inside(target);
+            let done = if inside.is_dir() {
+                overlay(layer, target, &inside)
+            } else {
+                Err(io::Error::other("its mount point is not in the view"))
+            };
+            match done {
+                Err(error) if target != Path::new("/") => {
+                    left_out.push(LeftOut {
+                        path: target.clone(),
+                        why: error.to_string(),
+                    });
+                }
+                other => other?,
+            }
+        }
+        self.layers = layers;
+        Ok(left_out)
+    }
+
+    /// Where `path` lies in the top layer of the mount that covers it; its parents are made.
+    fn in_layer(&self, path: &Path) -> io::Result<PathBuf> {
+        // A directory of a top layer would hide a symbolic link of the host, so links come first.
+        let parent = path.parent().unwrap_or(path);
+        let parent = parent
+            .canonicalize()
+            .unwrap_or_else(|_| parent.to_path_buf());
+        let path = path
+            .file_name()
+            .map_or_else(|| parent.clone(), |name| parent.join(name));
+        let (target, layer) = self
+            .layers
+            .iter()
+            .rfind(|(target, _)| path.starts_with(target))
+            .ok_or_else(|| io::Error::other("no mount covers /"))?;
+        let below = path.strip_prefix(target).map_err(io::Error::other)?;
+        let placed = layer.join(below);
+        if let Some(parent) = placed.parent() {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o755)
+                .create(parent)?;
+        }
+        Ok(placed)
+    }
+
+    /// Where the agent's absolute `path` lies while the view is under construction.
+    pub fn inside(&self, path: &Path) -> PathBuf {
+        self.root.join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    /// Mounts what is private: /run, /tmp, /var/tmp, /dev, /proc, /sys and the agent's home.
+    ///
+    /// # Errors
+    /// Those of `mount(2)`; /sys is left away where it cannot be had.
+    pub fn private_mounts(&self, limits: TmpfsLimits, home: &Path, agent: u32) -> io::Result<()> {
+        let scratch = limits.scratch_bytes;
+        tmpfs(
+            &self.inside(Path::new("/run")),
+            0o755,
+            limits.run_bytes,
+            None,
+        )?;
+        let lock = self.inside(Path::new("/run/lock"));
+        DirBuilder::new().create(&lock)?;
+        fs::set_permissions(&lock, Permissions::from_mode(0o1777))?;
+        tmpfs(&self.inside(Path::new("/tmp")), 0o1777, scratch, None)?;
+        tmpfs(&self.inside(Path::new("/var/tmp")), 0o1777, scratch, None)?;
+        tmpfs(&self.inside(home), 0o700, scratch, Some(agent))?;
+        self.devices(scratch)?;
+        let none: Option<&str> = None;
+        let proc = self.inside(Path::new("/proc"));
+        mount(
+            Some("proc"),
+            &proc,
+            Some("proc"),
+            SAFE | MsFlags::MS_NOEXEC,
+            none,
+        )?;
+        let sys = self.inside(Path::new("/sys"));
+        let read_only = SAFE | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY;
+        if mount(Some("sysfs"), &sys, Some("sysfs"), read_only, none).is_err() {
+            // Absent is the other allowed state: an empty read-only directory.
+            mount(
+                Some("none"),
+                &sys,
+                Some("tmpfs"),
+                read_only,
+                Some("size=4k,mode=555"),
+            )?;
+        }
+        Ok(())
+    }
+
+    fn devices(&self, scratch: u64) -> io::Result<()> {
+        let dev = self.inside(Path::new("/dev"));
+        mount(
+            Some("tmpfs"),
+            &dev,
+            Some("tmpfs"),
+            MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC,
+            Some("size=64k,mode=755"),
+        )?;
+        for name in DEVICES {
+            let node = dev.join(name);
+            fs::File::create(&node)?;
+            bind(&Path::new("/dev").join(name), &node)?;
+        }
+        for (link, to) in [
+            ("fd", "/proc/self/fd"),
+            ("stdin", "/proc/self/fd/0"),
+            ("stdout", "/proc/self/fd/1"),
+            ("stderr", "/proc/self/fd/2"),
+            ("ptmx", "pts/ptmx"),
+        ] {
+            symlink(to, dev.join(link))?;
+        }
+        let pts = dev.join("pts");
+        DirBuilder::new().mode(0o755).create(&pts)?;
+        let options = "newinstance,ptmxmode=0666,mode=0620,gid=5";
+        mount(
+            Some("devpts"),
+            &pts,
+            Some("devpts"),
+            MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC,
+            Some(options),
+        )?;
+        let shm = dev.join("shm");
+        DirBuilder::new().create(&shm)?;
+        tmpfs(&shm, 0o1777, scratch, None)
+    }
+
+    /// Makes `path` an existing directory that the agent can reach: where an ancestor is closed to
+    /// it (`/root`, `/home/user` at 0750) or lies in a private tmpfs, a root-owned 0755 skeleton
+    /// takes its place.
+    ///
+    /// # Errors
+    /// Those of `mkdir(2)` and `mount(2)`.
+    pub fn skeleton(&self, path: &Path) -> io::Result<PathBuf> {
+        let mut at = PathBuf::from("/");
+        for component in path.components() {
+            let Component::Normal(name) = component else {
+                continue;
+            };
+            at.push(name);
+            let inside = self.inside(&at);
+            match fs::symlink_metadata(&inside) {
+                Ok(meta) if meta.is_dir() && (meta.mode() & 0o001 != 0 || at == path) => {}
+                Ok(meta) if meta.is_dir() => tmpfs(&inside, 0o755, 1 << 20, None)?,
+                Ok(_) => {
+                    return Err(io::Error::other(format!(
+                        "{} is no directory in the view",
+                        at.display()
+                    )));
+                }
+                Err(_) => {
+                    let made = DirBuilder::new().mode(0o755).create(&inside);
+                    if let Err(error) = made {
+                        let text = format!("cannot make {} in the view: {error}", at.display());
+                        return Err(io::Error::other(text));
+                    }
+                }
+            }
+        }
+        Ok(self.inside(path))
+    }
+
+    /// Covers what the run itself uses (keys, configuration, packet, run directory), wherever it is
+    /// visible: a directory by an empty one, a file by one that cannot be read.
+    ///
+    /// # Errors
+    /// Those of `mount(2)`.
+    pub fn mask(&self, paths: &[PathBuf]) -> io::Result<()> {
+        let empty_dir = self.stage.join("mask.d");
+        let empty_file = self.stage.join("mask");
+        DirBuilder::new().mode(0o555).create(&empty_dir)?;
+        fs::write(&empty_file, "")?;
+        fs::set_permissions(&empty_file, Permissions::from_mode(0o000))?;
+        for path in paths {
+            let inside = self.inside(path);
+            let Ok(meta) = fs::symlink_metadata(&inside) else {
+                continue;
+            };
+            let source = if meta.is_dir() {
+                &empty_dir
+            } else {
+                &empty_file
+            };
+            bind(source, &inside)?;
+            let none: Option<&str> = None;
+            mount(
+                none,
+                &inside,
+                none,
+                SAFE | MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY,
+                none,
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Makes the view the root directory; the host's tree is gone for this namespace.
+    ///
+    /// # Errors
+    /// Those of `pivot_root(2)`.
+    pub fn enter(self) -> io::Result<()> {
+        crate::sys::mount::pivot_into(&self.root)
+    }
+}
+
+fn tmpfs(at: &Path, mode: u32, bytes: u64, owner: Option<u32>) -> io::Result<()> {
+    let mut options = format!("mode={mode:o},size={bytes}");
+    if let Some(owner) = owner {
+        options.push_str(&format!(",uid={owner},gid={owner}"));
+    }
+    mount(
+        Some("tmpfs"),
+        at,
+        Some("tmpfs"),
+        SAFE,
+        Some(options.as_str()),
+    )
+    .map_err(|error| named(at, error))
+}
+
+fn bind(from: &Path, to: &Path) -> io::Result<()> {
+    let none: Option<&str> = None;
+    mount(Some(from), to, none, MsFlags::MS_BIND, none).map_err(|error| named(to, error))
+}
+
+fn overlay(layer: &Path, lower: &Path, at: &Path) -> io::Result<()> {
+    let escaped = |path: &Path| -> io::Result<String> {
+        let path = path
+            .to_str()
+            .ok_or_else(|| io::Error::other("its path is not UTF-8"))?;
+        Ok(path
+            .replace('\\', "\\\\")
+            .replace(':', "\\:")
+            .replace(',', "\\,"))
+    };
+    let options = format!("lowerdir={}:{}", escaped(layer)?, escaped(lower)?);
+    mount(
+        Some("overlay"),
+        at,
+        Some("overlay"),
+        SAFE | MsFlags::MS_RDONLY,
+        Some(options.as_str()),
+    )
+    .map_err(|error| named(at, error))
+}
+
+fn named(at: &Path, error: nix::errno::Errno) -> io::Error {
+    io::Error::other(format!(
+        "cannot mount on {}: {}",
+        at.display(),
+        error.desc()
+    ))
+}

@@ -1,0 +1,127 @@
+//! The workspace as the agent sees it: an idmapped bind of the caller's directory, in which the
+//! directory's owner and the agent are exchanged, so that the agent owns what the caller owns.
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use nix::sched::CloneFlags;
+
+use crate::sys::mount::{Attributes, open_tree, set_attributes};
+use crate::sys::process;
+
+/// Makes the detached mount for `--workspace direct`: live, `nosuid`, `nodev`.
+///
+/// # Order
+/// While this process has one thread: it forks to make the user namespace that carries the id map.
+///
+/// # Errors
+/// `EINVAL` where the file system does not support idmapped mounts (overlay, NFS) or the kernel is
+/// older than 5.12.
+pub fn direct(path: &Path, agent: u32) -> io::Result<OwnedFd> {
+    let owner = path.metadata()?;
+    let users = id_map(owner.uid(), agent);
+    let groups = id_map(owner.gid(), agent);
+    let map = user_namespace(&users, &groups)?;
+    let tree = open_tree(path)?;
+    let set = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+    set_attributes(
+        &tree,
+        Attributes {
+            set,
+            idmap: Some(map.as_fd()),
+        },
+    )?;
+    Ok(tree)
+}
+
+/// The identity on all ids but two, which are exchanged (`user_namespaces(7)`, "uid_map").
+fn id_map(one: u32, other: u32) -> String {
+    let (low, high) = (one.min(other), one.max(other));
+    let mut map = String::new();
+    let mut line = |inside: u32, outside: u32, count: u32| {
+        if count > 0 {
+            map.push_str(&format!("{inside} {outside} {count}\n"));
+        }
+    };
+    line(0, 0, low);
+    if low == high {
+        line(low, low, 1);
+    } else {
+        line(low, high, 1);
+        line(low + 1, low + 1, high - low - 1);
+        line(high, low, 1);
+    }
+    // The last id, 2^32-1, is no id.
+    line(high + 1, high + 1, u32::MAX - high - 1);
+    map
+}
+
+/// A user namespace with the given maps; the process that made it has ended when this returns.
+fn user_namespace(users: &str, groups: &str) -> io::Result<OwnedFd> {
+    let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+    let (hold, release) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+    let Some(child) = process::fork()? else {
+        drop(release);
+        let made = nix::sched::unshare(CloneFlags::CLONE_NEWUSER).is_ok();
+        let told = made && nix::unistd::write(&writer, b"x").is_ok();
+        // Lives until the parent has opened the namespace, or is gone.
+        let held = told && nix::unistd::read(&hold, &mut [0]).is_ok();
+        process::exit_now(i32::from(!held));
+    };
+    drop(writer);
+    drop(hold);
+    let outcome = adopt(child.as_raw(), &reader, users, groups);
+    drop(release);
+    nix::sys::wait::waitpid(child, None)?;
+    outcome
+}
+
+fn adopt(child: i32, ready: &OwnedFd, users: &str, groups: &str) -> io::Result<OwnedFd> {
+    if nix::unistd::read(ready, &mut [0])? != 1 {
+        return Err(io::Error::other(
+            "cannot make a user namespace for the workspace's id map",
+        ));
+    }
+    std::fs::write(format!("/proc/{child}/uid_map"), users)?;
+    std::fs::write(format!("/proc/{child}/gid_map"), groups)?;
+    Ok(std::fs::File::open(format!("/proc/{child}/ns/user"))?.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::id_map;
+
+    #[test]
+    fn the_map_is_a_bijection_on_all_ids_that_exchanges_two() {
+        for (one, other) in [
+            (0, 1_879_048_192),
+            (1000, 1_879_048_196),
+            (5, 5),
+            (7, 8),
+            (9, 3),
+        ] {
+            let mut next = 0_u64;
+            let mut outside = Vec::new();
+            for line in id_map(one, other).lines() {
+                let numbers: Vec<u64> = line.split(' ').map(|n| n.parse().unwrap()).collect();
+                let [inside, out, count] = numbers[..] else {
+                    panic!("{line}")
+                };
+                assert_eq!(inside, next, "{one} {other}");
+                next = inside + count;
+                outside.push((out, count));
+                if count == 1 && (inside == u64::from(one) || inside == u64::from(other)) {
+                    assert_eq!(inside + out, u64::from(one) + u64::from(other));
+                }
+            }
+            assert_eq!(next, u64::from(u32::MAX));
+            outside.sort_unstable();
+            let covered = outside.iter().fold(0, |end, (start, count)| {
+                assert_eq!(*start, end);
+                start + count
+            });
+            assert_eq!(covered, u64::from(u32::MAX));
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The agent process: gives up everything, then becomes the command.
+//!
+//! `Staged --drop_privileges--> Dropped --exec--> Result<Infallible, Errno>`: each step consumes the
+//! one before, so none can be left out.
+use std::convert::Infallible;
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::unistd::Pid;
+
+use super::protocol::StagePlan;
+use super::seccomp;
+use crate::sys::privileges::Enforced;
+use crate::sys::{fd, handover, privileges, process};
+
+/// A forked child of init that still has every privilege.
+#[must_use = "the command is not running yet"]
+#[derive(Debug)]
+pub struct Staged(());
+
+/// The same process, with nothing left to give up but its program.
+#[must_use = "the command is not running yet"]
+#[derive(Debug)]
+pub struct Dropped {
+    enforced: Enforced,
+}
+
+impl Staged {
+    /// Takes the agent's standard streams and working directory and starts a session of its own.
+    ///
+    /// # Errors
+    /// Those of the calls.
+    pub fn begin(plan: &StagePlan) -> io::Result<Self> {
+        nix::unistd::setsid()?;
+        for (number, inherited) in (0..).zip(plan.stdio) {
+            let end = handover::inherited(inherited)?;
+            process::redirect(end.as_raw_fd(), number)?;
+        }
+        std::env::set_current_dir(&plan.workdir)?;
+        process::disable_core_dumps();
+        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+        Ok(Self(()))
+    }
+
+    /// A process that will make the probes: it keeps init's streams, which lead nowhere.
+    pub fn probe() -> Self {
+        Self(())
+    }
+
+    /// Becomes the agent's user, for good, and installs the filters.
+    ///
+    /// # Errors
+    /// When a step fails, or when what the kernel says afterwards is not what was asked for.
+    pub fn drop_privileges(self, plan: &StagePlan) -> io::Result<Dropped> {
+        let Self(()) = self;
+        privileges::drop_to(plan.agent, plan.agent, Pid::from_raw(1))?;
+        seccomp::install().map_err(|error| io::Error::other(error.to_string()))?;
+        let enforced = privileges::status()?;
+        let wanted = Enforced {
+            no_new_privs: true,
+            seccomp_mode: 2,
+            seccomp_filters: enforced.seccomp_filters,
+            capabilities: 0,
+            uid: plan.agent,
+        };
+        if enforced != wanted {
+            return Err(io::Error::other(format!("the kernel reports {enforced:?}")));
+        }
+        Ok(Dropped { enforced })
+    }
+}
+
+impl Dropped {
+    /// What the kernel says holds for this process.
+    pub fn enforced(&self) -> &Enforced {
+        &self.enforced
+    }
+
+    /// Becomes the command. Returns only when no candidate could be executed, with the error that
+    /// says most: `EACCES` over `ENOENT`, as execvp(3) does.
+    pub fn exec(self, plan: &StagePlan) -> Result<Infallible, Errno> {
+        // Rust ignores SIGPIPE; a shell pipeline expects the default.
+        process::default_signal(Signal::SIGPIPE)?;
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+        fd::cloexec_from(3).map_err(|_| Errno::EBADF)?;
+        let argv = c_strings(&plan.command)?;
+        let envp = c_strings(&plan.environment)?;
+        let mut outcome = Errno::ENOENT;
+        for candidate in candidates(plan)? {
+            let Err(error) = nix::unistd::execve(&candidate, &argv, &envp);
+            if !matches!(error, Errno::ENOENT | Errno::ENOTDIR) {
+                outcome = error;
+            }
+        }
+        Err(outcome)
+    }
+}
+
+fn c_strings(bytes: &[Vec<u8>]) -> Result<Vec<CString>, Errno> {
+    bytes
+        .iter()
+        .map(|text| CString::new(text.as_slice()).map_err(|_| Errno::EINVAL))
+        .collect()
+}
+
+/// The paths that execvp(3) would try, with the agent's own PATH.
+fn candidates(plan: &StagePlan) -> Result<Vec<CString>, Errno> {
+    let name = plan.command.first().ok_or(Errno::EINVAL)?;
+    let as_c = |path: &[u8]| CString::new(path).map_err(|_| Errno::EINVAL);
+    if name.contains(&b'/') {
+        return Ok(vec![as_c(name)?]);
+    }
+    let path = plan
+        .environment
+        .iter()
+        .find_map(|entry| entry.strip_prefix(b"PATH=".as_slice()));
+    let path = path.unwrap_or(b"/usr/local/bin:/usr/bin:/bin");
+    path.split(|byte| *byte == b':')
+        .filter(|dir| !dir.is_empty())
+        .map(|dir| {
+            as_c(
+                std::path::Path::new(std::ffi::OsStr::from_bytes(dir))
+                    .join(std::ffi::OsStr::from_bytes(name))
+                    .as_os_str()
+                    .as_bytes(),
+            )
+        })
+        .collect()
+}
+
+/// Status of a command that could not be executed, as shells report it (POSIX, "Exit Status for
+/// Commands"): 127 when it was not found, 126 when it was.
+pub fn exec_status(errno: i32) -> i32 {
+    if errno == libc::ENOENT || errno == libc::ENOTDIR {
+        127
+    } else {
+        126
+    }
+}
+
+/// The words of an `errno`.
+pub fn describe(errno: i32) -> &'static str {
+    Errno::from_raw(errno).desc()
+}
+
+/// Name of the hidden first argument that makes this binary the boundary's init.
+pub const STAGE: &CStr = c"__init";

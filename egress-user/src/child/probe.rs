@@ -1,0 +1,116 @@
+//! Tries, as the agent and inside its cage, what the boundary says it refuses.
+//!
+//! The results are facts of this run: `denied` means that the attempt was made here and failed.
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// An address of the documentation range: no packet to it leaves, and none would be answered.
+const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 53));
+/// Where a container engine listens.
+const DOCKER_SOCKET: &str = "/var/run/docker.sock";
+
+/// One attempt and what came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProbeResult {
+    /// Which attempt.
+    pub name: String,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// The error, or what was reached.
+    pub detail: String,
+}
+
+/// What came of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It failed.
+    Denied,
+    /// It succeeded: the boundary has a hole.
+    Reachable,
+}
+
+/// Makes every attempt.
+pub fn all() -> Vec<ProbeResult> {
+    let udp = |port| {
+        UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?
+            .send_to(b"egress", SocketAddr::new(ELSEWHERE, port))
+            .map(|sent| format!("sent {sent} bytes"))
+    };
+    vec![
+        result(
+            "raw_socket_ipv4",
+            socket(Domain::IPV4, Type::RAW, Protocol::ICMPV4),
+        ),
+        result(
+            "raw_socket_ipv6",
+            socket(Domain::IPV6, Type::RAW, Protocol::ICMPV6),
+        ),
+        result(
+            "packet_socket",
+            socket(Domain::PACKET, Type::RAW, Protocol::from(0)),
+        ),
+        result(
+            "vsock_socket",
+            socket(Domain::VSOCK, Type::STREAM, Protocol::from(0)),
+        ),
+        result(
+            "mptcp_socket",
+            socket(Domain::IPV4, Type::STREAM, Protocol::MPTCP),
+        ),
+        result("dns_udp", udp(53)),
+        result("udp", udp(443)),
+        result("interface_other_than_lo", other_interface()),
+        result("route", route()),
+        result("docker_socket", unix_socket(Path::new(DOCKER_SOCKET))),
+    ]
+}
+
+fn result(name: &str, attempt: io::Result<String>) -> ProbeResult {
+    let (outcome, detail) = match attempt {
+        Ok(reached) => (Outcome::Reachable, reached),
+        Err(error) => (Outcome::Denied, error.to_string()),
+    };
+    ProbeResult {
+        name: name.to_owned(),
+        outcome,
+        detail,
+    }
+}
+
+fn socket(domain: Domain, kind: Type, protocol: Protocol) -> io::Result<String> {
+    Socket::new(domain, kind, Some(protocol)).map(|_| String::from("socket made"))
+}
+
+fn unix_socket(path: &Path) -> io::Result<String> {
+    UnixStream::connect(path).map(|_| format!("connected to {}", path.display()))
+}
+
+/// Names an interface that is not `lo`.
+fn other_interface() -> io::Result<String> {
+    let table = std::fs::read_to_string("/proc/net/dev")?;
+    let names = table
+        .lines()
+        .skip(2)
+        .filter_map(|line| Some(line.split_once(':')?.0.trim()));
+    first_of(names.filter(|name| *name != "lo"), "there is none")
+}
+
+/// Names a route of the IPv4 table, which is empty with nothing but loopback.
+fn route() -> io::Result<String> {
+    let table = std::fs::read_to_string("/proc/net/route")?;
+    first_of(table.lines().skip(1).map(str::trim), "the table is empty")
+}
+
+fn first_of<'a>(mut names: impl Iterator<Item = &'a str>, none: &str) -> io::Result<String> {
+    names
+        .next()
+        .map(str::to_owned)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, none))
+}

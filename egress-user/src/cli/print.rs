@@ -1,0 +1,108 @@
+//! What people and machines see of a run.
+#![expect(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "the place that prints"
+)]
+use serde_json::json;
+
+use super::exit;
+use crate::receipt::findings::visible;
+use crate::run::emit::Emitted;
+use crate::run::supervise::Ending;
+
+/// Refused destinations that are shown.
+const SHOWN: usize = 10;
+
+/// Prints an error with its causes and what can be done.
+pub fn error(error: &anyhow::Error, hint: Option<&str>) {
+    eprintln!("error: {error}");
+    for cause in error.chain().skip(1) {
+        eprintln!("  caused by: {cause}");
+    }
+    if let Some(hint) = hint {
+        eprintln!("  hint: {hint}");
+    }
+}
+
+/// Says that nothing may be reached, before the start.
+pub fn no_policy() {
+    eprintln!("egress: no --config: strict with an empty list, nothing may be reached");
+}
+
+/// Prints the result of a run: for people on standard error, which is not the agent's output.
+pub fn run_result(run: &Emitted, as_json: bool) {
+    if as_json {
+        return result_json(run);
+    }
+    let counts = &run.report.counts;
+    eprintln!();
+    eprintln!("egress: verdict   {}", run.report.verdict.as_str());
+    eprintln!(
+        "egress: actions   {} judged, {} blocked",
+        counts.actions, counts.blocked_actions
+    );
+    for reason in &run.incomplete {
+        eprintln!("egress: incomplete  {}", visible(reason));
+    }
+    for (denied, count) in run.denied.iter().take(SHOWN) {
+        let destination = match (denied.destination.as_str(), denied.port) {
+            ("", _) => denied.protocol.clone(),
+            (destination, 0) => destination.to_owned(),
+            (destination, port) => format!("{destination}:{port}"),
+        };
+        eprintln!(
+            "egress: denied    {count} x {} by {} ({} {}){}",
+            visible(&destination),
+            visible(&denied.process),
+            visible(&denied.protocol),
+            visible(&denied.reason),
+            remedy(denied)
+        );
+    }
+    if run.denied.len() > SHOWN {
+        eprintln!(
+            "egress: denied    {} more, in flows.jsonl",
+            run.denied.len() - SHOWN
+        );
+    }
+    eprintln!("egress: packet    {}", run.packet_path.display());
+}
+
+/// The line to add, where one would help.
+fn remedy(denied: &crate::run::flows::Denied) -> String {
+    match denied.reason.as_str() {
+        "allowlist:not_in_allowlist" => format!(
+            "; allow it: api_allowlist: [\"{}\"]",
+            visible(&denied.destination)
+        ),
+        "port_not_allowed" => format!("; allow it: --allow-port {}", denied.port),
+        _ => String::new(),
+    }
+}
+
+fn result_json(run: &Emitted) {
+    let status = match &run.ending {
+        Ending::Exited(status) | Ending::NotExecuted(status) => Some(*status),
+        Ending::TimedOut | Ending::Failed(_) => None,
+    };
+    let denied: Vec<_> = run
+        .denied
+        .iter()
+        .map(|(denied, count)| json!({"attempt": denied, "count": count}))
+        .collect();
+    let result = json!({
+        "verdict": run.report.verdict.as_str(),
+        "trusted": run.packet.verifier.trusted,
+        "exit_status": exit::of(run.outcome()),
+        "agent_exit_status": status,
+        "receipt_count": run.report.receipt_count,
+        "actions": run.report.counts.actions,
+        "blocked_actions": run.report.counts.blocked_actions,
+        "denied": denied,
+        "incomplete": run.incomplete,
+        "packet": run.packet_path,
+        "packet_sha256": run.packet_sha256,
+    });
+    println!("{result}");
+}

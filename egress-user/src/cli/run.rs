@@ -1,0 +1,263 @@
+//! `egress run`: from what was typed to a checked [`Plan`], and from its end to an exit status.
+use std::ffi::OsString;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use clap::{Args, ValueEnum};
+use egress_common::names::DEFAULT_PROXY_PORT;
+
+use super::exit;
+use super::print;
+use crate::packet::dir::PacketDir;
+use crate::policy::runtime::{self, OwnedKeys};
+use crate::receipt::keys;
+use crate::run::plan::{CallerPolicy, DnsMode, Plan, Signer};
+use crate::run::supervise::block_signals;
+
+/// Longest policy file that is read.
+const POLICY_BYTES: u64 = 1 << 20;
+
+/// Runs a command behind the boundary and writes an Audit Packet.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Policy (Pipelock YAML); without one nothing may be reached
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Working directory and workspace of the command
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    workdir: PathBuf,
+    /// Directory that the packet is written to; replaced whole
+    #[arg(long, value_name = "DIR", default_value = "pipelock-audit-packet")]
+    packet_dir: PathBuf,
+    /// How the command sees the workspace
+    #[arg(long, value_enum, default_value_t = WorkspaceMode::Direct)]
+    workspace: WorkspaceMode,
+    /// Who judges and signs
+    #[arg(long, value_enum, default_value_t = Mediator::Builtin)]
+    mediator: Mediator,
+    /// Private key that signs the receipts; without one a key is made for this run alone
+    #[arg(long, value_name = "FILE")]
+    signer_private_key: Option<PathBuf>,
+    /// Public key that must belong to the private one: 64 hex digits, key text, or a file
+    #[arg(long, value_name = "HEX|TEXT|FILE", requires = "signer_private_key")]
+    signer_public_key: Option<String>,
+    /// Name of the agent in every receipt
+    #[arg(long, value_name = "NAME", default_value = "egress-agent")]
+    agent_identity: String,
+    /// Exit with 123 unless the evidence is valid under a key that was given
+    #[arg(long)]
+    require_trusted: bool,
+    /// Allow connections to one more port than 80 and 443; repeatable
+    #[arg(long = "allow-port", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    allowed_ports: Vec<u16>,
+    /// Whether names resolve for the command
+    #[arg(long, value_enum, default_value_t = DnsMode::Synthetic)]
+    dns: DnsMode,
+    /// End the command after this many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=604_800))]
+    timeout: Option<u64>,
+    /// Explicit proxy port inside the boundary
+    #[arg(long, value_name = "PORT", env = "EGRESS_PROXY_PORT", default_value_t = DEFAULT_PROXY_PORT,
+          value_parser = clap::value_parser!(u16).range(1024..))]
+    proxy_port: u16,
+    /// Run this script with bash; it must lie in the working directory
+    #[arg(long, value_name = "FILE")]
+    script: Option<PathBuf>,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    json: bool,
+    /// Command and arguments, or with --script the script's arguments
+    #[arg(
+        last = true,
+        value_name = "COMMAND",
+        required_unless_present = "script"
+    )]
+    command: Vec<OsString>,
+}
+
+/// How the command sees the workspace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum WorkspaceMode {
+    /// The directory itself, live; what the command writes is there at once.
+    Direct,
+}
+
+/// Who judges and signs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Mediator {
+    /// The allow-list mediator inside this binary.
+    Builtin,
+}
+
+/// Runs it. Returns the exit status.
+pub fn run(args: RunArgs, inherited: Vec<String>) -> u8 {
+    let json = args.json;
+    let plan = match plan(args, inherited) {
+        Ok(plan) => plan,
+        Err(error) => {
+            print::error(&error, None);
+            return exit::USAGE;
+        }
+    };
+    // Before anything starts a thread: all of them inherit the mask.
+    if let Err(error) = block_signals() {
+        print::error(&error.into(), None);
+        return exit::FAILED;
+    }
+    match crate::run::execute(plan) {
+        Ok(emitted) => {
+            print::run_result(&emitted, json);
+            exit::of(emitted.outcome())
+        }
+        Err(error) => {
+            let hint = error.hint();
+            print::error(&error.into(), hint);
+            exit::FAILED
+        }
+    }
+}
+
+fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
+    let WorkspaceMode::Direct = args.workspace;
+    let Mediator::Builtin = args.mediator;
+    let shown = args.workdir.display().to_string();
+    let workdir = args
+        .workdir
+        .canonicalize()
+        .with_context(|| format!("cannot use working directory {shown}"))?;
+    ensure!(
+        workdir.is_dir(),
+        "working directory {shown} is no directory"
+    );
+    ensure!(
+        workdir != Path::new("/"),
+        "the working directory cannot be /: name the directory the command may write"
+    );
+    ensure!(
+        workdir.to_str().is_some(),
+        "the path of the working directory is not UTF-8"
+    );
+
+    let (command, script_basename, argument_count) = command(&args, &workdir)?;
+    let mut masked = Vec::new();
+    let policy = policy(args.config.as_deref(), &args.agent_identity)?;
+    masked.extend(policy.path.as_deref().map(Path::canonicalize).transpose()?);
+    masked.extend(
+        args.signer_private_key
+            .as_deref()
+            .and_then(|path| path.canonicalize().ok()),
+    );
+    masked.extend(
+        std::env::var_os("RUNNER_TEMP").and_then(|path| Path::new(&path).canonicalize().ok()),
+    );
+    let signer = signer(&args)?;
+    let packet = PacketDir::hold(&args.packet_dir)?;
+    ensure!(
+        !workdir.starts_with(packet.path()),
+        "the packet directory {} holds the working directory; name another one",
+        packet.path().display()
+    );
+    Ok(Plan {
+        command,
+        script_basename,
+        argument_count,
+        workdir,
+        policy,
+        packet,
+        signer,
+        agent_identity: args.agent_identity,
+        require_trusted: args.require_trusted,
+        allowed_ports: args.allowed_ports,
+        dns: args.dns,
+        proxy_port: args.proxy_port,
+        timeout: args.timeout.map(Duration::from_secs),
+        masked,
+        environment: std::env::vars_os().collect(),
+        inherited,
+    })
+}
+
+/// The words to execute, the name that the packet shows, and how many arguments follow it.
+fn command(args: &RunArgs, workdir: &Path) -> anyhow::Result<(Vec<OsString>, String, u64)> {
+    let base = |path: &Path| {
+        path.file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
+    };
+    let Some(script) = &args.script else {
+        let name = args
+            .command
+            .first()
+            .map(|word| base(Path::new(word)))
+            .unwrap_or_default();
+        let count = u64::try_from(args.command.len().saturating_sub(1))?;
+        return Ok((args.command.clone(), name, count));
+    };
+    let shown = script.display();
+    let path = workdir
+        .join(script)
+        .canonicalize()
+        .with_context(|| format!("cannot find script {shown}"))?;
+    ensure!(
+        path.starts_with(workdir),
+        "script {shown} lies outside the working directory {}",
+        workdir.display()
+    );
+    ensure!(path.is_file(), "script {shown} is no file");
+    let mut words = vec![OsString::from("bash"), path.clone().into_os_string()];
+    words.extend(args.command.iter().cloned());
+    Ok((words, base(&path), u64::try_from(args.command.len())?))
+}
+
+/// Reads the policy and finds out whether it is one, before anything is started for it.
+fn policy(path: Option<&Path>, identity: &str) -> anyhow::Result<CallerPolicy> {
+    let Some(path) = path else {
+        return Ok(CallerPolicy::default());
+    };
+    let shown = path.display();
+    let file = std::fs::File::open(path).with_context(|| format!("cannot read policy {shown}"))?;
+    ensure!(file.metadata()?.is_file(), "policy {shown} is no file");
+    let mut text = String::new();
+    let length = file
+        .take(POLICY_BYTES + 1)
+        .read_to_string(&mut text)
+        .with_context(|| format!("cannot read policy {shown}"))?;
+    ensure!(
+        u64::try_from(length)? <= POLICY_BYTES,
+        "policy {shown} is longer than {POLICY_BYTES} bytes"
+    );
+    let probe = OwnedKeys {
+        listen: "127.0.0.1:1".into(),
+        agent_identity: identity.into(),
+        evidence_dir: "/run/egress/x/evidence".into(),
+        signing_key_path: "/run/egress/x/signing.key".into(),
+    };
+    runtime::build(Some(&text), &probe)
+        .with_context(|| format!("policy {shown} cannot be used"))?;
+    Ok(CallerPolicy {
+        path: Some(path.to_path_buf()),
+        text: Some(text),
+    })
+}
+
+fn signer(args: &RunArgs) -> anyhow::Result<Signer> {
+    let Some(path) = &args.signer_private_key else {
+        return Ok(Signer {
+            key: keys::generate()?,
+            pinned: false,
+        });
+    };
+    let key = keys::load_private(path)?;
+    if let Some(argument) = &args.signer_public_key
+        && keys::public_from_argument(argument)? != key.verifying_key()
+    {
+        bail!(
+            "the public key given does not belong to private key {}",
+            path.display()
+        );
+    }
+    Ok(Signer { key, pinned: true })
+}

@@ -1,0 +1,428 @@
+//! Judges an Audit Packet: its own rules, and whether it says what the evidence says (evidence
+//! protocol, section 6). What the published references leave unchecked (6.3) is checked here too.
+use std::collections::BTreeSet;
+
+use sha2::{Digest, Sha256};
+
+use super::flows::{FlowReport, check_flows};
+use super::inline::Inline;
+use super::model::{Artifacts, Packet, PacketVerdict, SCHEMA_VERSION};
+use super::rules;
+use crate::receipt::chain::Trust;
+use crate::receipt::check::{EvidenceFile, check_evidence_visiting};
+use crate::receipt::findings::{Finding, Findings};
+use crate::receipt::json::{MAX_DEPTH, Node, Value, parse_bytes};
+use crate::receipt::keys::parse_public;
+use crate::receipt::report::{Report, Verdict};
+
+/// The files of a packet directory.
+#[derive(Debug, Clone, Copy)]
+pub struct PacketFiles<'a> {
+    /// The evidence, or why it cannot be had.
+    pub evidence: Result<&'a [u8], &'a str>,
+    /// `policy.yaml`, when there is one.
+    pub policy: Option<&'a [u8]>,
+    /// `flows.jsonl`, when there is one.
+    pub flows: Option<&'a [u8]>,
+}
+
+/// What the check of a packet says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PacketReport {
+    /// The verdict over everything.
+    pub verdict: Verdict,
+    /// All findings, of the packet and of its files, most telling first.
+    pub findings: Vec<Finding>,
+    /// The check of the receipts; its findings are in `findings` too.
+    pub evidence: Report,
+    /// The check of the kernel's log, when there is one.
+    pub flows: Option<FlowReport>,
+}
+
+/// Reads `packet.json` and checks the rules that need nothing else (section 6.1).
+///
+/// # Errors
+/// The findings that make it unusable.
+pub fn read_packet(bytes: &[u8]) -> Result<Packet, Vec<Finding>> {
+    let mut findings = Findings::default();
+    let node = match parse_bytes(bytes, MAX_DEPTH) {
+        Ok(node) => node,
+        Err(error) => {
+            findings.add(
+                &rules::JSON,
+                rules::here(),
+                "one JSON object",
+                error.to_string(),
+            );
+            return Err(findings.into_ranked().0);
+        }
+    };
+    if let Some(member) = null_member(&node) {
+        findings.add(
+            &rules::SCHEMA,
+            rules::here(),
+            "a value or no member",
+            format!("{member}: null"),
+        );
+    }
+    match serde_json::from_slice::<Packet>(bytes) {
+        Err(error) => findings.add(
+            &rules::SCHEMA,
+            rules::here(),
+            SCHEMA_VERSION,
+            error.to_string(),
+        ),
+        Ok(packet) => {
+            check_rules(&packet, &mut findings);
+            if !findings.has_errors() {
+                return Ok(packet);
+            }
+        }
+    }
+    Err(findings.into_ranked().0)
+}
+
+/// Checks a packet against its files.
+pub fn check_packet(packet: &Packet, files: &PacketFiles<'_>, trust: &Trust) -> PacketReport {
+    let mut findings = Findings::default();
+    let bytes = files.evidence.unwrap_or_else(|reason| {
+        findings.add(
+            &rules::EVIDENCE,
+            rules::here(),
+            packet.artifacts.evidence.as_str(),
+            reason,
+        );
+        b""
+    });
+    let file = EvidenceFile {
+        name: super::EVIDENCE_FILE,
+        bytes,
+    };
+    let mut inline = Inline::new(packet.receipts.as_deref().unwrap_or_default());
+    let report = check_evidence_visiting(&[file], trust, &mut |seen| inline.see(seen));
+    inline.finish(&mut findings);
+    check_counts(packet, &report, &mut findings);
+    check_end(packet, &report, trust, &mut findings);
+    check_display(packet, &report, &mut findings);
+    if let Some(policy) = files.policy {
+        check_policy(packet, policy, &report, &mut findings);
+    }
+    let flows = files.flows.map(|bytes| check_flows(bytes, &mut |_| {}));
+    let verdict = verdict(packet, &report, flows.as_ref(), &mut findings);
+    let mut all = findings.into_ranked().0;
+    all.extend(report.findings.iter().cloned());
+    all.extend(
+        flows
+            .iter()
+            .flat_map(|flows| flows.findings.iter().cloned()),
+    );
+    all.sort_by_key(|finding| {
+        (
+            finding.rule.severity,
+            finding.rule.rank,
+            finding.place.clone(),
+        )
+    });
+    PacketReport {
+        verdict,
+        findings: all,
+        evidence: report,
+        flows,
+    }
+}
+
+/// The first member, outside inline receipts, that is `null`: the schema has no null.
+fn null_member(node: &Node<'_>) -> Option<String> {
+    match &node.value {
+        Value::Object(members) => members
+            .iter()
+            .filter(|(name, _)| name != "receipts")
+            .find_map(|(name, node)| {
+                if node.is_null() {
+                    Some(name.to_string())
+                } else {
+                    null_member(node)
+                }
+            }),
+        Value::Array(items) => items.iter().find_map(null_member),
+        Value::Null | Value::Bool(_) | Value::Number | Value::String(_) => None,
+    }
+}
+
+/// The rules beside the schema (section 6.1).
+fn check_rules(packet: &Packet, findings: &mut Findings) {
+    let mut broken =
+        |expected: &str, found: String| findings.add(&rules::RULE, rules::here(), expected, found);
+    if packet.schema_version != SCHEMA_VERSION {
+        broken(SCHEMA_VERSION, packet.schema_version.clone());
+    }
+    for (name, text) in [
+        ("run.agent_identity", &packet.run.agent_identity),
+        ("run.started_at", &packet.run.started_at),
+        ("posture.enforcement_mode", &packet.posture.enforcement_mode),
+        ("posture.runner_os", &packet.posture.runner_os),
+    ] {
+        if text.is_empty() {
+            broken("a text", format!("{name} is empty"));
+        }
+    }
+    let counts = packet.summary.totals.counts();
+    let sum = counts
+        .iter()
+        .try_fold(0_u64, |sum, count| sum.checked_add(*count));
+    if sum != Some(packet.summary.receipt_count) {
+        let expected = "totals that add up to summary.receipt_count";
+        broken(
+            expected,
+            format!("{counts:?} and {}", packet.summary.receipt_count),
+        );
+    }
+    if let Some(domains) = &packet.summary.domains_touched
+        && domains
+            .iter()
+            .zip(domains.iter().skip(1))
+            .any(|(one, next)| one >= next)
+    {
+        broken("domains_touched ascending, each once", domains.join(" "));
+    }
+    let verifier = &packet.verifier;
+    let is_valid = verifier.verdict == PacketVerdict::Valid;
+    if verifier.trusted != is_valid {
+        broken(
+            "trusted exactly when valid",
+            format!("trusted {}", verifier.trusted),
+        );
+    }
+    if is_valid && verifier.signer_key.as_deref().unwrap_or("").is_empty() {
+        broken(
+            "verifier.signer_key of a valid packet",
+            String::from("none"),
+        );
+    }
+    if verifier.signer_key.as_deref() == Some("") {
+        broken(
+            "verifier.signer_key that is not empty",
+            String::from("an empty one"),
+        );
+    }
+    check_paths(&packet.artifacts, findings);
+}
+
+/// Artifact paths stay inside the packet's directory.
+fn check_paths(artifacts: &Artifacts, findings: &mut Findings) {
+    let summary = artifacts.summary.as_deref();
+    let paths = [&artifacts.packet, &artifacts.evidence, &artifacts.verifier];
+    for path in paths.into_iter().map(String::as_str).chain(summary) {
+        let leaves = path.is_empty()
+            || path == "."
+            || path.starts_with('/')
+            || path.contains([':', '\\', '\0'])
+            || path.split('/').any(|part| part == "..");
+        if leaves {
+            findings.add(
+                &rules::PATH,
+                rules::here(),
+                "a relative path below the packet",
+                path,
+            );
+        }
+    }
+}
+
+/// Counts that must be those of the evidence (section 6.2).
+fn check_counts(packet: &Packet, report: &Report, findings: &mut Findings) {
+    if packet.summary.receipt_count != report.receipt_count {
+        findings.add(
+            &rules::COUNT,
+            rules::here(),
+            format!("receipt_count {}", report.receipt_count),
+            packet.summary.receipt_count.to_string(),
+        );
+    }
+    for ((name, actual), stated) in report
+        .counts
+        .totals
+        .buckets()
+        .into_iter()
+        .zip(packet.summary.totals.counts())
+    {
+        if actual != stated {
+            findings.add(
+                &rules::COUNT,
+                rules::here(),
+                format!("totals.{name} {actual}"),
+                stated.to_string(),
+            );
+        }
+    }
+    if let Some(count) = packet.verifier.receipt_count
+        && count != report.receipt_count
+    {
+        let expected = format!("verifier.receipt_count {}", report.receipt_count);
+        findings.add(&rules::COUNT, rules::here(), expected, count.to_string());
+    }
+}
+
+/// Root, last number and signer.
+fn check_end(packet: &Packet, report: &Report, trust: &Trust, findings: &mut Findings) {
+    let root = packet.verifier.root_hash.as_deref().unwrap_or("");
+    if !root.is_empty() && report.root_hash.as_deref() != Some(root) {
+        let expected = report.root_hash.as_deref().unwrap_or("no root");
+        findings.add(&rules::ROOT, rules::here(), expected, root);
+    }
+    if let Some(seq) = packet.verifier.final_seq
+        && report.final_seq != Some(seq)
+    {
+        let expected = report
+            .final_seq
+            .map_or_else(|| String::from("none"), |seq| seq.to_string());
+        findings.add(
+            &rules::ROOT,
+            rules::here(),
+            format!("final_seq {expected}"),
+            seq.to_string(),
+        );
+    }
+    let Some(stated) = packet.verifier.signer_key.as_deref() else {
+        return;
+    };
+    let signers = &report.signer_keys;
+    let fits = parse_public(stated).is_ok_and(|key| {
+        let pinned = trust.keys.is_empty() || trust.keys.contains(&key);
+        pinned && (signers.is_empty() || signers.contains(&hex::encode(key.to_bytes())))
+    });
+    if !fits {
+        findings.add(&rules::SIGNER, rules::here(), signers.join(" or "), stated);
+    }
+}
+
+/// What the packet shows besides; producers may leave out or redact some of it.
+fn check_display(packet: &Packet, report: &Report, findings: &mut Findings) {
+    let summary = &packet.summary;
+    let counts = &report.counts;
+    let mut differs =
+        |name: &str, stated: String| findings.add(&rules::DISPLAY, rules::here(), name, stated);
+    if let Some(transports) = &summary.transports
+        && *transports != counts.transports
+    {
+        differs("summary.transports", format!("{transports:?}"));
+    }
+    if let Some(layers) = &summary.layers
+        && *layers != counts.layers
+    {
+        differs("summary.layers", format!("{layers:?}"));
+    }
+    if let Some(domains) = &summary.domains_touched
+        && !domains.iter().eq(counts.domains.iter())
+    {
+        differs("summary.domains_touched", domains.join(" "));
+    }
+    let bare = |hash: &String| hash.strip_prefix("sha256:").unwrap_or(hash).to_owned();
+    let stated: BTreeSet<String> = packet.policy.policy_hashes.iter().map(bare).collect();
+    let actual: BTreeSet<String> = counts.policy_hashes.iter().map(bare).collect();
+    if stated != actual {
+        differs(
+            "policy.policy_hashes",
+            packet.policy.policy_hashes.join(" "),
+        );
+    }
+    let run = &packet.run;
+    let times = [
+        Some(&packet.generated_at),
+        Some(&run.started_at),
+        run.completed_at.as_ref(),
+    ];
+    for time in times.into_iter().flatten() {
+        if !crate::receipt::is_rfc3339(time) {
+            findings.add(&rules::TIME, rules::here(), "RFC 3339", time.as_str());
+        }
+    }
+    if let Some(completed) = &run.completed_at
+        && completed.get(..19) < run.started_at.get(..19)
+    {
+        findings.add(
+            &rules::TIME,
+            rules::here(),
+            "an end after the start",
+            completed.as_str(),
+        );
+    }
+    let agents: Vec<&str> = counts
+        .actors
+        .keys()
+        .map(String::as_str)
+        .filter(|actor| *actor != "pipelock")
+        .collect();
+    if !agents.is_empty() && !agents.contains(&run.agent_identity.as_str()) {
+        findings.add(
+            &rules::IDENTITY,
+            rules::here(),
+            agents.join(" "),
+            run.agent_identity.as_str(),
+        );
+    }
+}
+
+/// `policy.yaml` is the file whose hash the packet states. Writers that put the hash of the file's
+/// bytes into receipts are the built-in mediator and Pipelock 2.x: those that write no version 2
+/// receipts. Pipelock 3.x hashes a canonical form that cannot be recomputed here.
+fn check_policy(packet: &Packet, policy: &[u8], report: &Report, findings: &mut Findings) {
+    let actual = hex::encode(Sha256::digest(policy));
+    if let Some(stated) = packet.policy.config_snapshot_sha256.as_deref()
+        && stated.strip_prefix("sha256:").unwrap_or(stated) != actual
+    {
+        findings.add(&rules::POLICY, rules::here(), actual.as_str(), stated);
+    }
+    if report.evidence_receipts > 0 {
+        return;
+    }
+    for hash in &report.counts.decision_policy_hashes {
+        if *hash != actual {
+            findings.add(
+                &rules::POLICY,
+                rules::here(),
+                actual.as_str(),
+                format!("{hash} in receipts"),
+            );
+        }
+    }
+}
+
+/// The verdict over everything.
+fn verdict(
+    packet: &Packet,
+    report: &Report,
+    flows: Option<&FlowReport>,
+    findings: &mut Findings,
+) -> Verdict {
+    let consistent = report.is_consistent();
+    let stated = packet.verifier.verdict;
+    let agrees = match stated {
+        PacketVerdict::Valid | PacketVerdict::SelfConsistentOnly => consistent,
+        PacketVerdict::Invalid => !consistent,
+        // `error` also stands for evidence without a receipt.
+        PacketVerdict::Error => report.verdict == Verdict::Error,
+        PacketVerdict::NotRun => true,
+    };
+    if !agrees {
+        let shows = report.verdict.as_str();
+        findings.add(
+            &rules::VERDICT,
+            rules::here(),
+            format!("the evidence is {shows}"),
+            format!("{stated:?}"),
+        );
+    }
+    if report.verdict == Verdict::Error && !findings.has_errors() {
+        return Verdict::Error;
+    }
+    let flows_hold = flows.is_none_or(|flows| flows.findings.is_empty());
+    if !consistent || findings.has_errors() || !flows_hold {
+        return Verdict::Invalid;
+    }
+    match stated {
+        PacketVerdict::Valid => report.verdict,
+        PacketVerdict::NotRun | PacketVerdict::SelfConsistentOnly => Verdict::SelfConsistentOnly,
+        PacketVerdict::Error | PacketVerdict::Invalid => Verdict::Invalid,
+    }
+}

@@ -1,0 +1,284 @@
+//! The hash chain of `flows.jsonl`: writer and checker.
+//!
+//! A line is a JSON object `{"seq":N,"prev_hash":P,…,"hash":H}`. `H` is the lowercase hex SHA-256 of
+//! `P`, a zero byte, and the line's own text without the last member `,"hash":"H"`, closed by `}`.
+//! The first `P` is `genesis`. The chain has no key: it catches accidents and lazy edits; the
+//! attestation over the file is what authenticates it.
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use crate::receipt::findings::{Finding, Findings, Place, Rule};
+use crate::receipt::json::{MAX_ENTRY_DEPTH, Node, parse};
+use crate::receipt::record::GENESIS;
+
+/// The longest line without its LF.
+const MAX_LINE_BYTES: usize = 1 << 20;
+/// What the last member looks like before its digits.
+const HASH_MEMBER: &str = ",\"hash\":\"";
+/// What follows them.
+const HASH_END: &str = "\"}";
+/// Members that the chain owns.
+const RESERVED: [&str; 3] = ["seq", "prev_hash", "hash"];
+
+static FORM: Rule = Rule::error(
+    "flows.form",
+    110,
+    "a line of the flow log has another form",
+    "",
+);
+static TORN: Rule = Rule::error(
+    "flows.torn",
+    111,
+    "the last line of the flow log is torn",
+    "the supervisor was killed, or the disk was full",
+);
+static HASH: Rule = Rule::error(
+    "flows.hash",
+    112,
+    "a line of the flow log does not have its hash",
+    "the file was changed after it was written",
+);
+static LINK: Rule = Rule::error(
+    "flows.link",
+    113,
+    "lines of the flow log are missing, repeated or out of order",
+    "the file was changed after it was written",
+);
+
+/// Writer of the chain.
+#[derive(Debug, Clone)]
+pub struct FlowChain {
+    next_seq: u64,
+    head: String,
+}
+
+impl Default for FlowChain {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl FlowChain {
+    /// A chain without lines.
+    pub fn new() -> Self {
+        Self {
+            next_seq: 0,
+            head: String::from(GENESIS),
+        }
+    }
+
+    /// The line for `fields`, with its LF. Members named `seq`, `prev_hash` or `hash` are dropped:
+    /// they belong to the chain.
+    pub fn line(&mut self, fields: &Map<String, Value>) -> Vec<u8> {
+        let mut text = format!(
+            "{{\"seq\":{},\"prev_hash\":\"{}\"",
+            self.next_seq, self.head
+        );
+        for (name, value) in fields {
+            if RESERVED.contains(&name.as_str()) {
+                continue;
+            }
+            text.push(',');
+            text.push_str(&Value::from(name.as_str()).to_string());
+            text.push(':');
+            text.push_str(&value.to_string());
+        }
+        text.push('}');
+        let hash = line_hash(&self.head, &text);
+        text.pop();
+        text.push_str(HASH_MEMBER);
+        text.push_str(&hash);
+        text.push_str(HASH_END);
+        text.push('\n');
+        self.head = hash;
+        self.next_seq = self.next_seq.saturating_add(1);
+        text.into_bytes()
+    }
+
+    /// Hash of the last line; `genesis` before the first.
+    pub fn head(&self) -> &str {
+        &self.head
+    }
+
+    /// Lines so far.
+    pub fn lines(&self) -> u64 {
+        self.next_seq
+    }
+}
+
+/// What the check of a flow log says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlowReport {
+    /// Lines that are objects of the chain.
+    pub lines: u64,
+    /// Hash of the last one; `genesis` when there is none.
+    pub head: String,
+    /// Most telling first; empty when the chain holds.
+    pub findings: Vec<Finding>,
+}
+
+/// Checks the chain of a flow log and shows each line to `visit`.
+pub fn check_flows(bytes: &[u8], visit: &mut dyn FnMut(&Node<'_>)) -> FlowReport {
+    let mut findings = Findings::default();
+    let mut head = Some(String::from(GENESIS));
+    let mut next_seq = Some(0_u64);
+    let mut lines = 0_u64;
+    let mut number = 0_u64;
+    for raw in bytes.split_inclusive(|byte| *byte == b'\n') {
+        number = number.saturating_add(1);
+        let place = Place {
+            file: Some(String::from(super::FLOWS_FILE)),
+            line: Some(number),
+            seq: None,
+        };
+        let whole = raw.last() == Some(&b'\n');
+        let content = raw.strip_suffix(b"\n").unwrap_or(raw);
+        let line = match Line::read(content) {
+            Ok(line) if whole => line,
+            other => {
+                let rule = if whole { &FORM } else { &TORN };
+                let found = other.err().unwrap_or_else(|| String::from("no line end"));
+                findings.add(rule, place, "a line of the chain", found);
+                head = None;
+                next_seq = None;
+                continue;
+            }
+        };
+        if next_seq.is_some_and(|expected| expected != line.seq) {
+            let expected = next_seq.map_or_else(String::new, |seq| format!("seq {seq}"));
+            findings.add(&LINK, place.clone(), expected, format!("seq {}", line.seq));
+        } else if head.as_deref().is_some_and(|head| head != line.prev_hash) {
+            let expected = head.clone().unwrap_or_default();
+            findings.add(&LINK, place.clone(), expected, line.prev_hash.as_str());
+        }
+        let computed = line_hash(&line.prev_hash, &format!("{}}}", line.body));
+        if computed != line.hash {
+            findings.add(&HASH, place, computed, line.hash);
+        }
+        lines = lines.saturating_add(1);
+        next_seq = line.seq.checked_add(1);
+        head = Some(String::from(line.hash));
+        visit(&line.node);
+    }
+    FlowReport {
+        lines,
+        head: head.unwrap_or_default(),
+        findings: findings.into_ranked().0,
+    }
+}
+
+/// One line taken apart.
+struct Line<'a> {
+    node: Node<'a>,
+    seq: u64,
+    prev_hash: String,
+    /// The text before the last member.
+    body: &'a str,
+    hash: &'a str,
+}
+
+impl<'a> Line<'a> {
+    fn read(content: &'a [u8]) -> Result<Self, String> {
+        if content.len() > MAX_LINE_BYTES {
+            return Err(format!("{} bytes", content.len()));
+        }
+        let text = str::from_utf8(content).map_err(|error| error.to_string())?;
+        let node = parse(text, MAX_ENTRY_DEPTH).map_err(|error| error.to_string())?;
+        let (body, hash) = text
+            .strip_suffix(HASH_END)
+            .and_then(|rest| rest.rsplit_once(HASH_MEMBER))
+            .ok_or("hash is not the last member")?;
+        // The member found in the text must be the one that the parser saw.
+        if node.member_text("hash") != hash || hash.len() != 64 {
+            return Err(String::from("hash is not the last member"));
+        }
+        let seq = node
+            .member_unsigned("seq")
+            .ok_or("seq is no unsigned integer")?;
+        let prev_hash = String::from(node.member_text("prev_hash"));
+        Ok(Self {
+            node,
+            seq,
+            prev_hash,
+            body,
+            hash,
+        })
+    }
+}
+
+/// The hash of a line.
+fn line_hash(prev_hash: &str, text: &str) -> String {
+    let mut hasher = Sha256::new();
+    hasher.update(prev_hash.as_bytes());
+    hasher.update([0]);
+    hasher.update(text.as_bytes());
+    hex::encode(hasher.finalize())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn log(lines: usize) -> Vec<Vec<u8>> {
+        let mut chain = FlowChain::new();
+        (0..lines)
+            .map(|number| {
+                let fields = json!({"event": "connect", "n": number, "hash": "mine", "x": "\",\"hash\":\"y"});
+                chain.line(fields.as_object().unwrap())
+            })
+            .collect()
+    }
+
+    fn rules(bytes: &[u8]) -> Vec<&'static str> {
+        let report = check_flows(bytes, &mut |_| {});
+        report
+            .findings
+            .iter()
+            .map(|finding| finding.rule.id)
+            .collect()
+    }
+
+    #[test]
+    fn written_chain_holds() {
+        let lines = log(5);
+        let mut seen = 0;
+        let report = check_flows(&lines.concat(), &mut |node| {
+            assert_eq!(node.member_unsigned("n"), Some(seen));
+            seen += 1;
+        });
+        assert_eq!((report.lines, seen), (5, 5));
+        assert!(report.findings.is_empty());
+        let text = String::from_utf8(lines[4].clone()).unwrap();
+        assert!(text.contains(&format!(",\"hash\":\"{}\"}}\n", report.head)));
+        assert_eq!(rules(b""), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn every_edit_of_a_log_is_found() {
+        let lines = log(4);
+        let cut = |keep: &[usize]| -> Vec<u8> {
+            keep.iter()
+                .flat_map(|index| lines[*index].clone())
+                .collect()
+        };
+        assert_eq!(rules(&cut(&[0, 2, 3])), ["flows.link"]);
+        assert_eq!(rules(&cut(&[1, 2, 3])), ["flows.link"]);
+        assert_eq!(rules(&cut(&[0, 0, 1, 2, 3])), ["flows.link"]);
+        assert_eq!(rules(&cut(&[0, 2, 1, 3])), ["flows.link"; 3]);
+        let text = String::from_utf8(cut(&[0, 1, 2, 3])).unwrap();
+        assert_eq!(
+            rules(text.replacen("connect", "connecT", 1).as_bytes()),
+            ["flows.hash"]
+        );
+        assert_eq!(rules(text.trim_end().as_bytes()), ["flows.torn"]);
+        assert_eq!(rules(&text.as_bytes()[..text.len() - 40]), ["flows.torn"]);
+        assert_eq!(
+            rules(text.replacen("{\"seq\"", "{ \"seq\"", 1).as_bytes()),
+            ["flows.hash"]
+        );
+        assert_eq!(rules(b"{}\n"), ["flows.form"]);
+        assert_eq!(rules(b"\n"), ["flows.form"]);
+    }
+}

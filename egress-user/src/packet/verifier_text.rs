@@ -1,0 +1,140 @@
+//! The verifier's words: `verifier.txt`, and what `egress verify` prints.
+//!
+//! Every text from the evidence passes through `visible`: nothing in it can steer a terminal.
+use std::fmt::Write;
+
+use crate::receipt::findings::{Finding, visible};
+use crate::receipt::report::{End, Report, Verdict};
+
+/// The report of a check for people. `verdict` and `findings` may be those of a whole packet.
+pub fn render(verdict: Verdict, report: &Report, findings: &[Finding]) -> String {
+    let mut out = String::new();
+    let written = write(&mut out, verdict, report, findings);
+    // Writing to a string cannot fail.
+    written.map_or_else(|_error| String::new(), |()| out)
+}
+
+fn write(
+    out: &mut String,
+    verdict: Verdict,
+    report: &Report,
+    findings: &[Finding],
+) -> std::fmt::Result {
+    writeln!(out, "verdict:     {}", headline(verdict, &report.end))?;
+    if let End::Unproven(reason) = report.end
+        && matches!(verdict, Verdict::Valid | Verdict::SelfConsistentOnly)
+    {
+        writeln!(out, "end:         {reason}")?;
+    }
+    writeln!(out, "receipts:    {}", report.receipt_count)?;
+    if report.entries > 0 {
+        writeln!(
+            out,
+            "entries:     {} ({} signed checkpoints, {} version 2 receipts)",
+            report.entries, report.checkpoints, report.evidence_receipts
+        )?;
+    }
+    let counts = &report.counts;
+    writeln!(
+        out,
+        "actions:     {} ({} blocked)",
+        counts.actions, counts.blocked_actions
+    )?;
+    let totals: Vec<String> = counts
+        .totals
+        .buckets()
+        .iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(name, count)| format!("{count} {name}"))
+        .collect();
+    if !totals.is_empty() {
+        writeln!(out, "by verdict:  {}", totals.join(", "))?;
+    }
+    if let Some(seq) = report.final_seq {
+        writeln!(out, "final seq:   {seq}")?;
+    }
+    if let Some(root) = &report.root_hash {
+        writeln!(out, "root hash:   {root}")?;
+    }
+    for key in &report.signer_keys {
+        writeln!(out, "signer:      {}", visible(key))?;
+    }
+    if !report.recorder_session.is_empty() {
+        writeln!(out, "session:     {}", visible(&report.recorder_session))?;
+    }
+    if let Some(session) = &report.session {
+        writeln!(out, "run:         {}", visible(&session.run_nonce))?;
+        if !session.posture_capsule_sha256.is_empty() {
+            writeln!(
+                out,
+                "posture:     capsule {}",
+                visible(&session.posture_capsule_sha256)
+            )?;
+        }
+    }
+    if !report.first_time.is_empty() {
+        writeln!(out, "from:        {}", visible(&report.first_time))?;
+        writeln!(out, "to:          {}", visible(&report.last_time))?;
+    }
+    for finding in findings {
+        write_finding(out, finding)?;
+    }
+    if report.suppressed > 0 {
+        writeln!(out, "and {} more of the same rules", report.suppressed)?;
+    }
+    Ok(())
+}
+
+/// The findings alone, for a packet whose `packet.json` is unusable.
+pub fn render_findings(findings: &[Finding]) -> String {
+    let mut out = String::from("verdict:     INVALID\n");
+    for finding in findings {
+        // Writing to a string cannot fail.
+        if write_finding(&mut out, finding).is_err() {
+            break;
+        }
+    }
+    out
+}
+
+/// The verdict in words.
+fn headline(verdict: Verdict, end: &End) -> &'static str {
+    match (verdict, end) {
+        (Verdict::Valid, End::Proven) => "VALID, end proven",
+        (Verdict::Valid, End::Unproven(_)) => "VALID PREFIX, end unproven",
+        (Verdict::SelfConsistentOnly, End::Proven) => {
+            "SELF-CONSISTENT ONLY, no key pinned; end consistent"
+        }
+        (Verdict::SelfConsistentOnly, End::Unproven(_)) => {
+            "SELF-CONSISTENT ONLY, no key pinned; end unproven"
+        }
+        (Verdict::Invalid, _) => "INVALID",
+        (Verdict::Error, _) => "NOTHING TO VERIFY",
+    }
+}
+
+fn write_finding(out: &mut String, finding: &Finding) -> std::fmt::Result {
+    let rule = finding.rule;
+    write!(
+        out,
+        "{}: {} [{}]",
+        rule.severity.as_str(),
+        rule.says,
+        rule.id
+    )?;
+    let place = finding.place.to_string();
+    if !place.is_empty() {
+        write!(out, " at {place}")?;
+    }
+    out.push('\n');
+    if !finding.expected.is_empty() {
+        writeln!(out, "  expected: {}", visible(&finding.expected))?;
+    }
+    if !finding.found.is_empty() {
+        writeln!(out, "  found:    {}", visible(&finding.found))?;
+    }
+    if !rule.advice.is_empty() {
+        writeln!(out, "  advice:   {}", rule.advice)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,61 @@
+//! Serves one redirected connection.
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+
+use super::authority::Host;
+use super::first::{Spoken, read_first, refuse};
+use super::http::{self, Mode};
+use super::serve::Relay;
+use super::tls;
+
+/// Judges where the connection wanted to go and what is spoken on it, then hands it on.
+pub(super) async fn transparent(relay: Arc<Relay>, mut stream: TcpStream, peer: SocketAddr) {
+    let is_open = || stream.peer_addr().is_ok(); // ENOTCONN once TCP_INFO would say CLOSE.
+    let (origin, orig_dst) = match relay.destinations.take(peer, is_open) {
+        Ok(found) => found,
+        Err(discarded) => {
+            discarded.report(&relay.reporter).await;
+            return;
+        }
+    };
+    let mut flow = relay.reporter.flow(origin, "raw").await;
+    let target = relay.target(Host::Literal(orig_dst.ip()), orig_dst.port());
+    let refusal = match &target {
+        Ok(target) => {
+            flow.target(target);
+            (!relay.allows_port(target.port)).then_some("port_not_allowed")
+        }
+        Err(reason) => Some(*reason),
+    };
+    let limits = &relay.config.limits;
+    let patience = if refusal.is_some() {
+        limits.refused_first_bytes
+    } else {
+        limits.first_bytes
+    };
+    let first = read_first(&mut stream, Vec::new(), patience).await;
+    flow.protocol(first.spoken.label());
+    let target = match (target, refusal) {
+        (Ok(target), None) => target,
+        (_, refusal) => {
+            let reason = refusal.unwrap_or("refused");
+            refuse(&relay, stream, first.spoken, reason).await;
+            flow.refused(reason);
+            return;
+        }
+    };
+    match first.spoken {
+        Spoken::Tls => tls::serve(&relay, stream, first.bytes, &target, flow).await,
+        Spoken::Http => {
+            let mode = Mode::Transparent(target);
+            http::serve(relay, stream, &first.bytes, mode, origin, Some(flow)).await;
+        }
+        Spoken::Closed => flow.failed(first.spoken.reason()),
+        Spoken::Other(_) | Spoken::Silent => {
+            refuse(&relay, stream, first.spoken, first.spoken.reason()).await;
+            flow.refused(first.spoken.reason());
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Sends one request to the mediator and streams its answer back.
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+use hyper::body::{Body, Incoming};
+use hyper::client::conn::http1::SendRequest;
+use tokio::time::timeout;
+
+use super::answer::{block, is_plain_error};
+use super::body::{Download, Ended, Exchange, Upload, UploadState};
+use super::first::line;
+use super::guard::Refusal;
+use super::headers::{for_agent, for_mediator};
+use super::report::{Flow, Verdict};
+use super::serve::Relay;
+
+/// What the mediator is asked.
+#[derive(Debug)]
+pub(super) struct Asked {
+    /// `forward` or `fetch`.
+    pub(super) transport: &'static str,
+    /// Absolute form, or one of the mediator's own paths.
+    pub(super) target: String,
+    /// The Host field that goes with it.
+    pub(super) host: String,
+}
+
+/// Sends `request` on as `asked`, over a warm connection if there is one.
+pub(super) async fn forward(
+    relay: Arc<Relay>,
+    request: Request<Incoming>,
+    asked: Asked,
+    mut flow: Flow,
+    refusal: Refusal,
+) -> Response<Download> {
+    flow.asked(asked.transport, request.method().as_str(), &asked.target);
+    let upload = UploadState::default();
+    let sent = match prepare(request, asked, &upload) {
+        Some(request) => {
+            let patience = relay.config.limits.response;
+            timeout(patience, send(&relay, request))
+                .await
+                .unwrap_or(Err("mediator_timeout"))
+        }
+        None => Err("malformed_target"),
+    };
+    let (mut answer, sender) = match sent {
+        Ok(sent) => sent,
+        Err(reason) => {
+            flow.bytes(upload.bytes(), 0);
+            if let Some(error) = refusal.get().filter(|error| error.is_in_body()) {
+                let reason = error.to_string();
+                flow.refused(&reason);
+                return own(StatusCode::BAD_REQUEST, &reason);
+            }
+            let reason = if upload.is_broken() {
+                "client_closed"
+            } else {
+                reason
+            };
+            flow.failed(reason);
+            return own(StatusCode::BAD_GATEWAY, reason);
+        }
+    };
+    judge(&answer, &mut flow);
+    for_agent(answer.headers_mut());
+    answer.map(|body| {
+        Download::Mediator(Box::new(Exchange {
+            relay,
+            body,
+            sender: Some(sender),
+            flow: Some(flow),
+            upload,
+            refusal,
+            down: 0,
+            ended: Ended::No,
+        }))
+    })
+}
+
+/// The relay's own answer.
+pub(super) fn own(status: StatusCode, reason: &str) -> Response<Download> {
+    let mut response = Response::new(Download::Own(Some(Bytes::from(line(reason)))));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(
+        http::header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    if let Ok(reason) = HeaderValue::from_str(reason) {
+        headers.insert("x-egress-refused", reason);
+    }
+    response
+}
+
+/// Says in the report what the head of an answer says.
+pub(super) fn judge<B>(answer: &Response<B>, flow: &mut Flow) {
+    let status = answer.status().as_u16();
+    flow.status(status);
+    let find = |name: &str| {
+        answer
+            .headers()
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+    };
+    match block(status, find) {
+        Some(block) => flow.verdict(Verdict::Blocked, &block.reason),
+        None if status == 502 && is_plain_error(find) => {
+            flow.verdict(Verdict::Failed, "upstream_failed");
+        }
+        None => flow.verdict(Verdict::Forwarded, ""),
+    }
+}
+
+fn prepare(
+    request: Request<Incoming>,
+    asked: Asked,
+    upload: &UploadState,
+) -> Option<Request<Upload>> {
+    let (mut parts, body) = request.into_parts();
+    parts.uri = Uri::from_maybe_shared(Bytes::from(asked.target)).ok()?;
+    parts.version = http::Version::HTTP_11;
+    parts.extensions.clear();
+    for_mediator(
+        &mut parts.headers,
+        HeaderValue::from_maybe_shared(Bytes::from(asked.host)).ok()?,
+    );
+    Some(Request::from_parts(
+        parts,
+        Upload::new(body, upload.clone()),
+    ))
+}
+
+/// Sends a request; an idle connection that turns out to be closed is replaced once.
+async fn send(
+    relay: &Relay,
+    mut request: Request<Upload>,
+) -> Result<(Response<Incoming>, SendRequest<Upload>), &'static str> {
+    // A body cannot be sent twice, so it goes over a connection that nobody is about to close.
+    if request.body().is_end_stream()
+        && let Some(mut sender) = relay.pool.take()
+    {
+        let again = repeatable(&request);
+        match sender.try_send_request(request).await {
+            Ok(answer) => return Ok((answer, sender)),
+            Err(mut error) => match error.take_message().or(again) {
+                Some(unsent) => request = unsent,
+                None => return Err("mediator_closed"),
+            },
+        }
+    }
+    let mut sender = relay
+        .pool
+        .fresh()
+        .await
+        .map_err(|_cause| "mediator_unreachable")?;
+    match sender.send_request(request).await {
+        Ok(answer) if answer.status().is_informational() => Err("mediator_status"),
+        Ok(answer) => Ok((answer, sender)),
+        Err(_) => Err("mediator_closed"),
+    }
+}
+
+/// A copy of a request that may be sent again when the connection ends without an answer: the
+/// mediator closed it while idle, and never saw the request.
+fn repeatable(request: &Request<Upload>) -> Option<Request<Upload>> {
+    if !matches!(
+        *request.method(),
+        Method::GET | Method::HEAD | Method::OPTIONS
+    ) {
+        return None;
+    }
+    let mut copy = Request::new(Upload::none());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    Some(copy)
+}

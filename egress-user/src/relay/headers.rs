@@ -1,0 +1,142 @@
+//! Removes the header fields that are not for the other side. Pure.
+use http::header::{
+    ACCEPT_ENCODING, CONNECTION, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
+};
+
+/// Prepares the fields of a request for the mediator, with `host` as Host.
+pub(super) fn for_mediator(headers: &mut HeaderMap, host: HeaderValue) {
+    strip_hop_by_hop(headers);
+    // hyper answers the client's expectation itself; sent on, it would be answered twice.
+    headers.remove(EXPECT);
+    headers.remove("http2-settings");
+    remove_prefixed(headers, "x-pipelock-");
+    // A compressed answer cannot be looked into, and is refused for it.
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    headers.insert(HOST, host);
+}
+
+/// Prepares the fields of an answer for the agent.
+pub(super) fn for_agent(headers: &mut HeaderMap) {
+    strip_hop_by_hop(headers);
+}
+
+/// Whether a request asks for a WebSocket, and for nothing else.
+///
+/// # Errors
+/// It asks for several protocols, or in a way that is not RFC 6455's.
+pub(super) fn wants_websocket(method: &http::Method, headers: &HeaderMap) -> Result<bool, ()> {
+    let list = |name| {
+        headers
+            .get_all(name)
+            .iter()
+            .flat_map(|value| value.as_bytes().split(|&b| b == b','))
+            .map(<[u8]>::trim_ascii)
+    };
+    if !list(UPGRADE).any(|token| token.eq_ignore_ascii_case(b"websocket")) {
+        return Ok(false);
+    }
+    let alone = list(UPGRADE).count() == 1;
+    let nominated = list(CONNECTION).any(|token| token.eq_ignore_ascii_case(b"upgrade"));
+    if alone && nominated && method == http::Method::GET {
+        Ok(true)
+    } else {
+        Err(())
+    }
+}
+
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        let nominated: Vec<HeaderName> = headers
+            .get_all(CONNECTION)
+            .iter()
+            .flat_map(|value| value.as_bytes().split(|&b| b == b','))
+            .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
+            .collect();
+        for name in nominated {
+            headers.remove(name);
+        }
+        headers.remove(CONNECTION);
+    }
+    for name in [TE, TRAILER, TRANSFER_ENCODING, UPGRADE] {
+        headers.remove(name);
+    }
+    headers.remove("keep-alive");
+    remove_prefixed(headers, "proxy-");
+}
+
+fn remove_prefixed(headers: &mut HeaderMap, prefix: &str) {
+    let found: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| name.as_str().starts_with(prefix))
+        .cloned()
+        .collect();
+    for name in found {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::*;
+
+    fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn only_end_to_end_fields_reach_the_mediator() {
+        let mut headers = map(&[
+            ("host", "x"),
+            ("connection", "keep-alive, X-Hop"),
+            ("connection", "te"),
+            ("x-hop", "1"),
+            ("te", "trailers"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "keep-alive"),
+            ("proxy-authorization", "Basic x"),
+            ("x-pipelock-agent", "me"),
+            ("expect", "100-continue"),
+            ("accept-encoding", "gzip, br"),
+            ("upgrade", "foo"),
+            ("cookie", "a=b"),
+            ("accept", "*/*"),
+            ("content-length", "3"),
+        ]);
+        for_mediator(&mut headers, HeaderValue::from_static("a.test"));
+        assert_eq!(
+            headers,
+            map(&[
+                ("host", "a.test"),
+                ("accept-encoding", "identity"),
+                ("cookie", "a=b"),
+                ("accept", "*/*"),
+                ("content-length", "3")
+            ])
+        );
+    }
+
+    #[test]
+    fn a_websocket_is_asked_for_in_one_way_only() {
+        let good = [
+            ("connection", "keep-alive, Upgrade"),
+            ("upgrade", "WebSocket"),
+        ];
+        assert_eq!(wants_websocket(&Method::GET, &map(&good)), Ok(true));
+        assert_eq!(
+            wants_websocket(&Method::GET, &map(&[("upgrade", "foo")])),
+            Ok(false)
+        );
+        assert_eq!(wants_websocket(&Method::GET, &map(&[])), Ok(false));
+        assert_eq!(wants_websocket(&Method::POST, &map(&good)), Err(()));
+        assert_eq!(wants_websocket(&Method::GET, &map(&good[1..])), Err(()));
+        let mixed = [("connection", "upgrade"), ("upgrade", "websocket, foo")];
+        assert_eq!(wants_websocket(&Method::GET, &map(&mixed)), Err(()));
+    }
+}

@@ -1,0 +1,298 @@
+//! Approves the raw head of one HTTP/1 request, or says why not. Pure.
+//!
+//! hyper forgives what the next program may read otherwise: bare LF, Content-Length beside
+//! Transfer-Encoding, two lengths, two hosts, none. So every head passes here first, and only a
+//! head with exactly one reading goes on.
+
+/// Longest head, request line and fields together.
+pub const MAX_HEAD: usize = 64 * 1024;
+
+/// Most header fields in a head: hyper's own limit.
+pub const MAX_FIELDS: usize = 100;
+
+/// How the body of an approved request ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// After so many bytes; 0 when there is no body.
+    Length(u64),
+    /// After the last chunk.
+    Chunked,
+}
+
+/// Why a request's bytes are not approved. The text is the reason word of the flow report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HeadError {
+    /// LF without CR before it.
+    #[error("bare_lf")]
+    BareLf,
+    /// CR without LF behind it.
+    #[error("bare_cr")]
+    BareCr,
+    /// NUL or another control byte.
+    #[error("control_byte")]
+    ControlByte,
+    /// A field line that starts with a space or tab.
+    #[error("obs_fold")]
+    ObsFold,
+    /// Longer than [`MAX_HEAD`], or more than [`MAX_FIELDS`] fields.
+    #[error("head_too_large")]
+    TooLarge,
+    /// Not a request line and field lines.
+    #[error("malformed_head")]
+    Malformed,
+    /// A request target with bytes that no URI has.
+    #[error("malformed_target")]
+    Target,
+    /// Neither HTTP/1.0 nor HTTP/1.1.
+    #[error("http_version")]
+    Version,
+    /// The HTTP/2 preface, or an upgrade to it.
+    #[error("h2c")]
+    H2c,
+    /// No Host field.
+    #[error("no_host")]
+    NoHost,
+    /// More than one Host field.
+    #[error("two_hosts")]
+    TwoHosts,
+    /// Content-Length beside Transfer-Encoding.
+    #[error("length_and_transfer_encoding")]
+    LengthAndEncoding,
+    /// More than one Content-Length, equal or not.
+    #[error("two_lengths")]
+    TwoLengths,
+    /// A Content-Length that is not a plain number.
+    #[error("malformed_length")]
+    Length,
+    /// A Transfer-Encoding other than exactly `chunked`, or in HTTP/1.0.
+    #[error("transfer_encoding")]
+    TransferEncoding,
+    /// A Connection field that names a field which frames or routes the message.
+    #[error("connection_names_framing")]
+    ConnectionNamesFraming,
+    /// HTTP/1.0 asking for a persistent connection.
+    #[error("http10_keep_alive")]
+    Http10KeepAlive,
+    /// A CONNECT or an upgrade with a body.
+    #[error("unexpected_body")]
+    UnexpectedBody,
+    /// A chunk size line that is not just a hexadecimal number.
+    #[error("malformed_chunk")]
+    Chunk,
+    /// Fields behind the last chunk.
+    #[error("trailer_fields")]
+    Trailers,
+    /// The connection ended, or fell silent, in the middle of a head.
+    #[error("incomplete_head")]
+    Incomplete,
+}
+
+impl HeadError {
+    /// Whether it was met in a body, whose request is under way already.
+    pub fn is_in_body(self) -> bool {
+        matches!(self, Self::Chunk | Self::Trailers)
+    }
+
+    /// The HTTP status that answers it.
+    pub fn status(self) -> u16 {
+        if self == Self::TooLarge { 431 } else { 400 }
+    }
+}
+
+/// Where a head ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scan {
+    /// Not yet; go on at this offset when there are more bytes.
+    More(usize),
+    /// The head is the first so many bytes.
+    End(usize),
+}
+
+/// Looks for the end of a head, and at every byte on the way, starting at `from`.
+///
+/// Errors show as soon as the byte is there: a client that sends bare LF would never send the end.
+///
+/// # Errors
+/// The line discipline is broken, or the head is too large.
+pub fn scan(bytes: &[u8], from: usize) -> Result<Scan, HeadError> {
+    let mut at = from;
+    loop {
+        let rest = bytes.get(at..).unwrap_or_default();
+        let Some(skip) = rest
+            .iter()
+            .position(|&b| b < b' ' && b != b'\t' || b == 0x7f)
+        else {
+            return more(bytes.len());
+        };
+        let cr = at + skip;
+        match bytes.get(cr) {
+            Some(b'\r') => {}
+            Some(b'\n') => return Err(HeadError::BareLf),
+            _ => return Err(HeadError::ControlByte),
+        }
+        // An empty first line, which servers may skip, is one more thing to disagree about.
+        if cr == 0 && bytes.get(1) == Some(&b'\n') {
+            return Err(HeadError::Malformed);
+        }
+        match (bytes.get(cr + 1), bytes.get(cr + 2)) {
+            (None, _) | (Some(b'\n'), None) => return more(cr),
+            (Some(b'\n'), Some(b' ' | b'\t')) => return Err(HeadError::ObsFold),
+            (Some(b'\n'), Some(b'\r')) => match bytes.get(cr + 3) {
+                None => return more(cr),
+                Some(b'\n') if cr + 4 <= MAX_HEAD => return Ok(Scan::End(cr + 4)),
+                Some(b'\n') => return Err(HeadError::TooLarge),
+                Some(_) => return Err(HeadError::BareCr),
+            },
+            (Some(b'\n'), Some(_)) => at = cr + 2,
+            (Some(_), _) => return Err(HeadError::BareCr),
+        }
+    }
+}
+
+/// Judges a complete head, as [`scan`] found it, and tells how its body ends.
+///
+/// # Errors
+/// The head has more than one reading, or asks for what the relay never passes on.
+pub fn judge(head: &[u8]) -> Result<Framing, HeadError> {
+    if head.starts_with(b"PRI * HTTP/2") {
+        return Err(HeadError::H2c);
+    }
+    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let mut request = httparse::Request::new(&mut fields);
+    match request.parse(head) {
+        Ok(httparse::Status::Complete(length)) if length == head.len() => {}
+        Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooLarge),
+        Err(httparse::Error::Version) => return Err(HeadError::Version),
+        Ok(_) | Err(_) => return Err(HeadError::Malformed),
+    }
+    let (Some(method), Some(target), Some(version)) =
+        (request.method, request.path, request.version)
+    else {
+        return Err(HeadError::Malformed);
+    };
+    check_target(target)?;
+    let found = Fields::read(request.headers)?;
+    found.judge(method, version)
+}
+
+/// The fields that frame a message, each at most once.
+#[derive(Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts about one head"
+)]
+struct Fields<'a> {
+    hosts: usize,
+    length: Option<&'a [u8]>,
+    encoding: Option<&'a [u8]>,
+    upgrade: bool,
+    h2c: bool,
+    keep_alive: bool,
+    names_framing: bool,
+}
+
+impl<'a> Fields<'a> {
+    fn read(headers: &[httparse::Header<'a>]) -> Result<Self, HeadError> {
+        let mut found = Self::default();
+        for field in headers {
+            let value = field.value;
+            if field.name.eq_ignore_ascii_case("host") {
+                found.hosts += 1;
+            } else if field.name.eq_ignore_ascii_case("content-length") {
+                if found.length.replace(value).is_some() {
+                    return Err(HeadError::TwoLengths);
+                }
+            } else if field.name.eq_ignore_ascii_case("transfer-encoding") {
+                if found.encoding.replace(value).is_some() {
+                    return Err(HeadError::TransferEncoding);
+                }
+            } else if field.name.eq_ignore_ascii_case("upgrade") {
+                found.upgrade = true;
+                found.h2c |= tokens(value).any(|t| t.eq_ignore_ascii_case(b"h2c"));
+            } else if field.name.eq_ignore_ascii_case("connection") {
+                for token in tokens(value) {
+                    found.keep_alive |= token.eq_ignore_ascii_case(b"keep-alive");
+                    found.names_framing |=
+                        [b"host".as_slice(), b"content-length", b"transfer-encoding"]
+                            .iter()
+                            .any(|name| token.eq_ignore_ascii_case(name));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn judge(&self, method: &str, version: u8) -> Result<Framing, HeadError> {
+        if self.h2c {
+            return Err(HeadError::H2c);
+        }
+        match self.hosts {
+            // CONNECT names its host in the request line; Python before 3.12 sends nothing else.
+            0 if method == "CONNECT" => {}
+            0 => return Err(HeadError::NoHost),
+            1 => {}
+            _ => return Err(HeadError::TwoHosts),
+        }
+        if self.names_framing {
+            return Err(HeadError::ConnectionNamesFraming);
+        }
+        if version == 0 && self.keep_alive {
+            return Err(HeadError::Http10KeepAlive);
+        }
+        let framing = match (self.length, self.encoding) {
+            (Some(_), Some(_)) => return Err(HeadError::LengthAndEncoding),
+            (None, None) => Framing::Length(0),
+            (Some(length), None) => Framing::Length(number(length).ok_or(HeadError::Length)?),
+            (None, Some(encoding)) => {
+                if version == 0 || !encoding.eq_ignore_ascii_case(b"chunked") {
+                    return Err(HeadError::TransferEncoding);
+                }
+                Framing::Chunked
+            }
+        };
+        if (self.upgrade || method == "CONNECT") && framing != Framing::Length(0) {
+            return Err(HeadError::UnexpectedBody);
+        }
+        Ok(framing)
+    }
+}
+
+/// hyper has to read the same target, so what `http::Uri` refuses is refused here, with a reason.
+fn check_target(target: &str) -> Result<(), HeadError> {
+    if !target
+        .bytes()
+        .all(|b| (0x21..0x7f).contains(&b) && b != b'#')
+    {
+        return Err(HeadError::Target);
+    }
+    match target.parse::<http::Uri>() {
+        Ok(_) => Ok(()),
+        Err(_) => Err(HeadError::Target),
+    }
+}
+
+/// The members of a comma-separated list, outer blanks removed.
+fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&b| b == b',').map(<[u8]>::trim_ascii)
+}
+
+/// Plain decimal digits; no sign, no list, no blank.
+fn number(value: &[u8]) -> Option<u64> {
+    if value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+fn more(at: usize) -> Result<Scan, HeadError> {
+    if at > MAX_HEAD {
+        Err(HeadError::TooLarge)
+    } else {
+        Ok(Scan::More(at))
+    }
+}
+
+#[cfg(test)]
+#[path = "http_head/tests.rs"]
+mod tests;

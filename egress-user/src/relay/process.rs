@@ -1,0 +1,147 @@
+//! The relay's process: takes over its sockets, gives up its privileges, then serves.
+use std::io;
+use std::net::{TcpListener, UdpSocket};
+use std::os::fd::{OwnedFd, RawFd};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::{Pid, getppid};
+use tokio::net::UnixDatagram;
+use tokio::sync::mpsc;
+
+use super::limits::Limits;
+use super::orig_dst::MappedSlots;
+use super::plan::{Listeners, RelayPlan, Report};
+use super::seccomp;
+use super::serve::{Config, Sockets, serve};
+use crate::sys::handover::{inherited, read_plan, send_message};
+use crate::sys::privileges::drop_to;
+use crate::sys::slots::SlotArray;
+
+/// Runs `egress __relay PLAN_FD CONTROL_FD` and returns the process's exit status.
+///
+/// What goes wrong before it serves is sent as [`Report::Failed`].
+pub fn main(plan_fd: RawFd, control_fd: RawFd) -> u8 {
+    let parent = getppid();
+    let Ok(control) = inherited(control_fd) else {
+        return 1; // There is nobody to tell.
+    };
+    match run(plan_fd, &control, parent) {
+        Ok(()) => 0,
+        Err(StartError { step, source }) => {
+            let error = format!("the relay cannot {step}: {source}");
+            if send_message(&control, &Report::Failed { error }).is_err() {
+                // The supervisor sees the exit status.
+            }
+            1
+        }
+    }
+}
+
+/// The step that failed, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {step}")]
+struct StartError {
+    step: &'static str,
+    source: io::Error,
+}
+
+/// Names the step in an error.
+fn at(step: &'static str) -> impl Fn(io::Error) -> StartError {
+    move |source| StartError { step, source }
+}
+
+fn run(plan_fd: RawFd, control: &OwnedFd, parent: Pid) -> Result<(), StartError> {
+    let plan: RelayPlan = read_plan(plan_fd).map_err(at("read its plan"))?;
+    let map = |fd| inherited(fd).and_then(|map| SlotArray::map(&map));
+    let slots = Box::new(MappedSlots {
+        v4: map(plan.slots_v4_fd).map_err(at("map the IPv4 slots"))?,
+        v6: map(plan.slots_v6_fd).map_err(at("map the IPv6 slots"))?,
+    });
+    let sockets = take_over(&plan.listeners).map_err(at("take over its sockets"))?;
+    let config = Config {
+        mediator: plan.mediator,
+        allowed_ports: plan.allowed_ports,
+        ipv6: plan.ipv6,
+        limits: fitted(Limits::default()).map_err(at("raise its limit of descriptors"))?,
+    };
+    // The type is for datagrams; a SOCK_SEQPACKET socket takes the same calls.
+    let control = control.try_clone().map_err(at("copy its control socket"))?;
+    let control = std::os::unix::net::UnixDatagram::from(control);
+    control
+        .set_nonblocking(true)
+        .map_err(at("set up its control socket"))?;
+
+    drop_to(plan.uid, plan.gid, parent).map_err(at("give up its privileges"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .map_err(at("build its runtime"))?;
+    seccomp::install()
+        .map_err(io::Error::other)
+        .map_err(at("install its filter"))?;
+    runtime
+        .block_on(report_and_serve(control, config, sockets, slots))
+        .map_err(at("serve"))
+}
+
+async fn report_and_serve(
+    control: std::os::unix::net::UnixDatagram,
+    config: Config,
+    sockets: Sockets,
+    slots: Box<MappedSlots>,
+) -> io::Result<()> {
+    let control = UnixDatagram::from_std(control)?;
+    let (reports, mut queue) = mpsc::channel(64);
+    reports
+        .send(Report::Ready)
+        .await
+        .map_err(io::Error::other)?;
+    let sender = async {
+        while let Some(report) = queue.recv().await {
+            control.send(&serde_json::to_vec(&report)?).await?;
+        }
+        Ok(())
+    };
+    let server = serve(config, sockets, slots, reports, closed(&control));
+    // An error of the sender means that the supervisor is gone: then nobody records what goes on,
+    // and the process ends with everything it serves.
+    tokio::try_join!(server, sender).map(|_| ())
+}
+
+fn take_over(listeners: &Listeners) -> io::Result<Sockets> {
+    let tcp = |fd| inherited(fd).map(TcpListener::from);
+    Ok(Sockets {
+        transparent_v4: tcp(listeners.transparent_v4)?,
+        transparent_v6: listeners.transparent_v6.map(tcp).transpose()?,
+        proxy_v4: tcp(listeners.proxy_v4)?,
+        dns_udp: listeners
+            .dns_udp
+            .map(inherited)
+            .transpose()?
+            .map(UdpSocket::from),
+        dns_tcp: listeners.dns_tcp.map(tcp).transpose()?,
+    })
+}
+
+/// Ends when the supervisor has shut its end down.
+async fn closed(control: &UnixDatagram) {
+    while matches!(control.recv(&mut [0; 64]).await, Ok(length) if length > 0) {}
+}
+
+/// Raises the limit of open descriptors, and serves no more connections than it allows: each has a
+/// socket on either side, and idle ones to the mediator come on top.
+fn fitted(mut limits: Limits) -> io::Result<Limits> {
+    const SPARE: u64 = 256;
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let wanted = limits.connections as u64 * 2 + SPARE;
+    let given = if setrlimit(Resource::RLIMIT_NOFILE, wanted, wanted.max(hard)).is_ok() {
+        wanted
+    } else {
+        setrlimit(Resource::RLIMIT_NOFILE, hard.min(wanted), hard)?;
+        hard.min(wanted)
+    };
+    let connections = usize::try_from(given.saturating_sub(SPARE) / 2).unwrap_or(usize::MAX);
+    limits.connections = limits.connections.min(connections);
+    Ok(limits)
+}

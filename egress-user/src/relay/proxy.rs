@@ -1,0 +1,145 @@
+//! Serves the explicit proxy port: CONNECT, absolute form, `/fetch` and `/ws`, nothing else.
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::{HeaderMap, Method, Uri};
+use tokio::net::TcpStream;
+
+use super::authority::{self, Target};
+use super::first::{Spoken, read_first, refuse};
+use super::headers::wants_websocket;
+use super::http::{self as served, Ask, Mode, Refused, host_field};
+use super::query;
+use super::report::Flow;
+use super::serve::Relay;
+use super::tls;
+
+/// Serves one connection to the proxy port.
+pub(super) async fn serve(relay: Arc<Relay>, mut stream: TcpStream, peer: SocketAddr) {
+    let origin = match relay.destinations.of_proxy(peer) {
+        Ok(origin) => origin,
+        Err(discarded) => {
+            discarded.report(&relay.reporter).await;
+            return;
+        }
+    };
+    let mut flow = relay.reporter.flow(origin, "raw").await;
+    let first = read_first(&mut stream, Vec::new(), relay.config.limits.keep_alive).await;
+    flow.protocol(first.spoken.label());
+    match first.spoken {
+        Spoken::Http => {
+            served::serve(relay, stream, &first.bytes, Mode::Proxy, origin, Some(flow)).await;
+        }
+        Spoken::Closed => flow.failed("client_closed"),
+        Spoken::Tls | Spoken::Other(_) | Spoken::Silent => {
+            refuse(&relay, stream, first.spoken, "not_a_proxy_request").await;
+            flow.refused("not_a_proxy_request");
+        }
+    }
+}
+
+/// Serves what comes through a tunnel to `target` that the agent was granted: TLS for that name.
+pub(super) async fn inside(
+    relay: &Relay,
+    mut stream: TcpStream,
+    first: Vec<u8>,
+    target: &Target,
+    flow: Flow,
+) {
+    let first = read_first(&mut stream, first, relay.config.limits.first_bytes).await;
+    match first.spoken {
+        Spoken::Tls => tls::serve(relay, stream, first.bytes, target, flow).await,
+        Spoken::Closed => flow.failed("client_closed"),
+        Spoken::Silent => flow.refused("client_silent"),
+        Spoken::Http | Spoken::Other(_) => {
+            refuse(relay, stream, first.spoken, "not_tls").await;
+            flow.refused("not_tls");
+        }
+    }
+}
+
+/// Judges a request to the proxy port.
+pub(super) fn judge(
+    relay: &Relay,
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<Ask, Refused> {
+    match (method, uri.scheme_str(), uri.authority()) {
+        (&Method::CONNECT, None, Some(authority)) if uri.path_and_query().is_none() => {
+            let (host, port) = authority::parse(authority.as_str(), None)
+                .ok_or(Refused(400, "malformed_target"))?;
+            target(relay, host, port).map(Ask::Connect)
+        }
+        (&Method::CONNECT, _, _) => Err(Refused(400, "malformed_target")),
+        (_, Some("http"), Some(authority)) => absolute(relay, method, uri, authority, headers),
+        (_, None, None) => own_path(relay, method, uri, headers),
+        // https, ws and ftp: a client that wants TLS asks for a tunnel.
+        (_, Some(_), _) => Err(Refused(403, "scheme")),
+        _ => Err(Refused(400, "malformed_target")),
+    }
+}
+
+fn absolute(
+    relay: &Relay,
+    method: &Method,
+    uri: &Uri,
+    authority: &http::uri::Authority,
+    headers: &HeaderMap,
+) -> Result<Ask, Refused> {
+    let (host, port) =
+        authority::parse(authority.as_str(), Some(80)).ok_or(Refused(400, "malformed_target"))?;
+    let (named, named_port) =
+        authority::parse(host_field(headers)?, Some(80)).ok_or(Refused(400, "malformed_host"))?;
+    if (&named, named_port) != (&host, port) {
+        return Err(Refused(403, "name_mismatch"));
+    }
+    let target = target(relay, host, port)?;
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    if !path.starts_with('/') {
+        return Err(Refused(400, "malformed_target"));
+    }
+    served::ask(target, path, method, headers)
+}
+
+/// The mediator's own paths: these two, written exactly so. Every other one would reach its controls.
+fn own_path(
+    relay: &Relay,
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<Ask, Refused> {
+    let Some(given) = uri.query() else {
+        return Err(Refused(403, "not_a_proxy_request"));
+    };
+    let (schemes, websocket): (&[(&str, u16)], bool) = match uri.path() {
+        "/fetch" => (&[("http", 80), ("https", 443)], false),
+        "/ws" => (&[("ws", 80), ("wss", 443)], true),
+        _ => return Err(Refused(403, "not_a_proxy_request")),
+    };
+    if method != Method::GET {
+        return Err(Refused(405, "method"));
+    }
+    let query = query::parse(given).ok_or(Refused(400, "malformed_query"))?;
+    let (host, port, rest) =
+        query::split_url(&query.url, schemes).ok_or(Refused(400, "malformed_url"))?;
+    let target = target(relay, host, port)?;
+    // The URL is written anew, with the judged host, so that both sides read the same one.
+    let rewritten = query.rewritten(&target, rest);
+    match (websocket, wants_websocket(method, headers)) {
+        (true, Ok(true)) => Ok(Ask::WebSocketQuery(target, rewritten)),
+        (false, Ok(false)) => Ok(Ask::Fetch(target, rewritten)),
+        _ => Err(Refused(400, "malformed_upgrade")),
+    }
+}
+
+fn target(relay: &Relay, host: authority::Host, port: u16) -> Result<Target, Refused> {
+    let target = relay
+        .target(host, port)
+        .map_err(|reason| Refused(403, reason))?;
+    if relay.allows_port(target.port) {
+        Ok(target)
+    } else {
+        Err(Refused(403, "port_not_allowed"))
+    }
+}

@@ -1,0 +1,111 @@
+use std::sync::Arc;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
+
+use super::*;
+
+/// The first flight of a real client.
+fn hello(name: &str) -> Vec<u8> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth();
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    let mut client = ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut bytes = Vec::new();
+    client.write_tls(&mut bytes).unwrap();
+    bytes
+}
+
+/// The same with another name of equal length in the SNI.
+fn hello_with(raw: &str) -> Vec<u8> {
+    let plain: String = raw
+        .chars()
+        .map(|c| if c == '.' { '0' } else { 'x' })
+        .collect();
+    let mut bytes = hello(&plain);
+    let at = bytes
+        .windows(plain.len())
+        .position(|w| w == plain.as_bytes())
+        .unwrap();
+    bytes[at..at + raw.len()].copy_from_slice(raw.as_bytes());
+    bytes
+}
+
+fn host(text: &str) -> Host {
+    crate::relay::authority::parse(text, Some(443)).unwrap().0
+}
+
+fn is_for(bytes: &[u8], text: &str) -> bool {
+    parse_hello(bytes).unwrap().unwrap().is_for(&host(text))
+}
+
+#[test]
+fn the_sni_is_the_name_or_it_is_a_mismatch() {
+    assert!(is_for(&hello("a.test"), "a.test"));
+    assert!(is_for(&hello_with("A.Test"), "a.test"));
+    for (sni, name) in [
+        ("b.test", "a.test"),
+        ("x.a.test", "a.test"),
+        ("a.test", "x.a.test"),
+        ("a.test.", "a.test"),
+        ("a.test", "192.0.2.7"),
+    ] {
+        assert!(!is_for(&hello_with(sni), name), "{sni} for {name}");
+    }
+    assert!(
+        is_for(&hello("192.0.2.7"), "192.0.2.7"),
+        "no SNI for an address"
+    );
+    assert!(!is_for(&hello("192.0.2.7"), "a.test"), "no SNI for a name");
+}
+
+#[test]
+fn an_address_in_the_sni_is_no_way_around() {
+    // rustls reads it as no SNI at all.
+    let bytes = hello_with("192.0.2.7");
+    assert!(!is_for(&bytes, "192.0.2.7"));
+    assert!(!is_for(&bytes, "192.0.2.8"));
+}
+
+#[test]
+fn a_hello_is_read_at_any_cut_and_from_many_records() {
+    let whole = hello("a.test");
+    for end in 0..whole.len() {
+        assert_eq!(parse_hello(&whole[..end]), Ok(None), "{end}");
+    }
+    let expected = parse_hello(&whole).unwrap().unwrap();
+    let mut split = Vec::new();
+    for piece in whole[5..].chunks(50) {
+        split.extend([22, 3, 1, 0, u8::try_from(piece.len()).unwrap()]);
+        split.extend_from_slice(piece);
+    }
+    assert_eq!(parse_hello(&split), Ok(Some(expected.clone())));
+    // Early data behind it.
+    let mut early = whole;
+    early.extend([23, 3, 3, 0, 3, 1, 2, 3]);
+    assert_eq!(parse_hello(&early), Ok(Some(expected)));
+}
+
+#[test]
+fn what_is_no_hello_is_refused() {
+    let good = hello("a.test");
+    let mut server_hello = good.clone();
+    server_hello[5] = 2;
+    let mut alert = good.clone();
+    alert[0] = 21;
+    let mut empty_record = good.clone();
+    empty_record[3..5].copy_from_slice(&[0, 0]);
+    let mut long_record = good.clone();
+    long_record[3..5].copy_from_slice(&[0x40, 1]);
+    let mut double_sni = good.clone();
+    let at = good.windows(6).position(|w| w == b"a.test").unwrap();
+    // The list claims more than the extension holds.
+    double_sni[at - 4] = 200;
+    for bytes in [server_hello, alert, empty_record, long_record, double_sni] {
+        assert_eq!(parse_hello(&bytes), Err(NotAHello), "{:?}", &bytes[..8]);
+    }
+}

@@ -1,0 +1,212 @@
+//! `Verified → Emitted`: the packet is written, whole or not at all, and read back.
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::collect::Collected;
+use super::error::RunError;
+use super::flows::Denied;
+use super::record;
+use super::supervise::Ending;
+use super::verify::Verified;
+use crate::clock;
+use crate::packet::build::{PacketInputs, build};
+use crate::packet::model::{Packet, Provider, Run, ScannerConfig};
+use crate::packet::{
+    BOUNDARY_FILE, EVIDENCE_FILE, FLOWS_FILE, PACKET_FILE, POLICY_FILE, SUMMARY_FILE,
+    VERIFIER_FILE, summary, verifier_text,
+};
+use crate::receipt::report::Report;
+
+/// What a finished run comes down to; the first that applies, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The machine, the boundary or the mediator failed while the command ran.
+    BoundaryFailed,
+    /// The command ran; its evidence is invalid or missing.
+    EvidenceUnsound,
+    /// The time-out ended the command.
+    TimedOut,
+    /// The command's own exit status, or 126 or 127 when it could not be executed.
+    Command(u8),
+}
+
+/// A finished run. The only value with an [`Outcome`].
+#[derive(Debug)]
+pub struct Emitted {
+    outcome: Outcome,
+    /// How the agent ended.
+    pub ending: Ending,
+    /// Where the packet is.
+    pub packet_path: PathBuf,
+    /// SHA-256 of `packet.json`, lowercase hex.
+    pub packet_sha256: String,
+    /// The packet.
+    pub packet: Packet,
+    /// The check of the evidence.
+    pub report: Report,
+    /// Refused destinations with how often.
+    pub denied: Vec<(Denied, u64)>,
+    /// Why the record is not complete.
+    pub incomplete: Vec<String>,
+    /// Whether a policy was given.
+    pub has_policy: bool,
+}
+
+impl Verified {
+    /// Writes the packet.
+    ///
+    /// # Errors
+    /// When it cannot be written or reads back differently.
+    pub fn emit(mut self) -> Result<Emitted, RunError> {
+        let packet_path = self.run.plan.packet.path().to_path_buf();
+        let failed = |source: io::Error| RunError::Packet {
+            path: packet_path.clone(),
+            source,
+        };
+        let outcome = self.outcome();
+        let packet = build(inputs(&self.run), &self.report);
+        let mut text = serde_json::to_vec_pretty(&packet).map_err(|error| failed(error.into()))?;
+        text.push(b'\n');
+        let packet_sha256 = record::sha256(&text);
+        let mut summary = summary::render(&packet, &self.report);
+        summary.push_str(&incomplete_section(&self.run.incomplete));
+        let verifier =
+            verifier_text::render(self.report.verdict, &self.report, &self.report.findings);
+        let files = [
+            (BOUNDARY_FILE, record::boundary(&self.run).map_err(failed)?),
+            (EVIDENCE_FILE, self.run.evidence_bytes()),
+            (FLOWS_FILE, std::mem::take(&mut self.run.flows)),
+            (POLICY_FILE, self.run.policy.yaml.clone().into_bytes()),
+            (SUMMARY_FILE, summary.into_bytes()),
+            (VERIFIER_FILE, verifier.into_bytes()),
+            (PACKET_FILE, text),
+        ];
+        self.run.plan.packet.replace(&files).map_err(failed)?;
+        read_back(&packet_path, &packet_sha256).map_err(failed)?;
+        Ok(Emitted {
+            outcome,
+            ending: self.run.ending.clone(),
+            packet_path,
+            packet_sha256,
+            packet,
+            report: self.report,
+            denied: std::mem::take(&mut self.run.denied),
+            incomplete: std::mem::take(&mut self.run.incomplete),
+            has_policy: self.run.plan.policy.path.is_some(),
+        })
+    }
+
+    fn outcome(&self) -> Outcome {
+        match &self.run.ending {
+            Ending::Failed(_) => Outcome::BoundaryFailed,
+            _ if !self.is_sound() => Outcome::EvidenceUnsound,
+            Ending::TimedOut => Outcome::TimedOut,
+            Ending::Exited(status) | Ending::NotExecuted(status) => {
+                u8::try_from(*status).map_or(Outcome::BoundaryFailed, Outcome::Command)
+            }
+        }
+    }
+}
+
+impl Emitted {
+    /// What the run comes down to.
+    pub fn outcome(&self) -> Outcome {
+        self.outcome
+    }
+}
+
+fn inputs(run: &Collected) -> PacketInputs {
+    let policy = &run.plan.policy;
+    PacketInputs {
+        packet_id: Some(format!("egress-{}", run.dir.id())),
+        generated_at: clock::now_rfc3339(),
+        run: identity(run),
+        config_path: policy
+            .path
+            .as_ref()
+            .map(|path| path.to_string_lossy().into_owned()),
+        runtime_config_path: Some(
+            run.dir
+                .path()
+                .join(POLICY_FILE)
+                .to_string_lossy()
+                .into_owned(),
+        ),
+        config_snapshot_sha256: Some(record::sha256(run.policy.yaml.as_bytes())),
+        scanner_config_snapshot: Some(ScannerConfig {
+            mode: Some(String::from("strict")),
+            dlp_patterns_count: Some(0),
+            response_patterns_count: Some(0),
+            ssrf_enabled: Some(true),
+            redaction_enabled: Some(false),
+            flight_recorder_enabled: Some(true),
+        }),
+        posture: record::posture(run),
+    }
+}
+
+/// Who ran it, from the provider's own variables where there is one.
+fn identity(run: &Collected) -> Run {
+    let variable = |name: &str| {
+        let found = run
+            .plan
+            .environment
+            .iter()
+            .find(|(key, _)| key.to_str() == Some(name));
+        found
+            .and_then(|(_, value)| value.to_str())
+            .map(str::to_owned)
+            .filter(|text| !text.is_empty())
+    };
+    let on_github = variable("GITHUB_ACTIONS").as_deref() == Some("true");
+    let github = |name: &str| if on_github { variable(name) } else { None };
+    let provider = match (on_github, variable("CI")) {
+        (true, _) => Provider::GithubActions,
+        (false, Some(_)) => Provider::SelfHosted,
+        (false, None) => Provider::Local,
+    };
+    let agent_exit_code = match &run.ending {
+        Ending::Exited(status) | Ending::NotExecuted(status) => Some(i64::from(*status)),
+        Ending::TimedOut | Ending::Failed(_) => None,
+    };
+    Run {
+        provider,
+        repository: github("GITHUB_REPOSITORY"),
+        workflow: github("GITHUB_WORKFLOW"),
+        run_id: github("GITHUB_RUN_ID"),
+        run_attempt: github("GITHUB_RUN_ATTEMPT"),
+        git_ref: github("GITHUB_REF"),
+        sha: github("GITHUB_SHA"),
+        agent_identity: run.plan.agent_identity.clone(),
+        started_at: run.started_at.clone(),
+        completed_at: Some(run.completed_at.clone()),
+        agent_exit_code,
+    }
+}
+
+fn incomplete_section(reasons: &[String]) -> String {
+    if reasons.is_empty() {
+        return String::new();
+    }
+    let rows: Vec<String> = reasons
+        .iter()
+        .map(|reason| {
+            format!(
+                "- `{}`\n",
+                crate::receipt::findings::visible(reason).replace('`', "'")
+            )
+        })
+        .collect();
+    format!("\n## The record is incomplete\n\n{}", rows.concat())
+}
+
+fn read_back(dir: &Path, wanted: &str) -> io::Result<()> {
+    let written = std::fs::read(dir.join(PACKET_FILE))?;
+    if record::sha256(&written) == wanted {
+        Ok(())
+    } else {
+        Err(io::Error::other(
+            "packet.json reads back differently from what was written",
+        ))
+    }
+}

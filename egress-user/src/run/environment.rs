@@ -1,0 +1,176 @@
+//! The agent's environment: the caller's, minus what would give away the runner or steer a loader,
+//! plus what the boundary needs. Names are recorded, values never.
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::boundary::users::AGENT_NAME;
+
+/// What the agent gets.
+#[derive(Debug, Clone)]
+pub struct AgentEnvironment {
+    /// `NAME=value`, ready for `execve`.
+    pub entries: Vec<Vec<u8>>,
+    /// What happened to the caller's names.
+    pub record: EnvironmentRecord,
+}
+
+/// Names, for boundary.json.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct EnvironmentRecord {
+    /// Passed on as they were.
+    pub passed: Vec<String>,
+    /// Not passed.
+    pub dropped: Vec<String>,
+    /// Set by the boundary.
+    pub set: Vec<String>,
+}
+
+/// Dropped by their whole name: files through which a step speaks to the runner, start-up files of
+/// shells, resolver switches, and what belongs to the caller's session.
+const DROPPED: [&str; 19] = [
+    "BASH_ENV",
+    "DBUS_SESSION_BUS_ADDRESS",
+    "ENV",
+    "GITHUB_ENV",
+    "GITHUB_OUTPUT",
+    "GITHUB_PATH",
+    "GITHUB_STATE",
+    "GITHUB_STEP_SUMMARY",
+    "GLIBC_TUNABLES",
+    "HOSTALIASES",
+    "LOCALDOMAIN",
+    "MAIL",
+    "OLDPWD",
+    "RES_OPTIONS",
+    "RUNNER_TEMP",
+    "SHLVL",
+    "SSH_AUTH_SOCK",
+    "XDG_RUNTIME_DIR",
+    "_",
+];
+/// Dropped by prefix.
+const DROPPED_PREFIXES: [&str; 3] = ["ACTIONS_", "LD_", "SUDO_"];
+
+fn is_dropped(name: &str) -> bool {
+    DROPPED.contains(&name)
+        || DROPPED_PREFIXES
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+        || (name.starts_with("RUNNER_") && name.ends_with("TOKEN"))
+}
+
+/// Makes the agent's environment from the caller's.
+pub fn for_agent(
+    caller: &[(OsString, OsString)],
+    home: &Path,
+    workdir: &Path,
+    proxy_port: u16,
+) -> AgentEnvironment {
+    let proxy = format!("http://127.0.0.1:{proxy_port}");
+    let mut ours: Vec<(&str, OsString)> = vec![
+        ("HOME", home.into()),
+        ("LOGNAME", AGENT_NAME.into()),
+        ("PWD", workdir.into()),
+        ("TMPDIR", "/tmp".into()),
+        ("USER", AGENT_NAME.into()),
+    ];
+    for name in [
+        "ALL_PROXY",
+        "HTTPS_PROXY",
+        "HTTP_PROXY",
+        "all_proxy",
+        "http_proxy",
+        "https_proxy",
+    ] {
+        ours.push((name, proxy.clone().into()));
+    }
+    for name in ["NO_PROXY", "no_proxy"] {
+        ours.push((name, "localhost,127.0.0.1,::1".into()));
+    }
+    let path = OsStr::new("PATH");
+    if !caller.iter().any(|(name, _)| name == path) {
+        ours.push((
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into(),
+        ));
+    }
+    let mut record = EnvironmentRecord::default();
+    let mut entries = Vec::new();
+    for (name, value) in caller {
+        let readable = name.to_string_lossy();
+        if ours.iter().any(|(set, _)| OsStr::new(set) == name) {
+            continue;
+        }
+        if is_dropped(&readable) {
+            record.dropped.push(readable.into_owned());
+        } else {
+            record.passed.push(readable.into_owned());
+            entries.push(entry(name, value));
+        }
+    }
+    for (name, value) in ours {
+        record.set.push(name.to_owned());
+        entries.push(entry(OsStr::new(name), &value));
+    }
+    for names in [&mut record.passed, &mut record.dropped, &mut record.set] {
+        names.sort_unstable();
+    }
+    AgentEnvironment { entries, record }
+}
+
+fn entry(name: &OsStr, value: &OsStr) -> Vec<u8> {
+    let mut entry = OsString::from(name).into_vec();
+    entry.push(b'=');
+    entry.extend_from_slice(value.as_bytes());
+    entry
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_command_files_and_loader_switches_stay_outside() {
+        let caller: Vec<(OsString, OsString)> = [
+            ("ACTIONS_RUNTIME_TOKEN", "canary"),
+            ("ACTIONS_ID_TOKEN_REQUEST_URL", "canary"),
+            ("GITHUB_ENV", "canary"),
+            ("RUNNER_REGISTRATION_TOKEN", "canary"),
+            ("BASH_ENV", "canary"),
+            ("LD_PRELOAD", "canary"),
+            ("RES_OPTIONS", "canary"),
+            ("HTTP_PROXY", "canary"),
+            ("HOME", "canary"),
+            ("GITHUB_SHA", "kept"),
+            ("RUNNER_OS", "kept"),
+            ("PATH", "/bin"),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect();
+        let agent = for_agent(&caller, Path::new("/home/a"), Path::new("/w"), 3128);
+        let text: Vec<String> = agent
+            .entries
+            .iter()
+            .map(|entry| String::from_utf8(entry.clone()).unwrap())
+            .collect();
+        assert!(
+            text.iter().all(|entry| !entry.contains("canary")),
+            "{text:?}"
+        );
+        for wanted in [
+            "GITHUB_SHA=kept",
+            "RUNNER_OS=kept",
+            "PATH=/bin",
+            "HOME=/home/a",
+            "http_proxy=http://127.0.0.1:3128",
+        ] {
+            assert!(text.iter().any(|entry| entry == wanted), "{wanted}");
+        }
+        assert_eq!(agent.record.passed, ["GITHUB_SHA", "PATH", "RUNNER_OS"]);
+        assert_eq!(agent.record.dropped.len(), 7);
+    }
+}

@@ -1,0 +1,110 @@
+//! Why a run did not reach its end.
+use std::io;
+use std::path::PathBuf;
+
+use crate::bpf::BpfError;
+
+/// A failure of the machine, the boundary or the mediator: exit status 125.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// Not started as root.
+    #[error("egress run needs root: it makes namespaces, cgroups and kernel programs")]
+    NotRoot,
+    /// A directory or lock of the run's own state.
+    #[error("cannot prepare {path}")]
+    State {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The cgroups of the run.
+    #[error("cannot make the run's cgroups")]
+    Cgroup(#[source] io::Error),
+    /// The workspace's mount.
+    #[error("cannot mount the workspace {path} for the agent")]
+    Workspace {
+        /// The workspace.
+        path: PathBuf,
+        /// Why; `EINVAL` is a file system without idmapped mounts.
+        #[source]
+        source: io::Error,
+    },
+    /// A helper process could not be started.
+    #[error("cannot start the {process}")]
+    Spawn {
+        /// Which.
+        process: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel programs.
+    #[error(transparent)]
+    Bpf(#[from] BpfError),
+    /// A helper said that it cannot go on, or ended without a word.
+    #[error("the {process} failed: {text}")]
+    Helper {
+        /// Which.
+        process: &'static str,
+        /// Its own words.
+        text: String,
+    },
+    /// A probe inside the boundary reached what must not be reachable.
+    #[error("the boundary is open: probe {name} succeeded ({detail})")]
+    Open {
+        /// Which probe.
+        name: String,
+        /// What it reached.
+        detail: String,
+    },
+    /// The packet could not be written.
+    #[error("cannot write the packet to {path}")]
+    Packet {
+        /// Its directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A call of the supervisor itself.
+    #[error("cannot {what}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl RunError {
+    /// What the reader can do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NotRoot => Some("start it with sudo"),
+            Self::State { .. } => {
+                Some("the run keeps its state below /run/egress; it must be writable for root")
+            }
+            Self::Cgroup(_) => Some("mount a cgroup v2 tree: mount -t cgroup2 none /sys/fs/cgroup"),
+            Self::Workspace { .. } => Some(
+                "its file system must support idmapped mounts (ext4, xfs, btrfs, tmpfs since 6.3)",
+            ),
+            Self::Bpf(error) => Some(error.hint()),
+            Self::Open { .. } => {
+                Some("this kernel does not hold what the run promises; nothing was run")
+            }
+            Self::Packet { .. }
+            | Self::Spawn { .. }
+            | Self::Helper { .. }
+            | Self::System { .. } => None,
+        }
+    }
+}
+
+/// Names a call of the supervisor that failed.
+pub fn system<T>(what: &'static str, done: io::Result<T>) -> Result<T, RunError> {
+    done.map_err(|source| RunError::System { what, source })
+}

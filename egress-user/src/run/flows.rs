@@ -1,0 +1,304 @@
+//! Writes `flows.jsonl`: one hash-chained row for each attempt, by kernel and by relay. The supervisor
+//! is its only writer. What repeats is folded: the first is a row at once, the rest a count at the end.
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::path::Path;
+
+use egress_common::verdict::{Hook, Verdict};
+use serde_json::{Map, Value, json};
+use time::OffsetDateTime;
+
+use crate::bpf::events::Event;
+use crate::clock;
+use crate::packet::flows::FlowChain;
+use crate::relay::plan::{FlowReport, NameReport};
+
+/// Rows of redirected connections that are written one by one; later ones are folded like the rest.
+const ROWS_IN_FULL: u64 = 20_000;
+
+/// What the log holds, for boundary.json and the summary.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct FlowCounts {
+    /// Attempts by the kernel's verdict.
+    pub by_verdict: BTreeMap<String, u64>,
+    /// What the relay made of the redirected ones.
+    pub by_relay_verdict: BTreeMap<String, u64>,
+    /// Names that were asked for.
+    pub names: u64,
+    /// Records that no program of this version writes.
+    pub malformed: u64,
+}
+
+/// One refused destination, for the summary.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+pub struct Denied {
+    /// Host name, or address where no name was asked for; empty for a refused socket type.
+    pub destination: String,
+    /// Port, 0 where there is none.
+    pub port: u16,
+    /// `tcp`, `udp`, … or what the relay called it.
+    pub protocol: String,
+    /// Why.
+    pub reason: String,
+    /// Name of the process, as the kernel reports it.
+    pub process: String,
+}
+
+/// Key under which repeated attempts are one row with a count.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct FoldKey {
+    hook: Hook,
+    verdict: Verdict,
+    reason: u32,
+    protocol: u32,
+    addr: IpAddr,
+    port: u16,
+    comm: [u8; 16],
+}
+
+/// The log of one run.
+#[derive(Debug)]
+pub struct FlowLog {
+    file: File,
+    chain: FlowChain,
+    counts: FlowCounts,
+    folded: HashMap<FoldKey, u64>,
+    denied: BTreeMap<Denied, u64>,
+    /// Process of each redirected connection, for the relay's rows.
+    processes: HashMap<(u64, u64), String>,
+    names: HashMap<IpAddr, String>,
+    /// Wall time minus kernel monotonic time, ns.
+    clock_offset_ns: i128,
+    full_rows: u64,
+}
+
+impl FlowLog {
+    /// Starts the log at `path`, which must not exist.
+    ///
+    /// # Errors
+    /// Those of `open(2)` and `clock_gettime(2)`.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)?;
+        let monotonic = i128::from(now.tv_sec()) * 1_000_000_000 + i128::from(now.tv_nsec());
+        Ok(Self {
+            file: File::options().create_new(true).append(true).open(path)?,
+            chain: FlowChain::new(),
+            counts: FlowCounts::default(),
+            folded: HashMap::new(),
+            denied: BTreeMap::new(),
+            processes: HashMap::new(),
+            names: HashMap::new(),
+            clock_offset_ns: OffsetDateTime::now_utc().unix_timestamp_nanos() - monotonic,
+            full_rows: 0,
+        })
+    }
+
+    /// Takes one record of the kernel.
+    ///
+    /// # Errors
+    /// When the row cannot be written.
+    pub fn kernel(&mut self, event: &Event) -> io::Result<()> {
+        *self
+            .counts
+            .by_verdict
+            .entry(event.verdict.label().to_owned())
+            .or_default() += 1;
+        let process = process_name(&event.comm);
+        match event.verdict {
+            Verdict::Redirect | Verdict::Proxy => {
+                self.processes
+                    .insert((event.cookie, event.ktime_ns), process.clone());
+                self.full_rows += 1;
+                if self.full_rows <= ROWS_IN_FULL {
+                    return self.kernel_row(event, &process, 1);
+                }
+            }
+            Verdict::Deny => {
+                let denied = Denied {
+                    destination: self.destination(event),
+                    port: event.port,
+                    protocol: protocol_name(event.protocol),
+                    reason: event.reason.label().to_owned(),
+                    process: process.clone(),
+                };
+                *self.denied.entry(denied).or_default() += 1;
+            }
+            Verdict::Local | Verdict::Probe => {}
+        }
+        let key = FoldKey {
+            hook: event.hook,
+            verdict: event.verdict,
+            reason: event.reason.raw(),
+            protocol: event.protocol,
+            addr: event.addr,
+            port: event.port,
+            comm: event.comm,
+        };
+        let seen = self.folded.entry(key).or_default();
+        *seen += 1;
+        if *seen == 1 {
+            self.kernel_row(event, &process, 1)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Notes a record that could not be read.
+    pub fn malformed(&mut self) {
+        self.counts.malformed += 1;
+    }
+
+    /// Takes what the relay says of one request or tunnel.
+    ///
+    /// # Errors
+    /// When the row cannot be written.
+    pub fn relay(&mut self, flow: &FlowReport) -> io::Result<()> {
+        *self
+            .counts
+            .by_relay_verdict
+            .entry(flow.verdict.clone())
+            .or_default() += 1;
+        let process = self
+            .processes
+            .get(&(flow.cookie, flow.connect_ns))
+            .cloned()
+            .unwrap_or_default();
+        if flow.verdict != "forwarded" {
+            let address = flow
+                .orig_dst
+                .map(|dst| dst.ip().to_string())
+                .unwrap_or_default();
+            let denied = Denied {
+                destination: flow.host.clone().unwrap_or(address),
+                port: flow.port.unwrap_or_default(),
+                protocol: flow.protocol.clone(),
+                reason: flow.reason.clone(),
+                process: process.clone(),
+            };
+            *self.denied.entry(denied).or_default() += 1;
+        }
+        let mut row = as_map(serde_json::to_value(flow)?);
+        row.insert("process".into(), process.into());
+        self.row("relay", clock::now_rfc3339(), row)
+    }
+
+    /// Takes a name that the stub resolver was asked for.
+    ///
+    /// # Errors
+    /// When the row cannot be written.
+    pub fn name(&mut self, name: &NameReport) -> io::Result<()> {
+        self.counts.names += 1;
+        if let Some(address) = name.address {
+            self.names.insert(address, name.name.clone());
+        }
+        let row = as_map(serde_json::to_value(name)?);
+        self.row("resolver", clock::now_rfc3339(), row)
+    }
+
+    /// Writes the counts of what was folded and makes the log durable.
+    ///
+    /// # Errors
+    /// When a row cannot be written.
+    pub fn finish(&mut self) -> io::Result<()> {
+        let mut folded: Vec<(FoldKey, u64)> = self
+            .folded
+            .drain()
+            .filter(|(_, count)| *count > 1)
+            .collect();
+        folded.sort_unstable();
+        for (key, count) in folded {
+            let row = json!({
+                "hook": key.hook.label(), "verdict": key.verdict.label(), "protocol": protocol_name(key.protocol),
+                "dst": key.addr.to_string(), "port": key.port, "process": process_name(&key.comm), "count": count,
+            });
+            self.row("kernel_repeats", clock::now_rfc3339(), as_map(row))?;
+        }
+        self.file.sync_all()
+    }
+
+    /// Notes something about the run itself, such as the state of the gates.
+    ///
+    /// # Errors
+    /// When the row cannot be written.
+    pub fn note(&mut self, fields: Value) -> io::Result<()> {
+        self.row("supervisor", clock::now_rfc3339(), as_map(fields))
+    }
+
+    /// What the log holds.
+    pub fn counts(&self) -> &FlowCounts {
+        &self.counts
+    }
+
+    /// Refused destinations with how often.
+    pub fn denied(&self) -> &BTreeMap<Denied, u64> {
+        &self.denied
+    }
+
+    fn destination(&self, event: &Event) -> String {
+        if event.addr.is_unspecified() {
+            return String::new();
+        }
+        self.names
+            .get(&event.addr)
+            .cloned()
+            .unwrap_or_else(|| event.addr.to_string())
+    }
+
+    fn kernel_row(&mut self, event: &Event, process: &str, count: u64) -> io::Result<()> {
+        let exe = std::fs::read_link(format!("/proc/{}/exe", event.pid)).ok();
+        let at = i128::from(event.ktime_ns) + self.clock_offset_ns;
+        let at =
+            OffsetDateTime::from_unix_timestamp_nanos(at).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+        let row = json!({
+            "hook": event.hook.label(), "verdict": event.verdict.label(), "reason": event.reason.label(),
+            "protocol": protocol_name(event.protocol), "sock_type": event.sock_type, "family": event.family,
+            "dst": event.addr.to_string(), "port": event.port, "name": self.names.get(&event.addr),
+            "pid": event.pid, "uid": event.uid, "process": process,
+            "exe": exe.map(|path| path.to_string_lossy().into_owned()),
+            "cookie": event.cookie, "connect_ns": event.ktime_ns, "count": count,
+        });
+        self.row("kernel", clock::rfc3339(at), as_map(row))
+    }
+
+    fn row(&mut self, source: &str, time: String, fields: Map<String, Value>) -> io::Result<()> {
+        let mut row = Map::new();
+        row.insert("ts".into(), time.into());
+        row.insert("source".into(), source.into());
+        row.extend(fields);
+        self.file.write_all(&self.chain.line(&row))
+    }
+}
+
+fn as_map(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        other => Map::from_iter([(String::from("value"), other)]),
+    }
+}
+
+/// The printable part of a `comm`.
+fn process_name(comm: &[u8; 16]) -> String {
+    let end = comm
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(comm.len());
+    String::from_utf8_lossy(comm.get(..end).unwrap_or_default()).into_owned()
+}
+
+/// IANA's word for a protocol number, where one is met here.
+fn protocol_name(number: u32) -> String {
+    match number {
+        1 => "icmp".into(),
+        6 => "tcp".into(),
+        17 => "udp".into(),
+        33 => "dccp".into(),
+        58 => "icmpv6".into(),
+        132 => "sctp".into(),
+        136 => "udplite".into(),
+        255 => "raw".into(),
+        262 => "mptcp".into(),
+        other => other.to_string(),
+    }
+}

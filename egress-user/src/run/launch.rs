@@ -1,0 +1,264 @@
+//! `Prepared → Running`: the mediator, then the relay, and only when both are ready the agent.
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::MsgFlags;
+use serde::de::DeserializeOwned;
+
+use super::error::{RunError, system};
+use super::prepare::{Prepared, control_pair, spawn_helper};
+use super::state::{RunDir, random_hex};
+use super::supervise::Running;
+use crate::child::protocol::{FromInit, ToInit};
+use crate::clock;
+use crate::mediator::plan::{MediatorPlan, Status};
+use crate::relay::plan::{Listeners, RelayPlan, Report};
+use crate::sys::process::{Child, Placement};
+use crate::sys::{fd, handover};
+
+/// How long a helper may take until it is ready.
+const READY_WITHIN: Duration = Duration::from_secs(10);
+/// Seconds between the heartbeats of the signed chain.
+const HEARTBEAT_SECONDS: u64 = 60;
+
+/// A helper process with its control socket.
+#[derive(Debug)]
+pub(super) struct Helper {
+    pub(super) name: &'static str,
+    pub(super) child: Child,
+    pub(super) control: OwnedFd,
+}
+
+impl Prepared {
+    /// Starts the mediator and the relay, waits for both, and lets the agent go.
+    ///
+    /// # Order
+    /// The boundary is closed (this value shows it), the mediator is ready before the agent runs.
+    ///
+    /// # Errors
+    /// When a helper is not ready in time, or when the agent's process could not drop its privileges.
+    pub fn launch(mut self) -> Result<Running, RunError> {
+        let mediator = self.start_mediator()?;
+        let relay = self.start_relay()?;
+        let ready = |status: &Status| match status {
+            Status::Ready => Ok(()),
+            Status::Failed { error } => Err(error.clone()),
+        };
+        wait_ready(&mediator, &self.dir, ready)?;
+        self.timeline.mark("mediator ready");
+        wait_ready(&relay, &self.dir, |report: &Report| match report {
+            Report::Ready => Ok(()),
+            Report::Failed { error } => Err(error.clone()),
+            Report::Flow(_) | Report::Name(_) => Err(String::from("it served before it was ready")),
+        })?;
+
+        self.timeline.mark("relay ready");
+        system(
+            "let the agent go",
+            handover::send_message(&self.control, &ToInit::Go),
+        )?;
+        let mut enforced = None;
+        let mut not_executed = None;
+        loop {
+            let message = self.hear()?;
+            match message {
+                FromInit::Dropped(held) => enforced = Some(held),
+                FromInit::Started => break,
+                FromInit::NotExecuted { errno } => {
+                    not_executed = Some(errno);
+                    break;
+                }
+                FromInit::Failed { step, error } => {
+                    return Err(init_failed(format!("cannot {step}: {error}")));
+                }
+                other => return Err(init_failed(format!("it said {other:?}"))),
+            }
+        }
+        let started_at = clock::now_rfc3339();
+        self.timeline.mark("command executed");
+        let enforced =
+            enforced.ok_or_else(|| init_failed(String::from("it never said what was dropped")))?;
+        let pumps = self.pipes.pump();
+        Ok(Running {
+            control: self.control,
+            init: self.init,
+            relay,
+            mediator,
+            cgroups: self.cgroups,
+            gates: self.gates,
+            events: self.events,
+            pumps,
+            users: self.users,
+            policy: self.policy,
+            measured: self.measured,
+            enforced,
+            not_executed,
+            sequence: self.sequence,
+            started_at,
+            timeline: self.timeline,
+            dir: self.dir,
+            plan: self.plan,
+        })
+    }
+
+    fn hear(&mut self) -> Result<FromInit, RunError> {
+        let received = system(
+            "hear from the boundary's init",
+            fd::receive(&self.control, MsgFlags::empty()),
+        )?;
+        if received.bytes.is_empty() {
+            let tail = self.dir.log_tail("boundary's init");
+            return Err(init_failed(format!("it ended without a word: {tail}")));
+        }
+        let message: FromInit = serde_json::from_slice(&received.bytes)
+            .map_err(|error| init_failed(error.to_string()))?;
+        self.sequence = self
+            .sequence
+            .accept(&message)
+            .map_err(|error| init_failed(error.to_string()))?;
+        Ok(message)
+    }
+
+    fn start_mediator(&self) -> Result<Helper, RunError> {
+        let evidence = system(
+            "make the evidence directory",
+            self.dir.make_evidence(self.users.host),
+        )?;
+        let random = |what| system(what, random_hex::<16>());
+        let plan = MediatorPlan {
+            uid: self.users.host,
+            gid: self.users.host,
+            listener_fd: self.listener.as_raw_fd(),
+            policy_yaml: self.policy.yaml.clone(),
+            signing_seed_hex: hex::encode(self.plan.signer.key.to_bytes()),
+            evidence_dir: evidence,
+            recorder_session: format!("proxy.run.{}", random("name the recorder's session")?),
+            run_nonce: random("make a run nonce")?,
+            agent_identity: self.plan.agent_identity.clone(),
+            heartbeat_seconds: HEARTBEAT_SECONDS,
+            posture: None,
+        };
+        let cgroup = self.cgroups.mediator.as_fd();
+        self.start(
+            "mediator",
+            c"__mediator",
+            &plan,
+            cgroup,
+            vec![self.listener.as_fd()],
+        )
+    }
+
+    fn start_relay(&self) -> Result<Helper, RunError> {
+        let sockets = &self.sockets;
+        let slots_v4 = self.gates.slots_fd("SLOTS_V4")?;
+        let slots_v6 = self.gates.slots_fd("SLOTS_V6")?;
+        let mut allowed_ports = vec![80, 443];
+        allowed_ports.extend(&self.plan.allowed_ports);
+        let plan = RelayPlan {
+            uid: self.users.relay,
+            gid: self.users.relay,
+            listeners: Listeners {
+                transparent_v4: sockets.transparent_v4.as_raw_fd(),
+                transparent_v6: sockets.transparent_v6.as_ref().map(AsRawFd::as_raw_fd),
+                proxy_v4: sockets.proxy_v4.as_raw_fd(),
+                dns_udp: sockets.dns.as_ref().map(|(udp, _)| udp.as_raw_fd()),
+                dns_tcp: sockets.dns.as_ref().map(|(_, tcp)| tcp.as_raw_fd()),
+            },
+            slots_v4_fd: slots_v4.as_raw_fd(),
+            slots_v6_fd: slots_v6.as_raw_fd(),
+            mediator: system("read the mediator's address", self.listener.local_addr())?,
+            allowed_ports,
+            ipv6: sockets.transparent_v6.is_some(),
+        };
+        let order = sockets.order();
+        let mut keep: Vec<BorrowedFd<'_>> = order.iter().map(|socket| socket.as_fd()).collect();
+        keep.extend([slots_v4, slots_v6]);
+        self.start("relay", c"__relay", &plan, self.cgroups.relay.as_fd(), keep)
+    }
+
+    fn start(
+        &self,
+        name: &'static str,
+        stage: &std::ffi::CStr,
+        plan: &impl serde::Serialize,
+        cgroup: BorrowedFd<'_>,
+        passed: Vec<BorrowedFd<'_>>,
+    ) -> Result<Helper, RunError> {
+        let (control, theirs) = system("make a control socket", control_pair())?;
+        let text = system(
+            "write a helper's plan",
+            serde_json::to_vec(plan).map_err(Into::into),
+        )?;
+        let memory = system(
+            "write a helper's plan",
+            fd::memory_file(c"egress-plan", &text),
+        )?;
+        let mut keep = vec![memory.as_fd(), theirs.as_fd()];
+        keep.extend(passed);
+        let placement = Placement {
+            namespaces: 0,
+            cgroup,
+        };
+        let child = spawn_helper(
+            stage.to_owned(),
+            name,
+            &memory,
+            &theirs,
+            placement,
+            &keep,
+            &self.dir,
+        )?;
+        Ok(Helper {
+            name,
+            child,
+            control,
+        })
+    }
+}
+
+fn init_failed(text: String) -> RunError {
+    RunError::Helper {
+        process: "boundary's init",
+        text,
+    }
+}
+
+/// Waits for the first message of a helper.
+fn wait_ready<T: DeserializeOwned>(
+    helper: &Helper,
+    dir: &RunDir,
+    judge: impl FnOnce(&T) -> Result<(), String>,
+) -> Result<(), RunError> {
+    let process = helper.name;
+    let failed = |text: String| RunError::Helper { process, text };
+    let deadline = Instant::now() + READY_WITHIN;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(failed(format!(
+                "not ready within {READY_WITHIN:?}: {}",
+                dir.log_tail(process)
+            )));
+        }
+        let mut fds = [PollFd::new(helper.control.as_fd(), PollFlags::POLLIN)];
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        let ready = poll(&mut fds, timeout).map_err(std::io::Error::from);
+        if system("wait for a helper", ready)? > 0 {
+            break;
+        }
+    }
+    let received = system(
+        "hear from a helper",
+        fd::receive(&helper.control, MsgFlags::empty()),
+    )?;
+    if received.bytes.is_empty() {
+        return Err(failed(format!(
+            "it ended without a word: {}",
+            dir.log_tail(process)
+        )));
+    }
+    let message =
+        serde_json::from_slice(&received.bytes).map_err(|error| failed(error.to_string()))?;
+    judge(&message).map_err(failed)
+}

@@ -1,0 +1,83 @@
+//! What a run was asked to do, checked: nothing in here has touched the machine yet.
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ed25519_dalek::SigningKey;
+
+use crate::packet::dir::PacketDir;
+
+/// Whether names resolve inside the boundary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum DnsMode {
+    /// A stub resolver gives each name an address of its own; nothing is asked upstream.
+    Synthetic,
+    /// Names do not resolve; only programs that use the proxy variables work.
+    Deny,
+}
+
+impl DnsMode {
+    /// The word on the command line.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Synthetic => "synthetic",
+            Self::Deny => "deny",
+        }
+    }
+}
+
+/// The caller's policy, already found to be one.
+#[derive(Debug, Default)]
+pub struct CallerPolicy {
+    /// The file it was read from; without one the list is empty.
+    pub path: Option<PathBuf>,
+    /// Its text.
+    pub text: Option<String>,
+}
+
+/// The key that signs the receipts.
+#[derive(Debug)]
+pub struct Signer {
+    /// The private half.
+    pub key: SigningKey,
+    /// Whether the caller named it: only then can a verdict be `valid`.
+    pub pinned: bool,
+}
+
+/// One checked run.
+#[derive(Debug)]
+#[must_use = "nothing was run"]
+pub struct Plan {
+    /// Command and arguments.
+    pub command: Vec<OsString>,
+    /// Base name of the script, or of the command, for the packet.
+    pub script_basename: String,
+    /// How many arguments follow it.
+    pub argument_count: u64,
+    /// Working directory and workspace, absolute and without links.
+    pub workdir: PathBuf,
+    /// The caller's policy.
+    pub policy: CallerPolicy,
+    /// Where the packet goes, held open.
+    pub packet: PacketDir,
+    /// Signs the receipts.
+    pub signer: Signer,
+    /// Actor of the receipts.
+    pub agent_identity: String,
+    /// Exit with 123 unless the verdict is `valid`.
+    pub require_trusted: bool,
+    /// Ports beyond 80 and 443.
+    pub allowed_ports: Vec<u16>,
+    /// Names inside the boundary.
+    pub dns: DnsMode,
+    /// Explicit proxy port inside the boundary.
+    pub proxy_port: u16,
+    /// Ends the agent after this long.
+    pub timeout: Option<Duration>,
+    /// Files and directories that the agent must not see, beyond those of the run itself.
+    pub masked: Vec<PathBuf>,
+    /// The caller's environment.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Descriptors that the caller left open for this process: their targets.
+    pub inherited: Vec<String>,
+}

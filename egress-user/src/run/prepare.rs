@@ -1,0 +1,450 @@
+//! `Plan → Prepared`: users, cgroups, the boundary's init with its view and sockets, and the gates.
+//! When this returns the boundary is closed, and nothing in it runs yet.
+use std::ffi::CString;
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use egress_common::abi::Config;
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, socketpair};
+
+use super::environment::{self, EnvironmentRecord};
+use super::error::{RunError, system};
+use super::plan::{DnsMode, Plan};
+use super::state::{RunDir, STATE_DIR, random_hex};
+use super::stdio::Pipes;
+use super::timeline::Timeline;
+use crate::boundary::cgroup::RunCgroups;
+use crate::boundary::users::{self, UserLease};
+use crate::boundary::view::{LeftOut, PlacedFile, TmpfsLimits};
+use crate::boundary::workspace;
+use crate::bpf::Gates;
+use crate::bpf::events::Events;
+use crate::child::exec::STAGE;
+use crate::child::probe::{Outcome, ProbeResult};
+use crate::child::protocol::{FromInit, Sequence, Sockets, StagePlan, ToInit};
+use crate::policy::runtime::{self, OwnedKeys, RuntimePolicy};
+use crate::sys::process::{Child, Placement, spawn_self};
+use crate::sys::{fd, handover};
+
+/// Home of the agent inside the boundary.
+pub const AGENT_HOME: &str = "/home/pipelock-agent";
+/// Namespaces of the boundary.
+const NAMESPACES: i32 = libc::CLONE_NEWNS
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWCGROUP;
+const LIMITS: TmpfsLimits = TmpfsLimits {
+    scratch_bytes: 4 << 30,
+    run_bytes: 64 << 20,
+};
+
+/// What the boundary turned out to be, for the record.
+#[derive(Debug, Clone)]
+pub struct Measured {
+    /// Whether IPv6 loopback is there.
+    pub ipv6: bool,
+    /// Host mounts that the agent does not see.
+    pub left_out: Vec<LeftOut>,
+    /// The agent's environment, names only.
+    pub environment: EnvironmentRecord,
+    /// Links of the boundary's namespaces, `name:[inode]`.
+    pub namespaces: Vec<String>,
+    /// What the probes found, before anything else ran.
+    pub probes: Vec<ProbeResult>,
+    /// How many of the probes' attempts the kernel's hooks recorded.
+    pub probes_seen: usize,
+    /// Paths that were covered.
+    pub masked: Vec<PathBuf>,
+}
+
+/// A closed boundary with nothing in it. Fields drop in this order: processes, then their cgroups,
+/// then the gates, then the files.
+#[derive(Debug)]
+#[must_use = "nothing runs yet"]
+pub struct Prepared {
+    pub(super) control: OwnedFd,
+    pub(super) init: Child,
+    pub(super) sequence: Sequence,
+    pub(super) cgroups: RunCgroups,
+    pub(super) gates: Gates,
+    pub(super) events: Events,
+    pub(super) sockets: Sockets<OwnedFd>,
+    pub(super) listener: TcpListener,
+    pub(super) pipes: Pipes,
+    pub(super) users: UserLease,
+    pub(super) policy: RuntimePolicy,
+    pub(super) measured: Measured,
+    pub(super) timeline: Timeline,
+    pub(super) dir: RunDir,
+    pub(super) plan: Plan,
+}
+
+impl Plan {
+    /// Closes the boundary.
+    ///
+    /// # Order
+    /// While this process has one thread.
+    ///
+    /// # Errors
+    /// When any part of the boundary cannot be put up; what was made is removed again.
+    pub fn prepare(self) -> Result<Prepared, RunError> {
+        let mut timeline = Timeline::start();
+        if !nix::unistd::geteuid().is_root() {
+            return Err(RunError::NotRoot);
+        }
+        let dir = RunDir::create(&system("read random bytes", random_hex::<8>())?)?;
+        let state = Path::new(STATE_DIR);
+        let users = UserLease::acquire(state).map_err(|source| RunError::State {
+            path: state.join("users"),
+            source,
+        })?;
+        let cgroups = RunCgroups::create(dir.id()).map_err(RunError::Cgroup)?;
+        timeline.mark("cgroups made");
+        let listener = system(
+            "listen on the host's loopback",
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)),
+        )?;
+        let mediator = system("read the mediator's address", listener.local_addr())?;
+        let policy = runtime_policy(&self, &dir, mediator)?;
+        let tree = workspace::direct(&self.workdir, users.agent).map_err(|source| {
+            RunError::Workspace {
+                path: self.workdir.clone(),
+                source,
+            }
+        })?;
+        timeline.mark("workspace mapped");
+        let pipes = system("make the agent's pipes", Pipes::new(users.agent))?;
+
+        let environment = environment::for_agent(
+            &self.environment,
+            Path::new(AGENT_HOME),
+            &self.workdir,
+            self.proxy_port,
+        );
+        let mut masked = self.masked.clone();
+        masked.push(self.packet.path().to_path_buf());
+        let stage = stage_plan(
+            &self,
+            &dir,
+            &users,
+            &tree,
+            &pipes,
+            environment.entries,
+            masked.clone(),
+        )?;
+        let (control, init) = spawn_init(&stage, &cgroups, &tree, &pipes, &dir)?;
+
+        timeline.mark("init spawned");
+        // init builds the view on the other core meanwhile.
+        let mut config = Config::new(self.proxy_port, true);
+        if let SocketAddr::V4(address) = mediator {
+            config.mediator_addr = address.ip().to_bits();
+            config.mediator_port = address.port().into();
+        }
+        let mut gates = Gates::attach(config, &cgroups)?;
+        let mut events = Events::new(gates.take_events()?);
+        timeline.mark("gates attached");
+        let (sequence, sockets, ipv6, left_out) = wait_entered(&control, &dir)?;
+        timeline.mark("boundary closed");
+        let (sequence, probes) = run_probes(sequence, &control)?;
+        let probes_seen = std::iter::from_fn(|| events.next()).count();
+        timeline.mark("probes done");
+        let namespaces = system("read the boundary's namespaces", namespace_links(&init))?;
+        Ok(Prepared {
+            control,
+            init,
+            sequence,
+            cgroups,
+            gates,
+            events,
+            sockets,
+            listener,
+            pipes,
+            users,
+            policy,
+            measured: Measured {
+                ipv6,
+                left_out,
+                environment: environment.record,
+                namespaces,
+                masked,
+                probes,
+                probes_seen,
+            },
+            timeline,
+            dir,
+            plan: self,
+        })
+    }
+}
+
+/// The exact policy that the mediator runs with, its owned paths below the run's directory.
+fn runtime_policy(
+    plan: &Plan,
+    dir: &RunDir,
+    mediator: SocketAddr,
+) -> Result<RuntimePolicy, RunError> {
+    let owned = OwnedKeys {
+        listen: mediator.to_string(),
+        agent_identity: plan.agent_identity.clone(),
+        evidence_dir: dir.evidence().to_string_lossy().into_owned(),
+        signing_key_path: dir
+            .path()
+            .join("signing.key")
+            .to_string_lossy()
+            .into_owned(),
+    };
+    runtime::build(plan.policy.text.as_deref(), &owned).map_err(|error| RunError::Helper {
+        process: "policy",
+        text: error.to_string(),
+    })
+}
+
+fn stage_plan(
+    plan: &Plan,
+    dir: &RunDir,
+    users: &UserLease,
+    tree: &OwnedFd,
+    pipes: &Pipes,
+    environment: Vec<Vec<u8>>,
+    masked: Vec<PathBuf>,
+) -> Result<StagePlan, RunError> {
+    let hostname = system(
+        "read the host name",
+        nix::unistd::gethostname().map_err(Into::into),
+    )?;
+    let hostname = hostname
+        .to_string_lossy()
+        .split('.')
+        .next()
+        .unwrap_or_default()
+        .to_owned();
+    let dns = plan.dns == DnsMode::Synthetic;
+    Ok(StagePlan {
+        stage_dir: dir.stage(),
+        agent: users.agent,
+        files: files(users.agent, &hostname, dns),
+        hostname,
+        home: PathBuf::from(AGENT_HOME),
+        limits: LIMITS,
+        workspace: (plan.workdir.clone(), tree.as_raw_fd()),
+        masked,
+        dns,
+        proxy_port: plan.proxy_port,
+        stdio: pipes.agents().map(|end| end.as_raw_fd()),
+        workdir: plan.workdir.clone(),
+        command: plan
+            .command
+            .iter()
+            .map(|word| word.as_bytes().to_vec())
+            .collect(),
+        environment,
+    })
+}
+
+/// The files that the agent sees in place of the host's.
+fn files(agent: u32, hostname: &str, dns: bool) -> Vec<PlacedFile> {
+    let own = if hostname.is_empty() || hostname == "localhost" {
+        String::new()
+    } else {
+        format!(" {hostname}")
+    };
+    let hosts =
+        format!("127.0.0.1 localhost{own}\n::1 localhost ip6-localhost ip6-loopback{own}\n");
+    // `search .` keeps the C library from trying the host's domain on every name.
+    let resolver = if dns {
+        "nameserver 127.0.0.1\nsearch .\n"
+    } else {
+        "# names do not resolve here\nnameserver 127.0.0.1\nsearch .\n"
+    };
+    let switch = "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n\
+                  networks: files\nprotocols: files\nservices: files\n";
+    [
+        ("/etc/passwd", users::passwd(agent, AGENT_HOME)),
+        ("/etc/group", users::group(agent)),
+        ("/etc/hosts", hosts),
+        ("/etc/hostname", format!("{hostname}\n")),
+        ("/etc/resolv.conf", resolver.to_owned()),
+        ("/etc/nsswitch.conf", switch.to_owned()),
+    ]
+    .map(|(path, content)| PlacedFile {
+        path: PathBuf::from(path),
+        content,
+    })
+    .into()
+}
+
+fn spawn_init(
+    stage: &StagePlan,
+    cgroups: &RunCgroups,
+    tree: &OwnedFd,
+    pipes: &Pipes,
+    dir: &RunDir,
+) -> Result<(OwnedFd, Child), RunError> {
+    let (control, theirs) = system("make a control socket", control_pair())?;
+    let text = system(
+        "write the stage's plan",
+        serde_json::to_vec(stage).map_err(Into::into),
+    )?;
+    let memory = system(
+        "write the stage's plan",
+        fd::memory_file(c"egress-plan", &text),
+    )?;
+    let [stdin, stdout, stderr] = pipes.agents();
+    let keep = [
+        memory.as_fd(),
+        theirs.as_fd(),
+        tree.as_fd(),
+        stdin,
+        stdout,
+        stderr,
+    ];
+    let placement = Placement {
+        namespaces: u64::try_from(NAMESPACES).unwrap_or_default(),
+        cgroup: cgroups.agent.as_fd(),
+    };
+    let child = spawn_helper(
+        STAGE.to_owned(),
+        "boundary's init",
+        &memory,
+        &theirs,
+        placement,
+        &keep,
+        dir,
+    )?;
+    Ok((control, child))
+}
+
+/// A connected pair of control sockets.
+pub(super) fn control_pair() -> std::io::Result<(OwnedFd, OwnedFd)> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    Ok(socketpair(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        None,
+        flags,
+    )?)
+}
+
+/// Starts this binary as `stage` with a plan and a control socket.
+pub(super) fn spawn_helper(
+    stage: CString,
+    process: &'static str,
+    memory: &OwnedFd,
+    control: &OwnedFd,
+    placement: Placement<'_>,
+    keep: &[std::os::fd::BorrowedFd<'_>],
+    dir: &RunDir,
+) -> Result<Child, RunError> {
+    let spawned = (|| {
+        let number = |fd: &OwnedFd| CString::new(fd.as_raw_fd().to_string());
+        let args = [
+            c"egress".to_owned(),
+            stage,
+            number(memory)?,
+            number(control)?,
+        ];
+        let null = File::options().read(true).write(true).open("/dev/null")?;
+        let log = dir.log(process)?;
+        spawn_self(
+            &args,
+            placement,
+            keep,
+            [null.as_fd(), null.as_fd(), log.as_fd()],
+        )
+    })();
+    spawned.map_err(|source| RunError::Spawn { process, source })
+}
+
+type Entered = (Sequence, Sockets<OwnedFd>, bool, Vec<LeftOut>);
+
+fn wait_entered(control: &OwnedFd, dir: &RunDir) -> Result<Entered, RunError> {
+    let process = "boundary's init";
+    let helper = |text: String| RunError::Helper { process, text };
+    let received = system(
+        "hear from the boundary's init",
+        fd::receive(control, MsgFlags::empty()),
+    )?;
+    if received.bytes.is_empty() {
+        return Err(helper(format!(
+            "it ended without a word: {}",
+            dir.log_tail(process)
+        )));
+    }
+    let message: FromInit =
+        serde_json::from_slice(&received.bytes).map_err(|error| helper(error.to_string()))?;
+    let sequence = Sequence::Fresh
+        .accept(&message)
+        .map_err(|error| helper(error.to_string()))?;
+    match message {
+        FromInit::Entered {
+            ipv6,
+            dns,
+            left_out,
+        } => {
+            let sockets = Sockets::from_order(received.fds, ipv6, dns).ok_or_else(|| {
+                helper(String::from(
+                    "it passed another number of sockets than it said",
+                ))
+            })?;
+            Ok((sequence, sockets, ipv6, left_out))
+        }
+        FromInit::Failed { step, error } => Err(helper(format!("cannot {step}: {error}"))),
+        other => Err(helper(format!("it said {other:?}"))),
+    }
+}
+
+/// Lets init try what the gates refuse. One success is the end of the run.
+fn run_probes(
+    sequence: Sequence,
+    control: &OwnedFd,
+) -> Result<(Sequence, Vec<ProbeResult>), RunError> {
+    let failed = |text: String| RunError::Helper {
+        process: "boundary's init",
+        text,
+    };
+    system(
+        "ask for the probes",
+        handover::send_message(control, &ToInit::Probe),
+    )?;
+    let received = system(
+        "hear of the probes",
+        fd::receive(control, MsgFlags::empty()),
+    )?;
+    let message: FromInit =
+        serde_json::from_slice(&received.bytes).map_err(|error| failed(error.to_string()))?;
+    let sequence = sequence
+        .accept(&message)
+        .map_err(|error| failed(error.to_string()))?;
+    match message {
+        FromInit::Probed { results } => {
+            match results
+                .iter()
+                .find(|probe| probe.outcome == Outcome::Reachable)
+            {
+                Some(hole) => Err(RunError::Open {
+                    name: hole.name.clone(),
+                    detail: hole.detail.clone(),
+                }),
+                None => Ok((sequence, results)),
+            }
+        }
+        FromInit::Failed { step, error } => Err(failed(format!("cannot {step}: {error}"))),
+        other => Err(failed(format!("it said {other:?}"))),
+    }
+}
+
+fn namespace_links(init: &Child) -> std::io::Result<Vec<String>> {
+    ["cgroup", "ipc", "mnt", "net", "pid", "uts"]
+        .iter()
+        .map(|name| {
+            let link = std::fs::read_link(format!("/proc/{}/ns/{name}", init.pid))?;
+            Ok(link.to_string_lossy().into_owned())
+        })
+        .collect()
+}

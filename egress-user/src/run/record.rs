@@ -1,0 +1,187 @@
+//! `boundary.json`: what was active in this run, as measured, and the digests of what enforced it.
+use std::io::{self, Read};
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::collect::Collected;
+use crate::boundary::users::AGENT_NAME;
+use crate::bpf;
+use crate::child::probe::{Outcome, ProbeResult};
+use crate::child::seccomp;
+use crate::packet::model::{
+    BrowserProxyStatus, DnsUdpStatus, DockerSocketStatus, Posture, RawSocketStatus,
+    WebSocketFrameScanning,
+};
+
+/// Schema of the document.
+pub const SCHEMA: &str = "egress.boundary.v0";
+
+/// Paths that the original names as not enforced. One leaves the list only when a probe of this
+/// run shows it closed.
+const UNSUPPORTED: [(&str, Option<&str>); 6] = [
+    ("mcp_transports", None),
+    ("nested_docker", Some("docker_socket")),
+    ("non_proxy_browser_egress", Some("udp")),
+    ("service_containers", Some("interface_other_than_lo")),
+    ("sibling_steps", None),
+    ("ssh_egress", Some("route")),
+];
+
+fn denied(probes: &[ProbeResult], name: &str) -> bool {
+    probes
+        .iter()
+        .any(|probe| probe.name == name && probe.outcome == Outcome::Denied)
+}
+
+/// The posture of the packet: every word follows from a probe or a fact of this run.
+pub fn posture(run: &Collected) -> Posture {
+    let probes = &run.measured.probes;
+    let raw_closed = ["raw_socket_ipv4", "raw_socket_ipv6", "packet_socket"]
+        .iter()
+        .all(|probe| denied(probes, probe));
+    let host_has_docker = std::fs::symlink_metadata("/var/run/docker.sock").is_ok();
+    let docker = match (denied(probes, "docker_socket"), host_has_docker) {
+        (true, true) => DockerSocketStatus::Denied,
+        (true, false) => DockerSocketStatus::Absent,
+        (false, _) => DockerSocketStatus::Unknown,
+    };
+    let forced = denied(probes, "interface_other_than_lo") && denied(probes, "route");
+    let [agent, host, _] = run.uids;
+    Posture {
+        enforcement_mode: String::from("linux_netns_ebpf_cgroup"),
+        runner_os: String::from("Linux"),
+        runner_arch: Some(runner_arch()),
+        raw_socket_status: if raw_closed {
+            RawSocketStatus::Denied
+        } else {
+            RawSocketStatus::Unknown
+        },
+        docker_socket_status: docker,
+        dns_udp_status: if denied(probes, "dns_udp") {
+            DnsUdpStatus::Denied
+        } else {
+            DnsUdpStatus::Unknown
+        },
+        browser_proxy_status: if forced {
+            BrowserProxyStatus::Forced
+        } else {
+            BrowserProxyStatus::Unknown
+        },
+        // The built-in mediator scans nothing.
+        websocket_frame_scanning: WebSocketFrameScanning::Off,
+        network_namespace: run
+            .measured
+            .namespaces
+            .iter()
+            .find(|ns| ns.starts_with("net:"))
+            .cloned(),
+        agent_user: Some(AGENT_NAME.to_owned()),
+        agent_uid: Some(i64::from(agent)),
+        host_user: Some(String::from("pipelock-host")),
+        host_uid: Some(i64::from(host)),
+        host_ip: None,
+        agent_ip: Some(String::from("127.0.0.1")),
+        proxy_url: Some(format!("http://127.0.0.1:{}", run.plan.proxy_port)),
+        script_basename: Some(run.plan.script_basename.clone()),
+        script_arg_count: Some(run.plan.argument_count),
+        unsupported_paths: UNSUPPORTED
+            .iter()
+            .filter(|(_, probe)| !probe.is_some_and(|probe| denied(probes, probe)))
+            .map(|(path, _)| (*path).to_owned())
+            .collect(),
+    }
+}
+
+/// The architecture in the words of a GitHub runner.
+fn runner_arch() -> String {
+    match std::env::consts::ARCH {
+        "x86_64" => "X64",
+        "aarch64" => "ARM64",
+        other => other,
+    }
+    .to_owned()
+}
+
+/// The document.
+///
+/// # Errors
+/// When this binary cannot be read for its digest.
+pub fn boundary(run: &Collected) -> io::Result<Vec<u8>> {
+    let kernel = nix::sys::utsname::uname()?;
+    let [agent, host, relay] = run.uids;
+    let document = json!({
+        "schema_version": SCHEMA,
+        "run_id": run.dir.id(),
+        "egress": {"version": env!("CARGO_PKG_VERSION"), "binary_sha256": own_digest()?},
+        "kernel": {
+            "release": kernel.release().to_string_lossy(),
+            "version": kernel.version().to_string_lossy(),
+            "machine": kernel.machine().to_string_lossy(),
+        },
+        "programs": {"object_sha256": bpf::object_sha256(), "attached": run.programs},
+        "seccomp": {"sha256": seccomp::digest().map_err(io::Error::other)?},
+        "agent": {"enforced": run.enforced, "user": AGENT_NAME, "uid": agent},
+        "users": {"pipelock-agent": agent, "pipelock-host": host, "pipelock-relay": relay},
+        "namespaces": run.measured.namespaces,
+        "ipv6": run.measured.ipv6,
+        "dns": run.plan.dns.label(),
+        "allowed_ports": allowed_ports(run),
+        "workspace": {"mode": "direct", "path": run.plan.workdir},
+        "view": {"left_out": run.measured.left_out, "masked": run.measured.masked},
+        "environment": run.measured.environment,
+        "inherited_descriptors": run.plan.inherited,
+        "policy": {
+            "config": run.plan.policy.path,
+            "sha256": sha256(run.policy.yaml.as_bytes()),
+            "overridden": run.policy.overridden,
+        },
+        "probes": {"results": run.measured.probes, "seen_by_hooks": run.measured.probes_seen},
+        "counters": run.counters,
+        "flows": {
+            "sha256": sha256(&run.flows),
+            "by_verdict": run.counts.by_verdict,
+            "by_relay_verdict": run.counts.by_relay_verdict,
+            "names": run.counts.names,
+        },
+        "denied": denied_rows(run),
+        "incomplete": run.incomplete,
+        "timeline": run.timeline.marks(),
+    });
+    let mut text = serde_json::to_vec_pretty(&document)?;
+    text.push(b'\n');
+    Ok(text)
+}
+
+fn allowed_ports(run: &Collected) -> Vec<u16> {
+    let mut ports = vec![80, 443];
+    ports.extend(&run.plan.allowed_ports);
+    ports.sort_unstable();
+    ports.dedup();
+    ports
+}
+
+/// Rows of the refused destinations, as many as a reader looks at.
+fn denied_rows(run: &Collected) -> Vec<Value> {
+    let row =
+        |(denied, count): &(super::flows::Denied, u64)| json!({"count": count, "attempt": denied});
+    run.denied.iter().take(200).map(row).collect()
+}
+
+/// Lowercase hex SHA-256.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}
+
+/// SHA-256 of the running binary, read through its own inode.
+fn own_digest() -> io::Result<String> {
+    let mut file = std::fs::File::open("/proc/self/exe")?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hex::encode(hash.finalize())),
+            length => hash.update(buffer.get(..length).unwrap_or_default()),
+        }
+    }
+}

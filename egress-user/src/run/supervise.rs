@@ -1,0 +1,317 @@
+//! `Running → Collected`: watches every process of the run, carries signals, reads both witnesses,
+//! and when the agent is gone stops the rest in order.
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::MsgFlags;
+
+use super::collect::Collected;
+use super::error::{RunError, system};
+use super::flows::FlowLog;
+use super::launch::Helper;
+use super::plan::Plan;
+use super::prepare::Measured;
+use super::state::RunDir;
+use super::stdio::Pumps;
+use super::timeline::Timeline;
+use crate::boundary::cgroup::RunCgroups;
+use crate::boundary::users::UserLease;
+use crate::bpf::Gates;
+use crate::bpf::events::Events;
+use crate::child::exec::exec_status;
+use crate::child::protocol::{FromInit, Sequence, ToInit};
+use crate::mediator::plan::Status;
+use crate::policy::runtime::RuntimePolicy;
+use crate::relay::plan::Report;
+use crate::sys::privileges::Enforced;
+use crate::sys::process::Child;
+use crate::sys::{fd, handover};
+
+/// How often the ring buffer is looked at: its events wake nobody.
+const TICK: Duration = Duration::from_millis(2);
+/// How long an agent may take to end after the first signal of a time-out.
+const TERM_GRACE: Duration = Duration::from_secs(5);
+
+/// How the agent came to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// By itself, with this status (128 + signal for a signal).
+    Exited(i32),
+    /// It was never executed: 126 or 127.
+    NotExecuted(i32),
+    /// The time-out ended it.
+    TimedOut,
+    /// Something that the boundary rests on failed, and the agent was ended for it.
+    Failed(String),
+}
+
+/// A run in progress. Fields drop in this order: the agent first, the gates after all processes.
+#[derive(Debug)]
+#[must_use = "the agent is running"]
+pub struct Running {
+    pub(super) control: OwnedFd,
+    pub(super) init: Child,
+    pub(super) relay: Helper,
+    pub(super) mediator: Helper,
+    pub(super) cgroups: RunCgroups,
+    pub(super) gates: Gates,
+    pub(super) events: Events,
+    pub(super) pumps: Pumps,
+    pub(super) users: UserLease,
+    pub(super) policy: RuntimePolicy,
+    pub(super) measured: Measured,
+    pub(super) enforced: Enforced,
+    pub(super) not_executed: Option<i32>,
+    pub(super) sequence: Sequence,
+    pub(super) started_at: String,
+    pub(super) timeline: Timeline,
+    pub(super) dir: RunDir,
+    pub(super) plan: Plan,
+}
+
+/// Blocks the signals that the supervisor reads from a descriptor, for all threads to come.
+///
+/// # Order
+/// First thing, while this process has one thread.
+///
+/// # Errors
+/// Those of `sigprocmask(2)`.
+pub fn block_signals() -> std::io::Result<()> {
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&watched_signals()), None)?;
+    Ok(())
+}
+
+fn watched_signals() -> SigSet {
+    let mut set = SigSet::empty();
+    for signal in [
+        Signal::SIGINT,
+        Signal::SIGTERM,
+        Signal::SIGHUP,
+        Signal::SIGQUIT,
+    ] {
+        set.add(signal);
+    }
+    set
+}
+
+/// What the loop keeps between two looks.
+struct Watch {
+    flows: FlowLog,
+    signals: SignalFd,
+    signalled: u32,
+    deadline: Option<Instant>,
+    timed_out: bool,
+    killed: bool,
+}
+
+impl Running {
+    /// Waits for the end of the agent, whatever brings it, and stops everything else in order.
+    ///
+    /// # Errors
+    /// When the supervisor itself cannot go on; dropping `self` ends the run then.
+    pub fn supervise(mut self) -> Result<Collected, RunError> {
+        let began = Instant::now();
+        let mut watch = Watch {
+            flows: system(
+                "start the flow log",
+                FlowLog::create(&self.dir.path().join("flows.jsonl")),
+            )?,
+            signals: system(
+                "watch for signals",
+                SignalFd::with_flags(
+                    &watched_signals(),
+                    SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,
+                )
+                .map_err(Into::into),
+            )?,
+            signalled: 0,
+            deadline: self.plan.timeout.map(|timeout| began + timeout),
+            timed_out: false,
+            killed: false,
+        };
+        let ending = match self.not_executed {
+            Some(errno) => Ending::NotExecuted(exec_status(errno)),
+            None => self.watch(&mut watch)?,
+        };
+        self.timeline.mark("command ended");
+        Ok(self.collect(ending, watch.flows))
+    }
+
+    fn watch(&mut self, watch: &mut Watch) -> Result<Ending, RunError> {
+        loop {
+            let [init, relay, mediator] = self.wait(watch)?;
+            self.drain_events(&mut watch.flows)?;
+            if init && let Some(ending) = self.hear_init(watch) {
+                return Ok(ending);
+            }
+            if relay && let Some(failed) = self.hear_relay(&mut watch.flows)? {
+                return Ok(Ending::Failed(failed));
+            }
+            if mediator && let Some(failed) = self.hear_mediator() {
+                return Ok(Ending::Failed(failed));
+            }
+            self.pass_signals(watch)?;
+            self.check_deadline(watch)?;
+        }
+    }
+
+    /// Waits until a control socket has something to say, or for one tick.
+    fn wait(&self, watch: &Watch) -> Result<[bool; 3], RunError> {
+        let mut fds = [
+            PollFd::new(self.control.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.relay.control.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.mediator.control.as_fd(), PollFlags::POLLIN),
+            PollFd::new(watch.signals.as_fd(), PollFlags::POLLIN),
+        ];
+        let tick = PollTimeout::try_from(TICK).unwrap_or(PollTimeout::ZERO);
+        match poll(&mut fds, tick) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(errno) => return system("watch the run", Err(errno.into())),
+        }
+        let [init, relay, mediator, _] = fds;
+        Ok([init, relay, mediator].map(|fd| fd.revents().is_some_and(|events| !events.is_empty())))
+    }
+
+    pub(super) fn drain_events(&mut self, flows: &mut FlowLog) -> Result<(), RunError> {
+        while let Some(event) = self.events.next() {
+            match event {
+                Ok(event) => system("write the flow log", flows.kernel(&event))?,
+                Err(_) => flows.malformed(),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads one message of init; `Some` when the agent has ended or init is gone.
+    fn hear_init(&mut self, watch: &Watch) -> Option<Ending> {
+        let gone = || match (watch.timed_out, watch.killed) {
+            (true, _) => Ending::TimedOut,
+            (false, true) => Ending::Exited(128 + libc::SIGKILL),
+            (false, false) => {
+                Ending::Failed(String::from("the boundary's init ended without a word"))
+            }
+        };
+        let received = match fd::receive(&self.control, MsgFlags::MSG_DONTWAIT) {
+            Ok(received) if !received.bytes.is_empty() => received,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return None,
+            Ok(_) | Err(_) => return Some(gone()),
+        };
+        let Ok(message) = serde_json::from_slice::<FromInit>(&received.bytes) else {
+            return Some(gone());
+        };
+        match self.sequence.accept(&message) {
+            Ok(next) => self.sequence = next,
+            Err(error) => return Some(Ending::Failed(error.to_string())),
+        }
+        match message {
+            FromInit::Exited { .. } if watch.timed_out => Some(Ending::TimedOut),
+            FromInit::Exited { status } => Some(Ending::Exited(status)),
+            other => Some(Ending::Failed(format!(
+                "the boundary's init said {other:?}"
+            ))),
+        }
+    }
+
+    /// Reads what the relay has to say; `Some` when it failed or is gone.
+    fn hear_relay(&mut self, flows: &mut FlowLog) -> Result<Option<String>, RunError> {
+        loop {
+            match relay_report(&self.relay, MsgFlags::MSG_DONTWAIT) {
+                Ok(None) => return Ok(None),
+                Ok(Some(report)) => {
+                    if let Some(failed) = take_report(flows, report)? {
+                        return Ok(Some(failed));
+                    }
+                }
+                Err(text) => return Ok(Some(text)),
+            }
+        }
+    }
+
+    /// Reads what the mediator has to say; `Some` when it failed or is gone.
+    fn hear_mediator(&mut self) -> Option<String> {
+        match fd::receive(&self.mediator.control, MsgFlags::MSG_DONTWAIT) {
+            Ok(received) if !received.bytes.is_empty() => {
+                match serde_json::from_slice::<Status>(&received.bytes) {
+                    Ok(Status::Failed { error }) => Some(format!("the mediator stopped: {error}")),
+                    Ok(Status::Ready) => None,
+                    Err(error) => Some(format!(
+                        "the mediator said what nobody understands: {error}"
+                    )),
+                }
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => None,
+            Ok(_) | Err(_) => Some(format!(
+                "the mediator is gone: {}",
+                self.dir.log_tail("mediator")
+            )),
+        }
+    }
+
+    /// The first signal reaches the agent, a second one ends it.
+    fn pass_signals(&mut self, watch: &mut Watch) -> Result<(), RunError> {
+        while let Some(info) = system(
+            "read a signal",
+            watch.signals.read_signal().map_err(Into::into),
+        )? {
+            watch.signalled += 1;
+            if watch.signalled == 1 {
+                let number = i32::try_from(info.ssi_signo).unwrap_or(libc::SIGTERM);
+                self.tell_init(ToInit::Signal { number });
+            } else {
+                watch.killed = true;
+                system("end the agent", self.cgroups.agent.kill())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_deadline(&mut self, watch: &mut Watch) -> Result<(), RunError> {
+        let now = Instant::now();
+        match watch.deadline {
+            Some(deadline) if now >= deadline && !watch.timed_out => {
+                watch.timed_out = true;
+                watch.deadline = Some(now + TERM_GRACE);
+                self.tell_init(ToInit::Signal {
+                    number: libc::SIGTERM,
+                });
+                Ok(())
+            }
+            Some(deadline) if now >= deadline => {
+                watch.deadline = None;
+                watch.killed = true;
+                system("end the agent", self.cgroups.agent.kill())
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// An init that is gone is noticed by its socket; a message to it is then no matter.
+    fn tell_init(&self, message: ToInit) {
+        drop(handover::send_message(&self.control, &message));
+    }
+}
+
+/// One report of the relay; `Ok(None)` when it has nothing to say now, `Err` when it is gone.
+pub(super) fn relay_report(relay: &Helper, flags: MsgFlags) -> Result<Option<Report>, String> {
+    match fd::receive(&relay.control, flags) {
+        Ok(received) if !received.bytes.is_empty() => serde_json::from_slice(&received.bytes)
+            .map(Some)
+            .map_err(|error| format!("the relay said what nobody understands: {error}")),
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
+        Ok(_) => Err(String::from("the relay is gone")),
+        Err(error) => Err(format!("the relay is gone: {error}")),
+    }
+}
+
+/// Puts one report into the log; `Some` when the relay says that it failed.
+pub(super) fn take_report(flows: &mut FlowLog, report: Report) -> Result<Option<String>, RunError> {
+    match report {
+        Report::Ready => Ok(Some(String::from("the relay started twice"))),
+        Report::Failed { error } => Ok(Some(format!("the relay failed: {error}"))),
+        Report::Flow(flow) => system("write the flow log", flows.relay(&flow)).map(|()| None),
+        Report::Name(name) => system("write the flow log", flows.name(&name)).map(|()| None),
+    }
+}

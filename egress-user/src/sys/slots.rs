@@ -1,0 +1,123 @@
+//! Reads the slot arrays that the kernel programs write, through a read-only mapping.
+use std::io;
+use std::num::NonZeroUsize;
+use std::os::fd::AsFd;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use egress_common::abi::{SLOTS, Slot};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap};
+use zerocopy::FromBytes;
+
+/// 64-bit words in a slot.
+const WORDS: usize = size_of::<Slot>() / size_of::<u64>();
+/// Bytes of one mapped array; a multiple of the page size for pages up to 64 KiB.
+const BYTES: NonZeroUsize = NonZeroUsize::new(SLOTS as usize * size_of::<Slot>()).unwrap();
+
+/// One array of slots, mapped for the life of the process.
+#[derive(Debug)]
+pub struct SlotArray {
+    words: &'static [AtomicU64],
+}
+
+impl SlotArray {
+    /// Maps the array behind the map descriptor `map`, which may be closed afterwards.
+    ///
+    /// # Order
+    /// Before privileges are dropped; nothing can write through the mapping.
+    ///
+    /// # Errors
+    /// Those of `mmap(2)`: the map was not made with `BPF_F_MMAPABLE`, or is too small.
+    pub fn map(map: &impl AsFd) -> io::Result<Self> {
+        // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory, and
+        // `map` is an open descriptor for the length of the call.
+        let start = unsafe {
+            mmap(
+                None,
+                BYTES,
+                ProtFlags::PROT_READ,
+                MapFlags::MAP_SHARED,
+                map,
+                0,
+            )
+        }?;
+        let words: NonNull<AtomicU64> = start.cast();
+        // SAFETY: the mapping is `BYTES` long, page-aligned, readable, initialised by the kernel and
+        // never unmapped, so it holds WORDS * SLOTS aligned words for 'static. The kernel changes
+        // them while they are mapped, which atomics allow. They are only ever loaded, never stored
+        // to: the pages are read-only. A file that is cut short cannot stand behind it: a BPF array
+        // has one size for life.
+        let words = unsafe { std::slice::from_raw_parts(words.as_ptr(), BYTES.get() / 8) };
+        Ok(Self { words })
+    }
+
+    /// The slot of a local port, all of it from one write.
+    ///
+    /// The kernel writes a slot before the SYN leaves, so by the time of accept it is stable. Should
+    /// the port be in use again already, two readings differ and another is made.
+    pub fn read(&self, port: u16) -> Slot {
+        let mut last = self.words_of(port);
+        for _ in 0..8 {
+            let again = self.words_of(port);
+            if again == last {
+                break;
+            }
+            last = again;
+        }
+        let mut bytes = [0; size_of::<Slot>()];
+        for (to, word) in bytes.chunks_exact_mut(8).zip(last) {
+            to.copy_from_slice(&word.to_ne_bytes());
+        }
+        Slot::read_from_bytes(&bytes).unwrap_or(EMPTY)
+    }
+
+    fn words_of(&self, port: u16) -> [u64; WORDS] {
+        let start = usize::from(port) * WORDS;
+        let mut words = [0; WORDS];
+        let slot = self.words.get(start..start + WORDS).unwrap_or_default();
+        for (to, word) in words.iter_mut().zip(slot) {
+            *to = word.load(Ordering::Acquire);
+        }
+        words
+    }
+}
+
+/// A slot that nobody wrote.
+pub const EMPTY: Slot = Slot {
+    cookie: 0,
+    connect_ns: 0,
+    addr: [0; 2],
+    port: 0,
+    kind: egress_common::abi::SLOT_EMPTY,
+    pid: 0,
+    reserved: 0,
+};
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Seek, SeekFrom, Write};
+
+    use zerocopy::IntoBytes;
+
+    use super::*;
+
+    #[test]
+    fn a_slot_is_read_at_its_port() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.set_len(BYTES.get() as u64).unwrap();
+        let array = SlotArray::map(&file).unwrap();
+        let slot = Slot {
+            cookie: 7,
+            connect_ns: 9,
+            port: 443,
+            kind: 1,
+            ..EMPTY
+        };
+        for port in [0_u16, 40_000, 65_535] {
+            assert_eq!(array.read(port), EMPTY);
+            file.seek(SeekFrom::Start(u64::from(port) * 48)).unwrap();
+            file.write_all(slot.as_bytes()).unwrap();
+            assert_eq!(array.read(port), slot);
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! Runs the relay in this process, with a fake slot source and a fake mediator, on loopback only.
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "test support panics where a test fails"
+)]
+
+mod dns;
+mod hello;
+mod http;
+mod mediator;
+mod process;
+mod proxy;
+mod tls;
+mod tunnel;
+mod websocket;
+mod world;

@@ -1,0 +1,72 @@
+//! How tunnels end.
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::hello::hello;
+use crate::world::{World, pattern, read_to_end, short};
+
+#[tokio::test]
+async fn a_server_that_has_said_everything_still_hears_the_client() {
+    let mut world = World::new().await;
+    let mut client = world.connect("source.1000.test", 443).await;
+    client.write_all(&hello("source.1000.test")).await.unwrap();
+    assert_eq!(read_to_end(&mut client).await, pattern(1000, 0));
+    client.write_all(b"still here").await.unwrap();
+    drop(client);
+    let flow = world.flow().await;
+    assert_eq!(short(&flow), "tls source.1000.test forwarded");
+    assert!(world.mediator.tunnelled().await.ends_with(b"still here"));
+}
+
+#[tokio::test]
+async fn an_idle_tunnel_ends_and_a_busy_one_does_not() {
+    let mut world = World::with(|config| config.limits.idle = Duration::from_millis(200)).await;
+    let mut client = world.connect("a.test", 443).await;
+    let hello = hello("a.test");
+    client.write_all(&hello).await.unwrap();
+    client.read_exact(&mut vec![0; hello.len()]).await.unwrap();
+    for _ in 0..8 {
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        client.write_all(b"x").await.unwrap();
+        assert_eq!(client.read_u8().await.unwrap(), b'x');
+    }
+    assert_eq!(read_to_end(&mut client).await, b"");
+    assert_eq!(world.short().await, "tls a.test forwarded");
+}
+
+#[tokio::test]
+async fn the_stop_ends_what_is_open_and_reports_it() {
+    let world = World::new().await;
+    let mut tunnel = world.connect("a.test", 443).await;
+    let hello = hello("a.test");
+    tunnel.write_all(&hello).await.unwrap();
+    tunnel.read_exact(&mut vec![0; hello.len()]).await.unwrap();
+    let mut silent = world.connect("a.test", 443).await;
+    silent.write_all(&hello[..50]).await.unwrap();
+    let started = std::time::Instant::now();
+    let (_, flows) = world.stop().await;
+    assert!(started.elapsed() < Duration::from_secs(5));
+    let mut rows: Vec<String> = flows.iter().map(short).collect();
+    rows.sort();
+    assert_eq!(
+        rows,
+        [
+            "tls a.test forwarded",
+            "tls a.test refused client_hello_timeout"
+        ]
+    );
+    assert_eq!(read_to_end(&mut tunnel).await, b"");
+}
+
+#[tokio::test]
+async fn an_abrupt_end_of_the_agent_ends_the_tunnel() {
+    let mut world = World::new().await;
+    let mut client = world.connect("a.test", 443).await;
+    let hello = hello("a.test");
+    client.write_all(&hello).await.unwrap();
+    client.read_exact(&mut vec![0; hello.len()]).await.unwrap();
+    client.set_zero_linger().unwrap();
+    drop(client);
+    assert_eq!(world.short().await, "tls a.test forwarded");
+}

@@ -1,0 +1,174 @@
+//! Starts programs and waits for them, never for ever.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "end-to-end tests start the built binary and the programs of an agent"
+)]
+use std::ffi::OsStr;
+use std::fmt;
+use std::io::Read;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+
+/// What a program did.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// Its exit status, or none if a signal ended it.
+    pub status: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// What it wrote to standard output.
+    pub stdout: String,
+    /// What it wrote to standard error.
+    pub stderr: String,
+    /// Whether it was ended because its time was up.
+    pub timed_out: bool,
+    /// From its start to its end.
+    pub elapsed: Duration,
+}
+
+impl Output {
+    /// Whether it exited with 0.
+    pub fn success(&self) -> bool {
+        self.status == Some(0)
+    }
+}
+
+impl fmt::Display for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let late = if self.timed_out { ", time was up" } else { "" };
+        match (self.status, self.signal) {
+            (Some(status), _) => writeln!(f, "exit status {status}{late}")?,
+            (None, signal) => writeln!(f, "signal {}{late}", signal.unwrap_or(0))?,
+        }
+        write!(f, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr)
+    }
+}
+
+/// A command for `name` that inherits nothing of the test's own environment.
+pub(crate) fn program(name: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(name);
+    command
+        .env_clear()
+        // What a CI job has; nothing below a home directory, which an agent could not reach.
+        .env(
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        )
+        .env("HOME", "/root")
+        .env("LANG", "C.UTF-8");
+    command
+}
+
+/// A program that is running.
+#[derive(Debug)]
+pub struct Running {
+    pid: Pid,
+    started: Instant,
+    ended: mpsc::Receiver<std::io::Result<ExitStatus>>,
+    stdout: thread::JoinHandle<String>,
+    stderr: thread::JoinHandle<String>,
+}
+
+impl Running {
+    /// Starts `command` in a process group of its own.
+    pub(crate) fn start(command: &mut Command) -> std::io::Result<Self> {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()?;
+        let stdout = collect(child.stdout.take());
+        let stderr = collect(child.stderr.take());
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
+        Ok(Self {
+            pid,
+            started: Instant::now(),
+            ended: wait(child),
+            stdout,
+            stderr,
+        })
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Panics
+    /// If it has ended already.
+    pub fn signal(&self, signal: Signal) {
+        kill(self.pid, signal).expect("signal the program");
+    }
+
+    /// Waits for its end. When `limit` is up it gets TERM, and five seconds later its whole group
+    /// gets KILL.
+    ///
+    /// # Panics
+    /// If the kernel does not let it be waited for.
+    pub fn finish(self, limit: Duration) -> Output {
+        let mut timed_out = false;
+        let status = self.ended.recv_timeout(limit).or_else(|_| {
+            timed_out = true;
+            if_there(kill(self.pid, Signal::SIGTERM));
+            self.ended.recv_timeout(Duration::from_secs(5))
+        });
+        let status = status.or_else(|_| {
+            if_there(killpg(self.pid, Signal::SIGKILL));
+            self.ended.recv()
+        });
+        let status = status
+            .expect("wait for the program")
+            .expect("wait for the program");
+        let elapsed = self.started.elapsed();
+        // Whatever it left behind in its group may hold the pipes open.
+        if timed_out {
+            if_there(killpg(self.pid, Signal::SIGKILL));
+        }
+        Output {
+            status: status.code(),
+            signal: status.signal(),
+            stdout: self.stdout.join().unwrap_or_default(),
+            stderr: self.stderr.join().unwrap_or_default(),
+            timed_out,
+            elapsed,
+        }
+    }
+}
+
+/// A process that has gone needs no signal.
+fn if_there(sent: nix::Result<()>) {
+    match sent {
+        Ok(()) | Err(Errno::ESRCH) => {}
+        Err(error) => panic!("cannot signal the program: {error}"),
+    }
+}
+
+fn collect(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<String> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut pipe) = pipe {
+            // What came before an error is what there is.
+            drop(pipe.read_to_end(&mut bytes));
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+fn wait(mut child: Child) -> mpsc::Receiver<std::io::Result<ExitStatus>> {
+    let (send, receive) = mpsc::channel();
+    thread::spawn(move || {
+        // Nobody waits any more if the test has failed meanwhile.
+        drop(send.send(child.wait()));
+    });
+    receive
+}

@@ -1,0 +1,118 @@
+//! Reads what a run left, and asks those who verify it.
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::command::{Output, Running, program};
+use crate::run::{RunOutput, binary};
+
+/// A verifier that others published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reference {
+    /// The one written in Python.
+    Python,
+    /// The one written in Rust.
+    Rust,
+}
+
+impl Reference {
+    /// Where `cargo xtask setup` put it.
+    ///
+    /// # Panics
+    /// If nobody said where.
+    fn path(self) -> PathBuf {
+        let variable = match self {
+            Self::Python => "EGRESS_REF_VERIFIER_PY",
+            Self::Rust => "EGRESS_REF_VERIFIER_RS",
+        };
+        env::var_os(variable).map_or_else(
+            || panic!("{variable} is not set: use cargo xtask test"),
+            PathBuf::from,
+        )
+    }
+
+    /// Asks it about a chain, with a pinned key.
+    ///
+    /// # Panics
+    /// If it cannot start.
+    pub fn chain(self, evidence: &Path, key_hex: &str) -> Output {
+        let mut command = program(self.path());
+        match self {
+            Self::Python => command.args(["--mode", "chain"]),
+            Self::Rust => command.arg("chain"),
+        };
+        command.arg(evidence).args(["--key", key_hex]);
+        finish(&mut command)
+    }
+
+    /// Asks it about a whole packet, with a pinned key. Only the one in Rust can.
+    ///
+    /// # Panics
+    /// If it cannot start.
+    pub fn packet(self, packet: &Path, key_hex: &str) -> Output {
+        let mut command = program(self.path());
+        command
+            .arg("audit-packet")
+            .arg(packet)
+            .args(["--key", key_hex]);
+        finish(&mut command)
+    }
+}
+
+/// `egress verify` with these arguments, outside of any world: as a reviewer would.
+///
+/// # Panics
+/// If it cannot start.
+pub fn verify(args: &[&std::ffi::OsStr]) -> Output {
+    let mut command = program(binary());
+    command.arg("verify").args(args);
+    finish(&mut command)
+}
+
+fn finish(command: &mut std::process::Command) -> Output {
+    Running::start(command)
+        .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"))
+        .finish(Duration::from_mins(1))
+}
+
+/// The public half of a key that `egress keygen` made, as 64 hexadecimal digits.
+///
+/// # Panics
+/// If `egress verify` and the published verifiers could not read it either.
+pub fn public_key_hex(key: &Path) -> String {
+    let mut public = key.as_os_str().to_owned();
+    public.push(".pub");
+    let text = fs::read_to_string(&public).expect("read the public key");
+    let line = text.lines().map(str::trim).rfind(|line| !line.is_empty());
+    line.expect("a key in the file").to_owned()
+}
+
+impl RunOutput {
+    /// A JSON file of the packet.
+    ///
+    /// # Panics
+    /// If it is not there or no JSON.
+    pub fn json(&self, name: &str) -> Value {
+        let path = self.packet.join(name);
+        let bytes = fs::read(&path)
+            .unwrap_or_else(|error| panic!("cannot read {}: {error}\n{self}", path.display()));
+        serde_json::from_slice(&bytes)
+            .unwrap_or_else(|error| panic!("{} is no JSON: {error}", path.display()))
+    }
+
+    /// The lines of a JSONL file of the packet.
+    ///
+    /// # Panics
+    /// If it is not there or a line is no JSON.
+    pub fn lines(&self, name: &str) -> Vec<Value> {
+        let path = self.packet.join(name);
+        let text = fs::read_to_string(&path)
+            .unwrap_or_else(|error| panic!("cannot read {}: {error}\n{self}", path.display()));
+        text.lines()
+            .map(|line| serde_json::from_str(line).expect("a line of JSON"))
+            .collect()
+    }
+}

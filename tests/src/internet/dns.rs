@@ -1,0 +1,213 @@
+//! The name server of `test`, the only domain there is.
+//!
+//! Written without a DNS library, so that it does not share the product's idea of the format.
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+
+use super::host;
+use super::journal::{Journal, Query};
+use crate::topology::{Families, INTERNET};
+
+const A: u16 = 1;
+const AAAA: u16 = 28;
+const NAME_ERROR: u8 = 3;
+
+/// Listens on both addresses, by UDP and TCP.
+pub(super) async fn start(journal: &Arc<Journal>, families: Families) -> io::Result<()> {
+    let mut addresses = vec![IpAddr::from(INTERNET.resolver)];
+    if families == Families::Both {
+        addresses.push(INTERNET.resolver_v6.into());
+    }
+    for address in addresses {
+        let socket = UdpSocket::bind((address, 53)).await?;
+        tokio::spawn(udp(socket, Arc::clone(journal)));
+        let listener = TcpListener::bind((address, 53)).await?;
+        tokio::spawn(tcp(listener, Arc::clone(journal)));
+    }
+    Ok(())
+}
+
+async fn udp(socket: UdpSocket, journal: Arc<Journal>) {
+    let mut buffer = [0; 1500];
+    loop {
+        // An ICMP error of an earlier answer.
+        let Ok((length, peer)) = socket.recv_from(&mut buffer).await else {
+            continue;
+        };
+        let message = buffer.get(..length).unwrap_or_default();
+        if let Some((query, reply)) = answer(message, false) {
+            journal.query(query);
+            drop(socket.send_to(&reply, peer).await);
+        }
+    }
+}
+
+async fn tcp(listener: TcpListener, journal: Arc<Journal>) {
+    loop {
+        if let Ok((stream, _)) = listener.accept().await {
+            let journal = Arc::clone(&journal);
+            tokio::spawn(async move { drop(stream_of_questions(stream, &journal).await) });
+        }
+    }
+}
+
+async fn stream_of_questions(mut stream: TcpStream, journal: &Journal) -> io::Result<()> {
+    loop {
+        let mut message = vec![0; usize::from(stream.read_u16().await?)];
+        stream.read_exact(&mut message).await?;
+        let Some((query, reply)) = answer(&message, true) else {
+            return Ok(());
+        };
+        journal.query(query);
+        let length = u16::try_from(reply.len()).unwrap_or(0);
+        // In one piece, as clients like it that read only once.
+        let framed = [length.to_be_bytes().as_slice(), &reply].concat();
+        stream.write_all(&framed).await?;
+    }
+}
+
+/// The question of `message` and the reply to it, or none if it is no question.
+fn answer(message: &[u8], tcp: bool) -> Option<(Query, Vec<u8>)> {
+    const HEADER: usize = 12;
+    let id = message.get(..2)?;
+    let mut name = Vec::new();
+    let mut at = HEADER;
+    loop {
+        let length = usize::from(*message.get(at)?);
+        at += 1;
+        if length == 0 {
+            break;
+        }
+        let label = message.get(at..at.checked_add(length)?)?;
+        name.push(String::from_utf8_lossy(label).to_ascii_lowercase());
+        at += length;
+    }
+    let kind = u16::from_be_bytes(message.get(at..at + 2)?.try_into().ok()?);
+    let question = message.get(HEADER..at + 4)?;
+    let query = Query {
+        name: name.join("."),
+        kind,
+        tcp,
+    };
+
+    let known = lookup(&query.name);
+    let records: Vec<Vec<u8>> = match (&known, kind) {
+        (Some(addresses), A) => addresses.v4.iter().map(|v4| v4.octets().to_vec()).collect(),
+        (Some(addresses), AAAA) => addresses.v6.iter().map(|v6| v6.octets().to_vec()).collect(),
+        _ => Vec::new(),
+    };
+    let code = if known.is_some() { 0 } else { NAME_ERROR };
+    let mut reply = id.to_vec();
+    // A response, authoritative, recursion wished for and there.
+    reply.extend([
+        0x85,
+        0x80 | code,
+        0,
+        1,
+        0,
+        u8::try_from(records.len()).ok()?,
+        0,
+        0,
+        0,
+        0,
+    ]);
+    reply.extend(question);
+    for record in records {
+        // The name is the question's, by reference; class IN, a minute to live.
+        reply.extend([0xc0, 0x0c]);
+        reply.extend(kind.to_be_bytes());
+        reply.extend([0, 1, 0, 0, 0, 60, 0, u8::try_from(record.len()).ok()?]);
+        reply.extend(record);
+    }
+    Some((query, reply))
+}
+
+struct Addresses {
+    v4: Option<Ipv4Addr>,
+    v6: Option<Ipv6Addr>,
+}
+
+/// What a name leads to; none if there is no such name.
+fn lookup(name: &str) -> Option<Addresses> {
+    let both = |last: u8| Addresses {
+        v4: Some(host(last)),
+        v6: Some(Ipv6Addr::new(
+            0x2001,
+            0xdb8,
+            1,
+            0,
+            0,
+            0,
+            0,
+            // The same digits in both families.
+            u16::from_str_radix(&last.to_string(), 16).unwrap_or(0),
+        )),
+    };
+    let only_v4 = |v4: Ipv4Addr| Addresses {
+        v4: Some(v4),
+        v6: None,
+    };
+    let addresses = match name {
+        "allowed.test" => both(10),
+        "two.allowed.test" => both(11),
+        "denied.test" => both(20),
+        "two.denied.test" => both(21),
+        "v4.test" => only_v4(host(30)),
+        "v6.test" => Addresses {
+            v4: None,
+            ..both(31)
+        },
+        // Names of the outside that lead to the inside.
+        "loopback.test" => only_v4(Ipv4Addr::LOCALHOST),
+        "metadata.test" => only_v4(INTERNET.metadata),
+        // Names of many labels, for everything else: `any.thing.more.test`.
+        name if name.ends_with(".more.test") => both(40),
+        _ => return None,
+    };
+    Some(addresses)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn question(name: &str, kind: u16) -> Vec<u8> {
+        let mut message = vec![0xab, 0xcd, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        for label in name.split('.') {
+            message.push(u8::try_from(label.len()).unwrap());
+            message.extend(label.as_bytes());
+        }
+        message.push(0);
+        message.extend(kind.to_be_bytes());
+        message.extend([0, 1]);
+        message
+    }
+
+    #[test]
+    fn known_name_has_one_address() {
+        let (query, reply) = answer(&question("Allowed.test", A), false).unwrap();
+        assert_eq!(query.name, "allowed.test");
+        assert_eq!(reply[..4], [0xab, 0xcd, 0x85, 0x80]);
+        assert_eq!(reply[reply.len() - 4..], [198, 51, 100, 10]);
+    }
+
+    #[test]
+    fn other_types_have_no_data_and_unknown_names_do_not_exist() {
+        let (_, reply) = answer(&question("allowed.test", 16), false).unwrap();
+        assert_eq!((reply[3], reply[7]), (0x80, 0));
+        let (_, reply) = answer(&question("nowhere.test", A), false).unwrap();
+        assert_eq!((reply[3], reply[7]), (0x83, 0));
+    }
+
+    #[test]
+    fn broken_questions_get_no_answer() {
+        let whole = question("allowed.test", A);
+        for length in 0..whole.len() {
+            assert!(answer(&whole[..length], false).is_none(), "{length}");
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! The HTTP/1.1 server. Every name of the world shows the same site:
+//!
+//! | path | answer |
+//! |---|---|
+//! | `/` | `hello from HOST` |
+//! | `/bytes/N` | N bytes of a fixed pattern, see [`pattern_sha256`] |
+//! | `/chunked/N` | the same without a length |
+//! | `/echo` | what the server saw of the request, as JSON, and its body's length |
+//! | `/upload` | length and SHA-256 of the body, as JSON |
+//! | `/slow/MS` | an answer after that many milliseconds |
+//! | `/status/N` | that status |
+//! | `/close` | an answer with `Connection: close` |
+//! | `/files/…` | a file of the world's `files` directory |
+//! | `/ws` | a WebSocket that sends back what it gets |
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_TYPE, HOST};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+
+use super::journal::{Journal, Request};
+use super::{unmapped, websocket};
+
+/// What every server needs.
+#[derive(Clone, Debug)]
+pub(crate) struct Site {
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) files: PathBuf,
+}
+
+/// How one connection came in.
+#[derive(Clone, Debug)]
+pub(crate) struct Arrived {
+    pub(crate) server: SocketAddr,
+    pub(crate) sni: Option<String>,
+}
+
+/// Serves plain HTTP for ever.
+pub(crate) async fn listen(listener: TcpListener, site: Site) {
+    loop {
+        // An aborted handshake is the client's business.
+        let Ok((stream, _)) = listener.accept().await else {
+            continue;
+        };
+        let Ok(server) = stream.local_addr().map(unmapped) else {
+            continue;
+        };
+        drop(stream.set_nodelay(true));
+        tokio::spawn(connection(
+            stream,
+            site.clone(),
+            Arrived { server, sni: None },
+        ));
+    }
+}
+
+/// Serves the requests of one connection.
+pub(crate) async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    site: Site,
+    arrived: Arrived,
+) {
+    let service = service_fn(|request| answer(request, site.clone(), arrived.clone()));
+    let served = http1::Builder::new()
+        .preserve_header_case(true)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    // Clients that go away in the middle are part of the tests.
+    drop(served.await);
+}
+
+async fn answer(
+    request: hyper::Request<Incoming>,
+    site: Site,
+    arrived: Arrived,
+) -> Result<Response<Content>, Infallible> {
+    let seen = seen(&request, &arrived);
+    site.journal.request(seen.clone());
+    let path = request.uri().path().to_owned();
+    let mut parts = path.trim_start_matches('/').splitn(2, '/');
+    let first = parts.next().unwrap_or_default();
+    let rest = parts.next().unwrap_or_default();
+    let number = rest.parse::<u64>().unwrap_or(0);
+    let response = match first {
+        "" => text(format!(
+            "hello from {}\n",
+            seen.host.as_deref().unwrap_or("nobody")
+        )),
+        "bytes" => Response::new(Content::pattern(number, Length::Told)),
+        "chunked" => Response::new(Content::pattern(number, Length::Chunked)),
+        "echo" => {
+            let body = drain(request.into_body()).await;
+            json(&json!({
+                "method": seen.method, "target": seen.target, "host": seen.host, "sni": seen.sni,
+                "headers": seen.headers, "bytes": body.map(|(length, _)| length),
+            }))
+        }
+        "upload" if matches!(*request.method(), Method::POST | Method::PUT) => {
+            match drain(request.into_body()).await {
+                Some((length, digest)) => json(&json!({ "bytes": length, "sha256": digest })),
+                None => status(StatusCode::BAD_REQUEST),
+            }
+        }
+        "slow" => {
+            tokio::time::sleep(Duration::from_millis(number)).await;
+            text("at last\n".to_owned())
+        }
+        "status" => status(
+            u16::try_from(number)
+                .ok()
+                .and_then(|code| StatusCode::from_u16(code).ok())
+                .unwrap_or(StatusCode::BAD_REQUEST),
+        ),
+        "close" => {
+            let mut response = text("bye\n".to_owned());
+            response
+                .headers_mut()
+                .insert(CONNECTION, http::HeaderValue::from_static("close"));
+            response
+        }
+        "files" if !rest.split('/').any(|part| part == "..") => {
+            match std::fs::read(site.files.join(rest)) {
+                Ok(bytes) => Response::new(Content::bytes(bytes.into())),
+                Err(_) => status(StatusCode::NOT_FOUND),
+            }
+        }
+        "ws" => websocket::upgrade(request),
+        _ => status(StatusCode::NOT_FOUND),
+    };
+    Ok(response)
+}
+
+fn seen(request: &hyper::Request<Incoming>, arrived: &Arrived) -> Request {
+    let lossy = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    Request {
+        server: arrived.server,
+        sni: arrived.sni.clone(),
+        method: request.method().to_string(),
+        target: request.uri().to_string(),
+        host: request.headers().get(HOST).map(lossy),
+        headers: request
+            .headers()
+            .iter()
+            .map(|(name, value)| (name.to_string(), lossy(value)))
+            .collect(),
+    }
+}
+
+/// Reads a body to its end: length and digest, or none if it broke off.
+async fn drain(mut body: Incoming) -> Option<(u64, String)> {
+    let mut length = 0;
+    let mut digest = Sha256::new();
+    while let Some(frame) = body.frame().await {
+        if let Some(data) = frame.ok()?.data_ref() {
+            length += data.len() as u64;
+            digest.update(data);
+        }
+    }
+    Some((length, hex::encode(digest.finalize())))
+}
+
+fn text(body: String) -> Response<Content> {
+    Response::new(Content::bytes(body.into()))
+}
+
+fn json(value: &serde_json::Value) -> Response<Content> {
+    let mut response = text(format!("{value}\n"));
+    response.headers_mut().insert(
+        CONTENT_TYPE,
+        http::HeaderValue::from_static("application/json"),
+    );
+    response
+}
+
+pub(super) fn status(code: StatusCode) -> Response<Content> {
+    let mut response = text(format!("{code}\n"));
+    *response.status_mut() = code;
+    response
+}
+
+/// Whether the answer says how long it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Length {
+    Told,
+    Chunked,
+}
+
+/// An answer's body.
+#[derive(Debug)]
+pub(crate) struct Content {
+    pieces: Pattern,
+    whole: Option<Bytes>,
+    length: Length,
+}
+
+impl Content {
+    pub(super) fn bytes(bytes: Bytes) -> Self {
+        Self {
+            pieces: Pattern::new(0),
+            whole: Some(bytes),
+            length: Length::Told,
+        }
+    }
+
+    fn pattern(bytes: u64, length: Length) -> Self {
+        Self {
+            pieces: Pattern::new(bytes),
+            whole: None,
+            length,
+        }
+    }
+}
+
+impl Body for Content {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let this = self.get_mut();
+        let piece = this.whole.take().or_else(|| this.pieces.next());
+        Poll::Ready(piece.map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.whole.is_none() && self.pieces.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.length {
+            Length::Told => {
+                let whole = self.whole.as_ref().map_or(0, Bytes::len) as u64;
+                SizeHint::with_exact(whole + self.pieces.left)
+            }
+            Length::Chunked => SizeHint::default(),
+        }
+    }
+}
+
+/// Bytes that tell if any of them was lost, repeated or moved: blocks of 64 KiB, each with its number
+/// before the noise that all share.
+#[derive(Debug)]
+struct Pattern {
+    left: u64,
+    number: u64,
+    noise: Bytes,
+    noise_is_next: bool,
+}
+
+const NUMBER_BYTES: usize = 8;
+const NOISE_BYTES: usize = (64 << 10) - NUMBER_BYTES;
+
+impl Pattern {
+    fn new(bytes: u64) -> Self {
+        let mut state = 1_u32;
+        let noise = std::iter::repeat_with(|| {
+            // Numerical Recipes' generator: the quality does not matter.
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            state.to_be_bytes()[0]
+        });
+        Self {
+            left: bytes,
+            number: 0,
+            noise: if bytes == 0 {
+                Bytes::new()
+            } else {
+                noise.take(NOISE_BYTES).collect()
+            },
+            noise_is_next: false,
+        }
+    }
+}
+
+impl Iterator for Pattern {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        if self.left == 0 {
+            return None;
+        }
+        let mut piece = if self.noise_is_next {
+            self.number += 1;
+            self.noise.clone()
+        } else {
+            Bytes::copy_from_slice(&self.number.to_be_bytes())
+        };
+        self.noise_is_next = !self.noise_is_next;
+        if let Ok(left) = usize::try_from(self.left) {
+            piece.truncate(left);
+        }
+        self.left -= piece.len() as u64;
+        Some(piece)
+    }
+}
+
+/// SHA-256 of what `/bytes/N` gives, lower-case hex.
+pub fn pattern_sha256(bytes: u64) -> String {
+    let mut digest = Sha256::new();
+    for piece in Pattern::new(bytes) {
+        digest.update(&piece);
+    }
+    hex::encode(digest.finalize())
+}

@@ -1,0 +1,138 @@
+//! Every peer there is: one thread inside the `internet` namespace that runs all servers.
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
+
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::runtime;
+use tokio::sync::oneshot;
+
+use crate::namespaces::Namespaces;
+use crate::topology::{Families, INTERNET};
+
+use self::http::Site;
+use self::journal::Journal;
+use self::tls::Authority;
+
+pub(crate) mod dns;
+pub(crate) mod http;
+pub(crate) mod journal;
+pub(crate) mod sinks;
+pub(crate) mod tls;
+mod websocket;
+
+/// Ports of the plain HTTP servers.
+const HTTP: [u16; 2] = [80, 8080];
+/// Ports of the HTTPS servers.
+const HTTPS: [u16; 2] = [443, 8443];
+
+/// The running servers. Dropping it ends them.
+#[derive(Debug)]
+pub(crate) struct Internet {
+    /// What the peers saw.
+    pub(crate) journal: Arc<Journal>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Internet {
+    /// Starts all servers and returns once every one of them listens.
+    pub(crate) fn start(
+        namespace: Arc<Namespaces>,
+        families: Families,
+        authority: Authority,
+        files: PathBuf,
+    ) -> io::Result<Self> {
+        let journal = Arc::new(Journal::default());
+        let (ready, is_ready) = mpsc::channel();
+        let (stop, stopped) = oneshot::channel();
+        let site = Site {
+            journal: Arc::clone(&journal),
+            files,
+        };
+        let thread = thread::Builder::new()
+            .name("internet".to_owned())
+            .spawn(move || {
+                if let Err(error) = serve(&namespace, families, &authority, &site, &ready, stopped)
+                {
+                    // Nobody listens if the world is already going.
+                    drop(ready.send(Err(error)));
+                }
+            })?;
+        let internet = Self {
+            journal,
+            stop: Some(stop),
+            thread: Some(thread),
+        };
+        is_ready
+            .recv()
+            .unwrap_or_else(|_| Err(io::Error::other("the servers ended before they listened")))?;
+        Ok(internet)
+    }
+}
+
+impl Drop for Internet {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic of the servers shows in the test's own requests.
+            drop(thread.join());
+        }
+    }
+}
+
+fn serve(
+    namespace: &Namespaces,
+    families: Families,
+    authority: &Authority,
+    site: &Site,
+    ready: &mpsc::Sender<io::Result<()>>,
+    stopped: oneshot::Receiver<()>,
+) -> io::Result<()> {
+    namespace.enter()?;
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let any = match families {
+            Families::Both => "[::]",
+            Families::V4 => "0.0.0.0",
+        };
+        for port in HTTP {
+            let listener = TcpListener::bind(format!("{any}:{port}")).await?;
+            tokio::spawn(http::listen(listener, site.clone()));
+        }
+        for port in HTTPS {
+            let listener = TcpListener::bind(format!("{any}:{port}")).await?;
+            tokio::spawn(tls::listen(listener, authority.acceptor(), site.clone()));
+        }
+        dns::start(&site.journal, families).await?;
+        for port in sinks::TCP {
+            let listener = TcpListener::bind(format!("{any}:{port}")).await?;
+            tokio::spawn(sinks::tcp(listener, Arc::clone(&site.journal)));
+        }
+        for port in sinks::UDP {
+            let socket = UdpSocket::bind(format!("{any}:{port}")).await?;
+            tokio::spawn(sinks::udp(socket, port, Arc::clone(&site.journal)));
+        }
+        // The counter's packets end here, or they would be answered by ICMP.
+        let discard = UdpSocket::bind((INTERNET.marker, 9)).await?;
+        tokio::spawn(sinks::discard(discard));
+        drop(ready.send(Ok(())));
+        // Nothing is ever sent: the other end is dropped with the world.
+        drop(stopped.await);
+        Ok(())
+    })
+}
+
+/// `::ffff:a.b.c.d` as `a.b.c.d`.
+fn unmapped(address: std::net::SocketAddr) -> std::net::SocketAddr {
+    std::net::SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// Address of a name of the world.
+fn host(last: u8) -> Ipv4Addr {
+    Ipv4Addr::new(198, 51, 100, last)
+}

@@ -1,0 +1,126 @@
+//! The HTTPS servers and the authority that vouches for them.
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+use super::http::{self, Arrived, Site};
+use super::unmapped;
+
+/// A certificate authority of one world's own.
+#[derive(Clone, Debug)]
+pub(crate) struct Authority {
+    /// Its certificate, for the runner's trust store.
+    pub(crate) pem: String,
+    config: Arc<ServerConfig>,
+}
+
+impl Authority {
+    /// Makes a new one.
+    pub(crate) fn new() -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "authority of the test world");
+        let pem = params.self_signed(&key)?.pem();
+        let certificates = Certificates {
+            issuer: Issuer::new(params, key),
+            made: Mutex::default(),
+        };
+        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(certificates));
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self {
+            pem,
+            config: Arc::new(config),
+        })
+    }
+
+    pub(super) fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(Arc::clone(&self.config))
+    }
+}
+
+/// Makes a certificate for whatever name a client asks for, once.
+struct Certificates {
+    issuer: Issuer<'static, KeyPair>,
+    made: Mutex<BTreeMap<String, Arc<CertifiedKey>>>,
+}
+
+impl fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificates").finish_non_exhaustive()
+    }
+}
+
+impl Certificates {
+    fn make(&self, name: &str) -> Option<Arc<CertifiedKey>> {
+        let key = KeyPair::generate().ok()?;
+        let mut params = CertificateParams::new(vec![name.to_owned()]).ok()?;
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.use_authority_key_identifier_extension = true;
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let certificate = params.signed_by(&key, &self.issuer).ok()?;
+        let private = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+        let signing = ring::sign::any_ecdsa_type(&private).ok()?;
+        Some(Arc::new(CertifiedKey::new(
+            vec![certificate.der().clone()],
+            signing,
+        )))
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        // Clients send no name for an address; those in the tests use this one.
+        let name = hello.server_name().unwrap_or("198.51.100.10").to_owned();
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(there) = made.get(&name) {
+            return Some(Arc::clone(there));
+        }
+        let fresh = self.make(&name)?;
+        made.insert(name, Arc::clone(&fresh));
+        Some(fresh)
+    }
+}
+
+/// Serves HTTPS for ever.
+pub(super) async fn listen(listener: TcpListener, acceptor: TlsAcceptor, site: Site) {
+    loop {
+        // An aborted handshake is the client's business.
+        let Ok((stream, _)) = listener.accept().await else {
+            continue;
+        };
+        let Ok(server) = stream.local_addr().map(unmapped) else {
+            continue;
+        };
+        drop(stream.set_nodelay(true));
+        tokio::spawn(connection(stream, acceptor.clone(), site.clone(), server));
+    }
+}
+
+async fn connection(stream: TcpStream, acceptor: TlsAcceptor, site: Site, server: SocketAddr) {
+    // Handshakes that fail are part of the tests; the client says why.
+    let Ok(stream) = acceptor.accept(stream).await else {
+        return;
+    };
+    let sni = stream.get_ref().1.server_name().map(str::to_owned);
+    http::connection(stream, site, Arrived { server, sni }).await;
+}

@@ -1,0 +1,46 @@
+//! The WebSocket server: sends back what it gets.
+use futures_util::{SinkExt as _, StreamExt as _};
+use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
+use http::{HeaderValue, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::Role;
+
+use super::http::{Content, status};
+
+/// Answers the handshake and goes on with frames once it is through.
+pub(super) fn upgrade(request: hyper::Request<Incoming>) -> Response<Content> {
+    let accept = request
+        .headers()
+        .get(SEC_WEBSOCKET_KEY)
+        .map(|key| derive_accept_key(key.as_bytes()))
+        .and_then(|accept| HeaderValue::from_str(&accept).ok());
+    let Some(accept) = accept else {
+        return status(StatusCode::UPGRADE_REQUIRED);
+    };
+    tokio::spawn(async move {
+        // The client may have gone before the switch.
+        let Ok(upgraded) = hyper::upgrade::on(request).await else {
+            return;
+        };
+        let stream = TokioIo::new(upgraded);
+        echo(WebSocketStream::from_raw_socket(stream, Role::Server, None).await).await;
+    });
+    let mut response = Response::new(Content::bytes(bytes::Bytes::new()));
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    response
+}
+
+async fn echo(mut stream: WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>) {
+    while let Some(Ok(message)) = stream.next().await {
+        if (message.is_text() || message.is_binary()) && stream.send(message).await.is_err() {
+            return;
+        }
+    }
+}

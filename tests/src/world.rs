@@ -1,0 +1,240 @@
+//! The builder of worlds.
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use nix::mount::{MsFlags, mount};
+use nix::unistd::{Uid, gethostname};
+use tempfile::TempDir;
+
+use crate::command::{Output, Running, program};
+use crate::internet::Internet;
+use crate::internet::journal::{Arrival, Query, Request};
+use crate::internet::tls::Authority;
+use crate::namespaces::Namespaces;
+use crate::run::Run;
+use crate::topology::{Families, INTERNET, join};
+use crate::wire::Wire;
+
+/// A runner, an internet and the wire between them. Dropping it removes all of it; if the test is
+/// killed, the kernel does.
+#[derive(Debug)]
+pub struct World {
+    // Dropped in this order: the servers first, the files that mounts refer to last.
+    internet: Internet,
+    wire: Wire,
+    runner: Namespaces,
+    dir: TempDir,
+    runs: AtomicU32,
+}
+
+/// What a world is to be like.
+#[derive(Debug)]
+pub struct Builder {
+    families: Families,
+    resolv_conf: Option<String>,
+}
+
+/// Where Debian's programs look for authorities.
+const TRUST_STORE: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// How long one program may take unless the test says otherwise.
+const LIMIT: Duration = Duration::from_mins(1);
+
+impl World {
+    /// A world with both address families.
+    ///
+    /// # Panics
+    /// If it cannot be made; without root it never can.
+    pub fn new() -> Self {
+        Self::builder().build()
+    }
+
+    /// A world that differs from the usual one.
+    pub fn builder() -> Builder {
+        Builder {
+            families: Families::Both,
+            resolv_conf: None,
+        }
+    }
+
+    /// The counter on the wire.
+    pub fn wire(&self) -> &Wire {
+        &self.wire
+    }
+
+    /// The requests that reached a server, oldest first.
+    pub fn requests(&self) -> Vec<Request> {
+        self.internet.journal.requests()
+    }
+
+    /// The questions that reached the name server, oldest first.
+    pub fn queries(&self) -> Vec<Query> {
+        self.internet.journal.queries()
+    }
+
+    /// What reached the sinks, in the order in which connections ended.
+    pub fn arrivals(&self) -> Vec<Arrival> {
+        self.internet.journal.arrivals()
+    }
+
+    /// A directory that lasts as long as the world and everyone may read.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The directory that servers show under `/files/`.
+    pub fn files(&self) -> PathBuf {
+        self.dir().join("files")
+    }
+
+    /// The certificate of the world's authority, PEM.
+    pub fn authority(&self) -> PathBuf {
+        self.dir().join("etc/authority.pem")
+    }
+
+    /// Runs a program on the runner as root, without any boundary, and waits for it.
+    ///
+    /// # Panics
+    /// If it cannot start.
+    pub fn runner<S: AsRef<OsStr>>(&self, argv: impl IntoIterator<Item = S>) -> Output {
+        let mut argv = argv.into_iter();
+        let mut command = program(argv.next().expect("a program"));
+        command.args(argv).current_dir(self.dir());
+        self.start(&mut command).finish(LIMIT)
+    }
+
+    /// Runs a bash script on the runner as root, without any boundary, and waits for it.
+    ///
+    /// # Panics
+    /// If it cannot start.
+    pub fn shell(&self, script: &str) -> Output {
+        self.runner(["bash", "-c", script])
+    }
+
+    /// Starts `command` on the runner. Its environment is completed by what points programs to the
+    /// world's authority.
+    ///
+    /// # Panics
+    /// If it cannot start.
+    pub fn start(&self, command: &mut Command) -> Running {
+        for variable in ["SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "GIT_SSL_CAINFO"] {
+            command.env(variable, TRUST_STORE);
+        }
+        self.runner
+            .inside(|| Running::start(command))
+            .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"))
+    }
+
+    /// Runs `work` on a thread on the runner: sockets that it makes are the runner's.
+    pub fn on_runner<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        self.runner.inside(work)
+    }
+
+    /// A run of the built binary, to be completed and started.
+    pub fn egress(&self) -> Run<'_> {
+        let number = self.runs.fetch_add(1, Ordering::Relaxed);
+        Run::new(self, &self.dir().join(format!("run-{number}")))
+    }
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Builder {
+    /// No IPv6 anywhere.
+    #[must_use]
+    pub fn without_ipv6(mut self) -> Self {
+        self.families = Families::V4;
+        self
+    }
+
+    /// The runner's /etc/resolv.conf, instead of one that names the world's name server.
+    #[must_use]
+    pub fn resolv_conf(mut self, text: &str) -> Self {
+        self.resolv_conf = Some(text.to_owned());
+        self
+    }
+
+    /// Makes the world.
+    ///
+    /// # Panics
+    /// If it cannot be made; without root it never can.
+    pub fn build(self) -> World {
+        assert!(
+            Uid::effective().is_root(),
+            "the end-to-end tests need root: cargo xtask test"
+        );
+        self.try_build().expect("make a world")
+    }
+
+    fn try_build(&self) -> io::Result<World> {
+        let authority = Authority::new().map_err(io::Error::other)?;
+        let dir = tempfile::Builder::new().prefix("egress-world-").tempdir()?;
+        // The agent has an account of its own.
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
+        fs::create_dir(dir.path().join("etc"))?;
+        fs::create_dir(dir.path().join("files"))?;
+        let mounts = self.files(dir.path(), &authority.pem)?;
+
+        let internet = Arc::new(Namespaces::new_net()?);
+        let runner = Namespaces::new_net_and_mount(|| hide_behind(&mounts))?;
+        join(&runner, &internet, self.families)?;
+        let wire = Wire::new(&runner, &internet)?;
+        let internet =
+            Internet::start(internet, self.families, authority, dir.path().join("files"))?;
+        Ok(World {
+            internet,
+            wire,
+            runner,
+            dir,
+            runs: AtomicU32::new(0),
+        })
+    }
+
+    /// Writes the runner's own files: each with the path at which the runner sees it.
+    fn files(&self, dir: &Path, authority: &str) -> io::Result<Vec<(PathBuf, &'static str)>> {
+        let mut hosts = "127.0.0.1 localhost\n::1 localhost\n".to_owned();
+        if let Ok(name) = gethostname() {
+            writeln!(hosts, "127.0.1.1 {}", name.to_string_lossy()).map_err(io::Error::other)?;
+        }
+        let resolv_conf = self
+            .resolv_conf
+            .clone()
+            .unwrap_or_else(|| format!("nameserver {}\n", INTERNET.resolver));
+        let mut files = Vec::new();
+        for (name, text, target) in [
+            ("resolv.conf", resolv_conf.as_str(), "/etc/resolv.conf"),
+            ("hosts", &hosts, "/etc/hosts"),
+            ("authority.pem", authority, TRUST_STORE),
+        ] {
+            let path = dir.join("etc").join(name);
+            fs::write(&path, text)?;
+            files.push((path, target));
+        }
+        Ok(files)
+    }
+}
+
+/// Mounts each file over its target, in this thread's own mount namespace.
+fn hide_behind(files: &[(PathBuf, &str)]) -> io::Result<()> {
+    let none: Option<&str> = None;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+    for (file, target) in files {
+        // A machine without a trust store still has the variables.
+        if Path::new(target).exists() {
+            mount(Some(file), *target, none, MsFlags::MS_BIND, none)?;
+        }
+    }
+    Ok(())
+}

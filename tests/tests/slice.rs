@@ -1,0 +1,223 @@
+//! From a script to a verified packet: allowed and denied requests of programs that know no proxy.
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test whose evidence cannot be read has failed"
+)]
+
+use std::fs;
+use std::path::Path;
+
+use egress_tests::evidence::{Reference, public_key_hex, verify};
+use egress_tests::{INTERNET, RunOutput, World};
+
+/// Requests of programs to which nobody said that there is a proxy.
+const AGENT: &str = r#"
+unset HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY http_proxy https_proxy all_proxy no_proxy
+curl -sS -o curl.txt -w 'curl allowed %{http_code}\n' http://allowed.test/echo
+curl -sS -o refused.txt -w 'curl denied %{http_code}\n' http://denied.test/
+python3 - <<'EOF'
+import urllib.request, urllib.error
+print("python allowed", urllib.request.urlopen("http://allowed.test/").status)
+try:
+    urllib.request.urlopen("http://denied.test/")
+except urllib.error.HTTPError as error:
+    print("python denied", error.code)
+EOF
+"#;
+
+fn signed_run(world: &World, key: &Path) -> RunOutput {
+    let run = world
+        .egress()
+        .allow(&["allowed.test"])
+        .signed_with(key)
+        .script(AGENT)
+        .run();
+    assert_eq!(run.status, Some(0), "{run}");
+    run
+}
+
+#[test]
+fn allowed_names_are_reached_and_others_are_not() {
+    let world = World::new();
+    // Without the boundary both names answer.
+    let control = world.shell("curl -sSf http://allowed.test/ && curl -sSf http://denied.test/");
+    assert!(control.success(), "{control}");
+    let requests_before = world.requests().len();
+    let queries_before = world.queries().len();
+
+    let key = world.key("key");
+    let start = world.wire().snapshot();
+    let run = signed_run(&world, &key);
+    assert_eq!(
+        run.stdout, "curl allowed 200\ncurl denied 403\npython allowed 200\npython denied 403\n",
+        "{run}"
+    );
+    let requests = world.requests();
+    let hosts: Vec<_> = requests[requests_before..]
+        .iter()
+        .map(|request| request.host.as_deref())
+        .collect();
+    assert_eq!(hosts, [Some("allowed.test"), Some("allowed.test")]);
+    let denied = [INTERNET.denied.into(), INTERNET.denied_v6.into()];
+    for packet in world.wire().since(start) {
+        assert!(
+            !packet.destination.is_some_and(|to| denied.contains(&to)),
+            "{packet}"
+        );
+    }
+    // A name is judged before it is resolved.
+    let queries = world.queries();
+    assert!(
+        queries[queries_before..]
+            .iter()
+            .all(|query| query.name == "allowed.test"),
+        "{queries:?}"
+    );
+}
+
+#[test]
+fn packet_satisfies_the_schema_and_every_verifier() {
+    let world = World::new();
+    let key = world.key("key");
+    let run = signed_run(&world, &key);
+    for name in [
+        "packet.json",
+        "evidence.jsonl",
+        "verifier.txt",
+        "summary.md",
+        "flows.jsonl",
+        "boundary.json",
+        "policy.yaml",
+    ] {
+        assert!(run.packet.join(name).is_file(), "{name} is missing: {run}");
+    }
+    check_schema(&run);
+
+    let hex = public_key_hex(&key);
+    let evidence = run.packet.join("evidence.jsonl");
+    for reference in [Reference::Rust, Reference::Python] {
+        let verdict = reference.chain(&evidence, &hex);
+        assert!(verdict.success(), "{reference:?}: {verdict}");
+    }
+    let verdict = Reference::Rust.packet(&run.packet, &hex);
+    assert!(verdict.success(), "{verdict}");
+
+    // With another key nobody is satisfied.
+    let other = public_key_hex(&world.key("other"));
+    for reference in [Reference::Rust, Reference::Python] {
+        assert!(
+            !reference.chain(&evidence, &other).success(),
+            "{reference:?}"
+        );
+    }
+}
+
+#[test]
+fn verify_tells_by_its_exit_status() {
+    let world = World::new();
+    let key = world.key("key");
+    let other = world.key("other");
+    let run = signed_run(&world, &key);
+
+    let packet = run.packet.as_os_str();
+    let status = |key: &Path| {
+        let mut public = key.as_os_str().to_owned();
+        public.push(".pub");
+        verify(&[packet, "--key".as_ref(), &public]).status
+    };
+    assert_eq!(status(&key), Some(0));
+    assert_eq!(status(&other), Some(1));
+    // Without a key it can only say that the evidence agrees with itself.
+    assert_eq!(verify(&[packet]).status, Some(1));
+    assert_eq!(
+        verify(&[packet, "--allow-unpinned".as_ref()]).status,
+        Some(0)
+    );
+    assert_eq!(verify(&[]).status, Some(64));
+
+    // One changed byte shows.
+    let evidence = run.packet.join("evidence.jsonl");
+    let whole = fs::read_to_string(&evidence).unwrap();
+    assert!(whole.contains("allowed.test"));
+    fs::write(&evidence, whole.replacen("allowed.test", "allowed.tesu", 1)).unwrap();
+    assert_eq!(status(&key), Some(1));
+    // And so does a lost end.
+    let (prefix, _) = whole.trim_end().rsplit_once('\n').unwrap();
+    fs::write(&evidence, format!("{prefix}\n")).unwrap();
+    assert_ne!(status(&key), Some(0));
+}
+
+#[test]
+fn run_without_a_key_of_ones_own_is_self_consistent() {
+    let world = World::new();
+    let run = world.egress().allow(&[]).script("true").run();
+    assert_eq!(run.status, Some(0), "{run}");
+    assert_eq!(
+        run.json("packet.json")["verifier"]["verdict"],
+        "self_consistent_only",
+        "{run}"
+    );
+    let trusted = world
+        .egress()
+        .allow(&[])
+        .arg("--require-trusted")
+        .script("true")
+        .run();
+    assert_eq!(trusted.status, Some(123), "{trusted}");
+}
+
+#[test]
+fn flows_name_the_process_and_the_destination() {
+    let world = World::new();
+    let run = signed_run(&world, &world.key("key"));
+    let rows = run.lines("flows.jsonl");
+    for (name, process) in [
+        ("allowed.test", "curl"),
+        ("denied.test", "curl"),
+        ("denied.test", "python3"),
+    ] {
+        assert!(
+            rows.iter().any(|row| row["source"] == "relay"
+                && row["host"] == name
+                && row["process"]
+                    .as_str()
+                    .is_some_and(|comm| comm.starts_with(process))),
+            "no row of {process} to {name}: {rows:#?}"
+        );
+    }
+}
+
+#[test]
+fn proxy_variables_work_as_well() {
+    let world = World::new();
+    let run = world
+        .egress()
+        .allow(&["allowed.test"])
+        .script(
+            "curl -sS --proxy \"$HTTP_PROXY\" http://allowed.test/
+             curl -sS -o /dev/null -w '%{http_code}\\n' --proxy \"$HTTP_PROXY\" http://denied.test/",
+        )
+        .run();
+    assert_eq!(run.stdout, "hello from allowed.test\n403\n", "{run}");
+}
+
+/// Checks packet.json against the published schema, where a copy of it lies beside the project.
+fn check_schema(run: &RunOutput) {
+    let schema = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .map(|dir| dir.join("shared/corpora/sdk-audit-packet/v0.json"))
+        .find(|path| path.exists());
+    // Without a copy the published verifier, which has one inside, checks alone.
+    let Some(schema) = schema else {
+        return;
+    };
+    let schema = serde_json::from_slice(&fs::read(schema).unwrap()).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let packet = run.json("packet.json");
+    let errors: Vec<String> = validator
+        .iter_errors(&packet)
+        .map(|error| format!("{}: {error}", error.instance_path()))
+        .collect();
+    assert!(errors.is_empty(), "{errors:#?}");
+}

@@ -1,0 +1,39 @@
+//! `bench`: what the boundary costs, beside the same work without it.
+use anyhow::Result;
+use clap::ValueEnum;
+
+use crate::build;
+use crate::demo::{in_world, tool};
+use crate::layout::Layout;
+use crate::program::run as run_program;
+use crate::setup;
+
+/// What `bench` takes.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// What to measure
+    #[arg(value_enum)]
+    what: Benchmark,
+}
+
+/// The benchmarks.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Benchmark {
+    /// Start to the agent's first instruction, and a whole run
+    Run,
+}
+
+/// Builds optimised and measures.
+///
+/// # Errors
+/// If something cannot be built, or a run fails.
+pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
+    setup::everything(layout)?;
+    let binary = build::run(layout, &build::Args { release: true })?;
+    let bench = tool(layout, "egress-bench")?;
+    let mut bench = in_world(layout, &bench, &binary);
+    bench.arg(match args.what {
+        Benchmark::Run => "run",
+    });
+    run_program(&mut bench)
+}

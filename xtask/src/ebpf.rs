@@ -1,0 +1,229 @@
+//! `ebpf`: the kernel programs, from source, with a compiler that has its library sources.
+//!
+//! The BPF target has no prebuilt `core`, so the compiler builds it (`-Zbuild-std`), which stable
+//! compilers allow under `RUSTC_BOOTSTRAP`. Everything that the build needs is said here; nothing
+//! depends on a configuration file beside the sources.
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+use sha2::{Digest as _, Sha256};
+
+use crate::layout::Layout;
+use crate::program::{cargo, on_path, output, program, run as run_program, without_package};
+use crate::setup;
+
+/// Names the object for `egress-user/build.rs`.
+pub(crate) const OBJECT_VARIABLE: &str = "EGRESS_BPF_OBJECT";
+
+/// Set to `debian` it takes Debian's compiler even if the active one would do.
+const TOOLCHAIN_VARIABLE: &str = "EGRESS_EBPF_TOOLCHAIN";
+
+const TARGET: &str = "bpfel-unknown-none";
+
+/// A built object.
+pub(crate) struct Object {
+    /// Where it lies.
+    pub(crate) path: PathBuf,
+    /// Its digest, lower-case hex; every packet carries it.
+    pub(crate) sha256: String,
+}
+
+/// A compiler that can build `core` for the BPF target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Compiler {
+    /// The one that builds the rest of the project.
+    Active,
+    /// `/usr/bin/rustc` and `/usr/bin/cargo` of Debian's packages.
+    Debian,
+}
+
+impl Compiler {
+    /// The compiler to use, or none if no compiler here has its library sources.
+    pub(crate) fn find() -> Option<Self> {
+        if Self::debian_wanted() {
+            return Self::Debian.sources().map(|_| Self::Debian);
+        }
+        [Self::Active, Self::Debian]
+            .into_iter()
+            .find(|compiler| compiler.sources().is_some())
+    }
+
+    /// Whether the caller asks for Debian's compiler.
+    pub(crate) fn debian_wanted() -> bool {
+        env::var_os(TOOLCHAIN_VARIABLE).is_some_and(|value| value == "debian")
+    }
+
+    fn rustc(self) -> Command {
+        match self {
+            Self::Active => program(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into())),
+            Self::Debian => program("/usr/bin/rustc"),
+        }
+    }
+
+    fn cargo(self) -> Command {
+        match self {
+            Self::Active => cargo(),
+            Self::Debian => {
+                let mut command = program("/usr/bin/cargo");
+                without_package(&mut command);
+                command
+                    .env("RUSTC", "/usr/bin/rustc")
+                    .env("RUSTDOC", "/usr/bin/rustdoc")
+                    .env_remove("CARGO")
+                    .env_remove("RUSTUP_TOOLCHAIN");
+                command
+            }
+        }
+    }
+
+    fn sysroot(self) -> Option<PathBuf> {
+        let text = output(self.rustc().args(["--print", "sysroot"])).ok()?;
+        Some(PathBuf::from(text.trim_end()))
+    }
+
+    /// Directory of the library sources, or none if the compiler lacks them.
+    fn sources(self) -> Option<PathBuf> {
+        if self == Self::Debian && !Path::new("/usr/bin/cargo").exists() {
+            return None;
+        }
+        let library = self.sysroot()?.join("lib/rustlib/src/rust/library");
+        library.join("core/Cargo.toml").exists().then_some(library)
+    }
+
+    /// Where the LLVM of this compiler lies: `bpf-linker` is built without one of its own and must
+    /// find the one that wrote the bitcode.
+    fn llvm_dir(self) -> Option<PathBuf> {
+        match self {
+            Self::Active => Some(self.sysroot()?.join("lib")),
+            Self::Debian => Some(PathBuf::from(format!(
+                "/usr/lib/{}-linux-gnu",
+                env::consts::ARCH
+            ))),
+        }
+    }
+}
+
+/// Builds the kernel programs.
+///
+/// # Errors
+/// If the build fails or something that it needs cannot be installed.
+pub(crate) fn run(layout: &Layout) -> Result<Object> {
+    setup::for_ebpf(layout)?;
+    let compiler = Compiler::find().context("no compiler here has its library sources")?;
+    let linker = on_path_or_installed("bpf-linker").context("bpf-linker is not installed")?;
+    let crate_dir = layout.root.join("egress-ebpf");
+    let build_dir = layout.target.join("ebpf").join(match compiler {
+        Compiler::Active => "active",
+        Compiler::Debian => "debian",
+    });
+
+    let mut build = compiler.cargo();
+    build
+        .current_dir(&layout.root)
+        .args(["build", "--locked", "--release", "-Zbuild-std=core"])
+        .args(["--target", TARGET])
+        .arg("--manifest-path")
+        .arg(crate_dir.join("Cargo.toml"))
+        .arg("--target-dir")
+        .arg(&build_dir);
+    environment(&mut build, layout, compiler, &linker)?;
+    run_program(&mut build)?;
+
+    let built = build_dir.join(TARGET).join("release/egress-ebpf");
+    let bytes = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
+    if !bytes.starts_with(b"\x7fELF") {
+        bail!("{} is no ELF object", built.display());
+    }
+    let path = layout.object();
+    // The build script of egress-user watches the time of change: leave an equal object alone.
+    if fs::read(&path).ok().as_deref() != Some(&bytes) {
+        fs::write(&path, &bytes).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(Object {
+        path,
+        sha256: hex::encode(Sha256::digest(&bytes)),
+    })
+}
+
+/// Lints the kernel programs with the compiler that builds them.
+///
+/// # Errors
+/// If clippy finds anything or cannot run.
+pub(crate) fn clippy(layout: &Layout) -> Result<()> {
+    let compiler = Compiler::Active;
+    let linker = on_path_or_installed("bpf-linker").context("bpf-linker is not installed")?;
+    let mut clippy = compiler.cargo();
+    clippy
+        .current_dir(&layout.root)
+        .args(["clippy", "--locked", "--release", "-Zbuild-std=core"])
+        .args(["--target", TARGET])
+        .arg("--manifest-path")
+        .arg(layout.root.join("egress-ebpf/Cargo.toml"))
+        .arg("--target-dir")
+        .arg(layout.target.join("ebpf/clippy"))
+        .args(["--", "-D", "warnings"]);
+    environment(&mut clippy, layout, compiler, &linker)?;
+    run_program(&mut clippy)
+}
+
+/// Sets what a compilation for the BPF target needs.
+fn environment(
+    command: &mut Command,
+    layout: &Layout,
+    compiler: Compiler,
+    linker: &Path,
+) -> Result<()> {
+    let sources = compiler.sources().context("the library sources are gone")?;
+    let cargo_home = cargo_home().context("neither CARGO_HOME nor HOME is set")?;
+    let flags = [
+        "--cfg".to_owned(),
+        format!("bpf_target_arch=\"{}\"", env::consts::ARCH),
+        // BTF is made from the debug information; the kernel wants it for map types and SK_STORAGE.
+        "-Cdebuginfo=2".to_owned(),
+        "-Clink-arg=--btf".to_owned(),
+        // BTF names source files: without this the digest would depend on where the project lies.
+        remap(&layout.root, "egress"),
+        remap(&cargo_home, "cargo"),
+        remap(&sources, "library"),
+    ];
+    command
+        .env("RUSTC_BOOTSTRAP", "1")
+        // Wins over RUSTFLAGS, which are meant for the host.
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+        .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker)
+        .env_remove("CARGO_TARGET_DIR")
+        .env_remove("CARGO_BUILD_TARGET");
+    if let Some(llvm) = compiler.llvm_dir() {
+        let mut path = OsString::from(llvm);
+        if let Some(rest) = env::var_os("LD_LIBRARY_PATH").filter(|rest| !rest.is_empty()) {
+            path.push(":");
+            path.push(rest);
+        }
+        command.env("LD_LIBRARY_PATH", path);
+    }
+    Ok(())
+}
+
+fn remap(from: &Path, to: &str) -> String {
+    format!("--remap-path-prefix={}={to}", from.display())
+}
+
+/// Where PATH finds `name`, or where `cargo install` puts it.
+pub(crate) fn on_path_or_installed(name: &str) -> Option<PathBuf> {
+    on_path(name).or_else(|| {
+        let file = cargo_home()?.join("bin").join(name);
+        file.exists().then_some(file)
+    })
+}
+
+/// Where cargo keeps what it fetches and installs.
+pub(crate) fn cargo_home() -> Option<PathBuf> {
+    env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| {
+        let home = env::var_os("HOME")?;
+        Some(Path::new(&home).join(".cargo"))
+    })
+}

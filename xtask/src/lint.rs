@@ -1,0 +1,109 @@
+//! `lint`: everything that needs no kernel, in the order in which it is cheapest to fail.
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+use crate::ebpf::{self, cargo_home, on_path_or_installed};
+use crate::layout::Layout;
+use crate::program::{cargo, program, run as run_program, without_package};
+use crate::setup;
+use crate::tidy;
+
+/// Runs every check.
+///
+/// # Errors
+/// At the first that finds something.
+pub(crate) fn run(layout: &Layout) -> Result<()> {
+    let kernel_programs = layout.root.join("egress-ebpf/Cargo.toml");
+    step("form");
+    run_program(in_root(layout).args(["fmt", "--all", "--check"]))?;
+    if kernel_programs.exists() {
+        run_program(
+            in_root(layout)
+                .args(["fmt", "--check", "--manifest-path"])
+                .arg(&kernel_programs),
+        )?;
+    }
+
+    step("length of files and edges between modules");
+    tidy::run(layout)?;
+    step("clippy");
+    run_program(
+        in_root(layout)
+            .args(["clippy", "--locked", "--workspace", "--all-targets"])
+            .args(["--", "-D", "warnings"]),
+    )?;
+    if kernel_programs.exists() {
+        setup::for_ebpf(layout)?;
+        ebpf::clippy(layout)?;
+    }
+
+    step("documentation");
+    run_program(
+        in_root(layout)
+            .args([
+                "doc",
+                "--locked",
+                "--workspace",
+                "--no-deps",
+                "--document-private-items",
+            ])
+            .env("RUSTDOCFLAGS", "-D warnings"),
+    )?;
+
+    setup::for_lint(layout)?;
+    step("licences and sources of dependencies");
+    deny(layout)?;
+    step("unused dependencies");
+    let machete =
+        on_path_or_installed("cargo-machete").context("cargo-machete is not installed")?;
+    run_program(
+        program(machete)
+            .current_dir(&layout.root)
+            .args(["--skip-target-dir"]),
+    )?;
+    println!("lint: all clean");
+    Ok(())
+}
+
+/// `cargo deny`, with the advisories if their database is here.
+fn deny(layout: &Layout) -> Result<()> {
+    let path = on_path_or_installed("cargo-deny").context("cargo-deny is not installed")?;
+    let deny = || {
+        let mut command = program(&path);
+        without_package(&mut command);
+        command
+            .current_dir(&layout.root)
+            .args(["--workspace", "--all-features"]);
+        command
+    };
+    run_program(deny().args(["check", "bans", "licenses", "sources"]))?;
+    // Fetching it is left to people: it comes from a git host, not from a package registry.
+    let fetched = cargo_home().is_some_and(|home| has_directory(&home.join("advisory-dbs")));
+    if fetched {
+        run_program(deny().args(["check", "--disable-fetch", "advisories"]))
+    } else {
+        println!("lint: advisories are not checked: `cargo deny fetch db` has not been run here");
+        Ok(())
+    }
+}
+
+/// Whether `dir` holds a directory; a lock file alone is what a failed fetch leaves.
+fn has_directory(dir: &Path) -> bool {
+    fs::read_dir(dir).is_ok_and(|entries| {
+        entries
+            .flatten()
+            .any(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+    })
+}
+
+fn in_root(layout: &Layout) -> std::process::Command {
+    let mut command = cargo();
+    command.current_dir(&layout.root);
+    command
+}
+
+fn step(name: &str) {
+    println!("lint: {name}");
+}

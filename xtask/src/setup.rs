@@ -1,0 +1,197 @@
+//! `setup`: installs what building and testing need and this machine lacks, by the ordinary package
+//! clients, and says so. Quick and silent about what is there.
+use std::env;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::ebpf::{Compiler, on_path_or_installed};
+use crate::layout::Layout;
+use crate::program::{cargo, in_directories, on_path, output, program, run, succeeds};
+
+/// The linker's version; it must know the LLVM of the compiler that `rust-toolchain.toml` names.
+const BPF_LINKER: &str = "0.10.1";
+const CARGO_DENY: &str = "0.20.2";
+const CARGO_MACHETE: &str = "0.9.2";
+/// The published verifiers that every chain and packet of this project must satisfy.
+const VERIFIER_RS: &str = "0.6.5";
+const VERIFIER_PY: &str = "0.4.1";
+
+/// Programs that the end-to-end tests start, and Debian's packages of them.
+const TEST_PROGRAMS: [(&str, &str); 8] = [
+    ("bash", "bash"),
+    ("curl", "curl"),
+    ("git", "git"),
+    ("ip", "iproute2"),
+    ("node", "nodejs"),
+    ("openssl", "openssl"),
+    ("python3", "python3"),
+    ("wget", "wget"),
+];
+
+/// Where an agent finds programs. What lies below a home directory does not count: the agent, with
+/// an account of its own, cannot reach it.
+const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Programs that some tests use if they are there.
+const OPTIONAL_PROGRAMS: [&str; 2] = ["go", "java"];
+
+/// Installs all that `build`, `test` and `demo` need.
+///
+/// # Errors
+/// If a package client fails.
+pub(crate) fn everything(layout: &Layout) -> Result<()> {
+    for_ebpf(layout)?;
+    test_programs()?;
+    verifiers(layout)
+}
+
+/// Installs what the kernel programs need: library sources and the linker.
+///
+/// # Errors
+/// If a package client fails.
+pub(crate) fn for_ebpf(layout: &Layout) -> Result<()> {
+    library_sources()?;
+    let there = on_path_or_installed("bpf-linker").is_some_and(|linker| {
+        output(program(linker).arg("--version"))
+            .is_ok_and(|text| text.split_whitespace().any(|word| word == BPF_LINKER))
+    });
+    if !there {
+        cargo_install(layout, "bpf-linker", BPF_LINKER, None)?;
+    }
+    Ok(())
+}
+
+/// Installs the tools that only `lint` uses.
+///
+/// # Errors
+/// If a package client fails.
+pub(crate) fn for_lint(layout: &Layout) -> Result<()> {
+    for (name, version) in [("cargo-deny", CARGO_DENY), ("cargo-machete", CARGO_MACHETE)] {
+        if on_path_or_installed(name).is_none() {
+            cargo_install(layout, name, version, None)?;
+        }
+    }
+    Ok(())
+}
+
+/// Sees to it that some compiler has its library sources.
+fn library_sources() -> Result<()> {
+    if Compiler::find().is_some() {
+        return Ok(());
+    }
+    if !Compiler::debian_wanted() && on_path("rustup").is_some() {
+        say("library sources of the active compiler, by rustup");
+        if succeeds(program("rustup").args(["component", "add", "rust-src"]))
+            && Compiler::find().is_some()
+        {
+            return Ok(());
+        }
+        println!("setup: rustup cannot install them here");
+    }
+    apt(&["rustc-web", "cargo-web", "rust-web-src"])?;
+    if Compiler::find().is_none() {
+        bail!("no compiler here has its library sources: `rustup component add rust-src`");
+    }
+    Ok(())
+}
+
+fn test_programs() -> Result<()> {
+    let mut missing: Vec<&str> = TEST_PROGRAMS
+        .iter()
+        .filter(|(name, _)| in_directories(SYSTEM_PATH.as_ref(), name).is_none())
+        .map(|(_, package)| *package)
+        .collect();
+    // Debian's python3 makes no virtual environments without this package.
+    if !succeeds(program("python3").args(["-c", "import ensurepip, venv"])) {
+        missing.push("python3-venv");
+    }
+    if !missing.is_empty() {
+        apt(&missing)?;
+    }
+    for name in OPTIONAL_PROGRAMS {
+        if on_path(name).is_none() {
+            println!("setup: {name} is not here; the tests that use it are left out");
+        }
+    }
+    Ok(())
+}
+
+/// Installs the published verifiers, for this project alone.
+fn verifiers(layout: &Layout) -> Result<()> {
+    if !layout.verifier_rs().exists() {
+        cargo_install(
+            layout,
+            "pipelock-verifier-rs",
+            VERIFIER_RS,
+            Some(&layout.tools()),
+        )?;
+    }
+    let wanted = format!("pipelock-verify=={VERIFIER_PY}");
+    let there = succeeds(program(layout.verifier_py()).arg("--version"));
+    if !there {
+        say(&format!("{wanted}, by pip"));
+        let venv = layout.tools().join("venv");
+        run(program("python3")
+            .args(["-m", "venv", "--clear"])
+            .arg(&venv))?;
+        run(program(venv.join("bin/pip"))
+            .args(["install", "--quiet", "--disable-pip-version-check"])
+            .arg(&wanted))?;
+    }
+    Ok(())
+}
+
+/// Installs a crate's programs, into `root` if given, with the project's compiler.
+fn cargo_install(layout: &Layout, name: &str, version: &str, root: Option<&Path>) -> Result<()> {
+    say(&format!("{name} {version}, by cargo install"));
+    let mut install = cargo();
+    install
+        .current_dir(&layout.root)
+        .args(["install", "--locked", "--quiet", name, "--version", version])
+        // One directory for all, so that what two of them share is built once.
+        .env("CARGO_TARGET_DIR", layout.target.join("tools-build"))
+        .env_remove("RUSTFLAGS");
+    if let Some(root) = root {
+        install.arg("--root").arg(root);
+    }
+    run(&mut install)
+}
+
+/// Installs Debian packages; an old or missing package list is renewed first.
+fn apt(packages: &[&str]) -> Result<()> {
+    say(&format!("{}, by apt-get", packages.join(" ")));
+    if on_path("apt-get").is_none() {
+        bail!("no apt-get here: install {} by hand", packages.join(" "));
+    }
+    let apt_get = || {
+        let mut command = program("apt-get");
+        command
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .arg("--yes")
+            .arg("--quiet");
+        command
+    };
+    let install = || {
+        let mut command = apt_get();
+        command
+            .args(["install", "--no-install-recommends"])
+            .args(packages);
+        command
+    };
+    if succeeds(&mut install()) {
+        return Ok(());
+    }
+    run(apt_get().arg("update"))?;
+    run(&mut install()).with_context(|| {
+        let user = env::var("USER").unwrap_or_else(|_| "this user".to_owned());
+        format!(
+            "{user} cannot install {}; this needs root",
+            packages.join(" ")
+        )
+    })
+}
+
+fn say(what: &str) {
+    println!("setup: installing {what}");
+}
