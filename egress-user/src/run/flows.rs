@@ -272,10 +272,10 @@ impl FlowLog {
 }
 
 fn as_map(value: Value) -> Map<String, Value> {
-    match value {
-        Value::Object(map) => map,
-        other => Map::from_iter([(String::from("value"), other)]),
+    if let Value::Object(map) = value {
+        return map;
     }
+    Map::from_iter([(String::from("value"), value)])
 }
 
 /// The printable part of a `comm`.
