@@ -114,7 +114,13 @@ pub fn check_packet(packet: &Packet, files: &PacketFiles<'_>, trust: &Trust) -> 
     let flows = files.flows.map(|bytes| check_flows(bytes, &mut |_| {}));
     let verdict = verdict(packet, &report, flows.as_ref(), &mut findings);
     let mut all = findings.into_ranked().0;
-    all.extend(report.findings.iter().cloned());
+    all.extend(report.findings.iter().cloned().map(|mut finding| {
+        finding
+            .place
+            .file
+            .get_or_insert_with(|| packet.artifacts.evidence.clone());
+        finding
+    }));
     all.extend(
         flows
             .iter()
