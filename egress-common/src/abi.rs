@@ -1,5 +1,6 @@
-//! Records that cross between kernel and user space. Network data is big-endian bytes; there is
-//! no padding, no `bool` and no Rust enum in them.
+//! Records that cross between kernel and user space. There is no padding, no `bool` and no Rust enum
+//! in them. Fields are machine words in host order, addresses too: byte arrays cost the kernel's
+//! verifier several times as long.
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// What the original destination of one connection was, indexed by the local port of the agent's
@@ -11,39 +12,41 @@ pub struct Slot {
     pub cookie: u64,
     /// `bpf_ktime_get_ns` of the connect call: tells apart two connects of one socket.
     pub connect_ns: u64,
-    /// Address that was asked for; IPv4 as `::ffff:a.b.c.d`.
-    pub addr: [u8; 16],
+    /// Address that was asked for, as two numbers, high half first; IPv4 as `::ffff:a.b.c.d`.
+    pub addr: [u64; 2],
     /// Port that was asked for.
-    pub port_be: [u8; 2],
+    pub port: u32,
     /// One of the `SLOT_*` values.
-    pub kind: u8,
-    /// Zero.
-    pub reserved: [u8; 5],
+    pub kind: u32,
     /// Thread group id of the caller, in the initial pid namespace.
     pub pid: u32,
     /// Zero.
-    pub reserved2: u32,
+    pub reserved: u32,
 }
 
 /// Nothing was written yet.
-pub const SLOT_EMPTY: u8 = 0;
+pub const SLOT_EMPTY: u32 = 0;
 /// The connection was redirected to the transparent listener.
-pub const SLOT_REDIRECTED: u8 = 1;
+pub const SLOT_REDIRECTED: u32 = 1;
 /// The agent connected to loopback itself: never served by the transparent listener.
-pub const SLOT_LOCAL: u8 = 2;
+pub const SLOT_LOCAL: u32 = 2;
 /// The agent connected to the explicit proxy port.
-pub const SLOT_PROXY: u8 = 3;
+pub const SLOT_PROXY: u32 = 3;
 
 /// Slots in each array: one for each local port.
 pub const SLOTS: u32 = 65_536;
 
 const _: () = assert!(size_of::<Slot>() == 48 && size_of::<Slot>() % 8 == 0);
 
-impl Slot {
-    /// The port that was asked for, host order.
-    pub fn port(&self) -> u16 {
-        u16::from_be_bytes(self.port_be)
-    }
+/// The address of a record as one number.
+pub const fn address(halves: [u64; 2]) -> u128 {
+    let [high, low] = halves;
+    ((high as u128) << 64) | low as u128
+}
+
+/// The halves of an address, as records hold it.
+pub const fn halves(address: u128) -> [u64; 2] {
+    [(address >> 64) as u64, address as u64]
 }
 
 /// Settings of the programs, in a read-only global that the loader fills before it loads them.
@@ -53,17 +56,13 @@ pub struct Config {
     /// [`ABI_VERSION`] of the loader; programs refuse everything on another value.
     pub abi_version: u32,
     /// Explicit proxy port inside the boundary.
-    pub proxy_port_be: [u8; 2],
+    pub proxy_port: u32,
     /// 1 when the relay listens on `::1`.
-    pub ipv6: u8,
-    /// Zero.
-    pub reserved: u8,
-    /// The one IPv4 address that the relay may connect to.
-    pub mediator_addr: [u8; 4],
-    /// Its port.
-    pub mediator_port_be: [u8; 2],
-    /// Zero.
-    pub reserved2: [u8; 2],
+    pub ipv6: u32,
+    /// The one IPv4 address that the relay may connect to, as a number.
+    pub mediator_addr: u32,
+    /// Its port; 0 refuses everything.
+    pub mediator_port: u32,
 }
 
 /// Changes with every change of a layout in this module.
@@ -74,25 +73,15 @@ impl Config {
     pub const fn new(proxy_port: u16, ipv6: bool) -> Self {
         Self {
             abi_version: ABI_VERSION,
-            proxy_port_be: proxy_port.to_be_bytes(),
-            ipv6: if ipv6 { 1 } else { 0 },
-            reserved: 0,
-            mediator_addr: [0; 4],
-            mediator_port_be: [0; 2],
-            reserved2: [0; 2],
+            proxy_port: proxy_port as u32,
+            ipv6: ipv6 as u32,
+            mediator_addr: 0,
+            mediator_port: 0,
         }
-    }
-
-    /// Explicit proxy port, host order.
-    #[inline(always)]
-    pub const fn proxy_port(&self) -> u16 {
-        u16::from_be_bytes(self.proxy_port_be)
     }
 }
 
 /// One attempt, as a hook saw it; the record of the ring buffer.
-///
-/// `comm` is words, not bytes: that halves the time the kernel's verifier takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Event {
@@ -102,8 +91,8 @@ pub struct Event {
     pub cookie: u64,
     /// `comm` of the calling thread, NUL padded.
     pub comm: [u64; 2],
-    /// Destination; IPv4 as `::ffff:a.b.c.d`; zero where there is none.
-    pub addr: [u8; 16],
+    /// Destination as two numbers; IPv4 as `::ffff:a.b.c.d`; zero where there is none.
+    pub addr: [u64; 2],
     /// Thread group id, initial pid namespace.
     pub pid: u32,
     /// Thread id, initial pid namespace.
@@ -113,23 +102,21 @@ pub struct Event {
     /// Protocol, `IPPROTO_*`.
     pub protocol: u32,
     /// Destination port.
-    pub port_be: [u8; 2],
+    pub port: u32,
     /// `verdict::Hook`.
-    pub hook: u8,
+    pub hook: u32,
     /// `verdict::Verdict`.
-    pub verdict: u8,
+    pub verdict: u32,
     /// `verdict::Reason`.
-    pub reason: u8,
+    pub reason: u32,
     /// Socket type, `SOCK_*`.
-    pub sock_type: u8,
+    pub sock_type: u32,
     /// `AF_INET` (2) or `AF_INET6` (10).
-    pub family: u8,
-    /// Zero.
-    pub reserved: u8,
+    pub family: u32,
 }
 
-const _: () = assert!(size_of::<Config>() == 16);
-const _: () = assert!(size_of::<Event>() == 72);
+const _: () = assert!(size_of::<Config>() == 20);
+const _: () = assert!(size_of::<Event>() == 88);
 
 /// Counters that every CPU keeps for itself and the supervisor adds up; the index into `COUNTERS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! The decision of every address hook: pure, so it is tested on the host and is the same code
 //! that runs in the kernel.
-use crate::abi::Config;
+use crate::abi::{Config, halves};
 use crate::names::{
     ADDRCONFIG_V4, ADDRCONFIG_V6, DNS_PORT, SYNTHETIC_V4, SYNTHETIC_V6, TRANSPARENT_PORT,
 };
@@ -15,11 +15,17 @@ pub const IPPROTO_TCP: u32 = 6;
 /// `IPPROTO_UDP`.
 pub const IPPROTO_UDP: u32 = 17;
 /// DNS over TLS (RFC 7858).
-const DNS_OVER_TLS_PORT: u16 = 853;
-/// First 12 bytes of an IPv4-mapped IPv6 address (RFC 4291, section 2.5.5.2).
-pub const MAPPED_PREFIX: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
+const DNS_OVER_TLS_PORT: u32 = 853;
+/// Low half of `::ffff:0.0.0.0` (RFC 4291, section 2.5.5.2).
+const MAPPED: u64 = 0xffff_0000_0000;
 
-/// The family on the wire of a destination given in 16 bytes.
+/// The halves of `::ffff:a.b.c.d`; `v4` is the address as a number.
+#[inline(always)]
+pub const fn mapped(v4: u32) -> [u64; 2] {
+    [0, MAPPED | v4 as u64]
+}
+
+/// The family on the wire of a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wire {
     /// IPv4, also when asked for as `::ffff:a.b.c.d`.
@@ -31,10 +37,10 @@ pub enum Wire {
 /// What a hook is asked about: one destination of one socket.
 #[derive(Clone, Copy, Debug)]
 pub struct Attempt {
-    /// Destination; IPv4 as `::ffff:a.b.c.d`.
-    pub addr: [u8; 16],
-    /// Destination port, host order.
-    pub port: u16,
+    /// Destination as two numbers, high half first; IPv4 as `::ffff:a.b.c.d`.
+    pub addr: [u64; 2],
+    /// Destination port.
+    pub port: u32,
     /// Socket type, `SOCK_*`.
     pub sock_type: u32,
     /// Protocol, `IPPROTO_*`.
@@ -48,27 +54,18 @@ impl Attempt {
     /// The family that packets to this destination have.
     #[inline(always)]
     pub fn wire(&self) -> Wire {
-        // Word compares keep the kernel's verifier cheap.
-        if self.high() == 0 && self.word(8) == u32::from_be_bytes([0, 0, 0xff, 0xff]) {
+        let [high, low] = self.addr;
+        if high == 0 && low & !0xffff_ffff == MAPPED {
             Wire::V4
         } else {
             Wire::V6
         }
     }
 
+    /// The IPv4 address of a destination that is IPv4 on the wire.
     #[inline(always)]
-    fn word(&self, at: usize) -> u32 {
-        let a = &self.addr;
-        match at {
-            8 => u32::from_be_bytes([a[8], a[9], a[10], a[11]]),
-            _ => u32::from_be_bytes([a[12], a[13], a[14], a[15]]),
-        }
-    }
-
-    #[inline(always)]
-    fn high(&self) -> u64 {
-        let a = &self.addr;
-        u64::from_be_bytes([a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7]])
+    fn v4(&self) -> u32 {
+        self.addr[1] as u32
     }
 
     /// Whether the destination is this namespace itself. 0.0.0.0 and `::` mean loopback to
@@ -77,12 +74,12 @@ impl Attempt {
     pub fn is_local(&self) -> bool {
         match self.wire() {
             Wire::V4 => {
-                let v4 = self.word(12);
+                let v4 = self.v4();
                 v4 >> 24 == 127 || v4 == 0 || v4 == u32::from_be_bytes(ADDRCONFIG_V4)
             }
             Wire::V6 => {
-                let low = (u64::from(self.word(8)) << 32) | u64::from(self.word(12));
-                (self.high() == 0 && low <= 1) || self.addr == ADDRCONFIG_V6
+                let [high, low] = self.addr;
+                (high == 0 && low <= 1) || self.addr == ADDRCONFIG_V6_HALVES
             }
         }
     }
@@ -93,15 +90,15 @@ impl Attempt {
         match self.wire() {
             Wire::V4 => {
                 let (base, bits) = SYNTHETIC_V4;
-                self.word(12) >> (32 - bits) == u32::from_be_bytes(base) >> (32 - bits)
+                self.v4() >> (32 - bits) == u32::from_be_bytes(base) >> (32 - bits)
             }
-            Wire::V6 => {
-                let b = SYNTHETIC_V6.0;
-                self.high() == u64::from_be_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]])
-            }
+            Wire::V6 => self.addr[0] == SYNTHETIC_V6_HIGH,
         }
     }
 }
+
+const ADDRCONFIG_V6_HALVES: [u64; 2] = halves(u128::from_be_bytes(ADDRCONFIG_V6));
+const SYNTHETIC_V6_HIGH: u64 = halves(u128::from_be_bytes(SYNTHETIC_V6.0))[0];
 
 /// Decides a `connect(2)`.
 #[inline(always)]
@@ -122,15 +119,15 @@ pub fn connect(attempt: &Attempt, config: &Config) -> Decision {
 #[inline(always)]
 fn connect_tcp(attempt: &Attempt, config: &Config) -> Decision {
     if attempt.is_local() {
-        return if attempt.port == TRANSPARENT_PORT {
+        return if attempt.port == TRANSPARENT_PORT as u32 {
             (Verdict::Deny, Reason::ControlPort)
-        } else if attempt.port == config.proxy_port() {
+        } else if attempt.port == config.proxy_port {
             (Verdict::Proxy, Reason::None)
         } else {
             (Verdict::Local, Reason::None)
         };
     }
-    if attempt.port == DNS_PORT || attempt.port == DNS_OVER_TLS_PORT {
+    if attempt.port == DNS_PORT as u32 || attempt.port == DNS_OVER_TLS_PORT {
         return (Verdict::Deny, Reason::Dns);
     }
     if attempt.wire() == Wire::V6 && config.ipv6 == 0 {
@@ -144,7 +141,7 @@ fn connect_tcp(attempt: &Attempt, config: &Config) -> Decision {
 pub fn datagram(attempt: &Attempt) -> Decision {
     if attempt.is_local() {
         (Verdict::Local, Reason::None)
-    } else if attempt.port == DNS_PORT || attempt.port == DNS_OVER_TLS_PORT {
+    } else if attempt.port == DNS_PORT as u32 || attempt.port == DNS_OVER_TLS_PORT {
         (Verdict::Deny, Reason::Dns)
     } else {
         (Verdict::Deny, Reason::Udp)

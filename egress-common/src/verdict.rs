@@ -1,10 +1,10 @@
-//! What a hook decided and why, and their one-byte forms in an event.
+//! What a hook decided and why, and their numbers in an event.
 
-macro_rules! byte_enum {
+macro_rules! wire_enum {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $value:literal => $label:literal,)+ }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[repr(u8)]
+        #[repr(u32)]
         pub enum $name { $($(#[$vdoc])* $variant = $value,)+ }
 
         impl $name {
@@ -13,20 +13,20 @@ macro_rules! byte_enum {
                 match self { $(Self::$variant => $label,)+ }
             }
 
-            /// The byte in an event.
-            pub const fn raw(self) -> u8 {
+            /// The number in an event.
+            pub const fn raw(self) -> u32 {
                 match self { $(Self::$variant => $value,)+ }
             }
 
-            /// The variant of a byte; `None` for a byte that no writer of this version emits.
-            pub const fn from_raw(raw: u8) -> Option<Self> {
+            /// The variant of a number; `None` for one that no writer of this version emits.
+            pub const fn from_raw(raw: u32) -> Option<Self> {
                 match raw { $($value => Some(Self::$variant),)+ _ => None }
             }
         }
     };
 }
 
-byte_enum! {
+wire_enum! {
     /// The kernel hook that saw an attempt.
     Hook {
         /// `cgroup/connect4`.
@@ -48,7 +48,7 @@ byte_enum! {
     }
 }
 
-byte_enum! {
+wire_enum! {
     /// What was done with an attempt.
     Verdict {
         /// Refused with `EPERM`.
@@ -64,7 +64,7 @@ byte_enum! {
     }
 }
 
-byte_enum! {
+wire_enum! {
     /// Why.
     Reason {
         /// Nothing to explain.

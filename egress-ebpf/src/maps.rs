@@ -32,12 +32,10 @@ static COUNTERS: PerCpuArray<u64, { COUNTERS_LEN as usize }> = PerCpuArray::new(
 #[unsafe(no_mangle)]
 static CONFIG: Config = Config {
     abi_version: 0,
-    proxy_port_be: [0; 2],
+    proxy_port: 0,
     ipv6: 0,
-    reserved: 0,
-    mediator_addr: [0; 4],
-    mediator_port_be: [0; 2],
-    reserved2: [0; 2],
+    mediator_addr: 0,
+    mediator_port: 0,
 };
 
 /// The settings.

@@ -6,13 +6,13 @@ use aya_ebpf::helpers::generated::{bpf_get_current_comm, bpf_get_socket_cookie};
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_ktime_get_ns};
 use aya_ebpf::programs::{SockAddrContext, SockContext, SockOpsContext};
 use egress_common::abi::Event;
-use egress_common::decide::Attempt;
+use egress_common::decide::{Attempt, Decision, mapped};
 use egress_common::verdict::{Hook, Reason, Verdict};
 
 /// `AF_INET`.
-pub const AF_INET: u8 = 2;
+pub const AF_INET: u32 = 2;
 /// `AF_INET6`.
-pub const AF_INET6: u8 = 10;
+pub const AF_INET6: u32 = 10;
 
 /// Reads one context field exactly once and with its own width: the verifier refuses a load that
 /// the compiler widened or split.
@@ -41,71 +41,61 @@ macro_rules! words {
     }};
 }
 
-/// Address words in network byte order as 16 bytes.
+/// Address words in network byte order as halves of a number.
 #[inline(always)]
-pub fn v6_bytes(words: [u32; 4]) -> [u8; 16] {
-    let [a, b, c, d] = words.map(u32::to_ne_bytes);
-    [
-        a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3], c[0], c[1], c[2], c[3], d[0], d[1], d[2],
-        d[3],
-    ]
+pub fn v6_halves([a, b, c, d]: [u32; 4]) -> [u64; 2] {
+    let join =
+        |high: u32, low: u32| (u64::from(u32::from_be(high)) << 32) | u64::from(u32::from_be(low));
+    [join(a, b), join(c, d)]
 }
 
-/// An IPv4 word in network byte order as its mapped 16 bytes.
-#[inline(always)]
-pub fn mapped_bytes(word: u32) -> [u8; 16] {
-    v6_bytes([0, 0, 0x0000_ffff_u32.to_be(), word])
-}
-
-/// The destination of a `connect4`, `sendmsg4` or `getpeername4` context.
+/// The destination of a `connect4` or `sendmsg4` context.
 #[inline(always)]
 pub fn attempt4(ctx: &SockAddrContext) -> Attempt {
     let addr = ctx.sock_addr;
-    attempt(addr, mapped_bytes(field!(addr, user_ip4)))
+    attempt(addr, mapped(u32::from_be(field!(addr, user_ip4))))
 }
 
-/// The destination of a `connect6`, `sendmsg6` or `getpeername6` context.
+/// The destination of a `connect6` or `sendmsg6` context.
 #[inline(always)]
 pub fn attempt6(ctx: &SockAddrContext) -> Attempt {
     let addr = ctx.sock_addr;
-    attempt(addr, v6_bytes(words!(addr, user_ip6)))
+    attempt(addr, v6_halves(words!(addr, user_ip6)))
 }
 
 #[inline(always)]
-fn attempt(ctx: *mut bpf_sock_addr, addr: [u8; 16]) -> Attempt {
-    let port_be = field!(ctx, user_port) as u16;
+fn attempt(ctx: *mut bpf_sock_addr, addr: [u64; 2]) -> Attempt {
     Attempt {
         addr,
-        port: u16::from_be(port_be),
+        port: u32::from(u16::from_be(field!(ctx, user_port) as u16)),
         sock_type: field!(ctx, type_),
         protocol: field!(ctx, protocol),
     }
 }
 
-/// Replaces the destination of a `*4` context. `ip` is in network byte order, `port` in host order.
+/// Replaces the destination of a `*4` context. `ip` is a number.
 #[inline(always)]
-pub fn rewrite4(ctx: &SockAddrContext, ip: u32, port: u16) {
+pub fn rewrite4(ctx: &SockAddrContext, ip: u32, port: u32) {
     let addr = ctx.sock_addr;
     // SAFETY: connect4 and getpeername4 may write these two fields, whole, by the verifier's rules.
     unsafe {
-        core::ptr::write_volatile(&raw mut (*addr).user_ip4, ip);
-        core::ptr::write_volatile(&raw mut (*addr).user_port, u32::from(port.to_be()));
+        core::ptr::write_volatile(&raw mut (*addr).user_ip4, ip.to_be());
+        core::ptr::write_volatile(&raw mut (*addr).user_port, u32::from((port as u16).to_be()));
     }
 }
 
-/// Replaces the destination of a `*6` context. `bytes` is the address, `port` in host order.
+/// Replaces the destination of a `*6` context.
 #[inline(always)]
-pub fn rewrite6(ctx: &SockAddrContext, bytes: &[u8; 16], port: u16) {
+pub fn rewrite6(ctx: &SockAddrContext, [high, low]: [u64; 2], port: u32) {
     let addr = ctx.sock_addr;
-    let word = |i: usize| u32::from_ne_bytes([bytes[i], bytes[i + 1], bytes[i + 2], bytes[i + 3]]);
     // SAFETY: connect6 and getpeername6 may write these fields, word by word, by the verifier's rules.
     unsafe {
         let at = (&raw mut (*addr).user_ip6).cast::<u32>();
-        core::ptr::write_volatile(at, word(0));
-        core::ptr::write_volatile(at.add(1), word(4));
-        core::ptr::write_volatile(at.add(2), word(8));
-        core::ptr::write_volatile(at.add(3), word(12));
-        core::ptr::write_volatile(&raw mut (*addr).user_port, u32::from(port.to_be()));
+        core::ptr::write_volatile(at, ((high >> 32) as u32).to_be());
+        core::ptr::write_volatile(at.add(1), (high as u32).to_be());
+        core::ptr::write_volatile(at.add(2), ((low >> 32) as u32).to_be());
+        core::ptr::write_volatile(at.add(3), (low as u32).to_be());
+        core::ptr::write_volatile(&raw mut (*addr).user_port, u32::from((port as u16).to_be()));
     }
 }
 
@@ -143,10 +133,10 @@ pub fn socket_of_ops(ctx: &SockOpsContext) -> *mut bpf_sock {
 
 /// Type and protocol of a socket that is being created.
 #[inline(always)]
-pub fn new_socket(ctx: &SockContext) -> (u8, u32, u32) {
+pub fn new_socket(ctx: &SockContext) -> (u32, u32, u32) {
     let sock = ctx.sock;
     (
-        field!(sock, family) as u8,
+        field!(sock, family),
         field!(sock, type_),
         field!(sock, protocol),
     )
@@ -163,15 +153,12 @@ pub fn caller() -> (u32, u32, u32) {
     )
 }
 
-/// An event of the current thread; the socket cookie is read from `ctx`.
+/// An event of the current thread, refused until [`decided`] says otherwise.
+///
+/// Made before the decision: the kernel's verifier walks everything behind a decision once for each
+/// of its outcomes, and the helper calls in here are most of a program.
 #[inline(always)]
-pub fn event(
-    cookie: u64,
-    hook: Hook,
-    family: u8,
-    attempt: &Attempt,
-    (verdict, reason): (Verdict, Reason),
-) -> Event {
+pub fn event(cookie: u64, hook: Hook, family: u32, attempt: &Attempt) -> Event {
     let (pid, tid, uid) = caller();
     let mut comm = [0_u64; 2];
     // The one error is a null task, and then the name stays empty.
@@ -187,14 +174,21 @@ pub fn event(
         tid,
         uid,
         protocol: attempt.protocol,
-        port_be: attempt.port.to_be_bytes(),
+        port: attempt.port,
         hook: hook.raw(),
-        verdict: verdict.raw(),
-        reason: reason.raw(),
-        sock_type: attempt.sock_type as u8,
+        verdict: Verdict::Deny.raw(),
+        reason: Reason::Internal.raw(),
+        sock_type: attempt.sock_type,
         family,
-        reserved: 0,
     }
+}
+
+/// Puts the decision into an event.
+#[inline(always)]
+pub fn decided(mut event: Event, (verdict, reason): Decision) -> Event {
+    event.verdict = verdict.raw();
+    event.reason = reason.raw();
+    event
 }
 
 /// Cookie of the socket behind an address context.

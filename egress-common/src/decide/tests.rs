@@ -11,12 +11,12 @@ fn config() -> Config {
 fn attempt(dst: &str, sock_type: u32, protocol: u32) -> Attempt {
     let dst: SocketAddr = dst.parse().unwrap();
     let addr = match dst.ip() {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => v6.octets(),
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
     };
     Attempt {
-        addr,
-        port: dst.port(),
+        addr: halves(addr.into()),
+        port: dst.port().into(),
         sock_type,
         protocol,
     }

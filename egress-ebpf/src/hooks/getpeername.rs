@@ -11,8 +11,8 @@ use crate::read;
 #[cgroup_sock_addr(getpeername4)]
 pub fn agent_getpeername4(ctx: SockAddrContext) -> i32 {
     if let Some(slot) = redirected(&ctx) {
-        let [.., a, b, c, d] = slot.addr;
-        read::rewrite4(&ctx, u32::from_ne_bytes([a, b, c, d]), slot.port());
+        let [_, low] = slot.addr;
+        read::rewrite4(&ctx, low as u32, slot.port);
     }
     PASS
 }
@@ -20,7 +20,7 @@ pub fn agent_getpeername4(ctx: SockAddrContext) -> i32 {
 #[cgroup_sock_addr(getpeername6)]
 pub fn agent_getpeername6(ctx: SockAddrContext) -> i32 {
     if let Some(slot) = redirected(&ctx) {
-        read::rewrite6(&ctx, &slot.addr, slot.port());
+        read::rewrite6(&ctx, slot.addr, slot.port);
     }
     PASS
 }

@@ -3,7 +3,7 @@
 use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr};
 use aya_ebpf::programs::{SockAddrContext, SockContext};
 use egress_common::abi::Counter;
-use egress_common::decide::{Attempt, IPPROTO_TCP, SOCK_STREAM};
+use egress_common::decide::{Attempt, IPPROTO_TCP, SOCK_STREAM, mapped};
 use egress_common::verdict::{Hook, Reason, Verdict};
 
 use crate::error::{Error, PASS, REFUSE};
@@ -40,7 +40,7 @@ pub fn relay_sock_create(ctx: SockContext) -> i32 {
         0,
         family,
         &Attempt {
-            addr: [0; 16],
+            addr: [0; 2],
             port: 0,
             sock_type,
             protocol,
@@ -52,9 +52,9 @@ pub fn relay_sock_create(ctx: SockContext) -> i32 {
 fn try_connect4(ctx: &SockAddrContext) -> Result<i32, Error> {
     let config = config()?;
     let attempt = read::attempt4(ctx);
-    let wanted = read::mapped_bytes(u32::from_ne_bytes(config.mediator_addr));
+    let wanted = mapped(config.mediator_addr);
     // Port 0 is the placeholder of a run that has no mediator yet.
-    let port = u16::from_be_bytes(config.mediator_port_be);
+    let port = config.mediator_port;
     if port != 0
         && attempt.addr == wanted
         && attempt.port == port
@@ -66,14 +66,9 @@ fn try_connect4(ctx: &SockAddrContext) -> Result<i32, Error> {
 }
 
 #[inline(always)]
-fn refuse(cookie: u64, family: u8, attempt: &Attempt) -> i32 {
+fn refuse(cookie: u64, family: u32, attempt: &Attempt) -> i32 {
     count(Counter::RelayDenied);
-    emit(read::event(
-        cookie,
-        Hook::RelayGate,
-        family,
-        attempt,
-        (Verdict::Deny, Reason::NotMediator),
-    ));
+    let event = read::event(cookie, Hook::RelayGate, family, attempt);
+    emit(read::decided(event, (Verdict::Deny, Reason::NotMediator)));
     REFUSE
 }

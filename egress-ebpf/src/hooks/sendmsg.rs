@@ -19,19 +19,14 @@ pub fn agent_sendmsg6(ctx: SockAddrContext) -> i32 {
 }
 
 #[inline(always)]
-fn judge(ctx: &SockAddrContext, hook: Hook, family: u8, attempt: &Attempt) -> Result<i32, Error> {
+fn judge(ctx: &SockAddrContext, hook: Hook, family: u32, attempt: &Attempt) -> Result<i32, Error> {
     config()?;
     let decision = decide::datagram(attempt);
     // The stub resolver and the agent's own servers make many of these: only refusals are records.
     if decision.0 == Verdict::Local {
         return Ok(PASS);
     }
-    emit(read::event(
-        read::cookie(ctx),
-        hook,
-        family,
-        attempt,
-        decision,
-    ));
+    let event = read::event(read::cookie(ctx), hook, family, attempt);
+    emit(read::decided(event, decision));
     Ok(REFUSE)
 }

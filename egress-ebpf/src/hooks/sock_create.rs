@@ -22,11 +22,12 @@ fn judge(ctx: &SockContext) -> Result<i32, Error> {
         return Ok(PASS);
     }
     let attempt = Attempt {
-        addr: [0; 16],
+        addr: [0; 2],
         port: 0,
         sock_type,
         protocol,
     };
-    emit(read::event(0, Hook::SockCreate, family, &attempt, decision));
+    let event = read::event(0, Hook::SockCreate, family, &attempt);
+    emit(read::decided(event, decision));
     Ok(REFUSE)
 }

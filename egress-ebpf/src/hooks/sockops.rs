@@ -29,8 +29,8 @@ pub fn agent_sockops(ctx: SockOpsContext) -> u32 {
 fn record(ctx: &SockOpsContext) -> Result<(), Error> {
     let config = config()?;
     // `remote_port` is the network-order port in the upper half of a big-endian word.
-    let remote_port = u32::from_be(ctx.remote_port()) as u16;
-    if remote_port != TRANSPARENT_PORT && remote_port != config.proxy_port() {
+    let remote_port = u32::from_be(ctx.remote_port());
+    if remote_port != u32::from(TRANSPARENT_PORT) && remote_port != config.proxy_port {
         return Ok(());
     }
     // Only sockets whose address is exactly loopback: one bound to 127.0.0.2 may share the local
@@ -73,11 +73,11 @@ fn record(ctx: &SockOpsContext) -> Result<(), Error> {
 /// The family on the wire: an AF_INET6 socket with a mapped peer sends IPv4.
 #[inline(always)]
 fn wire(ctx: &SockOpsContext, ends: &Ends) -> Wire {
-    if ctx.family() == u32::from(AF_INET) {
+    if ctx.family() == AF_INET {
         return Wire::V4;
     }
     Attempt {
-        addr: read::v6_bytes(ends.v6.1),
+        addr: read::v6_halves(ends.v6.1),
         port: 0,
         sock_type: 0,
         protocol: 0,

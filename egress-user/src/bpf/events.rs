@@ -26,9 +26,9 @@ pub struct Event {
     /// `IPPROTO_*`.
     pub protocol: u32,
     /// `SOCK_*`.
-    pub sock_type: u8,
+    pub sock_type: u32,
     /// `AF_*`.
-    pub family: u8,
+    pub family: u32,
     /// Which hook.
     pub hook: Hook,
     /// What it did.
@@ -48,8 +48,8 @@ impl TryFrom<&[u8]> for Event {
             ktime_ns: raw.ktime_ns,
             cookie: raw.cookie,
             comm,
-            addr: Ipv6Addr::from(raw.addr).to_canonical(),
-            port: u16::from_be_bytes(raw.port_be),
+            addr: Ipv6Addr::from(abi::address(raw.addr)).to_canonical(),
+            port: u16::try_from(raw.port).map_err(|_| MalformedEvent)?,
             pid: raw.pid,
             uid: raw.uid,
             protocol: raw.protocol,

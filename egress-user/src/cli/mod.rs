@@ -1,10 +1,12 @@
 //! Reads what was typed, makes a checked plan, prints results and errors. The only place that
 //! prints, and the only one that uses `anyhow`.
 pub mod exit;
+pub mod keygen;
 #[cfg(target_os = "linux")]
 pub mod print;
 #[cfg(target_os = "linux")]
 pub mod run;
+pub mod verify;
 
 use clap::{Parser, Subcommand};
 
@@ -21,6 +23,10 @@ enum Command {
     /// Run a command behind the boundary and write an Audit Packet
     #[cfg(target_os = "linux")]
     Run(Box<run::RunArgs>),
+    /// Check an Audit Packet, evidence files or one receipt
+    Verify(verify::VerifyArgs),
+    /// Make a signing key
+    Keygen(keygen::KeygenArgs),
 }
 
 /// Parses the command line and runs it. Returns the exit status. `inherited` are the descriptors
@@ -34,12 +40,14 @@ pub fn main(inherited: Vec<String>) -> u8 {
             return if error.use_stderr() {
                 exit::USAGE
             } else {
-                exit::OK
+                exit::SUCCESS
             };
         }
     };
     match cli.command {
         #[cfg(target_os = "linux")]
         Command::Run(args) => run::run(*args, inherited),
+        Command::Verify(args) => verify::run(&args),
+        Command::Keygen(args) => keygen::run(&args),
     }
 }

@@ -6,6 +6,7 @@
 )]
 use serde_json::json;
 
+use super::exit;
 use crate::receipt::findings::visible;
 use crate::run::emit::Emitted;
 use crate::run::supervise::Ending;
@@ -93,7 +94,7 @@ fn result_json(run: &Emitted) {
     let result = json!({
         "verdict": run.report.verdict.as_str(),
         "trusted": run.packet.verifier.trusted,
-        "exit_status": run.exit_status(),
+        "exit_status": exit::of(run.outcome()),
         "agent_exit_status": status,
         "receipt_count": run.report.receipt_count,
         "actions": run.report.counts.actions,

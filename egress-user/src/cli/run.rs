@@ -104,17 +104,17 @@ pub fn run(args: RunArgs, inherited: Vec<String>) -> u8 {
     // Before anything starts a thread: all of them inherit the mask.
     if let Err(error) = block_signals() {
         print::error(&error.into(), None);
-        return exit::BOUNDARY;
+        return exit::FAILED;
     }
     match crate::run::execute(plan) {
         Ok(emitted) => {
             print::run_result(&emitted, json);
-            emitted.exit_status()
+            exit::of(emitted.outcome())
         }
         Err(error) => {
             let hint = error.hint();
             print::error(&error.into(), hint);
-            exit::BOUNDARY
+            exit::FAILED
         }
     }
 }

@@ -1,78 +1,19 @@
 //! Judges an Audit Packet: its own rules, and whether it says what the evidence says (evidence
 //! protocol, section 6). What the published references leave unchecked (6.3) is checked here too.
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 
 use super::flows::{FlowReport, check_flows};
+use super::inline::Inline;
 use super::model::{Artifacts, Packet, PacketVerdict, SCHEMA_VERSION};
+use super::rules;
 use crate::receipt::chain::Trust;
-use crate::receipt::check::{EvidenceFile, Seen, check_evidence_visiting};
-use crate::receipt::findings::{Finding, Findings, Place, Rule};
+use crate::receipt::check::{EvidenceFile, check_evidence_visiting};
+use crate::receipt::findings::{Finding, Findings};
 use crate::receipt::json::{MAX_DEPTH, Node, Value, parse_bytes};
 use crate::receipt::keys::parse_public;
 use crate::receipt::report::{Report, Verdict};
-
-static JSON: Rule = Rule::error("packet.json", 70, "packet.json is not strict JSON", "");
-static SCHEMA: Rule = Rule::error(
-    "packet.schema",
-    71,
-    "packet.json does not fit schema v0",
-    "",
-);
-static RULE: Rule = Rule::error("packet.rule", 72, "packet.json contradicts itself", "");
-static PATH: Rule = Rule::error("packet.path", 73, "an artifact path leaves the packet", "");
-static EVIDENCE: Rule = Rule::error("packet.evidence", 74, "the evidence cannot be had", "");
-static SIGNER: Rule = Rule::error(
-    "packet.signer",
-    75,
-    "the packet names another signer than the receipts",
-    "trust the key that you pinned, not the packet's",
-);
-static VERDICT: Rule = Rule::error(
-    "packet.verdict",
-    76,
-    "the packet's verdict is not what the evidence shows",
-    "",
-);
-static COUNT: Rule = Rule::error(
-    "packet.count",
-    77,
-    "the packet counts other receipts than the evidence holds",
-    "",
-);
-static ROOT: Rule = Rule::error(
-    "packet.root",
-    78,
-    "the packet pins another end of the chain",
-    "",
-);
-static POLICY: Rule = Rule::error(
-    "packet.policy",
-    79,
-    "the policy is not the one that the packet or the receipts name",
-    "the file was changed after the run, or the policy was reloaded during it",
-);
-static INLINE: Rule = Rule::error(
-    "packet.receipts",
-    80,
-    "an inline receipt differs from the evidence",
-    "",
-);
-static DISPLAY: Rule = Rule::warning(
-    "packet.display",
-    20,
-    "a count for display differs from the evidence",
-    "read the receipts instead",
-);
-static TIME: Rule = Rule::warning("packet.time", 21, "a time of the packet is odd", "");
-static IDENTITY: Rule = Rule::warning(
-    "packet.identity",
-    22,
-    "no receipt has the packet's agent as actor",
-    "",
-);
 
 /// The files of a packet directory.
 #[derive(Debug, Clone, Copy)]
@@ -107,20 +48,30 @@ pub fn read_packet(bytes: &[u8]) -> Result<Packet, Vec<Finding>> {
     let node = match parse_bytes(bytes, MAX_DEPTH) {
         Ok(node) => node,
         Err(error) => {
-            findings.add(&JSON, here(), "one JSON object", error.to_string());
+            findings.add(
+                &rules::JSON,
+                rules::here(),
+                "one JSON object",
+                error.to_string(),
+            );
             return Err(findings.into_ranked().0);
         }
     };
     if let Some(member) = null_member(&node) {
         findings.add(
-            &SCHEMA,
-            here(),
+            &rules::SCHEMA,
+            rules::here(),
             "a value or no member",
             format!("{member}: null"),
         );
     }
     match serde_json::from_slice::<Packet>(bytes) {
-        Err(error) => findings.add(&SCHEMA, here(), SCHEMA_VERSION, error.to_string()),
+        Err(error) => findings.add(
+            &rules::SCHEMA,
+            rules::here(),
+            SCHEMA_VERSION,
+            error.to_string(),
+        ),
         Ok(packet) => {
             check_rules(&packet, &mut findings);
             if !findings.has_errors() {
@@ -136,8 +87,8 @@ pub fn check_packet(packet: &Packet, files: &PacketFiles<'_>, trust: &Trust) -> 
     let mut findings = Findings::default();
     let bytes = files.evidence.unwrap_or_else(|reason| {
         findings.add(
-            &EVIDENCE,
-            here(),
+            &rules::EVIDENCE,
+            rules::here(),
             packet.artifacts.evidence.as_str(),
             reason,
         );
@@ -180,14 +131,6 @@ pub fn check_packet(packet: &Packet, files: &PacketFiles<'_>, trust: &Trust) -> 
     }
 }
 
-/// Findings about `packet.json` have no better place.
-fn here() -> Place {
-    Place {
-        file: Some(String::from(super::PACKET_FILE)),
-        ..Place::default()
-    }
-}
-
 /// The first member, outside inline receipts, that is `null`: the schema has no null.
 fn null_member(node: &Node<'_>) -> Option<String> {
     match &node.value {
@@ -208,7 +151,8 @@ fn null_member(node: &Node<'_>) -> Option<String> {
 
 /// The rules beside the schema (section 6.1).
 fn check_rules(packet: &Packet, findings: &mut Findings) {
-    let mut broken = |expected: &str, found: String| findings.add(&RULE, here(), expected, found);
+    let mut broken =
+        |expected: &str, found: String| findings.add(&rules::RULE, rules::here(), expected, found);
     if packet.schema_version != SCHEMA_VERSION {
         broken(SCHEMA_VERSION, packet.schema_version.clone());
     }
@@ -275,7 +219,12 @@ fn check_paths(artifacts: &Artifacts, findings: &mut Findings) {
             || path.contains([':', '\\', '\0'])
             || path.split('/').any(|part| part == "..");
         if leaves {
-            findings.add(&PATH, here(), "a relative path below the packet", path);
+            findings.add(
+                &rules::PATH,
+                rules::here(),
+                "a relative path below the packet",
+                path,
+            );
         }
     }
 }
@@ -284,8 +233,8 @@ fn check_paths(artifacts: &Artifacts, findings: &mut Findings) {
 fn check_counts(packet: &Packet, report: &Report, findings: &mut Findings) {
     if packet.summary.receipt_count != report.receipt_count {
         findings.add(
-            &COUNT,
-            here(),
+            &rules::COUNT,
+            rules::here(),
             format!("receipt_count {}", report.receipt_count),
             packet.summary.receipt_count.to_string(),
         );
@@ -299,8 +248,8 @@ fn check_counts(packet: &Packet, report: &Report, findings: &mut Findings) {
     {
         if actual != stated {
             findings.add(
-                &COUNT,
-                here(),
+                &rules::COUNT,
+                rules::here(),
                 format!("totals.{name} {actual}"),
                 stated.to_string(),
             );
@@ -310,7 +259,7 @@ fn check_counts(packet: &Packet, report: &Report, findings: &mut Findings) {
         && count != report.receipt_count
     {
         let expected = format!("verifier.receipt_count {}", report.receipt_count);
-        findings.add(&COUNT, here(), expected, count.to_string());
+        findings.add(&rules::COUNT, rules::here(), expected, count.to_string());
     }
 }
 
@@ -319,7 +268,7 @@ fn check_end(packet: &Packet, report: &Report, trust: &Trust, findings: &mut Fin
     let root = packet.verifier.root_hash.as_deref().unwrap_or("");
     if !root.is_empty() && report.root_hash.as_deref() != Some(root) {
         let expected = report.root_hash.as_deref().unwrap_or("no root");
-        findings.add(&ROOT, here(), expected, root);
+        findings.add(&rules::ROOT, rules::here(), expected, root);
     }
     if let Some(seq) = packet.verifier.final_seq
         && report.final_seq != Some(seq)
@@ -328,8 +277,8 @@ fn check_end(packet: &Packet, report: &Report, trust: &Trust, findings: &mut Fin
             .final_seq
             .map_or_else(|| String::from("none"), |seq| seq.to_string());
         findings.add(
-            &ROOT,
-            here(),
+            &rules::ROOT,
+            rules::here(),
             format!("final_seq {expected}"),
             seq.to_string(),
         );
@@ -343,7 +292,7 @@ fn check_end(packet: &Packet, report: &Report, trust: &Trust, findings: &mut Fin
         pinned && (signers.is_empty() || signers.contains(&hex::encode(key.to_bytes())))
     });
     if !fits {
-        findings.add(&SIGNER, here(), signers.join(" or "), stated);
+        findings.add(&rules::SIGNER, rules::here(), signers.join(" or "), stated);
     }
 }
 
@@ -351,7 +300,8 @@ fn check_end(packet: &Packet, report: &Report, trust: &Trust, findings: &mut Fin
 fn check_display(packet: &Packet, report: &Report, findings: &mut Findings) {
     let summary = &packet.summary;
     let counts = &report.counts;
-    let mut differs = |name: &str, stated: String| findings.add(&DISPLAY, here(), name, stated);
+    let mut differs =
+        |name: &str, stated: String| findings.add(&rules::DISPLAY, rules::here(), name, stated);
     if let Some(transports) = &summary.transports
         && *transports != counts.transports
     {
@@ -384,13 +334,18 @@ fn check_display(packet: &Packet, report: &Report, findings: &mut Findings) {
     ];
     for time in times.into_iter().flatten() {
         if !crate::receipt::is_rfc3339(time) {
-            findings.add(&TIME, here(), "RFC 3339", time.as_str());
+            findings.add(&rules::TIME, rules::here(), "RFC 3339", time.as_str());
         }
     }
     if let Some(completed) = &run.completed_at
         && completed.get(..19) < run.started_at.get(..19)
     {
-        findings.add(&TIME, here(), "an end after the start", completed.as_str());
+        findings.add(
+            &rules::TIME,
+            rules::here(),
+            "an end after the start",
+            completed.as_str(),
+        );
     }
     let agents: Vec<&str> = counts
         .actors
@@ -400,8 +355,8 @@ fn check_display(packet: &Packet, report: &Report, findings: &mut Findings) {
         .collect();
     if !agents.is_empty() && !agents.contains(&run.agent_identity.as_str()) {
         findings.add(
-            &IDENTITY,
-            here(),
+            &rules::IDENTITY,
+            rules::here(),
             agents.join(" "),
             run.agent_identity.as_str(),
         );
@@ -416,7 +371,7 @@ fn check_policy(packet: &Packet, policy: &[u8], report: &Report, findings: &mut 
     if let Some(stated) = packet.policy.config_snapshot_sha256.as_deref()
         && stated.strip_prefix("sha256:").unwrap_or(stated) != actual
     {
-        findings.add(&POLICY, here(), actual.as_str(), stated);
+        findings.add(&rules::POLICY, rules::here(), actual.as_str(), stated);
     }
     if report.evidence_receipts > 0 {
         return;
@@ -424,8 +379,8 @@ fn check_policy(packet: &Packet, policy: &[u8], report: &Report, findings: &mut 
     for hash in &report.counts.decision_policy_hashes {
         if *hash != actual {
             findings.add(
-                &POLICY,
-                here(),
+                &rules::POLICY,
+                rules::here(),
                 actual.as_str(),
                 format!("{hash} in receipts"),
             );
@@ -452,8 +407,8 @@ fn verdict(
     if !agrees {
         let shows = report.verdict.as_str();
         findings.add(
-            &VERDICT,
-            here(),
+            &rules::VERDICT,
+            rules::here(),
             format!("the evidence is {shows}"),
             format!("{stated:?}"),
         );
@@ -469,74 +424,5 @@ fn verdict(
         PacketVerdict::Valid => report.verdict,
         PacketVerdict::NotRun | PacketVerdict::SelfConsistentOnly => Verdict::SelfConsistentOnly,
         PacketVerdict::Error | PacketVerdict::Invalid => Verdict::Invalid,
-    }
-}
-
-/// Inline copies of receipts, compared as the evidence passes by.
-struct Inline<'p> {
-    wanted: BTreeMap<u64, &'p Json>,
-    wrong: Vec<(u64, &'static str)>,
-}
-
-impl<'p> Inline<'p> {
-    fn new(receipts: &'p [Json]) -> Self {
-        let mut inline = Self {
-            wanted: BTreeMap::new(),
-            wrong: Vec::new(),
-        };
-        for receipt in receipts {
-            match receipt.get("chain_seq").and_then(Json::as_u64) {
-                Some(seq) if !inline.wanted.contains_key(&seq) => {
-                    inline.wanted.insert(seq, receipt);
-                }
-                Some(seq) => inline.wrong.push((seq, "chain_seq twice")),
-                None => inline.wrong.push((0, "no chain_seq")),
-            }
-        }
-        inline
-    }
-
-    fn see(&mut self, seen: &Seen<'_>) {
-        let Some(copy) = self.wanted.remove(&seen.seq) else {
-            return;
-        };
-        for name in [
-            "action_id",
-            "chain_prev_hash",
-            "verdict",
-            "policy_hash",
-            "timestamp",
-            "action_type",
-            "transport",
-            "method",
-            "layer",
-            "pattern",
-            "severity",
-        ] {
-            if let Some(text) = copy.get(name)
-                && text.as_str() != Some(seen.text(name))
-            {
-                self.wrong.push((seen.seq, name));
-            }
-        }
-        if let (Some(text), Some(hash)) = (copy.get("receipt_hash"), seen.hash)
-            && text.as_str().map(|text| text.trim_start_matches("sha256:")) != Some(hash)
-        {
-            self.wrong.push((seen.seq, "receipt_hash"));
-        }
-    }
-
-    fn finish(self, findings: &mut Findings) {
-        let missing = self
-            .wanted
-            .into_keys()
-            .map(|seq| (seq, "a receipt of this number"));
-        for (seq, name) in self.wrong.into_iter().chain(missing) {
-            let place = Place {
-                seq: Some(seq),
-                ..here()
-            };
-            findings.add(&INLINE, place, name, "something else");
-        }
     }
 }

@@ -7,8 +7,12 @@
 
 pub mod build;
 pub mod check;
+#[cfg(target_os = "linux")]
+pub mod dir;
 pub mod flows;
+mod inline;
 pub mod model;
+mod rules;
 pub mod summary;
 pub mod verifier_text;
 
@@ -26,6 +30,3 @@ pub const FLOWS_FILE: &str = "flows.jsonl";
 pub const BOUNDARY_FILE: &str = "boundary.json";
 /// Name of the runtime policy.
 pub const POLICY_FILE: &str = "policy.yaml";
-
-#[cfg(target_os = "linux")]
-pub mod dir;

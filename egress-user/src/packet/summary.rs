@@ -17,9 +17,9 @@ const MAX_CHARACTERS: usize = 200;
 /// Renders the summary.
 pub fn render(packet: &Packet, report: &Report) -> String {
     let mut out = String::new();
+    let written = write(&mut out, packet, report);
     // Writing to a string cannot fail.
-    drop(write(&mut out, packet, report));
-    out
+    written.map_or_else(|_error| String::new(), |()| out)
 }
 
 fn write(out: &mut String, packet: &Packet, report: &Report) -> std::fmt::Result {

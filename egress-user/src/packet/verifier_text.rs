@@ -9,9 +9,9 @@ use crate::receipt::report::{End, Report, Verdict};
 /// The report of a check for people. `verdict` and `findings` may be those of a whole packet.
 pub fn render(verdict: Verdict, report: &Report, findings: &[Finding]) -> String {
     let mut out = String::new();
+    let written = write(&mut out, verdict, report, findings);
     // Writing to a string cannot fail.
-    drop(write(&mut out, verdict, report, findings));
-    out
+    written.map_or_else(|_error| String::new(), |()| out)
 }
 
 fn write(
@@ -83,6 +83,18 @@ fn write(
         writeln!(out, "and {} more of the same rules", report.suppressed)?;
     }
     Ok(())
+}
+
+/// The findings alone, for a packet whose `packet.json` is unusable.
+pub fn render_findings(findings: &[Finding]) -> String {
+    let mut out = String::from("verdict:     INVALID\n");
+    for finding in findings {
+        // Writing to a string cannot fail.
+        if write_finding(&mut out, finding).is_err() {
+            break;
+        }
+    }
+    out
 }
 
 /// The verdict in words.

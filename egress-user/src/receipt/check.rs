@@ -18,43 +18,13 @@ use super::rules;
 use super::session::GRACEFUL;
 use super::signatures::{Job, Queue};
 
+pub use super::input::{EvidenceFile, Seen};
+
 /// The largest evidence file that is read. Pipelock's own reader stops at 8 MiB a file; a packet
 /// holds all files of a run in one.
 pub const MAX_EVIDENCE_BYTES: u64 = 512 << 20;
 /// The largest single receipt or packet.
 pub const MAX_DOCUMENT_BYTES: u64 = 8 << 20;
-
-/// One evidence file.
-#[derive(Debug, Clone, Copy)]
-pub struct EvidenceFile<'a> {
-    /// Its name without directories; `evidence-<session>-<seq>.jsonl` claims a session.
-    pub name: &'a str,
-    /// Its bytes.
-    pub bytes: &'a [u8],
-}
-
-/// One version 1 receipt as it is passed, for reconciliation with other records. Its texts are
-/// what the file says; they count only if the report is consistent.
-#[derive(Debug, Clone, Copy)]
-pub struct Seen<'a> {
-    /// Line in its file, from 1.
-    pub line: u64,
-    /// Place in the chain.
-    pub seq: u64,
-    /// Whether it is a session record.
-    pub is_session: bool,
-    /// Its hash, when its form is right.
-    pub hash: Option<&'a str>,
-    record: &'a Node<'a>,
-}
-
-impl<'a> Seen<'a> {
-    /// A string member of the record: `action_id`, `target`, `transport`, `verdict`,
-    /// `decision_phase`, `layer`, `pattern`, `method`, `request_id`, `timestamp`, …; empty when absent.
-    pub fn text(&self, name: &str) -> &'a str {
-        self.record.member_text(name)
-    }
-}
 
 /// Checks the files of one recorder session, in the order given.
 pub fn check_evidence(files: &[EvidenceFile<'_>], trust: &Trust) -> Report {

@@ -14,6 +14,7 @@ mod end;
 mod entry;
 mod evidence;
 pub mod findings;
+mod input;
 mod jcs;
 pub mod json;
 pub mod keys;

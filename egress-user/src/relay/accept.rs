@@ -16,11 +16,7 @@ pub(super) async fn transparent(relay: Arc<Relay>, mut stream: TcpStream, peer: 
     let (origin, orig_dst) = match relay.destinations.take(peer, is_open) {
         Ok(found) => found,
         Err(discarded) => {
-            relay
-                .reporter
-                .flow(discarded.origin, "raw")
-                .await
-                .refused(discarded.reason);
+            discarded.report(&relay.reporter).await;
             return;
         }
     };

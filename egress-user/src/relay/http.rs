@@ -18,7 +18,7 @@ use super::first::refuse_http;
 use super::forward::{Asked, forward, own};
 use super::guard::{Guard, Refusal};
 use super::headers::wants_websocket;
-use super::http_head::HeadError;
+use super::http_head::{HeadError, MAX_HEAD};
 use super::report::{Flow, Origin, Verdict};
 use super::serve::{Relay, close_gently};
 use super::{proxy, query, websocket};
@@ -102,6 +102,7 @@ pub(super) async fn serve(
     let mut http = http1::Builder::new()
         .half_close(true)
         .auto_date_header(false)
+        .max_buf_size(MAX_HEAD + 16 * 1024)
         .timer(TokioTimer::new())
         .header_read_timeout(relay.config.limits.keep_alive)
         .serve_connection(TokioIo::new(guard), service);

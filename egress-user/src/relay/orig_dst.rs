@@ -2,9 +2,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 
-use egress_common::abi::{SLOT_PROXY, SLOT_REDIRECTED, SLOTS, Slot};
+use egress_common::abi::{SLOT_PROXY, SLOT_REDIRECTED, SLOTS, Slot, address};
 
-use super::report::Origin;
+use super::report::{Origin, Reporter};
 
 /// The address family on the wire; each has an array of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +45,21 @@ pub(super) struct Discarded {
     pub(super) origin: Origin,
     pub(super) reason: &'static str,
 }
+
+impl Discarded {
+    /// Makes the one report of it.
+    pub(super) async fn report(self, reporter: &Reporter) {
+        let flow = reporter.flow(self.origin, "raw").await;
+        if self.reason == RESET {
+            flow.failed(self.reason);
+        } else {
+            flow.refused(self.reason);
+        }
+    }
+}
+
+/// The connection was gone before it could be served.
+const RESET: &str = "reset";
 
 /// The lookup, and what it has served on each port.
 pub(super) struct OriginalDestinations {
@@ -90,7 +105,11 @@ impl OriginalDestinations {
         if slot.kind != SLOT_REDIRECTED {
             return discard(Origin::default(), "no_slot");
         }
-        let orig_dst = SocketAddr::new(Ipv6Addr::from(slot.addr).to_canonical(), slot.port());
+        // No hook writes a port over 65,535; a value that is none names nothing.
+        let Ok(port) = u16::try_from(slot.port) else {
+            return discard(Origin::default(), "no_slot");
+        };
+        let orig_dst = SocketAddr::new(Ipv6Addr::from(address(slot.addr)).to_canonical(), port);
         let origin = Origin {
             cookie: slot.cookie,
             connect_ns: slot.connect_ns,
@@ -109,7 +128,7 @@ impl OriginalDestinations {
         }
         if !is_open() {
             // Not consumed: the slot may already be that of the port's next connection.
-            return discard(origin, "reset");
+            return discard(origin, RESET);
         }
         *last = (slot.cookie, slot.connect_ns);
         Ok((origin, orig_dst))
@@ -147,12 +166,12 @@ fn family_of(peer: SocketAddr) -> Option<Family> {
 
 #[cfg(test)]
 mod tests {
-    use egress_common::abi::{SLOT_EMPTY, SLOT_LOCAL};
+    use egress_common::abi::{SLOT_EMPTY, SLOT_LOCAL, halves};
 
     use super::*;
     use crate::sys::slots::EMPTY;
 
-    struct Fixed(u8);
+    struct Fixed(u32);
 
     impl SlotSource for Fixed {
         fn read(&self, family: Family, port: u16) -> Slot {
@@ -164,15 +183,15 @@ mod tests {
             Slot {
                 cookie,
                 connect_ns: 9,
-                addr: addr.octets(),
-                port_be: [0, 80],
+                addr: halves(addr.into()),
+                port: 80,
                 kind: self.0,
                 ..EMPTY
             }
         }
     }
 
-    fn taken(kind: u8, peers: &[&str]) -> Vec<String> {
+    fn taken(kind: u32, peers: &[&str]) -> Vec<String> {
         let table = OriginalDestinations::new(Box::new(Fixed(kind)));
         peers
             .iter()

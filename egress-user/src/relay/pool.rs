@@ -87,7 +87,13 @@ impl Pool {
     }
 }
 
+/// Most bytes that hyper holds of an answer, one connection: with thousands of agents' connections
+/// that nobody reads, its own default would be gigabytes.
+const READ_AHEAD: usize = 64 * 1024;
+
 /// How the relay speaks HTTP to the mediator.
 pub(super) fn client() -> http1::Builder {
-    http1::Builder::new()
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(READ_AHEAD);
+    builder
 }

@@ -19,11 +19,7 @@ pub(super) async fn serve(relay: Arc<Relay>, mut stream: TcpStream, peer: Socket
     let origin = match relay.destinations.of_proxy(peer) {
         Ok(origin) => origin,
         Err(discarded) => {
-            relay
-                .reporter
-                .flow(discarded.origin, "raw")
-                .await
-                .refused(discarded.reason);
+            discarded.report(&relay.reporter).await;
             return;
         }
     };

@@ -17,17 +17,23 @@ use crate::packet::{
 };
 use crate::receipt::report::Report;
 
-/// Exit statuses of a run that are not the command's own.
-pub const BOUNDARY_FAILED: u8 = 125;
-/// The command ran; its evidence is invalid or missing.
-pub const EVIDENCE_UNSOUND: u8 = 123;
-/// The time-out ended the command.
-pub const TIMED_OUT: u8 = 124;
+/// What a finished run comes down to; the first that applies, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The machine, the boundary or the mediator failed while the command ran.
+    BoundaryFailed,
+    /// The command ran; its evidence is invalid or missing.
+    EvidenceUnsound,
+    /// The time-out ended the command.
+    TimedOut,
+    /// The command's own exit status, or 126 or 127 when it could not be executed.
+    Command(u8),
+}
 
-/// A finished run. The only value with an exit status.
+/// A finished run. The only value with an [`Outcome`].
 #[derive(Debug)]
 pub struct Emitted {
-    status: u8,
+    outcome: Outcome,
     /// How the agent ended.
     pub ending: Ending,
     /// Where the packet is.
@@ -57,7 +63,7 @@ impl Verified {
             path: packet_path.clone(),
             source,
         };
-        let status = self.status();
+        let outcome = self.outcome();
         let packet = build(inputs(&self.run), &self.report);
         let mut text = serde_json::to_vec_pretty(&packet).map_err(|error| failed(error.into()))?;
         text.push(b'\n');
@@ -78,7 +84,7 @@ impl Verified {
         self.run.plan.packet.replace(&files).map_err(failed)?;
         read_back(&packet_path, &packet_sha256).map_err(failed)?;
         Ok(Emitted {
-            status,
+            outcome,
             ending: self.run.ending.clone(),
             packet_path,
             packet_sha256,
@@ -90,24 +96,22 @@ impl Verified {
         })
     }
 
-    /// The first that applies: the boundary failed, the evidence is unsound, the time was up, the
-    /// command's own status.
-    fn status(&self) -> u8 {
+    fn outcome(&self) -> Outcome {
         match &self.run.ending {
-            Ending::Failed(_) => BOUNDARY_FAILED,
-            _ if !self.is_sound() => EVIDENCE_UNSOUND,
-            Ending::TimedOut => TIMED_OUT,
+            Ending::Failed(_) => Outcome::BoundaryFailed,
+            _ if !self.is_sound() => Outcome::EvidenceUnsound,
+            Ending::TimedOut => Outcome::TimedOut,
             Ending::Exited(status) | Ending::NotExecuted(status) => {
-                u8::try_from(*status).unwrap_or(BOUNDARY_FAILED)
+                u8::try_from(*status).map_or(Outcome::BoundaryFailed, Outcome::Command)
             }
         }
     }
 }
 
 impl Emitted {
-    /// Exit status of the run.
-    pub fn exit_status(&self) -> u8 {
-        self.status
+    /// What the run comes down to.
+    pub fn outcome(&self) -> Outcome {
+        self.outcome
     }
 }
 

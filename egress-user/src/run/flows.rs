@@ -51,7 +51,7 @@ pub struct Denied {
 struct FoldKey {
     hook: Hook,
     verdict: Verdict,
-    reason: u8,
+    reason: u32,
     protocol: u32,
     addr: IpAddr,
     port: u16,

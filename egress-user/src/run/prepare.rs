@@ -143,8 +143,8 @@ impl Plan {
         // init builds the view on the other core meanwhile.
         let mut config = Config::new(self.proxy_port, true);
         if let SocketAddr::V4(address) = mediator {
-            config.mediator_addr = address.ip().octets();
-            config.mediator_port_be = address.port().to_be_bytes();
+            config.mediator_addr = address.ip().to_bits();
+            config.mediator_port = address.port().into();
         }
         let mut gates = Gates::attach(config, &cgroups)?;
         let mut events = Events::new(gates.take_events()?);

@@ -86,12 +86,11 @@ impl SlotArray {
 pub const EMPTY: Slot = Slot {
     cookie: 0,
     connect_ns: 0,
-    addr: [0; 16],
-    port_be: [0; 2],
+    addr: [0; 2],
+    port: 0,
     kind: egress_common::abi::SLOT_EMPTY,
-    reserved: [0; 5],
     pid: 0,
-    reserved2: 0,
+    reserved: 0,
 };
 
 #[cfg(test)]
@@ -110,7 +109,7 @@ mod tests {
         let slot = Slot {
             cookie: 7,
             connect_ns: 9,
-            port_be: [1, 187],
+            port: 443,
             kind: 1,
             ..EMPTY
         };

@@ -9,7 +9,7 @@ use crate::support::{Setup, World, canned, echo, hello, read_head};
 
 #[tokio::test]
 async fn many_tunnels_at_a_time_are_all_on_record() {
-    const TUNNELS: usize = 200;
+    const TUNNELS: usize = 100;
     let world = World::new().await;
     let port = echo().await.port();
     let mut clients = JoinSet::new();
@@ -46,7 +46,7 @@ async fn many_tunnels_at_a_time_are_all_on_record() {
 
 #[tokio::test]
 async fn sequential_requests_are_not_slow() {
-    const REQUESTS: u32 = 200;
+    const REQUESTS: u32 = 50;
     let world = World::new().await;
     let (at, _heads) = canned("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
     let url = format!("http://allowed.test:{}/", at.port());

@@ -5,7 +5,6 @@ mod connect;
 mod failure;
 mod forward;
 mod load;
-mod process;
 mod stop;
 mod support;
 mod websocket;

@@ -14,15 +14,18 @@ use egress::mediator::builtin::store::{Directory, Store};
 use egress::mediator::builtin::{Capacity, Mediator};
 use egress::policy::parse::parse;
 use egress::policy::runtime::policy_hash;
+use egress::receipt::chain::Trust;
+use egress::receipt::check::{EvidenceFile, check_evidence};
 use egress::receipt::keys;
 use egress::receipt::record::Posture;
 use egress::receipt::recorder::{Closed, SessionConfig};
+use egress::receipt::report::{End, Report, Verdict};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -108,7 +111,7 @@ impl World {
     }
 
     pub async fn with(setup: Setup) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = listen();
         let address = listener.local_addr().unwrap();
         let evidence = TempDir::new().unwrap();
         // A line of the test takes the place of the usual one.
@@ -168,14 +171,16 @@ impl World {
             u64::try_from(evidence.receipts.len()).unwrap(),
             closed.receipt_count
         );
-        assert_eq!(evidence.entries.last().unwrap()["type"], "checkpoint");
+        let report = evidence.check(&self.key);
+        assert_eq!(report.end, End::Proven, "{:?}", report.findings);
+        assert!(report.findings.is_empty(), "{:?}", report.findings);
         evidence
     }
 
     /// Waits until the mediator gives up by itself.
-    pub async fn failure(self) -> (EvidenceError, TempDir) {
+    pub async fn failure(self) -> EvidenceError {
         let served = timeout(PATIENCE, self.served).await.unwrap().unwrap();
-        (served.unwrap_err(), self.evidence)
+        served.unwrap_err()
     }
 
     pub fn evidence(&self) -> Evidence {
@@ -289,13 +294,20 @@ pub async fn read_head(stream: &mut TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
+/// A fresh port on loopback, with room for all who come at once.
+fn listen() -> TcpListener {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    socket.listen(1024).unwrap()
+}
+
 /// Serves every connection to a fresh port on loopback with `handle`.
 pub async fn origin<F, Fut>(handle: F) -> SocketAddr
 where
     F: Fn(TcpStream) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = io::Result<()>> + Send + 'static,
 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = listen();
     let address = listener.local_addr().unwrap();
     let handle = Arc::new(handle);
     tokio::spawn(async move {
@@ -415,6 +427,28 @@ impl Evidence {
             receipts,
             files,
         }
+    }
+
+    /// Has the files checked as a reviewer would, with the key pinned.
+    pub fn check(&self, key: &SigningKey) -> Report {
+        let read: Vec<(String, Vec<u8>)> = self
+            .files
+            .iter()
+            .map(|path| {
+                let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+                (name, std::fs::read(path).unwrap())
+            })
+            .collect();
+        let files: Vec<EvidenceFile<'_>> = read
+            .iter()
+            .map(|(name, bytes)| EvidenceFile { name, bytes })
+            .collect();
+        let trust = Trust {
+            keys: vec![key.verifying_key()],
+        };
+        let report = check_evidence(&files, &trust);
+        assert_eq!(report.verdict, Verdict::Valid, "{:?}", report.findings);
+        report
     }
 
     /// Receipts that are no session records.

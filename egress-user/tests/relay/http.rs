@@ -417,6 +417,26 @@ async fn a_slot_serves_one_connection() {
 }
 
 #[tokio::test]
+async fn a_connection_reset_before_it_is_served_is_reported_and_consumes_nothing() {
+    let mut world = World::new().await;
+    let to = "198.18.0.1:80".parse().unwrap();
+    let slot = world.slot(to, egress_common::abi::SLOT_REDIRECTED);
+    // Blocking calls: the relay does not run before the reset.
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket
+        .bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into())
+        .unwrap();
+    let port = socket.local_addr().unwrap().as_socket().unwrap().port();
+    world.slots.set(egress::relay::Family::V4, port, slot);
+    socket.connect(&world.transparent_v4.into()).unwrap();
+    socket.set_linger(Some(Duration::ZERO)).unwrap();
+    drop(socket);
+    let flow = world.flow().await;
+    assert_eq!(short(&flow), "raw - failed reset");
+    assert_eq!(flow.cookie, slot.cookie);
+}
+
+#[tokio::test]
 async fn five_hundred_connections_are_served_at_once() {
     let mut world = World::with(|config| config.limits.first_bytes = PATIENCE).await;
     let mut clients = Vec::new();

@@ -12,6 +12,7 @@ mod dns;
 mod hello;
 mod http;
 mod mediator;
+mod process;
 mod proxy;
 mod tls;
 mod tunnel;

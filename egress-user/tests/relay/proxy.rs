@@ -102,6 +102,23 @@ async fn the_hello_in_one_segment_with_the_connect_is_not_lost() {
 }
 
 #[tokio::test]
+async fn an_old_client_needs_no_host_field_for_a_tunnel() {
+    let mut world = World::new().await;
+    let mut client = world.connect_proxy().await;
+    client
+        .write_all(b"CONNECT a.test:443 HTTP/1.0\r\n\r\n")
+        .await
+        .unwrap();
+    let (answer, _) = read_answer(&mut client).await;
+    assert!(answer.starts_with("HTTP/1.0 200 OK\r\n"), "{answer}");
+    let hello = hello("a.test");
+    client.write_all(&hello).await.unwrap();
+    client.read_exact(&mut vec![0; hello.len()]).await.unwrap();
+    drop(client);
+    assert_eq!(world.short().await, "connect a.test forwarded");
+}
+
+#[tokio::test]
 async fn absolute_form_and_the_two_paths_are_served() {
     let mut world = World::new().await;
     let ip = world.resolve("a.test").await;

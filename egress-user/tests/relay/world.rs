@@ -155,7 +155,7 @@ impl World {
         self.dial(self.proxy, slot).await
     }
 
-    pub(crate) fn slot(&self, to: SocketAddr, kind: u8) -> Slot {
+    pub(crate) fn slot(&self, to: SocketAddr, kind: u32) -> Slot {
         let addr = match to.ip() {
             IpAddr::V4(ip) => ip.to_ipv6_mapped(),
             IpAddr::V6(ip) => ip,
@@ -163,8 +163,8 @@ impl World {
         Slot {
             cookie: self.cookies.fetch_add(1, Ordering::Relaxed),
             connect_ns: 1,
-            addr: addr.octets(),
-            port_be: to.port().to_be_bytes(),
+            addr: egress_common::abi::halves(addr.into()),
+            port: to.port().into(),
             kind,
             ..egress::sys::slots::EMPTY
         }

@@ -167,11 +167,10 @@ impl Drop for MeteredBody {
     fn drop(&mut self) {
         // A body of known length is let go once its last byte was taken, without being asked for
         // its end.
-        let reason = if self.inner.is_end_stream() {
-            "complete"
-        } else {
-            "client_closed"
-        };
-        self.end(reason);
+        if self.inner.is_end_stream() {
+            self.end("complete");
+        } else if let Some(Ending { status, intent, .. }) = self.ending.take() {
+            intent.break_off(status, self.meter.bytes(), "client_closed");
+        }
     }
 }

@@ -115,14 +115,8 @@ async fn exchange(
         .handshake(TokioIo::new(origin))
         .await
         .map_err(|_refused| "fetch_failed")?;
-    let phases = mediator.phases.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            // What goes wrong here is also told to whoever waits for the answer.
-            ended = connection => drop(ended),
-            () = phases.cut() => {}
-        }
-    });
+    // Ends with the answer's body. What goes wrong there is also told to whoever waits for it.
+    tokio::spawn(async move { drop(connection.await) });
     tokio::select! {
         biased;
         answer = sender.send_request(outgoing) => answer.map_err(|_failed| "fetch_failed"),

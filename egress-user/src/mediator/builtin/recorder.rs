@@ -342,6 +342,20 @@ impl Intent {
         self.end(status, bytes, reason);
     }
 
+    /// Records that the action was broken off: for `reason`, or by the stop that is under way.
+    pub fn break_off(mut self, status: u16, bytes: u64, reason: &str) {
+        let reason = self.stop_or(reason);
+        self.end(status, bytes, reason);
+    }
+
+    fn stop_or<'a>(&self, reason: &'a str) -> &'a str {
+        let stopping = self
+            .ledger
+            .as_ref()
+            .is_some_and(|ledger| ledger.stopping.load(Ordering::Relaxed));
+        if stopping { "shutdown" } else { reason }
+    }
+
     fn end(&mut self, status: u16, bytes: u64, reason: &str) {
         let Some(ledger) = self.ledger.take() else {
             return;
@@ -357,11 +371,7 @@ impl Intent {
 
 impl Drop for Intent {
     fn drop(&mut self) {
-        let stopping = self
-            .ledger
-            .as_ref()
-            .is_some_and(|ledger| ledger.stopping.load(Ordering::Relaxed));
-        let reason = if stopping { "shutdown" } else { "aborted" };
+        let reason = self.stop_or("aborted");
         self.end(0, 0, reason);
     }
 }

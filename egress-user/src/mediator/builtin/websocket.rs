@@ -121,13 +121,7 @@ async fn send(
         .handshake(TokioIo::new(origin))
         .await
         .map_err(|_refused| "fetch_failed")?;
-    let phases = mediator.phases.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            ended = connection.with_upgrades() => drop(ended),
-            () = phases.cut() => {}
-        }
-    });
+    tokio::spawn(async move { drop(connection.with_upgrades().await) });
     let meter = Meter::new();
     tokio::select! {
         biased;

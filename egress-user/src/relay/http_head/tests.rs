@@ -10,7 +10,8 @@ fn verdict(bytes: &[u8]) -> Result<Framing, HeadError> {
 
 #[test]
 fn sound_heads_pass_with_their_framing() {
-    let cases: [(&str, Framing); 12] = [
+    let cases: [(&str, Framing); 13] = [
+        ("CONNECT a:443 HTTP/1.0\r\n\r\n", Framing::Length(0)),
         ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", Framing::Length(0)),
         ("GET / HTTP/1.0\r\nHost: a\r\n\r\n", Framing::Length(0)),
         (

@@ -1,0 +1,71 @@
+//! `egress keygen`: makes a signing key in Pipelock's formats.
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::exit;
+use crate::receipt::keys::{self, KeyError, Replace};
+
+/// Arguments of `egress keygen`.
+#[derive(Debug, clap::Args)]
+pub struct KeygenArgs {
+    /// File for the private key (mode 0600); the public key goes to FILE.pub
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Replace existing files
+    #[arg(long)]
+    pub force: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Makes the key, prints the public half, and gives the exit status.
+pub fn run(args: &KeygenArgs) -> u8 {
+    let replace = if args.force {
+        Replace::Yes
+    } else {
+        Replace::No
+    };
+    let made = keys::generate().and_then(|key| {
+        Ok((
+            keys::write_pair(&args.out, &key, replace)?,
+            key.verifying_key(),
+        ))
+    });
+    match made {
+        Ok((public, key)) => {
+            let key = hex::encode(key.to_bytes());
+            let text = if args.json {
+                json!({
+                    "private_key_file": args.out.to_string_lossy(),
+                    "public_key_file": public.to_string_lossy(),
+                    "public_key": key,
+                })
+                .to_string()
+            } else {
+                format!(
+                    "private key: {}\npublic key:  {}\nkey:         {key}",
+                    args.out.display(),
+                    public.display()
+                )
+            };
+            match writeln!(io::stdout(), "{text}") {
+                Ok(()) => exit::SUCCESS,
+                Err(_) => exit::CANNOT_READ,
+            }
+        }
+        Err(error) => {
+            let (status, hint) = match error {
+                KeyError::Exists { .. } => (exit::USAGE, "\n  hint: --force replaces it"),
+                KeyError::Format(_)
+                | KeyError::Io { .. }
+                | KeyError::Mode { .. }
+                | KeyError::Random(_) => (exit::CANNOT_READ, ""),
+            };
+            super::verify::complain(&error, hint);
+            status
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! The rules of the packet check. Their ranks come after those of the evidence, which cause them.
+use crate::receipt::findings::{Place, Rule};
+
+pub(super) static JSON: Rule = Rule::error("packet.json", 70, "packet.json is not strict JSON", "");
+pub(super) static SCHEMA: Rule = Rule::error(
+    "packet.schema",
+    71,
+    "packet.json does not fit schema v0",
+    "",
+);
+pub(super) static RULE: Rule = Rule::error("packet.rule", 72, "packet.json contradicts itself", "");
+pub(super) static PATH: Rule =
+    Rule::error("packet.path", 73, "an artifact path leaves the packet", "");
+pub(super) static EVIDENCE: Rule =
+    Rule::error("packet.evidence", 74, "the evidence cannot be had", "");
+pub(super) static SIGNER: Rule = Rule::error(
+    "packet.signer",
+    75,
+    "the packet names another signer than the receipts",
+    "trust the key that you pinned, not the packet's",
+);
+pub(super) static VERDICT: Rule = Rule::error(
+    "packet.verdict",
+    76,
+    "the packet's verdict is not what the evidence shows",
+    "",
+);
+pub(super) static COUNT: Rule = Rule::error(
+    "packet.count",
+    77,
+    "the packet counts other receipts than the evidence holds",
+    "",
+);
+pub(super) static ROOT: Rule = Rule::error(
+    "packet.root",
+    78,
+    "the packet pins another end of the chain",
+    "",
+);
+pub(super) static POLICY: Rule = Rule::error(
+    "packet.policy",
+    79,
+    "the policy is not the one that the packet or the receipts name",
+    "the file was changed after the run, or the policy was reloaded during it",
+);
+pub(super) static INLINE: Rule = Rule::error(
+    "packet.receipts",
+    80,
+    "an inline receipt differs from the evidence",
+    "",
+);
+pub(super) static DISPLAY: Rule = Rule::warning(
+    "packet.display",
+    20,
+    "a count for display differs from the evidence",
+    "read the receipts instead",
+);
+pub(super) static TIME: Rule = Rule::warning("packet.time", 21, "a time of the packet is odd", "");
+pub(super) static IDENTITY: Rule = Rule::warning(
+    "packet.identity",
+    22,
+    "no receipt has the packet's agent as actor",
+    "",
+);
+
+/// Findings about `packet.json` have no better place.
+pub(super) fn here() -> Place {
+    Place {
+        file: Some(String::from(super::PACKET_FILE)),
+        ..Place::default()
+    }
+}

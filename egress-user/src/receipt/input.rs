@@ -1,0 +1,34 @@
+//! What goes into a check, and what it shows while it runs.
+use super::json::Node;
+
+/// One evidence file.
+#[derive(Debug, Clone, Copy)]
+pub struct EvidenceFile<'a> {
+    /// Its name without directories; `evidence-<session>-<seq>.jsonl` claims a session.
+    pub name: &'a str,
+    /// Its bytes.
+    pub bytes: &'a [u8],
+}
+
+/// One version 1 receipt as it is passed, for reconciliation with other records. Its texts are
+/// what the file says; they count only if the report is consistent.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a> {
+    /// Line in its file, from 1.
+    pub line: u64,
+    /// Place in the chain.
+    pub seq: u64,
+    /// Whether it is a session record.
+    pub is_session: bool,
+    /// Its hash, when its form is right.
+    pub hash: Option<&'a str>,
+    pub(super) record: &'a Node<'a>,
+}
+
+impl<'a> Seen<'a> {
+    /// A string member of the record: `action_id`, `target`, `transport`, `verdict`,
+    /// `decision_phase`, `layer`, `pattern`, `method`, `request_id`, `timestamp`, …; empty when absent.
+    pub fn text(&self, name: &str) -> &'a str {
+        self.record.member_text(name)
+    }
+}
