@@ -179,6 +179,8 @@ fn read_recorder(section: &mut Section<'_>) -> Result<RecorderKeys, PolicyError>
             )?;
         }
     }
+    // Redaction replaces what a content scan has found, and the built-in mediator has none: user
+    // information is never recorded, URLs are recorded as they were sent.
     if let Some(field) = section.take("redact") {
         field.boolean()?;
     }

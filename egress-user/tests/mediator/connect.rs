@@ -8,7 +8,7 @@ use crate::support::{PATIENCE, Setup, World, echo, hello, origin, read_head};
 
 #[tokio::test]
 async fn an_allowed_tunnel_carries_bytes_between_intent_and_outcome() {
-    let world = World::new().await;
+    let world = World::new();
     let port = echo().await.port();
     let mut tunnel = world.tunnel(&format!("Allowed.TEST.:{port}")).await;
     let before = world.evidence().story();
@@ -56,7 +56,7 @@ async fn an_allowed_tunnel_carries_bytes_between_intent_and_outcome() {
 
 #[tokio::test]
 async fn a_refused_tunnel_has_its_receipt_and_dials_nobody() {
-    let world = World::new().await;
+    let world = World::new();
     let port = echo().await.port();
     for host in [
         "denied.test",
@@ -96,7 +96,7 @@ async fn a_refused_tunnel_has_its_receipt_and_dials_nobody() {
 
 #[tokio::test]
 async fn addresses_of_the_runners_side_are_refused() {
-    let world = World::new().await;
+    let world = World::new();
     for (host, layer) in [
         ("loop.test", "ssrf"),
         ("priv.test", "ssrf"),
@@ -135,8 +135,7 @@ async fn the_exception_for_metadata_does_not_exist() {
             "ssrf: {ip_allowlist: ['0.0.0.0/0', '::/0']}\ntrusted_domains: ['*.test']\n",
         ),
         ..Setup::default()
-    })
-    .await;
+    });
     for host in ["meta.test", "169.254.169.254", "[::ffff:169.254.169.254]"] {
         let answer = world
             .ask(&format!(
@@ -154,7 +153,7 @@ async fn the_exception_for_metadata_does_not_exist() {
 
 #[tokio::test]
 async fn every_judged_address_is_tried() {
-    let world = World::new().await;
+    let world = World::new();
     let port = echo().await.port();
     let mut tunnel = world.tunnel(&format!("both.test:{port}")).await;
     tunnel.write_all(&hello("both.test")).await.unwrap();
@@ -165,7 +164,7 @@ async fn every_judged_address_is_tried() {
 
 #[tokio::test]
 async fn a_tunnel_is_for_tls_to_its_own_host() {
-    let world = World::new().await;
+    let world = World::new();
     let (contacted, mut contacts) = tokio::sync::mpsc::unbounded_channel();
     let port = origin(move |mut stream| {
         let contacted = contacted.clone();
@@ -222,7 +221,7 @@ async fn a_tunnel_is_for_tls_to_its_own_host() {
 
 #[tokio::test]
 async fn a_client_that_says_nothing_is_let_go() {
-    let world = World::new().await;
+    let world = World::new();
     let port = echo().await.port();
     let mut tunnel = world.tunnel(&format!("allowed.test:{port}")).await;
     let hello = hello("allowed.test");
@@ -234,7 +233,7 @@ async fn a_client_that_says_nothing_is_let_go() {
 
 #[tokio::test]
 async fn an_address_needs_no_server_name() {
-    let world = World::new().await;
+    let world = World::new();
     let port = echo().await.port();
     let mut tunnel = world.tunnel(&format!("127.0.0.1:{port}")).await;
     tunnel.write_all(&hello("127.0.0.1")).await.unwrap();
@@ -245,7 +244,7 @@ async fn an_address_needs_no_server_name() {
 
 #[tokio::test]
 async fn a_hello_may_come_with_the_head_or_byte_by_byte() {
-    let world = World::new().await;
+    let world = World::new();
     let port = echo().await.port();
     let hello = hello("allowed.test");
     let mut stream = world.dial().await;
@@ -271,7 +270,7 @@ async fn a_hello_may_come_with_the_head_or_byte_by_byte() {
 
 #[tokio::test]
 async fn half_a_close_leaves_the_other_half() {
-    let world = World::new().await;
+    let world = World::new();
     let port = origin(|mut stream| async move {
         let mut all = Vec::new();
         stream.read_to_end(&mut all).await?;
@@ -299,7 +298,7 @@ async fn half_a_close_leaves_the_other_half() {
 
 #[tokio::test]
 async fn big_streams_are_byte_exact_both_ways() {
-    let world = World::new().await;
+    let world = World::new();
     let port = echo().await.port();
     let tunnel = world.tunnel(&format!("allowed.test:{port}")).await;
     let hello = hello("allowed.test");
@@ -328,7 +327,7 @@ async fn big_streams_are_byte_exact_both_ways() {
 
 #[tokio::test]
 async fn a_dial_that_fails_is_on_record() {
-    let world = World::new().await;
+    let world = World::new();
     let answer = world
         .ask("CONNECT closed.test:1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         .await;
@@ -344,7 +343,7 @@ async fn a_dial_that_fails_is_on_record() {
 
 #[tokio::test]
 async fn odd_authorities_are_no_requests() {
-    let world = World::new().await;
+    let world = World::new();
     for target in [
         "allowed.test:0",
         "allowed.test:99999",
@@ -367,6 +366,8 @@ async fn odd_authorities_are_no_requests() {
             .await;
         assert_eq!(answer.status, 400, "{target}");
     }
+    let with_body = "CONNECT allowed.test:443 HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello";
+    assert_eq!(world.ask(with_body).await.status, 400);
     assert!(world.stop().await.actions().is_empty());
 }
 
@@ -385,8 +386,7 @@ async fn idle_and_total_limits_end_a_tunnel() {
         let world = World::with(Setup {
             policy: policy.to_owned(),
             ..Setup::default()
-        })
-        .await;
+        });
         let port = echo().await.port();
         let mut tunnel = world.tunnel(&format!("allowed.test:{port}")).await;
         tunnel.write_all(&hello("allowed.test")).await.unwrap();

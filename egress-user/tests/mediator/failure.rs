@@ -55,17 +55,16 @@ impl EvidenceFile for Faulty {
     }
 }
 
-async fn world_over(store: impl Store + 'static) -> World {
+fn world_over(store: impl Store + 'static) -> World {
     World::with(Setup {
         store: Some(Box::new(store)),
         ..Setup::default()
     })
-    .await
 }
 
 #[tokio::test]
 async fn an_intent_that_cannot_be_written_dials_nobody() {
-    let world = world_over(Faulty::after(1)).await;
+    let world = world_over(Faulty::after(1));
     let (at, mut heads) = canned("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
     let answer = world
         .get(&format!("http://allowed.test:{}/", at.port()))
@@ -87,7 +86,7 @@ async fn an_intent_that_cannot_be_written_dials_nobody() {
 #[tokio::test]
 async fn an_intent_that_cannot_be_made_durable_dials_nobody() {
     let store = Faulty::after(usize::MAX);
-    let world = world_over(store.clone()).await;
+    let world = world_over(store.clone());
     store.sync_fails.store(true, Ordering::Relaxed);
     let (at, mut heads) = canned("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
     let answer = world
@@ -104,7 +103,7 @@ async fn an_intent_that_cannot_be_made_durable_dials_nobody() {
 
 #[tokio::test]
 async fn a_refusal_that_cannot_be_written_ends_the_service_too() {
-    let world = world_over(Faulty::after(1)).await;
+    let world = world_over(Faulty::after(1));
     let answer = world.get("http://denied.test/").await;
     assert_eq!(answer.text(), "blocked: receipt_emission_failed\n");
     world.failure().await;
@@ -113,7 +112,7 @@ async fn a_refusal_that_cannot_be_written_ends_the_service_too() {
 #[tokio::test]
 async fn open_tunnels_end_with_the_service() {
     // session_open, the tunnel's intent, and no more.
-    let world = world_over(Faulty::after(2)).await;
+    let world = world_over(Faulty::after(2));
     let port = echo().await.port();
     let mut tunnel = world.tunnel(&format!("allowed.test:{port}")).await;
     let address = world.address;
@@ -167,7 +166,7 @@ impl Drop for SmallDisk {
 #[tokio::test]
 async fn a_full_disk_ends_the_service_with_whole_lines() {
     let Some(disk) = SmallDisk::new() else { return };
-    let world = world_over(Directory::new(disk.directory.path().to_owned())).await;
+    let world = world_over(Directory::new(disk.directory.path().to_owned()));
     let (at, _heads) = canned("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
     let url = format!("http://allowed.test:{}/", at.port());
     let mut served = 0_usize;

@@ -8,7 +8,7 @@ const HELLO: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-Origin: yes\r\nKe
 
 #[tokio::test]
 async fn a_request_goes_through_cleaned_of_the_hop() {
-    let world = World::new().await;
+    let world = World::new();
     let (at, mut heads) = canned(HELLO).await;
     let url = format!("http://Allowed.test:{}/a/b?c=%20d", at.port());
     let answer = world
@@ -58,7 +58,7 @@ async fn a_request_goes_through_cleaned_of_the_hop() {
 
 #[tokio::test]
 async fn big_bodies_are_byte_exact_both_ways() {
-    let world = World::new().await;
+    let world = World::new();
     // Sends the request's body back, chunked as it comes.
     let at = origin(|mut stream| async move {
         let head = read_head(&mut stream).await;
@@ -139,7 +139,7 @@ fn unchunk(mut rest: &[u8]) -> Vec<u8> {
 
 #[tokio::test]
 async fn answers_without_a_body_end_the_action() {
-    let world = World::new().await;
+    let world = World::new();
     for (method, answer, status) in [
         ("HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n", 200),
         (
@@ -182,7 +182,7 @@ async fn answers_without_a_body_end_the_action() {
 
 #[tokio::test]
 async fn several_hosts_on_one_connection_are_judged_each() {
-    let world = World::new().await;
+    let world = World::new();
     let (at, _heads) = canned(HELLO).await;
     let port = at.port();
     let answer = world
@@ -207,7 +207,7 @@ async fn several_hosts_on_one_connection_are_judged_each() {
 
 #[tokio::test]
 async fn other_schemes_and_internal_addresses_are_refused() {
-    let world = World::new().await;
+    let world = World::new();
     for (url, layer) in [
         ("https://allowed.test/", "scheme"),
         ("ftp://allowed.test/x", "scheme"),
@@ -243,7 +243,7 @@ async fn other_schemes_and_internal_addresses_are_refused() {
 
 #[tokio::test]
 async fn control_paths_are_taken_literally() {
-    let world = World::new().await;
+    let world = World::new();
     let health = world.get("/health").await;
     assert_eq!(health.status, 200);
     let json: serde_json::Value = serde_json::from_str(&health.text()).unwrap();
@@ -284,7 +284,7 @@ async fn control_paths_are_taken_literally() {
 
 #[tokio::test]
 async fn ambiguous_framing_is_refused() {
-    let world = World::new().await;
+    let world = World::new();
     let (at, mut heads) = canned(HELLO).await;
     let port = at.port();
     for headers in [
@@ -304,7 +304,7 @@ async fn ambiguous_framing_is_refused() {
 
 #[tokio::test]
 async fn a_url_beyond_the_limit_is_refused_and_its_receipt_short() {
-    let world = World::new().await;
+    let world = World::new();
     let answer = world
         .get(&format!("http://allowed.test/{}", "a".repeat(9000)))
         .await;
@@ -316,7 +316,7 @@ async fn a_url_beyond_the_limit_is_refused_and_its_receipt_short() {
 
 #[tokio::test]
 async fn too_large_a_head_is_refused() {
-    let world = World::new().await;
+    let world = World::new();
     let mut stream = world.dial().await;
     let head = format!(
         "GET /health HTTP/1.1\r\nHost: a\r\nX: {}\r\n",
@@ -343,8 +343,7 @@ async fn origins_that_fail_are_on_record() {
     let world = World::with(Setup {
         policy: String::from("fetch_proxy: {timeout_seconds: 1, max_response_mb: 1}\n"),
         ..Setup::default()
-    })
-    .await;
+    });
     let silent = origin(|mut stream| async move {
         let mut all = Vec::new();
         stream.read_to_end(&mut all).await?;
@@ -354,6 +353,9 @@ async fn origins_that_fail_are_on_record() {
     let (closing, _) = canned("").await;
     let (short, _) = canned("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345").await;
     let (garbage, _) = canned("SSH-2.0-OpenSSH\r\n").await;
+    let (switching, _) =
+        canned("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+            .await;
     let (large, _) = canned("HTTP/1.1 200 OK\r\nContent-Length: 2000000\r\n\r\n").await;
     let endless = origin(|mut stream| async move {
         read_head(&mut stream).await;
@@ -366,6 +368,7 @@ async fn origins_that_fail_are_on_record() {
     for (at, status, line) in [
         (silent, 502, "status=502 reason=timeout"),
         (closing, 502, "status=502 reason=fetch_failed"),
+        (switching, 502, "status=502 reason=fetch_failed"),
         (garbage, 502, "status=502 reason=fetch_failed"),
         (large, 502, "status=200 reason=oversized"),
         (short, 200, "status=200 reason=response_read_error"),
@@ -383,7 +386,7 @@ async fn origins_that_fail_are_on_record() {
 
 #[tokio::test]
 async fn a_client_that_leaves_is_on_record() {
-    let world = World::new().await;
+    let world = World::new();
     let at = origin(|mut stream| async move {
         read_head(&mut stream).await;
         stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;

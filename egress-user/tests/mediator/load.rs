@@ -1,16 +1,17 @@
 //! Many at a time, and the cost of a durable receipt.
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use egress::mediator::builtin::Capacity;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::support::{Setup, World, canned, echo, hello, read_head};
 
 #[tokio::test]
 async fn many_tunnels_at_a_time_are_all_on_record() {
     const TUNNELS: usize = 100;
-    let world = World::new().await;
+    let world = World::new();
     let port = echo().await.port();
     let mut clients = JoinSet::new();
     let started = Instant::now();
@@ -47,7 +48,7 @@ async fn many_tunnels_at_a_time_are_all_on_record() {
 #[tokio::test]
 async fn sequential_requests_are_not_slow() {
     const REQUESTS: u32 = 50;
-    let world = World::new().await;
+    let world = World::new();
     let (at, _heads) = canned("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
     let url = format!("http://allowed.test:{}/", at.port());
     let started = Instant::now();
@@ -76,8 +77,7 @@ async fn one_tunnel_too_many_is_answered_503() {
             ..Capacity::default()
         },
         ..Setup::default()
-    })
-    .await;
+    });
     let port = echo().await.port();
     let first = world.tunnel(&format!("allowed.test:{port}")).await;
     let second = world.tunnel(&format!("allowed.test:{port}")).await;
@@ -92,5 +92,71 @@ async fn one_tunnel_too_many_is_answered_503() {
     world.outcome("client_silent").await;
     let third = world.tunnel(&format!("allowed.test:{port}")).await;
     drop((second, third));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn one_connection_too_many_waits_its_turn() {
+    let world = World::with(Setup {
+        capacity: Capacity {
+            connections: 1,
+            ..Capacity::default()
+        },
+        ..Setup::default()
+    });
+    let mut first = world.dial().await;
+    let health = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n";
+    first.write_all(health).await.unwrap();
+    assert!(read_head(&mut first).await.starts_with("HTTP/1.1 200"));
+    let mut second = world.dial().await;
+    second.write_all(health).await.unwrap();
+    let early = timeout(Duration::from_millis(100), second.read_u8()).await;
+    assert!(early.is_err());
+    drop(first);
+    assert!(read_head(&mut second).await.starts_with("HTTP/1.1 200"));
+    world.stop().await;
+}
+
+/// Sends and gets back `total` bytes after `first`.
+async fn bounce(stream: tokio::net::TcpStream, first: Vec<u8>, total: usize) {
+    let (mut read, mut write) = stream.into_split();
+    let expected = first.len() + total;
+    let writer = tokio::spawn(async move {
+        write.write_all(&first).await.unwrap();
+        let block = vec![7; 1 << 16];
+        for _ in 0..total / block.len() {
+            write.write_all(&block).await.unwrap();
+        }
+        write.shutdown().await.unwrap();
+    });
+    let mut buffer = vec![0; 1 << 18];
+    let mut got = 0;
+    loop {
+        let count = read.read(&mut buffer).await.unwrap();
+        if count == 0 {
+            break;
+        }
+        got += count;
+    }
+    writer.await.unwrap();
+    assert_eq!(got, expected);
+}
+
+#[tokio::test]
+async fn a_busy_tunnel_keeps_up() {
+    const TOTAL: usize = 64 << 20;
+    let world = World::new();
+    let at = echo().await;
+    let started = Instant::now();
+    let direct = tokio::net::TcpStream::connect(at).await.unwrap();
+    bounce(direct, hello("allowed.test"), TOTAL).await;
+    let direct = started.elapsed();
+    let tunnel = world.tunnel(&format!("allowed.test:{}", at.port())).await;
+    let started = Instant::now();
+    bounce(tunnel, hello("allowed.test"), TOTAL).await;
+    let through = started.elapsed();
+    println!("64 MiB there and back: {direct:?} directly, {through:?} through");
+    // Client, mediator and origin share one thread here: twice the copies, twice the time.
+    assert!(through < direct * 8, "{through:?} against {direct:?}");
     world.stop().await;
 }

@@ -9,7 +9,7 @@ use crate::support::{Setup, World, echo, hello, origin, read_head};
 
 #[tokio::test]
 async fn what_is_under_way_may_end() {
-    let world = World::new().await;
+    let world = World::new();
     let at = origin(|mut stream| async move {
         read_head(&mut stream).await;
         tokio::time::sleep(Duration::from_millis(300)).await;
@@ -53,8 +53,7 @@ async fn what_does_not_end_is_cut_and_has_its_outcome() {
             ..Capacity::default()
         },
         ..Setup::default()
-    })
-    .await;
+    });
     let port = echo().await.port();
     let mut open = world.tunnel(&format!("allowed.test:{port}")).await;
     open.write_all(&hello("allowed.test")).await.unwrap();
@@ -105,8 +104,7 @@ async fn an_idle_session_has_open_heartbeats_and_close() {
             contained_uid: String::from("64001"),
         },
         ..Setup::default()
-    })
-    .await;
+    });
     while world.evidence().receipts.len() < 4 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -138,8 +136,7 @@ async fn files_are_private_and_rotate_when_asked_to() {
             "flight_recorder: {max_entries_per_file: 5, checkpoint_interval: 4}\n",
         ),
         ..Setup::default()
-    })
-    .await;
+    });
     for _ in 0..12 {
         world.get("http://denied.test/").await;
     }

@@ -106,11 +106,11 @@ fn names() -> Names {
 }
 
 impl World {
-    pub async fn new() -> Self {
-        Self::with(Setup::default()).await
+    pub fn new() -> Self {
+        Self::with(Setup::default())
     }
 
-    pub async fn with(setup: Setup) -> Self {
+    pub fn with(setup: Setup) -> Self {
         let listener = listen();
         let address = listener.local_addr().unwrap();
         let evidence = TempDir::new().unwrap();

@@ -219,12 +219,18 @@ fn stopped(stop: &Stop) {
     assert!(health.contains("\"status\":\"healthy\""), "{health}");
     let denied = process.ask("CONNECT a.test:443 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     assert!(denied.starts_with("HTTP/1.1 403"), "{denied}");
+    let signal = |signal| {
+        let pid = Pid::from_raw(i32::try_from(pid).unwrap());
+        kill(pid, signal).unwrap();
+    };
+    // What a terminal sends to everybody is the supervisor's to understand.
+    signal(Signal::SIGINT);
+    signal(Signal::SIGHUP);
+    let health = process.ask("GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    assert!(health.contains("\"status\":\"healthy\""), "{health}");
     match stop {
         Stop::Control => shutdown(process.control.as_raw_fd(), Shutdown::Write).unwrap(),
-        Stop::Signal => {
-            let pid = Pid::from_raw(i32::try_from(pid).unwrap());
-            kill(pid, Signal::SIGTERM).unwrap();
-        }
+        Stop::Signal => signal(Signal::SIGTERM),
     }
     let started = Instant::now();
     assert_eq!(process.wait().code(), Some(0));

@@ -2,8 +2,8 @@
 use std::sync::Arc;
 
 use http::header::{CONTENT_LENGTH, HOST, HeaderValue};
-use http::uri::{PathAndQuery, Scheme};
-use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http::uri::Scheme;
+use http::{Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -119,7 +119,12 @@ async fn exchange(
     tokio::spawn(async move { drop(connection.await) });
     tokio::select! {
         biased;
-        answer = sender.send_request(outgoing) => answer.map_err(|_failed| "fetch_failed"),
+        answer = sender.send_request(outgoing) => match answer {
+            // Nobody asked for another protocol, and nobody would speak it.
+            Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => Err("fetch_failed"),
+            Ok(answer) => Ok(answer),
+            Err(_failed) => Err("fetch_failed"),
+        },
         () = meter.idle(mediator.policy.fetch.timeout) => Err("timeout"),
     }
 }
@@ -135,7 +140,7 @@ fn outgoing(
     remove_hop_by_hop(&mut parts.headers);
     remove_private(&mut parts.headers);
     parts.headers.insert(HOST, host);
-    parts.uri = origin_form(&parts.uri, &parts.method);
+    parts.uri = origin_form(&parts.uri);
     parts.version = Version::HTTP_11;
     Ok(Request::from_parts(
         parts,
@@ -143,12 +148,8 @@ fn outgoing(
     ))
 }
 
-/// Path and query alone; `*` for OPTIONS without a path.
-pub(super) fn origin_form(uri: &Uri, method: &Method) -> Uri {
-    let path = uri.path_and_query().map(PathAndQuery::as_str);
-    if *method == Method::OPTIONS && matches!(path, None | Some("")) {
-        return Uri::from_static("*");
-    }
+/// Path and query alone.
+pub(super) fn origin_form(uri: &Uri) -> Uri {
     uri.path_and_query()
         .cloned()
         .map_or_else(|| Uri::from_static("/"), Uri::from)

@@ -49,6 +49,7 @@ async fn read_name(
         if buffer.len() >= MAX_HELLO {
             return Err("not_tls");
         }
+        buffer.reserve(4096);
         let read = client
             .read_buf(buffer)
             .await

@@ -147,6 +147,12 @@ fn session_config(
 /// Ends at SIGTERM, or when the supervisor closes or shuts down its end of the control socket.
 fn stop(control: &OwnedFd) -> io::Result<impl Future<Output = ()> + use<>> {
     let mut terminate = signal(SignalKind::terminate())?;
+    // A key on the terminal goes to all processes of the run. The supervisor decides what it means;
+    // once caught here, these end nothing.
+    let ignored = (
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::hangup())?,
+    );
     // The types of sockets that keep messages apart are read in the same way.
     let control = StdUnixDatagram::from(control.try_clone()?);
     control.set_nonblocking(true)?;
@@ -156,6 +162,7 @@ fn stop(control: &OwnedFd) -> io::Result<impl Future<Output = ()> + use<>> {
             _ = terminate.recv() => {}
             () = closed(&control) => {}
         }
+        drop(ignored);
     })
 }
 

@@ -31,3 +31,15 @@ impl Resolve for SystemResolver {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_machines_own_names_are_seen() {
+        let found = SystemResolver.resolve("localhost").await.unwrap();
+        assert!(!found.is_empty());
+        assert!(found.iter().all(IpAddr::is_loopback), "{found:?}");
+    }
+}

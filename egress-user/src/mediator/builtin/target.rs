@@ -51,9 +51,12 @@ impl Destination {
             None => default_port,
             Some(digits) => parse_port(digits)?,
         };
-        // An IPv6 address must be in brackets here: without them its last group reads as a port.
         if host.is_empty() {
             return Err(TargetError::NoAuthority);
+        }
+        // Without brackets the last group of an IPv6 address would have been read as the port.
+        if host.contains(':') && !host.starts_with('[') {
+            return Err(TargetError::Port);
         }
         let host = Host::parse(host)?;
         Ok(Self { host, port })

@@ -1,12 +1,15 @@
 //! `CONNECT`: a tunnel for TLS to the host that was asked for.
 use std::sync::Arc;
+use std::time::Duration;
 
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::admit::{self, Admitted};
 use super::copy::{Limits, both_ways};
@@ -29,6 +32,10 @@ pub(super) async fn connect(
         Ok(to) => to,
         Err(error) => return reply::text(StatusCode::BAD_REQUEST, &format!("{error}\n")),
     };
+    let headers = request.headers();
+    if headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING) {
+        return reply::text(StatusCode::BAD_REQUEST, "a CONNECT has no body\n");
+    }
     if !mediator.policy.forward.enabled {
         return reply::text(StatusCode::NOT_FOUND, "forward_proxy is not enabled\n");
     }
@@ -112,9 +119,12 @@ async fn carry(
     intent.finish(status, meter.bytes(), reason);
 }
 
+/// How long a client may take to read the answer that makes its connection a tunnel.
+const UPGRADE_LIMIT: Duration = Duration::from_secs(5);
+
 /// The connection behind an upgrade, with what was read from it beyond the head.
 pub(super) async fn taken_over(upgrade: OnUpgrade) -> Option<(TcpStream, Vec<u8>)> {
-    let upgraded: Upgraded = upgrade.await.ok()?;
+    let upgraded: Upgraded = timeout(UPGRADE_LIMIT, upgrade).await.ok()?.ok()?;
     let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
     Some((parts.io.into_inner(), parts.read_buf.to_vec()))
 }

@@ -196,7 +196,7 @@ fn handshake(request: &Request<Incoming>, url: &http::Uri) -> Option<Request<Emp
     let authority = url.authority()?;
     headers.insert(HOST, HeaderValue::from_str(authority.as_str()).ok()?);
     let mut handshake = Request::new(Empty::new());
-    *handshake.uri_mut() = origin_form(url, &Method::GET);
+    *handshake.uri_mut() = origin_form(url);
     *handshake.headers_mut() = headers;
     *handshake.extensions_mut() = spelling(request.extensions());
     Some(handshake)
