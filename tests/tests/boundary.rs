@@ -1,6 +1,10 @@
 //! Ways out that are closed. Each attempt first gets through without the boundary.
 #![forbid(unsafe_code)]
 
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
 use egress_tests::{RunOutput, Trace, World};
 
 /// A question for `allowed.test`, for Python.
@@ -10,6 +14,14 @@ const QUESTION: &str =
 /// A Python program as an attempt.
 fn python(program: &str) -> String {
     format!("python3 - <<'EOF'\nimport socket, struct, sys\n{program}\nEOF")
+}
+
+fn wait_for(path: &Path) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !path.exists() {
+        assert!(Instant::now() < deadline, "{} never came", path.display());
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// Whether some row of the flow log has these fields.
@@ -171,6 +183,49 @@ fn asynchronous_system_calls() {
              sys.exit(libc.syscall(425, 4, ctypes.byref(ctypes.create_string_buffer(256))) < 0)",
         ),
     );
+}
+
+#[test]
+fn lost_kernel_programs_leave_no_way_out() {
+    const ATTEMPTS: [(&str, &str); 4] = [
+        (
+            "by name",
+            "curl -sSf --noproxy '*' -m 5 http://denied.test/",
+        ),
+        (
+            "by address",
+            "curl -sSf --noproxy '*' -m 5 http://198.51.100.20/",
+        ),
+        (
+            "by address of IPv6",
+            "curl -sSfg --noproxy '*' -m 5 http://[2001:db8:1::20]/",
+        ),
+        ("by datagram", "echo x > /dev/udp/198.51.100.20/7000"),
+    ];
+    let world = World::new();
+    let mut script = "touch ready; until [ -e go ]; do sleep 0.02; done\n".to_owned();
+    for (name, attempt) in ATTEMPTS {
+        let start = world.wire().snapshot();
+        let control = world.shell(attempt);
+        assert!(control.success(), "without a boundary: {control}");
+        world.wire().assert_moved(start);
+        script = format!("{script}{{ {attempt}; }} && echo THROUGH {name}\n");
+    }
+    script.push_str("echo over\n");
+
+    let start = world.wire().snapshot();
+    let (running, _, workdir) = world
+        .egress()
+        .allow(&["allowed.test"])
+        .script(&script)
+        .start();
+    wait_for(&workdir.join("ready"));
+    let detached = running.detach_links();
+    assert!(detached >= 8, "detached only {detached}");
+    std::fs::write(workdir.join("go"), "").unwrap();
+    let output = running.finish(Duration::from_mins(1));
+    world.wire().assert_still(start);
+    assert_eq!(output.stdout, "over\n", "{output}");
 }
 
 #[test]
