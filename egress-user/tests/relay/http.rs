@@ -51,7 +51,7 @@ async fn a_request_goes_on_in_absolute_form_and_is_reported() {
 
 #[tokio::test]
 async fn an_offer_of_http2_is_dropped_and_the_request_served() {
-    let mut world = World::new().await;
+    let world = World::new().await;
     let mut client = world.connect("a.test", 80).await;
     let request = "GET /j HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade, HTTP2-Settings\r\n\
         Upgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAAB\r\n\r\n";
