@@ -141,8 +141,8 @@ async fn smuggled_heads_are_refused_and_never_sent_on() {
             "control_byte",
         ),
         (
-            "GET / HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n\r\n",
-            "h2c",
+            "GET / HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket, h2c\r\n\r\n",
+            "malformed_upgrade",
         ),
         ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "not_tls_or_http"),
         (
@@ -175,6 +175,20 @@ async fn smuggled_heads_are_refused_and_never_sent_on() {
         let (_, rest) = world.stop().await;
         assert_eq!(rest, []);
     }
+}
+
+#[tokio::test]
+async fn an_offer_of_http2_is_ignored() {
+    let mut world = World::new().await;
+    let mut client = world.connect("a.test", 80).await;
+    let offer = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n";
+    let request = format!("POST / HTTP/1.1\r\nHost: a.test\r\n{offer}Content-Length: 3\r\n\r\nabc");
+    let answer = String::from_utf8(exchange(&mut client, request.as_bytes()).await).unwrap();
+    assert!(
+        answer.contains("POST http://a.test/ HTTP/1.1\nabc"),
+        "{answer}"
+    );
+    assert_eq!(world.short().await, "http a.test forwarded");
 }
 
 #[tokio::test]
