@@ -1,5 +1,9 @@
 //! The shape of every denial test: the attempt gets through without the boundary, and with it
 //! nothing leaves.
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
 use crate::run::{Run, RunOutput};
 use crate::world::World;
 
@@ -37,6 +41,7 @@ impl World {
         if trace == Trace::OnTheWire {
             self.wire().assert_moved(start);
         }
+        self.wait_for_quiet();
 
         let start = self.wire().snapshot();
         // The script runs to its end and its status shows that the agent ran at all.
@@ -50,4 +55,34 @@ impl World {
         );
         contained
     }
+
+    /// Waits until no connection of the runner's is half closed: the kernel goes on with those of a program that has
+    /// ended, and its packets would be taken for those of the next.
+    ///
+    /// # Panics
+    /// If one still is after ten seconds.
+    #[track_caller]
+    pub fn wait_for_quiet(&self) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while self.on_runner(has_open_connection) {
+            assert!(Instant::now() < deadline, "a connection does not end");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Whether this thread's network namespace has a connection that may still send.
+fn has_open_connection() -> bool {
+    const TIME_WAIT: &str = "06";
+    const LISTEN: &str = "0A";
+    ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"]
+        .iter()
+        .filter_map(|table| fs::read_to_string(table).ok())
+        .any(|table| {
+            table
+                .lines()
+                .skip(1)
+                .filter_map(|line| line.split_whitespace().nth(3))
+                .any(|state| state != TIME_WAIT && state != LISTEN)
+        })
 }

@@ -150,6 +150,14 @@ impl Plan {
         let mut events = Events::new(gates.take_events()?);
         timeline.mark("gates attached");
         let (sequence, sockets, ipv6, left_out) = wait_entered(&control, &dir)?;
+        if !ipv6 {
+            // Known only now, and programs are what they were loaded as: once more, for the few
+            // machines where it is so.
+            config.ipv6 = 0;
+            gates = Gates::attach(config, &cgroups)?;
+            events = Events::new(gates.take_events()?);
+            timeline.mark("gates attached again");
+        }
         timeline.mark("boundary closed");
         let (sequence, probes) = run_probes(sequence, &control)?;
         let probes_seen = std::iter::from_fn(|| events.take()).count();
