@@ -69,8 +69,8 @@ fn killed_supervisor_takes_everyone_along() {
 
 #[test]
 fn killed_helper_leaves_no_way_out() {
-    let world = World::new();
     for helper in ["relay", "mediator"] {
+        let world = World::new();
         let running = started(&world);
         let process = stage(&running, helper).expect("the helper's process");
         nix::sys::signal::kill(process, Signal::SIGKILL).expect("kill the helper");
