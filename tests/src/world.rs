@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
@@ -33,7 +33,6 @@ pub struct World {
     runner: Namespaces,
     dir: TempDir,
     runs: AtomicU32,
-    attempted: AtomicBool,
 }
 
 /// What a world is to be like.
@@ -139,11 +138,6 @@ impl World {
         self.runner.inside(work)
     }
 
-    /// Whether nobody has asked yet.
-    pub(crate) fn first_attempt(&self) -> bool {
-        !self.attempted.swap(true, Ordering::Relaxed)
-    }
-
     /// A run of the built binary, to be completed and started.
     pub fn egress(&self) -> Run<'_> {
         let number = self.runs.fetch_add(1, Ordering::Relaxed);
@@ -205,7 +199,6 @@ impl Builder {
             runner,
             dir,
             runs: AtomicU32::new(0),
-            attempted: AtomicBool::new(false),
         })
     }
 

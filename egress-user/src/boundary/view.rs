@@ -349,10 +349,8 @@ impl View {
 }
 
 fn tmpfs(at: &Path, mode: u32, bytes: u64, owner: Option<u32>) -> io::Result<()> {
-    let mut options = format!("mode={mode:o},size={bytes}");
-    if let Some(owner) = owner {
-        options.push_str(&format!(",uid={owner},gid={owner}"));
-    }
+    let owner = owner.map_or_else(String::new, |id| format!(",uid={id},gid={id}"));
+    let options = format!("mode={mode:o},size={bytes}{owner}");
     mount(
         Some("tmpfs"),
         at,

@@ -187,6 +187,10 @@ fn loader<'a>() -> Result<EbpfLoader<'a>, Errno> {
     Ok(loader)
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "aya knows dozens of program types; the object has these four"
+)]
 fn attach(
     name: &str,
     program: &mut Program,

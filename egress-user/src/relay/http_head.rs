@@ -47,7 +47,7 @@ pub enum HeadError {
     /// Neither HTTP/1.0 nor HTTP/1.1.
     #[error("http_version")]
     Version,
-    /// The HTTP/2 preface, or an upgrade to it.
+    /// The HTTP/2 preface.
     #[error("h2c")]
     H2c,
     /// No Host field.
@@ -178,16 +178,11 @@ pub fn judge(head: &[u8]) -> Result<Framing, HeadError> {
 
 /// The fields that frame a message, each at most once.
 #[derive(Default)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "independent facts about one head"
-)]
 struct Fields<'a> {
     hosts: usize,
     length: Option<&'a [u8]>,
     encoding: Option<&'a [u8]>,
-    upgrade: bool,
-    h2c: bool,
+    websocket: bool,
     keep_alive: bool,
     names_framing: bool,
 }
@@ -208,8 +203,9 @@ impl<'a> Fields<'a> {
                     return Err(HeadError::TransferEncoding);
                 }
             } else if field.name.eq_ignore_ascii_case("upgrade") {
-                found.upgrade = true;
-                found.h2c |= tokens(value).any(|t| t.eq_ignore_ascii_case(b"h2c"));
+                // Any other offer (`h2c`, which Java makes by default) is dropped on the way, and the
+                // request is then an ordinary one (RFC 9110, section 7.8).
+                found.websocket |= tokens(value).any(|t| t.eq_ignore_ascii_case(b"websocket"));
             } else if field.name.eq_ignore_ascii_case("connection") {
                 for token in tokens(value) {
                     found.keep_alive |= token.eq_ignore_ascii_case(b"keep-alive");
@@ -224,9 +220,6 @@ impl<'a> Fields<'a> {
     }
 
     fn judge(&self, method: &str, version: u8) -> Result<Framing, HeadError> {
-        if self.h2c {
-            return Err(HeadError::H2c);
-        }
         match self.hosts {
             // CONNECT names its host in the request line; Python before 3.12 sends nothing else.
             0 if method == "CONNECT" => {}
@@ -251,7 +244,7 @@ impl<'a> Fields<'a> {
                 Framing::Chunked
             }
         };
-        if (self.upgrade || method == "CONNECT") && framing != Framing::Length(0) {
+        if (self.websocket || method == "CONNECT") && framing != Framing::Length(0) {
             return Err(HeadError::UnexpectedBody);
         }
         Ok(framing)

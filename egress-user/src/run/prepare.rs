@@ -150,9 +150,17 @@ impl Plan {
         let mut events = Events::new(gates.take_events()?);
         timeline.mark("gates attached");
         let (sequence, sockets, ipv6, left_out) = wait_entered(&control, &dir)?;
+        if !ipv6 {
+            // Known only now, and programs are what they were loaded as: once more, for the few
+            // machines where it is so.
+            config.ipv6 = 0;
+            gates = Gates::attach(config, &cgroups)?;
+            events = Events::new(gates.take_events()?);
+            timeline.mark("gates attached again");
+        }
         timeline.mark("boundary closed");
         let (sequence, probes) = run_probes(sequence, &control)?;
-        let probes_seen = std::iter::from_fn(|| events.next()).count();
+        let probes_seen = std::iter::from_fn(|| events.take()).count();
         timeline.mark("probes done");
         let namespaces = system("read the boundary's namespaces", namespace_links(&init))?;
         Ok(Prepared {
@@ -395,7 +403,11 @@ fn wait_entered(control: &OwnedFd, dir: &RunDir) -> Result<Entered, RunError> {
             Ok((sequence, sockets, ipv6, left_out))
         }
         FromInit::Failed { step, error } => Err(helper(format!("cannot {step}: {error}"))),
-        other => Err(helper(format!("it said {other:?}"))),
+        other @ (FromInit::Probed { .. }
+        | FromInit::Dropped(_)
+        | FromInit::Started
+        | FromInit::NotExecuted { .. }
+        | FromInit::Exited { .. }) => Err(helper(format!("it said {other:?}"))),
     }
 }
 
@@ -435,7 +447,11 @@ fn run_probes(
             }
         }
         FromInit::Failed { step, error } => Err(failed(format!("cannot {step}: {error}"))),
-        other => Err(failed(format!("it said {other:?}"))),
+        other @ (FromInit::Entered { .. }
+        | FromInit::Dropped(_)
+        | FromInit::Started
+        | FromInit::NotExecuted { .. }
+        | FromInit::Exited { .. }) => Err(failed(format!("it said {other:?}"))),
     }
 }
 

@@ -38,10 +38,8 @@ impl Child {
     pub fn try_wait(&self) -> io::Result<Option<WaitStatus>> {
         use nix::sys::wait::{Id, WaitPidFlag, waitid};
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
-        match waitid(Id::PIDFd(self.pidfd.as_fd()), flags)? {
-            WaitStatus::StillAlive => Ok(None),
-            status => Ok(Some(status)),
-        }
+        let status = waitid(Id::PIDFd(self.pidfd.as_fd()), flags)?;
+        Ok((status != WaitStatus::StillAlive).then_some(status))
     }
 
     /// Waits up to `timeout` milliseconds for its end.
@@ -80,7 +78,8 @@ pub fn spawn_self(
     stdio: [BorrowedFd<'_>; 3],
 ) -> io::Result<Child> {
     let path = c"/proc/self/exe";
-    let environment: [&std::ffi::CStr; 0] = [];
+    // A name stands for itself: the C library must not try the host's search domains on it.
+    let environment = [c"LOCALDOMAIN=."];
     let mut pidfd: libc::c_int = -1;
     // SAFETY: all-zero is a valid clone_args.
     let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
