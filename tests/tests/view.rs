@@ -246,6 +246,33 @@ fn processes_of_the_host() {
 }
 
 #[test]
+fn what_mounts_of_the_host_hide_and_close() {
+    let world = World::new();
+    let dir = open_directory();
+    let at = dir.path().display();
+    let read = format!(
+        "cd {at}
+         cat hidden replaced closed/replaced; echo
+         cat own/secret closed/secret; ls own closed; true"
+    );
+    let made = world.shell(&format!(
+        "cd {at} && umask 022 && mkdir own closed && echo new > new && echo canary > closed/secret
+         for file in hidden replaced closed/replaced; do echo canary > $file; done
+         mount --bind /dev/null hidden && mount --bind new replaced && mount --bind new closed/replaced
+         mount -t tmpfs -o mode=700 none own && echo canary > own/secret && chmod 700 closed"
+    ));
+    assert!(made.success(), "{made}");
+    // The one who may sees all but what is hidden.
+    let control = world.shell(&read);
+    assert_eq!(
+        control.stdout, "new\nnew\n\ncanary\ncanary\nclosed:\nreplaced\nsecret\n\nown:\nsecret\n",
+        "{control}"
+    );
+    let run = world.egress().allow(&[]).script(&read).run();
+    assert_eq!(run.stdout, "new\n\n", "{run}");
+}
+
+#[test]
 fn files_outside_the_workspace() {
     let world = World::new();
     let dir = open_directory();
