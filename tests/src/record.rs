@@ -12,9 +12,9 @@ impl RunOutput {
         let mut rows = self.lines("flows.jsonl");
         rows.retain(|row| {
             fields.iter().all(|(name, value)| match row.get(*name) {
-                Some(Value::String(text)) => text == value,
-                Some(other) => other.to_string() == *value,
-                None => false,
+                Some(Value::String(text)) => text.as_str() == *value,
+                Some(Value::Number(number)) => value.parse().ok() == number.as_u64(),
+                _ => false,
             })
         });
         rows
