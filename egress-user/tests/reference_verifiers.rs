@@ -2,13 +2,19 @@
 //!
 //! `EGRESS_REF_VERIFIER_RS` names the binary of pipelock-verifier-rs 0.6.5 and
 //! `EGRESS_REF_VERIFIER_PY` the console script of pipelock-verify 0.4.1.
+#![allow(
+    clippy::allow_attributes,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "helpers of tests"
+)]
 mod support;
 
 use std::ffi::OsStr;
 use std::fs;
 use std::path::PathBuf;
 
-use support::{SESSION, chain};
+use support::{SESSION, chain, write_packet};
 
 /// A reference verifier from the environment, or a reason to leave the test out.
 fn reference(variable: &str) -> Option<PathBuf> {
@@ -80,4 +86,25 @@ fn python_reference_says_valid() {
     );
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("CHAIN VALID"), "{text}");
+}
+
+#[test]
+fn rust_reference_accepts_the_packet() {
+    let Some(verifier) = reference("EGRESS_REF_VERIFIER_RS") else {
+        return;
+    };
+    for actions in [0, 1, 40] {
+        let directory = tempfile::tempdir().unwrap();
+        let chain = chain(actions, 7);
+        write_packet(directory.path(), &chain);
+        let key = chain.key_hex();
+        let arguments: [&OsStr; 4] = [
+            "audit-packet".as_ref(),
+            directory.path().as_ref(),
+            "--key".as_ref(),
+            key.as_ref(),
+        ];
+        let (code, text) = run(&verifier, &arguments);
+        assert_eq!(code, Some(0), "{text}");
+    }
 }

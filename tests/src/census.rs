@@ -95,7 +95,7 @@ fn command_line(dir: &Path) -> Option<String> {
 }
 
 /// Where the version 2 hierarchy is mounted.
-fn cgroup_root() -> Option<PathBuf> {
+pub(crate) fn cgroup_root() -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
     mounts.lines().find_map(|line| {
         let mut fields = line.split(' ').skip(1);

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 
 use crate::command::{Output, Running, program};
@@ -86,8 +88,10 @@ pub fn public_key_hex(key: &Path) -> String {
     let mut public = key.as_os_str().to_owned();
     public.push(".pub");
     let text = fs::read_to_string(&public).expect("read the public key");
+    // A line that names the format, and the key in base64.
     let line = text.lines().map(str::trim).rfind(|line| !line.is_empty());
-    line.expect("a key in the file").to_owned()
+    let key = BASE64_STANDARD.decode(line.expect("a key in the file"));
+    hex::encode(key.expect("a key in base64"))
 }
 
 impl RunOutput {

@@ -14,7 +14,6 @@
 //!     .run();
 //! assert_eq!(run.status, Some(0), "{run}");
 //! ```
-#![forbid(unsafe_code)]
 #![expect(
     clippy::expect_used,
     clippy::panic,
@@ -26,6 +25,7 @@ mod command;
 mod denial;
 pub mod evidence;
 mod internet;
+mod links;
 mod namespaces;
 mod record;
 mod require;

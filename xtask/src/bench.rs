@@ -19,6 +19,10 @@ pub(crate) struct Args {
 /// The benchmarks.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Benchmark {
+    /// One connection with all hooks, beside one without
+    Connect,
+    /// Requests through the relay, beside requests to the mediator and without a boundary
+    Relay,
     /// Start to the agent's first instruction, and a whole run
     Run,
 }
@@ -33,6 +37,8 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
     let bench = tool(layout, "egress-bench")?;
     let mut bench = in_world(layout, &bench, &binary);
     bench.arg(match args.what {
+        Benchmark::Connect => "connect",
+        Benchmark::Relay => "relay",
         Benchmark::Run => "run",
     });
     run_program(&mut bench)

@@ -59,7 +59,7 @@ fn judge(
     attempt: &Attempt,
 ) -> Result<Verdict, Error> {
     let config = config()?;
-    let event = read::event(read::cookie(ctx), hook, family, attempt);
+    let mut event = read::event(read::cookie(ctx), hook, family, attempt);
     let slot = storage(ctx)?;
     let decision = decide::connect(attempt, &config);
     let kind = match decision.0 {
@@ -78,7 +78,8 @@ fn judge(
     };
     // SAFETY: `storage` gives a pointer that is not null, to this socket's own Slot.
     unsafe { slot.write(value) };
-    emit(read::decided(event, decision));
+    read::decide(&mut event, decision);
+    emit(&event);
     Ok(decision.0)
 }
 

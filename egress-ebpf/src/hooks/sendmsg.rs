@@ -26,7 +26,8 @@ fn judge(ctx: &SockAddrContext, hook: Hook, family: u32, attempt: &Attempt) -> R
     if decision.0 == Verdict::Local {
         return Ok(PASS);
     }
-    let event = read::event(read::cookie(ctx), hook, family, attempt);
-    emit(read::decided(event, decision));
+    let mut event = read::event(read::cookie(ctx), hook, family, attempt);
+    read::decide(&mut event, decision);
+    emit(&event);
     Ok(REFUSE)
 }

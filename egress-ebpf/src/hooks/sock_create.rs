@@ -27,7 +27,8 @@ fn judge(ctx: &SockContext) -> Result<i32, Error> {
         sock_type,
         protocol,
     };
-    let event = read::event(0, Hook::SockCreate, family, &attempt);
-    emit(read::decided(event, decision));
+    let mut event = read::event(0, Hook::SockCreate, family, &attempt);
+    read::decide(&mut event, decision);
+    emit(&event);
     Ok(REFUSE)
 }

@@ -78,16 +78,10 @@ fn unescape(field: &[u8]) -> Vec<u8> {
             }
             _ => None,
         };
-        match octal {
-            Some(value) => {
-                out.push(value);
-                rest = tail.get(3..).unwrap_or_default();
-            }
-            None => {
-                out.push(byte);
-                rest = tail;
-            }
-        }
+        out.push(octal.unwrap_or(byte));
+        rest = tail
+            .get(if octal.is_some() { 3 } else { 0 }..)
+            .unwrap_or_default();
     }
     out
 }

@@ -393,10 +393,8 @@ fn directory_like(host: &Path, at: &Path) -> io::Result<()> {
 }
 
 fn tmpfs(at: &Path, mode: u32, bytes: u64, owner: Option<u32>) -> io::Result<()> {
-    let mut options = format!("mode={mode:o},size={bytes}");
-    if let Some(owner) = owner {
-        options.push_str(&format!(",uid={owner},gid={owner}"));
-    }
+    let owner = owner.map_or_else(String::new, |id| format!(",uid={id},gid={id}"));
+    let options = format!("mode={mode:o},size={bytes}{owner}");
     mount(
         Some("tmpfs"),
         at,

@@ -35,13 +35,13 @@ pub fn direct(path: &Path, agent: u32) -> io::Result<OwnedFd> {
     Ok(tree)
 }
 
-/// The identity on all ids but two, which are exchanged (`user_namespaces(7)`, "uid_map").
+/// The identity on all ids but two, which are exchanged (`user_namespaces(7)`, `uid_map`).
 fn id_map(one: u32, other: u32) -> String {
     let (low, high) = (one.min(other), one.max(other));
-    let mut map = String::new();
+    let mut map = Vec::new();
     let mut line = |inside: u32, outside: u32, count: u32| {
         if count > 0 {
-            map.push_str(&format!("{inside} {outside} {count}\n"));
+            map.push(format!("{inside} {outside} {count}\n"));
         }
     };
     line(0, 0, low);
@@ -54,7 +54,7 @@ fn id_map(one: u32, other: u32) -> String {
     }
     // The last id, 2^32-1, is no id.
     line(high + 1, high + 1, u32::MAX - high - 1);
-    map
+    map.concat()
 }
 
 /// A user namespace with the given maps; the process that made it has ended when this returns.

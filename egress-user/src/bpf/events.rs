@@ -41,7 +41,9 @@ impl TryFrom<&[u8]> for Event {
     type Error = MalformedEvent;
 
     fn try_from(bytes: &[u8]) -> Result<Self, MalformedEvent> {
-        let raw = abi::Event::read_from_bytes(bytes).map_err(|_| MalformedEvent)?;
+        let raw = abi::Event::read_from_bytes(bytes)
+            .ok()
+            .ok_or(MalformedEvent)?;
         let mut comm = [0; 16];
         comm.copy_from_slice(raw.comm.as_bytes());
         Ok(Self {
@@ -49,7 +51,7 @@ impl TryFrom<&[u8]> for Event {
             cookie: raw.cookie,
             comm,
             addr: Ipv6Addr::from(abi::address(raw.addr)).to_canonical(),
-            port: u16::try_from(raw.port).map_err(|_| MalformedEvent)?,
+            port: u16::try_from(raw.port).ok().ok_or(MalformedEvent)?,
             pid: raw.pid,
             uid: raw.uid,
             protocol: raw.protocol,
@@ -82,7 +84,7 @@ impl Events {
     }
 
     /// The next record, if there is one. Never waits.
-    pub fn next(&mut self) -> Option<Result<Event, MalformedEvent>> {
+    pub fn take(&mut self) -> Option<Result<Event, MalformedEvent>> {
         self.0.next().map(|item| Event::try_from(&*item))
     }
 }

@@ -39,6 +39,9 @@ pub enum BpfError {
         #[source]
         source: ProgramError,
     },
+    /// The loading thread panicked.
+    #[error("loading the kernel programs panicked")]
+    Panicked,
     /// The object lacks a map, or a map has another shape.
     #[error("kernel map {name} is not usable")]
     Map {
@@ -55,7 +58,11 @@ impl BpfError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::NotEmbedded => "build it with `cargo xtask build`",
-            Self::Limit(_) | Self::Load(_) | Self::Program { .. } | Self::Map { .. } => {
+            Self::Limit(_)
+            | Self::Load(_)
+            | Self::Panicked
+            | Self::Program { .. }
+            | Self::Map { .. } => {
                 "run as root on Linux 6.1 or later with BPF enabled (CONFIG_CGROUP_BPF, CONFIG_BPF_JIT); \
                  `egress doctor` says what is missing"
             }
@@ -107,20 +114,7 @@ impl Gates {
             .override_global("CONFIG", &config, true)
             .load(OBJECT)
             .map_err(BpfError::Load)?;
-        let mut programs = Vec::new();
-        for (name, program) in ebpf.programs_mut() {
-            let cgroup = if name.starts_with("relay_") {
-                &cgroups.relay
-            } else {
-                &cgroups.agent
-            };
-            let identity = attach(name, program, cgroup).map_err(|source| BpfError::Program {
-                name: name.to_owned(),
-                source,
-            })?;
-            programs.push(identity);
-        }
-        programs.sort_by(|a, b| a.name.cmp(&b.name));
+        let programs = attach_all(&mut ebpf, cgroups)?;
         Ok(Self { ebpf, programs })
     }
 
@@ -187,6 +181,53 @@ fn loader<'a>() -> Result<EbpfLoader<'a>, Errno> {
     Ok(loader)
 }
 
+/// Loads and attaches all programs, half of them on a second thread: the kernel verifies them side
+/// by side, and that is most of what a run waits for. The thread has ended when this returns, so
+/// the caller has one thread again.
+fn attach_all(ebpf: &mut Ebpf, cgroups: &RunCgroups) -> Result<Vec<ProgramIdentity>, BpfError> {
+    let mut all: Vec<(&str, &mut Program)> = ebpf.programs_mut().collect();
+    // Names that differ in their last digit cost the same: every second one makes even halves.
+    all.sort_by_key(|(name, _)| *name);
+    let (mut one, mut other) = (Vec::new(), Vec::new());
+    for (number, program) in all.into_iter().enumerate() {
+        if number % 2 == 0 {
+            one.push(program)
+        } else {
+            other.push(program)
+        }
+    }
+    let attach_these = |programs: Vec<(&str, &mut Program)>| -> Result<Vec<_>, BpfError> {
+        programs
+            .into_iter()
+            .map(|(name, program)| {
+                let of_relay = name.starts_with("relay_");
+                let cgroup = if of_relay {
+                    &cgroups.relay
+                } else {
+                    &cgroups.agent
+                };
+                attach(name, program, cgroup).map_err(|source| BpfError::Program {
+                    name: name.to_owned(),
+                    source,
+                })
+            })
+            .collect()
+    };
+    let (one, other) = std::thread::scope(|scope| {
+        let second = scope.spawn(|| attach_these(other));
+        let first = attach_these(one);
+        (first, second.join())
+    });
+    let mut programs = one?;
+    programs.extend(other.map_err(|_| BpfError::Panicked)??);
+    programs.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(programs)
+}
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "aya knows dozens of program types; the object has these four"
+)]
 fn attach(
     name: &str,
     program: &mut Program,

@@ -188,13 +188,11 @@ fn run_probes(plan: &StagePlan, control: &OwnedFd) -> io::Result<()> {
     drop(writer);
     let mut text = Vec::new();
     File::from(reader).read_to_end(&mut text)?;
-    match waitpid(child, None)? {
-        WaitStatus::Exited(_, 0) => {}
-        status => {
-            return Err(io::Error::other(format!(
-                "the probes ended with {status:?}"
-            )));
-        }
+    let status = waitpid(child, None)?;
+    if status != WaitStatus::Exited(child, 0) {
+        return Err(io::Error::other(format!(
+            "the probes ended with {status:?}"
+        )));
     }
     let results = serde_json::from_slice(&text)?;
     handover::send_message(control, &FromInit::Probed { results })

@@ -82,11 +82,16 @@ impl Dropped {
 
     /// Becomes the command. Returns only when no candidate could be executed, with the error that
     /// says most: `EACCES` over `ENOENT`, as execvp(3) does.
+    ///
+    /// # Errors
+    /// That error.
     pub fn exec(self, plan: &StagePlan) -> Result<Infallible, Errno> {
         // Rust ignores SIGPIPE; a shell pipeline expects the default.
         process::default_signal(Signal::SIGPIPE)?;
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
-        fd::cloexec_from(3).map_err(|_| Errno::EBADF)?;
+        if fd::cloexec_from(3).is_err() {
+            return Err(Errno::EBADF);
+        }
         let argv = c_strings(&plan.command)?;
         let envp = c_strings(&plan.environment)?;
         let mut outcome = Errno::ENOENT;
@@ -103,14 +108,14 @@ impl Dropped {
 fn c_strings(bytes: &[Vec<u8>]) -> Result<Vec<CString>, Errno> {
     bytes
         .iter()
-        .map(|text| CString::new(text.as_slice()).map_err(|_| Errno::EINVAL))
+        .map(|text| CString::new(text.as_slice()).ok().ok_or(Errno::EINVAL))
         .collect()
 }
 
 /// The paths that execvp(3) would try, with the agent's own PATH.
 fn candidates(plan: &StagePlan) -> Result<Vec<CString>, Errno> {
     let name = plan.command.first().ok_or(Errno::EINVAL)?;
-    let as_c = |path: &[u8]| CString::new(path).map_err(|_| Errno::EINVAL);
+    let as_c = |path: &[u8]| CString::new(path).ok().ok_or(Errno::EINVAL);
     if name.contains(&b'/') {
         return Ok(vec![as_c(name)?]);
     }

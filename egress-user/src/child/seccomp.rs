@@ -1,7 +1,7 @@
 //! The agent's system call filters.
 //!
 //! The families and calls that no cgroup hook sees are refused here: every socket family but
-//! AF_UNIX, AF_INET, AF_INET6 and NETLINK_ROUTE, io_uring (its sockets bypass this filter), new
+//! `AF_UNIX`, `AF_INET`, `AF_INET6` and `NETLINK_ROUTE`, `io_uring` (its sockets bypass this filter), new
 //! namespaces, mounts, bpf, keys, and every call of another ABI (i386, x32). Calls that programs
 //! probe for at start answer `ENOSYS`, so that they fall back; the rest answers `EPERM`.
 use std::collections::BTreeMap;

@@ -25,6 +25,18 @@ pub const NOT_FOUND: u8 = 127;
 /// `run`: added to the number of the signal that ended the agent.
 pub const SIGNAL_BASE: u8 = 128;
 
+/// The status of a finished run.
+#[cfg(target_os = "linux")]
+pub fn of(outcome: crate::run::emit::Outcome) -> u8 {
+    use crate::run::emit::Outcome;
+    match outcome {
+        Outcome::BoundaryFailed => FAILED,
+        Outcome::EvidenceUnsound => EVIDENCE,
+        Outcome::TimedOut => TIMED_OUT,
+        Outcome::Command(status) => status,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,17 +58,5 @@ mod tests {
             ],
             [123, 124, 125, 126, 127, 128]
         );
-    }
-}
-
-/// The status of a finished run.
-#[cfg(target_os = "linux")]
-pub fn of(outcome: crate::run::emit::Outcome) -> u8 {
-    use crate::run::emit::Outcome;
-    match outcome {
-        Outcome::BoundaryFailed => FAILED,
-        Outcome::EvidenceUnsound => EVIDENCE,
-        Outcome::TimedOut => TIMED_OUT,
-        Outcome::Command(status) => status,
     }
 }

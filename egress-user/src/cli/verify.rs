@@ -391,14 +391,14 @@ fn hint(outcome: &Outcome, args: &VerifyArgs, status: u8) -> &'static str {
 
 fn as_text(outcome: &Outcome, args: &VerifyArgs, status: u8) -> String {
     let mut text = match &outcome.report {
-        Some(report) => verifier_text::render(outcome.verdict, report, &outcome.findings),
+        Some(report) => verifier_text::render(
+            outcome.verdict,
+            report,
+            &outcome.findings,
+            outcome.flow_lines,
+        ),
         None => verifier_text::render_findings(&outcome.findings),
     };
-    if let Some(lines) = outcome.flow_lines {
-        text.push_str("flow log:    ");
-        text.push_str(&lines.to_string());
-        text.push_str(" lines\n");
-    }
     text.push_str(hint(outcome, args, status));
     text
 }

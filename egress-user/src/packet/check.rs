@@ -9,7 +9,7 @@ use super::inline::Inline;
 use super::model::{Artifacts, Packet, PacketVerdict, SCHEMA_VERSION};
 use super::rules;
 use crate::receipt::chain::Trust;
-use crate::receipt::check::{EvidenceFile, check_evidence_visiting};
+use crate::receipt::check::{EvidenceFile, check_evidence, check_evidence_visiting};
 use crate::receipt::findings::{Finding, Findings};
 use crate::receipt::json::{MAX_DEPTH, Node, Value, parse_bytes};
 use crate::receipt::keys::parse_public;
@@ -85,15 +85,19 @@ pub fn read_packet(bytes: &[u8]) -> Result<Packet, Vec<Finding>> {
 /// Checks a packet against its files.
 pub fn check_packet(packet: &Packet, files: &PacketFiles<'_>, trust: &Trust) -> PacketReport {
     let mut findings = Findings::default();
-    let bytes = files.evidence.unwrap_or_else(|reason| {
-        findings.add(
-            &rules::EVIDENCE,
-            rules::here(),
-            packet.artifacts.evidence.as_str(),
-            reason,
-        );
-        b""
-    });
+    let bytes = match files.evidence {
+        Ok(bytes) => bytes,
+        Err(reason) => {
+            let expected = packet.artifacts.evidence.as_str();
+            findings.add(&rules::EVIDENCE, rules::here(), expected, reason);
+            return PacketReport {
+                verdict: Verdict::Invalid,
+                findings: findings.into_ranked().0,
+                evidence: check_evidence(&[], trust),
+                flows: None,
+            };
+        }
+    };
     let file = EvidenceFile {
         name: super::EVIDENCE_FILE,
         bytes,
@@ -110,7 +114,13 @@ pub fn check_packet(packet: &Packet, files: &PacketFiles<'_>, trust: &Trust) -> 
     let flows = files.flows.map(|bytes| check_flows(bytes, &mut |_| {}));
     let verdict = verdict(packet, &report, flows.as_ref(), &mut findings);
     let mut all = findings.into_ranked().0;
-    all.extend(report.findings.iter().cloned());
+    all.extend(report.findings.iter().cloned().map(|mut finding| {
+        finding
+            .place
+            .file
+            .get_or_insert_with(|| packet.artifacts.evidence.clone());
+        finding
+    }));
     all.extend(
         flows
             .iter()

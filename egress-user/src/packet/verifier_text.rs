@@ -6,10 +6,17 @@ use std::fmt::Write;
 use crate::receipt::findings::{Finding, visible};
 use crate::receipt::report::{End, Report, Verdict};
 
-/// The report of a check for people. `verdict` and `findings` may be those of a whole packet.
-pub fn render(verdict: Verdict, report: &Report, findings: &[Finding]) -> String {
+/// The report of a check for people. `verdict` and `findings` may be those of a
+/// whole packet, `flow_lines` the length of its kernel log.
+pub fn render(
+    verdict: Verdict,
+    report: &Report,
+    findings: &[Finding],
+    flow_lines: Option<u64>,
+) -> String {
     let mut out = String::new();
-    let written = write(&mut out, verdict, report, findings);
+    let written = write(&mut out, verdict, report, flow_lines);
+    let written = written.and_then(|()| write_findings(&mut out, report, findings));
     // Writing to a string cannot fail.
     written.map_or_else(|_error| String::new(), |()| out)
 }
@@ -18,7 +25,7 @@ fn write(
     out: &mut String,
     verdict: Verdict,
     report: &Report,
-    findings: &[Finding],
+    flow_lines: Option<u64>,
 ) -> std::fmt::Result {
     writeln!(out, "verdict:     {}", headline(verdict, &report.end))?;
     if let End::Unproven(reason) = report.end
@@ -76,6 +83,13 @@ fn write(
         writeln!(out, "from:        {}", visible(&report.first_time))?;
         writeln!(out, "to:          {}", visible(&report.last_time))?;
     }
+    if let Some(lines) = flow_lines {
+        writeln!(out, "flow log:    {lines} lines")?;
+    }
+    Ok(())
+}
+
+fn write_findings(out: &mut String, report: &Report, findings: &[Finding]) -> std::fmt::Result {
     for finding in findings {
         write_finding(out, finding)?;
     }

@@ -10,15 +10,18 @@ use super::end::Tail;
 use super::entry::{Entry, EntryKind, Problem};
 use super::evidence::EvidenceReceipt;
 use super::findings::{Findings, Place};
-use super::json::{JsonError, JsonProblem, MAX_DEPTH, Node, parse_bytes};
+use super::json::{JsonError, JsonProblem, Node};
 use super::outer::{Outer, claimed_name};
 use super::recorder::MAX_LINE_BYTES;
-use super::report::{Counts, End, Report, Verdict};
+use super::report::{Counts, Report, Verdict};
 use super::rules;
 use super::session::GRACEFUL;
 use super::signatures::{Job, Queue};
 
 pub use super::input::{EvidenceFile, Seen};
+pub use single::check_receipt;
+
+mod single;
 
 /// The largest evidence file that is read. Pipelock's own reader stops at 8 MiB a file; a packet
 /// holds all files of a run in one.
@@ -42,27 +45,6 @@ pub fn check_evidence_visiting(
         checker.file(file, index == 0, visit);
     }
     checker.finish()
-}
-
-/// Checks one receipt that stands alone: its form and signature, nothing about a chain.
-pub fn check_receipt(bytes: &[u8], trust: &Trust) -> Report {
-    let mut checker = Checker::new(trust, false);
-    let place = Place::default();
-    match parse_bytes(bytes, MAX_DEPTH) {
-        Err(error) => {
-            let findings = &mut checker.context.findings;
-            findings.add(
-                &rules::LINE_JSON,
-                place,
-                "one JSON object",
-                error.to_string(),
-            );
-        }
-        Ok(node) => checker.single(&node, &place),
-    }
-    let mut report = checker.finish_single();
-    report.end = End::Unproven("one receipt has no end");
-    report
 }
 
 /// All state of one check.
@@ -375,47 +357,6 @@ impl<'t> Checker<'t> {
         self.add(Problem::new(&rules::ROOT, expected, detail.raw), place);
     }
 
-    /// One receipt alone.
-    fn single(&mut self, node: &Node<'_>, place: &Place) {
-        if node.member("record_type").is_some() {
-            match EvidenceReceipt::read(node) {
-                Ok(receipt) => {
-                    // Alone, a receipt starts at its own place.
-                    let alone = EvidenceReceipt {
-                        seq: 0,
-                        prev_hash: super::record::GENESIS,
-                        ..receipt
-                    };
-                    self.evidence.push(alone, place, &mut self.context);
-                }
-                Err(problem) => self.add(problem, place),
-            }
-            return;
-        }
-        if node.member("type").is_some() && node.member("detail").is_some() {
-            let problem = Problem::new(&rules::RECEIPT_FORM, "a receipt", "a recorder entry");
-            self.add(problem, place);
-            return;
-        }
-        if let Some(record) = node.member("action_record") {
-            self.counts.count(record);
-            record
-                .member_text("timestamp")
-                .clone_into(&mut self.first_time);
-            self.last_time.clone_from(&self.first_time);
-        }
-        match Receipt::read(node) {
-            Ok(receipt) => self.actions.push_single(&receipt, place, &mut self.context),
-            Err(problem) => self.add(problem, place),
-        }
-    }
-
-    /// The report of a single receipt.
-    fn finish_single(mut self) -> Report {
-        self.context.queue.flush(&mut self.context.findings);
-        self.into_report()
-    }
-
     /// The report.
     fn finish(mut self) -> Report {
         self.context.queue.flush(&mut self.context.findings);
@@ -427,6 +368,14 @@ impl<'t> Checker<'t> {
         if self.evidence.count > 0 && self.actions.count > 0 && self.evidence.count != decisions {
             let found = format!("{} twins", self.evidence.count);
             let problem = Problem::new(&rules::V2_COUNT, format!("{decisions} twins"), found);
+            self.add(problem, &Place::default());
+        }
+        if let Some(signer) = &self.evidence.signer
+            && !self.actions.signers.is_empty()
+            && !self.actions.signers.contains(&signer.hex)
+        {
+            let expected = self.actions.signers.join(" or ");
+            let problem = Problem::new(&rules::V2_SIGNER, expected, signer.hex.as_str());
             self.add(problem, &Place::default());
         }
         let nothing = self.actions.count == 0 && self.evidence.count == 0;

@@ -288,11 +288,11 @@ pub(crate) static UNSIGNED_CHECKPOINT: Rule = Rule::warning(
     "the checkpoint has no signature",
     "set flight_recorder.sign_checkpoints",
 );
-pub(crate) static SESSION_NAME: Rule = Rule::warning(
+pub(crate) static SESSION_NAME: Rule = Rule::error(
     "session.recorder",
-    4,
-    "session_open names another recorder session than its entry",
-    "",
+    55,
+    "session_open, which is signed, names another recorder session than its entry",
+    "the entry's own texts were changed",
 );
 pub(crate) static ENTRY_UNKNOWN: Rule = Rule::warning(
     "entry.unknown",

@@ -426,7 +426,7 @@ impl Reporter<'_> {
 }
 
 /// The genesis hash that an open should carry. A negative heartbeat counts as zero.
-pub(crate) fn computed_genesis(open: &Node<'_>) -> String {
+pub fn computed_genesis(open: &Node<'_>) -> String {
     let text = |name: &str| open.member_text(name).as_bytes();
     session_genesis(&[
         text("run_nonce"),

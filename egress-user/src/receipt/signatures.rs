@@ -8,8 +8,10 @@ use ed25519_dalek::{Signature, VerifyingKey};
 
 use super::findings::{Findings, Place, Rule};
 
-/// Jobs that are collected before they are checked; bounds the memory that messages take.
+/// Jobs that are collected before they are checked.
 const BATCH: usize = 4096;
+/// Bytes of messages that are collected; hostile receipts can be a megabyte each.
+const BATCH_BYTES: usize = 8 << 20;
 /// Fewer jobs than this are not worth a thread.
 const PARALLEL_FROM: usize = 64;
 /// More threads than this bring nothing.
@@ -36,13 +38,15 @@ impl Job {
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     jobs: Vec<Job>,
+    bytes: usize,
 }
 
 impl Queue {
     /// Adds a signature; checks all when many have gathered.
     pub(crate) fn push(&mut self, job: Job, findings: &mut Findings) {
+        self.bytes = self.bytes.saturating_add(job.message.len());
         self.jobs.push(job);
-        if self.jobs.len() >= BATCH {
+        if self.jobs.len() >= BATCH || self.bytes >= BATCH_BYTES {
             self.flush(findings);
         }
     }
@@ -50,6 +54,7 @@ impl Queue {
     /// Checks what waits and reports what does not hold.
     pub(crate) fn flush(&mut self, findings: &mut Findings) {
         let jobs = std::mem::take(&mut self.jobs);
+        self.bytes = 0;
         let threads = if jobs.len() < PARALLEL_FROM {
             1
         } else {

@@ -182,7 +182,7 @@ struct Fields<'a> {
     hosts: usize,
     length: Option<&'a [u8]>,
     encoding: Option<&'a [u8]>,
-    upgrade: bool,
+    websocket: bool,
     keep_alive: bool,
     names_framing: bool,
 }
@@ -203,9 +203,9 @@ impl<'a> Fields<'a> {
                     return Err(HeadError::TransferEncoding);
                 }
             } else if field.name.eq_ignore_ascii_case("upgrade") {
-                // An offer of HTTP/2 may be ignored (RFC 9110, section 7.8), and is: some libraries
-                // make it with every request.
-                found.upgrade |= !value.eq_ignore_ascii_case(b"h2c");
+                // Any other offer (`h2c`, which Java makes by default) is dropped on the way, and the
+                // request is then an ordinary one (RFC 9110, section 7.8).
+                found.websocket |= tokens(value).any(|t| t.eq_ignore_ascii_case(b"websocket"));
             } else if field.name.eq_ignore_ascii_case("connection") {
                 for token in tokens(value) {
                     found.keep_alive |= token.eq_ignore_ascii_case(b"keep-alive");
@@ -244,7 +244,7 @@ impl<'a> Fields<'a> {
                 Framing::Chunked
             }
         };
-        if (self.upgrade || method == "CONNECT") && framing != Framing::Length(0) {
+        if (self.websocket || method == "CONNECT") && framing != Framing::Length(0) {
             return Err(HeadError::UnexpectedBody);
         }
         Ok(framing)

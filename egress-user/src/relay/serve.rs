@@ -155,6 +155,10 @@ pub async fn serve(
         });
     }
 
+    let tending = tokio::spawn({
+        let pool = relay.pool.clone();
+        async move { pool.tend().await }
+    });
     let mut pump = pin!(pump.run());
     let unread = tokio::select! {
         () = stop => false,
@@ -162,6 +166,7 @@ pub async fn serve(
         () = &mut pump => true,
     };
     stopper.send_replace(true);
+    tending.abort();
     let closing = async {
         let mut open = Vec::new();
         while let Some(tasks) = loops.join_next().await {

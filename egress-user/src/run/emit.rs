@@ -70,8 +70,12 @@ impl Verified {
         let packet_sha256 = record::sha256(&text);
         let mut summary = summary::render(&packet, &self.report);
         summary.push_str(&incomplete_section(&self.run.incomplete));
-        let verifier =
-            verifier_text::render(self.report.verdict, &self.report, &self.report.findings);
+        let verifier = verifier_text::render(
+            self.report.verdict,
+            &self.report,
+            &self.report.findings,
+            None,
+        );
         let files = [
             (BOUNDARY_FILE, record::boundary(&self.run).map_err(failed)?),
             (EVIDENCE_FILE, self.run.evidence_bytes()),

@@ -105,6 +105,9 @@ impl RunError {
 }
 
 /// Names a call of the supervisor that failed.
+///
+/// # Errors
+/// The failure of `done`, with its name.
 pub fn system<T>(what: &'static str, done: io::Result<T>) -> Result<T, RunError> {
     done.map_err(|source| RunError::System { what, source })
 }

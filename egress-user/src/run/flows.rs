@@ -289,10 +289,10 @@ fn twin(address: IpAddr) -> Option<Ipv6Addr> {
 }
 
 fn as_map(value: Value) -> Map<String, Value> {
-    match value {
-        Value::Object(map) => map,
-        other => Map::from_iter([(String::from("value"), other)]),
+    if let Value::Object(map) = value {
+        return map;
     }
+    Map::from_iter([(String::from("value"), value)])
 }
 
 /// The printable part of a `comm`.

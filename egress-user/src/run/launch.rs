@@ -72,7 +72,11 @@ impl Prepared {
                 FromInit::Failed { step, error } => {
                     return Err(init_failed(format!("cannot {step}: {error}")));
                 }
-                other => return Err(init_failed(format!("it said {other:?}"))),
+                other @ (FromInit::Entered { .. }
+                | FromInit::Probed { .. }
+                | FromInit::Exited { .. }) => {
+                    return Err(init_failed(format!("it said {other:?}")));
+                }
             }
         }
         let started_at = clock::now_rfc3339();

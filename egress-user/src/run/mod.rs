@@ -4,7 +4,7 @@
 //! Plan --prepare--> Prepared --launch--> Running --supervise--> Collected --verify--> Verified --emit--> Emitted
 //! ```
 //!
-//! Each step consumes the value of the one before, and only [`Emitted`](emit::Emitted) has an exit
+//! Each step consumes the value of the one before, and only [`Emitted`] has an exit
 //! status, so a success means that every step happened. A step that fails leaves what was collected so
 //! far, and the packet says where it stopped. Dropping any of the values ends the agent and removes
 //! what the run made; no other path exists out of a phase.

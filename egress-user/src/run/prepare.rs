@@ -160,7 +160,7 @@ impl Plan {
         }
         timeline.mark("boundary closed");
         let (sequence, probes) = run_probes(sequence, &control)?;
-        let probes_seen = std::iter::from_fn(|| events.next()).count();
+        let probes_seen = std::iter::from_fn(|| events.take()).count();
         timeline.mark("probes done");
         let namespaces = system("read the boundary's namespaces", namespace_links(&init))?;
         Ok(Prepared {
@@ -403,7 +403,11 @@ fn wait_entered(control: &OwnedFd, dir: &RunDir) -> Result<Entered, RunError> {
             Ok((sequence, sockets, ipv6, left_out))
         }
         FromInit::Failed { step, error } => Err(helper(format!("cannot {step}: {error}"))),
-        other => Err(helper(format!("it said {other:?}"))),
+        other @ (FromInit::Probed { .. }
+        | FromInit::Dropped(_)
+        | FromInit::Started
+        | FromInit::NotExecuted { .. }
+        | FromInit::Exited { .. }) => Err(helper(format!("it said {other:?}"))),
     }
 }
 
@@ -443,7 +447,11 @@ fn run_probes(
             }
         }
         FromInit::Failed { step, error } => Err(failed(format!("cannot {step}: {error}"))),
-        other => Err(failed(format!("it said {other:?}"))),
+        other @ (FromInit::Entered { .. }
+        | FromInit::Dropped(_)
+        | FromInit::Started
+        | FromInit::NotExecuted { .. }
+        | FromInit::Exited { .. }) => Err(failed(format!("it said {other:?}"))),
     }
 }
 

@@ -71,9 +71,8 @@ impl Pumps {
     pub fn finish(self) -> io::Result<u64> {
         let mut bytes = 0;
         for pump in self.output {
-            bytes += pump
-                .join()
-                .map_err(|_| io::Error::other("a pump panicked"))??;
+            let pumped = pump.join();
+            bytes += pumped.unwrap_or_else(|_| Err(io::Error::other("a pump panicked")))?;
         }
         Ok(bytes)
     }

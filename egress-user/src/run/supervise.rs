@@ -176,7 +176,7 @@ impl Running {
     }
 
     pub(super) fn drain_events(&mut self, flows: &mut FlowLog) -> Result<(), RunError> {
-        while let Some(event) = self.events.next() {
+        while let Some(event) = self.events.take() {
             match event {
                 Ok(event) => system("write the flow log", flows.kernel(&event))?,
                 Err(_) => flows.malformed(),
@@ -209,7 +209,12 @@ impl Running {
         match message {
             FromInit::Exited { .. } if watch.timed_out => Some(Ending::TimedOut),
             FromInit::Exited { status } => Some(Ending::Exited(status)),
-            other => Some(Ending::Failed(format!(
+            other @ (FromInit::Entered { .. }
+            | FromInit::Probed { .. }
+            | FromInit::Dropped(_)
+            | FromInit::Started
+            | FromInit::NotExecuted { .. }
+            | FromInit::Failed { .. }) => Some(Ending::Failed(format!(
                 "the boundary's init said {other:?}"
             ))),
         }

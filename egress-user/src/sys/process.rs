@@ -38,10 +38,8 @@ impl Child {
     pub fn try_wait(&self) -> io::Result<Option<WaitStatus>> {
         use nix::sys::wait::{Id, WaitPidFlag, waitid};
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
-        match waitid(Id::PIDFd(self.pidfd.as_fd()), flags)? {
-            WaitStatus::StillAlive => Ok(None),
-            status => Ok(Some(status)),
-        }
+        let status = waitid(Id::PIDFd(self.pidfd.as_fd()), flags)?;
+        Ok((status != WaitStatus::StillAlive).then_some(status))
     }
 
     /// Waits up to `timeout` milliseconds for its end.

@@ -2,17 +2,34 @@
 #![allow(
     dead_code,
     clippy::allow_attributes,
+    clippy::unwrap_used,
     reason = "each test binary uses a part of it"
 )]
+use std::fs;
+use std::path::Path;
+
+use egress::packet::build::{PacketInputs, build};
+use egress::packet::flows::FlowChain;
+use egress::packet::model::{
+    BrowserProxyStatus, DnsUdpStatus, DockerSocketStatus, Packet, Posture as PacketPosture,
+    Provider, RawSocketStatus, Run, ScannerConfig, WebSocketFrameScanning,
+};
+use egress::packet::{
+    EVIDENCE_FILE, FLOWS_FILE, PACKET_FILE, POLICY_FILE, SUMMARY_FILE, VERIFIER_FILE, summary,
+    verifier_text,
+};
+use egress::receipt::chain::Trust;
+use egress::receipt::check::{EvidenceFile, check_evidence};
 use egress::receipt::keys;
 use egress::receipt::record::{Action, ActionType, Phase, Posture, Transport, Verdict};
 use egress::receipt::recorder::{Closed, Moment, Recorder, SessionConfig};
+use egress::receipt::report::Report;
+use sha2::{Digest, Sha256};
 
 /// Recorder session of the test chains.
 pub(crate) const SESSION: &str = "proxy.run.0123456789abcdef0123456789abcdef";
-/// Policy hash of the test chains.
-pub(crate) const POLICY_HASH: &str =
-    "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+/// Policy of the test chains.
+pub(crate) const POLICY: &str = "mode: strict\napi_allowlist: [host1.test]\n";
 
 /// A finished session.
 pub(crate) struct Chain {
@@ -53,7 +70,7 @@ pub(crate) fn config(checkpoint_interval: u64) -> SessionConfig {
         run_nonce: "ab".repeat(16),
         open_nonce: "cd".repeat(16),
         actor: String::from("ci-agent"),
-        policy_hash: String::from(POLICY_HASH),
+        policy_hash: hex::encode(Sha256::digest(POLICY)),
         heartbeat_seconds: 60,
         posture: Posture {
             capsule_sha256: "11".repeat(32),
@@ -169,4 +186,86 @@ pub(crate) fn chain_with(
         closed,
         key: key.clone(),
     }
+}
+
+/// The packet over a chain, as a run would write it.
+pub(crate) fn packet_for(report: &Report) -> Packet {
+    let inputs = PacketInputs {
+        packet_id: None,
+        generated_at: time(1900),
+        run: Run {
+            provider: Provider::Local,
+            repository: None,
+            workflow: None,
+            run_id: None,
+            run_attempt: None,
+            git_ref: None,
+            sha: None,
+            agent_identity: String::from("ci-agent"),
+            started_at: time(0),
+            completed_at: Some(time(1800)),
+            agent_exit_code: Some(0),
+        },
+        config_path: None,
+        runtime_config_path: Some(String::from("/run/egress/policy.yaml")),
+        config_snapshot_sha256: Some(hex::encode(Sha256::digest(POLICY))),
+        scanner_config_snapshot: Some(ScannerConfig {
+            mode: Some(String::from("strict")),
+            ..ScannerConfig::default()
+        }),
+        posture: PacketPosture {
+            enforcement_mode: String::from("linux_netns_ebpf"),
+            runner_os: String::from("Linux"),
+            runner_arch: Some(String::from("X64")),
+            raw_socket_status: RawSocketStatus::Denied,
+            docker_socket_status: DockerSocketStatus::Absent,
+            dns_udp_status: DnsUdpStatus::Denied,
+            browser_proxy_status: BrowserProxyStatus::Forced,
+            websocket_frame_scanning: WebSocketFrameScanning::ExplicitWsProxyPathRequired,
+            network_namespace: None,
+            agent_user: None,
+            agent_uid: Some(65533),
+            host_user: None,
+            host_uid: None,
+            host_ip: None,
+            agent_ip: None,
+            proxy_url: None,
+            script_basename: Some(String::from("agent.sh")),
+            script_arg_count: Some(0),
+            unsupported_paths: vec![String::from("ssh_egress")],
+        },
+    };
+    build(inputs, report)
+}
+
+/// Writes a packet directory.
+pub(crate) fn write_packet(directory: &Path, chain: &Chain) -> Packet {
+    let bytes = chain.bytes();
+    let file = EvidenceFile {
+        name: EVIDENCE_FILE,
+        bytes: &bytes,
+    };
+    let trust = Trust {
+        keys: vec![chain.key.verifying_key()],
+    };
+    let report = check_evidence(&[file], &trust);
+    let packet = packet_for(&report);
+    let mut flows = FlowChain::new();
+    let mut lines = Vec::new();
+    for event in ["start", "stop"] {
+        let fields = serde_json::json!({ "event": event });
+        lines.extend(flows.line(fields.as_object().unwrap()));
+    }
+    let text = verifier_text::render(report.verdict, &report, &report.findings, Some(2));
+    for (name, content) in [
+        (EVIDENCE_FILE, bytes.as_slice()),
+        (PACKET_FILE, packet.to_json().unwrap().as_bytes()),
+        (SUMMARY_FILE, summary::render(&packet, &report).as_bytes()),
+        (VERIFIER_FILE, text.as_bytes()),
+        (POLICY_FILE, POLICY.as_bytes()),
+        (FLOWS_FILE, &lines),
+    ] {
+        fs::write(directory.join(name), content).unwrap();
+    }
+    packet
 }

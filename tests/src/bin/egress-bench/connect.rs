@@ -1,0 +1,30 @@
+//! What all hooks together cost a connection: opened and closed, to a server of the agent's own, so
+//! that nothing but the hooks differs.
+use egress_tests::World;
+
+use crate::turns::Inside;
+use crate::{Result, ratio};
+
+const ROUNDS: usize = 11;
+const CONNECTIONS: u32 = 5000;
+
+pub(crate) fn bench() -> Result<()> {
+    let world = World::new();
+    let mut turns = Inside::start(&world)?;
+    let work = format!("connect {CONNECTIONS}");
+    let mut inside = Vec::new();
+    let mut outside = Vec::new();
+    for _ in 0..ROUNDS {
+        inside.push(turns.inside(&work)? / CONNECTIONS);
+        outside.push(turns.outside(&work)? / CONNECTIONS);
+    }
+    turns.end()?;
+    println!("medians of {} rounds of {CONNECTIONS}", ROUNDS - 1);
+    ratio(
+        "connect and close, all hooks, beside none",
+        &inside,
+        &outside,
+        "<= 1.15",
+    );
+    Ok(())
+}

@@ -1,0 +1,79 @@
+//! Measures the built binary in a world of its own. `cargo xtask bench` builds and starts it.
+//!
+//! Times on a shared machine mean little by themselves: every figure stands beside the same work
+//! without the part in question, done in turns with it.
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a benchmark prints its figures"
+)]
+#![expect(
+    clippy::float_arithmetic,
+    reason = "ratios and milliseconds are for reading"
+)]
+
+mod agent;
+mod connect;
+mod relay;
+mod run;
+mod turns;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+
+/// What went wrong, for a person.
+type Result<T> = std::result::Result<T, String>;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let done = match args.as_slice() {
+        ["connect"] => connect::bench(),
+        ["relay"] => relay::bench(),
+        ["run"] => run::bench(),
+        ["agent", rest @ ..] => agent::main(rest),
+        _ => Err("usage: egress-bench connect|relay|run".to_owned()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The middle one, the first round left out.
+fn median(rounds: &[Duration]) -> Duration {
+    let mut rounds: Vec<_> = rounds.iter().skip(1).copied().collect();
+    rounds.sort_unstable();
+    rounds.get(rounds.len() / 2).copied().unwrap_or_default()
+}
+
+fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}
+
+/// Prints a measurement beside the same work without.
+fn ratio(name: &str, with: &[Duration], without: &[Duration], aim: &str) {
+    let (with, without) = (median(with), median(without));
+    println!(
+        "{name:<52} {:>9.3} ms {:>9.3} ms {:>6.2} {aim:>8}",
+        ms(with),
+        ms(without),
+        with.as_secs_f64() / without.as_secs_f64(),
+    );
+}
+
+fn monotonic() -> Result<Duration> {
+    clock_gettime(ClockId::CLOCK_MONOTONIC)
+        .map(Duration::from)
+        .map_err(text)
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}

@@ -1,0 +1,126 @@
+//! Work done in turns, inside the boundary and outside: both sides of a ratio then see the same
+//! weather on the machine.
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use egress_tests::{Run, Running, World};
+
+use crate::{Result, text};
+
+/// Longest that one piece of work may take.
+const LIMIT: Duration = Duration::from_mins(2);
+
+/// Puts this program into the run's workspace, as `bench`: where the project lies, the agent may not
+/// be able to look.
+pub(crate) fn with_program(run: Run<'_>) -> Result<Run<'_>> {
+    let program = std::env::current_exe().and_then(fs::read).map_err(text)?;
+    let path = run.directory().join("bench");
+    let run = run.file("bench", program);
+    fs::set_permissions(path, Permissions::from_mode(0o755)).map_err(text)?;
+    Ok(run)
+}
+
+/// A run whose agent waits for its turns.
+pub(crate) struct Inside<'a> {
+    world: &'a World,
+    running: Running,
+    dir: PathBuf,
+    turns: u32,
+}
+
+impl<'a> Inside<'a> {
+    /// Starts it.
+    pub(crate) fn start(world: &'a World) -> Result<Self> {
+        let run = with_program(world.egress().allow(&["allowed.test"]).limit(LIMIT))?;
+        let (running, _, dir) = run.command(["./bench", "agent", "turns"]).start();
+        wait_for(&dir.join("ready"))?;
+        Ok(Self {
+            world,
+            running,
+            dir,
+            turns: 0,
+        })
+    }
+
+    /// Has the agent do `work`, words for `agent::work`, and gives the time that it took.
+    pub(crate) fn inside(&mut self, work: &str) -> Result<Duration> {
+        let turn = self.turns;
+        self.turns += 1;
+        write(&self.dir, &format!("go-{turn}"), work)?;
+        let done = self.dir.join(format!("done-{turn}"));
+        wait_for(&done)?;
+        time(&fs::read_to_string(done).map_err(text)?)
+    }
+
+    /// Does `work` on the runner, without the boundary.
+    pub(crate) fn outside(&self, work: &str) -> Result<Duration> {
+        let program = self.dir.join("bench");
+        let words = ["agent", "work"].into_iter().chain(work.split(' '));
+        let output = self
+            .world
+            .runner(std::iter::once(program.as_os_str()).chain(words.map(AsRef::as_ref)));
+        time(&output.stdout).map_err(|error| format!("{error}: {output}"))
+    }
+
+    /// Ends the agent and with it the run.
+    pub(crate) fn end(self) -> Result<()> {
+        write(&self.dir, &format!("go-{}", self.turns), "end")?;
+        let output = self.running.finish(LIMIT);
+        if output.success() {
+            Ok(())
+        } else {
+            Err(output.to_string())
+        }
+    }
+}
+
+/// The agent's side: does what it is told until it is told to end.
+pub(crate) fn take_turns(work: impl Fn(&str) -> Result<Duration>) -> Result<()> {
+    let here = Path::new(".");
+    write(here, "ready", "")?;
+    for turn in 0.. {
+        let go = here.join(format!("go-{turn}"));
+        wait_for(&go)?;
+        let words = fs::read_to_string(go).map_err(text)?;
+        if words == "end" {
+            break;
+        }
+        let result = match work(&words) {
+            Ok(took) => took.as_nanos().to_string(),
+            Err(error) => error,
+        };
+        write(here, &format!("done-{turn}"), &result)?;
+    }
+    Ok(())
+}
+
+fn time(result: &str) -> Result<Duration> {
+    let result = result.trim();
+    result
+        .parse()
+        .map(Duration::from_nanos)
+        .map_err(|error| format!("{result:?}: {error}"))
+}
+
+/// Writes a file that is whole once it is there.
+fn write(dir: &Path, name: &str, content: &str) -> Result<()> {
+    let unfinished = dir.join(format!(".{name}"));
+    let written: io::Result<()> =
+        fs::write(&unfinished, content).and_then(|()| fs::rename(&unfinished, dir.join(name)));
+    written.map_err(text)
+}
+
+fn wait_for(path: &Path) -> Result<()> {
+    let deadline = Instant::now() + LIMIT;
+    while !path.exists() {
+        if Instant::now() > deadline {
+            return Err(format!("{} never came", path.display()));
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    Ok(())
+}
