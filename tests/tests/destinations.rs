@@ -8,10 +8,11 @@
 )]
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use egress_tests::{Run, RunOutput, World, installed};
+use egress_tests::{INTERNET, Run, RunOutput, World, installed};
 use serde_json::Value;
 
 /// What the programs share: one request, and what came back.
@@ -305,6 +306,40 @@ fn ports_that_were_not_allowed() {
         opened.stdout, "hello from allowed.test:8080\nhello from allowed.test:8080\nrefused\n",
         "{opened}"
     );
+}
+
+#[test]
+fn tls_that_names_another_host_or_none() {
+    let world = World::new();
+    let run = run(&world).file("authority.pem", fs::read(world.authority()).unwrap());
+    // To the address of an allowed name: with the name of a denied one, and of another allowed one; to an allowed
+    // name with none; and to the address itself, with the allowed name.
+    let script = format!(
+        "cd {} && unset HTTPS_PROXY https_proxy ALL_PROXY all_proxy
+         to() {{ curl -sSf -m 10 --cacert authority.pem --connect-to ::\"$1\": \"$2\" || echo refused; }}
+         to allowed.test https://denied.test/
+         to allowed.test https://two.allowed.test/
+         to {} https://allowed.test/
+         openssl s_client -connect allowed.test:443 -noservername -brief < /dev/null 2> /dev/null && echo nameless
+         to allowed.test https://allowed.test/",
+        run.directory().display(),
+        INTERNET.allowed
+    );
+    let control = world.shell(&script);
+    assert_eq!(
+        control.stdout,
+        "hello from denied.test\nhello from two.allowed.test\nhello from allowed.test\nnameless\n\
+         hello from allowed.test\n",
+        "{control}"
+    );
+    let run = run.script(&script).run();
+    assert_eq!(
+        run.stdout, "refused\nrefused\nrefused\nhello from allowed.test\n",
+        "{run}"
+    );
+    let mismatches = run.flows(&[("source", "relay"), ("reason", "name_mismatch")]);
+    assert_eq!(mismatches.len(), 4, "{mismatches:#?}");
+    assert_eq!(run.receipts("block").len(), 0);
 }
 
 #[test]
