@@ -1,15 +1,18 @@
 //! Every connection is taken for where it wanted to go, whatever was on its port before or is on it at another address.
 #![forbid(unsafe_code)]
 #![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
     clippy::unwrap_used,
-    reason = "a test whose rows cannot be read has failed"
+    reason = "a test whose rows are not there has failed"
 )]
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use egress_tests::{Run, RunOutput, World, installed};
+use egress_tests::{INTERNET, Run, RunOutput, World, installed};
 use serde_json::Value;
 
 /// What the programs share: one request, and what came back.
@@ -228,6 +231,125 @@ for number in range(2000):
     ]);
     assert_eq!(local.len(), 1, "{local:#?}");
     assert_eq!(local[0]["count"], 2000);
+}
+
+#[test]
+fn socket_that_connects_twice() {
+    let world = World::new();
+    let program = r"
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+stream = bound('127.0.0.1')
+hosts = ['allowed.test', 'two.allowed.test', 'denied.test', 'allowed.test']
+for host in hosts:
+    stream.connect((host, 80))
+    stream.settimeout(10)
+    stream.sendall(f'GET /{host} HTTP/1.1\r\nHost: {host}\r\n\r\n'.encode())
+    print(host, stream.recv(1 << 16).split()[1].decode())
+    stream.settimeout(None)
+    # AF_UNSPEC ends the connection and leaves the socket.
+    assert libc.connect(stream.fileno(), bytes(16), 16) == 0
+";
+    let run = run(&world).script(&python(program)).run();
+    assert_eq!(
+        run.stdout, "allowed.test 404\ntwo.allowed.test 404\ndenied.test 403\nallowed.test 404\n",
+        "{run}"
+    );
+    let seen = assert_joined(&run);
+    assert_eq!(seen.values().sum::<usize>(), 4, "{seen:?}");
+}
+
+#[test]
+fn data_with_the_first_packet() {
+    let world = World::new();
+    let program = r"
+MSG_FASTOPEN = 0x20000000
+for host in ['denied.test', 'allowed.test']:
+    stream = socket.socket()
+    address = socket.getaddrinfo(host, 80, socket.AF_INET)[0][4]
+    stream.sendto(f'GET /{host} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n'.encode(), MSG_FASTOPEN, address)
+    stream.settimeout(10)
+    print(stream.recv(1 << 16).split()[1].decode())
+";
+    let control = world.shell(&python(program));
+    assert_eq!(control.stdout, "404\n404\n", "{control}");
+    let run = run(&world).script(&python(program)).run();
+    assert_eq!(run.stdout, "403\n404\n", "{run}");
+    assert_joined(&run);
+}
+
+#[test]
+fn ports_that_were_not_allowed() {
+    let world = World::new();
+    let script = "unset HTTP_PROXY http_proxy ALL_PROXY all_proxy
+        curl -sSf http://allowed.test:8080/ || echo refused
+        curl -sSf --proxy http://127.0.0.1:3128 http://allowed.test:8080/ || echo refused
+        curl -sSf --proxytunnel --proxy http://127.0.0.1:3128 http://allowed.test:8080/ || echo refused";
+    let control = world.shell("curl -sSf http://allowed.test:8080/");
+    assert!(control.success(), "{control}");
+    world.wait_for_quiet();
+    let start = world.wire().snapshot();
+    let refused = run(&world).script(script).run();
+    assert_eq!(refused.stdout, "refused\n".repeat(3), "{refused}");
+    world.wire().assert_still(start);
+    let rows = refused.flows(&[("source", "relay"), ("reason", "port_not_allowed")]);
+    assert_eq!(rows.len(), 3, "{rows:#?}");
+    assert!(refused.receipts("allow").is_empty());
+
+    let opened = run(&world)
+        .arg("--allow-port")
+        .arg("8080")
+        .script(script)
+        .run();
+    // In a tunnel there is TLS or nothing.
+    assert_eq!(
+        opened.stdout, "hello from allowed.test:8080\nhello from allowed.test:8080\nrefused\n",
+        "{opened}"
+    );
+}
+
+#[test]
+fn tls_that_names_another_host_or_none() {
+    let world = World::new();
+    let run = run(&world).file("authority.pem", fs::read(world.authority()).unwrap());
+    // To the address of an allowed name: with the name of a denied one, and of another allowed one; to an allowed
+    // name with none; and to the address itself, with the allowed name.
+    let script = format!(
+        "cd {} && unset HTTPS_PROXY https_proxy ALL_PROXY all_proxy
+         to() {{ curl -sSf -m 10 --cacert authority.pem --connect-to ::\"$1\": \"$2\" || echo refused; }}
+         to allowed.test https://denied.test/
+         to allowed.test https://two.allowed.test/
+         to {} https://allowed.test/
+         openssl s_client -connect allowed.test:443 -noservername -brief < /dev/null 2> /dev/null && echo nameless
+         to allowed.test https://allowed.test/",
+        run.directory().display(),
+        INTERNET.allowed
+    );
+    let control = world.shell(&script);
+    assert_eq!(
+        control.stdout,
+        "hello from denied.test\nhello from two.allowed.test\nhello from allowed.test\nnameless\n\
+         hello from allowed.test\n",
+        "{control}"
+    );
+    let run = run.script(&script).run();
+    assert_eq!(
+        run.stdout, "refused\nrefused\nrefused\nhello from allowed.test\n",
+        "{run}"
+    );
+    let mismatches = run.flows(&[("source", "relay"), ("reason", "name_mismatch")]);
+    assert_eq!(mismatches.len(), 4, "{mismatches:#?}");
+    assert_eq!(run.receipts("block").len(), 0);
+}
+
+#[test]
+fn names_that_do_not_resolve() {
+    let world = World::new();
+    let script = "curl -sSf http://allowed.test/
+        unset HTTP_PROXY http_proxy ALL_PROXY all_proxy
+        curl -sSf http://allowed.test/ || echo no name";
+    let run = run(&world).arg("--dns").arg("deny").script(script).run();
+    assert_eq!(run.stdout, "hello from allowed.test\nno name\n", "{run}");
 }
 
 #[test]

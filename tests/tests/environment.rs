@@ -239,8 +239,12 @@ fn variables_that_steer_the_runner_stay_outside() {
     let temp = directory("/opt", 0o755, 0);
     fs::write(temp.path().join("token"), "canary").unwrap();
     fs::set_permissions(temp.path().join("token"), fs::Permissions::from_mode(0o644)).unwrap();
+    let event = temp.path().join("_github_workflow/event.json");
+    fs::create_dir(temp.path().join("_github_workflow")).unwrap();
+    fs::write(&event, "{\"action\":\"opened\"}").unwrap();
     let show = format!(
-        "env; cat {0}/token 2> /dev/null; ls {0}; touch {0}/x 2> /dev/null && echo canary",
+        "env; cat {0}/token 2> /dev/null; ls -A {0} $(dirname $GITHUB_EVENT_PATH); cat $GITHUB_EVENT_PATH
+         for file in {0}/x $GITHUB_EVENT_PATH; do echo x 2> /dev/null >> $file && echo canary; done",
         temp.path().display()
     );
     let names = [
@@ -263,6 +267,7 @@ fn variables_that_steer_the_runner_stay_outside() {
     }
     let run = run
         .env("RUNNER_TEMP", temp.path())
+        .env("GITHUB_EVENT_PATH", &event)
         .env("GITHUB_SHA", "kept")
         .script(&format!("set +e\n{show}\ntrue"))
         .run();
@@ -270,6 +275,7 @@ fn variables_that_steer_the_runner_stay_outside() {
     assert!(!run.stdout.contains("canary"), "{run}");
     let lines: Vec<&str> = run.stdout.lines().collect();
     for line in [
+        "{\"action\":\"opened\"}",
         "GITHUB_SHA=kept",
         "HOME=/home/pipelock-agent",
         "USER=pipelock-agent",
@@ -291,6 +297,32 @@ fn variables_that_steer_the_runner_stay_outside() {
         temp.path().display()
     ));
     assert_eq!(control.stdout, "canary", "{control}");
+}
+
+#[test]
+fn workspace_inside_the_runners_own_directory() {
+    let world = World::new();
+    let temp = directory("/opt", 0o755, 0);
+    fs::write(temp.path().join("token"), "canary").unwrap();
+    let work = temp.path().join("a/work");
+    fs::create_dir_all(&work).unwrap();
+    let run = world
+        .egress()
+        .workdir(&work)
+        .allow(&[])
+        .env("RUNNER_TEMP", temp.path())
+        .script(&format!(
+            "ls -A {0} {0}/a; cat {0}/token 2> /dev/null; touch made",
+            temp.path().display()
+        ))
+        .run();
+    let expected = format!("{0}:\na\n\n{0}/a:\nwork\n", temp.path().display());
+    assert_eq!(
+        (run.status, run.stdout.as_str()),
+        (Some(0), expected.as_str()),
+        "{run}"
+    );
+    assert!(work.join("made").exists());
 }
 
 #[test]

@@ -2,8 +2,9 @@
 //! another does not leave, and both witnesses say so.
 #![forbid(unsafe_code)]
 #![expect(
+    clippy::indexing_slicing,
     clippy::unwrap_used,
-    reason = "a test whose files cannot be made has failed"
+    reason = "a test whose files or rows are not there has failed"
 )]
 
 use std::fs;
@@ -96,6 +97,10 @@ fn assert_both_witnesses(run: &RunOutput) {
             }
         }
         run.assert_receipt(receipt, host);
+    }
+    // The list that people read holds what the program attempted, and nothing that a library did on the way.
+    for denied in run.boundary("/denied").as_array().unwrap() {
+        assert_eq!(denied["attempt"]["destination"], "denied.test", "{denied}");
     }
 }
 

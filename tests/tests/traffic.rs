@@ -1,10 +1,6 @@
 //! Shapes of traffic: many requests on one connection, many connections at once, large bodies, both families, and the
 //! agent's own servers.
 #![forbid(unsafe_code)]
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test whose files cannot be made has failed"
-)]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -80,6 +76,8 @@ for host in ['allowed.test', 'allowed.test', 'denied.test']:
 #[test]
 fn hosts_take_turns_on_a_connection_to_the_proxy() {
     let world = World::new();
+    let control = world.shell("curl -sSf http://denied.test/");
+    assert!(control.success(), "{control}");
     let program = r"
 stream = socket.create_connection(('127.0.0.1', int(os.environ['EXPLICIT'])), 10)
 for host in ['allowed.test', 'two.allowed.test', 'denied.test', 'two.allowed.test', 'allowed.test']:

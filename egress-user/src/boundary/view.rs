@@ -65,6 +65,8 @@ const PSEUDO: [&str; 16] = [
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 /// Largest file that is copied into the view, bytes.
 const LARGEST_COPY: u64 = 1 << 20;
+/// Size limit of what stands in place of a covered directory, bytes: an event may be that large.
+const MASK_BYTES: u64 = 32 << 20;
 const SAFE: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV);
 
 /// A view under construction, inside the boundary's own mount namespace.
@@ -336,35 +338,42 @@ impl View {
     }
 
     /// Covers what the run itself uses (keys, configuration, packet, run directory), wherever it is
-    /// visible: a directory by an empty one, a file by one that cannot be read.
+    /// visible: a file by one that cannot be read, a directory by one that holds nothing but copies of
+    /// the `shown` files below it.
     ///
     /// # Errors
-    /// Those of `mount(2)`.
-    pub fn mask(&self, paths: &[PathBuf]) -> io::Result<()> {
-        let empty_dir = self.stage.join("mask.d");
+    /// Those of `mount(2)`, and of copying.
+    pub fn mask<'p>(
+        &self,
+        paths: impl IntoIterator<Item = &'p PathBuf>,
+        shown: &[PathBuf],
+    ) -> io::Result<()> {
         let empty_file = self.stage.join("mask");
-        DirBuilder::new().mode(0o555).create(&empty_dir)?;
         fs::write(&empty_file, "")?;
         fs::set_permissions(&empty_file, Permissions::from_mode(0o000))?;
+        let none: Option<&str> = None;
         for path in paths {
             let inside = self.inside(path);
             let Ok(meta) = fs::symlink_metadata(&inside) else {
                 continue;
             };
-            let source = if meta.is_dir() {
-                &empty_dir
+            if meta.is_dir() {
+                tmpfs(&inside, 0o755, MASK_BYTES, None)?;
+                for file in shown.iter().filter(|file| file.starts_with(path)) {
+                    let copy = self.inside(file);
+                    if let Some(parent) = copy.parent() {
+                        DirBuilder::new()
+                            .recursive(true)
+                            .mode(0o755)
+                            .create(parent)?;
+                    }
+                    fs::write(&copy, fs::read(file)?)?;
+                }
             } else {
-                &empty_file
-            };
-            bind(source, &inside)?;
-            let none: Option<&str> = None;
-            mount(
-                none,
-                &inside,
-                none,
-                SAFE | MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY,
-                none,
-            )?;
+                bind(&empty_file, &inside)?;
+                let read_only = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+                mount(none, &inside, none, SAFE | read_only, none)?;
+            }
         }
         Ok(())
     }

@@ -149,9 +149,10 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
             .as_deref()
             .and_then(|path| path.canonicalize().ok()),
     );
-    masked.extend(
-        std::env::var_os("RUNNER_TEMP").and_then(|path| Path::new(&path).canonicalize().ok()),
-    );
+    let named = |name| std::env::var_os(name).and_then(|path| Path::new(&path).canonicalize().ok());
+    // The runner keeps tokens there, and the event that started the workflow, which is for the command.
+    masked.extend(named("RUNNER_TEMP"));
+    let shown = named("GITHUB_EVENT_PATH").into_iter().collect();
     let signer = signer(&args)?;
     let packet = PacketDir::hold(&args.packet_dir)?;
     ensure!(
@@ -174,6 +175,7 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
         proxy_port: args.proxy_port,
         timeout: args.timeout.map(Duration::from_secs),
         masked,
+        shown,
         environment: std::env::vars_os().collect(),
         inherited,
     })

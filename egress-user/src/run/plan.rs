@@ -76,6 +76,8 @@ pub struct Plan {
     pub timeout: Option<Duration>,
     /// Files and directories that the agent must not see, beyond those of the run itself.
     pub masked: Vec<PathBuf>,
+    /// Files that it may read all the same, though they lie in such a directory.
+    pub shown: Vec<PathBuf>,
     /// The caller's environment.
     pub environment: Vec<(OsString, OsString)>,
     /// Descriptors that the caller left open for this process: their targets.

@@ -250,6 +250,7 @@ fn stage_plan(
         limits: LIMITS,
         workspace: (plan.workdir.clone(), tree.as_raw_fd()),
         masked,
+        shown: plan.shown.clone(),
         dns,
         proxy_port: plan.proxy_port,
         stdio: pipes.agents().map(|end| end.as_raw_fd()),
