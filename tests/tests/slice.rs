@@ -188,6 +188,22 @@ fn flows_name_the_process_and_the_destination() {
 }
 
 #[test]
+fn debug_shows_what_the_kernel_programs_say() {
+    let world = World::new();
+    let script = "curl -s --noproxy '*' http://denied.test/";
+    let said = |run: RunOutput| run.stderr.matches("egress: kernel").count();
+    let quiet = world.egress().allow(&["allowed.test"]).script(script).run();
+    assert_eq!(said(quiet), 0);
+    let loud = world
+        .egress()
+        .allow(&["allowed.test"])
+        .arg("--debug")
+        .script(script)
+        .run();
+    assert!(said(loud) > 0);
+}
+
+#[test]
 fn proxy_variables_work_as_well() {
     let world = World::new();
     let run = world

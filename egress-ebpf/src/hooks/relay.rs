@@ -11,7 +11,7 @@ use crate::read::{self, AF_INET};
 
 #[cgroup_sock_addr(connect4)]
 pub fn relay_connect4(ctx: SockAddrContext) -> i32 {
-    try_connect4(&ctx).unwrap_or_else(Error::refuse)
+    try_connect4(&ctx).unwrap_or_else(|error: Error| error.refuse(&ctx))
 }
 
 #[cgroup_sock_addr(connect6)]

@@ -10,6 +10,7 @@ use egress_common::names::DEFAULT_PROXY_PORT;
 
 use super::exit;
 use super::print;
+use crate::bpf::Diagnostics;
 use crate::packet::dir::PacketDir;
 use crate::policy::runtime::{self, OwnedKeys};
 use crate::receipt::keys;
@@ -65,6 +66,9 @@ pub struct RunArgs {
     /// Run this script with bash; it must lie in the working directory
     #[arg(long, value_name = "FILE")]
     script: Option<PathBuf>,
+    /// Show what the kernel programs say of themselves
+    #[arg(long)]
+    debug: bool,
     /// Print the result as one JSON object
     #[arg(long)]
     json: bool,
@@ -161,6 +165,7 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
         packet.path().display()
     );
     Ok(Plan {
+        diagnostics: args.debug.then_some(Diagnostics(&print::KERNEL_LOG)),
         command,
         script_basename,
         argument_count,

@@ -145,7 +145,7 @@ impl Plan {
             config.mediator_addr = address.ip().to_bits();
             config.mediator_port = address.port().into();
         }
-        let mut gates = Gates::attach(config, &cgroups)?;
+        let mut gates = Gates::attach(config, &cgroups, self.diagnostics)?;
         let mut events = Events::new(gates.take_events()?);
         timeline.mark("gates attached");
         let (sequence, sockets, ipv6, left_out) = wait_entered(&control, &dir)?;
@@ -153,7 +153,7 @@ impl Plan {
             // Known only now, and programs are what they were loaded as: once more, for the few
             // machines where it is so.
             config.ipv6 = 0;
-            gates = Gates::attach(config, &cgroups)?;
+            gates = Gates::attach(config, &cgroups, self.diagnostics)?;
             events = Events::new(gates.take_events()?);
             timeline.mark("gates attached again");
         }
