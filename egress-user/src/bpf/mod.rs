@@ -191,9 +191,9 @@ fn attach_all(ebpf: &mut Ebpf, cgroups: &RunCgroups) -> Result<Vec<ProgramIdenti
     let (mut one, mut other) = (Vec::new(), Vec::new());
     for (number, program) in all.into_iter().enumerate() {
         if number % 2 == 0 {
-            one.push(program)
+            one.push(program);
         } else {
-            other.push(program)
+            other.push(program);
         }
     }
     let attach_these = |programs: Vec<(&str, &mut Program)>| -> Result<Vec<_>, BpfError> {
@@ -219,7 +219,7 @@ fn attach_all(ebpf: &mut Ebpf, cgroups: &RunCgroups) -> Result<Vec<ProgramIdenti
         (first, second.join())
     });
     let mut programs = one?;
-    programs.extend(other.map_err(|_| BpfError::Panicked)??);
+    programs.extend(other.unwrap_or(Err(BpfError::Panicked))?);
     programs.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(programs)
 }

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use egress_common::abi::Config;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, socketpair};
 
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
 use super::environment::{self, EnvironmentRecord};
 use super::error::{RunError, system};
 use super::plan::{DnsMode, Plan};
@@ -105,10 +107,7 @@ impl Plan {
         })?;
         let cgroups = RunCgroups::create(dir.id()).map_err(RunError::Cgroup)?;
         timeline.mark("cgroups made");
-        let listener = system(
-            "listen on the host's loopback",
-            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)),
-        )?;
+        let listener = system("listen on the host's loopback", mediator_listener())?;
         let mediator = system("read the mediator's address", listener.local_addr())?;
         let policy = runtime_policy(&self, &dir, mediator)?;
         let tree = workspace::direct(&self.workdir, users.agent).map_err(|source| {
@@ -189,6 +188,15 @@ impl Plan {
             plan: self,
         })
     }
+}
+
+/// The mediator's listening socket on the host's loopback, at a port of the kernel's choice. The
+/// backlog holds a burst of connections; the library's default of 128 loses SYNs in one.
+fn mediator_listener() -> std::io::Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    socket.bind(&SockAddr::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))))?;
+    socket.listen(4096)?;
+    Ok(socket.into())
 }
 
 /// The exact policy that the mediator runs with, its owned paths below the run's directory.
