@@ -186,7 +186,7 @@ impl View {
             Ok("a mount over a single file: the view has a copy")
         } else {
             fs::write(&placed, "")?;
-            fs::set_permissions(&placed, Permissions::from_mode(0o0))?;
+            fs::set_permissions(&placed, Permissions::from_mode(0o000))?;
             Ok("a mount over a single file: the view has none of it")
         }
     }
