@@ -195,7 +195,7 @@ pub fn event(cookie: u64, hook: Hook, family: u32, attempt: &Attempt) -> Event {
 /// without padding, and `to` is writable.
 #[inline(always)]
 pub unsafe fn copy_words<T: IntoBytes>(from: *const T, to: *mut T) {
-    const { assert!(size_of::<T>() % 8 == 0 && align_of::<T>() == 8) };
+    const { assert!(size_of::<T>().is_multiple_of(8) && align_of::<T>() == 8) };
     let (from, to) = (from.cast::<u64>(), to.cast::<u64>());
     let mut word = 0;
     while word < size_of::<T>() / 8 {

@@ -10,11 +10,10 @@ use egress_common::names::DEFAULT_PROXY_PORT;
 
 use super::exit;
 use super::print;
-use crate::bpf::Diagnostics;
 use crate::packet::dir::PacketDir;
 use crate::policy::runtime::{self, OwnedKeys};
 use crate::receipt::keys;
-use crate::run::plan::{CallerPolicy, DnsMode, Plan, Signer};
+use crate::run::plan::{CallerPolicy, Diagnostics, DnsMode, Plan, Signer};
 use crate::run::supervise::block_signals;
 
 /// Longest policy file that is read.

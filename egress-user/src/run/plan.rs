@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 
-use crate::bpf::Diagnostics;
+pub use crate::bpf::Diagnostics;
 use crate::packet::dir::PacketDir;
 
 /// Whether names resolve inside the boundary.
