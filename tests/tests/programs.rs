@@ -279,6 +279,7 @@ fn websocket_by_the_proxy() {
         directory.display()
     ));
     assert_eq!(control.stdout, "hello\nhello\n", "{control}");
+    world.wait_for_quiet();
 
     let start = world.wire().snapshot();
     let script = r#"
