@@ -9,11 +9,13 @@
 //! far, and the packet says where it stopped. Dropping any of the values ends the agent and removes
 //! what the run made; no other path exists out of a phase.
 pub mod collect;
+pub mod doctor;
 pub mod emit;
 pub mod environment;
 pub mod error;
 pub mod flows;
 pub mod launch;
+pub mod leavings;
 pub mod plan;
 pub mod prepare;
 pub mod record;
