@@ -126,10 +126,18 @@ impl World {
     /// # Panics
     /// If it cannot start.
     pub fn runner<S: AsRef<OsStr>>(&self, argv: impl IntoIterator<Item = S>) -> Output {
+        self.background(argv).finish(LIMIT)
+    }
+
+    /// Starts a program on the runner as root, without any boundary.
+    ///
+    /// # Panics
+    /// If it cannot start.
+    pub fn background<S: AsRef<OsStr>>(&self, argv: impl IntoIterator<Item = S>) -> Running {
         let mut argv = argv.into_iter();
         let mut command = program(argv.next().expect("a program"));
         command.args(argv).current_dir(self.dir());
-        self.start(&mut command).finish(LIMIT)
+        self.start(&mut command)
     }
 
     /// Runs a bash script on the runner as root, without any boundary, and waits for it.

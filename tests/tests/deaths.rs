@@ -34,12 +34,12 @@ wait
 "#;
 
 /// Connections one after the other; each status of curl is kept.
-const STEADY: &str = r#"
+const STEADY: &str = r"
 unset HTTP_PROXY HTTPS_PROXY ALL_PROXY http_proxy https_proxy all_proxy
 until curl -sf -o /dev/null http://allowed.test/; do :; done
 touch ready
 while :; do curl -s -m 1 -o /dev/null http://allowed.test/; echo $? >> statuses; done
-"#;
+";
 
 /// A run in the middle of its work.
 struct Scene {
@@ -82,7 +82,7 @@ fn start(world: &World, agent: &str, options: &[&str]) -> Scene {
         "init, relay, mediator and agent: {processes:?}"
     );
     processes.push(running.process());
-    let host = Process::all()[0].namespaces();
+    let host = running.process().namespaces();
     let namespaces = running.helper("__init").namespaces();
     let namespaces: BTreeSet<_> = namespaces.difference(&host).cloned().collect();
     assert_eq!(namespaces.len(), 6, "{namespaces:?}");

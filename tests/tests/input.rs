@@ -25,7 +25,8 @@ fn assert_refused(world: &World, what: &str, output: &Output, status: i32, place
         let name = entry.unwrap().file_name();
         assert!(
             name == "lock" || name == "users",
-            "{what}: {name:?} is left"
+            "{what}: {} is left",
+            name.display()
         );
     }
     for place in places {
@@ -118,7 +119,11 @@ fn command_that_cannot_run() {
         assert!(run.stderr.contains(command), "{run}");
         for entry in fs::read_dir(world.state()).unwrap() {
             let name = entry.unwrap().file_name();
-            assert!(name == "lock" || name == "users", "{name:?} is left");
+            assert!(
+                name == "lock" || name == "users",
+                "{} is left",
+                name.display()
+            );
         }
     }
 }

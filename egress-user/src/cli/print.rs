@@ -15,6 +15,29 @@ use crate::run::supervise::Ending;
 /// Refused destinations that are shown.
 const SHOWN: usize = 10;
 
+/// Prints what the kernel programs say, with `--debug`.
+pub static KERNEL_LOG: KernelLog = KernelLog;
+
+/// See [`KERNEL_LOG`].
+#[derive(Debug, Clone, Copy)]
+pub struct KernelLog;
+
+impl log::Log for KernelLog {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        eprintln!(
+            "egress: kernel    {}: {}",
+            record.target(),
+            visible(&record.args().to_string())
+        );
+    }
+
+    fn flush(&self) {}
+}
+
 /// Prints an error with its causes and what can be done.
 pub fn error(error: &anyhow::Error, hint: Option<&str>) {
     eprintln!("error: {error}");

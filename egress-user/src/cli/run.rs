@@ -14,7 +14,7 @@ use crate::packet::dir::PacketDir;
 use crate::policy::runtime::{self, OwnedKeys};
 use crate::receipt::keys;
 use crate::run::leavings::{self, Reach};
-use crate::run::plan::{CallerPolicy, DnsMode, Plan, Signer};
+use crate::run::plan::{CallerPolicy, Diagnostics, DnsMode, Plan, Signer};
 use crate::run::supervise::block_signals;
 
 /// Longest policy file that is read.
@@ -66,6 +66,9 @@ pub struct RunArgs {
     /// Run this script with bash; it must lie in the working directory
     #[arg(long, value_name = "FILE")]
     script: Option<PathBuf>,
+    /// Show what the kernel programs say of themselves
+    #[arg(long)]
+    debug: bool,
     /// Print the result as one JSON object
     #[arg(long)]
     json: bool,
@@ -161,9 +164,10 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
             .as_deref()
             .and_then(|path| path.canonicalize().ok()),
     );
-    masked.extend(
-        std::env::var_os("RUNNER_TEMP").and_then(|path| Path::new(&path).canonicalize().ok()),
-    );
+    let named = |name| std::env::var_os(name).and_then(|path| Path::new(&path).canonicalize().ok());
+    // The runner keeps tokens there, and the event that started the workflow, which is for the command.
+    masked.extend(named("RUNNER_TEMP"));
+    let shown = named("GITHUB_EVENT_PATH").into_iter().collect();
     let signer = signer(&args)?;
     let packet = PacketDir::hold(&args.packet_dir)?;
     ensure!(
@@ -172,6 +176,7 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
         packet.path().display()
     );
     Ok(Plan {
+        diagnostics: args.debug.then_some(Diagnostics(&print::KERNEL_LOG)),
         command,
         script_basename,
         argument_count,
@@ -186,6 +191,7 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
         proxy_port: args.proxy_port,
         timeout: args.timeout.map(Duration::from_secs),
         masked,
+        shown,
         environment: std::env::vars_os().collect(),
         inherited,
     })

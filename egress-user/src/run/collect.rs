@@ -129,6 +129,12 @@ impl Running {
                 flows.counts().malformed
             ));
         }
+        if counters.relay_denied > 0 {
+            incomplete.push(format!(
+                "the relay's gates refused it {} calls, which a sound relay never makes",
+                counters.relay_denied
+            ));
+        }
         if let Ending::Failed(why) = &ending {
             incomplete.push(why.clone());
         }

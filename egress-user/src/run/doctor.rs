@@ -12,7 +12,6 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::error::RunError;
-use super::prepare::make_cgroups;
 use super::state::{RunDir, STATE_DIR};
 use crate::boundary::cgroup::RunCgroups;
 use crate::boundary::users::UserLease;
@@ -151,7 +150,7 @@ fn version(release: &str) -> Option<(u32, u32)> {
 
 /// The cgroups of a run, and its kernel programs on them.
 fn gates(dir: &RunDir) -> [Check; 2] {
-    let cgroups = match make_cgroups(dir) {
+    let cgroups = match dir.make_cgroups() {
         Ok(cgroups) => cgroups,
         Err(error) => return [Check::failed("cgroup", &error), Check::untried("bpf")],
     };
@@ -171,7 +170,7 @@ fn cgroup(cgroups: &RunCgroups) -> Check {
 }
 
 fn bpf(cgroups: &RunCgroups) -> Check {
-    match Gates::attach(Config::new(DEFAULT_PROXY_PORT, true), cgroups) {
+    match Gates::attach(Config::new(DEFAULT_PROXY_PORT, true), cgroups, None) {
         Ok(gates) => Check::ok(
             "bpf",
             format!("{} programs attached", gates.programs().len()),

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
+use egress_common::names::{SYNTHETIC_V4, SYNTHETIC_V6};
 use egress_common::verdict::{Hook, Verdict};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
@@ -198,6 +199,9 @@ impl FlowLog {
         self.counts.names += 1;
         if let Some(address) = name.address {
             self.names.insert(address, name.name.clone());
+            if let Some(twin) = twin(address) {
+                self.names.insert(twin.into(), name.name.clone());
+            }
         }
         let row = as_map(serde_json::to_value(name)?);
         self.row("resolver", clock::now_rfc3339(), row)
@@ -287,6 +291,19 @@ impl FlowLog {
         self.length += line.len() as u64;
         Ok(())
     }
+}
+
+/// The IPv6 address of the name that a synthetic IPv4 address stands for: both hold one number.
+fn twin(address: IpAddr) -> Option<Ipv6Addr> {
+    let IpAddr::V4(address) = address else {
+        return None;
+    };
+    let number = address
+        .to_bits()
+        .checked_sub(Ipv4Addr::from(SYNTHETIC_V4.0).to_bits())?;
+    Some(Ipv6Addr::from_bits(
+        Ipv6Addr::from(SYNTHETIC_V6.0).to_bits() | u128::from(number),
+    ))
 }
 
 fn as_map(value: Value) -> Map<String, Value> {

@@ -20,8 +20,6 @@ use crate::sys::{fd, handover};
 
 /// How long a helper may take until it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(10);
-/// Seconds between the heartbeats of the signed chain.
-const HEARTBEAT_SECONDS: u64 = 60;
 
 /// A helper process with its control socket.
 #[derive(Debug)]
@@ -156,7 +154,7 @@ impl Prepared {
             recorder_session: format!("proxy.run.{}", random("name the recorder's session")?),
             run_nonce: random("make a run nonce")?,
             agent_identity: self.plan.agent_identity.clone(),
-            heartbeat_seconds: HEARTBEAT_SECONDS,
+            heartbeat_seconds: self.policy.policy.recorder.heartbeat.as_secs().max(1),
             posture: None,
         };
         let cgroup = self.cgroups.mediator.as_fd();

@@ -12,10 +12,12 @@ use nix::sys::socket::sockopt::ReceiveTimeout;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, setsockopt, socketpair};
 use nix::sys::time::{TimeVal, TimeValLike};
 
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
 use super::environment::{self, EnvironmentRecord};
 use super::error::{RunError, system};
 use super::plan::{DnsMode, Plan};
-use super::state::{RunDir, STATE_DIR, owner_mark};
+use super::state::{RunDir, STATE_DIR};
 use super::stdio::Pipes;
 use super::timeline::Timeline;
 use crate::boundary::cgroup::RunCgroups;
@@ -108,12 +110,9 @@ impl Plan {
             path: state.join("users"),
             source,
         })?;
-        let cgroups = make_cgroups(&dir)?;
+        let cgroups = dir.make_cgroups()?;
         timeline.mark("cgroups made");
-        let listener = system(
-            "listen on the host's loopback",
-            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)),
-        )?;
+        let listener = system("listen on the host's loopback", mediator_listener())?;
         let mediator = system("read the mediator's address", listener.local_addr())?;
         let policy = runtime_policy(&self, &dir, mediator)?;
         let tree = workspace::direct(&self.workdir, users.agent).map_err(|source| {
@@ -151,10 +150,18 @@ impl Plan {
             config.mediator_addr = address.ip().to_bits();
             config.mediator_port = address.port().into();
         }
-        let mut gates = Gates::attach(config, &cgroups)?;
+        let mut gates = Gates::attach(config, &cgroups, self.diagnostics)?;
         let mut events = Events::new(gates.take_events()?);
         timeline.mark("gates attached");
         let (sequence, sockets, ipv6, left_out) = wait_entered(&control, &dir)?;
+        if !ipv6 {
+            // Known only now, and programs are what they were loaded as: once more, for the few
+            // machines where it is so.
+            config.ipv6 = 0;
+            gates = Gates::attach(config, &cgroups, self.diagnostics)?;
+            events = Events::new(gates.take_events()?);
+            timeline.mark("gates attached again");
+        }
         timeline.mark("boundary closed");
         let (sequence, probes) = run_probes(sequence, &control)?;
         let probes_seen = std::iter::from_fn(|| events.take()).count();
@@ -188,14 +195,13 @@ impl Plan {
     }
 }
 
-/// The run's cgroups, noted in its directory before they are made.
-pub(super) fn make_cgroups(dir: &RunDir) -> Result<RunCgroups, RunError> {
-    let place = RunCgroups::place(dir.id()).map_err(RunError::Cgroup)?;
-    system("note the run's cgroup", dir.note_cgroup(&place))?;
-    let cgroups = RunCgroups::create(place).map_err(RunError::Cgroup)?;
-    let mark = owner_mark(Path::new(STATE_DIR)).and_then(|owner| cgroups.run.mark(&owner));
-    system("mark the run's cgroup", mark)?;
-    Ok(cgroups)
+/// The mediator's listening socket on the host's loopback, at a port of the kernel's choice. The
+/// backlog holds a burst of connections; the library's default of 128 loses SYNs in one.
+fn mediator_listener() -> std::io::Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    socket.bind(&SockAddr::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))))?;
+    socket.listen(4096)?;
+    Ok(socket.into())
 }
 
 /// The exact policy that the mediator runs with, its owned paths below the run's directory.
@@ -249,6 +255,7 @@ fn stage_plan(
         limits: LIMITS,
         workspace: (plan.workdir.clone(), tree.as_raw_fd()),
         masked,
+        shown: plan.shown.clone(),
         dns,
         proxy_port: plan.proxy_port,
         stdio: pipes.agents().map(|end| end.as_raw_fd()),

@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::error::RunError;
-use crate::boundary::cgroup;
+use crate::boundary::cgroup::{self, RunCgroups};
 
 /// Where all runs of a machine keep their state.
 pub const STATE_DIR: &str = "/run/egress";
@@ -162,15 +162,20 @@ impl RunDir {
         })
     }
 
-    /// Notes where the run's cgroup will be, so that it is found if this process is killed.
-    ///
-    /// # Order
-    /// Before the cgroup is made.
+    /// Makes the run's cgroups, noted here before they are made, so that they are found if this
+    /// process is killed.
     ///
     /// # Errors
-    /// Those of `write(2)`.
-    pub fn note_cgroup(&self, cgroup: &Path) -> io::Result<()> {
-        fs::write(self.path.join(CGROUP), cgroup.as_os_str().as_bytes())
+    /// When there is no cgroup v2 tree, or it is not writable.
+    pub fn make_cgroups(&self) -> Result<RunCgroups, RunError> {
+        let make = || {
+            let place = RunCgroups::place(&self.id)?;
+            fs::write(self.path.join(CGROUP), place.as_os_str().as_bytes())?;
+            let cgroups = RunCgroups::create(place)?;
+            cgroups.run.mark(&owner_mark(Path::new(STATE_DIR))?)?;
+            Ok(cgroups)
+        };
+        make().map_err(RunError::Cgroup)
     }
 
     /// Moves the evidence to where it outlives the run. `None` when there is none.

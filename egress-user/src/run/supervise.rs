@@ -179,6 +179,7 @@ impl Running {
     }
 
     pub(super) fn drain_events(&mut self, flows: &mut FlowLog) -> Result<(), RunError> {
+        self.gates.flush_diagnostics();
         while let Some(event) = self.events.take() {
             match event {
                 Ok(event) => system("write the flow log", flows.kernel(&event))?,

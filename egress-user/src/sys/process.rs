@@ -92,7 +92,8 @@ pub fn spawn_self(
     stdio: [BorrowedFd<'_>; 3],
 ) -> io::Result<Child> {
     let path = c"/proc/self/exe";
-    let environment: [&std::ffi::CStr; 0] = [];
+    // A name stands for itself: the C library must not try the host's search domains on it.
+    let environment = [c"LOCALDOMAIN=."];
     let mut pidfd: libc::c_int = -1;
     // SAFETY: all-zero is a valid clone_args.
     let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
