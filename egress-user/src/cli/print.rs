@@ -9,6 +9,7 @@ use serde_json::json;
 use super::exit;
 use crate::receipt::findings::visible;
 use crate::run::emit::Emitted;
+use crate::run::leavings::{Kept, Swept};
 use crate::run::supervise::Ending;
 
 /// Refused destinations that are shown.
@@ -53,8 +54,31 @@ pub fn no_policy() {
     eprintln!("egress: no --config: strict with an empty list, nothing may be reached");
 }
 
+/// Says where the evidence of a killed run is now.
+pub fn kept(kept: &Kept) -> String {
+    format!(
+        "kept     evidence of killed run {}: egress verify {}/evidence",
+        kept.run,
+        kept.path.display()
+    )
+}
+
+/// Says what was cleared away before a run: evidence that was kept, and what could not be removed.
+pub fn swept(swept: &Swept) {
+    for one in &swept.kept {
+        eprintln!("egress: {}", kept(one));
+    }
+    for (path, error) in &swept.failed {
+        eprintln!(
+            "egress: left     {}: {error}; see `egress doctor`",
+            path.display()
+        );
+    }
+}
+
 /// Prints the result of a run: for people on standard error, which is not the agent's output.
 pub fn run_result(run: &Emitted, as_json: bool) {
+    not_executed(run);
     if as_json {
         return result_json(run);
     }
@@ -90,6 +114,26 @@ pub fn run_result(run: &Emitted, as_json: bool) {
         );
     }
     eprintln!("egress: packet    {}", run.packet_path.display());
+}
+
+/// Says why the command never ran.
+fn not_executed(run: &Emitted) {
+    let Ending::NotExecuted(status) = run.ending else {
+        return;
+    };
+    let (why, hint) = if status == i32::from(exit::NOT_FOUND) {
+        (
+            "it is not there, or its interpreter is not",
+            "inside the boundary /tmp, /run and home directories are empty: put it into the working directory",
+        )
+    } else {
+        (
+            "it cannot be executed",
+            "make it executable for others (chmod 755), or name its interpreter first",
+        )
+    };
+    let text = format!("cannot run {}: {why}", visible(&run.command));
+    error(&anyhow::Error::msg(text), Some(hint));
 }
 
 /// The line to add, where one would help.

@@ -13,6 +13,7 @@ use super::print;
 use crate::packet::dir::PacketDir;
 use crate::policy::runtime::{self, OwnedKeys};
 use crate::receipt::keys;
+use crate::run::leavings::{self, Reach};
 use crate::run::plan::{CallerPolicy, Diagnostics, DnsMode, Plan, Signer};
 use crate::run::supervise::block_signals;
 
@@ -108,6 +109,17 @@ pub fn run(args: RunArgs, inherited: Vec<String>) -> u8 {
     if let Err(error) = block_signals() {
         print::error(&error.into(), None);
         return exit::FAILED;
+    }
+    // A caller that is not root learns that from the run itself.
+    if nix::unistd::geteuid().is_root() {
+        match leavings::sweep(Reach::Runs) {
+            Ok(swept) => print::swept(&swept),
+            Err(error) => {
+                let hint = error.hint();
+                print::error(&error.into(), hint);
+                return exit::FAILED;
+            }
+        }
     }
     match crate::run::execute(plan) {
         Ok(emitted) => {

@@ -73,6 +73,10 @@ pub struct FlowLog {
     /// Wall time minus kernel monotonic time, ns.
     clock_offset_ns: i128,
     full_rows: u64,
+    /// Length up to the last whole line.
+    length: u64,
+    /// Why no more can be written.
+    failed: Option<(io::ErrorKind, String)>,
 }
 
 impl FlowLog {
@@ -93,6 +97,8 @@ impl FlowLog {
             names: HashMap::new(),
             clock_offset_ns: OffsetDateTime::now_utc().unix_timestamp_nanos() - monotonic,
             full_rows: 0,
+            length: 0,
+            failed: None,
         })
     }
 
@@ -271,7 +277,19 @@ impl FlowLog {
         row.insert("ts".into(), time.into());
         row.insert("source".into(), source.into());
         row.extend(fields);
-        self.file.write_all(&self.chain.line(&row))
+        // A row that was lost must not be passed over by later ones.
+        if let Some((kind, text)) = &self.failed {
+            return Err(io::Error::new(*kind, text.clone()));
+        }
+        let line = self.chain.line(&row);
+        if let Err(error) = self.file.write_all(&line) {
+            self.failed = Some((error.kind(), error.to_string()));
+            // A torn last line would make the whole log unreadable.
+            self.file.set_len(self.length)?;
+            return Err(error);
+        }
+        self.length += line.len() as u64;
+        Ok(())
     }
 }
 

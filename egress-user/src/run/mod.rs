@@ -39,11 +39,13 @@
 //! # }
 //! ```
 pub mod collect;
+pub mod doctor;
 pub mod emit;
 pub mod environment;
 pub mod error;
 pub mod flows;
 pub mod launch;
+pub mod leavings;
 pub mod plan;
 pub mod prepare;
 pub mod record;

@@ -8,14 +8,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use egress_common::abi::Config;
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, socketpair};
+use nix::sys::socket::sockopt::ReceiveTimeout;
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, setsockopt, socketpair};
+use nix::sys::time::{TimeVal, TimeValLike};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::environment::{self, EnvironmentRecord};
 use super::error::{RunError, system};
 use super::plan::{DnsMode, Plan};
-use super::state::{RunDir, STATE_DIR, random_hex};
+use super::state::{RunDir, STATE_DIR};
 use super::stdio::Pipes;
 use super::timeline::Timeline;
 use crate::boundary::cgroup::RunCgroups;
@@ -28,6 +30,7 @@ use crate::child::exec::STAGE;
 use crate::child::probe::{Outcome, ProbeResult};
 use crate::child::protocol::{FromInit, Sequence, Sockets, StagePlan, ToInit};
 use crate::policy::runtime::{self, OwnedKeys, RuntimePolicy};
+use crate::sys::fd::Received;
 use crate::sys::process::{Child, Placement, spawn_self};
 use crate::sys::{fd, handover};
 
@@ -40,6 +43,8 @@ const NAMESPACES: i32 = libc::CLONE_NEWNS
     | libc::CLONE_NEWIPC
     | libc::CLONE_NEWUTS
     | libc::CLONE_NEWCGROUP;
+/// How long the boundary's init may take over one step.
+const WORD_WITHIN_SECONDS: i64 = 30;
 const LIMITS: TmpfsLimits = TmpfsLimits {
     scratch_bytes: 4 << 30,
     run_bytes: 64 << 20,
@@ -99,13 +104,13 @@ impl Plan {
         if !nix::unistd::geteuid().is_root() {
             return Err(RunError::NotRoot);
         }
-        let dir = RunDir::create(&system("read random bytes", random_hex::<8>())?)?;
+        let dir = RunDir::create()?;
         let state = Path::new(STATE_DIR);
         let users = UserLease::acquire(state).map_err(|source| RunError::State {
             path: state.join("users"),
             source,
         })?;
-        let cgroups = RunCgroups::create(dir.id()).map_err(RunError::Cgroup)?;
+        let cgroups = dir.make_cgroups()?;
         timeline.mark("cgroups made");
         let listener = system("listen on the host's loopback", mediator_listener())?;
         let mediator = system("read the mediator's address", listener.local_addr())?;
@@ -337,15 +342,28 @@ fn spawn_init(
     Ok((control, child))
 }
 
-/// A connected pair of control sockets.
+/// A connected pair of control sockets, ours first: it waits for a word, but not for ever.
 pub(super) fn control_pair() -> std::io::Result<(OwnedFd, OwnedFd)> {
     let flags = SockFlag::SOCK_CLOEXEC;
-    Ok(socketpair(
-        AddressFamily::Unix,
-        SockType::SeqPacket,
-        None,
-        flags,
-    )?)
+    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
+    setsockopt(
+        &ours,
+        ReceiveTimeout,
+        &TimeVal::seconds(WORD_WITHIN_SECONDS),
+    )?;
+    Ok((ours, theirs))
+}
+
+/// Waits for the next word of the boundary's init; an empty one means that it is gone.
+pub(super) fn hear_init(control: &OwnedFd) -> Result<Received, RunError> {
+    let heard = fd::receive(control, MsgFlags::empty()).map_err(|error| {
+        if error.kind() != std::io::ErrorKind::WouldBlock {
+            return error;
+        }
+        let text = format!("it said nothing for {WORD_WITHIN_SECONDS} s");
+        std::io::Error::new(std::io::ErrorKind::TimedOut, text)
+    });
+    system("hear from the boundary's init", heard)
 }
 
 /// Starts this binary as `stage` with a plan and a control socket.
@@ -383,10 +401,7 @@ type Entered = (Sequence, Sockets<OwnedFd>, bool, Vec<LeftOut>);
 fn wait_entered(control: &OwnedFd, dir: &RunDir) -> Result<Entered, RunError> {
     let process = "boundary's init";
     let helper = |text: String| RunError::Helper { process, text };
-    let received = system(
-        "hear from the boundary's init",
-        fd::receive(control, MsgFlags::empty()),
-    )?;
+    let received = hear_init(control)?;
     if received.bytes.is_empty() {
         return Err(helper(format!(
             "it ended without a word: {}",
@@ -433,10 +448,7 @@ fn run_probes(
         "ask for the probes",
         handover::send_message(control, &ToInit::Probe),
     )?;
-    let received = system(
-        "hear of the probes",
-        fd::receive(control, MsgFlags::empty()),
-    )?;
+    let received = hear_init(control)?;
     let message: FromInit =
         serde_json::from_slice(&received.bytes).map_err(|error| failed(error.to_string()))?;
     let sequence = sequence

@@ -11,3 +11,4 @@ pub mod netdev;
 pub mod privileges;
 pub mod process;
 pub mod slots;
+pub mod xattr;
