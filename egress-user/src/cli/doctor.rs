@@ -1,10 +1,12 @@
 //! `egress doctor`: says what the machine lacks and what killed runs left, and clears that away.
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::{Context, ensure};
 use serde_json::json;
 
 use super::exit;
+use super::failure::{self, Form};
 use super::print;
 use crate::receipt::findings::visible;
 use crate::run::doctor::{self, Check, State};
@@ -26,18 +28,10 @@ pub struct DoctorArgs {
 
 /// Examines, repairs if asked to, prints, and gives the exit status.
 pub fn run(args: &DoctorArgs) -> u8 {
-    let workdir = match args.workdir.canonicalize() {
-        Ok(path) if path.is_dir() => path,
-        Ok(path) => {
-            let text = format!("{} is no directory", path.display());
-            print::error(&anyhow::Error::msg(text), None);
-            return exit::USAGE;
-        }
-        Err(error) => {
-            let text = format!("cannot use working directory {}", args.workdir.display());
-            print::error(&anyhow::Error::from(error).context(text), None);
-            return exit::USAGE;
-        }
+    let form = Form::of(args.json);
+    let workdir = match workdir(&args.workdir) {
+        Ok(path) => path,
+        Err(error) => return failure::tell(form, error.as_ref(), None, exit::USAGE),
     };
     // Before a run of its own leaves anything.
     let swept = if args.repair {
@@ -49,9 +43,7 @@ pub fn run(args: &DoctorArgs) -> u8 {
     let (swept, left) = match found {
         Ok(found) => found,
         Err(error) if nix::unistd::geteuid().is_root() => {
-            let hint = error.hint();
-            print::error(&error.into(), hint);
-            return exit::INVALID;
+            return failure::tell(form, &error, error.hint(), exit::INVALID);
         }
         // Without root nothing can be read; the first check says so.
         Err(_) => (Swept::default(), Vec::new()),
@@ -72,6 +64,15 @@ pub fn run(args: &DoctorArgs) -> u8 {
         Ok(()) => status,
         Err(_) => exit::INVALID,
     }
+}
+
+fn workdir(path: &Path) -> anyhow::Result<PathBuf> {
+    let shown = path.display();
+    let found = path
+        .canonicalize()
+        .with_context(|| format!("cannot use working directory {shown}"))?;
+    ensure!(found.is_dir(), "working directory {shown} is no directory");
+    Ok(found)
 }
 
 fn as_text(checks: &[Check], swept: &Swept, left: &[Leaving]) -> String {

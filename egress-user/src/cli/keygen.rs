@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::exit;
+use super::failure::{self, Form};
 use crate::receipt::keys::{self, KeyError, Replace};
 
 /// Arguments of `egress keygen`.
@@ -58,14 +59,13 @@ pub fn run(args: &KeygenArgs) -> u8 {
         }
         Err(error) => {
             let (status, hint) = match error {
-                KeyError::Exists { .. } => (exit::USAGE, "\n  hint: --force replaces it"),
+                KeyError::Exists { .. } => (exit::USAGE, Some("--force replaces it")),
                 KeyError::Format(_)
                 | KeyError::Io { .. }
                 | KeyError::Mode { .. }
-                | KeyError::Random(_) => (exit::CANNOT_READ, ""),
+                | KeyError::Random(_) => (exit::CANNOT_READ, None),
             };
-            super::verify::complain(&error, hint);
-            status
+            failure::tell(Form::of(args.json), &error, hint, status)
         }
     }
 }

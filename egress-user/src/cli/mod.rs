@@ -3,6 +3,7 @@
 #[cfg(target_os = "linux")]
 pub mod doctor;
 pub mod exit;
+pub mod failure;
 pub mod keygen;
 #[cfg(target_os = "linux")]
 pub mod print;
@@ -12,9 +13,11 @@ pub mod verify;
 
 use clap::{Parser, Subcommand};
 
+use failure::Form;
+
 /// Runs an agent behind a kernel-enforced boundary and proves what it saw.
 #[derive(Debug, Parser)]
-#[command(name = "egress", version, about, max_term_width = 100)]
+#[command(name = "egress", version, about, after_help = EXAMPLES, max_term_width = 100)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -34,19 +37,21 @@ enum Command {
     Keygen(keygen::KeygenArgs),
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  egress keygen --out signer.key
+  egress run --config policy.yaml --signer-private-key signer.key -- ./agent.sh
+  egress verify pipelock-audit-packet --key signer.key.pub
+
+`egress run` needs root; `egress doctor` says what else a machine lacks for it.";
+
 /// Parses the command line and runs it. Returns the exit status. `inherited` are the descriptors
 /// that the caller left open.
 pub fn main(inherited: Vec<String>) -> u8 {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // A closed output is no reason for another status.
-            drop(error.print());
-            return if error.use_stderr() {
-                exit::USAGE
-            } else {
-                exit::SUCCESS
-            };
+            return refused(&error);
         }
     };
     match cli.command {
@@ -56,5 +61,27 @@ pub fn main(inherited: Vec<String>) -> u8 {
         Command::Doctor(args) => doctor::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Keygen(args) => keygen::run(&args),
+    }
+}
+
+/// Prints what was asked for, or what is wrong with what was typed.
+fn refused(error: &clap::Error) -> u8 {
+    let words = std::env::args_os().skip(1);
+    let asks_for_json = words
+        .take_while(|word| word != "--")
+        .any(|word| word == "--json");
+    if error.use_stderr() && asks_for_json {
+        let text = error.to_string();
+        let first = text.split("\n\n").next().unwrap_or_default();
+        let words: Vec<&str> = first.split_whitespace().skip(1).collect();
+        let told = anyhow::Error::msg(words.join(" "));
+        return failure::tell(Form::Json, told.as_ref(), Some("see --help"), exit::USAGE);
+    }
+    // A closed output is no reason for another status.
+    drop(error.print());
+    if error.use_stderr() {
+        exit::USAGE
+    } else {
+        exit::SUCCESS
     }
 }

@@ -1,16 +1,22 @@
 //! What people and machines see of a run.
-#![expect(
-    clippy::print_stderr,
-    clippy::print_stdout,
-    reason = "the place that prints"
-)]
+use std::io::{IsTerminal, Write};
+
 use serde_json::json;
 
 use super::exit;
 use crate::receipt::findings::visible;
 use crate::run::emit::Emitted;
 use crate::run::leavings::{Kept, Swept};
+use crate::run::plan::Progress;
 use crate::run::supervise::Ending;
+
+/// Writes a line to standard error. The library's macro of this name panics when nobody reads any
+/// more, and the exit status must not depend on that.
+macro_rules! eprintln {
+    ($($line:tt)*) => {
+        drop(writeln!(std::io::stderr(), $($line)*))
+    };
+}
 
 /// Refused destinations that are shown.
 const SHOWN: usize = 10;
@@ -38,14 +44,19 @@ impl log::Log for KernelLog {
     fn flush(&self) {}
 }
 
-/// Prints an error with its causes and what can be done.
-pub fn error(error: &anyhow::Error, hint: Option<&str>) {
-    eprintln!("error: {error}");
-    for cause in error.chain().skip(1) {
-        eprintln!("  caused by: {cause}");
-    }
-    if let Some(hint) = hint {
-        eprintln!("  hint: {hint}");
+/// Tells people who wait at a terminal how far the run is; a log of CI gets the result alone.
+pub fn progress(as_json: bool) -> Option<Progress> {
+    let is_ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
+    (!as_json && !is_ci && std::io::stderr().is_terminal()).then_some(Progress(step))
+}
+
+fn step(step: &str) {
+    match step {
+        "probes done" => eprintln!("egress: closed    every probe was refused"),
+        "relay ready" => eprintln!("egress: ready     mediator and relay"),
+        "command executed" => eprintln!("egress: started   the command"),
+        "agent gone" => eprintln!("egress: ended     the command"),
+        _ => {}
     }
 }
 
@@ -78,9 +89,12 @@ pub fn swept(swept: &Swept) {
 
 /// Prints the result of a run: for people on standard error, which is not the agent's output.
 pub fn run_result(run: &Emitted, as_json: bool) {
-    not_executed(run);
+    let failure = not_executed(run);
     if as_json {
-        return result_json(run);
+        return result_json(run, failure.as_ref());
+    }
+    if let Some((text, hint)) = &failure {
+        eprintln!("error: {text}\n  hint: {hint}");
     }
     let counts = &run.report.counts;
     eprintln!();
@@ -116,10 +130,10 @@ pub fn run_result(run: &Emitted, as_json: bool) {
     eprintln!("egress: packet    {}", run.packet_path.display());
 }
 
-/// Says why the command never ran.
-fn not_executed(run: &Emitted) {
+/// Why the command never ran, if so, and what can be done.
+fn not_executed(run: &Emitted) -> Option<(String, &'static str)> {
     let Ending::NotExecuted(status) = run.ending else {
-        return;
+        return None;
     };
     let (why, hint) = if status == i32::from(exit::NOT_FOUND) {
         (
@@ -133,7 +147,7 @@ fn not_executed(run: &Emitted) {
         )
     };
     let text = format!("cannot run {}: {why}", visible(&run.command));
-    error(&anyhow::Error::msg(text), Some(hint));
+    Some((text, hint))
 }
 
 /// The line to add, where one would help.
@@ -148,7 +162,7 @@ fn remedy(denied: &crate::run::flows::Denied) -> String {
     }
 }
 
-fn result_json(run: &Emitted) {
+fn result_json(run: &Emitted, failure: Option<&(String, &str)>) {
     let status = match &run.ending {
         Ending::Exited(status) | Ending::NotExecuted(status) => Some(*status),
         Ending::TimedOut | Ending::Failed(_) => None,
@@ -159,6 +173,8 @@ fn result_json(run: &Emitted) {
         .map(|(denied, count)| json!({"attempt": denied, "count": count}))
         .collect();
     let result = json!({
+        "error": failure.map(|(text, _)| text),
+        "hint": failure.map(|(_, hint)| hint),
         "verdict": run.report.verdict.as_str(),
         "trusted": run.packet.verifier.trusted,
         "exit_status": exit::of(run.outcome()),
@@ -171,5 +187,5 @@ fn result_json(run: &Emitted) {
         "packet": run.packet_path,
         "packet_sha256": run.packet_sha256,
     });
-    println!("{result}");
+    drop(writeln!(std::io::stdout(), "{result}"));
 }

@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 use egress_common::names::DEFAULT_PROXY_PORT;
 
 use super::exit;
+use super::failure::{self, Form};
 use super::print;
 use crate::packet::dir::PacketDir;
 use crate::policy::runtime::{self, OwnedKeys};
@@ -20,8 +21,21 @@ use crate::run::supervise::block_signals;
 /// Longest policy file that is read.
 const POLICY_BYTES: u64 = 1 << 20;
 
+/// Exit statuses and the policy, for `--help`.
+const HELP: &str = "\
+Policy (Pipelock YAML):
+  version: 1
+  mode: strict
+  api_allowlist: [api.example.com, \"*.example.org\"]
+
+Exit status: the command's own, or
+  64   what was typed or named is wrong       123  evidence invalid or missing
+  124  --timeout was over                     125  the machine, the boundary or the mediator failed
+  126  the command cannot be executed         127  the command was not found";
+
 /// Runs a command behind the boundary and writes an Audit Packet.
 #[derive(Debug, Args)]
+#[command(after_help = HELP)]
 pub struct RunArgs {
     /// Policy (Pipelock YAML); without one nothing may be reached
     #[arg(long, value_name = "FILE")]
@@ -98,27 +112,23 @@ enum Mediator {
 /// Runs it. Returns the exit status.
 pub fn run(args: RunArgs, inherited: Vec<String>) -> u8 {
     let json = args.json;
+    let form = Form::of(json);
     let plan = match plan(args, inherited) {
         Ok(plan) => plan,
-        Err(error) => {
-            print::error(&error, None);
-            return exit::USAGE;
-        }
+        Err(error) => return failure::tell(form, error.as_ref(), None, exit::USAGE),
     };
+    if plan.policy.path.is_none() {
+        print::no_policy();
+    }
     // Before anything starts a thread: all of them inherit the mask.
     if let Err(error) = block_signals() {
-        print::error(&error.into(), None);
-        return exit::FAILED;
+        return failure::tell(form, &error, None, exit::FAILED);
     }
     // A caller that is not root learns that from the run itself.
     if nix::unistd::geteuid().is_root() {
         match leavings::sweep(Reach::Runs) {
             Ok(swept) => print::swept(&swept),
-            Err(error) => {
-                let hint = error.hint();
-                print::error(&error.into(), hint);
-                return exit::FAILED;
-            }
+            Err(error) => return failure::tell(form, &error, error.hint(), exit::FAILED),
         }
     }
     match crate::run::execute(plan) {
@@ -126,11 +136,7 @@ pub fn run(args: RunArgs, inherited: Vec<String>) -> u8 {
             print::run_result(&emitted, json);
             exit::of(emitted.outcome())
         }
-        Err(error) => {
-            let hint = error.hint();
-            print::error(&error.into(), hint);
-            exit::FAILED
-        }
+        Err(error) => failure::tell(form, &error, error.hint(), exit::FAILED),
     }
 }
 
@@ -176,6 +182,7 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
         packet.path().display()
     );
     Ok(Plan {
+        progress: print::progress(args.json),
         diagnostics: args.debug.then_some(Diagnostics(&print::KERNEL_LOG)),
         command,
         script_basename,

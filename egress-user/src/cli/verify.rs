@@ -2,7 +2,6 @@
 //!
 //! Needs nothing but the files and the pinned keys. Reads regular files only, bounded, and in a
 //! packet none that lies outside its directory.
-use std::error::Error;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -11,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::exit;
+use super::failure::{self, Form};
 use crate::packet::check::{PacketFiles, PacketReport, check_packet, read_packet};
 use crate::packet::{FLOWS_FILE, PACKET_FILE, POLICY_FILE, verifier_text};
 use crate::receipt::chain::Trust;
@@ -26,8 +26,16 @@ use crate::receipt::report::{End, Report, Verdict};
 /// Evidence files read from one directory.
 const MAX_FILES: usize = 4096;
 
+/// Exit statuses, for `--help`.
+const HELP: &str = "\
+Exit status:
+  0  valid                                    1  invalid, nothing there, or no key was pinned
+  2  cannot be read                           3  valid as far as it goes, end not proven
+  64 what was typed is wrong";
+
 /// Arguments of `egress verify`.
 #[derive(Debug, Default, clap::Args)]
+#[command(after_help = HELP)]
 pub struct VerifyArgs {
     /// Packet directory, packet.json, evidence file, directory of evidence files, or one receipt
     #[arg(value_name = "PATH")]
@@ -115,8 +123,7 @@ pub fn run(args: &VerifyArgs) -> u8 {
     let outcome = match verify(args) {
         Ok(outcome) => outcome,
         Err(error) => {
-            complain(&error, "");
-            return error.status();
+            return failure::tell(Form::of(args.json), &error, None, error.status());
         }
     };
     let status = status(&outcome, args);
@@ -203,19 +210,6 @@ pub fn status(outcome: &Outcome, args: &VerifyArgs) -> u8 {
         (true, _, Some(End::Unproven(_))) if args.allow_prefix => exit::SUCCESS,
         (true, _, Some(End::Unproven(_))) => exit::END_UNPROVEN,
     }
-}
-
-/// Prints an error with its causes.
-pub(super) fn complain(error: &dyn Error, hint: &str) {
-    let mut text = format!("error: {error}");
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str("\n  caused by: ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    // Nothing is left to do when standard error is gone.
-    drop(writeln!(io::stderr(), "{text}{hint}"));
 }
 
 fn of_report(subject: Subject, report: Report) -> Outcome {

@@ -50,8 +50,6 @@ pub struct Emitted {
     pub denied: Vec<(Denied, u64)>,
     /// Why the record is not complete.
     pub incomplete: Vec<String>,
-    /// Whether a policy was given.
-    pub has_policy: bool,
 }
 
 impl Verified {
@@ -111,7 +109,6 @@ impl Verified {
             report: self.report.clone(),
             denied: std::mem::take(&mut self.run.denied),
             incomplete: std::mem::take(&mut self.run.incomplete),
-            has_policy: self.run.plan.policy.path.is_some(),
         })
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 
+pub use super::timeline::Progress;
 pub use crate::bpf::Diagnostics;
 use crate::packet::dir::PacketDir;
 
@@ -75,6 +76,8 @@ pub struct Plan {
     pub proxy_port: u16,
     /// Ends the agent after this long.
     pub timeout: Option<Duration>,
+    /// Who is told of each step that the run reaches, if anybody.
+    pub progress: Option<Progress>,
     /// Where the kernel programs' diagnostics go, if they are wanted.
     pub diagnostics: Option<Diagnostics>,
     /// Files and directories that the agent must not see, beyond those of the run itself.

@@ -100,7 +100,7 @@ impl Plan {
     /// # Errors
     /// When any part of the boundary cannot be put up; what was made is removed again.
     pub fn prepare(self) -> Result<Prepared, RunError> {
-        let mut timeline = Timeline::start();
+        let mut timeline = Timeline::start(self.progress);
         if !nix::unistd::geteuid().is_root() {
             return Err(RunError::NotRoot);
         }

@@ -3,10 +3,15 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+/// Is told the name of each step when it is reached.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress(pub fn(&'static str));
+
 /// Steps with their times since the start.
 #[derive(Debug, Clone)]
 pub struct Timeline {
     began: Instant,
+    progress: Option<Progress>,
     marks: Vec<Mark>,
 }
 
@@ -21,9 +26,10 @@ pub struct Mark {
 
 impl Timeline {
     /// Starts now.
-    pub fn start() -> Self {
+    pub fn start(progress: Option<Progress>) -> Self {
         Self {
             began: Instant::now(),
+            progress,
             marks: Vec::new(),
         }
     }
@@ -32,6 +38,9 @@ impl Timeline {
     pub fn mark(&mut self, step: &'static str) {
         let at_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.marks.push(Mark { step, at_us });
+        if let Some(Progress(tell)) = self.progress {
+            tell(step);
+        }
     }
 
     /// All steps so far, in order.

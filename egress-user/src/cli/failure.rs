@@ -1,0 +1,92 @@
+//! How every command says that it failed: to people on standard error, with `--json` to programs on
+//! standard output.
+use std::error::Error;
+use std::io::{self, Write};
+
+use serde_json::{Value, json};
+
+/// For whom a failure is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// One JSON object.
+    Json,
+    /// Lines of text.
+    Text,
+}
+
+impl Form {
+    /// What `--json` asks for.
+    pub fn of(json: bool) -> Self {
+        if json { Self::Json } else { Self::Text }
+    }
+}
+
+/// Tells a failure with its causes and what can be done, and gives `status` back. Nothing is left
+/// to do when the reader is gone.
+pub fn tell(form: Form, error: &dyn Error, hint: Option<&str>, status: u8) -> u8 {
+    match form {
+        Form::Json => {
+            let value = as_json(error, hint, status);
+            drop(writeln!(io::stdout(), "{value}"));
+        }
+        Form::Text => drop(io::stderr().write_all(as_text(error, hint).as_bytes())),
+    }
+    status
+}
+
+fn causes(error: &dyn Error) -> Vec<String> {
+    let mut causes = Vec::new();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        causes.push(cause.to_string());
+        next = cause.source();
+    }
+    causes
+}
+
+fn as_text(error: &dyn Error, hint: Option<&str>) -> String {
+    let mut text = format!("error: {error}\n");
+    for cause in causes(error) {
+        text.push_str("  caused by: ");
+        text.push_str(&cause);
+        text.push('\n');
+    }
+    if let Some(hint) = hint {
+        text.push_str("  hint: ");
+        text.push_str(hint);
+        text.push('\n');
+    }
+    text
+}
+
+fn as_json(error: &dyn Error, hint: Option<&str>, status: u8) -> Value {
+    json!({
+        "error": error.to_string(),
+        "caused_by": causes(error),
+        "hint": hint,
+        "exit": status,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failure_is_told_with_its_causes_in_both_forms() {
+        let error = anyhow::anyhow!("disk full").context("cannot write the packet");
+        assert_eq!(
+            as_text(error.as_ref(), Some("make room")),
+            "error: cannot write the packet\n  caused by: disk full\n  hint: make room\n"
+        );
+        assert_eq!(
+            as_json(error.as_ref(), None, 125),
+            json!({
+                "error": "cannot write the packet",
+                "caused_by": ["disk full"],
+                "hint": null,
+                "exit": 125,
+            })
+        );
+    }
+}
