@@ -19,6 +19,7 @@ use super::exec::Staged;
 use super::probe;
 use super::protocol::{FromInit, Sockets, StagePlan, ToInit};
 use crate::boundary::view::{LeftOut, View};
+use crate::boundary::workspace::overlay::mount_overlay;
 use crate::sys::{fd, handover, netdev, process};
 
 /// A step that failed, with its name.
@@ -153,7 +154,10 @@ fn enter_view(plan: &StagePlan) -> io::Result<Vec<LeftOut>> {
     let left_out = view.overlay_host(&plan.files, std::slice::from_ref(&plan.home))?;
     view.private_mounts(plan.limits, &plan.home, plan.agent)?;
     let at = view.skeleton(workspace)?;
-    crate::sys::mount::move_mount(&tree, &at)?;
+    match &plan.store {
+        None => crate::sys::mount::move_mount(&tree, &at)?,
+        Some(store) => mount_overlay(&tree, &view.scratch("lower")?, store, &at)?,
+    }
     view.mask(&plan.masked)?;
     view.enter()?;
     Ok(left_out)

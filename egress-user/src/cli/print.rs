@@ -7,6 +7,8 @@
 use serde_json::json;
 
 use super::exit;
+use crate::apply::judge::Reason;
+use crate::apply::model::{Change, Outcome};
 use crate::receipt::findings::visible;
 use crate::run::emit::Emitted;
 use crate::run::supervise::Ending;
@@ -66,7 +68,70 @@ pub fn run_result(run: &Emitted, as_json: bool) {
             run.denied.len() - SHOWN
         );
     }
+    workspace(run);
     eprintln!("egress: packet    {}", run.packet_path.display());
+}
+
+/// What became of the agent's changes, the first refused ones by name.
+fn workspace(run: &Emitted) {
+    for one in &run.recovered {
+        let kept = one
+            .kept
+            .as_ref()
+            .map_or_else(String::new, |path| format!(", kept in {}", path.display()));
+        eprintln!(
+            "egress: recovered a killed run's changes: {} applied, {} not{kept}",
+            one.applied, one.refused
+        );
+    }
+    let Some(changes) = &run.changes else {
+        return;
+    };
+    let refused: Vec<&Change> = changes
+        .iter()
+        .filter(|change| change.outcome != Outcome::Applied)
+        .collect();
+    eprintln!(
+        "egress: workspace {} changes applied, {} not",
+        changes.len() - refused.len(),
+        refused.len()
+    );
+    for change in refused.iter().take(SHOWN) {
+        eprintln!(
+            "egress: not applied  {} ({})",
+            visible(&change.path.text()),
+            change.reason.as_ref().map_or_else(String::new, reason)
+        );
+    }
+    if refused.len() > SHOWN {
+        eprintln!(
+            "egress: not applied  {} more, in changes.json",
+            refused.len() - SHOWN
+        );
+    }
+}
+
+/// A reason in words.
+fn reason(reason: &Reason) -> String {
+    match reason {
+        Reason::ChangedMeanwhile => "a host process changed it meanwhile",
+        Reason::Device => "device node",
+        Reason::Fifo => "named pipe",
+        Reason::GitDirectory => "not data of a repository",
+        Reason::Github => ".github",
+        Reason::HeldBack => "the directory that holds it, or that it holds, was not applied",
+        Reason::Io(error) => return visible(error).to_string(),
+        Reason::LooksLikeGitDirectory => "it would make its directory a git repository",
+        Reason::NewGitDirectory => "new git directory",
+        Reason::NotPermitted => "the workspace's owner may not do it",
+        Reason::OtherFileSystem => "another file system is mounted there",
+        Reason::PointsOutside => "the link points outside of the workspace",
+        Reason::Protected => "protected",
+        Reason::Socket => "socket",
+        Reason::WholeRun => "nothing of this run is applied",
+        Reason::WorkspaceItself => "permissions of the workspace itself",
+    }
+    .to_owned()
 }
 
 /// The line to add, where one would help.
@@ -91,6 +156,14 @@ fn result_json(run: &Emitted) {
         .iter()
         .map(|(denied, count)| json!({"attempt": denied, "count": count}))
         .collect();
+    let count = |outcome| {
+        run.changes.as_ref().map(|changes| {
+            changes
+                .iter()
+                .filter(|change| change.outcome == outcome)
+                .count()
+        })
+    };
     let result = json!({
         "verdict": run.report.verdict.as_str(),
         "trusted": run.packet.verifier.trusted,
@@ -101,6 +174,12 @@ fn result_json(run: &Emitted) {
         "blocked_actions": run.report.counts.blocked_actions,
         "denied": denied,
         "incomplete": run.incomplete,
+        "workspace": {
+            "applied": count(Outcome::Applied),
+            "refused": count(Outcome::Refused),
+            "conflicts": count(Outcome::Conflict),
+            "discarded": count(Outcome::Discarded),
+        },
         "packet": run.packet_path,
         "packet_sha256": run.packet_sha256,
     });

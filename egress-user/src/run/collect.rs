@@ -13,11 +13,13 @@ use serde::Serialize;
 
 use super::flows::{Denied, FlowCounts, FlowLog};
 use super::launch::Helper;
-use super::plan::Plan;
+use super::plan::{Plan, WorkspaceMode};
 use super::prepare::Measured;
 use super::state::RunDir;
 use super::supervise::{Ending, Running, relay_report, take_report};
 use super::timeline::Timeline;
+use crate::apply::judge::Protected;
+use crate::apply::{self, Concluded, Decision, Recovered};
 use crate::boundary::users::UserLease;
 use crate::bpf::{Gates, ProgramIdentity};
 use crate::clock;
@@ -74,6 +76,10 @@ pub struct Collected {
     pub completed_at: String,
     /// When each step was reached.
     pub timeline: Timeline,
+    /// What became of the agent's changes, where they were kept apart.
+    pub workspace: Option<Concluded>,
+    /// What killed runs before this one had left beside the workspace.
+    pub recovered: Vec<Recovered>,
     /// Ids of the run's users: agent, host, relay.
     pub uids: [u32; 3],
     pub(super) plan: Plan,
@@ -101,6 +107,11 @@ impl Running {
             self.drain_events(&mut flows).map_err(io::Error::other),
         );
         self.timeline.mark("agent gone");
+        let workspace = self.conclude(&ending).unwrap_or_else(|error| {
+            note("apply the agent's changes", Err(error));
+            None
+        });
+        self.timeline.mark("workspace done");
         // The agent is gone: its connections are closed, and the relay has their last words to say.
         note("end the relay", end_relay(&self.relay, &mut flows));
         note(
@@ -161,11 +172,44 @@ impl Running {
             started_at: self.started_at,
             completed_at,
             timeline: self.timeline,
+            workspace,
+            recovered: self.recovered,
             uids: [self.users.agent, self.users.host, self.users.relay],
             plan: self.plan,
             _users: self.users,
             dir: self.dir,
         }
+    }
+}
+
+impl Running {
+    /// Applies what the agent changed, or keeps it apart. A boundary that failed leaves the workspace
+    /// as it was, and so does an agent that may still be there.
+    fn conclude(&self, ending: &Ending) -> io::Result<Option<Concluded>> {
+        let Some(store) = &self.store else {
+            return Ok(None);
+        };
+        if self.cgroups.agent.is_populated()? {
+            return Err(io::Error::other("processes of the agent are left"));
+        }
+        let protected = self
+            .measured
+            .masked
+            .iter()
+            .chain(&self.plan.protected)
+            .map(PathBuf::as_path);
+        let protected = Protected::new(&self.plan.workdir, protected);
+        let decision = match (self.plan.workspace, ending) {
+            (
+                WorkspaceMode::Apply,
+                Ending::Exited(_) | Ending::TimedOut | Ending::NotExecuted(_),
+            ) => Decision::Apply,
+            (WorkspaceMode::Apply, Ending::Failed(_))
+            | (WorkspaceMode::Discard | WorkspaceMode::Direct | WorkspaceMode::ReadOnly, _) => {
+                Decision::Discard
+            }
+        };
+        apply::conclude(store, &protected, decision).map(Some)
     }
 }
 

@@ -8,12 +8,14 @@ use super::flows::Denied;
 use super::record;
 use super::supervise::Ending;
 use super::verify::Verified;
+use crate::apply::Recovered;
+use crate::apply::model::Change;
 use crate::clock;
 use crate::packet::build::{PacketInputs, build};
 use crate::packet::model::{Packet, Provider, Run, ScannerConfig};
 use crate::packet::{
-    BOUNDARY_FILE, EVIDENCE_FILE, FLOWS_FILE, PACKET_FILE, POLICY_FILE, SUMMARY_FILE,
-    VERIFIER_FILE, summary, verifier_text,
+    BOUNDARY_FILE, CHANGES_ARCHIVE, CHANGES_FILE, EVIDENCE_FILE, FLOWS_FILE, PACKET_FILE,
+    POLICY_FILE, SUMMARY_FILE, VERIFIER_FILE, summary, verifier_text,
 };
 use crate::receipt::report::Report;
 
@@ -48,6 +50,10 @@ pub struct Emitted {
     pub denied: Vec<(Denied, u64)>,
     /// Why the record is not complete.
     pub incomplete: Vec<String>,
+    /// What the agent changed in the workspace, where that was kept apart.
+    pub changes: Option<Vec<Change>>,
+    /// What was done about killed runs before this one.
+    pub recovered: Vec<Recovered>,
     /// Whether a policy was given.
     pub has_policy: bool,
 }
@@ -76,7 +82,7 @@ impl Verified {
             &self.report.findings,
             None,
         );
-        let files = [
+        let mut files = vec![
             (BOUNDARY_FILE, record::boundary(&self.run).map_err(failed)?),
             (EVIDENCE_FILE, self.run.evidence_bytes()),
             (FLOWS_FILE, std::mem::take(&mut self.run.flows)),
@@ -85,6 +91,14 @@ impl Verified {
             (VERIFIER_FILE, verifier.into_bytes()),
             (PACKET_FILE, text),
         ];
+        if let Some(changes) = record::changes(&self.run).map_err(failed)? {
+            files.insert(1, (CHANGES_FILE, changes));
+        }
+        if let Some(workspace) = &mut self.run.workspace
+            && let Some(archive) = workspace.archive.take()
+        {
+            self.run.plan.packet.attach(CHANGES_ARCHIVE, archive);
+        }
         self.run.plan.packet.replace(&files).map_err(failed)?;
         read_back(&packet_path, &packet_sha256).map_err(failed)?;
         Ok(Emitted {
@@ -96,6 +110,8 @@ impl Verified {
             report: self.report,
             denied: std::mem::take(&mut self.run.denied),
             incomplete: std::mem::take(&mut self.run.incomplete),
+            changes: self.run.workspace.take().map(|one| one.plan.changes),
+            recovered: std::mem::take(&mut self.run.recovered),
             has_policy: self.run.plan.policy.path.is_some(),
         })
     }

@@ -12,14 +12,16 @@ use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, socketpair};
 
 use super::environment::{self, EnvironmentRecord};
 use super::error::{RunError, system};
-use super::plan::{DnsMode, Plan};
+use super::plan::{DnsMode, Plan, WorkspaceMode};
 use super::state::{RunDir, STATE_DIR, random_hex};
 use super::stdio::Pipes;
 use super::timeline::Timeline;
+use crate::apply::{self, Recovered};
 use crate::boundary::cgroup::RunCgroups;
 use crate::boundary::users::{self, UserLease};
 use crate::boundary::view::{LeftOut, PlacedFile, TmpfsLimits};
-use crate::boundary::workspace;
+use crate::boundary::workspace::store::Store;
+use crate::boundary::workspace::{self, Access};
 use crate::bpf::Gates;
 use crate::bpf::events::Events;
 use crate::child::exec::STAGE;
@@ -77,6 +79,8 @@ pub struct Prepared {
     pub(super) listener: TcpListener,
     pub(super) pipes: Pipes,
     pub(super) users: UserLease,
+    pub(super) store: Option<Store>,
+    pub(super) recovered: Vec<Recovered>,
     pub(super) policy: RuntimePolicy,
     pub(super) measured: Measured,
     pub(super) timeline: Timeline,
@@ -111,12 +115,12 @@ impl Plan {
         )?;
         let mediator = system("read the mediator's address", listener.local_addr())?;
         let policy = runtime_policy(&self, &dir, mediator)?;
-        let tree = workspace::direct(&self.workdir, users.agent).map_err(|source| {
-            RunError::Workspace {
-                path: self.workdir.clone(),
-                source,
-            }
-        })?;
+        let failed = |source| RunError::Workspace {
+            path: self.workdir.clone(),
+            source,
+        };
+        let recovered = apply::recover(&self.workdir).map_err(failed)?;
+        let (store, tree) = workspace(&self, dir.id(), users.agent)?;
         timeline.mark("workspace mapped");
         let pipes = system("make the agent's pipes", Pipes::new(users.agent))?;
 
@@ -128,11 +132,12 @@ impl Plan {
         );
         let mut masked = self.masked.clone();
         masked.push(self.packet.path().to_path_buf());
+        masked.extend(store.iter().map(|store| store.path().to_path_buf()));
         let stage = stage_plan(
             &self,
             &dir,
             &users,
-            &tree,
+            (&tree, store.as_ref()),
             &pipes,
             environment.entries,
             masked.clone(),
@@ -166,6 +171,8 @@ impl Plan {
             listener,
             pipes,
             users,
+            store,
+            recovered,
             policy,
             measured: Measured {
                 ipv6,
@@ -181,6 +188,25 @@ impl Plan {
             plan: self,
         })
     }
+}
+
+/// The workspace's mount, and where its changes go if they are kept apart.
+fn workspace(plan: &Plan, run: &str, agent: u32) -> Result<(Option<Store>, OwnedFd), RunError> {
+    let failed = |source| RunError::Workspace {
+        path: plan.workdir.clone(),
+        source,
+    };
+    let (apart, access) = match plan.workspace {
+        WorkspaceMode::Apply | WorkspaceMode::Discard => (true, Access::ReadOnly),
+        WorkspaceMode::ReadOnly => (false, Access::ReadOnly),
+        WorkspaceMode::Direct => (false, Access::ReadWrite),
+    };
+    let tree = workspace::mapped(&plan.workdir, agent, access).map_err(failed)?;
+    let store = apart
+        .then(|| Store::create(&plan.workdir, run, agent))
+        .transpose()
+        .map_err(failed)?;
+    Ok((store, tree))
 }
 
 /// The exact policy that the mediator runs with, its owned paths below the run's directory.
@@ -209,7 +235,7 @@ fn stage_plan(
     plan: &Plan,
     dir: &RunDir,
     users: &UserLease,
-    tree: &OwnedFd,
+    (tree, store): (&OwnedFd, Option<&Store>),
     pipes: &Pipes,
     environment: Vec<Vec<u8>>,
     masked: Vec<PathBuf>,
@@ -233,6 +259,7 @@ fn stage_plan(
         home: PathBuf::from(AGENT_HOME),
         limits: LIMITS,
         workspace: (plan.workdir.clone(), tree.as_raw_fd()),
+        store: store.map(|store| store.path().to_path_buf()),
         masked,
         dns,
         proxy_port: plan.proxy_port,

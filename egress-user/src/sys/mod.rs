@@ -6,8 +6,10 @@
 
 pub mod fd;
 pub mod handover;
+pub mod identity;
 pub mod mount;
 pub mod netdev;
 pub mod privileges;
 pub mod process;
 pub mod slots;
+pub mod xattr;
