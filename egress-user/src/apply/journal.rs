@@ -57,7 +57,7 @@ mod tests {
                 size: Some(1),
                 sha256: None,
                 target: None,
-                setid_dropped: true,
+                setid_dropped: false,
                 outcome: Outcome::Refused,
                 reason: Some(Reason::Io("no space".into())),
             }],

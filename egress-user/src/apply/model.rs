@@ -59,7 +59,7 @@ pub struct Change {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<RelPath>,
     /// Whether setuid or setgid was taken from it.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub setid_dropped: bool,
     /// What was done about it.
     pub outcome: Outcome,

@@ -628,7 +628,9 @@ impl Scan<'_> {
         merged: bool,
     ) -> Result<(), Reason> {
         judge::kind(kind)?;
-        self.rules.protected.check(&entry.path, merged)?;
+        // A new directory where nothing was takes no place away from what is protected below it.
+        let harmless = merged || (kind == Kind::Directory && entry.old.is_none());
+        self.rules.protected.check(&entry.path, harmless)?;
         place.zone.entry(entry.name.as_bytes(), kind, merged)
     }
 

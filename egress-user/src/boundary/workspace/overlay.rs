@@ -23,8 +23,10 @@ pub fn mount_overlay(tree: &impl AsFd, lower: &Path, store: &Path, at: &Path) ->
     let upper = directory(&store.join(UPPER))?;
     let work = directory(&store.join(WORK))?;
     let named = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
+    // Volatile: without it the end of the mount writes out the whole file system. A machine that
+    // crashes during the run loses what the agent wrote, which nobody has applied yet.
     let options = format!(
-        "lowerdir={},upperdir={},workdir={},redirect_dir=on,index=off,metacopy=off",
+        "lowerdir={},upperdir={},workdir={},redirect_dir=on,index=off,metacopy=off,volatile",
         named(&lower),
         named(&upper),
         named(&work)
@@ -38,7 +40,7 @@ pub fn mount_overlay(tree: &impl AsFd, lower: &Path, store: &Path, at: &Path) ->
     )
     .map_err(|errno| {
         io::Error::other(format!(
-            "cannot mount an overlay of the workspace: {}; use --workspace direct, read-only or copy",
+            "cannot mount an overlay of the workspace: {}; use --workspace direct or read-only",
             errno.desc()
         ))
     })

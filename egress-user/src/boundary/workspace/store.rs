@@ -4,7 +4,7 @@
 //! run leaves it; whoever holds its lock is alive, and nobody else touches it then.
 use std::cell::Cell;
 use std::fs::{self, DirBuilder, File, Permissions};
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -65,7 +65,7 @@ impl Store {
         if mount_id(workspace)? != mount_id(parent)? {
             return Err(io::Error::other(
                 "it is a mount point, and its changes must be kept beside it on the same mount: \
-                 name a directory below it, or use --workspace direct, read-only or copy",
+                 name a directory below it, or use --workspace direct or read-only",
             ));
         }
         let path = parent.join(format!("{PREFIX}{id}"));
@@ -94,9 +94,7 @@ impl Store {
             kept: Cell::new(false),
             _lock: lock,
         };
-        let mut file = File::create(store.path.join(ABOUT))?;
-        file.write_all(&serde_json::to_vec(&store.about)?)?;
-        file.sync_all()?;
+        fs::write(store.path.join(ABOUT), serde_json::to_vec(&store.about)?)?;
         Ok(store)
     }
 
