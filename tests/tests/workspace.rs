@@ -672,6 +672,35 @@ fn workspace_that_is_a_mount_point_is_named_with_the_other_modes() {
 }
 
 #[test]
+fn copy_is_worked_on_and_thrown_away() {
+    let world = World::new();
+    let run = world.egress().allow(&[]).arg("--workspace").arg("copy");
+    let work = run.directory();
+    let made = world.shell(&format!(
+        "cd {} && mkdir -p d/e && echo 1 >d/e/f && ln -s e/f d/l && mkfifo pipe && truncate -s 2G sparse &&
+         chown -R 1000:1000 . && chmod 700 d",
+        work.display()
+    ));
+    assert!(made.success(), "{made}");
+    let run = run
+        .script(
+            "set -e; stat -c '%U %a %s' d sparse; cat d/l; test ! -e pipe; echo 2 >>d/e/f; rm -r sparse
+             ls; echo DONE",
+        )
+        .run();
+    assert_ran(&run);
+    let told = format!(
+        "pipelock-agent 700 4096\npipelock-agent 644 {}\n1\n",
+        2_u64 << 30
+    );
+    assert!(run.stdout.starts_with(&told), "{run}");
+    assert_eq!(fs::read_to_string(work.join("d/e/f")).unwrap(), "1\n");
+    assert!(work.join("sparse").exists());
+    assert_eq!(run.json("boundary.json")["workspace"]["mode"], "copy");
+    assert!(!run.packet.join("changes.json").exists());
+}
+
+#[test]
 fn discard_and_read_only_leave_the_workspace_alone() {
     let world = World::new();
     let run = world.egress().allow(&[]).arg("--workspace").arg("discard");

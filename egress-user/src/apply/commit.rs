@@ -162,9 +162,10 @@ fn take_all(places: &mut Places, plan: &mut Plan) {
             change.refuse(Reason::HeldBack);
             continue;
         }
-        let done = match &planned.step {
-            Step::FinishDirectory { .. } if !finish => places.open_for_owner(path),
-            step => places.take(step),
+        let done = if finishing(&planned.step) && !finish {
+            places.open_for_owner(path)
+        } else {
+            places.take(&planned.step)
         };
         if let Err(reason) = done {
             if change.kind == Kind::Directory {

@@ -5,6 +5,7 @@
 pub mod archive;
 pub mod commit;
 pub mod content;
+pub mod copy;
 pub mod journal;
 pub mod judge;
 pub mod layer;

@@ -71,10 +71,12 @@ pub struct Change {
 impl Change {
     /// Notes that it is not applied.
     pub fn refuse(&mut self, reason: Reason) {
-        self.outcome = match reason {
-            Reason::ChangedMeanwhile => Outcome::Conflict,
-            Reason::WholeRun => Outcome::Discarded,
-            _ => Outcome::Refused,
+        self.outcome = if reason == Reason::ChangedMeanwhile {
+            Outcome::Conflict
+        } else if reason == Reason::WholeRun {
+            Outcome::Discarded
+        } else {
+            Outcome::Refused
         };
         self.reason = Some(reason);
     }

@@ -11,6 +11,7 @@ pub struct RelPath(pub Vec<u8>);
 
 impl RelPath {
     /// The entry `name` of this directory.
+    #[must_use]
     pub fn join(&self, name: &OsStr) -> Self {
         let mut bytes = self.0.clone();
         if !bytes.is_empty() {

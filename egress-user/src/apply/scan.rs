@@ -1,4 +1,6 @@
 //! Reads the upper layer of the overlay and judges each change. Nothing is written.
+mod moves;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
@@ -15,6 +17,7 @@ use super::layer::{LowerHalf, Relation, is_whiteout, relate};
 use super::model::{Change, Outcome, Plan, Planned, Step, What};
 use super::path::RelPath;
 use super::tree::{self, Identity};
+use moves::Move;
 
 /// What the changes are judged by.
 #[derive(Debug)]
@@ -25,16 +28,6 @@ pub struct Rules<'a> {
     pub protected: &'a Protected,
     /// What changed later than this was changed by a host process.
     pub began: (i64, i64),
-}
-
-/// A directory that the agent moved.
-#[derive(Debug)]
-struct Move {
-    slot: u64,
-    /// What it is, to be found again; or why it stays where it is.
-    verdict: Result<Identity, Reason>,
-    /// Whether its new place could take it.
-    placed: bool,
 }
 
 /// One look at the upper layer.
@@ -116,148 +109,6 @@ struct Entry<'a> {
 }
 
 impl Scan<'_> {
-    /// Finds the directories that were moved, and judges whether they may leave where they are.
-    fn find_moves(
-        &mut self,
-        upper: &OwnedFd,
-        path: &RelPath,
-        lower: Option<&LowerHalf>,
-    ) -> io::Result<()> {
-        for name in tree::list(upper)? {
-            let Some(stat) = tree::stat(upper, &name)? else {
-                continue;
-            };
-            if tree::kind(&stat) != Kind::Directory {
-                continue;
-            }
-            let path = path.join(&name);
-            let inner = match relate(upper, &name, self.root, lower)? {
-                Relation::Alone => None,
-                Relation::Over(lower) => Some(lower),
-                Relation::Redirected { from, dir } => {
-                    let verdict = self.may_move(&from, dir.as_ref(), &path)?;
-                    let slot = self.slot();
-                    let moved = Move {
-                        slot,
-                        verdict,
-                        placed: false,
-                    };
-                    self.moves.insert(from.clone(), moved);
-                    dir.map(|dir| LowerHalf { dir, path: from })
-                }
-            };
-            self.find_moves(&tree::open_dir(upper, &name)?, &path, inner.as_ref())?;
-        }
-        // What holds a directory that cannot move cannot move either.
-        let stuck: Vec<RelPath> = self
-            .moves
-            .iter()
-            .filter(|(_, moved)| moved.verdict.is_err())
-            .map(|(from, _)| from.clone())
-            .collect();
-        for (from, moved) in &mut self.moves {
-            if moved.verdict.is_ok() && stuck.iter().any(|inner| inner.is_within(from)) {
-                moved.verdict = Err(Reason::HeldBack);
-            }
-        }
-        Ok(())
-    }
-
-    fn may_move(
-        &self,
-        from: &RelPath,
-        dir: Option<&OwnedFd>,
-        to: &RelPath,
-    ) -> io::Result<Result<Identity, Reason>> {
-        let Some(dir) = dir else {
-            return Ok(Err(Reason::ChangedMeanwhile));
-        };
-        if self.impossible.contains(from) {
-            return Ok(Err(Reason::HeldBack));
-        }
-        if from
-            .components()
-            .chain(to.components())
-            .any(judge::is_git_name)
-        {
-            return Ok(Err(Reason::GitDirectory));
-        }
-        for path in [from, to] {
-            if let Err(reason) = self.rules.protected.check(path, false) {
-                return Ok(Err(reason));
-            }
-        }
-        if let Err(reason) = self.may_leave(dir, from, Zone::Plain, Some(to))? {
-            return Ok(Err(reason));
-        }
-        Ok(Ok(Identity::of(&nix::sys::stat::fstat(dir)?)))
-    }
-
-    /// Whether everything below a directory of the workspace may be taken away; with `to`, whether
-    /// it may be there.
-    fn may_leave(
-        &self,
-        dir: &OwnedFd,
-        path: &RelPath,
-        zone: Zone,
-        to: Option<&RelPath>,
-    ) -> io::Result<Result<(), Reason>> {
-        let device = nix::sys::stat::fstat(dir)?.st_dev;
-        for name in tree::list(dir)? {
-            let Some(stat) = tree::stat(dir, &name)? else {
-                continue;
-            };
-            let kind = tree::kind(&stat);
-            let path = path.join(&name);
-            let to = to.map(|to| to.join(&name));
-            if stat.st_dev != device {
-                return Ok(Err(Reason::OtherFileSystem));
-            }
-            if self
-                .moves
-                .get(&path)
-                .is_some_and(|moved| moved.verdict.is_err())
-            {
-                return Ok(Err(Reason::HeldBack));
-            }
-            if tree::changed_at(&stat) > self.rules.began {
-                return Ok(Err(Reason::ChangedMeanwhile));
-            }
-            let judged = self
-                .rules
-                .protected
-                .check(&path, false)
-                .and_then(|()| zone.entry(name.as_bytes(), kind, false));
-            if judged.is_err() {
-                return Ok(judged);
-            }
-            if let Some(to) = &to {
-                let now = self.rules.protected.check(to, false);
-                if now.is_err() {
-                    return Ok(now);
-                }
-                if kind == Kind::Symlink {
-                    let target = readlinkat(dir, name.as_os_str())?;
-                    let inside = |at: &RelPath| {
-                        judge::link_stays_inside(self.rules.workspace, at, target.as_bytes())
-                    };
-                    if inside(&path) && !inside(to) {
-                        return Ok(Err(Reason::PointsOutside));
-                    }
-                }
-            }
-            if kind == Kind::Directory {
-                let zone = zone.child(name.as_bytes(), false);
-                let inner = tree::open_dir(dir, &name)?;
-                let judged = self.may_leave(&inner, &path, zone, to.as_ref())?;
-                if judged.is_err() {
-                    return Ok(judged);
-                }
-            }
-        }
-        Ok(Ok(()))
-    }
-
     /// Permissions of the workspace itself are the caller's business.
     fn workspace_itself(&mut self, upper: &OwnedFd) -> io::Result<()> {
         let is = nix::sys::stat::fstat(upper)?;
@@ -272,7 +123,7 @@ impl Scan<'_> {
 
     fn directory(&mut self, place: &Place<'_>) -> io::Result<()> {
         let names = tree::list(place.upper)?;
-        let makers = self.makes_git_directory(place, &names)?;
+        let makers = makes_git_directory(place, &names)?;
         for name in &names {
             let Some(stat) = tree::stat(place.upper, name)? else {
                 continue;
@@ -306,39 +157,6 @@ impl Scan<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Whether what the agent put into this directory turns it into a repository.
-    fn makes_git_directory(
-        &self,
-        place: &Place<'_>,
-        names: &[std::ffi::OsString],
-    ) -> io::Result<bool> {
-        let is_maker = |name: &std::ffi::OsString| GIT_MAKERS.contains(&name.as_bytes());
-        if !matches!(place.zone, Zone::Plain | Zone::Data) || !names.iter().any(is_maker) {
-            return Ok(false);
-        }
-        let mut failed = None;
-        let is = judge::is_git_directory(|name| {
-            let name = OsStr::from_bytes(name);
-            let there = (|| -> io::Result<bool> {
-                if let Some(stat) = tree::stat(place.upper, name)? {
-                    return Ok(!is_whiteout(place.upper, name, &stat)?);
-                }
-                match place.lower {
-                    Some(lower) => Ok(tree::stat(&lower.dir, name)?.is_some()),
-                    None => Ok(false),
-                }
-            })();
-            there.unwrap_or_else(|error| {
-                failed = Some(error);
-                true
-            })
-        });
-        match failed {
-            Some(error) => Err(error),
-            None => Ok(is),
-        }
     }
 
     /// Whether what the workspace has at this path may be taken away.
@@ -449,15 +267,12 @@ impl Scan<'_> {
             return Ok(());
         }
         let mut change = change(entry.path.clone(), What::Modified, &entry.stat);
-        // A directory's time of change also tells of entries that came and went.
-        match held {
-            Some(reason) => change.refuse(reason.clone()),
-            None => {
-                let step = finish(entry);
-                self.push(change, [step]);
-                return Ok(());
-            }
-        }
+        let Some(reason) = held else {
+            let step = finish(entry);
+            self.push(change, [step]);
+            return Ok(());
+        };
+        change.refuse(reason.clone());
         self.plan.changes.push(change);
         Ok(())
     }
@@ -477,10 +292,10 @@ impl Scan<'_> {
             Err(reason) => {
                 change.refuse(reason.clone());
                 self.plan.changes.push(change);
-                Ok(Some(match reason {
-                    Reason::WholeRun | Reason::HeldBack => reason,
-                    Reason::NewGitDirectory => Reason::NewGitDirectory,
-                    _ => Reason::HeldBack,
+                Ok(Some(if reason == Reason::NewGitDirectory {
+                    reason
+                } else {
+                    Reason::HeldBack
                 }))
             }
         }
@@ -576,29 +391,26 @@ impl Scan<'_> {
         {
             judged = Err(Reason::PointsOutside);
         }
-        match judged {
-            Err(reason) => {
-                change.refuse(reason);
-                self.plan.changes.push(change);
+        if let Err(reason) = judged {
+            change.refuse(reason);
+            self.plan.changes.push(change);
+            return Ok(());
+        }
+        let path = entry.path.clone();
+        match &entry.old {
+            Some(old) if tree::kind(old) != Kind::Directory => {
+                let step = Step::Exchange {
+                    path,
+                    fresh: entry.stat.st_ino,
+                    identity: Identity::of(old),
+                };
+                self.push(change, [step]);
             }
-            Ok(()) => {
-                let path = entry.path.clone();
-                match &entry.old {
-                    Some(old) if tree::kind(old) != Kind::Directory => {
-                        let step = Step::Exchange {
-                            path,
-                            fresh: entry.stat.st_ino,
-                            identity: Identity::of(old),
-                        };
-                        self.push(change, [step]);
-                    }
-                    Some(old) => {
-                        let out = self.take_out(&entry.path, old);
-                        self.push(change, [out, Step::Place { path }]);
-                    }
-                    None => self.push(change, [Step::Place { path }]),
-                }
+            Some(old) => {
+                let out = self.take_out(&entry.path, old);
+                self.push(change, [out, Step::Place { path }]);
             }
+            None => self.push(change, [Step::Place { path }]),
         }
         Ok(())
     }
@@ -653,6 +465,35 @@ impl Scan<'_> {
         self.plan
             .steps
             .extend(steps.into_iter().map(|step| Planned { of, step }));
+    }
+}
+
+/// Whether what the agent put into this directory turns it into a repository.
+fn makes_git_directory(place: &Place<'_>, names: &[std::ffi::OsString]) -> io::Result<bool> {
+    let is_maker = |name: &std::ffi::OsString| GIT_MAKERS.contains(&name.as_bytes());
+    if !matches!(place.zone, Zone::Plain | Zone::Data) || !names.iter().any(is_maker) {
+        return Ok(false);
+    }
+    let mut failed = None;
+    let is = judge::is_git_directory(|name| {
+        let name = OsStr::from_bytes(name);
+        let there = (|| -> io::Result<bool> {
+            if let Some(stat) = tree::stat(place.upper, name)? {
+                return Ok(!is_whiteout(place.upper, name, &stat)?);
+            }
+            match place.lower {
+                Some(lower) => Ok(tree::stat(&lower.dir, name)?.is_some()),
+                None => Ok(false),
+            }
+        })();
+        there.unwrap_or_else(|error| {
+            failed = Some(error);
+            true
+        })
+    });
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(is),
     }
 }
 

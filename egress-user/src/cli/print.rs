@@ -120,7 +120,7 @@ fn reason(reason: &Reason) -> String {
         Reason::GitDirectory => "not data of a repository",
         Reason::Github => ".github",
         Reason::HeldBack => "the directory that holds it, or that it holds, was not applied",
-        Reason::Io(error) => return visible(error).to_string(),
+        Reason::Io(error) => return visible(error),
         Reason::LooksLikeGitDirectory => "it would make its directory a git repository",
         Reason::NewGitDirectory => "new git directory",
         Reason::NotPermitted => "the workspace's owner may not do it",

@@ -32,7 +32,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "DIR", default_value = "pipelock-audit-packet")]
     packet_dir: PathBuf,
     /// How the command sees the workspace
-    #[arg(long, value_enum, default_value_t = WorkspaceMode::Direct)]
+    #[arg(long, value_enum, default_value_t = WorkspaceMode::Apply)]
     workspace: WorkspaceMode,
     /// With --workspace apply, apply no change to this path or below it; repeatable
     #[arg(long = "protect", value_name = "PATH")]

@@ -189,6 +189,9 @@ impl Running {
         let Some(store) = &self.store else {
             return Ok(None);
         };
+        if self.plan.workspace == WorkspaceMode::Copy {
+            return Ok(None);
+        }
         if self.cgroups.agent.is_populated()? {
             return Err(io::Error::other("processes of the agent are left"));
         }
@@ -199,15 +202,11 @@ impl Running {
             .chain(&self.plan.protected)
             .map(PathBuf::as_path);
         let protected = Protected::new(&self.plan.workdir, protected);
-        let decision = match (self.plan.workspace, ending) {
-            (
-                WorkspaceMode::Apply,
-                Ending::Exited(_) | Ending::TimedOut | Ending::NotExecuted(_),
-            ) => Decision::Apply,
-            (WorkspaceMode::Apply, Ending::Failed(_))
-            | (WorkspaceMode::Discard | WorkspaceMode::Direct | WorkspaceMode::ReadOnly, _) => {
-                Decision::Discard
-            }
+        let failed = matches!(ending, Ending::Failed(_));
+        let decision = if self.plan.workspace == WorkspaceMode::Apply && !failed {
+            Decision::Apply
+        } else {
+            Decision::Discard
         };
         apply::conclude(store, &protected, decision).map(Some)
     }

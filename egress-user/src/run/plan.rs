@@ -31,6 +31,8 @@ impl DnsMode {
 pub enum WorkspaceMode {
     /// Changes are kept apart and applied at the end, those that the rules allow.
     Apply,
+    /// A copy of the directory, which is thrown away at the end with all changes.
+    Copy,
     /// The directory itself, live; what the command writes is there at once.
     Direct,
     /// Changes are kept apart and end in an archive beside the packet.
@@ -44,6 +46,7 @@ impl WorkspaceMode {
     pub fn label(self) -> &'static str {
         match self {
             Self::Apply => "apply",
+            Self::Copy => "copy",
             Self::Direct => "direct",
             Self::Discard => "discard",
             Self::ReadOnly => "read-only",

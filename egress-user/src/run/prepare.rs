@@ -20,7 +20,7 @@ use crate::apply::{self, Recovered};
 use crate::boundary::cgroup::RunCgroups;
 use crate::boundary::users::{self, UserLease};
 use crate::boundary::view::{LeftOut, PlacedFile, TmpfsLimits};
-use crate::boundary::workspace::store::Store;
+use crate::boundary::workspace::store::{COPY, Purpose, Store};
 use crate::boundary::workspace::{self, Access};
 use crate::bpf::Gates;
 use crate::bpf::events::Events;
@@ -196,17 +196,22 @@ fn workspace(plan: &Plan, run: &str, agent: u32) -> Result<(Option<Store>, Owned
         path: plan.workdir.clone(),
         source,
     };
-    let (apart, access) = match plan.workspace {
-        WorkspaceMode::Apply | WorkspaceMode::Discard => (true, Access::ReadOnly),
-        WorkspaceMode::ReadOnly => (false, Access::ReadOnly),
-        WorkspaceMode::Direct => (false, Access::ReadWrite),
-    };
-    let tree = workspace::mapped(&plan.workdir, agent, access).map_err(failed)?;
-    let store = apart
-        .then(|| Store::create(&plan.workdir, run, agent))
-        .transpose()
-        .map_err(failed)?;
-    Ok((store, tree))
+    let store = |purpose| Store::create(&plan.workdir, run, agent, purpose).map_err(failed);
+    let mapped = |access| workspace::mapped(&plan.workdir, agent, access).map_err(failed);
+    match plan.workspace {
+        WorkspaceMode::Apply | WorkspaceMode::Discard => {
+            let tree = mapped(Access::ReadOnly)?;
+            Ok((Some(store(Purpose::Layer)?), tree))
+        }
+        WorkspaceMode::Copy => {
+            let store = store(Purpose::Copy)?;
+            apply::copy::copy(&store).map_err(failed)?;
+            let tree = workspace::plain(&store.path().join(COPY)).map_err(failed)?;
+            Ok((Some(store), tree))
+        }
+        WorkspaceMode::ReadOnly => Ok((None, mapped(Access::ReadOnly)?)),
+        WorkspaceMode::Direct => Ok((None, mapped(Access::ReadWrite)?)),
+    }
 }
 
 /// The exact policy that the mediator runs with, its owned paths below the run's directory.
@@ -259,7 +264,9 @@ fn stage_plan(
         home: PathBuf::from(AGENT_HOME),
         limits: LIMITS,
         workspace: (plan.workdir.clone(), tree.as_raw_fd()),
-        store: store.map(|store| store.path().to_path_buf()),
+        store: store
+            .filter(|_| plan.workspace != WorkspaceMode::Copy)
+            .map(|store| store.path().to_path_buf()),
         masked,
         dns,
         proxy_port: plan.proxy_port,

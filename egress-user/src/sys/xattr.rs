@@ -15,19 +15,15 @@ fn by_descriptor(dir: &impl AsFd, name: &OsStr) -> io::Result<CString> {
 fn filled(mut call: impl FnMut(&mut [u8]) -> libc::ssize_t) -> io::Result<Vec<u8>> {
     let mut buffer = vec![0; 256];
     loop {
-        match usize::try_from(call(&mut buffer)) {
-            Ok(length) => {
-                buffer.truncate(length);
-                return Ok(buffer);
-            }
-            Err(_) => {
-                let error = io::Error::last_os_error();
-                if error.raw_os_error() != Some(libc::ERANGE) || buffer.len() > 1 << 20 {
-                    return Err(error);
-                }
-                buffer = vec![0; buffer.len() * 16];
-            }
+        if let Ok(length) = usize::try_from(call(&mut buffer)) {
+            buffer.truncate(length);
+            return Ok(buffer);
         }
+        let error = io::Error::last_os_error();
+        if error.raw_os_error() != Some(libc::ERANGE) || buffer.len() > 1 << 20 {
+            return Err(error);
+        }
+        buffer = vec![0; buffer.len() * 16];
     }
 }
 

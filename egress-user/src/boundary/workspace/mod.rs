@@ -51,6 +51,17 @@ pub fn mapped(path: &Path, agent: u32, access: Access) -> io::Result<OwnedFd> {
     Ok(tree)
 }
 
+/// Makes the detached mount of a directory as it is: `nosuid`, `nodev`, nothing mapped.
+///
+/// # Errors
+/// Those of `open_tree(2)` and `mount_setattr(2)`.
+pub fn plain(path: &Path) -> io::Result<OwnedFd> {
+    let tree = open_tree(path)?;
+    let set = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+    set_attributes(&tree, Attributes { set, idmap: None })?;
+    Ok(tree)
+}
+
 /// The identity on all ids but two, which are exchanged (`user_namespaces(7)`, `uid_map`).
 fn id_map(one: u32, other: u32) -> String {
     let (low, high) = (one.min(other), one.max(other));

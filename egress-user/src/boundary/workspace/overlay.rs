@@ -40,7 +40,7 @@ pub fn mount_overlay(tree: &impl AsFd, lower: &Path, store: &Path, at: &Path) ->
     )
     .map_err(|errno| {
         io::Error::other(format!(
-            "cannot mount an overlay of the workspace: {}; use --workspace direct or read-only",
+            "cannot mount an overlay of the workspace: {}; use --workspace direct, read-only or copy",
             errno.desc()
         ))
     })

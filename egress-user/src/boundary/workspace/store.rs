@@ -1,6 +1,7 @@
 //! The directory beside the workspace that takes the agent's changes: `.egress-<run>`, root's alone.
 //!
-//! It must lie on the same mount as the workspace, since changes are applied by renaming. A killed
+//! For an overlay it must lie on the same mount as the workspace, since changes are applied by
+//! renaming: a workspace that is a mount point has no such place. A killed
 //! run leaves it; whoever holds its lock is alive, and nobody else touches it then.
 use std::cell::Cell;
 use std::fs::{self, DirBuilder, File, Permissions};
@@ -21,6 +22,8 @@ pub const UPPER: &str = "upper";
 pub const WORK: &str = "work";
 /// What applying has taken out of the workspace.
 pub const MOVED: &str = "moved";
+/// The copy that the agent works on, in place of an upper layer.
+pub const COPY: &str = "copy";
 const LOCK: &str = "lock";
 const ABOUT: &str = "run.json";
 
@@ -42,6 +45,15 @@ pub struct About {
     pub began: (i64, i64),
 }
 
+/// What a store is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The upper layer of an overlay.
+    Layer,
+    /// A copy of the workspace.
+    Copy,
+}
+
 /// A store; removed when dropped, unless it is kept.
 #[derive(Debug)]
 pub struct Store {
@@ -58,20 +70,20 @@ impl Store {
     /// # Errors
     /// When the workspace is a mount point (its parent lies elsewhere then), or the parent cannot be
     /// written.
-    pub fn create(workspace: &Path, id: &str, agent: u32) -> io::Result<Self> {
+    pub fn create(workspace: &Path, id: &str, agent: u32, purpose: Purpose) -> io::Result<Self> {
         let parent = workspace
             .parent()
             .ok_or_else(|| io::Error::other("the workspace has no parent directory"))?;
-        if mount_id(workspace)? != mount_id(parent)? {
+        if purpose == Purpose::Layer && mount_id(workspace)? != mount_id(parent)? {
             return Err(io::Error::other(
                 "it is a mount point, and its changes must be kept beside it on the same mount: \
-                 name a directory below it, or use --workspace direct or read-only",
+                 name a directory below it, or use --workspace direct, read-only or copy",
             ));
         }
         let path = parent.join(format!("{PREFIX}{id}"));
         DirBuilder::new().mode(0o700).create(&path)?;
         let lock = locked(&path)?;
-        for name in [UPPER, WORK, MOVED] {
+        for name in [UPPER, WORK, MOVED, COPY] {
             DirBuilder::new().mode(0o700).create(path.join(name))?;
         }
         let meta = workspace.metadata()?;
