@@ -108,8 +108,9 @@ pub fn connect(attempt: &Attempt, config: &Config) -> Decision {
     }
     if attempt.sock_type == SOCK_DGRAM && attempt.protocol == IPPROTO_UDP {
         return match datagram(attempt) {
-            // getaddrinfo() connects UDP sockets to sort its answers (RFC 6724).
-            (Verdict::Deny, Reason::Udp) if attempt.is_synthetic() => (Verdict::Probe, Reason::Udp),
+            // Resolvers connect UDP sockets to sort their answers (RFC 6724): getaddrinfo() to the
+            // port that was asked for, Go's always to 53.
+            (Verdict::Deny, reason) if attempt.is_synthetic() => (Verdict::Probe, reason),
             other => other,
         };
     }

@@ -41,8 +41,6 @@ wire_enum! {
         SockCreate = 5 => "sock_create",
         /// `cgroup_skb/egress`.
         SkbEgress = 6 => "skb_egress",
-        /// Any gate on the relay's own cgroup.
-        RelayGate = 7 => "relay_gate",
         /// `cgroup/connect_unix` or `cgroup/sendmsg_unix`.
         Unix = 8 => "unix",
     }
@@ -85,7 +83,5 @@ wire_enum! {
         NotLoopback = 7 => "not_loopback",
         /// The program could not read or store what it needs; it refuses then.
         Internal = 8 => "internal",
-        /// The relay asked for something other than the mediator.
-        NotMediator = 9 => "not_mediator",
     }
 }

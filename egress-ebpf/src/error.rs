@@ -1,7 +1,19 @@
 //! What goes wrong inside a program, and the one table that turns it into a verdict.
+use aya_ebpf::EbpfContext;
 use egress_common::abi::Counter;
 
 use crate::maps::count;
+
+/// Says something about a program's own doings, in the object with feature `log` only.
+macro_rules! diagnose {
+    ($ctx:expr, $($text:tt)+) => {{
+        #[cfg(feature = "log")]
+        aya_log_ebpf::debug!($ctx, $($text)+);
+        #[cfg(not(feature = "log"))]
+        let _ = &$ctx;
+    }};
+}
+pub(crate) use diagnose;
 
 /// A hook's answer to the kernel: go on.
 pub const PASS: i32 = 1;
@@ -20,12 +32,12 @@ pub enum Error {
 impl Error {
     /// The answer of a gate: each arm refuses.
     #[inline(always)]
-    pub fn refuse(self) -> i32 {
+    pub fn refuse(self, ctx: &impl EbpfContext) -> i32 {
         match self {
-            Self::Config | Self::Storage => {
-                count(Counter::Internal);
-                REFUSE
-            }
+            Self::Config => diagnose!(ctx, "refused: settings of another version"),
+            Self::Storage => diagnose!(ctx, "refused: no socket storage"),
         }
+        count(Counter::Internal);
+        REFUSE
     }
 }

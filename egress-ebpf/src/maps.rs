@@ -7,6 +7,7 @@ use egress_common::abi::{
 };
 
 use crate::error::Error;
+use crate::read::copy_words;
 
 /// Where each socket of the agent was last sent; goes away with the socket.
 #[btf_map]
@@ -63,10 +64,11 @@ pub fn count(counter: Counter) {
 /// Writes one event without waking the reader, which looks every few milliseconds; a full buffer
 /// is counted, and makes the run's record incomplete.
 #[inline(always)]
-pub fn emit(event: Event) {
+pub fn emit(event: &Event) {
     match EVENTS.reserve(0) {
         Some(mut entry) => {
-            entry.write(event);
+            // SAFETY: both are one whole Event, and the ring's entry is writable and aligned to 8.
+            unsafe { copy_words(event, entry.as_mut_ptr()) };
             entry.submit(u64::from(BPF_RB_NO_WAKEUP));
         }
         None => count(Counter::RingFull),

@@ -1,5 +1,7 @@
 //! All raw access to kernel contexts. Every field is read with the width that the kernel's
 //! verifier admits for it.
+use core::mem::MaybeUninit;
+
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
 use aya_ebpf::helpers::generated::{bpf_get_current_comm, bpf_get_socket_cookie};
@@ -8,6 +10,7 @@ use aya_ebpf::programs::{SockAddrContext, SockContext, SockOpsContext};
 use egress_common::abi::Event;
 use egress_common::decide::{Attempt, Decision, mapped};
 use egress_common::verdict::{Hook, Reason, Verdict};
+use zerocopy::IntoBytes;
 
 /// `AF_INET`.
 pub const AF_INET: u32 = 2;
@@ -153,17 +156,18 @@ pub fn caller() -> (u32, u32, u32) {
     )
 }
 
-/// An event of the current thread, refused until [`decided`] says otherwise.
+/// An event of the current thread, refused until [`decide`] says otherwise.
 ///
 /// Made before the decision: the kernel's verifier walks everything behind a decision once for each
 /// of its outcomes, and the helper calls in here are most of a program.
 #[inline(always)]
 pub fn event(cookie: u64, hook: Hook, family: u32, attempt: &Attempt) -> Event {
     let (pid, tid, uid) = caller();
-    let mut comm = [0_u64; 2];
-    // The one error is a null task, and then the name stays empty.
+    let mut comm = MaybeUninit::<[u64; 2]>::uninit();
     // SAFETY: the buffer is 16 bytes, as the second argument says.
     unsafe { bpf_get_current_comm(comm.as_mut_ptr().cast(), 16) };
+    // SAFETY: the helper fills the whole buffer, with zeros when there is no task.
+    let comm = unsafe { comm.assume_init() };
     Event {
         // SAFETY: the helper has no precondition.
         ktime_ns: unsafe { bpf_ktime_get_ns() },
@@ -183,12 +187,29 @@ pub fn event(cookie: u64, hook: Hook, family: u32, attempt: &Attempt) -> Event {
     }
 }
 
+/// Copies a record word by word. A plain copy becomes a loop over bytes, which the kernel's
+/// verifier walks one by one.
+///
+/// # Safety
+/// Both pointers are valid for one `T` and aligned to 8 bytes, `T` is whole words of 8 bytes
+/// without padding, and `to` is writable.
+#[inline(always)]
+pub unsafe fn copy_words<T: IntoBytes>(from: *const T, to: *mut T) {
+    const { assert!(size_of::<T>().is_multiple_of(8) && align_of::<T>() == 8) };
+    let (from, to) = (from.cast::<u64>(), to.cast::<u64>());
+    let mut word = 0;
+    while word < size_of::<T>() / 8 {
+        // SAFETY: `word` stays below the words of a T (caller's promise).
+        unsafe { to.add(word).write_volatile(from.add(word).read_volatile()) };
+        word += 1;
+    }
+}
+
 /// Puts the decision into an event.
 #[inline(always)]
-pub fn decided(mut event: Event, (verdict, reason): Decision) -> Event {
+pub fn decide(event: &mut Event, (verdict, reason): Decision) {
     event.verdict = verdict.raw();
     event.reason = reason.raw();
-    event
 }
 
 /// Cookie of the socket behind an address context.

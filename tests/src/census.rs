@@ -14,7 +14,7 @@ pub struct Census {
     pub namespaces: BTreeSet<String>,
     /// Command lines of processes that run the binary, with their ids.
     pub processes: BTreeSet<String>,
-    /// Entries of the run directory.
+    /// Directories of runs.
     pub runs: BTreeSet<PathBuf>,
 }
 
@@ -36,7 +36,11 @@ impl Census {
             .map(str::to_owned)
             .collect();
         for entry in fs::read_dir(RUN_DIR).into_iter().flatten().flatten() {
-            census.runs.insert(entry.path());
+            // What all runs share has a word for a name.
+            let name = entry.file_name();
+            if name.as_encoded_bytes().iter().any(u8::is_ascii_digit) {
+                census.runs.insert(entry.path());
+            }
         }
         for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
             let dir = process.path();

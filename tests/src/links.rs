@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::libc;
+use nix::unistd::Pid;
 
 use crate::census::cgroup_root;
 use crate::command::Running;
@@ -46,6 +47,15 @@ impl Running {
         detached
     }
 
+    /// The processes that this program started, and those that they started.
+    pub fn descendants(&self) -> Vec<Pid> {
+        descendants(&self.pid().to_string())
+            .iter()
+            .filter_map(|process| process.parse().ok())
+            .map(Pid::from_raw)
+            .collect()
+    }
+
     /// The cgroups of this program's descendants, but for the one it is in itself.
     ///
     /// # Panics
@@ -65,7 +75,7 @@ impl Running {
 }
 
 /// Process ids below `ancestor`, from /proc.
-pub(crate) fn descendants(ancestor: &str) -> Vec<String> {
+fn descendants(ancestor: &str) -> Vec<String> {
     let parents: Vec<(String, String)> = fs::read_dir("/proc")
         .into_iter()
         .flatten()

@@ -40,7 +40,22 @@ pub struct World {
 pub struct Builder {
     families: Families,
     resolv_conf: Option<String>,
+    state: State,
 }
+
+/// Where the runs of a world keep their state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum State {
+    /// Where those of the whole machine do.
+    Shared,
+    /// In a directory of the world's own.
+    Own,
+    /// In a file system of the world's own, with this option of its size.
+    Limited(String),
+}
+
+/// Where runs keep their state.
+const STATE_DIR: &str = "/run/egress";
 
 /// Where Debian's programs look for authorities.
 const TRUST_STORE: &str = "/etc/ssl/certs/ca-certificates.crt";
@@ -62,6 +77,7 @@ impl World {
         Builder {
             families: Families::Both,
             resolv_conf: None,
+            state: State::Shared,
         }
     }
 
@@ -95,6 +111,11 @@ impl World {
         self.dir().join("files")
     }
 
+    /// Where runs keep their state, in a world whose state is its own.
+    pub fn state(&self) -> PathBuf {
+        self.dir().join("state")
+    }
+
     /// The certificate of the world's authority, PEM.
     pub fn authority(&self) -> PathBuf {
         self.dir().join("etc/authority.pem")
@@ -105,10 +126,18 @@ impl World {
     /// # Panics
     /// If it cannot start.
     pub fn runner<S: AsRef<OsStr>>(&self, argv: impl IntoIterator<Item = S>) -> Output {
+        self.background(argv).finish(LIMIT)
+    }
+
+    /// Starts a program on the runner as root, without any boundary.
+    ///
+    /// # Panics
+    /// If it cannot start.
+    pub fn background<S: AsRef<OsStr>>(&self, argv: impl IntoIterator<Item = S>) -> Running {
         let mut argv = argv.into_iter();
         let mut command = program(argv.next().expect("a program"));
         command.args(argv).current_dir(self.dir());
-        self.start(&mut command).finish(LIMIT)
+        self.start(&mut command)
     }
 
     /// Runs a bash script on the runner as root, without any boundary, and waits for it.
@@ -166,6 +195,20 @@ impl Builder {
         self
     }
 
+    /// Runs keep their state where no other world sees it, so that nobody else clears it away.
+    #[must_use]
+    pub fn own_state(mut self) -> Self {
+        self.state = State::Own;
+        self
+    }
+
+    /// The same on a file system of this size, in the words of mount(8).
+    #[must_use]
+    pub fn small_state(mut self, size: &str) -> Self {
+        self.state = State::Limited(format!("size={size}"));
+        self
+    }
+
     /// Makes the world.
     ///
     /// # Panics
@@ -188,7 +231,12 @@ impl Builder {
         let mounts = self.files(dir.path(), &authority.pem)?;
 
         let internet = Arc::new(Namespaces::new_net()?);
-        let runner = Namespaces::new_net_and_mount(|| hide_behind(&mounts))?;
+        let state = dir.path().join("state");
+        fs::create_dir(&state)?;
+        let runner = Namespaces::new_net_and_mount(|| {
+            hide_behind(&mounts)?;
+            self.state.place(&state)
+        })?;
         join(&runner, &internet, self.families)?;
         let wire = Wire::new(&runner, &internet)?;
         let internet =
@@ -223,6 +271,30 @@ impl Builder {
             files.push((path, target));
         }
         Ok(files)
+    }
+}
+
+impl State {
+    /// Mounts `dir` where runs keep their state. User ids are still allotted for the whole machine.
+    fn place(&self, dir: &Path) -> io::Result<()> {
+        let none: Option<&str> = None;
+        match self {
+            Self::Shared => return Ok(()),
+            Self::Own => {}
+            Self::Limited(size) => {
+                let size = Some(size.as_str());
+                mount(none, dir, Some("tmpfs"), MsFlags::empty(), size)?;
+                fs::set_permissions(dir, fs::Permissions::from_mode(0o755))?;
+            }
+        }
+        let machine = Path::new(STATE_DIR).join("users");
+        let users = dir.join("users");
+        fs::create_dir_all(&machine)?;
+        fs::create_dir(&users)?;
+        mount(Some(&machine), &users, none, MsFlags::MS_BIND, none)?;
+        let whole = MsFlags::MS_BIND | MsFlags::MS_REC;
+        mount(Some(dir), STATE_DIR, none, whole, none)?;
+        Ok(())
     }
 }
 

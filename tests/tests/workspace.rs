@@ -1,5 +1,11 @@
 //! What the agent writes: kept apart while it runs, applied at the end as far as the rules allow.
 #![forbid(unsafe_code)]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "helpers of tests fail the test on the spot"
+)]
 
 use std::ffi::OsStr;
 use std::fs;
@@ -616,7 +622,7 @@ for f in range({FILES}): open(f\"d/f{{f}}\", \"w\").write(str(f))'"
     let work = run.directory();
     fs::create_dir(work.join("old")).unwrap();
     let (running, _, work) = run.start();
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while !work.join("d").exists() {
         assert!(Instant::now() < deadline, "nothing was applied");
         thread::sleep(Duration::from_micros(200));

@@ -32,7 +32,8 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<PathBuf> {
             "--bin",
             "egress",
         ])
-        .env(ebpf::OBJECT_VARIABLE, &object.path);
+        .env(ebpf::OBJECT_VARIABLE, &object.path)
+        .env(ebpf::DEBUG_OBJECT_VARIABLE, &object.debug_path);
     if args.release {
         build.arg("--release");
     }

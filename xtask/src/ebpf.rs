@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
+use object::{Object as _, ObjectSection as _};
 use sha2::{Digest as _, Sha256};
 
 use crate::layout::Layout;
@@ -18,6 +19,9 @@ use crate::setup;
 
 /// Names the object for `egress-user/build.rs`.
 pub(crate) const OBJECT_VARIABLE: &str = "EGRESS_BPF_OBJECT";
+
+/// Names the object with diagnostics.
+pub(crate) const DEBUG_OBJECT_VARIABLE: &str = "EGRESS_BPF_DEBUG_OBJECT";
 
 /// Set to `debian` it takes Debian's compiler even if the active one would do.
 const TOOLCHAIN_VARIABLE: &str = "EGRESS_EBPF_TOOLCHAIN";
@@ -28,6 +32,8 @@ const TARGET: &str = "bpfel-unknown-none";
 pub(crate) struct Object {
     /// Where it lies.
     pub(crate) path: PathBuf,
+    /// The same programs with diagnostics, for `egress run --debug`.
+    pub(crate) debug_path: PathBuf,
     /// Its digest, lower-case hex; every packet carries it.
     pub(crate) sha256: String,
 }
@@ -121,32 +127,84 @@ pub(crate) fn run(layout: &Layout) -> Result<Object> {
         Compiler::Debian => "debian",
     });
 
-    let mut build = compiler.cargo();
-    build
-        .current_dir(&layout.root)
-        .args(["build", "--locked", "--release", "-Zbuild-std=core"])
-        .args(["--target", TARGET])
-        .arg("--manifest-path")
-        .arg(crate_dir.join("Cargo.toml"))
-        .arg("--target-dir")
-        .arg(&build_dir);
-    environment(&mut build, layout, compiler, &linker)?;
-    run_program(&mut build)?;
-
+    let compile = |features: &[&str]| -> Result<()> {
+        let mut build = compiler.cargo();
+        build
+            .current_dir(&layout.root)
+            .args(["build", "--locked", "--release", "-Zbuild-std=core"])
+            .args(["--target", TARGET])
+            .arg("--manifest-path")
+            .arg(crate_dir.join("Cargo.toml"))
+            .arg("--target-dir")
+            .arg(&build_dir)
+            .args(features);
+        environment(&mut build, layout, compiler, &linker)?;
+        run_program(&mut build)
+    };
     let built = build_dir.join(TARGET).join("release/egress-ebpf");
-    let bytes = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
+    // With diagnostics first: what stays in the build directory is the object that matters.
+    compile(&["--features", "log"])?;
+    let mut debug = read_object(&built)?;
+    plain_type_names(&mut debug)?;
+    let debug_path = layout.object().with_extension("debug.o");
+    keep(&debug_path, &debug)?;
+
+    compile(&[])?;
+    let bytes = read_object(&built)?;
+    let path = layout.object();
+    keep(&path, &bytes)?;
+    Ok(Object {
+        path,
+        debug_path,
+        sha256: hex::encode(Sha256::digest(&bytes)),
+    })
+}
+
+fn read_object(built: &Path) -> Result<Vec<u8>> {
+    let bytes = fs::read(built).with_context(|| format!("cannot read {}", built.display()))?;
     if !bytes.starts_with(b"\x7fELF") {
         bail!("{} is no ELF object", built.display());
     }
-    let path = layout.object();
-    // The build script of egress-user watches the time of change: leave an equal object alone.
-    if fs::read(&path).ok().as_deref() != Some(&bytes) {
-        fs::write(&path, &bytes).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(bytes)
+}
+
+/// Writes an object unless it is there already: the build script of egress-user watches the time
+/// of change.
+fn keep(path: &Path, bytes: &[u8]) -> Result<()> {
+    if fs::read(path).ok().as_deref() != Some(bytes) {
+        fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
     }
-    Ok(Object {
-        path,
-        sha256: hex::encode(Sha256::digest(&bytes)),
-    })
+    Ok(())
+}
+
+/// Replaces `<` and `>` in the strings of the BTF section. The kernel takes no such name, and
+/// bpf-linker leaves them in the names of unions (`MaybeUninit<u8>`, which the logging brings).
+fn plain_type_names(bytes: &mut [u8]) -> Result<()> {
+    let file = object::File::parse(&*bytes).context("cannot read the object")?;
+    let section = file
+        .section_by_name(".BTF")
+        .context("the object has no BTF")?;
+    let (start, length) = section.file_range().context("the BTF section is empty")?;
+    let start = usize::try_from(start)?;
+    let section = bytes.get_mut(start..start.saturating_add(usize::try_from(length)?));
+    let section = section.context("the BTF section lies outside the object")?;
+    // struct btf_header: magic, version, flags, hdr_len, type_off, type_len, str_off, str_len.
+    let word = |at: usize| -> Result<usize> {
+        let bytes = section
+            .get(at..at.saturating_add(4))
+            .context("the BTF header is cut")?;
+        Ok(usize::try_from(u32::from_le_bytes(bytes.try_into()?))?)
+    };
+    let strings = word(4)?.saturating_add(word(16)?);
+    for byte in section
+        .get_mut(strings..)
+        .context("the BTF strings are cut")?
+    {
+        if matches!(byte, b'<' | b'>') {
+            *byte = b'_';
+        }
+    }
+    Ok(())
 }
 
 /// Lints the kernel programs with the compiler that builds them.

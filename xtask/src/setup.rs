@@ -18,23 +18,25 @@ const VERIFIER_RS: &str = "0.6.5";
 const VERIFIER_PY: &str = "0.4.1";
 
 /// Programs that the end-to-end tests start, and Debian's packages of them.
-const TEST_PROGRAMS: [(&str, &str); 8] = [
+const TEST_PROGRAMS: [(&str, &str); 12] = [
     ("bash", "bash"),
     ("curl", "curl"),
     ("git", "git"),
+    ("go", "golang-go"),
     ("ip", "iproute2"),
+    ("java", "default-jdk-headless"),
+    ("javac", "default-jdk-headless"),
     ("node", "nodejs"),
     ("openssl", "openssl"),
     ("python3", "python3"),
+    ("setpriv", "util-linux"),
     ("wget", "wget"),
 ];
 
 /// Where an agent finds programs. What lies below a home directory does not count: the agent, with
-/// an account of its own, cannot reach it.
-const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// Programs that some tests use if they are there.
-const OPTIONAL_PROGRAMS: [&str; 2] = ["go", "java"];
+/// an account of its own, cannot reach it. Go's own packages put it into the last directory.
+const SYSTEM_PATH: &str =
+    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/go/bin";
 
 /// Installs all that `build`, `test` and `demo` need.
 ///
@@ -108,11 +110,6 @@ fn test_programs() -> Result<()> {
     }
     if !missing.is_empty() {
         apt(&missing)?;
-    }
-    for name in OPTIONAL_PROGRAMS {
-        if on_path(name).is_none() {
-            println!("setup: {name} is not here; the tests that use it are left out");
-        }
     }
     Ok(())
 }

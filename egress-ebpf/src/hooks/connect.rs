@@ -9,7 +9,7 @@ use egress_common::decide::{self, Attempt, Wire, mapped};
 use egress_common::names::TRANSPARENT_PORT;
 use egress_common::verdict::{Hook, Verdict};
 
-use crate::error::{Error, PASS, REFUSE};
+use crate::error::{Error, PASS, REFUSE, diagnose};
 use crate::maps::{STORAGE, config, emit};
 use crate::read::{self, AF_INET, AF_INET6};
 
@@ -19,12 +19,12 @@ const RELAY_PORT: u32 = TRANSPARENT_PORT as u32;
 
 #[cgroup_sock_addr(connect4)]
 pub fn agent_connect4(ctx: SockAddrContext) -> i32 {
-    try_connect4(&ctx).unwrap_or_else(Error::refuse)
+    try_connect4(&ctx).unwrap_or_else(|error: Error| error.refuse(&ctx))
 }
 
 #[cgroup_sock_addr(connect6)]
 pub fn agent_connect6(ctx: SockAddrContext) -> i32 {
-    try_connect6(&ctx).unwrap_or_else(Error::refuse)
+    try_connect6(&ctx).unwrap_or_else(|error: Error| error.refuse(&ctx))
 }
 
 #[inline(always)]
@@ -59,7 +59,7 @@ fn judge(
     attempt: &Attempt,
 ) -> Result<Verdict, Error> {
     let config = config()?;
-    let event = read::event(read::cookie(ctx), hook, family, attempt);
+    let mut event = read::event(read::cookie(ctx), hook, family, attempt);
     let slot = storage(ctx)?;
     let decision = decide::connect(attempt, &config);
     let kind = match decision.0 {
@@ -78,7 +78,19 @@ fn judge(
     };
     // SAFETY: `storage` gives a pointer that is not null, to this socket's own Slot.
     unsafe { slot.write(value) };
-    emit(read::decided(event, decision));
+    read::decide(&mut event, decision);
+    emit(&event);
+    diagnose!(
+        ctx,
+        "connect by {}: {:x}{:x} port {} protocol {}: verdict {} reason {}",
+        event.pid,
+        event.addr[0],
+        event.addr[1],
+        event.port,
+        event.protocol,
+        event.verdict,
+        event.reason
+    );
     Ok(decision.0)
 }
 

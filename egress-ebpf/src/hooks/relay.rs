@@ -3,31 +3,30 @@
 use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr};
 use aya_ebpf::programs::{SockAddrContext, SockContext};
 use egress_common::abi::Counter;
-use egress_common::decide::{Attempt, IPPROTO_TCP, SOCK_STREAM, mapped};
-use egress_common::verdict::{Hook, Reason, Verdict};
+use egress_common::decide::{IPPROTO_TCP, SOCK_STREAM, mapped};
 
 use crate::error::{Error, PASS, REFUSE};
-use crate::maps::{config, count, emit};
-use crate::read::{self, AF_INET, AF_INET6};
+use crate::maps::{config, count};
+use crate::read::{self, AF_INET};
 
 #[cgroup_sock_addr(connect4)]
 pub fn relay_connect4(ctx: SockAddrContext) -> i32 {
-    try_connect4(&ctx).unwrap_or_else(Error::refuse)
+    try_connect4(&ctx).unwrap_or_else(|error: Error| error.refuse(&ctx))
 }
 
 #[cgroup_sock_addr(connect6)]
-pub fn relay_connect6(ctx: SockAddrContext) -> i32 {
-    refuse(read::cookie(&ctx), AF_INET6, &read::attempt6(&ctx))
+pub fn relay_connect6(_ctx: SockAddrContext) -> i32 {
+    refuse()
 }
 
 #[cgroup_sock_addr(sendmsg4)]
-pub fn relay_sendmsg4(ctx: SockAddrContext) -> i32 {
-    refuse(read::cookie(&ctx), AF_INET, &read::attempt4(&ctx))
+pub fn relay_sendmsg4(_ctx: SockAddrContext) -> i32 {
+    refuse()
 }
 
 #[cgroup_sock_addr(sendmsg6)]
-pub fn relay_sendmsg6(ctx: SockAddrContext) -> i32 {
-    refuse(read::cookie(&ctx), AF_INET6, &read::attempt6(&ctx))
+pub fn relay_sendmsg6(_ctx: SockAddrContext) -> i32 {
+    refuse()
 }
 
 #[cgroup_sock(sock_create)]
@@ -36,16 +35,7 @@ pub fn relay_sock_create(ctx: SockContext) -> i32 {
     if family == AF_INET && sock_type == SOCK_STREAM && protocol == IPPROTO_TCP {
         return PASS;
     }
-    refuse(
-        0,
-        family,
-        &Attempt {
-            addr: [0; 2],
-            port: 0,
-            sock_type,
-            protocol,
-        },
-    )
+    refuse()
 }
 
 #[inline(always)]
@@ -62,13 +52,12 @@ fn try_connect4(ctx: &SockAddrContext) -> Result<i32, Error> {
     {
         return Ok(PASS);
     }
-    Ok(refuse(read::cookie(ctx), AF_INET, &attempt))
+    Ok(refuse())
 }
 
+/// Counts the refusal; the supervisor makes any count a reason why the run failed.
 #[inline(always)]
-fn refuse(cookie: u64, family: u32, attempt: &Attempt) -> i32 {
+fn refuse() -> i32 {
     count(Counter::RelayDenied);
-    let event = read::event(cookie, Hook::RelayGate, family, attempt);
-    emit(read::decided(event, (Verdict::Deny, Reason::NotMediator)));
     REFUSE
 }

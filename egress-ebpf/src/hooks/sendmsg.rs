@@ -4,18 +4,20 @@ use aya_ebpf::programs::SockAddrContext;
 use egress_common::decide::{self, Attempt};
 use egress_common::verdict::{Hook, Verdict};
 
-use crate::error::{Error, PASS, REFUSE};
+use crate::error::{Error, PASS, REFUSE, diagnose};
 use crate::maps::{config, emit};
 use crate::read::{self, AF_INET, AF_INET6};
 
 #[cgroup_sock_addr(sendmsg4)]
 pub fn agent_sendmsg4(ctx: SockAddrContext) -> i32 {
-    judge(&ctx, Hook::Sendmsg4, AF_INET, &read::attempt4(&ctx)).unwrap_or_else(Error::refuse)
+    judge(&ctx, Hook::Sendmsg4, AF_INET, &read::attempt4(&ctx))
+        .unwrap_or_else(|error: Error| error.refuse(&ctx))
 }
 
 #[cgroup_sock_addr(sendmsg6)]
 pub fn agent_sendmsg6(ctx: SockAddrContext) -> i32 {
-    judge(&ctx, Hook::Sendmsg6, AF_INET6, &read::attempt6(&ctx)).unwrap_or_else(Error::refuse)
+    judge(&ctx, Hook::Sendmsg6, AF_INET6, &read::attempt6(&ctx))
+        .unwrap_or_else(|error: Error| error.refuse(&ctx))
 }
 
 #[inline(always)]
@@ -26,7 +28,15 @@ fn judge(ctx: &SockAddrContext, hook: Hook, family: u32, attempt: &Attempt) -> R
     if decision.0 == Verdict::Local {
         return Ok(PASS);
     }
-    let event = read::event(read::cookie(ctx), hook, family, attempt);
-    emit(read::decided(event, decision));
+    let mut event = read::event(read::cookie(ctx), hook, family, attempt);
+    read::decide(&mut event, decision);
+    emit(&event);
+    diagnose!(
+        ctx,
+        "datagram by {} refused: protocol {} reason {}",
+        event.pid,
+        event.protocol,
+        event.reason
+    );
     Ok(REFUSE)
 }

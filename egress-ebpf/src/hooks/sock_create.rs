@@ -4,13 +4,13 @@ use aya_ebpf::programs::SockContext;
 use egress_common::decide::{self, Attempt};
 use egress_common::verdict::{Hook, Verdict};
 
-use crate::error::{Error, PASS, REFUSE};
+use crate::error::{Error, PASS, REFUSE, diagnose};
 use crate::maps::{config, emit};
 use crate::read;
 
 #[cgroup_sock(sock_create)]
 pub fn agent_sock_create(ctx: SockContext) -> i32 {
-    judge(&ctx).unwrap_or_else(Error::refuse)
+    judge(&ctx).unwrap_or_else(|error: Error| error.refuse(&ctx))
 }
 
 #[inline(always)]
@@ -27,7 +27,15 @@ fn judge(ctx: &SockContext) -> Result<i32, Error> {
         sock_type,
         protocol,
     };
-    let event = read::event(0, Hook::SockCreate, family, &attempt);
-    emit(read::decided(event, decision));
+    let mut event = read::event(0, Hook::SockCreate, family, &attempt);
+    read::decide(&mut event, decision);
+    emit(&event);
+    diagnose!(
+        ctx,
+        "socket by {} refused: protocol {} reason {}",
+        event.pid,
+        event.protocol,
+        event.reason
+    );
     Ok(REFUSE)
 }

@@ -4,7 +4,7 @@ use aya_ebpf::helpers::generated::bpf_sk_storage_get;
 use aya_ebpf::macros::sock_ops;
 use aya_ebpf::programs::SockOpsContext;
 use egress_common::abi::{Counter, SLOT_EMPTY, Slot};
-use egress_common::decide::{Attempt, Wire};
+use egress_common::decide::Wire;
 use egress_common::names::TRANSPARENT_PORT;
 
 use crate::error::Error;
@@ -38,7 +38,9 @@ fn record(ctx: &SockOpsContext) -> Result<(), Error> {
     let ends = read::ends(ctx);
     let slots = match wire(ctx, &ends) {
         Wire::V4 if ends.v4 == (LOOPBACK_V4, LOOPBACK_V4) => &SLOTS_V4,
-        Wire::V6 if ends.v6 == (LOOPBACK_V6, LOOPBACK_V6) => &SLOTS_V6,
+        Wire::V6 if differs(ends.v6.0, LOOPBACK_V6) | differs(ends.v6.1, LOOPBACK_V6) == 0 => {
+            &SLOTS_V6
+        }
         Wire::V4 | Wire::V6 => return Ok(()),
     };
     let slot = slots.get_ptr_mut(ctx.local_port()).ok_or(Error::Storage)?;
@@ -62,10 +64,9 @@ fn record(ctx: &SockOpsContext) -> Result<(), Error> {
         unsafe { (&raw mut (*slot).kind).write_volatile(SLOT_EMPTY) };
         return Err(Error::Storage);
     }
-    // SAFETY: `stored` is this socket's own Slot and not null (checked).
-    let value = unsafe { stored.read() };
-    // SAFETY: as above, `slot` is a whole Slot inside the array's value.
-    unsafe { slot.write(value) };
+    // SAFETY: `stored` is this socket's own Slot and not null (checked), and `slot` is a whole Slot
+    // inside the array's value (bounds checked by the look-up).
+    unsafe { read::copy_words(stored, slot) };
     count(Counter::SlotWritten);
     Ok(())
 }
@@ -73,14 +74,18 @@ fn record(ctx: &SockOpsContext) -> Result<(), Error> {
 /// The family on the wire: an AF_INET6 socket with a mapped peer sends IPv4.
 #[inline(always)]
 fn wire(ctx: &SockOpsContext, ends: &Ends) -> Wire {
-    if ctx.family() == AF_INET {
-        return Wire::V4;
+    let [a, b, c, d] = ends.v6.1;
+    let mapped = [0, 0, 0xffff_u32.to_be(), d];
+    if ctx.family() == AF_INET || differs([a, b, c, d], mapped) == 0 {
+        Wire::V4
+    } else {
+        Wire::V6
     }
-    Attempt {
-        addr: read::v6_halves(ends.v6.1),
-        port: 0,
-        sock_type: 0,
-        protocol: 0,
-    }
-    .wire()
+}
+
+/// 0 if both are the same, without a branch for each word: the kernel's verifier walks what
+/// follows a branch once for each way.
+#[inline(always)]
+fn differs(one: [u32; 4], other: [u32; 4]) -> u32 {
+    (one[0] ^ other[0]) | (one[1] ^ other[1]) | (one[2] ^ other[2]) | (one[3] ^ other[3])
 }

@@ -21,7 +21,7 @@ use super::model::{Outcome, Plan, Step};
 use super::path::RelPath;
 use super::tree::{self, Identity};
 use crate::boundary::workspace::store::{About, MOVED, Store, UPPER};
-use crate::sys::{identity, xattr};
+use crate::sys::{entry_xattr as xattr, identity};
 
 /// The directories that steps work on.
 struct Places {

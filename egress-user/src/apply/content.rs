@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::judge::Kind;
 use super::model::Change;
 use super::tree;
-use crate::sys::xattr;
+use crate::sys::entry_xattr as xattr;
 
 /// Lowercase hex SHA-256 of a file.
 ///

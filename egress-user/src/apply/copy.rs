@@ -14,7 +14,7 @@ use super::content::user_attributes;
 use super::judge::Kind;
 use super::tree;
 use crate::boundary::workspace::store::{About, COPY, Store};
-use crate::sys::xattr;
+use crate::sys::entry_xattr as xattr;
 
 /// Copies the workspace of `store` into it; what belongs to the workspace's owner is the agent's there.
 ///

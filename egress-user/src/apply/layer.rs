@@ -11,7 +11,7 @@ use nix::sys::stat::FileStat;
 use super::judge::Kind;
 use super::path::RelPath;
 use super::tree;
-use crate::sys::xattr;
+use crate::sys::entry_xattr as xattr;
 
 /// Prefix of the attributes that belong to the overlay.
 pub const OWN_ATTRIBUTES: &[u8] = b"trusted.overlay.";

@@ -1,4 +1,5 @@
 //! Reads the upper layer of the overlay and judges each change. Nothing is written.
+mod git;
 mod moves;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +18,7 @@ use super::layer::{LowerHalf, Relation, is_whiteout, relate};
 use super::model::{Change, Outcome, Plan, Planned, Step, What};
 use super::path::RelPath;
 use super::tree::{self, Identity};
+use git::{looks_like_git, makes_git_directory};
 use moves::Move;
 
 /// What the changes are judged by.
@@ -466,49 +468,6 @@ impl Scan<'_> {
             .steps
             .extend(steps.into_iter().map(|step| Planned { of, step }));
     }
-}
-
-/// Whether what the agent put into this directory turns it into a repository.
-fn makes_git_directory(place: &Place<'_>, names: &[std::ffi::OsString]) -> io::Result<bool> {
-    let is_maker = |name: &std::ffi::OsString| GIT_MAKERS.contains(&name.as_bytes());
-    if !matches!(place.zone, Zone::Plain | Zone::Data) || !names.iter().any(is_maker) {
-        return Ok(false);
-    }
-    let mut failed = None;
-    let is = judge::is_git_directory(|name| {
-        let name = OsStr::from_bytes(name);
-        let there = (|| -> io::Result<bool> {
-            if let Some(stat) = tree::stat(place.upper, name)? {
-                return Ok(!is_whiteout(place.upper, name, &stat)?);
-            }
-            match place.lower {
-                Some(lower) => Ok(tree::stat(&lower.dir, name)?.is_some()),
-                None => Ok(false),
-            }
-        })();
-        there.unwrap_or_else(|error| {
-            failed = Some(error);
-            true
-        })
-    });
-    match failed {
-        Some(error) => Err(error),
-        None => Ok(is),
-    }
-}
-
-/// Whether a directory of the workspace is a git directory already.
-fn looks_like_git(dir: &OwnedFd) -> io::Result<bool> {
-    let mut failed = None;
-    let is = judge::is_git_directory(|name| {
-        tree::stat(dir, OsStr::from_bytes(name))
-            .unwrap_or_else(|error| {
-                failed = Some(error);
-                None
-            })
-            .is_some()
-    });
-    failed.map_or(Ok(is), Err)
 }
 
 fn finish(entry: &Entry<'_>) -> Step {

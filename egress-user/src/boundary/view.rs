@@ -7,7 +7,7 @@
 //! as it was.
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Component, Path, PathBuf};
 
 use nix::mount::{MsFlags, mount};
@@ -63,6 +63,10 @@ const PSEUDO: [&str; 16] = [
     "tracefs",
 ];
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+/// Largest file that is copied into the view, bytes.
+const LARGEST_COPY: u64 = 1 << 20;
+/// Size limit of what stands in place of a covered directory, bytes: an event may be that large.
+const MASK_BYTES: u64 = 32 << 20;
 const SAFE: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV);
 
 /// A view under construction, inside the boundary's own mount namespace.
@@ -101,25 +105,28 @@ impl View {
         dirs: &[PathBuf],
     ) -> io::Result<Vec<LeftOut>> {
         let mut left_out = Vec::new();
+        let mut covered = Vec::new();
         let mut mounts: Vec<Mount> = mountinfo::read()?
             .into_iter()
             .filter(|mount| !PRIVATE.iter().any(|dir| mount.target.starts_with(dir)))
-            .filter(|mount| !PSEUDO.contains(&mount.fstype.as_str()))
             .filter(mountinfo::is_visible)
             .collect();
         mounts.sort_by_key(|mount| mount.target.components().count());
-        for (number, mount) in mounts.iter().enumerate() {
-            if mount.target.is_dir() {
-                let layer = self.stage.join(format!("layer{number}"));
-                DirBuilder::new().mode(0o755).create(&layer)?;
-                self.layers.push((mount.target.clone(), layer));
-            } else {
-                let why = String::from("a mount over a single file cannot be an overlay's layer");
-                left_out.push(LeftOut {
-                    path: mount.target.clone(),
-                    why,
-                });
+        let (trees, single): (Vec<Mount>, Vec<Mount>) =
+            mounts.into_iter().partition(|mount| mount.target.is_dir());
+        for (number, mount) in trees.into_iter().enumerate() {
+            if PSEUDO.contains(&mount.fstype.as_str()) {
+                covered.push(mount.target);
+                continue;
             }
+            let layer = self.stage.join(format!("layer{number}"));
+            directory_like(&mount.target, &layer)?;
+            self.layers.push((mount.target, layer));
+        }
+        for mount in single {
+            let why = self.copy_file(&mount.target)?.to_owned();
+            let path = mount.target;
+            left_out.push(LeftOut { path, why });
         }
         for file in files {
             let path = self.in_layer(&file.path)?;
@@ -146,6 +153,7 @@ impl View {
             };
             match done {
                 Err(error) if target != Path::new("/") => {
+                    covered.push(target.clone());
                     left_out.push(LeftOut {
                         path: target.clone(),
                         why: error.to_string(),
@@ -155,7 +163,32 @@ impl View {
             }
         }
         self.layers = layers;
+        // What a mount hides must not show where the mount itself does not.
+        for target in covered {
+            let inside = self.inside(&target);
+            if inside.is_dir() {
+                tmpfs(&inside, 0o755, 1 << 20, None)?;
+            }
+        }
         Ok(left_out)
+    }
+
+    /// Puts a copy of a file of the host into the top layer, or where that is not possible a file that
+    /// cannot be read: the overlay alone would show what lies below a mount on that file, which may be
+    /// there to hide it. Returns which of the two, for the record.
+    fn copy_file(&self, path: &Path) -> io::Result<&'static str> {
+        let placed = self.in_layer(path)?;
+        let meta = path.metadata()?;
+        if meta.is_file() && meta.len() <= LARGEST_COPY {
+            fs::write(&placed, fs::read(path)?)?;
+            chown(&placed, Some(meta.uid()), Some(meta.gid()))?;
+            fs::set_permissions(&placed, Permissions::from_mode(meta.mode() & 0o777))?;
+            Ok("a mount over a single file: the view has a copy")
+        } else {
+            fs::write(&placed, "")?;
+            fs::set_permissions(&placed, Permissions::from_mode(0o000))?;
+            Ok("a mount over a single file: the view has none of it")
+        }
     }
 
     /// Where `path` lies in the top layer of the mount that covers it; its parents are made.
@@ -174,14 +207,13 @@ impl View {
             .rfind(|(target, _)| path.starts_with(target))
             .ok_or_else(|| io::Error::other("no mount covers /"))?;
         let below = path.strip_prefix(target).map_err(io::Error::other)?;
-        let placed = layer.join(below);
-        if let Some(parent) = placed.parent() {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o755)
-                .create(parent)?;
+        let (mut host, mut placed) = (target.clone(), layer.clone());
+        for component in below.parent().into_iter().flat_map(Path::components) {
+            host.push(component);
+            placed.push(component);
+            directory_like(&host, &placed)?;
         }
-        Ok(placed)
+        Ok(layer.join(below))
     }
 
     /// Makes an empty directory outside of the view, for a mount that only others refer to.
@@ -316,35 +348,42 @@ impl View {
     }
 
     /// Covers what the run itself uses (keys, configuration, packet, run directory), wherever it is
-    /// visible: a directory by an empty one, a file by one that cannot be read.
+    /// visible: a file by one that cannot be read, a directory by one that holds nothing but copies of
+    /// the `shown` files below it.
     ///
     /// # Errors
-    /// Those of `mount(2)`.
-    pub fn mask(&self, paths: &[PathBuf]) -> io::Result<()> {
-        let empty_dir = self.stage.join("mask.d");
+    /// Those of `mount(2)`, and of copying.
+    pub fn mask<'p>(
+        &self,
+        paths: impl IntoIterator<Item = &'p PathBuf>,
+        shown: &[PathBuf],
+    ) -> io::Result<()> {
         let empty_file = self.stage.join("mask");
-        DirBuilder::new().mode(0o555).create(&empty_dir)?;
         fs::write(&empty_file, "")?;
         fs::set_permissions(&empty_file, Permissions::from_mode(0o000))?;
+        let none: Option<&str> = None;
         for path in paths {
             let inside = self.inside(path);
             let Ok(meta) = fs::symlink_metadata(&inside) else {
                 continue;
             };
-            let source = if meta.is_dir() {
-                &empty_dir
+            if meta.is_dir() {
+                tmpfs(&inside, 0o755, MASK_BYTES, None)?;
+                for file in shown.iter().filter(|file| file.starts_with(path)) {
+                    let copy = self.inside(file);
+                    if let Some(parent) = copy.parent() {
+                        DirBuilder::new()
+                            .recursive(true)
+                            .mode(0o755)
+                            .create(parent)?;
+                    }
+                    fs::write(&copy, fs::read(file)?)?;
+                }
             } else {
-                &empty_file
-            };
-            bind(source, &inside)?;
-            let none: Option<&str> = None;
-            mount(
-                none,
-                &inside,
-                none,
-                SAFE | MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY,
-                none,
-            )?;
+                bind(&empty_file, &inside)?;
+                let read_only = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+                mount(none, &inside, none, SAFE | read_only, none)?;
+            }
         }
         Ok(())
     }
@@ -356,6 +395,20 @@ impl View {
     pub fn enter(self) -> io::Result<()> {
         crate::sys::mount::pivot_into(&self.root)
     }
+}
+
+/// Makes the directory `at` unless it is there. In a layer it gives the view's directory its owner and
+/// mode, so it has those of `host` if there is such a directory.
+fn directory_like(host: &Path, at: &Path) -> io::Result<()> {
+    if at.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new().mode(0o755).create(at)?;
+    if let Ok(meta) = host.metadata() {
+        chown(at, Some(meta.uid()), Some(meta.gid()))?;
+        fs::set_permissions(at, Permissions::from_mode(meta.mode() & 0o1777))?;
+    }
+    Ok(())
 }
 
 fn tmpfs(at: &Path, mode: u32, bytes: u64, owner: Option<u32>) -> io::Result<()> {

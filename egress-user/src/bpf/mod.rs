@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use aya::maps::{Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError};
 use aya::{Ebpf, EbpfError, EbpfLoader};
+use aya_log::EbpfLogger;
 use egress_common::abi::{Config, Counter};
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -16,6 +17,20 @@ use crate::boundary::cgroup::RunCgroups;
 
 /// The object that `cargo xtask build` made; empty in a bare `cargo build`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/egress.bpf.o"));
+
+/// The same programs with diagnostics, loaded for `egress run --debug` only.
+static DEBUG_OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/egress.bpf.debug.o"));
+
+/// Takes what the kernel programs say of themselves.
+#[derive(Clone, Copy)]
+pub struct Diagnostics(pub &'static dyn log::Log);
+
+impl std::fmt::Debug for Diagnostics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Diagnostics")
+    }
+}
 
 /// Why the gates could not be put up.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +54,12 @@ pub enum BpfError {
         #[source]
         source: ProgramError,
     },
+    /// The diagnostics' buffer is not usable.
+    #[error("cannot read the kernel programs' diagnostics")]
+    Diagnostics(#[source] aya_log::Error),
+    /// The loading thread panicked.
+    #[error("loading the kernel programs panicked")]
+    Panicked,
     /// The object lacks a map, or a map has another shape.
     #[error("kernel map {name} is not usable")]
     Map {
@@ -55,7 +76,12 @@ impl BpfError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::NotEmbedded => "build it with `cargo xtask build`",
-            Self::Limit(_) | Self::Load(_) | Self::Program { .. } | Self::Map { .. } => {
+            Self::Diagnostics(_)
+            | Self::Limit(_)
+            | Self::Load(_)
+            | Self::Panicked
+            | Self::Program { .. }
+            | Self::Map { .. } => {
                 "run as root on Linux 6.1 or later with BPF enabled (CONFIG_CGROUP_BPF, CONFIG_BPF_JIT); \
                  `egress doctor` says what is missing"
             }
@@ -76,16 +102,28 @@ pub struct ProgramIdentity {
 
 /// The gates of one run. Dropping this takes them off, which leaves the agent's namespace with no
 /// way out at all.
-#[derive(Debug)]
 pub struct Gates {
     ebpf: Ebpf,
     programs: Vec<ProgramIdentity>,
+    logger: Option<EbpfLogger<&'static dyn log::Log>>,
 }
 
-/// SHA-256 of the embedded object, lowercase hex.
-pub fn object_sha256() -> String {
+/// SHA-256 of the embedded object that a run uses, lowercase hex.
+pub fn object_sha256(with_diagnostics: bool) -> String {
     use sha2::{Digest, Sha256};
-    hex::encode(Sha256::digest(OBJECT))
+    hex::encode(Sha256::digest(if with_diagnostics {
+        DEBUG_OBJECT
+    } else {
+        OBJECT
+    }))
+}
+
+impl std::fmt::Debug for Gates {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gates")
+            .field("programs", &self.programs)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Gates {
@@ -97,31 +135,42 @@ impl Gates {
     ///
     /// # Errors
     /// When one of them cannot be loaded or attached: there is no run with a part of the gates.
-    pub fn attach(config: Config, cgroups: &RunCgroups) -> Result<Self, BpfError> {
-        if OBJECT.is_empty() {
+    pub fn attach(
+        config: Config,
+        cgroups: &RunCgroups,
+        diagnostics: Option<Diagnostics>,
+    ) -> Result<Self, BpfError> {
+        let object = if diagnostics.is_some() {
+            DEBUG_OBJECT
+        } else {
+            OBJECT
+        };
+        if object.is_empty() {
             return Err(BpfError::NotEmbedded);
         }
         let mut ebpf = loader()
             .map_err(BpfError::Limit)?
             .btf(None)
             .override_global("CONFIG", &config, true)
-            .load(OBJECT)
+            .load(object)
             .map_err(BpfError::Load)?;
-        let mut programs = Vec::new();
-        for (name, program) in ebpf.programs_mut() {
-            let cgroup = if name.starts_with("relay_") {
-                &cgroups.relay
-            } else {
-                &cgroups.agent
-            };
-            let identity = attach(name, program, cgroup).map_err(|source| BpfError::Program {
-                name: name.to_owned(),
-                source,
-            })?;
-            programs.push(identity);
+        let programs = attach_all(&mut ebpf, cgroups)?;
+        let logger = diagnostics
+            .map(|Diagnostics(to)| EbpfLogger::init_with_logger(&mut ebpf, to))
+            .transpose()
+            .map_err(BpfError::Diagnostics)?;
+        Ok(Self {
+            ebpf,
+            programs,
+            logger,
+        })
+    }
+
+    /// Passes on what the programs said since the last time.
+    pub fn flush_diagnostics(&mut self) {
+        if let Some(logger) = &mut self.logger {
+            logger.flush();
         }
-        programs.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(Self { ebpf, programs })
     }
 
     /// The attached programs, by name.
@@ -185,6 +234,49 @@ fn loader<'a>() -> Result<EbpfLoader<'a>, Errno> {
     let loader = EbpfLoader::new();
     setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?;
     Ok(loader)
+}
+
+/// Loads and attaches all programs, half of them on a second thread: the kernel verifies them side
+/// by side, and that is most of what a run waits for. The thread has ended when this returns, so
+/// the caller has one thread again.
+fn attach_all(ebpf: &mut Ebpf, cgroups: &RunCgroups) -> Result<Vec<ProgramIdentity>, BpfError> {
+    let mut all: Vec<(&str, &mut Program)> = ebpf.programs_mut().collect();
+    // Names that differ in their last digit cost the same: every second one makes even halves.
+    all.sort_by_key(|(name, _)| *name);
+    let (mut one, mut other) = (Vec::new(), Vec::new());
+    for (number, program) in all.into_iter().enumerate() {
+        if number % 2 == 0 {
+            one.push(program);
+        } else {
+            other.push(program);
+        }
+    }
+    let attach_these = |programs: Vec<(&str, &mut Program)>| -> Result<Vec<_>, BpfError> {
+        programs
+            .into_iter()
+            .map(|(name, program)| {
+                let of_relay = name.starts_with("relay_");
+                let cgroup = if of_relay {
+                    &cgroups.relay
+                } else {
+                    &cgroups.agent
+                };
+                attach(name, program, cgroup).map_err(|source| BpfError::Program {
+                    name: name.to_owned(),
+                    source,
+                })
+            })
+            .collect()
+    };
+    let (one, other) = std::thread::scope(|scope| {
+        let second = scope.spawn(|| attach_these(other));
+        let first = attach_these(one);
+        (first, second.join())
+    });
+    let mut programs = one?;
+    programs.extend(other.unwrap_or(Err(BpfError::Panicked))?);
+    programs.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(programs)
 }
 
 #[expect(

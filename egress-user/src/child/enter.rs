@@ -153,12 +153,18 @@ fn enter_view(plan: &StagePlan) -> io::Result<Vec<LeftOut>> {
     let mut view = View::begin(&plan.stage_dir)?;
     let left_out = view.overlay_host(&plan.files, std::slice::from_ref(&plan.home))?;
     view.private_mounts(plan.limits, &plan.home, plan.agent)?;
+    // The workspace shows though it lies in a directory that does not.
+    let (above, others): (Vec<_>, Vec<_>) = plan
+        .masked
+        .iter()
+        .partition(|masked| workspace.starts_with(masked) && *masked != workspace);
+    view.mask(above, &plan.shown)?;
     let at = view.skeleton(workspace)?;
     match &plan.store {
         None => crate::sys::mount::move_mount(&tree, &at)?,
         Some(store) => mount_overlay(&tree, &view.scratch("lower")?, store, &at)?,
     }
-    view.mask(&plan.masked)?;
+    view.mask(others, &plan.shown)?;
     view.enter()?;
     Ok(left_out)
 }

@@ -30,6 +30,8 @@ pub struct StagePlan {
     pub store: Option<PathBuf>,
     /// What the run itself uses and the agent must not see.
     pub masked: Vec<PathBuf>,
+    /// Files below a masked directory that the agent may read all the same.
+    pub shown: Vec<PathBuf>,
     /// Whether the stub resolver's sockets are wanted.
     pub dns: bool,
     /// Explicit proxy port.

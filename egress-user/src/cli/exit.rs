@@ -4,7 +4,8 @@
 
 /// `verify`: valid, and the end is proven or `--allow-prefix` was given. `run`: the agent's own.
 pub const SUCCESS: u8 = 0;
-/// `verify`: invalid, nothing there to verify, or no key pinned without `--allow-unpinned`.
+/// `verify`: invalid, nothing there to verify, or no key pinned without `--allow-unpinned`. `doctor`:
+/// something is missing or was left.
 pub const INVALID: u8 = 1;
 /// `verify`: what was named cannot be read. `keygen`: the key cannot be written.
 pub const CANNOT_READ: u8 = 2;

@@ -1,5 +1,7 @@
 //! Reads what was typed, makes a checked plan, prints results and errors. The only place that
 //! prints, and the only one that uses `anyhow`.
+#[cfg(target_os = "linux")]
+pub mod doctor;
 pub mod exit;
 pub mod keygen;
 #[cfg(target_os = "linux")]
@@ -25,6 +27,9 @@ enum Command {
     Run(Box<run::RunArgs>),
     /// Check an Audit Packet, evidence files or one receipt
     Verify(verify::VerifyArgs),
+    /// Say what this machine lacks for a run, and what killed runs left
+    #[cfg(target_os = "linux")]
+    Doctor(doctor::DoctorArgs),
     /// Make a signing key
     Keygen(keygen::KeygenArgs),
 }
@@ -47,6 +52,8 @@ pub fn main(inherited: Vec<String>) -> u8 {
     match cli.command {
         #[cfg(target_os = "linux")]
         Command::Run(args) => run::run(*args, inherited),
+        #[cfg(target_os = "linux")]
+        Command::Doctor(args) => doctor::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Keygen(args) => keygen::run(&args),
     }

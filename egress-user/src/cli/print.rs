@@ -11,10 +11,34 @@ use crate::apply::judge::Reason;
 use crate::apply::model::{Change, Outcome};
 use crate::receipt::findings::visible;
 use crate::run::emit::Emitted;
+use crate::run::leavings::{Kept, Swept};
 use crate::run::supervise::Ending;
 
 /// Refused destinations that are shown.
 const SHOWN: usize = 10;
+
+/// Prints what the kernel programs say, with `--debug`.
+pub static KERNEL_LOG: KernelLog = KernelLog;
+
+/// See [`KERNEL_LOG`].
+#[derive(Debug, Clone, Copy)]
+pub struct KernelLog;
+
+impl log::Log for KernelLog {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        eprintln!(
+            "egress: kernel    {}: {}",
+            record.target(),
+            visible(&record.args().to_string())
+        );
+    }
+
+    fn flush(&self) {}
+}
 
 /// Prints an error with its causes and what can be done.
 pub fn error(error: &anyhow::Error, hint: Option<&str>) {
@@ -32,8 +56,31 @@ pub fn no_policy() {
     eprintln!("egress: no --config: strict with an empty list, nothing may be reached");
 }
 
+/// Says where the evidence of a killed run is now.
+pub fn kept(kept: &Kept) -> String {
+    format!(
+        "kept     evidence of killed run {}: egress verify {}/evidence",
+        kept.run,
+        kept.path.display()
+    )
+}
+
+/// Says what was cleared away before a run: evidence that was kept, and what could not be removed.
+pub fn swept(swept: &Swept) {
+    for one in &swept.kept {
+        eprintln!("egress: {}", kept(one));
+    }
+    for (path, error) in &swept.failed {
+        eprintln!(
+            "egress: left     {}: {error}; see `egress doctor`",
+            path.display()
+        );
+    }
+}
+
 /// Prints the result of a run: for people on standard error, which is not the agent's output.
 pub fn run_result(run: &Emitted, as_json: bool) {
+    not_executed(run);
     if as_json {
         return result_json(run);
     }
@@ -132,6 +179,26 @@ fn reason(reason: &Reason) -> String {
         Reason::WorkspaceItself => "permissions of the workspace itself",
     }
     .to_owned()
+}
+
+/// Says why the command never ran.
+fn not_executed(run: &Emitted) {
+    let Ending::NotExecuted(status) = run.ending else {
+        return;
+    };
+    let (why, hint) = if status == i32::from(exit::NOT_FOUND) {
+        (
+            "it is not there, or its interpreter is not",
+            "inside the boundary /tmp, /run and home directories are empty: put it into the working directory",
+        )
+    } else {
+        (
+            "it cannot be executed",
+            "make it executable for others (chmod 755), or name its interpreter first",
+        )
+    };
+    let text = format!("cannot run {}: {why}", visible(&run.command));
+    error(&anyhow::Error::msg(text), Some(hint));
 }
 
 /// The line to add, where one would help.

@@ -13,7 +13,8 @@ use super::print;
 use crate::packet::dir::PacketDir;
 use crate::policy::runtime::{self, OwnedKeys};
 use crate::receipt::keys;
-use crate::run::plan::{CallerPolicy, DnsMode, Plan, Signer, WorkspaceMode};
+use crate::run::leavings::{self, Reach};
+use crate::run::plan::{CallerPolicy, Diagnostics, DnsMode, Plan, Signer, WorkspaceMode};
 use crate::run::supervise::block_signals;
 
 /// Longest policy file that is read.
@@ -68,6 +69,9 @@ pub struct RunArgs {
     /// Run this script with bash; it must lie in the working directory
     #[arg(long, value_name = "FILE")]
     script: Option<PathBuf>,
+    /// Show what the kernel programs say of themselves
+    #[arg(long)]
+    debug: bool,
     /// Print the result as one JSON object
     #[arg(long)]
     json: bool,
@@ -101,6 +105,17 @@ pub fn run(args: RunArgs, inherited: Vec<String>) -> u8 {
     if let Err(error) = block_signals() {
         print::error(&error.into(), None);
         return exit::FAILED;
+    }
+    // A caller that is not root learns that from the run itself.
+    if nix::unistd::geteuid().is_root() {
+        match leavings::sweep(Reach::Runs) {
+            Ok(swept) => print::swept(&swept),
+            Err(error) => {
+                let hint = error.hint();
+                print::error(&error.into(), hint);
+                return exit::FAILED;
+            }
+        }
     }
     match crate::run::execute(plan) {
         Ok(emitted) => {
@@ -144,9 +159,10 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
             .as_deref()
             .and_then(|path| path.canonicalize().ok()),
     );
-    masked.extend(
-        std::env::var_os("RUNNER_TEMP").and_then(|path| Path::new(&path).canonicalize().ok()),
-    );
+    let named = |name| std::env::var_os(name).and_then(|path| Path::new(&path).canonicalize().ok());
+    // The runner keeps tokens there, and the event that started the workflow, which is for the command.
+    masked.extend(named("RUNNER_TEMP"));
+    let shown = named("GITHUB_EVENT_PATH").into_iter().collect();
     let signer = signer(&args)?;
     let packet = PacketDir::hold(&args.packet_dir)?;
     ensure!(
@@ -155,6 +171,7 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
         packet.path().display()
     );
     Ok(Plan {
+        diagnostics: args.debug.then_some(Diagnostics(&print::KERNEL_LOG)),
         command,
         script_basename,
         argument_count,
@@ -175,6 +192,7 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
         proxy_port: args.proxy_port,
         timeout: args.timeout.map(Duration::from_secs),
         masked,
+        shown,
         environment: std::env::vars_os().collect(),
         inherited,
     })

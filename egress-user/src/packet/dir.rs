@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat, renameat};
+use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{Mode, fstat, mkdirat};
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
+use nix::unistd::{AccessFlags, Gid, Uid, UnlinkatFlags, faccessat, fchown, unlinkat};
 
 /// Names that a packet consists of; a directory that holds anything else is not replaced.
 pub const PACKET_FILES: [&str; 12] = [
@@ -89,6 +89,9 @@ impl PacketDir {
         let canonical = parent.canonicalize().map_err(failed)?;
         let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let parent = nix::fcntl::open(&canonical, flags, Mode::empty())
+            .map_err(|errno| failed(errno.into()))?;
+        // The packet comes by a rename in the parent: better to know now than after the run.
+        faccessat(&parent, ".", AccessFlags::W_OK, AtFlags::AT_EACCESS)
             .map_err(|errno| failed(errno.into()))?;
         let created = match mkdirat(&parent, name, Mode::from_bits_truncate(0o755)) {
             Ok(()) => true,

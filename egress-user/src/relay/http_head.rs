@@ -178,10 +178,6 @@ pub fn judge(head: &[u8]) -> Result<Framing, HeadError> {
 
 /// The fields that frame a message, each at most once.
 #[derive(Default)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "independent facts about one head"
-)]
 struct Fields<'a> {
     hosts: usize,
     length: Option<&'a [u8]>,

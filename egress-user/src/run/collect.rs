@@ -11,20 +11,21 @@ use nix::sys::socket::{MsgFlags, Shutdown, shutdown};
 use nix::sys::wait::WaitStatus;
 use serde::Serialize;
 
+use super::error::RunError;
 use super::flows::{Denied, FlowCounts, FlowLog};
 use super::launch::Helper;
-use super::plan::{Plan, WorkspaceMode};
+use super::plan::Plan;
 use super::prepare::Measured;
 use super::state::RunDir;
 use super::supervise::{Ending, Running, relay_report, take_report};
 use super::timeline::Timeline;
-use crate::apply::judge::Protected;
-use crate::apply::{self, Concluded, Decision, Recovered};
+use crate::apply::{Concluded, Recovered};
 use crate::boundary::users::UserLease;
 use crate::bpf::{Gates, ProgramIdentity};
 use crate::clock;
 use crate::policy::runtime::RuntimePolicy;
 use crate::sys::privileges::Enforced;
+use crate::sys::process::Child;
 
 /// How long the relay and the mediator each may take to end in order.
 const END_WITHIN: Duration = Duration::from_secs(5);
@@ -52,6 +53,8 @@ pub struct Collected {
     pub ending: Ending,
     /// Why the record is not complete; empty when it is.
     pub incomplete: Vec<String>,
+    /// Whether a part of the run did not do its last duty, whatever the agent's own end was.
+    pub helper_failed: bool,
     /// Evidence files in numeric order: path and bytes.
     pub evidence: Vec<(PathBuf, Vec<u8>)>,
     /// Bytes of the flow log.
@@ -89,53 +92,39 @@ pub struct Collected {
 
 impl Running {
     pub(super) fn collect(mut self, ending: Ending, mut flows: FlowLog) -> Collected {
-        let mut incomplete = Vec::new();
-        let mut note = |what: &str, done: io::Result<()>| {
-            if let Err(error) = done {
-                incomplete.push(format!("{what}: {error}"));
-            }
-        };
+        let mut notes = Notes::default();
         let completed_at = clock::now_rfc3339();
-        note("end the agent", self.cgroups.agent.kill());
-        note("wait for the agent's end", self.cgroups.agent.wait_empty());
-        note(
-            "reap the boundary's init",
-            self.init.wait_for(1000).map(drop),
-        );
-        note(
-            "read the kernel's events",
-            self.drain_events(&mut flows).map_err(io::Error::other),
-        );
+        notes.duty("end the agent", self.cgroups.agent.kill());
+        let is_gone = notes.duty("wait for the agent's end", self.cgroups.agent.wait_empty());
+        notes.duty("reap the boundary's init", reaped(&self.init));
+        notes.events(self.drain_events(&mut flows));
         self.timeline.mark("agent gone");
-        let workspace = self.conclude(&ending).unwrap_or_else(|error| {
-            note("apply the agent's changes", Err(error));
-            None
-        });
+        let concluded = self.conclude(&ending);
+        let workspace = notes.duty("apply the agent's changes", concluded).flatten();
         self.timeline.mark("workspace done");
         // The agent is gone: its connections are closed, and the relay has their last words to say.
-        note("end the relay", end_relay(&self.relay, &mut flows));
-        note(
-            "read the kernel's events",
-            self.drain_events(&mut flows).map_err(io::Error::other),
-        );
+        notes.duty("end the relay", end_relay(&self.relay, &mut flows));
+        notes.events(self.drain_events(&mut flows));
         self.timeline.mark("relay ended");
-        note("end the mediator", end_mediator(&self.mediator));
+        notes.duty("end the mediator", end_mediator(&self.mediator));
         self.timeline.mark("mediator ended");
-        note("finish the flow log", flows.finish());
-        note("pass on the agent's output", self.pumps.finish().map(drop));
-        let counters = counters(&self.gates).unwrap_or_else(|error| {
-            note("read the kernel's counters", Err(error));
-            Counters::default()
-        });
-        let evidence = read_evidence(&self.dir.evidence()).unwrap_or_else(|error| {
-            note("read the evidence", Err(error));
-            Vec::new()
-        });
-        let flow_bytes =
-            std::fs::read(self.dir.path().join("flows.jsonl")).unwrap_or_else(|error| {
-                note("read the flow log", Err(error));
-                Vec::new()
-            });
+        notes.duty("finish the flow log", flows.finish());
+        // Pumping ends with the last process that holds the agent's streams.
+        if is_gone.is_some() {
+            // What the caller did not take is the caller's affair.
+            notes.loss("pass on the agent's output", self.pumps.finish());
+        }
+        let counters = notes.duty("read the kernel's counters", counters(&self.gates));
+        let counters = counters.unwrap_or_default();
+        let evidence = notes.duty("read the evidence", read_evidence(&self.dir.evidence()));
+        let mut evidence = evidence.unwrap_or_default();
+        let flow_bytes = std::fs::read(self.dir.path().join("flows.jsonl"));
+        let flow_bytes = notes.duty("read the flow log", flow_bytes);
+        let Notes {
+            mut incomplete,
+            failed: helper_failed,
+        } = notes;
+        incomplete.extend(cut_torn_line(&mut evidence));
         if counters.ring_full > 0 {
             incomplete.push(format!(
                 "{} kernel events found the ring buffer full",
@@ -146,6 +135,12 @@ impl Running {
             incomplete.push(format!(
                 "{} kernel events were malformed",
                 flows.counts().malformed
+            ));
+        }
+        if counters.relay_denied > 0 {
+            incomplete.push(format!(
+                "the relay's gates refused it {} calls, which a sound relay never makes",
+                counters.relay_denied
             ));
         }
         if let Ending::Failed(why) = &ending {
@@ -160,8 +155,9 @@ impl Running {
         Collected {
             ending,
             incomplete,
+            helper_failed,
             evidence,
-            flows: flow_bytes,
+            flows: flow_bytes.unwrap_or_default(),
             counts: flows.counts().clone(),
             denied,
             counters,
@@ -182,34 +178,61 @@ impl Running {
     }
 }
 
-impl Running {
-    /// Applies what the agent changed, or keeps it apart. A boundary that failed leaves the workspace
-    /// as it was, and so does an agent that may still be there.
-    fn conclude(&self, ending: &Ending) -> io::Result<Option<Concluded>> {
-        let Some(store) = &self.store else {
-            return Ok(None);
-        };
-        if self.plan.workspace == WorkspaceMode::Copy {
-            return Ok(None);
-        }
-        if self.cgroups.agent.is_populated()? {
-            return Err(io::Error::other("processes of the agent are left"));
-        }
-        let protected = self
-            .measured
-            .masked
-            .iter()
-            .chain(&self.plan.protected)
-            .map(PathBuf::as_path);
-        let protected = Protected::new(&self.plan.workdir, protected);
-        let failed = matches!(ending, Ending::Failed(_));
-        let decision = if self.plan.workspace == WorkspaceMode::Apply && !failed {
-            Decision::Apply
-        } else {
-            Decision::Discard
-        };
-        apply::conclude(store, &protected, decision).map(Some)
+/// What did not go as it should while a run was collected.
+#[derive(Debug, Default)]
+struct Notes {
+    incomplete: Vec<String>,
+    failed: bool,
+}
+
+impl Notes {
+    /// Notes what was not done and fails the run; gives the value of what was done.
+    fn duty<T>(&mut self, what: &str, done: io::Result<T>) -> Option<T> {
+        self.failed |= done.is_err();
+        self.loss(what, done)
     }
+
+    /// Notes what was not done.
+    fn loss<T>(&mut self, what: &str, done: io::Result<T>) -> Option<T> {
+        match done {
+            Ok(value) => Some(value),
+            Err(error) => {
+                let note = format!("cannot {what}: {error}");
+                if !self.incomplete.contains(&note) {
+                    self.incomplete.push(note);
+                }
+                None
+            }
+        }
+    }
+
+    fn events(&mut self, done: Result<(), RunError>) {
+        let done = done.map_err(|error| io::Error::other(error.on_one_line()));
+        self.duty("record the kernel's events", done);
+    }
+}
+
+/// Takes the status of the boundary's init, which was killed before.
+fn reaped(init: &Child) -> io::Result<()> {
+    match init.wait_for(1000)? {
+        Some(_) => Ok(()),
+        None => Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "it outlived SIGKILL by 1 s",
+        )),
+    }
+}
+
+/// A process that is killed in the middle of a write leaves half a line, which is no evidence.
+fn cut_torn_line(evidence: &mut [(PathBuf, Vec<u8>)]) -> Option<String> {
+    let (_, bytes) = evidence.last_mut()?;
+    let whole = bytes
+        .iter()
+        .rposition(|byte| *byte == b'\n')
+        .map_or(0, |at| at + 1);
+    let torn = bytes.len() - whole;
+    bytes.truncate(whole);
+    (torn > 0).then(|| format!("the last {torn} bytes of the evidence, half a line, are left out"))
 }
 
 /// Closes our half of the relay's socket, reads its last reports, and takes its status.

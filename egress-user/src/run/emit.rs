@@ -38,6 +38,8 @@ pub struct Emitted {
     outcome: Outcome,
     /// How the agent ended.
     pub ending: Ending,
+    /// The first word of the command.
+    pub command: String,
     /// Where the packet is.
     pub packet_path: PathBuf,
     /// SHA-256 of `packet.json`, lowercase hex.
@@ -65,13 +67,24 @@ impl Verified {
     /// When it cannot be written or reads back differently.
     pub fn emit(mut self) -> Result<Emitted, RunError> {
         let packet_path = self.run.plan.packet.path().to_path_buf();
-        let failed = |source: io::Error| RunError::Packet {
-            path: packet_path.clone(),
-            source,
-        };
+        self.write(&packet_path).map_err(|source| {
+            let kept = match self.run.dir.keep() {
+                Ok(Some(kept)) => format!("the evidence is kept in {}", kept.display()),
+                Ok(None) => String::from("there is no evidence"),
+                Err(error) => format!("the evidence could not be kept either: {error}"),
+            };
+            RunError::Packet {
+                path: packet_path,
+                kept,
+                source,
+            }
+        })
+    }
+
+    fn write(&mut self, packet_path: &Path) -> io::Result<Emitted> {
         let outcome = self.outcome();
         let packet = build(inputs(&self.run), &self.report);
-        let mut text = serde_json::to_vec_pretty(&packet).map_err(|error| failed(error.into()))?;
+        let mut text = serde_json::to_vec_pretty(&packet)?;
         text.push(b'\n');
         let packet_sha256 = record::sha256(&text);
         let mut summary = summary::render(&packet, &self.report);
@@ -83,7 +96,7 @@ impl Verified {
             None,
         );
         let mut files = vec![
-            (BOUNDARY_FILE, record::boundary(&self.run).map_err(failed)?),
+            (BOUNDARY_FILE, record::boundary(&self.run)?),
             (EVIDENCE_FILE, self.run.evidence_bytes()),
             (FLOWS_FILE, std::mem::take(&mut self.run.flows)),
             (POLICY_FILE, self.run.policy.yaml.clone().into_bytes()),
@@ -91,7 +104,7 @@ impl Verified {
             (VERIFIER_FILE, verifier.into_bytes()),
             (PACKET_FILE, text),
         ];
-        if let Some(changes) = record::changes(&self.run).map_err(failed)? {
+        if let Some(changes) = record::changes(&self.run)? {
             files.insert(1, (CHANGES_FILE, changes));
         }
         if let Some(workspace) = &mut self.run.workspace
@@ -99,15 +112,17 @@ impl Verified {
         {
             self.run.plan.packet.attach(CHANGES_ARCHIVE, archive);
         }
-        self.run.plan.packet.replace(&files).map_err(failed)?;
-        read_back(&packet_path, &packet_sha256).map_err(failed)?;
+        self.run.plan.packet.replace(&files)?;
+        read_back(packet_path, &packet_sha256)?;
+        let command = self.run.plan.command.first().cloned().unwrap_or_default();
         Ok(Emitted {
             outcome,
             ending: self.run.ending.clone(),
-            packet_path,
+            command: command.to_string_lossy().into_owned(),
+            packet_path: packet_path.to_path_buf(),
             packet_sha256,
             packet,
-            report: self.report,
+            report: self.report.clone(),
             denied: std::mem::take(&mut self.run.denied),
             incomplete: std::mem::take(&mut self.run.incomplete),
             changes: self.run.workspace.take().map(|one| one.plan.changes),
@@ -119,6 +134,7 @@ impl Verified {
     fn outcome(&self) -> Outcome {
         match &self.run.ending {
             Ending::Failed(_) => Outcome::BoundaryFailed,
+            _ if self.run.helper_failed => Outcome::BoundaryFailed,
             _ if !self.is_sound() => Outcome::EvidenceUnsound,
             Ending::TimedOut => Outcome::TimedOut,
             Ending::Exited(status) | Ending::NotExecuted(status) => {

@@ -2,7 +2,8 @@
 //! plus what the boundary needs. Names are recorded, values never.
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -97,6 +98,9 @@ pub fn for_agent(
             "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into(),
         ));
     }
+    if let Some(toolchains) = toolchains(caller) {
+        ours.push(("RUSTUP_HOME", toolchains.into()));
+    }
     let mut record = EnvironmentRecord::default();
     let mut entries = Vec::new();
     for (name, value) in caller {
@@ -121,6 +125,23 @@ pub fn for_agent(
     AgentEnvironment { entries, record }
 }
 
+/// The caller's Rust toolchains, which rustup looks for below HOME: named where the agent may read
+/// them. Caches that programs write to (`CARGO_HOME`, npm, pip) start empty in the agent's own home.
+fn toolchains(caller: &[(OsString, OsString)]) -> Option<PathBuf> {
+    let of = |wanted: &str| {
+        caller
+            .iter()
+            .find(|(name, _)| name == wanted)
+            .map(|(_, value)| value)
+    };
+    let path = match of("RUSTUP_HOME") {
+        Some(path) => PathBuf::from(path),
+        None => Path::new(of("HOME")?).join(".rustup"),
+    };
+    let may_enter = |dir: &Path| dir.metadata().is_ok_and(|meta| meta.mode() & 0o001 != 0);
+    (path.is_absolute() && path.ancestors().all(may_enter)).then_some(path)
+}
+
 fn entry(name: &OsStr, value: &OsStr) -> Vec<u8> {
     let mut entry = OsString::from(name).into_vec();
     entry.push(b'=');
@@ -131,6 +152,21 @@ fn entry(name: &OsStr, value: &OsStr) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn toolchains_are_named_only_where_others_may_enter() {
+        use std::os::unix::fs::PermissionsExt;
+        let home = tempfile::tempdir().unwrap();
+        let rustup = home.path().join(".rustup");
+        std::fs::create_dir(&rustup).unwrap();
+        let caller = [(OsString::from("HOME"), home.path().into())];
+        let closed = std::fs::Permissions::from_mode(0o700);
+        std::fs::set_permissions(home.path(), closed).unwrap();
+        assert_eq!(toolchains(&caller), None);
+        let open = std::fs::Permissions::from_mode(0o711);
+        std::fs::set_permissions(home.path(), open).unwrap();
+        assert_eq!(toolchains(&caller), Some(rustup));
+    }
 
     #[test]
     fn tokens_command_files_and_loader_switches_stay_outside() {

@@ -61,10 +61,12 @@ pub enum RunError {
         detail: String,
     },
     /// The packet could not be written.
-    #[error("cannot write the packet to {path}")]
+    #[error("cannot write the packet to {path}; {kept}")]
     Packet {
         /// Its directory.
         path: PathBuf,
+        /// What became of the evidence.
+        kept: String,
         /// Why.
         #[source]
         source: io::Error,
@@ -81,6 +83,18 @@ pub enum RunError {
 }
 
 impl RunError {
+    /// The error with its causes.
+    pub fn on_one_line(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            text.push_str(": ");
+            text.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        text
+    }
+
     /// What the reader can do about it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {

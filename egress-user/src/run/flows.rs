@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
+use egress_common::names::{SYNTHETIC_V4, SYNTHETIC_V6};
 use egress_common::verdict::{Hook, Verdict};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
@@ -72,6 +73,10 @@ pub struct FlowLog {
     /// Wall time minus kernel monotonic time, ns.
     clock_offset_ns: i128,
     full_rows: u64,
+    /// Length up to the last whole line.
+    length: u64,
+    /// Why no more can be written.
+    failed: Option<(io::ErrorKind, String)>,
 }
 
 impl FlowLog {
@@ -92,6 +97,8 @@ impl FlowLog {
             names: HashMap::new(),
             clock_offset_ns: OffsetDateTime::now_utc().unix_timestamp_nanos() - monotonic,
             full_rows: 0,
+            length: 0,
+            failed: None,
         })
     }
 
@@ -192,6 +199,9 @@ impl FlowLog {
         self.counts.names += 1;
         if let Some(address) = name.address {
             self.names.insert(address, name.name.clone());
+            if let Some(twin) = twin(address) {
+                self.names.insert(twin.into(), name.name.clone());
+            }
         }
         let row = as_map(serde_json::to_value(name)?);
         self.row("resolver", clock::now_rfc3339(), row)
@@ -267,8 +277,33 @@ impl FlowLog {
         row.insert("ts".into(), time.into());
         row.insert("source".into(), source.into());
         row.extend(fields);
-        self.file.write_all(&self.chain.line(&row))
+        // A row that was lost must not be passed over by later ones.
+        if let Some((kind, text)) = &self.failed {
+            return Err(io::Error::new(*kind, text.clone()));
+        }
+        let line = self.chain.line(&row);
+        if let Err(error) = self.file.write_all(&line) {
+            self.failed = Some((error.kind(), error.to_string()));
+            // A torn last line would make the whole log unreadable.
+            self.file.set_len(self.length)?;
+            return Err(error);
+        }
+        self.length += line.len() as u64;
+        Ok(())
     }
+}
+
+/// The IPv6 address of the name that a synthetic IPv4 address stands for: both hold one number.
+fn twin(address: IpAddr) -> Option<Ipv6Addr> {
+    let IpAddr::V4(address) = address else {
+        return None;
+    };
+    let number = address
+        .to_bits()
+        .checked_sub(Ipv4Addr::from(SYNTHETIC_V4.0).to_bits())?;
+    Some(Ipv6Addr::from_bits(
+        Ipv6Addr::from(SYNTHETIC_V6.0).to_bits() | u128::from(number),
+    ))
 }
 
 fn as_map(value: Value) -> Map<String, Value> {

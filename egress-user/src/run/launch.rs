@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::MsgFlags;
+use nix::sys::wait::WaitStatus;
 use serde::de::DeserializeOwned;
 
 use super::error::{RunError, system};
-use super::prepare::{Prepared, control_pair, spawn_helper};
+use super::prepare::{Prepared, control_pair, hear_init, spawn_helper};
 use super::state::{RunDir, random_hex};
 use super::supervise::Running;
 use crate::child::protocol::{FromInit, ToInit};
@@ -19,8 +20,6 @@ use crate::sys::{fd, handover};
 
 /// How long a helper may take until it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(10);
-/// Seconds between the heartbeats of the signed chain.
-const HEARTBEAT_SECONDS: u64 = 60;
 
 /// A helper process with its control socket.
 #[derive(Debug)]
@@ -28,6 +27,24 @@ pub(super) struct Helper {
     pub(super) name: &'static str,
     pub(super) child: Child,
     pub(super) control: OwnedFd,
+}
+
+impl Helper {
+    /// How the process ended, to follow the words that it is gone.
+    pub(super) fn end(&self) -> String {
+        end_of(&self.child)
+    }
+}
+
+/// How a process that is gone came to its end; nothing when that is not known.
+pub(super) fn end_of(child: &Child) -> String {
+    // Its sockets are closed a moment before its status can be had.
+    const SOON_MS: u16 = 100;
+    match child.peek(SOON_MS) {
+        Ok(Some(WaitStatus::Signaled(_, signal, _))) => format!(" (ended by {signal})"),
+        Ok(Some(WaitStatus::Exited(_, status))) => format!(" (exit status {status})"),
+        Ok(_) | Err(_) => String::new(),
+    }
 }
 
 impl Prepared {
@@ -109,10 +126,7 @@ impl Prepared {
     }
 
     fn hear(&mut self) -> Result<FromInit, RunError> {
-        let received = system(
-            "hear from the boundary's init",
-            fd::receive(&self.control, MsgFlags::empty()),
-        )?;
+        let received = hear_init(&self.control)?;
         if received.bytes.is_empty() {
             let tail = self.dir.log_tail("boundary's init");
             return Err(init_failed(format!("it ended without a word: {tail}")));
@@ -142,7 +156,7 @@ impl Prepared {
             recorder_session: format!("proxy.run.{}", random("name the recorder's session")?),
             run_nonce: random("make a run nonce")?,
             agent_identity: self.plan.agent_identity.clone(),
-            heartbeat_seconds: HEARTBEAT_SECONDS,
+            heartbeat_seconds: self.policy.policy.recorder.heartbeat.as_secs().max(1),
             posture: None,
         };
         let cgroup = self.cgroups.mediator.as_fd();

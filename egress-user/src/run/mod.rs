@@ -8,12 +8,44 @@
 //! status, so a success means that every step happened. A step that fails leaves what was collected so
 //! far, and the packet says where it stopped. Dropping any of the values ends the agent and removes
 //! what the run made; no other path exists out of a phase.
+//!
+//! The whole way compiles:
+//!
+//! ```no_run
+//! # use egress::run::{emit::Emitted, error::RunError, plan::Plan};
+//! # fn whole(plan: Plan) -> Result<Emitted, RunError> {
+//! plan.prepare()?.launch()?.supervise()?.verify().emit()
+//! # }
+//! ```
+//!
+//! A way that leaves out the boundary, the supervision or the check of the evidence does not:
+//!
+//! ```compile_fail
+//! # use egress::run::{emit::Emitted, error::RunError, plan::Plan};
+//! # fn no_boundary(plan: Plan) -> Result<Emitted, RunError> {
+//! plan.launch()?.supervise()?.verify().emit()
+//! # }
+//! ```
+//! ```compile_fail
+//! # use egress::run::{emit::Emitted, error::RunError, plan::Plan};
+//! # fn no_supervision(plan: Plan) -> Result<Emitted, RunError> {
+//! plan.prepare()?.launch()?.verify().emit()
+//! # }
+//! ```
+//! ```compile_fail
+//! # use egress::run::{emit::Emitted, error::RunError, plan::Plan};
+//! # fn no_check(plan: Plan) -> Result<Emitted, RunError> {
+//! plan.prepare()?.launch()?.supervise()?.emit()
+//! # }
+//! ```
 pub mod collect;
+pub mod doctor;
 pub mod emit;
 pub mod environment;
 pub mod error;
 pub mod flows;
 pub mod launch;
+pub mod leavings;
 pub mod plan;
 pub mod prepare;
 pub mod record;
@@ -22,6 +54,7 @@ pub mod stdio;
 pub mod supervise;
 pub mod timeline;
 pub mod verify;
+mod workspace;
 
 use emit::Emitted;
 use error::RunError;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 
+pub use crate::bpf::Diagnostics;
 use crate::packet::dir::PacketDir;
 
 /// Whether names resolve inside the boundary.
@@ -106,8 +107,12 @@ pub struct Plan {
     pub proxy_port: u16,
     /// Ends the agent after this long.
     pub timeout: Option<Duration>,
+    /// Where the kernel programs' diagnostics go, if they are wanted.
+    pub diagnostics: Option<Diagnostics>,
     /// Files and directories that the agent must not see, beyond those of the run itself.
     pub masked: Vec<PathBuf>,
+    /// Files that it may read all the same, though they lie in such a directory.
+    pub shown: Vec<PathBuf>,
     /// The caller's environment.
     pub environment: Vec<(OsString, OsString)>,
     /// Descriptors that the caller left open for this process: their targets.

@@ -8,26 +8,31 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use egress_common::abi::Config;
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, socketpair};
+use nix::sys::socket::sockopt::ReceiveTimeout;
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, setsockopt, socketpair};
+use nix::sys::time::{TimeVal, TimeValLike};
+
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::environment::{self, EnvironmentRecord};
 use super::error::{RunError, system};
 use super::plan::{DnsMode, Plan, WorkspaceMode};
-use super::state::{RunDir, STATE_DIR, random_hex};
+use super::state::{RunDir, STATE_DIR};
 use super::stdio::Pipes;
 use super::timeline::Timeline;
-use crate::apply::{self, Recovered};
+use super::workspace;
+use crate::apply::Recovered;
 use crate::boundary::cgroup::RunCgroups;
 use crate::boundary::users::{self, UserLease};
 use crate::boundary::view::{LeftOut, PlacedFile, TmpfsLimits};
-use crate::boundary::workspace::store::{COPY, Purpose, Store};
-use crate::boundary::workspace::{self, Access};
+use crate::boundary::workspace::store::Store;
 use crate::bpf::Gates;
 use crate::bpf::events::Events;
 use crate::child::exec::STAGE;
 use crate::child::probe::{Outcome, ProbeResult};
 use crate::child::protocol::{FromInit, Sequence, Sockets, StagePlan, ToInit};
 use crate::policy::runtime::{self, OwnedKeys, RuntimePolicy};
+use crate::sys::fd::Received;
 use crate::sys::process::{Child, Placement, spawn_self};
 use crate::sys::{fd, handover};
 
@@ -40,6 +45,8 @@ const NAMESPACES: i32 = libc::CLONE_NEWNS
     | libc::CLONE_NEWIPC
     | libc::CLONE_NEWUTS
     | libc::CLONE_NEWCGROUP;
+/// How long the boundary's init may take over one step.
+const WORD_WITHIN_SECONDS: i64 = 30;
 const LIMITS: TmpfsLimits = TmpfsLimits {
     scratch_bytes: 4 << 30,
     run_bytes: 64 << 20,
@@ -101,26 +108,19 @@ impl Plan {
         if !nix::unistd::geteuid().is_root() {
             return Err(RunError::NotRoot);
         }
-        let dir = RunDir::create(&system("read random bytes", random_hex::<8>())?)?;
+        let dir = RunDir::create()?;
         let state = Path::new(STATE_DIR);
         let users = UserLease::acquire(state).map_err(|source| RunError::State {
             path: state.join("users"),
             source,
         })?;
-        let cgroups = RunCgroups::create(dir.id()).map_err(RunError::Cgroup)?;
+        let cgroups = dir.make_cgroups()?;
         timeline.mark("cgroups made");
-        let listener = system(
-            "listen on the host's loopback",
-            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)),
-        )?;
+        let listener = system("listen on the host's loopback", mediator_listener())?;
         let mediator = system("read the mediator's address", listener.local_addr())?;
         let policy = runtime_policy(&self, &dir, mediator)?;
-        let failed = |source| RunError::Workspace {
-            path: self.workdir.clone(),
-            source,
-        };
-        let recovered = apply::recover(&self.workdir).map_err(failed)?;
-        let (store, tree) = workspace(&self, dir.id(), users.agent)?;
+        let recovered = workspace::recover(&self)?;
+        let (store, tree) = workspace::mounted(&self, dir.id(), users.agent)?;
         timeline.mark("workspace mapped");
         let pipes = system("make the agent's pipes", Pipes::new(users.agent))?;
 
@@ -151,10 +151,18 @@ impl Plan {
             config.mediator_addr = address.ip().to_bits();
             config.mediator_port = address.port().into();
         }
-        let mut gates = Gates::attach(config, &cgroups)?;
+        let mut gates = Gates::attach(config, &cgroups, self.diagnostics)?;
         let mut events = Events::new(gates.take_events()?);
         timeline.mark("gates attached");
         let (sequence, sockets, ipv6, left_out) = wait_entered(&control, &dir)?;
+        if !ipv6 {
+            // Known only now, and programs are what they were loaded as: once more, for the few
+            // machines where it is so.
+            config.ipv6 = 0;
+            gates = Gates::attach(config, &cgroups, self.diagnostics)?;
+            events = Events::new(gates.take_events()?);
+            timeline.mark("gates attached again");
+        }
         timeline.mark("boundary closed");
         let (sequence, probes) = run_probes(sequence, &control)?;
         let probes_seen = std::iter::from_fn(|| events.take()).count();
@@ -190,28 +198,13 @@ impl Plan {
     }
 }
 
-/// The workspace's mount, and where its changes go if they are kept apart.
-fn workspace(plan: &Plan, run: &str, agent: u32) -> Result<(Option<Store>, OwnedFd), RunError> {
-    let failed = |source| RunError::Workspace {
-        path: plan.workdir.clone(),
-        source,
-    };
-    let store = |purpose| Store::create(&plan.workdir, run, agent, purpose).map_err(failed);
-    let mapped = |access| workspace::mapped(&plan.workdir, agent, access).map_err(failed);
-    match plan.workspace {
-        WorkspaceMode::Apply | WorkspaceMode::Discard => {
-            let tree = mapped(Access::ReadOnly)?;
-            Ok((Some(store(Purpose::Layer)?), tree))
-        }
-        WorkspaceMode::Copy => {
-            let store = store(Purpose::Copy)?;
-            apply::copy::copy(&store).map_err(failed)?;
-            let tree = workspace::plain(&store.path().join(COPY)).map_err(failed)?;
-            Ok((Some(store), tree))
-        }
-        WorkspaceMode::ReadOnly => Ok((None, mapped(Access::ReadOnly)?)),
-        WorkspaceMode::Direct => Ok((None, mapped(Access::ReadWrite)?)),
-    }
+/// The mediator's listening socket on the host's loopback, at a port of the kernel's choice. The
+/// backlog holds a burst of connections; the library's default of 128 loses SYNs in one.
+fn mediator_listener() -> std::io::Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    socket.bind(&SockAddr::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))))?;
+    socket.listen(4096)?;
+    Ok(socket.into())
 }
 
 /// The exact policy that the mediator runs with, its owned paths below the run's directory.
@@ -268,6 +261,7 @@ fn stage_plan(
             .filter(|_| plan.workspace != WorkspaceMode::Copy)
             .map(|store| store.path().to_path_buf()),
         masked,
+        shown: plan.shown.clone(),
         dns,
         proxy_port: plan.proxy_port,
         stdio: pipes.agents().map(|end| end.as_raw_fd()),
@@ -354,15 +348,28 @@ fn spawn_init(
     Ok((control, child))
 }
 
-/// A connected pair of control sockets.
+/// A connected pair of control sockets, ours first: it waits for a word, but not for ever.
 pub(super) fn control_pair() -> std::io::Result<(OwnedFd, OwnedFd)> {
     let flags = SockFlag::SOCK_CLOEXEC;
-    Ok(socketpair(
-        AddressFamily::Unix,
-        SockType::SeqPacket,
-        None,
-        flags,
-    )?)
+    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
+    setsockopt(
+        &ours,
+        ReceiveTimeout,
+        &TimeVal::seconds(WORD_WITHIN_SECONDS),
+    )?;
+    Ok((ours, theirs))
+}
+
+/// Waits for the next word of the boundary's init; an empty one means that it is gone.
+pub(super) fn hear_init(control: &OwnedFd) -> Result<Received, RunError> {
+    let heard = fd::receive(control, MsgFlags::empty()).map_err(|error| {
+        if error.kind() != std::io::ErrorKind::WouldBlock {
+            return error;
+        }
+        let text = format!("it said nothing for {WORD_WITHIN_SECONDS} s");
+        std::io::Error::new(std::io::ErrorKind::TimedOut, text)
+    });
+    system("hear from the boundary's init", heard)
 }
 
 /// Starts this binary as `stage` with a plan and a control socket.
@@ -400,10 +407,7 @@ type Entered = (Sequence, Sockets<OwnedFd>, bool, Vec<LeftOut>);
 fn wait_entered(control: &OwnedFd, dir: &RunDir) -> Result<Entered, RunError> {
     let process = "boundary's init";
     let helper = |text: String| RunError::Helper { process, text };
-    let received = system(
-        "hear from the boundary's init",
-        fd::receive(control, MsgFlags::empty()),
-    )?;
+    let received = hear_init(control)?;
     if received.bytes.is_empty() {
         return Err(helper(format!(
             "it ended without a word: {}",
@@ -450,10 +454,7 @@ fn run_probes(
         "ask for the probes",
         handover::send_message(control, &ToInit::Probe),
     )?;
-    let received = system(
-        "hear of the probes",
-        fd::receive(control, MsgFlags::empty()),
-    )?;
+    let received = hear_init(control)?;
     let message: FromInit =
         serde_json::from_slice(&received.bytes).map_err(|error| failed(error.to_string()))?;
     let sequence = sequence

@@ -123,7 +123,7 @@ pub fn boundary(run: &Collected) -> io::Result<Vec<u8>> {
             "version": kernel.version().to_string_lossy(),
             "machine": kernel.machine().to_string_lossy(),
         },
-        "programs": {"object_sha256": bpf::object_sha256(), "attached": run.programs},
+        "programs": {"object_sha256": bpf::object_sha256(run.plan.diagnostics.is_some()), "attached": run.programs},
         "seccomp": {"sha256": seccomp::digest().map_err(io::Error::other)?},
         "agent": {"enforced": run.enforced, "user": AGENT_NAME, "uid": agent},
         "users": {"pipelock-agent": agent, "pipelock-host": host, "pipelock-relay": relay},

@@ -1,42 +1,189 @@
 //! The run's own directory, `/run/egress/<run>`: removed at the end, kept by a run that is killed.
-use std::fs::{self, DirBuilder, File};
+//!
+//! A run is alive as long as its supervisor holds the lock on `/run/egress/<run>/lock`; the kernel
+//! lets go of it when that process ends, however it ends. A directory gets its name only with the
+//! lock taken, and loses it before anything in it is removed: `.<run>` is a directory that is being
+//! made or removed. Names change under the lock of the whole state, `/run/egress/lock`.
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, chown};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 
 use super::error::RunError;
+use crate::boundary::cgroup::{self, RunCgroups};
 
 /// Where all runs of a machine keep their state.
 pub const STATE_DIR: &str = "/run/egress";
+/// In a run's directory: the lock of its supervisor.
+const LOCK: &str = "lock";
+/// In a run's directory: the path of its cgroup.
+const CGROUP: &str = "cgroup";
+/// In the state directory: evidence of runs that were killed.
+const KEPT: &str = "kept";
+/// What of a killed run is kept.
+const EVIDENCE: [&str; 2] = ["evidence", "flows.jsonl"];
+/// Bytes of a run's id; its name has two digits for each.
+const ID_BYTES: usize = 8;
+/// How long the whole state may be locked by others.
+const LOCKED_AT_MOST: Duration = Duration::from_secs(30);
 
 /// The directory of one run.
 #[derive(Debug)]
 pub struct RunDir {
     id: String,
     path: PathBuf,
+    _alive: Flock<File>,
+}
+
+/// The lock on the names in the state directory.
+#[derive(Debug)]
+#[must_use = "the lock ends with this value"]
+pub(super) struct StateLock {
+    _lock: Flock<File>,
+}
+
+impl StateLock {
+    /// Waits for the lock.
+    ///
+    /// # Errors
+    /// `TimedOut` when another process of egress does not let go of it.
+    pub(super) fn acquire(state: &Path) -> io::Result<Self> {
+        let path = state.join(LOCK);
+        let mut file = lock_file(&path)?;
+        let deadline = Instant::now() + LOCKED_AT_MOST;
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => return Ok(Self { _lock: lock }),
+                Err((back, Errno::EWOULDBLOCK)) if Instant::now() < deadline => file = back,
+                Err((_, Errno::EWOULDBLOCK)) => {
+                    let text = format!("another egress holds {} for too long", path.display());
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+                }
+                Err((_, errno)) => return Err(errno.into()),
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+fn lock_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path)
+}
+
+/// Whether `name` could be a run's.
+pub(super) fn is_run_id(name: &str) -> bool {
+    let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    name.len() == 2 * ID_BYTES && name.bytes().all(is_digit)
+}
+
+/// Who a run's directory belongs to.
+#[derive(Debug)]
+pub(super) enum Owner {
+    /// A supervisor that lives.
+    Alive,
+    /// Nobody; locked as long as this value lives, so that nobody else takes it for a leaving.
+    Dead(Flock<File>),
+    /// It has no lock, so no run of this version made it.
+    Unknown,
+}
+
+impl Owner {
+    /// Asks the lock of the run's directory `path`.
+    ///
+    /// # Errors
+    /// Those of `open(2)` and `flock(2)`.
+    pub(super) fn of(path: &Path) -> io::Result<Self> {
+        let options = OpenOptions::new()
+            .write(true)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(path.join(LOCK));
+        let file = match options {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::Unknown),
+            other => other?,
+        };
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Self::Dead(lock)),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(Self::Alive),
+            Err((_, errno)) => Err(errno.into()),
+        }
+    }
 }
 
 impl RunDir {
-    /// Makes `<state>/<id>` with the stage's mount point in it.
+    /// Makes the directory of a new run, with the stage's mount point in it.
     ///
     /// # Errors
     /// When the state directory cannot be made or is not root's.
-    pub fn create(id: &str) -> Result<Self, RunError> {
+    pub fn create() -> Result<Self, RunError> {
         let state = Path::new(STATE_DIR);
-        let made = make_dir(state, 0o755).and_then(|()| {
-            let path = state.join(id);
-            DirBuilder::new().mode(0o711).create(&path)?;
-            DirBuilder::new().mode(0o700).create(path.join("stage"))?;
-            Ok(path)
-        });
-        let path = made.map_err(|source| RunError::State {
-            path: state.join(id),
+        Self::create_below(state).map_err(|source| RunError::State {
+            path: state.to_path_buf(),
             source,
-        })?;
-        Ok(Self {
-            id: id.to_owned(),
-            path,
         })
+    }
+
+    fn create_below(state: &Path) -> io::Result<Self> {
+        make_dir(state, 0o755)?;
+        let id = random_hex::<ID_BYTES>()?;
+        let lock = StateLock::acquire(state)?;
+        let path = state.join(&id);
+        let unnamed = state.join(format!(".{id}"));
+        let made: io::Result<_> = (|| {
+            DirBuilder::new().mode(0o711).create(&unnamed)?;
+            DirBuilder::new()
+                .mode(0o700)
+                .create(unnamed.join("stage"))?;
+            let alive = lock_file(&unnamed.join(LOCK))?;
+            let alive = Flock::lock(alive, FlockArg::LockExclusiveNonblock)
+                .map_err(|(_, errno)| io::Error::from(errno))?;
+            fs::rename(&unnamed, &path)?;
+            Ok(alive)
+        })();
+        if made.is_err() {
+            // A full disk lets nothing be made, and everything be removed.
+            drop(fs::remove_dir_all(&unnamed));
+        }
+        drop(lock);
+        Ok(Self {
+            id,
+            path,
+            _alive: made?,
+        })
+    }
+
+    /// Makes the run's cgroups, noted here before they are made, so that they are found if this
+    /// process is killed.
+    ///
+    /// # Errors
+    /// When there is no cgroup v2 tree, or it is not writable.
+    pub fn make_cgroups(&self) -> Result<RunCgroups, RunError> {
+        let make = || {
+            let place = RunCgroups::place(&self.id)?;
+            fs::write(self.path.join(CGROUP), place.as_os_str().as_bytes())?;
+            let cgroups = RunCgroups::create(place)?;
+            cgroups.run.mark(&owner_mark(Path::new(STATE_DIR))?)?;
+            Ok(cgroups)
+        };
+        make().map_err(RunError::Cgroup)
+    }
+
+    /// Moves the evidence to where it outlives the run. `None` when there is none.
+    ///
+    /// # Errors
+    /// Those of `rename(2)`.
+    pub fn keep(&self) -> io::Result<Option<PathBuf>> {
+        keep(Path::new(STATE_DIR), &self.path, &self.id)
     }
 
     /// The run's id.
@@ -92,17 +239,84 @@ impl RunDir {
 
 impl Drop for RunDir {
     fn drop(&mut self) {
-        // `egress doctor` reports what could not be removed.
-        if std::env::var_os("EGRESS_KEEP").is_none() {
-            drop(fs::remove_dir_all(&self.path));
+        // With the cgroup still there, the directory stays for `egress doctor` and the next run to
+        // find it by; they also report what could not be removed.
+        let cgroup_stays = cgroup_of(&self.path).is_some_and(|path| path.exists());
+        if !cgroup_stays && std::env::var_os("EGRESS_KEEP").is_none() {
+            let lock = StateLock::acquire(Path::new(STATE_DIR));
+            drop(lock.and_then(|_lock| remove(&self.path)));
         }
+    }
+}
+
+/// What tells this state directory from those of other file systems and containers.
+///
+/// # Errors
+/// Those of `stat(2)`.
+pub(super) fn owner_mark(state: &Path) -> io::Result<String> {
+    let meta = fs::symlink_metadata(state)?;
+    Ok(format!("{}:{}", meta.dev(), meta.ino()))
+}
+
+/// The cgroup that a run noted, if it is one of that run.
+pub(super) fn cgroup_of(run: &Path) -> Option<PathBuf> {
+    let text = fs::read(run.join(CGROUP)).ok()?;
+    let path = PathBuf::from(std::ffi::OsStr::from_bytes(&text));
+    let id = run.file_name()?.to_str()?;
+    let is_its = path.is_absolute() && path.file_name()?.to_str()? == cgroup::name(id);
+    is_its.then_some(path)
+}
+
+/// Removes a run's directory: first its name, then what is in it, so that none is found half gone.
+///
+/// # Order
+/// Under the [`StateLock`].
+///
+/// # Errors
+/// Those of `rename(2)` and `unlink(2)`.
+pub(super) fn remove(run: &Path) -> io::Result<()> {
+    let name = run.file_name().unwrap_or_default().to_string_lossy();
+    let unnamed = run.with_file_name(format!(".{name}"));
+    fs::rename(run, &unnamed)?;
+    fs::remove_dir_all(&unnamed)
+}
+
+/// Moves what a run recorded to `<state>/kept/<id>`, for root's eyes. `None` when it recorded
+/// nothing.
+///
+/// # Errors
+/// Those of `mkdir(2)` and `rename(2)`.
+pub(super) fn keep(state: &Path, run: &Path, id: &str) -> io::Result<Option<PathBuf>> {
+    if EVIDENCE.iter().all(|name| is_void(&run.join(name))) {
+        return Ok(None);
+    }
+    let all = state.join(KEPT);
+    make_dir(&all, 0o700)?;
+    let kept = all.join(id);
+    make_dir(&kept, 0o700)?;
+    for name in EVIDENCE {
+        match fs::rename(run.join(name), kept.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(Some(kept))
+}
+
+/// Whether there is nothing in a file or directory, or no such thing.
+fn is_void(path: &Path) -> bool {
+    match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() => {
+            fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
+        }
+        Ok(meta) => meta.len() == 0,
+        Err(_) => true,
     }
 }
 
 fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
     match DirBuilder::new().mode(mode).create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            use std::os::unix::fs::MetadataExt;
             let meta = fs::symlink_metadata(path)?;
             if meta.is_dir() && meta.uid() == 0 && meta.mode() & 0o022 == 0 {
                 Ok(())

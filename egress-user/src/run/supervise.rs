@@ -11,7 +11,7 @@ use nix::sys::socket::MsgFlags;
 use super::collect::Collected;
 use super::error::{RunError, system};
 use super::flows::FlowLog;
-use super::launch::Helper;
+use super::launch::{Helper, end_of};
 use super::plan::Plan;
 use super::prepare::Measured;
 use super::state::RunDir;
@@ -115,7 +115,7 @@ impl Running {
     /// Waits for the end of the agent, whatever brings it, and stops everything else in order.
     ///
     /// # Errors
-    /// When the supervisor itself cannot go on; dropping `self` ends the run then.
+    /// When watching cannot begin; dropping `self` ends the run then.
     pub fn supervise(mut self) -> Result<Collected, RunError> {
         let began = Instant::now();
         let mut watch = Watch {
@@ -138,7 +138,10 @@ impl Running {
         };
         let ending = match self.not_executed {
             Some(errno) => Ending::NotExecuted(exec_status(errno)),
-            None => self.watch(&mut watch)?,
+            // Whatever the supervisor cannot do any more, the rest is ended in order.
+            None => self
+                .watch(&mut watch)
+                .unwrap_or_else(|error| Ending::Failed(error.on_one_line())),
         };
         self.timeline.mark("command ended");
         Ok(self.collect(ending, watch.flows))
@@ -180,6 +183,7 @@ impl Running {
     }
 
     pub(super) fn drain_events(&mut self, flows: &mut FlowLog) -> Result<(), RunError> {
+        self.gates.flush_diagnostics();
         while let Some(event) = self.events.take() {
             match event {
                 Ok(event) => system("write the flow log", flows.kernel(&event))?,
@@ -195,7 +199,7 @@ impl Running {
             (true, _) => Ending::TimedOut,
             (false, true) => Ending::Exited(128 + libc::SIGKILL),
             (false, false) => {
-                Ending::Failed(String::from("the boundary's init ended without a word"))
+                Ending::Failed(format!("the boundary's init is gone{}", end_of(&self.init)))
             }
         };
         let received = match fd::receive(&self.control, MsgFlags::MSG_DONTWAIT) {
@@ -234,7 +238,7 @@ impl Running {
                         return Ok(Some(failed));
                     }
                 }
-                Err(text) => return Ok(Some(text)),
+                Err(text) => return Ok(Some(format!("{text}{}", self.relay.end()))),
             }
         }
     }
@@ -252,10 +256,12 @@ impl Running {
                 }
             }
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => None,
-            Ok(_) | Err(_) => Some(format!(
-                "the mediator is gone: {}",
-                self.dir.log_tail("mediator")
-            )),
+            Ok(_) | Err(_) => {
+                let end = self.mediator.end();
+                let tail = self.dir.log_tail("mediator");
+                let separator = if tail.is_empty() { "" } else { ": " };
+                Some(format!("the mediator is gone{end}{separator}{tail}"))
+            }
         }
     }
 

@@ -42,6 +42,20 @@ impl Child {
         Ok((status != WaitStatus::StillAlive).then_some(status))
     }
 
+    /// Waits up to `timeout_ms` milliseconds for its end and leaves its status to be taken.
+    ///
+    /// # Errors
+    /// `ECHILD` when the status was already taken.
+    pub fn peek(&self, timeout_ms: u16) -> io::Result<Option<WaitStatus>> {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        use nix::sys::wait::{Id, WaitPidFlag, waitid};
+        let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::from(timeout_ms))?;
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        let status = waitid(Id::PIDFd(self.pidfd.as_fd()), flags)?;
+        Ok((status != WaitStatus::StillAlive).then_some(status))
+    }
+
     /// Waits up to `timeout` milliseconds for its end.
     ///
     /// # Errors
@@ -78,7 +92,8 @@ pub fn spawn_self(
     stdio: [BorrowedFd<'_>; 3],
 ) -> io::Result<Child> {
     let path = c"/proc/self/exe";
-    let environment: [&std::ffi::CStr; 0] = [];
+    // A name stands for itself: the C library must not try the host's search domains on it.
+    let environment = [c"LOCALDOMAIN=."];
     let mut pidfd: libc::c_int = -1;
     // SAFETY: all-zero is a valid clone_args.
     let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };

@@ -78,6 +78,7 @@ pub(crate) async fn connection(
     let service = service_fn(|request| answer(request, site.clone(), arrived.clone()));
     let served = http1::Builder::new()
         .preserve_header_case(true)
+        .half_close(true)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     // Clients that go away in the middle are part of the tests.

@@ -46,7 +46,7 @@ impl<'a> Inside<'a> {
         })
     }
 
-    /// Has the agent do `work`, words for [`crate::agent::work`], and gives the time that it took.
+    /// Has the agent do `work`, words for `agent::work`, and gives the time that it took.
     pub(crate) fn inside(&mut self, work: &str) -> Result<Duration> {
         let turn = self.turns;
         self.turns += 1;

@@ -1,0 +1,129 @@
+//! `egress doctor`: says what the machine lacks and what killed runs left, and clears that away.
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::exit;
+use super::print;
+use crate::receipt::findings::visible;
+use crate::run::doctor::{self, Check, State};
+use crate::run::leavings::{self, Kind, Leaving, Reach, Swept};
+
+/// Arguments of `egress doctor`.
+#[derive(Debug, clap::Args)]
+pub struct DoctorArgs {
+    /// Remove what killed runs left; their evidence is moved to /run/egress/kept
+    #[arg(long)]
+    repair: bool,
+    /// Directory that a command would work in
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    workdir: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Examines, repairs if asked to, prints, and gives the exit status.
+pub fn run(args: &DoctorArgs) -> u8 {
+    let workdir = match args.workdir.canonicalize() {
+        Ok(path) if path.is_dir() => path,
+        Ok(path) => {
+            let text = format!("{} is no directory", path.display());
+            print::error(&anyhow::Error::msg(text), None);
+            return exit::USAGE;
+        }
+        Err(error) => {
+            let text = format!("cannot use working directory {}", args.workdir.display());
+            print::error(&anyhow::Error::from(error).context(text), None);
+            return exit::USAGE;
+        }
+    };
+    // Before a run of its own leaves anything.
+    let swept = if args.repair {
+        leavings::sweep(Reach::Tree).map(Some)
+    } else {
+        Ok(None)
+    };
+    let found = swept.and_then(|swept| Ok((swept.unwrap_or_default(), leavings::find()?)));
+    let (swept, left) = match found {
+        Ok(found) => found,
+        Err(error) if nix::unistd::geteuid().is_root() => {
+            let hint = error.hint();
+            print::error(&error.into(), hint);
+            return exit::INVALID;
+        }
+        // Without root nothing can be read; the first check says so.
+        Err(_) => (Swept::default(), Vec::new()),
+    };
+    let checks = doctor::examine(&workdir);
+    let bad = |check: &Check| matches!(check.state, State::Missing | State::Untried);
+    let status = if checks.iter().any(bad) || !left.is_empty() {
+        exit::INVALID
+    } else {
+        exit::SUCCESS
+    };
+    let text = if args.json {
+        as_json(&checks, &swept, &left, status)
+    } else {
+        as_text(&checks, &swept, &left)
+    };
+    match writeln!(io::stdout(), "{}", text.trim_end()) {
+        Ok(()) => status,
+        Err(_) => exit::INVALID,
+    }
+}
+
+fn as_text(checks: &[Check], swept: &Swept, left: &[Leaving]) -> String {
+    let mut lines = Vec::new();
+    for check in checks {
+        let word = match check.state {
+            State::Ok => "ok",
+            State::Warning => "warning",
+            State::Missing => "missing",
+            State::Untried => "untried",
+        };
+        let mut line = format!("{word:<8} {:<10} {}", check.name, visible(&check.seen));
+        if let Some(todo) = check.todo.as_deref().filter(|todo| !todo.is_empty()) {
+            line.push_str("; ");
+            line.push_str(todo);
+        }
+        lines.push(line);
+    }
+    lines.extend(swept.kept.iter().map(print::kept));
+    let shown = |path: &PathBuf| visible(&path.to_string_lossy());
+    for path in &swept.removed {
+        lines.push(format!("removed  {}", shown(path)));
+    }
+    for leaving in left {
+        let failed = swept.failed.iter().find(|(path, _)| *path == leaving.path);
+        let todo = match (leaving.kind, failed) {
+            (Kind::Unknown, _) => {
+                "no run of this version made it; remove it when no egress is running".to_owned()
+            }
+            (_, Some((_, why))) => format!("it could not be removed: {why}"),
+            (Kind::Cgroup | Kind::Run | Kind::Unfinished, None) => {
+                "`egress doctor --repair` keeps its evidence and removes it".to_owned()
+            }
+        };
+        lines.push(format!("left     {}; {todo}", shown(&leaving.path)));
+    }
+    lines.join("\n")
+}
+
+fn as_json(checks: &[Check], swept: &Swept, left: &[Leaving], status: u8) -> String {
+    let failed: Vec<_> = swept
+        .failed
+        .iter()
+        .map(|(path, error)| json!({"path": path, "error": error.to_string()}))
+        .collect();
+    json!({
+        "checks": checks,
+        "kept": swept.kept,
+        "removed": swept.removed,
+        "failed": failed,
+        "left": left,
+        "exit": status,
+    })
+    .to_string()
+}

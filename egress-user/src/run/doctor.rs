@@ -1,0 +1,292 @@
+//! What a run needs of the machine, tried out in a throw-away run that starts no command.
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::{Ipv6Addr, TcpListener};
+use std::path::{Path, PathBuf};
+
+use egress_common::abi::Config;
+use egress_common::names::{ADDRCONFIG_V6, DEFAULT_PROXY_PORT};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::error::RunError;
+use super::state::{RunDir, STATE_DIR};
+use crate::boundary::cgroup::RunCgroups;
+use crate::boundary::users::UserLease;
+use crate::boundary::view::View;
+use crate::boundary::workspace;
+use crate::bpf::Gates;
+use crate::sys::{netdev, process};
+
+/// Oldest kernel that is tested.
+const TESTED: (u32, u32) = (6, 1);
+/// Oldest kernel that has all that is needed.
+const AIMED_AT: (u32, u32) = (5, 15);
+
+/// One check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What was looked at.
+    pub name: &'static str,
+    /// What came of it.
+    pub state: State,
+    /// What was seen.
+    pub seen: String,
+    /// What to do about it.
+    pub todo: Option<String>,
+}
+
+/// What comes of a check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// As a run needs it.
+    Ok,
+    /// A run works, with less.
+    Warning,
+    /// No run works.
+    Missing,
+    /// It could not be tried, for want of what is missing above.
+    Untried,
+}
+
+impl Check {
+    fn ok(name: &'static str, seen: impl Into<String>) -> Self {
+        Self {
+            name,
+            state: State::Ok,
+            seen: seen.into(),
+            todo: None,
+        }
+    }
+
+    fn warning(name: &'static str, seen: impl Into<String>, todo: &str) -> Self {
+        Self {
+            state: State::Warning,
+            todo: Some(todo.to_owned()),
+            ..Self::ok(name, seen)
+        }
+    }
+
+    fn missing(name: &'static str, seen: impl Into<String>, todo: &str) -> Self {
+        Self {
+            state: State::Missing,
+            todo: Some(todo.to_owned()),
+            ..Self::ok(name, seen)
+        }
+    }
+
+    fn untried(name: &'static str) -> Self {
+        Self {
+            state: State::Untried,
+            ..Self::ok(name, "not tried")
+        }
+    }
+
+    fn failed(name: &'static str, error: &RunError) -> Self {
+        Self::missing(name, error.on_one_line(), error.hint().unwrap_or_default())
+    }
+}
+
+/// Tries everything that a run in `workdir` needs.
+///
+/// # Order
+/// While this process has one thread: it forks.
+pub fn examine(workdir: &Path) -> Vec<Check> {
+    let mut checks = vec![root(), kernel()];
+    if !nix::unistd::geteuid().is_root() {
+        let rest = ["state", "cgroup", "bpf", "overlay", "ipv6", "workspace"];
+        checks.extend(rest.map(Check::untried));
+        return checks;
+    }
+    match RunDir::create() {
+        Ok(dir) => {
+            checks.push(Check::ok("state", STATE_DIR));
+            checks.extend(gates(&dir));
+            checks.extend(inside(&dir));
+            checks.push(idmap(workdir));
+        }
+        Err(error) => {
+            checks.push(Check::failed("state", &error));
+            let rest = ["cgroup", "bpf", "overlay", "ipv6", "workspace"];
+            checks.extend(rest.map(Check::untried));
+        }
+    }
+    checks
+}
+
+fn root() -> Check {
+    let uid = nix::unistd::geteuid();
+    if uid.is_root() {
+        Check::ok("root", "uid 0")
+    } else {
+        Check::missing("root", format!("uid {uid}"), "start it with sudo")
+    }
+}
+
+fn kernel() -> Check {
+    let name = nix::sys::utsname::uname();
+    let release = name.map_or_else(
+        |errno| errno.to_string(),
+        |name| name.release().to_string_lossy().into_owned(),
+    );
+    match version(&release) {
+        Some(version) if version >= TESTED => Check::ok("kernel", release),
+        Some(version) if version >= AIMED_AT => Check::warning(
+            "kernel",
+            release,
+            "egress is tested on Linux 6.1 and later; what this one lacks is told when it is met",
+        ),
+        _ => Check::missing("kernel", release, "use Linux 6.1 or later"),
+    }
+}
+
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|letter: char| !letter.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// The cgroups of a run, and its kernel programs on them.
+fn gates(dir: &RunDir) -> [Check; 2] {
+    let cgroups = match dir.make_cgroups() {
+        Ok(cgroups) => cgroups,
+        Err(error) => return [Check::failed("cgroup", &error), Check::untried("bpf")],
+    };
+    [cgroup(&cgroups), bpf(&cgroups)]
+}
+
+fn cgroup(cgroups: &RunCgroups) -> Check {
+    let below = cgroups.run.path().parent().unwrap_or(Path::new("/"));
+    match cgroups.run.kill() {
+        Ok(()) => Check::ok("cgroup", format!("below {}", below.display())),
+        Err(error) => Check::missing(
+            "cgroup",
+            format!("cgroup.kill: {error}"),
+            "use Linux 5.14 or later",
+        ),
+    }
+}
+
+fn bpf(cgroups: &RunCgroups) -> Check {
+    match Gates::attach(Config::new(DEFAULT_PROXY_PORT, true), cgroups, None) {
+        Ok(gates) => Check::ok(
+            "bpf",
+            format!("{} programs attached", gates.programs().len()),
+        ),
+        Err(error) => Check::failed("bpf", &error.into()),
+    }
+}
+
+/// What a child process found in namespaces of its own.
+#[derive(Debug, Serialize, Deserialize)]
+struct Inside {
+    /// Host mounts that cannot be in the agent's view.
+    overlay: Result<Vec<PathBuf>, String>,
+    ipv6: Result<(), String>,
+}
+
+/// The agent's view of the file system, and IPv6 in a network namespace.
+fn inside(dir: &RunDir) -> [Check; 2] {
+    const OVERLAY: &str = "load overlayfs (modprobe overlay), and keep / on a file system that it takes as a lower layer";
+    let stage = dir.stage();
+    let found = in_child(|| try_inside(&stage));
+    let found = match found {
+        Ok(found) => found,
+        Err(error) => {
+            let check = Check::missing("overlay", error.to_string(), OVERLAY);
+            return [check, Check::untried("ipv6")];
+        }
+    };
+    let overlay = match found.overlay {
+        Ok(left_out) if left_out.is_empty() => {
+            Check::ok("overlay", "every host mount is in the view")
+        }
+        Ok(left_out) => {
+            let paths: Vec<_> = left_out.iter().map(|path| path.to_string_lossy()).collect();
+            Check::ok("overlay", format!("not in the view: {}", paths.join(", ")))
+        }
+        Err(error) => Check::missing("overlay", error, OVERLAY),
+    };
+    let ipv6 = match found.ipv6 {
+        Ok(()) => Check::ok("ipv6", "::1 can be bound"),
+        Err(error) => Check::warning(
+            "ipv6",
+            error,
+            "without it names get no AAAA, and IPv6 connections are refused",
+        ),
+    };
+    [overlay, ipv6]
+}
+
+fn try_inside(stage: &Path) -> Inside {
+    let text = |error: io::Error| error.to_string();
+    let separate = || -> io::Result<()> {
+        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)?;
+        let none: Option<&str> = None;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+        Ok(())
+    };
+    if let Err(error) = separate() {
+        let error = format!("namespaces: {error}");
+        return Inside {
+            overlay: Err(error.clone()),
+            ipv6: Err(error),
+        };
+    }
+    let view = View::begin(stage).and_then(|mut view| view.overlay_host(&[], &[]));
+    let ipv6 = netdev::loopback_up()
+        .and_then(|()| netdev::add_loopback_v6(Ipv6Addr::from(ADDRCONFIG_V6)))
+        .and_then(|()| TcpListener::bind((Ipv6Addr::LOCALHOST, 0)));
+    Inside {
+        overlay: view
+            .map(|left_out| left_out.into_iter().map(|left| left.path).collect())
+            .map_err(text),
+        ipv6: ipv6.map(drop).map_err(text),
+    }
+}
+
+/// The idmapped mount through which the agent owns what the caller owns.
+fn idmap(workdir: &Path) -> Check {
+    let users = UserLease::acquire(Path::new(STATE_DIR));
+    match users
+        .and_then(|users| workspace::mapped(workdir, users.agent, workspace::Access::ReadWrite))
+    {
+        Ok(_) => Check::ok("workspace", format!("{} can be mapped", workdir.display())),
+        Err(source) => {
+            let path = workdir.to_path_buf();
+            Check::failed("workspace", &RunError::Workspace { path, source })
+        }
+    }
+}
+
+/// Does `work` in a forked child, whose namespaces end with it.
+fn in_child<T: Serialize + DeserializeOwned>(work: impl FnOnce() -> T) -> io::Result<T> {
+    let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+    let Some(child) = process::fork()? else {
+        drop(reader);
+        let text = serde_json::to_vec(&work()).map_err(io::Error::from);
+        let told = text.and_then(|text| File::from(writer).write_all(&text));
+        process::exit_now(i32::from(told.is_err()));
+    };
+    drop(writer);
+    let mut text = Vec::new();
+    let read = File::from(reader).read_to_end(&mut text);
+    nix::sys::wait::waitpid(child, None)?;
+    read?;
+    Ok(serde_json::from_slice(&text)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_are_compared_as_numbers() {
+        assert_eq!(version("6.1.0-13-amd64"), Some((6, 1)));
+        assert_eq!(version("5.15-rc1"), Some((5, 15)));
+        assert!(version("6.18.0").is_some_and(|version| version >= TESTED));
+        assert_eq!(version("unknown"), None);
+    }
+}

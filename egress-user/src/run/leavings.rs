@@ -1,0 +1,175 @@
+//! What killed runs left: found and removed without guessing. A run whose lock is held is never
+//! touched, and neither is anything that no run of this state directory made.
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::error::RunError;
+use super::state::{self, Owner, STATE_DIR, StateLock};
+use crate::boundary::cgroup::{self, Occupants};
+
+/// One thing that is left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Leaving {
+    /// Kind of thing.
+    pub kind: Kind,
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+/// Kinds of leavings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A cgroup of a run that has no directory any more.
+    Cgroup,
+    /// A directory of a run that was killed.
+    Run,
+    /// A directory with the name of a run and without its lock: never touched.
+    Unknown,
+    /// A directory that was being made or removed.
+    Unfinished,
+}
+
+/// Evidence of a killed run, moved to where it stays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Kept {
+    /// The run.
+    pub run: String,
+    /// Directory with its flow log, and its receipts in `evidence` below.
+    pub path: PathBuf,
+}
+
+/// What a sweep did.
+#[derive(Debug, Default)]
+pub struct Swept {
+    /// Evidence that was moved.
+    pub kept: Vec<Kept>,
+    /// What was removed.
+    pub removed: Vec<PathBuf>,
+    /// What could not be removed, and why.
+    pub failed: Vec<(PathBuf, io::Error)>,
+}
+
+/// How far a sweep looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Directories of runs, with the cgroups noted in them.
+    Runs,
+    /// The whole cgroup tree as well.
+    Tree,
+}
+
+/// Lists what is left.
+///
+/// # Errors
+/// When the state directory cannot be read or locked.
+pub fn find() -> Result<Vec<Leaving>, RunError> {
+    let state = Path::new(STATE_DIR);
+    locked(state, |_| look(state, Reach::Tree))
+}
+
+/// Removes what is left; evidence is moved to `/run/egress/kept`.
+///
+/// # Errors
+/// When the state directory cannot be read or locked. What cannot be removed is told in the result.
+pub fn sweep(reach: Reach) -> Result<Swept, RunError> {
+    let state = Path::new(STATE_DIR);
+    locked(state, |_| {
+        let mut swept = Swept::default();
+        for leaving in look(state, reach)? {
+            if leaving.kind == Kind::Unknown {
+                continue;
+            }
+            match remove(state, &leaving) {
+                Ok(kept) => {
+                    swept.kept.extend(kept);
+                    swept.removed.push(leaving.path);
+                }
+                Err(error) => swept.failed.push((leaving.path, error)),
+            }
+        }
+        Ok(swept)
+    })
+}
+
+/// Works under the lock of the state directory; where there is none, nothing was ever left.
+fn locked<T: Default>(
+    state: &Path,
+    work: impl FnOnce(&StateLock) -> io::Result<T>,
+) -> Result<T, RunError> {
+    let done = match fs::symlink_metadata(state) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(T::default()),
+        _ => StateLock::acquire(state).and_then(|lock| work(&lock)),
+    };
+    done.map_err(|source| RunError::State {
+        path: state.to_path_buf(),
+        source,
+    })
+}
+
+fn look(state: &Path, reach: Reach) -> io::Result<Vec<Leaving>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(state)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let (Some(name), true) = (name.to_str(), entry.file_type()?.is_dir()) else {
+            continue;
+        };
+        let path = entry.path();
+        let kind = match name.strip_prefix('.') {
+            Some(id) if state::is_run_id(id) => Kind::Unfinished,
+            None if state::is_run_id(name) => match Owner::of(&path)? {
+                Owner::Alive => continue,
+                Owner::Dead(_) => Kind::Run,
+                Owner::Unknown => Kind::Unknown,
+            },
+            _ => continue,
+        };
+        found.push(Leaving { kind, path });
+    }
+    if reach == Reach::Tree {
+        // A machine without the tree has no cgroups in it; that it is missing is told elsewhere.
+        let owner = state::owner_mark(state)?;
+        for path in cgroup::of_runs(&owner).unwrap_or_default() {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let is_orphan = cgroup::run_of(&name)
+                .is_some_and(|id| state::is_run_id(id) && !state.join(id).exists());
+            if is_orphan {
+                let kind = Kind::Cgroup;
+                found.push(Leaving { kind, path });
+            }
+        }
+    }
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(found)
+}
+
+fn remove(state: &Path, leaving: &Leaving) -> io::Result<Option<Kept>> {
+    let path = &leaving.path;
+    match leaving.kind {
+        Kind::Cgroup => cgroup::remove(path, Occupants::Spare).map(|()| None),
+        Kind::Unfinished => fs::remove_dir_all(path).map(|()| None),
+        Kind::Unknown => Err(io::Error::other(
+            "it has no lock: no run of this version made it",
+        )),
+        Kind::Run => {
+            let Owner::Dead(_lock) = Owner::of(path)? else {
+                return Err(io::Error::other("its run is alive"));
+            };
+            if let Some(cgroup) = state::cgroup_of(path) {
+                cgroup::remove(&cgroup, Occupants::Kill)?;
+            }
+            let run = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            let kept = state::keep(state, path, &run)?;
+            state::remove(path)?;
+            Ok(kept.map(|path| Kept { run, path }))
+        }
+    }
+}

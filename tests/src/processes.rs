@@ -1,0 +1,134 @@
+//! The processes of a run, seen from outside.
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::command::Running;
+
+/// One process, told apart from a later one with the same id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Process {
+    id: i32,
+    /// Clock ticks between the machine's start and its own.
+    started: u64,
+}
+
+/// Waits until `holds`, at most `limit`.
+///
+/// # Panics
+/// With `what` when it does not hold by then.
+#[track_caller]
+pub fn wait_until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + limit;
+    while !holds() {
+        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+impl Process {
+    fn with_id(id: i32) -> Option<Self> {
+        let started = stat(id)?.get(19)?.parse().ok()?;
+        Some(Self { id, started })
+    }
+
+    /// Its id.
+    pub fn id(self) -> i32 {
+        self.id
+    }
+
+    /// Whether it is there and no zombie.
+    pub fn lives(self) -> bool {
+        Self::with_id(self.id) == Some(self) && self.state() != Some('Z')
+    }
+
+    /// Its state, as ps(1) shows it.
+    pub fn state(self) -> Option<char> {
+        stat(self.id)?.first()?.chars().next()
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Panics
+    /// If it has ended already.
+    pub fn signal(self, signal: Signal) {
+        assert!(self.lives(), "{self:?} has ended already");
+        kill(Pid::from_raw(self.id), signal).expect("signal a process");
+    }
+
+    /// The namespaces that it lives in.
+    pub fn namespaces(self) -> BTreeSet<String> {
+        ["cgroup", "ipc", "mnt", "net", "pid", "uts"]
+            .iter()
+            .filter_map(|kind| fs::read_link(format!("/proc/{}/ns/{kind}", self.id)).ok())
+            .map(|link| link.to_string_lossy().into_owned())
+            .collect()
+    }
+
+    /// Every process of the machine.
+    ///
+    /// # Panics
+    /// If there is no /proc.
+    pub fn all() -> Vec<Self> {
+        let entries = fs::read_dir("/proc").expect("list processes");
+        entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .filter_map(Self::with_id)
+            .collect()
+    }
+
+    /// The processes in a cgroup and below it.
+    pub fn in_cgroup(dir: &Path) -> Vec<Self> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                found.extend(Self::in_cgroup(&entry.path()));
+            }
+        }
+        let text = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+        found.extend(
+            text.lines()
+                .filter_map(|id| Self::with_id(id.parse().ok()?)),
+        );
+        found
+    }
+}
+
+impl Running {
+    /// The program itself.
+    ///
+    /// # Panics
+    /// If it has ended.
+    pub fn process(&self) -> Process {
+        Process::with_id(self.pid().as_raw()).expect("a running program")
+    }
+
+    /// Its child whose first argument is `stage`, such as `__relay`.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn helper(&self, stage: &str) -> Process {
+        let parent = self.pid().as_raw().to_string();
+        let is_it = |process: &Process| {
+            let line = fs::read(format!("/proc/{}/cmdline", process.id)).unwrap_or_default();
+            let first = line.split(|byte| *byte == 0).nth(1);
+            first == Some(stage.as_bytes())
+                && stat(process.id).is_some_and(|stat| stat.get(1) == Some(&parent))
+        };
+        let found = Process::all().into_iter().find(is_it);
+        found.unwrap_or_else(|| panic!("no {stage} below process {parent}"))
+    }
+}
+
+/// The fields of /proc/ID/stat from the third, the state, on: the name before it may hold anything.
+fn stat(id: i32) -> Option<Vec<String>> {
+    let text = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    let (_, rest) = text.rsplit_once(") ")?;
+    Some(rest.split_whitespace().map(str::to_owned).collect())
+}

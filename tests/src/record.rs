@@ -1,0 +1,76 @@
+//! What both witnesses of a run wrote: rows of the flow log and receipts of the mediator.
+use serde_json::Value;
+
+use crate::run::RunOutput;
+
+impl RunOutput {
+    /// Rows of the flow log in which every one of `fields` has its value.
+    ///
+    /// # Panics
+    /// If there is no flow log.
+    pub fn flows(&self, fields: &[(&str, &str)]) -> Vec<Value> {
+        let mut rows = self.lines("flows.jsonl");
+        rows.retain(|row| {
+            fields.iter().all(|(name, value)| match row.get(*name) {
+                Some(Value::String(text)) => text.as_str() == *value,
+                Some(Value::Number(number)) => value.parse().ok() == number.as_u64(),
+                _ => false,
+            })
+        });
+        rows
+    }
+
+    /// Fails the test unless some row of the flow log has these fields.
+    ///
+    /// # Panics
+    /// With all rows of the log.
+    #[track_caller]
+    pub fn assert_flow(&self, fields: &[(&str, &str)]) {
+        assert!(
+            !self.flows(fields).is_empty(),
+            "no row with {fields:?} among {:#?}\n{self}",
+            self.lines("flows.jsonl")
+        );
+    }
+
+    /// Targets of the receipts that have this verdict, in the order in which they were signed; what a session says of
+    /// itself is none.
+    ///
+    /// # Panics
+    /// If there is no evidence.
+    pub fn receipts(&self, verdict: &str) -> Vec<String> {
+        let entries = self.lines("evidence.jsonl");
+        let records = entries
+            .iter()
+            .filter_map(|entry| entry.pointer("/detail/action_record"));
+        records
+            .filter(|record| record.get("session_control").is_none())
+            .filter(|record| record.get("verdict").and_then(Value::as_str) == Some(verdict))
+            .filter_map(|record| Some(record.get("target")?.as_str()?.to_owned()))
+            .collect()
+    }
+
+    /// Fails the test unless a receipt with this verdict is about a target that holds `host`.
+    ///
+    /// # Panics
+    /// With the targets that there are.
+    #[track_caller]
+    pub fn assert_receipt(&self, verdict: &str, host: &str) {
+        let targets = self.receipts(verdict);
+        assert!(
+            targets.iter().any(|target| target.contains(host)),
+            "no receipt {verdict} for {host} among {targets:?}\n{self}"
+        );
+    }
+
+    /// What boundary.json says at this JSON pointer.
+    ///
+    /// # Panics
+    /// If it says nothing there.
+    #[track_caller]
+    pub fn boundary(&self, pointer: &str) -> Value {
+        let document = self.json("boundary.json");
+        let value = document.pointer(pointer).cloned();
+        value.unwrap_or_else(|| panic!("boundary.json has no {pointer}: {document:#}"))
+    }
+}
