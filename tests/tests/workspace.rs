@@ -555,6 +555,40 @@ fn what_the_host_changed_meanwhile_is_never_overwritten() {
 }
 
 #[test]
+fn what_cannot_be_put_to_its_new_place_stays_where_it_was() {
+    let world = World::new();
+    let run = apply(&world);
+    let work = run.directory();
+    let made = world.shell(&format!(
+        "cd {} && mkdir -p a/sub p b && echo 1 >a/sub/f && echo 2 >b/g && chown -R 1000:1000 .",
+        work.display()
+    ));
+    assert!(made.success(), "{made}");
+    let (running, packet, work) = run
+        .command([
+            "bash",
+            "-c",
+            "mv a p/a; echo 3 >p/a/new; mv b c; touch ready; sleep 2",
+        ])
+        .start();
+    wait_for_change(&work, "ready");
+    // The host closes the directory meanwhile.
+    fs::set_permissions(work.join("p"), fs::Permissions::from_mode(0o555)).unwrap();
+    let output = running.finish(Duration::from_mins(1));
+    assert_eq!(output.status, Some(0), "{output}");
+    assert_eq!(fs::read_to_string(work.join("a/sub/f")).unwrap(), "1\n");
+    assert_eq!(fs::read_to_string(work.join("c/g")).unwrap(), "2\n");
+    assert_eq!(fs::read_dir(work.join("p")).unwrap().count(), 0);
+    assert_eq!(fs::metadata(work.join("p")).unwrap().mode() & 0o777, 0o555);
+    let kept = world.shell(&format!(
+        "tar xOf {} p/a/new",
+        packet.join("workspace-changes.tar").display()
+    ));
+    assert_eq!(kept.stdout, "3\n", "{kept}\n{output}");
+    assert_eq!(stores(&work), Vec::<PathBuf>::new());
+}
+
+#[test]
 fn links_lead_nowhere() {
     let world = World::new();
     let outside = world.dir().join("outside");

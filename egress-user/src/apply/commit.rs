@@ -3,7 +3,7 @@
 //! Everything is a rename within one mount: content, holes, attributes and links between files stay as
 //! the agent made them, and nothing is ever half-written. A name is looked up without following links.
 //! What was judged is checked again after the rename, and put back if it was something else.
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -30,6 +30,10 @@ struct Places {
     root: OwnedFd,
     /// The directories opened last: steps come in the order of directories.
     last: [Option<(RelPath, OwnedFd)>; 2],
+    /// What each change has taken out of the workspace so far, and where it was.
+    taken: BTreeMap<usize, Vec<(u64, RelPath)>>,
+    /// What could not be put back.
+    stranded: Vec<RelPath>,
 }
 
 #[derive(Clone, Copy)]
@@ -42,13 +46,16 @@ enum Side {
 /// go on.
 ///
 /// # Errors
-/// When the directories cannot be used at all.
+/// When the directories cannot be used at all, or when something that was taken out of the workspace
+/// could not be put back: the store must stay then.
 pub fn commit(store: &Store, plan: &mut Plan) -> io::Result<()> {
     let mut places = Places {
         upper: store.dir(UPPER)?,
         moved: store.dir(MOVED)?,
         root: store.workspace()?,
         last: [None, None],
+        taken: BTreeMap::new(),
+        stranded: Vec::new(),
     };
     let about = store.about();
     prepare(&mut places, about, plan)?;
@@ -62,7 +69,15 @@ pub fn commit(store: &Store, plan: &mut Plan) -> io::Result<()> {
         steps
             .join()
             .unwrap_or_else(|_| Err(io::Error::other("the thread that applies panicked")))
-    })
+    })?;
+    match places.stranded.first() {
+        None => Ok(()),
+        Some(path) => Err(io::Error::other(format!(
+            "{} could not be put back and is kept in {}",
+            path.text(),
+            store.path().join(MOVED).display()
+        ))),
+    }
 }
 
 /// Makes what the agent made the owner's: ids, and no bits or attributes that mean something to the
@@ -160,6 +175,7 @@ fn take_all(places: &mut Places, plan: &mut Plan) {
             .any(|dir| path.is_within(dir) || change.path.is_within(dir))
         {
             change.refuse(Reason::HeldBack);
+            places.undo(planned.of);
             continue;
         }
         let done = if finishing(&planned.step) && !finish {
@@ -172,6 +188,10 @@ fn take_all(places: &mut Places, plan: &mut Plan) {
                 failed.push(change.path.clone());
             }
             change.refuse(reason);
+            places.undo(planned.of);
+        } else if let Step::TakeOut { path, slot, .. } = &planned.step {
+            let taken = places.taken.entry(planned.of).or_default();
+            taken.push((*slot, path.clone()));
         }
     }
 }
@@ -207,6 +227,23 @@ impl Places {
         Ok((dir, name.to_os_string()))
     }
 
+    /// Puts back what a change took out that is not applied after all.
+    fn undo(&mut self, of: usize) {
+        self.last = [None, None];
+        for (slot, path) in self.taken.remove(&of).unwrap_or_default().into_iter().rev() {
+            let slot = OsString::from(slot.to_string());
+            if matches!(looked_up(&self.moved, &slot), Ok(None)) {
+                continue;
+            }
+            let back = self.parent(Side::Workspace, &path).and_then(|(dir, name)| {
+                moved(&self.moved, &slot, &dir, &name).map_err(|errno| reason(&errno.into()))
+            });
+            if back.is_err() {
+                self.stranded.push(path);
+            }
+        }
+    }
+
     fn take(&mut self, step: &Step) -> Result<(), Reason> {
         match step {
             Step::TakeOut {
@@ -214,7 +251,7 @@ impl Places {
                 slot,
                 identity,
             } => self.take_out(path, *slot, *identity),
-            Step::PutBack { slot, from, path } => self.put_back(*slot, from, path),
+            Step::PutBack { slot, path, .. } => self.put_back(*slot, path),
             Step::MakeDirectory { path } => self.make_directory(path),
             Step::FinishDirectory {
                 path,
@@ -257,11 +294,13 @@ impl Places {
         if is == Some(identity) {
             return Ok(());
         }
-        moved(&self.moved, &slot, &dir, &name).map_err(|errno| reason(&errno.into()))?;
+        if moved(&self.moved, &slot, &dir, &name).is_err() {
+            self.stranded.push(path.clone());
+        }
         Err(Reason::ChangedMeanwhile)
     }
 
-    fn put_back(&mut self, slot: u64, from: &RelPath, path: &RelPath) -> Result<(), Reason> {
+    fn put_back(&mut self, slot: u64, path: &RelPath) -> Result<(), Reason> {
         let slot = OsString::from(slot.to_string());
         let (dir, name) = self.parent(Side::Workspace, path)?;
         if looked_up(&self.moved, &slot)?.is_none() {
@@ -270,12 +309,7 @@ impl Places {
                 None => Err(Reason::ChangedMeanwhile),
             };
         }
-        let Err(errno) = moved(&self.moved, &slot, &dir, &name) else {
-            return Ok(());
-        };
-        let (dir, name) = self.parent(Side::Workspace, from)?;
-        moved(&self.moved, &slot, &dir, &name).map_err(|errno| reason(&errno.into()))?;
-        Err(reason(&errno.into()))
+        moved(&self.moved, &slot, &dir, &name).map_err(|errno| reason(&errno.into()))
     }
 
     fn make_directory(&mut self, path: &RelPath) -> Result<(), Reason> {

@@ -269,12 +269,17 @@ impl Scan<'_> {
             return Ok(());
         }
         let mut change = change(entry.path.clone(), What::Modified, &entry.stat);
-        let Some(reason) = held else {
+        // Entries that came and went alter a directory's time as well: it cannot be told who did what.
+        let meanwhile = tree::changed_at(old) > self.rules.began;
+        let reason = held
+            .cloned()
+            .or(meanwhile.then_some(Reason::ChangedMeanwhile));
+        let Some(reason) = reason else {
             let step = finish(entry);
             self.push(change, [step]);
             return Ok(());
         };
-        change.refuse(reason.clone());
+        change.refuse(reason);
         self.plan.changes.push(change);
         Ok(())
     }

@@ -3,7 +3,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use super::error::RunError;
+use super::error::{RunError, system};
 use super::plan::{Plan, WorkspaceMode};
 use super::supervise::{Ending, Running};
 use crate::apply::judge::Protected;
@@ -13,10 +13,10 @@ use crate::boundary::workspace::{self, Access};
 
 /// Completes or undoes what killed runs left beside the workspace.
 pub(super) fn recover(plan: &Plan) -> Result<Vec<Recovered>, RunError> {
-    apply::recover(&plan.workdir).map_err(|source| RunError::Workspace {
-        path: plan.workdir.clone(),
-        source,
-    })
+    system(
+        "complete what a killed run left beside the workspace",
+        apply::recover(&plan.workdir),
+    )
 }
 
 /// The workspace's mount, and where its changes go if they are kept apart.

@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg, OFlag, open};
 use nix::sys::stat::Mode;
@@ -26,6 +27,8 @@ pub const MOVED: &str = "moved";
 pub const COPY: &str = "copy";
 const LOCK: &str = "lock";
 const ABOUT: &str = "run.json";
+/// A store without its description that is older than this belongs to nobody.
+const UNFINISHED: Duration = Duration::from_mins(1);
 
 /// What a store belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,10 +126,15 @@ impl Store {
         let Ok(lock) = locked(path) else {
             return Ok(None);
         };
-        let about: About = match fs::read(path.join(ABOUT)) {
-            Ok(text) => serde_json::from_slice(&text)?,
-            Err(_) => return Ok(None),
+        let Ok(text) = fs::read(path.join(ABOUT)) else {
+            // Its run was killed before anything could be written to it; or is not that far yet.
+            let age = meta.modified().ok().and_then(|made| made.elapsed().ok());
+            if age.is_some_and(|age| age > UNFINISHED) {
+                fs::remove_dir_all(path)?;
+            }
+            return Ok(None);
         };
+        let about: About = serde_json::from_slice(&text)?;
         let there = fs::symlink_metadata(&about.workspace)
             .is_ok_and(|meta| meta.is_dir() && meta.ino() == about.inode);
         let beside = about.workspace.parent() == path.parent();
