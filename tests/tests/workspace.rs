@@ -647,6 +647,18 @@ fn killed_run_is_completed_or_undone_by_the_next() {
     assert_ran(&next);
     assert!(!work.join("new").exists(), "{next}");
 
+    // The same by `egress doctor`.
+    let run = apply(&world).script("echo 1 >new; touch ready; sleep 60");
+    let (running, _, work) = run.start();
+    wait_for_change(&work, "ready");
+    running.signal(Signal::SIGKILL);
+    running.finish(Duration::from_secs(10));
+    let doctor = ["doctor".as_ref(), "--repair".as_ref(), "--workdir".as_ref()];
+    let doctor = world.tool(doctor.into_iter().chain([work.as_os_str()]));
+    assert!(doctor.stdout.contains("recovered"), "{doctor}");
+    assert_eq!(stores(&work), Vec::<PathBuf>::new(), "{doctor}");
+    assert!(!work.join("new").exists());
+
     // While it applies.
     let run = apply(&world).script(&format!(
         "python3 -c 'import os

@@ -82,11 +82,13 @@ fn archived(upper: &std::os::fd::OwnedFd, plan: &Plan, path: &Path) -> io::Resul
 }
 
 /// What was done about a killed run's changes.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize)]
 pub struct Recovered {
     /// The workspace.
     pub workspace: PathBuf,
-    /// Changes that are in the workspace now; none if applying had not begun.
+    /// Whether applying had begun and was completed; otherwise the workspace is as it was.
+    pub completed: bool,
+    /// Changes that are in the workspace now.
     pub applied: usize,
     /// Changes that are not, though applying had begun.
     pub refused: usize,
@@ -117,6 +119,7 @@ pub fn recover(workspace: &Path) -> io::Result<Vec<Recovered>> {
 fn carry_on(store: &Store) -> io::Result<Recovered> {
     let mut recovered = Recovered {
         workspace: store.about().workspace.clone(),
+        completed: false,
         applied: 0,
         refused: 0,
         kept: None,
@@ -125,6 +128,7 @@ fn carry_on(store: &Store) -> io::Result<Recovered> {
         return Ok(recovered);
     };
     commit::commit(store, &mut plan)?;
+    recovered.completed = true;
     recovered.applied = plan.count(Outcome::Applied);
     recovered.refused = plan.changes.len() - recovered.applied;
     let tar = store.path().join("recovered.tar");

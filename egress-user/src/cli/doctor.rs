@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::exit;
 use super::print;
+use crate::apply::{self, Recovered};
 use crate::receipt::findings::visible;
 use crate::run::doctor::{self, Check, State};
 use crate::run::leavings::{self, Kind, Leaving, Reach, Swept};
@@ -13,7 +14,8 @@ use crate::run::leavings::{self, Kind, Leaving, Reach, Swept};
 /// Arguments of `egress doctor`.
 #[derive(Debug, clap::Args)]
 pub struct DoctorArgs {
-    /// Remove what killed runs left; their evidence is moved to /run/egress/kept
+    /// Remove what killed runs left, and complete or undo what they applied to the working directory;
+    /// their evidence is moved to /run/egress/kept
     #[arg(long)]
     repair: bool,
     /// Directory that a command would work in
@@ -56,6 +58,19 @@ pub fn run(args: &DoctorArgs) -> u8 {
         // Without root nothing can be read; the first check says so.
         Err(_) => (Swept::default(), Vec::new()),
     };
+    let recovered = if args.repair {
+        apply::recover(&workdir)
+    } else {
+        Ok(Vec::new())
+    };
+    let recovered = match recovered {
+        Ok(recovered) => recovered,
+        Err(error) => {
+            let text = "cannot complete what a killed run left beside the working directory";
+            print::error(&anyhow::Error::from(error).context(text), None);
+            return exit::INVALID;
+        }
+    };
     let checks = doctor::examine(&workdir);
     let bad = |check: &Check| matches!(check.state, State::Missing | State::Untried);
     let status = if checks.iter().any(bad) || !left.is_empty() {
@@ -64,9 +79,9 @@ pub fn run(args: &DoctorArgs) -> u8 {
         exit::SUCCESS
     };
     let text = if args.json {
-        as_json(&checks, &swept, &left, status)
+        as_json(&checks, &swept, &recovered, &left, status)
     } else {
-        as_text(&checks, &swept, &left)
+        as_text(&checks, &swept, &recovered, &left)
     };
     match writeln!(io::stdout(), "{}", text.trim_end()) {
         Ok(()) => status,
@@ -74,7 +89,7 @@ pub fn run(args: &DoctorArgs) -> u8 {
     }
 }
 
-fn as_text(checks: &[Check], swept: &Swept, left: &[Leaving]) -> String {
+fn as_text(checks: &[Check], swept: &Swept, recovered: &[Recovered], left: &[Leaving]) -> String {
     let mut lines = Vec::new();
     for check in checks {
         let word = match check.state {
@@ -91,6 +106,7 @@ fn as_text(checks: &[Check], swept: &Swept, left: &[Leaving]) -> String {
         lines.push(line);
     }
     lines.extend(swept.kept.iter().map(print::kept));
+    lines.extend(recovered.iter().map(print::recovered));
     let shown = |path: &PathBuf| visible(&path.to_string_lossy());
     for path in &swept.removed {
         lines.push(format!("removed  {}", shown(path)));
@@ -111,7 +127,13 @@ fn as_text(checks: &[Check], swept: &Swept, left: &[Leaving]) -> String {
     lines.join("\n")
 }
 
-fn as_json(checks: &[Check], swept: &Swept, left: &[Leaving], status: u8) -> String {
+fn as_json(
+    checks: &[Check],
+    swept: &Swept,
+    recovered: &[Recovered],
+    left: &[Leaving],
+    status: u8,
+) -> String {
     let failed: Vec<_> = swept
         .failed
         .iter()
@@ -120,6 +142,7 @@ fn as_json(checks: &[Check], swept: &Swept, left: &[Leaving], status: u8) -> Str
     json!({
         "checks": checks,
         "kept": swept.kept,
+        "recovered": recovered,
         "removed": swept.removed,
         "failed": failed,
         "left": left,

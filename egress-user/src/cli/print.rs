@@ -7,6 +7,7 @@
 use serde_json::json;
 
 use super::exit;
+use crate::apply::Recovered;
 use crate::apply::judge::Reason;
 use crate::apply::model::{Change, Outcome};
 use crate::receipt::findings::visible;
@@ -122,14 +123,7 @@ pub fn run_result(run: &Emitted, as_json: bool) {
 /// What became of the agent's changes, the first refused ones by name.
 fn workspace(run: &Emitted) {
     for one in &run.recovered {
-        let kept = one
-            .kept
-            .as_ref()
-            .map_or_else(String::new, |path| format!(", kept in {}", path.display()));
-        eprintln!(
-            "egress: recovered a killed run's changes: {} applied, {} not{kept}",
-            one.applied, one.refused
-        );
+        eprintln!("egress: {}", recovered(one));
     }
     let Some(changes) = &run.changes else {
         return;
@@ -156,6 +150,21 @@ fn workspace(run: &Emitted) {
             refused.len() - SHOWN
         );
     }
+}
+
+/// What was done about a killed run's changes.
+pub fn recovered(one: &Recovered) -> String {
+    if !one.completed {
+        return String::from("recovered  a killed run had applied nothing; its changes are gone");
+    }
+    let kept = one
+        .kept
+        .as_ref()
+        .map_or_else(String::new, |path| format!(", kept in {}", path.display()));
+    format!(
+        "recovered  a killed run's changes: {} applied, {} not{kept}",
+        one.applied, one.refused
+    )
 }
 
 /// A reason in words.

@@ -168,17 +168,12 @@ fn workspace(run: &Collected) -> Value {
             "discarded": count(ChangeOutcome::Discarded),
         })
     });
-    let recovered: Vec<Value> = run
-        .recovered
-        .iter()
-        .map(|one| json!({"applied": one.applied, "refused": one.refused, "kept": one.kept}))
-        .collect();
     json!({
         "mode": run.plan.workspace.label(),
         "path": run.plan.workdir,
         "protected": run.plan.protected,
         "changes": counts,
-        "recovered": recovered,
+        "recovered": run.recovered,
     })
 }
 
