@@ -9,6 +9,8 @@ pub mod policy;
 pub mod receipt;
 
 #[cfg(target_os = "linux")]
+pub mod apply;
+#[cfg(target_os = "linux")]
 pub mod boundary;
 #[cfg(target_os = "linux")]
 pub mod bpf;

@@ -173,7 +173,7 @@ impl<'a> Run<'a> {
     /// If the binary cannot start.
     pub fn run(self) -> RunOutput {
         let limit = self.limit;
-        let (running, packet, workdir) = self.start();
+        let (running, packet, workdir) = self.launch();
         RunOutput {
             output: running.finish(limit),
             packet,
@@ -181,11 +181,19 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Starts it: the running binary, its packet directory and the agent's working directory.
+    /// Starts it: the running binary, its packet directory and the agent's working directory. What the
+    /// agent writes there is seen at once, unless the run was given another way to see its workspace.
     ///
     /// # Panics
     /// If the binary cannot start.
-    pub fn start(self) -> (Running, PathBuf, PathBuf) {
+    pub fn start(mut self) -> (Running, PathBuf, PathBuf) {
+        if !self.options.iter().any(|option| option == "--workspace") {
+            self = self.arg("--workspace").arg("direct");
+        }
+        self.launch()
+    }
+
+    fn launch(self) -> (Running, PathBuf, PathBuf) {
         let workdir = self.work();
         let mut command = program(binary());
         command

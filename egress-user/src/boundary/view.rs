@@ -216,6 +216,16 @@ impl View {
         Ok(layer.join(below))
     }
 
+    /// Makes an empty directory outside of the view, for a mount that only others refer to.
+    ///
+    /// # Errors
+    /// Those of `mkdir(2)`.
+    pub fn scratch(&self, name: &str) -> io::Result<PathBuf> {
+        let path = self.stage.join(name);
+        DirBuilder::new().mode(0o700).create(&path)?;
+        Ok(path)
+    }
+
     /// Where the agent's absolute `path` lies while the view is under construction.
     pub fn inside(&self, path: &Path) -> PathBuf {
         self.root.join(path.strip_prefix("/").unwrap_or(path))

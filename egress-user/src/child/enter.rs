@@ -19,6 +19,7 @@ use super::exec::Staged;
 use super::probe;
 use super::protocol::{FromInit, Sockets, StagePlan, ToInit};
 use crate::boundary::view::{LeftOut, View};
+use crate::boundary::workspace::overlay::mount_overlay;
 use crate::sys::{fd, handover, netdev, process};
 
 /// A step that failed, with its name.
@@ -159,7 +160,10 @@ fn enter_view(plan: &StagePlan) -> io::Result<Vec<LeftOut>> {
         .partition(|masked| workspace.starts_with(masked) && *masked != workspace);
     view.mask(above, &plan.shown)?;
     let at = view.skeleton(workspace)?;
-    crate::sys::mount::move_mount(&tree, &at)?;
+    match &plan.store {
+        None => crate::sys::mount::move_mount(&tree, &at)?,
+        Some(store) => mount_overlay(&tree, &view.scratch("lower")?, store, &at)?,
+    }
     view.mask(others, &plan.shown)?;
     view.enter()?;
     Ok(left_out)

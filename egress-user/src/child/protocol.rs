@@ -26,6 +26,8 @@ pub struct StagePlan {
     pub limits: TmpfsLimits,
     /// The workspace: its path, and the number of the inherited detached mount.
     pub workspace: (PathBuf, i32),
+    /// Where the workspace's changes go: it is an overlay then, and that mount its lower layer.
+    pub store: Option<PathBuf>,
     /// What the run itself uses and the agent must not see.
     pub masked: Vec<PathBuf>,
     /// Files below a masked directory that the agent may read all the same.

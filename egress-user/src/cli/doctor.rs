@@ -8,6 +8,7 @@ use serde_json::json;
 use super::exit;
 use super::failure::{self, Form};
 use super::print;
+use crate::apply::{self, Recovered};
 use crate::receipt::findings::visible;
 use crate::run::doctor::{self, Check, State};
 use crate::run::leavings::{self, Kind, Leaving, Reach, Swept};
@@ -15,7 +16,8 @@ use crate::run::leavings::{self, Kind, Leaving, Reach, Swept};
 /// Arguments of `egress doctor`.
 #[derive(Debug, clap::Args)]
 pub struct DoctorArgs {
-    /// Remove what killed runs left; their evidence is moved to /run/egress/kept
+    /// Remove what killed runs left, and complete or undo what they applied to the working directory;
+    /// their evidence is moved to /run/egress/kept
     #[arg(long)]
     repair: bool,
     /// Directory that a command would work in
@@ -48,6 +50,19 @@ pub fn run(args: &DoctorArgs) -> u8 {
         // Without root nothing can be read; the first check says so.
         Err(_) => (Swept::default(), Vec::new()),
     };
+    let recovered = if args.repair {
+        apply::recover(&workdir)
+    } else {
+        Ok(Vec::new())
+    };
+    let recovered = match recovered {
+        Ok(recovered) => recovered,
+        Err(error) => {
+            let text = "cannot complete what a killed run left beside the working directory";
+            let error = anyhow::Error::from(error).context(text);
+            return failure::tell(form, error.as_ref(), None, exit::INVALID);
+        }
+    };
     let checks = doctor::examine(&workdir);
     let bad = |check: &Check| matches!(check.state, State::Missing | State::Untried);
     let status = if checks.iter().any(bad) || !left.is_empty() {
@@ -56,9 +71,9 @@ pub fn run(args: &DoctorArgs) -> u8 {
         exit::SUCCESS
     };
     let text = if args.json {
-        as_json(&checks, &swept, &left, status)
+        as_json(&checks, &swept, &recovered, &left, status)
     } else {
-        as_text(&checks, &swept, &left)
+        as_text(&checks, &swept, &recovered, &left)
     };
     match writeln!(io::stdout(), "{}", text.trim_end()) {
         Ok(()) => status,
@@ -75,7 +90,7 @@ fn workdir(path: &Path) -> anyhow::Result<PathBuf> {
     Ok(found)
 }
 
-fn as_text(checks: &[Check], swept: &Swept, left: &[Leaving]) -> String {
+fn as_text(checks: &[Check], swept: &Swept, recovered: &[Recovered], left: &[Leaving]) -> String {
     let mut lines = Vec::new();
     for check in checks {
         let word = match check.state {
@@ -92,6 +107,7 @@ fn as_text(checks: &[Check], swept: &Swept, left: &[Leaving]) -> String {
         lines.push(line);
     }
     lines.extend(swept.kept.iter().map(print::kept));
+    lines.extend(recovered.iter().map(print::recovered));
     let shown = |path: &PathBuf| visible(&path.to_string_lossy());
     for path in &swept.removed {
         lines.push(format!("removed  {}", shown(path)));
@@ -112,7 +128,13 @@ fn as_text(checks: &[Check], swept: &Swept, left: &[Leaving]) -> String {
     lines.join("\n")
 }
 
-fn as_json(checks: &[Check], swept: &Swept, left: &[Leaving], status: u8) -> String {
+fn as_json(
+    checks: &[Check],
+    swept: &Swept,
+    recovered: &[Recovered],
+    left: &[Leaving],
+    status: u8,
+) -> String {
     let failed: Vec<_> = swept
         .failed
         .iter()
@@ -121,6 +143,7 @@ fn as_json(checks: &[Check], swept: &Swept, left: &[Leaving], status: u8) -> Str
     json!({
         "checks": checks,
         "kept": swept.kept,
+        "recovered": recovered,
         "removed": swept.removed,
         "failed": failed,
         "left": left,

@@ -4,6 +4,9 @@ use std::io::{IsTerminal, Write};
 use serde_json::json;
 
 use super::exit;
+use crate::apply::Recovered;
+use crate::apply::judge::Reason;
+use crate::apply::model::{Change, Outcome};
 use crate::receipt::findings::visible;
 use crate::run::emit::Emitted;
 use crate::run::leavings::{Kept, Swept};
@@ -127,7 +130,78 @@ pub fn run_result(run: &Emitted, as_json: bool) {
             run.denied.len() - SHOWN
         );
     }
+    workspace(run);
     eprintln!("egress: packet    {}", run.packet_path.display());
+}
+
+/// What became of the agent's changes, the first refused ones by name.
+fn workspace(run: &Emitted) {
+    for one in &run.recovered {
+        eprintln!("egress: {}", recovered(one));
+    }
+    let Some(changes) = &run.changes else {
+        return;
+    };
+    let refused: Vec<&Change> = changes
+        .iter()
+        .filter(|change| change.outcome != Outcome::Applied)
+        .collect();
+    eprintln!(
+        "egress: workspace {} changes applied, {} not",
+        changes.len() - refused.len(),
+        refused.len()
+    );
+    for change in refused.iter().take(SHOWN) {
+        eprintln!(
+            "egress: not applied  {} ({})",
+            visible(&change.path.text()),
+            change.reason.as_ref().map_or_else(String::new, reason)
+        );
+    }
+    if refused.len() > SHOWN {
+        eprintln!(
+            "egress: not applied  {} more, in changes.json",
+            refused.len() - SHOWN
+        );
+    }
+}
+
+/// What was done about a killed run's changes.
+pub fn recovered(one: &Recovered) -> String {
+    if !one.completed {
+        return String::from("recovered  a killed run had applied nothing; its changes are gone");
+    }
+    let kept = one
+        .kept
+        .as_ref()
+        .map_or_else(String::new, |path| format!(", kept in {}", path.display()));
+    format!(
+        "recovered  a killed run's changes: {} applied, {} not{kept}",
+        one.applied, one.refused
+    )
+}
+
+/// A reason in words.
+fn reason(reason: &Reason) -> String {
+    match reason {
+        Reason::ChangedMeanwhile => "a host process changed it meanwhile",
+        Reason::Device => "device node",
+        Reason::Fifo => "named pipe",
+        Reason::GitDirectory => "not data of a repository",
+        Reason::Github => ".github",
+        Reason::HeldBack => "the directory that holds it, or that it holds, was not applied",
+        Reason::Io(error) => return visible(error),
+        Reason::LooksLikeGitDirectory => "it would make its directory a git repository",
+        Reason::NewGitDirectory => "new git directory",
+        Reason::NotPermitted => "the workspace's owner may not do it",
+        Reason::OtherFileSystem => "another file system is mounted there",
+        Reason::PointsOutside => "the link points outside of the workspace",
+        Reason::Protected => "protected",
+        Reason::Socket => "socket",
+        Reason::WholeRun => "nothing of this run is applied",
+        Reason::WorkspaceItself => "permissions of the workspace itself",
+    }
+    .to_owned()
 }
 
 /// Why the command never ran, if so, and what can be done.
@@ -172,6 +246,14 @@ fn result_json(run: &Emitted, failure: Option<&(String, &str)>) {
         .iter()
         .map(|(denied, count)| json!({"attempt": denied, "count": count}))
         .collect();
+    let count = |outcome| {
+        run.changes.as_ref().map(|changes| {
+            changes
+                .iter()
+                .filter(|change| change.outcome == outcome)
+                .count()
+        })
+    };
     let result = json!({
         "error": failure.map(|(text, _)| text),
         "hint": failure.map(|(_, hint)| hint),
@@ -184,6 +266,12 @@ fn result_json(run: &Emitted, failure: Option<&(String, &str)>) {
         "blocked_actions": run.report.counts.blocked_actions,
         "denied": denied,
         "incomplete": run.incomplete,
+        "workspace": {
+            "applied": count(Outcome::Applied),
+            "refused": count(Outcome::Refused),
+            "conflicts": count(Outcome::Conflict),
+            "discarded": count(Outcome::Discarded),
+        },
         "packet": run.packet_path,
         "packet_sha256": run.packet_sha256,
     });

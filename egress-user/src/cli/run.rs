@@ -15,7 +15,7 @@ use crate::packet::dir::PacketDir;
 use crate::policy::runtime::{self, OwnedKeys};
 use crate::receipt::keys;
 use crate::run::leavings::{self, Reach};
-use crate::run::plan::{CallerPolicy, Diagnostics, DnsMode, Plan, Signer};
+use crate::run::plan::{CallerPolicy, Diagnostics, DnsMode, Plan, Signer, WorkspaceMode};
 use crate::run::supervise::block_signals;
 
 /// Longest policy file that is read.
@@ -47,8 +47,11 @@ pub struct RunArgs {
     #[arg(long, value_name = "DIR", default_value = "pipelock-audit-packet")]
     packet_dir: PathBuf,
     /// How the command sees the workspace
-    #[arg(long, value_enum, default_value_t = WorkspaceMode::Direct)]
+    #[arg(long, value_enum, default_value_t = WorkspaceMode::Apply)]
     workspace: WorkspaceMode,
+    /// With --workspace apply, apply no change to this path or below it; repeatable
+    #[arg(long = "protect", value_name = "PATH")]
+    protected: Vec<PathBuf>,
     /// Who judges and signs
     #[arg(long, value_enum, default_value_t = Mediator::Builtin)]
     mediator: Mediator,
@@ -95,13 +98,6 @@ pub struct RunArgs {
     command: Vec<OsString>,
 }
 
-/// How the command sees the workspace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum WorkspaceMode {
-    /// The directory itself, live; what the command writes is there at once.
-    Direct,
-}
-
 /// Who judges and signs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Mediator {
@@ -141,7 +137,6 @@ pub fn run(args: RunArgs, inherited: Vec<String>) -> u8 {
 }
 
 fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
-    let WorkspaceMode::Direct = args.workspace;
     let Mediator::Builtin = args.mediator;
     let shown = args.workdir.display().to_string();
     let workdir = args
@@ -187,6 +182,12 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
         command,
         script_basename,
         argument_count,
+        protected: args
+            .protected
+            .iter()
+            .map(|path| protected(&workdir, path))
+            .collect::<anyhow::Result<_>>()?,
+        workspace: args.workspace,
         workdir,
         policy,
         packet,
@@ -202,6 +203,24 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
         environment: std::env::vars_os().collect(),
         inherited,
     })
+}
+
+/// A path to protect, absolute. It need not exist; it must lie in the workspace and say so without
+/// `..`, or protecting it would mean nothing.
+fn protected(workdir: &Path, path: &Path) -> anyhow::Result<PathBuf> {
+    let absolute: PathBuf = workdir.join(path).components().collect();
+    let shown = path.display();
+    ensure!(
+        !absolute
+            .components()
+            .any(|part| part == std::path::Component::ParentDir),
+        "--protect {shown}: name it without .."
+    );
+    ensure!(
+        absolute != workdir && absolute.starts_with(workdir),
+        "--protect {shown}: it does not lie in the working directory"
+    );
+    Ok(absolute)
 }
 
 /// The words to execute, the name that the packet shows, and how many arguments follow it.

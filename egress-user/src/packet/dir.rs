@@ -13,9 +13,10 @@ use nix::sys::stat::{Mode, fstat, mkdirat};
 use nix::unistd::{AccessFlags, Gid, Uid, UnlinkatFlags, faccessat, fchown, unlinkat};
 
 /// Names that a packet consists of; a directory that holds anything else is not replaced.
-pub const PACKET_FILES: [&str; 10] = [
+pub const PACKET_FILES: [&str; 12] = [
     "attestation.json",
     "boundary.json",
+    "changes.json",
     "evidence.jsonl",
     "flows.jsonl",
     "packet.json",
@@ -24,6 +25,7 @@ pub const PACKET_FILES: [&str; 10] = [
     "report.html",
     "summary.md",
     "verifier.txt",
+    "workspace-changes.tar",
 ];
 
 /// Why a directory cannot take a packet: exit status 64.
@@ -63,6 +65,7 @@ pub struct PacketDir {
     path: PathBuf,
     created: bool,
     written: bool,
+    attached: Option<(&'static str, std::fs::File)>,
 }
 
 impl PacketDir {
@@ -101,6 +104,7 @@ impl PacketDir {
             path: canonical.join(name),
             created,
             written: false,
+            attached: None,
         };
         let dir = match held.open() {
             Ok(dir) => dir,
@@ -132,6 +136,11 @@ impl PacketDir {
         openat(&self.parent, self.name.as_str(), flags, Mode::empty())
     }
 
+    /// Adds a file that may be too large for memory to what [`Self::replace`] writes.
+    pub fn attach(&mut self, name: &'static str, file: std::fs::File) {
+        self.attached = Some((name, file));
+    }
+
     /// Writes all files to a new directory, makes them durable, and puts it in the place of the old
     /// one. The files belong to the owner of the parent directory.
     ///
@@ -156,12 +165,20 @@ impl PacketDir {
         mkdirat(&self.parent, name, Mode::from_bits_truncate(0o755))?;
         let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let dir = openat(&self.parent, name, flags, Mode::empty())?;
-        for (file, bytes) in files {
+        let create = |name: &str| -> io::Result<std::fs::File> {
             let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
-            let fd = openat(&dir, *file, flags, Mode::from_bits_truncate(0o644))?;
+            let fd = openat(&dir, name, flags, Mode::from_bits_truncate(0o644))?;
             fchown(fd.as_fd(), uid, gid)?;
-            let mut out = std::fs::File::from(fd);
+            Ok(fd.into())
+        };
+        for (file, bytes) in files {
+            let mut out = create(file)?;
             out.write_all(bytes)?;
+            out.sync_all()?;
+        }
+        if let Some((name, file)) = &self.attached {
+            let mut out = create(name)?;
+            io::copy(&mut &*file, &mut out)?;
             out.sync_all()?;
         }
         fchown(dir.as_fd(), uid, gid)?;

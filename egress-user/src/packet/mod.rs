@@ -30,3 +30,7 @@ pub const FLOWS_FILE: &str = "flows.jsonl";
 pub const BOUNDARY_FILE: &str = "boundary.json";
 /// Name of the runtime policy.
 pub const POLICY_FILE: &str = "policy.yaml";
+/// Every change that the agent made to the workspace, and what became of it.
+pub const CHANGES_FILE: &str = "changes.json";
+/// The agent's versions of what was not applied.
+pub const CHANGES_ARCHIVE: &str = "workspace-changes.tar";

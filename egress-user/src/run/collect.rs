@@ -19,6 +19,7 @@ use super::prepare::Measured;
 use super::state::RunDir;
 use super::supervise::{Ending, Running, relay_report, take_report};
 use super::timeline::Timeline;
+use crate::apply::{Concluded, Recovered};
 use crate::boundary::users::UserLease;
 use crate::bpf::{Gates, ProgramIdentity};
 use crate::clock;
@@ -78,6 +79,10 @@ pub struct Collected {
     pub completed_at: String,
     /// When each step was reached.
     pub timeline: Timeline,
+    /// What became of the agent's changes, where they were kept apart.
+    pub workspace: Option<Concluded>,
+    /// What killed runs before this one had left beside the workspace.
+    pub recovered: Vec<Recovered>,
     /// Ids of the run's users: agent, host, relay.
     pub uids: [u32; 3],
     pub(super) plan: Plan,
@@ -94,6 +99,9 @@ impl Running {
         notes.duty("reap the boundary's init", reaped(&self.init));
         notes.events(self.drain_events(&mut flows));
         self.timeline.mark("agent gone");
+        let concluded = self.conclude(&ending);
+        let workspace = notes.duty("apply the agent's changes", concluded).flatten();
+        self.timeline.mark("workspace done");
         // The agent is gone: its connections are closed, and the relay has their last words to say.
         notes.duty("end the relay", end_relay(&self.relay, &mut flows));
         notes.events(self.drain_events(&mut flows));
@@ -160,6 +168,8 @@ impl Running {
             started_at: self.started_at,
             completed_at,
             timeline: self.timeline,
+            workspace,
+            recovered: self.recovered,
             uids: [self.users.agent, self.users.host, self.users.relay],
             plan: self.plan,
             _users: self.users,

@@ -250,7 +250,9 @@ fn try_inside(stage: &Path) -> Inside {
 /// The idmapped mount through which the agent owns what the caller owns.
 fn idmap(workdir: &Path) -> Check {
     let users = UserLease::acquire(Path::new(STATE_DIR));
-    match users.and_then(|users| workspace::direct(workdir, users.agent)) {
+    match users
+        .and_then(|users| workspace::mapped(workdir, users.agent, workspace::Access::ReadWrite))
+    {
         Ok(_) => Check::ok("workspace", format!("{} can be mapped", workdir.display())),
         Err(source) => {
             let path = workdir.to_path_buf();

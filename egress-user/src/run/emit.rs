@@ -8,12 +8,14 @@ use super::flows::Denied;
 use super::record;
 use super::supervise::Ending;
 use super::verify::Verified;
+use crate::apply::Recovered;
+use crate::apply::model::Change;
 use crate::clock;
 use crate::packet::build::{PacketInputs, build};
 use crate::packet::model::{Packet, Provider, Run, ScannerConfig};
 use crate::packet::{
-    BOUNDARY_FILE, EVIDENCE_FILE, FLOWS_FILE, PACKET_FILE, POLICY_FILE, SUMMARY_FILE,
-    VERIFIER_FILE, summary, verifier_text,
+    BOUNDARY_FILE, CHANGES_ARCHIVE, CHANGES_FILE, EVIDENCE_FILE, FLOWS_FILE, PACKET_FILE,
+    POLICY_FILE, SUMMARY_FILE, VERIFIER_FILE, summary, verifier_text,
 };
 use crate::receipt::report::Report;
 
@@ -50,6 +52,10 @@ pub struct Emitted {
     pub denied: Vec<(Denied, u64)>,
     /// Why the record is not complete.
     pub incomplete: Vec<String>,
+    /// What the agent changed in the workspace, where that was kept apart.
+    pub changes: Option<Vec<Change>>,
+    /// What was done about killed runs before this one.
+    pub recovered: Vec<Recovered>,
 }
 
 impl Verified {
@@ -87,7 +93,7 @@ impl Verified {
             &self.report.findings,
             None,
         );
-        let files = [
+        let mut files = vec![
             (BOUNDARY_FILE, record::boundary(&self.run)?),
             (EVIDENCE_FILE, self.run.evidence_bytes()),
             (FLOWS_FILE, std::mem::take(&mut self.run.flows)),
@@ -96,6 +102,14 @@ impl Verified {
             (VERIFIER_FILE, verifier.into_bytes()),
             (PACKET_FILE, text),
         ];
+        if let Some(changes) = record::changes(&self.run)? {
+            files.insert(1, (CHANGES_FILE, changes));
+        }
+        if let Some(workspace) = &mut self.run.workspace
+            && let Some(archive) = workspace.archive.take()
+        {
+            self.run.plan.packet.attach(CHANGES_ARCHIVE, archive);
+        }
         self.run.plan.packet.replace(&files)?;
         read_back(packet_path, &packet_sha256)?;
         let command = self.run.plan.command.first().cloned().unwrap_or_default();
@@ -109,6 +123,8 @@ impl Verified {
             report: self.report.clone(),
             denied: std::mem::take(&mut self.run.denied),
             incomplete: std::mem::take(&mut self.run.incomplete),
+            changes: self.run.workspace.take().map(|one| one.plan.changes),
+            recovered: std::mem::take(&mut self.run.recovered),
         })
     }
 

@@ -104,7 +104,9 @@ impl RunError {
             }
             Self::Cgroup(_) => Some("mount a cgroup v2 tree: mount -t cgroup2 none /sys/fs/cgroup"),
             Self::Workspace { .. } => Some(
-                "its file system must support idmapped mounts (ext4, xfs, btrfs, tmpfs since 6.3)",
+                "its file system must support idmapped mounts (ext4, xfs, btrfs, tmpfs since 6.3); \
+                 --workspace apply and discard need Linux 5.19, direct and read-only 5.12; \
+                 copy works everywhere",
             ),
             Self::Bpf(error) => Some(error.hint()),
             Self::Open { .. } => {

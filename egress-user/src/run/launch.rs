@@ -111,6 +111,8 @@ impl Prepared {
             events: self.events,
             pumps,
             users: self.users,
+            store: self.store,
+            recovered: self.recovered,
             policy: self.policy,
             measured: self.measured,
             enforced,

@@ -54,6 +54,7 @@ pub mod stdio;
 pub mod supervise;
 pub mod timeline;
 pub mod verify;
+mod workspace;
 
 use emit::Emitted;
 use error::RunError;

@@ -28,6 +28,34 @@ impl DnsMode {
     }
 }
 
+/// How the command sees the workspace, and what becomes of what it writes there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum WorkspaceMode {
+    /// Changes are kept apart and applied at the end, those that the rules allow.
+    Apply,
+    /// A copy of the directory, which is thrown away at the end with all changes.
+    Copy,
+    /// The directory itself, live; what the command writes is there at once.
+    Direct,
+    /// Changes are kept apart and end in an archive beside the packet.
+    Discard,
+    /// Nothing can be written.
+    ReadOnly,
+}
+
+impl WorkspaceMode {
+    /// The word on the command line.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Apply => "apply",
+            Self::Copy => "copy",
+            Self::Direct => "direct",
+            Self::Discard => "discard",
+            Self::ReadOnly => "read-only",
+        }
+    }
+}
+
 /// The caller's policy, already found to be one.
 #[derive(Debug, Default)]
 pub struct CallerPolicy {
@@ -58,6 +86,10 @@ pub struct Plan {
     pub argument_count: u64,
     /// Working directory and workspace, absolute and without links.
     pub workdir: PathBuf,
+    /// How the command sees it.
+    pub workspace: WorkspaceMode,
+    /// Absolute paths that no change is applied to.
+    pub protected: Vec<PathBuf>,
     /// The caller's policy.
     pub policy: CallerPolicy,
     /// Where the packet goes, held open.

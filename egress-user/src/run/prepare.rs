@@ -16,14 +16,16 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::environment::{self, EnvironmentRecord};
 use super::error::{RunError, system};
-use super::plan::{DnsMode, Plan};
+use super::plan::{DnsMode, Plan, WorkspaceMode};
 use super::state::{RunDir, STATE_DIR};
 use super::stdio::Pipes;
 use super::timeline::Timeline;
+use super::workspace;
+use crate::apply::Recovered;
 use crate::boundary::cgroup::RunCgroups;
 use crate::boundary::users::{self, UserLease};
 use crate::boundary::view::{LeftOut, PlacedFile, TmpfsLimits};
-use crate::boundary::workspace;
+use crate::boundary::workspace::store::Store;
 use crate::bpf::Gates;
 use crate::bpf::events::Events;
 use crate::child::exec::STAGE;
@@ -84,6 +86,8 @@ pub struct Prepared {
     pub(super) listener: TcpListener,
     pub(super) pipes: Pipes,
     pub(super) users: UserLease,
+    pub(super) store: Option<Store>,
+    pub(super) recovered: Vec<Recovered>,
     pub(super) policy: RuntimePolicy,
     pub(super) measured: Measured,
     pub(super) timeline: Timeline,
@@ -115,12 +119,8 @@ impl Plan {
         let listener = system("listen on the host's loopback", mediator_listener())?;
         let mediator = system("read the mediator's address", listener.local_addr())?;
         let policy = runtime_policy(&self, &dir, mediator)?;
-        let tree = workspace::direct(&self.workdir, users.agent).map_err(|source| {
-            RunError::Workspace {
-                path: self.workdir.clone(),
-                source,
-            }
-        })?;
+        let recovered = workspace::recover(&self)?;
+        let (store, tree) = workspace::mounted(&self, dir.id(), users.agent)?;
         timeline.mark("workspace mapped");
         let pipes = system("make the agent's pipes", Pipes::new(users.agent))?;
 
@@ -132,11 +132,12 @@ impl Plan {
         );
         let mut masked = self.masked.clone();
         masked.push(self.packet.path().to_path_buf());
+        masked.extend(store.iter().map(|store| store.path().to_path_buf()));
         let stage = stage_plan(
             &self,
             &dir,
             &users,
-            &tree,
+            (&tree, store.as_ref()),
             &pipes,
             environment.entries,
             masked.clone(),
@@ -178,6 +179,8 @@ impl Plan {
             listener,
             pipes,
             users,
+            store,
+            recovered,
             policy,
             measured: Measured {
                 ipv6,
@@ -230,7 +233,7 @@ fn stage_plan(
     plan: &Plan,
     dir: &RunDir,
     users: &UserLease,
-    tree: &OwnedFd,
+    (tree, store): (&OwnedFd, Option<&Store>),
     pipes: &Pipes,
     environment: Vec<Vec<u8>>,
     masked: Vec<PathBuf>,
@@ -254,6 +257,9 @@ fn stage_plan(
         home: PathBuf::from(AGENT_HOME),
         limits: LIMITS,
         workspace: (plan.workdir.clone(), tree.as_raw_fd()),
+        store: store
+            .filter(|_| plan.workspace != WorkspaceMode::Copy)
+            .map(|store| store.path().to_path_buf()),
         masked,
         shown: plan.shown.clone(),
         dns,

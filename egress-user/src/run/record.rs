@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::collect::Collected;
+use crate::apply::model::Outcome as ChangeOutcome;
 use crate::boundary::users::AGENT_NAME;
 use crate::bpf;
 use crate::child::probe::{Outcome, ProbeResult};
@@ -16,6 +17,9 @@ use crate::packet::model::{
 
 /// Schema of the document.
 pub const SCHEMA: &str = "egress.boundary.v0";
+
+/// Schema of `changes.json`.
+const CHANGES_SCHEMA: &str = "egress.changes.v0";
 
 /// Paths that the original names as not enforced. One leaves the list only when a probe of this
 /// run shows it closed.
@@ -127,7 +131,7 @@ pub fn boundary(run: &Collected) -> io::Result<Vec<u8>> {
         "ipv6": run.measured.ipv6,
         "dns": run.plan.dns.label(),
         "allowed_ports": allowed_ports(run),
-        "workspace": {"mode": "direct", "path": run.plan.workdir},
+        "workspace": workspace(run),
         "view": {"left_out": run.measured.left_out, "masked": run.measured.masked},
         "environment": run.measured.environment,
         "inherited_descriptors": run.plan.inherited,
@@ -151,6 +155,43 @@ pub fn boundary(run: &Collected) -> io::Result<Vec<u8>> {
     let mut text = serde_json::to_vec_pretty(&document)?;
     text.push(b'\n');
     Ok(text)
+}
+
+/// How the agent saw the workspace, and what became of its changes, in numbers.
+fn workspace(run: &Collected) -> Value {
+    let counts = run.workspace.as_ref().map(|workspace| {
+        let count = |outcome| workspace.plan.count(outcome);
+        json!({
+            "applied": count(ChangeOutcome::Applied),
+            "refused": count(ChangeOutcome::Refused),
+            "conflicts": count(ChangeOutcome::Conflict),
+            "discarded": count(ChangeOutcome::Discarded),
+        })
+    });
+    json!({
+        "mode": run.plan.workspace.label(),
+        "path": run.plan.workdir,
+        "protected": run.plan.protected,
+        "changes": counts,
+        "recovered": run.recovered,
+    })
+}
+
+/// `changes.json`: every change of the agent, where they were kept apart.
+///
+/// # Errors
+/// When it cannot be put into JSON.
+pub fn changes(run: &Collected) -> io::Result<Option<Vec<u8>>> {
+    let Some(workspace) = &run.workspace else {
+        return Ok(None);
+    };
+    let mut text = serde_json::to_vec_pretty(&json!({
+        "schema_version": CHANGES_SCHEMA,
+        "mode": run.plan.workspace.label(),
+        "changes": workspace.plan.changes,
+    }))?;
+    text.push(b'\n');
+    Ok(Some(text))
 }
 
 fn allowed_ports(run: &Collected) -> Vec<u16> {

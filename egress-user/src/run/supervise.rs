@@ -17,8 +17,10 @@ use super::prepare::Measured;
 use super::state::RunDir;
 use super::stdio::Pumps;
 use super::timeline::Timeline;
+use crate::apply::Recovered;
 use crate::boundary::cgroup::RunCgroups;
 use crate::boundary::users::UserLease;
+use crate::boundary::workspace::store::Store;
 use crate::bpf::Gates;
 use crate::bpf::events::Events;
 use crate::child::exec::exec_status;
@@ -61,6 +63,8 @@ pub struct Running {
     pub(super) events: Events,
     pub(super) pumps: Pumps,
     pub(super) users: UserLease,
+    pub(super) store: Option<Store>,
+    pub(super) recovered: Vec<Recovered>,
     pub(super) policy: RuntimePolicy,
     pub(super) measured: Measured,
     pub(super) enforced: Enforced,

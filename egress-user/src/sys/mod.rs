@@ -4,8 +4,10 @@
     reason = "system calls that no safe wrapper covers; each block states its preconditions"
 )]
 
+pub mod entry_xattr;
 pub mod fd;
 pub mod handover;
+pub mod identity;
 pub mod mount;
 pub mod netdev;
 pub mod privileges;

@@ -1,5 +1,9 @@
 //! The workspace as the agent sees it: an idmapped bind of the caller's directory, in which the
-//! directory's owner and the agent are exchanged, so that the agent owns what the caller owns.
+//! directory's owner and the agent are exchanged, so that the agent owns what the caller owns; or
+//! an overlay with that bind as its lower layer.
+pub mod overlay;
+pub mod store;
+
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
@@ -10,7 +14,16 @@ use nix::sched::CloneFlags;
 use crate::sys::mount::{Attributes, open_tree, set_attributes};
 use crate::sys::process;
 
-/// Makes the detached mount for `--workspace direct`: live, `nosuid`, `nodev`.
+/// Whether the agent may write through a mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// It may, as the owner may.
+    ReadWrite,
+    /// It may not: `--workspace read-only`, and the lower layer of an overlay.
+    ReadOnly,
+}
+
+/// Makes the detached idmapped mount of the workspace: live, `nosuid`, `nodev`.
 ///
 /// # Order
 /// While this process has one thread: it forks to make the user namespace that carries the id map.
@@ -18,13 +31,16 @@ use crate::sys::process;
 /// # Errors
 /// `EINVAL` where the file system does not support idmapped mounts (overlay, NFS) or the kernel is
 /// older than 5.12.
-pub fn direct(path: &Path, agent: u32) -> io::Result<OwnedFd> {
+pub fn mapped(path: &Path, agent: u32, access: Access) -> io::Result<OwnedFd> {
     let owner = path.metadata()?;
     let users = id_map(owner.uid(), agent);
     let groups = id_map(owner.gid(), agent);
     let map = user_namespace(&users, &groups)?;
     let tree = open_tree(path)?;
-    let set = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+    let mut set = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+    if access == Access::ReadOnly {
+        set |= libc::MOUNT_ATTR_RDONLY;
+    }
     set_attributes(
         &tree,
         Attributes {
@@ -32,6 +48,17 @@ pub fn direct(path: &Path, agent: u32) -> io::Result<OwnedFd> {
             idmap: Some(map.as_fd()),
         },
     )?;
+    Ok(tree)
+}
+
+/// Makes the detached mount of a directory as it is: `nosuid`, `nodev`, nothing mapped.
+///
+/// # Errors
+/// Those of `open_tree(2)` and `mount_setattr(2)`.
+pub fn plain(path: &Path) -> io::Result<OwnedFd> {
+    let tree = open_tree(path)?;
+    let set = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+    set_attributes(&tree, Attributes { set, idmap: None })?;
     Ok(tree)
 }
 

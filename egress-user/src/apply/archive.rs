@@ -1,0 +1,66 @@
+//! Keeps what was not applied: an uncompressed tar of the agent's versions.
+use std::fs::File;
+use std::io::{self, Seek};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use nix::fcntl::OFlag;
+
+use super::judge::Kind;
+use super::model::{Change, Outcome, Plan, What};
+use super::path::RelPath;
+use super::tree;
+
+/// Writes what of `plan` was not applied from `upper` to `out`. Gives how many entries it holds.
+/// Devices, sockets and pipes are in the list of changes alone.
+///
+/// # Errors
+/// When something cannot be read or written.
+pub fn write(upper: &OwnedFd, plan: &Plan, out: &mut File) -> io::Result<usize> {
+    let mut builder = tar::Builder::new(&mut *out);
+    let mut entries = 0;
+    for change in &plan.changes {
+        let made = matches!(change.change, What::Created | What::Modified);
+        if change.outcome != Outcome::Applied && made && append(&mut builder, upper, change)? {
+            entries += 1;
+        }
+    }
+    builder.finish()?;
+    drop(builder);
+    out.rewind()?;
+    Ok(entries)
+}
+
+fn append(
+    builder: &mut tar::Builder<&mut File>,
+    upper: &OwnedFd,
+    change: &Change,
+) -> io::Result<bool> {
+    let path = Path::new(change.path.as_os_str());
+    let (parent, name) = change.path.split();
+    match change.kind {
+        Kind::File => {
+            let dir = tree::beneath(upper, &parent, OFlag::O_RDONLY)?;
+            builder.append_file(path, &mut tree::open_file(&dir, name)?)?;
+        }
+        Kind::Directory => {
+            let mut header = header(tar::EntryType::Directory, 0o755);
+            builder.append_data(&mut header, path, io::empty())?;
+        }
+        Kind::Symlink => {
+            let mut header = header(tar::EntryType::Symlink, 0o777);
+            let target = change.target.as_ref().map(RelPath::as_os_str);
+            builder.append_link(&mut header, path, Path::new(target.unwrap_or_default()))?;
+        }
+        Kind::Device | Kind::Fifo | Kind::Socket => return Ok(false),
+    }
+    Ok(true)
+}
+
+fn header(kind: tar::EntryType, mode: u32) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_size(0);
+    header
+}

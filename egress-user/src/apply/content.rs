@@ -1,0 +1,74 @@
+//! What is in a file or a directory, for the record and to tell a change from a mere copy.
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsStr};
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+
+use nix::sys::stat::FileStat;
+use sha2::{Digest, Sha256};
+
+use super::judge::Kind;
+use super::model::Change;
+use super::tree;
+use crate::sys::entry_xattr as xattr;
+
+/// Lowercase hex SHA-256 of a file.
+///
+/// # Errors
+/// Those of `read(2)`.
+pub fn sha256(mut file: impl Read) -> io::Result<String> {
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 128 * 1024];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hex::encode(hash.finalize())),
+            length => hash.update(buffer.get(..length).unwrap_or_default()),
+        }
+    }
+}
+
+/// The attributes of an entry that programs set: `user.*`.
+///
+/// # Errors
+/// Those of `lgetxattr(2)`.
+pub fn user_attributes(dir: &impl AsFd, name: &OsStr) -> io::Result<BTreeMap<CString, Vec<u8>>> {
+    let mut found = BTreeMap::new();
+    for attribute in xattr::names(dir, name)? {
+        if attribute.to_bytes().starts_with(b"user.")
+            && let Some(value) = xattr::value(dir, name, &attribute)?
+        {
+            found.insert(attribute, value);
+        }
+    }
+    Ok(found)
+}
+
+/// Whether the upper layer's copy of a file is what the workspace has: it was opened for writing and
+/// then left as it was.
+///
+/// # Errors
+/// When one of them cannot be read.
+pub fn is_same(
+    upper: &impl AsFd,
+    lower: &impl AsFd,
+    name: &OsStr,
+    fresh: &FileStat,
+    old: &FileStat,
+    change: &Change,
+) -> io::Result<bool> {
+    let times = |stat: &FileStat| (stat.st_mtime, stat.st_mtime_nsec, stat.st_size);
+    if fresh.st_mode != old.st_mode || times(fresh) != times(old) {
+        return Ok(false);
+    }
+    match tree::kind(fresh) {
+        // The time can be set back: only the content tells.
+        Kind::File => Ok(
+            user_attributes(upper, name)? == user_attributes(lower, name)?
+                && change.sha256 == Some(sha256(tree::open_file(lower, name)?)?),
+        ),
+        Kind::Symlink => Ok(
+            nix::fcntl::readlinkat(lower, name).ok() == nix::fcntl::readlinkat(upper, name).ok()
+        ),
+        Kind::Device | Kind::Directory | Kind::Fifo | Kind::Socket => Ok(false),
+    }
+}

@@ -1,0 +1,105 @@
+//! Copies the workspace for `--workspace copy`: what the agent works on where the file system can be
+//! neither mapped nor a layer. Devices, sockets, pipes and other mounts are left out.
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
+use nix::sys::stat::{FileStat, Mode, fchmod, fstat, futimens, mkdirat};
+use nix::sys::time::TimeSpec;
+use nix::unistd::{Gid, Uid, Whence, fchown, fchownat, lseek, symlinkat};
+
+use super::content::user_attributes;
+use super::judge::Kind;
+use super::tree;
+use crate::boundary::workspace::store::{About, COPY, Store};
+use crate::sys::entry_xattr as xattr;
+
+/// Copies the workspace of `store` into it; what belongs to the workspace's owner is the agent's there.
+///
+/// # Errors
+/// When something cannot be read or there is no room.
+pub fn copy(store: &Store) -> io::Result<()> {
+    let (from, to) = (store.workspace()?, store.dir(COPY)?);
+    entries(&from, &to, store.about())?;
+    finish(&to, &fstat(&from)?, store.about())
+}
+
+fn entries(from: &OwnedFd, to: &OwnedFd, about: &About) -> io::Result<()> {
+    let device = fstat(from)?.st_dev;
+    for name in tree::list(from)? {
+        let Some(stat) = tree::stat(from, &name)? else {
+            continue;
+        };
+        let name = name.as_os_str();
+        match tree::kind(&stat) {
+            Kind::Directory if stat.st_dev == device => {
+                mkdirat(to, name, Mode::S_IRWXU)?;
+                let (inner, fresh) = (tree::open_dir(from, name)?, tree::open_dir(to, name)?);
+                entries(&inner, &fresh, about)?;
+                attributes(from, to, name)?;
+                finish(&fresh, &stat, about)?;
+            }
+            Kind::File => {
+                let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+                let fresh = File::from(openat(to, name, flags, Mode::S_IRWXU)?);
+                data(&mut tree::open_file(from, name)?, &fresh)?;
+                attributes(from, to, name)?;
+                finish(&fresh, &stat, about)?;
+            }
+            Kind::Symlink => {
+                symlinkat(readlinkat(from, name)?.as_os_str(), to, name)?;
+                let (uid, gid) = owner(&stat, about);
+                fchownat(to, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+            }
+            Kind::Device | Kind::Directory | Kind::Fifo | Kind::Socket => {}
+        }
+    }
+    Ok(())
+}
+
+/// Copies what is written of a file, and leaves its holes.
+fn data(from: &mut File, mut to: &File) -> io::Result<()> {
+    to.set_len(from.metadata()?.len())?;
+    let mut at = 0;
+    loop {
+        let start = match lseek(from.as_fd(), at, Whence::SeekData) {
+            Ok(start) => start,
+            // Nothing but a hole is left.
+            Err(Errno::ENXIO) => return Ok(()),
+            Err(errno) => return Err(errno.into()),
+        };
+        let end = lseek(from.as_fd(), start, Whence::SeekHole)?;
+        let place = SeekFrom::Start(u64::try_from(start).map_err(io::Error::other)?);
+        from.seek(place)?;
+        to.seek(place)?;
+        let length = u64::try_from(end - start).map_err(io::Error::other)?;
+        io::copy(&mut from.take(length), &mut to)?;
+        at = end;
+    }
+}
+
+fn attributes(from: &OwnedFd, to: &OwnedFd, name: &std::ffi::OsStr) -> io::Result<()> {
+    for (attribute, value) in user_attributes(from, name)? {
+        xattr::set(to, name, &attribute, &value)?;
+    }
+    Ok(())
+}
+
+fn owner(stat: &FileStat, about: &About) -> (Option<Uid>, Option<Gid>) {
+    let exchanged = |id: u32, owner: u32| if id == owner { about.agent } else { id };
+    (
+        Some(Uid::from_raw(exchanged(stat.st_uid, about.uid))),
+        Some(Gid::from_raw(exchanged(stat.st_gid, about.gid))),
+    )
+}
+
+fn finish(fresh: &impl AsFd, stat: &FileStat, about: &About) -> io::Result<()> {
+    let (uid, gid) = owner(stat, about);
+    fchown(fresh, uid, gid)?;
+    fchmod(fresh, Mode::from_bits_truncate(stat.st_mode & 0o1777))?;
+    let modified = TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec);
+    futimens(fresh, &modified, &modified)?;
+    Ok(())
+}

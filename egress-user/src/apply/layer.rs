@@ -1,0 +1,101 @@
+//! What the kernel writes into an overlay's upper layer
+//! (Documentation/filesystems/overlayfs.rst in the kernel's sources).
+use std::ffi::{CStr, OsStr};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::fcntl::OFlag;
+use nix::libc;
+use nix::sys::stat::FileStat;
+
+use super::judge::Kind;
+use super::path::RelPath;
+use super::tree;
+use crate::sys::entry_xattr as xattr;
+
+/// Prefix of the attributes that belong to the overlay.
+pub const OWN_ATTRIBUTES: &[u8] = b"trusted.overlay.";
+const WHITEOUT: &CStr = c"trusted.overlay.whiteout";
+const OPAQUE: &CStr = c"trusted.overlay.opaque";
+const REDIRECT: &CStr = c"trusted.overlay.redirect";
+
+/// Whether an entry says that nothing of its name is there: a character device 0:0, or an empty file
+/// with an attribute.
+///
+/// # Errors
+/// When its attributes cannot be read.
+pub fn is_whiteout(dir: &impl AsFd, name: &OsStr, stat: &FileStat) -> io::Result<bool> {
+    if stat.st_mode & libc::S_IFMT == libc::S_IFCHR {
+        return Ok(stat.st_rdev == 0);
+    }
+    Ok(tree::kind(stat) == Kind::File
+        && stat.st_size == 0
+        && xattr::value(dir, name, WHITEOUT)?.is_some())
+}
+
+/// Where the lower half of a directory of the upper layer is.
+#[derive(Debug)]
+pub struct LowerHalf {
+    /// The directory, open.
+    pub dir: OwnedFd,
+    /// Its path in the workspace before anything is applied.
+    pub path: RelPath,
+}
+
+/// How a directory of the upper layer relates to the lower layer.
+#[derive(Debug)]
+pub enum Relation {
+    /// Nothing of the lower layer is seen through it.
+    Alone,
+    /// It lies over the directory of the same name.
+    Over(LowerHalf),
+    /// It lies over a directory that had another name.
+    Redirected {
+        /// The other name.
+        from: RelPath,
+        /// The directory, unless it is gone.
+        dir: Option<OwnedFd>,
+    },
+}
+
+/// Relates the directory `name` of `upper` to the layer below, whose root is `root`.
+///
+/// # Errors
+/// When its attributes cannot be read.
+pub fn relate(
+    upper: &impl AsFd,
+    name: &OsStr,
+    root: &impl AsFd,
+    lower: Option<&LowerHalf>,
+) -> io::Result<Relation> {
+    if let Some(value) = xattr::value(upper, name, REDIRECT)? {
+        // An absolute one counts from the root of the layer, another from the parent's lower half.
+        let from = match value.strip_prefix(b"/") {
+            Some(path) => Some(RelPath(path.to_vec())),
+            None => lower.map(|lower| {
+                use std::os::unix::ffi::OsStrExt;
+                lower.path.join(OsStr::from_bytes(&value))
+            }),
+        };
+        return Ok(match from {
+            Some(from) => Relation::Redirected {
+                dir: tree::beneath(root, &from, OFlag::O_RDONLY).ok(),
+                from,
+            },
+            None => Relation::Alone,
+        });
+    }
+    if xattr::value(upper, name, OPAQUE)?.as_deref() == Some(b"y") {
+        return Ok(Relation::Alone);
+    }
+    let Some(lower) = lower else {
+        return Ok(Relation::Alone);
+    };
+    match tree::stat(&lower.dir, name)? {
+        Some(stat) if tree::kind(&stat) == Kind::Directory => Ok(Relation::Over(LowerHalf {
+            dir: tree::open_dir(&lower.dir, name)?,
+            path: lower.path.join(name),
+        })),
+        Some(_) | None => Ok(Relation::Alone),
+    }
+}

@@ -1,0 +1,163 @@
+//! Paths below the workspace: bytes without a slash at either end, and the text that stands for them.
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// A path below the workspace; empty for the workspace itself. Its text is UTF-8 in which a backslash
+/// is doubled and any byte that is no UTF-8 is `\xNN`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RelPath(pub Vec<u8>);
+
+impl RelPath {
+    /// The entry `name` of this directory.
+    #[must_use]
+    pub fn join(&self, name: &OsStr) -> Self {
+        let mut bytes = self.0.clone();
+        if !bytes.is_empty() {
+            bytes.push(b'/');
+        }
+        bytes.extend_from_slice(name.as_bytes());
+        Self(bytes)
+    }
+
+    /// The directory that holds it, and its name there.
+    pub fn split(&self) -> (Self, &OsStr) {
+        let at = self.0.iter().rposition(|byte| *byte == b'/');
+        let (parent, name) = match at {
+            Some(at) => (
+                self.0.get(..at).unwrap_or_default(),
+                self.0.get(at + 1..).unwrap_or_default(),
+            ),
+            None => (&[][..], self.0.as_slice()),
+        };
+        (Self(parent.to_vec()), OsStr::from_bytes(name))
+    }
+
+    /// Its names, outermost first.
+    pub fn components(&self) -> impl Iterator<Item = &[u8]> {
+        self.0
+            .split(|byte| *byte == b'/')
+            .filter(|name| !name.is_empty())
+    }
+
+    /// How many names it has.
+    pub fn depth(&self) -> usize {
+        self.components().count()
+    }
+
+    /// Whether it is `other` or lies below it. Everything lies below the workspace.
+    pub fn is_within(&self, other: &Self) -> bool {
+        other.0.is_empty()
+            || self
+                .0
+                .strip_prefix(other.0.as_slice())
+                .is_some_and(|rest| rest.first().is_none_or(|byte| *byte == b'/'))
+    }
+
+    /// For system calls: `.` is the workspace itself.
+    pub fn as_os_str(&self) -> &OsStr {
+        if self.0.is_empty() {
+            OsStr::new(".")
+        } else {
+            OsStr::from_bytes(&self.0)
+        }
+    }
+
+    /// Its text.
+    pub fn text(&self) -> String {
+        escape(&self.0)
+    }
+}
+
+/// The text of any bytes.
+pub fn escape(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for letter in chunk.valid().chars() {
+            if letter == '\\' {
+                out.push('\\');
+            }
+            out.push(letter);
+        }
+        for byte in chunk.invalid() {
+            out.push_str("\\x");
+            out.push_str(&hex::encode([*byte]));
+        }
+    }
+    out
+}
+
+/// The reverse of [`escape`].
+fn unescape(text: &str) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((byte, tail)) = rest.split_first() {
+        rest = tail;
+        if *byte != b'\\' {
+            out.push(*byte);
+            continue;
+        }
+        match tail {
+            [b'\\', tail @ ..] => {
+                out.push(b'\\');
+                rest = tail;
+            }
+            [b'x', a, b, tail @ ..] => {
+                let digits = [*a, *b];
+                let digits = std::str::from_utf8(&digits).ok()?;
+                out.push(u8::from_str_radix(digits, 16).ok()?);
+                rest = tail;
+            }
+            _ => return None,
+        }
+    }
+    Some(out)
+}
+
+impl Serialize for RelPath {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text())
+    }
+}
+
+impl<'de> Deserialize<'de> for RelPath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        unescape(&text)
+            .map(Self)
+            .ok_or_else(|| de::Error::custom("a path with a wrong escape"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_bytes_have_a_text_and_come_back() {
+        for bytes in [
+            b"plain/name".to_vec(),
+            b"back\\slash\nnewline".to_vec(),
+            vec![0xff, b'a', 0xc3, 0xa9, 0xc3],
+            (1..=255).collect(),
+        ] {
+            let path = RelPath(bytes);
+            let text = serde_json::to_string(&path).unwrap();
+            assert_eq!(serde_json::from_str::<RelPath>(&text).unwrap(), path);
+        }
+        assert!(serde_json::from_str::<RelPath>(r#""a\\q""#).is_err());
+    }
+
+    #[test]
+    fn only_whole_names_count() {
+        let path = |text: &str| RelPath(text.as_bytes().to_vec());
+        assert!(path("a/b").is_within(&path("a")));
+        assert!(path("a").is_within(&path("a")));
+        assert!(path("a").is_within(&path("")));
+        assert!(!path("ab").is_within(&path("a")));
+        assert!(!path("a").is_within(&path("a/b")));
+        assert_eq!(path("a/b").split(), (path("a"), OsStr::new("b")));
+        assert_eq!(path("a").split(), (path(""), OsStr::new("a")));
+    }
+}

@@ -1,0 +1,503 @@
+//! Reads the upper layer of the overlay and judges each change. Nothing is written.
+mod git;
+mod moves;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use nix::fcntl::readlinkat;
+use nix::sys::stat::FileStat;
+
+use super::content;
+use super::judge::{self, GIT_MAKERS, Kind, Protected, Reason, Zone};
+use super::layer::{LowerHalf, Relation, is_whiteout, relate};
+use super::model::{Change, Outcome, Plan, Planned, Step, What};
+use super::path::RelPath;
+use super::tree::{self, Identity};
+use git::{looks_like_git, makes_git_directory};
+use moves::Move;
+
+/// What the changes are judged by.
+#[derive(Debug)]
+pub struct Rules<'a> {
+    /// The workspace's absolute path.
+    pub workspace: &'a Path,
+    /// What no change may touch.
+    pub protected: &'a Protected,
+    /// What changed later than this was changed by a host process.
+    pub began: (i64, i64),
+}
+
+/// One look at the upper layer.
+struct Scan<'a> {
+    rules: &'a Rules<'a>,
+    root: &'a OwnedFd,
+    moves: BTreeMap<RelPath, Move>,
+    /// Moves that an earlier look found impossible: their new place was refused.
+    impossible: &'a BTreeSet<RelPath>,
+    slots: u64,
+    plan: Plan,
+}
+
+/// Judges everything in `upper`, the upper layer over `root`, the workspace.
+///
+/// # Errors
+/// When a directory cannot be read; nothing is to be applied then.
+pub fn scan(upper: &OwnedFd, root: &OwnedFd, rules: &Rules<'_>) -> io::Result<Plan> {
+    let mut impossible = BTreeSet::new();
+    loop {
+        let mut scan = Scan {
+            rules,
+            root,
+            moves: BTreeMap::new(),
+            impossible: &impossible,
+            slots: 0,
+            plan: Plan::default(),
+        };
+        let lower = || -> io::Result<LowerHalf> {
+            Ok(LowerHalf {
+                dir: tree::open_dir(root, OsStr::new("."))?,
+                path: RelPath::default(),
+            })
+        };
+        scan.find_moves(upper, &RelPath::default(), Some(&lower()?))?;
+        scan.workspace_itself(upper)?;
+        let zone = Zone::Plain.child(b"", looks_like_git(root)?);
+        let place = Place {
+            upper,
+            path: &RelPath::default(),
+            lower: Some(&lower()?),
+            zone,
+            held: None,
+        };
+        scan.directory(&place)?;
+        // A directory whose new place was refused stays where it was, and so does what holds it.
+        let failed: Vec<RelPath> = scan
+            .moves
+            .iter()
+            .filter(|(_, moved)| moved.verdict.is_ok() && !moved.placed)
+            .map(|(from, _)| from.clone())
+            .collect();
+        if failed.is_empty() {
+            return Ok(scan.plan);
+        }
+        impossible.extend(failed);
+    }
+}
+
+/// A directory of the upper layer with all that its entries are judged by.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    upper: &'a OwnedFd,
+    path: &'a RelPath,
+    lower: Option<&'a LowerHalf>,
+    zone: Zone,
+    /// Why nothing in it is applied.
+    held: Option<&'a Reason>,
+}
+
+/// An entry of the upper layer.
+struct Entry<'a> {
+    name: &'a OsStr,
+    path: RelPath,
+    stat: FileStat,
+    /// What the workspace has at this path, once everything that moved away is gone.
+    old: Option<FileStat>,
+    held: Option<Reason>,
+}
+
+impl Scan<'_> {
+    /// Permissions of the workspace itself are the caller's business.
+    fn workspace_itself(&mut self, upper: &OwnedFd) -> io::Result<()> {
+        let is = nix::sys::stat::fstat(upper)?;
+        let was = nix::sys::stat::fstat(self.root)?;
+        if is.st_mode != was.st_mode && tree::changed_at(&was) <= self.rules.began {
+            let mut change = change(RelPath::default(), What::Modified, &is);
+            change.refuse(Reason::WorkspaceItself);
+            self.plan.changes.push(change);
+        }
+        Ok(())
+    }
+
+    fn directory(&mut self, place: &Place<'_>) -> io::Result<()> {
+        let names = tree::list(place.upper)?;
+        let makers = makes_git_directory(place, &names)?;
+        for name in &names {
+            let Some(stat) = tree::stat(place.upper, name)? else {
+                continue;
+            };
+            let old = match place.lower {
+                Some(lower) => tree::stat(&lower.dir, name)?,
+                None => None,
+            };
+            let gone = place.lower.is_some_and(|lower| {
+                self.moves
+                    .get(&lower.path.join(name))
+                    .is_some_and(|moved| moved.verdict.is_ok())
+            });
+            let mut held = place.held.cloned();
+            if held.is_none() && makers && GIT_MAKERS.contains(&name.as_bytes()) {
+                held = Some(Reason::LooksLikeGitDirectory);
+            }
+            let entry = Entry {
+                name,
+                path: place.path.join(name),
+                stat,
+                old: old.filter(|_| !gone),
+                held,
+            };
+            if is_whiteout(place.upper, name, &stat)? {
+                self.whiteout(place, &entry)?;
+            } else if tree::kind(&stat) == Kind::Directory {
+                self.subdirectory(place, &entry)?;
+            } else {
+                self.file(place, &entry)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether what the workspace has at this path may be taken away.
+    fn may_replace(
+        &self,
+        place: &Place<'_>,
+        entry: &Entry<'_>,
+        old: &FileStat,
+    ) -> io::Result<Result<(), Reason>> {
+        if tree::kind(old) != Kind::Directory {
+            return Ok(if tree::changed_at(old) > self.rules.began {
+                Err(Reason::ChangedMeanwhile)
+            } else {
+                Ok(())
+            });
+        }
+        let Some(lower) = place.lower else {
+            return Ok(Ok(()));
+        };
+        let name = entry.name.as_bytes();
+        let judged = place.zone.entry(name, Kind::Directory, false);
+        if judged.is_err() {
+            return Ok(judged);
+        }
+        let dir = tree::open_dir(&lower.dir, entry.name)?;
+        let path = lower.path.join(entry.name);
+        self.may_leave(&dir, &path, place.zone.child(name, false), None)
+    }
+
+    fn whiteout(&mut self, place: &Place<'_>, entry: &Entry<'_>) -> io::Result<()> {
+        let Some(old) = &entry.old else {
+            return Ok(());
+        };
+        let kind = tree::kind(old);
+        let mut change = change(entry.path.clone(), What::Deleted, old);
+        change.mode = None;
+        change.size = None;
+        let judged = match &entry.held {
+            Some(held) => Err(held.clone()),
+            None => self
+                .rules
+                .protected
+                .check(&entry.path, false)
+                .and_then(|()| place.zone.entry(entry.name.as_bytes(), kind, false)),
+        };
+        let judged = match judged {
+            Ok(()) => self.may_replace(place, entry, old)?,
+            refused @ Err(_) => refused,
+        };
+        match judged {
+            Ok(()) => {
+                let step = self.take_out(&entry.path, old);
+                self.push(change, [step]);
+            }
+            Err(reason) => {
+                change.refuse(reason);
+                self.plan.changes.push(change);
+            }
+        }
+        Ok(())
+    }
+
+    fn subdirectory(&mut self, place: &Place<'_>, entry: &Entry<'_>) -> io::Result<()> {
+        let upper = tree::open_dir(place.upper, entry.name)?;
+        let name = entry.name.as_bytes();
+        let relation = relate(place.upper, entry.name, self.root, place.lower)?;
+        let (lower, held) = match relation {
+            Relation::Over(lower) if entry.old.is_some() => {
+                let judged = self.judge(place, entry, Kind::Directory, true).err();
+                let held = entry.held.clone().or(judged);
+                self.merged(place, entry, &lower, held.as_ref())?;
+                (Some(lower), held)
+            }
+            Relation::Over(_) | Relation::Alone => (None, self.made(place, entry)?),
+            Relation::Redirected { from, dir } => {
+                let held = self.moved(place, entry, &from)?;
+                (dir.map(|dir| LowerHalf { dir, path: from }), held)
+            }
+        };
+        let git = match &lower {
+            Some(lower) => looks_like_git(&lower.dir)?,
+            None => false,
+        };
+        self.directory(&Place {
+            upper: &upper,
+            path: &entry.path,
+            lower: lower.as_ref(),
+            zone: place.zone.child(name, git),
+            held: held.as_ref(),
+        })
+    }
+
+    /// A directory that was there before: its own permissions and attributes.
+    fn merged(
+        &mut self,
+        place: &Place<'_>,
+        entry: &Entry<'_>,
+        lower: &LowerHalf,
+        held: Option<&Reason>,
+    ) -> io::Result<()> {
+        let Some(old) = &entry.old else {
+            return Ok(());
+        };
+        let same = entry.stat.st_mode == old.st_mode
+            && content::user_attributes(place.upper, entry.name)?
+                == content::user_attributes(&lower.dir, OsStr::new("."))?;
+        if same {
+            return Ok(());
+        }
+        let mut change = change(entry.path.clone(), What::Modified, &entry.stat);
+        // Entries that came and went alter a directory's time as well: it cannot be told who did what.
+        let meanwhile = tree::changed_at(old) > self.rules.began;
+        let reason = held
+            .cloned()
+            .or(meanwhile.then_some(Reason::ChangedMeanwhile));
+        let Some(reason) = reason else {
+            let step = finish(entry);
+            self.push(change, [step]);
+            return Ok(());
+        };
+        change.refuse(reason);
+        self.plan.changes.push(change);
+        Ok(())
+    }
+
+    /// A new directory. Gives why nothing in it is applied, if so.
+    fn made(&mut self, place: &Place<'_>, entry: &Entry<'_>) -> io::Result<Option<Reason>> {
+        let mut change = change(entry.path.clone(), What::Created, &entry.stat);
+        let judged = self.judge_place(place, entry, Kind::Directory)?;
+        match judged {
+            Ok(()) => {
+                let out = entry.old.map(|old| self.take_out(&entry.path, &old));
+                let path = entry.path.clone();
+                let steps = [Step::MakeDirectory { path }, finish(entry)];
+                self.push(change, out.into_iter().chain(steps));
+                Ok(None)
+            }
+            Err(reason) => {
+                change.refuse(reason.clone());
+                self.plan.changes.push(change);
+                Ok(Some(if reason == Reason::NewGitDirectory {
+                    reason
+                } else {
+                    Reason::HeldBack
+                }))
+            }
+        }
+    }
+
+    /// A directory that had another name. Gives why nothing in it is applied, if so.
+    fn moved(
+        &mut self,
+        place: &Place<'_>,
+        entry: &Entry<'_>,
+        from: &RelPath,
+    ) -> io::Result<Option<Reason>> {
+        let mut change = change(entry.path.clone(), What::Moved, &entry.stat);
+        change.from = Some(from.clone());
+        let judged = match self.moves.get(from).map(|moved| moved.verdict.clone()) {
+            Some(Ok(identity)) => self
+                .judge_place(place, entry, Kind::Directory)?
+                .map(|()| identity),
+            Some(Err(reason)) => Err(reason),
+            None => Err(Reason::HeldBack),
+        };
+        match judged {
+            Ok(identity) => {
+                let out = entry.old.map(|old| self.take_out(&entry.path, &old));
+                let slot = match self.moves.get_mut(from) {
+                    Some(moved) => {
+                        moved.placed = true;
+                        moved.slot
+                    }
+                    None => 0,
+                };
+                let of = self.plan.changes.len();
+                // Before all else, and the innermost first: its path is the one of before.
+                let step = Step::TakeOut {
+                    path: from.clone(),
+                    slot,
+                    identity,
+                };
+                let at = self.plan.steps.partition_point(|planned| {
+                    matches!(&planned.step, Step::TakeOut { path, slot, .. }
+                        if self.moves.get(path).is_some_and(|moved| moved.slot == *slot)
+                            && path.depth() >= from.depth())
+                });
+                self.plan.steps.insert(at, Planned { of, step });
+                let put = Step::PutBack {
+                    slot,
+                    from: from.clone(),
+                    path: entry.path.clone(),
+                };
+                self.push(change, out.into_iter().chain([put, finish(entry)]));
+                Ok(None)
+            }
+            Err(reason) => {
+                change.refuse(reason);
+                self.plan.changes.push(change);
+                Ok(Some(Reason::HeldBack))
+            }
+        }
+    }
+
+    fn file(&mut self, place: &Place<'_>, entry: &Entry<'_>) -> io::Result<()> {
+        let kind = tree::kind(&entry.stat);
+        let what = if entry.old.is_some() {
+            What::Modified
+        } else {
+            What::Created
+        };
+        let mut change = change(entry.path.clone(), what, &entry.stat);
+        if kind == Kind::File {
+            let file = tree::open_file(place.upper, entry.name)?;
+            change.sha256 = Some(content::sha256(file)?);
+            change.setid_dropped = entry.stat.st_mode & 0o6000 != 0;
+        }
+        if kind == Kind::Symlink {
+            let target = readlinkat(place.upper, entry.name)?;
+            change.target = Some(RelPath(target.as_bytes().to_vec()));
+        }
+        if let (Some(old), Some(lower)) = (&entry.old, place.lower)
+            && content::is_same(
+                place.upper,
+                &lower.dir,
+                entry.name,
+                &entry.stat,
+                old,
+                &change,
+            )?
+        {
+            return Ok(());
+        }
+        let mut judged = self.judge_place(place, entry, kind)?;
+        if let (Ok(()), Some(target)) = (&judged, &change.target)
+            && !judge::link_stays_inside(self.rules.workspace, &entry.path, &target.0)
+        {
+            judged = Err(Reason::PointsOutside);
+        }
+        if let Err(reason) = judged {
+            change.refuse(reason);
+            self.plan.changes.push(change);
+            return Ok(());
+        }
+        let path = entry.path.clone();
+        match &entry.old {
+            Some(old) if tree::kind(old) != Kind::Directory => {
+                let step = Step::Exchange {
+                    path,
+                    fresh: entry.stat.st_ino,
+                    identity: Identity::of(old),
+                };
+                self.push(change, [step]);
+            }
+            Some(old) => {
+                let out = self.take_out(&entry.path, old);
+                self.push(change, [out, Step::Place { path }]);
+            }
+            None => self.push(change, [Step::Place { path }]),
+        }
+        Ok(())
+    }
+
+    /// Judges an entry, and what it would take the place of.
+    fn judge_place(
+        &self,
+        place: &Place<'_>,
+        entry: &Entry<'_>,
+        kind: Kind,
+    ) -> io::Result<Result<(), Reason>> {
+        if let Some(held) = &entry.held {
+            return Ok(Err(held.clone()));
+        }
+        let judged = self.judge(place, entry, kind, false);
+        match (&judged, &entry.old) {
+            (Ok(()), Some(old)) => self.may_replace(place, entry, old),
+            _ => Ok(judged),
+        }
+    }
+
+    fn judge(
+        &self,
+        place: &Place<'_>,
+        entry: &Entry<'_>,
+        kind: Kind,
+        merged: bool,
+    ) -> Result<(), Reason> {
+        judge::kind(kind)?;
+        // A new directory where nothing was takes no place away from what is protected below it.
+        let harmless = merged || (kind == Kind::Directory && entry.old.is_none());
+        self.rules.protected.check(&entry.path, harmless)?;
+        place.zone.entry(entry.name.as_bytes(), kind, merged)
+    }
+
+    fn take_out(&mut self, path: &RelPath, old: &FileStat) -> Step {
+        Step::TakeOut {
+            path: path.clone(),
+            slot: self.slot(),
+            identity: Identity::of(old),
+        }
+    }
+
+    fn slot(&mut self) -> u64 {
+        self.slots += 1;
+        self.slots
+    }
+
+    fn push(&mut self, change: Change, steps: impl IntoIterator<Item = Step>) {
+        let of = self.plan.changes.len();
+        self.plan.changes.push(change);
+        self.plan
+            .steps
+            .extend(steps.into_iter().map(|step| Planned { of, step }));
+    }
+}
+
+fn finish(entry: &Entry<'_>) -> Step {
+    Step::FinishDirectory {
+        path: entry.path.clone(),
+        mode: entry.stat.st_mode & 0o1777,
+        modified: (entry.stat.st_mtime, entry.stat.st_mtime_nsec),
+    }
+}
+
+fn change(path: RelPath, change: What, stat: &FileStat) -> Change {
+    let kind = tree::kind(stat);
+    Change {
+        path,
+        change,
+        kind,
+        from: None,
+        mode: (kind != Kind::Symlink).then(|| format!("{:04o}", stat.st_mode & 0o7777)),
+        size: (kind == Kind::File)
+            .then_some(stat.st_size)
+            .and_then(|size| u64::try_from(size).ok()),
+        sha256: None,
+        target: None,
+        setid_dropped: false,
+        outcome: Outcome::Applied,
+        reason: None,
+    }
+}

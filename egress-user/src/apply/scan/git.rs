@@ -1,0 +1,56 @@
+//! Whether a directory is, or becomes, a git directory.
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+
+use super::Place;
+use crate::apply::judge::{self, GIT_MAKERS, Zone};
+use crate::apply::layer::is_whiteout;
+use crate::apply::tree;
+
+/// Whether what the agent put into this directory turns it into a repository.
+pub(super) fn makes_git_directory(
+    place: &Place<'_>,
+    names: &[std::ffi::OsString],
+) -> io::Result<bool> {
+    let is_maker = |name: &std::ffi::OsString| GIT_MAKERS.contains(&name.as_bytes());
+    if !matches!(place.zone, Zone::Plain | Zone::Data) || !names.iter().any(is_maker) {
+        return Ok(false);
+    }
+    let mut failed = None;
+    let is = judge::is_git_directory(|name| {
+        let name = OsStr::from_bytes(name);
+        let there = (|| -> io::Result<bool> {
+            if let Some(stat) = tree::stat(place.upper, name)? {
+                return Ok(!is_whiteout(place.upper, name, &stat)?);
+            }
+            match place.lower {
+                Some(lower) => Ok(tree::stat(&lower.dir, name)?.is_some()),
+                None => Ok(false),
+            }
+        })();
+        there.unwrap_or_else(|error| {
+            failed = Some(error);
+            true
+        })
+    });
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(is),
+    }
+}
+
+/// Whether a directory of the workspace is a git directory already.
+pub(super) fn looks_like_git(dir: &OwnedFd) -> io::Result<bool> {
+    let mut failed = None;
+    let is = judge::is_git_directory(|name| {
+        tree::stat(dir, OsStr::from_bytes(name))
+            .unwrap_or_else(|error| {
+                failed = Some(error);
+                None
+            })
+            .is_some()
+    });
+    failed.map_or(Ok(is), Err)
+}

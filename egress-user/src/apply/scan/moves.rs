@@ -1,0 +1,166 @@
+//! Directories that the agent moved, and what may leave its place at all.
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+
+use nix::fcntl::readlinkat;
+
+use super::Scan;
+use crate::apply::judge::{self, Kind, Reason, Zone};
+use crate::apply::layer::{LowerHalf, Relation, relate};
+use crate::apply::path::RelPath;
+use crate::apply::tree::{self, Identity};
+
+/// A directory that the agent moved.
+#[derive(Debug)]
+pub(super) struct Move {
+    pub(super) slot: u64,
+    /// What it is, to be found again; or why it stays where it is.
+    pub(super) verdict: Result<Identity, Reason>,
+    /// Whether its new place could take it.
+    pub(super) placed: bool,
+}
+
+impl Scan<'_> {
+    /// Finds the directories that were moved, and judges whether they may leave where they are.
+    pub(super) fn find_moves(
+        &mut self,
+        upper: &OwnedFd,
+        path: &RelPath,
+        lower: Option<&LowerHalf>,
+    ) -> io::Result<()> {
+        for name in tree::list(upper)? {
+            let Some(stat) = tree::stat(upper, &name)? else {
+                continue;
+            };
+            if tree::kind(&stat) != Kind::Directory {
+                continue;
+            }
+            let path = path.join(&name);
+            let inner = match relate(upper, &name, self.root, lower)? {
+                Relation::Alone => None,
+                Relation::Over(lower) => Some(lower),
+                Relation::Redirected { from, dir } => {
+                    let verdict = self.may_move(&from, dir.as_ref(), &path)?;
+                    let slot = self.slot();
+                    let moved = Move {
+                        slot,
+                        verdict,
+                        placed: false,
+                    };
+                    self.moves.insert(from.clone(), moved);
+                    dir.map(|dir| LowerHalf { dir, path: from })
+                }
+            };
+            self.find_moves(&tree::open_dir(upper, &name)?, &path, inner.as_ref())?;
+        }
+        // What holds a directory that cannot move cannot move either.
+        let stuck: Vec<RelPath> = self
+            .moves
+            .iter()
+            .filter(|(_, moved)| moved.verdict.is_err())
+            .map(|(from, _)| from.clone())
+            .collect();
+        for (from, moved) in &mut self.moves {
+            if moved.verdict.is_ok() && stuck.iter().any(|inner| inner.is_within(from)) {
+                moved.verdict = Err(Reason::HeldBack);
+            }
+        }
+        Ok(())
+    }
+
+    fn may_move(
+        &self,
+        from: &RelPath,
+        dir: Option<&OwnedFd>,
+        to: &RelPath,
+    ) -> io::Result<Result<Identity, Reason>> {
+        let Some(dir) = dir else {
+            return Ok(Err(Reason::ChangedMeanwhile));
+        };
+        if self.impossible.contains(from) {
+            return Ok(Err(Reason::HeldBack));
+        }
+        if from
+            .components()
+            .chain(to.components())
+            .any(judge::is_git_name)
+        {
+            return Ok(Err(Reason::GitDirectory));
+        }
+        for path in [from, to] {
+            if let Err(reason) = self.rules.protected.check(path, false) {
+                return Ok(Err(reason));
+            }
+        }
+        if let Err(reason) = self.may_leave(dir, from, Zone::Plain, Some(to))? {
+            return Ok(Err(reason));
+        }
+        Ok(Ok(Identity::of(&nix::sys::stat::fstat(dir)?)))
+    }
+
+    /// Whether everything below a directory of the workspace may be taken away; with `to`, whether
+    /// it may be there.
+    pub(super) fn may_leave(
+        &self,
+        dir: &OwnedFd,
+        path: &RelPath,
+        zone: Zone,
+        to: Option<&RelPath>,
+    ) -> io::Result<Result<(), Reason>> {
+        let device = nix::sys::stat::fstat(dir)?.st_dev;
+        for name in tree::list(dir)? {
+            let Some(stat) = tree::stat(dir, &name)? else {
+                continue;
+            };
+            let kind = tree::kind(&stat);
+            let path = path.join(&name);
+            let to = to.map(|to| to.join(&name));
+            if stat.st_dev != device {
+                return Ok(Err(Reason::OtherFileSystem));
+            }
+            if self
+                .moves
+                .get(&path)
+                .is_some_and(|moved| moved.verdict.is_err())
+            {
+                return Ok(Err(Reason::HeldBack));
+            }
+            if tree::changed_at(&stat) > self.rules.began {
+                return Ok(Err(Reason::ChangedMeanwhile));
+            }
+            let judged = self
+                .rules
+                .protected
+                .check(&path, false)
+                .and_then(|()| zone.entry(name.as_bytes(), kind, false));
+            if judged.is_err() {
+                return Ok(judged);
+            }
+            if let Some(to) = &to {
+                let now = self.rules.protected.check(to, false);
+                if now.is_err() {
+                    return Ok(now);
+                }
+                if kind == Kind::Symlink {
+                    let target = readlinkat(dir, name.as_os_str())?;
+                    let inside = |at: &RelPath| {
+                        judge::link_stays_inside(self.rules.workspace, at, target.as_bytes())
+                    };
+                    if inside(&path) && !inside(to) {
+                        return Ok(Err(Reason::PointsOutside));
+                    }
+                }
+            }
+            if kind == Kind::Directory {
+                let zone = zone.child(name.as_bytes(), false);
+                let inner = tree::open_dir(dir, &name)?;
+                let judged = self.may_leave(&inner, &path, zone, to.as_ref())?;
+                if judged.is_err() {
+                    return Ok(judged);
+                }
+            }
+        }
+        Ok(Ok(()))
+    }
+}

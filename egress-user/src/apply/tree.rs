@@ -1,0 +1,121 @@
+//! Directories by descriptor: no path is ever followed through a link.
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::libc;
+use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
+use serde::{Deserialize, Serialize};
+
+use super::judge::Kind;
+use super::path::RelPath;
+
+/// The entry `name` of `dir` itself; none if there is nothing of that name.
+///
+/// # Errors
+/// Those of `fstatat(2)`.
+pub fn stat(dir: &impl AsFd, name: &OsStr) -> io::Result<Option<FileStat>> {
+    match fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(Errno::ENOENT) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Opens the directory `name` of `dir`, which must not be a link.
+///
+/// # Errors
+/// Those of `openat(2)`.
+pub fn open_dir(dir: &impl AsFd, name: &OsStr) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    Ok(openat(dir, name, flags, Mode::empty())?)
+}
+
+/// Opens the regular file `name` of `dir`, which must not be a link.
+///
+/// # Errors
+/// Those of `openat(2)`.
+pub fn open_file(dir: &impl AsFd, name: &OsStr) -> io::Result<std::fs::File> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    Ok(openat(dir, name, flags, Mode::empty())?.into())
+}
+
+/// Opens the directory at `path` below `root`: no link, no mount and no `..` on the way. `flags` tell
+/// whether it is to be read (`O_RDONLY`) or only to be a place (`O_PATH`).
+///
+/// # Errors
+/// Those of `openat2(2)`; `ELOOP` for a link, `EXDEV` for a mount.
+pub fn beneath(root: &impl AsFd, path: &RelPath, flags: OFlag) -> io::Result<OwnedFd> {
+    let how = OpenHow::new()
+        .flags(flags | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
+        .resolve(
+            ResolveFlag::RESOLVE_BENEATH
+                | ResolveFlag::RESOLVE_NO_SYMLINKS
+                | ResolveFlag::RESOLVE_NO_XDEV,
+        );
+    Ok(openat2(root, path.as_os_str(), how)?)
+}
+
+/// Names in a directory, in the order of their bytes.
+///
+/// # Errors
+/// Those of `getdents(2)`.
+pub fn list(dir: &impl AsFd) -> io::Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    // A descriptor of its own: the offset of a shared one would be shared too.
+    let fresh = open_dir(dir, OsStr::new("."))?;
+    for entry in Dir::from_fd(fresh)?.iter() {
+        let name = entry?.file_name().to_bytes().to_vec();
+        if name != b"." && name != b".." {
+            names.push(OsStr::from_bytes(&name).to_os_string());
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// What an entry is.
+pub fn kind(stat: &FileStat) -> Kind {
+    match SFlag::from_bits_truncate(stat.st_mode & libc::S_IFMT) {
+        SFlag::S_IFDIR => Kind::Directory,
+        SFlag::S_IFREG => Kind::File,
+        SFlag::S_IFLNK => Kind::Symlink,
+        SFlag::S_IFIFO => Kind::Fifo,
+        SFlag::S_IFSOCK => Kind::Socket,
+        _ => Kind::Device,
+    }
+}
+
+/// When an entry changed last in any way, renames and permissions included. No program can set it.
+pub fn changed_at(stat: &FileStat) -> (i64, i64) {
+    (stat.st_ctime, stat.st_ctime_nsec)
+}
+
+/// What tells whether an entry is still the one that was judged. The time of its last change is no
+/// part of it: renaming alters that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    inode: u64,
+    /// Time of the last modification and size; of a directory they change with its entries.
+    content: Option<(i64, i64, i64)>,
+}
+
+impl Identity {
+    /// Takes it.
+    pub fn of(stat: &FileStat) -> Self {
+        let content = (kind(stat) != Kind::Directory).then_some((
+            stat.st_mtime,
+            stat.st_mtime_nsec,
+            stat.st_size,
+        ));
+        Self {
+            inode: stat.st_ino,
+            content,
+        }
+    }
+}

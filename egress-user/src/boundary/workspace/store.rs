@@ -1,0 +1,242 @@
+//! The directory beside the workspace that takes the agent's changes: `.egress-<run>`, root's alone.
+//!
+//! For an overlay it must lie on the same mount as the workspace, since changes are applied by
+//! renaming: a workspace that is a mount point has no such place. A killed
+//! run leaves it; whoever holds its lock is alive, and nobody else touches it then.
+use std::cell::Cell;
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::fcntl::{Flock, FlockArg, OFlag, open};
+use nix::sys::stat::Mode;
+use serde::{Deserialize, Serialize};
+
+/// How the names of all such directories begin.
+pub const PREFIX: &str = ".egress-";
+/// The overlay's upper layer.
+pub const UPPER: &str = "upper";
+/// The overlay's work directory.
+pub const WORK: &str = "work";
+/// What applying has taken out of the workspace.
+pub const MOVED: &str = "moved";
+/// The copy that the agent works on, in place of an upper layer.
+pub const COPY: &str = "copy";
+const LOCK: &str = "lock";
+const ABOUT: &str = "run.json";
+/// A store without its description that is older than this belongs to nobody.
+const UNFINISHED: Duration = Duration::from_mins(1);
+
+/// What a store belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct About {
+    /// The workspace's path.
+    pub workspace: PathBuf,
+    /// The workspace's inode: another directory at the same path is not it.
+    pub inode: u64,
+    /// Owner of the workspace.
+    pub uid: u32,
+    /// Group of the workspace.
+    pub gid: u32,
+    /// User and group id of the run's agent.
+    pub agent: u32,
+    /// When the agent's view began, by the clock of the file system: seconds and nanoseconds.
+    pub began: (i64, i64),
+}
+
+/// What a store is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The upper layer of an overlay.
+    Layer,
+    /// A copy of the workspace.
+    Copy,
+}
+
+/// A store; removed when dropped, unless it is kept.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    about: About,
+    /// Whether it outlives this value.
+    kept: Cell<bool>,
+    _lock: Flock<File>,
+}
+
+impl Store {
+    /// Makes the store of run `id` beside `workspace`.
+    ///
+    /// # Errors
+    /// When the workspace is a mount point (its parent lies elsewhere then), or the parent cannot be
+    /// written.
+    pub fn create(workspace: &Path, id: &str, agent: u32, purpose: Purpose) -> io::Result<Self> {
+        let parent = workspace
+            .parent()
+            .ok_or_else(|| io::Error::other("the workspace has no parent directory"))?;
+        if purpose == Purpose::Layer && mount_id(workspace)? != mount_id(parent)? {
+            return Err(io::Error::other(
+                "it is a mount point, and its changes must be kept beside it on the same mount: \
+                 name a directory below it, or use --workspace direct, read-only or copy",
+            ));
+        }
+        let path = parent.join(format!("{PREFIX}{id}"));
+        DirBuilder::new().mode(0o700).create(&path)?;
+        let lock = locked(&path)?;
+        for name in [UPPER, WORK, MOVED, COPY] {
+            DirBuilder::new().mode(0o700).create(path.join(name))?;
+        }
+        let meta = workspace.metadata()?;
+        let upper = path.join(UPPER);
+        // The overlay's root looks like the upper layer's, and that is not mapped.
+        chown(&upper, Some(agent), Some(agent))?;
+        fs::set_permissions(&upper, Permissions::from_mode(meta.mode() & 0o7777))?;
+        let clock = upper.metadata()?;
+        let about = About {
+            workspace: workspace.to_path_buf(),
+            inode: meta.ino(),
+            uid: meta.uid(),
+            gid: meta.gid(),
+            agent,
+            began: (clock.ctime(), clock.ctime_nsec()),
+        };
+        let store = Self {
+            path,
+            about,
+            kept: Cell::new(false),
+            _lock: lock,
+        };
+        fs::write(store.path.join(ABOUT), serde_json::to_vec(&store.about)?)?;
+        Ok(store)
+    }
+
+    /// Opens a store that a killed run left at `path`. `None` when its run is alive, when it is not
+    /// root's alone, or when it belongs to no workspace that is still there.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn adopt(path: &Path) -> io::Result<Option<Self>> {
+        let meta = fs::symlink_metadata(path)?;
+        if !meta.is_dir() || meta.uid() != 0 || meta.mode() & 0o077 != 0 {
+            return Ok(None);
+        }
+        let Ok(lock) = locked(path) else {
+            return Ok(None);
+        };
+        let Ok(text) = fs::read(path.join(ABOUT)) else {
+            // Its run was killed before anything could be written to it; or is not that far yet.
+            let age = meta.modified().ok().and_then(|made| made.elapsed().ok());
+            if age.is_some_and(|age| age > UNFINISHED) {
+                fs::remove_dir_all(path)?;
+            }
+            return Ok(None);
+        };
+        let about: About = serde_json::from_slice(&text)?;
+        let there = fs::symlink_metadata(&about.workspace)
+            .is_ok_and(|meta| meta.is_dir() && meta.ino() == about.inode);
+        let beside = about.workspace.parent() == path.parent();
+        Ok((there && beside).then(|| Self {
+            path: path.to_path_buf(),
+            about,
+            kept: Cell::new(true),
+            _lock: lock,
+        }))
+    }
+
+    /// Stores beside `workspace`, whosever they are.
+    ///
+    /// # Errors
+    /// When the parent cannot be listed.
+    pub fn beside(workspace: &Path) -> io::Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(workspace.parent().unwrap_or(workspace))? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let id = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
+            if id.is_some_and(|id| !id.is_empty() && id.bytes().all(|b| b.is_ascii_hexdigit())) {
+                found.push(entry.path());
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// Lets it outlive this value: from here on somebody must carry on what it holds.
+    pub fn keep(&self) {
+        self.kept.set(true);
+    }
+
+    /// Lets it end with this value: nothing in it is wanted any more.
+    pub fn release(&self) {
+        self.kept.set(false);
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What it belongs to.
+    pub fn about(&self) -> &About {
+        &self.about
+    }
+
+    /// One of its directories, by descriptor.
+    ///
+    /// # Errors
+    /// Those of `open(2)`.
+    pub fn dir(&self, name: &str) -> io::Result<OwnedFd> {
+        directory(&self.path.join(name))
+    }
+
+    /// The workspace that it belongs to, by descriptor.
+    ///
+    /// # Errors
+    /// When another directory has taken its place.
+    pub fn workspace(&self) -> io::Result<OwnedFd> {
+        let dir = directory(&self.about.workspace)?;
+        if nix::sys::stat::fstat(&dir)?.st_ino != self.about.inode {
+            return Err(io::Error::other(
+                "another directory has taken the workspace's place",
+            ));
+        }
+        Ok(dir)
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        if !self.kept.get() {
+            // What cannot be removed is found by the next run, which tries again.
+            drop(fs::remove_dir_all(&self.path));
+        }
+    }
+}
+
+fn locked(store: &Path) -> io::Result<Flock<File>> {
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(store.join(LOCK))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno.into())
+}
+
+fn directory(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    Ok(open(path, flags, Mode::empty())?)
+}
+
+/// The id of the mount that `path` lies on: one file system can be mounted at many places, and
+/// nothing can be renamed from one to the other.
+fn mount_id(path: &Path) -> io::Result<String> {
+    let dir = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", dir.as_raw_fd()))?;
+    info.lines()
+        .find_map(|line| line.strip_prefix("mnt_id:"))
+        .map(|id| id.trim().to_owned())
+        .ok_or_else(|| io::Error::other("the kernel tells no mount id"))
+}
