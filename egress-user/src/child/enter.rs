@@ -18,6 +18,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use super::exec::Staged;
 use super::probe;
 use super::protocol::{FromInit, Sockets, StagePlan, ToInit};
+use crate::boundary::mountinfo;
 use crate::boundary::view::{LeftOut, View};
 use crate::sys::{fd, handover, netdev, process};
 
@@ -149,8 +150,14 @@ fn enter_view(plan: &StagePlan) -> io::Result<Vec<LeftOut>> {
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
     let (workspace, tree) = &plan.workspace;
     let tree = handover::inherited(*tree)?;
+    // The tree is one mount: what others inside the workspace hide would show.
+    let hiding: Vec<_> = mountinfo::read()?
+        .into_iter()
+        .map(|mount| mount.target)
+        .filter(|target| target.starts_with(workspace) && target != workspace)
+        .collect();
     let mut view = View::begin(&plan.stage_dir)?;
-    let left_out = view.overlay_host(&plan.files, std::slice::from_ref(&plan.home))?;
+    let mut left_out = view.overlay_host(&plan.files, std::slice::from_ref(&plan.home))?;
     view.private_mounts(plan.limits, &plan.home, plan.agent)?;
     // The workspace shows though it lies in a directory that does not.
     let (above, others): (Vec<_>, Vec<_>) = plan
@@ -160,6 +167,11 @@ fn enter_view(plan: &StagePlan) -> io::Result<Vec<LeftOut>> {
     view.mask(above, &plan.shown)?;
     let at = view.skeleton(workspace)?;
     crate::sys::mount::move_mount(&tree, &at)?;
+    view.mask(&hiding, &[])?;
+    left_out.extend(hiding.into_iter().map(|path| LeftOut {
+        path,
+        why: String::from("a mount inside the workspace"),
+    }));
     view.mask(others, &plan.shown)?;
     view.enter()?;
     Ok(left_out)
