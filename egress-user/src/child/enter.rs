@@ -18,6 +18,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use super::exec::Staged;
 use super::probe;
 use super::protocol::{FromInit, Sockets, StagePlan, ToInit};
+use crate::boundary::mountinfo;
 use crate::boundary::view::{LeftOut, View};
 use crate::boundary::workspace::overlay::mount_overlay;
 use crate::sys::{fd, handover, netdev, process};
@@ -150,8 +151,14 @@ fn enter_view(plan: &StagePlan) -> io::Result<Vec<LeftOut>> {
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
     let (workspace, tree) = &plan.workspace;
     let tree = handover::inherited(*tree)?;
+    // The tree is one mount: what others inside the workspace hide would show.
+    let hiding: Vec<_> = mountinfo::read()?
+        .into_iter()
+        .map(|mount| mount.target)
+        .filter(|target| target.starts_with(workspace) && target != workspace)
+        .collect();
     let mut view = View::begin(&plan.stage_dir)?;
-    let left_out = view.overlay_host(&plan.files, std::slice::from_ref(&plan.home))?;
+    let mut left_out = view.overlay_host(&plan.files, std::slice::from_ref(&plan.home))?;
     view.private_mounts(plan.limits, &plan.home, plan.agent)?;
     // The workspace shows though it lies in a directory that does not.
     let (above, others): (Vec<_>, Vec<_>) = plan
@@ -164,6 +171,11 @@ fn enter_view(plan: &StagePlan) -> io::Result<Vec<LeftOut>> {
         None => crate::sys::mount::move_mount(&tree, &at)?,
         Some(store) => mount_overlay(&tree, &view.scratch("lower")?, store, &at)?,
     }
+    view.mask(&hiding, &[])?;
+    left_out.extend(hiding.into_iter().map(|path| LeftOut {
+        path,
+        why: String::from("a mount inside the workspace"),
+    }));
     view.mask(others, &plan.shown)?;
     view.enter()?;
     Ok(left_out)

@@ -2,7 +2,7 @@
 //!
 //! The families and calls that no cgroup hook sees are refused here: every socket family but
 //! `AF_UNIX`, `AF_INET`, `AF_INET6` and `NETLINK_ROUTE`, `io_uring` (its sockets bypass this filter), new
-//! namespaces, mounts, bpf, keys, and every call of another ABI (i386, x32). Calls that programs
+//! namespaces, mounts, bpf, keys, set-user-id and set-group-id modes, and every call of another ABI (i386, x32). Calls that programs
 //! probe for at start answer `ENOSYS`, so that they fall back; the rest answers `EPERM`.
 use std::collections::BTreeMap;
 
@@ -12,8 +12,10 @@ use seccompiler::{
 };
 
 /// Calls that answer `ENOSYS`.
-const NOT_IMPLEMENTED: [libc::c_long; 4] = [
-    libc::SYS_clone3, // its flags lie in memory, out of a filter's sight; libraries fall back to clone
+const NOT_IMPLEMENTED: [libc::c_long; 5] = [
+    // Their flags and modes lie in memory, out of a filter's sight; libraries fall back to clone and openat.
+    libc::SYS_clone3,
+    libc::SYS_openat2,
     libc::SYS_io_uring_setup,
     libc::SYS_io_uring_enter,
     libc::SYS_io_uring_register,
@@ -76,6 +78,33 @@ const NAMESPACES: [libc::c_int; 7] = [
     libc::CLONE_NEWUTS,
 ];
 
+/// Set-user-id and set-group-id bits of a mode: in the workspace such a file would give its owner's
+/// rights, root's perhaps, to any user of the host.
+const GIVING_BITS: [u64; 2] = [0o4000, 0o2000];
+/// Flags of `open` that make it read its mode: `O_CREAT`, and the bit of `O_TMPFILE` that is its own.
+const MAKING_FLAGS: [u64; 2] = [0o100, 0o20_000_000];
+/// `fchmodat2`, which the libc crate does not name everywhere.
+const SYS_FCHMODAT2: libc::c_long = 452;
+/// Calls with a mode, and which argument it is.
+const WITH_MODE: &[(libc::c_long, u8)] = &[
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_chmod, 1),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_creat, 1),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_mknod, 1),
+    (libc::SYS_fchmod, 1),
+    (libc::SYS_fchmodat, 2),
+    (SYS_FCHMODAT2, 2),
+    (libc::SYS_mknodat, 2),
+];
+/// Calls that open, and which argument their flags are; the mode comes next.
+const OPENING: &[(libc::c_long, u8)] = &[
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_open, 1),
+    (libc::SYS_openat, 2),
+];
+
 /// First number of the x32 calls on x86-64; no call of any other ABI reaches it.
 const X32_SYSCALL_BIT: u32 = 0x4000_0000;
 
@@ -90,6 +119,19 @@ pub fn filters() -> Result<Vec<BpfProgram>, seccompiler::BackendError> {
     let mut refused: BTreeMap<i64, Vec<SeccompRule>> = unconditional(&REFUSED);
     refused.insert(libc::SYS_unshare, namespace_rules()?);
     refused.insert(libc::SYS_clone, namespace_rules()?);
+    for (call, mode) in WITH_MODE {
+        let rules = GIVING_BITS.map(|bit| rule(vec![masked(*mode, bit)?]));
+        refused.insert(*call, rules.into_iter().collect::<Result<_, _>>()?);
+    }
+    for (call, flags) in OPENING {
+        let mut rules = Vec::new();
+        for flag in MAKING_FLAGS {
+            for bit in GIVING_BITS {
+                rules.push(rule(vec![masked(*flags, flag)?, masked(flags + 1, bit)?])?);
+            }
+        }
+        refused.insert(*call, rules);
+    }
     // TIOCSTI and TIOCLINUX push input into a terminal.
     let ioctls: [u64; 2] = [0x5412, 0x541c];
     let terminal = ioctls.map(|request| rule(vec![condition(1, SeccompCmpOp::Eq, request)?]));
@@ -139,6 +181,11 @@ fn condition(
     value: u64,
 ) -> Result<SeccompCondition, seccompiler::BackendError> {
     SeccompCondition::new(arg, SeccompCmpArgLen::Dword, op, value)
+}
+
+/// Matches an argument that has all bits of `mask`.
+fn masked(arg: u8, mask: u64) -> Result<SeccompCondition, seccompiler::BackendError> {
+    condition(arg, SeccompCmpOp::MaskedEq(mask), mask)
 }
 
 fn rule(conditions: Vec<SeccompCondition>) -> Result<SeccompRule, seccompiler::BackendError> {
