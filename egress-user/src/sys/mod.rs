@@ -5,6 +5,7 @@
 )]
 
 pub mod fd;
+pub mod filter;
 pub mod handover;
 pub mod mount;
 pub mod netdev;
