@@ -77,19 +77,24 @@ fn agent_that_takes_too_long() {
 }
 
 #[test]
-fn termination_reaches_the_agent_and_the_packet_is_written() {
+fn interruption_and_termination_reach_the_agent_and_the_packet_is_written() {
     let world = World::new();
-    let (running, packet, workdir) = world
-        .egress()
-        .allow(&[])
-        .script("trap 'echo caught; exit 9' TERM; touch ready; while :; do sleep 0.1; done")
-        .start();
-    wait_for(&workdir.join("ready"));
-    running.signal(Signal::SIGTERM);
-    let output = running.finish(Duration::from_secs(20));
-    assert_eq!(output.status, Some(9), "{output}");
-    assert!(output.stdout.contains("caught"), "{output}");
-    assert!(packet.join("packet.json").exists(), "{output}");
+    for (signal, status) in [(Signal::SIGINT, 8), (Signal::SIGTERM, 9)] {
+        let (running, packet, workdir) = world
+            .egress()
+            .allow(&[])
+            .script(
+                "trap 'echo caught; exit 8' INT; trap 'echo caught; exit 9' TERM
+                 touch ready; while :; do sleep 0.1; done",
+            )
+            .start();
+        wait_for(&workdir.join("ready"));
+        running.signal(signal);
+        let output = running.finish(Duration::from_secs(20));
+        assert_eq!(output.status, Some(status), "{output}");
+        assert!(output.stdout.contains("caught"), "{output}");
+        assert!(packet.join("packet.json").exists(), "{output}");
+    }
 }
 
 #[test]

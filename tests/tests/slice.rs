@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 
 use egress_tests::evidence::{Reference, public_key_hex, verify};
-use egress_tests::{INTERNET, RunOutput, World};
+use egress_tests::{INTERNET, RunOutput, World, binary};
 
 /// Requests of programs to which nobody said that there is a proxy.
 const AGENT: &str = r#"
@@ -185,6 +185,116 @@ fn flows_name_the_process_and_the_destination() {
             "no row of {process} to {name}: {rows:#?}"
         );
     }
+    for row in run.flows(&[("source", "relay"), ("process", "curl")]) {
+        assert!(row["ts"].is_string(), "{row}");
+        assert!(row["pid"].as_u64() > Some(1), "{row}");
+        assert!(
+            row["exe"].as_str().is_some_and(|exe| exe.ends_with("curl")),
+            "{row}"
+        );
+        assert!(row["bytes_down"].as_u64() > Some(0), "{row}");
+        let is_explained = row["reason"] != "";
+        assert_eq!(is_explained, row["verdict"] != "forwarded", "{row}");
+    }
+    for row in run.flows(&[("source", "kernel"), ("verdict", "redirected")]) {
+        assert_eq!(row["protocol"], "tcp", "{row}");
+        assert_eq!(row["port"], 80, "{row}");
+        assert!(row["name"].is_string() && row["dst"].is_string(), "{row}");
+    }
+}
+
+#[test]
+fn repeated_attempts_are_one_row_with_a_count() {
+    let world = World::new();
+    // It stays a while: the executable of a process that is gone cannot be read.
+    let program = "import socket, time
+for _ in range(40):
+    try: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('198.51.100.77', 4000))
+    except OSError: pass
+    time.sleep(0.001)
+time.sleep(0.1)
+";
+    let run = world
+        .egress()
+        .allow(&[])
+        .file("repeat.py", program)
+        .command(["python3", "repeat.py"])
+        .run();
+    assert_eq!(run.status, Some(0), "{run}");
+    let to = [("dst", "198.51.100.77"), ("port", "4000")];
+    let rows = run.flows(&to);
+    let [first, rest] = rows.as_slice() else {
+        panic!("{rows:#?}")
+    };
+    assert_eq!(first["source"], "kernel");
+    assert!(first["exe"].is_string(), "{first}");
+    assert_eq!(rest["source"], "kernel_repeats");
+    assert_eq!(rest["count"], 40, "{rest}");
+    for field in ["hook", "verdict", "reason", "protocol", "process"] {
+        assert_eq!(first[field], rest[field], "{field}");
+    }
+    assert_eq!(rest["first"], first["ts"]);
+    assert!(rest["last"].as_str() > rest["first"].as_str(), "{rest}");
+}
+
+#[test]
+fn boundary_names_what_enforced_it() {
+    let world = World::new();
+    let run = world.egress().allow(&[]).script("true").run();
+    let sum = world.shell(&format!("sha256sum < {}", binary().display()));
+    let sum = sum.stdout.split_whitespace().next().unwrap();
+    assert_eq!(run.boundary("/egress/binary_sha256"), sum);
+    for pointer in [
+        "/programs/object_sha256",
+        "/seccomp/agent_sha256",
+        "/seccomp/relay_sha256",
+    ] {
+        let digest = run.boundary(pointer);
+        assert_eq!(digest.as_str().map(str::len), Some(64), "{pointer}");
+    }
+    let policy = world.shell(&format!(
+        "sha256sum < {}",
+        run.packet.join("policy.yaml").display()
+    ));
+    let policy = policy.stdout.split_whitespace().next().unwrap();
+    assert_eq!(run.boundary("/policy/sha256"), policy);
+    let packet = run.json("packet.json");
+    assert_eq!(packet["policy"]["config_snapshot_sha256"], policy);
+    let attached = run.boundary("/programs/attached");
+    let attached = attached.as_array().unwrap();
+    for hook in [
+        "connect4",
+        "connect6",
+        "sendmsg4",
+        "sendmsg6",
+        "getpeername4",
+        "getpeername6",
+        "sock_create",
+        "sockops",
+        "skb_egress",
+    ] {
+        let is_it = |one: &serde_json::Value| {
+            let name = one["name"].as_str().unwrap_or_default();
+            name.starts_with("agent_") && name.contains(hook)
+        };
+        assert!(attached.iter().any(is_it), "{hook}: {attached:#?}");
+    }
+
+    // What the packet says of itself follows from the probes.
+    let results = run.boundary("/probes/results");
+    let results = results.as_array().unwrap();
+    assert!(!results.is_empty());
+    assert!(results.iter().all(|probe| probe["outcome"] == "denied"));
+    let posture = &packet["posture"];
+    assert_eq!(
+        posture["unsupported_paths"],
+        serde_json::json!(["mcp_transports", "sibling_steps"])
+    );
+    assert_eq!(posture["enforcement_mode"], "linux_netns_ebpf_cgroup");
+    let network = posture["network_namespace"].as_str().unwrap();
+    let own = fs::read_link("/proc/self/ns/net").unwrap();
+    assert_ne!(network, own.to_str().unwrap());
+    assert_eq!(posture["agent_uid"], run.boundary("/agent/uid"));
 }
 
 #[test]
@@ -217,16 +327,13 @@ fn proxy_variables_work_as_well() {
     assert_eq!(run.stdout, "hello from allowed.test\n403\n", "{run}");
 }
 
-/// Checks packet.json against the published schema, where a copy of it lies beside the project.
+/// Checks packet.json against the published schema, where `EGRESS_SHARED` has a copy of it.
 fn check_schema(run: &RunOutput) {
-    let schema = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .ancestors()
-        .map(|dir| dir.join("shared/corpora/sdk-audit-packet/v0.json"))
-        .find(|path| path.exists());
     // Without a copy the published verifier, which has one inside, checks alone.
-    let Some(schema) = schema else {
+    let Some(shared) = std::env::var_os("EGRESS_SHARED") else {
         return;
     };
+    let schema = Path::new(&shared).join("corpora/sdk-audit-packet/v0.json");
     let schema = serde_json::from_slice(&fs::read(schema).unwrap()).unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();
     let packet = run.json("packet.json");

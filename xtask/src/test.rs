@@ -1,5 +1,7 @@
 //! `test`: unit tests, documentation tests, then the end-to-end tests of the built binary.
+use std::env;
 use std::fs;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -10,6 +12,9 @@ use crate::setup;
 
 /// The crate of the privileged end-to-end tests.
 const PRIVILEGED: &str = "egress-tests";
+
+/// Names the directory whose `corpora` hold evidence with known verdicts.
+const CORPORA_VARIABLE: &str = "EGRESS_SHARED";
 
 /// Installs what is missing, builds, and runs every test there is.
 ///
@@ -23,6 +28,13 @@ pub(crate) fn run(layout: &Layout) -> Result<()> {
     setup::everything(layout)?;
     let binary = build::run(layout, &build::Args { release: true })?;
 
+    let corpora = corpora(layout);
+    match &corpora {
+        Some(shared) => println!("test: evidence of known verdicts in {}", shared.display()),
+        None => println!(
+            "test: LEFT OUT: evidence of known verdicts; {CORPORA_VARIABLE} names no directory of it"
+        ),
+    }
     let test = || {
         let mut command = cargo();
         command
@@ -33,6 +45,9 @@ pub(crate) fn run(layout: &Layout) -> Result<()> {
             .env("EGRESS_REF_VERIFIER_RS", layout.verifier_rs())
             .env("EGRESS_REF_VERIFIER_PY", layout.verifier_py())
             .env("EGRESS_BIN", &binary);
+        if let Some(shared) = &corpora {
+            command.env(CORPORA_VARIABLE, shared);
+        }
         command
     };
     println!("test: unit tests");
@@ -41,6 +56,17 @@ pub(crate) fn run(layout: &Layout) -> Result<()> {
     run_program(test().args(["--workspace", "--exclude", PRIVILEGED, "--doc"]))?;
     println!("test: end to end");
     run_program(test().args(["--package", PRIVILEGED]))
+}
+
+/// The directory whose `corpora` hold evidence with known verdicts: the one that the caller names,
+/// or one beside the project or above. They are no part of the repository.
+fn corpora(layout: &Layout) -> Option<PathBuf> {
+    env::var_os(CORPORA_VARIABLE)
+        .map(PathBuf::from)
+        .or_else(|| {
+            let mut beside = layout.root.ancestors().map(|dir| dir.join("shared"));
+            beside.find(|dir| dir.join("corpora/cases.json").is_file())
+        })
 }
 
 /// The effective user id of this process, without a system call of its own.

@@ -94,23 +94,43 @@ fn unix_socket(path: &Path) -> io::Result<String> {
 
 /// Names an interface that is not `lo`.
 fn other_interface() -> io::Result<String> {
-    let table = std::fs::read_to_string("/proc/net/dev")?;
-    let names = table
-        .lines()
-        .skip(2)
-        .filter_map(|line| Some(line.split_once(':')?.0.trim()));
-    first_of(names.filter(|name| *name != "lo"), "there is none")
+    first_in("/proc/net/dev", 2, |line| {
+        let name = line.split_once(':')?.0.trim();
+        (name != "lo").then_some(name)
+    })
 }
 
 /// Names a route of the IPv4 table, which is empty with nothing but loopback.
 fn route() -> io::Result<String> {
-    let table = std::fs::read_to_string("/proc/net/route")?;
-    first_of(table.lines().skip(1).map(str::trim), "the table is empty")
+    first_in("/proc/net/route", 1, |line| Some(line.trim()))
 }
 
-fn first_of<'a>(mut names: impl Iterator<Item = &'a str>, none: &str) -> io::Result<String> {
-    names
-        .next()
-        .map(str::to_owned)
-        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, none))
+/// What `pick` finds first in a table of the kernel, after `heading` lines. A table that cannot be
+/// read proves nothing, and is told like a hole.
+fn first_in(path: &str, heading: usize, pick: impl Fn(&str) -> Option<&str>) -> io::Result<String> {
+    let table = match std::fs::read_to_string(path) {
+        Ok(table) => table,
+        Err(error) => return Ok(format!("cannot read {path}: {error}")),
+    };
+    match table.lines().skip(heading).find_map(pick) {
+        Some(found) => Ok(found.to_owned()),
+        None => Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            format!("{path} has none"),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn table_that_cannot_be_read_shows_nothing_closed() {
+        let outcome = |attempt| result("x", attempt).outcome;
+        let absent = first_in("/proc/net/no-such-table", 0, |line| Some(line));
+        assert_eq!(outcome(absent), Outcome::Reachable);
+        let empty = first_in("/proc/self/stat", 1, |_| None);
+        assert_eq!(outcome(empty), Outcome::Denied);
+    }
 }

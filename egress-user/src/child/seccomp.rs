@@ -248,19 +248,10 @@ fn foreign_abi() -> BpfProgram {
     ]
 }
 
-/// SHA-256 over the compiled filters, as boundary.json and the posture capsule name them.
+/// Digest of the filters.
 ///
 /// # Errors
 /// As [`filters`].
 pub fn digest() -> Result<String, seccompiler::BackendError> {
-    use sha2::{Digest, Sha256};
-    let mut hash = Sha256::new();
-    for filter in filters()? {
-        for op in filter {
-            hash.update(op.code.to_le_bytes());
-            hash.update([op.jt, op.jf]);
-            hash.update(op.k.to_le_bytes());
-        }
-    }
-    Ok(hex::encode(hash.finalize()))
+    Ok(crate::sys::filter::digest(&filters()?))
 }

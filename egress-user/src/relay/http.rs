@@ -204,6 +204,7 @@ impl Connection {
                 request.method(),
                 request.uri(),
                 request.headers(),
+                &mut flow,
             ),
         };
         let ask = match judged {

@@ -45,4 +45,5 @@ mod websocket;
 pub use limits::Limits;
 pub use orig_dst::{Family, MappedSlots, SlotSource};
 pub use process::main;
+pub use seccomp::digest as filter_digest;
 pub use serve::{Config, Sockets, serve};

@@ -90,9 +90,9 @@ pub struct FlowReport {
     pub reason: String,
     /// HTTP status that the mediator answered with, when it did.
     pub status: Option<u16>,
-    /// Bytes from the agent.
+    /// Bytes from the agent: the body of a request, everything in a tunnel.
     pub bytes_up: u64,
-    /// Bytes to the agent.
+    /// Bytes to the agent, the same.
     pub bytes_down: u64,
     /// Wall time from accept (or request head) to end, microseconds.
     pub duration_us: u64,

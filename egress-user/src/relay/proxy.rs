@@ -64,16 +64,19 @@ pub(super) fn judge(
     method: &Method,
     uri: &Uri,
     headers: &HeaderMap,
+    flow: &mut Flow,
 ) -> Result<Ask, Refused> {
     match (method, uri.scheme_str(), uri.authority()) {
         (&Method::CONNECT, None, Some(authority)) if uri.path_and_query().is_none() => {
             let (host, port) = authority::parse(authority.as_str(), None)
                 .ok_or(Refused(400, "malformed_target"))?;
-            target(relay, host, port).map(Ask::Connect)
+            target(relay, host, port, flow).map(Ask::Connect)
         }
         (&Method::CONNECT, _, _) => Err(Refused(400, "malformed_target")),
-        (_, Some("http"), Some(authority)) => absolute(relay, method, uri, authority, headers),
-        (_, None, None) => own_path(relay, method, uri, headers),
+        (_, Some("http"), Some(authority)) => {
+            absolute(relay, method, uri, authority, headers, flow)
+        }
+        (_, None, None) => own_path(relay, method, uri, headers, flow),
         // https, ws and ftp: a client that wants TLS asks for a tunnel.
         (_, Some(_), _) => Err(Refused(403, "scheme")),
         _ => Err(Refused(400, "malformed_target")),
@@ -86,6 +89,7 @@ fn absolute(
     uri: &Uri,
     authority: &http::uri::Authority,
     headers: &HeaderMap,
+    flow: &mut Flow,
 ) -> Result<Ask, Refused> {
     let (host, port) =
         authority::parse(authority.as_str(), Some(80)).ok_or(Refused(400, "malformed_target"))?;
@@ -94,7 +98,7 @@ fn absolute(
     if (&named, named_port) != (&host, port) {
         return Err(Refused(403, "name_mismatch"));
     }
-    let target = target(relay, host, port)?;
+    let target = target(relay, host, port, flow)?;
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     if !path.starts_with('/') {
         return Err(Refused(400, "malformed_target"));
@@ -108,6 +112,7 @@ fn own_path(
     method: &Method,
     uri: &Uri,
     headers: &HeaderMap,
+    flow: &mut Flow,
 ) -> Result<Ask, Refused> {
     let Some(given) = uri.query() else {
         return Err(Refused(403, "not_a_proxy_request"));
@@ -123,7 +128,7 @@ fn own_path(
     let query = query::parse(given).ok_or(Refused(400, "malformed_query"))?;
     let (host, port, rest) =
         query::split_url(&query.url, schemes).ok_or(Refused(400, "malformed_url"))?;
-    let target = target(relay, host, port)?;
+    let target = target(relay, host, port, flow)?;
     // The URL is written anew, with the judged host, so that both sides read the same one.
     let rewritten = query.rewritten(&target, rest);
     match (websocket, wants_websocket(method, headers)) {
@@ -133,10 +138,17 @@ fn own_path(
     }
 }
 
-fn target(relay: &Relay, host: authority::Host, port: u16) -> Result<Target, Refused> {
+/// The target of a request, noted in the flow before its port is judged: what is refused has a name.
+fn target(
+    relay: &Relay,
+    host: authority::Host,
+    port: u16,
+    flow: &mut Flow,
+) -> Result<Target, Refused> {
     let target = relay
         .target(host, port)
         .map_err(|reason| Refused(403, reason))?;
+    flow.target(&target);
     if relay.allows_port(target.port) {
         Ok(target)
     } else {

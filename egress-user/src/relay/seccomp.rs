@@ -14,14 +14,25 @@ use seccompiler::{
 /// # Errors
 /// The kernel has no seccomp, or refuses the filter.
 pub(super) fn install() -> Result<(), seccompiler::Error> {
-    let filter: BpfProgram = SeccompFilter::new(
+    apply_filter(&filter()?)
+}
+
+/// Digest of the filter.
+///
+/// # Errors
+/// The filter cannot be compiled.
+pub fn digest() -> Result<String, seccompiler::Error> {
+    Ok(crate::sys::filter::digest([&filter()?]))
+}
+
+fn filter() -> Result<BpfProgram, seccompiler::Error> {
+    let filter = SeccompFilter::new(
         rules()?,
         SeccompAction::Errno(libc::EPERM.unsigned_abs()),
         SeccompAction::Allow,
         std::env::consts::ARCH.try_into()?,
-    )?
-    .try_into()?;
-    apply_filter(&filter)
+    )?;
+    Ok(filter.try_into()?)
 }
 
 fn rules() -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::Error> {

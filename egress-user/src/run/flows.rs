@@ -1,13 +1,13 @@
 //! Writes `flows.jsonl`: one hash-chained row for each attempt, by kernel and by relay. The supervisor
 //! is its only writer. What repeats is folded: the first is a row at once, the rest a count at the end.
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::File;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use egress_common::names::{SYNTHETIC_V4, SYNTHETIC_V6};
-use egress_common::verdict::{Hook, Verdict};
+use egress_common::verdict::{Hook, Reason, Verdict};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
@@ -18,6 +18,9 @@ use crate::relay::plan::{FlowReport, NameReport};
 
 /// Rows of redirected connections that are written one by one; later ones are folded like the rest.
 const ROWS_IN_FULL: u64 = 20_000;
+
+/// Redirected connections whose caller is remembered for the relay's rows.
+const CALLERS: usize = 65_536;
 
 /// What the log holds, for boundary.json and the summary.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
@@ -52,11 +55,58 @@ pub struct Denied {
 struct FoldKey {
     hook: Hook,
     verdict: Verdict,
-    reason: u32,
+    reason: Reason,
     protocol: u32,
     addr: IpAddr,
     port: u16,
     comm: [u8; 16],
+}
+
+/// Attempts that are one row.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Repeats {
+    count: u64,
+    first_ns: u64,
+    last_ns: u64,
+}
+
+/// Who made a connection.
+#[derive(Debug, Clone, Default)]
+struct Caller {
+    pid: u32,
+    process: String,
+    exe: Option<String>,
+}
+
+impl Caller {
+    fn of(event: &Event) -> Self {
+        let exe = std::fs::read_link(format!("/proc/{}/exe", event.pid)).ok();
+        Self {
+            pid: event.pid,
+            process: process_name(&event.comm),
+            exe: exe.map(|path| path.to_string_lossy().into_owned()),
+        }
+    }
+}
+
+/// Callers of the newest connections, by cookie and time of the connect call.
+#[derive(Debug, Default)]
+struct Callers {
+    known: HashMap<(u64, u64), Caller>,
+    order: VecDeque<(u64, u64)>,
+}
+
+impl Callers {
+    fn add(&mut self, key: (u64, u64), caller: Caller) {
+        if self.known.insert(key, caller).is_none() {
+            self.order.push_back(key);
+        }
+        if self.order.len() > CALLERS
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+    }
 }
 
 /// The log of one run.
@@ -65,10 +115,9 @@ pub struct FlowLog {
     file: File,
     chain: FlowChain,
     counts: FlowCounts,
-    folded: HashMap<FoldKey, u64>,
+    folded: HashMap<FoldKey, Repeats>,
     denied: BTreeMap<Denied, u64>,
-    /// Process of each redirected connection, for the relay's rows.
-    processes: HashMap<(u64, u64), String>,
+    callers: Callers,
     names: HashMap<IpAddr, String>,
     /// Wall time minus kernel monotonic time, ns.
     clock_offset_ns: i128,
@@ -93,7 +142,7 @@ impl FlowLog {
             counts: FlowCounts::default(),
             folded: HashMap::new(),
             denied: BTreeMap::new(),
-            processes: HashMap::new(),
+            callers: Callers::default(),
             names: HashMap::new(),
             clock_offset_ns: OffsetDateTime::now_utc().unix_timestamp_nanos() - monotonic,
             full_rows: 0,
@@ -112,14 +161,14 @@ impl FlowLog {
             .by_verdict
             .entry(event.verdict.label().to_owned())
             .or_default() += 1;
-        let process = process_name(&event.comm);
         match event.verdict {
             Verdict::Redirect | Verdict::Proxy => {
-                self.processes
-                    .insert((event.cookie, event.ktime_ns), process.clone());
+                let caller = Caller::of(event);
+                let key = (event.cookie, event.ktime_ns);
+                self.callers.add(key, caller.clone());
                 self.full_rows += 1;
                 if self.full_rows <= ROWS_IN_FULL {
-                    return self.kernel_row(event, &process, 1);
+                    return self.kernel_row(event, &caller);
                 }
             }
             Verdict::Deny => {
@@ -128,7 +177,7 @@ impl FlowLog {
                     port: event.port,
                     protocol: protocol_name(event.protocol),
                     reason: event.reason.label().to_owned(),
-                    process: process.clone(),
+                    process: process_name(&event.comm),
                 };
                 *self.denied.entry(denied).or_default() += 1;
             }
@@ -137,16 +186,21 @@ impl FlowLog {
         let key = FoldKey {
             hook: event.hook,
             verdict: event.verdict,
-            reason: event.reason.raw(),
+            reason: event.reason,
             protocol: event.protocol,
             addr: event.addr,
             port: event.port,
             comm: event.comm,
         };
-        let seen = self.folded.entry(key).or_default();
-        *seen += 1;
-        if *seen == 1 {
-            self.kernel_row(event, &process, 1)
+        let seen = self.folded.entry(key).or_insert(Repeats {
+            count: 0,
+            first_ns: event.ktime_ns,
+            last_ns: event.ktime_ns,
+        });
+        seen.count += 1;
+        seen.last_ns = event.ktime_ns;
+        if seen.count == 1 {
+            self.kernel_row(event, &Caller::of(event))
         } else {
             Ok(())
         }
@@ -167,11 +221,10 @@ impl FlowLog {
             .by_relay_verdict
             .entry(flow.verdict.clone())
             .or_default() += 1;
-        let process = self
-            .processes
-            .get(&(flow.cookie, flow.connect_ns))
-            .cloned()
-            .unwrap_or_default();
+        let key = (flow.cookie, flow.connect_ns);
+        let caller = self.callers.known.get(&key).cloned();
+        let pid = caller.as_ref().map(|caller| caller.pid);
+        let Caller { process, exe, .. } = caller.unwrap_or_default();
         if flow.verdict != "forwarded" {
             let address = flow
                 .orig_dst
@@ -187,7 +240,9 @@ impl FlowLog {
             *self.denied.entry(denied).or_default() += 1;
         }
         let mut row = as_map(serde_json::to_value(flow)?);
+        row.insert("pid".into(), pid.into());
         row.insert("process".into(), process.into());
+        row.insert("exe".into(), exe.into());
         self.row("relay", clock::now_rfc3339(), row)
     }
 
@@ -212,16 +267,18 @@ impl FlowLog {
     /// # Errors
     /// When a row cannot be written.
     pub fn finish(&mut self) -> io::Result<()> {
-        let mut folded: Vec<(FoldKey, u64)> = self
+        let mut folded: Vec<(FoldKey, Repeats)> = self
             .folded
             .drain()
-            .filter(|(_, count)| *count > 1)
+            .filter(|(_, seen)| seen.count > 1)
             .collect();
         folded.sort_unstable();
-        for (key, count) in folded {
+        for (key, seen) in folded {
             let row = json!({
-                "hook": key.hook.label(), "verdict": key.verdict.label(), "protocol": protocol_name(key.protocol),
-                "dst": key.addr.to_string(), "port": key.port, "process": process_name(&key.comm), "count": count,
+                "hook": key.hook.label(), "verdict": key.verdict.label(), "reason": key.reason.label(),
+                "protocol": protocol_name(key.protocol), "dst": key.addr.to_string(), "port": key.port,
+                "name": self.names.get(&key.addr), "process": process_name(&key.comm), "count": seen.count,
+                "first": self.wall_time(seen.first_ns), "last": self.wall_time(seen.last_ns),
             });
             self.row("kernel_repeats", clock::now_rfc3339(), as_map(row))?;
         }
@@ -256,20 +313,22 @@ impl FlowLog {
             .unwrap_or_else(|| event.addr.to_string())
     }
 
-    fn kernel_row(&mut self, event: &Event, process: &str, count: u64) -> io::Result<()> {
-        let exe = std::fs::read_link(format!("/proc/{}/exe", event.pid)).ok();
-        let at = i128::from(event.ktime_ns) + self.clock_offset_ns;
-        let at =
-            OffsetDateTime::from_unix_timestamp_nanos(at).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    /// The time of a kernel record, RFC 3339.
+    fn wall_time(&self, ktime_ns: u64) -> String {
+        let at = i128::from(ktime_ns) + self.clock_offset_ns;
+        let at = OffsetDateTime::from_unix_timestamp_nanos(at);
+        clock::rfc3339(at.unwrap_or(OffsetDateTime::UNIX_EPOCH))
+    }
+
+    fn kernel_row(&mut self, event: &Event, caller: &Caller) -> io::Result<()> {
         let row = json!({
             "hook": event.hook.label(), "verdict": event.verdict.label(), "reason": event.reason.label(),
             "protocol": protocol_name(event.protocol), "sock_type": event.sock_type, "family": event.family,
             "dst": event.addr.to_string(), "port": event.port, "name": self.names.get(&event.addr),
-            "pid": event.pid, "uid": event.uid, "process": process,
-            "exe": exe.map(|path| path.to_string_lossy().into_owned()),
-            "cookie": event.cookie, "connect_ns": event.ktime_ns, "count": count,
+            "pid": caller.pid, "uid": event.uid, "process": caller.process, "exe": caller.exe,
+            "cookie": event.cookie, "connect_ns": event.ktime_ns, "count": 1,
         });
-        self.row("kernel", clock::rfc3339(at), as_map(row))
+        self.row("kernel", self.wall_time(event.ktime_ns), as_map(row))
     }
 
     fn row(&mut self, source: &str, time: String, fields: Map<String, Value>) -> io::Result<()> {

@@ -5,9 +5,10 @@
 //! ```
 //!
 //! Each step consumes the value of the one before, and only [`Emitted`] has an exit
-//! status, so a success means that every step happened. A step that fails leaves what was collected so
-//! far, and the packet says where it stopped. Dropping any of the values ends the agent and removes
-//! what the run made; no other path exists out of a phase.
+//! status, so a success means that every step happened. What fails before the command
+//! is started leaves nothing but its error; from then on a failure ends the command and is a reason
+//! in the packet. Dropping any of the values ends the agent and removes what the run made; no other
+//! path exists out of a phase.
 //!
 //! The whole way compiles:
 //!

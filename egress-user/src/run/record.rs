@@ -14,6 +14,7 @@ use crate::packet::model::{
     BrowserProxyStatus, DnsUdpStatus, DockerSocketStatus, Posture, RawSocketStatus,
     WebSocketFrameScanning,
 };
+use crate::relay;
 
 /// Schema of the document.
 pub const SCHEMA: &str = "egress.boundary.v0";
@@ -21,16 +22,34 @@ pub const SCHEMA: &str = "egress.boundary.v0";
 /// Schema of `changes.json`.
 const CHANGES_SCHEMA: &str = "egress.changes.v0";
 
-/// Paths that the original names as not enforced. One leaves the list only when a probe of this
-/// run shows it closed.
-const UNSUPPORTED: [(&str, Option<&str>); 6] = [
-    ("mcp_transports", None),
-    ("nested_docker", Some("docker_socket")),
-    ("non_proxy_browser_egress", Some("udp")),
-    ("service_containers", Some("interface_other_than_lo")),
-    ("sibling_steps", None),
-    ("ssh_egress", Some("route")),
+/// That nothing but loopback is there to leave by.
+const NO_WAY_OUT: [&str; 2] = ["interface_other_than_lo", "route"];
+
+/// Paths that the original names as not enforced. One leaves the list only when all its probes of
+/// this run show it closed; one without a probe never does.
+const UNSUPPORTED: [(&str, &[&str]); 6] = [
+    ("mcp_transports", &[]),
+    ("nested_docker", &["docker_socket"]),
+    (
+        "non_proxy_browser_egress",
+        &["interface_other_than_lo", "route", "udp"],
+    ),
+    ("service_containers", &NO_WAY_OUT),
+    ("sibling_steps", &[]),
+    ("ssh_egress", &NO_WAY_OUT),
 ];
+
+fn unsupported(probes: &[ProbeResult]) -> Vec<String> {
+    UNSUPPORTED
+        .iter()
+        .filter(|(_, needed)| needed.is_empty() || !all_denied(probes, needed))
+        .map(|(path, _)| (*path).to_owned())
+        .collect()
+}
+
+fn all_denied(probes: &[ProbeResult], names: &[&str]) -> bool {
+    names.iter().all(|name| denied(probes, name))
+}
 
 fn denied(probes: &[ProbeResult], name: &str) -> bool {
     probes
@@ -41,19 +60,24 @@ fn denied(probes: &[ProbeResult], name: &str) -> bool {
 /// The posture of the packet: every word follows from a probe or a fact of this run.
 pub fn posture(run: &Collected) -> Posture {
     let probes = &run.measured.probes;
-    let raw_closed = ["raw_socket_ipv4", "raw_socket_ipv6", "packet_socket"]
-        .iter()
-        .all(|probe| denied(probes, probe));
+    let raw = ["raw_socket_ipv4", "raw_socket_ipv6", "packet_socket"];
+    let raw_closed = all_denied(probes, &raw);
     let host_has_docker = std::fs::symlink_metadata("/var/run/docker.sock").is_ok();
     let docker = match (denied(probes, "docker_socket"), host_has_docker) {
         (true, true) => DockerSocketStatus::Denied,
         (true, false) => DockerSocketStatus::Absent,
         (false, _) => DockerSocketStatus::Unknown,
     };
-    let forced = denied(probes, "interface_other_than_lo") && denied(probes, "route");
+    let forced = all_denied(probes, &NO_WAY_OUT);
+    let netns = if forced { "_netns" } else { "" };
+    let gates = if run.programs.is_empty() {
+        ""
+    } else {
+        "_ebpf_cgroup"
+    };
     let [agent, host, _] = run.uids;
     Posture {
-        enforcement_mode: String::from("linux_netns_ebpf_cgroup"),
+        enforcement_mode: format!("linux{netns}{gates}"),
         runner_os: String::from("Linux"),
         runner_arch: Some(runner_arch()),
         raw_socket_status: if raw_closed {
@@ -89,11 +113,7 @@ pub fn posture(run: &Collected) -> Posture {
         proxy_url: Some(format!("http://127.0.0.1:{}", run.plan.proxy_port)),
         script_basename: Some(run.plan.script_basename.clone()),
         script_arg_count: Some(run.plan.argument_count),
-        unsupported_paths: UNSUPPORTED
-            .iter()
-            .filter(|(_, probe)| !probe.is_some_and(|probe| denied(probes, probe)))
-            .map(|(path, _)| (*path).to_owned())
-            .collect(),
+        unsupported_paths: unsupported(probes),
     }
 }
 
@@ -124,7 +144,10 @@ pub fn boundary(run: &Collected) -> io::Result<Vec<u8>> {
             "machine": kernel.machine().to_string_lossy(),
         },
         "programs": {"object_sha256": bpf::object_sha256(run.plan.diagnostics.is_some()), "attached": run.programs},
-        "seccomp": {"sha256": seccomp::digest().map_err(io::Error::other)?},
+        "seccomp": {
+            "agent_sha256": seccomp::digest().map_err(io::Error::other)?,
+            "relay_sha256": relay::filter_digest().map_err(io::Error::other)?,
+        },
         "agent": {"enforced": run.enforced, "user": AGENT_NAME, "uid": agent},
         "users": {"pipelock-agent": agent, "pipelock-host": host, "pipelock-relay": relay},
         "namespaces": run.measured.namespaces,
@@ -224,5 +247,44 @@ fn own_digest() -> io::Result<String> {
             0 => return Ok(hex::encode(hash.finalize())),
             length => hash.update(buffer.get(..length).unwrap_or_default()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn probed(denied: &[&str], reachable: &[&str]) -> Vec<ProbeResult> {
+        let result = |outcome| {
+            move |name: &&str| ProbeResult {
+                name: (*name).to_owned(),
+                outcome,
+                detail: String::new(),
+            }
+        };
+        let denied = denied.iter().map(result(Outcome::Denied));
+        denied
+            .chain(reachable.iter().map(result(Outcome::Reachable)))
+            .collect()
+    }
+
+    #[test]
+    fn path_is_unsupported_until_every_probe_of_it_was_refused() {
+        let all = [
+            "mcp_transports",
+            "nested_docker",
+            "non_proxy_browser_egress",
+            "service_containers",
+            "sibling_steps",
+            "ssh_egress",
+        ];
+        assert_eq!(unsupported(&[]), all);
+        let half = probed(&["udp", "route"], &["interface_other_than_lo"]);
+        assert_eq!(unsupported(&half), all);
+        let needed = ["docker_socket", "interface_other_than_lo", "route", "udp"];
+        assert_eq!(
+            unsupported(&probed(&needed, &[])),
+            ["mcp_transports", "sibling_steps"]
+        );
     }
 }

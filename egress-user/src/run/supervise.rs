@@ -37,6 +37,9 @@ const TICK: Duration = Duration::from_millis(2);
 /// How long an agent may take to end after the first signal of a time-out.
 const TERM_GRACE: Duration = Duration::from_secs(5);
 
+/// Reports of the relay that are read at one go.
+const REPORTS: usize = 1024;
+
 /// How the agent came to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
@@ -150,11 +153,16 @@ impl Running {
     fn watch(&mut self, watch: &mut Watch) -> Result<Ending, RunError> {
         loop {
             let [init, relay, mediator] = self.wait(watch)?;
-            self.drain_events(&mut watch.flows)?;
+            let failed = if relay {
+                self.hear_relay(&mut watch.flows)?
+            } else {
+                self.drain_events(&mut watch.flows)?;
+                None
+            };
             if init && let Some(ending) = self.hear_init(watch) {
                 return Ok(ending);
             }
-            if relay && let Some(failed) = self.hear_relay(&mut watch.flows)? {
+            if let Some(failed) = failed {
                 return Ok(Ending::Failed(failed));
             }
             if mediator && let Some(failed) = self.hear_mediator() {
@@ -228,19 +236,32 @@ impl Running {
         }
     }
 
-    /// Reads what the relay has to say; `Some` when it failed or is gone.
+    /// Reads what the relay has to say, and the kernel's events with it: names first, which the
+    /// events are told by, and last what became of the connections that are in the events. `Some`
+    /// when the relay failed or is gone.
     fn hear_relay(&mut self, flows: &mut FlowLog) -> Result<Option<String>, RunError> {
-        loop {
+        let mut waiting = Vec::new();
+        let mut gone = None;
+        for _ in 0..REPORTS {
             match relay_report(&self.relay, MsgFlags::MSG_DONTWAIT) {
-                Ok(None) => return Ok(None),
-                Ok(Some(report)) => {
-                    if let Some(failed) = take_report(flows, report)? {
-                        return Ok(Some(failed));
-                    }
+                Ok(None) => break,
+                Ok(Some(Report::Name(name))) => {
+                    system("write the flow log", flows.name(&name))?;
                 }
-                Err(text) => return Ok(Some(format!("{text}{}", self.relay.end()))),
+                Ok(Some(report)) => waiting.push(report),
+                Err(text) => {
+                    gone = Some(format!("{text}{}", self.relay.end()));
+                    break;
+                }
             }
         }
+        self.drain_events(flows)?;
+        for report in waiting {
+            if let Some(failed) = take_report(flows, report)? {
+                return Ok(Some(failed));
+            }
+        }
+        Ok(gone)
     }
 
     /// Reads what the mediator has to say; `Some` when it failed or is gone.

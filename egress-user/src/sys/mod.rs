@@ -6,6 +6,7 @@
 
 pub mod entry_xattr;
 pub mod fd;
+pub mod filter;
 pub mod handover;
 pub mod identity;
 pub mod mount;

@@ -1,0 +1,15 @@
+//! Digests of system call filters.
+use seccompiler::BpfProgram;
+use sha2::{Digest, Sha256};
+
+/// SHA-256 over compiled filters in the order in which they are installed, as boundary.json and the
+/// posture capsule name them.
+pub fn digest<'a>(filters: impl IntoIterator<Item = &'a BpfProgram>) -> String {
+    let mut hash = Sha256::new();
+    for op in filters.into_iter().flatten() {
+        hash.update(op.code.to_le_bytes());
+        hash.update([op.jt, op.jf]);
+        hash.update(op.k.to_le_bytes());
+    }
+    hex::encode(hash.finalize())
+}
