@@ -21,6 +21,7 @@
 )]
 
 mod census;
+pub mod changes;
 mod command;
 mod denial;
 pub mod evidence;

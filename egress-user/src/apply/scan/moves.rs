@@ -4,8 +4,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 
 use nix::fcntl::readlinkat;
+use nix::sys::stat::FileStat;
 
-use super::Scan;
+use super::{Entry, Place, Scan};
 use crate::apply::judge::{self, Kind, Reason, Zone};
 use crate::apply::layer::{LowerHalf, Relation, relate};
 use crate::apply::path::RelPath;
@@ -162,5 +163,32 @@ impl Scan<'_> {
             }
         }
         Ok(Ok(()))
+    }
+
+    /// Whether what the workspace has at this path may be taken away.
+    pub(super) fn may_replace(
+        &self,
+        place: &Place<'_>,
+        entry: &Entry<'_>,
+        old: &FileStat,
+    ) -> io::Result<Result<(), Reason>> {
+        if tree::kind(old) != Kind::Directory {
+            return Ok(if tree::changed_at(old) > self.rules.began {
+                Err(Reason::ChangedMeanwhile)
+            } else {
+                Ok(())
+            });
+        }
+        let Some(lower) = place.lower else {
+            return Ok(Ok(()));
+        };
+        let name = entry.name.as_bytes();
+        let judged = place.zone.entry(name, Kind::Directory, false);
+        if judged.is_err() {
+            return Ok(judged);
+        }
+        let dir = tree::open_dir(&lower.dir, entry.name)?;
+        let path = lower.path.join(entry.name);
+        self.may_leave(&dir, &path, place.zone.child(name, false), None)
     }
 }

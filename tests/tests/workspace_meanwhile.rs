@@ -1,0 +1,190 @@
+//! The agent's changes, and what happens to the workspace or to the run meanwhile.
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use egress_tests::World;
+use egress_tests::changes::{apply, assert_ran, stores, wait_for_change};
+use nix::sys::signal::Signal;
+
+#[test]
+fn what_the_host_changed_meanwhile_is_never_overwritten() {
+    let world = World::new();
+    let run = apply(&world)
+        .file("both", "before")
+        .file("agent-only", "before")
+        .file("removed", "before")
+        .script("echo agent | tee both agent-only made >/dev/null; rm removed; touch ready; sleep 2; echo DONE");
+    let packet = run.directory().parent().unwrap().join("packet");
+    let (running, _, work) = run.start();
+    let store = wait_for_change(&work, "ready");
+    assert_eq!(
+        fs::metadata(&store).unwrap().permissions().mode() & 0o7777,
+        0o700
+    );
+    // Nothing of it is there yet.
+    assert_eq!(
+        fs::read_to_string(work.join("agent-only")).unwrap(),
+        "before"
+    );
+    for name in ["both", "removed", "made"] {
+        fs::write(work.join(name), "host").unwrap();
+    }
+    let output = running.finish(Duration::from_mins(1));
+    assert_eq!(output.status, Some(0), "{output}");
+    for name in ["both", "removed", "made"] {
+        assert_eq!(
+            fs::read_to_string(work.join(name)).unwrap(),
+            "host",
+            "{name}"
+        );
+    }
+    assert_eq!(
+        fs::read_to_string(work.join("agent-only")).unwrap(),
+        "agent\n"
+    );
+    let kept = world.shell(&format!(
+        "tar xOf {} both made",
+        packet.join("workspace-changes.tar").display()
+    ));
+    assert_eq!(kept.stdout, "agent\nagent\n", "{kept}");
+    assert!(
+        output.stderr.contains("not applied  both (a host process"),
+        "{output}"
+    );
+}
+
+#[test]
+fn what_cannot_be_put_to_its_new_place_stays_where_it_was() {
+    let world = World::new();
+    let run = apply(&world);
+    let work = run.directory();
+    let made = world.shell(&format!(
+        "cd {} && mkdir -p a/sub p b && echo 1 >a/sub/f && echo 2 >b/g && chown -R 1000:1000 .",
+        work.display()
+    ));
+    assert!(made.success(), "{made}");
+    let (running, packet, work) = run
+        .command([
+            "bash",
+            "-c",
+            "mv a p/a; echo 3 >p/a/new; mv b c; touch ready; sleep 2",
+        ])
+        .start();
+    wait_for_change(&work, "ready");
+    // The host closes the directory meanwhile.
+    fs::set_permissions(work.join("p"), fs::Permissions::from_mode(0o555)).unwrap();
+    let output = running.finish(Duration::from_mins(1));
+    assert_eq!(output.status, Some(0), "{output}");
+    assert_eq!(fs::read_to_string(work.join("a/sub/f")).unwrap(), "1\n");
+    assert_eq!(fs::read_to_string(work.join("c/g")).unwrap(), "2\n");
+    assert_eq!(fs::read_dir(work.join("p")).unwrap().count(), 0);
+    assert_eq!(fs::metadata(work.join("p")).unwrap().mode() & 0o777, 0o555);
+    let kept = world.shell(&format!(
+        "tar xOf {} p/a/new",
+        packet.join("workspace-changes.tar").display()
+    ));
+    assert_eq!(kept.stdout, "3\n", "{kept}\n{output}");
+    assert_eq!(stores(&work), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn links_lead_nowhere() {
+    let world = World::new();
+    let outside = world.dir().join("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("file"), "precious").unwrap();
+    let run = apply(&world);
+    let work = run.directory();
+    for dir in ["swapped", "linked"] {
+        fs::create_dir(work.join(dir)).unwrap();
+        fs::write(work.join(dir).join("file"), "before").unwrap();
+    }
+    let (running, _, work) = run
+        .script(&format!(
+            "echo agent >swapped/file; rm -r linked; ln -s {} linked; touch ready; sleep 2; echo DONE",
+            outside.display()
+        ))
+        .start();
+    let store = wait_for_change(&work, "ready");
+    // A host process swaps the directory for a link after the agent wrote to it.
+    fs::rename(work.join("swapped"), work.join("away")).unwrap();
+    symlink(&outside, work.join("swapped")).unwrap();
+    // The control: whoever copies by path writes through the link.
+    let through = outside.join("through");
+    fs::write(&through, "precious").unwrap();
+    fs::copy(
+        store.join("upper/swapped/file"),
+        work.join("swapped/through"),
+    )
+    .unwrap();
+    assert_eq!(fs::read_to_string(&through).unwrap(), "agent\n");
+    let output = running.finish(Duration::from_mins(1));
+    assert_eq!(output.status, Some(0), "{output}");
+    assert_eq!(
+        fs::read_to_string(outside.join("file")).unwrap(),
+        "precious"
+    );
+    // The agent's own link is refused, and what it stood for stays.
+    assert_eq!(
+        fs::read_to_string(work.join("linked/file")).unwrap(),
+        "before"
+    );
+}
+
+#[test]
+fn killed_run_is_completed_or_undone_by_the_next() {
+    const FILES: usize = 20_000;
+    let world = World::new();
+    // Before it applies: nothing of it is ever there.
+    let run = apply(&world).script("echo 1 >new; touch ready; sleep 60");
+    let (running, _, work) = run.start();
+    wait_for_change(&work, "ready");
+    running.signal(Signal::SIGKILL);
+    running.finish(Duration::from_secs(10));
+    assert_eq!(stores(&work).len(), 1);
+    let next = apply(&world).workdir(&work).command(["echo", "DONE"]).run();
+    assert_ran(&next);
+    assert!(!work.join("new").exists(), "{next}");
+
+    // The same by `egress doctor`.
+    let run = apply(&world).script("echo 1 >new; touch ready; sleep 60");
+    let (running, _, work) = run.start();
+    wait_for_change(&work, "ready");
+    running.signal(Signal::SIGKILL);
+    running.finish(Duration::from_secs(10));
+    let doctor = ["doctor".as_ref(), "--repair".as_ref(), "--workdir".as_ref()];
+    let doctor = world.tool(doctor.into_iter().chain([work.as_os_str()]));
+    assert!(doctor.stdout.contains("recovered"), "{doctor}");
+    assert_eq!(stores(&work), Vec::<PathBuf>::new(), "{doctor}");
+    assert!(!work.join("new").exists());
+
+    // While it applies.
+    let run = apply(&world).script(&format!(
+        "python3 -c 'import os
+os.mkdir(\"d\")
+for f in range({FILES}): open(f\"d/f{{f}}\", \"w\").write(str(f))'"
+    ));
+    let work = run.directory();
+    fs::create_dir(work.join("old")).unwrap();
+    let (running, _, work) = run.start();
+    let deadline = Instant::now() + Duration::from_mins(1);
+    while !work.join("d").exists() {
+        assert!(Instant::now() < deadline, "nothing was applied");
+        thread::sleep(Duration::from_micros(200));
+    }
+    running.signal(Signal::SIGKILL);
+    let killed = running.finish(Duration::from_secs(10));
+    assert_eq!(killed.signal, Some(9), "{killed}");
+    let half = fs::read_dir(work.join("d")).unwrap().count();
+    assert!(half < FILES, "it was killed too late to show anything");
+    let next = apply(&world).workdir(&work).command(["echo", "DONE"]).run();
+    assert_ran(&next);
+    assert!(next.stderr.contains("recovered"), "{next}");
+    assert_eq!(fs::read_dir(work.join("d")).unwrap().count(), FILES);
+    assert_eq!(fs::read_to_string(work.join("d/f123")).unwrap(), "123");
+}
