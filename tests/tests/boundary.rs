@@ -221,6 +221,9 @@ fn lost_kernel_programs_leave_no_way_out() {
     let output = running.finish(Duration::from_mins(1));
     world.wire().assert_still(start);
     assert_eq!(output.stdout, "over\n", "{output}");
+    // Nor is it kept quiet that the record has a hole.
+    assert_eq!(output.status, Some(125), "{output}");
+    assert!(output.stderr.contains("still attached"), "{output}");
 
     for (name, attempt) in ATTEMPTS {
         let start = world.wire().snapshot();

@@ -2,6 +2,7 @@
 //! events, counters and the slot arrays. The only user of aya.
 pub mod events;
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use aya::maps::{Map, MapData, MapError, PerCpuArray, RingBuf};
@@ -127,6 +128,33 @@ impl std::fmt::Debug for Gates {
 }
 
 impl Gates {
+    /// Fails unless every program is still where it was attached. Root can take a link off; its
+    /// descriptor then names no cgroup (`bpf_cgroup_link_show_fdinfo` in kernel/bpf/cgroup.c).
+    ///
+    /// # Errors
+    /// When links are gone, or this process's descriptors cannot be read.
+    pub fn check_links(&self) -> io::Result<()> {
+        let mut attached = 0;
+        for entry in std::fs::read_dir("/proc/self/fdinfo")? {
+            // The descriptor of this very listing is gone when it is read.
+            let text = std::fs::read_to_string(entry?.path()).unwrap_or_default();
+            let cgroup = text
+                .lines()
+                .find_map(|line| line.strip_prefix("cgroup_id:"));
+            let is_link = text.lines().any(|line| line.starts_with("link_type:"));
+            if is_link && cgroup.is_some_and(|id| id.trim() != "0") {
+                attached += 1;
+            }
+        }
+        if attached < self.programs.len() {
+            return Err(io::Error::other(format!(
+                "{attached} of {} kernel programs are still attached",
+                self.programs.len()
+            )));
+        }
+        Ok(())
+    }
+
     /// Loads every program and attaches the `agent_*` ones to the agent's cgroup and the `relay_*`
     /// ones to the relay's, each through a link of its own that goes with this value.
     ///

@@ -114,6 +114,7 @@ impl Running {
             // What the caller did not take is the caller's affair.
             notes.loss("pass on the agent's output", self.pumps.finish());
         }
+        notes.duty("vouch for the gates", self.gates.check_links());
         let counters = notes.duty("read the kernel's counters", counters(&self.gates));
         let counters = counters.unwrap_or_default();
         let evidence = notes.duty("read the evidence", read_evidence(&self.dir.evidence()));
