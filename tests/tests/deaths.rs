@@ -298,9 +298,14 @@ fn full_disk_ends_the_run_and_is_named() {
         .run();
     assert_eq!(run.status, Some(125), "{run}");
     assert!(run.stderr.contains("No space left on device"), "{run}");
-    // What was written before is there, whole.
+    // What was written before is there, whole. Receipts and flow log share the disk: when the log
+    // was the one to find it full, the mediator could still close its session.
     let verdict = verdict(&run.packet, &key);
-    assert_eq!(verdict.status, Some(3), "{verdict}");
+    if verdict.status == Some(0) {
+        assert!(run.stderr.contains("flow log"), "{run}");
+    } else {
+        assert_eq!(verdict.status, Some(3), "{verdict}");
+    }
 }
 
 #[test]
