@@ -22,7 +22,7 @@ use hickory_proto::rr::{Name, RecordType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
-#[path = "relay/hello.rs"]
+#[path = "support/hello.rs"]
 mod hello;
 
 /// Bytes of one large transfer.

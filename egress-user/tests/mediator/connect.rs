@@ -4,7 +4,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use crate::support::{PATIENCE, Setup, World, echo, hello, origin, read_head};
+use crate::hello::hello;
+use crate::support::{PATIENCE, Setup, World, echo, origin, read_head};
 
 #[tokio::test]
 async fn an_allowed_tunnel_carries_bytes_between_intent_and_outcome() {

@@ -6,7 +6,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::support::{Setup, World, canned, echo, hello, read_head};
+use crate::hello::hello;
+use crate::support::{Setup, World, canned, echo, read_head};
 
 #[tokio::test]
 async fn many_tunnels_at_a_time_are_all_on_record() {

@@ -14,6 +14,8 @@
 mod connect;
 mod failure;
 mod forward;
+#[path = "../support/hello.rs"]
+mod hello;
 mod load;
 mod stop;
 mod support;

@@ -5,7 +5,8 @@ use egress::mediator::builtin::Capacity;
 use egress::receipt::record::Posture;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{Setup, World, echo, hello, origin, read_head};
+use crate::hello::hello;
+use crate::support::{Setup, World, echo, origin, read_head};
 
 #[tokio::test]
 async fn what_is_under_way_may_end() {

@@ -20,8 +20,6 @@ use egress::receipt::keys;
 use egress::receipt::record::Posture;
 use egress::receipt::recorder::{Closed, SessionConfig};
 use egress::receipt::report::{End, Report, Verdict};
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -349,21 +347,6 @@ pub async fn canned(
     })
     .await;
     (address, seen)
-}
-
-/// A `ClientHello` for `name`.
-pub fn hello(name: &str) -> Vec<u8> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(RootCertStore::empty())
-        .with_no_client_auth();
-    let name = ServerName::try_from(name.to_owned()).unwrap();
-    let mut client = ClientConnection::new(Arc::new(config), name).unwrap();
-    let mut bytes = Vec::new();
-    client.write_tls(&mut bytes).unwrap();
-    bytes
 }
 
 /// The receipts' fields that tests look at.

@@ -9,6 +9,7 @@
 )]
 
 mod dns;
+#[path = "../support/hello.rs"]
 mod hello;
 mod http;
 mod mediator;
