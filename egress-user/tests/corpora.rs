@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use egress::cli::verify::{Outcome, VerifyArgs, VerifyError, status, verify};
 use egress::receipt::canonical::push_string;
@@ -20,6 +20,9 @@ use egress::receipt::json::{MAX_DEPTH, parse};
 use egress::receipt::report::{End, Verdict};
 use egress::receipt::session::computed_genesis;
 use serde_json::Value;
+use support::corpora;
+
+mod support;
 
 /// Where our verdict differs from one or both references, and why. A reference accepts with exit 0
 /// or 3. `accept` is ours.
@@ -170,21 +173,6 @@ const DIFFERENCES: &[(&str, bool, &str)] = &[
         "lines end at LF only",
     ),
 ];
-
-/// The directory of the corpora. Whoever names a place means it; without one, a fresh clone has
-/// nothing to look at, and `cargo xtask test` says so.
-fn corpora() -> Option<PathBuf> {
-    let Some(shared) = std::env::var_os("EGRESS_SHARED") else {
-        println!("left out: EGRESS_SHARED names no corpora");
-        return None;
-    };
-    let path = Path::new(&shared).join("corpora");
-    assert!(
-        path.join("cases.json").is_file(),
-        "EGRESS_SHARED names a directory without corpora/cases.json"
-    );
-    Some(path)
-}
 
 /// Whether nothing may be left out.
 fn required() -> bool {

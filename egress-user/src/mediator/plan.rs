@@ -3,6 +3,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::receipt::record::Posture as PostureBinding;
+
 /// Everything the built-in mediator needs, handed over as JSON in an inherited memory file.
 ///
 /// The process is `egress __mediator PLAN_FD CONTROL_FD`: it starts as root in the host's network
@@ -33,20 +35,6 @@ pub struct MediatorPlan {
     pub heartbeat_seconds: u64,
     /// Posture capsule to bind into `session_open`, when there is one.
     pub posture: Option<PostureBinding>,
-}
-
-/// The hash fields of a posture capsule that `session_open` signs.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PostureBinding {
-    /// SHA-256 of the canonical JSON of the whole capsule, lowercase hex.
-    pub capsule_sha256: String,
-    /// Public key that signed the capsule, lowercase hex.
-    pub signer_key_id: String,
-    /// The capsule's signature, lowercase hex.
-    pub containment_nonce: String,
-    /// User id of the agent, decimal.
-    pub contained_uid: String,
 }
 
 /// What the mediator says on its control socket.

@@ -8,6 +8,7 @@
 
 mod action;
 pub mod canonical;
+pub mod capsule;
 pub mod chain;
 pub mod check;
 mod end;

@@ -1,6 +1,7 @@
 //! Action receipts, version 1, as they are written: record, signature, receipt hash, and the
 //! session records open, heartbeat and close (evidence protocol, sections 2.1 to 2.5).
 use ed25519_dalek::{Signer, SigningKey};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::canonical::ObjectWriter;
@@ -153,7 +154,8 @@ pub struct Action<'a> {
 }
 
 /// The hashes of a posture capsule that `session_open` signs. Empty texts: nothing is bound.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Posture {
     /// SHA-256 of the canonical JSON of the whole capsule, lowercase hex.
     pub capsule_sha256: String,

@@ -268,7 +268,63 @@ pub(crate) static V2_SIGNER: Rule = Rule::error(
     "",
 );
 
+// The posture capsule.
+pub(crate) static CAPSULE_FORM: Rule = Rule::error(
+    "capsule.form",
+    80,
+    "the posture capsule has another form",
+    "",
+);
+pub(crate) static CAPSULE_SIGNATURE: Rule = Rule::error(
+    "capsule.signature",
+    81,
+    "the posture capsule is not signed by the key that it names",
+    EDITED,
+);
+pub(crate) static CAPSULE_SIGNER: Rule = Rule::error(
+    "capsule.signer",
+    82,
+    "the posture capsule is signed by another key than the boundary's",
+    "check that the boundary key belongs to this run",
+);
+pub(crate) static CAPSULE_WINDOW: Rule = Rule::error(
+    "capsule.window",
+    83,
+    "a receipt lies outside the time for which the posture capsule speaks",
+    "the capsule is of another run, or a clock was set",
+);
+pub(crate) static CAPSULE_HASH: Rule = Rule::error(
+    "capsule.hash",
+    84,
+    "session_open binds another posture capsule",
+    "the capsule was changed, or is of another run",
+);
+pub(crate) static CAPSULE_KEY_ID: Rule = Rule::error(
+    "capsule.key-id",
+    85,
+    "session_open binds a capsule signed by another key",
+    "",
+);
+pub(crate) static CAPSULE_NONCE: Rule = Rule::error(
+    "capsule.nonce",
+    86,
+    "session_open binds another signature of the posture capsule",
+    "",
+);
+pub(crate) static CAPSULE_UID: Rule = Rule::error(
+    "capsule.uid",
+    87,
+    "session_open binds another user id of the agent",
+    "",
+);
+
 // Worth knowing.
+pub(crate) static CAPSULE_UNBOUND: Rule = Rule::warning(
+    "capsule.unbound",
+    10,
+    "no receipt binds the posture capsule",
+    "Pipelock before 3.1 cannot; a later one was not given the capsule",
+);
 pub(crate) static OPEN_INTENT: Rule = Rule::warning(
     "action.open",
     0,

@@ -2,11 +2,12 @@
 #![allow(
     dead_code,
     clippy::allow_attributes,
+    clippy::print_stdout,
     clippy::unwrap_used,
     reason = "each test binary uses a part of it"
 )]
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use egress::packet::build::{PacketInputs, build};
 use egress::packet::flows::FlowChain;
@@ -25,6 +26,21 @@ use egress::receipt::record::{Action, ActionType, Phase, Posture, Transport, Ver
 use egress::receipt::recorder::{Closed, Moment, Recorder, SessionConfig};
 use egress::receipt::report::Report;
 use sha2::{Digest, Sha256};
+
+/// The directory of the corpora. Whoever names a place means it; without one, a fresh clone has
+/// nothing to look at, and `cargo xtask test` says so.
+pub(crate) fn corpora() -> Option<PathBuf> {
+    let Some(shared) = std::env::var_os("EGRESS_SHARED") else {
+        println!("left out: EGRESS_SHARED names no corpora");
+        return None;
+    };
+    let path = Path::new(&shared).join("corpora");
+    assert!(
+        path.join("cases.json").is_file(),
+        "EGRESS_SHARED names a directory without corpora/cases.json"
+    );
+    Some(path)
+}
 
 /// Recorder session of the test chains.
 pub(crate) const SESSION: &str = "proxy.run.0123456789abcdef0123456789abcdef";

@@ -23,7 +23,6 @@ use crate::mediator::plan::{MediatorPlan, Status};
 use crate::policy::runtime::policy_hash;
 use crate::policy::{PolicyError, parse::parse};
 use crate::receipt::keys::{KeyError, signing_key_from_seed_hex};
-use crate::receipt::record::Posture;
 use crate::receipt::recorder::SessionConfig;
 use crate::sys::{handover, privileges};
 
@@ -124,14 +123,6 @@ fn session_config(
 ) -> Result<SessionConfig, ProcessError> {
     let mut open_nonce = [0; 16];
     fill(&mut open_nonce).map_err(ProcessError::Random)?;
-    let posture = plan
-        .posture
-        .map_or_else(Posture::default, |binding| Posture {
-            capsule_sha256: binding.capsule_sha256,
-            signer_key_id: binding.signer_key_id,
-            containment_nonce: binding.containment_nonce,
-            contained_uid: binding.contained_uid,
-        });
     Ok(SessionConfig {
         recorder_session: plan.recorder_session,
         run_nonce: plan.run_nonce,
@@ -139,7 +130,7 @@ fn session_config(
         actor: plan.agent_identity,
         policy_hash: policy_hash(&plan.policy_yaml),
         heartbeat_seconds: plan.heartbeat_seconds.max(1),
-        posture,
+        posture: plan.posture.unwrap_or_default(),
         checkpoint_interval,
     })
 }

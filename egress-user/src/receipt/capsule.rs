@@ -1,0 +1,357 @@
+//! The posture capsule: a signed statement about the boundary, made before any traffic, whose hash
+//! `session_open` signs (behaviour of Pipelock, last section).
+//!
+//! [`sign`] makes one, [`check`] judges one against the session that should have bound it, and
+//! [`kernel_rule_hash`] defines what `containment.kernel_rule_hash` is here.
+use std::collections::BTreeMap;
+
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use serde::Serialize;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::action::is_hex;
+use super::canonical::push_string;
+use super::findings::{Finding, Findings, Place, Rule};
+use super::json::{MAX_DEPTH, parse_bytes};
+use super::keys::parse_public;
+use super::record::Posture;
+use super::rules;
+use super::session::SessionFacts;
+use super::time_text::is_normal;
+use model::Evidence;
+pub use model::{Capsule, Containment};
+
+pub mod model;
+#[cfg(test)]
+mod tests;
+
+/// The only schema version.
+pub const SCHEMA_VERSION: &str = "1";
+/// What encloses the agent here; Pipelock's own words stand for other mechanisms.
+pub const MODE: &str = "kernel_ebpf_cgroup";
+
+/// What a new capsule says.
+#[derive(Debug, Clone)]
+pub struct Claims {
+    /// Now, RFC 3339 in UTC, fraction without trailing zeros.
+    pub generated_at: String,
+    /// Later than the end of the run, in the same form.
+    pub expires_at: String,
+    /// SHA-256 of the runtime policy, lowercase hex.
+    pub config_hash: String,
+    /// What encloses the agent, as measured.
+    pub containment: Containment,
+}
+
+/// A signed capsule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signed {
+    /// The canonical text with a line end: `posture-capsule.json`.
+    pub bytes: Vec<u8>,
+    /// What `session_open` binds of it.
+    pub posture: Posture,
+}
+
+/// Makes and signs a capsule.
+pub fn sign(claims: Claims, key: &SigningKey) -> Signed {
+    let capsule = Capsule {
+        schema_version: String::from(SCHEMA_VERSION),
+        generated_at: claims.generated_at,
+        expires_at: claims.expires_at,
+        tool_version: concat!("egress-", env!("CARGO_PKG_VERSION")).to_owned(),
+        config_hash: claims.config_hash,
+        evidence: Evidence {
+            containment: Some(claims.containment),
+            ..Evidence::default()
+        },
+        signature: String::new(),
+        signer_key_id: hex::encode(key.verifying_key().to_bytes()),
+    };
+    let signature = key.sign(capsule.signed_text().as_bytes());
+    let capsule = Capsule {
+        signature: hex::encode(signature.to_bytes()),
+        ..capsule
+    };
+    let mut bytes = capsule.canonical().into_bytes();
+    bytes.push(b'\n');
+    Signed {
+        bytes,
+        posture: capsule.posture(),
+    }
+}
+
+impl Capsule {
+    /// Reads a capsule: no unknown, missing, duplicate or case-folded member.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        parse_bytes(bytes, MAX_DEPTH).map_err(|error| error.to_string())?;
+        serde_json::from_slice(bytes).map_err(|error| error.to_string())
+    }
+
+    /// The canonical text of the whole capsule.
+    pub fn canonical(&self) -> String {
+        let mut text = String::new();
+        push_sorted(&mut text, &json!(self));
+        text
+    }
+
+    /// What `session_open` binds of it.
+    pub fn posture(&self) -> Posture {
+        let containment = self.evidence.containment.as_ref();
+        Posture {
+            capsule_sha256: hex::encode(Sha256::digest(self.canonical())),
+            signer_key_id: self.signer_key_id.clone(),
+            containment_nonce: self.signature.clone(),
+            contained_uid: containment.map_or_else(String::new, |one| one.target_uid.clone()),
+        }
+    }
+
+    /// The canonical text that is signed.
+    fn signed_text(&self) -> String {
+        let mut value = json!(self);
+        if let Value::Object(members) = &mut value {
+            members.remove("signature");
+            members.remove("signer_key_id");
+        }
+        let mut text = String::new();
+        push_sorted(&mut text, &value);
+        text
+    }
+
+    /// Whether the key that it names signed it.
+    fn is_signed_by(&self, key: &VerifyingKey) -> bool {
+        let mut signature = [0; 64];
+        is_hex(&self.signature, 128)
+            && hex::decode_to_slice(&self.signature, &mut signature).is_ok()
+            && key
+                .verify_strict(
+                    self.signed_text().as_bytes(),
+                    &Signature::from_bytes(&signature),
+                )
+                .is_ok()
+    }
+}
+
+/// Appends a value compact, members sorted by the bytes of their names, strings escaped as Go does.
+fn push_sorted(out: &mut String, value: &Value) {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => out.push_str(&value.to_string()),
+        Value::String(text) => push_string(out, text),
+        Value::Array(items) => {
+            out.push('[');
+            for (index, item) in items.iter().enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                push_sorted(out, item);
+            }
+            out.push(']');
+        }
+        Value::Object(members) => {
+            let sorted: BTreeMap<&String, &Value> = members.iter().collect();
+            out.push('{');
+            for (index, (name, value)) in sorted.into_iter().enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                push_string(out, name);
+                out.push(':');
+                push_sorted(out, value);
+            }
+            out.push('}');
+        }
+    }
+}
+
+/// One kernel program that stands guard.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct KernelRule<'a> {
+    /// Name in the object.
+    pub name: &'a str,
+    /// Number of the hook (`enum bpf_attach_type`).
+    pub attach_type: u32,
+    /// Digest of its instructions as the kernel gives it, 16 hex digits.
+    pub tag: &'a str,
+}
+
+/// The hash of what the kernel enforces: lowercase hex SHA-256 of the canonical text of
+/// `{"programs":[{"attach_type":N,"name":S,"tag":S},…],"seccomp_sha256":S,"version":1}`, the
+/// programs sorted by name, attach type and tag, the last member being the digest of the agent's
+/// seccomp filter. Anybody can compute it from `boundary.json`.
+pub fn kernel_rule_hash(programs: &[KernelRule<'_>], seccomp_sha256: &str) -> String {
+    let mut programs = programs.to_vec();
+    programs.sort_unstable();
+    let rules = json!({"programs": programs, "seccomp_sha256": seccomp_sha256, "version": 1});
+    let mut text = String::new();
+    push_sorted(&mut text, &rules);
+    hex::encode(Sha256::digest(text))
+}
+
+/// What a capsule is judged against.
+#[derive(Debug, Clone, Copy)]
+pub struct Against<'a> {
+    /// Keys that the boundary may have signed with; without one nobody vouches for the signer.
+    pub keys: &'a [VerifyingKey],
+    /// What `session_open` said, if there was one.
+    pub session: Option<&'a SessionFacts>,
+    /// Time of the first receipt.
+    pub first_time: &'a str,
+    /// Time of the last receipt.
+    pub last_time: &'a str,
+}
+
+/// What the check of a capsule says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CapsuleReport {
+    /// The capsule, if it is one.
+    pub capsule: Option<Capsule>,
+    /// Whether a pinned key signed it.
+    pub is_trusted: bool,
+    /// Whether `session_open` binds exactly this capsule.
+    pub is_bound: bool,
+    /// Most telling first.
+    pub findings: Vec<Finding>,
+}
+
+/// Checks a capsule: form, signature, signer, window, and what the session bound of it.
+pub fn check(bytes: &[u8], file: &str, against: Against<'_>) -> CapsuleReport {
+    let mut findings = Findings::default();
+    let place = Place {
+        file: Some(String::from(file)),
+        ..Place::default()
+    };
+    let mut add = |rule: &'static Rule, expected: &str, found: &str| {
+        findings.add(rule, place.clone(), expected, found);
+    };
+    let capsule = match Capsule::parse(bytes) {
+        Ok(capsule) => capsule,
+        Err(error) => {
+            add(&rules::CAPSULE_FORM, "a posture capsule", &error);
+            return CapsuleReport {
+                capsule: None,
+                is_trusted: false,
+                is_bound: false,
+                findings: findings.into_ranked().0,
+            };
+        }
+    };
+    if capsule.schema_version != SCHEMA_VERSION {
+        add(
+            &rules::CAPSULE_FORM,
+            "schema_version 1",
+            &capsule.schema_version,
+        );
+    }
+    let key = parse_public(&capsule.signer_key_id)
+        .ok()
+        .filter(|_| is_hex(&capsule.signer_key_id, 64));
+    let is_signed = key.is_some_and(|key| capsule.is_signed_by(&key));
+    if !is_signed {
+        add(
+            &rules::CAPSULE_SIGNATURE,
+            "a signature by signer_key_id",
+            &capsule.signature,
+        );
+    }
+    let is_pinned = key.is_some_and(|key| against.keys.contains(&key));
+    if !against.keys.is_empty() && !is_pinned {
+        add(
+            &rules::CAPSULE_SIGNER,
+            "a pinned boundary key",
+            &capsule.signer_key_id,
+        );
+    }
+    check_window(&capsule, &against, &mut add);
+    let is_bound = check_binding(&capsule, against.session, &mut add);
+    CapsuleReport {
+        capsule: Some(capsule),
+        is_trusted: is_signed && is_pinned,
+        is_bound,
+        findings: findings.into_ranked().0,
+    }
+}
+
+/// Receipts lie between `generated_at` and `expires_at`.
+fn check_window(
+    capsule: &Capsule,
+    against: &Against<'_>,
+    add: &mut impl FnMut(&'static Rule, &str, &str),
+) {
+    let (from, until) = (&capsule.generated_at, &capsule.expires_at);
+    for time in [from, until] {
+        if !is_normal(time) {
+            add(
+                &rules::CAPSULE_FORM,
+                "a time in UTC without trailing zeros",
+                time,
+            );
+        }
+    }
+    let window = format!("from {from} to {until}");
+    let order = |one: &str, other: &str| instant(one).zip(instant(other)).map(|(a, b)| a <= b);
+    if order(from, until) != Some(true) {
+        add(&rules::CAPSULE_WINDOW, "an end after the start", &window);
+    }
+    for time in [against.first_time, against.last_time] {
+        let is_inside = order(from, time) == Some(true) && order(time, until) == Some(true);
+        if !time.is_empty() && !is_inside {
+            add(&rules::CAPSULE_WINDOW, &window, time);
+        }
+    }
+}
+
+fn instant(text: &str) -> Option<OffsetDateTime> {
+    OffsetDateTime::parse(text, &Rfc3339).ok()
+}
+
+/// What `session_open` signed of the capsule is this capsule's.
+fn check_binding(
+    capsule: &Capsule,
+    session: Option<&SessionFacts>,
+    add: &mut impl FnMut(&'static Rule, &str, &str),
+) -> bool {
+    let bound = session.filter(|session| !session.posture_capsule_sha256.is_empty());
+    let Some(session) = bound else {
+        add(
+            &rules::CAPSULE_UNBOUND,
+            "a session_open that binds it",
+            "none",
+        );
+        return false;
+    };
+    let own = capsule.posture();
+    let mut is_bound = true;
+    for (rule, own, bound) in [
+        (
+            &rules::CAPSULE_HASH,
+            &own.capsule_sha256,
+            &session.posture_capsule_sha256,
+        ),
+        (
+            &rules::CAPSULE_KEY_ID,
+            &own.signer_key_id,
+            &session.posture_signer_key_id,
+        ),
+        (
+            &rules::CAPSULE_NONCE,
+            &own.containment_nonce,
+            &session.containment_nonce,
+        ),
+        (
+            &rules::CAPSULE_UID,
+            &own.contained_uid,
+            &session.contained_uid,
+        ),
+    ] {
+        if own != bound {
+            is_bound = false;
+            add(rule, own, bound);
+        }
+    }
+    is_bound
+}
