@@ -19,6 +19,8 @@ pub mod child;
 #[cfg(target_os = "linux")]
 pub mod mediator;
 #[cfg(target_os = "linux")]
+pub mod probe;
+#[cfg(target_os = "linux")]
 pub mod relay;
 #[cfg(target_os = "linux")]
 pub mod run;

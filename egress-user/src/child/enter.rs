@@ -16,11 +16,11 @@ use nix::unistd::Pid;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::exec::Staged;
-use super::probe;
 use super::protocol::{FromInit, Sockets, StagePlan, ToInit};
 use crate::boundary::mountinfo;
 use crate::boundary::view::{LeftOut, View};
 use crate::boundary::workspace::overlay::mount_overlay;
+use crate::probe;
 use crate::sys::{fd, handover, netdev, process};
 
 /// A step that failed, with its name.

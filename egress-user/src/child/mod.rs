@@ -2,6 +2,5 @@
 //! restricts itself and becomes the command. Single-threaded, no runtime, no logging.
 pub mod enter;
 pub mod exec;
-pub mod probe;
 pub mod protocol;
 pub mod seccomp;

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::probe::ProbeResult;
 use crate::boundary::view::{LeftOut, PlacedFile, TmpfsLimits};
+use crate::probe::model::ProbeResult;
 use crate::sys::privileges::Enforced;
 
 /// Everything that init needs: JSON in an inherited memory file.

@@ -55,7 +55,7 @@ pub fn progress(as_json: bool) -> Option<Progress> {
 
 fn step(step: &str) {
     match step {
-        "probes done" => eprintln!("egress: closed    every probe was refused"),
+        "probes done" => eprintln!("egress: closed    the probes are done"),
         "relay ready" => eprintln!("egress: ready     mediator and relay"),
         "command executed" => eprintln!("egress: started   the command"),
         "agent gone" => eprintln!("egress: ended     the command"),
@@ -106,6 +106,14 @@ pub fn run_result(run: &Emitted, as_json: bool) {
         "egress: actions   {} judged, {} blocked",
         counts.actions, counts.blocked_actions
     );
+    for probe in &run.accepted {
+        eprintln!(
+            "egress: accepted  {} {}: {}",
+            probe.name,
+            probe.outcome.label(),
+            visible(&probe.detail)
+        );
+    }
     for reason in &run.incomplete {
         eprintln!("egress: incomplete  {}", visible(reason));
     }
@@ -266,6 +274,7 @@ fn result_json(run: &Emitted, failure: Option<&(String, &str)>) {
         "blocked_actions": run.report.counts.blocked_actions,
         "denied": denied,
         "incomplete": run.incomplete,
+        "accepted_risks": run.accepted,
         "workspace": {
             "applied": count(Outcome::Applied),
             "refused": count(Outcome::Refused),

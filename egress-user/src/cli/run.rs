@@ -16,6 +16,7 @@ use crate::policy::runtime::{self, OwnedKeys};
 use crate::receipt::keys;
 use crate::run::leavings::{self, Reach};
 use crate::run::plan::{CallerPolicy, Diagnostics, DnsMode, Plan, Signer, WorkspaceMode};
+use crate::run::probes;
 use crate::run::supervise::block_signals;
 
 /// Longest policy file that is read.
@@ -80,6 +81,9 @@ pub struct RunArgs {
     #[arg(long, value_name = "PORT", env = "EGRESS_PROXY_PORT", default_value_t = DEFAULT_PROXY_PORT,
           value_parser = clap::value_parser!(u16).range(1024..))]
     proxy_port: u16,
+    /// Run though this probe finds the boundary open, or proves nothing; the packet shows it; repeatable
+    #[arg(long = "accept-risk", value_name = "PROBE")]
+    accepted_risks: Vec<String>,
     /// Run this script with bash; it must lie in the working directory
     #[arg(long, value_name = "FILE")]
     script: Option<PathBuf>,
@@ -156,6 +160,13 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
         "the path of the working directory is not UTF-8"
     );
 
+    for name in &args.accepted_risks {
+        ensure!(
+            probes::names().any(|known| known == name),
+            "--accept-risk {name}: there is no such probe; the probes are {}",
+            probes::names().collect::<Vec<_>>().join(", ")
+        );
+    }
     let (command, script_basename, argument_count) = command(&args, &workdir)?;
     let mut masked = Vec::new();
     let policy = policy(args.config.as_deref(), &args.agent_identity)?;
@@ -198,6 +209,7 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
         dns: args.dns,
         proxy_port: args.proxy_port,
         timeout: args.timeout.map(Duration::from_secs),
+        accepted_risks: args.accepted_risks,
         masked,
         shown,
         environment: std::env::vars_os().collect(),

@@ -17,6 +17,7 @@ use crate::packet::{
     BOUNDARY_FILE, CHANGES_ARCHIVE, CHANGES_FILE, EVIDENCE_FILE, FLOWS_FILE, PACKET_FILE,
     POLICY_FILE, SUMMARY_FILE, VERIFIER_FILE, summary, verifier_text,
 };
+use crate::probe::model::ProbeResult;
 use crate::receipt::report::Report;
 
 /// What a finished run comes down to; the first that applies, in this order.
@@ -52,6 +53,8 @@ pub struct Emitted {
     pub denied: Vec<(Denied, u64)>,
     /// Why the record is not complete.
     pub incomplete: Vec<String>,
+    /// What the probes found open, or could not prove closed, and the caller accepted.
+    pub accepted: Vec<ProbeResult>,
     /// What the agent changed in the workspace, where that was kept apart.
     pub changes: Option<Vec<Change>>,
     /// What was done about killed runs before this one.
@@ -86,6 +89,12 @@ impl Verified {
         text.push(b'\n');
         let packet_sha256 = record::sha256(&text);
         let mut summary = summary::render(&packet, &self.report);
+        let accepted = self
+            .run
+            .measured
+            .probes
+            .accepted(&self.run.plan.accepted_risks);
+        summary.push_str(&accepted_section(&accepted));
         summary.push_str(&incomplete_section(&self.run.incomplete));
         let verifier = verifier_text::render(
             self.report.verdict,
@@ -123,6 +132,7 @@ impl Verified {
             report: self.report.clone(),
             denied: std::mem::take(&mut self.run.denied),
             incomplete: std::mem::take(&mut self.run.incomplete),
+            accepted,
             changes: self.run.workspace.take().map(|one| one.plan.changes),
             recovered: std::mem::take(&mut self.run.recovered),
         })
@@ -218,19 +228,34 @@ fn identity(run: &Collected) -> Run {
 }
 
 fn incomplete_section(reasons: &[String]) -> String {
-    if reasons.is_empty() {
+    section("The record is incomplete", reasons)
+}
+
+fn accepted_section(probes: &[ProbeResult]) -> String {
+    let rows: Vec<String> = probes
+        .iter()
+        .map(|probe| {
+            let outcome = probe.outcome.label();
+            format!("{} {outcome}: {}", probe.name, probe.detail)
+        })
+        .collect();
+    section("Accepted risks", &rows)
+}
+
+fn section(title: &str, rows: &[String]) -> String {
+    if rows.is_empty() {
         return String::new();
     }
-    let rows: Vec<String> = reasons
+    let rows: Vec<String> = rows
         .iter()
-        .map(|reason| {
+        .map(|row| {
             format!(
                 "- `{}`\n",
-                crate::receipt::findings::visible(reason).replace('`', "'")
+                crate::receipt::findings::visible(row).replace('`', "'")
             )
         })
         .collect();
-    format!("\n## The record is incomplete\n\n{}", rows.concat())
+    format!("\n## {title}\n\n{}", rows.concat())
 }
 
 fn read_back(dir: &Path, wanted: &str) -> io::Result<()> {

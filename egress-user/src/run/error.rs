@@ -3,6 +3,8 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::bpf::BpfError;
+use crate::probe::model::{Outcome, ProbeResult};
+use crate::receipt::findings::visible;
 
 /// A failure of the machine, the boundary or the mediator: exit status 125.
 #[derive(Debug, thiserror::Error)]
@@ -52,14 +54,9 @@ pub enum RunError {
         /// Its own words.
         text: String,
     },
-    /// A probe inside the boundary reached what must not be reachable.
-    #[error("the boundary is open: probe {name} succeeded ({detail})")]
-    Open {
-        /// Which probe.
-        name: String,
-        /// What it reached.
-        detail: String,
-    },
+    /// Probes inside the boundary reached what must not be reachable, or prove nothing.
+    #[error("{}", open(.0))]
+    Open(Vec<ProbeResult>),
     /// The packet could not be written.
     #[error("cannot write the packet to {path}; {kept}")]
     Packet {
@@ -109,15 +106,35 @@ impl RunError {
                  copy works everywhere",
             ),
             Self::Bpf(error) => Some(error.hint()),
-            Self::Open { .. } => {
-                Some("this kernel does not hold what the run promises; nothing was run")
-            }
+            Self::Open(_) => Some(
+                "nothing was run; --accept-risk NAME runs all the same, and the packet shows it",
+            ),
             Self::Packet { .. }
             | Self::Spawn { .. }
             | Self::Helper { .. }
             | Self::System { .. } => None,
         }
     }
+}
+
+/// What is open, in words.
+fn open(probes: &[ProbeResult]) -> String {
+    let words = |probe: &ProbeResult| {
+        let name = &probe.name;
+        let detail = visible(&probe.detail);
+        match (probe.outcome, &probe.control) {
+            (Outcome::ControlFailed, Some(control)) => format!(
+                "probe {name} proves nothing, for its control failed ({})",
+                visible(&control.detail)
+            ),
+            (Outcome::ControlFailed, None) => format!("probe {name} proves nothing ({detail})"),
+            (Outcome::Reachable | Outcome::Denied | Outcome::NotApplicable, _) => {
+                format!("probe {name} succeeded ({detail})")
+            }
+        }
+    };
+    let words: Vec<String> = probes.iter().map(words).collect();
+    format!("the boundary is open: {}", words.join("; "))
 }
 
 /// Names a call of the supervisor that failed.

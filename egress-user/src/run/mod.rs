@@ -49,6 +49,7 @@ pub mod launch;
 pub mod leavings;
 pub mod plan;
 pub mod prepare;
+pub mod probes;
 pub mod record;
 pub mod state;
 pub mod stdio;

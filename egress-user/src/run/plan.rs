@@ -112,6 +112,8 @@ pub struct Plan {
     pub progress: Option<Progress>,
     /// Where the kernel programs' diagnostics go, if they are wanted.
     pub diagnostics: Option<Diagnostics>,
+    /// Probes that may fail: the run goes on, and the packet shows it.
+    pub accepted_risks: Vec<String>,
     /// Files and directories that the agent must not see, beyond those of the run itself.
     pub masked: Vec<PathBuf>,
     /// Files that it may read all the same, though they lie in such a directory.

@@ -17,6 +17,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use super::environment::{self, EnvironmentRecord};
 use super::error::{RunError, system};
 use super::plan::{DnsMode, Plan, WorkspaceMode};
+use super::probes::{self, Probed};
 use super::state::{RunDir, STATE_DIR};
 use super::stdio::Pipes;
 use super::timeline::Timeline;
@@ -29,12 +30,11 @@ use crate::boundary::workspace::store::Store;
 use crate::bpf::Gates;
 use crate::bpf::events::Events;
 use crate::child::exec::STAGE;
-use crate::child::probe::{Outcome, ProbeResult};
-use crate::child::protocol::{FromInit, Sequence, Sockets, StagePlan, ToInit};
+use crate::child::protocol::{FromInit, Sequence, Sockets, StagePlan};
 use crate::policy::runtime::{self, OwnedKeys, RuntimePolicy};
+use crate::sys::fd;
 use crate::sys::fd::Received;
 use crate::sys::process::{Child, Placement, spawn_self};
-use crate::sys::{fd, handover};
 
 /// Home of the agent inside the boundary.
 pub const AGENT_HOME: &str = "/home/pipelock-agent";
@@ -64,9 +64,7 @@ pub struct Measured {
     /// Links of the boundary's namespaces, `name:[inode]`.
     pub namespaces: Vec<String>,
     /// What the probes found, before anything else ran.
-    pub probes: Vec<ProbeResult>,
-    /// How many of the probes' attempts the kernel's hooks recorded.
-    pub probes_seen: usize,
+    pub probes: Probed,
     /// Paths that were covered.
     pub masked: Vec<PathBuf>,
 }
@@ -164,8 +162,8 @@ impl Plan {
             timeline.mark("gates attached again");
         }
         timeline.mark("boundary closed");
-        let (sequence, probes) = run_probes(sequence, &control)?;
-        let probes_seen = std::iter::from_fn(|| events.take()).count();
+        let (sequence, probes) = probes::run(sequence, &control, &mut events)?;
+        probes.judge(&self.accepted_risks)?;
         timeline.mark("probes done");
         let namespaces = system("read the boundary's namespaces", namespace_links(&init))?;
         Ok(Prepared {
@@ -189,7 +187,6 @@ impl Plan {
                 namespaces,
                 masked,
                 probes,
-                probes_seen,
             },
             timeline,
             dir,
@@ -438,47 +435,6 @@ fn wait_entered(control: &OwnedFd, dir: &RunDir) -> Result<Entered, RunError> {
         | FromInit::Started
         | FromInit::NotExecuted { .. }
         | FromInit::Exited { .. }) => Err(helper(format!("it said {other:?}"))),
-    }
-}
-
-/// Lets init try what the gates refuse. One success is the end of the run.
-fn run_probes(
-    sequence: Sequence,
-    control: &OwnedFd,
-) -> Result<(Sequence, Vec<ProbeResult>), RunError> {
-    let failed = |text: String| RunError::Helper {
-        process: "boundary's init",
-        text,
-    };
-    system(
-        "ask for the probes",
-        handover::send_message(control, &ToInit::Probe),
-    )?;
-    let received = hear_init(control)?;
-    let message: FromInit =
-        serde_json::from_slice(&received.bytes).map_err(|error| failed(error.to_string()))?;
-    let sequence = sequence
-        .accept(&message)
-        .map_err(|error| failed(error.to_string()))?;
-    match message {
-        FromInit::Probed { results } => {
-            match results
-                .iter()
-                .find(|probe| probe.outcome == Outcome::Reachable)
-            {
-                Some(hole) => Err(RunError::Open {
-                    name: hole.name.clone(),
-                    detail: hole.detail.clone(),
-                }),
-                None => Ok((sequence, results)),
-            }
-        }
-        FromInit::Failed { step, error } => Err(failed(format!("cannot {step}: {error}"))),
-        other @ (FromInit::Entered { .. }
-        | FromInit::Dropped(_)
-        | FromInit::Started
-        | FromInit::NotExecuted { .. }
-        | FromInit::Exited { .. }) => Err(failed(format!("it said {other:?}"))),
     }
 }
 

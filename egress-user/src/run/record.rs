@@ -8,12 +8,12 @@ use super::collect::Collected;
 use crate::apply::model::Outcome as ChangeOutcome;
 use crate::boundary::users::AGENT_NAME;
 use crate::bpf;
-use crate::child::probe::{Outcome, ProbeResult};
 use crate::child::seccomp;
 use crate::packet::model::{
     BrowserProxyStatus, DnsUdpStatus, DockerSocketStatus, Posture, RawSocketStatus,
     WebSocketFrameScanning,
 };
+use crate::probe::model::{ProbeResult, all_denied};
 use crate::relay;
 
 /// Schema of the document.
@@ -47,23 +47,13 @@ fn unsupported(probes: &[ProbeResult]) -> Vec<String> {
         .collect()
 }
 
-fn all_denied(probes: &[ProbeResult], names: &[&str]) -> bool {
-    names.iter().all(|name| denied(probes, name))
-}
-
-fn denied(probes: &[ProbeResult], name: &str) -> bool {
-    probes
-        .iter()
-        .any(|probe| probe.name == name && probe.outcome == Outcome::Denied)
-}
-
 /// The posture of the packet: every word follows from a probe or a fact of this run.
 pub fn posture(run: &Collected) -> Posture {
-    let probes = &run.measured.probes;
+    let probes = &run.measured.probes.results;
     let raw = ["raw_socket_ipv4", "raw_socket_ipv6", "packet_socket"];
     let raw_closed = all_denied(probes, &raw);
     let host_has_docker = std::fs::symlink_metadata("/var/run/docker.sock").is_ok();
-    let docker = match (denied(probes, "docker_socket"), host_has_docker) {
+    let docker = match (all_denied(probes, &["docker_socket"]), host_has_docker) {
         (true, true) => DockerSocketStatus::Denied,
         (true, false) => DockerSocketStatus::Absent,
         (false, _) => DockerSocketStatus::Unknown,
@@ -86,7 +76,7 @@ pub fn posture(run: &Collected) -> Posture {
             RawSocketStatus::Unknown
         },
         docker_socket_status: docker,
-        dns_udp_status: if denied(probes, "dns_udp") {
+        dns_udp_status: if all_denied(probes, &["dns_udp"]) {
             DnsUdpStatus::Denied
         } else {
             DnsUdpStatus::Unknown
@@ -163,7 +153,7 @@ pub fn boundary(run: &Collected) -> io::Result<Vec<u8>> {
             "sha256": sha256(run.policy.yaml.as_bytes()),
             "overridden": run.policy.overridden,
         },
-        "probes": {"results": run.measured.probes, "seen_by_hooks": run.measured.probes_seen},
+        "probes": run.measured.probes.record(&run.plan.accepted_risks),
         "counters": run.counters,
         "flows": {
             "sha256": sha256(&run.flows),
@@ -253,6 +243,7 @@ fn own_digest() -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::probe::model::Outcome;
 
     fn probed(denied: &[&str], reachable: &[&str]) -> Vec<ProbeResult> {
         let result = |outcome| {
@@ -260,6 +251,7 @@ mod tests {
                 name: (*name).to_owned(),
                 outcome,
                 detail: String::new(),
+                control: None,
             }
         };
         let denied = denied.iter().map(result(Outcome::Denied));

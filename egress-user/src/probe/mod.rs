@@ -1,40 +1,35 @@
 //! Tries, as the agent and inside its cage, what the boundary says it refuses.
 //!
 //! The results are facts of this run: `denied` means that the attempt was made here and failed.
+pub mod model;
+
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
+
+use model::{Outcome, ProbeResult};
 
 /// An address of the documentation range: no packet to it leaves, and none would be answered.
 const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 53));
 /// Where a container engine listens.
 const DOCKER_SOCKET: &str = "/var/run/docker.sock";
 
-/// One attempt and what came of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ProbeResult {
-    /// Which attempt.
-    pub name: String,
-    /// What came of it.
-    pub outcome: Outcome,
-    /// The error, or what was reached.
-    pub detail: String,
-}
-
-/// What came of an attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// It failed.
-    Denied,
-    /// It succeeded: the boundary has a hole.
-    Reachable,
-}
+/// Names of all probes, in the order of the results.
+pub const NAMES: [&str; 10] = [
+    "raw_socket_ipv4",
+    "raw_socket_ipv6",
+    "packet_socket",
+    "vsock_socket",
+    "mptcp_socket",
+    "dns_udp",
+    "udp",
+    "interface_other_than_lo",
+    "route",
+    "docker_socket",
+];
 
 /// Makes every attempt.
 pub fn all() -> Vec<ProbeResult> {
@@ -81,6 +76,7 @@ fn result(name: &str, attempt: io::Result<String>) -> ProbeResult {
         name: name.to_owned(),
         outcome,
         detail,
+        control: None,
     }
 }
 
