@@ -7,10 +7,13 @@
 //! as it was.
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Component, Path, PathBuf};
 
+use nix::fcntl::{OFlag, open};
 use nix::mount::{MsFlags, mount};
+use nix::sys::stat::Mode;
 
 use super::mountinfo::{self, Mount};
 
@@ -62,6 +65,12 @@ const PSEUDO: [&str; 16] = [
     "sysfs",
     "tracefs",
 ];
+/// Private tmpfs that the agent may write to, its home aside.
+pub const SCRATCH: [&str; 4] = ["/dev/shm", "/run", "/tmp", "/var/tmp"];
+/// Where the files lie that stand in place of the runner's command files.
+pub const COMMAND_FILES: &str = "/run/command-files";
+/// Size limit of all of them together, bytes.
+const COMMAND_FILES_BYTES: u64 = 8 << 20;
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 /// Largest file that is copied into the view, bytes.
 const LARGEST_COPY: u64 = 1 << 20;
@@ -272,6 +281,35 @@ impl View {
             )?;
         }
         Ok(())
+    }
+
+    /// Makes the agent's own command files, empty, in a directory that it cannot change.
+    ///
+    /// # Errors
+    /// Those of `mount(2)` and of writing.
+    pub fn command_files(&self, names: &[String], agent: u32) -> io::Result<()> {
+        let dir = self.inside(Path::new(COMMAND_FILES));
+        DirBuilder::new().mode(0o755).create(&dir)?;
+        tmpfs(&dir, 0o755, COMMAND_FILES_BYTES, None)?;
+        for name in names {
+            let file = dir.join(name);
+            fs::write(&file, "")?;
+            fs::set_permissions(&file, Permissions::from_mode(0o644))?;
+            chown(&file, Some(agent), Some(agent))?;
+        }
+        Ok(())
+    }
+
+    /// Opens directories of the view, for the supervisor to look at when the agent is gone.
+    ///
+    /// # Errors
+    /// Those of `open(2)`.
+    pub fn hold(&self, paths: &[PathBuf]) -> io::Result<Vec<OwnedFd>> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        paths
+            .iter()
+            .map(|path| Ok(open(&self.inside(path), flags, Mode::empty())?))
+            .collect()
     }
 
     fn devices(&self, scratch: u64) -> io::Result<()> {

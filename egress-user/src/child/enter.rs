@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::path::PathBuf;
 
 use egress_common::names::{ADDRCONFIG_V4, ADDRCONFIG_V6, DNS_PORT, TRANSPARENT_PORT};
 use nix::mount::{MsFlags, mount};
@@ -18,7 +19,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use super::exec::Staged;
 use super::protocol::{FromInit, Sockets, StagePlan, ToInit};
 use crate::boundary::mountinfo;
-use crate::boundary::view::{LeftOut, View};
+use crate::boundary::view::{COMMAND_FILES, LeftOut, SCRATCH, View};
 use crate::boundary::workspace::overlay::mount_overlay;
 use crate::probe;
 use crate::sys::{fd, handover, netdev, process};
@@ -60,11 +61,16 @@ fn run(plan_fd: RawFd, control: &OwnedFd) -> Result<(), StepError> {
         nix::unistd::sethostname(&plan.hostname).map_err(io::Error::from),
     )?;
     let sockets = step("open the loopback sockets", open_sockets(&plan))?;
-    let left_out = step("build the file system view", enter_view(&plan))?;
+    let Entered {
+        left_out,
+        held,
+        directories,
+    } = step("build the file system view", enter_view(&plan))?;
     let entered = FromInit::Entered {
         ipv6: sockets.transparent_v6.is_some(),
         dns: sockets.dns.is_some(),
         left_out,
+        held,
     };
     let text = step(
         "report",
@@ -74,12 +80,13 @@ fn run(plan_fd: RawFd, control: &OwnedFd) -> Result<(), StepError> {
         .order()
         .iter()
         .map(|socket| socket.as_raw_fd())
+        .chain(directories.iter().map(AsRawFd::as_raw_fd))
         .collect();
     step(
         "hand over the sockets",
         fd::send_with_fds(control, &text, &fds),
     )?;
-    drop(sockets);
+    drop((sockets, directories));
     step("wait for the supervisor", wait_for(ToInit::Probe, control))?;
     step("run the probes", run_probes(&plan, control))?;
     step("wait for the supervisor", wait_for(ToInit::Go, control))?;
@@ -146,7 +153,15 @@ fn open_sockets(plan: &StagePlan) -> io::Result<Sockets<OwnedFd>> {
     })
 }
 
-fn enter_view(plan: &StagePlan) -> io::Result<Vec<LeftOut>> {
+/// A view that was entered.
+struct Entered {
+    left_out: Vec<LeftOut>,
+    /// Directories of it, and their descriptors.
+    held: Vec<PathBuf>,
+    directories: Vec<OwnedFd>,
+}
+
+fn enter_view(plan: &StagePlan) -> io::Result<Entered> {
     let none: Option<&str> = None;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
     let (workspace, tree) = &plan.workspace;
@@ -160,6 +175,13 @@ fn enter_view(plan: &StagePlan) -> io::Result<Vec<LeftOut>> {
     let mut view = View::begin(&plan.stage_dir)?;
     let mut left_out = view.overlay_host(&plan.files, std::slice::from_ref(&plan.home))?;
     view.private_mounts(plan.limits, &plan.home, plan.agent)?;
+    let mut held: Vec<PathBuf> = SCRATCH.iter().map(PathBuf::from).collect();
+    held.push(plan.home.clone());
+    if !plan.command_files.is_empty() {
+        view.command_files(&plan.command_files, plan.agent)?;
+        held.push(COMMAND_FILES.into());
+    }
+    let directories = view.hold(&held)?;
     // The workspace shows though it lies in a directory that does not.
     let (above, others): (Vec<_>, Vec<_>) = plan
         .masked
@@ -178,7 +200,11 @@ fn enter_view(plan: &StagePlan) -> io::Result<Vec<LeftOut>> {
     }));
     view.mask(others, &plan.shown)?;
     view.enter()?;
-    Ok(left_out)
+    Ok(Entered {
+        left_out,
+        held,
+        directories,
+    })
 }
 
 fn wait_for(word: ToInit, control: &OwnedFd) -> io::Result<()> {

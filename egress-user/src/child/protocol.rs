@@ -32,6 +32,8 @@ pub struct StagePlan {
     pub masked: Vec<PathBuf>,
     /// Files below a masked directory that the agent may read all the same.
     pub shown: Vec<PathBuf>,
+    /// Names of the command files that the agent gets.
+    pub command_files: Vec<String>,
     /// Whether the stub resolver's sockets are wanted.
     pub dns: bool,
     /// Explicit proxy port.
@@ -51,7 +53,7 @@ pub struct StagePlan {
 #[serde(tag = "say", rename_all = "snake_case", deny_unknown_fields)]
 pub enum FromInit {
     /// The view and the sockets stand. Comes with the descriptors of the sockets, in the order of
-    /// [`Sockets::order`].
+    /// [`Sockets::order`], and then those of the directories in `held`.
     Entered {
         /// Whether `::1` could be bound.
         ipv6: bool,
@@ -59,6 +61,8 @@ pub enum FromInit {
         dns: bool,
         /// Host mounts that are not in the view.
         left_out: Vec<LeftOut>,
+        /// Directories of the view that the supervisor gets a descriptor of.
+        held: Vec<PathBuf>,
     },
     /// What the probes found.
     Probed {
@@ -203,6 +207,7 @@ mod tests {
             ipv6: true,
             dns: true,
             left_out: Vec::new(),
+            held: Vec::new(),
         };
         let dropped = FromInit::Dropped(enforced);
         let state = Sequence::Fresh.accept(&entered).unwrap();

@@ -16,9 +16,17 @@ use crate::run::supervise::Ending;
 /// Writes a line to standard error. The library's macro of this name panics when nobody reads any
 /// more, and the exit status must not depend on that.
 macro_rules! eprintln {
-    ($($line:tt)*) => {
-        drop(writeln!(std::io::stderr(), $($line)*))
+    () => {
+        drop(writeln!(std::io::stderr()))
     };
+    ($($line:tt)*) => {
+        drop(writeln!(std::io::stderr(), "{}", harmless(&format!($($line)*))))
+    };
+}
+
+/// A line of ours may hold names that the agent chose, and a CI system obeys `##[…]` anywhere in one.
+fn harmless(line: &str) -> String {
+    line.replace("##", "#\\#")
 }
 
 /// Refused destinations that are shown.
@@ -116,6 +124,9 @@ pub fn run_result(run: &Emitted, as_json: bool) {
     }
     for reason in &run.incomplete {
         eprintln!("egress: incomplete  {}", visible(reason));
+    }
+    for notice in &run.notices {
+        eprintln!("egress: notice    {}", visible(notice));
     }
     for (denied, count) in run.denied.iter().take(SHOWN) {
         let destination = match (denied.destination.as_str(), denied.port) {
@@ -273,6 +284,7 @@ fn result_json(run: &Emitted, failure: Option<&(String, &str)>) {
         "actions": run.report.counts.actions,
         "blocked_actions": run.report.counts.blocked_actions,
         "denied": denied,
+        "notices": run.notices,
         "incomplete": run.incomplete,
         "accepted_risks": run.accepted,
         "workspace": {
@@ -284,5 +296,7 @@ fn result_json(run: &Emitted, failure: Option<&(String, &str)>) {
         "packet": run.packet_path,
         "packet_sha256": run.packet_sha256,
     });
+    // The same for programs: JSON has another spelling for it.
+    let result = result.to_string().replace("##", "#\\u0023");
     drop(writeln!(std::io::stdout(), "{result}"));
 }

@@ -22,6 +22,14 @@ pub fn render(packet: &Packet, report: &Report) -> String {
     written.map_or_else(|_error| String::new(), |()| out)
 }
 
+/// A further list for the end of a summary; nothing when there are no `items`.
+pub fn section(title: &str, items: &[String]) -> String {
+    let mut out = String::new();
+    let items: Vec<&String> = items.iter().collect();
+    let written = list(&mut out, title, &items);
+    written.map_or_else(|_error| String::new(), |()| out)
+}
+
 fn write(out: &mut String, packet: &Packet, report: &Report) -> std::fmt::Result {
     let verifier = &packet.verifier;
     let counts = &report.counts;

@@ -11,12 +11,15 @@ use nix::sys::socket::{MsgFlags, Shutdown, shutdown};
 use nix::sys::wait::WaitStatus;
 use serde::Serialize;
 
+use super::environment;
 use super::error::RunError;
 use super::flows::{Denied, FlowCounts, FlowLog};
+use super::held::CommandFile;
 use super::launch::Helper;
 use super::plan::Plan;
 use super::prepare::Measured;
 use super::state::RunDir;
+use super::stdio::Pumped;
 use super::supervise::{Ending, Running, relay_report, take_report};
 use super::timeline::Timeline;
 use crate::apply::{Concluded, Recovered};
@@ -81,6 +84,10 @@ pub struct Collected {
     pub timeline: Timeline,
     /// What became of the agent's changes, where they were kept apart.
     pub workspace: Option<Concluded>,
+    /// What the agent wrote for the runner, which does not get it.
+    pub command_files: Vec<CommandFile>,
+    /// What was passed on of its output.
+    pub output: Pumped,
     /// What killed runs before this one had left beside the workspace.
     pub recovered: Vec<Recovered>,
     /// Ids of the run's users: agent, host, relay.
@@ -99,6 +106,11 @@ impl Running {
         notes.duty("reap the boundary's init", reaped(&self.init));
         notes.events(self.drain_events(&mut flows));
         self.timeline.mark("agent gone");
+        let names: Vec<&str> = environment::command_files(&self.plan.environment).collect();
+        let command_files = notes.loss(
+            "read what the agent wrote for the runner",
+            self.held.command_files(&names),
+        );
         let concluded = self.conclude(&ending);
         let workspace = notes.duty("apply the agent's changes", concluded).flatten();
         self.timeline.mark("workspace done");
@@ -109,11 +121,11 @@ impl Running {
         notes.duty("end the mediator", end_mediator(&self.mediator));
         self.timeline.mark("mediator ended");
         notes.duty("finish the flow log", flows.finish());
-        // Pumping ends with the last process that holds the agent's streams.
-        if is_gone.is_some() {
-            // What the caller did not take is the caller's affair.
-            notes.loss("pass on the agent's output", self.pumps.finish());
-        }
+        // Pumping ends with the last process that holds the agent's streams. What the caller did not
+        // take is the caller's affair.
+        let output = is_gone
+            .and_then(|()| notes.loss("pass on the agent's output", self.pumps.finish()))
+            .unwrap_or_default();
         notes.duty("vouch for the gates", self.gates.check_links());
         let counters = notes.duty("read the kernel's counters", counters(&self.gates));
         let counters = counters.unwrap_or_default();
@@ -170,6 +182,8 @@ impl Running {
             completed_at,
             timeline: self.timeline,
             workspace,
+            command_files: command_files.unwrap_or_default(),
+            output,
             recovered: self.recovered,
             uids: [self.users.agent, self.users.host, self.users.relay],
             plan: self.plan,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::collect::Collected;
 use super::error::RunError;
 use super::flows::Denied;
+use super::notices;
 use super::record;
 use super::supervise::Ending;
 use super::verify::Verified;
@@ -51,6 +52,8 @@ pub struct Emitted {
     pub report: Report,
     /// Refused destinations with how often.
     pub denied: Vec<(Denied, u64)>,
+    /// What people should know beyond the verdict.
+    pub notices: Vec<String>,
     /// Why the record is not complete.
     pub incomplete: Vec<String>,
     /// What the probes found open, or could not prove closed, and the caller accepted.
@@ -95,6 +98,8 @@ impl Verified {
             .probes
             .accepted(&self.run.plan.accepted_risks);
         summary.push_str(&accepted_section(&accepted));
+        let notices = notices::of(&self.run);
+        summary.push_str(&summary::section("Notices", &notices));
         summary.push_str(&incomplete_section(&self.run.incomplete));
         let verifier = verifier_text::render(
             self.report.verdict,
@@ -131,6 +136,7 @@ impl Verified {
             packet,
             report: self.report.clone(),
             denied: std::mem::take(&mut self.run.denied),
+            notices,
             incomplete: std::mem::take(&mut self.run.incomplete),
             accepted,
             changes: self.run.workspace.take().map(|one| one.plan.changes),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::boundary::users::AGENT_NAME;
+use crate::boundary::view::COMMAND_FILES;
 
 /// What the agent gets.
 #[derive(Debug, Clone)]
@@ -29,17 +30,20 @@ pub struct EnvironmentRecord {
     pub set: Vec<String>,
 }
 
-/// Dropped by their whole name: files through which a step speaks to the runner, start-up files of
-/// shells, resolver switches, and what belongs to the caller's session.
-const DROPPED: [&str; 19] = [
-    "BASH_ENV",
-    "DBUS_SESSION_BUS_ADDRESS",
-    "ENV",
+/// Name files through which a step speaks to the runner: the agent gets files of its own, or a script
+/// that writes to them would fail.
+const COMMAND_VARIABLES: [&str; 5] = [
     "GITHUB_ENV",
     "GITHUB_OUTPUT",
     "GITHUB_PATH",
     "GITHUB_STATE",
     "GITHUB_STEP_SUMMARY",
+];
+/// Dropped by their whole name: start-up files of shells, resolver switches, and what belongs to the caller's session.
+const DROPPED: [&str; 14] = [
+    "BASH_ENV",
+    "DBUS_SESSION_BUS_ADDRESS",
+    "ENV",
     "GLIBC_TUNABLES",
     "HOSTALIASES",
     "LOCALDOMAIN",
@@ -61,6 +65,13 @@ fn is_dropped(name: &str) -> bool {
             .iter()
             .any(|prefix| name.starts_with(prefix))
         || (name.starts_with("RUNNER_") && name.ends_with("TOKEN"))
+}
+
+/// Those of the variables of command files that the caller has.
+pub fn command_files(caller: &[(OsString, OsString)]) -> impl Iterator<Item = &'static str> {
+    COMMAND_VARIABLES
+        .into_iter()
+        .filter(|wanted| caller.iter().any(|(name, _)| name == wanted))
 }
 
 /// Makes the agent's environment from the caller's.
@@ -90,6 +101,9 @@ pub fn for_agent(
     }
     for name in ["NO_PROXY", "no_proxy"] {
         ours.push((name, "localhost,127.0.0.1,::1".into()));
+    }
+    for name in command_files(caller) {
+        ours.push((name, Path::new(COMMAND_FILES).join(name).into()));
     }
     let path = OsStr::new("PATH");
     if !caller.iter().any(|(name, _)| name == path) {
@@ -203,10 +217,11 @@ mod tests {
             "PATH=/bin",
             "HOME=/home/a",
             "http_proxy=http://127.0.0.1:3128",
+            "GITHUB_ENV=/run/command-files/GITHUB_ENV",
         ] {
             assert!(text.iter().any(|entry| entry == wanted), "{wanted}");
         }
         assert_eq!(agent.record.passed, ["GITHUB_SHA", "PATH", "RUNNER_OS"]);
-        assert_eq!(agent.record.dropped.len(), 7);
+        assert_eq!(agent.record.dropped.len(), 6);
     }
 }

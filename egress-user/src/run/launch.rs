@@ -8,6 +8,7 @@ use nix::sys::wait::WaitStatus;
 use serde::de::DeserializeOwned;
 
 use super::error::{RunError, system};
+use super::neutralise::Obeyed;
 use super::prepare::{Prepared, control_pair, hear_init, spawn_helper};
 use super::state::{RunDir, random_hex};
 use super::supervise::Running;
@@ -100,7 +101,8 @@ impl Prepared {
         self.timeline.mark("command executed");
         let enforced =
             enforced.ok_or_else(|| init_failed(String::from("it never said what was dropped")))?;
-        let pumps = self.pipes.pump();
+        let obeyed = Obeyed::by(&self.plan.environment);
+        let pumps = system("pass on the agent's output", self.pipes.pump(obeyed))?;
         Ok(Running {
             control: self.control,
             init: self.init,
@@ -110,6 +112,7 @@ impl Prepared {
             gates: self.gates,
             events: self.events,
             pumps,
+            held: self.held,
             users: self.users,
             store: self.store,
             recovered: self.recovered,

@@ -16,6 +16,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::environment::{self, EnvironmentRecord};
 use super::error::{RunError, system};
+use super::held::Held;
 use super::plan::{DnsMode, Plan, WorkspaceMode};
 use super::probes::{self, Probed};
 use super::state::{RunDir, STATE_DIR};
@@ -83,6 +84,7 @@ pub struct Prepared {
     pub(super) sockets: Sockets<OwnedFd>,
     pub(super) listener: TcpListener,
     pub(super) pipes: Pipes,
+    pub(super) held: Held,
     pub(super) users: UserLease,
     pub(super) store: Option<Store>,
     pub(super) recovered: Vec<Recovered>,
@@ -152,7 +154,13 @@ impl Plan {
         let mut gates = Gates::attach(config, &cgroups, self.diagnostics)?;
         let mut events = Events::new(gates.take_events()?);
         timeline.mark("gates attached");
-        let (sequence, sockets, ipv6, left_out) = wait_entered(&control, &dir)?;
+        let Entered {
+            sequence,
+            sockets,
+            ipv6,
+            left_out,
+            held,
+        } = wait_entered(&control, &dir)?;
         if !ipv6 {
             // Known only now, and programs are what they were loaded as: once more, for the few
             // machines where it is so.
@@ -176,6 +184,7 @@ impl Plan {
             sockets,
             listener,
             pipes,
+            held,
             users,
             store,
             recovered,
@@ -259,6 +268,9 @@ fn stage_plan(
             .map(|store| store.path().to_path_buf()),
         masked,
         shown: plan.shown.clone(),
+        command_files: environment::command_files(&plan.environment)
+            .map(str::to_owned)
+            .collect(),
         dns,
         proxy_port: plan.proxy_port,
         stdio: pipes.agents().map(|end| end.as_raw_fd()),
@@ -399,12 +411,19 @@ pub(super) fn spawn_helper(
     spawned.map_err(|source| RunError::Spawn { process, source })
 }
 
-type Entered = (Sequence, Sockets<OwnedFd>, bool, Vec<LeftOut>);
+/// What init has made.
+struct Entered {
+    sequence: Sequence,
+    sockets: Sockets<OwnedFd>,
+    ipv6: bool,
+    left_out: Vec<LeftOut>,
+    held: Held,
+}
 
 fn wait_entered(control: &OwnedFd, dir: &RunDir) -> Result<Entered, RunError> {
     let process = "boundary's init";
     let helper = |text: String| RunError::Helper { process, text };
-    let received = hear_init(control)?;
+    let mut received = hear_init(control)?;
     if received.bytes.is_empty() {
         return Err(helper(format!(
             "it ended without a word: {}",
@@ -421,13 +440,24 @@ fn wait_entered(control: &OwnedFd, dir: &RunDir) -> Result<Entered, RunError> {
             ipv6,
             dns,
             left_out,
+            held,
         } => {
+            let sockets_end = received.fds.len().saturating_sub(held.len());
+            let directories = received.fds.split_off(sockets_end);
+            let held = Held::new(held, directories)
+                .ok_or_else(|| helper(String::from("it passed fewer directories than it said")))?;
             let sockets = Sockets::from_order(received.fds, ipv6, dns).ok_or_else(|| {
                 helper(String::from(
                     "it passed another number of sockets than it said",
                 ))
             })?;
-            Ok((sequence, sockets, ipv6, left_out))
+            Ok(Entered {
+                sequence,
+                sockets,
+                ipv6,
+                left_out,
+                held,
+            })
         }
         FromInit::Failed { step, error } => Err(helper(format!("cannot {step}: {error}"))),
         other @ (FromInit::Probed { .. }

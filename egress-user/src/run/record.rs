@@ -147,6 +147,8 @@ pub fn boundary(run: &Collected) -> io::Result<Vec<u8>> {
         "workspace": workspace(run),
         "view": {"left_out": run.measured.left_out, "masked": run.measured.masked},
         "environment": run.measured.environment,
+        "command_files": run.command_files,
+        "output": run.output,
         "inherited_descriptors": run.plan.inherited,
         "policy": {
             "config": run.plan.policy.path,

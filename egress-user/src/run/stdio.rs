@@ -1,12 +1,19 @@
 //! The agent's standard streams: pipes that the supervisor pumps, never the caller's own
-//! descriptors, through which an inherited socket would escape every hook.
+//! descriptors, through which an inherited socket would escape every hook. Under a CI system that obeys
+//! its log, what passes is made harmless on the way, twice over under GitHub: switched off by a word
+//! that the agent cannot know, and defused.
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use nix::fcntl::OFlag;
+use nix::sys::stat::fstat;
 use nix::unistd::{Gid, Uid, fchown, pipe2};
+
+use super::neutralise::{Defuser, Obeyed};
+use super::state::random_hex;
 
 /// Both ends of the three pipes.
 #[derive(Debug)]
@@ -19,6 +26,50 @@ pub struct Pipes {
 #[derive(Debug)]
 pub struct Pumps {
     output: Vec<JoinHandle<io::Result<u64>>>,
+    streams: Vec<Shared>,
+    /// Switches the runner's commands on again.
+    token: Option<String>,
+}
+
+/// What was passed on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Pumped {
+    /// Whether the caller obeys its log, so that commands in it were defused.
+    pub guarded: bool,
+    /// Whether it was told to obey nothing meanwhile.
+    pub stop_commands: bool,
+    /// Bytes that the agent wrote.
+    pub bytes: u64,
+    /// Commands that were defused.
+    pub defused: u64,
+}
+
+/// What is known of a stream of the caller's; one for both where both are the same file.
+type Shared = Arc<Mutex<Stream>>;
+
+#[derive(Debug, Default)]
+struct Stream {
+    /// `None` where nobody obeys.
+    defuser: Option<Defuser>,
+    /// Whether its last line has no end.
+    is_torn: bool,
+}
+
+impl Stream {
+    fn write(&mut self, text: &[u8], to: &mut impl Write) -> io::Result<()> {
+        if let Some(last) = text.last() {
+            self.is_torn = *last != b'\n';
+        }
+        match &mut self.defuser {
+            None => to.write_all(text)?,
+            Some(defuser) => {
+                let mut out = Vec::with_capacity(text.len() + 64);
+                defuser.pass(text, &mut out);
+                to.write_all(&out)?;
+            }
+        }
+        to.flush()
+    }
 }
 
 impl Pipes {
@@ -49,37 +100,98 @@ impl Pipes {
     ///
     /// # Order
     /// After the last fork of this process: pumping takes threads.
-    pub fn pump(self) -> Pumps {
+    ///
+    /// # Errors
+    /// When the kernel has no randomness for the word that switches commands on again.
+    pub fn pump(self, obeyed: Obeyed) -> io::Result<Pumps> {
         let [feed, out, err] = self.ours;
         drop(self.agents);
+        let stream = || {
+            let defuser = obeyed.commands.then(Defuser::default);
+            let is_torn = false;
+            Arc::new(Mutex::new(Stream { defuser, is_torn }))
+        };
+        let first = stream();
+        // Two halves of a command, one on each stream, are a command where both are one.
+        let second = if is_one_file()? {
+            Arc::clone(&first)
+        } else {
+            stream()
+        };
+        let token = obeyed.stop_commands.then(random_hex::<16>).transpose()?;
+        // A caller that cannot be told gets nothing to obey either.
+        let begun = token.as_deref().map_or(Ok(()), |token| {
+            drop(writeln!(
+                io::stderr(),
+                "egress: workflow commands in the command's output are switched off"
+            ));
+            writeln!(io::stdout(), "::stop-commands::{token}")?;
+            io::stdout().flush()
+        });
+        let streams = vec![Arc::clone(&first), Arc::clone(&second)];
         // Never joined: it may wait for the caller's input for as long as this process lives.
-        std::thread::spawn(move || copy(io::stdin().lock(), File::from(feed)));
+        std::thread::spawn(move || copy(io::stdin().lock(), &Shared::default(), File::from(feed)));
         let output = vec![
-            std::thread::spawn(move || copy(File::from(out), io::stdout())),
-            std::thread::spawn(move || copy(File::from(err), io::stderr())),
+            std::thread::spawn(move || {
+                begun.and_then(|()| copy(File::from(out), &first, io::stdout()))
+            }),
+            std::thread::spawn(move || copy(File::from(err), &second, io::stderr())),
         ];
-        Pumps { output }
+        Ok(Pumps {
+            output,
+            streams,
+            token,
+        })
     }
+}
+
+/// Whether the caller's standard output and standard error are one file.
+fn is_one_file() -> io::Result<bool> {
+    let (out, err) = (fstat(io::stdout())?, fstat(io::stderr())?);
+    Ok((out.st_dev, out.st_ino) == (err.st_dev, err.st_ino))
 }
 
 impl Pumps {
     /// Waits until all output has been passed on. Call it when no process of the agent is left, so
-    /// that the pipes have ended.
+    /// that the pipes have ended. When it is not called, commands stay switched off.
     ///
     /// # Errors
     /// When the caller's stream could not be written; the agent saw a closed pipe then.
-    pub fn finish(self) -> io::Result<u64> {
-        let mut bytes = 0;
+    pub fn finish(self) -> io::Result<Pumped> {
+        let mut pumped = Pumped {
+            stop_commands: self.token.is_some(),
+            ..Pumped::default()
+        };
+        let mut failed = None;
         for pump in self.output {
-            let pumped = pump.join();
-            bytes += pumped.unwrap_or_else(|_| Err(io::Error::other("a pump panicked")))?;
+            match pump.join() {
+                Ok(Ok(bytes)) => pumped.bytes += bytes,
+                Ok(Err(error)) => failed = Some(error),
+                Err(_) => failed = Some(io::Error::other("a pump panicked")),
+            }
         }
-        Ok(bytes)
+        let [out, err] = self.streams.as_slice() else {
+            return Err(io::Error::other("there are two streams"));
+        };
+        let stream = out.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(token) = &self.token {
+            let end = if stream.is_torn { "\n" } else { "" };
+            writeln!(io::stdout(), "{end}::{token}::")?;
+            io::stdout().flush()?;
+        }
+        let defused = |stream: &Stream| stream.defuser.as_ref().map(Defuser::defused);
+        pumped.guarded = stream.defuser.is_some();
+        pumped.defused = defused(&stream).unwrap_or_default();
+        if !Arc::ptr_eq(out, err) {
+            let stream = err.lock().unwrap_or_else(PoisonError::into_inner);
+            pumped.defused += defused(&stream).unwrap_or_default();
+        }
+        failed.map_or(Ok(pumped), Err)
     }
 }
 
 /// Copies until the end, flushing each read, so that nothing waits in a buffer.
-fn copy(mut from: impl Read, mut to: impl Write) -> io::Result<u64> {
+fn copy(mut from: impl Read, stream: &Shared, mut to: impl Write) -> io::Result<u64> {
     let mut buffer = vec![0; 64 * 1024];
     let mut total = 0;
     loop {
@@ -89,8 +201,11 @@ fn copy(mut from: impl Read, mut to: impl Write) -> io::Result<u64> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
-        to.write_all(buffer.get(..length).unwrap_or_default())?;
-        to.flush()?;
+        let text = buffer.get(..length).unwrap_or_default();
+        stream
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .write(text, &mut to)?;
         total += length as u64;
     }
 }

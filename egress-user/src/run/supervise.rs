@@ -11,6 +11,7 @@ use nix::sys::socket::MsgFlags;
 use super::collect::Collected;
 use super::error::{RunError, system};
 use super::flows::FlowLog;
+use super::held::Held;
 use super::launch::{Helper, end_of};
 use super::plan::Plan;
 use super::prepare::Measured;
@@ -65,6 +66,7 @@ pub struct Running {
     pub(super) gates: Gates,
     pub(super) events: Events,
     pub(super) pumps: Pumps,
+    pub(super) held: Held,
     pub(super) users: UserLease,
     pub(super) store: Option<Store>,
     pub(super) recovered: Vec<Recovered>,

@@ -1,0 +1,121 @@
+//! Directories of the agent's own view that the supervisor holds open, to look at when the agent is gone:
+//! the files that stand in place of the runner's command files, and the scratch space.
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
+use serde::Serialize;
+
+use super::record::sha256;
+use crate::boundary::view::COMMAND_FILES;
+
+/// Names of one file that are recorded.
+const MOST_KEYS: usize = 50;
+/// Characters of a name that are recorded.
+const LONGEST_KEY: usize = 80;
+
+/// Paths inside the boundary with descriptors of what is there.
+#[derive(Debug, Default)]
+pub struct Held(Vec<(PathBuf, OwnedFd)>);
+
+/// What the agent wrote for the runner, which never gets it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CommandFile {
+    /// The variable that names it.
+    pub name: String,
+    /// Its length.
+    pub bytes: u64,
+    /// Digest of its content.
+    pub sha256: String,
+    /// Names that it would have set; never their values.
+    pub keys: Vec<String>,
+}
+
+impl Held {
+    /// Joins names and descriptors; `None` when they do not go together.
+    pub fn new(paths: Vec<PathBuf>, fds: Vec<OwnedFd>) -> Option<Self> {
+        (paths.len() == fds.len()).then(|| Self(paths.into_iter().zip(fds).collect()))
+    }
+
+    fn directory(&self, wanted: &str) -> Option<&OwnedFd> {
+        let found = self.0.iter().find(|(path, _)| path == Path::new(wanted));
+        found.map(|(_, fd)| fd)
+    }
+
+    /// Those of the files `names` that are not empty.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub fn command_files(&self, names: &[&str]) -> io::Result<Vec<CommandFile>> {
+        let Some(dir) = self.directory(COMMAND_FILES) else {
+            return Ok(Vec::new());
+        };
+        let mut written = Vec::new();
+        for name in names {
+            let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+            let mut text = Vec::new();
+            // Their file system is smaller than what this process can hold.
+            File::from(openat(dir, *name, flags, Mode::empty())?).read_to_end(&mut text)?;
+            if !text.is_empty() {
+                written.push(CommandFile {
+                    name: (*name).to_owned(),
+                    bytes: text.len() as u64,
+                    sha256: sha256(&text),
+                    keys: keys(name, &text),
+                });
+            }
+        }
+        Ok(written)
+    }
+}
+
+/// The names that `NAME=value` and `NAME<<END … END` set. What is for people or is a list of paths has
+/// none.
+fn keys(file: &str, text: &[u8]) -> Vec<String> {
+    if matches!(file, "GITHUB_PATH" | "GITHUB_STEP_SUMMARY") {
+        return Vec::new();
+    }
+    let text = String::from_utf8_lossy(text);
+    let mut keys = BTreeSet::new();
+    let mut end: Option<&str> = None;
+    for line in text.lines() {
+        if let Some(word) = end {
+            if line == word {
+                end = None;
+            }
+            continue;
+        }
+        let equals = line.find('=');
+        let heredoc = line.find("<<");
+        let key = match (equals, heredoc) {
+            (Some(equals), heredoc) if heredoc.is_none_or(|at| equals < at) => line.get(..equals),
+            (_, Some(at)) => {
+                end = line.get(at + 2..);
+                line.get(..at)
+            }
+            _ => None,
+        };
+        if let Some(key) = key
+            && keys.len() < MOST_KEYS
+        {
+            keys.insert(key.chars().take(LONGEST_KEY).collect());
+        }
+    }
+    keys.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_told_and_values_are_not() {
+        let text = b"A=secret\nB<<END\nsecret=1\nC=secret\nEND\nD=x<<y\nnonsense\n";
+        assert_eq!(keys("GITHUB_ENV", text), ["A", "B", "D"]);
+        assert!(keys("GITHUB_PATH", b"/secret=1\n").is_empty());
+    }
+}

@@ -1,0 +1,228 @@
+//! Takes the meaning out of what a CI system would obey in a log: the command's output is text, and
+//! a line of it must not set a variable of the job.
+//!
+//! GitHub's runner obeys `::name::` at the start of a line, after white space, and `##[name]` anywhere
+//! in it; Azure's agent `##vso[name]`, that of JetBrains `##teamcity[name]`. They compare by the rules
+//! of a language, which pass over control characters and some others, so here everything that is not
+//! printable ASCII is passed over. A backslash put inside leaves nothing to obey, and nothing has to be
+//! held back for it.
+use std::ffi::{OsStr, OsString};
+
+/// What the caller's CI system obeys.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Obeyed {
+    /// It reads commands from its log at all.
+    pub commands: bool,
+    /// It knows `::stop-commands::`.
+    pub stop_commands: bool,
+}
+
+impl Obeyed {
+    /// Told by the caller's environment.
+    pub fn by(environment: &[(OsString, OsString)]) -> Self {
+        let value = |wanted: &str| {
+            let found = environment.iter().find(|(name, _)| name == wanted);
+            found.map(|(_, value)| value.as_os_str())
+        };
+        let is_true = |name| value(name).is_some_and(|value| value.eq_ignore_ascii_case("true"));
+        let is_set = |name| value(name).is_some_and(|value| value != OsStr::new(""));
+        let stop_commands = is_true("GITHUB_ACTIONS");
+        Self {
+            commands: stop_commands || is_true("TF_BUILD") || is_set("TEAMCITY_VERSION"),
+            stop_commands,
+        }
+    }
+}
+
+/// What of a line has been seen, as far as it can begin a command.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Begun {
+    /// Nothing that is printable.
+    #[default]
+    Nothing,
+    /// One colon.
+    Colon,
+    /// Something else.
+    Text,
+}
+
+/// Words between `##` and `[`.
+const WORDS: [&[u8]; 3] = [b"", b"vso", b"teamcity"];
+/// Length of the longest one.
+const LONGEST: usize = 8;
+
+/// One stream of text.
+#[derive(Debug, Default)]
+pub struct Defuser {
+    begun: Begun,
+    hashes: u8,
+    word: Vec<u8>,
+    defused: u64,
+}
+
+impl Defuser {
+    /// Appends `text`, made harmless, to `out`. Where the text is cut makes no difference.
+    pub fn pass(&mut self, text: &[u8], out: &mut Vec<u8>) {
+        for byte in text {
+            if self.completes(*byte) {
+                self.defused += 1;
+                out.push(b'\\');
+            }
+            out.push(*byte);
+        }
+    }
+
+    /// How many commands it met.
+    pub fn defused(&self) -> u64 {
+        self.defused
+    }
+
+    /// Whether `byte` is the one that would make a command of what came before.
+    fn completes(&mut self, byte: u8) -> bool {
+        match byte {
+            b'\n' | b'\r' => {
+                self.begun = Begun::Nothing;
+                self.forget();
+                false
+            }
+            // A space parts two characters, but not a line from its beginning.
+            b' ' => {
+                self.forget();
+                if self.begun == Begun::Colon {
+                    self.begun = Begun::Text;
+                }
+                false
+            }
+            b'!'..=b'~' => {
+                let colons = self.begun == Begun::Colon && byte == b':';
+                self.begun = match (self.begun, byte) {
+                    (Begun::Nothing, b':') => Begun::Colon,
+                    _ => Begun::Text,
+                };
+                self.bracket(byte) || colons
+            }
+            _ => false,
+        }
+    }
+
+    fn bracket(&mut self, byte: u8) -> bool {
+        match byte {
+            b'#' if self.word.is_empty() => {
+                self.hashes = self.hashes.saturating_add(1).min(2);
+                false
+            }
+            b'#' => {
+                self.forget();
+                self.hashes = 1;
+                false
+            }
+            b'[' => {
+                let whole = self.hashes == 2 && WORDS.contains(&self.word.as_slice());
+                self.forget();
+                whole
+            }
+            _ if self.hashes == 2 && self.word.len() < LONGEST => {
+                self.word.push(byte.to_ascii_lowercase());
+                false
+            }
+            _ => {
+                self.forget();
+                false
+            }
+        }
+    }
+
+    fn forget(&mut self) {
+        self.hashes = 0;
+        self.word.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn whole(text: &[u8]) -> (Vec<u8>, u64) {
+        let mut defuser = Defuser::default();
+        let mut out = Vec::new();
+        defuser.pass(text, &mut out);
+        (out, defuser.defused())
+    }
+
+    #[test]
+    fn every_spelling_of_a_command_is_defused_wherever_it_is_cut() {
+        let commands: [(&[u8], &[u8]); 14] = [
+            (b"::set-env name=a::b\n", b":\\:set-env name=a::b\n"),
+            (b" \t\x0b ::add-path::/x\n", b" \t\x0b :\\:add-path::/x\n"),
+            (b"text\r::error::x", b"text\r:\\:error::x"),
+            (b"text\n\xc2\xa0::x", b"text\n\xc2\xa0:\\:x"),
+            (b"\xe2\x80\xa8::x", b"\xe2\x80\xa8:\\:x"),
+            (b"\0::x", b"\0:\\:x"),
+            (b":\0:x", b":\0\\:x"),
+            (b":\xc2\xad:x", b":\xc2\xad\\:x"),
+            (b"\xff\xfe:\0:\0x\0", b"\xff\xfe:\0\\:\0x\0"),
+            (b"a ##[set-output name=a]b", b"a ##\\[set-output name=a]b"),
+            (b"###[x]", b"###\\[x]"),
+            (b"#\0#[x]", b"#\0#\\[x]"),
+            (b"x ##VSO[task.setvariable]", b"x ##VSO\\[task.setvariable]"),
+            (b"##teamcity[x]", b"##teamcity\\[x]"),
+        ];
+        for (text, expected) in commands {
+            assert_eq!(whole(text), (expected.to_vec(), 1), "{text:?}");
+            for cut in 0..text.len() {
+                let mut defuser = Defuser::default();
+                let mut out = Vec::new();
+                let (head, tail) = text.split_at(cut);
+                defuser.pass(head, &mut out);
+                defuser.pass(tail, &mut out);
+                assert_eq!(out, expected, "{text:?} at {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn other_text_passes_byte_for_byte() {
+        for text in [
+            b"std::fs::read\n".as_slice(),
+            b"a: :: b\n",
+            b": ::not\n",
+            b"## [x]\n#[derive]\n##x[\n##vsox[y]\n##\n[x]",
+            b"\xff\x00\xfe binary \x1b[31m::\n",
+            b"## Heading\n:colon\n:\n:\n",
+        ] {
+            assert_eq!(whole(text), (text.to_vec(), 0), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn no_output_holds_a_command_whatever_the_input() {
+        // What a runner would look for, in all texts of six bytes over an alphabet that matters.
+        let alphabet = b":#[ \n\0vx";
+        for number in 0..alphabet.len().pow(6) {
+            let mut rest = number;
+            let text: Vec<u8> = std::iter::repeat_with(|| {
+                let byte = alphabet.get(rest % alphabet.len()).copied().unwrap_or(b'x');
+                rest /= alphabet.len();
+                byte
+            })
+            .take(6)
+            .collect();
+            let (out, _) = whole(&text);
+            let seen: Vec<u8> = out.into_iter().filter(|byte| *byte != 0).collect();
+            for line in seen.split(|byte| *byte == b'\n') {
+                assert!(!line.trim_ascii_start().starts_with(b"::"), "{text:?}");
+                assert!(!line.windows(3).any(|three| three == b"##["), "{text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn ci_systems_are_known_by_their_variables() {
+        let by = |name: &str, value: &str| Obeyed::by(&[(name.into(), value.into())]);
+        assert_eq!(by("CI", "true"), Obeyed::default());
+        assert_eq!(by("GITHUB_ACTIONS", "false"), Obeyed::default());
+        assert!(by("GITHUB_ACTIONS", "true").stop_commands);
+        assert!(by("TF_BUILD", "True").commands && !by("TF_BUILD", "True").stop_commands);
+        assert!(by("TEAMCITY_VERSION", "2026.1").commands);
+    }
+}

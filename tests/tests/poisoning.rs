@@ -1,0 +1,214 @@
+//! What a command could do to the job that it runs in: speak to the runner through its log and its
+//! command files, and take tokens away.
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test whose files cannot be made has failed"
+)]
+
+use std::fs;
+use std::path::Path;
+
+use egress_tests::World;
+
+/// What GitHub's runner would obey in `log`: commands at the start of a line after white space, and in
+/// brackets anywhere, between the words that switch them off and on again.
+fn obeyed(log: &str) -> Vec<String> {
+    let mut token: Option<String> = None;
+    let mut obeyed = Vec::new();
+    for line in log.split(['\n', '\r']) {
+        let text = line.trim_start();
+        let command = text
+            .strip_prefix("::")
+            .and_then(|rest| rest.split_once("::"));
+        if let Some(wanted) = &token {
+            if command.is_some_and(|(name, _)| name == wanted) {
+                token = None;
+            }
+            continue;
+        }
+        match command {
+            Some(("stop-commands", word)) => token = Some(word.to_owned()),
+            Some(_) => obeyed.push(line.to_owned()),
+            None if text.contains("##[") => obeyed.push(line.to_owned()),
+            None => {}
+        }
+    }
+    obeyed
+}
+
+/// Lines that a runner without `stop-commands` would obey.
+fn commands(log: &str) -> Vec<&str> {
+    log.split(['\n', '\r'])
+        .filter(|line| {
+            let is_ours = line.trim_start().starts_with("::stop-commands::")
+                || line.len() == 36 && line.ends_with("::");
+            !is_ours && (line.trim_start().starts_with("::") || line.contains("##["))
+        })
+        .collect()
+}
+
+const SPEAKS: &str = r"
+printf '::set-output name=a::canary\n'
+printf '  \t::add-path::canary\n' >&2
+printf 'text\r::error::canary\n'
+printf 'note ##[set-output name=b]canary\n' >&2
+printf '##[add-mask]canary\n'
+printf ':'; sleep 0.05; printf ':save-state name=c::canary\n'
+printf '##' >&2; sleep 0.05; printf '[debug]canary\n' >&2
+printf '::stop-commands::x\n::x::\n'
+printf 'prompt? '
+sleep 0.3
+printf '\n::warning::canary'
+";
+
+#[test]
+fn nothing_in_the_output_is_obeyed_by_the_runner() {
+    let world = World::new();
+    let control = world.shell(SPEAKS);
+    assert_eq!(obeyed(&control.stdout).len(), 5, "{control}");
+    assert_eq!(obeyed(&control.stderr).len(), 3, "{control}");
+
+    let run = world
+        .egress()
+        .allow(&[])
+        .env("GITHUB_ACTIONS", "true")
+        .script(SPEAKS)
+        .run();
+    assert_eq!(run.status, Some(0), "{run}");
+    assert_eq!(obeyed(&run.stdout), Vec::<String>::new(), "{run}");
+    assert_eq!(obeyed(&run.stderr), Vec::<String>::new(), "{run}");
+    // Neither of the two measures is needed for that.
+    assert_eq!(commands(&run.stdout), Vec::<&str>::new(), "{run}");
+    assert_eq!(commands(&run.stderr), Vec::<&str>::new(), "{run}");
+    let lines: Vec<&str> = run.stdout.lines().collect();
+    let token = lines[0].strip_prefix("::stop-commands::").unwrap();
+    assert_eq!(token.len(), 32, "{run}");
+    assert!(token.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    // The last line of the command has no end, and the word has a line of its own all the same.
+    assert_eq!(lines[lines.len() - 1], format!("::{token}::"), "{run}");
+    assert_eq!(lines[lines.len() - 2], ":\\:warning::canary", "{run}");
+    let output = run.json("boundary.json")["output"].clone();
+    assert_eq!(output["defused"], 10, "{output}");
+    assert_eq!(output["stop_commands"], true, "{output}");
+    let summary = fs::read_to_string(run.packet.join("summary.md")).unwrap();
+    assert!(
+        summary.contains("10 commands to the CI system"),
+        "{summary}"
+    );
+    assert!(run.stderr.contains("10 commands to the CI system"), "{run}");
+    for name in ["boundary.json", "flows.jsonl", "summary.md"] {
+        let text = fs::read_to_string(run.packet.join(name)).unwrap();
+        assert!(!text.contains(token), "{name}");
+    }
+
+    // Elsewhere the bytes of the command are what it wrote.
+    let run = world.egress().allow(&[]).script(SPEAKS).run();
+    assert_eq!(run.stdout, control.stdout, "{run}");
+}
+
+#[test]
+fn halves_on_two_streams_do_not_make_a_command() {
+    let world = World::new();
+    let script = "printf ':'; sleep 0.1; printf ':add-path::canary' >&2; sleep 0.1; echo
+                  printf '#' >&2; sleep 0.1; printf '#'; sleep 0.1; printf '[add-path]canary\\n' >&2";
+    let control = world.shell(&format!("({script}) 2>&1"));
+    assert_eq!(obeyed(&control.stdout).len(), 2, "{control}");
+    let run = world.egress().allow(&[]).file("agent.sh", script);
+    let work = run.directory();
+    let line = format!(
+        "GITHUB_ACTIONS=true {} run --workdir {} --packet-dir {} -- bash agent.sh 2>&1",
+        egress_tests::binary().display(),
+        work.display(),
+        work.with_file_name("packet").display(),
+    );
+    let together = world.shell(&line);
+    assert!(together.success(), "{together}");
+    assert!(together.stdout.contains("canary"), "{together}");
+    assert_eq!(commands(&together.stdout), Vec::<&str>::new(), "{together}");
+}
+
+#[test]
+fn names_that_the_agent_chose_are_not_obeyed_in_our_own_lines() {
+    let world = World::new();
+    // A change that is refused is named on standard error.
+    let script = "mkdir -p .github; touch '.github/##[set-output name=a]canary'";
+    let run = world
+        .egress()
+        .allow(&[])
+        .env("GITHUB_ACTIONS", "true")
+        .arg("--workspace")
+        .arg("apply")
+        .script(script)
+        .run();
+    assert!(run.stderr.contains("set-output name=a]canary"), "{run}");
+    assert_eq!(commands(&run.stderr), Vec::<&str>::new(), "{run}");
+}
+
+#[test]
+fn command_files_are_the_agents_own() {
+    let world = World::new();
+    let names = [
+        "GITHUB_ENV",
+        "GITHUB_PATH",
+        "GITHUB_OUTPUT",
+        "GITHUB_STATE",
+        "GITHUB_STEP_SUMMARY",
+    ];
+    let files = tempfile::tempdir_in("/opt").unwrap();
+    let script = r#"set -e
+for name in GITHUB_ENV GITHUB_PATH GITHUB_OUTPUT GITHUB_STATE GITHUB_STEP_SUMMARY; do
+  test ! -s "${!name}"; test -w "${!name}"
+done
+echo LD_PRELOAD=canary.so >> "$GITHUB_ENV"
+printf 'BODY<<END\ncanary=x\nEND\n' >> "$GITHUB_ENV"
+echo /tmp/canary >> "$GITHUB_PATH"
+echo result=canary > "$GITHUB_OUTPUT"
+echo '# canary' >> "$GITHUB_STEP_SUMMARY"
+# The directory is not the agent's: nothing else can take a file's place.
+! rm "$GITHUB_ENV" 2> /dev/null && ! touch "$(dirname "$GITHUB_ENV")/x" 2> /dev/null && echo DONE
+"#;
+    for name in names {
+        fs::write(files.path().join(name), "").unwrap();
+    }
+    let mut run = world.egress().allow(&[]);
+    for name in names {
+        run = run.env(name, files.path().join(name));
+    }
+    let run = run.script(script).run();
+    assert_eq!(
+        (run.status, run.stdout.as_str()),
+        (Some(0), "DONE\n"),
+        "{run}"
+    );
+    for name in names {
+        let text = fs::read_to_string(files.path().join(name)).unwrap();
+        assert_eq!(text, "", "{name}: {run}");
+    }
+    let boundary = run.json("boundary.json");
+    let rows = boundary["command_files"].as_array().unwrap();
+    assert_eq!(rows.len(), 4, "{rows:#?}");
+    assert_eq!(rows[0]["name"], "GITHUB_ENV");
+    assert_eq!(rows[0]["keys"], serde_json::json!(["BODY", "LD_PRELOAD"]));
+    assert_eq!(rows[0]["bytes"], 44);
+    assert!(
+        run.stderr
+            .contains("44 bytes written to GITHUB_ENV (BODY, LD_PRELOAD)"),
+        "{run}"
+    );
+    let summary = fs::read_to_string(run.packet.join("summary.md")).unwrap();
+    assert!(summary.contains("GITHUB_OUTPUT (result)"), "{summary}");
+    assert_nowhere(&run.packet, "canary");
+}
+
+/// Fails if a file of the packet holds `word`.
+fn assert_nowhere(packet: &Path, word: &str) {
+    for entry in fs::read_dir(packet).unwrap() {
+        let path = entry.unwrap().path();
+        let bytes = fs::read(&path).unwrap();
+        let found = bytes
+            .windows(word.len())
+            .any(|part| part == word.as_bytes());
+        assert!(!found, "{} holds {word}", path.display());
+    }
+}
