@@ -2,7 +2,7 @@
 //! a line of it must not set a variable of the job.
 //!
 //! GitHub's runner obeys `::name::` at the start of a line, after white space, and `##[name]` anywhere
-//! in it; Azure's agent `##vso[name]`, that of JetBrains `##teamcity[name]`. They compare by the rules
+//! in it; Azure's agent `##vso[name]`, another `##teamcity[name]`. They compare by the rules
 //! of a language, which pass over control characters and some others, so here everything that is not
 //! printable ASCII is passed over. A backslash put inside leaves nothing to obey, and nothing has to be
 //! held back for it.
