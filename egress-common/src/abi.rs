@@ -132,6 +132,8 @@ pub enum Counter {
     RelayDenied = 3,
     /// Slots written.
     SlotWritten = 4,
+    /// Packets to the mediator's listener that did not come from the relay.
+    CallerRefused = 5,
 }
 
 /// Length of `COUNTERS`.

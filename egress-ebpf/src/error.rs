@@ -27,6 +27,8 @@ pub enum Error {
     Config,
     /// The socket has no storage and none could be made.
     Storage,
+    /// A packet is shorter than its headers.
+    Packet,
 }
 
 impl Error {
@@ -36,6 +38,7 @@ impl Error {
         match self {
             Self::Config => diagnose!(ctx, "refused: settings of another version"),
             Self::Storage => diagnose!(ctx, "refused: no socket storage"),
+            Self::Packet => diagnose!(ctx, "refused: a packet shorter than its headers"),
         }
         count(Counter::Internal);
         REFUSE

@@ -21,6 +21,10 @@ pub static SLOTS_V4: Array<Slot, { SLOTS as usize }, { BPF_F_MMAPABLE as usize }
 #[btf_map]
 pub static SLOTS_V6: Array<Slot, { SLOTS as usize }, { BPF_F_MMAPABLE as usize }> = Array::new();
 
+/// 1 at each local port from which the mediator may be called, by host loopback.
+#[btf_map]
+pub static CALLERS: Array<u32, { SLOTS as usize }> = Array::new();
+
 /// Attempts, for the supervisor.
 #[btf_map]
 static EVENTS: RingBuf<Event, { 1 << 20 }> = RingBuf::new();

@@ -6,7 +6,7 @@ use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
 use aya_ebpf::helpers::generated::{bpf_get_current_comm, bpf_get_socket_cookie};
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_ktime_get_ns};
-use aya_ebpf::programs::{SockAddrContext, SockContext, SockOpsContext};
+use aya_ebpf::programs::{SkBuffContext, SockAddrContext, SockContext, SockOpsContext};
 use egress_common::abi::Event;
 use egress_common::decide::{Attempt, Decision, mapped};
 use egress_common::verdict::{Hook, Reason, Verdict};
@@ -125,6 +125,19 @@ pub fn ends(ctx: &SockOpsContext) -> Ends {
         v4: (field!(ops, local_ip4), field!(ops, remote_ip4)),
         v6: (words!(ops, local_ip6), words!(ops, remote_ip6)),
     }
+}
+
+/// Local and remote IPv4 word of a sockops context, network byte order.
+#[inline(always)]
+pub fn ends_v4(ctx: &SockOpsContext) -> (u32, u32) {
+    (field!(ctx.ops, local_ip4), field!(ctx.ops, remote_ip4))
+}
+
+/// Local and remote port of the socket that a packet is for; a listener's remote port is zero.
+#[inline(always)]
+pub fn ports_of_packet(ctx: &SkBuffContext) -> (u32, u32) {
+    let skb = ctx.skb.skb;
+    (field!(skb, local_port), field!(skb, remote_port))
 }
 
 /// The full socket of a sockops context; null where there is none.

@@ -1,4 +1,5 @@
 //! One file for each kind of hook.
+mod caller;
 mod connect;
 mod getpeername;
 mod relay;

@@ -3,9 +3,10 @@
 pub mod events;
 
 use std::io;
+use std::net::{SocketAddrV4, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use aya::maps::{Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use aya_log::EbpfLogger;
@@ -13,6 +14,7 @@ use egress_common::abi::{Config, Counter};
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::boundary::cgroup::RunCgroups;
 
@@ -155,8 +157,8 @@ impl Gates {
         Ok(())
     }
 
-    /// Loads every program and attaches the `agent_*` ones to the agent's cgroup and the `relay_*`
-    /// ones to the relay's, each through a link of its own that goes with this value.
+    /// Loads every program and attaches each to the cgroup that its name begins with (agent, relay,
+    /// mediator), through a link of its own that goes with this value.
     ///
     /// # Order
     /// Before the mediator starts and before anything of the agent runs.
@@ -199,6 +201,25 @@ impl Gates {
         if let Some(logger) = &mut self.logger {
             logger.flush();
         }
+    }
+
+    /// Connects this process to the mediator, whose gate lets in nobody but the relay otherwise.
+    ///
+    /// # Errors
+    /// Those of `connect(2)`, or when the gate cannot be opened for it.
+    pub fn call_mediator(&mut self, mediator: SocketAddrV4) -> io::Result<TcpStream> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+        socket.bind(&SocketAddrV4::new(*mediator.ip(), 0).into())?;
+        let local = socket.local_addr()?.as_socket_ipv4().map(|own| own.port());
+        let port = u32::from(local.unwrap_or_default());
+        let map = self.ebpf.map_mut("CALLERS");
+        let map = map.ok_or_else(|| io::Error::other("there is no map of callers"))?;
+        let mut callers = Array::<_, u32>::try_from(map).map_err(io::Error::other)?;
+        callers.set(port, 1, 0).map_err(io::Error::other)?;
+        let connected = socket.connect(&mediator.into());
+        callers.set(port, 0, 0).map_err(io::Error::other)?;
+        connected?;
+        Ok(socket.into())
     }
 
     /// The attached programs, by name.
@@ -283,11 +304,10 @@ fn attach_all(ebpf: &mut Ebpf, cgroups: &RunCgroups) -> Result<Vec<ProgramIdenti
         programs
             .into_iter()
             .map(|(name, program)| {
-                let of_relay = name.starts_with("relay_");
-                let cgroup = if of_relay {
-                    &cgroups.relay
-                } else {
-                    &cgroups.agent
+                let cgroup = match name.split('_').next() {
+                    Some("relay") => &cgroups.relay,
+                    Some("mediator") => &cgroups.mediator,
+                    _ => &cgroups.agent,
                 };
                 attach(name, program, cgroup).map_err(|source| BpfError::Program {
                     name: name.to_owned(),
@@ -332,7 +352,12 @@ fn attach(
         }
         Program::CgroupSkb(program) => {
             program.load()?;
-            program.attach(cgroup, CgroupSkbAttachType::Egress, mode)?;
+            let direction = if name.ends_with("_ingress") {
+                CgroupSkbAttachType::Ingress
+            } else {
+                CgroupSkbAttachType::Egress
+            };
+            program.attach(cgroup, direction, mode)?;
             program.info()?
         }
         Program::SockOps(program) => {

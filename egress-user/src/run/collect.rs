@@ -44,6 +44,8 @@ pub struct Counters {
     pub skb_dropped: u64,
     /// Refusals of the relay's own gates.
     pub relay_denied: u64,
+    /// Packets to the mediator from other processes of the machine than the relay.
+    pub caller_refused: u64,
     /// Connections whose destination was handed to the relay.
     pub slots_written: u64,
 }
@@ -312,6 +314,7 @@ fn counters(gates: &Gates) -> io::Result<Counters> {
         internal: read(Counter::Internal)?,
         skb_dropped: read(Counter::SkbDropped)?,
         relay_denied: read(Counter::RelayDenied)?,
+        caller_refused: read(Counter::CallerRefused)?,
         slots_written: read(Counter::SlotWritten)?,
     })
 }

@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -35,7 +35,7 @@ use crate::child::protocol::{FromInit, Sequence, Sockets, StagePlan};
 use crate::policy::runtime::{self, OwnedKeys, RuntimePolicy};
 use crate::sys::fd;
 use crate::sys::fd::Received;
-use crate::sys::process::{Child, Placement, spawn_self};
+use crate::sys::process::{Child, Placement, made_in_cgroup, spawn_self};
 
 /// Home of the agent inside the boundary.
 pub const AGENT_HOME: &str = "/home/pipelock-agent";
@@ -116,7 +116,10 @@ impl Plan {
         })?;
         let cgroups = dir.make_cgroups()?;
         timeline.mark("cgroups made");
-        let listener = system("listen on the host's loopback", mediator_listener())?;
+        let listener = system(
+            "listen on the host's loopback",
+            mediator_listener(cgroups.mediator.as_fd()),
+        )?;
         let mediator = system("read the mediator's address", listener.local_addr())?;
         let policy = runtime_policy(&self, &dir, mediator)?;
         let recovered = workspace::recover(&self)?;
@@ -204,10 +207,13 @@ impl Plan {
     }
 }
 
-/// The mediator's listening socket on the host's loopback, at a port of the kernel's choice. The
-/// backlog holds a burst of connections; the library's default of 128 loses SYNs in one.
-fn mediator_listener() -> std::io::Result<TcpListener> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+/// The mediator's listening socket on the host's loopback, at a port of the kernel's choice. It is
+/// made in the mediator's cgroup: that is where the gate on it looks. The backlog holds a burst of
+/// connections; the library's default of 128 loses SYNs in one.
+fn mediator_listener(cgroup: BorrowedFd<'_>) -> std::io::Result<TcpListener> {
+    let socket = Socket::from(made_in_cgroup(cgroup, || {
+        Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).map(Into::into)
+    })?);
     socket.bind(&SockAddr::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))))?;
     socket.listen(4096)?;
     Ok(socket.into())
@@ -388,7 +394,7 @@ pub(super) fn spawn_helper(
     memory: &OwnedFd,
     control: &OwnedFd,
     placement: Placement<'_>,
-    keep: &[std::os::fd::BorrowedFd<'_>],
+    keep: &[BorrowedFd<'_>],
     dir: &RunDir,
 ) -> Result<Child, RunError> {
     let spawned = (|| {

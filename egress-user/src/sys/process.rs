@@ -1,7 +1,7 @@
 //! Starting and ending processes.
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::wait::WaitStatus;
@@ -94,6 +94,54 @@ pub fn spawn_self(
     let path = c"/proc/self/exe";
     // A name stands for itself: the C library must not try the host's search domains on it.
     let environment = [c"LOCALDOMAIN=."];
+    if let Some(child) = clone(placement)? {
+        return Ok(child);
+    }
+    let failed = become_stage(path, args, &environment, keep, stdio);
+    exit_now(if failed { 127 } else { 126 })
+}
+
+/// Has a child that is born in `cgroup` make one descriptor for this process, which shares its table
+/// with it: a socket belongs to the cgroup of the process that made it, for its whole life.
+///
+/// # Order
+/// While this process has one thread: the child runs code of this process.
+///
+/// # Errors
+/// Those of `clone3(2)`, or when the child could not make it.
+pub fn made_in_cgroup(
+    cgroup: BorrowedFd<'_>,
+    make: impl FnOnce() -> io::Result<OwnedFd>,
+) -> io::Result<OwnedFd> {
+    use nix::sys::wait::{Id, WaitPidFlag, waitid};
+    // The exit status says which descriptor it became; this much fits into one.
+    const FAILED: i32 = 255;
+    let placement = Placement {
+        namespaces: u64::try_from(libc::CLONE_FILES).unwrap_or_default(),
+        cgroup,
+    };
+    let Some(child) = clone(placement)? else {
+        let status = match make().map(IntoRawFd::into_raw_fd) {
+            Ok(fd) if fd < FAILED => fd,
+            Ok(_) | Err(_) => FAILED,
+        };
+        exit_now(status);
+    };
+    let status = waitid(Id::PIDFd(child.pidfd.as_fd()), WaitPidFlag::WEXITED)?;
+    if let WaitStatus::Exited(_, fd) = status
+        && fd != FAILED
+    {
+        // SAFETY: the child opened this descriptor in the table that it shared with this process
+        // and is gone; nothing else knows of it.
+        return Ok(unsafe { OwnedFd::from_raw_fd(fd) });
+    }
+    Err(io::Error::other(format!(
+        "a child in another cgroup could not make it: {status:?}"
+    )))
+}
+
+/// A fork-like clone; `None` in the child.
+fn clone(placement: Placement<'_>) -> io::Result<Option<Child>> {
     let mut pidfd: libc::c_int = -1;
     // SAFETY: all-zero is a valid clone_args.
     let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
@@ -102,7 +150,7 @@ pub fn spawn_self(
     arguments.exit_signal = u64::try_from(libc::SIGCHLD).unwrap_or_default();
     arguments.cgroup = u64::try_from(placement.cgroup.as_raw_fd()).unwrap_or_default();
     // SAFETY: a fork-like clone3 (no CLONE_VM, no stack) with a valid argument block of the given
-    // size; this process has one thread (documented precondition), so the child may run any code.
+    // size; this process has one thread (the callers' precondition), so the child may run any code.
     let pid = unsafe {
         libc::syscall(
             libc::SYS_clone3,
@@ -112,16 +160,12 @@ pub fn spawn_self(
     };
     match pid {
         -1 => Err(io::Error::last_os_error()),
-        0 => {
-            let failed = become_stage(path, args, &environment, keep, stdio);
-            // SAFETY: _exit ends the child without running the parent's exit handlers.
-            unsafe { libc::_exit(if failed { 127 } else { 126 }) }
-        }
-        pid => Ok(Child {
+        0 => Ok(None),
+        pid => Ok(Some(Child {
             pid: Pid::from_raw(i32::try_from(pid).unwrap_or(-1)),
             // SAFETY: CLONE_PIDFD made the kernel store a fresh descriptor here.
             pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
-        }),
+        })),
     }
 }
 

@@ -37,7 +37,7 @@ pub(crate) fn bench() -> Result<()> {
         let mut bare = Vec::new();
         for _ in 0..ROUNDS {
             relay.push(turns.inside(&work)? / per);
-            direct.push(turns.outside(&format!("{work} {mediator}"))? / per);
+            direct.push(turns.as_relay(&format!("{work} {mediator}"))? / per);
             bare.push(turns.outside(&work)? / per);
         }
         ratio(

@@ -66,6 +66,20 @@ impl<'a> Inside<'a> {
         time(&output.stdout).map_err(|error| format!("{error}: {output}"))
     }
 
+    /// The same in the relay's cgroup, whose processes alone the mediator is open to.
+    pub(crate) fn as_relay(&self, work: &str) -> Result<Duration> {
+        let cgroups = self.running.cgroups();
+        let relay = cgroups.iter().find(|dir| dir.ends_with("relay"));
+        let relay = relay.ok_or("the relay has no cgroup")?;
+        let program = self.dir.join("bench");
+        let output = self.world.shell(&format!(
+            "echo $$ > {}/cgroup.procs && exec {} agent work {work}",
+            relay.display(),
+            program.display()
+        ));
+        time(&output.stdout).map_err(|error| format!("{error}: {output}"))
+    }
+
     /// Ends the agent and with it the run.
     pub(crate) fn end(self) -> Result<()> {
         write(&self.dir, &format!("go-{}", self.turns), "end")?;

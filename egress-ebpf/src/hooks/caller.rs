@@ -1,0 +1,98 @@
+//! Who may call the mediator: the relay notes the local port of each of its connections before the
+//! SYN leaves, and the gate on the mediator's cgroup lets nobody else reach its listener. Other
+//! processes of the host share the loopback that it listens on.
+use aya_ebpf::macros::{cgroup_skb, sock_ops};
+use aya_ebpf::programs::{SkBuffContext, SockOpsContext};
+use egress_common::abi::Counter;
+
+use crate::error::{Error, PASS, REFUSE};
+use crate::maps::{CALLERS, config, count};
+use crate::read::{self, AF_INET};
+
+/// `BPF_SOCK_OPS_TCP_CONNECT_CB`: an active connection, addresses chosen, SYN not yet sent.
+const TCP_CONNECT_CB: u32 = 3;
+/// `BPF_SOCK_OPS_STATE_CB`: the state changes, to the second argument.
+const STATE_CB: u32 = 10;
+/// `BPF_SOCK_OPS_STATE_CB_FLAG`.
+const STATE_CB_FLAG: i32 = 1 << 2;
+/// `BPF_TCP_CLOSE`: also the step to TIME_WAIT, which is another object.
+const TCP_CLOSE: u32 = 7;
+/// Offset of the source address in an IPv4 header.
+const SOURCE_ADDRESS: usize = 12;
+
+#[sock_ops]
+pub fn relay_sockops(ctx: SockOpsContext) -> u32 {
+    let noted = match ctx.op() {
+        TCP_CONNECT_CB => opens(&ctx),
+        STATE_CB if ctx.arg(1) == TCP_CLOSE => note(ctx.local_port(), 0),
+        _ => Ok(()),
+    };
+    if noted.is_err() {
+        // Not noted is not let in.
+        count(Counter::Internal);
+    }
+    1
+}
+
+#[inline(always)]
+fn opens(ctx: &SockOpsContext) -> Result<(), Error> {
+    let config = config()?;
+    // `remote_port` is the network-order port in the upper half of a big-endian word.
+    let port = u32::from_be(ctx.remote_port());
+    let mediator = config.mediator_addr.to_be();
+    if ctx.family() != AF_INET || port != config.mediator_port {
+        return Ok(());
+    }
+    let (local, remote) = read::ends_v4(ctx);
+    if local != mediator || remote != mediator {
+        return Ok(());
+    }
+    // Without the word of its end the port would stay open for whoever has it next.
+    ctx.set_cb_flags(STATE_CB_FLAG).or(Err(Error::Storage))?;
+    note(ctx.local_port(), 1)
+}
+
+#[inline(always)]
+fn note(port: u32, is_open: u32) -> Result<(), Error> {
+    let entry = CALLERS.get_ptr_mut(port).ok_or(Error::Storage)?;
+    // SAFETY: the pointer is to a u32 of the array's (bounds checked by the look-up).
+    unsafe { entry.write_volatile(is_open) };
+    Ok(())
+}
+
+#[cgroup_skb(ingress)]
+pub fn mediator_skb_ingress(ctx: SkBuffContext) -> i32 {
+    match may_pass(&ctx) {
+        Ok(true) => PASS,
+        Ok(false) => {
+            count(Counter::CallerRefused);
+            REFUSE
+        }
+        Err(error) => error.refuse(&ctx),
+    }
+}
+
+/// Packets for anything but the listener pass; those for it must come from a port of the relay's.
+#[inline(always)]
+fn may_pass(ctx: &SkBuffContext) -> Result<bool, Error> {
+    let config = config()?;
+    let (local_port, remote_port) = read::ports_of_packet(ctx);
+    // A socket with a peer was let in before.
+    if local_port != config.mediator_port || remote_port != 0 {
+        return Ok(true);
+    }
+    let first: u8 = ctx.load(0).or(Err(Error::Packet))?;
+    if first >> 4 != 4 {
+        return Ok(false);
+    }
+    let source: u32 = ctx.load(SOURCE_ADDRESS).or(Err(Error::Packet))?;
+    let port: u16 = ctx
+        .load(usize::from(first & 0xf) * 4)
+        .or(Err(Error::Packet))?;
+    let caller = CALLERS
+        .get_ptr_mut(u32::from(u16::from_be(port)))
+        .ok_or(Error::Storage)?;
+    // SAFETY: the pointer is to a u32 of the array's (bounds checked by the look-up).
+    let is_open = unsafe { caller.read_volatile() };
+    Ok(source == config.mediator_addr.to_be() && is_open == 1)
+}
