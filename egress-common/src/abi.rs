@@ -63,10 +63,12 @@ pub struct Config {
     pub mediator_addr: u32,
     /// Its port; 0 refuses everything.
     pub mediator_port: u32,
+    /// 1 for `--mode audit`: the agent's hooks record what they would do, and do nothing.
+    pub audit: u32,
 }
 
 /// Changes with every change of a layout in this module.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 impl Config {
     /// Settings with no mediator yet: the relay's gate refuses everything.
@@ -77,6 +79,7 @@ impl Config {
             ipv6: ipv6 as u32,
             mediator_addr: 0,
             mediator_port: 0,
+            audit: 0,
         }
     }
 }
@@ -115,8 +118,36 @@ pub struct Event {
     pub family: u32,
 }
 
-const _: () = assert!(size_of::<Config>() == 20);
+/// One use of an `AF_UNIX` address; a record of the second ring, told from others by its size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct UnixEvent {
+    /// `bpf_ktime_get_ns`.
+    pub ktime_ns: u64,
+    /// `comm` of the calling thread, NUL padded.
+    pub comm: [u64; 2],
+    /// Thread group id, initial pid namespace.
+    pub pid: u32,
+    /// Thread id, initial pid namespace.
+    pub tid: u32,
+    /// User id, initial user namespace.
+    pub uid: u32,
+    /// `verdict::Hook`.
+    pub hook: u32,
+    /// Socket type, `SOCK_*`.
+    pub sock_type: u32,
+    /// Bytes of `address` that the caller gave.
+    pub length: u32,
+    /// `struct sockaddr_un`: two bytes of family, then the path. Meaningless beyond `length`.
+    pub address: [u64; UNIX_ADDRESS_WORDS],
+}
+
+/// Words that hold a `struct sockaddr_un`, 110 bytes.
+pub const UNIX_ADDRESS_WORDS: usize = 14;
+
+const _: () = assert!(size_of::<Config>() == 24);
 const _: () = assert!(size_of::<Event>() == 88);
+const _: () = assert!(size_of::<UnixEvent>() == 160);
 
 /// Counters that every CPU keeps for itself and the supervisor adds up; the index into `COUNTERS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

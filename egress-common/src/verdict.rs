@@ -41,8 +41,10 @@ wire_enum! {
         SockCreate = 5 => "sock_create",
         /// `cgroup_skb/egress`.
         SkbEgress = 6 => "skb_egress",
-        /// `cgroup/connect_unix` or `cgroup/sendmsg_unix`.
-        Unix = 8 => "unix",
+        /// `cgroup/connect_unix`.
+        ConnectUnix = 8 => "connect_unix",
+        /// `cgroup/sendmsg_unix`.
+        SendmsgUnix = 9 => "sendmsg_unix",
     }
 }
 

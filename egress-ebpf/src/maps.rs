@@ -2,8 +2,9 @@
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_RB_NO_WAKEUP};
 use aya_ebpf::btf_maps::{Array, PerCpuArray, RingBuf, SkStorage};
 use aya_ebpf::macros::btf_map;
+use aya_ebpf::maps::ring_buf::RingBufEntry;
 use egress_common::abi::{
-    ABI_VERSION, COUNTERS as COUNTERS_LEN, Config, Counter, Event, SLOTS, Slot,
+    ABI_VERSION, COUNTERS as COUNTERS_LEN, Config, Counter, Event, SLOTS, Slot, UnixEvent,
 };
 
 use crate::error::Error;
@@ -29,6 +30,10 @@ pub static CALLERS: Array<u32, { SLOTS as usize }> = Array::new();
 #[btf_map]
 static EVENTS: RingBuf<Event, { 1 << 20 }> = RingBuf::new();
 
+/// Records with texts in them, apart from the attempts: neither can crowd out the other.
+#[btf_map]
+static TEXTS: RingBuf<UnixEvent, { 1 << 18 }> = RingBuf::new();
+
 /// `abi::Counter`s.
 #[btf_map]
 static COUNTERS: PerCpuArray<u64, { COUNTERS_LEN as usize }> = PerCpuArray::new();
@@ -41,6 +46,7 @@ static CONFIG: Config = Config {
     ipv6: 0,
     mediator_addr: 0,
     mediator_port: 0,
+    audit: 0,
 };
 
 /// The settings.
@@ -77,4 +83,15 @@ pub fn emit(event: &Event) {
         }
         None => count(Counter::RingFull),
     }
+}
+
+/// Room for one record of a text, not yet filled; a full buffer is counted like that of the events.
+/// Whoever asks submits it on every way out, which the kernel's verifier insists on.
+#[inline(always)]
+pub fn text<T: 'static>() -> Option<RingBufEntry<T>> {
+    let entry = TEXTS.reserve_untyped::<T>(0);
+    if entry.is_none() {
+        count(Counter::RingFull);
+    }
+    entry
 }

@@ -169,6 +169,29 @@ pub fn caller() -> (u32, u32, u32) {
     )
 }
 
+/// `comm` of the current thread.
+#[inline(always)]
+pub fn comm() -> [u64; 2] {
+    let mut comm = MaybeUninit::<[u64; 2]>::uninit();
+    // SAFETY: the buffer is 16 bytes, as the second argument says.
+    unsafe { bpf_get_current_comm(comm.as_mut_ptr().cast(), 16) };
+    // SAFETY: the helper fills the whole buffer, with zeros when there is no task.
+    unsafe { comm.assume_init() }
+}
+
+/// The time that records carry.
+#[inline(always)]
+pub fn now() -> u64 {
+    // SAFETY: the helper has no precondition.
+    unsafe { bpf_ktime_get_ns() }
+}
+
+/// Type of the socket behind an address context.
+#[inline(always)]
+pub fn sock_type(ctx: &SockAddrContext) -> u32 {
+    field!(ctx.sock_addr, type_)
+}
+
 /// An event of the current thread, refused until [`decide`] says otherwise.
 ///
 /// Made before the decision: the kernel's verifier walks everything behind a decision once for each
@@ -176,16 +199,10 @@ pub fn caller() -> (u32, u32, u32) {
 #[inline(always)]
 pub fn event(cookie: u64, hook: Hook, family: u32, attempt: &Attempt) -> Event {
     let (pid, tid, uid) = caller();
-    let mut comm = MaybeUninit::<[u64; 2]>::uninit();
-    // SAFETY: the buffer is 16 bytes, as the second argument says.
-    unsafe { bpf_get_current_comm(comm.as_mut_ptr().cast(), 16) };
-    // SAFETY: the helper fills the whole buffer, with zeros when there is no task.
-    let comm = unsafe { comm.assume_init() };
     Event {
-        // SAFETY: the helper has no precondition.
-        ktime_ns: unsafe { bpf_ktime_get_ns() },
+        ktime_ns: now(),
         cookie,
-        comm,
+        comm: comm(),
         addr: attempt.addr,
         pid,
         tid,

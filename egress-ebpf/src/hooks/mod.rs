@@ -7,3 +7,4 @@ mod sendmsg;
 mod skb_egress;
 mod sock_create;
 mod sockops;
+mod unix;

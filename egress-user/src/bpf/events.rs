@@ -64,12 +64,106 @@ impl TryFrom<&[u8]> for Event {
     }
 }
 
+/// One use of an `AF_UNIX` address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnixEvent {
+    /// Kernel monotonic time, ns.
+    pub ktime_ns: u64,
+    /// Name of the thread, NUL padded.
+    pub comm: [u8; 16],
+    /// Process, initial pid namespace.
+    pub pid: u32,
+    /// User, initial user namespace.
+    pub uid: u32,
+    /// `SOCK_*`.
+    pub sock_type: u32,
+    /// Which hook.
+    pub hook: Hook,
+    /// What was asked for.
+    pub address: UnixAddress,
+}
+
+/// An `AF_UNIX` address.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum UnixAddress {
+    /// A path as the caller wrote it, perhaps relative.
+    Path(Vec<u8>),
+    /// A name in the network namespace, without its leading NUL.
+    Abstract(Vec<u8>),
+    /// The kernel did not let it be read.
+    Unread,
+}
+
+impl UnixAddress {
+    /// Takes a `struct sockaddr_un` of `length` bytes apart (unix(7), "Address format").
+    fn of(sockaddr: &[u8], length: u32) -> Self {
+        let given = usize::try_from(length)
+            .ok()
+            .and_then(|length| sockaddr.get(..length));
+        let Some([low, high, name @ ..]) = given else {
+            return Self::Unread;
+        };
+        if i32::from(u16::from_ne_bytes([*low, *high])) != libc::AF_UNIX {
+            return Self::Unread;
+        }
+        match name {
+            [0, name @ ..] => Self::Abstract(name.to_vec()),
+            path => Self::Path(
+                path.split(|byte| *byte == 0)
+                    .next()
+                    .unwrap_or_default()
+                    .to_vec(),
+            ),
+        }
+    }
+}
+
+impl TryFrom<abi::UnixEvent> for UnixEvent {
+    type Error = MalformedEvent;
+
+    fn try_from(raw: abi::UnixEvent) -> Result<Self, MalformedEvent> {
+        let mut comm = [0; 16];
+        comm.copy_from_slice(raw.comm.as_bytes());
+        Ok(Self {
+            ktime_ns: raw.ktime_ns,
+            comm,
+            pid: raw.pid,
+            uid: raw.uid,
+            sock_type: raw.sock_type,
+            hook: Hook::from_raw(raw.hook).ok_or(MalformedEvent)?,
+            address: UnixAddress::of(raw.address.as_bytes(), raw.length),
+        })
+    }
+}
+
+/// A record that holds a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Text {
+    /// A use of an `AF_UNIX` address.
+    Unix(UnixEvent),
+}
+
+impl TryFrom<&[u8]> for Text {
+    type Error = MalformedEvent;
+
+    fn try_from(bytes: &[u8]) -> Result<Self, MalformedEvent> {
+        // The ring hands out whole words, and each kind of record has a size of its own.
+        let raw = abi::UnixEvent::read_from_bytes(bytes)
+            .ok()
+            .ok_or(MalformedEvent)?;
+        UnixEvent::try_from(raw).map(Self::Unix)
+    }
+}
+
 /// A record that no program of this version writes; it is counted and makes the log incomplete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MalformedEvent;
 
-/// The reading end of the ring.
-pub struct Events(RingBuf<MapData>);
+/// The reading ends of the rings.
+pub struct Events {
+    attempts: RingBuf<MapData>,
+    texts: RingBuf<MapData>,
+}
 
 impl std::fmt::Debug for Events {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -78,13 +172,41 @@ impl std::fmt::Debug for Events {
 }
 
 impl Events {
-    /// Wraps the ring.
-    pub fn new(ring: RingBuf<MapData>) -> Self {
-        Self(ring)
+    /// Wraps the rings.
+    pub(super) fn new(attempts: RingBuf<MapData>, texts: RingBuf<MapData>) -> Self {
+        Self { attempts, texts }
     }
 
-    /// The next record, if there is one. Never waits.
+    /// The next attempt, if there is one. Never waits.
     pub fn take(&mut self) -> Option<Result<Event, MalformedEvent>> {
-        self.0.next().map(|item| Event::try_from(&*item))
+        self.attempts.next().map(|item| Event::try_from(&*item))
+    }
+
+    /// The next record with a text, if there is one. Never waits.
+    pub fn take_text(&mut self) -> Option<Result<Text, MalformedEvent>> {
+        self.texts.next().map(|item| Text::try_from(&*item))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::UnixAddress;
+
+    #[test]
+    fn unix_addresses_are_taken_apart() {
+        let of = |name: &[u8], length: usize| {
+            let mut bytes = [b'x'; 112];
+            bytes[..2].copy_from_slice(&1_u16.to_ne_bytes());
+            bytes[2..2 + name.len()].copy_from_slice(name);
+            UnixAddress::of(&bytes, u32::try_from(length).unwrap())
+        };
+        assert_eq!(of(b"/a\0", 5), UnixAddress::Path(b"/a".to_vec()));
+        assert_eq!(of(b"/ab", 4), UnixAddress::Path(b"/a".to_vec()));
+        assert_eq!(of(b"\0a\0b", 6), UnixAddress::Abstract(b"a\0b".to_vec()));
+        assert_eq!(of(b"", 2), UnixAddress::Path(Vec::new()));
+        for length in [0, 1, 113, usize::from(u16::MAX)] {
+            assert_eq!(of(b"/a", length), UnixAddress::Unread, "{length}");
+        }
+        assert_eq!(UnixAddress::of(&[2, 0, 47], 3), UnixAddress::Unread);
     }
 }

@@ -1,10 +1,12 @@
 //! Loads the embedded kernel programs, attaches them to the run's cgroups, and hands out parsed
 //! events, counters and the slot arrays. The only user of aya.
 pub mod events;
+mod unix;
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddrV4, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError};
@@ -15,6 +17,9 @@ use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
 use socket2::{Domain, Protocol, Socket, Type};
+
+use events::Events;
+use unix::Witnesses;
 
 use crate::boundary::cgroup::RunCgroups;
 
@@ -57,6 +62,15 @@ pub enum BpfError {
         #[source]
         source: ProgramError,
     },
+    /// The same for a program that aya does not know.
+    #[error("cannot load or attach kernel program {name}")]
+    Witness {
+        /// Its name.
+        name: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The diagnostics' buffer is not usable.
     #[error("cannot read the kernel programs' diagnostics")]
     Diagnostics(#[source] aya_log::Error),
@@ -84,6 +98,7 @@ impl BpfError {
             | Self::Load(_)
             | Self::Panicked
             | Self::Program { .. }
+            | Self::Witness { .. }
             | Self::Map { .. } => {
                 "run as root on Linux 6.1 or later with BPF enabled (CONFIG_CGROUP_BPF, CONFIG_BPF_JIT); \
                  `egress doctor` says what is missing"
@@ -103,11 +118,22 @@ pub struct ProgramIdentity {
     pub tag: String,
 }
 
+/// A program that only newer kernels have a hook for, as boundary.json names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Unavailable {
+    /// Name in the object.
+    pub name: String,
+    /// Why it is not attached.
+    pub why: String,
+}
+
 /// The gates of one run. Dropping this takes them off, which leaves the agent's namespace with no
 /// way out at all.
 pub struct Gates {
     ebpf: Ebpf,
     programs: Vec<ProgramIdentity>,
+    unavailable: Vec<Unavailable>,
+    _links: Vec<OwnedFd>,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
 }
 
@@ -184,7 +210,11 @@ impl Gates {
             .override_global("CONFIG", &config, true)
             .load(object)
             .map_err(BpfError::Load)?;
-        let programs = attach_all(&mut ebpf, cgroups)?;
+        let Witnesses {
+            programs,
+            unavailable,
+            links,
+        } = attach_all(&mut ebpf, object, cgroups)?;
         let logger = diagnostics
             .map(|Diagnostics(to)| EbpfLogger::init_with_logger(&mut ebpf, to))
             .transpose()
@@ -192,6 +222,8 @@ impl Gates {
         Ok(Self {
             ebpf,
             programs,
+            unavailable,
+            _links: links,
             logger,
         })
     }
@@ -227,6 +259,11 @@ impl Gates {
         &self.programs
     }
 
+    /// The programs that this kernel has no hook for.
+    pub fn unavailable(&self) -> &[Unavailable] {
+        &self.unavailable
+    }
+
     /// Descriptor of a slot array.
     ///
     /// # Errors
@@ -238,12 +275,18 @@ impl Gates {
         }
     }
 
-    /// The event ring; can be taken once.
+    /// The kernel's records; can be taken once.
     ///
     /// # Errors
-    /// When the object has no such map or it cannot be mapped.
-    pub fn take_events(&mut self) -> Result<RingBuf<MapData>, BpfError> {
-        let name = "EVENTS";
+    /// When the object has no such maps or they cannot be mapped.
+    pub fn take_events(&mut self) -> Result<Events, BpfError> {
+        Ok(Events::new(
+            self.take_ring("EVENTS")?,
+            self.take_ring("TEXTS")?,
+        ))
+    }
+
+    fn take_ring(&mut self, name: &'static str) -> Result<RingBuf<MapData>, BpfError> {
         let map = self
             .ebpf
             .take_map(name)
@@ -285,11 +328,18 @@ fn loader<'a>() -> Result<EbpfLoader<'a>, Errno> {
     Ok(loader)
 }
 
-/// Loads and attaches all programs, half of them on a second thread: the kernel verifies them side
-/// by side, and that is most of what a run waits for. The thread has ended when this returns, so
-/// the caller has one thread again.
-fn attach_all(ebpf: &mut Ebpf, cgroups: &RunCgroups) -> Result<Vec<ProgramIdentity>, BpfError> {
-    let mut all: Vec<(&str, &mut Program)> = ebpf.programs_mut().collect();
+/// Loads and attaches all programs on three threads: the kernel verifies them side by side, and that
+/// is most of what a run waits for. The threads have ended when this returns, so the caller is alone
+/// again.
+fn attach_all(ebpf: &mut Ebpf, object: &[u8], cgroups: &RunCgroups) -> Result<Witnesses, BpfError> {
+    let maps = map_fds(ebpf).map_err(|source| BpfError::Witness {
+        name: format!("{}*", unix::PREFIX),
+        source,
+    })?;
+    let mut all: Vec<(&str, &mut Program)> = ebpf
+        .programs_mut()
+        .filter(|(name, _)| !name.starts_with(unix::PREFIX))
+        .collect();
     // Names that differ in their last digit cost the same: every second one makes even halves.
     all.sort_by_key(|(name, _)| *name);
     let (mut one, mut other) = (Vec::new(), Vec::new());
@@ -316,15 +366,38 @@ fn attach_all(ebpf: &mut Ebpf, cgroups: &RunCgroups) -> Result<Vec<ProgramIdenti
             })
             .collect()
     };
-    let (one, other) = std::thread::scope(|scope| {
+    let (one, other, witnesses) = std::thread::scope(|scope| {
         let second = scope.spawn(|| attach_these(other));
-        let first = attach_these(one);
-        (first, second.join())
+        let third = scope.spawn(|| unix::attach(object, &maps, cgroups.agent.as_fd()));
+        (attach_these(one), second.join(), third.join())
     });
-    let mut programs = one?;
-    programs.extend(other.unwrap_or(Err(BpfError::Panicked))?);
-    programs.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(programs)
+    let mut all = witnesses
+        .map_err(|_panic| BpfError::Panicked)?
+        .map_err(|(name, source)| BpfError::Witness { name, source })?;
+    all.programs.extend(one?);
+    all.programs
+        .extend(other.unwrap_or(Err(BpfError::Panicked))?);
+    all.programs.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(all)
+}
+
+/// The maps' descriptors by name. Shapes that no program here declares are left out, and a program
+/// that refers to one then fails to load.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "aya knows dozens of map types; the object has these"
+)]
+fn map_fds(ebpf: &Ebpf) -> Result<HashMap<String, OwnedFd>, io::Error> {
+    ebpf.maps()
+        .filter_map(|(name, map)| match map {
+            Map::Array(data)
+            | Map::PerCpuArray(data)
+            | Map::RingBuf(data)
+            | Map::SkStorage(data) => Some((name, data.fd())),
+            _ => None,
+        })
+        .map(|(name, fd)| Ok((name.to_owned(), fd.as_fd().try_clone_to_owned()?)))
+        .collect()
 }
 
 #[expect(

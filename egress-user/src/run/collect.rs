@@ -24,7 +24,7 @@ use super::supervise::{Ending, Running, relay_report, take_report};
 use super::timeline::Timeline;
 use crate::apply::{Concluded, Recovered};
 use crate::boundary::users::UserLease;
-use crate::bpf::{Gates, ProgramIdentity};
+use crate::bpf::{Gates, ProgramIdentity, Unavailable};
 use crate::clock;
 use crate::policy::runtime::RuntimePolicy;
 use crate::sys::privileges::Enforced;
@@ -72,6 +72,8 @@ pub struct Collected {
     pub counters: Counters,
     /// Programs that were attached.
     pub programs: Vec<ProgramIdentity>,
+    /// Programs that this kernel has no hook for.
+    pub unavailable: Vec<Unavailable>,
     /// What the agent process had given up.
     pub enforced: Enforced,
     /// What the boundary turned out to be.
@@ -107,6 +109,7 @@ impl Running {
         let is_gone = notes.duty("wait for the agent's end", self.cgroups.agent.wait_empty());
         notes.duty("reap the boundary's init", reaped(&self.init));
         notes.events(self.drain_events(&mut flows));
+        flows.leave();
         self.timeline.mark("agent gone");
         let names: Vec<&str> = environment::command_files(&self.plan.environment).collect();
         let command_files = notes.loss(
@@ -177,6 +180,7 @@ impl Running {
             denied,
             counters,
             programs: self.gates.programs().to_vec(),
+            unavailable: self.gates.unavailable().to_vec(),
             enforced: self.enforced,
             measured: self.measured,
             policy: self.policy,

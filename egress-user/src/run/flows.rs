@@ -1,5 +1,7 @@
 //! Writes `flows.jsonl`: one hash-chained row for each attempt, by kernel and by relay. The supervisor
 //! is its only writer. What repeats is folded: the first is a row at once, the rest a count at the end.
+mod unix;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::File;
 use std::io::{self, Write};
@@ -11,7 +13,8 @@ use egress_common::verdict::{Hook, Reason, Verdict};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
-use crate::bpf::events::Event;
+use super::inside::Inside;
+use crate::bpf::events::{Event, Text};
 use crate::clock;
 use crate::packet::flows::FlowChain;
 use crate::relay::plan::{FlowReport, NameReport};
@@ -79,11 +82,11 @@ struct Caller {
 }
 
 impl Caller {
-    fn of(event: &Event) -> Self {
-        let exe = std::fs::read_link(format!("/proc/{}/exe", event.pid)).ok();
+    fn of(pid: u32, comm: &[u8; 16]) -> Self {
+        let exe = std::fs::read_link(format!("/proc/{pid}/exe")).ok();
         Self {
-            pid: event.pid,
-            process: process_name(&event.comm),
+            pid,
+            process: process_name(comm),
             exe: exe.map(|path| path.to_string_lossy().into_owned()),
         }
     }
@@ -116,6 +119,8 @@ pub struct FlowLog {
     chain: FlowChain,
     counts: FlowCounts,
     folded: HashMap<FoldKey, Repeats>,
+    unix: unix::Seen,
+    inside: Option<Inside>,
     denied: BTreeMap<Denied, u64>,
     callers: Callers,
     names: HashMap<IpAddr, String>,
@@ -129,11 +134,11 @@ pub struct FlowLog {
 }
 
 impl FlowLog {
-    /// Starts the log at `path`, which must not exist.
+    /// Starts the log at `path`, which must not exist. Paths of the agent are looked up `inside`.
     ///
     /// # Errors
     /// Those of `open(2)` and `clock_gettime(2)`.
-    pub fn create(path: &Path) -> io::Result<Self> {
+    pub fn create(path: &Path, inside: Inside) -> io::Result<Self> {
         let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)?;
         let monotonic = i128::from(now.tv_sec()) * 1_000_000_000 + i128::from(now.tv_nsec());
         Ok(Self {
@@ -141,6 +146,8 @@ impl FlowLog {
             chain: FlowChain::new(),
             counts: FlowCounts::default(),
             folded: HashMap::new(),
+            unix: unix::Seen::new(),
+            inside: Some(inside),
             denied: BTreeMap::new(),
             callers: Callers::default(),
             names: HashMap::new(),
@@ -163,7 +170,7 @@ impl FlowLog {
             .or_default() += 1;
         match event.verdict {
             Verdict::Redirect | Verdict::Proxy => {
-                let caller = Caller::of(event);
+                let caller = Caller::of(event.pid, &event.comm);
                 let key = (event.cookie, event.ktime_ns);
                 self.callers.add(key, caller.clone());
                 self.full_rows += 1;
@@ -200,10 +207,25 @@ impl FlowLog {
         seen.count += 1;
         seen.last_ns = event.ktime_ns;
         if seen.count == 1 {
-            self.kernel_row(event, &Caller::of(event))
+            self.kernel_row(event, &Caller::of(event.pid, &event.comm))
         } else {
             Ok(())
         }
+    }
+
+    /// Takes one record that holds a text.
+    ///
+    /// # Errors
+    /// When the row cannot be written.
+    pub fn text(&mut self, text: &Text) -> io::Result<()> {
+        match text {
+            Text::Unix(event) => self.unix(event),
+        }
+    }
+
+    /// Lets go of the agent's view, when the agent is gone and its last record is in.
+    pub fn leave(&mut self) {
+        self.inside = None;
     }
 
     /// Notes a record that could not be read.
@@ -282,6 +304,7 @@ impl FlowLog {
             });
             self.row("kernel_repeats", clock::now_rfc3339(), as_map(row))?;
         }
+        self.finish_unix()?;
         self.file.sync_all()
     }
 

@@ -46,6 +46,7 @@ pub mod environment;
 pub mod error;
 pub mod flows;
 pub mod held;
+pub mod inside;
 pub mod launch;
 pub mod leavings;
 pub mod neutralise;

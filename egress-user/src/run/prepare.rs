@@ -155,7 +155,7 @@ impl Plan {
             config.mediator_port = address.port().into();
         }
         let mut gates = Gates::attach(config, &cgroups, self.diagnostics)?;
-        let mut events = Events::new(gates.take_events()?);
+        let mut events = gates.take_events()?;
         timeline.mark("gates attached");
         let Entered {
             sequence,
@@ -169,7 +169,7 @@ impl Plan {
             // machines where it is so.
             config.ipv6 = 0;
             gates = Gates::attach(config, &cgroups, self.diagnostics)?;
-            events = Events::new(gates.take_events()?);
+            events = gates.take_events()?;
             timeline.mark("gates attached again");
         }
         timeline.mark("boundary closed");

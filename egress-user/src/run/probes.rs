@@ -50,12 +50,13 @@ pub(super) fn run(
         .map_err(|error| failed(error.to_string()))?;
     match message {
         FromInit::Probed { results } => {
-            let seen_by_hooks = std::iter::from_fn(|| events.take()).count();
+            let attempts = std::iter::from_fn(|| events.take()).count();
+            let texts = std::iter::from_fn(|| events.take_text()).count();
             Ok((
                 sequence,
                 Probed {
                     results,
-                    seen_by_hooks,
+                    seen_by_hooks: attempts + texts,
                 },
             ))
         }

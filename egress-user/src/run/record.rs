@@ -133,7 +133,7 @@ pub fn boundary(run: &Collected) -> io::Result<Vec<u8>> {
             "version": kernel.version().to_string_lossy(),
             "machine": kernel.machine().to_string_lossy(),
         },
-        "programs": {"object_sha256": bpf::object_sha256(run.plan.diagnostics.is_some()), "attached": run.programs},
+        "programs": {"object_sha256": bpf::object_sha256(run.plan.diagnostics.is_some()), "attached": run.programs, "unavailable": run.unavailable},
         "seccomp": {
             "agent_sha256": seccomp::digest().map_err(io::Error::other)?,
             "relay_sha256": relay::filter_digest().map_err(io::Error::other)?,

@@ -12,6 +12,7 @@ use super::collect::Collected;
 use super::error::{RunError, system};
 use super::flows::FlowLog;
 use super::held::Held;
+use super::inside::Inside;
 use super::launch::{Helper, end_of};
 use super::plan::Plan;
 use super::prepare::Measured;
@@ -123,10 +124,12 @@ impl Running {
     /// When watching cannot begin; dropping `self` ends the run then.
     pub fn supervise(mut self) -> Result<Collected, RunError> {
         let began = Instant::now();
+        let inside = Inside::of(self.init.pid, Vec::new());
+        let inside = system("open the boundary's root", inside)?;
         let mut watch = Watch {
             flows: system(
                 "start the flow log",
-                FlowLog::create(&self.dir.path().join("flows.jsonl")),
+                FlowLog::create(&self.dir.path().join("flows.jsonl"), inside),
             )?,
             signals: system(
                 "watch for signals",
@@ -197,6 +200,12 @@ impl Running {
         while let Some(event) = self.events.take() {
             match event {
                 Ok(event) => system("write the flow log", flows.kernel(&event))?,
+                Err(_) => flows.malformed(),
+            }
+        }
+        while let Some(text) = self.events.take_text() {
+            match text {
+                Ok(text) => system("write the flow log", flows.text(&text))?,
                 Err(_) => flows.malformed(),
             }
         }

@@ -4,6 +4,7 @@
     reason = "system calls that no safe wrapper covers; each block states its preconditions"
 )]
 
+pub mod bpf;
 pub mod entry_xattr;
 pub mod fd;
 pub mod filter;

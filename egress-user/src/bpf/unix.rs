@@ -1,0 +1,111 @@
+//! Puts up the witnesses of `AF_UNIX` addresses. Their attach types came with Linux 6.7 and are not
+//! known to aya, so it parses them and the two system calls are made here.
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use aya_obj::Object;
+use aya_obj::generated::bpf_attach_type::{BPF_CGROUP_UNIX_CONNECT, BPF_CGROUP_UNIX_SENDMSG};
+
+use super::{ProgramIdentity, Unavailable};
+use crate::sys::bpf;
+
+/// How the names of these programs begin; no other part of the loader touches them.
+pub(super) const PREFIX: &str = "agent_unix_";
+
+/// The programs and what they are attached as.
+const PROGRAMS: [(&str, u32); 2] = [
+    ("agent_unix_connect", BPF_CGROUP_UNIX_CONNECT as u32),
+    ("agent_unix_sendmsg", BPF_CGROUP_UNIX_SENDMSG as u32),
+];
+
+/// What was put up, and what this kernel does not have.
+#[derive(Debug, Default)]
+pub(super) struct Witnesses {
+    /// Attached programs.
+    pub(super) programs: Vec<ProgramIdentity>,
+    /// Those that the kernel does not know.
+    pub(super) unavailable: Vec<Unavailable>,
+    /// Their links: they are off when these are closed.
+    pub(super) links: Vec<OwnedFd>,
+}
+
+/// Loads and attaches them to `cgroup`. `maps` are the maps of the same object, already made.
+///
+/// # Errors
+/// When the kernel knows them and does not take them: their name, and why.
+pub(super) fn attach(
+    object: &[u8],
+    maps: &HashMap<String, OwnedFd>,
+    cgroup: BorrowedFd<'_>,
+) -> Result<Witnesses, (String, io::Error)> {
+    let object =
+        relocated(object, maps).map_err(|text| (format!("{PREFIX}*"), io::Error::other(text)))?;
+    let mut witnesses = Witnesses::default();
+    for (name, attach_type) in PROGRAMS {
+        let failed = |error| (name.to_owned(), error);
+        let function = object
+            .programs
+            .get(name)
+            .and_then(|program| object.functions.get(&program.function_key()))
+            .ok_or_else(|| failed(io::Error::other("the object has no such program")))?;
+        let license = object.license.as_c_str();
+        match bpf::load_sock_addr(name, attach_type, &function.instructions, license) {
+            Ok(program) => {
+                witnesses
+                    .links
+                    .push(bpf::link(&program, &cgroup, attach_type).map_err(failed)?);
+                witnesses
+                    .programs
+                    .push(identity(name, &program).map_err(failed)?);
+            }
+            // What a kernel says to an attach type that it does not know.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                witnesses.unavailable.push(Unavailable {
+                    name: name.to_owned(),
+                    why: String::from("this kernel has no such hook; it came with Linux 6.7"),
+                });
+            }
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    Ok(witnesses)
+}
+
+/// The object with the numbers of its maps in its instructions.
+fn relocated(object: &[u8], maps: &HashMap<String, OwnedFd>) -> Result<Object, String> {
+    let mut object = Object::parse(object).map_err(|error| error.to_string())?;
+    let sections = object
+        .functions
+        .keys()
+        .map(|(section, _)| *section)
+        .collect();
+    let all = std::mem::take(&mut object.maps);
+    let known = all.iter().filter_map(|(name, map)| {
+        let fd = maps.get(name)?;
+        Some((name.as_str(), fd.as_fd().as_raw_fd(), map))
+    });
+    object
+        .relocate_maps(known, &sections)
+        .map_err(|error| error.to_string())?;
+    object
+        .relocate_calls(&sections)
+        .map_err(|error| error.to_string())?;
+    Ok(object)
+}
+
+/// What the kernel calls a program, from the descriptor's own page.
+fn identity(name: &str, program: &OwnedFd) -> io::Result<ProgramIdentity> {
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd()))?;
+    let field = |name: &str| {
+        let value = text.lines().find_map(|line| line.strip_prefix(name));
+        value.map(str::trim).ok_or_else(|| {
+            io::Error::other(format!("the kernel says nothing of {name} for a program"))
+        })
+    };
+    Ok(ProgramIdentity {
+        name: name.to_owned(),
+        id: field("prog_id:")?.parse().map_err(io::Error::other)?,
+        tag: field("prog_tag:")?.to_owned(),
+    })
+}

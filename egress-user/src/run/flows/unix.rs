@@ -1,0 +1,163 @@
+//! Rows about `AF_UNIX` addresses. The kernel's hook sees a path as text; what it led to is looked up
+//! in the boundary's view when the record is read, within milliseconds of the call.
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use egress_common::verdict::Hook;
+use serde_json::json;
+
+use super::{Caller, Denied, FlowLog, Repeats, as_map, process_name};
+use crate::bpf::events::{UnixAddress, UnixEvent};
+use crate::clock;
+use crate::run::inside::Socket;
+
+/// Rows for addresses that differ; what comes after them is one row.
+const ROWS: usize = 10_000;
+
+/// Where the C library looks for a name service cache on every look-up of a user.
+const CACHE: &[u8] = b"/nscd/socket";
+
+/// Uses that are one row.
+pub(super) type Seen = HashMap<Key, Repeats>;
+
+/// What makes two uses of an address the same.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Key {
+    hook: Hook,
+    verdict: Verdict,
+    address: String,
+    comm: [u8; 16],
+}
+
+/// What became of the use of an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Verdict {
+    /// It stays in the boundary.
+    Local,
+    /// It leads to a socket that the caller opened.
+    Allowed,
+    /// It leads nowhere in the boundary, whatever the host has there.
+    Unreachable,
+    /// The same, and only a library that looks whether something is there.
+    Probe,
+    /// The kernel did not let the address be read.
+    Unread,
+}
+
+impl Verdict {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Allowed => "allowed_unix",
+            Self::Unreachable => "unreachable",
+            Self::Probe => "probe",
+            Self::Unread => "unread",
+        }
+    }
+
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Local | Self::Allowed => "",
+            Self::Unreachable | Self::Probe => "not_in_the_boundary",
+            Self::Unread => "internal",
+        }
+    }
+}
+
+impl FlowLog {
+    /// Takes one use of an `AF_UNIX` address.
+    ///
+    /// # Errors
+    /// When the row cannot be written.
+    pub fn unix(&mut self, event: &UnixEvent) -> io::Result<()> {
+        let (verdict, mut address) = match &event.address {
+            UnixAddress::Path(path) => (self.judge(path, event.pid), escaped(path)),
+            // Abstract names belong to the network namespace, and that is the boundary's.
+            UnixAddress::Abstract(name) => (Verdict::Local, format!("@{}", escaped(name))),
+            UnixAddress::Unread => (Verdict::Unread, String::new()),
+        };
+        *self
+            .counts
+            .by_verdict
+            .entry(verdict.label().to_owned())
+            .or_default() += 1;
+        if self.unix.len() >= ROWS {
+            address = String::from("…");
+        }
+        if verdict == Verdict::Unreachable {
+            let denied = Denied {
+                destination: address.clone(),
+                port: 0,
+                protocol: String::from("unix"),
+                reason: verdict.reason().to_owned(),
+                process: process_name(&event.comm),
+            };
+            *self.denied.entry(denied).or_default() += 1;
+        }
+        let key = Key {
+            hook: event.hook,
+            verdict,
+            address,
+            comm: event.comm,
+        };
+        let seen = self.unix.entry(key.clone()).or_insert(Repeats {
+            count: 0,
+            first_ns: event.ktime_ns,
+            last_ns: event.ktime_ns,
+        });
+        seen.count += 1;
+        seen.last_ns = event.ktime_ns;
+        if seen.count > 1 {
+            return Ok(());
+        }
+        let caller = Caller::of(event.pid, &event.comm);
+        let row = json!({
+            "hook": event.hook.label(), "verdict": verdict.label(), "reason": verdict.reason(),
+            "protocol": "unix", "sock_type": event.sock_type, "path": key.address,
+            "pid": event.pid, "uid": event.uid, "process": caller.process, "exe": caller.exe, "count": 1,
+        });
+        self.row("kernel", self.wall_time(event.ktime_ns), as_map(row))
+    }
+
+    fn judge(&self, path: &[u8], pid: u32) -> Verdict {
+        let path_given = Path::new(OsStr::from_bytes(path));
+        let found = self
+            .inside
+            .as_ref()
+            .map_or(Socket::None, |inside| inside.socket(path_given, pid));
+        match found {
+            Socket::Own => Verdict::Local,
+            Socket::Allowed => Verdict::Allowed,
+            Socket::None if path.ends_with(CACHE) => Verdict::Probe,
+            Socket::None => Verdict::Unreachable,
+        }
+    }
+
+    /// Writes the counts of what was folded.
+    pub(super) fn finish_unix(&mut self) -> io::Result<()> {
+        let mut folded: Vec<_> = self
+            .unix
+            .drain()
+            .filter(|(_, seen)| seen.count > 1)
+            .collect();
+        folded.sort_unstable();
+        for (key, seen) in folded {
+            let row = json!({
+                "hook": key.hook.label(), "verdict": key.verdict.label(), "reason": key.verdict.reason(),
+                "protocol": "unix", "path": key.address, "process": process_name(&key.comm),
+                "count": seen.count,
+                "first": self.wall_time(seen.first_ns), "last": self.wall_time(seen.last_ns),
+            });
+            self.row("kernel_repeats", clock::now_rfc3339(), as_map(row))?;
+        }
+        Ok(())
+    }
+}
+
+/// A name in ASCII; other bytes as `\xNN`.
+fn escaped(name: &[u8]) -> String {
+    name.escape_ascii().to_string()
+}

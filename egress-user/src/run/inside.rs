@@ -1,0 +1,125 @@
+//! Looks at the agent's files as the agent sees them, without following anything out of its view.
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, fstatfs};
+use nix::sys::statvfs::{FsFlags, fstatvfs};
+use nix::unistd::Pid;
+
+/// What a path of the agent leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Socket {
+    /// A socket of the boundary's own.
+    Own,
+    /// One of the host's that the caller opened to it.
+    Allowed,
+    /// Nothing that can be connected to: no socket, or the lifeless image of one of the host's.
+    None,
+}
+
+/// Device and inode of a file.
+pub type FileId = (u64, u64);
+
+/// The root directory of the boundary.
+#[derive(Debug)]
+pub struct Inside {
+    root: OwnedFd,
+    /// Keeps the mounts where they are when the boundary's last process is gone.
+    _mounts: File,
+    allowed: Vec<FileId>,
+}
+
+impl Inside {
+    /// The root of process `pid`; `allowed` are the sockets of the host that were opened to the agent.
+    ///
+    /// # Errors
+    /// Those of `open(2)`.
+    pub fn of(pid: Pid, allowed: Vec<FileId>) -> io::Result<Self> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let root = format!("/proc/{pid}/root");
+        let root = nix::fcntl::open(root.as_str(), flags, nix::sys::stat::Mode::empty())?;
+        Ok(Self {
+            root,
+            _mounts: File::open(format!("/proc/{pid}/ns/mnt"))?,
+            allowed,
+        })
+    }
+
+    /// What `path` leads to now, for process `pid`, in whose working directory a relative one begins.
+    pub fn socket(&self, path: &Path, pid: u32) -> Socket {
+        self.look_up(path, pid).unwrap_or(Socket::None)
+    }
+
+    fn look_up(&self, path: &Path, pid: u32) -> io::Result<Socket> {
+        let path = if path.is_absolute() {
+            path.to_path_buf()
+        } else {
+            // Told as the agent sees it: its mounts are not below this process's root.
+            std::fs::read_link(format!("/proc/{pid}/cwd"))?.join(path)
+        };
+        let how = OpenHow::new()
+            .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+        let file = File::from(openat2(&self.root, &path, how)?);
+        let meta = file.metadata()?;
+        if !meta.file_type().is_socket() {
+            return Ok(Socket::None);
+        }
+        if self.allowed.contains(&(meta.dev(), meta.ino())) {
+            return Ok(Socket::Allowed);
+        }
+        // The agent cannot make anything on a read-only overlay, and no socket works through one.
+        let of_overlay = fstatfs(&file)?.filesystem_type() == OVERLAYFS_SUPER_MAGIC;
+        let read_only = fstatvfs(file.as_fd())?.flags().contains(FsFlags::ST_RDONLY);
+        Ok(if of_overlay && read_only {
+            Socket::None
+        } else {
+            Socket::Own
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn only_a_socket_of_the_view_is_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = dir.path().join("own");
+        let _listener = UnixListener::bind(&own).unwrap();
+        let open = |path: &Path| {
+            nix::fcntl::open(path, OFlag::O_PATH, nix::sys::stat::Mode::empty()).unwrap()
+        };
+        let id = own.metadata().map(|meta| (meta.dev(), meta.ino())).unwrap();
+        let inside = |allowed| Inside {
+            root: open(dir.path()),
+            _mounts: File::open("/dev/null").unwrap(),
+            allowed,
+        };
+        let pid = std::process::id();
+        let view = inside(Vec::new());
+        std::os::unix::fs::symlink("/own", dir.path().join("link")).unwrap();
+        std::os::unix::fs::symlink("/etc", dir.path().join("out")).unwrap();
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        for (path, wanted) in [
+            ("/own", Socket::Own),
+            ("/../../own", Socket::Own),
+            ("/link", Socket::Own),
+            ("/file", Socket::None),
+            ("/out/passwd", Socket::None),
+            ("/absent", Socket::None),
+            ("", Socket::None),
+        ] {
+            assert_eq!(view.socket(Path::new(path), pid), wanted, "{path}");
+        }
+        let opened = inside(vec![id]);
+        assert_eq!(opened.socket(Path::new("/own"), pid), Socket::Allowed);
+    }
+}
