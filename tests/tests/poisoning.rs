@@ -7,6 +7,7 @@
 )]
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use egress_tests::World;
@@ -199,6 +200,172 @@ echo '# canary' >> "$GITHUB_STEP_SUMMARY"
     let summary = fs::read_to_string(run.packet.join("summary.md")).unwrap();
     assert!(summary.contains("GITHUB_OUTPUT (result)"), "{summary}");
     assert_nowhere(&run.packet, "canary");
+}
+
+/// A repository whose configuration has the token that a checkout leaves, owned by an ordinary user. `{}`
+/// in the text is a directory outside of it that everyone can see.
+const CHECKOUT: &str = r#"set -e
+cd "$WORK"; git init -q; git config user.name n; git config user.email e@example.test
+git remote add origin https://x-access-token:$SECRET@github.test/a/b
+git config http.https://github.test/.extraheader "AUTHORIZATION: basic $SECRET"
+printf '[http "https://github.test/"]\n\textraheader = AUTHORIZATION: basic %s\n' $SECRET > "$TEMP/git-credentials-1.config"
+chmod 644 "$TEMP/git-credentials-1.config"
+git config "includeIf.gitdir:$WORK/.git.path" "$TEMP/git-credentials-1.config"
+mkdir -p .git/modules/sub nested
+cp .git/config .git/modules/sub/config; cp .git/HEAD .git/modules/sub/
+git init -q nested/repo; cp .git/config nested/repo/.git/config
+echo 1 > file; git add file; git commit -qm one
+chown -R 1000:1000 ."#;
+
+/// Looks for the secret wherever git keeps one.
+const LOOKS: &str = r#"
+cd "$WORK_DIR"
+git config --list; git remote -v
+cat .git/config .git/modules/sub/config nested/repo/.git/config "$TOKEN_DIR"/* 2>&1
+grep -rah extraheader . "$TOKEN_DIR" 2> /dev/null
+git status --short; git log --oneline | wc -l
+"#;
+
+#[test]
+fn stored_checkout_tokens_are_hidden_from_the_command() {
+    const SECRET: &str = "c3VwZXJzZWNyZXQ";
+    let world = World::new();
+    for mode in ["apply", "discard", "direct", "read-only", "copy"] {
+        let temp = tempfile::tempdir_in("/opt").unwrap();
+        fs::set_permissions(temp.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let run = world.egress().allow(&[]);
+        let work = run.directory();
+        let variables = format!(
+            "export SECRET={SECRET} WORK={} TEMP={}\n",
+            work.display(),
+            temp.path().display()
+        );
+        let made = world.shell(&format!("{variables}{CHECKOUT}"));
+        assert!(made.success(), "{made}");
+        let looks = format!(
+            "export WORK_DIR={} TOKEN_DIR={}\n{LOOKS}",
+            work.display(),
+            temp.path().display()
+        );
+        let file = world.dir().join("looks.sh");
+        fs::write(&file, &looks).unwrap();
+        let control = world.shell(&format!(
+            "HOME=/ setpriv --reuid 1000 --regid 1000 --clear-groups bash {}",
+            file.display()
+        ));
+        assert!(control.stdout.matches(SECRET).count() > 6, "{control}");
+        let before = fs::read(work.join(".git/config")).unwrap();
+        let meta = fs::metadata(work.join(".git/config")).unwrap();
+
+        let script = format!(
+            "{looks}
+             if [ {mode} != read-only ]; then
+               echo 2 > file; git commit -qam two && git log --oneline | wc -l
+               git checkout -qb other && echo branched
+             fi
+             case {mode} in apply|discard|copy) git config user.name m && git config user.name ;; esac
+             echo x 2> /dev/null >> .git/config; true"
+        );
+        let run = run
+            .arg("--workspace")
+            .arg(mode)
+            .command(["bash", "-c", &script])
+            .run();
+        assert_eq!(run.status, Some(0), "{mode}: {run}");
+        assert!(
+            !run.stdout.contains(SECRET) && !run.stderr.contains(SECRET),
+            "{mode}: {run}"
+        );
+        assert!(
+            run.stdout.contains("https://github.test/a/b (fetch)"),
+            "{mode}: {run}"
+        );
+        assert!(run.stdout.contains("user.name=n"), "{mode}: {run}");
+        if mode != "read-only" {
+            assert!(run.stdout.contains("2\nbranched\n"), "{mode}: {run}");
+        }
+        // What is there stays there, and the next step of the job finds it.
+        assert_eq!(
+            fs::read(work.join(".git/config")).unwrap(),
+            before,
+            "{mode}"
+        );
+        let after = fs::metadata(work.join(".git/config")).unwrap();
+        assert_eq!(
+            (after.uid(), after.mode(), after.ino()),
+            (meta.uid(), meta.mode(), meta.ino()),
+            "{mode}"
+        );
+        let boundary = run.json("boundary.json");
+        let hidden = boundary["credentials"]["hidden"].as_array().unwrap();
+        assert_eq!(hidden.len(), 4, "{mode}: {hidden:#?}");
+        let key = "http.https://github.test/.extraheader";
+        for one in hidden {
+            assert!(
+                one["keys"].as_array().unwrap().contains(&key.into()),
+                "{one}"
+            );
+        }
+        let summary = fs::read_to_string(run.packet.join("summary.md")).unwrap();
+        assert!(
+            run.stderr.contains(key) && summary.contains(key),
+            "{mode}: {run}"
+        );
+        assert_nowhere(&run.packet, SECRET);
+    }
+}
+
+#[test]
+fn tokens_of_the_runner_are_nowhere() {
+    const SECRET: &str = "c3VwZXJzZWNyZXQ";
+    let world = World::new();
+    let temp = tempfile::tempdir_in("/opt").unwrap();
+    fs::set_permissions(temp.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let token = temp.path().join("runner-token");
+    fs::write(&token, SECRET).unwrap();
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o644)).unwrap();
+    let names = [
+        "ACTIONS_RUNTIME_TOKEN",
+        "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
+        "ACTIONS_ID_TOKEN_REQUEST_URL",
+        "ACTIONS_RESULTS_URL",
+        "ACTIONS_CACHE_URL",
+        "RUNNER_TOKEN",
+        "RUNNER_REGISTRATION_TOKEN",
+        "SUDO_COMMAND",
+        "LD_PRELOAD_CANARY",
+        "BASH_ENV",
+    ];
+    let script = format!(
+        "set +e; env; cat /proc/*/environ /proc/*/cmdline 2> /dev/null | tr '\\0' '\\n'
+         cat {} 2>&1; grep -r {} /run /tmp /proc/self/mountinfo; curl -s http://denied.test/; true",
+        token.display(),
+        SECRET.chars().rev().collect::<String>()
+    );
+    let mut run = world.egress().allow(&[]).env("RUNNER_TEMP", temp.path());
+    for name in names {
+        run = run.env(name, SECRET);
+    }
+    let control = world.shell(&format!(
+        "env {}={SECRET} env; cat {}",
+        names[0],
+        token.display()
+    ));
+    assert_eq!(control.stdout.matches(SECRET).count(), 2, "{control}");
+    let run = run.script(&script).run();
+    assert_eq!(run.status, Some(0), "{run}");
+    assert!(
+        !run.stdout.contains(SECRET) && !run.stderr.contains(SECRET),
+        "{run}"
+    );
+    let dropped = run.json("boundary.json")["environment"]["dropped"].clone();
+    for name in names {
+        assert!(
+            dropped.as_array().unwrap().contains(&name.into()),
+            "{name}: {dropped}"
+        );
+    }
+    assert_nowhere(&run.packet, SECRET);
 }
 
 /// Fails if a file of the packet holds `word`.

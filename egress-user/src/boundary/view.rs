@@ -16,6 +16,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::stat::Mode;
 
 use super::mountinfo::{self, Mount};
+use super::workspace::credentials::Shown;
 
 /// Size limits of the private tmpfs, bytes.
 #[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
@@ -399,7 +400,6 @@ impl View {
         let empty_file = self.stage.join("mask");
         fs::write(&empty_file, "")?;
         fs::set_permissions(&empty_file, Permissions::from_mode(0o000))?;
-        let none: Option<&str> = None;
         for path in paths {
             let inside = self.inside(path);
             let Ok(meta) = fs::symlink_metadata(&inside) else {
@@ -418,10 +418,25 @@ impl View {
                     fs::write(&copy, fs::read(file)?)?;
                 }
             } else {
-                bind(&empty_file, &inside)?;
-                let read_only = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
-                mount(none, &inside, none, SAFE | read_only, none)?;
+                bind_read_only(&empty_file, &inside)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Shows other files in place of those of the host that are in the view; read-only.
+    ///
+    /// # Errors
+    /// Those of `mount(2)` and of writing.
+    pub fn cover(&self, files: &[(PathBuf, Shown)]) -> io::Result<()> {
+        for (number, (path, shown)) in files.iter().enumerate() {
+            let inside = self.inside(path);
+            if !fs::symlink_metadata(&inside).is_ok_and(|meta| meta.is_file()) {
+                continue;
+            }
+            let file = self.stage.join(format!("shown{number}"));
+            shown.write(&file)?;
+            bind_read_only(&file, &inside)?;
         }
         Ok(())
     }
@@ -465,6 +480,13 @@ fn tmpfs(at: &Path, mode: u32, bytes: u64, owner: Option<u32>) -> io::Result<()>
 fn bind(from: &Path, to: &Path) -> io::Result<()> {
     let none: Option<&str> = None;
     mount(Some(from), to, none, MsFlags::MS_BIND, none).map_err(|error| named(to, error))
+}
+
+fn bind_read_only(from: &Path, to: &Path) -> io::Result<()> {
+    bind(from, to)?;
+    let none: Option<&str> = None;
+    let read_only = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+    mount(none, to, none, SAFE | read_only, none).map_err(|error| named(to, error))
 }
 
 fn overlay(layer: &Path, lower: &Path, at: &Path) -> io::Result<()> {

@@ -199,6 +199,7 @@ fn enter_view(plan: &StagePlan) -> io::Result<Entered> {
         why: String::from("a mount inside the workspace"),
     }));
     view.mask(others, &plan.shown)?;
+    view.cover(&plan.covered)?;
     view.enter()?;
     Ok(Entered {
         left_out,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::boundary::view::{LeftOut, PlacedFile, TmpfsLimits};
+use crate::boundary::workspace::credentials::Shown;
 use crate::probe::model::ProbeResult;
 use crate::sys::privileges::Enforced;
 
@@ -30,6 +31,8 @@ pub struct StagePlan {
     pub store: Option<PathBuf>,
     /// What the run itself uses and the agent must not see.
     pub masked: Vec<PathBuf>,
+    /// Files that are shown in place of the host's, where they are in the view at all.
+    pub covered: Vec<(PathBuf, Shown)>,
     /// Files below a masked directory that the agent may read all the same.
     pub shown: Vec<PathBuf>,
     /// Names of the command files that the agent gets.

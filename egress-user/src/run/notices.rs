@@ -10,6 +10,19 @@ pub fn of(run: &Collected) -> Vec<String> {
             run.output.defused
         ));
     }
+    let credentials = &run.measured.credentials;
+    for one in &credentials.redactions {
+        lines.push(format!(
+            "stored credentials were hidden from the command: {} ({})",
+            one.path.display(),
+            one.keys.join(", ")
+        ));
+    }
+    if credentials.cut_short {
+        lines.push(String::from(
+            "stored credentials were looked for in a part of the workspace only: it has many directories",
+        ));
+    }
     for file in &run.command_files {
         let keys = if file.keys.is_empty() {
             String::new()

@@ -27,6 +27,7 @@ use crate::apply::Recovered;
 use crate::boundary::cgroup::RunCgroups;
 use crate::boundary::users::{self, UserLease};
 use crate::boundary::view::{LeftOut, PlacedFile, TmpfsLimits};
+use crate::boundary::workspace::credentials::Found;
 use crate::boundary::workspace::store::Store;
 use crate::bpf::Gates;
 use crate::bpf::events::Events;
@@ -68,6 +69,8 @@ pub struct Measured {
     pub probes: Probed,
     /// Paths that were covered.
     pub masked: Vec<PathBuf>,
+    /// Credentials that were found and hidden.
+    pub credentials: Found,
 }
 
 /// A closed boundary with nothing in it. Fields drop in this order: processes, then their cgroups,
@@ -123,7 +126,10 @@ impl Plan {
         let mediator = system("read the mediator's address", listener.local_addr())?;
         let policy = runtime_policy(&self, &dir, mediator)?;
         let recovered = workspace::recover(&self)?;
-        let (store, tree) = workspace::mounted(&self, dir.id(), users.agent)?;
+        let credentials = workspace::credentials(&self)?;
+        let redactions = credentials.redactions.as_slice();
+        let (store, tree) = workspace::mounted(&self, dir.id(), users.agent, redactions)?;
+        let covered = workspace::covered(&self, redactions, users.agent)?;
         timeline.mark("workspace mapped");
         let pipes = system("make the agent's pipes", Pipes::new(users.agent))?;
 
@@ -136,7 +142,7 @@ impl Plan {
         let mut masked = self.masked.clone();
         masked.push(self.packet.path().to_path_buf());
         masked.extend(store.iter().map(|store| store.path().to_path_buf()));
-        let stage = stage_plan(
+        let mut stage = stage_plan(
             &self,
             &dir,
             &users,
@@ -145,6 +151,7 @@ impl Plan {
             environment.entries,
             masked.clone(),
         )?;
+        stage.covered = covered;
         let (control, init) = spawn_init(&stage, &cgroups, &tree, &pipes, &dir)?;
 
         timeline.mark("init spawned");
@@ -198,6 +205,7 @@ impl Plan {
                 environment: environment.record,
                 namespaces,
                 masked,
+                credentials,
                 probes,
             },
             timeline,
@@ -273,6 +281,7 @@ fn stage_plan(
             .filter(|_| plan.workspace != WorkspaceMode::Copy)
             .map(|store| store.path().to_path_buf()),
         masked,
+        covered: Vec::new(),
         shown: plan.shown.clone(),
         command_files: environment::command_files(&plan.environment)
             .map(str::to_owned)

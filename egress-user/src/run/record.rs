@@ -147,6 +147,10 @@ pub fn boundary(run: &Collected) -> io::Result<Vec<u8>> {
         "workspace": workspace(run),
         "view": {"left_out": run.measured.left_out, "masked": run.measured.masked},
         "environment": run.measured.environment,
+        "credentials": {
+            "hidden": run.measured.credentials.redactions,
+            "searched_whole_workspace": !run.measured.credentials.cut_short,
+        },
         "command_files": run.command_files,
         "output": run.output,
         "inherited_descriptors": run.plan.inherited,

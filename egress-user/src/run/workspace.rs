@@ -1,14 +1,15 @@
 //! The workspace of a run: its mount at the start, its changes at the end.
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::error::{RunError, system};
 use super::plan::{Plan, WorkspaceMode};
 use super::supervise::{Ending, Running};
 use crate::apply::judge::Protected;
 use crate::apply::{self, Concluded, Decision, Recovered};
-use crate::boundary::workspace::store::{COPY, Purpose, Store};
+use crate::boundary::workspace::credentials::{self, Exchange, Found, Redaction, Shown};
+use crate::boundary::workspace::store::{COPY, Purpose, SHOWN, Store};
 use crate::boundary::workspace::{self, Access};
 
 /// Completes or undoes what killed runs left beside the workspace.
@@ -19,6 +20,47 @@ pub(super) fn recover(plan: &Plan) -> Result<Vec<Recovered>, RunError> {
     )
 }
 
+/// Credentials that the agent would find, in the workspace and in the configuration of the machine.
+pub(super) fn credentials(plan: &Plan) -> Result<Found, RunError> {
+    let mut more = vec![PathBuf::from("/etc/gitconfig")];
+    let home = plan.environment.iter().find(|(name, _)| name == "HOME");
+    if let Some((_, home)) = home {
+        more.push(Path::new(home).join(".gitconfig"));
+        more.push(Path::new(home).join(".config/git/config"));
+    }
+    system(
+        "look for stored credentials in git's configuration",
+        credentials::find(&plan.workdir, &more),
+    )
+}
+
+/// What of it no layer and no copy of the workspace covers: it gets a mount.
+pub(super) fn covered(
+    plan: &Plan,
+    redactions: &[Redaction],
+    agent: u32,
+) -> Result<Vec<(PathBuf, Shown)>, RunError> {
+    let exchange = system(
+        "read the workspace's owner",
+        Exchange::of(&plan.workdir, agent),
+    )?;
+    let is_live = matches!(
+        plan.workspace,
+        WorkspaceMode::Direct | WorkspaceMode::ReadOnly
+    );
+    Ok(redactions
+        .iter()
+        .filter_map(|one| {
+            let path = one.path.clone();
+            match path.starts_with(&plan.workdir) {
+                true if is_live => Some((path, one.shown.mapped(exchange))),
+                true => None,
+                false => Some((path, one.shown.clone())),
+            }
+        })
+        .collect())
+}
+
 /// The workspace's mount, and where its changes go if they are kept apart.
 ///
 /// # Order
@@ -27,6 +69,7 @@ pub(super) fn mounted(
     plan: &Plan,
     run: &str,
     agent: u32,
+    redactions: &[Redaction],
 ) -> Result<(Option<Store>, OwnedFd), RunError> {
     let failed = |source| RunError::Workspace {
         path: plan.workdir.clone(),
@@ -37,12 +80,17 @@ pub(super) fn mounted(
     match plan.workspace {
         WorkspaceMode::Apply | WorkspaceMode::Discard => {
             let tree = mapped(Access::ReadOnly)?;
-            Ok((Some(store(Purpose::Layer)?), tree))
+            let store = store(Purpose::Layer)?;
+            let layer = store.path().join(SHOWN);
+            credentials::fill_layer(&layer, store.about(), redactions).map_err(failed)?;
+            Ok((Some(store), tree))
         }
         WorkspaceMode::Copy => {
             let store = store(Purpose::Copy)?;
             apply::copy::copy(&store).map_err(failed)?;
-            let tree = workspace::plain(&store.path().join(COPY)).map_err(failed)?;
+            let copy = store.path().join(COPY);
+            credentials::put_into_copy(&copy, store.about(), redactions).map_err(failed)?;
+            let tree = workspace::plain(&copy).map_err(failed)?;
             Ok((Some(store), tree))
         }
         WorkspaceMode::ReadOnly => Ok((None, mapped(Access::ReadOnly)?)),

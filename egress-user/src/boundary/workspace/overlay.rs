@@ -7,7 +7,7 @@ use nix::fcntl::{OFlag, open};
 use nix::mount::{MsFlags, mount};
 use nix::sys::stat::Mode;
 
-use super::store::{UPPER, WORK};
+use super::store::{SHOWN, UPPER, WORK};
 use crate::sys::mount::move_mount;
 
 /// Attaches the idmapped `tree` at `lower`, an empty directory, and mounts an overlay of it at `at`,
@@ -20,13 +20,15 @@ pub fn mount_overlay(tree: &impl AsFd, lower: &Path, store: &Path, at: &Path) ->
     move_mount(tree, lower)?;
     // By descriptor: a path may hold what the options of a mount give a meaning to.
     let lower = directory(lower)?;
+    let shown = directory(&store.join(SHOWN))?;
     let upper = directory(&store.join(UPPER))?;
     let work = directory(&store.join(WORK))?;
     let named = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
     // Volatile: without it the end of the mount writes out the whole file system. A machine that
     // crashes during the run loses what the agent wrote, which nobody has applied yet.
     let options = format!(
-        "lowerdir={},upperdir={},workdir={},redirect_dir=on,index=off,metacopy=off,volatile",
+        "lowerdir={}:{},upperdir={},workdir={},redirect_dir=on,index=off,metacopy=off,volatile",
+        named(&shown),
         named(&lower),
         named(&upper),
         named(&work)

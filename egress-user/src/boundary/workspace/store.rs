@@ -21,6 +21,8 @@ pub const PREFIX: &str = ".egress-";
 pub const UPPER: &str = "upper";
 /// The overlay's work directory.
 pub const WORK: &str = "work";
+/// A layer over the workspace, below what the agent writes: files without their credentials.
+pub const SHOWN: &str = "shown";
 /// What applying has taken out of the workspace.
 pub const MOVED: &str = "moved";
 /// The copy that the agent works on, in place of an upper layer.
@@ -86,7 +88,7 @@ impl Store {
         let path = parent.join(format!("{PREFIX}{id}"));
         DirBuilder::new().mode(0o700).create(&path)?;
         let lock = locked(&path)?;
-        for name in [UPPER, WORK, MOVED, COPY] {
+        for name in [UPPER, WORK, SHOWN, MOVED, COPY] {
             DirBuilder::new().mode(0o700).create(path.join(name))?;
         }
         let meta = workspace.metadata()?;
