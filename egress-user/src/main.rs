@@ -21,6 +21,7 @@ fn stage() -> Option<u8> {
     let entry: fn(i32, i32) -> u8 = match name.to_str()? {
         "__init" => egress::child::enter::main,
         "__mediator" => egress::mediator::builtin::main,
+        "__pipelock" => egress::mediator::process::main,
         "__relay" => egress::relay::main,
         _ => return None,
     };

@@ -116,6 +116,8 @@ pub struct ProgramIdentity {
     pub id: u32,
     /// First 8 bytes of the SHA of its instructions, hex (`bpf_prog_info.tag`).
     pub tag: String,
+    /// Number of the hook (`enum bpf_attach_type`).
+    pub attach_type: u32,
 }
 
 /// A program that only newer kernels have a hook for, as boundary.json names it.
@@ -400,6 +402,24 @@ fn map_fds(ebpf: &Ebpf) -> Result<HashMap<String, OwnedFd>, io::Error> {
         .collect()
 }
 
+/// The hook that a program is for, by the end of its name: `enum bpf_attach_type`.
+fn attach_type(name: &str) -> u32 {
+    const HOOKS: [(&str, u32); 10] = [
+        ("skb_ingress", 0),
+        ("skb_egress", 1),
+        ("sock_create", 2),
+        ("sockops", 3),
+        ("connect4", 10),
+        ("connect6", 11),
+        ("sendmsg4", 14),
+        ("sendmsg6", 15),
+        ("getpeername4", 29),
+        ("getpeername6", 30),
+    ];
+    let hook = HOOKS.iter().find(|(hook, _)| name.ends_with(hook));
+    hook.map_or(u32::MAX, |(_, number)| *number)
+}
+
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "aya knows dozens of program types; the object has these four"
@@ -444,5 +464,6 @@ fn attach(
         name: name.to_owned(),
         id: info.id(),
         tag: format!("{:016x}", info.tag()),
+        attach_type: attach_type(name),
     })
 }

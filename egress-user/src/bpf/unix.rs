@@ -57,7 +57,7 @@ pub(super) fn attach(
                     .push(bpf::link(&program, &cgroup, attach_type).map_err(failed)?);
                 witnesses
                     .programs
-                    .push(identity(name, &program).map_err(failed)?);
+                    .push(identity(name, &program, attach_type).map_err(failed)?);
             }
             // What a kernel says to an attach type that it does not know.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
@@ -95,7 +95,7 @@ fn relocated(object: &[u8], maps: &HashMap<String, OwnedFd>) -> Result<Object, S
 }
 
 /// What the kernel calls a program, from the descriptor's own page.
-fn identity(name: &str, program: &OwnedFd) -> io::Result<ProgramIdentity> {
+fn identity(name: &str, program: &OwnedFd, attach_type: u32) -> io::Result<ProgramIdentity> {
     let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd()))?;
     let field = |name: &str| {
         let value = text.lines().find_map(|line| line.strip_prefix(name));
@@ -107,5 +107,6 @@ fn identity(name: &str, program: &OwnedFd) -> io::Result<ProgramIdentity> {
         name: name.to_owned(),
         id: field("prog_id:")?.parse().map_err(io::Error::other)?,
         tag: field("prog_tag:")?.to_owned(),
+        attach_type,
     })
 }

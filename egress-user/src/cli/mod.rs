@@ -6,6 +6,8 @@ pub mod exit;
 pub mod failure;
 pub mod keygen;
 #[cfg(target_os = "linux")]
+mod pipelock;
+#[cfg(target_os = "linux")]
 pub mod print;
 #[cfg(target_os = "linux")]
 pub mod run;

@@ -76,6 +76,11 @@ pub fn no_policy() {
     eprintln!("egress: no --config: strict with an empty list, nothing may be reached");
 }
 
+/// Says what a reader has to know before the start.
+pub fn warning(text: &str) {
+    eprintln!("egress: warning   {}", visible(text));
+}
+
 /// Says where the evidence of a killed run is now.
 pub fn kept(kept: &Kept) -> String {
     format!(

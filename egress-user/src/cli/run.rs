@@ -10,12 +10,14 @@ use egress_common::names::DEFAULT_PROXY_PORT;
 
 use super::exit;
 use super::failure::{self, Form};
-use super::print;
+use super::{pipelock, print};
 use crate::packet::dir::PacketDir;
 use crate::policy::runtime::{self, OwnedKeys};
 use crate::receipt::keys;
 use crate::run::leavings::{self, Reach};
-use crate::run::plan::{CallerPolicy, Diagnostics, DnsMode, Plan, Signer, WorkspaceMode};
+use crate::run::plan::{
+    CallerPolicy, Diagnostics, DnsMode, MediatorChoice, Plan, Signer, WorkspaceMode,
+};
 use crate::run::probes;
 use crate::run::supervise::block_signals;
 
@@ -56,12 +58,17 @@ pub struct RunArgs {
     /// Who judges and signs
     #[arg(long, value_enum, default_value_t = Mediator::Builtin)]
     mediator: Mediator,
+    #[command(flatten)]
+    pipelock: pipelock::Options,
     /// Private key that signs the receipts; without one a key is made for this run alone
     #[arg(long, value_name = "FILE")]
     signer_private_key: Option<PathBuf>,
     /// Public key that must belong to the private one: 64 hex digits, key text, or a file
     #[arg(long, value_name = "HEX|TEXT|FILE", requires = "signer_private_key")]
     signer_public_key: Option<String>,
+    /// Private key that signs the posture capsule; without one a key is made for this run alone
+    #[arg(long, value_name = "FILE")]
+    boundary_key: Option<PathBuf>,
     /// Name of the agent in every receipt
     #[arg(long, value_name = "NAME", default_value = "egress-agent")]
     agent_identity: String,
@@ -107,6 +114,8 @@ pub struct RunArgs {
 enum Mediator {
     /// The allow-list mediator inside this binary.
     Builtin,
+    /// A real Pipelock.
+    Pipelock,
 }
 
 /// Runs it. Returns the exit status.
@@ -117,8 +126,10 @@ pub fn run(args: RunArgs, inherited: Vec<String>) -> u8 {
         Ok(plan) => plan,
         Err(error) => return failure::tell(form, error.as_ref(), None, exit::USAGE),
     };
-    if plan.policy.path.is_none() {
-        print::no_policy();
+    match &plan.mediator {
+        MediatorChoice::Builtin if plan.policy.path.is_none() => print::no_policy(),
+        MediatorChoice::Builtin => {}
+        MediatorChoice::Pipelock(_) => pipelock::tell(&plan.policy),
     }
     // Before anything starts a thread: all of them inherit the mask.
     if let Err(error) = block_signals() {
@@ -141,7 +152,6 @@ pub fn run(args: RunArgs, inherited: Vec<String>) -> u8 {
 }
 
 fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
-    let Mediator::Builtin = args.mediator;
     let shown = args.workdir.display().to_string();
     let workdir = args
         .workdir
@@ -169,18 +179,21 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
     }
     let (command, script_basename, argument_count) = command(&args, &workdir)?;
     let mut masked = Vec::new();
-    let policy = policy(args.config.as_deref(), &args.agent_identity)?;
+    let (mediator, policy) = mediator(&args)?;
     masked.extend(policy.path.as_deref().map(Path::canonicalize).transpose()?);
+    let private = [&args.signer_private_key, &args.boundary_key];
     masked.extend(
-        args.signer_private_key
-            .as_deref()
-            .and_then(|path| path.canonicalize().ok()),
+        private
+            .into_iter()
+            .flatten()
+            .filter_map(|path| path.canonicalize().ok()),
     );
     let named = |name| std::env::var_os(name).and_then(|path| Path::new(&path).canonicalize().ok());
     // The runner keeps tokens there, and the event that started the workflow, which is for the command.
     masked.extend(named("RUNNER_TEMP"));
     let shown = named("GITHUB_EVENT_PATH").into_iter().collect();
     let signer = signer(&args)?;
+    let boundary_key = key(args.boundary_key.as_deref())?;
     let packet = PacketDir::hold(&args.packet_dir)?;
     ensure!(
         !workdir.starts_with(packet.path()),
@@ -202,7 +215,9 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
         workdir,
         policy,
         packet,
+        mediator,
         signer,
+        boundary_key,
         agent_identity: args.agent_identity,
         require_trusted: args.require_trusted,
         allowed_ports: args.allowed_ports,
@@ -268,8 +283,21 @@ fn command(args: &RunArgs, workdir: &Path) -> anyhow::Result<(Vec<OsString>, Str
     Ok((words, base(&path), u64::try_from(args.command.len())?))
 }
 
-/// Reads the policy and finds out whether it is one, before anything is started for it.
-fn policy(path: Option<&Path>, identity: &str) -> anyhow::Result<CallerPolicy> {
+/// Who judges, and by which policy: both are looked at before anything is started.
+fn mediator(args: &RunArgs) -> anyhow::Result<(MediatorChoice, CallerPolicy)> {
+    let policy = read_policy(args.config.as_deref())?;
+    let choice = match args.mediator {
+        Mediator::Builtin => {
+            args.pipelock.refuse()?;
+            check_builtin(&policy, &args.agent_identity)?;
+            MediatorChoice::Builtin
+        }
+        Mediator::Pipelock => MediatorChoice::Pipelock(args.pipelock.choose(&policy)?),
+    };
+    Ok((choice, policy))
+}
+
+fn read_policy(path: Option<&Path>) -> anyhow::Result<CallerPolicy> {
     let Some(path) = path else {
         return Ok(CallerPolicy::default());
     };
@@ -285,35 +313,51 @@ fn policy(path: Option<&Path>, identity: &str) -> anyhow::Result<CallerPolicy> {
         u64::try_from(length)? <= POLICY_BYTES,
         "policy {shown} is longer than {POLICY_BYTES} bytes"
     );
-    let probe = OwnedKeys {
-        listen: "127.0.0.1:1".into(),
-        agent_identity: identity.into(),
-        evidence_dir: "/run/egress/x/evidence".into(),
-        signing_key_path: "/run/egress/x/signing.key".into(),
-    };
-    runtime::build(Some(&text), &probe)
-        .with_context(|| format!("policy {shown} cannot be used"))?;
     Ok(CallerPolicy {
         path: Some(path.to_path_buf()),
         text: Some(text),
     })
 }
 
-fn signer(args: &RunArgs) -> anyhow::Result<Signer> {
-    let Some(path) = &args.signer_private_key else {
-        return Ok(Signer {
+/// Finds out whether the built-in mediator carries the policy out.
+fn check_builtin(policy: &CallerPolicy, identity: &str) -> anyhow::Result<()> {
+    let (Some(path), Some(text)) = (&policy.path, &policy.text) else {
+        return Ok(());
+    };
+    let probe = OwnedKeys {
+        listen: "127.0.0.1:1".into(),
+        agent_identity: identity.into(),
+        evidence_dir: "/run/egress/x/evidence".into(),
+        signing_key_path: "/run/egress/x/signing.key".into(),
+    };
+    runtime::build(Some(text), &probe)
+        .with_context(|| format!("policy {} cannot be used", path.display()))?;
+    Ok(())
+}
+
+/// A private key of the caller's, or one for this run alone.
+fn key(path: Option<&Path>) -> anyhow::Result<Signer> {
+    Ok(match path {
+        Some(path) => Signer {
+            key: keys::load_private(path)?,
+            pinned: true,
+        },
+        None => Signer {
             key: keys::generate()?,
             pinned: false,
-        });
-    };
-    let key = keys::load_private(path)?;
-    if let Some(argument) = &args.signer_public_key
-        && keys::public_from_argument(argument)? != key.verifying_key()
+        },
+    })
+}
+
+fn signer(args: &RunArgs) -> anyhow::Result<Signer> {
+    let signer = key(args.signer_private_key.as_deref())?;
+    if let (Some(argument), Some(path)) = (&args.signer_public_key, &args.signer_private_key)
+        && keys::public_from_argument(argument)? != signer.key.verifying_key()
     {
         bail!(
             "the public key given does not belong to private key {}",
             path.display()
         );
     }
-    Ok(Signer { key, pinned: true })
+    Ok(signer)
 }

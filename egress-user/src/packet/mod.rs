@@ -32,5 +32,7 @@ pub const BOUNDARY_FILE: &str = "boundary.json";
 pub const POLICY_FILE: &str = "policy.yaml";
 /// Every change that the agent made to the workspace, and what became of it.
 pub const CHANGES_FILE: &str = "changes.json";
+/// The posture capsule that `session_open` binds.
+pub const CAPSULE_FILE: &str = "posture-capsule.json";
 /// The agent's versions of what was not applied.
 pub const CHANGES_ARCHIVE: &str = "workspace-changes.tar";

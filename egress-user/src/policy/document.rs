@@ -77,6 +77,33 @@ impl Node {
     pub fn text(text: &str) -> Self {
         Self::of(Value::Text(text.to_owned()))
     }
+
+    /// Its text, if it is that.
+    pub fn as_text(&self) -> Option<&str> {
+        if let Value::Text(text) = &self.value {
+            Some(text)
+        } else {
+            None
+        }
+    }
+
+    /// Its entries, if it is a mapping.
+    pub fn as_map(&self) -> Option<&[Entry]> {
+        if let Value::Map(entries) = &self.value {
+            Some(entries)
+        } else {
+            None
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn as_map_mut(&mut self) -> Option<&mut Vec<Entry>> {
+        if let Value::Map(entries) = &mut self.value {
+            Some(entries)
+        } else {
+            None
+        }
+    }
 }
 
 impl Entry {

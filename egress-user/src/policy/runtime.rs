@@ -70,7 +70,7 @@ pub fn policy_hash(yaml: &str) -> String {
 }
 
 /// The owned keys: section (empty at the top), key, value.
-fn owned_values(owned: &OwnedKeys) -> [(&'static str, &'static str, Node); 10] {
+pub(super) fn owned_values(owned: &OwnedKeys) -> [(&'static str, &'static str, Node); 10] {
     let yes = || Node::of(Value::Bool(true));
     [
         (
@@ -183,7 +183,7 @@ fn section_mut<'a>(entries: &'a mut Vec<Entry>, section: &str) -> Option<&'a mut
 }
 
 /// Sets a key; true when that changed a value which was there.
-fn replace(fields: &mut Vec<Entry>, key: &str, value: Node) -> bool {
+pub(super) fn replace(fields: &mut Vec<Entry>, key: &str, value: Node) -> bool {
     if let Some(entry) = fields.iter_mut().find(|entry| entry.key == key) {
         let changed = entry.value != value;
         entry.value = value;
@@ -193,7 +193,7 @@ fn replace(fields: &mut Vec<Entry>, key: &str, value: Node) -> bool {
     false
 }
 
-fn set_default(entries: &mut Vec<Entry>, key: &str, value: Node) {
+pub(super) fn set_default(entries: &mut Vec<Entry>, key: &str, value: Node) {
     if !entries.iter().any(|entry| entry.key == key) {
         entries.push(Entry::of(key, value));
     }

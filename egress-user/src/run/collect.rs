@@ -16,6 +16,7 @@ use super::error::RunError;
 use super::flows::{Denied, FlowCounts, FlowLog};
 use super::held::CommandFile;
 use super::launch::Helper;
+use super::mediator::Ruling;
 use super::plan::Plan;
 use super::prepare::Measured;
 use super::state::RunDir;
@@ -26,7 +27,9 @@ use crate::apply::{Concluded, Recovered};
 use crate::boundary::users::UserLease;
 use crate::bpf::{Gates, ProgramIdentity, Unavailable};
 use crate::clock;
-use crate::policy::runtime::RuntimePolicy;
+use crate::mediator::process::end::Facts;
+use crate::mediator::process::evidence;
+use crate::receipt::capsule::Signed;
 use crate::sys::privileges::Enforced;
 use crate::sys::process::Child;
 
@@ -79,7 +82,11 @@ pub struct Collected {
     /// What the boundary turned out to be.
     pub measured: Measured,
     /// The policy in force.
-    pub policy: RuntimePolicy,
+    pub policy: Ruling,
+    /// The posture capsule that the mediator was given.
+    pub capsule: Signed,
+    /// What there is to say of a real Pipelock.
+    pub pipelock: Option<Facts>,
     /// When the command was executed.
     pub started_at: String,
     /// When it ended.
@@ -120,10 +127,15 @@ impl Running {
         let workspace = notes.duty("apply the agent's changes", concluded).flatten();
         self.timeline.mark("workspace done");
         // The agent is gone: its connections are closed, and the relay has their last words to say.
+        let tunnels = self.mediator.tunnels();
         notes.duty("end the relay", end_relay(&self.relay, &mut flows));
         notes.events(self.drain_events(&mut flows));
         self.timeline.mark("relay ended");
-        notes.duty("end the mediator", end_mediator(&self.mediator));
+        let allowed = flows.counts().by_relay_verdict.get("forwarded");
+        let allowed = allowed.copied().unwrap_or_default();
+        let mediator = self.mediator.end(&self.plan.mediator, tunnels, allowed);
+        notes.failed |= mediator.failed;
+        notes.incomplete.extend(mediator.incomplete);
         self.timeline.mark("mediator ended");
         notes.duty("finish the flow log", flows.finish());
         // Pumping ends with the last process that holds the agent's streams. What the caller did not
@@ -183,7 +195,9 @@ impl Running {
             unavailable: self.gates.unavailable().to_vec(),
             enforced: self.enforced,
             measured: self.measured,
-            policy: self.policy,
+            policy: mediator.policy,
+            capsule: mediator.capsule,
+            pipelock: mediator.facts,
             started_at: self.started_at,
             completed_at,
             timeline: self.timeline,
@@ -290,13 +304,8 @@ fn end_relay(relay: &Helper, flows: &mut FlowLog) -> io::Result<()> {
     ended_well(relay)
 }
 
-/// SIGTERM, time to close its session, then SIGKILL.
-fn end_mediator(mediator: &Helper) -> io::Result<()> {
-    mediator.child.signal(Signal::SIGTERM);
-    ended_well(mediator)
-}
-
-fn ended_well(helper: &Helper) -> io::Result<()> {
+/// Waits for the end of a helper, and kills one that does not end.
+pub(super) fn ended_well(helper: &Helper) -> io::Result<()> {
     let wait = u16::try_from(END_WITHIN.as_millis()).unwrap_or(u16::MAX);
     match helper.child.wait_for(wait)? {
         Some(WaitStatus::Exited(_, 0)) => Ok(()),
@@ -325,27 +334,7 @@ fn counters(gates: &Gates) -> io::Result<Counters> {
 
 /// Reads `evidence-*.jsonl` in the order of their first sequence number, never through a link.
 fn read_evidence(dir: &Path) -> io::Result<Vec<(PathBuf, Vec<u8>)>> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(dir)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let number = name.to_str().and_then(|name| {
-            name.strip_prefix("evidence-")?
-                .strip_suffix(".jsonl")?
-                .rsplit('-')
-                .next()?
-                .parse::<u64>()
-                .ok()
-        });
-        if let Some(number) = number
-            && entry.file_type()?.is_file()
-        {
-            files.push((number, entry.path()));
-        }
-    }
-    files.sort_unstable();
-    files
-        .into_iter()
-        .map(|(_, path)| Ok((path.clone(), std::fs::read(path)?)))
-        .collect()
+    let files = evidence::files(dir)?;
+    let read = |path: PathBuf| Ok((path.clone(), std::fs::read(path)?));
+    files.into_iter().map(read).collect()
 }

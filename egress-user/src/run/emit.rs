@@ -15,8 +15,8 @@ use crate::clock;
 use crate::packet::build::{PacketInputs, build};
 use crate::packet::model::{Packet, Provider, Run, ScannerConfig};
 use crate::packet::{
-    BOUNDARY_FILE, CHANGES_ARCHIVE, CHANGES_FILE, EVIDENCE_FILE, FLOWS_FILE, PACKET_FILE,
-    POLICY_FILE, SUMMARY_FILE, VERIFIER_FILE, summary, verifier_text,
+    BOUNDARY_FILE, CAPSULE_FILE, CHANGES_ARCHIVE, CHANGES_FILE, EVIDENCE_FILE, FLOWS_FILE,
+    PACKET_FILE, POLICY_FILE, SUMMARY_FILE, VERIFIER_FILE, summary, verifier_text,
 };
 use crate::probe::model::ProbeResult;
 use crate::receipt::report::Report;
@@ -112,6 +112,7 @@ impl Verified {
             (EVIDENCE_FILE, self.run.evidence_bytes()),
             (FLOWS_FILE, std::mem::take(&mut self.run.flows)),
             (POLICY_FILE, self.run.policy.yaml.clone().into_bytes()),
+            (CAPSULE_FILE, std::mem::take(&mut self.run.capsule.bytes)),
             (SUMMARY_FILE, summary.into_bytes()),
             (VERIFIER_FILE, verifier.into_bytes()),
             (PACKET_FILE, text),
@@ -182,15 +183,21 @@ fn inputs(run: &Collected) -> PacketInputs {
                 .into_owned(),
         ),
         config_snapshot_sha256: Some(record::sha256(run.policy.yaml.as_bytes())),
-        scanner_config_snapshot: Some(ScannerConfig {
-            mode: Some(String::from("strict")),
-            dlp_patterns_count: Some(0),
-            response_patterns_count: Some(0),
-            ssrf_enabled: Some(true),
-            redaction_enabled: Some(false),
-            flight_recorder_enabled: Some(true),
-        }),
+        scanner_config_snapshot: Some(scanner_config(run)),
         posture: record::posture(run),
+    }
+}
+
+/// What scanned. How many patterns a real Pipelock has, it does not say.
+fn scanner_config(run: &Collected) -> ScannerConfig {
+    let known = |value| run.pipelock.is_none().then_some(value);
+    ScannerConfig {
+        mode: Some(run.policy.mode.clone()),
+        dlp_patterns_count: known(0),
+        response_patterns_count: known(0),
+        ssrf_enabled: run.pipelock.is_none().then_some(true),
+        redaction_enabled: run.pipelock.is_none().then_some(false),
+        flight_recorder_enabled: Some(true),
     }
 }
 

@@ -3,6 +3,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::bpf::BpfError;
+use crate::mediator::process::PipelockError;
 use crate::probe::model::{Outcome, ProbeResult};
 use crate::receipt::findings::visible;
 
@@ -57,6 +58,9 @@ pub enum RunError {
     /// Probes inside the boundary reached what must not be reachable, or prove nothing.
     #[error("{}", open(.0))]
     Open(Vec<ProbeResult>),
+    /// A real Pipelock is not ready to be the mediator.
+    #[error("the mediator failed: cannot use Pipelock")]
+    Pipelock(#[from] PipelockError),
     /// The packet could not be written.
     #[error("cannot write the packet to {path}; {kept}")]
     Packet {
@@ -109,7 +113,8 @@ impl RunError {
             Self::Open(_) => Some(
                 "nothing was run; --accept-risk NAME runs all the same, and the packet shows it",
             ),
-            Self::Packet { .. }
+            Self::Pipelock(_)
+            | Self::Packet { .. }
             | Self::Spawn { .. }
             | Self::Helper { .. }
             | Self::System { .. } => None,

@@ -1,4 +1,5 @@
 //! `Prepared → Running`: the mediator, then the relay, and only when both are ready the agent.
+use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -7,14 +8,21 @@ use nix::sys::socket::MsgFlags;
 use nix::sys::wait::WaitStatus;
 use serde::de::DeserializeOwned;
 
+use super::capsule::Measurement;
 use super::error::{RunError, system};
+use super::mediator::{Builtin, Entry, Mediator};
 use super::neutralise::Obeyed;
+use super::plan::MediatorChoice;
 use super::prepare::{Prepared, control_pair, hear_init, spawn_helper};
 use super::state::{RunDir, random_hex};
 use super::supervise::Running;
 use crate::child::protocol::{FromInit, ToInit};
 use crate::clock;
 use crate::mediator::plan::{MediatorPlan, Status};
+use crate::mediator::process::Pipelock;
+use crate::mediator::process::start::Setup;
+use crate::policy::runtime::RuntimePolicy;
+use crate::receipt::capsule::Signed;
 use crate::relay::plan::{Listeners, RelayPlan, Report};
 use crate::sys::process::{Child, Placement};
 use crate::sys::{fd, handover};
@@ -57,13 +65,14 @@ impl Prepared {
     /// # Errors
     /// When a helper is not ready in time, or when the agent's process could not drop its privileges.
     pub fn launch(mut self) -> Result<Running, RunError> {
-        let mediator = self.start_mediator()?;
-        let relay = self.start_relay()?;
-        let ready = |status: &Status| match status {
-            Status::Ready => Ok(()),
-            Status::Failed { error } => Err(error.clone()),
-        };
-        wait_ready(&mediator, &self.dir, ready)?;
+        let programs = self.gates.programs();
+        let measurement = Measurement::of(
+            &self.plan,
+            &self.measured.probes,
+            programs,
+            self.users.agent,
+        )?;
+        let (mediator, relay) = self.start_both(&measurement)?;
         self.timeline.mark("mediator ready");
         wait_ready(&relay, &self.dir, |report: &Report| match report {
             Report::Ready => Ok(()),
@@ -116,7 +125,6 @@ impl Prepared {
             users: self.users,
             store: self.store,
             recovered: self.recovered,
-            policy: self.policy,
             measured: self.measured,
             enforced,
             not_executed,
@@ -143,7 +151,60 @@ impl Prepared {
         Ok(message)
     }
 
-    fn start_mediator(&self) -> Result<Helper, RunError> {
+    /// Starts the mediator and the relay side by side, and waits for the mediator.
+    fn start_both(&self, measurement: &Measurement) -> Result<(Mediator, Helper), RunError> {
+        let key = &self.plan.boundary_key.key;
+        let sign = |yaml: &str| measurement.sign(yaml, key);
+        match (&self.entry, &self.plan.mediator) {
+            (Entry::Pipelock(ports), MediatorChoice::Pipelock(choice)) => {
+                let token = system("make a token", random_hex::<32>())?;
+                let setup = Setup {
+                    dir: self.dir.path(),
+                    id: self.users.host,
+                    cgroup: self.cgroups.mediator.as_fd(),
+                    relay_cgroup: self.cgroups.relay.as_fd(),
+                    binary: &choice.binary,
+                    roots: choice.roots.as_deref(),
+                    caller_yaml: self.plan.policy.text.as_deref(),
+                    identity: &self.plan.agent_identity,
+                    key: &self.plan.signer.key,
+                    sign: &sign,
+                    ports,
+                    token: &token,
+                };
+                let mut pipelock = Pipelock::start(&setup)?;
+                let relay = self.start_relay()?;
+                pipelock.wait_ready(&setup)?;
+                Ok((Mediator::Pipelock(Box::new(pipelock)), relay))
+            }
+            (Entry::Builtin(listener, policy), _) => {
+                let capsule = sign(&policy.yaml);
+                let helper = self.start_builtin(listener, policy, &capsule)?;
+                let relay = self.start_relay()?;
+                wait_ready(&helper, &self.dir, |status: &Status| match status {
+                    Status::Ready => Ok(()),
+                    Status::Failed { error } => Err(error.clone()),
+                })?;
+                let builtin = Builtin {
+                    helper,
+                    policy: RuntimePolicy::clone(policy),
+                    capsule,
+                };
+                Ok((Mediator::Builtin(Box::new(builtin)), relay))
+            }
+            (Entry::Pipelock(_), MediatorChoice::Builtin) => Err(RunError::Helper {
+                process: "mediator",
+                text: String::from("ports were held for a Pipelock that nobody asked for"),
+            }),
+        }
+    }
+
+    fn start_builtin(
+        &self,
+        listener: &TcpListener,
+        policy: &RuntimePolicy,
+        capsule: &Signed,
+    ) -> Result<Helper, RunError> {
         let evidence = system(
             "make the evidence directory",
             self.dir.make_evidence(self.users.host),
@@ -152,15 +213,15 @@ impl Prepared {
         let plan = MediatorPlan {
             uid: self.users.host,
             gid: self.users.host,
-            listener_fd: self.listener.as_raw_fd(),
-            policy_yaml: self.policy.yaml.clone(),
+            listener_fd: listener.as_raw_fd(),
+            policy_yaml: policy.yaml.clone(),
             signing_seed_hex: hex::encode(self.plan.signer.key.to_bytes()),
             evidence_dir: evidence,
             recorder_session: format!("proxy.run.{}", random("name the recorder's session")?),
             run_nonce: random("make a run nonce")?,
             agent_identity: self.plan.agent_identity.clone(),
-            heartbeat_seconds: self.policy.policy.recorder.heartbeat.as_secs().max(1),
-            posture: None,
+            heartbeat_seconds: policy.policy.recorder.heartbeat.as_secs().max(1),
+            posture: Some(capsule.posture.clone()),
         };
         let cgroup = self.cgroups.mediator.as_fd();
         self.start(
@@ -168,7 +229,7 @@ impl Prepared {
             c"__mediator",
             &plan,
             cgroup,
-            vec![self.listener.as_fd()],
+            vec![listener.as_fd()],
         )
     }
 
@@ -190,7 +251,7 @@ impl Prepared {
             },
             slots_v4_fd: slots_v4.as_raw_fd(),
             slots_v6_fd: slots_v6.as_raw_fd(),
-            mediator: system("read the mediator's address", self.listener.local_addr())?,
+            mediator: system("read the mediator's address", self.entry.address())?,
             allowed_ports,
             ipv6: sockets.transparent_v6.is_some(),
         };

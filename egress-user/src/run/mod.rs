@@ -39,6 +39,7 @@
 //! plan.prepare()?.launch()?.supervise()?.emit()
 //! # }
 //! ```
+mod capsule;
 pub mod collect;
 pub mod doctor;
 pub mod emit;
@@ -49,6 +50,7 @@ pub mod held;
 pub mod inside;
 pub mod launch;
 pub mod leavings;
+pub mod mediator;
 pub mod neutralise;
 pub mod notices;
 pub mod plan;

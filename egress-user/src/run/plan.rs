@@ -65,7 +65,25 @@ pub struct CallerPolicy {
     pub text: Option<String>,
 }
 
-/// The key that signs the receipts.
+/// Who judges and signs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MediatorChoice {
+    /// The allow-list mediator inside this binary.
+    Builtin,
+    /// A real Pipelock.
+    Pipelock(PipelockChoice),
+}
+
+/// Which Pipelock, and what it gets besides its policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PipelockChoice {
+    /// The program, as it was named or found.
+    pub binary: PathBuf,
+    /// Roots that it trusts for TLS of its own, instead of the system's.
+    pub roots: Option<PathBuf>,
+}
+
+/// A key that signs.
 #[derive(Debug)]
 pub struct Signer {
     /// The private half.
@@ -94,8 +112,12 @@ pub struct Plan {
     pub policy: CallerPolicy,
     /// Where the packet goes, held open.
     pub packet: PacketDir,
+    /// Judges and signs.
+    pub mediator: MediatorChoice,
     /// Signs the receipts.
     pub signer: Signer,
+    /// Signs the posture capsule.
+    pub boundary_key: Signer,
     /// Actor of the receipts.
     pub agent_identity: String,
     /// Exit with 123 unless the verdict is `valid`.

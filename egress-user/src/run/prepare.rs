@@ -2,7 +2,7 @@
 //! When this returns the boundary is closed, and nothing in it runs yet.
 use std::ffi::CString;
 use std::fs::File;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -12,11 +12,10 @@ use nix::sys::socket::sockopt::ReceiveTimeout;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, setsockopt, socketpair};
 use nix::sys::time::{TimeVal, TimeValLike};
 
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
-
 use super::environment::{self, EnvironmentRecord};
 use super::error::{RunError, system};
 use super::held::Held;
+use super::mediator::{Entry, entry};
 use super::plan::{DnsMode, Plan, WorkspaceMode};
 use super::probes::{self, Probed};
 use super::state::{RunDir, STATE_DIR};
@@ -33,10 +32,9 @@ use crate::bpf::Gates;
 use crate::bpf::events::Events;
 use crate::child::exec::STAGE;
 use crate::child::protocol::{FromInit, Sequence, Sockets, StagePlan};
-use crate::policy::runtime::{self, OwnedKeys, RuntimePolicy};
 use crate::sys::fd;
 use crate::sys::fd::Received;
-use crate::sys::process::{Child, Placement, made_in_cgroup, spawn_self};
+use crate::sys::process::{Child, Placement, spawn_self};
 
 /// Home of the agent inside the boundary.
 pub const AGENT_HOME: &str = "/home/pipelock-agent";
@@ -85,13 +83,12 @@ pub struct Prepared {
     pub(super) gates: Gates,
     pub(super) events: Events,
     pub(super) sockets: Sockets<OwnedFd>,
-    pub(super) listener: TcpListener,
+    pub(super) entry: Entry,
     pub(super) pipes: Pipes,
     pub(super) held: Held,
     pub(super) users: UserLease,
     pub(super) store: Option<Store>,
     pub(super) recovered: Vec<Recovered>,
-    pub(super) policy: RuntimePolicy,
     pub(super) measured: Measured,
     pub(super) timeline: Timeline,
     pub(super) dir: RunDir,
@@ -119,12 +116,8 @@ impl Plan {
         })?;
         let cgroups = dir.make_cgroups()?;
         timeline.mark("cgroups made");
-        let listener = system(
-            "listen on the host's loopback",
-            mediator_listener(cgroups.mediator.as_fd()),
-        )?;
-        let mediator = system("read the mediator's address", listener.local_addr())?;
-        let policy = runtime_policy(&self, &dir, mediator)?;
+        let entry = entry(&self, &dir, cgroups.mediator.as_fd())?;
+        let mediator = system("read the mediator's address", entry.address())?;
         let recovered = workspace::recover(&self)?;
         let credentials = workspace::credentials(&self)?;
         let redactions = credentials.redactions.as_slice();
@@ -192,13 +185,12 @@ impl Plan {
             gates,
             events,
             sockets,
-            listener,
+            entry,
             pipes,
             held,
             users,
             store,
             recovered,
-            policy,
             measured: Measured {
                 ipv6,
                 left_out,
@@ -213,40 +205,6 @@ impl Plan {
             plan: self,
         })
     }
-}
-
-/// The mediator's listening socket on the host's loopback, at a port of the kernel's choice. It is
-/// made in the mediator's cgroup: that is where the gate on it looks. The backlog holds a burst of
-/// connections; the library's default of 128 loses SYNs in one.
-fn mediator_listener(cgroup: BorrowedFd<'_>) -> std::io::Result<TcpListener> {
-    let socket = Socket::from(made_in_cgroup(cgroup, || {
-        Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).map(Into::into)
-    })?);
-    socket.bind(&SockAddr::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))))?;
-    socket.listen(4096)?;
-    Ok(socket.into())
-}
-
-/// The exact policy that the mediator runs with, its owned paths below the run's directory.
-fn runtime_policy(
-    plan: &Plan,
-    dir: &RunDir,
-    mediator: SocketAddr,
-) -> Result<RuntimePolicy, RunError> {
-    let owned = OwnedKeys {
-        listen: mediator.to_string(),
-        agent_identity: plan.agent_identity.clone(),
-        evidence_dir: dir.evidence().to_string_lossy().into_owned(),
-        signing_key_path: dir
-            .path()
-            .join("signing.key")
-            .to_string_lossy()
-            .into_owned(),
-    };
-    runtime::build(plan.policy.text.as_deref(), &owned).map_err(|error| RunError::Helper {
-        process: "policy",
-        text: error.to_string(),
-    })
 }
 
 fn stage_plan(

@@ -23,7 +23,7 @@ pub const SCHEMA: &str = "egress.boundary.v0";
 const CHANGES_SCHEMA: &str = "egress.changes.v0";
 
 /// That nothing but loopback is there to leave by.
-const NO_WAY_OUT: [&str; 2] = ["interface_other_than_lo", "route"];
+pub(super) const NO_WAY_OUT: [&str; 2] = ["interface_other_than_lo", "route"];
 
 /// Paths that the original names as not enforced. One leaves the list only when all its probes of
 /// this run show it closed; one without a probe never does.
@@ -86,8 +86,11 @@ pub fn posture(run: &Collected) -> Posture {
         } else {
             BrowserProxyStatus::Unknown
         },
-        // The built-in mediator scans nothing.
-        websocket_frame_scanning: WebSocketFrameScanning::Off,
+        // The built-in mediator scans nothing; a real one what comes by `/ws`, and no `wss://`.
+        websocket_frame_scanning: match run.pipelock {
+            None => WebSocketFrameScanning::Off,
+            Some(_) => WebSocketFrameScanning::ExplicitWsProxyPathRequired,
+        },
         network_namespace: run
             .measured
             .namespaces
@@ -159,6 +162,7 @@ pub fn boundary(run: &Collected) -> io::Result<Vec<u8>> {
             "sha256": sha256(run.policy.yaml.as_bytes()),
             "overridden": run.policy.overridden,
         },
+        "mediator": mediator(run),
         "probes": run.measured.probes.record(&run.plan.accepted_risks),
         "counters": run.counters,
         "flows": {
@@ -174,6 +178,14 @@ pub fn boundary(run: &Collected) -> io::Result<Vec<u8>> {
     let mut text = serde_json::to_vec_pretty(&document)?;
     text.push(b'\n');
     Ok(text)
+}
+
+/// Who judged and signed.
+fn mediator(run: &Collected) -> Value {
+    match &run.pipelock {
+        None => json!({"kind": "builtin", "posture": "bound"}),
+        Some(facts) => json!({"kind": "pipelock", "pipelock": facts}),
+    }
 }
 
 /// How the agent saw the workspace, and what became of its changes, in numbers.

@@ -14,6 +14,7 @@ use super::flows::FlowLog;
 use super::held::Held;
 use super::inside::Inside;
 use super::launch::{Helper, end_of};
+use super::mediator::Mediator;
 use super::plan::Plan;
 use super::prepare::Measured;
 use super::state::RunDir;
@@ -27,8 +28,6 @@ use crate::bpf::Gates;
 use crate::bpf::events::Events;
 use crate::child::exec::exec_status;
 use crate::child::protocol::{FromInit, Sequence, ToInit};
-use crate::mediator::plan::Status;
-use crate::policy::runtime::RuntimePolicy;
 use crate::relay::plan::Report;
 use crate::sys::privileges::Enforced;
 use crate::sys::process::Child;
@@ -62,7 +61,7 @@ pub struct Running {
     pub(super) control: OwnedFd,
     pub(super) init: Child,
     pub(super) relay: Helper,
-    pub(super) mediator: Helper,
+    pub(super) mediator: Mediator,
     pub(super) cgroups: RunCgroups,
     pub(super) gates: Gates,
     pub(super) events: Events,
@@ -71,7 +70,6 @@ pub struct Running {
     pub(super) users: UserLease,
     pub(super) store: Option<Store>,
     pub(super) recovered: Vec<Recovered>,
-    pub(super) policy: RuntimePolicy,
     pub(super) measured: Measured,
     pub(super) enforced: Enforced,
     pub(super) not_executed: Option<i32>,
@@ -170,7 +168,10 @@ impl Running {
             if let Some(failed) = failed {
                 return Ok(Ending::Failed(failed));
             }
-            if mediator && let Some(failed) = self.hear_mediator() {
+            if mediator && let Some(failed) = self.mediator.hear(&self.dir) {
+                return Ok(Ending::Failed(failed));
+            }
+            if let Some(failed) = self.mediator.look() {
                 return Ok(Ending::Failed(failed));
             }
             self.pass_signals(watch)?;
@@ -183,7 +184,7 @@ impl Running {
         let mut fds = [
             PollFd::new(self.control.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.relay.control.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.mediator.control.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.mediator.watched(), PollFlags::POLLIN),
             PollFd::new(watch.signals.as_fd(), PollFlags::POLLIN),
         ];
         let tick = PollTimeout::try_from(TICK).unwrap_or(PollTimeout::ZERO);
@@ -273,28 +274,6 @@ impl Running {
             }
         }
         Ok(gone)
-    }
-
-    /// Reads what the mediator has to say; `Some` when it failed or is gone.
-    fn hear_mediator(&mut self) -> Option<String> {
-        match fd::receive(&self.mediator.control, MsgFlags::MSG_DONTWAIT) {
-            Ok(received) if !received.bytes.is_empty() => {
-                match serde_json::from_slice::<Status>(&received.bytes) {
-                    Ok(Status::Failed { error }) => Some(format!("the mediator stopped: {error}")),
-                    Ok(Status::Ready) => None,
-                    Err(error) => Some(format!(
-                        "the mediator said what nobody understands: {error}"
-                    )),
-                }
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => None,
-            Ok(_) | Err(_) => {
-                let end = self.mediator.end();
-                let tail = self.dir.log_tail("mediator");
-                let separator = if tail.is_empty() { "" } else { ": " };
-                Some(format!("the mediator is gone{end}{separator}{tail}"))
-            }
-        }
     }
 
     /// The first signal reaches the agent, a second one ends it.

@@ -15,4 +15,5 @@ pub mod netdev;
 pub mod privileges;
 pub mod process;
 pub mod slots;
+pub mod sock_diag;
 pub mod xattr;

@@ -1,0 +1,248 @@
+//! Stops Pipelock in the order that loses no receipt: its connections are closed, what is due is
+//! written, its counters are read, and only then it is told to end.
+use std::io;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use nix::sys::wait::WaitStatus;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::start::{Binding, Pipelock, how};
+use super::{binary, http};
+use crate::policy::notices::Notice;
+
+/// How long receipts may take to be written, and how much longer for each connection that closed.
+const DRAIN: Duration = Duration::from_millis(500);
+const DRAIN_EACH: Duration = Duration::from_millis(10);
+/// How often it is looked whether they are.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// How long it may take to end, which takes 35 ms when it is idle.
+const END_WITHIN: Duration = Duration::from_secs(3);
+/// How long one answer may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+/// What it prints when everything is written.
+const STOPPED: &str = "Pipelock stopped.";
+/// The last entry of a session that ended in order.
+const LAST_ENTRY: &str = "checkpoint";
+
+/// What there is to say of one Pipelock, for `boundary.json`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Facts {
+    /// The program as it was named or found.
+    pub given: std::path::PathBuf,
+    /// SHA-256 of the copy that was executed.
+    pub binary_sha256: Option<String>,
+    /// What it says of its version.
+    pub version: Option<String>,
+    /// SHA-256 of the roots that were given to it.
+    pub roots_sha256: Option<String>,
+    /// What came of the posture capsule.
+    pub posture: Option<Binding>,
+    /// Limits that were raised.
+    pub raised: Vec<String>,
+    /// Keys that it does not know.
+    pub left_out: Vec<String>,
+    /// What the caller's own keys do.
+    pub notices: Vec<Notice>,
+    /// Allowed actions that the relay saw, and those that have their receipt.
+    pub allowed: [u64; 2],
+    /// Whether it had to be killed.
+    pub killed: bool,
+    /// What went differently without a loss.
+    pub notes: Vec<String>,
+}
+
+/// How it ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// What there is to say of it.
+    pub facts: Facts,
+    /// What is missing in its evidence.
+    pub incomplete: Vec<String>,
+    /// Whether it failed in its last duty.
+    pub failed: bool,
+}
+
+/// `/stats`, as far as it counts; versions before 3.2 have no `receipts`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Stats {
+    receipts: Receipts,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Receipts {
+    emit_failures: Value,
+    required_blocks: Value,
+}
+
+impl Pipelock {
+    /// Connections that are open now.
+    ///
+    /// # Errors
+    /// When it does not answer, or has no such gauge.
+    pub fn tunnels(&self) -> io::Result<u64> {
+        let (_, body) = http::get(self.metrics, "/metrics", ANSWER_WITHIN, None)?;
+        String::from_utf8_lossy(&body)
+            .lines()
+            .find_map(|line| line.strip_prefix("pipelock_active_tunnels "))
+            .and_then(|count| count.trim().parse::<f64>().ok())
+            .filter(|count| *count >= 0.0)
+            .and_then(|count| format!("{count:.0}").parse().ok())
+            .ok_or_else(|| io::Error::other("/metrics has no pipelock_active_tunnels"))
+    }
+
+    /// Ends it. `tunnels` were open before the relay closed its connections, `allowed` actions were
+    /// forwarded in the whole run.
+    pub fn end(mut self, given: &std::path::Path, tunnels: u64, allowed: u64) -> Ended {
+        let mut incomplete = Vec::new();
+        let mut notes = Vec::new();
+        let mut failed = false;
+        let is_gone = self.child.peek(0).ok().flatten().is_some();
+        if !is_gone {
+            incomplete.extend(self.drain(tunnels, allowed).err());
+            incomplete.extend(self.missing_receipts().err());
+            self.child.signal(Signal::SIGTERM);
+        }
+        let status = self.wait_end();
+        let mut killed = false;
+        match status {
+            Ok(Some(WaitStatus::Exited(_, 0))) => {}
+            Ok(Some(status)) => {
+                failed = true;
+                incomplete.push(format!("Pipelock ended in disorder{}", how(&status)));
+            }
+            Ok(None) => {
+                killed = true;
+                self.child.signal(Signal::SIGKILL);
+                let complete = self.has_finished();
+                let text = format!("Pipelock did not end within {END_WITHIN:?} and was killed");
+                match (self.child.wait_for(1000), complete) {
+                    (Ok(Some(_)), true) => {
+                        notes.push(format!("{text}; its evidence was complete by then"));
+                    }
+                    (Ok(Some(_)), false) => {
+                        failed = true;
+                        incomplete.push(text);
+                    }
+                    (Ok(None) | Err(_), _) => {
+                        failed = true;
+                        incomplete.push(format!("{text}, and lives on"));
+                    }
+                }
+            }
+            Err(error) => {
+                failed = true;
+                incomplete.push(format!("cannot wait for Pipelock's end: {error}"));
+            }
+        }
+        let read = self.tally.read_on(&self.files.evidence);
+        if let Err(error) = read {
+            incomplete.push(format!("cannot read Pipelock's evidence: {error}"));
+        }
+        let policy = self.policy().clone();
+        let facts = Facts {
+            given: given.to_path_buf(),
+            binary_sha256: self.digest(),
+            version: self.version(),
+            roots_sha256: binary::digest(&self.files.roots).ok(),
+            posture: self.binding(),
+            raised: policy.raised,
+            left_out: policy.left_out,
+            notices: policy.notices,
+            allowed: [allowed, self.tally.allowed],
+            killed,
+            notes,
+        };
+        Ended {
+            facts,
+            incomplete,
+            failed,
+        }
+    }
+
+    /// Waits until no tunnel is open and every allowed action has its receipt.
+    fn drain(&mut self, tunnels: u64, allowed: u64) -> Result<(), String> {
+        let mut deadline = None;
+        loop {
+            self.log.drain();
+            self.tally
+                .read_on(&self.files.evidence)
+                .map_err(|error| format!("cannot read Pipelock's evidence: {error}"))?;
+            let open = self
+                .tunnels()
+                .map_err(|error| format!("cannot read Pipelock's open tunnels: {error}"))?;
+            let due = allowed.saturating_sub(self.tally.allowed);
+            let intents = u64::try_from(self.tally.open).unwrap_or_default();
+            if open == 0 && due == 0 && intents == 0 {
+                return Ok(());
+            }
+            let deadline = *deadline.get_or_insert_with(|| {
+                let each = u32::try_from(tunnels.max(due).max(intents)).unwrap_or(u32::MAX);
+                Instant::now() + DRAIN + DRAIN_EACH.saturating_mul(each.min(10_000))
+            });
+            if Instant::now() >= deadline {
+                return match (open, due, intents) {
+                    (0, 0, intents) => Err(format!("{intents} intents have no outcome")),
+                    (0, due, _) => Err(format!("{due} allowed actions have no receipt")),
+                    (open, due, _) => Err(format!(
+                        "{open} tunnels were open and {due} allowed actions without receipt when \
+                         Pipelock was stopped"
+                    )),
+                };
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    /// Receipts that it could not write, as it counts them itself.
+    fn missing_receipts(&self) -> Result<(), String> {
+        let (_, body) = http::get(self.metrics, "/stats", ANSWER_WITHIN, None)
+            .map_err(|error| format!("cannot read Pipelock's /stats: {error}"))?;
+        let stats: Stats = serde_json::from_slice(&body)
+            .map_err(|error| format!("Pipelock's /stats are not understood: {error}"))?;
+        let counters = [
+            ("emit_failures", stats.receipts.emit_failures),
+            ("required_blocks", stats.receipts.required_blocks),
+        ];
+        for (name, value) in counters {
+            let is_empty = match &value {
+                Value::Null => true,
+                Value::Array(items) => items.is_empty(),
+                Value::Object(members) => members.is_empty(),
+                Value::Number(number) => number.as_u64() == Some(0),
+                Value::Bool(_) | Value::String(_) => false,
+            };
+            if !is_empty {
+                return Err(format!("Pipelock could not write receipts: {name} {value}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for its end, reading what it still says.
+    fn wait_end(&mut self) -> io::Result<Option<WaitStatus>> {
+        let deadline = Instant::now() + END_WITHIN;
+        loop {
+            self.log.drain();
+            let status = self.child.wait_for(10)?;
+            if status.is_some() || Instant::now() >= deadline {
+                return Ok(status);
+            }
+        }
+    }
+
+    /// Whether a Pipelock that does not end has written everything: the last entry closes the
+    /// session, or there is none and it says that it has stopped.
+    fn has_finished(&mut self) -> bool {
+        if self.tally.read_on(&self.files.evidence).is_err() {
+            return false;
+        }
+        match self.tally.last.as_deref() {
+            Some(last) => last == LAST_ENTRY,
+            None => self.log.ends_with_line(STOPPED),
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Pipelock's evidence as the supervisor looks at it while it grows: how it began, which receipts it
+//! still owes, and whether its disk has room. Nothing here is believed: the check comes later.
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::sys::statvfs::statvfs;
+use serde::Deserialize;
+
+use crate::receipt::record::Posture;
+
+/// A file system with less room than this is full: the run is to end while its end can be recorded.
+const ROOM_BYTES: u64 = 1 << 20;
+/// Transports whose allowed actions leave a receipt when they are over.
+const TRANSPORTS: [&str; 5] = ["connect", "fetch", "forward", "intercept", "websocket"];
+
+/// Evidence files by number of their first entry, whatever the session is called.
+///
+/// # Errors
+/// Those of the directory.
+pub fn files(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| {
+            let name = name.strip_prefix("evidence-")?.strip_suffix(".jsonl")?;
+            name.rsplit('-').next()?.parse::<u64>().ok()
+        });
+        if let Some(number) = number
+            && entry.file_type()?.is_file()
+        {
+            files.push((number, entry.path()));
+        }
+    }
+    files.sort_unstable();
+    Ok(files.into_iter().map(|(_, path)| path).collect())
+}
+
+/// Whether the directory's file system is so full that evidence could be lost.
+///
+/// # Errors
+/// Those of `statvfs(3)`.
+pub(super) fn is_full(dir: &Path) -> io::Result<bool> {
+    let stat = statvfs(dir)?;
+    Ok(stat.blocks_available() * stat.fragment_size() < ROOM_BYTES)
+}
+
+/// One line, as far as it is looked at.
+#[derive(Debug, Deserialize)]
+struct Line {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    detail: Option<Detail>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Detail {
+    #[serde(default)]
+    action_record: Option<Record>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Record {
+    #[serde(default)]
+    verdict: String,
+    #[serde(default)]
+    transport: String,
+    #[serde(default)]
+    decision_phase: String,
+    #[serde(default)]
+    session_control: Option<Control>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Control {
+    #[serde(default)]
+    open: Option<Open>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Open {
+    posture_capsule_sha256: String,
+    posture_signer_key_id: String,
+    containment_nonce: String,
+    contained_uid: String,
+}
+
+/// What has been read so far.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    /// How far each file was read.
+    read: BTreeMap<PathBuf, u64>,
+    /// Intents without their outcome.
+    pub(super) open: i64,
+    /// Allowed actions that are over.
+    pub(super) allowed: u64,
+    /// Type of the last whole line.
+    pub(super) last: Option<String>,
+    /// What the first `session_open` binds, when there is one.
+    pub(super) bound: Option<Posture>,
+}
+
+impl Tally {
+    /// Reads what was added.
+    pub(super) fn read_on(&mut self, dir: &Path) -> io::Result<()> {
+        for path in files(dir)? {
+            let from = self.read.get(&path).copied().unwrap_or_default();
+            let mut file = File::options()
+                .read(true)
+                .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+                .open(&path)?;
+            file.seek(SeekFrom::Start(from))?;
+            let mut text = Vec::new();
+            file.read_to_end(&mut text)?;
+            let whole = text
+                .iter()
+                .rposition(|byte| *byte == b'\n')
+                .map_or(0, |at| at + 1);
+            for line in text
+                .get(..whole)
+                .unwrap_or_default()
+                .split(|byte| *byte == b'\n')
+            {
+                self.take(line);
+            }
+            let read = from + u64::try_from(whole).unwrap_or_default();
+            self.read.insert(path, read);
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, line: &[u8]) {
+        if line.is_empty() {
+            return;
+        }
+        let Ok(line) = serde_json::from_slice::<Line>(line) else {
+            self.last = None;
+            return;
+        };
+        let record = line.detail.and_then(|detail| detail.action_record);
+        let is_receipt = line.kind == "action_receipt";
+        self.last = Some(line.kind);
+        let Some(record) = record.filter(|_| is_receipt) else {
+            return;
+        };
+        if let Some(open) = record.session_control.and_then(|control| control.open)
+            && self.bound.is_none()
+        {
+            self.bound = Some(Posture {
+                capsule_sha256: open.posture_capsule_sha256,
+                signer_key_id: open.posture_signer_key_id,
+                containment_nonce: open.containment_nonce,
+                contained_uid: open.contained_uid,
+            });
+        }
+        if record.verdict != "allow" || !TRANSPORTS.contains(&record.transport.as_str()) {
+            return;
+        }
+        match record.decision_phase.as_str() {
+            "intent" => self.open += 1,
+            "outcome" => {
+                self.open -= 1;
+                self.allowed += 1;
+            }
+            _ => self.allowed += 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn files_are_in_numeric_order_and_read_on_where_they_were_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let receipt = |phase: &str| {
+            format!(
+                "{{\"type\":\"action_receipt\",\"detail\":{{\"action_record\":\
+                 {{\"verdict\":\"allow\",\"transport\":\"connect\",\"decision_phase\":\"{phase}\"}}}}}}\n"
+            )
+        };
+        fs::write(
+            dir.path().join("evidence-proxy.run.ab-9.jsonl"),
+            receipt("intent"),
+        )
+        .unwrap();
+        fs::write(
+            dir.path().join("evidence-proxy.run.ab-10.jsonl"),
+            receipt(""),
+        )
+        .unwrap();
+        fs::write(dir.path().join("evidence-proxy.jsonl.tmp"), "{").unwrap();
+        let names: Vec<_> = files(dir.path())
+            .unwrap()
+            .iter()
+            .map(|path| path.file_name().unwrap().to_string_lossy().into_owned())
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "evidence-proxy.run.ab-9.jsonl",
+                "evidence-proxy.run.ab-10.jsonl"
+            ]
+        );
+        let mut tally = Tally::default();
+        tally.read_on(dir.path()).unwrap();
+        assert_eq!((tally.open, tally.allowed), (1, 1));
+        let more = receipt("outcome") + "{\"type\":\"checkpoint\"}\n{\"half\":";
+        let last = dir.path().join("evidence-proxy.run.ab-10.jsonl");
+        fs::write(last, receipt("") + &more).unwrap();
+        tally.read_on(dir.path()).unwrap();
+        assert_eq!((tally.open, tally.allowed), (0, 2));
+        assert_eq!(tally.last.as_deref(), Some("checkpoint"));
+    }
+}

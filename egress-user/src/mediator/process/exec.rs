@@ -1,0 +1,86 @@
+//! The process `egress __pipelock`: gives up what Pipelock does not need, and becomes it.
+use std::ffi::{CString, OsString};
+use std::io::{self, Write};
+use std::os::fd::RawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::stat::{Mode, umask};
+use serde::{Deserialize, Serialize};
+
+use crate::sys::{handover, privileges, process};
+
+/// The hidden first argument.
+pub(super) const STAGE: &std::ffi::CStr = c"__pipelock";
+/// Status of a process that could not become Pipelock, as of a shell.
+const NOT_EXECUTED: u8 = 127;
+
+/// What the process needs, handed over as JSON in an inherited memory file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ExecPlan {
+    /// User and group id of `pipelock-host`.
+    pub(super) id: u32,
+    /// The copy of Pipelock.
+    pub(super) binary: PathBuf,
+    /// Its arguments.
+    pub(super) arguments: Vec<OsString>,
+    /// Its whole environment.
+    pub(super) environment: Vec<(String, PathBuf)>,
+}
+
+/// Becomes Pipelock; what keeps it from that is told on standard error, which is Pipelock's log.
+pub fn main(plan_fd: RawFd, _unused: RawFd) -> u8 {
+    let error = match become_pipelock(plan_fd) {
+        Ok(never) => match never {},
+        Err(error) => error,
+    };
+    drop(writeln!(io::stderr(), "cannot start Pipelock: {error}"));
+    NOT_EXECUTED
+}
+
+fn become_pipelock(plan_fd: RawFd) -> io::Result<std::convert::Infallible> {
+    let parent = nix::unistd::getppid();
+    let plan: ExecPlan = handover::read_plan(plan_fd)?;
+    // A key on the terminal goes to every process of its group; what it means, the supervisor says.
+    nix::unistd::setsid()?;
+    let (_soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    process::disable_core_dumps();
+    make_executable(&plan.binary)?;
+    nix::unistd::chdir("/")?;
+    umask(Mode::from_bits_truncate(0o077));
+    privileges::drop_to(plan.id, plan.id, parent)?;
+
+    let text = |bytes: &[u8]| CString::new(bytes).map_err(io::Error::other);
+    let path = text(plan.binary.as_os_str().as_bytes())?;
+    let mut arguments = vec![c"pipelock".to_owned()];
+    for argument in &plan.arguments {
+        arguments.push(text(argument.as_bytes())?);
+    }
+    let mut environment = Vec::new();
+    for (name, value) in &plan.environment {
+        let entry = [name.as_bytes(), b"=", value.as_os_str().as_bytes()].concat();
+        environment.push(text(&entry)?);
+    }
+    Ok(nix::unistd::execve(&path, &arguments, &environment)?)
+}
+
+/// `/run` is often mounted `noexec`. In a mount namespace of this process's own, the copy gets a
+/// mount without that, read-only; it ends with the process.
+fn make_executable(binary: &Path) -> io::Result<()> {
+    let none: Option<&str> = None;
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none)?;
+    mount(Some(binary), binary, none, MsFlags::MS_BIND, none)?;
+    let flags = MsFlags::MS_REMOUNT
+        | MsFlags::MS_BIND
+        | MsFlags::MS_RDONLY
+        | MsFlags::MS_NOSUID
+        | MsFlags::MS_NODEV;
+    mount(none, binary, none, flags, none)?;
+    Ok(())
+}

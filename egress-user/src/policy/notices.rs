@@ -1,0 +1,251 @@
+//! What a reader has to know of a caller's own Pipelock keys: those that enforce less than the list
+//! says, open listeners, or send data out as Pipelock's user.
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use super::document::{Entry, Node, Value};
+
+/// One such key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Notice {
+    /// Its full name.
+    pub key: String,
+    /// What it does.
+    pub effect: &'static str,
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` {}", self.key, self.effect)
+    }
+}
+
+/// Sections that open a listener or send data out, unless they say `enabled: false`.
+const SECTIONS: [(&str, &str); 9] = [
+    ("conductor", "lets another machine steer Pipelock"),
+    ("dashboard_snapshot", "writes data for others to read"),
+    ("emit", "sends data out as Pipelock's user"),
+    ("file_sentry", "reads files as Pipelock's user"),
+    ("learn", "writes what it saw for others to read"),
+    ("mcp_ws_listener", "opens a listener of its own"),
+    ("reverse_proxy", "opens a listener of its own"),
+    ("scan_api", "opens a listener of its own"),
+    ("sentry", "sends data out as Pipelock's user"),
+];
+
+/// What no address of the caller's may open: the host's own services, and its credentials.
+const GUARDED: [&str; 3] = ["127.0.0.0/8", "::1/128", "169.254.0.0/16"];
+
+/// Looks at a document as the caller wrote it, with its `mode`.
+pub(super) fn of(entries: &[Entry]) -> Vec<Notice> {
+    let mut notices = Vec::new();
+    let mut note = |key: &str, effect| {
+        notices.push(Notice {
+            key: key.to_owned(),
+            effect,
+        });
+    };
+    let mode = get(entries, "mode").and_then(Node::as_text);
+    if mode != Some("strict") {
+        note("mode", "is not strict: api_allowlist is not enforced");
+    }
+    if get(entries, "enforce").is_some_and(|node| node.value == Value::Bool(false)) {
+        note("enforce", "is false: nothing is blocked");
+    }
+    if let Some(internal) = get(entries, "internal") {
+        let listed = prefixes(internal);
+        let covers = |guarded: &str| {
+            prefix(guarded).is_some_and(|guarded| listed.iter().any(|one| one.covers(&guarded)))
+        };
+        if !GUARDED.iter().all(|guarded| covers(guarded)) {
+            note(
+                "internal",
+                "leaves loopback or the metadata address out of the SSRF guard",
+            );
+        }
+    }
+    if let Some(allowed) = get(entries, "ssrf").and_then(|ssrf| get(ssrf.as_map()?, "ip_allowlist"))
+    {
+        let opened = prefixes(allowed);
+        let opens = |guarded: &str| {
+            prefix(guarded).is_some_and(|guarded| opened.iter().any(|one| one.meets(&guarded)))
+        };
+        if GUARDED.iter().any(|guarded| opens(guarded)) {
+            note(
+                "ssrf.ip_allowlist",
+                "opens loopback or link-local addresses",
+            );
+        }
+    }
+    if get(entries, "trusted_domains").is_some_and(|node| !is_empty(node)) {
+        note(
+            "trusted_domains",
+            "lifts the SSRF guard: such a name may lead to the host's own services",
+        );
+    }
+    if let Some(agents) = get(entries, "agents").and_then(Node::as_map)
+        && agents.iter().any(|agent| {
+            let profile = agent.value.as_map().unwrap_or_default();
+            get(profile, "listeners").is_some_and(|node| !is_empty(node))
+        })
+    {
+        note("agents.*.listeners", "opens listeners of its own");
+    }
+    for (key, effect) in SECTIONS {
+        if get(entries, key).is_some_and(is_on) {
+            note(key, effect);
+        }
+    }
+    if get(entries, "logging").is_some_and(|logging| {
+        let fields = logging.as_map().unwrap_or_default();
+        get(fields, "file").is_some_and(|node| !is_empty(node))
+    }) {
+        note("logging.file", "writes a log outside the run");
+    }
+    if get(entries, "flight_recorder").is_some_and(|recorder| {
+        let fields = recorder.as_map().unwrap_or_default();
+        get(fields, "raw_escrow").is_some_and(|node| node.value == Value::Bool(true))
+    }) {
+        note(
+            "flight_recorder.raw_escrow",
+            "keeps what was redacted, encrypted, in the evidence directory",
+        );
+    }
+    notices
+}
+
+fn get<'a>(entries: &'a [Entry], key: &str) -> Option<&'a Node> {
+    entries
+        .iter()
+        .find(|entry| entry.key == key)
+        .map(|entry| &entry.value)
+}
+
+fn is_empty(node: &Node) -> bool {
+    match &node.value {
+        Value::Null => true,
+        Value::Text(text) => text.is_empty(),
+        Value::List(list) => list.is_empty(),
+        Value::Map(fields) => fields.is_empty(),
+        Value::Bool(_) | Value::Int(_) | Value::Float(_) => false,
+    }
+}
+
+/// Whether a section does anything: there, not empty, and not switched off.
+fn is_on(node: &Node) -> bool {
+    let off = node
+        .as_map()
+        .and_then(|fields| get(fields, "enabled"))
+        .is_some_and(|enabled| enabled.value == Value::Bool(false));
+    !is_empty(node) && !off
+}
+
+/// Network addresses that start with the same bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Prefix {
+    is_v4: bool,
+    bits: u128,
+    length: u32,
+}
+
+impl Prefix {
+    fn top(self, length: u32) -> u128 {
+        self.bits.checked_shr(128 - length).unwrap_or(0)
+    }
+
+    /// Whether `other` lies in it as a whole.
+    fn covers(&self, other: &Self) -> bool {
+        self.is_v4 == other.is_v4
+            && self.length <= other.length
+            && self.top(self.length) == other.top(self.length)
+    }
+
+    fn meets(&self, other: &Self) -> bool {
+        self.covers(other) || other.covers(self)
+    }
+}
+
+fn prefixes(node: &Node) -> Vec<Prefix> {
+    let list = match &node.value {
+        Value::List(list) => list.as_slice(),
+        Value::Null
+        | Value::Bool(_)
+        | Value::Int(_)
+        | Value::Float(_)
+        | Value::Text(_)
+        | Value::Map(_) => &[],
+    };
+    list.iter()
+        .filter_map(|item| prefix(item.as_text()?))
+        .collect()
+}
+
+fn prefix(text: &str) -> Option<Prefix> {
+    let (address, length) = match text.split_once('/') {
+        Some((address, length)) => (address, Some(length.parse().ok()?)),
+        None => (text, None),
+    };
+    let (bits, width, is_v4) = match address.parse::<IpAddr>().ok()?.to_canonical() {
+        IpAddr::V4(v4) => (u128::from(v4.to_bits()) << 96, 32, true),
+        IpAddr::V6(v6) => (v6.to_bits(), 128, false),
+    };
+    let length = length.unwrap_or(width);
+    (length <= width).then_some(Prefix {
+        is_v4,
+        bits,
+        length,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::document;
+    use super::*;
+
+    fn keys(yaml: &str) -> Vec<String> {
+        let entries = document::read(yaml).unwrap();
+        of(&entries).into_iter().map(|notice| notice.key).collect()
+    }
+
+    #[test]
+    fn what_enforces_less_listens_or_sends_is_named() {
+        let strict = |more: &str| keys(&format!("mode: strict\n{more}\n"));
+        assert!(strict("api_allowlist: [a.test]").is_empty());
+        for (yaml, key) in [
+            ("enforce: false", "enforce"),
+            ("internal: []", "internal"),
+            ("internal: [10.0.0.0/8]", "internal"),
+            ("ssrf: {ip_allowlist: [127.0.0.0/8]}", "ssrf.ip_allowlist"),
+            ("ssrf: {ip_allowlist: [0.0.0.0/0]}", "ssrf.ip_allowlist"),
+            (
+                "ssrf: {ip_allowlist: ['169.254.169.254/32']}",
+                "ssrf.ip_allowlist",
+            ),
+            ("ssrf: {ip_allowlist: ['::/0']}", "ssrf.ip_allowlist"),
+            ("trusted_domains: [a.test]", "trusted_domains"),
+            (
+                "agents: {a: {listeners: ['0.0.0.0:1']}}",
+                "agents.*.listeners",
+            ),
+            ("scan_api: {listen: '127.0.0.1:1'}", "scan_api"),
+            ("reverse_proxy: {enabled: true}", "reverse_proxy"),
+            ("emit: {syslog: {address: 'udp://a.test:514'}}", "emit"),
+            ("logging: {file: /tmp/x}", "logging.file"),
+        ] {
+            assert_eq!(strict(yaml), [key], "{yaml}");
+        }
+        for yaml in [
+            "internal: [127.0.0.0/8, '::1/128', 169.254.0.0/16]",
+            "internal: [0.0.0.0/0, '::/0']",
+            "ssrf: {ip_allowlist: [10.1.0.0/16, 'fd00::/8']}",
+            "reverse_proxy: {enabled: false}",
+            "trusted_domains: []",
+            "agents: {a: {listeners: []}}",
+        ] {
+            assert!(strict(yaml).is_empty(), "{yaml}");
+        }
+        assert_eq!(keys("mode: balanced\n"), ["mode"]);
+    }
+}

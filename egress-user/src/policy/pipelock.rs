@@ -1,0 +1,301 @@
+//! The runtime policy of a real Pipelock: the caller's document as it is written, with the keys that
+//! the run decides forced, and limits that would end a run raised where the caller set none.
+//!
+//! Pipelock reads keys strictly, and its versions know different ones. [`Attempt`] is the order in
+//! which the document gives up keys that an older version refuses.
+use super::document::{self, Entry, Node, Value};
+use super::error::PolicyError;
+use super::notices::{self, Notice};
+use super::runtime::{OwnedKeys, owned_values, replace, set_default};
+
+/// Values that the run decides, whatever the caller's document says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PipelockKeys {
+    /// Those that the built-in mediator has too.
+    pub common: OwnedKeys,
+    /// `metrics_listen`, `127.0.0.1:PORT`.
+    pub metrics_listen: String,
+    /// `kill_switch.api_listen`, `127.0.0.1:PORT`.
+    pub kill_switch_listen: String,
+    /// `kill_switch.api_token`: nobody is told of it.
+    pub kill_switch_token: String,
+}
+
+/// How much of what this program would add goes into the document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attempt {
+    /// Everything; 3.1 and later.
+    Whole,
+    /// Without the heartbeats that 3.1 brought.
+    NoHeartbeats,
+    /// Without `require_receipts` either, which 2.8 brought.
+    NoReceiptGate,
+    /// Without the raised limits either.
+    Bare,
+}
+
+impl Attempt {
+    /// What to try when Pipelock does not take this one.
+    pub fn next(self) -> Option<Self> {
+        match self {
+            Self::Whole => Some(Self::NoHeartbeats),
+            Self::NoHeartbeats => Some(Self::NoReceiptGate),
+            Self::NoReceiptGate => Some(Self::Bare),
+            Self::Bare => None,
+        }
+    }
+
+    /// Keys that it goes without.
+    fn left_out(self) -> Vec<String> {
+        let keys: &[&str] = match self {
+            Self::Whole => &[],
+            Self::NoHeartbeats => &[HEARTBEATS],
+            Self::NoReceiptGate => &[HEARTBEATS, RECEIPT_GATE],
+            Self::Bare => &[HEARTBEATS, RECEIPT_GATE, "raised limits"],
+        };
+        keys.iter().map(|key| (*key).to_owned()).collect()
+    }
+
+    /// Whether a Pipelock that took this document signs its boundary in a `session_open`.
+    pub fn binds_posture(self) -> bool {
+        self == Self::Whole
+    }
+}
+
+const HEARTBEATS: &str = "flight_recorder.completeness.heartbeat_interval";
+const RECEIPT_GATE: &str = "flight_recorder.require_receipts";
+const REDACT: &str = "flight_recorder.redact";
+
+/// What `mode` is when the caller says nothing, as in Pipelock's own action.
+const DEFAULT_MODE: &str = "balanced";
+
+/// Limits that end an ordinary run: key, and the value that it gets unless the caller set one.
+const RAISED: [(&str, i64); 9] = [
+    ("fetch_proxy.monitoring.max_requests_per_minute", 1_000_000),
+    ("fetch_proxy.timeout_seconds", 600),
+    ("fetch_proxy.max_response_mb", 100),
+    ("forward_proxy.max_tunnel_seconds", 86_400),
+    ("forward_proxy.idle_timeout_seconds", 3_600),
+    ("websocket_proxy.max_message_bytes", 8 << 20),
+    ("websocket_proxy.max_concurrent_connections", 1_024),
+    ("websocket_proxy.max_connection_seconds", 86_400),
+    ("websocket_proxy.idle_timeout_seconds", 3_600),
+];
+
+/// A policy as a real Pipelock gets it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PipelockPolicy {
+    /// The document: the exact bytes of the packet's `policy.yaml`.
+    pub yaml: String,
+    /// `mode`: only `strict` enforces the list.
+    pub mode: String,
+    /// Keys that the caller had set to something else.
+    pub overridden: Vec<String>,
+    /// Limits that were raised, with their value.
+    pub raised: Vec<String>,
+    /// Keys that this Pipelock does not know.
+    pub left_out: Vec<String>,
+    /// What a reader has to know of the caller's own keys.
+    pub notices: Vec<Notice>,
+}
+
+/// Makes the runtime policy of a real Pipelock. What the keys mean is its affair.
+///
+/// # Errors
+/// When the caller's document is not one YAML document with a mapping on top, or one of the
+/// sections that the run writes to is something else than a mapping.
+pub fn build(
+    caller_yaml: Option<&str>,
+    keys: &PipelockKeys,
+    attempt: Attempt,
+) -> Result<PipelockPolicy, PolicyError> {
+    let mut entries = caller_yaml
+        .map(document::read)
+        .transpose()?
+        .unwrap_or_default();
+    set_default(&mut entries, "version", Node::of(Value::Int(1)));
+    set_default(&mut entries, "mode", Node::text(DEFAULT_MODE));
+    let notices = notices::of(&entries);
+
+    let mut overridden = Vec::new();
+    for (path, value) in forced(keys, attempt) {
+        let (fields, key) = place(&mut entries, &path)?;
+        if replace(fields, key, value) {
+            overridden.push(path);
+        }
+    }
+    let yes = || Node::of(Value::Bool(true));
+    give(&mut entries, REDACT, yes())?;
+    if attempt == Attempt::Whole {
+        give(&mut entries, HEARTBEATS, Node::text("60s"))?;
+    }
+    let mut raised = Vec::new();
+    if attempt != Attempt::Bare {
+        for (path, value) in RAISED {
+            if give(&mut entries, path, Node::of(Value::Int(value)))? {
+                raised.push(format!("{path}: {value}"));
+            }
+        }
+    }
+    let mode = entries
+        .iter()
+        .find(|entry| entry.key == "mode")
+        .and_then(|entry| entry.value.as_text());
+    Ok(PipelockPolicy {
+        mode: mode.unwrap_or_default().to_owned(),
+        yaml: document::write(&entries)?,
+        overridden,
+        raised,
+        left_out: attempt.left_out(),
+        notices,
+    })
+}
+
+/// The owned keys by their full name.
+fn forced(keys: &PipelockKeys, attempt: Attempt) -> Vec<(String, Node)> {
+    let mut forced: Vec<(String, Node)> = owned_values(&keys.common)
+        .into_iter()
+        .map(|(section, key, value)| match section {
+            "" => (key.to_owned(), value),
+            _ => (format!("{section}.{key}"), value),
+        })
+        // A Pipelock of 2.x rewrites what it has signed when it redacts: the caller may choose.
+        .filter(|(path, _)| path != REDACT)
+        .collect();
+    let own = [
+        ("metrics_listen", &keys.metrics_listen),
+        ("kill_switch.api_listen", &keys.kill_switch_listen),
+        ("kill_switch.api_token", &keys.kill_switch_token),
+    ];
+    forced.extend(own.map(|(path, value)| (path.to_owned(), Node::text(value))));
+    if matches!(attempt, Attempt::Whole | Attempt::NoHeartbeats) {
+        forced.push((RECEIPT_GATE.to_owned(), Node::of(Value::Bool(true))));
+    }
+    forced
+}
+
+/// Sets the key `path` if the caller did not; true when it was set.
+fn give(entries: &mut Vec<Entry>, path: &str, value: Node) -> Result<bool, PolicyError> {
+    let (fields, key) = place(entries, path)?;
+    let is_absent = !fields.iter().any(|entry| entry.key == key);
+    set_default(fields, key, value);
+    Ok(is_absent)
+}
+
+/// The mapping that holds the last key of a full name, its sections made where they are absent.
+fn place<'a, 'b>(
+    entries: &'a mut Vec<Entry>,
+    path: &'b str,
+) -> Result<(&'a mut Vec<Entry>, &'b str), PolicyError> {
+    let (sections, key) = path.rsplit_once('.').map_or(("", path), |split| split);
+    let mut fields = entries;
+    for section in sections.split('.').filter(|section| !section.is_empty()) {
+        set_default(fields, section, Node::of(Value::Map(Vec::new())));
+        let entry = fields.iter_mut().find(|entry| entry.key == section);
+        let line = entry.as_ref().map_or(0, |entry| entry.line);
+        fields = entry
+            .and_then(|entry| entry.value.as_map_mut())
+            .ok_or_else(|| PolicyError::Invalid {
+                line,
+                key: section.to_owned(),
+                reason: "must be a mapping of keys",
+            })?;
+    }
+    Ok((fields, key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys() -> PipelockKeys {
+        PipelockKeys {
+            common: OwnedKeys {
+                listen: "127.0.0.1:1".into(),
+                agent_identity: "ci".into(),
+                evidence_dir: "/run/egress/x/evidence".into(),
+                signing_key_path: "/run/egress/x/signing.key".into(),
+            },
+            metrics_listen: "127.0.0.1:2".into(),
+            kill_switch_listen: "127.0.0.1:3".into(),
+            kill_switch_token: "t".into(),
+        }
+    }
+
+    fn value(yaml: &str) -> serde_json::Value {
+        serde_saphyr::from_str(yaml).unwrap()
+    }
+
+    #[test]
+    fn callers_keys_stay_and_owned_ones_are_forced() {
+        let caller = "mode: strict\napi_allowlist: [a.test]\nanything: {at: [all, 4.5]}\n\
+                      fetch_proxy:\n  listen: 0.0.0.0:80\n  monitoring: {max_requests_per_minute: 7}\n\
+                      metrics_listen: 0.0.0.0:9\nflight_recorder: {redact: false, dir: /etc}\n";
+        let policy = build(Some(caller), &keys(), Attempt::Whole).unwrap();
+        let yaml = value(&policy.yaml);
+        assert_eq!(yaml["anything"]["at"][1], 4.5);
+        assert_eq!(yaml["fetch_proxy"]["listen"], "127.0.0.1:1");
+        assert_eq!(yaml["metrics_listen"], "127.0.0.1:2");
+        assert_eq!(yaml["kill_switch"]["api_listen"], "127.0.0.1:3");
+        assert_eq!(yaml["flight_recorder"]["dir"], "/run/egress/x/evidence");
+        assert_eq!(yaml["flight_recorder"]["require_receipts"], true);
+        // The caller's own choices.
+        assert_eq!(yaml["flight_recorder"]["redact"], false);
+        let monitoring = &yaml["fetch_proxy"]["monitoring"];
+        assert_eq!(monitoring["max_requests_per_minute"], 7);
+        assert_eq!(
+            policy.overridden,
+            [
+                "fetch_proxy.listen",
+                "flight_recorder.dir",
+                "metrics_listen"
+            ]
+        );
+        assert!(policy.raised.iter().all(|key| !key.contains("per_minute")));
+        assert_eq!(policy.raised.len(), RAISED.len() - 1);
+        assert!(policy.notices.is_empty(), "{:?}", policy.notices);
+    }
+
+    #[test]
+    fn keys_are_given_up_in_the_order_in_which_versions_brought_them() {
+        let mut attempt = Some(Attempt::Whole);
+        let mut seen = Vec::new();
+        while let Some(now) = attempt {
+            let policy = build(Some("mode: strict\n"), &keys(), now).unwrap();
+            let yaml = value(&policy.yaml);
+            let recorder = &yaml["flight_recorder"];
+            seen.push([
+                recorder.get("completeness").is_some(),
+                recorder.get("require_receipts").is_some(),
+                yaml["fetch_proxy"].get("monitoring").is_some(),
+            ]);
+            attempt = now.next();
+        }
+        assert_eq!(
+            seen,
+            [
+                [true, true, true],
+                [false, true, true],
+                [false, false, true],
+                [false, false, false],
+            ]
+        );
+    }
+
+    #[test]
+    fn documents_that_are_no_mapping_or_ambiguous_are_refused() {
+        for caller in [
+            "[]",
+            "mode: strict\nmode: audit\n",
+            "mode: strict\n---\nmode: audit\n",
+            "flight_recorder: none\n",
+            "fetch_proxy: {monitoring: 3}\n",
+            "kill_switch:\n",
+        ] {
+            assert!(
+                build(Some(caller), &keys(), Attempt::Whole).is_err(),
+                "{caller}"
+            );
+        }
+    }
+}

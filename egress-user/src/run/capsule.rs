@@ -1,0 +1,77 @@
+//! The run's posture capsule: what was measured of the closed boundary, signed before the mediator
+//! starts, so that the mediator's first receipt can bind it.
+use std::time::Duration;
+
+use ed25519_dalek::SigningKey;
+use time::OffsetDateTime;
+
+use super::error::{RunError, system};
+use super::plan::Plan;
+use super::probes::Probed;
+use super::record::{NO_WAY_OUT, sha256};
+use crate::bpf::ProgramIdentity;
+use crate::child::seccomp;
+use crate::clock;
+use crate::probe::model::{Outcome, all_denied};
+use crate::receipt::capsule::{self, Claims, Containment, KernelRule, Signed};
+
+/// How long a run without a time-out may last for its receipts to lie within the capsule's time.
+const LONGEST: Duration = Duration::from_hours(30 * 24);
+/// What a run takes beyond its time-out, at most.
+const AFTER_TIMEOUT: Duration = Duration::from_hours(1);
+
+/// What the capsule of this run says of its boundary.
+#[derive(Debug)]
+pub(super) struct Measurement {
+    containment: Containment,
+    lasts: Duration,
+}
+
+impl Measurement {
+    /// # Errors
+    /// When the agent's filter cannot be made.
+    pub(super) fn of(
+        plan: &Plan,
+        probes: &Probed,
+        programs: &[ProgramIdentity],
+        agent: u32,
+    ) -> Result<Self, RunError> {
+        let rules: Vec<KernelRule<'_>> = programs
+            .iter()
+            .map(|program| KernelRule {
+                name: &program.name,
+                attach_type: program.attach_type,
+                tag: &program.tag,
+            })
+            .collect();
+        let filter = seccomp::digest().map_err(std::io::Error::other);
+        let filter = system("make the agent's filter", filter)?;
+        let is_closed = |probe: &crate::probe::model::ProbeResult| {
+            matches!(probe.outcome, Outcome::Denied | Outcome::NotApplicable)
+        };
+        Ok(Self {
+            containment: Containment {
+                mode: capsule::MODE.to_owned(),
+                boundary_verified: probes.results.iter().all(is_closed),
+                probe_refused_direct_egress: all_denied(&probes.results, &NO_WAY_OUT),
+                kernel_rule_hash: capsule::kernel_rule_hash(&rules, &filter),
+                target_uid: agent.to_string(),
+            },
+            lasts: plan
+                .timeout
+                .map_or(LONGEST, |timeout| timeout + AFTER_TIMEOUT),
+        })
+    }
+
+    /// Signs it for a run under the policy `yaml`.
+    pub(super) fn sign(&self, yaml: &str, key: &SigningKey) -> Signed {
+        let now = OffsetDateTime::now_utc();
+        let claims = Claims {
+            generated_at: clock::rfc3339(now),
+            expires_at: clock::rfc3339(now + self.lasts),
+            config_hash: sha256(yaml.as_bytes()),
+            containment: self.containment.clone(),
+        };
+        capsule::sign(claims, key)
+    }
+}

@@ -1,0 +1,235 @@
+//! The mediator of a run, whichever it is: where it listens, whether it lives, how it ends.
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::sys::signal::Signal;
+use nix::sys::socket::MsgFlags;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use super::collect::ended_well;
+use super::error::{RunError, system};
+use super::launch::Helper;
+use super::plan::{MediatorChoice, Plan};
+use super::state::RunDir;
+use crate::mediator::plan::Status;
+use crate::mediator::process::Pipelock;
+use crate::mediator::process::end::Facts;
+use crate::mediator::process::ports::Ports;
+use crate::policy::runtime::{self, OwnedKeys, RuntimePolicy};
+use crate::receipt::capsule::Signed;
+use crate::sys::fd;
+use crate::sys::process::made_in_cgroup;
+
+/// Where the mediator will listen.
+#[derive(Debug)]
+pub(super) enum Entry {
+    /// At this socket, under this policy.
+    Builtin(TcpListener, Box<RuntimePolicy>),
+    /// At these ports; the policy depends on what the Pipelock knows.
+    Pipelock(Ports),
+}
+
+impl Entry {
+    /// The address that the relay connects to.
+    pub(super) fn address(&self) -> std::io::Result<SocketAddr> {
+        match self {
+            Self::Builtin(listener, _) => listener.local_addr(),
+            Self::Pipelock(ports) => Ok(ports.proxy.address().into()),
+        }
+    }
+}
+
+/// Where the mediator will listen on the host's loopback.
+pub(super) fn entry(plan: &Plan, dir: &RunDir, cgroup: BorrowedFd<'_>) -> Result<Entry, RunError> {
+    let what = "listen on the host's loopback";
+    match plan.mediator {
+        MediatorChoice::Builtin => {
+            let listener = system(what, mediator_listener(cgroup))?;
+            let address = system("read the mediator's address", listener.local_addr())?;
+            let policy = runtime_policy(plan, dir, address)?;
+            Ok(Entry::Builtin(listener, Box::new(policy)))
+        }
+        MediatorChoice::Pipelock(_) => Ok(Entry::Pipelock(system(what, Ports::hold())?)),
+    }
+}
+
+/// The mediator's listening socket on the host's loopback, at a port of the kernel's choice. It is
+/// made in the mediator's cgroup: that is where the gate on it looks. The backlog holds a burst of
+/// connections; the library's default of 128 loses SYNs in one.
+fn mediator_listener(cgroup: BorrowedFd<'_>) -> std::io::Result<TcpListener> {
+    let socket = Socket::from(made_in_cgroup(cgroup, || {
+        Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).map(Into::into)
+    })?);
+    socket.bind(&SockAddr::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))))?;
+    socket.listen(4096)?;
+    Ok(socket.into())
+}
+
+/// The exact policy that the built-in mediator runs with, its owned paths below the run's directory.
+fn runtime_policy(
+    plan: &Plan,
+    dir: &RunDir,
+    mediator: SocketAddr,
+) -> Result<RuntimePolicy, RunError> {
+    let owned = OwnedKeys {
+        listen: mediator.to_string(),
+        agent_identity: plan.agent_identity.clone(),
+        evidence_dir: dir.evidence().to_string_lossy().into_owned(),
+        signing_key_path: dir
+            .path()
+            .join("signing.key")
+            .to_string_lossy()
+            .into_owned(),
+    };
+    runtime::build(plan.policy.text.as_deref(), &owned).map_err(|error| RunError::Helper {
+        process: "policy",
+        text: error.to_string(),
+    })
+}
+
+/// The policy in force, for the record.
+#[derive(Debug, Clone)]
+pub struct Ruling {
+    /// The exact bytes of the packet's `policy.yaml`.
+    pub yaml: String,
+    /// `mode`: only `strict` enforces the list.
+    pub mode: String,
+    /// Keys that the caller had set to something else.
+    pub overridden: Vec<String>,
+}
+
+/// A mediator that runs.
+#[derive(Debug)]
+pub(super) enum Mediator {
+    /// The one inside this binary.
+    Builtin(Box<Builtin>),
+    /// A real one.
+    Pipelock(Box<Pipelock>),
+}
+
+/// The mediator inside this binary.
+#[derive(Debug)]
+pub(super) struct Builtin {
+    /// Its process.
+    pub(super) helper: Helper,
+    /// Its policy.
+    pub(super) policy: RuntimePolicy,
+    /// The posture capsule that it binds.
+    pub(super) capsule: Signed,
+}
+
+/// What a mediator left.
+#[derive(Debug)]
+pub(super) struct MediatorEnd {
+    pub(super) policy: Ruling,
+    pub(super) capsule: Signed,
+    /// What there is to say of a real Pipelock.
+    pub(super) facts: Option<Facts>,
+    pub(super) incomplete: Vec<String>,
+    pub(super) failed: bool,
+}
+
+impl Mediator {
+    /// Readable when it has something to say, or has ended.
+    pub(super) fn watched(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Builtin(builtin) => builtin.helper.control.as_fd(),
+            Self::Pipelock(pipelock) => pipelock.pidfd(),
+        }
+    }
+
+    /// Hears what it has to say; `Some` when it failed or is gone.
+    pub(super) fn hear(&mut self, dir: &RunDir) -> Option<String> {
+        let helper = match self {
+            Self::Builtin(builtin) => &builtin.helper,
+            Self::Pipelock(pipelock) => return pipelock.gone(),
+        };
+        match fd::receive(&helper.control, MsgFlags::MSG_DONTWAIT) {
+            Ok(received) if !received.bytes.is_empty() => {
+                match serde_json::from_slice::<Status>(&received.bytes) {
+                    Ok(Status::Failed { error }) => Some(format!("the mediator stopped: {error}")),
+                    Ok(Status::Ready) => None,
+                    Err(error) => Some(format!(
+                        "the mediator said what nobody understands: {error}"
+                    )),
+                }
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => None,
+            Ok(_) | Err(_) => {
+                let end = helper.end();
+                let tail = dir.log_tail("mediator");
+                let separator = if tail.is_empty() { "" } else { ": " };
+                Some(format!("the mediator is gone{end}{separator}{tail}"))
+            }
+        }
+    }
+
+    /// Looks after it, a few hundred times a second; `Some` when the run cannot go on.
+    pub(super) fn look(&mut self) -> Option<String> {
+        match self {
+            Self::Builtin(_) => None,
+            Self::Pipelock(pipelock) => pipelock.look(),
+        }
+    }
+
+    /// Connections that its side of the relay has open: the end waits for their receipts.
+    pub(super) fn tunnels(&self) -> u64 {
+        match self {
+            Self::Builtin(_) => 0,
+            // One that does not answer says so at its end.
+            Self::Pipelock(pipelock) => pipelock.tunnels().unwrap_or_default(),
+        }
+    }
+
+    /// Ends it: SIGTERM, time to close its session, then SIGKILL. `tunnels` is what
+    /// [`Self::tunnels`] said before the relay ended, `allowed` what the relay has forwarded.
+    pub(super) fn end(self, choice: &MediatorChoice, tunnels: u64, allowed: u64) -> MediatorEnd {
+        match self {
+            Self::Builtin(builtin) => {
+                let Builtin {
+                    helper,
+                    policy,
+                    capsule,
+                } = *builtin;
+                helper.child.signal(Signal::SIGTERM);
+                let done = ended_well(&helper);
+                MediatorEnd {
+                    policy: Ruling {
+                        yaml: policy.yaml,
+                        mode: String::from("strict"),
+                        overridden: policy.overridden,
+                    },
+                    capsule,
+                    facts: None,
+                    failed: done.is_err(),
+                    incomplete: done
+                        .err()
+                        .map(|error| format!("cannot end the mediator: {error}"))
+                        .into_iter()
+                        .collect(),
+                }
+            }
+            Self::Pipelock(pipelock) => {
+                let policy = pipelock.policy();
+                let ruling = Ruling {
+                    yaml: policy.yaml.clone(),
+                    mode: policy.mode.clone(),
+                    overridden: policy.overridden.clone(),
+                };
+                let capsule = pipelock.capsule().clone();
+                let given = match choice {
+                    MediatorChoice::Pipelock(choice) => choice.binary.as_path(),
+                    MediatorChoice::Builtin => std::path::Path::new(""),
+                };
+                let ended = pipelock.end(given, tunnels, allowed);
+                MediatorEnd {
+                    policy: ruling,
+                    capsule,
+                    facts: Some(ended.facts),
+                    incomplete: ended.incomplete,
+                    failed: ended.failed,
+                }
+            }
+        }
+    }
+}

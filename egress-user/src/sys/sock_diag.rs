@@ -1,0 +1,121 @@
+//! Whose a listening socket is, as the kernel says (`sock_diag(7)`).
+use std::io;
+use std::net::SocketAddrV4;
+use std::os::fd::AsRawFd;
+
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
+};
+
+/// Length of a `nlmsghdr`.
+const HEADER: usize = 16;
+/// `SOCK_DIAG_BY_FAMILY`.
+const BY_FAMILY: u16 = 20;
+/// `NLM_F_REQUEST | NLM_F_DUMP`.
+const REQUEST_DUMP: u16 = 0x301;
+/// `TCP_LISTEN`.
+const LISTEN: u8 = 10;
+/// Where in an `inet_diag_msg` the port, the address and the user id of a socket are.
+const PORT_AT: usize = 4;
+const ADDRESS_AT: usize = 8;
+const UID_AT: usize = 64;
+
+/// The user id that the TCP socket which listens at exactly `address` belongs to, in the network
+/// namespace of the calling thread.
+///
+/// # Errors
+/// Those of the netlink socket, and an answer that is cut short.
+pub fn listener_uid(address: SocketAddrV4) -> io::Result<Option<u32>> {
+    let netlink = socket(
+        AddressFamily::Netlink,
+        SockType::Raw,
+        SockFlag::SOCK_CLOEXEC,
+        SockProtocol::NetlinkSockDiag,
+    )?;
+    send(netlink.as_raw_fd(), &request(), MsgFlags::empty())?;
+    let mut found = None;
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let length = recv(netlink.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
+        let mut rest = buffer.get(..length).unwrap_or_default();
+        if rest.is_empty() {
+            return Err(cut_short());
+        }
+        while !rest.is_empty() {
+            let size = usize::try_from(u32::from_ne_bytes(field(rest, 0)?)).unwrap_or(usize::MAX);
+            let kind = u16::from_ne_bytes(field(rest, 4)?);
+            let body = rest.get(HEADER..size).ok_or_else(cut_short)?;
+            match i32::from(kind) {
+                libc::NLMSG_DONE => return Ok(found),
+                libc::NLMSG_ERROR => {
+                    let errno = i32::from_ne_bytes(field(body, 0)?);
+                    return Err(io::Error::from_raw_os_error(-errno));
+                }
+                _ if u16::from_be_bytes(field(body, PORT_AT)?) == address.port()
+                    && field::<4>(body, ADDRESS_AT)? == address.ip().octets() =>
+                {
+                    found = Some(u32::from_ne_bytes(field(body, UID_AT)?));
+                }
+                _ => {}
+            }
+            rest = rest.get(size.next_multiple_of(4)..).unwrap_or_default();
+        }
+    }
+}
+
+/// `nlmsghdr` and `inet_diag_req_v2`: all listening TCP sockets of IPv4.
+fn request() -> Vec<u8> {
+    const ID: usize = 48;
+    let body = 8 + ID;
+    let mut bytes = Vec::with_capacity(HEADER + body);
+    bytes.extend(
+        u32::try_from(HEADER + body)
+            .unwrap_or_default()
+            .to_ne_bytes(),
+    );
+    bytes.extend(BY_FAMILY.to_ne_bytes());
+    bytes.extend(REQUEST_DUMP.to_ne_bytes());
+    bytes.extend([0; 8]);
+    let family = u8::try_from(libc::AF_INET).unwrap_or_default();
+    let protocol = u8::try_from(libc::IPPROTO_TCP).unwrap_or_default();
+    bytes.extend([family, protocol, 0, 0]);
+    bytes.extend((1_u32 << LISTEN).to_ne_bytes());
+    bytes.extend([0; ID]);
+    bytes
+}
+
+fn field<const N: usize>(bytes: &[u8], at: usize) -> io::Result<[u8; N]> {
+    bytes
+        .get(at..at + N)
+        .and_then(|slice| slice.try_into().ok())
+        .ok_or_else(cut_short)
+}
+
+fn cut_short() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        "the kernel's list of sockets is cut short",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{SocketAddr, TcpListener};
+
+    use super::*;
+
+    #[test]
+    fn listener_is_found_as_long_as_it_listens() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let SocketAddr::V4(address) = listener.local_addr().unwrap() else {
+            panic!("an IPv4 address");
+        };
+        let me = nix::unistd::geteuid().as_raw();
+        assert_eq!(listener_uid(address).unwrap(), Some(me));
+        // The same port of another address is somebody else's.
+        let other = SocketAddrV4::new([127, 0, 0, 9].into(), address.port());
+        assert_eq!(listener_uid(other).unwrap(), None);
+        drop(listener);
+        assert_eq!(listener_uid(address).unwrap(), None);
+    }
+}
