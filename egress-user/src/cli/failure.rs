@@ -59,7 +59,8 @@ fn as_text(error: &dyn Error, hint: Option<&str>) -> String {
     text
 }
 
-fn as_json(error: &dyn Error, hint: Option<&str>, status: u8) -> Value {
+/// The failure for programs.
+pub fn as_json(error: &dyn Error, hint: Option<&str>, status: u8) -> Value {
     json!({
         "error": error.to_string(),
         "caused_by": causes(error),

@@ -1,7 +1,11 @@
 //! Reads what was typed, makes a checked plan, prints results and errors. The only place that
 //! prints, and the only one that uses `anyhow`.
 #[cfg(target_os = "linux")]
+pub mod action;
+#[cfg(target_os = "linux")]
 pub mod doctor;
+#[cfg(target_os = "linux")]
+pub mod driven;
 pub mod exit;
 pub mod failure;
 pub mod keygen;
@@ -35,6 +39,10 @@ enum Command {
     /// Say what this machine lacks for a run, and what killed runs left
     #[cfg(target_os = "linux")]
     Doctor(doctor::DoctorArgs),
+    /// Run one step of a workflow, from the inputs of the action
+    #[cfg(target_os = "linux")]
+    #[command(hide = true)]
+    Action,
     /// Make a signing key
     Keygen(keygen::KeygenArgs),
 }
@@ -61,6 +69,8 @@ pub fn main(inherited: Vec<String>) -> u8 {
         Command::Run(args) => run::run(*args, inherited),
         #[cfg(target_os = "linux")]
         Command::Doctor(args) => doctor::run(&args),
+        #[cfg(target_os = "linux")]
+        Command::Action => action::run(),
         Command::Verify(args) => verify::run(&args),
         Command::Keygen(args) => keygen::run(&args),
     }

@@ -1,7 +1,7 @@
 //! What people and machines see of a run.
 use std::io::{IsTerminal, Write};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::exit;
 use crate::apply::Recovered;
@@ -9,6 +9,7 @@ use crate::apply::judge::Reason;
 use crate::apply::model::{Change, Outcome};
 use crate::receipt::findings::visible;
 use crate::run::emit::Emitted;
+use crate::run::flows::Denied;
 use crate::run::leavings::{Kept, Swept};
 use crate::run::plan::Progress;
 use crate::run::supervise::Ending;
@@ -134,19 +135,7 @@ pub fn run_result(run: &Emitted, as_json: bool) {
         eprintln!("egress: notice    {}", visible(notice));
     }
     for (denied, count) in run.denied.iter().take(SHOWN) {
-        let destination = match (denied.destination.as_str(), denied.port) {
-            ("", _) => denied.protocol.clone(),
-            (destination, 0) => destination.to_owned(),
-            (destination, port) => format!("{destination}:{port}"),
-        };
-        eprintln!(
-            "egress: denied    {count} x {} by {} ({} {}){}",
-            visible(&destination),
-            visible(&denied.process),
-            visible(&denied.protocol),
-            visible(&denied.reason),
-            remedy(denied)
-        );
+        eprintln!("egress: denied    {}", denied_text(denied, *count));
     }
     if run.denied.len() > SHOWN {
         eprintln!(
@@ -248,19 +237,37 @@ fn not_executed(run: &Emitted) -> Option<(String, &'static str)> {
     Some((text, hint))
 }
 
-/// The line to add, where one would help.
-fn remedy(denied: &crate::run::flows::Denied) -> String {
-    match denied.reason.as_str() {
-        "allowlist:not_in_allowlist" => format!(
-            "; allow it: api_allowlist: [\"{}\"]",
-            visible(&denied.destination)
-        ),
-        "port_not_allowed" => format!("; allow it: --allow-port {}", denied.port),
-        _ => String::new(),
-    }
+/// One refused destination in words.
+fn denied_text(denied: &Denied, count: u64) -> String {
+    let remedy = denied.remedy();
+    let remedy = remedy.map_or_else(String::new, |line| {
+        format!("; allow it: {}", visible(&line))
+    });
+    format!(
+        "{count} x {} by {} ({} {}){remedy}",
+        visible(&denied.target()),
+        visible(&denied.process),
+        visible(&denied.protocol),
+        visible(&denied.reason)
+    )
 }
 
 fn result_json(run: &Emitted, failure: Option<&(String, &str)>) {
+    // The same for programs: JSON has another spelling for it.
+    let result = result(run, failure).to_string().replace("##", "#\\u0023");
+    drop(writeln!(std::io::stdout(), "{result}"));
+}
+
+/// The result with the summary, for the step of a workflow.
+pub fn whole_result(run: &Emitted) -> Value {
+    let mut result = result(run, not_executed(run).as_ref());
+    if let Some(members) = result.as_object_mut() {
+        members.insert("summary".into(), run.summary.clone().into());
+    }
+    result
+}
+
+fn result(run: &Emitted, failure: Option<&(String, &str)>) -> Value {
     let status = match &run.ending {
         Ending::Exited(status) | Ending::NotExecuted(status) => Some(*status),
         Ending::TimedOut | Ending::Failed(_) => None,
@@ -268,7 +275,10 @@ fn result_json(run: &Emitted, failure: Option<&(String, &str)>) {
     let denied: Vec<_> = run
         .denied
         .iter()
-        .map(|(denied, count)| json!({"attempt": denied, "count": count}))
+        .map(|(denied, count)| {
+            let text = denied_text(denied, *count);
+            json!({"attempt": denied, "count": count, "text": text})
+        })
         .collect();
     let count = |outcome| {
         run.changes.as_ref().map(|changes| {
@@ -278,11 +288,12 @@ fn result_json(run: &Emitted, failure: Option<&(String, &str)>) {
                 .count()
         })
     };
-    let result = json!({
+    json!({
         "error": failure.map(|(text, _)| text),
         "hint": failure.map(|(_, hint)| hint),
         "verdict": run.report.verdict.as_str(),
         "trusted": run.packet.verifier.trusted,
+        "signer_key": run.packet.verifier.signer_key,
         "exit_status": exit::of(run.outcome()),
         "agent_exit_status": status,
         "receipt_count": run.report.receipt_count,
@@ -300,8 +311,5 @@ fn result_json(run: &Emitted, failure: Option<&(String, &str)>) {
         },
         "packet": run.packet_path,
         "packet_sha256": run.packet_sha256,
-    });
-    // The same for programs: JSON has another spelling for it.
-    let result = result.to_string().replace("##", "#\\u0023");
-    drop(writeln!(std::io::stdout(), "{result}"));
+    })
 }

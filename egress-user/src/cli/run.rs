@@ -8,15 +8,18 @@ use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
 use egress_common::names::DEFAULT_PROXY_PORT;
 
+use super::driven::{DrivenArgs, Report};
 use super::exit;
 use super::failure::{self, Form};
 use super::{pipelock, print};
 use crate::packet::dir::PacketDir;
 use crate::policy::runtime::{self, OwnedKeys};
 use crate::receipt::keys;
+use crate::run::emit::Emitted;
+use crate::run::error::RunError;
 use crate::run::leavings::{self, Reach};
 use crate::run::plan::{
-    CallerPolicy, Diagnostics, DnsMode, MediatorChoice, Plan, Signer, WorkspaceMode,
+    CallerPolicy, Diagnostics, DnsMode, Input, MediatorChoice, Plan, Signer, WorkspaceMode,
 };
 use crate::run::probes;
 use crate::run::supervise::block_signals;
@@ -100,6 +103,8 @@ pub struct RunArgs {
     /// Print the result as one JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    driven: DrivenArgs,
     /// Command and arguments, or with --script the script's arguments
     #[arg(
         last = true,
@@ -121,34 +126,51 @@ enum Mediator {
 /// Runs it. Returns the exit status.
 pub fn run(args: RunArgs, inherited: Vec<String>) -> u8 {
     let json = args.json;
-    let form = Form::of(json);
-    let plan = match plan(args, inherited) {
-        Ok(plan) => plan,
-        Err(error) => return failure::tell(form, error.as_ref(), None, exit::USAGE),
+    let told = |failure: &Failure, report: Option<&Report>| {
+        let Failure(error, hint, status) = failure;
+        if let Some(report) = report {
+            report.write(&failure::as_json(error.as_ref(), *hint, *status));
+        }
+        failure::tell(Form::of(json), error.as_ref(), *hint, *status)
     };
+    let report = match args.driven.report() {
+        Ok(report) => report,
+        Err(error) => return told(&Failure(error, None, exit::USAGE), None),
+    };
+    match execute(args, inherited) {
+        Ok(emitted) => {
+            print::run_result(&emitted, json);
+            report.write(&print::whole_result(&emitted));
+            exit::of(emitted.outcome())
+        }
+        Err(failure) => told(&failure, Some(&report)),
+    }
+}
+
+/// A failure, what can be done about it, and its exit status.
+struct Failure(anyhow::Error, Option<&'static str>, u8);
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Self {
+        let hint = error.hint();
+        Self(error.into(), hint, exit::FAILED)
+    }
+}
+
+fn execute(args: RunArgs, inherited: Vec<String>) -> Result<Emitted, Failure> {
+    let plan = plan(args, inherited).map_err(|error| Failure(error, None, exit::USAGE))?;
     match &plan.mediator {
         MediatorChoice::Builtin if plan.policy.path.is_none() => print::no_policy(),
         MediatorChoice::Builtin => {}
         MediatorChoice::Pipelock(_) => pipelock::tell(&plan.policy),
     }
     // Before anything starts a thread: all of them inherit the mask.
-    if let Err(error) = block_signals() {
-        return failure::tell(form, &error, None, exit::FAILED);
-    }
+    block_signals().map_err(|error| Failure(error.into(), None, exit::FAILED))?;
     // A caller that is not root learns that from the run itself.
     if nix::unistd::geteuid().is_root() {
-        match leavings::sweep(Reach::Runs) {
-            Ok(swept) => print::swept(&swept),
-            Err(error) => return failure::tell(form, &error, error.hint(), exit::FAILED),
-        }
+        print::swept(&leavings::sweep(Reach::Runs)?);
     }
-    match crate::run::execute(plan) {
-        Ok(emitted) => {
-            print::run_result(&emitted, json);
-            exit::of(emitted.outcome())
-        }
-        Err(error) => failure::tell(form, &error, error.hint(), exit::FAILED),
-    }
+    Ok(crate::run::execute(plan)?)
 }
 
 fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
@@ -188,13 +210,20 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
             .flatten()
             .filter_map(|path| path.canonicalize().ok()),
     );
-    let named = |name| std::env::var_os(name).and_then(|path| Path::new(&path).canonicalize().ok());
+    let environment = args.driven.environment()?;
+    let named = |wanted: &str| {
+        let found = environment.iter().find(|(name, _)| name == wanted);
+        found.and_then(|(_, path)| Path::new(path).canonicalize().ok())
+    };
     // The runner keeps tokens there, and the event that started the workflow, which is for the command.
     masked.extend(named("RUNNER_TEMP"));
     let shown = named("GITHUB_EVENT_PATH").into_iter().collect();
     let signer = signer(&args)?;
     let boundary_key = key(args.boundary_key.as_deref())?;
-    let packet = PacketDir::hold(&args.packet_dir)?;
+    let mut packet = PacketDir::hold(&args.packet_dir)?;
+    if let Some(owner) = args.driven.packet_owner {
+        packet.belongs_to(owner.uid, owner.gid);
+    }
     ensure!(
         !workdir.starts_with(packet.path()),
         "the packet directory {} holds the working directory; name another one",
@@ -227,7 +256,12 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
         accepted_risks: args.accepted_risks,
         masked,
         shown,
-        environment: std::env::vars_os().collect(),
+        input: if args.driven.driven {
+            Input::Lifeline
+        } else {
+            Input::Caller
+        },
+        environment,
         inherited,
     })
 }

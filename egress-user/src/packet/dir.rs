@@ -66,6 +66,7 @@ pub struct PacketDir {
     created: bool,
     written: bool,
     attached: Option<(&'static str, std::fs::File)>,
+    owner: Option<(u32, u32)>,
 }
 
 impl PacketDir {
@@ -105,6 +106,7 @@ impl PacketDir {
             created,
             written: false,
             attached: None,
+            owner: None,
         };
         let dir = match held.open() {
             Ok(dir) => dir,
@@ -136,13 +138,19 @@ impl PacketDir {
         openat(&self.parent, self.name.as_str(), flags, Mode::empty())
     }
 
+    /// Names the user and the group that the packet belongs to, instead of the owner of the parent
+    /// directory.
+    pub fn belongs_to(&mut self, uid: u32, gid: u32) {
+        self.owner = Some((uid, gid));
+    }
+
     /// Adds a file that may be too large for memory to what [`Self::replace`] writes.
     pub fn attach(&mut self, name: &'static str, file: std::fs::File) {
         self.attached = Some((name, file));
     }
 
     /// Writes all files to a new directory, makes them durable, and puts it in the place of the old
-    /// one. The files belong to the owner of the parent directory.
+    /// one. The files belong to the owner of the parent directory, unless somebody else was named.
     ///
     /// # Errors
     /// Those of the calls; the old directory is untouched then, and nothing half-written stays.
@@ -157,11 +165,9 @@ impl PacketDir {
 
     fn fill(&self, name: &str, files: &[(&str, Vec<u8>)]) -> io::Result<()> {
         use std::io::Write;
-        let owner = fstat(&self.parent)?;
-        let (uid, gid) = (
-            Some(Uid::from_raw(owner.st_uid)),
-            Some(Gid::from_raw(owner.st_gid)),
-        );
+        let parent = fstat(&self.parent)?;
+        let (uid, gid) = self.owner.unwrap_or((parent.st_uid, parent.st_gid));
+        let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
         mkdirat(&self.parent, name, Mode::from_bits_truncate(0o755))?;
         let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let dir = openat(&self.parent, name, flags, Mode::empty())?;

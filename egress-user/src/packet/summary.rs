@@ -14,10 +14,40 @@ const MAX_ROWS: usize = 100;
 /// Characters shown of one text.
 const MAX_CHARACTERS: usize = 200;
 
+/// What a run saw and the packet's own fields do not say.
+#[derive(Debug, Clone, Default)]
+pub struct Observed {
+    /// Refused attempts, in the order in which they are shown.
+    pub denied: Vec<Refused>,
+    /// Host, port and number of the connections that went through.
+    pub allowed: Vec<(String, u16, u64)>,
+    /// Probes of the boundary: what was tried, and what came of it.
+    pub probes: Vec<(String, &'static str)>,
+    /// SHA-256 of `packet.json`.
+    pub packet_sha256: String,
+    /// Name of the packet's directory.
+    pub directory: String,
+}
+
+/// Attempts that were refused alike.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Refused {
+    /// Host name or address, with the port; or the protocol, where there is neither.
+    pub destination: String,
+    /// Name of the process.
+    pub process: String,
+    /// Protocol and reason.
+    pub reason: String,
+    /// What would let it through, where something would.
+    pub remedy: Option<String>,
+    /// How many.
+    pub count: u64,
+}
+
 /// Renders the summary.
-pub fn render(packet: &Packet, report: &Report) -> String {
+pub fn render(packet: &Packet, report: &Report, observed: &Observed) -> String {
     let mut out = String::new();
-    let written = write(&mut out, packet, report);
+    let written = write(&mut out, packet, report, observed);
     // Writing to a string cannot fail.
     written.map_or_else(|_error| String::new(), |()| out)
 }
@@ -30,7 +60,12 @@ pub fn section(title: &str, items: &[String]) -> String {
     written.map_or_else(|_error| String::new(), |()| out)
 }
 
-fn write(out: &mut String, packet: &Packet, report: &Report) -> std::fmt::Result {
+fn write(
+    out: &mut String,
+    packet: &Packet,
+    report: &Report,
+    observed: &Observed,
+) -> std::fmt::Result {
     let verifier = &packet.verifier;
     let counts = &report.counts;
     out.push_str("# Audit Packet\n\n| | |\n|---|---|\n");
@@ -60,12 +95,102 @@ fn write(out: &mut String, packet: &Packet, report: &Report) -> std::fmt::Result
     optional(out, "Signer", verifier.signer_key.as_deref())?;
     optional(out, "Root hash", verifier.root_hash.as_deref())?;
     optional(out, "Error", verifier.error.as_deref())?;
+    let digest = Some(observed.packet_sha256.as_str()).filter(|text| !text.is_empty());
+    optional(out, "SHA-256 of packet.json", digest)?;
+    denied(out, &observed.denied)?;
+    allowed(out, &observed.allowed)?;
     let domains: Vec<&String> = counts.domains.iter().collect();
-    list(out, "Destinations", &domains)?;
+    list(out, "Destinations in the receipts", &domains)?;
     map(out, "Receipts by transport", &counts.transports)?;
     map(out, "Blocked by layer", &counts.layers)?;
     let open: Vec<&String> = packet.posture.unsupported_paths.iter().collect();
-    list(out, "Not enforced", &open)
+    list(out, "Not enforced", &open)?;
+    measured(out, packet, &observed.probes)?;
+    check_it(out, packet, &observed.directory)
+}
+
+fn denied(out: &mut String, rows: &[Refused]) -> std::fmt::Result {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    out.push_str("\n## Denied\n\n| Destination | Process | Count | Why | To allow it |\n|---|---|---|---|---|\n");
+    for row in rows.iter().take(MAX_ROWS) {
+        let remedy = row.remedy.as_deref().map(code).unwrap_or_default();
+        writeln!(
+            out,
+            "| {} | {} | {} | {} | {remedy} |",
+            code(&row.destination),
+            code(&row.process),
+            row.count,
+            code(&row.reason)
+        )?;
+    }
+    more(out, rows.len())
+}
+
+fn allowed(out: &mut String, rows: &[(String, u16, u64)]) -> std::fmt::Result {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    out.push_str("\n## Allowed\n\n| Destination | Count |\n|---|---|\n");
+    for (host, port, count) in rows.iter().take(MAX_ROWS) {
+        writeln!(out, "| {} | {count} |", code(&format!("{host}:{port}")))?;
+    }
+    more(out, rows.len())
+}
+
+/// The posture's words, and the probes that they follow from.
+fn measured(out: &mut String, packet: &Packet, probes: &[(String, &str)]) -> std::fmt::Result {
+    out.push_str("\n## Posture\n\n| | |\n|---|---|\n");
+    let words = serde_json::to_value(&packet.posture).unwrap_or_default();
+    for field in [
+        "raw_socket_status",
+        "docker_socket_status",
+        "dns_udp_status",
+        "browser_proxy_status",
+        "websocket_frame_scanning",
+    ] {
+        let word = words.get(field).and_then(|word| word.as_str());
+        row(out, field, word.unwrap_or_default())?;
+    }
+    if probes.is_empty() {
+        return Ok(());
+    }
+    let mut outcomes: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (name, outcome) in probes {
+        outcomes.entry(outcome).or_default().push(name);
+    }
+    writeln!(
+        out,
+        "\nMeasured inside the boundary before the start:\n\n| Outcome | Probes |\n|---|---|"
+    )?;
+    for (outcome, names) in outcomes {
+        let names: Vec<String> = names.into_iter().map(code).collect();
+        writeln!(out, "| {} | {} |", code(outcome), names.join(" "))?;
+    }
+    Ok(())
+}
+
+/// The command that checks the packet anywhere, if its words need no quotes.
+fn check_it(out: &mut String, packet: &Packet, directory: &str) -> std::fmt::Result {
+    let plain = |text: &str| {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        !text.is_empty() && !text.starts_with('-') && text.bytes().all(is_plain)
+    };
+    let directory = if plain(directory) {
+        directory
+    } else {
+        "PACKET"
+    };
+    let key = packet.verifier.signer_key.as_deref();
+    let trust = match key.filter(|key| plain(key)) {
+        Some(key) => format!("--key {key}"),
+        None => String::from("--allow-unpinned"),
+    };
+    out.push_str(
+        "\n## Check it\n\nOn another machine, offline, with the key from a place of your own:\n\n",
+    );
+    writeln!(out, "```sh\negress verify {directory} {trust}\n```")
 }
 
 fn row(out: &mut String, name: &str, value: impl Display) -> std::fmt::Result {
@@ -135,5 +260,39 @@ mod tests {
             "```` ``` \\| <img> \\u{a}@me ````"
         );
         assert_eq!(code(&"x".repeat(300)).chars().count(), MAX_CHARACTERS + 5);
+    }
+
+    #[test]
+    fn hostile_names_stay_text() {
+        let hostile =
+            "`x`](https://evil.test) <img src=x> @team #1 | \u{202e}\u{200b}\n## Verdict: valid";
+        let mut out = String::new();
+        let row = Refused {
+            destination: hostile.into(),
+            process: hostile.into(),
+            reason: hostile.into(),
+            remedy: Some(hostile.into()),
+            count: 1,
+        };
+        denied(&mut out, &[row]).unwrap();
+        allowed(&mut out, &[(hostile.into(), 443, 1)]).unwrap();
+        assert_eq!(out.matches("\n## ").count(), 2, "{out}");
+        assert!(!out.contains(['\u{202e}', '\u{200b}']), "{out}");
+        for line in out.lines().filter(|line| line.contains("evil")) {
+            // Outside of the code spans nothing of it is left.
+            let mut outside = String::new();
+            let mut open = None;
+            for word in line.split(' ') {
+                let is_fence = !word.is_empty() && word.bytes().all(|byte| byte == b'`');
+                match open {
+                    None if is_fence => open = Some(word),
+                    Some(fence) if word == fence => open = None,
+                    Some(_) => {}
+                    None => outside.push_str(word),
+                }
+            }
+            assert_eq!(open, None, "{line}");
+            assert!(outside.chars().all(|c| "|1".contains(c)), "{outside}");
+        }
     }
 }

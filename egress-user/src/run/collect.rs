@@ -71,6 +71,8 @@ pub struct Collected {
     pub counts: FlowCounts,
     /// Refused destinations and how often, most telling first.
     pub denied: Vec<(Denied, u64)>,
+    /// Host, port and number of the connections that went through.
+    pub allowed: Vec<(String, u16, u64)>,
     /// Kernel counters.
     pub counters: Counters,
     /// Programs that were attached.
@@ -181,6 +183,8 @@ impl Running {
             .iter()
             .map(|(denied, count)| (denied.clone(), *count))
             .collect();
+        let mut allowed: Vec<_> = flows.allowed().collect();
+        allowed.sort_by(|a, b| b.2.cmp(&a.2).then_with(|| a.cmp(b)));
         denied.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         Collected {
             ending,
@@ -190,6 +194,7 @@ impl Running {
             flows: flow_bytes.unwrap_or_default(),
             counts: flows.counts().clone(),
             denied,
+            allowed,
             counters,
             programs: self.gates.programs().to_vec(),
             unavailable: self.gates.unavailable().to_vec(),

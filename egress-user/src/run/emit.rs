@@ -14,9 +14,10 @@ use crate::apply::model::Change;
 use crate::clock;
 use crate::packet::build::{PacketInputs, build};
 use crate::packet::model::{Packet, Provider, Run, ScannerConfig};
+use crate::packet::summary::{self, Observed, Refused};
 use crate::packet::{
     BOUNDARY_FILE, CAPSULE_FILE, CHANGES_ARCHIVE, CHANGES_FILE, EVIDENCE_FILE, FLOWS_FILE,
-    PACKET_FILE, POLICY_FILE, SUMMARY_FILE, VERIFIER_FILE, summary, verifier_text,
+    PACKET_FILE, POLICY_FILE, SUMMARY_FILE, VERIFIER_FILE, verifier_text,
 };
 use crate::probe::model::ProbeResult;
 use crate::receipt::report::Report;
@@ -48,6 +49,8 @@ pub struct Emitted {
     pub packet_sha256: String,
     /// The packet.
     pub packet: Packet,
+    /// The summary for people, Markdown.
+    pub summary: String,
     /// The check of the evidence.
     pub report: Report,
     /// Refused destinations with how often.
@@ -91,7 +94,7 @@ impl Verified {
         let mut text = serde_json::to_vec_pretty(&packet)?;
         text.push(b'\n');
         let packet_sha256 = record::sha256(&text);
-        let mut summary = summary::render(&packet, &self.report);
+        let mut summary = summary::render(&packet, &self.report, &self.observed(&packet_sha256));
         let accepted = self
             .run
             .measured
@@ -113,7 +116,7 @@ impl Verified {
             (FLOWS_FILE, std::mem::take(&mut self.run.flows)),
             (POLICY_FILE, self.run.policy.yaml.clone().into_bytes()),
             (CAPSULE_FILE, std::mem::take(&mut self.run.capsule.bytes)),
-            (SUMMARY_FILE, summary.into_bytes()),
+            (SUMMARY_FILE, summary.clone().into_bytes()),
             (VERIFIER_FILE, verifier.into_bytes()),
             (PACKET_FILE, text),
         ];
@@ -135,6 +138,7 @@ impl Verified {
             packet_path: packet_path.to_path_buf(),
             packet_sha256,
             packet,
+            summary,
             report: self.report.clone(),
             denied: std::mem::take(&mut self.run.denied),
             notices,
@@ -143,6 +147,26 @@ impl Verified {
             changes: self.run.workspace.take().map(|one| one.plan.changes),
             recovered: std::mem::take(&mut self.run.recovered),
         })
+    }
+
+    /// What the summary shows beyond the packet.
+    fn observed(&self, packet_sha256: &str) -> Observed {
+        let run = &self.run;
+        let refused = |(denied, count): &(Denied, u64)| Refused {
+            destination: denied.target(),
+            process: denied.process.clone(),
+            reason: format!("{} {}", denied.protocol, denied.reason),
+            remedy: denied.remedy(),
+            count: *count,
+        };
+        let directory = run.plan.packet.path().file_name().unwrap_or_default();
+        Observed {
+            denied: run.denied.iter().map(refused).collect(),
+            allowed: run.allowed.clone(),
+            probes: run.measured.probes.outcomes(),
+            packet_sha256: packet_sha256.to_owned(),
+            directory: directory.to_string_lossy().into_owned(),
+        }
     }
 
     fn outcome(&self) -> Outcome {

@@ -53,6 +53,28 @@ pub struct Denied {
     pub process: String,
 }
 
+impl Denied {
+    /// Where it was to go, in one word.
+    pub fn target(&self) -> String {
+        match (self.destination.as_str(), self.port) {
+            ("", _) => self.protocol.clone(),
+            (destination, 0) => destination.to_owned(),
+            (destination, port) => format!("{destination}:{port}"),
+        }
+    }
+
+    /// The line to add, where one would help.
+    pub fn remedy(&self) -> Option<String> {
+        match self.reason.as_str() {
+            "allowlist:not_in_allowlist" => {
+                Some(format!("api_allowlist: [\"{}\"]", self.destination))
+            }
+            "port_not_allowed" => Some(format!("--allow-port {}", self.port)),
+            _ => None,
+        }
+    }
+}
+
 /// Key under which repeated attempts are one row with a count.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct FoldKey {
@@ -122,6 +144,7 @@ pub struct FlowLog {
     unix: unix::Seen,
     inside: Option<Inside>,
     denied: BTreeMap<Denied, u64>,
+    allowed: BTreeMap<(String, u16), u64>,
     callers: Callers,
     names: HashMap<IpAddr, String>,
     /// Wall time minus kernel monotonic time, ns.
@@ -149,6 +172,7 @@ impl FlowLog {
             unix: unix::Seen::new(),
             inside: Some(inside),
             denied: BTreeMap::new(),
+            allowed: BTreeMap::new(),
             callers: Callers::default(),
             names: HashMap::new(),
             clock_offset_ns: OffsetDateTime::now_utc().unix_timestamp_nanos() - monotonic,
@@ -260,6 +284,8 @@ impl FlowLog {
                 process: process.clone(),
             };
             *self.denied.entry(denied).or_default() += 1;
+        } else if let (Some(host), Some(port)) = (&flow.host, flow.port) {
+            *self.allowed.entry((host.clone(), port)).or_default() += 1;
         }
         let mut row = as_map(serde_json::to_value(flow)?);
         row.insert("pid".into(), pid.into());
@@ -324,6 +350,12 @@ impl FlowLog {
     /// Refused destinations with how often.
     pub fn denied(&self) -> &BTreeMap<Denied, u64> {
         &self.denied
+    }
+
+    /// Host, port and number of the connections that went through.
+    pub fn allowed(&self) -> impl Iterator<Item = (String, u16, u64)> {
+        let rows = self.allowed.iter();
+        rows.map(|((host, port), count)| (host.clone(), *port, *count))
     }
 
     fn destination(&self, event: &Event) -> String {

@@ -111,7 +111,10 @@ impl Prepared {
         let enforced =
             enforced.ok_or_else(|| init_failed(String::from("it never said what was dropped")))?;
         let obeyed = Obeyed::by(&self.plan.environment);
-        let pumps = system("pass on the agent's output", self.pipes.pump(obeyed))?;
+        let pumps = system(
+            "pass on the agent's output",
+            self.pipes.pump(obeyed, self.plan.input),
+        )?;
         Ok(Running {
             control: self.control,
             init: self.init,

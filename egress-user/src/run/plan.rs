@@ -92,6 +92,15 @@ pub struct Signer {
     pub pinned: bool,
 }
 
+/// What the caller's standard input is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    /// What the command reads.
+    Caller,
+    /// A pipe whose end asks for the end of the run; the command reads nothing.
+    Lifeline,
+}
+
 /// One checked run.
 #[derive(Debug)]
 #[must_use = "nothing was run"]
@@ -140,6 +149,8 @@ pub struct Plan {
     pub masked: Vec<PathBuf>,
     /// Files that it may read all the same, though they lie in such a directory.
     pub shown: Vec<PathBuf>,
+    /// What the caller's standard input is.
+    pub input: Input,
     /// The caller's environment.
     pub environment: Vec<(OsString, OsString)>,
     /// Descriptors that the caller left open for this process: their targets.

@@ -101,6 +101,14 @@ impl Probed {
             .collect()
     }
 
+    /// Each probe by its name, and what came of it.
+    pub fn outcomes(&self) -> Vec<(String, &'static str)> {
+        let results = self.results.iter();
+        results
+            .map(|result| (result.name.clone(), result.outcome.label()))
+            .collect()
+    }
+
     /// What `boundary.json` says of them.
     pub fn record(&self, accepted: &[String]) -> Value {
         let count = |outcome: Outcome| {

@@ -9,10 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use nix::fcntl::OFlag;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::fstat;
-use nix::unistd::{Gid, Uid, fchown, pipe2};
+use nix::unistd::{Gid, Uid, fchown, getpid, pipe2};
 
 use super::neutralise::{Defuser, Obeyed};
+use super::plan::Input;
 use super::state::random_hex;
 
 /// Both ends of the three pipes.
@@ -103,7 +105,7 @@ impl Pipes {
     ///
     /// # Errors
     /// When the kernel has no randomness for the word that switches commands on again.
-    pub fn pump(self, obeyed: Obeyed) -> io::Result<Pumps> {
+    pub fn pump(self, obeyed: Obeyed, input: Input) -> io::Result<Pumps> {
         let [feed, out, err] = self.ours;
         drop(self.agents);
         let stream = || {
@@ -130,7 +132,13 @@ impl Pipes {
         });
         let streams = vec![Arc::clone(&first), Arc::clone(&second)];
         // Never joined: it may wait for the caller's input for as long as this process lives.
-        std::thread::spawn(move || copy(io::stdin().lock(), &Shared::default(), File::from(feed)));
+        std::thread::spawn(move || match input {
+            Input::Caller => copy(io::stdin().lock(), &Shared::default(), File::from(feed)),
+            Input::Lifeline => {
+                drop(feed);
+                wait_for_end()
+            }
+        });
         let output = vec![
             std::thread::spawn(move || {
                 begun.and_then(|()| copy(File::from(out), &first, io::stdout()))
@@ -143,6 +151,14 @@ impl Pipes {
             token,
         })
     }
+}
+
+/// Waits for the end of standard input, which asks for the end of the run.
+fn wait_for_end() -> io::Result<u64> {
+    let seen = io::copy(&mut io::stdin().lock(), &mut io::sink())?;
+    // The supervisor reads its signals; this one is as good as a person's.
+    kill(getpid(), Signal::SIGTERM)?;
+    Ok(seen)
 }
 
 /// Whether the caller's standard output and standard error are one file.

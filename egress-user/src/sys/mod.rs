@@ -5,6 +5,7 @@
 )]
 
 pub mod bpf;
+pub mod elevate;
 pub mod entry_xattr;
 pub mod fd;
 pub mod filter;

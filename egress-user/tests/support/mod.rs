@@ -276,7 +276,10 @@ pub(crate) fn write_packet(directory: &Path, chain: &Chain) -> Packet {
     for (name, content) in [
         (EVIDENCE_FILE, bytes.as_slice()),
         (PACKET_FILE, packet.to_json().unwrap().as_bytes()),
-        (SUMMARY_FILE, summary::render(&packet, &report).as_bytes()),
+        (
+            SUMMARY_FILE,
+            summary::render(&packet, &report, &summary::Observed::default()).as_bytes(),
+        ),
         (VERIFIER_FILE, text.as_bytes()),
         (POLICY_FILE, POLICY.as_bytes()),
         (FLOWS_FILE, &lines),

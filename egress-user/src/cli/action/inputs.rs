@@ -1,0 +1,193 @@
+//! The action's inputs, checked before anything is started.
+use std::path::PathBuf;
+
+use anyhow::{bail, ensure};
+
+/// Prefix of the variables that action.yml hands the inputs over in.
+pub(super) const PREFIX: &str = "INPUT_";
+
+/// Longest `timeout`, as for `egress run`.
+const MAX_TIMEOUT: u64 = 604_800;
+
+/// Who judges and signs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mediator {
+    /// A Pipelock binary.
+    Pipelock,
+    /// The one inside this binary.
+    Builtin,
+}
+
+/// The inputs. Paths are as they were typed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Inputs {
+    pub(super) script: PathBuf,
+    pub(super) script_args: Vec<String>,
+    pub(super) config: Option<PathBuf>,
+    pub(super) identity: String,
+    pub(super) pipelock: Option<PathBuf>,
+    pub(super) private_key: Option<PathBuf>,
+    pub(super) public_key: Option<String>,
+    pub(super) packet_dir: PathBuf,
+    pub(super) workdir: PathBuf,
+    pub(super) fail_on_verifier_error: bool,
+    pub(super) debug: bool,
+    pub(super) mediator: Mediator,
+    pub(super) dns: String,
+    pub(super) workspace: String,
+    pub(super) timeout: Option<u64>,
+    pub(super) boundary_key: Option<PathBuf>,
+}
+
+impl Inputs {
+    /// Reads and checks them. `variable` gives the value of a variable, if it has one.
+    ///
+    /// # Errors
+    /// At the first input that is wrong, with what is accepted.
+    pub(super) fn read(variable: impl Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
+        let get = |name: &str| {
+            let name = name.to_uppercase().replace('-', "_");
+            variable(&format!("{PREFIX}{name}")).unwrap_or_default()
+        };
+        let given = |name: &str| Some(get(name)).filter(|value| !value.is_empty());
+        let path = |name: &str| given(name).map(PathBuf::from);
+        let needed = |name: &str| {
+            let value = get(name);
+            ensure!(!value.is_empty(), "input {name} is empty; it needs a value");
+            Ok(value)
+        };
+        let one_of = |name: &str, accepted: &[&str]| {
+            let value = get(name);
+            ensure!(
+                accepted.contains(&value.as_str()),
+                "input {name} is {value:?}; accepted are {}",
+                accepted.join(", ")
+            );
+            Ok(value)
+        };
+        let is_true = |name: &str| one_of(name, &["true", "false"]).map(|value| value == "true");
+
+        let mediator = match one_of("mediator", &["pipelock", "builtin"])?.as_str() {
+            "builtin" => Mediator::Builtin,
+            _ => Mediator::Pipelock,
+        };
+        let inputs = Self {
+            script: needed("script-path")?.into(),
+            script_args: lines(&get("script-args")),
+            config: path("config"),
+            identity: needed("agent-identity")?,
+            pipelock: path("pipelock-bin"),
+            private_key: path("signer-private-key-path"),
+            public_key: given("signer-public-key"),
+            packet_dir: needed("audit-packet-dir")?.into(),
+            workdir: needed("working-directory")?.into(),
+            fail_on_verifier_error: is_true("fail-on-verifier-error")?,
+            debug: is_true("debug")?,
+            mediator,
+            dns: one_of("dns", &["synthetic", "deny"])?,
+            workspace: one_of(
+                "workspace",
+                &["apply", "copy", "direct", "discard", "read-only"],
+            )?,
+            timeout: timeout(&get("timeout"))?,
+            boundary_key: path("boundary-key-path"),
+        };
+        ensure!(
+            inputs.public_key.is_none() || inputs.private_key.is_some(),
+            "input signer-public-key needs signer-private-key-path; leave it out to sign with a key \
+             that lasts for this run only"
+        );
+        Ok(inputs)
+    }
+}
+
+fn timeout(text: &str) -> anyhow::Result<Option<u64>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    match text.parse() {
+        Ok(seconds @ 1..=MAX_TIMEOUT) => Ok(Some(seconds)),
+        _ => bail!("input timeout is {text:?}; accepted are 1 to {MAX_TIMEOUT} seconds"),
+    }
+}
+
+/// One argument a line. The line break that ends a block of YAML is no empty last argument.
+fn lines(text: &str) -> Vec<String> {
+    if text.is_empty() {
+        return Vec::new();
+    }
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    text.split('\n').map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn read(changes: &[(&str, &str)]) -> Result<Inputs, String> {
+        let mut values = BTreeMap::from([
+            ("INPUT_SCRIPT_PATH", "ci/agent.sh"),
+            ("INPUT_CONFIG", ".pipelock/ci.yaml"),
+            ("INPUT_AGENT_IDENTITY", "github-actions-agent"),
+            ("INPUT_AUDIT_PACKET_DIR", "pipelock-audit-packet"),
+            ("INPUT_WORKING_DIRECTORY", "."),
+            ("INPUT_FAIL_ON_VERIFIER_ERROR", "true"),
+            ("INPUT_DEBUG", "false"),
+            ("INPUT_MEDIATOR", "pipelock"),
+            ("INPUT_DNS", "synthetic"),
+            ("INPUT_WORKSPACE", "apply"),
+        ]);
+        values.extend(changes.iter().copied());
+        let found = |name: &str| values.get(name).map(|value| (*value).to_owned());
+        Inputs::read(found).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn defaults_of_the_action_are_accepted() {
+        let inputs = read(&[]).unwrap();
+        assert_eq!(inputs.mediator, Mediator::Pipelock);
+        assert!(inputs.fail_on_verifier_error && !inputs.debug);
+        assert_eq!(inputs.script_args, [""; 0]);
+        assert_eq!((inputs.timeout, inputs.private_key), (None, None));
+    }
+
+    #[test]
+    fn unknown_values_are_refused_with_the_accepted_ones() {
+        for (name, value, accepted) in [
+            ("INPUT_DEBUG", "True", "true, false"),
+            ("INPUT_DEBUG", "", "true, false"),
+            ("INPUT_FAIL_ON_VERIFIER_ERROR", "yes", "true, false"),
+            ("INPUT_MEDIATOR", "auto", "pipelock, builtin"),
+            ("INPUT_DNS", "host", "synthetic, deny"),
+            (
+                "INPUT_WORKSPACE",
+                "rw",
+                "apply, copy, direct, discard, read-only",
+            ),
+            ("INPUT_TIMEOUT", "0", "1 to 604800"),
+            ("INPUT_TIMEOUT", "1h", "1 to 604800"),
+        ] {
+            let refused = read(&[(name, value)]).unwrap_err();
+            assert!(refused.contains(accepted), "{name}={value}: {refused}");
+        }
+        assert!(
+            read(&[("INPUT_SCRIPT_PATH", "")])
+                .unwrap_err()
+                .contains("script-path")
+        );
+    }
+
+    #[test]
+    fn a_public_key_needs_the_private_one() {
+        let refused = read(&[("INPUT_SIGNER_PUBLIC_KEY", "00")]).unwrap_err();
+        assert!(refused.contains("signer-private-key-path"), "{refused}");
+    }
+
+    #[test]
+    fn arguments_are_lines() {
+        assert_eq!(lines(""), [""; 0]);
+        assert_eq!(lines("a b\n$(c)\n"), ["a b", "$(c)"]);
+        assert_eq!(lines("a\n\nb"), ["a", "", "b"]);
+    }
+}

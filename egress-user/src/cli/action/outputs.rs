@@ -1,0 +1,79 @@
+//! Outputs of the step and its part of the job summary, in the files that the runner names.
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+use super::result::Result;
+
+/// The runner's files; each is absent where nobody reads it.
+#[derive(Debug)]
+pub(super) struct Files {
+    output: Option<PathBuf>,
+    summary: Option<PathBuf>,
+}
+
+impl Files {
+    /// Those that the runner's variables name.
+    pub(super) fn named(variable: impl Fn(&str) -> Option<OsString>) -> Self {
+        let path = |name| {
+            variable(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
+        Self {
+            output: path("GITHUB_OUTPUT"),
+            summary: path("GITHUB_STEP_SUMMARY"),
+        }
+    }
+
+    /// Appends what the step has to say.
+    ///
+    /// # Errors
+    /// When a file cannot be written: a step without its outputs must not pass.
+    pub(super) fn write(&self, result: &Result) -> anyhow::Result<()> {
+        if let Some(path) = &self.output {
+            let mut text = String::new();
+            for (name, value) in result.outputs() {
+                text.push_str(&output(name, &value, &delimiter()?));
+            }
+            append(path, &text)?;
+        }
+        if let Some(path) = &self.summary {
+            append(path, &result.job_summary())?;
+        }
+        Ok(())
+    }
+}
+
+/// One output. No value can end its own block: the delimiter is random.
+fn output(name: &str, value: &str, delimiter: &str) -> String {
+    format!("{name}<<{delimiter}\n{value}\n{delimiter}\n")
+}
+
+fn delimiter() -> io::Result<String> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(io::Error::other)?;
+    Ok(format!("egress-{}", hex::encode(random)))
+}
+
+fn append(path: &Path, text: &str) -> anyhow::Result<()> {
+    let open = OpenOptions::new().append(true).create(true).open(path);
+    open.and_then(|mut file| file.write_all(text.as_bytes()))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_cannot_end_its_block() {
+        let (one, two) = (delimiter().unwrap(), delimiter().unwrap());
+        assert_ne!(one, two);
+        assert_eq!(one.len(), "egress-".len() + 32);
+        assert_eq!(output("a", "b\nc", "d"), "a<<d\nb\nc\nd\n");
+    }
+}

@@ -1,0 +1,357 @@
+//! What a run comes down to for the step: one error at most, and the exit status.
+use std::path::PathBuf;
+
+use anyhow::ensure;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::inputs::Inputs;
+use super::start::Finished;
+use crate::cli::exit;
+use crate::cli::verify::{VerifyArgs, verify};
+use crate::packet::{PACKET_FILE, SUMMARY_FILE};
+use crate::receipt::findings::visible;
+use crate::receipt::report::Verdict;
+
+/// Refused destinations that become annotations.
+const SHOWN: usize = 5;
+
+/// The result of the step.
+#[derive(Debug)]
+pub(super) struct Result {
+    /// What `egress run` said of itself.
+    said: Value,
+    /// What the check of the packet on the disk found wrong, after the run had found it right.
+    tampered: Option<String>,
+}
+
+impl Result {
+    /// Takes what the run said, and checks the packet that it wrote once more, as it is on the disk.
+    ///
+    /// # Errors
+    /// When the run never came to say anything.
+    pub(super) fn read(finished: &Finished, inputs: &Inputs) -> anyhow::Result<Self> {
+        ensure!(
+            !finished.said.is_null(),
+            "egress could not be started as root ({}): the runner needs sudo without a password, and the \
+             binary must run on it",
+            finished.status
+        );
+        let mut result = Self {
+            said: finished.said.clone(),
+            tampered: None,
+        };
+        if result.packet().is_some() {
+            result.tampered = result.check(inputs).err().map(|error| format!("{error:#}"));
+        }
+        Ok(result)
+    }
+
+    fn text(&self, pointer: &str) -> &str {
+        self.said
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    }
+
+    fn packet(&self) -> Option<PathBuf> {
+        Some(self.text("/packet"))
+            .filter(|path| !path.is_empty())
+            .map(PathBuf::from)
+    }
+
+    fn check(&self, inputs: &Inputs) -> anyhow::Result<()> {
+        let Some(path) = self.packet() else {
+            return Ok(());
+        };
+        let bytes = std::fs::read(path.join(PACKET_FILE))?;
+        ensure!(
+            hex::encode(Sha256::digest(&bytes)) == self.text("/packet_sha256"),
+            "{PACKET_FILE} is not the one that was written"
+        );
+        let signer = Some(self.text("/signer_key")).filter(|key| !key.is_empty());
+        let key = inputs.public_key.as_deref().or(signer);
+        let args = VerifyArgs {
+            path,
+            keys: key.map(str::to_owned).into_iter().collect(),
+            ..VerifyArgs::default()
+        };
+        let outcome = verify(&args)?;
+        let is_said = outcome.verdict.as_str() == self.verdict();
+        let is_sound = matches!(
+            outcome.verdict,
+            Verdict::Valid | Verdict::SelfConsistentOnly
+        );
+        let first = outcome
+            .findings
+            .first()
+            .map_or("", |finding| finding.rule.says);
+        ensure!(
+            is_said || !(is_sound || self.verdict() == Verdict::Valid.as_str()),
+            "it verifies as {} and no longer as {}: {first}",
+            outcome.verdict.as_str(),
+            self.verdict()
+        );
+        Ok(())
+    }
+
+    fn verdict(&self) -> &str {
+        match self.text("/verdict") {
+            "" => Verdict::Error.as_str(),
+            verdict => verdict,
+        }
+    }
+
+    fn is_valid(&self) -> bool {
+        self.tampered.is_none() && self.verdict() == Verdict::Valid.as_str()
+    }
+
+    fn number(&self, pointer: &str) -> Option<u64> {
+        self.said.pointer(pointer).and_then(Value::as_u64)
+    }
+
+    /// Why no packet was written, in one sentence with its causes and what to do.
+    fn failure(&self) -> Option<String> {
+        if self.packet().is_some() {
+            return None;
+        }
+        let mut text = self.text("/error").to_owned();
+        let causes = self.said.pointer("/caused_by").and_then(Value::as_array);
+        for cause in causes.into_iter().flatten().filter_map(Value::as_str) {
+            text.push_str(": ");
+            text.push_str(cause);
+        }
+        let hint = self.text("/hint");
+        if !hint.is_empty() {
+            text.push_str("; ");
+            text.push_str(hint);
+        }
+        Some(text)
+    }
+
+    /// The one thing that fails the step, if anything does, in the order of [`Self::status`].
+    pub(super) fn error(&self, inputs: &Inputs) -> Option<String> {
+        if let Some(failure) = self.failure() {
+            return Some(failure);
+        }
+        if let Some(what) = &self.tampered {
+            return Some(format!("the packet was changed after the run: {what}"));
+        }
+        let status = self.exit_status();
+        if status == exit::FAILED {
+            let reasons = self.said.pointer("/incomplete").and_then(Value::as_array);
+            let reasons = reasons.into_iter().flatten().filter_map(Value::as_str);
+            let reasons: Vec<&str> = reasons.collect();
+            return Some(format!(
+                "the machine, the boundary or the mediator failed during the run: {}",
+                reasons.join("; ")
+            ));
+        }
+        if inputs.fail_on_verifier_error && !self.is_valid() {
+            let advice = if self.verdict() == Verdict::SelfConsistentOnly.as_str() {
+                "the key lasted for this run only; sign with signer-private-key-path and signer-public-key"
+            } else {
+                "verifier.txt in the packet says why"
+            };
+            return Some(format!(
+                "the verdict is {} and fail-on-verifier-error is true; {advice}",
+                self.verdict()
+            ));
+        }
+        match status {
+            exit::TIMED_OUT => Some(String::from(
+                "the script was ended when its timeout was over",
+            )),
+            _ => match self.script_status() {
+                0 => None,
+                status => Some(format!("the script exited with {status}")),
+            },
+        }
+    }
+
+    fn exit_status(&self) -> u8 {
+        let status = self.number("/exit_status").or_else(|| self.number("/exit"));
+        status
+            .and_then(|status| u8::try_from(status).ok())
+            .unwrap_or(exit::FAILED)
+    }
+
+    fn script_status(&self) -> u8 {
+        let status = self.number("/agent_exit_status");
+        status
+            .and_then(|status| u8::try_from(status).ok())
+            .unwrap_or(0)
+    }
+
+    /// The step's exit status.
+    pub(super) fn status(&self, inputs: &Inputs) -> u8 {
+        let status = self.exit_status();
+        if self.failure().is_some() || status == exit::FAILED {
+            // A failure is never a success, whatever it says of itself.
+            return status.max(1);
+        }
+        if self.tampered.is_some() {
+            return exit::EVIDENCE;
+        }
+        if inputs.fail_on_verifier_error && !self.is_valid() {
+            return exit::INVALID;
+        }
+        match status {
+            exit::TIMED_OUT => status,
+            _ => self.script_status(),
+        }
+    }
+
+    /// Names and values of the outputs.
+    pub(super) fn outputs(&self) -> Vec<(&'static str, String)> {
+        let Some(packet) = self.packet() else {
+            return vec![
+                ("verifier-verdict", Verdict::Error.as_str().to_owned()),
+                ("receipt-count", String::from("0")),
+            ];
+        };
+        let verdict = match &self.tampered {
+            Some(_) => Verdict::Invalid.as_str(),
+            None => self.verdict(),
+        };
+        let number = |pointer| self.number(pointer).unwrap_or(0).to_string();
+        vec![
+            ("audit-packet-path", packet.display().to_string()),
+            ("receipt-count", number("/receipt_count")),
+            ("verifier-verdict", verdict.to_owned()),
+            ("grade", self.text("/grade").to_owned()),
+            (
+                "packet-digest",
+                format!("sha256:{}", self.text("/packet_sha256")),
+            ),
+            ("denied-count", self.denied_count().to_string()),
+            (
+                "summary-path",
+                packet.join(SUMMARY_FILE).display().to_string(),
+            ),
+        ]
+    }
+
+    fn denied_rows(&self) -> impl Iterator<Item = &Value> {
+        self.said
+            .pointer("/denied")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+    }
+
+    fn denied_count(&self) -> u64 {
+        self.denied_rows()
+            .filter_map(|row| row.get("count")?.as_u64())
+            .sum()
+    }
+
+    /// Warnings about refused destinations, the first ones.
+    pub(super) fn denied(&self) -> Vec<String> {
+        let rows = self.denied_rows();
+        rows.take(SHOWN)
+            .filter_map(|row| Some(row.get("text")?.as_str()?.to_owned()))
+            .collect()
+    }
+
+    /// The step's part of the job summary.
+    pub(super) fn job_summary(&self) -> String {
+        if let Some(failure) = self.failure() {
+            let failure = visible(&failure).replace('`', "'");
+            return format!("# Audit Packet\n\nNone was written: ` {failure} `\n");
+        }
+        let mut text = self.text("/summary").to_owned();
+        if let Some(what) = &self.tampered {
+            text.insert_str(
+                0,
+                &format!(
+                    "> **The packet was changed after the run**: ` {} `\n\n",
+                    visible(what).replace('`', "'")
+                ),
+            );
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn inputs(fail: &str) -> Inputs {
+        Inputs::read(|name| {
+            Some(String::from(match name {
+                "INPUT_SCRIPT_PATH" => "a.sh",
+                "INPUT_MEDIATOR" => "builtin",
+                "INPUT_DNS" => "synthetic",
+                "INPUT_WORKSPACE" => "apply",
+                "INPUT_DEBUG" => "false",
+                "INPUT_FAIL_ON_VERIFIER_ERROR" => fail,
+                "INPUT_AGENT_IDENTITY" | "INPUT_AUDIT_PACKET_DIR" | "INPUT_WORKING_DIRECTORY" => {
+                    "x"
+                }
+                _ => return None,
+            }))
+        })
+        .unwrap()
+    }
+
+    fn ended(verdict: &str, exit_status: u8, script: u8) -> Result {
+        Result {
+            said: json!({"packet": "/p", "verdict": verdict, "exit_status": exit_status,
+                         "agent_exit_status": script}),
+            tampered: None,
+        }
+    }
+
+    #[test]
+    fn status_follows_verdict_then_script() {
+        let (strict, lax) = (inputs("true"), inputs("false"));
+        for (result, with_strict, with_lax) in [
+            (ended("valid", 0, 0), 0, 0),
+            (ended("valid", 7, 7), 7, 7),
+            (ended("self_consistent_only", 0, 0), 1, 0),
+            (ended("error", 123, 0), 1, 0),
+            (ended("invalid", 123, 5), 1, 5),
+            (ended("valid", 124, 0), 124, 124),
+            (ended("valid", 125, 0), 125, 125),
+        ] {
+            assert_eq!(result.status(&strict), with_strict, "{result:?}");
+            assert_eq!(result.status(&lax), with_lax, "{result:?}");
+            assert_eq!(
+                result.error(&strict).is_some(),
+                with_strict != 0,
+                "{result:?}"
+            );
+            assert_eq!(result.error(&lax).is_some(), with_lax != 0, "{result:?}");
+        }
+    }
+
+    #[test]
+    fn a_changed_packet_fails_whatever_was_asked_for() {
+        let mut result = ended("valid", 0, 0);
+        result.tampered = Some(String::from("x"));
+        assert_eq!(result.status(&inputs("false")), exit::EVIDENCE);
+        assert!(
+            result
+                .outputs()
+                .contains(&("verifier-verdict", String::from("invalid")))
+        );
+    }
+
+    #[test]
+    fn no_packet_is_one_error_with_causes_and_advice() {
+        let result = Result {
+            said: json!({"error": "a", "caused_by": ["b"], "hint": "c", "exit": 125}),
+            tampered: None,
+        };
+        assert_eq!(result.error(&inputs("true")).unwrap(), "a: b; c");
+        assert_eq!(result.status(&inputs("false")), 125);
+        assert!(
+            result
+                .outputs()
+                .contains(&("receipt-count", String::from("0")))
+        );
+    }
+}

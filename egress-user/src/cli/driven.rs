@@ -1,0 +1,165 @@
+//! How `egress action` drives `egress run`: hidden options, and the ways by which one talks to the
+//! other across `sudo`, which passes on nothing but the standard streams.
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{BufRead, Read, Write};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use anyhow::{Context, ensure};
+use clap::Args;
+use serde_json::Value;
+
+/// Longest environment that is read.
+const ENVIRONMENT_BYTES: u64 = 16 << 20;
+
+/// Options that no person types.
+#[derive(Debug, Args)]
+pub struct DrivenArgs {
+    /// Read the command's environment from standard input, entries ended by NUL and an empty one at
+    /// the end, and end the run when standard input ends
+    #[arg(long, hide = true)]
+    pub driven: bool,
+    /// Write the result, or the failure, to this empty file as well
+    #[arg(long, hide = true, value_name = "FILE")]
+    result: Option<PathBuf>,
+    /// Who the packet belongs to
+    #[arg(long, hide = true, value_name = "UID:GID")]
+    pub packet_owner: Option<Owner>,
+}
+
+/// A user and a group, by number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// The user.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+}
+
+impl FromStr for Owner {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let numbers = text.split_once(':').and_then(|(uid, gid)| {
+            let (uid, gid) = (uid.parse().ok()?, gid.parse().ok()?);
+            Some(Self { uid, gid })
+        });
+        numbers.ok_or_else(|| String::from("it is no UID:GID"))
+    }
+}
+
+/// Where the result goes, held open from before the run.
+#[derive(Debug)]
+pub struct Report(Option<File>);
+
+impl DrivenArgs {
+    /// Opens the file for the result.
+    ///
+    /// # Errors
+    /// When it is not an empty file of its own: root writes to it, and it was named by somebody else.
+    pub fn report(&self) -> anyhow::Result<Report> {
+        let Some(path) = &self.result else {
+            return Ok(Report(None));
+        };
+        let shown = path.display();
+        let file = File::options()
+            .write(true)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+            .open(path)
+            .with_context(|| format!("--result {shown}"))?;
+        let meta = file.metadata()?;
+        ensure!(
+            meta.is_file() && meta.nlink() == 1 && meta.len() == 0,
+            "--result {shown}: it is no empty file with one name"
+        );
+        Ok(Report(Some(file)))
+    }
+
+    /// The environment of the caller, or the one that it sends.
+    ///
+    /// # Errors
+    /// When it cannot be read to its end.
+    pub fn environment(&self) -> anyhow::Result<Vec<(OsString, OsString)>> {
+        if !self.driven {
+            return Ok(std::env::vars_os().collect());
+        }
+        // The one buffer of standard input: what follows is read by whoever reads it next.
+        entries(std::io::stdin().lock())
+    }
+}
+
+fn entries(mut from: impl BufRead) -> anyhow::Result<Vec<(OsString, OsString)>> {
+    let mut entries = Vec::new();
+    let mut left = ENVIRONMENT_BYTES;
+    loop {
+        let mut entry = Vec::new();
+        let length = (&mut from).take(left).read_until(0, &mut entry)?;
+        left = left.saturating_sub(u64::try_from(length)?);
+        ensure!(
+            entry.pop() == Some(0),
+            "standard input ended within the command's environment, or it is too long"
+        );
+        if entry.is_empty() {
+            return Ok(entries);
+        }
+        // A name may begin with the sign that ends it.
+        let sign = entry.iter().skip(1).position(|byte| *byte == b'=');
+        let sign = sign.context("an entry of the command's environment has no value")?;
+        let value = entry.split_off(sign.saturating_add(2));
+        entry.pop();
+        entries.push((OsString::from_vec(entry), OsString::from_vec(value)));
+    }
+}
+
+impl Report {
+    /// Writes it. Nothing is left to do when that fails: the reader finds nothing, which is a failure.
+    pub fn write(&self, value: &Value) {
+        if let Some(mut file) = self.0.as_ref() {
+            drop(file.write_all(value.to_string().as_bytes()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn environment_is_read_to_its_end_and_no_further() {
+        let mut text: &[u8] = b"A=1\0B=x=y\nz\0C=\0\0rest";
+        let read = entries(&mut text).unwrap();
+        let wanted = [("A", "1"), ("B", "x=y\nz"), ("C", "")];
+        let wanted = wanted.map(|(name, value)| (name.into(), value.into()));
+        assert_eq!(read, wanted);
+        assert_eq!(text, b"rest");
+        for torn in [&b"A=1"[..], b"A=1\0", b"A\0\0", b""] {
+            assert!(entries(torn).is_err());
+        }
+    }
+
+    #[test]
+    fn result_goes_to_an_empty_file_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("result");
+        let report = |path: &std::path::Path| {
+            let result = Some(path.to_path_buf());
+            DrivenArgs {
+                driven: true,
+                result,
+                packet_owner: None,
+            }
+            .report()
+        };
+        assert!(report(&path).is_err());
+        std::fs::write(&path, "").unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(report(&link).is_err());
+        report(&path).unwrap().write(&Value::Bool(true));
+        assert_eq!(std::fs::read(&path).unwrap(), b"true");
+        assert!(report(&path).is_err());
+    }
+}
