@@ -1,6 +1,7 @@
 //! Creates kernel objects as guards that remove themselves.
 pub mod cgroup;
 pub mod mountinfo;
+pub mod sockets;
 pub mod users;
 pub mod view;
 pub mod workspace;

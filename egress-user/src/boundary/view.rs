@@ -351,7 +351,7 @@ impl View {
         tmpfs(&shm, 0o1777, scratch, None)
     }
 
-    /// Makes `path` an existing directory that the agent can reach: where an ancestor is closed to
+    /// Makes `path` an existing directory that the agent can enter: where it or an ancestor is closed to
     /// it (`/root`, `/home/user` at 0750) or lies in a private tmpfs, a root-owned 0755 skeleton
     /// takes its place.
     ///
@@ -366,7 +366,7 @@ impl View {
             at.push(name);
             let inside = self.inside(&at);
             match fs::symlink_metadata(&inside) {
-                Ok(meta) if meta.is_dir() && (meta.mode() & 0o001 != 0 || at == path) => {}
+                Ok(meta) if meta.is_dir() && meta.mode() & 0o001 != 0 => {}
                 Ok(meta) if meta.is_dir() => tmpfs(&inside, 0o755, 1 << 20, None)?,
                 Ok(_) => {
                     return Err(io::Error::other(format!(

@@ -18,9 +18,9 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::exec::Staged;
 use super::protocol::{FromInit, Sockets, StagePlan, ToInit};
-use crate::boundary::mountinfo;
 use crate::boundary::view::{COMMAND_FILES, LeftOut, SCRATCH, View};
 use crate::boundary::workspace::overlay::mount_overlay;
+use crate::boundary::{mountinfo, sockets};
 use crate::probe;
 use crate::sys::{fd, handover, netdev, process};
 
@@ -200,6 +200,9 @@ fn enter_view(plan: &StagePlan) -> io::Result<Entered> {
     }));
     view.mask(others, &plan.shown)?;
     view.cover(&plan.covered)?;
+    for (path, tree) in &plan.sockets {
+        sockets::place(&view, path, &handover::inherited(*tree)?)?;
+    }
     view.enter()?;
     Ok(Entered {
         left_out,

@@ -29,6 +29,8 @@ pub struct StagePlan {
     pub workspace: (PathBuf, i32),
     /// Where the workspace's changes go: it is an overlay then, and that mount its lower layer.
     pub store: Option<PathBuf>,
+    /// Sockets of the host that are opened to the agent: path, and number of the inherited mount.
+    pub sockets: Vec<(PathBuf, i32)>,
     /// What the run itself uses and the agent must not see.
     pub masked: Vec<PathBuf>,
     /// Files that are shown in place of the host's, where they are in the view at all.

@@ -1,6 +1,7 @@
 //! `egress run`: from what was typed to a checked [`Plan`], and from its end to an exit status.
 use std::ffi::OsString;
 use std::io::Read;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -81,6 +82,9 @@ pub struct RunArgs {
     /// Allow connections to one more port than 80 and 443; repeatable
     #[arg(long = "allow-port", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     allowed_ports: Vec<u16>,
+    /// Let the command use this one Unix socket of the host; the packet shows it; repeatable
+    #[arg(long = "allow-unix", value_name = "PATH")]
+    allowed_sockets: Vec<PathBuf>,
     /// Whether names resolve for the command
     #[arg(long, value_enum, default_value_t = DnsMode::Synthetic)]
     dns: DnsMode,
@@ -241,7 +245,7 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
             .map(|path| protected(&workdir, path))
             .collect::<anyhow::Result<_>>()?,
         workspace: args.workspace,
-        workdir,
+        workdir: workdir.clone(),
         policy,
         packet,
         mediator,
@@ -250,6 +254,11 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
         agent_identity: args.agent_identity,
         require_trusted: args.require_trusted,
         allowed_ports: args.allowed_ports,
+        allowed_sockets: args
+            .allowed_sockets
+            .iter()
+            .map(|path| socket(&workdir, path))
+            .collect::<anyhow::Result<_>>()?,
         dns: args.dns,
         proxy_port: args.proxy_port,
         timeout: args.timeout.map(Duration::from_secs),
@@ -282,6 +291,36 @@ fn protected(workdir: &Path, path: &Path) -> anyhow::Result<PathBuf> {
         "--protect {shown}: it does not lie in the working directory"
     );
     Ok(absolute)
+}
+
+/// A socket of the host to be opened: its one true path, and nothing that the workspace holds.
+fn socket(workdir: &Path, path: &Path) -> anyhow::Result<PathBuf> {
+    let shown = path.display();
+    ensure!(
+        path.is_absolute(),
+        "--allow-unix {shown}: name it by its absolute path"
+    );
+    let real = path
+        .canonicalize()
+        .with_context(|| format!("--allow-unix {shown}: there is no such socket"))?;
+    ensure!(
+        real == path,
+        "--allow-unix {shown}: it is reached through a link; name {}",
+        real.display()
+    );
+    ensure!(
+        path.to_str().is_some(),
+        "--allow-unix {shown}: its path is not UTF-8"
+    );
+    ensure!(
+        std::fs::symlink_metadata(path)?.file_type().is_socket(),
+        "--allow-unix {shown}: it is no socket"
+    );
+    ensure!(
+        !path.starts_with(workdir),
+        "--allow-unix {shown}: it lies in the working directory"
+    );
+    Ok(real)
 }
 
 /// The words to execute, the name that the packet shows, and how many arguments follow it.

@@ -161,7 +161,7 @@ impl FlowLog {
     ///
     /// # Errors
     /// Those of `open(2)` and `clock_gettime(2)`.
-    pub fn create(path: &Path, inside: Inside) -> io::Result<Self> {
+    pub fn create(path: &Path, inside: Option<Inside>) -> io::Result<Self> {
         let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)?;
         let monotonic = i128::from(now.tv_sec()) * 1_000_000_000 + i128::from(now.tv_nsec());
         Ok(Self {
@@ -170,7 +170,7 @@ impl FlowLog {
             counts: FlowCounts::default(),
             folded: HashMap::new(),
             unix: unix::Seen::new(),
-            inside: Some(inside),
+            inside,
             denied: BTreeMap::new(),
             allowed: BTreeMap::new(),
             callers: Callers::default(),

@@ -10,6 +10,8 @@ use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, fstatfs};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 use nix::unistd::Pid;
 
+use crate::boundary::sockets::FileId;
+
 /// What a path of the agent leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Socket {
@@ -20,9 +22,6 @@ pub enum Socket {
     /// Nothing that can be connected to: no socket, or the lifeless image of one of the host's.
     None,
 }
-
-/// Device and inode of a file.
-pub type FileId = (u64, u64);
 
 /// The root directory of the boundary.
 #[derive(Debug)]

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::capsule::Measurement;
 use super::error::{RunError, system};
+use super::inside::Inside;
 use super::mediator::{Builtin, Entry, Mediator};
 use super::neutralise::Obeyed;
 use super::plan::MediatorChoice;
@@ -81,6 +82,10 @@ impl Prepared {
         })?;
 
         self.timeline.mark("relay ready");
+        // While init is certainly there.
+        let allowed = self.measured.opened.iter().map(|one| one.id).collect();
+        let inside = Inside::of(self.init.pid, allowed);
+        let inside = system("open the boundary's root", inside)?;
         system(
             "let the agent go",
             handover::send_message(&self.control, &ToInit::Go),
@@ -125,6 +130,7 @@ impl Prepared {
             events: self.events,
             pumps,
             held: self.held,
+            inside: Some(inside),
             users: self.users,
             store: self.store,
             recovered: self.recovered,

@@ -57,6 +57,7 @@ pub mod plan;
 pub mod prepare;
 pub mod probes;
 pub mod record;
+mod stage;
 pub mod state;
 pub mod stdio;
 pub mod supervise;

@@ -23,6 +23,12 @@ pub fn of(run: &Collected) -> Vec<String> {
             "stored credentials were looked for in a part of the workspace only: it has many directories",
         ));
     }
+    for one in &run.measured.opened {
+        lines.push(format!(
+            "the command could use the host's socket {}",
+            one.path.display()
+        ));
+    }
     for file in &run.command_files {
         let keys = if file.keys.is_empty() {
             String::new()

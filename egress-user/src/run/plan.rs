@@ -133,6 +133,8 @@ pub struct Plan {
     pub require_trusted: bool,
     /// Ports beyond 80 and 443.
     pub allowed_ports: Vec<u16>,
+    /// Sockets of the host that the command may use: absolute, without links.
+    pub allowed_sockets: Vec<PathBuf>,
     /// Names inside the boundary.
     pub dns: DnsMode,
     /// Explicit proxy port inside the boundary.

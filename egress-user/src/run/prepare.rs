@@ -4,7 +4,6 @@ use std::ffi::CString;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use egress_common::abi::Config;
@@ -16,16 +15,18 @@ use super::environment::{self, EnvironmentRecord};
 use super::error::{RunError, system};
 use super::held::Held;
 use super::mediator::{Entry, entry};
-use super::plan::{DnsMode, Plan, WorkspaceMode};
+use super::plan::Plan;
 use super::probes::{self, Probed};
+use super::stage::{Mounts, open_sockets, stage_plan};
 use super::state::{RunDir, STATE_DIR};
 use super::stdio::Pipes;
 use super::timeline::Timeline;
 use super::workspace;
 use crate::apply::Recovered;
 use crate::boundary::cgroup::RunCgroups;
-use crate::boundary::users::{self, UserLease};
-use crate::boundary::view::{LeftOut, PlacedFile, TmpfsLimits};
+use crate::boundary::sockets::Opened;
+use crate::boundary::users::UserLease;
+use crate::boundary::view::LeftOut;
 use crate::boundary::workspace::credentials::Found;
 use crate::boundary::workspace::store::Store;
 use crate::bpf::Gates;
@@ -47,13 +48,9 @@ const NAMESPACES: i32 = libc::CLONE_NEWNS
     | libc::CLONE_NEWCGROUP;
 /// How long the boundary's init may take over one step.
 const WORD_WITHIN_SECONDS: i64 = 30;
-const LIMITS: TmpfsLimits = TmpfsLimits {
-    scratch_bytes: 4 << 30,
-    run_bytes: 64 << 20,
-};
 
 /// What the boundary turned out to be, for the record.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Measured {
     /// Whether IPv6 loopback is there.
     pub ipv6: bool,
@@ -65,6 +62,8 @@ pub struct Measured {
     pub namespaces: Vec<String>,
     /// What the probes found, before anything else ran.
     pub probes: Probed,
+    /// Sockets of the host that the agent may use.
+    pub opened: Vec<Opened>,
     /// Paths that were covered.
     pub masked: Vec<PathBuf>,
     /// Credentials that were found and hidden.
@@ -125,6 +124,12 @@ impl Plan {
         let covered = workspace::covered(&self, redactions, users.agent)?;
         timeline.mark("workspace mapped");
         let pipes = system("make the agent's pipes", Pipes::new(users.agent))?;
+        let opened = open_sockets(&self, users.agent)?;
+        let mounts = Mounts {
+            workspace: &tree,
+            store: store.as_ref(),
+            opened: &opened,
+        };
 
         let environment = environment::for_agent(
             &self.environment,
@@ -139,21 +144,17 @@ impl Plan {
             &self,
             &dir,
             &users,
-            (&tree, store.as_ref()),
+            &mounts,
             &pipes,
             environment.entries,
             masked.clone(),
         )?;
         stage.covered = covered;
-        let (control, init) = spawn_init(&stage, &cgroups, &tree, &pipes, &dir)?;
+        let (control, init) = spawn_init(&stage, &cgroups, &mounts, &pipes, &dir)?;
 
         timeline.mark("init spawned");
         // init builds the view on the other core meanwhile.
-        let mut config = Config::new(self.proxy_port, true);
-        if let SocketAddr::V4(address) = mediator {
-            config.mediator_addr = address.ip().to_bits();
-            config.mediator_port = address.port().into();
-        }
+        let mut config = config(&self, mediator);
         let mut gates = Gates::attach(config, &cgroups, self.diagnostics)?;
         let mut events = gates.take_events()?;
         timeline.mark("gates attached");
@@ -196,6 +197,7 @@ impl Plan {
                 left_out,
                 environment: environment.record,
                 namespaces,
+                opened,
                 masked,
                 credentials,
                 probes,
@@ -207,92 +209,20 @@ impl Plan {
     }
 }
 
-fn stage_plan(
-    plan: &Plan,
-    dir: &RunDir,
-    users: &UserLease,
-    (tree, store): (&OwnedFd, Option<&Store>),
-    pipes: &Pipes,
-    environment: Vec<Vec<u8>>,
-    masked: Vec<PathBuf>,
-) -> Result<StagePlan, RunError> {
-    let hostname = system(
-        "read the host name",
-        nix::unistd::gethostname().map_err(Into::into),
-    )?;
-    let hostname = hostname
-        .to_string_lossy()
-        .split('.')
-        .next()
-        .unwrap_or_default()
-        .to_owned();
-    let dns = plan.dns == DnsMode::Synthetic;
-    Ok(StagePlan {
-        stage_dir: dir.stage(),
-        agent: users.agent,
-        files: files(users.agent, &hostname, dns),
-        hostname,
-        home: PathBuf::from(AGENT_HOME),
-        limits: LIMITS,
-        workspace: (plan.workdir.clone(), tree.as_raw_fd()),
-        store: store
-            .filter(|_| plan.workspace != WorkspaceMode::Copy)
-            .map(|store| store.path().to_path_buf()),
-        masked,
-        covered: Vec::new(),
-        shown: plan.shown.clone(),
-        command_files: environment::command_files(&plan.environment)
-            .map(str::to_owned)
-            .collect(),
-        dns,
-        proxy_port: plan.proxy_port,
-        stdio: pipes.agents().map(|end| end.as_raw_fd()),
-        workdir: plan.workdir.clone(),
-        command: plan
-            .command
-            .iter()
-            .map(|word| word.as_bytes().to_vec())
-            .collect(),
-        environment,
-    })
-}
-
-/// The files that the agent sees in place of the host's.
-fn files(agent: u32, hostname: &str, dns: bool) -> Vec<PlacedFile> {
-    let own = if hostname.is_empty() || hostname == "localhost" {
-        String::new()
-    } else {
-        format!(" {hostname}")
-    };
-    let hosts =
-        format!("127.0.0.1 localhost{own}\n::1 localhost ip6-localhost ip6-loopback{own}\n");
-    // `search .` keeps the C library from trying the host's domain on every name.
-    let resolver = if dns {
-        "nameserver 127.0.0.1\nsearch .\n"
-    } else {
-        "# names do not resolve here\nnameserver 127.0.0.1\nsearch .\n"
-    };
-    let switch = "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n\
-                  networks: files\nprotocols: files\nservices: files\n";
-    [
-        ("/etc/passwd", users::passwd(agent, AGENT_HOME)),
-        ("/etc/group", users::group(agent)),
-        ("/etc/hosts", hosts),
-        ("/etc/hostname", format!("{hostname}\n")),
-        ("/etc/resolv.conf", resolver.to_owned()),
-        ("/etc/nsswitch.conf", switch.to_owned()),
-    ]
-    .map(|(path, content)| PlacedFile {
-        path: PathBuf::from(path),
-        content,
-    })
-    .into()
+/// What the kernel programs are told, before it is known whether there is IPv6.
+fn config(plan: &Plan, mediator: SocketAddr) -> Config {
+    let mut config = Config::new(plan.proxy_port, true);
+    if let SocketAddr::V4(address) = mediator {
+        config.mediator_addr = address.ip().to_bits();
+        config.mediator_port = address.port().into();
+    }
+    config
 }
 
 fn spawn_init(
     stage: &StagePlan,
     cgroups: &RunCgroups,
-    tree: &OwnedFd,
+    mounts: &Mounts<'_>,
     pipes: &Pipes,
     dir: &RunDir,
 ) -> Result<(OwnedFd, Child), RunError> {
@@ -306,14 +236,15 @@ fn spawn_init(
         fd::memory_file(c"egress-plan", &text),
     )?;
     let [stdin, stdout, stderr] = pipes.agents();
-    let keep = [
+    let mut keep = vec![
         memory.as_fd(),
         theirs.as_fd(),
-        tree.as_fd(),
+        mounts.workspace.as_fd(),
         stdin,
         stdout,
         stderr,
     ];
+    keep.extend(mounts.opened.iter().map(|one| one.tree.as_fd()));
     let placement = Placement {
         namespaces: u64::try_from(NAMESPACES).unwrap_or_default(),
         cgroup: cgroups.agent.as_fd(),

@@ -47,6 +47,19 @@ fn unsupported(probes: &[ProbeResult]) -> Vec<String> {
         .collect()
 }
 
+/// What the packet names as not enforced: the known paths, and each socket of the host that the caller
+/// opened.
+fn not_enforced(run: &Collected) -> Vec<String> {
+    let mut paths = unsupported(&run.measured.probes.results);
+    let opened = &run.measured.opened;
+    paths.extend(
+        opened
+            .iter()
+            .map(|one| format!("unix:{}", one.path.display())),
+    );
+    paths
+}
+
 /// The posture of the packet: every word follows from a probe or a fact of this run.
 pub fn posture(run: &Collected) -> Posture {
     let probes = &run.measured.probes.results;
@@ -106,7 +119,7 @@ pub fn posture(run: &Collected) -> Posture {
         proxy_url: Some(format!("http://127.0.0.1:{}", run.plan.proxy_port)),
         script_basename: Some(run.plan.script_basename.clone()),
         script_arg_count: Some(run.plan.argument_count),
-        unsupported_paths: unsupported(probes),
+        unsupported_paths: not_enforced(run),
     }
 }
 
@@ -148,6 +161,7 @@ pub fn boundary(run: &Collected) -> io::Result<Vec<u8>> {
         "dns": run.plan.dns.label(),
         "allowed_ports": allowed_ports(run),
         "workspace": workspace(run),
+        "allowed_unix": opened(run),
         "view": {"left_out": run.measured.left_out, "masked": run.measured.masked},
         "environment": run.measured.environment,
         "credentials": {
@@ -223,6 +237,15 @@ pub fn changes(run: &Collected) -> io::Result<Option<Vec<u8>>> {
     }))?;
     text.push(b'\n');
     Ok(Some(text))
+}
+
+/// Sockets of the host that the command may use.
+fn opened(run: &Collected) -> Vec<Value> {
+    let opened = &run.measured.opened;
+    opened
+        .iter()
+        .map(|one| json!({"path": one.path, "as_owner": one.as_owner}))
+        .collect()
 }
 
 fn allowed_ports(run: &Collected) -> Vec<u16> {

@@ -67,6 +67,7 @@ pub struct Running {
     pub(super) events: Events,
     pub(super) pumps: Pumps,
     pub(super) held: Held,
+    pub(super) inside: Option<Inside>,
     pub(super) users: UserLease,
     pub(super) store: Option<Store>,
     pub(super) recovered: Vec<Recovered>,
@@ -122,12 +123,10 @@ impl Running {
     /// When watching cannot begin; dropping `self` ends the run then.
     pub fn supervise(mut self) -> Result<Collected, RunError> {
         let began = Instant::now();
-        let inside = Inside::of(self.init.pid, Vec::new());
-        let inside = system("open the boundary's root", inside)?;
         let mut watch = Watch {
             flows: system(
                 "start the flow log",
-                FlowLog::create(&self.dir.path().join("flows.jsonl"), inside),
+                FlowLog::create(&self.dir.path().join("flows.jsonl"), self.inside.take()),
             )?,
             signals: system(
                 "watch for signals",

@@ -1,0 +1,134 @@
+//! The plan of the boundary's init: what the view holds and what becomes the command.
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use super::environment;
+use super::error::{RunError, system};
+use super::plan::{DnsMode, Plan, WorkspaceMode};
+use super::prepare::AGENT_HOME;
+use super::state::RunDir;
+use super::stdio::Pipes;
+use crate::boundary::sockets::{self, Opened};
+use crate::boundary::users::{self, UserLease};
+use crate::boundary::view::{PlacedFile, TmpfsLimits};
+use crate::boundary::workspace::store::Store;
+use crate::child::protocol::StagePlan;
+
+const LIMITS: TmpfsLimits = TmpfsLimits {
+    scratch_bytes: 4 << 30,
+    run_bytes: 64 << 20,
+};
+
+/// Mounts that init is given, and has yet to put anywhere.
+#[derive(Debug)]
+pub(super) struct Mounts<'a> {
+    /// The workspace, or what its changes lie over.
+    pub(super) workspace: &'a OwnedFd,
+    /// Where its changes go.
+    pub(super) store: Option<&'a Store>,
+    /// Sockets of the host.
+    pub(super) opened: &'a [Opened],
+}
+
+/// Makes the mounts of the sockets that the caller opens.
+///
+/// # Errors
+/// When one of them is none any more.
+pub(super) fn open_sockets(plan: &Plan, agent: u32) -> Result<Vec<Opened>, RunError> {
+    let paths = plan.allowed_sockets.iter();
+    let opened = paths.map(|path| sockets::open(path, agent)).collect();
+    system("open a socket of the host", opened)
+}
+
+/// Puts the plan together.
+///
+/// # Errors
+/// When the host has no name.
+pub(super) fn stage_plan(
+    plan: &Plan,
+    dir: &RunDir,
+    users: &UserLease,
+    mounts: &Mounts<'_>,
+    pipes: &Pipes,
+    environment: Vec<Vec<u8>>,
+    masked: Vec<PathBuf>,
+) -> Result<StagePlan, RunError> {
+    let hostname = system(
+        "read the host name",
+        nix::unistd::gethostname().map_err(Into::into),
+    )?;
+    let hostname = hostname
+        .to_string_lossy()
+        .split('.')
+        .next()
+        .unwrap_or_default()
+        .to_owned();
+    let dns = plan.dns == DnsMode::Synthetic;
+    Ok(StagePlan {
+        stage_dir: dir.stage(),
+        agent: users.agent,
+        files: files(users.agent, &hostname, dns),
+        hostname,
+        home: PathBuf::from(AGENT_HOME),
+        limits: LIMITS,
+        workspace: (plan.workdir.clone(), mounts.workspace.as_raw_fd()),
+        store: mounts
+            .store
+            .filter(|_| plan.workspace != WorkspaceMode::Copy)
+            .map(|store| store.path().to_path_buf()),
+        sockets: mounts
+            .opened
+            .iter()
+            .map(|one| (one.path.clone(), one.tree.as_raw_fd()))
+            .collect(),
+        masked,
+        covered: Vec::new(),
+        shown: plan.shown.clone(),
+        command_files: environment::command_files(&plan.environment)
+            .map(str::to_owned)
+            .collect(),
+        dns,
+        proxy_port: plan.proxy_port,
+        stdio: pipes.agents().map(|end| end.as_raw_fd()),
+        workdir: plan.workdir.clone(),
+        command: plan
+            .command
+            .iter()
+            .map(|word| word.as_bytes().to_vec())
+            .collect(),
+        environment,
+    })
+}
+
+/// The files that the agent sees in place of the host's.
+fn files(agent: u32, hostname: &str, dns: bool) -> Vec<PlacedFile> {
+    let own = if hostname.is_empty() || hostname == "localhost" {
+        String::new()
+    } else {
+        format!(" {hostname}")
+    };
+    let hosts =
+        format!("127.0.0.1 localhost{own}\n::1 localhost ip6-localhost ip6-loopback{own}\n");
+    // `search .` keeps the C library from trying the host's domain on every name.
+    let resolver = if dns {
+        "nameserver 127.0.0.1\nsearch .\n"
+    } else {
+        "# names do not resolve here\nnameserver 127.0.0.1\nsearch .\n"
+    };
+    let switch = "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n\
+                  networks: files\nprotocols: files\nservices: files\n";
+    [
+        ("/etc/passwd", users::passwd(agent, AGENT_HOME)),
+        ("/etc/group", users::group(agent)),
+        ("/etc/hosts", hosts),
+        ("/etc/hostname", format!("{hostname}\n")),
+        ("/etc/resolv.conf", resolver.to_owned()),
+        ("/etc/nsswitch.conf", switch.to_owned()),
+    ]
+    .map(|(path, content)| PlacedFile {
+        path: PathBuf::from(path),
+        content,
+    })
+    .into()
+}
