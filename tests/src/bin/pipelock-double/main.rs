@@ -1,0 +1,202 @@
+//! A stand-in for Pipelock that does what no Pipelock can be made to do when a test wants it.
+//!
+//! It has the commands, the ports, the evidence and the stop of a real one, and forwards nothing: it
+//! answers every request by itself. `double: FAULT` in its configuration, which Pipelock does not
+//! know, says what goes wrong; see [`Fault`].
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "it talks as Pipelock does"
+)]
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a fault concerns one place; everywhere else it is as if there were none"
+)]
+
+mod ledger;
+mod serve;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::{SigSet, Signal};
+use serde_json::Value;
+
+use ledger::Ledger;
+use serve::{Server, listen};
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Nothing.
+    None,
+    /// It takes a second until it listens.
+    SlowStart,
+    /// It never listens.
+    Silent,
+    /// It ends before it listens, though its configuration is right.
+    CrashAtStart,
+    /// It does not speak HTTP.
+    Garbage,
+    /// It does not call itself healthy.
+    Unhealthy,
+    /// Its kill switch is on.
+    KillSwitch,
+    /// It knows no key that came after 2.4, and opens no session.
+    Old,
+    /// It refuses every configuration.
+    Refuses,
+    /// Its session does not bind the capsule.
+    NotBound,
+    /// It ends at the first request.
+    CrashAtRequest,
+    /// It writes a receipt 300 ms after the answer.
+    LateReceipts,
+    /// It writes no receipt of what it allowed.
+    NoReceipts,
+    /// It says that a receipt could not be written.
+    EmitFailures,
+    /// A tunnel of its never closes.
+    OpenTunnel,
+    /// It writes everything and does not end.
+    HangsAtStop,
+    /// It neither ends nor writes the end.
+    HangsUnfinished,
+    /// Its last line is cut off.
+    TornLine,
+    /// It begins a new file after each four lines.
+    Rotates,
+    /// It talks all the time.
+    Talkative,
+}
+
+impl Fault {
+    fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "" => Self::None,
+            "slow-start" => Self::SlowStart,
+            "silent" => Self::Silent,
+            "crash-at-start" => Self::CrashAtStart,
+            "garbage" => Self::Garbage,
+            "unhealthy" => Self::Unhealthy,
+            "kill-switch" => Self::KillSwitch,
+            "old" => Self::Old,
+            "refuses" => Self::Refuses,
+            "not-bound" => Self::NotBound,
+            "crash-at-request" => Self::CrashAtRequest,
+            "late-receipts" => Self::LateReceipts,
+            "no-receipts" => Self::NoReceipts,
+            "emit-failures" => Self::EmitFailures,
+            "open-tunnel" => Self::OpenTunnel,
+            "hangs-at-stop" => Self::HangsAtStop,
+            "hangs-unfinished" => Self::HangsUnfinished,
+            "torn-line" => Self::TornLine,
+            "rotates" => Self::Rotates,
+            "talkative" => Self::Talkative,
+            _ => return None,
+        })
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        ["--version"] => {
+            println!("pipelock version 0.0.0-double");
+            Ok(())
+        }
+        ["check", "--config", path] => read(Path::new(path)).map(drop),
+        ["run", "--config", path] => read(Path::new(path)).and_then(|config| run(&config)),
+        _ => Err(format!("unknown arguments {words:?}")),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("Error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A configuration, with what goes wrong under it.
+struct Config {
+    fault: Fault,
+    yaml: String,
+    value: Value,
+}
+
+impl Config {
+    fn text(&self, pointer: &str) -> Result<&str, String> {
+        let value = self.value.pointer(pointer).and_then(Value::as_str);
+        value.ok_or_else(|| format!("{pointer} is missing"))
+    }
+}
+
+fn read(path: &Path) -> Result<Config, String> {
+    let yaml = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let value: Value = serde_saphyr::from_str(&yaml).map_err(|error| error.to_string())?;
+    let name = value.get("double").and_then(Value::as_str);
+    let fault = Fault::named(name.unwrap_or_default()).ok_or("unknown fault")?;
+    for key in ["require_receipts", "completeness"] {
+        let recorder = value.get("flight_recorder");
+        if fault == Fault::Old && recorder.is_some_and(|recorder| recorder.get(key).is_some()) {
+            return Err(format!(
+                "field {key} not found in type config.FlightRecorder"
+            ));
+        }
+    }
+    if fault == Fault::Refuses {
+        return Err(String::from("field double not found in type config.Config"));
+    }
+    Ok(Config { fault, yaml, value })
+}
+
+fn run(config: &Config) -> Result<(), String> {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGTERM);
+    signals.thread_block().map_err(|error| error.to_string())?;
+    if std::env::vars_os().any(|(name, _)| {
+        !["PIPELOCK_POSTURE_PROOF", "SSL_CERT_FILE"].contains(&name.to_string_lossy().as_ref())
+    }) {
+        return Err(String::from("it has variables that nobody gave it"));
+    }
+    match config.fault {
+        Fault::SlowStart => thread::sleep(Duration::from_secs(1)),
+        Fault::CrashAtStart => return Err(String::from("it fell over its own feet")),
+        _ => {}
+    }
+    let ledger = Arc::new(Ledger::open(config)?);
+    if config.fault != Fault::Silent {
+        let server = Server {
+            fault: config.fault,
+            ledger: Arc::clone(&ledger),
+        };
+        for (pointer, is_proxy) in [("/metrics_listen", false), ("/fetch_proxy/listen", true)] {
+            listen(config.text(pointer)?, is_proxy, &server)?;
+        }
+    }
+    if config.fault == Fault::Talkative {
+        thread::spawn(|| {
+            let line = "x".repeat(1000);
+            // Enough to fill any pipe that nobody reads, and more than the log may hold.
+            for _ in 0..6_000 {
+                println!("{line}");
+            }
+        });
+    }
+    signals.wait().map_err(|error| error.to_string())?;
+    if config.fault == Fault::HangsUnfinished {
+        thread::sleep(Duration::from_mins(10));
+    }
+    ledger.close()?;
+    println!("Pipelock stopped.");
+    if config.fault == Fault::HangsAtStop {
+        thread::sleep(Duration::from_mins(10));
+    }
+    Ok(())
+}
