@@ -33,7 +33,7 @@ enum Benchmark {
 /// If something cannot be built, or a run fails.
 pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
     setup::everything(layout)?;
-    let binary = build::run(layout, &build::Args { release: true })?;
+    let binary = build::optimised(layout)?;
     let bench = tool(layout, "egress-bench")?;
     let mut bench = in_world(layout, &bench, &binary);
     bench.arg(match args.what {

@@ -8,11 +8,28 @@ use crate::layout::Layout;
 use crate::program::{cargo, run as run_program};
 
 /// What `build` takes.
-#[derive(clap::Args)]
+#[derive(Default, clap::Args)]
 pub(crate) struct Args {
     /// Build with optimisations
     #[arg(long)]
-    pub(crate) release: bool,
+    release: bool,
+    /// Build the binary of the attack suite, in which a layer of the boundary can be left out
+    #[arg(long, conflicts_with = "release")]
+    without_layers: bool,
+}
+
+/// Builds with optimisations and gives the path of the binary.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn optimised(layout: &Layout) -> Result<PathBuf> {
+    run(
+        layout,
+        &Args {
+            release: true,
+            ..Args::default()
+        },
+    )
 }
 
 /// Builds and gives the path of the binary.
@@ -34,10 +51,17 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<PathBuf> {
         ])
         .env(ebpf::OBJECT_VARIABLE, &object.path)
         .env(ebpf::DEBUG_OBJECT_VARIABLE, &object.debug_path);
+    let mut target = layout.target.clone();
+    if args.without_layers {
+        // A directory of its own: nobody shall take this binary for the other one.
+        target.push("without-layers");
+        build.args(["--features", "without-layers", "--target-dir"]);
+        build.arg(&target);
+    }
     if args.release {
         build.arg("--release");
     }
     run_program(&mut build)?;
     let profile = if args.release { "release" } else { "debug" };
-    Ok(layout.target.join(profile).join("egress"))
+    Ok(target.join(profile).join("egress"))
 }

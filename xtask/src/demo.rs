@@ -15,7 +15,7 @@ use crate::setup;
 /// If something cannot be built or installed, or a verifier is not satisfied.
 pub(crate) fn run(layout: &Layout) -> Result<()> {
     setup::everything(layout)?;
-    let binary = build::run(layout, &build::Args { release: true })?;
+    let binary = build::optimised(layout)?;
     let demo = tool(layout, "egress-demo")?;
     let mut demo = in_world(layout, &demo, &binary);
     run_program(demo.arg(layout.target.join("demo")))

@@ -2,11 +2,11 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::ebpf::{self, cargo_home, on_path_or_installed};
 use crate::layout::Layout;
-use crate::program::{cargo, program, run as run_program, without_package};
+use crate::program::{cargo, output, program, run as run_program, without_package};
 use crate::setup;
 use crate::tidy;
 
@@ -39,6 +39,9 @@ pub(crate) fn run(layout: &Layout) -> Result<()> {
         ebpf::clippy(layout)?;
     }
 
+    step("features that no release has");
+    features(layout)?;
+
     step("documentation");
     run_program(
         in_root(layout)
@@ -64,6 +67,39 @@ pub(crate) fn run(layout: &Layout) -> Result<()> {
             .args(["--skip-target-dir"]),
     )?;
     println!("lint: all clean");
+    Ok(())
+}
+
+/// The feature that takes layers of the boundary away is for one binary of the tests.
+fn features(layout: &Layout) -> Result<()> {
+    const TESTS_ONLY: &str = "without-layers";
+    let metadata =
+        output(in_root(layout).args(["metadata", "--locked", "--no-deps", "--format-version=1"]))?;
+    let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
+    let packages = metadata
+        .get("packages")
+        .and_then(serde_json::Value::as_array);
+    let features = packages
+        .into_iter()
+        .flatten()
+        .find(|package| {
+            package.get("name").and_then(serde_json::Value::as_str) == Some("egress-user")
+        })
+        .and_then(|package| package.get("features")?.as_object())
+        .context("cargo metadata tells no features of egress-user")?;
+    ensure!(
+        features.contains_key(TESTS_ONLY),
+        "egress-user has no feature {TESTS_ONLY}: this check checks nothing"
+    );
+    for (name, enables) in features {
+        let enables = enables
+            .as_array()
+            .is_some_and(|all| all.iter().any(|one| one.as_str() == Some(TESTS_ONLY)));
+        ensure!(
+            !enables,
+            "feature {name} of egress-user enables {TESTS_ONLY}, which no release may have"
+        );
+    }
     Ok(())
 }
 

@@ -26,7 +26,7 @@ pub(crate) fn run(layout: &Layout) -> Result<()> {
         bail!("the end-to-end tests need root: run `cargo xtask test` as root");
     }
     setup::everything(layout)?;
-    let binary = build::run(layout, &build::Args { release: true })?;
+    let binary = build::optimised(layout)?;
 
     let corpora = corpora(layout);
     match &corpora {

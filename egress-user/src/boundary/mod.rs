@@ -1,5 +1,6 @@
 //! Creates kernel objects as guards that remove themselves.
 pub mod cgroup;
+pub mod layers;
 pub mod mountinfo;
 pub mod sockets;
 pub mod users;

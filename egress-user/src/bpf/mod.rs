@@ -22,6 +22,7 @@ use events::Events;
 use unix::Witnesses;
 
 use crate::boundary::cgroup::RunCgroups;
+use crate::boundary::layers::{Layer, Layers};
 
 /// The object that `cargo xtask build` made; empty in a bare `cargo build`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/egress.bpf.o"));
@@ -132,6 +133,7 @@ pub struct Unavailable {
 /// The gates of one run. Dropping this takes them off, which leaves the agent's namespace with no
 /// way out at all.
 pub struct Gates {
+    layers: Layers,
     ebpf: Ebpf,
     programs: Vec<ProgramIdentity>,
     unavailable: Vec<Unavailable>,
@@ -164,6 +166,9 @@ impl Gates {
     /// # Errors
     /// When links are gone, or this process's descriptors cannot be read.
     pub fn check_links(&self) -> io::Result<()> {
+        if let Some(warning) = self.layers.warning() {
+            return Err(io::Error::other(warning));
+        }
         let mut attached = 0;
         for entry in std::fs::read_dir("/proc/self/fdinfo")? {
             // The descriptor of this very listing is gone when it is read.
@@ -196,6 +201,7 @@ impl Gates {
     pub fn attach(
         config: Config,
         cgroups: &RunCgroups,
+        layers: Layers,
         diagnostics: Option<Diagnostics>,
     ) -> Result<Self, BpfError> {
         let object = if diagnostics.is_some() {
@@ -216,13 +222,18 @@ impl Gates {
             programs,
             unavailable,
             links,
-        } = attach_all(&mut ebpf, object, cgroups)?;
+        } = if layers.has(Layer::Ebpf) {
+            attach_all(&mut ebpf, object, cgroups)?
+        } else {
+            Witnesses::default()
+        };
         let logger = diagnostics
             .map(|Diagnostics(to)| EbpfLogger::init_with_logger(&mut ebpf, to))
             .transpose()
             .map_err(BpfError::Diagnostics)?;
         Ok(Self {
             ebpf,
+            layers,
             programs,
             unavailable,
             _links: links,

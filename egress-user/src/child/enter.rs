@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use egress_common::names::{ADDRCONFIG_V4, ADDRCONFIG_V6, DNS_PORT, TRANSPARENT_PORT};
 use nix::mount::{MsFlags, mount};
@@ -18,6 +18,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::exec::Staged;
 use super::protocol::{FromInit, Sockets, StagePlan, ToInit};
+use crate::boundary::layers::Layer;
 use crate::boundary::view::{COMMAND_FILES, LeftOut, SCRATCH, View};
 use crate::boundary::workspace::overlay::mount_overlay;
 use crate::boundary::{mountinfo, sockets};
@@ -173,6 +174,9 @@ fn enter_view(plan: &StagePlan) -> io::Result<Entered> {
         .filter(|target| target.starts_with(workspace) && target != workspace)
         .collect();
     let mut view = View::begin(&plan.stage_dir)?;
+    if !plan.layers.has(Layer::PrivateRun) {
+        return show_host(view, &tree, plan);
+    }
     let mut left_out = view.overlay_host(&plan.files, std::slice::from_ref(&plan.home))?;
     view.private_mounts(plan.limits, &plan.home, plan.agent)?;
     let mut held: Vec<PathBuf> = SCRATCH.iter().map(PathBuf::from).collect();
@@ -208,6 +212,29 @@ fn enter_view(plan: &StagePlan) -> io::Result<Entered> {
         left_out,
         held,
         directories,
+    })
+}
+
+/// The host's files as they are, in a test of what the view stops: the workspace, and a /proc for this
+/// namespace of processes.
+fn show_host(view: View, tree: &OwnedFd, plan: &StagePlan) -> io::Result<Entered> {
+    let none: Option<&str> = None;
+    let root = view.inside(Path::new("/"));
+    let all = MsFlags::MS_BIND | MsFlags::MS_REC;
+    mount(Some("/"), &root, none, all, none)?;
+    let proc = view.inside(Path::new("/proc"));
+    mount(none, &proc, Some("proc"), MsFlags::empty(), none)?;
+    let (workspace, _) = &plan.workspace;
+    let at = view.inside(workspace);
+    match &plan.store {
+        None => crate::sys::mount::move_mount(tree, &at)?,
+        Some(store) => mount_overlay(tree, &view.scratch("lower")?, store, &at)?,
+    }
+    view.enter()?;
+    Ok(Entered {
+        left_out: Vec::new(),
+        held: Vec::new(),
+        directories: Vec::new(),
     })
 }
 

@@ -14,6 +14,7 @@ use nix::unistd::Pid;
 
 use super::protocol::StagePlan;
 use super::seccomp;
+use crate::boundary::layers::Layer;
 use crate::sys::privileges::Enforced;
 use crate::sys::{fd, handover, privileges, process};
 
@@ -58,11 +59,14 @@ impl Staged {
     pub fn drop_privileges(self, plan: &StagePlan) -> io::Result<Dropped> {
         let Self(()) = self;
         privileges::drop_to(plan.agent, plan.agent, Pid::from_raw(1))?;
-        seccomp::install().map_err(|error| io::Error::other(error.to_string()))?;
+        let filtered = plan.layers.has(Layer::Seccomp);
+        if filtered {
+            seccomp::install().map_err(|error| io::Error::other(error.to_string()))?;
+        }
         let enforced = privileges::status()?;
         let wanted = Enforced {
             no_new_privs: true,
-            seccomp_mode: 2,
+            seccomp_mode: if filtered { 2 } else { 0 },
             seccomp_filters: enforced.seccomp_filters,
             capabilities: 0,
             uid: plan.agent,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::boundary::layers::Layers;
 use crate::boundary::view::{LeftOut, PlacedFile, TmpfsLimits};
 use crate::boundary::workspace::credentials::Shown;
 use crate::probe::model::ProbeResult;
@@ -51,6 +52,8 @@ pub struct StagePlan {
     pub command: Vec<Vec<u8>>,
     /// The agent's whole environment, `NAME=value`.
     pub environment: Vec<Vec<u8>>,
+    /// Layers of the boundary.
+    pub layers: Layers,
 }
 
 /// What init says.

@@ -20,7 +20,7 @@ use crate::run::emit::Emitted;
 use crate::run::error::RunError;
 use crate::run::leavings::{self, Reach};
 use crate::run::plan::{
-    CallerPolicy, Diagnostics, DnsMode, Input, MediatorChoice, Plan, Signer, WorkspaceMode,
+    CallerPolicy, Diagnostics, DnsMode, Input, Layers, MediatorChoice, Plan, Signer, WorkspaceMode,
 };
 use crate::run::probes;
 use crate::run::supervise::block_signals;
@@ -163,6 +163,9 @@ impl From<RunError> for Failure {
 
 fn execute(args: RunArgs, inherited: Vec<String>) -> Result<Emitted, Failure> {
     let plan = plan(args, inherited).map_err(|error| Failure(error, None, exit::USAGE))?;
+    if let Some(warning) = plan.layers.warning() {
+        print::warning(&warning);
+    }
     match &plan.mediator {
         MediatorChoice::Builtin if plan.policy.path.is_none() => print::no_policy(),
         MediatorChoice::Builtin => {}
@@ -222,8 +225,12 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
     // The runner keeps tokens there, and the event that started the workflow, which is for the command.
     masked.extend(named("RUNNER_TEMP"));
     let shown = named("GITHUB_EVENT_PATH").into_iter().collect();
-    let signer = signer(&args)?;
-    let boundary_key = key(args.boundary_key.as_deref())?;
+    let layers = Layers::from_environment()?;
+    let (signer, boundary_key) = if layers.warning().is_some() {
+        (key(None)?, key(None)?)
+    } else {
+        (signer(&args)?, key(args.boundary_key.as_deref())?)
+    };
     let mut packet = PacketDir::hold(&args.packet_dir)?;
     if let Some(owner) = args.driven.packet_owner {
         packet.belongs_to(owner.uid, owner.gid);
@@ -271,6 +278,7 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
             Input::Caller
         },
         environment,
+        layers,
         inherited,
     })
 }

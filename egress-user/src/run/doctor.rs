@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::error::RunError;
 use super::state::{RunDir, STATE_DIR};
 use crate::boundary::cgroup::RunCgroups;
+use crate::boundary::layers::Layers;
 use crate::boundary::users::UserLease;
 use crate::boundary::view::View;
 use crate::boundary::workspace;
@@ -170,7 +171,12 @@ fn cgroup(cgroups: &RunCgroups) -> Check {
 }
 
 fn bpf(cgroups: &RunCgroups) -> Check {
-    match Gates::attach(Config::new(DEFAULT_PROXY_PORT, true), cgroups, None) {
+    match Gates::attach(
+        Config::new(DEFAULT_PROXY_PORT, true),
+        cgroups,
+        Layers::default(),
+        None,
+    ) {
         Ok(gates) => Check::ok(
             "bpf",
             format!("{} programs attached", gates.programs().len()),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ed25519_dalek::SigningKey;
 
 pub use super::timeline::Progress;
+pub use crate::boundary::layers::Layers;
 pub use crate::bpf::Diagnostics;
 use crate::packet::dir::PacketDir;
 
@@ -155,6 +156,8 @@ pub struct Plan {
     pub input: Input,
     /// The caller's environment.
     pub environment: Vec<(OsString, OsString)>,
+    /// Layers of the boundary: all of them, but in a test of the layers.
+    pub layers: Layers,
     /// Descriptors that the caller left open for this process: their targets.
     pub inherited: Vec<String>,
 }

@@ -98,6 +98,7 @@ pub(super) fn stage_plan(
             .map(|word| word.as_bytes().to_vec())
             .collect(),
         environment,
+        layers: plan.layers,
     })
 }
 
