@@ -20,6 +20,7 @@
     reason = "a test world that cannot be made, or a claim that does not hold, fails the test on the spot"
 )]
 
+pub mod aftermath;
 mod census;
 pub mod changes;
 mod command;

@@ -27,7 +27,7 @@ pub fn wait_until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) 
     let deadline = Instant::now() + limit;
     while !holds() {
         assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
-        thread::sleep(Duration::from_millis(5));
+        thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -114,6 +114,12 @@ impl Running {
     /// # Panics
     /// If there is none.
     pub fn helper(&self, stage: &str) -> Process {
+        let found = self.find_helper(stage);
+        found.unwrap_or_else(|| panic!("no {stage} below process {}", self.pid()))
+    }
+
+    /// The same, if it is there yet.
+    pub fn find_helper(&self, stage: &str) -> Option<Process> {
         let parent = self.pid().as_raw().to_string();
         let is_it = |process: &Process| {
             let line = fs::read(format!("/proc/{}/cmdline", process.id)).unwrap_or_default();
@@ -121,8 +127,7 @@ impl Running {
             first == Some(stage.as_bytes())
                 && stat(process.id).is_some_and(|stat| stat.get(1) == Some(&parent))
         };
-        let found = Process::all().into_iter().find(is_it);
-        found.unwrap_or_else(|| panic!("no {stage} below process {parent}"))
+        Process::all().into_iter().find(is_it)
     }
 }
 

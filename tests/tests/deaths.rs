@@ -8,19 +8,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::time::Duration;
 
-use egress_tests::evidence::verify;
-use egress_tests::{Output, Process, Running, World, wait_until};
+use egress_tests::aftermath::{SOON, assert_gone, assert_silent, runs, verdict};
+use egress_tests::{Process, Running, World, wait_until};
 use nix::sys::signal::Signal;
-
-/// How long anything may take that ought to happen at once; the machine may be busy.
-const SOON: Duration = Duration::from_secs(15);
-/// For how long a silent wire is listened to.
-const SILENCE: Duration = Duration::from_millis(400);
-/// No packet without payload is longer: Ethernet, IPv6 and TCP with all its options.
-const BARE_PACKET: usize = 14 + 40 + 60;
 
 /// A long download, connections one after the other, and children that heed no signal.
 const BUSY: &str = r#"
@@ -96,65 +89,6 @@ fn start(world: &World, agent: &str, options: &[&str]) -> Scene {
         processes,
         namespaces,
     }
-}
-
-/// The directories of runs in the world's own state.
-fn runs(world: &World) -> Vec<PathBuf> {
-    let mut found: Vec<_> = fs::read_dir(world.state())
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.join("lock").exists())
-        .collect();
-    found.sort();
-    found
-}
-
-/// Fails unless the named processes end, and with them their namespaces and mounts.
-#[track_caller]
-fn assert_gone(world: &World, processes: &[Process], namespaces: &BTreeSet<String>, dir: &Path) {
-    wait_until("every process of the run is gone", SOON, || {
-        !processes.iter().any(|process| process.lives())
-    });
-    wait_until("every namespace of the run is gone", SOON, || {
-        let alive = Process::all().into_iter().flat_map(Process::namespaces);
-        !alive
-            .into_iter()
-            .any(|namespace| namespaces.contains(&namespace))
-    });
-    let id = dir.file_name().unwrap().to_str().unwrap();
-    let mounts = || fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
-    for mounts in [mounts(), world.on_runner(mounts)] {
-        assert!(!mounts.contains(id), "{mounts}");
-    }
-}
-
-/// Fails unless nothing but the ends of connections leaves, and then nothing at all.
-#[track_caller]
-fn assert_silent(world: &World) {
-    let wire = world.wire();
-    let start = wire.snapshot();
-    let mut last = start;
-    let mut since = Instant::now();
-    // What the other side had under way when the sockets were closed is still answered.
-    wait_until("the wire is silent", SOON, || {
-        if !wire.since(last).is_empty() {
-            last = wire.snapshot();
-            since = Instant::now();
-        }
-        since.elapsed() > SILENCE
-    });
-    for packet in wire.since(start) {
-        assert!(
-            packet.protocol == 6 && packet.length <= BARE_PACKET,
-            "left when all was over: {packet}"
-        );
-    }
-}
-
-fn verdict(path: &Path, key: &Path) -> Output {
-    let mut public = key.as_os_str().to_owned();
-    public.push(".pub");
-    verify(&[path.as_os_str(), "--key".as_ref(), &public])
 }
 
 #[test]

@@ -1,0 +1,92 @@
+//! What a run leaves when it ended in another way than by itself.
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::World;
+use crate::command::Output;
+use crate::evidence::verify;
+use crate::processes::{Process, wait_until};
+
+/// How long anything may take that ought to happen at once; the machine may be busy.
+pub const SOON: Duration = Duration::from_secs(15);
+/// For how long a silent wire is listened to.
+const SILENCE: Duration = Duration::from_millis(400);
+/// No packet without payload is longer: Ethernet, IPv6 and TCP with all its options.
+const BARE_PACKET: usize = 14 + 40 + 60;
+
+/// The directories of runs in the world's own state.
+///
+/// # Panics
+/// If the state cannot be listed.
+pub fn runs(world: &World) -> Vec<PathBuf> {
+    let mut found: Vec<_> = fs::read_dir(world.state())
+        .expect("list the state")
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.join("lock").exists())
+        .collect();
+    found.sort();
+    found
+}
+
+/// Fails unless the named processes end, and with them their namespaces and mounts.
+///
+/// # Panics
+/// If one of them stays.
+#[track_caller]
+pub fn assert_gone(
+    world: &World,
+    processes: &[Process],
+    namespaces: &BTreeSet<String>,
+    dir: &Path,
+) {
+    wait_until("every process of the run is gone", SOON, || {
+        !processes.iter().any(|process| process.lives())
+    });
+    wait_until("every namespace of the run is gone", SOON, || {
+        let alive = Process::all().into_iter().flat_map(Process::namespaces);
+        !alive
+            .into_iter()
+            .any(|namespace| namespaces.contains(&namespace))
+    });
+    let id = dir.file_name().unwrap_or_default().to_string_lossy();
+    let mounts = || fs::read_to_string("/proc/thread-self/mountinfo").expect("read the mounts");
+    for mounts in [mounts(), world.on_runner(mounts)] {
+        assert!(!mounts.contains(&*id), "{mounts}");
+    }
+}
+
+/// Fails unless nothing but the ends of connections leaves, and then nothing at all.
+///
+/// # Panics
+/// If anything else does.
+#[track_caller]
+pub fn assert_silent(world: &World) {
+    let wire = world.wire();
+    let start = wire.snapshot();
+    let mut last = start;
+    let mut since = Instant::now();
+    // What the other side had under way when the sockets were closed is still answered.
+    wait_until("the wire is silent", SOON, || {
+        if !wire.since(last).is_empty() {
+            last = wire.snapshot();
+            since = Instant::now();
+        }
+        since.elapsed() > SILENCE
+    });
+    for packet in wire.since(start) {
+        assert!(
+            packet.protocol == 6 && packet.length <= BARE_PACKET,
+            "left when all was over: {packet}"
+        );
+    }
+}
+
+/// What `egress verify` says of a packet or of bare evidence, under the public half of `key`.
+pub fn verdict(path: &Path, key: &Path) -> Output {
+    let mut public = key.as_os_str().to_owned();
+    public.push(".pub");
+    verify(&[path.as_os_str(), "--key".as_ref(), &public])
+}
