@@ -1,6 +1,9 @@
 # shellcheck shell=bash
 # One step: finds the binaries, each by its checksum, and hands over to `egress action`.
-# Sourced by action.yml with `bash --noprofile --norc -euo pipefail`.
+# Sourced by action.yml, and with the word `verify` by verify/action.yml, with `bash --noprofile --norc -euo pipefail`.
+
+task=${1:-run}
+project=$(dirname -- "${BASH_SOURCE[0]}")/..
 
 fail() {
   local text=${1//'%'/'%25'}
@@ -17,7 +20,7 @@ have_sha256() {
 # row TABLE VERSION: "sha256 url" of this architecture; nothing if there is none.
 row() {
   awk -v version="$2" -v machine="$machine" \
-    '$1 == version && $2 == machine { print $3, $4; exit }' "$GITHUB_ACTION_PATH/dist/$1.sha256"
+    '$1 == version && $2 == machine { print $3, $4; exit }' "$project/dist/$1.sha256"
 }
 
 # release NAME VERSION: sets `found` to the released binary, verified, or to nothing if none is listed.
@@ -51,28 +54,28 @@ case "$machine" in
   x86_64 | aarch64) ;;
   *) fail "egress runs on x86_64 and aarch64, and this runner is $machine" ;;
 esac
-[[ -e /sys/fs/cgroup/cgroup.controllers || -e /sys/fs/cgroup/unified/cgroup.controllers ]] || grep -q ' cgroup2 ' /proc/mounts ||
+[[ "$task" == verify || -e /sys/fs/cgroup/cgroup.controllers || -e /sys/fs/cgroup/unified/cgroup.controllers ]] || grep -q ' cgroup2 ' /proc/mounts ||
   fail "egress needs a cgroup v2 tree, and none is mounted on this runner; in a container job, mount /sys/fs/cgroup and run it privileged"
 
 if [[ -n "$INPUT_EGRESS_BIN" ]]; then
   egress=$INPUT_EGRESS_BIN
   [[ -f "$egress" && -x "$egress" ]] || fail "egress-bin $egress is no executable file"
 else
-  version=$(awk -F'"' '/^version = / { print $2; exit }' "$GITHUB_ACTION_PATH/Cargo.toml")
+  version=$(awk -F'"' '/^version = / { print $2; exit }' "$project/Cargo.toml")
   release egress "$version"
   egress=$found
   if [[ -z "$egress" ]]; then
     command -v cargo > /dev/null ||
       fail "no release of egress $version for $machine is listed in dist/egress.sha256, and there is no cargo to build it; name a binary with egress-bin"
     echo '::group::egress: building from source'
-    (cd "$GITHUB_ACTION_PATH" && cargo xtask build --release) > "${RUNNER_TEMP:-/tmp}/egress-build.$$" ||
+    (cd "$project" && cargo xtask build --release) > "${RUNNER_TEMP:-/tmp}/egress-build.$$" ||
       { echo '::endgroup::'; fail "egress $version cannot be built from source; name a binary with egress-bin"; }
     echo '::endgroup::'
     egress=$(tail -n 1 "${RUNNER_TEMP:-/tmp}/egress-build.$$")
   fi
 fi
 
-if [[ "$INPUT_MEDIATOR" == pipelock ]]; then
+if [[ "$task" == run && "$INPUT_MEDIATOR" == pipelock ]]; then
   if [[ -n "$INPUT_PIPELOCK_VERSION" ]]; then
     listed=$(row pipelock "$INPUT_PIPELOCK_VERSION")
     [[ -n "$listed" ]] ||
@@ -91,4 +94,4 @@ if [[ "$INPUT_MEDIATOR" == pipelock ]]; then
   fi
   export INPUT_PIPELOCK_BIN
 fi
-exec "$egress" action
+exec "$egress" action "$task"

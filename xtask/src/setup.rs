@@ -1,6 +1,7 @@
 //! `setup`: installs what building and testing need and this machine lacks, by the ordinary package
 //! clients, and says so. Quick and silent about what is there.
 use std::env;
+use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
@@ -17,8 +18,19 @@ const CARGO_MACHETE: &str = "0.9.2";
 const VERIFIER_RS: &str = "0.6.5";
 const VERIFIER_PY: &str = "0.4.1";
 
+/// A workflow runner and a checker of workflows: name, Go package and version.
+const GO_TOOLS: [(&str, &str, &str); 2] = [
+    ("act", "github.com/nektos/act", "v0.2.82"),
+    (
+        "actionlint",
+        "github.com/rhysd/actionlint/cmd/actionlint",
+        "v1.7.8",
+    ),
+];
+const ZIZMOR: &str = "1.32.0";
+
 /// Programs that the end-to-end tests start, and Debian's packages of them.
-const TEST_PROGRAMS: [(&str, &str); 12] = [
+const TEST_PROGRAMS: [(&str, &str); 13] = [
     ("bash", "bash"),
     ("curl", "curl"),
     ("git", "git"),
@@ -30,6 +42,7 @@ const TEST_PROGRAMS: [(&str, &str); 12] = [
     ("openssl", "openssl"),
     ("python3", "python3"),
     ("setpriv", "util-linux"),
+    ("sudo", "sudo"),
     ("wget", "wget"),
 ];
 
@@ -45,7 +58,8 @@ const SYSTEM_PATH: &str =
 pub(crate) fn everything(layout: &Layout) -> Result<()> {
     for_ebpf(layout)?;
     test_programs()?;
-    verifiers(layout)
+    verifiers(layout)?;
+    for_workflows(layout)
 }
 
 /// Installs what the kernel programs need: library sources and the linker.
@@ -136,6 +150,39 @@ fn verifiers(layout: &Layout) -> Result<()> {
             .args(["install", "--quiet", "--disable-pip-version-check"])
             .arg(&wanted))?;
     }
+    Ok(())
+}
+
+/// Installs what runs and checks workflows, for this project alone.
+fn for_workflows(layout: &Layout) -> Result<()> {
+    let bin = layout.tools().join("bin");
+    for (name, module, version) in GO_TOOLS {
+        let path = bin.join(name);
+        let is_it = |text: String| text.contains(version.trim_start_matches('v'));
+        if output(program(&path).arg("--version")).is_ok_and(is_it) {
+            continue;
+        }
+        say(&format!("{name} {version}, by go install"));
+        let go = in_directories(SYSTEM_PATH.as_ref(), "go").context("go is not installed")?;
+        run(program(go)
+            .env("GOBIN", &bin)
+            .args(["install", &format!("{module}@{version}")]))?;
+    }
+    let zizmor = bin.join("zizmor");
+    let wanted = format!("zizmor {ZIZMOR}");
+    if output(program(&zizmor).arg("--version")).is_ok_and(|text| text.trim() == wanted) {
+        return Ok(());
+    }
+    say(&format!("{wanted}, by pip"));
+    let venv = layout.tools().join("zizmor");
+    run(program("python3")
+        .args(["-m", "venv", "--clear"])
+        .arg(&venv))?;
+    run(program(venv.join("bin/pip"))
+        .args(["install", "--quiet", "--disable-pip-version-check"])
+        .arg(format!("zizmor=={ZIZMOR}")))?;
+    fs::create_dir_all(&bin)?;
+    fs::copy(venv.join("bin/zizmor"), &zizmor)?;
     Ok(())
 }
 

@@ -44,6 +44,7 @@ pub(crate) fn run(layout: &Layout) -> Result<()> {
             .env("EGRESS_TEST_REQUIRE", "all")
             .env("EGRESS_REF_VERIFIER_RS", layout.verifier_rs())
             .env("EGRESS_REF_VERIFIER_PY", layout.verifier_py())
+            .env("EGRESS_TOOLS", layout.tools())
             .env("EGRESS_BIN", &binary);
         if let Some(shared) = &corpora {
             command.env(CORPORA_VARIABLE, shared);

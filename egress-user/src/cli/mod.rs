@@ -42,7 +42,11 @@ enum Command {
     /// Run one step of a workflow, from the inputs of the action
     #[cfg(target_os = "linux")]
     #[command(hide = true)]
-    Action,
+    Action {
+        /// Which step
+        #[arg(value_enum)]
+        step: action::Step,
+    },
     /// Make a signing key
     Keygen(keygen::KeygenArgs),
 }
@@ -70,7 +74,7 @@ pub fn main(inherited: Vec<String>) -> u8 {
         #[cfg(target_os = "linux")]
         Command::Doctor(args) => doctor::run(&args),
         #[cfg(target_os = "linux")]
-        Command::Action => action::run(),
+        Command::Action { step } => action::run(step),
         Command::Verify(args) => verify::run(&args),
         Command::Keygen(args) => keygen::run(&args),
     }

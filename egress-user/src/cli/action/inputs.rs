@@ -45,10 +45,7 @@ impl Inputs {
     /// # Errors
     /// At the first input that is wrong, with what is accepted.
     pub(super) fn read(variable: impl Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
-        let get = |name: &str| {
-            let name = name.to_uppercase().replace('-', "_");
-            variable(&format!("{PREFIX}{name}")).unwrap_or_default()
-        };
+        let get = |name: &str| variable(&self::variable(name)).unwrap_or_default();
         let given = |name: &str| Some(get(name)).filter(|value| !value.is_empty());
         let path = |name: &str| given(name).map(PathBuf::from);
         let needed = |name: &str| {
@@ -56,15 +53,7 @@ impl Inputs {
             ensure!(!value.is_empty(), "input {name} is empty; it needs a value");
             Ok(value)
         };
-        let one_of = |name: &str, accepted: &[&str]| {
-            let value = get(name);
-            ensure!(
-                accepted.contains(&value.as_str()),
-                "input {name} is {value:?}; accepted are {}",
-                accepted.join(", ")
-            );
-            Ok(value)
-        };
+        let one_of = |name: &str, accepted: &[&str]| one_of(get, name, accepted);
         let is_true = |name: &str| one_of(name, &["true", "false"]).map(|value| value == "true");
 
         let mediator = match one_of("mediator", &["pipelock", "builtin"])?.as_str() {
@@ -99,6 +88,29 @@ impl Inputs {
         );
         Ok(inputs)
     }
+}
+
+/// The variable that an input is handed over in.
+pub(super) fn variable(input: &str) -> String {
+    format!("{PREFIX}{}", input.to_uppercase().replace('-', "_"))
+}
+
+/// The value of an input that knows a few words.
+///
+/// # Errors
+/// When it is another word.
+pub(super) fn one_of(
+    get: impl Fn(&str) -> String,
+    name: &str,
+    accepted: &[&str],
+) -> anyhow::Result<String> {
+    let value = get(name);
+    ensure!(
+        accepted.contains(&value.as_str()),
+        "input {name} is {value:?}; accepted are {}",
+        accepted.join(", ")
+    );
+    Ok(value)
 }
 
 fn timeout(text: &str) -> anyhow::Result<Option<u64>> {

@@ -8,6 +8,7 @@ mod inputs;
 mod outputs;
 mod result;
 mod start;
+mod verify;
 
 use std::env;
 use std::io::Write;
@@ -17,10 +18,30 @@ use inputs::Inputs;
 
 use super::exit;
 
+/// A step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Step {
+    /// Run a script behind the boundary.
+    Run,
+    /// Check a packet.
+    Verify,
+}
+
 /// Runs the step. Returns its exit status.
-pub fn run() -> u8 {
+pub fn run(step: Step) -> u8 {
     let mut annotations = Annotations::default();
-    let status = match step(&mut annotations) {
+    let files = outputs::Files::named(|name| env::var_os(name));
+    let variable = |name: &str| env::var(name).ok();
+    let done = match step {
+        Step::Run => script(&mut annotations, variable, &files),
+        Step::Verify => verify::run(variable, &files).map(|verified| {
+            if let Some(error) = &verified.error {
+                annotations.add(Level::Error, error);
+            }
+            verified.status
+        }),
+    };
+    let status = match done {
         Ok(status) => status,
         Err(error) => {
             annotations.add(Level::Error, &format!("{error:#}"));
@@ -32,16 +53,18 @@ pub fn run() -> u8 {
     status
 }
 
-fn step(annotations: &mut Annotations) -> anyhow::Result<u8> {
-    let variable = |name: &str| env::var_os(name);
-    let inputs = Inputs::read(|name| env::var(name).ok())?;
+fn script(
+    annotations: &mut Annotations,
+    variable: impl Fn(&str) -> Option<String>,
+    files: &outputs::Files,
+) -> anyhow::Result<u8> {
+    let inputs = Inputs::read(variable)?;
     let place = start::place(&inputs)?;
     if let Some(warning) = place.warning(&inputs) {
         annotations.add(Level::Warning, warning);
     }
     let finished = start::run(&inputs, &place)?;
     let result = result::Result::read(&finished, &inputs)?;
-    let files = outputs::Files::named(variable);
     files.write(&result)?;
     if let Some(error) = result.error(&inputs) {
         annotations.add(Level::Error, &error);

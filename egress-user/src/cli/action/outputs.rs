@@ -34,17 +34,24 @@ impl Files {
     /// # Errors
     /// When a file cannot be written: a step without its outputs must not pass.
     pub(super) fn write(&self, result: &Result) -> anyhow::Result<()> {
-        if let Some(path) = &self.output {
-            let mut text = String::new();
-            for (name, value) in result.outputs() {
-                text.push_str(&output(name, &value, &delimiter()?));
-            }
-            append(path, &text)?;
+        for (name, value) in result.outputs() {
+            self.output(name, &value)?;
         }
         if let Some(path) = &self.summary {
             append(path, &result.job_summary())?;
         }
         Ok(())
+    }
+
+    /// Appends one output.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub(super) fn output(&self, name: &str, value: &str) -> anyhow::Result<()> {
+        match &self.output {
+            Some(path) => append(path, &output(name, value, &delimiter()?)),
+            None => Ok(()),
+        }
     }
 }
 

@@ -20,9 +20,6 @@ const NAMES: [&str; 2] = ["CI", "GITHUB_ACTIONS"];
 /// Where root looks for programs.
 const ROOT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The policy of a run without one, with Pipelock: what the original does.
-const BALANCED: &str = "version: 1\nmode: balanced\n";
-
 /// Where things are, all found to be in their place.
 #[derive(Debug)]
 pub(super) struct Place {
@@ -127,7 +124,7 @@ impl Private {
 
 impl Drop for Private {
     fn drop(&mut self) {
-        // What stays holds no secret: the result and a policy of two lines.
+        // What stays holds no secret: the result alone.
         drop(fs::remove_dir_all(&self.0));
     }
 }
@@ -140,15 +137,9 @@ pub(super) fn run(inputs: &Inputs, place: &Place) -> anyhow::Result<Finished> {
     let private = Private::new()?;
     let result = private.0.join("result.json");
     File::create_new(&result)?;
-    let mut config = place.config.clone();
-    if config.is_none() && inputs.mediator == Mediator::Pipelock {
-        let path = private.0.join("balanced.yaml");
-        fs::write(&path, BALANCED)?;
-        config = Some(path);
-    }
     let mut argv = as_root();
     argv.push(env::current_exe()?.into());
-    argv.extend(arguments(inputs, place, config.as_deref(), &result));
+    argv.extend(arguments(inputs, place, &result));
     let status = match elevate::run(&argv, &environment(env::vars_os())) {
         Ok(status) => status,
         Err(error) if error.kind() == io::ErrorKind::NotFound => bail!(
@@ -184,12 +175,7 @@ fn as_root() -> Vec<OsString> {
     argv
 }
 
-fn arguments(
-    inputs: &Inputs,
-    place: &Place,
-    config: Option<&Path>,
-    result: &Path,
-) -> Vec<OsString> {
+fn arguments(inputs: &Inputs, place: &Place, result: &Path) -> Vec<OsString> {
     let mut words: Vec<OsString> = vec!["run".into(), "--driven".into()];
     let mut option = |name: &str, value: &OsStr| {
         words.push(name.into());
@@ -204,7 +190,7 @@ fn arguments(
     option("--agent-identity", inputs.identity.as_ref());
     option("--dns", inputs.dns.as_ref());
     option("--workspace", inputs.workspace.as_ref());
-    if let Some(config) = config {
+    if let Some(config) = &place.config {
         option("--config", config.as_os_str());
     }
     if let Some(key) = &inputs.private_key {
@@ -225,6 +211,9 @@ fn arguments(
             option("--mediator", "pipelock".as_ref());
             if let Some(binary) = &inputs.pipelock {
                 option("--pipelock-bin", binary.as_os_str());
+            }
+            if place.config.is_none() {
+                words.push("--allow-no-config".into());
             }
         }
     }

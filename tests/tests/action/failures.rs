@@ -1,0 +1,225 @@
+//! What fails a step: with one clear error, and no weaker way out.
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use crate::runner::Runner;
+
+#[test]
+fn bad_inputs_are_refused_with_the_accepted_ones() {
+    let runner = Runner::new();
+    runner.key("signer.key");
+    runner.key("other.key");
+    runner.write("outside/agent.sh", "true\n");
+    runner.write("inside/agent.sh", "true\n");
+    runner.write("broken.yaml", "mode: [\n");
+    let signer = runner.path("signer.key").display().to_string();
+    let other = runner.path("other.key.pub").display().to_string();
+    for (variables, wanted) in [
+        (vec![("MEDIATOR", "auto")], "accepted are pipelock, builtin"),
+        (vec![("STRICT", "True")], "accepted are true, false"),
+        (vec![("LOUD", "1")], "accepted are true, false"),
+        (vec![("DNS", "host")], "accepted are synthetic, deny"),
+        (
+            vec![("WORKSPACE", "rw")],
+            "accepted are apply, copy, direct, discard, read-only",
+        ),
+        (
+            vec![("SECONDS_LEFT", "soon")],
+            "accepted are 1 to 604800 seconds",
+        ),
+        (
+            vec![("SCRIPT", "../../../../etc/passwd")],
+            "outside the working directory",
+        ),
+        (
+            vec![("SCRIPT", "/etc/passwd")],
+            "outside the working directory",
+        ),
+        (
+            vec![("SCRIPT", "../outside/agent.sh"), ("DIRECTORY", "inside")],
+            "outside the working directory",
+        ),
+        (vec![("SCRIPT", "ci/none.sh")], "is not there"),
+        (
+            vec![("CONFIG", "/etc/passwd")],
+            "outside the working directory",
+        ),
+        (
+            vec![("CONFIG", "../none/ci.yaml")],
+            "outside the working directory",
+        ),
+        (vec![("CONFIG", "broken.yaml")], "cannot be used"),
+        (
+            vec![("PUBLIC", other.as_str())],
+            "needs signer-private-key-path",
+        ),
+        (
+            vec![("KEY", signer.as_str()), ("PUBLIC", other.as_str())],
+            "does not belong",
+        ),
+        (vec![("BINARY", "/none/egress")], "is no executable file"),
+        (vec![("MEDIATOR", "pipelock")], "no pipelock on PATH"),
+        (
+            vec![("MEDIATOR", "pipelock"), ("PIPELOCK_VERSION", "9.9.9")],
+            "no sha256 of Pipelock 9.9.9",
+        ),
+    ] {
+        let log = runner.step(&variables);
+        log.assert_one_error(wanted);
+        assert!(log.text().contains("outcome=failure"), "{}", log.0);
+        assert!(!runner.path("home/packet").exists(), "{variables:?}");
+    }
+}
+
+#[test]
+fn verdict_of_a_key_of_one_run_fails_the_step_unless_allowed() {
+    let runner = Runner::new();
+    let log = runner.step(&[]);
+    log.assert_one_error("the verdict is self_consistent_only");
+    assert!(
+        log.text()
+            .contains("\"verifier-verdict\": \"self_consistent_only\"")
+            || log
+                .text()
+                .contains("verifier-verdict: self_consistent_only"),
+        "{}",
+        log.0
+    );
+    runner.step(&[("STRICT", "false")]).assert_success();
+}
+
+#[test]
+fn status_of_the_script_fails_the_step_after_the_packet() {
+    let runner = Runner::new();
+    let key = runner.key("signer.key").display().to_string();
+    let log = runner.step(&[("SCRIPT", "ci/fail.sh"), ("KEY", &key)]);
+    log.assert_one_error("the script exited with 7");
+    let packet = fs::read_to_string(runner.path("home/packet/packet.json")).unwrap();
+    assert!(packet.contains("\"agent_exit_code\": 7"), "{packet}");
+    assert!(packet.contains("\"verdict\": \"valid\""), "{packet}");
+}
+
+#[test]
+fn time_out_is_an_error_of_its_own() {
+    let runner = Runner::new();
+    let key = runner.key("signer.key").display().to_string();
+    runner.write("ci/slow.sh", "sleep 30\n");
+    let log = runner.step(&[
+        ("SCRIPT", "ci/slow.sh"),
+        ("KEY", &key),
+        ("SECONDS_LEFT", "1"),
+    ]);
+    log.assert_one_error("timeout was over");
+    assert!(log.0.elapsed.as_secs() < 20, "{}", log.0);
+}
+
+#[test]
+fn runner_without_sudo_or_cgroups_is_named() {
+    let runner = Runner::new();
+    let etc = runner.path("etc/sudoers");
+    let text = fs::read_to_string(&etc).unwrap();
+    fs::write(&etc, text.replace("runner ALL=(ALL) NOPASSWD: ALL", "")).unwrap();
+    runner.step(&[]).assert_one_error("sudo without a password");
+    fs::write(&etc, text).unwrap();
+    let gone = runner.world.shell("mount -t tmpfs none /sys/fs/cgroup");
+    assert!(gone.success(), "{gone}");
+    runner.step(&[]).assert_one_error("cgroup");
+}
+
+/// A release that is listed: a copy of the binary, served from a file.
+fn release(runner: &Runner, sha256: &str) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let machine = std::env::consts::ARCH;
+    let url = format!("file://{}", runner.path("home/release").display());
+    fs::copy(runner.path("bin/egress"), runner.path("home/release")).unwrap();
+    runner.write(
+        "dist/egress.sha256",
+        &format!("{version} {machine} {sha256} {url}\n"),
+    );
+    format!("home/.cache/act/tool_cache/egress-egress/{version}/{machine}/egress")
+}
+
+fn sha256(runner: &Runner) -> String {
+    let sum = runner.world.shell("sha256sum < bin/egress");
+    sum.stdout.split_whitespace().next().unwrap().to_owned()
+}
+
+#[test]
+fn release_runs_only_with_its_own_sha256() {
+    let runner = Runner::new();
+    let key = runner.key("signer.key").display().to_string();
+    let asked = [("BINARY", ""), ("KEY", &key)];
+
+    // No release is listed and there is no compiler.
+    runner
+        .step(&asked)
+        .assert_one_error("name a binary with egress-bin");
+
+    let cached = release(&runner, &"0".repeat(64));
+    runner
+        .step(&asked)
+        .assert_one_error("does not have the sha256");
+    assert!(!runner.path(&cached).exists());
+
+    release(&runner, &sha256(&runner));
+    runner.step(&asked).assert_success();
+
+    // Somebody puts another program into its place.
+    fs::write(runner.path(&cached), "#!/bin/sh\ntouch \"$HOME/ran\"\n").unwrap();
+    runner
+        .step(&asked)
+        .assert_one_error("does not have the sha256");
+    assert!(!runner.path("home/ran").exists());
+}
+
+#[test]
+fn swapped_pipelock_is_found_by_its_sha256() {
+    let runner = Runner::new();
+    let program = runner.path("home/pipelock");
+    fs::write(&program, "#!/bin/sh\ntouch \"$HOME/ran\"\n").unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let machine = std::env::consts::ARCH;
+    runner.write(
+        "dist/pipelock.sha256",
+        &format!("3.2.0 {machine} {} file:///none\n", "0".repeat(64)),
+    );
+    let program = program.display().to_string();
+    let asked = [
+        ("MEDIATOR", "pipelock"),
+        ("PIPELOCK", &program),
+        ("PIPELOCK_VERSION", "3.2.0"),
+    ];
+    runner
+        .step(&asked)
+        .assert_one_error("is not Pipelock 3.2.0");
+    assert!(!runner.path("home/ran").exists());
+}
+
+#[test]
+fn later_job_finds_a_tampered_packet_and_a_wrong_key() {
+    let runner = Runner::new();
+    let key = runner.key("signer.key").display().to_string();
+    runner.key("other.key");
+    let policy = "mode: strict\napi_allowlist: [allowed.test]\n";
+    runner.write(".pipelock/ci.yaml", policy);
+    runner
+        .step(&[("SCRIPT", "ci/env.sh"), ("KEY", &key)])
+        .assert_success();
+    let packet = runner.path("home/packet");
+    let (pinned, other) = (
+        format!("{key}.pub"),
+        runner.path("other.key.pub").display().to_string(),
+    );
+    let verify = |keys: &str| {
+        let packet = packet.display().to_string();
+        runner.act("verify", None, &[("PACKET", &packet), ("KEYS", keys)])
+    };
+    verify(&pinned).assert_success();
+    verify(&other).assert_one_error("does not verify");
+    verify("").assert_one_error("input keys is empty");
+    let evidence = packet.join("evidence.jsonl");
+    let text = fs::read_to_string(&evidence).unwrap();
+    assert!(text.contains("denied.test"));
+    fs::write(&evidence, text.replace("denied.test", "harmless.te")).unwrap();
+    verify(&pinned).assert_one_error("does not verify");
+}

@@ -1,0 +1,14 @@
+//! The GitHub Action, by a real workflow runner: `act` runs the project's test workflows in the test
+//! world, without Docker and without any other network, as an ordinary user with `sudo`.
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test whose files cannot be made has failed"
+)]
+
+mod failures;
+mod hygiene;
+mod runner;
+mod scenarios;
+mod secrets;

@@ -1,0 +1,120 @@
+//! What must not come out of a step, and what must not come into it.
+use std::fs;
+
+use crate::runner::Runner;
+
+const POLICY: &str = "mode: strict\napi_allowlist: [allowed.test]\n";
+
+#[test]
+fn no_secret_is_in_log_packet_summary_or_annotation() {
+    let runner = Runner::new();
+    runner.write(".pipelock/ci.yaml", POLICY);
+    let key = runner.key("signer.key");
+    let private = fs::read_to_string(&key).unwrap();
+    let canaries = [
+        ("ACTIONS_RUNTIME_TOKEN", "runtime-canary-1"),
+        ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "runtime-canary-2"),
+        ("ACTIONS_ID_TOKEN_REQUEST_URL", "runtime-canary-3"),
+        ("RUNNER_REGISTRATION_TOKEN", "runtime-canary-4"),
+        ("FOR_THE_SCRIPT", "own-canary-5"),
+        ("GH_TOKEN", "own-canary-6"),
+        ("LD_PRELOAD_CANARY", "own-canary-7"),
+    ];
+    let key = key.display().to_string();
+    let mut variables = vec![
+        ("SCRIPT", "ci/env.sh"),
+        ("KEY", key.as_str()),
+        ("LOUD", "true"),
+    ];
+    variables.extend(canaries);
+    let log = runner.step(&variables);
+    log.assert_success();
+    assert!(
+        log.text().contains("egress: kernel"),
+        "no debug output: {}",
+        log.0
+    );
+    // What is the workflow's own reaches the script; what is the runner's does not.
+    for (wanted, is_there) in [
+        ("own variable seen", true),
+        ("no runtime token", true),
+        ("inputs seen", false),
+    ] {
+        assert_eq!(log.text().contains(wanted), is_there, "{wanted}: {}", log.0);
+    }
+    let mut texts = vec![("log".to_owned(), log.text().as_bytes().to_vec())];
+    for entry in fs::read_dir(runner.path("home/packet")).unwrap() {
+        let path = entry.unwrap().path();
+        texts.push((path.display().to_string(), fs::read(&path).unwrap()));
+    }
+    assert!(texts.len() > 5);
+    let secret = private
+        .lines()
+        .filter(|line| line.len() > 20 && !line.contains(' '))
+        .map(str::to_owned);
+    let secrets: Vec<String> = canaries
+        .iter()
+        .map(|(_, value)| (*value).to_owned())
+        .chain(secret)
+        .collect();
+    assert!(
+        secrets.len() > canaries.len(),
+        "the key has no line to look for: {private}"
+    );
+    for (name, text) in texts {
+        for secret in &secrets {
+            let found = text
+                .windows(secret.len())
+                .any(|part| part == secret.as_bytes());
+            assert!(!found, "{secret} is in {name}");
+        }
+    }
+}
+
+#[test]
+fn script_that_talks_to_the_runner_is_not_heard() {
+    let runner = Runner::new();
+    runner.write(".pipelock/ci.yaml", POLICY);
+    let key = runner.key("signer.key").display().to_string();
+    let asked = |script| [("SCRIPT", script), ("KEY", key.as_str())];
+
+    // The control: as a plain step the same script is heard.
+    let control = "name: plain\non: push\npermissions: {}\njobs:\n  plain:\n    runs-on: ubuntu-latest\n    steps:\n\
+                   \x20     - uses: actions/checkout@3d3c42e5aac5ba805825da76410c181273ba90b1\n\
+                   \x20     - run: bash ci/poison.sh\n      - run: echo \"BAD=$BAD\"\n";
+    runner.write(".github/workflows/plain.yml", control);
+    let heard = runner.act("plain", None, &[]);
+    heard.assert_success();
+    assert!(heard.text().contains("BAD=from the agent"), "{}", heard.0);
+    assert!(
+        heard
+            .errors()
+            .iter()
+            .any(|text| text.contains("from the agent")),
+        "{}",
+        heard.0
+    );
+
+    let log = runner.step(&asked("ci/poison.sh"));
+    log.assert_success();
+    assert!(log.text().contains("outcome=success BAD=\n"), "{}", log.0);
+    assert_eq!(log.errors(), [""; 0]);
+    for text in log.warnings() {
+        assert!(!text.contains("from the agent"), "{text}");
+    }
+    let summary = fs::read_to_string(runner.path("home/packet/summary.md")).unwrap();
+    assert!(!summary.contains("from the agent"), "{summary}");
+    assert!(
+        summary.contains("GITHUB_ENV") && summary.contains("GITHUB_OUTPUT"),
+        "{summary}"
+    );
+    // What the script chose stands in code spans, which its own backticks do not end.
+    let hostile: Vec<&str> = summary
+        .lines()
+        .filter(|line| line.contains("](evil)"))
+        .collect();
+    assert!(!hostile.is_empty(), "{summary}");
+    for line in hostile {
+        assert!(line.contains("`` `x`](evil) ``"), "{line}");
+    }
+}
