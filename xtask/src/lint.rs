@@ -32,6 +32,7 @@ pub(crate) fn run(layout: &Layout) -> Result<()> {
     run_program(
         in_root(layout)
             .args(["clippy", "--locked", "--workspace", "--all-targets"])
+            .args(["--features", "egress-tests/real-pipelock"])
             .args(["--", "-D", "warnings"]),
     )?;
     if kernel_programs.exists() {

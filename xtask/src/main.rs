@@ -50,7 +50,7 @@ enum Task {
     /// Install what building and testing need and this machine lacks
     Setup,
     /// Run all tests: unit, documentation, and end to end as root
-    Test,
+    Test(test::Args),
 }
 
 fn main() -> ExitCode {
@@ -77,6 +77,6 @@ fn run(task: &Task) -> anyhow::Result<()> {
         }),
         Task::Lint => lint::run(&layout),
         Task::Setup => setup::everything(&layout),
-        Task::Test => test::run(&layout),
+        Task::Test(args) => test::run(&layout, args),
     }
 }

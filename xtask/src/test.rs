@@ -16,15 +16,31 @@ const PRIVILEGED: &str = "egress-tests";
 /// Names the directory whose `corpora` hold evidence with known verdicts.
 const CORPORA_VARIABLE: &str = "EGRESS_SHARED";
 
+/// Names the real Pipelocks that the suite of this name is run with, as PATH names directories.
+const PIPELOCK_VARIABLE: &str = "PIPELOCK_BIN";
+
+/// What was typed.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Run the suite with each real Pipelock that `PIPELOCK_BIN` names (several: with `:` between), and nothing else
+    #[arg(long)]
+    real_pipelock: bool,
+}
+
 /// Installs what is missing, builds, and runs every test there is.
 ///
 /// # Errors
 /// If a test fails, or the caller is not root: the boundary cannot be tested otherwise, and a test
 /// command that leaves that part out would claim too much.
-pub(crate) fn run(layout: &Layout) -> Result<()> {
+pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
     if effective_uid()? != 0 {
         bail!("the end-to-end tests need root: run `cargo xtask test` as root");
     }
+    let pipelocks = if args.real_pipelock {
+        pipelocks()?
+    } else {
+        Vec::new()
+    };
     setup::everything(layout)?;
     let binary = build::optimised(layout)?;
 
@@ -51,12 +67,50 @@ pub(crate) fn run(layout: &Layout) -> Result<()> {
         }
         command
     };
+    for pipelock in &pipelocks {
+        println!("test: end to end, with {}", pipelock.display());
+        run_program(
+            test()
+                .env(PIPELOCK_VARIABLE, pipelock)
+                .args(["--package", PRIVILEGED, "--features", "real-pipelock"])
+                .args(["--test", "real_pipelock"]),
+        )?;
+    }
+    if args.real_pipelock {
+        return Ok(());
+    }
     println!("test: unit tests");
     run_program(test().args(["--workspace", "--exclude", PRIVILEGED, "--all-targets"]))?;
     println!("test: documentation");
     run_program(test().args(["--workspace", "--exclude", PRIVILEGED, "--doc"]))?;
     println!("test: end to end");
-    run_program(test().args(["--package", PRIVILEGED]))
+    run_program(test().args(["--package", PRIVILEGED]))?;
+    println!(
+        "test: LEFT OUT: the suite with a real Pipelock; \
+         {PIPELOCK_VARIABLE}=FILE[:FILE…] cargo xtask test --real-pipelock runs it"
+    );
+    Ok(())
+}
+
+/// The real Pipelocks that the caller names.
+fn pipelocks() -> Result<Vec<PathBuf>> {
+    let named = env::var_os(PIPELOCK_VARIABLE)
+        .with_context(|| format!("--real-pipelock needs {PIPELOCK_VARIABLE}=FILE[:FILE…]"))?;
+    let found: Vec<PathBuf> = env::split_paths(&named)
+        .filter(|path| !path.as_os_str().is_empty())
+        .collect();
+    if found.is_empty() {
+        bail!("{PIPELOCK_VARIABLE} names no Pipelock");
+    }
+    for path in &found {
+        if !path.is_file() {
+            bail!(
+                "{PIPELOCK_VARIABLE} names {}, which is no file",
+                path.display()
+            );
+        }
+    }
+    Ok(found)
 }
 
 /// The directory whose `corpora` hold evidence with known verdicts: the one that the caller names,

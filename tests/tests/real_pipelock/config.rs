@@ -1,0 +1,232 @@
+//! What is accepted as a configuration, what is said of it, and who may change it.
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::thread;
+use std::time::Duration;
+
+use egress_tests::{World, wait_until};
+
+use crate::support::{
+    NO_PROXY, SOON, allow, assert_nothing_left, facts, pipelock, runs, targets, with,
+    without_policy,
+};
+
+#[test]
+fn what_pipelock_refuses_is_told_in_its_words_and_leaves_nothing() {
+    let world = World::builder().own_state().build();
+    let cases = [
+        ("no_such_key: 1\n", "no_such_key"),
+        ("fetch_proxy: {no_such_key: 1}\n", "no_such_key"),
+        ("ssrf: {ip_allowlist: [nonsense]}\n", "ip_allowlist"),
+        ("tls_interception: {enabled: true}\n", "tls_interception"),
+    ];
+    for (more, words) in cases {
+        let yaml = format!("{}{more}", allow(&["allowed.test"]));
+        let run = with(&world, &yaml).script("echo ran").run();
+        assert_eq!(run.status, Some(125), "{more}: {run}");
+        assert!(run.stderr.contains(words), "{more}: {run}");
+        assert_eq!(run.stdout, "", "{run}");
+        assert!(!run.packet.exists(), "{run}");
+        assert_nothing_left(&world);
+    }
+}
+
+#[test]
+fn what_is_typed_wrong_is_refused_before_anything_starts() {
+    let world = World::builder().own_state().build();
+    let strict = allow(&["allowed.test"]);
+    let duplicate = format!("{strict}mode: audit\n");
+    let second = format!("{strict}---\nmode: audit\n");
+    for yaml in [
+        duplicate.as_str(),
+        &second,
+        "- a list\n",
+        "fetch_proxy: 7\n",
+    ] {
+        let run = with(&world, yaml).script("echo ran").run();
+        assert_eq!(
+            (run.status, run.stdout.as_str()),
+            (Some(64), ""),
+            "{yaml}: {run}"
+        );
+    }
+    // No policy at all: the error says what to write.
+    let run = without_policy(&world).script("echo ran").run();
+    assert_eq!(run.status, Some(64), "{run}");
+    assert!(run.stderr.contains("api_allowlist"), "{run}");
+    // No Pipelock at all is never another mediator.
+    let missing = world
+        .egress()
+        .config(&strict)
+        .arg("--mediator")
+        .arg("pipelock");
+    let run = missing.script("echo ran").run();
+    assert_eq!(run.status, Some(64), "{run}");
+    assert!(run.stderr.contains("no `pipelock` on PATH"), "{run}");
+    // A private key that others can read.
+    let key = world.key("open-key");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let run = without_policy(&world)
+        .config(&strict)
+        .signed_with(&key)
+        .script("echo ran")
+        .run();
+    assert_eq!(run.status, Some(64), "{run}");
+    assert_nothing_left(&world);
+}
+
+#[test]
+fn keys_that_enforce_less_are_named_and_refused_where_that_is_asked() {
+    let world = World::builder().own_state().build();
+    let yaml = "mode: balanced\napi_allowlist: [allowed.test]\ninternal: []\n";
+    let agent =
+        format!("{NO_PROXY}curl -sS -o /dev/null -w '%{{http_code}}\\n' http://denied.test/\n");
+    let run = with(&world, yaml).script(&agent).run();
+    assert_eq!(
+        (run.status, run.stdout.as_str()),
+        (Some(0), "200\n"),
+        "{run}"
+    );
+    for words in ["`mode` is not strict", "`internal` leaves loopback"] {
+        assert!(run.stderr.contains(words), "{run}");
+    }
+    let notices = facts(&run).get("notices").unwrap().to_string();
+    assert!(
+        notices.contains("internal") && notices.contains("mode"),
+        "{notices}"
+    );
+    let packet = run.json("packet.json").to_string();
+    assert!(packet.contains("\"mode\":\"balanced\""), "{packet}");
+
+    let run = with(&world, yaml)
+        .arg("--require-strict")
+        .script(&agent)
+        .run();
+    assert_eq!((run.status, run.stdout.as_str()), (Some(64), ""), "{run}");
+    let run = with(&world, &allow(&["allowed.test"]))
+        .arg("--require-strict")
+        .script(&agent)
+        .run();
+    assert_eq!(
+        (run.status, run.stdout.as_str()),
+        (Some(0), "403\n"),
+        "{run}"
+    );
+
+    // Without a policy it is balanced, and said.
+    let run = without_policy(&world)
+        .arg("--allow-no-config")
+        .script(&agent)
+        .run();
+    assert_eq!(
+        (run.status, run.stdout.as_str()),
+        (Some(0), "200\n"),
+        "{run}"
+    );
+    assert!(run.stderr.contains("mode balanced"), "{run}");
+}
+
+#[test]
+fn pipelock_has_a_copy_and_files_that_it_cannot_write() {
+    let world = World::builder().own_state().build();
+    let agent = "touch ready; until [ -e done ]; do sleep 0.02; done\n";
+    let (running, packet, workdir) = with(&world, &allow(&["allowed.test"]))
+        .script(agent)
+        .start();
+    wait_until("the agent is at work", SOON, || {
+        workdir.join("ready").exists()
+    });
+    let all = runs(&world.state());
+    let [dir] = all.as_slice() else {
+        panic!("{all:?}");
+    };
+    for (name, mode) in [
+        ("pipelock", 0o555),
+        ("policy.yaml", 0o440),
+        ("signing.key", 0o440),
+        ("posture-capsule.json", 0o440),
+    ] {
+        let meta = fs::metadata(dir.join(name)).unwrap();
+        assert_eq!((meta.uid(), meta.mode() & 0o7777), (0, mode), "{name}");
+    }
+    assert_eq!(fs::metadata(dir).unwrap().uid(), 0);
+    // What it is: no privileges, nothing in its environment, nobody else's user.
+    let found = world.shell("pgrep -x pipelock");
+    let pid = found.stdout.lines().find(|pid| {
+        fs::read_link(format!("/proc/{pid}/exe"))
+            .is_ok_and(|exe| exe.starts_with(dir) || exe.ends_with("pipelock"))
+    });
+    let pid = pid.unwrap_or_else(|| panic!("{found}"));
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    for line in [
+        "NoNewPrivs:\t1",
+        "CapEff:\t0000000000000000",
+        "CapBnd:\t0000000000000000",
+    ] {
+        assert!(status.contains(line), "no {line:?}: {status}");
+    }
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap();
+    let environment = String::from_utf8(environment).unwrap();
+    let names: Vec<_> = environment
+        .split_terminator('\0')
+        .filter_map(|entry| entry.split('=').next())
+        .collect();
+    assert_eq!(names, ["PIPELOCK_POSTURE_PROOF"]);
+    fs::write(workdir.join("done"), "").unwrap();
+    let output = running.finish(Duration::from_mins(1));
+    assert!(matches!(output.status, Some(0 | 123)), "{output}");
+    let boundary = fs::read_to_string(packet.join("boundary.json")).unwrap();
+    let sum = world.shell(&format!("sha256sum < {}", pipelock().display()));
+    assert!(
+        boundary.contains(sum.stdout.split_whitespace().next().unwrap()),
+        "{boundary}"
+    );
+    assert!(boundary.contains("pipelock version"), "{boundary}");
+}
+
+#[test]
+fn configuration_that_is_rewritten_during_the_run_changes_nothing() {
+    let world = World::builder().own_state().build();
+    let agent = format!(
+        "{NO_PROXY}\
+         curl -sS -o /dev/null -w '%{{http_code}}\\n' http://denied.test/\n\
+         touch ready; until [ -e rewritten ]; do sleep 0.02; done\n\
+         curl -sS -o /dev/null -w '%{{http_code}}\\n' http://denied.test/\n"
+    );
+    let (running, packet, workdir) = with(&world, &allow(&["allowed.test"]))
+        .script(&agent)
+        .start();
+    wait_until("the agent is at work", SOON, || {
+        workdir.join("ready").exists()
+    });
+    let all = runs(&world.state());
+    let path = all.first().unwrap().join("policy.yaml");
+    let before = fs::read_to_string(&path).unwrap();
+    // Only root can; Pipelock looks at the file within a second where it may watch its directory.
+    fs::write(&path, before.replace("mode: strict", "mode: balanced")).unwrap();
+    thread::sleep(Duration::from_secs(3));
+    fs::write(workdir.join("rewritten"), "").unwrap();
+    let output = running.finish(Duration::from_mins(1));
+    assert_eq!(
+        (output.status, output.stdout.as_str()),
+        (Some(0), "403\n403\n"),
+        "{output}"
+    );
+    assert_eq!(
+        fs::read_to_string(packet.join("policy.yaml")).unwrap(),
+        before
+    );
+
+    // The rewritten text would have let it through.
+    let yaml = allow(&["allowed.test"]).replace("strict", "balanced");
+    let control = with(&world, &yaml)
+        .script(&format!(
+            "{NO_PROXY}curl -sS -o /dev/null http://denied.test/\n"
+        ))
+        .run();
+    assert_eq!(
+        targets(&control, "allow"),
+        ["http://denied.test/"],
+        "{control}"
+    );
+}

@@ -1,0 +1,74 @@
+//! A Pipelock that ends when nobody asked it to, and a disk that is full.
+use std::fs;
+use std::time::Duration;
+
+use egress_tests::evidence::{public_key_hex, verify};
+use egress_tests::{World, wait_until};
+
+use crate::support::{NO_PROXY, SOON, allow, runs, with};
+
+const AGENT: &str = "curl -sS -o /dev/null http://allowed.test/\ntouch ready\nsleep 60\n";
+
+#[test]
+fn killed_pipelock_ends_the_run_and_its_evidence_holds_as_far_as_it_goes() {
+    let world = World::builder().own_state().build();
+    let (running, packet, workdir) = with(&world, &allow(&["allowed.test"]))
+        .script(&format!("{NO_PROXY}{AGENT}"))
+        .start();
+    wait_until("the agent is at work", SOON, || {
+        workdir.join("ready").exists()
+    });
+    let all = runs(&world.state());
+    let cgroup = fs::read_to_string(all.first().unwrap().join("cgroup")).unwrap();
+    let killed = world.shell(&format!("kill -KILL $(cat {cgroup}/mediator/cgroup.procs)"));
+    assert!(killed.success(), "{killed}");
+    let output = running.finish(Duration::from_mins(1));
+    assert_eq!(output.status, Some(125), "{output}");
+    assert!(output.elapsed < Duration::from_secs(30), "{output}");
+    let boundary = fs::read_to_string(packet.join("boundary.json")).unwrap();
+    assert!(
+        boundary.contains("Pipelock is gone (ended by SIGKILL)"),
+        "{boundary}"
+    );
+    let hex = public_key_hex(&world.dir().join("key"));
+    let verdict = verify(&[packet.as_os_str(), "--key".as_ref(), hex.as_ref()]);
+    assert_eq!(verdict.status, Some(3), "{verdict}");
+}
+
+#[test]
+fn disk_that_fills_up_ends_the_run_before_evidence_is_lost() {
+    let world = World::builder().small_state("200m").build();
+    let (running, packet, workdir) = with(&world, &allow(&["allowed.test"]))
+        .script(&format!("{NO_PROXY}{AGENT}"))
+        .start();
+    wait_until("the agent is at work", SOON, || {
+        workdir.join("ready").exists()
+    });
+    let filled = world.shell(&format!(
+        "dd if=/dev/zero of={}/fill bs=64k 2>&1; true",
+        world.state().display()
+    ));
+    let output = running.finish(Duration::from_mins(1));
+    assert_eq!(output.status, Some(125), "{output}\n{filled}");
+    let boundary = fs::read_to_string(packet.join("boundary.json")).unwrap();
+    assert!(
+        boundary.contains("is full: evidence would be lost"),
+        "{boundary}"
+    );
+}
+
+#[test]
+fn state_on_a_file_system_that_executes_nothing_is_no_hindrance() {
+    let world = World::builder().small_state("200m").build();
+    let remounted = world.shell(&format!(
+        "mount -o remount,noexec /run/egress && cp /bin/true {0}/true && ! /run/egress/true",
+        world.state().display()
+    ));
+    assert!(remounted.success(), "{remounted}");
+    let run = with(&world, &allow(&["allowed.test"]))
+        .script(&format!(
+            "{NO_PROXY}curl -sS -o /dev/null http://allowed.test/\n"
+        ))
+        .run();
+    assert_eq!(run.status, Some(0), "{run}");
+}

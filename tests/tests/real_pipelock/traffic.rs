@@ -1,0 +1,176 @@
+//! What passes, what does not, and the receipts of both.
+use egress_tests::{INTERNET, World};
+
+use crate::support::{
+    NO_PROXY, allow, assert_verified, facts, has_sessions, reasons, receipts, targets, with,
+};
+
+#[test]
+fn allowed_names_are_reached_and_others_are_not() {
+    let world = World::new();
+    let agent = format!(
+        "{NO_PROXY}\
+         curl -sS -o /dev/null -w '%{{http_code}}\\n' http://allowed.test/\n\
+         curl -sS -o /dev/null -w '%{{http_code}}\\n' https://allowed.test/\n\
+         curl -sS -o /dev/null -w '%{{http_code}}\\n' http://denied.test/\n\
+         curl -sS -o /dev/null -w '%{{http_code}}\\n' https://denied.test/ || true\n"
+    );
+    let start = world.wire().snapshot();
+    let run = with(&world, &allow(&["allowed.test"])).script(&agent).run();
+    assert_eq!(run.status, Some(0), "{run}");
+    assert_eq!(run.stdout, "200\n200\n403\n000\n", "{run}");
+    assert_eq!(reasons(&run), "[]", "{run}");
+    let denied = [INTERNET.denied.into(), INTERNET.denied_v6.into()];
+    for packet in world.wire().since(start) {
+        let to = packet.destination;
+        assert!(!to.is_some_and(|to| denied.contains(&to)), "{packet}");
+    }
+    let allowed = targets(&run, "allow");
+    assert_eq!(allowed.len(), 2, "{allowed:?}");
+    assert_eq!(allowed.first().unwrap(), "http://allowed.test/");
+    assert!(
+        allowed.last().unwrap().starts_with("https://allowed.test"),
+        "{allowed:?}"
+    );
+    let blocked = targets(&run, "block");
+    assert_eq!(blocked.len(), 2, "{blocked:?}");
+    assert_verified(&world, &run);
+
+    // Without the boundary all four answer.
+    let control = world.shell(&agent);
+    assert_eq!(control.stdout, "200\n200\n200\n200\n", "{control}");
+    world.wire().assert_left(start, |packet| {
+        packet.destination.is_some_and(|to| denied.contains(&to))
+    });
+}
+
+#[test]
+fn name_on_the_blocklist_is_refused_though_it_is_allowed() {
+    let world = World::new();
+    let yaml = format!(
+        "{}fetch_proxy: {{monitoring: {{blocklist: [two.allowed.test]}}}}\n",
+        allow(&["*.allowed.test"])
+    );
+    let agent = format!(
+        "{NO_PROXY}\
+         curl -sS -o /dev/null -w '%{{http_code}}\\n' http://allowed.test/\n\
+         curl -sS -o /dev/null -w '%{{http_code}}\\n' http://two.allowed.test/\n"
+    );
+    let run = with(&world, &yaml).script(&agent).run();
+    assert_eq!(
+        (run.status, run.stdout.as_str()),
+        (Some(0), "200\n403\n"),
+        "{run}"
+    );
+    assert_eq!(targets(&run, "block"), ["http://two.allowed.test/"]);
+    assert_verified(&world, &run);
+    let control = world.shell(&agent);
+    assert_eq!(control.stdout, "200\n200\n", "{control}");
+}
+
+#[test]
+fn allowed_name_of_an_internal_address_is_refused() {
+    let world = World::new();
+    let names = ["loopback.test", "metadata.test"];
+    let agent = format!(
+        "{NO_PROXY}\
+         curl -sS -m 20 -o /dev/null -w '%{{http_code}}\\n' http://loopback.test/\n\
+         curl -sS -m 20 -o /dev/null -w '%{{http_code}}\\n' http://metadata.test/\n\
+         curl -sS -m 20 -o /dev/null https://metadata.test/ || echo refused\n"
+    );
+    let start = world.wire().snapshot();
+    let run = with(&world, &allow(&names)).script(&agent).run();
+    assert_eq!(
+        (run.status, run.stdout.as_str()),
+        (Some(0), "403\n403\nrefused\n"),
+        "{run}"
+    );
+    let metadata =
+        |packet: &egress_tests::Packet| packet.destination == Some(INTERNET.metadata.into());
+    assert!(!world.wire().since(start).iter().any(metadata), "{run}");
+    let blocked = receipts(&run);
+    let layers: Vec<_> = blocked
+        .iter()
+        .filter(|receipt| receipt.get("verdict").unwrap() == "block")
+        .map(|receipt| receipt.get("layer").unwrap().as_str().unwrap())
+        .collect();
+    assert_eq!(layers.len(), 3, "{layers:?}");
+    assert!(
+        layers.iter().all(|layer| layer.starts_with("ssrf")),
+        "{layers:?}"
+    );
+    assert_verified(&world, &run);
+    // Without the boundary the metadata address answers.
+    let control =
+        world.shell("curl -sS -m 20 -o /dev/null -w '%{http_code}' http://metadata.test/");
+    assert_eq!(control.stdout, "200", "{control}");
+    world.wire().assert_left(start, metadata);
+}
+
+#[test]
+fn run_without_traffic_is_valid_where_there_are_sessions_and_no_evidence_elsewhere() {
+    let world = World::new();
+    let run = with(&world, &allow(&["allowed.test"])).script("true").run();
+    if has_sessions(&run) {
+        assert_eq!(run.status, Some(0), "{run}");
+        assert_eq!(facts(&run).get("posture").unwrap(), "bound");
+        assert_verified(&world, &run);
+    } else {
+        assert_eq!(run.status, Some(123), "{run}");
+        assert_eq!(facts(&run).get("posture").unwrap(), "not_known");
+        assert_eq!(receipts(&run).len(), 0);
+    }
+    assert_eq!(reasons(&run), "[]", "{run}");
+}
+
+#[test]
+fn tunnels_that_close_together_all_have_their_receipts() {
+    const TUNNELS: usize = 300;
+    let world = World::new();
+    let agent = format!(
+        "{NO_PROXY}python3 - <<'PROGRAM'\n\
+         import asyncio, ssl, os\n\
+         trust = ssl.create_default_context(cafile=os.environ['SSL_CERT_FILE'])\n\
+         async def one():\n\
+         \x20   return await asyncio.open_connection('allowed.test', 443, ssl=trust)\n\
+         async def main():\n\
+         \x20   held = []\n\
+         \x20   for _ in range({TUNNELS} // 20):\n\
+         \x20       held += await asyncio.gather(*(one() for _ in range(20)))\n\
+         \x20   print(len(held), flush=True)\n\
+         \x20   os._exit(0)\n\
+         asyncio.run(main())\n\
+         PROGRAM\n"
+    );
+    let run = with(&world, &allow(&["allowed.test"])).script(&agent).run();
+    assert_eq!(run.status, Some(0), "{run}");
+    assert_eq!(run.stdout, format!("{TUNNELS}\n"), "{run}");
+    assert_eq!(reasons(&run), "[]", "{run}");
+    assert_eq!(targets(&run, "allow").len(), TUNNELS);
+    let allowed = facts(&run).get("allowed").unwrap().to_string();
+    assert_eq!(allowed, format!("[{TUNNELS},{TUNNELS}]"));
+    assert_verified(&world, &run);
+}
+
+#[test]
+fn rate_limit_of_pipelock_does_not_end_an_ordinary_run() {
+    const REQUESTS: usize = 150;
+    let world = World::new();
+    let agent = format!(
+        "{NO_PROXY}for i in $(seq {REQUESTS}); do echo url = http://allowed.test/; echo output = /dev/null; done > urls\n\
+         curl -sS -w '%{{http_code}}\\n' -K urls | sort | uniq -c | tr -s ' '\n"
+    );
+    let run = with(&world, &allow(&["allowed.test"])).script(&agent).run();
+    assert_eq!(run.stdout, format!(" {REQUESTS} 200\n"), "{run}");
+    assert_eq!(reasons(&run), "[]", "{run}");
+    assert_eq!(targets(&run, "allow").len(), REQUESTS);
+    // A limit of the caller's own stands.
+    let yaml = format!(
+        "{}fetch_proxy: {{monitoring: {{max_requests_per_minute: 5}}}}\n",
+        allow(&["allowed.test"])
+    );
+    let run = with(&world, &yaml).script(&agent).run();
+    assert!(run.stdout.starts_with(" 5 200\n"), "{run}");
+    let raised = facts(&run).get("raised").unwrap().to_string();
+    assert!(!raised.contains("max_requests_per_minute"), "{raised}");
+}
