@@ -12,6 +12,7 @@ use std::path::Path;
 use egress::cli::exit;
 use egress::cli::keygen::{self, KeygenArgs};
 use egress::cli::verify::{self, Outcome, VerifyArgs, status};
+use egress::packet::grade::Grade;
 use egress::packet::{EVIDENCE_FILE, FLOWS_FILE, PACKET_FILE, POLICY_FILE};
 use support::{Chain, SESSION, chain, write_packet};
 
@@ -56,7 +57,9 @@ fn a_packet_is_valid_by_directory_and_by_file() {
             (code, outcome.findings.as_slice()),
             (exit::SUCCESS, [].as_slice())
         );
-        assert_eq!(outcome.flow_lines, Some(2));
+        let boundary = outcome.boundary.as_ref().unwrap();
+        assert_eq!(boundary.flows.as_ref().unwrap().lines, 2);
+        assert_eq!(boundary.graded.grade, Grade::None);
         assert_eq!(verify::run(&args(&path, &chain)), exit::SUCCESS);
     }
     let unpinned = VerifyArgs {

@@ -59,6 +59,15 @@ impl CgroupGuard {
         is_populated(&self.path)
     }
 
+    /// Ids of the processes in it, as the caller's pid namespace has them.
+    ///
+    /// # Errors
+    /// When the kernel's list cannot be read.
+    pub fn processes(&self) -> io::Result<Vec<u32>> {
+        let list = fs::read_to_string(self.path.join("cgroup.procs"))?;
+        Ok(list.lines().filter_map(|line| line.parse().ok()).collect())
+    }
+
     /// Waits until no process is left.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! Loads the embedded kernel programs, attaches them to the run's cgroups, and hands out parsed
 //! events, counters and the slot arrays. The only user of aya.
 pub mod events;
+pub mod links;
 mod unix;
 
 use std::collections::HashMap;
@@ -23,6 +24,7 @@ use unix::Witnesses;
 
 use crate::boundary::cgroup::RunCgroups;
 use crate::boundary::layers::{Layer, Layers};
+use links::Link;
 
 /// The object that `cargo xtask build` made; empty in a bare `cargo build`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/egress.bpf.o"));
@@ -72,6 +74,9 @@ pub enum BpfError {
         #[source]
         source: io::Error,
     },
+    /// The kernel does not say where a program is attached.
+    #[error("cannot see the kernel programs in place")]
+    Links(#[source] io::Error),
     /// The diagnostics' buffer is not usable.
     #[error("cannot read the kernel programs' diagnostics")]
     Diagnostics(#[source] aya_log::Error),
@@ -96,6 +101,7 @@ impl BpfError {
             Self::NotEmbedded => "build it with `cargo xtask build`",
             Self::Diagnostics(_)
             | Self::Limit(_)
+            | Self::Links(_)
             | Self::Load(_)
             | Self::Panicked
             | Self::Program { .. }
@@ -137,7 +143,8 @@ pub struct Gates {
     ebpf: Ebpf,
     programs: Vec<ProgramIdentity>,
     unavailable: Vec<Unavailable>,
-    _links: Vec<OwnedFd>,
+    links: Vec<Link>,
+    _held: Vec<OwnedFd>,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
 }
 
@@ -160,8 +167,7 @@ impl std::fmt::Debug for Gates {
 }
 
 impl Gates {
-    /// Fails unless every program is still where it was attached. Root can take a link off; its
-    /// descriptor then names no cgroup (`bpf_cgroup_link_show_fdinfo` in kernel/bpf/cgroup.c).
+    /// Fails unless every program is still where it was attached: root can take a link off.
     ///
     /// # Errors
     /// When links are gone, or this process's descriptors cannot be read.
@@ -169,18 +175,7 @@ impl Gates {
         if let Some(warning) = self.layers.warning() {
             return Err(io::Error::other(warning));
         }
-        let mut attached = 0;
-        for entry in std::fs::read_dir("/proc/self/fdinfo")? {
-            // The descriptor of this very listing is gone when it is read.
-            let text = std::fs::read_to_string(entry?.path()).unwrap_or_default();
-            let cgroup = text
-                .lines()
-                .find_map(|line| line.strip_prefix("cgroup_id:"));
-            let is_link = text.lines().any(|line| line.starts_with("link_type:"));
-            if is_link && cgroup.is_some_and(|id| id.trim() != "0") {
-                attached += 1;
-            }
-        }
+        let attached = self.attached()?.len();
         if attached < self.programs.len() {
             return Err(io::Error::other(format!(
                 "{attached} of {} kernel programs are still attached",
@@ -188,6 +183,19 @@ impl Gates {
             )));
         }
         Ok(())
+    }
+
+    /// The links that are in place now.
+    ///
+    /// # Errors
+    /// When this process's descriptors cannot be read.
+    pub fn attached(&self) -> io::Result<Vec<Link>> {
+        let mut links = links::held()?;
+        links.retain(|link| {
+            let is_ours = |program: &ProgramIdentity| program.id == link.program_id;
+            link.cgroup_id != 0 && self.programs.iter().any(is_ours)
+        });
+        Ok(links)
     }
 
     /// Loads every program and attaches each to the cgroup that its name begins with (agent, relay,
@@ -231,14 +239,35 @@ impl Gates {
             .map(|Diagnostics(to)| EbpfLogger::init_with_logger(&mut ebpf, to))
             .transpose()
             .map_err(BpfError::Diagnostics)?;
-        Ok(Self {
+        let mut gates = Self {
             ebpf,
             layers,
             programs,
             unavailable,
-            _links: links,
+            links: Vec::new(),
+            _held: links,
             logger,
-        })
+        };
+        gates.find_links().map_err(BpfError::Links)?;
+        Ok(gates)
+    }
+
+    /// Finds where the kernel says that each program is attached.
+    fn find_links(&mut self) -> io::Result<()> {
+        self.links = self.attached()?;
+        for program in &mut self.programs {
+            let is_of = |link: &&Link| link.program_id == program.id;
+            let link = self.links.iter().find(is_of).ok_or_else(|| {
+                io::Error::other(format!("program {} is not attached", program.name))
+            })?;
+            program.attach_type = link.attach_type;
+        }
+        Ok(())
+    }
+
+    /// Where the programs were attached at first.
+    pub fn links(&self) -> &[Link] {
+        &self.links
     }
 
     /// Passes on what the programs said since the last time.
@@ -413,24 +442,6 @@ fn map_fds(ebpf: &Ebpf) -> Result<HashMap<String, OwnedFd>, io::Error> {
         .collect()
 }
 
-/// The hook that a program is for, by the end of its name: `enum bpf_attach_type`.
-fn attach_type(name: &str) -> u32 {
-    const HOOKS: [(&str, u32); 10] = [
-        ("skb_ingress", 0),
-        ("skb_egress", 1),
-        ("sock_create", 2),
-        ("sockops", 3),
-        ("connect4", 10),
-        ("connect6", 11),
-        ("sendmsg4", 14),
-        ("sendmsg6", 15),
-        ("getpeername4", 29),
-        ("getpeername6", 30),
-    ];
-    let hook = HOOKS.iter().find(|(hook, _)| name.ends_with(hook));
-    hook.map_or(u32::MAX, |(_, number)| *number)
-}
-
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "aya knows dozens of program types; the object has these four"
@@ -475,6 +486,6 @@ fn attach(
         name: name.to_owned(),
         id: info.id(),
         tag: format!("{:016x}", info.tag()),
-        attach_type: attach_type(name),
+        attach_type: 0,
     })
 }

@@ -116,6 +116,9 @@ pub fn run_result(run: &Emitted, as_json: bool) {
     let counts = &run.report.counts;
     eprintln!();
     eprintln!("egress: verdict   {}", run.report.verdict.as_str());
+    let first = run.graded.reasons.first();
+    let why = first.map_or_else(String::new, |reason| format!(": {}", visible(reason)));
+    eprintln!("egress: boundary  {}{why}", run.graded.grade);
     eprintln!(
         "egress: actions   {} judged, {} blocked",
         counts.actions, counts.blocked_actions
@@ -294,6 +297,7 @@ fn result(run: &Emitted, failure: Option<&(String, &str)>) -> Value {
         "verdict": run.report.verdict.as_str(),
         "trusted": run.packet.verifier.trusted,
         "signer_key": run.packet.verifier.signer_key,
+        "boundary": {"grade": run.graded.grade.as_str(), "not_higher": run.graded.reasons},
         "exit_status": exit::of(run.outcome()),
         "agent_exit_status": status,
         "receipt_count": run.report.receipt_count,

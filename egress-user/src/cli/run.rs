@@ -70,7 +70,8 @@ pub struct RunArgs {
     /// Public key that must belong to the private one: 64 hex digits, key text, or a file
     #[arg(long, value_name = "HEX|TEXT|FILE", requires = "signer_private_key")]
     signer_public_key: Option<String>,
-    /// Private key that signs the posture capsule; without one a key is made for this run alone
+    /// Private key that signs what the boundary says of itself; without one a key is made for this
+    /// run alone. `egress verify --boundary-key` wants its public half
     #[arg(long, value_name = "FILE")]
     boundary_key: Option<PathBuf>,
     /// Name of the agent in every receipt
@@ -231,6 +232,10 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
     } else {
         (signer(&args)?, key(args.boundary_key.as_deref())?)
     };
+    ensure!(
+        boundary_key.key.verifying_key() != signer.key.verifying_key(),
+        "--boundary-key and --signer-private-key are one key: the boundary must sign with one of its own"
+    );
     let mut packet = PacketDir::hold(&args.packet_dir)?;
     if let Some(owner) = args.driven.packet_owner {
         packet.belongs_to(owner.uid, owner.gid);

@@ -3,16 +3,23 @@
 //! Needs nothing but the files and the pinned keys. Reads regular files only, bounded, and in a
 //! packet none that lies outside its directory.
 use std::ffi::OsStr;
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
+use ed25519_dalek::VerifyingKey;
+
+use files::{digests, optional_inside, read_error, read_file, read_inside, too_large};
+use show::{as_json, as_text};
 
 use super::exit;
 use super::failure::{self, Form};
-use crate::packet::check::{PacketFiles, PacketReport, check_packet, read_packet};
-use crate::packet::{FLOWS_FILE, PACKET_FILE, POLICY_FILE, verifier_text};
+use crate::packet::boundary::{Attestation, BoundaryFiles, BoundaryReport};
+use crate::packet::check::{PacketFiles, PacketReport, Pinned, check_packet, read_packet};
+use crate::packet::grade::Grade;
+use crate::packet::{
+    ATTESTATION_FILE, BOUNDARY_FILE, CAPSULE_FILE, FLOWS_FILE, PACKET_FILE, POLICY_FILE,
+};
 use crate::receipt::chain::Trust;
 use crate::receipt::check::{
     EvidenceFile, MAX_DOCUMENT_BYTES, MAX_EVIDENCE_BYTES, check_evidence, check_receipt,
@@ -23,11 +30,22 @@ use crate::receipt::keys::{KeyError, public_from_argument};
 use crate::receipt::outer::claimed_name;
 use crate::receipt::report::{End, Report, Verdict};
 
+mod files;
+mod show;
+
 /// Evidence files read from one directory.
 const MAX_FILES: usize = 4096;
 
 /// Exit statuses, for `--help`.
 const HELP: &str = "\
+Grades of the boundary:
+  kernel_enforced  pinned keys vouch for it: every probe was refused, the receipts sign the posture
+                   capsule, and the kernel programs and filters were in place until the agent was gone
+  unpinned         the same, but a key that nobody pinned vouches for it
+  kernel_observed  something of it is missing; it is named
+  unproven         nobody signed what the packet says of it, or it contradicts itself
+  none             the packet says nothing of a boundary
+
 Exit status:
   0  valid                                    1  invalid, nothing there, or no key was pinned
   2  cannot be read                           3  valid as far as it goes, end not proven
@@ -43,6 +61,12 @@ pub struct VerifyArgs {
     /// Public key that must have signed: 64 hex digits, key text, or a file with either
     #[arg(long = "key", value_name = "KEY")]
     pub keys: Vec<String>,
+    /// Public key that must have signed what the boundary says of itself, in the same forms
+    #[arg(long = "boundary-key", value_name = "KEY")]
+    pub boundary_keys: Vec<String>,
+    /// Exit with 1 unless the boundary has at least this grade
+    #[arg(long, value_name = "GRADE")]
+    pub require_grade: Option<Grade>,
     /// Accept evidence that only agrees with itself, without a pinned key
     #[arg(long)]
     pub allow_unpinned: bool,
@@ -76,8 +100,8 @@ pub struct Outcome {
     pub findings: Vec<Finding>,
     /// The check of the receipts; nothing when `packet.json` itself is unusable.
     pub report: Option<Report>,
-    /// Lines of the kernel's log, when there is one and it was read.
-    pub flow_lines: Option<u64>,
+    /// What a packet shows of the boundary.
+    pub boundary: Option<BoundaryReport>,
 }
 
 /// Why nothing could be verified.
@@ -85,8 +109,10 @@ pub struct Outcome {
 #[non_exhaustive]
 pub enum VerifyError {
     /// A key argument is no key.
-    #[error("--key {argument}")]
+    #[error("{option} {argument}")]
     Key {
+        /// The option.
+        option: &'static str,
         /// What was typed.
         argument: String,
         /// Why.
@@ -143,26 +169,25 @@ pub fn run(args: &VerifyArgs) -> u8 {
 /// # Errors
 /// When a key is none, or what is named cannot be read. Bad evidence is no error.
 pub fn verify(args: &VerifyArgs) -> Result<Outcome, VerifyError> {
-    let mut trust = Trust::default();
-    for argument in &args.keys {
-        let key = public_from_argument(argument).map_err(|source| VerifyError::Key {
-            argument: visible(argument),
-            source,
-        })?;
-        trust.keys.push(key);
-    }
+    let pinned = Pinned {
+        receipts: Trust {
+            keys: keys("--key", &args.keys)?,
+        },
+        boundary: keys("--boundary-key", &args.boundary_keys)?,
+    };
+    let trust = &pinned.receipts;
     let path = &args.path;
     let metadata = fs::metadata(path).map_err(|source| read_error(path, source))?;
     if metadata.is_dir() {
         let packet = path.join(PACKET_FILE);
         return if fs::symlink_metadata(&packet).is_ok() {
-            verify_packet(&packet, &trust)
+            verify_packet(&packet, &pinned)
         } else {
-            verify_directory(path, &trust)
+            verify_directory(path, trust)
         };
     }
     if path.file_name() == Some(OsStr::new(PACKET_FILE)) {
-        return verify_packet(path, &trust);
+        return verify_packet(path, &pinned);
     }
     let bytes = read_file(path, MAX_EVIDENCE_BYTES)?;
     let document = match parse_bytes(&bytes, MAX_DEPTH) {
@@ -174,13 +199,13 @@ pub fn verify(args: &VerifyArgs) -> Result<Outcome, VerifyError> {
     };
     let is_lines = path.extension() == Some(OsStr::new("jsonl"));
     match document {
-        Subject::Packet if !is_lines => verify_packet(path, &trust),
+        Subject::Packet if !is_lines => verify_packet(path, &pinned),
         Subject::Receipt if !is_lines => {
             let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
             if length > MAX_DOCUMENT_BYTES {
                 return Err(read_error(path, too_large(MAX_DOCUMENT_BYTES)));
             }
-            Ok(of_report(Subject::Receipt, check_receipt(&bytes, &trust)))
+            Ok(of_report(Subject::Receipt, check_receipt(&bytes, trust)))
         }
         Subject::Evidence | Subject::Packet | Subject::Receipt => {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -188,12 +213,20 @@ pub fn verify(args: &VerifyArgs) -> Result<Outcome, VerifyError> {
                 name: &name,
                 bytes: &bytes,
             };
-            Ok(of_report(
-                Subject::Evidence,
-                check_evidence(&[file], &trust),
-            ))
+            Ok(of_report(Subject::Evidence, check_evidence(&[file], trust)))
         }
     }
+}
+
+fn keys(option: &'static str, arguments: &[String]) -> Result<Vec<VerifyingKey>, VerifyError> {
+    let key = |argument: &String| {
+        public_from_argument(argument).map_err(|source| VerifyError::Key {
+            option,
+            argument: visible(argument),
+            source,
+        })
+    };
+    arguments.iter().map(key).collect()
 }
 
 /// The exit status of an outcome.
@@ -204,6 +237,9 @@ pub fn status(outcome: &Outcome, args: &VerifyArgs) -> u8 {
         Verdict::Invalid | Verdict::Error => false,
     };
     let end = outcome.report.as_ref().map(|report| &report.end);
+    if grade(outcome) < args.require_grade.unwrap_or(Grade::None) {
+        return exit::INVALID;
+    }
     match (trusted, outcome.subject, end) {
         (false, _, _) | (true, _, None) => exit::INVALID,
         (true, Subject::Receipt, _) | (true, _, Some(End::Proven)) => exit::SUCCESS,
@@ -212,18 +248,26 @@ pub fn status(outcome: &Outcome, args: &VerifyArgs) -> u8 {
     }
 }
 
+/// What is shown of the boundary; evidence alone shows nothing.
+fn grade(outcome: &Outcome) -> Grade {
+    outcome
+        .boundary
+        .as_ref()
+        .map_or(Grade::None, |boundary| boundary.graded.grade)
+}
+
 fn of_report(subject: Subject, report: Report) -> Outcome {
     Outcome {
         subject,
         verdict: report.verdict,
         findings: report.findings.clone(),
         report: Some(report),
-        flow_lines: None,
+        boundary: None,
     }
 }
 
 /// Verifies a packet and the files beside it. The directory is that of the path as given.
-fn verify_packet(path: &Path, trust: &Trust) -> Result<Outcome, VerifyError> {
+fn verify_packet(path: &Path, pinned: &Pinned) -> Result<Outcome, VerifyError> {
     let bytes = read_file(path, MAX_DOCUMENT_BYTES)?;
     let packet = match read_packet(&bytes) {
         Ok(packet) => packet,
@@ -233,7 +277,7 @@ fn verify_packet(path: &Path, trust: &Trust) -> Result<Outcome, VerifyError> {
                 verdict: Verdict::Invalid,
                 findings,
                 report: None,
-                flow_lines: None,
+                boundary: None,
             });
         }
     };
@@ -245,23 +289,41 @@ fn verify_packet(path: &Path, trust: &Trust) -> Result<Outcome, VerifyError> {
         .map_err(|error| error.to_string());
     let policy = optional_inside(directory, POLICY_FILE, MAX_DOCUMENT_BYTES)?;
     let flows = optional_inside(directory, FLOWS_FILE, MAX_EVIDENCE_BYTES)?;
+    let boundary = optional_inside(directory, BOUNDARY_FILE, MAX_DOCUMENT_BYTES)?;
+    let capsule = optional_inside(directory, CAPSULE_FILE, MAX_DOCUMENT_BYTES)?;
+    let attestation = optional_inside(directory, ATTESTATION_FILE, MAX_DOCUMENT_BYTES)?;
+    let others = match attestation {
+        Some(_) => digests(directory)?,
+        None => Vec::new(),
+    };
     let files = PacketFiles {
         evidence: evidence.as_deref().map_err(String::as_str),
         policy: policy.as_deref(),
-        flows: flows.as_deref(),
+        boundary: BoundaryFiles {
+            boundary: boundary.as_deref(),
+            flows: flows.as_deref(),
+            capsule: capsule.as_deref(),
+            attestation: match &attestation {
+                Some(bytes) => Attestation::Present {
+                    bytes,
+                    files: &others,
+                },
+                None => Attestation::Absent,
+            },
+        },
     };
     let PacketReport {
         verdict,
         findings,
         evidence,
-        flows,
-    } = check_packet(&packet, &files, trust);
+        boundary,
+    } = check_packet(&packet, &files, pinned);
     Ok(Outcome {
         subject: Subject::Packet,
         verdict,
         findings,
         report: Some(evidence),
-        flow_lines: flows.map(|flows| flows.lines),
+        boundary: Some(boundary),
     })
 }
 
@@ -299,152 +361,4 @@ fn verify_directory(path: &Path, trust: &Trust) -> Result<Outcome, VerifyError> 
         .map(|(name, bytes)| EvidenceFile { name, bytes })
         .collect();
     Ok(of_report(Subject::Evidence, check_evidence(&files, trust)))
-}
-
-fn read_error(path: &Path, source: io::Error) -> VerifyError {
-    VerifyError::Read {
-        path: path.to_owned(),
-        source,
-    }
-}
-
-fn too_large(limit: u64) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::FileTooLarge,
-        format!("larger than {limit} bytes"),
-    )
-}
-
-/// Reads a regular file of at most `limit` bytes.
-fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, VerifyError> {
-    read_regular(path, limit).map_err(|source| read_error(path, source))
-}
-
-/// The kind is asked for before the file is opened, since opening a FIFO waits for its writer, and
-/// once more on what was opened.
-fn read_regular(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let irregular = || io::Error::other("not a regular file");
-    if !fs::metadata(path)?.is_file() {
-        return Err(irregular());
-    }
-    let file = File::open(path)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(irregular());
-    }
-    if metadata.len() > limit {
-        return Err(too_large(limit));
-    }
-    let mut bytes = Vec::new();
-    file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
-    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > limit {
-        return Err(too_large(limit));
-    }
-    Ok(bytes)
-}
-
-/// Reads a file that must lie inside `directory`, also after following links.
-fn read_inside(directory: &Path, relative: &str, limit: u64) -> io::Result<Vec<u8>> {
-    // A trailing slash would let a file pass for a directory.
-    if relative.ends_with('/') {
-        return Err(io::Error::other("not a regular file"));
-    }
-    let root = directory.canonicalize()?;
-    let path = root.join(relative).canonicalize()?;
-    if !path.starts_with(&root) {
-        return Err(io::Error::other("a link leads out of the packet"));
-    }
-    read_regular(&path, limit)
-}
-
-/// Reads a file that may be absent.
-fn optional_inside(
-    directory: &Path,
-    name: &str,
-    limit: u64,
-) -> Result<Option<Vec<u8>>, VerifyError> {
-    let path = directory.join(name);
-    if fs::symlink_metadata(&path).is_err() {
-        return Ok(None);
-    }
-    read_inside(directory, name, limit)
-        .map(Some)
-        .map_err(|source| read_error(&path, source))
-}
-
-/// What to do about a status that is not success.
-fn hint(outcome: &Outcome, args: &VerifyArgs, status: u8) -> &'static str {
-    match status {
-        exit::END_UNPROVEN => "hint: --allow-prefix accepts evidence whose end is not proven",
-        exit::INVALID if outcome.verdict == Verdict::SelfConsistentOnly && !args.allow_unpinned => {
-            "hint: pin the signer with --key, or accept self-consistency with --allow-unpinned"
-        }
-        _ => "",
-    }
-}
-
-fn as_text(outcome: &Outcome, args: &VerifyArgs, status: u8) -> String {
-    let mut text = match &outcome.report {
-        Some(report) => verifier_text::render(
-            outcome.verdict,
-            report,
-            &outcome.findings,
-            outcome.flow_lines,
-        ),
-        None => verifier_text::render_findings(&outcome.findings),
-    };
-    text.push_str(hint(outcome, args, status));
-    text
-}
-
-fn as_json(outcome: &Outcome, args: &VerifyArgs, status: u8) -> Value {
-    let report = outcome.report.as_ref();
-    let end = report.map(|report| match report.end {
-        End::Proven => json!({"proven": true}),
-        End::Unproven(reason) => json!({"proven": false, "reason": reason}),
-    });
-    let findings: Vec<Value> = outcome
-        .findings
-        .iter()
-        .map(|finding| {
-            json!({
-                "rule": finding.rule.id,
-                "severity": finding.rule.severity.as_str(),
-                "says": finding.rule.says,
-                "file": finding.place.file,
-                "line": finding.place.line,
-                "receipt": finding.place.seq,
-                "expected": finding.expected,
-                "found": finding.found,
-                "advice": finding.rule.advice,
-            })
-        })
-        .collect();
-    json!({
-        "path": args.path.to_string_lossy(),
-        "subject": match outcome.subject {
-            Subject::Evidence => "evidence",
-            Subject::Packet => "packet",
-            Subject::Receipt => "receipt",
-        },
-        "verdict": outcome.verdict.as_str(),
-        "exit": status,
-        "end": end,
-        "receipt_count": report.map(|report| report.receipt_count),
-        "evidence_receipts": report.map(|report| report.evidence_receipts),
-        "entries": report.map(|report| report.entries),
-        "checkpoints": report.map(|report| report.checkpoints),
-        "actions": report.map(|report| report.counts.actions),
-        "blocked_actions": report.map(|report| report.counts.blocked_actions),
-        "totals": report.map(|report| {
-            let buckets = report.counts.totals.buckets();
-            buckets.into_iter().map(|(name, count)| (String::from(name), json!(count))).collect::<serde_json::Map<_, _>>()
-        }),
-        "final_seq": report.and_then(|report| report.final_seq),
-        "root_hash": report.and_then(|report| report.root_hash.as_deref()),
-        "signer_keys": report.map(|report| &report.signer_keys),
-        "recorder_session": report.map(|report| &report.recorder_session),
-        "flow_lines": outcome.flow_lines,
-        "findings": findings,
-    })
 }

@@ -2,15 +2,16 @@
 //! protocol, section 6). What the published references leave unchecked (6.3) is checked here too.
 use std::collections::BTreeSet;
 
+use ed25519_dalek::VerifyingKey;
 use sha2::{Digest, Sha256};
 
-use super::flows::{FlowReport, check_flows};
+use super::boundary::{BoundaryFiles, BoundaryReport, judge};
 use super::inline::Inline;
 use super::model::{Artifacts, Packet, PacketVerdict, SCHEMA_VERSION};
 use super::rules;
 use crate::receipt::chain::Trust;
 use crate::receipt::check::{EvidenceFile, check_evidence, check_evidence_visiting};
-use crate::receipt::findings::{Finding, Findings};
+use crate::receipt::findings::{Finding, Findings, Severity};
 use crate::receipt::json::{MAX_DEPTH, Node, Value, parse_bytes};
 use crate::receipt::keys::parse_public;
 use crate::receipt::report::{Report, Verdict};
@@ -22,8 +23,17 @@ pub struct PacketFiles<'a> {
     pub evidence: Result<&'a [u8], &'a str>,
     /// `policy.yaml`, when there is one.
     pub policy: Option<&'a [u8]>,
-    /// `flows.jsonl`, when there is one.
-    pub flows: Option<&'a [u8]>,
+    /// What speaks of the boundary.
+    pub boundary: BoundaryFiles<'a>,
+}
+
+/// Keys that may have signed.
+#[derive(Debug, Clone, Default)]
+pub struct Pinned {
+    /// The receipts.
+    pub receipts: Trust,
+    /// What the boundary says of itself.
+    pub boundary: Vec<VerifyingKey>,
 }
 
 /// What the check of a packet says.
@@ -35,8 +45,8 @@ pub struct PacketReport {
     pub findings: Vec<Finding>,
     /// The check of the receipts; its findings are in `findings` too.
     pub evidence: Report,
-    /// The check of the kernel's log, when there is one.
-    pub flows: Option<FlowReport>,
+    /// What the packet shows of the boundary.
+    pub boundary: BoundaryReport,
 }
 
 /// Reads `packet.json` and checks the rules that need nothing else (section 6.1).
@@ -83,18 +93,23 @@ pub fn read_packet(bytes: &[u8]) -> Result<Packet, Vec<Finding>> {
 }
 
 /// Checks a packet against its files.
-pub fn check_packet(packet: &Packet, files: &PacketFiles<'_>, trust: &Trust) -> PacketReport {
+pub fn check_packet(packet: &Packet, files: &PacketFiles<'_>, pinned: &Pinned) -> PacketReport {
+    let trust = &pinned.receipts;
     let mut findings = Findings::default();
     let bytes = match files.evidence {
         Ok(bytes) => bytes,
         Err(reason) => {
             let expected = packet.artifacts.evidence.as_str();
             findings.add(&rules::EVIDENCE, rules::here(), expected, reason);
+            let report = check_evidence(&[], trust);
+            let boundary = judge(&files.boundary, &report, &pinned.boundary);
+            let mut all = findings.into_ranked().0;
+            all.extend(boundary.findings.iter().cloned());
             return PacketReport {
                 verdict: Verdict::Invalid,
-                findings: findings.into_ranked().0,
-                evidence: check_evidence(&[], trust),
-                flows: None,
+                findings: all,
+                evidence: report,
+                boundary,
             };
         }
     };
@@ -111,8 +126,8 @@ pub fn check_packet(packet: &Packet, files: &PacketFiles<'_>, trust: &Trust) -> 
     if let Some(policy) = files.policy {
         check_policy(packet, policy, &report, &mut findings);
     }
-    let flows = files.flows.map(|bytes| check_flows(bytes, &mut |_| {}));
-    let verdict = verdict(packet, &report, flows.as_ref(), &mut findings);
+    let boundary = judge(&files.boundary, &report, &pinned.boundary);
+    let verdict = verdict(packet, &report, &boundary, &mut findings);
     let mut all = findings.into_ranked().0;
     all.extend(report.findings.iter().cloned().map(|mut finding| {
         finding
@@ -121,11 +136,7 @@ pub fn check_packet(packet: &Packet, files: &PacketFiles<'_>, trust: &Trust) -> 
             .get_or_insert_with(|| packet.artifacts.evidence.clone());
         finding
     }));
-    all.extend(
-        flows
-            .iter()
-            .flat_map(|flows| flows.findings.iter().cloned()),
-    );
+    all.extend(boundary.findings.iter().cloned());
     all.sort_by_key(|finding| {
         (
             finding.rule.severity,
@@ -137,7 +148,7 @@ pub fn check_packet(packet: &Packet, files: &PacketFiles<'_>, trust: &Trust) -> 
         verdict,
         findings: all,
         evidence: report,
-        flows,
+        boundary,
     }
 }
 
@@ -402,7 +413,7 @@ fn check_policy(packet: &Packet, policy: &[u8], report: &Report, findings: &mut 
 fn verdict(
     packet: &Packet,
     report: &Report,
-    flows: Option<&FlowReport>,
+    boundary: &BoundaryReport,
     findings: &mut Findings,
 ) -> Verdict {
     let consistent = report.is_consistent();
@@ -426,8 +437,8 @@ fn verdict(
     if report.verdict == Verdict::Error && !findings.has_errors() {
         return Verdict::Error;
     }
-    let flows_hold = flows.is_none_or(|flows| flows.findings.is_empty());
-    if !consistent || findings.has_errors() || !flows_hold {
+    let is_error = |finding: &Finding| finding.rule.severity == Severity::Error;
+    if !consistent || findings.has_errors() || boundary.findings.iter().any(is_error) {
         return Verdict::Invalid;
     }
     match stated {

@@ -5,15 +5,20 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::as_conversions, clippy::arithmetic_side_effects)]
 
+pub mod attest;
+pub mod boundary;
 pub mod build;
 pub mod check;
 #[cfg(target_os = "linux")]
 pub mod dir;
 pub mod flows;
+pub mod grade;
 mod inline;
+pub mod measured;
 pub mod model;
 mod rules;
 pub mod summary;
+mod unbroken;
 pub mod verifier_text;
 
 /// Name of the packet in its directory.
@@ -36,3 +41,5 @@ pub const CHANGES_FILE: &str = "changes.json";
 pub const CAPSULE_FILE: &str = "posture-capsule.json";
 /// The agent's versions of what was not applied.
 pub const CHANGES_ARCHIVE: &str = "workspace-changes.tar";
+/// The signature over all other files.
+pub const ATTESTATION_FILE: &str = "attestation.json";

@@ -49,6 +49,56 @@ pub(super) static INLINE: Rule = Rule::error(
     "an inline receipt differs from the evidence",
     "",
 );
+pub(super) static ATTESTATION_FORM: Rule = Rule::error(
+    "attestation.form",
+    90,
+    "the attestation has another form",
+    "",
+);
+pub(super) static ATTESTATION_SIGNATURE: Rule = Rule::error(
+    "attestation.signature",
+    91,
+    "no signature of the attestation holds under the boundary's key",
+    "check that the boundary key belongs to this run",
+);
+pub(super) static ATTESTATION_DIGEST: Rule = Rule::error(
+    "attestation.digest",
+    92,
+    "a file is not the one that was signed",
+    "the file was changed after the run",
+);
+pub(super) static ATTESTATION_MISSING: Rule = Rule::error(
+    "attestation.missing",
+    93,
+    "a file that was signed is missing",
+    "",
+);
+pub(super) static ATTESTATION_EXTRA: Rule = Rule::error(
+    "attestation.extra",
+    94,
+    "a file was added that nobody signed",
+    "remove it: it is no part of the packet",
+);
+pub(super) static ATTESTATION_NONE: Rule = Rule::error(
+    "attestation.none",
+    95,
+    "a boundary key is pinned, and the packet has no attestation by it",
+    "leave out --boundary-key for a packet that no boundary of this program made",
+);
+pub(super) static BOUNDARY_FORM: Rule =
+    Rule::error("boundary.form", 96, "boundary.json has another form", "");
+pub(super) static BOUNDARY_FLOWS: Rule = Rule::error(
+    "boundary.flows",
+    97,
+    "flows.jsonl is not the log that boundary.json names",
+    "one of the two was changed after the run",
+);
+pub(super) static BOUNDARY_RULES: Rule = Rule::error(
+    "boundary.rules",
+    98,
+    "the kernel programs of boundary.json are not those that the posture capsule was signed for",
+    "one of the two was changed after the run, or the capsule is of another run",
+);
 pub(super) static DISPLAY: Rule = Rule::warning(
     "packet.display",
     20,

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 
+use super::grade::Graded;
 use super::model::Packet;
 use crate::receipt::findings::visible;
 use crate::receipt::report::{End, Report};
@@ -23,6 +24,8 @@ pub struct Observed {
     pub allowed: Vec<(String, u16, u64)>,
     /// Probes of the boundary: what was tried, and what came of it.
     pub probes: Vec<(String, &'static str)>,
+    /// How far the packet shows the boundary.
+    pub graded: Option<Graded>,
     /// SHA-256 of `packet.json`.
     pub packet_sha256: String,
     /// Name of the packet's directory.
@@ -86,6 +89,9 @@ fn write(
         row(out, "Exit status of the agent", code)?;
     }
     row(out, "Enforcement", &packet.posture.enforcement_mode)?;
+    if let Some(graded) = &observed.graded {
+        row(out, "Boundary", graded.grade)?;
+    }
     row(
         out,
         "Actions",
@@ -99,6 +105,12 @@ fn write(
     optional(out, "SHA-256 of packet.json", digest)?;
     denied(out, &observed.denied)?;
     allowed(out, &observed.allowed)?;
+    let reasons: Vec<&String> = observed
+        .graded
+        .iter()
+        .flat_map(|graded| &graded.reasons)
+        .collect();
+    list(out, "Why the boundary is not graded higher", &reasons)?;
     let domains: Vec<&String> = counts.domains.iter().collect();
     list(out, "Destinations in the receipts", &domains)?;
     map(out, "Receipts by transport", &counts.transports)?;

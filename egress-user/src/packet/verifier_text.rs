@@ -3,30 +3,27 @@
 //! Every text from the evidence passes through `visible`: nothing in it can steer a terminal.
 use std::fmt::Write;
 
+use super::boundary::BoundaryReport;
 use crate::receipt::findings::{Finding, visible};
 use crate::receipt::report::{End, Report, Verdict};
 
 /// The report of a check for people. `verdict` and `findings` may be those of a
-/// whole packet, `flow_lines` the length of its kernel log.
+/// whole packet; then there is a `boundary` too.
 pub fn render(
     verdict: Verdict,
     report: &Report,
     findings: &[Finding],
-    flow_lines: Option<u64>,
+    boundary: Option<&BoundaryReport>,
 ) -> String {
     let mut out = String::new();
-    let written = write(&mut out, verdict, report, flow_lines);
+    let written = write(&mut out, verdict, report);
+    let written = written.and_then(|()| boundary.map_or(Ok(()), |it| write_boundary(&mut out, it)));
     let written = written.and_then(|()| write_findings(&mut out, report, findings));
     // Writing to a string cannot fail.
     written.map_or_else(|_error| String::new(), |()| out)
 }
 
-fn write(
-    out: &mut String,
-    verdict: Verdict,
-    report: &Report,
-    flow_lines: Option<u64>,
-) -> std::fmt::Result {
+fn write(out: &mut String, verdict: Verdict, report: &Report) -> std::fmt::Result {
     writeln!(out, "verdict:     {}", headline(verdict, &report.end))?;
     if let End::Unproven(reason) = report.end
         && matches!(verdict, Verdict::Valid | Verdict::SelfConsistentOnly)
@@ -83,8 +80,19 @@ fn write(
         writeln!(out, "from:        {}", visible(&report.first_time))?;
         writeln!(out, "to:          {}", visible(&report.last_time))?;
     }
-    if let Some(lines) = flow_lines {
-        writeln!(out, "flow log:    {lines} lines")?;
+    Ok(())
+}
+
+fn write_boundary(out: &mut String, boundary: &BoundaryReport) -> std::fmt::Result {
+    writeln!(out, "boundary:    {}", boundary.graded.grade)?;
+    for reason in &boundary.graded.reasons {
+        writeln!(out, "  not higher: {}", visible(reason))?;
+    }
+    if let Some(signer) = &boundary.signer {
+        writeln!(out, "attested by: {}", visible(signer))?;
+    }
+    if let Some(flows) = &boundary.flows {
+        writeln!(out, "flow log:    {} lines", flows.lines)?;
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ use serde::Serialize;
 use super::environment;
 use super::error::RunError;
 use super::flows::{Denied, FlowCounts, FlowLog};
+use super::heartbeat::{Heart, Watched};
 use super::held::CommandFile;
 use super::launch::Helper;
 use super::mediator::Ruling;
@@ -25,6 +26,7 @@ use super::supervise::{Ending, Running, relay_report, take_report};
 use super::timeline::Timeline;
 use crate::apply::{Concluded, Recovered};
 use crate::boundary::users::UserLease;
+use crate::bpf::links::Link;
 use crate::bpf::{Gates, ProgramIdentity, Unavailable};
 use crate::clock;
 use crate::mediator::process::end::Facts;
@@ -69,6 +71,10 @@ pub struct Collected {
     pub flows: Vec<u8>,
     /// What the flow log holds.
     pub counts: FlowCounts,
+    /// Hash of its last row.
+    pub flow_head: String,
+    /// Its rows.
+    pub flow_rows: u64,
     /// Refused destinations and how often, most telling first.
     pub denied: Vec<(Denied, u64)>,
     /// Host, port and number of the connections that went through.
@@ -79,6 +85,8 @@ pub struct Collected {
     pub programs: Vec<ProgramIdentity>,
     /// Programs that this kernel has no hook for.
     pub unavailable: Vec<Unavailable>,
+    /// Where they were attached at the start.
+    pub links: Vec<Link>,
     /// What the agent process had given up.
     pub enforced: Enforced,
     /// What the boundary turned out to be.
@@ -111,13 +119,22 @@ pub struct Collected {
 }
 
 impl Running {
-    pub(super) fn collect(mut self, ending: Ending, mut flows: FlowLog) -> Collected {
+    pub(super) fn collect(
+        mut self,
+        ending: Ending,
+        mut flows: FlowLog,
+        mut heart: Heart,
+    ) -> Collected {
         let mut notes = Notes::default();
         let completed_at = clock::now_rfc3339();
         notes.duty("end the agent", self.cgroups.agent.kill());
         let is_gone = notes.duty("wait for the agent's end", self.cgroups.agent.wait_empty());
         notes.duty("reap the boundary's init", reaped(&self.init));
         notes.events(self.drain_events(&mut flows));
+        if is_gone.is_some() {
+            let gone = heart.gone(&mut flows, self.watched());
+            notes.duty("record the agent's end", gone);
+        }
         flows.leave();
         self.timeline.mark("agent gone");
         let names: Vec<&str> = environment::command_files(&self.plan.environment).collect();
@@ -139,7 +156,12 @@ impl Running {
         notes.failed |= mediator.failed;
         notes.incomplete.extend(mediator.incomplete);
         self.timeline.mark("mediator ended");
-        notes.duty("finish the flow log", flows.finish());
+        let last = heart.row(
+            "end",
+            Watched::of(&self.gates, &self.cgroups.agent, &self.init, &self.enforced),
+        );
+        let last = notes.duty("look at the gates", last);
+        notes.duty("finish the flow log", flows.finish(last));
         // Pumping ends with the last process that holds the agent's streams. What the caller did not
         // take is the caller's affair.
         let output = is_gone
@@ -157,35 +179,12 @@ impl Running {
             failed: helper_failed,
         } = notes;
         incomplete.extend(cut_torn_line(&mut evidence));
-        if counters.ring_full > 0 {
-            incomplete.push(format!(
-                "{} kernel events found the ring buffer full",
-                counters.ring_full
-            ));
-        }
-        if flows.counts().malformed > 0 {
-            incomplete.push(format!(
-                "{} kernel events were malformed",
-                flows.counts().malformed
-            ));
-        }
-        if counters.relay_denied > 0 {
-            incomplete.push(format!(
-                "the relay's gates refused it {} calls, which a sound relay never makes",
-                counters.relay_denied
-            ));
-        }
+        incomplete.extend(lost(&counters, flows.counts()));
         if let Ending::Failed(why) = &ending {
             incomplete.push(why.clone());
         }
-        let mut denied: Vec<(Denied, u64)> = flows
-            .denied()
-            .iter()
-            .map(|(denied, count)| (denied.clone(), *count))
-            .collect();
         let mut allowed: Vec<_> = flows.allowed().collect();
         allowed.sort_by(|a, b| b.2.cmp(&a.2).then_with(|| a.cmp(b)));
-        denied.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         Collected {
             ending,
             incomplete,
@@ -193,11 +192,14 @@ impl Running {
             evidence,
             flows: flow_bytes.unwrap_or_default(),
             counts: flows.counts().clone(),
-            denied,
+            flow_head: flows.head().0.to_owned(),
+            flow_rows: flows.head().1,
+            denied: most_denied(&flows),
             allowed,
             counters,
             programs: self.gates.programs().to_vec(),
             unavailable: self.gates.unavailable().to_vec(),
+            links: self.gates.links().to_vec(),
             enforced: self.enforced,
             measured: self.measured,
             policy: mediator.policy,
@@ -250,6 +252,38 @@ impl Notes {
         let done = done.map_err(|error| io::Error::other(error.on_one_line()));
         self.duty("record the kernel's events", done);
     }
+}
+
+/// What the kernel's record misses, in words.
+fn lost(counters: &Counters, counts: &FlowCounts) -> Vec<String> {
+    let mut reasons = Vec::new();
+    for (count, what) in [
+        (
+            counters.ring_full,
+            "kernel events found the ring buffer full",
+        ),
+        (counts.malformed, "kernel events were malformed"),
+        (
+            counters.relay_denied,
+            "calls of the relay were refused by its gates, which a sound relay never makes",
+        ),
+    ] {
+        if count > 0 {
+            reasons.push(format!("{count} {what}"));
+        }
+    }
+    reasons
+}
+
+/// Refused destinations and how often, most telling first.
+fn most_denied(flows: &FlowLog) -> Vec<(Denied, u64)> {
+    let mut denied: Vec<(Denied, u64)> = flows
+        .denied()
+        .iter()
+        .map(|(denied, count)| (denied.clone(), *count))
+        .collect();
+    denied.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    denied
 }
 
 /// Takes the status of the boundary's init, which was killed before.

@@ -1,6 +1,8 @@
 //! `Verified → Emitted`: the packet is written, whole or not at all, and read back.
-use std::io;
+use std::io::{self, Seek};
 use std::path::{Path, PathBuf};
+
+use ed25519_dalek::VerifyingKey;
 
 use super::collect::Collected;
 use super::error::RunError;
@@ -12,12 +14,15 @@ use super::verify::Verified;
 use crate::apply::Recovered;
 use crate::apply::model::Change;
 use crate::clock;
+use crate::packet::attest;
+use crate::packet::boundary::{Attestation, BoundaryFiles, BoundaryReport, judge};
 use crate::packet::build::{PacketInputs, build};
+use crate::packet::grade::Graded;
 use crate::packet::model::{Packet, Provider, Run, ScannerConfig};
 use crate::packet::summary::{self, Observed, Refused};
 use crate::packet::{
-    BOUNDARY_FILE, CAPSULE_FILE, CHANGES_ARCHIVE, CHANGES_FILE, EVIDENCE_FILE, FLOWS_FILE,
-    PACKET_FILE, POLICY_FILE, SUMMARY_FILE, VERIFIER_FILE, verifier_text,
+    ATTESTATION_FILE, BOUNDARY_FILE, CAPSULE_FILE, CHANGES_ARCHIVE, CHANGES_FILE, EVIDENCE_FILE,
+    FLOWS_FILE, PACKET_FILE, POLICY_FILE, SUMMARY_FILE, VERIFIER_FILE, verifier_text,
 };
 use crate::probe::model::ProbeResult;
 use crate::receipt::report::Report;
@@ -51,6 +56,8 @@ pub struct Emitted {
     pub packet: Packet,
     /// The summary for people, Markdown.
     pub summary: String,
+    /// How far the packet shows the boundary.
+    pub graded: Graded,
     /// The check of the evidence.
     pub report: Report,
     /// Refused destinations with how often.
@@ -94,7 +101,13 @@ impl Verified {
         let mut text = serde_json::to_vec_pretty(&packet)?;
         text.push(b'\n');
         let packet_sha256 = record::sha256(&text);
-        let mut summary = summary::render(&packet, &self.report, &self.observed(&packet_sha256));
+        let measured = record::boundary(&self.run)?;
+        let boundary = self.judge(&measured);
+        let mut summary = summary::render(
+            &packet,
+            &self.report,
+            &self.observed(&packet_sha256, &boundary.graded),
+        );
         let accepted = self
             .run
             .measured
@@ -104,18 +117,21 @@ impl Verified {
         let notices = notices::of(&self.run);
         summary.push_str(&summary::section("Notices", &notices));
         summary.push_str(&incomplete_section(&self.run.incomplete));
+        let mut findings = self.report.findings.clone();
+        findings.extend(boundary.findings.iter().cloned());
         let verifier = verifier_text::render(
             self.report.verdict,
             &self.report,
-            &self.report.findings,
-            None,
+            &findings,
+            Some(&boundary),
         );
+        let capsule = self.run.capsule.bytes.clone();
         let mut files = vec![
-            (BOUNDARY_FILE, record::boundary(&self.run)?),
+            (BOUNDARY_FILE, measured),
+            (CAPSULE_FILE, capsule),
             (EVIDENCE_FILE, self.run.evidence_bytes()),
             (FLOWS_FILE, std::mem::take(&mut self.run.flows)),
             (POLICY_FILE, self.run.policy.yaml.clone().into_bytes()),
-            (CAPSULE_FILE, std::mem::take(&mut self.run.capsule.bytes)),
             (SUMMARY_FILE, summary.clone().into_bytes()),
             (VERIFIER_FILE, verifier.into_bytes()),
             (PACKET_FILE, text),
@@ -123,11 +139,19 @@ impl Verified {
         if let Some(changes) = record::changes(&self.run)? {
             files.insert(1, (CHANGES_FILE, changes));
         }
+        let mut digests: Vec<(String, String)> = files
+            .iter()
+            .map(|(name, bytes)| ((*name).to_owned(), record::sha256(bytes)))
+            .collect();
         if let Some(workspace) = &mut self.run.workspace
-            && let Some(archive) = workspace.archive.take()
+            && let Some(mut archive) = workspace.archive.take()
         {
+            archive.rewind()?;
+            digests.push((CHANGES_ARCHIVE.to_owned(), record::digest(&mut archive)?));
+            archive.rewind()?;
             self.run.plan.packet.attach(CHANGES_ARCHIVE, archive);
         }
+        files.push((ATTESTATION_FILE, self.attest(&digests, &boundary.graded)?));
         self.run.plan.packet.replace(&files)?;
         read_back(packet_path, &packet_sha256)?;
         let command = self.run.plan.command.first().cloned().unwrap_or_default();
@@ -139,6 +163,7 @@ impl Verified {
             packet_sha256,
             packet,
             summary,
+            graded: boundary.graded,
             report: self.report.clone(),
             denied: std::mem::take(&mut self.run.denied),
             notices,
@@ -150,7 +175,7 @@ impl Verified {
     }
 
     /// What the summary shows beyond the packet.
-    fn observed(&self, packet_sha256: &str) -> Observed {
+    fn observed(&self, packet_sha256: &str, graded: &Graded) -> Observed {
         let run = &self.run;
         let refused = |(denied, count): &(Denied, u64)| Refused {
             destination: denied.target(),
@@ -164,9 +189,39 @@ impl Verified {
             denied: run.denied.iter().map(refused).collect(),
             allowed: run.allowed.clone(),
             probes: run.measured.probes.outcomes(),
+            graded: Some(graded.clone()),
             packet_sha256: packet_sha256.to_owned(),
             directory: directory.to_string_lossy().into_owned(),
         }
+    }
+
+    /// The signature over all other files.
+    fn attest(&self, digests: &[(String, String)], graded: &Graded) -> io::Result<Vec<u8>> {
+        let predicate = serde_json::json!({
+            "run_id": self.run.dir.id(),
+            "tool": concat!("egress-", env!("CARGO_PKG_VERSION")),
+            "verdict": self.report.verdict.as_str(),
+            "grade": graded.grade.as_str(),
+        });
+        let key = &self.run.plan.boundary_key.key;
+        Ok(attest::sign(digests, predicate, key)?)
+    }
+
+    /// What the packet will show of the boundary, by the same code that `egress verify` is. A key that
+    /// the caller named is pinned.
+    fn judge(&self, measured: &[u8]) -> BoundaryReport {
+        let boundary = &self.run.plan.boundary_key;
+        let files = BoundaryFiles {
+            boundary: Some(measured),
+            flows: Some(&self.run.flows),
+            capsule: Some(&self.run.capsule.bytes),
+            attestation: Attestation::Pending {
+                pinned: boundary.pinned,
+            },
+        };
+        let key = boundary.key.verifying_key();
+        let keys: &[VerifyingKey] = if boundary.pinned { &[key] } else { &[] };
+        judge(&files, &self.report, keys)
     }
 
     fn outcome(&self) -> Outcome {

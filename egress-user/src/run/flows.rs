@@ -310,11 +310,11 @@ impl FlowLog {
         self.row("resolver", clock::now_rfc3339(), row)
     }
 
-    /// Writes the counts of what was folded and makes the log durable.
+    /// Writes the counts of what was folded, then the `last` row, and makes the log durable.
     ///
     /// # Errors
     /// When a row cannot be written.
-    pub fn finish(&mut self) -> io::Result<()> {
+    pub fn finish(&mut self, last: Option<Value>) -> io::Result<()> {
         let mut folded: Vec<(FoldKey, Repeats)> = self
             .folded
             .drain()
@@ -331,6 +331,11 @@ impl FlowLog {
             self.row("kernel_repeats", clock::now_rfc3339(), as_map(row))?;
         }
         self.finish_unix()?;
+        if let Some(last) = last {
+            let mut row = as_map(last);
+            row.insert("malformed".into(), self.counts.malformed.into());
+            self.row("supervisor", clock::now_rfc3339(), row)?;
+        }
         self.file.sync_all()
     }
 
@@ -340,6 +345,11 @@ impl FlowLog {
     /// When the row cannot be written.
     pub fn note(&mut self, fields: Value) -> io::Result<()> {
         self.row("supervisor", clock::now_rfc3339(), as_map(fields))
+    }
+
+    /// Hash of the last row, and how many there are.
+    pub fn head(&self) -> (&str, u64) {
+        (self.chain.head(), self.chain.lines())
     }
 
     /// What the log holds.

@@ -46,6 +46,7 @@ pub mod emit;
 pub mod environment;
 pub mod error;
 pub mod flows;
+mod heartbeat;
 pub mod held;
 pub mod inside;
 pub mod launch;

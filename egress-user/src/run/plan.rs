@@ -126,7 +126,7 @@ pub struct Plan {
     pub mediator: MediatorChoice,
     /// Signs the receipts.
     pub signer: Signer,
-    /// Signs the posture capsule.
+    /// Signs what the boundary says of itself: the posture capsule and the attestation.
     pub boundary_key: Signer,
     /// Actor of the receipts.
     pub agent_identity: String,

@@ -149,7 +149,7 @@ pub fn boundary(run: &Collected) -> io::Result<Vec<u8>> {
             "version": kernel.version().to_string_lossy(),
             "machine": kernel.machine().to_string_lossy(),
         },
-        "programs": {"object_sha256": bpf::object_sha256(run.plan.diagnostics.is_some()), "attached": run.programs, "unavailable": run.unavailable},
+        "programs": {"object_sha256": bpf::object_sha256(run.plan.diagnostics.is_some()), "attached": run.programs, "unavailable": run.unavailable, "links": run.links},
         "seccomp": {
             "agent_sha256": seccomp::digest().map_err(io::Error::other)?,
             "relay_sha256": relay::filter_digest().map_err(io::Error::other)?,
@@ -181,6 +181,8 @@ pub fn boundary(run: &Collected) -> io::Result<Vec<u8>> {
         "counters": run.counters,
         "flows": {
             "sha256": sha256(&run.flows),
+            "head": run.flow_head,
+            "rows": run.flow_rows,
             "by_verdict": run.counts.by_verdict,
             "by_relay_verdict": run.counts.by_relay_verdict,
             "names": run.counts.names,
@@ -270,7 +272,14 @@ pub fn sha256(bytes: &[u8]) -> String {
 
 /// SHA-256 of the running binary, read through its own inode.
 fn own_digest() -> io::Result<String> {
-    let mut file = std::fs::File::open("/proc/self/exe")?;
+    digest(&mut std::fs::File::open("/proc/self/exe")?)
+}
+
+/// SHA-256 of the rest of a file, lowercase hex.
+///
+/// # Errors
+/// Those of `read(2)`.
+pub fn digest(file: &mut impl Read) -> io::Result<String> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 256 * 1024];
     loop {

@@ -11,6 +11,7 @@ use nix::sys::socket::MsgFlags;
 use super::collect::Collected;
 use super::error::{RunError, system};
 use super::flows::FlowLog;
+use super::heartbeat::{Heart, Watched};
 use super::held::Held;
 use super::inside::Inside;
 use super::launch::{Helper, end_of};
@@ -109,6 +110,7 @@ fn watched_signals() -> SigSet {
 /// What the loop keeps between two looks.
 struct Watch {
     flows: FlowLog,
+    heart: Heart,
     signals: SignalFd,
     signalled: u32,
     deadline: Option<Instant>,
@@ -128,6 +130,7 @@ impl Running {
                 "start the flow log",
                 FlowLog::create(&self.dir.path().join("flows.jsonl"), self.inside.take()),
             )?,
+            heart: Heart::new(),
             signals: system(
                 "watch for signals",
                 SignalFd::with_flags(
@@ -149,11 +152,13 @@ impl Running {
                 .unwrap_or_else(|error| Ending::Failed(error.on_one_line())),
         };
         self.timeline.mark("command ended");
-        Ok(self.collect(ending, watch.flows))
+        Ok(self.collect(ending, watch.flows, watch.heart))
     }
 
     fn watch(&mut self, watch: &mut Watch) -> Result<Ending, RunError> {
         loop {
+            let beat = watch.heart.beat(&mut watch.flows, self.watched());
+            system("write the flow log", beat)?;
             let [init, relay, mediator] = self.wait(watch)?;
             let failed = if relay {
                 self.hear_relay(&mut watch.flows)?
@@ -176,6 +181,10 @@ impl Running {
             self.pass_signals(watch)?;
             self.check_deadline(watch)?;
         }
+    }
+
+    pub(super) fn watched(&self) -> Watched<'_> {
+        Watched::of(&self.gates, &self.cgroups.agent, &self.init, &self.enforced)
     }
 
     /// Waits until a control socket has something to say, or for one tick.

@@ -88,12 +88,28 @@ fn check_dropped() -> io::Result<()> {
 /// # Errors
 /// When the file cannot be read or lacks a field.
 pub fn status() -> io::Result<Enforced> {
-    let text = std::fs::read_to_string("/proc/self/status")?;
+    parse(&std::fs::read_to_string("/proc/self/status")?)
+}
+
+/// The same of another process; `None` when there is no such process any more. One whose words
+/// cannot be understood has given up nothing.
+pub fn status_of(pid: u32) -> Option<Enforced> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    Some(parse(&text).unwrap_or(Enforced {
+        no_new_privs: false,
+        seccomp_mode: 0,
+        seccomp_filters: 0,
+        capabilities: u64::MAX,
+        uid: 0,
+    }))
+}
+
+fn parse(text: &str) -> io::Result<Enforced> {
     let field = |name: &str| {
         text.lines()
             .find_map(|line| line.strip_prefix(name))
             .map(str::trim)
-            .ok_or_else(|| io::Error::other(format!("/proc/self/status has no {name}")))
+            .ok_or_else(|| io::Error::other(format!("/proc/PID/status has no {name}")))
     };
     let number = |name: &str| field(name)?.parse::<u32>().map_err(io::Error::other);
     let mut capabilities = 0;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Capsule {
-    /// [`SCHEMA_VERSION`].
+    /// `1`.
     pub schema_version: String,
     /// When it was signed, RFC 3339 in UTC, fraction without trailing zeros.
     pub generated_at: String,
@@ -142,13 +142,13 @@ pub struct ContainLaunch {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Containment {
-    /// The mechanism: [`MODE`].
+    /// The mechanism.
     pub mode: String,
     /// Whether every probe of the boundary was refused.
     pub boundary_verified: bool,
     /// Whether a probe for a way out past the mediator was refused.
     pub probe_refused_direct_egress: bool,
-    /// [`kernel_rule_hash`].
+    /// Hash of what the kernel enforces.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub kernel_rule_hash: String,
     /// User id of the agent, decimal.

@@ -1,0 +1,89 @@
+//! Shows an outcome to people and to machines.
+use serde_json::{Value, json};
+
+use super::{Outcome, Subject, VerifyArgs};
+use crate::cli::exit;
+use crate::packet::verifier_text;
+use crate::receipt::report::{End, Verdict};
+
+/// What to do about a status that is not success.
+fn hint(outcome: &Outcome, args: &VerifyArgs, status: u8) -> &'static str {
+    match status {
+        exit::END_UNPROVEN => "hint: --allow-prefix accepts evidence whose end is not proven",
+        exit::INVALID if outcome.verdict == Verdict::SelfConsistentOnly && !args.allow_unpinned => {
+            "hint: pin the signer with --key, or accept self-consistency with --allow-unpinned"
+        }
+        _ => "",
+    }
+}
+
+pub(super) fn as_text(outcome: &Outcome, args: &VerifyArgs, status: u8) -> String {
+    let mut text = match &outcome.report {
+        Some(report) => verifier_text::render(
+            outcome.verdict,
+            report,
+            &outcome.findings,
+            outcome.boundary.as_ref(),
+        ),
+        None => verifier_text::render_findings(&outcome.findings),
+    };
+    text.push_str(hint(outcome, args, status));
+    text
+}
+
+pub(super) fn as_json(outcome: &Outcome, args: &VerifyArgs, status: u8) -> Value {
+    let report = outcome.report.as_ref();
+    let end = report.map(|report| match report.end {
+        End::Proven => json!({"proven": true}),
+        End::Unproven(reason) => json!({"proven": false, "reason": reason}),
+    });
+    let findings: Vec<Value> = outcome
+        .findings
+        .iter()
+        .map(|finding| {
+            json!({
+                "rule": finding.rule.id,
+                "severity": finding.rule.severity.as_str(),
+                "says": finding.rule.says,
+                "file": finding.place.file,
+                "line": finding.place.line,
+                "receipt": finding.place.seq,
+                "expected": finding.expected,
+                "found": finding.found,
+                "advice": finding.rule.advice,
+            })
+        })
+        .collect();
+    json!({
+        "path": args.path.to_string_lossy(),
+        "subject": match outcome.subject {
+            Subject::Evidence => "evidence",
+            Subject::Packet => "packet",
+            Subject::Receipt => "receipt",
+        },
+        "verdict": outcome.verdict.as_str(),
+        "exit": status,
+        "end": end,
+        "receipt_count": report.map(|report| report.receipt_count),
+        "evidence_receipts": report.map(|report| report.evidence_receipts),
+        "entries": report.map(|report| report.entries),
+        "checkpoints": report.map(|report| report.checkpoints),
+        "actions": report.map(|report| report.counts.actions),
+        "blocked_actions": report.map(|report| report.counts.blocked_actions),
+        "totals": report.map(|report| {
+            let buckets = report.counts.totals.buckets();
+            buckets.into_iter().map(|(name, count)| (String::from(name), json!(count))).collect::<serde_json::Map<_, _>>()
+        }),
+        "final_seq": report.and_then(|report| report.final_seq),
+        "root_hash": report.and_then(|report| report.root_hash.as_deref()),
+        "signer_keys": report.map(|report| &report.signer_keys),
+        "recorder_session": report.map(|report| &report.recorder_session),
+        "boundary": outcome.boundary.as_ref().map(|boundary| json!({
+            "grade": boundary.graded.grade.as_str(),
+            "not_higher": boundary.graded.reasons,
+            "attested_by": boundary.signer,
+            "flow_lines": boundary.flows.as_ref().map(|flows| flows.lines),
+        })),
+        "findings": findings,
+    })
+}

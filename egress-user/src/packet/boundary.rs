@@ -1,0 +1,309 @@
+//! Judges what a packet says of the boundary: attestation, capsule, measurements and flow log
+//! together, and the grade that follows.
+use ed25519_dalek::VerifyingKey;
+use sha2::{Digest, Sha256};
+
+use super::attest::{self, AttestationReport};
+use super::flows::{FlowReport, check_flows};
+use super::grade::{Caps, Grade, Graded};
+use super::measured::Measured;
+use super::unbroken::Unbroken;
+use super::{BOUNDARY_FILE, CAPSULE_FILE, FLOWS_FILE, rules};
+use crate::receipt::capsule::{Against, CapsuleReport, check as check_capsule};
+use crate::receipt::findings::{Finding, Findings, Place, Severity};
+use crate::receipt::report::{End, Report, Verdict};
+
+/// The files that speak of the boundary; each may be absent.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct BoundaryFiles<'a> {
+    /// `boundary.json`.
+    pub boundary: Option<&'a [u8]>,
+    /// `flows.jsonl`.
+    pub flows: Option<&'a [u8]>,
+    /// `posture-capsule.json`.
+    pub capsule: Option<&'a [u8]>,
+    /// `attestation.json`.
+    pub attestation: Attestation<'a>,
+}
+
+/// The signature over all files.
+#[derive(Debug, Clone, Copy, Default)]
+pub enum Attestation<'a> {
+    /// There is none.
+    #[default]
+    Absent,
+    /// It is being made now, by a key that the caller named or not.
+    Pending {
+        /// Whether the caller named the key.
+        pinned: bool,
+    },
+    /// There it is, with name and SHA-256 of every other file of the packet.
+    Present {
+        /// Its bytes.
+        bytes: &'a [u8],
+        /// All other files.
+        files: &'a [(String, String)],
+    },
+}
+
+/// What the packet shows of the boundary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BoundaryReport {
+    /// How far enforcement is shown, and what is missing.
+    pub graded: Graded,
+    /// Key that signed the attestation, if its signature holds.
+    pub signer: Option<String>,
+    /// The check of the flow log, when there is one.
+    pub flows: Option<FlowReport>,
+    /// Everything found, also in the flow log.
+    pub findings: Vec<Finding>,
+}
+
+/// Judges the boundary's files beside the `report` on the receipts. `keys` are the pinned keys that
+/// the boundary may have signed with.
+pub fn judge(files: &BoundaryFiles<'_>, report: &Report, keys: &[VerifyingKey]) -> BoundaryReport {
+    let mut findings = Findings::default();
+    let mut caps = Caps::default();
+    let measured = read_measured(files, &mut findings, &mut caps);
+    let (flows, unbroken) = read_flows(files, measured.as_ref(), report);
+    let attestation = check_attestation(files, keys, &mut findings, &mut caps);
+    let capsule = files.capsule.map(|bytes| {
+        let against = Against {
+            keys,
+            session: report.session.as_ref(),
+            first_time: &report.first_time,
+            last_time: &report.last_time,
+        };
+        check_capsule(bytes, CAPSULE_FILE, against)
+    });
+    let nothing = files.boundary.is_none() && capsule.is_none() && attestation.is_none();
+    if nothing {
+        caps.cap(Grade::None, "the packet says nothing of a boundary");
+    }
+    grade_capsule(
+        capsule.as_ref(),
+        measured.as_ref(),
+        &mut findings,
+        &mut caps,
+    );
+    grade_receipts(report, &mut caps);
+    if let Some(measured) = &measured {
+        check_flow_identity(files, flows.as_ref(), measured, &mut findings, &mut caps);
+        for probe in measured.open_probes() {
+            caps.cap(Grade::KernelObserved, format!("probe {probe}"));
+        }
+        caps.unless(
+            !measured.probes.results.is_empty(),
+            Grade::KernelObserved,
+            "no probe was made",
+        );
+        for reason in &measured.incomplete {
+            caps.cap(
+                Grade::KernelObserved,
+                format!("the record is not complete: {reason}"),
+            );
+        }
+    }
+    for reason in unbroken {
+        caps.cap(Grade::KernelObserved, reason);
+    }
+    let mut all = findings.into_ranked().0;
+    all.extend(capsule.into_iter().flat_map(|capsule| capsule.findings));
+    let signer = attestation.as_ref().and_then(|one| one.signer.clone());
+    all.extend(attestation.into_iter().flat_map(|one| one.findings));
+    all.extend(flows.iter().flat_map(|flows| flows.findings.clone()));
+    if all
+        .iter()
+        .any(|finding| finding.rule.severity == Severity::Error)
+    {
+        caps.cap(
+            Grade::Unproven,
+            "what the packet says of the boundary does not hold together",
+        );
+    }
+    BoundaryReport {
+        graded: caps.graded(),
+        signer,
+        flows,
+        findings: all,
+    }
+}
+
+fn read_measured(
+    files: &BoundaryFiles<'_>,
+    findings: &mut Findings,
+    caps: &mut Caps,
+) -> Option<Measured> {
+    let Some(bytes) = files.boundary else {
+        caps.cap(Grade::Unproven, "there is no boundary.json");
+        return None;
+    };
+    match Measured::read(bytes) {
+        Ok(measured) => Some(measured),
+        Err(error) => {
+            findings.add(
+                &rules::BOUNDARY_FORM,
+                place(BOUNDARY_FILE),
+                "measurements",
+                error,
+            );
+            None
+        }
+    }
+}
+
+/// Checks the chain of the flow log and looks for breaks in the enforcement.
+fn read_flows(
+    files: &BoundaryFiles<'_>,
+    measured: Option<&Measured>,
+    report: &Report,
+) -> (Option<FlowReport>, Vec<String>) {
+    let Some(bytes) = files.flows else {
+        return (None, vec![String::from("there is no flow log")]);
+    };
+    let nothing = Measured::default();
+    let mut unbroken = Unbroken::new(measured.unwrap_or(&nothing));
+    let flows = check_flows(bytes, &mut |row| unbroken.see(row));
+    (Some(flows), unbroken.finish(&report.last_time))
+}
+
+fn check_attestation(
+    files: &BoundaryFiles<'_>,
+    keys: &[VerifyingKey],
+    findings: &mut Findings,
+    caps: &mut Caps,
+) -> Option<AttestationReport> {
+    let not_pinned = "no --boundary-key was pinned: the boundary's signer is anybody";
+    match files.attestation {
+        Attestation::Pending { pinned } => {
+            caps.unless(pinned, Grade::Unpinned, not_pinned);
+            None
+        }
+        Attestation::Absent => {
+            caps.cap(
+                Grade::Unproven,
+                "there is no attestation: nobody signed the measurements",
+            );
+            if !keys.is_empty() {
+                findings.add(
+                    &rules::ATTESTATION_NONE,
+                    rules::here(),
+                    "a signature",
+                    "none",
+                );
+            }
+            None
+        }
+        Attestation::Present { bytes, files } => {
+            let report = attest::check(bytes, files, keys);
+            caps.unless(report.is_trusted, Grade::Unpinned, not_pinned);
+            Some(report)
+        }
+    }
+}
+
+/// The capsule: there, bound by the receipts, and signed for these very programs.
+fn grade_capsule(
+    capsule: Option<&CapsuleReport>,
+    measured: Option<&Measured>,
+    findings: &mut Findings,
+    caps: &mut Caps,
+) {
+    let Some(capsule) = capsule else {
+        caps.cap(Grade::Unproven, "there is no posture capsule");
+        return;
+    };
+    caps.unless(
+        capsule.is_bound,
+        Grade::KernelObserved,
+        "the receipts do not sign the posture capsule",
+    );
+    let containment = capsule
+        .capsule
+        .as_ref()
+        .and_then(|capsule| capsule.evidence.containment.as_ref());
+    let Some(containment) = containment else {
+        caps.cap(
+            Grade::Unproven,
+            "the posture capsule says nothing of a containment",
+        );
+        return;
+    };
+    caps.unless(
+        containment.boundary_verified && containment.probe_refused_direct_egress,
+        Grade::KernelObserved,
+        "the posture capsule does not say that every way out was refused",
+    );
+    caps.unless(
+        containment.mode == crate::receipt::capsule::MODE,
+        Grade::Unproven,
+        "the posture capsule speaks of another mechanism",
+    );
+    if let Some(measured) = measured {
+        let computed = measured.kernel_rule_hash();
+        if computed != containment.kernel_rule_hash {
+            let stated = containment.kernel_rule_hash.as_str();
+            findings.add(
+                &rules::BOUNDARY_RULES,
+                place(BOUNDARY_FILE),
+                stated,
+                computed,
+            );
+        }
+    }
+}
+
+fn grade_receipts(report: &Report, caps: &mut Caps) {
+    match report.verdict {
+        Verdict::Valid => {}
+        Verdict::SelfConsistentOnly => caps.cap(
+            Grade::Unpinned,
+            "no --key was pinned: the receipts' signer is anybody",
+        ),
+        Verdict::Invalid => caps.cap(Grade::Unproven, "the receipts are invalid"),
+        Verdict::Error => caps.cap(Grade::Unproven, "there is no receipt"),
+    }
+    if let End::Unproven(reason) = report.end {
+        caps.cap(
+            Grade::KernelObserved,
+            format!("the end of the receipts is not proven: {reason}"),
+        );
+    }
+}
+
+/// `flows.jsonl` is the log whose digest, head and length `boundary.json` states.
+fn check_flow_identity(
+    files: &BoundaryFiles<'_>,
+    flows: Option<&FlowReport>,
+    measured: &Measured,
+    findings: &mut Findings,
+    caps: &mut Caps,
+) {
+    let (Some(bytes), Some(flows)) = (files.flows, flows) else {
+        caps.cap(Grade::Unproven, "flows.jsonl is missing");
+        return;
+    };
+    let stated = &measured.flows;
+    let actual = hex::encode(Sha256::digest(bytes));
+    for (stated, actual) in [
+        (&stated.sha256, &actual),
+        (&stated.head, &flows.head),
+        (&stated.rows.to_string(), &flows.lines.to_string()),
+    ] {
+        if stated != actual {
+            findings.add(
+                &rules::BOUNDARY_FLOWS,
+                place(FLOWS_FILE),
+                stated.as_str(),
+                actual.as_str(),
+            );
+        }
+    }
+}
+
+fn place(file: &str) -> Place {
+    Place {
+        file: Some(String::from(file)),
+        ..Place::default()
+    }
+}

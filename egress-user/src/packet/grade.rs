@@ -1,0 +1,98 @@
+//! How far a packet shows that the kernel enforced the boundary.
+//!
+//! Each condition that is not met caps the grade and is named; the grade is the lowest cap.
+use std::fmt;
+
+/// The grades, lowest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Grade {
+    /// The packet says nothing of a boundary.
+    None,
+    /// It says something, and nobody who could know it signed that, or its parts contradict
+    /// each other.
+    Unproven,
+    /// The boundary's key signed what was measured, and something of it is missing: a risk was
+    /// accepted, the receipts do not bind the capsule, the record is not complete.
+    KernelObserved,
+    /// Nothing is missing, but a key that nobody pinned vouches for it.
+    Unpinned,
+    /// Pinned keys vouch for it: every probe was refused, the receipts sign the capsule, and the
+    /// flow log shows the same programs and filters in place until the agent was gone.
+    KernelEnforced,
+}
+
+impl Grade {
+    /// All grades, highest first.
+    pub const ALL: [Self; 5] = [
+        Self::KernelEnforced,
+        Self::Unpinned,
+        Self::KernelObserved,
+        Self::Unproven,
+        Self::None,
+    ];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Unproven => "unproven",
+            Self::KernelObserved => "kernel_observed",
+            Self::Unpinned => "unpinned",
+            Self::KernelEnforced => "kernel_enforced",
+        }
+    }
+}
+
+impl fmt::Display for Grade {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+impl std::str::FromStr for Grade {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let known = Self::ALL.into_iter().find(|grade| grade.as_str() == text);
+        known.ok_or_else(|| {
+            let words = Self::ALL.map(Self::as_str).join(", ");
+            format!("one of {words}")
+        })
+    }
+}
+
+/// A grade and what kept it from being higher.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Graded {
+    /// The grade.
+    pub grade: Grade,
+    /// What capped it, in words, most weighty first.
+    pub reasons: Vec<String>,
+}
+
+/// Collects caps.
+#[derive(Debug, Default)]
+pub(super) struct Caps(Vec<(Grade, String)>);
+
+impl Caps {
+    pub(super) fn cap(&mut self, at: Grade, reason: impl Into<String>) {
+        self.0.push((at, reason.into()));
+    }
+
+    pub(super) fn unless(&mut self, met: bool, at: Grade, reason: &str) {
+        if !met {
+            self.cap(at, reason);
+        }
+    }
+
+    pub(super) fn graded(mut self) -> Graded {
+        self.0.sort_by_key(|(grade, _)| *grade);
+        Graded {
+            grade: self
+                .0
+                .first()
+                .map_or(Grade::KernelEnforced, |(grade, _)| *grade),
+            reasons: self.0.into_iter().map(|(_, reason)| reason).collect(),
+        }
+    }
+}

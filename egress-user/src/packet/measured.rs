@@ -1,0 +1,124 @@
+//! What `boundary.json` says, as far as the check of a packet needs it. Its writer may say more.
+use serde::Deserialize;
+
+use crate::receipt::capsule::{KernelRule, kernel_rule_hash};
+use crate::receipt::json::{MAX_DEPTH, parse_bytes};
+
+/// The parts of `boundary.json` that are checked.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct Measured {
+    /// Kernel programs.
+    pub programs: Programs,
+    /// System call filters.
+    pub seccomp: Seccomp,
+    /// Attempts to break out before the start.
+    pub probes: Probes,
+    /// The flow log.
+    pub flows: Flows,
+    /// Why the record is not complete.
+    pub incomplete: Vec<String>,
+}
+
+/// Kernel programs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct Programs {
+    /// The programs.
+    pub attached: Vec<Program>,
+    /// Where they were attached.
+    pub links: Vec<Link>,
+}
+
+/// One program.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Program {
+    /// Name in the object.
+    pub name: String,
+    /// Id that the kernel gave it.
+    pub id: u32,
+    /// Digest of its instructions.
+    pub tag: String,
+    /// Number of the hook.
+    pub attach_type: u32,
+}
+
+/// Where a program was attached.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Link {
+    /// Id of the link.
+    pub id: u32,
+    /// Id of its program.
+    pub program_id: u32,
+}
+
+/// System call filters.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct Seccomp {
+    /// Digest of the agent's.
+    pub agent_sha256: String,
+}
+
+/// Attempts to break out before the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct Probes {
+    /// One for each.
+    pub results: Vec<Probe>,
+    /// Holes that the caller accepted.
+    #[serde(default)]
+    pub accepted_risks: Vec<String>,
+}
+
+/// One attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Probe {
+    /// Which.
+    pub name: String,
+    /// `denied`, `not_applicable`, …
+    pub outcome: String,
+    /// What was met.
+    pub detail: String,
+}
+
+/// The flow log.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct Flows {
+    /// SHA-256 of the file.
+    pub sha256: String,
+    /// Hash of its last row.
+    pub head: String,
+    /// Its rows.
+    pub rows: u64,
+}
+
+impl Measured {
+    /// Reads `boundary.json`.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn read(bytes: &[u8]) -> Result<Self, String> {
+        parse_bytes(bytes, MAX_DEPTH).map_err(|error| error.to_string())?;
+        serde_json::from_slice(bytes).map_err(|error| error.to_string())
+    }
+
+    /// The hash of what the kernel enforced, computed from the parts.
+    pub fn kernel_rule_hash(&self) -> String {
+        let programs = self.programs.attached.iter();
+        let rules: Vec<KernelRule<'_>> = programs
+            .map(|program| KernelRule {
+                name: &program.name,
+                attach_type: program.attach_type,
+                tag: &program.tag,
+            })
+            .collect();
+        kernel_rule_hash(&rules, &self.seccomp.agent_sha256)
+    }
+
+    /// Probes that were not refused, in words: reached, proving nothing, or accepted as a risk.
+    pub fn open_probes(&self) -> Vec<String> {
+        let open = self.probes.results.iter().filter(|probe| {
+            !matches!(probe.outcome.as_str(), "denied" | "not_applicable")
+                || (probe.outcome == "not_applicable" && probe.detail.is_empty())
+        });
+        open.map(|probe| format!("{} {} ({})", probe.name, probe.outcome, probe.detail))
+            .collect()
+    }
+}

@@ -1,0 +1,271 @@
+//! What a packet shows of the boundary: the grade, and that nothing in it can be changed unseen.
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test whose evidence cannot be read has failed"
+)]
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use egress_tests::evidence::verify;
+use egress_tests::{Output, RunOutput, World};
+use serde_json::Value;
+
+/// One run with both keys, made beforehand.
+struct Signed {
+    run: RunOutput,
+    key: PathBuf,
+    boundary: PathBuf,
+}
+
+fn signed(world: &World, script: &str) -> Signed {
+    let (key, boundary) = (world.key("key"), world.key("boundary"));
+    let run = world
+        .egress()
+        .allow(&["allowed.test"])
+        .signed_with(&key)
+        .arg("--boundary-key")
+        .arg(&boundary)
+        .script(script)
+        .run();
+    assert_eq!(run.status, Some(0), "{run}");
+    Signed { run, key, boundary }
+}
+
+fn public(key: &Path) -> OsString {
+    let mut public = key.as_os_str().to_owned();
+    public.push(".pub");
+    public
+}
+
+impl Signed {
+    fn verify(&self, boundary: Option<&Path>, more: &[&str]) -> Output {
+        let key = public(&self.key);
+        let boundary = boundary.map(public);
+        let mut args = vec![self.run.packet.as_os_str(), "--key".as_ref(), &key];
+        if let Some(boundary) = &boundary {
+            args.extend(["--boundary-key".as_ref(), boundary.as_os_str()]);
+        }
+        args.extend(more.iter().map(|text| std::ffi::OsStr::new(*text)));
+        verify(&args)
+    }
+
+    fn grade(&self, boundary: Option<&Path>) -> (Option<i32>, String, Value) {
+        let output = self.verify(boundary, &["--json"]);
+        let result: Value = serde_json::from_str(&output.stdout).expect("one JSON object");
+        let grade = result["boundary"]["grade"].as_str().unwrap_or("");
+        (
+            output.status,
+            grade.to_owned(),
+            result["boundary"]["not_higher"].clone(),
+        )
+    }
+}
+
+#[test]
+fn pinned_run_is_enforced_by_the_kernel() {
+    let world = World::new();
+    let signed = signed(&world, "curl -sSf http://allowed.test/ >out.txt");
+    let (status, grade, reasons) = signed.grade(Some(&signed.boundary));
+    assert_eq!(
+        (status, grade.as_str()),
+        (Some(0), "kernel_enforced"),
+        "{reasons} {}",
+        signed.run
+    );
+    // The run said so too, and so do the texts for people.
+    assert!(
+        signed.run.stderr.contains("boundary  kernel_enforced"),
+        "{}",
+        signed.run
+    );
+    for file in ["verifier.txt", "summary.md"] {
+        let text = fs::read_to_string(signed.run.packet.join(file)).unwrap();
+        assert!(text.contains("kernel_enforced"), "{file}: {text}");
+    }
+    let required = signed.verify(
+        Some(&signed.boundary),
+        &["--require-grade", "kernel_enforced"],
+    );
+    assert_eq!(required.status, Some(0), "{required}");
+
+    // Nobody vouches for a key that nobody pinned.
+    let (status, grade, reasons) = signed.grade(None);
+    assert_eq!((status, grade.as_str()), (Some(0), "unpinned"), "{reasons}");
+    let required = signed.verify(None, &["--require-grade", "kernel_enforced"]);
+    assert_eq!(required.status, Some(1), "{required}");
+
+    // Another key is another boundary.
+    let other = world.key("other");
+    let output = signed.verify(Some(&other), &[]);
+    assert_eq!(output.status, Some(1), "{output}");
+    for rule in ["[attestation.signature]", "[capsule.signer]"] {
+        assert!(output.stdout.contains(rule), "{rule}: {output}");
+    }
+}
+
+#[test]
+fn receipts_sign_the_capsule_that_was_measured() {
+    let world = World::new();
+    let signed = signed(&world, "true");
+    let open = signed.run.lines("evidence.jsonl")[0].clone();
+    let open = &open["detail"]["action_record"]["session_control"]["open"];
+    let capsule = signed.run.json("posture-capsule.json");
+    assert_eq!(open["containment_nonce"], capsule["signature"]);
+    assert_eq!(open["posture_signer_key_id"], capsule["signer_key_id"]);
+    let boundary = signed.run.json("boundary.json");
+    assert_eq!(open["contained_uid"], boundary["agent"]["uid"].to_string());
+    let containment = &capsule["evidence"]["containment"];
+    assert_eq!(containment["mode"], "kernel_ebpf_cgroup");
+    assert_eq!(containment["boundary_verified"], true);
+    assert_eq!(containment["probe_refused_direct_egress"], true);
+}
+
+#[test]
+fn heartbeats_stand_at_the_start_and_at_the_end() {
+    let world = World::new();
+    let signed = signed(&world, "curl -sSf http://allowed.test/ >out.txt");
+    let rows = signed.run.lines("flows.jsonl");
+    let events: Vec<(usize, &str)> = rows
+        .iter()
+        .enumerate()
+        .filter_map(|(at, row)| Some((at, row["event"].as_str()?)))
+        .collect();
+    let last = rows.len() - 1;
+    assert_eq!(events.first(), Some(&(0, "heartbeat")), "{rows:#?}");
+    assert_eq!(events.last(), Some(&(last, "end")), "{rows:#?}");
+    assert!(
+        events.iter().any(|(_, event)| *event == "agent_gone"),
+        "{rows:#?}"
+    );
+    let programs = signed.run.json("boundary.json")["programs"]["attached"]
+        .as_array()
+        .unwrap()
+        .len();
+    for (at, event) in events {
+        let links = rows[at]["links"].as_array().unwrap().len();
+        assert_eq!(links, programs, "{event}");
+        assert_eq!(rows[at]["unconfined"], 0, "{event}");
+    }
+}
+
+#[test]
+fn no_file_of_a_packet_can_be_changed_added_or_removed() {
+    let world = World::new();
+    let signed = signed(&world, "curl -sSf http://allowed.test/ >out.txt");
+    let status = || signed.verify(Some(&signed.boundary), &[]).status;
+    assert_eq!(status(), Some(0));
+    let names: Vec<PathBuf> = fs::read_dir(&signed.run.packet)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    assert!(names.len() >= 10, "{names:?}");
+    for path in &names {
+        let bytes = fs::read(path).unwrap();
+        let mut changed = bytes.clone();
+        let middle = changed.len() / 2;
+        changed[middle] ^= 1;
+        fs::write(path, &changed).unwrap();
+        assert_ne!(status(), Some(0), "a bit of {} changed", path.display());
+        fs::remove_file(path).unwrap();
+        assert_ne!(status(), Some(0), "{} removed", path.display());
+        fs::write(path, &bytes).unwrap();
+        assert_eq!(status(), Some(0), "{} restored", path.display());
+    }
+    let extra = signed.run.packet.join("report.txt");
+    fs::write(&extra, "added").unwrap();
+    assert_eq!(status(), Some(1));
+    fs::remove_file(&extra).unwrap();
+    fs::create_dir(&extra).unwrap();
+    assert_eq!(status(), Some(1));
+}
+
+#[test]
+fn capsule_and_record_of_another_run_are_found() {
+    let world = World::new();
+    let one = signed(&world, "true");
+    let other = world
+        .egress()
+        .allow(&["allowed.test"])
+        .signed_with(&one.key)
+        .arg("--boundary-key")
+        .arg(&one.boundary)
+        .script("true")
+        .run();
+    assert_eq!(other.status, Some(0), "{other}");
+    for (file, rule) in [
+        ("posture-capsule.json", "[capsule.hash]"),
+        ("flows.jsonl", "[boundary.flows]"),
+        ("boundary.json", "[boundary.flows]"),
+    ] {
+        let path = one.run.packet.join(file);
+        let own = fs::read(&path).unwrap();
+        fs::copy(other.packet.join(file), &path).unwrap();
+        let output = one.verify(Some(&one.boundary), &[]);
+        assert_eq!(output.status, Some(1), "{file}: {output}");
+        assert!(output.stdout.contains(rule), "{file}: {output}");
+        fs::write(&path, own).unwrap();
+    }
+    assert_eq!(one.verify(Some(&one.boundary), &[]).status, Some(0));
+}
+
+#[test]
+fn programs_that_were_taken_off_lower_the_grade() {
+    let world = World::new();
+    let (key, boundary) = (world.key("key"), world.key("boundary"));
+    let (running, packet, workdir) = world
+        .egress()
+        .allow(&["allowed.test"])
+        .signed_with(&key)
+        .arg("--boundary-key")
+        .arg(&boundary)
+        .script("touch ready; until [ -e go ]; do sleep 0.02; done")
+        .arg("--workspace")
+        .arg("direct")
+        .start();
+    while !workdir.join("ready").exists() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(running.detach_links() >= 8);
+    fs::write(workdir.join("go"), "").unwrap();
+    let output = running.finish(Duration::from_mins(1));
+    assert_eq!(output.status, Some(125), "{output}");
+    let (key, boundary) = (public(&key), public(&boundary));
+    let args: [&std::ffi::OsStr; 5] = [
+        packet.as_os_str(),
+        "--key".as_ref(),
+        &key,
+        "--boundary-key".as_ref(),
+        &boundary,
+    ];
+    let verdict = verify(&args);
+    // The receipts are sound; what they say of the boundary is not the whole of it.
+    assert_eq!(verdict.status, Some(0), "{verdict}");
+    assert!(
+        verdict.stdout.contains("boundary:    kernel_observed")
+            && verdict
+                .stdout
+                .contains("kernel programs were attached at a heartbeat"),
+        "{verdict}"
+    );
+}
+
+#[test]
+fn one_key_cannot_vouch_for_both() {
+    let world = World::new();
+    let key = world.key("key");
+    let run = world
+        .egress()
+        .allow(&[])
+        .signed_with(&key)
+        .arg("--boundary-key")
+        .arg(&key)
+        .script("true")
+        .run();
+    assert_eq!(run.status, Some(64), "{run}");
+    assert!(run.stderr.contains("--boundary-key"), "{run}");
+}
