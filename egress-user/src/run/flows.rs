@@ -138,7 +138,8 @@ impl Callers {
 #[derive(Debug)]
 pub struct FlowLog {
     file: File,
-    chain: FlowChain,
+    /// The chain of what is in the file.
+    written: FlowChain,
     counts: FlowCounts,
     folded: HashMap<FoldKey, Repeats>,
     unix: unix::Seen,
@@ -166,7 +167,7 @@ impl FlowLog {
         let monotonic = i128::from(now.tv_sec()) * 1_000_000_000 + i128::from(now.tv_nsec());
         Ok(Self {
             file: File::options().create_new(true).append(true).open(path)?,
-            chain: FlowChain::new(),
+            written: FlowChain::new(),
             counts: FlowCounts::default(),
             folded: HashMap::new(),
             unix: unix::Seen::new(),
@@ -349,7 +350,7 @@ impl FlowLog {
 
     /// Hash of the last row, and how many there are.
     pub fn head(&self) -> (&str, u64) {
-        (self.chain.head(), self.chain.lines())
+        (self.written.head(), self.written.lines())
     }
 
     /// What the log holds.
@@ -405,7 +406,8 @@ impl FlowLog {
         if let Some((kind, text)) = &self.failed {
             return Err(io::Error::new(*kind, text.clone()));
         }
-        let line = self.chain.line(&row);
+        let mut chain = self.written.clone();
+        let line = chain.line(&row);
         if let Err(error) = self.file.write_all(&line) {
             self.failed = Some((error.kind(), error.to_string()));
             // A torn last line would make the whole log unreadable.
@@ -413,6 +415,7 @@ impl FlowLog {
             return Err(error);
         }
         self.length += line.len() as u64;
+        self.written = chain;
         Ok(())
     }
 }
