@@ -227,15 +227,7 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
     masked.extend(named("RUNNER_TEMP"));
     let shown = named("GITHUB_EVENT_PATH").into_iter().collect();
     let layers = Layers::from_environment()?;
-    let (signer, boundary_key) = if layers.warning().is_some() {
-        (key(None)?, key(None)?)
-    } else {
-        (signer(&args)?, key(args.boundary_key.as_deref())?)
-    };
-    ensure!(
-        boundary_key.key.verifying_key() != signer.key.verifying_key(),
-        "--boundary-key and --signer-private-key are one key: the boundary must sign with one of its own"
-    );
+    let (signer, boundary_key) = signers(&args, layers.warning().is_some())?;
     let mut packet = PacketDir::hold(&args.packet_dir)?;
     if let Some(owner) = args.driven.packet_owner {
         packet.belongs_to(owner.uid, owner.gid);
@@ -433,6 +425,19 @@ fn key(path: Option<&Path>) -> anyhow::Result<Signer> {
             pinned: false,
         },
     })
+}
+
+/// The keys of receipts and boundary. A run that is open on purpose gets keys that nobody can pin.
+fn signers(args: &RunArgs, open: bool) -> anyhow::Result<(Signer, Signer)> {
+    if open {
+        return Ok((key(None)?, key(None)?));
+    }
+    let (signer, boundary) = (signer(args)?, key(args.boundary_key.as_deref())?);
+    ensure!(
+        boundary.key.verifying_key() != signer.key.verifying_key(),
+        "--boundary-key and --signer-private-key are one key: the boundary must sign with one of its own"
+    );
+    Ok((signer, boundary))
 }
 
 fn signer(args: &RunArgs) -> anyhow::Result<Signer> {
