@@ -178,6 +178,12 @@ fn key_of_a_newer_version_is_given_up_and_said() {
         r#"["flight_recorder.completeness.heartbeat_interval","flight_recorder.require_receipts"]"#
     );
     assert_eq!(pipelock["posture"], "not_known");
+    for words in [
+        "do not sign the boundary",
+        "redact a receipt after it has signed",
+    ] {
+        assert!(run.stderr.contains(words), "no {words:?}: {run}");
+    }
     let policy = fs::read_to_string(run.packet.join("policy.yaml")).unwrap();
     assert!(!policy.contains("require_receipts"), "{policy}");
 }

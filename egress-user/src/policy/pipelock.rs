@@ -63,7 +63,8 @@ impl Attempt {
 }
 
 const HEARTBEATS: &str = "flight_recorder.completeness.heartbeat_interval";
-const RECEIPT_GATE: &str = "flight_recorder.require_receipts";
+/// The key that makes every receipt durable before its action; 2.8 brought it.
+pub const RECEIPT_GATE: &str = "flight_recorder.require_receipts";
 const REDACT: &str = "flight_recorder.redact";
 
 /// What `mode` is when the caller says nothing, as in Pipelock's own action.
@@ -91,6 +92,8 @@ pub struct PipelockPolicy {
     pub mode: String,
     /// Keys that the caller had set to something else.
     pub overridden: Vec<String>,
+    /// `flight_recorder.redact`.
+    pub redact: bool,
     /// Limits that were raised, with their value.
     pub raised: Vec<String>,
     /// Keys that this Pipelock does not know.
@@ -126,6 +129,10 @@ pub fn build(
     }
     let yes = || Node::of(Value::Bool(true));
     give(&mut entries, REDACT, yes())?;
+    let (fields, key) = place(&mut entries, REDACT)?;
+    let redact = fields
+        .iter()
+        .any(|entry| entry.key == key && entry.value == yes());
     if attempt == Attempt::Whole {
         give(&mut entries, HEARTBEATS, Node::text("60s"))?;
     }
@@ -145,6 +152,7 @@ pub fn build(
         mode: mode.unwrap_or_default().to_owned(),
         yaml: document::write(&entries)?,
         overridden,
+        redact,
         raised,
         left_out: attempt.left_out(),
         notices,

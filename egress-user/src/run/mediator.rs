@@ -13,7 +13,7 @@ use super::plan::{MediatorChoice, Plan};
 use super::state::RunDir;
 use crate::mediator::plan::Status;
 use crate::mediator::process::Pipelock;
-use crate::mediator::process::end::Facts;
+use crate::mediator::process::facts::Facts;
 use crate::mediator::process::ports::Ports;
 use crate::policy::runtime::{self, OwnedKeys, RuntimePolicy};
 use crate::receipt::capsule::Signed;

@@ -1,5 +1,6 @@
 //! What people should know of a run beyond its verdict, one line each.
 use super::collect::Collected;
+use crate::mediator::process::facts::Facts;
 
 /// The lines, for standard error and the summary.
 pub fn of(run: &Collected) -> Vec<String> {
@@ -10,6 +11,7 @@ pub fn of(run: &Collected) -> Vec<String> {
             run.output.defused
         ));
     }
+    lines.extend(run.pipelock.iter().flat_map(Facts::lines));
     let credentials = &run.measured.credentials;
     for one in &credentials.redactions {
         lines.push(format!(

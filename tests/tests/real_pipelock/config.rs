@@ -95,6 +95,8 @@ fn keys_that_enforce_less_are_named_and_refused_where_that_is_asked() {
         notices.contains("internal") && notices.contains("mode"),
         "{notices}"
     );
+    let summary = fs::read_to_string(run.packet.join("summary.md")).unwrap();
+    assert!(summary.contains("leaves loopback"), "{summary}");
     let packet = run.json("packet.json").to_string();
     assert!(packet.contains("\"mode\":\"balanced\""), "{packet}");
 

@@ -72,3 +72,37 @@ fn state_on_a_file_system_that_executes_nothing_is_no_hindrance() {
         .run();
     assert_eq!(run.status, Some(0), "{run}");
 }
+
+#[test]
+fn killed_supervisor_takes_pipelock_with_it_and_the_evidence_is_kept() {
+    let world = World::builder().own_state().build();
+    let (running, _, workdir) = with(&world, &allow(&["allowed.test"]))
+        .script(&format!("{NO_PROXY}{AGENT}"))
+        .start();
+    wait_until("the agent is at work", SOON, || {
+        workdir.join("ready").exists()
+    });
+    let all = runs(&world.state());
+    let dir = all.first().unwrap();
+    let cgroup = fs::read_to_string(dir.join("cgroup")).unwrap();
+    let processes = egress_tests::Process::in_cgroup(cgroup.as_ref());
+    assert!(processes.len() >= 3, "{processes:?}");
+    running.signal(nix::sys::signal::Signal::SIGKILL);
+    running.finish(SOON);
+    wait_until("every process of the run is gone", SOON, || {
+        !processes.iter().any(|process| process.lives())
+    });
+    // The next run clears away what it left.
+    let run = with(&world, &allow(&["allowed.test"]))
+        .script(&format!(
+            "{NO_PROXY}curl -sS -o /dev/null http://allowed.test/\n"
+        ))
+        .run();
+    assert_eq!(run.status, Some(0), "{run}");
+    assert!(!dir.exists());
+    let kept = world.state().join("kept").join(dir.file_name().unwrap());
+    let hex = public_key_hex(&world.dir().join("key"));
+    let evidence = kept.join("evidence");
+    let verdict = verify(&[evidence.as_os_str(), "--key".as_ref(), hex.as_ref()]);
+    assert_eq!(verdict.status, Some(3), "{verdict}");
+}

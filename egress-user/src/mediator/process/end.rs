@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::Value;
 
-use super::start::{Binding, Pipelock, how};
+use super::facts::Facts;
+use super::start::{Pipelock, how};
 use super::{binary, http};
-use crate::policy::notices::Notice;
 
 /// How long receipts may take to be written, and how much longer for each connection that closed.
 const DRAIN: Duration = Duration::from_millis(500);
@@ -27,33 +27,6 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 const STOPPED: &str = "Pipelock stopped.";
 /// The last entry of a session that ended in order.
 const LAST_ENTRY: &str = "checkpoint";
-
-/// What there is to say of one Pipelock, for `boundary.json`.
-#[derive(Debug, Clone, Serialize)]
-pub struct Facts {
-    /// The program as it was named or found.
-    pub given: std::path::PathBuf,
-    /// SHA-256 of the copy that was executed.
-    pub binary_sha256: Option<String>,
-    /// What it says of its version.
-    pub version: Option<String>,
-    /// SHA-256 of the roots that were given to it.
-    pub roots_sha256: Option<String>,
-    /// What came of the posture capsule.
-    pub posture: Option<Binding>,
-    /// Limits that were raised.
-    pub raised: Vec<String>,
-    /// Keys that it does not know.
-    pub left_out: Vec<String>,
-    /// What the caller's own keys do.
-    pub notices: Vec<Notice>,
-    /// Allowed actions that the relay saw, and those that have their receipt.
-    pub allowed: [u64; 2],
-    /// Whether it had to be killed.
-    pub killed: bool,
-    /// What went differently without a loss.
-    pub notes: Vec<String>,
-}
 
 /// How it ended.
 #[derive(Debug)]
@@ -152,6 +125,7 @@ impl Pipelock {
             roots_sha256: binary::digest(&self.files.roots).ok(),
             posture: self.binding(),
             raised: policy.raised,
+            redact: policy.redact,
             left_out: policy.left_out,
             notices: policy.notices,
             allowed: [allowed, self.tally.allowed],

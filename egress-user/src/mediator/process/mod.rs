@@ -2,13 +2,14 @@
 //!
 //! [`binary`] copies what is executed, [`ports`] keeps its ports, [`exec`] is the process that
 //! becomes it, [`config`] writes what it reads, [`start`] finds out that it is ready, [`end`] stops
-//! it when its receipts are written.
+//! it when its receipts are written, [`facts`] is what there is to say of it then.
 pub mod binary;
 pub mod config;
 pub mod end;
 pub mod error;
 pub mod evidence;
 pub mod exec;
+pub mod facts;
 mod http;
 mod log;
 pub mod ports;
