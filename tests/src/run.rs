@@ -26,6 +26,7 @@ pub struct Run<'a> {
     workdir: Option<PathBuf>,
     packet: PathBuf,
     limit: Duration,
+    binary: Option<PathBuf>,
 }
 
 /// What the boundary is put around.
@@ -76,7 +77,14 @@ impl<'a> Run<'a> {
             workdir: None,
             packet: dir.join("packet"),
             limit: Duration::from_mins(1),
+            binary: None,
         }
+    }
+
+    /// Another program than the binary under test, which takes the same arguments.
+    pub fn binary(mut self, path: &Path) -> Self {
+        self.binary = Some(path.to_owned());
+        self
     }
 
     /// The policy, as Pipelock's YAML.
@@ -195,7 +203,7 @@ impl<'a> Run<'a> {
 
     fn launch(self) -> (Running, PathBuf, PathBuf) {
         let workdir = self.work();
-        let mut command = program(binary());
+        let mut command = program(self.binary.clone().unwrap_or_else(binary));
         command
             .current_dir(&workdir)
             .arg("run")

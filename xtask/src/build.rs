@@ -7,12 +7,18 @@ use crate::ebpf;
 use crate::layout::Layout;
 use crate::program::{cargo, run as run_program};
 
+/// The example that has such a relay.
+const EXPLOITED_RELAY: &str = "exploited_relay";
+
 /// What `build` takes.
 #[derive(Default, clap::Args)]
 pub(crate) struct Args {
     /// Build with optimisations
     #[arg(long)]
     release: bool,
+    /// Build the binary whose relay is in the hands of an attacker, for the tests of what holds it
+    #[arg(long, conflicts_with = "without_layers")]
+    exploited_relay: bool,
     /// Build the binary of the attack suite, in which a layer of the boundary can be left out
     #[arg(long, conflicts_with = "release")]
     without_layers: bool,
@@ -32,6 +38,20 @@ pub(crate) fn optimised(layout: &Layout) -> Result<PathBuf> {
     )
 }
 
+/// Builds the binary whose relay is in the hands of an attacker, and gives its path.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn exploited_relay(layout: &Layout) -> Result<PathBuf> {
+    run(
+        layout,
+        &Args {
+            exploited_relay: true,
+            ..Args::default()
+        },
+    )
+}
+
 /// Builds and gives the path of the binary.
 ///
 /// # Errors
@@ -41,14 +61,12 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<PathBuf> {
     let mut build = cargo();
     build
         .current_dir(&layout.root)
-        .args([
-            "build",
-            "--locked",
-            "--package",
-            "egress-user",
-            "--bin",
-            "egress",
-        ])
+        .args(["build", "--locked", "--package", "egress-user"])
+        .args(if args.exploited_relay {
+            ["--example", EXPLOITED_RELAY]
+        } else {
+            ["--bin", "egress"]
+        })
         .env(ebpf::OBJECT_VARIABLE, &object.path)
         .env(ebpf::DEBUG_OBJECT_VARIABLE, &object.debug_path);
     let mut target = layout.target.clone();
@@ -62,6 +80,10 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<PathBuf> {
         build.arg("--release");
     }
     run_program(&mut build)?;
-    let profile = if args.release { "release" } else { "debug" };
-    Ok(target.join(profile).join("egress"))
+    let profile = target.join(if args.release { "release" } else { "debug" });
+    Ok(if args.exploited_relay {
+        profile.join("examples").join(EXPLOITED_RELAY)
+    } else {
+        profile.join("egress")
+    })
 }

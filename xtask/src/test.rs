@@ -43,6 +43,7 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
     };
     setup::everything(layout)?;
     let binary = build::optimised(layout)?;
+    let exploited_relay = build::exploited_relay(layout)?;
 
     let corpora = corpora(layout);
     match &corpora {
@@ -61,7 +62,8 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
             .env("EGRESS_REF_VERIFIER_RS", layout.verifier_rs())
             .env("EGRESS_REF_VERIFIER_PY", layout.verifier_py())
             .env("EGRESS_TOOLS", layout.tools())
-            .env("EGRESS_BIN", &binary);
+            .env("EGRESS_BIN", &binary)
+            .env("EGRESS_EXPLOITED_RELAY_BIN", &exploited_relay);
         if let Some(shared) = &corpora {
             command.env(CORPORA_VARIABLE, shared);
         }

@@ -44,6 +44,6 @@ mod websocket;
 
 pub use limits::Limits;
 pub use orig_dst::{Family, MappedSlots, SlotSource};
-pub use process::main;
+pub use process::{Confined, StartError, confine, main};
 pub use seccomp::digest as filter_digest;
 pub use serve::{Config, Sockets, serve};

@@ -1,6 +1,6 @@
 //! The relay's process: takes over its sockets, gives up its privileges, then serves.
 use std::io;
-use std::net::{TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{OwnedFd, RawFd};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -40,7 +40,7 @@ pub fn main(plan_fd: RawFd, control_fd: RawFd) -> u8 {
 /// The step that failed, and why.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {step}")]
-struct StartError {
+pub struct StartError {
     step: &'static str,
     source: io::Error,
 }
@@ -51,6 +51,40 @@ fn at(step: &'static str) -> impl Fn(io::Error) -> StartError {
 }
 
 fn run(plan_fd: RawFd, control: &OwnedFd, parent: Pid) -> Result<(), StartError> {
+    let relay = confine(plan_fd, control, parent)?;
+    let served = relay.runtime.block_on(report_and_serve(
+        relay.control,
+        relay.config,
+        relay.sockets,
+        relay.slots,
+    ));
+    served.map_err(at("serve"))
+}
+
+/// The relay's process at the point from which on it reads what the agent sends: whatever takes it
+/// over then has no more than this.
+#[derive(Debug)]
+#[must_use = "nothing is served yet"]
+pub struct Confined {
+    control: std::os::unix::net::UnixDatagram,
+    config: Config,
+    sockets: Sockets,
+    slots: Box<MappedSlots>,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Confined {
+    /// Where the mediator listens.
+    pub fn mediator(&self) -> SocketAddr {
+        self.config.mediator
+    }
+}
+
+/// Takes over what the relay works with, and gives up everything else for good.
+///
+/// # Errors
+/// When a step of it fails; the process must then end.
+pub fn confine(plan_fd: RawFd, control: &OwnedFd, parent: Pid) -> Result<Confined, StartError> {
     let plan: RelayPlan = read_plan(plan_fd).map_err(at("read its plan"))?;
     let map = |fd| inherited(fd).and_then(|map| SlotArray::map(&map));
     let slots = Box::new(MappedSlots {
@@ -80,9 +114,13 @@ fn run(plan_fd: RawFd, control: &OwnedFd, parent: Pid) -> Result<(), StartError>
     seccomp::install()
         .map_err(io::Error::other)
         .map_err(at("install its filter"))?;
-    runtime
-        .block_on(report_and_serve(control, config, sockets, slots))
-        .map_err(at("serve"))
+    Ok(Confined {
+        control,
+        config,
+        sockets,
+        slots,
+        runtime,
+    })
 }
 
 async fn report_and_serve(
