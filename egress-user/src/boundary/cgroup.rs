@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::mountinfo;
+use super::{limits, mountinfo};
 use crate::sys::xattr;
 
 /// One cgroup v2 directory; killed and removed when dropped.
@@ -116,6 +116,20 @@ impl Drop for CgroupGuard {
     }
 }
 
+/// The caller's own cgroup below `root`, told by the text of `/proc/self/cgroup`.
+pub(super) fn own(root: &Path, text: &str) -> PathBuf {
+    let own = text
+        .lines()
+        .find_map(|line| line.strip_prefix("0::/"))
+        .unwrap_or_default();
+    // A path of `/..` shows that the caller's cgroup lies outside its cgroup namespace.
+    if own.starts_with("..") {
+        root.to_path_buf()
+    } else {
+        root.join(own)
+    }
+}
+
 /// Name of a run's cgroup.
 pub fn name(run_id: &str) -> String {
     format!("{PREFIX}{run_id}")
@@ -200,7 +214,10 @@ fn remove_below(path: &Path) -> io::Result<()> {
 }
 
 /// The exit of the last process and the removal race for some microseconds.
-fn remove_dir(path: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// Those of `rmdir(2)`; one that is not there is no error.
+pub fn remove_dir(path: &Path) -> io::Result<()> {
     let mut left = 50;
     loop {
         match fs::remove_dir(path) {
@@ -228,26 +245,17 @@ pub struct RunCgroups {
 }
 
 impl RunCgroups {
-    /// Where the cgroup of a run belongs: below the caller's own, so that whoever ends the caller's
-    /// service ends the run with it.
+    /// Where the cgroup of a run belongs: below the caller's own, or below the nearest one above that
+    /// hands the controllers for processes and memory on. The caller's own cannot begin to: it holds
+    /// this process. Either way the run ends with this process, and so with the caller's service.
     ///
     /// # Errors
     /// When no cgroup v2 tree is mounted.
     pub fn place(run_id: &str) -> io::Result<PathBuf> {
         let mounts = mountinfo::read()?;
         let root = mountinfo::cgroup2_root(&mounts)?;
-        let own = fs::read_to_string("/proc/self/cgroup")?;
-        let own = own
-            .lines()
-            .find_map(|line| line.strip_prefix("0::/"))
-            .unwrap_or_default();
-        // A path of `/..` shows that the caller's cgroup lies outside its cgroup namespace.
-        let base = if own.starts_with("..") {
-            root.to_path_buf()
-        } else {
-            root.join(own)
-        };
-        Ok(base.join(name(run_id)))
+        let base = own(root, &fs::read_to_string("/proc/self/cgroup")?);
+        Ok(limits::nearest(root, &base).join(name(run_id)))
     }
 
     /// Makes the directories.

@@ -1,6 +1,7 @@
 //! Creates kernel objects as guards that remove themselves.
 pub mod cgroup;
 pub mod layers;
+pub mod limits;
 pub mod mountinfo;
 pub mod sockets;
 pub mod users;

@@ -12,8 +12,12 @@ pub struct Mount {
     pub id: u64,
     /// Where it is mounted, as seen by this process.
     pub target: PathBuf,
+    /// Which directory of the file system is mounted.
+    pub root: PathBuf,
     /// File system type.
     pub fstype: String,
+    /// Options of the file system itself.
+    pub options: String,
 }
 
 /// All mounts of this process's namespace, in the kernel's order.
@@ -56,14 +60,18 @@ pub fn is_visible(mount: &Mount) -> bool {
 fn parse(line: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|byte| *byte == b' ');
     let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
-    let target = unescape(fields.nth(3)?);
+    let root = unescape(fields.nth(2)?);
+    let target = unescape(fields.next()?);
     // Optional fields end with a lone hyphen; the type follows it.
     fields.find(|field| *field == b"-")?;
     let fstype = String::from_utf8(fields.next()?.to_vec()).ok()?;
+    let options = String::from_utf8_lossy(fields.nth(1)?).into_owned();
     Some(Mount {
         id,
         target: PathBuf::from(OsString::from_vec(target)),
+        root: PathBuf::from(OsString::from_vec(root)),
         fstype,
+        options,
     })
 }
 
@@ -111,7 +119,9 @@ mod tests {
             Some(Mount {
                 id: 36,
                 target: PathBuf::from(r"/mnt 2\x"),
+                root: PathBuf::from("/mnt1"),
                 fstype: String::from("ext3"),
+                options: String::from("rw"),
             })
         );
         assert_eq!(parse(b"36 35 98:0 /"), None);

@@ -57,6 +57,7 @@ pub fn main(plan_fd: RawFd, control_fd: RawFd) -> u8 {
 fn run(plan_fd: RawFd, control: &OwnedFd) -> Result<(), StepError> {
     step("arm the death signal", die_with_supervisor(control))?;
     let plan: StagePlan = step("read the plan", handover::read_plan(plan_fd))?;
+    step("join the cgroups of the limits", join(&plan.join))?;
     step(
         "name the host",
         nix::unistd::sethostname(&plan.hostname).map_err(io::Error::from),
@@ -112,6 +113,10 @@ fn die_with_supervisor(control: &OwnedFd) -> io::Result<()> {
     } else {
         Ok(())
     }
+}
+
+fn join(files: &[PathBuf]) -> io::Result<()> {
+    files.iter().try_for_each(|file| std::fs::write(file, "0"))
 }
 
 fn open_sockets(plan: &StagePlan) -> io::Result<Sockets<OwnedFd>> {

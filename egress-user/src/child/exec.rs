@@ -9,10 +9,11 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 
 use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::unistd::Pid;
 
-use super::protocol::StagePlan;
+use super::protocol::{Resources, StagePlan};
 use super::seccomp;
 use crate::boundary::layers::Layer;
 use crate::sys::privileges::Enforced;
@@ -36,6 +37,8 @@ impl Staged {
     /// # Errors
     /// Those of the calls.
     pub fn begin(plan: &StagePlan) -> io::Result<Self> {
+        go_before_init()?;
+        limit(&plan.resources)?;
         nix::unistd::setsid()?;
         for (number, inherited) in (0..).zip(plan.stdio) {
             let end = handover::inherited(inherited)?;
@@ -76,6 +79,30 @@ impl Staged {
         }
         Ok(Dropped { enforced })
     }
+}
+
+/// Where memory ends the kernel is to take this process, or one that it starts, and not init, with which
+/// all of them would end.
+fn go_before_init() -> io::Result<()> {
+    const BADNESS: &str = "/proc/self/oom_score_adj";
+    let text = std::fs::read_to_string(BADNESS)?;
+    let inherited: i32 = text.trim().parse().map_err(io::Error::other)?;
+    std::fs::write(BADNESS, (inherited + 100).min(1000).to_string())
+}
+
+/// Sets limits for this process and all that it starts. One that is lower already stays: to raise it
+/// takes a capability that root in a container may not have.
+fn limit(resources: &Resources) -> io::Result<()> {
+    let lower = |resource, most: u64| {
+        let (soft, hard) = getrlimit(resource)?;
+        setrlimit(resource, soft.min(most), hard.min(most))
+    };
+    lower(Resource::RLIMIT_NPROC, resources.processes)?;
+    lower(Resource::RLIMIT_NOFILE, resources.open_files)?;
+    if let Some(data) = resources.data {
+        lower(Resource::RLIMIT_DATA, data)?;
+    }
+    Ok(())
 }
 
 impl Dropped {

@@ -26,6 +26,10 @@ pub struct StagePlan {
     pub files: Vec<PlacedFile>,
     /// Sizes of the private tmpfs.
     pub limits: TmpfsLimits,
+    /// Files of cgroups that init writes itself to.
+    pub join: Vec<PathBuf>,
+    /// Resource limits of the agent.
+    pub resources: Resources,
     /// The workspace: its path, and the number of the inherited detached mount.
     pub workspace: (PathBuf, i32),
     /// Where the workspace's changes go: it is an overlay then, and that mount its lower layer.
@@ -54,6 +58,19 @@ pub struct StagePlan {
     pub environment: Vec<Vec<u8>>,
     /// Layers of the boundary.
     pub layers: Layers,
+}
+
+/// Resource limits (setrlimit(2)).
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resources {
+    /// Processes and threads of the agent's user.
+    pub processes: u64,
+    /// Open files of a process.
+    pub open_files: u64,
+    /// Data of a process, where nothing else limits its memory. Never its address space, of which
+    /// programs reserve a lot that they do not use.
+    pub data: Option<u64>,
 }
 
 /// What init says.

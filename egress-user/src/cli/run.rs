@@ -20,7 +20,8 @@ use crate::run::emit::Emitted;
 use crate::run::error::RunError;
 use crate::run::leavings::{self, Reach};
 use crate::run::plan::{
-    CallerPolicy, Diagnostics, DnsMode, Input, Layers, MediatorChoice, Plan, Signer, WorkspaceMode,
+    CallerPolicy, Diagnostics, DnsMode, Input, Layers, Limits, MediatorChoice, Plan, Signer,
+    WorkspaceMode, most_memory,
 };
 use crate::run::probes;
 use crate::run::supervise::block_signals;
@@ -92,6 +93,21 @@ pub struct RunArgs {
     /// End the command after this many seconds
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=604_800))]
     timeout: Option<u64>,
+    /// Processes and threads of the command at a time
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u64).range(16..=4_194_304))]
+    max_processes: u64,
+    /// Memory of the command, its scratch space included [default: seven eighths of the machine's]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_memory: Option<u64>,
+    /// Open files of one process
+    #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u64).range(64..=1_048_576))]
+    max_open_files: u64,
+    /// Each of /tmp, /var/tmp, /dev/shm and the home
+    #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = size)]
+    max_scratch: u64,
+    /// Receipts and flow log; a run that needs more ends with 125
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = size)]
+    max_evidence: u64,
     /// Explicit proxy port inside the boundary
     #[arg(long, value_name = "PORT", env = "EGRESS_PROXY_PORT", default_value_t = DEFAULT_PROXY_PORT,
           value_parser = clap::value_parser!(u16).range(1024..))]
@@ -265,6 +281,7 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
             .collect::<anyhow::Result<_>>()?,
         dns: args.dns,
         proxy_port: args.proxy_port,
+        limits: limits(&args)?,
         timeout: args.timeout.map(Duration::from_secs),
         accepted_risks: args.accepted_risks,
         masked,
@@ -278,6 +295,35 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
         layers,
         inherited,
     })
+}
+
+fn limits(args: &RunArgs) -> std::io::Result<Limits> {
+    Ok(Limits {
+        processes: args.max_processes,
+        memory: args.max_memory.map_or_else(most_memory, Ok)?,
+        open_files: args.max_open_files,
+        scratch: args.max_scratch,
+        evidence: args.max_evidence,
+    })
+}
+
+/// A number of bytes: digits, and K, M, G or T for powers of 1024. None may be so small that nothing
+/// would run.
+fn size(text: &str) -> Result<u64, String> {
+    const LEAST: u64 = 64 << 10;
+    let units = [('K', 10), ('M', 20), ('G', 30), ('T', 40)];
+    let unit = units.iter().find(|(unit, _)| text.ends_with(*unit));
+    let (digits, shift) = match unit {
+        Some((unit, shift)) => (text.trim_end_matches(*unit), *shift),
+        None => (text, 0),
+    };
+    let number: u64 = digits
+        .parse()
+        .map_err(|error| format!("{error}; give digits, and K, M, G or T"))?;
+    number
+        .checked_mul(1 << shift)
+        .filter(|bytes| (LEAST..=1 << 50).contains(bytes))
+        .ok_or_else(|| String::from("give at least 64K, and at most 1024T"))
 }
 
 /// A path to protect, absolute. It need not exist; it must lie in the workspace and say so without

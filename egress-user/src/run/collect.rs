@@ -25,6 +25,7 @@ use super::stdio::Pumped;
 use super::supervise::{Ending, Running, relay_report, take_report};
 use super::timeline::Timeline;
 use crate::apply::{Concluded, Recovered};
+use crate::boundary::limits::Report;
 use crate::boundary::users::UserLease;
 use crate::bpf::links::Link;
 use crate::bpf::{Gates, ProgramIdentity, Unavailable};
@@ -53,6 +54,15 @@ pub struct Counters {
     pub caller_refused: u64,
     /// Connections whose destination was handed to the relay.
     pub slots_written: u64,
+}
+
+/// Limits that the agent reached.
+#[derive(Debug)]
+pub struct Reached {
+    /// Processes and memory.
+    pub cgroups: Option<Report>,
+    /// Scratch directories that are full.
+    pub full: Vec<PathBuf>,
 }
 
 /// Everything that one run left behind.
@@ -107,6 +117,8 @@ pub struct Collected {
     pub workspace: Option<Concluded>,
     /// What the agent wrote for the runner, which does not get it.
     pub command_files: Vec<CommandFile>,
+    /// Which limits were reached.
+    pub reached: Reached,
     /// What was passed on of its output.
     pub output: Pumped,
     /// What killed runs before this one had left beside the workspace.
@@ -137,11 +149,7 @@ impl Running {
         }
         flows.leave();
         self.timeline.mark("agent gone");
-        let names: Vec<&str> = environment::command_files(&self.plan.environment).collect();
-        let command_files = notes.loss(
-            "read what the agent wrote for the runner",
-            self.held.command_files(&names),
-        );
+        let (command_files, reached) = self.look_back(&mut notes);
         let concluded = self.conclude(&ending);
         let workspace = notes.duty("apply the agent's changes", concluded).flatten();
         self.timeline.mark("workspace done");
@@ -209,8 +217,9 @@ impl Running {
             completed_at,
             timeline: self.timeline,
             workspace,
-            command_files: command_files.unwrap_or_default(),
+            command_files,
             output,
+            reached,
             recovered: self.recovered,
             uids: [self.users.agent, self.users.host, self.users.relay],
             plan: self.plan,
@@ -218,6 +227,42 @@ impl Running {
             dir: self.dir,
         }
     }
+}
+
+impl Running {
+    /// Looks at what the agent left in its own view.
+    fn look_back(&self, notes: &mut Notes) -> (Vec<CommandFile>, Reached) {
+        let names: Vec<&str> = environment::command_files(&self.plan.environment).collect();
+        let files = self.held.command_files(&names);
+        let files = notes.loss("read what the agent wrote for the runner", files);
+        let full = notes.loss("look at the scratch space", self.held.full());
+        let reached = Reached {
+            cgroups: notes.loss("read the counters of the limits", self.caps.report()),
+            full: full.unwrap_or_default(),
+        };
+        (files.unwrap_or_default(), reached)
+    }
+}
+
+/// What the flow log misses, or should not hold.
+fn lost(counters: &Counters, counts: &FlowCounts) -> Vec<String> {
+    let mut incomplete = Vec::new();
+    if counters.ring_full > 0 {
+        incomplete.push(format!(
+            "{} kernel events found the ring buffer full",
+            counters.ring_full
+        ));
+    }
+    if counts.malformed > 0 {
+        incomplete.push(format!("{} kernel events were malformed", counts.malformed));
+    }
+    if counters.relay_denied > 0 {
+        incomplete.push(format!(
+            "the relay's gates refused it {} calls, which a sound relay never makes",
+            counters.relay_denied
+        ));
+    }
+    incomplete
 }
 
 /// What did not go as it should while a run was collected.

@@ -22,6 +22,12 @@ use crate::relay::plan::{FlowReport, NameReport};
 /// Rows of redirected connections that are written one by one; later ones are folded like the rest.
 const ROWS_IN_FULL: u64 = 20_000;
 
+/// Different attempts of which repeats are folded; one beyond them is a row of its own each time.
+const FOLDED: usize = 65_536;
+
+/// Refused destinations that are counted one by one; the rest is one count.
+const DENIED: usize = 65_536;
+
 /// Redirected connections whose caller is remembered for the relay's rows.
 const CALLERS: usize = 65_536;
 
@@ -211,7 +217,7 @@ impl FlowLog {
                     reason: event.reason.label().to_owned(),
                     process: process_name(&event.comm),
                 };
-                *self.denied.entry(denied).or_default() += 1;
+                self.count_denied(denied);
             }
             Verdict::Local | Verdict::Probe => {}
         }
@@ -224,6 +230,9 @@ impl FlowLog {
             port: event.port,
             comm: event.comm,
         };
+        if self.folded.len() >= FOLDED && !self.folded.contains_key(&key) {
+            return self.kernel_row(event, &Caller::of(event.pid, &event.comm));
+        }
         let seen = self.folded.entry(key).or_insert(Repeats {
             count: 0,
             first_ns: event.ktime_ns,
@@ -284,7 +293,7 @@ impl FlowLog {
                 reason: flow.reason.clone(),
                 process: process.clone(),
             };
-            *self.denied.entry(denied).or_default() += 1;
+            self.count_denied(denied);
         } else if let (Some(host), Some(port)) = (&flow.host, flow.port) {
             *self.allowed.entry((host.clone(), port)).or_default() += 1;
         }
@@ -353,6 +362,11 @@ impl FlowLog {
         (self.written.head(), self.written.lines())
     }
 
+    /// Its length up to now, bytes.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
     /// What the log holds.
     pub fn counts(&self) -> &FlowCounts {
         &self.counts
@@ -367,6 +381,21 @@ impl FlowLog {
     pub fn allowed(&self) -> impl Iterator<Item = (String, u16, u64)> {
         let rows = self.allowed.iter();
         rows.map(|((host, port), count)| (host.clone(), *port, *count))
+    }
+
+    fn count_denied(&mut self, denied: Denied) {
+        if self.denied.len() < DENIED || self.denied.contains_key(&denied) {
+            *self.denied.entry(denied).or_default() += 1;
+        } else {
+            let rest = Denied {
+                destination: String::from("(others)"),
+                port: 0,
+                protocol: String::new(),
+                reason: String::new(),
+                process: String::new(),
+            };
+            *self.denied.entry(rest).or_default() += 1;
+        }
     }
 
     fn destination(&self, event: &Event) -> String {

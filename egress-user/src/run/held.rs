@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
+use nix::sys::statfs::fstatfs;
 use serde::Serialize;
 
 use super::record::sha256;
@@ -70,6 +71,23 @@ impl Held {
             }
         }
         Ok(written)
+    }
+}
+
+impl Held {
+    /// Scratch directories in which nothing more can be written.
+    ///
+    /// # Errors
+    /// Those of `fstatfs(2)`.
+    pub fn full(&self) -> io::Result<Vec<PathBuf>> {
+        let mut full = Vec::new();
+        for (path, fd) in &self.0 {
+            let stat = fstatfs(fd)?;
+            if stat.blocks_available() == 0 || stat.files_free() == 0 {
+                full.push(path.clone());
+            }
+        }
+        Ok(full)
     }
 }
 

@@ -126,6 +126,7 @@ impl Prepared {
             relay,
             mediator,
             cgroups: self.cgroups,
+            caps: self.caps,
             gates: self.gates,
             events: self.events,
             pumps,

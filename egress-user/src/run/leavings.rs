@@ -162,6 +162,7 @@ fn remove(state: &Path, leaving: &Leaving) -> io::Result<Option<Kept>> {
             if let Some(cgroup) = state::cgroup_of(path) {
                 cgroup::remove(&cgroup, Occupants::Kill)?;
             }
+            state::remove_limits(path)?;
             let run = path
                 .file_name()
                 .unwrap_or_default()

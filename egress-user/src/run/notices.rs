@@ -1,5 +1,6 @@
 //! What people should know of a run beyond its verdict, one line each.
 use super::collect::Collected;
+use super::supervise::Ending;
 use crate::mediator::process::facts::Facts;
 
 /// The lines, for standard error and the summary.
@@ -12,6 +13,7 @@ pub fn of(run: &Collected) -> Vec<String> {
         ));
     }
     lines.extend(run.pipelock.iter().flat_map(Facts::lines));
+    lines.extend(limits(run));
     let credentials = &run.measured.credentials;
     for one in &credentials.redactions {
         lines.push(format!(
@@ -41,6 +43,36 @@ pub fn of(run: &Collected) -> Vec<String> {
             "{} bytes written to {}{keys} were not given to the runner",
             file.bytes, file.name
         ));
+    }
+    lines
+}
+
+/// Limits that were reached. One on the evidence is a reason why the record is not complete.
+fn limits(run: &Collected) -> Vec<String> {
+    let mut lines = Vec::new();
+    let most = &run.plan.limits;
+    if let Some(report) = &run.reached.cgroups {
+        if report.processes.times.is_some_and(|times| times > 0) {
+            lines.push(format!(
+                "limit reached: {} processes at a time (--max-processes)",
+                most.processes
+            ));
+        }
+        if let Some(times @ 1..) = report.memory.times {
+            lines.push(format!(
+                "limit reached: {} bytes of memory (--max-memory); processes ended for it: {times}",
+                most.memory
+            ));
+        }
+    }
+    for path in &run.reached.full {
+        lines.push(format!(
+            "limit reached: {} is full (--max-scratch)",
+            path.display()
+        ));
+    }
+    if run.ending == Ending::TimedOut {
+        lines.push(String::from("limit reached: run time (--timeout)"));
     }
     lines
 }

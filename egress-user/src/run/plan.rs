@@ -7,6 +7,7 @@ use ed25519_dalek::SigningKey;
 
 pub use super::timeline::Progress;
 pub use crate::boundary::layers::Layers;
+pub use crate::boundary::limits::{Limits, most_memory};
 pub use crate::bpf::Diagnostics;
 use crate::packet::dir::PacketDir;
 
@@ -140,6 +141,8 @@ pub struct Plan {
     pub dns: DnsMode,
     /// Explicit proxy port inside the boundary.
     pub proxy_port: u16,
+    /// What the agent may take of the machine.
+    pub limits: Limits,
     /// Ends the agent after this long.
     pub timeout: Option<Duration>,
     /// Who is told of each step that the run reaches, if anybody.

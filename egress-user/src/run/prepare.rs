@@ -17,13 +17,14 @@ use super::held::Held;
 use super::mediator::{Entry, entry};
 use super::plan::Plan;
 use super::probes::{self, Probed};
-use super::stage::{Mounts, open_sockets, stage_plan};
+use super::stage::{Mounts, open_sockets, resources, stage_plan};
 use super::state::{RunDir, STATE_DIR};
 use super::stdio::Pipes;
 use super::timeline::Timeline;
 use super::workspace;
 use crate::apply::Recovered;
 use crate::boundary::cgroup::RunCgroups;
+use crate::boundary::limits::Caps;
 use crate::boundary::sockets::Opened;
 use crate::boundary::users::UserLease;
 use crate::boundary::view::LeftOut;
@@ -72,6 +73,7 @@ pub struct Prepared {
     pub(super) init: Child,
     pub(super) sequence: Sequence,
     pub(super) cgroups: RunCgroups,
+    pub(super) caps: Caps,
     pub(super) gates: Gates,
     pub(super) events: Events,
     pub(super) sockets: Sockets<OwnedFd>,
@@ -101,12 +103,9 @@ impl Plan {
             return Err(RunError::NotRoot);
         }
         let dir = RunDir::create()?;
-        let state = Path::new(STATE_DIR);
-        let users = UserLease::acquire(state).map_err(|source| RunError::State {
-            path: state.join("users"),
-            source,
-        })?;
+        let users = lease_users()?;
         let cgroups = dir.make_cgroups()?;
+        let caps = dir.make_limits(&self.limits, &cgroups)?;
         timeline.mark("cgroups made");
         let entry = entry(&self, &dir, cgroups.mediator.as_fd())?;
         let mediator = system("read the mediator's address", entry.address())?;
@@ -143,6 +142,8 @@ impl Plan {
             masked.clone(),
         )?;
         stage.covered = covered;
+        stage.join = caps.join();
+        stage.resources = resources(&self.limits, &caps);
         let (control, init) = spawn_init(&stage, &cgroups, &mounts, &pipes, &dir)?;
 
         timeline.mark("init spawned");
@@ -178,6 +179,7 @@ impl Plan {
             init,
             sequence,
             cgroups,
+            caps,
             gates,
             events,
             sockets,
@@ -202,6 +204,14 @@ impl Plan {
             plan: self,
         })
     }
+}
+
+fn lease_users() -> Result<UserLease, RunError> {
+    let state = Path::new(STATE_DIR);
+    UserLease::acquire(state).map_err(|source| RunError::State {
+        path: state.join("users"),
+        source,
+    })
 }
 
 /// What the kernel programs are told, before it is known whether there is IPv6.

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::collect::Collected;
+use super::supervise::Ending;
 use crate::apply::model::Outcome as ChangeOutcome;
 use crate::boundary::users::AGENT_NAME;
 use crate::bpf;
@@ -164,6 +165,7 @@ pub fn boundary(run: &Collected) -> io::Result<Vec<u8>> {
         "allowed_unix": opened(run),
         "view": {"left_out": run.measured.left_out, "masked": run.measured.masked},
         "environment": run.measured.environment,
+        "limits": limits(run),
         "credentials": {
             "hidden": run.measured.credentials.redactions,
             "searched_whole_workspace": !run.measured.credentials.cut_short,
@@ -202,6 +204,20 @@ fn mediator(run: &Collected) -> Value {
         None => json!({"kind": "builtin", "posture": "bound"}),
         Some(facts) => json!({"kind": "pipelock", "pipelock": facts}),
     }
+}
+
+/// What the agent might take, and what of it was all used.
+fn limits(run: &Collected) -> Value {
+    let limits = &run.plan.limits;
+    let report = run.reached.cgroups.as_ref();
+    json!({
+        "processes": {"most": limits.processes, "reached": report.map(|report| &report.processes)},
+        "memory": {"most": limits.memory, "reached": report.map(|report| &report.memory)},
+        "open_files": {"most": limits.open_files, "held_by": "RLIMIT_NOFILE of each process"},
+        "scratch": {"most": limits.scratch, "full_at_the_end": run.reached.full},
+        "evidence": {"most": limits.evidence},
+        "seconds": {"most": run.plan.timeout.map(|time| time.as_secs()), "reached": run.ending == Ending::TimedOut},
+    })
 }
 
 /// How the agent saw the workspace, and what became of its changes, in numbers.

@@ -9,16 +9,15 @@ use super::plan::{DnsMode, Plan, WorkspaceMode};
 use super::prepare::AGENT_HOME;
 use super::state::RunDir;
 use super::stdio::Pipes;
+use crate::boundary::limits::{Caps, Limits};
 use crate::boundary::sockets::{self, Opened};
 use crate::boundary::users::{self, UserLease};
 use crate::boundary::view::{PlacedFile, TmpfsLimits};
 use crate::boundary::workspace::store::Store;
-use crate::child::protocol::StagePlan;
+use crate::child::protocol::{Resources, StagePlan};
 
-const LIMITS: TmpfsLimits = TmpfsLimits {
-    scratch_bytes: 4 << 30,
-    run_bytes: 64 << 20,
-};
+/// Size of `/run`, bytes, unless other scratch space is smaller.
+const RUN_BYTES: u64 = 64 << 20;
 
 /// Mounts that init is given, and has yet to put anywhere.
 #[derive(Debug)]
@@ -71,7 +70,12 @@ pub(super) fn stage_plan(
         files: files(users.agent, &hostname, dns),
         hostname,
         home: PathBuf::from(AGENT_HOME),
-        limits: LIMITS,
+        limits: TmpfsLimits {
+            scratch_bytes: plan.limits.scratch,
+            run_bytes: plan.limits.scratch.min(RUN_BYTES),
+        },
+        join: Vec::new(),
+        resources: Resources::default(),
         workspace: (plan.workdir.clone(), mounts.workspace.as_raw_fd()),
         store: mounts
             .store
@@ -100,6 +104,15 @@ pub(super) fn stage_plan(
         environment,
         layers: plan.layers,
     })
+}
+
+/// The resource limits of the agent.
+pub(super) fn resources(limits: &Limits, caps: &Caps) -> Resources {
+    Resources {
+        processes: limits.processes,
+        open_files: limits.open_files,
+        data: caps.limits_data().then_some(limits.memory),
+    }
 }
 
 /// The files that the agent sees in place of the host's.

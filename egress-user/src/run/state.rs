@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
-use super::error::RunError;
+use super::error::{RunError, system};
 use crate::boundary::cgroup::{self, RunCgroups};
+use crate::boundary::limits::{Caps, Limits, Places};
 
 /// Where all runs of a machine keep their state.
 pub const STATE_DIR: &str = "/run/egress";
@@ -23,6 +24,8 @@ pub const STATE_DIR: &str = "/run/egress";
 const LOCK: &str = "lock";
 /// In a run's directory: the path of its cgroup.
 const CGROUP: &str = "cgroup";
+/// In a run's directory: the paths of further cgroups, for its limits, one a line.
+const LIMITS: &str = "limits";
 /// In the state directory: evidence of runs that were killed.
 const KEPT: &str = "kept";
 /// What of a killed run is kept.
@@ -178,6 +181,24 @@ impl RunDir {
         make().map_err(RunError::Cgroup)
     }
 
+    /// Makes the limits of the agent, whose cgroups are noted here before they are made.
+    ///
+    /// # Errors
+    /// When a cgroup cannot be made, or refuses its limit.
+    pub fn make_limits(&self, limits: &Limits, cgroups: &RunCgroups) -> Result<Caps, RunError> {
+        let make = || {
+            let places = Places::find(cgroups.run.path(), &self.id)?;
+            let mut note = Vec::new();
+            for path in places.made() {
+                note.extend_from_slice(path.as_os_str().as_bytes());
+                note.push(b'\n');
+            }
+            fs::write(self.path.join(LIMITS), note)?;
+            places.set(limits, cgroups)
+        };
+        system("limit what the agent takes", make())
+    }
+
     /// Moves the evidence to where it outlives the run. `None` when there is none.
     ///
     /// # Errors
@@ -265,6 +286,25 @@ pub(super) fn cgroup_of(run: &Path) -> Option<PathBuf> {
     let id = run.file_name()?.to_str()?;
     let is_its = path.is_absolute() && path.file_name()?.to_str()? == cgroup::name(id);
     is_its.then_some(path)
+}
+
+/// Removes the cgroups that held a run's limits, which are empty when its own is.
+///
+/// # Errors
+/// Those of `rmdir(2)`.
+pub(super) fn remove_limits(run: &Path) -> io::Result<()> {
+    let text = match fs::read(run.join(LIMITS)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    let id = run.file_name().unwrap_or_default().to_string_lossy();
+    for line in text.split(|byte| *byte == b'\n') {
+        let path = Path::new(std::ffi::OsStr::from_bytes(line));
+        if path.is_absolute() && path.file_name() == Some(cgroup::name(&id).as_ref()) {
+            cgroup::remove_dir(path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes a run's directory: first its name, then what is in it, so that none is found half gone.

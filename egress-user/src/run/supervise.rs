@@ -1,6 +1,7 @@
 //! `Running → Collected`: watches every process of the run, carries signals, reads both witnesses,
 //! and when the agent is gone stops the rest in order.
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -23,6 +24,7 @@ use super::stdio::Pumps;
 use super::timeline::Timeline;
 use crate::apply::Recovered;
 use crate::boundary::cgroup::RunCgroups;
+use crate::boundary::limits::Caps;
 use crate::boundary::users::UserLease;
 use crate::boundary::workspace::store::Store;
 use crate::bpf::Gates;
@@ -38,6 +40,9 @@ use crate::sys::{fd, handover};
 const TICK: Duration = Duration::from_millis(2);
 /// How long an agent may take to end after the first signal of a time-out.
 const TERM_GRACE: Duration = Duration::from_secs(5);
+
+/// How often the length of the receipts is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Reports of the relay that are read at one go.
 const REPORTS: usize = 1024;
@@ -64,6 +69,7 @@ pub struct Running {
     pub(super) relay: Helper,
     pub(super) mediator: Mediator,
     pub(super) cgroups: RunCgroups,
+    pub(super) caps: Caps,
     pub(super) gates: Gates,
     pub(super) events: Events,
     pub(super) pumps: Pumps,
@@ -114,6 +120,7 @@ struct Watch {
     signals: SignalFd,
     signalled: u32,
     deadline: Option<Instant>,
+    look_at_evidence: Instant,
     timed_out: bool,
     killed: bool,
 }
@@ -140,6 +147,7 @@ impl Running {
                 .map_err(Into::into),
             )?,
             signalled: 0,
+            look_at_evidence: began,
             deadline: self.plan.timeout.map(|timeout| began + timeout),
             timed_out: false,
             killed: false,
@@ -177,6 +185,9 @@ impl Running {
             }
             if let Some(failed) = self.mediator.look() {
                 return Ok(Ending::Failed(failed));
+            }
+            if let Some(full) = self.check_evidence(watch)? {
+                return Ok(Ending::Failed(full));
             }
             self.pass_signals(watch)?;
             self.check_deadline(watch)?;
@@ -302,6 +313,23 @@ impl Running {
         Ok(())
     }
 
+    /// Says so when the evidence has got as long as it may.
+    fn check_evidence(&self, watch: &mut Watch) -> Result<Option<String>, RunError> {
+        let most = self.plan.limits.evidence;
+        let now = Instant::now();
+        let mut length = watch.flows.length();
+        if length <= most && now < watch.look_at_evidence {
+            return Ok(None);
+        }
+        watch.look_at_evidence = now + LOOK_EVERY;
+        length += system(
+            "look at the evidence",
+            evidence_length(&self.dir.evidence()),
+        )?;
+        Ok((length > most)
+            .then(|| format!("receipts and flow log reached {most} bytes (--max-evidence)")))
+    }
+
     fn check_deadline(&mut self, watch: &mut Watch) -> Result<(), RunError> {
         let now = Instant::now();
         match watch.deadline {
@@ -326,6 +354,14 @@ impl Running {
     fn tell_init(&self, message: ToInit) {
         drop(handover::send_message(&self.control, &message));
     }
+}
+
+fn evidence_length(dir: &Path) -> std::io::Result<u64> {
+    let mut length = 0;
+    for entry in std::fs::read_dir(dir)? {
+        length += entry?.metadata()?.len();
+    }
+    Ok(length)
 }
 
 /// One report of the relay; `Ok(None)` when it has nothing to say now, `Err` when it is gone.
