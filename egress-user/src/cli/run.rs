@@ -242,6 +242,7 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
     // The runner keeps tokens there, and the event that started the workflow, which is for the command.
     masked.extend(named("RUNNER_TEMP"));
     let shown = named("GITHUB_EVENT_PATH").into_iter().collect();
+    let limits = limits(&args)?;
     let layers = Layers::from_environment()?;
     let (signer, boundary_key) = signers(&args, layers.warning().is_some())?;
     let mut packet = PacketDir::hold(&args.packet_dir)?;
@@ -281,7 +282,7 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
             .collect::<anyhow::Result<_>>()?,
         dns: args.dns,
         proxy_port: args.proxy_port,
-        limits: limits(&args)?,
+        limits,
         timeout: args.timeout.map(Duration::from_secs),
         accepted_risks: args.accepted_risks,
         masked,
