@@ -244,27 +244,6 @@ impl Running {
     }
 }
 
-/// What the flow log misses, or should not hold.
-fn lost(counters: &Counters, counts: &FlowCounts) -> Vec<String> {
-    let mut incomplete = Vec::new();
-    if counters.ring_full > 0 {
-        incomplete.push(format!(
-            "{} kernel events found the ring buffer full",
-            counters.ring_full
-        ));
-    }
-    if counts.malformed > 0 {
-        incomplete.push(format!("{} kernel events were malformed", counts.malformed));
-    }
-    if counters.relay_denied > 0 {
-        incomplete.push(format!(
-            "the relay's gates refused it {} calls, which a sound relay never makes",
-            counters.relay_denied
-        ));
-    }
-    incomplete
-}
-
 /// What did not go as it should while a run was collected.
 #[derive(Debug, Default)]
 struct Notes {
