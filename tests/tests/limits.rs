@@ -22,10 +22,8 @@ fn assert_named(run: &RunOutput, said: &str) {
 /// Fails if a cgroup of a run was left, in any tree.
 #[track_caller]
 fn assert_nothing_left(run: &RunOutput) {
-    let id = run.json("boundary.json")["run_id"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let boundary = run.json("boundary.json");
+    let id = boundary.get("run_id").and_then(|id| id.as_str()).unwrap();
     let mut open = vec![PathBuf::from("/sys/fs/cgroup")];
     while let Some(dir) = open.pop() {
         // A cgroup that goes meanwhile is another run's.
@@ -33,7 +31,7 @@ fn assert_nothing_left(run: &RunOutput) {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 let path = entry.path();
                 assert!(
-                    !path.to_string_lossy().contains(&id),
+                    !path.to_string_lossy().contains(id),
                     "{} was left",
                     path.display()
                 );
