@@ -25,7 +25,7 @@ impl Reference {
     ///
     /// # Panics
     /// If nobody said where.
-    fn path(self) -> PathBuf {
+    pub fn path(self) -> PathBuf {
         let variable = match self {
             Self::Python => "EGRESS_REF_VERIFIER_PY",
             Self::Rust => "EGRESS_REF_VERIFIER_RS",

@@ -22,6 +22,9 @@ pub(crate) struct Args {
     /// Build the binary of the attack suite, in which a layer of the boundary can be left out
     #[arg(long, conflicts_with = "release")]
     without_layers: bool,
+    /// Build for this target, instead of this machine
+    #[arg(long)]
+    target: Option<String>,
 }
 
 /// Builds with optimisations and gives the path of the binary.
@@ -52,6 +55,21 @@ pub(crate) fn exploited_relay(layout: &Layout) -> Result<PathBuf> {
     )
 }
 
+/// Builds with optimisations for `target` and gives the path of the binary.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn optimised_for(layout: &Layout, target: &str) -> Result<PathBuf> {
+    run(
+        layout,
+        &Args {
+            release: true,
+            target: Some(target.to_owned()),
+            ..Args::default()
+        },
+    )
+}
+
 /// Builds and gives the path of the binary.
 ///
 /// # Errors
@@ -75,6 +93,10 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<PathBuf> {
         target.push("without-layers");
         build.args(["--features", "without-layers", "--target-dir"]);
         build.arg(&target);
+    }
+    if let Some(name) = &args.target {
+        build.args(["--target", name]);
+        target.push(name);
     }
     if args.release {
         build.arg("--release");

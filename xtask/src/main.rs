@@ -12,6 +12,7 @@
 mod bench;
 mod build;
 mod demo;
+mod dist;
 mod ebpf;
 mod layout;
 mod lint;
@@ -43,6 +44,8 @@ enum Task {
     Build(build::Args),
     /// Run an example agent behind the boundary and have its packet verified
     Demo,
+    /// Build what a release consists of
+    Dist(dist::Args),
     /// Build the kernel programs alone and print the digest of the object
     Ebpf,
     /// Check form, lints, documentation, licences and unused dependencies
@@ -72,6 +75,9 @@ fn run(task: &Task) -> anyhow::Result<()> {
             println!("{}", binary.display());
         }),
         Task::Demo => demo::run(&layout),
+        Task::Dist(args) => dist::run(&layout, args).map(|dir| {
+            println!("{}", dir.display());
+        }),
         Task::Ebpf => ebpf::run(&layout).map(|object| {
             println!("{}  {}", object.sha256, object.path.display());
         }),

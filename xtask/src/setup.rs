@@ -13,6 +13,7 @@ use crate::program::{cargo, in_directories, on_path, output, program, run, succe
 /// The linker's version; it must know the LLVM of the compiler that `rust-toolchain.toml` names.
 const BPF_LINKER: &str = "0.10.1";
 const CARGO_DENY: &str = "0.20.2";
+const CARGO_CYCLONEDX: &str = "0.5.9";
 const CARGO_MACHETE: &str = "0.9.2";
 /// The published verifiers that every chain and packet of this project must satisfy.
 const VERIFIER_RS: &str = "0.6.5";
@@ -30,7 +31,7 @@ const GO_TOOLS: [(&str, &str, &str); 2] = [
 const ZIZMOR: &str = "1.32.0";
 
 /// Programs that the end-to-end tests start, and Debian's packages of them.
-const TEST_PROGRAMS: [(&str, &str); 13] = [
+const TEST_PROGRAMS: [(&str, &str); 15] = [
     ("bash", "bash"),
     ("curl", "curl"),
     ("git", "git"),
@@ -38,11 +39,13 @@ const TEST_PROGRAMS: [(&str, &str); 13] = [
     ("ip", "iproute2"),
     ("java", "default-jdk-headless"),
     ("javac", "default-jdk-headless"),
+    ("jq", "jq"),
     ("node", "nodejs"),
     ("openssl", "openssl"),
     ("python3", "python3"),
     ("setpriv", "util-linux"),
     ("sudo", "sudo"),
+    ("systemd-analyze", "systemd"),
     ("wget", "wget"),
 ];
 
@@ -87,6 +90,20 @@ pub(crate) fn for_lint(layout: &Layout) -> Result<()> {
         if on_path_or_installed(name).is_none() {
             cargo_install(layout, name, version, None)?;
         }
+    }
+    Ok(())
+}
+
+/// Installs what only a release needs.
+///
+/// # Errors
+/// If a package client fails.
+pub(crate) fn for_dist(layout: &Layout) -> Result<()> {
+    if in_directories(SYSTEM_PATH.as_ref(), "musl-gcc").is_none() {
+        apt(&["musl-tools"])?;
+    }
+    if on_path_or_installed("cargo-cyclonedx").is_none() {
+        cargo_install(layout, "cargo-cyclonedx", CARGO_CYCLONEDX, None)?;
     }
     Ok(())
 }

@@ -7,6 +7,7 @@
     reason = "a test whose files cannot be made has failed"
 )]
 
+mod examples;
 mod failures;
 mod hygiene;
 mod runner;

@@ -219,7 +219,7 @@ impl Result {
             ("audit-packet-path", packet.display().to_string()),
             ("receipt-count", number("/receipt_count")),
             ("verifier-verdict", verdict.to_owned()),
-            ("grade", self.text("/grade").to_owned()),
+            ("grade", self.text("/boundary/grade").to_owned()),
             (
                 "packet-digest",
                 format!("sha256:{}", self.text("/packet_sha256")),

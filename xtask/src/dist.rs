@@ -1,0 +1,76 @@
+//! `dist`: what a release consists of: a static binary, its checksum as dist/egress.sha256 lists it, and
+//! its bill of materials.
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::build;
+use crate::layout::Layout;
+use crate::program::{cargo, output, program, run as run_program};
+use crate::setup;
+
+/// What `dist` takes.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// What to build for
+    #[arg(long, value_parser = ["x86_64-unknown-linux-musl", "aarch64-unknown-linux-musl"])]
+    target: String,
+}
+
+/// Builds, and gives the directory with all of it.
+///
+/// # Errors
+/// If something cannot be built, or the binary is not static.
+pub(crate) fn run(layout: &Layout, args: &Args) -> Result<PathBuf> {
+    setup::for_dist(layout)?;
+    let built = build::optimised_for(layout, &args.target)?;
+    let headers = output(
+        program("readelf")
+            .args(["--program-headers", "--wide"])
+            .arg(&built),
+    )?;
+    ensure!(
+        !headers.contains("INTERP"),
+        "{} needs a dynamic linker",
+        built.display()
+    );
+    let version = env!("CARGO_PKG_VERSION");
+    let machine = args.target.split('-').next().unwrap_or_default();
+    let name = format!("egress-{version}-{machine}-linux");
+    let dir = layout.target.join("dist");
+    fs::create_dir_all(&dir)?;
+    let binary = dir.join(&name);
+    fs::copy(&built, &binary)?;
+
+    let sum = output(program("sha256sum").arg(&binary))?;
+    let sum = sum
+        .split_whitespace()
+        .next()
+        .context("sha256sum is silent")?;
+    fs::write(
+        dir.join(format!("{name}.row")),
+        format!("{version} {machine} {sum} {name}\n"),
+    )?;
+
+    let bill = format!("{name}.cdx");
+    let mut cyclonedx = cargo();
+    cyclonedx
+        .current_dir(&layout.root)
+        .args(["cyclonedx", "--format", "json", "--target", &args.target])
+        .args(["--manifest-path", "egress-user/Cargo.toml"])
+        .args(["--override-filename", &bill]);
+    run_program(&mut cyclonedx)?;
+    let bill = format!("{bill}.json");
+    // It writes one beside each package of the workspace.
+    for package in ["egress-user", "egress-common"] {
+        let made = layout.root.join(package).join(&bill);
+        if package == "egress-user" {
+            fs::copy(&made, dir.join(&bill)).context("no bill of materials was made")?;
+        }
+        if made.exists() {
+            fs::remove_file(made)?;
+        }
+    }
+    Ok(dir)
+}
