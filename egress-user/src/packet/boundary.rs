@@ -7,6 +7,7 @@ use super::attest::{self, AttestationReport};
 use super::flows::{FlowReport, check_flows};
 use super::grade::{Caps, Grade, Graded};
 use super::measured::Measured;
+use super::reconcile::{Receipts, Reconciler, Reconciliation};
 use super::unbroken::Unbroken;
 use super::{BOUNDARY_FILE, CAPSULE_FILE, FLOWS_FILE, rules};
 use crate::receipt::capsule::{Against, CapsuleReport, check as check_capsule};
@@ -53,6 +54,8 @@ pub struct BoundaryReport {
     pub graded: Graded,
     /// Key that signed the attestation, if its signature holds.
     pub signer: Option<String>,
+    /// The two recorders compared, when there is a flow log.
+    pub reconciliation: Option<Reconciliation>,
     /// The check of the flow log, when there is one.
     pub flows: Option<FlowReport>,
     /// Everything found, also in the flow log.
@@ -61,11 +64,17 @@ pub struct BoundaryReport {
 
 /// Judges the boundary's files beside the `report` on the receipts. `keys` are the pinned keys that
 /// the boundary may have signed with.
-pub fn judge(files: &BoundaryFiles<'_>, report: &Report, keys: &[VerifyingKey]) -> BoundaryReport {
+pub fn judge(
+    files: &BoundaryFiles<'_>,
+    report: &Report,
+    receipts: &Receipts,
+    keys: &[VerifyingKey],
+) -> BoundaryReport {
     let mut findings = Findings::default();
     let mut caps = Caps::default();
     let measured = read_measured(files, &mut findings, &mut caps);
-    let (flows, unbroken) = read_flows(files, measured.as_ref(), report);
+    let (flows, unbroken, reconciler) = read_flows(files, measured.as_ref(), report);
+    let reconciliation = flows.as_ref().map(|_| reconciler.finish(receipts));
     let attestation = check_attestation(files, keys, &mut findings, &mut caps);
     let capsule = files.capsule.map(|bytes| {
         let against = Against {
@@ -104,7 +113,8 @@ pub fn judge(files: &BoundaryFiles<'_>, report: &Report, keys: &[VerifyingKey]) 
             );
         }
     }
-    for reason in unbroken {
+    let losses = reconciliation.iter().flat_map(Reconciliation::losses);
+    for reason in unbroken.into_iter().chain(losses) {
         caps.cap(Grade::KernelObserved, reason);
     }
     let mut all = findings.into_ranked().0;
@@ -124,6 +134,7 @@ pub fn judge(files: &BoundaryFiles<'_>, report: &Report, keys: &[VerifyingKey]) 
     BoundaryReport {
         graded: caps.graded(),
         signer,
+        reconciliation,
         flows,
         findings: all,
     }
@@ -157,14 +168,19 @@ fn read_flows(
     files: &BoundaryFiles<'_>,
     measured: Option<&Measured>,
     report: &Report,
-) -> (Option<FlowReport>, Vec<String>) {
+) -> (Option<FlowReport>, Vec<String>, Reconciler) {
+    let mut reconciler = Reconciler::default();
     let Some(bytes) = files.flows else {
-        return (None, vec![String::from("there is no flow log")]);
+        let reason = String::from("there is no flow log");
+        return (None, vec![reason], reconciler);
     };
     let nothing = Measured::default();
     let mut unbroken = Unbroken::new(measured.unwrap_or(&nothing));
-    let flows = check_flows(bytes, &mut |row| unbroken.see(row));
-    (Some(flows), unbroken.finish(&report.last_time))
+    let flows = check_flows(bytes, &mut |row| {
+        unbroken.see(row);
+        reconciler.see(row);
+    });
+    (Some(flows), unbroken.finish(&report.last_time), reconciler)
 }
 
 fn check_attestation(

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use super::boundary::{BoundaryFiles, BoundaryReport, judge};
 use super::inline::Inline;
 use super::model::{Artifacts, Packet, PacketVerdict, SCHEMA_VERSION};
+use super::reconcile::Receipts;
 use super::rules;
 use crate::receipt::chain::Trust;
 use crate::receipt::check::{EvidenceFile, check_evidence, check_evidence_visiting};
@@ -102,7 +103,12 @@ pub fn check_packet(packet: &Packet, files: &PacketFiles<'_>, pinned: &Pinned) -
             let expected = packet.artifacts.evidence.as_str();
             findings.add(&rules::EVIDENCE, rules::here(), expected, reason);
             let report = check_evidence(&[], trust);
-            let boundary = judge(&files.boundary, &report, &pinned.boundary);
+            let boundary = judge(
+                &files.boundary,
+                &report,
+                &Receipts::default(),
+                &pinned.boundary,
+            );
             let mut all = findings.into_ranked().0;
             all.extend(boundary.findings.iter().cloned());
             return PacketReport {
@@ -117,8 +123,12 @@ pub fn check_packet(packet: &Packet, files: &PacketFiles<'_>, pinned: &Pinned) -
         name: super::EVIDENCE_FILE,
         bytes,
     };
+    let mut receipts = Receipts::default();
     let mut inline = Inline::new(packet.receipts.as_deref().unwrap_or_default());
-    let report = check_evidence_visiting(&[file], trust, &mut |seen| inline.see(seen));
+    let report = check_evidence_visiting(&[file], trust, &mut |seen| {
+        inline.see(seen);
+        receipts.see(seen);
+    });
     inline.finish(&mut findings);
     check_counts(packet, &report, &mut findings);
     check_end(packet, &report, trust, &mut findings);
@@ -126,7 +136,7 @@ pub fn check_packet(packet: &Packet, files: &PacketFiles<'_>, pinned: &Pinned) -
     if let Some(policy) = files.policy {
         check_policy(packet, policy, &report, &mut findings);
     }
-    let boundary = judge(&files.boundary, &report, &pinned.boundary);
+    let boundary = judge(&files.boundary, &report, &receipts, &pinned.boundary);
     let verdict = verdict(packet, &report, &boundary, &mut findings);
     let mut all = findings.into_ranked().0;
     all.extend(report.findings.iter().cloned().map(|mut finding| {

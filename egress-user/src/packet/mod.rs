@@ -16,6 +16,7 @@ pub mod grade;
 mod inline;
 pub mod measured;
 pub mod model;
+pub mod reconcile;
 mod rules;
 pub mod summary;
 mod unbroken;

@@ -91,6 +91,23 @@ fn write_boundary(out: &mut String, boundary: &BoundaryReport) -> std::fmt::Resu
     if let Some(signer) = &boundary.signer {
         writeln!(out, "attested by: {}", visible(signer))?;
     }
+    if let Some(both) = &boundary.reconciliation {
+        writeln!(
+            out,
+            "reconciled:  {} asked, {} with receipts, {} without and no reason, {} receipts too many",
+            both.asked, both.receipted, both.unsigned, both.unasked
+        )?;
+        let rows = [
+            ("without receipt", &both.without_receipt),
+            ("refused unasked", &both.refused),
+            ("kernel", &both.kernel),
+        ];
+        for (what, counts) in rows {
+            for (reason, count) in counts {
+                writeln!(out, "  {what}: {count} {}", visible(reason))?;
+            }
+        }
+    }
     if let Some(flows) = &boundary.flows {
         writeln!(out, "flow log:    {} lines", flows.lines)?;
     }

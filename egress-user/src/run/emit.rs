@@ -221,7 +221,7 @@ impl Verified {
         };
         let key = boundary.key.verifying_key();
         let keys: &[VerifyingKey] = if boundary.pinned { &[key] } else { &[] };
-        judge(&files, &self.report, keys)
+        judge(&files, &self.report, &self.receipts, keys)
     }
 
     fn outcome(&self) -> Outcome {

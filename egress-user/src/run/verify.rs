@@ -1,7 +1,8 @@
 //! `Collected → Verified`: the evidence is checked under the run's key, by the same code that
 //! `egress verify` is. The verdict is inside, good or bad.
+use crate::packet::reconcile::Receipts;
 use crate::receipt::chain::Trust;
-use crate::receipt::check::{EvidenceFile, check_evidence};
+use crate::receipt::check::{EvidenceFile, check_evidence_visiting};
 use crate::receipt::report::{Report, Verdict};
 
 use super::collect::Collected;
@@ -12,6 +13,7 @@ use super::collect::Collected;
 pub struct Verified {
     pub(super) run: Collected,
     pub(super) report: Report,
+    pub(super) receipts: Receipts,
 }
 
 impl Collected {
@@ -38,8 +40,15 @@ impl Collected {
             .zip(&self.evidence)
             .map(|(name, (_, bytes))| EvidenceFile { name, bytes })
             .collect();
-        let report = check_evidence(&files, &Trust { keys });
-        Verified { run: self, report }
+        let mut receipts = Receipts::default();
+        let report = check_evidence_visiting(&files, &Trust { keys }, &mut |seen| {
+            receipts.see(seen);
+        });
+        Verified {
+            run: self,
+            report,
+            receipts,
+        }
     }
 
     /// All evidence files, one after the other, byte for byte.
