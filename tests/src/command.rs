@@ -146,7 +146,7 @@ impl Running {
 }
 
 /// A process that has gone needs no signal.
-fn if_there(sent: nix::Result<()>) {
+pub(crate) fn if_there(sent: nix::Result<()>) {
     match sent {
         Ok(()) | Err(Errno::ESRCH) => {}
         Err(error) => panic!("cannot signal the program: {error}"),

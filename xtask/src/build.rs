@@ -70,6 +70,20 @@ pub(crate) fn optimised_for(layout: &Layout, target: &str) -> Result<PathBuf> {
     )
 }
 
+/// Builds the binary of the attack suite and gives its path.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn without_layers(layout: &Layout) -> Result<PathBuf> {
+    run(
+        layout,
+        &Args {
+            without_layers: true,
+            ..Args::default()
+        },
+    )
+}
+
 /// Builds and gives the path of the binary.
 ///
 /// # Errors

@@ -9,6 +9,7 @@
     reason = "a task runner talks to the terminal"
 )]
 
+mod attacks;
 mod bench;
 mod build;
 mod demo;
@@ -38,6 +39,8 @@ struct Args {
 /// The tasks.
 #[derive(Subcommand)]
 enum Task {
+    /// Try every attack, behind the boundary and without it
+    Attacks(attacks::Args),
     /// Measure what the boundary costs
     Bench(bench::Args),
     /// Build the kernel programs and the `egress` binary
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
 fn run(task: &Task) -> anyhow::Result<()> {
     let layout = Layout::find()?;
     match task {
+        Task::Attacks(args) => attacks::run(&layout, args),
         Task::Bench(args) => bench::run(&layout, args),
         Task::Build(args) => build::run(&layout, args).map(|binary| {
             println!("{}", binary.display());

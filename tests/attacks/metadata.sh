@@ -1,0 +1,7 @@
+# The service that hands credentials to virtual machines, by address and by a name on the list that leads there.
+# stops: mediator
+# oracle: request
+# allow: metadata.test loopback.test
+# cases: metadata.test 169.254.169.254 0xa9fea9fe 2852039166
+attempt() { curl -sSf -m 5 "http://$1/"; curl -sSf --noproxy '*' -m 5 "http://$1/"; }
+control() { curl -sSf --noproxy '*' -m 5 "http://$1/"; }

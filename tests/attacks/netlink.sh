@@ -1,0 +1,9 @@
+# A netlink protocol beyond the one that lists interfaces.
+# stops: seccomp
+# oracle: call
+# cases: 4 9 12 15 16
+attempt() {
+    python "$1" <<'EOP'
+socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, int(case))
+EOP
+}

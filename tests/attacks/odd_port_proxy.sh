@@ -1,0 +1,6 @@
+# The same by way of the proxy.
+# stops: relay
+# oracle: wire
+# allow: allowed.test
+# cases: 8080 22 7000
+attempt() { curl -sS -m 5 "http://allowed.test:$1/"; curl -sS -m 5 -p "http://allowed.test:$1/"; }

@@ -1,0 +1,25 @@
+# A well-known service of the machine, listening where programs look for it.
+# stops: private-run
+# oracle: canary
+# cases: docker.sock podman/podman.sock containerd/containerd.sock buildkit/buildkitd.sock dbus/system_bus_socket systemd/private systemd/resolve/io.systemd.Resolve systemd/journal/stdout nscd/socket snapd.socket ssh-agent.sock user/0/gnupg/S.gpg-agent
+# as: nobody
+serve() {
+    # The runner's own /run: nothing of the machine is touched.
+    mkdir "$DIR/keep" && mount --bind /run/egress "$DIR/keep" && mount -t tmpfs -o mode=755 none /run &&
+        mkdir /run/egress && mount --bind "$DIR/keep" /run/egress || exit
+    mkdir -p "$(dirname "/run/$1")"
+    python "$1" <<EOP
+os.umask(0)
+s = socket.socket(socket.AF_UNIX); s.bind(f'/run/{case}'); s.listen()
+open('$DIR/ready', 'w').close()
+while True:
+    s.accept()
+    open('$WITNESS', 'ab').write(b'x')
+EOP
+}
+attempt() {
+    python "$1" <<'EOP'
+socket.socket(socket.AF_UNIX).connect(f'/run/{case}')
+time.sleep(0.05)
+EOP
+}

@@ -1,0 +1,195 @@
+//! Techniques as their scripts describe them.
+use std::fs;
+use std::path::Path;
+
+/// What stops a technique.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layer {
+    /// The kernel programs. It can be left out, as the next three.
+    Ebpf,
+    /// The network namespace.
+    Netns,
+    /// The agent's own view of the file system.
+    PrivateRun,
+    /// The system call filters.
+    Seccomp,
+    /// The agent's user, without capabilities and `no_new_privs`. It is always there, as the rest.
+    Privileges,
+    /// The other namespaces: processes, IPC, host name, cgroups.
+    Namespaces,
+    /// The relay, which takes no protocol but HTTP and TLS and judges names.
+    Relay,
+    /// The mediator and its list.
+    Mediator,
+    /// The supervisor: descriptors, environment, what is applied and written.
+    Supervisor,
+}
+
+/// The layers and their names in scripts.
+const LAYERS: [(&str, Layer); 9] = [
+    ("ebpf", Layer::Ebpf),
+    ("netns", Layer::Netns),
+    ("private-run", Layer::PrivateRun),
+    ("seccomp", Layer::Seccomp),
+    ("privileges", Layer::Privileges),
+    ("namespaces", Layer::Namespaces),
+    ("relay", Layer::Relay),
+    ("mediator", Layer::Mediator),
+    ("supervisor", Layer::Supervisor),
+];
+
+impl Layer {
+    /// The layer of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        LAYERS
+            .iter()
+            .find_map(|(other, layer)| (*other == name).then_some(*layer))
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        LAYERS
+            .iter()
+            .find_map(|(name, layer)| (*layer == self).then_some(*name))
+            .unwrap_or_default()
+    }
+}
+
+/// Who decides whether an attempt got through: never the agent's word alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Oracle {
+    /// A packet left the runner.
+    Wire,
+    /// A request reached a server that it must not reach.
+    Request,
+    /// The canary came out, or the witness on the runner noted a visitor.
+    Canary,
+    /// The kernel did what was asked: the attempt's exit status.
+    Call,
+    /// The script's own `reached`.
+    Script,
+}
+
+/// One technique, in one of its spellings.
+#[derive(Clone, Debug)]
+pub struct Technique {
+    /// Name of the script, and the spelling if there are several.
+    pub name: String,
+    /// Which spelling.
+    pub case: String,
+    /// What stops it; any one of them is enough.
+    pub stops: Vec<Layer>,
+    /// Fields of a row that the flow log must have; none where no hook sees it.
+    pub seen: Vec<(String, String)>,
+    /// Who decides.
+    pub oracle: Oracle,
+    /// Names on the list.
+    pub allow: Vec<String>,
+    /// Options of the run.
+    pub options: Vec<String>,
+    /// Whether the control runs as a user without rights, as the agent is.
+    pub unprivileged: bool,
+    /// The whole script.
+    pub script: String,
+}
+
+/// Every technique of the suite, by name.
+///
+/// # Panics
+/// If a script cannot be read or does not describe itself.
+pub fn all() -> Vec<Technique> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("attacks");
+    let mut files: Vec<_> = fs::read_dir(&dir)
+        .expect("list the attacks")
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|end| end == "sh"))
+        .collect();
+    files.sort();
+    files
+        .iter()
+        .flat_map(|path| {
+            let name = path.file_stem().unwrap_or_default().to_string_lossy();
+            let script = fs::read_to_string(path).expect("read an attack");
+            parse(&name, &script)
+        })
+        .collect()
+}
+
+fn parse(name: &str, script: &str) -> Vec<Technique> {
+    let field = |field: &str| {
+        script
+            .lines()
+            .take_while(|line| line.starts_with('#'))
+            .find_map(|line| line.strip_prefix(&format!("# {field}: ")))
+            .unwrap_or_default()
+            .trim()
+    };
+    let words =
+        |name: &str| -> Vec<String> { field(name).split_whitespace().map(str::to_owned).collect() };
+    let stops: Vec<Layer> = words("stops")
+        .iter()
+        .map(|word| Layer::named(word).unwrap_or_else(|| panic!("{name}: no layer {word}")))
+        .collect();
+    assert!(!stops.is_empty(), "{name}: nothing stops it");
+    let oracle = match field("oracle") {
+        "wire" => Oracle::Wire,
+        "request" => Oracle::Request,
+        "canary" => Oracle::Canary,
+        "call" => Oracle::Call,
+        "script" => Oracle::Script,
+        other => panic!("{name}: no oracle {other:?}"),
+    };
+    assert_eq!(
+        oracle == Oracle::Script,
+        script.contains("\nreached()"),
+        "{name}: the oracle `script` goes with a function `reached`"
+    );
+    let cases = words("cases");
+    let single = [String::new()];
+    let cases = if cases.is_empty() {
+        &single
+    } else {
+        cases.as_slice()
+    };
+    cases
+        .iter()
+        .map(|case| Technique {
+            name: if case.is_empty() {
+                name.to_owned()
+            } else {
+                format!("{name}/{case}")
+            },
+            case: case.clone(),
+            stops: stops.clone(),
+            seen: words("seen")
+                .iter()
+                .map(|pair| {
+                    let (key, value) = pair
+                        .split_once('=')
+                        .unwrap_or_else(|| panic!("{name}: {pair} is no field"));
+                    (key.to_owned(), value.replace("CASE", case))
+                })
+                .collect(),
+            oracle,
+            allow: words("allow"),
+            options: words("options"),
+            unprivileged: field("as") == "nobody",
+            script: script.to_owned(),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_says_how_it_is_judged() {
+        let script = "# A try.\n# stops: ebpf netns\n# seen: port=CASE\n# oracle: wire\n# cases: 1 2\nattempt() { :; }\n";
+        let [one, two] = <[Technique; 2]>::try_from(parse("try", script)).unwrap();
+        assert_eq!((one.name.as_str(), one.case.as_str()), ("try/1", "1"));
+        assert_eq!(two.seen, [("port".to_owned(), "2".to_owned())]);
+        assert_eq!(one.stops, [Layer::Ebpf, Layer::Netns]);
+        assert!(std::panic::catch_unwind(|| parse("try", "# oracle: wire\n")).is_err());
+    }
+}

@@ -1,0 +1,216 @@
+//! `attacks`: every technique of the attack suite, and with `--without` which layer of the boundary stops which.
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use clap::ValueEnum;
+use serde_json::{Value, json};
+
+use crate::build;
+use crate::layout::Layout;
+use crate::program::{cargo, run as run_program};
+use crate::setup;
+
+/// What `attacks` takes.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Run it again with this layer of the boundary left out
+    #[arg(long, value_enum, value_name = "LAYER")]
+    without: Option<Without>,
+    /// Only techniques whose names hold this
+    #[arg(value_name = "NAME")]
+    only: Option<String>,
+}
+
+/// What can be left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Without {
+    /// Each of them, one after the other
+    All,
+    /// The kernel programs
+    Ebpf,
+    /// The network namespace
+    Netns,
+    /// The agent's own view of the file system
+    PrivateRun,
+    /// The system call filters
+    Seccomp,
+}
+
+impl Without {
+    /// The layers to leave out, one at a time.
+    fn layers(self) -> Vec<&'static str> {
+        match self {
+            Self::All => vec!["ebpf", "netns", "private-run", "seccomp"],
+            Self::Ebpf => vec!["ebpf"],
+            Self::Netns => vec!["netns"],
+            Self::PrivateRun => vec!["private-run"],
+            Self::Seccomp => vec!["seccomp"],
+        }
+    }
+}
+
+/// Rows of the suite, by technique.
+type Rows = BTreeMap<String, Value>;
+
+/// Runs the suite, prints the table and writes it as JSON beside the build.
+///
+/// # Errors
+/// If a technique does not end as its script says, or no technique needs a layer that was left out.
+pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
+    setup::everything(layout)?;
+    let binary = build::optimised(layout)?;
+    let whole = suite(layout, args, &binary, None)?;
+    let mut without = BTreeMap::new();
+    if let Some(asked) = args.without {
+        let binary = build::without_layers(layout)?;
+        for layer in asked.layers() {
+            println!("attacks: without {layer}");
+            without.insert(layer, suite(layout, args, &binary, Some(layer))?);
+        }
+    }
+    print(&whole, &without);
+    let path = layout.target.join("attacks.json");
+    let document = json!({"whole": whole.values().collect::<Vec<_>>(), "without": without});
+    fs::write(&path, format!("{document:#}\n"))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    println!("attacks: {}", path.display());
+    check(&whole, "the whole boundary")?;
+    for (layer, rows) in &without {
+        check(rows, &format!("a boundary without {layer}"))?;
+        ensure!(
+            args.only.is_some() || rows.values().any(|row| text(row, "result") == "reachable"),
+            "no technique needs {layer}: the suite does not test it"
+        );
+    }
+    Ok(())
+}
+
+/// One pass of the suite; what fails is in the rows.
+fn suite(layout: &Layout, args: &Args, binary: &Path, without: Option<&str>) -> Result<Rows> {
+    let path = layout.target.join("attacks.rows");
+    if path.exists() {
+        fs::remove_file(&path)?;
+    }
+    let mut command = cargo();
+    command
+        .current_dir(&layout.root)
+        .args(["test", "--locked", "--package", "egress-tests"])
+        .args(["--test", "attacks"])
+        .env("EGRESS_BIN", binary)
+        .env("EGRESS_ATTACKS_ROWS", &path);
+    if let Some(layer) = without {
+        command.env("EGRESS_TEST_WITHOUT", layer);
+    }
+    command.arg("--").args(&args.only);
+    let ended = run_program(&mut command);
+    let rows = read(&path)?;
+    ensure!(!rows.is_empty(), "no technique was tried");
+    // A suite that broke down has failures that no row shows.
+    if rows.values().all(as_expected) {
+        ended?;
+    }
+    Ok(rows)
+}
+
+fn read(path: &PathBuf) -> Result<Rows> {
+    let rows =
+        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    rows.lines()
+        .map(|line| {
+            let row: Value = serde_json::from_str(line)?;
+            Ok((text(&row, "technique").to_owned(), row))
+        })
+        .collect()
+}
+
+fn text<'a>(row: &'a Value, field: &str) -> &'a str {
+    row.get(field).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn as_expected(row: &Value) -> bool {
+    text(row, "result") == text(row, "expected")
+}
+
+fn check(rows: &Rows, what: &str) -> Result<()> {
+    let wrong: Vec<String> = rows
+        .values()
+        .filter(|row| !as_expected(row))
+        .map(|row| {
+            format!(
+                "{}: {}, expected {}",
+                text(row, "technique"),
+                text(row, "result"),
+                text(row, "expected")
+            )
+        })
+        .collect();
+    ensure!(wrong.is_empty(), "with {what}:\n{}", wrong.join("\n"));
+    Ok(())
+}
+
+/// The table: technique, control, result, seen in flows, and what became of it without each layer.
+fn print(whole: &Rows, without: &BTreeMap<&str, Rows>) {
+    let layers: Vec<String> = without
+        .keys()
+        .map(|layer| format!("{:<12}", format!("-{layer}")))
+        .collect();
+    println!(
+        "{:<52} {:<8} {:<10} {:<5} {}stopped by",
+        "technique",
+        "control",
+        "result",
+        "seen",
+        layers.concat()
+    );
+    for (name, row) in whole {
+        let control = match text(row, "result") {
+            "control failed" => "failed",
+            "broken" => "none",
+            _ => "through",
+        };
+        let seen = match row.get("seen") {
+            Some(Value::Bool(true)) => "yes",
+            Some(Value::Bool(false)) => "no",
+            _ => "-",
+        };
+        let others: Vec<String> = without
+            .values()
+            .map(|rows| {
+                format!(
+                    "{:<12}",
+                    rows.get(name).map_or("", |row| text(row, "result"))
+                )
+            })
+            .collect();
+        let stops: Vec<&str> = row
+            .get("stops")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        println!(
+            "{name:<52} {control:<8} {:<10} {seen:<5} {}{}",
+            text(row, "result"),
+            others.concat(),
+            stops.join(" ")
+        );
+    }
+    let count = |result: &str| {
+        whole
+            .values()
+            .filter(|row| text(row, "result") == result)
+            .count()
+    };
+    println!(
+        "attacks: {} techniques, {} contained, {} reachable, {} control failed, {} unseen, {} broken",
+        whole.len(),
+        count("contained"),
+        count("reachable"),
+        count("control failed"),
+        count("unseen"),
+        count("broken")
+    );
+}
