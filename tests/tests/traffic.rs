@@ -412,3 +412,22 @@ curl -sSf http://allowed.test/
     );
     run.assert_flow(&[("verdict", "local"), ("port", "8001")]);
 }
+
+#[test]
+fn what_went_through_an_allowed_host_is_measured() {
+    const SCRIPT: &str = "
+curl -sS --noproxy '*' -o /dev/null --data-binary @<(head -c 4000 /dev/zero) http://allowed.test/
+curl -sS --noproxy '*' -o /dev/null http://allowed.test/bytes/70000
+curl -sS --noproxy '*' -o /dev/null http://denied.test/
+";
+    let world = World::new();
+    let run = world.egress().allow(&["allowed.test"]).script(SCRIPT).run();
+    assert_eq!(run.status, Some(0), "{run}");
+    let number = |pointer: &str| run.boundary(pointer).as_u64().unwrap();
+    let host = "/residual_channels/allowed_hosts/allowed.test:80";
+    assert_eq!(number(&format!("{host}/requests")), 2, "{run}");
+    assert_eq!(number(&format!("{host}/bytes_up")), 4000, "{run}");
+    assert!(number(&format!("{host}/bytes_down")) >= 70_000, "{run}");
+    assert_eq!(number("/residual_channels/blocked/requests"), 1, "{run}");
+    assert_eq!(number("/residual_channels/names"), 2, "{run}");
+}

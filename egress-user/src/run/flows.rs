@@ -1,5 +1,6 @@
 //! Writes `flows.jsonl`: one hash-chained row for each attempt, by kernel and by relay. The supervisor
 //! is its only writer. What repeats is folded: the first is a row at once, the rest a count at the end.
+pub mod residual;
 mod unix;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -40,6 +41,8 @@ pub struct FlowCounts {
     pub by_relay_verdict: BTreeMap<String, u64>,
     /// Names that were asked for.
     pub names: u64,
+    /// What passed through what is open.
+    pub residual: residual::Residual,
     /// Records that no program of this version writes.
     pub malformed: u64,
 }
@@ -277,6 +280,7 @@ impl FlowLog {
             .by_relay_verdict
             .entry(flow.verdict.clone())
             .or_default() += 1;
+        self.counts.residual.flow(flow);
         let key = (flow.cookie, flow.connect_ns);
         let caller = self.callers.known.get(&key).cloned();
         let pid = caller.as_ref().map(|caller| caller.pid);
@@ -310,6 +314,7 @@ impl FlowLog {
     /// When the row cannot be written.
     pub fn name(&mut self, name: &NameReport) -> io::Result<()> {
         self.counts.names += 1;
+        self.counts.residual.name(name);
         if let Some(address) = name.address {
             self.names.insert(address, name.name.clone());
             if let Some(twin) = twin(address) {

@@ -189,6 +189,7 @@ pub fn boundary(run: &Collected) -> io::Result<Vec<u8>> {
             "by_relay_verdict": run.counts.by_relay_verdict,
             "names": run.counts.names,
         },
+        "residual_channels": run.counts.residual,
         "denied": denied_rows(run),
         "incomplete": run.incomplete,
         "timeline": run.timeline.marks(),

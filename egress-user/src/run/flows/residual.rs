@@ -1,0 +1,122 @@
+//! How much went through what is open on purpose: a boundary with an allowed host is a boundary with
+//! a way out, and a reader wants to know how wide it was used.
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::relay::plan::{FlowReport, NameReport};
+
+/// Hosts that are told apart; what goes to others is counted together.
+const HOSTS: usize = 1000;
+
+/// What passed, in bytes and numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Through {
+    /// Requests and tunnels. When they were made, and how many, also says something to who listens.
+    pub requests: u64,
+    /// Bytes of bodies and tunnels from the agent.
+    pub bytes_up: u64,
+    /// The same, to the agent.
+    pub bytes_down: u64,
+    /// Bytes of the requests' targets, each up to 512.
+    pub target_bytes: u64,
+}
+
+impl Through {
+    fn add(&mut self, flow: &FlowReport) {
+        self.requests += 1;
+        self.bytes_up = self.bytes_up.saturating_add(flow.bytes_up);
+        self.bytes_down = self.bytes_down.saturating_add(flow.bytes_down);
+        let target = flow.target.as_ref().map_or(0, String::len) as u64;
+        self.target_bytes = self.target_bytes.saturating_add(target);
+    }
+}
+
+/// The channels that stay open, and what passed through each.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Residual {
+    /// By `host:port`. A host below an allowed wildcard is a name that the agent chose.
+    allowed_hosts: BTreeMap<String, Through>,
+    /// Hosts beyond the first thousand.
+    other_hosts: Through,
+    /// What the mediator blocked: it was told the name, and nobody else.
+    blocked: Through,
+    /// Names that the stub answered inside the boundary; none of them left it for that.
+    names: u64,
+    /// Their length.
+    name_bytes: u64,
+}
+
+impl Residual {
+    /// Takes what became of one request or tunnel.
+    pub fn flow(&mut self, flow: &FlowReport) {
+        match flow.verdict.as_str() {
+            "forwarded" | "failed" => {}
+            "blocked" => return self.blocked.add(flow),
+            // The relay's refusals reach nobody.
+            _ => return,
+        }
+        let host = flow.host.as_deref().unwrap_or_default();
+        let host = format!("{host}:{}", flow.port.unwrap_or_default());
+        if self.allowed_hosts.len() < HOSTS || self.allowed_hosts.contains_key(&host) {
+            self.allowed_hosts.entry(host).or_default().add(flow);
+        } else {
+            self.other_hosts.add(flow);
+        }
+    }
+
+    /// Takes a name that the stub was asked for.
+    pub fn name(&mut self, name: &NameReport) {
+        self.names += 1;
+        self.name_bytes = self.name_bytes.saturating_add(name.name.len() as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flow(host: &str, verdict: &str) -> FlowReport {
+        FlowReport {
+            cookie: 0,
+            connect_ns: 0,
+            orig_dst: None,
+            host: Some(host.to_owned()),
+            port: Some(443),
+            protocol: String::from("tls"),
+            transport: None,
+            target: Some(String::from("GET /")),
+            verdict: verdict.to_owned(),
+            reason: String::new(),
+            status: None,
+            bytes_up: 3,
+            bytes_down: 5,
+            duration_us: 0,
+        }
+    }
+
+    #[test]
+    fn what_passed_is_counted_by_host_and_never_without_bound() {
+        let mut residual = Residual::default();
+        residual.flow(&flow("a.test", "forwarded"));
+        residual.flow(&flow("a.test", "failed"));
+        residual.flow(&flow("b.test", "blocked"));
+        residual.flow(&flow("c.test", "refused"));
+        let twice = Through {
+            requests: 2,
+            bytes_up: 6,
+            bytes_down: 10,
+            target_bytes: 10,
+        };
+        assert_eq!(residual.allowed_hosts.get("a.test:443"), Some(&twice));
+        assert_eq!(residual.allowed_hosts.len(), 1);
+        assert_eq!(residual.blocked.requests, 1);
+        for number in 0..HOSTS + 4 {
+            residual.flow(&flow(&format!("{number}.test"), "forwarded"));
+        }
+        assert_eq!(residual.allowed_hosts.len(), HOSTS);
+        assert_eq!(residual.other_hosts.requests, 5);
+        residual.flow(&flow("a.test", "forwarded"));
+        assert_eq!(residual.other_hosts.requests, 5);
+    }
+}
