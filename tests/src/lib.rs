@@ -36,6 +36,7 @@ mod require;
 mod run;
 mod topology;
 mod wire;
+pub mod workflow;
 mod world;
 
 pub use census::Census;

@@ -19,6 +19,8 @@ pub(crate) struct Args {
 /// The benchmarks.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Benchmark {
+    /// One step of a workflow with an empty script
+    Action,
     /// One connection with all hooks, beside one without
     Connect,
     /// Requests through the relay, beside requests to the mediator and without a boundary
@@ -37,6 +39,7 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
     let bench = tool(layout, "egress-bench")?;
     let mut bench = in_world(layout, &bench, &binary);
     bench.arg(match args.what {
+        Benchmark::Action => "action",
         Benchmark::Connect => "connect",
         Benchmark::Relay => "relay",
         Benchmark::Run => "run",

@@ -43,6 +43,7 @@ pub(crate) fn in_world(layout: &Layout, tool: &Path, binary: &Path) -> Command {
     let mut command = program(tool);
     command
         .env("EGRESS_BIN", binary)
+        .env("EGRESS_TOOLS", layout.tools())
         .env("EGRESS_REF_VERIFIER_RS", layout.verifier_rs())
         .env("EGRESS_REF_VERIFIER_PY", layout.verifier_py());
     command

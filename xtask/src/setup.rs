@@ -31,7 +31,7 @@ const GO_TOOLS: [(&str, &str, &str); 2] = [
 const ZIZMOR: &str = "1.32.0";
 
 /// Programs that the end-to-end tests start, and Debian's packages of them.
-const TEST_PROGRAMS: [(&str, &str); 15] = [
+const TEST_PROGRAMS: [(&str, &str); 16] = [
     ("bash", "bash"),
     ("curl", "curl"),
     ("git", "git"),
@@ -42,6 +42,7 @@ const TEST_PROGRAMS: [(&str, &str); 15] = [
     ("jq", "jq"),
     ("node", "nodejs"),
     ("openssl", "openssl"),
+    ("pgrep", "procps"),
     ("python3", "python3"),
     ("setpriv", "util-linux"),
     ("sudo", "sudo"),

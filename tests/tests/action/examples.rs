@@ -3,7 +3,7 @@ use std::fs;
 
 use egress_tests::evidence::Reference;
 
-use crate::runner::{Runner, project};
+use egress_tests::workflow::{Runner, project};
 
 const POLICY: &str = "mode: strict\napi_allowlist: [allowed.test]\n";
 

@@ -2,7 +2,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use crate::runner::Runner;
+use egress_tests::workflow::Runner;
 
 #[test]
 fn bad_inputs_are_refused_with_the_accepted_ones() {
@@ -66,7 +66,7 @@ fn bad_inputs_are_refused_with_the_accepted_ones() {
     ] {
         let log = runner.step(&variables);
         log.assert_one_error(wanted);
-        assert!(log.text().contains("outcome=failure"), "{}", log.0);
+        assert!(log.text().contains("outcome=failure"), "{}", log.output());
         assert!(!runner.path("home/packet").exists(), "{variables:?}");
     }
 }
@@ -83,7 +83,7 @@ fn verdict_of_a_key_of_one_run_fails_the_step_unless_allowed() {
                 .text()
                 .contains("verifier-verdict: self_consistent_only"),
         "{}",
-        log.0
+        log.output()
     );
     runner.step(&[("STRICT", "false")]).assert_success();
 }
@@ -110,7 +110,7 @@ fn time_out_is_an_error_of_its_own() {
         ("SECONDS_LEFT", "1"),
     ]);
     log.assert_one_error("timeout was over");
-    assert!(log.0.elapsed.as_secs() < 20, "{}", log.0);
+    assert!(log.output().elapsed.as_secs() < 20, "{}", log.output());
 }
 
 #[test]
@@ -222,4 +222,47 @@ fn later_job_finds_a_tampered_packet_and_a_wrong_key() {
     assert!(text.contains("denied.test"));
     fs::write(&evidence, text.replace("denied.test", "harmless.te")).unwrap();
     verify(&pinned).assert_one_error("does not verify");
+}
+
+#[test]
+fn step_that_is_ended_ends_what_root_started() {
+    let runner = Runner::new();
+    let key = runner.key("signer.key").display().to_string();
+    runner.write("ci/slow.sh", "echo started\nsleep 6041\n");
+    let egress = runner.path("bin/egress").display().to_string();
+    // The whole step, as action.yml starts it. TERM goes to the step's own process alone; KILL cannot be
+    // passed on by anybody.
+    for signal in ["TERM", "KILL"] {
+        let script = format!(
+            "cd '{}'
+            '{egress}' action run > log 2>&1 & step=$!
+            for i in $(seq 200); do grep -q started log && break; sleep 0.1; done
+            pgrep -f 'sleep 604[1]' > before
+            kill -{signal} $step
+            wait $step; echo status=$?
+            for i in $(seq 200); do pgrep -f 'sleep 604[1]' > after || break; sleep 0.1; done
+            wc -l < before; pgrep -f 'sleep 604[1]' | wc -l",
+            runner.path("checkout").display()
+        );
+        let inputs = [
+            ("INPUT_SCRIPT_PATH", "ci/slow.sh"),
+            ("INPUT_AGENT_IDENTITY", "x"),
+            ("INPUT_SIGNER_PRIVATE_KEY_PATH", key.as_str()),
+            ("INPUT_AUDIT_PACKET_DIR", "packet"),
+            ("INPUT_WORKING_DIRECTORY", "."),
+            ("INPUT_FAIL_ON_VERIFIER_ERROR", "true"),
+            ("INPUT_DEBUG", "false"),
+            ("INPUT_MEDIATOR", "builtin"),
+            ("INPUT_DNS", "synthetic"),
+            ("INPUT_WORKSPACE", "apply"),
+        ];
+        let ran = runner.user(&script, &inputs);
+        let lines: Vec<&str> = ran.stdout.lines().collect();
+        let [status, before, after] = lines.as_slice() else {
+            panic!("{ran}")
+        };
+        assert_ne!(*status, "status=0", "{ran}");
+        assert_ne!(*before, "0", "{signal}: nothing was running: {ran}");
+        assert_eq!(*after, "0", "{signal}: {ran}");
+    }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use egress_tests::World;
 
-use crate::runner::{project, tool};
+use egress_tests::workflow::{project, tool};
 
 fn files(dir: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(project().join(dir)).unwrap();

@@ -2,7 +2,6 @@
 //! world, without Docker and without any other network, as an ordinary user with `sudo`.
 #![forbid(unsafe_code)]
 #![expect(
-    clippy::expect_used,
     clippy::unwrap_used,
     reason = "a test whose files cannot be made has failed"
 )]
@@ -10,6 +9,5 @@
 mod examples;
 mod failures;
 mod hygiene;
-mod runner;
 mod scenarios;
 mod secrets;

@@ -3,7 +3,7 @@ use std::fs;
 
 use egress_tests::INTERNET;
 
-use crate::runner::Runner;
+use egress_tests::workflow::Runner;
 
 const POLICY: &str = "mode: strict\napi_allowlist: [allowed.test]\n";
 
@@ -34,7 +34,11 @@ fn smoke_test_of_the_original() {
     }
     for name in REFUSED {
         let succeeded = format!("{name} succeeded");
-        assert!(control.text().contains(&succeeded), "{name}: {}", control.0);
+        assert!(
+            control.text().contains(&succeeded),
+            "{name}: {}",
+            control.output()
+        );
     }
 
     let start = runner.world.wire().snapshot();
@@ -51,12 +55,16 @@ fn smoke_test_of_the_original() {
     assert!(!asked.is_empty());
     for name in REFUSED {
         let failed = format!("{name} failed");
-        assert!(boundary.text().contains(&failed), "{name}: {}", boundary.0);
+        assert!(
+            boundary.text().contains(&failed),
+            "{name}: {}",
+            boundary.output()
+        );
     }
     assert!(
         boundary.text().contains("allowed succeeded"),
         "{}",
-        boundary.0
+        boundary.output()
     );
     assert_eq!(boundary.errors(), [""; 0]);
     let warnings = boundary.warnings();
@@ -104,7 +112,7 @@ fn arguments_are_words_and_nothing_is_evaluated() {
         assert!(
             log.text().contains(&format!("| {line}\n")),
             "{line}: {}",
-            log.0
+            log.output()
         );
     }
 }
@@ -114,13 +122,13 @@ fn without_a_policy_the_built_in_mediator_lets_nothing_through_and_says_so() {
     let runner = Runner::new();
     let log = runner.step(&[("SCRIPT", "ci/smoke.sh"), ("STRICT", "false")]);
     log.assert_success();
-    assert!(log.text().contains("allowed failed"), "{}", log.0);
+    assert!(log.text().contains("allowed failed"), "{}", log.output());
     assert!(
         log.warnings()
             .iter()
             .any(|text| text.contains("NOTHING MAY BE REACHED")),
         "{}",
-        log.0
+        log.output()
     );
     assert!(runner.world.requests().is_empty());
 }

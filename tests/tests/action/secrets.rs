@@ -1,7 +1,7 @@
 //! What must not come out of a step, and what must not come into it.
 use std::fs;
 
-use crate::runner::Runner;
+use egress_tests::workflow::Runner;
 
 const POLICY: &str = "mode: strict\napi_allowlist: [allowed.test]\n";
 
@@ -32,7 +32,7 @@ fn no_secret_is_in_log_packet_summary_or_annotation() {
     assert!(
         log.text().contains("egress: kernel"),
         "no debug output: {}",
-        log.0
+        log.output()
     );
     // What is the workflow's own reaches the script; what is the runner's does not.
     for (wanted, is_there) in [
@@ -40,7 +40,12 @@ fn no_secret_is_in_log_packet_summary_or_annotation() {
         ("no runtime token", true),
         ("inputs seen", false),
     ] {
-        assert_eq!(log.text().contains(wanted), is_there, "{wanted}: {}", log.0);
+        assert_eq!(
+            log.text().contains(wanted),
+            is_there,
+            "{wanted}: {}",
+            log.output()
+        );
     }
     let mut texts = vec![("log".to_owned(), log.text().as_bytes().to_vec())];
     for entry in fs::read_dir(runner.path("home/packet")).unwrap() {
@@ -85,19 +90,27 @@ fn script_that_talks_to_the_runner_is_not_heard() {
     runner.write(".github/workflows/plain.yml", control);
     let heard = runner.act("plain", None, &[]);
     heard.assert_success();
-    assert!(heard.text().contains("BAD=from the agent"), "{}", heard.0);
+    assert!(
+        heard.text().contains("BAD=from the agent"),
+        "{}",
+        heard.output()
+    );
     assert!(
         heard
             .errors()
             .iter()
             .any(|text| text.contains("from the agent")),
         "{}",
-        heard.0
+        heard.output()
     );
 
     let log = runner.step(&asked("ci/poison.sh"));
     log.assert_success();
-    assert!(log.text().contains("outcome=success BAD=\n"), "{}", log.0);
+    assert!(
+        log.text().contains("outcome=success BAD=\n"),
+        "{}",
+        log.output()
+    );
     assert_eq!(log.errors(), [""; 0]);
     for text in log.warnings() {
         assert!(!text.contains("from the agent"), "{text}");

@@ -9,6 +9,7 @@
     reason = "a test whose run cannot be looked at has failed"
 )]
 
+mod action;
 mod config;
 mod failures;
 mod support;

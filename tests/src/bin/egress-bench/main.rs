@@ -13,6 +13,7 @@
     reason = "ratios and milliseconds are for reading"
 )]
 
+mod action;
 mod agent;
 mod connect;
 mod relay;
@@ -31,11 +32,12 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match args.as_slice() {
+        ["action"] => action::bench(),
         ["connect"] => connect::bench(),
         ["relay"] => relay::bench(),
         ["run"] => run::bench(),
         ["agent", rest @ ..] => agent::main(rest),
-        _ => Err("usage: egress-bench connect|relay|run".to_owned()),
+        _ => Err("usage: egress-bench action|connect|relay|run".to_owned()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,21 +4,29 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use egress_tests::{Output, World, binary};
+use crate::command::Output;
+use crate::run::binary;
+use crate::world::World;
 
 /// The user's number; nobody has it.
 const UID: u32 = 64_242;
 
 /// The project.
-pub(crate) fn project() -> PathBuf {
+///
+/// # Panics
+/// If it is not there.
+pub fn project() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
-        .unwrap()
+        .expect("prepare the runner's machine")
         .to_owned()
 }
 
 /// A program that `cargo xtask test` installed for the project alone.
-pub(crate) fn tool(name: &str) -> PathBuf {
+///
+/// # Panics
+/// If it is not there.
+pub fn tool(name: &str) -> PathBuf {
     let tools = std::env::var_os("EGRESS_TOOLS");
     let tools = tools.expect("EGRESS_TOOLS is not set: use cargo xtask test");
     let path = PathBuf::from(tools).join("bin").join(name);
@@ -27,26 +35,40 @@ pub(crate) fn tool(name: &str) -> PathBuf {
 }
 
 /// The machine.
-pub(crate) struct Runner {
-    pub(crate) world: World,
+#[derive(Debug)]
+pub struct Runner {
+    /// Where it stands.
+    pub world: World,
+}
+
+impl Default for Runner {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// What a workflow did.
-pub(crate) struct Log(pub(crate) Output);
+#[derive(Debug)]
+pub struct Log(Output);
 
 impl Runner {
-    pub(crate) fn new() -> Self {
+    /// Makes one, with a checkout of the project and of its test workflows.
+    ///
+    /// # Panics
+    /// If it cannot be made.
+    pub fn new() -> Self {
         let runner = Self {
             world: World::new(),
         };
         let dir = runner.world.dir();
         for name in ["bin", "home", "checkout"] {
-            fs::create_dir(dir.join(name)).unwrap();
+            fs::create_dir(dir.join(name)).expect("prepare the runner's machine");
         }
         for (from, name) in [(binary(), "egress"), (tool("act"), "act")] {
             let to = dir.join("bin").join(name);
-            fs::copy(from, &to).unwrap();
-            fs::set_permissions(&to, fs::Permissions::from_mode(0o755)).unwrap();
+            fs::copy(from, &to).expect("prepare the runner's machine");
+            fs::set_permissions(&to, fs::Permissions::from_mode(0o755))
+                .expect("prepare the runner's machine");
         }
         let project = project();
         let script = format!(
@@ -79,24 +101,32 @@ impl Runner {
     }
 
     /// A path in the world's directory.
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.world.dir().join(name)
     }
 
     /// A key pair that the user may read.
-    pub(crate) fn key(&self, name: &str) -> PathBuf {
+    ///
+    /// # Panics
+    /// If that is not so, or cannot be done.
+    pub fn key(&self, name: &str) -> PathBuf {
         let key = self.world.key(name);
         for path in [key.clone(), key.with_extension("key.pub")] {
-            std::os::unix::fs::chown(path, Some(UID), Some(UID)).unwrap();
+            std::os::unix::fs::chown(path, Some(UID), Some(UID))
+                .expect("prepare the runner's machine");
         }
         key
     }
 
     /// Writes a file of the checkout, in the name of the user. `act` takes what lies there, committed or not.
-    pub(crate) fn write(&self, name: &str, text: &str) {
+    ///
+    /// # Panics
+    /// If that is not so, or cannot be done.
+    pub fn write(&self, name: &str, text: &str) {
         let path = self.path("checkout").join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, text).unwrap();
+        fs::create_dir_all(path.parent().expect("prepare the runner's machine"))
+            .expect("prepare the runner's machine");
+        fs::write(&path, text).expect("prepare the runner's machine");
         let made = self.user(
             &format!("git -C '{0}/checkout' add -A", self.world.dir().display()),
             &[],
@@ -105,7 +135,10 @@ impl Runner {
     }
 
     /// Runs a shell script as the user.
-    pub(crate) fn user(&self, script: &str, variables: &[(&str, &str)]) -> Output {
+    ///
+    /// # Panics
+    /// If that is not so, or cannot be done.
+    pub fn user(&self, script: &str, variables: &[(&str, &str)]) -> Output {
         let id = format!("--reuid={UID}");
         let group = format!("--regid={UID}");
         let home = self.path("home");
@@ -132,7 +165,7 @@ impl Runner {
     }
 
     /// Runs a workflow of the tests, one job of it if it is named.
-    pub(crate) fn act(&self, workflow: &str, job: Option<&str>, variables: &[(&str, &str)]) -> Log {
+    pub fn act(&self, workflow: &str, job: Option<&str>, variables: &[(&str, &str)]) -> Log {
         let dir = self.world.dir().display();
         let job = job.map_or_else(String::new, |job| format!("-j {job}"));
         let mut script = format!(
@@ -146,7 +179,7 @@ impl Runner {
     }
 
     /// Runs the workflow of one step.
-    pub(crate) fn step(&self, variables: &[(&str, &str)]) -> Log {
+    pub fn step(&self, variables: &[(&str, &str)]) -> Log {
         let binary = self.path("bin/egress").display().to_string();
         let mut all = vec![("BINARY", binary.as_str())];
         all.extend(variables);
@@ -155,7 +188,13 @@ impl Runner {
 }
 
 impl Log {
-    pub(crate) fn text(&self) -> &str {
+    /// The program's own end.
+    pub fn output(&self) -> &Output {
+        &self.0
+    }
+
+    /// Everything in the log.
+    pub fn text(&self) -> &str {
         &self.0.stdout
     }
 
@@ -171,22 +210,31 @@ impl Log {
             .collect()
     }
 
-    pub(crate) fn errors(&self) -> Vec<&str> {
+    /// Errors, as the runner understood them.
+    pub fn errors(&self) -> Vec<&str> {
         self.annotations("❗", "error")
     }
 
-    pub(crate) fn warnings(&self) -> Vec<&str> {
+    /// Warnings, as the runner understood them.
+    pub fn warnings(&self) -> Vec<&str> {
         self.annotations("🚧", "warning")
     }
 
+    /// The workflow succeeded.
+    ///
+    /// # Panics
+    /// If not, with its log.
     #[track_caller]
-    pub(crate) fn assert_success(&self) {
+    pub fn assert_success(&self) {
         assert!(self.0.success(), "{}", self.0);
     }
 
     /// The workflow failed, with one error and this in it.
+    ///
+    /// # Panics
+    /// If that is not so, or cannot be done.
     #[track_caller]
-    pub(crate) fn assert_one_error(&self, wanted: &str) {
+    pub fn assert_one_error(&self, wanted: &str) {
         assert!(!self.0.success(), "{}", self.0);
         let errors = self.errors();
         assert_eq!(errors.len(), 1, "{errors:#?}\n{}", self.0);

@@ -1,0 +1,48 @@
+//! One step of a workflow with a script that does nothing, beside a step that does nothing.
+use std::time::Duration;
+
+use egress_tests::workflow::Runner;
+
+use crate::{Result, median, ms};
+
+/// Rounds; the first is thrown away.
+const ROUNDS: usize = 11;
+
+pub(crate) fn bench() -> Result<()> {
+    let runner = Runner::new();
+    let key = runner.key("signer.key").display().to_string();
+    runner.write(".pipelock/ci.yaml", "mode: strict\napi_allowlist: []\n");
+    let mut steps = Vec::new();
+    let mut bare = Vec::new();
+    for _ in 0..ROUNDS {
+        let log = runner.step(&[("KEY", &key)]);
+        if !log.output().success() {
+            return Err(log.output().to_string());
+        }
+        steps.push(duration(log.text(), "scripts/action.sh")?);
+        bare.push(duration(log.text(), "actions/checkout")?);
+    }
+    println!(
+        "one step with an empty script, median of {} rounds: {:.0} ms (aim 300 ms); checkout beside it {:.0} ms",
+        ROUNDS - 1,
+        ms(median(&steps)),
+        ms(median(&bare))
+    );
+    Ok(())
+}
+
+/// What the runner says a step took.
+fn duration(log: &str, step: &str) -> Result<Duration> {
+    let line = log
+        .lines()
+        .find(|line| line.contains("Success - Main") && line.contains(step));
+    let took = line.and_then(|line| line.rsplit_once('[')?.1.strip_suffix(']'));
+    let took = took.ok_or_else(|| format!("no time of {step} in:\n{log}"))?;
+    let seconds = match took.strip_suffix("ms") {
+        Some(milliseconds) => milliseconds.parse::<f64>().map(|number| number / 1000.0),
+        None => took.trim_end_matches('s').parse(),
+    };
+    seconds
+        .map(Duration::from_secs_f64)
+        .map_err(|_| format!("{took} is no time"))
+}
