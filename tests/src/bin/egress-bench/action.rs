@@ -44,5 +44,5 @@ fn duration(log: &str, step: &str) -> Result<Duration> {
     };
     seconds
         .map(Duration::from_secs_f64)
-        .map_err(|_| format!("{took} is no time"))
+        .map_err(|error| format!("{took}: {error}"))
 }
