@@ -154,17 +154,19 @@ impl Pipelock {
             let intents = u64::try_from(self.tally.open).unwrap_or_default();
             // While it is busy with the receipts, it may take long to answer.
             let open = self.tunnels();
-            if matches!(open, Ok(0)) && due == 0 && intents == 0 {
+            let twins = self.tally.missing_twins();
+            if matches!(open, Ok(0)) && due == 0 && intents == 0 && twins == 0 {
                 return Ok(());
             }
             let now = Instant::now();
-            if last != Some((due, intents)) {
-                last = Some((due, intents));
-                let each = u32::try_from(tunnels.max(due).max(intents)).unwrap_or(u32::MAX);
+            if last != Some((due, intents, twins)) {
+                last = Some((due, intents, twins));
+                let each =
+                    u32::try_from(tunnels.max(due).max(intents).max(twins)).unwrap_or(u32::MAX);
                 deadline = end.min(now + DRAIN + DRAIN_EACH.saturating_mul(each.min(10_000)));
             }
             if now >= deadline {
-                return Err(still_due(open, due, intents));
+                return Err(still_due(open, due, intents, twins));
             }
             std::thread::sleep(LOOK_EVERY);
         }
@@ -221,9 +223,10 @@ impl Pipelock {
 }
 
 /// What a Pipelock owes that is stopped all the same.
-fn still_due(open: io::Result<u64>, due: u64, intents: u64) -> String {
+fn still_due(open: io::Result<u64>, due: u64, intents: u64, twins: u64) -> String {
     match (open, due, intents) {
         (Err(error), _, _) => format!("cannot read Pipelock's open tunnels: {error}"),
+        (Ok(0), 0, 0) => format!("{twins} decisions have no receipt of version 2"),
         (Ok(0), 0, intents) => format!("{intents} intents have no outcome"),
         (Ok(0), due, _) => format!("{due} allowed actions have no receipt"),
         (Ok(open), due, _) => format!(

@@ -99,6 +99,10 @@ pub(super) struct Tally {
     pub(super) open: i64,
     /// Allowed actions that are over.
     pub(super) allowed: u64,
+    /// Receipts of decisions, version 1.
+    decisions: u64,
+    /// Their twins of version 2, where this Pipelock writes them.
+    twins: u64,
     /// Type of the last whole line.
     pub(super) last: Option<String>,
     /// What the first `session_open` binds, when there is one.
@@ -134,6 +138,14 @@ impl Tally {
         Ok(())
     }
 
+    /// Decisions whose twin of version 2 is still to come.
+    pub(super) fn missing_twins(&self) -> u64 {
+        match self.twins {
+            0 => 0,
+            twins => self.decisions.saturating_sub(twins),
+        }
+    }
+
     fn take(&mut self, line: &[u8]) {
         if line.is_empty() {
             return;
@@ -144,10 +156,12 @@ impl Tally {
         };
         let record = line.detail.and_then(|detail| detail.action_record);
         let is_receipt = line.kind == "action_receipt";
+        self.twins += u64::from(line.kind == "evidence_receipt");
         self.last = Some(line.kind);
         let Some(record) = record.filter(|_| is_receipt) else {
             return;
         };
+        self.decisions += u64::from(record.session_control.is_none());
         if let Some(open) = record.session_control.and_then(|control| control.open)
             && self.bound.is_none()
         {
@@ -213,11 +227,14 @@ mod tests {
         let mut tally = Tally::default();
         tally.read_on(dir.path()).unwrap();
         assert_eq!((tally.open, tally.allowed), (1, 1));
-        let more = receipt("outcome") + "{\"type\":\"checkpoint\"}\n{\"half\":";
+        assert_eq!(tally.missing_twins(), 0);
+        let more = receipt("outcome")
+            + "{\"type\":\"evidence_receipt\"}\n{\"type\":\"checkpoint\"}\n{\"half\":";
         let last = dir.path().join("evidence-proxy.run.ab-10.jsonl");
         fs::write(last, receipt("") + &more).unwrap();
         tally.read_on(dir.path()).unwrap();
         assert_eq!((tally.open, tally.allowed), (0, 2));
+        assert_eq!(tally.missing_twins(), 2);
         assert_eq!(tally.last.as_deref(), Some("checkpoint"));
     }
 }
