@@ -284,9 +284,10 @@ impl<'t> Checker<'t> {
     fn checkpoint(&mut self, detail: &Node<'_>, entry: &Entry<'_>, place: &Place) {
         let number = |name: &str| detail.member_unsigned(name);
         let last = number("last_seq");
+        // None at all: a busy Pipelock writes a second checkpoint right behind the first.
         let count = last
             .zip(number("first_seq"))
-            .and_then(|(last, first)| last.checked_sub(first)?.checked_add(1));
+            .and_then(|(last, first)| last.checked_add(1)?.checked_sub(first));
         if last.and_then(|last| last.checked_add(1)) != Some(entry.seq)
             || count.is_none()
             || count != number("entry_count")
