@@ -145,6 +145,26 @@ pub struct UnixEvent {
 /// Words that hold a `struct sockaddr_un`, 110 bytes.
 pub const UNIX_ADDRESS_WORDS: usize = 14;
 
+/// One answer of a name server, seen on its way to the agent; a record of the second ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct DnsAnswer {
+    /// `bpf_ktime_get_ns`.
+    pub ktime_ns: u64,
+    /// Who sent it, as two numbers; IPv4 as `::ffff:a.b.c.d`.
+    pub server: [u64; 2],
+    /// Length of the message.
+    pub whole: u32,
+    /// Bytes of it that are here.
+    pub length: u32,
+    /// The message. Meaningless beyond `length`.
+    pub message: [u64; DNS_ANSWER_BYTES as usize / 8],
+}
+
+/// Bytes of a [`DnsAnswer`]'s message: as much as servers put into one datagram (DNS Flag Day 2020).
+pub const DNS_ANSWER_BYTES: u32 = 1232;
+
+const _: () = assert!(size_of::<DnsAnswer>() == 1264);
 const _: () = assert!(size_of::<Config>() == 24);
 const _: () = assert!(size_of::<Event>() == 88);
 const _: () = assert!(size_of::<UnixEvent>() == 160);

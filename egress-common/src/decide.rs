@@ -149,6 +149,33 @@ pub fn datagram(attempt: &Attempt) -> Decision {
     }
 }
 
+/// What becomes of a decision: itself, or in audit mode what it would have been, and nothing is done.
+#[inline(always)]
+pub const fn enacted((verdict, reason): Decision, config: &Config) -> Decision {
+    if config.audit == 0 {
+        return (verdict, reason);
+    }
+    let would = match verdict {
+        Verdict::Deny | Verdict::Probe | Verdict::WouldDeny => Verdict::WouldDeny,
+        Verdict::Redirect | Verdict::WouldRedirect => Verdict::WouldRedirect,
+        Verdict::Local | Verdict::Proxy => Verdict::Local,
+    };
+    (would, reason)
+}
+
+/// Whether a call goes on.
+#[inline(always)]
+pub const fn passes(verdict: Verdict) -> bool {
+    match verdict {
+        Verdict::Local
+        | Verdict::Proxy
+        | Verdict::Redirect
+        | Verdict::WouldDeny
+        | Verdict::WouldRedirect => true,
+        Verdict::Deny | Verdict::Probe => false,
+    }
+}
+
 /// Decides a new AF_INET or AF_INET6 socket: TCP and UDP, nothing else.
 #[inline(always)]
 pub fn socket(sock_type: u32, protocol: u32) -> Decision {

@@ -61,6 +61,10 @@ wire_enum! {
         Proxy = 4 => "proxy",
         /// Rewritten to the relay.
         Redirect = 5 => "redirected",
+        /// Audit mode: left alone, would be refused.
+        WouldDeny = 6 => "would_deny",
+        /// Audit mode: left alone, would go to the relay.
+        WouldRedirect = 7 => "would_redirect",
     }
 }
 

@@ -146,3 +146,25 @@ fn only_tcp_and_udp_sockets_exist() {
         assert_eq!(show(connect(&other, &config())), "denied protocol");
     }
 }
+
+#[test]
+fn audit_records_what_would_be_and_lets_everything_pass() {
+    let enforcing = Config::new(3128, true);
+    let audit = Config {
+        audit: 1,
+        ..enforcing
+    };
+    for (verdict, would) in [
+        (Verdict::Deny, Verdict::WouldDeny),
+        (Verdict::Probe, Verdict::WouldDeny),
+        (Verdict::Redirect, Verdict::WouldRedirect),
+        (Verdict::Local, Verdict::Local),
+        (Verdict::Proxy, Verdict::Local),
+    ] {
+        let decision = (verdict, Reason::Udp);
+        assert_eq!(enacted(decision, &enforcing), decision);
+        assert_eq!(enacted(decision, &audit), (would, Reason::Udp));
+        assert!(passes(would));
+    }
+    assert!(!passes(Verdict::Deny) && !passes(Verdict::Probe));
+}

@@ -61,11 +61,15 @@ fn judge(
     let config = config()?;
     let mut event = read::event(read::cookie(ctx), hook, family, attempt);
     let slot = storage(ctx)?;
-    let decision = decide::connect(attempt, &config);
+    let decision = decide::enacted(decide::connect(attempt, &config), &config);
     let kind = match decision.0 {
         Verdict::Redirect => SLOT_REDIRECTED,
         Verdict::Proxy => SLOT_PROXY,
-        Verdict::Deny | Verdict::Local | Verdict::Probe => SLOT_LOCAL,
+        Verdict::Deny
+        | Verdict::Local
+        | Verdict::Probe
+        | Verdict::WouldDeny
+        | Verdict::WouldRedirect => SLOT_LOCAL,
     };
     let value = Slot {
         cookie: event.cookie,
@@ -116,8 +120,9 @@ fn storage(ctx: &SockAddrContext) -> Result<*mut Slot, Error> {
 
 #[inline(always)]
 fn answer(verdict: Verdict) -> i32 {
-    match verdict {
-        Verdict::Local | Verdict::Proxy | Verdict::Redirect => PASS,
-        Verdict::Deny | Verdict::Probe => REFUSE,
+    if decide::passes(verdict) {
+        PASS
+    } else {
+        REFUSE
     }
 }

@@ -1,6 +1,7 @@
 //! One file for each kind of hook.
 mod caller;
 mod connect;
+mod dns;
 mod getpeername;
 mod relay;
 mod sendmsg;

@@ -22,8 +22,8 @@ pub fn agent_sendmsg6(ctx: SockAddrContext) -> i32 {
 
 #[inline(always)]
 fn judge(ctx: &SockAddrContext, hook: Hook, family: u32, attempt: &Attempt) -> Result<i32, Error> {
-    config()?;
-    let decision = decide::datagram(attempt);
+    let config = config()?;
+    let decision = decide::enacted(decide::datagram(attempt), &config);
     // The stub resolver and the agent's own servers make many of these: only refusals are records.
     if decision.0 == Verdict::Local {
         return Ok(PASS);
@@ -33,10 +33,15 @@ fn judge(ctx: &SockAddrContext, hook: Hook, family: u32, attempt: &Attempt) -> R
     emit(&event);
     diagnose!(
         ctx,
-        "datagram by {} refused: protocol {} reason {}",
+        "datagram by {}: protocol {} verdict {} reason {}",
         event.pid,
         event.protocol,
+        event.verdict,
         event.reason
     );
-    Ok(REFUSE)
+    Ok(if decide::passes(decision.0) {
+        PASS
+    } else {
+        REFUSE
+    })
 }

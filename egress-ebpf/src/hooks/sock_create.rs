@@ -15,10 +15,10 @@ pub fn agent_sock_create(ctx: SockContext) -> i32 {
 
 #[inline(always)]
 fn judge(ctx: &SockContext) -> Result<i32, Error> {
-    config()?;
+    let config = config()?;
     let (family, sock_type, protocol) = read::new_socket(ctx);
-    let decision = decide::socket(sock_type, protocol);
-    if decision.0 != Verdict::Deny {
+    let decision = decide::enacted(decide::socket(sock_type, protocol), &config);
+    if decision.0 == Verdict::Local {
         return Ok(PASS);
     }
     let attempt = Attempt {
@@ -32,10 +32,15 @@ fn judge(ctx: &SockContext) -> Result<i32, Error> {
     emit(&event);
     diagnose!(
         ctx,
-        "socket by {} refused: protocol {} reason {}",
+        "socket by {}: protocol {} verdict {} reason {}",
         event.pid,
         event.protocol,
+        event.verdict,
         event.reason
     );
-    Ok(REFUSE)
+    Ok(if decide::passes(decision.0) {
+        PASS
+    } else {
+        REFUSE
+    })
 }

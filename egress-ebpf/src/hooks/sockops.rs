@@ -30,7 +30,8 @@ fn record(ctx: &SockOpsContext) -> Result<(), Error> {
     let config = config()?;
     // `remote_port` is the network-order port in the upper half of a big-endian word.
     let remote_port = u32::from_be(ctx.remote_port());
-    if remote_port != u32::from(TRANSPARENT_PORT) && remote_port != config.proxy_port {
+    let is_relay = remote_port == u32::from(TRANSPARENT_PORT) || remote_port == config.proxy_port;
+    if !is_relay || config.audit != 0 {
         return Ok(());
     }
     // Only sockets whose address is exactly loopback: one bound to 127.0.0.2 may share the local

@@ -136,9 +136,34 @@ impl TryFrom<abi::UnixEvent> for UnixEvent {
     }
 }
 
+/// One answer of a name server, not parsed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DnsAnswer {
+    /// Kernel monotonic time, ns.
+    pub ktime_ns: u64,
+    /// Who sent it.
+    pub server: IpAddr,
+    /// Its message; `None` when it is longer than a record.
+    pub message: Option<Vec<u8>>,
+}
+
+impl From<abi::DnsAnswer> for DnsAnswer {
+    fn from(raw: abi::DnsAnswer) -> Self {
+        let length = usize::try_from(raw.length).unwrap_or(usize::MAX);
+        let here = raw.message.as_bytes().get(..length);
+        Self {
+            ktime_ns: raw.ktime_ns,
+            server: Ipv6Addr::from(abi::address(raw.server)).to_canonical(),
+            message: here.filter(|_| raw.whole == raw.length).map(<[u8]>::to_vec),
+        }
+    }
+}
+
 /// A record that holds a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Text {
+    /// An answer of a name server.
+    Dns(DnsAnswer),
     /// A use of an `AF_UNIX` address.
     Unix(UnixEvent),
 }
@@ -148,6 +173,9 @@ impl TryFrom<&[u8]> for Text {
 
     fn try_from(bytes: &[u8]) -> Result<Self, MalformedEvent> {
         // The ring hands out whole words, and each kind of record has a size of its own.
+        if let Ok(raw) = abi::DnsAnswer::read_from_bytes(bytes) {
+            return Ok(Self::Dns(raw.into()));
+        }
         let raw = abi::UnixEvent::read_from_bytes(bytes)
             .ok()
             .ok_or(MalformedEvent)?;

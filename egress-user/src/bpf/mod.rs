@@ -33,6 +33,9 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/eg
 static DEBUG_OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/egress.bpf.debug.o"));
 
+/// The program that only an audit has.
+const AUDIT_ONLY: &str = "agent_skb_ingress";
+
 /// Takes what the kernel programs say of themselves.
 #[derive(Clone, Copy)]
 pub struct Diagnostics(pub &'static dyn log::Log);
@@ -231,7 +234,7 @@ impl Gates {
             unavailable,
             links,
         } = if layers.has(Layer::Ebpf) {
-            attach_all(&mut ebpf, object, cgroups)?
+            attach_all(&mut ebpf, object, cgroups, config.audit != 0)?
         } else {
             Witnesses::default()
         };
@@ -373,14 +376,19 @@ fn loader<'a>() -> Result<EbpfLoader<'a>, Errno> {
 /// Loads and attaches all programs on three threads: the kernel verifies them side by side, and that
 /// is most of what a run waits for. The threads have ended when this returns, so the caller is alone
 /// again.
-fn attach_all(ebpf: &mut Ebpf, object: &[u8], cgroups: &RunCgroups) -> Result<Witnesses, BpfError> {
+fn attach_all(
+    ebpf: &mut Ebpf,
+    object: &[u8],
+    cgroups: &RunCgroups,
+    is_audit: bool,
+) -> Result<Witnesses, BpfError> {
     let maps = map_fds(ebpf).map_err(|source| BpfError::Witness {
         name: format!("{}*", unix::PREFIX),
         source,
     })?;
     let mut all: Vec<(&str, &mut Program)> = ebpf
         .programs_mut()
-        .filter(|(name, _)| !name.starts_with(unix::PREFIX))
+        .filter(|(name, _)| !name.starts_with(unix::PREFIX) && (is_audit || *name != AUDIT_ONLY))
         .collect();
     // Names that differ in their last digit cost the same: every second one makes even halves.
     all.sort_by_key(|(name, _)| *name);

@@ -62,15 +62,24 @@ fn run(plan_fd: RawFd, control: &OwnedFd) -> Result<(), StepError> {
         "name the host",
         nix::unistd::sethostname(&plan.hostname).map_err(io::Error::from),
     )?;
-    let sockets = step("open the loopback sockets", open_sockets(&plan))?;
+    // In an audit the network is the caller's: nothing in it is touched.
+    let sockets = if plan.audit {
+        None
+    } else {
+        Some(step("open the loopback sockets", open_sockets(&plan))?)
+    };
     let Entered {
         left_out,
         held,
         directories,
     } = step("build the file system view", enter_view(&plan))?;
     let entered = FromInit::Entered {
-        ipv6: sockets.transparent_v6.is_some(),
-        dns: sockets.dns.is_some(),
+        ipv6: sockets
+            .as_ref()
+            .is_some_and(|sockets| sockets.transparent_v6.is_some()),
+        dns: sockets
+            .as_ref()
+            .is_some_and(|sockets| sockets.dns.is_some()),
         left_out,
         held,
     };
@@ -79,9 +88,9 @@ fn run(plan_fd: RawFd, control: &OwnedFd) -> Result<(), StepError> {
         serde_json::to_vec(&entered).map_err(io::Error::from),
     )?;
     let fds: Vec<RawFd> = sockets
-        .order()
         .iter()
-        .map(|socket| socket.as_raw_fd())
+        .flat_map(Sockets::order)
+        .map(AsRawFd::as_raw_fd)
         .chain(directories.iter().map(AsRawFd::as_raw_fd))
         .collect();
     step(
@@ -259,6 +268,11 @@ fn wait_for(word: ToInit, control: &OwnedFd) -> io::Result<()> {
 
 /// Runs the probes in a process that is what the agent will be: same user, filters and view.
 fn run_probes(plan: &StagePlan, control: &OwnedFd) -> io::Result<()> {
+    if plan.audit {
+        // They would get through, and out.
+        let results = Vec::new();
+        return handover::send_message(control, &FromInit::Probed { results });
+    }
     let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     let Some(child) = process::fork()? else {
         drop(reader);

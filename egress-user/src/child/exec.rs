@@ -64,7 +64,7 @@ impl Staged {
         privileges::drop_to(plan.agent, plan.agent, Pid::from_raw(1))?;
         let filtered = plan.layers.has(Layer::Seccomp);
         if filtered {
-            seccomp::install().map_err(|error| io::Error::other(error.to_string()))?;
+            seccomp::install(plan.audit).map_err(|error| io::Error::other(error.to_string()))?;
         }
         let enforced = privileges::status()?;
         let wanted = Enforced {

@@ -44,6 +44,8 @@ pub struct StagePlan {
     pub shown: Vec<PathBuf>,
     /// Names of the command files that the agent gets.
     pub command_files: Vec<String>,
+    /// Whether the network is the caller's and stays open: no sockets, no probes, every family.
+    pub audit: bool,
     /// Whether the stub resolver's sockets are wanted.
     pub dns: bool,
     /// Explicit proxy port.

@@ -108,11 +108,12 @@ const OPENING: &[(libc::c_long, u8)] = &[
 /// First number of the x32 calls on x86-64; no call of any other ABI reaches it.
 const X32_SYSCALL_BIT: u32 = 0x4000_0000;
 
-/// The filters, in the order in which they are installed. All of them are asked on each call.
+/// The filters, in the order in which they are installed. All of them are asked on each call. An
+/// audit's let every socket family through.
 ///
 /// # Errors
 /// When a filter does not compile, which no input can cause.
-pub fn filters() -> Result<Vec<BpfProgram>, seccompiler::BackendError> {
+pub fn filters(is_audit: bool) -> Result<Vec<BpfProgram>, seccompiler::BackendError> {
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
     let unconditional =
         |calls: &[libc::c_long]| calls.iter().map(|call| (*call, Vec::new())).collect();
@@ -144,12 +145,15 @@ pub fn filters() -> Result<Vec<BpfProgram>, seccompiler::BackendError> {
         (libc::SYS_socket, family_rules()?),
         (libc::SYS_socketpair, family_rules()?),
     ]);
-    Ok(vec![
+    let mut filters = vec![
         foreign_abi(),
         compile(unconditional(&NOT_IMPLEMENTED), libc::ENOSYS, arch)?,
-        compile(sockets, libc::EAFNOSUPPORT, arch)?,
         compile(refused, libc::EPERM, arch)?,
-    ])
+    ];
+    if !is_audit {
+        filters.push(compile(sockets, libc::EAFNOSUPPORT, arch)?);
+    }
+    Ok(filters)
 }
 
 /// Installs [`filters`] on the calling thread, for good.
@@ -159,8 +163,8 @@ pub fn filters() -> Result<Vec<BpfProgram>, seccompiler::BackendError> {
 ///
 /// # Errors
 /// Those of `seccomp(2)`.
-pub fn install() -> Result<(), Box<dyn std::error::Error>> {
-    for filter in filters()? {
+pub fn install(is_audit: bool) -> Result<(), Box<dyn std::error::Error>> {
+    for filter in filters(is_audit)? {
         seccompiler::apply_filter(&filter)?;
     }
     Ok(())
@@ -252,6 +256,6 @@ fn foreign_abi() -> BpfProgram {
 ///
 /// # Errors
 /// As [`filters`].
-pub fn digest() -> Result<String, seccompiler::BackendError> {
-    Ok(crate::sys::filter::digest(&filters()?))
+pub fn digest(is_audit: bool) -> Result<String, seccompiler::BackendError> {
+    Ok(crate::sys::filter::digest(&filters(is_audit)?))
 }

@@ -11,7 +11,7 @@ use crate::receipt::findings::visible;
 use crate::run::emit::Emitted;
 use crate::run::flows::Denied;
 use crate::run::leavings::{Kept, Swept};
-use crate::run::plan::Progress;
+use crate::run::plan::{Mode, Progress};
 use crate::run::supervise::Ending;
 
 /// Writes a line to standard error. The library's macro of this name panics when nobody reads any
@@ -70,6 +70,14 @@ fn step(step: &str) {
         "agent gone" => eprintln!("egress: ended     the command"),
         _ => {}
     }
+}
+
+/// Says what an audit is, before the start.
+pub fn audit() {
+    eprintln!(
+        "egress: AUDIT MODE  the command has this machine's network: nothing is refused or sent \
+         elsewhere, and there are no receipts; what would be is recorded"
+    );
 }
 
 /// Says that nothing may be reached, before the start.
@@ -137,12 +145,16 @@ pub fn run_result(run: &Emitted, as_json: bool) {
     for notice in &run.notices {
         eprintln!("egress: notice    {}", visible(notice));
     }
+    let word = match run.mode {
+        Mode::Enforce => "denied   ",
+        Mode::Audit => "would deny",
+    };
     for (denied, count) in run.denied.iter().take(SHOWN) {
-        eprintln!("egress: denied    {}", denied_text(denied, *count));
+        eprintln!("egress: {word} {}", denied_text(denied, *count));
     }
     if run.denied.len() > SHOWN {
         eprintln!(
-            "egress: denied    {} more, in flows.jsonl",
+            "egress: {word} {} more, in flows.jsonl",
             run.denied.len() - SHOWN
         );
     }
@@ -294,6 +306,7 @@ fn result(run: &Emitted, failure: Option<&(String, &str)>) -> Value {
     json!({
         "error": failure.map(|(text, _)| text),
         "hint": failure.map(|(_, hint)| hint),
+        "mode": run.mode.label(),
         "verdict": run.report.verdict.as_str(),
         "trusted": run.packet.verifier.trusted,
         "signer_key": run.packet.verifier.signer_key,

@@ -20,7 +20,7 @@ use crate::run::emit::Emitted;
 use crate::run::error::RunError;
 use crate::run::leavings::{self, Reach};
 use crate::run::plan::{
-    CallerPolicy, Diagnostics, DnsMode, Input, Layers, Limits, MediatorChoice, Plan, Signer,
+    CallerPolicy, Diagnostics, DnsMode, Input, Layers, Limits, MediatorChoice, Mode, Plan, Signer,
     WorkspaceMode, most_memory,
 };
 use crate::run::probes;
@@ -48,6 +48,9 @@ pub struct RunArgs {
     /// Policy (Pipelock YAML); without one nothing may be reached
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Whether the command's network is closed; `audit` only records what would be
+    #[arg(long, value_enum, default_value_t = Mode::Enforce)]
+    mode: Mode,
     /// Working directory and workspace of the command
     #[arg(long, value_name = "DIR", default_value = ".")]
     workdir: PathBuf,
@@ -184,6 +187,7 @@ fn execute(args: RunArgs, inherited: Vec<String>) -> Result<Emitted, Failure> {
         print::warning(&warning);
     }
     match &plan.mediator {
+        _ if plan.mode == Mode::Audit => print::audit(),
         MediatorChoice::Builtin if plan.policy.path.is_none() => print::no_policy(),
         MediatorChoice::Builtin => {}
         MediatorChoice::Pipelock(_) => pipelock::tell(&plan.policy),
@@ -195,6 +199,28 @@ fn execute(args: RunArgs, inherited: Vec<String>) -> Result<Emitted, Failure> {
         print::swept(&leavings::sweep(Reach::Runs)?);
     }
     Ok(crate::run::execute(plan)?)
+}
+
+/// Fails on options that do not go together, or name what there is not.
+fn possible(args: &RunArgs) -> anyhow::Result<()> {
+    if args.mode == Mode::Audit {
+        ensure!(
+            args.mediator == Mediator::Builtin,
+            "--mode audit has no mediator: leave out --mediator"
+        );
+        ensure!(
+            !args.require_trusted,
+            "--mode audit has no receipts: leave out --require-trusted"
+        );
+    }
+    for name in &args.accepted_risks {
+        ensure!(
+            probes::names().any(|known| known == name),
+            "--accept-risk {name}: there is no such probe; the probes are {}",
+            probes::names().collect::<Vec<_>>().join(", ")
+        );
+    }
+    Ok(())
 }
 
 fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
@@ -216,13 +242,7 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
         "the path of the working directory is not UTF-8"
     );
 
-    for name in &args.accepted_risks {
-        ensure!(
-            probes::names().any(|known| known == name),
-            "--accept-risk {name}: there is no such probe; the probes are {}",
-            probes::names().collect::<Vec<_>>().join(", ")
-        );
-    }
+    possible(&args)?;
     let (command, script_basename, argument_count) = command(&args, &workdir)?;
     let mut masked = Vec::new();
     let (mediator, policy) = mediator(&args)?;
@@ -255,6 +275,7 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
         packet.path().display()
     );
     Ok(Plan {
+        mode: args.mode,
         progress: print::progress(args.json),
         diagnostics: args.debug.then_some(Diagnostics(&print::KERNEL_LOG)),
         command,

@@ -97,6 +97,11 @@ pub fn judge(
     );
     grade_receipts(report, &mut caps);
     if let Some(measured) = &measured {
+        caps.unless(
+            measured.mode != "audit",
+            Grade::None,
+            "it is of --mode audit: nothing was enforced",
+        );
         check_flow_identity(files, flows.as_ref(), measured, &mut findings, &mut caps);
         for probe in measured.open_probes() {
             caps.cap(Grade::KernelObserved, format!("probe {probe}"));

@@ -9,7 +9,7 @@ use super::boundary::{BoundaryFiles, BoundaryReport, judge};
 use super::inline::Inline;
 use super::model::{Artifacts, Packet, PacketVerdict, SCHEMA_VERSION};
 use super::reconcile::Receipts;
-use super::rules;
+use super::{AUDIT_ENFORCEMENT, rules};
 use crate::receipt::chain::Trust;
 use crate::receipt::check::{EvidenceFile, check_evidence, check_evidence_visiting};
 use crate::receipt::findings::{Finding, Findings, Severity};
@@ -182,6 +182,10 @@ fn null_member(node: &Node<'_>) -> Option<String> {
 
 /// The rules beside the schema (section 6.1).
 fn check_rules(packet: &Packet, findings: &mut Findings) {
+    if packet.posture.enforcement_mode == AUDIT_ENFORCEMENT {
+        let found = packet.posture.enforcement_mode.as_str();
+        findings.add(&rules::AUDIT, rules::here(), "an enforced boundary", found);
+    }
     let mut broken =
         |expected: &str, found: String| findings.add(&rules::RULE, rules::here(), expected, found);
     if packet.schema_version != SCHEMA_VERSION {

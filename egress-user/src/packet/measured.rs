@@ -7,6 +7,9 @@ use crate::receipt::json::{MAX_DEPTH, parse_bytes};
 /// The parts of `boundary.json` that are checked.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 pub struct Measured {
+    /// `enforce` or `audit`; a writer that knew no other did not say.
+    #[serde(default)]
+    pub mode: String,
     /// Kernel programs.
     pub programs: Programs,
     /// System call filters.

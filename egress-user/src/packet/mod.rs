@@ -38,6 +38,8 @@ pub const BOUNDARY_FILE: &str = "boundary.json";
 pub const POLICY_FILE: &str = "policy.yaml";
 /// Every change that the agent made to the workspace, and what became of it.
 pub const CHANGES_FILE: &str = "changes.json";
+/// `posture.enforcement_mode` of a packet of `--mode audit`: nothing was enforced.
+pub const AUDIT_ENFORCEMENT: &str = "none_audit";
 /// The posture capsule that `session_open` binds.
 pub const CAPSULE_FILE: &str = "posture-capsule.json";
 /// The agent's versions of what was not applied.

@@ -99,6 +99,12 @@ pub(super) static BOUNDARY_RULES: Rule = Rule::error(
     "the kernel programs of boundary.json are not those that the posture capsule was signed for",
     "one of the two was changed after the run, or the capsule is of another run",
 );
+pub(super) static AUDIT: Rule = Rule::error(
+    "packet.audit_mode",
+    69,
+    "this packet is of --mode audit: nothing was enforced, and there are no receipts",
+    "run again without --mode audit for a packet that proves something",
+);
 pub(super) static DISPLAY: Rule = Rule::warning(
     "packet.display",
     20,

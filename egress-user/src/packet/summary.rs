@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 
+use super::AUDIT_ENFORCEMENT;
 use super::grade::Graded;
 use super::model::Packet;
 use crate::receipt::findings::visible;
@@ -103,7 +104,11 @@ fn write(
     optional(out, "Error", verifier.error.as_deref())?;
     let digest = Some(observed.packet_sha256.as_str()).filter(|text| !text.is_empty());
     optional(out, "SHA-256 of packet.json", digest)?;
-    denied(out, &observed.denied)?;
+    let title = match packet.posture.enforcement_mode.as_str() {
+        AUDIT_ENFORCEMENT => "Would be denied",
+        _ => "Denied",
+    };
+    denied(out, title, &observed.denied)?;
     allowed(out, &observed.allowed)?;
     let reasons: Vec<&String> = observed
         .graded
@@ -121,11 +126,14 @@ fn write(
     check_it(out, packet, &observed.directory)
 }
 
-fn denied(out: &mut String, rows: &[Refused]) -> std::fmt::Result {
+fn denied(out: &mut String, title: &str, rows: &[Refused]) -> std::fmt::Result {
     if rows.is_empty() {
         return Ok(());
     }
-    out.push_str("\n## Denied\n\n| Destination | Process | Count | Why | To allow it |\n|---|---|---|---|---|\n");
+    write!(out, "\n## {title}\n")?;
+    out.push_str(
+        "\n| Destination | Process | Count | Why | To allow it |\n|---|---|---|---|---|\n",
+    );
     for row in rows.iter().take(MAX_ROWS) {
         let remedy = row.remedy.as_deref().map(code).unwrap_or_default();
         writeln!(
@@ -286,7 +294,7 @@ mod tests {
             remedy: Some(hostile.into()),
             count: 1,
         };
-        denied(&mut out, &[row]).unwrap();
+        denied(&mut out, "Denied", &[row]).unwrap();
         allowed(&mut out, &[(hostile.into(), 443, 1)]).unwrap();
         assert_eq!(out.matches("\n## ").count(), 2, "{out}");
         assert!(!out.contains(['\u{202e}', '\u{200b}']), "{out}");

@@ -18,7 +18,7 @@ use super::heartbeat::{Heart, Watched};
 use super::held::CommandFile;
 use super::launch::Helper;
 use super::mediator::Ruling;
-use super::plan::Plan;
+use super::plan::{Mode, Plan};
 use super::prepare::Measured;
 use super::state::RunDir;
 use super::stdio::Pumped;
@@ -103,8 +103,8 @@ pub struct Collected {
     pub measured: Measured,
     /// The policy in force.
     pub policy: Ruling,
-    /// The posture capsule that the mediator was given.
-    pub capsule: Signed,
+    /// The posture capsule that the mediator was given; an audit has none.
+    pub capsule: Option<Signed>,
     /// What there is to say of a real Pipelock.
     pub pipelock: Option<Facts>,
     /// When the command was executed.
@@ -155,7 +155,9 @@ impl Running {
         self.timeline.mark("workspace done");
         // The agent is gone: its connections are closed, and the relay has their last words to say.
         let tunnels = self.mediator.tunnels();
-        notes.duty("end the relay", end_relay(&self.relay, &mut flows));
+        let relay = self.relay.as_ref();
+        let ended = relay.map_or(Ok(()), |relay| end_relay(relay, &mut flows));
+        notes.duty("end the relay", ended);
         notes.events(self.drain_events(&mut flows));
         self.timeline.mark("relay ended");
         let allowed = flows.counts().by_relay_verdict.get("forwarded");
@@ -178,8 +180,10 @@ impl Running {
         notes.duty("vouch for the gates", self.gates.check_links());
         let counters = notes.duty("read the kernel's counters", counters(&self.gates));
         let counters = counters.unwrap_or_default();
-        let evidence = notes.duty("read the evidence", read_evidence(&self.dir.evidence()));
-        let mut evidence = evidence.unwrap_or_default();
+        let evidence = read_evidence(self.plan.mode, &self.dir.evidence());
+        let mut evidence = notes
+            .duty("read the evidence", evidence)
+            .unwrap_or_default();
         let flow_bytes = std::fs::read(self.dir.path().join("flows.jsonl"));
         let flow_bytes = notes.duty("read the flow log", flow_bytes);
         let Notes {
@@ -396,7 +400,11 @@ fn counters(gates: &Gates) -> io::Result<Counters> {
 }
 
 /// Reads `evidence-*.jsonl` in the order of their first sequence number, never through a link.
-fn read_evidence(dir: &Path) -> io::Result<Vec<(PathBuf, Vec<u8>)>> {
+fn read_evidence(mode: Mode, dir: &Path) -> io::Result<Vec<(PathBuf, Vec<u8>)>> {
+    // Nobody signs anything in an audit.
+    if mode == Mode::Audit {
+        return Ok(Vec::new());
+    }
     let files = evidence::files(dir)?;
     let read = |path: PathBuf| Ok((path.clone(), std::fs::read(path)?));
     files.into_iter().map(read).collect()

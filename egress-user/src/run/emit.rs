@@ -8,6 +8,7 @@ use super::collect::Collected;
 use super::error::RunError;
 use super::flows::Denied;
 use super::notices;
+use super::plan::Mode;
 use super::record;
 use super::supervise::Ending;
 use super::verify::Verified;
@@ -18,7 +19,7 @@ use crate::packet::attest;
 use crate::packet::boundary::{Attestation, BoundaryFiles, BoundaryReport, judge};
 use crate::packet::build::{PacketInputs, build};
 use crate::packet::grade::Graded;
-use crate::packet::model::{Packet, Provider, Run, ScannerConfig};
+use crate::packet::model::{Packet, PacketVerdict, Provider, Run, ScannerConfig, Verifier};
 use crate::packet::summary::{self, Observed, Refused};
 use crate::packet::{
     ATTESTATION_FILE, BOUNDARY_FILE, CAPSULE_FILE, CHANGES_ARCHIVE, CHANGES_FILE, EVIDENCE_FILE,
@@ -54,6 +55,8 @@ pub struct Emitted {
     pub packet_sha256: String,
     /// The packet.
     pub packet: Packet,
+    /// Whether the network was closed.
+    pub mode: Mode,
     /// The summary for people, Markdown.
     pub summary: String,
     /// How far the packet shows the boundary.
@@ -97,7 +100,10 @@ impl Verified {
 
     fn write(&mut self, packet_path: &Path) -> io::Result<Emitted> {
         let outcome = self.outcome();
-        let packet = build(inputs(&self.run), &self.report);
+        let mut packet = build(inputs(&self.run), &self.report);
+        if self.run.plan.mode == Mode::Audit {
+            packet.verifier = unverified(packet.verifier);
+        }
         let mut text = serde_json::to_vec_pretty(&packet)?;
         text.push(b'\n');
         let packet_sha256 = record::sha256(&text);
@@ -125,10 +131,8 @@ impl Verified {
             &findings,
             Some(&boundary),
         );
-        let capsule = self.run.capsule.bytes.clone();
         let mut files = vec![
             (BOUNDARY_FILE, measured),
-            (CAPSULE_FILE, capsule),
             (EVIDENCE_FILE, self.run.evidence_bytes()),
             (FLOWS_FILE, std::mem::take(&mut self.run.flows)),
             (POLICY_FILE, self.run.policy.yaml.clone().into_bytes()),
@@ -136,6 +140,9 @@ impl Verified {
             (VERIFIER_FILE, verifier.into_bytes()),
             (PACKET_FILE, text),
         ];
+        if let Some(capsule) = self.run.capsule.take() {
+            files.insert(1, (CAPSULE_FILE, capsule.bytes));
+        }
         if let Some(changes) = record::changes(&self.run)? {
             files.insert(1, (CHANGES_FILE, changes));
         }
@@ -162,6 +169,7 @@ impl Verified {
             packet_path: packet_path.to_path_buf(),
             packet_sha256,
             packet,
+            mode: self.run.plan.mode,
             summary,
             graded: boundary.graded,
             report: self.report.clone(),
@@ -214,7 +222,7 @@ impl Verified {
         let files = BoundaryFiles {
             boundary: Some(measured),
             flows: Some(&self.run.flows),
-            capsule: Some(&self.run.capsule.bytes),
+            capsule: self.run.capsule.as_ref().map(|one| one.bytes.as_slice()),
             attestation: Attestation::Pending {
                 pinned: boundary.pinned,
             },
@@ -228,7 +236,10 @@ impl Verified {
         match &self.run.ending {
             Ending::Failed(_) => Outcome::BoundaryFailed,
             _ if self.run.helper_failed => Outcome::BoundaryFailed,
-            _ if !self.is_sound() => Outcome::EvidenceUnsound,
+            // An audit has no evidence, and says so everywhere.
+            _ if !self.is_sound() && self.run.plan.mode == Mode::Enforce => {
+                Outcome::EvidenceUnsound
+            }
             Ending::TimedOut => Outcome::TimedOut,
             Ending::Exited(status) | Ending::NotExecuted(status) => {
                 u8::try_from(*status).map_or(Outcome::BoundaryFailed, Outcome::Command)
@@ -277,6 +288,19 @@ fn scanner_config(run: &Collected) -> ScannerConfig {
         ssrf_enabled: run.pipelock.is_none().then_some(true),
         redaction_enabled: run.pipelock.is_none().then_some(false),
         flight_recorder_enabled: Some(true),
+    }
+}
+
+/// The verifier's part of an audit's packet.
+fn unverified(verifier: Verifier) -> Verifier {
+    Verifier {
+        verdict: PacketVerdict::Error,
+        trusted: false,
+        signer_key: None,
+        error: Some(String::from(
+            "audit mode: nothing was enforced, and there are no receipts",
+        )),
+        ..verifier
     }
 }
 

@@ -74,14 +74,29 @@ pub fn command_files(caller: &[(OsString, OsString)]) -> impl Iterator<Item = &'
         .filter(|wanted| caller.iter().any(|(name, _)| name == wanted))
 }
 
+/// What sends programs that know of proxies to the one inside the boundary.
+fn proxy_variables(port: u16) -> Vec<(&'static str, OsString)> {
+    let proxy = OsString::from(format!("http://127.0.0.1:{port}"));
+    let proxies = [
+        "ALL_PROXY",
+        "HTTPS_PROXY",
+        "HTTP_PROXY",
+        "all_proxy",
+        "http_proxy",
+        "https_proxy",
+    ]
+    .map(|name| (name, proxy.clone()));
+    let exceptions = ["NO_PROXY", "no_proxy"].map(|name| (name, "localhost,127.0.0.1,::1".into()));
+    proxies.into_iter().chain(exceptions).collect()
+}
+
 /// Makes the agent's environment from the caller's.
 pub fn for_agent(
     caller: &[(OsString, OsString)],
     home: &Path,
     workdir: &Path,
-    proxy_port: u16,
+    proxy_port: Option<u16>,
 ) -> AgentEnvironment {
-    let proxy = format!("http://127.0.0.1:{proxy_port}");
     let mut ours: Vec<(&str, OsString)> = vec![
         ("HOME", home.into()),
         ("LOGNAME", AGENT_NAME.into()),
@@ -89,18 +104,8 @@ pub fn for_agent(
         ("TMPDIR", "/tmp".into()),
         ("USER", AGENT_NAME.into()),
     ];
-    for name in [
-        "ALL_PROXY",
-        "HTTPS_PROXY",
-        "HTTP_PROXY",
-        "all_proxy",
-        "http_proxy",
-        "https_proxy",
-    ] {
-        ours.push((name, proxy.clone().into()));
-    }
-    for name in ["NO_PROXY", "no_proxy"] {
-        ours.push((name, "localhost,127.0.0.1,::1".into()));
+    if let Some(port) = proxy_port {
+        ours.extend(proxy_variables(port));
     }
     for name in command_files(caller) {
         ours.push((name, Path::new(COMMAND_FILES).join(name).into()));
@@ -201,7 +206,7 @@ mod tests {
         .into_iter()
         .map(|(name, value)| (name.into(), value.into()))
         .collect();
-        let agent = for_agent(&caller, Path::new("/home/a"), Path::new("/w"), 3128);
+        let agent = for_agent(&caller, Path::new("/home/a"), Path::new("/w"), Some(3128));
         let text: Vec<String> = agent
             .entries
             .iter()

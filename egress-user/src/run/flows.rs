@@ -1,5 +1,6 @@
 //! Writes `flows.jsonl`: one hash-chained row for each attempt, by kernel and by relay. The supervisor
 //! is its only writer. What repeats is folded: the first is a row at once, the rest a count at the end.
+mod dns;
 pub mod residual;
 mod unix;
 
@@ -153,6 +154,7 @@ pub struct FlowLog {
     folded: HashMap<FoldKey, Repeats>,
     unix: unix::Seen,
     inside: Option<Inside>,
+    audit: dns::Names,
     denied: BTreeMap<Denied, u64>,
     allowed: BTreeMap<(String, u16), u64>,
     callers: Callers,
@@ -181,6 +183,7 @@ impl FlowLog {
             folded: HashMap::new(),
             unix: unix::Seen::new(),
             inside,
+            audit: dns::Names::default(),
             denied: BTreeMap::new(),
             allowed: BTreeMap::new(),
             callers: Callers::default(),
@@ -197,6 +200,7 @@ impl FlowLog {
     /// # Errors
     /// When the row cannot be written.
     pub fn kernel(&mut self, event: &Event) -> io::Result<()> {
+        let event = &self.as_told(*event);
         *self
             .counts
             .by_verdict
@@ -212,7 +216,7 @@ impl FlowLog {
                     return self.kernel_row(event, &caller);
                 }
             }
-            Verdict::Deny => {
+            Verdict::Deny | Verdict::WouldDeny if !self.is_own_resolver(event) => {
                 let denied = Denied {
                     destination: self.destination(event),
                     port: event.port,
@@ -222,7 +226,11 @@ impl FlowLog {
                 };
                 self.count_denied(denied);
             }
-            Verdict::Local | Verdict::Probe => {}
+            Verdict::Local
+            | Verdict::Probe
+            | Verdict::Deny
+            | Verdict::WouldDeny
+            | Verdict::WouldRedirect => {}
         }
         let key = FoldKey {
             hook: event.hook,
@@ -250,6 +258,31 @@ impl FlowLog {
         }
     }
 
+    /// An audit's UDP connect to an address that its resolver just gave is what sorts addresses: it
+    /// would be a probe behind a boundary, where such addresses are synthetic.
+    fn as_told(&self, mut event: Event) -> Event {
+        let is_connect = matches!(event.hook, Hook::Connect4 | Hook::Connect6);
+        if event.verdict == Verdict::WouldDeny
+            && event.reason == Reason::Udp
+            && is_connect
+            && self.names.contains_key(&event.addr)
+        {
+            event.verdict = Verdict::Probe;
+        }
+        event
+    }
+
+    /// Whether this is an audit's look-up at one of the caller's name servers: behind a boundary it
+    /// would go to the stub.
+    fn is_own_resolver(&self, event: &Event) -> bool {
+        event.reason == Reason::Dns && self.audit.servers.contains(&event.addr)
+    }
+
+    /// Says that this is an audit, by a caller with these name servers.
+    pub fn audit(&mut self, servers: Vec<IpAddr>) {
+        self.audit.servers = servers;
+    }
+
     /// Takes one record that holds a text.
     ///
     /// # Errors
@@ -257,6 +290,7 @@ impl FlowLog {
     pub fn text(&mut self, text: &Text) -> io::Result<()> {
         match text {
             Text::Unix(event) => self.unix(event),
+            Text::Dns(answer) => self.dns(answer),
         }
     }
 

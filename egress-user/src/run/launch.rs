@@ -66,22 +66,12 @@ impl Prepared {
     /// # Errors
     /// When a helper is not ready in time, or when the agent's process could not drop its privileges.
     pub fn launch(mut self) -> Result<Running, RunError> {
-        let programs = self.gates.programs();
-        let measurement = Measurement::of(
-            &self.plan,
-            &self.measured.probes,
-            programs,
-            self.users.agent,
-        )?;
-        let (mediator, relay) = self.start_both(&measurement)?;
-        self.timeline.mark("mediator ready");
-        wait_ready(&relay, &self.dir, |report: &Report| match report {
-            Report::Ready => Ok(()),
-            Report::Failed { error } => Err(error.clone()),
-            Report::Flow(_) | Report::Name(_) => Err(String::from("it served before it was ready")),
-        })?;
-
-        self.timeline.mark("relay ready");
+        let (mediator, relay) = if let Entry::Absent(policy) = &self.entry {
+            (Mediator::Absent(policy.clone()), None)
+        } else {
+            let (mediator, relay) = self.start_helpers()?;
+            (mediator, Some(relay))
+        };
         // While init is certainly there.
         let allowed = self.measured.opened.iter().map(|one| one.id).collect();
         let inside = Inside::of(self.init.pid, allowed);
@@ -146,6 +136,26 @@ impl Prepared {
         })
     }
 
+    /// Starts the mediator and the relay, and waits until both are ready.
+    fn start_helpers(&mut self) -> Result<(Mediator, Helper), RunError> {
+        let programs = self.gates.programs();
+        let measurement = Measurement::of(
+            &self.plan,
+            &self.measured.probes,
+            programs,
+            self.users.agent,
+        )?;
+        let (mediator, relay) = self.start_both(&measurement)?;
+        self.timeline.mark("mediator ready");
+        wait_ready(&relay, &self.dir, |report: &Report| match report {
+            Report::Ready => Ok(()),
+            Report::Failed { error } => Err(error.clone()),
+            Report::Flow(_) | Report::Name(_) => Err(String::from("it served before it was ready")),
+        })?;
+        self.timeline.mark("relay ready");
+        Ok((mediator, relay))
+    }
+
     fn hear(&mut self) -> Result<FromInit, RunError> {
         let received = hear_init(&self.control)?;
         if received.bytes.is_empty() {
@@ -202,10 +212,12 @@ impl Prepared {
                 };
                 Ok((Mediator::Builtin(Box::new(builtin)), relay))
             }
-            (Entry::Pipelock(_), MediatorChoice::Builtin) => Err(RunError::Helper {
-                process: "mediator",
-                text: String::from("ports were held for a Pipelock that nobody asked for"),
-            }),
+            (Entry::Pipelock(_), MediatorChoice::Builtin) | (Entry::Absent(_), _) => {
+                Err(RunError::Helper {
+                    process: "mediator",
+                    text: String::from("nobody asked for the one that was prepared for"),
+                })
+            }
         }
     }
 
@@ -244,7 +256,10 @@ impl Prepared {
     }
 
     fn start_relay(&self) -> Result<Helper, RunError> {
-        let sockets = &self.sockets;
+        let sockets = self
+            .sockets
+            .as_ref()
+            .ok_or_else(|| init_failed(String::from("it made no sockets for the relay")))?;
         let slots_v4 = self.gates.slots_fd("SLOTS_V4")?;
         let slots_v6 = self.gates.slots_fd("SLOTS_V6")?;
         let mut allowed_ports = vec![80, 443];

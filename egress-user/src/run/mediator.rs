@@ -1,5 +1,5 @@
 //! The mediator of a run, whichever it is: where it listens, whether it lives, how it ends.
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::sys::signal::Signal;
@@ -9,7 +9,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use super::collect::ended_well;
 use super::error::{RunError, system};
 use super::launch::Helper;
-use super::plan::{MediatorChoice, Plan};
+use super::plan::{MediatorChoice, Mode, Plan};
 use super::state::RunDir;
 use crate::mediator::plan::Status;
 use crate::mediator::process::Pipelock;
@@ -20,6 +20,9 @@ use crate::receipt::capsule::Signed;
 use crate::sys::fd;
 use crate::sys::process::made_in_cgroup;
 
+/// An address that nothing listens at, and to which the gates let nobody connect.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
 /// Where the mediator will listen.
 #[derive(Debug)]
 pub(super) enum Entry {
@@ -27,6 +30,8 @@ pub(super) enum Entry {
     Builtin(TcpListener, Box<RuntimePolicy>),
     /// At these ports; the policy depends on what the Pipelock knows.
     Pipelock(Ports),
+    /// Nowhere: in an audit there is none. This is the policy that would be.
+    Absent(Box<RuntimePolicy>),
 }
 
 impl Entry {
@@ -35,12 +40,16 @@ impl Entry {
         match self {
             Self::Builtin(listener, _) => listener.local_addr(),
             Self::Pipelock(ports) => Ok(ports.proxy.address().into()),
+            Self::Absent(_) => Ok(NOWHERE),
         }
     }
 }
 
 /// Where the mediator will listen on the host's loopback.
 pub(super) fn entry(plan: &Plan, dir: &RunDir, cgroup: BorrowedFd<'_>) -> Result<Entry, RunError> {
+    if plan.mode == Mode::Audit {
+        return Ok(Entry::Absent(Box::new(runtime_policy(plan, dir, NOWHERE)?)));
+    }
     let what = "listen on the host's loopback";
     match plan.mediator {
         MediatorChoice::Builtin => {
@@ -98,6 +107,15 @@ pub struct Ruling {
     pub overridden: Vec<String>,
 }
 
+/// The policy of the built-in mediator, which knows no other mode.
+fn ruling(policy: RuntimePolicy) -> Ruling {
+    Ruling {
+        yaml: policy.yaml,
+        mode: String::from("strict"),
+        overridden: policy.overridden,
+    }
+}
+
 /// A mediator that runs.
 #[derive(Debug)]
 pub(super) enum Mediator {
@@ -105,6 +123,8 @@ pub(super) enum Mediator {
     Builtin(Box<Builtin>),
     /// A real one.
     Pipelock(Box<Pipelock>),
+    /// None, in an audit; the policy that would be.
+    Absent(Box<RuntimePolicy>),
 }
 
 /// The mediator inside this binary.
@@ -122,7 +142,7 @@ pub(super) struct Builtin {
 #[derive(Debug)]
 pub(super) struct MediatorEnd {
     pub(super) policy: Ruling,
-    pub(super) capsule: Signed,
+    pub(super) capsule: Option<Signed>,
     /// What there is to say of a real Pipelock.
     pub(super) facts: Option<Facts>,
     pub(super) incomplete: Vec<String>,
@@ -131,10 +151,11 @@ pub(super) struct MediatorEnd {
 
 impl Mediator {
     /// Readable when it has something to say, or has ended.
-    pub(super) fn watched(&self) -> BorrowedFd<'_> {
+    pub(super) fn watched(&self) -> Option<BorrowedFd<'_>> {
         match self {
-            Self::Builtin(builtin) => builtin.helper.control.as_fd(),
-            Self::Pipelock(pipelock) => pipelock.pidfd(),
+            Self::Builtin(builtin) => Some(builtin.helper.control.as_fd()),
+            Self::Pipelock(pipelock) => Some(pipelock.pidfd()),
+            Self::Absent(_) => None,
         }
     }
 
@@ -143,6 +164,7 @@ impl Mediator {
         let helper = match self {
             Self::Builtin(builtin) => &builtin.helper,
             Self::Pipelock(pipelock) => return pipelock.gone(),
+            Self::Absent(_) => return None,
         };
         match fd::receive(&helper.control, MsgFlags::MSG_DONTWAIT) {
             Ok(received) if !received.bytes.is_empty() => {
@@ -167,7 +189,7 @@ impl Mediator {
     /// Looks after it, a few hundred times a second; `Some` when the run cannot go on.
     pub(super) fn look(&mut self) -> Option<String> {
         match self {
-            Self::Builtin(_) => None,
+            Self::Builtin(_) | Self::Absent(_) => None,
             Self::Pipelock(pipelock) => pipelock.look(),
         }
     }
@@ -175,7 +197,7 @@ impl Mediator {
     /// Connections that its side of the relay has open: the end waits for their receipts.
     pub(super) fn tunnels(&self) -> u64 {
         match self {
-            Self::Builtin(_) => 0,
+            Self::Builtin(_) | Self::Absent(_) => 0,
             // One that does not answer says so at its end.
             Self::Pipelock(pipelock) => pipelock.tunnels().unwrap_or_default(),
         }
@@ -185,6 +207,13 @@ impl Mediator {
     /// [`Self::tunnels`] said before the relay ended, `allowed` what the relay has forwarded.
     pub(super) fn end(self, choice: &MediatorChoice, tunnels: u64, allowed: u64) -> MediatorEnd {
         match self {
+            Self::Absent(policy) => MediatorEnd {
+                policy: ruling(*policy),
+                capsule: None,
+                facts: None,
+                incomplete: Vec::new(),
+                failed: false,
+            },
             Self::Builtin(builtin) => {
                 let Builtin {
                     helper,
@@ -194,12 +223,8 @@ impl Mediator {
                 helper.child.signal(Signal::SIGTERM);
                 let done = ended_well(&helper);
                 MediatorEnd {
-                    policy: Ruling {
-                        yaml: policy.yaml,
-                        mode: String::from("strict"),
-                        overridden: policy.overridden,
-                    },
-                    capsule,
+                    policy: ruling(policy),
+                    capsule: Some(capsule),
                     facts: None,
                     failed: done.is_err(),
                     incomplete: done
@@ -216,7 +241,7 @@ impl Mediator {
                     mode: policy.mode.clone(),
                     overridden: policy.overridden.clone(),
                 };
-                let capsule = pipelock.capsule().clone();
+                let capsule = Some(pipelock.capsule().clone());
                 let given = match choice {
                     MediatorChoice::Pipelock(choice) => choice.binary.as_path(),
                     MediatorChoice::Builtin => std::path::Path::new(""),

@@ -1,11 +1,18 @@
 //! What people should know of a run beyond its verdict, one line each.
 use super::collect::Collected;
+use super::plan::Mode;
 use super::supervise::Ending;
 use crate::mediator::process::facts::Facts;
 
 /// The lines, for standard error and the summary.
 pub fn of(run: &Collected) -> Vec<String> {
     let mut lines = Vec::new();
+    if run.plan.mode == Mode::Audit {
+        lines.push(String::from(
+            "AUDIT MODE: the command had the caller's network; nothing was refused or sent elsewhere, \
+             and there are no receipts: this packet shows no boundary",
+        ));
+    }
     if run.output.defused > 0 {
         lines.push(format!(
             "{} commands to the CI system in the command's output were defused",

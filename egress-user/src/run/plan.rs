@@ -30,6 +30,25 @@ impl DnsMode {
     }
 }
 
+/// Whether the boundary's network is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Mode {
+    /// Nothing gets out but through the mediator.
+    Enforce,
+    /// Nothing is refused or sent elsewhere, and there are no receipts: what would be is recorded.
+    Audit,
+}
+
+impl Mode {
+    /// The word on the command line.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Audit => "audit",
+        }
+    }
+}
+
 /// How the command sees the workspace, and what becomes of what it writes there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum WorkspaceMode {
@@ -107,6 +126,8 @@ pub enum Input {
 #[derive(Debug)]
 #[must_use = "nothing was run"]
 pub struct Plan {
+    /// Whether the network is closed.
+    pub mode: Mode,
     /// Command and arguments.
     pub command: Vec<OsString>,
     /// Base name of the script, or of the command, for the packet.

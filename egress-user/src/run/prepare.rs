@@ -15,7 +15,7 @@ use super::environment::{self, EnvironmentRecord};
 use super::error::{RunError, system};
 use super::held::Held;
 use super::mediator::{Entry, entry};
-use super::plan::Plan;
+use super::plan::{Mode, Plan};
 use super::probes::{self, Probed};
 use super::stage::{Mounts, open_sockets, resources, stage_plan};
 use super::state::{RunDir, STATE_DIR};
@@ -76,7 +76,7 @@ pub struct Prepared {
     pub(super) caps: Caps,
     pub(super) gates: Gates,
     pub(super) events: Events,
-    pub(super) sockets: Sockets<OwnedFd>,
+    pub(super) sockets: Option<Sockets<OwnedFd>>,
     pub(super) entry: Entry,
     pub(super) pipes: Pipes,
     pub(super) held: Held,
@@ -127,7 +127,7 @@ impl Plan {
             &self.environment,
             Path::new(AGENT_HOME),
             &self.workdir,
-            self.proxy_port,
+            (self.mode == Mode::Enforce).then_some(self.proxy_port),
         );
         let mut masked = self.masked.clone();
         masked.push(self.packet.path().to_path_buf());
@@ -158,7 +158,7 @@ impl Plan {
             ipv6,
             left_out,
             held,
-        } = wait_entered(&control, &dir)?;
+        } = wait_entered(&control, &dir, self.mode)?;
         if !ipv6 {
             // Known only now, and programs are what they were loaded as: once more, for the few
             // machines where it is so.
@@ -169,10 +169,10 @@ impl Plan {
         }
         timeline.mark("boundary closed");
         let (sequence, probes) = probes::run(sequence, &control, &mut events)?;
-        if self.layers.warning().is_none() {
-            probes.judge(&self.accepted_risks)?;
+        if self.mode == Mode::Enforce {
+            judge(&self, &probes)?;
+            timeline.mark("probes done");
         }
-        timeline.mark("probes done");
         let namespaces = system("read the boundary's namespaces", namespace_links(&init))?;
         Ok(Prepared {
             control,
@@ -214,6 +214,14 @@ fn lease_users() -> Result<UserLease, RunError> {
     })
 }
 
+/// Ends the run if a probe found it open, unless a layer was left out for that very purpose.
+fn judge(plan: &Plan, probes: &Probed) -> Result<(), RunError> {
+    match plan.layers.warning() {
+        None => probes.judge(&plan.accepted_risks),
+        Some(_) => Ok(()),
+    }
+}
+
 /// What the kernel programs are told, before it is known whether there is IPv6.
 fn config(plan: &Plan, mediator: SocketAddr) -> Config {
     let mut config = Config::new(plan.proxy_port, true);
@@ -221,6 +229,7 @@ fn config(plan: &Plan, mediator: SocketAddr) -> Config {
         config.mediator_addr = address.ip().to_bits();
         config.mediator_port = address.port().into();
     }
+    config.audit = u32::from(plan.mode == Mode::Audit);
     config
 }
 
@@ -250,8 +259,10 @@ fn spawn_init(
         stderr,
     ];
     keep.extend(mounts.opened.iter().map(|one| one.tree.as_fd()));
+    // An audit's caller keeps its network.
+    let kept = if stage.audit { !libc::CLONE_NEWNET } else { !0 };
     let placement = Placement {
-        namespaces: u64::try_from(stage.layers.namespaces()).unwrap_or_default(),
+        namespaces: u64::try_from(stage.layers.namespaces() & kept).unwrap_or_default(),
         cgroup: cgroups.agent.as_fd(),
     };
     let child = spawn_helper(
@@ -323,13 +334,13 @@ pub(super) fn spawn_helper(
 /// What init has made.
 struct Entered {
     sequence: Sequence,
-    sockets: Sockets<OwnedFd>,
+    sockets: Option<Sockets<OwnedFd>>,
     ipv6: bool,
     left_out: Vec<LeftOut>,
     held: Held,
 }
 
-fn wait_entered(control: &OwnedFd, dir: &RunDir) -> Result<Entered, RunError> {
+fn wait_entered(control: &OwnedFd, dir: &RunDir, mode: Mode) -> Result<Entered, RunError> {
     let process = "boundary's init";
     let helper = |text: String| RunError::Helper { process, text };
     let mut received = hear_init(control)?;
@@ -355,15 +366,21 @@ fn wait_entered(control: &OwnedFd, dir: &RunDir) -> Result<Entered, RunError> {
             let directories = received.fds.split_off(sockets_end);
             let held = Held::new(held, directories)
                 .ok_or_else(|| helper(String::from("it passed fewer directories than it said")))?;
-            let sockets = Sockets::from_order(received.fds, ipv6, dns).ok_or_else(|| {
-                helper(String::from(
-                    "it passed another number of sockets than it said",
-                ))
-            })?;
+            let sockets = match mode {
+                Mode::Audit => None,
+                Mode::Enforce => {
+                    Some(Sockets::from_order(received.fds, ipv6, dns).ok_or_else(|| {
+                        helper(String::from(
+                            "it passed another number of sockets than it said",
+                        ))
+                    })?)
+                }
+            };
             Ok(Entered {
                 sequence,
                 sockets,
-                ipv6,
+                // What would be, behind a boundary of its own.
+                ipv6: ipv6 || mode == Mode::Audit,
                 left_out,
                 held,
             })

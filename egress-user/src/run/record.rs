@@ -5,11 +5,13 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::collect::Collected;
+use super::plan::Mode;
 use super::supervise::Ending;
 use crate::apply::model::Outcome as ChangeOutcome;
 use crate::boundary::users::AGENT_NAME;
 use crate::bpf;
 use crate::child::seccomp;
+use crate::packet::AUDIT_ENFORCEMENT;
 use crate::packet::model::{
     BrowserProxyStatus, DnsUdpStatus, DockerSocketStatus, Posture, RawSocketStatus,
     WebSocketFrameScanning,
@@ -52,6 +54,9 @@ fn unsupported(probes: &[ProbeResult]) -> Vec<String> {
 /// opened.
 fn not_enforced(run: &Collected) -> Vec<String> {
     let mut paths = unsupported(&run.measured.probes.results);
+    if run.plan.mode == Mode::Audit {
+        paths.push(String::from("everything"));
+    }
     let opened = &run.measured.opened;
     paths.extend(
         opened
@@ -79,9 +84,15 @@ pub fn posture(run: &Collected) -> Posture {
     } else {
         "_ebpf_cgroup"
     };
+    let is_audit = run.plan.mode == Mode::Audit;
+    let inside = |text: String| (!is_audit).then_some(text);
     let [agent, host, _] = run.uids;
     Posture {
-        enforcement_mode: format!("linux{netns}{gates}"),
+        enforcement_mode: if is_audit {
+            AUDIT_ENFORCEMENT.to_owned()
+        } else {
+            format!("linux{netns}{gates}")
+        },
         runner_os: String::from("Linux"),
         runner_arch: Some(runner_arch()),
         raw_socket_status: if raw_closed {
@@ -116,8 +127,8 @@ pub fn posture(run: &Collected) -> Posture {
         host_user: Some(String::from("pipelock-host")),
         host_uid: Some(i64::from(host)),
         host_ip: None,
-        agent_ip: Some(String::from("127.0.0.1")),
-        proxy_url: Some(format!("http://127.0.0.1:{}", run.plan.proxy_port)),
+        agent_ip: inside(String::from("127.0.0.1")),
+        proxy_url: inside(format!("http://127.0.0.1:{}", run.plan.proxy_port)),
         script_basename: Some(run.plan.script_basename.clone()),
         script_arg_count: Some(run.plan.argument_count),
         unsupported_paths: not_enforced(run),
@@ -144,6 +155,7 @@ pub fn boundary(run: &Collected) -> io::Result<Vec<u8>> {
     let document = json!({
         "schema_version": SCHEMA,
         "run_id": run.dir.id(),
+        "mode": run.plan.mode.label(),
         "egress": {"version": env!("CARGO_PKG_VERSION"), "binary_sha256": own_digest()?},
         "kernel": {
             "release": kernel.release().to_string_lossy(),
@@ -152,7 +164,7 @@ pub fn boundary(run: &Collected) -> io::Result<Vec<u8>> {
         },
         "programs": {"object_sha256": bpf::object_sha256(run.plan.diagnostics.is_some()), "attached": run.programs, "unavailable": run.unavailable, "links": run.links},
         "seccomp": {
-            "agent_sha256": seccomp::digest().map_err(io::Error::other)?,
+            "agent_sha256": seccomp::digest(run.plan.mode == Mode::Audit).map_err(io::Error::other)?,
             "relay_sha256": relay::filter_digest().map_err(io::Error::other)?,
         },
         "agent": {"enforced": run.enforced, "user": AGENT_NAME, "uid": agent},

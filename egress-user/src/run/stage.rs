@@ -1,11 +1,12 @@
 //! The plan of the boundary's init: what the view holds and what becomes the command.
+use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::environment;
 use super::error::{RunError, system};
-use super::plan::{DnsMode, Plan, WorkspaceMode};
+use super::plan::{DnsMode, Mode, Plan, WorkspaceMode};
 use super::prepare::AGENT_HOME;
 use super::state::RunDir;
 use super::stdio::Pipes;
@@ -18,6 +19,10 @@ use crate::child::protocol::{Resources, StagePlan};
 
 /// Size of `/run`, bytes, unless other scratch space is smaller.
 const RUN_BYTES: u64 = 64 << 20;
+
+/// Files that an audit leaves to its caller: they belong to the network that it keeps. Copies, since
+/// they may be links into a directory that the agent has of its own.
+const NETWORK_FILES: [&str; 2] = ["/etc/hosts", "/etc/resolv.conf"];
 
 /// Mounts that init is given, and has yet to put anywhere.
 #[derive(Debug)]
@@ -64,10 +69,22 @@ pub(super) fn stage_plan(
         .unwrap_or_default()
         .to_owned();
     let dns = plan.dns == DnsMode::Synthetic;
+    let audit = plan.mode == Mode::Audit;
+    let mut files = files(users.agent, &hostname, dns);
+    if audit {
+        for file in &mut files {
+            if NETWORK_FILES
+                .iter()
+                .any(|path| file.path == Path::new(path))
+            {
+                file.content = system("read the caller's files", fs::read_to_string(&file.path))?;
+            }
+        }
+    }
     Ok(StagePlan {
         stage_dir: dir.stage(),
         agent: users.agent,
-        files: files(users.agent, &hostname, dns),
+        files,
         hostname,
         home: PathBuf::from(AGENT_HOME),
         limits: TmpfsLimits {
@@ -92,6 +109,7 @@ pub(super) fn stage_plan(
         command_files: environment::command_files(&plan.environment)
             .map(str::to_owned)
             .collect(),
+        audit,
         dns,
         proxy_port: plan.proxy_port,
         stdio: pipes.agents().map(|end| end.as_raw_fd()),

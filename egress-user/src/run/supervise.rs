@@ -1,5 +1,6 @@
 //! `Running → Collected`: watches every process of the run, carries signals, reads both witnesses,
 //! and when the agent is gone stops the rest in order.
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ use super::held::Held;
 use super::inside::Inside;
 use super::launch::{Helper, end_of};
 use super::mediator::Mediator;
-use super::plan::Plan;
+use super::plan::{Mode, Plan};
 use super::prepare::Measured;
 use super::state::RunDir;
 use super::stdio::Pumps;
@@ -66,7 +67,7 @@ pub enum Ending {
 pub struct Running {
     pub(super) control: OwnedFd,
     pub(super) init: Child,
-    pub(super) relay: Helper,
+    pub(super) relay: Option<Helper>,
     pub(super) mediator: Mediator,
     pub(super) cgroups: RunCgroups,
     pub(super) caps: Caps,
@@ -132,11 +133,13 @@ impl Running {
     /// When watching cannot begin; dropping `self` ends the run then.
     pub fn supervise(mut self) -> Result<Collected, RunError> {
         let began = Instant::now();
+        let flows = FlowLog::create(&self.dir.path().join("flows.jsonl"), self.inside.take());
+        let mut flows = system("start the flow log", flows)?;
+        if self.plan.mode == Mode::Audit {
+            flows.audit(system("read the caller's name servers", name_servers())?);
+        }
         let mut watch = Watch {
-            flows: system(
-                "start the flow log",
-                FlowLog::create(&self.dir.path().join("flows.jsonl"), self.inside.take()),
-            )?,
+            flows,
             heart: Heart::new(),
             signals: system(
                 "watch for signals",
@@ -200,32 +203,40 @@ impl Running {
 
     /// Waits until a control socket has something to say, or for one tick.
     fn wait(&self, watch: &Watch) -> Result<[bool; 3], RunError> {
-        let mut fds = [
-            PollFd::new(self.control.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.relay.control.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.mediator.watched(), PollFlags::POLLIN),
-            PollFd::new(watch.signals.as_fd(), PollFlags::POLLIN),
-        ];
+        let init = Some(self.control.as_fd());
+        let relay = self.relay.as_ref().map(|relay| relay.control.as_fd());
+        let watched = [init, relay, self.mediator.watched()];
+        let signals = Some(watch.signals.as_fd());
+        let mut fds: Vec<PollFd<'_>> = watched
+            .into_iter()
+            .chain([signals])
+            .flatten()
+            .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
+            .collect();
         let tick = PollTimeout::try_from(TICK).unwrap_or(PollTimeout::ZERO);
         match poll(&mut fds, tick) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(errno) => return system("watch the run", Err(errno.into())),
         }
-        let [init, relay, mediator, _] = fds;
-        Ok([init, relay, mediator].map(|fd| fd.revents().is_some_and(|events| !events.is_empty())))
+        let mut ready = fds
+            .iter()
+            .map(|fd| fd.revents().is_some_and(|events| !events.is_empty()));
+        // In the order in which they were put together.
+        Ok(watched.map(|fd| fd.is_some() && ready.next().unwrap_or_default()))
     }
 
     pub(super) fn drain_events(&mut self, flows: &mut FlowLog) -> Result<(), RunError> {
         self.gates.flush_diagnostics();
-        while let Some(event) = self.events.take() {
-            match event {
-                Ok(event) => system("write the flow log", flows.kernel(&event))?,
-                Err(_) => flows.malformed(),
-            }
-        }
+        // Names before the connections that are told by them.
         while let Some(text) = self.events.take_text() {
             match text {
                 Ok(text) => system("write the flow log", flows.text(&text))?,
+                Err(_) => flows.malformed(),
+            }
+        }
+        while let Some(event) = self.events.take() {
+            match event {
+                Ok(event) => system("write the flow log", flows.kernel(&event))?,
                 Err(_) => flows.malformed(),
             }
         }
@@ -273,15 +284,18 @@ impl Running {
     fn hear_relay(&mut self, flows: &mut FlowLog) -> Result<Option<String>, RunError> {
         let mut waiting = Vec::new();
         let mut gone = None;
+        let Some(relay) = &self.relay else {
+            return self.drain_events(flows).map(|()| None);
+        };
         for _ in 0..REPORTS {
-            match relay_report(&self.relay, MsgFlags::MSG_DONTWAIT) {
+            match relay_report(relay, MsgFlags::MSG_DONTWAIT) {
                 Ok(None) => break,
                 Ok(Some(Report::Name(name))) => {
                     system("write the flow log", flows.name(&name))?;
                 }
                 Ok(Some(report)) => waiting.push(report),
                 Err(text) => {
-                    gone = Some(format!("{text}{}", self.relay.end()));
+                    gone = Some(format!("{text}{}", relay.end()));
                     break;
                 }
             }
@@ -322,10 +336,13 @@ impl Running {
             return Ok(None);
         }
         watch.look_at_evidence = now + LOOK_EVERY;
-        length += system(
-            "look at the evidence",
-            evidence_length(&self.dir.evidence()),
-        )?;
+        // In an audit nobody writes any.
+        if self.plan.mode == Mode::Enforce {
+            length += system(
+                "look at the evidence",
+                evidence_length(&self.dir.evidence()),
+            )?;
+        }
         Ok((length > most)
             .then(|| format!("receipts and flow log reached {most} bytes (--max-evidence)")))
     }
@@ -362,6 +379,19 @@ fn evidence_length(dir: &Path) -> std::io::Result<u64> {
         length += entry?.metadata()?.len();
     }
     Ok(length)
+}
+
+/// The caller's name servers (resolv.conf(5)).
+fn name_servers() -> std::io::Result<Vec<IpAddr>> {
+    let text = std::fs::read_to_string("/etc/resolv.conf")?;
+    let servers = text.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        let is_server = words.next() == Some("nameserver");
+        // A link-local address may name its interface.
+        let address = words.next().filter(|_| is_server)?.split('%').next()?;
+        address.parse().ok()
+    });
+    Ok(servers.collect())
 }
 
 /// One report of the relay; `Ok(None)` when it has nothing to say now, `Err` when it is gone.

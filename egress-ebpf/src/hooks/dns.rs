@@ -1,0 +1,97 @@
+//! `cgroup_skb/ingress` on the agent, in audit mode only: copies the answers of name servers, which
+//! are all that tells a name from an address there. A witness: every packet passes.
+use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
+use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
+use aya_ebpf::macros::cgroup_skb;
+use aya_ebpf::programs::SkBuffContext;
+use egress_common::abi::{DNS_ANSWER_BYTES, DnsAnswer};
+use egress_common::decide::{IPPROTO_UDP, mapped};
+use egress_common::names::DNS_PORT;
+
+use crate::error::PASS;
+use crate::maps::text;
+use crate::read;
+
+/// Offsets in an IPv4 header (RFC 791) and an IPv6 header (RFC 8200), and the latter's length.
+const V4_PROTOCOL: usize = 9;
+const V4_SOURCE: usize = 12;
+const V6_PROTOCOL: usize = 6;
+const V6_SOURCE: usize = 8;
+const V6_HEADER: usize = 40;
+/// Length of a UDP header.
+const UDP_HEADER: usize = 8;
+
+#[cgroup_skb(ingress)]
+pub fn agent_skb_ingress(ctx: SkBuffContext) -> i32 {
+    if let Some((server, message)) = datagram(&ctx) {
+        record(&ctx, server, message);
+    }
+    PASS
+}
+
+/// Who sent a datagram from port 53, and where in the packet its message begins.
+#[inline(always)]
+fn datagram(ctx: &SkBuffContext) -> Option<([u64; 2], usize)> {
+    let first: u8 = ctx.load(0).ok()?;
+    let (protocol, header) = match first >> 4 {
+        4 => (V4_PROTOCOL, usize::from(first & 0xf) * 4),
+        6 => (V6_PROTOCOL, V6_HEADER),
+        _ => return None,
+    };
+    let protocol: u8 = ctx.load(protocol).ok()?;
+    let port: u16 = ctx.load(header).ok()?;
+    if u32::from(protocol) != IPPROTO_UDP || u16::from_be(port) != DNS_PORT {
+        return None;
+    }
+    let server = if first >> 4 == 4 {
+        mapped(u32::from_be(ctx.load(V4_SOURCE).ok()?))
+    } else {
+        read::v6_halves(ctx.load(V6_SOURCE).ok()?)
+    };
+    Some((server, header + UDP_HEADER))
+}
+
+#[inline(always)]
+fn record(ctx: &SkBuffContext, server: [u64; 2], offset: usize) {
+    let whole = ctx.len().wrapping_sub(offset as u32);
+    if whole == 0 || whole > u16::MAX as u32 {
+        return;
+    }
+    let length = if whole > DNS_ANSWER_BYTES {
+        DNS_ANSWER_BYTES
+    } else {
+        whole
+    };
+    let Some(mut entry) = text::<DnsAnswer>() else {
+        return;
+    };
+    let to = entry.as_mut_ptr();
+    // SAFETY: the ring's entry is a whole DnsAnswer, writable and aligned to 8.
+    unsafe {
+        (&raw mut (*to).ktime_ns).write_volatile(read::now());
+        (&raw mut (*to).server).write_volatile(server);
+        (&raw mut (*to).whole).write_volatile(whole);
+        (&raw mut (*to).length).write_volatile(length);
+    }
+    // Read back, so that the compiler cannot drop the comparisons that the kernel's verifier asks for.
+    // SAFETY: `to` is the ring's own entry, and the field was just written.
+    let length = unsafe { (&raw const (*to).length).read_volatile() };
+    if length == 0 || length > DNS_ANSWER_BYTES {
+        entry.discard(u64::from(BPF_RB_NO_WAKEUP));
+        return;
+    }
+    // SAFETY: the destination holds DNS_ANSWER_BYTES, and `length` is no more than that.
+    let failed = unsafe {
+        bpf_skb_load_bytes(
+            ctx.skb.skb.cast(),
+            offset as u32,
+            (&raw mut (*to).message).cast(),
+            length,
+        )
+    };
+    if failed == 0 {
+        entry.submit(u64::from(BPF_RB_NO_WAKEUP));
+    } else {
+        entry.discard(u64::from(BPF_RB_NO_WAKEUP));
+    }
+}

@@ -1,0 +1,168 @@
+//! Rows about the answers of name servers, in audit mode: what ties an address to the name that the
+//! agent asked for. The bytes come from the network, and are taken for no more than that.
+use std::collections::HashSet;
+use std::io;
+use std::net::IpAddr;
+
+use hickory_proto::op::{Message, MessageType};
+use serde_json::json;
+
+use super::{FlowLog, as_map};
+use crate::bpf::events::DnsAnswer;
+
+/// Answers that are told apart; later ones are counted only.
+const ROWS: usize = 10_000;
+/// Addresses of one answer that are looked at.
+const ADDRESSES: usize = 64;
+/// Longest host name (RFC 1035, section 2.3.4).
+const NAME_BYTES: usize = 253;
+
+/// What an audit knows of names.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    /// The caller's own name servers: only they are believed.
+    pub(super) servers: Vec<IpAddr>,
+    seen: HashSet<(IpAddr, Answer)>,
+}
+
+/// A name and its addresses.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Answer {
+    name: String,
+    addresses: Vec<IpAddr>,
+}
+
+impl FlowLog {
+    /// Takes one answer of a name server.
+    ///
+    /// # Errors
+    /// When the row cannot be written.
+    pub(super) fn dns(&mut self, answer: &DnsAnswer) -> io::Result<()> {
+        *self
+            .counts
+            .by_verdict
+            .entry(String::from("dns_answer"))
+            .or_default() += 1;
+        let parsed = answer.message.as_deref().and_then(parse);
+        let is_known = self.audit.servers.contains(&answer.server);
+        let key = (
+            answer.server,
+            parsed.clone().unwrap_or(Answer {
+                name: String::new(),
+                addresses: Vec::new(),
+            }),
+        );
+        if self.audit.seen.len() >= ROWS || !self.audit.seen.insert(key) {
+            return Ok(());
+        }
+        if let Some(found) = parsed.as_ref().filter(|_| is_known) {
+            for address in &found.addresses {
+                self.names.insert(*address, found.name.clone());
+            }
+        }
+        let (name, addresses) = match parsed {
+            Some(found) => (Some(found.name), found.addresses),
+            None => (None, Vec::new()),
+        };
+        let row = json!({
+            "hook": "skb_ingress", "verdict": "dns_answer", "server": answer.server, "trusted": is_known,
+            "name": name, "addresses": addresses,
+        });
+        self.row("kernel", self.wall_time(answer.ktime_ns), as_map(row))
+    }
+}
+
+/// The name of an answer's only question, and the addresses in the answer: what its asker will
+/// connect to for that name. `None` for what is no such answer.
+fn parse(message: &[u8]) -> Option<Answer> {
+    let message = Message::from_vec(message).ok()?;
+    let [question] = message.queries.as_slice() else {
+        return None;
+    };
+    if message.metadata.message_type != MessageType::Response {
+        return None;
+    }
+    let mut name = question.name().to_ascii().to_ascii_lowercase();
+    name.truncate(name.trim_end_matches('.').len());
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if name.is_empty() || name.len() > NAME_BYTES || !name.bytes().all(is_plain) {
+        return None;
+    }
+    let mut addresses: Vec<IpAddr> = message
+        .answers
+        .iter()
+        .filter_map(|record| record.data.ip_addr())
+        .map(|address| address.to_canonical())
+        .take(ADDRESSES)
+        .collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    Some(Answer { name, addresses })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use hickory_proto::op::{OpCode, Query};
+    use hickory_proto::rr::rdata::{A, AAAA, CNAME};
+    use hickory_proto::rr::{Name, RData, Record, RecordType};
+
+    use super::*;
+
+    fn answer(names: &[&str], kind: MessageType) -> Vec<u8> {
+        let mut message = Message::new(7, kind, OpCode::Query);
+        for name in names {
+            let name = Name::from_ascii(name).unwrap();
+            message.add_query(Query::query(name, RecordType::A));
+        }
+        let alias = Name::from_ascii("alias.test.").unwrap();
+        for data in [
+            RData::CNAME(CNAME(alias.clone())),
+            RData::A(A(Ipv4Addr::new(198, 51, 100, 7))),
+            RData::A(A(Ipv4Addr::new(198, 51, 100, 7))),
+            RData::AAAA(AAAA(Ipv6Addr::LOCALHOST)),
+        ] {
+            message
+                .answers
+                .push(Record::from_rdata(alias.clone(), 60, data));
+        }
+        message.to_vec().unwrap()
+    }
+
+    #[test]
+    fn question_is_tied_to_the_addresses_of_the_answer() {
+        let whole = answer(&["Api.Test."], MessageType::Response);
+        let found = parse(&whole).unwrap();
+        assert_eq!(found.name, "api.test");
+        assert_eq!(
+            found.addresses,
+            [
+                IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7)),
+                IpAddr::V6(Ipv6Addr::LOCALHOST)
+            ]
+        );
+        // Whatever is cut off or changed in it, it is an answer to that name or none.
+        for end in 0..whole.len() {
+            assert!(parse(&whole[..end]).is_none_or(|found| found.name == "api.test"));
+        }
+        for bit in 0..whole.len() * 8 {
+            let mut changed = whole.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            drop(parse(&changed));
+        }
+    }
+
+    #[test]
+    fn anything_else_names_nothing() {
+        assert_eq!(parse(&answer(&["api.test."], MessageType::Query)), None);
+        assert_eq!(parse(&answer(&[], MessageType::Response)), None);
+        let two = answer(&["a.test.", "b.test."], MessageType::Response);
+        assert_eq!(parse(&two), None);
+        assert_eq!(parse(&answer(&["."], MessageType::Response)), None);
+        let mut odd = answer(&["axb.test."], MessageType::Response);
+        let at = odd.windows(3).position(|bytes| bytes == b"axb").unwrap();
+        odd[at + 1] = b'\n';
+        assert_eq!(parse(&odd), None);
+    }
+}
