@@ -81,13 +81,10 @@ impl Staged {
     }
 }
 
-/// Where memory ends the kernel is to take this process, or one that it starts, and not init, with which
-/// all of them would end.
+/// Where memory ends the kernel is to take this process, or one that it starts, whatever the size of
+/// init, with which all of them would end.
 fn go_before_init() -> io::Result<()> {
-    const BADNESS: &str = "/proc/self/oom_score_adj";
-    let text = std::fs::read_to_string(BADNESS)?;
-    let inherited: i32 = text.trim().parse().map_err(io::Error::other)?;
-    std::fs::write(BADNESS, (inherited + 100).min(1000).to_string())
+    std::fs::write("/proc/self/oom_score_adj", "1000")
 }
 
 /// Sets limits for this process and all that it starts. One that is lower already stays: to raise it
