@@ -36,6 +36,11 @@ release() {
     mkdir -p -- "$directory"
     curl -fsSL --proto '=https,file' --retry 3 --output "$found.part.$$" -- "$url" ||
       fail "cannot fetch $name $version from $url"
+    if [[ "$url" == *.tar.gz ]]; then
+      tar -xzOf "$found.part.$$" -- "$name" > "$found.unpacked.$$" ||
+        { rm -f -- "$found.part.$$" "$found.unpacked.$$"; fail "what $url serves holds no $name"; }
+      mv -f -- "$found.unpacked.$$" "$found.part.$$"
+    fi
     chmod 0755 -- "$found.part.$$"
     if ! have_sha256 "$found.part.$$" "$sha256"; then
       rm -f -- "$found.part.$$"

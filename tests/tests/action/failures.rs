@@ -164,6 +164,17 @@ fn release_runs_only_with_its_own_sha256() {
     release(&runner, &sha256(&runner));
     runner.step(&asked).assert_success();
 
+    // The same in an archive, with other files beside it.
+    fs::remove_file(runner.path(&cached)).unwrap();
+    let packed = runner
+        .world
+        .shell("cd bin && echo x > README && tar -czf ../home/release.tar.gz README egress");
+    assert!(packed.success(), "{packed}");
+    let table = runner.path("dist/egress.sha256");
+    let listed = fs::read_to_string(&table).unwrap();
+    fs::write(&table, listed.replace("/release\n", "/release.tar.gz\n")).unwrap();
+    runner.step(&asked).assert_success();
+
     // Somebody puts another program into its place.
     fs::write(runner.path(&cached), "#!/bin/sh\ntouch \"$HOME/ran\"\n").unwrap();
     runner
