@@ -128,10 +128,15 @@ fn runner_without_sudo_or_cgroups_is_named() {
 
 /// A release that is listed: a copy of the binary, served from a file.
 fn release(runner: &Runner, sha256: &str) -> String {
+    fs::copy(runner.path("bin/egress"), runner.path("home/release")).unwrap();
+    list(runner, sha256, "home/release")
+}
+
+/// Lists a file as the release, and gives the place that it will be kept at.
+fn list(runner: &Runner, sha256: &str, file: &str) -> String {
     let version = env!("CARGO_PKG_VERSION");
     let machine = std::env::consts::ARCH;
-    let url = format!("file://{}", runner.path("home/release").display());
-    fs::copy(runner.path("bin/egress"), runner.path("home/release")).unwrap();
+    let url = format!("file://{}", runner.path(file).display());
     runner.write(
         "dist/egress.sha256",
         &format!("{version} {machine} {sha256} {url}\n"),
@@ -170,9 +175,7 @@ fn release_runs_only_with_its_own_sha256() {
         .world
         .shell("cd bin && echo x > README && tar -czf ../home/release.tar.gz README egress");
     assert!(packed.success(), "{packed}");
-    let table = runner.path("dist/egress.sha256");
-    let listed = fs::read_to_string(&table).unwrap();
-    fs::write(&table, listed.replace("/release\n", "/release.tar.gz\n")).unwrap();
+    list(&runner, &sha256(&runner), "home/release.tar.gz");
     runner.step(&asked).assert_success();
 
     // Somebody puts another program into its place.
