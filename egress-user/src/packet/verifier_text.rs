@@ -34,16 +34,12 @@ fn write(out: &mut String, verdict: Verdict, report: &Report) -> std::fmt::Resul
     if report.entries > 0 {
         writeln!(
             out,
-            "entries:     {} ({} signed checkpoints, {} version 2 receipts)",
-            report.entries, report.checkpoints, report.evidence_receipts
+            "entries:     {} ({} signed checkpoints)",
+            report.entries, report.checkpoints
         )?;
     }
     let counts = &report.counts;
-    writeln!(
-        out,
-        "actions:     {} ({} blocked)",
-        counts.actions, counts.blocked_actions
-    )?;
+    write_actions(out, report)?;
     let totals: Vec<String> = counts
         .totals
         .buckets()
@@ -60,6 +56,7 @@ fn write(out: &mut String, verdict: Verdict, report: &Report) -> std::fmt::Resul
     if let Some(root) = &report.root_hash {
         writeln!(out, "root hash:   {root}")?;
     }
+    write_version_2(out, report)?;
     for key in &report.signer_keys {
         writeln!(out, "signer:      {}", visible(key))?;
     }
@@ -81,6 +78,49 @@ fn write(out: &mut String, verdict: Verdict, report: &Report) -> std::fmt::Resul
         writeln!(out, "to:          {}", visible(&report.last_time))?;
     }
     Ok(())
+}
+
+/// Actions are fewer than receipts: says which receipts make the difference.
+fn write_actions(out: &mut String, report: &Report) -> std::fmt::Result {
+    let counts = &report.counts;
+    write!(
+        out,
+        "actions:     {} ({} blocked)",
+        counts.actions, counts.blocked_actions
+    )?;
+    let others = [
+        (report.session_records, "session records"),
+        (report.outcomes, "outcomes of announced actions"),
+    ];
+    let others: Vec<String> = others
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+    if !others.is_empty() {
+        write!(out, "; the other receipts: {}", others.join(", "))?;
+    }
+    out.push('\n');
+    if report.open_intents > 0 {
+        writeln!(out, "open:        {} without outcome", report.open_intents)?;
+    }
+    Ok(())
+}
+
+/// The chain of version 2 receipts beside the main one.
+fn write_version_2(out: &mut String, report: &Report) -> std::fmt::Result {
+    if report.evidence_receipts == 0 {
+        return Ok(());
+    }
+    let seq = report.evidence_final_seq.unwrap_or(0);
+    let root = report.evidence_root_hash.as_deref().unwrap_or("unknown");
+    writeln!(
+        out,
+        "version 2:   {} receipts, final seq {seq}, root hash {root}\n  \
+         a chain of its own: one receipt for each decision, none for session records. The packet \
+         counts version 1 where there is one; some verifiers show these numbers instead.",
+        report.evidence_receipts
+    )
 }
 
 fn write_boundary(out: &mut String, boundary: &BoundaryReport) -> std::fmt::Result {

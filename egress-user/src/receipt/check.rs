@@ -257,7 +257,15 @@ impl<'t> Checker<'t> {
         place: &Place,
         visit: &mut dyn FnMut(&Seen<'_>),
     ) {
+        let policies = self.counts.decision_policy_hashes.len();
         self.counts.count(record);
+        if policies > 0 && self.counts.decision_policy_hashes.len() > policies {
+            let found = record.member_text("policy_hash");
+            self.add(
+                Problem::new(&rules::POLICY_CHANGED, "one policy", found),
+                place,
+            );
+        }
         let time = record.member_text("timestamp");
         if self.first_time.is_empty() {
             time.clone_into(&mut self.first_time);
@@ -420,7 +428,7 @@ impl<'t> Checker<'t> {
             (
                 self.evidence.count,
                 self.evidence.count.checked_sub(1),
-                self.evidence.head,
+                self.evidence.head.clone(),
             )
         };
         let sessions = self.actions.sessions;
@@ -432,11 +440,14 @@ impl<'t> Checker<'t> {
             entries: self.entries,
             receipt_count,
             evidence_receipts: self.evidence.count,
+            evidence_final_seq: self.evidence.count.checked_sub(1),
+            evidence_root_hash: self.evidence.head,
             checkpoints: self.checkpoints,
             final_seq,
             root_hash,
             signer_keys,
             recorder_session: self.outer.session.unwrap_or_default(),
+            session_records: sessions.controls,
             intents: sessions.intents,
             outcomes: sessions.outcomes,
             open_intents: sessions.open_intents(),

@@ -186,6 +186,10 @@ pub struct Report {
     pub receipt_count: u64,
     /// Version 2 receipts.
     pub evidence_receipts: u64,
+    /// Sequence number of the last of them.
+    pub evidence_final_seq: Option<u64>,
+    /// Hash of the last of them.
+    pub evidence_root_hash: Option<String>,
     /// Signed checkpoints.
     pub checkpoints: u64,
     /// Sequence number of the last receipt.
@@ -198,6 +202,8 @@ pub struct Report {
     pub recorder_session: String,
     /// What the last `session_open` said.
     pub session: Option<SessionFacts>,
+    /// Session records among the receipts: open, heartbeats, close.
+    pub session_records: u64,
     /// Allowed actions announced before they ran.
     pub intents: u64,
     /// Their outcomes.

@@ -328,8 +328,8 @@ pub(crate) static CAPSULE_UNBOUND: Rule = Rule::warning(
 pub(crate) static OPEN_INTENT: Rule = Rule::warning(
     "action.open",
     0,
-    "actions were allowed whose outcome is not recorded",
-    "a tunnel was open when the mediator stopped",
+    "an action was allowed, and its outcome is not recorded",
+    "it was under way when the mediator stopped: how much passed is not known",
 );
 pub(crate) static BEAT_GAP: Rule = Rule::warning("session.beats", 1, "heartbeats are missing", "");
 pub(crate) static V2_COUNT: Rule = Rule::warning(
@@ -349,6 +349,12 @@ pub(crate) static SESSION_NAME: Rule = Rule::error(
     55,
     "session_open, which is signed, names another recorder session than its entry",
     "the entry's own texts were changed",
+);
+pub(crate) static POLICY_CHANGED: Rule = Rule::warning(
+    "policy.changed",
+    4,
+    "decisions were made under more than one policy",
+    "the mediator's config was changed while it ran: read each policy before you trust what it allowed",
 );
 pub(crate) static ENTRY_UNKNOWN: Rule = Rule::warning(
     "entry.unknown",

@@ -60,7 +60,8 @@ pub(crate) struct Sessions {
     without_nonce: Option<Place>,
     missing_open: bool,
     durability: [u64; 2],
-    actions: BTreeMap<String, bool>,
+    /// Announced actions: where, until the outcome is there.
+    actions: BTreeMap<String, Option<Place>>,
 }
 
 impl Sessions {
@@ -136,21 +137,16 @@ impl Sessions {
         {
             findings.add(&rules::SESSION_NONCE, place, "run_nonce", "none");
         }
-        let open = self.open_intents();
-        if open > 0 {
-            let found = format!("{open} without");
-            findings.add(
-                &rules::OPEN_INTENT,
-                Place::default(),
-                "an outcome for each intent",
-                found,
-            );
+        for (id, open) in &self.actions {
+            if let Some(place) = open {
+                findings.add(&rules::OPEN_INTENT, place.clone(), "an outcome", id);
+            }
         }
     }
 
     /// Intents without an outcome.
     pub(crate) fn open_intents(&self) -> u64 {
-        let open = self.actions.values().filter(|done| !**done).count();
+        let open = self.actions.values().flatten().count();
         u64::try_from(open).unwrap_or(u64::MAX)
     }
 
@@ -160,17 +156,19 @@ impl Sessions {
         match receipt.text("decision_phase") {
             "intent" => {
                 self.intents = self.intents.saturating_add(1);
-                if self.actions.insert(String::from(id), false).is_some() {
+                let before = self.actions.insert(String::from(id), Some(place.clone()));
+                if before.is_some() {
                     findings.add(&rules::SECOND_OUTCOME, place.clone(), "one intent", id);
                 }
             }
             "outcome" => {
                 self.outcomes = self.outcomes.saturating_add(1);
                 match self.actions.get_mut(id) {
-                    Some(done) if *done => {
-                        findings.add(&rules::SECOND_OUTCOME, place.clone(), "one outcome", id);
+                    Some(open) => {
+                        if open.take().is_none() {
+                            findings.add(&rules::SECOND_OUTCOME, place.clone(), "one outcome", id);
+                        }
                     }
-                    Some(done) => *done = true,
                     None => findings.add(&rules::NO_INTENT, place.clone(), "an intent before", id),
                 }
             }
