@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use egress_tests::World;
 use egress_tests::changes::{apply, assert_ran, stores, wait_for_change};
 use nix::sys::signal::Signal;
+use serde_json::Value;
 
 #[test]
 fn what_the_host_changed_meanwhile_is_never_overwritten() {
@@ -56,6 +57,67 @@ fn what_the_host_changed_meanwhile_is_never_overwritten() {
         output.stderr.contains("not applied  both (a host process"),
         "{output}"
     );
+}
+
+#[test]
+fn what_the_host_took_away_meanwhile_does_not_come_back() {
+    let world = World::new();
+    let run = apply(&world);
+    let work = run.directory();
+    fs::create_dir(work.join("dir")).unwrap();
+    let names = [
+        "stays", "removed", "moved", "renamed", "both", "held", "dir/a", "dir/b",
+    ];
+    for name in names {
+        fs::write(work.join(name), "before\n").unwrap();
+    }
+    let (running, packet, work) = run
+        .script(
+            "for f in stays removed moved renamed both held dir/a; do echo agent >>$f; done
+             mv renamed new-name; mv both new-both; echo new >dir/new; touch ready; sleep 2; echo DONE",
+        )
+        .start();
+    wait_for_change(&work, "ready");
+    // A name is gone, whether or not a process still has the file open.
+    let held = fs::File::open(work.join("held")).unwrap();
+    for name in ["removed", "both", "held"] {
+        fs::remove_file(work.join(name)).unwrap();
+    }
+    fs::rename(work.join("moved"), work.join("elsewhere")).unwrap();
+    fs::remove_dir_all(work.join("dir")).unwrap();
+    let output = running.finish(Duration::from_mins(1));
+    drop(held);
+    assert_eq!(output.status, Some(0), "{output}");
+    assert!(output.stdout.ends_with("DONE\n"), "{output}");
+    assert_eq!(stores(&work), Vec::<PathBuf>::new(), "{output}");
+    // The control: what the host left alone is applied, under either name.
+    let read = |name: &str| fs::read_to_string(work.join(name)).unwrap();
+    assert_eq!(read("stays"), "before\nagent\n", "{output}");
+    assert_eq!(read("new-name"), "before\nagent\n", "{output}");
+    assert!(!work.join("renamed").exists());
+    assert_eq!(read("elsewhere"), "before\n", "{output}");
+    let text = fs::read_to_string(packet.join("changes.json")).unwrap();
+    let document: Value = serde_json::from_str(&text).unwrap();
+    let reason = |name: &str| {
+        let mut changes = document["changes"].as_array().unwrap().iter();
+        let change = changes.find(|change| change["path"] == name);
+        change.map(|change| (change["outcome"].clone(), change["reason"].clone()))
+    };
+    for name in ["removed", "moved", "held", "new-both", "dir"] {
+        assert!(!work.join(name).exists(), "{name}: {output}");
+        let conflict = Some(("conflict".into(), "changed_meanwhile".into()));
+        assert_eq!(reason(name), conflict, "{name}: {output}");
+    }
+    for name in ["dir/a", "dir/new"] {
+        let held = Some(("refused".into(), "held_back".into()));
+        assert_eq!(reason(name), held, "{name}: {output}");
+    }
+    let kept = world.shell(&format!(
+        "tar xOf {} removed moved held new-both dir/a dir/new",
+        packet.join("workspace-changes.tar").display()
+    ));
+    assert_eq!(kept.stdout.matches("before\nagent\n").count(), 5, "{kept}");
+    assert!(kept.stdout.contains("new\n"), "{kept}");
 }
 
 #[test]

@@ -11,13 +11,14 @@ use nix::sys::stat::FileStat;
 use super::judge::Kind;
 use super::path::RelPath;
 use super::tree;
-use crate::sys::entry_xattr as xattr;
+use crate::sys::{entry_xattr as xattr, handle};
 
 /// Prefix of the attributes that belong to the overlay.
 pub const OWN_ATTRIBUTES: &[u8] = b"trusted.overlay.";
 const WHITEOUT: &CStr = c"trusted.overlay.whiteout";
 const OPAQUE: &CStr = c"trusted.overlay.opaque";
 const REDIRECT: &CStr = c"trusted.overlay.redirect";
+const ORIGIN: &CStr = c"trusted.overlay.origin";
 
 /// Whether an entry says that nothing of its name is there: a character device 0:0, or an empty file
 /// with an attribute.
@@ -31,6 +32,50 @@ pub fn is_whiteout(dir: &impl AsFd, name: &OsStr, stat: &FileStat) -> io::Result
     Ok(tree::kind(stat) == Kind::File
         && stat.st_size == 0
         && xattr::value(dir, name, WHITEOUT)?.is_some())
+}
+
+/// What became of the lower layer's entry that an entry of the upper layer began as a copy of.
+#[derive(Debug)]
+pub enum Origin {
+    /// It is no copy, or it cannot be told: of a file with several names, and where the file system has
+    /// no handles, the kernel notes nothing; and without `CAP_DAC_READ_SEARCH` it does not tell.
+    Unknown,
+    /// Nothing has a name for it any more.
+    Gone,
+    /// It is still there, under this name or another.
+    There(FileStat),
+}
+
+/// Finds what the entry `name` of `upper` is a copy of, on the mount of `root`.
+///
+/// # Errors
+/// When what the kernel noted cannot be read, or looking for it fails.
+pub fn origin(upper: &impl AsFd, name: &OsStr, root: &impl AsFd) -> io::Result<Origin> {
+    // struct ovl_fb in the kernel's fs/overlayfs/overlayfs.h: version, magic, length, flags, type of
+    // the handle, UUID of the file system, the handle.
+    const MAGIC: u8 = 0xfb;
+    const UUID: usize = 16;
+    let noted = xattr::value(upper, name, ORIGIN)?.unwrap_or_default();
+    let [0, MAGIC, _length, _flags, kind, rest @ ..] = noted.as_slice() else {
+        return Ok(Origin::Unknown);
+    };
+    let bytes = rest.get(UUID..).unwrap_or_default();
+    let found = match handle::open(root, *kind, bytes) {
+        Ok(found) => nix::sys::stat::fstat(found)?,
+        Err(error) => {
+            return match error.raw_os_error() {
+                Some(libc::ESTALE) => Ok(Origin::Gone),
+                Some(libc::EPERM | libc::EOPNOTSUPP) => Ok(Origin::Unknown),
+                _ => Err(error),
+            };
+        }
+    };
+    // A process may hold what has no name.
+    Ok(if found.st_nlink == 0 {
+        Origin::Gone
+    } else {
+        Origin::There(found)
+    })
 }
 
 /// Where the lower half of a directory of the upper layer is.

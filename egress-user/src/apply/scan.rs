@@ -260,7 +260,10 @@ impl Scan<'_> {
     /// A new directory. Gives why nothing in it is applied, if so.
     fn made(&mut self, place: &Place<'_>, entry: &Entry<'_>) -> io::Result<Option<Reason>> {
         let mut change = change(entry.path.clone(), What::Created, &entry.stat);
-        let judged = self.judge_place(place, entry, Kind::Directory)?;
+        let judged = match self.judge_place(place, entry, Kind::Directory)? {
+            Ok(()) => self.may_appear(place, entry)?,
+            refused @ Err(_) => refused,
+        };
         match judged {
             Ok(()) => {
                 let out = entry.old.map(|old| self.take_out(&entry.path, &old));
@@ -370,6 +373,9 @@ impl Scan<'_> {
             && !judge::link_stays_inside(self.rules.workspace, &entry.path, &target.0)
         {
             judged = Err(Reason::PointsOutside);
+        }
+        if judged.is_ok() {
+            judged = self.may_appear(place, entry)?;
         }
         if let Err(reason) = judged {
             change.refuse(reason);

@@ -9,6 +9,7 @@ pub mod elevate;
 pub mod entry_xattr;
 pub mod fd;
 pub mod filter;
+pub mod handle;
 pub mod handover;
 pub mod identity;
 pub mod mount;

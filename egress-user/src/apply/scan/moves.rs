@@ -1,4 +1,4 @@
-//! Directories that the agent moved, and what may leave its place at all.
+//! Directories that the agent moved, and what may leave its place or come to one at all.
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -8,7 +8,7 @@ use nix::sys::stat::FileStat;
 
 use super::{Entry, Place, Scan};
 use crate::apply::judge::{self, Kind, Reason, Zone};
-use crate::apply::layer::{LowerHalf, Relation, relate};
+use crate::apply::layer::{LowerHalf, Origin, Relation, origin, relate};
 use crate::apply::path::RelPath;
 use crate::apply::tree::{self, Identity};
 
@@ -163,6 +163,25 @@ impl Scan<'_> {
             }
         }
         Ok(Ok(()))
+    }
+
+    /// Whether something may come to where the workspace has nothing. What was there when the agent
+    /// changed it was taken away by the host; what the agent gave another name is as it was below.
+    pub(super) fn may_appear(
+        &self,
+        place: &Place<'_>,
+        entry: &Entry<'_>,
+    ) -> io::Result<Result<(), Reason>> {
+        if entry.old.is_some() {
+            return Ok(Ok(()));
+        }
+        Ok(match origin(place.upper, entry.name, self.root)? {
+            Origin::Gone => Err(Reason::ChangedMeanwhile),
+            Origin::There(stat) if tree::changed_at(&stat) > self.rules.began => {
+                Err(Reason::ChangedMeanwhile)
+            }
+            Origin::There(_) | Origin::Unknown => Ok(()),
+        })
     }
 
     /// Whether what the workspace has at this path may be taken away.
