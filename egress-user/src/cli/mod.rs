@@ -10,6 +10,7 @@ pub mod exit;
 pub mod failure;
 pub mod keygen;
 #[cfg(target_os = "linux")]
+mod named;
 mod pipelock;
 #[cfg(target_os = "linux")]
 pub mod print;

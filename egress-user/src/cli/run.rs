@@ -1,33 +1,27 @@
 //! `egress run`: from what was typed to a checked [`Plan`], and from its end to an exit status.
 use std::ffi::OsString;
-use std::io::Read;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use clap::{Args, ValueEnum};
 use egress_common::names::DEFAULT_PROXY_PORT;
 
 use super::driven::{DrivenArgs, Report};
 use super::exit;
 use super::failure::{self, Form};
-use super::{pipelock, print};
+use super::{named, pipelock, print};
 use crate::packet::dir::PacketDir;
-use crate::policy::runtime::{self, OwnedKeys};
-use crate::receipt::keys;
 use crate::run::emit::Emitted;
 use crate::run::error::RunError;
 use crate::run::leavings::{self, Reach};
 use crate::run::plan::{
-    CallerPolicy, Diagnostics, DnsMode, Input, Layers, Limits, MediatorChoice, Mode, Plan, Signer,
+    CallerPolicy, Diagnostics, DnsMode, Input, Layers, Limits, MediatorChoice, Mode, Plan,
     WorkspaceMode, most_memory,
 };
 use crate::run::probes;
 use crate::run::supervise::block_signals;
-
-/// Longest policy file that is read.
-const POLICY_BYTES: u64 = 1 << 20;
 
 /// Exit statuses and the policy, for `--help`.
 const HELP: &str = "\
@@ -70,17 +64,17 @@ pub struct RunArgs {
     pipelock: pipelock::Options,
     /// Private key that signs the receipts; without one a key is made for this run alone
     #[arg(long, value_name = "FILE")]
-    signer_private_key: Option<PathBuf>,
+    pub(super) signer_private_key: Option<PathBuf>,
     /// Public key that must belong to the private one: 64 hex digits, key text, or a file
     #[arg(long, value_name = "HEX|TEXT|FILE", requires = "signer_private_key")]
-    signer_public_key: Option<String>,
+    pub(super) signer_public_key: Option<String>,
     /// Private key that signs what the boundary says of itself; without one a key is made for this
     /// run alone. `egress verify --boundary-key` wants its public half
     #[arg(long, value_name = "FILE")]
-    boundary_key: Option<PathBuf>,
+    pub(super) boundary_key: Option<PathBuf>,
     /// Name of the agent in every receipt
     #[arg(long, value_name = "NAME", default_value = "egress-agent")]
-    agent_identity: String,
+    pub(super) agent_identity: String,
     /// Exit with 123 unless the evidence is valid under a key that was given
     #[arg(long)]
     require_trusted: bool,
@@ -264,7 +258,7 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
     let shown = named("GITHUB_EVENT_PATH").into_iter().collect();
     let limits = limits(&args)?;
     let layers = Layers::from_environment()?;
-    let (signer, boundary_key) = signers(&args, layers.warning().is_some())?;
+    let (signer, boundary_key) = named::signers(&args, layers.warning().is_some())?;
     let mut packet = PacketDir::hold(&args.packet_dir)?;
     if let Some(owner) = args.driven.packet_owner {
         packet.belongs_to(owner.uid, owner.gid);
@@ -431,92 +425,14 @@ fn command(args: &RunArgs, workdir: &Path) -> anyhow::Result<(Vec<OsString>, Str
 
 /// Who judges, and by which policy: both are looked at before anything is started.
 fn mediator(args: &RunArgs) -> anyhow::Result<(MediatorChoice, CallerPolicy)> {
-    let policy = read_policy(args.config.as_deref())?;
+    let policy = named::policy(args.config.as_deref())?;
     let choice = match args.mediator {
         Mediator::Builtin => {
             args.pipelock.refuse()?;
-            check_builtin(&policy, &args.agent_identity)?;
+            named::check_builtin(&policy, &args.agent_identity)?;
             MediatorChoice::Builtin
         }
         Mediator::Pipelock => MediatorChoice::Pipelock(args.pipelock.choose(&policy)?),
     };
     Ok((choice, policy))
-}
-
-fn read_policy(path: Option<&Path>) -> anyhow::Result<CallerPolicy> {
-    let Some(path) = path else {
-        return Ok(CallerPolicy::default());
-    };
-    let shown = path.display();
-    let file = std::fs::File::open(path).with_context(|| format!("cannot read policy {shown}"))?;
-    ensure!(file.metadata()?.is_file(), "policy {shown} is no file");
-    let mut text = String::new();
-    let length = file
-        .take(POLICY_BYTES + 1)
-        .read_to_string(&mut text)
-        .with_context(|| format!("cannot read policy {shown}"))?;
-    ensure!(
-        u64::try_from(length)? <= POLICY_BYTES,
-        "policy {shown} is longer than {POLICY_BYTES} bytes"
-    );
-    Ok(CallerPolicy {
-        path: Some(path.to_path_buf()),
-        text: Some(text),
-    })
-}
-
-/// Finds out whether the built-in mediator carries the policy out.
-fn check_builtin(policy: &CallerPolicy, identity: &str) -> anyhow::Result<()> {
-    let (Some(path), Some(text)) = (&policy.path, &policy.text) else {
-        return Ok(());
-    };
-    let probe = OwnedKeys {
-        listen: "127.0.0.1:1".into(),
-        agent_identity: identity.into(),
-        evidence_dir: "/run/egress/x/evidence".into(),
-        signing_key_path: "/run/egress/x/signing.key".into(),
-    };
-    runtime::build(Some(text), &probe)
-        .with_context(|| format!("policy {} cannot be used", path.display()))?;
-    Ok(())
-}
-
-/// A private key of the caller's, or one for this run alone.
-fn key(path: Option<&Path>) -> anyhow::Result<Signer> {
-    Ok(match path {
-        Some(path) => Signer {
-            key: keys::load_private(path)?,
-            pinned: true,
-        },
-        None => Signer {
-            key: keys::generate()?,
-            pinned: false,
-        },
-    })
-}
-
-/// The keys of receipts and boundary. A run that is open on purpose gets keys that nobody can pin.
-fn signers(args: &RunArgs, open: bool) -> anyhow::Result<(Signer, Signer)> {
-    if open {
-        return Ok((key(None)?, key(None)?));
-    }
-    let (signer, boundary) = (signer(args)?, key(args.boundary_key.as_deref())?);
-    ensure!(
-        boundary.key.verifying_key() != signer.key.verifying_key(),
-        "--boundary-key and --signer-private-key are one key: the boundary must sign with one of its own"
-    );
-    Ok((signer, boundary))
-}
-
-fn signer(args: &RunArgs) -> anyhow::Result<Signer> {
-    let signer = key(args.signer_private_key.as_deref())?;
-    if let (Some(argument), Some(path)) = (&args.signer_public_key, &args.signer_private_key)
-        && keys::public_from_argument(argument)? != signer.key.verifying_key()
-    {
-        bail!(
-            "the public key given does not belong to private key {}",
-            path.display()
-        );
-    }
-    Ok(signer)
 }

@@ -1,0 +1,92 @@
+//! Files that the command line of `egress run` names: the policy and the keys.
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::{Context, bail, ensure};
+
+use super::run::RunArgs;
+use crate::policy::runtime::{self, OwnedKeys};
+use crate::receipt::keys;
+use crate::run::plan::{CallerPolicy, Signer};
+
+/// Longest policy file that is read.
+const POLICY_BYTES: u64 = 1 << 20;
+
+/// Reads the policy; without a file it is the empty one.
+pub(super) fn policy(path: Option<&Path>) -> anyhow::Result<CallerPolicy> {
+    let Some(path) = path else {
+        return Ok(CallerPolicy::default());
+    };
+    let shown = path.display();
+    let file = std::fs::File::open(path).with_context(|| format!("cannot read policy {shown}"))?;
+    ensure!(file.metadata()?.is_file(), "policy {shown} is no file");
+    let mut text = String::new();
+    let length = file
+        .take(POLICY_BYTES + 1)
+        .read_to_string(&mut text)
+        .with_context(|| format!("cannot read policy {shown}"))?;
+    ensure!(
+        u64::try_from(length)? <= POLICY_BYTES,
+        "policy {shown} is longer than {POLICY_BYTES} bytes"
+    );
+    Ok(CallerPolicy {
+        path: Some(path.to_path_buf()),
+        text: Some(text),
+    })
+}
+
+/// Finds out whether the built-in mediator carries the policy out.
+pub(super) fn check_builtin(policy: &CallerPolicy, identity: &str) -> anyhow::Result<()> {
+    let (Some(path), Some(text)) = (&policy.path, &policy.text) else {
+        return Ok(());
+    };
+    let probe = OwnedKeys {
+        listen: "127.0.0.1:1".into(),
+        agent_identity: identity.into(),
+        evidence_dir: "/run/egress/x/evidence".into(),
+        signing_key_path: "/run/egress/x/signing.key".into(),
+    };
+    runtime::build(Some(text), &probe)
+        .with_context(|| format!("policy {} cannot be used", path.display()))?;
+    Ok(())
+}
+
+/// A private key of the caller's, or one for this run alone.
+fn key(path: Option<&Path>) -> anyhow::Result<Signer> {
+    Ok(match path {
+        Some(path) => Signer {
+            key: keys::load_private(path)?,
+            pinned: true,
+        },
+        None => Signer {
+            key: keys::generate()?,
+            pinned: false,
+        },
+    })
+}
+
+/// The keys of receipts and boundary. A run that is open on purpose gets keys that nobody can pin.
+pub(super) fn signers(args: &RunArgs, open: bool) -> anyhow::Result<(Signer, Signer)> {
+    if open {
+        return Ok((key(None)?, key(None)?));
+    }
+    let (signer, boundary) = (signer(args)?, key(args.boundary_key.as_deref())?);
+    ensure!(
+        boundary.key.verifying_key() != signer.key.verifying_key(),
+        "--boundary-key and --signer-private-key are one key: the boundary must sign with one of its own"
+    );
+    Ok((signer, boundary))
+}
+
+fn signer(args: &RunArgs) -> anyhow::Result<Signer> {
+    let signer = key(args.signer_private_key.as_deref())?;
+    if let (Some(argument), Some(path)) = (&args.signer_public_key, &args.signer_private_key)
+        && keys::public_from_argument(argument)? != signer.key.verifying_key()
+    {
+        bail!(
+            "the public key given does not belong to private key {}",
+            path.display()
+        );
+    }
+    Ok(signer)
+}
