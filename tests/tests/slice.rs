@@ -284,7 +284,11 @@ fn boundary_names_what_enforced_it() {
     let results = run.boundary("/probes/results");
     let results = results.as_array().unwrap();
     assert!(!results.is_empty());
-    assert!(results.iter().all(|probe| probe["outcome"] == "denied"));
+    let closed = |probe: &serde_json::Value| {
+        let outcome = probe["outcome"].as_str().unwrap();
+        matches!(outcome, "denied" | "not_applicable")
+    };
+    assert!(results.iter().all(closed), "{results:#?}");
     let posture = &packet["posture"];
     assert_eq!(
         posture["unsupported_paths"],

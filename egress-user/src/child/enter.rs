@@ -22,7 +22,8 @@ use crate::boundary::layers::Layer;
 use crate::boundary::view::{COMMAND_FILES, LeftOut, SCRATCH, View};
 use crate::boundary::workspace::overlay::mount_overlay;
 use crate::boundary::{mountinfo, sockets};
-use crate::probe;
+use crate::probe::scene::{Scene, Side, Target};
+use crate::probe::{self, Gifts};
 use crate::sys::{fd, handover, netdev, process};
 
 /// A step that failed, with its name.
@@ -98,9 +99,14 @@ fn run(plan_fd: RawFd, control: &OwnedFd) -> Result<(), StepError> {
         fd::send_with_fds(control, &text, &fds),
     )?;
     drop((sockets, directories));
-    step("wait for the supervisor", wait_for(ToInit::Probe, control))?;
-    step("run the probes", run_probes(&plan, control))?;
-    step("wait for the supervisor", wait_for(ToInit::Go, control))?;
+    let scene = wait_for(control, |word| match word {
+        ToInit::Probe { scene } => Some(scene),
+        ToInit::Go | ToInit::Signal { .. } => None,
+    });
+    let scene = step("wait for the supervisor", scene)?;
+    step("run the probes", run_probes(&plan, scene, control))?;
+    let go = wait_for(control, |word| (word == ToInit::Go).then_some(()));
+    step("wait for the supervisor", go)?;
     let agent = step("start the agent", start_agent(&plan, control))?;
     match agent {
         Some(agent) => step("watch the agent", reap(agent, control)),
@@ -130,7 +136,7 @@ fn join(files: &[PathBuf]) -> io::Result<()> {
 
 fn open_sockets(plan: &StagePlan) -> io::Result<Sockets<OwnedFd>> {
     netdev::loopback_up()?;
-    netdev::add_loopback_v4(Ipv4Addr::from(ADDRCONFIG_V4))?;
+    netdev::add_loopback_v4(1, Ipv4Addr::from(ADDRCONFIG_V4))?;
     // The agent must not be able to take the relay's ports.
     std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "1024")?;
     let tcp = |address: std::net::SocketAddr| -> io::Result<OwnedFd> {
@@ -252,7 +258,8 @@ fn show_host(view: View, tree: &OwnedFd, plan: &StagePlan) -> io::Result<Entered
     })
 }
 
-fn wait_for(word: ToInit, control: &OwnedFd) -> io::Result<()> {
+/// Waits for a word that is `wanted`.
+fn wait_for<T>(control: &OwnedFd, wanted: impl Fn(ToInit) -> Option<T>) -> io::Result<T> {
     loop {
         let message = fd::receive(control, MsgFlags::empty())?;
         if message.bytes.is_empty() {
@@ -260,24 +267,32 @@ fn wait_for(word: ToInit, control: &OwnedFd) -> io::Result<()> {
         }
         // A signal that comes before the command exists has nobody to go to: the supervisor
         // does not say it after that.
-        if serde_json::from_slice::<ToInit>(&message.bytes)? == word {
-            return Ok(());
+        if let Some(found) = wanted(serde_json::from_slice(&message.bytes)?) {
+            return Ok(found);
         }
     }
 }
 
 /// Runs the probes in a process that is what the agent will be: same user, filters and view.
-fn run_probes(plan: &StagePlan, control: &OwnedFd) -> io::Result<()> {
-    if plan.audit {
-        // They would get through, and out.
-        let results = Vec::new();
-        return handover::send_message(control, &FromInit::Probed { results });
-    }
+fn run_probes(plan: &StagePlan, scene: Option<Box<Scene>>, control: &OwnedFd) -> io::Result<()> {
+    let Some(mut scene) = scene else {
+        let found = Vec::new();
+        return handover::send_message(control, &FromInit::Probed { found });
+    };
+    scene.side = Side::Inside;
+    scene.targets.init = Target::of(1)?;
+    let name = |entry: &Vec<u8>| {
+        let name = entry.split(|byte| *byte == b'=').next().unwrap_or_default();
+        String::from_utf8_lossy(name).into_owned()
+    };
+    scene.environment = plan.environment.iter().map(name).collect();
+    let gifts = Gifts::place();
     let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     let Some(child) = process::fork()? else {
         drop(reader);
-        let results = Staged::probe().drop_privileges(plan).map(|_| probe::all());
-        let text = results.and_then(|results| Ok(serde_json::to_vec(&results)?));
+        let dropped = Staged::probe().drop_privileges(plan);
+        let found = dropped.and_then(|_| probe::inside(&scene));
+        let text = found.and_then(|found| Ok(serde_json::to_vec(&found)?));
         let told = text
             .and_then(|text| File::from(writer).write_all(&text))
             .is_ok();
@@ -287,13 +302,14 @@ fn run_probes(plan: &StagePlan, control: &OwnedFd) -> io::Result<()> {
     let mut text = Vec::new();
     File::from(reader).read_to_end(&mut text)?;
     let status = waitpid(child, None)?;
+    drop(gifts);
     if status != WaitStatus::Exited(child, 0) {
         return Err(io::Error::other(format!(
             "the probes ended with {status:?}"
         )));
     }
-    let results = serde_json::from_slice(&text)?;
-    handover::send_message(control, &FromInit::Probed { results })
+    let found = serde_json::from_slice(&text)?;
+    handover::send_message(control, &FromInit::Probed { found })
 }
 
 /// Starts the agent. `None` when its command could not be executed, which has been reported then.

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::boundary::layers::Layers;
 use crate::boundary::view::{LeftOut, PlacedFile, TmpfsLimits};
 use crate::boundary::workspace::credentials::Shown;
-use crate::probe::model::ProbeResult;
+use crate::probe::Found;
+use crate::probe::scene::Scene;
 use crate::sys::privileges::Enforced;
 
 /// Everything that init needs: JSON in an inherited memory file.
@@ -93,8 +94,8 @@ pub enum FromInit {
     },
     /// What the probes found.
     Probed {
-        /// One for each attempt.
-        results: Vec<ProbeResult>,
+        /// What each attempt met.
+        found: Found,
     },
     /// The agent process gave up its privileges; what it re-read from the kernel.
     Dropped(Enforced),
@@ -120,11 +121,14 @@ pub enum FromInit {
 }
 
 /// What the supervisor says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ToInit {
     /// The gates are up: try what they refuse.
-    Probe,
+    Probe {
+        /// What to aim at; nothing in an audit, where it would get through, and out.
+        scene: Option<Box<Scene>>,
+    },
     /// The boundary is closed and the mediator is ready: become the command.
     Go,
     /// Deliver a signal to the command's process group.
@@ -240,9 +244,7 @@ mod tests {
         let state = Sequence::Fresh.accept(&entered).unwrap();
         assert!(state.accept(&FromInit::Started).is_err());
         assert!(state.accept(&entered).is_err());
-        let probed = FromInit::Probed {
-            results: Vec::new(),
-        };
+        let probed = FromInit::Probed { found: Vec::new() };
         assert!(state.accept(&dropped).is_err());
         let state = state.accept(&probed).unwrap();
         let state = state.accept(&dropped).unwrap();

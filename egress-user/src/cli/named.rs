@@ -56,10 +56,12 @@ fn key(path: Option<&Path>) -> anyhow::Result<Signer> {
     Ok(match path {
         Some(path) => Signer {
             key: keys::load_private(path)?,
+            path: path.canonicalize().ok(),
             pinned: true,
         },
         None => Signer {
             key: keys::generate()?,
+            path: None,
             pinned: false,
         },
     })

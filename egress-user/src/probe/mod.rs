@@ -1,132 +1,283 @@
-//! Tries, as the agent and inside its cage, what the boundary says it refuses.
+//! Tries, as the agent and inside its cage, what the boundary says it refuses; and outside, in
+//! namespaces that are thrown away, shows that the same attempt could have succeeded.
 //!
-//! The results are facts of this run: `denied` means that the attempt was made here and failed.
+//! The results are facts of this run. One piece of code makes an attempt on both sides: what differs
+//! is who makes it and where. `denied` means that it failed inside and succeeded outside.
+pub mod control;
+mod files;
+mod kernel;
 pub mod model;
+mod network;
+mod privilege;
+pub mod scene;
 
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
 
-use model::{Outcome, ProbeResult};
+use crate::sys::process;
+use model::Attempt;
+pub use privilege::Gifts;
+use scene::{Scene, Side};
 
-/// An address of the documentation range: no packet to it leaves, and none would be answered.
-const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 53));
-/// Where a container engine listens.
-const DOCKER_SOCKET: &str = "/var/run/docker.sock";
+/// What a piece of code that makes an attempt gives: an error is a refusal.
+type Tried = io::Result<Attempt>;
 
-/// Names of all probes, in the order of the results.
-pub const NAMES: [&str; 10] = [
-    "raw_socket_ipv4",
-    "raw_socket_ipv6",
-    "packet_socket",
-    "vsock_socket",
-    "mptcp_socket",
-    "dns_udp",
-    "udp",
-    "interface_other_than_lo",
-    "route",
-    "docker_socket",
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "it is the end of what gives a Tried"
+)]
+fn reached(what: impl Into<String>) -> Tried {
+    Ok(Attempt::Reached(what.into()))
+}
+
+/// One probe.
+#[derive(Debug, Clone, Copy)]
+pub struct Probe {
+    /// Its name, on the command line and in the packet.
+    pub name: &'static str,
+    attempt: fn(&Scene) -> Tried,
+    /// In a process of its own: it may kill it, or change what later ones meet.
+    apart: bool,
+    /// Its control is made in the host's namespaces, for that is where what it aims at is.
+    on_host: bool,
+}
+
+const fn spare(name: &'static str, attempt: fn(&Scene) -> Tried) -> Probe {
+    Probe {
+        name,
+        attempt,
+        apart: false,
+        on_host: false,
+    }
+}
+
+const fn apart(name: &'static str, attempt: fn(&Scene) -> Tried) -> Probe {
+    Probe {
+        apart: true,
+        ..spare(name, attempt)
+    }
+}
+
+const fn host(name: &'static str, attempt: fn(&Scene) -> Tried) -> Probe {
+    Probe {
+        on_host: true,
+        ..spare(name, attempt)
+    }
+}
+
+const fn host_apart(name: &'static str, attempt: fn(&Scene) -> Tried) -> Probe {
+    Probe {
+        on_host: true,
+        ..apart(name, attempt)
+    }
+}
+
+/// All probes, in the order of the results.
+pub const PROBES: [Probe; 88] = [
+    spare("raw_socket_ipv4", network::raw_socket_ipv4),
+    spare("raw_socket_ipv6", network::raw_socket_ipv6),
+    spare("packet_socket", network::packet_socket),
+    spare("vsock_socket", network::vsock_socket),
+    spare("alg_socket", network::alg_socket),
+    spare("xdp_socket", network::xdp_socket),
+    spare("other_families", network::other_families),
+    spare("netlink_beyond_route", network::netlink_beyond_route),
+    spare("network_change", network::network_change),
+    spare("mptcp_socket", network::mptcp_socket),
+    spare("sctp_socket", network::sctp_socket),
+    spare("dccp_socket", network::dccp_socket),
+    spare("udplite_socket", network::udplite_socket),
+    spare("icmp_socket", network::icmp_socket),
+    spare("udp_sendto", network::udp_sendto),
+    spare("udp_sendmsg", network::udp_sendmsg),
+    spare("udp_connected", network::udp_connected),
+    spare("udp_ipv6", network::udp_ipv6),
+    spare("dns_udp", network::dns_udp),
+    spare("dns_tcp", network::dns_tcp),
+    spare("dns_tls", network::dns_tls),
+    spare("direct_tcp_ipv4", network::direct_tcp_ipv4),
+    spare("direct_tcp_ipv6", network::direct_tcp_ipv6),
+    spare("direct_tcp_mapped", network::direct_tcp_mapped),
+    spare("direct_tcp_fast_open", network::direct_tcp_fast_open),
+    spare("direct_tcp_ssh", network::direct_tcp_ssh),
+    spare("metadata_ipv4", network::metadata_ipv4),
+    spare("metadata_ipv6", network::metadata_ipv6),
+    host("interface_other_than_lo", network::interface_other_than_lo),
+    host("route", network::route),
+    spare("io_uring", kernel::io_uring),
+    spare("bpf", kernel::bpf),
+    spare("perf_event_open", kernel::perf_event_open),
+    spare("userfaultfd", kernel::userfaultfd),
+    spare("keyctl", kernel::keyctl),
+    apart("syscall_32bit", kernel::syscall_32bit),
+    apart("syscall_x32", kernel::syscall_x32),
+    apart("user_namespace", privilege::user_namespace),
+    apart("enter_namespace", privilege::enter_namespace),
+    apart("mount_file_system", privilege::mount_file_system),
+    apart("become_root", privilege::become_root),
+    apart("setuid_file", privilege::setuid_file),
+    apart("file_capability", privilege::file_capability),
+    apart("sudo", privilege::sudo),
+    host_apart("ptrace_init", privilege::ptrace_init),
+    host("memory_init", privilege::memory_init),
+    host_apart("ptrace_supervisor", privilege::ptrace_supervisor),
+    host("memory_supervisor", privilege::memory_supervisor),
+    host_apart("ptrace_mediator", privilege::ptrace_mediator),
+    host("memory_mediator", privilege::memory_mediator),
+    host_apart("ptrace_relay", privilege::ptrace_relay),
+    host("memory_relay", privilege::memory_relay),
+    host_apart("leave_cgroup", privilege::leave_cgroup),
+    apart("inherited_descriptors", privilege::inherited_descriptors),
+    spare("docker_socket", files::docker_socket),
+    spare("podman_socket", files::podman_socket),
+    spare("containerd_socket", files::containerd_socket),
+    spare("buildkit_socket", files::buildkit_socket),
+    spare("dbus_socket", files::dbus_socket),
+    spare("systemd_socket", files::systemd_socket),
+    spare("resolved_socket", files::resolved_socket),
+    spare("journal_socket", files::journal_socket),
+    spare("nscd_socket", files::nscd_socket),
+    spare("snapd_socket", files::snapd_socket),
+    spare("ssh_agent_socket", files::ssh_agent_socket),
+    spare("gpg_agent_socket", files::gpg_agent_socket),
+    host("host_path_sockets", files::host_path_sockets),
+    host("host_fifo", files::host_fifo),
+    host("abstract_socket", files::abstract_socket),
+    host("sysv_shared_memory", files::sysv_shared_memory),
+    host("posix_shared_memory", files::posix_shared_memory),
+    host("signing_key_read", files::signing_key_read),
+    host("signing_key_write", files::signing_key_write),
+    host("config_read", files::config_read),
+    host("config_write", files::config_write),
+    host("evidence_read", files::evidence_read),
+    host("evidence_write", files::evidence_write),
+    host("packet_read", files::packet_read),
+    host("packet_write", files::packet_write),
+    host("runner_command_files", files::runner_command_files),
+    host("runner_tokens", files::runner_tokens),
+    spare("sys_write", kernel::sys_write),
+    spare("proc_sys_write", kernel::proc_sys_write),
+    spare("cgroupfs", kernel::cgroupfs),
+    spare("tracefs", kernel::tracefs),
+    spare("dmesg", kernel::dmesg),
+    spare("device_nodes", kernel::device_nodes),
+    apart("terminal_input", kernel::terminal_input),
 ];
 
-/// Makes every attempt.
-pub fn all() -> Vec<ProbeResult> {
-    let udp = |port| {
-        UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?
-            .send_to(b"egress", SocketAddr::new(ELSEWHERE, port))
-            .map(|sent| format!("sent {sent} bytes"))
-    };
-    vec![
-        result(
-            "raw_socket_ipv4",
-            socket(Domain::IPV4, Type::RAW, Protocol::ICMPV4),
-        ),
-        result(
-            "raw_socket_ipv6",
-            socket(Domain::IPV6, Type::RAW, Protocol::ICMPV6),
-        ),
-        result(
-            "packet_socket",
-            socket(Domain::PACKET, Type::RAW, Protocol::from(0)),
-        ),
-        result(
-            "vsock_socket",
-            socket(Domain::VSOCK, Type::STREAM, Protocol::from(0)),
-        ),
-        result(
-            "mptcp_socket",
-            socket(Domain::IPV4, Type::STREAM, Protocol::MPTCP),
-        ),
-        result("dns_udp", udp(53)),
-        result("udp", udp(443)),
-        result("interface_other_than_lo", other_interface()),
-        result("route", route()),
-        result("docker_socket", unix_socket(Path::new(DOCKER_SOCKET))),
-    ]
+/// What one process found.
+pub type Found = Vec<(String, Attempt)>;
+
+/// Makes every attempt inside.
+///
+/// # Errors
+/// Those of `fork(2)` and `pipe(2)`.
+///
+/// # Order
+/// As the agent: its user, its filters, its view. While this process has one thread.
+pub fn inside(scene: &Scene) -> io::Result<Found> {
+    make(scene, &PROBES.iter().collect::<Vec<_>>())
 }
 
-fn result(name: &str, attempt: io::Result<String>) -> ProbeResult {
-    let (outcome, detail) = match attempt {
-        Ok(reached) => (Outcome::Reachable, reached),
-        Err(error) => (Outcome::Denied, error.to_string()),
+/// A process that makes attempts.
+struct Maker<'p> {
+    pid: Pid,
+    heard: OwnedFd,
+    probes: Vec<&'p Probe>,
+}
+
+/// Makes the attempts of `probes`: the dangerous ones in processes of their own, all at a time.
+fn make(scene: &Scene, probes: &[&Probe]) -> io::Result<Found> {
+    let (apart, together): (Vec<_>, Vec<_>) = probes.iter().copied().partition(|one| one.apart);
+    let mut groups: Vec<Vec<&Probe>> = apart.into_iter().map(|one| vec![one]).collect();
+    groups.push(together);
+    let mut makers = Vec::new();
+    for group in groups.into_iter().filter(|group| !group.is_empty()) {
+        makers.push(start(scene, group)?);
+    }
+    let mut found = Found::new();
+    for maker in makers {
+        finish(maker, &mut found)?;
+    }
+    Ok(found)
+}
+
+fn start<'p>(scene: &Scene, probes: Vec<&'p Probe>) -> io::Result<Maker<'p>> {
+    let (heard, told) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+    let Some(pid) = process::fork()? else {
+        drop(heard);
+        let mut told = File::from(told);
+        let mut all_told = true;
+        for probe in probes {
+            let attempt = attempt(scene, probe);
+            let line = serde_json::to_vec(&(probe.name, attempt)).unwrap_or_default();
+            all_told &= told
+                .write_all(&line)
+                .and_then(|()| told.write_all(b"\n"))
+                .is_ok();
+        }
+        process::exit_now(i32::from(!all_told));
     };
-    ProbeResult {
-        name: name.to_owned(),
-        outcome,
-        detail,
-        control: None,
+    Ok(Maker { pid, heard, probes })
+}
+
+/// Takes what a process found. An attempt that it was killed for, by the kernel's filter, was refused;
+/// one that it never told of was not made.
+fn finish(maker: Maker<'_>, found: &mut Found) -> io::Result<()> {
+    let mut text = Vec::new();
+    File::from(maker.heard).read_to_end(&mut text)?;
+    let status = waitpid(maker.pid, None)?;
+    let mut told: Found = text
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(serde_json::from_slice)
+        .collect::<Result<_, _>>()?;
+    for probe in maker.probes.iter().skip(told.len()) {
+        let killed_by = if let WaitStatus::Signaled(_, signal, _) = status {
+            probe.apart.then_some(signal)
+        } else {
+            None
+        };
+        let attempt = match (killed_by, probe.name) {
+            (Some(Signal::SIGSYS), _) => {
+                Attempt::Refused(String::from("the process was killed by SIGSYS"))
+            }
+            (Some(Signal::SIGSEGV), "syscall_32bit") => {
+                Attempt::Absent(String::from("this kernel has no such entry"))
+            }
+            _ => Attempt::Broken(format!("its process ended with {status:?}")),
+        };
+        told.push((probe.name.to_owned(), attempt));
+    }
+    found.append(&mut told);
+    Ok(())
+}
+
+fn attempt(scene: &Scene, probe: &Probe) -> Attempt {
+    match (probe.attempt)(scene) {
+        Ok(attempt) => attempt,
+        Err(error) if scene.side == Side::Outside && kernel_lacks(&error) => {
+            Attempt::Absent(format!("this kernel has none: {error}"))
+        }
+        Err(error) => Attempt::Refused(error.to_string()),
     }
 }
 
-fn socket(domain: Domain, kind: Type, protocol: Protocol) -> io::Result<String> {
-    Socket::new(domain, kind, Some(protocol)).map(|_| String::from("socket made"))
-}
-
-fn unix_socket(path: &Path) -> io::Result<String> {
-    UnixStream::connect(path).map(|_| format!("connected to {}", path.display()))
-}
-
-/// Names an interface that is not `lo`.
-fn other_interface() -> io::Result<String> {
-    first_in("/proc/net/dev", 2, |line| {
-        let name = line.split_once(':')?.0.trim();
-        (name != "lo").then_some(name)
-    })
-}
-
-/// Names a route of the IPv4 table, which is empty with nothing but loopback.
-fn route() -> io::Result<String> {
-    first_in("/proc/net/route", 1, |line| Some(line.trim()))
-}
-
-/// What `pick` finds first in a table of the kernel, after `heading` lines. A table that cannot be
-/// read proves nothing, and is told like a hole.
-fn first_in(path: &str, heading: usize, pick: impl Fn(&str) -> Option<&str>) -> io::Result<String> {
-    let table = match std::fs::read_to_string(path) {
-        Ok(table) => table,
-        Err(error) => return Ok(format!("cannot read {path}: {error}")),
-    };
-    match table.lines().skip(heading).find_map(pick) {
-        Some(found) => Ok(found.to_owned()),
-        None => Err(io::Error::new(
-            io::ErrorKind::NotFound,
-            format!("{path} has none"),
-        )),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn table_that_cannot_be_read_shows_nothing_closed() {
-        let outcome = |attempt| result("x", attempt).outcome;
-        let absent = first_in("/proc/net/no-such-table", 0, |line| Some(line));
-        assert_eq!(outcome(absent), Outcome::Reachable);
-        let empty = first_in("/proc/self/stat", 1, |_| None);
-        assert_eq!(outcome(empty), Outcome::Denied);
-    }
+/// Whether an error says that the kernel was built without something.
+fn kernel_lacks(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::Unsupported
+        || matches!(
+            error.raw_os_error(),
+            Some(
+                libc::ENOSYS
+                    | libc::EAFNOSUPPORT
+                    | libc::EPROTONOSUPPORT
+                    | libc::ESOCKTNOSUPPORT
+                    | libc::ENODEV
+            )
+        )
 }

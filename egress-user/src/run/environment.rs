@@ -90,6 +90,11 @@ fn proxy_variables(port: u16) -> Vec<(&'static str, OsString)> {
     proxies.into_iter().chain(exceptions).collect()
 }
 
+/// Whether a variable of this name holds what lets its reader act for the runner.
+pub(super) fn is_token(name: &str) -> bool {
+    name.ends_with("TOKEN") && is_dropped(name)
+}
+
 /// Makes the agent's environment from the caller's.
 pub fn for_agent(
     caller: &[(OsString, OsString)],

@@ -127,15 +127,13 @@ fn open(probes: &[ProbeResult]) -> String {
     let words = |probe: &ProbeResult| {
         let name = &probe.name;
         let detail = visible(&probe.detail);
-        match (probe.outcome, &probe.control) {
-            (Outcome::ControlFailed, Some(control)) => format!(
-                "probe {name} proves nothing, for its control failed ({})",
-                visible(&control.detail)
-            ),
-            (Outcome::ControlFailed, None) => format!("probe {name} proves nothing ({detail})"),
-            (Outcome::Reachable | Outcome::Denied | Outcome::NotApplicable, _) => {
-                format!("probe {name} succeeded ({detail})")
-            }
+        if probe.outcome != Outcome::ControlFailed {
+            format!("probe {name} succeeded ({detail})")
+        } else if probe.control.succeeded {
+            format!("probe {name} could not be made ({detail})")
+        } else {
+            let detail = visible(&probe.control.detail);
+            format!("probe {name} proves nothing, for its control failed ({detail})")
         }
     };
     let words: Vec<String> = probes.iter().map(words).collect();

@@ -109,6 +109,8 @@ pub struct PipelockChoice {
 pub struct Signer {
     /// The private half.
     pub key: SigningKey,
+    /// The file that it was read from, if the caller named one.
+    pub path: Option<PathBuf>,
     /// Whether the caller named it: only then can a verdict be `valid`.
     pub pinned: bool,
 }

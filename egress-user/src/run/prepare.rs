@@ -16,7 +16,7 @@ use super::error::{RunError, system};
 use super::held::Held;
 use super::mediator::{Entry, entry};
 use super::plan::{Mode, Plan};
-use super::probes::{self, Probed};
+use super::probes::{self, Controls, Probed};
 use super::stage::{Mounts, open_sockets, resources, stage_plan};
 use super::state::{RunDir, STATE_DIR};
 use super::stdio::Pipes;
@@ -129,9 +129,7 @@ impl Plan {
             &self.workdir,
             (self.mode == Mode::Enforce).then_some(self.proxy_port),
         );
-        let mut masked = self.masked.clone();
-        masked.push(self.packet.path().to_path_buf());
-        masked.extend(store.iter().map(|store| store.path().to_path_buf()));
+        let masked = masked(&self, store.as_ref());
         let mut stage = stage_plan(
             &self,
             &dir,
@@ -147,6 +145,7 @@ impl Plan {
         let (control, init) = spawn_init(&stage, &cgroups, &mounts, &pipes, &dir)?;
 
         timeline.mark("init spawned");
+        let controls = Controls::start(&self, &dir, &cgroups, &users)?;
         // init builds the view on the other core meanwhile.
         let mut config = config(&self, mediator);
         let mut gates = Gates::attach(config, &cgroups, self.layers, self.diagnostics)?;
@@ -168,9 +167,9 @@ impl Plan {
             timeline.mark("gates attached again");
         }
         timeline.mark("boundary closed");
-        let (sequence, probes) = probes::run(sequence, &control, &mut events)?;
+        let inside = (&control, sockets.as_ref());
+        let (sequence, probes) = probes::run(&self, sequence, inside, controls, &mut events)?;
         if self.mode == Mode::Enforce {
-            judge(&self, &probes)?;
             timeline.mark("probes done");
         }
         let namespaces = system("read the boundary's namespaces", namespace_links(&init))?;
@@ -214,12 +213,12 @@ fn lease_users() -> Result<UserLease, RunError> {
     })
 }
 
-/// Ends the run if a probe found it open, unless a layer was left out for that very purpose.
-fn judge(plan: &Plan, probes: &Probed) -> Result<(), RunError> {
-    match plan.layers.warning() {
-        None => probes.judge(&plan.accepted_risks),
-        Some(_) => Ok(()),
-    }
+/// What the agent must not see: what the caller named, and what the run itself uses.
+fn masked(plan: &Plan, store: Option<&Store>) -> Vec<PathBuf> {
+    let mut masked = plan.masked.clone();
+    masked.push(plan.packet.path().to_path_buf());
+    masked.extend(store.map(|store| store.path().to_path_buf()));
+    masked
 }
 
 /// What the kernel programs are told, before it is known whether there is IPv6.

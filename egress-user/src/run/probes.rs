@@ -1,19 +1,42 @@
 //! The probes of a run, on the supervisor's side: lets them be made and judges what they found.
+use std::ffi::OsString;
+use std::io;
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 
+use nix::unistd::Pid;
 use serde_json::{Value, json};
+use socket2::Socket;
 
+use super::environment;
 use super::error::{RunError, system};
-use super::prepare::hear_init;
+use super::plan::{Mode, Plan};
+use super::prepare::{control_pair, hear_init};
+use super::state::RunDir;
+use crate::boundary::cgroup::RunCgroups;
+use crate::boundary::users::UserLease;
 use crate::bpf::events::Events;
-use crate::child::protocol::{FromInit, Sequence, ToInit};
-use crate::probe::NAMES;
-use crate::probe::model::{Outcome, ProbeResult};
-use crate::sys::handover;
+use crate::child::protocol::{FromInit, Sequence, Sockets, ToInit};
+use crate::probe::control::{self, FromControls, StandIns};
+use crate::probe::model::{Attempt, Outcome, ProbeResult};
+use crate::probe::scene::{Owned, Scene, Side, Target, Targets};
+use crate::probe::{Found, PROBES};
+use crate::sys::{fd, handover, process};
+
+/// Files through which a step speaks to the runner.
+const COMMAND_FILES: [&str; 5] = [
+    "GITHUB_ENV",
+    "GITHUB_OUTPUT",
+    "GITHUB_PATH",
+    "GITHUB_STATE",
+    "GITHUB_STEP_SUMMARY",
+];
+/// Bytes of paths of host sockets that are tried: what a control message has room for.
+const HOST_SOCKET_BYTES: usize = 16 << 10;
 
 /// Names of all probes.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    NAMES.into_iter()
+    PROBES.iter().map(|probe| probe.name)
 }
 
 /// What the probes of a run found.
@@ -25,22 +48,100 @@ pub struct Probed {
     pub seen_by_hooks: usize,
 }
 
-/// Lets init try what the boundary refuses.
+/// The process that makes the controls, beside the set-up of the boundary.
+#[derive(Debug)]
+pub(super) struct Controls {
+    channel: Option<OwnedFd>,
+    process: Pid,
+    scene: Scene,
+}
+
+impl Controls {
+    /// Starts it, but not for an audit, which probes nothing: it would get through, and out.
+    ///
+    /// # Order
+    /// While this process has one thread.
+    pub(super) fn start(
+        plan: &Plan,
+        dir: &RunDir,
+        cgroups: &RunCgroups,
+        users: &UserLease,
+    ) -> Result<Option<Self>, RunError> {
+        if plan.mode == Mode::Audit {
+            return Ok(None);
+        }
+        let scene = system("find what the probes aim at", scene(plan, dir, cgroups))?;
+        let (ours, theirs) = system("make a control socket", control_pair())?;
+        let users = StandIns {
+            mediator: users.host,
+            relay: users.relay,
+        };
+        match system("start the controls", process::fork())? {
+            Some(process) => Ok(Some(Self {
+                channel: Some(ours),
+                process,
+                scene,
+            })),
+            None => control::main(&theirs, scene, users),
+        }
+    }
+
+    fn hear(&self) -> Result<FromControls, RunError> {
+        let failed = |text: String| RunError::Helper {
+            process: "controls of the probes",
+            text,
+        };
+        let ended = || failed(String::from("their process ended without a word"));
+        let channel = self.channel.as_ref().ok_or_else(ended)?;
+        let heard = fd::receive(channel, nix::sys::socket::MsgFlags::empty());
+        let heard = system("hear from the controls", heard)?;
+        if heard.bytes.is_empty() {
+            return Err(ended());
+        }
+        let said = serde_json::from_slice(&heard.bytes);
+        let said = said.map_err(|error| failed(error.to_string()))?;
+        if let FromControls::Failed(text) = said {
+            return Err(failed(text));
+        }
+        Ok(said)
+    }
+}
+
+impl Drop for Controls {
+    fn drop(&mut self) {
+        // The end of the channel is its word to end; it removes what it made first.
+        drop(self.channel.take());
+        drop(nix::sys::wait::waitpid(self.process, None).map_err(io::Error::from));
+    }
+}
+
+/// Lets init try what the boundary refuses, and puts the controls beside it.
 ///
 /// # Errors
-/// When init ends or says something else.
+/// When init or the controls end or say something else.
 pub(super) fn run(
+    plan: &Plan,
     sequence: Sequence,
-    control: &OwnedFd,
+    (control, sockets): (&OwnedFd, Option<&Sockets<OwnedFd>>),
+    controls: Option<Controls>,
     events: &mut Events,
 ) -> Result<(Sequence, Probed), RunError> {
     let failed = |text: String| RunError::Helper {
         process: "boundary's init",
         text,
     };
+    let mut scene = controls
+        .as_ref()
+        .map(|controls| Box::new(controls.scene.clone()));
+    if let (Some(controls), Some(scene)) = (&controls, &mut scene)
+        && let FromControls::Ready { mediator, relay } = controls.hear()?
+    {
+        scene.targets.mediator = mediator;
+        scene.targets.relay = relay;
+    }
     system(
         "ask for the probes",
-        handover::send_message(control, &ToInit::Probe),
+        handover::send_message(control, &ToInit::Probe { scene }),
     )?;
     let received = hear_init(control)?;
     let message: FromInit =
@@ -48,28 +149,182 @@ pub(super) fn run(
     let sequence = sequence
         .accept(&message)
         .map_err(|error| failed(error.to_string()))?;
-    match message {
-        FromInit::Probed { results } => {
-            let attempts = std::iter::from_fn(|| events.take()).count();
-            let texts = std::iter::from_fn(|| events.take_text()).count();
-            Ok((
-                sequence,
-                Probed {
-                    results,
-                    seen_by_hooks: attempts + texts,
-                },
-            ))
-        }
-        FromInit::Failed { step, error } => Err(failed(format!("cannot {step}: {error}"))),
+    let inside = match message {
+        FromInit::Probed { found } => found,
+        FromInit::Failed { step, error } => return Err(failed(format!("cannot {step}: {error}"))),
         other @ (FromInit::Entered { .. }
         | FromInit::Dropped(_)
         | FromInit::Started
         | FromInit::NotExecuted { .. }
-        | FromInit::Exited { .. }) => Err(failed(format!("it said {other:?}"))),
+        | FromInit::Exited { .. }) => return Err(failed(format!("it said {other:?}"))),
+    };
+    let attempts = std::iter::from_fn(|| events.take()).count();
+    let texts = std::iter::from_fn(|| events.take_text()).count();
+    let results = match controls {
+        // An audit probes nothing, and has no results.
+        None => Vec::new(),
+        Some(controls) => {
+            let sockets = sockets.ok_or_else(|| failed(String::from("it passed no sockets")))?;
+            let arrived = system("look for the probes' connections", arrived(sockets))?;
+            let FromControls::Made(outside) = controls.hear()? else {
+                return Err(failed(String::from("the controls said something else")));
+            };
+            conclude(&inside, &arrived, &outside)
+        }
+    };
+    let probed = Probed {
+        results,
+        seen_by_hooks: attempts + texts,
+    };
+    probed.judge_for(plan)?;
+    Ok((sequence, probed))
+}
+
+/// Ports from which connections arrived where the relay will listen. It never sees them.
+fn arrived(sockets: &Sockets<OwnedFd>) -> io::Result<Vec<u16>> {
+    let mut ports = Vec::new();
+    let listeners = std::iter::once(&sockets.transparent_v4).chain(&sockets.transparent_v6);
+    for listener in listeners {
+        let listener = Socket::from(listener.try_clone()?);
+        loop {
+            match listener.accept() {
+                Ok((_, peer)) => ports.extend(peer.as_socket().map(|peer| peer.port())),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
     }
+    Ok(ports)
+}
+
+/// One result for each probe, in their order. One that nobody made is told like one that broke.
+fn conclude(inside: &Found, arrived: &[u16], outside: &Found) -> Vec<ProbeResult> {
+    let take = |found: &Found, name: &str| {
+        let same = |(one, _): &&(String, Attempt)| one == name;
+        found.iter().find(same).map(|(_, attempt)| attempt.clone())
+    };
+    let at_relay =
+        |to| Attempt::Refused(format!("a connection to {to} came to the relay's listener"));
+    let elsewhere =
+        |to| Attempt::Reached(format!("a connection to {to} did not come to the relay"));
+    names()
+        .map(|name| {
+            let attempt = take(inside, name)
+                .unwrap_or_else(|| Attempt::Broken(String::from("it was not made")))
+                .settled(arrived, at_relay, elsewhere);
+            ProbeResult::conclude(name, attempt, take(outside, name))
+        })
+        .collect()
+}
+
+/// What the probes aim at.
+fn scene(plan: &Plan, dir: &RunDir, cgroups: &RunCgroups) -> io::Result<Scene> {
+    let variable = |name: &str| {
+        let same = |(key, _): &&(OsString, OsString)| key == name;
+        plan.environment.iter().find(same).map(|(_, value)| value)
+    };
+    let listens = |variable: Option<PathBuf>, usual: &str| {
+        let path = variable.filter(|path| path.is_absolute());
+        path.into_iter().chain([PathBuf::from(usual)]).collect()
+    };
+    let names: Vec<String> = plan
+        .environment
+        .iter()
+        .map(|(name, _)| name.to_string_lossy().into_owned())
+        .collect();
+    let id = dir.id();
+    let run = cgroups.run.path();
+    Ok(Scene {
+        side: Side::Outside,
+        targets: Targets {
+            supervisor: Target::of(nix::unistd::getpid().as_raw())?,
+            ..Targets::default()
+        },
+        abstract_name: format!("egress-{id}"),
+        socket: dir.path().join("probe.socket"),
+        fifo: dir.path().join("probe.fifo"),
+        shm_key: shm_key()?,
+        shm_file: PathBuf::from(format!("/dev/shm/egress-{id}")),
+        host_sockets: host_sockets(&plan.allowed_sockets),
+        ssh_agent: listens(
+            variable("SSH_AUTH_SOCK").map(PathBuf::from),
+            "/tmp/ssh-egress/agent.1",
+        ),
+        gpg_agent: listens(
+            variable("GNUPGHOME").map(|home| Path::new(home).join("S.gpg-agent")),
+            "/run/user/0/gnupg/S.gpg-agent",
+        ),
+        signing_key: plan.signer.path.as_deref().and_then(Owned::at),
+        config: plan.policy.path.as_deref().and_then(|path| {
+            let path = path.canonicalize().ok()?;
+            Owned::at(&path)
+        }),
+        evidence: Owned::at(dir.path()),
+        packet: Owned::at(plan.packet.path()),
+        command_files: COMMAND_FILES
+            .iter()
+            .filter_map(|name| Owned::at(Path::new(variable(name)?)))
+            .collect(),
+        tokens: names
+            .iter()
+            .filter(|name| environment::is_token(name))
+            .cloned()
+            .collect(),
+        environment: names,
+        cgroup: run.parent().unwrap_or(run).to_path_buf(),
+        protocols: protocols(),
+        loads_modules: Path::new("/proc/sys/kernel/modprobe").exists(),
+    })
+}
+
+/// A key that no other run has: keys are few, so two runs in a thousand million may meet.
+fn shm_key() -> io::Result<i32> {
+    let mut bytes = [0; 4];
+    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+    // 0 is IPC_PRIVATE, which names no segment.
+    Ok(i32::from_ne_bytes(bytes) | 1)
+}
+
+/// Protocols of sockets that the kernel has loaded.
+fn protocols() -> Vec<String> {
+    let table = std::fs::read_to_string("/proc/net/protocols").unwrap_or_default();
+    let first = |line: &str| line.split_ascii_whitespace().next().map(str::to_owned);
+    table.lines().skip(1).filter_map(first).collect()
+}
+
+/// Paths that sockets of this network namespace are bound to. Without the list the run's own socket
+/// is tried all the same. What the caller opened by name is no finding.
+fn host_sockets(opened: &[PathBuf]) -> Vec<PathBuf> {
+    let table = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    let mut room = HOST_SOCKET_BYTES;
+    let path = |line: &str| {
+        // Seven words of fixed form, then the path, which may hold spaces.
+        let path = line.split_ascii_whitespace().nth(7)?;
+        let path = line.get(line.find(path)?..)?;
+        path.starts_with('/').then(|| PathBuf::from(path))
+    };
+    let mut paths: Vec<PathBuf> = table.lines().skip(1).filter_map(path).collect();
+    paths.sort();
+    paths.dedup();
+    paths.retain(|path| !opened.contains(path));
+    paths.retain(|path| {
+        let length = path.as_os_str().len();
+        let fits = length <= room;
+        room = room.saturating_sub(length);
+        fits
+    });
+    paths
 }
 
 impl Probed {
+    /// Ends a run of this plan, but not one without layers: that is open on purpose.
+    fn judge_for(&self, plan: &Plan) -> Result<(), RunError> {
+        if plan.layers.warning().is_some() {
+            return Ok(());
+        }
+        self.judge(&plan.accepted_risks)
+    }
+
     /// Ends the run unless each result that stops one is `accepted` by name.
     ///
     /// # Errors
@@ -132,13 +387,17 @@ impl Probed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::probe::model::Control;
 
     fn probed(outcomes: &[(&str, Outcome)]) -> Probed {
         let result = |(name, outcome): &(&str, Outcome)| ProbeResult {
             name: (*name).to_owned(),
             outcome: *outcome,
             detail: String::from("what was seen"),
-            control: None,
+            control: Control {
+                succeeded: *outcome != Outcome::ControlFailed,
+                detail: String::from("why"),
+            },
         };
         Probed {
             results: outcomes.iter().map(result).collect(),
@@ -163,13 +422,13 @@ mod tests {
             judged(&[]),
             Err(String::from(
                 "the boundary is open: probe udp succeeded (what was seen); \
-                 probe route proves nothing (what was seen)"
+                 probe route proves nothing, for its control failed (why)"
             ))
         );
         assert_eq!(
             judged(&["udp", "dns_udp"]),
             Err(String::from(
-                "the boundary is open: probe route proves nothing (what was seen)"
+                "the boundary is open: probe route proves nothing, for its control failed (why)"
             ))
         );
         assert_eq!(judged(&["udp", "route"]), Ok(()));

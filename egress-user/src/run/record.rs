@@ -27,25 +27,45 @@ const CHANGES_SCHEMA: &str = "egress.changes.v0";
 
 /// That nothing but loopback is there to leave by.
 pub(super) const NO_WAY_OUT: [&str; 2] = ["interface_other_than_lo", "route"];
+/// That a connection to elsewhere ends at the relay.
+const REDIRECTED: [&str; 4] = [
+    "direct_tcp_ipv4",
+    "direct_tcp_mapped",
+    "direct_tcp_fast_open",
+    "direct_tcp_ssh",
+];
+/// That no datagram leaves.
+const NO_DATAGRAM: [&str; 4] = ["udp_sendto", "udp_sendmsg", "udp_connected", "dns_udp"];
+/// That no container engine can be asked for anything.
+const NO_ENGINE: [&str; 5] = [
+    "docker_socket",
+    "podman_socket",
+    "containerd_socket",
+    "buildkit_socket",
+    "host_path_sockets",
+];
 
 /// Paths that the original names as not enforced. One leaves the list only when all its probes of
 /// this run show it closed; one without a probe never does.
-const UNSUPPORTED: [(&str, &[&str]); 6] = [
+const UNSUPPORTED: [(&str, &[&[&str]]); 6] = [
     ("mcp_transports", &[]),
-    ("nested_docker", &["docker_socket"]),
+    ("nested_docker", &[&NO_ENGINE]),
     (
         "non_proxy_browser_egress",
-        &["interface_other_than_lo", "route", "udp"],
+        &[&NO_WAY_OUT, &REDIRECTED, &NO_DATAGRAM],
     ),
-    ("service_containers", &NO_WAY_OUT),
+    ("service_containers", &[&NO_WAY_OUT, &REDIRECTED]),
     ("sibling_steps", &[]),
-    ("ssh_egress", &NO_WAY_OUT),
+    ("ssh_egress", &[&NO_WAY_OUT, &REDIRECTED]),
 ];
 
 fn unsupported(probes: &[ProbeResult]) -> Vec<String> {
     UNSUPPORTED
         .iter()
-        .filter(|(_, needed)| needed.is_empty() || !all_denied(probes, needed))
+        .filter(|(_, needed)| {
+            let closed = |names: &&[&str]| all_denied(probes, names);
+            needed.is_empty() || !needed.iter().all(closed)
+        })
         .map(|(path, _)| (*path).to_owned())
         .collect()
 }
@@ -77,13 +97,10 @@ pub fn posture(run: &Collected) -> Posture {
         (true, false) => DockerSocketStatus::Absent,
         (false, _) => DockerSocketStatus::Unknown,
     };
-    let forced = all_denied(probes, &NO_WAY_OUT);
-    let netns = if forced { "_netns" } else { "" };
-    let gates = if run.programs.is_empty() {
-        ""
-    } else {
-        "_ebpf_cgroup"
-    };
+    let no_way_out = all_denied(probes, &NO_WAY_OUT);
+    let redirected = all_denied(probes, &REDIRECTED);
+    let netns = if no_way_out { "_netns" } else { "" };
+    let gates = if redirected { "_ebpf_cgroup" } else { "" };
     let is_audit = run.plan.mode == Mode::Audit;
     let inside = |text: String| (!is_audit).then_some(text);
     let [agent, host, _] = run.uids;
@@ -106,7 +123,7 @@ pub fn posture(run: &Collected) -> Posture {
         } else {
             DnsUdpStatus::Unknown
         },
-        browser_proxy_status: if forced {
+        browser_proxy_status: if no_way_out && redirected {
             BrowserProxyStatus::Forced
         } else {
             BrowserProxyStatus::Unknown
@@ -322,40 +339,74 @@ pub fn digest(file: &mut impl Read) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::model::Outcome;
+    use crate::probe::model::Attempt;
 
-    fn probed(denied: &[&str], reachable: &[&str]) -> Vec<ProbeResult> {
-        let result = |outcome| {
-            move |name: &&str| ProbeResult {
-                name: (*name).to_owned(),
-                outcome,
-                detail: String::new(),
-                control: None,
-            }
-        };
-        let denied = denied.iter().map(result(Outcome::Denied));
-        denied
-            .chain(reachable.iter().map(result(Outcome::Reachable)))
+    const ALL: [&str; 6] = [
+        "mcp_transports",
+        "nested_docker",
+        "non_proxy_browser_egress",
+        "service_containers",
+        "sibling_steps",
+        "ssh_egress",
+    ];
+
+    /// Results in which every probe was refused, but `other` came to something else.
+    fn probed(other: &str, inside: &Attempt, outside: &Attempt) -> Vec<ProbeResult> {
+        let text = || String::from("x");
+        crate::run::probes::names()
+            .map(|name| {
+                let (inside, outside) = if name == other {
+                    (inside.clone(), outside.clone())
+                } else {
+                    (Attempt::Refused(text()), Attempt::Reached(text()))
+                };
+                ProbeResult::conclude(name, inside, Some(outside))
+            })
             .collect()
     }
 
     #[test]
     fn path_is_unsupported_until_every_probe_of_it_was_refused() {
-        let all = [
-            "mcp_transports",
-            "nested_docker",
-            "non_proxy_browser_egress",
-            "service_containers",
-            "sibling_steps",
-            "ssh_egress",
-        ];
-        assert_eq!(unsupported(&[]), all);
-        let half = probed(&["udp", "route"], &["interface_other_than_lo"]);
-        assert_eq!(unsupported(&half), all);
-        let needed = ["docker_socket", "interface_other_than_lo", "route", "udp"];
-        assert_eq!(
-            unsupported(&probed(&needed, &[])),
-            ["mcp_transports", "sibling_steps"]
-        );
+        let text = || String::from("x");
+        let refused = || Attempt::Refused(text());
+        assert_eq!(unsupported(&[]), ALL);
+        let closed = probed("", &refused(), &refused());
+        assert_eq!(unsupported(&closed), ["mcp_transports", "sibling_steps"]);
+        // A hole, a control that failed and nothing to be reached prove equally little.
+        for (inside, outside) in [
+            (Attempt::Reached(text()), Attempt::Reached(text())),
+            (refused(), refused()),
+            (refused(), Attempt::Absent(text())),
+        ] {
+            let route = probed("route", &inside, &outside);
+            assert_eq!(
+                unsupported(&route),
+                [
+                    "mcp_transports",
+                    "non_proxy_browser_egress",
+                    "service_containers",
+                    "sibling_steps",
+                    "ssh_egress"
+                ]
+            );
+            let engine = probed("podman_socket", &inside, &outside);
+            assert_eq!(
+                unsupported(&engine),
+                ["mcp_transports", "nested_docker", "sibling_steps"]
+            );
+        }
+    }
+
+    #[test]
+    fn every_probe_that_a_claim_needs_exists() {
+        let needed = UNSUPPORTED
+            .iter()
+            .flat_map(|(_, groups)| groups.iter().copied());
+        for name in needed.flatten() {
+            assert!(
+                crate::run::probes::names().any(|known| known == *name),
+                "{name}"
+            );
+        }
     }
 }

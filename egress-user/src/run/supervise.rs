@@ -318,7 +318,7 @@ impl Running {
             watch.signalled += 1;
             if watch.signalled == 1 {
                 let number = i32::try_from(info.ssi_signo).unwrap_or(libc::SIGTERM);
-                self.tell_init(ToInit::Signal { number });
+                self.tell_init(&ToInit::Signal { number });
             } else {
                 watch.killed = true;
                 system("end the agent", self.cgroups.agent.kill())?;
@@ -353,7 +353,7 @@ impl Running {
             Some(deadline) if now >= deadline && !watch.timed_out => {
                 watch.timed_out = true;
                 watch.deadline = Some(now + TERM_GRACE);
-                self.tell_init(ToInit::Signal {
+                self.tell_init(&ToInit::Signal {
                     number: libc::SIGTERM,
                 });
                 Ok(())
@@ -368,8 +368,8 @@ impl Running {
     }
 
     /// An init that is gone is noticed by its socket; a message to it is then no matter.
-    fn tell_init(&self, message: ToInit) {
-        drop(handover::send_message(&self.control, &message));
+    fn tell_init(&self, message: &ToInit) {
+        drop(handover::send_message(&self.control, message));
     }
 }
 

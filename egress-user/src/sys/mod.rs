@@ -4,6 +4,7 @@
     reason = "system calls that no safe wrapper covers; each block states its preconditions"
 )]
 
+pub mod attempt;
 pub mod bpf;
 pub mod elevate;
 pub mod entry_xattr;

@@ -53,13 +53,13 @@ pub fn loopback_up() -> io::Result<()> {
     ioctl(&socket, libc::SIOCSIFFLAGS, &mut request)
 }
 
-/// Adds a second IPv4 address to `lo`, /32.
+/// Adds an IPv4 address to `lo`, /32, under the alias of this number.
 ///
 /// # Errors
 /// Those of `ioctl(SIOCSIFADDR)`.
-pub fn add_loopback_v4(address: Ipv4Addr) -> io::Result<()> {
+pub fn add_loopback_v4(alias: u8, address: Ipv4Addr) -> io::Result<()> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    let mut request = interface_request(b"lo:1");
+    let mut request = interface_request(format!("lo:{alias}").as_bytes());
     request.ifr_ifru.ifru_addr = sockaddr_in(address);
     ioctl(&socket, libc::SIOCSIFADDR, &mut request)?;
     request.ifr_ifru.ifru_netmask = sockaddr_in(Ipv4Addr::BROADCAST);

@@ -17,6 +17,24 @@ pub struct Child {
 }
 
 impl Child {
+    /// A child that was forked.
+    ///
+    /// # Errors
+    /// Those of `pidfd_open(2)`.
+    pub fn of(pid: Pid) -> io::Result<Self> {
+        // SAFETY: pidfd_open takes two integers.
+        let number = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
+        if number < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let number = i32::try_from(number).map_err(io::Error::other)?;
+        Ok(Self {
+            pid,
+            // SAFETY: pidfd_open has just made this descriptor.
+            pidfd: unsafe { OwnedFd::from_raw_fd(number) },
+        })
+    }
+
     /// Sends a signal; a child that has already ended is no error.
     pub fn signal(&self, signal: Signal) {
         // SAFETY: pidfd_send_signal takes a descriptor, an int, a null siginfo and no flags.

@@ -1,0 +1,345 @@
+//! The controls: a process outside the boundary that makes the same attempts as root, in namespaces of
+//! its own where they must not meet the host, and holds what the attempts inside aim at.
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::socket::MsgFlags;
+use nix::sys::stat::Mode;
+use nix::unistd::getpid;
+use serde::{Deserialize, Serialize};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use super::files::SERVICES;
+use super::kernel::TRACEFS;
+use super::model::Attempt;
+use super::network::{
+    BY_IPV6, DATAGRAMS, ELSEWHERE, ELSEWHERE_V6, METADATA, METADATA_PORT, METADATA_V6, PORTS,
+};
+use super::scene::{Scene, Target, Targets};
+use super::{Found, Gifts, PROBES, Probe, make};
+use crate::sys::attempt::{SharedSegment, close_others};
+use crate::sys::{fd, handover, netdev, privileges, process};
+
+/// How long a fresh address may take to be one.
+const BOUND_WITHIN: Duration = Duration::from_millis(100);
+/// How often it is tried meanwhile.
+const BOUND_AFTER: Duration = Duration::from_micros(200);
+
+/// What the control process says.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum FromControls {
+    /// What the attempts inside aim at is there.
+    Ready {
+        /// A process with the mediator's user.
+        mediator: Target,
+        /// One with the relay's.
+        relay: Target,
+    },
+    /// What the controls met.
+    Made(Found),
+    /// They could not be made.
+    Failed(String),
+}
+
+/// Users of the processes that stand in for those that are not there yet.
+#[derive(Debug, Clone, Copy)]
+pub struct StandIns {
+    /// The mediator's.
+    pub mediator: u32,
+    /// The relay's.
+    pub relay: u32,
+}
+
+/// The control process, a fork of the supervisor: makes the controls, then waits for the end of
+/// `channel` and removes what it made.
+///
+/// # Order
+/// In a forked process of one thread; it never returns to what it was.
+pub fn main(channel: &OwnedFd, scene: Scene, users: StandIns) -> ! {
+    let done = close_others(channel).and_then(|()| controls(channel, scene, users));
+    if let Err(error) = &done {
+        let failed = FromControls::Failed(error.to_string());
+        // A supervisor that is gone needs no word.
+        drop(handover::send_message(channel, &failed));
+    }
+    process::exit_now(i32::from(done.is_err()))
+}
+
+fn controls(channel: &OwnedFd, mut scene: Scene, users: StandIns) -> io::Result<()> {
+    let (held, hold) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+    let supervisor = stand_in(None, &held)?;
+    let init = stand_in(None, &held)?;
+    let mediator = stand_in(Some(users.mediator), &held)?;
+    let relay = stand_in(Some(users.relay), &held)?;
+    drop(held);
+    let targets = HostTargets::place(&scene)?;
+    handover::send_message(channel, &FromControls::Ready { mediator, relay })?;
+    // Attempts on the supervisor itself would stop it for each signal that it gets meanwhile.
+    scene.targets = Targets {
+        init,
+        supervisor,
+        mediator,
+        relay,
+    };
+
+    let (on_host, spare): (Vec<_>, Vec<_>) = PROBES.iter().partition(|probe| probe.on_host);
+    let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+    let Some(thrown_away) = process::fork()? else {
+        drop(reader);
+        let found = in_spare_namespaces(&scene, &spare);
+        let told = serde_json::to_writer(File::from(writer), &found.map_err(|e| e.to_string()));
+        process::exit_now(i32::from(told.is_err()));
+    };
+    drop(writer);
+    let mut found = make(&scene, &on_host)?;
+    let theirs: Result<Found, String> = serde_json::from_reader(File::from(reader))?;
+    nix::sys::wait::waitpid(thrown_away, None)?;
+    found.append(&mut theirs.map_err(io::Error::other)?);
+    handover::send_message(channel, &FromControls::Made(found))?;
+
+    // Until the attempts inside are made.
+    fd::receive(channel, MsgFlags::empty())?;
+    drop((targets, hold));
+    for _ in 0..4 {
+        nix::sys::wait::wait()?;
+    }
+    Ok(())
+}
+
+/// A process of this namespace that does nothing until nobody holds the other end of `held`.
+fn stand_in(user: Option<u32>, held: &OwnedFd) -> io::Result<Target> {
+    let parent = getpid();
+    if let Some(child) = process::fork()? {
+        return Target::of(child.as_raw());
+    }
+    let wait = || -> io::Result<()> {
+        close_others(held)?;
+        if let Some(user) = user {
+            privileges::drop_to(user, user, parent)?;
+        }
+        nix::unistd::read(held, &mut [0])?;
+        Ok(())
+    };
+    process::exit_now(i32::from(wait().is_err()))
+}
+
+/// What the attempts inside aim at in the host's namespaces; removed when dropped.
+struct HostTargets {
+    files: Vec<PathBuf>,
+    _abstract: UnixListener,
+    _socket: UnixListener,
+    _fifo: File,
+    _segment: Option<SharedSegment>,
+}
+
+impl HostTargets {
+    fn place(scene: &Scene) -> io::Result<Self> {
+        let every_user = |path: &Path| fs::set_permissions(path, Permissions::from_mode(0o666));
+        let name = UnixAddress::from_abstract_name(&scene.abstract_name)?;
+        let socket = UnixListener::bind(&scene.socket)?;
+        every_user(&scene.socket)?;
+        nix::unistd::mkfifo(&scene.fifo, Mode::from_bits_truncate(0o600))?;
+        every_user(&scene.fifo)?;
+        let mut files = vec![scene.socket.clone(), scene.fifo.clone()];
+        // Without it the control fails, and says so.
+        if File::create_new(&scene.shm_file).is_ok() {
+            every_user(&scene.shm_file)?;
+            files.push(scene.shm_file.clone());
+        }
+        let reader = File::options()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(&scene.fifo)?;
+        Ok(Self {
+            files,
+            _abstract: UnixListener::bind_addr(&name)?,
+            _socket: socket,
+            _fifo: reader,
+            _segment: SharedSegment::create(scene.shm_key).ok(),
+        })
+    }
+}
+
+impl Drop for HostTargets {
+    fn drop(&mut self) {
+        for file in &self.files {
+            drop(fs::remove_file(file));
+        }
+    }
+}
+
+/// Makes the rest in namespaces that end with this process: nothing in them is the host's but the
+/// kernel and what may be read of its files.
+fn in_spare_namespaces(scene: &Scene, probes: &[&Probe]) -> io::Result<Found> {
+    unshare(
+        CloneFlags::CLONE_NEWNS
+            | CloneFlags::CLONE_NEWNET
+            | CloneFlags::CLONE_NEWIPC
+            | CloneFlags::CLONE_NEWUTS,
+    )?;
+    let network = Network::open()?;
+    let services = files(scene)?;
+    let gifts = Gifts::place();
+    let found = make(scene, probes)?;
+    drop((services, gifts));
+    network.settle(found)
+}
+
+/// Private /run, /tmp, /sys and what services listen at.
+fn files(scene: &Scene) -> io::Result<Vec<UnixListener>> {
+    let none: Option<&str> = None;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+    let tmpfs = |at: &Path| mount(Some("tmpfs"), at, Some("tmpfs"), MsFlags::empty(), none);
+    tmpfs(Path::new("/run"))?;
+    tmpfs(Path::new("/tmp"))?;
+    mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), none)?;
+    mount(
+        Some("cgroup2"),
+        "/sys/fs/cgroup",
+        Some("cgroup2"),
+        MsFlags::empty(),
+        none,
+    )?;
+    // A kernel without it has none to show.
+    let [tracefs, _] = TRACEFS;
+    let traced = mount(
+        Some("tracefs"),
+        tracefs,
+        Some("tracefs"),
+        MsFlags::empty(),
+        none,
+    );
+    drop(traced.map_err(io::Error::from));
+    let first = SERVICES.iter().filter_map(|(_, paths)| paths.first());
+    let mut paths: Vec<&Path> = first.map(Path::new).collect();
+    paths.extend(scene.ssh_agent.first().map(PathBuf::as_path));
+    paths.extend(scene.gpg_agent.first().map(PathBuf::as_path));
+    let mut listeners = Vec::new();
+    for path in paths {
+        let dir = path.parent().unwrap_or(path);
+        // Below /run and /tmp there is nothing; elsewhere the directory's own files are covered.
+        if dir.is_dir() && !dir.starts_with("/run") && !dir.starts_with("/var/run") {
+            tmpfs(dir)?;
+        } else {
+            fs::create_dir_all(dir)?;
+        }
+        listeners.push(UnixListener::bind(path)?);
+    }
+    Ok(listeners)
+}
+
+/// Where the attempts of the network go, on the loopback device of this namespace.
+struct Network {
+    tcp: Vec<TcpListener>,
+    udp: Vec<UdpSocket>,
+    ipv6: bool,
+}
+
+impl Network {
+    fn open() -> io::Result<Self> {
+        netdev::loopback_up()?;
+        netdev::add_loopback_v4(1, ELSEWHERE)?;
+        netdev::add_loopback_v4(2, METADATA)?;
+        fs::write("/proc/sys/net/ipv4/ping_group_range", "0 0")?;
+        let mut network = Self {
+            tcp: Vec::new(),
+            udp: Vec::new(),
+            ipv6: false,
+        };
+        // Not at every address: a resolver of the host's may be one, and nobody would answer.
+        network.listen(ELSEWHERE.into(), METADATA.into())?;
+        // Without IPv6 there is nothing to reach by it.
+        let v6 = netdev::add_loopback_v6(ELSEWHERE_V6)
+            .and_then(|()| netdev::add_loopback_v6(METADATA_V6))
+            .and_then(|()| network.listen(ELSEWHERE_V6.into(), METADATA_V6.into()));
+        network.ipv6 = v6.is_ok();
+        Ok(network)
+    }
+
+    fn listen(&mut self, elsewhere: IpAddr, metadata: IpAddr) -> io::Result<()> {
+        for port in PORTS {
+            let address = SocketAddr::new(elsewhere, port);
+            self.tcp.push(bound(address, Type::STREAM)?.into());
+            self.udp.push(bound(address, Type::DGRAM)?.into());
+        }
+        let address = SocketAddr::new(metadata, METADATA_PORT);
+        self.tcp.push(bound(address, Type::STREAM)?.into());
+        Ok(())
+    }
+
+    /// Believes a connection or datagram only if it came here.
+    fn settle(self, found: Found) -> io::Result<Found> {
+        let mut arrived = Vec::new();
+        for listener in &self.tcp {
+            while let Some((_, peer)) = waiting(listener.accept())? {
+                arrived.push(peer.port());
+            }
+        }
+        let mut datagrams = Vec::new();
+        for socket in &self.udp {
+            let mut buffer = [0; 64];
+            while let Some(length) = waiting(socket.recv(&mut buffer))? {
+                datagrams.push(buffer.get(..length).unwrap_or_default().to_vec());
+            }
+        }
+        let came = |name: &str| datagrams.iter().any(|one| one == name.as_bytes());
+        let settle = |(name, attempt): (String, Attempt)| {
+            let lost = DATAGRAMS.contains(&name.as_str()) && !came(&name);
+            let attempt = if !self.ipv6 && BY_IPV6.contains(&name.as_str()) {
+                Attempt::Absent(String::from("there is no IPv6 here"))
+            } else if lost && matches!(attempt, Attempt::Reached(_)) {
+                Attempt::Refused(String::from("it was sent and did not arrive"))
+            } else {
+                let lost = |to| Attempt::Refused(format!("a connection to {to} did not arrive"));
+                attempt.settled(&arrived, Attempt::Reached, lost)
+            };
+            (name, attempt)
+        };
+        Ok(found.into_iter().map(settle).collect())
+    }
+}
+
+/// What is there to be taken now, if anything.
+fn waiting<T>(taken: io::Result<T>) -> io::Result<Option<T>> {
+    match taken {
+        Ok(one) => Ok(Some(one)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn bound(address: SocketAddr, kind: Type) -> io::Result<Socket> {
+    let protocol = if kind == Type::STREAM {
+        Protocol::TCP
+    } else {
+        Protocol::UDP
+    };
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    let mut left = BOUND_WITHIN;
+    // A fresh IPv6 address is there only when the kernel's own worker has seen it.
+    while let Err(error) = socket.bind(&SockAddr::from(address)) {
+        if left.is_zero() || error.kind() != io::ErrorKind::AddrNotAvailable {
+            return Err(error);
+        }
+        left = left.saturating_sub(BOUND_AFTER);
+        std::thread::sleep(BOUND_AFTER);
+    }
+    if kind == Type::STREAM {
+        socket.listen(16)?;
+    }
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}

@@ -1,0 +1,174 @@
+//! Calls that reach around the boundary's hooks, and what the kernel shows of itself.
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+
+use super::model::Attempt;
+use super::scene::{Scene, Side};
+use super::{Tried, reached};
+use crate::sys::attempt;
+
+pub(super) fn io_uring(scene: &Scene) -> Tried {
+    let off = fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
+    if scene.side == Side::Outside && off.is_ok_and(|off| off.trim() == "2") {
+        let why = String::from("kernel.io_uring_disabled is 2");
+        return Ok(Attempt::Absent(why));
+    }
+    attempt::io_uring()?;
+    reached("a ring was made")
+}
+
+pub(super) fn bpf(_: &Scene) -> Tried {
+    attempt::bpf_map()?;
+    reached("a map was made")
+}
+
+pub(super) fn perf_event_open(_: &Scene) -> Tried {
+    attempt::perf_event()?;
+    reached("an event was opened")
+}
+
+pub(super) fn userfaultfd(_: &Scene) -> Tried {
+    attempt::userfaultfd()?;
+    reached("a descriptor was made")
+}
+
+pub(super) fn keyctl(_: &Scene) -> Tried {
+    attempt::keyring()?;
+    reached("a keyring was made")
+}
+
+pub(super) fn syscall_32bit(_: &Scene) -> Tried {
+    reached(format!("getpid said {}", attempt::call_32bit()?))
+}
+
+pub(super) fn syscall_x32(_: &Scene) -> Tried {
+    reached(format!("getpid said {}", attempt::call_x32()?))
+}
+
+pub(super) fn dmesg(_: &Scene) -> Tried {
+    reached(format!("{} bytes were read", attempt::kernel_log()?))
+}
+
+/// Opens the first of `paths` that can be opened for writing; nothing is written.
+fn writable(paths: &[&str]) -> Tried {
+    let mut refused = io::Error::from_raw_os_error(libc::ENOENT);
+    for path in paths {
+        match OpenOptions::new().write(true).open(path) {
+            Ok(_) => return reached(format!("{path} was opened for writing")),
+            // One that is not there says less than one that is refused.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
+}
+
+pub(super) fn sys_write(_: &Scene) -> Tried {
+    writable(&[
+        "/sys/class/net/lo/mtu",
+        "/sys/kernel/uevent_helper",
+        "/sys/kernel/mm/ksm/run",
+        "/sys/power/state",
+    ])
+}
+
+pub(super) fn proc_sys_write(_: &Scene) -> Tried {
+    writable(&[
+        "/proc/sys/net/ipv4/ip_unprivileged_port_start",
+        "/proc/sys/net/ipv4/ip_forward",
+        "/proc/sys/kernel/core_pattern",
+        "/proc/sys/kernel/hostname",
+        "/proc/sys/vm/drop_caches",
+        "/proc/sysrq-trigger",
+    ])
+}
+
+/// Anything in a directory where a file system of the kernel may be mounted.
+fn entries(paths: &[&str]) -> Tried {
+    let mut refused = io::Error::other("it is empty");
+    for path in paths {
+        match fs::read_dir(path).map(|mut entries| entries.next().is_some()) {
+            Ok(true) => return reached(format!("{path} was read")),
+            Ok(false) => {}
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
+}
+
+pub(super) fn cgroupfs(_: &Scene) -> Tried {
+    entries(&["/sys/fs/cgroup"])
+}
+
+/// Where the kernel's own file systems are mounted, in order of age.
+pub(super) const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug"];
+
+pub(super) fn tracefs(_: &Scene) -> Tried {
+    entries(&TRACEFS)
+}
+
+/// A node of a device that is nobody's but root's: those of the host, and one made on the spot.
+pub(super) fn device_nodes(_: &Scene) -> Tried {
+    let made = Path::new("/tmp/.egress-kmsg");
+    let kernel_log = makedev(1, 11);
+    let mode = Mode::from_bits_truncate(0o600);
+    let opened = mknod(made, SFlag::S_IFCHR, mode, kernel_log)
+        .map_err(io::Error::from)
+        .and_then(|()| {
+            let opened = File::open(made);
+            fs::remove_file(made)?;
+            opened
+        });
+    let Err(mut refused) = opened else {
+        return reached("a node of the kernel's log was made and opened");
+    };
+    for path in [
+        "/dev/kmsg",
+        "/dev/mem",
+        "/dev/port",
+        "/dev/fuse",
+        "/dev/kvm",
+        "/dev/net/tun",
+        "/dev/vhost-net",
+        "/dev/vhost-vsock",
+        "/dev/loop-control",
+        "/dev/loop0",
+        "/dev/sda",
+        "/dev/vda",
+        "/dev/nvme0n1",
+    ] {
+        match File::open(path) {
+            Ok(_) => return reached(format!("{path} was opened")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
+}
+
+/// Input for a terminal: that of a new session, so that nobody reads it.
+pub(super) fn terminal_input(_: &Scene) -> Tried {
+    // The end of the terminal would end this process before it has told what it met.
+    let mut hangup = SigSet::empty();
+    hangup.add(Signal::SIGHUP);
+    hangup.thread_block()?;
+    nix::unistd::setsid()?;
+    let master = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NOCTTY)
+        .open("/dev/ptmx")?;
+    let number = attempt::unlock_terminal(&master)?;
+    // The first terminal that the leader of a session opens becomes its own.
+    let terminal = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(format!("/dev/pts/{number}"))?;
+    attempt::push_input(&terminal)?;
+    reached("a byte of input was pushed")
+}

@@ -1,0 +1,352 @@
+//! Sockets of every kind, and the ways to an address that is not relayed.
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{MsgFlags, SockaddrIn, sendmsg};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use super::model::Attempt;
+use super::scene::{Scene, Side};
+use super::{Tried, reached};
+use crate::sys::netdev;
+
+/// Destination of the documentation range (RFC 5737): outside it lies in the control's own
+/// namespace.
+pub(super) const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 53);
+/// The same of IPv6 (RFC 3849).
+pub(super) const ELSEWHERE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x203, 0, 0, 0, 0, 0x53);
+/// Where clouds keep what tells a machine its secrets.
+pub(super) const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
+/// The same of IPv6.
+pub(super) const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+/// An address that no interface has.
+const OWN: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 77);
+/// Ports at which the control listens, UDP and TCP.
+pub(super) const PORTS: [u16; 4] = [22, 53, 443, 853];
+/// Port of the metadata.
+pub(super) const METADATA_PORT: u16 = 80;
+/// How long a connection may take that is not made at once, as those on loopback are.
+const CONNECTED_WITHIN_MS: u16 = 100;
+
+const DCCP: Type = Type::DCCP;
+
+fn socket(domain: Domain, kind: Type, protocol: i32) -> Tried {
+    Socket::new(domain, kind, Some(Protocol::from(protocol)))?;
+    reached("a socket was made")
+}
+
+/// A socket of a family: outside only if that loads nothing.
+fn family(scene: &Scene, protocol: &str, domain: i32, kind: Type) -> Tried {
+    if scene.side == Side::Outside
+        && let Err(why) = scene.has_protocol(protocol)
+    {
+        return Ok(Attempt::Absent(why));
+    }
+    socket(Domain::from(domain), kind, 0)
+}
+
+/// An IP socket of a protocol that may be a module: the kernel would load it before any filter is
+/// asked, so it is not tried at all if it is not there.
+fn protocol(scene: &Scene, name: &str, kind: Type, number: i32) -> Tried {
+    match scene.has_protocol(name) {
+        Err(why) => Ok(Attempt::Absent(why)),
+        Ok(()) => socket(Domain::IPV4, kind, number),
+    }
+}
+
+pub(super) fn raw_socket_ipv4(_: &Scene) -> Tried {
+    socket(Domain::IPV4, Type::RAW, libc::IPPROTO_ICMP)
+}
+
+pub(super) fn raw_socket_ipv6(_: &Scene) -> Tried {
+    socket(Domain::IPV6, Type::RAW, libc::IPPROTO_ICMPV6)
+}
+
+pub(super) fn packet_socket(_: &Scene) -> Tried {
+    socket(Domain::PACKET, Type::RAW, 0).or_else(|_| socket(Domain::PACKET, Type::DGRAM, 0))
+}
+
+pub(super) fn vsock_socket(scene: &Scene) -> Tried {
+    family(scene, "AF_VSOCK", libc::AF_VSOCK, Type::STREAM)
+}
+
+pub(super) fn alg_socket(scene: &Scene) -> Tried {
+    family(scene, "ALG", libc::AF_ALG, Type::SEQPACKET)
+}
+
+pub(super) fn xdp_socket(scene: &Scene) -> Tried {
+    family(scene, "XDP", libc::AF_XDP, Type::RAW)
+}
+
+pub(super) fn mptcp_socket(scene: &Scene) -> Tried {
+    protocol(scene, "MPTCP", Type::STREAM, libc::IPPROTO_MPTCP)
+}
+
+pub(super) fn sctp_socket(scene: &Scene) -> Tried {
+    protocol(scene, "SCTP", Type::STREAM, libc::IPPROTO_SCTP)
+}
+
+pub(super) fn dccp_socket(scene: &Scene) -> Tried {
+    protocol(scene, "DCCP", DCCP, libc::IPPROTO_DCCP)
+}
+
+pub(super) fn udplite_socket(scene: &Scene) -> Tried {
+    protocol(scene, "UDP-Lite", Type::DGRAM, libc::IPPROTO_UDPLITE)
+}
+
+pub(super) fn icmp_socket(_: &Scene) -> Tried {
+    socket(Domain::IPV4, Type::DGRAM, libc::IPPROTO_ICMP)
+        .or_else(|_| socket(Domain::IPV6, Type::DGRAM, libc::IPPROTO_ICMPV6))
+}
+
+/// Every family but those with which programs work.
+pub(super) fn other_families(scene: &Scene) -> Tried {
+    /// Above the highest family of any kernel; numbers beyond the kernel's own are refused.
+    const FAMILIES: i32 = 64;
+    let works = [
+        libc::AF_UNIX,
+        libc::AF_INET,
+        libc::AF_INET6,
+        libc::AF_NETLINK,
+    ];
+    let mut refused = io::Error::from_raw_os_error(libc::EAFNOSUPPORT);
+    for family in (0..FAMILIES).filter(|family| !works.contains(family)) {
+        // Any other one would load a module into the host's kernel.
+        if scene.side == Side::Outside && scene.loads_modules && family != libc::AF_PACKET {
+            continue;
+        }
+        for kind in [Type::STREAM, Type::DGRAM, Type::RAW, Type::SEQPACKET] {
+            match socket(Domain::from(family), kind, 0) {
+                Ok(_) => return reached(format!("a socket of family {family} was made")),
+                Err(error) => refused = error,
+            }
+        }
+    }
+    Err(refused)
+}
+
+/// Every netlink protocol but `NETLINK_ROUTE`.
+pub(super) fn netlink_beyond_route(scene: &Scene) -> Tried {
+    const PROTOCOLS: i32 = 32;
+    let known: Vec<i32> = if scene.side == Side::Outside && scene.loads_modules {
+        let table = fs::read_to_string("/proc/net/netlink")?;
+        let second = |line: &str| line.split_ascii_whitespace().nth(1)?.parse().ok();
+        table.lines().filter_map(second).collect()
+    } else {
+        (0..PROTOCOLS).collect()
+    };
+    let mut refused = io::Error::from_raw_os_error(libc::EPROTONOSUPPORT);
+    for protocol in known.into_iter().filter(|one| *one != libc::NETLINK_ROUTE) {
+        match socket(Domain::from(libc::AF_NETLINK), Type::RAW, protocol) {
+            Ok(_) => return reached(format!("a socket of netlink protocol {protocol} was made")),
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
+}
+
+/// An address for `lo`: the least that a change of the network is.
+pub(super) fn network_change(_: &Scene) -> Tried {
+    netdev::add_loopback_v4(9, OWN)?;
+    reached(format!("lo has the address {OWN}"))
+}
+
+fn sent(bytes: usize, to: SocketAddr) -> Tried {
+    reached(format!("sent {bytes} bytes to {to}"))
+}
+
+/// A socket that sends; each datagram holds the name of its probe.
+fn sender() -> io::Result<UdpSocket> {
+    UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
+}
+
+pub(super) fn udp_sendto(_: &Scene) -> Tried {
+    let to = SocketAddr::from((ELSEWHERE, 443));
+    sent(sender()?.send_to(b"udp_sendto", to)?, to)
+}
+
+pub(super) fn udp_sendmsg(_: &Scene) -> Tried {
+    let socket = sender()?;
+    let [a, b, c, d] = ELSEWHERE.octets();
+    let to = SockaddrIn::new(a, b, c, d, 443);
+    let payload = [io::IoSlice::new(b"udp_sendmsg")];
+    let bytes = sendmsg(
+        socket.as_raw_fd(),
+        &payload,
+        &[],
+        MsgFlags::empty(),
+        Some(&to),
+    )?;
+    sent(bytes, (ELSEWHERE, 443).into())
+}
+
+pub(super) fn udp_connected(_: &Scene) -> Tried {
+    let to = SocketAddr::from((ELSEWHERE, 443));
+    let socket = sender()?;
+    socket.connect(to)?;
+    sent(socket.send(b"udp_connected")?, to)
+}
+
+pub(super) fn udp_ipv6(scene: &Scene) -> Tried {
+    let to = SocketAddr::from((ELSEWHERE_V6, 443));
+    let attempt = || {
+        let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?;
+        sent(socket.send_to(b"udp_ipv6", to)?, to)
+    };
+    by_ipv6(scene, attempt())
+}
+
+/// What was tried by IPv6: the control's own namespace has what it aims at unless there is no IPv6.
+fn by_ipv6(scene: &Scene, tried: Tried) -> Tried {
+    tried.or_else(|error| match error.raw_os_error() {
+        Some(libc::EADDRNOTAVAIL | libc::ENETUNREACH | libc::ENOPROTOOPT)
+            if scene.side == Side::Outside =>
+        {
+            Ok(Attempt::Absent(format!("there is no IPv6: {error}")))
+        }
+        _ => Err(error),
+    })
+}
+
+pub(super) fn dns_udp(_: &Scene) -> Tried {
+    let to = SocketAddr::from((ELSEWHERE, 53));
+    sent(sender()?.send_to(b"dns_udp", to)?, to)
+}
+
+/// Probes that aim at an IPv6 address.
+pub(super) const BY_IPV6: [&str; 3] = ["udp_ipv6", "direct_tcp_ipv6", "metadata_ipv6"];
+
+/// Probes whose success outside is a datagram that arrived.
+pub(super) const DATAGRAMS: [&str; 5] = [
+    "udp_sendto",
+    "udp_sendmsg",
+    "udp_connected",
+    "udp_ipv6",
+    "dns_udp",
+];
+
+fn tcp(address: IpAddr, port: u16) -> Tried {
+    let to = SocketAddr::new(address, port);
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
+    if to.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_nonblocking(true)?;
+    connected(&socket, to, socket.connect(&SockAddr::from(to)))
+}
+
+/// Who got the connection is found out by whoever listens. Only what the kernel says before
+/// anything is sent is a refusal: a reset is an answer from somewhere.
+fn connected(socket: &Socket, to: SocketAddr, outcome: io::Result<()>) -> Tried {
+    let in_progress = |error: &io::Error| error.raw_os_error() == Some(libc::EINPROGRESS);
+    let outcome = match outcome {
+        Err(error) if in_progress(&error) => {
+            let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
+            if poll(&mut fds, PollTimeout::from(CONNECTED_WITHIN_MS))? == 0 {
+                return nobody_of_ours(to);
+            }
+            socket.take_error()?.map_or(Ok(()), Err)
+        }
+        other => other,
+    };
+    match outcome {
+        Ok(()) => {
+            let from = socket.local_addr()?.as_socket();
+            Ok(Attempt::Connected {
+                from: from.map_or(0, |from| from.port()),
+                to: to.to_string(),
+            })
+        }
+        Err(error) if error.raw_os_error() == Some(libc::ECONNREFUSED) => nobody_of_ours(to),
+        Err(error) => Err(error),
+    }
+}
+
+/// A SYN left, and a reset or nothing at all came back: no listener here got the connection.
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "it is the end of what gives a Tried"
+)]
+fn nobody_of_ours(to: SocketAddr) -> Tried {
+    Ok(Attempt::Connected {
+        from: 0,
+        to: to.to_string(),
+    })
+}
+
+pub(super) fn dns_tcp(_: &Scene) -> Tried {
+    tcp(ELSEWHERE.into(), 53)
+}
+
+pub(super) fn dns_tls(_: &Scene) -> Tried {
+    tcp(ELSEWHERE.into(), 853)
+}
+
+pub(super) fn direct_tcp_ipv4(_: &Scene) -> Tried {
+    tcp(ELSEWHERE.into(), 443)
+}
+
+pub(super) fn direct_tcp_ipv6(scene: &Scene) -> Tried {
+    by_ipv6(scene, tcp(ELSEWHERE_V6.into(), 443))
+}
+
+pub(super) fn direct_tcp_mapped(scene: &Scene) -> Tried {
+    by_ipv6(scene, tcp(ELSEWHERE.to_ipv6_mapped().into(), 443))
+}
+
+pub(super) fn direct_tcp_ssh(_: &Scene) -> Tried {
+    tcp(ELSEWHERE.into(), 22)
+}
+
+pub(super) fn direct_tcp_fast_open(_: &Scene) -> Tried {
+    const FAST_OPEN: i32 = 0x2000_0000; // MSG_FASTOPEN
+    let to = SocketAddr::from((ELSEWHERE, 443));
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    let sent = socket.send_to_with_flags(b"x", &SockAddr::from(to), FAST_OPEN);
+    connected(&socket, to, sent.map(drop))
+}
+
+pub(super) fn metadata_ipv4(_: &Scene) -> Tried {
+    tcp(METADATA.into(), METADATA_PORT)
+}
+
+pub(super) fn metadata_ipv6(scene: &Scene) -> Tried {
+    by_ipv6(scene, tcp(METADATA_V6.into(), METADATA_PORT))
+}
+
+/// Names an interface that is not `lo`.
+pub(super) fn interface_other_than_lo(scene: &Scene) -> Tried {
+    first_in(scene, "/proc/net/dev", 2, |line| {
+        let name = line.split_once(':')?.0.trim();
+        (name != "lo").then_some(name)
+    })
+}
+
+/// Names a route of the IPv4 table, which is empty with nothing but loopback.
+pub(super) fn route(scene: &Scene) -> Tried {
+    first_in(scene, "/proc/net/route", 1, |line| Some(line.trim()))
+}
+
+/// What `pick` finds first in a table of the kernel, after `heading` lines. A table that cannot be
+/// read proves nothing.
+fn first_in(
+    scene: &Scene,
+    path: &str,
+    heading: usize,
+    pick: impl Fn(&str) -> Option<&str>,
+) -> Tried {
+    let table = fs::read_to_string(path);
+    let Ok(table) = table else {
+        return Ok(Attempt::Broken(format!("cannot read {path}")));
+    };
+    let none = format!("{path} has none");
+    match table.lines().skip(heading).find_map(pick) {
+        Some(found) => reached(found),
+        None if scene.side == Side::Outside => Ok(Attempt::Absent(none)),
+        None => Err(io::Error::other(none)),
+    }
+}

@@ -1,0 +1,334 @@
+//! Ways to other users, namespaces, processes and cgroups.
+use std::ffi::{CStr, CString};
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::{Gid, Pid, Uid, geteuid, setgroups, setresgid, setresuid};
+
+use super::model::Attempt;
+use super::scene::{Scene, Side, Target};
+use super::{Tried, reached};
+use crate::sys::process::Child;
+use crate::sys::{attempt, fd, process, xattr};
+
+/// A user that nobody is.
+const NOBODY: u32 = 65_534;
+/// Programs that do nothing, of which a copy can be given rights.
+const IDLE: [&str; 2] = ["/bin/true", "/usr/bin/true"];
+/// Such a copy, set-user-id root.
+const SETUID: &str = "/tmp/.egress-setuid";
+/// Such a copy, with a file capability.
+const CAPABLE: &str = "/tmp/.egress-capability";
+
+/// Programs that would give rights, for as long as this lives.
+#[derive(Debug)]
+#[must_use = "they are removed when this is dropped"]
+pub struct Gifts(());
+
+impl Gifts {
+    /// Makes them, as root, in the calling process's /tmp. One that cannot be made is missing then.
+    pub fn place() -> Self {
+        let place = || -> io::Result<()> {
+            let idle = IDLE.iter().find(|path| Path::new(path).exists());
+            let idle = idle.ok_or(io::ErrorKind::NotFound)?;
+            fs::copy(idle, SETUID)?;
+            fs::set_permissions(SETUID, Permissions::from_mode(0o4755))?;
+            fs::copy(idle, CAPABLE)?;
+            fs::set_permissions(CAPABLE, Permissions::from_mode(0o755))?;
+            // struct vfs_cap_data, revision 2: effective, permitted CAP_NET_BIND_SERVICE.
+            let words: [u32; 5] = [0x0200_0001, 1 << 10, 0, 0, 0];
+            let bytes: Vec<u8> = words.into_iter().flat_map(u32::to_le_bytes).collect();
+            xattr::set(&File::open(CAPABLE)?, c"security.capability", &bytes)
+        };
+        // The attempt and its control say themselves that the program is not there.
+        drop(place());
+        Self(())
+    }
+}
+
+impl Drop for Gifts {
+    fn drop(&mut self) {
+        for path in [SETUID, CAPABLE] {
+            drop(fs::remove_file(path));
+        }
+    }
+}
+
+/// Effective user of a program, and whether it had any capability; or why it had no chance.
+type Rights = Result<(u32, bool), Attempt>;
+
+/// How long a program that is to do nothing may take.
+const ENDED_WITHIN_MS: u16 = 100;
+/// How often it is looked at meanwhile.
+const LOOK_EVERY_MS: u16 = 1;
+
+/// What a program had when it ended: its effective user, and whether it had any capability.
+fn rights(program: &CStr, arguments: &[&CStr]) -> io::Result<(u32, bool)> {
+    let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+    let Some(child) = process::fork()? else {
+        drop(reader);
+        let errno = match execute(program, arguments) {
+            Ok(()) => 0,
+            Err(error) => error.raw_os_error().unwrap_or(libc::EIO),
+        };
+        drop(File::from(writer).write_all(&errno.to_ne_bytes()));
+        process::exit_now(127);
+    };
+    drop(writer);
+    // Either the error, or the end of this copy of the pipe with the execve.
+    let mut errno = [0; 4];
+    let failed = nix::unistd::read(&reader, &mut errno)? == errno.len();
+    let program = Child::of(child)?;
+    let mut waited = 0;
+    let held = loop {
+        let ended = program.peek(LOOK_EVERY_MS)?.is_some();
+        let held = held(&fs::read_to_string(format!("/proc/{child}/status"))?);
+        waited += LOOK_EVERY_MS;
+        // What it has at last counts, or what it has at all.
+        if ended || waited > ENDED_WITHIN_MS || matches!(held, Some((0, _) | (_, true))) {
+            break held;
+        }
+    };
+    program.signal(Signal::SIGKILL);
+    program.wait_for(ENDED_WITHIN_MS)?;
+    if failed {
+        return Err(io::Error::from_raw_os_error(i32::from_ne_bytes(errno)));
+    }
+    held.ok_or_else(|| io::Error::other("/proc does not show what the program had"))
+}
+
+/// Effective user, and whether there is any capability, in the words of `/proc/PID/status`.
+fn held(status: &str) -> Option<(u32, bool)> {
+    let word = |name: &str, number: usize| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_ascii_whitespace().nth(number)
+    };
+    let user = word("Uid:", 1)?.parse().ok()?;
+    let capabilities = u64::from_str_radix(word("CapPrm:", 0)?, 16).ok()?;
+    Some((user, capabilities != 0))
+}
+
+/// Becomes the program as a user without rights.
+fn execute(program: &CStr, arguments: &[&CStr]) -> io::Result<()> {
+    if geteuid().is_root() {
+        let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+        setgroups(&[])?;
+        setresgid(group, group, group)?;
+        setresuid(user, user, user)?;
+    }
+    let null = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null")?;
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+    for stream in 0..3 {
+        process::redirect(null.as_raw_fd(), stream)?;
+    }
+    let environment: [&CStr; 0] = [];
+    nix::unistd::execve(program, arguments, &environment)?;
+    Ok(())
+}
+
+/// Why no program gains rights on this side of a control, if so.
+fn no_gain(scene: &Scene, program: &str) -> Option<Attempt> {
+    use nix::sys::statvfs::{FsFlags, statvfs};
+    if scene.side == Side::Inside {
+        return None;
+    }
+    let nosuid = || statvfs(program).is_ok_and(|fs| fs.flags().contains(FsFlags::ST_NOSUID));
+    let why = if nix::sys::prctl::get_no_new_privs().is_ok_and(|on| on) {
+        String::from("the caller has no_new_privs itself")
+    } else if !Path::new(program).exists() {
+        format!("there is no {program}")
+    } else if nosuid() {
+        format!("{program} lies on a mount with nosuid")
+    } else {
+        return None;
+    };
+    Some(Attempt::Absent(why))
+}
+
+fn gain(scene: &Scene, program: &str, arguments: &[&CStr]) -> io::Result<Rights> {
+    if let Some(absent) = no_gain(scene, program) {
+        return Ok(Err(absent));
+    }
+    let path = CString::new(program).map_err(io::Error::other)?;
+    rights(&path, arguments).map(Ok)
+}
+
+pub(super) fn setuid_file(scene: &Scene) -> Tried {
+    as_root(gain(scene, SETUID, &[c"true"])?)
+}
+
+fn as_root(gained: Rights) -> Tried {
+    match gained {
+        Err(none) => Ok(none),
+        Ok((0, _)) => reached("the program ran as root"),
+        Ok((user, _)) => Err(io::Error::other(format!("the program ran as user {user}"))),
+    }
+}
+
+pub(super) fn file_capability(scene: &Scene) -> Tried {
+    match gain(scene, CAPABLE, &[c"true"])? {
+        Err(absent) => Ok(absent),
+        Ok((_, true)) => reached("the program had a capability"),
+        Ok((_, false)) => Err(io::Error::other("the program had no capability")),
+    }
+}
+
+pub(super) fn sudo(scene: &Scene) -> Tried {
+    const SUDO: &str = "/usr/bin/sudo";
+    let given = fs::metadata(SUDO).is_ok_and(|meta| meta.mode() & 0o4000 != 0 && meta.uid() == 0);
+    if scene.side == Side::Outside && !given {
+        return Ok(Attempt::Absent(format!(
+            "{SUDO} is not there, or not set-user-id root"
+        )));
+    }
+    as_root(gain(scene, SUDO, &[c"sudo", c"-h"])?)
+}
+
+pub(super) fn become_root(_: &Scene) -> Tried {
+    let root = Uid::from_raw(0);
+    setresuid(root, root, root)?;
+    reached("the process is root")
+}
+
+pub(super) fn user_namespace(scene: &Scene) -> Tried {
+    match unshare(CloneFlags::CLONE_NEWUSER) {
+        Err(Errno::ENOSPC) if scene.side == Side::Outside => Ok(Attempt::Absent(String::from(
+            "user.max_user_namespaces is 0",
+        ))),
+        other => {
+            other?;
+            reached("a user namespace was made")
+        }
+    }
+}
+
+pub(super) fn enter_namespace(_: &Scene) -> Tried {
+    setns(File::open("/proc/self/ns/uts")?, CloneFlags::CLONE_NEWUTS)?;
+    reached("a namespace was entered")
+}
+
+pub(super) fn mount_file_system(_: &Scene) -> Tried {
+    let none: Option<&str> = None;
+    // Not on /tmp: other attempts look for files there meanwhile.
+    let at = "/var/tmp";
+    mount(Some("tmpfs"), at, Some("tmpfs"), MsFlags::empty(), none)?;
+    umount2(at, MntFlags::MNT_DETACH)?;
+    reached("a tmpfs was mounted")
+}
+
+fn trace(target: Target) -> Tried {
+    attempt::seize(target.visible()?)?;
+    // The end of this process lets go of it.
+    reached(format!("process {} is traced", target.pid))
+}
+
+fn memory(target: Target) -> Tried {
+    let path = format!("/proc/{}/mem", target.visible()?);
+    OpenOptions::new().read(true).write(true).open(&path)?;
+    reached(format!("{path} was opened"))
+}
+
+pub(super) fn ptrace_init(scene: &Scene) -> Tried {
+    trace(scene.targets.init)
+}
+
+pub(super) fn ptrace_supervisor(scene: &Scene) -> Tried {
+    trace(scene.targets.supervisor)
+}
+
+pub(super) fn ptrace_mediator(scene: &Scene) -> Tried {
+    trace(scene.targets.mediator)
+}
+
+pub(super) fn ptrace_relay(scene: &Scene) -> Tried {
+    trace(scene.targets.relay)
+}
+
+pub(super) fn memory_init(scene: &Scene) -> Tried {
+    memory(scene.targets.init)
+}
+
+pub(super) fn memory_supervisor(scene: &Scene) -> Tried {
+    memory(scene.targets.supervisor)
+}
+
+pub(super) fn memory_mediator(scene: &Scene) -> Tried {
+    memory(scene.targets.mediator)
+}
+
+pub(super) fn memory_relay(scene: &Scene) -> Tried {
+    memory(scene.targets.relay)
+}
+
+/// Moves this process to the cgroup above the run's. Outside it is there already.
+pub(super) fn leave_cgroup(scene: &Scene) -> Tried {
+    let path = scene.cgroup.join("cgroup.procs");
+    OpenOptions::new()
+        .write(true)
+        .open(&path)?
+        .write_all(b"0")?;
+    reached(format!("the process is in {}", scene.cgroup.display()))
+}
+
+/// A descriptor that is left open, and a program: has it the descriptor? Inside, what starts the
+/// command closes it.
+pub(super) fn inherited_descriptors(scene: &Scene) -> Tried {
+    let planted = File::open("/dev/null")?;
+    let idle = IDLE.iter().find(|path| Path::new(path).exists());
+    let idle = idle.ok_or_else(|| io::Error::other("there is no program to execute"))?;
+    let idle = CString::new(*idle).map_err(io::Error::other)?;
+    let close = scene.side == Side::Inside;
+    let Some(child) = process::fork()? else {
+        let execute = || -> io::Result<()> {
+            fd::keep_over_exec(&planted)?;
+            if close {
+                fd::cloexec_from(3)?;
+            }
+            attempt::trace_me()?;
+            let environment: [&CStr; 0] = [];
+            nix::unistd::execve(&idle, &[c"true"], &environment)?;
+            Ok(())
+        };
+        process::exit_now(i32::from(execute().is_err()));
+    };
+    let open = descriptors_at_exec(child);
+    // Whatever it does now, it has nothing left to tell.
+    let killed = kill(child, Signal::SIGKILL);
+    let ended = waitid(Id::Pid(child), WaitPidFlag::WEXITED);
+    drop(killed.and(ended).map_err(io::Error::from));
+    let open = open?;
+    if open.is_empty() {
+        Err(io::Error::other("the program has none"))
+    } else {
+        reached(format!("the program has {}", open.join(", ")))
+    }
+}
+
+/// Descriptors above the standard ones of a child that stops after its `execve`.
+fn descriptors_at_exec(child: Pid) -> io::Result<Vec<String>> {
+    use nix::sys::wait::WaitStatus;
+    let status = nix::sys::wait::waitpid(child, None)?;
+    if !matches!(status, WaitStatus::Stopped(..)) {
+        let text = format!("the program ended with {status:?}");
+        return Err(io::Error::other(text));
+    }
+    let mut open = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{child}/fd"))? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if !matches!(name.as_str(), "0" | "1" | "2") {
+            open.push(name);
+        }
+    }
+    Ok(open)
+}
