@@ -6,10 +6,9 @@ mod unix;
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{SocketAddrV4, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya::maps::{Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use aya_log::EbpfLogger;
@@ -17,7 +16,6 @@ use egress_common::abi::{Config, Counter};
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
-use socket2::{Domain, Protocol, Socket, Type};
 
 use events::Events;
 use unix::Witnesses;
@@ -278,25 +276,6 @@ impl Gates {
         if let Some(logger) = &mut self.logger {
             logger.flush();
         }
-    }
-
-    /// Connects this process to the mediator, whose gate lets in nobody but the relay otherwise.
-    ///
-    /// # Errors
-    /// Those of `connect(2)`, or when the gate cannot be opened for it.
-    pub fn call_mediator(&mut self, mediator: SocketAddrV4) -> io::Result<TcpStream> {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
-        socket.bind(&SocketAddrV4::new(*mediator.ip(), 0).into())?;
-        let local = socket.local_addr()?.as_socket_ipv4().map(|own| own.port());
-        let port = u32::from(local.unwrap_or_default());
-        let map = self.ebpf.map_mut("CALLERS");
-        let map = map.ok_or_else(|| io::Error::other("there is no map of callers"))?;
-        let mut callers = Array::<_, u32>::try_from(map).map_err(io::Error::other)?;
-        callers.set(port, 1, 0).map_err(io::Error::other)?;
-        let connected = socket.connect(&mediator.into());
-        callers.set(port, 0, 0).map_err(io::Error::other)?;
-        connected?;
-        Ok(socket.into())
     }
 
     /// The attached programs, by name.

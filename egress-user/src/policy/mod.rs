@@ -2,11 +2,12 @@
 //!
 //! [`parse`] reads the document, [`model`] holds what it means, [`allow`] and [`ssrf`] answer the
 //! two questions asked of every destination, and [`runtime`] makes the exact bytes of the packet's
-//! `policy.yaml`; for a real Pipelock, whose keys are its own affair, [`pipelock`] does. Nothing here reads a file, a clock or the network, and no error repeats a value
+//! `policy.yaml`; for a real Pipelock, whose keys are its own affair, [`pipelock`] does, and [`hide`] keeps its values out of what is said. Nothing here reads a file, a clock or the network, and no error repeats a value
 //! of the document: it may be a file that was never meant to be a policy.
 pub mod allow;
 pub mod document;
 pub mod error;
+pub mod hide;
 pub mod host;
 mod keys;
 pub mod model;

@@ -7,6 +7,8 @@ use std::path::Path;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::pipe2;
 
+use crate::policy::hide;
+
 /// The file gets no longer; what follows is read and dropped, so that Pipelock never waits.
 const FILE_BYTES: u64 = 4 << 20;
 /// How much of the end is kept for messages.
@@ -58,10 +60,16 @@ impl Log {
         }
     }
 
-    /// Its last words, on one line.
-    pub(super) fn last_words(&mut self) -> String {
+    /// Its last words, on one line, without the values of the caller's policy: it may repeat them.
+    pub(super) fn last_words(&mut self, caller_yaml: Option<&str>) -> String {
         self.drain();
-        let text = String::from_utf8_lossy(&self.tail);
+        let mut tail = self.tail.as_slice();
+        if tail.len() == TAIL_BYTES {
+            // Half a line may begin with half a value.
+            let end = tail.iter().position(|byte| *byte == b'\n');
+            tail = end.and_then(|end| tail.get(end..)).unwrap_or_default();
+        }
+        let text = hide::values(&String::from_utf8_lossy(tail), caller_yaml);
         let lines: Vec<String> = text
             .lines()
             .map(str::trim)

@@ -85,6 +85,7 @@ pub struct Pipelock {
     pub(super) tally: Tally,
     attempt: Attempt,
     policy: PipelockPolicy,
+    caller_yaml: Option<String>,
     capsule: Signed,
     binding: Option<Binding>,
     version: Option<(Child, Log)>,
@@ -136,6 +137,7 @@ impl Pipelock {
             tally: Tally::default(),
             attempt,
             policy,
+            caller_yaml: setup.caller_yaml.map(str::to_owned),
             capsule,
             binding: None,
             version: None,
@@ -180,7 +182,7 @@ impl Pipelock {
             if let Some(status) = ended {
                 return Err(PipelockError::Ended {
                     how: how(&status),
-                    words: self.log.last_words(),
+                    words: self.log.last_words(setup.caller_yaml),
                 });
             }
             let Some(reason) = self.is_ready(setup)? else {
@@ -190,7 +192,7 @@ impl Pipelock {
                 return Err(PipelockError::NotReady {
                     seconds: READY_WITHIN.as_secs(),
                     reason,
-                    words: self.log.last_words(),
+                    words: self.log.last_words(setup.caller_yaml),
                 });
             }
             std::thread::sleep(ASK_EVERY);
@@ -270,14 +272,14 @@ impl Pipelock {
             log.drain();
             match system("watch Pipelock", child.wait_for(10))? {
                 Some(WaitStatus::Exited(_, 0)) => return Ok(Ok(())),
-                Some(_) => return Ok(Err(log.last_words())),
+                Some(_) => return Ok(Err(log.last_words(setup.caller_yaml))),
                 None if Instant::now() < deadline => {}
                 None => {
                     child.signal(Signal::SIGKILL);
                     let end = system("end Pipelock", child.wait_for(1000))?;
                     let how = end.as_ref().map_or_else(String::new, how);
-                    let words = format!("its check took too long{how}: {}", log.last_words());
-                    return Ok(Err(words));
+                    let words = log.last_words(setup.caller_yaml);
+                    return Ok(Err(format!("its check took too long{how}: {words}")));
                 }
             }
         }
@@ -342,7 +344,7 @@ impl Pipelock {
     /// How it ended and what it said, for a process that should live; `None` when it does.
     pub fn gone(&mut self) -> Option<String> {
         let status = self.child.peek(0).ok().flatten()?;
-        let words = self.log.last_words();
+        let words = self.log.last_words(self.caller_yaml.as_deref());
         Some(format!("Pipelock is gone{}: {words}", how(&status)))
     }
 
@@ -359,7 +361,7 @@ impl Pipelock {
             child.signal(Signal::SIGKILL);
             drop(child.wait_for(1_000));
         }
-        matches!(status, Some(WaitStatus::Exited(_, 0))).then(|| log.last_words())
+        matches!(status, Some(WaitStatus::Exited(_, 0))).then(|| log.last_words(None))
     }
 }
 
