@@ -39,7 +39,7 @@ async fn udp(socket: UdpSocket, journal: Arc<Journal>) {
             continue;
         };
         let message = buffer.get(..length).unwrap_or_default();
-        if let Some((query, reply)) = answer(message, false) {
+        if let Some((query, reply)) = answer(message, false, |name| journal.asked(name)) {
             journal.query(query);
             drop(socket.send_to(&reply, peer).await);
         }
@@ -59,7 +59,7 @@ async fn stream_of_questions(mut stream: TcpStream, journal: &Journal) -> io::Re
     loop {
         let mut message = vec![0; usize::from(stream.read_u16().await?)];
         stream.read_exact(&mut message).await?;
-        let Some((query, reply)) = answer(&message, true) else {
+        let Some((query, reply)) = answer(&message, true, |name| journal.asked(name)) else {
             return Ok(());
         };
         journal.query(query);
@@ -70,8 +70,13 @@ async fn stream_of_questions(mut stream: TcpStream, journal: &Journal) -> io::Re
     }
 }
 
-/// The question of `message` and the reply to it, or none if it is no question.
-fn answer(message: &[u8], tcp: bool) -> Option<(Query, Vec<u8>)> {
+/// The question of `message` and the reply to it, or none if it is no question. `asked` says how often the address of
+/// a name was asked for before.
+fn answer(
+    message: &[u8],
+    tcp: bool,
+    asked: impl FnOnce(&str) -> usize,
+) -> Option<(Query, Vec<u8>)> {
     const HEADER: usize = 12;
     let id = message.get(..2)?;
     let mut name = Vec::new();
@@ -94,7 +99,7 @@ fn answer(message: &[u8], tcp: bool) -> Option<(Query, Vec<u8>)> {
         tcp,
     };
 
-    let known = lookup(&query.name);
+    let known = lookup(&query.name, asked);
     let records: Vec<Vec<u8>> = match (&known, kind) {
         (Some(addresses), A) => addresses.v4.iter().map(|v4| v4.octets().to_vec()).collect(),
         (Some(addresses), AAAA) => addresses.v6.iter().map(|v6| v6.octets().to_vec()).collect(),
@@ -132,7 +137,7 @@ struct Addresses {
 }
 
 /// What a name leads to; none if there is no such name.
-fn lookup(name: &str) -> Option<Addresses> {
+fn lookup(name: &str, asked: impl FnOnce(&str) -> usize) -> Option<Addresses> {
     let both = |last: u8| Addresses {
         v4: Some(host(last)),
         v6: Some(Ipv6Addr::new(
@@ -164,6 +169,11 @@ fn lookup(name: &str) -> Option<Addresses> {
         // Names of the outside that lead to the inside.
         "loopback.test" => only_v4(Ipv4Addr::LOCALHOST),
         "metadata.test" => only_v4(INTERNET.metadata),
+        // Names that lead outside when they are judged and inside when they are called: `any.rebind.test`.
+        name if name.ends_with(".rebind.test") => only_v4(match asked(name) {
+            0 => host(10),
+            _ => INTERNET.metadata,
+        }),
         // Names of many labels, for everything else: `any.thing.more.test`.
         name if name.ends_with(".more.test") => both(40),
         _ => return None,
@@ -189,7 +199,7 @@ mod tests {
 
     #[test]
     fn known_name_has_one_address() {
-        let (query, reply) = answer(&question("Allowed.test", A), false).unwrap();
+        let (query, reply) = answer(&question("Allowed.test", A), false, |_| 0).unwrap();
         assert_eq!(query.name, "allowed.test");
         assert_eq!(reply[..4], [0xab, 0xcd, 0x85, 0x80]);
         assert_eq!(reply[reply.len() - 4..], [198, 51, 100, 10]);
@@ -197,17 +207,27 @@ mod tests {
 
     #[test]
     fn other_types_have_no_data_and_unknown_names_do_not_exist() {
-        let (_, reply) = answer(&question("allowed.test", 16), false).unwrap();
+        let (_, reply) = answer(&question("allowed.test", 16), false, |_| 0).unwrap();
         assert_eq!((reply[3], reply[7]), (0x80, 0));
-        let (_, reply) = answer(&question("nowhere.test", A), false).unwrap();
+        let (_, reply) = answer(&question("nowhere.test", A), false, |_| 0).unwrap();
         assert_eq!((reply[3], reply[7]), (0x83, 0));
+    }
+
+    #[test]
+    fn rebinding_name_leads_inside_from_the_second_time_on() {
+        let address = |asked| {
+            let (_, reply) = answer(&question("one.rebind.test", A), false, |_| asked).unwrap();
+            reply[reply.len() - 4..].to_vec()
+        };
+        assert_eq!(address(0), [198, 51, 100, 10]);
+        assert_eq!(address(1), INTERNET.metadata.octets());
     }
 
     #[test]
     fn broken_questions_get_no_answer() {
         let whole = question("allowed.test", A);
         for length in 0..whole.len() {
-            assert!(answer(&whole[..length], false).is_none(), "{length}");
+            assert!(answer(&whole[..length], false, |_| 0).is_none(), "{length}");
         }
     }
 }

@@ -58,6 +58,15 @@ impl Journal {
         self.queries.push(query);
     }
 
+    /// How often the IPv4 address of `name` was asked for.
+    pub(crate) fn asked(&self, name: &str) -> usize {
+        let queries = self.queries.all();
+        queries
+            .iter()
+            .filter(|query| query.kind == 1 && query.name == name)
+            .count()
+    }
+
     pub(crate) fn arrival(&self, arrival: Arrival) {
         self.arrivals.push(arrival);
     }

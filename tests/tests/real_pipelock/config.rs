@@ -7,8 +7,8 @@ use std::time::Duration;
 use egress_tests::{World, wait_until};
 
 use crate::support::{
-    NO_PROXY, SOON, allow, assert_nothing_left, facts, pipelock, runs, targets, with,
-    without_policy,
+    NO_PROXY, SOON, Verdicts, allow, assert_nothing_left, assert_verdicts, facts, has_sessions,
+    pipelock, policies, receipts_of, runs, targets, with, without_policy,
 };
 
 #[test]
@@ -19,12 +19,19 @@ fn what_pipelock_refuses_is_told_in_its_words_and_leaves_nothing() {
         ("fetch_proxy: {no_such_key: 1}\n", "no_such_key"),
         ("ssrf: {ip_allowlist: [nonsense]}\n", "ip_allowlist"),
         ("tls_interception: {enabled: true}\n", "tls_interception"),
+        // Its words repeat the value, ours do not.
+        (
+            "fetch_proxy: {timeout_seconds: correct-horse}\n",
+            "cannot unmarshal",
+        ),
+        ("ssrf: {ip_allowlist: [correct-horse]}\n", "ip_allowlist"),
     ];
     for (more, words) in cases {
         let yaml = format!("{}{more}", allow(&["allowed.test"]));
         let run = with(&world, &yaml).script("echo ran").run();
         assert_eq!(run.status, Some(125), "{more}: {run}");
         assert!(run.stderr.contains(words), "{more}: {run}");
+        assert!(!run.stderr.contains("correct"), "{more}: {run}");
         assert_eq!(run.stdout, "", "{run}");
         assert!(!run.packet.exists(), "{run}");
         assert_nothing_left(&world);
@@ -218,6 +225,10 @@ fn configuration_that_is_rewritten_during_the_run_changes_nothing() {
         fs::read_to_string(packet.join("policy.yaml")).unwrap(),
         before
     );
+    // Every receipt names the one policy.
+    let decisions = receipts_of(&packet);
+    assert!(decisions.len() >= 2, "{decisions:?}");
+    assert_eq!(policies(&decisions), 1, "{decisions:?}");
 
     // The rewritten text would have let it through.
     let yaml = allow(&["allowed.test"]).replace("strict", "balanced");
@@ -231,4 +242,5 @@ fn configuration_that_is_rewritten_during_the_run_changes_nothing() {
         ["http://denied.test/"],
         "{control}"
     );
+    assert_verdicts(&world, &packet, Verdicts::whole(has_sessions(&control)));
 }

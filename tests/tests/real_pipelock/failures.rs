@@ -5,7 +5,7 @@ use std::time::Duration;
 use egress_tests::evidence::{public_key_hex, verify};
 use egress_tests::{World, wait_until};
 
-use crate::support::{NO_PROXY, SOON, allow, runs, with};
+use crate::support::{NO_PROXY, SOON, Verdicts, allow, assert_verdicts, grade, runs, with};
 
 const AGENT: &str = "curl -sS -o /dev/null http://allowed.test/\ntouch ready\nsleep 60\n";
 
@@ -30,9 +30,35 @@ fn killed_pipelock_ends_the_run_and_its_evidence_holds_as_far_as_it_goes() {
         boundary.contains("Pipelock is gone (ended by SIGKILL)"),
         "{boundary}"
     );
-    let hex = public_key_hex(&world.dir().join("key"));
-    let verdict = verify(&[packet.as_os_str(), "--key".as_ref(), hex.as_ref()]);
-    assert_eq!(verdict.status, Some(3), "{verdict}");
+    assert_verdicts(&world, &packet, Verdicts::PREFIX);
+    assert_ne!(grade(&world, &packet), "kernel_enforced");
+}
+
+#[test]
+fn pipelock_that_hangs_at_its_end_is_killed_and_that_is_said() {
+    let world = World::builder().own_state().build();
+    let agent = "curl -sS -o /dev/null http://allowed.test/\n\
+                 touch ready\nuntil [ -e done ]; do sleep 0.02; done\n";
+    let (running, packet, workdir) = with(&world, &allow(&["allowed.test"]))
+        .script(&format!("{NO_PROXY}{agent}"))
+        .start();
+    wait_until("the agent is at work", SOON, || {
+        workdir.join("ready").exists()
+    });
+    let all = runs(&world.state());
+    let cgroup = fs::read_to_string(all.first().unwrap().join("cgroup")).unwrap();
+    let stopped = world.shell(&format!("kill -STOP $(cat {cgroup}/mediator/cgroup.procs)"));
+    assert!(stopped.success(), "{stopped}");
+    fs::write(workdir.join("done"), "").unwrap();
+    let output = running.finish(Duration::from_mins(1));
+    assert_eq!(output.status, Some(125), "{output}");
+    let boundary = fs::read_to_string(packet.join("boundary.json")).unwrap();
+    assert!(
+        boundary.contains("Pipelock did not end within 3s and was killed"),
+        "{boundary}"
+    );
+    assert!(runs(&world.state()).is_empty());
+    assert_verdicts(&world, &packet, Verdicts::PREFIX);
 }
 
 #[test]
@@ -55,6 +81,9 @@ fn disk_that_fills_up_ends_the_run_before_evidence_is_lost() {
         boundary.contains("is full: evidence would be lost"),
         "{boundary}"
     );
+    // It ended in time: no line is torn.
+    let has_sessions = boundary.contains("\"left_out\":[]");
+    assert_verdicts(&world, &packet, Verdicts::whole(has_sessions));
 }
 
 #[test]

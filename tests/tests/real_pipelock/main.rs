@@ -12,5 +12,8 @@
 mod action;
 mod config;
 mod failures;
+mod inspection;
+mod load;
+mod posture;
 mod support;
 mod traffic;

@@ -1,10 +1,12 @@
 //! Runs with the Pipelock under test, and those who verify what they leave.
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use egress_tests::evidence::{Reference, public_key_hex, verify};
-use egress_tests::{Run, RunOutput, World};
+use egress_tests::{Output, Run, RunOutput, World};
 use serde_json::Value;
 
 /// How long anything may take that ought to happen at once.
@@ -22,13 +24,20 @@ pub(crate) fn pipelock() -> PathBuf {
     )
 }
 
-/// A run with it, under this policy, signed with the world's key.
+/// A run with it, under this policy, signed with the world's keys.
 pub(crate) fn with<'a>(world: &'a World, yaml: &str) -> Run<'a> {
-    let key = world.dir().join("key");
-    if !key.exists() {
-        world.key("key");
-    }
-    without_policy(world).config(yaml).signed_with(&key)
+    let [key, boundary] = ["key", "boundary"].map(|name| {
+        let path = world.dir().join(name);
+        if !path.exists() {
+            world.key(name);
+        }
+        path
+    });
+    without_policy(world)
+        .config(yaml)
+        .signed_with(&key)
+        .arg("--boundary-key")
+        .arg(&boundary)
 }
 
 /// A run with it and nothing else said.
@@ -68,8 +77,14 @@ pub(crate) fn reasons(run: &RunOutput) -> String {
 
 /// Receipts of version 1 that the packet holds.
 pub(crate) fn receipts(run: &RunOutput) -> Vec<Value> {
-    run.lines("evidence.jsonl")
-        .iter()
+    receipts_of(&run.packet)
+}
+
+/// The same of a packet.
+pub(crate) fn receipts_of(packet: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(packet.join("evidence.jsonl")).unwrap();
+    text.lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
         .filter(|line| line.get("type").unwrap() == "action_receipt")
         .map(|line| line.pointer("/detail/action_record").unwrap().clone())
         .collect()
@@ -90,32 +105,94 @@ pub(crate) fn targets(run: &RunOutput, verdict: &str) -> Vec<String> {
         .collect()
 }
 
-/// Fails unless everybody who verifies evidence of this version accepts it: `egress verify`,
-/// Pipelock's own verifier and the published one.
+/// Exit statuses of those who verify evidence.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Verdicts {
+    /// `egress verify`, over the packet.
+    pub(crate) ours: i32,
+    /// `pipelock verify-receipt --chain`.
+    pub(crate) own: i32,
+    /// The published verifier, over the chain. It never takes an end as proven where receipts of version 2 are
+    /// there too.
+    pub(crate) published: i32,
+}
+
+impl Verdicts {
+    /// Everything is there, and of 3.1 and later the end too.
+    pub(crate) fn whole(has_sessions: bool) -> Self {
+        Self {
+            ours: if has_sessions { 0 } else { 3 },
+            ..Self::PREFIX
+        }
+    }
+
+    /// What is there is sound; there may have been more.
+    pub(crate) const PREFIX: Self = Self {
+        ours: 3,
+        own: 0,
+        published: 3,
+    };
+}
+
+/// Fails unless everybody who verifies evidence of this version accepts it, and the boundary with it where
+/// the receipts sign that.
 #[track_caller]
 pub(crate) fn assert_verified(world: &World, run: &RunOutput) {
-    let hex = public_key_hex(&world.dir().join("key"));
-    let ours = verify(&[run.packet.as_os_str(), "--key".as_ref(), hex.as_ref()]);
-    let is_whole = has_sessions(run);
-    let wanted = if is_whole { 0 } else { 3 };
-    assert_eq!(ours.status, Some(wanted), "{ours}\n{run}");
+    let has_sessions = has_sessions(run);
+    assert_verdicts(world, &run.packet, Verdicts::whole(has_sessions));
+    let grade = grade(world, &run.packet);
+    let wanted = if has_sessions {
+        "kernel_enforced"
+    } else {
+        "kernel_observed"
+    };
+    assert_eq!(grade, wanted, "{run}");
+}
 
-    let own = own_verifier(world, run, &hex);
-    assert_eq!(own.status, Some(0), "{own}");
-    let rust = Reference::Rust.chain(&run.packet.join("evidence.jsonl"), &hex);
-    // It never takes an end as proven where version 2 receipts are there too.
-    assert!(matches!(rust.status, Some(0 | 3)), "{rust}");
+/// Fails unless `egress verify`, Pipelock's own verifier and the published one say this of a packet.
+#[track_caller]
+pub(crate) fn assert_verdicts(world: &World, packet: &Path, wanted: Verdicts) {
+    let ours = reviewed(world, packet, &[]);
+    assert_eq!(ours.status, Some(wanted.ours), "ours: {ours}");
+    let hex = public_key_hex(&world.dir().join("key"));
+    let own = own_verifier(world, packet, &hex);
+    assert_eq!(own.status, Some(wanted.own), "its own: {own}");
+    let published = Reference::Rust.chain(&packet.join("evidence.jsonl"), &hex);
+    assert_eq!(published.status, Some(wanted.published), "{published}");
+}
+
+/// `egress verify` over the packet, with both keys pinned.
+pub(crate) fn reviewed(world: &World, packet: &Path, more: &[&str]) -> Output {
+    let [key, boundary] = ["key", "boundary"].map(|name| public_key_hex(&world.dir().join(name)));
+    let mut args = vec![
+        packet.as_os_str(),
+        "--key".as_ref(),
+        key.as_ref(),
+        "--boundary-key".as_ref(),
+        boundary.as_ref(),
+    ];
+    args.extend(more.iter().map(|text| OsStr::new(*text)));
+    verify(&args)
+}
+
+/// The grade of the boundary.
+pub(crate) fn grade(world: &World, packet: &Path) -> String {
+    let output = reviewed(world, packet, &["--json"]);
+    let result: Value = serde_json::from_str(&output.stdout).unwrap();
+    let grade = result.pointer("/boundary/grade").and_then(Value::as_str);
+    grade.unwrap_or_else(|| panic!("{output}")).to_owned()
 }
 
 /// `pipelock verify-receipt` over the packet's evidence.
-pub(crate) fn own_verifier(world: &World, run: &RunOutput, hex: &str) -> egress_tests::Output {
+fn own_verifier(world: &World, packet: &Path, hex: &str) -> Output {
     let dir = world.dir().join("chain");
     drop(fs::remove_dir_all(&dir));
     fs::create_dir(&dir).unwrap();
-    let session = run.lines("evidence.jsonl");
-    let session = session.first().unwrap().get("session_id").unwrap();
-    let name = format!("evidence-{}-0.jsonl", session.as_str().unwrap());
-    fs::copy(run.packet.join("evidence.jsonl"), dir.join(name)).unwrap();
+    let evidence = packet.join("evidence.jsonl");
+    let text = fs::read_to_string(&evidence).unwrap();
+    let first: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    let session = first.get("session_id").unwrap().as_str().unwrap();
+    fs::copy(&evidence, dir.join(format!("evidence-{session}-0.jsonl"))).unwrap();
     world.runner([
         pipelock().as_os_str(),
         "verify-receipt".as_ref(),
@@ -124,6 +201,17 @@ pub(crate) fn own_verifier(world: &World, run: &RunOutput, hex: &str) -> egress_
         "--key".as_ref(),
         hex.as_ref(),
     ])
+}
+
+/// How many policies the receipts of decisions name.
+pub(crate) fn policies(receipts: &[Value]) -> usize {
+    let of_decisions = receipts
+        .iter()
+        .filter(|receipt| receipt.get("transport").unwrap() != "receipt_session");
+    let hashes: BTreeSet<_> = of_decisions
+        .map(|receipt| receipt.get("policy_hash").unwrap().as_str().unwrap())
+        .collect();
+    hashes.len()
 }
 
 /// Fails unless no run has left a directory in the world's own state.

@@ -1,0 +1,93 @@
+//! Many at once: nothing of it may be missing in the evidence.
+use egress_tests::{RunOutput, World};
+
+use crate::support::{
+    NO_PROXY, allow, assert_verified, facts, has_sessions, reasons, receipts, targets, with,
+};
+
+#[test]
+fn tunnels_that_close_together_all_have_their_receipts() {
+    const TUNNELS: usize = 1_000;
+    let world = World::new();
+    let agent = format!(
+        "{NO_PROXY}python3 - <<'PROGRAM'\n\
+         import asyncio, ssl, os\n\
+         trust = ssl.create_default_context(cafile=os.environ['SSL_CERT_FILE'])\n\
+         async def one():\n\
+         \x20   return await asyncio.open_connection('allowed.test', 443, ssl=trust)\n\
+         async def main():\n\
+         \x20   held = []\n\
+         \x20   for _ in range({TUNNELS} // 20):\n\
+         \x20       held += await asyncio.gather(*(one() for _ in range(20)))\n\
+         \x20   print(len(held), flush=True)\n\
+         \x20   os._exit(0)\n\
+         asyncio.run(main())\n\
+         PROGRAM\n"
+    );
+    let run = with(&world, &allow(&["allowed.test"])).script(&agent).run();
+    assert_eq!(run.status, Some(0), "{run}");
+    assert_eq!(run.stdout, format!("{TUNNELS}\n"), "{run}");
+    assert_eq!(reasons(&run), "[]", "{run}");
+    assert_eq!(targets(&run, "allow").len(), TUNNELS);
+    let allowed = facts(&run).get("allowed").unwrap().to_string();
+    assert_eq!(allowed, format!("[{TUNNELS},{TUNNELS}]"));
+    assert_twins(&run);
+    assert_verified(&world, &run);
+}
+
+#[test]
+fn two_thousand_requests_all_have_their_receipts() {
+    const REQUESTS: usize = 2_000;
+    let world = World::new();
+    let agent = format!(
+        "{NO_PROXY}for i in $(seq {REQUESTS}); do echo url = http://allowed.test/?$i; echo output = /dev/null; done > urls\n\
+         curl -sS -Z --parallel-max 8 -w '%{{http_code}}\\n' -K urls | sort | uniq -c | tr -s ' '\n"
+    );
+    let run = with(&world, &allow(&["allowed.test"])).script(&agent).run();
+    assert_eq!(run.stdout, format!(" {REQUESTS} 200\n"), "{run}");
+    assert_eq!(reasons(&run), "[]", "{run}");
+    let mut allowed = targets(&run, "allow");
+    allowed.sort_unstable();
+    allowed.dedup();
+    assert_eq!(allowed.len(), REQUESTS);
+    assert_twins(&run);
+    assert_verified(&world, &run);
+}
+
+/// Fails unless each decision that version 1 has signed has a receipt of version 2 too, where there are any.
+#[track_caller]
+fn assert_twins(run: &RunOutput) {
+    let entries = run.lines("evidence.jsonl");
+    let twins = entries
+        .iter()
+        .filter(|entry| entry.get("type").unwrap() == "evidence_receipt");
+    let decisions = receipts(run)
+        .iter()
+        .filter(|receipt| receipt.get("transport").unwrap() != "receipt_session")
+        .count();
+    let wanted = if has_sessions(run) { decisions } else { 0 };
+    assert_eq!(twins.count(), wanted);
+}
+
+#[test]
+fn rate_limit_of_pipelock_does_not_end_an_ordinary_run() {
+    const REQUESTS: usize = 150;
+    let world = World::new();
+    let agent = format!(
+        "{NO_PROXY}for i in $(seq {REQUESTS}); do echo url = http://allowed.test/; echo output = /dev/null; done > urls\n\
+         curl -sS -w '%{{http_code}}\\n' -K urls | sort | uniq -c | tr -s ' '\n"
+    );
+    let run = with(&world, &allow(&["allowed.test"])).script(&agent).run();
+    assert_eq!(run.stdout, format!(" {REQUESTS} 200\n"), "{run}");
+    assert_eq!(reasons(&run), "[]", "{run}");
+    assert_eq!(targets(&run, "allow").len(), REQUESTS);
+    // A limit of the caller's own stands.
+    let yaml = format!(
+        "{}fetch_proxy: {{monitoring: {{max_requests_per_minute: 5}}}}\n",
+        allow(&["allowed.test"])
+    );
+    let run = with(&world, &yaml).script(&agent).run();
+    assert!(run.stdout.starts_with(" 5 200\n"), "{run}");
+    let raised = facts(&run).get("raised").unwrap().to_string();
+    assert!(!raised.contains("max_requests_per_minute"), "{raised}");
+}
