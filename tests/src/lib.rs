@@ -21,6 +21,7 @@
 )]
 
 pub mod aftermath;
+pub mod agents;
 pub mod attack;
 mod census;
 pub mod changes;

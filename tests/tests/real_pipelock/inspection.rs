@@ -2,6 +2,7 @@
 //! and a name that is another when it is called.
 use std::fs;
 
+use egress_tests::agents::twice;
 use egress_tests::{INTERNET, Packet, RunOutput, World};
 
 use crate::support::{
@@ -118,11 +119,10 @@ fn name_that_leads_elsewhere_when_it_is_called_is_not_reached_there() {
     let world = World::new();
     let to_metadata = |packet: &Packet| packet.destination == Some(INTERNET.metadata.into());
     let agent = |name: &str| {
+        let tls = format!("curl -sS -m 20 -o /dev/null https://{name}-tls.rebind.test/");
         format!(
-            "{NO_PROXY}\
-             curl -sS -m 20 -o /dev/null -w '%{{http_code}}\\n' http://{name}.rebind.test/\n\
-             curl -sS -m 20 -o /dev/null -w '%{{http_code}}\\n' http://{name}.rebind.test/\n\
-             curl -sS -m 20 -o /dev/null https://{name}-tls.rebind.test/ || echo refused\n"
+            "{}{tls} || echo refused\n",
+            twice(&format!("{name}.rebind.test"))
         )
     };
     let start = world.wire().snapshot();

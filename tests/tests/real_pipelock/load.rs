@@ -1,30 +1,18 @@
 //! Many at once: nothing of it may be missing in the evidence.
+use egress_tests::agents::{requests, tunnels};
 use egress_tests::{RunOutput, World};
 
 use crate::support::{
-    NO_PROXY, allow, assert_verified, facts, has_sessions, reasons, receipts, targets, with,
+    allow, assert_verified, facts, has_sessions, reasons, receipts, targets, with,
 };
 
 #[test]
 fn tunnels_that_close_together_all_have_their_receipts() {
     const TUNNELS: usize = 1_000;
     let world = World::new();
-    let agent = format!(
-        "{NO_PROXY}python3 - <<'PROGRAM'\n\
-         import asyncio, ssl, os\n\
-         trust = ssl.create_default_context(cafile=os.environ['SSL_CERT_FILE'])\n\
-         async def one():\n\
-         \x20   return await asyncio.open_connection('allowed.test', 443, ssl=trust)\n\
-         async def main():\n\
-         \x20   held = []\n\
-         \x20   for _ in range({TUNNELS} // 20):\n\
-         \x20       held += await asyncio.gather(*(one() for _ in range(20)))\n\
-         \x20   print(len(held), flush=True)\n\
-         \x20   os._exit(0)\n\
-         asyncio.run(main())\n\
-         PROGRAM\n"
-    );
-    let run = with(&world, &allow(&["allowed.test"])).script(&agent).run();
+    let run = with(&world, &allow(&["allowed.test"]))
+        .script(&tunnels(TUNNELS))
+        .run();
     assert_eq!(run.status, Some(0), "{run}");
     assert_eq!(run.stdout, format!("{TUNNELS}\n"), "{run}");
     assert_eq!(reasons(&run), "[]", "{run}");
@@ -39,11 +27,9 @@ fn tunnels_that_close_together_all_have_their_receipts() {
 fn two_thousand_requests_all_have_their_receipts() {
     const REQUESTS: usize = 2_000;
     let world = World::new();
-    let agent = format!(
-        "{NO_PROXY}for i in $(seq {REQUESTS}); do echo url = http://allowed.test/?$i; echo output = /dev/null; done > urls\n\
-         curl -sS -Z --parallel-max 8 -w '%{{http_code}}\\n' -K urls | sort | uniq -c | tr -s ' '\n"
-    );
-    let run = with(&world, &allow(&["allowed.test"])).script(&agent).run();
+    let run = with(&world, &allow(&["allowed.test"]))
+        .script(&requests(REQUESTS))
+        .run();
     assert_eq!(run.stdout, format!(" {REQUESTS} 200\n"), "{run}");
     assert_eq!(reasons(&run), "[]", "{run}");
     let mut allowed = targets(&run, "allow");
@@ -73,10 +59,7 @@ fn assert_twins(run: &RunOutput) {
 fn rate_limit_of_pipelock_does_not_end_an_ordinary_run() {
     const REQUESTS: usize = 150;
     let world = World::new();
-    let agent = format!(
-        "{NO_PROXY}for i in $(seq {REQUESTS}); do echo url = http://allowed.test/; echo output = /dev/null; done > urls\n\
-         curl -sS -w '%{{http_code}}\\n' -K urls | sort | uniq -c | tr -s ' '\n"
-    );
+    let agent = requests(REQUESTS);
     let run = with(&world, &allow(&["allowed.test"])).script(&agent).run();
     assert_eq!(run.stdout, format!(" {REQUESTS} 200\n"), "{run}");
     assert_eq!(reasons(&run), "[]", "{run}");

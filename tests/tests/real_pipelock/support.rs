@@ -5,16 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub(crate) use egress_tests::agents::NO_PROXY;
 use egress_tests::evidence::{Reference, public_key_hex, verify};
 use egress_tests::{Output, Run, RunOutput, World};
 use serde_json::Value;
 
 /// How long anything may take that ought to happen at once.
 pub(crate) const SOON: Duration = Duration::from_secs(15);
-
-/// What agents begin with that know of no proxy.
-pub(crate) const NO_PROXY: &str =
-    "unset HTTP_PROXY HTTPS_PROXY ALL_PROXY http_proxy https_proxy all_proxy\n";
 
 /// The Pipelock under test.
 pub(crate) fn pipelock() -> PathBuf {
