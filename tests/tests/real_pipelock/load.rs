@@ -1,4 +1,6 @@
 //! Many at once: nothing of it may be missing in the evidence.
+use std::time::Duration;
+
 use egress_tests::agents::{requests, tunnels};
 use egress_tests::{RunOutput, World};
 
@@ -6,11 +8,15 @@ use crate::support::{
     allow, assert_verified, facts, has_sessions, reasons, receipts, targets, with,
 };
 
+/// 3.x makes each receipt durable before the action.
+const LIMIT: Duration = Duration::from_mins(10);
+
 #[test]
 fn tunnels_that_close_together_all_have_their_receipts() {
     const TUNNELS: usize = 1_000;
     let world = World::new();
     let run = with(&world, &allow(&["allowed.test"]))
+        .limit(LIMIT)
         .script(&tunnels(TUNNELS))
         .run();
     assert_eq!(run.status, Some(0), "{run}");
@@ -28,6 +34,7 @@ fn two_thousand_requests_all_have_their_receipts() {
     const REQUESTS: usize = 2_000;
     let world = World::new();
     let run = with(&world, &allow(&["allowed.test"]))
+        .limit(LIMIT)
         .script(&requests(REQUESTS))
         .run();
     assert_eq!(run.stdout, format!(" {REQUESTS} 200\n"), "{run}");
