@@ -1,10 +1,12 @@
 //! Writes `flows.jsonl`: one hash-chained row for each attempt, by kernel and by relay. The supervisor
 //! is its only writer. What repeats is folded: the first is a row at once, the rest a count at the end.
+mod callers;
+mod denied;
 mod dns;
 pub mod residual;
 mod unix;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -14,6 +16,9 @@ use egress_common::names::{SYNTHETIC_V4, SYNTHETIC_V6};
 use egress_common::verdict::{Hook, Reason, Verdict};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
+
+use callers::{Caller, Callers};
+pub use denied::Denied;
 
 use super::inside::Inside;
 use crate::bpf::events::{Event, Text};
@@ -30,9 +35,6 @@ const FOLDED: usize = 65_536;
 /// Refused destinations that are counted one by one; the rest is one count.
 const DENIED: usize = 65_536;
 
-/// Redirected connections whose caller is remembered for the relay's rows.
-const CALLERS: usize = 65_536;
-
 /// What the log holds, for boundary.json and the summary.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct FlowCounts {
@@ -46,43 +48,6 @@ pub struct FlowCounts {
     pub residual: residual::Residual,
     /// Records that no program of this version writes.
     pub malformed: u64,
-}
-
-/// One refused destination, for the summary.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
-pub struct Denied {
-    /// Host name, or address where no name was asked for; empty for a refused socket type.
-    pub destination: String,
-    /// Port, 0 where there is none.
-    pub port: u16,
-    /// `tcp`, `udp`, … or what the relay called it.
-    pub protocol: String,
-    /// Why.
-    pub reason: String,
-    /// Name of the process, as the kernel reports it.
-    pub process: String,
-}
-
-impl Denied {
-    /// Where it was to go, in one word.
-    pub fn target(&self) -> String {
-        match (self.destination.as_str(), self.port) {
-            ("", _) => self.protocol.clone(),
-            (destination, 0) => destination.to_owned(),
-            (destination, port) => format!("{destination}:{port}"),
-        }
-    }
-
-    /// The line to add, where one would help.
-    pub fn remedy(&self) -> Option<String> {
-        match self.reason.as_str() {
-            "allowlist:not_in_allowlist" => {
-                Some(format!("api_allowlist: [\"{}\"]", self.destination))
-            }
-            "port_not_allowed" => Some(format!("--allow-port {}", self.port)),
-            _ => None,
-        }
-    }
 }
 
 /// Key under which repeated attempts are one row with a count.
@@ -103,45 +68,6 @@ struct Repeats {
     count: u64,
     first_ns: u64,
     last_ns: u64,
-}
-
-/// Who made a connection.
-#[derive(Debug, Clone, Default)]
-struct Caller {
-    pid: u32,
-    process: String,
-    exe: Option<String>,
-}
-
-impl Caller {
-    fn of(pid: u32, comm: &[u8; 16]) -> Self {
-        let exe = std::fs::read_link(format!("/proc/{pid}/exe")).ok();
-        Self {
-            pid,
-            process: process_name(comm),
-            exe: exe.map(|path| path.to_string_lossy().into_owned()),
-        }
-    }
-}
-
-/// Callers of the newest connections, by cookie and time of the connect call.
-#[derive(Debug, Default)]
-struct Callers {
-    known: HashMap<(u64, u64), Caller>,
-    order: VecDeque<(u64, u64)>,
-}
-
-impl Callers {
-    fn add(&mut self, key: (u64, u64), caller: Caller) {
-        if self.known.insert(key, caller).is_none() {
-            self.order.push_back(key);
-        }
-        if self.order.len() > CALLERS
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.known.remove(&oldest);
-        }
-    }
 }
 
 /// The log of one run.
