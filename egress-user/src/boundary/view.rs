@@ -15,8 +15,12 @@ use nix::fcntl::{OFlag, open};
 use nix::mount::{MsFlags, mount};
 use nix::sys::stat::Mode;
 
+use mounts::{SAFE, bind, bind_read_only, overlay, tmpfs};
+
 use super::mountinfo::{self, Mount};
 use super::workspace::credentials::Shown;
+
+mod mounts;
 
 /// Size limits of the private tmpfs, bytes.
 #[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
@@ -77,7 +81,6 @@ const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 const LARGEST_COPY: u64 = 1 << 20;
 /// Size limit of what stands in place of a covered directory, bytes: an event may be that large.
 const MASK_BYTES: u64 = 32 << 20;
-const SAFE: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV);
 
 /// A view under construction, inside the boundary's own mount namespace.
 #[derive(Debug)]
@@ -462,58 +465,4 @@ fn directory_like(host: &Path, at: &Path) -> io::Result<()> {
         fs::set_permissions(at, Permissions::from_mode(meta.mode() & 0o1777))?;
     }
     Ok(())
-}
-
-fn tmpfs(at: &Path, mode: u32, bytes: u64, owner: Option<u32>) -> io::Result<()> {
-    let owner = owner.map_or_else(String::new, |id| format!(",uid={id},gid={id}"));
-    let options = format!("mode={mode:o},size={bytes}{owner}");
-    mount(
-        Some("tmpfs"),
-        at,
-        Some("tmpfs"),
-        SAFE,
-        Some(options.as_str()),
-    )
-    .map_err(|error| named(at, error))
-}
-
-fn bind(from: &Path, to: &Path) -> io::Result<()> {
-    let none: Option<&str> = None;
-    mount(Some(from), to, none, MsFlags::MS_BIND, none).map_err(|error| named(to, error))
-}
-
-fn bind_read_only(from: &Path, to: &Path) -> io::Result<()> {
-    bind(from, to)?;
-    let none: Option<&str> = None;
-    let read_only = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
-    mount(none, to, none, SAFE | read_only, none).map_err(|error| named(to, error))
-}
-
-fn overlay(layer: &Path, lower: &Path, at: &Path) -> io::Result<()> {
-    let escaped = |path: &Path| -> io::Result<String> {
-        let path = path
-            .to_str()
-            .ok_or_else(|| io::Error::other("its path is not UTF-8"))?;
-        Ok(path
-            .replace('\\', "\\\\")
-            .replace(':', "\\:")
-            .replace(',', "\\,"))
-    };
-    let options = format!("lowerdir={}:{}", escaped(layer)?, escaped(lower)?);
-    mount(
-        Some("overlay"),
-        at,
-        Some("overlay"),
-        SAFE | MsFlags::MS_RDONLY,
-        Some(options.as_str()),
-    )
-    .map_err(|error| named(at, error))
-}
-
-fn named(at: &Path, error: nix::errno::Errno) -> io::Error {
-    io::Error::other(format!(
-        "cannot mount on {}: {}",
-        at.display(),
-        error.desc()
-    ))
 }
