@@ -272,6 +272,107 @@ fn what_mounts_of_the_host_hide_and_close() {
     assert_eq!(run.stdout, "new\n\n", "{run}");
 }
 
+/// The one that is an overlay of an overlay already: the kernel stacks no third one on it.
+#[test]
+fn mount_that_cannot_be_a_lower_layer() {
+    let world = World::new();
+    let dir = open_directory();
+    let at = dir.path().display();
+    let made = world.shell(&format!(
+        "cd {at} && umask 022 && mkdir base one two && echo below > two/below
+         mount -t tmpfs none base && mkdir base/a base/b base/c && echo canary > base/a/secret
+         mount -t overlay none -o lowerdir=base/a:base/b one &&
+             mount -t overlay none -o lowerdir=one:base/c two"
+    ));
+    assert!(made.success(), "{made}");
+    let read = format!("cd {at} && ls one two; cat one/secret two/secret two/below; true");
+    let control = world.shell(&format!(
+        "setpriv --reuid 65534 --regid 65534 --clear-groups bash -c '{read}'"
+    ));
+    assert_eq!(
+        control.stdout, "one:\nsecret\n\ntwo:\nsecret\ncanary\ncanary\n",
+        "{control}"
+    );
+    let run = world.egress().allow(&[]).script(&read).run();
+    // Neither the mount nor what it hides.
+    assert_eq!(run.stdout, "one:\nsecret\n\ntwo:\ncanary\n", "{run}");
+    let left_out = run.boundary("/view/left_out");
+    let named = left_out.as_array().into_iter().flatten().filter(|left| {
+        let is = |name: &str| left.get(name).and_then(serde_json::Value::as_str);
+        is("path") == dir.path().join("two").to_str()
+            && is("why").is_some_and(|why| !why.is_empty())
+    });
+    assert_eq!(named.count(), 1, "{left_out:#}");
+    let one = dir.path().join("one");
+    assert!(!left_out.to_string().contains(one.to_str().unwrap()));
+}
+
+/// Serves abstract names, and notes what comes.
+const ABSTRACT_SERVER: &str = r"
+import os, select, socket, sys
+os.chdir(sys.argv[1])
+note = open('arrived', 'a', buffering=1)
+stream = socket.socket(socket.AF_UNIX)
+stream.bind('\0' + sys.argv[1] + '/stream')
+stream.listen()
+datagram = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+datagram.bind('\0' + sys.argv[1] + '/datagram')
+open('ready', 'w').close()
+while True:
+    for one in select.select([stream, datagram], [], [])[0]:
+        source = one.accept()[0] if one is stream else one
+        note.write(source.recv(100).decode() + '\n')
+";
+
+const ABSTRACT_CLIENT: &str = r"
+import socket, sys
+for name, kind in [('stream', socket.SOCK_STREAM), ('datagram', socket.SOCK_DGRAM)]:
+    client = socket.socket(socket.AF_UNIX, kind)
+    try:
+        client.connect('\0' + sys.argv[1] + '/' + name)
+        client.sendall(f'{name} {sys.argv[2]}'.encode())
+        print(name, 'through')
+    except OSError as error:
+        print(name, error.strerror)
+";
+
+#[test]
+fn abstract_names_of_the_host() {
+    let world = World::new();
+    let dir = open_directory();
+    let at = dir.path().display();
+    let server = dir.path().join("server.py");
+    fs::write(&server, ABSTRACT_SERVER).unwrap();
+    fs::write(dir.path().join("client.py"), ABSTRACT_CLIENT).unwrap();
+    let running = world.background([
+        "python3".as_ref(),
+        server.as_os_str(),
+        dir.path().as_os_str(),
+    ]);
+    wait_for("the server", || dir.path().join("ready").exists());
+    let arrived = || fs::read_to_string(dir.path().join("arrived")).unwrap();
+    let control = world.shell(&format!(
+        "setpriv --reuid 65534 --regid 65534 --clear-groups python3 {at}/client.py {at} outside"
+    ));
+    assert_eq!(
+        control.stdout, "stream through\ndatagram through\n",
+        "{control}"
+    );
+    wait_for("the control's words", || arrived().lines().count() == 2);
+    let run = world
+        .egress()
+        .allow(&[])
+        .script(&format!("python3 {at}/client.py {at} inside"))
+        .run();
+    assert_eq!(
+        run.stdout, "stream Connection refused\ndatagram Connection refused\n",
+        "{run}"
+    );
+    assert!(!arrived().contains("inside"), "{}", arrived());
+    running.signal(nix::sys::signal::Signal::SIGKILL);
+    running.finish(Duration::from_secs(10));
+}
+
 #[test]
 fn files_outside_the_workspace() {
     let world = World::new();
