@@ -69,6 +69,8 @@ fn every_command_tells_its_failure_as_json() {
         (64, vec!["run", "--json"]),
         (64, vec!["run", "--json", "--no-such-option", "--", "true"]),
         (2, vec!["verify", "--json", nowhere]),
+        (2, vec!["policy", "suggest", "--json", nowhere]),
+        (64, vec!["policy", "suggest", "--json"]),
         (64, vec!["verify", "--json", key, "--key", &zeros]),
         (64, vec!["keygen", "--json", "--out", key]),
         (2, vec!["keygen", "--json", "--out", "/nowhere/key"]),

@@ -5,9 +5,9 @@
 /// `verify`: valid, and the end is proven or `--allow-prefix` was given. `run`: the agent's own.
 pub const SUCCESS: u8 = 0;
 /// `verify`: invalid, nothing there to verify, or no key pinned without `--allow-unpinned`. `doctor`:
-/// something is missing or was left.
+/// something is missing or was left. `policy suggest`: the flow log is broken, or no list would do.
 pub const INVALID: u8 = 1;
-/// `verify`: what was named cannot be read. `keygen`: the key cannot be written.
+/// `verify`, `policy suggest`: what was named cannot be read. `keygen`: the key cannot be written.
 pub const CANNOT_READ: u8 = 2;
 /// `verify`: everything holds as far as it goes, but nothing proves that the end was not cut off.
 pub const END_UNPROVEN: u8 = 3;

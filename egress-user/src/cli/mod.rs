@@ -12,6 +12,7 @@ pub mod keygen;
 #[cfg(target_os = "linux")]
 mod named;
 mod pipelock;
+pub mod policy;
 #[cfg(target_os = "linux")]
 pub mod print;
 #[cfg(target_os = "linux")]
@@ -48,6 +49,9 @@ enum Command {
         #[arg(value_enum)]
         step: action::Step,
     },
+    /// Find the policy that a command needs
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
     /// Make a signing key
     Keygen(keygen::KeygenArgs),
 }
@@ -77,6 +81,7 @@ pub fn main(inherited: Vec<String>) -> u8 {
         #[cfg(target_os = "linux")]
         Command::Action { step } => action::run(step),
         Command::Verify(args) => verify::run(&args),
+        Command::Policy(command) => policy::run(&command),
         Command::Keygen(args) => keygen::run(&args),
     }
 }

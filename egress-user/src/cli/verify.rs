@@ -30,7 +30,7 @@ use crate::receipt::keys::{KeyError, public_from_argument};
 use crate::receipt::outer::claimed_name;
 use crate::receipt::report::{End, Report, Verdict};
 
-mod files;
+pub(super) mod files;
 mod show;
 
 /// Evidence files read from one directory.

@@ -1,7 +1,7 @@
 //! Puts the evidence of a run into one Audit Packet and reads it back; every length is bounded.
 //!
 //! Pure: [`build::build`] makes the model from values, [`check::check_packet`] judges bytes, and
-//! [`flows`] chains and checks the kernel's log. The caller reads and writes the files.
+//! [`flows`] chains and checks the kernel's log, out of which [`suggest`] makes an allow-list. The caller reads and writes the files.
 #![forbid(unsafe_code)]
 #![deny(clippy::as_conversions, clippy::arithmetic_side_effects)]
 
@@ -18,6 +18,7 @@ pub mod measured;
 pub mod model;
 pub mod reconcile;
 mod rules;
+pub mod suggest;
 pub mod summary;
 mod unbroken;
 pub mod verifier_text;

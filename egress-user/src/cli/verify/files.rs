@@ -51,7 +51,11 @@ pub(super) fn read_regular(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 }
 
 /// Reads a file that must lie inside `directory`, also after following links.
-pub(super) fn read_inside(directory: &Path, relative: &str, limit: u64) -> io::Result<Vec<u8>> {
+pub(in crate::cli) fn read_inside(
+    directory: &Path,
+    relative: &str,
+    limit: u64,
+) -> io::Result<Vec<u8>> {
     // A trailing slash would let a file pass for a directory.
     if relative.ends_with('/') {
         return Err(io::Error::other("not a regular file"));

@@ -1,0 +1,74 @@
+//! `egress policy suggest`: the list that a run would have needed, from its packet.
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+
+use super::exit;
+use super::failure::{self, Form};
+use super::verify::files::read_inside;
+use crate::packet::FLOWS_FILE;
+use crate::packet::suggest::suggest;
+use crate::receipt::check::MAX_EVIDENCE_BYTES;
+
+/// Exit statuses, for `--help`.
+const HELP: &str = "\
+Example:
+  egress run --mode audit -- ./agent.sh
+  egress policy suggest pipelock-audit-packet > policy.yaml
+
+Exit status:
+  0  the list is on standard output     1  the flow log is broken, or no list would do
+  2  cannot be read                     64 what was typed is wrong";
+
+/// Subcommands of `egress policy`.
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Print the smallest allow-list under which a run would have reached what it did
+    Suggest(SuggestArgs),
+}
+
+/// Arguments of `egress policy suggest`.
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub struct SuggestArgs {
+    /// Packet directory of a run, with --mode audit or without
+    #[arg(value_name = "PACKET")]
+    packet: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs it. Returns the exit status.
+pub fn run(command: &PolicyCommand) -> u8 {
+    let PolicyCommand::Suggest(args) = command;
+    let fail = |error: &anyhow::Error, status| {
+        failure::tell(Form::of(args.json), error.as_ref(), None, status)
+    };
+    let flows = match flow_log(&args.packet) {
+        Ok(flows) => flows,
+        Err(error) => return fail(&error, exit::CANNOT_READ),
+    };
+    let found = match suggest(&flows) {
+        Ok(found) => found,
+        Err(error) => return fail(&error.into(), exit::INVALID),
+    };
+    let written = if args.json {
+        serde_json::to_string(&found)
+            .map_err(io::Error::from)
+            .and_then(|text| writeln!(io::stdout(), "{text}"))
+    } else {
+        io::stdout().write_all(found.as_yaml().as_bytes())
+    };
+    match written {
+        Ok(()) => exit::SUCCESS,
+        Err(_) => exit::CANNOT_READ,
+    }
+}
+
+fn flow_log(packet: &Path) -> anyhow::Result<Vec<u8>> {
+    read_inside(packet, FLOWS_FILE, MAX_EVIDENCE_BYTES)
+        .with_context(|| format!("cannot read {} of packet {}", FLOWS_FILE, packet.display()))
+}
