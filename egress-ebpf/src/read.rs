@@ -133,11 +133,10 @@ pub fn ends_v4(ctx: &SockOpsContext) -> (u32, u32) {
     (field!(ctx.ops, local_ip4), field!(ctx.ops, remote_ip4))
 }
 
-/// Local and remote port of the socket that a packet is for; a listener's remote port is zero.
+/// Remote port of the socket that a packet is for; a listener's is zero.
 #[inline(always)]
-pub fn ports_of_packet(ctx: &SkBuffContext) -> (u32, u32) {
-    let skb = ctx.skb.skb;
-    (field!(skb, local_port), field!(skb, remote_port))
+pub fn remote_port_of_packet(ctx: &SkBuffContext) -> u32 {
+    field!(ctx.skb.skb, remote_port)
 }
 
 /// The full socket of a sockops context; null where there is none.

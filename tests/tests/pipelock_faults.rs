@@ -163,6 +163,38 @@ fn another_process_on_the_port_is_told_apart() {
 }
 
 #[test]
+fn no_listener_of_it_answers_another_program() {
+    let world = World::builder().own_state().build();
+    let (running, _, workdir) = with(&world, "")
+        .script(&format!(
+            "{AGENT}touch ready; until [ -e done ]; do sleep 0.02; done\n"
+        ))
+        .start();
+    wait_until("the agent is at work", SOON, || {
+        workdir.join("ready").exists()
+    });
+    let listening = world.shell("ss -Hltn | awk '{print $4}'");
+    let listeners: Vec<&str> = listening.stdout.lines().collect();
+    assert!(listeners.len() >= 2, "{listening}");
+    let relay = running.cgroups();
+    let relay = relay.iter().find(|dir| dir.ends_with("relay")).unwrap();
+    let mut answered = 0;
+    for address in listeners {
+        let call = format!("curl -s -m 2 -o /dev/null http://{address}/health");
+        let refused = world.shell(&call);
+        assert_eq!(refused.status, Some(28), "{address}: {refused}");
+        // Its proxy answers those that the relay's gates let call.
+        let as_relay = format!("echo $$ > {}/cgroup.procs && {call}", relay.display());
+        answered += usize::from(world.shell(&as_relay).success());
+    }
+    assert_eq!(answered, 1, "{listening}");
+    fs::write(workdir.join("done"), "").unwrap();
+    // The supervisor has asked what it has to know.
+    let output = running.finish(Duration::from_mins(1));
+    assert_eq!(output.status, Some(0), "{output}");
+}
+
+#[test]
 fn key_of_a_newer_version_is_given_up_and_said() {
     let world = World::builder().own_state().build();
     let run = run(&world, "old");

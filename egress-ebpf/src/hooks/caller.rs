@@ -1,6 +1,6 @@
 //! Who may call the mediator: the relay notes the local port of each of its connections before the
-//! SYN leaves, and the gate on the mediator's cgroup lets nobody else reach its listener. Other
-//! processes of the host share the loopback that it listens on.
+//! SYN leaves, the supervisor those of its questions, and the gate on the mediator's cgroup lets nobody
+//! else reach a listener there. Other processes of the host share the loopback that it listens on.
 use aya_ebpf::macros::{cgroup_skb, sock_ops};
 use aya_ebpf::programs::{SkBuffContext, SockOpsContext};
 use egress_common::abi::Counter;
@@ -19,6 +19,11 @@ const STATE_CB_FLAG: i32 = 1 << 2;
 const TCP_CLOSE: u32 = 7;
 /// Offset of the source address in an IPv4 header.
 const SOURCE_ADDRESS: usize = 12;
+/// Offset of the protocol in an IPv4 header, and of the next header in an IPv6 one.
+const PROTOCOL_V4: usize = 9;
+const NEXT_HEADER_V6: usize = 6;
+/// `IPPROTO_UDP`.
+const UDP: u8 = 17;
 
 #[sock_ops]
 pub fn relay_sockops(ctx: SockOpsContext) -> u32 {
@@ -72,18 +77,21 @@ pub fn mediator_skb_ingress(ctx: SkBuffContext) -> i32 {
     }
 }
 
-/// Packets for anything but the listener pass; those for it must come from a port of the relay's.
+/// Packets for sockets that have a peer pass, and answers of a name server; those for a listener must come from a
+/// noted port.
 #[inline(always)]
 fn may_pass(ctx: &SkBuffContext) -> Result<bool, Error> {
     let config = config()?;
-    let (local_port, remote_port) = read::ports_of_packet(ctx);
-    // A socket with a peer was let in before.
-    if local_port != config.mediator_port || remote_port != 0 {
+    // A socket with a peer was let in before, or has called.
+    if read::remote_port_of_packet(ctx) != 0 {
         return Ok(true);
     }
     let first: u8 = ctx.load(0).or(Err(Error::Packet))?;
-    if first >> 4 != 4 {
-        return Ok(false);
+    let is_v4 = first >> 4 == 4;
+    let at = if is_v4 { PROTOCOL_V4 } else { NEXT_HEADER_V6 };
+    let protocol: u8 = ctx.load(at).or(Err(Error::Packet))?;
+    if protocol == UDP || !is_v4 {
+        return Ok(protocol == UDP);
     }
     let source: u32 = ctx.load(SOURCE_ADDRESS).or(Err(Error::Packet))?;
     let port: u16 = ctx

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use aya::maps::{Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use aya_log::EbpfLogger;
@@ -41,6 +41,26 @@ pub struct Diagnostics(pub &'static dyn log::Log);
 impl std::fmt::Debug for Diagnostics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Diagnostics")
+    }
+}
+
+/// The ports, by number, from which the gate on the mediator's cgroup lets callers in.
+pub struct Callers(Array<MapData, u32>);
+
+impl std::fmt::Debug for Callers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Callers")
+    }
+}
+
+impl Callers {
+    /// Notes that calls from this port of loopback may pass, or that they may not any more.
+    ///
+    /// # Errors
+    /// Those of the map.
+    pub fn note(&mut self, port: u16, may_call: bool) -> io::Result<()> {
+        let noted = self.0.set(port.into(), u32::from(may_call), 0);
+        noted.map_err(io::Error::other)
     }
 }
 
@@ -276,6 +296,22 @@ impl Gates {
         if let Some(logger) = &mut self.logger {
             logger.flush();
         }
+    }
+
+    /// The ports that may call the mediator.
+    ///
+    /// # Errors
+    /// When the object has no such map or its descriptor cannot be had twice.
+    pub fn callers(&self) -> Result<Callers, BpfError> {
+        let name = "CALLERS";
+        let failed = |error| BpfError::Map {
+            name,
+            source: Some(error),
+        };
+        let fd = self.slots_fd(name)?.try_clone_to_owned();
+        let fd = fd.map_err(|error| failed(MapError::IoError(error)))?;
+        let map = Map::Array(MapData::from_fd(fd).map_err(failed)?);
+        Ok(Callers(Array::try_from(map).map_err(failed)?))
     }
 
     /// The attached programs, by name.

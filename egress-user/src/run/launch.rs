@@ -182,7 +182,6 @@ impl Prepared {
                     dir: self.dir.path(),
                     id: self.users.host,
                     cgroup: self.cgroups.mediator.as_fd(),
-                    relay_cgroup: self.cgroups.relay.as_fd(),
                     binary: &choice.binary,
                     roots: choice.roots.as_deref(),
                     caller_yaml: self.plan.policy.text.as_deref(),
@@ -192,7 +191,7 @@ impl Prepared {
                     ports,
                     token: &token,
                 };
-                let mut pipelock = Pipelock::start(&setup)?;
+                let mut pipelock = Pipelock::start(&setup, Box::new(self.gates.callers()?))?;
                 let relay = self.start_relay()?;
                 pipelock.wait_ready(&setup)?;
                 Ok((Mediator::Pipelock(Box::new(pipelock)), relay))

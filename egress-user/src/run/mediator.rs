@@ -11,14 +11,23 @@ use super::error::{RunError, system};
 use super::launch::Helper;
 use super::plan::{MediatorChoice, Mode, Plan};
 use super::state::RunDir;
+use crate::bpf::Callers;
 use crate::mediator::plan::Status;
 use crate::mediator::process::Pipelock;
 use crate::mediator::process::facts::Facts;
+use crate::mediator::process::http::Gate;
 use crate::mediator::process::ports::Ports;
 use crate::policy::runtime::{self, OwnedKeys, RuntimePolicy};
 use crate::receipt::capsule::Signed;
 use crate::sys::fd;
 use crate::sys::process::made_in_cgroup;
+
+/// The gate of the kernel programs.
+impl Gate for Callers {
+    fn note(&mut self, port: u16, may_call: bool) -> std::io::Result<()> {
+        Self::note(self, port, may_call)
+    }
+}
 
 /// An address that nothing listens at, and to which the gates let nobody connect.
 const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -195,7 +204,7 @@ impl Mediator {
     }
 
     /// Connections that its side of the relay has open: the end waits for their receipts.
-    pub(super) fn tunnels(&self) -> u64 {
+    pub(super) fn tunnels(&mut self) -> u64 {
         match self {
             Self::Builtin(_) | Self::Absent(_) => 0,
             // One that does not answer says so at its end.

@@ -58,8 +58,9 @@ impl Pipelock {
     ///
     /// # Errors
     /// When it does not answer, or has no such gauge.
-    pub fn tunnels(&self) -> io::Result<u64> {
-        let (_, body) = http::get(self.metrics, "/metrics", ANSWER_WITHIN, None)?;
+    pub fn tunnels(&mut self) -> io::Result<u64> {
+        let gate = self.gate.as_mut();
+        let (_, body) = http::get(self.metrics, "/metrics", ANSWER_WITHIN, gate)?;
         String::from_utf8_lossy(&body)
             .lines()
             .find_map(|line| line.strip_prefix("pipelock_active_tunnels "))
@@ -173,8 +174,9 @@ impl Pipelock {
     }
 
     /// Receipts that it could not write, as it counts them itself.
-    fn missing_receipts(&self) -> Result<(), String> {
-        let (_, body) = http::get(self.metrics, "/stats", ANSWER_WITHIN, None)
+    fn missing_receipts(&mut self) -> Result<(), String> {
+        let gate = self.gate.as_mut();
+        let (_, body) = http::get(self.metrics, "/stats", ANSWER_WITHIN, gate)
             .map_err(|error| format!("cannot read Pipelock's /stats: {error}"))?;
         let stats: Stats = serde_json::from_slice(&body)
             .map_err(|error| format!("Pipelock's /stats are not understood: {error}"))?;

@@ -1,35 +1,50 @@
 //! One GET on the host's loopback, bounded in time and length.
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, SocketAddrV4, TcpStream};
-use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::sys::process::made_in_cgroup;
-
 /// The longest answer that is read.
 const BYTES: u64 = 4 << 20;
 
-/// Status and body of the answer. The gate on the mediator lets only the relay's cgroup in, so that is
-/// where the socket for its proxy port has to be made.
-///
-/// # Order
-/// With a cgroup, while this process has one thread.
+/// The gate on the mediator's cgroup, which lets nobody in but the relay, and from the ports that it is told of.
+pub trait Gate: std::fmt::Debug {
+    /// Lets in what comes from this port of loopback, or no longer.
+    ///
+    /// # Errors
+    /// When it cannot be told.
+    fn note(&mut self, port: u16, may_call: bool) -> io::Result<()>;
+}
+
+/// Status and body of the answer.
 pub(super) fn get(
     address: SocketAddrV4,
     path: &str,
     within: Duration,
-    cgroup: Option<BorrowedFd<'_>>,
+    gate: &mut dyn Gate,
 ) -> io::Result<(u16, Vec<u8>)> {
     let deadline = Instant::now() + within;
-    let socket = || Socket::new(Domain::IPV4, Type::STREAM.cloexec(), Some(Protocol::TCP));
-    let socket = match cgroup {
-        Some(cgroup) => made_in_cgroup(cgroup, || socket().map(Into::into))?.into(),
-        None => socket()?,
-    };
-    socket.connect_timeout(&SocketAddr::V4(address).into(), within)?;
-    let mut stream = TcpStream::from(socket);
+    let socket = Socket::new(Domain::IPV4, Type::STREAM.cloexec(), Some(Protocol::TCP))?;
+    socket.bind(&SocketAddrV4::new(*address.ip(), 0).into())?;
+    let local = socket.local_addr()?.as_socket_ipv4();
+    let port = local.map(|local| local.port()).unwrap_or_default();
+    gate.note(port, true)?;
+    // As long as the socket has the port, nobody else can.
+    let answer = socket
+        .connect_timeout(&SocketAddr::V4(address).into(), within)
+        .and_then(|()| ask(&socket.try_clone()?.into(), address, path, within, deadline));
+    gate.note(port, false)?;
+    answer
+}
+
+fn ask(
+    mut stream: &TcpStream,
+    address: SocketAddrV4,
+    path: &str,
+    within: Duration,
+    deadline: Instant,
+) -> io::Result<(u16, Vec<u8>)> {
     stream.set_write_timeout(Some(within))?;
     // HTTP/1.0: the answer comes in one piece and ends with the connection.
     let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");

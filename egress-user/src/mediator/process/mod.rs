@@ -10,7 +10,7 @@ pub mod error;
 pub mod evidence;
 pub mod exec;
 pub mod facts;
-mod http;
+pub mod http;
 mod log;
 pub mod ports;
 pub mod start;

@@ -14,13 +14,14 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
 use serde::Deserialize;
 
+use super::binary;
 use super::config::{self, Files};
 use super::error::{PipelockError, system};
 use super::evidence::{self, Tally};
 use super::exec::{ExecPlan, STAGE};
+use super::http::{self, Gate};
 use super::log::Log;
 use super::ports::Ports;
-use super::{binary, http};
 use crate::policy::pipelock::{Attempt, PipelockPolicy};
 use crate::receipt::capsule::Signed;
 use crate::sys::process::{Child, Placement, spawn_self};
@@ -44,8 +45,6 @@ pub struct Setup<'a> {
     pub id: u32,
     /// The mediator's cgroup.
     pub cgroup: BorrowedFd<'a>,
-    /// The relay's cgroup: whose sockets the gate on Pipelock lets in.
-    pub relay_cgroup: BorrowedFd<'a>,
     /// The program as it was named or found.
     pub binary: &'a Path,
     /// Roots for its own TLS connections, in the place of the system's.
@@ -82,6 +81,7 @@ pub struct Pipelock {
     pub(super) files: Files,
     pub(super) metrics: SocketAddrV4,
     proxy: SocketAddrV4,
+    pub(super) gate: Box<dyn Gate>,
     pub(super) tally: Tally,
     attempt: Attempt,
     policy: PipelockPolicy,
@@ -109,14 +109,14 @@ fn yes() -> bool {
 }
 
 impl Pipelock {
-    /// Writes its files and starts it.
+    /// Writes its files and starts it behind this gate.
     ///
     /// # Order
     /// While this process has one thread.
     ///
     /// # Errors
     /// When a file cannot be made, the caller's policy is none, or there is no process to be had.
-    pub fn start(setup: &Setup<'_>) -> Result<Self, PipelockError> {
+    pub fn start(setup: &Setup<'_>, gate: Box<dyn Gate>) -> Result<Self, PipelockError> {
         let files = Files::of(setup.dir);
         binary::copy(setup.binary, &files.binary)?;
         files.write_key(setup.key, setup.id)?;
@@ -133,6 +133,7 @@ impl Pipelock {
             log,
             metrics: setup.ports.metrics.address(),
             proxy: setup.ports.proxy.address(),
+            gate,
             files,
             tally: Tally::default(),
             attempt,
@@ -200,7 +201,7 @@ impl Pipelock {
     }
 
     /// `None` when it is ready, or what is missing.
-    fn is_ready(&self, setup: &Setup<'_>) -> Result<Option<String>, PipelockError> {
+    fn is_ready(&mut self, setup: &Setup<'_>) -> Result<Option<String>, PipelockError> {
         for address in [self.proxy, self.metrics] {
             let owner = sock_diag::listener_uid(address);
             match system("ask whose a listening socket is", owner)? {
@@ -216,12 +217,7 @@ impl Pipelock {
             }
         }
         Ok(
-            match http::get(
-                self.proxy,
-                "/health",
-                ANSWER_WITHIN,
-                Some(setup.relay_cgroup),
-            ) {
+            match http::get(self.proxy, "/health", ANSWER_WITHIN, self.gate.as_mut()) {
                 Err(error) => Some(format!("/health: {error}")),
                 Ok((200, body)) => match serde_json::from_slice::<Health>(&body) {
                     Err(error) => Some(format!("/health is not understood: {error}")),
