@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::time::Duration;
 
-use egress_tests::changes::{apply, assert_ran, changes, listing, outcome};
+use egress_tests::changes::{apply, assert_ran, assert_refused, changes, listing, outcome};
 use egress_tests::{RunOutput, World};
 use serde_json::Value;
 
@@ -193,18 +193,43 @@ fn workspaces_under_root_under_tmp_and_on_tmpfs() {
 }
 
 #[test]
-fn workspace_that_is_a_mount_point_is_named_with_the_other_modes() {
-    let world = World::new();
-    let work = world.dir().join("mount");
-    fs::create_dir(&work).unwrap();
-    let mounted = world.shell(&format!(
-        "mount -t tmpfs none {0} && cd {0} && {1} run --workspace apply --workdir {0} --packet-dir ../p -- true",
-        work.display(),
-        egress_tests::binary().display()
-    ));
-    assert_eq!(mounted.status, Some(125), "{mounted}");
-    assert!(mounted.stderr.contains("mount point"), "{mounted}");
-    assert!(mounted.stderr.contains("--workspace direct"), "{mounted}");
+fn workspace_that_is_a_mount_point_keeps_its_changes_inside() {
+    for (kind, owner) in [
+        ("-t tmpfs none", 1000),
+        ("-t tmpfs none", 0),
+        ("--bind .", 0),
+    ] {
+        let world = World::new();
+        let work = world.dir().join("mount");
+        fs::create_dir(&work).unwrap();
+        let made = world.shell(&format!(
+            "cd {0} && mount {kind} {0} && cd {0} && mkdir -p dir/deep && echo 1 >dir/deep/f &&
+             echo 2 >old && echo 3 >gone && mkdir -m 700 .egress-ab && echo 4 >.egress-ab/f &&
+             chown -R {owner}:{owner} . && chown -R 5:5 .egress-ab",
+            work.display()
+        ));
+        assert!(made.success(), "{made}");
+        let run = apply(&world).workdir(&work).command([
+            "bash",
+            "-c",
+            "ls -A; cat .egress-ab/f; echo more >>old; rm gone; mv dir moved; echo 5 >moved/deep/g
+             mkdir -p .egress-cd .github; echo x | tee .egress-cd/f >.github/f
+             mv .egress-ab elsewhere; echo DONE",
+        ]);
+        let run = run.run();
+        assert_ran(&run);
+        // Its own store is not in the agent's view, and nobody's can be looked into.
+        assert_eq!(run.stdout, ".egress-ab\ndir\ngone\nold\nDONE\n", "{run}");
+        // The mount is that of the world alone.
+        let there = world.shell(&format!(
+            "cd {} && ls -A && cat old moved/deep/[fg] .egress-ab/f && stat -c %u moved/deep/g",
+            work.display()
+        ));
+        let wanted = format!(".egress-ab\nmoved\nold\n2\nmore\n1\n5\n4\n{owner}\n");
+        assert_eq!(there.stdout, wanted, "{there}\n{run}");
+        assert_refused(&run, ".egress-cd", "protected");
+        assert_refused(&run, ".github", "github");
+    }
 }
 
 #[test]

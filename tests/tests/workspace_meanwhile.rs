@@ -250,3 +250,42 @@ for f in range({FILES}): open(f\"d/f{{f}}\", \"w\").write(str(f))'"
     assert_eq!(fs::read_dir(work.join("d")).unwrap().count(), FILES);
     assert_eq!(fs::read_to_string(work.join("d/f123")).unwrap(), "123");
 }
+
+#[test]
+fn killed_run_inside_a_mount_point_is_completed_and_a_forged_one_is_not() {
+    // What a run leaves that was killed while it applied; `marked` is what only root can make of it.
+    const LEAVE: &str = r"
+import json, os, sys
+work, marked = sys.argv[1], sys.argv[2] == 'marked'
+store = work + '/.egress-ab'
+for name in ('upper/.github', 'work', 'shown', 'moved', 'copy'):
+    os.makedirs(store + '/' + name)
+os.chmod(store, 0o700)
+open(store + '/upper/.github/f', 'w').write('agent')
+open(store + '/lock', 'w')
+about = {'workspace': work, 'inode': os.stat(work).st_ino, 'uid': 0, 'gid': 0, 'agent': 7, 'began': [0, 0]}
+json.dump(about, open(store + '/run.json', 'w'))
+change = {'path': '.github', 'change': 'created', 'kind': 'directory', 'outcome': 'applied'}
+steps = [{'of': 0, 'step': {'place': {'path': '.github'}}}]
+json.dump({'changes': [change], 'steps': steps}, open(store + '/plan.json', 'w'))
+if marked:
+    os.setxattr(store, 'trusted.egress.store', b'ab')
+";
+    let world = World::new();
+    let file = world.dir().join("leave.py");
+    fs::write(&file, LEAVE).unwrap();
+    let work = world.dir().join("mount");
+    fs::create_dir(&work).unwrap();
+    for (kind, listed) in [("marked", ".github\n"), ("forged", "")] {
+        let made = world.shell(&format!(
+            "mount -t tmpfs none {0} && python3 {1} {0} {kind}",
+            work.display(),
+            file.display()
+        ));
+        assert!(made.success(), "{made}");
+        let next = apply(&world).workdir(&work).command(["echo", "DONE"]).run();
+        assert_ran(&next);
+        let left = world.shell(&format!("ls -A {}", work.display()));
+        assert_eq!(left.stdout, listed, "{kind}: {next}");
+    }
+}

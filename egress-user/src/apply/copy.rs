@@ -13,7 +13,7 @@ use nix::unistd::{Gid, Uid, Whence, fchown, fchownat, lseek, symlinkat};
 use super::content::user_attributes;
 use super::judge::Kind;
 use super::tree;
-use crate::boundary::workspace::store::{About, COPY, Store};
+use crate::boundary::workspace::store::{self, About, COPY, Store};
 use crate::sys::entry_xattr as xattr;
 
 /// Copies the workspace of `store` into it; what belongs to the workspace's owner is the agent's there.
@@ -33,6 +33,9 @@ fn entries(from: &OwnedFd, to: &OwnedFd, about: &About) -> io::Result<()> {
             continue;
         };
         let name = name.as_os_str();
+        if store::is_name(name) {
+            continue;
+        }
         match tree::kind(&stat) {
             Kind::Directory if stat.st_dev == device => {
                 mkdirat(to, name, Mode::S_IRWXU)?;

@@ -1,10 +1,12 @@
 //! What of an agent's changes may reach the workspace. Pure: paths and kinds in, a reason out.
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::path::RelPath;
+use crate::boundary::workspace::store;
 
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -223,6 +225,9 @@ impl Protected {
         if top.eq_ignore_ascii_case(b".github") {
             return Err(Reason::Github);
         }
+        if store::is_name(OsStr::from_bytes(top)) {
+            return Err(Reason::Protected);
+        }
         let hit = self
             .paths
             .iter()
@@ -273,7 +278,7 @@ mod tests {
         let (last, dirs) = names.split_last().unwrap();
         for name in dirs {
             zone.entry(name, Kind::Directory, true)?;
-            at = at.join(std::ffi::OsStr::from_bytes(name));
+            at = at.join(OsStr::from_bytes(name));
             zone = zone.child(name, git.iter().any(|git| path(git) == at));
         }
         zone.entry(last, kind, false)

@@ -96,7 +96,7 @@ pub struct Recovered {
     pub kept: Option<PathBuf>,
 }
 
-/// Completes what killed runs left beside `workspace`: one that was cut off while it applied is
+/// Completes what killed runs left beside `workspace` or in it: one that was cut off while it applied is
 /// carried on, one that had not begun is undone, which takes no more than removing its store.
 /// Runs that are alive, and runs of another workspace beside this one, are left alone.
 ///
@@ -104,7 +104,7 @@ pub struct Recovered {
 /// When a store cannot be read, or its list cannot be carried out; the store stays.
 pub fn recover(workspace: &Path) -> io::Result<Vec<Recovered>> {
     let mut done = Vec::new();
-    for path in Store::beside(workspace)? {
+    for path in Store::near(workspace)? {
         match Store::adopt(&path)? {
             Some(store) if store.about().workspace == workspace => {
                 done.push(carry_on(&store)?);
@@ -124,6 +124,9 @@ fn carry_on(store: &Store) -> io::Result<Recovered> {
         refused: 0,
         kept: None,
     };
+    if !store.is_marked() {
+        return Ok(recovered);
+    }
     let Some(mut plan) = journal::read(store.path())? else {
         return Ok(recovered);
     };

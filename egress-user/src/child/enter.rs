@@ -20,7 +20,7 @@ use super::exec::Staged;
 use super::protocol::{FromInit, Sockets, StagePlan, ToInit};
 use crate::boundary::layers::Layer;
 use crate::boundary::view::{COMMAND_FILES, LeftOut, SCRATCH, View};
-use crate::boundary::workspace::overlay::mount_overlay;
+use crate::boundary::workspace::overlay::{mount_overlay, mount_overlay_inside};
 use crate::boundary::{mountinfo, sockets};
 use crate::probe::scene::{Scene, Side, Target};
 use crate::probe::{self, Gifts};
@@ -215,7 +215,7 @@ fn enter_view(plan: &StagePlan) -> io::Result<Entered> {
     let at = view.skeleton(workspace)?;
     match &plan.store {
         None => crate::sys::mount::move_mount(&tree, &at)?,
-        Some(store) => mount_overlay(&tree, &view.scratch("lower")?, store, &at)?,
+        Some(store) => overlay(&view, &tree, workspace, store)?,
     }
     view.mask(&hiding, &[])?;
     left_out.extend(hiding.into_iter().map(|path| LeftOut {
@@ -235,6 +235,15 @@ fn enter_view(plan: &StagePlan) -> io::Result<Entered> {
     })
 }
 
+fn overlay(view: &View, tree: &OwnedFd, workspace: &Path, store: &Path) -> io::Result<()> {
+    let (lower, at) = (view.scratch("lower")?, view.inside(workspace));
+    if store.parent() != Some(workspace) {
+        return mount_overlay(tree, &lower, store, &at);
+    }
+    let (hides, joined) = (view.scratch("hides")?, view.scratch("joined")?);
+    mount_overlay_inside(tree, [&lower, &hides, &joined], store, &at)
+}
+
 /// The host's files as they are, in a test of what the view stops: the workspace, and a /proc for this
 /// namespace of processes.
 fn show_host(view: View, tree: &OwnedFd, plan: &StagePlan) -> io::Result<Entered> {
@@ -248,7 +257,7 @@ fn show_host(view: View, tree: &OwnedFd, plan: &StagePlan) -> io::Result<Entered
     let at = view.inside(workspace);
     match &plan.store {
         None => crate::sys::mount::move_mount(tree, &at)?,
-        Some(store) => mount_overlay(tree, &view.scratch("lower")?, store, &at)?,
+        Some(store) => overlay(&view, tree, workspace, store)?,
     }
     view.enter()?;
     Ok(Entered {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MsFlags, mount};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, SFlag, mknod};
 
 use super::store::{SHOWN, UPPER, WORK};
 use crate::sys::mount::move_mount;
@@ -18,29 +18,57 @@ use crate::sys::mount::move_mount;
 /// upper layer.
 pub fn mount_overlay(tree: &impl AsFd, lower: &Path, store: &Path, at: &Path) -> io::Result<()> {
     move_mount(tree, lower)?;
-    // By descriptor: a path may hold what the options of a mount give a meaning to.
-    let lower = directory(lower)?;
+    over(&directory(lower)?, store, at)
+}
+
+/// The same for a `store` inside the workspace, whose name is not there then. The kernel refuses an upper
+/// layer that lies in a lower one: what is below it is an overlay itself, at `joined`, of the workspace
+/// and of `hides`, where that name is nothing. All three are empty directories.
+///
+/// # Errors
+/// As [`mount_overlay`].
+pub fn mount_overlay_inside(
+    tree: &impl AsFd,
+    [lower, hides, joined]: [&Path; 3],
+    store: &Path,
+    at: &Path,
+) -> io::Result<()> {
+    move_mount(tree, lower)?;
+    // A whiteout.
+    let name = hides.join(store.file_name().unwrap_or_default());
+    mknod(&name, SFlag::S_IFCHR, Mode::empty(), 0)?;
+    let (hides, lower) = (directory(hides)?, directory(lower)?);
+    let layers = format!("lowerdir={}:{}", named(&hides), named(&lower));
+    let options = format!("{layers},index=off,metacopy=off");
+    overlay(joined, MsFlags::MS_RDONLY, &options)?;
+    over(&directory(joined)?, store, at)
+}
+
+/// Mounts the overlay of the store's layers over `lower`.
+fn over(lower: &OwnedFd, store: &Path, at: &Path) -> io::Result<()> {
     let shown = directory(&store.join(SHOWN))?;
     let upper = directory(&store.join(UPPER))?;
     let work = directory(&store.join(WORK))?;
-    let named = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
     // Volatile: without it the end of the mount writes out the whole file system. A machine that
     // crashes during the run loses what the agent wrote, which nobody has applied yet.
     let options = format!(
         "lowerdir={}:{},upperdir={},workdir={},redirect_dir=on,index=off,metacopy=off,volatile",
         named(&shown),
-        named(&lower),
+        named(lower),
         named(&upper),
         named(&work)
     );
-    mount(
-        Some("overlay"),
-        at,
-        Some("overlay"),
-        MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
-        Some(options.as_str()),
-    )
-    .map_err(|errno| {
+    overlay(at, MsFlags::empty(), &options)
+}
+
+/// A directory by descriptor: a path may hold what the options of a mount give a meaning to.
+fn named(dir: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", dir.as_raw_fd())
+}
+
+fn overlay(at: &Path, flags: MsFlags, options: &str) -> io::Result<()> {
+    let flags = flags | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount(Some("overlay"), at, Some("overlay"), flags, Some(options)).map_err(|errno| {
         io::Error::other(format!(
             "cannot mount an overlay of the workspace: {}; use --workspace direct, read-only or copy",
             errno.desc()

@@ -1,9 +1,11 @@
 //! The directory beside the workspace that takes the agent's changes: `.egress-<run>`, root's alone.
 //!
 //! For an overlay it must lie on the same mount as the workspace, since changes are applied by
-//! renaming: a workspace that is a mount point has no such place. A killed
-//! run leaves it; whoever holds its lock is alive, and nobody else touches it then.
+//! renaming: beside a workspace that is a mount point there is no such place, so it lies inside, and the
+//! agent does not see it. A killed run leaves it; whoever holds its lock is alive, and nobody else
+//! touches it then. An attribute that no agent can set tells it from a forgery.
 use std::cell::Cell;
+use std::ffi::{CStr, OsStr};
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -14,6 +16,8 @@ use std::time::Duration;
 use nix::fcntl::{Flock, FlockArg, OFlag, open};
 use nix::sys::stat::Mode;
 use serde::{Deserialize, Serialize};
+
+use crate::sys::xattr;
 
 /// How the names of all such directories begin.
 pub const PREFIX: &str = ".egress-";
@@ -27,6 +31,9 @@ pub const SHOWN: &str = "shown";
 pub const MOVED: &str = "moved";
 /// The copy that the agent works on, in place of an upper layer.
 pub const COPY: &str = "copy";
+/// What is on a store whose list of changes may be carried on. File systems that cannot hold it cannot
+/// hold an upper layer either.
+const MARK: &CStr = c"trusted.egress.store";
 const LOCK: &str = "lock";
 const ABOUT: &str = "run.json";
 /// A store without its description that is older than this belongs to nobody.
@@ -64,30 +71,29 @@ pub enum Purpose {
 pub struct Store {
     path: PathBuf,
     about: About,
+    /// Whether a run made it, and not a program that the run held.
+    marked: bool,
     /// Whether it outlives this value.
     kept: Cell<bool>,
     _lock: Flock<File>,
 }
 
 impl Store {
-    /// Makes the store of run `id` beside `workspace`.
+    /// Makes the store of run `id` beside `workspace`, or inside where only that is on the same mount.
     ///
     /// # Errors
-    /// When the workspace is a mount point (its parent lies elsewhere then), or the parent cannot be
-    /// written.
+    /// When the directory that holds it cannot be written, or its file system cannot hold a layer.
     pub fn create(workspace: &Path, id: &str, agent: u32, purpose: Purpose) -> io::Result<Self> {
         let parent = workspace
             .parent()
             .ok_or_else(|| io::Error::other("the workspace has no parent directory"))?;
-        if purpose == Purpose::Layer && mount_id(workspace)? != mount_id(parent)? {
-            return Err(io::Error::other(
-                "it is a mount point, and its changes must be kept beside it on the same mount: \
-                 name a directory below it, or use --workspace direct, read-only or copy",
-            ));
-        }
-        let path = parent.join(format!("{PREFIX}{id}"));
+        let inside = purpose == Purpose::Layer && mount_id(workspace)? != mount_id(parent)?;
+        let path = if inside { workspace } else { parent }.join(format!("{PREFIX}{id}"));
         DirBuilder::new().mode(0o700).create(&path)?;
         let lock = locked(&path)?;
+        if purpose == Purpose::Layer {
+            xattr::set(&directory(&path)?, MARK, id.as_bytes())?;
+        }
         for name in [UPPER, WORK, SHOWN, MOVED, COPY] {
             DirBuilder::new().mode(0o700).create(path.join(name))?;
         }
@@ -108,21 +114,31 @@ impl Store {
         let store = Self {
             path,
             about,
+            marked: purpose == Purpose::Layer,
             kept: Cell::new(false),
             _lock: lock,
         };
+        if inside {
+            // Where root owns the workspace, the agent is root to the files of an idmapped mount: those
+            // of later runs as well, which it sees.
+            chown(&store.path, Some(agent), Some(agent))?;
+        }
         fs::write(store.path.join(ABOUT), serde_json::to_vec(&store.about)?)?;
         Ok(store)
     }
 
-    /// Opens a store that a killed run left at `path`. `None` when its run is alive, when it is not
-    /// root's alone, or when it belongs to no workspace that is still there.
+    /// Opens a store that a killed run left at `path`. `None` when its run is alive, when it is neither
+    /// marked nor root's alone, or when it belongs to no workspace that is still there.
     ///
     /// # Errors
     /// When it cannot be read.
     pub fn adopt(path: &Path) -> io::Result<Option<Self>> {
         let meta = fs::symlink_metadata(path)?;
-        if !meta.is_dir() || meta.uid() != 0 || meta.mode() & 0o077 != 0 {
+        if !meta.is_dir() || meta.mode() & 0o077 != 0 {
+            return Ok(None);
+        }
+        let marked = xattr::get(&directory(path)?, MARK).is_some();
+        if !marked && meta.uid() != 0 {
             return Ok(None);
         }
         let Ok(lock) = locked(path) else {
@@ -136,34 +152,44 @@ impl Store {
             }
             return Ok(None);
         };
-        let about: About = serde_json::from_slice(&text)?;
+        let about: About = match serde_json::from_slice(&text) {
+            Ok(about) => about,
+            Err(error) if marked => return Err(error.into()),
+            Err(_) => return Ok(None),
+        };
         let there = fs::symlink_metadata(&about.workspace)
             .is_ok_and(|meta| meta.is_dir() && meta.ino() == about.inode);
-        let beside = about.workspace.parent() == path.parent();
-        Ok((there && beside).then(|| Self {
+        let near = [about.workspace.parent(), Some(&about.workspace)].contains(&path.parent());
+        Ok((there && near).then(|| Self {
             path: path.to_path_buf(),
             about,
+            marked,
             kept: Cell::new(true),
             _lock: lock,
         }))
     }
 
-    /// Stores beside `workspace`, whosever they are.
+    /// Stores beside `workspace` and in it, whosever they are.
     ///
     /// # Errors
-    /// When the parent cannot be listed.
-    pub fn beside(workspace: &Path) -> io::Result<Vec<PathBuf>> {
+    /// When one of the directories cannot be listed.
+    pub fn near(workspace: &Path) -> io::Result<Vec<PathBuf>> {
         let mut found = Vec::new();
-        for entry in fs::read_dir(workspace.parent().unwrap_or(workspace))? {
-            let entry = entry?;
-            let name = entry.file_name();
-            let id = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
-            if id.is_some_and(|id| !id.is_empty() && id.bytes().all(|b| b.is_ascii_hexdigit())) {
-                found.push(entry.path());
+        for dir in workspace.parent().into_iter().chain([workspace]) {
+            for entry in fs::read_dir(dir)? {
+                let entry = entry?;
+                if is_name(&entry.file_name()) {
+                    found.push(entry.path());
+                }
             }
         }
         found.sort();
         Ok(found)
+    }
+
+    /// Whether a run made it, and its list of changes may be carried on.
+    pub fn is_marked(&self) -> bool {
+        self.marked
     }
 
     /// Lets it outlive this value: from here on somebody must carry on what it holds.
@@ -216,6 +242,12 @@ impl Drop for Store {
             drop(fs::remove_dir_all(&self.path));
         }
     }
+}
+
+/// Whether a directory of that name may be a store.
+pub fn is_name(name: &OsStr) -> bool {
+    let id = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
+    id.is_some_and(|id| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 fn locked(store: &Path) -> io::Result<Flock<File>> {
