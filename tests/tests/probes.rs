@@ -224,3 +224,40 @@ fn risk_of_a_probe_that_does_not_exist_cannot_be_accepted() {
     assert!(!run.workdir.join("started").exists(), "{run}");
     assert!(!run.packet.exists(), "{run}");
 }
+
+#[test]
+fn doctor_makes_the_probes_of_a_run() {
+    let world = World::new();
+    let before = world.wire().snapshot();
+    let doctor = world.tool(["doctor", "--json"]);
+    world.wire().assert_still(before);
+    let found: Value = serde_json::from_str(&doctor.stdout).unwrap();
+    assert_eq!(doctor.status, Some(0), "{doctor}");
+    let probes = found["probes"].as_array().unwrap();
+    let run = world.egress().allow(&[]).script("true").run();
+    assert_eq!(probes.len(), results(&run).len(), "{doctor}");
+    assert_eq!(outcome(probes, "raw_socket_ipv4")["outcome"], "denied");
+    let table = world.tool(["doctor"]);
+    assert!(table.stdout.contains("ok       probes"), "{table}");
+    assert!(
+        table.stdout.contains("denied         raw_socket_ipv4"),
+        "{table}"
+    );
+
+    // Without root nothing can be tried, and that is said.
+    let binary = world.dir().join("egress");
+    fs::copy(egress_tests::binary(), &binary).unwrap();
+    let binary = binary.display().to_string();
+    let words = [
+        "setpriv",
+        "--reuid",
+        "65534",
+        "--clear-groups",
+        "--",
+        &binary,
+    ];
+    let doctor = world.runner(words.into_iter().chain(["doctor", "--json"]));
+    let found: Value = serde_json::from_str(&doctor.stdout).unwrap();
+    assert_eq!(found["probes"], Value::Array(Vec::new()), "{doctor}");
+    assert_eq!(doctor.status, Some(1), "{doctor}");
+}

@@ -9,9 +9,11 @@ use super::exit;
 use super::failure::{self, Form};
 use super::print;
 use crate::apply::{self, Recovered};
+use crate::probe::model::ProbeResult;
 use crate::receipt::findings::visible;
 use crate::run::doctor::{self, Check, State};
 use crate::run::leavings::{self, Kind, Leaving, Reach, Swept};
+use crate::run::probes;
 
 /// Arguments of `egress doctor`.
 #[derive(Debug, clap::Args)]
@@ -63,22 +65,36 @@ pub fn run(args: &DoctorArgs) -> u8 {
             return failure::tell(form, error.as_ref(), None, exit::INVALID);
         }
     };
-    let checks = doctor::examine(&workdir);
+    let mut checks = doctor::examine(&workdir);
     let bad = |check: &Check| matches!(check.state, State::Missing | State::Untried);
+    let mut probes = Vec::new();
+    if checks.iter().any(bad) {
+        checks.push(doctor::not_probed());
+    } else {
+        let results = probe(&workdir);
+        checks.push(doctor::probed(&results));
+        probes = results.unwrap_or_default();
+    }
     let status = if checks.iter().any(bad) || !left.is_empty() {
         exit::INVALID
     } else {
         exit::SUCCESS
     };
     let text = if args.json {
-        as_json(&checks, &swept, &recovered, &left, status)
+        as_json(&checks, &probes, &swept, &recovered, &left, status)
     } else {
-        as_text(&checks, &swept, &recovered, &left)
+        as_text(&checks, &probes, &swept, &recovered, &left)
     };
     match writeln!(io::stdout(), "{}", text.trim_end()) {
         Ok(()) => status,
         Err(_) => exit::INVALID,
     }
+}
+
+/// Makes the probes of a run in `workdir`, and says in one line why that was not possible.
+fn probe(workdir: &Path) -> Result<Vec<ProbeResult>, String> {
+    let plan = super::run::trial(workdir).map_err(|error| format!("{error:#}"))?;
+    probes::try_out(plan).map_err(|error| error.on_one_line())
 }
 
 fn workdir(path: &Path) -> anyhow::Result<PathBuf> {
@@ -90,7 +106,13 @@ fn workdir(path: &Path) -> anyhow::Result<PathBuf> {
     Ok(found)
 }
 
-fn as_text(checks: &[Check], swept: &Swept, recovered: &[Recovered], left: &[Leaving]) -> String {
+fn as_text(
+    checks: &[Check],
+    probes: &[ProbeResult],
+    swept: &Swept,
+    recovered: &[Recovered],
+    left: &[Leaving],
+) -> String {
     let mut lines = Vec::new();
     for check in checks {
         let word = match check.state {
@@ -106,6 +128,10 @@ fn as_text(checks: &[Check], swept: &Swept, recovered: &[Recovered], left: &[Lea
         }
         lines.push(line);
     }
+    lines.extend(probes.iter().map(|probe| {
+        let (outcome, detail) = (probe.outcome.label(), visible(&probe.detail));
+        format!("  {outcome:<14} {:<28} {detail}", probe.name)
+    }));
     lines.extend(swept.kept.iter().map(print::kept));
     lines.extend(recovered.iter().map(print::recovered));
     let shown = |path: &PathBuf| visible(&path.to_string_lossy());
@@ -130,6 +156,7 @@ fn as_text(checks: &[Check], swept: &Swept, recovered: &[Recovered], left: &[Lea
 
 fn as_json(
     checks: &[Check],
+    probes: &[ProbeResult],
     swept: &Swept,
     recovered: &[Recovered],
     left: &[Leaving],
@@ -142,6 +169,7 @@ fn as_json(
         .collect();
     json!({
         "checks": checks,
+        "probes": probes,
         "kept": swept.kept,
         "recovered": recovered,
         "removed": swept.removed,

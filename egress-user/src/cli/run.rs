@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use clap::{Args, ValueEnum};
+use clap::{Args, FromArgMatches, ValueEnum};
 use egress_common::names::DEFAULT_PROXY_PORT;
 
 use super::driven::{DrivenArgs, Report};
@@ -311,6 +311,30 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
         layers,
         inherited,
     })
+}
+
+/// A run in `workdir` with everything as it is by default, for the sake of its probes: none of them
+/// stops it, and what there is to see is theirs. No packet comes of it.
+pub(super) fn trial(workdir: &Path) -> anyhow::Result<Plan> {
+    let command = RunArgs::augment_args(clap::Command::new("egress run"));
+    let packet = format!("/run/egress-doctor-{}", std::process::id());
+    let mut words = vec![OsString::from("egress run"), "--workdir".into()];
+    words.push(workdir.into());
+    for word in [
+        "--json",
+        "--workspace",
+        "read-only",
+        "--packet-dir",
+        &packet,
+    ] {
+        words.push(word.into());
+    }
+    for name in probes::names() {
+        words.extend(["--accept-risk", name].map(OsString::from));
+    }
+    words.extend(["--", "true"].map(OsString::from));
+    let args = RunArgs::from_arg_matches(&command.try_get_matches_from(words)?)?;
+    plan(args, Vec::new())
 }
 
 fn limits(args: &RunArgs) -> std::io::Result<Limits> {

@@ -19,6 +19,7 @@ use crate::boundary::users::UserLease;
 use crate::boundary::view::View;
 use crate::boundary::workspace;
 use crate::bpf::Gates;
+use crate::probe::model::{Outcome, ProbeResult};
 use crate::sys::{netdev, process};
 
 /// Oldest kernel that is tested.
@@ -89,6 +90,41 @@ impl Check {
     fn failed(name: &'static str, error: &RunError) -> Self {
         Self::missing(name, error.on_one_line(), error.hint().unwrap_or_default())
     }
+}
+
+/// What the probes found, in a word and in numbers.
+pub fn probed(results: &Result<Vec<ProbeResult>, String>) -> Check {
+    let name = "probes";
+    let results = match results {
+        Ok(results) => results,
+        Err(error) => {
+            return Check::missing(name, error.clone(), "a run here ends in the same way");
+        }
+    };
+    let with = |outcome: Outcome| results.iter().filter(move |one| one.outcome == outcome);
+    let mut open = with(Outcome::Reachable).chain(with(Outcome::ControlFailed));
+    let seen = format!(
+        "{} denied, {} not applicable, {} reachable, {} without a control",
+        with(Outcome::Denied).count(),
+        with(Outcome::NotApplicable).count(),
+        with(Outcome::Reachable).count(),
+        with(Outcome::ControlFailed).count()
+    );
+    match open.next() {
+        None => Check::ok(name, seen),
+        Some(first) => {
+            let todo = format!(
+                "every run here stops, unless --accept-risk {} and the like allow it",
+                first.name
+            );
+            Check::missing(name, seen, &todo)
+        }
+    }
+}
+
+/// For a machine on which they could not be made.
+pub fn not_probed() -> Check {
+    Check::untried("probes")
 }
 
 /// Tries everything that a run in `workdir` needs.
