@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::time::TimeValLike;
 
+use egress::relay::plan::PlainHttp;
 use egress::relay::{Config, Family, Limits, SlotSource, Sockets, serve};
 use egress_common::abi::{SLOT_REDIRECTED, Slot};
 use hickory_proto::op::{Message, MessageType, OpCode, Query};
@@ -308,6 +309,8 @@ fn start_relay(mediator: SocketAddr) -> RelayUnderTest {
         mediator,
         allowed_ports: vec![80, 443],
         ipv6: false,
+        plain_http: PlainHttp::Scan,
+        answer_cut: None,
         limits: Limits::default(),
     };
     let source = Box::new(slots.clone());

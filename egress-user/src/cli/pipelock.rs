@@ -8,7 +8,7 @@ use super::print;
 use crate::mediator::process::binary;
 use crate::policy::pipelock::{self, Attempt, PipelockKeys, PipelockPolicy};
 use crate::policy::runtime::OwnedKeys;
-use crate::run::plan::{CallerPolicy, PipelockChoice};
+use crate::run::plan::{CallerPolicy, PipelockChoice, PlainHttp};
 
 /// What a policy looks like, for those who have none.
 const EXAMPLE: &str = "--mediator pipelock needs --config FILE; write into it, for a start:\n\
@@ -25,6 +25,9 @@ pub(super) struct Options {
     /// With --mediator pipelock, roots (PEM) that it trusts for TLS of its own, instead of the system's
     #[arg(long, value_name = "FILE")]
     pipelock_ca: Option<PathBuf>,
+    /// With --mediator pipelock, whether it fetches and scans plain HTTP or gives a tunnel for each request
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = PlainHttp::Scan)]
+    plain_http: PlainHttp,
     /// With --mediator pipelock, refuse a policy that enforces less than its list or opens more ways out
     #[arg(long)]
     require_strict: bool,
@@ -40,6 +43,7 @@ impl Options {
             ("--pipelock-bin", self.pipelock_bin.is_some()),
             ("--pipelock-ca", self.pipelock_ca.is_some()),
             ("--allow-no-config", self.allow_no_config),
+            ("--plain-http tunnel", self.plain_http == PlainHttp::Tunnel),
         ];
         for (option, is_given) in given {
             ensure!(!is_given, "{option} needs --mediator pipelock");
@@ -80,6 +84,7 @@ impl Options {
         Ok(PipelockChoice {
             binary,
             roots: self.pipelock_ca.clone(),
+            plain_http: self.plain_http,
         })
     }
 }

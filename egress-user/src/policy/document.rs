@@ -87,6 +87,15 @@ impl Node {
         }
     }
 
+    /// Its value, if it is an integer above zero.
+    pub fn as_count(&self) -> Option<u64> {
+        if let Value::Int(number) = self.value {
+            u64::try_from(number).ok().filter(|number| *number > 0)
+        } else {
+            None
+        }
+    }
+
     /// Its entries, if it is a mapping.
     pub fn as_map(&self) -> Option<&[Entry]> {
         if let Value::Map(entries) = &self.value {

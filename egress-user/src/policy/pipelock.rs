@@ -83,6 +83,9 @@ const RAISED: [(&str, i64); 9] = [
     ("websocket_proxy.idle_timeout_seconds", 3_600),
 ];
 
+/// How long an answer may be: 2.x cuts a longer one without a word. Every version knows the key.
+const LONGEST_ANSWER: &str = "fetch_proxy.max_response_mb";
+
 /// A policy as a real Pipelock gets it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PipelockPolicy {
@@ -98,6 +101,8 @@ pub struct PipelockPolicy {
     pub raised: Vec<String>,
     /// Keys that this Pipelock does not know.
     pub left_out: Vec<String>,
+    /// Length at which an answer may be cut, bytes.
+    pub answer_cut: Option<u64>,
     /// What a reader has to know of the caller's own keys.
     pub notices: Vec<Notice>,
 }
@@ -137,13 +142,18 @@ pub fn build(
         give(&mut entries, HEARTBEATS, Node::text("60s"))?;
     }
     let mut raised = Vec::new();
-    if attempt != Attempt::Bare {
-        for (path, value) in RAISED {
-            if give(&mut entries, path, Node::of(Value::Int(value)))? {
-                raised.push(format!("{path}: {value}"));
-            }
+    for (path, value) in RAISED {
+        if (attempt != Attempt::Bare || path == LONGEST_ANSWER)
+            && give(&mut entries, path, Node::of(Value::Int(value)))?
+        {
+            raised.push(format!("{path}: {value}"));
         }
     }
+    let (fields, key) = place(&mut entries, LONGEST_ANSWER)?;
+    let longest = fields.iter().find(|entry| entry.key == key);
+    let answer_cut = longest
+        .and_then(|entry| entry.value.as_count())
+        .and_then(|megabytes| megabytes.checked_mul(1 << 20));
     let mode = entries
         .iter()
         .find(|entry| entry.key == "mode")
@@ -155,6 +165,7 @@ pub fn build(
         redact,
         raised,
         left_out: attempt.left_out(),
+        answer_cut,
         notices,
     })
 }

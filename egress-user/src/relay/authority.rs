@@ -2,8 +2,8 @@
 //!
 //! One grammar for CONNECT, absolute form, `Host` and the stub resolver: letters, digits, `-`, `_`
 //! and dots, an IPv4 address of four plain decimals, or an IPv6 address in brackets. Whatever another
-//! program might read as a different host (userinfo, percent signs, `0x7f.1`, a trailing dot, a zone)
-//! is not a host here.
+//! program might read as a different host (userinfo, percent signs, `0x7f.1`, a zone) is not a host
+//! here; the one dot that may end a name is taken off.
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -125,7 +125,8 @@ fn parse_host(text: &str) -> Option<Host> {
     if let Ok(ip) = text.parse::<Ipv4Addr>() {
         return Some(Host::Literal(IpAddr::V4(ip)));
     }
-    is_host_name(text).then(|| Host::Name(text.to_ascii_lowercase().into()))
+    let name = text.strip_suffix('.').unwrap_or(text);
+    is_host_name(name).then(|| Host::Name(name.to_ascii_lowercase().into()))
 }
 
 fn parse_port(digits: &str) -> Option<u16> {
@@ -159,6 +160,7 @@ mod tests {
     fn hosts_are_normalised() {
         let cases = [
             ("Example.TEST:443", "example.test:443"),
+            ("a.test.:443", "a.test:443"),
             ("a_b.test:1", "a_b.test:1"),
             ("192.0.2.7:80", "192.0.2.7:80"),
             ("[2001:DB8::1]:443", "[2001:db8::1]:443"),
@@ -184,7 +186,9 @@ mod tests {
             "a.test:99999",
             "a.test:+1",
             "a.test:44 3",
-            "a.test.:443",
+            "a.test..:443",
+            "127.0.0.1.:443",
+            ".:443",
             ".a.test:443",
             "a..test:443",
             "u@a.test:443",

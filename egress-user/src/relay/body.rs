@@ -115,6 +115,8 @@ pub(super) enum Download {
 pub(super) struct Exchange {
     pub(super) relay: Arc<Relay>,
     pub(super) body: Incoming,
+    /// Length of a body of unknown length that was cut.
+    pub(super) cut: Option<u64>,
     pub(super) sender: Option<SendRequest<Upload>>,
     pub(super) flow: Option<Flow>,
     pub(super) upload: UploadState,
@@ -129,16 +131,22 @@ pub(super) enum Ended {
     No,
     Whole,
     Broken,
+    Cut,
 }
+
+/// The mediator's answer ends where it cuts one: the agent must not take it for whole.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer was cut by the mediator")]
+struct CutAnswer;
 
 impl Body for Download {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let exchange = match self.get_mut() {
             Self::Own(bytes) => return Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
             Self::Mediator(exchange) => exchange,
@@ -150,7 +158,11 @@ impl Body for Download {
             }
             Some(Err(error)) => {
                 exchange.ended = Ended::Broken;
-                Poll::Ready(Some(Err(error)))
+                Poll::Ready(Some(Err(error.into())))
+            }
+            None if exchange.cut == Some(exchange.down) => {
+                exchange.ended = Ended::Cut;
+                Poll::Ready(Some(Err(CutAnswer.into())))
             }
             None => {
                 exchange.ended = Ended::Whole;
@@ -195,6 +207,7 @@ impl Drop for Exchange {
             None => match self.ended {
                 Ended::Whole => {}
                 Ended::Broken => flow.verdict(Verdict::Failed, "mediator_closed"),
+                Ended::Cut => flow.verdict(Verdict::Failed, "answer_cut"),
                 Ended::No => flow.verdict(Verdict::Failed, "client_closed"),
             },
         }

@@ -19,14 +19,14 @@ pub(super) struct End {
 }
 
 /// What moved, and why it stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Copied {
     /// Bytes from the agent.
     pub(super) up: u64,
     /// Bytes to the agent.
     pub(super) down: u64,
-    /// Whether all that was read from the agent was sent.
-    pub(super) up_drained: bool,
+    /// What was read from the agent and not sent.
+    pub(super) up_rest: Vec<u8>,
     pub(super) end: Ending,
 }
 
@@ -45,8 +45,8 @@ pub(super) enum Ending {
 
 /// Sees the bytes that flow from the agent before they are sent.
 pub(super) trait Watch: Send {
-    /// Called with each piece, once.
-    fn up(&mut self, bytes: &[u8]);
+    /// Called with each piece, once; what is sent in its place, if that is something else.
+    fn up(&mut self, bytes: &[u8]) -> Option<Vec<u8>>;
 
     /// What to send behind the agent's last byte.
     fn tail(&mut self) -> Option<Vec<u8>> {
@@ -56,7 +56,9 @@ pub(super) trait Watch: Send {
 
 /// Nothing to see.
 impl Watch for () {
-    fn up(&mut self, _bytes: &[u8]) {}
+    fn up(&mut self, _bytes: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
 }
 
 /// Copies both ways. A half-close travels on; a side that does not read holds the other back.
@@ -70,7 +72,9 @@ pub(super) async fn copy(
 ) -> Copied {
     let mut up = Pipe::new(buffers, std::mem::take(&mut agent.first));
     let mut down = Pipe::new(buffers, std::mem::take(&mut mediator.first));
-    watch.up(&up.first);
+    if let Some(instead) = watch.up(&up.first) {
+        up.send(instead);
+    }
     let (agent, mediator) = (&mut agent.stream, &mut mediator.stream);
     let mut alarm = pin!(sleep_until(Instant::now() + idle));
     let mut seen = (0, 0);
@@ -102,7 +106,7 @@ pub(super) async fn copy(
     Copied {
         up: up.moved,
         down: down.moved,
-        up_drained: up.start >= up.end,
+        up_rest: up.unsent().to_vec(),
         end,
     }
 }
@@ -110,7 +114,7 @@ pub(super) async fn copy(
 /// One direction.
 struct Pipe<'a> {
     buffers: &'a Buffers,
-    /// Bytes to write before anything is read.
+    /// Bytes to write that are in no buffer.
     first: Vec<u8>,
     /// Lent only while it holds bytes: a tunnel that waits holds no memory.
     buffer: Option<Box<[u8]>>,
@@ -150,11 +154,7 @@ impl<'a> Pipe<'a> {
         }
         loop {
             while self.start < self.end {
-                let bytes = match &self.buffer {
-                    Some(buffer) => buffer.get(self.start..self.end),
-                    None => self.first.get(self.start..self.end),
-                };
-                let written = ready!(Pin::new(&mut *to).poll_write(cx, bytes.unwrap_or_default()))?;
+                let written = ready!(Pin::new(&mut *to).poll_write(cx, self.unsent()))?;
                 if written == 0 {
                     return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
                 }
@@ -165,7 +165,7 @@ impl<'a> Pipe<'a> {
             if self.read_closed {
                 self.release();
                 if let Some(tail) = watch.tail() {
-                    (self.start, self.end, self.first) = (0, tail.len(), tail);
+                    self.send(tail);
                     continue;
                 }
                 ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
@@ -198,12 +198,29 @@ impl<'a> Pipe<'a> {
         let mut room = ReadBuf::new(buffer);
         ready!(Pin::new(from).poll_read(cx, &mut room))?;
         let fresh = room.filled();
-        watch.up(fresh);
         self.start = 0;
         self.end = fresh.len();
         self.read_closed = fresh.is_empty();
         self.large = fresh.len() >= SMALL;
+        if let Some(instead) = watch.up(fresh) {
+            self.send(instead);
+        }
         Poll::Ready(Ok(()))
+    }
+
+    /// Sends these bytes next, instead of what was read.
+    fn send(&mut self, bytes: Vec<u8>) {
+        self.release();
+        (self.start, self.end, self.first) = (0, bytes.len(), bytes);
+    }
+
+    /// What was read, or given, and is not sent yet.
+    fn unsent(&self) -> &[u8] {
+        let bytes = match &self.buffer {
+            Some(buffer) => buffer.get(self.start..self.end),
+            None => self.first.get(self.start..self.end),
+        };
+        bytes.unwrap_or_default()
     }
 
     fn release(&mut self) {

@@ -8,22 +8,26 @@ use hyper::client::conn::http1::SendRequest;
 use tokio::time::timeout;
 
 use super::answer::{block, is_plain_error};
+use super::authority::Target;
 use super::body::{Download, Ended, Exchange, Upload, UploadState};
 use super::first::line;
 use super::guard::Refusal;
-use super::headers::{for_agent, for_mediator};
+use super::headers::{for_agent, for_mediator, for_origin};
 use super::report::{Flow, Verdict};
 use super::serve::Relay;
+use super::tunnel::{self, Tunnel};
 
 /// What the mediator is asked.
 #[derive(Debug)]
 pub(super) struct Asked {
     /// `forward` or `fetch`.
     pub(super) transport: &'static str,
-    /// Absolute form, or one of the mediator's own paths.
+    /// Absolute form, one of the mediator's own paths, or with a tunnel the path at the origin.
     pub(super) target: String,
     /// The Host field that goes with it.
     pub(super) host: String,
+    /// What the tunnel is for that it goes through.
+    pub(super) tunnel: Option<Target>,
 }
 
 /// Sends `request` on as `asked`, over a warm connection if there is one.
@@ -34,12 +38,33 @@ pub(super) async fn forward(
     mut flow: Flow,
     refusal: Refusal,
 ) -> Response<Download> {
-    flow.asked(asked.transport, request.method().as_str(), &asked.target);
+    let tunnel = match &asked.tunnel {
+        None => {
+            flow.asked(asked.transport, request.method().as_str(), &asked.target);
+            None
+        }
+        Some(target) => {
+            flow.asked(asked.transport, "CONNECT", &target.to_string());
+            match tunnel::open(&relay, target, None).await {
+                Ok(tunnel) => Some(tunnel),
+                Err(denied) => {
+                    denied.report(&mut flow);
+                    return own(denied.answer(), &denied.reason);
+                }
+            }
+        }
+    };
+    let is_tunnelled = tunnel.is_some();
+    // Only an answer that the mediator has looked into can be one that it cut.
+    let cut = relay
+        .config
+        .answer_cut
+        .filter(|_| asked.transport == "forward");
     let upload = UploadState::default();
     let sent = match prepare(request, asked, &upload) {
         Some(request) => {
             let patience = relay.config.limits.response;
-            timeout(patience, send(&relay, request))
+            timeout(patience, send(&relay, request, tunnel))
                 .await
                 .unwrap_or(Err("mediator_timeout"))
         }
@@ -63,13 +88,20 @@ pub(super) async fn forward(
             return own(StatusCode::BAD_GATEWAY, reason);
         }
     };
-    judge(&answer, &mut flow);
+    if is_tunnelled {
+        // What comes through a tunnel is the origin's.
+        flow.status(answer.status().as_u16());
+        flow.verdict(Verdict::Forwarded, "");
+    } else {
+        judge(&answer, &mut flow);
+    }
     for_agent(answer.headers_mut());
     answer.map(|body| {
         Download::Mediator(Box::new(Exchange {
             relay,
+            cut: cut.filter(|_| body.size_hint().exact().is_none()),
             body,
-            sender: Some(sender),
+            sender: Some(sender).filter(|_| !is_tunnelled),
             flow: Some(flow),
             upload,
             refusal,
@@ -122,21 +154,27 @@ fn prepare(
     parts.uri = Uri::from_maybe_shared(Bytes::from(asked.target)).ok()?;
     parts.version = http::Version::HTTP_11;
     parts.extensions.clear();
-    for_mediator(
-        &mut parts.headers,
-        HeaderValue::from_maybe_shared(Bytes::from(asked.host)).ok()?,
-    );
+    let host = HeaderValue::from_maybe_shared(Bytes::from(asked.host)).ok()?;
+    match asked.tunnel {
+        None => for_mediator(&mut parts.headers, host),
+        Some(_) => for_origin(&mut parts.headers, host),
+    }
     Some(Request::from_parts(
         parts,
         Upload::new(body, upload.clone()),
     ))
 }
 
-/// Sends a request; an idle connection that turns out to be closed is replaced once.
+/// Sends a request, through its own tunnel if it has one; an idle connection that turns out to be
+/// closed is replaced once.
 async fn send(
     relay: &Relay,
     mut request: Request<Upload>,
+    tunnel: Option<Tunnel>,
 ) -> Result<(Response<Incoming>, SendRequest<Upload>), &'static str> {
+    if let Some(tunnel) = tunnel {
+        return ask(tunnel.client().await?, request).await;
+    }
     // A body cannot be sent twice, so it goes over a connection that nobody is about to close.
     if request.body().is_end_stream()
         && let Some(mut sender) = relay.pool.take()
@@ -150,11 +188,18 @@ async fn send(
             },
         }
     }
-    let mut sender = relay
+    let sender = relay
         .pool
         .fresh()
         .await
         .map_err(|_cause| "mediator_unreachable")?;
+    ask(sender, request).await
+}
+
+async fn ask(
+    mut sender: SendRequest<Upload>,
+    request: Request<Upload>,
+) -> Result<(Response<Incoming>, SendRequest<Upload>), &'static str> {
     match sender.send_request(request).await {
         Ok(answer) if answer.status().is_informational() => Err("mediator_status"),
         Ok(answer) => Ok((answer, sender)),

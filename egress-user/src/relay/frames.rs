@@ -1,109 +1,166 @@
-//! Knows where WebSocket frames of the agent begin and end. Pure.
+//! Passes WebSocket frames of the agent on so that they can end at any time. Pure.
+//!
+//! An agent may die in the middle of a frame, and a mediator that waits for the rest of it neither
+//! closes nor writes its receipt. So no frame is begun that is not there: what has come of a long one
+//! is sent as a fragment of its own, and a control frame when it is whole. Then a Close frame always
+//! has its place, and no message arrives that the agent did not send to its end.
 use super::copy::Watch;
 
-/// Follows the frames of one direction (RFC 6455, section 5.2).
+/// The frames of one direction (RFC 6455, section 5.2).
 #[derive(Debug, Default)]
 pub struct Frames {
-    at: At,
-    opcode: u8,
+    /// What has come of a header or a control frame.
+    held: Vec<u8>,
+    payload: Option<Payload>,
     /// A Close frame has passed, so nothing may follow.
     closed: bool,
 }
 
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum At {
-    #[default]
-    Start,
-    Length,
-    LongLength {
-        left: u8,
-        length: u64,
-        masked: bool,
-    },
-    Payload {
-        left: u64,
-    },
+/// The rest of a data frame whose header has come.
+#[derive(Debug)]
+struct Payload {
+    /// Flags and opcode for the next fragment, the flag of the last one as it came.
+    first: u8,
+    mask: Option<[u8; 4]>,
+    left: u64,
 }
+
+/// A header.
+struct Header {
+    first: u8,
+    mask: Option<[u8; 4]>,
+    length: u64,
+}
+
+const FINAL: u8 = 0x80;
+const MASKED: u8 = 0x80;
+const CLOSE: u8 = 8;
 
 /// Close, masked with a key of zeros, 1001: "going away".
 const GOING_AWAY: [u8; 8] = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe9];
 
 impl Frames {
-    /// Takes the next bytes of the stream.
-    pub fn take(&mut self, bytes: &[u8]) {
+    /// Takes the next bytes of the stream; returns what can be sent.
+    pub fn take(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(bytes.len() + 16);
         let mut rest = bytes;
-        while let [byte, after @ ..] = rest {
-            self.at = match self.at {
-                At::Start => {
-                    self.opcode = byte & 0x0f;
-                    At::Length
-                }
-                At::Length => {
-                    let masked = byte & 0x80 != 0;
-                    match byte & 0x7f {
-                        126 => At::LongLength {
-                            left: 2,
-                            length: 0,
-                            masked,
-                        },
-                        127 => At::LongLength {
-                            left: 8,
-                            length: 0,
-                            masked,
-                        },
-                        short => self.payload(u64::from(short), masked),
-                    }
-                }
-                At::LongLength {
-                    left,
-                    length,
-                    masked,
-                } => {
-                    let length = length << 8 | u64::from(*byte);
-                    if left == 1 {
-                        self.payload(length, masked)
-                    } else {
-                        At::LongLength {
-                            left: left - 1,
-                            length,
-                            masked,
-                        }
-                    }
-                }
-                At::Payload { left } => {
-                    let step =
-                        usize::try_from(left).map_or(rest.len(), |left| left.min(rest.len()));
-                    rest = rest.get(step..).unwrap_or_default();
-                    self.at = self.payload(left - step as u64, false);
-                    continue;
-                }
+        while !rest.is_empty() && !self.closed {
+            rest = match self.payload.take() {
+                Some(payload) => self.pass(payload, rest, &mut out),
+                None => self.begin(rest, &mut out),
             };
-            rest = after;
         }
+        out
     }
 
-    /// The mask key counts as payload.
-    fn payload(&mut self, length: u64, masked: bool) -> At {
-        let left = length.saturating_add(if masked { 4 } else { 0 });
-        if left > 0 {
-            return At::Payload { left };
+    /// Takes of a header, or of a control frame, what is there.
+    fn begin<'a>(&mut self, bytes: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
+        let Some((byte, rest)) = bytes.split_first() else {
+            return bytes;
+        };
+        self.held.push(*byte);
+        let Some((header, payload)) = Header::read(&self.held) else {
+            return rest;
+        };
+        let is_control = header.first & 0x08 != 0 && header.length <= 125;
+        if !is_control {
+            self.held.clear();
+            let payload = Payload {
+                first: header.first,
+                mask: header.mask,
+                left: header.length,
+            };
+            return self.pass(payload, rest, out);
         }
-        self.closed |= self.opcode == 8;
-        At::Start
+        if (payload.len() as u64) < header.length {
+            return rest;
+        }
+        out.append(&mut self.held);
+        self.closed = header.first & 0x0f == CLOSE;
+        rest
+    }
+
+    /// Sends what has come of a data frame as one fragment.
+    fn pass<'a>(&mut self, mut payload: Payload, bytes: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
+        let here = usize::try_from(payload.left).map_or(bytes.len(), |left| left.min(bytes.len()));
+        let (piece, rest) = bytes.split_at_checked(here).unwrap_or((bytes, &[]));
+        payload.left -= piece.len() as u64;
+        let is_last = payload.left == 0;
+        let flags = if is_last { FINAL } else { 0 };
+        // Without the flag of the last fragment, unless this is the last and it had it.
+        let first = payload.first & (0x7f | flags);
+        if is_last || !piece.is_empty() {
+            write_header(out, first, payload.mask, piece.len() as u64);
+            out.extend_from_slice(piece);
+            payload.first &= FINAL;
+            if let Some(mask) = &mut payload.mask {
+                mask.rotate_left(piece.len() % 4);
+            }
+        }
+        if !is_last {
+            self.payload = Some(payload);
+        }
+        rest
     }
 }
 
+impl Header {
+    /// The header at the start of `bytes`, when it is whole, and what follows it.
+    fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let ([first, second], mut rest) = bytes.split_first_chunk()?;
+        let length = match second & 0x7f {
+            126 => {
+                let (length, after) = rest.split_first_chunk()?;
+                rest = after;
+                u64::from(u16::from_be_bytes(*length))
+            }
+            127 => {
+                let (length, after) = rest.split_first_chunk()?;
+                rest = after;
+                u64::from_be_bytes(*length)
+            }
+            short => u64::from(short),
+        };
+        let mut mask = None;
+        if second & MASKED != 0 {
+            let (key, after) = rest.split_first_chunk()?;
+            mask = Some(*key);
+            rest = after;
+        }
+        let header = Self {
+            first: *first,
+            mask,
+            length,
+        };
+        Some((header, rest))
+    }
+}
+
+fn write_header(out: &mut Vec<u8>, first: u8, mask: Option<[u8; 4]>, length: u64) {
+    let masked = if mask.is_some() { MASKED } else { 0 };
+    out.push(first);
+    match (u8::try_from(length), u16::try_from(length)) {
+        (Ok(short), _) if short < 126 => out.push(masked | short),
+        (_, Ok(short)) => {
+            out.push(masked | 0x7e);
+            out.extend(short.to_be_bytes());
+        }
+        _ => {
+            out.push(masked | 0x7f);
+            out.extend(length.to_be_bytes());
+        }
+    }
+    out.extend(mask.into_iter().flatten());
+}
+
 impl Watch for Frames {
-    fn up(&mut self, bytes: &[u8]) {
-        self.take(bytes);
+    fn up(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
+        Some(self.take(bytes))
     }
 
     fn tail(&mut self) -> Option<Vec<u8>> {
-        if self.closed || self.at != At::Start {
-            return None;
-        }
-        self.closed = true;
-        Some(GOING_AWAY.to_vec())
+        let is_open = !std::mem::replace(&mut self.closed, true);
+        is_open.then(|| GOING_AWAY.to_vec())
     }
 }
 
@@ -111,50 +168,124 @@ impl Watch for Frames {
 mod tests {
     use super::*;
 
-    fn frame(opcode: u8, length: usize) -> Vec<u8> {
-        let mut frame = vec![0x80 | opcode];
-        match length {
-            0..126 => frame.push(0x80 | u8::try_from(length).unwrap()),
-            126..65_536 => {
-                frame.push(0xfe);
-                frame.extend(u16::try_from(length).unwrap().to_be_bytes());
-            }
-            _ => {
-                frame.push(0xff);
-                frame.extend((length as u64).to_be_bytes());
-            }
-        }
-        frame.extend([1, 2, 3, 4]);
-        frame.resize(frame.len() + length, 0x88);
+    const MASK: [u8; 4] = [1, 2, 3, 4];
+
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mut frame = Vec::new();
+        write_header(&mut frame, first, Some(MASK), payload.len() as u64);
+        let masked = payload.iter().zip(MASK.iter().cycle());
+        frame.extend(masked.map(|(byte, key)| byte ^ key));
         frame
     }
 
-    #[test]
-    fn a_close_frame_is_added_between_frames_only() {
-        for length in [0, 1, 125, 126, 65_535, 65_536] {
-            let bytes = frame(1, length);
-            for step in [1, 7, bytes.len()] {
-                let mut frames = Frames::default();
-                for piece in bytes.chunks(step) {
-                    frames.take(piece);
-                }
-                assert!(frames.tail().is_some(), "{length} by {step}");
-                assert_eq!(frames.tail(), None, "a second Close");
+    type Messages = Vec<(u8, Vec<u8>)>;
+
+    /// The messages and control frames in `bytes`, and whether every frame of it is whole.
+    fn read(mut bytes: &[u8]) -> (Messages, bool) {
+        let mut messages = Messages::new();
+        let mut open: Option<(u8, Vec<u8>)> = None;
+        while !bytes.is_empty() {
+            let Some((header, rest)) = Header::read(bytes) else {
+                return (messages, false);
+            };
+            let Some((payload, rest)) =
+                rest.split_at_checked(usize::try_from(header.length).unwrap())
+            else {
+                return (messages, false);
+            };
+            bytes = rest;
+            let keys = header.mask.unwrap();
+            let payload = payload
+                .iter()
+                .zip(keys.iter().cycle())
+                .map(|(byte, key)| byte ^ key);
+            if header.first & 8 != 0 {
+                messages.push((header.first, payload.collect()));
+                continue;
             }
-            let mut cut = Frames::default();
-            cut.take(&bytes[..bytes.len() - 1]);
-            assert_eq!(cut.tail(), None, "inside a frame of {length}");
+            let (kind, mut content) = match open.take() {
+                Some(open) => {
+                    assert_eq!(header.first & 0x7f, 0, "a fragment that is no continuation");
+                    open
+                }
+                None => (header.first & 0x7f, Vec::new()),
+            };
+            content.extend(payload);
+            if header.first & FINAL == 0 {
+                open = Some((kind, content));
+            } else {
+                messages.push((kind, content));
+            }
+        }
+        (messages, true)
+    }
+
+    fn content(length: usize) -> Vec<u8> {
+        (0..length)
+            .map(|at| u8::try_from(at % 251).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn messages_are_the_same_however_they_come_in() {
+        for length in [0, 1, 125, 126, 65_535, 65_536, 70_000] {
+            // A compressed message in two fragments with a ping between them, then a text.
+            let whole = content(length);
+            let (half, rest) = whole.split_at(length / 3);
+            let bytes = [
+                frame(0x42, half),
+                frame(0x89, b"ping"),
+                frame(0x80, rest),
+                frame(0x81, b"text"),
+            ]
+            .concat();
+            for step in [1, 2, 7, 8192, bytes.len()] {
+                let mut frames = Frames::default();
+                let mut out = Vec::new();
+                for piece in bytes.chunks(step) {
+                    out.extend(frames.take(piece));
+                }
+                let wanted = [
+                    (0x89, b"ping".to_vec()),
+                    (0x42, content(length)),
+                    (0x01, b"text".to_vec()),
+                ];
+                assert_eq!(read(&out), (wanted.to_vec(), true), "{length} by {step}");
+                if step == bytes.len() {
+                    assert_eq!(out, bytes, "what is whole is not touched");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn close_has_its_place_wherever_the_agent_stops_and_no_message_is_made_up() {
+        let bytes = [
+            frame(0x81, b"one"),
+            frame(0x89, b"ping"),
+            frame(0x82, &content(300)),
+        ]
+        .concat();
+        for end in 0..bytes.len() {
+            let mut frames = Frames::default();
+            let mut out = frames.take(bytes.get(..end).unwrap());
+            out.extend(frames.tail().unwrap());
+            let (messages, is_whole) = read(&out);
+            assert!(is_whole, "cut at {end}");
+            assert_eq!(messages.last().unwrap(), &(0x88, vec![0x03, 0xe9]));
+            let binary = messages.iter().filter(|(kind, _)| *kind == 2).count();
+            assert_eq!(binary, 0, "cut at {end}");
+            assert_eq!(frames.tail(), None, "a second Close");
         }
     }
 
     #[test]
     fn nothing_follows_the_agents_own_close() {
         let mut frames = Frames::default();
-        frames.take(&frame(8, 2));
+        let close = frame(0x88, &[3, 0xe8]);
+        let bytes = [close.clone(), frame(0x81, b"late")].concat();
+        assert_eq!(frames.take(&bytes), close);
+        assert_eq!(frames.take(&frame(0x81, b"later")), b"");
         assert_eq!(frames.tail(), None);
-        let mut own = Frames::default();
-        own.take(&GOING_AWAY);
-        assert_eq!(own.tail(), None);
-        assert_eq!(own.at, At::Start);
     }
 }

@@ -4,15 +4,20 @@ use http::header::{
     TRANSFER_ENCODING, UPGRADE,
 };
 
-/// Prepares the fields of a request for the mediator, with `host` as Host.
+/// Prepares the fields of a request that the mediator will look into, with `host` as Host.
 pub(super) fn for_mediator(headers: &mut HeaderMap, host: HeaderValue) {
+    for_origin(headers, host);
+    // A compressed answer cannot be looked into, and is refused for it.
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+}
+
+/// Prepares the fields of a request that goes through a tunnel, with `host` as Host.
+pub(super) fn for_origin(headers: &mut HeaderMap, host: HeaderValue) {
     strip_hop_by_hop(headers);
     // hyper answers the client's expectation itself; sent on, it would be answered twice.
     headers.remove(EXPECT);
     headers.remove("http2-settings");
     remove_prefixed(headers, "x-pipelock-");
-    // A compressed answer cannot be looked into, and is refused for it.
-    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers.insert(HOST, host);
 }
 

@@ -19,8 +19,10 @@ use super::forward::{Asked, forward, own};
 use super::guard::{Guard, Refusal};
 use super::headers::wants_websocket;
 use super::http_head::{HeadError, MAX_HEAD};
+use super::plan::PlainHttp;
 use super::report::{Flow, Origin, Verdict};
 use super::serve::{Relay, close_gently};
+use super::websocket::Way;
 use super::{proxy, query, websocket};
 
 /// Which requests a connection may carry.
@@ -220,6 +222,16 @@ impl Connection {
         let relay = Arc::clone(&self.relay);
         let mediator = relay.pool.mediator().to_string();
         match ask {
+            Ask::Forward(target, path) if relay.config.plain_http == PlainHttp::Tunnel => {
+                flow.target(&target);
+                let asked = Asked {
+                    transport: "connect",
+                    target: path,
+                    host: target.authority(80),
+                    tunnel: Some(target),
+                };
+                forward(relay, request, asked, flow, self.refusal.clone()).await
+            }
             Ask::Forward(target, path) => {
                 flow.target(&target);
                 let host = target.authority(80);
@@ -228,6 +240,7 @@ impl Connection {
                     transport: "forward",
                     target,
                     host,
+                    tunnel: None,
                 };
                 forward(relay, request, asked, flow, self.refusal.clone()).await
             }
@@ -238,16 +251,23 @@ impl Connection {
                     transport: "fetch",
                     target,
                     host: mediator,
+                    tunnel: None,
                 };
                 forward(relay, request, asked, flow, self.refusal.clone()).await
+            }
+            Ask::WebSocket(target, path) if relay.config.plain_http == PlainHttp::Tunnel => {
+                let way = Way::Tunnel(&target, &path);
+                self.websocket(request, &target, way, flow).await
             }
             Ask::WebSocket(target, path) => {
                 let url = format!("ws://{}{path}", target.authority(80));
                 let query = format!("url={}", query::encode(&url));
-                self.websocket(request, &target, &query, flow).await
+                self.websocket(request, &target, Way::Scanned(&query), flow)
+                    .await
             }
             Ask::WebSocketQuery(target, query) => {
-                self.websocket(request, &target, &query, flow).await
+                self.websocket(request, &target, Way::Scanned(&query), flow)
+                    .await
             }
             Ask::Connect(target) => {
                 flow.target(&target);
@@ -262,12 +282,12 @@ impl Connection {
         &self,
         request: Request<Incoming>,
         target: &Target,
-        query: &str,
+        way: Way<'_>,
         mut flow: Flow,
     ) -> Response<Download> {
         flow.target(target);
         flow.protocol("websocket");
-        match websocket::open(&self.relay, request, query, flow, &self.refusal).await {
+        match websocket::open(&self.relay, request, way, flow, &self.refusal).await {
             websocket::Opened::Agreed(answer, upgraded, flow) => {
                 *lock(&self.after) = Some(After::WebSocket(upgraded, flow));
                 answer

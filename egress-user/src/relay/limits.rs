@@ -8,6 +8,9 @@ pub struct Limits {
     pub connections: usize,
     /// Names that get an address.
     pub names: usize,
+    /// Tunnels, `/ws` among them, at the mediator at a time; more wait. Pipelock refuses the 1,025th without a
+    /// receipt, and frees a place later than its tunnel ends.
+    pub tunnels: usize,
     /// Buffers of the tunnels together, bytes; beyond it a tunnel gets small ones only.
     pub buffers: usize,
     /// From accept to the first bytes that tell the protocol, and to a complete `ClientHello`.
@@ -35,6 +38,7 @@ impl Default for Limits {
         Self {
             connections: 4_096,
             names: super::names::MAX_NAMES,
+            tunnels: 1_000,
             buffers: 64 << 20,
             first_bytes: Duration::from_secs(5),
             refused_first_bytes: Duration::from_secs(1),

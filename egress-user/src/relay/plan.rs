@@ -29,6 +29,31 @@ pub struct RelayPlan {
     pub allowed_ports: Vec<u16>,
     /// Whether AAAA questions are answered (`::1` could be bound).
     pub ipv6: bool,
+    /// How plain HTTP is asked of the mediator.
+    pub plain_http: PlainHttp,
+    /// Length at which the mediator may cut the body of an answer without a word.
+    pub answer_cut: Option<u64>,
+}
+
+/// How plain HTTP is asked of the mediator.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum PlainHttp {
+    /// The mediator fetches, follows redirects and scans: its limits of size and time count.
+    #[default]
+    Scan,
+    /// Through a tunnel for each request: the mediator sees the name and the port alone.
+    Tunnel,
+}
+
+impl PlainHttp {
+    /// The word on the command line.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Scan => "scan",
+            Self::Tunnel => "tunnel",
+        }
+    }
 }
 
 /// Numbers of the inherited, already bound sockets (TCP ones are listening).

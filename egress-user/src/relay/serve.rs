@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -15,7 +15,7 @@ use super::buffers::Buffers;
 use super::limits::Limits;
 use super::names::Names;
 use super::orig_dst::{OriginalDestinations, SlotSource};
-use super::plan::Report;
+use super::plan::{PlainHttp, Report};
 use super::pool::Pool;
 use super::report::Reporter;
 use super::{accept, dns, proxy};
@@ -29,6 +29,10 @@ pub struct Config {
     pub allowed_ports: Vec<u16>,
     /// Whether AAAA questions are answered.
     pub ipv6: bool,
+    /// How plain HTTP is asked of the mediator.
+    pub plain_http: PlainHttp,
+    /// Length at which the mediator may cut the body of an answer without a word.
+    pub answer_cut: Option<u64>,
     /// Sizes and times.
     pub limits: Limits,
 }
@@ -58,6 +62,7 @@ pub(super) struct Relay {
     pub(super) buffers: Buffers,
     names: Mutex<Names>,
     connections: Arc<Semaphore>,
+    tunnels: Arc<Semaphore>,
     stop: watch::Receiver<bool>,
 }
 
@@ -82,6 +87,14 @@ impl Relay {
     /// Whether a port may be asked for.
     pub(super) fn allows_port(&self, port: u16) -> bool {
         self.config.allowed_ports.contains(&port)
+    }
+
+    /// A place for a tunnel at the mediator; waits for one, in order. `None` when the relay is told to stop.
+    pub(super) async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        tokio::select! {
+            place = Arc::clone(&self.tunnels).acquire_owned() => place.ok(),
+            () = self.stopped() => None,
+        }
     }
 
     /// Ends when the relay is told to stop.
@@ -117,6 +130,7 @@ pub async fn serve(
         connections: Arc::new(Semaphore::new(
             limits.connections.min(Semaphore::MAX_PERMITS),
         )),
+        tunnels: Arc::new(Semaphore::new(limits.tunnels.min(Semaphore::MAX_PERMITS))),
         stop: stopped,
         config,
     });

@@ -39,10 +39,10 @@ pub(super) async fn serve(
         return refuse_tls(relay, stream, Alert::UnrecognizedName).await;
     }
     flow.asked("connect", "CONNECT", &target.to_string());
-    match tunnel::open(relay, target).await {
-        Ok(mediator) => {
+    match tunnel::open(relay, target, Some(&stream)).await {
+        Ok(opened) => {
             flow.status(200);
-            tunnel::run(relay, stream, bytes, mediator, flow).await;
+            tunnel::run(relay, stream, bytes, opened, flow).await;
         }
         Err(denied) => {
             let alert = match denied.verdict {

@@ -1,32 +1,89 @@
 //! Asks the mediator for a tunnel, and copies through it.
+use std::time::Duration;
+
+use http::StatusCode;
+use hyper::client::conn::http1::SendRequest;
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::answer::{Block, block};
 use super::authority::Target;
+use super::body::Upload;
 use super::copy::{Copied, End, Ending, Watch, copy};
+use super::pool::client;
 use super::report::{Flow, Verdict};
 use super::serve::Relay;
 
 /// Longest head of the mediator's answer to CONNECT.
 const MAX_ANSWER: usize = 64 * 1024;
 
+/// How long to wait before a mediator is asked again that has no place for a tunnel.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
+
+/// What a mediator says that has no place for a tunnel.
+const BUSY: &[u8] = b"too many active tunnels";
+
+/// A tunnel, with its place among those that the mediator bears.
+#[derive(Debug)]
+pub(super) struct Tunnel {
+    pub(super) end: End,
+    pub(super) place: OwnedSemaphorePermit,
+}
+
+impl Tunnel {
+    /// Speaks HTTP through it, for one request.
+    ///
+    /// # Errors
+    /// The reason word.
+    pub(super) async fn client(self) -> Result<SendRequest<Upload>, &'static str> {
+        let Self { end, place } = self;
+        if !end.first.is_empty() {
+            // The origin spoke before it was asked.
+            return Err("upstream_failed");
+        }
+        let (sender, connection) = client()
+            .handshake(TokioIo::new(end.stream))
+            .await
+            .map_err(|_cause| "mediator_closed")?;
+        tokio::spawn(async move {
+            if connection.await.is_err() {
+                // Whoever waits for an answer hears of it.
+            }
+            drop(place);
+        });
+        Ok(sender)
+    }
+}
+
 /// Why there is no tunnel.
 #[derive(Debug)]
 pub(super) struct Denied {
     /// `Blocked` or `Failed`.
     pub(super) verdict: Verdict,
-    reason: String,
+    pub(super) reason: String,
     status: Option<u16>,
+    /// The mediator has no place for it now.
+    is_busy: bool,
 }
 
 impl Denied {
-    fn failed(reason: &str) -> Self {
+    pub(super) fn failed(reason: &str) -> Self {
         Self {
             verdict: Verdict::Failed,
             reason: reason.to_owned(),
             status: None,
+            is_busy: false,
+        }
+    }
+
+    /// What an HTTP client is answered.
+    pub(super) fn answer(&self) -> StatusCode {
+        match self.verdict {
+            Verdict::Blocked => StatusCode::FORBIDDEN,
+            Verdict::Failed | Verdict::Refused | Verdict::Forwarded => StatusCode::BAD_GATEWAY,
         }
     }
 
@@ -39,8 +96,39 @@ impl Denied {
     }
 }
 
-/// Asks the mediator to connect to `target`.
-pub(super) async fn open(relay: &Relay, target: &Target) -> Result<End, Denied> {
+/// Asks the mediator to connect to `target` when there is a place for it, or gives up when `agent` has.
+pub(super) async fn open(
+    relay: &Relay,
+    target: &Target,
+    agent: Option<&TcpStream>,
+) -> Result<Tunnel, Denied> {
+    let place = tokio::select! {
+        biased;
+        place = relay.place() => place.ok_or_else(|| Denied::failed("stopped"))?,
+        () = gone(agent) => return Err(Denied::failed("client_closed")),
+    };
+    let deadline = Instant::now() + relay.config.limits.answer;
+    loop {
+        match ask(relay, target).await {
+            // It frees a place later than the tunnel before has ended.
+            Err(denied) if denied.is_busy && Instant::now() < deadline => sleep(ASK_AGAIN).await,
+            asked => return asked.map(|end| Tunnel { end, place }),
+        }
+    }
+}
+
+/// Ends when the agent has closed its side; a client that waits for an answer says no more.
+async fn gone(agent: Option<&TcpStream>) {
+    let still_there = match agent {
+        Some(agent) => matches!(agent.peek(&mut [0]).await, Ok(read) if read > 0),
+        None => true,
+    };
+    if still_there {
+        std::future::pending::<()>().await;
+    }
+}
+
+async fn ask(relay: &Relay, target: &Target) -> Result<End, Denied> {
     let mut stream = relay
         .pool
         .dial()
@@ -70,6 +158,7 @@ pub(super) async fn open(relay: &Relay, target: &Target) -> Result<End, Denied> 
                     .block
                     .map_or_else(|| format!("mediator_{status}"), |block| block.reason),
                 status: Some(status),
+                is_busy: status == 503 && first.windows(BUSY.len()).any(|words| words == BUSY),
             })
         }
     }
@@ -80,14 +169,19 @@ pub(super) async fn run(
     relay: &Relay,
     agent: TcpStream,
     first: Vec<u8>,
-    mut mediator: End,
+    tunnel: Tunnel,
     mut flow: Flow,
 ) {
     let mut agent = End {
         stream: agent,
         first,
     };
+    let Tunnel {
+        end: mut mediator,
+        place,
+    } = tunnel;
     let copied = transfer(relay, &mut agent, &mut mediator, &mut ()).await;
+    drop((mediator, place));
     flow.bytes(copied.up, copied.down);
     if copied.down == 0 && copied.end != Ending::Stopped {
         // The mediator accepted and then closed without a byte, or the agent gave up first.

@@ -1,4 +1,5 @@
-//! Opens a WebSocket through the mediator's own `/ws` path, where its frames are looked at.
+//! Opens a WebSocket through the mediator's own `/ws` path, where its frames are looked at, or through
+//! a tunnel.
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,23 +11,38 @@ use hyper::client::conn::http1::Parts;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::authority::Target;
 use super::body::{Download, Ended, Exchange, Upload, UploadState};
 use super::copy::{End, Ending, Watch};
 use super::forward::{judge, own};
 use super::frames::Frames;
 use super::guard::Refusal;
-use super::headers::{for_agent, for_mediator};
+use super::headers::{for_agent, for_mediator, for_origin};
 use super::pool::client;
 use super::report::{Flow, Verdict};
 use super::serve::Relay;
-use super::tunnel::transfer;
+use super::tunnel::{self, Denied, Tunnel, transfer};
+
+/// How the mediator is asked.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Way<'a> {
+    /// By its `/ws`, with this query.
+    Scanned(&'a str),
+    /// By a tunnel to this target, where this path is asked for.
+    Tunnel(&'a Target, &'a str),
+}
 
 /// The mediator's side of a WebSocket, as soon as hyper lets go of it.
 #[derive(Debug)]
-pub(super) struct Upgraded(JoinHandle<hyper::Result<Parts<TokioIo<TcpStream>>>>);
+pub(super) struct Upgraded {
+    parts: JoinHandle<hyper::Result<Parts<TokioIo<TcpStream>>>>,
+    is_tunnelled: bool,
+    place: OwnedSemaphorePermit,
+}
 
 /// What the mediator made of it.
 pub(super) enum Opened {
@@ -36,22 +52,27 @@ pub(super) enum Opened {
     Answered(Response<Download>),
 }
 
-/// Asks for `/ws?query`, with the client's own handshake fields.
+/// Asks for it with the client's own handshake fields.
 pub(super) async fn open(
     relay: &Arc<Relay>,
     request: Request<Incoming>,
-    query: &str,
+    way: Way<'_>,
     mut flow: Flow,
     refusal: &Refusal,
 ) -> Opened {
-    flow.asked("websocket", "GET", &format!("/ws?{query}"));
+    match way {
+        Way::Scanned(query) => flow.asked("websocket", "GET", &format!("/ws?{query}")),
+        Way::Tunnel(target, _) => flow.asked("connect", "CONNECT", &target.to_string()),
+    }
+    let (stream, place) = match dial(relay, way).await {
+        Ok(dialled) => dialled,
+        Err(denied) => {
+            denied.report(&mut flow);
+            return Opened::Answered(own(denied.answer(), &denied.reason));
+        }
+    };
     let exchange = async {
-        let request = prepare(relay, request, query).ok_or("malformed_target")?;
-        let stream = relay
-            .pool
-            .dial()
-            .await
-            .map_err(|_cause| "mediator_unreachable")?;
+        let request = prepare(relay, request, way).ok_or("malformed_target")?;
         let (mut sender, connection) = client()
             .handshake(TokioIo::new(stream))
             .await
@@ -74,13 +95,23 @@ pub(super) async fn open(
             return Opened::Answered(own(StatusCode::BAD_GATEWAY, reason));
         }
     };
-    judge(&answer, &mut flow);
+    let is_tunnelled = matches!(way, Way::Tunnel(..));
+    if is_tunnelled {
+        flow.status(answer.status().as_u16());
+        flow.verdict(Verdict::Forwarded, "");
+    } else {
+        judge(&answer, &mut flow);
+    }
     for_agent(answer.headers_mut());
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         upgrade_fields(answer.headers_mut());
         return Opened::Agreed(
             answer.map(|_| Download::Own(None)),
-            Upgraded(connection),
+            Upgraded {
+                parts: connection,
+                is_tunnelled,
+                place,
+            },
             flow,
         );
     }
@@ -88,6 +119,7 @@ pub(super) async fn open(
         Download::Mediator(Box::new(Exchange {
             relay: Arc::clone(relay),
             body,
+            cut: None,
             sender: None,
             flow: Some(flow),
             upload: UploadState::default(),
@@ -107,7 +139,12 @@ pub(super) async fn run(
     upgraded: Upgraded,
     mut flow: Flow,
 ) {
-    let Ok(Ok(parts)) = upgraded.0.await else {
+    let Upgraded {
+        parts,
+        is_tunnelled,
+        place,
+    } = upgraded;
+    let Ok(Ok(parts)) = parts.await else {
         flow.failed("mediator_closed");
         return;
     };
@@ -119,20 +156,47 @@ pub(super) async fn run(
         stream: parts.io.into_inner(),
         first: parts.read_buf.to_vec(),
     };
+    if is_tunnelled {
+        let copied = transfer(relay, &mut agent, &mut mediator, &mut ()).await;
+        flow.bytes(copied.up, copied.down);
+        return;
+    }
     let mut frames = Frames::default();
     let copied = transfer(relay, &mut agent, &mut mediator, &mut frames).await;
     flow.bytes(copied.up, copied.down);
     flow.verdict(Verdict::Forwarded, "");
-    if copied.end == Ending::Finished || !copied.up_drained {
-        return;
+    if copied.end != Ending::Finished {
+        let mut last = copied.up_rest;
+        last.extend(frames.tail().unwrap_or_default());
+        let close = async {
+            if mediator.stream.write_all(&last).await.is_ok() {
+                drain(&mut mediator.stream).await;
+            }
+        };
+        if timeout(CLOSE_PATIENCE, close).await.is_err() {
+            // The mediator has the frame, or takes nothing any more; its answer is not needed.
+        }
     }
-    if let Some(close) = frames.tail()
-        && mediator.stream.write_all(&close).await.is_ok()
-        && timeout(CLOSE_PATIENCE, drain(&mut mediator.stream))
-            .await
-            .is_err()
-    {
-        // The mediator has the frame; its answer is not needed.
+    drop(place);
+}
+
+/// A connection for it, and its place among the tunnels.
+async fn dial(relay: &Relay, way: Way<'_>) -> Result<(TcpStream, OwnedSemaphorePermit), Denied> {
+    match way {
+        Way::Tunnel(target, _) => match tunnel::open(relay, target, None).await? {
+            Tunnel { end, place } if end.first.is_empty() => Ok((end.stream, place)),
+            // The origin spoke before it was asked.
+            Tunnel { .. } => Err(Denied::failed("upstream_failed")),
+        },
+        Way::Scanned(_) => {
+            let place = relay
+                .place()
+                .await
+                .ok_or_else(|| Denied::failed("stopped"))?;
+            let dialled = relay.pool.dial().await;
+            let stream = dialled.map_err(|_cause| Denied::failed("mediator_unreachable"))?;
+            Ok((stream, place))
+        }
     }
 }
 
@@ -144,14 +208,21 @@ async fn drain(stream: &mut TcpStream) {
     while matches!(stream.read(&mut room).await, Ok(read) if read > 0) {}
 }
 
-fn prepare(relay: &Relay, request: Request<Incoming>, query: &str) -> Option<Request<Upload>> {
+fn prepare(relay: &Relay, request: Request<Incoming>, way: Way<'_>) -> Option<Request<Upload>> {
     let (parts, _) = request.into_parts();
+    let (path, host) = match way {
+        Way::Scanned(query) => (format!("/ws?{query}"), relay.pool.mediator().to_string()),
+        Way::Tunnel(target, path) => (path.to_owned(), target.authority(80)),
+    };
     let mut ask = Request::new(Upload::none());
     *ask.method_mut() = Method::GET;
-    *ask.uri_mut() = Uri::from_maybe_shared(Bytes::from(format!("/ws?{query}"))).ok()?;
+    *ask.uri_mut() = Uri::from_maybe_shared(Bytes::from(path)).ok()?;
     *ask.headers_mut() = parts.headers;
-    let host = HeaderValue::from_str(&relay.pool.mediator().to_string()).ok()?;
-    for_mediator(ask.headers_mut(), host);
+    let host = HeaderValue::from_str(&host).ok()?;
+    match way {
+        Way::Scanned(_) => for_mediator(ask.headers_mut(), host),
+        Way::Tunnel(..) => for_origin(ask.headers_mut(), host),
+    }
     upgrade_fields(ask.headers_mut());
     Some(ask)
 }

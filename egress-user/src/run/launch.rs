@@ -24,7 +24,7 @@ use crate::mediator::process::Pipelock;
 use crate::mediator::process::start::Setup;
 use crate::policy::runtime::RuntimePolicy;
 use crate::receipt::capsule::Signed;
-use crate::relay::plan::{Listeners, RelayPlan, Report};
+use crate::relay::plan::{Listeners, PlainHttp, RelayPlan, Report};
 use crate::sys::process::{Child, Placement};
 use crate::sys::{fd, handover};
 
@@ -192,14 +192,15 @@ impl Prepared {
                     token: &token,
                 };
                 let mut pipelock = Pipelock::start(&setup, Box::new(self.gates.callers()?))?;
-                let relay = self.start_relay()?;
+                let cut = pipelock.policy().answer_cut;
+                let relay = self.start_relay(choice.plain_http, cut)?;
                 pipelock.wait_ready(&setup)?;
                 Ok((Mediator::Pipelock(Box::new(pipelock)), relay))
             }
             (Entry::Builtin(listener, policy), _) => {
                 let capsule = sign(&policy.yaml);
                 let helper = self.start_builtin(listener, policy, &capsule)?;
-                let relay = self.start_relay()?;
+                let relay = self.start_relay(PlainHttp::Scan, None)?;
                 wait_ready(&helper, &self.dir, |status: &Status| match status {
                     Status::Ready => Ok(()),
                     Status::Failed { error } => Err(error.clone()),
@@ -254,7 +255,11 @@ impl Prepared {
         )
     }
 
-    fn start_relay(&self) -> Result<Helper, RunError> {
+    fn start_relay(
+        &self,
+        plain_http: PlainHttp,
+        answer_cut: Option<u64>,
+    ) -> Result<Helper, RunError> {
         let sockets = self
             .sockets
             .as_ref()
@@ -278,6 +283,8 @@ impl Prepared {
             mediator: system("read the mediator's address", self.entry.address())?,
             allowed_ports,
             ipv6: sockets.transparent_v6.is_some(),
+            plain_http,
+            answer_cut,
         };
         let order = sockets.order();
         let mut keep: Vec<BorrowedFd<'_>> = order.iter().map(|socket| socket.as_fd()).collect();

@@ -1,6 +1,7 @@
 //! What people should know of a run beyond its verdict, one line each.
 use super::collect::Collected;
-use super::plan::Mode;
+use super::plan::{Mode, PlainHttp};
+use super::record;
 use super::supervise::Ending;
 use crate::mediator::process::facts::Facts;
 
@@ -21,6 +22,11 @@ pub fn of(run: &Collected) -> Vec<String> {
     }
     lines.extend(run.pipelock.iter().flat_map(Facts::lines));
     lines.extend(limits(run));
+    if record::plain_http(run) == PlainHttp::Tunnel {
+        lines.push(String::from(
+            "plain HTTP went through tunnels: Pipelock saw names and ports, and scanned nothing of it",
+        ));
+    }
     let credentials = &run.measured.credentials;
     for one in &credentials.redactions {
         lines.push(format!(

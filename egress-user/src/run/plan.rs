@@ -10,6 +10,7 @@ pub use crate::boundary::layers::Layers;
 pub use crate::boundary::limits::{Limits, most_memory};
 pub use crate::bpf::Diagnostics;
 use crate::packet::dir::PacketDir;
+pub use crate::relay::plan::PlainHttp;
 
 /// Whether names resolve inside the boundary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -102,6 +103,8 @@ pub struct PipelockChoice {
     pub binary: PathBuf,
     /// Roots that it trusts for TLS of its own, instead of the system's.
     pub roots: Option<PathBuf>,
+    /// How plain HTTP is asked of it.
+    pub plain_http: PlainHttp,
 }
 
 /// A key that signs.

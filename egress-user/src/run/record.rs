@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::collect::Collected;
-use super::plan::Mode;
+use super::plan::{MediatorChoice, Mode, PlainHttp};
 use super::supervise::Ending;
 use crate::apply::model::Outcome as ChangeOutcome;
 use crate::boundary::users::AGENT_NAME;
@@ -70,12 +70,15 @@ fn unsupported(probes: &[ProbeResult]) -> Vec<String> {
         .collect()
 }
 
-/// What the packet names as not enforced: the known paths, and each socket of the host that the caller
-/// opened.
+/// What the packet names as not enforced: the known paths, plain HTTP that went through tunnels
+/// unseen, and each socket of the host that the caller opened.
 fn not_enforced(run: &Collected) -> Vec<String> {
     let mut paths = unsupported(&run.measured.probes.results);
     if run.plan.mode == Mode::Audit {
         paths.push(String::from("everything"));
+    }
+    if plain_http(run) == PlainHttp::Tunnel {
+        paths.push(String::from("plain_http_content"));
     }
     let opened = &run.measured.opened;
     paths.extend(
@@ -84,6 +87,14 @@ fn not_enforced(run: &Collected) -> Vec<String> {
             .map(|one| format!("unix:{}", one.path.display())),
     );
     paths
+}
+
+/// How plain HTTP was asked of the mediator.
+pub(super) fn plain_http(run: &Collected) -> PlainHttp {
+    match &run.plan.mediator {
+        MediatorChoice::Builtin => PlainHttp::Scan,
+        MediatorChoice::Pipelock(choice) => choice.plain_http,
+    }
 }
 
 /// The posture of the packet: every word follows from a probe or a fact of this run.
@@ -232,7 +243,11 @@ pub fn boundary(run: &Collected) -> io::Result<Vec<u8>> {
 fn mediator(run: &Collected) -> Value {
     match &run.pipelock {
         None => json!({"kind": "builtin", "posture": "bound"}),
-        Some(facts) => json!({"kind": "pipelock", "pipelock": facts}),
+        Some(facts) => json!({
+            "kind": "pipelock",
+            "plain_http": plain_http(run).label(),
+            "pipelock": facts,
+        }),
     }
 }
 

@@ -13,6 +13,7 @@ mod dns;
 mod hello;
 mod http;
 mod mediator;
+mod mediators_limits;
 mod process;
 mod proxy;
 mod tls;

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixDatagram as StdDatagram;
 use std::process::Child;
 use std::time::Duration;
 
-use egress::relay::plan::{Listeners, RelayPlan, Report};
+use egress::relay::plan::{Listeners, PlainHttp, RelayPlan, Report};
 use egress_common::abi::{SLOT_REDIRECTED, SLOTS};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -63,6 +63,8 @@ fn start(mediator: SocketAddr) -> Process {
         mediator,
         allowed_ports: vec![80, 443],
         ipv6: false,
+        plain_http: PlainHttp::Scan,
+        answer_cut: None,
     };
     let mut memory = File::from(memfd_create(c"plan", MFdFlags::MFD_CLOEXEC).unwrap());
     serde_json::to_writer(&mut memory, &plan).unwrap();

@@ -188,7 +188,7 @@ async fn everything_else_is_refused() {
             "malformed_target",
         ),
         (
-            "CONNECT a.test.:443 HTTP/1.1\r\nHost: a.test",
+            "CONNECT a.test..:443 HTTP/1.1\r\nHost: a.test",
             "400",
             "malformed_target",
         ),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use egress::relay::plan::{FlowReport, Report};
+use egress::relay::plan::{FlowReport, PlainHttp, Report};
 use egress::relay::{Config, Family, Limits, SlotSource, Sockets, serve};
 use egress_common::abi::{SLOT_PROXY, SLOT_REDIRECTED, Slot};
 use hickory_proto::op::{Message, MessageType, OpCode, Query};
@@ -81,6 +81,8 @@ impl World {
             mediator: mediator.address,
             allowed_ports: vec![80, 443, 8080],
             ipv6: true,
+            plain_http: PlainHttp::Scan,
+            answer_cut: None,
             limits: quick(),
         };
         change(&mut config);

@@ -21,7 +21,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, HOST};
+use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HOST, LOCATION};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
@@ -85,6 +85,13 @@ pub(crate) async fn connection(
     drop(served.await);
 }
 
+/// "hello from a gzip", compressed.
+const GZIP: [u8; 38] = [
+    0x1f, 0x8b, 0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x02, 0x03, 0xcb, 0x48, 0xcd, 0xc9, 0xc9, 0x57,
+    0x48, 0x2b, 0xca, 0xcf, 0x55, 0x48, 0x54, 0x48, 0xaf, 0xca, 0x2c, 0xe0, 0x02, 0x00, 0xf6, 0x60,
+    0xd3, 0x78, 0x12, 0x00, 0x00, 0x00,
+];
+
 async fn answer(
     request: hyper::Request<Incoming>,
     site: Site,
@@ -132,6 +139,20 @@ async fn answer(
             response
                 .headers_mut()
                 .insert(CONNECTION, http::HeaderValue::from_static("close"));
+            response
+        }
+        "gzip" => {
+            let mut response = Response::new(Content::bytes(Bytes::from_static(&GZIP)));
+            response
+                .headers_mut()
+                .insert(CONTENT_ENCODING, http::HeaderValue::from_static("gzip"));
+            response
+        }
+        "redirect" => {
+            let mut response = status(StatusCode::FOUND);
+            response
+                .headers_mut()
+                .insert(LOCATION, http::HeaderValue::from_static("/bytes/3"));
             response
         }
         "files" if !rest.split('/').any(|part| part == "..") => {

@@ -15,5 +15,6 @@ mod failures;
 mod inspection;
 mod load;
 mod posture;
+mod relay;
 mod support;
 mod traffic;

@@ -1,0 +1,513 @@
+//! What the relay makes of a client's words before Pipelock hears them.
+use std::time::Duration;
+
+use egress_tests::{RunOutput, World};
+use serde_json::Value;
+
+use crate::support::{
+    NO_PROXY, allow, assert_verified, has_sessions, pipelock, reasons, receipts, targets, with,
+};
+
+/// Prints status, redirects followed and size of each page, or that there was none.
+const PAGES: &str =
+    "page() { curl -sS -o page -w '%{http_code} %{size_download}\\n' \"$@\" || echo none; }\n";
+
+#[test]
+fn plain_http_is_scanned_or_tunnelled_as_the_caller_chose() {
+    let world = World::new();
+    let agent = format!(
+        "{NO_PROXY}{PAGES}\
+         page http://allowed.test/redirect/x\n\
+         page --compressed http://allowed.test/gzip\n\
+         page http://allowed.test/bytes/5 http://allowed.test/bytes/6 -o second\n\
+         page http://denied.test/\n"
+    );
+    let control = world.shell(&agent);
+    assert!(
+        control
+            .stdout
+            .starts_with("302 10\n200 18\n200 5\n200 6\n200 "),
+        "{control}"
+    );
+
+    // Pipelock follows the redirect itself and takes no compressed answer.
+    let run = with(&world, &allow(&["allowed.test"])).script(&agent).run();
+    let lines: Vec<&str> = run.stdout.lines().collect();
+    let [redirect, gzip, five, six, denied] = lines.as_slice() else {
+        panic!("{run}");
+    };
+    assert_eq!(
+        (*redirect, *five, *six),
+        ("200 3", "200 5", "200 6"),
+        "{run}"
+    );
+    assert!(
+        gzip.starts_with("403 ") && denied.starts_with("403 "),
+        "{run}"
+    );
+    assert_eq!(mediator(&run, "plain_http"), "scan");
+    assert_eq!(
+        transports(&run, "forward").len(),
+        receipts_of(&run, "forward"),
+        "{run}"
+    );
+    assert!(!unsupported(&run).contains("plain_http_content"), "{run}");
+
+    // A tunnel for each request: what the origin says, and one receipt each.
+    let run = with(&world, &allow(&["allowed.test"]))
+        .arg("--plain-http")
+        .arg("tunnel")
+        .script(&agent)
+        .run();
+    let lines: Vec<&str> = run.stdout.lines().collect();
+    let [redirect, gzip, five, six, denied] = lines.as_slice() else {
+        panic!("{run}");
+    };
+    assert_eq!(
+        [*redirect, *gzip, *five, *six],
+        ["302 10", "200 18", "200 5", "200 6"],
+        "{run}"
+    );
+    assert!(denied.starts_with("403 "), "{run}");
+    assert_eq!(reasons(&run), "[]", "{run}");
+    assert_eq!(mediator(&run, "plain_http"), "tunnel");
+    assert!(unsupported(&run).contains("plain_http_content"), "{run}");
+    assert!(
+        run.stderr.contains("plain HTTP went through tunnels"),
+        "{run}"
+    );
+    let allowed = targets(&run, "allow");
+    assert_eq!(allowed.len(), 4, "{allowed:?}");
+    assert!(
+        allowed
+            .iter()
+            .all(|target| target.starts_with("https://allowed.test")),
+        "{allowed:?}"
+    );
+    assert_verified(&world, &run);
+}
+
+#[test]
+fn nothing_of_the_way_reaches_the_origin_and_names_are_written_in_one_form() {
+    let world = World::new();
+    let agent = format!(
+        "{NO_PROXY}\
+         curl -sS --compressed -H 'Proxy-Connection: keep-alive' -H 'X-Pipelock-Agent: someone' \
+         -H 'Connection: X-Hop' -H 'X-Hop: 1' http://ALLOWED.test./echo > echo\n\
+         cat echo\n\
+         curl -sS -o /dev/null -w '%{{http_code}}\\n' https://ALLOWED.TEST./\n"
+    );
+    let run = with(&world, &allow(&["allowed.test"])).script(&agent).run();
+    assert_eq!(run.status, Some(0), "{run}");
+    let (echo, code) = run.stdout.split_once('\n').unwrap();
+    assert_eq!(code, "200\n", "{run}");
+    let echo: Value = serde_json::from_str(echo).unwrap();
+    assert_eq!(echo.get("host").unwrap(), "allowed.test", "{echo}");
+    let headers = echo
+        .get("headers")
+        .unwrap()
+        .to_string()
+        .to_ascii_lowercase();
+    for gone in ["proxy-connection", "x-pipelock", "someone", "x-hop", "gzip"] {
+        assert!(!headers.contains(gone), "{gone}: {headers}");
+    }
+    assert!(
+        headers.contains(r#"["accept-encoding","identity"]"#),
+        "{headers}"
+    );
+    for receipt in receipts(&run) {
+        assert!(!receipt.to_string().contains("someone"), "{receipt}");
+        let target = receipt.get("target").unwrap().as_str().unwrap();
+        assert!(
+            !target.contains("ALLOWED") && !target.contains("test."),
+            "{target}"
+        );
+    }
+    assert_verified(&world, &run);
+    // Without the boundary all of it arrives.
+    let control = world.shell(&agent);
+    for there in ["proxy-connection", "someone", "gzip"] {
+        assert!(
+            control.stdout.to_ascii_lowercase().contains(there),
+            "{control}"
+        );
+    }
+}
+
+#[test]
+fn answer_that_pipelock_cuts_is_an_error() {
+    let world = World::new();
+    let yaml = format!(
+        "{}fetch_proxy: {{max_response_mb: 1}}\n",
+        allow(&["allowed.test"])
+    );
+    // Text is looked at for seconds a megabyte: these are not much longer than they may be.
+    let agent = format!(
+        "{NO_PROXY}\
+         for url in http://allowed.test/chunked/1100000 http://allowed.test/bytes/1100000; do\n\
+         \x20   code=$(curl -sS -m 50 -o page -w '%{{http_code}}' $url) && echo whole $code || echo broken\n\
+         done\n\
+         curl -sS -o page -w '%{{http_code}} %{{size_download}}\\n' http://allowed.test/chunked/200000\n"
+    );
+    let control = world.shell(&agent);
+    assert_eq!(
+        control.stdout, "whole 200\nwhole 200\n200 200000\n",
+        "{control}"
+    );
+    let run = with(&world, &yaml).script(&agent).run();
+    let lines: Vec<&str> = run.stdout.lines().collect();
+    let [chunked, told, short] = lines.as_slice() else {
+        panic!("{run}");
+    };
+    for long in [chunked, told] {
+        assert!(["broken", "whole 403"].contains(long), "{run}");
+    }
+    if *chunked == "broken" {
+        run.assert_flow(&[("host", "allowed.test"), ("reason", "answer_cut")]);
+    }
+    assert_eq!(*short, "200 200000", "{run}");
+}
+
+#[test]
+fn page_of_a_refusal_says_layer_and_reason() {
+    let world = World::new();
+    let agent = format!("{NO_PROXY}curl -sSi http://denied.test/ http://allowed.test/status/403\n");
+    let run = with(&world, &allow(&["allowed.test"])).script(&agent).run();
+    let (refused, passed) = run
+        .stdout
+        .split_at(run.stdout.rfind("HTTP/1.1 403").unwrap());
+    assert!(refused.contains("allowlist"), "{run}");
+    // From 2.4 in header fields too.
+    if refused.to_ascii_lowercase().contains("x-pipelock-block") {
+        assert!(
+            refused
+                .to_ascii_lowercase()
+                .contains("x-pipelock-block-layer: allowlist"),
+            "{run}"
+        );
+    }
+    run.assert_flow(&[("host", "denied.test"), ("verdict", "blocked")]);
+    // A 403 of the origin is none of Pipelock's.
+    assert!(!passed.to_ascii_lowercase().contains("pipelock"), "{run}");
+    run.assert_flow(&[("host", "allowed.test"), ("verdict", "forwarded")]);
+}
+
+/// Sends each request as it is written to a port of this machine, and prints what came of it.
+const RAW: &str = r#"
+import socket, sys
+port = int(sys.argv[1])
+for line in open(sys.argv[2]):
+    line = line.rstrip("\n").replace("PORT", str(port))
+    stream = socket.create_connection(("127.0.0.1", port), 10)
+    stream.settimeout(10)
+    stream.sendall(f"{line} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n".encode())
+    answer = b""
+    try:
+        while piece := stream.recv(65536):
+            answer += piece
+    except OSError:
+        pass
+    answer = answer.lower()
+    status = answer.split(b" ")[1].decode() if b" " in answer else "none"
+    what = "relay" if b"x-egress-refused" in answer else "own" if b"healthy" in answer or b"pipelock" in answer else "-"
+    print(status, what, line)
+"#;
+
+/// Ways to write Pipelock's own paths.
+const SPELLINGS: &str = "\
+GET /health
+HEAD /health
+POST /health
+GET /metrics
+GET /stats
+GET /api/v1/killswitch
+POST /api/v1/killswitch
+GET /api/v1/killswitch/status
+GET /api/v1/sessions
+GET /api/v1/sessions/x
+GET /.well-known/http-message-signatures-directory
+GET /api/v1/adaptive/status
+GET /api/v1/adaptive/flush
+GET /api/v1/adaptive/whoami
+GET /flush
+GET /whoami
+GET /api/v1/scan
+GET /
+GET /%68ealth
+GET //health
+GET /./health
+GET /fetch/../health
+GET /fetch/%2e%2e/health
+GET /fetch?
+GET /fetch
+GET /fetch/?url=http://allowed.test/
+GET //fetch?url=http://allowed.test/
+GET /%66etch?url=http://allowed.test/
+GET /./ws?url=ws://allowed.test/
+GET /ws/../health?url=ws://allowed.test/
+GET /health?url=http://allowed.test/
+GET /fetch?url=http://127.0.0.1:PORT/health
+GET http:///health
+GET http:/health
+GET https:/health
+GET https:///health
+GET http://@/health
+GET http://127.0.0.1:PORT/health
+GET http://localhost:PORT/health
+GET http://[::1]:PORT/health
+GET http://0.0.0.0:PORT/health
+GET http://2130706433:PORT/health
+GET http://0x7f.1:PORT/health
+GET HTTP:///health
+GET :/health
+GET health
+CONNECT /health
+CONNECT /x
+CONNECT 127.0.0.1:PORT
+CONNECT localhost:PORT
+CONNECT user@allowed.test:443
+CONNECT allowed.test:443/health
+CONNECT allowed.test%20:443
+CONNECT allowed.test
+CONNECT allowed.test:0
+CONNECT allowed.test:99999
+OPTIONS *
+GET *
+";
+
+#[test]
+fn paths_of_pipelock_itself_are_out_of_reach_in_every_spelling() {
+    let world = World::new();
+    let policy = allow(&["allowed.test"]);
+    // A Pipelock that nothing stands before answers several of them.
+    let direct = format!(
+        "cat > own.yaml <<'E'\n{policy}fetch_proxy: {{listen: '127.0.0.1:8871'}}\nforward_proxy: {{enabled: true}}\nE\n\
+         cat > raw.py <<'E'\n{RAW}E\ncat > spellings <<'E'\n{SPELLINGS}E\n\
+         {} run --config own.yaml > own.log 2>&1 & own=$!\n\
+         for i in $(seq 200); do curl -s http://127.0.0.1:8871/health > /dev/null && break; sleep 0.05; done\n\
+         python3 raw.py 8871 spellings; kill $own; wait $own 2> /dev/null; true\n",
+        pipelock().display()
+    );
+    let control = world.shell(&direct);
+    for reached in ["/health", "http:///health", "https:/health", "/%68ealth"] {
+        let line = format!("200 own GET {reached}\n");
+        assert!(control.stdout.contains(&line), "{reached}: {control}");
+    }
+
+    let agent = "python3 raw.py ${HTTP_PROXY##*:} spellings\n";
+    let run = with(&world, &policy)
+        .file("raw.py", RAW)
+        .file("spellings", SPELLINGS)
+        .script(agent)
+        .run();
+    assert_eq!(
+        run.stdout.lines().count(),
+        SPELLINGS.lines().count(),
+        "{run}"
+    );
+    for line in run.stdout.lines() {
+        let mut words = line.split(' ');
+        let (status, by) = (words.next().unwrap(), words.next().unwrap());
+        assert_eq!(by, "relay", "{line}\n{run}");
+        assert!(status.starts_with('4'), "{line}");
+    }
+    // Pipelock heard of none of them.
+    assert_eq!(targets(&run, "allow"), [""; 0], "{run}");
+    assert_eq!(targets(&run, "block"), [""; 0], "{run}");
+}
+
+#[test]
+fn tunnel_is_asked_for_when_the_client_has_said_for_what_and_not_before() {
+    let world = World::new();
+    let agent = format!(
+        "{NO_PROXY}cat > silent.py <<'E'\n\
+         import socket\n\
+         stream = socket.create_connection(('allowed.test', 443))\n\
+         stream.settimeout(20)\n\
+         try:\n\
+         \x20   print('silent', len(stream.recv(1)))\n\
+         except OSError:\n\
+         \x20   print('silent 0')\n\
+         socket.create_connection(('allowed.test', 443)).close()\n\
+         half = socket.create_connection(('allowed.test', 443))\n\
+         half.sendall(bytes([22, 3, 1, 1, 0, 1, 0, 0]))\n\
+         half.close()\n\
+         E\n\
+         python3 silent.py\n\
+         hello() {{ openssl s_client -connect allowed.test:443 -servername $1 < /dev/null 2>&1 \
+         | grep -q 'BEGIN CERTIFICATE' && echo certificate || echo none; }}\n\
+         hello allowed.test\nhello denied.test\nhello sub.allowed.test\n"
+    );
+    let run = with(&world, &allow(&["*.test"])).script(&agent).run();
+    assert_eq!(run.stdout, "silent 0\ncertificate\nnone\nnone\n", "{run}");
+    let allowed = targets(&run, "allow");
+    assert_eq!(allowed.len(), 1, "{allowed:?}");
+    assert_eq!(reasons(&run), "[]", "{run}");
+    for reason in ["client_silent", "client_closed", "name_mismatch"] {
+        run.assert_flow(&[("host", "allowed.test"), ("reason", reason)]);
+    }
+    // All of them get an answer without the boundary.
+    let control = world.shell(&agent.replace("python3 silent.py\n", ""));
+    assert_eq!(
+        control.stdout, "certificate\ncertificate\ncertificate\n",
+        "{control}"
+    );
+}
+
+#[test]
+fn tunnels_beyond_a_thousand_wait_for_a_place() {
+    let world = World::new();
+    let agent = format!(
+        "{NO_PROXY}ulimit -n 4096\npython3 - <<'PROGRAM'\n\
+         import asyncio, ssl, os\n\
+         trust = ssl.create_default_context(cafile=os.environ['SSL_CERT_FILE'])\n\
+         async def main():\n\
+         \x20   opening = [asyncio.ensure_future(asyncio.open_connection('allowed.test', 443, ssl=trust,\n\
+         \x20       ssl_handshake_timeout=170)) for _ in range(1060)]\n\
+         \x20   opened = lambda: [one for one in opening if one.done()]\n\
+         \x20   while len(opened()) < 1000:\n\
+         \x20       await asyncio.sleep(0.1)\n\
+         \x20   await asyncio.sleep(2)\n\
+         \x20   print(len(opened()), flush=True)\n\
+         \x20   for one in opened()[:100]:\n\
+         \x20       one.result()[1].transport.abort()\n\
+         \x20   await asyncio.gather(*opening)\n\
+         \x20   print(len(opened()), flush=True)\n\
+         \x20   os._exit(0)\n\
+         asyncio.run(main())\n\
+         PROGRAM\n"
+    );
+    let run = with(&world, &allow(&["allowed.test"]))
+        .limit(Duration::from_mins(4))
+        .script(&agent)
+        .run();
+    assert_eq!(
+        (run.status, run.stdout.as_str()),
+        (Some(0), "1000\n1060\n"),
+        "{run}"
+    );
+    assert_eq!(reasons(&run), "[]", "{run}");
+    assert_eq!(targets(&run, "allow").len(), 1060);
+    assert_eq!(targets(&run, "block").len(), 0);
+}
+
+/// A WebSocket client that ends as it is told.
+const SOCKET: &str = r#"
+import base64, os, socket, ssl, struct, sys, time
+
+def frame(first, payload, length=None):
+    mask = os.urandom(4)
+    length = len(payload) if length is None else length
+    head = bytes([first, 0x80 | length]) if length < 126 else bytes([first, 0xfe]) + struct.pack(">H", length)
+    return head + mask + bytes(b ^ mask[i % 4] for i, b in enumerate(payload))
+
+def read(stream, count):
+    data = b""
+    while len(data) < count:
+        piece = stream.recv(count - len(data))
+        if not piece:
+            return None
+        data += piece
+    return data
+
+scheme, ending = sys.argv[1:]
+host = "allowed.test"
+stream = socket.create_connection((host, 443 if scheme == "wss" else 80), 10)
+if scheme == "wss":
+    stream = ssl.create_default_context().wrap_socket(stream, server_hostname=host)
+stream.sendall(f"GET /ws HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}\r\n\r\n".encode())
+answer = b""
+while not answer.endswith(b"\r\n\r\n"):
+    answer += stream.recv(1) or sys.exit("closed: " + answer.decode())
+if b" 101 " not in answer.split(b"\r\n")[0]:
+    sys.exit(answer.decode())
+stream.sendall(frame(0x81, b"hello"))
+print(ending, read(stream, 7)[2:].decode(), flush=True)
+if ending == "close":
+    stream.sendall(frame(0x88, struct.pack(">H", 1000)))
+    read(stream, 2)
+elif ending == "reset":
+    stream.sendall(frame(0x81, b"only a part", 300))
+    time.sleep(0.2)
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    stream.close()
+elif ending == "binary":
+    stream.sendall(frame(0x82, b"bytes"))
+    print("refused" if read(stream, 2)[0] == 0x88 else "echoed", flush=True)
+elif ending == "open":
+    open("open", "w").close()
+    time.sleep(60)
+"#;
+
+#[test]
+fn every_websocket_has_its_receipt_however_it_ends() {
+    let world = World::new();
+    let agent = format!(
+        "{NO_PROXY}for ending in close reset gone binary; do python3 socket.py ws $ending; done\n\
+         python3 socket.py wss close\n\
+         python3 socket.py ws open & until [ -e open ]; do sleep 0.05; done\n"
+    );
+    let run = with(&world, &allow(&["allowed.test"]))
+        .file("socket.py", SOCKET)
+        .script(&agent)
+        .run();
+    assert_eq!(
+        run.stdout,
+        "close hello\nreset hello\ngone hello\nbinary hello\nrefused\nclose hello\nopen hello\n",
+        "{run}"
+    );
+    assert_eq!(reasons(&run), "[]", "{run}");
+    let closes = receipts(&run)
+        .iter()
+        .filter(|receipt| receipt.get("transport").unwrap() == "websocket")
+        .filter(|receipt| {
+            receipt
+                .get("layer")
+                .is_some_and(|layer| layer == "session_close")
+        })
+        .count();
+    assert_eq!(closes, 5, "{:#?}", receipts(&run));
+    // wss:// is a tunnel.
+    assert_eq!(receipts_of(&run, "connect"), 1, "{run}");
+    run.assert_flow(&[
+        ("protocol", "websocket"),
+        ("transport", "websocket"),
+        ("verdict", "forwarded"),
+    ]);
+    assert_verified(&world, &run);
+}
+
+/// Receipts of this transport, without the outcomes.
+fn receipts_of(run: &RunOutput, transport: &str) -> usize {
+    let is_intent = |receipt: &&Value| {
+        receipt
+            .get("decision_phase")
+            .is_none_or(|phase| phase != "outcome")
+    };
+    receipts(run)
+        .iter()
+        .filter(|receipt| receipt.get("transport").unwrap() == transport)
+        .filter(is_intent)
+        .count()
+}
+
+/// Rows of the relay with this transport.
+fn transports(run: &RunOutput, transport: &str) -> Vec<Value> {
+    run.flows(&[("source", "relay"), ("transport", transport)])
+}
+
+/// A word that the record has of the mediator.
+fn mediator(run: &RunOutput, key: &str) -> Value {
+    let boundary = run.json("boundary.json");
+    boundary.get("mediator").unwrap().get(key).unwrap().clone()
+}
+
+/// What the packet names as not enforced, as JSON text.
+fn unsupported(run: &RunOutput) -> String {
+    let packet = run.json("packet.json");
+    packet
+        .pointer("/posture/unsupported_paths")
+        .unwrap()
+        .to_string()
+}
