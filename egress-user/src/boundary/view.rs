@@ -37,7 +37,7 @@ pub struct PlacedFile {
     /// Absolute path.
     pub path: PathBuf,
     /// Its content.
-    pub content: String,
+    pub content: Vec<u8>,
 }
 
 /// A host mount that is not in the view, and why.

@@ -8,7 +8,7 @@ use super::print;
 use crate::mediator::process::binary;
 use crate::policy::pipelock::{self, Attempt, PipelockKeys, PipelockPolicy};
 use crate::policy::runtime::OwnedKeys;
-use crate::run::plan::{CallerPolicy, PipelockChoice, PlainHttp};
+use crate::run::plan::{Authority, CallerPolicy, PipelockChoice, PlainHttp};
 
 /// What a policy looks like, for those who have none.
 const EXAMPLE: &str = "--mediator pipelock needs --config FILE; write into it, for a start:\n\
@@ -85,8 +85,29 @@ impl Options {
             binary,
             roots: self.pipelock_ca.clone(),
             plain_http: self.plain_http,
+            authority: authority(policy)?,
         })
     }
+}
+
+/// The authority that the policy has TLS intercepted with. Pipelock gets copies: it runs as a user of
+/// its own, and the command must not see the key.
+fn authority(policy: &CallerPolicy) -> anyhow::Result<Option<Authority>> {
+    let named = policy.text.as_deref().map(pipelock::interception);
+    let Some((certificate, key)) = named.transpose()?.flatten() else {
+        return Ok(None);
+    };
+    let read = |name: &str| {
+        let path = std::path::Path::new(name)
+            .canonicalize()
+            .with_context(|| format!("cannot find {name}, which tls_interception names"))?;
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("cannot read {name}, which tls_interception names"))?;
+        anyhow::Ok((path, text))
+    };
+    let (_, certificate) = read(&certificate)?;
+    let (key_path, key) = read(&key)?;
+    Ok(Some(Authority::new(certificate, key_path, key)))
 }
 
 /// Names what the caller's own keys do, before the start.
@@ -113,6 +134,7 @@ fn look_at(policy: &CallerPolicy) -> anyhow::Result<PipelockPolicy> {
         metrics_listen: listen(),
         kill_switch_listen: listen(),
         kill_switch_token: "x".into(),
+        authority: None,
     };
     let text = policy.text.as_deref();
     Ok(pipelock::build(text, &keys, Attempt::Whole)?)

@@ -241,6 +241,9 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
     let mut masked = Vec::new();
     let (mediator, policy) = mediator(&args)?;
     masked.extend(policy.path.as_deref().map(Path::canonicalize).transpose()?);
+    if let MediatorChoice::Pipelock(choice) = &mediator {
+        masked.extend(choice.authority.iter().map(|one| one.key_path.clone()));
+    }
     let private = [&args.signer_private_key, &args.boundary_key];
     masked.extend(
         private

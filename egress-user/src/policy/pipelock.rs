@@ -19,6 +19,8 @@ pub struct PipelockKeys {
     pub kill_switch_listen: String,
     /// `kill_switch.api_token`: nobody is told of it.
     pub kill_switch_token: String,
+    /// `tls_interception.ca_cert` and `.ca_key`: copies of the caller's files, when there are some.
+    pub authority: Option<(String, String)>,
 }
 
 /// How much of what this program would add goes into the document.
@@ -82,6 +84,9 @@ const RAISED: [(&str, i64); 9] = [
     ("websocket_proxy.max_connection_seconds", 86_400),
     ("websocket_proxy.idle_timeout_seconds", 3_600),
 ];
+
+/// The section on the interception of TLS.
+const INTERCEPTION: &str = "tls_interception";
 
 /// How long an answer may be: 2.x cuts a longer one without a word. Every version knows the key.
 const LONGEST_ANSWER: &str = "fetch_proxy.max_response_mb";
@@ -170,6 +175,29 @@ pub fn build(
     })
 }
 
+/// The files of the authority that the caller's document has TLS intercepted with: certificate, key.
+///
+/// # Errors
+/// When it is not one YAML document with a mapping on top.
+pub fn interception(caller_yaml: &str) -> Result<Option<(String, String)>, PolicyError> {
+    let mut entries = document::read(caller_yaml)?;
+    let find = |entries: &[Entry], key: &str| entries.iter().position(|entry| entry.key == key);
+    let Some(fields) = find(&entries, INTERCEPTION)
+        .and_then(|at| entries.get_mut(at))
+        .and_then(|section| section.value.as_map_mut())
+    else {
+        return Ok(None);
+    };
+    let value = |key| {
+        find(fields, key)
+            .and_then(|at| fields.get(at))
+            .map(|entry| &entry.value)
+    };
+    let is_on = value("enabled").is_some_and(|node| matches!(node.value, Value::Bool(true)));
+    let text = |key| value(key).and_then(Node::as_text).map(str::to_owned);
+    Ok(text("ca_cert").zip(text("ca_key")).filter(|_| is_on))
+}
+
 /// The owned keys by their full name.
 fn forced(keys: &PipelockKeys, attempt: Attempt) -> Vec<(String, Node)> {
     let mut forced: Vec<(String, Node)> = owned_values(&keys.common)
@@ -187,6 +215,10 @@ fn forced(keys: &PipelockKeys, attempt: Attempt) -> Vec<(String, Node)> {
         ("kill_switch.api_token", &keys.kill_switch_token),
     ];
     forced.extend(own.map(|(path, value)| (path.to_owned(), Node::text(value))));
+    if let Some((certificate, key)) = &keys.authority {
+        forced.push((format!("{INTERCEPTION}.ca_cert"), Node::text(certificate)));
+        forced.push((format!("{INTERCEPTION}.ca_key"), Node::text(key)));
+    }
     if matches!(attempt, Attempt::Whole | Attempt::NoHeartbeats) {
         forced.push((RECEIPT_GATE.to_owned(), Node::of(Value::Bool(true))));
     }
@@ -238,6 +270,7 @@ mod tests {
             metrics_listen: "127.0.0.1:2".into(),
             kill_switch_listen: "127.0.0.1:3".into(),
             kill_switch_token: "t".into(),
+            authority: None,
         }
     }
 
@@ -299,6 +332,28 @@ mod tests {
                 [false, false, false],
             ]
         );
+    }
+
+    #[test]
+    fn authority_of_an_interception_is_found_and_its_files_are_forced() {
+        let caller = "mode: strict\ntls_interception: {enabled: true, ca_cert: /a, ca_key: /b}\n";
+        let files = Some(("/a".into(), "/b".into()));
+        assert_eq!(interception(caller).unwrap(), files);
+        for off in [
+            "mode: strict\n",
+            "tls_interception: {enabled: false, ca_cert: /a, ca_key: /b}\n",
+            "tls_interception: {enabled: true, ca_cert: /a}\n",
+            "tls_interception: true\n",
+        ] {
+            assert_eq!(interception(off).unwrap(), None, "{off}");
+        }
+        let mut keys = keys();
+        keys.authority = Some(("/run/x/ca.pem".into(), "/run/x/ca-key.pem".into()));
+        let policy = build(Some(caller), &keys, Attempt::Bare).unwrap();
+        let yaml = value(&policy.yaml);
+        assert_eq!(yaml["tls_interception"]["ca_cert"], "/run/x/ca.pem");
+        assert_eq!(yaml["tls_interception"]["ca_key"], "/run/x/ca-key.pem");
+        assert_eq!(yaml["tls_interception"]["enabled"], true);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::trust;
 use crate::boundary::users::AGENT_NAME;
 use crate::boundary::view::COMMAND_FILES;
 
@@ -101,6 +102,7 @@ pub fn for_agent(
     home: &Path,
     workdir: &Path,
     proxy_port: Option<u16>,
+    authorities: Option<&Path>,
 ) -> AgentEnvironment {
     let mut ours: Vec<(&str, OsString)> = vec![
         ("HOME", home.into()),
@@ -111,6 +113,11 @@ pub fn for_agent(
     ];
     if let Some(port) = proxy_port {
         ours.extend(proxy_variables(port));
+    }
+    if let Some(path) = authorities {
+        for name in trust::VARIABLES {
+            ours.push((name, path.into()));
+        }
     }
     for name in command_files(caller) {
         ours.push((name, Path::new(COMMAND_FILES).join(name).into()));
@@ -211,7 +218,13 @@ mod tests {
         .into_iter()
         .map(|(name, value)| (name.into(), value.into()))
         .collect();
-        let agent = for_agent(&caller, Path::new("/home/a"), Path::new("/w"), Some(3128));
+        let agent = for_agent(
+            &caller,
+            Path::new("/home/a"),
+            Path::new("/w"),
+            Some(3128),
+            None,
+        );
         let text: Vec<String> = agent
             .entries
             .iter()

@@ -184,6 +184,7 @@ impl Prepared {
                     cgroup: self.cgroups.mediator.as_fd(),
                     binary: &choice.binary,
                     roots: choice.roots.as_deref(),
+                    authority: choice.authority.as_ref(),
                     caller_yaml: self.plan.policy.text.as_deref(),
                     identity: &self.plan.agent_identity,
                     key: &self.plan.signer.key,

@@ -27,6 +27,12 @@ pub fn of(run: &Collected) -> Vec<String> {
             "plain HTTP went through tunnels: Pipelock saw names and ports, and scanned nothing of it",
         ));
     }
+    if let Some(trusted) = &run.measured.trusted {
+        lines.push(format!(
+            "Pipelock opened TLS: programs in the boundary were made to trust its authority (SHA-256 {})",
+            trusted.certificate_sha256
+        ));
+    }
     let credentials = &run.measured.credentials;
     for one in &credentials.redactions {
         lines.push(format!(

@@ -9,6 +9,7 @@ pub use super::timeline::Progress;
 pub use crate::boundary::layers::Layers;
 pub use crate::boundary::limits::{Limits, most_memory};
 pub use crate::bpf::Diagnostics;
+pub use crate::mediator::process::Authority;
 use crate::packet::dir::PacketDir;
 pub use crate::relay::plan::PlainHttp;
 
@@ -105,6 +106,8 @@ pub struct PipelockChoice {
     pub roots: Option<PathBuf>,
     /// How plain HTTP is asked of it.
     pub plain_http: PlainHttp,
+    /// Intercepts TLS, if the caller's policy wants that.
+    pub authority: Option<Authority>,
 }
 
 /// A key that signs.

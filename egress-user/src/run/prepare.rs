@@ -11,7 +11,7 @@ use nix::sys::socket::sockopt::ReceiveTimeout;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, setsockopt, socketpair};
 use nix::sys::time::{TimeVal, TimeValLike};
 
-use super::environment::{self, EnvironmentRecord};
+use super::environment::{self, AgentEnvironment, EnvironmentRecord};
 use super::error::{RunError, system};
 use super::held::Held;
 use super::mediator::{Entry, entry};
@@ -21,6 +21,7 @@ use super::stage::{Mounts, open_sockets, resources, stage_plan};
 use super::state::{RunDir, STATE_DIR};
 use super::stdio::Pipes;
 use super::timeline::Timeline;
+use super::trust::{self, Trust, TrustRecord};
 use super::workspace;
 use crate::apply::Recovered;
 use crate::boundary::cgroup::RunCgroups;
@@ -62,6 +63,8 @@ pub struct Measured {
     pub masked: Vec<PathBuf>,
     /// Credentials that were found and hidden.
     pub credentials: Found,
+    /// The authority that intercepts TLS, if there is one, and where programs find it.
+    pub trusted: Option<TrustRecord>,
 }
 
 /// A closed boundary with nothing in it. Fields drop in this order: processes, then their cgroups,
@@ -87,6 +90,17 @@ pub struct Prepared {
     pub(super) timeline: Timeline,
     pub(super) dir: RunDir,
     pub(super) plan: Plan,
+}
+
+/// The command's environment.
+fn agents_environment(plan: &Plan, trust: &Trust) -> AgentEnvironment {
+    environment::for_agent(
+        &plan.environment,
+        Path::new(AGENT_HOME),
+        &plan.workdir,
+        (plan.mode == Mode::Enforce).then_some(plan.proxy_port),
+        trust.record.as_ref().map(|_| Path::new(trust::BUNDLE)),
+    )
 }
 
 impl Plan {
@@ -123,12 +137,8 @@ impl Plan {
             opened: &opened,
         };
 
-        let environment = environment::for_agent(
-            &self.environment,
-            Path::new(AGENT_HOME),
-            &self.workdir,
-            (self.mode == Mode::Enforce).then_some(self.proxy_port),
-        );
+        let mut trust = system("show Pipelock's authority", Trust::of(&self))?;
+        let environment = agents_environment(&self, &trust);
         let masked = masked(&self, store.as_ref());
         let mut stage = stage_plan(
             &self,
@@ -140,6 +150,7 @@ impl Plan {
             masked.clone(),
         )?;
         stage.covered = covered;
+        stage.files.append(&mut trust.files);
         stage.join = caps.join();
         stage.resources = resources(&self.limits, &caps);
         let (control, init) = spawn_init(&stage, &cgroups, &mounts, &pipes, &dir)?;
@@ -197,6 +208,7 @@ impl Plan {
                 masked,
                 credentials,
                 probes,
+                trusted: trust.record,
             },
             timeline,
             dir,

@@ -205,6 +205,7 @@ pub fn boundary(run: &Collected) -> io::Result<Vec<u8>> {
         "allowed_unix": opened(run),
         "view": {"left_out": run.measured.left_out, "masked": run.measured.masked},
         "environment": run.measured.environment,
+        "tls_interception": run.measured.trusted,
         "limits": limits(run),
         "credentials": {
             "hidden": run.measured.credentials.redactions,

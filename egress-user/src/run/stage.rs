@@ -77,7 +77,7 @@ pub(super) fn stage_plan(
                 .iter()
                 .any(|path| file.path == Path::new(path))
             {
-                file.content = system("read the caller's files", fs::read_to_string(&file.path))?;
+                file.content = system("read the caller's files", fs::read(&file.path))?;
             }
         }
     }
@@ -160,7 +160,7 @@ fn files(agent: u32, hostname: &str, dns: bool) -> Vec<PlacedFile> {
     ]
     .map(|(path, content)| PlacedFile {
         path: PathBuf::from(path),
-        content,
+        content: content.into_bytes(),
     })
     .into()
 }

@@ -1,4 +1,5 @@
 //! The files that Pipelock reads: root's, readable for its user and writable for nobody.
+use std::fmt;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown};
@@ -25,12 +26,49 @@ pub(super) struct Files {
     pub(super) capsule: PathBuf,
     /// Roots for its own TLS connections.
     pub(super) roots: PathBuf,
+    /// The authority that intercepts TLS, and its key.
+    pub(super) authority: [PathBuf; 2],
     /// What it says.
     pub(super) log: PathBuf,
     /// What it says of its version.
     pub(super) version: PathBuf,
     /// The only directory that it writes to.
     pub(super) evidence: PathBuf,
+}
+
+/// The authority that a Pipelock intercepts TLS with.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Authority {
+    /// Its certificate, PEM.
+    pub certificate: String,
+    /// Where the caller has the key: nothing for the command to see.
+    pub key_path: PathBuf,
+    key: String,
+}
+
+impl Authority {
+    /// One with this certificate and this key, which is at `key_path`.
+    pub fn new(certificate: String, key_path: PathBuf, key: String) -> Self {
+        Self {
+            certificate,
+            key_path,
+            key,
+        }
+    }
+}
+
+/// Without the key.
+impl fmt::Debug for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authority")
+            .field("certificate", &self.certificate)
+            .field("key_path", &self.key_path)
+            .finish_non_exhaustive()
+    }
+}
+
+fn path_text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
 }
 
 impl Files {
@@ -41,6 +79,7 @@ impl Files {
             key: dir.join("signing.key"),
             capsule: dir.join("posture-capsule.json"),
             roots: dir.join("roots.pem"),
+            authority: [dir.join("ca.pem"), dir.join("ca-key.pem")],
             log: dir.join("mediator.log"),
             version: dir.join("pipelock-version.log"),
             evidence: dir.join("evidence"),
@@ -54,20 +93,35 @@ impl Files {
         identity: &str,
         ports: &Ports,
         token: &str,
+        intercepts: bool,
         attempt: Attempt,
     ) -> Result<PipelockPolicy, PipelockError> {
         let keys = PipelockKeys {
             common: OwnedKeys {
                 listen: ports.proxy.address().to_string(),
                 agent_identity: identity.to_owned(),
-                evidence_dir: self.evidence.to_string_lossy().into_owned(),
-                signing_key_path: self.key.to_string_lossy().into_owned(),
+                evidence_dir: path_text(&self.evidence),
+                signing_key_path: path_text(&self.key),
             },
             metrics_listen: ports.metrics.address().to_string(),
             kill_switch_listen: ports.kill_switch.address().to_string(),
             kill_switch_token: token.to_owned(),
+            authority: intercepts.then(|| {
+                let [certificate, key] = &self.authority;
+                (path_text(certificate), path_text(key))
+            }),
         };
         Ok(pipelock::build(caller_yaml, &keys, attempt)?)
+    }
+
+    pub(super) fn write_authority(
+        &self,
+        authority: &Authority,
+        id: u32,
+    ) -> Result<(), PipelockError> {
+        let [certificate, key] = &self.authority;
+        write_for(certificate, authority.certificate.as_bytes(), id)?;
+        write_for(key, authority.key.as_bytes(), id)
     }
 
     pub(super) fn write_key(&self, key: &SigningKey, id: u32) -> Result<(), PipelockError> {

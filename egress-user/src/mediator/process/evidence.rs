@@ -70,6 +70,8 @@ struct Record {
     #[serde(default)]
     transport: String,
     #[serde(default)]
+    layer: String,
+    #[serde(default)]
     decision_phase: String,
     #[serde(default)]
     session_control: Option<Control>,
@@ -97,6 +99,8 @@ pub(super) struct Tally {
     read: BTreeMap<PathBuf, u64>,
     /// Intents without their outcome.
     pub(super) open: i64,
+    /// Whether actions have an intent and an outcome.
+    phased: bool,
     /// Allowed actions that are over.
     pub(super) allowed: u64,
     /// Receipts of decisions, version 1.
@@ -172,7 +176,11 @@ impl Tally {
                 contained_uid: open.contained_uid,
             });
         }
-        if record.verdict != "allow" || !TRANSPORTS.contains(&record.transport.as_str()) {
+        self.phased |= record.decision_phase == "intent";
+        // Without phases a WebSocket that was let through and lost a frame ends as a block.
+        let is_cut = !self.phased && record.layer == "session_close";
+        let was_allowed = record.verdict == "allow" || is_cut;
+        if !was_allowed || !TRANSPORTS.contains(&record.transport.as_str()) {
             return;
         }
         match record.decision_phase.as_str() {

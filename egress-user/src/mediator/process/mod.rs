@@ -15,6 +15,7 @@ mod log;
 pub mod ports;
 pub mod start;
 
+pub use config::Authority;
 pub use error::PipelockError;
 pub use exec::main;
 pub use start::Pipelock;

@@ -15,7 +15,7 @@ use nix::sys::wait::WaitStatus;
 use serde::Deserialize;
 
 use super::binary;
-use super::config::{self, Files};
+use super::config::{self, Authority, Files};
 use super::error::{PipelockError, system};
 use super::evidence::{self, Tally};
 use super::exec::{ExecPlan, STAGE};
@@ -49,6 +49,8 @@ pub struct Setup<'a> {
     pub binary: &'a Path,
     /// Roots for its own TLS connections, in the place of the system's.
     pub roots: Option<&'a Path>,
+    /// Intercepts TLS, if the caller's policy wants that.
+    pub authority: Option<&'a Authority>,
     /// The caller's policy; without one Pipelock's `balanced`.
     pub caller_yaml: Option<&'a str>,
     /// Actor of the receipts.
@@ -123,6 +125,9 @@ impl Pipelock {
         if let Some(roots) = setup.roots {
             let pem = std::fs::read(roots).map_err(config::file("read", roots))?;
             config::write_for(&files.roots, &pem, setup.id)?;
+        }
+        if let Some(authority) = setup.authority {
+            files.write_authority(authority, setup.id)?;
         }
         let attempt = Attempt::Whole;
         let (policy, capsule) = write_policy(&files, setup, attempt)?;
@@ -372,6 +377,7 @@ fn write_policy(
         setup.identity,
         setup.ports,
         setup.token,
+        setup.authority.is_some(),
         attempt,
     )?;
     let capsule = (setup.sign)(&policy.yaml);

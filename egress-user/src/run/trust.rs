@@ -1,0 +1,224 @@
+//! Has programs in the boundary trust the authority that a Pipelock intercepts TLS with: in the places
+//! where they look for authorities, and in the view alone.
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use serde::Serialize;
+use sha1::{Digest as _, Sha1};
+
+use super::plan::{MediatorChoice, Plan};
+use super::record::sha256;
+use crate::boundary::view::PlacedFile;
+
+/// All authorities that programs in the boundary trust, PEM.
+pub const BUNDLE: &str = "/etc/ssl/egress-authorities.pem";
+
+/// Variables that name such a file, for programs with authorities of their own.
+pub const VARIABLES: [&str; 14] = [
+    "AWS_CA_BUNDLE",
+    "CARGO_HTTP_CAINFO",
+    "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE",
+    "CURL_CA_BUNDLE",
+    "DENO_CERT",
+    "GIT_SSL_CAINFO",
+    "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
+    "HEX_CACERTS_PATH",
+    "NIX_SSL_CERT_FILE",
+    "NODE_EXTRA_CA_CERTS",
+    "NPM_CONFIG_CAFILE",
+    "PIP_CERT",
+    "REQUESTS_CA_BUNDLE",
+    "SSL_CERT_FILE",
+];
+
+/// Where systems keep theirs: Debian, Red Hat, SUSE, Alpine.
+const BUNDLES: [&str; 5] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// Where systems keep those of Java.
+const JAVA_STORES: [&str; 3] = [
+    "/etc/ssl/certs/java/cacerts",
+    "/etc/pki/java/cacerts",
+    "/etc/pki/ca-trust/extracted/java/cacerts",
+];
+
+/// Where a Java of its own keeps them, below its home.
+const BELOW_JAVA: [&str; 2] = ["lib/security/cacerts", "jre/lib/security/cacerts"];
+
+/// Where several of them lie side by side.
+const JAVA_HOMES: &str = "/usr/lib/jvm";
+
+/// Policies of browsers that read no bundle.
+const BROWSER_POLICIES: [&str; 2] = [
+    "/etc/chromium/policies/managed/egress.json",
+    "/etc/opt/chrome/policies/managed/egress.json",
+];
+
+/// What the view gets for it; empty in a run without interception.
+#[derive(Debug, Default)]
+pub(super) struct Trust {
+    pub(super) files: Vec<PlacedFile>,
+    pub(super) record: Option<TrustRecord>,
+}
+
+/// The authority and where programs find it, for `boundary.json`.
+#[derive(Debug, Clone, Serialize)]
+pub struct TrustRecord {
+    /// SHA-256 of the authority's certificate, DER.
+    pub certificate_sha256: String,
+    /// Files that the view has in place of the host's.
+    pub files: Vec<PathBuf>,
+}
+
+impl Trust {
+    /// What this run needs.
+    pub(super) fn of(plan: &Plan) -> io::Result<Self> {
+        let MediatorChoice::Pipelock(choice) = &plan.mediator else {
+            return Ok(Self::default());
+        };
+        let Some(authority) = &choice.authority else {
+            return Ok(Self::default());
+        };
+        let own = CertificateDer::from_pem_slice(authority.certificate.as_bytes())
+            .map_err(|error| io::Error::other(format!("its certificate: {error:?}")))?;
+
+        let mut files = Vec::new();
+        let mut all = Vec::new();
+        let there = BUNDLES
+            .iter()
+            .filter_map(|path| Path::new(path).canonicalize().ok());
+        for path in there.collect::<BTreeSet<_>>() {
+            let content = with(fs::read(&path)?, &authority.certificate);
+            all.extend_from_slice(&content);
+            files.push(PlacedFile { path, content });
+        }
+        // What the caller's variables name goes on being trusted.
+        for (name, path) in &plan.environment {
+            if VARIABLES.iter().any(|variable| name == variable)
+                && let Ok(content) = fs::read(path)
+            {
+                all.extend(with(content, ""));
+            }
+        }
+        all.extend_from_slice(authority.certificate.as_bytes());
+        let mut certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&all)
+            .filter_map(Result::ok)
+            .collect();
+        certificates.sort_unstable_by(|one, other| one.as_ref().cmp(other.as_ref()));
+        certificates.dedup();
+
+        let store = java_store(&certificates)?;
+        for path in java_stores(plan) {
+            let content = store.clone();
+            files.push(PlacedFile { path, content });
+        }
+        let policy = serde_json::json!({"CACertificates": [STANDARD.encode(&own)]});
+        let policies = BROWSER_POLICIES.map(|path| PlacedFile {
+            path: PathBuf::from(path),
+            content: policy.to_string().into_bytes(),
+        });
+        files.extend(policies);
+        files.push(PlacedFile {
+            path: PathBuf::from(BUNDLE),
+            content: pem(&certificates),
+        });
+        let record = TrustRecord {
+            certificate_sha256: sha256(&own),
+            files: files.iter().map(|file| file.path.clone()).collect(),
+        };
+        Ok(Self {
+            files,
+            record: Some(record),
+        })
+    }
+}
+
+/// The text with one more behind it, each on lines of its own.
+fn with(mut text: Vec<u8>, more: &str) -> Vec<u8> {
+    text.push(b'\n');
+    text.extend_from_slice(more.as_bytes());
+    text
+}
+
+fn pem(certificates: &[CertificateDer<'_>]) -> Vec<u8> {
+    let mut text = String::new();
+    for certificate in certificates {
+        text.push_str("-----BEGIN CERTIFICATE-----\n");
+        let encoded = STANDARD.encode(certificate);
+        for line in encoded.as_bytes().chunks(64) {
+            text.push_str(&String::from_utf8_lossy(line));
+            text.push('\n');
+        }
+        text.push_str("-----END CERTIFICATE-----\n");
+    }
+    text.into_bytes()
+}
+
+/// The trust stores of the Javas of this machine, without links.
+fn java_stores(plan: &Plan) -> BTreeSet<PathBuf> {
+    let named = plan
+        .environment
+        .iter()
+        .filter(|(name, _)| name.to_string_lossy().starts_with("JAVA_HOME"))
+        .map(|(_, path)| PathBuf::from(path));
+    let beside = fs::read_dir(JAVA_HOMES).into_iter().flatten().flatten();
+    let homes = named.chain(beside.map(|entry| entry.path()));
+    homes
+        .flat_map(|home| BELOW_JAVA.map(|below| home.join(below)))
+        .chain(JAVA_STORES.map(PathBuf::from))
+        .filter_map(|path| path.canonicalize().ok())
+        .filter(|path| path.is_file())
+        .collect()
+}
+
+/// Java's own format of a store (JKS), which every Java reads: entries of trusted certificates, then
+/// SHA-1 over the password, a salt that never changes, and the entries.
+fn java_store(certificates: &[CertificateDer<'_>]) -> io::Result<Vec<u8>> {
+    const MAGIC: u32 = 0xfeed_feed;
+    const VERSION: u32 = 2;
+    const TRUSTED: u32 = 2;
+    const NO_DATE: u64 = 0;
+    const PASSWORD: &str = "changeit";
+    const SALT: &str = "Mighty Aphrodite";
+
+    fn text(store: &mut Vec<u8>, text: &str) -> io::Result<()> {
+        let length = u16::try_from(text.len()).map_err(io::Error::other)?;
+        store.extend(length.to_be_bytes());
+        store.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
+
+    let count = u32::try_from(certificates.len()).map_err(io::Error::other)?;
+    let mut store = Vec::new();
+    for number in [MAGIC, VERSION, count] {
+        store.extend(number.to_be_bytes());
+    }
+    for (number, certificate) in certificates.iter().enumerate() {
+        store.extend(TRUSTED.to_be_bytes());
+        text(&mut store, &format!("authority-{number}"))?;
+        store.extend(NO_DATE.to_be_bytes());
+        text(&mut store, "X.509")?;
+        let length = u32::try_from(certificate.len()).map_err(io::Error::other)?;
+        store.extend(length.to_be_bytes());
+        store.extend_from_slice(certificate);
+    }
+    let mut digest = Sha1::new();
+    for unit in PASSWORD.encode_utf16() {
+        digest.update(unit.to_be_bytes());
+    }
+    digest.update(SALT);
+    digest.update(&store);
+    store.extend(digest.finalize());
+    Ok(store)
+}
