@@ -30,6 +30,8 @@ pub struct World {
     // Dropped in this order: the servers first, the files that mounts refer to last.
     internet: Internet,
     wire: Wire,
+    authority: Authority,
+    peers: Arc<Namespaces>,
     runner: Namespaces,
     dir: TempDir,
     runs: AtomicU32,
@@ -140,6 +142,32 @@ impl World {
         self.start(&mut command)
     }
 
+    /// Starts a program among the peers: what it listens at is reached by every name of the world.
+    ///
+    /// # Panics
+    /// If it cannot start.
+    pub fn peer<S: AsRef<OsStr>>(&self, argv: impl IntoIterator<Item = S>) -> Running {
+        let mut argv = argv.into_iter();
+        let mut command = program(argv.next().expect("a program"));
+        command.args(argv).current_dir(self.dir());
+        self.peers
+            .inside(|| Running::start(&mut command))
+            .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"))
+    }
+
+    /// A certificate of the world's authority for `name`, with its key: `NAME.pem`, `NAME.key`.
+    ///
+    /// # Panics
+    /// If it cannot be made.
+    pub fn certificate(&self, name: &str) -> [PathBuf; 2] {
+        let (certificate, key) = self.authority.issue(name).expect("issue a certificate");
+        [("pem", certificate), ("key", key)].map(|(kind, text)| {
+            let path = self.dir().join(format!("{name}.{kind}"));
+            fs::write(&path, text).expect("write a certificate");
+            path
+        })
+    }
+
     /// Runs a bash script on the runner as root, without any boundary, and waits for it.
     ///
     /// # Panics
@@ -230,19 +258,25 @@ impl Builder {
         fs::create_dir(dir.path().join("files"))?;
         let mounts = self.files(dir.path(), &authority.pem)?;
 
-        let internet = Arc::new(Namespaces::new_net()?);
+        let peers = Arc::new(Namespaces::new_net()?);
         let state = dir.path().join("state");
         fs::create_dir(&state)?;
         let runner = Namespaces::new_net_and_mount(|| {
             hide_behind(&mounts)?;
             self.state.place(&state)
         })?;
-        join(&runner, &internet, self.families)?;
-        let wire = Wire::new(&runner, &internet)?;
-        let internet =
-            Internet::start(internet, self.families, authority, dir.path().join("files"))?;
+        join(&runner, &peers, self.families)?;
+        let wire = Wire::new(&runner, &peers)?;
+        let internet = Internet::start(
+            Arc::clone(&peers),
+            self.families,
+            authority.clone(),
+            dir.path().join("files"),
+        )?;
         Ok(World {
             internet,
+            authority,
+            peers,
             wire,
             runner,
             dir,

@@ -23,6 +23,8 @@ enum Benchmark {
     Action,
     /// One connection with all hooks, beside one without
     Connect,
+    /// A run with the real Pipelock that `PIPELOCK_BIN` names, beside that Pipelock by itself
+    Pipelock,
     /// Requests through the relay, beside requests to the mediator and without a boundary
     Relay,
     /// Start to the agent's first instruction, and a whole run
@@ -41,6 +43,7 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
     bench.arg(match args.what {
         Benchmark::Action => "action",
         Benchmark::Connect => "connect",
+        Benchmark::Pipelock => "pipelock",
         Benchmark::Relay => "relay",
         Benchmark::Run => "run",
     });

@@ -17,7 +17,7 @@ pub(super) fn block<'a>(status: u16, find: impl Fn(&str) -> Option<&'a str>) -> 
         return None;
     }
     let word = |name| find(name).map(clean).filter(|word| !word.is_empty());
-    let layer = word("x-pipelock-block-layer");
+    let layer = word("x-pipelock-block-reason-layer");
     let reason = word("x-pipelock-block-reason");
     match (layer, reason) {
         (Some(layer), Some(reason)) => Some(format!("{layer}:{reason}")),
@@ -54,7 +54,7 @@ mod tests {
         ];
         let named = [
             ("x-pipelock-block-reason", "parse_error"),
-            ("x-pipelock-block-layer", "allowlist"),
+            ("x-pipelock-block-reason-layer", "allowlist"),
         ];
         let hostile = [("x-pipelock-block-reason", "a\u{1b}[2J b")];
         let cases: [(u16, &[(&str, &str)], Option<&str>); 7] = [

@@ -80,7 +80,10 @@ async fn a_refused_tunnel_has_its_receipt_and_dials_nobody() {
             answer.header("x-pipelock-block-reason"),
             Some("not_in_allowlist")
         );
-        assert_eq!(answer.header("x-pipelock-block-layer"), Some("allowlist"));
+        assert_eq!(
+            answer.header("x-pipelock-block-reason-layer"),
+            Some("allowlist")
+        );
         assert_eq!(
             answer.header("content-type"),
             Some("text/plain; charset=utf-8")
@@ -115,7 +118,7 @@ async fn addresses_of_the_runners_side_are_refused() {
             .await;
         assert_eq!(answer.status, 403, "{host}");
         assert_eq!(
-            answer.header("x-pipelock-block-layer"),
+            answer.header("x-pipelock-block-reason-layer"),
             Some(layer),
             "{host}"
         );
@@ -145,7 +148,7 @@ async fn the_exception_for_metadata_does_not_exist() {
             .await;
         assert_eq!(answer.status, 403, "{host}");
         assert_eq!(
-            answer.header("x-pipelock-block-layer"),
+            answer.header("x-pipelock-block-reason-layer"),
             Some("ssrf_metadata")
         );
     }

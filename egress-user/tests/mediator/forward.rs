@@ -226,7 +226,7 @@ async fn other_schemes_and_internal_addresses_are_refused() {
         }
         assert_eq!(answer.status, 403, "{url}");
         assert_eq!(
-            answer.header("x-pipelock-block-layer"),
+            answer.header("x-pipelock-block-reason-layer"),
             Some(layer),
             "{url}"
         );

@@ -104,7 +104,10 @@ async fn a_block_page_reaches_the_client_whole() {
         .await
         .unwrap();
     let (head, body) = read_answer(&mut client).await;
-    assert!(head.starts_with("HTTP/1.1 403") && head.contains("x-pipelock-block-layer: allowlist"));
+    assert!(
+        head.starts_with("HTTP/1.1 403")
+            && head.contains("x-pipelock-block-reason-layer: allowlist")
+    );
     assert_eq!(body, b"blocked\n");
     let flow = world.flow().await;
     assert_eq!(

@@ -15,7 +15,7 @@ pub(crate) struct Mediator {
 
 pub(crate) const BLOCK: &str = "HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain; charset=utf-8\r\n\
     X-Content-Type-Options: nosniff\r\nX-Pipelock-Block-Reason: parse_error\r\n\
-    X-Pipelock-Block-Layer: allowlist\r\nContent-Length: 8\r\n\r\nblocked\n";
+    X-Pipelock-Block-Reason-Layer: allowlist\r\nContent-Length: 8\r\n\r\nblocked\n";
 
 impl Mediator {
     pub(crate) async fn start() -> Self {

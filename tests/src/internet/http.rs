@@ -156,7 +156,16 @@ async fn answer(
             response
         }
         "files" if !rest.split('/').any(|part| part == "..") => {
-            match std::fs::read(site.files.join(rest)) {
+            // A directory shows its index.
+            let is_page = rest.ends_with('/');
+            let name = if is_page { "index.html" } else { "" };
+            match std::fs::read(site.files.join(format!("{rest}{name}"))) {
+                Ok(bytes) if is_page => {
+                    let mut response = Response::new(Content::bytes(bytes.into()));
+                    let html = http::HeaderValue::from_static("text/html");
+                    response.headers_mut().insert(CONTENT_TYPE, html);
+                    response
+                }
                 Ok(bytes) => Response::new(Content::bytes(bytes.into())),
                 Err(_) => status(StatusCode::NOT_FOUND),
             }

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose,
 };
 use rustls::ServerConfig;
 use rustls::crypto::ring;
@@ -25,6 +25,7 @@ pub(crate) struct Authority {
     /// Its certificate, for the runner's trust store.
     pub(crate) pem: String,
     config: Arc<ServerConfig>,
+    certificates: Arc<Certificates>,
 }
 
 impl Authority {
@@ -38,19 +39,26 @@ impl Authority {
             .distinguished_name
             .push(DnType::CommonName, "authority of the test world");
         let pem = params.self_signed(&key)?.pem();
-        let certificates = Certificates {
+        let certificates = Arc::new(Certificates {
             issuer: Issuer::new(params, key),
             made: Mutex::default(),
-        };
+        });
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
-            .with_cert_resolver(Arc::new(certificates));
+            .with_cert_resolver(Arc::<Certificates>::clone(&certificates));
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Self {
             pem,
             config: Arc::new(config),
+            certificates,
         })
+    }
+
+    /// A certificate for a server of the test's own, and its key, PEM.
+    pub(crate) fn issue(&self, name: &str) -> Result<(String, String), rcgen::Error> {
+        let (certificate, key) = self.certificates.issue(name)?;
+        Ok((certificate.pem(), key.serialize_pem()))
     }
 
     pub(super) fn acceptor(&self) -> TlsAcceptor {
@@ -72,18 +80,23 @@ impl fmt::Debug for Certificates {
 
 impl Certificates {
     fn make(&self, name: &str) -> Option<Arc<CertifiedKey>> {
-        let key = KeyPair::generate().ok()?;
-        let mut params = CertificateParams::new(vec![name.to_owned()]).ok()?;
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.use_authority_key_identifier_extension = true;
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let certificate = params.signed_by(&key, &self.issuer).ok()?;
+        let (certificate, key) = self.issue(name).ok()?;
         let private = PrivateKeyDer::Pkcs8(key.serialize_der().into());
         let signing = ring::sign::any_ecdsa_type(&private).ok()?;
         Some(Arc::new(CertifiedKey::new(
             vec![certificate.der().clone()],
             signing,
         )))
+    }
+
+    fn issue(&self, name: &str) -> Result<(Certificate, KeyPair), rcgen::Error> {
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::new(vec![name.to_owned()])?;
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.use_authority_key_identifier_extension = true;
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        Ok((certificate, key))
     }
 }
 

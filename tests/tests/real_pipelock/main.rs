@@ -13,6 +13,7 @@ mod action;
 mod config;
 mod failures;
 mod inspection;
+mod interception;
 mod load;
 mod posture;
 mod relay;

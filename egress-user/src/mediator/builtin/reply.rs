@@ -85,7 +85,7 @@ impl Refusal {
 }
 
 const BLOCK_REASON: HeaderName = HeaderName::from_static("x-pipelock-block-reason");
-const BLOCK_LAYER: HeaderName = HeaderName::from_static("x-pipelock-block-layer");
+const BLOCK_LAYER: HeaderName = HeaderName::from_static("x-pipelock-block-reason-layer");
 
 /// The page for everybody once a receipt could not be written.
 pub(super) fn emission_failed() -> Response<Payload> {

@@ -16,6 +16,7 @@
 mod action;
 mod agent;
 mod connect;
+mod pipelock;
 mod relay;
 mod run;
 mod turns;
@@ -34,10 +35,11 @@ fn main() -> ExitCode {
     let done = match args.as_slice() {
         ["action"] => action::bench(),
         ["connect"] => connect::bench(),
+        ["pipelock"] => pipelock::bench(),
         ["relay"] => relay::bench(),
         ["run"] => run::bench(),
         ["agent", rest @ ..] => agent::main(rest),
-        _ => Err("usage: egress-bench action|connect|relay|run".to_owned()),
+        _ => Err("usage: egress-bench action|connect|pipelock|relay|run".to_owned()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
