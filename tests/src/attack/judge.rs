@@ -2,7 +2,7 @@
 use std::fs;
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
@@ -94,6 +94,19 @@ def call(x86, arm, *arguments):
     if result < 0: raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return result
 case = sys.argv[1] if len(sys.argv) > 1 else ''
+def talk(where, *steps):
+    # Sends each step and waits for an answer; a step that is no bytes is the name for TLS.
+    import ssl
+    got = b''
+    try:
+        s = socket.create_connection(where, 5)
+        for step in steps:
+            s.settimeout(3)
+            if isinstance(step, bytes): s.sendall(step); got += s.recv(65536)
+            else: s = ssl._create_unverified_context().wrap_socket(s, server_hostname=step or None)
+    except (OSError, ValueError) as error: print('refused:', errno.errorcode.get(getattr(error, 'errno', None), error))
+    return got
+proxy = ('127.0.0.1', 3128)
 $(cat)" "$@"
 }
 "#;
@@ -169,6 +182,12 @@ impl Scene<'_> {
         for option in &technique.options {
             run = run.arg(self.filled(option));
         }
+        for (name, value) in &technique.env {
+            run = run.env(name, self.filled(value));
+        }
+        if technique.script.contains("\nwrap()") {
+            run = run.binary(&self.wrapper());
+        }
         if let Some(layer) = without {
             run = run.env("EGRESS_TEST_WITHOUT", layer.name());
         }
@@ -232,6 +251,9 @@ impl Scene<'_> {
         } else {
             program("bash")
         };
+        for (name, value) in &self.technique.env {
+            command.env(name, self.filled(value));
+        }
         command.args(["-c", &text]).current_dir(&work);
         let output = self.world.start(&mut command).finish(LIMIT);
         (self.reached(&before, &output), output)
@@ -269,6 +291,8 @@ impl Scene<'_> {
             }
             Oracle::Call => output.stdout.contains("\nATTEMPT 0\n"),
             Oracle::Script => {
+                let said = format!("{}{}", output.stdout, output.stderr);
+                fs::write(self.world.dir().join("said"), said).expect("write what was said");
                 let mut command = self.shell("reached");
                 self.world.start(&mut command).finish(LIMIT).success()
             }
@@ -308,6 +332,21 @@ impl Scene<'_> {
         option
             .replace("$DIR", &self.world.dir().display().to_string())
             .replace("$PLACE", &self.place.display().to_string())
+            .replace("$CANARY", &self.canary)
+    }
+
+    /// A program that does what `wrap` says and then becomes the binary under test.
+    fn wrapper(&self) -> PathBuf {
+        let path = self.world.dir().join("wrapper");
+        let text = format!(
+            "#!/bin/bash\n{}\nwrap {}\nexec {} \"$@\"\n",
+            self.text(),
+            self.technique.case,
+            crate::run::binary().display()
+        );
+        fs::write(&path, text).expect("write the wrapper");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("make it a program");
+        path
     }
 
     fn broken(account: String) -> Result {
@@ -332,7 +371,7 @@ fn expected(technique: &Technique, without: Option<Layer>) -> Verdict {
     };
     if technique.stops == [layer] {
         Verdict::Reachable
-    } else if layer == Layer::Ebpf && !technique.seen.is_empty() {
+    } else if layer == Layer::Ebpf && technique.is_seen_by_kernel() {
         Verdict::Unseen
     } else {
         Verdict::Contained

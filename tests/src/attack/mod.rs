@@ -12,8 +12,9 @@
 //! ```
 //!
 //! `attempt CASE` is what the agent does, and then, without a boundary, the control: the same must get through
-//! there. `stage CASE` prepares the runner before, `control CASE` replaces the control where the same attempt means
-//! nothing without a boundary, and `reached CASE`, run on the runner, decides where no oracle does.
+//! there. `stage CASE` prepares the runner before, `serve CASE` stays there beside it, `wrap CASE` goes before the run
+//! in the same process, `control CASE` replaces the control where the same attempt means nothing without a boundary,
+//! and `reached CASE`, run on the runner, decides where no oracle does: what the run said is in `$DIR/said`.
 mod judge;
 mod technique;
 

@@ -87,10 +87,20 @@ pub struct Technique {
     pub allow: Vec<String>,
     /// Options of the run.
     pub options: Vec<String>,
+    /// Variables of the caller, and of the control.
+    pub env: Vec<(String, String)>,
     /// Whether the control runs as a user without rights, as the agent is.
     pub unprivileged: bool,
     /// The whole script.
     pub script: String,
+}
+
+impl Technique {
+    /// Whether the row that shows it is the kernel programs'.
+    pub(super) fn is_seen_by_kernel(&self) -> bool {
+        let by_relay = |(key, value): &(String, String)| key == "source" && value == "relay";
+        !self.seen.is_empty() && !self.seen.iter().any(by_relay)
+    }
 }
 
 /// Every technique of the suite, by name.
@@ -126,6 +136,17 @@ fn parse(name: &str, script: &str) -> Vec<Technique> {
     };
     let words =
         |name: &str| -> Vec<String> { field(name).split_whitespace().map(str::to_owned).collect() };
+    let pairs = |field: &str| -> Vec<(String, String)> {
+        words(field)
+            .iter()
+            .map(|pair| {
+                let (key, value) = pair
+                    .split_once('=')
+                    .unwrap_or_else(|| panic!("{name}: {pair} is no pair"));
+                (key.to_owned(), value.to_owned())
+            })
+            .collect()
+    };
     let stops: Vec<Layer> = words("stops")
         .iter()
         .map(|word| Layer::named(word).unwrap_or_else(|| panic!("{name}: no layer {word}")))
@@ -161,18 +182,17 @@ fn parse(name: &str, script: &str) -> Vec<Technique> {
             },
             case: case.clone(),
             stops: stops.clone(),
-            seen: words("seen")
-                .iter()
-                .map(|pair| {
-                    let (key, value) = pair
-                        .split_once('=')
-                        .unwrap_or_else(|| panic!("{name}: {pair} is no field"));
-                    (key.to_owned(), value.replace("CASE", case))
-                })
+            seen: pairs("seen")
+                .into_iter()
+                .map(|(key, value)| (key, value.replace("CASE", case)))
                 .collect(),
             oracle,
-            allow: words("allow"),
+            allow: words("allow")
+                .iter()
+                .map(|name| name.replace("CASE", case))
+                .collect(),
             options: words("options"),
+            env: pairs("env"),
             unprivileged: field("as") == "nobody",
             script: script.to_owned(),
         })

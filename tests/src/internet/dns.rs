@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 use super::host;
 use super::journal::{Journal, Query};
-use crate::topology::{Families, INTERNET};
+use crate::topology::{Families, INTERNET, RUNNER_V4};
 
 const A: u16 = 1;
 const AAAA: u16 = 28;
@@ -132,14 +132,14 @@ fn answer(
 }
 
 struct Addresses {
-    v4: Option<Ipv4Addr>,
+    v4: Vec<Ipv4Addr>,
     v6: Option<Ipv6Addr>,
 }
 
 /// What a name leads to; none if there is no such name.
 fn lookup(name: &str, asked: impl FnOnce(&str) -> usize) -> Option<Addresses> {
     let both = |last: u8| Addresses {
-        v4: Some(host(last)),
+        v4: vec![host(last)],
         v6: Some(Ipv6Addr::new(
             0x2001,
             0xdb8,
@@ -153,7 +153,7 @@ fn lookup(name: &str, asked: impl FnOnce(&str) -> usize) -> Option<Addresses> {
         )),
     };
     let only_v4 = |v4: Ipv4Addr| Addresses {
-        v4: Some(v4),
+        v4: vec![v4],
         v6: None,
     };
     let addresses = match name {
@@ -163,7 +163,7 @@ fn lookup(name: &str, asked: impl FnOnce(&str) -> usize) -> Option<Addresses> {
         "two.denied.test" => both(21),
         "v4.test" => only_v4(host(30)),
         "v6.test" => Addresses {
-            v4: None,
+            v4: Vec::new(),
             ..both(31)
         },
         // Names of the outside that lead to the inside.
@@ -174,6 +174,16 @@ fn lookup(name: &str, asked: impl FnOnce(&str) -> usize) -> Option<Addresses> {
             0 => host(10),
             _ => INTERNET.metadata,
         }),
+        // Outside and inside in turn.
+        "flips.test" => only_v4(match asked(name) % 2 {
+            0 => host(10),
+            _ => Ipv4Addr::LOCALHOST,
+        }),
+        "mixed.test" => Addresses {
+            v4: vec![host(10), Ipv4Addr::LOCALHOST],
+            v6: None,
+        },
+        "runner.test" => only_v4(RUNNER_V4),
         // Names of many labels, for everything else: `any.thing.more.test`.
         name if name.ends_with(".more.test") => both(40),
         _ => return None,

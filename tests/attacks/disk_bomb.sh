@@ -1,0 +1,6 @@
+# More scratch space than the run may have.
+# stops: supervisor
+# oracle: call
+# options: --max-scratch 8M
+# cases: /tmp /var/tmp /dev/shm
+attempt() { head -c 24M /dev/zero > "$1/egress-attack-$$" && rm "$1/egress-attack-$$"; }

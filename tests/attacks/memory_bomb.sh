@@ -1,0 +1,11 @@
+# More memory than the run may have.
+# stops: supervisor
+# oracle: call
+# options: --max-memory 100M
+attempt() {
+    # Within one process; several together are tried where controllers are.
+    python <<'EOP'
+held = bytearray(200 << 20)
+for page in range(0, len(held), 4096): held[page] = 1
+EOP
+}
