@@ -185,7 +185,13 @@ fn read_flows(
         unbroken.see(row);
         reconciler.see(row);
     });
-    (Some(flows), unbroken.finish(&report.last_time), reconciler)
+    // Without a close the last receipt is only the agent's last action.
+    let is_closed = report
+        .session
+        .as_ref()
+        .is_some_and(|session| !session.close_reason.is_empty());
+    let close = is_closed.then_some(report.last_time.as_str());
+    (Some(flows), unbroken.finish(close), reconciler)
 }
 
 fn check_attestation(

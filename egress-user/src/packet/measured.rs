@@ -125,3 +125,43 @@ impl Measured {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_probe_that_was_not_refused_is_open() {
+        let probe = |name: &str, outcome: &str, detail: &str| Probe {
+            name: name.to_owned(),
+            outcome: outcome.to_owned(),
+            detail: detail.to_owned(),
+        };
+        let measured = Measured {
+            probes: Probes {
+                results: vec![
+                    probe("udp", "denied", "EPERM"),
+                    probe("packet_socket", "not_applicable", "no such family"),
+                    probe("route", "not_applicable", ""),
+                    probe("raw_socket_ipv4", "reachable", "a packet left"),
+                    probe("dns_udp", "control_failed", "no answer outside"),
+                    probe("docker_socket", "reachable", "connected"),
+                    probe("new_one", "", ""),
+                ],
+                // Who accepts a hole has it all the same.
+                accepted_risks: vec![String::from("docker_socket")],
+            },
+            ..Measured::default()
+        };
+        assert_eq!(
+            measured.open_probes(),
+            [
+                "route not_applicable ()",
+                "raw_socket_ipv4 reachable (a packet left)",
+                "dns_udp control_failed (no answer outside)",
+                "docker_socket reachable (connected)",
+                "new_one  ()",
+            ]
+        );
+    }
+}

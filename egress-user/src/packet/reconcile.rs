@@ -2,7 +2,8 @@
 //! mediator signed.
 //!
 //! No receipt names the client, so both sides are compared by transport and host: as many requests
-//! as actions, or a named reason. What has neither is a loss.
+//! as actions, or a named reason. What has neither is a loss. Kernel and relay name each connection
+//! alike, so one that the kernel redirected is looked for among the relay's rows.
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::receipt::check::Seen;
@@ -60,6 +61,8 @@ pub struct Reconciliation {
     pub unsigned: u64,
     /// Receipts that no request of the relay explains: a loss.
     pub unasked: u64,
+    /// Connections that the kernel redirected and no row of the relay shows: a loss.
+    pub unseen: u64,
     /// Connections that the relay refused without asking, by reason.
     pub refused: BTreeMap<String, u64>,
     /// Attempts by the kernel's verdict.
@@ -78,13 +81,25 @@ struct Asked {
 #[derive(Debug, Default)]
 pub(super) struct Reconciler {
     asked: BTreeMap<Key, Asked>,
+    /// Redirected connections by cookie and time, and whether the relay has a row of each. Either row
+    /// may come first.
+    redirected: BTreeMap<(u64, u64), bool>,
+    /// Connections that the relay took and could not tell whose they were.
+    nameless: u64,
     result: Reconciliation,
 }
 
 impl Reconciler {
     pub(super) fn see(&mut self, row: &Node<'_>) {
         match row.member_text("source") {
-            "kernel" => self.kernel(row, 1),
+            "kernel" => {
+                self.kernel(row, 1);
+                if row.member_text("verdict") == "redirected"
+                    && let Some(connection) = connection(row)
+                {
+                    self.redirected.entry(connection).or_insert(false);
+                }
+            }
             // The first of them is a row of its own.
             "kernel_repeats" => {
                 let count = row.member_unsigned("count").unwrap_or(0);
@@ -107,6 +122,12 @@ impl Reconciler {
             (reason, Some(status)) => format!("{reason}, status {status}"),
             (reason, None) => reason.to_owned(),
         };
+        match connection(row) {
+            Some(connection) => {
+                self.redirected.insert(connection, true);
+            }
+            None => self.nameless = self.nameless.saturating_add(1),
+        }
         let transport = row.member_text("transport");
         if transport.is_empty() {
             let counted = self.result.refused.entry(reason).or_default();
@@ -126,6 +147,8 @@ impl Reconciler {
     /// Compares with the receipts.
     pub(super) fn finish(self, receipts: &Receipts) -> Reconciliation {
         let mut result = self.result;
+        let missing = self.redirected.values().filter(|seen| !**seen).count();
+        result.unseen = count(missing).saturating_sub(self.nameless);
         let mut actions = receipts.actions.clone();
         let mut hidden = receipts.hidden.clone();
         // A receipt of an intercepted request stands for its tunnel, which has none of its own.
@@ -173,6 +196,12 @@ fn take(actions: &mut BTreeMap<Key, u64>, transport: &str, host: &str) -> u64 {
     remove(host.to_owned()).saturating_add(remove(format!("{host}.")))
 }
 
+/// What kernel and relay call one connection.
+fn connection(row: &Node<'_>) -> Option<(u64, u64)> {
+    let cookie = row.member_unsigned("cookie").filter(|cookie| *cookie != 0);
+    cookie.zip(row.member_unsigned("connect_ns"))
+}
+
 fn count(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
 }
@@ -188,6 +217,10 @@ impl Reconciliation {
             (
                 self.unasked,
                 "receipts stand for nothing that the relay asked",
+            ),
+            (
+                self.unseen,
+                "redirected connections are in no row of the relay",
             ),
         ]
         .into_iter()
@@ -246,6 +279,38 @@ mod tests {
         assert_eq!((both.asked, both.receipted), (6, 6));
         assert_eq!(both.losses(), Vec::<String>::new());
         assert!(both.without_receipt.is_empty());
+    }
+
+    #[test]
+    fn redirected_connections_are_looked_for_in_the_relays_rows() {
+        let unseen = |rows: &[serde_json::Value]| {
+            let mut reconciler = Reconciler::default();
+            for row in rows {
+                reconciler.see(&parse(&row.to_string(), MAX_DEPTH).unwrap());
+            }
+            let both = reconciler.finish(&Receipts::default());
+            assert_eq!(both.losses().len(), usize::from(both.unseen > 0));
+            both.unseen
+        };
+        let kernel = |verdict: &str, cookie: u64, at: u64| serde_json::json!({"source": "kernel", "verdict": verdict, "cookie": cookie, "connect_ns": at});
+        let relay = |cookie: u64, at: u64| {
+            serde_json::json!({
+                "source": "relay", "cookie": cookie, "connect_ns": at, "verdict": "refused", "reason": "silent",
+            })
+        };
+        let redirected = kernel("redirected", 7, 1);
+        assert_eq!(unseen(&[redirected.clone(), relay(7, 1), relay(7, 1)]), 0);
+        assert_eq!(unseen(&[relay(7, 1), redirected.clone()]), 0);
+        // Another connection of the same socket is another connection.
+        assert_eq!(unseen(&[redirected.clone(), relay(7, 2)]), 1);
+        assert_eq!(unseen(std::slice::from_ref(&redirected)), 1);
+        assert_eq!(unseen(&[redirected.clone(), relay(8, 1)]), 1);
+        // One that the relay could not name accounts for one, and no more.
+        let second = kernel("redirected", 9, 5);
+        assert_eq!(unseen(&[redirected.clone(), second, relay(0, 0)]), 1);
+        assert_eq!(unseen(&[redirected, relay(0, 0)]), 0);
+        // What the kernel refused never came to the relay.
+        assert_eq!(unseen(&[kernel("denied", 7, 1), kernel("local", 8, 1)]), 0);
     }
 
     #[test]

@@ -133,16 +133,17 @@ impl Unbroken {
         }
     }
 
-    /// What is missing, in words; nothing when the enforcement was unbroken. `close` is the time of
-    /// the last receipt.
-    pub(super) fn finish(mut self, close: &str) -> Vec<String> {
+    /// What is missing, in words; nothing when the enforcement was unbroken. `close` is when
+    /// the receipts were closed, if they were.
+    pub(super) fn finish(mut self, close: Option<&str>) -> Vec<String> {
         if self.beats == 0 {
             self.say("the flow log has no heartbeats");
         }
-        let close = OffsetDateTime::parse(close, &Rfc3339).ok();
-        match (self.gone, close) {
+        let closed = close.map(|close| OffsetDateTime::parse(close, &Rfc3339));
+        match (self.gone, closed) {
             (None, _) => self.say("the flow log does not show the agent's end"),
-            (Some(gone), Some(close)) if gone > close => {
+            (Some(_), Some(Err(_))) => self.say("the close of the receipts has no time"),
+            (Some(gone), Some(Ok(close))) if gone > close => {
                 self.say("the receipts were closed before the agent was gone");
             }
             (Some(_), _) => {}
@@ -151,5 +152,149 @@ impl Unbroken {
             self.say("the flow log has no last row: its end is cut off");
         }
         self.reasons
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::packet::measured::{Link, Program, Programs};
+    use crate::receipt::json::{MAX_DEPTH, parse};
+
+    const CLOSE: &str = "2026-11-24T10:00:09Z";
+
+    fn measured() -> Measured {
+        Measured {
+            programs: Programs {
+                attached: vec![Program {
+                    name: String::from("connect4"),
+                    id: 1,
+                    tag: String::from("aa"),
+                    attach_type: 10,
+                }],
+                links: vec![Link {
+                    id: 5,
+                    program_id: 1,
+                }],
+            },
+            ..Measured::default()
+        }
+    }
+
+    /// A look at the enforcement, `second` seconds in.
+    fn beat(event: &str, number: u64, second: u64) -> Value {
+        json!({
+            "source": "supervisor", "event": event, "beat": number, "interval_s": 1, "links": [5],
+            "ts": format!("2026-11-24T10:00:{second:02}Z"), "unconfined": 0, "ring_full": 0, "malformed": 0,
+            "relay_denied": 0, "processes": 0,
+        })
+    }
+
+    fn sound() -> Vec<Value> {
+        vec![
+            beat("heartbeat", 0, 0),
+            beat("heartbeat", 1, 1),
+            beat("agent_gone", 2, 2),
+            beat("end", 3, 3),
+        ]
+    }
+
+    fn reasons(rows: &[Value], close: Option<&str>) -> Vec<String> {
+        let mut unbroken = Unbroken::new(&measured());
+        for row in rows {
+            unbroken.see(&parse(&row.to_string(), MAX_DEPTH).unwrap());
+        }
+        unbroken.finish(close)
+    }
+
+    #[test]
+    fn unbroken_log_has_nothing_to_say() {
+        assert_eq!(reasons(&sound(), Some(CLOSE)), Vec::<String>::new());
+        assert_eq!(reasons(&sound(), None), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_break_is_named() {
+        let with = |at: usize, member: &str, value: Value| {
+            let mut rows = sound();
+            rows[at][member] = value;
+            rows
+        };
+        let cut = |at: usize| {
+            let mut rows = sound();
+            rows.remove(at);
+            rows
+        };
+        let late = |second: u64| {
+            let mut rows = sound();
+            for (row, more) in rows.iter_mut().skip(1).zip(0..) {
+                row["ts"] = json!(format!("2026-11-24T10:00:{:02}Z", second + more));
+            }
+            rows
+        };
+        let before = {
+            let mut rows = sound();
+            rows.insert(0, json!({"source": "kernel", "verdict": "redirected"}));
+            rows
+        };
+        let after = {
+            let mut rows = sound();
+            rows.push(json!({"source": "relay"}));
+            rows
+        };
+        for (rows, reason) in [
+            (cut(1), "heartbeat 1 is missing"),
+            (cut(2), "does not show the agent's end"),
+            (cut(3), "has no last row"),
+            (Vec::new(), "has no heartbeats"),
+            (late(4), "no heartbeat for 4 s"),
+            (with(1, "ts", json!("yesterday")), "has no time"),
+            (
+                with(1, "unconfined", json!(2)),
+                "2 processes of the agent without its filter",
+            ),
+            (
+                with(1, "unconfined", json!(null)),
+                "does not count processes of the agent without",
+            ),
+            (with(1, "links", json!([])), "0 of 1 kernel programs"),
+            (with(1, "links", json!([5, 6])), "1 of 1 kernel programs"),
+            (with(3, "ring_full", json!(7)), "7 kernel events lost"),
+            (
+                with(3, "malformed", json!(1)),
+                "1 kernel events that could not",
+            ),
+            (
+                with(2, "relay_denied", json!(1)),
+                "1 calls refused to the relay",
+            ),
+            (
+                with(2, "processes", json!(1)),
+                "a process of the agent was left",
+            ),
+            (before, "before the first heartbeat"),
+            (after, "rows follow the end"),
+        ] {
+            let said = reasons(&rows, Some(CLOSE));
+            assert!(
+                said.iter().any(|said| said.contains(reason)),
+                "{reason}: {said:?}"
+            );
+        }
+        // Late by the factor is not too late.
+        assert_eq!(reasons(&late(3), Some(CLOSE)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn agent_outlives_no_close() {
+        let early = reasons(&sound(), Some("2026-11-24T10:00:01Z"));
+        assert_eq!(
+            early,
+            ["the receipts were closed before the agent was gone"]
+        );
+        let unknown = reasons(&sound(), Some("some day"));
+        assert_eq!(unknown, ["the close of the receipts has no time"]);
     }
 }

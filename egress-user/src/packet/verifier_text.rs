@@ -134,8 +134,9 @@ fn write_boundary(out: &mut String, boundary: &BoundaryReport) -> std::fmt::Resu
     if let Some(both) = &boundary.reconciliation {
         writeln!(
             out,
-            "reconciled:  {} asked, {} with receipts, {} without and no reason, {} receipts too many",
-            both.asked, both.receipted, both.unsigned, both.unasked
+            "reconciled:  {} asked, {} with receipts, {} without and no reason, {} receipts too many, {} \
+             redirects not seen by the relay",
+            both.asked, both.receipted, both.unsigned, both.unasked, both.unseen
         )?;
         let rows = [
             ("without receipt", &both.without_receipt),

@@ -59,3 +59,17 @@ pub(super) async fn transparent(relay: Arc<Relay>, mut stream: TcpStream, peer: 
         }
     }
 }
+
+/// Reports a connection that the relay was too late to serve.
+pub(super) async fn unserved(relay: Arc<Relay>, stream: std::net::TcpStream, peer: SocketAddr) {
+    match relay.destinations.take(peer, || stream.peer_addr().is_ok()) {
+        Ok((origin, orig_dst)) => {
+            let mut flow = relay.reporter.flow(origin, "raw").await;
+            if let Ok(target) = relay.target(Host::Literal(orig_dst.ip()), orig_dst.port()) {
+                flow.target(&target);
+            }
+            flow.failed("stopped");
+        }
+        Err(discarded) => discarded.report(&relay.reporter).await,
+    }
+}

@@ -20,6 +20,9 @@ use super::pool::Pool;
 use super::report::Reporter;
 use super::{accept, dns, proxy};
 
+/// More connections than any backlog holds.
+const MAX_WAITING: u32 = 65_536;
+
 /// What the relay has to know.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -140,11 +143,14 @@ pub async fn serve(
         .into_iter()
         .flatten()
     {
-        loops.spawn(accept_loop(
-            Arc::clone(&relay),
-            registered(listener)?,
-            accept::transparent,
-        ));
+        let waiting = listener.try_clone()?;
+        let listener = registered(listener)?;
+        let relay = Arc::clone(&relay);
+        loops.spawn(async move {
+            let mut tasks = accept_loop(Arc::clone(&relay), listener, accept::transparent).await;
+            leave(&relay, &waiting, &mut tasks);
+            tasks
+        });
     }
     let listener = registered(sockets.proxy_v4)?;
     loops.spawn(accept_loop(Arc::clone(&relay), listener, proxy::serve));
@@ -196,6 +202,17 @@ pub async fn serve(
         }
     });
     Ok(())
+}
+
+/// Reports the connections that were established and never accepted: each redirect has its row.
+fn leave(relay: &Arc<Relay>, listener: &std::net::TcpListener, tasks: &mut JoinSet<()>) {
+    for _ in 0..MAX_WAITING {
+        // The clone shares the file description, which does not block.
+        let Ok((stream, peer)) = listener.accept() else {
+            return;
+        };
+        tasks.spawn(accept::unserved(Arc::clone(relay), stream, peer));
+    }
 }
 
 /// Gives the open connections their time to end, then ends them.

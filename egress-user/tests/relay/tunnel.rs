@@ -60,6 +60,30 @@ async fn the_stop_ends_what_is_open_and_reports_it() {
 }
 
 #[tokio::test]
+async fn connections_that_wait_at_the_stop_are_reported_too() {
+    let world = World::with(|config| config.limits.connections = 1).await;
+    let mut tunnel = world.connect("a.test", 443).await;
+    let hello = hello("a.test");
+    tunnel.write_all(&hello).await.unwrap();
+    tunnel.read_exact(&mut vec![0; hello.len()]).await.unwrap();
+    // No place is left: these are established, with a request each, and never accepted.
+    let mut waiting = Vec::new();
+    for _ in 0..5 {
+        let mut client = world.connect("b.test", 443).await;
+        client.write_all(&hello).await.unwrap();
+        waiting.push(client);
+    }
+    let (_, flows) = world.stop().await;
+    let mut rows: Vec<String> = flows.iter().map(short).collect();
+    rows.sort();
+    let mut wanted = vec!["raw b.test failed stopped"; 5];
+    wanted.push("tls a.test forwarded");
+    assert_eq!(rows, wanted);
+    let cookies: std::collections::BTreeSet<u64> = flows.iter().map(|flow| flow.cookie).collect();
+    assert_eq!(cookies.len(), 6);
+}
+
+#[tokio::test]
 async fn an_abrupt_end_of_the_agent_ends_the_tunnel() {
     let mut world = World::new().await;
     let mut client = world.connect("a.test", 443).await;

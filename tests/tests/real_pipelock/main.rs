@@ -12,6 +12,7 @@
 mod action;
 mod config;
 mod failures;
+mod grade;
 mod inspection;
 mod interception;
 mod load;

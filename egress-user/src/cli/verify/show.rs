@@ -94,6 +94,7 @@ pub(super) fn as_json(outcome: &Outcome, args: &VerifyArgs, status: u8) -> Value
                 "without_receipt": both.without_receipt,
                 "unsigned": both.unsigned,
                 "unasked": both.unasked,
+                "unseen": both.unseen,
                 "refused_unasked": both.refused,
                 "kernel": both.kernel,
             })),

@@ -1,0 +1,148 @@
+//! What a packet with Pipelock's receipts shows of the boundary: both recorders agree, and the grade is as
+//! high as what this version can sign.
+use std::ffi::OsStr;
+use std::path::Path;
+
+use egress_tests::evidence::{public_key_hex, verify};
+use egress_tests::{INTERNET, RunOutput, World};
+use serde_json::Value;
+
+use crate::support::{NO_PROXY, allow, assert_verified, facts, has_sessions, receipts, with};
+
+/// `egress verify --json` with both keys pinned.
+fn judged(world: &World, run: &RunOutput) -> (Option<i32>, Value) {
+    let key = public_key_hex(&world.dir().join("key"));
+    let boundary = public_key_hex(&world.dir().join("boundary"));
+    let args = ["--json", "--key", &key, "--boundary-key", &boundary].map(OsStr::new);
+    let output = verify(&[&[run.packet.as_os_str()], &args[..]].concat());
+    let judged = serde_json::from_str(&output.stdout).unwrap_or_else(|_| panic!("{output}"));
+    (output.status, judged)
+}
+
+/// A run whose boundary signs with a key that a reviewer can pin.
+fn attested(world: &World, yaml: &str, boundary: &Path, agent: &str) -> RunOutput {
+    with(world, yaml)
+        .arg("--boundary-key")
+        .arg(boundary)
+        .script(agent)
+        .run()
+}
+
+fn number(judged: &Value, pointer: &str) -> u64 {
+    let found = judged.pointer(pointer).and_then(Value::as_u64);
+    found.unwrap_or_else(|| panic!("no {pointer}: {judged}"))
+}
+
+/// Fails unless every request has its receipt and every receipt its request.
+#[track_caller]
+fn assert_reconciled(judged: &Value, asked: u64) {
+    for (name, wanted) in [
+        ("asked", asked),
+        ("receipted", asked),
+        ("unsigned", 0),
+        ("unasked", 0),
+        ("unseen", 0),
+    ] {
+        let pointer = format!("/boundary/reconciliation/{name}");
+        assert_eq!(number(judged, &pointer), wanted, "{name}: {judged:#}");
+    }
+    let without = judged.pointer("/boundary/reconciliation/without_receipt");
+    assert_eq!(without, Some(&serde_json::json!({})), "{judged:#}");
+}
+
+/// Fails unless the grade is what this version can have, and says why it is not higher.
+#[track_caller]
+fn assert_graded(run: &RunOutput, status: Option<i32>, judged: &Value) {
+    let grade = judged.pointer("/boundary/grade").unwrap();
+    let reasons = judged.pointer("/boundary/not_higher").unwrap();
+    if has_sessions(run) {
+        assert_eq!(status, Some(0), "{judged:#}");
+        assert_eq!(grade, "kernel_enforced", "{judged:#}");
+        assert_eq!(reasons, &Value::Array(Vec::new()));
+        return;
+    }
+    assert_eq!(status, Some(3), "{judged:#}");
+    assert_eq!(grade, "kernel_observed", "{judged:#}");
+    let reasons: Vec<&str> = reasons
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    let [capsule, end] = reasons[..] else {
+        panic!("{reasons:?}")
+    };
+    assert_eq!(capsule, "the receipts do not sign the posture capsule");
+    assert!(
+        end.starts_with("the end of the receipts is not proven"),
+        "{end}"
+    );
+}
+
+#[test]
+fn both_recorders_agree_and_the_grade_is_what_the_version_can_sign() {
+    let world = World::new();
+    let boundary = world.key("boundary");
+    let agent = format!(
+        "{NO_PROXY}\
+         curl -sS -o /dev/null -w '%{{http_code}}\\n' http://allowed.test/\n\
+         curl -sS -o /dev/null -w '%{{http_code}}\\n' http://allowed.test/ http://allowed.test/ -o /dev/null\n\
+         curl -sS -o /dev/null -w '%{{http_code}}\\n' https://allowed.test/\n\
+         curl -sS -o /dev/null -w '%{{http_code}}\\n' http://denied.test/\n\
+         curl -sS -o /dev/null -w '%{{http_code}}\\n' https://denied.test/ || true\n"
+    );
+    let run = attested(&world, &allow(&["allowed.test"]), &boundary, &agent);
+    assert_eq!(run.status, Some(0), "{run}");
+    assert_eq!(run.stdout, "200\n200\n200\n200\n403\n000\n", "{run}");
+    let (status, judged) = judged(&world, &run);
+    assert_reconciled(&judged, 6);
+    assert_graded(&run, status, &judged);
+    assert_eq!(number(&judged, "/actions"), 6, "{judged:#}");
+    assert_eq!(number(&judged, "/blocked_actions"), 2, "{judged:#}");
+    // Receipts that are no actions of their own are named.
+    let others = number(&judged, "/session_records") + number(&judged, "/outcomes");
+    assert_eq!(number(&judged, "/receipt_count"), 6 + others);
+    if has_sessions(&run) {
+        assert_eq!(number(&judged, "/intents"), number(&judged, "/outcomes"));
+        assert_eq!(number(&judged, "/outcomes"), 4, "{judged:#}");
+        assert_eq!(number(&judged, "/evidence_receipts"), 10, "{judged:#}");
+        assert_eq!(facts(&run).get("posture").unwrap(), "bound");
+    } else {
+        assert_eq!(others, 0, "{judged:#}");
+        assert_eq!(facts(&run).get("posture").unwrap(), "not_known");
+    }
+    assert_verified(&world, &run);
+}
+
+#[test]
+fn what_the_relay_refuses_is_no_loss_and_tunnels_of_one_host_all_reconcile() {
+    let world = World::new();
+    let boundary = world.key("boundary");
+    // Port 25 is not allowed, an address of the other side of the gate either; 20 tunnels at once.
+    let agent = format!(
+        "{NO_PROXY}\
+         curl -sSf -m 5 http://allowed.test:25/ >/dev/null 2>&1 && echo reached\n\
+         curl -sS -m 5 http://{denied}/ >/dev/null 2>&1\n\
+         for i in $(seq 20); do curl -sS -o /dev/null https://allowed.test/ & done; wait\n\
+         echo done\n",
+        denied = INTERNET.denied
+    );
+    let run = attested(&world, &allow(&["allowed.test"]), &boundary, &agent);
+    assert_eq!(
+        (run.status, run.stdout.as_str()),
+        (Some(0), "done\n"),
+        "{run}"
+    );
+    let (status, judged) = judged(&world, &run);
+    // The address was asked for and blocked; the port never was.
+    assert_reconciled(&judged, 21);
+    assert_graded(&run, status, &judged);
+    let refused = judged.pointer("/boundary/reconciliation/refused_unasked");
+    assert_eq!(
+        refused.and_then(|refused| refused.get("port_not_allowed")),
+        Some(&Value::from(1)),
+        "{judged:#}"
+    );
+    assert_eq!(number(&judged, "/actions"), 21);
+    assert!(receipts(&run).len() >= 21);
+}
