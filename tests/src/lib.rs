@@ -25,6 +25,7 @@ pub mod agents;
 pub mod attack;
 mod census;
 pub mod changes;
+pub mod clients;
 mod command;
 mod denial;
 pub mod evidence;

@@ -28,11 +28,21 @@ const GO_TOOLS: [(&str, &str, &str); 2] = [
         "v1.7.8",
     ),
 ];
+/// Clients that the end-to-end tests start: pip's and npm's.
+const PYTHON_CLIENTS: [&str; 4] = [
+    "aiohttp==3.14.5",
+    "grpcio==1.85.3",
+    "httpx==0.28.1",
+    "requests==2.32.5",
+];
+const NODE_CLIENTS: [&str; 1] = ["ws@8.23.0"];
+
 const ZIZMOR: &str = "1.32.0";
 
 /// Programs that the end-to-end tests start, and Debian's packages of them.
-const TEST_PROGRAMS: [(&str, &str); 16] = [
+const TEST_PROGRAMS: [(&str, &str); 18] = [
     ("bash", "bash"),
+    ("chromium", "chromium"),
     ("curl", "curl"),
     ("git", "git"),
     ("go", "golang-go"),
@@ -41,6 +51,7 @@ const TEST_PROGRAMS: [(&str, &str); 16] = [
     ("javac", "default-jdk-headless"),
     ("jq", "jq"),
     ("node", "nodejs"),
+    ("npm", "npm"),
     ("openssl", "openssl"),
     ("pgrep", "procps"),
     ("python3", "python3"),
@@ -63,6 +74,7 @@ pub(crate) fn everything(layout: &Layout) -> Result<()> {
     for_ebpf(layout)?;
     test_programs()?;
     verifiers(layout)?;
+    clients(layout)?;
     for_workflows(layout)
 }
 
@@ -168,6 +180,33 @@ fn verifiers(layout: &Layout) -> Result<()> {
             .args(["install", "--quiet", "--disable-pip-version-check"])
             .arg(&wanted))?;
     }
+    Ok(())
+}
+
+/// Installs ordinary clients, for this project alone.
+fn clients(layout: &Layout) -> Result<()> {
+    let dir = layout.tools().join("clients");
+    let wanted = [&PYTHON_CLIENTS[..], &NODE_CLIENTS[..]].concat().join("\n");
+    let mark = dir.join("installed");
+    if fs::read_to_string(&mark).is_ok_and(|there| there == wanted) {
+        return Ok(());
+    }
+    say(&format!("{}, by pip and npm", wanted.replace('\n', ", ")));
+    run(program(layout.tools().join("venv/bin/pip"))
+        .args([
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--upgrade",
+        ])
+        .arg("--target")
+        .arg(dir.join("python"))
+        .args(PYTHON_CLIENTS))?;
+    run(program("npm")
+        .args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"])
+        .arg(dir.join("node"))
+        .args(NODE_CLIENTS))?;
+    fs::write(mark, wanted)?;
     Ok(())
 }
 

@@ -10,6 +10,7 @@
 )]
 
 mod action;
+mod clients;
 mod config;
 mod failures;
 mod grade;
