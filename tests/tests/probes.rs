@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 
 use egress_tests::{RunOutput, World};
@@ -247,6 +248,7 @@ fn doctor_makes_the_probes_of_a_run() {
     // Without root nothing can be tried, and that is said.
     let binary = world.dir().join("egress");
     fs::copy(egress_tests::binary(), &binary).unwrap();
+    fs::set_permissions(world.dir(), fs::Permissions::from_mode(0o755)).unwrap();
     let binary = binary.display().to_string();
     let words = [
         "setpriv",
