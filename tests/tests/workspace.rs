@@ -10,7 +10,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use egress_tests::changes::{apply, assert_ran, assert_refused, changes, listing, outcome};
 use egress_tests::{RunOutput, World};
@@ -239,6 +239,7 @@ fn copy_is_worked_on_and_thrown_away() {
     let work = run.directory();
     let made = world.shell(&format!(
         "cd {} && mkdir -p d/e && echo 1 >d/e/f && ln -s e/f d/l && mkfifo pipe && truncate -s 2G sparse &&
+         mkdir m && echo 3 >m/g && echo 4 >same && echo 5 >d/left &&
          chown -R 1000:1000 . && chmod 700 d",
         work.display()
     ));
@@ -246,7 +247,7 @@ fn copy_is_worked_on_and_thrown_away() {
     let run = run
         .script(
             "set -e; stat -c '%U %a %s' d sparse; cat d/l; test ! -e pipe; echo 2 >>d/e/f; rm -r sparse
-             ls; echo DONE",
+             printf x >new; chmod 640 new; mv m moved; chmod $(stat -c %a same) same; ls; echo DONE",
         )
         .run();
     assert_ran(&run);
@@ -258,7 +259,71 @@ fn copy_is_worked_on_and_thrown_away() {
     assert_eq!(fs::read_to_string(work.join("d/e/f")).unwrap(), "1\n");
     assert!(work.join("sparse").exists());
     assert_eq!(run.json("boundary.json")["workspace"]["mode"], "copy");
-    assert!(!run.packet.join("changes.json").exists());
+    // What was opened and left as it was, and what was not touched, is no change.
+    let listed: Vec<_> = changes(&run)
+        .iter()
+        .map(|change| {
+            let word = |name: &str| change[name].as_str().unwrap_or("-").to_owned();
+            assert_eq!(word("outcome"), "discarded", "{change}");
+            let digest = word("sha256");
+            let digest = digest.get(..8).unwrap_or(&digest);
+            format!(
+                "{} {} {} {digest}",
+                word("path"),
+                word("change"),
+                word("mode")
+            )
+        })
+        .collect();
+    assert_eq!(
+        listed,
+        [
+            "d/e/f modified 0644 a6e2b7a0",
+            "moved created 0755 -",
+            "moved/g created 0644 1121cfcc",
+            "new created 0640 2d711642",
+            "m deleted - -",
+            "sparse deleted - -",
+        ],
+        "{run}"
+    );
+}
+
+#[test]
+fn large_files_and_larger_holes_take_no_time() {
+    let world = World::new();
+    let run = apply(&world).script(
+        "fallocate -l 2G large; truncate -s 4T hollow; mkdir .github; truncate -s 4T .github/hollow
+         head -c 256M /dev/urandom >full; sha256sum full; stat -c %i large hollow full; echo DONE",
+    );
+    let started = Instant::now();
+    let run = run.limit(Duration::from_mins(2)).run();
+    assert_ran(&run);
+    let took = started.elapsed();
+    assert!(took < Duration::from_mins(1), "{took:?}");
+    let all = changes(&run);
+    let digest = |path: &str| {
+        let change = all.iter().find(|change| change["path"] == path).unwrap();
+        change["sha256"].as_str().map(str::to_owned)
+    };
+    assert!(run.stdout.starts_with(&digest("full").unwrap()), "{run}");
+    assert!(digest("large").is_some(), "{all:#?}");
+    assert_eq!(digest("hollow"), None);
+    // They are the very files that the agent made, and no copies.
+    for (name, inode) in ["large", "hollow", "full"]
+        .iter()
+        .zip(run.stdout.lines().skip(1))
+    {
+        let is = fs::metadata(run.workdir.join(name)).unwrap().ino();
+        assert_eq!(is.to_string(), inode, "{name}: {run}");
+    }
+    assert_eq!(
+        fs::metadata(run.workdir.join("hollow")).unwrap().len(),
+        4 << 40
+    );
+    assert_refused(&run, ".github/hollow", "held_back");
+    let kept = fs::metadata(run.packet.join("workspace-changes.tar")).unwrap();
+    assert!(kept.len() < 1 << 20, "{} bytes", kept.len());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
@@ -16,6 +17,9 @@ use super::tree;
 use crate::boundary::workspace::store::{self, About, COPY, Store};
 use crate::sys::entry_xattr as xattr;
 
+/// A file of the store that was made when the copy was.
+const COPIED: &str = "copied";
+
 /// Copies the workspace of `store` into it; what belongs to the workspace's owner is the agent's there.
 ///
 /// # Errors
@@ -24,6 +28,23 @@ pub fn copy(store: &Store) -> io::Result<()> {
     let (from, to) = (store.workspace()?, store.dir(COPY)?);
     entries(&from, &to, store.about())?;
     finish(&to, &fstat(&from)?, store.about())
+}
+
+/// Notes that the copy is made: what changes in it from now on is the agent's doing.
+///
+/// # Errors
+/// Those of writing.
+pub fn end(store: &Store) -> io::Result<()> {
+    File::create_new(store.path().join(COPIED)).map(drop)
+}
+
+/// When that was, by the clock of the file system.
+///
+/// # Errors
+/// When it was not.
+pub fn ended(store: &Store) -> io::Result<(i64, i64)> {
+    let meta = std::fs::metadata(store.path().join(COPIED))?;
+    Ok((meta.ctime(), meta.ctime_nsec()))
 }
 
 fn entries(from: &OwnedFd, to: &OwnedFd, about: &About) -> io::Result<()> {

@@ -4,6 +4,7 @@
 //! the steps. All of it runs when no process of the agent is left.
 pub mod archive;
 pub mod commit;
+pub mod compare;
 pub mod content;
 pub mod copy;
 pub mod journal;

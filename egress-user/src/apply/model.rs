@@ -1,9 +1,10 @@
 //! What applying works with: changes, and the steps that bring each into the workspace.
+use nix::sys::stat::FileStat;
 use serde::{Deserialize, Serialize};
 
 use super::judge::{Kind, Reason};
 use super::path::RelPath;
-use super::tree::Identity;
+use super::tree::{self, Identity};
 
 /// What became of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,7 +53,7 @@ pub struct Change {
     /// Length of a file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
-    /// SHA-256 of a file's content, lowercase hex.
+    /// SHA-256 of a file's content, lowercase hex; none where holes would take too long.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
     /// Where a symbolic link points to.
@@ -69,6 +70,35 @@ pub struct Change {
 }
 
 impl Change {
+    /// That of an entry, without what is in it; applied unless it is refused.
+    pub fn of(path: RelPath, change: What, stat: &FileStat) -> Self {
+        let kind = tree::kind(stat);
+        Self {
+            path,
+            change,
+            kind,
+            from: None,
+            mode: (kind != Kind::Symlink).then(|| format!("{:04o}", stat.st_mode & 0o7777)),
+            size: (kind == Kind::File)
+                .then_some(stat.st_size)
+                .and_then(|size| u64::try_from(size).ok()),
+            sha256: None,
+            target: None,
+            setid_dropped: false,
+            outcome: Outcome::Applied,
+            reason: None,
+        }
+    }
+
+    /// That of an entry which is gone.
+    pub fn deleted(path: RelPath, was: &FileStat) -> Self {
+        Self {
+            mode: None,
+            size: None,
+            ..Self::of(path, What::Deleted, was)
+        }
+    }
+
     /// Notes that it is not applied.
     pub fn refuse(&mut self, reason: Reason) {
         self.outcome = if reason == Reason::ChangedMeanwhile {

@@ -12,10 +12,10 @@ use std::path::Path;
 use nix::fcntl::readlinkat;
 use nix::sys::stat::FileStat;
 
-use super::content;
+use super::content::{self, Digests};
 use super::judge::{self, GIT_MAKERS, Kind, Protected, Reason, Zone};
 use super::layer::{LowerHalf, Relation, is_whiteout, relate};
-use super::model::{Change, Outcome, Plan, Planned, Step, What};
+use super::model::{Change, Plan, Planned, Step, What};
 use super::path::RelPath;
 use super::tree::{self, Identity};
 use git::{looks_like_git, makes_git_directory};
@@ -40,6 +40,7 @@ struct Scan<'a> {
     /// Moves that an earlier look found impossible: their new place was refused.
     impossible: &'a BTreeSet<RelPath>,
     slots: u64,
+    digests: Digests,
     plan: Plan,
 }
 
@@ -56,6 +57,7 @@ pub fn scan(upper: &OwnedFd, root: &OwnedFd, rules: &Rules<'_>) -> io::Result<Pl
             moves: BTreeMap::new(),
             impossible: &impossible,
             slots: 0,
+            digests: Digests::default(),
             plan: Plan::default(),
         };
         let lower = || -> io::Result<LowerHalf> {
@@ -116,7 +118,7 @@ impl Scan<'_> {
         let is = nix::sys::stat::fstat(upper)?;
         let was = nix::sys::stat::fstat(self.root)?;
         if is.st_mode != was.st_mode && tree::changed_at(&was) <= self.rules.began {
-            let mut change = change(RelPath::default(), What::Modified, &is);
+            let mut change = Change::of(RelPath::default(), What::Modified, &is);
             change.refuse(Reason::WorkspaceItself);
             self.plan.changes.push(change);
         }
@@ -166,9 +168,7 @@ impl Scan<'_> {
             return Ok(());
         };
         let kind = tree::kind(old);
-        let mut change = change(entry.path.clone(), What::Deleted, old);
-        change.mode = None;
-        change.size = None;
+        let mut change = Change::deleted(entry.path.clone(), old);
         let judged = match &entry.held {
             Some(held) => Err(held.clone()),
             None => self
@@ -241,7 +241,7 @@ impl Scan<'_> {
         if same {
             return Ok(());
         }
-        let mut change = change(entry.path.clone(), What::Modified, &entry.stat);
+        let mut change = Change::of(entry.path.clone(), What::Modified, &entry.stat);
         // Entries that came and went alter a directory's time as well: it cannot be told who did what.
         let meanwhile = tree::changed_at(old) > self.rules.began;
         let reason = held
@@ -259,7 +259,7 @@ impl Scan<'_> {
 
     /// A new directory. Gives why nothing in it is applied, if so.
     fn made(&mut self, place: &Place<'_>, entry: &Entry<'_>) -> io::Result<Option<Reason>> {
-        let mut change = change(entry.path.clone(), What::Created, &entry.stat);
+        let mut change = Change::of(entry.path.clone(), What::Created, &entry.stat);
         let judged = match self.judge_place(place, entry, Kind::Directory)? {
             Ok(()) => self.may_appear(place, entry)?,
             refused @ Err(_) => refused,
@@ -291,7 +291,7 @@ impl Scan<'_> {
         entry: &Entry<'_>,
         from: &RelPath,
     ) -> io::Result<Option<Reason>> {
-        let mut change = change(entry.path.clone(), What::Moved, &entry.stat);
+        let mut change = Change::of(entry.path.clone(), What::Moved, &entry.stat);
         change.from = Some(from.clone());
         let judged = match self.moves.get(from).map(|moved| moved.verdict.clone()) {
             Some(Ok(identity)) => self
@@ -346,10 +346,10 @@ impl Scan<'_> {
         } else {
             What::Created
         };
-        let mut change = change(entry.path.clone(), what, &entry.stat);
+        let mut change = Change::of(entry.path.clone(), what, &entry.stat);
         if kind == Kind::File {
             let file = tree::open_file(place.upper, entry.name)?;
-            change.sha256 = Some(content::sha256(file)?);
+            change.sha256 = self.digests.of(file, &entry.stat)?;
             change.setid_dropped = entry.stat.st_mode & 0o6000 != 0;
         }
         if kind == Kind::Symlink {
@@ -459,24 +459,5 @@ fn finish(entry: &Entry<'_>) -> Step {
         path: entry.path.clone(),
         mode: entry.stat.st_mode & 0o1777,
         modified: (entry.stat.st_mtime, entry.stat.st_mtime_nsec),
-    }
-}
-
-fn change(path: RelPath, change: What, stat: &FileStat) -> Change {
-    let kind = tree::kind(stat);
-    Change {
-        path,
-        change,
-        kind,
-        from: None,
-        mode: (kind != Kind::Symlink).then(|| format!("{:04o}", stat.st_mode & 0o7777)),
-        size: (kind == Kind::File)
-            .then_some(stat.st_size)
-            .and_then(|size| u64::try_from(size).ok()),
-        sha256: None,
-        target: None,
-        setid_dropped: false,
-        outcome: Outcome::Applied,
-        reason: None,
     }
 }

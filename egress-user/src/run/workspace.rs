@@ -1,12 +1,14 @@
 //! The workspace of a run: its mount at the start, its changes at the end.
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::error::{RunError, system};
 use super::plan::{Plan, WorkspaceMode};
 use super::supervise::{Ending, Running};
 use crate::apply::judge::Protected;
+use crate::apply::path::RelPath;
 use crate::apply::{self, Concluded, Decision, Recovered};
 use crate::boundary::workspace::credentials::{self, Exchange, Found, Redaction, Shown};
 use crate::boundary::workspace::store::{COPY, Purpose, SHOWN, Store};
@@ -90,6 +92,7 @@ pub(super) fn mounted(
             apply::copy::copy(&store).map_err(failed)?;
             let copy = store.path().join(COPY);
             credentials::put_into_copy(&copy, store.about(), redactions).map_err(failed)?;
+            apply::copy::end(&store).map_err(failed)?;
             let tree = workspace::plain(&copy).map_err(failed)?;
             Ok((Some(store), tree))
         }
@@ -105,11 +108,18 @@ impl Running {
         let Some(store) = &self.store else {
             return Ok(None);
         };
-        if self.plan.workspace == WorkspaceMode::Copy {
-            return Ok(None);
-        }
         if self.cgroups.agent.is_populated()? {
             return Err(io::Error::other("processes of the agent are left"));
+        }
+        if self.plan.workspace == WorkspaceMode::Copy {
+            let altered = self.measured.credentials.redactions.iter();
+            let altered = altered
+                .filter_map(|one| one.path.strip_prefix(&self.plan.workdir).ok())
+                .map(|path| RelPath(path.as_os_str().as_bytes().to_vec()))
+                .collect();
+            let plan = apply::compare::compare(store, &altered)?;
+            let archive = None;
+            return Ok(Some(Concluded { plan, archive }));
         }
         let protected = self
             .measured
