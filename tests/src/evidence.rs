@@ -94,6 +94,39 @@ pub fn public_key_hex(key: &Path) -> String {
     hex::encode(key.expect("a key in base64"))
 }
 
+/// Signs a posture capsule anew with a key that `egress keygen` made; nothing of the project's own takes part.
+///
+/// # Panics
+/// If the key cannot be read or `openssl` cannot sign with it.
+pub fn sign_capsule(capsule: &mut Value, key: &Path) {
+    // A private key of RFC 8410 is this and its seed.
+    const PKCS8_OF_ED25519: &str = "302e020100300506032b657004220420";
+    let members = capsule.as_object_mut().expect("an object");
+    members.remove("signature");
+    members.remove("signer_key_id");
+    let text = fs::read_to_string(key).expect("read the private key");
+    let pair = BASE64_STANDARD.decode(text.lines().nth(1).expect("a key in the file"));
+    let mut der = hex::decode(PKCS8_OF_ED25519).expect("hexadecimal digits");
+    der.extend(pair.expect("a key in base64").into_iter().take(32));
+    let [key_file, message, signature] =
+        ["der", "message", "signature"].map(|name| key.with_extension(name));
+    fs::write(&key_file, der).expect("write the key");
+    fs::write(&message, capsule.to_string()).expect("write the capsule");
+    let mut command = program(PathBuf::from("/usr/bin/openssl"));
+    command
+        .args(["pkeyutl", "-sign", "-rawin", "-keyform", "DER", "-inkey"])
+        .arg(&key_file)
+        .arg("-in")
+        .arg(&message)
+        .arg("-out")
+        .arg(&signature);
+    let signed = finish(&mut command);
+    assert!(signed.success(), "{signed}");
+    let signature = fs::read(&signature).expect("read the signature");
+    capsule["signature"] = hex::encode(signature).into();
+    capsule["signer_key_id"] = public_key_hex(key).into();
+}
+
 impl RunOutput {
     /// A JSON file of the packet.
     ///

@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use egress_tests::evidence::verify;
+use egress_tests::evidence::{sign_capsule, verify};
 use egress_tests::{Output, RunOutput, World};
 use serde_json::Value;
 
@@ -211,6 +211,28 @@ fn capsule_and_record_of_another_run_are_found() {
         fs::write(&path, own).unwrap();
     }
     assert_eq!(one.verify(Some(&one.boundary), &[]).status, Some(0));
+}
+
+#[test]
+fn receipts_outside_the_time_of_the_capsule_are_found() {
+    let world = World::new();
+    let signed = signed(&world, "true");
+    let path = signed.run.packet.join("posture-capsule.json");
+    let mut capsule = signed.run.json("posture-capsule.json");
+    let sign = |capsule: &mut Value| {
+        sign_capsule(capsule, &signed.boundary);
+        fs::write(&path, capsule.to_string()).unwrap();
+        signed.verify(Some(&signed.boundary), &[])
+    };
+    let output = sign(&mut capsule);
+    assert!(!output.stdout.contains("[capsule."), "{output}");
+    capsule["expires_at"] = capsule["generated_at"].clone();
+    let output = sign(&mut capsule);
+    assert_eq!(output.status, Some(1), "{output}");
+    for rule in ["[capsule.window]", "[capsule.hash]"] {
+        assert!(output.stdout.contains(rule), "{rule}: {output}");
+    }
+    assert!(!output.stdout.contains("[capsule.signature]"), "{output}");
 }
 
 #[test]

@@ -43,7 +43,6 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
     };
     setup::everything(layout)?;
     let binary = build::optimised(layout)?;
-    let exploited_relay = build::exploited_relay(layout)?;
 
     let corpora = corpora(layout);
     match &corpora {
@@ -62,8 +61,7 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
             .env("EGRESS_REF_VERIFIER_RS", layout.verifier_rs())
             .env("EGRESS_REF_VERIFIER_PY", layout.verifier_py())
             .env("EGRESS_TOOLS", layout.tools())
-            .env("EGRESS_BIN", &binary)
-            .env("EGRESS_EXPLOITED_RELAY_BIN", &exploited_relay);
+            .env("EGRESS_BIN", &binary);
         if let Some(shared) = &corpora {
             command.env(CORPORA_VARIABLE, shared);
         }
@@ -81,12 +79,17 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
     if args.real_pipelock {
         return Ok(());
     }
+    let exploited_relay = build::exploited_relay(layout)?;
     println!("test: unit tests");
     run_program(test().args(["--workspace", "--exclude", PRIVILEGED, "--all-targets"]))?;
     println!("test: documentation");
     run_program(test().args(["--workspace", "--exclude", PRIVILEGED, "--doc"]))?;
     println!("test: end to end");
-    run_program(test().args(["--package", PRIVILEGED]))?;
+    run_program(
+        test()
+            .env("EGRESS_EXPLOITED_RELAY_BIN", exploited_relay)
+            .args(["--package", PRIVILEGED]),
+    )?;
     println!(
         "test: LEFT OUT: the suite with a real Pipelock; \
          {PIPELOCK_VARIABLE}=FILE[:FILE…] cargo xtask test --real-pipelock runs it"

@@ -2,7 +2,7 @@
 use std::fs;
 
 use egress_tests::World;
-use egress_tests::evidence::{public_key_hex, verify};
+use egress_tests::evidence::{public_key_hex, sign_capsule, verify};
 use sha2::{Digest as _, Sha256};
 
 use crate::support::{NO_PROXY, allow, facts, has_sessions, receipts, reviewed, with};
@@ -65,6 +65,14 @@ fn first_receipt_signs_the_capsule_of_this_run_and_no_other() {
     let verdict = reviewed(&world, &run.packet, &[]);
     assert_eq!(verdict.status, Some(1), "{verdict}");
     assert!(verdict.stdout.contains("[capsule.hash]"), "{verdict}");
+    // One that its own signer ended before the receipts.
+    let mut late = capsule;
+    late["expires_at"] = late["generated_at"].clone();
+    sign_capsule(&mut late, &world.dir().join("boundary"));
+    fs::write(&path, late.to_string()).unwrap();
+    let verdict = reviewed(&world, &run.packet, &[]);
+    assert_eq!(verdict.status, Some(1), "{verdict}");
+    assert!(verdict.stdout.contains("[capsule.window]"), "{verdict}");
     fs::write(&path, &whole).unwrap();
     let verdict = reviewed(&world, &run.packet, &["--require-grade", "kernel_enforced"]);
     assert_eq!(verdict.status, Some(0), "{verdict}");
