@@ -16,7 +16,8 @@ def flip():
 threading.Thread(target=flip).start()
 header = struct.pack('PIxxxxPPPPI4x', ctypes.addressof(buffer), 16, at(struct.pack('PP', at(b'x'), 1)), 1, 0, 0, 0)
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-for _ in range(3000):
+end = time.monotonic() + 1
+while time.monotonic() < end:
     if case == 'sendto': libc.sendto(s.fileno(), b'x', 1, 0, buffer, 16)
     elif case == 'sendmsg': libc.sendmsg(s.fileno(), header, 0)
     else:

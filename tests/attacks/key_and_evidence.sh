@@ -1,17 +1,15 @@
-# The signing key, the policy, the evidence and the packet: read and written.
+# The signing keys and the evidence: read and written.
 # stops: private-run privileges
 # oracle: script
 # options: --signer-private-key $PLACE/key --boundary-key $PLACE/boundary
-# cases: key policy state packet
+# cases: key state
 stage() {
     "$EGRESS" keygen --out "$PLACE/key" && "$EGRESS" keygen --out "$PLACE/boundary"
 }
 attempt() {
     case $1 in
         key) set -- "$PLACE/key" "$PLACE/boundary" ;;
-        policy) set -- "$DIR"/*/*.yaml ;;
         state) set -- /run/egress/* /run/egress/*/* ;;
-        packet) set -- "$DIR"/*/packet "$DIR"/*/packet/* "$DIR"/*/.packet*/* ;;
     esac
     for one; do
         [ -d "$one" ] && ls "$one" && echo "listed $one"

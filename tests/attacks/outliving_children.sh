@@ -13,7 +13,7 @@ attempt() {
         nohup) nohup bash -c "exec -a $PLACE-outlives sleep 20" & ;;
         double_fork) (outlive &) ;;
         deaf) (trap '' HUP INT TERM QUIT; outlive) & ;;
-        stopped) bash -c "exec -a $PLACE-outlives sleep 20" & sleep 0.5; kill -STOP $! ;;
+        stopped) bash -c "trap '' HUP; exec -a $PLACE-outlives sleep 20" & sleep 0.5; kill -STOP $! ;;
     esac
     sleep 0.1
 }
