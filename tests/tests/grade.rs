@@ -83,7 +83,7 @@ fn pinned_run_is_enforced_by_the_kernel() {
         "{}",
         signed.run
     );
-    for file in ["verifier.txt", "summary.md"] {
+    for file in ["verifier.txt", "summary.md", "report.html"] {
         let text = fs::read_to_string(signed.run.packet.join(file)).unwrap();
         assert!(text.contains("kernel_enforced"), "{file}: {text}");
     }
@@ -106,6 +106,35 @@ fn pinned_run_is_enforced_by_the_kernel() {
     for rule in ["[attestation.signature]", "[capsule.signer]"] {
         assert!(output.stdout.contains(rule), "{rule}: {output}");
     }
+}
+
+#[test]
+fn connections_left_behind_are_all_in_the_relays_rows() {
+    const CONNECTIONS: u64 = 300;
+    let world = World::new();
+    let signed = signed(
+        &world,
+        &format!(
+            "python3 - <<'PROGRAM'\n\
+             import os, socket\n\
+             to = socket.getaddrinfo('allowed.test', 80, socket.AF_INET)[0][4]\n\
+             held = []\n\
+             for number in range({CONNECTIONS}):\n\
+             \x20   one = socket.socket()\n\
+             \x20   one.setblocking(False)\n\
+             \x20   one.connect_ex(to)\n\
+             \x20   one.close() if number % 3 == 0 else held.append(one)\n\
+             os._exit(0)\n\
+             PROGRAM\n"
+        ),
+    );
+    let output = signed.verify(Some(&signed.boundary), &["--json"]);
+    let result: Value = serde_json::from_str(&output.stdout).expect("one JSON object");
+    let both = &result["boundary"]["reconciliation"];
+    let redirected = both["kernel"]["redirected"].as_u64().unwrap();
+    assert!(redirected >= CONNECTIONS, "{result:#}");
+    assert_eq!(both["unseen"], 0, "{result:#}");
+    assert_eq!(result["boundary"]["grade"], "kernel_enforced", "{result:#}");
 }
 
 #[test]

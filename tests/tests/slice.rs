@@ -85,6 +85,7 @@ fn packet_satisfies_the_schema_and_every_verifier() {
         "evidence.jsonl",
         "verifier.txt",
         "summary.md",
+        "report.html",
         "flows.jsonl",
         "boundary.json",
         "policy.yaml",

@@ -13,6 +13,7 @@ pub mod check;
 pub mod dir;
 pub mod flows;
 pub mod grade;
+pub mod html;
 mod inline;
 pub mod measured;
 pub mod model;
@@ -31,6 +32,8 @@ pub const EVIDENCE_FILE: &str = "evidence.jsonl";
 pub const VERIFIER_FILE: &str = "verifier.txt";
 /// Name of the summary.
 pub const SUMMARY_FILE: &str = "summary.md";
+/// Name of the page for a browser.
+pub const REPORT_FILE: &str = "report.html";
 /// Name of the kernel's log.
 pub const FLOWS_FILE: &str = "flows.jsonl";
 /// Name of the measured posture.

@@ -191,8 +191,15 @@ fn measured(out: &mut String, packet: &Packet, probes: &[(String, &str)]) -> std
     Ok(())
 }
 
-/// The command that checks the packet anywhere, if its words need no quotes.
 fn check_it(out: &mut String, packet: &Packet, directory: &str) -> std::fmt::Result {
+    out.push_str(
+        "\n## Check it\n\nOn another machine, offline, with the key from a place of your own:\n\n",
+    );
+    writeln!(out, "```sh\n{}\n```", check_command(packet, directory))
+}
+
+/// The command that checks the packet anywhere, if its words need no quotes.
+pub(super) fn check_command(packet: &Packet, directory: &str) -> String {
     let plain = |text: &str| {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         !text.is_empty() && !text.starts_with('-') && text.bytes().all(is_plain)
@@ -207,10 +214,7 @@ fn check_it(out: &mut String, packet: &Packet, directory: &str) -> std::fmt::Res
         Some(key) => format!("--key {key}"),
         None => String::from("--allow-unpinned"),
     };
-    out.push_str(
-        "\n## Check it\n\nOn another machine, offline, with the key from a place of your own:\n\n",
-    );
-    writeln!(out, "```sh\negress verify {directory} {trust}\n```")
+    format!("egress verify {directory} {trust}")
 }
 
 fn row(out: &mut String, name: &str, value: impl Display) -> std::fmt::Result {

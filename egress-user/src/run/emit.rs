@@ -19,11 +19,12 @@ use crate::packet::attest;
 use crate::packet::boundary::{Attestation, BoundaryFiles, BoundaryReport, judge};
 use crate::packet::build::{PacketInputs, build};
 use crate::packet::grade::Graded;
+use crate::packet::html::{self, Page};
 use crate::packet::model::{Packet, PacketVerdict, Provider, Run, ScannerConfig, Verifier};
 use crate::packet::summary::{self, Observed, Refused};
 use crate::packet::{
     ATTESTATION_FILE, BOUNDARY_FILE, CAPSULE_FILE, CHANGES_ARCHIVE, CHANGES_FILE, EVIDENCE_FILE,
-    FLOWS_FILE, PACKET_FILE, POLICY_FILE, SUMMARY_FILE, VERIFIER_FILE, verifier_text,
+    FLOWS_FILE, PACKET_FILE, POLICY_FILE, REPORT_FILE, SUMMARY_FILE, VERIFIER_FILE, verifier_text,
 };
 use crate::probe::model::ProbeResult;
 use crate::receipt::report::Report;
@@ -109,11 +110,8 @@ impl Verified {
         let packet_sha256 = record::sha256(&text);
         let measured = record::boundary(&self.run)?;
         let boundary = self.judge(&measured);
-        let mut summary = summary::render(
-            &packet,
-            &self.report,
-            &self.observed(&packet_sha256, &boundary.graded),
-        );
+        let observed = self.observed(&packet_sha256, &boundary.graded);
+        let mut summary = summary::render(&packet, &self.report, &observed);
         let accepted = self
             .run
             .measured
@@ -123,6 +121,14 @@ impl Verified {
         let notices = notices::of(&self.run);
         summary.push_str(&summary::section("Notices", &notices));
         summary.push_str(&incomplete_section(&self.run.incomplete));
+        let page = html::render(&Page {
+            packet: &packet,
+            report: &self.report,
+            observed: &observed,
+            channels: &serde_json::to_value(&self.run.counts.residual)?,
+            notices: &notices,
+            incomplete: &self.run.incomplete,
+        });
         let mut findings = self.report.findings.clone();
         findings.extend(boundary.findings.iter().cloned());
         let verifier = verifier_text::render(
@@ -136,6 +142,7 @@ impl Verified {
             (EVIDENCE_FILE, self.run.evidence_bytes()),
             (FLOWS_FILE, std::mem::take(&mut self.run.flows)),
             (POLICY_FILE, self.run.policy.yaml.clone().into_bytes()),
+            (REPORT_FILE, page.into_bytes()),
             (SUMMARY_FILE, summary.clone().into_bytes()),
             (VERIFIER_FILE, verifier.into_bytes()),
             (PACKET_FILE, text),
