@@ -151,6 +151,17 @@ pub(super) fn device_nodes(_: &Scene) -> Tried {
     Err(refused)
 }
 
+/// The other end of a new terminal, and its number. Either path to it may be covered on a host.
+fn new_terminal(path: &str) -> io::Result<(File, u32)> {
+    let master = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NOCTTY)
+        .open(path)?;
+    let number = attempt::unlock_terminal(&master)?;
+    Ok((master, number))
+}
+
 /// Input for a terminal: that of a new session, so that nobody reads it.
 pub(super) fn terminal_input(_: &Scene) -> Tried {
     // The end of the terminal would end this process before it has told what it met.
@@ -158,12 +169,7 @@ pub(super) fn terminal_input(_: &Scene) -> Tried {
     hangup.add(Signal::SIGHUP);
     hangup.thread_block()?;
     nix::unistd::setsid()?;
-    let master = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(libc::O_NOCTTY)
-        .open("/dev/ptmx")?;
-    let number = attempt::unlock_terminal(&master)?;
+    let (_master, number) = new_terminal("/dev/ptmx").or_else(|_| new_terminal("/dev/pts/ptmx"))?;
     // The first terminal that the leader of a session opens becomes its own.
     let terminal = OpenOptions::new()
         .read(true)
