@@ -12,6 +12,7 @@
 mod action;
 mod clients;
 mod config;
+mod control_paths;
 mod failures;
 mod grade;
 mod inspection;
