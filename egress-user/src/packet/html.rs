@@ -1,7 +1,7 @@
 //! `report.html`: the packet for people, as one page that needs nothing else.
 //!
 //! No script, no link, no resource: the page forbids itself all of that. Every text passes through
-//! [`escaped`], also those that nobody hostile can influence.
+//! `escaped`, also those that nobody hostile can influence.
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
