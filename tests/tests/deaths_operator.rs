@@ -174,8 +174,6 @@ fn agent_in_another_cgroup_is_still_without_a_network() {
     wait_until("it has tried", SOON, || workdir.join("tried").exists());
     world.wire().assert_still(before);
     running.signal(Signal::SIGTERM);
-    std::thread::sleep(Duration::from_millis(100));
-    running.signal(Signal::SIGTERM);
     let output = running.finish(SOON);
     assert_eq!(output.stdout, "", "{output}");
     // The namespace's first process takes all others along, wherever they are.
