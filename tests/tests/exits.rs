@@ -85,7 +85,7 @@ fn interruption_and_termination_reach_the_agent_and_the_packet_is_written() {
             .allow(&[])
             .script(
                 "trap 'echo caught; exit 8' INT; trap 'echo caught; exit 9' TERM
-                 touch ready; while :; do sleep 0.1; done",
+                 touch ready; while :; do sleep 0.1 & wait; done",
             )
             .start();
         wait_for(&workdir.join("ready"));
