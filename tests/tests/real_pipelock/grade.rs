@@ -1,7 +1,6 @@
 //! What a packet with Pipelock's receipts shows of the boundary: both recorders agree, and the grade is as
 //! high as what this version can sign.
 use std::ffi::OsStr;
-use std::path::Path;
 
 use egress_tests::evidence::{public_key_hex, verify};
 use egress_tests::{INTERNET, RunOutput, World};
@@ -17,15 +16,6 @@ fn judged(world: &World, run: &RunOutput) -> (Option<i32>, Value) {
     let output = verify(&[&[run.packet.as_os_str()], &args[..]].concat());
     let judged = serde_json::from_str(&output.stdout).unwrap_or_else(|_| panic!("{output}"));
     (output.status, judged)
-}
-
-/// A run whose boundary signs with a key that a reviewer can pin.
-fn attested(world: &World, yaml: &str, boundary: &Path, agent: &str) -> RunOutput {
-    with(world, yaml)
-        .arg("--boundary-key")
-        .arg(boundary)
-        .script(agent)
-        .run()
 }
 
 fn number(judged: &Value, pointer: &str) -> u64 {
@@ -82,7 +72,6 @@ fn assert_graded(run: &RunOutput, status: Option<i32>, judged: &Value) {
 #[test]
 fn both_recorders_agree_and_the_grade_is_what_the_version_can_sign() {
     let world = World::new();
-    let boundary = world.key("boundary");
     let agent = format!(
         "{NO_PROXY}\
          curl -sS -o /dev/null -w '%{{http_code}}\\n' http://allowed.test/\n\
@@ -91,7 +80,7 @@ fn both_recorders_agree_and_the_grade_is_what_the_version_can_sign() {
          curl -sS -o /dev/null -w '%{{http_code}}\\n' http://denied.test/\n\
          curl -sS -o /dev/null -w '%{{http_code}}\\n' https://denied.test/ || true\n"
     );
-    let run = attested(&world, &allow(&["allowed.test"]), &boundary, &agent);
+    let run = with(&world, &allow(&["allowed.test"])).script(&agent).run();
     assert_eq!(run.status, Some(0), "{run}");
     assert_eq!(run.stdout, "200\n200\n200\n200\n403\n000\n", "{run}");
     let (status, judged) = judged(&world, &run);
@@ -117,7 +106,6 @@ fn both_recorders_agree_and_the_grade_is_what_the_version_can_sign() {
 #[test]
 fn what_the_relay_refuses_is_no_loss_and_tunnels_of_one_host_all_reconcile() {
     let world = World::new();
-    let boundary = world.key("boundary");
     // Port 25 is not allowed, an address of the other side of the gate either; 20 tunnels at once.
     let agent = format!(
         "{NO_PROXY}\
@@ -127,7 +115,7 @@ fn what_the_relay_refuses_is_no_loss_and_tunnels_of_one_host_all_reconcile() {
          echo done\n",
         denied = INTERNET.denied
     );
-    let run = attested(&world, &allow(&["allowed.test"]), &boundary, &agent);
+    let run = with(&world, &allow(&["allowed.test"])).script(&agent).run();
     assert_eq!(
         (run.status, run.stdout.as_str()),
         (Some(0), "done\n"),
