@@ -1,5 +1,5 @@
 # More scratch space than the run may have.
-# stops: supervisor
+# stops: private-run
 # oracle: call
 # options: --max-scratch 8M
 # cases: /tmp /var/tmp /dev/shm

@@ -30,6 +30,6 @@ else:
     if case == 'link': os.symlink(place, 'link'); place = 'link'
     if case == 'descriptor': place = f'/proc/self/fd/{os.open(place, os.O_RDONLY)}'
     socket.socket(socket.AF_UNIX).connect(f'{place}/stream')
-time.sleep(0.05)
+time.sleep(0.4)
 EOP
 }
