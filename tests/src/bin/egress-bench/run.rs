@@ -36,7 +36,7 @@ pub(crate) fn bench() -> Result<()> {
         "start to the agent's first instruction",
         &first,
         &bare_first,
-        15,
+        45,
     );
     row("whole run of `true`", &whole, &bare_whole, 100);
     Ok(())
