@@ -79,13 +79,14 @@ fn agent_that_takes_too_long() {
 #[test]
 fn interruption_and_termination_reach_the_agent_and_the_packet_is_written() {
     let world = World::new();
+    // The script has no program in the foreground: a shell leaves an interruption to that.
     for (signal, status) in [(Signal::SIGINT, 8), (Signal::SIGTERM, 9)] {
         let (running, packet, workdir) = world
             .egress()
             .allow(&[])
             .script(
                 "trap 'echo caught; exit 8' INT; trap 'echo caught; exit 9' TERM
-                 touch ready; while :; do sleep 0.1 & wait; done",
+                 : > ready; while :; do sleep 0.1 & wait; done",
             )
             .start();
         wait_for(&workdir.join("ready"));
