@@ -4,6 +4,7 @@
 //! Linux kernel.
 pub mod cli;
 pub mod clock;
+pub mod digest;
 pub mod packet;
 pub mod policy;
 pub mod receipt;

@@ -42,6 +42,17 @@ fn ports_of_relay(world: &World, mediator: u16) -> Vec<u16> {
     open.stdout.lines().filter_map(port).collect()
 }
 
+/// A run whose relay has a connection, with its packet and workspace.
+fn started(world: &World) -> (Running, PathBuf, PathBuf) {
+    let run = world.egress().allow(&["allowed.test"]);
+    let run = run.limit(Duration::from_mins(2)).script(AGENT);
+    let (running, packet, workdir) = run.start();
+    wait_until("the relay has a connection", SOON, || {
+        workdir.join("ready").exists()
+    });
+    (running, packet, workdir)
+}
+
 fn cgroup_of_relay(running: &Running) -> PathBuf {
     let found = running.cgroups();
     found
@@ -53,15 +64,7 @@ fn cgroup_of_relay(running: &Running) -> PathBuf {
 #[test]
 fn mediator_serves_the_relay_alone() {
     let world = World::new();
-    let (running, packet, workdir) = world
-        .egress()
-        .allow(&["allowed.test"])
-        .limit(Duration::from_mins(2))
-        .script(AGENT)
-        .start();
-    wait_until("the relay has a connection", SOON, || {
-        workdir.join("ready").exists()
-    });
+    let (running, packet, workdir) = started(&world);
     let port = mediator(&world);
     let call = format!(
         "curl -sS -m 2 -o /dev/null -x http://127.0.0.1:{port} http://allowed.test/ && echo THROUGH"
@@ -102,15 +105,7 @@ fn mediator_serves_the_relay_alone() {
 #[test]
 fn port_of_an_ended_connection_is_nobodys() {
     let world = World::new();
-    let (running, _, workdir) = world
-        .egress()
-        .allow(&["allowed.test"])
-        .limit(Duration::from_mins(2))
-        .script(AGENT)
-        .start();
-    wait_until("the relay has a connection", SOON, || {
-        workdir.join("ready").exists()
-    });
+    let (running, _, workdir) = started(&world);
     let port = mediator(&world);
     let relay = cgroup_of_relay(&running);
     // Ends its connection at once and wholly, so that the next one can have the port.

@@ -15,6 +15,7 @@ use super::verify::Verified;
 use crate::apply::Recovered;
 use crate::apply::model::Change;
 use crate::clock;
+use crate::digest::sha256_of;
 use crate::packet::attest;
 use crate::packet::boundary::{Attestation, BoundaryFiles, BoundaryReport, judge};
 use crate::packet::build::{PacketInputs, build};
@@ -161,7 +162,7 @@ impl Verified {
             && let Some(mut archive) = workspace.archive.take()
         {
             archive.rewind()?;
-            digests.push((CHANGES_ARCHIVE.to_owned(), record::digest(&mut archive)?));
+            digests.push((CHANGES_ARCHIVE.to_owned(), sha256_of(&mut archive)?));
             archive.rewind()?;
             self.run.plan.packet.attach(CHANGES_ARCHIVE, archive);
         }

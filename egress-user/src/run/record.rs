@@ -1,5 +1,5 @@
 //! `boundary.json`: what was active in this run, as measured, and the digests of what enforced it.
-use std::io::{self, Read};
+use std::io;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -11,6 +11,7 @@ use crate::apply::model::Outcome as ChangeOutcome;
 use crate::boundary::users::AGENT_NAME;
 use crate::bpf;
 use crate::child::seccomp;
+use crate::digest::sha256_of;
 use crate::packet::AUDIT_ENFORCEMENT;
 use crate::packet::model::{
     BrowserProxyStatus, DnsUdpStatus, DockerSocketStatus, Posture, RawSocketStatus,
@@ -334,22 +335,7 @@ pub fn sha256(bytes: &[u8]) -> String {
 
 /// SHA-256 of the running binary, read through its own inode.
 fn own_digest() -> io::Result<String> {
-    digest(&mut std::fs::File::open("/proc/self/exe")?)
-}
-
-/// SHA-256 of the rest of a file, lowercase hex.
-///
-/// # Errors
-/// Those of `read(2)`.
-pub fn digest(file: &mut impl Read) -> io::Result<String> {
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 256 * 1024];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hex::encode(hash.finalize())),
-            length => hash.update(buffer.get(..length).unwrap_or_default()),
-        }
-    }
+    sha256_of(&mut std::fs::File::open("/proc/self/exe")?)
 }
 
 #[cfg(test)]

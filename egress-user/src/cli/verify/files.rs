@@ -3,9 +3,8 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
-use sha2::{Digest, Sha256};
-
 use super::{MAX_FILES, VerifyError};
+use crate::digest::sha256_of;
 use crate::packet::ATTESTATION_FILE;
 
 pub(super) fn read_error(path: &Path, source: io::Error) -> VerifyError {
@@ -113,12 +112,5 @@ pub(super) fn digest(path: &Path) -> io::Result<String> {
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("not a regular file"));
     }
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 256 * 1024];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hex::encode(hash.finalize())),
-            length => hash.update(buffer.get(..length).unwrap_or_default()),
-        }
-    }
+    sha256_of(&mut file)
 }

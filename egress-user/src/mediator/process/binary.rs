@@ -1,12 +1,11 @@
 //! The program that is executed: found once, copied, and known by the digest of the copy.
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
-
 use super::error::PipelockError;
+use crate::digest::sha256_of;
 
 /// Its name on `PATH`.
 const NAME: &str = "pipelock";
@@ -45,13 +44,5 @@ pub(super) fn copy(from: &Path, to: &Path) -> Result<(), PipelockError> {
 
 /// Lowercase hex SHA-256 of a file.
 pub(super) fn digest(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 256 * 1024];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hex::encode(hash.finalize())),
-            length => hash.update(buffer.get(..length).unwrap_or_default()),
-        }
-    }
+    sha256_of(&mut File::open(path)?)
 }
