@@ -1,6 +1,8 @@
 //! What goes wrong inside a program, and the one table that turns it into a verdict.
 use aya_ebpf::EbpfContext;
 use egress_common::abi::Counter;
+use egress_common::decide;
+use egress_common::verdict::Verdict;
 
 use crate::maps::count;
 
@@ -19,6 +21,16 @@ pub(crate) use diagnose;
 pub const PASS: i32 = 1;
 /// A hook's answer to the kernel: `EPERM`.
 pub const REFUSE: i32 = 0;
+
+/// A hook's answer to the kernel for what was decided.
+#[inline(always)]
+pub fn answer(verdict: Verdict) -> i32 {
+    if decide::passes(verdict) {
+        PASS
+    } else {
+        REFUSE
+    }
+}
 
 /// Why a program could not reach a decision.
 #[derive(Clone, Copy)]

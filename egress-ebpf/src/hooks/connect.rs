@@ -9,7 +9,7 @@ use egress_common::decide::{self, Attempt, Wire, mapped};
 use egress_common::names::TRANSPARENT_PORT;
 use egress_common::verdict::{Hook, Verdict};
 
-use crate::error::{Error, PASS, REFUSE, diagnose};
+use crate::error::{Error, answer, diagnose};
 use crate::maps::{STORAGE, config, emit};
 use crate::read::{self, AF_INET, AF_INET6};
 
@@ -115,14 +115,5 @@ fn storage(ctx: &SockAddrContext) -> Result<*mut Slot, Error> {
         Err(Error::Storage)
     } else {
         Ok(slot)
-    }
-}
-
-#[inline(always)]
-fn answer(verdict: Verdict) -> i32 {
-    if decide::passes(verdict) {
-        PASS
-    } else {
-        REFUSE
     }
 }

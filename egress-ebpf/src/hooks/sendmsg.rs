@@ -4,7 +4,7 @@ use aya_ebpf::programs::SockAddrContext;
 use egress_common::decide::{self, Attempt};
 use egress_common::verdict::{Hook, Verdict};
 
-use crate::error::{Error, PASS, REFUSE, diagnose};
+use crate::error::{Error, PASS, answer, diagnose};
 use crate::maps::{config, emit};
 use crate::read::{self, AF_INET, AF_INET6};
 
@@ -39,9 +39,5 @@ fn judge(ctx: &SockAddrContext, hook: Hook, family: u32, attempt: &Attempt) -> R
         event.verdict,
         event.reason
     );
-    Ok(if decide::passes(decision.0) {
-        PASS
-    } else {
-        REFUSE
-    })
+    Ok(answer(decision.0))
 }

@@ -4,7 +4,7 @@ use aya_ebpf::programs::SockContext;
 use egress_common::decide::{self, Attempt};
 use egress_common::verdict::{Hook, Verdict};
 
-use crate::error::{Error, PASS, REFUSE, diagnose};
+use crate::error::{Error, PASS, answer, diagnose};
 use crate::maps::{config, emit};
 use crate::read;
 
@@ -38,9 +38,5 @@ fn judge(ctx: &SockContext) -> Result<i32, Error> {
         event.verdict,
         event.reason
     );
-    Ok(if decide::passes(decision.0) {
-        PASS
-    } else {
-        REFUSE
-    })
+    Ok(answer(decision.0))
 }
