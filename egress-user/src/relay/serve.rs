@@ -252,16 +252,19 @@ where
     let stop = relay.stopped();
     let mut stop = pin!(stop);
     loop {
-        // Without a place free the connection waits in the backlog.
+        // Without a place free the connection waits in the backlog. The stop comes first in both
+        // choices: it frees places, and nobody is let in to one of those.
         let place = tokio::select! {
-            place = Arc::clone(&relay.connections).acquire_owned() => place,
+            biased;
             () = &mut stop => return tasks,
+            place = Arc::clone(&relay.connections).acquire_owned() => place,
         };
         let accepted = loop {
             tokio::select! {
-                accepted = listener.accept() => break accepted,
-                _ = tasks.join_next(), if !tasks.is_empty() => {}
+                biased;
                 () = &mut stop => return tasks,
+                _ = tasks.join_next(), if !tasks.is_empty() => {}
+                accepted = listener.accept() => break accepted,
             }
         };
         match accepted {
