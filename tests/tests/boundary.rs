@@ -1,11 +1,12 @@
 //! Ways out that are closed. Each attempt first gets through without the boundary.
 #![forbid(unsafe_code)]
 
-use std::path::Path;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use egress_tests::{RunOutput, Trace, World};
+use egress_tests::{RunOutput, Trace, World, wait_until};
+
+/// How long anything may take that ought to happen at once; the machine may be busy.
+const LONG: Duration = Duration::from_secs(20);
 
 /// A question for `allowed.test`, for Python.
 const QUESTION: &str =
@@ -14,14 +15,6 @@ const QUESTION: &str =
 /// A Python program as an attempt.
 fn python(program: &str) -> String {
     format!("python3 - <<'EOF'\nimport socket, struct, sys\n{program}\nEOF")
-}
-
-fn wait_for(path: &Path) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !path.exists() {
-        assert!(Instant::now() < deadline, "{} never came", path.display());
-        thread::sleep(Duration::from_millis(10));
-    }
 }
 
 /// Whether some row of the flow log has these fields.
@@ -214,7 +207,9 @@ fn lost_kernel_programs_leave_no_way_out() {
         .allow(&["allowed.test"])
         .script(&script)
         .start();
-    wait_for(&workdir.join("ready"));
+    wait_until("the agent is at work", LONG, || {
+        workdir.join("ready").exists()
+    });
     let detached = running.detach_links();
     assert!(detached >= 8, "detached only {detached}");
     std::fs::write(workdir.join("go"), "").unwrap();

@@ -3,13 +3,14 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use egress_tests::evidence::public_key_hex;
-use egress_tests::{Run, World, binary};
+use egress_tests::{Run, World, binary, wait_until};
 use nix::sys::signal::Signal;
+
+/// How long anything may take that ought to happen at once; the machine may be busy.
+const LONG: Duration = Duration::from_secs(20);
 
 /// An agent that shows whether it ran.
 const LOUD: &str = "echo RAN";
@@ -22,14 +23,6 @@ fn assert_refused(run: Run<'_>, status: i32) {
     let errors = run.stderr.lines().filter(|line| line.starts_with("error:"));
     assert_eq!(errors.count(), 1, "one error: {run}");
     assert!(!run.stdout.contains("RAN"), "the agent ran: {run}");
-}
-
-fn wait_for(path: &Path) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !path.exists() {
-        assert!(Instant::now() < deadline, "{} never came", path.display());
-        thread::sleep(Duration::from_millis(10));
-    }
 }
 
 #[test]
@@ -78,18 +71,19 @@ fn agent_that_takes_too_long() {
 
 #[test]
 fn interruption_and_termination_reach_the_agent_and_the_packet_is_written() {
+    // A shell cannot trap what it was started to ignore, as what runs in the background of one is.
+    const AGENT: &str = "trap 'echo caught; exit 8' INT; trap 'echo caught; exit 9' TERM
+        touch ready; while :; do sleep 0.1; done";
     let world = World::new();
-    // The script has no program in the foreground: a shell leaves an interruption to that.
     for (signal, status) in [(Signal::SIGINT, 8), (Signal::SIGTERM, 9)] {
         let (running, packet, workdir) = world
             .egress()
             .allow(&[])
-            .script(
-                "trap 'echo caught; exit 8' INT; trap 'echo caught; exit 9' TERM
-                 : > ready; while :; do sleep 0.1 & wait; done",
-            )
+            .command(["env", "--default-signal=INT,TERM", "bash", "-c", AGENT])
             .start();
-        wait_for(&workdir.join("ready"));
+        wait_until("the agent is at work", LONG, || {
+            workdir.join("ready").exists()
+        });
         running.signal(signal);
         let output = running.finish(Duration::from_secs(20));
         assert_eq!(output.status, Some(status), "{output}");
@@ -106,9 +100,13 @@ fn second_termination_kills() {
         .allow(&[])
         .script("trap 'touch caught' TERM; touch ready; while :; do sleep 0.1; done")
         .start();
-    wait_for(&workdir.join("ready"));
+    wait_until("the agent is at work", LONG, || {
+        workdir.join("ready").exists()
+    });
     running.signal(Signal::SIGTERM);
-    wait_for(&workdir.join("caught"));
+    wait_until("the signal is caught", LONG, || {
+        workdir.join("caught").exists()
+    });
     running.signal(Signal::SIGTERM);
     let output = running.finish(Duration::from_secs(20));
     assert!(!output.timed_out, "{output}");

@@ -3,11 +3,14 @@
 
 use std::fs;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use egress_tests::{Running, World};
+use egress_tests::{Running, World, wait_until};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
+
+/// How long anything may take that ought to happen at once; the machine may be busy.
+const LONG: Duration = Duration::from_secs(20);
 
 /// An agent that asks for an allowed name all the time, and for an address once nobody answers.
 const AGENT: &str = "
@@ -18,14 +21,6 @@ while :; do
   echo x > /dev/udp/198.51.100.20/7000
   sleep 0.05
 done";
-
-fn wait_until(what: &str, holds: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !holds() {
-        assert!(Instant::now() < deadline, "never: {what}");
-        thread::sleep(Duration::from_millis(10));
-    }
-}
 
 fn is_there(process: Pid) -> bool {
     // A zombie has ended.
@@ -44,7 +39,9 @@ fn stage(running: &Running, name: &str) -> Option<Pid> {
 fn started(world: &World) -> Running {
     let run = world.egress().allow(&["allowed.test"]).script(AGENT);
     let (running, _, workdir) = run.start();
-    wait_until("the agent is served", || workdir.join("ready").exists());
+    wait_until("the agent is served", LONG, || {
+        workdir.join("ready").exists()
+    });
     running
 }
 
@@ -56,7 +53,7 @@ fn killed_supervisor_takes_everyone_along() {
     assert!(all.len() >= 4, "only {all:?}");
     running.signal(Signal::SIGKILL);
     for process in all {
-        wait_until("the run's processes end", || !is_there(process));
+        wait_until("the run's processes end", LONG, || !is_there(process));
     }
     // Sockets that were open may still say goodbye, but nothing new leaves.
     thread::sleep(Duration::from_millis(300));
@@ -74,7 +71,7 @@ fn killed_helper_leaves_no_way_out() {
         let running = started(&world);
         let process = stage(&running, helper).expect("the helper's process");
         nix::sys::signal::kill(process, Signal::SIGKILL).expect("kill the helper");
-        wait_until("the helper ends", || !is_there(process));
+        wait_until("the helper ends", LONG, || !is_there(process));
         thread::sleep(Duration::from_millis(300));
         let start = world.wire().snapshot();
         let output = running.finish(Duration::from_secs(20));

@@ -8,11 +8,13 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use egress_tests::{Trace, World, evidence};
+use egress_tests::{Trace, World, evidence, wait_until};
 use tempfile::TempDir;
+
+/// How long anything may take that ought to happen at once; the machine may be busy.
+const LONG: Duration = Duration::from_secs(10);
 
 /// A directory that everyone may enter and write, in a place that the agent sees.
 fn open_directory() -> TempDir {
@@ -22,15 +24,6 @@ fn open_directory() -> TempDir {
         .unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
     dir
-}
-
-#[track_caller]
-fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !done() {
-        assert!(Instant::now() < deadline, "{what} never came");
-        thread::sleep(Duration::from_millis(10));
-    }
 }
 
 #[test]
@@ -182,7 +175,9 @@ fn sockets_and_fifos_of_the_host() {
         server.as_os_str(),
         dir.path().as_os_str(),
     ]);
-    wait_for("the server", || dir.path().join("ready").exists());
+    wait_until("the server is there", LONG, || {
+        dir.path().join("ready").exists()
+    });
     let arrived = || fs::read_to_string(dir.path().join("arrived")).unwrap();
 
     let run = world.egress().allow(&[]).file("client.py", HOST_CLIENT);
@@ -194,7 +189,9 @@ fn sockets_and_fifos_of_the_host() {
         dir.path().display()
     ));
     assert!(control.success(), "without a boundary: {control}");
-    wait_for("the control's words", || arrived().lines().count() == 3);
+    wait_until("the control's words have come", LONG, || {
+        arrived().lines().count() == 3
+    });
 
     // By the path itself, by a link, and by a descriptor of the directory.
     let run = run
@@ -349,7 +346,9 @@ fn abstract_names_of_the_host() {
         server.as_os_str(),
         dir.path().as_os_str(),
     ]);
-    wait_for("the server", || dir.path().join("ready").exists());
+    wait_until("the server is there", LONG, || {
+        dir.path().join("ready").exists()
+    });
     let arrived = || fs::read_to_string(dir.path().join("arrived")).unwrap();
     let control = world.shell(&format!(
         "setpriv --reuid 65534 --regid 65534 --clear-groups python3 {at}/client.py {at} outside"
@@ -358,7 +357,9 @@ fn abstract_names_of_the_host() {
         control.stdout, "stream through\ndatagram through\n",
         "{control}"
     );
-    wait_for("the control's words", || arrived().lines().count() == 2);
+    wait_until("the control's words have come", LONG, || {
+        arrived().lines().count() == 2
+    });
     let run = world
         .egress()
         .allow(&[])
