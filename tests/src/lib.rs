@@ -23,6 +23,7 @@
 pub mod aftermath;
 pub mod agents;
 pub mod attack;
+mod birth;
 mod census;
 pub mod changes;
 pub mod clients;
@@ -41,6 +42,7 @@ mod wire;
 pub mod workflow;
 mod world;
 
+pub use birth::Nursery;
 pub use census::Census;
 pub use command::{Output, Running};
 pub use denial::Trace;

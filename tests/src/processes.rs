@@ -32,7 +32,7 @@ pub fn wait_until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) 
 }
 
 impl Process {
-    fn with_id(id: i32) -> Option<Self> {
+    pub(crate) fn with_id(id: i32) -> Option<Self> {
         let started = stat(id)?.get(19)?.parse().ok()?;
         Some(Self { id, started })
     }
@@ -50,6 +50,12 @@ impl Process {
     /// Its state, as ps(1) shows it.
     pub fn state(self) -> Option<char> {
         stat(self.id)?.first()?.chars().next()
+    }
+
+    /// One of its arguments; its program is the first.
+    pub fn argument(self, index: usize) -> Option<Vec<u8>> {
+        let line = fs::read(format!("/proc/{}/cmdline", self.id)).ok()?;
+        line.split(|byte| *byte == 0).nth(index).map(<[u8]>::to_vec)
     }
 
     /// Sends it a signal.
@@ -122,9 +128,7 @@ impl Running {
     pub fn find_helper(&self, stage: &str) -> Option<Process> {
         let parent = self.pid().as_raw().to_string();
         let is_it = |process: &Process| {
-            let line = fs::read(format!("/proc/{}/cmdline", process.id)).unwrap_or_default();
-            let first = line.split(|byte| *byte == 0).nth(1);
-            first == Some(stage.as_bytes())
+            process.argument(1).as_deref() == Some(stage.as_bytes())
                 && stat(process.id).is_some_and(|stat| stat.get(1) == Some(&parent))
         };
         Process::all().into_iter().find(is_it)

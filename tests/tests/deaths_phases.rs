@@ -2,7 +2,6 @@
 //! yet, or not there any more, must not be missed.
 #![forbid(unsafe_code)]
 #![expect(
-    clippy::panic,
     clippy::unwrap_used,
     reason = "a test whose run cannot be looked at has failed"
 )]
@@ -12,7 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use egress_tests::aftermath::{SOON, assert_gone, assert_silent, runs, verdict};
-use egress_tests::{Output, Process, Running, Snapshot, World, wait_until};
+use egress_tests::{Nursery, Output, Process, Running, Snapshot, World, binary, wait_until};
 use nix::sys::signal::Signal;
 
 /// Leaves its mark in the workspace and on the wire.
@@ -31,56 +30,33 @@ struct Still {
     namespaces: BTreeSet<String>,
 }
 
-/// Starts a run and stops `stage` the moment that it is there. The machine may look away for too
-/// long: then the command has run, and it is tried again.
-fn stopped_at_start(world: &World, stage: &str) -> Still {
-    for _ in 0..20 {
-        world.wait_for_quiet();
-        let before = world.wire().snapshot();
-        let run = world.egress().allow(&["allowed.test"]).script(AGENT);
-        let (running, packet, workdir) = run.start();
-        let ran = workdir.join("ran");
-        let mut found = None;
-        wait_until("the part or its time has come", SOON, || {
-            found = running.find_helper(stage);
-            found.is_some() || ran.exists()
-        });
-        let Some(stopped) = found.filter(|process| process.lives()) else {
-            running.finish(SOON);
-            continue;
-        };
-        stopped.signal(Signal::SIGSTOP);
-        wait_until("it is stopped", SOON, || {
-            !stopped.lives() || stopped.state() == Some('T')
-        });
-        std::thread::sleep(Duration::from_millis(50));
-        if ran.exists() || !stopped.lives() {
-            if stopped.lives() {
-                stopped.signal(Signal::SIGCONT);
-            }
-            running.finish(SOON);
-            continue;
-        }
-        let found = runs(world);
-        let dir = found.first().unwrap().clone();
-        let cgroup = PathBuf::from(std::fs::read_to_string(dir.join("cgroup")).unwrap());
-        let mut processes = Process::in_cgroup(&cgroup);
-        processes.push(running.process());
-        let host = running.process().namespaces();
-        let namespaces = running.helper("__init").namespaces();
-        let namespaces = namespaces.difference(&host).cloned().collect();
-        return Still {
-            before,
-            running,
-            stopped,
-            packet,
-            workdir,
-            dir,
-            processes,
-            namespaces,
-        };
+/// Starts a run whose `stage` never comes to its first instruction.
+fn stopped_at_start(world: &World, stage: &'static str) -> Still {
+    world.wait_for_quiet();
+    let before = world.wire().snapshot();
+    let nursery = Nursery::new(&binary(), world.dir().join("egress"));
+    let run = world.egress().binary(nursery.program());
+    let held = nursery.hold(stage, SOON);
+    let (running, packet, workdir) = run.allow(&["allowed.test"]).script(AGENT).start();
+    let stopped = held.join().unwrap();
+    let found = runs(world);
+    let dir = found.first().unwrap().clone();
+    let cgroup = PathBuf::from(std::fs::read_to_string(dir.join("cgroup")).unwrap());
+    let mut processes = Process::in_cgroup(&cgroup);
+    processes.push(running.process());
+    let host = running.process().namespaces();
+    let namespaces = running.helper("__init").namespaces();
+    let namespaces = namespaces.difference(&host).cloned().collect();
+    Still {
+        before,
+        running,
+        stopped,
+        packet,
+        workdir,
+        dir,
+        processes,
+        namespaces,
     }
-    panic!("{stage} was never caught in time")
 }
 
 /// Ends `victim`, lets the part that stood still go on, and gives the end of the run.
