@@ -63,6 +63,7 @@ fn page_of(text: &str) -> String {
         }),
         packet_sha256: hostile(),
         directory: hostile(),
+        boundary_key: Some(hostile()),
     };
     let through = json!({"requests": 2, "bytes_up": 3, "bytes_down": 5, "target_bytes": 8});
     let channels = json!({
@@ -105,9 +106,9 @@ fn hostile_names_are_text_wherever_they_stand() {
     assert!(!page.contains("<img") && !page.contains("<script") && !page.contains("<!--"));
     // It is there, as text, in each place.
     let shown = "&lt;/td&gt;&lt;script src=//evil.test/x&gt;";
-    // The command alone has other words instead of names that would need quotes.
+    // The command alone has other words instead of names that would need quotes, or none.
     let places = plain.matches("a.test").count();
-    assert_eq!(page.matches(shown).count() + 2, places);
+    assert_eq!(page.matches(shown).count() + 3, places);
     assert!(places >= 15, "{plain}");
     assert!(page.contains("<pre>egress verify PACKET --allow-unpinned</pre>"));
 }
@@ -152,7 +153,8 @@ fn page_says_what_a_reader_asks() {
         "<td>kernel_observed</td>",
         "<td>a.test:443</td><td>7</td>",
         "<td>a.test</td><td>2</td><td>3</td><td>5</td><td>8</td>",
-        "egress verify a.test --key a.test",
+        "<td>Boundary signed by</td><td>a.test</td>",
+        "egress verify a.test --key a.test --boundary-key a.test</pre>",
         "11, 13 bytes",
     ] {
         assert!(page.contains(text), "{text}: {page}");

@@ -249,7 +249,7 @@ pub fn status(outcome: &Outcome, args: &VerifyArgs) -> u8 {
 }
 
 /// What is shown of the boundary; evidence alone shows nothing.
-fn grade(outcome: &Outcome) -> Grade {
+pub fn grade(outcome: &Outcome) -> Grade {
     outcome
         .boundary
         .as_ref()

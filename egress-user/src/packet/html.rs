@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::AUDIT_ENFORCEMENT;
 use super::model::Packet;
-use super::summary::{Observed, check_command};
+use super::summary::{Observed, boundary_signer, check_command};
 use crate::receipt::findings::visible;
 use crate::receipt::report::{End, Report};
 
@@ -86,7 +86,7 @@ pub fn render(page: &Page<'_>) -> String {
     out.raw("<h2>Check it</h2>\n<p>");
     out.text("On another machine, offline, with the keys from a place of your own:");
     out.raw("</p>\n<pre>");
-    out.text(&check_command(page.packet, &observed.directory));
+    out.text(&check_command(page.packet, observed));
     out.raw("</pre>\n</body>\n</html>\n");
     out.0
 }
@@ -109,6 +109,10 @@ fn head(out: &mut Html, page: &Page<'_>) {
         (
             "Boundary",
             grade.map_or_else(String::new, |graded| graded.grade.to_string()),
+        ),
+        (
+            "Boundary signed by",
+            grade.map_or_else(String::new, |_| boundary_signer(page.observed).to_owned()),
         ),
         (
             "Actions",

@@ -31,6 +31,8 @@ pub struct Observed {
     pub packet_sha256: String,
     /// Name of the packet's directory.
     pub directory: String,
+    /// Public half of the boundary's key, if the caller named one.
+    pub boundary_key: Option<String>,
 }
 
 /// Attempts that were refused alike.
@@ -92,6 +94,7 @@ fn write(
     row(out, "Enforcement", &packet.posture.enforcement_mode)?;
     if let Some(graded) = &observed.graded {
         row(out, "Boundary", graded.grade)?;
+        row(out, "Boundary signed by", boundary_signer(observed))?;
     }
     row(
         out,
@@ -123,7 +126,13 @@ fn write(
     let open: Vec<&String> = packet.posture.unsupported_paths.iter().collect();
     list(out, "Not enforced", &open)?;
     measured(out, packet, &observed.probes)?;
-    check_it(out, packet, &observed.directory)
+    check_it(out, packet, observed)
+}
+
+/// Whose key vouches for the boundary.
+pub(super) fn boundary_signer(observed: &Observed) -> &str {
+    let named = observed.boundary_key.as_deref();
+    named.unwrap_or("a key of this run, which nobody can pin")
 }
 
 fn denied(out: &mut String, title: &str, rows: &[Refused]) -> std::fmt::Result {
@@ -191,30 +200,31 @@ fn measured(out: &mut String, packet: &Packet, probes: &[(String, &str)]) -> std
     Ok(())
 }
 
-fn check_it(out: &mut String, packet: &Packet, directory: &str) -> std::fmt::Result {
+fn check_it(out: &mut String, packet: &Packet, observed: &Observed) -> std::fmt::Result {
     out.push_str(
-        "\n## Check it\n\nOn another machine, offline, with the key from a place of your own:\n\n",
+        "\n## Check it\n\nOn another machine, offline, with the keys from a place of your own:\n\n",
     );
-    writeln!(out, "```sh\n{}\n```", check_command(packet, directory))
+    writeln!(out, "```sh\n{}\n```", check_command(packet, observed))
 }
 
 /// The command that checks the packet anywhere, if its words need no quotes.
-pub(super) fn check_command(packet: &Packet, directory: &str) -> String {
+pub(super) fn check_command(packet: &Packet, observed: &Observed) -> String {
     let plain = |text: &str| {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         !text.is_empty() && !text.starts_with('-') && text.bytes().all(is_plain)
     };
-    let directory = if plain(directory) {
-        directory
-    } else {
-        "PACKET"
-    };
+    let directory = Some(observed.directory.as_str()).filter(|text| plain(text));
     let key = packet.verifier.signer_key.as_deref();
     let trust = match key.filter(|key| plain(key)) {
         Some(key) => format!("--key {key}"),
         None => String::from("--allow-unpinned"),
     };
-    format!("egress verify {directory} {trust}")
+    let mut command = format!("egress verify {} {trust}", directory.unwrap_or("PACKET"));
+    if let Some(key) = observed.boundary_key.as_deref().filter(|key| plain(key)) {
+        command.push_str(" --boundary-key ");
+        command.push_str(key);
+    }
+    command
 }
 
 fn row(out: &mut String, name: &str, value: impl Display) -> std::fmt::Result {

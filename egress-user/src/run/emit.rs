@@ -201,6 +201,8 @@ impl Verified {
             count: *count,
         };
         let directory = run.plan.packet.path().file_name().unwrap_or_default();
+        let boundary = &run.plan.boundary_key;
+        let public = || hex::encode(boundary.key.verifying_key().as_bytes());
         Observed {
             denied: run.denied.iter().map(refused).collect(),
             allowed: run.allowed.clone(),
@@ -208,6 +210,7 @@ impl Verified {
             graded: Some(graded.clone()),
             packet_sha256: packet_sha256.to_owned(),
             directory: directory.to_string_lossy().into_owned(),
+            boundary_key: boundary.pinned.then(public),
         }
     }
 

@@ -20,6 +20,7 @@ fn marked(path: &str) -> String {
 fn machine() -> (Runner, Vec<(&'static str, String)>) {
     let runner = Runner::new();
     let key = runner.key("signer.key").display().to_string();
+    let boundary = runner.key("boundary.key").display().to_string();
     runner.write(".egress/policy.yaml", POLICY);
     runner.write(
         "ci/agent.sh",
@@ -34,6 +35,8 @@ fn machine() -> (Runner, Vec<(&'static str, String)>) {
         ("CI", "true".to_owned()),
         ("SIGNER_KEY", key.clone()),
         ("SIGNER_PUBLIC_KEY", format!("{key}.pub")),
+        ("BOUNDARY_KEY", boundary.clone()),
+        ("BOUNDARY_PUBLIC_KEY", format!("{boundary}.pub")),
     ];
     (runner, variables)
 }
@@ -61,7 +64,9 @@ fn examples_of_other_systems_run() {
             ran.stdout.contains("hello from allowed.test"),
             "{path}: {ran}"
         );
-        assert!(ran.stdout.contains("VALID, end proven"), "{path}: {ran}");
+        for wanted in ["VALID, end proven", "kernel_enforced"] {
+            assert!(ran.stdout.contains(wanted), "{path}: {ran}");
+        }
         // A key of somebody else is found.
         let other = runner.key("other.key").display().to_string();
         let check = format!(
@@ -114,12 +119,12 @@ fn unit_is_accepted_and_its_command_runs() {
         .lines()
         .find_map(|line| line.strip_prefix("ExecStart="))
         .unwrap();
-    let command = command.replace("%d/signer.key", &format!("{dir}/signer.key"));
+    let command = command.replace("%d/", &format!("{dir}/"));
     let ran = runner.world.shell(&format!("cd srv/agent && {command}"));
     assert!(ran.success(), "{ran}");
     let checked = runner
         .world
-        .shell("bin/egress verify var/packet --key signer.key.pub");
+        .shell("bin/egress verify var/packet --key signer.key.pub --boundary-key boundary.key.pub --require-grade kernel_enforced");
     assert!(checked.success(), "{checked}");
 }
 
@@ -156,7 +161,7 @@ fn commands_of_the_reviewers_guide_work_on_a_packet() {
     for (command, wanted) in
         commands
             .into_iter()
-            .zip(["VALID", hex, hex, "denied.test", "allowed.test"])
+            .zip(["kernel_enforced", hex, hex, "denied.test", "allowed.test"])
     {
         let command = command
             .replace(

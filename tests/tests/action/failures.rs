@@ -2,7 +2,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use egress_tests::workflow::Runner;
+use egress_tests::workflow::{Log, Runner};
 
 #[test]
 fn bad_inputs_are_refused_with_the_accepted_ones() {
@@ -236,6 +236,68 @@ fn later_job_finds_a_tampered_packet_and_a_wrong_key() {
     assert!(text.contains("denied.test"));
     fs::write(&evidence, text.replace("denied.test", "harmless.te")).unwrap();
     verify(&pinned).assert_one_error("does not verify");
+}
+
+#[test]
+fn named_boundary_key_is_what_the_grade_rests_on() {
+    let runner = Runner::new();
+    let key = runner.key("signer.key").display().to_string();
+    let boundary = runner.key("boundary.key").display().to_string();
+    let other = runner.key("other.key").display().to_string();
+    runner.write(".pipelock/ci.yaml", "mode: strict\napi_allowlist: []\n");
+    let grade_of = |log: &Log, grade: &str| {
+        let found = log.text().contains(&format!("\"grade\": \"{grade}\""));
+        assert!(found, "{grade}: {}", log.output());
+    };
+    // A key that lasts for the run is nobody's.
+    let log = runner.step(&[("KEY", &key)]);
+    log.assert_success();
+    grade_of(&log, "unpinned");
+    let log = runner.step(&[("KEY", &key), ("BOUNDARY_KEY", "/none/boundary.key")]);
+    log.assert_one_error("/none/boundary.key");
+    let log = runner.step(&[("KEY", &key), ("BOUNDARY_KEY", &boundary)]);
+    log.assert_success();
+    grade_of(&log, "kernel_enforced");
+
+    // The one command of the summary and of the page, as it stands there.
+    let read = |name: &str| fs::read_to_string(runner.path("home/packet").join(name)).unwrap();
+    let summary = read("summary.md");
+    let command = summary
+        .lines()
+        .find(|line| line.starts_with("egress verify"))
+        .unwrap();
+    assert!(
+        command.contains(" --key ") && command.contains(" --boundary-key "),
+        "{command}"
+    );
+    assert!(read("report.html").contains(&format!("<pre>{command}</pre>")));
+    let checked = runner.world.shell(&format!(
+        "cd home && ln -s packet pipelock-audit-packet && PATH=../bin:$PATH {command} --require-grade kernel_enforced"
+    ));
+    assert!(checked.success(), "{checked}");
+
+    let verify = |boundary_keys: &str, grade: &str| {
+        let packet = runner.path("home/packet").display().to_string();
+        let keys = format!("{key}.pub");
+        let variables = [
+            ("PACKET", packet.as_str()),
+            ("KEYS", &keys),
+            ("BOUNDARY_KEYS", boundary_keys),
+            ("GRADE", grade),
+        ];
+        runner.act("verify", None, &variables)
+    };
+    let (boundary, other) = (format!("{boundary}.pub"), format!("{other}.pub"));
+    let log = verify(&boundary, "kernel_enforced");
+    log.assert_success();
+    assert!(
+        log.text().contains("grade=kernel_enforced\n"),
+        "{}",
+        log.output()
+    );
+    verify("", "kernel_enforced").assert_one_error("the boundary is graded unpinned");
+    verify(&other, "").assert_one_error("does not verify");
+    verify(&boundary, "best").assert_one_error("accepted is one of kernel_enforced, unpinned");
 }
 
 #[test]

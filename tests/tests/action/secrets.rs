@@ -10,7 +10,8 @@ fn no_secret_is_in_log_packet_summary_or_annotation() {
     let runner = Runner::new();
     runner.write(".pipelock/ci.yaml", POLICY);
     let key = runner.key("signer.key");
-    let private = fs::read_to_string(&key).unwrap();
+    let boundary = runner.key("boundary.key");
+    let private = [&key, &boundary].map(|path| fs::read_to_string(path).unwrap());
     let canaries = [
         ("ACTIONS_RUNTIME_TOKEN", "runtime-canary-1"),
         ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "runtime-canary-2"),
@@ -21,9 +22,11 @@ fn no_secret_is_in_log_packet_summary_or_annotation() {
         ("LD_PRELOAD_CANARY", "own-canary-7"),
     ];
     let key = key.display().to_string();
+    let boundary = boundary.display().to_string();
     let mut variables = vec![
         ("SCRIPT", "ci/env.sh"),
         ("KEY", key.as_str()),
+        ("BOUNDARY_KEY", boundary.as_str()),
         ("LOUD", "true"),
     ];
     variables.extend(canaries);
@@ -53,19 +56,17 @@ fn no_secret_is_in_log_packet_summary_or_annotation() {
         texts.push((path.display().to_string(), fs::read(&path).unwrap()));
     }
     assert!(texts.len() > 5);
-    let secret = private
-        .lines()
-        .filter(|line| line.len() > 20 && !line.contains(' '))
-        .map(str::to_owned);
-    let secrets: Vec<String> = canaries
+    let mut secrets: Vec<String> = canaries
         .iter()
         .map(|(_, value)| (*value).to_owned())
-        .chain(secret)
         .collect();
-    assert!(
-        secrets.len() > canaries.len(),
-        "the key has no line to look for: {private}"
-    );
+    for key in &private {
+        let known = secrets.len();
+        let lines = key.lines();
+        let secret = lines.filter(|line| line.len() > 20 && !line.contains(' '));
+        secrets.extend(secret.map(str::to_owned));
+        assert!(secrets.len() > known, "no line of the key to look for");
+    }
     for (name, text) in texts {
         for secret in &secrets {
             let found = text

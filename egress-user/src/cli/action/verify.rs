@@ -1,10 +1,12 @@
-//! A step that checks a packet: one error at most, and the verdict as its output.
-use anyhow::ensure;
+//! A step that checks a packet: one error at most, verdict and grade as its outputs.
+use anyhow::{bail, ensure};
 
 use super::inputs;
 use super::outputs::Files;
 use crate::cli::exit;
-use crate::cli::verify::{Outcome, VerifyArgs, status, verify};
+use crate::cli::verify::{Outcome, VerifyArgs, grade, status, verify};
+use crate::packet::grade::Grade;
+use crate::receipt::report::Verdict;
 
 /// What the step came to.
 pub(super) struct Verified {
@@ -23,11 +25,7 @@ pub(super) fn run(
     files: &Files,
 ) -> anyhow::Result<Verified> {
     let get = |name: &str| variable(&inputs::variable(name)).unwrap_or_default();
-    let keys: Vec<String> = get("keys")
-        .lines()
-        .map(|line| line.trim().to_owned())
-        .filter(|line| !line.is_empty())
-        .collect();
+    let keys = lines(&get("keys"));
     ensure!(
         !keys.is_empty(),
         "input keys is empty; name the public key that you expect, from a place of your own"
@@ -36,19 +34,48 @@ pub(super) fn run(
     let args = VerifyArgs {
         path: get("packet-path").into(),
         keys,
+        boundary_keys: lines(&get("boundary-keys")),
+        require_grade: required_grade(&get("require-grade"))?,
         allow_prefix,
         ..VerifyArgs::default()
     };
     let outcome = verify(&args)?;
     let status = status(&outcome, &args);
     files.output("verifier-verdict", outcome.verdict.as_str())?;
+    files.output("grade", grade(&outcome).as_str())?;
     Ok(Verified {
-        error: (status != exit::SUCCESS).then(|| error(&outcome, status)),
+        error: (status != exit::SUCCESS).then(|| error(&outcome, &args, status)),
         status,
     })
 }
 
-fn error(outcome: &Outcome, status: u8) -> String {
+/// What is written, one a line.
+fn lines(text: &str) -> Vec<String> {
+    let lines = text.lines().map(|line| line.trim().to_owned());
+    lines.filter(|line| !line.is_empty()).collect()
+}
+
+/// The lowest grade that passes, if one is asked for.
+fn required_grade(text: &str) -> anyhow::Result<Option<Grade>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    match text.parse() {
+        Ok(grade) => Ok(Some(grade)),
+        Err(accepted) => bail!("input require-grade is {text:?}; accepted is {accepted}"),
+    }
+}
+
+fn error(outcome: &Outcome, args: &VerifyArgs, status: u8) -> String {
+    let graded = grade(outcome);
+    if outcome.verdict == Verdict::Valid
+        && let Some(required) = args.require_grade.filter(|required| graded < *required)
+    {
+        let boundary = outcome.boundary.as_ref();
+        let reasons = boundary.map_or(&[][..], |boundary| &boundary.graded.reasons);
+        let why = reasons.first().map_or("", String::as_str);
+        return format!("the boundary is graded {graded}, and require-grade is {required}: {why}");
+    }
     if status == exit::END_UNPROVEN {
         return String::from(
             "the packet is valid as far as it goes, and nothing proves that its end was not cut off; \
