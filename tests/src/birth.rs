@@ -60,11 +60,16 @@ impl Nursery {
         thread::spawn(move || {
             let deadline = Instant::now() + limit;
             loop {
+                let mut held = None;
                 for process in self.executions(deadline) {
                     if process.argument(1).as_deref() == Some(stage.as_bytes()) {
-                        return process;
+                        held = Some(process);
+                    } else {
+                        process.signal(Signal::SIGCONT);
                     }
-                    process.signal(Signal::SIGCONT);
+                }
+                if let Some(held) = held {
+                    return held;
                 }
                 assert!(Instant::now() < deadline, "no {stage} within {limit:?}");
             }

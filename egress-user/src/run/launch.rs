@@ -69,7 +69,8 @@ impl Prepared {
         let (mediator, relay) = if let Entry::Absent(policy) = &self.entry {
             (Mediator::Absent(policy.clone()), None)
         } else {
-            let (mediator, relay) = self.start_helpers()?;
+            let (mut mediator, relay) = self.start_helpers()?;
+            self.still_there(&mut mediator, &relay)?;
             (mediator, Some(relay))
         };
         // While init is certainly there.
@@ -154,6 +155,21 @@ impl Prepared {
         })?;
         self.timeline.mark("relay ready");
         Ok((mediator, relay))
+    }
+
+    /// One that was ready may be gone by now: it waited for the others.
+    fn still_there(&self, mediator: &mut Mediator, relay: &Helper) -> Result<(), RunError> {
+        if let Some(text) = mediator.hear(&self.dir) {
+            let process = "mediator";
+            return Err(RunError::Helper { process, text });
+        }
+        for (process, child) in [("relay", &relay.child), ("boundary's init", &self.init)] {
+            if system("look after a helper", child.peek(0))?.is_some() {
+                let text = format!("it is gone{}", end_of(child));
+                return Err(RunError::Helper { process, text });
+            }
+        }
+        Ok(())
     }
 
     fn hear(&mut self) -> Result<FromInit, RunError> {
