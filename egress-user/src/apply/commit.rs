@@ -9,10 +9,11 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, RenameFlags, renameat2};
+use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat, futimens, mkdirat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchown, fchownat};
+use rustix::fs::{RenameFlags, renameat_with};
 
 use super::content;
 use super::judge::{Kind, Reason};
@@ -380,7 +381,7 @@ impl Places {
         let (to, _) = self.parent(Side::Workspace, path)?;
         let swap = || {
             let name = name.as_os_str();
-            renameat2(&from, name, &to, name, RenameFlags::RENAME_EXCHANGE)
+            renamed(&from, name, &to, name, RenameFlags::EXCHANGE)
                 .map_err(|errno| reason(&errno.into()))
         };
         swap()?;
@@ -395,7 +396,18 @@ impl Places {
 
 /// Renames, never over anything.
 fn moved(from: &OwnedFd, name: &OsStr, to: &OwnedFd, new: &OsStr) -> nix::Result<()> {
-    renameat2(from, name, to, new, RenameFlags::RENAME_NOREPLACE)
+    renamed(from, name, to, new, RenameFlags::NOREPLACE)
+}
+
+/// `renameat2(2)`, which nix has with one C library alone.
+fn renamed(
+    from: &OwnedFd,
+    name: &OsStr,
+    to: &OwnedFd,
+    new: &OsStr,
+    flags: RenameFlags,
+) -> nix::Result<()> {
+    renameat_with(from, name, to, new, flags).map_err(|error| Errno::from_raw(error.raw_os_error()))
 }
 
 fn looked_up(dir: &OwnedFd, name: &OsStr) -> Result<Option<nix::sys::stat::FileStat>, Reason> {

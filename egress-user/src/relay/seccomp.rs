@@ -59,7 +59,7 @@ fn rules() -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::Error> {
     }
     rules.insert(
         libc::SYS_ioctl,
-        vec![SeccompRule::new(vec![wide(1, libc::FIONBIO)?])?],
+        vec![SeccompRule::new(vec![wide(1, FIONBIO)?])?],
     );
     let descriptor_flags = [
         libc::F_GETFD,
@@ -105,6 +105,9 @@ fn wide(argument: u8, value: u64) -> Result<SeccompCondition, seccompiler::Error
         value,
     )?)
 }
+
+/// `<asm-generic/ioctls.h>`; the type that libc gives it differs between C libraries.
+const FIONBIO: u64 = 0x5421;
 
 /// Calls that are harmless with any argument.
 const PLAIN: &[i64] = &[

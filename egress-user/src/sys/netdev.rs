@@ -5,6 +5,11 @@ use std::os::fd::AsRawFd;
 
 const IFNAMSIZ: usize = libc::IFNAMSIZ;
 
+// `<linux/sockios.h>`; libc has them in another type than its own ioctl takes, where that is musl's.
+const SIOCSIFFLAGS: libc::Ioctl = 0x8914;
+const SIOCSIFADDR: libc::Ioctl = 0x8916;
+const SIOCSIFNETMASK: libc::Ioctl = 0x891c;
+
 fn interface_request(name: &[u8]) -> libc::ifreq {
     // SAFETY: all-zero is a valid ifreq.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
@@ -50,7 +55,7 @@ pub fn loopback_up() -> io::Result<()> {
     let mut request = interface_request(b"lo");
     let up = libc::IFF_UP | libc::IFF_RUNNING;
     request.ifr_ifru.ifru_flags = i16::try_from(up).unwrap_or_default();
-    ioctl(&socket, libc::SIOCSIFFLAGS, &mut request)
+    ioctl(&socket, SIOCSIFFLAGS, &mut request)
 }
 
 /// Adds an IPv4 address to `lo`, /32, under the alias of this number.
@@ -61,9 +66,9 @@ pub fn add_loopback_v4(alias: u8, address: Ipv4Addr) -> io::Result<()> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     let mut request = interface_request(format!("lo:{alias}").as_bytes());
     request.ifr_ifru.ifru_addr = sockaddr_in(address);
-    ioctl(&socket, libc::SIOCSIFADDR, &mut request)?;
+    ioctl(&socket, SIOCSIFADDR, &mut request)?;
     request.ifr_ifru.ifru_netmask = sockaddr_in(Ipv4Addr::BROADCAST);
-    ioctl(&socket, libc::SIOCSIFNETMASK, &mut request)
+    ioctl(&socket, SIOCSIFNETMASK, &mut request)
 }
 
 /// `struct in6_ifreq` of `<linux/ipv6.h>`.
@@ -85,5 +90,5 @@ pub fn add_loopback_v6(address: Ipv6Addr) -> io::Result<()> {
         prefix_length: 128,
         interface: 1,
     };
-    ioctl(&socket, libc::SIOCSIFADDR, &mut request)
+    ioctl(&socket, SIOCSIFADDR, &mut request)
 }
