@@ -1,4 +1,5 @@
 //! `build`: the kernel programs, then the `egress` binary with them inside.
+use std::env;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -110,6 +111,11 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<PathBuf> {
     }
     if let Some(name) = &args.target {
         build.args(["--target", name]);
+        // Of its own accord the code in C would be built by a compiler that Debian has for one machine only.
+        let compiler = format!("CC_{}", name.replace('-', "_"));
+        if name.ends_with("-musl") && env::var_os(&compiler).is_none() {
+            build.env(compiler, "musl-gcc");
+        }
         target.push(name);
     }
     if args.release {

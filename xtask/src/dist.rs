@@ -16,6 +16,9 @@ pub(crate) struct Args {
     /// What to build for
     #[arg(long, value_parser = ["x86_64-unknown-linux-musl", "aarch64-unknown-linux-musl"])]
     target: String,
+    /// Address that the files will be served below, for the row of dist/egress.sha256
+    #[arg(long, value_name = "URL")]
+    from: Option<String>,
 }
 
 /// Builds, and gives the directory with all of it.
@@ -23,7 +26,7 @@ pub(crate) struct Args {
 /// # Errors
 /// If something cannot be built, or the binary is not static.
 pub(crate) fn run(layout: &Layout, args: &Args) -> Result<PathBuf> {
-    setup::for_dist(layout)?;
+    setup::for_dist(layout, &args.target)?;
     let built = build::optimised_for(layout, &args.target)?;
     let headers = output(
         program("readelf")
@@ -48,9 +51,13 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<PathBuf> {
         .split_whitespace()
         .next()
         .context("sha256sum is silent")?;
+    let url = match &args.from {
+        Some(from) => format!("{}/{name}", from.trim_end_matches('/')),
+        None => name.clone(),
+    };
     fs::write(
         dir.join(format!("{name}.row")),
-        format!("{version} {machine} {sum} {name}\n"),
+        format!("{version} {machine} {sum} {url}\n"),
     )?;
 
     let bill = format!("{name}.cdx");
@@ -62,12 +69,14 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<PathBuf> {
         .args(["--override-filename", &bill]);
     run_program(&mut cyclonedx)?;
     let bill = format!("{bill}.json");
+    let made = layout.root.join("egress-user").join(&bill);
+    let text = fs::read_to_string(&made).context("no bill of materials was made")?;
+    // Where it was built is nobody's business.
+    let root = layout.root.display().to_string();
+    fs::write(dir.join(&bill), text.replace(&root, "/egress"))?;
     // It writes one beside each package of the workspace.
-    for package in ["egress-user", "egress-common"] {
-        let made = layout.root.join(package).join(&bill);
-        if package == "egress-user" {
-            fs::copy(&made, dir.join(&bill)).context("no bill of materials was made")?;
-        }
+    for entry in fs::read_dir(&layout.root)? {
+        let made = entry?.path().join(&bill);
         if made.exists() {
             fs::remove_file(made)?;
         }

@@ -111,7 +111,13 @@ pub(crate) fn for_lint(layout: &Layout) -> Result<()> {
 ///
 /// # Errors
 /// If a package client fails.
-pub(crate) fn for_dist(layout: &Layout) -> Result<()> {
+pub(crate) fn for_dist(layout: &Layout, target: &str) -> Result<()> {
+    if on_path("rustup").is_some() {
+        // In the project's directory, so that it is its toolchain that gets the library.
+        run(program("rustup")
+            .current_dir(&layout.root)
+            .args(["target", "add", target]))?;
+    }
     if in_directories(SYSTEM_PATH.as_ref(), "musl-gcc").is_none() {
         apt(&["musl-tools"])?;
     }

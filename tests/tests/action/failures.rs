@@ -166,6 +166,18 @@ fn release_runs_only_with_its_own_sha256() {
         .assert_one_error("does not have the sha256");
     assert!(!runner.path(&cached).exists());
 
+    // One byte is another one.
+    release(&runner, &sha256(&runner));
+    let served = runner.path("home/release");
+    let mut bytes = fs::read(&served).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&served, bytes).unwrap();
+    runner
+        .step(&asked)
+        .assert_one_error("does not have the sha256");
+    assert!(!runner.path(&cached).exists());
+
     release(&runner, &sha256(&runner));
     runner.step(&asked).assert_success();
 
