@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
 
 use nix::fcntl::readlinkat;
 use nix::sys::stat::{FileStat, fstat};
@@ -37,14 +38,15 @@ struct Compare<'a> {
 }
 
 /// Compares the copy in `store` with the workspace. `altered` are files that the copy shows in another
-/// form, until the agent changes them.
+/// form, until the agent changes them. The clock of the file system was at most `set_back` behind the
+/// time that it had when the run began.
 ///
 /// # Errors
 /// When one of them cannot be read.
-pub fn compare(store: &Store, altered: &BTreeSet<RelPath>) -> io::Result<Plan> {
+pub fn compare(store: &Store, altered: &BTreeSet<RelPath>, set_back: Duration) -> io::Result<Plan> {
     let mut compare = Compare {
-        copied: copy::ended(store)?,
-        began: store.about().began,
+        copied: tree::earlier(copy::ended(store)?, set_back),
+        began: tree::earlier(store.about().began, set_back),
         altered,
         digests: Digests::default(),
         changes: Vec::new(),

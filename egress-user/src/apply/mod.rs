@@ -18,6 +18,7 @@ pub mod tree;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::boundary::workspace::store::{Store, UPPER};
 use judge::{Protected, Reason};
@@ -42,15 +43,21 @@ pub struct Concluded {
     pub archive: Option<File>,
 }
 
-/// Judges what the agent changed and applies what may be.
+/// Judges what the agent changed and applies what may be. The clock of the file system was at most
+/// `set_back` behind the time that it had when the run began.
 ///
 /// # Errors
 /// When the changes cannot be read, or applying cannot begin; the workspace is as it was then.
-pub fn conclude(store: &Store, protected: &Protected, decision: Decision) -> io::Result<Concluded> {
+pub fn conclude(
+    store: &Store,
+    protected: &Protected,
+    decision: Decision,
+    set_back: Duration,
+) -> io::Result<Concluded> {
     let rules = Rules {
         workspace: &store.about().workspace,
         protected,
-        began: store.about().began,
+        began: tree::earlier(store.about().began, set_back),
     };
     let upper = store.dir(UPPER)?;
     let mut plan = scan::scan(&upper, &store.workspace()?, &rules)?;

@@ -3,6 +3,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
 
 use nix::dir::Dir;
 use nix::errno::Errno;
@@ -13,6 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::judge::Kind;
 use super::path::RelPath;
+
+const NANOSECONDS: i64 = 1_000_000_000;
 
 /// The entry `name` of `dir` itself; none if there is nothing of that name.
 ///
@@ -95,6 +98,17 @@ pub fn changed_at(stat: &FileStat) -> (i64, i64) {
     (stat.st_ctime, stat.st_ctime_nsec)
 }
 
+/// A time of the file system, `by` earlier.
+pub fn earlier((seconds, nanoseconds): (i64, i64), by: Duration) -> (i64, i64) {
+    let back = i64::try_from(by.as_secs()).unwrap_or(i64::MAX);
+    let rest = nanoseconds.saturating_sub(i64::from(by.subsec_nanos()));
+    let borrowed = i64::from(rest < 0);
+    (
+        seconds.saturating_sub(back).saturating_sub(borrowed),
+        rest.saturating_add(borrowed.saturating_mul(NANOSECONDS)),
+    )
+}
+
 /// What tells whether an entry is still the one that was judged. The time of its last change is no
 /// part of it: renaming alters that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,5 +131,22 @@ impl Identity {
             inode: stat.st_ino,
             content,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_goes_back_by_seconds_and_parts_of_them() {
+        let at = (100, 5);
+        assert_eq!(earlier(at, Duration::ZERO), at);
+        assert_eq!(earlier(at, Duration::from_hours(1)), (-3500, 5));
+        assert_eq!(earlier(at, Duration::from_nanos(5)), (100, 0));
+        assert_eq!(
+            earlier(at, Duration::from_nanos(1_000_000_006)),
+            (98, NANOSECONDS - 1)
+        );
     }
 }

@@ -73,7 +73,12 @@ impl Unbroken {
                     .unwrap_or(i64::MAX)
                     .saturating_mul(LATE_FACTOR);
                 let passed = now.unix_timestamp().saturating_sub(before.unix_timestamp());
-                if !(0..=most).contains(&passed) {
+                if passed < 0 {
+                    let back = passed.unsigned_abs();
+                    self.say(format!(
+                        "the clock was set back: a heartbeat lies {back} s before the last one"
+                    ));
+                } else if passed > most {
                     self.say(format!("no heartbeat for {passed} s"));
                 }
             }
@@ -250,6 +255,10 @@ mod tests {
             (cut(3), "has no last row"),
             (Vec::new(), "has no heartbeats"),
             (late(4), "no heartbeat for 4 s"),
+            (
+                with(1, "ts", json!("2026-11-24T09:00:00Z")),
+                "a heartbeat lies 3600 s before the last one",
+            ),
             (with(1, "ts", json!("yesterday")), "has no time"),
             (
                 with(1, "unconfined", json!(2)),

@@ -65,6 +65,7 @@ pub mod supervise;
 pub mod timeline;
 pub mod trust;
 pub mod verify;
+pub mod wall_clock;
 mod workspace;
 
 use emit::Emitted;

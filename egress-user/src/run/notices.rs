@@ -20,6 +20,7 @@ pub fn of(run: &Collected) -> Vec<String> {
             run.output.defused
         ));
     }
+    lines.extend(run.timeline.clock.told());
     lines.extend(run.pipelock.iter().flat_map(Facts::lines));
     lines.extend(limits(run));
     if record::plain_http(run) == PlainHttp::Tunnel {

@@ -168,6 +168,7 @@ impl Running {
 
     fn watch(&mut self, watch: &mut Watch) -> Result<Ending, RunError> {
         loop {
+            self.timeline.clock.look();
             let beat = watch.heart.beat(&mut watch.flows, self.watched());
             system("write the flow log", beat)?;
             let [init, relay, mediator] = self.wait(watch)?;

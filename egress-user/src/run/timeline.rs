@@ -3,6 +3,8 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::wall_clock::WallClock;
+
 /// Is told the name of each step when it is reached.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress(pub fn(&'static str));
@@ -13,6 +15,8 @@ pub struct Timeline {
     began: Instant,
     progress: Option<Progress>,
     marks: Vec<Mark>,
+    /// Whether the system clock was set meanwhile.
+    pub(super) clock: WallClock,
 }
 
 /// One step that was reached.
@@ -31,6 +35,7 @@ impl Timeline {
             began: Instant::now(),
             progress,
             marks: Vec::new(),
+            clock: WallClock::start(),
         }
     }
 
@@ -38,6 +43,7 @@ impl Timeline {
     pub fn mark(&mut self, step: &'static str) {
         let at_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.marks.push(Mark { step, at_us });
+        self.clock.look();
         if let Some(Progress(tell)) = self.progress {
             tell(step);
         }

@@ -111,13 +111,14 @@ impl Running {
         if self.cgroups.agent.is_populated()? {
             return Err(io::Error::other("processes of the agent are left"));
         }
+        let set_back = self.timeline.clock.set_back();
         if self.plan.workspace == WorkspaceMode::Copy {
             let altered = self.measured.credentials.redactions.iter();
             let altered = altered
                 .filter_map(|one| one.path.strip_prefix(&self.plan.workdir).ok())
                 .map(|path| RelPath(path.as_os_str().as_bytes().to_vec()))
                 .collect();
-            let plan = apply::compare::compare(store, &altered)?;
+            let plan = apply::compare::compare(store, &altered, set_back)?;
             let archive = None;
             return Ok(Some(Concluded { plan, archive }));
         }
@@ -134,6 +135,6 @@ impl Running {
         } else {
             Decision::Discard
         };
-        apply::conclude(store, &protected, decision).map(Some)
+        apply::conclude(store, &protected, decision, set_back).map(Some)
     }
 }

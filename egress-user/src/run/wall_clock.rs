@@ -1,0 +1,162 @@
+//! Notices when the system clock is set during a run, by the clock that nobody can set.
+//!
+//! Deadlines go by the monotonic clock. The times of records, and of files, go by the system clock: a
+//! step is told, and what it makes look older than it is is known by how far the clock was set back.
+use std::time::Duration;
+
+use nix::sys::time::TimeValLike;
+use nix::time::{ClockId, clock_gettime};
+
+/// Nanoseconds by which the two clocks may part between two looks; the rest is in proportion.
+const MAY_PART: i64 = 100_000_000;
+/// By what part of the time between two looks the system clock may be sped up or slowed down (adjtimex(2):
+/// half a thousandth).
+const MAY_DRIFT: i64 = 1000;
+/// Nanoseconds that reading both clocks may take; a look that was interrupted says nothing.
+const AT_ONCE: i64 = 1_000_000;
+
+/// Both clocks at one time, in nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Look {
+    wall: i64,
+    since_boot: i64,
+}
+
+impl Look {
+    fn now() -> Option<Self> {
+        let read = |clock| clock_gettime(clock).ok().map(|time| time.num_nanoseconds());
+        let before = read(ClockId::CLOCK_BOOTTIME)?;
+        let wall = read(ClockId::CLOCK_REALTIME)?;
+        let since_boot = read(ClockId::CLOCK_BOOTTIME)?;
+        (since_boot.saturating_sub(before) < AT_ONCE).then_some(Self { wall, since_boot })
+    }
+
+    fn offset(self) -> i64 {
+        self.wall.saturating_sub(self.since_boot)
+    }
+}
+
+/// What became of the system clock since the run began.
+#[derive(Debug, Clone, Default)]
+pub struct WallClock {
+    last: Option<Look>,
+    first: i64,
+    least: i64,
+    steps: u64,
+    /// The longest step, with its direction.
+    longest: i64,
+}
+
+impl WallClock {
+    /// Begins to look.
+    pub fn start() -> Self {
+        let mut clock = Self::default();
+        clock.look();
+        clock
+    }
+
+    /// Looks at both clocks.
+    pub fn look(&mut self) {
+        if let Some(look) = Look::now() {
+            self.see(look);
+        }
+    }
+
+    fn see(&mut self, look: Look) {
+        let offset = look.offset();
+        match self.last.replace(look) {
+            None => (self.first, self.least) = (offset, offset),
+            Some(last) => {
+                let parted = offset.saturating_sub(last.offset());
+                let passed = look.since_boot.saturating_sub(last.since_boot);
+                if parted.saturating_abs() > MAY_PART.saturating_add(passed / MAY_DRIFT) {
+                    self.steps += 1;
+                    if parted.saturating_abs() > self.longest.saturating_abs() {
+                        self.longest = parted;
+                    }
+                }
+                self.least = self.least.min(offset);
+            }
+        }
+    }
+
+    /// How far behind its first time the clock was at most: what happened during the run may have a time that lies
+    /// this long before the run.
+    pub fn set_back(&self) -> Duration {
+        let back = self.first.saturating_sub(self.least);
+        Duration::from_nanos(u64::try_from(back).unwrap_or(0))
+    }
+
+    /// That it was set, in words.
+    pub fn told(&self) -> Option<String> {
+        let by = Duration::from_nanos(self.longest.unsigned_abs());
+        let way = if self.longest < 0 { "back" } else { "forward" };
+        (self.steps > 0).then(|| {
+            format!(
+                "the system clock was set during the run ({} times, {way} by {} s at most): times in the records \
+                 are not in order",
+                self.steps,
+                by.as_secs_f64()
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: i64 = 1_000_000_000;
+
+    /// A clock that was seen at these times: seconds since boot, and nanoseconds that it was ahead.
+    fn seen(looks: &[(i64, i64)]) -> WallClock {
+        let mut clock = WallClock::default();
+        for (second, ahead) in looks {
+            let since_boot = second * SECOND;
+            clock.see(Look {
+                wall: since_boot + 1_700_000_000 * SECOND + ahead,
+                since_boot,
+            });
+        }
+        clock
+    }
+
+    #[test]
+    fn clock_that_nobody_sets_is_no_matter() {
+        assert_eq!(seen(&[]).told(), None);
+        // Slowed down as far as adjtimex goes for a day, seen once an hour.
+        let day: Vec<(i64, i64)> = (0..24)
+            .map(|hour| (hour * 3600, hour * -1_800_000_000))
+            .collect();
+        let slow = seen(&day);
+        assert_eq!(slow.told(), None);
+        assert_eq!(slow.set_back(), Duration::from_millis(23 * 1800));
+        let mut real = WallClock::start();
+        real.look();
+        assert_eq!(real.told(), None);
+        assert!(real.set_back() < Duration::from_millis(2), "{real:?}");
+    }
+
+    #[test]
+    fn step_back_is_told_also_when_it_was_undone() {
+        let back = seen(&[(1, 0), (2, -3600 * SECOND), (3, -3600 * SECOND)]);
+        assert_eq!(back.set_back(), Duration::from_hours(1));
+        assert!(
+            back.told().unwrap().contains("1 times, back by 3600 s"),
+            "{back:?}"
+        );
+        let undone = seen(&[(1, 0), (2, -60 * SECOND), (3, 1)]);
+        assert_eq!(undone.set_back(), Duration::from_mins(1));
+        assert!(undone.told().unwrap().contains("2 times"), "{undone:?}");
+    }
+
+    #[test]
+    fn step_forward_makes_nothing_look_older() {
+        let forward = seen(&[(1, 0), (2, 5 * SECOND)]);
+        assert_eq!(forward.set_back(), Duration::ZERO);
+        assert!(
+            forward.told().unwrap().contains("forward by 5 s"),
+            "{forward:?}"
+        );
+    }
+}
