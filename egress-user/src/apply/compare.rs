@@ -11,7 +11,7 @@ use nix::sys::stat::{FileStat, fstat};
 
 use super::content::{self, Digests};
 use super::copy;
-use super::judge::{Kind, Reason};
+use super::judge::{self, Kind, Reason};
 use super::model::{Change, Plan, What};
 use super::path::RelPath;
 use super::tree;
@@ -108,6 +108,10 @@ impl Compare<'_> {
         let touched = tree::changed_at(stat) > self.copied;
         let what = old.map_or(What::Created, |_| What::Modified);
         let mut change = Change::of(path.clone(), what, stat);
+        if judge::depth(&path).is_err() {
+            self.changes.push(change);
+            return Ok(());
+        }
         if kind == Kind::Directory {
             let copy = tree::open_dir(pair.copy, name)?;
             let original = match (old, pair.original) {

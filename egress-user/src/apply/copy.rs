@@ -12,7 +12,8 @@ use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, Whence, fchown, fchownat, lseek, symlinkat};
 
 use super::content::user_attributes;
-use super::judge::Kind;
+use super::judge::{self, Kind};
+use super::path::RelPath;
 use super::tree;
 use crate::boundary::workspace::store::{self, About, COPY, Store};
 use crate::sys::entry_xattr as xattr;
@@ -26,7 +27,7 @@ const COPIED: &str = "copied";
 /// When something cannot be read or there is no room.
 pub fn copy(store: &Store) -> io::Result<()> {
     let (from, to) = (store.workspace()?, store.dir(COPY)?);
-    entries(&from, &to, store.about())?;
+    entries(&from, &to, &RelPath::default(), store.about())?;
     finish(&to, &fstat(&from)?, store.about())
 }
 
@@ -47,7 +48,7 @@ pub fn ended(store: &Store) -> io::Result<(i64, i64)> {
     Ok((meta.ctime(), meta.ctime_nsec()))
 }
 
-fn entries(from: &OwnedFd, to: &OwnedFd, about: &About) -> io::Result<()> {
+fn entries(from: &OwnedFd, to: &OwnedFd, path: &RelPath, about: &About) -> io::Result<()> {
     let device = fstat(from)?.st_dev;
     for name in tree::list(from)? {
         let Some(stat) = tree::stat(from, &name)? else {
@@ -57,11 +58,17 @@ fn entries(from: &OwnedFd, to: &OwnedFd, about: &About) -> io::Result<()> {
         if store::is_name(name) {
             continue;
         }
+        let path = path.join(name);
+        if judge::depth(&path).is_err() {
+            return Err(io::Error::other(
+                "a directory of the workspace is too deep to be copied: more than 256 levels, or 3,072 bytes",
+            ));
+        }
         match tree::kind(&stat) {
             Kind::Directory if stat.st_dev == device => {
                 mkdirat(to, name, Mode::S_IRWXU)?;
                 let (inner, fresh) = (tree::open_dir(from, name)?, tree::open_dir(to, name)?);
-                entries(&inner, &fresh, about)?;
+                entries(&inner, &fresh, &path, about)?;
                 attributes(from, to, name)?;
                 finish(&fresh, &stat, about)?;
             }

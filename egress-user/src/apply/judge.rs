@@ -38,6 +38,8 @@ pub enum Reason {
     Fifo,
     /// Something in a git directory that is not data of the repository.
     GitDirectory,
+    /// A git index with names that lead into a git directory or out of the workspace, or that cannot be read.
+    GitIndex,
     /// `.github` at the top.
     Github,
     /// The directory that holds it was not applied.
@@ -54,10 +56,12 @@ pub enum Reason {
     OtherFileSystem,
     /// A symbolic link that points outside of the workspace.
     PointsOutside,
-    /// The packet directory, what the run keeps from the agent, or what `--protect` names.
+    /// The packet directory, what the run keeps from the agent or rests on, or what `--protect` names.
     Protected,
     /// Socket.
     Socket,
+    /// Deeper than a program can name it, or than can be read without limit; what is in it is not listed.
+    TooDeep,
     /// The run was not one whose changes are applied: `--workspace discard`, or its boundary failed.
     WholeRun,
     /// Permissions of the workspace itself.
@@ -184,6 +188,23 @@ impl Zone {
     }
 }
 
+/// Names that a path may have, and its length in bytes. A program makes more with relative calls than any
+/// path can name (4,095 bytes); each level holds descriptors of who reads it.
+const MOST_LEVELS: usize = 256;
+const LONGEST_PATH: usize = 3072;
+
+/// Judges how deep a path is.
+///
+/// # Errors
+/// When it is too deep.
+pub fn depth(path: &RelPath) -> Result<(), Reason> {
+    if path.0.len() > LONGEST_PATH || path.depth() > MOST_LEVELS {
+        Err(Reason::TooDeep)
+    } else {
+        Ok(())
+    }
+}
+
 /// Kinds that are never applied.
 ///
 /// # Errors
@@ -236,28 +257,50 @@ impl Protected {
     }
 }
 
-/// Whether a symbolic link at `path` with `target` stays inside of the workspace. What cannot be
-/// told from the words alone (`..` after a name, which may be a link itself) points outside.
-pub fn link_stays_inside(workspace: &Path, path: &RelPath, target: &[u8]) -> bool {
-    let (inside, mut depth) = if target.first() == Some(&b'/') {
-        let root = workspace.as_os_str().as_bytes();
-        match target.strip_prefix(root) {
-            Some(rest) if rest.first().is_none_or(|byte| *byte == b'/') => (rest, 0),
-            _ => return false,
+/// Where a symbolic link at `path` with `target` leads below the workspace. What cannot be told from the
+/// words alone (`..` after a name, which may be a link itself) leads outside.
+fn leads_to(workspace: &Path, path: &RelPath, target: &[u8]) -> Option<RelPath> {
+    let (inside, mut names) = if target.first() == Some(&b'/') {
+        let rest = target.strip_prefix(workspace.as_os_str().as_bytes())?;
+        if rest.first().is_some_and(|byte| *byte != b'/') {
+            return None;
         }
+        (rest, Vec::new())
     } else {
-        (target, path.depth().saturating_sub(1))
+        let mut names: Vec<&[u8]> = path.components().collect();
+        names.pop();
+        (target, names)
     };
     let mut named = false;
     for name in inside.split(|byte| *byte == b'/') {
         match name {
             b"" | b"." => {}
-            b".." if named || depth == 0 => return false,
-            b".." => depth -= 1,
-            _ => named = true,
+            b".." if named => return None,
+            b".." => drop(names.pop()?),
+            _ => {
+                named = true;
+                names.push(name);
+            }
         }
     }
-    true
+    Some(RelPath(names.join(&b'/')))
+}
+
+/// Judges a symbolic link at `path`: who writes to it later must not write to what no change may touch.
+///
+/// # Errors
+/// Why it is not applied.
+pub fn link(
+    workspace: &Path,
+    protected: &Protected,
+    path: &RelPath,
+    target: &[u8],
+) -> Result<(), Reason> {
+    let there = leads_to(workspace, path, target).ok_or(Reason::PointsOutside)?;
+    if there.components().any(is_git_name) {
+        return Err(Reason::GitDirectory);
+    }
+    protected.check(&there, true)
 }
 
 #[cfg(test)]
@@ -373,14 +416,26 @@ mod tests {
 
     #[test]
     fn links_stay_inside_or_are_refused() {
-        let inside = |at: &str, target: &str| {
-            link_stays_inside(Path::new("/w/x"), &path(at), target.as_bytes())
+        let protected = Protected::new(Path::new("/w/x"), [Path::new("/w/x/out/packet")]);
+        let judged = |at: &str, target: &str| {
+            link(Path::new("/w/x"), &protected, &path(at), target.as_bytes())
         };
+        let inside = |at: &str, target: &str| judged(at, target).is_ok();
         assert!(inside("node_modules/.bin/tool", "../tool/cli.js"));
         assert!(inside("a/b", "../c"));
         assert!(inside("a", "b/c"));
         assert!(inside("a", "/w/x/b"));
         assert!(inside("a/b/c", "../../"));
+        assert!(inside("a", "out"));
+        for (at, target, why) in [
+            ("a", ".git/hooks", Reason::GitDirectory),
+            ("a/b", "../sub/.GIT", Reason::GitDirectory),
+            ("a", "/w/x/.git", Reason::GitDirectory),
+            ("a", ".github/workflows", Reason::Github),
+            ("b/a", "../out/packet/x", Reason::Protected),
+        ] {
+            assert_eq!(judged(at, target), Err(why), "{at} -> {target}");
+        }
         for (at, target) in [
             ("a", "/etc/passwd"),
             ("a", ".."),

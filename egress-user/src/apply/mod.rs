@@ -7,6 +7,7 @@ pub mod commit;
 pub mod compare;
 pub mod content;
 pub mod copy;
+pub mod git_index;
 pub mod journal;
 pub mod judge;
 pub mod layer;

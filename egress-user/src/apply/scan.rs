@@ -152,7 +152,13 @@ impl Scan<'_> {
                 old: old.filter(|_| !gone),
                 held,
             };
-            if is_whiteout(place.upper, name, &stat)? {
+            let gone = is_whiteout(place.upper, name, &stat)?;
+            if let Err(reason) = judge::depth(&entry.path) {
+                let what = if gone { What::Deleted } else { What::Created };
+                let mut change = Change::of(entry.path, what, &stat);
+                change.refuse(reason);
+                self.plan.changes.push(change);
+            } else if gone {
                 self.whiteout(place, &entry)?;
             } else if tree::kind(&stat) == Kind::Directory {
                 self.subdirectory(place, &entry)?;
@@ -369,10 +375,16 @@ impl Scan<'_> {
             return Ok(());
         }
         let mut judged = self.judge_place(place, entry, kind)?;
-        if let (Ok(()), Some(target)) = (&judged, &change.target)
-            && !judge::link_stays_inside(self.rules.workspace, &entry.path, &target.0)
-        {
-            judged = Err(Reason::PointsOutside);
+        if let (Ok(()), Some(target)) = (&judged, &change.target) {
+            let Rules {
+                workspace,
+                protected,
+                ..
+            } = self.rules;
+            judged = judge::link(workspace, protected, &entry.path, &target.0);
+        }
+        if judged.is_ok() && place.zone == Zone::Git && entry.name == "index" {
+            judged = git::index(place, entry)?;
         }
         if judged.is_ok() {
             judged = self.may_appear(place, entry)?;

@@ -216,6 +216,9 @@ fn reason(reason: &Reason) -> String {
         Reason::Device => "device node",
         Reason::Fifo => "named pipe",
         Reason::GitDirectory => "not data of a repository",
+        Reason::GitIndex => {
+            "its names lead into a git directory or out of the workspace, or it is no index"
+        }
         Reason::Github => ".github",
         Reason::HeldBack => "the directory that holds it, or that it holds, was not applied",
         Reason::Io(error) => return visible(error),
@@ -226,6 +229,7 @@ fn reason(reason: &Reason) -> String {
         Reason::PointsOutside => "the link points outside of the workspace",
         Reason::Protected => "protected",
         Reason::Socket => "socket",
+        Reason::TooDeep => "too deep",
         Reason::WholeRun => "nothing of this run is applied",
         Reason::WorkspaceItself => "permissions of the workspace itself",
     }

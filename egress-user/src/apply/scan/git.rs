@@ -1,11 +1,13 @@
 //! Whether a directory is, or becomes, a git directory.
 use std::ffi::OsStr;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 
-use super::Place;
-use crate::apply::judge::{self, GIT_MAKERS, Zone};
+use super::{Entry, Place};
+use crate::apply::git_index::{self, MOST_BYTES};
+use crate::apply::judge::{self, GIT_MAKERS, Reason, Zone};
 use crate::apply::layer::is_whiteout;
 use crate::apply::tree;
 
@@ -39,6 +41,27 @@ pub(super) fn makes_git_directory(
         Some(error) => Err(error),
         None => Ok(is),
     }
+}
+
+/// Judges the index that the agent left in a git directory.
+pub(super) fn index(place: &Place<'_>, entry: &Entry<'_>) -> io::Result<Result<(), Reason>> {
+    let read = |file: File| -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        file.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read(tree::open_file(place.upper, entry.name)?)?;
+    // The host's own; a worktree has that of the repository.
+    let config = place.lower.and_then(|lower| {
+        let paths = ["config", "../../config"].map(OsStr::new);
+        paths
+            .iter()
+            .find_map(|path| tree::open_file(&lower.dir, path).ok())
+    });
+    let config = config.map(read).transpose()?.unwrap_or_default();
+    let fits = u64::try_from(bytes.len()).is_ok_and(|length| length <= MOST_BYTES);
+    let plain = fits && git_index::is_plain(&bytes, git_index::hash_length(&config));
+    Ok(if plain { Ok(()) } else { Err(Reason::GitIndex) })
 }
 
 /// Whether a directory of the workspace is a git directory already.

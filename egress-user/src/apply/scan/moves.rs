@@ -38,6 +38,9 @@ impl Scan<'_> {
                 continue;
             }
             let path = path.join(&name);
+            if judge::depth(&path).is_err() {
+                continue;
+            }
             let inner = match relate(upper, &name, self.root, lower)? {
                 Relation::Alone => None,
                 Relation::Over(lower) => Some(lower),
@@ -117,6 +120,13 @@ impl Scan<'_> {
             let kind = tree::kind(&stat);
             let path = path.join(&name);
             let to = to.map(|to| to.join(&name));
+            if let Err(reason) = [Some(&path), to.as_ref()]
+                .into_iter()
+                .flatten()
+                .try_for_each(judge::depth)
+            {
+                return Ok(Err(reason));
+            }
             if stat.st_dev != device {
                 return Ok(Err(Reason::OtherFileSystem));
             }
@@ -145,11 +155,13 @@ impl Scan<'_> {
                 }
                 if kind == Kind::Symlink {
                     let target = readlinkat(dir, name.as_os_str())?;
-                    let inside = |at: &RelPath| {
-                        judge::link_stays_inside(self.rules.workspace, at, target.as_bytes())
+                    let judged = |at: &RelPath| {
+                        let protected = self.rules.protected;
+                        judge::link(self.rules.workspace, protected, at, target.as_bytes())
                     };
-                    if inside(&path) && !inside(to) {
-                        return Ok(Err(Reason::PointsOutside));
+                    let there = judged(to);
+                    if judged(&path).is_ok() && there.is_err() {
+                        return Ok(there);
                     }
                 }
             }

@@ -1,6 +1,7 @@
 //! The workspace as the agent sees it: an idmapped bind of the caller's directory, in which the
 //! directory's owner and the agent are exchanged, so that the agent owns what the caller owns; or
 //! an overlay with that bind as its lower layer.
+pub mod clear;
 pub mod credentials;
 pub mod git_config;
 pub mod overlay;

@@ -17,6 +17,7 @@ use nix::fcntl::{Flock, FlockArg, OFlag, open};
 use nix::sys::stat::Mode;
 use serde::{Deserialize, Serialize};
 
+use super::clear::remove_tree;
 use crate::sys::xattr;
 
 /// How the names of all such directories begin.
@@ -148,7 +149,7 @@ impl Store {
             // Its run was killed before anything could be written to it; or is not that far yet.
             let age = meta.modified().ok().and_then(|made| made.elapsed().ok());
             if age.is_some_and(|age| age > UNFINISHED) {
-                fs::remove_dir_all(path)?;
+                remove_tree(path)?;
             }
             return Ok(None);
         };
@@ -239,7 +240,7 @@ impl Drop for Store {
     fn drop(&mut self) {
         if !self.kept.get() {
             // What cannot be removed is found by the next run, which tries again.
-            drop(fs::remove_dir_all(&self.path));
+            drop(remove_tree(&self.path));
         }
     }
 }

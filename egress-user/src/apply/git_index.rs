@@ -1,0 +1,197 @@
+//! Reads a git index for one question: whether every name in it is one that git itself would have put
+//! there. Pure.
+//!
+//! git trusts its index: `git checkout .` writes `.git/hooks/post-checkout` or `../x` if the index names it.
+//! So an index has to be understood whole (gitformat-index(5)), or it is not one.
+use std::collections::BTreeMap;
+
+use super::judge::is_git_name;
+
+/// Longest index that is read; a million files take about 100 MB.
+pub const MOST_BYTES: u64 = 256 << 20;
+
+/// Length of an object's name in the index: SHA-1, or SHA-256 where `config`, the repository's own, says so.
+pub fn hash_length(config: &[u8]) -> usize {
+    let config = config.to_ascii_lowercase();
+    let holds = |word: &[u8]| config.windows(word.len()).any(|part| part == word);
+    if holds(b"objectformat") && holds(b"sha256") {
+        32
+    } else {
+        20
+    }
+}
+
+/// Whether `index` names nothing but what lies below the work tree and in no git directory.
+pub fn is_plain(index: &[u8], hash: usize) -> bool {
+    read(index, hash).is_some()
+}
+
+fn read(index: &[u8], hash: usize) -> Option<()> {
+    let mut rest = Rest(index);
+    let version = match rest.take(4)? {
+        b"DIRC" => rest.number()?,
+        _ => return None,
+    };
+    let entries = rest.number()?;
+    let mut starts = BTreeMap::new();
+    let mut name = Vec::new();
+    for number in 0..entries {
+        let start = index.len() - rest.0.len();
+        let (fresh, kept) = entry(&mut rest, version, hash, &name)?;
+        if !is_plain_name(&fresh) {
+            return None;
+        }
+        starts.insert(start, (number, kept));
+        name = fresh;
+    }
+    let end = index.len() - rest.0.len();
+    extensions(rest, hash, entries, end, &starts)
+}
+
+/// The name of the next entry, and how much of the name before it it shares.
+fn entry(
+    rest: &mut Rest<'_>,
+    version: u32,
+    hash: usize,
+    before: &[u8],
+) -> Option<(Vec<u8>, usize)> {
+    const STAT: usize = 40;
+    const EXTENDED: u16 = 0x4000;
+    const LENGTH: u16 = 0x0fff;
+    rest.take(STAT + hash)?;
+    let flags = rest.short()?;
+    let mut taken = STAT + hash + 2;
+    if flags & EXTENDED != 0 {
+        if version < 3 {
+            return None;
+        }
+        rest.short()?;
+        taken += 2;
+    }
+    let kept = match version {
+        2 | 3 => 0,
+        4 => before.len().checked_sub(rest.varint()?)?,
+        _ => return None,
+    };
+    let mut name = before.get(..kept)?.to_vec();
+    let length = rest.0.iter().position(|byte| *byte == 0)?;
+    name.extend_from_slice(rest.take(length)?);
+    // The length in the flags counts for git where it fits there.
+    if name.len().min(usize::from(LENGTH)) != usize::from(flags & LENGTH) {
+        return None;
+    }
+    if version == 4 {
+        rest.take(1)?;
+    } else {
+        // One to eight NUL, so that the next entry begins at a multiple of eight from this one.
+        taken += length;
+        let padding = rest.take(8 - taken % 8)?;
+        if padding.iter().any(|byte| *byte != 0) {
+            return None;
+        }
+    }
+    Some((name, kept))
+}
+
+/// Reads what follows the entries. Two extensions tell where entries and extensions are, for readers in
+/// several threads: they must tell what is there, or such a reader sees another index.
+fn extensions(
+    mut rest: Rest<'_>,
+    hash: usize,
+    entries: u32,
+    end: usize,
+    starts: &BTreeMap<usize, (u32, usize)>,
+) -> Option<()> {
+    const EOIE: &[u8] = b"EOIE";
+    let eoie = 8 + 4 + hash;
+    let tail = rest.0.len().checked_sub(hash)?;
+    let told = tail
+        .checked_sub(eoie)
+        .filter(|at| rest.0.get(*at..).is_some_and(|last| last.starts_with(EOIE)));
+    let length = rest.0.len();
+    let mut found = None;
+    while rest.0.len() > hash {
+        let at = length - rest.0.len();
+        let name = rest.take(4)?;
+        let size = rest.number()?;
+        let mut inside = Rest(rest.take(usize::try_from(size).ok()?)?);
+        match name {
+            b"EOIE" => {
+                if usize::try_from(inside.number()?).ok()? != end || inside.0.len() != hash {
+                    return None;
+                }
+                found = Some(at);
+            }
+            b"IEOT" => blocks(&mut inside, entries, starts)?,
+            // Entries in another file.
+            b"link" => return None,
+            // What git skips when it does not know it, and `sdir`, which it must know.
+            [b'A'..=b'Z', ..] | b"sdir" => {}
+            _ => return None,
+        }
+    }
+    (rest.0.len() == hash && told == found).then_some(())
+}
+
+/// Blocks of entries: each begins where one of them does, with a whole name.
+fn blocks(
+    inside: &mut Rest<'_>,
+    entries: u32,
+    starts: &BTreeMap<usize, (u32, usize)>,
+) -> Option<()> {
+    if inside.number()? != 1 {
+        return None;
+    }
+    let mut next = 0;
+    while !inside.0.is_empty() {
+        let at = usize::try_from(inside.number()?).ok()?;
+        let count = inside.number()?;
+        if starts.get(&at) != Some(&(next, 0)) {
+            return None;
+        }
+        next = next.checked_add(count)?;
+    }
+    (next == entries).then_some(())
+}
+
+/// What git's `verify_path` asks of a name.
+fn is_plain_name(name: &[u8]) -> bool {
+    // A directory of a sparse index ends with a slash.
+    let name = name.strip_suffix(b"/").unwrap_or(name);
+    name.split(|byte| *byte == b'/')
+        .all(|part| !matches!(part, b"" | b"." | b"..") && !is_git_name(part))
+}
+
+/// Bytes that are still to be read.
+struct Rest<'a>(&'a [u8]);
+
+impl<'a> Rest<'a> {
+    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn number(&mut self) -> Option<u32> {
+        Some(u32::from_be_bytes(self.take(4)?.try_into().ok()?))
+    }
+
+    fn short(&mut self) -> Option<u16> {
+        Some(u16::from_be_bytes(self.take(2)?.try_into().ok()?))
+    }
+
+    /// The number format of packs, with an offset.
+    fn varint(&mut self) -> Option<usize> {
+        let [mut byte] = self.take(1)?.try_into().ok()?;
+        let mut value = usize::from(byte & 0x7f);
+        while byte & 0x80 != 0 {
+            [byte] = self.take(1)?.try_into().ok()?;
+            value = value.checked_add(1)?.checked_mul(128)? | usize::from(byte & 0x7f);
+        }
+        Some(value)
+    }
+}
+
+#[cfg(test)]
+#[path = "git_index/tests.rs"]
+mod tests;

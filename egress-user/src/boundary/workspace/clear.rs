@@ -1,0 +1,134 @@
+//! Removes a directory with all that a hostile program put into it.
+//!
+//! `std::fs::remove_dir_all` keeps a descriptor and a frame for each level, and a program makes a hundred
+//! thousand levels in a second. Here whatever is not empty is moved up to the top first, so that nothing
+//! is ever deeper than two levels.
+use std::ffi::{CStr, OsStr, OsString};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, RenameFlags, open, openat, renameat2};
+use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+/// Removes the directory `path`, which must not be a link. Nothing is followed.
+///
+/// # Errors
+/// Those of the calls; what could not be removed is still there.
+pub fn remove_tree(path: &Path) -> io::Result<()> {
+    let top = open(path, DIRECTORY, Mode::empty())?;
+    let mut moved: u64 = 0;
+    loop {
+        let names = list(&top)?;
+        if names.is_empty() {
+            return std::fs::remove_dir(path);
+        }
+        for name in names {
+            if !removed(&top, &name)? {
+                empty(&top, &name, &mut moved)?;
+                unlinkat(&top, name.as_os_str(), UnlinkatFlags::RemoveDir)?;
+            }
+        }
+    }
+}
+
+const DIRECTORY: OFlag = OFlag::O_RDONLY
+    .union(OFlag::O_DIRECTORY)
+    .union(OFlag::O_NOFOLLOW)
+    .union(OFlag::O_CLOEXEC);
+
+/// Empties the directory `name` of `top`; directories in it that are not empty come to `top`.
+fn empty(top: &OwnedFd, name: &OsStr, moved: &mut u64) -> io::Result<()> {
+    let dir = openat(top, name, DIRECTORY, Mode::empty())?;
+    for inner in list(&dir)? {
+        if removed(&dir, &inner)? {
+            continue;
+        }
+        loop {
+            let fresh = OsString::from(format!(".removed-{moved}"));
+            *moved += 1;
+            match renameat2(
+                &dir,
+                inner.as_os_str(),
+                top,
+                fresh.as_os_str(),
+                RenameFlags::RENAME_NOREPLACE,
+            ) {
+                // A name of the program's own.
+                Err(Errno::EEXIST) => {}
+                done => break done?,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Removes an entry; `false` for a directory that is not empty.
+fn removed(dir: &OwnedFd, name: &OsStr) -> io::Result<bool> {
+    match unlinkat(dir, name, UnlinkatFlags::NoRemoveDir) {
+        Ok(()) => return Ok(true),
+        Err(Errno::EISDIR) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    match unlinkat(dir, name, UnlinkatFlags::RemoveDir) {
+        Ok(()) => Ok(true),
+        Err(Errno::ENOTEMPTY | Errno::EEXIST) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+fn list(dir: &OwnedFd) -> io::Result<Vec<OsString>> {
+    let fresh = openat(dir, OsStr::new("."), DIRECTORY, Mode::empty())?;
+    let mut names = Vec::new();
+    for entry in Dir::from_fd(fresh)?.iter() {
+        let entry = entry?;
+        let name: &CStr = entry.file_name();
+        if name != c"." && name != c".." {
+            names.push(OsStr::from_bytes(name.to_bytes()).to_os_string());
+        }
+    }
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use nix::sys::stat::mkdirat;
+
+    use super::*;
+
+    #[test]
+    fn a_tree_of_any_depth_goes_and_nothing_beside_it() {
+        // In memory: on a disk so many directories take their time.
+        let place = tempfile::tempdir_in("/dev/shm").unwrap();
+        let kept = place.path().join("kept");
+        std::fs::create_dir(&kept).unwrap();
+        std::fs::write(kept.join("file"), "x").unwrap();
+        let tree = place.path().join("tree");
+        std::fs::create_dir(&tree).unwrap();
+        symlink(&kept, tree.join("link")).unwrap();
+        std::fs::create_dir_all(tree.join(".removed-0/.removed-1/x")).unwrap();
+        let mut at = open(&tree, DIRECTORY, Mode::empty()).unwrap();
+        for level in 0..5000 {
+            for name in ["a", "b"] {
+                mkdirat(&at, name, Mode::S_IRWXU).unwrap();
+            }
+            let mut file = OsString::from("f");
+            file.push(level.to_string());
+            openat(&at, file.as_os_str(), OFlag::O_CREAT, Mode::S_IRUSR).unwrap();
+            at = openat(&at, "a", DIRECTORY, Mode::empty()).unwrap();
+        }
+        drop(at);
+        remove_tree(&tree).unwrap();
+        assert!(!tree.exists());
+        assert!(kept.join("file").exists());
+        assert!(remove_tree(&kept.join("file")).is_err());
+        symlink(&kept, &tree).unwrap();
+        assert!(remove_tree(&tree).is_err());
+    }
+}
