@@ -16,6 +16,8 @@ pub mod policy;
 #[cfg(target_os = "linux")]
 pub mod print;
 #[cfg(target_os = "linux")]
+mod route;
+#[cfg(target_os = "linux")]
 pub mod run;
 pub mod verify;
 

@@ -90,6 +90,18 @@ impl Options {
     }
 }
 
+/// Files of its own that a run with this Pipelock rests on, as they were named.
+pub(super) fn files(policy: &CallerPolicy, choice: &PipelockChoice) -> Vec<PathBuf> {
+    let named = policy.text.as_deref().map(pipelock::interception);
+    let authority = named.and_then(Result::ok).flatten();
+    let authority = authority.into_iter().flat_map(|(one, other)| [one, other]);
+    [Some(choice.binary.clone()), choice.roots.clone()]
+        .into_iter()
+        .flatten()
+        .chain(authority.map(PathBuf::from))
+        .collect()
+}
+
 /// The authority that the policy has TLS intercepted with. Pipelock gets copies: it runs as a user of
 /// its own, and the command must not see the key.
 fn authority(policy: &CallerPolicy) -> anyhow::Result<Option<Authority>> {

@@ -11,6 +11,7 @@ use egress_common::names::DEFAULT_PROXY_PORT;
 use super::driven::{DrivenArgs, Report};
 use super::exit;
 use super::failure::{self, Form};
+use super::route::route;
 use super::{named, pipelock, print};
 use crate::packet::dir::PacketDir;
 use crate::run::emit::Emitted;
@@ -271,6 +272,7 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
         "the packet directory {} holds the working directory; name another one",
         packet.path().display()
     );
+    let protected = protected(&args, &workdir, &mediator, &policy)?;
     Ok(Plan {
         mode: args.mode,
         progress: print::progress(args.json),
@@ -278,11 +280,7 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
         command,
         script_basename,
         argument_count,
-        protected: args
-            .protected
-            .iter()
-            .map(|path| protected(&workdir, path))
-            .collect::<anyhow::Result<_>>()?,
+        protected,
         workspace: args.workspace,
         workdir: workdir.clone(),
         policy,
@@ -369,9 +367,35 @@ fn size(text: &str) -> Result<u64, String> {
         .ok_or_else(|| String::from("give at least 64K, and at most 1024T"))
 }
 
+/// What no change is applied to: the paths that the caller protects, and whatever decides by what the next
+/// run is judged, signed and carried out, if it is named as this one was.
+fn protected(
+    args: &RunArgs,
+    workdir: &Path,
+    mediator: &MediatorChoice,
+    policy: &CallerPolicy,
+) -> anyhow::Result<Vec<PathBuf>> {
+    let mut named = vec![std::env::current_exe()?, args.packet_dir.clone()];
+    let files = [&args.config, &args.signer_private_key, &args.boundary_key];
+    named.extend(files.into_iter().flatten().cloned());
+    if let MediatorChoice::Pipelock(choice) = mediator {
+        named.extend(pipelock::files(policy, choice));
+    }
+    for path in &args.protected {
+        named.push(protectable(workdir, path)?);
+    }
+    let mut found = Vec::new();
+    for path in &named {
+        let route = route(path)
+            .with_context(|| format!("cannot follow {} by its links", path.display()))?;
+        found.extend(route.into_iter().filter(|part| part.starts_with(workdir)));
+    }
+    Ok(found)
+}
+
 /// A path to protect, absolute. It need not exist; it must lie in the workspace and say so without
 /// `..`, or protecting it would mean nothing.
-fn protected(workdir: &Path, path: &Path) -> anyhow::Result<PathBuf> {
+fn protectable(workdir: &Path, path: &Path) -> anyhow::Result<PathBuf> {
     let absolute: PathBuf = workdir.join(path).components().collect();
     let shown = path.display();
     ensure!(
