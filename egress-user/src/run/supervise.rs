@@ -170,7 +170,6 @@ impl Running {
         loop {
             self.timeline.clock.look();
             let beat = watch.heart.beat(&mut watch.flows, self.watched());
-            system("write the flow log", beat)?;
             let [init, relay, mediator] = self.wait(watch)?;
             let failed = if relay {
                 self.hear_relay(&mut watch.flows)?
@@ -190,6 +189,8 @@ impl Running {
             if let Some(failed) = self.mediator.look() {
                 return Ok(Ending::Failed(failed));
             }
+            // After what is gone: that would be the reason.
+            system("look at the enforcement", beat)?;
             if let Some(full) = self.check_evidence(watch)? {
                 return Ok(Ending::Failed(full));
             }
