@@ -2,10 +2,12 @@
 //! counts.
 #![forbid(unsafe_code)]
 
+use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use egress_tests::{Census, World};
+use egress_tests::aftermath::SOON;
+use egress_tests::{Census, World, wait_until};
 
 /// Fails unless everything that came since `before` goes within ten seconds: the kernel removes
 /// cgroups and namespaces some time after their last process.
@@ -31,13 +33,16 @@ fn nothing_stays_behind() {
     let (running, _, workdir) = world
         .egress()
         .allow(&["allowed.test"])
-        .script("touch /tmp/x /run/y; sleep 300 & touch ready; sleep 0.5; echo done")
+        .script(
+            "touch /tmp/x /run/y; sleep 300 & touch ready; until [ -e seen ]; do sleep 0.02; done; \
+             echo done",
+        )
         .start();
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !workdir.join("ready").exists() && Instant::now() < deadline {
-        thread::sleep(Duration::from_millis(10));
-    }
+    wait_until("the agent is at work", SOON, || {
+        workdir.join("ready").exists()
+    });
     let during = Census::take().left_by(&before);
+    fs::write(workdir.join("seen"), "").unwrap();
     let run = running.finish(Duration::from_secs(30));
     assert_eq!(
         (run.status, run.stdout.as_str()),
