@@ -158,15 +158,6 @@ for d in range(500):
         .run();
     assert_ran(&run);
     assert_eq!(listing(&run.workdir).len(), 50_500 + 1);
-    let timeline = run.json("boundary.json")["timeline"].clone();
-    let at = |step: &str| {
-        let marks = timeline.as_array().unwrap();
-        let mark = marks.iter().find(|mark| mark["step"] == step).unwrap();
-        mark["at_us"].as_u64().unwrap()
-    };
-    let took = Duration::from_micros(at("workspace done") - at("agent gone"));
-    assert!(took < Duration::from_secs(20), "applying took {took:?}");
-    println!("50,000 files applied in {took:?}");
 }
 
 #[test]
