@@ -39,7 +39,7 @@ const REFUSED: [libc::c_long; 42] = [
     libc::SYS_fspick,
     libc::SYS_init_module,
     libc::SYS_kcmp,
-    libc::SYS_kexec_file_load,
+    SYS_KEXEC_FILE_LOAD,
     libc::SYS_kexec_load,
     libc::SYS_keyctl,
     libc::SYS_lookup_dcookie,
@@ -85,6 +85,12 @@ const GIVING_BITS: [u64; 2] = [0o4000, 0o2000];
 const MAKING_FLAGS: [u64; 2] = [0o100, 0o20_000_000];
 /// `fchmodat2`, which the libc crate does not name everywhere.
 const SYS_FCHMODAT2: libc::c_long = 452;
+/// libc has it with some C libraries only (`<asm/unistd.h>`).
+const SYS_KEXEC_FILE_LOAD: libc::c_long = if cfg!(target_arch = "x86_64") {
+    320
+} else {
+    294
+};
 /// Calls with a mode, and which argument it is.
 const WITH_MODE: &[(libc::c_long, u8)] = &[
     #[cfg(target_arch = "x86_64")]

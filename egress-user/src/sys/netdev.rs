@@ -18,7 +18,7 @@ fn interface_request(name: &[u8]) -> libc::ifreq {
         .iter_mut()
         .zip(name.iter().take(IFNAMSIZ - 1))
     {
-        *to = from.cast_signed();
+        *to = libc::c_char::from_ne_bytes([*from]);
     }
     request
 }
