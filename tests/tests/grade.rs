@@ -138,6 +138,34 @@ fn connections_left_behind_are_all_in_the_relays_rows() {
 }
 
 #[test]
+fn connections_that_the_log_only_counts_are_compared_by_number() {
+    const CONNECTIONS: u64 = 21_000;
+    let world = World::new();
+    let signed = signed(
+        &world,
+        &format!(
+            "python3 - <<'PROGRAM'\n\
+             import socket\n\
+             to = socket.getaddrinfo('allowed.test', 80, socket.AF_INET)[0][4]\n\
+             for number in range({CONNECTIONS}):\n\
+             \x20   socket.create_connection(to).close()\n\
+             PROGRAM\n"
+        ),
+    );
+    let rows = signed.run.lines("flows.jsonl");
+    let counted = rows
+        .iter()
+        .find(|row| row["source"] == "kernel_repeats" && row["verdict"] == "redirected");
+    assert!(counted.is_some_and(|row| row["count"].as_u64() > Some(900)));
+    let output = signed.verify(Some(&signed.boundary), &["--json"]);
+    let result: Value = serde_json::from_str(&output.stdout).expect("one JSON object");
+    let both = &result["boundary"]["reconciliation"];
+    assert_eq!(both["kernel"]["redirected"], CONNECTIONS, "{result:#}");
+    assert_eq!(both["unseen"], 0, "{result:#}");
+    assert_eq!(result["boundary"]["grade"], "kernel_enforced", "{result:#}");
+}
+
+#[test]
 fn receipts_sign_the_capsule_that_was_measured() {
     let world = World::new();
     let signed = signed(&world, "true");

@@ -3,7 +3,8 @@
 //!
 //! No receipt names the client, so both sides are compared by transport and host: as many requests
 //! as actions, or a named reason. What has neither is a loss. Kernel and relay name each connection
-//! alike, so one that the kernel redirected is looked for among the relay's rows.
+//! alike, so one that the kernel redirected is looked for among the relay's rows; those that the log holds
+//! as a number alone are compared by number.
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::receipt::check::Seen;
@@ -77,13 +78,25 @@ struct Asked {
     others: Vec<String>,
 }
 
+/// Which rows there are of a connection.
+#[derive(Debug, Default)]
+struct Rows {
+    /// The kernel's: that it was redirected.
+    redirected: bool,
+    /// The kernel's: that it went to the explicit proxy.
+    proxy: bool,
+    /// One of the relay's or more.
+    served: bool,
+}
+
 /// Reads the flow log as it passes by.
 #[derive(Debug, Default)]
 pub(super) struct Reconciler {
     asked: BTreeMap<Key, Asked>,
-    /// Redirected connections by cookie and time, and whether the relay has a row of each. Either row
-    /// may come first.
-    redirected: BTreeMap<(u64, u64), bool>,
+    /// Connections by cookie and time. Either row may come first.
+    connections: BTreeMap<(u64, u64), Rows>,
+    /// Redirected connections that the kernel's rows only count.
+    redirected_more: u64,
     /// Connections that the relay took and could not tell whose they were.
     nameless: u64,
     result: Reconciliation,
@@ -94,20 +107,30 @@ impl Reconciler {
         match row.member_text("source") {
             "kernel" => {
                 self.kernel(row, 1);
-                if row.member_text("verdict") == "redirected"
-                    && let Some(connection) = connection(row)
-                {
-                    self.redirected.entry(connection).or_insert(false);
+                if let Some(connection) = connection(row) {
+                    match row.member_text("verdict") {
+                        "redirected" => self.rows(connection).redirected = true,
+                        "proxy" => self.rows(connection).proxy = true,
+                        _ => {}
+                    }
                 }
             }
             // The first of them is a row of its own.
             "kernel_repeats" => {
                 let count = row.member_unsigned("count").unwrap_or(0);
-                self.kernel(row, count.saturating_sub(1));
+                let more = count.saturating_sub(1);
+                self.kernel(row, more);
+                if row.member_text("verdict") == "redirected" {
+                    self.redirected_more = self.redirected_more.saturating_add(more);
+                }
             }
             "relay" => self.relay(row),
             _ => {}
         }
+    }
+
+    fn rows(&mut self, connection: (u64, u64)) -> &mut Rows {
+        self.connections.entry(connection).or_default()
     }
 
     fn kernel(&mut self, row: &Node<'_>, count: u64) {
@@ -123,9 +146,7 @@ impl Reconciler {
             (reason, None) => reason.to_owned(),
         };
         match connection(row) {
-            Some(connection) => {
-                self.redirected.insert(connection, true);
-            }
+            Some(connection) => self.rows(connection).served = true,
             None => self.nameless = self.nameless.saturating_add(1),
         }
         let transport = row.member_text("transport");
@@ -147,8 +168,14 @@ impl Reconciler {
     /// Compares with the receipts.
     pub(super) fn finish(self, receipts: &Receipts) -> Reconciliation {
         let mut result = self.result;
-        let missing = self.redirected.values().filter(|seen| !**seen).count();
-        result.unseen = count(missing).saturating_sub(self.nameless);
+        let of = |is: fn(&Rows) -> bool| {
+            count(self.connections.values().filter(|rows| is(rows)).count())
+        };
+        let missing = of(|rows| rows.redirected && !rows.served);
+        let unnamed = of(|rows| rows.served && !rows.redirected && !rows.proxy);
+        result.unseen = missing
+            .saturating_add(self.redirected_more.saturating_sub(unnamed))
+            .saturating_sub(self.nameless);
         let mut actions = receipts.actions.clone();
         let mut hidden = receipts.hidden.clone();
         // A receipt of an intercepted request stands for its tunnel, which has none of its own.
@@ -308,7 +335,20 @@ mod tests {
         // One that the relay could not name accounts for one, and no more.
         let second = kernel("redirected", 9, 5);
         assert_eq!(unseen(&[redirected.clone(), second, relay(0, 0)]), 1);
-        assert_eq!(unseen(&[redirected, relay(0, 0)]), 0);
+        assert_eq!(unseen(&[redirected.clone(), relay(0, 0)]), 0);
+        // What the log only counts is compared by number: the first of three has a row of its own.
+        let more =
+            serde_json::json!({"source": "kernel_repeats", "verdict": "redirected", "count": 3});
+        let rows = [redirected.clone(), relay(7, 1), more.clone()];
+        assert_eq!(unseen(&rows), 2);
+        let rows = [&rows[..], &[relay(8, 1), relay(8, 1)]].concat();
+        assert_eq!(unseen(&rows), 1);
+        assert_eq!(unseen(&[&rows[..], &[relay(9, 1)]].concat()), 0);
+        // One to the explicit proxy is none of them.
+        assert_eq!(
+            unseen(&[&rows[..], &[kernel("proxy", 9, 1), relay(9, 1)]].concat()),
+            1
+        );
         // What the kernel refused never came to the relay.
         assert_eq!(unseen(&[kernel("denied", 7, 1), kernel("local", 8, 1)]), 0);
     }

@@ -126,6 +126,64 @@ fn runner_without_sudo_or_cgroups_is_named() {
     runner.step(&[]).assert_one_error("cgroup");
 }
 
+#[test]
+fn other_systems_and_machines_are_named() {
+    let runner = Runner::new();
+    for (system, machine, wanted) in [
+        (
+            "Darwin",
+            "arm64",
+            "needs a Linux runner, and this one is Darwin",
+        ),
+        (
+            "MINGW64_NT-10.0",
+            "x86_64",
+            "needs a Linux runner, and this one is MINGW64_NT-10.0",
+        ),
+        ("Linux", "riscv64", "and this runner is riscv64"),
+    ] {
+        let other = runner.world.shell(&format!(
+            "printf '#!/bin/sh\\n[ \"$1\" = -m ] && echo {machine} || echo {system}\\n' > uname && chmod 755 uname
+             mount --bind uname /usr/bin/uname"
+        ));
+        assert!(other.success(), "{other}");
+        runner.step(&[]).assert_one_error(wanted);
+        let back = runner.world.shell("umount /usr/bin/uname");
+        assert!(back.success(), "{back}");
+    }
+    runner.step(&[("STRICT", "false")]).assert_success();
+}
+
+/// In a job's container the script is root, and the machine is somebody else's.
+#[test]
+fn container_without_privileges_is_named() {
+    let runner = Runner::new();
+    let egress = runner.path("bin/egress").display().to_string();
+    let step = |capabilities: &str| {
+        let script = format!(
+            "cd checkout && export INPUT_SCRIPT_PATH=ci/noop.sh INPUT_AGENT_IDENTITY=x INPUT_AUDIT_PACKET_DIR=packet \
+             INPUT_WORKING_DIRECTORY=. INPUT_FAIL_ON_VERIFIER_ERROR=false INPUT_DEBUG=false INPUT_MEDIATOR=builtin \
+             INPUT_DNS=synthetic INPUT_WORKSPACE=apply INPUT_EGRESS_BIN='{egress}' INPUT_PIPELOCK_VERSION= \
+             GITHUB_ACTION_PATH=$PWD
+             setpriv {capabilities} bash --noprofile --norc -euo pipefail -c '. scripts/action.sh'"
+        );
+        runner.world.shell(&script)
+    };
+    let control = step("--bounding-set=+sys_admin");
+    assert!(control.success(), "{control}");
+    let refused = step("--bounding-set=-sys_admin,-net_admin,-bpf,-sys_ptrace,-mknod");
+    assert!(!refused.success(), "{refused}");
+    let errors: Vec<&str> = refused
+        .stdout
+        .lines()
+        .filter(|line| line.starts_with("::error"))
+        .collect();
+    let [error] = errors.as_slice() else {
+        panic!("{refused}")
+    };
+    assert!(error.contains("privileged"), "{error}");
+}
+
 /// A release that is listed: a copy of the binary, served from a file.
 fn release(runner: &Runner, sha256: &str) -> String {
     fs::copy(runner.path("bin/egress"), runner.path("home/release")).unwrap();
