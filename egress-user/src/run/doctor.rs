@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::error::RunError;
+use super::prepare::privileged;
 use super::state::{RunDir, STATE_DIR};
 use crate::boundary::cgroup::RunCgroups;
 use crate::boundary::layers::Layers;
@@ -133,7 +134,10 @@ pub fn not_probed() -> Check {
 /// While this process has one thread: it forks.
 pub fn examine(workdir: &Path) -> Vec<Check> {
     let mut checks = vec![root(), kernel()];
-    if !nix::unistd::geteuid().is_root() {
+    if checks
+        .iter()
+        .any(|check| check.name == "root" && check.state != State::Ok)
+    {
         let rest = ["state", "cgroup", "bpf", "overlay", "ipv6", "workspace"];
         checks.extend(rest.map(Check::untried));
         return checks;
@@ -155,11 +159,9 @@ pub fn examine(workdir: &Path) -> Vec<Check> {
 }
 
 fn root() -> Check {
-    let uid = nix::unistd::geteuid();
-    if uid.is_root() {
-        Check::ok("root", "uid 0")
-    } else {
-        Check::missing("root", format!("uid {uid}"), "start it with sudo")
+    match privileged() {
+        Ok(()) => Check::ok("root", "uid 0"),
+        Err(error) => Check::failed("root", &error),
     }
 }
 

@@ -14,6 +14,9 @@ pub enum RunError {
     /// Not started as root.
     #[error("egress run needs root: it makes namespaces, cgroups and kernel programs")]
     NotRoot,
+    /// Root, but not of the machine.
+    #[error("root lacks {} here: egress run makes namespaces, cgroups and kernel programs", .0.join(" and "))]
+    Unprivileged(Vec<&'static str>),
     /// A directory or lock of the run's own state.
     #[error("cannot prepare {path}")]
     State {
@@ -100,6 +103,9 @@ impl RunError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::NotRoot => Some("start it with sudo"),
+            Self::Unprivileged(_) => {
+                Some("run the container privileged, or egress on the machine itself")
+            }
             Self::State { .. } => {
                 Some("the run keeps its state below /run/egress; it must be writable for root")
             }

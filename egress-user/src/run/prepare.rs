@@ -37,6 +37,7 @@ use crate::child::exec::STAGE;
 use crate::child::protocol::{FromInit, Sequence, Sockets, StagePlan};
 use crate::sys::fd;
 use crate::sys::fd::Received;
+use crate::sys::privileges;
 use crate::sys::process::{Child, Placement, spawn_self};
 
 /// Home of the agent inside the boundary.
@@ -103,6 +104,24 @@ fn agents_environment(plan: &Plan, trust: &Trust) -> AgentEnvironment {
     )
 }
 
+/// Checks that the caller is root, and may what root of the machine may.
+///
+/// # Errors
+/// If not.
+pub(super) fn privileged() -> Result<(), RunError> {
+    /// By their numbers (capabilities(7)).
+    const NEEDED: [(u32, &str); 2] = [(12, "CAP_NET_ADMIN"), (21, "CAP_SYS_ADMIN")];
+    if !nix::unistd::geteuid().is_root() {
+        return Err(RunError::NotRoot);
+    }
+    let lacking = system("read the own capabilities", privileges::lacking(&NEEDED))?;
+    if lacking.is_empty() {
+        Ok(())
+    } else {
+        Err(RunError::Unprivileged(lacking))
+    }
+}
+
 impl Plan {
     /// Closes the boundary.
     ///
@@ -113,9 +132,7 @@ impl Plan {
     /// When any part of the boundary cannot be put up; what was made is removed again.
     pub fn prepare(self) -> Result<Prepared, RunError> {
         let mut timeline = Timeline::start(self.progress);
-        if !nix::unistd::geteuid().is_root() {
-            return Err(RunError::NotRoot);
-        }
+        privileged()?;
         let dir = RunDir::create()?;
         let users = lease_users()?;
         let cgroups = dir.make_cgroups()?;

@@ -181,7 +181,20 @@ fn container_without_privileges_is_named() {
     let [error] = errors.as_slice() else {
         panic!("{refused}")
     };
-    assert!(error.contains("privileged"), "{error}");
+    for wanted in [
+        "CAP_NET_ADMIN and CAP_SYS_ADMIN",
+        "run the container privileged",
+    ] {
+        assert!(error.contains(wanted), "{error}");
+    }
+    let doctor = runner
+        .world
+        .shell("setpriv --bounding-set=-sys_admin bin/egress doctor");
+    assert_eq!(doctor.status, Some(1), "{doctor}");
+    assert!(
+        doctor.stdout.contains("root lacks CAP_SYS_ADMIN"),
+        "{doctor}"
+    );
 }
 
 /// A release that is listed: a copy of the binary, served from a file.
