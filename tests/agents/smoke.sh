@@ -28,6 +28,7 @@ attempt upstream-dns python3 -c "$ask"
 attempt raw-tcp python3 -c "$tcp"
 attempt udp bash -c 'echo x > /dev/udp/198.51.100.20/4000'
 attempt sudo sudo -n true
+attempt docker-socket curl -fsS --unix-socket /var/run/docker.sock http://localhost/_ping
 attempt capabilities python3 -c "$capability"
 attempt runner-user test "$(id -un)" = runner
 attempt allowed curl -fsS http://allowed.test/

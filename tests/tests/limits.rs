@@ -135,6 +135,44 @@ for _ in range(4):
 ";
 
 #[test]
+fn without_controllers_each_process_has_limits_of_its_own() {
+    let world = World::new();
+    // Where the controllers are bound to v1, and nobody mounted them, nothing limits all processes together.
+    let gone = world.shell("cd /sys/fs/cgroup && umount pids memory");
+    assert!(gone.success(), "{gone}");
+    let limited = |option: &str, most: &str, script: &str| {
+        let run = world.egress().allow(&[]).arg(option).arg(most);
+        run.command(["python3", "-c", script]).run()
+    };
+    let run = limited("--max-processes", "100", FORKS);
+    assert!(
+        run.stdout.starts_with("Resource temporarily unavailable\n"),
+        "{run}"
+    );
+    let held = |run: &RunOutput, what: &str| {
+        let limits = &run.json("boundary.json")["limits"];
+        limits[what]["reached"].clone()
+    };
+    let reached = held(&run, "processes");
+    assert_eq!(
+        reached["held_by"], "RLIMIT_NPROC of the agent's user",
+        "{reached}"
+    );
+    assert!(reached["times"].is_null(), "{reached}");
+
+    // A program that gets no memory ends by itself.
+    let run = limited("--max-memory", "64M", TAKES);
+    assert!(!run.stdout.contains('0'), "{run}");
+    assert_eq!(run.stderr.matches("MemoryError").count(), 4, "{run}");
+    let reached = held(&run, "memory");
+    assert_eq!(
+        reached["held_by"], "RLIMIT_DATA of each process",
+        "{reached}"
+    );
+    assert_nothing_left(&run);
+}
+
+#[test]
 fn memory_is_limited_for_all_processes_together() {
     let world = World::new();
     let free = world

@@ -8,11 +8,12 @@ use egress_tests::workflow::Runner;
 const POLICY: &str = "mode: strict\napi_allowlist: [allowed.test]\n";
 
 /// What the script itself must see fail; a connection to the relay succeeds, whatever becomes of it.
-const REFUSED: [&str; 6] = [
+const REFUSED: [&str; 7] = [
     "direct-http",
     "upstream-dns",
     "udp",
     "sudo",
+    "docker-socket",
     "capabilities",
     "runner-user",
 ];

@@ -48,6 +48,7 @@ fn smoke_test_of_the_original() {
         "upstream-dns",
         "udp",
         "sudo",
+        "docker-socket",
         "capabilities",
         "runner-user",
     ] {
