@@ -20,6 +20,27 @@ pub struct Mount {
     pub options: String,
 }
 
+impl Mount {
+    /// Why the owner and mode of its files do not tell who may read them, if so: it looks at the process that
+    /// asks. Through an overlay root asks, for whoever looks at the overlay.
+    pub fn judges_by_process(&self) -> Option<&'static str> {
+        let has = |wanted: &str| self.options.split(',').any(|option| option == wanted);
+        let kerberos = || self.options.contains("sec=krb5");
+        match self.fstype.as_str() {
+            "afs" | "coda" => Some("its server judges who asks"),
+            "cifs" | "smb3" if has("multiuser") => Some("its server judges who asks"),
+            "9p" if has("access=user") => Some("its server judges who asks"),
+            "nfs" | "nfs4" if kerberos() => Some("its server judges who asks"),
+            fuse if (fuse == "fuse" || fuse == "fuseblk" || fuse.starts_with("fuse."))
+                && !(has("allow_other") && has("default_permissions")) =>
+            {
+                Some("FUSE without allow_other and default_permissions: it judges who asks")
+            }
+            _ => None,
+        }
+    }
+}
+
 /// All mounts of this process's namespace, in the kernel's order.
 ///
 /// # Errors
@@ -125,5 +146,42 @@ mod tests {
             })
         );
         assert_eq!(parse(b"36 35 98:0 /"), None);
+    }
+
+    #[test]
+    fn file_systems_that_look_at_who_asks_are_known() {
+        let judges = |fstype: &str, options: &str| {
+            let line = format!("1 2 0:3 / /mnt rw - {fstype} source rw,{options}");
+            parse(line.as_bytes())
+                .unwrap()
+                .judges_by_process()
+                .is_some()
+        };
+        for (fstype, options) in [
+            ("fuse", "user_id=0,group_id=0"),
+            ("fuse.sshfs", "user_id=0,group_id=0,allow_other"),
+            ("fuse.rclone", "user_id=0,group_id=0,default_permissions"),
+            ("fuseblk", "user_id=0"),
+            ("cifs", "vers=3.1.1,multiuser,sec=krb5"),
+            ("nfs4", "vers=4.2,sec=krb5p,clientaddr=192.0.2.1"),
+            ("9p", "access=user,trans=virtio"),
+            ("afs", "x"),
+        ] {
+            assert!(judges(fstype, options), "{fstype} {options}");
+        }
+        for (fstype, options) in [
+            (
+                "fuse.fuse-overlayfs",
+                "user_id=0,default_permissions,allow_other",
+            ),
+            ("fusectl", "x"),
+            ("virtiofs", "x"),
+            ("cifs", "vers=3.1.1,sec=ntlmssp"),
+            ("nfs4", "vers=4.2,sec=sys"),
+            ("9p", "access=client"),
+            ("ext4", "errors=remount-ro"),
+        ] {
+            assert!(!judges(fstype, options), "{fstype} {options}");
+        }
     }
 }

@@ -132,12 +132,23 @@ impl View {
                 covered.push(mount.target);
                 continue;
             }
+            if let Some(why) = mount.judges_by_process() {
+                if mount.target == Path::new("/") {
+                    return Err(io::Error::other(format!("/ cannot be shown: {why}")));
+                }
+                covered.push(mount.target.clone());
+                left_out.push(LeftOut {
+                    path: mount.target,
+                    why: why.to_owned(),
+                });
+                continue;
+            }
             let layer = self.stage.join(format!("layer{number}"));
             directory_like(&mount.target, &layer)?;
             self.layers.push((mount.target, layer));
         }
         for mount in single {
-            let why = self.copy_file(&mount.target)?.to_owned();
+            let why = self.copy_file(&mount)?.to_owned();
             let path = mount.target;
             left_out.push(LeftOut { path, why });
         }
@@ -189,10 +200,11 @@ impl View {
     /// Puts a copy of a file of the host into the top layer, or where that is not possible a file that
     /// cannot be read: the overlay alone would show what lies below a mount on that file, which may be
     /// there to hide it. Returns which of the two, for the record.
-    fn copy_file(&self, path: &Path) -> io::Result<&'static str> {
+    fn copy_file(&self, mount: &Mount) -> io::Result<&'static str> {
+        let path = &mount.target;
         let placed = self.in_layer(path)?;
         let meta = path.metadata()?;
-        if meta.is_file() && meta.len() <= LARGEST_COPY {
+        if meta.is_file() && meta.len() <= LARGEST_COPY && mount.judges_by_process().is_none() {
             fs::write(&placed, fs::read(path)?)?;
             chown(&placed, Some(meta.uid()), Some(meta.gid()))?;
             fs::set_permissions(&placed, Permissions::from_mode(meta.mode() & 0o777))?;
