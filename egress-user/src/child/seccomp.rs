@@ -111,6 +111,9 @@ const OPENING: &[(libc::c_long, u8)] = &[
     (libc::SYS_openat, 2),
 ];
 
+/// The limit on core dumps, as an argument.
+const CORE: u64 = libc::RLIMIT_CORE as u64;
+
 /// First number of the x32 calls on x86-64; no call of any other ABI reaches it.
 const X32_SYSCALL_BIT: u32 = 0x4000_0000;
 
@@ -139,14 +142,25 @@ pub fn filters(is_audit: bool) -> Result<Vec<BpfProgram>, seccompiler::BackendEr
         }
         refused.insert(*call, rules);
     }
-    // TIOCSTI and TIOCLINUX push input into a terminal.
-    let ioctls: [u64; 2] = [0x5412, 0x541c];
+    // TIOCSTI and TIOCLINUX push input into a terminal; TIOCSETD has the kernel load a line discipline.
+    let ioctls: [u64; 3] = [0x5412, 0x541c, 0x5423];
     let terminal = ioctls.map(|request| rule(vec![condition(1, SeccompCmpOp::Eq, request)?]));
     refused.insert(
         libc::SYS_ioctl,
         terminal.into_iter().collect::<Result<_, _>>()?,
     );
 
+    // A limit of 1 is what keeps the kernel from handing a dump to a program of the host (core(5)), and 0 is
+    // not. Programs that want no dumps set 0, and some end when they cannot: to them it seems done.
+    let core = |resource| rule(vec![condition(resource, SeccompCmpOp::Eq, CORE)?]);
+    let changing = SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0)?;
+    let limits = BTreeMap::from([
+        (libc::SYS_setrlimit, vec![core(0)?]),
+        (
+            libc::SYS_prlimit64,
+            vec![rule(vec![condition(1, SeccompCmpOp::Eq, CORE)?, changing])?],
+        ),
+    ]);
     let sockets = BTreeMap::from([
         (libc::SYS_socket, family_rules()?),
         (libc::SYS_socketpair, family_rules()?),
@@ -155,6 +169,7 @@ pub fn filters(is_audit: bool) -> Result<Vec<BpfProgram>, seccompiler::BackendEr
         foreign_abi(),
         compile(unconditional(&NOT_IMPLEMENTED), libc::ENOSYS, arch)?,
         compile(refused, libc::EPERM, arch)?,
+        compile(limits, 0, arch)?,
     ];
     if !is_audit {
         filters.push(compile(sockets, libc::EAFNOSUPPORT, arch)?);

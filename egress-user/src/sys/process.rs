@@ -220,14 +220,22 @@ fn become_stage(
     nix::unistd::execve(path, args, environment).is_err()
 }
 
-/// Sets the core file limit to zero, so that no memory of this process reaches a disk.
+/// Sets the core file limit to one byte, so that no memory of this process reaches a disk. With none at all
+/// the kernel would still start the program that `core_pattern` names, as root outside of any boundary
+/// (core(5)); one byte is its sign not to.
 pub fn disable_core_dumps() {
-    let zero = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: setrlimit reads one rlimit.
-    unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const zero) };
+    for bytes in [1, 0] {
+        let limit = libc::rlimit {
+            rlim_cur: bytes,
+            rlim_max: bytes,
+        };
+        // SAFETY: setrlimit reads one rlimit.
+        let done = unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const limit) };
+        // Where a limit of none came with this process, it may not be raised.
+        if done == 0 {
+            return;
+        }
+    }
 }
 
 /// Forks a process of one thread. `None` in the child.

@@ -1,0 +1,10 @@
+# Another line discipline for a terminal of one's own: the kernel loads the module for it.
+# stops: seccomp
+# oracle: call
+attempt() {
+    python <<'EOP'
+import fcntl, pty
+# The one that discards everything, which is always there.
+fcntl.ioctl(pty.openpty()[1], 0x5423, struct.pack('i', 27))
+EOP
+}
