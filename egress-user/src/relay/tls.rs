@@ -34,6 +34,10 @@ pub(super) async fn serve(
             return refuse_tls(relay, stream, Alert::DecodeError).await;
         }
     };
+    if hello.is_encrypted {
+        flow.verdict(Verdict::Refused, "encrypted_client_hello");
+        return refuse_tls(relay, stream, Alert::AccessDenied).await;
+    }
     if !hello.is_for(&target.host) {
         flow.verdict(Verdict::Refused, "name_mismatch");
         return refuse_tls(relay, stream, Alert::UnrecognizedName).await;
@@ -60,7 +64,13 @@ pub(super) async fn serve(
 pub struct Hello {
     /// The name in the SNI, byte for byte: rustls cuts a trailing dot off and leaves addresses out.
     sni: Option<Vec<u8>>,
+    /// Whether it holds another hello, encrypted (ECH): its name is the one that the server goes by, and
+    /// nobody on the way can read it. What only looks like one cannot be told from it.
+    is_encrypted: bool,
 }
+
+/// The extension `encrypted_client_hello`.
+const ENCRYPTED: [u8; 2] = [0xfe, 0x0d];
 
 impl Hello {
     /// Whether the SNI is `host`; a literal address wants none.
@@ -118,10 +128,7 @@ pub fn parse_hello(bytes: &[u8]) -> Result<Option<Hello>, NotAHello> {
         }
         match acceptor.accept() {
             Ok(Some(_)) => {
-                let sni = read_sni(&handshake).ok_or(NotAHello)?;
-                return Ok(Some(Hello {
-                    sni: sni.map(<[u8]>::to_vec),
-                }));
+                return read_names(&handshake).map(Some).ok_or(NotAHello);
             }
             Ok(None) => {}
             Err(_) => return Err(NotAHello),
@@ -131,19 +138,19 @@ pub fn parse_hello(bytes: &[u8]) -> Result<Option<Hello>, NotAHello> {
     Ok(None)
 }
 
-/// The one host name in extension 0 of a complete `ClientHello` (handshake header included).
-#[expect(
-    clippy::option_option,
-    reason = "not readable, readable without a name, and with one"
-)]
-fn read_sni(handshake: &[u8]) -> Option<Option<&[u8]>> {
+/// What the extensions of a complete `ClientHello` (handshake header included) say.
+fn read_names(handshake: &[u8]) -> Option<Hello> {
+    let mut hello = Hello {
+        sni: None,
+        is_encrypted: false,
+    };
     // Header 4, version 2, random 32; then session id, cipher suites, compression methods.
     let (_, rest) = handshake.split_at_checked(4 + 2 + 32)?;
     let (_, rest) = split_vector(rest, 1)?;
     let (_, rest) = split_vector(rest, 2)?;
     let (_, rest) = split_vector(rest, 1)?;
     if rest.is_empty() {
-        return Some(None);
+        return Some(hello);
     }
     let (mut extensions, _) = split_vector(rest, 2)?;
     while !extensions.is_empty() {
@@ -156,11 +163,14 @@ fn read_sni(handshake: &[u8]) -> Option<Option<&[u8]>> {
             let (name, []) = split_vector(name, 2)? else {
                 return None;
             };
-            return Some(Some(name));
+            if hello.sni.replace(name.to_vec()).is_some() {
+                return None;
+            }
         }
+        hello.is_encrypted |= kind == ENCRYPTED;
         extensions = next;
     }
-    Some(None)
+    Some(hello)
 }
 
 /// Splits a vector with a length of `width` bytes off.

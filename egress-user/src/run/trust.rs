@@ -12,7 +12,7 @@ use rustls::pki_types::pem::PemObject as _;
 use serde::Serialize;
 use sha1::{Digest as _, Sha1};
 
-use super::plan::{MediatorChoice, Plan};
+use super::plan::{MediatorChoice, Mode, Plan};
 use super::record::sha256;
 use crate::boundary::view::PlacedFile;
 
@@ -59,13 +59,38 @@ const BELOW_JAVA: [&str; 2] = ["lib/security/cacerts", "jre/lib/security/cacerts
 /// Where several of them lie side by side.
 const JAVA_HOMES: &str = "/usr/lib/jvm";
 
-/// Policies of browsers that read no bundle.
-const BROWSER_POLICIES: [&str; 2] = [
+/// Policies of browsers: they read no bundle, and unasked they send what looks like an encrypted hello, which
+/// the relay refuses.
+const BROWSER_POLICIES: [&str; 4] = [
     "/etc/chromium/policies/managed/egress.json",
     "/etc/opt/chrome/policies/managed/egress.json",
+    "/etc/opt/chrome_for_testing/policies/managed/egress.json",
+    "/etc/opt/edge/policies/managed/egress.json",
 ];
+/// That of Firefox is a single file.
+const FIREFOX_POLICY: &str = "/etc/firefox/policies/policies.json";
 
-/// What the view gets for it; empty in a run without interception.
+/// What keeps browsers from that; the host's own Firefox policy stays.
+pub(super) fn browsers(authority: Option<&CertificateDer<'_>>) -> Vec<PlacedFile> {
+    let mut policy = serde_json::json!({"EncryptedClientHelloEnabled": false});
+    if let (Some(authority), Some(members)) = (authority, policy.as_object_mut()) {
+        let roots = serde_json::json!([STANDARD.encode(authority)]);
+        members.insert("CACertificates".to_owned(), roots);
+    }
+    let firefox = serde_json::json!({"policies": {"DisableEncryptedClientHello": true}});
+    let firefox = (!Path::new(FIREFOX_POLICY).exists()).then_some((FIREFOX_POLICY, firefox));
+    BROWSER_POLICIES
+        .map(|path| (path, policy.clone()))
+        .into_iter()
+        .chain(firefox)
+        .map(|(path, policy)| PlacedFile {
+            path: PathBuf::from(path),
+            content: policy.to_string().into_bytes(),
+        })
+        .collect()
+}
+
+/// What the view gets for it; without interception that is what browsers need.
 #[derive(Debug, Default)]
 pub(super) struct Trust {
     pub(super) files: Vec<PlacedFile>,
@@ -84,11 +109,19 @@ pub struct TrustRecord {
 impl Trust {
     /// What this run needs.
     pub(super) fn of(plan: &Plan) -> io::Result<Self> {
-        let MediatorChoice::Pipelock(choice) = &plan.mediator else {
+        if plan.mode == Mode::Audit {
             return Ok(Self::default());
+        }
+        let authority = match &plan.mediator {
+            MediatorChoice::Pipelock(choice) => choice.authority.as_ref(),
+            MediatorChoice::Builtin => None,
         };
-        let Some(authority) = &choice.authority else {
-            return Ok(Self::default());
+        let Some(authority) = authority else {
+            let files = browsers(None);
+            return Ok(Self {
+                files,
+                record: None,
+            });
         };
         let own = CertificateDer::from_pem_slice(authority.certificate.as_bytes())
             .map_err(|error| io::Error::other(format!("its certificate: {error:?}")))?;
@@ -123,12 +156,7 @@ impl Trust {
             let content = store.clone();
             files.push(PlacedFile { path, content });
         }
-        let policy = serde_json::json!({"CACertificates": [STANDARD.encode(&own)]});
-        let policies = BROWSER_POLICIES.map(|path| PlacedFile {
-            path: PathBuf::from(path),
-            content: policy.to_string().into_bytes(),
-        });
-        files.extend(policies);
+        files.extend(browsers(Some(&own)));
         files.push(PlacedFile {
             path: PathBuf::from(BUNDLE),
             content: pem(&certificates),

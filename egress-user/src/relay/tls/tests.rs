@@ -72,6 +72,29 @@ fn an_address_in_the_sni_is_no_way_around() {
 }
 
 #[test]
+fn a_hello_within_the_hello_is_seen() {
+    let plain = hello("a.test");
+    assert!(!parse_hello(&plain).unwrap().unwrap().is_encrypted);
+    // The extension behind the others: lengths of the record, of the handshake and of the extensions grow.
+    let inner = [0xfe, 0x0d, 0, 10, 0, 0, 1, 0, 1, 7, 0, 0, 0, 0];
+    let mut bytes = plain.clone();
+    let extensions = {
+        let session = 5 + 4 + 34;
+        let suites = session + 1 + usize::from(plain[session]);
+        let methods =
+            suites + 2 + usize::from(u16::from_be_bytes([plain[suites], plain[suites + 1]]));
+        methods + 1 + usize::from(plain[methods])
+    };
+    for at in [3, 7, extensions] {
+        let length = u16::from_be_bytes([bytes[at], bytes[at + 1]]) + 14;
+        bytes[at..at + 2].copy_from_slice(&length.to_be_bytes());
+    }
+    // Right behind the length: a pre-shared key has to stay the last one.
+    bytes.splice(extensions + 2..extensions + 2, inner);
+    assert!(parse_hello(&bytes).unwrap().unwrap().is_encrypted);
+}
+
+#[test]
 fn a_hello_is_read_at_any_cut_and_from_many_records() {
     let whole = hello("a.test");
     for end in 0..whole.len() {
