@@ -27,7 +27,7 @@ EOP
 # Who prints such names as they are.
 control() { printf '\033]0;owned\007\n::error::owned\n'; }
 reached() {
-    python3 - "$DIR/said" "$DIR"/*/packet/*.{md,json,jsonl} <<'EOP'
+    python3 - "$DIR/said" "$DIR"/*/packet/*.{md,json,jsonl,html} <<'EOP'
 import re, sys
 for path in sys.argv[1:]:
     text = open(path, 'rb').read()
@@ -35,6 +35,7 @@ for path in sys.argv[1:]:
     # Bytes of a JSON string are nobody's characters.
     if not path.endswith(('.json', '.jsonl')): ill += rb'|\xc2[\x80-\x9f]|\xe2\x80\xae|[\0-\x7f]\x9b'
     # Nor is what a code span quotes anybody's markup.
+    if path.endswith('.html'): ill += rb'|<b>'
     if path.endswith('.md'): text, ill = re.sub(rb'(?<!`)(`+)(?!`).+?(?<!`)\1(?!`)', b'', text), ill + rb'|<b>'
     if re.search(ill, text, re.M): print(path), sys.exit(0)
 sys.exit(1)

@@ -2,7 +2,7 @@
 # stops: ebpf netns
 # seen: verdict=redirected
 # oracle: wire
-# cases: 0.0.0.0 127.0.0.2
+# cases: 0.0.0.0 127.0.0.2 192.0.2.1
 attempt() {
     python "$1" <<'EOP'
 s = socket.socket(); s.settimeout(3)
