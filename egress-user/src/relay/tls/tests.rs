@@ -75,8 +75,8 @@ fn an_address_in_the_sni_is_no_way_around() {
 fn a_hello_within_the_hello_is_seen() {
     let plain = hello("a.test");
     assert!(!parse_hello(&plain).unwrap().unwrap().is_encrypted);
-    // The extension behind the others: lengths of the record, of the handshake and of the extensions grow.
-    let inner = [0xfe, 0x0d, 0, 10, 0, 0, 1, 0, 1, 7, 0, 0, 0, 0];
+    // Lengths of the record, of the handshake and of the extensions grow by it.
+    let inner = [0xfe, 0x0d, 0, 12, 0, 0, 1, 0, 1, 7, 0, 1, 9, 0, 1, 9];
     let mut bytes = plain.clone();
     let extensions = {
         let session = 5 + 4 + 34;
@@ -86,7 +86,7 @@ fn a_hello_within_the_hello_is_seen() {
         methods + 1 + usize::from(plain[methods])
     };
     for at in [3, 7, extensions] {
-        let length = u16::from_be_bytes([bytes[at], bytes[at + 1]]) + 14;
+        let length = u16::from_be_bytes([bytes[at], bytes[at + 1]]) + 16;
         bytes[at..at + 2].copy_from_slice(&length.to_be_bytes());
     }
     // Right behind the length: a pre-shared key has to stay the last one.
