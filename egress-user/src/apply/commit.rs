@@ -13,7 +13,6 @@ use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat, futimens, mkdirat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchown, fchownat};
-use rustix::fs::{RenameFlags, renameat_with};
 
 use super::content;
 use super::judge::{Kind, Reason};
@@ -22,6 +21,7 @@ use super::model::{Outcome, Plan, Step};
 use super::path::RelPath;
 use super::tree::{self, Identity};
 use crate::boundary::workspace::store::{About, MOVED, Store, UPPER};
+use crate::sys::rename::{RenameFlags, rename};
 use crate::sys::{entry_xattr as xattr, identity};
 
 /// The directories that steps work on.
@@ -381,7 +381,7 @@ impl Places {
         let (to, _) = self.parent(Side::Workspace, path)?;
         let swap = || {
             let name = name.as_os_str();
-            renamed(&from, name, &to, name, RenameFlags::EXCHANGE)
+            rename(&from, name, &to, name, RenameFlags::EXCHANGE)
                 .map_err(|errno| reason(&errno.into()))
         };
         swap()?;
@@ -396,18 +396,7 @@ impl Places {
 
 /// Renames, never over anything.
 fn moved(from: &OwnedFd, name: &OsStr, to: &OwnedFd, new: &OsStr) -> nix::Result<()> {
-    renamed(from, name, to, new, RenameFlags::NOREPLACE)
-}
-
-/// `renameat2(2)`, which nix has with one C library alone.
-fn renamed(
-    from: &OwnedFd,
-    name: &OsStr,
-    to: &OwnedFd,
-    new: &OsStr,
-    flags: RenameFlags,
-) -> nix::Result<()> {
-    renameat_with(from, name, to, new, flags).map_err(|error| Errno::from_raw(error.raw_os_error()))
+    rename(from, name, to, new, RenameFlags::NOREPLACE)
 }
 
 fn looked_up(dir: &OwnedFd, name: &OsStr) -> Result<Option<nix::sys::stat::FileStat>, Reason> {

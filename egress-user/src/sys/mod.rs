@@ -17,6 +17,7 @@ pub mod mount;
 pub mod netdev;
 pub mod privileges;
 pub mod process;
+pub mod rename;
 pub mod slots;
 pub mod sock_diag;
 pub mod xattr;

@@ -11,9 +11,11 @@ use std::path::Path;
 
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, RenameFlags, open, openat, renameat2};
+use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use crate::sys::rename::{RenameFlags, rename};
 
 /// Removes the directory `path`, which must not be a link. Nothing is followed.
 ///
@@ -51,12 +53,12 @@ fn empty(top: &OwnedFd, name: &OsStr, moved: &mut u64) -> io::Result<()> {
         loop {
             let fresh = OsString::from(format!(".removed-{moved}"));
             *moved += 1;
-            match renameat2(
+            match rename(
                 &dir,
                 inner.as_os_str(),
                 top,
                 fresh.as_os_str(),
-                RenameFlags::RENAME_NOREPLACE,
+                RenameFlags::NOREPLACE,
             ) {
                 // A name of the program's own.
                 Err(Errno::EEXIST) => {}
