@@ -295,6 +295,69 @@ fn variables_that_steer_the_runner_stay_outside() {
 }
 
 #[test]
+fn single_variables_are_passed_and_kept_back_by_name() {
+    let world = World::new();
+    let run = |options: &[&str]| {
+        let mut run = world
+            .egress()
+            .allow(&[])
+            .env("SSH_AUTH_SOCK", "/kept/agent")
+            .env("OWN_SECRET", "canary")
+            .env("ACTIONS_RUNTIME_TOKEN", "canary");
+        for option in options {
+            run = run.arg(*option);
+        }
+        run.script("env").run()
+    };
+    let plain = run(&[]);
+    assert_eq!(plain.status, Some(0), "{plain}");
+    assert!(plain.stdout.contains("OWN_SECRET=canary\n"), "{plain}");
+    assert!(!plain.stdout.contains("SSH_AUTH_SOCK"), "{plain}");
+
+    let other = run(&["--env-pass", "SSH_AUTH_SOCK", "--env-drop", "OWN_SECRET"]);
+    assert_eq!(other.status, Some(0), "{other}");
+    assert!(
+        other.stdout.contains("SSH_AUTH_SOCK=/kept/agent\n"),
+        "{other}"
+    );
+    assert!(!other.stdout.contains("canary"), "{other}");
+    for (list, name) in [("passed", "SSH_AUTH_SOCK"), ("dropped", "OWN_SECRET")] {
+        let names = other.boundary(&format!("/environment/{list}"));
+        assert!(names.as_array().unwrap().contains(&name.into()), "{names}");
+    }
+
+    // A token of the runner is what a probe looks for: passing it takes saying that, too.
+    let token = ["--env-pass", "ACTIONS_RUNTIME_TOKEN"];
+    let refused = run(&token);
+    assert_eq!(refused.status, Some(125), "{refused}");
+    assert!(refused.stderr.contains("probe runner_tokens"), "{refused}");
+    let accepted = run(&[&token[..], &["--accept-risk", "runner_tokens"]].concat());
+    assert_eq!(accepted.status, Some(0), "{accepted}");
+    assert!(
+        accepted.stdout.contains("ACTIONS_RUNTIME_TOKEN=canary\n"),
+        "{accepted}"
+    );
+
+    for (options, told) in [
+        (&["--env-pass", "HOME"][..], "HOME is set by egress itself"),
+        (
+            &["--env-drop", "GITHUB_ENV"],
+            "GITHUB_ENV is set by egress itself",
+        ),
+        (
+            &["--env-drop", "https_proxy"],
+            "https_proxy is set by egress itself",
+        ),
+        (&["--env-pass", "A=b"], "no name of a variable"),
+        (&["--env-pass", "A", "--env-drop", "A"], "leave one out"),
+    ] {
+        let wrong = run(options);
+        assert_eq!(wrong.status, Some(64), "{wrong}");
+        assert!(wrong.stderr.contains(told), "{told}: {wrong}");
+    }
+}
+
+#[test]
 fn workspace_inside_the_runners_own_directory() {
     let world = World::new();
     let temp = directory("/opt", 0o755, 0);

@@ -19,6 +19,8 @@ pub mod print;
 mod route;
 #[cfg(target_os = "linux")]
 pub mod run;
+#[cfg(target_os = "linux")]
+mod variables;
 pub mod verify;
 
 use clap::{Parser, Subcommand};

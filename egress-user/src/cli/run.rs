@@ -12,6 +12,7 @@ use super::driven::{DrivenArgs, Report};
 use super::exit;
 use super::failure::{self, Form};
 use super::route::route;
+use super::variables::Variables;
 use super::{named, pipelock, print};
 use crate::packet::dir::PacketDir;
 use crate::run::emit::Emitted;
@@ -88,6 +89,8 @@ pub struct RunArgs {
     /// Whether names resolve for the command
     #[arg(long, value_enum, default_value_t = DnsMode::Synthetic)]
     dns: DnsMode,
+    #[command(flatten)]
+    variables: Variables,
     /// End the command after this many seconds
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=604_800))]
     timeout: Option<u64>,
@@ -309,6 +312,7 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
             Input::Caller
         },
         environment,
+        exceptions: args.variables.checked()?,
         layers,
         inherited,
     })

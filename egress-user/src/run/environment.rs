@@ -40,6 +40,8 @@ const COMMAND_VARIABLES: [&str; 5] = [
     "GITHUB_STATE",
     "GITHUB_STEP_SUMMARY",
 ];
+/// Have a value of their own in the boundary.
+const OWN: [&str; 5] = ["HOME", "LOGNAME", "PWD", "TMPDIR", "USER"];
 /// Dropped by their whole name: start-up files of shells, resolver switches, and what belongs to the caller's session.
 const DROPPED: [&str; 14] = [
     "BASH_ENV",
@@ -66,6 +68,29 @@ fn is_dropped(name: &str) -> bool {
             .iter()
             .any(|prefix| name.starts_with(prefix))
         || (name.starts_with("RUNNER_") && name.ends_with("TOKEN"))
+}
+
+/// What the caller says of single variables.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Exceptions {
+    /// Passed on though a rule keeps them back.
+    pub pass: Vec<String>,
+    /// Kept back though no rule does.
+    pub drop: Vec<String>,
+}
+
+impl Exceptions {
+    fn drops(&self, name: &str) -> bool {
+        let is_in = |names: &[String]| names.iter().any(|one| one == name);
+        is_in(&self.drop) || (is_dropped(name) && !is_in(&self.pass))
+    }
+}
+
+/// Whether every run gives this variable a value of its own.
+pub fn is_set_by_run(name: &str) -> bool {
+    OWN.contains(&name)
+        || COMMAND_VARIABLES.contains(&name)
+        || proxy_variables(0).iter().any(|(own, _)| *own == name)
 }
 
 /// Those of the variables of command files that the caller has.
@@ -99,6 +124,7 @@ pub(super) fn is_token(name: &str) -> bool {
 /// Makes the agent's environment from the caller's.
 pub fn for_agent(
     caller: &[(OsString, OsString)],
+    exceptions: &Exceptions,
     home: &Path,
     workdir: &Path,
     proxy_port: Option<u16>,
@@ -139,7 +165,7 @@ pub fn for_agent(
         if ours.iter().any(|(set, _)| OsStr::new(set) == name) {
             continue;
         }
-        if is_dropped(&readable) {
+        if exceptions.drops(&readable) {
             record.dropped.push(readable.into_owned());
         } else {
             record.passed.push(readable.into_owned());
@@ -220,6 +246,7 @@ mod tests {
         .collect();
         let agent = for_agent(
             &caller,
+            &Exceptions::default(),
             Path::new("/home/a"),
             Path::new("/w"),
             Some(3128),

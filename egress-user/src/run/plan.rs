@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 
+pub use super::environment::Exceptions;
 pub use super::timeline::Progress;
 pub use crate::boundary::layers::Layers;
 pub use crate::boundary::limits::{Limits, most_memory};
@@ -188,6 +189,8 @@ pub struct Plan {
     pub input: Input,
     /// The caller's environment.
     pub environment: Vec<(OsString, OsString)>,
+    /// Variables of it that are treated otherwise than by the rules.
+    pub exceptions: Exceptions,
     /// Layers of the boundary: all of them, but in a test of the layers.
     pub layers: Layers,
     /// Descriptors that the caller left open for this process: their targets.

@@ -97,6 +97,7 @@ pub struct Prepared {
 fn agents_environment(plan: &Plan, trust: &Trust) -> AgentEnvironment {
     environment::for_agent(
         &plan.environment,
+        &plan.exceptions,
         Path::new(AGENT_HOME),
         &plan.workdir,
         (plan.mode == Mode::Enforce).then_some(plan.proxy_port),
