@@ -165,12 +165,14 @@ impl Places {
 }
 
 impl Caps {
-    /// Files that the first process of the agent writes itself to, for all that it starts.
+    /// Files that the first process of the agent writes itself to, for all that it starts. It has one
+    /// thread; to move a thread the kernel need not wait, with the lock of all cgroups in its hand,
+    /// until no processor knows the process where it was.
     pub fn join(&self) -> Vec<PathBuf> {
         let mut files: Vec<PathBuf> = [&self.pids, &self.memory]
             .into_iter()
             .filter(|held| matches!(held.holder, Holder::Legacy(_)))
-            .map(|held| held.dir.join("cgroup.procs"))
+            .map(|held| held.dir.join("tasks"))
             .collect();
         files.dedup();
         files

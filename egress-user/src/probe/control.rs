@@ -1,7 +1,7 @@
 //! The controls: a process outside the boundary that makes the same attempts as root, in namespaces of
 //! its own where they must not meet the host, and holds what the attempts inside aim at.
 use std::fs::{self, File, Permissions};
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
@@ -33,6 +33,9 @@ use crate::sys::{fd, handover, netdev, privileges, process};
 const BOUND_WITHIN: Duration = Duration::from_millis(100);
 /// How often it is tried meanwhile.
 const BOUND_AFTER: Duration = Duration::from_micros(200);
+
+/// The word for which the attempts in the host's namespaces wait.
+pub const GATES_ATTACHED: &str = "gates attached";
 
 /// What the control process says.
 #[derive(Debug, Serialize, Deserialize)]
@@ -97,12 +100,18 @@ fn controls(channel: &OwnedFd, mut scene: Scene, users: StandIns) -> io::Result<
     let Some(thrown_away) = process::fork()? else {
         drop(reader);
         let found = in_spare_namespaces(&scene, &spare);
-        let told = serde_json::to_writer(File::from(writer), &found.map_err(|e| e.to_string()));
-        process::exit_now(i32::from(told.is_err()));
+        let text = serde_json::to_vec(&found.map_err(|error| error.to_string()));
+        let told = text.is_ok_and(|text| File::from(writer).write_all(&text).is_ok());
+        process::exit_now(i32::from(!told));
     };
     drop(writer);
+    // For one of these attempts the kernel waits with the lock of all cgroups in its hand, and the
+    // gates would wait for it.
+    fd::receive(channel, MsgFlags::empty())?;
     let mut found = make(&scene, &on_host)?;
-    let theirs: Result<Found, String> = serde_json::from_reader(File::from(reader))?;
+    let mut theirs = Vec::new();
+    File::from(reader).read_to_end(&mut theirs)?;
+    let theirs: Result<Found, String> = serde_json::from_slice(&theirs)?;
     nix::sys::wait::waitpid(thrown_away, None)?;
     found.append(&mut theirs.map_err(io::Error::other)?);
     handover::send_message(channel, &FromControls::Made(found))?;

@@ -41,24 +41,40 @@ pub struct Probe {
     /// Its name, on the command line and in the packet.
     pub name: &'static str,
     attempt: fn(&Scene) -> Tried,
-    /// In a process of its own: it may kill it, or change what later ones meet.
-    apart: bool,
+    apart: Apart,
     /// Its control is made in the host's namespaces, for that is where what it aims at is.
     on_host: bool,
+}
+
+/// Whether an attempt is made in a process of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Apart {
+    Never,
+    /// Where it succeeds: the kernel keeps it waiting then, which several can do at a time.
+    Outside,
+    /// It may kill its process, or change what later ones meet.
+    Always,
 }
 
 const fn spare(name: &'static str, attempt: fn(&Scene) -> Tried) -> Probe {
     Probe {
         name,
         attempt,
-        apart: false,
+        apart: Apart::Never,
         on_host: false,
     }
 }
 
 const fn apart(name: &'static str, attempt: fn(&Scene) -> Tried) -> Probe {
     Probe {
-        apart: true,
+        apart: Apart::Always,
+        ..spare(name, attempt)
+    }
+}
+
+const fn slow(name: &'static str, attempt: fn(&Scene) -> Tried) -> Probe {
+    Probe {
+        apart: Apart::Outside,
         ..spare(name, attempt)
     }
 }
@@ -81,11 +97,11 @@ const fn host_apart(name: &'static str, attempt: fn(&Scene) -> Tried) -> Probe {
 pub const PROBES: [Probe; 88] = [
     spare("raw_socket_ipv4", network::raw_socket_ipv4),
     spare("raw_socket_ipv6", network::raw_socket_ipv6),
-    spare("packet_socket", network::packet_socket),
+    slow("packet_socket", network::packet_socket),
     spare("vsock_socket", network::vsock_socket),
     spare("alg_socket", network::alg_socket),
     spare("xdp_socket", network::xdp_socket),
-    spare("other_families", network::other_families),
+    slow("other_families", network::other_families),
     spare("netlink_beyond_route", network::netlink_beyond_route),
     spare("network_change", network::network_change),
     spare("mptcp_socket", network::mptcp_socket),
@@ -111,7 +127,7 @@ pub const PROBES: [Probe; 88] = [
     host("route", network::route),
     spare("io_uring", kernel::io_uring),
     spare("bpf", kernel::bpf),
-    spare("perf_event_open", kernel::perf_event_open),
+    slow("perf_event_open", kernel::perf_event_open),
     spare("userfaultfd", kernel::userfaultfd),
     spare("keyctl", kernel::keyctl),
     apart("syscall_32bit", kernel::syscall_32bit),
@@ -188,17 +204,21 @@ struct Maker<'p> {
     pid: Pid,
     heard: OwnedFd,
     probes: Vec<&'p Probe>,
+    apart: bool,
 }
 
-/// Makes the attempts of `probes`: the dangerous ones in processes of their own, all at a time.
+/// Makes the attempts of `probes`: those that are made apart all at a time.
 fn make(scene: &Scene, probes: &[&Probe]) -> io::Result<Found> {
-    let (apart, together): (Vec<_>, Vec<_>) = probes.iter().copied().partition(|one| one.apart);
-    let mut groups: Vec<Vec<&Probe>> = apart.into_iter().map(|one| vec![one]).collect();
-    groups.push(together);
+    let (apart, together): (Vec<_>, Vec<_>) = probes.iter().partition(|one| match one.apart {
+        Apart::Never => false,
+        Apart::Outside => scene.side == Side::Outside,
+        Apart::Always => true,
+    });
     let mut makers = Vec::new();
-    for group in groups.into_iter().filter(|group| !group.is_empty()) {
-        makers.push(start(scene, group)?);
+    for one in apart {
+        makers.push(start(scene, vec![one], true)?);
     }
+    makers.push(start(scene, together, false)?);
     let mut found = Found::new();
     for maker in makers {
         finish(maker, &mut found)?;
@@ -206,7 +226,7 @@ fn make(scene: &Scene, probes: &[&Probe]) -> io::Result<Found> {
     Ok(found)
 }
 
-fn start<'p>(scene: &Scene, probes: Vec<&'p Probe>) -> io::Result<Maker<'p>> {
+fn start<'p>(scene: &Scene, probes: Vec<&'p Probe>, apart: bool) -> io::Result<Maker<'p>> {
     let (heard, told) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     let Some(pid) = process::fork()? else {
         drop(heard);
@@ -214,15 +234,18 @@ fn start<'p>(scene: &Scene, probes: Vec<&'p Probe>) -> io::Result<Maker<'p>> {
         let mut all_told = true;
         for probe in probes {
             let attempt = attempt(scene, probe);
-            let line = serde_json::to_vec(&(probe.name, attempt)).unwrap_or_default();
-            all_told &= told
-                .write_all(&line)
-                .and_then(|()| told.write_all(b"\n"))
-                .is_ok();
+            let mut line = serde_json::to_vec(&(probe.name, attempt)).unwrap_or_default();
+            line.push(b'\n');
+            all_told &= told.write_all(&line).is_ok();
         }
         process::exit_now(i32::from(!all_told));
     };
-    Ok(Maker { pid, heard, probes })
+    Ok(Maker {
+        pid,
+        heard,
+        probes,
+        apart,
+    })
 }
 
 /// Takes what a process found. An attempt that it was killed for, by the kernel's filter, was refused;
@@ -238,7 +261,7 @@ fn finish(maker: Maker<'_>, found: &mut Found) -> io::Result<()> {
         .collect::<Result<_, _>>()?;
     for probe in maker.probes.iter().skip(told.len()) {
         let killed_by = if let WaitStatus::Signaled(_, signal, _) = status {
-            probe.apart.then_some(signal)
+            maker.apart.then_some(signal)
         } else {
             None
         };

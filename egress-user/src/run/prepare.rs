@@ -180,6 +180,9 @@ impl Plan {
         let mut gates = Gates::attach(config, &cgroups, self.layers, self.diagnostics)?;
         let mut events = gates.take_events()?;
         timeline.mark("gates attached");
+        if let Some(controls) = &controls {
+            controls.gates_are_attached();
+        }
         let Entered {
             sequence,
             sockets,

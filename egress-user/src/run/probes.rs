@@ -86,6 +86,13 @@ impl Controls {
         }
     }
 
+    /// Says that the gates are attached, for which some of the controls wait.
+    pub(super) fn gates_are_attached(&self) {
+        let told = |channel| handover::send_message(channel, &control::GATES_ATTACHED);
+        // Controls that have ended said why, which is heard later.
+        drop(self.channel.as_ref().map(told));
+    }
+
     fn hear(&self) -> Result<FromControls, RunError> {
         let failed = |text: String| RunError::Helper {
             process: "controls of the probes",
