@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::ebpf::{self, cargo_home, on_path_or_installed};
 use crate::layout::Layout;
-use crate::program::{cargo, output, program, run as run_program, without_package};
+use crate::program::{cargo, output, program, run as run_program, succeeds, without_package};
 use crate::setup;
 use crate::tidy;
 
@@ -40,6 +40,9 @@ pub(crate) fn run(layout: &Layout) -> Result<()> {
         ebpf::clippy(layout)?;
     }
 
+    step("systems that packets are verified on");
+    elsewhere(layout)?;
+
     step("features that no release has");
     features(layout)?;
 
@@ -68,6 +71,25 @@ pub(crate) fn run(layout: &Layout) -> Result<()> {
             .args(["--skip-target-dir"]),
     )?;
     println!("lint: all clean");
+    Ok(())
+}
+
+/// `egress verify` is for reviewers, whose machine may be another one.
+fn elsewhere(layout: &Layout) -> Result<()> {
+    for target in ["x86_64-apple-darwin", "x86_64-pc-windows-gnu"] {
+        let mut add = program("rustup");
+        add.current_dir(&layout.root)
+            .args(["target", "add", target]);
+        if !succeeds(&mut add) {
+            println!("lint: {target} is not checked: rustup cannot install its library here");
+            continue;
+        }
+        run_program(
+            in_root(layout)
+                .args(["check", "--locked", "--package", "egress-user"])
+                .args(["--bin", "egress", "--target", target]),
+        )?;
+    }
     Ok(())
 }
 

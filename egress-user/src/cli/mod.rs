@@ -11,6 +11,7 @@ pub mod failure;
 pub mod keygen;
 #[cfg(target_os = "linux")]
 mod named;
+#[cfg(target_os = "linux")]
 mod pipelock;
 pub mod policy;
 #[cfg(target_os = "linux")]
@@ -70,6 +71,10 @@ Examples:
 
 /// Parses the command line and runs it. Returns the exit status. `inherited` are the descriptors
 /// that the caller left open.
+#[cfg_attr(
+    not(target_os = "linux"),
+    expect(unused_variables, reason = "a run alone records them")
+)]
 pub fn main(inherited: Vec<String>) -> u8 {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
