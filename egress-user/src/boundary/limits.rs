@@ -123,7 +123,10 @@ impl Places {
     /// # Errors
     /// When a cgroup cannot be made, or refuses its limit.
     pub fn set(self, limits: &Limits, cgroups: &RunCgroups) -> io::Result<Caps> {
-        let agent = cgroups.agent.path();
+        self.set_at(limits, cgroups.run.path(), cgroups.agent.path())
+    }
+
+    fn set_at(self, limits: &Limits, run: &Path, agent: &Path) -> io::Result<Caps> {
         let between = self.between.clone();
         let held = |holder: Holder| {
             let dir = match &holder {
@@ -134,7 +137,7 @@ impl Places {
         };
         for (holder, controller) in [(&self.pids, "+pids"), (&self.memory, "+memory")] {
             match holder {
-                Holder::Unified => put(cgroups.run.path(), "cgroup.subtree_control", controller)?,
+                Holder::Unified => put(run, "cgroup.subtree_control", controller)?,
                 Holder::Legacy(path) => fs::create_dir(path)?,
                 Holder::Resource => {}
             }
@@ -345,6 +348,48 @@ mod tests {
         fs::write(root.join("slice/memory.max"), "5\n").unwrap();
         assert_eq!(lowest(&between, "memory.max", 1000), 700);
         assert_eq!(lowest(&between, "memory.max", 600), 600);
+    }
+
+    #[test]
+    fn limits_of_cgroup_2_are_the_agents_group_and_its_counters_are_read() {
+        // Plain files stand in for the kernel's: it has these controllers in one version at a time.
+        let dir = tempfile::tempdir().unwrap();
+        let agent = dir.path().join("agent");
+        fs::create_dir(&agent).unwrap();
+        fs::write(agent.join("memory.swap.max"), "max").unwrap();
+        let places = Places {
+            pids: Holder::Unified,
+            memory: Holder::Unified,
+            between: (dir.path().into(), dir.path().into()),
+        };
+        let limits = Limits {
+            processes: 100,
+            memory: 1 << 26,
+            open_files: 64,
+            scratch: 1,
+            evidence: 1,
+        };
+        let caps = places.set_at(&limits, dir.path(), &agent).unwrap();
+        assert!(!caps.limits_data() && caps.join().is_empty());
+        let read = |path: PathBuf| fs::read_to_string(path).unwrap();
+        assert_eq!(read(dir.path().join("cgroup.subtree_control")), "+memory");
+        for (file, value) in [
+            ("pids.max", "100"),
+            ("memory.max", "67108864"),
+            ("memory.swap.max", "0"),
+        ] {
+            assert_eq!(read(agent.join(file)), value, "{file}");
+        }
+        fs::write(agent.join("pids.events"), "max 3\n").unwrap();
+        fs::write(agent.join("memory.events"), "low 0\noom 9\noom_kill 2\n").unwrap();
+        let report = caps.report().unwrap();
+        let reached = |times| Reached {
+            held_by: "cgroup v2",
+            times: Some(times),
+        };
+        assert_eq!((report.processes, report.memory), (reached(3), reached(2)));
+        fs::remove_file(agent.join("memory.events")).unwrap();
+        assert!(caps.report().is_err());
     }
 
     #[test]
