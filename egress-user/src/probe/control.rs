@@ -112,13 +112,14 @@ fn controls(channel: &OwnedFd, mut scene: Scene, users: StandIns) -> io::Result<
     let mut theirs = Vec::new();
     File::from(reader).read_to_end(&mut theirs)?;
     let theirs: Result<Found, String> = serde_json::from_slice(&theirs)?;
-    nix::sys::wait::waitpid(thrown_away, None)?;
     found.append(&mut theirs.map_err(io::Error::other)?);
     handover::send_message(channel, &FromControls::Made(found))?;
 
     // Until the attempts inside are made.
     fd::receive(channel, MsgFlags::empty())?;
     drop((targets, hold));
+    // The end of a process's namespaces takes as long as some of the attempts.
+    nix::sys::wait::waitpid(thrown_away, None)?;
     for _ in 0..4 {
         nix::sys::wait::wait()?;
     }

@@ -73,6 +73,8 @@ impl Prepared {
             self.still_there(&mut mediator, &relay)?;
             (mediator, Some(relay))
         };
+        // By now they have ended, and the agent shall meet nothing of them.
+        drop(self.controls.take());
         // While init is certainly there.
         let allowed = self.measured.opened.iter().map(|one| one.id).collect();
         let inside = Inside::of(self.init.pid, allowed);

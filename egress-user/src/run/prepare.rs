@@ -75,6 +75,7 @@ pub struct Measured {
 pub struct Prepared {
     pub(super) control: OwnedFd,
     pub(super) init: Child,
+    pub(super) controls: Option<Controls>,
     pub(super) sequence: Sequence,
     pub(super) cgroups: RunCgroups,
     pub(super) caps: Caps,
@@ -174,7 +175,7 @@ impl Plan {
         let (control, init) = spawn_init(&stage, &cgroups, &mounts, &pipes, &dir)?;
 
         timeline.mark("init spawned");
-        let controls = Controls::start(&self, &dir, &cgroups, &users)?;
+        let mut controls = Controls::start(&self, &dir, &cgroups, &users)?;
         // init builds the view on the other core meanwhile.
         let mut config = config(&self, mediator);
         let mut gates = Gates::attach(config, &cgroups, self.layers, self.diagnostics)?;
@@ -200,7 +201,8 @@ impl Plan {
         }
         timeline.mark("boundary closed");
         let inside = (&control, sockets.as_ref());
-        let (sequence, probes) = probes::run(&self, sequence, inside, controls, &mut events)?;
+        let (sequence, probes) =
+            probes::run(&self, sequence, inside, controls.as_mut(), &mut events)?;
         if self.mode == Mode::Enforce {
             timeline.mark("probes done");
         }
@@ -208,6 +210,7 @@ impl Plan {
         Ok(Prepared {
             control,
             init,
+            controls,
             sequence,
             cgroups,
             caps,

@@ -93,6 +93,12 @@ impl Controls {
         drop(self.channel.as_ref().map(told));
     }
 
+    /// Says that they are needed no more. Dropping this waits for their end.
+    fn dismiss(&mut self) {
+        // The end of the channel is the word to end; the process removes what it made first.
+        drop(self.channel.take());
+    }
+
     fn hear(&self) -> Result<FromControls, RunError> {
         let failed = |text: String| RunError::Helper {
             process: "controls of the probes",
@@ -116,8 +122,7 @@ impl Controls {
 
 impl Drop for Controls {
     fn drop(&mut self) {
-        // The end of the channel is its word to end; it removes what it made first.
-        drop(self.channel.take());
+        self.dismiss();
         drop(nix::sys::wait::waitpid(self.process, None).map_err(io::Error::from));
     }
 }
@@ -130,7 +135,7 @@ pub(super) fn run(
     plan: &Plan,
     sequence: Sequence,
     (control, sockets): (&OwnedFd, Option<&Sockets<OwnedFd>>),
-    controls: Option<Controls>,
+    mut controls: Option<&mut Controls>,
     events: &mut Events,
 ) -> Result<(Sequence, Probed), RunError> {
     let failed = |text: String| RunError::Helper {
@@ -167,7 +172,7 @@ pub(super) fn run(
     };
     let attempts = std::iter::from_fn(|| events.take()).count();
     let texts = std::iter::from_fn(|| events.take_text()).count();
-    let results = match controls {
+    let results = match &mut controls {
         // An audit probes nothing, and has no results.
         None => Vec::new(),
         Some(controls) => {
@@ -176,6 +181,7 @@ pub(super) fn run(
             let FromControls::Made(outside) = controls.hear()? else {
                 return Err(failed(String::from("the controls said something else")));
             };
+            controls.dismiss();
             conclude(&inside, &arrived, &outside)
         }
     };
