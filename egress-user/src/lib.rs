@@ -27,3 +27,7 @@ pub mod relay;
 pub mod run;
 #[cfg(target_os = "linux")]
 pub mod sys;
+
+#[cfg(test)]
+#[path = "../tests/support/mutate.rs"]
+mod mutate;

@@ -69,4 +69,28 @@ mod tests {
         write(dir.path(), &plan).unwrap();
         assert_eq!(read(dir.path()).unwrap(), Some(plan));
     }
+
+    #[test]
+    fn a_list_that_was_spoilt_is_an_error_or_another_list() {
+        let sound = br#"{"changes":[{"path":"a\\xff","change":"created","kind":"file","outcome":"applied"}],"steps":[{"of":0,"step":{"place":{"path":"a"}}}]}"#;
+        let words: [&[u8]; 6] = [
+            b"../../etc",
+            b"\\x",
+            b"[[[[",
+            b"18446744073709551616",
+            b"\"of\":7,",
+            b"\0",
+        ];
+        let mut numbers = crate::mutate::Numbers::new(11);
+        let mut read_back = 0;
+        for _ in 0..20_000 {
+            let bytes = numbers.mutated(&[sound], &words);
+            if let Ok(plan) = serde_json::from_slice::<Plan>(&bytes) {
+                let text = serde_json::to_vec(&plan).unwrap();
+                assert_eq!(serde_json::from_slice::<Plan>(&text).unwrap(), plan);
+                read_back += 1;
+            }
+        }
+        assert!(read_back > 50, "{read_back}");
+    }
 }

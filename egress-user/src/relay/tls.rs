@@ -74,7 +74,7 @@ const ENCRYPTED: [u8; 2] = [0xfe, 0x0d];
 
 impl Hello {
     /// Whether the SNI is `host`; a literal address wants none.
-    fn is_for(&self, host: &Host) -> bool {
+    pub fn is_for(&self, host: &Host) -> bool {
         match (host, &self.sni) {
             (Host::Name(name), Some(sni)) => sni.eq_ignore_ascii_case(name.as_bytes()),
             (Host::Literal(_), None) => true,

@@ -146,3 +146,42 @@ fn parse(text: &str) -> io::Result<Enforced> {
         uid,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOUND: &[u8] = b"Name:\tx\nUid:\t7\t7\t7\t7\nGid:\t7\t7\t7\t7\nCapInh:\t0000000000000000\nCapPrm:\t0000000000000000\nCapEff:\t0000000000000000\nCapBnd:\t0000000000000000\nCapAmb:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t5\n";
+
+    #[test]
+    fn what_cannot_be_understood_is_not_taken_for_dropped() {
+        let whole = parse(std::str::from_utf8(SOUND).unwrap()).unwrap();
+        assert_eq!(
+            (whole.capabilities, whole.no_new_privs, whole.uid),
+            (0, true, 7)
+        );
+        let words: [&[u8]; 5] = [b"\n", b"\t8", b"f", b"CapEff:\t1\n", b"-1"];
+        let mut numbers = crate::mutate::Numbers::new(13);
+        for _ in 0..20_000 {
+            let bytes = numbers.mutated(&[SOUND], &words);
+            let text = String::from_utf8_lossy(&bytes);
+            if let Ok(enforced) = parse(&text)
+                && enforced == whole
+            {
+                // Each set is there, and is nothing.
+                for set in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
+                    let line = text
+                        .lines()
+                        .find_map(|line| line.strip_prefix(set))
+                        .unwrap();
+                    assert!(
+                        line.trim()
+                            .bytes()
+                            .all(|digit| digit == b'0' || digit == b'+'),
+                        "{text}"
+                    );
+                }
+            }
+        }
+    }
+}
