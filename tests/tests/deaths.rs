@@ -68,6 +68,10 @@ fn start(world: &World, agent: &str, options: &[&str]) -> Scene {
     let mut new = runs(world);
     new.retain(|dir| !before.contains(dir));
     let [dir] = <[_; 1]>::try_from(new).unwrap();
+    // The agent may be quicker than who watches it.
+    wait_until("the supervisor is at work", SOON, || {
+        dir.join("flows.jsonl").exists()
+    });
     let cgroup = PathBuf::from(fs::read_to_string(dir.join("cgroup")).unwrap());
     let mut processes = Process::in_cgroup(&cgroup);
     assert!(

@@ -66,6 +66,10 @@ fn started(world: &World, agent: &str, options: &[&str]) -> (Running, PathBuf, P
         workdir.join("ready").exists()
     });
     let dir = runs(world).first().unwrap().clone();
+    // The agent may be quicker than who watches it.
+    wait_until("the supervisor is at work", SOON, || {
+        dir.join("flows.jsonl").exists()
+    });
     let cgroup = PathBuf::from(fs::read_to_string(dir.join("cgroup")).unwrap());
     (running, packet, workdir, cgroup)
 }
