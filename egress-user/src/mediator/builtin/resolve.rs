@@ -20,16 +20,53 @@ pub struct SystemResolver;
 impl Resolve for SystemResolver {
     fn resolve<'a>(&'a self, name: &'a str) -> Lookup<'a> {
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name, 0)).await?;
+            let found = look_up(name).await?;
             let mut addresses: Vec<IpAddr> = Vec::new();
             for address in found {
-                if !addresses.contains(&address.ip()) {
-                    addresses.push(address.ip());
+                if !addresses.contains(&address) {
+                    addresses.push(address);
                 }
             }
             Ok(addresses)
         })
     }
+}
+
+#[cfg(not(target_env = "musl"))]
+async fn look_up(name: &str) -> io::Result<Vec<IpAddr>> {
+    let found = tokio::net::lookup_host((name, 0)).await?;
+    Ok(found.map(|address| address.ip()).collect())
+}
+
+/// The same where the resolver is musl's, which heeds no `LOCALDOMAIN`: a final dot keeps it from making
+/// another name of this one with the machine's search domains, and from the machine's own names as well.
+#[cfg(target_env = "musl")]
+async fn look_up(name: &str) -> io::Result<Vec<IpAddr>> {
+    if let Ok(address) = name.parse() {
+        return Ok(vec![address]);
+    }
+    let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+    let own = in_hosts(&hosts, name);
+    if !own.is_empty() {
+        return Ok(own);
+    }
+    let absolute = format!("{}.", name.trim_end_matches('.'));
+    let found = tokio::net::lookup_host((absolute, 0)).await?;
+    Ok(found.map(|address| address.ip()).collect())
+}
+
+/// Addresses of a name in a file like `/etc/hosts` (hosts(5)).
+#[cfg(any(test, target_env = "musl"))]
+fn in_hosts(text: &str, name: &str) -> Vec<IpAddr> {
+    let name = name.trim_end_matches('.');
+    let line = |line: &str| {
+        let mut words = line.split('#').next()?.split_whitespace();
+        let address = words.next()?.parse().ok()?;
+        words
+            .any(|word| word.eq_ignore_ascii_case(name))
+            .then_some(address)
+    };
+    text.lines().filter_map(line).collect()
 }
 
 #[cfg(test)]
@@ -41,5 +78,18 @@ mod tests {
         let found = SystemResolver.resolve("localhost").await.unwrap();
         assert!(!found.is_empty());
         assert!(found.iter().all(IpAddr::is_loopback), "{found:?}");
+    }
+
+    #[test]
+    fn names_of_a_hosts_file_are_whole_words() {
+        let text = "# 192.0.2.9 a.test\n192.0.2.1\ta.test b.test # c.test\n::1 A.TEST\nx a.test\n192.0.2.2 aa.test\n";
+        let found = |name: &str| {
+            let found = in_hosts(text, name);
+            found.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(found("a.test"), ["192.0.2.1", "::1"]);
+        assert_eq!(found("b.test."), ["192.0.2.1"]);
+        assert_eq!(found("c.test"), [""; 0]);
+        assert_eq!(found("test"), [""; 0]);
     }
 }
