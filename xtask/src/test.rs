@@ -25,6 +25,9 @@ pub(crate) struct Args {
     /// Run the suite with each real Pipelock that `PIPELOCK_BIN` names (several: with `:` between), and nothing else
     #[arg(long)]
     real_pipelock: bool,
+    /// Run the end-to-end tests alone, with this binary instead of one that is built now
+    #[arg(long, value_name = "FILE", conflicts_with = "real_pipelock")]
+    binary: Option<PathBuf>,
 }
 
 /// Installs what is missing, builds, and runs every test there is.
@@ -42,7 +45,12 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
         Vec::new()
     };
     setup::everything(layout)?;
-    let binary = build::optimised(layout)?;
+    let binary = match &args.binary {
+        Some(binary) => binary
+            .canonicalize()
+            .with_context(|| format!("cannot use {}", binary.display()))?,
+        None => build::optimised(layout)?,
+    };
 
     let corpora = corpora(layout);
     match &corpora {
@@ -80,10 +88,12 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
         return Ok(());
     }
     let exploited_relay = build::exploited_relay(layout)?;
-    println!("test: unit tests");
-    run_program(test().args(["--workspace", "--exclude", PRIVILEGED, "--all-targets"]))?;
-    println!("test: documentation");
-    run_program(test().args(["--workspace", "--exclude", PRIVILEGED, "--doc"]))?;
+    if args.binary.is_none() {
+        println!("test: unit tests");
+        run_program(test().args(["--workspace", "--exclude", PRIVILEGED, "--all-targets"]))?;
+        println!("test: documentation");
+        run_program(test().args(["--workspace", "--exclude", PRIVILEGED, "--doc"]))?;
+    }
     println!("test: end to end");
     run_program(
         test()
