@@ -4,7 +4,6 @@
 # oracle: canary
 # allow: runner.test
 # options: --allow-port 6099
-# cases: direct tunnel
 serve() {
     python <<EOP
 listener = socket.create_server(('203.0.113.2', 6099))
@@ -19,7 +18,7 @@ while True:
 EOP
 }
 attempt() {
-    python "$1" <<'EOP'
+    python <<'EOP'
 import ssl
 out = ssl.MemoryBIO()
 tls = ssl._create_unverified_context().wrap_bio(ssl.MemoryBIO(), out, server_hostname='runner.test')
@@ -35,8 +34,7 @@ inner = b'\x00\x00\x01\x00\x01\x07\x00\x20' + bytes(range(32)) + b'\x00\x80' + b
 inner = b'\xfe\x0d' + struct.pack('!H', len(inner)) + inner
 for length in 3, 7, at: hello[length:length + 2] = struct.pack('!H', int.from_bytes(hello[length:length + 2], 'big') + len(inner))
 hello[at + 2:at + 2] = inner
-if case == 'direct': talk(('runner.test', 6099), bytes(hello))
-else: talk(proxy, b'CONNECT runner.test:6099 HTTP/1.1\r\nHost: runner.test:6099\r\n\r\n', bytes(hello))
+talk(('runner.test', 6099), bytes(hello))
+talk(proxy, b'CONNECT runner.test:6099 HTTP/1.1\r\nHost: runner.test:6099\r\n\r\n', bytes(hello))
 EOP
 }
-control() { attempt direct; }
