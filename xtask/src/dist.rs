@@ -1,7 +1,7 @@
 //! `dist`: what a release consists of: a static binary, its checksum as dist/egress.sha256 lists it, and
 //! its bill of materials.
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -21,6 +21,19 @@ pub(crate) struct Args {
     from: Option<String>,
 }
 
+/// Whether a program needs no dynamic linker.
+///
+/// # Errors
+/// If it cannot be read.
+pub(crate) fn is_static(binary: &Path) -> Result<bool> {
+    let headers = output(
+        program("readelf")
+            .args(["--program-headers", "--wide"])
+            .arg(binary),
+    )?;
+    Ok(!headers.contains("INTERP"))
+}
+
 /// Builds, and gives the directory with all of it.
 ///
 /// # Errors
@@ -28,13 +41,8 @@ pub(crate) struct Args {
 pub(crate) fn run(layout: &Layout, args: &Args) -> Result<PathBuf> {
     setup::for_dist(layout, &args.target)?;
     let built = build::optimised_for(layout, &args.target)?;
-    let headers = output(
-        program("readelf")
-            .args(["--program-headers", "--wide"])
-            .arg(&built),
-    )?;
     ensure!(
-        !headers.contains("INTERP"),
+        is_static(&built)?,
         "{} needs a dynamic linker",
         built.display()
     );
