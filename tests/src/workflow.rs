@@ -5,8 +5,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::command::{Output, Running};
-use crate::processes::wait_until;
+use nix::sys::signal::Signal;
+
+use crate::command::Output;
+use crate::processes::{Process, wait_until};
 use crate::run::binary;
 use crate::world::World;
 
@@ -59,12 +61,20 @@ pub fn tool(name: &str) -> PathBuf {
 pub struct Runner {
     /// Where it stands.
     pub world: World,
-    _engine: Running,
+    engine: Process,
 }
 
 impl Default for Runner {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        if self.engine.lives() {
+            self.engine.signal(Signal::SIGKILL);
+        }
     }
 }
 
@@ -92,7 +102,7 @@ impl Runner {
         });
         let runner = Self {
             world,
-            _engine: engine,
+            engine: engine.process(),
         };
         let dir = runner.world.dir();
         for name in ["bin", "home", "checkout"] {
