@@ -1,11 +1,9 @@
 //! Directories by descriptor: no path is ever followed through a link.
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::libc;
@@ -14,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::judge::Kind;
 use super::path::RelPath;
+pub use crate::sys::dir::{list, open_dir};
 
 const NANOSECONDS: i64 = 1_000_000_000;
 
@@ -27,15 +26,6 @@ pub fn stat(dir: &impl AsFd, name: &OsStr) -> io::Result<Option<FileStat>> {
         Err(Errno::ENOENT) => Ok(None),
         Err(errno) => Err(errno.into()),
     }
-}
-
-/// Opens the directory `name` of `dir`, which must not be a link.
-///
-/// # Errors
-/// Those of `openat(2)`.
-pub fn open_dir(dir: &impl AsFd, name: &OsStr) -> io::Result<OwnedFd> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    Ok(openat(dir, name, flags, Mode::empty())?)
 }
 
 /// Opens the regular file `name` of `dir`, which must not be a link.
@@ -61,24 +51,6 @@ pub fn beneath(root: &impl AsFd, path: &RelPath, flags: OFlag) -> io::Result<Own
                 | ResolveFlag::RESOLVE_NO_XDEV,
         );
     Ok(openat2(root, path.as_os_str(), how)?)
-}
-
-/// Names in a directory, in the order of their bytes.
-///
-/// # Errors
-/// Those of `getdents(2)`.
-pub fn list(dir: &impl AsFd) -> io::Result<Vec<OsString>> {
-    let mut names = Vec::new();
-    // A descriptor of its own: the offset of a shared one would be shared too.
-    let fresh = open_dir(dir, OsStr::new("."))?;
-    for entry in Dir::from_fd(fresh)?.iter() {
-        let name = entry?.file_name().to_bytes().to_vec();
-        if name != b"." && name != b".." {
-            names.push(OsStr::from_bytes(&name).to_os_string());
-        }
-    }
-    names.sort_unstable();
-    Ok(names)
 }
 
 /// What an entry is.

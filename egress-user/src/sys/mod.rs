@@ -6,6 +6,7 @@
 
 pub mod attempt;
 pub mod bpf;
+pub mod dir;
 pub mod elevate;
 pub mod entry_xattr;
 pub mod fd;

@@ -3,18 +3,16 @@
 //! `std::fs::remove_dir_all` keeps a descriptor and a frame for each level, and a program makes a hundred
 //! thousand levels in a second. Here whatever is not empty is moved up to the top first, so that nothing
 //! is ever deeper than two levels.
-use std::ffi::{CStr, OsStr, OsString};
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open, openat};
-use nix::sys::stat::Mode;
+use nix::fcntl::AT_FDCWD;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
+use crate::sys::dir::{list, open_dir};
 use crate::sys::rename::{RenameFlags, rename};
 
 /// Removes the directory `path`, which must not be a link. Nothing is followed.
@@ -22,7 +20,7 @@ use crate::sys::rename::{RenameFlags, rename};
 /// # Errors
 /// Those of the calls; what could not be removed is still there.
 pub fn remove_tree(path: &Path) -> io::Result<()> {
-    let top = open(path, DIRECTORY, Mode::empty())?;
+    let top = open_dir(&AT_FDCWD, path.as_os_str())?;
     let mut moved: u64 = 0;
     loop {
         let names = list(&top)?;
@@ -38,14 +36,9 @@ pub fn remove_tree(path: &Path) -> io::Result<()> {
     }
 }
 
-const DIRECTORY: OFlag = OFlag::O_RDONLY
-    .union(OFlag::O_DIRECTORY)
-    .union(OFlag::O_NOFOLLOW)
-    .union(OFlag::O_CLOEXEC);
-
 /// Empties the directory `name` of `top`; directories in it that are not empty come to `top`.
 fn empty(top: &OwnedFd, name: &OsStr, moved: &mut u64) -> io::Result<()> {
-    let dir = openat(top, name, DIRECTORY, Mode::empty())?;
+    let dir = open_dir(top, name)?;
     for inner in list(&dir)? {
         if removed(&dir, &inner)? {
             continue;
@@ -83,24 +76,12 @@ fn removed(dir: &OwnedFd, name: &OsStr) -> io::Result<bool> {
     }
 }
 
-fn list(dir: &OwnedFd) -> io::Result<Vec<OsString>> {
-    let fresh = openat(dir, OsStr::new("."), DIRECTORY, Mode::empty())?;
-    let mut names = Vec::new();
-    for entry in Dir::from_fd(fresh)?.iter() {
-        let entry = entry?;
-        let name: &CStr = entry.file_name();
-        if name != c"." && name != c".." {
-            names.push(OsStr::from_bytes(name.to_bytes()).to_os_string());
-        }
-    }
-    Ok(names)
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
 
-    use nix::sys::stat::mkdirat;
+    use nix::fcntl::{OFlag, openat};
+    use nix::sys::stat::{Mode, mkdirat};
 
     use super::*;
 
@@ -115,7 +96,7 @@ mod tests {
         std::fs::create_dir(&tree).unwrap();
         symlink(&kept, tree.join("link")).unwrap();
         std::fs::create_dir_all(tree.join(".removed-0/.removed-1/x")).unwrap();
-        let mut at = open(&tree, DIRECTORY, Mode::empty()).unwrap();
+        let mut at = open_dir(&AT_FDCWD, tree.as_os_str()).unwrap();
         for level in 0..5000 {
             for name in ["a", "b"] {
                 mkdirat(&at, name, Mode::S_IRWXU).unwrap();
@@ -123,7 +104,7 @@ mod tests {
             let mut file = OsString::from("f");
             file.push(level.to_string());
             openat(&at, file.as_os_str(), OFlag::O_CREAT, Mode::S_IRUSR).unwrap();
-            at = openat(&at, "a", DIRECTORY, Mode::empty()).unwrap();
+            at = open_dir(&at, OsStr::new("a")).unwrap();
         }
         drop(at);
         remove_tree(&tree).unwrap();

@@ -1,0 +1,36 @@
+//! Directories by descriptor: nothing in them is followed.
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+
+use nix::dir::Dir;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
+
+/// Opens the directory `name` of `dir`, which must not be a link.
+///
+/// # Errors
+/// Those of `openat(2)`.
+pub fn open_dir(dir: &impl AsFd, name: &OsStr) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    Ok(openat(dir, name, flags, Mode::empty())?)
+}
+
+/// Names in a directory, in the order of their bytes.
+///
+/// # Errors
+/// Those of `getdents(2)`.
+pub fn list(dir: &impl AsFd) -> io::Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    // A descriptor of its own: the offset of a shared one would be shared too.
+    let fresh = open_dir(dir, OsStr::new("."))?;
+    for entry in Dir::from_fd(fresh)?.iter() {
+        let name = entry?.file_name().to_bytes().to_vec();
+        if name != b"." && name != b".." {
+            names.push(OsStr::from_bytes(&name).to_os_string());
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
