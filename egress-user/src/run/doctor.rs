@@ -133,11 +133,10 @@ pub fn not_probed() -> Check {
 /// # Order
 /// While this process has one thread: it forks.
 pub fn examine(workdir: &Path) -> Vec<Check> {
-    let mut checks = vec![root(), kernel()];
-    if checks
-        .iter()
-        .any(|check| check.name == "root" && check.state != State::Ok)
-    {
+    let root = root();
+    let is_root = root.state == State::Ok;
+    let mut checks = vec![root, kernel()];
+    if !is_root {
         let rest = ["state", "cgroup", "bpf", "overlay", "ipv6", "workspace"];
         checks.extend(rest.map(Check::untried));
         return checks;

@@ -40,8 +40,6 @@ const COMMAND_VARIABLES: [&str; 5] = [
     "GITHUB_STATE",
     "GITHUB_STEP_SUMMARY",
 ];
-/// Have a value of their own in the boundary.
-const OWN: [&str; 5] = ["HOME", "LOGNAME", "PWD", "TMPDIR", "USER"];
 /// Dropped by their whole name: start-up files of shells, resolver switches, and what belongs to the caller's session.
 const DROPPED: [&str; 14] = [
     "BASH_ENV",
@@ -86,11 +84,24 @@ impl Exceptions {
     }
 }
 
+/// What every command gets a value of its own for.
+fn own_variables(home: &Path, workdir: &Path) -> [(&'static str, OsString); 5] {
+    [
+        ("HOME", home.into()),
+        ("LOGNAME", AGENT_NAME.into()),
+        ("PWD", workdir.into()),
+        ("TMPDIR", "/tmp".into()),
+        ("USER", AGENT_NAME.into()),
+    ]
+}
+
 /// Whether every run gives this variable a value of its own.
 pub fn is_set_by_run(name: &str) -> bool {
-    OWN.contains(&name)
-        || COMMAND_VARIABLES.contains(&name)
-        || proxy_variables(0).iter().any(|(own, _)| *own == name)
+    let nowhere = Path::new("");
+    let mut own = own_variables(nowhere, nowhere)
+        .into_iter()
+        .chain(proxy_variables(0));
+    COMMAND_VARIABLES.contains(&name) || own.any(|(own, _)| own == name)
 }
 
 /// Those of the variables of command files that the caller has.
@@ -130,13 +141,7 @@ pub fn for_agent(
     proxy_port: Option<u16>,
     authorities: Option<&Path>,
 ) -> AgentEnvironment {
-    let mut ours: Vec<(&str, OsString)> = vec![
-        ("HOME", home.into()),
-        ("LOGNAME", AGENT_NAME.into()),
-        ("PWD", workdir.into()),
-        ("TMPDIR", "/tmp".into()),
-        ("USER", AGENT_NAME.into()),
-    ];
+    let mut ours = own_variables(home, workdir).to_vec();
     if let Some(port) = proxy_port {
         ours.extend(proxy_variables(port));
     }

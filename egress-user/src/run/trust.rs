@@ -71,7 +71,7 @@ const BROWSER_POLICIES: [&str; 4] = [
 const FIREFOX_POLICY: &str = "/etc/firefox/policies/policies.json";
 
 /// What keeps browsers from that; the host's own Firefox policy stays.
-pub(super) fn browsers(authority: Option<&CertificateDer<'_>>) -> Vec<PlacedFile> {
+fn browsers(authority: Option<&CertificateDer<'_>>) -> Vec<PlacedFile> {
     let mut policy = serde_json::json!({"EncryptedClientHelloEnabled": false});
     if let (Some(authority), Some(members)) = (authority, policy.as_object_mut()) {
         let roots = serde_json::json!([STANDARD.encode(authority)]);
