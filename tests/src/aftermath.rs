@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::World;
-use crate::command::Output;
+use crate::command::{Output, Running};
 use crate::evidence::verify;
 use crate::processes::{Process, wait_until};
 
@@ -29,6 +29,45 @@ pub fn runs(world: &World) -> Vec<PathBuf> {
         .collect();
     found.sort();
     found
+}
+
+/// Waits until the agent of a run in `workdir` has said that it is ready, and the supervisor watches it.
+/// Gives the run's directory; `before` are those of others.
+///
+/// # Panics
+/// If that takes too long, or there is another run than this one.
+pub fn at_work(world: &World, before: &[PathBuf], workdir: &Path) -> PathBuf {
+    wait_until("the agent is at work", SOON, || {
+        workdir.join("ready").exists()
+    });
+    let mut new = runs(world);
+    new.retain(|dir| !before.contains(dir));
+    let [dir] = <[_; 1]>::try_from(new).expect("one run");
+    // The agent may be quicker than who watches it.
+    wait_until("the supervisor is at work", SOON, || {
+        dir.join("flows.jsonl").exists()
+    });
+    dir
+}
+
+/// The processes in the cgroup of the run in `dir`.
+///
+/// # Panics
+/// If the run has no cgroup.
+pub fn members(dir: &Path) -> (PathBuf, Vec<Process>) {
+    let cgroup = fs::read_to_string(dir.join("cgroup")).expect("read the name of the cgroup");
+    let processes = Process::in_cgroup(Path::new(&cgroup));
+    (cgroup.into(), processes)
+}
+
+/// The namespaces that a run has made for itself.
+///
+/// # Panics
+/// If the run is not there.
+pub fn own_namespaces(running: &Running) -> BTreeSet<String> {
+    let host = running.process().namespaces();
+    let inside = running.helper("__init").namespaces();
+    inside.difference(&host).cloned().collect()
 }
 
 /// Fails unless the named processes end, and with them their namespaces and mounts.

@@ -95,8 +95,7 @@ impl Runner {
              mkdir /run/egress && mount --bind keep /run/egress",
         );
         assert!(made.success(), "{made}");
-        let place = format!("import os\nos.chdir('{}')\n", world.dir().display());
-        let engine = world.background(["python3", "-c", &format!("{place}{ENGINE}")]);
+        let engine = world.background(["python3", "-c", ENGINE]);
         wait_until("the container engine is there", ENGINE_WITHIN, || {
             world.dir().join("engine").exists()
         });

@@ -1,17 +1,15 @@
 //! The end of each part of a run, during traffic: nothing leaves, nothing lives on, and the evidence
 //! says how far it goes.
 #![forbid(unsafe_code)]
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test whose run cannot be looked at has failed"
-)]
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use egress_tests::aftermath::{SOON, assert_gone, assert_silent, runs, verdict};
+use egress_tests::aftermath::{
+    SOON, assert_gone, assert_silent, at_work, members, own_namespaces, runs, verdict,
+};
 use egress_tests::{Process, Running, World, wait_until};
 use nix::sys::signal::Signal;
 
@@ -62,26 +60,14 @@ fn start(world: &World, agent: &str, options: &[&str]) -> Scene {
     }
     let before = runs(world);
     let (running, packet, workdir) = run.script(agent).start();
-    wait_until("the agent is at work", SOON, || {
-        workdir.join("ready").exists()
-    });
-    let mut new = runs(world);
-    new.retain(|dir| !before.contains(dir));
-    let [dir] = <[_; 1]>::try_from(new).unwrap();
-    // The agent may be quicker than who watches it.
-    wait_until("the supervisor is at work", SOON, || {
-        dir.join("flows.jsonl").exists()
-    });
-    let cgroup = PathBuf::from(fs::read_to_string(dir.join("cgroup")).unwrap());
-    let mut processes = Process::in_cgroup(&cgroup);
+    let dir = at_work(world, &before, &workdir);
+    let (cgroup, mut processes) = members(&dir);
     assert!(
         processes.len() >= 4,
         "init, relay, mediator and agent: {processes:?}"
     );
     processes.push(running.process());
-    let host = running.process().namespaces();
-    let namespaces = running.helper("__init").namespaces();
-    let namespaces: BTreeSet<_> = namespaces.difference(&host).cloned().collect();
+    let namespaces = own_namespaces(&running);
     assert_eq!(namespaces.len(), 6, "{namespaces:?}");
     Scene {
         running,

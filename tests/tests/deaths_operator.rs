@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use egress_tests::aftermath::{SOON, assert_silent, runs};
+use egress_tests::aftermath::{SOON, assert_silent, at_work, members, runs};
 use egress_tests::{Process, Running, World, wait_until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -62,15 +62,7 @@ fn started(world: &World, agent: &str, options: &[&str]) -> (Running, PathBuf, P
         run = run.arg(option);
     }
     let (running, packet, workdir) = run.script(agent).start();
-    wait_until("the agent is at work", SOON, || {
-        workdir.join("ready").exists()
-    });
-    let dir = runs(world).first().unwrap().clone();
-    // The agent may be quicker than who watches it.
-    wait_until("the supervisor is at work", SOON, || {
-        dir.join("flows.jsonl").exists()
-    });
-    let cgroup = PathBuf::from(fs::read_to_string(dir.join("cgroup")).unwrap());
+    let (cgroup, _) = members(&at_work(world, &[], &workdir));
     (running, packet, workdir, cgroup)
 }
 

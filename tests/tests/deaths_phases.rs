@@ -10,7 +10,9 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use egress_tests::aftermath::{SOON, assert_gone, assert_silent, runs, verdict};
+use egress_tests::aftermath::{
+    SOON, assert_gone, assert_silent, at_work, members, own_namespaces, runs, verdict,
+};
 use egress_tests::{Nursery, Output, Process, Running, Snapshot, World, binary, wait_until};
 use nix::sys::signal::Signal;
 
@@ -41,12 +43,9 @@ fn stopped_at_start(world: &World, stage: &'static str) -> Still {
     let stopped = held.join().unwrap();
     let found = runs(world);
     let dir = found.first().unwrap().clone();
-    let cgroup = PathBuf::from(std::fs::read_to_string(dir.join("cgroup")).unwrap());
-    let mut processes = Process::in_cgroup(&cgroup);
+    let (_, mut processes) = members(&dir);
     processes.push(running.process());
-    let host = running.process().namespaces();
-    let namespaces = running.helper("__init").namespaces();
-    let namespaces = namespaces.difference(&host).cloned().collect();
+    let namespaces = own_namespaces(&running);
     Still {
         before,
         running,
@@ -133,17 +132,11 @@ fn death_after_the_command_ended_is_told() {
         let run = world.egress().allow(&["allowed.test"]).signed_with(&key);
         let script = format!("{AGENT}; touch ready; until [ -e done ]; do sleep 0.02; done");
         let (running, packet, workdir) = run.script(&script).start();
-        wait_until("the agent is at work", SOON, || {
-            workdir.join("ready").exists()
-        });
-        let dir = runs(&world).first().unwrap().clone();
-        let cgroup = PathBuf::from(std::fs::read_to_string(dir.join("cgroup")).unwrap());
-        let mut processes = Process::in_cgroup(&cgroup);
+        let dir = at_work(&world, &[], &workdir);
+        let (cgroup, mut processes) = members(&dir);
         processes.push(running.process());
         let agents = Process::in_cgroup(&cgroup.join("agent"));
-        let host = running.process().namespaces();
-        let namespaces = running.helper("__init").namespaces();
-        let namespaces = namespaces.difference(&host).cloned().collect();
+        let namespaces = own_namespaces(&running);
         let part = running.helper(stopped);
         part.signal(Signal::SIGSTOP);
         wait_until("it is stopped", SOON, || part.state() == Some('T'));
