@@ -7,7 +7,7 @@ use super::attest::{self, AttestationReport};
 use super::flows::{FlowReport, check_flows};
 use super::grade::{Caps, Grade, Graded};
 use super::measured::Measured;
-use super::reconcile::{Receipts, Reconciler, Reconciliation};
+use super::reconcile::{Circumstances, Receipts, Reconciler, Reconciliation};
 use super::unbroken::Unbroken;
 use super::{BOUNDARY_FILE, CAPSULE_FILE, FLOWS_FILE, rules};
 use crate::receipt::capsule::{Against, CapsuleReport, check as check_capsule};
@@ -74,7 +74,8 @@ pub fn judge(
     let mut caps = Caps::default();
     let measured = read_measured(files, &mut findings, &mut caps);
     let (flows, unbroken, reconciler) = read_flows(files, measured.as_ref(), report);
-    let reconciliation = flows.as_ref().map(|_| reconciler.finish(receipts));
+    let around = Circumstances::of(measured.as_ref(), report.session.is_some());
+    let reconciliation = flows.as_ref().map(|_| reconciler.finish(receipts, around));
     let attestation = check_attestation(files, keys, &mut findings, &mut caps);
     let capsule = files.capsule.map(|bytes| {
         let against = Against {

@@ -126,7 +126,9 @@ pub fn check_packet(packet: &Packet, files: &PacketFiles<'_>, pinned: &Pinned) -
     let mut receipts = Receipts::default();
     let mut inline = Inline::new(packet.receipts.as_deref().unwrap_or_default());
     let report = check_evidence_visiting(&[file], trust, &mut |seen| {
-        inline.see(seen);
+        if !seen.is_twin {
+            inline.see(seen);
+        }
         receipts.see(seen);
     });
     inline.finish(&mut findings);

@@ -18,8 +18,33 @@ pub struct Measured {
     pub probes: Probes,
     /// The flow log.
     pub flows: Flows,
+    /// Who judged and signed.
+    #[serde(default)]
+    pub mediator: Mediator,
+    /// The authority with which a Pipelock opens TLS; absent when it opens none.
+    #[serde(default)]
+    pub tls_interception: Option<serde_json::Value>,
     /// Why the record is not complete.
     pub incomplete: Vec<String>,
+}
+
+/// Who judged and signed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct Mediator {
+    /// `builtin` or `pipelock`.
+    #[serde(default)]
+    pub kind: String,
+    /// What is known of a Pipelock.
+    #[serde(default)]
+    pub pipelock: Option<Pipelock>,
+}
+
+/// What is known of a Pipelock.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct Pipelock {
+    /// Whether it redacts secrets in its evidence.
+    #[serde(default)]
+    pub redact: bool,
 }
 
 /// Kernel programs.

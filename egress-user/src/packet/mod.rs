@@ -18,6 +18,7 @@ mod inline;
 pub mod measured;
 pub mod model;
 pub mod reconcile;
+pub mod rows;
 mod rules;
 pub mod suggest;
 pub mod summary;

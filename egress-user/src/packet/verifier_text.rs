@@ -134,10 +134,18 @@ fn write_boundary(out: &mut String, boundary: &BoundaryReport) -> std::fmt::Resu
     if let Some(both) = &boundary.reconciliation {
         writeln!(
             out,
-            "reconciled:  {} asked, {} with receipts, {} without and no reason, {} receipts too many, {} \
-             redirects not seen by the relay",
-            both.asked, both.receipted, both.unsigned, both.unasked, both.unseen
+            "reconciled:  {} requests to the mediator, {} with a receipt; {} disagreements",
+            both.asked,
+            both.receipted,
+            both.losses().len()
         )?;
+        if both.said_alone > 0 {
+            writeln!(
+                out,
+                "  said alone: {} receipts of requests inside TLS that only the mediator saw",
+                both.said_alone
+            )?;
+        }
         let rows = [
             ("without receipt", &both.without_receipt),
             ("refused unasked", &both.refused),

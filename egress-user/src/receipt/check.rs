@@ -34,7 +34,7 @@ pub fn check_evidence(files: &[EvidenceFile<'_>], trust: &Trust) -> Report {
     check_evidence_visiting(files, trust, &mut |_| {})
 }
 
-/// [`check_evidence`], showing each version 1 receipt to `visit`.
+/// [`check_evidence`], showing each receipt of either version to `visit`.
 pub fn check_evidence_visiting(
     files: &[EvidenceFile<'_>],
     trust: &Trust,
@@ -208,6 +208,16 @@ impl<'t> Checker<'t> {
             (EntryKind::Evidence, Some(detail)) => match EvidenceReceipt::read(detail) {
                 Ok(receipt) => {
                     place.seq = Some(receipt.seq);
+                    if let Some(payload) = detail.member("payload") {
+                        visit(&Seen {
+                            line: place.line.unwrap_or(0),
+                            seq: receipt.seq,
+                            is_session: false,
+                            is_twin: true,
+                            hash: Some(&receipt.hash),
+                            record: payload,
+                        });
+                    }
                     self.evidence.push(receipt, &place, &mut self.context);
                 }
                 Err(problem) => {
@@ -283,6 +293,7 @@ impl<'t> Checker<'t> {
             line: place.line.unwrap_or(0),
             seq: record.member_unsigned("chain_seq").unwrap_or(0),
             is_session: record.member("session_control").is_some(),
+            is_twin: false,
             hash,
             record,
         });

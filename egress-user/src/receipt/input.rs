@@ -10,7 +10,7 @@ pub struct EvidenceFile<'a> {
     pub bytes: &'a [u8],
 }
 
-/// One version 1 receipt as it is passed, for reconciliation with other records. Its texts are
+/// One receipt as it is passed, for reconciliation with other records. Its texts are
 /// what the file says; they count only if the report is consistent.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen<'a> {
@@ -20,6 +20,8 @@ pub struct Seen<'a> {
     pub seq: u64,
     /// Whether it is a session record.
     pub is_session: bool,
+    /// Whether it is a version 2 receipt, which repeats a version 1 receipt and has few of its members.
+    pub is_twin: bool,
     /// Its hash, when its form is right.
     pub hash: Option<&'a str>,
     pub(super) record: &'a Node<'a>,
@@ -30,5 +32,10 @@ impl<'a> Seen<'a> {
     /// `decision_phase`, `layer`, `pattern`, `method`, `request_id`, `timestamp`, …; empty when absent.
     pub fn text(&self, name: &str) -> &'a str {
         self.record.member_text(name)
+    }
+
+    /// What both versions of a receipt say of the rule that decided: `pattern` or `rule_id`; empty when absent.
+    pub fn rule(&self) -> &'a str {
+        self.text(if self.is_twin { "rule_id" } else { "pattern" })
     }
 }

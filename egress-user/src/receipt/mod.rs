@@ -29,5 +29,4 @@ pub mod session;
 mod signatures;
 mod time_text;
 
-pub(crate) use report::target_host;
 pub use time_text::is_rfc3339;

@@ -97,6 +97,8 @@ pub(super) fn as_json(outcome: &Outcome, args: &VerifyArgs, status: u8) -> Value
                 "unseen": both.unseen,
                 "refused_unasked": both.refused,
                 "kernel": both.kernel,
+                "said_alone": both.said_alone,
+                "disagreements": both.disagreements.iter().map(|(what, count)| (String::from(what.id()), json!(count))).collect::<serde_json::Map<_, _>>(),
             })),
             "flow_lines": boundary.flows.as_ref().map(|flows| flows.lines),
         })),

@@ -1,0 +1,255 @@
+//! Compares the recorders of a run: what the relay asked the mediator, in the flow log; what the mediator signed; and
+//! what the kernel counted on both sides of it.
+//!
+//! No receipt names the client, so requests and actions are paired by what both say of them. What only one of them says
+//! is a loss, what they say differently a [`Disagreement`]. `docs/reconciliation.md` says of each comparison what it
+//! catches, and what none can.
+mod circumstances;
+mod disagreement;
+mod kernel;
+mod pairing;
+mod receipts;
+mod requests;
+mod result;
+mod target;
+#[cfg(test)]
+mod tests;
+mod times;
+
+use std::collections::BTreeMap;
+
+pub use circumstances::{Circumstances, Writer};
+pub use disagreement::Disagreement;
+use kernel::{IN_BUFFERS, Kernel};
+use pairing::Pairing;
+pub use receipts::Receipts;
+use receipts::{Actions, Ending};
+use requests::{Asked, seconds};
+pub use result::Reconciliation;
+use times::Tolerance;
+
+use super::rows::Row;
+use crate::receipt::json::Node;
+
+/// Reads the flow log as it passes by.
+#[derive(Debug, Default)]
+pub(super) struct Reconciler {
+    asked: Asked,
+    kernel: Kernel,
+    /// First heartbeat and last row, Unix seconds.
+    run: Option<(i64, i64)>,
+    /// How far the times of rows went back, s.
+    went_back: i64,
+    last_time: Option<i64>,
+    clock_set_ms: u64,
+    unknown: u64,
+}
+
+impl Reconciler {
+    pub(super) fn see(&mut self, node: &Node<'_>) {
+        match Row::read(node) {
+            Ok(Row::Kernel(row)) => self.kernel.attempt(&row),
+            Ok(Row::KernelRepeats(row)) => self.kernel.repeats(&row),
+            Ok(Row::KernelClose(row)) => self.kernel.close(row),
+            Ok(Row::KernelCloseTotal(row)) => self.kernel.close_total(row),
+            Ok(Row::KernelMediator(row) | Row::KernelMediatorTotal(row)) => {
+                self.kernel.mediator(&row);
+            }
+            Ok(Row::Relay(row)) => {
+                self.clock(&row.ts);
+                self.kernel.relay(&row);
+                self.asked.see(&row);
+            }
+            Ok(Row::Supervisor(row)) => {
+                self.clock(&row.ts);
+                self.clock_set_ms = self.clock_set_ms.max(row.clock_set_ms);
+            }
+            Ok(Row::Resolver) => {}
+            Ok(Row::Unknown) | Err(_) => self.unknown = self.unknown.saturating_add(1),
+        }
+    }
+
+    /// Follows the clock of the rows that are written when they are made.
+    fn clock(&mut self, text: &str) {
+        let Some(now) = seconds(text) else {
+            return;
+        };
+        self.run = Some(
+            self.run
+                .map_or((now, now), |(first, last)| (first.min(now), last.max(now))),
+        );
+        let back = self.last_time.map_or(0, |last| last.saturating_sub(now));
+        self.went_back = self.went_back.max(back);
+        self.last_time = Some(now);
+    }
+
+    /// Compares with the receipts.
+    pub(super) fn finish(self, receipts: &Receipts, around: Circumstances) -> Reconciliation {
+        let mut receipts = receipts.clone();
+        receipts.finish();
+        let mut result = Reconciliation {
+            asked: self.asked.count,
+            refused: self.asked.refused.clone(),
+            ..Reconciliation::default()
+        };
+        let tolerance = Tolerance::new(self.clock_set_ms);
+        result.disagree(Disagreement::UnknownRow, self.unknown);
+        result.disagree(Disagreement::ReusedId, receipts.reused);
+        result.disagree(Disagreement::Repeated, receipts.repeated);
+        if receipts.twin_count > 0 {
+            result.disagree(Disagreement::TwinsDiffer, receipts.twins_apart());
+        }
+        if let (Some(run), Some(signed)) = (self.run, receipts.times) {
+            result.disagree(Disagreement::OutsideRun, tolerance.beyond(run, signed));
+            let back = receipts.went_back.saturating_sub(self.went_back);
+            result.disagree(Disagreement::TimeWentBack, tolerance.excess(back));
+        }
+        if around.has_witness {
+            let signed = by_ending(&receipts);
+            compare_connections(around, &self.kernel, &receipts, &signed, &mut result);
+        }
+        if around.writer == Writer::Builtin {
+            let both = by_ending(&receipts).remove(&Ending::DeniedLater);
+            result.disagree(Disagreement::AllowedAndDenied, both.unwrap_or(0));
+        }
+        let mut asked = self.asked;
+        frames(around, &asked, &receipts, &mut result);
+        intercepted(around, &mut asked, &mut receipts, &mut result);
+        Pairing {
+            writer: around.writer,
+            redacts: around.redacts,
+            tolerance,
+            asked,
+            actions: receipts.actions,
+            hidden: receipts.hidden,
+            result: &mut result,
+        }
+        .finish();
+        self.kernel.finish(around.has_witness, &mut result);
+        result
+    }
+}
+
+fn by_ending(receipts: &Receipts) -> BTreeMap<Ending, u64> {
+    let mut endings: BTreeMap<Ending, u64> = BTreeMap::new();
+    for actions in receipts.actions.values().chain(receipts.hidden.values()) {
+        for (ending, count) in &actions.endings {
+            let counted = endings.entry(*ending).or_default();
+            *counted = counted.saturating_add(*count);
+        }
+    }
+    endings
+}
+
+/// The mediator's own connections, as the kernel saw them, against what it signed.
+fn compare_connections(
+    around: Circumstances,
+    kernel: &Kernel,
+    receipts: &Receipts,
+    signed: &BTreeMap<Ending, u64>,
+    result: &mut Reconciliation,
+) {
+    let opened = kernel.opened.values();
+    let carried = opened
+        .clone()
+        .fold(0_u64, |sum, one| sum.saturating_add(one.bytes));
+    let established = opened.fold(0_u64, |sum, one| sum.saturating_add(one.established));
+    let all = receipts.actions.values().chain(receipts.hidden.values());
+    let bytes = all.fold(0_u64, |sum, actions| sum.saturating_add(actions.bytes));
+    let most = IN_BUFFERS
+        .saturating_mul(established.max(1))
+        .saturating_add(carried);
+    result.disagree(Disagreement::MoreThanKernel, bytes.saturating_sub(most));
+    if around.writer != Writer::Builtin {
+        // A Pipelock follows redirects, keeps connections, and races addresses: numbers say nothing.
+        let allowed = signed
+            .iter()
+            .filter(|(ending, _)| **ending != Ending::Denied)
+            .fold(0_u64, |sum, (_, count)| sum.saturating_add(*count));
+        if allowed == 0 && !receipts.actions.is_empty() && carried > 0 {
+            result.disagree(Disagreement::DeniedWithBytes, established);
+        }
+        return;
+    }
+    // The built-in mediator opens one connection for each action that it allows, and keeps none.
+    let mut by_port: BTreeMap<u16, (u64, u64)> = BTreeMap::new();
+    for (target, actions) in &receipts.actions {
+        let count = |ending| actions.endings.get(&ending).copied().unwrap_or(0);
+        let needed = count(Ending::Complete);
+        let possible = needed
+            .saturating_add(count(Ending::Cut))
+            .saturating_add(count(Ending::Open))
+            .saturating_add(count(Ending::NotAnswered));
+        let port = by_port.entry(target.port.unwrap_or_default()).or_default();
+        port.0 = port.0.saturating_add(needed);
+        port.1 = port.1.saturating_add(possible);
+    }
+    for port in kernel.opened.keys() {
+        by_port.entry(*port).or_default();
+    }
+    for (port, (needed, possible)) in by_port {
+        let established = kernel.opened.get(&port).map_or(0, |one| one.established);
+        let surplus = established.saturating_sub(possible);
+        result.disagree(Disagreement::MoreConnections, surplus);
+        let lacking = needed.saturating_sub(established);
+        result.disagree(Disagreement::NoConnection, lacking);
+    }
+}
+
+/// Messages of a `WebSocket` belong to one that was asked for.
+fn frames(around: Circumstances, asked: &Asked, receipts: &Receipts, result: &mut Reconciliation) {
+    for (host, count) in &receipts.frames {
+        let was_asked = asked
+            .requests
+            .keys()
+            .any(|target| target.transport == "websocket" && target.host == *host);
+        if around.writer == Writer::Builtin || !was_asked {
+            result.disagree(Disagreement::Frames, *count);
+        }
+    }
+}
+
+/// A receipt of a request inside TLS stands for its tunnel, which has none of its own. Nobody else sees such a request,
+/// so it is counted as said alone.
+fn intercepted(
+    around: Circumstances,
+    asked: &mut Asked,
+    receipts: &mut Receipts,
+    result: &mut Reconciliation,
+) {
+    let mut inside: BTreeMap<String, u64> = BTreeMap::new();
+    receipts.actions.retain(|target, actions| {
+        if target.transport != "intercept" {
+            return true;
+        }
+        let count = inside.entry(target.host.clone()).or_default();
+        *count = count.saturating_add(actions.count());
+        false
+    });
+    if !around.intercepts {
+        let count = inside
+            .values()
+            .fold(0_u64, |sum, count| sum.saturating_add(*count));
+        result.disagree(Disagreement::Intercepted, count);
+        return;
+    }
+    for (host, count) in inside {
+        let mut tunnels = 0_u64;
+        for (target, requests) in &mut asked.requests {
+            if target.transport != "connect" || target.host != host {
+                continue;
+            }
+            // Those that have a receipt of their own are paired as others are.
+            let own = receipts.actions.get(target).map_or(0, Actions::count);
+            let without = requests.count().saturating_sub(own);
+            pairing::take(&mut requests.verdicts, without);
+            result.receipted = result.receipted.saturating_add(without);
+            tunnels = tunnels.saturating_add(without);
+        }
+        if tunnels == 0 {
+            result.unasked = result.unasked.saturating_add(count);
+        } else {
+            result.said_alone = result.said_alone.saturating_add(count);
+        }
+    }
+}

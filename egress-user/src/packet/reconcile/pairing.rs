@@ -1,0 +1,360 @@
+//! Pairs what the relay asked with what the mediator signed, first by everything that both say, then by less.
+use std::collections::BTreeMap;
+
+use super::circumstances::Writer;
+use super::disagreement::Disagreement;
+use super::kernel::IN_BUFFERS;
+use super::receipts::{Actions, Ending};
+use super::requests::{Asked, Requests};
+use super::result::Reconciliation;
+use super::target::{Path, Target};
+use super::times::Tolerance;
+use crate::packet::rows::RelayVerdict;
+
+/// What the buffers between relay and mediator hold of a tunnel that one side closed abruptly.
+const TUNNEL_SLACK: u64 = 16 << 10;
+
+impl Writer {
+    /// The endings that an action may have of a request that ended in this way, the likeliest first.
+    fn fitting(self, verdict: RelayVerdict) -> &'static [Ending] {
+        use Ending::{Complete, Cut, Denied, DeniedLater, NotAnswered, NotReached, Open};
+        match (verdict, self) {
+            (RelayVerdict::Forwarded, Self::Builtin) => &[Complete, Cut],
+            (RelayVerdict::Forwarded, Self::Pipelock | Self::OldPipelock) => {
+                &[Complete, Cut, Open, DeniedLater]
+            }
+            (RelayVerdict::Blocked, Self::Builtin) => &[Denied],
+            (RelayVerdict::Blocked, Self::Pipelock) => &[Denied, DeniedLater, NotReached, Cut],
+            (RelayVerdict::Answered, _) => &[
+                Denied,
+                DeniedLater,
+                Cut,
+                Complete,
+                NotAnswered,
+                NotReached,
+                Open,
+            ],
+            (RelayVerdict::Blocked, Self::OldPipelock) | (RelayVerdict::Unknown, _) => &[
+                Denied,
+                DeniedLater,
+                NotReached,
+                NotAnswered,
+                Cut,
+                Complete,
+                Open,
+            ],
+            (RelayVerdict::Failed | RelayVerdict::Refused, _) => &[
+                NotReached,
+                NotAnswered,
+                Cut,
+                Open,
+                DeniedLater,
+                Denied,
+                Complete,
+            ],
+            (RelayVerdict::Unfinished, _) => &[
+                Cut,
+                Open,
+                Complete,
+                NotAnswered,
+                NotReached,
+                DeniedLater,
+                Denied,
+            ],
+        }
+    }
+}
+
+/// The order in which rows choose: those that fit the fewest endings first.
+const ORDER: [RelayVerdict; 7] = [
+    RelayVerdict::Forwarded,
+    RelayVerdict::Blocked,
+    RelayVerdict::Answered,
+    RelayVerdict::Failed,
+    RelayVerdict::Refused,
+    RelayVerdict::Unfinished,
+    RelayVerdict::Unknown,
+];
+
+/// Both sides, as they are used up.
+pub(super) struct Pairing<'r> {
+    pub(super) writer: Writer,
+    /// Whether the mediator redacts targets by a rule of its own.
+    pub(super) redacts: bool,
+    pub(super) tolerance: Tolerance,
+    pub(super) asked: Asked,
+    pub(super) actions: BTreeMap<Target, Actions>,
+    pub(super) hidden: BTreeMap<String, Actions>,
+    pub(super) result: &'r mut Reconciliation,
+}
+
+impl Pairing<'_> {
+    /// Pairs everything that can be paired, and counts what is left on either side.
+    pub(super) fn finish(mut self) {
+        self.by_whole_target();
+        self.by_visible_part();
+        self.by_transport();
+        self.by_host();
+        self.leftover();
+    }
+
+    /// The same target on both sides: here everything else must agree, too.
+    fn by_whole_target(&mut self) {
+        for (target, requests) in &mut self.asked.requests {
+            let Some(actions) = self.actions.get_mut(target) else {
+                continue;
+            };
+            compare(
+                self.writer,
+                target,
+                requests,
+                actions,
+                self.tolerance,
+                self.result,
+            );
+            let paired = settle(self.writer, &ORDER, requests, actions);
+            self.result.receipted = self.result.receipted.saturating_add(paired);
+            let (through, others) = contradicted(requests, actions);
+            self.result
+                .disagree(Disagreement::ThroughButDenied, through);
+            self.result.disagree(Disagreement::DeniedButAllowed, others);
+            self.result.receipted = self
+                .result
+                .receipted
+                .saturating_add(through)
+                .saturating_add(others);
+        }
+    }
+
+    /// One side hides a part of the target. What went through chooses first, everywhere: it needs a receipt most.
+    fn by_visible_part(&mut self) {
+        let (first, rest) = ORDER.split_at(1);
+        for verdicts in [first, rest] {
+            for (target, requests) in &mut self.asked.requests {
+                if requests.count() == 0 {
+                    continue;
+                }
+                for (signed, actions) in &mut self.actions {
+                    if signed.path == Path::Hidden && !self.redacts {
+                        continue;
+                    }
+                    if (target.is_partial() || signed.is_partial()) && target.may_be(signed) {
+                        let paired = settle(self.writer, verdicts, requests, actions);
+                        self.result.receipted = self.result.receipted.saturating_add(paired);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The host is hidden: Pipelock does that where the host itself holds a secret, which it then denies.
+    fn by_transport(&mut self) {
+        let requests = self.asked.requests.iter_mut();
+        let all = requests
+            .map(|(target, requests)| (target.transport.as_str(), requests))
+            .chain(
+                self.asked
+                    .nameless
+                    .iter_mut()
+                    .map(|(transport, requests)| (transport.as_str(), requests)),
+            );
+        for (transport, requests) in all {
+            let Some(actions) = self.hidden.get_mut(transport) else {
+                continue;
+            };
+            if !self.redacts {
+                continue;
+            }
+            let (_, not_through) = ORDER.split_at(1);
+            let paired = settle(self.writer, not_through, requests, actions);
+            self.result.receipted = self.result.receipted.saturating_add(paired);
+        }
+    }
+
+    /// What is left for one host by one transport: the mediator signed something else than it was asked.
+    fn by_host(&mut self) {
+        let mut left: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+        for (signed, actions) in &self.actions {
+            let count = left.entry(signed.coarse()).or_default();
+            *count = count.saturating_add(actions.count());
+        }
+        let mut altered: BTreeMap<(String, String), u64> = BTreeMap::new();
+        for (target, requests) in &mut self.asked.requests {
+            let Some(count) = left.get_mut(&target.coarse()) else {
+                continue;
+            };
+            let here = requests.count().min(*count);
+            *count = count.saturating_sub(here);
+            take(&mut requests.verdicts, here);
+            self.result.receipted = self.result.receipted.saturating_add(here);
+            self.result.disagree(Disagreement::OtherTarget, here);
+            let (transport, host) = target.coarse();
+            let key = (transport.to_owned(), host.to_owned());
+            let counted = altered.entry(key).or_default();
+            *counted = counted.saturating_add(here);
+        }
+        for (signed, actions) in &mut self.actions {
+            let (transport, host) = signed.coarse();
+            if let Some(rest) = altered.get_mut(&(transport.to_owned(), host.to_owned())) {
+                let here = actions.count().min(*rest);
+                *rest = rest.saturating_sub(here);
+                take(&mut actions.endings, here);
+            }
+        }
+    }
+
+    fn leftover(self) {
+        let result = self.result;
+        for requests in self
+            .asked
+            .requests
+            .values()
+            .chain(self.asked.nameless.values())
+        {
+            let through = requests.through();
+            result.unsigned = result.unsigned.saturating_add(through);
+            let mut others = requests.count().saturating_sub(through);
+            for (reason, count) in &requests.reasons {
+                let here = others.min(*count);
+                others = others.saturating_sub(here);
+                if here > 0 {
+                    let counted = result.without_receipt.entry(reason.clone()).or_default();
+                    *counted = counted.saturating_add(here);
+                }
+            }
+        }
+        let extra = self.actions.values().chain(self.hidden.values());
+        for actions in extra {
+            result.unasked = result.unasked.saturating_add(actions.count());
+        }
+    }
+}
+
+/// Pairs requests of these verdicts with actions that fit them; gives how many.
+fn settle(
+    writer: Writer,
+    verdicts: &[RelayVerdict],
+    requests: &mut Requests,
+    actions: &mut Actions,
+) -> u64 {
+    let mut paired = 0_u64;
+    for verdict in verdicts {
+        for ending in writer.fitting(*verdict) {
+            let (Some(asked), Some(signed)) = (
+                requests.verdicts.get_mut(verdict),
+                actions.endings.get_mut(ending),
+            ) else {
+                continue;
+            };
+            let both = (*asked).min(*signed);
+            *asked = asked.saturating_sub(both);
+            *signed = signed.saturating_sub(both);
+            paired = paired.saturating_add(both);
+        }
+    }
+    paired
+}
+
+/// What is left of one target on both sides does not fit: takes it off, and gives how many went through, and how many
+/// did not.
+fn contradicted(requests: &mut Requests, actions: &mut Actions) -> (u64, u64) {
+    let both = requests.count().min(actions.count());
+    let through = requests.through().min(both);
+    take(&mut actions.endings, both);
+    if let Some(left) = requests.verdicts.get_mut(&RelayVerdict::Forwarded) {
+        *left = left.saturating_sub(through);
+    }
+    let others = both.saturating_sub(through);
+    take(&mut requests.verdicts, others);
+    (through, others)
+}
+
+/// Takes `wanted` off the counts, whichever come first.
+pub(super) fn take<K>(counts: &mut BTreeMap<K, u64>, mut wanted: u64) {
+    for count in counts.values_mut() {
+        let here = wanted.min(*count);
+        *count = count.saturating_sub(here);
+        wanted = wanted.saturating_sub(here);
+    }
+}
+
+/// Compares what both sides say of the same target beside its number.
+fn compare(
+    writer: Writer,
+    target: &Target,
+    requests: &Requests,
+    actions: &Actions,
+    tolerance: Tolerance,
+    result: &mut Reconciliation,
+) {
+    if let (Some(asked), Some(signed)) = (requests.times, actions.times)
+        && !tolerance.contains(asked, signed)
+    {
+        result.disagree(Disagreement::OtherTime, 1);
+    }
+    let connections = requests.count().max(actions.count());
+    let most = IN_BUFFERS
+        .saturating_mul(connections)
+        .saturating_add(requests.bytes);
+    if actions.bytes > most {
+        result.disagree(Disagreement::MoreBytes, 1);
+    }
+    let complete = actions.endings.get(&Ending::Complete).copied().unwrap_or(0);
+    let through = requests.through();
+    let not_through = requests.count().saturating_sub(through);
+    match target.transport.as_str() {
+        "forward" => {
+            let other = missing(&actions.statuses, &requests.statuses);
+            result.disagree(
+                Disagreement::OtherStatus,
+                other.saturating_sub(requests.without_status),
+            );
+            if let Some(sizes) = comparable_sizes(writer, requests) {
+                let other = missing(&actions.sizes, &sizes);
+                result.disagree(Disagreement::OtherBytes, other.saturating_sub(not_through));
+            }
+        }
+        "connect" => {
+            let other = actions
+                .statuses
+                .iter()
+                .filter(|(status, _)| **status != 200);
+            let other = other.fold(0_u64, |sum, (_, count)| sum.saturating_add(*count));
+            result.disagree(Disagreement::OtherStatus, other);
+            let is_whole =
+                complete == through && complete == connections && actions.sized == complete;
+            let apart = actions.bytes.abs_diff(requests.bytes);
+            if writer == Writer::Builtin
+                && is_whole
+                && apart > TUNNEL_SLACK.saturating_mul(connections)
+            {
+                result.disagree(Disagreement::OtherBytes, connections);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The sizes of the requests that went through, as the mediator counts them: the built-in one adds up both ways,
+/// Pipelock counts the answer. None where that is not known.
+fn comparable_sizes(writer: Writer, requests: &Requests) -> Option<BTreeMap<u64, u64>> {
+    let mut sizes = BTreeMap::new();
+    for ((up, down), count) in &requests.sizes {
+        let size = match writer {
+            Writer::Builtin => up.saturating_add(*down),
+            Writer::Pipelock => *down,
+            Writer::OldPipelock => return None,
+        };
+        let counted: &mut u64 = sizes.entry(size).or_default();
+        *counted = counted.saturating_add(*count);
+    }
+    Some(sizes)
+}
+
+/// How many of `signed` are not among `seen`.
+fn missing<K: Ord>(signed: &BTreeMap<K, u64>, seen: &BTreeMap<K, u64>) -> u64 {
+    signed.iter().fold(0_u64, |sum, (key, count)| {
+        let there = seen.get(key).copied().unwrap_or(0);
+        sum.saturating_add(count.saturating_sub(there))
+    })
+}

@@ -1,0 +1,350 @@
+//! The mediator's side: what the receipts sign, folded into actions.
+use std::collections::{BTreeMap, HashMap};
+
+use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::target::Target;
+use crate::receipt::check::Seen;
+
+/// Layers of receipts that stand for one message of a WebSocket, which has an action of its own.
+const FRAME_LAYERS: [&str; 3] = ["ws_protocol", "dlp", "response_scan"];
+/// Reasons of outcomes of actions for which no origin was reached.
+const NOT_REACHED: [&str; 3] = ["dial_failed", "upstream_dial_failed", "ssrf_dns_rebind"];
+/// The reason of an outcome where the origin was reached and did not answer.
+const NOT_ANSWERED: &str = "fetch_failed";
+/// Different numbers of bytes that one target keeps apart; with more of them only the sums are compared.
+const MOST_SIZES: usize = 4096;
+
+/// How an action ended, as the mediator signed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Ending {
+    /// It was denied before anything was dialed.
+    Denied,
+    /// It was allowed, and denied later: at the dial, or by what the origin answered.
+    DeniedLater,
+    /// It was allowed, and no origin was reached.
+    NotReached,
+    /// It was allowed, and the origin did not answer.
+    NotAnswered,
+    /// It was allowed, and cut before its end.
+    Cut,
+    /// It was allowed, and nothing was signed of its end.
+    Open,
+    /// It was allowed and ended in order.
+    Complete,
+}
+
+/// The actions for one target.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Actions {
+    /// How many ended in which way.
+    pub(super) endings: BTreeMap<Ending, u64>,
+    /// Statuses of those that ended in order.
+    pub(super) statuses: BTreeMap<u16, u64>,
+    /// Bytes of those that ended in order, while they are few.
+    pub(super) sizes: BTreeMap<u64, u64>,
+    /// Those of which the bytes were signed and are in `sizes`.
+    pub(super) sized: u64,
+    /// All bytes that were signed.
+    pub(super) bytes: u64,
+    /// First and last time, Unix seconds.
+    pub(super) times: Option<(i64, i64)>,
+}
+
+impl Actions {
+    pub(super) fn count(&self) -> u64 {
+        self.endings
+            .values()
+            .fold(0, |sum, count| sum.saturating_add(*count))
+    }
+
+    fn add(&mut self, action: &Open) {
+        let count = self.endings.entry(action.ending()).or_default();
+        *count = count.saturating_add(1);
+        if let Some((first, last)) = action.times {
+            self.times = Some(self.times.map_or((first, last), |(from, until)| {
+                (from.min(first), until.max(last))
+            }));
+        }
+        let Some(outcome) = &action.outcome else {
+            return;
+        };
+        self.bytes = self.bytes.saturating_add(outcome.bytes.unwrap_or(0));
+        if outcome.reason != "complete" {
+            return;
+        }
+        if let Some(status) = outcome.status {
+            let count = self.statuses.entry(status).or_default();
+            *count = count.saturating_add(1);
+        }
+        if let Some(bytes) = outcome.bytes
+            && (self.sizes.len() < MOST_SIZES || self.sizes.contains_key(&bytes))
+        {
+            let count = self.sizes.entry(bytes).or_default();
+            *count = count.saturating_add(1);
+            self.sized = self.sized.saturating_add(1);
+        }
+    }
+}
+
+/// What was decided of an action; an outcome does not undo a denial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Decision {
+    Allowed,
+    Denied,
+    DeniedLater,
+}
+
+/// An action whose receipts have not all been seen.
+#[derive(Debug, Clone)]
+struct Open {
+    target: Option<Target>,
+    transport: String,
+    facts: u128,
+    decision: Decision,
+    has_intent: bool,
+    outcome: Option<Outcome>,
+    times: Option<(i64, i64)>,
+}
+
+impl Open {
+    fn ending(&self) -> Ending {
+        match self.decision {
+            Decision::Denied => return Ending::Denied,
+            Decision::DeniedLater => return Ending::DeniedLater,
+            Decision::Allowed => {}
+        }
+        match &self.outcome {
+            None if self.has_intent => Ending::Open,
+            // Without intents a receipt is written only when the action ended well.
+            None => Ending::Complete,
+            Some(outcome) if outcome.reason == "complete" => Ending::Complete,
+            Some(outcome) if NOT_REACHED.contains(&outcome.reason.as_str()) => Ending::NotReached,
+            Some(outcome) if outcome.reason == NOT_ANSWERED => Ending::NotAnswered,
+            Some(_) => Ending::Cut,
+        }
+    }
+}
+
+/// The pattern of an outcome: `status=200 bytes=47 reason=complete`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Outcome {
+    status: Option<u16>,
+    bytes: Option<u64>,
+    reason: String,
+}
+
+impl Outcome {
+    fn read(pattern: &str) -> Self {
+        let word = |name: &str| {
+            let mut words = pattern.split(' ');
+            words.find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+        };
+        Self {
+            status: word("status").and_then(|text| text.parse().ok()),
+            bytes: word("bytes").and_then(|text| text.parse().ok()),
+            reason: word("reason").unwrap_or_default().to_owned(),
+        }
+    }
+}
+
+/// The actions that the receipts sign, and what they contradict each other in.
+#[derive(Debug, Clone, Default)]
+pub struct Receipts {
+    open: HashMap<String, Open>,
+    /// Digests of the ids of ended actions, each with that of what the action was.
+    ended: HashMap<u128, u128>,
+    pub(super) actions: BTreeMap<Target, Actions>,
+    /// Actions whose host was redacted, by transport.
+    pub(super) hidden: BTreeMap<String, Actions>,
+    /// Messages of a `WebSocket`, by host.
+    pub(super) frames: BTreeMap<String, u64>,
+    /// Ids that stand for two different actions.
+    pub(super) reused: u64,
+    /// Receipts of actions that had ended before.
+    pub(super) repeated: u64,
+    /// First and last time of an action, Unix seconds, and how far times went back, s.
+    pub(super) times: Option<(i64, i64)>,
+    pub(super) went_back: i64,
+    last_time: Option<i64>,
+    /// Version 1 receipts less version 2 receipts, by digest of what both say.
+    twins: HashMap<u128, i64>,
+    /// Version 2 receipts.
+    pub(super) twin_count: u64,
+}
+
+impl Receipts {
+    /// Takes one receipt of either version.
+    pub fn see(&mut self, seen: &Seen<'_>) {
+        if seen.is_session {
+            return;
+        }
+        let [transport, target, verdict] =
+            ["transport", "target", "verdict"].map(|name| seen.text(name));
+        self.twin(transport, target, verdict, seen.rule(), seen.is_twin);
+        if seen.is_twin {
+            return;
+        }
+        let receipt = Receipt {
+            transport,
+            target,
+            verdict,
+            id: seen.text("action_id"),
+            layer: seen.text("layer"),
+            phase: seen.text("decision_phase"),
+            method: seen.text("method"),
+            pattern: seen.text("pattern"),
+            time: seen.text("timestamp"),
+        };
+        self.add(&receipt);
+    }
+
+    /// Takes what both versions of a receipt say: of one or of the other.
+    pub(super) fn twin(
+        &mut self,
+        transport: &str,
+        target: &str,
+        verdict: &str,
+        rule: &str,
+        is_twin: bool,
+    ) {
+        let said = digest(&[transport, target, verdict, rule]);
+        let rest = self.twins.entry(said).or_default();
+        if is_twin {
+            *rest = rest.saturating_sub(1);
+            self.twin_count = self.twin_count.saturating_add(1);
+        } else {
+            *rest = rest.saturating_add(1);
+        }
+    }
+
+    pub(super) fn add(&mut self, receipt: &Receipt<'_>) {
+        let time = OffsetDateTime::parse(receipt.time, &Rfc3339)
+            .ok()
+            .map(OffsetDateTime::unix_timestamp);
+        if let Some(now) = time {
+            self.times = Some(
+                self.times
+                    .map_or((now, now), |(first, last)| (first.min(now), last.max(now))),
+            );
+            let back = self.last_time.map_or(0, |last| last.saturating_sub(now));
+            self.went_back = self.went_back.max(back);
+            self.last_time = Some(now);
+        }
+        let target = Target::of_receipt(receipt.transport, receipt.method, receipt.target);
+        if receipt.transport == "websocket" && FRAME_LAYERS.contains(&receipt.layer) {
+            let host = target.map_or_else(String::new, |target| target.host);
+            let count = self.frames.entry(host).or_default();
+            *count = count.saturating_add(1);
+            return;
+        }
+        let facts = digest(&[receipt.transport, receipt.target, receipt.method]);
+        let id = digest(&[receipt.id]);
+        if !self.open.contains_key(receipt.id)
+            && let Some(was) = self.ended.get(&id)
+        {
+            let what = if *was == facts {
+                &mut self.repeated
+            } else {
+                &mut self.reused
+            };
+            *what = what.saturating_add(1);
+            return;
+        }
+        let is_denial = matches!(receipt.verdict.trim(), "block" | "ask");
+        // Signed at the end of a WebSocket that was opened, whatever became of its messages.
+        let was_open = receipt.layer == "session_close";
+        let action = self
+            .open
+            .entry(receipt.id.to_owned())
+            .or_insert_with(|| Open {
+                target,
+                transport: receipt.transport.to_owned(),
+                facts,
+                decision: if is_denial && !was_open {
+                    Decision::Denied
+                } else {
+                    Decision::Allowed
+                },
+                has_intent: false,
+                outcome: None,
+                times: None,
+            });
+        if action.facts != facts {
+            self.reused = self.reused.saturating_add(1);
+            return;
+        }
+        if is_denial && action.decision == Decision::Allowed {
+            action.decision = Decision::DeniedLater;
+        }
+        action.has_intent |= receipt.phase == "intent";
+        if let Some(now) = time {
+            action.times = Some(
+                action
+                    .times
+                    .map_or((now, now), |(first, last)| (first.min(now), last.max(now))),
+            );
+        }
+        let is_outcome = receipt.phase == "outcome";
+        if is_outcome {
+            action.outcome = Some(Outcome::read(receipt.pattern));
+        }
+        if (is_outcome || !action.has_intent)
+            && let Some(action) = self.open.remove(receipt.id)
+        {
+            self.ended.insert(id, facts);
+            self.fold(&action);
+        }
+    }
+
+    fn fold(&mut self, action: &Open) {
+        let actions = match &action.target {
+            Some(target) => self.actions.entry(target.clone()).or_default(),
+            None => self.hidden.entry(action.transport.clone()).or_default(),
+        };
+        actions.add(action);
+    }
+
+    /// Ends the actions of which no outcome was signed.
+    pub(super) fn finish(&mut self) {
+        for action in std::mem::take(&mut self.open).into_values() {
+            self.fold(&action);
+        }
+    }
+
+    /// Version 2 receipts that say something else than their version 1 twins. Where twins are missing, as a killed
+    /// mediator leaves them, what is missing is not counted here.
+    pub(super) fn twins_apart(&self) -> u64 {
+        self.twins
+            .values()
+            .filter(|rest| **rest < 0)
+            .fold(0, |sum, rest| sum.saturating_add(rest.unsigned_abs()))
+    }
+}
+
+/// The members of a receipt that are compared.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Receipt<'a> {
+    pub(super) transport: &'a str,
+    pub(super) target: &'a str,
+    pub(super) verdict: &'a str,
+    pub(super) id: &'a str,
+    pub(super) layer: &'a str,
+    pub(super) phase: &'a str,
+    pub(super) method: &'a str,
+    pub(super) pattern: &'a str,
+    pub(super) time: &'a str,
+}
+
+/// Identifies texts by the first half of their SHA-256: enough that nobody finds two with the same.
+fn digest(texts: &[&str]) -> u128 {
+    let mut hasher = Sha256::new();
+    for text in texts {
+        hasher.update(u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes());
+        hasher.update(text);
+    }
+    let digest: [u8; 32] = hasher.finalize().into();
+    u128::from_be_bytes(*digest.first_chunk().unwrap_or(&[0; 16]))
+}

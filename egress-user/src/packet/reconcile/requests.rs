@@ -1,0 +1,125 @@
+//! The relay's side: what the mediator was asked, folded by target.
+use std::collections::BTreeMap;
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::target::Target;
+use crate::packet::rows::{RelayRow, RelayVerdict};
+
+/// Different sizes that one target keeps apart.
+const MOST_SIZES: usize = 4096;
+
+/// The requests for one target.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Requests {
+    /// How many by what became of them.
+    pub(super) verdicts: BTreeMap<RelayVerdict, u64>,
+    /// Reasons of the ones that did not go through.
+    pub(super) reasons: BTreeMap<String, u64>,
+    /// Statuses that the relay received.
+    pub(super) statuses: BTreeMap<u16, u64>,
+    /// Requests without a status.
+    pub(super) without_status: u64,
+    /// Bytes up and down of the ones that went through, while they are few.
+    pub(super) sizes: BTreeMap<(u64, u64), u64>,
+    /// Bytes both ways, of all of them.
+    pub(super) bytes: u64,
+    /// First start and last end, Unix seconds.
+    pub(super) times: Option<(i64, i64)>,
+}
+
+impl Requests {
+    pub(super) fn count(&self) -> u64 {
+        self.verdicts
+            .values()
+            .fold(0, |sum, count| sum.saturating_add(*count))
+    }
+
+    pub(super) fn through(&self) -> u64 {
+        self.verdicts
+            .get(&RelayVerdict::Forwarded)
+            .copied()
+            .unwrap_or(0)
+    }
+
+    fn add(&mut self, row: &RelayRow) {
+        add(&mut self.verdicts, row.verdict);
+        if row.verdict == RelayVerdict::Forwarded {
+            let size = (row.bytes_up, row.bytes_down);
+            if self.sizes.len() < MOST_SIZES || self.sizes.contains_key(&size) {
+                add(&mut self.sizes, size);
+            }
+        } else {
+            add(&mut self.reasons, reason(row));
+        }
+        match row.status {
+            Some(status) => add(&mut self.statuses, status),
+            None => self.without_status = self.without_status.saturating_add(1),
+        }
+        self.bytes = self
+            .bytes
+            .saturating_add(row.bytes_up)
+            .saturating_add(row.bytes_down);
+        if let Some(end) = seconds(&row.ts) {
+            let lasted = i64::try_from(row.duration_us / 1_000_000).unwrap_or(i64::MAX);
+            let start = end.saturating_sub(lasted).saturating_sub(1);
+            self.times = Some(self.times.map_or((start, end), |(first, last)| {
+                (first.min(start), last.max(end))
+            }));
+        }
+    }
+}
+
+/// Everything that the mediator was asked.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    pub(super) requests: BTreeMap<Target, Requests>,
+    /// Requests whose target cannot be read, by transport.
+    pub(super) nameless: BTreeMap<String, Requests>,
+    /// All of them.
+    pub(super) count: u64,
+    /// Connections that the relay denied without asking, by reason.
+    pub(super) refused: BTreeMap<String, u64>,
+}
+
+impl Asked {
+    pub(super) fn see(&mut self, row: &RelayRow) {
+        let Some(transport) = row.transport.as_deref().filter(|text| !text.is_empty()) else {
+            add(&mut self.refused, reason(row));
+            return;
+        };
+        self.count = self.count.saturating_add(1);
+        let target = Target::of_row(
+            transport,
+            row.target.as_deref(),
+            row.host.as_deref(),
+            row.port,
+        );
+        let requests = match target {
+            Some(target) => self.requests.entry(target).or_default(),
+            None => self.nameless.entry(transport.to_owned()).or_default(),
+        };
+        requests.add(row);
+    }
+}
+
+/// What the relay says of a request that did not go through.
+fn reason(row: &RelayRow) -> String {
+    match (row.reason.as_str(), row.status) {
+        ("", Some(status)) => format!("status {status}"),
+        (reason, Some(status)) => format!("{reason}, status {status}"),
+        (reason, None) => reason.to_owned(),
+    }
+}
+
+/// A time of a row or a receipt, Unix seconds.
+pub(super) fn seconds(text: &str) -> Option<i64> {
+    let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    Some(time.unix_timestamp())
+}
+
+fn add<K: Ord>(counts: &mut BTreeMap<K, u64>, key: K) {
+    let count = counts.entry(key).or_default();
+    *count = count.saturating_add(1);
+}

@@ -1,0 +1,151 @@
+//! What the built-in mediator can lie about.
+use serde_json::json;
+
+use super::*;
+
+fn assert_named(lies: &[Lie]) {
+    for (number, (expected, lie)) in lies.iter().enumerate() {
+        let mut run = Run::honest();
+        lie(&mut run);
+        let found = named(&run, BUILTIN);
+        assert!(
+            found.contains(expected),
+            "{number}: {expected} is not in {found:?}"
+        );
+        assert!(!run.compare(BUILTIN).losses().is_empty());
+    }
+}
+
+fn outcome(run: &mut Run, id: u64, pattern: &str) {
+    let id = id.to_string();
+    let is =
+        |receipt: &&mut Value| receipt["action_id"] == id && receipt["decision_phase"] == "outcome";
+    run.receipts.iter_mut().find(is).unwrap()["pattern"] = json!(pattern);
+}
+
+#[test]
+fn lies_about_decisions_are_named() {
+    assert_named(&[
+        ("through_but_denied", |run| {
+            run.drop_action(1);
+            run.denial(1, "forward", "GET", "http://a.test/x");
+        }),
+        ("denied_but_allowed", |run| {
+            run.drop_action(3);
+            let pattern = "status=403 bytes=0 reason=complete";
+            run.action(3, "forward", "GET", "http://denied.test/", pattern);
+            run.opened(80, 1);
+        }),
+        ("allowed_and_denied", |run| {
+            let denial = json!({
+                "action_id": "1", "verdict": "block", "timestamp": time(5), "transport": "forward",
+                "method": "GET", "target": "http://a.test/x",
+            });
+            run.receipts.insert(1, denial);
+        }),
+        ("reused_id", |run| {
+            let pattern = "status=200 bytes=1 reason=complete";
+            run.action(1, "forward", "GET", "http://never.test/", pattern);
+        }),
+        ("repeated", |run| {
+            run.denial(1, "forward", "GET", "http://a.test/x");
+        }),
+        ("intercepted", |run| {
+            run.drop_action(2);
+            let pattern = "status=200 bytes=1 reason=complete";
+            run.action(2, "intercept", "GET", "https://b.test:443/", pattern);
+        }),
+        ("frames", |run| {
+            let frame = json!({
+                "verdict": "block", "transport": "websocket", "method": "WS", "target": "ws://a.test/ws",
+                "layer": "ws_protocol",
+            });
+            run.receipt(9, "", &frame);
+        }),
+    ]);
+}
+
+#[test]
+fn lies_about_targets_are_named() {
+    assert_named(&[
+        ("other_target", |run| {
+            run.rewrite(1, &json!({"target": "http://a.test/y"}));
+        }),
+        ("other_target", |run| {
+            run.rewrite(1, &json!({"target": "http://a.test:81/x"}));
+        }),
+        ("other_target", |run| {
+            run.rewrite(1, &json!({"target": "https://a.test:80/x"}));
+        }),
+        ("other_target", |run| {
+            run.rewrite(1, &json!({"method": "PUT"}));
+        }),
+        ("other_target", |run| {
+            run.rewrite(2, &json!({"target": "https://b.test:8443/"}));
+        }),
+        ("other_target", |run| {
+            run.rewrite(2, &json!({"target": "http://b.test:443/"}));
+        }),
+    ]);
+    // Only a mediator that redacts may hide a target.
+    for target in ["[redacted-target]", "http://a.test/[redacted-path]"] {
+        let mut run = Run::honest();
+        run.rewrite(5, &json!({"target": target}));
+        assert!(!run.compare(BUILTIN).losses().is_empty(), "{target}");
+    }
+}
+
+#[test]
+fn lies_about_numbers_and_times_are_named() {
+    assert_named(&[
+        ("other_status", |run| {
+            outcome(run, 1, "status=403 bytes=47 reason=complete");
+        }),
+        ("other_status", |run| {
+            outcome(run, 2, "status=403 bytes=90000 reason=complete");
+        }),
+        ("other_bytes", |run| {
+            outcome(run, 1, "status=200 bytes=0 reason=complete");
+        }),
+        ("other_bytes", |run| {
+            outcome(run, 2, "status=200 bytes=0 reason=complete");
+        }),
+        ("more_bytes", |run| {
+            outcome(run, 1, "status=200 bytes=104857647 reason=complete");
+        }),
+        ("outside_run", |run| {
+            run.rewrite(1, &json!({"timestamp": "2026-12-15T10:05:00Z"}));
+        }),
+        ("outside_run", |run| {
+            run.rewrite(1, &json!({"timestamp": "2026-11-29T09:05:00Z"}));
+        }),
+        ("other_time", |run| {
+            run.rewrite(1, &json!({"timestamp": time(8)}));
+        }),
+        ("time_went_back", |run| {
+            for (receipt, minute) in run.receipts.iter_mut().zip((0..9).rev()) {
+                receipt["timestamp"] = json!(time(minute));
+            }
+        }),
+    ]);
+}
+
+#[test]
+fn the_mediators_own_connections_are_counted() {
+    assert_named(&[
+        ("more_connections", |run| {
+            run.drop_action(1);
+            run.denial(1, "forward", "GET", "http://a.test/x");
+        }),
+        ("more_connections", |run| {
+            outcome(run, 1, "status=502 bytes=0 reason=dial_failed");
+        }),
+        ("no_connection", |run| {
+            run.rows
+                .retain(|row| row["port"] != 443 || row["source"] != "kernel_mediator");
+        }),
+        ("more_than_kernel", |run| {
+            outcome(run, 1, "status=200 bytes=104857647 reason=complete");
+        }),
+    ]);
+}

@@ -1,0 +1,326 @@
+//! What a Pipelock does in honest runs, and what it can lie about.
+use serde_json::json;
+
+use super::*;
+
+#[test]
+fn a_pipelock_denies_at_three_times() {
+    let mut run = Run::new();
+    // A denial of the request, one at the dial, one of what the origin answered.
+    run.denial(1, "connect", "CONNECT", "https://denied.test:443/");
+    run.request(
+        1,
+        "connect",
+        "CONNECT denied.test:443",
+        "blocked",
+        &json!({"status": 403}),
+    );
+    run.receipt(
+        2,
+        "intent",
+        &json!({"transport": "connect", "method": "CONNECT", "target": "https://a.test:443/"}),
+    );
+    run.receipt(2, "", &json!({
+        "verdict": "block", "transport": "connect", "method": "CONNECT", "target": "https://a.test:443/",
+        "layer": "ssrf", "pattern": "ssrf_dns_rebind",
+    }));
+    run.receipt(
+        2,
+        "outcome",
+        &json!({
+            "transport": "connect", "method": "CONNECT", "target": "https://a.test:443/",
+            "pattern": "status=403 bytes=unknown reason=ssrf_dns_rebind",
+        }),
+    );
+    run.request(
+        2,
+        "connect",
+        "CONNECT a.test:443",
+        "blocked",
+        &json!({"status": 403}),
+    );
+    run.action(
+        3,
+        "forward",
+        "GET",
+        "http://a.test/gz",
+        "status=403 bytes=10 reason=compressed_response",
+    );
+    run.request(
+        3,
+        "forward",
+        "GET http://a.test/gz",
+        "answered",
+        &json!({"status": 403, "reason": "answered_403"}),
+    );
+    agree(&run);
+}
+
+/// Nothing is lost, and every request has its receipt.
+fn agree(run: &Run) {
+    let both = run.compare(PIPELOCK);
+    assert_eq!(both.losses(), Vec::<String>::new());
+    assert_eq!(both.asked, both.receipted);
+}
+
+#[test]
+fn a_pipelock_counts_and_answers_in_its_own_way() {
+    let mut run = Run::new();
+    // An origin that answers like a mediator, and is signed as allowed.
+    run.action(
+        4,
+        "forward",
+        "GET",
+        "http://a.test/f",
+        "status=403 bytes=9 reason=complete",
+    );
+    run.request(
+        4,
+        "forward",
+        "GET http://a.test/f",
+        "answered",
+        &json!({"status": 403, "bytes_up": 3_000_000, "bytes_down": 9}),
+    );
+    // Bytes of the answer alone are signed, and of a tunnel not all.
+    run.action(
+        5,
+        "forward",
+        "PUT",
+        "http://a.test/p",
+        "status=200 bytes=2200 reason=complete",
+    );
+    run.request(
+        5,
+        "forward",
+        "PUT http://a.test/p",
+        "forwarded",
+        &json!({"status": 200, "bytes_up": 30_000, "bytes_down": 2200}),
+    );
+    run.action(
+        6,
+        "connect",
+        "CONNECT",
+        "https://a.test:443/",
+        "status=200 bytes=43342 reason=complete",
+    );
+    run.request(
+        6,
+        "connect",
+        "CONNECT a.test:443",
+        "forwarded",
+        &json!({"bytes_up": 130_000, "bytes_down": 448}),
+    );
+    // The mediator answers 101 before it dials.
+    run.action(
+        7,
+        "websocket",
+        "WS",
+        "ws://a.test/no",
+        "status=1011 bytes=0 reason=upstream_dial_failed",
+    );
+    run.request(
+        7,
+        "websocket",
+        "GET ws://a.test/no",
+        "unfinished",
+        &json!({"status": 101}),
+    );
+    // A tunnel that was open when the mediator was told to stop.
+    run.receipt(
+        12,
+        "intent",
+        &json!({"transport": "connect", "method": "CONNECT", "target": "https://c.test:443/"}),
+    );
+    run.request(
+        12,
+        "connect",
+        "CONNECT c.test:443",
+        "unfinished",
+        &json!({"bytes_up": 9, "reason": "stopped"}),
+    );
+    // Redirects that it follows are connections that it does not sign.
+    for _ in 0..9 {
+        run.opened(80, 1_000_000);
+    }
+    agree(&run);
+}
+
+#[test]
+fn a_pipelock_hides_secrets_and_signs_messages() {
+    let mut run = Run::new();
+    // A message of an open WebSocket is denied, and then the whole.
+    run.receipt(8, "", &json!({"verdict": "block", "transport": "websocket", "method": "WS", "target": "ws://a.test/b", "layer": "ws_protocol"}));
+    run.receipt(9, "", &json!({"verdict": "block", "transport": "websocket", "method": "WS", "target": "ws://a.test/b", "layer": "session_close"}));
+    run.request(
+        9,
+        "websocket",
+        "GET ws://a.test/b",
+        "forwarded",
+        &json!({"status": 101}),
+    );
+    // A secret in the path, and one in the host.
+    run.denial(10, "forward", "GET", "http://a.test/[redacted-path]");
+    run.request(
+        10,
+        "forward",
+        "GET http://a.test/AKIA0123456789ABCDEF",
+        "answered",
+        &json!({"status": 403}),
+    );
+    run.denial(11, "forward", "GET", "[redacted-target]");
+    run.request(
+        11,
+        "forward",
+        "GET http://long.a.test/",
+        "answered",
+        &json!({"status": 403}),
+    );
+    agree(&run);
+}
+
+#[test]
+fn every_lie_of_a_pipelock_is_named_that_can_be() {
+    let base = || {
+        let mut run = Run::new();
+        run.action(
+            1,
+            "forward",
+            "GET",
+            "http://a.test/x",
+            "status=200 bytes=47 reason=complete",
+        );
+        run.request(
+            1,
+            "forward",
+            "GET http://a.test/x",
+            "forwarded",
+            &json!({"status": 200, "bytes_down": 47}),
+        );
+        run.opened(80, 400);
+        run
+    };
+    let expect = |expected: &str, lie: &dyn Fn(&mut Run)| {
+        let mut run = base();
+        assert_eq!(named(&run, PIPELOCK), Vec::<&str>::new());
+        lie(&mut run);
+        let found = named(&run, PIPELOCK);
+        assert!(found.contains(&expected), "{expected} is not in {found:?}");
+    };
+    let denied: &dyn Fn(&mut Run) = &|run| {
+        run.drop_action(1);
+        run.denial(1, "forward", "GET", "http://a.test/x");
+    };
+    expect("through_but_denied", denied);
+    expect("denied_with_bytes", denied);
+    expect("other_bytes", &|run| {
+        run.receipts[1]["pattern"] = json!("status=200 bytes=0 reason=complete");
+    });
+    expect("through_but_denied", &|run| {
+        run.receipts[1]["pattern"] = json!("status=502 bytes=unknown reason=dial_failed");
+    });
+    expect("intercepted", &|run| {
+        run.action(
+            2,
+            "intercept",
+            "GET",
+            "https://a.test:443/",
+            "status=200 bytes=1 reason=complete",
+        );
+    });
+    // A target that is hidden stands for nothing that went through, nor for a path too short to hide anything.
+    for target in ["[redacted-target]", "http://a.test/[redacted-path]"] {
+        let mut run = base();
+        run.rewrite(1, &json!({"target": target}));
+        assert!(!run.compare(PIPELOCK).losses().is_empty(), "{target}");
+    }
+}
+
+#[test]
+fn requests_inside_tls_stand_for_their_tunnel() {
+    let mut run = Run::new();
+    for id in [1, 2] {
+        run.action(
+            id,
+            "intercept",
+            "GET",
+            "https://d.test:443/1",
+            "status=200 bytes=1 reason=complete",
+        );
+    }
+    run.request(
+        3,
+        "connect",
+        "CONNECT d.test:443",
+        "forwarded",
+        &json!({"bytes_up": 9, "bytes_down": 9}),
+    );
+    run.opened(443, 100);
+    let opens = Circumstances {
+        intercepts: true,
+        ..PIPELOCK
+    };
+    let both = run.compare(opens);
+    assert_eq!(both.losses(), Vec::<String>::new());
+    assert_eq!((both.asked, both.receipted, both.said_alone), (1, 1, 2));
+    assert_eq!(
+        run.compare(PIPELOCK).disagreements[&Disagreement::Intercepted],
+        2
+    );
+    run.rows.retain(|row| row["source"] != "relay");
+    assert_eq!(run.compare(opens).unasked, 2);
+}
+
+#[test]
+fn an_old_pipelock_leaves_out_the_port_and_what_failed() {
+    let mut run = Run::new();
+    run.receipt(
+        1,
+        "",
+        &json!({"transport": "connect", "method": "CONNECT", "target": "https://A.test./"}),
+    );
+    run.request(
+        1,
+        "connect",
+        "CONNECT a.test:8443",
+        "forwarded",
+        &json!({"bytes_up": 9, "bytes_down": 9}),
+    );
+    run.request(
+        2,
+        "connect",
+        "CONNECT a.test:443",
+        "failed",
+        &json!({"reason": "mediator_502", "status": 502}),
+    );
+    run.opened(8443, 100);
+    let both = run.compare(OLD_PIPELOCK);
+    assert_eq!(both.losses(), Vec::<String>::new());
+    assert_eq!((both.asked, both.receipted), (2, 1));
+    assert_eq!(both.without_receipt["mediator_502, status 502"], 1);
+}
+
+#[test]
+fn a_log_of_an_earlier_version_is_compared_as_it_was() {
+    let mut run = Run::new();
+    for (id, transport, target) in [
+        (1, "connect", "https://a.test:443/"),
+        (2, "forward", "http://b.test/x"),
+        (3, "websocket", "ws://c.test/"),
+    ] {
+        run.receipt(id, "", &json!({"transport": transport, "target": target}));
+    }
+    for (transport, host) in [
+        ("connect", "a.test"),
+        ("forward", "b.test"),
+        ("websocket", "c.test"),
+    ] {
+        run.rows.push(json!({"source": "relay", "transport": transport, "host": host, "verdict": "forwarded", "reason": ""}));
+    }
+    let before = Circumstances {
+        redacts: true,
+        ..Circumstances::default()
+    };
+    assert_eq!(run.compare(before).losses(), Vec::<String>::new());
+    run.receipts.pop();
+    assert_eq!(run.compare(before).unsigned, 1);
+}

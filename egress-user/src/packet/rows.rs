@@ -1,0 +1,191 @@
+//! The rows of `flows.jsonl` that the comparison with the receipts reads: one type for the writer and every reader.
+//!
+//! A row may hold more members than its type has: later versions add some, and the chain owns `seq`, `prev_hash`,
+//! and `hash`. A member that is absent has its default, so that the log of an earlier version can still be read.
+use serde::{Deserialize, Serialize};
+
+use crate::receipt::json::Node;
+
+/// A row, as far as it takes part in the comparison.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Row {
+    /// `kernel`: one attempt, as a hook saw it.
+    Kernel(KernelRow),
+    /// `kernel_repeats`: how often an attempt was repeated that has a row of its own.
+    KernelRepeats(KernelRow),
+    /// `kernel_close`: the bytes of one connection of the command, at its end.
+    KernelClose(CloseRow),
+    /// `kernel_close_total`: the bytes of all later connections of the command together.
+    KernelCloseTotal(CloseRow),
+    /// `kernel_mediator`: one connection that the mediator opened, or one datagram to a name server.
+    KernelMediator(MediatorRow),
+    /// `kernel_mediator_total`: later ones of the same protocol and port together.
+    KernelMediatorTotal(MediatorRow),
+    /// `relay`: what became of one request or tunnel.
+    Relay(Box<RelayRow>),
+    /// `supervisor`: a heartbeat, or another note on the run itself.
+    Supervisor(SupervisorRow),
+    /// `resolver`: a name that the stub resolver was asked for.
+    Resolver,
+    /// A source that this version does not know.
+    Unknown,
+}
+
+/// What a hook did with an attempt, as far as the comparison reads it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct KernelRow {
+    /// The word of `egress_common::verdict::Verdict`.
+    pub verdict: String,
+    /// Socket cookie; 0 where the hook has none.
+    pub cookie: u64,
+    /// Kernel monotonic time of the call, ns. With the cookie it names the connection.
+    pub connect_ns: u64,
+    /// Attempts that the row stands for.
+    pub count: u64,
+}
+
+/// Bytes of one or more connections of the command, as the kernel counted them on the command's side.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CloseRow {
+    /// Socket cookie; 0 in a total.
+    pub cookie: u64,
+    /// Kernel monotonic time of the connect call, ns; 0 in a total.
+    pub connect_ns: u64,
+    /// Connections that the row stands for.
+    pub count: u64,
+    /// Bytes that left the command's socket: acknowledged or in flight. SYN and FIN count as one byte each.
+    pub bytes_sent: u64,
+    /// Bytes that the other end acknowledged.
+    pub bytes_acked: u64,
+    /// Bytes that arrived.
+    pub bytes_received: u64,
+}
+
+/// What the mediator's own sockets did, as the kernel saw it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MediatorRow {
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// Address; empty in a total.
+    pub dst: String,
+    /// Port.
+    pub port: u16,
+    /// Socket cookie; 0 in a total.
+    pub cookie: u64,
+    /// Kernel monotonic time of the connect call, ns; 0 in a total.
+    pub connect_ns: u64,
+    /// The same as wall time, RFC 3339; empty in a total.
+    pub opened: String,
+    /// Whether the other end answered.
+    pub established: bool,
+    /// Whether the connection had ended when the row was written.
+    pub closed: bool,
+    /// Connections or datagrams that the row stands for.
+    pub count: u64,
+    /// Bytes that left, as in [`CloseRow`]; of a datagram its payload.
+    pub bytes_sent: u64,
+    /// Bytes that the other end acknowledged.
+    pub bytes_acked: u64,
+    /// Bytes that arrived.
+    pub bytes_received: u64,
+}
+
+/// What became of one request or tunnel, as the relay reports it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RelayRow {
+    /// Wall time at which the row was written, RFC 3339.
+    pub ts: String,
+    /// Cookie of the command's socket; 0 when it is not known.
+    pub cookie: u64,
+    /// Kernel monotonic time of its connect call, ns.
+    pub connect_ns: u64,
+    /// Host name, as judged.
+    pub host: Option<String>,
+    /// Port asked for.
+    pub port: Option<u16>,
+    /// How the mediator was asked: `connect`, `forward`, `websocket`, `fetch`; absent when it was not.
+    pub transport: Option<String>,
+    /// `METHOD URL`, redacted; of a tunnel `CONNECT host:port`.
+    pub target: Option<String>,
+    /// What became of it.
+    pub verdict: RelayVerdict,
+    /// Stable reason word.
+    pub reason: String,
+    /// Status of the answer, when there was one.
+    pub status: Option<u16>,
+    /// Bytes from the command: the body of a request, everything in a tunnel.
+    pub bytes_up: u64,
+    /// Bytes to the command, the same.
+    pub bytes_down: u64,
+    /// Time from the accept, or the head of the request, to the end, µs.
+    pub duration_us: u64,
+}
+
+/// What became of a request or tunnel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RelayVerdict {
+    /// The mediator let it through, and both halves ended in order.
+    Forwarded,
+    /// The relay denied it; the mediator was never asked.
+    Refused,
+    /// The mediator denied it, and the relay knows that the answer is the mediator's.
+    Blocked,
+    /// The answer looks like a denial by the mediator, which an origin can imitate.
+    Answered,
+    /// It went wrong.
+    Failed,
+    /// It was cut before both halves had ended.
+    Unfinished,
+    /// A word that this version does not know.
+    #[default]
+    #[serde(other)]
+    Unknown,
+}
+
+/// A note on the run itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SupervisorRow {
+    /// Wall time at which the row was written, RFC 3339.
+    pub ts: String,
+    /// `heartbeat`, `agent_gone`, `end`, …
+    pub event: String,
+    /// By how much the system clock was set during the run, both ways together, ms; in the `end` row.
+    pub clock_set_ms: u64,
+}
+
+impl Row {
+    /// Reads a row by its `source`.
+    ///
+    /// # Errors
+    /// When a member has a value of another type, in the words of the JSON reader.
+    pub fn read(node: &Node<'_>) -> Result<Self, String> {
+        fn typed<T: for<'de> Deserialize<'de>>(node: &Node<'_>) -> Result<T, String> {
+            serde_json::from_str(node.raw).map_err(|error| error.to_string())
+        }
+        Ok(match node.member_text("source") {
+            "kernel" => Self::Kernel(typed(node)?),
+            "kernel_repeats" => Self::KernelRepeats(typed(node)?),
+            "kernel_close" => Self::KernelClose(typed(node)?),
+            "kernel_close_total" => Self::KernelCloseTotal(typed(node)?),
+            "kernel_mediator" => Self::KernelMediator(typed(node)?),
+            "kernel_mediator_total" => Self::KernelMediatorTotal(typed(node)?),
+            "relay" => Self::Relay(Box::new(typed(node)?)),
+            "resolver" => Self::Resolver,
+            "supervisor" => Self::Supervisor(typed(node)?),
+            _ => Self::Unknown,
+        })
+    }
+}
+
+impl RelayRow {
+    /// What names its connection, when the relay knew it.
+    pub fn connection(&self) -> Option<(u64, u64)> {
+        (self.cookie != 0).then_some((self.cookie, self.connect_ns))
+    }
+}
