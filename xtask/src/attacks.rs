@@ -8,6 +8,7 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use crate::build;
+use crate::ebpf;
 use crate::layout::Layout;
 use crate::program::{cargo, run as run_program};
 use crate::setup;
@@ -94,7 +95,7 @@ fn suite(layout: &Layout, args: &Args, binary: &Path, without: Option<&str>) -> 
         fs::remove_file(&path)?;
     }
     let mut command = cargo();
-    command
+    ebpf::embed(layout, &mut command)
         .current_dir(&layout.root)
         .args(["test", "--locked", "--package", "egress-tests"])
         .args(["--test", "attacks"])

@@ -90,7 +90,7 @@ pub(crate) fn without_layers(layout: &Layout) -> Result<PathBuf> {
 /// # Errors
 /// If a build fails or something that it needs cannot be installed.
 pub(crate) fn run(layout: &Layout, args: &Args) -> Result<PathBuf> {
-    let object = ebpf::run(layout)?;
+    ebpf::run(layout)?;
     let mut build = cargo();
     build
         .current_dir(&layout.root)
@@ -99,9 +99,8 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<PathBuf> {
             ["--example", EXPLOITED_RELAY]
         } else {
             ["--bin", "egress"]
-        })
-        .env(ebpf::OBJECT_VARIABLE, &object.path)
-        .env(ebpf::DEBUG_OBJECT_VARIABLE, &object.debug_path);
+        });
+    ebpf::embed(layout, &mut build);
     let mut target = layout.target.clone();
     if args.without_layers {
         // A directory of its own: nobody shall take this binary for the other one.

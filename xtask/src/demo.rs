@@ -21,7 +21,7 @@ pub(crate) fn run(layout: &Layout) -> Result<()> {
     run_program(demo.arg(layout.target.join("demo")))
 }
 
-/// Builds one of the programs of the test crate.
+/// Builds one of the programs of the test crate, without the library that embeds the kernel programs.
 pub(crate) fn tool(layout: &Layout, name: &str) -> Result<PathBuf> {
     let mut build = cargo();
     build
@@ -32,6 +32,7 @@ pub(crate) fn tool(layout: &Layout, name: &str) -> Result<PathBuf> {
             "--release",
             "--package",
             "egress-tests",
+            "--no-default-features",
         ])
         .args(["--bin", name]);
     run_program(&mut build)?;
@@ -47,4 +48,27 @@ pub(crate) fn in_world(layout: &Layout, tool: &Path, binary: &Path) -> Command {
         .env("EGRESS_REF_VERIFIER_RS", layout.verifier_rs())
         .env("EGRESS_REF_VERIFIER_PY", layout.verifier_py());
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::program::output;
+
+    /// The packages that the test crate is built from.
+    fn packages(arguments: &[&str]) -> String {
+        let mut tree = cargo();
+        tree.current_dir(env!("CARGO_MANIFEST_DIR"))
+            .args(["tree", "--locked", "--offline", "--package", "egress-tests"])
+            .args(["--edges", "normal,build", "--prefix", "none"])
+            .args(arguments);
+        output(&mut tree).unwrap()
+    }
+
+    #[test]
+    fn kernel_programs_are_no_part_of_the_tools() {
+        let holds = |tree: &str| tree.lines().any(|line| line.starts_with("egress-user "));
+        assert!(holds(&packages(&[])), "the tests have lost their stand-in");
+        assert!(!holds(&packages(&["--no-default-features"])));
+    }
 }

@@ -18,10 +18,10 @@ use crate::program::{cargo, on_path, output, program, run as run_program, withou
 use crate::setup;
 
 /// Names the object for `egress-user/build.rs`.
-pub(crate) const OBJECT_VARIABLE: &str = "EGRESS_BPF_OBJECT";
+const OBJECT_VARIABLE: &str = "EGRESS_BPF_OBJECT";
 
 /// Names the object with diagnostics.
-pub(crate) const DEBUG_OBJECT_VARIABLE: &str = "EGRESS_BPF_DEBUG_OBJECT";
+const DEBUG_OBJECT_VARIABLE: &str = "EGRESS_BPF_DEBUG_OBJECT";
 
 /// Set to `debian` it takes Debian's compiler even if the active one would do.
 const TOOLCHAIN_VARIABLE: &str = "EGRESS_EBPF_TOOLCHAIN";
@@ -32,8 +32,6 @@ const TARGET: &str = "bpfel-unknown-none";
 pub(crate) struct Object {
     /// Where it lies.
     pub(crate) path: PathBuf,
-    /// The same programs with diagnostics, for `egress run --debug`.
-    pub(crate) debug_path: PathBuf,
     /// Its digest, lower-case hex; every packet carries it.
     pub(crate) sha256: String,
 }
@@ -113,6 +111,21 @@ impl Compiler {
     }
 }
 
+/// Has `command`, a cargo that may build `egress-user`, embed the kernel programs that were built
+/// last. Every build in one target directory must name the same objects: a build that names none
+/// makes the next one that does start over.
+pub(crate) fn embed<'a>(layout: &Layout, command: &'a mut Command) -> &'a mut Command {
+    let object = layout.object();
+    command
+        .env(DEBUG_OBJECT_VARIABLE, debug_object(&object))
+        .env(OBJECT_VARIABLE, object)
+}
+
+/// Where the same programs with diagnostics lie.
+fn debug_object(object: &Path) -> PathBuf {
+    object.with_extension("debug.o")
+}
+
 /// Builds the kernel programs.
 ///
 /// # Errors
@@ -146,8 +159,7 @@ pub(crate) fn run(layout: &Layout) -> Result<Object> {
     compile(&["--features", "log"])?;
     let mut debug = read_object(&built)?;
     plain_type_names(&mut debug)?;
-    let debug_path = layout.object().with_extension("debug.o");
-    keep(&debug_path, &debug)?;
+    keep(&debug_object(&layout.object()), &debug)?;
 
     compile(&[])?;
     let bytes = read_object(&built)?;
@@ -155,7 +167,6 @@ pub(crate) fn run(layout: &Layout) -> Result<Object> {
     keep(&path, &bytes)?;
     Ok(Object {
         path,
-        debug_path,
         sha256: hex::encode(Sha256::digest(&bytes)),
     })
 }

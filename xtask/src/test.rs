@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::build;
 use crate::dist::is_static;
+use crate::ebpf;
 use crate::layout::Layout;
 use crate::program::{cargo, run as run_program};
 use crate::setup;
@@ -68,7 +69,7 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
     }
     let test = || {
         let mut command = cargo();
-        command
+        ebpf::embed(layout, &mut command)
             .current_dir(&layout.root)
             .args(["test", "--locked", "--no-fail-fast"])
             // A test whose means are missing fails instead of passing unseen.
