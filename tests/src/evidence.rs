@@ -21,6 +21,14 @@ pub enum Reference {
 }
 
 impl Reference {
+    /// Whether it is installed.
+    ///
+    /// # Panics
+    /// As [`Reference::path`].
+    pub fn is_installed(self) -> bool {
+        self.path().exists()
+    }
+
     /// Where `cargo xtask setup` put it.
     ///
     /// # Panics

@@ -42,6 +42,28 @@ pub(crate) fn optimised(layout: &Layout) -> Result<PathBuf> {
     )
 }
 
+/// Builds `egress` and the program `tool` of the test crate as fast as possible, and returns their
+/// paths. The binary is not optimized, and it has no kernel programs for `egress run --debug`.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn quick(layout: &Layout, tool: &str) -> Result<[PathBuf; 2]> {
+    const PROFILE: &str = "quick";
+    ebpf::without_diagnostics(layout)?;
+    let mut build = cargo();
+    // One build for both, so that the crates they share are compiled once.
+    build
+        .current_dir(&layout.root)
+        .args(["build", "--locked", "--profile", PROFILE])
+        .args(["--package", "egress-user", "--bin", "egress"])
+        .args(["--package", "egress-tests", "--bin", tool])
+        .arg("--no-default-features");
+    ebpf::embed_without_diagnostics(layout, &mut build);
+    run_program(&mut build)?;
+    let profile = layout.target.join(PROFILE);
+    Ok([profile.join("egress"), profile.join(tool)])
+}
+
 /// Builds the binary whose relay is in the hands of an attacker, and gives its path.
 ///
 /// # Errors

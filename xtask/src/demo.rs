@@ -1,4 +1,4 @@
-//! `demo`: an example agent behind the boundary, from nothing to a verified packet.
+//! `demo`: an example agent behind the boundary, from a fresh machine to a verified packet.
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -9,16 +9,25 @@ use crate::layout::Layout;
 use crate::program::{cargo, program, run as run_program};
 use crate::setup;
 
-/// Builds everything and runs the example agent.
+/// What `demo` takes.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Also install the verifiers that others publish, and have them verify the packet
+    #[arg(long)]
+    published_verifiers: bool,
+}
+
+/// Builds `egress` and the demo, and runs the example agent.
 ///
 /// # Errors
-/// If something cannot be built or installed, or a verifier is not satisfied.
-pub(crate) fn run(layout: &Layout) -> Result<()> {
-    setup::everything(layout)?;
-    let binary = build::optimised(layout)?;
-    let demo = tool(layout, "egress-demo")?;
-    let mut demo = in_world(layout, &demo, &binary);
-    run_program(demo.arg(layout.target.join("demo")))
+/// If something cannot be built or installed, or a verifier rejects the packet.
+pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
+    setup::for_demo(layout)?;
+    if args.published_verifiers {
+        setup::verifiers(layout)?;
+    }
+    let [binary, demo] = build::quick(layout, "egress-demo")?;
+    run_program(in_world(layout, &demo, &binary).arg(layout.target.join("demo")))
 }
 
 /// Builds one of the programs of the test crate, without the library that embeds the kernel programs.

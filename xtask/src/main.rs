@@ -45,8 +45,8 @@ enum Task {
     Bench(bench::Args),
     /// Build the kernel programs and the `egress` binary
     Build(build::Args),
-    /// Run an example agent behind the boundary and have its packet verified
-    Demo,
+    /// Run an example agent behind the boundary and verify its packet
+    Demo(demo::Args),
     /// Build what a release consists of
     Dist(dist::Args),
     /// Build the kernel programs alone and print the digest of the object
@@ -78,7 +78,7 @@ fn run(task: &Task) -> anyhow::Result<()> {
         Task::Build(args) => build::run(&layout, args).map(|binary| {
             println!("{}", binary.display());
         }),
-        Task::Demo => demo::run(&layout),
+        Task::Demo(args) => demo::run(&layout, args),
         Task::Dist(args) => dist::run(&layout, args).map(|dir| {
             println!("{}", dir.display());
         }),

@@ -2,7 +2,7 @@
 //! clients, and says so. Quick and silent about what is there.
 use std::env;
 use std::fs;
-use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -66,7 +66,10 @@ const TEST_PROGRAMS: [(&str, &str); 18] = [
 const SYSTEM_PATH: &str =
     "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/go/bin";
 
-/// Installs all that `build`, `test` and `demo` need.
+/// Programs that the demo and its agent start, all of them in [`TEST_PROGRAMS`].
+const DEMO_PROGRAMS: [&str; 4] = ["bash", "curl", "ip", "python3"];
+
+/// Installs all that building and testing need.
 ///
 /// # Errors
 /// If a package client fails.
@@ -76,6 +79,19 @@ pub(crate) fn everything(layout: &Layout) -> Result<()> {
     verifiers(layout)?;
     clients(layout)?;
     for_workflows(layout)
+}
+
+/// Installs what one run of the demo needs, and nothing else.
+///
+/// # Errors
+/// If a package client fails.
+pub(crate) fn for_demo(layout: &Layout) -> Result<()> {
+    for_ebpf(layout)?;
+    let missing = missing_programs(|name| DEMO_PROGRAMS.contains(&name));
+    if !missing.is_empty() {
+        apt(&missing)?;
+    }
+    Ok(())
 }
 
 /// Installs what the kernel programs need: library sources and the linker.
@@ -89,7 +105,11 @@ pub(crate) fn for_ebpf(layout: &Layout) -> Result<()> {
             .is_ok_and(|text| text.split_whitespace().any(|word| word == BPF_LINKER))
     });
     if !there {
-        cargo_install(layout, "bpf-linker", BPF_LINKER, None)?;
+        // Optimizing the linker takes three times as long as compiling it and saves nothing: LLVM,
+        // which is a shared library, does its work.
+        run(cargo_install(layout, "bpf-linker", BPF_LINKER)
+            .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0")
+            .env("CARGO_PROFILE_RELEASE_DEBUG", "0"))?;
     }
     Ok(())
 }
@@ -101,7 +121,7 @@ pub(crate) fn for_ebpf(layout: &Layout) -> Result<()> {
 pub(crate) fn for_lint(layout: &Layout) -> Result<()> {
     for (name, version) in [("cargo-deny", CARGO_DENY), ("cargo-machete", CARGO_MACHETE)] {
         if on_path_or_installed(name).is_none() {
-            cargo_install(layout, name, version, None)?;
+            run(&mut cargo_install(layout, name, version))?;
         }
     }
     Ok(())
@@ -122,7 +142,11 @@ pub(crate) fn for_dist(layout: &Layout, target: &str) -> Result<()> {
         apt(&["musl-tools"])?;
     }
     if on_path_or_installed("cargo-cyclonedx").is_none() {
-        cargo_install(layout, "cargo-cyclonedx", CARGO_CYCLONEDX, None)?;
+        run(&mut cargo_install(
+            layout,
+            "cargo-cyclonedx",
+            CARGO_CYCLONEDX,
+        ))?;
     }
     Ok(())
 }
@@ -149,34 +173,40 @@ fn library_sources() -> Result<()> {
 }
 
 fn test_programs() -> Result<()> {
-    let mut missing: Vec<&str> = TEST_PROGRAMS
-        .iter()
-        .filter(|(name, _)| in_directories(SYSTEM_PATH.as_ref(), name).is_none())
-        .map(|(_, package)| *package)
-        .collect();
-    // Debian's python3 makes no virtual environments without this package.
-    if !succeeds(program("python3").args(["-c", "import ensurepip, venv"])) {
-        missing.push("python3-venv");
-    }
+    let missing = missing_programs(|_| true);
     if !missing.is_empty() {
         apt(&missing)?;
     }
     Ok(())
 }
 
+/// The packages of those of [`TEST_PROGRAMS`] that are `wanted` and that this machine lacks.
+fn missing_programs(wanted: impl Fn(&str) -> bool) -> Vec<&'static str> {
+    TEST_PROGRAMS
+        .iter()
+        .filter(|(name, _)| wanted(name))
+        .filter(|(name, _)| in_directories(SYSTEM_PATH.as_ref(), name).is_none())
+        .map(|(_, package)| *package)
+        .collect()
+}
+
 /// Installs the published verifiers, for this project alone.
-fn verifiers(layout: &Layout) -> Result<()> {
+///
+/// # Errors
+/// If a package client fails.
+pub(crate) fn verifiers(layout: &Layout) -> Result<()> {
     if !layout.verifier_rs().exists() {
-        cargo_install(
-            layout,
-            "pipelock-verifier-rs",
-            VERIFIER_RS,
-            Some(&layout.tools()),
-        )?;
+        run(cargo_install(layout, "pipelock-verifier-rs", VERIFIER_RS)
+            .arg("--root")
+            .arg(layout.tools()))?;
     }
     let wanted = format!("pipelock-verify=={VERIFIER_PY}");
     let there = succeeds(program(layout.verifier_py()).arg("--version"));
     if !there {
+        // Debian's python3 makes no virtual environments without this package.
+        if !succeeds(program("python3").args(["-c", "import ensurepip, venv"])) {
+            apt(&["python3-venv"])?;
+        }
         say(&format!("{wanted}, by pip"));
         let venv = layout.tools().join("venv");
         run(program("python3")
@@ -249,8 +279,8 @@ fn for_workflows(layout: &Layout) -> Result<()> {
     Ok(())
 }
 
-/// Installs a crate's programs, into `root` if given, with the project's compiler.
-fn cargo_install(layout: &Layout, name: &str, version: &str, root: Option<&Path>) -> Result<()> {
+/// A command that installs a crate's programs with the project's compiler.
+fn cargo_install(layout: &Layout, name: &str, version: &str) -> Command {
     say(&format!("{name} {version}, by cargo install"));
     let mut install = cargo();
     install
@@ -259,10 +289,7 @@ fn cargo_install(layout: &Layout, name: &str, version: &str, root: Option<&Path>
         // One directory for all, so that what two of them share is built once.
         .env("CARGO_TARGET_DIR", layout.target.join("tools-build"))
         .env_remove("RUSTFLAGS");
-    if let Some(root) = root {
-        install.arg("--root").arg(root);
-    }
-    run(&mut install)
+    install
 }
 
 /// Installs Debian packages; an old or missing package list is renewed first.

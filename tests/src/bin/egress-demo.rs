@@ -1,7 +1,7 @@
-//! Runs the example agent behind the boundary, in a world of the demo's own, and has its packet
-//! verified by all who can.
+//! Runs the example agent behind the boundary, in network namespaces that the demo makes, and verifies
+//! its packet. Then it changes a copy of the packet and shows that verification fails.
 //!
-//! `cargo xtask demo` builds what it needs, says where things are, and starts it.
+//! `cargo xtask demo` builds what the demo needs and starts it.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::print_stdout,
@@ -12,12 +12,11 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use egress_tests::evidence::{Reference, public_key_hex, verify};
 use egress_tests::{Output, World};
-use serde_json::Value;
 
 const AGENT: &str = include_str!("../../agents/demo.sh");
 
@@ -42,21 +41,23 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether everyone was satisfied.
-fn demo(dir: &std::path::Path) -> io::Result<bool> {
+/// Runs the demo and returns whether everything went as it should.
+fn demo(dir: &Path) -> io::Result<bool> {
     fs::create_dir_all(dir)?;
     let world = World::new();
-    let key = dir.join("signing.key");
-    let arguments: [&OsStr; 4] = [
-        "keygen".as_ref(),
-        "--force".as_ref(),
-        "--out".as_ref(),
-        key.as_os_str(),
-    ];
-    let made = world.tool(arguments);
-    if !made.success() {
-        eprintln!("egress keygen: {made}");
-        return Ok(false);
+    let [signer, boundary] = ["signer.key", "boundary.key"].map(|name| dir.join(name));
+    for key in [&signer, &boundary] {
+        let arguments: [&OsStr; 4] = [
+            "keygen".as_ref(),
+            "--force".as_ref(),
+            "--out".as_ref(),
+            key.as_os_str(),
+        ];
+        let made = world.tool(arguments);
+        if !made.success() {
+            eprintln!("egress keygen: {made}");
+            return Ok(false);
+        }
     }
 
     heading("the policy");
@@ -65,65 +66,114 @@ fn demo(dir: &std::path::Path) -> io::Result<bool> {
     let run = world
         .egress()
         .config(POLICY)
-        .signed_with(&key)
+        .signed_with(&signer)
+        .arg("--boundary-key")
+        .arg(&boundary)
         .packet_dir(&dir.join("packet"))
         .script(AGENT)
         .run();
     print!("{}", run.stdout);
-    heading("egress says");
+    heading("egress run reports");
     print!("{}", run.stderr);
     if !run.success() {
         eprintln!("egress run: {run}");
         return Ok(false);
     }
 
-    let hex = public_key_hex(&key);
-    let packet = run.packet.as_os_str();
-    let evidence = run.packet.join("evidence.jsonl");
-    let mut all = true;
-    for (name, output) in [
-        (
-            "egress verify",
-            verify(&[packet, "--key".as_ref(), hex.as_ref()]),
-        ),
-        (
-            "pipelock-verifier-rs audit-packet",
-            Reference::Rust.packet(&run.packet, &hex),
-        ),
-        (
-            "pipelock-verifier-rs chain",
-            Reference::Rust.chain(&evidence, &hex),
-        ),
-        (
-            "pipelock-verify (Python)",
-            Reference::Python.chain(&evidence, &hex),
-        ),
-    ] {
-        all &= show(name, &output);
-    }
-    let packet = run.json("packet.json");
-    let verdict = packet.pointer("/verifier/verdict");
-    println!(
-        "\nverdict: {}",
-        verdict.and_then(Value::as_str).unwrap_or("none")
+    let keys = [&signer, &boundary].map(|key| key.with_extension("key.pub"));
+    heading("egress verify, with both public keys");
+    let mut all_well = show(&pinned(&run.packet, &keys)) == Some(0);
+    all_well &= published(&run.packet, &public_key_hex(&signer));
+
+    heading(
+        "egress verify, on a copy in which evidence.jsonl names harmless.test instead of denied.test",
     );
-    println!("packet:  {}", run.packet.display());
-    println!("key:     {}.pub", key.display());
-    Ok(all)
+    let copy = dir.join("tampered");
+    tamper(&run.packet, &copy)?;
+    let mut output = pinned(&copy, &keys);
+    // The findings are what changed; the rest repeats the report on the original.
+    output.stdout = lines_from(&output.stdout, &["verdict:", "error:"]);
+    let rejected = show(&output) == Some(1);
+    if !rejected {
+        eprintln!("egress verify did not reject the tampered packet");
+    }
+
+    println!("\npacket:      {}", run.packet.display());
+    println!("report:      {}", run.packet.join("report.html").display());
+    let [signer, boundary] = &keys;
+    println!("public keys: {} (receipts)", signer.display());
+    println!("             {} (boundary)", boundary.display());
+    Ok(all_well && rejected)
+}
+
+/// Verifies a packet as a reviewer does who has both public keys and accepts the highest grade only.
+fn pinned(packet: &Path, [signer, boundary]: &[PathBuf; 2]) -> Output {
+    verify(&[
+        packet.as_os_str(),
+        "--key".as_ref(),
+        signer.as_os_str(),
+        "--boundary-key".as_ref(),
+        boundary.as_os_str(),
+        "--require-grade".as_ref(),
+        "kernel_enforced".as_ref(),
+    ])
+}
+
+/// Runs the published verifiers that are installed, and returns whether all of them accept the packet.
+fn published(packet: &Path, key: &str) -> bool {
+    let evidence = packet.join("evidence.jsonl");
+    let mut all_well = true;
+    if Reference::Rust.is_installed() {
+        heading("pipelock-verifier-rs audit-packet");
+        all_well &= show(&Reference::Rust.packet(packet, key)) == Some(0);
+        heading("pipelock-verifier-rs chain");
+        all_well &= show(&Reference::Rust.chain(&evidence, key)) == Some(0);
+    }
+    if Reference::Python.is_installed() {
+        heading("pipelock-verify (Python)");
+        all_well &= show(&Reference::Python.chain(&evidence, key)) == Some(0);
+    }
+    all_well
+}
+
+/// Copies a packet to `copy` and renames the denied destination in its receipts.
+fn tamper(packet: &Path, copy: &Path) -> io::Result<()> {
+    if copy.exists() {
+        fs::remove_dir_all(copy)?;
+    }
+    fs::create_dir(copy)?;
+    for entry in fs::read_dir(packet)? {
+        let entry = entry?;
+        fs::copy(entry.path(), copy.join(entry.file_name()))?;
+    }
+    let evidence = copy.join("evidence.jsonl");
+    let text = fs::read_to_string(&evidence)?;
+    let tampered = text.replace("denied.test", "harmless.test");
+    if tampered == text {
+        return Err(io::Error::other(
+            "evidence.jsonl does not name the denied destination",
+        ));
+    }
+    fs::write(&evidence, tampered)
+}
+
+/// The lines of `text` that start with one of `starts`.
+fn lines_from(text: &str, starts: &[&str]) -> String {
+    text.split_inclusive('\n')
+        .filter(|line| starts.iter().any(|start| line.starts_with(start)))
+        .collect()
 }
 
 fn heading(text: &str) {
     println!("\n== {text}");
 }
 
-/// Prints what a verifier said; whether it was satisfied.
-fn show(name: &str, output: &Output) -> bool {
-    heading(name);
+/// Prints what a verifier wrote, and returns its exit status.
+fn show(output: &Output) -> Option<i32> {
     print!("{}{}", output.stdout, output.stderr);
-    let status = output.status.map_or_else(
-        || "ended by a signal".to_owned(),
-        |status| format!("exit status {status}"),
-    );
-    println!("({status})");
-    output.success()
+    match output.status {
+        Some(status) => println!("(exit status {status})"),
+        None => println!("(ended by a signal)"),
+    }
+    output.status
 }
