@@ -66,15 +66,21 @@ pub(crate) fn program(name: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// A program that is running.
+/// A running program. Dropping it ends the program and its process group, so that a test that fails
+/// leaves no process behind.
 #[derive(Debug)]
 pub struct Running {
     pid: Pid,
     started: Instant,
     ended: mpsc::Receiver<std::io::Result<ExitStatus>>,
-    stdout: thread::JoinHandle<String>,
-    stderr: thread::JoinHandle<String>,
+    has_ended: bool,
+    // None once they were joined.
+    stdout: Option<thread::JoinHandle<String>>,
+    stderr: Option<thread::JoinHandle<String>>,
 }
+
+/// How long a program has to end after TERM, before KILL.
+const GRACE: Duration = Duration::from_secs(5);
 
 impl Running {
     /// Starts `command` in a process group of its own.
@@ -92,8 +98,9 @@ impl Running {
             pid,
             started: Instant::now(),
             ended: wait(child),
-            stdout,
-            stderr,
+            has_ended: false,
+            stdout: Some(stdout),
+            stderr: Some(stderr),
         })
     }
 
@@ -115,12 +122,12 @@ impl Running {
     ///
     /// # Panics
     /// If the kernel does not let it be waited for.
-    pub fn finish(self, limit: Duration) -> Output {
+    pub fn finish(mut self, limit: Duration) -> Output {
         let mut timed_out = false;
         let status = self.ended.recv_timeout(limit).or_else(|_| {
             timed_out = true;
             if_there(kill(self.pid, Signal::SIGTERM));
-            self.ended.recv_timeout(Duration::from_secs(5))
+            self.ended.recv_timeout(GRACE)
         });
         let status = status.or_else(|_| {
             if_there(killpg(self.pid, Signal::SIGKILL));
@@ -129,6 +136,7 @@ impl Running {
         let status = status
             .expect("wait for the program")
             .expect("wait for the program");
+        self.has_ended = true;
         let elapsed = self.started.elapsed();
         // Whatever it left behind in its group may hold the pipes open.
         if timed_out {
@@ -137,12 +145,34 @@ impl Running {
         Output {
             status: status.code(),
             signal: status.signal(),
-            stdout: self.stdout.join().unwrap_or_default(),
-            stderr: self.stderr.join().unwrap_or_default(),
+            stdout: text(self.stdout.take()),
+            stderr: text(self.stderr.take()),
             timed_out,
             elapsed,
         }
     }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // A process id that was waited for may already belong to another process.
+        if self.has_ended || self.ended.try_recv().is_ok() {
+            return;
+        }
+        // A signal fails only if the program has just ended. A panic here would end all other tests.
+        let ended =
+            kill(self.pid, Signal::SIGTERM).is_err() || self.ended.recv_timeout(GRACE).is_ok();
+        if !ended && killpg(self.pid, Signal::SIGKILL).is_ok() {
+            drop(self.ended.recv());
+        }
+    }
+}
+
+/// What a thread of [`collect`] read.
+fn text(reader: Option<thread::JoinHandle<String>>) -> String {
+    reader
+        .and_then(|reader| reader.join().ok())
+        .unwrap_or_default()
 }
 
 /// A process that has gone needs no signal.
@@ -171,4 +201,18 @@ fn wait(mut child: Child) -> mpsc::Receiver<std::io::Result<ExitStatus>> {
         drop(send.send(child.wait()));
     });
     receive
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dropped_program_ends() {
+        let running = Running::start(program("sleep").arg("600")).expect("start a program");
+        let pid = running.pid();
+        assert_eq!(kill(pid, None), Ok(()));
+        drop(running);
+        assert_eq!(kill(pid, None), Err(Errno::ESRCH));
+    }
 }

@@ -5,10 +5,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
-
-use crate::command::Output;
-use crate::processes::{Process, wait_until};
+use crate::command::{Output, Running};
+use crate::processes::wait_until;
 use crate::run::binary;
 use crate::world::World;
 
@@ -59,22 +57,15 @@ pub fn tool(name: &str) -> PathBuf {
 /// The machine.
 #[derive(Debug)]
 pub struct Runner {
+    // Dropped first: it runs in the world.
+    _engine: Running,
     /// Where it stands.
     pub world: World,
-    engine: Process,
 }
 
 impl Default for Runner {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl Drop for Runner {
-    fn drop(&mut self) {
-        if self.engine.lives() {
-            self.engine.signal(Signal::SIGKILL);
-        }
     }
 }
 
@@ -101,7 +92,7 @@ impl Runner {
         });
         let runner = Self {
             world,
-            engine: engine.process(),
+            _engine: engine,
         };
         let dir = runner.world.dir();
         for name in ["bin", "home", "checkout"] {
