@@ -8,7 +8,9 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::ebpf::{Compiler, on_path_or_installed};
 use crate::layout::Layout;
-use crate::program::{cargo, in_directories, on_path, output, program, run, succeeds};
+use crate::program::{
+    cargo, effective_uid, in_directories, on_path, output, program, run, succeeds,
+};
 
 /// The linker's version; it must know the LLVM of the compiler that `rust-toolchain.toml` names.
 const BPF_LINKER: &str = "0.10.1";
@@ -61,6 +63,15 @@ const TEST_PROGRAMS: [(&str, &str); 18] = [
     ("wget", "wget"),
 ];
 
+/// The first cargo that fetches from a sparse registry, as the tests do: Debian 12 also has an older one.
+const OLDEST_CARGO: [u32; 2] = [1, 68];
+
+/// Debian's packages of cargo, the newest first; not every release has each of them.
+const CARGO_PACKAGES: [&[&str]; 2] = [&["cargo-web", "rustc-web"], &["cargo", "rustc"]];
+
+/// Any account but root's.
+const NOBODY: &str = "65534";
+
 /// Where an agent finds programs. What lies below a home directory does not count: the agent, with
 /// an account of its own, cannot reach it. Go's own packages put it into the last directory.
 const SYSTEM_PATH: &str =
@@ -76,6 +87,7 @@ const DEMO_PROGRAMS: [&str; 4] = ["bash", "curl", "ip", "python3"];
 pub(crate) fn everything(layout: &Layout) -> Result<()> {
     for_ebpf(layout)?;
     test_programs()?;
+    cargo_for_everyone()?;
     verifiers(layout)?;
     clients(layout)?;
     for_workflows(layout)
@@ -178,6 +190,59 @@ fn test_programs() -> Result<()> {
         apt(&missing)?;
     }
     Ok(())
+}
+
+/// Installs a Rust compiler that the command of a test can run. It has an account of its own, and
+/// the compiler that builds this project usually lies in a home directory that only its owner may enter.
+fn cargo_for_everyone() -> Result<()> {
+    if is_for_everyone()? {
+        return Ok(());
+    }
+    apt_any(&CARGO_PACKAGES)?;
+    if !is_for_everyone()? {
+        let [major, minor] = OLDEST_CARGO;
+        bail!(
+            "the tests need cargo {major}.{minor} or newer and its rustc in {SYSTEM_PATH}, which every \
+             account can run with no other variable than PATH; check with: \
+             setpriv --reuid {NOBODY} --clear-groups env -i PATH={SYSTEM_PATH} cargo --version"
+        );
+    }
+    Ok(())
+}
+
+/// Whether any account can run cargo and rustc, and they are new enough.
+fn is_for_everyone() -> Result<bool> {
+    let is_root = effective_uid()? == 0;
+    let version = |name: &str| {
+        let mut command = if is_root {
+            let mut command = program("/usr/bin/setpriv");
+            command
+                .args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"])
+                .arg(name);
+            command
+        } else {
+            // Only root can try it as another account, and only root runs the tests.
+            program(name)
+        };
+        command
+            .current_dir("/")
+            .env_clear()
+            .env("PATH", SYSTEM_PATH)
+            .arg("--version");
+        output(&mut command)
+            .ok()
+            .and_then(|text| major_and_minor(&text))
+    };
+    Ok(["cargo", "rustc"]
+        .into_iter()
+        .all(|name| version(name).is_some_and(|version| version >= OLDEST_CARGO)))
+}
+
+/// The first two numbers of the output of `cargo --version` or `rustc --version`.
+fn major_and_minor(text: &str) -> Option<[u32; 2]> {
+    let mut numbers = text.split_whitespace().nth(1)?.split('.');
+    let mut next = || numbers.next()?.parse().ok();
+    Some([next()?, next()?])
 }
 
 /// The packages of those of [`TEST_PROGRAMS`] that are `wanted` and that this machine lacks.
@@ -294,9 +359,16 @@ fn cargo_install(layout: &Layout, name: &str, version: &str) -> Command {
 
 /// Installs Debian packages; an old or missing package list is renewed first.
 fn apt(packages: &[&str]) -> Result<()> {
-    say(&format!("{}, by apt-get", packages.join(" ")));
+    apt_any(&[packages])
+}
+
+/// Installs the first of several lists of Debian packages that can be installed.
+fn apt_any(lists: &[&[&str]]) -> Result<()> {
+    let names: Vec<String> = lists.iter().map(|packages| packages.join(" ")).collect();
+    let names = names.join(", or ");
+    say(&format!("{names}, by apt-get"));
     if on_path("apt-get").is_none() {
-        bail!("no apt-get here: install {} by hand", packages.join(" "));
+        bail!("no apt-get here: install {names} by hand");
     }
     let apt_get = || {
         let mut command = program("apt-get");
@@ -306,26 +378,50 @@ fn apt(packages: &[&str]) -> Result<()> {
             .arg("--quiet");
         command
     };
-    let install = || {
+    let install = |packages: &[&str]| {
         let mut command = apt_get();
         command
             .args(["install", "--no-install-recommends"])
             .args(packages);
         command
     };
-    if succeeds(&mut install()) {
+    let Some((last, others)) = lists.split_last() else {
+        return Ok(());
+    };
+    // Only the best list, while the package lists may be old: they may just lack it.
+    if lists
+        .first()
+        .is_some_and(|packages| succeeds(&mut install(packages)))
+    {
         return Ok(());
     }
     run(apt_get().arg("update"))?;
-    run(&mut install()).with_context(|| {
+    if others
+        .iter()
+        .any(|packages| succeeds(&mut install(packages)))
+    {
+        return Ok(());
+    }
+    run(&mut install(last)).with_context(|| {
         let user = env::var("USER").unwrap_or_else(|_| "this user".to_owned());
-        format!(
-            "{user} cannot install {}; this needs root",
-            packages.join(" ")
-        )
+        format!("{user} cannot install {names}; this needs root")
     })
 }
 
 fn say(what: &str) {
     println!("setup: installing {what}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        let version = |text| major_and_minor(text).unwrap();
+        assert!(version("cargo 1.65.0") < OLDEST_CARGO);
+        assert!(version("rustc 1.68.2 (9eb3afe9e 2023-03-27)") >= OLDEST_CARGO);
+        assert!(version("rustc 1.100.0-nightly") >= OLDEST_CARGO);
+        assert_eq!(major_and_minor("error: no override"), None);
+    }
 }

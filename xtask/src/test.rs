@@ -1,6 +1,5 @@
 //! `test`: unit tests, documentation tests, then the end-to-end tests of the built binary.
 use std::env;
-use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
@@ -9,7 +8,7 @@ use crate::build;
 use crate::dist::is_static;
 use crate::ebpf;
 use crate::layout::Layout;
-use crate::program::{cargo, run as run_program};
+use crate::program::{cargo, effective_uid, run as run_program};
 use crate::setup;
 
 /// The crate of the privileged end-to-end tests.
@@ -154,20 +153,4 @@ fn corpora(layout: &Layout) -> Option<PathBuf> {
             let mut beside = layout.root.ancestors().map(|dir| dir.join("shared"));
             beside.find(|dir| dir.join("corpora/cases.json").is_file())
         })
-}
-
-/// The effective user id of this process, without a system call of its own.
-fn effective_uid() -> Result<u32> {
-    let status =
-        fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
-    status
-        .lines()
-        .find_map(|line| {
-            line.strip_prefix("Uid:")?
-                .split_whitespace()
-                .nth(1)?
-                .parse()
-                .ok()
-        })
-        .context("/proc/self/status has no user id")
 }
