@@ -22,6 +22,11 @@ pub static SLOTS_V4: Array<Slot, { SLOTS as usize }, { BPF_F_MMAPABLE as usize }
 #[btf_map]
 pub static SLOTS_V6: Array<Slot, { SLOTS as usize }, { BPF_F_MMAPABLE as usize }> = Array::new();
 
+/// Connections to the explicit proxy port, which listens on IPv4 alone. They have an array of their own because
+/// a connection to the transparent port can have the same local port at the same time.
+#[btf_map]
+pub static SLOTS_PROXY: Array<Slot, { SLOTS as usize }, { BPF_F_MMAPABLE as usize }> = Array::new();
+
 /// 1 at each local port from which the mediator may be called, by host loopback.
 #[btf_map]
 pub static CALLERS: Array<u32, { SLOTS as usize }> = Array::new();

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use nix::sys::time::TimeValLike;
 
 use egress::relay::plan::PlainHttp;
-use egress::relay::{Config, Family, Limits, SlotSource, Sockets, serve};
+use egress::relay::{Config, Limits, SlotSource, SlotTable, Sockets, serve};
 use egress_common::abi::{SLOT_REDIRECTED, Slot};
 use hickory_proto::op::{Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RecordType};
@@ -264,7 +264,7 @@ struct RelayUnderTest {
 struct Slots(Arc<Mutex<Vec<Slot>>>);
 
 impl SlotSource for Slots {
-    fn read(&self, _family: Family, port: u16) -> Slot {
+    fn read(&self, _: SlotTable, port: u16) -> Slot {
         self.0.lock().unwrap()[usize::from(port)]
     }
 }

@@ -414,3 +414,50 @@ public class Ask {
     });
     assert_eq!(mapped.count(), 9);
 }
+
+/// Fills the relay with idle connections to the proxy, so that the next one waits, and meanwhile connects elsewhere from
+/// the same local port.
+const SAME_PORT: &str = r"
+import resource
+_, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+there = socket.getaddrinfo('allowed.test', 80, socket.AF_INET)[0][4]
+idle = [socket.create_connection(('127.0.0.1', 3128)) for _ in range(4096)]
+waiting = bound('127.0.0.1')
+waiting.settimeout(30)
+waiting.connect(('127.0.0.1', 3128))
+waiting.sendall(b'GET http://allowed.test/waiting HTTP/1.1\r\nHost: allowed.test\r\n\r\n')
+other = bound('127.0.0.1', waiting.getsockname()[1])
+other.connect(there)
+other.sendall(b'GET /other HTTP/1.1\r\nHost: allowed.test\r\n\r\n')
+for one in idle:
+    one.close()
+for one in waiting, other:
+    print(one.recv(12).decode())
+";
+
+#[test]
+fn connection_to_the_proxy_is_attributed_though_its_port_is_used_again() {
+    let world = World::new();
+    let run = run(&world).script(&python(SAME_PORT)).run();
+    assert_eq!(run.status, Some(0), "{run}");
+    // The world's server knows neither path.
+    assert_eq!(run.stdout, "HTTP/1.1 404\nHTTP/1.1 404\n", "{run}");
+    let rows = run.flows(&[("source", "relay"), ("verdict", "forwarded")]);
+    for (path, verdict) in [("/waiting", "proxy"), ("/other", "redirected")] {
+        let is_it = |row: &&Value| text(&row["target"]).is_some_and(|it| it.ends_with(path));
+        let row = rows.iter().find(is_it);
+        let row = row.unwrap_or_else(|| panic!("no row for {path}\n{run}"));
+        assert!(
+            text(&row["process"]).unwrap().starts_with("python3"),
+            "{row:#}"
+        );
+        assert!(row["pid"].as_u64() > Some(1), "{row:#}");
+        let cookie = row["cookie"].to_string();
+        run.assert_flow(&[
+            ("source", "kernel"),
+            ("verdict", verdict),
+            ("cookie", &cookie),
+        ]);
+    }
+}

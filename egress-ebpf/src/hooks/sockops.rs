@@ -1,5 +1,5 @@
 //! `sockops`: when a redirected socket's SYN is about to leave, copies its destination to the
-//! slot of its local port, of the family on the wire.
+//! slot of its local port, of the listener and the family on the wire.
 use aya_ebpf::helpers::generated::bpf_sk_storage_get;
 use aya_ebpf::macros::sock_ops;
 use aya_ebpf::programs::SockOpsContext;
@@ -8,7 +8,7 @@ use egress_common::decide::Wire;
 use egress_common::names::TRANSPARENT_PORT;
 
 use crate::error::Error;
-use crate::maps::{SLOTS_V4, SLOTS_V6, STORAGE, config, count};
+use crate::maps::{SLOTS_PROXY, SLOTS_V4, SLOTS_V6, STORAGE, config, count};
 use crate::read::{self, AF_INET, Ends};
 
 /// `BPF_SOCK_OPS_TCP_CONNECT_CB`: an active connection, addresses chosen, SYN not yet sent.
@@ -37,12 +37,17 @@ fn record(ctx: &SockOpsContext) -> Result<(), Error> {
     // Only sockets whose address is exactly loopback: one bound to 127.0.0.2 may share the local
     // port of another, and the relay closes it without looking at a slot.
     let ends = read::ends(ctx);
+    let is_proxy = remote_port == config.proxy_port;
     let slots = match wire(ctx, &ends) {
-        Wire::V4 if ends.v4 == (LOOPBACK_V4, LOOPBACK_V4) => &SLOTS_V4,
+        Wire::V4 if ends.v4 != (LOOPBACK_V4, LOOPBACK_V4) => return Ok(()),
+        Wire::V4 if is_proxy => &SLOTS_PROXY,
+        Wire::V4 => &SLOTS_V4,
+        // Nobody listens on the proxy port of `::1`.
+        Wire::V6 if is_proxy => return Ok(()),
         Wire::V6 if differs(ends.v6.0, LOOPBACK_V6) | differs(ends.v6.1, LOOPBACK_V6) == 0 => {
             &SLOTS_V6
         }
-        Wire::V4 | Wire::V6 => return Ok(()),
+        Wire::V6 => return Ok(()),
     };
     let slot = slots.get_ptr_mut(ctx.local_port()).ok_or(Error::Storage)?;
     let sk = read::socket_of_ops(ctx);

@@ -43,7 +43,7 @@ mod tunnel;
 mod websocket;
 
 pub use limits::Limits;
-pub use orig_dst::{Family, MappedSlots, SlotSource};
+pub use orig_dst::{MappedSlots, SlotSource, SlotTable};
 pub use process::{Confined, StartError, confine, main};
 pub use seccomp::digest as filter_digest;
 pub use serve::{Config, Sockets, serve};

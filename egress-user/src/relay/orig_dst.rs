@@ -6,35 +6,42 @@ use egress_common::abi::{SLOT_PROXY, SLOT_REDIRECTED, SLOTS, Slot, address};
 
 use super::report::{Origin, Reporter};
 
-/// The address family on the wire; each has an array of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Family {
-    /// IPv4, also when the agent's socket is `AF_INET6` with a mapped address.
+/// Which array holds the slot of a connection: one for each listener, since connections to different listeners can
+/// have the same local port at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SlotTable {
+    /// Redirected connections that are IPv4 on the wire, also when the agent's socket is `AF_INET6` with a mapped
+    /// address.
     V4,
-    /// IPv6.
+    /// Redirected connections that are IPv6 on the wire.
     V6,
+    /// Connections to the explicit proxy port, which are IPv4 on the wire.
+    Proxy,
 }
 
 /// Where slots are read from: the kernel's arrays, or a test's.
 pub trait SlotSource: Send + Sync + 'static {
     /// The slot of a local port of the agent.
-    fn read(&self, family: Family, port: u16) -> Slot;
+    fn read(&self, table: SlotTable, port: u16) -> Slot;
 }
 
-/// The arrays of both families.
+/// The arrays of the kernel.
 #[derive(Debug)]
 pub struct MappedSlots {
-    /// Connections that are IPv4 on the wire.
+    /// Redirected connections that are IPv4 on the wire.
     pub v4: crate::sys::slots::SlotArray,
-    /// Connections that are IPv6 on the wire.
+    /// Redirected connections that are IPv6 on the wire.
     pub v6: crate::sys::slots::SlotArray,
+    /// Connections to the explicit proxy port.
+    pub proxy: crate::sys::slots::SlotArray,
 }
 
 impl SlotSource for MappedSlots {
-    fn read(&self, family: Family, port: u16) -> Slot {
-        match family {
-            Family::V4 => self.v4.read(port),
-            Family::V6 => self.v6.read(port),
+    fn read(&self, table: SlotTable, port: u16) -> Slot {
+        match table {
+            SlotTable::V4 => self.v4.read(port),
+            SlotTable::V6 => self.v6.read(port),
+            SlotTable::Proxy => self.proxy.read(port),
         }
     }
 }
@@ -66,6 +73,7 @@ pub(super) struct OriginalDestinations {
     slots: Box<dyn SlotSource>,
     served_v4: Mutex<Vec<Served>>,
     served_v6: Mutex<Vec<Served>>,
+    served_proxy: Mutex<Vec<Served>>,
 }
 
 /// Cookie and connect time of the last connection served on a port.
@@ -85,6 +93,7 @@ impl OriginalDestinations {
             slots,
             served_v4: none(),
             served_v6: none(),
+            served_proxy: none(),
         }
     }
 
@@ -97,61 +106,88 @@ impl OriginalDestinations {
         peer: SocketAddr,
         is_open: impl FnOnce() -> bool,
     ) -> Result<(Origin, SocketAddr), Discarded> {
-        let discard = |origin, reason| Err(Discarded { origin, reason });
-        let Some(family) = family_of(peer) else {
-            return discard(Origin::default(), "peer_address");
+        let table = match family_of(peer) {
+            Some(Family::V4) => SlotTable::V4,
+            Some(Family::V6) => SlotTable::V6,
+            None => return discard("peer_address"),
         };
-        let slot = self.slots.read(family, peer.port());
-        if slot.kind != SLOT_REDIRECTED {
-            return discard(Origin::default(), "no_slot");
+        let (slot, orig_dst) = self.consume(table, SLOT_REDIRECTED, peer.port(), is_open)?;
+        Ok((origin(slot, Some(orig_dst)), orig_dst))
+    }
+
+    /// What is known of a connection to the explicit proxy port from `peer`, at most once and by the rules of
+    /// [`Self::take`]: a connection that nobody can be named for is not served.
+    pub(super) fn take_proxy(
+        &self,
+        peer: SocketAddr,
+        is_open: impl FnOnce() -> bool,
+    ) -> Result<Origin, Discarded> {
+        if family_of(peer) != Some(Family::V4) {
+            return discard("peer_address");
         }
+        let (slot, _) = self.consume(SlotTable::Proxy, SLOT_PROXY, peer.port(), is_open)?;
+        Ok(origin(slot, None))
+    }
+
+    /// The slot of a local port and the destination in it, if it is fresh.
+    fn consume(
+        &self,
+        table: SlotTable,
+        kind: u32,
+        port: u16,
+        is_open: impl FnOnce() -> bool,
+    ) -> Result<(Slot, SocketAddr), Discarded> {
+        let slot = self.slots.read(table, port);
         // No hook writes a port over 65,535; a value that is none names nothing.
-        let Ok(port) = u16::try_from(slot.port) else {
-            return discard(Origin::default(), "no_slot");
+        let (true, Ok(to_port)) = (slot.kind == kind, u16::try_from(slot.port)) else {
+            return discard("no_slot");
         };
-        let orig_dst = SocketAddr::new(Ipv6Addr::from(address(slot.addr)).to_canonical(), port);
-        let origin = Origin {
-            cookie: slot.cookie,
-            connect_ns: slot.connect_ns,
-            orig_dst: Some(orig_dst),
-        };
-        let served = match family {
-            Family::V4 => &self.served_v4,
-            Family::V6 => &self.served_v6,
+        let to = SocketAddr::new(Ipv6Addr::from(address(slot.addr)).to_canonical(), to_port);
+        let served = match table {
+            SlotTable::V4 => &self.served_v4,
+            SlotTable::V6 => &self.served_v6,
+            SlotTable::Proxy => &self.served_proxy,
         };
         let mut served = served.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(last) = served.get_mut(usize::from(peer.port())) else {
-            return discard(Origin::default(), "no_slot");
+        let Some(last) = served.get_mut(usize::from(port)) else {
+            return discard("no_slot");
         };
         if *last == (slot.cookie, slot.connect_ns) {
-            return discard(Origin::default(), "stale_slot");
+            return discard("stale_slot");
         }
         if !is_open() {
             // Not consumed: the slot may already be that of the port's next connection.
-            return discard(origin, RESET);
+            return Err(Discarded {
+                origin: origin(slot, (kind == SLOT_REDIRECTED).then_some(to)),
+                reason: RESET,
+            });
         }
         *last = (slot.cookie, slot.connect_ns);
-        Ok((origin, orig_dst))
+        Ok((slot, to))
     }
+}
 
-    /// What is known of a connection to the explicit proxy port: its cookie, if there is one.
-    pub(super) fn of_proxy(&self, peer: SocketAddr) -> Result<Origin, Discarded> {
-        let Some(family) = family_of(peer) else {
-            return Err(Discarded {
-                origin: Origin::default(),
-                reason: "peer_address",
-            });
-        };
-        let slot = self.slots.read(family, peer.port());
-        if slot.kind != SLOT_PROXY {
-            return Ok(Origin::default());
-        }
-        Ok(Origin {
-            cookie: slot.cookie,
-            connect_ns: slot.connect_ns,
-            orig_dst: None,
-        })
+/// A connection of which nothing is known.
+fn discard<T>(reason: &'static str) -> Result<T, Discarded> {
+    Err(Discarded {
+        origin: Origin::default(),
+        reason,
+    })
+}
+
+fn origin(slot: Slot, orig_dst: Option<SocketAddr>) -> Origin {
+    Origin {
+        cookie: slot.cookie,
+        connect_ns: slot.connect_ns,
+        orig_dst,
     }
+}
+
+/// The address family on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Family {
+    V4,
+    V6,
 }
 
 /// A slot is written only for a socket bound to exactly these addresses; 127.0.0.2 has none of its
@@ -174,10 +210,11 @@ mod tests {
     struct Fixed(u32);
 
     impl SlotSource for Fixed {
-        fn read(&self, family: Family, port: u16) -> Slot {
-            let addr = match family {
-                Family::V4 => Ipv4Addr::new(198, 18, 0, 1).to_ipv6_mapped(),
-                Family::V6 => "2001:db8::1".parse().unwrap(),
+        fn read(&self, table: SlotTable, port: u16) -> Slot {
+            let addr = match table {
+                SlotTable::V4 => Ipv4Addr::new(198, 18, 0, 1).to_ipv6_mapped(),
+                SlotTable::V6 => "2001:db8::1".parse().unwrap(),
+                SlotTable::Proxy => Ipv4Addr::LOCALHOST.to_ipv6_mapped(),
             };
             let cookie = if port == 0 { 0 } else { 7 };
             Slot {
@@ -238,5 +275,51 @@ mod tests {
         let peer = "127.0.0.1:5000".parse().unwrap();
         assert_eq!(table.take(peer, || false).unwrap_err().reason, "reset");
         assert!(table.take(peer, || true).is_ok());
+    }
+
+    /// Connections to both listeners from one local port.
+    struct Both(u64);
+
+    impl SlotSource for Both {
+        fn read(&self, table: SlotTable, _: u16) -> Slot {
+            let (kind, connect_ns) = match table {
+                SlotTable::V4 | SlotTable::V6 => (SLOT_REDIRECTED, 1),
+                SlotTable::Proxy => (SLOT_PROXY, 2),
+            };
+            Slot {
+                cookie: self.0,
+                connect_ns,
+                port: 80,
+                kind,
+                ..EMPTY
+            }
+        }
+    }
+
+    #[test]
+    fn connection_to_the_proxy_has_its_own_slot_and_none_is_served_without() {
+        let peer = "127.0.0.1:5000".parse().unwrap();
+        let reason = |taken: Result<Origin, Discarded>| taken.map_or_else(|no| no.reason, |_| "");
+        let table = OriginalDestinations::new(Box::new(Both(7)));
+        // The slot of the redirected connection from the same port is neither taken for it nor used up by it.
+        let taken = table.take_proxy(peer, || true).unwrap();
+        assert_eq!(
+            (taken.cookie, taken.connect_ns, taken.orig_dst),
+            (7, 2, None)
+        );
+        assert_eq!(reason(table.take_proxy(peer, || true)), "stale_slot");
+        assert_eq!(table.take(peer, || true).unwrap().0.connect_ns, 1);
+        for peer in ["127.0.0.2:5000", "[::1]:5000", "192.0.2.1:5000"] {
+            let taken = table.take_proxy(peer.parse().unwrap(), || true);
+            assert_eq!(reason(taken), "peer_address");
+        }
+        for kind in [SLOT_EMPTY, SLOT_LOCAL, SLOT_REDIRECTED, 9] {
+            let table = OriginalDestinations::new(Box::new(Fixed(kind)));
+            assert_eq!(reason(table.take_proxy(peer, || true)), "no_slot");
+        }
+        let table = OriginalDestinations::new(Box::new(Fixed(SLOT_PROXY)));
+        let reset = table.take_proxy(peer, || false).unwrap_err();
+        assert_eq!((reset.reason, reset.origin.cookie), ("reset", 7));
+        assert!(table.take_proxy(peer, || true).is_ok());
     }
 }

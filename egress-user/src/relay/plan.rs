@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// Everything the relay needs, handed over as JSON in an inherited memory file.
 ///
 /// The process is `egress __relay PLAN_FD CONTROL_FD`: it starts as root in the host's network
-/// namespace and in its own cgroup, maps the two slot arrays read-only, closes their descriptors,
+/// namespace and in its own cgroup, maps the three slot arrays read-only, closes their descriptors,
 /// drops to `uid`/`gid`, installs its seccomp filter, then sends [`Report::Ready`] on the control
 /// socket (`SOCK_SEQPACKET`, one JSON text a message). When the supervisor shuts its end down for
 /// writing, the relay stops accepting, closes what is open, reports the last flows and exits 0.
@@ -23,6 +23,8 @@ pub struct RelayPlan {
     pub slots_v4_fd: i32,
     /// The same for connections that are IPv6 on the wire.
     pub slots_v6_fd: i32,
+    /// The same for connections to the explicit proxy port.
+    pub slots_proxy_fd: i32,
     /// Where the mediator listens, on the host's loopback.
     pub mediator: SocketAddr,
     /// Ports that may be asked for: 80, 443 and what `--allow-port` added.

@@ -90,6 +90,7 @@ pub fn confine(plan_fd: RawFd, control: &OwnedFd, parent: Pid) -> Result<Confine
     let slots = Box::new(MappedSlots {
         v4: map(plan.slots_v4_fd).map_err(at("map the IPv4 slots"))?,
         v6: map(plan.slots_v6_fd).map_err(at("map the IPv6 slots"))?,
+        proxy: map(plan.slots_proxy_fd).map_err(at("map the proxy's slots"))?,
     });
     let sockets = take_over(&plan.listeners).map_err(at("take over its sockets"))?;
     let config = Config {

@@ -16,7 +16,8 @@ use super::tls;
 
 /// Serves one connection to the proxy port.
 pub(super) async fn serve(relay: Arc<Relay>, mut stream: TcpStream, peer: SocketAddr) {
-    let origin = match relay.destinations.of_proxy(peer) {
+    let is_open = || stream.peer_addr().is_ok(); // As in `accept::transparent`.
+    let origin = match relay.destinations.take_proxy(peer, is_open) {
         Ok(origin) => origin,
         Err(discarded) => {
             discarded.report(&relay.reporter).await;

@@ -285,6 +285,7 @@ impl Prepared {
             .ok_or_else(|| init_failed(String::from("it made no sockets for the relay")))?;
         let slots_v4 = self.gates.slots_fd("SLOTS_V4")?;
         let slots_v6 = self.gates.slots_fd("SLOTS_V6")?;
+        let slots_proxy = self.gates.slots_fd("SLOTS_PROXY")?;
         let mut allowed_ports = vec![80, 443];
         allowed_ports.extend(&self.plan.allowed_ports);
         let plan = RelayPlan {
@@ -299,6 +300,7 @@ impl Prepared {
             },
             slots_v4_fd: slots_v4.as_raw_fd(),
             slots_v6_fd: slots_v6.as_raw_fd(),
+            slots_proxy_fd: slots_proxy.as_raw_fd(),
             mediator: system("read the mediator's address", self.entry.address())?,
             allowed_ports,
             ipv6: sockets.transparent_v6.is_some(),
@@ -307,7 +309,7 @@ impl Prepared {
         };
         let order = sockets.order();
         let mut keep: Vec<BorrowedFd<'_>> = order.iter().map(|socket| socket.as_fd()).collect();
-        keep.extend([slots_v4, slots_v6]);
+        keep.extend([slots_v4, slots_v6, slots_proxy]);
         self.start("relay", c"__relay", &plan, self.cgroups.relay.as_fd(), keep)
     }
 

@@ -442,7 +442,7 @@ async fn a_connection_reset_before_it_is_served_is_reported_and_consumes_nothing
         .bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into())
         .unwrap();
     let port = socket.local_addr().unwrap().as_socket().unwrap().port();
-    world.slots.set(egress::relay::Family::V4, port, slot);
+    world.slots.set(egress::relay::SlotTable::V4, port, slot);
     socket.connect(&world.transparent_v4.into()).unwrap();
     socket.set_linger(Some(Duration::ZERO)).unwrap();
     drop(socket);

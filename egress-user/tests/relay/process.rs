@@ -48,6 +48,7 @@ fn start(mediator: SocketAddr) -> Process {
     )
     .unwrap();
     let slots_v6 = slots.try_clone().unwrap();
+    let slots_proxy = slots.try_clone().unwrap();
     let plan = RelayPlan {
         uid: UID,
         gid: UID,
@@ -60,6 +61,7 @@ fn start(mediator: SocketAddr) -> Process {
         },
         slots_v4_fd: slots.as_raw_fd(),
         slots_v6_fd: slots_v6.as_raw_fd(),
+        slots_proxy_fd: slots_proxy.as_raw_fd(),
         mediator,
         allowed_ports: vec![80, 443],
         ipv6: false,
@@ -70,7 +72,7 @@ fn start(mediator: SocketAddr) -> Process {
     serde_json::to_writer(&mut memory, &plan).unwrap();
     memory.flush().unwrap();
     let addresses = (transparent.local_addr().unwrap(), dns.local_addr().unwrap());
-    let inherited: [OwnedFd; 7] = [
+    let inherited: [OwnedFd; 8] = [
         memory.into(),
         theirs,
         transparent.into(),
@@ -78,6 +80,7 @@ fn start(mediator: SocketAddr) -> Process {
         dns.into(),
         slots.try_clone().unwrap().into(),
         slots_v6.into(),
+        slots_proxy.into(),
     ];
     // The numbers in the plan: the clone above has another one.
     for fd in [
@@ -87,6 +90,7 @@ fn start(mediator: SocketAddr) -> Process {
         &inherited[3],
         &inherited[4],
         &inherited[6],
+        &inherited[7],
     ] {
         fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
     }

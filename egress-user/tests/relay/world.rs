@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use egress::relay::plan::{FlowReport, PlainHttp, Report};
-use egress::relay::{Config, Family, Limits, SlotSource, Sockets, serve};
+use egress::relay::{Config, Limits, SlotSource, SlotTable, Sockets, serve};
 use egress_common::abi::{SLOT_PROXY, SLOT_REDIRECTED, Slot};
 use hickory_proto::op::{Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RData, RecordType};
@@ -38,22 +38,19 @@ pub(crate) struct World {
 
 /// Slots that the test writes.
 #[derive(Clone, Default)]
-pub(crate) struct Slots(Arc<Mutex<HashMap<(bool, u16), Slot>>>);
+pub(crate) struct Slots(Arc<Mutex<HashMap<(SlotTable, u16), Slot>>>);
 
 impl Slots {
-    pub(crate) fn set(&self, family: Family, port: u16, slot: Slot) {
-        self.0
-            .lock()
-            .unwrap()
-            .insert((family == Family::V4, port), slot);
+    pub(crate) fn set(&self, table: SlotTable, port: u16, slot: Slot) {
+        self.0.lock().unwrap().insert((table, port), slot);
     }
 }
 
 impl SlotSource for Slots {
-    fn read(&self, family: Family, port: u16) -> Slot {
+    fn read(&self, table: SlotTable, port: u16) -> Slot {
         let slots = self.0.lock().unwrap();
         slots
-            .get(&(family == Family::V4, port))
+            .get(&(table, port))
             .copied()
             .unwrap_or(egress::sys::slots::EMPTY)
     }
@@ -173,21 +170,26 @@ impl World {
     }
 
     pub(crate) async fn dial(&self, relay: SocketAddr, slot: Slot) -> TcpStream {
-        let (socket, own, family) = match relay {
+        let (socket, own, table) = match relay {
             SocketAddr::V4(_) => (
                 TcpSocket::new_v4().unwrap(),
                 IpAddr::V4(Ipv4Addr::LOCALHOST),
-                Family::V4,
+                SlotTable::V4,
             ),
             SocketAddr::V6(_) => (
                 TcpSocket::new_v6().unwrap(),
                 IpAddr::V6(Ipv6Addr::LOCALHOST),
-                Family::V6,
+                SlotTable::V6,
             ),
+        };
+        let table = if relay == self.proxy {
+            SlotTable::Proxy
+        } else {
+            table
         };
         socket.bind(SocketAddr::new(own, 0)).unwrap();
         self.slots
-            .set(family, socket.local_addr().unwrap().port(), slot);
+            .set(table, socket.local_addr().unwrap().port(), slot);
         socket.connect(relay).await.unwrap()
     }
 
