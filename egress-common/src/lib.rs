@@ -6,6 +6,7 @@
 #![cfg_attr(not(feature = "user"), forbid(unsafe_code))]
 
 pub mod abi;
+pub mod datagram;
 pub mod decide;
 pub mod names;
 pub mod verdict;
