@@ -68,7 +68,7 @@ pub struct Config {
 }
 
 /// Changes with every change of a layout in this module.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 impl Config {
     /// Settings with no mediator yet: the relay's gate refuses everything.
@@ -164,6 +164,65 @@ pub struct DnsAnswer {
 /// Bytes of a [`DnsAnswer`]'s message: as much as servers put into one datagram (DNS Flag Day 2020).
 pub const DNS_ANSWER_BYTES: u32 = 1232;
 
+/// What one socket carried: the record of the third ring, which `kind` tells apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Traffic {
+    /// `bpf_ktime_get_ns`.
+    pub ktime_ns: u64,
+    /// Socket cookie.
+    pub cookie: u64,
+    /// Time of the connect call; for a datagram the time of the datagram.
+    pub connect_ns: u64,
+    /// Destination as two numbers; IPv4 as `::ffff:a.b.c.d`. Zero for [`TRAFFIC_COMMAND`].
+    pub addr: [u64; 2],
+    /// Bytes that the peer acknowledged, its SYN and FIN included. For a datagram zero.
+    pub bytes_acked: u64,
+    /// Bytes that arrived in order, the peer's FIN included. For a datagram zero.
+    pub bytes_received: u64,
+    /// Bytes that were sent and not acknowledged; for a datagram its payload.
+    pub in_flight: u32,
+    /// Destination port; 0 where the packet does not show one, and for [`TRAFFIC_COMMAND`].
+    pub port: u32,
+    /// One of the `TRAFFIC_*` values.
+    pub kind: u32,
+    /// `IPPROTO_*` of the socket.
+    pub protocol: u32,
+    /// The TCP state that the socket enters, `TCP_*`; 0 for a datagram.
+    pub state: u32,
+    /// 1 once the connection was established.
+    pub established: u32,
+}
+
+/// A redirected or proxied connection of the command closes.
+pub const TRAFFIC_COMMAND: u32 = 1;
+/// A connection that the mediator opened enters another state.
+pub const TRAFFIC_MEDIATOR: u32 = 2;
+/// The mediator sends a datagram.
+pub const TRAFFIC_DATAGRAM: u32 = 3;
+
+/// `TCP_ESTABLISHED` (include/net/tcp_states.h), and so on.
+pub const TCP_ESTABLISHED: u32 = 1;
+/// `TCP_SYN_SENT`.
+pub const TCP_SYN_SENT: u32 = 2;
+/// `TCP_FIN_WAIT1`: the process closed its end first.
+pub const TCP_FIN_WAIT1: u32 = 4;
+/// `TCP_CLOSE`; also the step to TIME_WAIT, which is another object.
+pub const TCP_CLOSE: u32 = 7;
+/// `TCP_LAST_ACK`: the process closed its end second.
+pub const TCP_LAST_ACK: u32 = 9;
+
+/// What the mediator's hook keeps with each socket that the mediator connects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Opened {
+    /// `bpf_ktime_get_ns` of the connect call.
+    pub connect_ns: u64,
+    /// 1 once the connection was established.
+    pub established: u64,
+}
+
+const _: () = assert!(size_of::<Traffic>() == 80);
 const _: () = assert!(size_of::<DnsAnswer>() == 1264);
 const _: () = assert!(size_of::<Config>() == 24);
 const _: () = assert!(size_of::<Event>() == 88);
@@ -185,6 +244,10 @@ pub enum Counter {
     SlotWritten = 4,
     /// Packets to the mediator's listener that did not come from the relay.
     CallerRefused = 5,
+    /// Connections of the command whose close a program will report.
+    CloseExpected = 6,
+    /// Connections of the command whose close a program saw.
+    CloseSeen = 7,
 }
 
 /// Length of `COUNTERS`.

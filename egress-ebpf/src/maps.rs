@@ -4,7 +4,8 @@ use aya_ebpf::btf_maps::{Array, PerCpuArray, RingBuf, SkStorage};
 use aya_ebpf::macros::btf_map;
 use aya_ebpf::maps::ring_buf::RingBufEntry;
 use egress_common::abi::{
-    ABI_VERSION, COUNTERS as COUNTERS_LEN, Config, Counter, Event, SLOTS, Slot, UnixEvent,
+    ABI_VERSION, COUNTERS as COUNTERS_LEN, Config, Counter, Event, Opened, SLOTS, Slot, Traffic,
+    UnixEvent,
 };
 
 use crate::error::Error;
@@ -13,6 +14,10 @@ use crate::read::copy_words;
 /// Where each socket of the agent was last sent; goes away with the socket.
 #[btf_map]
 pub static STORAGE: SkStorage<Slot> = SkStorage::new();
+
+/// When each socket of the mediator was connected; goes away with the socket.
+#[btf_map]
+pub static OPENED: SkStorage<Opened> = SkStorage::new();
 
 /// Original destinations by local port, IPv4 on the wire; the relay maps it read-only.
 #[btf_map]
@@ -38,6 +43,10 @@ static EVENTS: RingBuf<Event, { 1 << 20 }> = RingBuf::new();
 /// Records with texts in them, apart from the attempts: neither can crowd out the other.
 #[btf_map]
 static TEXTS: RingBuf<UnixEvent, { 1 << 18 }> = RingBuf::new();
+
+/// What sockets carried, apart from the attempts and the texts for the same reason.
+#[btf_map]
+static TRAFFIC: RingBuf<Traffic, { 1 << 20 }> = RingBuf::new();
 
 /// `abi::Counter`s.
 #[btf_map]
@@ -84,6 +93,19 @@ pub fn emit(event: &Event) {
         Some(mut entry) => {
             // SAFETY: both are one whole Event, and the ring's entry is writable and aligned to 8.
             unsafe { copy_words(event, entry.as_mut_ptr()) };
+            entry.submit(u64::from(BPF_RB_NO_WAKEUP));
+        }
+        None => count(Counter::RingFull),
+    }
+}
+
+/// Writes what one socket carried, under the same terms as [`emit`].
+#[inline(always)]
+pub fn report(traffic: &Traffic) {
+    match TRAFFIC.reserve(0) {
+        Some(mut entry) => {
+            // SAFETY: both are one whole Traffic, and the ring's entry is writable and aligned to 8.
+            unsafe { copy_words(traffic, entry.as_mut_ptr()) };
             entry.submit(u64::from(BPF_RB_NO_WAKEUP));
         }
         None => count(Counter::RingFull),

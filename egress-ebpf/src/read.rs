@@ -4,10 +4,10 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
-use aya_ebpf::helpers::generated::{bpf_get_current_comm, bpf_get_socket_cookie};
+use aya_ebpf::helpers::generated::{bpf_get_current_comm, bpf_get_socket_cookie, bpf_sk_fullsock};
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_ktime_get_ns};
 use aya_ebpf::programs::{SkBuffContext, SockAddrContext, SockContext, SockOpsContext};
-use egress_common::abi::Event;
+use egress_common::abi::{Event, Traffic};
 use egress_common::decide::{Attempt, Decision, mapped};
 use egress_common::verdict::{Hook, Reason, Verdict};
 use zerocopy::IntoBytes;
@@ -131,6 +131,45 @@ pub fn ends(ctx: &SockOpsContext) -> Ends {
 #[inline(always)]
 pub fn ends_v4(ctx: &SockOpsContext) -> (u32, u32) {
     (field!(ctx.ops, local_ip4), field!(ctx.ops, remote_ip4))
+}
+
+/// Remote address and port of a sockops context.
+#[inline(always)]
+pub fn peer(ctx: &SockOpsContext) -> ([u64; 2], u32) {
+    let ops = ctx.ops;
+    let addr = if field!(ops, family) == AF_INET {
+        mapped(u32::from_be(field!(ops, remote_ip4)))
+    } else {
+        v6_halves(words!(ops, remote_ip6))
+    };
+    // `remote_port` is the network-order port in the upper half of a big-endian word.
+    (addr, u32::from_be(field!(ops, remote_port)))
+}
+
+/// Puts what a connection has carried until now into a record.
+#[inline(always)]
+pub fn carried(ctx: &SockOpsContext, traffic: &mut Traffic) {
+    let ops = ctx.ops;
+    traffic.bytes_acked = field!(ops, bytes_acked);
+    traffic.bytes_received = field!(ops, bytes_received);
+    // Sequence numbers wrap.
+    traffic.in_flight = field!(ops, snd_nxt).wrapping_sub(field!(ops, snd_una));
+}
+
+/// Protocol of the socket that sends a packet, `IPPROTO_*`; `None` for a socket that is not a full one.
+#[inline(always)]
+pub fn protocol_of_packet(ctx: &SkBuffContext) -> Option<u32> {
+    // SAFETY: `sk` is part of the context; the other member of the union only gives it a width.
+    let sk = unsafe { (*ctx.skb.skb).__bindgen_anon_2.sk };
+    if sk.is_null() {
+        return None;
+    }
+    // SAFETY: the socket comes from the context and is not null (checked).
+    let sk = unsafe { bpf_sk_fullsock(sk) };
+    if sk.is_null() {
+        return None;
+    }
+    Some(field!(sk, protocol))
 }
 
 /// Remote port of the socket that a packet is for; a listener's is zero.

@@ -60,6 +60,17 @@ impl fmt::Display for RunOutput {
     }
 }
 
+impl RunOutput {
+    /// What a run that was only started did and left, once it has ended.
+    pub fn of(output: Output, packet: PathBuf, workdir: PathBuf) -> Self {
+        Self {
+            output,
+            packet,
+            workdir,
+        }
+    }
+}
+
 impl<'a> Run<'a> {
     pub(crate) fn new(world: &'a World, dir: &Path) -> Self {
         for path in [dir.to_owned(), dir.join("work")] {

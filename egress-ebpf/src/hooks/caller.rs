@@ -3,20 +3,13 @@
 //! else reach a listener there. Other processes of the host share the loopback that it listens on.
 use aya_ebpf::macros::{cgroup_skb, sock_ops};
 use aya_ebpf::programs::{SkBuffContext, SockOpsContext};
-use egress_common::abi::Counter;
+use egress_common::abi::{Counter, TCP_CLOSE};
 
+use super::sockops::{STATE_CB, TCP_CONNECT_CB, watch};
 use crate::error::{Error, PASS, REFUSE};
 use crate::maps::{CALLERS, config, count};
 use crate::read::{self, AF_INET};
 
-/// `BPF_SOCK_OPS_TCP_CONNECT_CB`: an active connection, addresses chosen, SYN not yet sent.
-const TCP_CONNECT_CB: u32 = 3;
-/// `BPF_SOCK_OPS_STATE_CB`: the state changes, to the second argument.
-const STATE_CB: u32 = 10;
-/// `BPF_SOCK_OPS_STATE_CB_FLAG`.
-const STATE_CB_FLAG: i32 = 1 << 2;
-/// `BPF_TCP_CLOSE`: also the step to TIME_WAIT, which is another object.
-const TCP_CLOSE: u32 = 7;
 /// Offset of the source address in an IPv4 header.
 const SOURCE_ADDRESS: usize = 12;
 /// Offset of the protocol in an IPv4 header, and of the next header in an IPv6 one.
@@ -53,7 +46,7 @@ fn opens(ctx: &SockOpsContext) -> Result<(), Error> {
         return Ok(());
     }
     // Without the word of its end the port would stay open for whoever has it next.
-    ctx.set_cb_flags(STATE_CB_FLAG).or(Err(Error::Storage))?;
+    watch(ctx, true)?;
     note(ctx.local_port(), 1)
 }
 

@@ -3,6 +3,7 @@ mod caller;
 mod connect;
 mod dns;
 mod getpeername;
+mod mediator;
 mod relay;
 mod sendmsg;
 mod skb_egress;

@@ -1,32 +1,57 @@
 //! `sockops`: when a redirected socket's SYN is about to leave, copies its destination to the
-//! slot of its local port, of the listener and the family on the wire.
+//! slot of its local port, of the port and the family on the wire; when it closes, reports what it carried.
 use aya_ebpf::helpers::generated::bpf_sk_storage_get;
 use aya_ebpf::macros::sock_ops;
 use aya_ebpf::programs::SockOpsContext;
-use egress_common::abi::{Counter, SLOT_EMPTY, Slot};
-use egress_common::decide::Wire;
+use egress_common::abi::{
+    Config, Counter, SLOT_EMPTY, SLOT_PROXY, SLOT_REDIRECTED, Slot, TCP_CLOSE, TRAFFIC_COMMAND,
+    Traffic,
+};
+use egress_common::decide::{IPPROTO_TCP, Wire};
 use egress_common::names::TRANSPARENT_PORT;
 
 use crate::error::Error;
-use crate::maps::{SLOTS_PROXY, SLOTS_V4, SLOTS_V6, STORAGE, config, count};
+use crate::maps::{SLOTS_PROXY, SLOTS_V4, SLOTS_V6, STORAGE, config, count, report};
 use crate::read::{self, AF_INET, Ends};
 
 /// `BPF_SOCK_OPS_TCP_CONNECT_CB`: an active connection, addresses chosen, SYN not yet sent.
-const TCP_CONNECT_CB: u32 = 3;
+pub const TCP_CONNECT_CB: u32 = 3;
+/// `BPF_SOCK_OPS_STATE_CB`: the state changes, from the first argument to the second.
+pub const STATE_CB: u32 = 10;
+/// `BPF_SOCK_OPS_STATE_CB_FLAG`.
+const STATE_CB_FLAG: u32 = 1 << 2;
 const LOOPBACK_V4: u32 = u32::from_ne_bytes([127, 0, 0, 1]);
 const LOOPBACK_V6: [u32; 4] = [0, 0, 0, 1_u32.to_be()];
 
 #[sock_ops]
 pub fn agent_sockops(ctx: SockOpsContext) -> u32 {
-    if ctx.op() == TCP_CONNECT_CB && record(&ctx).is_err() {
+    let done = match ctx.op() {
+        TCP_CONNECT_CB => opens(&ctx),
+        STATE_CB if ctx.arg(1) == TCP_CLOSE => closes(&ctx),
+        _ => Ok(()),
+    };
+    if done.is_err() {
         // Not recorded is not served: the relay closes a peer whose slot is not fresh.
         count(Counter::Internal);
     }
     1
 }
 
+/// Turns the reports of a socket's states on or off. The command cannot: no option of `setsockopt(2)` reaches these
+/// flags, only `bpf_setsockopt` in a kernel program does.
 #[inline(always)]
-fn record(ctx: &SockOpsContext) -> Result<(), Error> {
+pub fn watch(ctx: &SockOpsContext, is_on: bool) -> Result<(), Error> {
+    let others = ctx.cb_flags() & !STATE_CB_FLAG;
+    let flags = if is_on {
+        others | STATE_CB_FLAG
+    } else {
+        others
+    };
+    ctx.set_cb_flags(flags as i32).or(Err(Error::Storage))
+}
+
+#[inline(always)]
+fn opens(ctx: &SockOpsContext) -> Result<(), Error> {
     let config = config()?;
     // `remote_port` is the network-order port in the upper half of a big-endian word.
     let remote_port = u32::from_be(ctx.remote_port());
@@ -34,22 +59,62 @@ fn record(ctx: &SockOpsContext) -> Result<(), Error> {
     if !is_relay || config.audit != 0 {
         return Ok(());
     }
-    // Only sockets whose address is exactly loopback: one bound to 127.0.0.2 may share the local
-    // port of another, and the relay closes it without looking at a slot.
+    let slot = slot(ctx, &config, remote_port)?;
+    let watched = storage(ctx).and_then(|stored| watch(ctx, true).map(|()| stored));
+    match (watched, slot) {
+        (Ok(stored), slot) => {
+            count(Counter::CloseExpected);
+            if let Some(slot) = slot {
+                // SAFETY: `stored` is this socket's own Slot and not null, and `slot` is a whole Slot inside the
+                // array's value (bounds checked by the look-up).
+                unsafe { read::copy_words(stored, slot) };
+                count(Counter::SlotWritten);
+            }
+            Ok(())
+        }
+        (Err(error), slot) => {
+            // A socket that passed no connect hook, or whose close nobody would report: leave nothing that could
+            // be taken for its own.
+            if let Some(slot) = slot {
+                // SAFETY: the pointer is into the array's value (bounds checked by the look-up).
+                unsafe { (&raw mut (*slot).kind).write_volatile(SLOT_EMPTY) };
+            }
+            Err(error)
+        }
+    }
+}
+
+/// The slot of a connection's local port, for its listener. `None` for a socket whose address is not exactly
+/// loopback: one bound to 127.0.0.2 may share the local port of another, and the relay closes it without looking at
+/// a slot. Its close is reported all the same.
+#[inline(always)]
+fn slot(
+    ctx: &SockOpsContext,
+    config: &Config,
+    remote_port: u32,
+) -> Result<Option<*mut Slot>, Error> {
     let ends = read::ends(ctx);
     let is_proxy = remote_port == config.proxy_port;
     let slots = match wire(ctx, &ends) {
-        Wire::V4 if ends.v4 != (LOOPBACK_V4, LOOPBACK_V4) => return Ok(()),
+        Wire::V4 if ends.v4 != (LOOPBACK_V4, LOOPBACK_V4) => return Ok(None),
         Wire::V4 if is_proxy => &SLOTS_PROXY,
         Wire::V4 => &SLOTS_V4,
         // Nobody listens on the proxy port of `::1`.
-        Wire::V6 if is_proxy => return Ok(()),
+        Wire::V6 if is_proxy => return Ok(None),
         Wire::V6 if differs(ends.v6.0, LOOPBACK_V6) | differs(ends.v6.1, LOOPBACK_V6) == 0 => {
             &SLOTS_V6
         }
-        Wire::V6 => return Ok(()),
+        Wire::V6 => return Ok(None),
     };
-    let slot = slots.get_ptr_mut(ctx.local_port()).ok_or(Error::Storage)?;
+    slots
+        .get_ptr_mut(ctx.local_port())
+        .map(Some)
+        .ok_or(Error::Storage)
+}
+
+/// Where the connect hook wrote what this socket asked for.
+#[inline(always)]
+fn storage(ctx: &SockOpsContext) -> Result<*mut Slot, Error> {
     let sk = read::socket_of_ops(ctx);
     if sk.is_null() {
         return Err(Error::Storage);
@@ -65,15 +130,41 @@ fn record(ctx: &SockOpsContext) -> Result<(), Error> {
     }
     .cast::<Slot>();
     if stored.is_null() {
-        // A socket that passed no connect hook: leave nothing that could be taken for its own.
-        // SAFETY: the pointer is into the array's value (bounds checked by the lookup).
-        unsafe { (&raw mut (*slot).kind).write_volatile(SLOT_EMPTY) };
-        return Err(Error::Storage);
+        Err(Error::Storage)
+    } else {
+        Ok(stored)
     }
-    // SAFETY: `stored` is this socket's own Slot and not null (checked), and `slot` is a whole Slot
-    // inside the array's value (bounds checked by the look-up).
-    unsafe { read::copy_words(stored, slot) };
-    count(Counter::SlotWritten);
+}
+
+/// Reports what a redirected or proxied connection carried. Whatever ends one comes by here: `close(2)`, the end of
+/// its process, a reset by either side, `connect(2)` with `AF_UNSPEC`, and the step to TIME_WAIT.
+#[inline(always)]
+fn closes(ctx: &SockOpsContext) -> Result<(), Error> {
+    // One report for each connect: the same socket may listen next, or connect again.
+    watch(ctx, false)?;
+    let stored = storage(ctx)?;
+    // SAFETY: `storage` gives a pointer that is not null, to this socket's own Slot.
+    let slot = unsafe { stored.read() };
+    if slot.kind != SLOT_REDIRECTED && slot.kind != SLOT_PROXY {
+        return Ok(());
+    }
+    let mut traffic = Traffic {
+        ktime_ns: read::now(),
+        cookie: slot.cookie,
+        connect_ns: slot.connect_ns,
+        addr: [0; 2],
+        bytes_acked: 0,
+        bytes_received: 0,
+        in_flight: 0,
+        port: 0,
+        kind: TRAFFIC_COMMAND,
+        protocol: IPPROTO_TCP,
+        state: TCP_CLOSE,
+        established: 0,
+    };
+    read::carried(ctx, &mut traffic);
+    report(&traffic);
+    count(Counter::CloseSeen);
     Ok(())
 }
 

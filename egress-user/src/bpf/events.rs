@@ -1,10 +1,14 @@
 //! Reads the kernel's records from the ring buffer.
+use std::io;
 use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
 use egress_common::abi;
 use egress_common::verdict::{Hook, Reason, Verdict};
 use zerocopy::{FromBytes, IntoBytes};
+
+use super::traffic::Traffic;
 
 /// One attempt, with its bytes turned into values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,6 +195,9 @@ pub struct MalformedEvent;
 pub struct Events {
     attempts: RingBuf<MapData>,
     texts: RingBuf<MapData>,
+    traffic: RingBuf<MapData>,
+    /// Kernel monotonic time before which connections are not told of.
+    since_ns: u64,
 }
 
 impl std::fmt::Debug for Events {
@@ -201,8 +208,30 @@ impl std::fmt::Debug for Events {
 
 impl Events {
     /// Wraps the rings.
-    pub(super) fn new(attempts: RingBuf<MapData>, texts: RingBuf<MapData>) -> Self {
-        Self { attempts, texts }
+    pub(super) fn new(
+        attempts: RingBuf<MapData>,
+        texts: RingBuf<MapData>,
+        traffic: RingBuf<MapData>,
+    ) -> Self {
+        Self {
+            attempts,
+            texts,
+            traffic,
+            since_ns: 0,
+        }
+    }
+
+    /// Throws away the attempts and the records with a text that there are, and gives their numbers. From then on
+    /// nothing is said of connections that the command's cgroup made before: a connection of a probe may close later.
+    ///
+    /// # Errors
+    /// Those of `clock_gettime(2)`.
+    pub fn discard(&mut self) -> io::Result<(usize, usize)> {
+        let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)?;
+        self.since_ns = u64::try_from(Duration::from(now).as_nanos()).unwrap_or(u64::MAX);
+        let attempts = std::iter::from_fn(|| self.take()).count();
+        let texts = std::iter::from_fn(|| self.take_text()).count();
+        Ok((attempts, texts))
     }
 
     /// The next attempt, if there is one. Never waits.
@@ -213,6 +242,17 @@ impl Events {
     /// The next record with a text, if there is one. Never waits.
     pub fn take_text(&mut self) -> Option<Result<Text, MalformedEvent>> {
         self.texts.next().map(|item| Text::try_from(&*item))
+    }
+
+    /// The next record of what a socket carried, if there is one. Never waits.
+    pub fn take_traffic(&mut self) -> Option<Result<Traffic, MalformedEvent>> {
+        loop {
+            let traffic = Traffic::try_from(&*self.traffic.next()?);
+            let is_earlier = matches!(traffic, Ok(Traffic::Closed { connect_ns, .. }) if connect_ns < self.since_ns);
+            if !is_earlier {
+                return Some(traffic);
+            }
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 mod error;
 pub mod events;
 pub mod links;
+pub mod traffic;
 mod unix;
 
 pub use error::BpfError;
@@ -275,6 +276,7 @@ impl Gates {
         Ok(Events::new(
             self.take_ring("EVENTS")?,
             self.take_ring("TEXTS")?,
+            self.take_ring("TRAFFIC")?,
         ))
     }
 

@@ -22,11 +22,12 @@ use super::plan::{Mode, Plan};
 use super::prepare::Measured;
 use super::state::RunDir;
 use super::stdio::Pumped;
-use super::supervise::{Ending, Running, relay_report, take_report};
+use super::supervise::{Ending, Running, drain, relay_report, take_report};
 use super::timeline::Timeline;
 use crate::apply::{Concluded, Recovered};
 use crate::boundary::limits::Report;
 use crate::boundary::users::UserLease;
+use crate::bpf::events::Events;
 use crate::bpf::links::Link;
 use crate::bpf::{Gates, ProgramIdentity, Unavailable};
 use crate::clock;
@@ -38,6 +39,12 @@ use crate::sys::process::Child;
 
 /// How long the relay and the mediator each may take to end in order.
 const END_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long the kernel may take to close the connections of the run's ended parts.
+///
+/// On the command's side nothing waits for a peer: the command's processes and the relay are gone by then, and each end
+/// answers the other on loopback. The mediator's own connections take the time that their origin takes to answer.
+const CLOSED_WITHIN: Duration = Duration::from_millis(200);
 
 /// The kernel's counters at the end of the run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -54,6 +61,10 @@ pub struct Counters {
     pub caller_refused: u64,
     /// Connections whose destination was handed to the relay.
     pub slots_written: u64,
+    /// Connections of the command whose close a program was to report.
+    pub closes_expected: u64,
+    /// Those whose close it saw.
+    pub closes_seen: u64,
 }
 
 /// Limits that the agent reached.
@@ -165,6 +176,7 @@ impl Running {
         let mediator = self.mediator.end(&self.plan.mediator, tunnels, allowed);
         notes.failed |= mediator.failed;
         notes.incomplete.extend(mediator.incomplete);
+        notes.events(last_events(&mut self.gates, &mut self.events, &mut flows));
         self.timeline.mark("mediator ended");
         let last = heart.row(
             "end",
@@ -295,12 +307,44 @@ fn lost(counters: &Counters, counts: &FlowCounts) -> Vec<String> {
             counters.relay_denied,
             "calls of the relay were refused by its gates, which a sound relay never makes",
         ),
+        (
+            counters
+                .closes_expected
+                .saturating_sub(counters.closes_seen),
+            "connections of the command were still open, so what they carried is not in the flow log",
+        ),
     ] {
         if count > 0 {
             reasons.push(format!("{count} {what}"));
         }
     }
     reasons
+}
+
+/// Reads what the kernel recorded up to the end of the mediator, and waits a moment for connections to close.
+///
+/// A connection outlives its process when the kernel still has bytes or a FIN to deliver. The command's connections lead
+/// to the relay, which has ended: a socket with unread bytes sends a reset, the other ones a FIN, and both end the
+/// orphan at once. The step to `TIME_WAIT` counts as the close, so nothing waits for its minute. A connection of the
+/// mediator is an orphan until its origin acknowledges the FIN; one that does not do so in time is written as not
+/// closed, with the bytes of the moment when the mediator closed it.
+fn last_events(
+    gates: &mut Gates,
+    events: &mut Events,
+    flows: &mut FlowLog,
+) -> Result<(), RunError> {
+    const LOOK_EVERY: Duration = Duration::from_millis(1);
+    let deadline = Instant::now() + CLOSED_WITHIN;
+    loop {
+        // Counted before the ring is read: a close that was counted is in it.
+        let expected = gates.counter(Counter::CloseExpected)?;
+        let is_closed = gates.counter(Counter::CloseSeen)? >= expected;
+        drain(gates, events, flows)?;
+        if (is_closed && !flows.has_open_mediator()) || Instant::now() >= deadline {
+            return Ok(());
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
 }
 
 /// Refused destinations and how often, most telling first.
@@ -396,6 +440,8 @@ fn counters(gates: &Gates) -> io::Result<Counters> {
         relay_denied: read(Counter::RelayDenied)?,
         caller_refused: read(Counter::CallerRefused)?,
         slots_written: read(Counter::SlotWritten)?,
+        closes_expected: read(Counter::CloseExpected)?,
+        closes_seen: read(Counter::CloseSeen)?,
     })
 }
 

@@ -5,6 +5,7 @@ mod denied;
 mod dns;
 pub mod residual;
 mod unix;
+mod witness;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -79,6 +80,7 @@ pub struct FlowLog {
     counts: FlowCounts,
     folded: HashMap<FoldKey, Repeats>,
     unix: unix::Seen,
+    witness: witness::Witness,
     inside: Option<Inside>,
     audit: dns::Names,
     denied: BTreeMap<Denied, u64>,
@@ -108,6 +110,7 @@ impl FlowLog {
             counts: FlowCounts::default(),
             folded: HashMap::new(),
             unix: unix::Seen::new(),
+            witness: witness::Witness::default(),
             inside,
             audit: dns::Names::default(),
             denied: BTreeMap::new(),
@@ -306,6 +309,7 @@ impl FlowLog {
             self.row("kernel_repeats", clock::now_rfc3339(), as_map(row))?;
         }
         self.finish_unix()?;
+        self.finish_witness()?;
         if let Some(last) = last {
             let mut row = as_map(last);
             row.insert("malformed".into(), self.counts.malformed.into());

@@ -170,8 +170,7 @@ pub(super) fn run(
         | FromInit::NotExecuted { .. }
         | FromInit::Exited { .. }) => return Err(failed(format!("it said {other:?}"))),
     };
-    let attempts = std::iter::from_fn(|| events.take()).count();
-    let texts = std::iter::from_fn(|| events.take_text()).count();
+    let (attempts, texts) = system("read the probes' events", events.discard())?;
     let results = match &mut controls {
         // An audit probes nothing, and has no results.
         None => Vec::new(),

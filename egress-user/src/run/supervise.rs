@@ -228,21 +228,7 @@ impl Running {
     }
 
     pub(super) fn drain_events(&mut self, flows: &mut FlowLog) -> Result<(), RunError> {
-        self.gates.flush_diagnostics();
-        // Names before the connections that are told by them.
-        while let Some(text) = self.events.take_text() {
-            match text {
-                Ok(text) => system("write the flow log", flows.text(&text))?,
-                Err(_) => flows.malformed(),
-            }
-        }
-        while let Some(event) = self.events.take() {
-            match event {
-                Ok(event) => system("write the flow log", flows.kernel(&event))?,
-                Err(_) => flows.malformed(),
-            }
-        }
-        Ok(())
+        drain(&mut self.gates, &mut self.events, flows)
     }
 
     /// Reads one message of init; `Some` when the agent has ended or init is gone.
@@ -373,6 +359,36 @@ impl Running {
     fn tell_init(&self, message: &ToInit) {
         drop(handover::send_message(&self.control, message));
     }
+}
+
+/// Moves every record that the kernel has written into the flow log.
+pub(super) fn drain(
+    gates: &mut Gates,
+    events: &mut Events,
+    flows: &mut FlowLog,
+) -> Result<(), RunError> {
+    gates.flush_diagnostics();
+    // Names before the connections that are told by them.
+    while let Some(text) = events.take_text() {
+        match text {
+            Ok(text) => system("write the flow log", flows.text(&text))?,
+            Err(_) => flows.malformed(),
+        }
+    }
+    while let Some(event) = events.take() {
+        match event {
+            Ok(event) => system("write the flow log", flows.kernel(&event))?,
+            Err(_) => flows.malformed(),
+        }
+    }
+    // Last, so that the close of a connection follows its connect.
+    while let Some(traffic) = events.take_traffic() {
+        match traffic {
+            Ok(traffic) => system("write the flow log", flows.traffic(&traffic))?,
+            Err(_) => flows.malformed(),
+        }
+    }
+    Ok(())
 }
 
 fn evidence_length(dir: &Path) -> std::io::Result<u64> {

@@ -22,3 +22,4 @@ mod posture;
 mod relay;
 mod support;
 mod traffic;
+mod witness;

@@ -1,0 +1,155 @@
+//! What the mediator itself sends: each connection that it opens, and each datagram to a name server. Both
+//! programs are witnesses, so every packet passes. Connections that its listener accepts are the relay's, and
+//! they are not recorded here.
+use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE;
+use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_sk_storage_get};
+use aya_ebpf::macros::{cgroup_skb, sock_ops};
+use aya_ebpf::programs::{SkBuffContext, SockOpsContext};
+use egress_common::abi::{
+    Counter, Opened, TCP_CLOSE, TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_LAST_ACK, TCP_SYN_SENT,
+    TRAFFIC_DATAGRAM, TRAFFIC_MEDIATOR, Traffic,
+};
+use egress_common::datagram;
+use egress_common::decide::IPPROTO_TCP;
+use egress_common::names::DNS_PORT;
+
+use super::sockops::{STATE_CB, TCP_CONNECT_CB, watch};
+use crate::error::{Error, PASS};
+use crate::maps::{OPENED, config, count, report};
+use crate::read;
+
+#[sock_ops]
+pub fn mediator_sockops(ctx: SockOpsContext) -> u32 {
+    let reported = match ctx.op() {
+        TCP_CONNECT_CB => opens(&ctx),
+        STATE_CB => changes(&ctx, ctx.arg(1)),
+        _ => Ok(()),
+    };
+    if reported.is_err() {
+        count(Counter::Internal);
+    }
+    1
+}
+
+#[inline(always)]
+fn opens(ctx: &SockOpsContext) -> Result<(), Error> {
+    config()?;
+    let opened = storage(ctx, u64::from(BPF_SK_STORAGE_GET_F_CREATE)).ok_or(Error::Storage)?;
+    let value = Opened {
+        connect_ns: read::now(),
+        established: 0,
+    };
+    // SAFETY: `storage` gives a pointer that is not null, to this socket's own Opened.
+    unsafe { opened.write(value) };
+    // The connection is reported even if its later states cannot be.
+    record(ctx, &value, TCP_SYN_SENT);
+    watch(ctx, true)
+}
+
+/// A record for each state that adds something: established, closed by the process (its bytes are known then,
+/// should the run end before the peer has acknowledged them), and closed for good.
+#[inline(always)]
+fn changes(ctx: &SockOpsContext, state: u32) -> Result<(), Error> {
+    if !matches!(
+        state,
+        TCP_ESTABLISHED | TCP_FIN_WAIT1 | TCP_LAST_ACK | TCP_CLOSE
+    ) {
+        return Ok(());
+    }
+    // Only sockets that the mediator connected have one.
+    let Some(opened) = storage(ctx, 0) else {
+        return Ok(());
+    };
+    // SAFETY: `storage` gives a pointer that is not null, to this socket's own Opened.
+    let mut value = unsafe { opened.read() };
+    if state == TCP_ESTABLISHED {
+        value.established = 1;
+        // SAFETY: as above.
+        unsafe { opened.write(value) };
+    }
+    record(ctx, &value, state);
+    if state == TCP_CLOSE {
+        watch(ctx, false)?;
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn record(ctx: &SockOpsContext, opened: &Opened, state: u32) {
+    let (addr, port) = read::peer(ctx);
+    let mut traffic = Traffic {
+        ktime_ns: read::now(),
+        // SAFETY: the helper takes the program's own context.
+        cookie: unsafe { bpf_get_socket_cookie(ctx.as_ptr()) },
+        connect_ns: opened.connect_ns,
+        addr,
+        bytes_acked: 0,
+        bytes_received: 0,
+        in_flight: 0,
+        port,
+        kind: TRAFFIC_MEDIATOR,
+        protocol: IPPROTO_TCP,
+        state,
+        established: opened.established as u32,
+    };
+    read::carried(ctx, &mut traffic);
+    report(&traffic);
+}
+
+#[inline(always)]
+fn storage(ctx: &SockOpsContext, flags: u64) -> Option<*mut Opened> {
+    let sk = read::socket_of_ops(ctx);
+    if sk.is_null() {
+        return None;
+    }
+    // SAFETY: OPENED is an SK_STORAGE map of Opened, and the socket is not null (checked).
+    let opened = unsafe {
+        bpf_sk_storage_get(
+            (&raw const OPENED).cast_mut().cast(),
+            sk.cast(),
+            core::ptr::null_mut(),
+            flags,
+        )
+    }
+    .cast::<Opened>();
+    (!opened.is_null()).then_some(opened)
+}
+
+/// Passes every packet. A refusal of destinations would be the answer of this function.
+#[cgroup_skb(egress)]
+pub fn mediator_skb_egress(ctx: SkBuffContext) -> i32 {
+    // The protocol is the socket's, so no header in front of it hides a datagram. Sockets that are not full ones
+    // are TCP's, for a handshake or what follows a close.
+    if let Some(protocol) = read::protocol_of_packet(&ctx)
+        && protocol != IPPROTO_TCP
+    {
+        datagram(&ctx, protocol);
+    }
+    PASS
+}
+
+/// Reports a datagram to a name server, and one that does not show where it goes.
+#[inline(always)]
+fn datagram(ctx: &SkBuffContext, protocol: u32) {
+    let found = datagram::parse(|at| ctx.load::<u32>(at).ok().map(u32::from_be));
+    if found.port != 0 && found.port != u32::from(DNS_PORT) {
+        return;
+    }
+    let ktime_ns = read::now();
+    report(&Traffic {
+        ktime_ns,
+        // SAFETY: the helper takes the program's own context.
+        cookie: unsafe { bpf_get_socket_cookie(ctx.as_ptr()) },
+        connect_ns: ktime_ns,
+        addr: found.addr,
+        bytes_acked: 0,
+        bytes_received: 0,
+        in_flight: ctx.len().wrapping_sub(found.payload as u32),
+        port: found.port,
+        kind: TRAFFIC_DATAGRAM,
+        protocol,
+        state: 0,
+        established: 1,
+    });
+}

@@ -1,0 +1,296 @@
+//! Rows about what the kernel counted on both sides of the mediator: the bytes of each connection of the command, and
+//! each connection and each datagram to a name server of the mediator itself. Neither the relay nor the mediator
+//! writes them, so they bound what those two say. What comes after the first rows is folded into sums.
+use std::collections::BTreeMap;
+use std::io;
+
+use serde_json::json;
+
+use super::{FlowLog, as_map, protocol_name};
+use crate::bpf::traffic::{Carried, Connection, Traffic};
+use crate::clock;
+
+/// Rows of each side that are written one by one.
+const ROWS: u64 = 20_000;
+
+/// Connections as one row.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Sum {
+    count: u64,
+    carried: Carried,
+}
+
+impl Sum {
+    fn add(&mut self, carried: Carried) {
+        self.count = self.count.saturating_add(1);
+        self.carried.sent = self.carried.sent.saturating_add(carried.sent);
+        self.carried.acked = self.carried.acked.saturating_add(carried.acked);
+        self.carried.received = self.carried.received.saturating_add(carried.received);
+    }
+}
+
+/// What makes two connections of the mediator the same: protocol, port, and whether it was established.
+type FoldKey = (u32, u16, bool);
+
+/// What was seen on both sides.
+#[derive(Debug)]
+pub(super) struct Witness {
+    most_rows: u64,
+    closed: u64,
+    closed_more: Sum,
+    mediator: u64,
+    mediator_more: BTreeMap<FoldKey, Sum>,
+    /// Connections of the mediator that are open, by time of the connect call and cookie.
+    open: BTreeMap<(u64, u64), Connection>,
+}
+
+impl Default for Witness {
+    fn default() -> Self {
+        Self::with(ROWS)
+    }
+}
+
+impl Witness {
+    fn with(most_rows: u64) -> Self {
+        Self {
+            most_rows,
+            closed: 0,
+            closed_more: Sum::default(),
+            mediator: 0,
+            mediator_more: BTreeMap::new(),
+            open: BTreeMap::new(),
+        }
+    }
+}
+
+impl FlowLog {
+    /// Takes what one socket carried.
+    ///
+    /// # Errors
+    /// When the row cannot be written.
+    pub fn traffic(&mut self, traffic: &Traffic) -> io::Result<()> {
+        match traffic {
+            Traffic::Closed {
+                ktime_ns,
+                cookie,
+                connect_ns,
+                carried,
+            } => self.closed(*ktime_ns, *cookie, *connect_ns, *carried),
+            Traffic::Datagram(datagram) => self.mediator(datagram),
+            Traffic::Mediator(connection) => {
+                let key = (connection.connect_ns, connection.cookie);
+                if !connection.closed {
+                    self.witness.open.insert(key, *connection);
+                    return Ok(());
+                }
+                self.witness.open.remove(&key);
+                self.mediator(connection)
+            }
+        }
+    }
+
+    /// Whether the mediator has connections open.
+    pub fn has_open_mediator(&self) -> bool {
+        !self.witness.open.is_empty()
+    }
+
+    fn closed(
+        &mut self,
+        at: u64,
+        cookie: u64,
+        connect_ns: u64,
+        carried: Carried,
+    ) -> io::Result<()> {
+        if self.witness.closed >= self.witness.most_rows {
+            self.witness.closed_more.add(carried);
+            return Ok(());
+        }
+        self.witness.closed += 1;
+        let row = json!({
+            "cookie": cookie, "connect_ns": connect_ns, "bytes_sent": carried.sent,
+            "bytes_acked": carried.acked, "bytes_received": carried.received,
+        });
+        self.row("kernel_close", self.wall_time(at), as_map(row))
+    }
+
+    fn mediator(&mut self, one: &Connection) -> io::Result<()> {
+        if self.witness.mediator >= self.witness.most_rows {
+            let key = (one.protocol, one.port, one.established);
+            let more = self.witness.mediator_more.entry(key).or_default();
+            more.add(one.carried);
+            return Ok(());
+        }
+        self.witness.mediator += 1;
+        let row = json!({
+            "protocol": protocol_name(one.protocol), "dst": one.addr, "port": one.port,
+            "cookie": one.cookie, "connect_ns": one.connect_ns, "opened": self.wall_time(one.connect_ns),
+            "established": one.established, "closed": one.closed, "bytes_sent": one.carried.sent,
+            "bytes_acked": one.carried.acked, "bytes_received": one.carried.received,
+        });
+        self.row("kernel_mediator", self.wall_time(one.ktime_ns), as_map(row))
+    }
+
+    /// Writes what is still open and the sums of what was folded.
+    pub(super) fn finish_witness(&mut self) -> io::Result<()> {
+        for connection in std::mem::take(&mut self.witness.open).into_values() {
+            self.mediator(&connection)?;
+        }
+        let more = std::mem::take(&mut self.witness.closed_more);
+        if more.count > 0 {
+            let row = json!({
+                "count": more.count, "bytes_sent": more.carried.sent,
+                "bytes_acked": more.carried.acked, "bytes_received": more.carried.received,
+            });
+            self.row("kernel_close_total", clock::now_rfc3339(), as_map(row))?;
+        }
+        for ((protocol, port, established), more) in std::mem::take(&mut self.witness.mediator_more)
+        {
+            let row = json!({
+                "protocol": protocol_name(protocol), "port": port, "established": established,
+                "count": more.count, "bytes_sent": more.carried.sent,
+                "bytes_acked": more.carried.acked, "bytes_received": more.carried.received,
+            });
+            self.row("kernel_mediator_total", clock::now_rfc3339(), as_map(row))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn carried(sent: u64) -> Carried {
+        Carried {
+            sent,
+            acked: sent - 1,
+            received: 5,
+        }
+    }
+
+    fn connection(cookie: u64, port: u16, established: bool, closed: bool) -> Traffic {
+        Traffic::Mediator(Connection {
+            ktime_ns: 9,
+            cookie,
+            connect_ns: 7,
+            addr: "198.51.100.7".parse().unwrap(),
+            port,
+            protocol: 6,
+            established,
+            closed,
+            carried: carried(10 * cookie),
+        })
+    }
+
+    /// The rows of a log that folds from the third one on.
+    fn rows(traffic: &[Traffic]) -> Vec<Value> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("flows.jsonl");
+        let mut log = FlowLog::create(&path, None).unwrap();
+        log.witness = Witness::with(2);
+        for one in traffic {
+            log.traffic(one).unwrap();
+        }
+        log.finish(None).unwrap();
+        let text = std::fs::read_to_string(path).unwrap();
+        let mut rows: Vec<Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        for row in &mut rows {
+            let row = row.as_object_mut().unwrap();
+            row.retain(|name, _| {
+                !matches!(
+                    name.as_str(),
+                    "ts" | "opened" | "seq" | "prev_hash" | "hash"
+                )
+            });
+        }
+        rows
+    }
+
+    #[test]
+    fn closes_beyond_the_limit_are_one_sum() {
+        let closed = |cookie: u64| Traffic::Closed {
+            ktime_ns: 9,
+            cookie,
+            connect_ns: 7,
+            carried: carried(10 * cookie),
+        };
+        let all: Vec<Traffic> = (1..=5).map(closed).collect();
+        let rows = rows(&all);
+        assert_eq!(rows.len(), 3, "{rows:?}");
+        let row = json!({"source": "kernel_close", "cookie": 2, "connect_ns": 7,
+            "bytes_sent": 20, "bytes_acked": 19, "bytes_received": 5});
+        assert_eq!(rows[1], row);
+        let sum = json!({"source": "kernel_close_total", "count": 3,
+            "bytes_sent": 120, "bytes_acked": 117, "bytes_received": 15});
+        assert_eq!(rows[2], sum);
+    }
+
+    #[test]
+    fn connection_of_the_mediator_is_one_row_and_one_that_is_open_stands_at_the_end() {
+        let rows = rows(&[
+            connection(1, 443, false, false),
+            connection(2, 443, false, false),
+            connection(1, 443, true, false),
+            connection(2, 443, true, false),
+            connection(2, 443, true, true),
+        ]);
+        assert_eq!(rows.len(), 2, "{rows:?}");
+        let row = |cookie: u64, closed: bool| {
+            json!({"source": "kernel_mediator", "protocol": "tcp", "dst": "198.51.100.7",
+                "port": 443, "cookie": cookie, "connect_ns": 7, "established": true, "closed": closed,
+                "bytes_sent": 10 * cookie, "bytes_acked": 10 * cookie - 1, "bytes_received": 5})
+        };
+        assert_eq!(rows, [row(2, true), row(1, false)]);
+    }
+
+    #[test]
+    fn connections_of_the_mediator_beyond_the_limit_are_sums_of_the_same_kind() {
+        let datagram = |cookie: u64| {
+            Traffic::Datagram(Connection {
+                ktime_ns: 9,
+                cookie,
+                connect_ns: 9,
+                addr: "198.51.100.53".parse().unwrap(),
+                port: 53,
+                protocol: 17,
+                established: true,
+                closed: true,
+                carried: Carried {
+                    sent: 30,
+                    acked: 0,
+                    received: 0,
+                },
+            })
+        };
+        let rows = rows(&[
+            datagram(1),
+            connection(2, 443, true, true),
+            connection(3, 443, true, true),
+            connection(4, 443, false, true),
+            connection(5, 443, true, false),
+            connection(6, 80, true, true),
+            datagram(7),
+        ]);
+        let sum = |protocol: &str, port: u16, established: bool, numbers: [u64; 4]| {
+            let [count, sent, acked, received] = numbers;
+            json!({"source": "kernel_mediator_total", "protocol": protocol, "port": port,
+                "established": established, "count": count, "bytes_sent": sent,
+                "bytes_acked": acked, "bytes_received": received})
+        };
+        assert_eq!(
+            rows[2..],
+            [
+                sum("tcp", 80, true, [1, 60, 59, 5]),
+                sum("tcp", 443, false, [1, 40, 39, 5]),
+                sum("tcp", 443, true, [2, 80, 78, 10]),
+                sum("udp", 53, true, [1, 30, 0, 0]),
+            ]
+        );
+        assert_eq!(rows[0]["protocol"], "udp");
+    }
+}
