@@ -8,6 +8,7 @@ pub mod digest;
 pub mod packet;
 pub mod policy;
 pub mod receipt;
+pub mod redact;
 
 #[cfg(target_os = "linux")]
 pub mod apply;
@@ -21,6 +22,8 @@ pub mod child;
 pub mod mediator;
 #[cfg(target_os = "linux")]
 pub mod probe;
+#[cfg(target_os = "linux")]
+pub mod read_on;
 #[cfg(target_os = "linux")]
 pub mod relay;
 #[cfg(target_os = "linux")]

@@ -73,6 +73,23 @@ impl Host {
         Ok(Self::Name(name.to_ascii_lowercase()))
     }
 
+    /// Whether it means the machine that resolves it. The command's loopback is not the mediator's, so
+    /// such a host is never passed on.
+    pub fn is_own_machine(&self) -> bool {
+        match self {
+            Self::Name(name) => is_localhost(name),
+            Self::Ip(ip) => ip.is_loopback() || ip.is_unspecified(),
+        }
+    }
+
+    /// The text for the flow log: an IPv6 address has no brackets.
+    pub fn plain(&self) -> String {
+        match self {
+            Self::Name(name) => name.clone(),
+            Self::Ip(ip) => ip.to_string(),
+        }
+    }
+
     fn ipv6(text: &str) -> Result<Self, HostError> {
         let address: Ipv6Addr = text
             .parse()
@@ -90,6 +107,11 @@ impl fmt::Display for Host {
             Self::Ip(IpAddr::V6(address)) => write!(formatter, "[{address}]"),
         }
     }
+}
+
+/// Whether `name` is `localhost` or below it (RFC 6761). Expects lower case.
+pub fn is_localhost(name: &str) -> bool {
+    name == "localhost" || name.ends_with(".localhost")
 }
 
 fn check_label(label: &str) -> Result<(), HostError> {

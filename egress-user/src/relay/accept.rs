@@ -21,7 +21,7 @@ pub(super) async fn transparent(relay: Arc<Relay>, mut stream: TcpStream, peer: 
         }
     };
     let mut flow = relay.reporter.flow(origin, "raw").await;
-    let target = relay.target(Host::Literal(orig_dst.ip()), orig_dst.port());
+    let target = relay.target(Host::Ip(orig_dst.ip()), orig_dst.port());
     let refusal = match &target {
         Ok(target) => {
             flow.target(target);
@@ -65,7 +65,7 @@ pub(super) async fn unserved(relay: Arc<Relay>, stream: std::net::TcpStream, pee
     match relay.destinations.take(peer, || stream.peer_addr().is_ok()) {
         Ok((origin, orig_dst)) => {
             let mut flow = relay.reporter.flow(origin, "raw").await;
-            if let Ok(target) = relay.target(Host::Literal(orig_dst.ip()), orig_dst.port()) {
+            if let Ok(target) = relay.target(Host::Ip(orig_dst.ip()), orig_dst.port()) {
                 flow.target(&target);
             }
             flow.failed("stopped");

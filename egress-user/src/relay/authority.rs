@@ -1,51 +1,12 @@
 //! Reads `host:port` strictly. Pure.
 //!
-//! One grammar for CONNECT, absolute form, `Host` and the stub resolver: letters, digits, `-`, `_`
-//! and dots, an IPv4 address of four plain decimals, or an IPv6 address in brackets. Whatever another
-//! program might read as a different host (userinfo, percent signs, `0x7f.1`, a zone) is not a host
-//! here; the one dot that may end a name is taken off.
+//! One grammar for CONNECT, absolute form, `Host`, the stub resolver, the policy and the built-in mediator: that
+//! of [`Host`]. If the relay accepted a name that the mediator refuses, a request would have no receipt. Whatever
+//! another program might read as a different host (userinfo, percent signs, `0x7f.1`, a zone) is refused.
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv6Addr};
 
-/// A host as written by the agent: a name, or an address that stands for itself.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Host {
-    /// Lower case, no trailing dot.
-    Name(Arc<str>),
-    /// IPv4 also when it was written as `::ffff:a.b.c.d`.
-    Literal(IpAddr),
-}
-
-impl Host {
-    /// Whether it means the machine that resolves it. The agent's loopback is not the mediator's, so
-    /// such a host is never passed on.
-    pub fn is_own_machine(&self) -> bool {
-        match self {
-            Self::Name(name) => is_localhost(name),
-            Self::Literal(ip) => ip.is_loopback() || ip.is_unspecified(),
-        }
-    }
-
-    /// The text for flow reports: an IPv6 address without brackets.
-    pub fn plain(&self) -> String {
-        match self {
-            Self::Name(name) => name.to_string(),
-            Self::Literal(ip) => ip.to_string(),
-        }
-    }
-}
-
-/// As in an authority: an IPv6 address has its brackets.
-impl fmt::Display for Host {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Name(name) => f.write_str(name),
-            Self::Literal(IpAddr::V4(ip)) => write!(f, "{ip}"),
-            Self::Literal(IpAddr::V6(ip)) => write!(f, "[{ip}]"),
-        }
-    }
-}
+pub use crate::policy::Host;
 
 /// What a request is for: a host that was judged, and a port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -87,11 +48,11 @@ pub fn parse(text: &str, default_port: Option<u16>) -> Option<(Host, u16)> {
                 None if after.is_empty() => None,
                 None => return None,
             };
-            (Host::Literal(IpAddr::V6(ip).to_canonical()), port)
+            (Host::Ip(IpAddr::V6(ip).to_canonical()), port)
         }
         None => match text.split_once(':') {
-            Some((host, port)) => (parse_host(host)?, Some(port)),
-            None => (parse_host(text)?, None),
+            Some((host, port)) => (Host::parse(host).ok()?, Some(port)),
+            None => (Host::parse(text).ok()?, None),
         },
     };
     let port = match port {
@@ -101,51 +62,11 @@ pub fn parse(text: &str, default_port: Option<u16>) -> Option<(Host, u16)> {
     Some((host, port))
 }
 
-/// Whether `name` is a host name: labels of 1 to 63 letters, digits, `-` and `_`, 253 bytes in all,
-/// and a last label that no resolver takes for part of an IPv4 address.
-pub fn is_host_name(name: &str) -> bool {
-    if name.is_empty() || name.len() > 253 {
-        return false;
-    }
-    let labels_fit = name.split('.').all(|label| {
-        (1..=63).contains(&label.len())
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-    });
-    labels_fit && !ends_in_number(name)
-}
-
-/// Whether `name` is `localhost` or below it (RFC 6761). Expects lower case.
-pub fn is_localhost(name: &str) -> bool {
-    name == "localhost" || name.ends_with(".localhost")
-}
-
-fn parse_host(text: &str) -> Option<Host> {
-    if let Ok(ip) = text.parse::<Ipv4Addr>() {
-        return Some(Host::Literal(IpAddr::V4(ip)));
-    }
-    let name = text.strip_suffix('.').unwrap_or(text);
-    is_host_name(name).then(|| Host::Name(name.to_ascii_lowercase().into()))
-}
-
 fn parse_port(digits: &str) -> Option<u16> {
     if digits.is_empty() || digits.len() > 5 || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
     digits.parse::<u16>().ok().filter(|&port| port != 0)
-}
-
-/// `inet_aton` and URL parsers read `1.2.3`, `0x7f.1` and `017700000001` as addresses; a name whose
-/// last label is a number, decimal or hexadecimal, might be one of them.
-fn ends_in_number(name: &str) -> bool {
-    let last = name.rsplit('.').next().unwrap_or(name);
-    if last.bytes().all(|b| b.is_ascii_digit()) {
-        return true;
-    }
-    last.strip_prefix("0x")
-        .or_else(|| last.strip_prefix("0X"))
-        .is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 #[cfg(test)]
@@ -165,6 +86,8 @@ mod tests {
             ("192.0.2.7:80", "192.0.2.7:80"),
             ("[2001:DB8::1]:443", "[2001:db8::1]:443"),
             ("[::ffff:192.0.2.7]:443", "192.0.2.7:443"),
+            // The policy reads it like that, too.
+            ("192.0.2.7.:443", "192.0.2.7:443"),
             ("x:65535", "x:65535"),
         ];
         for (text, expected) in cases {
@@ -187,7 +110,10 @@ mod tests {
             "a.test:+1",
             "a.test:44 3",
             "a.test..:443",
-            "127.0.0.1.:443",
+            "127.0.0.1..:443",
+            "-a.test:443",
+            "a-.test:443",
+            "a.-b.test:443",
             ".:443",
             ".a.test:443",
             "a..test:443",

@@ -10,10 +10,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{sleep, timeout};
 
-use super::authority::{Host, is_host_name, is_localhost};
+use super::authority::Host;
 use super::names::{Assigned, Names, Pair};
 use super::plan::NameReport;
 use super::serve::Relay;
+use crate::policy::host::is_localhost;
 
 /// Long enough for a connection, short enough that no cache outlives the run.
 const TTL: u32 = 30;
@@ -199,8 +200,10 @@ fn text(name: &Name) -> Option<String> {
         }
         text.push_str(std::str::from_utf8(label).ok()?);
     }
-    text.make_ascii_lowercase();
-    is_host_name(&text).then_some(text)
+    match Host::parse(&text) {
+        Ok(Host::Name(name)) => Some(name),
+        Ok(Host::Ip(_)) | Err(_) => None,
+    }
 }
 
 /// The name behind the address of a reverse question, if it is synthetic.
@@ -209,9 +212,9 @@ fn name_of(names: &Names, reverse: &Name) -> Option<Name> {
     if network.prefix_len() != network.max_prefix_len() {
         return None;
     }
-    match names.resolve(Host::Literal(network.addr())) {
+    match names.resolve(Host::Ip(network.addr())) {
         Ok(Host::Name(name)) => Name::from_ascii(format!("{name}.")).ok(),
-        Ok(Host::Literal(ip)) if ip.is_loopback() => Name::from_ascii("localhost.").ok(),
+        Ok(Host::Ip(ip)) if ip.is_loopback() => Name::from_ascii("localhost.").ok(),
         _ => None,
     }
 }

@@ -77,7 +77,7 @@ impl Names {
     /// # Errors
     /// When the address is synthetic but was never given out.
     pub fn resolve(&self, host: Host) -> Result<Host, UnknownSynthetic> {
-        let Host::Literal(ip) = &host else {
+        let Host::Ip(ip) = &host else {
             return Ok(host);
         };
         match offset_of(*ip) {
@@ -86,7 +86,7 @@ impl Names {
                 .checked_sub(1)
                 .and_then(|number| usize::try_from(number).ok())
                 .and_then(|number| self.in_order.get(number))
-                .map(|name| Host::Name(Arc::clone(name)))
+                .map(|name| Host::Name(name.to_string()))
                 .ok_or(UnknownSynthetic),
         }
     }
@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     fn literal(ip: &str) -> Host {
-        Host::Literal(ip.parse().unwrap())
+        Host::Ip(ip.parse().unwrap())
     }
 
     #[test]

@@ -77,8 +77,8 @@ impl Hello {
     pub fn is_for(&self, host: &Host) -> bool {
         match (host, &self.sni) {
             (Host::Name(name), Some(sni)) => sni.eq_ignore_ascii_case(name.as_bytes()),
-            (Host::Literal(_), None) => true,
-            (Host::Name(_), None) | (Host::Literal(_), Some(_)) => false,
+            (Host::Ip(_), None) => true,
+            (Host::Name(_), None) | (Host::Ip(_), Some(_)) => false,
         }
     }
 }

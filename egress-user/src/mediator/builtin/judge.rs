@@ -24,7 +24,7 @@ pub(super) fn name(policy: &Policy, to: &Destination) -> Result<(), Refusal> {
     Err(Refusal::forbidden(
         "allowlist",
         "not_in_allowlist",
-        format!("domain not in allowlist: {}", shown(&to.host)),
+        format!("domain not in allowlist: {}", to.host.plain()),
     ))
 }
 
@@ -56,7 +56,7 @@ pub(super) async fn addresses(
 }
 
 fn guard(policy: &Policy, host: &Host, address: IpAddr) -> Result<(), Refusal> {
-    let name = shown(host);
+    let name = host.plain();
     match policy.guard.check(host, address) {
         Ok(()) => Ok(()),
         Err(ssrf::Refusal::Metadata) => Err(Refusal::forbidden(
@@ -78,11 +78,4 @@ fn unresolved(name: &str, what: &str) -> Refusal {
         "name_not_resolved",
         format!("SSRF check failed: {what}: {name}"),
     )
-}
-
-fn shown(host: &Host) -> String {
-    match host {
-        Host::Name(name) => name.clone(),
-        Host::Ip(address) => address.to_string(),
-    }
 }
