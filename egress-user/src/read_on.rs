@@ -34,7 +34,7 @@ impl<T> ReadOn<T> {
                 self.is_deaf = true;
                 Poll::Pending
             }
-            other => other,
+            Poll::Ready(Ok(_)) | Poll::Pending => written,
         }
     }
 }

@@ -321,7 +321,8 @@ mod tests {
     fn a_query_is_told_by_length_and_keyed_digest() {
         let text = "http://a.test?token=secret#x";
         let digest = hex::encode(Sha256::digest(b"k\0token=secret"));
-        let expected = format!("http://a.test/?[query 12 {}]", &digest[..16]);
+        let digest = digest.get(..16).unwrap();
+        let expected = format!("http://a.test/?[query 12 {digest}]");
         assert_eq!(shown(text), expected);
         assert_ne!(target(text, &Key::new("other")), expected);
         assert!(shown("http://a.test/x?").starts_with("http://a.test/x?[query 0 "));
@@ -345,9 +346,10 @@ mod tests {
             String::from("AKIAIOSFODNN7EXAMPLE"),
             String::from("ASIAIOSFODNN7EXAMPLE"),
             String::from("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"),
-            format!("bot123456:{}", &forty[..35]),
+            format!("bot123456:{}", forty.get(..35).unwrap()),
         ] {
-            let encoded: String = token.bytes().map(|byte| format!("%{byte:02x}")).collect();
+            let encoded: Vec<String> = token.bytes().map(|byte| format!("%{byte:02x}")).collect();
+            let encoded = encoded.concat();
             let twice = encoded.replace('%', "%25");
             for spelled in [token.clone(), format!("x={token}"), encoded, twice] {
                 let text = format!("http://a.test/v1/{spelled}/x");

@@ -311,6 +311,8 @@ fn start_relay(mediator: SocketAddr) -> RelayUnderTest {
         ipv6: false,
         plain_http: PlainHttp::Scan,
         answer_cut: None,
+        mark: None,
+        redaction_key: egress::redact::Key::new("k"),
         limits: Limits::default(),
     };
     let source = Box::new(slots.clone());

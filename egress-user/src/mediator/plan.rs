@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use crate::receipt::record::Posture as PostureBinding;
+use crate::redact::Key;
 
 /// Everything the built-in mediator needs, handed over as JSON in an inherited memory file.
 ///
@@ -33,6 +34,10 @@ pub struct MediatorPlan {
     pub agent_identity: String,
     /// Seconds between heartbeats.
     pub heartbeat_seconds: u64,
+    /// What the mediator marks its own answers with, 32 hex digits; only the relay knows it, too.
+    pub mark: String,
+    /// The key of the digests that stand for queries.
+    pub redaction_key: Key,
     /// Posture capsule to bind into `session_open`, when there is one.
     pub posture: Option<PostureBinding>,
 }

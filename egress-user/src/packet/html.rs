@@ -184,7 +184,7 @@ fn channels(out: &mut Html, channels: &Value) {
         .collect();
     for (member, name) in [
         ("other_hosts", "(other hosts)"),
-        ("blocked", "(blocked: the mediator was told, nobody else)"),
+        ("blocked", "(refused by the mediator)"),
     ] {
         if let Some(bytes) = channels.get(member) {
             rows.push(through(name, bytes));

@@ -232,13 +232,29 @@ impl Seen {
     fn relay(&mut self, row: &Node<'_>) {
         let (verdict, reason) = (row.member_text("verdict"), row.member_text("reason"));
         let host = Host::parse(row.member_text("host"));
+        // Most likely the mediator's words. An origin that writes them is on the list, which then gains nothing.
+        let claimed = row.member_text("claimed");
+        let reason = if verdict == "answered" && !claimed.is_empty() {
+            claimed
+        } else {
+            reason
+        };
+        // What was cut in the middle had been let through.
+        let went_through = match verdict {
+            "forwarded" => true,
+            "unfinished" => ["bytes_up", "bytes_down"]
+                .iter()
+                .any(|bytes| row.member_unsigned(bytes) > Some(0)),
+            "answered" => claimed.is_empty(),
+            _ => false,
+        };
         let by_list = reason == "allowlist" || reason.starts_with("allowlist:");
         let by_port =
             reason == "port_not_allowed" && MEDIATED.contains(&row.member_text("protocol"));
-        let host = match (host, verdict) {
+        let host = match (host, went_through) {
             // Whoever let an address through has put it on a list.
-            (Ok(Host::Ip(address)), "forwarded") => address.to_string(),
-            (Ok(Host::Name(name)), "forwarded") => name,
+            (Ok(Host::Ip(address)), true) => address.to_string(),
+            (Ok(Host::Name(name)), true) => name,
             (Ok(Host::Name(name)), _) if by_list || by_port => name,
             (Ok(Host::Ip(address)), _) if by_list || by_port => {
                 let target = address.to_string();

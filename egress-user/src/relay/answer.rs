@@ -1,34 +1,76 @@
-//! Tells the mediator's own refusals from what an origin answered. Pure.
+//! Tells the mediator's own answers from what an origin answered. Pure.
 
-/// A refusal by the mediator.
+/// What the head of an answer shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Block {
-    /// `layer:reason` from its header fields, as far as they are there.
-    pub(super) reason: String,
+pub(super) enum Judged {
+    /// An origin's answer.
+    Origin,
+    /// The mediator's refusal, for sure; `layer:reason` from its header fields.
+    Blocked(String),
+    /// It looks like the mediator's refusal, with the words that it gives. An origin could have written it.
+    Answered(Option<String>),
+    /// The mediator itself failed; why.
+    Failed(String),
 }
 
-/// Whether an answer is the mediator's refusal.
-///
-/// Newer mediators say so in header fields. Older ones answer with the plain error page of Go's
-/// standard library, which an origin may do as well: then the report errs on the side of `blocked`,
-/// and the mediator's receipt decides.
-pub(super) fn block<'a>(status: u16, find: impl Fn(&str) -> Option<&'a str>) -> Option<Block> {
-    if !matches!(status, 403 | 429 | 503) {
-        return None;
+/// Judges an answer of the built-in mediator, which marks what it says itself with `mark`, and takes its mark and
+/// words from what origins answer.
+pub(super) fn marked<'a>(
+    status: u16,
+    mark: &str,
+    found: Option<&str>,
+    find: impl Fn(&str) -> Option<&'a str>,
+) -> Judged {
+    if found != Some(mark) || status < 400 {
+        return Judged::Origin;
     }
+    match words(&find) {
+        Some(words) => Judged::Blocked(words),
+        None if status == 502 => Judged::Failed("upstream_failed".to_owned()),
+        None => Judged::Failed(format!("mediator_{status}")),
+    }
+}
+
+/// Judges an answer of a real Pipelock to anything but CONNECT. One stream holds its own answers and the origins',
+/// so only its receipts tell who wrote a refusal.
+///
+/// Newer versions put words into header fields. Older ones answer with the plain error page of Go's standard library.
+pub(super) fn unmarked<'a>(status: u16, find: impl Fn(&str) -> Option<&'a str>) -> Judged {
+    match (status, words(&find)) {
+        (403 | 429 | 503, Some(words)) => Judged::Answered(Some(words)),
+        (403 | 429 | 503, None) if is_plain_error(&find) => Judged::Answered(None),
+        (502, _) if is_plain_error(&find) => Judged::Failed("upstream_failed".to_owned()),
+        _ => Judged::Origin,
+    }
+}
+
+/// Judges an answer to CONNECT other than 200. No origin answers there, so every one is the mediator's own.
+pub(super) fn tunnel<'a>(status: u16, find: impl Fn(&str) -> Option<&'a str>) -> Judged {
+    let is_refusal = matches!(status, 403 | 429)
+        || status == 503 && is_plain_error(&find)
+        || words(&find).is_some();
+    let reason = words(&find).unwrap_or_else(|| format!("mediator_{status}"));
+    if is_refusal {
+        Judged::Blocked(reason)
+    } else {
+        Judged::Failed(reason)
+    }
+}
+
+/// `layer:reason` of a refusal, as far as they are there.
+fn words<'a>(find: impl Fn(&str) -> Option<&'a str>) -> Option<String> {
     let word = |name| find(name).map(clean).filter(|word| !word.is_empty());
     let layer = word("x-pipelock-block-reason-layer");
     let reason = word("x-pipelock-block-reason");
     match (layer, reason) {
         (Some(layer), Some(reason)) => Some(format!("{layer}:{reason}")),
         (Some(word), None) | (None, Some(word)) => Some(word),
-        (None, None) => is_plain_error(&find).then(|| format!("mediator_{status}")),
+        (None, None) => None,
     }
-    .map(|reason| Block { reason })
 }
 
 /// Whether an answer looks like the mediator's own error page.
-pub(super) fn is_plain_error<'a>(find: impl Fn(&str) -> Option<&'a str>) -> bool {
+fn is_plain_error<'a>(find: impl Fn(&str) -> Option<&'a str>) -> bool {
     find("content-type").is_some_and(|value| value.starts_with("text/plain"))
         && find("x-content-type-options") == Some("nosniff")
 }
@@ -45,33 +87,84 @@ fn clean(text: &str) -> String {
 mod tests {
     use super::*;
 
+    const GO: [(&str, &str); 2] = [
+        ("content-type", "text/plain; charset=utf-8"),
+        ("x-content-type-options", "nosniff"),
+    ];
+    const NAMED: [(&str, &str); 2] = [
+        ("x-pipelock-block-reason", "parse_error"),
+        ("x-pipelock-block-reason-layer", "allowlist"),
+    ];
+    const HOSTILE: [(&str, &str); 1] = [("x-pipelock-block-reason", "a\u{1b}[2J b")];
+
+    fn finder<'a>(fields: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<&'a str> {
+        move |name| {
+            fields
+                .iter()
+                .find(|field| field.0 == name)
+                .map(|field| field.1)
+        }
+    }
+
     #[test]
-    #[expect(clippy::type_complexity, reason = "a table")]
-    fn refusals_are_told_from_answers() {
-        let go = [
-            ("content-type", "text/plain; charset=utf-8"),
-            ("x-content-type-options", "nosniff"),
-        ];
-        let named = [
-            ("x-pipelock-block-reason", "parse_error"),
-            ("x-pipelock-block-reason-layer", "allowlist"),
-        ];
-        let hostile = [("x-pipelock-block-reason", "a\u{1b}[2J b")];
-        let cases: [(u16, &[(&str, &str)], Option<&str>); 7] = [
-            (200, &named, None),
-            (403, &named, Some("allowlist:parse_error")),
-            (429, &named[1..], Some("allowlist")),
-            (403, &hostile, Some("a2Jb")),
-            (403, &go, Some("mediator_403")),
-            (403, &[("content-type", "text/html")], None),
-            (502, &go, None),
-        ];
-        for (status, fields, expected) in cases {
-            let find = |name: &str| fields.iter().find(|f| f.0 == name).map(|f| f.1);
+    fn without_a_mark_a_refusal_is_a_claim() {
+        let claim = |words: &str| Judged::Answered(Some(words.to_owned()));
+        for (status, fields, expected) in [
+            (200, &NAMED[..], Judged::Origin),
+            (403, &NAMED[..], claim("allowlist:parse_error")),
+            (429, &NAMED[1..], claim("allowlist")),
+            (403, &HOSTILE[..], claim("a2Jb")),
+            (403, &GO[..], Judged::Answered(None)),
+            (403, &[("content-type", "text/html")][..], Judged::Origin),
+            (502, &GO[..], Judged::Failed("upstream_failed".into())),
+            (502, &[][..], Judged::Origin),
+        ] {
             assert_eq!(
-                block(status, find).map(|b| b.reason).as_deref(),
+                unmarked(status, finder(fields)),
                 expected,
-                "{fields:?}"
+                "{status} {fields:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_mark_alone_makes_an_answer_the_mediators() {
+        let judged = |status, found, fields| marked(status, "m", found, finder(fields));
+        for found in [None, Some(""), Some("x")] {
+            assert_eq!(judged(403, found, &NAMED), Judged::Origin);
+            assert_eq!(judged(502, found, &GO), Judged::Origin);
+        }
+        let blocked = Judged::Blocked("allowlist:parse_error".into());
+        assert_eq!(judged(403, Some("m"), &NAMED), blocked);
+        assert_eq!(judged(414, Some("m"), &NAMED), blocked);
+        let failed = |reason: &str| Judged::Failed(reason.into());
+        assert_eq!(judged(502, Some("m"), &GO), failed("upstream_failed"));
+        assert_eq!(judged(404, Some("m"), &[]), failed("mediator_404"));
+        assert_eq!(judged(101, Some("m"), &NAMED), Judged::Origin);
+    }
+
+    #[test]
+    fn a_tunnel_is_answered_by_the_mediator_alone() {
+        for (status, fields, expected) in [
+            (
+                403,
+                &NAMED[..],
+                Judged::Blocked("allowlist:parse_error".into()),
+            ),
+            (
+                400,
+                &NAMED[..],
+                Judged::Blocked("allowlist:parse_error".into()),
+            ),
+            (403, &[][..], Judged::Blocked("mediator_403".into())),
+            (503, &GO[..], Judged::Blocked("mediator_503".into())),
+            (503, &[][..], Judged::Failed("mediator_503".into())),
+            (502, &GO[..], Judged::Failed("mediator_502".into())),
+        ] {
+            assert_eq!(
+                tunnel(status, finder(fields)),
+                expected,
+                "{status} {fields:?}"
             );
         }
     }

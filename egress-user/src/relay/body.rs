@@ -1,103 +1,135 @@
 //! Bodies on their way through, counted.
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::client::conn::http1::SendRequest;
 
 use super::guard::Refusal;
-use super::report::{Flow, Verdict};
+use super::pool::Link;
+use super::report::{Flow, Passed};
 use super::serve::Relay;
 
-/// What the other half of an exchange may know of its upload.
-#[derive(Debug, Clone, Default)]
-pub(super) struct UploadState(Arc<UploadInner>);
+type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
-#[derive(Debug, Default)]
-struct UploadInner {
-    bytes: AtomicU64,
-    broken: AtomicBool,
+/// What the other half of an exchange may know of its upload.
+#[derive(Debug, Clone)]
+pub(super) struct UploadState {
+    passed: Arc<Passed>,
+    stage: Arc<AtomicU8>,
 }
 
+/// How far an upload is: more of it is to come.
+const OPEN: u8 = 0;
+/// All of it was taken.
+const WHOLE: u8 = 1;
+/// The agent stopped in the middle, or sent what the relay refuses.
+const BROKEN: u8 = 2;
+
 impl UploadState {
-    /// Bytes of the body taken so far.
-    pub(super) fn bytes(&self) -> u64 {
-        self.0.bytes.load(Ordering::Relaxed)
+    /// That of a flow that counts in `passed`.
+    pub(super) fn new(passed: Arc<Passed>) -> Self {
+        Self {
+            passed,
+            stage: Arc::new(AtomicU8::new(OPEN)),
+        }
+    }
+
+    /// That of a request without a body.
+    pub(super) fn none() -> Self {
+        let none = Self::new(Arc::default());
+        none.set(WHOLE);
+        none
+    }
+
+    /// Whether all of the body was taken.
+    pub(super) fn is_whole(&self) -> bool {
+        self.stage.load(Ordering::Relaxed) == WHOLE
     }
 
     /// Whether the agent stopped in the middle of the body.
     pub(super) fn is_broken(&self) -> bool {
-        self.0.broken.load(Ordering::Relaxed)
+        self.stage.load(Ordering::Relaxed) == BROKEN
+    }
+
+    fn set(&self, stage: u8) {
+        self.stage.store(stage, Ordering::Relaxed);
     }
 }
 
 /// The body of a request to the mediator. Trailer fields never pass.
 #[derive(Debug)]
 pub(super) struct Upload {
-    body: Option<Incoming>,
-    state: UploadState,
+    body: Option<(Incoming, UploadState)>,
 }
+
+/// The flow has been reported, so no more of its body may be sent.
+#[derive(Debug, thiserror::Error)]
+#[error("the exchange has ended")]
+struct Over;
 
 impl Upload {
     /// Passes `body` on and counts in `state`.
     pub(super) fn new(body: Incoming, state: UploadState) -> Self {
+        if body.is_end_stream() {
+            state.set(WHOLE);
+            return Self::none();
+        }
         Self {
-            body: Some(body).filter(|body| !body.is_end_stream()),
-            state,
+            body: Some((body, state)),
         }
     }
 
     /// No body.
     pub(super) fn none() -> Self {
-        Self {
-            body: None,
-            state: UploadState::default(),
-        }
+        Self { body: None }
     }
 }
 
 impl Body for Upload {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let this = self.get_mut();
-        let Some(body) = &mut this.body else {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Some((body, state)) = &mut self.get_mut().body else {
             return Poll::Ready(None);
         };
-        match ready!(Pin::new(body).poll_frame(cx)) {
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) => {
-                    this.state
-                        .0
-                        .bytes
-                        .fetch_add(data.len() as u64, Ordering::Relaxed);
-                    Poll::Ready(Some(Ok(Frame::data(data))))
-                }
-                Err(_) => Poll::Ready(None),
-            },
+        let frame = match ready!(Pin::new(&mut *body).poll_frame(cx)) {
+            Some(Ok(frame)) => frame.into_data().ok(),
             Some(Err(error)) => {
-                this.state.0.broken.store(true, Ordering::Relaxed);
-                Poll::Ready(Some(Err(error)))
+                state.set(BROKEN);
+                return Poll::Ready(Some(Err(error.into())));
             }
-            None => Poll::Ready(None),
+            None => None,
+        };
+        let Some(data) = frame else {
+            state.set(WHOLE);
+            return Poll::Ready(None);
+        };
+        if !state.passed.may_pass(data.len()) {
+            return Poll::Ready(Some(Err(Over.into())));
         }
+        if body.is_end_stream() {
+            state.set(WHOLE);
+        }
+        Poll::Ready(Some(Ok(Frame::data(data))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(Body::is_end_stream)
+        self.body
+            .as_ref()
+            .is_none_or(|(body, _)| body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
         self.body
             .as_ref()
-            .map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+            .map_or_else(|| SizeHint::with_exact(0), |(body, _)| body.size_hint())
     }
 }
 
@@ -110,18 +142,23 @@ pub(super) enum Download {
     Mediator(Box<Exchange>),
 }
 
-/// One request and answer through the mediator; reports when its answer has ended.
+/// One request and answer through the mediator.
+///
+/// It ends with its answer. An upload that goes on then is stopped, and both connections are closed: a body that
+/// is sent behind an answer would otherwise pass when its flow has been reported.
 #[derive(Debug)]
 pub(super) struct Exchange {
     pub(super) relay: Arc<Relay>,
     pub(super) body: Incoming,
     /// Length of a body of unknown length that was cut.
     pub(super) cut: Option<u64>,
-    pub(super) sender: Option<SendRequest<Upload>>,
+    pub(super) link: Option<Link>,
+    /// Whether the connection may serve another exchange.
+    pub(super) is_kept: bool,
     pub(super) flow: Option<Flow>,
     pub(super) upload: UploadState,
     pub(super) refusal: Refusal,
-    pub(super) down: u64,
+    pub(super) passed: Arc<Passed>,
     pub(super) ended: Ended,
 }
 
@@ -141,7 +178,7 @@ struct CutAnswer;
 
 impl Body for Download {
     type Data = Bytes;
-    type Error = Box<dyn std::error::Error + Send + Sync>;
+    type Error = BodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
@@ -153,14 +190,14 @@ impl Body for Download {
         };
         match ready!(Pin::new(&mut exchange.body).poll_frame(cx)) {
             Some(Ok(frame)) => {
-                exchange.down += frame.data_ref().map_or(0, |data| data.len() as u64);
+                exchange.passed.down(frame.data_ref().map_or(0, Bytes::len));
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => {
                 exchange.ended = Ended::Broken;
                 Poll::Ready(Some(Err(error.into())))
             }
-            None if exchange.cut == Some(exchange.down) => {
+            None if exchange.cut == Some(exchange.passed.bytes().1) => {
                 exchange.ended = Ended::Cut;
                 Poll::Ready(Some(Err(CutAnswer.into())))
             }
@@ -193,23 +230,33 @@ impl Drop for Exchange {
         if self.ended == Ended::No && self.body.is_end_stream() {
             self.ended = Ended::Whole;
         }
-        if self.ended == Ended::Whole
-            && let Some(sender) = self.sender.take()
+        let is_whole = self.ended == Ended::Whole && self.upload.is_whole();
+        // Dropping the link closes its connection.
+        if let Some(link) = self.link.take()
+            && is_whole
         {
-            self.relay.pool.put(sender);
+            if self.is_kept {
+                self.relay.pool.put(link);
+            } else {
+                link.detach();
+            }
+        }
+        if !self.upload.is_whole() {
+            self.refusal.close();
         }
         let Some(mut flow) = self.flow.take() else {
             return;
         };
-        flow.bytes(self.upload.bytes(), self.down);
-        match self.refusal.get().filter(|error| error.is_in_body()) {
-            Some(error) => flow.verdict(Verdict::Refused, &error.to_string()),
-            None => match self.ended {
-                Ended::Whole => {}
-                Ended::Broken => flow.verdict(Verdict::Failed, "mediator_closed"),
-                Ended::Cut => flow.verdict(Verdict::Failed, "answer_cut"),
-                Ended::No => flow.verdict(Verdict::Failed, "client_closed"),
-            },
+        let in_body = self.refusal.get().filter(|error| error.is_in_body());
+        match (self.ended, in_body) {
+            _ if is_whole => {}
+            (_, Some(error)) if !self.upload.is_whole() => flow.broke(&error.to_string()),
+            (Ended::Broken, _) => flow.cut("mediator_closed"),
+            (Ended::Cut, _) => flow.cut("answer_cut"),
+            (Ended::No, _) if self.relay.is_stopping() => flow.cut("stopped"),
+            (Ended::No, _) => flow.cut("client_closed"),
+            (Ended::Whole, _) if self.upload.is_broken() => flow.cut("client_closed"),
+            (Ended::Whole, _) => flow.cut("early_answer"),
         }
     }
 }

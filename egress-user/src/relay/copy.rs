@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
 use super::buffers::{Buffers, SMALL};
+use super::report::Passed;
 
 /// One end of a tunnel: its socket and the bytes that were read from it already.
 #[derive(Debug)]
@@ -18,13 +19,9 @@ pub(super) struct End {
     pub(super) first: Vec<u8>,
 }
 
-/// What moved, and why it stopped.
+/// What is left, and why it stopped.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Copied {
-    /// Bytes from the agent.
-    pub(super) up: u64,
-    /// Bytes to the agent.
-    pub(super) down: u64,
     /// What was read from the agent and not sent.
     pub(super) up_rest: Vec<u8>,
     pub(super) end: Ending,
@@ -33,14 +30,29 @@ pub(super) struct Copied {
 /// Why a tunnel ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ending {
-    /// Both sides had said everything.
+    /// Both sides had said everything, or the agent left when the mediator had.
     Finished,
-    /// A socket failed, mostly because a side closed it abruptly.
-    Broken,
+    /// The agent closed its socket abruptly, before it had everything.
+    AgentClosed,
+    /// The mediator did.
+    MediatorClosed,
     /// No byte moved for too long.
     Idle,
     /// The relay was told to stop.
     Stopped,
+}
+
+impl Ending {
+    /// Why what was cut by this ended; `None` when nothing was.
+    pub(super) fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::Finished => None,
+            Self::AgentClosed => Some("client_closed"),
+            Self::MediatorClosed => Some("mediator_closed"),
+            Self::Idle => Some("idle"),
+            Self::Stopped => Some("stopped"),
+        }
+    }
 }
 
 /// Sees the bytes that flow from the agent before they are sent.
@@ -61,10 +73,11 @@ impl Watch for () {
     }
 }
 
-/// Copies both ways. A half-close travels on; a side that does not read holds the other back.
+/// Copies both ways, and counts in `passed`. A half-close travels on; a side that does not read holds the other back.
 pub(super) async fn copy(
     agent: &mut End,
     mediator: &mut End,
+    passed: &Passed,
     buffers: &Buffers,
     idle: Duration,
     watch: &mut impl Watch,
@@ -73,19 +86,24 @@ pub(super) async fn copy(
     let mut up = Pipe::new(buffers, std::mem::take(&mut agent.first));
     let mut down = Pipe::new(buffers, std::mem::take(&mut mediator.first));
     if let Some(instead) = watch.up(&up.first) {
+        passed.up(up.first.len());
         up.send(instead);
     }
     let (agent, mediator) = (&mut agent.stream, &mut mediator.stream);
     let mut alarm = pin!(sleep_until(Instant::now() + idle));
-    let mut seen = (0, 0);
+    let mut seen = passed.bytes();
     let mut stop = pin!(stop);
     let end = poll_fn(|cx| {
-        let first = up.poll(cx, agent, mediator, watch);
-        let second = down.poll(cx, mediator, agent, &mut ());
+        let first = up.poll(cx, agent, mediator, watch, &|count| passed.up(count));
+        let second = down.poll(cx, mediator, agent, &mut (), &|count| passed.down(count));
         match (first, second) {
-            (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => {
-                return Poll::Ready(Ending::Broken);
-            }
+            // What was to be sent is lost, or the mediator did not say everything.
+            (_, Poll::Ready(Err(Closed::Sink))) => return Poll::Ready(Ending::AgentClosed),
+            (_, Poll::Ready(Err(Closed::Source))) => return Poll::Ready(Ending::MediatorClosed),
+            // Whoever has heard everything may go: the rest would be for nobody.
+            (Poll::Ready(Err(_)), _) if down.finished => return Poll::Ready(Ending::Finished),
+            (Poll::Ready(Err(Closed::Source)), _) => return Poll::Ready(Ending::AgentClosed),
+            (Poll::Ready(Err(Closed::Sink)), _) => return Poll::Ready(Ending::MediatorClosed),
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(Ending::Finished),
             _ => {}
         }
@@ -94,18 +112,17 @@ pub(super) async fn copy(
         }
         // The alarm is looked at only when it rings, so that moving bytes costs no timer.
         while alarm.as_mut().poll(cx).is_ready() {
-            if seen == (up.moved, down.moved) {
+            let now = passed.bytes();
+            if seen == now {
                 return Poll::Ready(Ending::Idle);
             }
-            seen = (up.moved, down.moved);
+            seen = now;
             alarm.as_mut().reset(Instant::now() + idle);
         }
         Poll::Pending
     })
     .await;
     Copied {
-        up: up.moved,
-        down: down.moved,
         up_rest: up.unsent().to_vec(),
         end,
     }
@@ -124,7 +141,17 @@ struct Pipe<'a> {
     large: bool,
     read_closed: bool,
     finished: bool,
-    moved: u64,
+    /// What is to be sent has been counted, or is the relay's own.
+    is_counted: bool,
+}
+
+/// Which socket of a direction failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Closed {
+    /// The one that is read.
+    Source,
+    /// The one that is written to, with bytes that are lost.
+    Sink,
 }
 
 impl<'a> Pipe<'a> {
@@ -138,7 +165,7 @@ impl<'a> Pipe<'a> {
             large: false,
             read_closed: false,
             finished: false,
-            moved: 0,
+            is_counted: false,
         }
     }
 
@@ -148,18 +175,21 @@ impl<'a> Pipe<'a> {
         from: &mut TcpStream,
         to: &mut TcpStream,
         watch: &mut impl Watch,
-    ) -> Poll<io::Result<()>> {
+        moved: &impl Fn(usize),
+    ) -> Poll<Result<(), Closed>> {
         if self.finished {
             return Poll::Ready(Ok(()));
         }
         loop {
             while self.start < self.end {
-                let written = ready!(Pin::new(&mut *to).poll_write(cx, self.unsent()))?;
-                if written == 0 {
-                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                let written = ready!(Pin::new(&mut *to).poll_write(cx, self.unsent()));
+                let Ok(written @ 1..) = written else {
+                    return Poll::Ready(Err(Closed::Sink));
+                };
+                if !self.is_counted {
+                    moved(written);
                 }
                 self.start += written;
-                self.moved += written as u64;
             }
             self.first = Vec::new();
             if self.read_closed {
@@ -168,13 +198,18 @@ impl<'a> Pipe<'a> {
                     self.send(tail);
                     continue;
                 }
-                ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
+                // When the other side has gone already, nothing that was said is lost.
+                drop(ready!(Pin::new(&mut *to).poll_shutdown(cx)));
                 self.finished = true;
                 return Poll::Ready(Ok(()));
             }
-            if self.poll_fill(cx, from, watch)?.is_pending() {
-                self.release();
-                return Poll::Pending;
+            match self.poll_fill(cx, from, watch, moved) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Closed::Source)),
+                Poll::Pending => {
+                    self.release();
+                    return Poll::Pending;
+                }
             }
         }
     }
@@ -184,7 +219,9 @@ impl<'a> Pipe<'a> {
         cx: &mut Context<'_>,
         from: &mut TcpStream,
         watch: &mut impl Watch,
+        moved: &impl Fn(usize),
     ) -> Poll<io::Result<()>> {
+        self.is_counted = false;
         if self
             .buffer
             .as_ref()
@@ -203,14 +240,17 @@ impl<'a> Pipe<'a> {
         self.read_closed = fresh.is_empty();
         self.large = fresh.len() >= SMALL;
         if let Some(instead) = watch.up(fresh) {
+            moved(fresh.len());
             self.send(instead);
         }
         Poll::Ready(Ok(()))
     }
 
-    /// Sends these bytes next, instead of what was read.
+    /// Sends these bytes next, instead of what was read. What was read is counted, and these are not: the record
+    /// holds what the agent sent.
     fn send(&mut self, bytes: Vec<u8>) {
         self.release();
+        self.is_counted = true;
         (self.start, self.end, self.first) = (0, bytes.len(), bytes);
     }
 

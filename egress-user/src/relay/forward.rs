@@ -4,15 +4,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::body::{Body, Incoming};
-use hyper::client::conn::http1::SendRequest;
 use tokio::time::timeout;
 
-use super::answer::{block, is_plain_error};
+use super::answer::{Judged, marked, unmarked};
 use super::authority::Target;
 use super::body::{Download, Ended, Exchange, Upload, UploadState};
 use super::first::line;
 use super::guard::Refusal;
-use super::headers::{for_agent, for_mediator, for_origin};
+use super::headers::{MARK, for_agent, for_mediator, for_origin};
+use super::pool::Link;
 use super::report::{Flow, Verdict};
 use super::serve::Relay;
 use super::tunnel::{self, Tunnel};
@@ -24,6 +24,8 @@ pub(super) struct Asked {
     pub(super) transport: &'static str,
     /// Absolute form, one of the mediator's own paths, or with a tunnel the path at the origin.
     pub(super) target: String,
+    /// What the flow log shows: the URL, with a tunnel the destination.
+    pub(super) url: String,
     /// The Host field that goes with it.
     pub(super) host: String,
     /// What the tunnel is for that it goes through.
@@ -40,11 +42,11 @@ pub(super) async fn forward(
 ) -> Response<Download> {
     let tunnel = match &asked.tunnel {
         None => {
-            flow.asked(asked.transport, request.method().as_str(), &asked.target);
+            flow.asked(asked.transport, request.method().as_str(), &asked.url);
             None
         }
         Some(target) => {
-            flow.asked(asked.transport, "CONNECT", &target.to_string());
+            flow.asked(asked.transport, "CONNECT", &asked.url);
             match tunnel::open(&relay, target, None).await {
                 Ok(tunnel) => Some(tunnel),
                 Err(denied) => {
@@ -60,31 +62,30 @@ pub(super) async fn forward(
         .config
         .answer_cut
         .filter(|_| asked.transport == "forward");
-    let upload = UploadState::default();
+    let passed = flow.passed();
+    let upload = UploadState::new(Arc::clone(&passed));
     let sent = match prepare(request, asked, &upload) {
         Some(request) => {
             let patience = relay.config.limits.response;
-            timeout(patience, send(&relay, request, tunnel))
+            timeout(patience, send(&relay, request, tunnel, &mut flow))
                 .await
                 .unwrap_or(Err("mediator_timeout"))
         }
         None => Err("malformed_target"),
     };
-    let (mut answer, sender) = match sent {
+    let (mut answer, link) = match sent {
         Ok(sent) => sent,
         Err(reason) => {
-            flow.bytes(upload.bytes(), 0);
             if let Some(error) = refusal.get().filter(|error| error.is_in_body()) {
                 let reason = error.to_string();
-                flow.refused(&reason);
+                flow.failed(&reason);
                 return own(StatusCode::BAD_REQUEST, &reason);
             }
-            let reason = if upload.is_broken() {
-                "client_closed"
-            } else {
-                reason
-            };
-            flow.failed(reason);
+            if upload.is_broken() {
+                flow.cut("client_closed");
+                return own(StatusCode::BAD_GATEWAY, "client_closed");
+            }
+            flow.unanswered(reason);
             return own(StatusCode::BAD_GATEWAY, reason);
         }
     };
@@ -93,7 +94,7 @@ pub(super) async fn forward(
         flow.status(answer.status().as_u16());
         flow.verdict(Verdict::Forwarded, "");
     } else {
-        judge(&answer, &mut flow);
+        judge(&relay, &answer, &mut flow);
     }
     for_agent(answer.headers_mut());
     answer.map(|body| {
@@ -101,11 +102,12 @@ pub(super) async fn forward(
             relay,
             cut: cut.filter(|_| body.size_hint().exact().is_none()),
             body,
-            sender: Some(sender).filter(|_| !is_tunnelled),
+            link: Some(link),
+            is_kept: !is_tunnelled,
             flow: Some(flow),
             upload,
             refusal,
-            down: 0,
+            passed,
             ended: Ended::No,
         }))
     })
@@ -126,8 +128,8 @@ pub(super) fn own(status: StatusCode, reason: &str) -> Response<Download> {
     response
 }
 
-/// Says in the report what the head of an answer says.
-pub(super) fn judge<B>(answer: &Response<B>, flow: &mut Flow) {
+/// Puts what the head of an answer shows into the report.
+pub(super) fn judge<B>(relay: &Relay, answer: &Response<B>, flow: &mut Flow) {
     let status = answer.status().as_u16();
     flow.status(status);
     let find = |name: &str| {
@@ -136,12 +138,18 @@ pub(super) fn judge<B>(answer: &Response<B>, flow: &mut Flow) {
             .get(name)
             .and_then(|value| value.to_str().ok())
     };
-    match block(status, find) {
-        Some(block) => flow.verdict(Verdict::Blocked, &block.reason),
-        None if status == 502 && is_plain_error(find) => {
-            flow.verdict(Verdict::Failed, "upstream_failed");
+    let judged = match &relay.config.mark {
+        Some(mark) => marked(status, mark, find(MARK), find),
+        None => unmarked(status, find),
+    };
+    match judged {
+        Judged::Origin => flow.verdict(Verdict::Forwarded, ""),
+        Judged::Blocked(reason) => flow.verdict(Verdict::Blocked, &reason),
+        Judged::Answered(claimed) => {
+            flow.verdict(Verdict::Answered, &format!("answered_{status}"));
+            flow.claimed(claimed);
         }
-        None => flow.verdict(Verdict::Forwarded, ""),
+        Judged::Failed(reason) => flow.verdict(Verdict::Failed, &reason),
     }
 }
 
@@ -171,38 +179,42 @@ async fn send(
     relay: &Relay,
     mut request: Request<Upload>,
     tunnel: Option<Tunnel>,
-) -> Result<(Response<Incoming>, SendRequest<Upload>), &'static str> {
+    flow: &mut Flow,
+) -> Result<(Response<Incoming>, Link), &'static str> {
     if let Some(tunnel) = tunnel {
+        flow.sent();
         return ask(tunnel.client().await?, request).await;
     }
     // A body cannot be sent twice, so it goes over a connection that nobody is about to close.
     if request.body().is_end_stream()
-        && let Some(mut sender) = relay.pool.take()
+        && let Some(mut link) = relay.pool.take()
     {
         let again = repeatable(&request);
-        match sender.try_send_request(request).await {
-            Ok(answer) => return Ok((answer, sender)),
+        flow.sent();
+        match link.sender.try_send_request(request).await {
+            Ok(answer) => return Ok((answer, link)),
             Err(mut error) => match error.take_message().or(again) {
                 Some(unsent) => request = unsent,
                 None => return Err("mediator_closed"),
             },
         }
     }
-    let sender = relay
+    let link = relay
         .pool
         .fresh()
         .await
         .map_err(|_cause| "mediator_unreachable")?;
-    ask(sender, request).await
+    flow.sent();
+    ask(link, request).await
 }
 
 async fn ask(
-    mut sender: SendRequest<Upload>,
+    mut link: Link,
     request: Request<Upload>,
-) -> Result<(Response<Incoming>, SendRequest<Upload>), &'static str> {
-    match sender.send_request(request).await {
+) -> Result<(Response<Incoming>, Link), &'static str> {
+    match link.sender.send_request(request).await {
         Ok(answer) if answer.status().is_informational() => Err("mediator_status"),
-        Ok(answer) => Ok((answer, sender)),
+        Ok(answer) => Ok((answer, link)),
         Err(_) => Err("mediator_closed"),
     }
 }

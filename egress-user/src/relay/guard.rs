@@ -6,6 +6,7 @@
 //! own answer and report.
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
@@ -18,17 +19,33 @@ use super::http_head::{Framing, HeadError, Scan, judge, scan};
 
 /// Why a connection's bytes were refused; empty as long as they were not.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Refusal(Arc<OnceLock<HeadError>>);
+pub(super) struct Refusal(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    error: OnceLock<HeadError>,
+    is_closed: AtomicBool,
+}
 
 impl Refusal {
     /// The first reason.
     pub(super) fn get(&self) -> Option<HeadError> {
-        self.0.get().copied()
+        self.0.error.get().copied()
+    }
+
+    /// Ends what hyper reads: an answer came before the end of its request's body.
+    pub(super) fn close(&self) {
+        self.0.is_closed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether nothing more is to be read.
+    pub(super) fn is_closed(&self) -> bool {
+        self.0.is_closed.load(Ordering::Relaxed)
     }
 
     fn set(&self, error: HeadError) {
         // The first reason stays: what follows it was never read.
-        self.0.get_or_init(|| error);
+        self.0.error.get_or_init(|| error);
     }
 }
 
@@ -155,7 +172,7 @@ impl AsyncRead for Guard {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         loop {
-            if this.refusal.get().is_some() {
+            if this.refusal.get().is_some() || this.refusal.is_closed() {
                 return Poll::Ready(Ok(()));
             }
             if this.approved > 0 {

@@ -4,6 +4,9 @@ use http::header::{
     TRANSFER_ENCODING, UPGRADE,
 };
 
+/// The field in which the built-in mediator marks its own answers.
+pub(super) const MARK: &str = "x-egress-mediator";
+
 /// Prepares the fields of a request that the mediator will look into, with `host` as Host.
 pub(super) fn for_mediator(headers: &mut HeaderMap, host: HeaderValue) {
     for_origin(headers, host);
@@ -21,9 +24,10 @@ pub(super) fn for_origin(headers: &mut HeaderMap, host: HeaderValue) {
     headers.insert(HOST, host);
 }
 
-/// Prepares the fields of an answer for the agent.
+/// Prepares the fields of an answer for the agent, which must not learn the mediator's mark.
 pub(super) fn for_agent(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
+    headers.remove(MARK);
 }
 
 /// Whether a request asks for a WebSocket, and for nothing else.

@@ -20,10 +20,11 @@ use super::guard::{Guard, Refusal};
 use super::headers::wants_websocket;
 use super::http_head::{HeadError, MAX_HEAD};
 use super::plan::PlainHttp;
+use super::query::Rewritten;
 use super::report::{Flow, Origin, Verdict};
 use super::serve::{Relay, close_gently};
 use super::websocket::Way;
-use super::{proxy, query, websocket};
+use super::{proxy, websocket};
 
 /// Which requests a connection may carry.
 #[derive(Debug, Clone)]
@@ -42,9 +43,9 @@ pub(super) enum Ask {
     /// A WebSocket, with the path and query of its URL.
     WebSocket(Target, String),
     /// The mediator's `/fetch`, with its query.
-    Fetch(Target, String),
+    Fetch(Target, Rewritten),
     /// The mediator's `/ws`, with its query.
-    WebSocketQuery(Target, String),
+    WebSocketQuery(Target, Rewritten),
     /// A tunnel.
     Connect(Target),
 }
@@ -136,8 +137,8 @@ pub(super) async fn serve(
                 }
             }
         }
-        (Some(After::Tunnel(_, flow) | After::WebSocket(_, flow)), Err(_)) => {
-            flow.failed("client_closed");
+        (Some(After::Tunnel(_, mut flow) | After::WebSocket(_, mut flow)), Err(_)) => {
+            flow.cut("client_closed");
         }
         (None, served) => connection.end(guard, served.is_err()).await,
     }
@@ -154,6 +155,10 @@ impl Connection {
 
     /// Reports a request that never became one, and tells the client.
     async fn end(&self, guard: Guard, broken: bool) {
+        if self.refusal.is_closed() && self.refusal.get().is_none() {
+            let (stream, _) = guard.into_parts();
+            return close_gently(&self.relay, stream).await;
+        }
         let seen = self.requests.load(Ordering::Relaxed);
         let refusal = self.refusal.get().filter(|error| !error.is_in_body());
         let unheard = lock(&self.first).is_some();
@@ -227,6 +232,7 @@ impl Connection {
                 let asked = Asked {
                     transport: "connect",
                     target: path,
+                    url: target.to_string(),
                     host: target.authority(80),
                     tunnel: Some(target),
                 };
@@ -235,10 +241,11 @@ impl Connection {
             Ask::Forward(target, path) => {
                 flow.target(&target);
                 let host = target.authority(80);
-                let target = format!("http://{host}{path}");
+                let url = format!("http://{host}{path}");
                 let asked = Asked {
                     transport: "forward",
-                    target,
+                    target: url.clone(),
+                    url,
                     host,
                     tunnel: None,
                 };
@@ -246,10 +253,10 @@ impl Connection {
             }
             Ask::Fetch(target, query) => {
                 flow.target(&target);
-                let target = format!("/fetch?{query}");
                 let asked = Asked {
                     transport: "fetch",
-                    target,
+                    target: format!("/fetch?{}", query.query),
+                    url: query.url,
                     host: mediator,
                     tunnel: None,
                 };
@@ -261,7 +268,7 @@ impl Connection {
             }
             Ask::WebSocket(target, path) => {
                 let url = format!("ws://{}{path}", target.authority(80));
-                let query = format!("url={}", query::encode(&url));
+                let query = Rewritten::new(url);
                 self.websocket(request, &target, Way::Scanned(&query), flow)
                     .await
             }

@@ -3,6 +3,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::redact::Key;
+
 /// Everything the relay needs, handed over as JSON in an inherited memory file.
 ///
 /// The process is `egress __relay PLAN_FD CONTROL_FD`: it starts as root in the host's network
@@ -35,6 +37,10 @@ pub struct RelayPlan {
     pub plain_http: PlainHttp,
     /// Length at which the mediator may cut the body of an answer without a word.
     pub answer_cut: Option<u64>,
+    /// What the built-in mediator marks its own answers with. A real Pipelock marks none.
+    pub mark: Option<String>,
+    /// The key of the digests that stand for queries.
+    pub redaction_key: Key,
 }
 
 /// How plain HTTP is asked of the mediator.
@@ -109,15 +115,22 @@ pub struct FlowReport {
     pub protocol: String,
     /// How it was asked of the mediator: `connect`, `forward`, `websocket`, `fetch`; absent when it was not.
     pub transport: Option<String>,
-    /// Method and target of an HTTP request as sent to the mediator, at most 512 bytes.
+    /// `METHOD URL` of what was asked for, or `CONNECT host:port`; redacted by [`crate::redact::target`].
     pub target: Option<String>,
-    /// `forwarded`, `refused` (by the relay), `blocked` (by the mediator) or `failed` (upstream).
+    /// Its length before that. The mediator and the destination got all of it.
+    pub target_bytes: u64,
+    /// `forwarded`, `refused` (by the relay), `blocked` (by the mediator), `answered` (perhaps by the mediator, with a
+    /// refusal), `failed` or `unfinished` (cut).
     pub verdict: String,
     /// Stable reason word: `name_mismatch`, `port_not_allowed`, `not_tls_or_http` …; empty when forwarded.
     pub reason: String,
+    /// With `answered`, the refusal's own words, which an origin may have written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claimed: Option<String>,
     /// HTTP status that the mediator answered with, when it did.
     pub status: Option<u16>,
-    /// Bytes from the agent: the body of a request, everything in a tunnel.
+    /// Bytes from the agent that went on to the mediator: the body of a request, everything in a tunnel. Counted
+    /// where they pass, so they are true however the flow ended.
     pub bytes_up: u64,
     /// Bytes to the agent, the same.
     pub bytes_down: u64,

@@ -7,9 +7,12 @@ use std::time::{Duration, Instant};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use super::body::Upload;
+use crate::read_on::ReadOn;
 
 /// Idle connections kept; a burst of more dials.
 const KEPT: usize = 64;
@@ -23,6 +26,49 @@ const FRESH: Duration = Duration::from_secs(4);
 const SPARES: usize = 4;
 const SPARE_FRESH: Duration = Duration::from_secs(2);
 
+/// One connection to the mediator that speaks HTTP. Dropping it closes the connection, whatever is under way on it:
+/// an upload must not go on when nobody counts it any more.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) sender: SendRequest<Upload>,
+    task: Option<AbortHandle>,
+}
+
+impl Link {
+    /// Speaks HTTP over `stream`, and holds `place` until the connection has ended.
+    pub(super) async fn over(
+        stream: TcpStream,
+        place: Option<OwnedSemaphorePermit>,
+    ) -> hyper::Result<Self> {
+        let (sender, connection) = client()
+            .handshake(TokioIo::new(ReadOn::new(stream)))
+            .await?;
+        let task = tokio::spawn(async move {
+            if connection.await.is_err() {
+                // Whoever waits for an answer hears of it.
+            }
+            drop(place);
+        });
+        Ok(Self {
+            sender,
+            task: Some(task.abort_handle()),
+        })
+    }
+
+    /// Lets the connection end by itself: what was counted may still be on its way.
+    pub(super) fn detach(mut self) {
+        self.task = None;
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
 /// The connections to the mediator that wait for a request.
 #[derive(Debug, Clone)]
 pub(super) struct Pool(Arc<Inner>);
@@ -31,7 +77,7 @@ pub(super) struct Pool(Arc<Inner>);
 struct Inner {
     mediator: SocketAddr,
     patience: Duration,
-    idle: Mutex<Vec<(SendRequest<Upload>, Instant)>>,
+    idle: Mutex<Vec<(Link, Instant)>>,
     spares: Mutex<Spares>,
 }
 
@@ -110,41 +156,34 @@ impl Pool {
     }
 
     /// A new connection for one request after another.
-    pub(super) async fn fresh(&self) -> io::Result<SendRequest<Upload>> {
+    pub(super) async fn fresh(&self) -> io::Result<Link> {
         let stream = self.dial().await?;
-        let (sender, connection) = client()
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(io::Error::other)?;
-        tokio::spawn(async move {
-            if connection.await.is_err() {
-                // Whoever waits for an answer hears of it.
-            }
-        });
-        Ok(sender)
+        Link::over(stream, None).await.map_err(io::Error::other)
     }
 
     /// A connection that waits and is still good.
-    pub(super) fn take(&self) -> Option<SendRequest<Upload>> {
+    pub(super) fn take(&self) -> Option<Link> {
         let mut idle = lock(&self.0.idle);
-        while let Some((sender, since)) = idle.pop() {
+        while let Some((link, since)) = idle.pop() {
             if since.elapsed() > FRESH {
                 // The rest has waited longer still.
                 idle.clear();
                 return None;
             }
-            if sender.is_ready() {
-                return Some(sender);
+            if link.sender.is_ready() {
+                return Some(link);
             }
         }
         None
     }
 
     /// Keeps a connection whose last answer has been read to its end.
-    pub(super) fn put(&self, sender: SendRequest<Upload>) {
+    pub(super) fn put(&self, link: Link) {
         let mut idle = lock(&self.0.idle);
-        if idle.len() < KEPT && !sender.is_closed() {
-            idle.push((sender, Instant::now()));
+        if idle.len() < KEPT && !link.sender.is_closed() {
+            idle.push((link, Instant::now()));
+        } else {
+            link.detach();
         }
     }
 }

@@ -99,6 +99,8 @@ pub fn confine(plan_fd: RawFd, control: &OwnedFd, parent: Pid) -> Result<Confine
         ipv6: plan.ipv6,
         plain_http: plan.plain_http,
         answer_cut: plan.answer_cut,
+        mark: plan.mark,
+        redaction_key: plan.redaction_key,
         limits: fitted(Limits::default()).map_err(at("raise its limit of descriptors"))?,
     };
     // The type is for datagrams; a SOCK_SEQPACKET socket takes the same calls.

@@ -49,9 +49,18 @@ pub fn split_url<'a>(url: &'a str, schemes: &[(&str, u16)]) -> Option<(Host, u16
     Some((host, port, path))
 }
 
+/// A query that was written anew, and the URL in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rewritten {
+    /// The query.
+    pub query: String,
+    /// The URL that it asks for, with the judged host.
+    pub url: String,
+}
+
 impl Query {
     /// The query again, its URL with `target` in place of its host and port.
-    pub fn rewritten(&self, target: &Target, rest: &str) -> String {
+    pub fn rewritten(&self, target: &Target, rest: &str) -> Rewritten {
         let scheme = self.url.split_once("://").map_or("", |(scheme, _)| scheme);
         let scheme_port = if matches!(scheme, "https" | "wss") {
             443
@@ -59,14 +68,26 @@ impl Query {
             80
         };
         let url = format!("{scheme}://{}{rest}", target.authority(scheme_port));
-        let mut text = format!("url={}", encode(&url));
+        let mut query = Rewritten::of(&url);
         for (name, value) in &self.others {
-            text.push('&');
-            text.push_str(name);
-            text.push('=');
-            text.push_str(&encode(value));
+            query.push('&');
+            query.push_str(name);
+            query.push('=');
+            query.push_str(&encode(value));
         }
-        text
+        Rewritten { query, url }
+    }
+}
+
+impl Rewritten {
+    /// A query for `url` alone.
+    pub fn new(url: String) -> Self {
+        let query = Self::of(&url);
+        Self { query, url }
+    }
+
+    fn of(url: &str) -> String {
+        format!("url={}", encode(url))
     }
 }
 
@@ -116,7 +137,7 @@ mod tests {
     fn round(query: &str) -> Option<String> {
         let query = parse(query)?;
         let (host, port, rest) = split_url(&query.url, &HTTP)?;
-        Some(query.rewritten(&Target { host, port }, rest))
+        Some(query.rewritten(&Target { host, port }, rest).query)
     }
 
     #[test]

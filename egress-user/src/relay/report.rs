@@ -5,21 +5,24 @@
 //! report: when the supervisor does not read, no new flow opens, and nothing is thrown away.
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::authority::Target;
 use super::plan::{FlowReport, NameReport, Report};
+use crate::redact::{self, Key};
 
-/// Longest target in a report, bytes.
-const MAX_TARGET: usize = 512;
+/// Longest method in a report, bytes.
+const MAX_METHOD: usize = 32;
 
 /// Hands reports to the pump; cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Reporter {
     queue: mpsc::UnboundedSender<Queued>,
     permits: Arc<Semaphore>,
+    redaction: Key,
 }
 
 #[derive(Debug)]
@@ -58,10 +61,18 @@ pub(super) struct Origin {
 /// How a flow ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
+    /// Both halves of the exchange ended in order.
     Forwarded,
+    /// The relay refused it before the mediator was asked for anything.
     Refused,
+    /// The mediator refused it, and nobody else can have written that answer.
     Blocked,
+    /// The answer looks like the mediator's refusal, but an origin may have written it.
+    Answered,
+    /// It went wrong, at the mediator or on the way to it.
     Failed,
+    /// It was asked for, and was cut.
+    Unfinished,
 }
 
 impl Verdict {
@@ -70,20 +81,66 @@ impl Verdict {
             Self::Forwarded => "forwarded",
             Self::Refused => "refused",
             Self::Blocked => "blocked",
+            Self::Answered => "answered",
             Self::Failed => "failed",
+            Self::Unfinished => "unfinished",
         }
+    }
+}
+
+/// The bytes of one flow, counted where they pass.
+///
+/// Whoever moves bytes holds a reference, so the report is right however the flow ends. Once it is reported nothing
+/// more may pass: a late byte would be in no record.
+#[derive(Debug, Default)]
+pub(super) struct Passed {
+    up: AtomicU64,
+    down: AtomicU64,
+}
+
+/// Marks the count of a flow that has been reported.
+const REPORTED: u64 = 1 << 63;
+
+impl Passed {
+    /// Counts bytes that are about to be sent to the mediator. When it returns `false` they must not be, because the
+    /// flow has been reported.
+    #[must_use = "bytes of a reported flow must not be sent"]
+    pub(super) fn may_pass(&self, count: usize) -> bool {
+        self.up.fetch_add(count as u64, Ordering::Relaxed) & REPORTED == 0
+    }
+
+    /// Counts bytes that went to the mediator, where the flow cannot have been reported meanwhile.
+    pub(super) fn up(&self, count: usize) {
+        self.up.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    /// Counts bytes on their way to the command.
+    pub(super) fn down(&self, count: usize) {
+        self.down.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    /// Bytes so far, to the mediator and to the command.
+    pub(super) fn bytes(&self) -> (u64, u64) {
+        let up = self.up.load(Ordering::Relaxed) & !REPORTED;
+        (up, self.down.load(Ordering::Relaxed))
+    }
+
+    fn close(&self) -> (u64, u64) {
+        self.up.fetch_or(REPORTED, Ordering::Relaxed);
+        self.bytes()
     }
 }
 
 impl Reporter {
     /// At most `open` flows are open or waiting to be taken.
-    pub(super) fn new(open: usize, out: mpsc::Sender<Report>) -> (Self, Pump) {
+    pub(super) fn new(open: usize, out: mpsc::Sender<Report>, redaction: Key) -> (Self, Pump) {
         let (sender, queue) = mpsc::unbounded_channel();
         let permits = Arc::new(Semaphore::new(open.min(Semaphore::MAX_PERMITS)));
         (
             Self {
                 queue: sender,
                 permits,
+                redaction,
             },
             Pump { queue, out },
         )
@@ -95,13 +152,14 @@ impl Reporter {
             permit: self.permit().await,
             reporter: self.clone(),
             started: Instant::now(),
+            passed: Arc::default(),
+            is_sent: false,
+            verdict: None,
             report: Box::new(FlowReport {
                 cookie: origin.cookie,
                 connect_ns: origin.connect_ns,
                 orig_dst: origin.orig_dst,
                 protocol: protocol.to_owned(),
-                verdict: Verdict::Failed.word().to_owned(),
-                reason: "stopped".to_owned(),
                 ..blank()
             }),
         }
@@ -132,51 +190,65 @@ impl Reporter {
 
 /// The report of one request or tunnel in the making; sent when dropped.
 ///
-/// Until something else is said the verdict is `failed`, `stopped`: what holds when the relay ends.
+/// A flow that ends without a verdict was ended by the relay's stop: `unfinished` once the mediator was sent
+/// something, `failed` before.
 #[derive(Debug)]
 pub(super) struct Flow {
     report: Box<FlowReport>,
     started: Instant,
+    passed: Arc<Passed>,
+    /// The mediator has been sent the request, or a part of it.
+    is_sent: bool,
+    verdict: Option<(Verdict, String)>,
     reporter: Reporter,
     permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Flow {
-    /// Says what the flow is for.
+    /// Sets what the flow is for.
     pub(super) fn target(&mut self, target: &Target) {
         self.report.host = Some(target.host.plain());
         self.report.port = Some(target.port);
     }
 
-    /// Says what is spoken.
+    /// Sets what is spoken.
     pub(super) fn protocol(&mut self, protocol: &str) {
         protocol.clone_into(&mut self.report.protocol);
     }
 
-    /// Says how the mediator is asked, and the method and target it is asked with.
+    /// Sets how the mediator is asked, the method, and the URL or authority that is asked for.
     pub(super) fn asked(&mut self, transport: &str, method: &str, target: &str) {
         self.report.transport = Some(transport.to_owned());
-        let mut text = format!("{method} {target}");
-        // Targets are ASCII; `truncate` would panic inside a character, `floor` cannot.
-        text.truncate(text.floor_char_boundary(MAX_TARGET));
-        self.report.target = Some(text);
+        // Methods are ASCII, so no character is cut.
+        let method = method.get(..MAX_METHOD).unwrap_or(method);
+        let shown = redact::target(target, &self.reporter.redaction);
+        self.report.target = Some(format!("{method} {shown}"));
+        self.report.target_bytes = (method.len() + 1 + target.len()) as u64;
     }
 
-    /// Says what the mediator answered.
+    /// Notes that from here on the mediator may have got some of it.
+    pub(super) fn sent(&mut self) {
+        self.is_sent = true;
+    }
+
+    /// Sets the status that the mediator answered with.
     pub(super) fn status(&mut self, status: u16) {
         self.report.status = Some(status);
     }
 
-    /// Says how many bytes went each way.
-    pub(super) fn bytes(&mut self, up: u64, down: u64) {
-        self.report.bytes_up = up;
-        self.report.bytes_down = down;
+    /// Sets the words of a refusal that an origin may have written.
+    pub(super) fn claimed(&mut self, words: Option<String>) {
+        self.report.claimed = words;
     }
 
-    /// Says how it ended; may be said again.
+    /// What counts the flow's bytes.
+    pub(super) fn passed(&self) -> Arc<Passed> {
+        Arc::clone(&self.passed)
+    }
+
+    /// Sets how it ended; a later call counts.
     pub(super) fn verdict(&mut self, verdict: Verdict, reason: &str) {
-        verdict.word().clone_into(&mut self.report.verdict);
-        reason.clone_into(&mut self.report.reason);
+        self.verdict = Some((verdict, reason.to_owned()));
     }
 
     /// Ends a flow that the relay refused.
@@ -188,10 +260,52 @@ impl Flow {
     pub(super) fn failed(mut self, reason: &str) {
         self.verdict(Verdict::Failed, reason);
     }
+
+    /// Notes that the flow was cut. A refusal or failure that the mediator has answered with stays.
+    pub(super) fn cut(&mut self, reason: &str) {
+        let verdict = match self.verdict {
+            Some((
+                Verdict::Blocked | Verdict::Answered | Verdict::Failed | Verdict::Refused,
+                _,
+            )) => {
+                return;
+            }
+            Some((Verdict::Forwarded | Verdict::Unfinished, _)) => Verdict::Unfinished,
+            None if self.is_sent => Verdict::Unfinished,
+            None => Verdict::Failed,
+        };
+        self.verdict(verdict, reason);
+    }
+
+    /// Notes that the request itself was bad, which showed only when a part of it had been sent. A refusal or failure
+    /// that the mediator has answered with stays.
+    pub(super) fn broke(&mut self, reason: &str) {
+        self.cut(reason);
+        if let Some((verdict @ Verdict::Unfinished, _)) = &mut self.verdict {
+            *verdict = Verdict::Failed;
+        }
+    }
+
+    /// Notes that the mediator gave no answer: with bytes on their way it was cut, without any it failed.
+    pub(super) fn unanswered(&mut self, reason: &str) {
+        if self.passed.bytes() == (0, 0) {
+            self.verdict(Verdict::Failed, reason);
+        } else {
+            self.verdict(Verdict::Unfinished, reason);
+        }
+    }
 }
 
 impl Drop for Flow {
     fn drop(&mut self) {
+        if self.verdict.is_none() {
+            self.cut("stopped");
+        }
+        if let Some((verdict, reason)) = self.verdict.take() {
+            verdict.word().clone_into(&mut self.report.verdict);
+            self.report.reason = reason;
+        }
+        (self.report.bytes_up, self.report.bytes_down) = self.passed.close();
         self.report.duration_us =
             u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let report = Report::Flow(std::mem::replace(&mut *self.report, blank()));
@@ -211,8 +325,10 @@ fn blank() -> FlowReport {
         protocol: String::new(),
         transport: None,
         target: None,
+        target_bytes: 0,
         verdict: String::new(),
         reason: String::new(),
+        claimed: None,
         status: None,
         bytes_up: 0,
         bytes_down: 0,
@@ -227,7 +343,7 @@ mod tests {
     #[tokio::test]
     async fn flows_wait_for_a_reader_and_none_is_lost() {
         let (out, mut taken) = mpsc::channel(1);
-        let (reporter, pump) = Reporter::new(2, out);
+        let (reporter, pump) = Reporter::new(2, out, Key::new("k"));
         let first = reporter.flow(Origin::default(), "raw").await;
         first.refused("a");
         drop(
@@ -267,6 +383,48 @@ mod tests {
                 row(0, "failed", "c")
             ]
         );
+        reporter.end();
+        pump.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_passed_is_reported_whatever_ends_the_flow() {
+        let (out, mut taken) = mpsc::channel(8);
+        let (reporter, pump) = Reporter::new(8, out, Key::new("k"));
+        let pump = tokio::spawn(pump.run());
+        let mut row = async |change: &dyn Fn(&mut Flow)| {
+            let mut flow = reporter.flow(Origin::default(), "http").await;
+            let passed = flow.passed();
+            change(&mut flow);
+            drop(flow);
+            assert!(!passed.may_pass(1), "a byte passed behind the report");
+            let Some(Report::Flow(flow)) = taken.recv().await else {
+                panic!("no flow")
+            };
+            (flow.verdict, flow.reason, flow.bytes_up, flow.bytes_down)
+        };
+        let up = |flow: &mut Flow| {
+            flow.asked("forward", "POST", "http://a.test/");
+            flow.sent();
+            assert!(flow.passed().may_pass(7));
+        };
+        let words = |verdict: &str, reason: &str, up| (verdict.into(), reason.into(), up, 0);
+        assert_eq!(row(&|_| {}).await, words("failed", "stopped", 0));
+        let asked = |flow: &mut Flow| flow.asked("forward", "GET", "http://a.test/");
+        assert_eq!(row(&asked).await, words("failed", "stopped", 0));
+        assert_eq!(row(&up).await, words("unfinished", "stopped", 7));
+        let cut = |verdict, reason: &'static str| {
+            move |flow: &mut Flow| {
+                up(flow);
+                flow.verdict(verdict, reason);
+                flow.cut("client_closed");
+            }
+        };
+        let forwarded = row(&cut(Verdict::Forwarded, "")).await;
+        assert_eq!(forwarded, words("unfinished", "client_closed", 7));
+        // The mediator's refusal is known, however much of its page was read.
+        let blocked = row(&cut(Verdict::Blocked, "allowlist:x")).await;
+        assert_eq!(blocked, words("blocked", "allowlist:x", 7));
         reporter.end();
         pump.await.unwrap();
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::authority::{Host, Target};
 use super::buffers::Buffers;
@@ -19,6 +19,7 @@ use super::plan::{PlainHttp, Report};
 use super::pool::Pool;
 use super::report::Reporter;
 use super::{accept, dns, proxy};
+use crate::redact::Key;
 
 /// More connections than any backlog holds.
 const MAX_WAITING: u32 = 65_536;
@@ -36,6 +37,10 @@ pub struct Config {
     pub plain_http: PlainHttp,
     /// Length at which the mediator may cut the body of an answer without a word.
     pub answer_cut: Option<u64>,
+    /// What the built-in mediator marks its own answers with. A real Pipelock marks none.
+    pub mark: Option<String>,
+    /// The key of the digests that stand for queries.
+    pub redaction_key: Key,
     /// Sizes and times.
     pub limits: Limits,
 }
@@ -100,6 +105,11 @@ impl Relay {
         }
     }
 
+    /// Whether the relay was told to stop.
+    pub(super) fn is_stopping(&self) -> bool {
+        *self.stop.borrow()
+    }
+
     /// Ends when the relay is told to stop.
     pub(super) fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut stop = self.stop.clone();
@@ -123,7 +133,11 @@ pub async fn serve(
 ) -> io::Result<()> {
     let (stopper, stopped) = watch::channel(false);
     let limits = config.limits.clone();
-    let (reporter, pump) = Reporter::new(limits.connections.saturating_mul(2), reports);
+    let (reporter, pump) = Reporter::new(
+        limits.connections.saturating_mul(2),
+        reports,
+        config.redaction_key.clone(),
+    );
     let relay = Arc::new(Relay {
         reporter,
         destinations: OriginalDestinations::new(slots),
@@ -288,17 +302,30 @@ pub(super) async fn close_gently(relay: &Relay, mut stream: TcpStream) {
     if stream.shutdown().await.is_err() {
         return;
     }
+    let linger = relay.config.limits.linger;
+    // An answer may come before the end of a body: the client then goes on sending for a while, and reads late.
     let drain = async {
-        let mut room = [0; 4096];
-        let mut left = 64;
-        while left > 0 && matches!(stream.read(&mut room).await, Ok(read) if read > 0) {
-            left -= 1;
+        let mut room = vec![0; 16 * 1024];
+        let mut left = MOST_UNWANTED;
+        while left > 0 {
+            match timeout(linger, stream.read(&mut room)).await {
+                Ok(Ok(read @ 1..)) => left = left.saturating_sub(read),
+                _ => return,
+            }
         }
+        sleep(linger).await;
     };
     tokio::select! {
         () = drain => {}
-        // The client keeps its end open; it had its time.
-        () = sleep(relay.config.limits.linger) => {}
+        // The client sends slowly and without an end; it had its time.
+        () = sleep(linger.saturating_mul(LINGERS)) => {}
         () = relay.stopped() => {}
     }
 }
+
+/// How much of what nobody wants is read. The kernel counts it as sent, and no row of the relay has it, so it must stay
+/// small beside what may sit unread in a socket's buffers.
+const MOST_UNWANTED: usize = 8 << 20;
+
+/// How many times the pause of a client that still sends may take in all.
+const LINGERS: u32 = 5;

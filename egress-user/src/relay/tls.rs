@@ -51,7 +51,11 @@ pub(super) async fn serve(
         Err(denied) => {
             let alert = match denied.verdict {
                 Verdict::Blocked => Alert::AccessDenied,
-                Verdict::Failed | Verdict::Refused | Verdict::Forwarded => Alert::InternalError,
+                Verdict::Failed
+                | Verdict::Refused
+                | Verdict::Forwarded
+                | Verdict::Answered
+                | Verdict::Unfinished => Alert::InternalError,
             };
             denied.report(&mut flow);
             refuse_tls(relay, stream, alert).await;

@@ -2,19 +2,16 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use hyper::client::conn::http1::SendRequest;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::answer::{Block, block};
+use super::answer::{Judged, tunnel as judge};
 use super::authority::Target;
-use super::body::Upload;
 use super::copy::{Copied, End, Ending, Watch, copy};
-use super::pool::client;
-use super::report::{Flow, Verdict};
+use super::pool::Link;
+use super::report::{Flow, Passed, Verdict};
 use super::serve::Relay;
 
 /// Longest head of the mediator's answer to CONNECT.
@@ -38,23 +35,15 @@ impl Tunnel {
     ///
     /// # Errors
     /// The reason word.
-    pub(super) async fn client(self) -> Result<SendRequest<Upload>, &'static str> {
+    pub(super) async fn client(self) -> Result<Link, &'static str> {
         let Self { end, place } = self;
         if !end.first.is_empty() {
             // The origin spoke before it was asked.
             return Err("upstream_failed");
         }
-        let (sender, connection) = client()
-            .handshake(TokioIo::new(end.stream))
+        Link::over(end.stream, Some(place))
             .await
-            .map_err(|_cause| "mediator_closed")?;
-        tokio::spawn(async move {
-            if connection.await.is_err() {
-                // Whoever waits for an answer hears of it.
-            }
-            drop(place);
-        });
-        Ok(sender)
+            .map_err(|_cause| "mediator_closed")
     }
 }
 
@@ -83,7 +72,11 @@ impl Denied {
     pub(super) fn answer(&self) -> StatusCode {
         match self.verdict {
             Verdict::Blocked => StatusCode::FORBIDDEN,
-            Verdict::Failed | Verdict::Refused | Verdict::Forwarded => StatusCode::BAD_GATEWAY,
+            Verdict::Failed
+            | Verdict::Refused
+            | Verdict::Forwarded
+            | Verdict::Answered
+            | Verdict::Unfinished => StatusCode::BAD_GATEWAY,
         }
     }
 
@@ -146,17 +139,16 @@ async fn ask(relay: &Relay, target: &Target) -> Result<End, Denied> {
     match answer.status {
         200 => Ok(End { stream, first }),
         status => {
-            // No origin answers here, so every refusal is the mediator's own.
-            let refused = matches!(status, 403 | 429) || answer.block.is_some();
+            let (verdict, reason) = match answer.judged {
+                Judged::Blocked(reason) => (Verdict::Blocked, reason),
+                Judged::Failed(reason) => (Verdict::Failed, reason),
+                Judged::Origin | Judged::Answered(_) => {
+                    (Verdict::Failed, format!("mediator_{status}"))
+                }
+            };
             Err(Denied {
-                verdict: if refused {
-                    Verdict::Blocked
-                } else {
-                    Verdict::Failed
-                },
-                reason: answer
-                    .block
-                    .map_or_else(|| format!("mediator_{status}"), |block| block.reason),
+                verdict,
+                reason,
                 status: Some(status),
                 is_busy: status == 503 && first.windows(BUSY.len()).any(|words| words == BUSY),
             })
@@ -180,14 +172,24 @@ pub(super) async fn run(
         end: mut mediator,
         place,
     } = tunnel;
-    let copied = transfer(relay, &mut agent, &mut mediator, &mut ()).await;
+    flow.sent();
+    let passed = flow.passed();
+    let copied = transfer(relay, &mut agent, &mut mediator, &passed, &mut ()).await;
     drop((mediator, place));
-    flow.bytes(copied.up, copied.down);
-    if copied.down == 0 && copied.end != Ending::Stopped {
+    let (_, down) = passed.bytes();
+    if down == 0 && copied.end != Ending::Stopped {
         // The mediator accepted and then closed without a byte, or the agent gave up first.
-        flow.verdict(Verdict::Failed, "no_answer");
+        flow.unanswered("no_answer");
     } else {
-        flow.verdict(Verdict::Forwarded, "");
+        ended(&mut flow, copied.end);
+    }
+}
+
+/// Puts the end of a tunnel, through which something was answered, into the report.
+pub(super) fn ended(flow: &mut Flow, end: Ending) {
+    match end.reason() {
+        None => flow.verdict(Verdict::Forwarded, ""),
+        Some(reason) => flow.verdict(Verdict::Unfinished, reason),
     }
 }
 
@@ -196,12 +198,14 @@ pub(super) async fn transfer(
     relay: &Relay,
     agent: &mut End,
     mediator: &mut End,
+    passed: &Passed,
     watch: &mut impl Watch,
 ) -> Copied {
     let idle = relay.config.limits.idle;
     copy(
         agent,
         mediator,
+        passed,
         &relay.buffers,
         idle,
         watch,
@@ -212,7 +216,7 @@ pub(super) async fn transfer(
 
 struct Answer {
     status: u16,
-    block: Option<Block>,
+    judged: Judged,
 }
 
 /// Reads the head of the answer, and returns what came behind it.
@@ -236,7 +240,7 @@ async fn read_answer(stream: &mut TcpStream) -> Option<(Answer, Vec<u8>)> {
                 };
                 let answer = Answer {
                     status,
-                    block: block(status, find),
+                    judged: judge(status, find),
                 };
                 return Some((answer, bytes.split_off(length)));
             }

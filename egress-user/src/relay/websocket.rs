@@ -23,15 +23,16 @@ use super::frames::Frames;
 use super::guard::Refusal;
 use super::headers::{for_agent, for_mediator, for_origin};
 use super::pool::client;
+use super::query::Rewritten;
 use super::report::{Flow, Verdict};
 use super::serve::Relay;
-use super::tunnel::{self, Denied, Tunnel, transfer};
+use super::tunnel::{self, Denied, Tunnel, ended, transfer};
 
 /// How the mediator is asked.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Way<'a> {
     /// By its `/ws`, with this query.
-    Scanned(&'a str),
+    Scanned(&'a Rewritten),
     /// By a tunnel to this target, where this path is asked for.
     Tunnel(&'a Target, &'a str),
 }
@@ -61,7 +62,7 @@ pub(super) async fn open(
     refusal: &Refusal,
 ) -> Opened {
     match way {
-        Way::Scanned(query) => flow.asked("websocket", "GET", &format!("/ws?{query}")),
+        Way::Scanned(query) => flow.asked("websocket", "GET", &query.url),
         Way::Tunnel(target, _) => flow.asked("connect", "CONNECT", &target.to_string()),
     }
     let (stream, place) = match dial(relay, way).await {
@@ -71,6 +72,8 @@ pub(super) async fn open(
             return Opened::Answered(own(denied.answer(), &denied.reason));
         }
     };
+    flow.sent();
+    let passed = flow.passed();
     let exchange = async {
         let request = prepare(relay, request, way).ok_or("malformed_target")?;
         let (mut sender, connection) = client()
@@ -100,7 +103,7 @@ pub(super) async fn open(
         flow.status(answer.status().as_u16());
         flow.verdict(Verdict::Forwarded, "");
     } else {
-        judge(&answer, &mut flow);
+        judge(relay, &answer, &mut flow);
     }
     for_agent(answer.headers_mut());
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -120,11 +123,12 @@ pub(super) async fn open(
             relay: Arc::clone(relay),
             body,
             cut: None,
-            sender: None,
+            link: None,
+            is_kept: false,
             flow: Some(flow),
-            upload: UploadState::default(),
+            upload: UploadState::none(),
             refusal: refusal.clone(),
-            down: 0,
+            passed,
             ended: Ended::No,
         }))
     }))
@@ -145,9 +149,10 @@ pub(super) async fn run(
         place,
     } = upgraded;
     let Ok(Ok(parts)) = parts.await else {
-        flow.failed("mediator_closed");
+        flow.cut("mediator_closed");
         return;
     };
+    let passed = flow.passed();
     let mut agent = End {
         stream: agent,
         first,
@@ -157,14 +162,12 @@ pub(super) async fn run(
         first: parts.read_buf.to_vec(),
     };
     if is_tunnelled {
-        let copied = transfer(relay, &mut agent, &mut mediator, &mut ()).await;
-        flow.bytes(copied.up, copied.down);
-        return;
+        let copied = transfer(relay, &mut agent, &mut mediator, &passed, &mut ()).await;
+        return ended(&mut flow, copied.end);
     }
     let mut frames = Frames::default();
-    let copied = transfer(relay, &mut agent, &mut mediator, &mut frames).await;
-    flow.bytes(copied.up, copied.down);
-    flow.verdict(Verdict::Forwarded, "");
+    let copied = transfer(relay, &mut agent, &mut mediator, &passed, &mut frames).await;
+    ended(&mut flow, copied.end);
     if copied.end != Ending::Finished {
         let mut last = copied.up_rest;
         last.extend(frames.tail().unwrap_or_default());
@@ -211,7 +214,10 @@ async fn drain(stream: &mut TcpStream) {
 fn prepare(relay: &Relay, request: Request<Incoming>, way: Way<'_>) -> Option<Request<Upload>> {
     let (parts, _) = request.into_parts();
     let (path, host) = match way {
-        Way::Scanned(query) => (format!("/ws?{query}"), relay.pool.mediator().to_string()),
+        Way::Scanned(query) => (
+            format!("/ws?{}", query.query),
+            relay.pool.mediator().to_string(),
+        ),
         Way::Tunnel(target, path) => (path.to_owned(), target.authority(80)),
     };
     let mut ask = Request::new(Upload::none());

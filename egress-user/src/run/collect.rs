@@ -171,8 +171,7 @@ impl Running {
         notes.duty("end the relay", ended);
         notes.events(self.drain_events(&mut flows));
         self.timeline.mark("relay ended");
-        let allowed = flows.counts().by_relay_verdict.get("forwarded");
-        let allowed = allowed.copied().unwrap_or_default();
+        let allowed = flows.let_through();
         let mediator = self.mediator.end(&self.plan.mediator, tunnels, allowed);
         notes.failed |= mediator.failed;
         notes.incomplete.extend(mediator.incomplete);

@@ -85,6 +85,8 @@ pub struct FlowLog {
     audit: dns::Names,
     denied: BTreeMap<Denied, u64>,
     allowed: BTreeMap<(String, u16), u64>,
+    /// Requests and tunnels that the mediator must have allowed.
+    let_through: u64,
     callers: Callers,
     names: HashMap<IpAddr, String>,
     /// Wall time minus kernel monotonic time, ns.
@@ -115,6 +117,7 @@ impl FlowLog {
             audit: dns::Names::default(),
             denied: BTreeMap::new(),
             allowed: BTreeMap::new(),
+            let_through: 0,
             callers: Callers::default(),
             names: HashMap::new(),
             clock_offset_ns: OffsetDateTime::now_utc().unix_timestamp_nanos() - monotonic,
@@ -244,11 +247,12 @@ impl FlowLog {
             .entry(flow.verdict.clone())
             .or_default() += 1;
         self.counts.residual.flow(flow);
+        self.let_through += u64::from(denied::was_let_through(flow));
         let key = (flow.cookie, flow.connect_ns);
         let caller = self.callers.known.get(&key).cloned();
         let pid = caller.as_ref().map(|caller| caller.pid);
         let Caller { process, exe, .. } = caller.unwrap_or_default();
-        if flow.verdict != "forwarded" {
+        if let Some(reason) = denied::reason(flow) {
             let address = flow
                 .orig_dst
                 .map(|dst| dst.ip().to_string())
@@ -257,14 +261,18 @@ impl FlowLog {
                 destination: flow.host.clone().unwrap_or(address),
                 port: flow.port.unwrap_or_default(),
                 protocol: flow.protocol.clone(),
-                reason: flow.reason.clone(),
+                reason,
                 process: process.clone(),
             };
             self.count_denied(denied);
-        } else if let (Some(host), Some(port)) = (&flow.host, flow.port) {
+        } else if let (Some(host), Some(port)) = (&flow.host, flow.port)
+            && denied::went_through(flow)
+        {
             *self.allowed.entry((host.clone(), port)).or_default() += 1;
         }
         let mut row = as_map(serde_json::to_value(flow)?);
+        // It would tell more of the query than its length does; the residual measure has the sum.
+        row.remove("target_bytes");
         row.insert("pid".into(), pid.into());
         row.insert("process".into(), process.into());
         row.insert("exe".into(), exe.into());
@@ -350,6 +358,11 @@ impl FlowLog {
     pub fn allowed(&self) -> impl Iterator<Item = (String, u16, u64)> {
         let rows = self.allowed.iter();
         rows.map(|((host, port), count)| (host.clone(), *port, *count))
+    }
+
+    /// How many requests and tunnels the mediator must have allowed.
+    pub fn let_through(&self) -> u64 {
+        self.let_through
     }
 
     fn count_denied(&mut self, denied: Denied) {

@@ -24,6 +24,7 @@ use crate::mediator::process::Pipelock;
 use crate::mediator::process::start::Setup;
 use crate::policy::runtime::RuntimePolicy;
 use crate::receipt::capsule::Signed;
+use crate::redact::Key;
 use crate::relay::plan::{Listeners, PlainHttp, RelayPlan, Report};
 use crate::sys::process::{Child, Placement};
 use crate::sys::{fd, handover};
@@ -193,6 +194,7 @@ impl Prepared {
     fn start_both(&self, measurement: &Measurement) -> Result<(Mediator, Helper), RunError> {
         let key = &self.plan.boundary_key.key;
         let sign = |yaml: &str| measurement.sign(yaml, key);
+        let redaction_key = system("make a redaction key", random_hex::<32>()).map(Key::new)?;
         match (&self.entry, &self.plan.mediator) {
             (Entry::Pipelock(ports), MediatorChoice::Pipelock(choice)) => {
                 let token = system("make a token", random_hex::<32>())?;
@@ -212,14 +214,16 @@ impl Prepared {
                 };
                 let mut pipelock = Pipelock::start(&setup, Box::new(self.gates.callers()?))?;
                 let cut = pipelock.policy().answer_cut;
-                let relay = self.start_relay(choice.plain_http, cut)?;
+                let relay = self.start_relay(choice.plain_http, cut, None, redaction_key)?;
                 pipelock.wait_ready(&setup)?;
                 Ok((Mediator::Pipelock(Box::new(pipelock)), relay))
             }
             (Entry::Builtin(listener, policy), _) => {
                 let capsule = sign(&policy.yaml);
-                let helper = self.start_builtin(listener, policy, &capsule)?;
-                let relay = self.start_relay(PlainHttp::Scan, None)?;
+                let mark = system("make a mark", random_hex::<16>())?;
+                let helper =
+                    self.start_builtin(listener, policy, &capsule, &mark, &redaction_key)?;
+                let relay = self.start_relay(PlainHttp::Scan, None, Some(mark), redaction_key)?;
                 wait_ready(&helper, &self.dir, |status: &Status| match status {
                     Status::Ready => Ok(()),
                     Status::Failed { error } => Err(error.clone()),
@@ -245,6 +249,8 @@ impl Prepared {
         listener: &TcpListener,
         policy: &RuntimePolicy,
         capsule: &Signed,
+        mark: &str,
+        redaction_key: &Key,
     ) -> Result<Helper, RunError> {
         let evidence = system(
             "make the evidence directory",
@@ -262,6 +268,8 @@ impl Prepared {
             run_nonce: random("make a run nonce")?,
             agent_identity: self.plan.agent_identity.clone(),
             heartbeat_seconds: policy.policy.recorder.heartbeat.as_secs().max(1),
+            mark: mark.to_owned(),
+            redaction_key: redaction_key.clone(),
             posture: Some(capsule.posture.clone()),
         };
         let cgroup = self.cgroups.mediator.as_fd();
@@ -278,6 +286,8 @@ impl Prepared {
         &self,
         plain_http: PlainHttp,
         answer_cut: Option<u64>,
+        mark: Option<String>,
+        redaction_key: Key,
     ) -> Result<Helper, RunError> {
         let sockets = self
             .sockets
@@ -306,6 +316,8 @@ impl Prepared {
             ipv6: sockets.transparent_v6.is_some(),
             plain_http,
             answer_cut,
+            mark,
+            redaction_key,
         };
         let order = sockets.order();
         let mut keep: Vec<BorrowedFd<'_>> = order.iter().map(|socket| socket.as_fd()).collect();

@@ -372,7 +372,24 @@ async fn odd_authorities_are_no_requests() {
     }
     let with_body = "CONNECT allowed.test:443 HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello";
     assert_eq!(world.ask(with_body).await.status, 400);
-    assert!(world.stop().await.actions().is_empty());
+    // What names a destination at all has its receipt.
+    let evidence = world.stop().await;
+    let refused = |line: &str| {
+        evidence
+            .story()
+            .iter()
+            .filter(|told| told.starts_with(line))
+            .count()
+    };
+    assert_eq!(refused("block target"), evidence.actions().len());
+    assert_eq!(evidence.actions().len(), 12, "{:?}", evidence.story());
+    let shown = |text: &str| {
+        evidence
+            .actions()
+            .iter()
+            .any(|action| action.target == text)
+    };
+    assert!(shown("https://allowed.test:443/") && !shown("https://user@allowed.test:443/"));
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use ed25519_dalek::SigningKey;
 use egress::mediator::builtin::recorder::{EvidenceError, Ledger};
 use egress::mediator::builtin::resolve::{Lookup, Resolve};
 use egress::mediator::builtin::store::{Directory, Store};
-use egress::mediator::builtin::{Capacity, Mediator};
+use egress::mediator::builtin::{Capacity, Mediator, Secrets};
 use egress::policy::parse::parse;
 use egress::policy::runtime::policy_hash;
 use egress::receipt::chain::Trust;
@@ -20,6 +20,8 @@ use egress::receipt::keys;
 use egress::receipt::record::Posture;
 use egress::receipt::recorder::{Closed, SessionConfig};
 use egress::receipt::report::{End, Report, Verdict};
+use egress::redact::Key;
+use http::HeaderValue;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -27,6 +29,11 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+
+/// The mark of the mediator's own answers.
+pub const MARK: &str = "0123456789abcdef0123456789abcdef";
+/// The key of digests.
+pub const KEY: &str = "key of the digests";
 
 /// What nothing here may take.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -103,6 +110,11 @@ fn names() -> Names {
     ]))
 }
 
+/// A target as receipts show it.
+pub fn shown(target: &str) -> String {
+    egress::redact::target(target, &Key::new(KEY))
+}
+
 impl World {
     pub fn new() -> Self {
         Self::with(Setup::default())
@@ -144,7 +156,18 @@ impl World {
         let rotate = policy.recorder.max_entries_per_file;
         let ledger = Ledger::open(store, key.clone(), config, rotate).unwrap();
         let names = Box::new(names());
-        let mediator = Mediator::new(policy, ledger, names, setup.capacity, setup.heartbeat);
+        let secrets = Secrets {
+            mark: HeaderValue::from_static(MARK),
+            redaction_key: Key::new(KEY),
+        };
+        let mediator = Mediator::new(
+            policy,
+            ledger,
+            names,
+            secrets,
+            setup.capacity,
+            setup.heartbeat,
+        );
         let (stop, stopped) = oneshot::channel();
         let served = tokio::spawn(mediator.serve(listener, async move {
             drop(stopped.await);

@@ -112,6 +112,8 @@ impl Process {
             run_nonce: "cd".repeat(16),
             agent_identity: String::from("ci-agent"),
             heartbeat_seconds: 60,
+            mark: String::from("ab"),
+            redaction_key: egress::redact::Key::new("k"),
             posture: None,
         };
         prepare(&mut plan);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
 
+use crate::mediator::MARK;
 use crate::world::{PATIENCE, World, exchange, pattern, read_answer, read_to_end, short};
 
 fn get(host: &str, path: &str) -> String {
@@ -23,7 +24,10 @@ async fn a_request_goes_on_in_absolute_form_and_is_reported() {
     assert_eq!(body, b"GET http://a.test/x?y=1 HTTP/1.1\n");
     let flow = world.flow().await;
     assert_eq!(short(&flow), "http a.test forwarded");
-    assert_eq!(flow.target.as_deref(), Some("GET http://a.test/x?y=1"));
+    let shown = egress::redact::target("http://a.test/x?y=1", &egress::redact::Key::new("k"));
+    assert_eq!(flow.target, Some(format!("GET {shown}")));
+    assert!(!shown.contains("y=1"), "{shown}");
+    assert_eq!(flow.target_bytes, "GET http://a.test/x?y=1".len() as u64);
     assert_eq!(flow.transport.as_deref(), Some("forward"));
     assert_eq!((flow.status, flow.port), (Some(200), Some(80)));
     assert_eq!((flow.cookie, flow.connect_ns), (100, 1));
@@ -97,24 +101,30 @@ async fn every_request_of_a_connection_is_judged_by_itself() {
 
 #[tokio::test]
 async fn a_block_page_reaches_the_client_whole() {
-    let mut world = World::new().await;
-    let mut client = world.connect("blocked.test", 80).await;
-    client
-        .write_all(get("blocked.test", "/").as_bytes())
-        .await
-        .unwrap();
-    let (head, body) = read_answer(&mut client).await;
-    assert!(
-        head.starts_with("HTTP/1.1 403")
-            && head.contains("x-pipelock-block-reason-layer: allowlist")
-    );
-    assert_eq!(body, b"blocked\n");
-    let flow = world.flow().await;
-    assert_eq!(
-        short(&flow),
-        "http blocked.test blocked allowlist:parse_error"
-    );
-    assert_eq!(flow.status, Some(403));
+    // The built-in mediator marks its refusals. Without a mark, an origin may have written one.
+    for (mark, expected, claimed) in [
+        (Some(MARK), "blocked allowlist:parse_error", None),
+        (None, "answered answered_403", Some("allowlist:parse_error")),
+        (Some("another"), "forwarded", None),
+    ] {
+        let mut world = World::with(|config| config.mark = mark.map(str::to_owned)).await;
+        let mut client = world.connect("blocked.test", 80).await;
+        client
+            .write_all(get("blocked.test", "/").as_bytes())
+            .await
+            .unwrap();
+        let (head, body) = read_answer(&mut client).await;
+        assert!(
+            head.starts_with("HTTP/1.1 403")
+                && head.contains("x-pipelock-block-reason-layer: allowlist")
+        );
+        assert!(!head.contains("x-egress-mediator"), "{head}");
+        assert_eq!(body, b"blocked\n");
+        let flow = world.flow().await;
+        assert_eq!(short(&flow), format!("http blocked.test {expected}"));
+        assert_eq!(flow.claimed.as_deref(), claimed);
+        assert_eq!((flow.status, flow.bytes_down), (Some(403), 8));
+    }
 }
 
 #[tokio::test]
@@ -222,7 +232,7 @@ async fn a_bad_chunk_ends_the_request() {
         answer.starts_with("HTTP/1.1 400") && answer.contains("trailer_fields"),
         "{answer}"
     );
-    assert_eq!(world.short().await, "http a.test refused trailer_fields");
+    assert_eq!(world.short().await, "http a.test failed trailer_fields");
     let (_, rest) = world.stop().await;
     assert_eq!(rest, []);
 }

@@ -18,5 +18,6 @@ mod process;
 mod proxy;
 mod tls;
 mod tunnel;
+mod unfinished;
 mod websocket;
 mod world;

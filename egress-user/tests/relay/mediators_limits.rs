@@ -42,7 +42,7 @@ async fn tunnels_wait_in_order_for_a_place_and_give_it_back() {
 async fn answer_that_ends_where_the_mediator_cuts_is_broken_for_the_client() {
     // "hello world", in chunks.
     for (cut, whole, expected) in [
-        (11, false, "http a.test failed answer_cut"),
+        (11, false, "http a.test unfinished answer_cut"),
         (12, true, "http a.test forwarded"),
     ] {
         let mut world = World::with(|config| config.answer_cut = Some(cut)).await;

@@ -67,6 +67,8 @@ fn start(mediator: SocketAddr) -> Process {
         ipv6: false,
         plain_http: PlainHttp::Scan,
         answer_cut: None,
+        mark: None,
+        redaction_key: egress::redact::Key::new("k"),
     };
     let mut memory = File::from(memfd_create(c"plan", MFdFlags::MFD_CLOEXEC).unwrap());
     serde_json::to_writer(&mut memory, &plan).unwrap();
@@ -233,7 +235,7 @@ async fn the_process_serves_without_privileges_and_ends_with_its_supervisor() {
     client.read_exact(&mut vec![0; hello.len()]).await.unwrap();
 
     shutdown(relay.control.as_raw_fd(), Shutdown::Write).unwrap();
-    assert_eq!(relay.flow().await, "tls a.test forwarded");
+    assert_eq!(relay.flow().await, "tls a.test unfinished stopped");
     assert_eq!(relay.report().await, None);
     let deadline = std::time::Instant::now() + Duration::from_secs(5);
     let status = loop {

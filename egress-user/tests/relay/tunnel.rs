@@ -32,7 +32,7 @@ async fn an_idle_tunnel_ends_and_a_busy_one_does_not() {
         assert_eq!(client.read_u8().await.unwrap(), b'x');
     }
     assert_eq!(read_to_end(&mut client).await, b"");
-    assert_eq!(world.short().await, "tls a.test forwarded");
+    assert_eq!(world.short().await, "tls a.test unfinished idle");
 }
 
 #[tokio::test]
@@ -52,8 +52,8 @@ async fn the_stop_ends_what_is_open_and_reports_it() {
     assert_eq!(
         rows,
         [
-            "tls a.test forwarded",
-            "tls a.test refused client_hello_timeout"
+            "tls a.test refused client_hello_timeout",
+            "tls a.test unfinished stopped"
         ]
     );
     assert_eq!(read_to_end(&mut tunnel).await, b"");
@@ -77,7 +77,7 @@ async fn connections_that_wait_at_the_stop_are_reported_too() {
     let mut rows: Vec<String> = flows.iter().map(short).collect();
     rows.sort();
     let mut wanted = vec!["raw b.test failed stopped"; 5];
-    wanted.push("tls a.test forwarded");
+    wanted.push("tls a.test unfinished stopped");
     assert_eq!(rows, wanted);
     let cookies: std::collections::BTreeSet<u64> = flows.iter().map(|flow| flow.cookie).collect();
     assert_eq!(cookies.len(), 6);
@@ -92,5 +92,5 @@ async fn an_abrupt_end_of_the_agent_ends_the_tunnel() {
     client.read_exact(&mut vec![0; hello.len()]).await.unwrap();
     client.set_zero_linger().unwrap();
     drop(client);
-    assert_eq!(world.short().await, "tls a.test forwarded");
+    assert_eq!(world.short().await, "tls a.test unfinished client_closed");
 }

@@ -1,6 +1,7 @@
 //! Upgrades through the mediator's own path.
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::mediator::MARK;
 use crate::world::{World, read_answer, short};
 
 const UPGRADE: &str = "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
@@ -56,7 +57,7 @@ async fn the_stop_closes_a_websocket_with_a_frame() {
     let (mediator, flows) = world.stop().await;
     assert_eq!(
         flows.iter().map(short).collect::<Vec<_>>(),
-        ["websocket a.test forwarded"]
+        ["websocket a.test unfinished stopped"]
     );
     assert_eq!(
         mediator.tunnelled().await,
@@ -66,7 +67,7 @@ async fn the_stop_closes_a_websocket_with_a_frame() {
 
 #[tokio::test]
 async fn a_refused_websocket_is_a_plain_answer_and_the_connection_goes_on() {
-    let mut world = World::new().await;
+    let mut world = World::with(|config| config.mark = Some(MARK.to_owned())).await;
     let mut client = world.connect("blocked.test", 80).await;
     let head = format!("GET / HTTP/1.1\r\nHost: blocked.test\r\n{UPGRADE}");
     for _ in 0..2 {

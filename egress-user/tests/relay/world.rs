@@ -80,6 +80,8 @@ impl World {
             ipv6: true,
             plain_http: PlainHttp::Scan,
             answer_cut: None,
+            mark: None,
+            redaction_key: egress::redact::Key::new("k"),
             limits: quick(),
         };
         change(&mut config);

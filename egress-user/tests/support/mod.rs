@@ -163,7 +163,8 @@ pub(crate) fn chain_with(
                 verdict: Verdict::Block,
                 phase: None,
                 transport: Transport::Forward,
-                target: "http://refused.test/",
+                // As the built-in mediator writes it.
+                target: "http://refused.test/[redacted-value]?[query 3 0123456789abcdef]",
                 method: "POST",
                 layer: "allowlist",
                 pattern: "domain not in allowlist: refused.test",

@@ -3,56 +3,162 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::gauge::Active;
 use super::meter::Meter;
+use super::phase::Phases;
 use super::recorder::Intent;
 
-/// A request body on its way to the origin; every frame is a movement.
+/// How long a client may pause in a body that nobody wants any more, and how long it may send it in all.
+const UNWANTED_PAUSE: Duration = Duration::from_secs(1);
+const UNWANTED: Duration = Duration::from_secs(5);
+
+type BodyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A request's body.
+///
+/// What is left of it when it is dropped is read and thrown away for a while: a connection that is closed with
+/// unread bytes is reset, and the client would lose the answer.
 #[derive(Debug)]
-pub(super) struct UploadBody {
-    inner: Incoming,
-    meter: Arc<Meter>,
+pub(super) struct RequestBody {
+    inner: Option<Incoming>,
+    phases: Phases,
+    /// Counts every frame as a movement.
+    meter: Option<Arc<Meter>>,
+    is_whole: Arc<AtomicBool>,
 }
 
-impl UploadBody {
-    /// Counts `inner` on `meter`.
-    pub(super) fn new(inner: Incoming, meter: Arc<Meter>) -> Self {
-        Self { inner, meter }
+/// Whether a request's body has been taken to its end.
+#[derive(Debug, Clone)]
+pub(super) struct Whole(Arc<AtomicBool>);
+
+impl Whole {
+    fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
-impl Body for UploadBody {
+/// The outcome has been written, so no more of the body may be sent.
+#[derive(Debug, thiserror::Error)]
+#[error("the action has ended")]
+struct Over;
+
+impl RequestBody {
+    /// The body that is `inner`.
+    pub(super) fn new(inner: Incoming, phases: Phases) -> Self {
+        let is_whole = inner.is_end_stream();
+        Self {
+            inner: Some(inner),
+            phases,
+            meter: None,
+            is_whole: Arc::new(AtomicBool::new(is_whole)),
+        }
+    }
+
+    /// The same, counted on `meter`.
+    pub(super) fn counted(mut self, meter: Arc<Meter>) -> Self {
+        self.meter = Some(meter);
+        self
+    }
+
+    /// Shows whether it has been taken to its end.
+    pub(super) fn whole(&self) -> Whole {
+        Whole(Arc::clone(&self.is_whole))
+    }
+}
+
+impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
-        if let Some(Ok(frame)) = &frame {
-            self.meter.moved(frame.data_ref().map_or(0, Bytes::len));
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let Some(inner) = this.inner.as_mut() else {
+            return Poll::Ready(None);
+        };
+        let frame = ready!(Pin::new(&mut *inner).poll_frame(context));
+        if let (Some(Ok(frame)), Some(meter)) = (&frame, &this.meter)
+            && !meter.moved(frame.data_ref().map_or(0, Bytes::len))
+        {
+            return Poll::Ready(Some(Err(Over.into())));
         }
-        Poll::Ready(frame)
+        if frame.is_none() || inner.is_end_stream() {
+            this.is_whole.store(true, Ordering::Relaxed);
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.inner.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.inner
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }
 
-/// An answer's body on its way to the client. Its end is the end of the action.
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        let inner = self.inner.take();
+        if let Some(inner) = inner.filter(|inner| !inner.is_end_stream())
+            && let Ok(runtime) = Handle::try_current()
+        {
+            runtime.spawn(throw_away(inner, self.phases.clone()));
+        }
+    }
+}
+
+async fn throw_away(mut body: Incoming, phases: Phases) {
+    let read = async { while let Ok(Some(Ok(_))) = timeout(UNWANTED_PAUSE, body.frame()).await {} };
+    tokio::select! {
+        // Dropping the rest closes the connection.
+        _ = timeout(UNWANTED, read) => {}
+        () = phases.cut() => {}
+    }
+}
+
+/// The connection to an origin. Dropping it closes the connection, whatever is under way on it.
+#[derive(Debug)]
+pub(super) struct OriginTask(Option<AbortHandle>);
+
+impl OriginTask {
+    /// Drives `connection` in the background.
+    pub(super) fn spawn(connection: impl Future<Output: Send> + Send + 'static) -> Self {
+        // What goes wrong there is also told to whoever waits for the answer.
+        Self(Some(tokio::spawn(connection).abort_handle()))
+    }
+
+    /// Lets the connection end by itself: what was counted may still be on its way.
+    fn detach(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for OriginTask {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
+    }
+}
+
+/// An answer's body on its way to the client. Its end is the end of the action: an upload that goes on then is
+/// stopped.
 pub(super) struct MeteredBody {
     inner: Incoming,
     meter: Arc<Meter>,
@@ -64,10 +170,12 @@ pub(super) struct MeteredBody {
 
 /// What the end of a body settles.
 pub(super) struct Ending {
-    /// Status of the answer.
-    pub(super) status: u16,
-    /// The action.
+    /// The action, which has the answer's status.
     pub(super) intent: Intent,
+    /// Whether the request's body has been sent.
+    pub(super) upload: Option<Whole>,
+    /// The connection that it is sent on.
+    pub(super) origin: Option<OriginTask>,
     /// Keeps the action counted as under way.
     pub(super) active: Active,
 }
@@ -82,16 +190,10 @@ impl std::fmt::Debug for MeteredBody {
 
 impl MeteredBody {
     /// Passes `inner` on; cuts it after `most` bytes or when nothing came for `idle`.
-    pub(super) fn new(
-        inner: Incoming,
-        meter: Arc<Meter>,
-        idle: Duration,
-        most: Option<u64>,
-        ending: Ending,
-    ) -> Self {
+    pub(super) fn new(inner: Incoming, idle: Duration, most: Option<u64>, ending: Ending) -> Self {
         Self {
             inner,
-            meter,
+            meter: ending.intent.meter(),
             idle,
             timer: Box::pin(sleep(idle)),
             left: most,
@@ -100,15 +202,23 @@ impl MeteredBody {
     }
 
     fn end(&mut self, reason: &str) {
-        if let Some(Ending {
-            status,
-            intent,
-            active,
-        }) = self.ending.take()
-        {
-            intent.finish(status, self.meter.bytes(), reason);
-            drop(active);
+        if let Some(ending) = self.ending.take() {
+            ending.intent.finish_as(reason);
+            drop((ending.origin, ending.active));
         }
+    }
+
+    /// Ends an action whose answer is whole.
+    fn complete(&mut self) {
+        let upload = self
+            .ending
+            .as_ref()
+            .and_then(|ending| ending.upload.as_ref());
+        let is_sent = upload.is_none_or(Whole::get);
+        if is_sent && let Some(origin) = self.ending.as_mut().and_then(|end| end.origin.take()) {
+            origin.detach();
+        }
+        self.end(if is_sent { "complete" } else { "early_answer" });
     }
 
     fn fail(&mut self, reason: &'static str) -> Poll<Option<io::Result<Frame<Bytes>>>> {
@@ -118,6 +228,7 @@ impl MeteredBody {
 
     fn pass(&mut self, frame: Frame<Bytes>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let count = frame.data_ref().map_or(0, Bytes::len);
+        // The outcome is written at the end of this body, so the count is open.
         self.meter.moved(count);
         let idle = self.idle;
         self.timer.as_mut().reset(Instant::now() + idle);
@@ -144,7 +255,7 @@ impl Body for MeteredBody {
             Poll::Ready(Some(Ok(frame))) => this.pass(frame),
             Poll::Ready(Some(Err(_))) => this.fail("response_read_error"),
             Poll::Ready(None) => {
-                this.end("complete");
+                this.complete();
                 Poll::Ready(None)
             }
             Poll::Pending => {
@@ -168,9 +279,9 @@ impl Drop for MeteredBody {
         // A body of known length is let go once its last byte was taken, without being asked for
         // its end.
         if self.inner.is_end_stream() {
-            self.end("complete");
-        } else if let Some(Ending { status, intent, .. }) = self.ending.take() {
-            intent.break_off(status, self.meter.bytes(), "client_closed");
+            self.complete();
+        } else if let Some(ending) = self.ending.take() {
+            ending.intent.break_off("client_closed");
         }
     }
 }

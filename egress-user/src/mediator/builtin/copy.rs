@@ -2,7 +2,7 @@
 use std::io;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time::sleep;
@@ -60,6 +60,22 @@ async fn total(limit: Option<Duration>) {
     }
 }
 
+/// Writes all of `bytes`, and counts each piece as it leaves: what was cut in the middle has left in part.
+pub(super) async fn write(
+    to: &mut (impl AsyncWrite + Unpin),
+    mut bytes: &[u8],
+    meter: &Meter,
+) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let count = to.write(bytes).await?;
+        if count == 0 || !meter.moved(count) {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        bytes = bytes.get(count..).unwrap_or_default();
+    }
+    Ok(())
+}
+
 async fn pump(from: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>, meter: &Meter) -> io::Result<()> {
     let mut buffer = vec![0; SMALL];
     let mut quiet: u32 = 0;
@@ -68,8 +84,7 @@ async fn pump(from: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>, meter: &Meter) ->
         let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else {
             return to.shutdown().await;
         };
-        to.write_all(bytes).await?;
-        meter.moved(count);
+        write(to, bytes, meter).await?;
         quiet = if count > buffer.len() / 4 {
             0
         } else {

@@ -10,15 +10,17 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::admit::{self, Admitted};
-use super::body::{Ending, MeteredBody, UploadBody};
+use super::body::{Ending, MeteredBody, OriginTask, RequestBody};
 use super::dial::dial;
-use super::headers::{remove_hop_by_hop, remove_private};
+use super::headers::{remove_claims, remove_hop_by_hop, remove_private};
 use super::meter::Meter;
 use super::recorder::Facts;
 use super::reply::{self, Payload, Refusal};
 use super::server::Mediator;
 use super::target::Destination;
+use crate::read_on::ReadOn;
 use crate::receipt::record::{ActionType, Transport};
+use crate::redact;
 
 /// Longest URL that is sent on; it is repeated in two receipts.
 const MAX_URL: usize = 8 << 10;
@@ -26,103 +28,116 @@ const MAX_URL: usize = 8 << 10;
 /// Answers an absolute-form request with the origin's answer.
 pub(super) async fn forward(
     mediator: Arc<Mediator>,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
 ) -> Response<Payload> {
     let is_http = request.uri().scheme() == Some(&Scheme::HTTP);
-    let to = match Destination::of(request.uri(), if is_http { 80 } else { 443 }) {
-        Ok(to) => to,
-        Err(error) => return reply::text(StatusCode::BAD_REQUEST, &format!("{error}\n")),
-    };
-    if !mediator.policy.forward.enabled {
-        return reply::text(StatusCode::NOT_FOUND, "forward_proxy is not enabled\n");
-    }
-    let mut facts = Facts {
+    let url = request.uri().to_string();
+    let facts = Facts {
         transport: Transport::Forward,
         action_type: ActionType::for_method(request.method().as_str()),
         method: request.method().to_string(),
-        target: request.uri().to_string(),
+        target: redact::target(&url, &mediator.secrets.redaction_key),
         request_id: mediator.next_request_id(),
     };
-    if facts.target.len() > MAX_URL {
-        let length = facts.target.len();
-        facts.target = format!("http://{to}/");
-        let refusal = Refusal {
-            status: StatusCode::URI_TOO_LONG,
-            layer: "length",
-            reason: "url_too_long",
-            text: format!("URL length {length} exceeds maximum {MAX_URL}"),
-        };
-        return admit::refuse(&mediator, &facts, &refusal);
+    let refuse = |refusal: &Refusal| admit::refuse(&mediator, &facts, refusal);
+    let to = match Destination::of(request.uri(), if is_http { 80 } else { 443 }) {
+        Ok(to) => to,
+        Err(error) => return refuse(&Refusal::malformed(error)),
+    };
+    if !mediator.policy.forward.enabled {
+        return refuse(&disabled());
+    }
+    if url.len() > MAX_URL {
+        return refuse(&Refusal::unserved(
+            StatusCode::URI_TOO_LONG,
+            "length",
+            "url_too_long",
+            format!("URL length {} exceeds maximum {MAX_URL}", url.len()),
+        ));
     }
     if !is_http {
         let scheme = request.uri().scheme_str().unwrap_or_default();
-        let refusal = Refusal::forbidden(
+        return refuse(&Refusal::forbidden(
             "scheme",
             "scheme_not_allowed",
             format!("scheme \"{scheme}\" not allowed in absolute form: only http"),
-        );
-        return admit::refuse(&mediator, &facts, &refusal);
+        ));
     }
-    let Admitted { addresses, intent } = match admit::admit(&mediator, &to, facts).await {
+    let Admitted {
+        addresses,
+        mut intent,
+    } = match admit::admit(&mediator, &to, facts).await {
         Ok(admitted) => admitted,
         Err(answer) => return answer,
     };
     let bad_gateway = StatusCode::BAD_GATEWAY;
     let Ok(origin) = dial(&addresses).await else {
-        intent.finish(bad_gateway.as_u16(), 0, "dial_failed");
+        intent.finish(bad_gateway.as_u16(), "dial_failed");
         return reply::text(bad_gateway, "forward proxy dial failed\n");
     };
-    let meter = Arc::new(Meter::new());
-    let answer = match exchange(&mediator, origin, request, &meter).await {
-        Ok(answer) => answer,
+    let upload = request.body().whole();
+    let (answer, task) = match exchange(&mediator, origin, request, &intent.meter()).await {
+        Ok(exchanged) => exchanged,
         Err(reason) => {
-            intent.finish(bad_gateway.as_u16(), meter.bytes(), reason);
+            intent.finish(bad_gateway.as_u16(), reason);
             return reply::text(bad_gateway, "forward proxy fetch failed\n");
         }
     };
     let status = answer.status();
     let most = mediator.policy.fetch.max_response_bytes;
     if most.is_some_and(|most| content_length(&answer).is_some_and(|length| length > most)) {
-        intent.finish(status.as_u16(), meter.bytes(), "oversized");
+        intent.finish(status.as_u16(), "oversized");
         return reply::text(
             bad_gateway,
             "the answer exceeds fetch_proxy.max_response_mb\n",
         );
     }
+    intent.status(status.as_u16());
     let (mut parts, body) = answer.into_parts();
     remove_hop_by_hop(&mut parts.headers);
+    remove_claims(&mut parts.headers);
     let ending = Ending {
-        status: status.as_u16(),
         intent,
+        upload: Some(upload),
+        origin: Some(task),
         active: mediator.gauge.enter(),
     };
     let idle = mediator.policy.forward.idle_timeout;
-    let body = MeteredBody::new(body, meter, idle, most, ending);
+    let body = MeteredBody::new(body, idle, most, ending);
     parts.version = Version::HTTP_11;
     Response::from_parts(parts, Payload::Stream(Box::new(body)))
+}
+
+/// What is answered to everything that a policy without `forward_proxy` does not serve.
+pub(super) fn disabled() -> Refusal {
+    Refusal::unserved(
+        StatusCode::NOT_FOUND,
+        "forward_proxy",
+        "forward_proxy_disabled",
+        String::from("forward_proxy is not enabled"),
+    )
 }
 
 /// Sends the request and waits for the head of the answer.
 async fn exchange(
     mediator: &Mediator,
     origin: TcpStream,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
     meter: &Arc<Meter>,
-) -> Result<Response<Incoming>, &'static str> {
+) -> Result<(Response<Incoming>, OriginTask), &'static str> {
     let outgoing = outgoing(request, meter)?;
     let (mut sender, connection) = http1::Builder::new()
         .preserve_header_case(true)
-        .handshake(TokioIo::new(origin))
+        .handshake(TokioIo::new(ReadOn::new(origin)))
         .await
         .map_err(|_refused| "fetch_failed")?;
-    // Ends with the answer's body. What goes wrong there is also told to whoever waits for it.
-    tokio::spawn(async move { drop(connection.await) });
+    let task = OriginTask::spawn(connection);
     tokio::select! {
         biased;
         answer = sender.send_request(outgoing) => match answer {
             // Nobody asked for another protocol, and nobody would speak it.
             Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => Err("fetch_failed"),
-            Ok(answer) => Ok(answer),
+            Ok(answer) => Ok((answer, task)),
             Err(_failed) => Err("fetch_failed"),
         },
         () = meter.idle(mediator.policy.fetch.timeout) => Err("timeout"),
@@ -131,9 +146,9 @@ async fn exchange(
 
 /// The request as the origin gets it.
 fn outgoing(
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
     meter: &Arc<Meter>,
-) -> Result<Request<UploadBody>, &'static str> {
+) -> Result<Request<RequestBody>, &'static str> {
     let (mut parts, body) = request.into_parts();
     let authority = parts.uri.authority().ok_or("fetch_failed")?;
     let host = HeaderValue::from_str(authority.as_str()).map_err(|_odd| "fetch_failed")?;
@@ -142,17 +157,20 @@ fn outgoing(
     parts.headers.insert(HOST, host);
     parts.uri = origin_form(&parts.uri);
     parts.version = Version::HTTP_11;
-    Ok(Request::from_parts(
-        parts,
-        UploadBody::new(body, Arc::clone(meter)),
-    ))
+    Ok(Request::from_parts(parts, body.counted(Arc::clone(meter))))
 }
 
-/// Path and query alone.
+/// Path and query alone. A URL without a path is asked for as `/` (RFC 9112, section 3.2.1).
 pub(super) fn origin_form(uri: &Uri) -> Uri {
-    uri.path_and_query()
-        .cloned()
-        .map_or_else(|| Uri::from_static("/"), Uri::from)
+    let path = match uri.path() {
+        "" => "/",
+        path => path,
+    };
+    let form = match uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    form.parse().unwrap_or_else(|_| Uri::from_static("/"))
 }
 
 fn content_length(answer: &Response<Incoming>) -> Option<u64> {

@@ -42,18 +42,31 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// The field in which the mediator marks its own answers for the relay.
+pub(super) const MARK: HeaderName = HeaderName::from_static("x-egress-mediator");
+
+/// Removes, from an origin's answer, what only the mediator itself may state.
+pub(super) fn remove_claims(headers: &mut HeaderMap) {
+    headers.remove(MARK);
+    remove_prefixed(headers, "x-pipelock-");
+}
+
 /// Removes, from a request on its way out, what tells of the client or is meant for Pipelock, and
 /// the expectation that this hop has met itself.
 pub(super) fn remove_private(headers: &mut HeaderMap) {
     for name in [VIA, FORWARDED_FOR, AGENT, EXPECT] {
         headers.remove(name);
     }
-    let proxy_only: Vec<HeaderName> = headers
+    remove_prefixed(headers, "proxy-");
+}
+
+fn remove_prefixed(headers: &mut HeaderMap, prefix: &str) {
+    let found: Vec<HeaderName> = headers
         .keys()
-        .filter(|name| name.as_str().starts_with("proxy-"))
+        .filter(|name| name.as_str().starts_with(prefix))
         .cloned()
         .collect();
-    for name in proxy_only {
+    for name in found {
         headers.remove(name);
     }
 }

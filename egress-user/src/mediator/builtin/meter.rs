@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
+/// Marks the count of an action whose outcome has been written.
+const ENDED: u64 = 1 << 63;
+
 /// Bytes of one action, both ways, and when the last one moved.
 #[derive(Debug)]
 pub(super) struct Meter {
@@ -23,22 +26,19 @@ impl Meter {
         }
     }
 
-    /// Notes that `count` bytes moved.
-    pub(super) fn moved(&self, count: usize) {
+    /// Counts bytes that moved, or are about to. When it returns `false` they must not move, because the outcome of
+    /// the action has been written.
+    pub(super) fn moved(&self, count: usize) -> bool {
         let count = u64::try_from(count).unwrap_or(u64::MAX);
-        self.bytes.fetch_add(count, Ordering::Relaxed);
-        self.touch();
-    }
-
-    /// Notes a movement that is not counted.
-    pub(super) fn touch(&self) {
+        let before = self.bytes.fetch_add(count, Ordering::Relaxed);
         let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last.store(now, Ordering::Relaxed);
+        before & ENDED == 0
     }
 
-    /// Bytes so far.
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
+    /// The final number of bytes: none may move any more.
+    pub(super) fn end(&self) -> u64 {
+        self.bytes.fetch_or(ENDED, Ordering::Relaxed) & !ENDED
     }
 
     /// Ends once nothing has moved for `limit`.

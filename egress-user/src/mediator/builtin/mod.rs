@@ -27,4 +27,4 @@ mod tunnel;
 mod websocket;
 
 pub use process::main;
-pub use server::{Capacity, Mediator, adopt};
+pub use server::{Capacity, Mediator, Secrets, adopt};

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use getrandom::fill;
+use http::HeaderValue;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::getppid;
 use thiserror::Error;
@@ -17,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::recorder::{EvidenceError, Ledger};
 use super::resolve::SystemResolver;
-use super::server::{Capacity, Mediator, adopt};
+use super::server::{Capacity, Mediator, Secrets, adopt};
 use super::store::Directory;
 use crate::mediator::plan::{MediatorPlan, Status};
 use crate::policy::runtime::policy_hash;
@@ -48,6 +49,8 @@ enum ProcessError {
     Policy(#[from] PolicyError),
     #[error("cannot use the signing key: {0}")]
     Key(#[from] KeyError),
+    #[error("cannot use the mark of the mediator's answers: it is not a header value")]
+    Mark,
     #[error("cannot start the mediator's event loop: {0}")]
     Runtime(io::Error),
     #[error("cannot draw random numbers: {0}")]
@@ -99,6 +102,10 @@ async fn session(
     let policy = parse(&plan.policy_yaml)?;
     let key = signing_key_from_seed_hex(&plan.signing_seed_hex)?;
     let heartbeat = Duration::from_secs(plan.heartbeat_seconds.max(1));
+    let secrets = Secrets {
+        mark: HeaderValue::from_str(&plan.mark).map_err(|_odd| ProcessError::Mark)?,
+        redaction_key: plan.redaction_key.clone(),
+    };
     let ledger = Ledger::open(
         Box::new(Directory::new(plan.evidence_dir.clone())),
         key,
@@ -109,6 +116,7 @@ async fn session(
         policy,
         Arc::clone(&ledger),
         Box::new(SystemResolver),
+        secrets,
         Capacity::default(),
         heartbeat,
     );

@@ -17,6 +17,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use super::meter::Meter;
 use super::store::{EvidenceFile, Store};
 use crate::clock;
 use crate::receipt::record::{Action, ActionType, Phase, Transport, Verdict};
@@ -151,6 +152,8 @@ impl Ledger {
             ledger: Some(Arc::clone(self)),
             action_id,
             facts,
+            meter: Arc::default(),
+            status: 0,
         };
         self.request_sync();
         let mut progress = self.progress.subscribe();
@@ -329,23 +332,42 @@ impl Ledger {
 
 /// An action that was announced and has not ended.
 ///
-/// Dropped without [`Intent::finish`] it records `aborted`, or `shutdown` during a stop.
+/// Its bytes are counted in its own meter, so the outcome has all of them however the action ends. Dropped without
+/// [`Intent::finish`] it records `aborted`, or `shutdown` during a stop.
 pub struct Intent {
     ledger: Option<Arc<Ledger>>,
     action_id: String,
     facts: Facts,
+    meter: Arc<Meter>,
+    status: u16,
 }
 
 impl Intent {
+    /// What counts the action's bytes.
+    pub(super) fn meter(&self) -> Arc<Meter> {
+        Arc::clone(&self.meter)
+    }
+
+    /// Sets the status of the answer, which the outcome has from now on.
+    pub(super) fn status(&mut self, status: u16) {
+        self.status = status;
+    }
+
     /// Records how the action ended.
-    pub fn finish(mut self, status: u16, bytes: u64, reason: &str) {
-        self.end(status, bytes, reason);
+    pub fn finish(mut self, status: u16, reason: &str) {
+        self.status = status;
+        self.end(reason);
+    }
+
+    /// Records how an action ended that has its status.
+    pub(super) fn finish_as(mut self, reason: &str) {
+        self.end(reason);
     }
 
     /// Records that the action was broken off: for `reason`, or by the stop that is under way.
-    pub fn break_off(mut self, status: u16, bytes: u64, reason: &str) {
+    pub fn break_off(mut self, reason: &str) {
         let reason = self.stop_or(reason);
-        self.end(status, bytes, reason);
+        self.end(reason);
     }
 
     fn stop_or<'a>(&self, reason: &'a str) -> &'a str {
@@ -356,10 +378,11 @@ impl Intent {
         if stopping { "shutdown" } else { reason }
     }
 
-    fn end(&mut self, status: u16, bytes: u64, reason: &str) {
+    fn end(&mut self, reason: &str) {
         let Some(ledger) = self.ledger.take() else {
             return;
         };
+        let (status, bytes) = (self.status, self.meter.end());
         let pattern = format!("status={status} bytes={bytes} reason={reason}");
         let action = allow(&self.facts, &self.action_id, Phase::Outcome, &pattern);
         // Nothing waits for an outcome to be durable, so it asks for no sync: that would only be in
@@ -372,7 +395,7 @@ impl Intent {
 impl Drop for Intent {
     fn drop(&mut self) {
         let reason = self.stop_or("aborted");
-        self.end(0, 0, reason);
+        self.end(reason);
     }
 }
 

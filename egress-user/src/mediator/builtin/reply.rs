@@ -9,6 +9,7 @@ use http_body_util::Full;
 use hyper::body::{Body, Frame, SizeHint};
 
 use super::body::MeteredBody;
+use super::target::TargetError;
 
 /// Body of an answer: a text of the mediator's, or the origin's bytes as they arrive.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub(super) enum Payload {
     Text(Full<Bytes>),
     /// Streamed from the origin.
     Stream(Box<MeteredBody>),
+    /// Nothing: the origin has agreed to another protocol.
+    Switched,
 }
 
 impl Body for Payload {
@@ -32,6 +35,7 @@ impl Body for Payload {
                 .poll_frame(context)
                 .map_err(|never| match never {}),
             Self::Stream(stream) => Pin::new(stream.as_mut()).poll_frame(context),
+            Self::Switched => Poll::Ready(None),
         }
     }
 
@@ -39,6 +43,7 @@ impl Body for Payload {
         match self {
             Self::Text(text) => text.is_end_stream(),
             Self::Stream(stream) => stream.is_end_stream(),
+            Self::Switched => true,
         }
     }
 
@@ -46,6 +51,7 @@ impl Body for Payload {
         match self {
             Self::Text(text) => text.size_hint(),
             Self::Stream(stream) => stream.size_hint(),
+            Self::Switched => SizeHint::with_exact(0),
         }
     }
 }
@@ -72,6 +78,27 @@ impl Refusal {
             reason,
             text,
         }
+    }
+
+    /// A request that no policy could allow, answered with `status`.
+    pub(super) fn unserved(
+        status: StatusCode,
+        layer: &'static str,
+        reason: &'static str,
+        text: String,
+    ) -> Self {
+        Self {
+            status,
+            layer,
+            reason,
+            text,
+        }
+    }
+
+    /// A destination that is none.
+    pub(super) fn malformed(error: TargetError) -> Self {
+        let text = error.to_string();
+        Self::unserved(StatusCode::BAD_REQUEST, "target", "malformed_target", text)
     }
 
     /// The block page.

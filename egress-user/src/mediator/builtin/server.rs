@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::header::HOST;
+use http::header::{HOST, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -17,14 +17,19 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 
+use super::body::RequestBody;
 use super::gauge::Gauge;
+use super::headers::MARK;
 use super::phase::{Phase, Phases};
-use super::recorder::{EvidenceError, Ledger};
-use super::reply::{self, Payload};
+use super::recorder::{EvidenceError, Facts, Ledger};
+use super::reply::{self, Payload, Refusal};
 use super::resolve::Resolve;
-use super::{forward, health, tunnel, websocket};
+use super::target::url_parameter;
+use super::{admit, forward, health, tunnel, websocket};
 use crate::policy::Policy;
+use crate::receipt::record::{ActionType, Transport};
 use crate::receipt::recorder::Closed;
+use crate::redact::{self, Key};
 
 /// How much is served at a time.
 #[derive(Debug, Clone, Copy)]
@@ -47,8 +52,9 @@ impl Default for Capacity {
     }
 }
 
-/// Longest request head.
-const MAX_HEAD: usize = 64 << 10;
+/// Longest request head: 64 KiB of fields and 64 KiB of target, so that the HTTP library refuses, without a receipt,
+/// nothing that the relay lets through.
+const MAX_HEAD: usize = 132 << 10;
 /// Most header fields of a request.
 const MAX_HEADERS: usize = 128;
 /// Until a head is complete; also how long a connection is kept between requests.
@@ -56,11 +62,21 @@ const HEAD_LIMIT: Duration = Duration::from_mins(1);
 /// Until the last refusals have left, after a failure.
 const FAREWELL: Duration = Duration::from_millis(200);
 
+/// What only the mediator and the relay of a run know.
+#[derive(Debug, Clone)]
+pub struct Secrets {
+    /// Stands in every answer that the mediator gives itself, and in no origin's.
+    pub mark: HeaderValue,
+    /// The key of the digests that stand for queries.
+    pub redaction_key: Key,
+}
+
 /// Everything that requests are answered with.
 pub struct Mediator {
     pub(super) policy: Policy,
     pub(super) ledger: Arc<Ledger>,
     pub(super) resolver: Box<dyn Resolve>,
+    pub(super) secrets: Secrets,
     pub(super) phases: Phases,
     pub(super) gauge: Gauge,
     pub(super) tunnels: Arc<Semaphore>,
@@ -79,6 +95,7 @@ impl Mediator {
         policy: Policy,
         ledger: Arc<Ledger>,
         resolver: Box<dyn Resolve>,
+        secrets: Secrets,
         capacity: Capacity,
         heartbeat: Duration,
     ) -> Arc<Self> {
@@ -90,6 +107,7 @@ impl Mediator {
             policy,
             ledger,
             resolver,
+            secrets,
             phases,
             gauge: Gauge::new(),
             started: Instant::now(),
@@ -224,7 +242,22 @@ impl Mediator {
         drop(permit);
     }
 
+    /// Answers a request, and marks the answer if it is the mediator's own.
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Payload> {
+        let mark = self.secrets.mark.clone();
+        let phases = self.phases.clone();
+        let request = request.map(|body| RequestBody::new(body, phases));
+        let mut answer = self.route(request).await;
+        match answer.body() {
+            Payload::Text(_) => {
+                answer.headers_mut().insert(MARK, mark);
+            }
+            Payload::Stream(_) | Payload::Switched => {}
+        }
+        answer
+    }
+
+    async fn route(self: Arc<Self>, request: Request<RequestBody>) -> Response<Payload> {
         if self.ledger.failed().is_some() {
             return reply::emission_failed();
         }
@@ -241,8 +274,27 @@ impl Mediator {
         match request.uri().path() {
             "/health" if request.uri().authority().is_none() => health::answer(&self),
             "/ws" if request.uri().query().is_some() => websocket::open(self, request).await,
+            "/fetch" if request.uri().query().is_some() => self.fetch(&request),
             _ => reply::text(StatusCode::NOT_FOUND, "not found\n"),
         }
+    }
+
+    /// Refuses Pipelock's `/fetch`, which would be a client in the mediator's own name.
+    fn fetch(&self, request: &Request<RequestBody>) -> Response<Payload> {
+        let not_found = StatusCode::NOT_FOUND;
+        let Some(Ok(url)) = request.uri().path_and_query().map(url_parameter) else {
+            return reply::text(not_found, "not found\n");
+        };
+        let facts = Facts {
+            transport: Transport::Fetch,
+            action_type: ActionType::for_method(request.method().as_str()),
+            method: request.method().to_string(),
+            target: redact::target(&url.to_string(), &self.secrets.redaction_key),
+            request_id: self.next_request_id(),
+        };
+        let text = String::from("the built-in mediator has no /fetch");
+        let refusal = Refusal::unserved(not_found, "unsupported", "fetch_not_supported", text);
+        admit::refuse(self, &facts, &refusal)
     }
 
     pub(super) fn next_request_id(&self) -> String {
@@ -258,7 +310,7 @@ async fn ended<T>(connection: impl Future<Output = Result<T, hyper::Error>>) {
 
 /// What the HTTP library lets through and two readers would read in two ways. It has itself
 /// refused, or settled for one meaning, what concerns lengths.
-fn framing_fault(request: &Request<Incoming>) -> Option<&'static str> {
+fn framing_fault<B>(request: &Request<B>) -> Option<&'static str> {
     let hosts = request.headers().get_all(HOST).iter().count();
     (hosts > 1).then_some("more than one Host header\n")
 }

@@ -4,50 +4,67 @@ use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::admit::{self, Admitted};
-use super::copy::{Limits, both_ways};
+use super::body::RequestBody;
+use super::copy::{Limits, both_ways, write};
 use super::dial::dial;
+use super::forward::disabled;
 use super::hello;
-use super::meter::Meter;
 use super::recorder::{Facts, Intent};
-use super::reply::{self, Payload};
+use super::reply::{self, Payload, Refusal};
 use super::server::Mediator;
 use super::target::{Destination, TargetError};
 use crate::policy::Host;
 use crate::receipt::record::{ActionType, Transport};
+use crate::redact;
 
 /// Answers a CONNECT; the tunnel then runs by itself.
 pub(super) async fn connect(
     mediator: Arc<Mediator>,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
 ) -> Response<Payload> {
-    let to = match destination(&request) {
-        Ok(to) => to,
-        Err(error) => return reply::text(StatusCode::BAD_REQUEST, &format!("{error}\n")),
-    };
-    let headers = request.headers();
-    if headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING) {
-        return reply::text(StatusCode::BAD_REQUEST, "a CONNECT has no body\n");
-    }
-    if !mediator.policy.forward.enabled {
-        return reply::text(StatusCode::NOT_FOUND, "forward_proxy is not enabled\n");
-    }
-    let Ok(permit) = Arc::clone(&mediator.tunnels).try_acquire_owned() else {
-        return reply::text(StatusCode::SERVICE_UNAVAILABLE, "too many active tunnels\n");
-    };
-    let facts = Facts {
+    let mut facts = Facts {
         transport: Transport::Connect,
         action_type: ActionType::Read,
         method: String::from("CONNECT"),
-        target: format!("https://{to}/"),
+        target: String::new(),
         request_id: mediator.next_request_id(),
+    };
+    let to = match destination(&request) {
+        Ok(to) => to,
+        Err(error) => {
+            let refusal = Refusal::malformed(error);
+            // Without an authority there is nothing that a receipt could name.
+            let Some(authority) = request.uri().authority() else {
+                return refusal.page();
+            };
+            let authority = redact::target(authority.as_str(), &mediator.secrets.redaction_key);
+            facts.target = format!("https://{authority}/");
+            return admit::refuse(&mediator, &facts, &refusal);
+        }
+    };
+    facts.target = format!("https://{to}/");
+    let headers = request.headers();
+    if headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING) {
+        let refusal = Refusal::unserved(
+            StatusCode::BAD_REQUEST,
+            "target",
+            "connect_with_body",
+            String::from("a CONNECT has no body"),
+        );
+        return admit::refuse(&mediator, &facts, &refusal);
+    }
+    if !mediator.policy.forward.enabled {
+        return admit::refuse(&mediator, &facts, &disabled());
+    }
+    // Without a receipt: the relay asks again until there is a place, and that is one request.
+    let Ok(permit) = Arc::clone(&mediator.tunnels).try_acquire_owned() else {
+        return reply::text(StatusCode::SERVICE_UNAVAILABLE, "too many active tunnels\n");
     };
     let Admitted { addresses, intent } = match admit::admit(&mediator, &to, facts).await {
         Ok(admitted) => admitted,
@@ -57,7 +74,7 @@ pub(super) async fn connect(
         Ok(origin) => origin,
         Err(_unreachable) => {
             let status = StatusCode::BAD_GATEWAY;
-            intent.finish(status.as_u16(), 0, "dial_failed");
+            intent.finish(status.as_u16(), "dial_failed");
             return reply::text(status, "tunnel dial failed\n");
         }
     };
@@ -76,7 +93,7 @@ pub(super) async fn connect(
     reply::empty(StatusCode::OK)
 }
 
-fn destination(request: &Request<Incoming>) -> Result<Destination, TargetError> {
+fn destination<B>(request: &Request<B>) -> Result<Destination, TargetError> {
     let uri = request.uri();
     if uri.scheme().is_some() || uri.path_and_query().is_some() {
         return Err(TargetError::NoAuthority);
@@ -90,33 +107,33 @@ async fn carry(
     upgrade: OnUpgrade,
     mut origin: TcpStream,
     host: &Host,
-    intent: Intent,
+    mut intent: Intent,
 ) {
     let status = StatusCode::OK.as_u16();
+    intent.status(status);
     let Some((mut client, mut first)) = taken_over(upgrade).await else {
-        intent.finish(status, 0, "client_closed");
+        intent.finish(status, "client_closed");
         return;
     };
     let policy = &mediator.policy.forward;
     if policy.sni_verification
         && let Err(reason) = hello::check(&mut client, &mut first, host).await
     {
-        intent.finish(status, 0, reason);
+        intent.finish(status, reason);
         return;
     }
-    let meter = Meter::new();
-    if origin.write_all(&first).await.is_err() {
-        intent.finish(status, 0, "reset");
+    let meter = intent.meter();
+    if write(&mut origin, &first, &meter).await.is_err() {
+        intent.finish(status, "reset");
         return;
     }
-    meter.moved(first.len());
     drop(first);
     let limits = Limits {
         idle: policy.idle_timeout,
         total: policy.max_tunnel,
     };
     let reason = both_ways(&mut client, &mut origin, &meter, limits, &mediator.phases).await;
-    intent.finish(status, meter.bytes(), reason);
+    intent.finish(status, reason);
 }
 
 /// How long a client may take to read the answer that makes its connection a tunnel.

@@ -9,15 +9,14 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::admit::{self, Admitted};
-use super::body::{Ending, MeteredBody};
-use super::copy::{Limits, both_ways};
+use super::body::{Ending, MeteredBody, RequestBody};
+use super::copy::{Limits, both_ways, write};
 use super::dial::dial;
 use super::forward::origin_form;
-use super::headers::{remove_hop_by_hop, remove_private};
+use super::headers::{remove_claims, remove_hop_by_hop, remove_private};
 use super::meter::Meter;
 use super::recorder::{Facts, Intent};
 use super::reply::{self, Payload, Refusal};
@@ -25,71 +24,86 @@ use super::server::Mediator;
 use super::target::{Destination, url_parameter};
 use super::tunnel::taken_over;
 use crate::receipt::record::{ActionType, Transport};
+use crate::redact;
 
 /// Answers `/ws` with what the origin answers to the same handshake.
-pub(super) async fn open(mediator: Arc<Mediator>, request: Request<Incoming>) -> Response<Payload> {
-    if !mediator.policy.websocket.enabled {
-        return reply::text(StatusCode::NOT_FOUND, "websocket_proxy is not enabled\n");
-    }
+pub(super) async fn open(
+    mediator: Arc<Mediator>,
+    request: Request<RequestBody>,
+) -> Response<Payload> {
     let bad_request = |what: &str| reply::text(StatusCode::BAD_REQUEST, &format!("{what}\n"));
     let url = match request.uri().path_and_query().map(url_parameter) {
         Some(Ok(url)) => url,
         Some(Err(error)) => return bad_request(&error.to_string()),
         None => return bad_request("the request has no url parameter"),
     };
+    let facts = Facts {
+        transport: Transport::WebSocket,
+        action_type: ActionType::Unclassified,
+        method: String::from("WS"),
+        target: redact::target(&url.to_string(), &mediator.secrets.redaction_key),
+        request_id: mediator.next_request_id(),
+    };
+    let refuse = |refusal: &Refusal| admit::refuse(&mediator, &facts, refusal);
+    if !mediator.policy.websocket.enabled {
+        return refuse(&Refusal::unserved(
+            StatusCode::NOT_FOUND,
+            "websocket_proxy",
+            "websocket_proxy_disabled",
+            String::from("websocket_proxy is not enabled"),
+        ));
+    }
     let scheme = url.scheme_str().unwrap_or_default();
     if !matches!(scheme, "ws" | "wss") {
         return bad_request("the url must be ws:// or wss://");
     }
     let to = match Destination::of(&url, if scheme == "ws" { 80 } else { 443 }) {
         Ok(to) => to,
-        Err(error) => return bad_request(&error.to_string()),
+        Err(error) => return refuse(&Refusal::malformed(error)),
     };
     if request.method() != Method::GET || !asks_for_websocket(request.headers()) {
         return bad_request("the request is not a WebSocket handshake");
     }
-    let facts = Facts {
-        transport: Transport::WebSocket,
-        action_type: ActionType::Unclassified,
-        method: String::from("WS"),
-        target: url.to_string(),
-        request_id: mediator.next_request_id(),
-    };
     if scheme == "wss" {
         // The client can have its own TLS, end to end, in a tunnel.
-        let refusal = Refusal::forbidden(
+        return refuse(&Refusal::forbidden(
             "scheme",
             "scheme_not_allowed",
             String::from("scheme \"wss\" not allowed in /ws: use CONNECT"),
-        );
-        return admit::refuse(&mediator, &facts, &refusal);
+        ));
     }
     let Ok(permit) = Arc::clone(&mediator.websockets).try_acquire_owned() else {
-        return reply::text(
+        return refuse(&Refusal::unserved(
             StatusCode::SERVICE_UNAVAILABLE,
-            "too many active websocket connections\n",
-        );
+            "capacity",
+            "too_many_websockets",
+            String::from("too many active websocket connections"),
+        ));
     };
-    let Admitted { addresses, intent } = match admit::admit(&mediator, &to, facts).await {
+    let Admitted {
+        addresses,
+        mut intent,
+    } = match admit::admit(&mediator, &to, facts).await {
         Ok(admitted) => admitted,
         Err(answer) => return answer,
     };
     let bad_gateway = StatusCode::BAD_GATEWAY;
     let Ok(origin) = dial(&addresses).await else {
-        intent.finish(bad_gateway.as_u16(), 0, "upstream_dial_failed");
+        intent.finish(bad_gateway.as_u16(), "upstream_dial_failed");
         return reply::text(bad_gateway, "upstream dial failed\n");
     };
     let Some(handshake) = handshake(&request, &url) else {
-        intent.finish(StatusCode::BAD_REQUEST.as_u16(), 0, "fetch_failed");
+        intent.finish(StatusCode::BAD_REQUEST.as_u16(), "fetch_failed");
         return bad_request("the handshake cannot be sent on");
     };
     let mut answer = match send(&mediator, origin, handshake).await {
         Ok(answer) => answer,
         Err(reason) => {
-            intent.finish(bad_gateway.as_u16(), 0, reason);
+            intent.finish(bad_gateway.as_u16(), reason);
             return reply::text(bad_gateway, "upstream handshake failed\n");
         }
     };
+    intent.status(answer.status().as_u16());
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         return refused_by_origin(&mediator, answer, intent);
     }
@@ -105,7 +119,8 @@ pub(super) async fn open(mediator: Arc<Mediator>, request: Request<Incoming>) ->
         }
         drop((permit, active));
     });
-    let mut response = reply::empty(StatusCode::SWITCHING_PROTOCOLS);
+    let mut response = Response::new(Payload::Switched);
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     *response.headers_mut() = upgrade_headers(answer.headers());
     *response.extensions_mut() = spelling(answer.extensions());
     response
@@ -138,41 +153,41 @@ fn refused_by_origin(
 ) -> Response<Payload> {
     let (mut parts, body) = answer.into_parts();
     remove_hop_by_hop(&mut parts.headers);
+    remove_claims(&mut parts.headers);
     let ending = Ending {
-        status: parts.status.as_u16(),
         intent,
+        upload: None,
+        origin: None,
         active: mediator.gauge.enter(),
     };
     let idle = mediator.policy.forward.idle_timeout;
-    let body = MeteredBody::new(body, Arc::new(Meter::new()), idle, None, ending);
+    let body = MeteredBody::new(body, idle, None, ending);
     parts.version = Version::HTTP_11;
     Response::from_parts(parts, Payload::Stream(Box::new(body)))
 }
 
 async fn carry(mediator: &Mediator, client: OnUpgrade, origin: OnUpgrade, intent: Intent) {
-    let status = StatusCode::SWITCHING_PROTOCOLS.as_u16();
-    let meter = Meter::new();
+    let meter = intent.meter();
     let (Some((mut client, from_client)), Some((mut origin, from_origin))) =
         tokio::join!(taken_over(client), taken_over(origin))
     else {
-        intent.finish(status, 0, "client_closed");
+        intent.finish_as("client_closed");
         return;
     };
     let early = tokio::try_join!(
-        origin.write_all(&from_client),
-        client.write_all(&from_origin)
+        write(&mut origin, &from_client, &meter),
+        write(&mut client, &from_origin, &meter)
     );
     if early.is_err() {
-        intent.finish(status, 0, "reset");
+        intent.finish_as("reset");
         return;
     }
-    meter.moved(from_client.len().saturating_add(from_origin.len()));
     let limits = Limits {
         idle: mediator.policy.websocket.idle_timeout,
         total: Some(mediator.policy.websocket.max_connection),
     };
     let reason = both_ways(&mut client, &mut origin, &meter, limits, &mediator.phases).await;
-    intent.finish(status, meter.bytes(), reason);
+    intent.finish_as(reason);
 }
 
 fn asks_for_websocket(headers: &HeaderMap) -> bool {
@@ -187,7 +202,7 @@ fn asks_for_websocket(headers: &HeaderMap) -> bool {
     has(CONNECTION, "upgrade") && has(UPGRADE, "websocket")
 }
 
-fn handshake(request: &Request<Incoming>, url: &http::Uri) -> Option<Request<Empty<Bytes>>> {
+fn handshake<B>(request: &Request<B>, url: &http::Uri) -> Option<Request<Empty<Bytes>>> {
     let mut headers = request.headers().clone();
     remove_hop_by_hop(&mut headers);
     remove_private(&mut headers);
@@ -214,6 +229,7 @@ fn spelling(extensions: &Extensions) -> Extensions {
 fn upgrade_headers(origin: &HeaderMap) -> HeaderMap {
     let mut headers = origin.clone();
     remove_hop_by_hop(&mut headers);
+    remove_claims(&mut headers);
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     headers

@@ -165,6 +165,10 @@ fn normal_run_is_what_went_through_and_what_the_list_refused() {
             "blocked",
             "ssrf:ssrf_internal_address",
         ),
+        json!({"source": "relay", "protocol": "http", "host": "cut.test", "port": 80,
+               "verdict": "unfinished", "reason": "stopped", "bytes_up": 7, "bytes_down": 0}),
+        json!({"source": "relay", "protocol": "http", "host": "claimed.test", "port": 80,
+               "verdict": "answered", "reason": "answered_403", "claimed": "allowlist:not_in_allowlist"}),
         relay("down.test", 443, "tls", "failed", "mediator_502"),
         // The kernel's own rows of the same connections add nothing.
         json!({"source": "kernel", "verdict": "redirected", "dst": "198.18.0.1", "port": 443,
@@ -175,6 +179,8 @@ fn normal_run_is_what_went_through_and_what_the_list_refused() {
         &found,
         &[
             "198.51.100.7",
+            "claimed.test",
+            "cut.test",
             "listed.test",
             "pipelock.test",
             "port.test",

@@ -18,7 +18,7 @@ pub struct Through {
     pub bytes_up: u64,
     /// The same, to the agent.
     pub bytes_down: u64,
-    /// Bytes of the requests' targets, each up to 512.
+    /// Bytes of the requests' targets, before queries were left out.
     pub target_bytes: u64,
 }
 
@@ -27,8 +27,7 @@ impl Through {
         self.requests += 1;
         self.bytes_up = self.bytes_up.saturating_add(flow.bytes_up);
         self.bytes_down = self.bytes_down.saturating_add(flow.bytes_down);
-        let target = flow.target.as_ref().map_or(0, String::len) as u64;
-        self.target_bytes = self.target_bytes.saturating_add(target);
+        self.target_bytes = self.target_bytes.saturating_add(flow.target_bytes);
     }
 }
 
@@ -39,7 +38,7 @@ pub struct Residual {
     allowed_hosts: BTreeMap<String, Through>,
     /// Hosts beyond the first thousand.
     other_hosts: Through,
-    /// What the mediator blocked: it was told the name, and nobody else.
+    /// What the mediator refused for sure: it got these bytes, and by its own word passed none of them on.
     blocked: Through,
     /// Names that the stub answered inside the boundary; none of them left it for that.
     names: u64,
@@ -48,13 +47,14 @@ pub struct Residual {
 }
 
 impl Residual {
-    /// Takes what became of one request or tunnel.
+    /// Takes what became of one request or tunnel: everything that the mediator was asked for counts, by what passed
+    /// and not by how it ended. What the relay refused before it asked reached nobody.
     pub fn flow(&mut self, flow: &FlowReport) {
-        match flow.verdict.as_str() {
-            "forwarded" | "failed" => {}
-            "blocked" => return self.blocked.add(flow),
-            // The relay's refusals reach nobody.
-            _ => return,
+        if flow.transport.is_none() {
+            return;
+        }
+        if flow.verdict == "blocked" {
+            return self.blocked.add(flow);
         }
         let host = flow.host.as_deref().unwrap_or_default();
         let host = format!("{host}:{}", flow.port.unwrap_or_default());
@@ -84,10 +84,12 @@ mod tests {
             host: Some(host.to_owned()),
             port: Some(443),
             protocol: String::from("tls"),
-            transport: None,
+            transport: (verdict != "refused").then(|| String::from("connect")),
             target: Some(String::from("GET /")),
+            target_bytes: 5,
             verdict: verdict.to_owned(),
             reason: String::new(),
+            claimed: None,
             status: None,
             bytes_up: 3,
             bytes_down: 5,
@@ -100,17 +102,22 @@ mod tests {
         let mut residual = Residual::default();
         residual.flow(&flow("a.test", "forwarded"));
         residual.flow(&flow("a.test", "failed"));
+        residual.flow(&flow("a.test", "unfinished"));
+        residual.flow(&flow("a.test", "answered"));
         residual.flow(&flow("b.test", "blocked"));
         residual.flow(&flow("c.test", "refused"));
-        let twice = Through {
-            requests: 2,
-            bytes_up: 6,
-            bytes_down: 10,
-            target_bytes: 10,
+        let all = Through {
+            requests: 4,
+            bytes_up: 12,
+            bytes_down: 20,
+            target_bytes: 20,
         };
-        assert_eq!(residual.allowed_hosts.get("a.test:443"), Some(&twice));
+        assert_eq!(residual.allowed_hosts.get("a.test:443"), Some(&all));
         assert_eq!(residual.allowed_hosts.len(), 1);
-        assert_eq!(residual.blocked.requests, 1);
+        assert_eq!(
+            (residual.blocked.requests, residual.blocked.bytes_up),
+            (1, 3)
+        );
         for number in 0..HOSTS + 4 {
             residual.flow(&flow(&format!("{number}.test"), "forwarded"));
         }
