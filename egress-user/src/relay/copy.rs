@@ -101,7 +101,9 @@ pub(super) async fn copy(
             (_, Poll::Ready(Err(Closed::Sink))) => return Poll::Ready(Ending::AgentClosed),
             (_, Poll::Ready(Err(Closed::Source))) => return Poll::Ready(Ending::MediatorClosed),
             // Whoever has heard everything may go: the rest would be for nobody.
-            (Poll::Ready(Err(_)), _) if down.finished => return Poll::Ready(Ending::Finished),
+            (Poll::Ready(Err(_)), _) if down.stage == Stage::Finished => {
+                return Poll::Ready(Ending::Finished);
+            }
             (Poll::Ready(Err(Closed::Source)), _) => return Poll::Ready(Ending::AgentClosed),
             (Poll::Ready(Err(Closed::Sink)), _) => return Poll::Ready(Ending::MediatorClosed),
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(Ending::Finished),
@@ -139,10 +141,20 @@ struct Pipe<'a> {
     end: usize,
     /// The last read filled its buffer.
     large: bool,
-    read_closed: bool,
-    finished: bool,
+    stage: Stage,
     /// What is to be sent has been counted, or is the relay's own.
     is_counted: bool,
+}
+
+/// How far a direction is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// More may come.
+    Open,
+    /// Nothing more comes; what is left is to be sent.
+    Closing,
+    /// The end has been passed on.
+    Finished,
 }
 
 /// Which socket of a direction failed.
@@ -163,8 +175,7 @@ impl<'a> Pipe<'a> {
             buffer: None,
             start: 0,
             large: false,
-            read_closed: false,
-            finished: false,
+            stage: Stage::Open,
             is_counted: false,
         }
     }
@@ -177,7 +188,7 @@ impl<'a> Pipe<'a> {
         watch: &mut impl Watch,
         moved: &impl Fn(usize),
     ) -> Poll<Result<(), Closed>> {
-        if self.finished {
+        if self.stage == Stage::Finished {
             return Poll::Ready(Ok(()));
         }
         loop {
@@ -192,7 +203,7 @@ impl<'a> Pipe<'a> {
                 self.start += written;
             }
             self.first = Vec::new();
-            if self.read_closed {
+            if self.stage == Stage::Closing {
                 self.release();
                 if let Some(tail) = watch.tail() {
                     self.send(tail);
@@ -200,7 +211,7 @@ impl<'a> Pipe<'a> {
                 }
                 // When the other side has gone already, nothing that was said is lost.
                 drop(ready!(Pin::new(&mut *to).poll_shutdown(cx)));
-                self.finished = true;
+                self.stage = Stage::Finished;
                 return Poll::Ready(Ok(()));
             }
             match self.poll_fill(cx, from, watch, moved) {
@@ -237,7 +248,9 @@ impl<'a> Pipe<'a> {
         let fresh = room.filled();
         self.start = 0;
         self.end = fresh.len();
-        self.read_closed = fresh.is_empty();
+        if fresh.is_empty() {
+            self.stage = Stage::Closing;
+        }
         self.large = fresh.len() >= SMALL;
         if let Some(instead) = watch.up(fresh) {
             moved(fresh.len());
