@@ -2,6 +2,8 @@
 //!
 //! A row may hold more members than its type has: later versions add some, and the chain owns `seq`, `prev_hash`,
 //! and `hash`. A member that is absent has its default, so that the log of an earlier version can still be read.
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::receipt::json::Node;
@@ -49,11 +51,14 @@ pub struct KernelRow {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CloseRow {
-    /// Socket cookie; 0 in a total.
+    /// Socket cookie; absent in a total.
+    #[serde(skip_serializing_if = "is_zero")]
     pub cookie: u64,
-    /// Kernel monotonic time of the connect call, ns; 0 in a total.
+    /// Kernel monotonic time of the connect call, ns; absent in a total.
+    #[serde(skip_serializing_if = "is_zero")]
     pub connect_ns: u64,
-    /// Connections that the row stands for.
+    /// Connections that a total stands for; absent otherwise.
+    #[serde(skip_serializing_if = "is_zero")]
     pub count: u64,
     /// Bytes that left the command's socket: acknowledged or in flight. SYN and FIN count as one byte each.
     pub bytes_sent: u64,
@@ -69,21 +74,27 @@ pub struct CloseRow {
 pub struct MediatorRow {
     /// `tcp` or `udp`.
     pub protocol: String,
-    /// Address; empty in a total.
+    /// Address; absent in a total.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub dst: String,
-    /// Port.
+    /// Port; 0 of a datagram whose headers could not be read.
     pub port: u16,
-    /// Socket cookie; 0 in a total.
+    /// Socket cookie; absent in a total.
+    #[serde(skip_serializing_if = "is_zero")]
     pub cookie: u64,
-    /// Kernel monotonic time of the connect call, ns; 0 in a total.
+    /// Kernel monotonic time of the connect call, ns; absent in a total.
+    #[serde(skip_serializing_if = "is_zero")]
     pub connect_ns: u64,
-    /// The same as wall time, RFC 3339; empty in a total.
+    /// The same as wall time, RFC 3339; absent in a total.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub opened: String,
     /// Whether the other end answered.
     pub established: bool,
-    /// Whether the connection had ended when the row was written.
-    pub closed: bool,
-    /// Connections or datagrams that the row stands for.
+    /// Whether the connection had ended when the row was written; absent in a total.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub closed: Option<bool>,
+    /// Connections or datagrams that a total stands for; absent otherwise.
+    #[serde(skip_serializing_if = "is_zero")]
     pub count: u64,
     /// Bytes that left, as in [`CloseRow`]; of a datagram its payload.
     pub bytes_sent: u64,
@@ -93,20 +104,25 @@ pub struct MediatorRow {
     pub bytes_received: u64,
 }
 
-/// What became of one request or tunnel, as the relay reports it.
+/// What became of one request or tunnel, as the relay reports it, and which process asked for it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RelayRow {
-    /// Wall time at which the row was written, RFC 3339.
+    /// Wall time at which the row was written, RFC 3339; the log adds it.
+    #[serde(skip_serializing)]
     pub ts: String,
     /// Cookie of the command's socket; 0 when it is not known.
     pub cookie: u64,
     /// Kernel monotonic time of its connect call, ns.
     pub connect_ns: u64,
+    /// The address that the command asked for; absent on the explicit proxy port.
+    pub orig_dst: Option<SocketAddr>,
     /// Host name, as judged.
     pub host: Option<String>,
     /// Port asked for.
     pub port: Option<u16>,
+    /// `http`, `tls`, `connect`, `websocket`, `dns`, or the label of what was denied (`ssh`, `h2c`, `raw` …).
+    pub protocol: String,
     /// How the mediator was asked: `connect`, `forward`, `websocket`, `fetch`; absent when it was not.
     pub transport: Option<String>,
     /// `METHOD URL`, redacted; of a tunnel `CONNECT host:port`.
@@ -115,6 +131,9 @@ pub struct RelayRow {
     pub verdict: RelayVerdict,
     /// Stable reason word.
     pub reason: String,
+    /// With `answered`, the words of the answer, which an origin may have written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub claimed: Option<String>,
     /// Status of the answer, when there was one.
     pub status: Option<u16>,
     /// Bytes from the command: the body of a request, everything in a tunnel.
@@ -123,6 +142,12 @@ pub struct RelayRow {
     pub bytes_down: u64,
     /// Time from the accept, or the head of the request, to the end, µs.
     pub duration_us: u64,
+    /// Process that opened the connection, initial pid namespace, when the kernel's record of it was seen.
+    pub pid: Option<u32>,
+    /// Its name.
+    pub process: String,
+    /// Its executable.
+    pub exe: Option<String>,
 }
 
 /// What became of a request or tunnel.
@@ -145,6 +170,42 @@ pub enum RelayVerdict {
     #[default]
     #[serde(other)]
     Unknown,
+}
+
+impl RelayVerdict {
+    /// The verdict of a word.
+    pub fn of(word: &str) -> Self {
+        let known = [
+            Self::Forwarded,
+            Self::Refused,
+            Self::Blocked,
+            Self::Answered,
+            Self::Failed,
+            Self::Unfinished,
+        ];
+        known
+            .into_iter()
+            .find(|verdict| verdict.word() == word)
+            .unwrap_or(Self::Unknown)
+    }
+
+    /// The word in the row.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Forwarded => "forwarded",
+            Self::Refused => "refused",
+            Self::Blocked => "blocked",
+            Self::Answered => "answered",
+            Self::Failed => "failed",
+            Self::Unfinished => "unfinished",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A note on the run itself.

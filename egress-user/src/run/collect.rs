@@ -181,7 +181,14 @@ impl Running {
             "end",
             Watched::of(&self.gates, &self.cgroups.agent, &self.init, &self.enforced),
         );
-        let last = notes.duty("look at the gates", last);
+        let last = notes.duty("look at the gates", last).map(|mut row| {
+            let set_by = self.timeline.clock.set_by().as_millis();
+            if let Some(members) = row.as_object_mut() {
+                let set_by = u64::try_from(set_by).unwrap_or(u64::MAX);
+                members.insert("clock_set_ms".into(), set_by.into());
+            }
+            row
+        });
         notes.duty("finish the flow log", flows.finish(last));
         // Pumping ends with the last process that holds the agent's streams. What the caller did not
         // take is the caller's affair.

@@ -25,6 +25,7 @@ use super::inside::Inside;
 use crate::bpf::events::{Event, Text};
 use crate::clock;
 use crate::packet::flows::FlowChain;
+use crate::packet::rows::{RelayRow, RelayVerdict};
 use crate::relay::plan::{FlowReport, NameReport};
 
 /// Rows of redirected connections that are written one by one; later ones are folded like the rest.
@@ -270,12 +271,28 @@ impl FlowLog {
         {
             *self.allowed.entry((host.clone(), port)).or_default() += 1;
         }
-        let mut row = as_map(serde_json::to_value(flow)?);
-        // It would tell more of the query than its length does; the residual measure has the sum.
-        row.remove("target_bytes");
-        row.insert("pid".into(), pid.into());
-        row.insert("process".into(), process.into());
-        row.insert("exe".into(), exe.into());
+        // Not with the target's whole length: that would tell more of a query than its own length does.
+        let row = as_map(serde_json::to_value(RelayRow {
+            ts: String::new(),
+            cookie: flow.cookie,
+            connect_ns: flow.connect_ns,
+            orig_dst: flow.orig_dst,
+            host: flow.host.clone(),
+            port: flow.port,
+            protocol: flow.protocol.clone(),
+            transport: flow.transport.clone(),
+            target: flow.target.clone(),
+            verdict: RelayVerdict::of(&flow.verdict),
+            reason: flow.reason.clone(),
+            claimed: flow.claimed.clone(),
+            status: flow.status,
+            bytes_up: flow.bytes_up,
+            bytes_down: flow.bytes_down,
+            duration_us: flow.duration_us,
+            pid,
+            process,
+            exe,
+        })?);
         self.row("relay", clock::now_rfc3339(), row)
     }
 

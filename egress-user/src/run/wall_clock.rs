@@ -42,6 +42,7 @@ pub struct WallClock {
     last: Option<Look>,
     first: i64,
     least: i64,
+    most: i64,
     steps: u64,
     /// The longest step, with its direction.
     longest: i64,
@@ -65,7 +66,7 @@ impl WallClock {
     fn see(&mut self, look: Look) {
         let offset = look.offset();
         match self.last.replace(look) {
-            None => (self.first, self.least) = (offset, offset),
+            None => (self.first, self.least, self.most) = (offset, offset, offset),
             Some(last) => {
                 let parted = offset.saturating_sub(last.offset());
                 let passed = look.since_boot.saturating_sub(last.since_boot);
@@ -76,6 +77,7 @@ impl WallClock {
                     }
                 }
                 self.least = self.least.min(offset);
+                self.most = self.most.max(offset);
             }
         }
     }
@@ -85,6 +87,13 @@ impl WallClock {
     pub fn set_back(&self) -> Duration {
         let back = self.first.saturating_sub(self.least);
         Duration::from_nanos(u64::try_from(back).unwrap_or(0))
+    }
+
+    /// How far apart the clock's earliest and latest settings were: by so much two times of one run may lie apart that
+    /// were taken at once.
+    pub fn set_by(&self) -> Duration {
+        let apart = self.most.saturating_sub(self.least);
+        Duration::from_nanos(u64::try_from(apart).unwrap_or(0))
     }
 
     /// That it was set, in words.
@@ -141,6 +150,7 @@ mod tests {
     fn step_back_is_told_also_when_it_was_undone() {
         let back = seen(&[(1, 0), (2, -3600 * SECOND), (3, -3600 * SECOND)]);
         assert_eq!(back.set_back(), Duration::from_hours(1));
+        assert_eq!(back.set_by(), Duration::from_hours(1));
         assert!(
             back.told().unwrap().contains("1 times, back by 3600 s"),
             "{back:?}"
@@ -154,6 +164,7 @@ mod tests {
     fn step_forward_makes_nothing_look_older() {
         let forward = seen(&[(1, 0), (2, 5 * SECOND)]);
         assert_eq!(forward.set_back(), Duration::ZERO);
+        assert_eq!(forward.set_by(), Duration::from_secs(5));
         assert!(
             forward.told().unwrap().contains("forward by 5 s"),
             "{forward:?}"

@@ -10,6 +10,8 @@ use crate::receipt::check::Seen;
 
 /// Layers of receipts that stand for one message of a WebSocket, which has an action of its own.
 const FRAME_LAYERS: [&str; 3] = ["ws_protocol", "dlp", "response_scan"];
+/// Layer of the receipt that a Pipelock signs when a WebSocket has ended.
+const CLOSE_LAYER: &str = "session_close";
 /// Reasons of outcomes of actions for which no origin was reached.
 const NOT_REACHED: [&str; 3] = ["dial_failed", "upstream_dial_failed", "ssrf_dns_rebind"];
 /// The reason of an outcome where the origin was reached and did not answer.
@@ -245,6 +247,10 @@ impl Receipts {
         if !self.open.contains_key(receipt.id)
             && let Some(was) = self.ended.get(&id)
         {
+            // The close of a WebSocket is signed behind its outcome, and the id is the same.
+            if *was == facts && receipt.layer == CLOSE_LAYER {
+                return;
+            }
             let what = if *was == facts {
                 &mut self.repeated
             } else {
@@ -255,7 +261,7 @@ impl Receipts {
         }
         let is_denial = matches!(receipt.verdict.trim(), "block" | "ask");
         // Signed at the end of a WebSocket that was opened, whatever became of its messages.
-        let was_open = receipt.layer == "session_close";
+        let was_open = receipt.layer == CLOSE_LAYER;
         let action = self
             .open
             .entry(receipt.id.to_owned())

@@ -4,11 +4,10 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use serde_json::json;
-
 use super::{FlowLog, as_map, protocol_name};
 use crate::bpf::traffic::{Carried, Connection, Traffic};
 use crate::clock;
+use crate::packet::rows::{CloseRow, MediatorRow};
 
 /// Rows of each side that are written one by one.
 const ROWS: u64 = 20_000;
@@ -106,11 +105,13 @@ impl FlowLog {
             return Ok(());
         }
         self.witness.closed += 1;
-        let row = json!({
-            "cookie": cookie, "connect_ns": connect_ns, "bytes_sent": carried.sent,
-            "bytes_acked": carried.acked, "bytes_received": carried.received,
-        });
-        self.row("kernel_close", self.wall_time(at), as_map(row))
+        let row = CloseRow {
+            cookie,
+            connect_ns,
+            ..close_row(carried)
+        };
+        let row = as_map(serde_json::to_value(row)?);
+        self.row("kernel_close", self.wall_time(at), row)
     }
 
     fn mediator(&mut self, one: &Connection) -> io::Result<()> {
@@ -121,13 +122,16 @@ impl FlowLog {
             return Ok(());
         }
         self.witness.mediator += 1;
-        let row = json!({
-            "protocol": protocol_name(one.protocol), "dst": one.addr, "port": one.port,
-            "cookie": one.cookie, "connect_ns": one.connect_ns, "opened": self.wall_time(one.connect_ns),
-            "established": one.established, "closed": one.closed, "bytes_sent": one.carried.sent,
-            "bytes_acked": one.carried.acked, "bytes_received": one.carried.received,
-        });
-        self.row("kernel_mediator", self.wall_time(one.ktime_ns), as_map(row))
+        let row = MediatorRow {
+            dst: one.addr.to_string(),
+            cookie: one.cookie,
+            connect_ns: one.connect_ns,
+            opened: self.wall_time(one.connect_ns),
+            closed: Some(one.closed),
+            ..mediator_row((one.protocol, one.port, one.established), one.carried)
+        };
+        let row = as_map(serde_json::to_value(row)?);
+        self.row("kernel_mediator", self.wall_time(one.ktime_ns), row)
     }
 
     /// Writes what is still open and the sums of what was folded.
@@ -137,28 +141,49 @@ impl FlowLog {
         }
         let more = std::mem::take(&mut self.witness.closed_more);
         if more.count > 0 {
-            let row = json!({
-                "count": more.count, "bytes_sent": more.carried.sent,
-                "bytes_acked": more.carried.acked, "bytes_received": more.carried.received,
-            });
-            self.row("kernel_close_total", clock::now_rfc3339(), as_map(row))?;
+            let row = CloseRow {
+                count: more.count,
+                ..close_row(more.carried)
+            };
+            let row = as_map(serde_json::to_value(row)?);
+            self.row("kernel_close_total", clock::now_rfc3339(), row)?;
         }
-        for ((protocol, port, established), more) in std::mem::take(&mut self.witness.mediator_more)
-        {
-            let row = json!({
-                "protocol": protocol_name(protocol), "port": port, "established": established,
-                "count": more.count, "bytes_sent": more.carried.sent,
-                "bytes_acked": more.carried.acked, "bytes_received": more.carried.received,
-            });
-            self.row("kernel_mediator_total", clock::now_rfc3339(), as_map(row))?;
+        for (key, more) in std::mem::take(&mut self.witness.mediator_more) {
+            let row = MediatorRow {
+                count: more.count,
+                ..mediator_row(key, more.carried)
+            };
+            let row = as_map(serde_json::to_value(row)?);
+            self.row("kernel_mediator_total", clock::now_rfc3339(), row)?;
         }
         Ok(())
     }
 }
 
+fn close_row(carried: Carried) -> CloseRow {
+    CloseRow {
+        bytes_sent: carried.sent,
+        bytes_acked: carried.acked,
+        bytes_received: carried.received,
+        ..CloseRow::default()
+    }
+}
+
+fn mediator_row((protocol, port, established): FoldKey, carried: Carried) -> MediatorRow {
+    MediatorRow {
+        protocol: protocol_name(protocol),
+        port,
+        established,
+        bytes_sent: carried.sent,
+        bytes_acked: carried.acked,
+        bytes_received: carried.received,
+        ..MediatorRow::default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
+    use serde_json::{Value, json};
 
     use super::*;
 
