@@ -120,3 +120,27 @@ async fn refusals_and_mistakes_are_told_apart() {
         "allow outcome outcome status=502 reason=upstream_dial_failed"
     );
 }
+
+#[tokio::test]
+async fn a_url_without_a_path_is_asked_for_as_the_root() {
+    let world = World::new();
+    for (rest, line) in [
+        ("", "GET / HTTP/1.1"),
+        ("%23part", "GET / HTTP/1.1"),
+        ("%3Fa%3Db", "GET /?a=b HTTP/1.1"),
+    ] {
+        let (at, mut heads) = canned("HTTP/1.1 401 X\r\nContent-Length: 0\r\n\r\n").await;
+        let request = request(&format!("ws://allowed.test:{}{rest}", at.port()))
+            .replace("keep-alive, Upgrade", "close, Upgrade");
+        assert_eq!(world.ask(&request).await.status, 401, "{rest}");
+        let head = heads.recv().await.unwrap();
+        assert_eq!(head.lines().next(), Some(line), "{rest}");
+    }
+    let (at, mut heads) = canned("HTTP/1.1 204 X\r\n\r\n").await;
+    world
+        .get(&format!("http://allowed.test:{}?a=b", at.port()))
+        .await;
+    let head = heads.recv().await.unwrap();
+    assert_eq!(head.lines().next(), Some("GET /?a=b HTTP/1.1"));
+    world.stop().await;
+}
