@@ -7,6 +7,8 @@ pub enum Disagreement {
     ThroughButDenied,
     /// The mediator denied it towards the relay, and signed that it allowed it.
     DeniedButAllowed,
+    /// The mediator denied it, and signed nothing.
+    DenialUnsigned,
     /// The built-in mediator signed both for one action, which it never does.
     AllowedAndDenied,
     /// Host and transport are right, and nothing else fits what the relay asked.
@@ -21,7 +23,7 @@ pub enum Disagreement {
     OtherTime,
     /// Actions are signed for times outside the run.
     OutsideRun,
-    /// Times in the receipts go back, and the clock did not.
+    /// Times in the receipts go back further than the clock was set.
     TimeWentBack,
     /// One action id stands for different requests.
     ReusedId,
@@ -55,9 +57,10 @@ pub enum Disagreement {
 
 impl Disagreement {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::ThroughButDenied,
         Self::DeniedButAllowed,
+        Self::DenialUnsigned,
         Self::AllowedAndDenied,
         Self::OtherTarget,
         Self::OtherStatus,
@@ -87,6 +90,7 @@ impl Disagreement {
         match self {
             Self::ThroughButDenied => "through_but_denied",
             Self::DeniedButAllowed => "denied_but_allowed",
+            Self::DenialUnsigned => "denial_unsigned",
             Self::AllowedAndDenied => "allowed_and_denied",
             Self::OtherTarget => "other_target",
             Self::OtherStatus => "other_status",
@@ -117,6 +121,7 @@ impl Disagreement {
         match self {
             Self::ThroughButDenied => "requests went through although the mediator signed a denial",
             Self::DeniedButAllowed => "requests that the mediator denied are signed as allowed",
+            Self::DenialUnsigned => "requests were denied by the mediator without a receipt",
             Self::AllowedAndDenied => "actions are signed both as allowed and as denied",
             Self::OtherTarget => {
                 "receipts name another port, method, scheme, or path than the relay asked for"

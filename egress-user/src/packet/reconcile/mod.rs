@@ -24,9 +24,9 @@ use kernel::{IN_BUFFERS, Kernel};
 use pairing::Pairing;
 pub use receipts::Receipts;
 use receipts::{Actions, Ending};
-use requests::{Asked, seconds};
+use requests::Asked;
 pub use result::Reconciliation;
-use times::Tolerance;
+use times::{Span, Tolerance, millis};
 
 use super::rows::Row;
 use crate::receipt::json::Node;
@@ -36,11 +36,8 @@ use crate::receipt::json::Node;
 pub(super) struct Reconciler {
     asked: Asked,
     kernel: Kernel,
-    /// First heartbeat and last row, Unix seconds.
-    run: Option<(i64, i64)>,
-    /// How far the times of rows went back, s.
-    went_back: i64,
-    last_time: Option<i64>,
+    /// From the first heartbeat to the last row.
+    times: Span,
     clock_set_ms: u64,
     unknown: u64,
 }
@@ -71,16 +68,9 @@ impl Reconciler {
 
     /// Follows the clock of the rows that are written when they are made.
     fn clock(&mut self, text: &str) {
-        let Some(now) = seconds(text) else {
-            return;
-        };
-        self.run = Some(
-            self.run
-                .map_or((now, now), |(first, last)| (first.min(now), last.max(now))),
-        );
-        let back = self.last_time.map_or(0, |last| last.saturating_sub(now));
-        self.went_back = self.went_back.max(back);
-        self.last_time = Some(now);
+        if let Some(now) = millis(text) {
+            self.times.see(now);
+        }
     }
 
     /// Compares with the receipts.
@@ -99,10 +89,11 @@ impl Reconciler {
         if receipts.twin_count > 0 {
             result.disagree(Disagreement::TwinsDiffer, receipts.twins_apart());
         }
-        if let (Some(run), Some(signed)) = (self.run, receipts.times) {
+        if let (Some(run), Some(signed)) = (self.times.range, receipts.times.range) {
             result.disagree(Disagreement::OutsideRun, tolerance.beyond(run, signed));
-            let back = receipts.went_back.saturating_sub(self.went_back);
-            result.disagree(Disagreement::TimeWentBack, tolerance.excess(back));
+            let (of_receipts, of_rows) = (receipts.times.went_back, self.times.went_back);
+            let back = tolerance.went_back(around.writer, of_receipts, of_rows);
+            result.disagree(Disagreement::TimeWentBack, back);
         }
         if around.has_witness {
             let signed = by_ending(&receipts);

@@ -213,6 +213,11 @@ impl Pairing<'_> {
         {
             let through = requests.through();
             result.unsigned = result.unsigned.saturating_add(through);
+            // Every denial by one of these mediators has a receipt, before its answer.
+            let denied = requests.verdicts.get(&RelayVerdict::Blocked);
+            if self.writer != Writer::OldPipelock {
+                result.disagree(Disagreement::DenialUnsigned, denied.copied().unwrap_or(0));
+            }
             let mut others = requests.count().saturating_sub(through);
             for (reason, count) in &requests.reasons {
                 let here = others.min(*count);

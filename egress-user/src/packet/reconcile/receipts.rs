@@ -2,10 +2,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use sha2::{Digest, Sha256};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use super::target::Target;
+use super::times::{Span, millis};
 use crate::receipt::check::Seen;
 
 /// Layers of receipts that stand for one message of a WebSocket, which has an action of its own.
@@ -51,7 +50,7 @@ pub(super) struct Actions {
     pub(super) sized: u64,
     /// All bytes that were signed.
     pub(super) bytes: u64,
-    /// First and last time, Unix seconds.
+    /// First and last time, Unix ms.
     pub(super) times: Option<(i64, i64)>,
 }
 
@@ -167,10 +166,8 @@ pub struct Receipts {
     pub(super) reused: u64,
     /// Receipts of actions that had ended before.
     pub(super) repeated: u64,
-    /// First and last time of an action, Unix seconds, and how far times went back, s.
-    pub(super) times: Option<(i64, i64)>,
-    pub(super) went_back: i64,
-    last_time: Option<i64>,
+    /// When they were signed.
+    pub(super) times: Span,
     /// Version 1 receipts less version 2 receipts, by digest of what both say.
     twins: HashMap<u128, i64>,
     /// Version 2 receipts.
@@ -223,17 +220,9 @@ impl Receipts {
     }
 
     pub(super) fn add(&mut self, receipt: &Receipt<'_>) {
-        let time = OffsetDateTime::parse(receipt.time, &Rfc3339)
-            .ok()
-            .map(OffsetDateTime::unix_timestamp);
+        let time = millis(receipt.time);
         if let Some(now) = time {
-            self.times = Some(
-                self.times
-                    .map_or((now, now), |(first, last)| (first.min(now), last.max(now))),
-            );
-            let back = self.last_time.map_or(0, |last| last.saturating_sub(now));
-            self.went_back = self.went_back.max(back);
-            self.last_time = Some(now);
+            self.times.see(now);
         }
         let target = Target::of_receipt(receipt.transport, receipt.method, receipt.target);
         if receipt.transport == "websocket" && FRAME_LAYERS.contains(&receipt.layer) {

@@ -1,10 +1,8 @@
 //! The relay's side: what the mediator was asked, folded by target.
 use std::collections::BTreeMap;
 
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
-
 use super::target::Target;
+use super::times::millis;
 use crate::packet::rows::{RelayRow, RelayVerdict};
 
 /// Different sizes that one target keeps apart.
@@ -25,7 +23,7 @@ pub(super) struct Requests {
     pub(super) sizes: BTreeMap<(u64, u64), u64>,
     /// Bytes both ways, of all of them.
     pub(super) bytes: u64,
-    /// First start and last end, Unix seconds.
+    /// First start and last end, Unix ms.
     pub(super) times: Option<(i64, i64)>,
 }
 
@@ -61,9 +59,9 @@ impl Requests {
             .bytes
             .saturating_add(row.bytes_up)
             .saturating_add(row.bytes_down);
-        if let Some(end) = seconds(&row.ts) {
-            let lasted = i64::try_from(row.duration_us / 1_000_000).unwrap_or(i64::MAX);
-            let start = end.saturating_sub(lasted).saturating_sub(1);
+        if let Some(end) = millis(&row.ts) {
+            let lasted = i64::try_from(row.duration_us / 1000).unwrap_or(i64::MAX);
+            let start = end.saturating_sub(lasted);
             self.times = Some(self.times.map_or((start, end), |(first, last)| {
                 (first.min(start), last.max(end))
             }));
@@ -111,12 +109,6 @@ fn reason(row: &RelayRow) -> String {
         (reason, Some(status)) => format!("{reason}, status {status}"),
         (reason, None) => reason.to_owned(),
     }
-}
-
-/// A time of a row or a receipt, Unix seconds.
-pub(super) fn seconds(text: &str) -> Option<i64> {
-    let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
-    Some(time.unix_timestamp())
 }
 
 fn add<K: Ord>(counts: &mut BTreeMap<K, u64>, key: K) {

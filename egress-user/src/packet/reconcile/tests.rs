@@ -275,6 +275,8 @@ fn what_one_side_alone_has_is_a_loss() {
     let both = run.compare(BUILTIN);
     assert_eq!((both.unsigned, both.unasked), (0, 0));
     assert_eq!(both.without_receipt.values().sum::<u64>(), 2);
+    // What was cut may have no receipt; what was denied always has one.
+    assert_eq!(both.disagreements[&Disagreement::DenialUnsigned], 1);
 }
 
 #[test]

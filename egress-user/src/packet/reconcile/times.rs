@@ -1,17 +1,52 @@
 //! When things happened, by the clocks of two processes of one machine.
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
-/// How far the times of two recorders may lie apart.
+use super::circumstances::Writer;
+
+/// The time of a row or a receipt, Unix ms.
+pub(super) fn millis(text: &str) -> Option<i64> {
+    let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    i64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok()
+}
+
+/// First and last of some times, and how far they go back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Span {
+    /// First and last, Unix ms.
+    pub(super) range: Option<(i64, i64)>,
+    /// How far a time lies before an earlier one, ms.
+    pub(super) went_back: i64,
+}
+
+impl Span {
+    pub(super) fn see(&mut self, now: i64) {
+        let back = self.range.map_or(0, |(_, last)| last.saturating_sub(now));
+        self.went_back = self.went_back.max(back);
+        self.range = Some(
+            self.range
+                .map_or((now, now), |(first, last)| (first.min(now), last.max(now))),
+        );
+    }
+}
+
+/// How far the times of two recorders may lie apart, ms.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Tolerance(i64);
+pub(super) struct Tolerance {
+    clock_set: i64,
+}
 
 impl Tolerance {
-    /// What a busy machine may take between an end and its record, s. The mediator has 5 s to end what is open.
-    const RECORDED_WITHIN: i64 = 15;
+    /// What a busy machine may take between an end and its record. The mediator has 5 s to end what is open.
+    const RECORDED_WITHIN: i64 = 15_000;
+    /// By how much the clock may be set before the supervisor notices.
+    const UNNOTICED: i64 = 100;
 
     /// The tolerance of a run during which the system clock was set by `clock_set_ms` in all.
     pub(super) fn new(clock_set_ms: u64) -> Self {
-        let set = i64::try_from(clock_set_ms / 1000).unwrap_or(i64::MAX);
-        Self(set.saturating_add(Self::RECORDED_WITHIN))
+        Self {
+            clock_set: i64::try_from(clock_set_ms).unwrap_or(i64::MAX),
+        }
     }
 
     /// Whether the times of `inner`, first and last, lie within those of `outer`.
@@ -23,15 +58,27 @@ impl Tolerance {
     pub(super) fn beyond(self, outer: (i64, i64), inner: (i64, i64)) -> u64 {
         let before = outer.0.saturating_sub(inner.0);
         let behind = inner.1.saturating_sub(outer.1);
-        self.excess(before.max(behind))
+        let most = Self::RECORDED_WITHIN.saturating_add(self.clock_set);
+        seconds_over(most, before.max(behind))
     }
 
-    /// `seconds`, if they are more than may be; else 0.
-    pub(super) fn excess(self, seconds: i64) -> u64 {
-        if seconds > self.0 {
-            u64::try_from(seconds).unwrap_or(0)
-        } else {
-            0
-        }
+    /// Seconds by which the times of receipts go back further than they may. The built-in mediator takes the time of a
+    /// receipt under the lock that orders them; a Pipelock does not.
+    pub(super) fn went_back(self, writer: Writer, receipts: i64, rows: i64) -> u64 {
+        let most = match writer {
+            Writer::Builtin => Self::UNNOTICED,
+            Writer::Pipelock | Writer::OldPipelock => Self::RECORDED_WITHIN,
+        };
+        let most = most.saturating_add(self.clock_set.max(rows));
+        seconds_over(most, receipts)
+    }
+}
+
+/// Seconds, at least one, if `millis` is over `most`; else 0.
+fn seconds_over(most: i64, millis: i64) -> u64 {
+    if millis > most {
+        u64::try_from(millis / 1000).unwrap_or(0).max(1)
+    } else {
+        0
     }
 }
