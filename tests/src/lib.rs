@@ -27,6 +27,7 @@ mod birth;
 mod census;
 pub mod changes;
 pub mod clients;
+pub mod clock;
 mod command;
 mod denial;
 pub mod evidence;

@@ -1,4 +1,5 @@
 //! The builder of worlds.
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs;
@@ -101,6 +102,11 @@ impl World {
     /// What reached the sinks, in the order in which connections ended.
     pub fn arrivals(&self) -> Vec<Arrival> {
         self.internet.journal.arrivals()
+    }
+
+    /// Bytes of bodies and WebSocket messages that reached the servers, by the name that the client used.
+    pub fn received(&self) -> BTreeMap<String, u64> {
+        self.internet.journal.received()
     }
 
     /// A directory that lasts as long as the world and everyone may read.

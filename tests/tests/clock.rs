@@ -1,54 +1,14 @@
 //! The system clock is set while a run is under way: no deadline moves, nothing of the host's is
 //! overwritten, and the packet says so.
 #![forbid(unsafe_code)]
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test whose files cannot be made has failed"
-)]
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use egress_tests::changes::apply;
+use egress_tests::clock::stepped;
 use egress_tests::{Run, World};
-
-/// Two seconds after a process has first asked for it, its system clock is STEP seconds off. The kernel's own,
-/// which is everybody's, stays.
-const LIBRARY: &str = r#"
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <time.h>
-int clock_gettime(clockid_t id, struct timespec *to) {
-    static int (*real)(clockid_t, struct timespec *);
-    static time_t first;
-    if (!real) *(void **)&real = dlsym(RTLD_NEXT, "clock_gettime");
-    int result = real(id, to);
-    if (result == 0 && id == CLOCK_REALTIME) {
-        struct timespec now;
-        real(CLOCK_MONOTONIC, &now);
-        if (!first) first = now.tv_sec;
-        if (now.tv_sec - first >= 2) to->tv_sec += STEP;
-    }
-    return result;
-}
-"#;
-
-/// A library that sets the clock for what is run with it.
-fn library(world: &World, step: i64) -> PathBuf {
-    let path = world.dir().join(format!("clock{step}.so"));
-    fs::write(world.dir().join("clock.c"), LIBRARY).unwrap();
-    let built = world.shell(&format!(
-        "cc -shared -fPIC -DSTEP={step} -o '{}' clock.c -ldl",
-        path.display()
-    ));
-    assert!(built.success(), "{built}");
-    path
-}
-
-fn stepped<'w>(world: &'w World, run: Run<'w>, step: i64) -> Run<'w> {
-    run.env("LD_PRELOAD", library(world, step))
-}
 
 /// What the host wrote before the run, and the agent changes in it.
 fn workspace(world: &World) -> Run<'_> {

@@ -104,6 +104,10 @@ async fn answer(
     let first = parts.next().unwrap_or_default();
     let rest = parts.next().unwrap_or_default();
     let number = rest.parse::<u64>().unwrap_or(0);
+    let count = |bytes| {
+        site.journal
+            .receive(seen.host.as_deref().unwrap_or_default(), bytes);
+    };
     let response = match first {
         "" => text(format!(
             "hello from {}\n",
@@ -112,14 +116,14 @@ async fn answer(
         "bytes" => Response::new(Content::pattern(number, Length::Told)),
         "chunked" => Response::new(Content::pattern(number, Length::Chunked)),
         "echo" => {
-            let body = drain(request.into_body()).await;
+            let body = drain(request.into_body(), count).await;
             json(&json!({
                 "method": seen.method, "target": seen.target, "host": seen.host, "sni": seen.sni,
                 "headers": seen.headers, "bytes": body.map(|(length, _)| length),
             }))
         }
         "upload" if matches!(*request.method(), Method::POST | Method::PUT) => {
-            match drain(request.into_body()).await {
+            match drain(request.into_body(), count).await {
                 Some((length, digest)) => json(&json!({ "bytes": length, "sha256": digest })),
                 None => status(StatusCode::BAD_REQUEST),
             }
@@ -170,7 +174,10 @@ async fn answer(
                 Err(_) => status(StatusCode::NOT_FOUND),
             }
         }
-        "ws" => websocket::upgrade(request),
+        "ws" => {
+            let (journal, host) = (Arc::clone(&site.journal), seen.host.unwrap_or_default());
+            websocket::upgrade(request, move |bytes| journal.receive(&host, bytes))
+        }
         _ => status(StatusCode::NOT_FOUND),
     };
     Ok(response)
@@ -193,11 +200,12 @@ fn seen(request: &hyper::Request<Incoming>, arrived: &Arrived) -> Request {
 }
 
 /// Reads a body to its end: length and digest, or none if it broke off.
-async fn drain(mut body: Incoming) -> Option<(u64, String)> {
+async fn drain(mut body: Incoming, count: impl Fn(usize)) -> Option<(u64, String)> {
     let mut length = 0;
     let mut digest = Sha256::new();
     while let Some(frame) = body.frame().await {
         if let Some(data) = frame.ok()?.data_ref() {
+            count(data.len());
             length += data.len() as u64;
             digest.update(data);
         }

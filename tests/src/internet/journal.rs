@@ -1,4 +1,5 @@
 //! What the peers saw, for tests to read.
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 
@@ -47,6 +48,7 @@ pub(crate) struct Journal {
     requests: Log<Request>,
     queries: Log<Query>,
     arrivals: Log<Arrival>,
+    received: Mutex<BTreeMap<String, u64>>,
 }
 
 impl Journal {
@@ -69,6 +71,20 @@ impl Journal {
 
     pub(crate) fn arrival(&self, arrival: Arrival) {
         self.arrivals.push(arrival);
+    }
+
+    /// Bytes of a body that reached the server of this name, as they come. The port of the name does not count.
+    pub(crate) fn receive(&self, host: &str, bytes: usize) {
+        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+        let name = name.trim_end_matches('.').to_ascii_lowercase();
+        let mut received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
+        *received.entry(name).or_default() += bytes as u64;
+    }
+
+    /// What has been received so far.
+    pub(crate) fn received(&self) -> BTreeMap<String, u64> {
+        let received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
+        received.clone()
     }
 
     pub(crate) fn requests(&self) -> Vec<Request> {

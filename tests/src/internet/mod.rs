@@ -19,6 +19,7 @@ use self::tls::Authority;
 pub(crate) mod dns;
 pub(crate) mod http;
 pub(crate) mod journal;
+pub(crate) mod raw;
 pub(crate) mod sinks;
 pub(crate) mod tls;
 mod websocket;
@@ -108,6 +109,8 @@ fn serve(
             let listener = TcpListener::bind(format!("{any}:{port}")).await?;
             tokio::spawn(tls::listen(listener, authority.acceptor(), site.clone()));
         }
+        let listener = TcpListener::bind(format!("{any}:{}", raw::PORT)).await?;
+        tokio::spawn(raw::listen(listener, Arc::clone(&site.journal)));
         dns::start(&site.journal, families).await?;
         for port in sinks::TCP {
             let listener = TcpListener::bind(format!("{any}:{port}")).await?;

@@ -10,8 +10,11 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::http::{Content, status};
 
-/// Answers the handshake and goes on with frames once it is through.
-pub(super) fn upgrade(request: hyper::Request<Incoming>) -> Response<Content> {
+/// Answers the handshake and goes on with frames once it is through; `count` takes the length of each message.
+pub(super) fn upgrade(
+    request: hyper::Request<Incoming>,
+    count: impl Fn(usize) + Send + 'static,
+) -> Response<Content> {
     let accept = request
         .headers()
         .get(SEC_WEBSOCKET_KEY)
@@ -26,7 +29,8 @@ pub(super) fn upgrade(request: hyper::Request<Incoming>) -> Response<Content> {
             return;
         };
         let stream = TokioIo::new(upgraded);
-        echo(WebSocketStream::from_raw_socket(stream, Role::Server, None).await).await;
+        let stream = WebSocketStream::from_raw_socket(stream, Role::Server, None).await;
+        echo(stream, count).await;
     });
     let mut response = Response::new(Content::bytes(bytes::Bytes::new()));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -37,10 +41,17 @@ pub(super) fn upgrade(request: hyper::Request<Incoming>) -> Response<Content> {
     response
 }
 
-async fn echo(mut stream: WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>) {
+async fn echo(
+    mut stream: WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>,
+    count: impl Fn(usize),
+) {
     while let Some(Ok(message)) = stream.next().await {
-        if (message.is_text() || message.is_binary()) && stream.send(message).await.is_err() {
-            return;
+        // A mediator writes a Close of its own.
+        if message.is_text() || message.is_binary() {
+            count(message.len());
+            if stream.send(message).await.is_err() {
+                return;
+            }
         }
     }
 }
