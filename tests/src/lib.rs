@@ -32,6 +32,9 @@ mod command;
 mod denial;
 pub mod evidence;
 mod internet;
+mod judged;
+#[cfg(feature = "liar")]
+pub mod liar;
 mod links;
 mod namespaces;
 mod processes;
@@ -39,6 +42,8 @@ mod record;
 mod require;
 mod run;
 mod topology;
+#[cfg(feature = "liar")]
+pub mod trial;
 mod wire;
 pub mod workflow;
 mod world;
@@ -49,6 +54,7 @@ pub use command::{Output, Running};
 pub use denial::Trace;
 pub use internet::http::pattern_sha256;
 pub use internet::journal::{Arrival, Query, Request};
+pub use judged::Judged;
 pub use processes::{Process, wait_until};
 pub use require::installed;
 pub use run::{Run, RunOutput, binary};

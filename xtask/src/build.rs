@@ -8,8 +8,24 @@ use crate::ebpf;
 use crate::layout::Layout;
 use crate::program::{cargo, run as run_program};
 
-/// The example that has such a relay.
-const EXPLOITED_RELAY: &str = "exploited_relay";
+/// A binary with a part that an attacker has taken over, for the tests of what holds or contradicts it.
+#[derive(Clone, Copy, clap::ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum Example {
+    /// The relay reaches for whatever it can.
+    ExploitedRelay,
+    /// The built-in mediator rewrites its receipts at its end.
+    LyingMediator,
+}
+
+impl Example {
+    fn name(self) -> &'static str {
+        match self {
+            Self::ExploitedRelay => "exploited_relay",
+            Self::LyingMediator => "lying_mediator",
+        }
+    }
+}
 
 /// What `build` takes.
 #[derive(Default, clap::Args)]
@@ -17,9 +33,9 @@ pub(crate) struct Args {
     /// Build with optimisations
     #[arg(long)]
     release: bool,
-    /// Build the binary whose relay is in the hands of an attacker, for the tests of what holds it
-    #[arg(long, conflicts_with = "without_layers")]
-    exploited_relay: bool,
+    /// Build a binary with a part that an attacker has taken over, instead of `egress`
+    #[arg(long, value_enum, conflicts_with = "without_layers")]
+    example: Option<Example>,
     /// Build the binary of the attack suite, in which a layer of the boundary can be left out
     #[arg(long, conflicts_with = "release")]
     without_layers: bool,
@@ -64,15 +80,15 @@ pub(crate) fn quick(layout: &Layout, tool: &str) -> Result<[PathBuf; 2]> {
     Ok([profile.join("egress"), profile.join(tool)])
 }
 
-/// Builds the binary whose relay is in the hands of an attacker, and gives its path.
+/// Builds a binary with a part that an attacker has taken over, and returns its path.
 ///
 /// # Errors
 /// As [`run`].
-pub(crate) fn exploited_relay(layout: &Layout) -> Result<PathBuf> {
+pub(crate) fn example(layout: &Layout, example: Example) -> Result<PathBuf> {
     run(
         layout,
         &Args {
-            exploited_relay: true,
+            example: Some(example),
             ..Args::default()
         },
     )
@@ -117,10 +133,9 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<PathBuf> {
     build
         .current_dir(&layout.root)
         .args(["build", "--locked", "--package", "egress-user"])
-        .args(if args.exploited_relay {
-            ["--example", EXPLOITED_RELAY]
-        } else {
-            ["--bin", "egress"]
+        .args(match args.example {
+            Some(example) => ["--example", example.name()],
+            None => ["--bin", "egress"],
         });
     ebpf::embed(layout, &mut build);
     let mut target = layout.target.clone();
@@ -144,9 +159,8 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<PathBuf> {
     }
     run_program(&mut build)?;
     let profile = target.join(if args.release { "release" } else { "debug" });
-    Ok(if args.exploited_relay {
-        profile.join("examples").join(EXPLOITED_RELAY)
-    } else {
-        profile.join("egress")
+    Ok(match args.example {
+        Some(example) => profile.join("examples").join(example.name()),
+        None => profile.join("egress"),
     })
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::build;
+use crate::build::{self, Example};
 use crate::dist::is_static;
 use crate::ebpf;
 use crate::layout::Layout;
@@ -94,7 +94,8 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
     if args.real_pipelock {
         return Ok(());
     }
-    let exploited_relay = build::exploited_relay(layout)?;
+    let exploited_relay = build::example(layout, Example::ExploitedRelay)?;
+    let lying_mediator = build::example(layout, Example::LyingMediator)?;
     if args.binary.is_none() {
         println!("test: unit tests");
         run_program(test().args(["--workspace", "--exclude", PRIVILEGED, "--all-targets"]))?;
@@ -105,6 +106,7 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
     let mut end_to_end = test();
     end_to_end
         .env("EGRESS_EXPLOITED_RELAY_BIN", exploited_relay)
+        .env("EGRESS_LYING_MEDIATOR_BIN", lying_mediator)
         .args(["--package", PRIVILEGED]);
     if is_static(&binary)? {
         println!("test: LEFT OUT: a system clock that is set, which takes a dynamic binary");

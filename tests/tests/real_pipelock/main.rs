@@ -17,6 +17,7 @@ mod failures;
 mod grade;
 mod inspection;
 mod interception;
+mod lies;
 mod load;
 mod posture;
 mod relay;

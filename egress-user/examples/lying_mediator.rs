@@ -1,0 +1,63 @@
+//! `egress`, with a built-in mediator that decides as it should and at its end rewrites what it signed.
+//!
+//! The lie is named by an entry of the policy's allow-list, `NAME.lie.test`: the policy is what reaches
+//! the mediator whatever else it is kept from. The tests use it; it is part of no release.
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::print_stderr,
+    reason = "why a lie could not be told is for whoever reads the failed test"
+)]
+
+use std::fs;
+use std::io;
+use std::process::ExitCode;
+
+use egress::mediator::plan::MediatorPlan;
+use egress::receipt::keys::signing_key_from_seed_hex;
+
+#[path = "../../tests/src/liar/mod.rs"]
+pub mod liar;
+
+/// What follows the name of the lie.
+const SUFFIX: &str = ".lie.test";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let stage: fn(i32, i32) -> u8 = match words.first() {
+        Some(&"__relay") => egress::relay::main,
+        Some(&"__init") => egress::child::enter::main,
+        Some(&"__mediator") => lying,
+        _ => return ExitCode::from(egress::cli::main(Vec::new())),
+    };
+    let number = |at: usize| words.get(at)?.parse().ok();
+    match (number(1), number(2)) {
+        (Some(plan), Some(control)) => ExitCode::from(stage(plan, control)),
+        _ => ExitCode::FAILURE,
+    }
+}
+
+/// The real mediator up to its end, and then the lie.
+fn lying(plan_fd: i32, control_fd: i32) -> u8 {
+    // The mediator reads and closes its plan; this one is read by another descriptor.
+    let plan = fs::read(format!("/proc/self/fd/{plan_fd}"));
+    let status = egress::mediator::builtin::main(plan_fd, control_fd);
+    let told: io::Result<()> = plan.and_then(|plan| {
+        let plan: MediatorPlan = serde_json::from_slice(&plan)?;
+        let key = signing_key_from_seed_hex(&plan.signing_seed_hex).map_err(io::Error::other)?;
+        liar::tell(lie(&plan.policy_yaml), &plan.evidence_dir, &key)
+    });
+    if let Err(error) = told {
+        eprintln!("lying_mediator: {error}");
+        return 1;
+    }
+    status
+}
+
+/// The lie that the policy names.
+fn lie(policy: &str) -> &str {
+    let mut words =
+        policy.split(|letter: char| !letter.is_alphanumeric() && !"._".contains(letter));
+    let lie = words.find_map(|word| word.strip_suffix(SUFFIX));
+    lie.unwrap_or(liar::TRUTH)
+}

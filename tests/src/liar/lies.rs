@@ -1,0 +1,122 @@
+//! The lies, and what can be known of each.
+use super::Expected::{self, Named, Senseless, Unknowable};
+use super::testimony::Testimony;
+use super::{Lie, tales};
+
+const OWN_WORDS: Expected =
+    Unknowable("only the mediator knows these words, and nobody else acts on them");
+const NO_PORT: Expected = Senseless;
+const NO_OUTCOMES: Expected = Senseless;
+const REFUSED_LIKE_AN_ORIGIN: Expected = Unknowable(
+    "an origin may answer plain HTTP with the same page, and this Pipelock signs nothing of some of its refusals",
+);
+const WITHIN_BOUNDS: Expected = Unknowable(
+    "a tunnel is counted at other places than its sockets, so bytes are compared as bounds",
+);
+const WITHIN_THE_RUN: Expected = Unknowable(
+    "a receipt is signed when an action ends, which nobody else sees to the millisecond",
+);
+
+/// A lie that everybody's evidence can tell, and that is found whoever tells it.
+const fn lie(name: &'static str, tell: fn(&mut Testimony)) -> Lie {
+    of(name, tell, [Named, Named, Named])
+}
+
+/// One about intents and outcomes.
+const fn of_outcomes(name: &'static str, tell: fn(&mut Testimony)) -> Lie {
+    of(name, tell, [Named, Named, NO_OUTCOMES])
+}
+
+/// One about receipts of version 2.
+const fn of_twins(name: &'static str, tell: fn(&mut Testimony)) -> Lie {
+    of(name, tell, [Senseless, Named, Senseless])
+}
+
+const fn of(name: &'static str, tell: fn(&mut Testimony), expected: [Expected; 3]) -> Lie {
+    let [builtin, with_sessions, without_sessions] = expected;
+    Lie {
+        name,
+        builtin,
+        with_sessions,
+        without_sessions,
+        tell,
+    }
+}
+
+/// All of them, the truth first: it is signed and chained anew like the others.
+pub static LIES: &[Lie] = &[
+    of(super::TRUTH, tales::truth, [Senseless; 3]),
+    lie("allowed_as_blocked", tales::allowed_as_blocked),
+    lie("request_as_blocked", tales::request_as_blocked),
+    lie("tunnel_as_blocked", tales::tunnel_as_blocked),
+    lie("verdicts_flipped", tales::verdicts_flipped),
+    of(
+        "blocked_request_as_allowed",
+        tales::blocked_request_as_allowed,
+        [Named, Named, REFUSED_LIKE_AN_ORIGIN],
+    ),
+    lie(
+        "blocked_tunnel_as_allowed",
+        tales::blocked_tunnel_as_allowed,
+    ),
+    of(
+        "refusals_dropped",
+        tales::refusals_dropped,
+        [Named, Named, REFUSED_LIKE_AN_ORIGIN],
+    ),
+    of(
+        "refused_tunnels_dropped",
+        tales::refused_tunnels_dropped,
+        [Named, Named, REFUSED_LIKE_AN_ORIGIN],
+    ),
+    lie("tunnels_as_one_intercept", tales::tunnels_as_one_intercept),
+    lie("intercepts_invented", tales::intercepts_invented),
+    lie("frames_invented", tales::frames_invented),
+    lie(
+        "host_invented_with_a_used_id",
+        tales::host_invented_with_a_used_id,
+    ),
+    lie("host_invented", tales::host_invented),
+    lie("action_invented", tales::action_invented),
+    lie(
+        "one_id_for_two_transports",
+        tales::one_id_for_two_transports,
+    ),
+    lie("targets_redacted", tales::targets_redacted),
+    lie("another_port", tales::another_port),
+    of(
+        "another_port_of_a_tunnel",
+        tales::another_port_of_a_tunnel,
+        [Named, Named, NO_PORT],
+    ),
+    lie("another_path", tales::another_path),
+    lie("another_method", tales::another_method),
+    lie("another_scheme", tales::another_scheme),
+    lie("another_host", tales::another_host),
+    lie("hosts_swapped", tales::hosts_swapped),
+    of_outcomes("statuses_changed", tales::statuses_changed),
+    of_outcomes("bytes_forgotten", tales::bytes_forgotten),
+    of_outcomes("bytes_inflated", tales::bytes_inflated),
+    of(
+        "bytes_of_tunnels_a_little_off",
+        tales::bytes_of_tunnels_a_little_off,
+        [WITHIN_BOUNDS, WITHIN_BOUNDS, NO_OUTCOMES],
+    ),
+    of_outcomes("request_as_not_dialled", tales::request_as_not_dialled),
+    of_outcomes("tunnel_as_not_dialled", tales::tunnel_as_not_dialled),
+    lie("request_dropped", tales::request_dropped),
+    of_outcomes("outcomes_dropped", tales::outcomes_dropped),
+    lie("allowed_forgotten", tales::allowed_forgotten),
+    lie("later_by_days", tales::later_by_days),
+    lie("before_the_run", tales::before_the_run),
+    // What an honest mediator signs when the clock is set.
+    of("clock_set_back", tales::clock_set_back, [Senseless; 3]),
+    of("clock_set_ahead", tales::clock_set_ahead, [Senseless; 3]),
+    of("at_one_instant", tales::at_one_instant, [WITHIN_THE_RUN; 3]),
+    lie("times_reversed", tales::times_reversed),
+    of_twins("twin_of_another_verdict", tales::twin_of_another_verdict),
+    of_twins("twin_of_another_target", tales::twin_of_another_target),
+    of_twins("twins_dropped", tales::twins_dropped),
+    of("another_reason", tales::another_reason, [OWN_WORDS; 3]),
+    of("another_number", tales::another_number, [OWN_WORDS; 3]),
+];

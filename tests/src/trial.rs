@@ -1,0 +1,201 @@
+//! Tries lies of a mediator, one run each: the receipts hold by themselves, and the packet shows that they
+//! are not true.
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use crate::agents::NO_PROXY;
+use crate::evidence::{Reference, public_key_hex};
+use crate::judged::Judged;
+use crate::liar::{Expected, LIES, Lie};
+use crate::run::Run;
+use crate::world::World;
+
+/// Worlds at once.
+const WORKERS: usize = 2;
+/// As many lies at least must be found out.
+const AT_LEAST: usize = 20;
+
+/// What the command asks for, one line of output each: a status, or what a WebSocket sent back.
+const MIX: &str = r#"
+page() { curl -sS -m 20 -o /dev/null -w '%{http_code}\n' "$@"; }
+head -c 30000 /dev/zero | tr '\0' a > body
+page http://allowed.test/
+page http://allowed.test/bytes/3000
+page --data-binary @body -H 'Content-Type: text/plain' http://allowed.test/upload
+page http://two.allowed.test/
+page http://denied.test/
+page https://allowed.test/
+page https://allowed.test/bytes/20000
+page https://two.allowed.test/bytes/5000
+page https://denied.test/ 2>/dev/null || true
+python3 - <<'PROGRAM'
+import base64, os, socket, struct
+
+def frame(first, payload):
+    mask = os.urandom(4)
+    return bytes([first, 0x80 | len(payload)]) + mask + bytes(b ^ mask[i % 4] for i, b in enumerate(payload))
+
+stream = socket.create_connection(("allowed.test", 80), 10)
+key = base64.b64encode(os.urandom(16)).decode()
+stream.sendall(f"GET /ws HTTP/1.1\r\nHost: allowed.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode())
+answer = b""
+while not answer.endswith(b"\r\n\r\n"):
+    answer += stream.recv(1) or exit(answer.decode())
+stream.sendall(frame(0x81, b"hello"))
+echo = b""
+while len(echo) < 7:
+    echo += stream.recv(7 - len(echo)) or exit(echo)
+print(echo[2:].decode(), flush=True)
+stream.sendall(frame(0x88, struct.pack(">H", 1000)))
+while stream.recv(100):
+    pass
+PROGRAM
+"#;
+
+/// The same by the explicit proxy, which there is behind the boundary alone.
+const BY_PROXY: &str = "\
+page -x $EXPLICIT http://allowed.test/echo
+page -x $EXPLICIT https://allowed.test/echo
+";
+
+/// What it prints behind the boundary.
+const PRINTED: &str = "200\n200\n200\n200\n403\n200\n200\n200\n000\nhello\n200\n200\n";
+/// What it prints without one, as far as that goes.
+const CONTROL: &str = "200\n200\n200\n200\n200\n200\n200\n200\n200\nhello\n";
+
+/// The command of a trial.
+pub fn agent(lie: &Lie) -> String {
+    // Times that are moved against each other must differ by more than clocks may.
+    let pause = match lie.name {
+        "times_reversed" => "sleep 3\n",
+        _ => "",
+    };
+    format!("EXPLICIT=$HTTP_PROXY\n{NO_PROXY}{MIX}{pause}{BY_PROXY}")
+}
+
+/// The allow-list of a trial.
+pub fn policy(lie: &Lie) -> String {
+    format!(
+        "mode: strict\napi_allowlist: [allowed.test, \"*.allowed.test\", v4.test, {}.lie.test]\n",
+        lie.name
+    )
+}
+
+/// How one lie went.
+#[derive(Debug)]
+struct Told {
+    lie: &'static Lie,
+    judged: Judged,
+    /// Exit statuses of the published verifiers.
+    published: [Option<i32>; 2],
+}
+
+/// Tells every lie that is expected to make sense, each in a run that `run` makes, and fails unless each
+/// that can be known is named in the packet. `best` is the highest grade that this mediator's honest
+/// receipts have.
+///
+/// # Panics
+/// With all lies that kept their grade.
+#[track_caller]
+pub fn assert_lies_are_named(
+    best: &str,
+    expected: fn(&Lie) -> Expected,
+    run: impl for<'w> Fn(&'w World, &Lie) -> Run<'w> + Sync,
+) {
+    let sensible = |lie: &&Lie| expected(lie) != Expected::Senseless;
+    let truth = LIES.first().expect("the truth");
+    let lies: Vec<&'static Lie> = LIES.iter().filter(sensible).collect();
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new(Vec::new());
+    let honest = told(&World::new(), truth, &run);
+    thread::scope(|scope| {
+        for _ in 0..WORKERS {
+            scope.spawn(|| {
+                let world = World::new();
+                while let Some(lie) = lies.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let told = told(&world, lie, &run);
+                    results.lock().expect("no test has failed").push(told);
+                }
+            });
+        }
+    });
+    let results = results.into_inner().expect("no test has failed");
+    judge(best, expected, &honest, &results);
+}
+
+/// One run whose mediator tells `lie`.
+fn told<F>(world: &World, lie: &'static Lie, run: &F) -> Told
+where
+    F: for<'w> Fn(&'w World, &Lie) -> Run<'w>,
+{
+    let [key, boundary] = ["key", "boundary"].map(|name| world.dir().join(name));
+    if !key.exists() {
+        let control = world.shell(&format!("{NO_PROXY}{MIX}"));
+        assert_eq!(control.stdout, CONTROL, "without a boundary: {control}");
+        world.key("key");
+        world.key("boundary");
+    }
+    let output = run(world, lie)
+        .signed_with(&key)
+        .arg("--boundary-key")
+        .arg(&boundary)
+        .script(&agent(lie))
+        .run();
+    // 123 is a run whose own check finds the receipts invalid.
+    let ended = matches!(output.status, Some(0 | 123));
+    assert!(ended, "{}: {output}", lie.name);
+    assert_eq!(output.stdout, PRINTED, "{}: {output}", lie.name);
+    Told {
+        lie,
+        judged: Judged::new(&output.packet, &key, &boundary),
+        published: published(&output.packet, &public_key_hex(&key)),
+    }
+}
+
+fn published(packet: &Path, key: &str) -> [Option<i32>; 2] {
+    let evidence = packet.join("evidence.jsonl");
+    [Reference::Rust, Reference::Python].map(|verifier| verifier.chain(&evidence, key).status)
+}
+
+#[track_caller]
+fn judge(best: &str, expected: fn(&Lie) -> Expected, honest: &Told, results: &[Told]) {
+    assert_eq!(honest.judged.grade(), best, "{}", honest.judged);
+    let usual: BTreeSet<String> = honest.judged.reasons().into_iter().collect();
+    let mut table = String::new();
+    let mut wrong = Vec::new();
+    let mut named = 0;
+    for told in results {
+        let name = told.lie.name;
+        let mut reasons = told.judged.reasons();
+        reasons.retain(|reason| !usual.contains(reason));
+        let grade = told.judged.grade();
+        let is_named = !reasons.is_empty() && grade != "kernel_enforced";
+        named += usize::from(is_named);
+        let reasons = reasons.join("; ");
+        writeln!(table, "{name}: {grade}: {reasons}").expect("write to memory");
+        if told.published != honest.published {
+            let [rust, python] = told.published;
+            wrong.push(format!(
+                "{name}: others find the receipts unsound: {rust:?}, {python:?}"
+            ));
+        }
+        if !is_named && expected(told.lie) == Expected::Named {
+            wrong.push(format!("{name}: not named"));
+        }
+    }
+    #[expect(clippy::print_stdout, reason = "what was found out is of interest")]
+    {
+        println!("{named} of {} lies are named\n{table}", results.len());
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}\n{table}");
+    assert!(
+        named >= AT_LEAST,
+        "{named} of {} lies are named",
+        results.len()
+    );
+}
