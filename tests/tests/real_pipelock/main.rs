@@ -15,6 +15,7 @@ mod config;
 mod control_paths;
 mod failures;
 mod grade;
+mod honest;
 mod inspection;
 mod interception;
 mod lies;
