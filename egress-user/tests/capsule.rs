@@ -55,6 +55,7 @@ impl Run {
             session: self.report.session.as_ref(),
             first_time: &self.report.first_time,
             last_time: &self.report.last_time,
+            clock_set: std::time::Duration::ZERO,
         };
         check(capsule, "posture-capsule.json", against)
     }

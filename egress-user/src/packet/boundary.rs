@@ -1,5 +1,7 @@
 //! Judges what a packet says of the boundary: attestation, capsule, measurements and flow log
 //! together, and the grade that follows.
+use std::time::Duration;
+
 use ed25519_dalek::VerifyingKey;
 use sha2::{Digest, Sha256};
 
@@ -83,6 +85,9 @@ pub fn judge(
             session: report.session.as_ref(),
             first_time: &report.first_time,
             last_time: &report.last_time,
+            clock_set: reconciliation
+                .as_ref()
+                .map_or(Duration::ZERO, |both| both.clock_set),
         };
         check_capsule(bytes, CAPSULE_FILE, against)
     });

@@ -4,6 +4,7 @@
 //! [`sign`] makes one, [`check`] judges one against the session that should have bound it, and
 //! [`kernel_rule_hash`] defines what `containment.kernel_rule_hash` is here.
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use serde::Serialize;
@@ -203,6 +204,8 @@ pub struct Against<'a> {
     pub first_time: &'a str,
     /// Time of the last receipt.
     pub last_time: &'a str,
+    /// By how much the system clock was set during the run: receipts may lie so far before the capsule.
+    pub clock_set: Duration,
 }
 
 /// What the check of a capsule says.
@@ -297,8 +300,13 @@ fn check_window(
     if order(from, until) != Some(true) {
         add(&rules::CAPSULE_WINDOW, "an end after the start", &window);
     }
+    let earliest = instant(from)
+        .and_then(|from| from.checked_sub(time::Duration::try_from(against.clock_set).ok()?));
     for time in [against.first_time, against.last_time] {
-        let is_inside = order(from, time) == Some(true) && order(time, until) == Some(true);
+        let is_begun = earliest
+            .zip(instant(time))
+            .is_some_and(|(from, time)| from <= time);
+        let is_inside = is_begun && order(time, until) == Some(true);
         if !time.is_empty() && !is_inside {
             add(&rules::CAPSULE_WINDOW, &window, time);
         }

@@ -17,6 +17,7 @@ mod tests;
 mod times;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 pub use circumstances::{Circumstances, Writer};
 pub use disagreement::Disagreement;
@@ -80,6 +81,7 @@ impl Reconciler {
         let mut result = Reconciliation {
             asked: self.asked.count,
             refused: self.asked.refused.clone(),
+            clock_set: Duration::from_millis(self.clock_set_ms),
             ..Reconciliation::default()
         };
         let tolerance = Tolerance::new(self.clock_set_ms);

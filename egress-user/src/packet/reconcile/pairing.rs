@@ -16,9 +16,14 @@ const TUNNEL_SLACK: u64 = 16 << 10;
 
 impl Writer {
     /// The endings that an action may have of a request that ended in this way, the likeliest first.
-    fn fitting(self, verdict: RelayVerdict) -> &'static [Ending] {
+    fn fitting(self, transport: &str, verdict: RelayVerdict) -> &'static [Ending] {
         use Ending::{Complete, Cut, Denied, DeniedLater, NotAnswered, NotReached, Open};
+        // A Pipelock agrees to a WebSocket before it dials, so its answer shows nothing.
+        let is_blind = transport == "websocket" && self != Self::Builtin;
         match (verdict, self) {
+            (RelayVerdict::Forwarded, _) if is_blind => {
+                &[Complete, Cut, Open, DeniedLater, NotReached, NotAnswered]
+            }
             (RelayVerdict::Forwarded, Self::Builtin) => &[Complete, Cut],
             (RelayVerdict::Forwarded, Self::Pipelock | Self::OldPipelock) => {
                 &[Complete, Cut, Open, DeniedLater]
@@ -112,7 +117,7 @@ impl Pairing<'_> {
                 self.tolerance,
                 self.result,
             );
-            let paired = settle(self.writer, &ORDER, requests, actions);
+            let paired = settle(self.writer, &target.transport, &ORDER, requests, actions);
             self.result.receipted = self.result.receipted.saturating_add(paired);
             let (through, others) = contradicted(requests, actions);
             self.result
@@ -139,7 +144,8 @@ impl Pairing<'_> {
                         continue;
                     }
                     if (target.is_partial() || signed.is_partial()) && target.may_be(signed) {
-                        let paired = settle(self.writer, verdicts, requests, actions);
+                        let paired =
+                            settle(self.writer, &target.transport, verdicts, requests, actions);
                         self.result.receipted = self.result.receipted.saturating_add(paired);
                     }
                 }
@@ -166,7 +172,7 @@ impl Pairing<'_> {
                 continue;
             }
             let (_, not_through) = ORDER.split_at(1);
-            let paired = settle(self.writer, not_through, requests, actions);
+            let paired = settle(self.writer, transport, not_through, requests, actions);
             self.result.receipted = self.result.receipted.saturating_add(paired);
         }
     }
@@ -205,20 +211,26 @@ impl Pairing<'_> {
 
     fn leftover(self) {
         let result = self.result;
-        for requests in self
-            .asked
-            .requests
-            .values()
-            .chain(self.asked.nameless.values())
-        {
-            let through = requests.through();
+        let all = self.asked.requests.iter();
+        let all = all.map(|(target, requests)| (target.transport.as_str(), requests));
+        let nameless = self.asked.nameless.iter();
+        let nameless = nameless.map(|(transport, requests)| (transport.as_str(), requests));
+        for (transport, requests) in all.chain(nameless) {
+            let mut through = requests.through();
+            if transport == "websocket" && self.writer == Writer::OldPipelock && through > 0 {
+                // It agrees before it dials, and signs nothing when the dial fails.
+                let reason = String::from("agreed before the dial");
+                let counted = result.without_receipt.entry(reason).or_default();
+                *counted = counted.saturating_add(through);
+                through = 0;
+            }
             result.unsigned = result.unsigned.saturating_add(through);
             // Every denial by one of these mediators has a receipt, before its answer.
             let denied = requests.verdicts.get(&RelayVerdict::Blocked);
             if self.writer != Writer::OldPipelock {
                 result.disagree(Disagreement::DenialUnsigned, denied.copied().unwrap_or(0));
             }
-            let mut others = requests.count().saturating_sub(through);
+            let mut others = requests.count().saturating_sub(requests.through());
             for (reason, count) in &requests.reasons {
                 let here = others.min(*count);
                 others = others.saturating_sub(here);
@@ -238,13 +250,14 @@ impl Pairing<'_> {
 /// Pairs requests of these verdicts with actions that fit them; gives how many.
 fn settle(
     writer: Writer,
+    transport: &str,
     verdicts: &[RelayVerdict],
     requests: &mut Requests,
     actions: &mut Actions,
 ) -> u64 {
     let mut paired = 0_u64;
     for verdict in verdicts {
-        for ending in writer.fitting(*verdict) {
+        for ending in writer.fitting(transport, *verdict) {
             let (Some(asked), Some(signed)) = (
                 requests.verdicts.get_mut(verdict),
                 actions.endings.get_mut(ending),

@@ -1,5 +1,6 @@
 //! What the comparison says.
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::disagreement::Disagreement;
 
@@ -22,6 +23,8 @@ pub struct Reconciliation {
     pub refused: BTreeMap<String, u64>,
     /// Attempts by the kernel's verdict.
     pub kernel: BTreeMap<String, u64>,
+    /// By how much the system clock was set during the run.
+    pub clock_set: Duration,
     /// What the recorders contradict each other in, and how often.
     pub disagreements: BTreeMap<Disagreement, u64>,
     /// Receipts that no second recorder can confirm: requests inside TLS that the mediator opened.

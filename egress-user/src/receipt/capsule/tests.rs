@@ -34,6 +34,7 @@ fn judged(bytes: &[u8], key: &SigningKey, session: &SessionFacts) -> CapsuleRepo
         session: Some(session),
         first_time: "2026-11-24T10:00:01Z",
         last_time: "2026-11-24T11:00:00.25Z",
+        clock_set: Duration::ZERO,
     };
     check(bytes, "posture-capsule.json", against)
 }
@@ -78,6 +79,7 @@ fn receipts_outside_the_window_are_found() {
             session: Some(&session),
             first_time,
             last_time,
+            clock_set: Duration::ZERO,
         };
         let report = check(&signed.bytes, "c", against);
         assert_eq!(ids(&report), ["capsule.window"], "{first_time} {last_time}");
