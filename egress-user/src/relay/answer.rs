@@ -35,11 +35,17 @@ pub(super) fn marked<'a>(
 /// so only its receipts tell who wrote a refusal.
 ///
 /// Newer versions put words into header fields. Older ones answer with the plain error page of Go's standard library.
-pub(super) fn unmarked<'a>(status: u16, find: impl Fn(&str) -> Option<&'a str>) -> Judged {
+/// `is_wrapped` marks a request whose answer a Pipelock never passes on as it is, so that every error is its own.
+pub(super) fn unmarked<'a>(
+    status: u16,
+    is_wrapped: bool,
+    find: impl Fn(&str) -> Option<&'a str>,
+) -> Judged {
+    let is_error_page = is_wrapped || is_plain_error(&find);
     match (status, words(&find)) {
         (403 | 429 | 503, Some(words)) => Judged::Answered(Some(words)),
-        (403 | 429 | 503, None) if is_plain_error(&find) => Judged::Answered(None),
-        (502, _) if is_plain_error(&find) => Judged::Failed("upstream_failed".to_owned()),
+        (403 | 429 | 503, None) if is_error_page => Judged::Answered(None),
+        (502, _) if is_error_page => Judged::Failed("upstream_failed".to_owned()),
         _ => Judged::Origin,
     }
 }
@@ -120,7 +126,7 @@ mod tests {
             (502, &[][..], Judged::Origin),
         ] {
             assert_eq!(
-                unmarked(status, finder(fields)),
+                unmarked(status, false, finder(fields)),
                 expected,
                 "{status} {fields:?}"
             );

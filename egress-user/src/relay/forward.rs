@@ -57,6 +57,7 @@ pub(super) async fn forward(
         }
     };
     let is_tunnelled = tunnel.is_some();
+    let is_wrapped = asked.transport == "fetch";
     // Only an answer that the mediator has looked into can be one that it cut.
     let cut = relay
         .config
@@ -94,7 +95,7 @@ pub(super) async fn forward(
         flow.status(answer.status().as_u16());
         flow.verdict(Verdict::Forwarded, "");
     } else {
-        judge(&relay, &answer, &mut flow);
+        judge(&relay, &answer, is_wrapped, &mut flow);
     }
     for_agent(answer.headers_mut());
     answer.map(|body| {
@@ -129,7 +130,7 @@ pub(super) fn own(status: StatusCode, reason: &str) -> Response<Download> {
 }
 
 /// Puts what the head of an answer shows into the report.
-pub(super) fn judge<B>(relay: &Relay, answer: &Response<B>, flow: &mut Flow) {
+pub(super) fn judge<B>(relay: &Relay, answer: &Response<B>, is_wrapped: bool, flow: &mut Flow) {
     let status = answer.status().as_u16();
     flow.status(status);
     let find = |name: &str| {
@@ -140,7 +141,7 @@ pub(super) fn judge<B>(relay: &Relay, answer: &Response<B>, flow: &mut Flow) {
     };
     let judged = match &relay.config.mark {
         Some(mark) => marked(status, mark, find(MARK), find),
-        None => unmarked(status, find),
+        None => unmarked(status, is_wrapped, find),
     };
     match judged {
         Judged::Origin => flow.verdict(Verdict::Forwarded, ""),

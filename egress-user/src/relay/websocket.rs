@@ -103,7 +103,7 @@ pub(super) async fn open(
         flow.status(answer.status().as_u16());
         flow.verdict(Verdict::Forwarded, "");
     } else {
-        judge(relay, &answer, &mut flow);
+        judge(relay, &answer, false, &mut flow);
     }
     for_agent(answer.headers_mut());
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {

@@ -113,7 +113,11 @@ pub static LIES: &[Lie] = &[
     of("clock_set_back", tales::clock_set_back, [Senseless; 3]),
     of("clock_set_ahead", tales::clock_set_ahead, [Senseless; 3]),
     of("at_one_instant", tales::at_one_instant, [WITHIN_THE_RUN; 3]),
-    lie("times_reversed", tales::times_reversed),
+    of(
+        "times_reversed",
+        tales::times_reversed,
+        [Named, WITHIN_THE_RUN, WITHIN_THE_RUN],
+    ),
     of_twins("twin_of_another_verdict", tales::twin_of_another_verdict),
     of_twins("twin_of_another_target", tales::twin_of_another_target),
     of_twins("twins_dropped", tales::twins_dropped),

@@ -134,7 +134,7 @@ impl Disagreement {
             Self::TimeWentBack => "s is how far the times of the receipts go back",
             Self::ReusedId => "receipts use the action id of a different request",
             Self::Repeated => "receipts follow for actions that had already ended",
-            Self::TwinsDiffer => "version 2 receipts differ from their version 1 twins",
+            Self::TwinsDiffer => "receipts differ between versions 1 and 2, or have no version 2",
             Self::Intercepted => {
                 "receipts stand for requests inside TLS, which this mediator did not open"
             }

@@ -88,9 +88,13 @@ impl Reconciler {
         result.disagree(Disagreement::UnknownRow, self.unknown);
         result.disagree(Disagreement::ReusedId, receipts.reused);
         result.disagree(Disagreement::Repeated, receipts.repeated);
-        if receipts.twin_count > 0 {
-            result.disagree(Disagreement::TwinsDiffer, receipts.twins_apart());
-        }
+        // A Pipelock with sessions signs each decision twice.
+        let apart = match (receipts.twin_count, around.writer) {
+            (0, Writer::Pipelock) => receipts.decisions,
+            (0, Writer::Builtin | Writer::OldPipelock) => 0,
+            _ => receipts.twins_apart(),
+        };
+        result.disagree(Disagreement::TwinsDiffer, apart);
         if let (Some(run), Some(signed)) = (self.times.range, receipts.times.range) {
             result.disagree(Disagreement::OutsideRun, tolerance.beyond(run, signed));
             let (of_receipts, of_rows) = (receipts.times.went_back, self.times.went_back);

@@ -25,9 +25,8 @@ impl Writer {
                 &[Complete, Cut, Open, DeniedLater, NotReached, NotAnswered]
             }
             (RelayVerdict::Forwarded, Self::Builtin) => &[Complete, Cut],
-            (RelayVerdict::Forwarded, Self::Pipelock | Self::OldPipelock) => {
-                &[Complete, Cut, Open, DeniedLater]
-            }
+            (RelayVerdict::Forwarded, Self::Pipelock) => &[Complete, Cut, DeniedLater],
+            (RelayVerdict::Forwarded, Self::OldPipelock) => &[Complete],
             (RelayVerdict::Blocked, Self::Builtin) => &[Denied],
             (RelayVerdict::Blocked, Self::Pipelock) => &[Denied, DeniedLater, NotReached, Cut],
             (RelayVerdict::Answered, _) => &[
@@ -39,7 +38,8 @@ impl Writer {
                 NotReached,
                 Open,
             ],
-            (RelayVerdict::Blocked, Self::OldPipelock) | (RelayVerdict::Unknown, _) => &[
+            (RelayVerdict::Blocked, Self::OldPipelock) => &[Denied],
+            (RelayVerdict::Unknown, _) => &[
                 Denied,
                 DeniedLater,
                 NotReached,

@@ -170,7 +170,8 @@ pub struct Receipts {
     pub(super) times: Span,
     /// Version 1 receipts less version 2 receipts, by digest of what both say.
     twins: HashMap<u128, i64>,
-    /// Version 2 receipts.
+    /// Version 1 receipts of decisions, and version 2 receipts.
+    pub(super) decisions: u64,
     pub(super) twin_count: u64,
 }
 
@@ -216,6 +217,7 @@ impl Receipts {
             self.twin_count = self.twin_count.saturating_add(1);
         } else {
             *rest = rest.saturating_add(1);
+            self.decisions = self.decisions.saturating_add(1);
         }
     }
 
