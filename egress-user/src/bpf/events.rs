@@ -248,7 +248,9 @@ impl Events {
     pub fn take_traffic(&mut self) -> Option<Result<Traffic, MalformedEvent>> {
         loop {
             let traffic = Traffic::try_from(&*self.traffic.next()?);
-            let is_earlier = matches!(traffic, Ok(Traffic::Closed { connect_ns, .. }) if connect_ns < self.since_ns);
+            let is_earlier = matches!(
+                &traffic, Ok(Traffic::Closed(close)) if close.connect_ns < self.since_ns
+            );
             if !is_earlier {
                 return Some(traffic);
             }

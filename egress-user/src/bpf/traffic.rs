@@ -19,20 +19,24 @@ pub struct Carried {
     pub received: u64,
 }
 
+/// What a connection of the command had carried when it closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Close {
+    /// Kernel monotonic time, ns.
+    pub ktime_ns: u64,
+    /// Cookie of the socket.
+    pub cookie: u64,
+    /// Time of its connect call.
+    pub connect_ns: u64,
+    /// What it carried.
+    pub carried: Carried,
+}
+
 /// One record about a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Traffic {
     /// A redirected or proxied connection of the command closed.
-    Closed {
-        /// Kernel monotonic time, ns.
-        ktime_ns: u64,
-        /// Cookie of the socket.
-        cookie: u64,
-        /// Time of its connect call.
-        connect_ns: u64,
-        /// What it carried.
-        carried: Carried,
-    },
+    Closed(Close),
     /// The mediator opened a connection, or one that it opened entered another state.
     Mediator(Connection),
     /// The mediator sent a datagram.
@@ -86,12 +90,12 @@ impl TryFrom<&[u8]> for Traffic {
             carried,
         };
         match raw.kind {
-            TRAFFIC_COMMAND => Ok(Self::Closed {
+            TRAFFIC_COMMAND => Ok(Self::Closed(Close {
                 ktime_ns: raw.ktime_ns,
                 cookie: raw.cookie,
                 connect_ns: raw.connect_ns,
                 carried,
-            }),
+            })),
             TRAFFIC_MEDIATOR => Ok(Self::Mediator(connection)),
             TRAFFIC_DATAGRAM => Ok(Self::Datagram(connection)),
             _ => Err(MalformedEvent),
@@ -131,12 +135,12 @@ mod tests {
             acked: u64::from(u32::MAX) + 7,
             received: 11,
         };
-        let closed = Traffic::Closed {
+        let closed = Traffic::Closed(Close {
             ktime_ns: 3,
             cookie: 5,
             connect_ns: 2,
             carried,
-        };
+        });
         assert_eq!(read(raw(TRAFFIC_COMMAND, TCP_CLOSE)), Ok(closed));
         let connection = Connection {
             ktime_ns: 3,

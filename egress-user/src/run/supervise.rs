@@ -45,6 +45,9 @@ const TERM_GRACE: Duration = Duration::from_secs(5);
 /// How often the length of the receipts is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
+/// Records of one ring that are read before the next one has its turn.
+const TURN: usize = 256;
+
 /// Reports of the relay that are read at one go.
 const REPORTS: usize = 1024;
 
@@ -177,6 +180,9 @@ impl Running {
                 self.drain_events(&mut watch.flows)?;
                 None
             };
+            if !(init || relay || mediator) {
+                system("write the flow log", watch.flows.catch_up())?;
+            }
             if init && let Some(ending) = self.hear_init(watch) {
                 return Ok(ending);
             }
@@ -361,31 +367,39 @@ impl Running {
     }
 }
 
-/// Moves every record that the kernel has written into the flow log.
+/// Moves every record that the kernel has written into the flow log. The rings take turns: a command that makes
+/// connections as fast as one ring is read must not let another one fill up.
 pub(super) fn drain(
     gates: &mut Gates,
     events: &mut Events,
     flows: &mut FlowLog,
 ) -> Result<(), RunError> {
     gates.flush_diagnostics();
-    // Names before the connections that are told by them.
-    while let Some(text) = events.take_text() {
-        match text {
-            Ok(text) => system("write the flow log", flows.text(&text))?,
-            Err(_) => flows.malformed(),
+    let mut is_more = true;
+    while is_more {
+        is_more = false;
+        // Names before the connections that are told by them.
+        for text in std::iter::from_fn(|| events.take_text()).take(TURN) {
+            is_more = true;
+            match text {
+                Ok(text) => system("write the flow log", flows.text(&text))?,
+                Err(_) => flows.malformed(),
+            }
         }
-    }
-    while let Some(event) = events.take() {
-        match event {
-            Ok(event) => system("write the flow log", flows.kernel(&event))?,
-            Err(_) => flows.malformed(),
+        for event in std::iter::from_fn(|| events.take()).take(TURN) {
+            is_more = true;
+            match event {
+                Ok(event) => system("write the flow log", flows.kernel(&event))?,
+                Err(_) => flows.malformed(),
+            }
         }
-    }
-    // Last, so that the close of a connection follows its connect.
-    while let Some(traffic) = events.take_traffic() {
-        match traffic {
-            Ok(traffic) => system("write the flow log", flows.traffic(&traffic))?,
-            Err(_) => flows.malformed(),
+        // Last, so that the close of a connection mostly follows its connect.
+        for traffic in std::iter::from_fn(|| events.take_traffic()).take(TURN) {
+            is_more = true;
+            match traffic {
+                Ok(traffic) => system("write the flow log", flows.traffic(&traffic))?,
+                Err(_) => flows.malformed(),
+            }
         }
     }
     Ok(())

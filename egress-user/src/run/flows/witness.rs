@@ -1,16 +1,19 @@
 //! Rows about what the kernel counted on both sides of the mediator: the bytes of each connection of the command, and
 //! each connection and each datagram to a name server of the mediator itself. Neither the relay nor the mediator
 //! writes them, so they bound what those two say. What comes after the first rows is folded into sums.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
 use super::{FlowLog, as_map, protocol_name};
-use crate::bpf::traffic::{Carried, Connection, Traffic};
+use crate::bpf::traffic::{Carried, Close, Connection, Traffic};
 use crate::clock;
 use crate::packet::rows::{CloseRow, MediatorRow};
 
 /// Rows of each side that are written one by one.
 const ROWS: u64 = 20_000;
+
+/// Rows that are written between two looks at the rest of the run.
+const WRITTEN_AT_ONCE: usize = 64;
 
 /// Connections as one row.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -36,6 +39,9 @@ type FoldKey = (u32, u16, bool);
 pub(super) struct Witness {
     most_rows: u64,
     closed: u64,
+    /// Rows that are not written yet. A command that opens and closes connections as fast as it can must not keep the
+    /// supervisor from the relay's reports, without which the relay accepts no connection.
+    waiting: VecDeque<Close>,
     closed_more: Sum,
     mediator: u64,
     mediator_more: BTreeMap<FoldKey, Sum>,
@@ -54,10 +60,20 @@ impl Witness {
         Self {
             most_rows,
             closed: 0,
+            waiting: VecDeque::new(),
             closed_more: Sum::default(),
             mediator: 0,
             mediator_more: BTreeMap::new(),
             open: BTreeMap::new(),
+        }
+    }
+
+    fn closed(&mut self, close: Close) {
+        if self.closed >= self.most_rows {
+            self.closed_more.add(close.carried);
+        } else {
+            self.closed += 1;
+            self.waiting.push_back(close);
         }
     }
 }
@@ -69,12 +85,10 @@ impl FlowLog {
     /// When the row cannot be written.
     pub fn traffic(&mut self, traffic: &Traffic) -> io::Result<()> {
         match traffic {
-            Traffic::Closed {
-                ktime_ns,
-                cookie,
-                connect_ns,
-                carried,
-            } => self.closed(*ktime_ns, *cookie, *connect_ns, *carried),
+            Traffic::Closed(close) => {
+                self.witness.closed(*close);
+                Ok(())
+            }
             Traffic::Datagram(datagram) => self.mediator(datagram),
             Traffic::Mediator(connection) => {
                 let key = (connection.connect_ns, connection.cookie);
@@ -93,25 +107,32 @@ impl FlowLog {
         !self.witness.open.is_empty()
     }
 
-    fn closed(
-        &mut self,
-        at: u64,
-        cookie: u64,
-        connect_ns: u64,
-        carried: Carried,
-    ) -> io::Result<()> {
-        if self.witness.closed >= self.witness.most_rows {
-            self.witness.closed_more.add(carried);
-            return Ok(());
+    /// Writes some of the rows that wait; for when there is nothing more pressing to do.
+    ///
+    /// # Errors
+    /// When a row cannot be written.
+    pub fn catch_up(&mut self) -> io::Result<()> {
+        for _ in 0..WRITTEN_AT_ONCE {
+            if !self.next_close()? {
+                break;
+            }
         }
-        self.witness.closed += 1;
+        Ok(())
+    }
+
+    /// Writes the row that has waited longest; false when there is none.
+    fn next_close(&mut self) -> io::Result<bool> {
+        let Some(close) = self.witness.waiting.pop_front() else {
+            return Ok(false);
+        };
         let row = CloseRow {
-            cookie,
-            connect_ns,
-            ..close_row(carried)
+            cookie: close.cookie,
+            connect_ns: close.connect_ns,
+            ..close_row(close.carried)
         };
         let row = as_map(serde_json::to_value(row)?);
-        self.row("kernel_close", self.wall_time(at), row)
+        self.row("kernel_close", self.wall_time(close.ktime_ns), row)?;
+        Ok(true)
     }
 
     fn mediator(&mut self, one: &Connection) -> io::Result<()> {
@@ -136,6 +157,7 @@ impl FlowLog {
 
     /// Writes what is still open and the sums of what was folded.
     pub(super) fn finish_witness(&mut self) -> io::Result<()> {
+        while self.next_close()? {}
         for connection in std::mem::take(&mut self.witness.open).into_values() {
             self.mediator(&connection)?;
         }
@@ -238,11 +260,13 @@ mod tests {
 
     #[test]
     fn closes_beyond_the_limit_are_one_sum() {
-        let closed = |cookie: u64| Traffic::Closed {
-            ktime_ns: 9,
-            cookie,
-            connect_ns: 7,
-            carried: carried(10 * cookie),
+        let closed = |cookie: u64| {
+            Traffic::Closed(Close {
+                ktime_ns: 9,
+                cookie,
+                connect_ns: 7,
+                carried: carried(10 * cookie),
+            })
         };
         let all: Vec<Traffic> = (1..=5).map(closed).collect();
         let rows = rows(&all);
