@@ -76,7 +76,7 @@ pub fn judge(
     let mut caps = Caps::default();
     let measured = read_measured(files, &mut findings, &mut caps);
     let (flows, unbroken, reconciler) = read_flows(files, measured.as_ref(), report);
-    let around = Circumstances::of(measured.as_ref(), report.session.is_some());
+    let around = Circumstances::of(measured.as_ref(), report.session.as_ref());
     let reconciliation = flows.as_ref().map(|_| reconciler.finish(receipts, around));
     let attestation = check_attestation(files, keys, &mut findings, &mut caps);
     let capsule = files.capsule.map(|bytes| {

@@ -1,5 +1,6 @@
 //! What `boundary.json` and the receipts say of the mediator, as far as it changes what is expected.
 use crate::packet::measured::Measured;
+use crate::receipt::session::SessionFacts;
 
 /// The program whose presence shows that the kernel counted the bytes of a run.
 const WITNESS: &str = "mediator_sockops";
@@ -17,6 +18,10 @@ pub enum Writer {
 }
 
 /// The circumstances of one run.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four facts that do not depend on each other"
+)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Circumstances {
     /// Who signed.
@@ -27,12 +32,15 @@ pub struct Circumstances {
     pub redacts: bool,
     /// The kernel programs of the run count bytes.
     pub has_witness: bool,
+    /// The mediator closed its session: it had the time to sign everything.
+    pub is_closed: bool,
 }
 
 impl Circumstances {
     /// What `boundary.json` says; without it, what may be expected of the least that could have been there.
-    pub fn of(measured: Option<&Measured>, has_sessions: bool) -> Self {
-        let writer = if has_sessions {
+    pub fn of(measured: Option<&Measured>, session: Option<&SessionFacts>) -> Self {
+        let is_closed = session.is_some_and(|session| !session.close_reason.is_empty());
+        let writer = if session.is_some() {
             Writer::Pipelock
         } else {
             Writer::OldPipelock
@@ -41,6 +49,7 @@ impl Circumstances {
             return Self {
                 writer,
                 redacts: true,
+                is_closed,
                 ..Self::default()
             };
         };
@@ -55,6 +64,7 @@ impl Circumstances {
             intercepts: measured.tls_interception.is_some(),
             redacts: mediator.pipelock.as_ref().is_some_and(|facts| facts.redact),
             has_witness: programs.any(|program| program.name == WITNESS),
+            is_closed,
         }
     }
 }

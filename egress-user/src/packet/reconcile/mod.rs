@@ -92,7 +92,7 @@ impl Reconciler {
         let apart = match (receipts.twin_count, around.writer) {
             (0, Writer::Pipelock) => receipts.decisions,
             (0, Writer::Builtin | Writer::OldPipelock) => 0,
-            _ => receipts.twins_apart(),
+            _ => receipts.twins_apart(around.is_closed),
         };
         result.disagree(Disagreement::TwinsDiffer, apart);
         if let (Some(run), Some(signed)) = (self.times.range, receipts.times.range) {

@@ -27,7 +27,7 @@ impl Writer {
             (RelayVerdict::Forwarded, Self::Builtin) => &[Complete, Cut],
             (RelayVerdict::Forwarded, Self::Pipelock) => &[Complete, Cut, DeniedLater],
             (RelayVerdict::Forwarded, Self::OldPipelock) => &[Complete],
-            (RelayVerdict::Blocked, Self::Builtin) => &[Denied],
+            (RelayVerdict::Blocked, Self::Builtin | Self::OldPipelock) => &[Denied],
             (RelayVerdict::Blocked, Self::Pipelock) => &[Denied, DeniedLater, NotReached, Cut],
             (RelayVerdict::Answered, _) => &[
                 Denied,
@@ -38,7 +38,6 @@ impl Writer {
                 NotReached,
                 Open,
             ],
-            (RelayVerdict::Blocked, Self::OldPipelock) => &[Denied],
             (RelayVerdict::Unknown, _) => &[
                 Denied,
                 DeniedLater,

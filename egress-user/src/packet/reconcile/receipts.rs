@@ -311,13 +311,20 @@ impl Receipts {
         }
     }
 
-    /// Version 2 receipts that say something else than their version 1 twins. Where twins are missing, as a killed
-    /// mediator leaves them, what is missing is not counted here.
-    pub(super) fn twins_apart(&self) -> u64 {
-        self.twins
-            .values()
-            .filter(|rest| **rest < 0)
-            .fold(0, |sum, rest| sum.saturating_add(rest.unsigned_abs()))
+    /// Receipts of one version that have none of the other that says the same. A mediator that was killed may leave the
+    /// last ones without: only one that `is_closed` must have them all.
+    pub(super) fn twins_apart(&self, is_closed: bool) -> u64 {
+        let of = |is: fn(&i64) -> bool| {
+            let rests = self.twins.values().filter(|rest| is(rest));
+            rests.fold(0_u64, |sum, rest| sum.saturating_add(rest.unsigned_abs()))
+        };
+        let without_first = of(|rest| *rest < 0);
+        let without_second = of(|rest| *rest > 0);
+        if is_closed {
+            without_first.max(without_second)
+        } else {
+            without_first
+        }
     }
 }
 

@@ -13,6 +13,7 @@ const BUILTIN: Circumstances = Circumstances {
     intercepts: false,
     redacts: false,
     has_witness: true,
+    is_closed: true,
 };
 const PIPELOCK: Circumstances = Circumstances {
     writer: Writer::Pipelock,
@@ -343,20 +344,23 @@ fn connections_that_are_only_counted_are_compared_by_number() {
 
 #[test]
 fn twins_say_the_same() {
-    let twin = |rest: &[(&str, &str, &str, bool)]| {
+    let apart = |rest: &[(&str, &str, &str, bool)], is_closed: bool| {
         let mut receipts = Receipts::default();
         for (target, verdict, rule, is_twin) in rest {
             receipts.twin("forward", target, verdict, rule, *is_twin);
         }
-        receipts.twins_apart()
+        receipts.twins_apart(is_closed)
     };
     let one = ("http://a.test/", "allow", "", false);
     let other = ("http://a.test/", "block", "list", false);
     let of = |(target, verdict, rule, _): (&'static str, &'static str, &'static str, bool)| {
         (target, verdict, rule, true)
     };
+    let twin = |rest: &[(&str, &str, &str, bool)]| apart(rest, true);
     assert_eq!(twin(&[one, other, of(other), of(one)]), 0);
-    assert_eq!(twin(&[one, other, of(other)]), 0);
+    // One that was killed had no time for the last.
+    assert_eq!(twin(&[one, other, of(other)]), 1);
+    assert_eq!(apart(&[one, other, of(other)], false), 0);
     assert_eq!(twin(&[one, ("http://a.test/", "block", "", true)]), 1);
     assert_eq!(twin(&[one, ("http://b.test/", "allow", "", true)]), 1);
     assert_eq!(twin(&[one, of(one), of(one)]), 1);
