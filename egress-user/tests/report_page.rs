@@ -65,7 +65,8 @@ fn page_of(text: &str) -> String {
         directory: hostile(),
         boundary_key: Some(hostile()),
     };
-    let through = json!({"requests": 2, "bytes_up": 3, "bytes_down": 5, "target_bytes": 8});
+    let through =
+        json!({"requests": 2, "bytes_up": 3, "bytes_down": 5, "head_bytes": 13, "target_bytes": 8});
     let channels = json!({
         "allowed_hosts": {text: through}, "other_hosts": through, "blocked": through, "names": 11, "name_bytes": 13,
     });

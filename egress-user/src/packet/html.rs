@@ -172,12 +172,18 @@ fn channels(out: &mut Html, channels: &Value) {
             let number = through.get(member).and_then(Value::as_u64);
             number.unwrap_or_default().to_string()
         };
-        let [requests, up, down, targets] =
-            ["requests", "bytes_up", "bytes_down", "target_bytes"].map(number);
-        [name.to_owned(), requests, up, down, targets]
+        let [requests, up, down, heads, targets] = [
+            "requests",
+            "bytes_up",
+            "bytes_down",
+            "head_bytes",
+            "target_bytes",
+        ]
+        .map(number);
+        [name.to_owned(), requests, up, down, heads, targets]
     };
     let hosts = channels.get("allowed_hosts").and_then(Value::as_object);
-    let mut rows: Vec<[String; 5]> = hosts
+    let mut rows: Vec<[String; 6]> = hosts
         .into_iter()
         .flatten()
         .map(|(host, bytes)| through(host, bytes))
@@ -197,6 +203,7 @@ fn channels(out: &mut Html, channels: &Value) {
             "Requests",
             "Bytes from the agent",
             "Bytes to it",
+            "Bytes of heads",
             "Bytes of targets",
         ],
         rows.into_iter(),

@@ -140,6 +140,8 @@ pub struct RelayRow {
     pub bytes_up: u64,
     /// Bytes to the command, the same.
     pub bytes_down: u64,
+    /// Bytes of the request's head as it was sent on; 0 of a tunnel.
+    pub head_bytes: u64,
     /// Time from the accept, or the head of the request, to the end, µs.
     pub duration_us: u64,
     /// Process that opened the connection, initial pid namespace, when the kernel's record of it was seen.

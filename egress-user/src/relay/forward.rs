@@ -67,6 +67,7 @@ pub(super) async fn forward(
     let upload = UploadState::new(Arc::clone(&passed));
     let sent = match prepare(request, asked, &upload) {
         Some(request) => {
+            flow.head(&request);
             let patience = relay.config.limits.response;
             timeout(patience, send(&relay, request, tunnel, &mut flow))
                 .await

@@ -119,6 +119,9 @@ pub struct FlowReport {
     pub target: Option<String>,
     /// Its length before that. The mediator and the destination got all of it.
     pub target_bytes: u64,
+    /// Bytes of the request's head as it was sent to the mediator: request line and fields; 0 of a tunnel, and of what
+    /// was not sent.
+    pub head_bytes: u64,
     /// `forwarded`, `refused` (by the relay), `blocked` (by the mediator), `answered` (perhaps by the mediator, with a
     /// refusal), `failed` or `unfinished` (cut).
     pub verdict: String,

@@ -17,6 +17,11 @@ use crate::redact::{self, Key};
 /// Longest method in a report, bytes.
 const MAX_METHOD: usize = 32;
 
+/// Bytes around a header field: a colon, a space, and a line end.
+const FIELD_FRAMING: usize = 4;
+/// Bytes around method and target: two spaces, the version, a line end, and the empty line.
+const LINE_FRAMING: usize = 14;
+
 /// Hands reports to the pump; cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Reporter {
@@ -231,6 +236,16 @@ impl Flow {
         self.is_sent = true;
     }
 
+    /// Sets how long the head is that the mediator is sent.
+    pub(super) fn head<B>(&mut self, request: &http::Request<B>) {
+        let line = request.method().as_str().len() + request.uri().to_string().len();
+        let fields = request.headers().iter();
+        let fields: usize = fields
+            .map(|(name, value)| name.as_str().len() + value.len() + FIELD_FRAMING)
+            .sum();
+        self.report.head_bytes = (line + LINE_FRAMING + fields) as u64;
+    }
+
     /// Sets the status that the mediator answered with.
     pub(super) fn status(&mut self, status: u16) {
         self.report.status = Some(status);
@@ -286,12 +301,12 @@ impl Flow {
         }
     }
 
-    /// Notes that the mediator gave no answer: with bytes on their way it was cut, without any it failed.
+    /// Notes that the mediator gave no answer: what it was sent, if only a head, may have reached the destination.
     pub(super) fn unanswered(&mut self, reason: &str) {
-        if self.passed.bytes() == (0, 0) {
-            self.verdict(Verdict::Failed, reason);
-        } else {
+        if self.is_sent {
             self.verdict(Verdict::Unfinished, reason);
+        } else {
+            self.verdict(Verdict::Failed, reason);
         }
     }
 }
@@ -306,6 +321,9 @@ impl Drop for Flow {
             self.report.reason = reason;
         }
         (self.report.bytes_up, self.report.bytes_down) = self.passed.close();
+        if !self.is_sent {
+            self.report.head_bytes = 0;
+        }
         self.report.duration_us =
             u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let report = Report::Flow(std::mem::replace(&mut *self.report, blank()));
@@ -326,6 +344,7 @@ fn blank() -> FlowReport {
         transport: None,
         target: None,
         target_bytes: 0,
+        head_bytes: 0,
         verdict: String::new(),
         reason: String::new(),
         claimed: None,

@@ -72,10 +72,14 @@ pub(super) async fn open(
             return Opened::Answered(own(denied.answer(), &denied.reason));
         }
     };
-    flow.sent();
     let passed = flow.passed();
+    let request = prepare(relay, request, way);
+    if let Some(request) = &request {
+        flow.head(request);
+        flow.sent();
+    }
     let exchange = async {
-        let request = prepare(relay, request, way).ok_or("malformed_target")?;
+        let request = request.ok_or("malformed_target")?;
         let (mut sender, connection) = client()
             .handshake(TokioIo::new(stream))
             .await
@@ -94,7 +98,7 @@ pub(super) async fn open(
     {
         Ok(exchanged) => exchanged,
         Err(reason) => {
-            flow.failed(reason);
+            flow.unanswered(reason);
             return Opened::Answered(own(StatusCode::BAD_GATEWAY, reason));
         }
     };

@@ -102,6 +102,7 @@ impl Verified {
 
     fn write(&mut self, packet_path: &Path) -> io::Result<Emitted> {
         let outcome = self.outcome();
+        self.confirm_denials();
         let mut packet = build(inputs(&self.run), &self.report);
         if self.run.plan.mode == Mode::Audit {
             packet.verifier = unverified(packet.verifier);
@@ -188,6 +189,17 @@ impl Verified {
             changes: self.run.workspace.take().map(|one| one.plan.changes),
             recovered: std::mem::take(&mut self.run.recovered),
         })
+    }
+
+    /// Takes answers that only looked like a denial off the list of denials: the receipts tell who wrote them.
+    fn confirm_denials(&mut self) {
+        let receipts = &self.receipts;
+        self.run.denied.retain_mut(|(denied, count)| {
+            if denied.was_answered() {
+                *count = (*count).min(receipts.denials(&denied.destination));
+            }
+            *count > 0
+        });
     }
 
     /// What the summary shows beyond the packet.

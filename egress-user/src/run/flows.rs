@@ -288,6 +288,7 @@ impl FlowLog {
             status: flow.status,
             bytes_up: flow.bytes_up,
             bytes_down: flow.bytes_down,
+            head_bytes: flow.head_bytes,
             duration_us: flow.duration_us,
             pid,
             process,

@@ -50,7 +50,7 @@ async fn a_mediator_that_closes_without_an_answer() {
     let get = b"GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n";
     exchange(&mut client, get).await;
     let flow = world.flow().await;
-    assert_eq!(short(&flow), "http a.test failed mediator_closed");
+    assert_eq!(short(&flow), "http a.test unfinished mediator_closed");
     assert_eq!((flow.bytes_up, flow.bytes_down), (0, 0));
 }
 

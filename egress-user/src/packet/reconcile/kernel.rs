@@ -10,6 +10,8 @@ use crate::packet::rows::{CloseRow, KernelRow, MediatorRow, RelayRow, RelayVerdi
 pub(super) const IN_BUFFERS: u64 = 16 << 20;
 /// What the head of a request, and the framing of its body, may take beside the body.
 const HEAD: u64 = 128 << 10;
+/// Bytes around a chunk of one byte: its size, and two line ends.
+const CHUNK_FRAMING: u64 = 5;
 /// Name servers; what goes there is no request.
 const DNS: u16 = 53;
 
@@ -24,6 +26,8 @@ struct Connection {
     served: u64,
     /// Bytes from the command in the relay's rows.
     up: u64,
+    /// What framed the bodies among them: a chunk of one byte takes five more.
+    framing: u64,
     /// The kernel's: its bytes at its end.
     close: Option<CloseRow>,
 }
@@ -112,6 +116,10 @@ impl Kernel {
         let connection = self.connection(connection);
         connection.served = connection.served.saturating_add(1);
         connection.up = connection.up.saturating_add(row.bytes_up);
+        if row.transport.as_deref() != Some("connect") {
+            let framing = row.bytes_up.saturating_mul(CHUNK_FRAMING);
+            connection.framing = connection.framing.saturating_add(framing);
+        }
     }
 
     fn connection(&mut self, name: (u64, u64)) -> &mut Connection {

@@ -16,7 +16,7 @@ mod target;
 mod tests;
 mod times;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 pub use circumstances::{Circumstances, Writer};
@@ -163,8 +163,11 @@ fn compare_connections(
             .iter()
             .filter(|(ending, _)| **ending != Ending::Denied)
             .fold(0_u64, |sum, (_, count)| sum.saturating_add(*count));
-        if allowed == 0 && !receipts.actions.is_empty() && carried > 0 {
+        if allowed == 0 && carried > 0 {
             result.disagree(Disagreement::DeniedWithBytes, established);
+        } else if around.writer == Writer::Pipelock {
+            let count = beyond_allowed_ports(kernel, receipts);
+            result.disagree(Disagreement::DeniedWithBytes, count);
         }
         return;
     }
@@ -191,6 +194,29 @@ fn compare_connections(
         let lacking = needed.saturating_sub(established);
         result.disagree(Disagreement::NoConnection, lacking);
     }
+}
+
+/// Connections of a Pipelock that carried bytes to a port for which it signed no allowed action. Where it fetches by
+/// itself, it may have followed a redirect there.
+fn beyond_allowed_ports(kernel: &Kernel, receipts: &Receipts) -> u64 {
+    let allowed = |actions: &Actions| actions.endings.keys().any(|one| *one != Ending::Denied);
+    let mut targets = receipts
+        .actions
+        .iter()
+        .filter(|(_, actions)| allowed(actions))
+        .map(|(target, _)| target);
+    let mut ports = BTreeSet::new();
+    let fetches = targets.any(|target| {
+        ports.insert(target.port.unwrap_or_default());
+        matches!(target.transport.as_str(), "forward" | "fetch")
+    });
+    if fetches || receipts.hidden.values().any(allowed) {
+        return 0;
+    }
+    let opened = kernel.opened.iter();
+    opened
+        .filter(|(port, one)| !ports.contains(*port) && one.bytes > 0)
+        .fold(0_u64, |sum, (_, one)| sum.saturating_add(one.established))
 }
 
 /// Messages of a `WebSocket` belong to one that was asked for.
@@ -239,7 +265,7 @@ fn intercepted(
             // Those that have a receipt of their own are paired as others are.
             let own = receipts.actions.get(target).map_or(0, Actions::count);
             let without = requests.count().saturating_sub(own);
-            pairing::take(&mut requests.verdicts, without);
+            pairing::take(&mut requests.fates, without);
             result.receipted = result.receipted.saturating_add(without);
             tunnels = tunnels.saturating_add(without);
         }

@@ -5,31 +5,34 @@ use super::circumstances::Writer;
 use super::disagreement::Disagreement;
 use super::kernel::IN_BUFFERS;
 use super::receipts::{Actions, Ending};
-use super::requests::{Asked, Requests};
+use super::requests::{Asked, Fate, Requests};
 use super::result::Reconciliation;
 use super::target::{Path, Target};
 use super::times::Tolerance;
-use crate::packet::rows::RelayVerdict;
 
 /// What the buffers between relay and mediator hold of a tunnel that one side closed abruptly.
 const TUNNEL_SLACK: u64 = 16 << 10;
 
 impl Writer {
-    /// The endings that an action may have of a request that ended in this way, the likeliest first.
-    fn fitting(self, transport: &str, verdict: RelayVerdict) -> &'static [Ending] {
+    /// The endings that an action may have of a request with this fate, the likeliest first.
+    fn fitting(self, transport: &str, fate: Fate) -> &'static [Ending] {
         use Ending::{Complete, Cut, Denied, DeniedLater, NotAnswered, NotReached, Open};
         // A Pipelock agrees to a WebSocket before it dials, so its answer shows nothing.
         let is_blind = transport == "websocket" && self != Self::Builtin;
-        match (verdict, self) {
-            (RelayVerdict::Forwarded, _) if is_blind => {
+        match (fate, self) {
+            (Fate::Through | Fate::Opened, _) if is_blind => {
                 &[Complete, Cut, Open, DeniedLater, NotReached, NotAnswered]
             }
-            (RelayVerdict::Forwarded, Self::Builtin) => &[Complete, Cut],
-            (RelayVerdict::Forwarded, Self::Pipelock) => &[Complete, Cut, DeniedLater],
-            (RelayVerdict::Forwarded, Self::OldPipelock) => &[Complete],
-            (RelayVerdict::Blocked, Self::Builtin | Self::OldPipelock) => &[Denied],
-            (RelayVerdict::Blocked, Self::Pipelock) => &[Denied, DeniedLater, NotReached, Cut],
-            (RelayVerdict::Answered, _) => &[
+            (Fate::Through, Self::Builtin) => &[Complete, Cut],
+            (Fate::Through, Self::Pipelock) => &[Complete, Cut, DeniedLater],
+            (Fate::Through, Self::OldPipelock) => &[Complete],
+            (Fate::Opened, Self::Builtin) => &[Cut, Complete, Open, NotAnswered],
+            (Fate::Opened, Self::Pipelock | Self::OldPipelock) => {
+                &[Cut, Open, Complete, NotAnswered, DeniedLater]
+            }
+            (Fate::Denied, Self::Builtin | Self::OldPipelock) => &[Denied],
+            (Fate::Denied, Self::Pipelock) => &[Denied, DeniedLater, NotReached, Cut],
+            (Fate::Answered, _) => &[
                 Denied,
                 DeniedLater,
                 Cut,
@@ -38,16 +41,7 @@ impl Writer {
                 NotReached,
                 Open,
             ],
-            (RelayVerdict::Unknown, _) => &[
-                Denied,
-                DeniedLater,
-                NotReached,
-                NotAnswered,
-                Cut,
-                Complete,
-                Open,
-            ],
-            (RelayVerdict::Failed | RelayVerdict::Refused, _) => &[
+            (Fate::Other, _) => &[
                 NotReached,
                 NotAnswered,
                 Cut,
@@ -55,30 +49,22 @@ impl Writer {
                 DeniedLater,
                 Denied,
                 Complete,
-            ],
-            (RelayVerdict::Unfinished, _) => &[
-                Cut,
-                Open,
-                Complete,
-                NotAnswered,
-                NotReached,
-                DeniedLater,
-                Denied,
             ],
         }
     }
 }
 
-/// The order in which rows choose: those that fit the fewest endings first.
-const ORDER: [RelayVerdict; 7] = [
-    RelayVerdict::Forwarded,
-    RelayVerdict::Blocked,
-    RelayVerdict::Answered,
-    RelayVerdict::Failed,
-    RelayVerdict::Refused,
-    RelayVerdict::Unfinished,
-    RelayVerdict::Unknown,
+/// The order in which requests choose: those that fit the fewest endings first.
+const ORDER: [Fate; 5] = [
+    Fate::Through,
+    Fate::Opened,
+    Fate::Denied,
+    Fate::Answered,
+    Fate::Other,
 ];
+
+/// How many of these were let through.
+const LET_THROUGH: usize = 2;
 
 /// Both sides, as they are used up.
 pub(super) struct Pairing<'r> {
@@ -132,7 +118,7 @@ impl Pairing<'_> {
 
     /// One side hides a part of the target. What went through chooses first, everywhere: it needs a receipt most.
     fn by_visible_part(&mut self) {
-        let (first, rest) = ORDER.split_at(1);
+        let (first, rest) = ORDER.split_at(LET_THROUGH);
         for verdicts in [first, rest] {
             for (target, requests) in &mut self.asked.requests {
                 if requests.count() == 0 {
@@ -170,7 +156,7 @@ impl Pairing<'_> {
             if !self.redacts {
                 continue;
             }
-            let (_, not_through) = ORDER.split_at(1);
+            let (_, not_through) = ORDER.split_at(LET_THROUGH);
             let paired = settle(self.writer, transport, not_through, requests, actions);
             self.result.receipted = self.result.receipted.saturating_add(paired);
         }
@@ -190,7 +176,7 @@ impl Pairing<'_> {
             };
             let here = requests.count().min(*count);
             *count = count.saturating_sub(here);
-            take(&mut requests.verdicts, here);
+            take(&mut requests.fates, here);
             self.result.receipted = self.result.receipted.saturating_add(here);
             self.result.disagree(Disagreement::OtherTarget, here);
             let (transport, host) = target.coarse();
@@ -216,18 +202,23 @@ impl Pairing<'_> {
         let nameless = nameless.map(|(transport, requests)| (transport.as_str(), requests));
         for (transport, requests) in all.chain(nameless) {
             let mut through = requests.through();
-            if transport == "websocket" && self.writer == Writer::OldPipelock && through > 0 {
-                // It agrees before it dials, and signs nothing when the dial fails.
-                let reason = String::from("agreed before the dial");
-                let counted = result.without_receipt.entry(reason).or_default();
-                *counted = counted.saturating_add(through);
-                through = 0;
+            if self.writer == Writer::OldPipelock {
+                // It signs what ended well, and agrees to a WebSocket before it dials.
+                let mut unsigned = requests.of(Fate::Opened);
+                if transport == "websocket" {
+                    unsigned = through;
+                }
+                through = through.saturating_sub(unsigned);
+                if unsigned > 0 {
+                    let reason = String::from("cut, or agreed to before the dial");
+                    let counted = result.without_receipt.entry(reason).or_default();
+                    *counted = counted.saturating_add(unsigned);
+                }
             }
             result.unsigned = result.unsigned.saturating_add(through);
             // Every denial by one of these mediators has a receipt, before its answer.
-            let denied = requests.verdicts.get(&RelayVerdict::Blocked);
             if self.writer != Writer::OldPipelock {
-                result.disagree(Disagreement::DenialUnsigned, denied.copied().unwrap_or(0));
+                result.disagree(Disagreement::DenialUnsigned, requests.of(Fate::Denied));
             }
             let mut others = requests.count().saturating_sub(requests.through());
             for (reason, count) in &requests.reasons {
@@ -250,15 +241,15 @@ impl Pairing<'_> {
 fn settle(
     writer: Writer,
     transport: &str,
-    verdicts: &[RelayVerdict],
+    fates: &[Fate],
     requests: &mut Requests,
     actions: &mut Actions,
 ) -> u64 {
     let mut paired = 0_u64;
-    for verdict in verdicts {
-        for ending in writer.fitting(transport, *verdict) {
+    for fate in fates {
+        for ending in writer.fitting(transport, *fate) {
             let (Some(asked), Some(signed)) = (
-                requests.verdicts.get_mut(verdict),
+                requests.fates.get_mut(fate),
                 actions.endings.get_mut(ending),
             ) else {
                 continue;
@@ -278,11 +269,9 @@ fn contradicted(requests: &mut Requests, actions: &mut Actions) -> (u64, u64) {
     let both = requests.count().min(actions.count());
     let through = requests.through().min(both);
     take(&mut actions.endings, both);
-    if let Some(left) = requests.verdicts.get_mut(&RelayVerdict::Forwarded) {
-        *left = left.saturating_sub(through);
-    }
+    // The fates are in this order, so what was let through is taken first.
     let others = both.saturating_sub(through);
-    take(&mut requests.verdicts, others);
+    take(&mut requests.fates, both);
     (through, others)
 }
 
@@ -317,7 +306,7 @@ fn compare(
         result.disagree(Disagreement::MoreBytes, 1);
     }
     let complete = actions.endings.get(&Ending::Complete).copied().unwrap_or(0);
-    let through = requests.through();
+    let through = requests.of(Fate::Through);
     let not_through = requests.count().saturating_sub(through);
     match target.transport.as_str() {
         "forward" => {

@@ -304,6 +304,23 @@ impl Receipts {
         actions.add(action);
     }
 
+    /// Actions for this host that the mediator signed as denied, or as allowed and then not carried out: as many answers
+    /// that looked like a denial were one. An action whose host was redacted may be for it.
+    pub fn denials(&self, host: &str) -> u64 {
+        let host = Target::host_of(host);
+        let of_host = self
+            .actions
+            .iter()
+            .filter(|(target, _)| target.host == host);
+        let all = of_host
+            .map(|(_, actions)| actions)
+            .chain(self.hidden.values());
+        all.fold(0_u64, |sum, actions| {
+            let complete = actions.endings.get(&Ending::Complete).copied().unwrap_or(0);
+            sum.saturating_add(actions.count().saturating_sub(complete))
+        })
+    }
+
     /// Ends the actions of which no outcome was signed.
     pub(super) fn finish(&mut self) {
         for action in std::mem::take(&mut self.open).into_values() {

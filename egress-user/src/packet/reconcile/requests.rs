@@ -8,11 +8,48 @@ use crate::packet::rows::{RelayRow, RelayVerdict};
 /// Different sizes that one target keeps apart.
 const MOST_SIZES: usize = 4096;
 
+/// What became of a request, as far as the relay's row shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Fate {
+    /// Both halves ended in order.
+    Through,
+    /// It did not end in order, and the mediator had let it through: the tunnel was open, or an answer had begun that is
+    /// no denial.
+    Opened,
+    /// The mediator denied it, for sure.
+    Denied,
+    /// The answer looks like a denial.
+    Answered,
+    /// Anything else.
+    Other,
+}
+
+impl Fate {
+    fn of(row: &RelayRow) -> Self {
+        match row.verdict {
+            RelayVerdict::Forwarded => Self::Through,
+            RelayVerdict::Blocked => Self::Denied,
+            RelayVerdict::Answered => Self::Answered,
+            RelayVerdict::Failed | RelayVerdict::Unfinished => {
+                let is_open = row
+                    .status
+                    .is_some_and(|status| (101..400).contains(&status));
+                if is_open || (row.status.is_none() && row.bytes_down > 0) {
+                    Self::Opened
+                } else {
+                    Self::Other
+                }
+            }
+            RelayVerdict::Refused | RelayVerdict::Unknown => Self::Other,
+        }
+    }
+}
+
 /// The requests for one target.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Requests {
     /// How many by what became of them.
-    pub(super) verdicts: BTreeMap<RelayVerdict, u64>,
+    pub(super) fates: BTreeMap<Fate, u64>,
     /// Reasons of the ones that did not go through.
     pub(super) reasons: BTreeMap<String, u64>,
     /// Statuses that the relay received.
@@ -29,20 +66,22 @@ pub(super) struct Requests {
 
 impl Requests {
     pub(super) fn count(&self) -> u64 {
-        self.verdicts
+        self.fates
             .values()
             .fold(0, |sum, count| sum.saturating_add(*count))
     }
 
+    /// Those that the mediator let through.
     pub(super) fn through(&self) -> u64 {
-        self.verdicts
-            .get(&RelayVerdict::Forwarded)
-            .copied()
-            .unwrap_or(0)
+        self.of(Fate::Through).saturating_add(self.of(Fate::Opened))
+    }
+
+    pub(super) fn of(&self, fate: Fate) -> u64 {
+        self.fates.get(&fate).copied().unwrap_or(0)
     }
 
     fn add(&mut self, row: &RelayRow) {
-        add(&mut self.verdicts, row.verdict);
+        add(&mut self.fates, Fate::of(row));
         if row.verdict == RelayVerdict::Forwarded {
             let size = (row.bytes_up, row.bytes_down);
             if self.sizes.len() < MOST_SIZES || self.sizes.contains_key(&size) {

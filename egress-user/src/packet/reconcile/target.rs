@@ -99,6 +99,11 @@ impl Target {
         })
     }
 
+    /// The form of a host name in a target.
+    pub(super) fn host_of(text: &str) -> String {
+        uniform_host(text)
+    }
+
     /// Whether its writer hides or leaves out a part.
     pub(super) fn is_partial(&self) -> bool {
         self.port.is_none() || !matches!(self.path, Path::Known(_))

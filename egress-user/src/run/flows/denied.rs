@@ -17,6 +17,11 @@ pub struct Denied {
 }
 
 impl Denied {
+    /// Whether all that is known is an answer that looks like a denial.
+    pub fn was_answered(&self) -> bool {
+        self.reason.starts_with("answered_")
+    }
+
     /// Where it was to go, in one word.
     pub fn target(&self) -> String {
         match (self.destination.as_str(), self.port) {
@@ -53,7 +58,12 @@ pub(super) fn reason(flow: &FlowReport) -> Option<String> {
             let claimed = flow.claimed.as_ref()?;
             return Some(format!("{}: {claimed}", flow.reason));
         }
-        "failed" => flow.bytes_up == 0 && flow.bytes_down == 0,
+        // Without an answer the destination may have the head; one that cannot be reached denies nothing.
+        "failed" => {
+            let was_answered = flow.status.is_some_and(|status| status != 502);
+            let moved = flow.bytes_up > 0 || flow.bytes_down > 0;
+            !moved && (flow.head_bytes == 0 || was_answered)
+        }
         _ => false,
     };
     is_denied.then(|| flow.reason.clone())
@@ -90,6 +100,7 @@ mod tests {
             transport: Some(String::from("forward")),
             target: None,
             target_bytes: 0,
+            head_bytes: 0,
             verdict: verdict.to_owned(),
             reason: reason.to_owned(),
             claimed: None,

@@ -20,6 +20,8 @@ pub struct Through {
     pub bytes_down: u64,
     /// Bytes of the requests' targets, before queries were left out.
     pub target_bytes: u64,
+    /// Bytes of the requests' heads, their targets and fields among them.
+    pub head_bytes: u64,
 }
 
 impl Through {
@@ -28,6 +30,7 @@ impl Through {
         self.bytes_up = self.bytes_up.saturating_add(flow.bytes_up);
         self.bytes_down = self.bytes_down.saturating_add(flow.bytes_down);
         self.target_bytes = self.target_bytes.saturating_add(flow.target_bytes);
+        self.head_bytes = self.head_bytes.saturating_add(flow.head_bytes);
     }
 }
 
@@ -87,6 +90,7 @@ mod tests {
             transport: (verdict != "refused").then(|| String::from("connect")),
             target: Some(String::from("GET /")),
             target_bytes: 5,
+            head_bytes: 20,
             verdict: verdict.to_owned(),
             reason: String::new(),
             claimed: None,
@@ -111,6 +115,7 @@ mod tests {
             bytes_up: 12,
             bytes_down: 20,
             target_bytes: 20,
+            head_bytes: 80,
         };
         assert_eq!(residual.allowed_hosts.get("a.test:443"), Some(&all));
         assert_eq!(residual.allowed_hosts.len(), 1);

@@ -324,3 +324,56 @@ fn a_log_of_an_earlier_version_is_compared_as_it_was() {
     run.receipts.remove(1);
     assert_eq!(run.compare(before).unsigned, 1);
 }
+
+#[test]
+fn what_was_cut_is_held_against_the_receipts_too() {
+    let cut = |members: Value| {
+        let mut run = Run::new();
+        run.request(1, "connect", "CONNECT a.test:443", "unfinished", &members);
+        run.opened(443, 3_000_000);
+        run
+    };
+    let open = json!({"status": 200, "bytes_up": 3_000_000, "bytes_down": 4_000_000});
+    let mut run = cut(open);
+    assert_eq!(run.compare(PIPELOCK).unsigned, 1);
+    assert_eq!(run.compare(OLD_PIPELOCK).unsigned, 0);
+    run.denial(1, "connect", "CONNECT", "https://a.test:443/");
+    let found = named(&run, PIPELOCK);
+    assert_eq!(found, ["through_but_denied", "denied_with_bytes"]);
+    // Nobody but the kernel knows whether a request without an answer went on.
+    let mut run = cut(json!({"bytes_up": 4_000}));
+    run.denial(1, "connect", "CONNECT", "https://a.test:443/");
+    run.action(
+        2,
+        "connect",
+        "CONNECT",
+        "https://a.test:8443/",
+        "status=200 bytes=9 reason=complete",
+    );
+    let row = json!({"bytes_up": 9, "bytes_down": 9, "status": 200});
+    run.request(2, "connect", "CONNECT a.test:8443", "forwarded", &row);
+    run.opened(8443, 100);
+    assert_eq!(named(&run, PIPELOCK), ["denied_with_bytes"]);
+}
+
+#[test]
+fn an_answer_was_a_denial_if_the_receipts_say_so() {
+    let mut receipts = Receipts::default();
+    for (id, verdict, target) in [
+        ("1", "block", "http://A.test./x"),
+        ("2", "allow", "http://b.test/x"),
+    ] {
+        receipts.add(&Receipt {
+            transport: "forward",
+            method: "GET",
+            id,
+            verdict,
+            target,
+            ..Receipt::default()
+        });
+    }
+    assert_eq!(
+        (receipts.denials("a.test"), receipts.denials("b.test")),
+        (1, 0)
+    );
+}
