@@ -24,6 +24,7 @@ pub use denied::Denied;
 use super::inside::Inside;
 use crate::bpf::events::{Event, Text};
 use crate::clock;
+use crate::mediator::process::LetThrough;
 use crate::packet::flows::FlowChain;
 use crate::packet::rows::{RelayRow, RelayVerdict};
 use crate::relay::plan::{FlowReport, NameReport};
@@ -379,8 +380,12 @@ impl FlowLog {
     }
 
     /// How many requests and tunnels the mediator must have allowed.
-    pub fn let_through(&self) -> u64 {
-        self.let_through
+    pub fn let_through(&self) -> LetThrough {
+        let forwarded = self.counts.by_relay_verdict.get("forwarded");
+        LetThrough {
+            forwarded: forwarded.copied().unwrap_or_default(),
+            begun: self.let_through,
+        }
     }
 
     fn count_denied(&mut self, denied: Denied) {

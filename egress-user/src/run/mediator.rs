@@ -13,10 +13,10 @@ use super::plan::{MediatorChoice, Mode, Plan};
 use super::state::RunDir;
 use crate::bpf::Callers;
 use crate::mediator::plan::Status;
-use crate::mediator::process::Pipelock;
 use crate::mediator::process::facts::Facts;
 use crate::mediator::process::http::Gate;
 use crate::mediator::process::ports::Ports;
+use crate::mediator::process::{LetThrough, Pipelock};
 use crate::policy::runtime::{self, OwnedKeys, RuntimePolicy};
 use crate::receipt::capsule::Signed;
 use crate::sys::fd;
@@ -214,7 +214,12 @@ impl Mediator {
 
     /// Ends it: SIGTERM, time to close its session, then SIGKILL. `tunnels` is what
     /// [`Self::tunnels`] said before the relay ended, `allowed` what the relay has forwarded.
-    pub(super) fn end(self, choice: &MediatorChoice, tunnels: u64, allowed: u64) -> MediatorEnd {
+    pub(super) fn end(
+        self,
+        choice: &MediatorChoice,
+        tunnels: u64,
+        allowed: LetThrough,
+    ) -> MediatorEnd {
         match self {
             Self::Absent(policy) => MediatorEnd {
                 policy: ruling(*policy),

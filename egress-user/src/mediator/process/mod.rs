@@ -16,6 +16,7 @@ pub mod ports;
 pub mod start;
 
 pub use config::Authority;
+pub use end::LetThrough;
 pub use error::PipelockError;
 pub use exec::main;
 pub use start::Pipelock;
