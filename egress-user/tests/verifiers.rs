@@ -327,7 +327,7 @@ fn intents_and_outcomes_are_paired_and_the_text_explains_the_counts() {
     let run = |name: &str| runs.iter().find(|run| run.name == name).unwrap();
     let text = |run: &Checked| {
         let outcome = &run.outcome;
-        verifier_text::render(outcome.verdict, run.report(), &outcome.findings, None)
+        verifier_text::render(outcome.verdict, run.report(), &outcome.findings, None, None)
     };
 
     let paired = run("v3.2-required");

@@ -185,6 +185,103 @@ fn evidence_files_are_taken_in_the_order_of_their_numbers() {
 }
 
 #[test]
+fn what_speaks_of_a_boundary_is_a_whole_packet_or_nothing() {
+    let chain = chain(4, 3);
+    let whole = tempfile::tempdir().unwrap();
+    write_packet(whole.path(), &chain);
+    let boundary = egress::receipt::keys::generate().unwrap();
+    let pinned = |path: &Path| VerifyArgs {
+        boundary_keys: vec![hex::encode(boundary.verifying_key().to_bytes())],
+        ..args(path, &chain)
+    };
+    let graded = |path: &Path| VerifyArgs {
+        require_grade: Some(Grade::Unproven),
+        ..args(path, &chain)
+    };
+    // Evidence alone is evidence, until somebody asks for more.
+    let evidence = whole.path().join(EVIDENCE_FILE);
+    assert_eq!(check(&args(&evidence, &chain)).0, exit::SUCCESS);
+    for args in [pinned(&evidence), graded(&evidence)] {
+        let (code, outcome) = check(&args);
+        assert_eq!((code, first(&outcome)), (exit::INVALID, "packet.missing"));
+    }
+    // A packet that has lost its packet.json is no directory of evidence.
+    fs::remove_file(whole.path().join(PACKET_FILE)).unwrap();
+    fs::rename(
+        &evidence,
+        whole.path().join(format!("evidence-{SESSION}-0.jsonl")),
+    )
+    .unwrap();
+    for args in [
+        args(whole.path(), &chain),
+        pinned(whole.path()),
+        graded(whole.path()),
+    ] {
+        let (code, outcome) = check(&args);
+        assert_eq!((code, first(&outcome)), (exit::INVALID, "packet.missing"));
+    }
+    // Without the other files it is one.
+    for name in [FLOWS_FILE, POLICY_FILE, "verifier.txt", "summary.md"] {
+        let path = whole.path().join(name);
+        if path.exists() {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    assert_eq!(check(&args(whole.path(), &chain)).0, exit::SUCCESS);
+    assert_eq!(check(&pinned(whole.path())).0, exit::INVALID);
+}
+
+#[test]
+fn an_identity_that_nobody_signed_meets_no_expectation() {
+    let chain = chain(4, 3);
+    let directory = tempfile::tempdir().unwrap();
+    write_packet(directory.path(), &chain);
+    let identity =
+        r#"{"schema_version":"egress.identity.v0","provider":"local","repository":"a/b"}"#;
+    fs::write(directory.path().join("identity.json"), identity).unwrap();
+    assert_eq!(check(&args(directory.path(), &chain)).0, exit::SUCCESS);
+    let expecting = VerifyArgs {
+        expect: vec![(String::from("repository"), String::from("a/b"))],
+        ..args(directory.path(), &chain)
+    };
+    let (code, outcome) = check(&expecting);
+    assert_eq!(
+        (code, first(&outcome)),
+        (exit::INVALID, "identity.expected")
+    );
+}
+
+#[test]
+fn a_packet_is_as_old_as_it_may_be() {
+    let chain = chain(4, 3);
+    let directory = tempfile::tempdir().unwrap();
+    write_packet(directory.path(), &chain);
+    let made = fs::read_to_string(directory.path().join(PACKET_FILE)).unwrap();
+    let made: serde_json::Value = serde_json::from_str(&made).unwrap();
+    let made = made["generated_at"].as_str().unwrap().to_owned();
+    let aged = |seconds: u64| VerifyArgs {
+        max_age: Some(std::time::Duration::from_secs(seconds)),
+        ..args(directory.path(), &chain)
+    };
+    let rule = |args: &VerifyArgs| first(&check(args).1);
+    edit(
+        &directory.path().join(PACKET_FILE),
+        &made,
+        "2020-01-01T00:00:00Z",
+    );
+    assert_eq!(rule(&aged(3_600)), "packet.age");
+    assert_eq!(rule(&aged(3_600 * 24 * 365 * 500)), "");
+    edit(
+        &directory.path().join(PACKET_FILE),
+        "2020-01-01T00:00:00Z",
+        "2999-01-01T00:00:00Z",
+    );
+    assert_eq!(rule(&aged(3_600)), "packet.age");
+    let (code, outcome) = check(&args(directory.path(), &chain));
+    assert_eq!((code, first(&outcome)), (exit::SUCCESS, "packet.future"));
+}
+
+#[test]
 fn statuses_tell_prefix_emptiness_and_bad_arguments_apart() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("evidence.jsonl");

@@ -3,6 +3,8 @@
 #[cfg(target_os = "linux")]
 pub mod action;
 #[cfg(target_os = "linux")]
+mod binding;
+#[cfg(target_os = "linux")]
 pub mod doctor;
 #[cfg(target_os = "linux")]
 pub mod driven;

@@ -8,6 +8,7 @@ use anyhow::{Context, ensure};
 use clap::{Args, FromArgMatches, ValueEnum};
 use egress_common::names::DEFAULT_PROXY_PORT;
 
+use super::binding::Binding;
 use super::driven::{DrivenArgs, Report};
 use super::exit;
 use super::failure::{self, Form};
@@ -77,6 +78,8 @@ pub struct RunArgs {
     /// Name of the agent in every receipt
     #[arg(long, value_name = "NAME", default_value = "egress-agent")]
     pub(super) agent_identity: String,
+    #[command(flatten)]
+    binding: Binding,
     /// Exit with 123 unless the evidence is valid under a key that was given
     #[arg(long)]
     require_trusted: bool,
@@ -292,6 +295,7 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
         signer,
         boundary_key,
         agent_identity: args.agent_identity,
+        identity: args.binding.identity(&environment)?,
         require_trusted: args.require_trusted,
         allowed_ports: args.allowed_ports,
         allowed_sockets: args

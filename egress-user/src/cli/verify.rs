@@ -6,8 +6,10 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ed25519_dalek::VerifyingKey;
+use time::OffsetDateTime;
 
 use files::{digests, optional_inside, read_error, read_file, read_inside, too_large};
 use show::{as_json, as_text};
@@ -17,19 +19,23 @@ use super::failure::{self, Form};
 use crate::packet::boundary::{Attestation, BoundaryFiles, BoundaryReport};
 use crate::packet::check::{PacketFiles, PacketReport, Pinned, check_packet, read_packet};
 use crate::packet::grade::Grade;
+use crate::packet::identity::{self, Identity};
+use crate::packet::model::Packet;
 use crate::packet::{
-    ATTESTATION_FILE, BOUNDARY_FILE, CAPSULE_FILE, FLOWS_FILE, PACKET_FILE, POLICY_FILE,
+    ATTESTATION_FILE, BOUNDARY_FILE, CAPSULE_FILE, CHANGES_FILE, EVIDENCE_FILE, FLOWS_FILE,
+    IDENTITY_FILE, PACKET_FILE, PACKET_FILES, POLICY_FILE, rules,
 };
 use crate::receipt::chain::Trust;
 use crate::receipt::check::{
     EvidenceFile, MAX_DOCUMENT_BYTES, MAX_EVIDENCE_BYTES, check_evidence, check_receipt,
 };
-use crate::receipt::findings::{Finding, visible};
+use crate::receipt::findings::{Finding, Place, visible};
 use crate::receipt::json::{MAX_DEPTH, parse_bytes};
 use crate::receipt::keys::{KeyError, public_from_argument};
 use crate::receipt::outer::claimed_name;
 use crate::receipt::report::{End, Report, Verdict};
 
+mod expectations;
 pub(super) mod files;
 mod show;
 
@@ -67,6 +73,16 @@ pub struct VerifyArgs {
     /// Exit with 1 unless the boundary has at least this grade
     #[arg(long, value_name = "GRADE")]
     pub require_grade: Option<Grade>,
+    /// Require this of the run that the packet is of: `repository`, `commit`, `ref`, `workflow`, `job`, `run_id`,
+    /// `run_attempt`, `runner`, `runner_image`, `provider`, or what `egress run --bind` named; repeatable
+    #[arg(long = "expect", value_name = "KEY=VALUE", value_parser = identity::pair)]
+    pub expect: Vec<(String, String)>,
+    /// Require the nonce that `egress run --nonce` was given
+    #[arg(long, value_name = "HEX", value_parser = identity::nonce)]
+    pub nonce: Option<String>,
+    /// Reject a packet older than this, or from the future: a number and `s`, `m`, `h`, or `d`
+    #[arg(long, value_name = "DURATION", value_parser = expectations::duration)]
+    pub max_age: Option<Duration>,
     /// Accept evidence that only agrees with itself, without a pinned key
     #[arg(long)]
     pub allow_unpinned: bool,
@@ -102,6 +118,10 @@ pub struct Outcome {
     pub report: Option<Report>,
     /// What a packet shows of the boundary.
     pub boundary: Option<BoundaryReport>,
+    /// The packet, when it can be read.
+    pub packet: Option<Packet>,
+    /// Which run it is of, when the packet says that.
+    pub identity: Option<Identity>,
 }
 
 /// Why nothing could be verified.
@@ -175,19 +195,39 @@ pub fn verify(args: &VerifyArgs) -> Result<Outcome, VerifyError> {
         },
         boundary: keys("--boundary-key", &args.boundary_keys)?,
     };
+    let mut outcome = verify_subject(&args.path, &pinned)?;
+    expectations::check(&mut outcome, args, OffsetDateTime::now_utc());
+    let wants_boundary =
+        !pinned.boundary.is_empty() || args.require_grade.is_some_and(|grade| grade > Grade::None);
+    if outcome.boundary.is_none() && wants_boundary {
+        return Ok(without_packet(&args.path, outcome));
+    }
+    Ok(outcome)
+}
+
+/// Verifies what `path` names: a packet, evidence files, or one receipt.
+fn verify_subject(path: &Path, pinned: &Pinned) -> Result<Outcome, VerifyError> {
     let trust = &pinned.receipts;
-    let path = &args.path;
     let metadata = fs::metadata(path).map_err(|source| read_error(path, source))?;
     if metadata.is_dir() {
         let packet = path.join(PACKET_FILE);
-        return if fs::symlink_metadata(&packet).is_ok() {
-            verify_packet(&packet, &pinned)
-        } else {
-            verify_directory(path, trust)
-        };
+        if fs::symlink_metadata(&packet).is_ok() {
+            return verify_packet(&packet, pinned);
+        }
+        // Pipelock's own tools keep a capsule beside evidence files, too.
+        let is_shared = |name: &str| [EVIDENCE_FILE, CAPSULE_FILE].contains(&name);
+        let mut others = PACKET_FILES.iter().filter(|name| !is_shared(name));
+        let outcome = verify_directory(path, trust)?;
+        return Ok(match others.find(|name| is_there(&path.join(name))) {
+            Some(name) => {
+                let found = format!("{name} without {PACKET_FILE}");
+                not_a_packet(outcome, Place::default(), found)
+            }
+            None => outcome,
+        });
     }
     if path.file_name() == Some(OsStr::new(PACKET_FILE)) {
-        return verify_packet(path, &pinned);
+        return verify_packet(path, pinned);
     }
     let bytes = read_file(path, MAX_EVIDENCE_BYTES)?;
     let document = match parse_bytes(&bytes, MAX_DEPTH) {
@@ -199,7 +239,7 @@ pub fn verify(args: &VerifyArgs) -> Result<Outcome, VerifyError> {
     };
     let is_lines = path.extension() == Some(OsStr::new("jsonl"));
     match document {
-        Subject::Packet if !is_lines => verify_packet(path, &pinned),
+        Subject::Packet if !is_lines => verify_packet(path, pinned),
         Subject::Receipt if !is_lines => {
             let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
             if length > MAX_DOCUMENT_BYTES {
@@ -216,6 +256,45 @@ pub fn verify(args: &VerifyArgs) -> Result<Outcome, VerifyError> {
             Ok(of_report(Subject::Evidence, check_evidence(&[file], trust)))
         }
     }
+}
+
+/// What was asked for can only be read from a whole packet: evidence by itself says nothing of a boundary.
+fn without_packet(path: &Path, outcome: Outcome) -> Outcome {
+    let has_finding = outcome
+        .findings
+        .iter()
+        .any(|finding| finding.rule.id == rules::MISSING.id);
+    if has_finding || outcome.report.is_none() {
+        return outcome;
+    }
+    let name = path.file_name().unwrap_or(path.as_os_str());
+    let place = Place {
+        file: Some(name.to_string_lossy().into_owned()),
+        ..Place::default()
+    };
+    let found = match outcome.subject {
+        Subject::Receipt => "a single receipt",
+        Subject::Evidence | Subject::Packet => "evidence without a packet",
+    };
+    not_a_packet(outcome, place, String::from(found))
+}
+
+/// Makes a missing packet the first finding.
+fn not_a_packet(mut outcome: Outcome, place: Place, found: String) -> Outcome {
+    let expected = format!("a packet directory with {PACKET_FILE}");
+    let finding = Finding {
+        rule: &rules::MISSING,
+        place,
+        expected,
+        found,
+    };
+    outcome.findings.insert(0, finding);
+    outcome.verdict = Verdict::Invalid;
+    outcome
+}
+
+fn is_there(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
 }
 
 fn keys(option: &'static str, arguments: &[String]) -> Result<Vec<VerifyingKey>, VerifyError> {
@@ -263,6 +342,8 @@ fn of_report(subject: Subject, report: Report) -> Outcome {
         findings: report.findings.clone(),
         report: Some(report),
         boundary: None,
+        packet: None,
+        identity: None,
     }
 }
 
@@ -278,6 +359,8 @@ fn verify_packet(path: &Path, pinned: &Pinned) -> Result<Outcome, VerifyError> {
                 findings,
                 report: None,
                 boundary: None,
+                packet: None,
+                identity: None,
             });
         }
     };
@@ -291,6 +374,8 @@ fn verify_packet(path: &Path, pinned: &Pinned) -> Result<Outcome, VerifyError> {
     let flows = optional_inside(directory, FLOWS_FILE, MAX_EVIDENCE_BYTES)?;
     let boundary = optional_inside(directory, BOUNDARY_FILE, MAX_DOCUMENT_BYTES)?;
     let capsule = optional_inside(directory, CAPSULE_FILE, MAX_DOCUMENT_BYTES)?;
+    let identity = optional_inside(directory, IDENTITY_FILE, MAX_DOCUMENT_BYTES)?;
+    let changes = optional_inside(directory, CHANGES_FILE, MAX_EVIDENCE_BYTES)?;
     let attestation = optional_inside(directory, ATTESTATION_FILE, MAX_DOCUMENT_BYTES)?;
     let others = match attestation {
         Some(_) => digests(directory)?,
@@ -303,6 +388,9 @@ fn verify_packet(path: &Path, pinned: &Pinned) -> Result<Outcome, VerifyError> {
             boundary: boundary.as_deref(),
             flows: flows.as_deref(),
             capsule: capsule.as_deref(),
+            identity: identity.as_deref(),
+            policy: policy.as_deref(),
+            changes: changes.as_deref(),
             attestation: match &attestation {
                 Some(bytes) => Attestation::Present {
                     bytes,
@@ -324,6 +412,10 @@ fn verify_packet(path: &Path, pinned: &Pinned) -> Result<Outcome, VerifyError> {
         findings,
         report: Some(evidence),
         boundary: Some(boundary),
+        packet: Some(packet),
+        identity: identity
+            .as_deref()
+            .and_then(|bytes| Identity::read(bytes).ok()),
     })
 }
 

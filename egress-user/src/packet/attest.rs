@@ -4,16 +4,14 @@
 //! signed by the boundary's key. Readers of the ecosystem verify it with that key alone.
 use std::collections::BTreeMap;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-
 use super::{ATTESTATION_FILE, rules};
 use crate::receipt::findings::{Finding, Findings, Place, Rule};
 use crate::receipt::json::{MAX_DEPTH, parse_bytes};
 use crate::receipt::keys::parse_public;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use serde::{Deserialize, Serialize};
 
 /// Type of the payload.
 const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
@@ -45,7 +43,21 @@ struct Statement {
     subject: Vec<Subject>,
     #[serde(rename = "predicateType")]
     predicate_type: String,
-    predicate: Value,
+    predicate: Predicate,
+}
+
+/// What the signer states beside the digests.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Predicate {
+    /// Id of the run.
+    pub run_id: String,
+    /// The program, with its version.
+    pub tool: String,
+    /// Verdict of the receipts when the packet was made.
+    pub verdict: String,
+    /// Grade of the boundary when the packet was made.
+    pub grade: String,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -54,13 +66,13 @@ struct Subject {
     digest: BTreeMap<String, String>,
 }
 
-/// Signs the digests of `files`: name and lowercase hex SHA-256. `predicate` is for the reader.
+/// Signs the digests of `files`: name and lowercase hex SHA-256, and the `predicate`.
 ///
 /// # Errors
 /// Never in practice: everything here has a JSON form.
 pub fn sign(
     files: &[(String, String)],
-    predicate: Value,
+    predicate: Predicate,
     key: &SigningKey,
 ) -> Result<Vec<u8>, serde_json::Error> {
     let subject = files
@@ -106,6 +118,8 @@ fn signed_bytes(payload: &[u8]) -> Vec<u8> {
 pub struct AttestationReport {
     /// The key whose signature holds, lowercase hex.
     pub signer: Option<String>,
+    /// What its holder states, if a signature holds.
+    pub predicate: Option<Predicate>,
     /// Whether that key is pinned.
     pub is_trusted: bool,
     /// Whether the signature holds and every file is what was signed.
@@ -119,10 +133,12 @@ pub struct AttestationReport {
 pub fn check(bytes: &[u8], files: &[(String, String)], keys: &[VerifyingKey]) -> AttestationReport {
     let mut findings = Findings::default();
     let mut signer = None;
+    let mut predicate = None;
     match read(bytes, keys) {
         Ok((statement, key)) => {
             signer = Some(hex::encode(key.to_bytes()));
             compare(&statement, files, &mut findings);
+            predicate = Some(statement.predicate);
         }
         Err((rule, found)) => findings.add(rule, place(), "a signature over all files", found),
     }
@@ -131,6 +147,7 @@ pub fn check(bytes: &[u8], files: &[(String, String)], keys: &[VerifyingKey]) ->
         is_trusted: signer.is_some() && !keys.is_empty(),
         holds: signer.is_some() && holds,
         signer,
+        predicate,
         findings: findings.into_ranked().0,
     }
 }
@@ -223,7 +240,7 @@ fn place() -> Place {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::Value;
 
     use super::*;
     use crate::receipt::keys::generate;
@@ -248,7 +265,7 @@ mod tests {
         let key = generate().unwrap();
         let keys = [key.verifying_key()];
         let signed = files(&[("flows.jsonl", "ab"), ("packet.json", "cd")]);
-        let bytes = sign(&signed, json!({"grade": "none"}), &key).unwrap();
+        let bytes = sign(&signed, Predicate::default(), &key).unwrap();
         let report = check(&bytes, &signed, &keys);
         assert!(
             report.holds && report.is_trusted && report.findings.is_empty(),
@@ -279,7 +296,7 @@ mod tests {
         let key = generate().unwrap();
         let keys = [key.verifying_key()];
         let signed = files(&[("packet.json", "cd")]);
-        let bytes = sign(&signed, json!({}), &key).unwrap();
+        let bytes = sign(&signed, Predicate::default(), &key).unwrap();
         for at in 0..bytes.len() {
             let mut changed = bytes.clone();
             changed[at] ^= 1;

@@ -5,13 +5,16 @@ use std::time::Duration;
 use ed25519_dalek::VerifyingKey;
 use sha2::{Digest, Sha256};
 
-use super::attest::{self, AttestationReport};
+use super::attest::{self, AttestationReport, Predicate};
 use super::flows::{FlowReport, check_flows};
 use super::grade::{Caps, Grade, Graded};
 use super::measured::Measured;
+use super::model::Packet;
 use super::reconcile::{Circumstances, Receipts, Reconciler, Reconciliation};
+use super::statements::Statements;
 use super::unbroken::Unbroken;
 use super::{BOUNDARY_FILE, CAPSULE_FILE, FLOWS_FILE, rules};
+use crate::policy::allowed::Allowed;
 use crate::receipt::capsule::{Against, CapsuleReport, check as check_capsule};
 use crate::receipt::findings::{Finding, Findings, Place, Severity};
 use crate::receipt::report::{End, Report, Verdict};
@@ -25,6 +28,12 @@ pub struct BoundaryFiles<'a> {
     pub flows: Option<&'a [u8]>,
     /// `posture-capsule.json`.
     pub capsule: Option<&'a [u8]>,
+    /// `identity.json`.
+    pub identity: Option<&'a [u8]>,
+    /// `policy.yaml`.
+    pub policy: Option<&'a [u8]>,
+    /// `changes.json`.
+    pub changes: Option<&'a [u8]>,
     /// `attestation.json`.
     pub attestation: Attestation<'a>,
 }
@@ -49,11 +58,24 @@ pub enum Attestation<'a> {
     },
 }
 
+impl BoundaryReport {
+    /// Lowers the grade to `unproven`: what contradicts itself elsewhere proves nothing here.
+    pub fn disprove(&mut self) {
+        if self.graded.grade > Grade::Unproven {
+            self.graded.grade = Grade::Unproven;
+            let reason = "the packet is invalid: see the errors";
+            self.graded.reasons.insert(0, String::from(reason));
+        }
+    }
+}
+
 /// What the packet shows of the boundary.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BoundaryReport {
     /// How far enforcement is shown, and what is missing.
     pub graded: Graded,
+    /// `boundary.json`, if it can be read.
+    pub measured: Option<Measured>,
     /// Key that signed the attestation, if its signature holds.
     pub signer: Option<String>,
     /// The two recorders compared, when there is a flow log.
@@ -64,10 +86,11 @@ pub struct BoundaryReport {
     pub findings: Vec<Finding>,
 }
 
-/// Judges the boundary's files beside the `report` on the receipts. `keys` are the pinned keys that
-/// the boundary may have signed with.
+/// Judges the boundary's files beside the `report` on the receipts and the rest of the `packet`. `keys` are the pinned
+/// keys that the boundary may have signed with.
 pub fn judge(
     files: &BoundaryFiles<'_>,
+    packet: Option<&Packet>,
     report: &Report,
     receipts: &Receipts,
     keys: &[VerifyingKey],
@@ -76,8 +99,11 @@ pub fn judge(
     let mut caps = Caps::default();
     let measured = read_measured(files, &mut findings, &mut caps);
     let (flows, unbroken, reconciler) = read_flows(files, measured.as_ref(), report);
+    let allowed = read_policy(files.policy, &mut findings);
     let around = Circumstances::of(measured.as_ref(), report.session.as_ref());
-    let reconciliation = flows.as_ref().map(|_| reconciler.finish(receipts, around));
+    let reconciliation = flows
+        .as_ref()
+        .map(|_| reconciler.finish(receipts, around, &allowed));
     let attestation = check_attestation(files, keys, &mut findings, &mut caps);
     let capsule = files.capsule.map(|bytes| {
         let against = Against {
@@ -91,6 +117,12 @@ pub fn judge(
         };
         check_capsule(bytes, CAPSULE_FILE, against)
     });
+    check_signers(
+        report,
+        capsule.as_ref(),
+        attestation.as_ref(),
+        &mut findings,
+    );
     let nothing = files.boundary.is_none() && capsule.is_none() && attestation.is_none();
     if nothing {
         caps.cap(Grade::None, "the packet says nothing of a boundary");
@@ -103,30 +135,31 @@ pub fn judge(
     );
     grade_receipts(report, &mut caps);
     if let Some(measured) = &measured {
-        caps.unless(
-            measured.mode != "audit",
-            Grade::None,
-            "it is of --mode audit: nothing was enforced",
-        );
         check_flow_identity(files, flows.as_ref(), measured, &mut findings, &mut caps);
-        for probe in measured.open_probes() {
-            caps.cap(Grade::KernelObserved, format!("probe {probe}"));
-        }
-        caps.unless(
-            !measured.probes.results.is_empty(),
-            Grade::KernelObserved,
-            "no probe was made",
-        );
-        for reason in &measured.incomplete {
-            caps.cap(
-                Grade::KernelObserved,
-                format!("the record is not complete: {reason}"),
-            );
-        }
+        grade_measured(measured, &mut caps);
+    }
+    let predicate = attestation
+        .as_ref()
+        .and_then(|report| report.predicate.as_ref());
+    if let Some(measured) = measured.as_ref().filter(|one| one.mode != "audit") {
+        let statements = Statements {
+            packet,
+            measured,
+            capsule: capsule.as_ref().and_then(|report| report.capsule.as_ref()),
+            predicate,
+            identity: files.identity,
+            policy: files.policy,
+            changes: files.changes,
+            reconciliation: reconciliation.as_ref(),
+        };
+        statements.check(&mut findings, &mut caps);
     }
     let losses = reconciliation.iter().flat_map(Reconciliation::losses);
     for reason in unbroken.into_iter().chain(losses) {
         caps.cap(Grade::KernelObserved, reason);
+    }
+    if let Some(predicate) = predicate {
+        check_predicate(predicate, report, caps.shown(), &mut findings);
     }
     let mut all = findings.into_ranked().0;
     all.extend(capsule.into_iter().flat_map(|capsule| capsule.findings));
@@ -144,10 +177,28 @@ pub fn judge(
     }
     BoundaryReport {
         graded: caps.graded(),
+        measured,
         signer,
         reconciliation,
         flows,
         findings: all,
+    }
+}
+
+/// The hosts that the packet's policy allows. Without a policy nothing can be held against it.
+fn read_policy(policy: Option<&[u8]>, findings: &mut Findings) -> Allowed {
+    let read = |bytes| {
+        let text = str::from_utf8(bytes).map_err(|error| error.to_string())?;
+        Allowed::read(text)
+    };
+    match policy.map(read) {
+        None => Allowed::default(),
+        Some(Ok(allowed)) => allowed,
+        Some(Err(error)) => {
+            let place = place(super::POLICY_FILE);
+            findings.add(&rules::STATEMENT, place, "a policy", error);
+            Allowed::default()
+        }
     }
 }
 
@@ -235,6 +286,54 @@ fn check_attestation(
     }
 }
 
+/// The signer of the attestation claims no more and no less than what is found. Which keys are pinned is the
+/// verifier's choice, so it is left out.
+fn check_predicate(predicate: &Predicate, report: &Report, shown: Grade, findings: &mut Findings) {
+    let mut claim = |stated: &str, found: &str| {
+        let place = place(super::ATTESTATION_FILE);
+        findings.add(&rules::PREDICATE, place, found, stated);
+    };
+    let grade = predicate.grade.parse::<Grade>().ok();
+    let fits = grade == Some(shown) || grade == Some(shown.min(Grade::Unpinned));
+    if !fits {
+        claim(&predicate.grade, shown.as_str());
+    }
+    let verdict = match report.verdict {
+        // The run knows its own key; a verifier need not pin one.
+        Verdict::SelfConsistentOnly | Verdict::Valid => ["valid", "self_consistent_only"],
+        Verdict::Invalid => ["invalid", "invalid"],
+        Verdict::Error => ["error", "error"],
+    };
+    if !verdict.contains(&predicate.verdict.as_str()) {
+        claim(&predicate.verdict, report.verdict.as_str());
+    }
+}
+
+/// One root of trust: the mediator signs the boundary's key in `session_open`, so that no other key can vouch for
+/// the boundary, pinned or not. A mediator that binds none leaves the capsule's signer.
+fn check_signers(
+    report: &Report,
+    capsule: Option<&CapsuleReport>,
+    attestation: Option<&AttestationReport>,
+    findings: &mut Findings,
+) {
+    let bound = report
+        .session
+        .as_ref()
+        .map(|session| session.posture_signer_key_id.as_str())
+        .filter(|key| !key.is_empty());
+    let of_capsule = capsule
+        .and_then(|report| report.capsule.as_ref())
+        .map(|capsule| capsule.signer_key_id.as_str());
+    let signer = attestation.and_then(|report| report.signer.as_deref());
+    if let (Some(expected), Some(signer)) = (bound.or(of_capsule), signer)
+        && expected != signer
+    {
+        let place = place(super::ATTESTATION_FILE);
+        findings.add(&rules::ATTESTATION_SIGNER, place, expected, signer);
+    }
+}
+
 /// The capsule: there, bound by the receipts, and signed for these very programs.
 fn grade_capsule(
     capsule: Option<&CapsuleReport>,
@@ -283,6 +382,29 @@ fn grade_capsule(
                 computed,
             );
         }
+    }
+}
+
+/// What was measured is what an enforced boundary shows.
+fn grade_measured(measured: &Measured, caps: &mut Caps) {
+    caps.unless(
+        measured.mode != "audit",
+        Grade::None,
+        "it is of --mode audit: nothing was enforced",
+    );
+    for probe in measured.open_probes() {
+        caps.cap(Grade::KernelObserved, format!("probe {probe}"));
+    }
+    caps.unless(
+        !measured.probes.results.is_empty(),
+        Grade::KernelObserved,
+        "no probe was made",
+    );
+    for reason in &measured.incomplete {
+        caps.cap(
+            Grade::KernelObserved,
+            format!("the record is not complete: {reason}"),
+        );
     }
 }
 

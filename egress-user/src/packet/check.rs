@@ -103,12 +103,14 @@ pub fn check_packet(packet: &Packet, files: &PacketFiles<'_>, pinned: &Pinned) -
             let expected = packet.artifacts.evidence.as_str();
             findings.add(&rules::EVIDENCE, rules::here(), expected, reason);
             let report = check_evidence(&[], trust);
-            let boundary = judge(
+            let mut boundary = judge(
                 &files.boundary,
+                Some(packet),
                 &report,
                 &Receipts::default(),
                 &pinned.boundary,
             );
+            boundary.disprove();
             let mut all = findings.into_ranked().0;
             all.extend(boundary.findings.iter().cloned());
             return PacketReport {
@@ -138,8 +140,17 @@ pub fn check_packet(packet: &Packet, files: &PacketFiles<'_>, pinned: &Pinned) -
     if let Some(policy) = files.policy {
         check_policy(packet, policy, &report, &mut findings);
     }
-    let boundary = judge(&files.boundary, &report, &receipts, &pinned.boundary);
+    let mut boundary = judge(
+        &files.boundary,
+        Some(packet),
+        &report,
+        &receipts,
+        &pinned.boundary,
+    );
     let verdict = verdict(packet, &report, &boundary, &mut findings);
+    if matches!(verdict, Verdict::Invalid | Verdict::Error) {
+        boundary.disprove();
+    }
     let mut all = findings.into_ranked().0;
     all.extend(report.findings.iter().cloned().map(|mut finding| {
         finding

@@ -12,21 +12,7 @@ use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{Mode, fstat, mkdirat};
 use nix::unistd::{AccessFlags, Gid, Uid, UnlinkatFlags, faccessat, fchown, unlinkat};
 
-/// Names that a packet consists of; a directory that holds anything else is not replaced.
-pub const PACKET_FILES: [&str; 12] = [
-    "attestation.json",
-    "boundary.json",
-    "changes.json",
-    "evidence.jsonl",
-    "flows.jsonl",
-    "packet.json",
-    "policy.yaml",
-    "posture-capsule.json",
-    "report.html",
-    "summary.md",
-    "verifier.txt",
-    "workspace-changes.tar",
-];
+use super::PACKET_FILES;
 
 /// Why a directory cannot take a packet: exit status 64.
 #[derive(Debug, thiserror::Error)]

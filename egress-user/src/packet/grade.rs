@@ -85,6 +85,14 @@ impl Caps {
         }
     }
 
+    /// The grade if every key were pinned.
+    pub(super) fn shown(&self) -> Grade {
+        let caps = self.0.iter().map(|(grade, _)| *grade);
+        caps.filter(|grade| *grade != Grade::Unpinned)
+            .min()
+            .unwrap_or(Grade::KernelEnforced)
+    }
+
     pub(super) fn graded(mut self) -> Graded {
         self.0.sort_by_key(|(grade, _)| *grade);
         Graded {

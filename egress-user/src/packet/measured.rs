@@ -1,4 +1,6 @@
 //! What `boundary.json` says, as far as the check of a packet needs it. Its writer may say more.
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use crate::receipt::capsule::{KernelRule, kernel_rule_hash};
@@ -7,9 +9,33 @@ use crate::receipt::json::{MAX_DEPTH, parse_bytes};
 /// The parts of `boundary.json` that are checked.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 pub struct Measured {
+    /// Id of the run.
+    #[serde(default)]
+    pub run_id: String,
     /// `enforce` or `audit`; a writer that knew no other did not say.
     #[serde(default)]
     pub mode: String,
+    /// Who the command ran as.
+    #[serde(default)]
+    pub agent: Agent,
+    /// The policy that the mediator read.
+    #[serde(default)]
+    pub policy: Policy,
+    /// How the command saw the workspace.
+    #[serde(default)]
+    pub workspace: Workspace,
+    /// Sockets of the host that the caller opened.
+    #[serde(default)]
+    pub allowed_unix: Vec<OpenedSocket>,
+    /// The kernel's counters.
+    #[serde(default)]
+    pub counters: Counters,
+    /// The program that ran the command.
+    #[serde(default)]
+    pub egress: Tool,
+    /// The kernel of the machine.
+    #[serde(default)]
+    pub kernel: Kernel,
     /// Kernel programs.
     pub programs: Programs,
     /// System call filters.
@@ -34,6 +60,9 @@ pub struct Mediator {
     /// `builtin` or `pipelock`.
     #[serde(default)]
     pub kind: String,
+    /// How a Pipelock is asked for plain HTTP: `scan` or `tunnel`.
+    #[serde(default)]
+    pub plain_http: String,
     /// What is known of a Pipelock.
     #[serde(default)]
     pub pipelock: Option<Pipelock>,
@@ -45,6 +74,88 @@ pub struct Pipelock {
     /// Whether it redacts secrets in its evidence.
     #[serde(default)]
     pub redact: bool,
+}
+
+/// Who the command ran as.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Agent {
+    /// Its user id.
+    pub uid: u64,
+    /// What its first process had given up.
+    pub enforced: Enforced,
+}
+
+/// What a process had given up, as `/proc/PID/status` shows it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Enforced {
+    /// Its user id.
+    pub uid: u64,
+    /// Capabilities that it could have, as a bit mask.
+    pub capabilities: u64,
+    /// `no_new_privs`.
+    pub no_new_privs: bool,
+    /// `Seccomp`: 2 for a filter.
+    pub seccomp_mode: u64,
+    /// `Seccomp_filters`.
+    pub seccomp_filters: u64,
+}
+
+/// The policy that the mediator read.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Policy {
+    /// SHA-256 of `policy.yaml`, lowercase hex.
+    pub sha256: String,
+}
+
+/// How the command saw the workspace.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Workspace {
+    /// `apply`, `copy`, `direct`, …
+    pub mode: String,
+    /// Changes by what became of them; absent where none were kept apart.
+    pub changes: Option<BTreeMap<String, u64>>,
+}
+
+/// A socket of the host that the caller opened.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct OpenedSocket {
+    /// Its path.
+    pub path: String,
+}
+
+/// The kernel's counters at the end of the run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Counters {
+    /// Denials because a program could not read or store what it needs.
+    pub internal: u64,
+    /// Packets stopped on their way to another interface than loopback.
+    pub skb_dropped: u64,
+}
+
+/// The program that ran the command.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Tool {
+    /// Its version.
+    pub version: String,
+    /// SHA-256 of its binary, lowercase hex.
+    pub binary_sha256: String,
+}
+
+/// The kernel of the machine, in the words of uname(2).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Kernel {
+    /// Release.
+    pub release: String,
+    /// Hardware.
+    pub machine: String,
 }
 
 /// Kernel programs.
@@ -90,6 +201,9 @@ pub struct Seccomp {
 pub struct Probes {
     /// One for each.
     pub results: Vec<Probe>,
+    /// How many there are of each outcome.
+    #[serde(default)]
+    pub counts: BTreeMap<String, u64>,
     /// Holes that the caller accepted.
     #[serde(default)]
     pub accepted_risks: Vec<String>,
@@ -104,6 +218,17 @@ pub struct Probe {
     pub outcome: String,
     /// What was met.
     pub detail: String,
+    /// The same attempt, made outside.
+    #[serde(default)]
+    pub control: Control,
+}
+
+/// An attempt made outside the boundary.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Control {
+    /// Whether it succeeded there.
+    pub succeeded: bool,
 }
 
 /// The flow log.
@@ -115,6 +240,9 @@ pub struct Flows {
     pub head: String,
     /// Its rows.
     pub rows: u64,
+    /// Rows of the relay by verdict.
+    #[serde(default)]
+    pub by_relay_verdict: BTreeMap<String, u64>,
 }
 
 impl Measured {
@@ -140,14 +268,25 @@ impl Measured {
         kernel_rule_hash(&rules, &self.seccomp.agent_sha256)
     }
 
-    /// Probes that were not refused, in words: reached, proving nothing, or accepted as a risk.
+    /// Whether this probe was made, and denied while the same attempt succeeded outside.
+    pub fn is_denied(&self, name: &str) -> bool {
+        self.probes
+            .results
+            .iter()
+            .any(|probe| probe.name == name && probe.outcome == "denied" && probe.control.succeeded)
+    }
+
+    /// Probes that do not show the boundary closed, in words: missing, reached, proving nothing, or accepted as a risk.
     pub fn open_probes(&self) -> Vec<String> {
-        let open = self.probes.results.iter().filter(|probe| {
-            !matches!(probe.outcome.as_str(), "denied" | "not_applicable")
-                || (probe.outcome == "not_applicable" && probe.detail.is_empty())
-        });
-        open.map(|probe| format!("{} {} ({})", probe.name, probe.outcome, probe.detail))
-            .collect()
+        let results = &self.probes.results;
+        let is_open = |probe: &&Probe| match probe.outcome.as_str() {
+            "denied" => !probe.control.succeeded,
+            "not_applicable" => probe.detail.is_empty(),
+            _ => true,
+        };
+        let in_words =
+            |probe: &Probe| format!("{} {} ({})", probe.name, probe.outcome, probe.detail);
+        results.iter().filter(is_open).map(in_words).collect()
     }
 }
 
@@ -161,6 +300,7 @@ mod tests {
             name: name.to_owned(),
             outcome: outcome.to_owned(),
             detail: detail.to_owned(),
+            control: Control { succeeded: true },
         };
         let measured = Measured {
             probes: Probes {
@@ -173,6 +313,7 @@ mod tests {
                     probe("docker_socket", "reachable", "connected"),
                     probe("new_one", "", ""),
                 ],
+                counts: BTreeMap::new(),
                 // Who accepts a hole has it all the same.
                 accepted_risks: vec![String::from("docker_socket")],
             },

@@ -14,12 +14,16 @@ pub mod dir;
 pub mod flows;
 pub mod grade;
 pub mod html;
+pub mod identity;
 mod inline;
 pub mod measured;
 pub mod model;
+pub mod posture;
 pub mod reconcile;
+pub mod required;
 pub mod rows;
-mod rules;
+pub(crate) mod rules;
+mod statements;
 pub mod suggest;
 pub mod summary;
 mod unbroken;
@@ -49,5 +53,24 @@ pub const AUDIT_ENFORCEMENT: &str = "none_audit";
 pub const CAPSULE_FILE: &str = "posture-capsule.json";
 /// The agent's versions of what was not applied.
 pub const CHANGES_ARCHIVE: &str = "workspace-changes.tar";
+/// Which run the packet is of.
+pub const IDENTITY_FILE: &str = "identity.json";
 /// The signature over all other files.
 pub const ATTESTATION_FILE: &str = "attestation.json";
+
+/// Names that a packet consists of. A directory that holds anything else is not replaced.
+pub const PACKET_FILES: [&str; 13] = [
+    ATTESTATION_FILE,
+    BOUNDARY_FILE,
+    CHANGES_FILE,
+    EVIDENCE_FILE,
+    FLOWS_FILE,
+    IDENTITY_FILE,
+    PACKET_FILE,
+    POLICY_FILE,
+    CAPSULE_FILE,
+    REPORT_FILE,
+    SUMMARY_FILE,
+    VERIFIER_FILE,
+    CHANGES_ARCHIVE,
+];

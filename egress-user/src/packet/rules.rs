@@ -1,6 +1,12 @@
 //! The rules of the packet check. Their ranks come after those of the evidence, which cause them.
 use crate::receipt::findings::{Place, Rule};
 
+pub(crate) static MISSING: Rule = Rule::error(
+    "packet.missing",
+    68,
+    "what was asked for can only be checked in a whole packet, and this is none",
+    "name the packet directory; a directory with other files of a packet has lost its packet.json",
+);
 pub(super) static JSON: Rule = Rule::error("packet.json", 70, "packet.json is not strict JSON", "");
 pub(super) static SCHEMA: Rule = Rule::error(
     "packet.schema",
@@ -85,6 +91,12 @@ pub(super) static ATTESTATION_NONE: Rule = Rule::error(
     "a boundary key is pinned, and the packet has no attestation by it",
     "leave out --boundary-key for a packet that no boundary of this program made",
 );
+pub(super) static ATTESTATION_SIGNER: Rule = Rule::error(
+    "attestation.signer",
+    89,
+    "the attestation is signed by another key than the one that the receipts bind",
+    "somebody who does not hold the boundary's key signed these files again",
+);
 pub(super) static BOUNDARY_FORM: Rule =
     Rule::error("boundary.form", 96, "boundary.json has another form", "");
 pub(super) static BOUNDARY_FLOWS: Rule = Rule::error(
@@ -98,6 +110,44 @@ pub(super) static BOUNDARY_RULES: Rule = Rule::error(
     98,
     "the kernel programs of boundary.json are not those that the posture capsule was signed for",
     "one of the two was changed after the run, or the capsule is of another run",
+);
+pub(super) static STATEMENT: Rule = Rule::error(
+    "packet.statement",
+    99,
+    "two files of the packet state different things",
+    "one of them was changed after the run, or the program that wrote them is at fault",
+);
+pub(super) static PREDICATE: Rule = Rule::error(
+    "attestation.predicate",
+    100,
+    "the attestation states another verdict or grade than this check finds",
+    "the signer claims more or less than the packet shows",
+);
+pub(super) static IDENTITY_FORM: Rule =
+    Rule::error("identity.form", 101, "identity.json has another form", "");
+pub(super) static IDENTITY_BOUND: Rule = Rule::error(
+    "identity.bound",
+    102,
+    "identity.json is not the file that the posture capsule binds",
+    "the file was changed after the run, or the capsule is of another run",
+);
+pub(crate) static IDENTITY_EXPECTED: Rule = Rule::error(
+    "identity.expected",
+    67,
+    "the packet is not of the run that was expected",
+    "get the packet of that run; this one may be an older one, or another repository's",
+);
+pub(crate) static AGE: Rule = Rule::error(
+    "packet.age",
+    66,
+    "the packet is older than --max-age, or from the future",
+    "get the packet of the current run",
+);
+pub(crate) static FUTURE: Rule = Rule::warning(
+    "packet.future",
+    19,
+    "the packet is from the future",
+    "compare the clocks of this machine and of the one that made the packet",
 );
 pub(super) static AUDIT: Rule = Rule::error(
     "packet.audit_mode",

@@ -10,6 +10,8 @@ use crate::receipt::json::Node;
 
 /// Reasons that are kept; more of the same say nothing new.
 const KEPT: usize = 10;
+/// The longest interval between heartbeats that a log may claim, s: with a longer one nothing would be shown.
+const LONGEST_INTERVAL: u64 = 60;
 /// Heartbeats may be late by this many times their interval: the machine may be busy.
 const LATE_FACTOR: i64 = 3;
 
@@ -67,8 +69,12 @@ impl Unbroken {
         let time = OffsetDateTime::parse(row.member_text("ts"), &Rfc3339).ok();
         match (time, self.last_beat) {
             (None, _) => self.say("a heartbeat has no time"),
-            (Some(now), Some(before)) if event == "heartbeat" => {
+            (Some(now), Some(before)) => {
                 let interval = row.member_unsigned("interval_s").unwrap_or(0);
+                if interval == 0 || interval > LONGEST_INTERVAL {
+                    self.say(format!("heartbeats are {interval} s apart"));
+                }
+                let interval = interval.min(LONGEST_INTERVAL);
                 let most = i64::try_from(interval)
                     .unwrap_or(i64::MAX)
                     .saturating_mul(LATE_FACTOR);
@@ -78,11 +84,11 @@ impl Unbroken {
                     self.say(format!(
                         "the clock was set back: a heartbeat lies {back} s before the last one"
                     ));
-                } else if passed > most {
+                } else if passed > most && event != "end" {
                     self.say(format!("no heartbeat for {passed} s"));
                 }
             }
-            (Some(_), _) => {}
+            (Some(_), None) => {}
         }
         self.last_beat = time.or(self.last_beat);
         match event {

@@ -4,32 +4,123 @@
 use std::fmt::Write;
 
 use super::boundary::BoundaryReport;
+use super::measured::Measured;
+use super::model::Packet;
 use crate::receipt::findings::{Finding, visible};
 use crate::receipt::report::{End, Report, Verdict};
 
-/// The report of a check for people. `verdict` and `findings` may be those of a
-/// whole packet; then there is a `boundary` too.
+/// The report of a check for people: the verdict and the grade, then what is wrong, then what was checked and its
+/// numbers. `verdict` and `findings` may be those of a whole packet; then there is a `boundary`, too. Evidence alone
+/// says nothing of one.
 pub fn render(
     verdict: Verdict,
     report: &Report,
     findings: &[Finding],
     boundary: Option<&BoundaryReport>,
+    about: Option<&About<'_>>,
 ) -> String {
     let mut out = String::new();
-    let written = write(&mut out, verdict, report);
-    let written = written.and_then(|()| boundary.map_or(Ok(()), |it| write_boundary(&mut out, it)));
-    let written = written.and_then(|()| write_findings(&mut out, report, findings));
     // Writing to a string cannot fail.
-    written.map_or_else(|_error| String::new(), |()| out)
+    write_all(&mut out, verdict, report, findings, boundary, about)
+        .map_or_else(|_error| String::new(), |()| out)
 }
 
-fn write(out: &mut String, verdict: Verdict, report: &Report) -> std::fmt::Result {
+fn write_all(
+    out: &mut String,
+    verdict: Verdict,
+    report: &Report,
+    findings: &[Finding],
+    boundary: Option<&BoundaryReport>,
+    about: Option<&About<'_>>,
+) -> std::fmt::Result {
+    write_verdict(out, verdict, report)?;
+    match boundary {
+        Some(boundary) => write_grade(out, boundary)?,
+        None => writeln!(
+            out,
+            "boundary:    none (evidence alone says nothing of one)"
+        )?,
+    }
+    write_findings(out, report, findings)?;
+    if let Some(about) = about {
+        about.write(out)?;
+    }
+    write_numbers(out, report)?;
+    boundary.map_or(Ok(()), |boundary| write_comparison(out, boundary))
+}
+
+/// Which run a packet is of, and where, in its own words.
+#[derive(Debug, Clone, Copy)]
+pub struct About<'a> {
+    /// The packet.
+    pub packet: &'a Packet,
+    /// What was measured, if it can be read.
+    pub measured: Option<&'a Measured>,
+}
+
+impl About<'_> {
+    fn write(&self, out: &mut String) -> std::fmt::Result {
+        let run = &self.packet.run;
+        let named = [
+            ("repository", run.repository.as_deref()),
+            ("commit", run.sha.as_deref()),
+            ("ref", run.git_ref.as_deref()),
+            ("workflow", run.workflow.as_deref()),
+            ("run", run.run_id.as_deref()),
+            ("attempt", run.run_attempt.as_deref()),
+        ];
+        for (name, value) in named {
+            if let Some(value) = value {
+                writeln!(out, "{:<12} {}", format!("{name}:"), visible(value))?;
+            }
+        }
+        let end = run.completed_at.as_deref().unwrap_or("unknown");
+        writeln!(
+            out,
+            "time:        {} to {}",
+            visible(&run.started_at),
+            visible(end)
+        )?;
+        let policy = &self.packet.policy;
+        let mode = self.packet.scanner_config_snapshot.as_ref();
+        let mode = mode
+            .and_then(|config| config.mode.as_deref())
+            .unwrap_or("unknown");
+        let digest = policy
+            .config_snapshot_sha256
+            .as_deref()
+            .unwrap_or("unknown");
+        writeln!(
+            out,
+            "policy:      mode {}, sha256 {}",
+            visible(mode),
+            visible(digest)
+        )?;
+        if let Some(measured) = self.measured {
+            let kernel = &measured.kernel;
+            writeln!(
+                out,
+                "machine:     Linux {} {}, egress {}",
+                visible(&kernel.release),
+                visible(&kernel.machine),
+                visible(&measured.egress.version)
+            )?;
+        }
+        Ok(())
+    }
+}
+
+fn write_verdict(out: &mut String, verdict: Verdict, report: &Report) -> std::fmt::Result {
     writeln!(out, "verdict:     {}", headline(verdict, &report.end))?;
     if let End::Unproven(reason) = report.end
         && matches!(verdict, Verdict::Valid | Verdict::SelfConsistentOnly)
     {
         writeln!(out, "end:         {reason}")?;
     }
+    Ok(())
+}
+
+fn write_numbers(out: &mut String, report: &Report) -> std::fmt::Result {
     writeln!(out, "receipts:    {}", report.receipt_count)?;
     if report.entries > 0 {
         writeln!(
@@ -64,7 +155,7 @@ fn write(out: &mut String, verdict: Verdict, report: &Report) -> std::fmt::Resul
         writeln!(out, "session:     {}", visible(&report.recorder_session))?;
     }
     if let Some(session) = &report.session {
-        writeln!(out, "run:         {}", visible(&session.run_nonce))?;
+        writeln!(out, "run nonce:   {}", visible(&session.run_nonce))?;
         if !session.posture_capsule_sha256.is_empty() {
             writeln!(
                 out,
@@ -123,11 +214,26 @@ fn write_version_2(out: &mut String, report: &Report) -> std::fmt::Result {
     )
 }
 
-fn write_boundary(out: &mut String, boundary: &BoundaryReport) -> std::fmt::Result {
+/// Reasons that are printed; more of them say nothing new.
+const MOST_REASONS: usize = 40;
+
+fn write_grade(out: &mut String, boundary: &BoundaryReport) -> std::fmt::Result {
     writeln!(out, "boundary:    {}", boundary.graded.grade)?;
-    for reason in &boundary.graded.reasons {
+    let reasons = &boundary.graded.reasons;
+    for reason in reasons.iter().take(MOST_REASONS) {
         writeln!(out, "  not higher: {}", visible(reason))?;
     }
+    if let Some(more) = reasons
+        .len()
+        .checked_sub(MOST_REASONS)
+        .filter(|more| *more > 0)
+    {
+        writeln!(out, "  not higher: {more} more reasons")?;
+    }
+    Ok(())
+}
+
+fn write_comparison(out: &mut String, boundary: &BoundaryReport) -> std::fmt::Result {
     if let Some(signer) = &boundary.signer {
         writeln!(out, "attested by: {}", visible(signer))?;
     }
@@ -152,8 +258,15 @@ fn write_boundary(out: &mut String, boundary: &BoundaryReport) -> std::fmt::Resu
             ("kernel", &both.kernel),
         ];
         for (what, counts) in rows {
-            for (reason, count) in counts {
+            for (reason, count) in counts.iter().take(MOST_REASONS) {
                 writeln!(out, "  {what}: {count} {}", visible(reason))?;
+            }
+            if let Some(more) = counts
+                .len()
+                .checked_sub(MOST_REASONS)
+                .filter(|more| *more > 0)
+            {
+                writeln!(out, "  {what}: {more} more reasons")?;
             }
         }
     }

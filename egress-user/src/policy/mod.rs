@@ -5,6 +5,7 @@
 //! `policy.yaml`; for a real Pipelock, whose keys are its own affair, [`pipelock`] does, and [`hide`] keeps its values out of what is said. Nothing here reads a file, a clock or the network, and no error repeats a value
 //! of the document: it may be a file that was never meant to be a policy.
 pub mod allow;
+pub mod allowed;
 pub mod document;
 pub mod error;
 pub mod hide;

@@ -23,7 +23,7 @@ use super::rules;
 use super::session::SessionFacts;
 use super::time_text::is_normal;
 use model::Evidence;
-pub use model::{Capsule, Containment};
+pub use model::{Capsule, ContainLaunch, Containment};
 
 pub mod model;
 #[cfg(test)]
@@ -45,6 +45,8 @@ pub struct Claims {
     pub config_hash: String,
     /// What encloses the agent, as measured.
     pub containment: Containment,
+    /// How it was launched, with the digest of `identity.json`.
+    pub launch: Option<ContainLaunch>,
 }
 
 /// A signed capsule.
@@ -66,6 +68,7 @@ pub fn sign(claims: Claims, key: &SigningKey) -> Signed {
         config_hash: claims.config_hash,
         evidence: Evidence {
             containment: Some(claims.containment),
+            contain_launch: claims.launch,
             ..Evidence::default()
         },
         signature: String::new(),

@@ -8,12 +8,15 @@ use time::OffsetDateTime;
 use super::error::{RunError, system};
 use super::plan::Plan;
 use super::probes::Probed;
-use super::record::{NO_WAY_OUT, sha256};
+use super::record::sha256;
+use crate::boundary::users::AGENT_NAME;
 use crate::bpf::ProgramIdentity;
 use crate::child::seccomp;
 use crate::clock;
+use crate::packet::IDENTITY_FILE;
+use crate::packet::posture::NO_WAY_OUT;
 use crate::probe::model::{Outcome, all_denied};
-use crate::receipt::capsule::{self, Claims, Containment, KernelRule, Signed};
+use crate::receipt::capsule::{self, Claims, ContainLaunch, Containment, KernelRule, Signed};
 
 /// How long a run without a time-out may last for its receipts to lie within the capsule's time.
 const LONGEST: Duration = Duration::from_hours(30 * 24);
@@ -24,6 +27,7 @@ const AFTER_TIMEOUT: Duration = Duration::from_hours(1);
 #[derive(Debug)]
 pub(super) struct Measurement {
     containment: Containment,
+    launch: ContainLaunch,
     lasts: Duration,
 }
 
@@ -57,6 +61,15 @@ impl Measurement {
                 kernel_rule_hash: capsule::kernel_rule_hash(&rules, &filter),
                 target_uid: agent.to_string(),
             },
+            launch: ContainLaunch {
+                launcher: String::from("egress"),
+                agent_user: AGENT_NAME.to_owned(),
+                target_uid: agent.to_string(),
+                proxy_port: i64::from(plan.proxy_port),
+                env_vars: Some(vec![String::from(IDENTITY_FILE)]),
+                env_sha256: sha256(&plan.identity),
+                ..ContainLaunch::default()
+            },
             lasts: plan
                 .timeout
                 .map_or(LONGEST, |timeout| timeout + AFTER_TIMEOUT),
@@ -71,6 +84,7 @@ impl Measurement {
             expires_at: clock::rfc3339(now + self.lasts),
             config_hash: sha256(yaml.as_bytes()),
             containment: self.containment.clone(),
+            launch: Some(self.launch.clone()),
         };
         capsule::sign(claims, key)
     }

@@ -25,7 +25,8 @@ use crate::packet::model::{Packet, PacketVerdict, Provider, Run, ScannerConfig, 
 use crate::packet::summary::{self, Observed, Refused};
 use crate::packet::{
     ATTESTATION_FILE, BOUNDARY_FILE, CAPSULE_FILE, CHANGES_ARCHIVE, CHANGES_FILE, EVIDENCE_FILE,
-    FLOWS_FILE, PACKET_FILE, POLICY_FILE, REPORT_FILE, SUMMARY_FILE, VERIFIER_FILE, verifier_text,
+    FLOWS_FILE, IDENTITY_FILE, PACKET_FILE, POLICY_FILE, REPORT_FILE, SUMMARY_FILE, VERIFIER_FILE,
+    verifier_text::{self, About},
 };
 use crate::probe::model::ProbeResult;
 use crate::receipt::report::Report;
@@ -111,7 +112,8 @@ impl Verified {
         text.push(b'\n');
         let packet_sha256 = record::sha256(&text);
         let measured = record::boundary(&self.run)?;
-        let boundary = self.judge(&measured);
+        let changes = record::changes(&self.run)?;
+        let boundary = self.judge(&packet, &measured, changes.as_deref());
         let observed = self.observed(&packet_sha256, &boundary.graded);
         let mut summary = summary::render(&packet, &self.report, &observed);
         let accepted = self
@@ -138,10 +140,15 @@ impl Verified {
             &self.report,
             &findings,
             Some(&boundary),
+            Some(&About {
+                packet: &packet,
+                measured: boundary.measured.as_ref(),
+            }),
         );
         let mut files = vec![
             (BOUNDARY_FILE, measured),
             (EVIDENCE_FILE, self.run.evidence_bytes()),
+            (IDENTITY_FILE, self.run.plan.identity.clone()),
             (FLOWS_FILE, std::mem::take(&mut self.run.flows)),
             (POLICY_FILE, self.run.policy.yaml.clone().into_bytes()),
             (REPORT_FILE, page.into_bytes()),
@@ -152,7 +159,7 @@ impl Verified {
         if let Some(capsule) = self.run.capsule.take() {
             files.insert(1, (CAPSULE_FILE, capsule.bytes));
         }
-        if let Some(changes) = record::changes(&self.run)? {
+        if let Some(changes) = changes {
             files.insert(1, (CHANGES_FILE, changes));
         }
         let mut digests: Vec<(String, String)> = files
@@ -228,31 +235,34 @@ impl Verified {
 
     /// The signature over all other files.
     fn attest(&self, digests: &[(String, String)], graded: &Graded) -> io::Result<Vec<u8>> {
-        let predicate = serde_json::json!({
-            "run_id": self.run.dir.id(),
-            "tool": concat!("egress-", env!("CARGO_PKG_VERSION")),
-            "verdict": self.report.verdict.as_str(),
-            "grade": graded.grade.as_str(),
-        });
+        let predicate = attest::Predicate {
+            run_id: self.run.dir.id().to_owned(),
+            tool: concat!("egress-", env!("CARGO_PKG_VERSION")).to_owned(),
+            verdict: self.report.verdict.as_str().to_owned(),
+            grade: graded.grade.as_str().to_owned(),
+        };
         let key = &self.run.plan.boundary_key.key;
         Ok(attest::sign(digests, predicate, key)?)
     }
 
     /// What the packet will show of the boundary, by the same code that `egress verify` is. A key that
     /// the caller named is pinned.
-    fn judge(&self, measured: &[u8]) -> BoundaryReport {
+    fn judge(&self, packet: &Packet, measured: &[u8], changes: Option<&[u8]>) -> BoundaryReport {
         let boundary = &self.run.plan.boundary_key;
         let files = BoundaryFiles {
             boundary: Some(measured),
             flows: Some(&self.run.flows),
             capsule: self.run.capsule.as_ref().map(|one| one.bytes.as_slice()),
+            identity: Some(&self.run.plan.identity),
+            policy: Some(self.run.policy.yaml.as_bytes()),
+            changes,
             attestation: Attestation::Pending {
                 pinned: boundary.pinned,
             },
         };
         let key = boundary.key.verifying_key();
         let keys: &[VerifyingKey] = if boundary.pinned { &[key] } else { &[] };
-        judge(&files, &self.report, &self.receipts, keys)
+        judge(&files, Some(packet), &self.report, &self.receipts, keys)
     }
 
     fn outcome(&self) -> Outcome {

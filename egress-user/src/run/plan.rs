@@ -161,6 +161,8 @@ pub struct Plan {
     pub boundary_key: Signer,
     /// Actor of the receipts.
     pub agent_identity: String,
+    /// `identity.json`: which run this is, and what the caller bound to it.
+    pub identity: Vec<u8>,
     /// Exit with 123 unless the verdict is `valid`.
     pub require_trusted: bool,
     /// Ports beyond 80 and 443.

@@ -412,6 +412,11 @@ mod tests {
     use super::*;
     use crate::probe::model::Control;
 
+    #[test]
+    fn every_packet_has_to_show_every_probe() {
+        assert!(names().eq(crate::packet::required::PROBES));
+    }
+
     fn probed(outcomes: &[(&str, Outcome)]) -> Probed {
         let result = |(name, outcome): &(&str, Outcome)| ProbeResult {
             name: (*name).to_owned(),

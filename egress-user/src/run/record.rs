@@ -12,12 +12,9 @@ use crate::boundary::users::AGENT_NAME;
 use crate::bpf;
 use crate::child::seccomp;
 use crate::digest::sha256_of;
-use crate::packet::AUDIT_ENFORCEMENT;
-use crate::packet::model::{
-    BrowserProxyStatus, DnsUdpStatus, DockerSocketStatus, Posture, RawSocketStatus,
-    WebSocketFrameScanning,
-};
-use crate::probe::model::{ProbeResult, all_denied};
+use crate::packet::model::{DockerSocketStatus, Posture};
+use crate::packet::posture::{Facts, Words};
+use crate::probe::model::all_denied;
 use crate::relay;
 
 /// Schema of the document.
@@ -25,70 +22,6 @@ pub const SCHEMA: &str = "egress.boundary.v0";
 
 /// Schema of `changes.json`.
 const CHANGES_SCHEMA: &str = "egress.changes.v0";
-
-/// That nothing but loopback is there to leave by.
-pub(super) const NO_WAY_OUT: [&str; 2] = ["interface_other_than_lo", "route"];
-/// That a connection to elsewhere ends at the relay.
-const REDIRECTED: [&str; 4] = [
-    "direct_tcp_ipv4",
-    "direct_tcp_mapped",
-    "direct_tcp_fast_open",
-    "direct_tcp_ssh",
-];
-/// That no datagram leaves.
-const NO_DATAGRAM: [&str; 4] = ["udp_sendto", "udp_sendmsg", "udp_connected", "dns_udp"];
-/// That no container engine can be asked for anything.
-const NO_ENGINE: [&str; 5] = [
-    "docker_socket",
-    "podman_socket",
-    "containerd_socket",
-    "buildkit_socket",
-    "host_path_sockets",
-];
-
-/// Paths that the original names as not enforced. One leaves the list only when all its probes of
-/// this run show it closed; one without a probe never does.
-const UNSUPPORTED: [(&str, &[&[&str]]); 6] = [
-    ("mcp_transports", &[]),
-    ("nested_docker", &[&NO_ENGINE]),
-    (
-        "non_proxy_browser_egress",
-        &[&NO_WAY_OUT, &REDIRECTED, &NO_DATAGRAM],
-    ),
-    ("service_containers", &[&NO_WAY_OUT, &REDIRECTED]),
-    ("sibling_steps", &[]),
-    ("ssh_egress", &[&NO_WAY_OUT, &REDIRECTED]),
-];
-
-fn unsupported(probes: &[ProbeResult]) -> Vec<String> {
-    UNSUPPORTED
-        .iter()
-        .filter(|(_, needed)| {
-            let closed = |names: &&[&str]| all_denied(probes, names);
-            needed.is_empty() || !needed.iter().all(closed)
-        })
-        .map(|(path, _)| (*path).to_owned())
-        .collect()
-}
-
-/// What the packet names as not enforced: the known paths, plain HTTP that went through tunnels
-/// unseen, and each socket of the host that the caller opened.
-fn not_enforced(run: &Collected) -> Vec<String> {
-    let mut paths = unsupported(&run.measured.probes.results);
-    if run.plan.mode == Mode::Audit {
-        paths.push(String::from("everything"));
-    }
-    if plain_http(run) == PlainHttp::Tunnel {
-        paths.push(String::from("plain_http_content"));
-    }
-    let opened = &run.measured.opened;
-    paths.extend(
-        opened
-            .iter()
-            .map(|one| format!("unix:{}", one.path.display())),
-    );
-    paths
-}
 
 /// How plain HTTP was asked of the mediator.
 pub(super) fn plain_http(run: &Collected) -> PlainHttp {
@@ -100,51 +33,36 @@ pub(super) fn plain_http(run: &Collected) -> PlainHttp {
 
 /// The posture of the packet: every word follows from a probe or a fact of this run.
 pub fn posture(run: &Collected) -> Posture {
+    let is_audit = run.plan.mode == Mode::Audit;
+    let opened = &run.measured.opened;
+    let facts = Facts {
+        is_audit,
+        is_builtin: run.pipelock.is_none(),
+        tunnels_plain_http: plain_http(run) == PlainHttp::Tunnel,
+        opened: opened
+            .iter()
+            .map(|one| one.path.display().to_string())
+            .collect(),
+    };
     let probes = &run.measured.probes.results;
-    let raw = ["raw_socket_ipv4", "raw_socket_ipv6", "packet_socket"];
-    let raw_closed = all_denied(probes, &raw);
+    let words = Words::of(|name| all_denied(probes, &[name]), &facts);
     let host_has_docker = std::fs::symlink_metadata("/var/run/docker.sock").is_ok();
-    let docker = match (all_denied(probes, &["docker_socket"]), host_has_docker) {
+    let docker = match (words.docker_is_closed, host_has_docker) {
         (true, true) => DockerSocketStatus::Denied,
         (true, false) => DockerSocketStatus::Absent,
         (false, _) => DockerSocketStatus::Unknown,
     };
-    let no_way_out = all_denied(probes, &NO_WAY_OUT);
-    let redirected = all_denied(probes, &REDIRECTED);
-    let netns = if no_way_out { "_netns" } else { "" };
-    let gates = if redirected { "_ebpf_cgroup" } else { "" };
-    let is_audit = run.plan.mode == Mode::Audit;
     let inside = |text: String| (!is_audit).then_some(text);
     let [agent, host, _] = run.uids;
     Posture {
-        enforcement_mode: if is_audit {
-            AUDIT_ENFORCEMENT.to_owned()
-        } else {
-            format!("linux{netns}{gates}")
-        },
+        enforcement_mode: words.enforcement_mode,
         runner_os: String::from("Linux"),
         runner_arch: Some(runner_arch()),
-        raw_socket_status: if raw_closed {
-            RawSocketStatus::Denied
-        } else {
-            RawSocketStatus::Unknown
-        },
+        raw_socket_status: words.raw_socket,
         docker_socket_status: docker,
-        dns_udp_status: if all_denied(probes, &["dns_udp"]) {
-            DnsUdpStatus::Denied
-        } else {
-            DnsUdpStatus::Unknown
-        },
-        browser_proxy_status: if no_way_out && redirected {
-            BrowserProxyStatus::Forced
-        } else {
-            BrowserProxyStatus::Unknown
-        },
-        // The built-in mediator scans nothing; a real one what comes by `/ws`, and no `wss://`.
-        websocket_frame_scanning: match run.pipelock {
-            None => WebSocketFrameScanning::Off,
-            Some(_) => WebSocketFrameScanning::ExplicitWsProxyPathRequired,
-        },
+        dns_udp_status: words.dns_udp,
+        browser_proxy_status: words.browser_proxy,
+        websocket_frame_scanning: words.websocket_frames,
         network_namespace: run
             .measured
             .namespaces
@@ -160,7 +78,7 @@ pub fn posture(run: &Collected) -> Posture {
         proxy_url: inside(format!("http://127.0.0.1:{}", run.plan.proxy_port)),
         script_basename: Some(run.plan.script_basename.clone()),
         script_arg_count: Some(run.plan.argument_count),
-        unsupported_paths: not_enforced(run),
+        unsupported_paths: words.unsupported_paths,
     }
 }
 
@@ -336,79 +254,4 @@ pub fn sha256(bytes: &[u8]) -> String {
 /// SHA-256 of the running binary, read through its own inode.
 fn own_digest() -> io::Result<String> {
     sha256_of(&mut std::fs::File::open("/proc/self/exe")?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::probe::model::Attempt;
-
-    const ALL: [&str; 6] = [
-        "mcp_transports",
-        "nested_docker",
-        "non_proxy_browser_egress",
-        "service_containers",
-        "sibling_steps",
-        "ssh_egress",
-    ];
-
-    /// Results in which every probe was refused, but `other` came to something else.
-    fn probed(other: &str, inside: &Attempt, outside: &Attempt) -> Vec<ProbeResult> {
-        let text = || String::from("x");
-        crate::run::probes::names()
-            .map(|name| {
-                let (inside, outside) = if name == other {
-                    (inside.clone(), outside.clone())
-                } else {
-                    (Attempt::Refused(text()), Attempt::Reached(text()))
-                };
-                ProbeResult::conclude(name, inside, Some(outside))
-            })
-            .collect()
-    }
-
-    #[test]
-    fn path_is_unsupported_until_every_probe_of_it_was_refused() {
-        let text = || String::from("x");
-        let refused = || Attempt::Refused(text());
-        assert_eq!(unsupported(&[]), ALL);
-        let closed = probed("", &refused(), &refused());
-        assert_eq!(unsupported(&closed), ["mcp_transports", "sibling_steps"]);
-        // A hole, a control that failed and nothing to be reached prove equally little.
-        for (inside, outside) in [
-            (Attempt::Reached(text()), Attempt::Reached(text())),
-            (refused(), refused()),
-            (refused(), Attempt::Absent(text())),
-        ] {
-            let route = probed("route", &inside, &outside);
-            assert_eq!(
-                unsupported(&route),
-                [
-                    "mcp_transports",
-                    "non_proxy_browser_egress",
-                    "service_containers",
-                    "sibling_steps",
-                    "ssh_egress"
-                ]
-            );
-            let engine = probed("podman_socket", &inside, &outside);
-            assert_eq!(
-                unsupported(&engine),
-                ["mcp_transports", "nested_docker", "sibling_steps"]
-            );
-        }
-    }
-
-    #[test]
-    fn every_probe_that_a_claim_needs_exists() {
-        let needed = UNSUPPORTED
-            .iter()
-            .flat_map(|(_, groups)| groups.iter().copied());
-        for name in needed.flatten() {
-            assert!(
-                crate::run::probes::names().any(|known| known == *name),
-                "{name}"
-            );
-        }
-    }
 }

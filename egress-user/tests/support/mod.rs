@@ -273,7 +273,7 @@ pub(crate) fn write_packet(directory: &Path, chain: &Chain) -> Packet {
         let fields = serde_json::json!({ "event": event });
         lines.extend(flows.line(fields.as_object().unwrap()));
     }
-    let text = verifier_text::render(report.verdict, &report, &report.findings, None);
+    let text = verifier_text::render(report.verdict, &report, &report.findings, None, None);
     for (name, content) in [
         (EVIDENCE_FILE, bytes.as_slice()),
         (PACKET_FILE, packet.to_json().unwrap().as_bytes()),

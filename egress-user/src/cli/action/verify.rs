@@ -6,6 +6,7 @@ use super::outputs::Files;
 use crate::cli::exit;
 use crate::cli::verify::{Outcome, VerifyArgs, grade, status, verify};
 use crate::packet::grade::Grade;
+use crate::packet::identity;
 use crate::receipt::report::Verdict;
 
 /// What the step came to.
@@ -37,6 +38,7 @@ pub(super) fn run(
         boundary_keys: lines(&get("boundary-keys")),
         require_grade: required_grade(&get("require-grade"))?,
         allow_prefix,
+        expect: expected(get, &variable)?,
         ..VerifyArgs::default()
     };
     let outcome = verify(&args)?;
@@ -47,6 +49,33 @@ pub(super) fn run(
         error: (status != exit::SUCCESS).then(|| error(&outcome, &args, status)),
         status,
     })
+}
+
+/// What the packet's run must be: what the input names, and unless it is told otherwise the run of this very step.
+fn expected(
+    get: impl Fn(&str) -> String,
+    variable: &impl Fn(&str) -> Option<String>,
+) -> anyhow::Result<Vec<(String, String)>> {
+    let mut pairs = Vec::new();
+    for line in lines(&get("expect")) {
+        match identity::pair(&line) {
+            Ok(pair) => pairs.push(pair),
+            Err(error) => bail!("input expect has the line {line:?}: {error}"),
+        }
+    }
+    if inputs::one_of(get, "same-run", &["true", "false"])? == "true" {
+        for (key, name) in [
+            ("repository", "GITHUB_REPOSITORY"),
+            ("commit", "GITHUB_SHA"),
+            ("run_id", "GITHUB_RUN_ID"),
+        ] {
+            let value = variable(name).filter(|value| !value.is_empty());
+            if let Some(value) = value {
+                pairs.push((key.to_owned(), value));
+            }
+        }
+    }
+    Ok(pairs)
 }
 
 /// What is written, one a line.

@@ -1,20 +1,42 @@
 //! Shows an outcome to people and to machines.
 use serde_json::{Value, json};
 
-use super::{Outcome, Subject, VerifyArgs};
+use super::{Outcome, Subject, VerifyArgs, grade};
 use crate::cli::exit;
-use crate::packet::verifier_text;
+use crate::packet::grade::Grade;
+use crate::packet::verifier_text::{self, About};
 use crate::receipt::report::{End, Verdict};
 
+/// Version of the JSON that `--json` prints; `docs/schema/verify.json` describes it.
+const JSON_VERSION: &str = "egress.verify.v1";
+
 /// What to do about a status that is not success.
-fn hint(outcome: &Outcome, args: &VerifyArgs, status: u8) -> &'static str {
+fn hint(outcome: &Outcome, args: &VerifyArgs, status: u8) -> String {
+    let wanted = args.require_grade.unwrap_or(Grade::None);
+    let grade = grade(outcome);
     match status {
-        exit::END_UNPROVEN => "hint: --allow-prefix accepts evidence whose end is not proven",
-        exit::INVALID if outcome.verdict == Verdict::SelfConsistentOnly && !args.allow_unpinned => {
-            "hint: pin the signer with --key, or accept self-consistency with --allow-unpinned"
+        exit::END_UNPROVEN => {
+            String::from("hint: --allow-prefix accepts evidence whose end is not proven")
         }
-        _ => "",
+        exit::INVALID if outcome.verdict == Verdict::SelfConsistentOnly && !args.allow_unpinned => {
+            String::from(
+                "hint: pin the signer with --key, or accept self-consistency with --allow-unpinned",
+            )
+        }
+        exit::INVALID if grade < wanted => format!(
+            "failed: --require-grade {wanted} is not met: the boundary is {grade}, for the reasons above"
+        ),
+        _ => String::new(),
     }
+}
+
+/// Which run a packet is of.
+fn about(outcome: &Outcome) -> Option<About<'_>> {
+    let boundary = outcome.boundary.as_ref();
+    outcome.packet.as_ref().map(|packet| About {
+        packet,
+        measured: boundary.and_then(|boundary| boundary.measured.as_ref()),
+    })
 }
 
 pub(super) fn as_text(outcome: &Outcome, args: &VerifyArgs, status: u8) -> String {
@@ -24,10 +46,11 @@ pub(super) fn as_text(outcome: &Outcome, args: &VerifyArgs, status: u8) -> Strin
             report,
             &outcome.findings,
             outcome.boundary.as_ref(),
+            about(outcome).as_ref(),
         ),
         None => verifier_text::render_findings(&outcome.findings),
     };
-    text.push_str(hint(outcome, args, status));
+    text.push_str(&hint(outcome, args, status));
     text
 }
 
@@ -55,6 +78,7 @@ pub(super) fn as_json(outcome: &Outcome, args: &VerifyArgs, status: u8) -> Value
         })
         .collect();
     json!({
+        "schema_version": JSON_VERSION,
         "path": args.path.to_string_lossy(),
         "subject": match outcome.subject {
             Subject::Evidence => "evidence",
@@ -101,6 +125,14 @@ pub(super) fn as_json(outcome: &Outcome, args: &VerifyArgs, status: u8) -> Value
                 "disagreements": both.disagreements.iter().map(|(what, count)| (String::from(what.id()), json!(count))).collect::<serde_json::Map<_, _>>(),
             })),
             "flow_lines": boundary.flows.as_ref().map(|flows| flows.lines),
+        })),
+        "run": outcome.packet.as_ref().map(|packet| &packet.run),
+        "identity": outcome.identity,
+        "policy": outcome.packet.as_ref().map(|packet| &packet.policy),
+        "machine": outcome.boundary.as_ref().and_then(|boundary| boundary.measured.as_ref()).map(|measured| json!({
+            "release": measured.kernel.release,
+            "machine": measured.kernel.machine,
+            "egress": measured.egress.version,
         })),
         "findings": findings,
     })

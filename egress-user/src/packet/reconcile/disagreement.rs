@@ -33,6 +33,8 @@ pub enum Disagreement {
     TwinsDiffer,
     /// Requests inside TLS, by a mediator that did not open it.
     Intercepted,
+    /// Hosts that the policy does not allow were reached, or signed as allowed.
+    NotInPolicy,
     /// Messages of a WebSocket that nobody opened.
     Frames,
     /// The mediator opened more connections than it signed.
@@ -57,7 +59,7 @@ pub enum Disagreement {
 
 impl Disagreement {
     /// All of them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::ThroughButDenied,
         Self::DeniedButAllowed,
         Self::DenialUnsigned,
@@ -73,6 +75,7 @@ impl Disagreement {
         Self::Repeated,
         Self::TwinsDiffer,
         Self::Intercepted,
+        Self::NotInPolicy,
         Self::Frames,
         Self::MoreConnections,
         Self::NoConnection,
@@ -103,6 +106,7 @@ impl Disagreement {
             Self::Repeated => "repeated",
             Self::TwinsDiffer => "twins_differ",
             Self::Intercepted => "intercepted",
+            Self::NotInPolicy => "not_in_policy",
             Self::Frames => "frames",
             Self::MoreConnections => "more_connections",
             Self::NoConnection => "no_connection",
@@ -137,6 +141,9 @@ impl Disagreement {
             Self::TwinsDiffer => "receipts differ between versions 1 and 2, or have no version 2",
             Self::Intercepted => {
                 "receipts stand for requests inside TLS, which this mediator did not open"
+            }
+            Self::NotInPolicy => {
+                "hosts were reached, or signed as allowed, that the policy does not allow"
             }
             Self::Frames => "receipts stand for messages of WebSockets that were not open",
             Self::MoreConnections => "connections of the mediator have no receipt that allows them",

@@ -29,7 +29,8 @@ use requests::Asked;
 pub use result::Reconciliation;
 use times::{Span, Tolerance, millis};
 
-use super::rows::Row;
+use super::rows::{RelayVerdict, Row};
+use crate::policy::allowed::Allowed;
 use crate::receipt::json::Node;
 
 /// Reads the flow log as it passes by.
@@ -41,6 +42,8 @@ pub(super) struct Reconciler {
     times: Span,
     clock_set_ms: u64,
     unknown: u64,
+    /// Rows of the relay by verdict.
+    relay: BTreeMap<String, u64>,
 }
 
 impl Reconciler {
@@ -55,6 +58,11 @@ impl Reconciler {
             }
             Ok(Row::Relay(row)) => {
                 self.clock(&row.ts);
+                if row.verdict == RelayVerdict::Unknown {
+                    self.unknown = self.unknown.saturating_add(1);
+                }
+                let counted = self.relay.entry(row.verdict.word().to_owned()).or_default();
+                *counted = counted.saturating_add(1);
                 self.kernel.relay(&row);
                 self.asked.see(&row);
             }
@@ -75,13 +83,19 @@ impl Reconciler {
     }
 
     /// Compares with the receipts.
-    pub(super) fn finish(self, receipts: &Receipts, around: Circumstances) -> Reconciliation {
+    pub(super) fn finish(
+        self,
+        receipts: &Receipts,
+        around: Circumstances,
+        allowed: &Allowed,
+    ) -> Reconciliation {
         let mut receipts = receipts.clone();
         receipts.finish();
         let mut result = Reconciliation {
             asked: self.asked.count,
             refused: self.asked.refused.clone(),
             clock_set: Duration::from_millis(self.clock_set_ms),
+            relay: self.relay,
             ..Reconciliation::default()
         };
         let tolerance = Tolerance::new(self.clock_set_ms);
@@ -110,6 +124,10 @@ impl Reconciler {
             result.disagree(Disagreement::AllowedAndDenied, both.unwrap_or(0));
         }
         let mut asked = self.asked;
+        result.disagree(
+            Disagreement::NotInPolicy,
+            outside_policy(&asked, &receipts, allowed),
+        );
         frames(around, &asked, &receipts, &mut result);
         intercepted(around, &mut asked, &mut receipts, &mut result);
         Pairing {
@@ -217,6 +235,26 @@ fn beyond_allowed_ports(kernel: &Kernel, receipts: &Receipts) -> u64 {
     opened
         .filter(|(port, one)| !ports.contains(*port) && one.bytes > 0)
         .fold(0_u64, |sum, (_, one)| sum.saturating_add(one.established))
+}
+
+/// Hosts that went through, or are signed as allowed, and are not on the list.
+fn outside_policy(asked: &Asked, receipts: &Receipts, allowed: &Allowed) -> u64 {
+    let reached = asked
+        .requests
+        .iter()
+        .filter(|(_, requests)| requests.through() > 0);
+    let signed = receipts.actions.iter().filter(|(_, actions)| {
+        actions
+            .endings
+            .keys()
+            .any(|ending| *ending != Ending::Denied)
+    });
+    let hosts: BTreeSet<&str> = reached
+        .map(|(target, _)| target.host.as_str())
+        .chain(signed.map(|(target, _)| target.host.as_str()))
+        .filter(|host| !allowed.allows(host))
+        .collect();
+    u64::try_from(hosts.len()).unwrap_or(u64::MAX)
 }
 
 /// Messages of a `WebSocket` belong to one that was asked for.

@@ -25,6 +25,8 @@ pub struct Reconciliation {
     pub kernel: BTreeMap<String, u64>,
     /// By how much the system clock was set during the run.
     pub clock_set: Duration,
+    /// Rows of the relay by verdict.
+    pub relay: BTreeMap<String, u64>,
     /// What the recorders contradict each other in, and how often.
     pub disagreements: BTreeMap<Disagreement, u64>,
     /// Receipts that no second recorder can confirm: requests inside TLS that the mediator opened.

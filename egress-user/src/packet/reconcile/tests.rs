@@ -33,6 +33,7 @@ type Lie = (&'static str, fn(&mut Run));
 struct Run {
     receipts: Vec<Value>,
     rows: Vec<Value>,
+    allowed: Allowed,
 }
 
 impl Run {
@@ -40,6 +41,7 @@ impl Run {
     fn new() -> Self {
         Self {
             receipts: Vec::new(),
+            allowed: Allowed::default(),
             rows: vec![beat(0)],
         }
     }
@@ -198,7 +200,7 @@ impl Run {
         for row in self.rows.iter().chain([&beat(10)]) {
             reconciler.see(&parse(&row.to_string(), MAX_DEPTH).unwrap());
         }
-        reconciler.finish(&receipts, around)
+        reconciler.finish(&receipts, around, &self.allowed)
     }
 
     /// The row of this request.
@@ -252,6 +254,15 @@ fn an_honest_run_has_nothing_to_say() {
     assert_eq!(both.losses(), Vec::<String>::new());
     assert_eq!((both.asked, both.receipted), (5, 5));
     assert!(both.without_receipt.is_empty());
+}
+
+#[test]
+fn hosts_beyond_the_policy_are_named() {
+    let mut run = Run::honest();
+    run.allowed = Allowed::read("mode: strict\napi_allowlist: [a.test, b.test]\n").unwrap();
+    assert_eq!(named(&run, BUILTIN), Vec::<&str>::new());
+    run.allowed = Allowed::read("mode: strict\napi_allowlist: [a.test]\n").unwrap();
+    assert_eq!(named(&run, BUILTIN), ["not_in_policy"]);
 }
 
 #[test]

@@ -120,8 +120,9 @@ pub struct VerdictCount {
     pub warn: i64,
 }
 
-/// Launch under Pipelock's own container; never written here.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Launch under Pipelock's own container. Here it binds `identity.json`: `env_sha256` is the digest of that file, since a
+/// Pipelock refuses every member that it does not know.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ContainLaunch {
     pub launcher: String,

@@ -14,6 +14,7 @@ fn claims() -> Claims {
             kernel_rule_hash: kernel_rule_hash(&[], "cd"),
             target_uid: String::from("64999"),
         },
+        launch: None,
     }
 }
 

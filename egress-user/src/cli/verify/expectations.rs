@@ -1,0 +1,160 @@
+//! What the caller of `egress verify` expects of the run that a packet is of: who it is, its nonce, its age.
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::{Outcome, VerifyArgs, grade};
+use crate::packet::grade::Grade;
+use crate::packet::rules;
+use crate::packet::{IDENTITY_FILE, PACKET_FILE};
+use crate::receipt::findings::{Finding, Place, Rule};
+use crate::receipt::report::Verdict;
+
+/// How far two clocks may differ.
+const CLOCKS_APART: Duration = Duration::from_mins(10);
+
+/// Compares the packet with what was expected.
+pub(super) fn check(outcome: &mut Outcome, args: &VerifyArgs, now: OffsetDateTime) {
+    let mut unmet = Vec::new();
+    // Anybody can write a file: an identity counts only when the boundary's key signed it.
+    let is_signed = grade(outcome) > Grade::Unproven;
+    if !is_signed && (!args.expect.is_empty() || args.nonce.is_some()) {
+        let expected = String::from("a packet that binds its identity");
+        unmet.push((
+            &rules::IDENTITY_EXPECTED,
+            expected,
+            String::from("one that proves nothing"),
+        ));
+    }
+    for (key, expected) in &args.expect {
+        let found = outcome
+            .identity
+            .as_ref()
+            .and_then(|identity| identity.value(key));
+        if found != Some(expected) {
+            let found = found.map_or_else(|| format!("no {key}"), |found| format!("{key} {found}"));
+            unmet.push((
+                &rules::IDENTITY_EXPECTED,
+                format!("{key} {expected}"),
+                found,
+            ));
+        }
+    }
+    if let Some(nonce) = &args.nonce {
+        let identity = outcome.identity.as_ref();
+        let found = identity.and_then(|identity| identity.nonce.as_deref());
+        if found != Some(nonce) {
+            let found = found.unwrap_or("no nonce").to_owned();
+            unmet.push((&rules::IDENTITY_EXPECTED, format!("nonce {nonce}"), found));
+        }
+    }
+    for (rule, expected, found) in unmet {
+        add(outcome, rule, IDENTITY_FILE, expected, found);
+    }
+    check_age(outcome, args.max_age, now);
+}
+
+/// A packet was made before now, and not longer ago than was asked for.
+fn check_age(outcome: &mut Outcome, max_age: Option<Duration>, now: OffsetDateTime) {
+    let made = outcome
+        .packet
+        .as_ref()
+        .map(|packet| packet.generated_at.clone());
+    let time = made
+        .as_deref()
+        .and_then(|made| OffsetDateTime::parse(made, &Rfc3339).ok());
+    let expected = |most: Duration| format!("made within {} s before now", most.as_secs());
+    let (Some(made), Some(time)) = (made, time) else {
+        if let Some(most) = max_age {
+            add(
+                outcome,
+                &rules::AGE,
+                PACKET_FILE,
+                expected(most),
+                String::from("no time"),
+            );
+        }
+        return;
+    };
+    let is_future =
+        time > now.saturating_add(time::Duration::try_from(CLOCKS_APART).unwrap_or_default());
+    let is_old =
+        |most: Duration| time::Duration::try_from(most).is_ok_and(|most| now - time > most);
+    match max_age {
+        Some(most) if is_future || is_old(most) => {
+            add(outcome, &rules::AGE, PACKET_FILE, expected(most), made);
+        }
+        None if is_future => {
+            let before = String::from("a time before now");
+            add(outcome, &rules::FUTURE, PACKET_FILE, before, made);
+        }
+        Some(_) | None => {}
+    }
+}
+
+/// Adds a finding; an error comes first and makes the outcome invalid.
+fn add(outcome: &mut Outcome, rule: &'static Rule, file: &str, expected: String, found: String) {
+    let finding = Finding {
+        rule,
+        place: Place {
+            file: Some(String::from(file)),
+            ..Place::default()
+        },
+        expected,
+        found,
+    };
+    if rule.severity == crate::receipt::findings::Severity::Error {
+        outcome.findings.insert(0, finding);
+        outcome.verdict = Verdict::Invalid;
+        if let Some(boundary) = &mut outcome.boundary {
+            boundary.disprove();
+        }
+    } else {
+        outcome.findings.push(finding);
+    }
+}
+
+/// Reads a duration: a number and its unit.
+///
+/// # Errors
+/// What is accepted.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let accepted = || String::from("a number and a unit, such as 90s, 15m, 24h, or 7d");
+    let unit = text.chars().next_back().ok_or_else(accepted)?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3_600,
+        'd' => 86_400,
+        _ => return Err(accepted()),
+    };
+    let number = text.strip_suffix(unit).unwrap_or_default();
+    let number: u64 = number.parse().map_err(|_not_a_number| accepted())?;
+    let seconds = number.checked_mul(seconds).ok_or_else(accepted)?;
+    Ok(Duration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_a_unit() {
+        for (text, seconds) in [("90s", 90), ("15m", 900), ("24h", 86_400), ("7d", 604_800)] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in [
+            "",
+            "s",
+            "5",
+            "-1s",
+            "1.5h",
+            "1w",
+            "99999999999999999999s",
+            "9999999999999999999d",
+        ] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! Whether the files of a packet state the same, wherever two of them state something.
+//!
+//! What two files state differently is an error: one of them is wrong, and nobody can tell which. What is stated once,
+//! and falls short of an enforced boundary, caps the grade.
+use std::collections::BTreeSet;
+
+use sha2::{Digest, Sha256};
+
+use super::attest::Predicate;
+use super::grade::{Caps, Grade};
+use super::identity::{self, Identity};
+use super::measured::{Measured, Probe};
+use super::model::Packet;
+use super::posture::{Facts, Words};
+use super::reconcile::Reconciliation;
+use super::{
+    BOUNDARY_FILE, CHANGES_FILE, IDENTITY_FILE, PACKET_FILE, POLICY_FILE, required, rules,
+};
+use crate::receipt::capsule::Capsule;
+use crate::receipt::findings::{Findings, Place};
+
+/// `PR_GET_SECCOMP` of a process with a filter.
+const SECCOMP_FILTER: u64 = 2;
+
+/// Everything that is compared.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Statements<'a> {
+    pub(super) packet: Option<&'a Packet>,
+    pub(super) measured: &'a Measured,
+    pub(super) capsule: Option<&'a Capsule>,
+    pub(super) predicate: Option<&'a Predicate>,
+    pub(super) identity: Option<&'a [u8]>,
+    pub(super) policy: Option<&'a [u8]>,
+    pub(super) changes: Option<&'a [u8]>,
+    pub(super) reconciliation: Option<&'a Reconciliation>,
+}
+
+impl Statements<'_> {
+    pub(super) fn check(self, findings: &mut Findings, caps: &mut Caps) {
+        self.agent(findings, caps);
+        self.probes(findings, caps);
+        self.programs(caps);
+        self.policy(findings);
+        self.changes(findings);
+        self.run_ids(findings);
+        self.identity(findings);
+        self.flows(findings);
+        self.posture(findings);
+    }
+
+    /// The command was no root, could not become it, and was filtered.
+    fn agent(self, findings: &mut Findings, caps: &mut Caps) {
+        let agent = &self.measured.agent;
+        let enforced = &agent.enforced;
+        let mut same = |name: &str, other: Option<String>| {
+            let uid = agent.uid.to_string();
+            if let Some(other) = other
+                && other != uid
+            {
+                let expected = format!("agent.uid {uid} of {BOUNDARY_FILE}");
+                differs(findings, PACKET_FILE, &expected, &format!("{name} {other}"));
+            }
+        };
+        same("agent.enforced.uid", Some(enforced.uid.to_string()));
+        let stated = self.packet.and_then(|packet| packet.posture.agent_uid);
+        same("posture.agent_uid", stated.map(|uid| uid.to_string()));
+        let containment = self
+            .capsule
+            .and_then(|capsule| capsule.evidence.containment.as_ref());
+        same(
+            "containment.target_uid",
+            containment.map(|containment| containment.target_uid.clone()),
+        );
+        for (holds, what) in [
+            (enforced.uid != 0, "the command ran as root"),
+            (enforced.capabilities == 0, "the command had capabilities"),
+            (enforced.no_new_privs, "the command could gain privileges"),
+            (
+                enforced.seccomp_mode == SECCOMP_FILTER && enforced.seccomp_filters > 0,
+                "no system call filter held the command",
+            ),
+        ] {
+            caps.unless(holds, Grade::KernelObserved, what);
+        }
+    }
+
+    /// Every probe of the version was made, and the numbers are those of the results.
+    fn probes(self, findings: &mut Findings, caps: &mut Caps) {
+        let probes = &self.measured.probes;
+        let made: BTreeSet<&str> = probes
+            .results
+            .iter()
+            .map(|probe| probe.name.as_str())
+            .collect();
+        let missing = required::PROBES
+            .iter()
+            .filter(|name| !made.contains(*name))
+            .count();
+        caps.unless(
+            missing == 0,
+            Grade::KernelObserved,
+            &format!(
+                "{missing} of {} probes were not made",
+                required::PROBES.len()
+            ),
+        );
+        if made.len() != probes.results.len() {
+            differs(findings, BOUNDARY_FILE, "each probe once", "a probe twice");
+        }
+        for (outcome, stated) in &probes.counts {
+            let is = |probe: &&Probe| probe.outcome == *outcome;
+            let counted = probes.results.iter().filter(is).count();
+            if u64::try_from(counted).ok() != Some(*stated) {
+                let expected = format!("{counted} probes {outcome}");
+                differs(findings, BOUNDARY_FILE, &expected, &stated.to_string());
+            }
+        }
+        for risk in &probes.accepted_risks {
+            caps.cap(
+                Grade::KernelObserved,
+                format!("the caller accepted the risk {risk}"),
+            );
+        }
+    }
+
+    fn programs(self, caps: &mut Caps) {
+        let attached = &self.measured.programs.attached;
+        for name in required::PROGRAMS {
+            if !attached.iter().any(|program| program.name == name) {
+                caps.cap(
+                    Grade::KernelObserved,
+                    format!("the kernel program {name} is missing"),
+                );
+            }
+        }
+        let counters = self.measured.counters;
+        for (count, what) in [
+            (
+                counters.internal,
+                "denials because a kernel program could not decide",
+            ),
+            (
+                counters.skb_dropped,
+                "packets that only the last kernel program stopped",
+            ),
+        ] {
+            if count > 0 {
+                caps.cap(Grade::KernelObserved, format!("{count} {what}"));
+            }
+        }
+    }
+
+    /// `policy.yaml` is the file whose digest the capsule has, which the mediator's first receipt signs.
+    fn policy(self, findings: &mut Findings) {
+        let Some(policy) = self.policy else {
+            differs(
+                findings,
+                POLICY_FILE,
+                "the policy of the run",
+                "no such file",
+            );
+            return;
+        };
+        let actual = hex::encode(Sha256::digest(policy));
+        let stated = [
+            self.capsule
+                .map(|capsule| ("config_hash of the posture capsule", &capsule.config_hash)),
+            Some((
+                "policy.sha256 of boundary.json",
+                &self.measured.policy.sha256,
+            )),
+        ];
+        for (name, stated) in stated.into_iter().flatten() {
+            if *stated != actual {
+                differs(findings, POLICY_FILE, &format!("{name}, {stated}"), &actual);
+            }
+        }
+    }
+
+    /// `changes.json` is there where changes were kept apart, and its rows are those that `boundary.json` counts.
+    fn changes(self, findings: &mut Findings) {
+        let workspace = &self.measured.workspace;
+        let (counts, bytes) = match (&workspace.changes, self.changes) {
+            (None, None) => return,
+            (Some(_), None) => {
+                differs(
+                    findings,
+                    CHANGES_FILE,
+                    "the changes to the workspace",
+                    "no such file",
+                );
+                return;
+            }
+            (None, Some(_)) => {
+                differs(
+                    findings,
+                    CHANGES_FILE,
+                    "no changes that were kept apart",
+                    "a list of them",
+                );
+                return;
+            }
+            (Some(counts), Some(bytes)) => (counts, bytes),
+        };
+        let document: Result<Changes, _> = serde_json::from_slice(bytes);
+        let Ok(document) = document else {
+            differs(
+                findings,
+                CHANGES_FILE,
+                "a list of changes",
+                "something else",
+            );
+            return;
+        };
+        if document.mode != workspace.mode {
+            differs(findings, CHANGES_FILE, &workspace.mode, &document.mode);
+        }
+        for (name, stated) in counts {
+            let outcome = match name.as_str() {
+                "conflicts" => "conflict",
+                other => other,
+            };
+            let is = |change: &&Change| change.outcome == outcome;
+            let counted = document.changes.iter().filter(is).count();
+            if u64::try_from(counted).ok() != Some(*stated) {
+                let expected = format!("{stated} changes {name}");
+                differs(findings, CHANGES_FILE, &expected, &counted.to_string());
+            }
+        }
+    }
+
+    /// `identity.json` is the file that the capsule binds, and says what `packet.json` says.
+    fn identity(self, findings: &mut Findings) {
+        let place = || Place {
+            file: Some(String::from(IDENTITY_FILE)),
+            ..Place::default()
+        };
+        let launch = self
+            .capsule
+            .and_then(|capsule| capsule.evidence.contain_launch.as_ref());
+        let bound = launch.map(|launch| launch.env_sha256.as_str());
+        let Some(bytes) = self.identity else {
+            if let Some(bound) = bound {
+                findings.add(&rules::IDENTITY_BOUND, place(), bound, "no such file");
+            }
+            return;
+        };
+        let actual = identity::digest(bytes);
+        if bound != Some(actual.as_str()) {
+            let expected = bound.unwrap_or("a capsule that binds it");
+            findings.add(&rules::IDENTITY_BOUND, place(), expected, actual);
+        }
+        let identity = match Identity::read(bytes) {
+            Ok(identity) => identity,
+            Err(error) => {
+                findings.add(&rules::IDENTITY_FORM, place(), identity::SCHEMA, error);
+                return;
+            }
+        };
+        let Some(packet) = self.packet else {
+            return;
+        };
+        let run = &packet.run;
+        for (name, stated) in [
+            ("repository", &run.repository),
+            ("commit", &run.sha),
+            ("ref", &run.git_ref),
+            ("workflow", &run.workflow),
+            ("run_id", &run.run_id),
+            ("run_attempt", &run.run_attempt),
+        ] {
+            if let Some(stated) = stated.as_deref()
+                && identity.value(name) != Some(stated)
+            {
+                let expected = format!("{name} {}", identity.value(name).unwrap_or("absent"));
+                differs(findings, PACKET_FILE, &expected, stated);
+            }
+        }
+    }
+
+    /// All files are of one run.
+    fn run_ids(self, findings: &mut Findings) {
+        let run_id = self.measured.run_id.as_str();
+        if let Some(stated) = self.packet.and_then(|packet| packet.packet_id.as_deref())
+            && stated != format!("egress-{run_id}")
+        {
+            differs(
+                findings,
+                PACKET_FILE,
+                &format!("packet_id egress-{run_id}"),
+                stated,
+            );
+        }
+        if let Some(predicate) = self.predicate
+            && predicate.run_id != run_id
+        {
+            let expected = format!("run_id {run_id}");
+            differs(
+                findings,
+                super::ATTESTATION_FILE,
+                &expected,
+                &predicate.run_id,
+            );
+        }
+    }
+
+    /// `boundary.json` counts the rows that are there.
+    fn flows(self, findings: &mut Findings) {
+        let Some(both) = self.reconciliation else {
+            return;
+        };
+        let stated = &self.measured.flows.by_relay_verdict;
+        if *stated != both.relay {
+            let expected = format!("{:?}", both.relay);
+            differs(findings, BOUNDARY_FILE, &expected, &format!("{stated:?}"));
+        }
+    }
+
+    /// The words of `packet.json` follow from the probes.
+    fn posture(self, findings: &mut Findings) {
+        let Some(packet) = self.packet else {
+            return;
+        };
+        let measured = self.measured;
+        let facts = Facts {
+            is_audit: measured.mode == "audit",
+            is_builtin: measured.mediator.kind == "builtin",
+            tunnels_plain_http: measured.mediator.plain_http == "tunnel",
+            opened: measured
+                .allowed_unix
+                .iter()
+                .map(|one| one.path.clone())
+                .collect(),
+        };
+        let words = Words::of(|name| measured.is_denied(name), &facts);
+        for (member, stated, derived) in words.differences(&packet.posture) {
+            differs(
+                findings,
+                PACKET_FILE,
+                &format!("{member} {derived}"),
+                &stated,
+            );
+        }
+    }
+}
+
+/// `changes.json`, as far as it is compared.
+#[derive(serde::Deserialize)]
+struct Changes {
+    mode: String,
+    changes: Vec<Change>,
+}
+
+#[derive(serde::Deserialize)]
+struct Change {
+    outcome: String,
+}
+
+fn differs(findings: &mut Findings, file: &str, expected: &str, found: &str) {
+    let place = Place {
+        file: Some(String::from(file)),
+        ..Place::default()
+    };
+    findings.add(&rules::STATEMENT, place, expected, found);
+}

@@ -1,0 +1,70 @@
+//! What a policy allows, for somebody who has the file and no mediator.
+use super::allow::AllowList;
+use super::document::{self, Entry, Value};
+use super::host::Host;
+
+/// The hosts that a policy allows, where it is one that keeps all others out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Allowed(Option<AllowList>);
+
+impl Allowed {
+    /// Reads `policy.yaml`. A policy whose mode is not `strict`, or that is not enforced, allows every host.
+    ///
+    /// # Errors
+    /// When it is no policy, in words.
+    pub fn read(text: &str) -> Result<Self, String> {
+        let entries = document::read(text).map_err(|error| error.to_string())?;
+        let of = |key: &str| {
+            let entry = entries.iter().find(|entry: &&Entry| entry.key == key);
+            entry.map(|entry| &entry.value)
+        };
+        let is_strict = of("mode").and_then(document::Node::as_text) == Some("strict");
+        let is_enforced = of("enforce").is_none_or(|node| node.value != Value::Bool(false));
+        if !is_strict || !is_enforced {
+            return Ok(Self(None));
+        }
+        let mut list = AllowList::default();
+        if let Some(Value::List(hosts)) = of("api_allowlist").map(|node| &node.value) {
+            for host in hosts {
+                let host = host.as_text().ok_or("a host of api_allowlist is no text")?;
+                list.insert(host)
+                    .map_err(|error| format!("{host}: {error}"))?;
+            }
+        }
+        Ok(Self(Some(list)))
+    }
+
+    /// Whether `host`, as it stands in a receipt or a flow, is allowed. What is no host is not.
+    pub fn allows(&self, host: &str) -> bool {
+        let Some(list) = &self.0 else {
+            return true;
+        };
+        Host::parse(host).is_ok_and(|host| list.allows(&host))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_enforced_strict_policy_keeps_hosts_out() {
+        let strict = "mode: strict\napi_allowlist: [a.test, '*.b.test', '2001:db8::1']\n";
+        let allowed = Allowed::read(strict).unwrap();
+        for host in ["a.test", "A.test.", "b.test", "x.b.test", "2001:db8::1"] {
+            assert!(allowed.allows(host), "{host}");
+        }
+        for host in ["x.a.test", "c.test", "192.0.2.1", "", "a b"] {
+            assert!(!allowed.allows(host), "{host}");
+        }
+        for text in [
+            "mode: balanced\n",
+            "mode: strict\nenforce: false\n",
+            "version: 1\n",
+        ] {
+            assert!(Allowed::read(text).unwrap().allows("c.test"), "{text}");
+        }
+        assert!(!Allowed::read("mode: strict\n").unwrap().allows("c.test"));
+        assert!(Allowed::read("[]").is_err());
+    }
+}
