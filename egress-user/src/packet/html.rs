@@ -172,15 +172,15 @@ fn channels(out: &mut Html, channels: &Value) {
             let number = through.get(member).and_then(Value::as_u64);
             number.unwrap_or_default().to_string()
         };
-        let [requests, up, down, heads, targets] = [
+        let [requests, up, down, targets, heads] = [
             "requests",
             "bytes_up",
             "bytes_down",
-            "head_bytes",
             "target_bytes",
+            "head_bytes",
         ]
         .map(number);
-        [name.to_owned(), requests, up, down, heads, targets]
+        [name.to_owned(), requests, up, down, targets, heads]
     };
     let hosts = channels.get("allowed_hosts").and_then(Value::as_object);
     let mut rows: Vec<[String; 6]> = hosts
@@ -203,8 +203,8 @@ fn channels(out: &mut Html, channels: &Value) {
             "Requests",
             "Bytes from the agent",
             "Bytes to it",
-            "Bytes of heads",
             "Bytes of targets",
+            "Bytes of heads",
         ],
         rows.into_iter(),
     );
