@@ -138,6 +138,7 @@ impl Kernel {
         let mut unknown = 0_u64;
         let mut without_close = 0_u64;
         let mut up_without_close = 0_u64;
+        let mut framing = 0_u64;
         for connection in self.connections.values() {
             let is_known = connection.redirected || connection.proxy;
             if connection.redirected && connection.served == 0 {
@@ -150,6 +151,7 @@ impl Kernel {
                 if connection.served > 0 {
                     without_close = without_close.saturating_add(1);
                     up_without_close = up_without_close.saturating_add(connection.up);
+                    framing = framing.saturating_add(connection.framing);
                 }
                 continue;
             };
@@ -159,6 +161,7 @@ impl Kernel {
             let heads = HEAD.saturating_mul(connection.served.saturating_add(1));
             let most = connection
                 .up
+                .saturating_add(connection.framing)
                 .saturating_add(IN_BUFFERS)
                 .saturating_add(heads);
             if close.bytes_acked > most {
@@ -183,7 +186,9 @@ impl Kernel {
         if uncounted == 0 && up_without_close > closed_more.bytes_sent {
             result.disagree(Disagreement::RelayMoreThanKernel, without_close);
         }
-        let slack = IN_BUFFERS.saturating_mul(closed_more.count);
+        let slack = IN_BUFFERS
+            .saturating_mul(closed_more.count)
+            .saturating_add(framing);
         if closed_more.bytes_acked > up_without_close.saturating_add(slack) {
             result.disagree(Disagreement::RelayLessThanKernel, closed_more.count);
         }
