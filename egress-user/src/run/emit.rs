@@ -22,6 +22,7 @@ use crate::packet::build::{PacketInputs, build};
 use crate::packet::grade::Graded;
 use crate::packet::html::{self, Page};
 use crate::packet::model::{Packet, PacketVerdict, Provider, Run, ScannerConfig, Verifier};
+use crate::packet::reconcile::ALLOW_LIST;
 use crate::packet::summary::{self, Observed, Refused};
 use crate::packet::{
     ATTESTATION_FILE, BOUNDARY_FILE, CAPSULE_FILE, CHANGES_ARCHIVE, CHANGES_FILE, EVIDENCE_FILE,
@@ -203,7 +204,9 @@ impl Verified {
         let receipts = &self.receipts;
         self.run.denied.retain_mut(|(denied, count)| {
             if denied.was_answered() {
-                *count = (*count).min(receipts.denials(&denied.destination));
+                let by_allow_list = denied.claims(ALLOW_LIST);
+                let most = receipts.denials(&denied.destination, by_allow_list);
+                *count = (*count).min(most);
             }
             *count > 0
         });

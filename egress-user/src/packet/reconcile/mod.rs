@@ -23,7 +23,7 @@ pub use circumstances::{Circumstances, Writer};
 pub use disagreement::Disagreement;
 use kernel::{IN_BUFFERS, Kernel};
 use pairing::Pairing;
-pub use receipts::Receipts;
+pub use receipts::{ALLOW_LIST, Receipts};
 use receipts::{Actions, Ending};
 use requests::Asked;
 pub use result::Reconciliation;

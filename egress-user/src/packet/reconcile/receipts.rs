@@ -9,6 +9,8 @@ use crate::receipt::check::Seen;
 
 /// Layers of receipts that stand for one message of a WebSocket, which has an action of its own.
 const FRAME_LAYERS: [&str; 3] = ["ws_protocol", "dlp", "response_scan"];
+/// Layer of a denial by the allow-list.
+pub const ALLOW_LIST: &str = "allowlist";
 /// Layer of the receipt that a Pipelock signs when a WebSocket has ended.
 const CLOSE_LAYER: &str = "session_close";
 /// Reasons of outcomes of actions for which no origin was reached.
@@ -160,6 +162,8 @@ pub struct Receipts {
     pub(super) actions: BTreeMap<Target, Actions>,
     /// Actions whose host was redacted, by transport.
     pub(super) hidden: BTreeMap<String, Actions>,
+    /// Denials by the allow-list, by host.
+    off_list: BTreeMap<String, u64>,
     /// Messages of a `WebSocket`, by host.
     pub(super) frames: BTreeMap<String, u64>,
     /// Ids that stand for two different actions.
@@ -251,6 +255,13 @@ impl Receipts {
             return;
         }
         let is_denial = matches!(receipt.verdict.trim(), "block" | "ask");
+        if is_denial
+            && receipt.layer == ALLOW_LIST
+            && let Some(target) = &target
+        {
+            let count = self.off_list.entry(target.host.clone()).or_default();
+            *count = count.saturating_add(1);
+        }
         // Signed at the end of a WebSocket that was opened, whatever became of its messages.
         let was_open = receipt.layer == CLOSE_LAYER;
         let action = self
@@ -304,10 +315,14 @@ impl Receipts {
         actions.add(action);
     }
 
-    /// Actions for this host that the mediator signed as denied, or as allowed and then not carried out: as many answers
-    /// that looked like a denial were one. An action whose host was redacted may be for it.
-    pub fn denials(&self, host: &str) -> u64 {
+    /// How many answers for this host that looked like a denial can have been one: by the allow-list as many as it
+    /// signed there, otherwise as many as were signed as denied, or as allowed and then not carried out. An action whose
+    /// host was redacted may be for it.
+    pub fn denials(&self, host: &str, by_allow_list: bool) -> u64 {
         let host = Target::host_of(host);
+        if by_allow_list {
+            return self.off_list.get(&host).copied().unwrap_or(0);
+        }
         let of_host = self
             .actions
             .iter()

@@ -22,6 +22,12 @@ impl Denied {
         self.reason.starts_with("answered_")
     }
 
+    /// Whether that answer names this layer.
+    pub fn claims(&self, layer: &str) -> bool {
+        let claimed = self.reason.split_once(": ").map_or("", |(_, words)| words);
+        claimed.split(':').next() == Some(layer)
+    }
+
     /// Where it was to go, in one word.
     pub fn target(&self) -> String {
         match (self.destination.as_str(), self.port) {

@@ -359,9 +359,10 @@ fn what_was_cut_is_held_against_the_receipts_too() {
 #[test]
 fn an_answer_was_a_denial_if_the_receipts_say_so() {
     let mut receipts = Receipts::default();
-    for (id, verdict, target) in [
-        ("1", "block", "http://A.test./x"),
-        ("2", "allow", "http://b.test/x"),
+    for (id, verdict, target, layer) in [
+        ("1", "block", "http://A.test./x", "allowlist"),
+        ("2", "allow", "http://b.test/x", ""),
+        ("3", "block", "http://b.test/y", "body_dlp"),
     ] {
         receipts.add(&Receipt {
             transport: "forward",
@@ -369,11 +370,12 @@ fn an_answer_was_a_denial_if_the_receipts_say_so() {
             id,
             verdict,
             target,
+            layer,
             ..Receipt::default()
         });
     }
-    assert_eq!(
-        (receipts.denials("a.test"), receipts.denials("b.test")),
-        (1, 0)
-    );
+    let of = |host| (receipts.denials(host, true), receipts.denials(host, false));
+    assert_eq!(of("a.test"), (1, 1));
+    // Another denial does not stand for one by the allow-list.
+    assert_eq!(of("b.test"), (0, 1));
 }
