@@ -24,8 +24,14 @@ impl Denied {
 
     /// Whether that answer names this layer.
     pub fn claims(&self, layer: &str) -> bool {
-        let claimed = self.reason.split_once(": ").map_or("", |(_, words)| words);
-        claimed.split(':').next() == Some(layer)
+        let named = self.claimed().and_then(|claimed| claimed.split(':').next());
+        named == Some(layer)
+    }
+
+    /// The words of that answer.
+    fn claimed(&self) -> Option<&str> {
+        let (_, claimed) = self.reason.split_once(": ")?;
+        self.was_answered().then_some(claimed)
     }
 
     /// Where it was to go, in one word.
@@ -40,11 +46,7 @@ impl Denied {
     /// The line to add, where one would help.
     pub fn remedy(&self) -> Option<String> {
         // A refusal that an origin may have written is most likely the mediator's all the same.
-        let reason = match self.reason.split_once(": ") {
-            Some((answered, claimed)) if answered.starts_with("answered_") => claimed,
-            _ => self.reason.as_str(),
-        };
-        match reason {
+        match self.claimed().unwrap_or(&self.reason) {
             "allowlist:not_in_allowlist" => {
                 Some(format!("api_allowlist: [\"{}\"]", self.destination))
             }
