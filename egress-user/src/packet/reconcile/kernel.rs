@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 
 use super::disagreement::Disagreement;
 use super::result::Reconciliation;
+use super::tally;
 use crate::packet::rows::{CloseRow, KernelRow, MediatorRow, RelayRow, RelayVerdict};
 
 /// What may sit unread in the buffers of one connection, or in a process that carries it. `tcp_rmem` allows 6 MiB unless
@@ -127,8 +128,7 @@ impl Kernel {
     }
 
     fn count(&mut self, verdict: &str, count: u64) {
-        let counted = self.verdicts.entry(verdict.to_owned()).or_default();
-        *counted = counted.saturating_add(count);
+        tally::some(&mut self.verdicts, verdict.to_owned(), count);
     }
 
     /// Compares the command's connections in the kernel's rows and in the relay's. `has_witness`: the kernel programs

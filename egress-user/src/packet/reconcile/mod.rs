@@ -11,6 +11,7 @@ mod pairing;
 mod receipts;
 mod requests;
 mod result;
+mod tally;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -61,8 +62,7 @@ impl Reconciler {
                 if row.verdict == RelayVerdict::Unknown {
                     self.unknown = self.unknown.saturating_add(1);
                 }
-                let counted = self.relay.entry(row.verdict.word().to_owned()).or_default();
-                *counted = counted.saturating_add(1);
+                tally::one(&mut self.relay, row.verdict.word().to_owned());
                 self.kernel.relay(&row);
                 self.asked.see(&row);
             }
@@ -149,8 +149,7 @@ fn by_ending(receipts: &Receipts) -> BTreeMap<Ending, u64> {
     let mut endings: BTreeMap<Ending, u64> = BTreeMap::new();
     for actions in receipts.actions.values().chain(receipts.hidden.values()) {
         for (ending, count) in &actions.endings {
-            let counted = endings.entry(*ending).or_default();
-            *counted = counted.saturating_add(*count);
+            tally::some(&mut endings, *ending, *count);
         }
     }
     endings
@@ -283,8 +282,7 @@ fn intercepted(
         if target.transport != "intercept" {
             return true;
         }
-        let count = inside.entry(target.host.clone()).or_default();
-        *count = count.saturating_add(actions.count());
+        tally::some(&mut inside, target.host.clone(), actions.count());
         false
     });
     if !around.intercepts {

@@ -7,6 +7,7 @@ use super::kernel::IN_BUFFERS;
 use super::receipts::{Actions, Ending};
 use super::requests::{Asked, Fate, Requests};
 use super::result::Reconciliation;
+use super::tally;
 use super::target::{Path, Target};
 use super::times::Tolerance;
 
@@ -166,8 +167,7 @@ impl Pairing<'_> {
     fn by_host(&mut self) {
         let mut left: BTreeMap<(&str, &str), u64> = BTreeMap::new();
         for (signed, actions) in &self.actions {
-            let count = left.entry(signed.coarse()).or_default();
-            *count = count.saturating_add(actions.count());
+            tally::some(&mut left, signed.coarse(), actions.count());
         }
         let mut altered: BTreeMap<(String, String), u64> = BTreeMap::new();
         for (target, requests) in &mut self.asked.requests {
@@ -181,8 +181,7 @@ impl Pairing<'_> {
             self.result.disagree(Disagreement::OtherTarget, here);
             let (transport, host) = target.coarse();
             let key = (transport.to_owned(), host.to_owned());
-            let counted = altered.entry(key).or_default();
-            *counted = counted.saturating_add(here);
+            tally::some(&mut altered, key, here);
         }
         for (signed, actions) in &mut self.actions {
             let (transport, host) = signed.coarse();
@@ -211,8 +210,7 @@ impl Pairing<'_> {
                 through = through.saturating_sub(unsigned);
                 if unsigned > 0 {
                     let reason = String::from("cut, or agreed to before the dial");
-                    let counted = result.without_receipt.entry(reason).or_default();
-                    *counted = counted.saturating_add(unsigned);
+                    tally::some(&mut result.without_receipt, reason, unsigned);
                 }
             }
             result.unsigned = result.unsigned.saturating_add(through);
@@ -225,8 +223,7 @@ impl Pairing<'_> {
                 let here = others.min(*count);
                 others = others.saturating_sub(here);
                 if here > 0 {
-                    let counted = result.without_receipt.entry(reason.clone()).or_default();
-                    *counted = counted.saturating_add(here);
+                    tally::some(&mut result.without_receipt, reason.clone(), here);
                 }
             }
         }
@@ -351,8 +348,7 @@ fn comparable_sizes(writer: Writer, requests: &Requests) -> Option<BTreeMap<u64,
             Writer::Pipelock => *down,
             Writer::OldPipelock => return None,
         };
-        let counted: &mut u64 = sizes.entry(size).or_default();
-        *counted = counted.saturating_add(*count);
+        tally::some(&mut sizes, size, *count);
     }
     Some(sizes)
 }

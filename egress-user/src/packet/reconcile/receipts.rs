@@ -3,8 +3,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use sha2::{Digest, Sha256};
 
+use super::tally;
 use super::target::Target;
-use super::times::{Span, millis};
+use super::times::{Span, millis, widen};
 use crate::receipt::check::Seen;
 
 /// Layers of receipts that stand for one message of a WebSocket, which has an action of its own.
@@ -17,8 +18,6 @@ const CLOSE_LAYER: &str = "session_close";
 const NOT_REACHED: [&str; 3] = ["dial_failed", "upstream_dial_failed", "ssrf_dns_rebind"];
 /// The reason of an outcome where the origin was reached and did not answer.
 const NOT_ANSWERED: &str = "fetch_failed";
-/// Different numbers of bytes that one target keeps apart; with more of them only the sums are compared.
-const MOST_SIZES: usize = 4096;
 
 /// How an action ended, as the mediator signed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,7 +45,7 @@ pub(super) struct Actions {
     pub(super) endings: BTreeMap<Ending, u64>,
     /// Statuses of those that ended in order.
     pub(super) statuses: BTreeMap<u16, u64>,
-    /// Bytes of those that ended in order, while they are few.
+    /// Bytes of those that ended in order, while they are few; with more of them only the sums are compared.
     pub(super) sizes: BTreeMap<u64, u64>,
     /// Those of which the bytes were signed and are in `sizes`.
     pub(super) sized: u64,
@@ -64,12 +63,9 @@ impl Actions {
     }
 
     fn add(&mut self, action: &Open) {
-        let count = self.endings.entry(action.ending()).or_default();
-        *count = count.saturating_add(1);
-        if let Some((first, last)) = action.times {
-            self.times = Some(self.times.map_or((first, last), |(from, until)| {
-                (from.min(first), until.max(last))
-            }));
+        tally::one(&mut self.endings, action.ending());
+        if let Some(times) = action.times {
+            widen(&mut self.times, times);
         }
         let Some(outcome) = &action.outcome else {
             return;
@@ -79,14 +75,11 @@ impl Actions {
             return;
         }
         if let Some(status) = outcome.status {
-            let count = self.statuses.entry(status).or_default();
-            *count = count.saturating_add(1);
+            tally::one(&mut self.statuses, status);
         }
         if let Some(bytes) = outcome.bytes
-            && (self.sizes.len() < MOST_SIZES || self.sizes.contains_key(&bytes))
+            && tally::size(&mut self.sizes, bytes)
         {
-            let count = self.sizes.entry(bytes).or_default();
-            *count = count.saturating_add(1);
             self.sized = self.sized.saturating_add(1);
         }
     }
@@ -233,8 +226,7 @@ impl Receipts {
         let target = Target::of_receipt(receipt.transport, receipt.method, receipt.target);
         if receipt.transport == "websocket" && FRAME_LAYERS.contains(&receipt.layer) {
             let host = target.map_or_else(String::new, |target| target.host);
-            let count = self.frames.entry(host).or_default();
-            *count = count.saturating_add(1);
+            tally::one(&mut self.frames, host);
             return;
         }
         let facts = digest(&[receipt.transport, receipt.target, receipt.method]);
@@ -259,8 +251,7 @@ impl Receipts {
             && receipt.layer == ALLOW_LIST
             && let Some(target) = &target
         {
-            let count = self.off_list.entry(target.host.clone()).or_default();
-            *count = count.saturating_add(1);
+            tally::one(&mut self.off_list, target.host.clone());
         }
         // Signed at the end of a WebSocket that was opened, whatever became of its messages.
         let was_open = receipt.layer == CLOSE_LAYER;
@@ -289,11 +280,7 @@ impl Receipts {
         }
         action.has_intent |= receipt.phase == "intent";
         if let Some(now) = time {
-            action.times = Some(
-                action
-                    .times
-                    .map_or((now, now), |(first, last)| (first.min(now), last.max(now))),
-            );
+            widen(&mut action.times, (now, now));
         }
         let is_outcome = receipt.phase == "outcome";
         if is_outcome {

@@ -1,12 +1,10 @@
 //! The relay's side: what the mediator was asked, folded by target.
 use std::collections::BTreeMap;
 
+use super::tally;
 use super::target::Target;
-use super::times::millis;
+use super::times::{millis, widen};
 use crate::packet::rows::{RelayRow, RelayVerdict};
-
-/// Different sizes that one target keeps apart.
-const MOST_SIZES: usize = 4096;
 
 /// What became of a request, as far as the relay's row shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,17 +79,14 @@ impl Requests {
     }
 
     fn add(&mut self, row: &RelayRow) {
-        add(&mut self.fates, Fate::of(row));
+        tally::one(&mut self.fates, Fate::of(row));
         if row.verdict == RelayVerdict::Forwarded {
-            let size = (row.bytes_up, row.bytes_down);
-            if self.sizes.len() < MOST_SIZES || self.sizes.contains_key(&size) {
-                add(&mut self.sizes, size);
-            }
+            tally::size(&mut self.sizes, (row.bytes_up, row.bytes_down));
         } else {
-            add(&mut self.reasons, reason(row));
+            tally::one(&mut self.reasons, reason(row));
         }
         match row.status {
-            Some(status) => add(&mut self.statuses, status),
+            Some(status) => tally::one(&mut self.statuses, status),
             None => self.without_status = self.without_status.saturating_add(1),
         }
         self.bytes = self
@@ -101,9 +96,7 @@ impl Requests {
         if let Some(end) = millis(&row.ts) {
             let lasted = i64::try_from(row.duration_us / 1000).unwrap_or(i64::MAX);
             let start = end.saturating_sub(lasted);
-            self.times = Some(self.times.map_or((start, end), |(first, last)| {
-                (first.min(start), last.max(end))
-            }));
+            widen(&mut self.times, (start, end));
         }
     }
 }
@@ -123,7 +116,7 @@ pub(super) struct Asked {
 impl Asked {
     pub(super) fn see(&mut self, row: &RelayRow) {
         let Some(transport) = row.transport.as_deref().filter(|text| !text.is_empty()) else {
-            add(&mut self.refused, reason(row));
+            tally::one(&mut self.refused, reason(row));
             return;
         };
         self.count = self.count.saturating_add(1);
@@ -148,9 +141,4 @@ fn reason(row: &RelayRow) -> String {
         (reason, Some(status)) => format!("{reason}, status {status}"),
         (reason, None) => reason.to_owned(),
     }
-}
-
-fn add<K: Ord>(counts: &mut BTreeMap<K, u64>, key: K) {
-    let count = counts.entry(key).or_default();
-    *count = count.saturating_add(1);
 }

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::disagreement::Disagreement;
+use super::tally;
 
 /// The two recorders and the kernel compared.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,8 +37,7 @@ pub struct Reconciliation {
 impl Reconciliation {
     pub(super) fn disagree(&mut self, what: Disagreement, count: u64) {
         if count > 0 {
-            let counted = self.disagreements.entry(what).or_default();
-            *counted = counted.saturating_add(count);
+            tally::some(&mut self.disagreements, what, count);
         }
     }
 

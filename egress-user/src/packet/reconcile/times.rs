@@ -23,11 +23,14 @@ impl Span {
     pub(super) fn see(&mut self, now: i64) {
         let back = self.range.map_or(0, |(_, last)| last.saturating_sub(now));
         self.went_back = self.went_back.max(back);
-        self.range = Some(
-            self.range
-                .map_or((now, now), |(first, last)| (first.min(now), last.max(now))),
-        );
+        widen(&mut self.range, (now, now));
     }
+}
+
+/// Widens a range of times, first and last, by another.
+pub(super) fn widen(range: &mut Option<(i64, i64)>, (from, until): (i64, i64)) {
+    let (first, last) = range.unwrap_or((from, until));
+    *range = Some((first.min(from), last.max(until)));
 }
 
 /// How far the times of two recorders may lie apart, ms.
