@@ -5,9 +5,13 @@
 )]
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use egress::packet::denied::Denied;
 use egress::packet::grade::{Grade, Graded};
-use egress::packet::html::{Page, render};
-use egress::packet::summary::{Observed, Refused};
+use egress::packet::html::render;
+use egress::packet::measured::{
+    AllowedRow, AttestationKey, Control, DeniedRow, Measured, Probe, Probes,
+};
+use egress::packet::summary::Shown;
 use egress::receipt::chain::Trust;
 use egress::receipt::check::{EvidenceFile, check_evidence};
 use serde_json::json;
@@ -47,36 +51,56 @@ fn page_of(text: &str) -> String {
     packet.posture.unsupported_paths = vec![hostile()];
     packet.verifier.signer_key = Some(hostile());
     packet.verifier.error = Some(hostile());
-    let observed = Observed {
-        denied: vec![Refused {
-            destination: hostile(),
-            process: hostile(),
-            reason: hostile(),
-            remedy: Some(hostile()),
-            count: 3,
-        }],
-        allowed: vec![(hostile(), 443, 7)],
-        probes: vec![(hostile(), "denied")],
-        graded: Some(Graded {
-            grade: Grade::KernelObserved,
-            reasons: vec![hostile()],
-        }),
-        packet_sha256: hostile(),
-        directory: hostile(),
-        boundary_key: Some(hostile()),
-    };
     let through =
         json!({"requests": 2, "bytes_up": 3, "bytes_down": 5, "head_bytes": 13, "target_bytes": 8});
     let channels = json!({
         "allowed_hosts": {text: through}, "other_hosts": through, "blocked": through, "names": 11, "name_bytes": 13,
     });
-    render(&Page {
+    let measured = Measured {
+        denied: vec![DeniedRow {
+            count: 3,
+            attempt: Denied {
+                destination: hostile(),
+                port: 0,
+                protocol: hostile(),
+                reason: hostile(),
+                process: hostile(),
+            },
+        }],
+        allowed: vec![AllowedRow {
+            host: hostile(),
+            port: 443,
+            count: 7,
+        }],
+        probes: Probes {
+            results: vec![Probe {
+                name: hostile(),
+                outcome: String::from("denied"),
+                detail: hostile(),
+                control: Control { succeeded: true },
+            }],
+            ..Probes::default()
+        },
+        residual_channels: channels,
+        notices: vec![hostile()],
+        incomplete: vec![hostile()],
+        attestation: AttestationKey {
+            key: hostile(),
+            pinned: true,
+        },
+        packet_directory: hostile(),
+        ..Measured::default()
+    };
+    let graded = Graded {
+        grade: Grade::KernelObserved,
+        reasons: vec![hostile()],
+    };
+    render(&Shown {
         packet: &packet,
         report: &report,
-        observed: &observed,
-        channels: &channels,
-        notices: &[hostile()],
-        incomplete: &[hostile()],
+        measured: &measured,
+        graded: &graded,
+        packet_sha256: text,
     })
 }
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ed25519_dalek::VerifyingKey;
+use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
 use files::{digests, optional_inside, read_error, read_file, read_inside, too_large};
@@ -21,9 +22,11 @@ use crate::packet::check::{PacketFiles, PacketReport, Pinned, check_packet, read
 use crate::packet::grade::Grade;
 use crate::packet::identity::{self, Identity};
 use crate::packet::model::Packet;
+use crate::packet::rendered::Found;
 use crate::packet::{
     ATTESTATION_FILE, BOUNDARY_FILE, CAPSULE_FILE, CHANGES_FILE, EVIDENCE_FILE, FLOWS_FILE,
-    IDENTITY_FILE, PACKET_FILE, PACKET_FILES, POLICY_FILE, rules,
+    IDENTITY_FILE, PACKET_FILE, PACKET_FILES, POLICY_FILE, REPORT_FILE, SUMMARY_FILE,
+    VERIFIER_FILE, rules,
 };
 use crate::receipt::chain::Trust;
 use crate::receipt::check::{
@@ -377,6 +380,12 @@ fn verify_packet(path: &Path, pinned: &Pinned) -> Result<Outcome, VerifyError> {
     let identity = optional_inside(directory, IDENTITY_FILE, MAX_DOCUMENT_BYTES)?;
     let changes = optional_inside(directory, CHANGES_FILE, MAX_EVIDENCE_BYTES)?;
     let attestation = optional_inside(directory, ATTESTATION_FILE, MAX_DOCUMENT_BYTES)?;
+    let page = |name| optional_inside(directory, name, MAX_DOCUMENT_BYTES);
+    let [summary, verifier, report] = [
+        page(SUMMARY_FILE)?,
+        page(VERIFIER_FILE)?,
+        page(REPORT_FILE)?,
+    ];
     let others = match attestation {
         Some(_) => digests(directory)?,
         None => Vec::new(),
@@ -399,6 +408,12 @@ fn verify_packet(path: &Path, pinned: &Pinned) -> Result<Outcome, VerifyError> {
                 None => Attestation::Absent,
             },
         },
+        pages: Found {
+            summary: summary.as_deref(),
+            verifier: verifier.as_deref(),
+            report: report.as_deref(),
+        },
+        packet_sha256: &hex::encode(Sha256::digest(&bytes)),
     };
     let PacketReport {
         verdict,

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::attest::{self, AttestationReport, Predicate};
 use super::flows::{FlowReport, check_flows};
-use super::grade::{Caps, Grade, Graded};
+use super::grade::{Caps, Grade, Graded, Pins};
 use super::measured::Measured;
 use super::model::Packet;
 use super::reconcile::{Circumstances, Receipts, Reconciler, Reconciliation};
@@ -74,6 +74,8 @@ impl BoundaryReport {
 pub struct BoundaryReport {
     /// How far enforcement is shown, and what is missing.
     pub graded: Graded,
+    /// The same for the keys that the writer of the packet had pinned.
+    pub as_written: Graded,
     /// `boundary.json`, if it can be read.
     pub measured: Option<Measured>,
     /// Key that signed the attestation, if its signature holds.
@@ -104,7 +106,7 @@ pub fn judge(
     let reconciliation = flows
         .as_ref()
         .map(|_| reconciler.finish(receipts, around, &allowed));
-    let attestation = check_attestation(files, keys, &mut findings, &mut caps);
+    let (attestation, is_pinned) = check_attestation(files, keys, &mut findings, &mut caps);
     let capsule = files.capsule.map(|bytes| {
         let against = Against {
             keys,
@@ -158,6 +160,15 @@ pub fn judge(
     for reason in unbroken.into_iter().chain(losses) {
         caps.cap(Grade::KernelObserved, reason);
     }
+    let pins = Pins {
+        boundary: is_pinned,
+        receipts: report.verdict != Verdict::SelfConsistentOnly,
+    };
+    let written = predicate.zip(measured.as_ref());
+    let writers_pins = written.map_or(pins, |(predicate, measured)| Pins {
+        boundary: measured.attestation.pinned,
+        receipts: predicate.verdict != Verdict::SelfConsistentOnly.as_str(),
+    });
     if let Some(predicate) = predicate {
         check_predicate(predicate, report, caps.shown(), &mut findings);
     }
@@ -176,7 +187,8 @@ pub fn judge(
         );
     }
     BoundaryReport {
-        graded: caps.graded(),
+        graded: caps.graded(pins),
+        as_written: caps.graded(writers_pins),
         measured,
         signer,
         reconciliation,
@@ -251,18 +263,15 @@ fn read_flows(
     (Some(flows), unbroken.finish(close), reconciler)
 }
 
+/// The check of the attestation, and whether its signer is pinned. Without an attestation there is no signer to pin.
 fn check_attestation(
     files: &BoundaryFiles<'_>,
     keys: &[VerifyingKey],
     findings: &mut Findings,
     caps: &mut Caps,
-) -> Option<AttestationReport> {
-    let not_pinned = "no --boundary-key was pinned: the boundary's signer is anybody";
+) -> (Option<AttestationReport>, bool) {
     match files.attestation {
-        Attestation::Pending { pinned } => {
-            caps.unless(pinned, Grade::Unpinned, not_pinned);
-            None
-        }
+        Attestation::Pending { pinned } => (None, pinned),
         Attestation::Absent => {
             caps.cap(
                 Grade::Unproven,
@@ -276,12 +285,12 @@ fn check_attestation(
                     "none",
                 );
             }
-            None
+            (None, true)
         }
         Attestation::Present { bytes, files } => {
             let report = attest::check(bytes, files, keys);
-            caps.unless(report.is_trusted, Grade::Unpinned, not_pinned);
-            Some(report)
+            let is_trusted = report.is_trusted;
+            (Some(report), is_trusted)
         }
     }
 }
@@ -410,11 +419,7 @@ fn grade_measured(measured: &Measured, caps: &mut Caps) {
 
 fn grade_receipts(report: &Report, caps: &mut Caps) {
     match report.verdict {
-        Verdict::Valid => {}
-        Verdict::SelfConsistentOnly => caps.cap(
-            Grade::Unpinned,
-            "no --key was pinned: the receipts' signer is anybody",
-        ),
+        Verdict::Valid | Verdict::SelfConsistentOnly => {}
         Verdict::Invalid => caps.cap(Grade::Unproven, "the receipts are invalid"),
         Verdict::Error => caps.cap(Grade::Unproven, "there is no receipt"),
     }

@@ -1,7 +1,5 @@
 //! Judges an Audit Packet: its own rules, and whether it says what the evidence says (evidence
 //! protocol, section 6). What the published references leave unchecked (6.3) is checked here too.
-use std::collections::BTreeSet;
-
 use ed25519_dalek::VerifyingKey;
 use sha2::{Digest, Sha256};
 
@@ -9,7 +7,8 @@ use super::boundary::{BoundaryFiles, BoundaryReport, judge};
 use super::inline::Inline;
 use super::model::{Artifacts, Packet, PacketVerdict, SCHEMA_VERSION};
 use super::reconcile::Receipts;
-use super::{AUDIT_ENFORCEMENT, rules};
+use super::rendered::{self, Found, Source};
+use super::{AUDIT_ENFORCEMENT, SUMMARY_FILE, VERIFIER_FILE, display, rules};
 use crate::receipt::chain::Trust;
 use crate::receipt::check::{EvidenceFile, check_evidence, check_evidence_visiting};
 use crate::receipt::findings::{Finding, Findings, Severity};
@@ -26,6 +25,10 @@ pub struct PacketFiles<'a> {
     pub policy: Option<&'a [u8]>,
     /// What speaks of the boundary.
     pub boundary: BoundaryFiles<'a>,
+    /// The pages for people.
+    pub pages: Found<'a>,
+    /// SHA-256 of `packet.json`, lowercase hex.
+    pub packet_sha256: &'a str,
 }
 
 /// Keys that may have signed.
@@ -136,7 +139,8 @@ pub fn check_packet(packet: &Packet, files: &PacketFiles<'_>, pinned: &Pinned) -
     inline.finish(&mut findings);
     check_counts(packet, &report, &mut findings);
     check_end(packet, &report, trust, &mut findings);
-    check_display(packet, &report, &mut findings);
+    display::check(packet, &report, &mut findings);
+    check_artifacts(packet, files, &mut findings);
     if let Some(policy) = files.policy {
         check_policy(packet, policy, &report, &mut findings);
     }
@@ -147,7 +151,13 @@ pub fn check_packet(packet: &Packet, files: &PacketFiles<'_>, pinned: &Pinned) -
         &receipts,
         &pinned.boundary,
     );
-    let verdict = verdict(packet, &report, &boundary, &mut findings);
+    let mut verdict = verdict(packet, &report, &boundary, &mut findings);
+    if matches!(verdict, Verdict::Valid | Verdict::SelfConsistentOnly) {
+        check_pages(packet, files, &report, &boundary, &mut findings);
+        if findings.has_errors() {
+            verdict = Verdict::Invalid;
+        }
+    }
     if matches!(verdict, Verdict::Invalid | Verdict::Error) {
         boundary.disprove();
     }
@@ -344,71 +354,60 @@ fn check_end(packet: &Packet, report: &Report, trust: &Trust, findings: &mut Fin
     }
 }
 
-/// What the packet shows besides; producers may leave out or redact some of it.
-fn check_display(packet: &Packet, report: &Report, findings: &mut Findings) {
-    let summary = &packet.summary;
-    let counts = &report.counts;
-    let mut differs =
-        |name: &str, stated: String| findings.add(&rules::DISPLAY, rules::here(), name, stated);
-    if let Some(transports) = &summary.transports
-        && *transports != counts.transports
-    {
-        differs("summary.transports", format!("{transports:?}"));
-    }
-    if let Some(layers) = &summary.layers
-        && *layers != counts.layers
-    {
-        differs("summary.layers", format!("{layers:?}"));
-    }
-    if let Some(domains) = &summary.domains_touched
-        && !domains.iter().eq(counts.domains.iter())
-    {
-        differs("summary.domains_touched", domains.join(" "));
-    }
-    let bare = |hash: &String| hash.strip_prefix("sha256:").unwrap_or(hash).to_owned();
-    let stated: BTreeSet<String> = packet.policy.policy_hashes.iter().map(bare).collect();
-    let actual: BTreeSet<String> = counts.policy_hashes.iter().map(bare).collect();
-    if stated != actual {
-        differs(
-            "policy.policy_hashes",
-            packet.policy.policy_hashes.join(" "),
-        );
-    }
-    let run = &packet.run;
-    let times = [
-        Some(&packet.generated_at),
-        Some(&run.started_at),
-        run.completed_at.as_ref(),
+/// The files that `packet.json` names are there. Where the evidence is missing, that has a rule of its own.
+fn check_artifacts(packet: &Packet, files: &PacketFiles<'_>, findings: &mut Findings) {
+    let artifacts = &packet.artifacts;
+    let named = [
+        (
+            Some(artifacts.verifier.as_str()),
+            VERIFIER_FILE,
+            files.pages.verifier,
+        ),
+        (
+            packet.verifier.output_file.as_deref(),
+            VERIFIER_FILE,
+            files.pages.verifier,
+        ),
+        (
+            artifacts.summary.as_deref(),
+            SUMMARY_FILE,
+            files.pages.summary,
+        ),
     ];
-    for time in times.into_iter().flatten() {
-        if !crate::receipt::is_rfc3339(time) {
-            findings.add(&rules::TIME, rules::here(), "RFC 3339", time.as_str());
+    for (stated, name, found) in named {
+        if let Some(stated) = stated
+            && (stated != name || found.is_none())
+        {
+            findings.add(&rules::ARTIFACT, rules::here(), name, stated);
         }
     }
-    if let Some(completed) = &run.completed_at
-        && completed.get(..19) < run.started_at.get(..19)
-    {
-        findings.add(
-            &rules::TIME,
-            rules::here(),
-            "an end after the start",
-            completed.as_str(),
-        );
+}
+
+/// The pages of a packet with an attestation are those that it yields.
+fn check_pages(
+    packet: &Packet,
+    files: &PacketFiles<'_>,
+    report: &Report,
+    boundary: &BoundaryReport,
+    findings: &mut Findings,
+) {
+    if boundary.signer.is_none() {
+        return;
     }
-    let agents: Vec<&str> = counts
-        .actors
-        .keys()
-        .map(String::as_str)
-        .filter(|actor| *actor != "pipelock")
-        .collect();
-    if !agents.is_empty() && !agents.contains(&run.agent_identity.as_str()) {
-        findings.add(
-            &rules::IDENTITY,
-            rules::here(),
-            agents.join(" "),
-            run.agent_identity.as_str(),
-        );
-    }
+    // Its writer knew its own key.
+    let verdict = if packet.verifier.verdict == PacketVerdict::Valid {
+        Verdict::Valid
+    } else {
+        report.verdict
+    };
+    let source = Source {
+        packet,
+        packet_sha256: files.packet_sha256,
+        report,
+        verdict,
+        boundary,
+    };
+    rendered::check(&source, &files.pages, findings);
 }
 
 /// `policy.yaml` is the file whose hash the packet states. Writers that put the hash of the file's

@@ -70,6 +70,15 @@ pub struct Graded {
     pub reasons: Vec<String>,
 }
 
+/// Which signers the verifier pinned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Pins {
+    /// The signer of the attestation.
+    pub(super) boundary: bool,
+    /// The signer of the receipts.
+    pub(super) receipts: bool,
+}
+
 /// Collects caps.
 #[derive(Debug, Default)]
 pub(super) struct Caps(Vec<(Grade, String)>);
@@ -88,19 +97,40 @@ impl Caps {
     /// The grade if every key were pinned.
     pub(super) fn shown(&self) -> Grade {
         let caps = self.0.iter().map(|(grade, _)| *grade);
-        caps.filter(|grade| *grade != Grade::Unpinned)
-            .min()
-            .unwrap_or(Grade::KernelEnforced)
+        caps.min().unwrap_or(Grade::KernelEnforced)
     }
 
-    pub(super) fn graded(mut self) -> Graded {
-        self.0.sort_by_key(|(grade, _)| *grade);
+    /// The grade for a verifier that pinned these signers.
+    pub(super) fn graded(&self, pins: Pins) -> Graded {
+        let mut caps: Vec<(Grade, &str)> = Vec::new();
+        for (pinned, reason) in [
+            (
+                pins.boundary,
+                "no --boundary-key was pinned: the boundary's signer is anybody",
+            ),
+            (
+                pins.receipts,
+                "no --key was pinned: the receipts' signer is anybody",
+            ),
+        ] {
+            if !pinned {
+                caps.push((Grade::Unpinned, reason));
+            }
+        }
+        caps.extend(
+            self.0
+                .iter()
+                .map(|(grade, reason)| (*grade, reason.as_str())),
+        );
+        caps.sort_by_key(|(grade, _)| *grade);
         Graded {
-            grade: self
-                .0
+            grade: caps
                 .first()
                 .map_or(Grade::KernelEnforced, |(grade, _)| *grade),
-            reasons: self.0.into_iter().map(|(_, reason)| reason).collect(),
+            reasons: caps
+                .into_iter()
+                .map(|(_, reason)| reason.to_owned())
+                .collect(),
         }
     }
 }

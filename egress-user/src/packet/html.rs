@@ -7,11 +7,10 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::AUDIT_ENFORCEMENT;
 use super::model::Packet;
-use super::summary::{Observed, boundary_signer, check_command};
+use super::summary::Shown;
 use crate::receipt::findings::visible;
-use crate::receipt::report::{End, Report};
+use crate::receipt::report::End;
 
 /// Rows shown of one table.
 const MAX_ROWS: usize = 500;
@@ -23,97 +22,72 @@ background:#fff}table{border-collapse:collapse;margin:.5em 0 1.5em}th,td{border:
 padding:.25em .6em;text-align:left;vertical-align:top;overflow-wrap:anywhere}th{background:#eee}\
 td,pre{font-family:monospace}pre{background:#eee;padding:.6em;overflow:auto}";
 
-/// What the page shows beside packet and receipts.
-#[derive(Debug, Clone, Copy)]
-pub struct Page<'a> {
-    /// The packet.
-    pub packet: &'a Packet,
-    /// The check of its evidence.
-    pub report: &'a Report,
-    /// What the run saw.
-    pub observed: &'a Observed,
-    /// `residual_channels` of `boundary.json`.
-    pub channels: &'a Value,
-    /// What people should know beyond the verdict.
-    pub notices: &'a [String],
-    /// Why the record is not complete.
-    pub incomplete: &'a [String],
-}
-
 /// Renders the page.
-pub fn render(page: &Page<'_>) -> String {
+pub fn render(shown: &Shown<'_>) -> String {
+    let measured = shown.measured;
     let mut out = Html::start();
     out.raw("<h1>Audit Packet</h1>\n<p>");
     out.text("This page is for reading and proves nothing: anybody can write one. The last section says how to check the packet.");
     out.raw("</p>\n");
-    head(&mut out, page);
-    let observed = page.observed;
-    let reasons = observed.graded.iter().flat_map(|graded| &graded.reasons);
-    out.list("Why the boundary is not graded higher", reasons);
-    out.list("The record is incomplete", page.incomplete.iter());
-    out.list("Notices", page.notices.iter());
-    let title = match page.packet.posture.enforcement_mode.as_str() {
-        AUDIT_ENFORCEMENT => "Would be denied",
-        _ => "Denied",
-    };
+    head(&mut out, shown);
+    let reasons = &shown.graded.reasons;
+    out.list("Why the boundary is not graded higher", reasons.iter());
+    out.list("The record is incomplete", measured.incomplete.iter());
+    out.list("Notices", measured.notices.iter());
     out.table(
-        title,
+        shown.denied_title(),
         &["Destination", "Process", "Count", "Why", "To allow it"],
-        observed.denied.iter().map(|row| {
-            let remedy = row.remedy.clone().unwrap_or_default();
+        measured.denied.iter().map(|row| {
+            let attempt = &row.attempt;
+            let remedy = attempt.remedy().unwrap_or_default();
+            let process = attempt.process.clone();
             let count = row.count.to_string();
-            [&row.destination, &row.process, &count, &row.reason, &remedy].map(String::clone)
+            [attempt.target(), process, count, attempt.why(), remedy]
         }),
+        measured.denied_left_out,
     );
     out.table(
         "Allowed",
         &["Destination", "Count"],
-        observed
+        measured
             .allowed
             .iter()
-            .map(|(host, port, count)| [format!("{host}:{port}"), count.to_string()]),
+            .map(|row| [format!("{}:{}", row.host, row.port), row.count.to_string()]),
+        measured.allowed_left_out,
     );
-    posture(&mut out, page.packet);
+    posture(&mut out, shown.packet);
+    let probes = measured.probes.results.iter();
     out.table(
         "Probes, made inside the boundary before the start",
         &["Probe", "Outcome"],
-        observed
-            .probes
-            .iter()
-            .map(|(name, outcome)| [name.clone(), (*outcome).to_owned()]),
+        probes.map(|probe| [probe.name.clone(), probe.outcome.clone()]),
+        0,
     );
-    channels(&mut out, page.channels);
+    channels(&mut out, &measured.residual_channels);
     out.raw("<h2>Check it</h2>\n<p>");
     out.text("On another machine, offline, with the keys from a place of your own:");
     out.raw("</p>\n<pre>");
-    out.text(&check_command(page.packet, observed));
+    out.text(&shown.check_command());
     out.raw("</pre>\n</body>\n</html>\n");
     out.0
 }
 
 /// Verdict, grade and what the run was.
-fn head(out: &mut Html, page: &Page<'_>) {
-    let Page { packet, report, .. } = page;
+fn head(out: &mut Html, shown: &Shown<'_>) {
+    let Shown { packet, report, .. } = shown;
     let verdict = serde_json::to_value(packet.verifier.verdict).unwrap_or_default();
     let end = match report.end {
         End::Proven => "proven",
         End::Unproven(reason) => reason,
     };
-    let grade = page.observed.graded.as_ref();
     let optional = |text: &Option<String>| text.clone().unwrap_or_default();
     let run = &packet.run;
     let counts = &report.counts;
     let rows = [
         ("Verdict", verdict.as_str().unwrap_or_default().to_owned()),
         ("End of the evidence", end.to_owned()),
-        (
-            "Boundary",
-            grade.map_or_else(String::new, |graded| graded.grade.to_string()),
-        ),
-        (
-            "Boundary signed by",
-            grade.map_or_else(String::new, |_| boundary_signer(page.observed).to_owned()),
-        ),
+        ("Boundary", shown.graded.grade.to_string()),
+        ("Boundary signed by", shown.boundary_signer().to_owned()),
         (
             "Actions",
             format!("{}, {} blocked", counts.actions, counts.blocked_actions),
@@ -133,16 +107,14 @@ fn head(out: &mut Html, page: &Page<'_>) {
         ("Signer", optional(&packet.verifier.signer_key)),
         ("Root hash", optional(&packet.verifier.root_hash)),
         ("Error", optional(&packet.verifier.error)),
-        (
-            "SHA-256 of packet.json",
-            page.observed.packet_sha256.clone(),
-        ),
+        ("SHA-256 of packet.json", shown.packet_sha256.to_owned()),
     ];
     let rows = rows.into_iter().filter(|(_, value)| !value.is_empty());
     out.table(
         "Verdict",
         &["", ""],
         rows.map(|(name, value)| [name.to_owned(), value]),
+        0,
     );
 }
 
@@ -162,7 +134,7 @@ fn posture(out: &mut Html, packet: &Packet) {
         };
         Some([name.clone(), text])
     });
-    out.table("Posture", &["", ""], rows);
+    out.table("Posture", &["", ""], rows, 0);
 }
 
 /// What is open on purpose, and how much went through it.
@@ -207,6 +179,7 @@ fn channels(out: &mut Html, channels: &Value) {
             "Bytes of heads",
         ],
         rows.into_iter(),
+        0,
     );
     let number = |member: &str| channels.get(member).and_then(Value::as_u64);
     if let (Some(names), Some(bytes)) = (number("names"), number("name_bytes")) {
@@ -242,12 +215,13 @@ impl Html {
         self.0.push_str(&escaped(text));
     }
 
-    /// A table under its title; nothing when there are no rows.
+    /// A table under its title; nothing when there are no rows. `left_out` counts rows that the source left out.
     fn table<const N: usize>(
         &mut self,
         title: &'static str,
         head: &[&'static str; N],
         rows: impl Iterator<Item = [String; N]>,
+        left_out: u64,
     ) {
         let mut rows = rows.peekable();
         if rows.peek().is_none() {
@@ -263,7 +237,8 @@ impl Html {
             self.row(["<td>", "</td>"], row.iter().map(String::as_str));
         }
         self.raw("</table>\n");
-        match rows.count() {
+        let rest = u64::try_from(rows.count()).unwrap_or(u64::MAX);
+        match rest.saturating_add(left_out) {
             0 => {}
             rest => {
                 self.raw("<p>");
@@ -285,7 +260,7 @@ impl Html {
     }
 
     fn list<'t>(&mut self, title: &'static str, items: impl Iterator<Item = &'t String>) {
-        self.table(title, &[""], items.map(|item| [item.clone()]));
+        self.table(title, &[""], items.map(|item| [item.clone()]), 0);
     }
 }
 

@@ -1,8 +1,9 @@
 //! What `boundary.json` says, as far as the check of a packet needs it. Its writer may say more.
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
+use super::denied::Denied;
 use crate::receipt::capsule::{KernelRule, kernel_rule_hash};
 use crate::receipt::json::{MAX_DEPTH, parse_bytes};
 
@@ -52,6 +53,60 @@ pub struct Measured {
     pub tls_interception: Option<serde_json::Value>,
     /// Why the record is not complete.
     pub incomplete: Vec<String>,
+    /// What was denied, most frequent first.
+    #[serde(default)]
+    pub denied: Vec<DeniedRow>,
+    /// Rows of `denied` beyond those that are listed.
+    #[serde(default)]
+    pub denied_left_out: u64,
+    /// Connections that went through, most frequent first.
+    #[serde(default)]
+    pub allowed: Vec<AllowedRow>,
+    /// Rows of `allowed` beyond those that are listed.
+    #[serde(default)]
+    pub allowed_left_out: u64,
+    /// What went through the channels that are open on purpose.
+    #[serde(default)]
+    pub residual_channels: serde_json::Value,
+    /// What people should know of the run beyond its verdict.
+    #[serde(default)]
+    pub notices: Vec<String>,
+    /// The key that signs the attestation.
+    #[serde(default)]
+    pub attestation: AttestationKey,
+    /// Name of the packet's directory when it was written.
+    #[serde(default)]
+    pub packet_directory: String,
+}
+
+/// Attempts that were denied alike.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeniedRow {
+    /// How many.
+    pub count: u64,
+    /// What each of them was.
+    pub attempt: Denied,
+}
+
+/// Connections to one destination that went through.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AllowedRow {
+    /// Host name.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// How many.
+    pub count: u64,
+}
+
+/// The key that signs the attestation.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AttestationKey {
+    /// Its public half, 64 lowercase hex digits.
+    pub key: String,
+    /// Whether the caller supplied it; otherwise it was made for the run, and nobody can pin it.
+    pub pinned: bool,
 }
 
 /// Who judged and signed.
@@ -274,6 +329,17 @@ impl Measured {
             .results
             .iter()
             .any(|probe| probe.name == name && probe.outcome == "denied" && probe.control.succeeded)
+    }
+
+    /// Probes that failed or proved nothing, and that the caller accepted by name, in words.
+    pub fn accepted_probes(&self) -> Vec<String> {
+        let accepted = &self.probes.accepted_risks;
+        let stops = |probe: &&Probe| !matches!(probe.outcome.as_str(), "denied" | "not_applicable");
+        let results = self.probes.results.iter().filter(stops);
+        results
+            .filter(|probe| accepted.contains(&probe.name))
+            .map(|probe| format!("{} {}: {}", probe.name, probe.outcome, probe.detail))
+            .collect()
     }
 
     /// Probes that do not show the boundary closed, in words: missing, reached, proving nothing, or accepted as a risk.

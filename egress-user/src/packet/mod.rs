@@ -9,8 +9,10 @@ pub mod attest;
 pub mod boundary;
 pub mod build;
 pub mod check;
+pub mod denied;
 #[cfg(target_os = "linux")]
 pub mod dir;
+mod display;
 pub mod flows;
 pub mod grade;
 pub mod html;
@@ -20,6 +22,7 @@ pub mod measured;
 pub mod model;
 pub mod posture;
 pub mod reconcile;
+pub mod rendered;
 pub mod required;
 pub mod rows;
 pub(crate) mod rules;

@@ -155,18 +155,41 @@ pub(super) static AUDIT: Rule = Rule::error(
     "this packet is of --mode audit: nothing was enforced, and there are no receipts",
     "run again without --mode audit for a packet that proves something",
 );
-pub(super) static DISPLAY: Rule = Rule::warning(
+pub(super) static DISPLAY: Rule = Rule::error(
     "packet.display",
-    20,
-    "a count for display differs from the evidence",
+    81,
+    "packet.json lists something else than the receipts hold",
     "read the receipts instead",
 );
-pub(super) static TIME: Rule = Rule::warning("packet.time", 21, "a time of the packet is odd", "");
-pub(super) static IDENTITY: Rule = Rule::warning(
+pub(super) static TIME: Rule = Rule::error(
+    "packet.time",
+    82,
+    "a time of packet.json cannot be right",
+    "compare it with the times of the receipts",
+);
+pub(super) static IDENTITY: Rule = Rule::error(
     "packet.identity",
-    22,
-    "no receipt has the packet's agent as actor",
+    83,
+    "no receipt has the packet's agent as its actor",
     "",
+);
+pub(super) static ARTIFACT: Rule = Rule::error(
+    "packet.artifact",
+    84,
+    "packet.json names a file that the packet does not have",
+    "the file was removed after the run",
+);
+pub(super) static RENDERED: Rule = Rule::error(
+    "packet.rendered",
+    103,
+    "a page for people is not the one that this packet yields",
+    "the page was changed after the run; read the output of egress verify instead",
+);
+pub(super) static NOT_RENDERED: Rule = Rule::warning(
+    "packet.not-rendered",
+    23,
+    "the pages for people were written by another version and are not compared",
+    "read the output of egress verify instead",
 );
 
 /// Findings about `packet.json` have no better place.

@@ -7,6 +7,7 @@ use std::fmt::{Display, Write};
 
 use super::AUDIT_ENFORCEMENT;
 use super::grade::Graded;
+use super::measured::Measured;
 use super::model::Packet;
 use crate::receipt::findings::visible;
 use crate::receipt::report::{End, Report};
@@ -16,62 +17,78 @@ const MAX_ROWS: usize = 100;
 /// Characters shown of one text.
 const MAX_CHARACTERS: usize = 200;
 
-/// What a run saw and the packet's own fields do not say.
-#[derive(Debug, Clone, Default)]
-pub struct Observed {
-    /// Refused attempts, in the order in which they are shown.
-    pub denied: Vec<Refused>,
-    /// Host, port and number of the connections that went through.
-    pub allowed: Vec<(String, u16, u64)>,
-    /// Probes of the boundary: what was tried, and what came of it.
-    pub probes: Vec<(String, &'static str)>,
+/// What the pages for people are rendered from: nothing that the packet does not hold.
+#[derive(Debug, Clone, Copy)]
+pub struct Shown<'a> {
+    /// The packet.
+    pub packet: &'a Packet,
+    /// The check of its receipts.
+    pub report: &'a Report,
+    /// `boundary.json`.
+    pub measured: &'a Measured,
     /// How far the packet shows the boundary.
-    pub graded: Option<Graded>,
-    /// SHA-256 of `packet.json`.
-    pub packet_sha256: String,
-    /// Name of the packet's directory.
-    pub directory: String,
-    /// Public half of the boundary's key, if the caller named one.
-    pub boundary_key: Option<String>,
+    pub graded: &'a Graded,
+    /// SHA-256 of `packet.json`, lowercase hex.
+    pub packet_sha256: &'a str,
 }
 
-/// Attempts that were refused alike.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Refused {
-    /// Host name or address, with the port; or the protocol, where there is neither.
-    pub destination: String,
-    /// Name of the process.
-    pub process: String,
-    /// Protocol and reason.
-    pub reason: String,
-    /// What would let it through, where something would.
-    pub remedy: Option<String>,
-    /// How many.
-    pub count: u64,
+impl Shown<'_> {
+    /// The boundary's key, if the caller supplied it.
+    fn boundary_key(&self) -> Option<&str> {
+        let key = &self.measured.attestation;
+        key.pinned.then_some(key.key.as_str())
+    }
+
+    /// Whose key vouches for the boundary.
+    pub(super) fn boundary_signer(&self) -> &str {
+        let named = self.boundary_key();
+        named.unwrap_or("a key of this run, which nobody can pin")
+    }
+
+    /// The command that checks the packet anywhere, if its words need no quotes.
+    pub(super) fn check_command(&self) -> String {
+        let plain = |text: &str| {
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+            !text.is_empty() && !text.starts_with('-') && text.bytes().all(is_plain)
+        };
+        let directory = Some(self.measured.packet_directory.as_str()).filter(|text| plain(text));
+        let key = self.packet.verifier.signer_key.as_deref();
+        let trust = match key.filter(|key| plain(key)) {
+            Some(key) => format!("--key {key}"),
+            None => String::from("--allow-unpinned"),
+        };
+        let mut command = format!("egress verify {} {trust}", directory.unwrap_or("PACKET"));
+        if let Some(key) = self.boundary_key().filter(|key| plain(key)) {
+            command.push_str(" --boundary-key ");
+            command.push_str(key);
+        }
+        command
+    }
+
+    /// The title of the list of what was denied.
+    pub(super) fn denied_title(&self) -> &'static str {
+        match self.packet.posture.enforcement_mode.as_str() {
+            AUDIT_ENFORCEMENT => "Would be denied",
+            _ => "Denied",
+        }
+    }
 }
 
 /// Renders the summary.
-pub fn render(packet: &Packet, report: &Report, observed: &Observed) -> String {
+pub fn render(shown: &Shown<'_>) -> String {
     let mut out = String::new();
-    let written = write(&mut out, packet, report, observed);
     // Writing to a string cannot fail.
-    written.map_or_else(|_error| String::new(), |()| out)
+    write(&mut out, shown).map_or_else(|_error| String::new(), |()| out)
 }
 
-/// A further list for the end of a summary; nothing when there are no `items`.
-pub fn section(title: &str, items: &[String]) -> String {
-    let mut out = String::new();
-    let items: Vec<&String> = items.iter().collect();
-    let written = list(&mut out, title, &items);
-    written.map_or_else(|_error| String::new(), |()| out)
-}
-
-fn write(
-    out: &mut String,
-    packet: &Packet,
-    report: &Report,
-    observed: &Observed,
-) -> std::fmt::Result {
+fn write(out: &mut String, shown: &Shown<'_>) -> std::fmt::Result {
+    let Shown {
+        packet,
+        report,
+        measured,
+        graded,
+        ..
+    } = *shown;
     let verifier = &packet.verifier;
     let counts = &report.counts;
     out.push_str("# Audit Packet\n\n| | |\n|---|---|\n");
@@ -92,10 +109,8 @@ fn write(
         row(out, "Exit status of the agent", code)?;
     }
     row(out, "Enforcement", &packet.posture.enforcement_mode)?;
-    if let Some(graded) = &observed.graded {
-        row(out, "Boundary", graded.grade)?;
-        row(out, "Boundary signed by", boundary_signer(observed))?;
-    }
+    row(out, "Boundary", graded.grade)?;
+    row(out, "Boundary signed by", shown.boundary_signer())?;
     row(
         out,
         "Actions",
@@ -105,37 +120,28 @@ fn write(
     optional(out, "Signer", verifier.signer_key.as_deref())?;
     optional(out, "Root hash", verifier.root_hash.as_deref())?;
     optional(out, "Error", verifier.error.as_deref())?;
-    let digest = Some(observed.packet_sha256.as_str()).filter(|text| !text.is_empty());
-    optional(out, "SHA-256 of packet.json", digest)?;
-    let title = match packet.posture.enforcement_mode.as_str() {
-        AUDIT_ENFORCEMENT => "Would be denied",
-        _ => "Denied",
-    };
-    denied(out, title, &observed.denied)?;
-    allowed(out, &observed.allowed)?;
-    let reasons: Vec<&String> = observed
-        .graded
-        .iter()
-        .flat_map(|graded| &graded.reasons)
-        .collect();
-    list(out, "Why the boundary is not graded higher", &reasons)?;
-    let domains: Vec<&String> = counts.domains.iter().collect();
+    row(out, "SHA-256 of packet.json", shown.packet_sha256)?;
+    denied(out, shown.denied_title(), measured)?;
+    allowed(out, measured)?;
+    list(
+        out,
+        "Why the boundary is not graded higher",
+        &graded.reasons,
+    )?;
+    let domains: Vec<String> = counts.domains.iter().cloned().collect();
     list(out, "Destinations in the receipts", &domains)?;
     map(out, "Receipts by transport", &counts.transports)?;
     map(out, "Blocked by layer", &counts.layers)?;
-    let open: Vec<&String> = packet.posture.unsupported_paths.iter().collect();
-    list(out, "Not enforced", &open)?;
-    measured(out, packet, &observed.probes)?;
-    check_it(out, packet, observed)
+    list(out, "Not enforced", &packet.posture.unsupported_paths)?;
+    posture(out, packet, measured)?;
+    check_it(out, shown)?;
+    list(out, "Accepted risks", &measured.accepted_probes())?;
+    list(out, "Notices", &measured.notices)?;
+    list(out, "The record is incomplete", &measured.incomplete)
 }
 
-/// Whose key vouches for the boundary.
-pub(super) fn boundary_signer(observed: &Observed) -> &str {
-    let named = observed.boundary_key.as_deref();
-    named.unwrap_or("a key of this run, which nobody can pin")
-}
-
-fn denied(out: &mut String, title: &str, rows: &[Refused]) -> std::fmt::Result {
+fn denied(out: &mut String, title: &str, measured: &Measured) -> std::fmt::Result {
+    let rows = &measured.denied;
     if rows.is_empty() {
         return Ok(());
     }
@@ -144,32 +150,35 @@ fn denied(out: &mut String, title: &str, rows: &[Refused]) -> std::fmt::Result {
         "\n| Destination | Process | Count | Why | To allow it |\n|---|---|---|---|---|\n",
     );
     for row in rows.iter().take(MAX_ROWS) {
-        let remedy = row.remedy.as_deref().map(code).unwrap_or_default();
+        let attempt = &row.attempt;
+        let remedy = attempt.remedy().as_deref().map(code).unwrap_or_default();
         writeln!(
             out,
             "| {} | {} | {} | {} | {remedy} |",
-            code(&row.destination),
-            code(&row.process),
+            code(&attempt.target()),
+            code(&attempt.process),
             row.count,
-            code(&row.reason)
+            code(&attempt.why())
         )?;
     }
-    more(out, rows.len())
+    more(out, rows.len(), measured.denied_left_out)
 }
 
-fn allowed(out: &mut String, rows: &[(String, u16, u64)]) -> std::fmt::Result {
+fn allowed(out: &mut String, measured: &Measured) -> std::fmt::Result {
+    let rows = &measured.allowed;
     if rows.is_empty() {
         return Ok(());
     }
     out.push_str("\n## Allowed\n\n| Destination | Count |\n|---|---|\n");
-    for (host, port, count) in rows.iter().take(MAX_ROWS) {
-        writeln!(out, "| {} | {count} |", code(&format!("{host}:{port}")))?;
+    for row in rows.iter().take(MAX_ROWS) {
+        let destination = code(&format!("{}:{}", row.host, row.port));
+        writeln!(out, "| {destination} | {} |", row.count)?;
     }
-    more(out, rows.len())
+    more(out, rows.len(), measured.allowed_left_out)
 }
 
 /// The posture's words, and the probes that they follow from.
-fn measured(out: &mut String, packet: &Packet, probes: &[(String, &str)]) -> std::fmt::Result {
+fn posture(out: &mut String, packet: &Packet, measured: &Measured) -> std::fmt::Result {
     out.push_str("\n## Posture\n\n| | |\n|---|---|\n");
     let words = serde_json::to_value(&packet.posture).unwrap_or_default();
     for field in [
@@ -182,12 +191,13 @@ fn measured(out: &mut String, packet: &Packet, probes: &[(String, &str)]) -> std
         let word = words.get(field).and_then(|word| word.as_str());
         row(out, field, word.unwrap_or_default())?;
     }
-    if probes.is_empty() {
-        return Ok(());
-    }
     let mut outcomes: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for (name, outcome) in probes {
-        outcomes.entry(outcome).or_default().push(name);
+    for probe in &measured.probes.results {
+        let names = outcomes.entry(&probe.outcome).or_default();
+        names.push(&probe.name);
+    }
+    if outcomes.is_empty() {
+        return Ok(());
     }
     writeln!(
         out,
@@ -200,31 +210,11 @@ fn measured(out: &mut String, packet: &Packet, probes: &[(String, &str)]) -> std
     Ok(())
 }
 
-fn check_it(out: &mut String, packet: &Packet, observed: &Observed) -> std::fmt::Result {
+fn check_it(out: &mut String, shown: &Shown<'_>) -> std::fmt::Result {
     out.push_str(
         "\n## Check it\n\nOn another machine, offline, with the keys from a place of your own:\n\n",
     );
-    writeln!(out, "```sh\n{}\n```", check_command(packet, observed))
-}
-
-/// The command that checks the packet anywhere, if its words need no quotes.
-pub(super) fn check_command(packet: &Packet, observed: &Observed) -> String {
-    let plain = |text: &str| {
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-        !text.is_empty() && !text.starts_with('-') && text.bytes().all(is_plain)
-    };
-    let directory = Some(observed.directory.as_str()).filter(|text| plain(text));
-    let key = packet.verifier.signer_key.as_deref();
-    let trust = match key.filter(|key| plain(key)) {
-        Some(key) => format!("--key {key}"),
-        None => String::from("--allow-unpinned"),
-    };
-    let mut command = format!("egress verify {} {trust}", directory.unwrap_or("PACKET"));
-    if let Some(key) = observed.boundary_key.as_deref().filter(|key| plain(key)) {
-        command.push_str(" --boundary-key ");
-        command.push_str(key);
-    }
-    command
+    writeln!(out, "```sh\n{}\n```", shown.check_command())
 }
 
 fn row(out: &mut String, name: &str, value: impl Display) -> std::fmt::Result {
@@ -235,7 +225,7 @@ fn optional(out: &mut String, name: &str, value: Option<&str>) -> std::fmt::Resu
     value.map_or(Ok(()), |value| row(out, name, value))
 }
 
-fn list(out: &mut String, title: &str, items: &[&String]) -> std::fmt::Result {
+fn list(out: &mut String, title: &str, items: &[String]) -> std::fmt::Result {
     if items.is_empty() {
         return Ok(());
     }
@@ -243,7 +233,7 @@ fn list(out: &mut String, title: &str, items: &[&String]) -> std::fmt::Result {
     for item in items.iter().take(MAX_ROWS) {
         writeln!(out, "| {} |", code(item))?;
     }
-    more(out, items.len())
+    more(out, items.len(), 0)
 }
 
 fn map(out: &mut String, title: &str, map: &BTreeMap<String, u64>) -> std::fmt::Result {
@@ -254,13 +244,15 @@ fn map(out: &mut String, title: &str, map: &BTreeMap<String, u64>) -> std::fmt::
     for (name, count) in map.iter().take(MAX_ROWS) {
         writeln!(out, "| {} | {count} |", code(name))?;
     }
-    more(out, map.len())
+    more(out, map.len(), 0)
 }
 
-fn more(out: &mut String, length: usize) -> std::fmt::Result {
-    match length.saturating_sub(MAX_ROWS) {
+/// Counts the rows that are not shown: those past the limit of this page, and those that its source `left_out`.
+fn more(out: &mut String, rows: usize, left_out: u64) -> std::fmt::Result {
+    let rows = u64::try_from(rows.saturating_sub(MAX_ROWS)).unwrap_or(u64::MAX);
+    match rows.saturating_add(left_out) {
         0 => Ok(()),
-        rest => writeln!(out, "\nand {rest} more in packet.json"),
+        rest => writeln!(out, "\nand {rest} more"),
     }
 }
 
@@ -284,6 +276,8 @@ fn code(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::denied::Denied;
+    use super::super::measured::{AllowedRow, DeniedRow};
     use super::*;
 
     #[test]
@@ -300,16 +294,26 @@ mod tests {
     fn hostile_names_stay_text() {
         let hostile =
             "`x`](https://evil.test) <img src=x> @team #1 | \u{202e}\u{200b}\n## Verdict: valid";
-        let mut out = String::new();
-        let row = Refused {
-            destination: hostile.into(),
-            process: hostile.into(),
-            reason: hostile.into(),
-            remedy: Some(hostile.into()),
-            count: 1,
+        let measured = Measured {
+            denied: vec![DeniedRow {
+                count: 1,
+                attempt: Denied {
+                    destination: hostile.into(),
+                    process: hostile.into(),
+                    reason: hostile.into(),
+                    ..Denied::default()
+                },
+            }],
+            allowed: vec![AllowedRow {
+                host: hostile.into(),
+                port: 443,
+                count: 1,
+            }],
+            ..Measured::default()
         };
-        denied(&mut out, "Denied", &[row]).unwrap();
-        allowed(&mut out, &[(hostile.into(), 443, 1)]).unwrap();
+        let mut out = String::new();
+        denied(&mut out, "Denied", &measured).unwrap();
+        allowed(&mut out, &measured).unwrap();
         assert_eq!(out.matches("\n## ").count(), 2, "{out}");
         assert!(!out.contains(['\u{202e}', '\u{200b}']), "{out}");
         for line in out.lines().filter(|line| line.contains("evil")) {

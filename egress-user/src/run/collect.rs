@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::environment;
 use super::error::RunError;
-use super::flows::{Denied, FlowCounts, FlowLog};
+use super::flows::{FlowCounts, FlowLog};
 use super::heartbeat::{Heart, Watched};
 use super::held::CommandFile;
 use super::launch::Helper;
@@ -33,6 +33,7 @@ use crate::bpf::{Gates, ProgramIdentity, Unavailable};
 use crate::clock;
 use crate::mediator::process::evidence;
 use crate::mediator::process::facts::Facts;
+use crate::packet::denied::Denied;
 use crate::receipt::capsule::Signed;
 use crate::sys::privileges::Enforced;
 use crate::sys::process::Child;

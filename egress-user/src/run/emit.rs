@@ -6,7 +6,6 @@ use ed25519_dalek::VerifyingKey;
 
 use super::collect::Collected;
 use super::error::RunError;
-use super::flows::Denied;
 use super::notices;
 use super::plan::Mode;
 use super::record;
@@ -19,15 +18,14 @@ use crate::digest::sha256_of;
 use crate::packet::attest;
 use crate::packet::boundary::{Attestation, BoundaryFiles, BoundaryReport, judge};
 use crate::packet::build::{PacketInputs, build};
+use crate::packet::denied::Denied;
 use crate::packet::grade::Graded;
-use crate::packet::html::{self, Page};
 use crate::packet::model::{Packet, PacketVerdict, Provider, Run, ScannerConfig, Verifier};
 use crate::packet::reconcile::ALLOW_LIST;
-use crate::packet::summary::{self, Observed, Refused};
+use crate::packet::rendered::{self, Source};
 use crate::packet::{
     ATTESTATION_FILE, BOUNDARY_FILE, CAPSULE_FILE, CHANGES_ARCHIVE, CHANGES_FILE, EVIDENCE_FILE,
     FLOWS_FILE, IDENTITY_FILE, PACKET_FILE, POLICY_FILE, REPORT_FILE, SUMMARY_FILE, VERIFIER_FILE,
-    verifier_text::{self, About},
 };
 use crate::probe::model::ProbeResult;
 use crate::receipt::report::Report;
@@ -115,46 +113,29 @@ impl Verified {
         let measured = record::boundary(&self.run)?;
         let changes = record::changes(&self.run)?;
         let boundary = self.judge(&packet, &measured, changes.as_deref());
-        let observed = self.observed(&packet_sha256, &boundary.graded);
-        let mut summary = summary::render(&packet, &self.report, &observed);
+        let pages = rendered::render(&Source {
+            packet: &packet,
+            packet_sha256: &packet_sha256,
+            report: &self.report,
+            verdict: self.report.verdict,
+            boundary: &boundary,
+        });
+        let summary = pages.summary;
         let accepted = self
             .run
             .measured
             .probes
             .accepted(&self.run.plan.accepted_risks);
-        summary.push_str(&accepted_section(&accepted));
         let notices = notices::of(&self.run);
-        summary.push_str(&summary::section("Notices", &notices));
-        summary.push_str(&incomplete_section(&self.run.incomplete));
-        let page = html::render(&Page {
-            packet: &packet,
-            report: &self.report,
-            observed: &observed,
-            channels: &serde_json::to_value(&self.run.counts.residual)?,
-            notices: &notices,
-            incomplete: &self.run.incomplete,
-        });
-        let mut findings = self.report.findings.clone();
-        findings.extend(boundary.findings.iter().cloned());
-        let verifier = verifier_text::render(
-            self.report.verdict,
-            &self.report,
-            &findings,
-            Some(&boundary),
-            Some(&About {
-                packet: &packet,
-                measured: boundary.measured.as_ref(),
-            }),
-        );
         let mut files = vec![
             (BOUNDARY_FILE, measured),
             (EVIDENCE_FILE, self.run.evidence_bytes()),
             (IDENTITY_FILE, self.run.plan.identity.clone()),
             (FLOWS_FILE, std::mem::take(&mut self.run.flows)),
             (POLICY_FILE, self.run.policy.yaml.clone().into_bytes()),
-            (REPORT_FILE, page.into_bytes()),
+            (REPORT_FILE, pages.report.into_bytes()),
             (SUMMARY_FILE, summary.clone().into_bytes()),
-            (VERIFIER_FILE, verifier.into_bytes()),
+            (VERIFIER_FILE, pages.verifier.into_bytes()),
             (PACKET_FILE, text),
         ];
         if let Some(capsule) = self.run.capsule.take() {
@@ -210,30 +191,6 @@ impl Verified {
             }
             *count > 0
         });
-    }
-
-    /// What the summary shows beyond the packet.
-    fn observed(&self, packet_sha256: &str, graded: &Graded) -> Observed {
-        let run = &self.run;
-        let refused = |(denied, count): &(Denied, u64)| Refused {
-            destination: denied.target(),
-            process: denied.process.clone(),
-            reason: format!("{} {}", denied.protocol, denied.reason),
-            remedy: denied.remedy(),
-            count: *count,
-        };
-        let directory = run.plan.packet.path().file_name().unwrap_or_default();
-        let boundary = &run.plan.boundary_key;
-        let public = || hex::encode(boundary.key.verifying_key().as_bytes());
-        Observed {
-            denied: run.denied.iter().map(refused).collect(),
-            allowed: run.allowed.clone(),
-            probes: run.measured.probes.outcomes(),
-            graded: Some(graded.clone()),
-            packet_sha256: packet_sha256.to_owned(),
-            directory: directory.to_string_lossy().into_owned(),
-            boundary_key: boundary.pinned.then(public),
-        }
     }
 
     /// The signature over all other files.
@@ -377,37 +334,6 @@ fn identity(run: &Collected) -> Run {
         completed_at: Some(run.completed_at.clone()),
         agent_exit_code,
     }
-}
-
-fn incomplete_section(reasons: &[String]) -> String {
-    section("The record is incomplete", reasons)
-}
-
-fn accepted_section(probes: &[ProbeResult]) -> String {
-    let rows: Vec<String> = probes
-        .iter()
-        .map(|probe| {
-            let outcome = probe.outcome.label();
-            format!("{} {outcome}: {}", probe.name, probe.detail)
-        })
-        .collect();
-    section("Accepted risks", &rows)
-}
-
-fn section(title: &str, rows: &[String]) -> String {
-    if rows.is_empty() {
-        return String::new();
-    }
-    let rows: Vec<String> = rows
-        .iter()
-        .map(|row| {
-            format!(
-                "- `{}`\n",
-                crate::receipt::findings::visible(row).replace('`', "'")
-            )
-        })
-        .collect();
-    format!("\n## {title}\n\n{}", rows.concat())
 }
 
 fn read_back(dir: &Path, wanted: &str) -> io::Result<()> {

@@ -18,8 +18,8 @@ use egress_common::verdict::{Hook, Reason, Verdict};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
+use crate::packet::denied::Denied;
 use callers::{Caller, Callers};
-pub use denied::Denied;
 
 use super::inside::Inside;
 use crate::bpf::events::{Event, Text};

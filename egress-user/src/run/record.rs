@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::collect::Collected;
+use super::notices;
 use super::plan::{MediatorChoice, Mode, PlainHttp};
 use super::supervise::Ending;
 use crate::apply::model::Outcome as ChangeOutcome;
@@ -12,6 +13,7 @@ use crate::boundary::users::AGENT_NAME;
 use crate::bpf;
 use crate::child::seccomp;
 use crate::digest::sha256_of;
+use crate::packet::measured::{AllowedRow, AttestationKey, DeniedRow};
 use crate::packet::model::{DockerSocketStatus, Posture};
 use crate::packet::posture::{Facts, Words};
 use crate::probe::model::all_denied;
@@ -19,6 +21,9 @@ use crate::relay;
 
 /// Schema of the document.
 pub const SCHEMA: &str = "egress.boundary.v0";
+
+/// Destinations that are listed; the others are counted.
+const MAX_ROWS: usize = 500;
 
 /// Schema of `changes.json`.
 const CHANGES_SCHEMA: &str = "egress.changes.v0";
@@ -99,6 +104,7 @@ fn runner_arch() -> String {
 pub fn boundary(run: &Collected) -> io::Result<Vec<u8>> {
     let kernel = nix::sys::utsname::uname()?;
     let [agent, host, relay] = run.uids;
+    let directory = run.plan.packet.path().file_name().unwrap_or_default();
     let document = json!({
         "schema_version": SCHEMA,
         "run_id": run.dir.id(),
@@ -151,6 +157,12 @@ pub fn boundary(run: &Collected) -> io::Result<Vec<u8>> {
         },
         "residual_channels": run.counts.residual,
         "denied": denied_rows(run),
+        "denied_left_out": run.denied.len().saturating_sub(MAX_ROWS),
+        "allowed": allowed_rows(run),
+        "allowed_left_out": run.allowed.len().saturating_sub(MAX_ROWS),
+        "notices": notices::of(run),
+        "attestation": attestation_key(run),
+        "packet_directory": directory.to_string_lossy(),
         "incomplete": run.incomplete,
         "timeline": run.timeline.marks(),
     });
@@ -239,11 +251,24 @@ fn allowed_ports(run: &Collected) -> Vec<u16> {
     ports
 }
 
-/// Rows of the refused destinations, as many as a reader looks at.
-fn denied_rows(run: &Collected) -> Vec<Value> {
-    let row =
-        |(denied, count): &(super::flows::Denied, u64)| json!({"count": count, "attempt": denied});
-    run.denied.iter().take(200).map(row).collect()
+fn denied_rows(run: &Collected) -> Vec<DeniedRow> {
+    let rows = run.denied.iter().take(MAX_ROWS).cloned();
+    rows.map(|(attempt, count)| DeniedRow { count, attempt })
+        .collect()
+}
+
+fn allowed_rows(run: &Collected) -> Vec<AllowedRow> {
+    let rows = run.allowed.iter().take(MAX_ROWS).cloned();
+    rows.map(|(host, port, count)| AllowedRow { host, port, count })
+        .collect()
+}
+
+fn attestation_key(run: &Collected) -> AttestationKey {
+    let boundary = &run.plan.boundary_key;
+    AttestationKey {
+        key: hex::encode(boundary.key.verifying_key().as_bytes()),
+        pinned: boundary.pinned,
+    }
 }
 
 /// Lowercase hex SHA-256.

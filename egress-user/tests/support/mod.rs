@@ -11,10 +11,13 @@ use std::path::{Path, PathBuf};
 
 use egress::packet::build::{PacketInputs, build};
 use egress::packet::flows::FlowChain;
+use egress::packet::grade::{Grade, Graded};
+use egress::packet::measured::Measured;
 use egress::packet::model::{
     BrowserProxyStatus, DnsUdpStatus, DockerSocketStatus, Packet, Posture as PacketPosture,
     Provider, RawSocketStatus, Run, ScannerConfig, WebSocketFrameScanning,
 };
+use egress::packet::summary::Shown;
 use egress::packet::{
     EVIDENCE_FILE, FLOWS_FILE, PACKET_FILE, POLICY_FILE, SUMMARY_FILE, VERIFIER_FILE, summary,
     verifier_text,
@@ -273,14 +276,22 @@ pub(crate) fn write_packet(directory: &Path, chain: &Chain) -> Packet {
         let fields = serde_json::json!({ "event": event });
         lines.extend(flows.line(fields.as_object().unwrap()));
     }
+    let graded = Graded {
+        grade: Grade::None,
+        reasons: Vec::new(),
+    };
+    let summary = summary::render(&Shown {
+        packet: &packet,
+        report: &report,
+        measured: &Measured::default(),
+        graded: &graded,
+        packet_sha256: "",
+    });
     let text = verifier_text::render(report.verdict, &report, &report.findings, None, None);
     for (name, content) in [
         (EVIDENCE_FILE, bytes.as_slice()),
         (PACKET_FILE, packet.to_json().unwrap().as_bytes()),
-        (
-            SUMMARY_FILE,
-            summary::render(&packet, &report, &summary::Observed::default()).as_bytes(),
-        ),
+        (SUMMARY_FILE, summary.as_bytes()),
         (VERIFIER_FILE, text.as_bytes()),
         (POLICY_FILE, POLICY.as_bytes()),
         (FLOWS_FILE, &lines),

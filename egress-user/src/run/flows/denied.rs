@@ -1,60 +1,5 @@
-//! Which attempts were denied, as the summary and boundary.json count them.
+//! Decides which rows of the relay are denials.
 use crate::relay::plan::FlowReport;
-
-/// One refused destination, for the summary.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
-pub struct Denied {
-    /// Host name, or address where no name was asked for; empty for a refused socket type.
-    pub destination: String,
-    /// Port, 0 where there is none.
-    pub port: u16,
-    /// `tcp`, `udp`, … or what the relay called it.
-    pub protocol: String,
-    /// Why.
-    pub reason: String,
-    /// Name of the process, as the kernel reports it.
-    pub process: String,
-}
-
-impl Denied {
-    /// Whether all that is known is an answer that looks like a denial.
-    pub fn was_answered(&self) -> bool {
-        self.reason.starts_with("answered_")
-    }
-
-    /// Whether that answer names this layer.
-    pub fn claims(&self, layer: &str) -> bool {
-        let named = self.claimed().and_then(|claimed| claimed.split(':').next());
-        named == Some(layer)
-    }
-
-    /// The words of that answer.
-    fn claimed(&self) -> Option<&str> {
-        let (_, claimed) = self.reason.split_once(": ")?;
-        self.was_answered().then_some(claimed)
-    }
-
-    /// Where it was to go, in one word.
-    pub fn target(&self) -> String {
-        match (self.destination.as_str(), self.port) {
-            ("", _) => self.protocol.clone(),
-            (destination, 0) => destination.to_owned(),
-            (destination, port) => format!("{destination}:{port}"),
-        }
-    }
-
-    /// The line to add, where one would help.
-    pub fn remedy(&self) -> Option<String> {
-        // A refusal that an origin may have written is most likely the mediator's all the same.
-        match self.claimed().unwrap_or(&self.reason) {
-            "allowlist:not_in_allowlist" => {
-                Some(format!("api_allowlist: [\"{}\"]", self.destination))
-            }
-            "port_not_allowed" => Some(format!("--allow-port {}", self.port)),
-            _ => None,
-        }
-    }
-}
 
 /// Why one of the relay's rows is a denial; `None` if it is none.
 ///
@@ -149,21 +94,13 @@ mod tests {
     }
 
     #[test]
-    fn a_claimed_refusal_is_told_as_one_and_has_its_remedy() {
+    fn an_answer_that_claims_to_be_a_denial_is_named_as_a_claim() {
         let mut flow = flow("answered", "answered_403", 0, 9);
         flow.claimed = Some(String::from("allowlist:not_in_allowlist"));
-        let reason = reason(&flow).unwrap();
-        assert_eq!(reason, "answered_403: allowlist:not_in_allowlist");
-        let denied = Denied {
-            destination: String::from("a.test"),
-            port: 80,
-            protocol: String::from("http"),
-            reason,
-            process: String::new(),
-        };
+        let named = reason(&flow);
         assert_eq!(
-            denied.remedy().as_deref(),
-            Some("api_allowlist: [\"a.test\"]")
+            named.as_deref(),
+            Some("answered_403: allowlist:not_in_allowlist")
         );
     }
 }

@@ -1,0 +1,86 @@
+//! Checks the members of `packet.json` that repeat what the receipts hold. A writer may leave them out; what it
+//! states must be true.
+use std::collections::BTreeSet;
+
+use super::model::Packet;
+use super::rules;
+use crate::receipt::findings::Findings;
+use crate::receipt::report::Report;
+
+/// The actor of the receipts that a Pipelock writes about itself.
+const MEDIATOR: &str = "pipelock";
+
+/// Compares transports, layers, domains, policy hashes, times and the agent with the receipts.
+pub(super) fn check(packet: &Packet, report: &Report, findings: &mut Findings) {
+    lists(packet, report, findings);
+    times(packet, findings);
+    let run = &packet.run;
+    let actors = report.counts.actors.keys().map(String::as_str);
+    let agents: Vec<&str> = actors.filter(|actor| *actor != MEDIATOR).collect();
+    if !agents.is_empty() && !agents.contains(&run.agent_identity.as_str()) {
+        let found = run.agent_identity.as_str();
+        findings.add(&rules::IDENTITY, rules::here(), agents.join(" "), found);
+    }
+}
+
+fn lists(packet: &Packet, report: &Report, findings: &mut Findings) {
+    let summary = &packet.summary;
+    let counts = &report.counts;
+    let mut differs = |expected: String, stated: String| {
+        findings.add(&rules::DISPLAY, rules::here(), expected, stated);
+    };
+    if let Some(transports) = &summary.transports
+        && *transports != counts.transports
+    {
+        let expected = format!("summary.transports {:?}", counts.transports);
+        differs(expected, format!("{transports:?}"));
+    }
+    if let Some(layers) = &summary.layers
+        && *layers != counts.layers
+    {
+        let expected = format!("summary.layers {:?}", counts.layers);
+        differs(expected, format!("{layers:?}"));
+    }
+    if let Some(domains) = &summary.domains_touched
+        && !domains.iter().eq(counts.domains.iter())
+    {
+        let actual: Vec<&str> = counts.domains.iter().map(String::as_str).collect();
+        let expected = format!("summary.domains_touched {}", actual.join(" "));
+        differs(expected, domains.join(" "));
+    }
+    let bare = |hash: &String| hash.strip_prefix("sha256:").unwrap_or(hash).to_owned();
+    let stated: BTreeSet<String> = packet.policy.policy_hashes.iter().map(bare).collect();
+    let actual: BTreeSet<String> = counts.policy_hashes.iter().map(bare).collect();
+    if stated != actual {
+        let actual: Vec<String> = actual.into_iter().collect();
+        let expected = format!("policy.policy_hashes {}", actual.join(" "));
+        differs(expected, packet.policy.policy_hashes.join(" "));
+    }
+}
+
+/// Every time is one, and they follow each other: start, end, packet.
+fn times(packet: &Packet, findings: &mut Findings) {
+    let run = &packet.run;
+    let completed = run.completed_at.as_deref();
+    let order = [
+        Some(run.started_at.as_str()),
+        completed,
+        Some(packet.generated_at.as_str()),
+    ];
+    let mut last = "";
+    for time in order.into_iter().flatten() {
+        if !crate::receipt::is_rfc3339(time) {
+            findings.add(&rules::TIME, rules::here(), "RFC 3339", time);
+        } else if let (Some(before), Some(now)) = (last.get(..19), time.get(..19))
+            && now < before
+        {
+            findings.add(
+                &rules::TIME,
+                rules::here(),
+                format!("not before {last}"),
+                time,
+            );
+        }
+        last = time;
+    }
+}
