@@ -108,6 +108,28 @@ fn pinned_run_is_enforced_by_the_kernel() {
     }
 }
 
+#[test]
+fn pages_are_those_of_the_packet_whatever_keys_are_pinned() {
+    let world = World::new();
+    let script = "curl -sSf http://allowed.test/ >out.txt; curl -s http://denied.test/; true";
+    let signed = signed(&world, script);
+    let keyless = world.egress().allow(&["allowed.test"]).script(script).run();
+    assert_eq!(keyless.status, Some(0), "{keyless}");
+    for run in [&signed.run, &keyless] {
+        let verified = verify(&[run.packet.as_os_str(), "--allow-unpinned".as_ref()]);
+        assert_eq!(verified.status, Some(0), "{verified}");
+        assert!(!verified.stdout.contains("packet."), "{verified}");
+    }
+    for page in ["summary.md", "verifier.txt", "report.html"] {
+        let path = keyless.packet.join(page);
+        let text = fs::read_to_string(&path).expect("a page");
+        fs::write(&path, text.replace("unpinned", "kernel_enforced")).expect("change it");
+        let verified = verify(&[keyless.packet.as_os_str(), "--allow-unpinned".as_ref()]);
+        assert_eq!(verified.status, Some(1), "{page}: {verified}");
+        fs::write(&path, text).expect("restore it");
+    }
+}
+
 /// How many connections the kernel redirected; fails unless the relay has seen each, and the boundary held.
 fn redirected_and_seen(signed: &Signed) -> u64 {
     let output = signed.verify(Some(&signed.boundary), &["--json"]);

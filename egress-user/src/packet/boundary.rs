@@ -123,6 +123,7 @@ pub fn judge(
         report,
         capsule.as_ref(),
         attestation.as_ref(),
+        measured.as_ref(),
         &mut findings,
     );
     let nothing = files.boundary.is_none() && capsule.is_none() && attestation.is_none();
@@ -324,6 +325,7 @@ fn check_signers(
     report: &Report,
     capsule: Option<&CapsuleReport>,
     attestation: Option<&AttestationReport>,
+    measured: Option<&Measured>,
     findings: &mut Findings,
 ) {
     let bound = report
@@ -340,6 +342,14 @@ fn check_signers(
     {
         let place = place(super::ATTESTATION_FILE);
         findings.add(&rules::ATTESTATION_SIGNER, place, expected, signer);
+    }
+    let stated = measured.map(|measured| measured.attestation.key.as_str());
+    if let (Some(stated), Some(signer)) = (stated.filter(|key| !key.is_empty()), signer)
+        && stated != signer
+    {
+        let expected = format!("attestation.key {stated}");
+        let place = place(super::ATTESTATION_FILE);
+        findings.add(&rules::STATEMENT, place, expected, signer);
     }
 }
 
