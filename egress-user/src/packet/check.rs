@@ -1,5 +1,7 @@
 //! Judges an Audit Packet: its own rules, and whether it says what the evidence says (evidence
 //! protocol, section 6). What the published references leave unchecked (6.3) is checked here too.
+use std::time::Duration;
+
 use ed25519_dalek::VerifyingKey;
 use sha2::{Digest, Sha256};
 
@@ -151,6 +153,9 @@ pub fn check_packet(packet: &Packet, files: &PacketFiles<'_>, pinned: &Pinned) -
         &receipts,
         &pinned.boundary,
     );
+    let compared = boundary.reconciliation.as_ref();
+    let clock_set = compared.map_or(Duration::ZERO, |compared| compared.clock_set);
+    display::times(packet, clock_set, &mut findings);
     let mut verdict = verdict(packet, &report, &boundary, &mut findings);
     if matches!(verdict, Verdict::Valid | Verdict::SelfConsistentOnly) {
         check_pages(packet, files, &report, &boundary, &mut findings);

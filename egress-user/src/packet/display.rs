@@ -1,6 +1,10 @@
 //! Checks the members of `packet.json` that repeat what the receipts hold. A writer may leave them out; what it
 //! states must be true.
 use std::collections::BTreeSet;
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::model::Packet;
 use super::rules;
@@ -10,10 +14,9 @@ use crate::receipt::report::Report;
 /// The actor of the receipts that a Pipelock writes about itself.
 const MEDIATOR: &str = "pipelock";
 
-/// Compares transports, layers, domains, policy hashes, times and the agent with the receipts.
+/// Compares transports, layers, domains, policy hashes and the agent with the receipts.
 pub(super) fn check(packet: &Packet, report: &Report, findings: &mut Findings) {
     lists(packet, report, findings);
-    times(packet, findings);
     let run = &packet.run;
     let actors = report.counts.actors.keys().map(String::as_str);
     let agents: Vec<&str> = actors.filter(|actor| *actor != MEDIATOR).collect();
@@ -58,29 +61,31 @@ fn lists(packet: &Packet, report: &Report, findings: &mut Findings) {
     }
 }
 
-/// Every time is one, and they follow each other: start, end, packet.
-fn times(packet: &Packet, findings: &mut Findings) {
+/// Every time is one, and they follow each other: start, end, packet. `clock_set` is the time by which the system
+/// clock was set during the run.
+pub(super) fn times(packet: &Packet, clock_set: Duration, findings: &mut Findings) {
     let run = &packet.run;
-    let completed = run.completed_at.as_deref();
     let order = [
         Some(run.started_at.as_str()),
-        completed,
+        run.completed_at.as_deref(),
         Some(packet.generated_at.as_str()),
     ];
-    let mut last = "";
-    for time in order.into_iter().flatten() {
-        if !crate::receipt::is_rfc3339(time) {
-            findings.add(&rules::TIME, rules::here(), "RFC 3339", time);
-        } else if let (Some(before), Some(now)) = (last.get(..19), time.get(..19))
-            && now < before
+    // Some writers leave out fractions of a second.
+    let slack = clock_set.saturating_add(Duration::from_secs(1));
+    let slack = time::Duration::try_from(slack).unwrap_or(time::Duration::MAX);
+    let mut last: Option<(OffsetDateTime, &str)> = None;
+    for text in order.into_iter().flatten() {
+        let time = OffsetDateTime::parse(text, &Rfc3339).ok();
+        let Some(time) = time.filter(|_| crate::receipt::is_rfc3339(text)) else {
+            findings.add(&rules::TIME, rules::here(), "RFC 3339", text);
+            continue;
+        };
+        if let Some((before, stated)) = last
+            && time.saturating_add(slack) < before
         {
-            findings.add(
-                &rules::TIME,
-                rules::here(),
-                format!("not before {last}"),
-                time,
-            );
+            let expected = format!("not before {stated}");
+            findings.add(&rules::TIME, rules::here(), expected, text);
         }
-        last = time;
+        last = Some((time, text));
     }
 }
