@@ -46,7 +46,7 @@ pub fn build(inputs: PacketInputs, report: &Report) -> Packet {
         },
         summary: Summary {
             receipt_count: report.receipt_count,
-            totals: counts.totals.into(),
+            totals: report.into(),
             transports: Some(counts.transports.clone()),
             layers: not_empty(&counts.layers),
             domains_touched: Some(counts.domains.iter().cloned().collect()),

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::boundary::{BoundaryFiles, BoundaryReport, judge};
 use super::inline::Inline;
-use super::model::{Artifacts, Packet, PacketVerdict, SCHEMA_VERSION};
+use super::model::{Artifacts, Packet, PacketVerdict, SCHEMA_VERSION, Totals};
 use super::reconcile::Receipts;
 use super::rendered::{self, Found, Source};
 use super::{AUDIT_ENFORCEMENT, SUMMARY_FILE, VERIFIER_FILE, display, rules};
@@ -302,13 +302,10 @@ fn check_counts(packet: &Packet, report: &Report, findings: &mut Findings) {
             packet.summary.receipt_count.to_string(),
         );
     }
-    for ((name, actual), stated) in report
-        .counts
-        .totals
-        .buckets()
-        .into_iter()
-        .zip(packet.summary.totals.counts())
-    {
+    let names = report.counts.totals.buckets().map(|(name, _)| name);
+    let actual = Totals::from(report).counts();
+    let stated = packet.summary.totals.counts();
+    for ((name, actual), stated) in names.into_iter().zip(actual).zip(stated) {
         if actual != stated {
             findings.add(
                 &rules::COUNT,

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::receipt::report::Report;
+
 /// The only schema version.
 pub const SCHEMA_VERSION: &str = "pipelock.audit_packet.v0";
 
@@ -153,8 +155,16 @@ impl Totals {
     }
 }
 
-impl From<crate::receipt::report::Totals> for Totals {
-    fn from(totals: crate::receipt::report::Totals) -> Self {
+impl From<&Report> for Totals {
+    /// The totals of the receipts. One that cannot be read, since it was rewritten after it was signed, has no verdict
+    /// and is one of the others.
+    fn from(report: &Report) -> Self {
+        let totals = report.counts.totals;
+        let sum = totals
+            .buckets()
+            .iter()
+            .fold(0_u64, |sum, (_, count)| sum.saturating_add(*count));
+        let unread = report.receipt_count.saturating_sub(sum);
         Self {
             allow: totals.allow,
             block: totals.block,
@@ -163,7 +173,7 @@ impl From<crate::receipt::report::Totals> for Totals {
             strip: totals.strip,
             forward: totals.forward,
             redirect: totals.redirect,
-            other: totals.other,
+            other: totals.other.saturating_add(unread),
         }
     }
 }
