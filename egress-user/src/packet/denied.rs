@@ -17,9 +17,10 @@ pub struct Denied {
 }
 
 impl Denied {
-    /// Whether all that is known is an answer that looks like a denial.
-    pub fn was_answered(&self) -> bool {
-        self.reason.starts_with("answered_")
+    /// The status of the answer, where all that is known is an answer that looks like a denial.
+    pub fn answered_with(&self) -> Option<u16> {
+        let rest = self.reason.strip_prefix("answered_")?;
+        rest.get(..3)?.parse().ok()
     }
 
     /// Whether that answer names this layer.
@@ -31,7 +32,7 @@ impl Denied {
     /// The words of that answer.
     fn claimed(&self) -> Option<&str> {
         let (_, claimed) = self.reason.split_once(": ")?;
-        self.was_answered().then_some(claimed)
+        self.answered_with().map(|_| claimed)
     }
 
     /// Where it was to go, in one word.
@@ -74,7 +75,8 @@ mod tests {
             reason: String::from("answered_403: allowlist:not_in_allowlist"),
             process: String::new(),
         };
-        assert!(denied.was_answered() && denied.claims("allowlist"));
+        assert_eq!(denied.answered_with(), Some(403));
+        assert!(denied.claims("allowlist"));
         let remedy = denied.remedy();
         assert_eq!(remedy.as_deref(), Some("api_allowlist: [\"a.test\"]"));
     }

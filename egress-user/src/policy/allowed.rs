@@ -41,6 +41,15 @@ impl Allowed {
         };
         Host::parse(host).is_ok_and(|host| list.allows(&host))
     }
+
+    /// Whether an enforced list has this name. What is an address, or the machine's own name, is not on it.
+    pub fn lists_name(&self, host: &str) -> bool {
+        let is_name = |host: &Host| matches!(host, Host::Name(name) if name != "localhost");
+        let list = self.0.as_ref();
+        list.is_some_and(|list| {
+            Host::parse(host).is_ok_and(|host| is_name(&host) && list.allows(&host))
+        })
+    }
 }
 
 #[cfg(test)]

@@ -45,7 +45,8 @@ impl ActionType {
         }
     }
 
-    fn side_effect_class(self) -> &'static str {
+    /// The wire text of what such an action changes outside.
+    pub fn side_effect_class(self) -> &'static str {
         match self {
             Self::Read => "external_read",
             Self::Unclassified => "none",

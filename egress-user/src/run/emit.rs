@@ -1,4 +1,5 @@
 //! `Verified → Emitted`: the packet is written, whole or not at all, and read back.
+use std::collections::BTreeMap;
 use std::io::{self, Seek};
 use std::path::{Path, PathBuf};
 
@@ -27,6 +28,7 @@ use crate::packet::{
     ATTESTATION_FILE, BOUNDARY_FILE, CAPSULE_FILE, CHANGES_ARCHIVE, CHANGES_FILE, EVIDENCE_FILE,
     FLOWS_FILE, IDENTITY_FILE, PACKET_FILE, POLICY_FILE, REPORT_FILE, SUMMARY_FILE, VERIFIER_FILE,
 };
+use crate::policy::allowed::Allowed;
 use crate::probe::model::ProbeResult;
 use crate::receipt::report::Report;
 
@@ -180,14 +182,24 @@ impl Verified {
         })
     }
 
-    /// Takes answers that only looked like a denial off the list of denials: the receipts tell who wrote them.
+    /// Takes answers that only looked like a denial off the list of denials: the receipts show who wrote them. Each
+    /// denial that was signed confirms one answer.
     fn confirm_denials(&mut self) {
         let receipts = &self.receipts;
+        let allowed = Allowed::read(&self.run.policy.yaml).unwrap_or_default();
+        let mut left: BTreeMap<(String, Option<u16>), u64> = BTreeMap::new();
         self.run.denied.retain_mut(|(denied, count)| {
-            if denied.was_answered() {
-                let by_allow_list = denied.claims(ALLOW_LIST);
-                let most = receipts.denials(&denied.destination, by_allow_list);
-                *count = (*count).min(most);
+            if let Some(status) = denied.answered_with() {
+                let host = denied.destination.as_str();
+                let by_list = denied.claims(ALLOW_LIST);
+                let key = (host.to_owned(), (!by_list).then_some(status));
+                let left = left.entry(key).or_insert_with(|| match by_list {
+                    true if allowed.lists_name(host) => 0,
+                    true => receipts.denials_by_list(host),
+                    false => receipts.denials(host, status),
+                });
+                *count = (*count).min(*left);
+                *left = left.saturating_sub(*count);
             }
             *count > 0
         });

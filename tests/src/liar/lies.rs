@@ -1,7 +1,7 @@
 //! The lies, and what can be known of each.
 use super::Expected::{self, Named, Senseless, Unknowable};
 use super::testimony::Testimony;
-use super::{Lie, tales};
+use super::{Lie, endings, tales};
 
 const OWN_WORDS: Expected =
     Unknowable("only the mediator knows these words, and nobody else acts on them");
@@ -9,6 +9,9 @@ const NO_PORT: Expected = Senseless;
 const NO_OUTCOMES: Expected = Senseless;
 const REFUSED_LIKE_AN_ORIGIN: Expected = Unknowable(
     "an origin may answer plain HTTP with the same page, and this Pipelock signs nothing of some of its refusals",
+);
+const USERS_OF_THE_COMMAND: Expected = Unknowable(
+    "a Pipelock signs the target as the command wrote it, and the relay records no user information",
 );
 const WITHIN_BOUNDS: Expected = Unknowable(
     "a tunnel is counted at other places than its sockets, so bytes are compared as bounds",
@@ -104,6 +107,19 @@ pub static LIES: &[Lie] = &[
     ),
     of_outcomes("request_as_not_dialled", tales::request_as_not_dialled),
     of_outcomes("tunnel_as_not_dialled", tales::tunnel_as_not_dialled),
+    of_outcomes("answers_denied", endings::answers_denied),
+    of_outcomes("outcomes_denied", endings::outcomes_denied),
+    of_outcomes("complete_as_cut", endings::complete_as_cut),
+    of_outcomes(
+        "complete_as_cut_after_another_answer",
+        endings::complete_as_cut_after_another_answer,
+    ),
+    lie("writes_as_reads", endings::writes_as_reads),
+    of(
+        "users_invented",
+        endings::users_invented,
+        [Named, USERS_OF_THE_COMMAND, USERS_OF_THE_COMMAND],
+    ),
     lie("request_dropped", tales::request_dropped),
     of_outcomes("outcomes_dropped", tales::outcomes_dropped),
     lie("allowed_forgotten", tales::allowed_forgotten),

@@ -14,6 +14,7 @@ use ed25519_dalek::SigningKey;
 
 use testimony::Testimony;
 
+mod endings;
 mod hosts;
 mod lies;
 mod tales;

@@ -14,7 +14,7 @@ fn is_allowed(receipt: &Receipt) -> bool {
     receipt.text("verdict") == "allow"
 }
 
-fn is_outcome(receipt: &Receipt) -> bool {
+pub(super) fn is_outcome(receipt: &Receipt) -> bool {
     receipt.text("decision_phase") == "outcome"
 }
 

@@ -17,6 +17,14 @@ pub enum Disagreement {
     OtherStatus,
     /// The bytes of the outcome are not the ones that the relay carried.
     OtherBytes,
+    /// Fewer bytes are signed for a target than the relay carried of what went through.
+    FewerBytes,
+    /// A denial is signed with another layer than the mediator's answer named.
+    OtherLayer,
+    /// Denials because a host is not on the allow-list, which lists it.
+    DeniedThoughListed,
+    /// Receipts whose verdict, target, action type, or side effects their mediator never signs for such a request.
+    OtherForm,
     /// More bytes are signed than the relay carried.
     MoreBytes,
     /// An action is signed for a time at which it was not asked.
@@ -59,7 +67,7 @@ pub enum Disagreement {
 
 impl Disagreement {
     /// All of them.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 30] = [
         Self::ThroughButDenied,
         Self::DeniedButAllowed,
         Self::DenialUnsigned,
@@ -67,6 +75,10 @@ impl Disagreement {
         Self::OtherTarget,
         Self::OtherStatus,
         Self::OtherBytes,
+        Self::FewerBytes,
+        Self::OtherLayer,
+        Self::DeniedThoughListed,
+        Self::OtherForm,
         Self::MoreBytes,
         Self::OtherTime,
         Self::OutsideRun,
@@ -98,6 +110,10 @@ impl Disagreement {
             Self::OtherTarget => "other_target",
             Self::OtherStatus => "other_status",
             Self::OtherBytes => "other_bytes",
+            Self::FewerBytes => "fewer_bytes",
+            Self::OtherLayer => "other_layer",
+            Self::DeniedThoughListed => "denied_though_listed",
+            Self::OtherForm => "other_form",
             Self::MoreBytes => "more_bytes",
             Self::OtherTime => "other_time",
             Self::OutsideRun => "outside_run",
@@ -132,6 +148,12 @@ impl Disagreement {
             }
             Self::OtherStatus => "receipts state another status than the relay received",
             Self::OtherBytes => "receipts state another number of bytes than the relay carried",
+            Self::FewerBytes => "targets have receipts for fewer bytes than the relay carried",
+            Self::OtherLayer => "denials are signed with another layer than the answer named",
+            Self::DeniedThoughListed => {
+                "requests are signed as not on the allow-list although the policy lists their host"
+            }
+            Self::OtherForm => "receipts have a form that their mediator never signs",
             Self::MoreBytes => "targets have receipts for more bytes than the relay carried",
             Self::OtherTime => "targets have receipts from a time at which the relay did not ask",
             Self::OutsideRun => "s lie between the run and the receipts farthest from it",

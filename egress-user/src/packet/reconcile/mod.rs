@@ -117,7 +117,8 @@ impl Reconciler {
         }
         if around.has_witness {
             let signed = by_ending(&receipts);
-            compare_connections(around, &self.kernel, &receipts, &signed, &mut result);
+            let asked = &self.asked;
+            compare_connections(around, &self.kernel, asked, &receipts, &signed, &mut result);
         }
         if around.writer == Writer::Builtin {
             let both = by_ending(&receipts).remove(&Ending::DeniedLater);
@@ -128,6 +129,14 @@ impl Reconciler {
             Disagreement::NotInPolicy,
             outside_policy(&asked, &receipts, allowed),
         );
+        result.disagree(
+            Disagreement::DeniedThoughListed,
+            receipts.denied_though_listed(allowed),
+        );
+        result.disagree(Disagreement::OtherForm, receipts.misclassified);
+        if around.writer == Writer::Builtin {
+            result.disagree(Disagreement::OtherForm, receipts.unlike_builtin);
+        }
         frames(around, &asked, &receipts, &mut result);
         intercepted(around, &mut asked, &mut receipts, &mut result);
         Pairing {
@@ -159,6 +168,7 @@ fn by_ending(receipts: &Receipts) -> BTreeMap<Ending, u64> {
 fn compare_connections(
     around: Circumstances,
     kernel: &Kernel,
+    asked: &Asked,
     receipts: &Receipts,
     signed: &BTreeMap<Ending, u64>,
     result: &mut Reconciliation,
@@ -180,8 +190,14 @@ fn compare_connections(
             .iter()
             .filter(|(ending, _)| **ending != Ending::Denied)
             .fold(0_u64, |sum, (_, count)| sum.saturating_add(*count));
+        // An older one signs nothing of what did not end well.
+        let unsigned = match around.writer {
+            Writer::OldPipelock => asked.not_through(),
+            Writer::Builtin | Writer::Pipelock => 0,
+        };
         if allowed == 0 && carried > 0 {
-            result.disagree(Disagreement::DeniedWithBytes, established);
+            let surplus = established.saturating_sub(unsigned);
+            result.disagree(Disagreement::DeniedWithBytes, surplus);
         } else if around.writer == Writer::Pipelock {
             let count = beyond_allowed_ports(kernel, receipts);
             result.disagree(Disagreement::DeniedWithBytes, count);
@@ -195,6 +211,7 @@ fn compare_connections(
         let needed = count(Ending::Complete);
         let possible = needed
             .saturating_add(count(Ending::Cut))
+            .saturating_add(count(Ending::CutSilent))
             .saturating_add(count(Ending::Open))
             .saturating_add(count(Ending::NotAnswered));
         let port = by_port.entry(target.port.unwrap_or_default()).or_default();
@@ -259,12 +276,18 @@ fn outside_policy(asked: &Asked, receipts: &Receipts, allowed: &Allowed) -> u64 
 /// Messages of a `WebSocket` belong to one that was asked for.
 fn frames(around: Circumstances, asked: &Asked, receipts: &Receipts, result: &mut Reconciliation) {
     for (host, count) in &receipts.frames {
-        let was_asked = asked
-            .requests
-            .keys()
-            .any(|target| target.transport == "websocket" && target.host == *host);
-        if around.writer == Writer::Builtin || !was_asked {
+        let of_host = asked.requests.iter();
+        let opened = of_host
+            .filter(|(target, _)| target.transport == "websocket" && target.host == *host)
+            .fold(0_u64, |sum, (_, requests)| {
+                sum.saturating_add(requests.count())
+            });
+        if around.writer == Writer::Builtin || opened == 0 {
             result.disagree(Disagreement::Frames, *count);
+        } else {
+            // A message that is denied ends its WebSocket.
+            let denied = receipts.frames_denied.get(host).copied().unwrap_or(0);
+            result.disagree(Disagreement::Frames, denied.saturating_sub(opened));
         }
     }
 }

@@ -17,27 +17,42 @@ const TUNNEL_SLACK: u64 = 16 << 10;
 impl Writer {
     /// The endings that an action may have of a request with this fate, the likeliest first.
     fn fitting(self, transport: &str, fate: Fate) -> &'static [Ending] {
-        use Ending::{Complete, Cut, Denied, DeniedLater, NotAnswered, NotReached, Open};
-        // A Pipelock agrees to a WebSocket before it dials, so its answer shows nothing.
-        let is_blind = transport == "websocket" && self != Self::Builtin;
+        use Ending::{
+            Complete, Cut, CutSilent, Denied, DeniedLater, NotAnswered, NotReached, Open,
+        };
+        let is_tunnel = transport == "connect";
         match (fate, self) {
-            (Fate::Through | Fate::Opened, _) if is_blind => {
-                &[Complete, Cut, Open, DeniedLater, NotReached, NotAnswered]
-            }
-            (Fate::Through, Self::Builtin) => &[Complete, Cut],
-            (Fate::Through, Self::Pipelock) => &[Complete, Cut, DeniedLater],
+            // A Pipelock agrees to a WebSocket before it dials, so its agreement shows nothing.
+            (Fate::Agreed, Self::Pipelock | Self::OldPipelock) => &[
+                Complete,
+                Cut,
+                CutSilent,
+                Open,
+                DeniedLater,
+                NotReached,
+                NotAnswered,
+            ],
+            (Fate::Agreed, Self::Builtin) => &[Complete, Cut, Open, CutSilent, NotAnswered],
+            // A Pipelock signs nothing of the end of a WebSocket whose origin does not close it.
+            (Fate::Through, Self::Pipelock) if transport == "websocket" => &[Complete, Cut, Open],
+            (Fate::Through, Self::Builtin | Self::Pipelock) => &[Complete, Cut],
             (Fate::Through, Self::OldPipelock) => &[Complete],
-            (Fate::Opened, Self::Builtin) => &[Cut, Complete, Open, NotAnswered],
+            (Fate::Opened, Self::Builtin) => &[Cut, Complete, Open, CutSilent, NotAnswered],
+            (Fate::Opened, Self::Pipelock | Self::OldPipelock) if is_tunnel => {
+                &[Cut, Open, Complete, CutSilent, NotAnswered]
+            }
+            // It may deny an answer that has begun.
             (Fate::Opened, Self::Pipelock | Self::OldPipelock) => {
-                &[Cut, Open, Complete, NotAnswered, DeniedLater]
+                &[Cut, Open, Complete, CutSilent, NotAnswered, DeniedLater]
             }
             (Fate::Denied, Self::Builtin | Self::OldPipelock) => &[Denied],
-            (Fate::Denied, Self::Pipelock) => &[Denied, DeniedLater, NotReached, Cut],
+            (Fate::Denied, Self::Pipelock) => &[Denied, DeniedLater, NotReached, Cut, CutSilent],
             (Fate::Answered, _) => &[
                 Denied,
                 DeniedLater,
                 Cut,
                 Complete,
+                CutSilent,
                 NotAnswered,
                 NotReached,
                 Open,
@@ -45,6 +60,7 @@ impl Writer {
             (Fate::Other, _) => &[
                 NotReached,
                 NotAnswered,
+                CutSilent,
                 Cut,
                 Open,
                 DeniedLater,
@@ -56,16 +72,17 @@ impl Writer {
 }
 
 /// The order in which requests choose: those that fit the fewest endings first.
-const ORDER: [Fate; 5] = [
+const ORDER: [Fate; 6] = [
     Fate::Through,
     Fate::Opened,
+    Fate::Agreed,
     Fate::Denied,
     Fate::Answered,
     Fate::Other,
 ];
 
 /// How many of these were let through.
-const LET_THROUGH: usize = 2;
+const LET_THROUGH: usize = 3;
 
 /// Both sides, as they are used up.
 pub(super) struct Pairing<'r> {
@@ -203,7 +220,9 @@ impl Pairing<'_> {
             let mut through = requests.through();
             if self.writer == Writer::OldPipelock {
                 // It signs what ended well, and agrees to a WebSocket before it dials.
-                let mut unsigned = requests.of(Fate::Opened);
+                let mut unsigned = requests
+                    .of(Fate::Opened)
+                    .saturating_add(requests.of(Fate::Agreed));
                 if transport == "websocket" {
                     unsigned = through;
                 }
@@ -302,12 +321,28 @@ fn compare(
     if actions.bytes > most {
         result.disagree(Disagreement::MoreBytes, 1);
     }
+    if writer == Writer::Builtin {
+        let other = missing(&requests.layers, &actions.layers);
+        result.disagree(Disagreement::OtherLayer, other);
+    }
+    if let Some(least) = least_bytes(writer, target, requests)
+        && actions
+            .bytes
+            .saturating_add(TUNNEL_SLACK.saturating_mul(connections))
+            < least
+    {
+        result.disagree(Disagreement::FewerBytes, 1);
+    }
     let complete = actions.endings.get(&Ending::Complete).copied().unwrap_or(0);
     let through = requests.of(Fate::Through);
     let not_through = requests.count().saturating_sub(through);
     match target.transport.as_str() {
         "forward" => {
-            let other = missing(&actions.statuses, &requests.statuses);
+            let mut statuses = actions.statuses.clone();
+            for (status, count) in &actions.cut_with {
+                tally::some(&mut statuses, *status, *count);
+            }
+            let other = missing(&statuses, &requests.statuses);
             result.disagree(
                 Disagreement::OtherStatus,
                 other.saturating_sub(requests.without_status),
@@ -335,6 +370,17 @@ fn compare(
             }
         }
         _ => {}
+    }
+}
+
+/// What a mediator counted at least of the requests that went through. Of an upload it need not have read everything
+/// that the relay wrote, and of a tunnel a Pipelock does not count everything.
+fn least_bytes(writer: Writer, target: &Target, requests: &Requests) -> Option<u64> {
+    let (up, down) = requests.through_bytes;
+    match (writer, target.transport.as_str()) {
+        (Writer::Builtin, "connect") => Some(up.saturating_add(down)),
+        (Writer::Builtin | Writer::Pipelock, "forward") => Some(down),
+        _ => None,
     }
 }
 

@@ -6,7 +6,9 @@ use sha2::{Digest, Sha256};
 use super::tally;
 use super::target::Target;
 use super::times::{Span, millis, widen};
+use crate::policy::allowed::Allowed;
 use crate::receipt::check::Seen;
+use crate::receipt::record::ActionType;
 
 /// Layers of receipts that stand for one message of a WebSocket, which has an action of its own.
 const FRAME_LAYERS: [&str; 3] = ["ws_protocol", "dlp", "response_scan"];
@@ -30,8 +32,10 @@ pub(super) enum Ending {
     NotReached,
     /// It was allowed, and the origin did not answer.
     NotAnswered,
-    /// It was allowed, and cut before its end.
+    /// It was allowed, and cut before its end, when the origin had answered.
     Cut,
+    /// It was allowed, and cut before the origin had answered.
+    CutSilent,
     /// It was allowed, and nothing was signed of its end.
     Open,
     /// It was allowed and ended in order.
@@ -45,6 +49,10 @@ pub(super) struct Actions {
     pub(super) endings: BTreeMap<Ending, u64>,
     /// Statuses of those that ended in order.
     pub(super) statuses: BTreeMap<u16, u64>,
+    /// Statuses of those that were cut after the origin had answered.
+    pub(super) cut_with: BTreeMap<u16, u64>,
+    /// Denials by layer.
+    pub(super) layers: BTreeMap<String, u64>,
     /// Bytes of those that ended in order, while they are few; with more of them only the sums are compared.
     pub(super) sizes: BTreeMap<u64, u64>,
     /// Those of which the bytes were signed and are in `sizes`.
@@ -63,7 +71,11 @@ impl Actions {
     }
 
     fn add(&mut self, action: &Open) {
-        tally::one(&mut self.endings, action.ending());
+        let ending = action.ending();
+        tally::one(&mut self.endings, ending);
+        if let Some(layer) = &action.denied_by {
+            tally::one(&mut self.layers, layer.clone());
+        }
         if let Some(times) = action.times {
             widen(&mut self.times, times);
         }
@@ -71,13 +83,21 @@ impl Actions {
             return;
         };
         self.bytes = self.bytes.saturating_add(outcome.bytes.unwrap_or(0));
-        if outcome.reason != "complete" {
-            return;
-        }
+        let statuses = match ending {
+            Ending::Complete => &mut self.statuses,
+            Ending::Cut => &mut self.cut_with,
+            Ending::Denied
+            | Ending::DeniedLater
+            | Ending::NotReached
+            | Ending::NotAnswered
+            | Ending::CutSilent
+            | Ending::Open => return,
+        };
         if let Some(status) = outcome.status {
-            tally::one(&mut self.statuses, status);
+            tally::one(statuses, status);
         }
-        if let Some(bytes) = outcome.bytes
+        if ending == Ending::Complete
+            && let Some(bytes) = outcome.bytes
             && tally::size(&mut self.sizes, bytes)
         {
             self.sized = self.sized.saturating_add(1);
@@ -100,6 +120,8 @@ struct Open {
     transport: String,
     facts: u128,
     decision: Decision,
+    /// Layer of the first denial.
+    denied_by: Option<String>,
     has_intent: bool,
     outcome: Option<Outcome>,
     times: Option<(i64, i64)>,
@@ -119,6 +141,7 @@ impl Open {
             Some(outcome) if outcome.reason == "complete" => Ending::Complete,
             Some(outcome) if NOT_REACHED.contains(&outcome.reason.as_str()) => Ending::NotReached,
             Some(outcome) if outcome.reason == NOT_ANSWERED => Ending::NotAnswered,
+            Some(outcome) if outcome.status.is_none_or(|status| status == 0) => Ending::CutSilent,
             Some(_) => Ending::Cut,
         }
     }
@@ -159,6 +182,12 @@ pub struct Receipts {
     off_list: BTreeMap<String, u64>,
     /// Messages of a `WebSocket`, by host.
     pub(super) frames: BTreeMap<String, u64>,
+    /// Those that were denied; each ends its `WebSocket`.
+    pub(super) frames_denied: BTreeMap<String, u64>,
+    /// Receipts with user information in their target, or a verdict beside `allow` and `block`.
+    pub(super) unlike_builtin: u64,
+    /// Receipts whose action type or side effects are not those of their method.
+    pub(super) misclassified: u64,
     /// Ids that stand for two different actions.
     pub(super) reused: u64,
     /// Receipts of actions that had ended before.
@@ -194,6 +223,8 @@ impl Receipts {
             method: seen.text("method"),
             pattern: seen.text("pattern"),
             time: seen.text("timestamp"),
+            action_type: seen.text("action_type"),
+            side_effects: seen.text("side_effect_class"),
         };
         self.add(&receipt);
     }
@@ -224,8 +255,13 @@ impl Receipts {
             self.times.see(now);
         }
         let target = Target::of_receipt(receipt.transport, receipt.method, receipt.target);
+        let is_denial = matches!(receipt.verdict.trim(), "block" | "ask");
+        self.form(receipt);
         if receipt.transport == "websocket" && FRAME_LAYERS.contains(&receipt.layer) {
             let host = target.map_or_else(String::new, |target| target.host);
+            if is_denial {
+                tally::one(&mut self.frames_denied, host.clone());
+            }
             tally::one(&mut self.frames, host);
             return;
         }
@@ -246,7 +282,6 @@ impl Receipts {
             *what = what.saturating_add(1);
             return;
         }
-        let is_denial = matches!(receipt.verdict.trim(), "block" | "ask");
         if is_denial
             && receipt.layer == ALLOW_LIST
             && let Some(target) = &target
@@ -267,6 +302,7 @@ impl Receipts {
                 } else {
                     Decision::Allowed
                 },
+                denied_by: None,
                 has_intent: false,
                 outcome: None,
                 times: None,
@@ -275,8 +311,11 @@ impl Receipts {
             self.reused = self.reused.saturating_add(1);
             return;
         }
-        if is_denial && action.decision == Decision::Allowed {
+        if is_denial && action.decision == Decision::Allowed && !was_open {
             action.decision = Decision::DeniedLater;
+        }
+        if is_denial && !was_open && action.denied_by.is_none() {
+            action.denied_by = Some(receipt.layer.to_owned());
         }
         action.has_intent |= receipt.phase == "intent";
         if let Some(now) = time {
@@ -302,14 +341,32 @@ impl Receipts {
         actions.add(action);
     }
 
-    /// How many answers for this host that looked like a denial can have been one: by the allow-list as many as it
-    /// signed there, otherwise as many as were signed as denied, or as allowed and then not carried out. An action whose
-    /// host was redacted may be for it.
-    pub fn denials(&self, host: &str, by_allow_list: bool) -> u64 {
-        let host = Target::host_of(host);
-        if by_allow_list {
-            return self.off_list.get(&host).copied().unwrap_or(0);
+    /// Takes note of what no honest mediator writes.
+    fn form(&mut self, receipt: &Receipt<'_>) {
+        let verdict = receipt.verdict.trim();
+        let (_, rest) = receipt.target.split_once("://").unwrap_or_default();
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        if authority.contains('@') || !matches!(verdict, "allow" | "block") {
+            self.unlike_builtin = self.unlike_builtin.saturating_add(1);
         }
+        let class = ActionType::for_method(receipt.method);
+        let is_right = receipt.action_type == class.as_str()
+            && receipt.side_effects == class.side_effect_class();
+        if receipt.transport == "forward" && !receipt.action_type.is_empty() && !is_right {
+            self.misclassified = self.misclassified.saturating_add(1);
+        }
+    }
+
+    /// How many denials by the allow-list are signed for this host.
+    pub fn denials_by_list(&self, host: &str) -> u64 {
+        let host = Target::host_of(host);
+        self.off_list.get(&host).copied().unwrap_or(0)
+    }
+
+    /// How many requests for this host can have got an answer with this status from the mediator itself: those signed
+    /// as denied, and those signed as cut with this status. An action whose host was redacted may be for it.
+    pub fn denials(&self, host: &str, status: u16) -> u64 {
+        let host = Target::host_of(host);
         let of_host = self
             .actions
             .iter()
@@ -318,9 +375,23 @@ impl Receipts {
             .map(|(_, actions)| actions)
             .chain(self.hidden.values());
         all.fold(0_u64, |sum, actions| {
-            let complete = actions.endings.get(&Ending::Complete).copied().unwrap_or(0);
-            sum.saturating_add(actions.count().saturating_sub(complete))
+            let cut = actions.cut_with.get(&status).copied().unwrap_or(0);
+            [Ending::Denied, Ending::DeniedLater]
+                .iter()
+                .filter_map(|ending| actions.endings.get(ending))
+                .fold(sum.saturating_add(cut), |sum, count| {
+                    sum.saturating_add(*count)
+                })
         })
+    }
+
+    /// Denials by the allow-list of hosts that it lists. A mediator denies addresses, and the names of the machine
+    /// itself, whatever the list has.
+    pub(super) fn denied_though_listed(&self, allowed: &Allowed) -> u64 {
+        self.off_list
+            .iter()
+            .filter(|(host, _)| allowed.lists_name(host))
+            .fold(0_u64, |sum, (_, count)| sum.saturating_add(*count))
     }
 
     /// Ends the actions of which no outcome was signed.
@@ -359,6 +430,8 @@ pub(super) struct Receipt<'a> {
     pub(super) method: &'a str,
     pub(super) pattern: &'a str,
     pub(super) time: &'a str,
+    pub(super) action_type: &'a str,
+    pub(super) side_effects: &'a str,
 }
 
 /// Identifies texts by the first half of their SHA-256: enough that nobody finds two with the same.

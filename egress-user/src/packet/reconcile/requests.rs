@@ -18,12 +18,28 @@ pub(super) enum Fate {
     Denied,
     /// The answer looks like a denial.
     Answered,
+    /// A WebSocket was agreed to, and no more came down than a mediator sends by itself.
+    Agreed,
     /// Anything else.
     Other,
 }
 
+/// The longest control frame of a WebSocket: a mediator that agrees before it dials may send one when the dial fails.
+const CLOSE_FRAME: u64 = 2 + 4 + 125;
+
 impl Fate {
     fn of(row: &RelayRow) -> Self {
+        let is_websocket = row.transport.as_deref() == Some("websocket");
+        let fate = Self::of_verdict(row);
+        let went_through = matches!(fate, Self::Through | Self::Opened);
+        if is_websocket && went_through && row.bytes_down <= CLOSE_FRAME {
+            Self::Agreed
+        } else {
+            fate
+        }
+    }
+
+    fn of_verdict(row: &RelayRow) -> Self {
         match row.verdict {
             RelayVerdict::Forwarded => Self::Through,
             RelayVerdict::Blocked => Self::Denied,
@@ -52,6 +68,10 @@ pub(super) struct Requests {
     pub(super) reasons: BTreeMap<String, u64>,
     /// Statuses that the relay received.
     pub(super) statuses: BTreeMap<u16, u64>,
+    /// Denials by the layer that the mediator's answer named.
+    pub(super) layers: BTreeMap<String, u64>,
+    /// Bytes up and down of the ones that went through.
+    pub(super) through_bytes: (u64, u64),
     /// Requests without a status.
     pub(super) without_status: u64,
     /// Bytes up and down of the ones that went through, while they are few.
@@ -71,7 +91,9 @@ impl Requests {
 
     /// Those that the mediator let through.
     pub(super) fn through(&self) -> u64 {
-        self.of(Fate::Through).saturating_add(self.of(Fate::Opened))
+        [Fate::Through, Fate::Opened, Fate::Agreed]
+            .into_iter()
+            .fold(0, |sum, fate| sum.saturating_add(self.of(fate)))
     }
 
     pub(super) fn of(&self, fate: Fate) -> u64 {
@@ -82,8 +104,18 @@ impl Requests {
         tally::one(&mut self.fates, Fate::of(row));
         if row.verdict == RelayVerdict::Forwarded {
             tally::size(&mut self.sizes, (row.bytes_up, row.bytes_down));
+            let (up, down) = self.through_bytes;
+            self.through_bytes = (
+                up.saturating_add(row.bytes_up),
+                down.saturating_add(row.bytes_down),
+            );
         } else {
             tally::one(&mut self.reasons, reason(row));
+        }
+        if row.verdict == RelayVerdict::Blocked
+            && let Some((layer, _)) = row.reason.split_once(':')
+        {
+            tally::one(&mut self.layers, layer.to_owned());
         }
         match row.status {
             Some(status) => tally::one(&mut self.statuses, status),
@@ -114,6 +146,17 @@ pub(super) struct Asked {
 }
 
 impl Asked {
+    /// Requests that neither went through nor were denied for sure.
+    pub(super) fn not_through(&self) -> u64 {
+        let all = self.requests.values().chain(self.nameless.values());
+        all.fold(0_u64, |sum, requests| {
+            sum.saturating_add(requests.of(Fate::Other))
+                .saturating_add(requests.of(Fate::Opened))
+                .saturating_add(requests.of(Fate::Answered))
+                .saturating_add(requests.of(Fate::Agreed))
+        })
+    }
+
     pub(super) fn see(&mut self, row: &RelayRow) {
         let Some(transport) = row.transport.as_deref().filter(|text| !text.is_empty()) else {
             tally::one(&mut self.refused, reason(row));

@@ -194,6 +194,8 @@ impl Run {
                 method: text("method"),
                 pattern: text("pattern"),
                 time: text("timestamp"),
+                action_type: text("action_type"),
+                side_effects: text("side_effect_class"),
             });
         }
         let mut reconciler = Reconciler::default();

@@ -374,8 +374,108 @@ fn an_answer_was_a_denial_if_the_receipts_say_so() {
             ..Receipt::default()
         });
     }
-    let of = |host| (receipts.denials(host, true), receipts.denials(host, false));
-    assert_eq!(of("a.test"), (1, 1));
-    // Another denial does not stand for one by the allow-list.
-    assert_eq!(of("b.test"), (0, 1));
+    receipts.add(&Receipt {
+        transport: "forward",
+        method: "GET",
+        id: "4",
+        verdict: "allow",
+        target: "http://b.test/z",
+        layer: "outcome",
+        phase: "outcome",
+        pattern: "status=403 bytes=9 reason=compressed_response",
+        ..Receipt::default()
+    });
+    let of = |host| {
+        (
+            receipts.denials_by_list(host),
+            receipts.denials(host, 403),
+            receipts.denials(host, 429),
+        )
+    };
+    assert_eq!(of("a.test"), (1, 1, 1));
+    // Another denial does not stand for one by the allow-list, and what was cut only for one with its own status.
+    assert_eq!(of("b.test"), (0, 2, 1));
+}
+
+#[test]
+fn what_went_through_was_not_denied_because_of_its_answer() {
+    // The outcome of every allowed action becomes a denial of the answer.
+    let mut run = Run::new();
+    let target = ("forward", "GET", "http://a.test/x");
+    run.receipt(
+        1,
+        "intent",
+        &json!({"transport": target.0, "method": target.1, "target": target.2}),
+    );
+    run.receipt(1, "", &json!({
+        "transport": target.0, "method": target.1, "target": target.2, "verdict": "block", "layer": "response_scan",
+    }));
+    let row = json!({"status": 200, "bytes_down": 47});
+    run.request(1, "forward", "GET http://a.test/x", "forwarded", &row);
+    assert_eq!(named(&run, PIPELOCK), ["through_but_denied"]);
+    // A WebSocket that brought more than a close frame was not refused at the dial.
+    for (down, found) in [(100, &[][..]), (500, &["through_but_denied"][..])] {
+        let mut run = Run::new();
+        let pattern = "status=1011 bytes=0 reason=upstream_dial_failed";
+        run.action(1, "websocket", "WS", "ws://a.test/ws", pattern);
+        let row = json!({"status": 101, "bytes_up": 10, "bytes_down": down});
+        run.request(1, "websocket", "GET ws://a.test/ws", "forwarded", &row);
+        assert_eq!(named(&run, PIPELOCK), found, "{down}");
+    }
+}
+
+#[test]
+fn what_ended_in_order_was_not_cut_without_an_answer() {
+    for (pattern, found) in [
+        ("status=200 bytes=90000 reason=client_disconnected", &[][..]),
+        (
+            "status=0 bytes=0 reason=client_cancelled",
+            &["through_but_denied", "fewer_bytes"][..],
+        ),
+        (
+            "status=403 bytes=90000 reason=client_disconnected",
+            &["other_status"][..],
+        ),
+        (
+            "status=200 bytes=9 reason=client_disconnected",
+            &["fewer_bytes"][..],
+        ),
+    ] {
+        let mut run = Run::new();
+        run.action(1, "forward", "GET", "http://a.test/x", pattern);
+        let row = json!({"status": 200, "bytes_down": 90_000});
+        run.request(1, "forward", "GET http://a.test/x", "forwarded", &row);
+        run.opened(80, 90_500);
+        for around in [BUILTIN, PIPELOCK] {
+            assert_eq!(named(&run, around), found, "{pattern}");
+        }
+    }
+}
+
+#[test]
+fn a_denial_by_the_list_is_of_a_host_that_it_does_not_have() {
+    let mut run = Run::new();
+    run.denial(1, "forward", "POST", "http://a.test/x");
+    let row = json!({"status": 403, "reason": "answered_403", "bytes_up": 30_000});
+    run.request(1, "forward", "POST http://a.test/x", "answered", &row);
+    run.allowed = Allowed::read("mode: strict\napi_allowlist: [b.test]\n").unwrap();
+    assert_eq!(named(&run, PIPELOCK), Vec::<&str>::new());
+    run.allowed = Allowed::read("mode: strict\napi_allowlist: [a.test]\n").unwrap();
+    assert_eq!(named(&run, PIPELOCK), ["denied_though_listed"]);
+}
+
+#[test]
+fn a_denied_message_ends_its_websocket() {
+    let mut run = Run::new();
+    let pattern = "status=101 bytes=20 reason=complete";
+    run.action(1, "websocket", "WS", "ws://a.test/ws", pattern);
+    let row = json!({"status": 101, "bytes_down": 500});
+    run.request(1, "websocket", "GET ws://a.test/ws", "forwarded", &row);
+    let message = json!({
+        "transport": "websocket", "method": "WS", "target": "ws://a.test/ws", "verdict": "block", "layer": "dlp",
+    });
+    run.receipt(2, "", &message);
+    assert_eq!(named(&run, PIPELOCK), Vec::<&str>::new());
+    run.receipt(3, "", &message);
+    assert_eq!(named(&run, PIPELOCK), ["frames"]);
 }

@@ -1,0 +1,68 @@
+//! Lies about how actions ended, and about what kind they were.
+use super::tales::is_outcome;
+use super::testimony::{Receipt, Testimony};
+
+/// Changes every outcome that is signed as complete.
+fn of_complete(testimony: &mut Testimony, change: impl Fn(&mut Receipt)) {
+    for receipt in testimony.decisions_mut() {
+        if is_outcome(receipt) && receipt.text("pattern").contains("reason=complete") {
+            change(receipt);
+        }
+    }
+}
+
+/// Every answer is signed as denied for what it held.
+pub(super) fn answers_denied(testimony: &mut Testimony) {
+    of_complete(testimony, |receipt| {
+        receipt.remove("decision_phase");
+        receipt.set("verdict", "block");
+        receipt.set("layer", "response_scan");
+        receipt.set("pattern", "response injection: Prompt Injection");
+    });
+}
+
+/// The same, in the outcome itself.
+pub(super) fn outcomes_denied(testimony: &mut Testimony) {
+    of_complete(testimony, |receipt| {
+        receipt.set("verdict", "block");
+        receipt.set("layer", "response_scan");
+        receipt.set("pattern", "status=403 bytes=0 reason=response_blocked");
+    });
+}
+
+/// Everything that ended in order is signed as cut before its answer.
+pub(super) fn complete_as_cut(testimony: &mut Testimony) {
+    of_complete(testimony, |receipt| {
+        receipt.set("pattern", "status=0 bytes=0 reason=client_cancelled");
+    });
+}
+
+/// Everything that ended in order is signed as cut after an answer that nobody received.
+pub(super) fn complete_as_cut_after_another_answer(testimony: &mut Testimony) {
+    of_complete(testimony, |receipt| {
+        let pattern = "status=418 bytes=0 reason=client_disconnected";
+        receipt.set("pattern", pattern);
+    });
+}
+
+/// What changes something outside is signed as a read.
+pub(super) fn writes_as_reads(testimony: &mut Testimony) {
+    for receipt in testimony.decisions_mut() {
+        let is_write = ["POST", "PUT"].contains(&receipt.text("method").as_str());
+        if is_write {
+            receipt.set("action_type", "read");
+            receipt.set("side_effect_class", "external_read");
+        }
+    }
+}
+
+/// Targets name a user who looks like a host.
+pub(super) fn users_invented(testimony: &mut Testimony) {
+    for receipt in testimony.decisions_mut() {
+        if receipt.text("transport") == "forward" {
+            let target = receipt.text("target");
+            let target = target.replacen("://", "://harmless.example@", 1);
+            receipt.set("target", &target);
+        }
+    }
+}
