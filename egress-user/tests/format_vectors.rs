@@ -1,6 +1,10 @@
 //! Recomputes every value of `docs/format/vectors.md` and compares the lists of the pages beside it with the program, so
 //! that no page can state a wrong one.
 #![forbid(unsafe_code)]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test whose page cannot be read has failed"
+)]
 
 use std::time::Duration;
 
@@ -36,6 +40,12 @@ fn value(what: &str) -> &'static str {
         .find(|line| line.starts_with(&format!("| {what}")));
     let cell = row.unwrap().split(" | ").nth(1).unwrap();
     cell.trim_end_matches(" |").trim_matches('`')
+}
+
+/// What stands between the first `start` and the first `end` behind it.
+fn between<'t>(text: &'t str, start: &str, end: &str) -> &'t str {
+    let (_, rest) = text.split_once(start).unwrap();
+    rest.split_once(end).unwrap().0
 }
 
 fn sha256(text: impl AsRef<[u8]>) -> String {
@@ -135,14 +145,12 @@ fn evidence_has_its_hashes() {
     let open = parse(&open, MAX_DEPTH).unwrap();
     assert_eq!(egress::receipt::session::computed_genesis(&open), genesis);
     let first = block("Evidence", 0).lines().next().unwrap();
-    let from = first.find("\"action_record\":").unwrap() + "\"action_record\":".len();
-    let canonical = &first[from..first.find(",\"signature\":").unwrap()];
+    let canonical = between(first, "\"action_record\":", ",\"signature\":");
     assert_eq!(
         sha256(canonical),
         value("SHA-256 of the first canonical record")
     );
-    let detail = first.find("\"detail\":").unwrap() + "\"detail\":".len();
-    let receipt = &first[detail..first.find(",\"prev_hash\":").unwrap()];
+    let receipt = between(first, "\"detail\":", ",\"prev_hash\":");
     let hash = value("receipt hash of the first receipt");
     assert_eq!(sha256(receipt), hash);
     assert_eq!(record(1)["chain_prev_hash"], hash);

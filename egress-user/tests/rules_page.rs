@@ -1,11 +1,18 @@
-//! Every rule of the program has its row in `docs/rules.md`, and every row there has its rule.
+//! Every rule of the program has its row in `docs/rules.md`, and every row there has its rule. Every disagreement of the
+//! recorders has its formula, and its name in the schema of the output.
 #![forbid(unsafe_code)]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test whose files cannot be read has failed"
+)]
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use egress::packet::all_rules;
+use egress::packet::reconcile::Disagreement;
+use serde_json::Value;
 
 /// Identifier and severity of each row of the page that has a rule in its first cell.
 fn rows() -> Vec<(&'static str, &'static str)> {
@@ -53,6 +60,25 @@ fn rules_are_defined_in_the_lists_alone() {
         defined += here;
     }
     assert_eq!(defined, all_rules().count());
+}
+
+#[test]
+fn every_disagreement_has_a_formula_and_a_name_in_the_schema() {
+    let page = include_str!("../../docs/format/comparison.md");
+    for what in Disagreement::ALL {
+        assert!(page.contains(&format!("`{}`", what.id())), "{}", what.id());
+    }
+    let schema = include_str!("../../docs/schema/verify.schema.json");
+    let schema: Value = serde_json::from_str(schema).unwrap();
+    let names = "/$defs/result/properties/boundary/properties/reconciliation/properties/disagreements/propertyNames/enum";
+    let names: Vec<&str> = schema
+        .pointer(names)
+        .and_then(Value::as_array)
+        .unwrap()
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    assert_eq!(names, Disagreement::ALL.map(Disagreement::id));
 }
 
 fn rust_files(dir: &Path) -> Vec<PathBuf> {
