@@ -39,35 +39,35 @@ const WHY: &[(&str, &str)] = &[
     (
         "proven",
         "Stopped cleanly: the last entries are the close of the session, a transcript root that describes the chain, \
-         and a signed checkpoint. The Rust verifier takes an end as proven only from a session named after one run, as \
-         3.6 and later write it, and never where there are version 2 receipts.",
+         and a signed checkpoint. The Rust verifier accepts an end as proven only from a session that is named after \
+         one run, as 3.6 and later write it, and never if there are version 2 receipts.",
     ),
     (
         "action.open",
-        "Valid with a warning: an action was announced that has no outcome. No reference says so.",
+        "Valid with a warning: an announced action has no outcome. No other verifier reports it.",
     ),
     (
         "policy.changed",
-        "Valid with a warning: the config file was changed while Pipelock ran. No reference says so.",
+        "Valid with a warning: the configuration changed while Pipelock ran. No other verifier reports it.",
     ),
     (
         "evidence without sessions",
         "Pipelock 2.x writes no end: receipts cut off together with the checkpoint after them leave no trace. Most \
-         verifiers do not ask about the end.",
+         verifiers do not check the end.",
     ),
     (
         "the session is not closed",
-        "Pipelock was killed: what it did last may have no receipt. Most verifiers do not ask about the end.",
+        "Pipelock was killed: what it did last may have no receipt. Most verifiers do not check the end.",
     ),
     (
         "session.missing-open",
-        "Receipts name a run that nothing opened. Only the version that wrote them, and a Go program that looks at \
+        "Receipts name a run that nothing opened. Only the version that wrote them, and the Go program, which reads \
          the version 2 chain alone, accept that.",
     ),
     (
         "v2.second-process",
-        "Two processes wrote into one directory: the version 2 chain starts again. Who reads version 1 only does not \
-         see it.",
+        "Two processes wrote into one directory, so the version 2 chain starts again. A verifier that reads version 1 \
+         alone does not see it.",
     ),
 ];
 

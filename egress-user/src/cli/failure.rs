@@ -5,6 +5,9 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
+/// Version of the JSON of a failure; `docs/schema/verify.schema.json` describes it.
+const JSON_VERSION: &str = "egress.failure.v1";
+
 /// For whom a failure is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
@@ -62,6 +65,7 @@ fn as_text(error: &dyn Error, hint: Option<&str>) -> String {
 /// The failure for programs.
 pub fn as_json(error: &dyn Error, hint: Option<&str>, status: u8) -> Value {
     json!({
+        "schema_version": JSON_VERSION,
         "error": error.to_string(),
         "caused_by": causes(error),
         "hint": hint,
@@ -83,6 +87,7 @@ mod tests {
         assert_eq!(
             as_json(error.as_ref(), None, 125),
             json!({
+                "schema_version": "egress.failure.v1",
                 "error": "cannot write the packet",
                 "caused_by": ["disk full"],
                 "hint": null,

@@ -55,6 +55,9 @@ Grades of the boundary:
   unproven         nobody signed what the packet says of it, or it contradicts itself
   none             the packet says nothing of a boundary
 
+Findings:
+  Each has the identifier of its rule in brackets. docs/rules.md of the egress repository explains them all.
+
 Exit status:
   0  valid                                    1  invalid, nothing there, or no key was pinned
   2  cannot be read                           3  valid as far as it goes, end not proven

@@ -7,7 +7,8 @@
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use crate::receipt::findings::{Finding, Findings, Place, Rule};
+use super::rules;
+use crate::receipt::findings::{Finding, Findings, Place};
 use crate::receipt::json::{MAX_ENTRY_DEPTH, Node, parse};
 use crate::receipt::record::GENESIS;
 
@@ -19,31 +20,6 @@ const HASH_MEMBER: &str = ",\"hash\":\"";
 const HASH_END: &str = "\"}";
 /// Members that the chain owns.
 const RESERVED: [&str; 3] = ["seq", "prev_hash", "hash"];
-
-static FORM: Rule = Rule::error(
-    "flows.form",
-    110,
-    "a line of the flow log has another form",
-    "",
-);
-static TORN: Rule = Rule::error(
-    "flows.torn",
-    111,
-    "the last line of the flow log is torn",
-    "the supervisor was killed, or the disk was full",
-);
-static HASH: Rule = Rule::error(
-    "flows.hash",
-    112,
-    "a line of the flow log does not have its hash",
-    "the file was changed after it was written",
-);
-static LINK: Rule = Rule::error(
-    "flows.link",
-    113,
-    "lines of the flow log are missing, repeated or out of order",
-    "the file was changed after it was written",
-);
 
 /// Writer of the chain.
 #[derive(Debug, Clone)]
@@ -136,7 +112,11 @@ pub fn check_flows(bytes: &[u8], visit: &mut dyn FnMut(&Node<'_>)) -> FlowReport
         let line = match Line::read(content) {
             Ok(line) if whole => line,
             other => {
-                let rule = if whole { &FORM } else { &TORN };
+                let rule = if whole {
+                    &rules::FLOWS_FORM
+                } else {
+                    &rules::FLOWS_TORN
+                };
                 let found = other.err().unwrap_or_else(|| String::from("no line end"));
                 findings.add(rule, place, "a line of the chain", found);
                 head = None;
@@ -146,14 +126,24 @@ pub fn check_flows(bytes: &[u8], visit: &mut dyn FnMut(&Node<'_>)) -> FlowReport
         };
         if next_seq.is_some_and(|expected| expected != line.seq) {
             let expected = next_seq.map_or_else(String::new, |seq| format!("seq {seq}"));
-            findings.add(&LINK, place.clone(), expected, format!("seq {}", line.seq));
+            findings.add(
+                &rules::FLOWS_LINK,
+                place.clone(),
+                expected,
+                format!("seq {}", line.seq),
+            );
         } else if head.as_deref().is_some_and(|head| head != line.prev_hash) {
             let expected = head.clone().unwrap_or_default();
-            findings.add(&LINK, place.clone(), expected, line.prev_hash.as_str());
+            findings.add(
+                &rules::FLOWS_LINK,
+                place.clone(),
+                expected,
+                line.prev_hash.as_str(),
+            );
         }
         let computed = line_hash(&line.prev_hash, &format!("{}}}", line.body));
         if computed != line.hash {
-            findings.add(&HASH, place, computed, line.hash);
+            findings.add(&rules::FLOWS_HASH, place, computed, line.hash);
         }
         lines = lines.saturating_add(1);
         next_seq = line.seq.checked_add(1);

@@ -32,6 +32,14 @@ pub mod summary;
 mod unbroken;
 pub mod verifier_text;
 
+use crate::receipt::findings::Rule;
+
+/// Every rule that the check of a packet, of evidence, or of a receipt can name. `docs/rules.md` explains each.
+pub fn all_rules() -> impl Iterator<Item = &'static Rule> {
+    let lists = [crate::receipt::rules::ALL, rules::ALL];
+    lists.into_iter().flatten().copied()
+}
+
 /// Name of the packet in its directory.
 pub const PACKET_FILE: &str = "packet.json";
 /// Name of the evidence.

@@ -1,6 +1,7 @@
 //! The rules of the packet check. Their ranks come after those of the evidence, which cause them.
-use crate::receipt::findings::{Place, Rule};
+use crate::receipt::findings::{Place, Rule, rules};
 
+rules! {
 pub(crate) static MISSING: Rule = Rule::error(
     "packet.missing",
     68,
@@ -18,7 +19,7 @@ pub(super) static RULE: Rule = Rule::error("packet.rule", 72, "packet.json contr
 pub(super) static PATH: Rule =
     Rule::error("packet.path", 73, "an artifact path leaves the packet", "");
 pub(super) static EVIDENCE: Rule =
-    Rule::error("packet.evidence", 74, "the evidence cannot be had", "");
+    Rule::error("packet.evidence", 74, "the evidence cannot be read", "");
 pub(super) static SIGNER: Rule = Rule::error(
     "packet.signer",
     75,
@@ -58,7 +59,7 @@ pub(super) static INLINE: Rule = Rule::error(
 pub(super) static ATTESTATION_FORM: Rule = Rule::error(
     "attestation.form",
     90,
-    "the attestation has another form",
+    "the attestation does not match the schema",
     "",
 );
 pub(super) static ATTESTATION_SIGNATURE: Rule = Rule::error(
@@ -98,7 +99,7 @@ pub(super) static ATTESTATION_SIGNER: Rule = Rule::error(
     "somebody who does not hold the boundary's key signed these files again",
 );
 pub(super) static BOUNDARY_FORM: Rule =
-    Rule::error("boundary.form", 96, "boundary.json has another form", "");
+    Rule::error("boundary.form", 96, "boundary.json does not match the schema", "");
 pub(super) static BOUNDARY_FLOWS: Rule = Rule::error(
     "boundary.flows",
     97,
@@ -124,7 +125,7 @@ pub(super) static PREDICATE: Rule = Rule::error(
     "the signer claims more or less than the packet shows",
 );
 pub(super) static IDENTITY_FORM: Rule =
-    Rule::error("identity.form", 101, "identity.json has another form", "");
+    Rule::error("identity.form", 101, "identity.json does not match the schema", "");
 pub(super) static IDENTITY_BOUND: Rule = Rule::error(
     "identity.bound",
     102,
@@ -191,6 +192,31 @@ pub(super) static NOT_RENDERED: Rule = Rule::warning(
     "the pages for people were written by another version and are not compared",
     "read the output of egress verify instead",
 );
+pub(super) static FLOWS_FORM: Rule = Rule::error(
+    "flows.form",
+    110,
+    "a line of the flow log does not match the schema",
+    "",
+);
+pub(super) static FLOWS_TORN: Rule = Rule::error(
+    "flows.torn",
+    111,
+    "the last line of the flow log is torn",
+    "the supervisor was killed, or the disk was full",
+);
+pub(super) static FLOWS_HASH: Rule = Rule::error(
+    "flows.hash",
+    112,
+    "a line of the flow log does not have its hash",
+    "the file was changed after it was written",
+);
+pub(super) static FLOWS_LINK: Rule = Rule::error(
+    "flows.link",
+    113,
+    "lines of the flow log are missing, repeated or out of order",
+    "the file was changed after it was written",
+);
+}
 
 /// Findings about `packet.json` have no better place.
 pub(super) fn here() -> Place {

@@ -75,6 +75,17 @@ impl Rule {
     }
 }
 
+/// Defines the rules of one check as statics, and `ALL`, the list of them: `docs/rules.md` explains each.
+macro_rules! rules {
+    ($($visibility:vis static $name:ident: Rule = Rule::$severity:ident($($part:expr),+ $(,)?);)+) => {
+        $($visibility static $name: Rule = Rule::$severity($($part),+);)+
+
+        /// Every rule of this check.
+        pub(crate) static ALL: &[&Rule] = &[$(&$name),+];
+    };
+}
+pub(crate) use rules;
+
 /// Where in the evidence something stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {

@@ -23,7 +23,7 @@ pub mod outer;
 pub mod record;
 pub mod recorder;
 pub mod report;
-mod rules;
+pub(crate) mod rules;
 mod schema;
 pub mod session;
 mod signatures;

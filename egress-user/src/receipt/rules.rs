@@ -1,5 +1,5 @@
 //! The rules of the evidence check. Ranks put causes before consequences.
-use super::findings::Rule;
+use super::findings::{Rule, rules};
 
 /// Two words of advice used more than once.
 const REWRITTEN_ADVICE: &str = "Pipelock 2.x with flight_recorder.redact: true rewrites a receipt after signing it when it finds a \
@@ -7,6 +7,7 @@ const REWRITTEN_ADVICE: &str = "Pipelock 2.x with flight_recorder.redact: true r
 const FRESH_DIRECTORY: &str = "give each process a fresh evidence directory";
 const EDITED: &str = "the file was changed after it was written";
 
+rules! {
 // Causes that explain everything after them.
 pub(crate) static NO_RECEIPTS: Rule = Rule::error(
     "evidence.empty",
@@ -82,7 +83,7 @@ pub(crate) static BARE_RECEIPT: Rule = Rule::error(
 pub(crate) static ENTRY_FORM: Rule = Rule::error(
     "entry.form",
     23,
-    "a member of the entry has another form",
+    "a member of the entry does not match the schema",
     "",
 );
 pub(crate) static ENTRY_ALIAS: Rule = Rule::error(
@@ -116,7 +117,7 @@ pub(crate) static ENTRY_GROUP: Rule = Rule::error(
 
 // Receipts.
 pub(crate) static RECEIPT_FORM: Rule =
-    Rule::error("receipt.form", 30, "the receipt has another form", "");
+    Rule::error("receipt.form", 30, "the receipt does not match the schema", "");
 pub(crate) static RECEIPT_VALUE: Rule = Rule::error(
     "receipt.value",
     31,
@@ -248,7 +249,7 @@ pub(crate) static CHECKPOINT_FORM: Rule = Rule::error(
 
 // The chain of version 2 receipts.
 pub(crate) static V2_FORM: Rule =
-    Rule::error("v2.form", 60, "the version 2 receipt has another form", "");
+    Rule::error("v2.form", 60, "the version 2 receipt does not match the schema", "");
 pub(crate) static V2_SEQ: Rule = Rule::error(
     "v2.seq",
     61,
@@ -272,7 +273,7 @@ pub(crate) static V2_SIGNER: Rule = Rule::error(
 pub(crate) static CAPSULE_FORM: Rule = Rule::error(
     "capsule.form",
     80,
-    "the posture capsule has another form",
+    "the posture capsule does not match the schema",
     "",
 );
 pub(crate) static CAPSULE_SIGNATURE: Rule = Rule::error(
@@ -382,3 +383,4 @@ pub(crate) static ENTRY_TEXT: Rule = Rule::warning(
     "the entry's own texts do not agree with its receipt",
     "read the receipt, which is signed",
 );
+}

@@ -7,7 +7,7 @@ use crate::packet::grade::Grade;
 use crate::packet::verifier_text::{self, About};
 use crate::receipt::report::{End, Verdict};
 
-/// Version of the JSON that `--json` prints; `docs/schema/verify.json` describes it.
+/// Version of the JSON that `--json` prints; `docs/schema/verify.schema.json` describes it.
 const JSON_VERSION: &str = "egress.verify.v1";
 
 /// What to do about a status that is not success.

@@ -255,7 +255,10 @@ impl Receipts {
             self.times.see(now);
         }
         let target = Target::of_receipt(receipt.transport, receipt.method, receipt.target);
-        let is_denial = matches!(receipt.verdict.trim(), "block" | "ask");
+        let verdict = receipt.verdict.trim();
+        let is_denial = ["block", "ask"]
+            .iter()
+            .any(|word| verdict.eq_ignore_ascii_case(word));
         self.form(receipt);
         if receipt.transport == "websocket" && FRAME_LAYERS.contains(&receipt.layer) {
             let host = target.map_or_else(String::new, |target| target.host);

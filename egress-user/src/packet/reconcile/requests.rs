@@ -14,12 +14,12 @@ pub(super) enum Fate {
     /// It did not end in order, and the mediator had let it through: the tunnel was open, or an answer had begun that is
     /// no denial.
     Opened,
+    /// A WebSocket was agreed to, and no more came down than a mediator sends by itself.
+    Agreed,
     /// The mediator denied it, for sure.
     Denied,
     /// The answer looks like a denial.
     Answered,
-    /// A WebSocket was agreed to, and no more came down than a mediator sends by itself.
-    Agreed,
     /// Anything else.
     Other,
 }
