@@ -26,6 +26,7 @@ pub(crate) mod rules;
 mod statements;
 pub mod suggest;
 pub mod summary;
+pub mod timestamp;
 mod unbroken;
 pub mod verifier_text;
 
@@ -57,9 +58,11 @@ pub const CHANGES_ARCHIVE: &str = "workspace-changes.tar";
 pub const IDENTITY_FILE: &str = "identity.json";
 /// The signature over all other files.
 pub const ATTESTATION_FILE: &str = "attestation.json";
+/// The time stamp over the attestation, which therefore does not name it.
+pub const TIMESTAMP_FILE: &str = "timestamp.tsr";
 
 /// Names that a packet consists of. A directory that holds anything else is not replaced.
-pub const PACKET_FILES: [&str; 13] = [
+pub const PACKET_FILES: [&str; 14] = [
     ATTESTATION_FILE,
     BOUNDARY_FILE,
     CHANGES_FILE,
@@ -71,6 +74,7 @@ pub const PACKET_FILES: [&str; 13] = [
     CAPSULE_FILE,
     REPORT_FILE,
     SUMMARY_FILE,
+    TIMESTAMP_FILE,
     VERIFIER_FILE,
     CHANGES_ARCHIVE,
 ];
