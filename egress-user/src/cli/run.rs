@@ -34,7 +34,7 @@ Policy (Pipelock YAML):
   api_allowlist: [api.example.com, \"*.example.org\"]
 
 Exit status: the command's own, or
-  64   what was typed or named is wrong       123  evidence invalid or missing
+  64   what was typed or named is wrong       123  evidence or time stamp invalid or missing
   124  --timeout was over                     125  the machine, the boundary or the mediator failed
   126  the command cannot be executed         127  the command was not found";
 

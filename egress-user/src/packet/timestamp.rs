@@ -16,6 +16,7 @@ use x509_cert::spki::AlgorithmIdentifierRef;
 use self::asn1::{Imprint, Reply, Request, SignedData, TstInfo};
 use crate::receipt::findings::{Rule, visible};
 
+mod algorithms;
 mod asn1;
 mod rules;
 mod signer;

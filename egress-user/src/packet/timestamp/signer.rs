@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use der::asn1::{AnyRef, ObjectIdentifier, OctetStringRef};
 use der::{Decode, Encode, Tag, Tagged};
-use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, UnixTime};
+use rustls_pki_types::{CertificateDer, UnixTime};
 use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha384, Sha512};
 use webpki::{EndEntityCert, KeyUsage as Purpose, anchor_from_trusted_cert};
@@ -12,7 +12,7 @@ use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage, Subject
 use x509_cert::spki::AlgorithmIdentifierRef;
 
 use super::asn1::{Attribute, IssuerAndSerial, SignedData, SignerInfo, SigningCertificate};
-use super::{Problem, Roots, rules};
+use super::{Problem, Roots, algorithms, rules};
 
 const CONTENT_TYPE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.3");
 const MESSAGE_DIGEST: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.4");
@@ -24,17 +24,9 @@ const SHA1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.14.3.2.26");
 pub(super) const SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.1");
 const SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.2");
 const SHA512: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.3");
-const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
-const RSA_SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.11");
-const RSA_SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.12");
-const RSA_SHA512: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.13");
-const ECDSA_SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.2");
-const ECDSA_SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.3");
 const TIME_STAMPING: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.8");
 /// The value of [`TIME_STAMPING`] as webpki compares it.
 const TIME_STAMPING_DER: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 8];
-
-type Algorithms = &'static [&'static dyn SignatureVerificationAlgorithm];
 
 /// The signer of a token whose signature holds.
 pub(super) struct Signer {
@@ -86,11 +78,15 @@ pub(super) fn verify(
     let end_entity = EndEntityCert::try_from(&found.der)
         .map_err(|error| Problem::new(&rules::SIGNER, "a certificate", error.to_string()))?;
     let signature = signer.signature.as_bytes();
-    let holds = algorithms(&signer)?.iter().any(|algorithm| {
-        end_entity
-            .verify_signature(*algorithm, &message, signature)
-            .is_ok()
-    });
+    let algorithm = &signer.signature_algorithm;
+    let holds = algorithms::of(algorithm.oid, signer.digest_algorithm.oid)
+        .ok_or_else(|| unsupported(algorithm))?
+        .iter()
+        .any(|one| {
+            end_entity
+                .verify_signature(*one, &message, signature)
+                .is_ok()
+        });
     if holds {
         Ok(found)
     } else {
@@ -190,7 +186,7 @@ impl Signer {
             .and_then(|signer| {
                 signer
                     .verify_for_usage(
-                        webpki::ALL_VERIFICATION_ALGS,
+                        algorithms::ALL,
                         &anchors,
                         &between,
                         UnixTime::since_unix_epoch(Duration::from_secs(time)),
@@ -306,26 +302,8 @@ fn digest(algorithm: ObjectIdentifier, bytes: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// The algorithms of a signature, of which the key decides. It must be over the digest that the signer names.
-fn algorithms(signer: &SignerInfo<'_>) -> Result<Algorithms, Problem> {
-    use webpki::ring as known;
-    const RSA_256: Algorithms = &[known::RSA_PKCS1_2048_8192_SHA256];
-    const RSA_384: Algorithms = &[known::RSA_PKCS1_2048_8192_SHA384];
-    const RSA_512: Algorithms = &[known::RSA_PKCS1_2048_8192_SHA512];
-    const EC_256: Algorithms = &[known::ECDSA_P256_SHA256, known::ECDSA_P384_SHA256];
-    const EC_384: Algorithms = &[known::ECDSA_P256_SHA384, known::ECDSA_P384_SHA384];
-    match (signer.signature_algorithm.oid, signer.digest_algorithm.oid) {
-        (RSA | RSA_SHA256, SHA256) => Ok(RSA_256),
-        (RSA | RSA_SHA384, SHA384) => Ok(RSA_384),
-        (RSA | RSA_SHA512, SHA512) => Ok(RSA_512),
-        (ECDSA_SHA256, SHA256) => Ok(EC_256),
-        (ECDSA_SHA384, SHA384) => Ok(EC_384),
-        _ => Err(unsupported(&signer.signature_algorithm)),
-    }
-}
-
 fn unsupported(algorithm: &AlgorithmIdentifierRef<'_>) -> Problem {
-    let expected = "RSA (PKCS #1 v1.5) with SHA-256, SHA-384, or SHA-512, or ECDSA (P-256, P-384) with SHA-256 or SHA-384";
+    let expected = "RSA (PKCS #1 v1.5) or ECDSA, with SHA-256, SHA-384, or SHA-512";
     let found = format!("algorithm {}", algorithm.oid);
     Problem::new(&rules::SIGNATURE, expected, found)
 }
