@@ -203,6 +203,14 @@ fn a_certificate_must_have_been_valid_at_the_time_of_the_stamp() {
             );
         }
     }
+    // A root must have been valid as well.
+    authority.certificate_for("1", "short", "P-256", ROOT, None);
+    authority.certificate("long", "P-256", TIME_STAMPING, Some("short"));
+    for (time, expected) in [(now, "holds"), (days(2), "timestamp.chain")] {
+        let reply = authority.sign(&token_at(time), "long", &CADES);
+        assert_eq!(rule(&check(&reply, &roots(&authority, "short"))), expected);
+        assert_eq!(rule(&check(&reply, &roots(&authority, "long"))), "holds");
+    }
 }
 
 #[test]
@@ -332,6 +340,55 @@ fn hostile_replies_take_no_time_and_stop_nobody() {
         let reply = granted(&tlv(0x30, &[oid, &tlv(0xa0, &[&signed])]));
         assert!(reply.len() > most && check(&reply, &root).is_err());
     }
+    // Many certificates, and many names of one, before anything is known to be signed.
+    let many = |count: usize, one: fn([u8; 2]) -> Vec<u8>| -> Vec<u8> {
+        let all = (0..count).rev();
+        all.flat_map(|number| one(u16::try_from(number).unwrap().to_be_bytes()))
+            .collect()
+    };
+    let content = token_at(OffsetDateTime::now_utc());
+    let sha256 = tlv(0x30, &[&[6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 1]]);
+    let info: &[u8] = &[6, 11, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 16, 1, 4];
+    let attribute = |end: &[u8], value: &[u8]| {
+        let start: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9];
+        tlv(0x30, &[&tlv(6, &[start, end]), &tlv(0x31, &[value])])
+    };
+    let names = many(3000, |number| tlv(0x30, &[&tlv(4, &[&number])]));
+    let attributes = [
+        attribute(&[3], info),
+        attribute(&[4], &tlv(4, &[&Sha256::digest(&content)])),
+        attribute(&[16, 2, 47], &tlv(0x30, &[&tlv(0x30, &[&names])])),
+    ];
+    let rsa = tlv(
+        0x30,
+        &[&[6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1]],
+    );
+    let signer = tlv(
+        0x30,
+        &[
+            &[2, 1, 3, 0x80, 1, 0],
+            &sha256,
+            &tlv(0xa0, &[&attributes.concat()]),
+            &rsa,
+            &tlv(4, &[]),
+        ],
+    );
+    let certificates = many(8000, |number| tlv(0x30, &[&number]));
+    let signed = tlv(
+        0x30,
+        &[
+            &[2, 1, 3],
+            &tlv(0x31, &[&sha256]),
+            &tlv(0x30, &[info, &tlv(0xa0, &[&tlv(4, &[&content])])]),
+            &tlv(0xa0, &[&certificates]),
+            &tlv(0x31, &[&signer]),
+        ],
+    );
+    let oid: &[u8] = &[6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 2];
+    let reply = granted(&tlv(0x30, &[oid, &tlv(0xa0, &[&signed])]));
+    assert!(reply.len() <= most + 1000, "{}", reply.len());
+    let problem = check(&reply, &root).unwrap_err();
+    assert_eq!(problem.found, "no such certificate in the token");
     assert!(check(&vec![0x30; most * 2], &root).is_err());
     assert!(
         started.elapsed() < Duration::from_secs(2),

@@ -31,7 +31,6 @@ const GIGABYTE: u64 = 1 << 30;
 /// An authority behind HTTP, whose path says how it answers.
 struct Service {
     authority: Arc<Authority>,
-    dir: PathBuf,
     url: String,
     /// Bytes that `/huge` got rid of.
     sent: Arc<Mutex<u64>>,
@@ -69,7 +68,6 @@ impl Service {
         });
         Self {
             authority,
-            dir,
             url: format!("{scheme}://localhost:{port}"),
             sent,
         }
@@ -135,8 +133,9 @@ fn answer(
         "huge" => {
             let length = usize::try_from(GIGABYTE).expect("64 bits");
             stream.write_all(respond_head("200 OK", length).as_bytes())?;
+            let piece = vec![0x30; 1 << 16];
             for _ in 0..GIGABYTE >> 16 {
-                stream.write_all(&[0x30; 1 << 16])?;
+                stream.write_all(&piece)?;
                 *sent.lock().expect("a counter") += 1 << 16;
             }
             return Ok(());
@@ -320,6 +319,18 @@ fn tls_is_checked_under_the_roots_of_the_system() {
     );
 }
 
+/// A token of any signer over the attestation of a packet, at any time.
+fn forged(
+    authority: &Authority,
+    packet: &Path,
+    time: time::OffsetDateTime,
+    signer: &str,
+) -> Vec<u8> {
+    let attestation = fs::read(packet.join("attestation.json")).expect("the attestation");
+    let token = token(&Sha256::digest(attestation), &written(time), &[1; 8]);
+    authority.sign(&token, signer, &["-cades", "-md", "sha256"])
+}
+
 #[test]
 fn a_token_holds_for_its_packet_its_authority_and_its_time() {
     let keys = Keys::new();
@@ -338,105 +349,79 @@ fn a_token_holds_for_its_packet_its_authority_and_its_time() {
     assert_eq!((run.status, other.status), (Some(0), Some(0)), "{run}");
     let file = run.packet.join("timestamp.tsr");
     let own = fs::read(&file).expect("the token");
-    let attestation = fs::read(run.packet.join("attestation.json")).expect("the attestation");
-    let digest = Sha256::digest(&attestation);
-    let at = |time, signer: &str| {
-        let token = token(&digest, &written(time), &[1; 8]);
-        authority.sign(&token, signer, &["-cades", "-md", "sha256"])
-    };
+    let others = fs::read(other.packet.join("timestamp.tsr")).expect("the token");
+    let at = |time, signer: &str| forged(authority, &run.packet, time, signer);
     let mut tampered = own.clone();
-    let place = own
-        .windows(32)
+    let attestation = fs::read(run.packet.join("attestation.json")).expect("the attestation");
+    let digest = Sha256::digest(attestation);
+    let mut places = own.windows(32);
+    let place = places
         .position(|part| part == digest.as_slice())
         .expect("the imprint");
     // The serial number follows the imprint.
     tampered[place + 34] ^= 1;
-    let days = time::Duration::days(11);
-    let cases: [(&str, Option<Vec<u8>>, &Path, &[&str]); 10] = [
-        ("own", Some(own.clone()), &root, &[]),
-        ("signed again", Some(at(now(), "again")), &root, &[]),
-        (
-            "other authority",
-            Some(own.clone()),
-            &service.pem("other"),
-            &["timestamp.chain"],
-        ),
-        ("tampered", Some(tampered), &root, &["timestamp.signature"]),
-        (
-            "other packet's",
-            fs::read(other.packet.join("timestamp.tsr")).ok(),
-            &root,
-            &["timestamp.imprint"],
-        ),
-        (
-            "certificate expired",
-            Some(at(now() + days, "again")),
-            &root,
-            &["timestamp.chain"],
-        ),
-        (
-            "no purpose",
-            Some(at(now(), "lax")),
-            &root,
-            &["timestamp.signer"],
-        ),
-        (
-            "later",
-            Some(at(now() + time::Duration::hours(1), "again")),
-            &root,
-            &["timestamp.time"],
-        ),
-        (
-            "too long",
-            Some([own.as_slice(), &vec![0; 1 << 17]].concat()),
-            &root,
-            &["timestamp.form"],
-        ),
-        ("none", None, &root, &["timestamp.none"]),
+    let too_long = [own.as_slice(), &vec![0; 1 << 17]].concat();
+    let later = now() + time::Duration::hours(1);
+    let expired = now() + time::Duration::days(11);
+    let stranger = service.pem("other");
+    let cases: [(_, &Path, &[&str]); 10] = [
+        (Some(own.clone()), &root, &[]),
+        (Some(at(now(), "again")), &root, &[]),
+        (Some(own), &stranger, &["timestamp.chain"]),
+        (Some(tampered), &root, &["timestamp.signature"]),
+        (Some(others), &root, &["timestamp.imprint"]),
+        (Some(at(expired, "again")), &root, &["timestamp.chain"]),
+        (Some(at(now(), "lax")), &root, &["timestamp.signer"]),
+        (Some(at(later, "again")), &root, &["timestamp.time"]),
+        (Some(too_long), &root, &["timestamp.form"]),
+        (None, &root, &["timestamp.none"]),
     ];
-    for (name, token, ca, expected) in cases {
+    for (token, ca, expected) in cases {
         match token {
             Some(token) => fs::write(&file, token).expect("write the token"),
             None => fs::remove_file(&file).expect("remove the token"),
         }
-        let status = if expected.is_empty() { 0 } else { 1 };
-        let (found, rules) = keys.rules(&run.packet, ca);
+        let (status, rules) = keys.rules(&run.packet, ca);
+        assert_eq!(rules, expected);
         assert_eq!(
-            (found, rules),
-            (
-                Some(status),
-                expected.iter().map(|rule| (*rule).to_owned()).collect()
-            ),
-            "{name}"
+            status,
+            Some(i32::from(!expected.is_empty())),
+            "{expected:?}"
         );
         // Whoever asks for no time stamp is not disturbed by one that nothing signed into the packet.
-        assert_eq!(keys.verify(&run.packet, &[]).status, Some(0), "{name}");
+        assert_eq!(
+            keys.verify(&run.packet, &[]).status,
+            Some(0),
+            "{expected:?}"
+        );
     }
-    fs::write(&file, &own).expect("write the token");
+}
+
+#[test]
+fn the_time_is_printed_and_the_age_counts_from_it() {
+    let keys = Keys::new();
+    let service = Service::start(&keys.world, None);
+    let root = service.pem("root");
+    let run = keys.run(&format!("{}/grant", service.url), Some(&root), "true");
+    assert_eq!(run.status, Some(0), "{run}");
     let ca: [&OsStr; 2] = ["--timestamp-ca".as_ref(), root.as_os_str()];
     let verified = keys.verify(&run.packet, &ca);
-    assert!(
-        verified.stdout.contains("\nstamped:     20") && !verified.stdout.contains("unverified"),
-        "{verified}"
-    );
+    let by = "by CN=signer,O=Test";
+    assert!(verified.stdout.contains("\nstamped:     20"), "{verified}");
+    assert!(verified.stdout.contains(&format!("{by}\n")), "{verified}");
     let unverified = keys.verify(&run.packet, &[]);
-    assert!(
-        unverified
-            .stdout
-            .contains("by CN=signer,O=Test (unverified: no --timestamp-ca)"),
-        "{unverified}"
-    );
+    let note = format!("{by} (unverified: no --timestamp-ca)");
+    assert!(unverified.stdout.contains(&note), "{unverified}");
 
-    // The age counts from the stamp: this one lies five minutes after the packet, which clocks may do.
-    fs::write(&file, at(now() + time::Duration::minutes(5), "again")).expect("write the token");
+    // This stamp lies five minutes after the packet, which clocks may do.
+    let later = now() + time::Duration::minutes(5);
+    let token = forged(&service.authority, &run.packet, later, "signer");
+    fs::write(run.packet.join("timestamp.tsr"), token).expect("write the token");
     thread::sleep(Duration::from_millis(1500));
     let age = ["--max-age", "1s"].map(OsStr::new);
     assert_eq!(keys.verify(&run.packet, &age).status, Some(1));
-    assert_eq!(
-        keys.verify(&run.packet, &[ca, age].concat()).status,
-        Some(0)
-    );
-    assert!(service.dir.exists());
+    let both = [ca, age].concat();
+    assert_eq!(keys.verify(&run.packet, &both).status, Some(0));
 }
 
 #[test]

@@ -23,6 +23,8 @@ mod signer;
 
 /// Longest reply that is read.
 pub const MOST_BYTES: u64 = 64 << 10;
+/// Characters of a token that are shown.
+const MOST_SHOWN: usize = 160;
 /// How far the clock of the runner and the one of the authority may differ.
 const CLOCKS_APART: time::Duration = time::Duration::minutes(10);
 
@@ -93,10 +95,11 @@ pub struct Problem {
 
 impl Problem {
     fn new(rule: &'static Rule, expected: &str, found: impl Into<String>) -> Self {
+        let found: String = found.into();
         Self {
             rule,
             expected: String::from(expected),
-            found: found.into(),
+            found: found.chars().take(MOST_SHOWN).collect(),
         }
     }
 

@@ -265,7 +265,7 @@ impl Verified {
             Err(error) => {
                 notices.push(format!(
                     "the packet has no time stamp of {}: {error}",
-                    authority.url
+                    authority.shown()
                 ));
                 (outcome.without_stamp(), None)
             }

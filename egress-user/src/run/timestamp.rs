@@ -46,6 +46,16 @@ pub enum TimestampError {
 }
 
 impl Authority {
+    /// The URL without its query, which may hold a credential.
+    pub fn shown(&self) -> String {
+        let authority = self
+            .url
+            .authority()
+            .map_or("", |authority| authority.as_str());
+        let scheme = self.url.scheme_str().unwrap_or_default();
+        format!("{scheme}://{authority}{}", self.url.path())
+    }
+
     /// Adds a token over `attestation` to the packet that was written with it.
     ///
     /// # Errors

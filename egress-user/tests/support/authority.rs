@@ -47,6 +47,18 @@ impl Authority {
         extensions: &str,
         issuer: Option<&str>,
     ) {
+        self.certificate_for("10", name, kind, extensions, issuer);
+    }
+
+    /// The same with a certificate that is valid for so many days.
+    pub(crate) fn certificate_for(
+        &self,
+        days: &str,
+        name: &str,
+        kind: &str,
+        extensions: &str,
+        issuer: Option<&str>,
+    ) {
         let key = self.key(name);
         let mut generate = openssl(&["genpkey", "-quiet", "-out"]);
         generate.arg(&key);
@@ -62,7 +74,7 @@ impl Authority {
             "[req]\ndistinguished_name=dn\nprompt=no\n[dn]\nO=Test\nCN={name}\n[ext]\nsubjectKeyIdentifier=hash\n{extensions}\n"
         );
         fs::write(&config, text).unwrap();
-        let mut request = openssl(&["req", "-new", "-x509", "-days", "10", "-extensions", "ext"]);
+        let mut request = openssl(&["req", "-new", "-x509", "-days", days, "-extensions", "ext"]);
         request
             .arg("-config")
             .arg(&config)

@@ -165,20 +165,16 @@ impl Signer {
             )
         };
         if roots.certificates.contains(&self.der) {
-            let validity = self.certificate.tbs_certificate().validity();
-            let [from, to] = [validity.not_before, validity.not_after]
-                .map(|time| time.to_unix_duration().as_secs());
-            return if (from..=to).contains(&time) {
-                Ok(())
-            } else {
-                Err(untrusted("it was not valid then"))
-            };
+            let was_valid = was_valid(&self.certificate, time);
+            return was_valid
+                .then_some(())
+                .ok_or_else(|| untrusted("it was not valid then"));
         }
         // Only an authority may vouch for others: the pinned certificate of a signer must not.
         let anchors: Vec<_> = roots
             .certificates
             .iter()
-            .filter(|root| is_authority(root))
+            .filter(|root| is_authority(root, time))
             .filter_map(|root| anchor_from_trusted_cert(root).ok())
             .collect();
         let between: Vec<_> = certificates(signed).map(CertificateDer::from).collect();
@@ -200,7 +196,8 @@ impl Signer {
     }
 }
 
-fn is_authority(der: &[u8]) -> bool {
+/// Whether a certificate was one of an authority, and valid, at `time`.
+fn is_authority(der: &[u8], time: u64) -> bool {
     let Ok(certificate) = Certificate::from_der(der) else {
         return false;
     };
@@ -208,6 +205,14 @@ fn is_authority(der: &[u8]) -> bool {
         .tbs_certificate()
         .get_extension::<BasicConstraints>();
     matches!(constraints, Ok(Some((_, constraints))) if constraints.ca)
+        && was_valid(&certificate, time)
+}
+
+fn was_valid(certificate: &Certificate, time: u64) -> bool {
+    let validity = certificate.tbs_certificate().validity();
+    let [from, to] =
+        [validity.not_before, validity.not_after].map(|limit| limit.to_unix_duration().as_secs());
+    (from..=to).contains(&time)
 }
 
 /// The signed attributes, read.
@@ -234,38 +239,24 @@ impl<'a> Attributes<'a> {
         }
     }
 
-    fn has(&self, kind: ObjectIdentifier) -> bool {
-        self.0.iter().any(|attribute| attribute.kind == kind)
-    }
-
-    /// Whether `der` is the certificate that the signer signed as its own, in each way in which it did that.
-    fn names(&self, der: &[u8]) -> bool {
-        let kinds = [
+    /// What the signer signed as its own certificate: the algorithm and the value of a digest, for each attribute that
+    /// names it. Nothing if there is none, or one that cannot be read.
+    fn own_certificate(&self) -> Option<Vec<(ObjectIdentifier, &'a [u8])>> {
+        let mut ids = Vec::new();
+        for (kind, usual) in [
             (SIGNING_CERTIFICATE, SHA1),
             (SIGNING_CERTIFICATE_V2, SHA256),
-        ];
-        kinds.iter().any(|(kind, _)| self.has(*kind))
-            && kinds.iter().all(|(kind, usual)| {
-                !self.has(*kind)
-                    || self
-                        .one(*kind)
-                        .is_some_and(|value| is_certificate(value, *usual, der))
-            })
+        ] {
+            if !self.0.iter().any(|attribute| attribute.kind == kind) {
+                continue;
+            }
+            let named: SigningCertificate<'_> = self.one(kind)?.decode_as().ok()?;
+            let id = named.certificates.first()?;
+            let algorithm = id.algorithm.map_or(usual, |algorithm| algorithm.oid);
+            ids.push((algorithm, id.digest.as_bytes()));
+        }
+        (!ids.is_empty()).then_some(ids)
     }
-}
-
-/// Whether the first certificate that a `SigningCertificate` names is `der`.
-fn is_certificate(value: AnyRef<'_>, usual: ObjectIdentifier, der: &[u8]) -> bool {
-    let Ok(named) = value.decode_as::<SigningCertificate<'_>>() else {
-        return false;
-    };
-    named.certificates.first().is_some_and(|id| {
-        let algorithm = id
-            .algorithm
-            .as_ref()
-            .map_or(usual, |algorithm| algorithm.oid);
-        digest(algorithm, der).is_some_and(|digest| digest == id.digest.as_bytes())
-    })
 }
 
 /// The certificate that the signed attributes name: one of the token's, or of the roots.
@@ -275,14 +266,19 @@ fn find(
     roots: Option<&Roots>,
 ) -> Result<Signer, Problem> {
     let roots = roots.map_or(&[][..], |roots| &roots.certificates);
+    let expected = "the certificate that the attribute signing-certificate names";
+    let ids = attributes
+        .own_certificate()
+        .ok_or_else(|| Problem::new(&rules::SIGNER, expected, "no such attribute"))?;
+    let is_named = |der: &Vec<u8>| {
+        let mut ids = ids.iter();
+        ids.all(|(algorithm, value)| digest(*algorithm, der).is_some_and(|own| own == *value))
+    };
     certificates(signed)
         .chain(roots.iter().map(|root| root.as_ref().to_vec()))
-        .find(|der| attributes.names(der))
+        .find(is_named)
         .and_then(|der| Signer::read(&der))
-        .ok_or_else(|| {
-            let expected = "the certificate that the attribute signing-certificate names";
-            Problem::new(&rules::SIGNER, expected, "no such certificate in the token")
-        })
+        .ok_or_else(|| Problem::new(&rules::SIGNER, expected, "no such certificate in the token"))
 }
 
 /// The certificates of a token; other kinds in the same set are left out.
