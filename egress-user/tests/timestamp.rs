@@ -391,7 +391,7 @@ fn hostile_replies_take_no_time_and_stop_nobody() {
     assert_eq!(problem.found, "no such certificate in the token");
     assert!(check(&vec![0x30; most * 2], &root).is_err());
     assert!(
-        started.elapsed() < Duration::from_secs(2),
+        started.elapsed() < Duration::from_secs(5),
         "{:?}",
         started.elapsed()
     );
