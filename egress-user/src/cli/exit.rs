@@ -13,7 +13,7 @@ pub const CANNOT_READ: u8 = 2;
 pub const END_UNPROVEN: u8 = 3;
 /// Every command: a wrong or contradictory argument, or a file of the caller's that is wrong.
 pub const USAGE: u8 = 64;
-/// `run`: the agent ran, and its evidence is invalid or missing.
+/// `run`: the agent ran, and its evidence, or a time stamp that was asked for, is invalid or missing.
 pub const EVIDENCE: u8 = 123;
 /// `run`: the time given with `--timeout` was over.
 pub const TIMED_OUT: u8 = 124;

@@ -2,6 +2,7 @@
 //! prints, and the only one that uses `anyhow`.
 #[cfg(target_os = "linux")]
 pub mod action;
+pub mod authorities;
 #[cfg(target_os = "linux")]
 mod binding;
 #[cfg(target_os = "linux")]

@@ -159,6 +159,10 @@ pub fn run_result(run: &Emitted, as_json: bool) {
         );
     }
     workspace(run);
+    if let Some(stamp) = &run.stamp {
+        let by = visible(&stamp.authority);
+        eprintln!("egress: stamped   {}, by {by}", stamp.time_text());
+    }
     eprintln!("egress: packet    {}", run.packet_path.display());
 }
 
@@ -322,6 +326,11 @@ fn result(run: &Emitted, failure: Option<&(String, &str)>) -> Value {
         "blocked_actions": run.report.counts.blocked_actions,
         "denied": denied,
         "notices": run.notices,
+        "timestamp": run.stamp.as_ref().map(|stamp| json!({
+            "time": stamp.time_text(),
+            "authority": stamp.authority,
+            "verified": stamp.is_trusted,
+        })),
         "incomplete": run.incomplete,
         "accepted_risks": run.accepted,
         "workspace": {

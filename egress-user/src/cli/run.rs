@@ -34,7 +34,7 @@ Policy (Pipelock YAML):
   api_allowlist: [api.example.com, \"*.example.org\"]
 
 Exit status: the command's own, or
-  64   what was typed or named is wrong       123  evidence invalid or missing
+  64   what was typed or named is wrong       123  evidence or time stamp invalid or missing
   124  --timeout was over                     125  the machine, the boundary or the mediator failed
   126  the command cannot be executed         127  the command was not found";
 
@@ -295,6 +295,7 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
         signer,
         boundary_key,
         agent_identity: args.agent_identity,
+        timestamp: args.binding.timestamp()?,
         identity: args.binding.identity(&environment)?,
         require_trusted: args.require_trusted,
         allowed_ports: args.allowed_ports,
@@ -386,6 +387,7 @@ fn protected(
     let mut named = vec![std::env::current_exe()?, args.packet_dir.clone()];
     let files = [&args.config, &args.signer_private_key, &args.boundary_key];
     named.extend(files.into_iter().flatten().cloned());
+    named.extend(args.binding.files().iter().cloned());
     if let MediatorChoice::Pipelock(choice) = mediator {
         named.extend(pipelock::files(policy, choice));
     }

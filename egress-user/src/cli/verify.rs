@@ -15,6 +15,7 @@ use time::OffsetDateTime;
 use files::{digests, optional_inside, read_error, read_file, read_inside, too_large};
 use show::{as_json, as_text};
 
+use super::authorities::{self, AuthorityError};
 use super::exit;
 use super::failure::{self, Form};
 use crate::packet::boundary::{Attestation, BoundaryFiles, BoundaryReport};
@@ -23,6 +24,7 @@ use crate::packet::grade::Grade;
 use crate::packet::identity::{self, Identity};
 use crate::packet::model::Packet;
 use crate::packet::rendered::Found;
+use crate::packet::timestamp::{Problem, Stamp};
 use crate::packet::{
     ATTESTATION_FILE, BOUNDARY_FILE, CAPSULE_FILE, CHANGES_FILE, EVIDENCE_FILE, FLOWS_FILE,
     IDENTITY_FILE, PACKET_FILE, PACKET_FILES, POLICY_FILE, REPORT_FILE, SUMMARY_FILE,
@@ -41,6 +43,7 @@ use crate::receipt::report::{End, Report, Verdict};
 mod expectations;
 pub(super) mod files;
 mod show;
+mod stamp;
 
 /// Evidence files read from one directory.
 const MAX_FILES: usize = 4096;
@@ -89,6 +92,10 @@ pub struct VerifyArgs {
     /// Reject a packet older than this, or from the future: a number and `s`, `m`, `h`, or `d`
     #[arg(long, value_name = "DURATION", value_parser = expectations::duration)]
     pub max_age: Option<Duration>,
+    /// Require a time stamp over the attestation by an authority of this PEM file, which holds its root or its own
+    /// certificate; `--max-age` then counts from the time stamp; repeatable
+    #[arg(long = "timestamp-ca", value_name = "FILE")]
+    pub timestamp_ca: Vec<PathBuf>,
     /// Accept evidence that only agrees with itself, without a pinned key
     #[arg(long)]
     pub allow_unpinned: bool,
@@ -128,6 +135,10 @@ pub struct Outcome {
     pub packet: Option<Packet>,
     /// Which run it is of, when the packet says that.
     pub identity: Option<Identity>,
+    /// What the packet holds of a time stamp.
+    material: Option<stamp::Material>,
+    /// What the time stamp states, or why it states nothing; nothing when there is none.
+    pub stamp: Option<Result<Stamp, Problem>>,
 }
 
 /// Why nothing could be verified.
@@ -145,6 +156,9 @@ pub enum VerifyError {
         #[source]
         source: KeyError,
     },
+    /// A certificate file is of no use.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
     /// A file cannot be read.
     #[error("cannot read {}", path.display())]
     Read {
@@ -166,6 +180,7 @@ impl VerifyError {
             }
             | Self::Read { .. } => exit::CANNOT_READ,
             Self::Key { .. } => exit::USAGE,
+            Self::Authority(error) => error.status(),
         }
     }
 }
@@ -201,7 +216,9 @@ pub fn verify(args: &VerifyArgs) -> Result<Outcome, VerifyError> {
         },
         boundary: keys("--boundary-key", &args.boundary_keys)?,
     };
+    let authorities = authorities::read(&args.timestamp_ca)?;
     let mut outcome = verify_subject(&args.path, &pinned)?;
+    stamp::check(&mut outcome, authorities.as_ref());
     expectations::check(&mut outcome, args, OffsetDateTime::now_utc());
     let wants_boundary =
         !pinned.boundary.is_empty() || args.require_grade.is_some_and(|grade| grade > Grade::None);
@@ -350,6 +367,8 @@ fn of_report(subject: Subject, report: Report) -> Outcome {
         boundary: None,
         packet: None,
         identity: None,
+        material: None,
+        stamp: None,
     }
 }
 
@@ -367,6 +386,8 @@ fn verify_packet(path: &Path, pinned: &Pinned) -> Result<Outcome, VerifyError> {
                 boundary: None,
                 packet: None,
                 identity: None,
+                material: None,
+                stamp: None,
             });
         }
     };
@@ -434,6 +455,8 @@ fn verify_packet(path: &Path, pinned: &Pinned) -> Result<Outcome, VerifyError> {
         identity: identity
             .as_deref()
             .and_then(|bytes| Identity::read(bytes).ok()),
+        material: Some(stamp::Material::read(directory, attestation)),
+        stamp: None,
     })
 }
 

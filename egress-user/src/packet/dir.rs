@@ -2,7 +2,8 @@
 //!
 //! The parent directory is a descriptor, so nothing that happens to a path during the run can send
 //! the packet elsewhere, and no symbolic link is followed.
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -51,8 +52,10 @@ pub struct PacketDir {
     path: PathBuf,
     created: bool,
     written: bool,
-    attached: Option<(&'static str, std::fs::File)>,
+    attached: Option<(&'static str, File)>,
     owner: Option<(u32, u32)>,
+    /// The directory that was written, wherever somebody moves it.
+    fresh: Option<OwnedFd>,
 }
 
 impl PacketDir {
@@ -93,6 +96,7 @@ impl PacketDir {
             written: false,
             attached: None,
             owner: None,
+            fresh: None,
         };
         let dir = match held.open() {
             Ok(dir) => dir,
@@ -131,7 +135,7 @@ impl PacketDir {
     }
 
     /// Adds a file that may be too large for memory to what [`Self::replace`] writes.
-    pub fn attach(&mut self, name: &'static str, file: std::fs::File) {
+    pub fn attach(&mut self, name: &'static str, file: File) {
         self.attached = Some((name, file));
     }
 
@@ -142,40 +146,73 @@ impl PacketDir {
     /// Those of the calls; the old directory is untouched then, and nothing half-written stays.
     pub fn replace(&mut self, files: &[(&str, Vec<u8>)]) -> io::Result<()> {
         let fresh = self.beside("new")?;
-        let done = self.fill(&fresh, files).and_then(|()| self.swap(&fresh));
+        let done = self.fill(&fresh, files).and_then(|dir| {
+            self.swap(&fresh)?;
+            self.fresh = Some(dir);
+            Ok(())
+        });
         if done.is_err() {
             self.remove(&fresh)?;
         }
         done
     }
 
-    fn fill(&self, name: &str, files: &[(&str, Vec<u8>)]) -> io::Result<()> {
-        use std::io::Write;
+    /// Adds a file to the packet that was written, whole or not at all.
+    ///
+    /// # Errors
+    /// When no packet was written, and those of the calls; the packet is as it was then.
+    pub fn add(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let not_written = || io::Error::other("no packet was written");
+        let dir = self.fresh.as_ref().ok_or_else(not_written)?;
+        let fresh = format!(".{name}.new");
+        let mut file = self.create(dir, &fresh)?;
+        let done = file
+            .write_all(bytes)
+            .and_then(|()| file.sync_all())
+            .and_then(|()| Ok(renameat(dir, fresh.as_str(), dir, name)?))
+            .and_then(|()| Ok(nix::unistd::fsync(dir)?));
+        let Err(error) = done else {
+            return Ok(());
+        };
+        match unlinkat(dir, fresh.as_str(), UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Err(error),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Who owns the packet's files.
+    fn owner(&self) -> io::Result<(Option<Uid>, Option<Gid>)> {
         let parent = fstat(&self.parent)?;
         let (uid, gid) = self.owner.unwrap_or((parent.st_uid, parent.st_gid));
-        let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        Ok((Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))))
+    }
+
+    fn create(&self, dir: &OwnedFd, name: &str) -> io::Result<File> {
+        let (uid, gid) = self.owner()?;
+        let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+        let fd = openat(dir, name, flags, Mode::from_bits_truncate(0o644))?;
+        fchown(fd.as_fd(), uid, gid)?;
+        Ok(fd.into())
+    }
+
+    fn fill(&self, name: &str, files: &[(&str, Vec<u8>)]) -> io::Result<OwnedFd> {
         mkdirat(&self.parent, name, Mode::from_bits_truncate(0o755))?;
         let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let dir = openat(&self.parent, name, flags, Mode::empty())?;
-        let create = |name: &str| -> io::Result<std::fs::File> {
-            let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
-            let fd = openat(&dir, name, flags, Mode::from_bits_truncate(0o644))?;
-            fchown(fd.as_fd(), uid, gid)?;
-            Ok(fd.into())
-        };
         for (file, bytes) in files {
-            let mut out = create(file)?;
+            let mut out = self.create(&dir, file)?;
             out.write_all(bytes)?;
             out.sync_all()?;
         }
         if let Some((name, file)) = &self.attached {
-            let mut out = create(name)?;
+            let mut out = self.create(&dir, name)?;
             io::copy(&mut &*file, &mut out)?;
             out.sync_all()?;
         }
+        let (uid, gid) = self.owner()?;
         fchown(dir.as_fd(), uid, gid)?;
         nix::unistd::fsync(&dir)?;
-        Ok(())
+        Ok(dir)
     }
 
     fn swap(&mut self, fresh: &str) -> io::Result<()> {
@@ -250,8 +287,11 @@ mod tests {
             ("summary.md", b"one".to_vec()),
         ])
         .unwrap();
+        dir.add("timestamp.tsr", b"token").unwrap();
+        assert_eq!(std::fs::read(path.join("timestamp.tsr")).unwrap(), b"token");
         drop(dir);
         let mut dir = PacketDir::hold(&path).unwrap();
+        assert!(dir.add("timestamp.tsr", b"none").is_err());
         // Somebody swaps the name for a link to elsewhere meanwhile.
         let elsewhere = base.path().join("elsewhere");
         std::fs::create_dir(&elsewhere).unwrap();

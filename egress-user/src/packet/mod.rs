@@ -29,6 +29,7 @@ pub(crate) mod rules;
 mod statements;
 pub mod suggest;
 pub mod summary;
+pub mod timestamp;
 mod unbroken;
 pub mod verifier_text;
 
@@ -36,7 +37,11 @@ use crate::receipt::findings::Rule;
 
 /// Every rule that the check of a packet, of evidence, or of a receipt can name. `docs/rules.md` explains each.
 pub fn all_rules() -> impl Iterator<Item = &'static Rule> {
-    let lists = [crate::receipt::rules::ALL, rules::ALL];
+    let lists = [
+        crate::receipt::rules::ALL,
+        rules::ALL,
+        timestamp::rules::ALL,
+    ];
     lists.into_iter().flatten().copied()
 }
 
@@ -68,9 +73,11 @@ pub const CHANGES_ARCHIVE: &str = "workspace-changes.tar";
 pub const IDENTITY_FILE: &str = "identity.json";
 /// The signature over all other files.
 pub const ATTESTATION_FILE: &str = "attestation.json";
+/// The time stamp over the attestation, which therefore does not name it.
+pub const TIMESTAMP_FILE: &str = "timestamp.tsr";
 
 /// Names that a packet consists of. A directory that holds anything else is not replaced.
-pub const PACKET_FILES: [&str; 13] = [
+pub const PACKET_FILES: [&str; 14] = [
     ATTESTATION_FILE,
     BOUNDARY_FILE,
     CHANGES_FILE,
@@ -82,6 +89,7 @@ pub const PACKET_FILES: [&str; 13] = [
     CAPSULE_FILE,
     REPORT_FILE,
     SUMMARY_FILE,
+    TIMESTAMP_FILE,
     VERIFIER_FILE,
     CHANGES_ARCHIVE,
 ];

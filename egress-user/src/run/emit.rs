@@ -24,6 +24,7 @@ use crate::packet::grade::Graded;
 use crate::packet::model::{Packet, PacketVerdict, Provider, Run, ScannerConfig, Verifier};
 use crate::packet::reconcile::ALLOW_LIST;
 use crate::packet::rendered::{self, Source};
+use crate::packet::timestamp::Stamp;
 use crate::packet::{
     ATTESTATION_FILE, BOUNDARY_FILE, CAPSULE_FILE, CHANGES_ARCHIVE, CHANGES_FILE, EVIDENCE_FILE,
     FLOWS_FILE, IDENTITY_FILE, PACKET_FILE, POLICY_FILE, REPORT_FILE, SUMMARY_FILE, VERIFIER_FILE,
@@ -37,7 +38,7 @@ use crate::receipt::report::Report;
 pub enum Outcome {
     /// The machine, the boundary or the mediator failed while the command ran.
     BoundaryFailed,
-    /// The command ran; its evidence is invalid or missing.
+    /// The command ran; its evidence is invalid or missing, or the time stamp that was asked for is.
     EvidenceUnsound,
     /// The time-out ended the command.
     TimedOut,
@@ -71,6 +72,8 @@ pub struct Emitted {
     pub denied: Vec<(Denied, u64)>,
     /// What people should know beyond the verdict.
     pub notices: Vec<String>,
+    /// The time stamp over the attestation, if one was asked for and given.
+    pub stamp: Option<Stamp>,
     /// Why the record is not complete.
     pub incomplete: Vec<String>,
     /// What the probes found open, or could not prove closed, and the caller accepted.
@@ -103,7 +106,6 @@ impl Verified {
     }
 
     fn write(&mut self, packet_path: &Path) -> io::Result<Emitted> {
-        let outcome = self.outcome();
         self.confirm_denials();
         let mut packet = build(inputs(&self.run), &self.report);
         if self.run.plan.mode == Mode::Audit {
@@ -128,7 +130,7 @@ impl Verified {
             .measured
             .probes
             .accepted(&self.run.plan.accepted_risks);
-        let notices = notices::of(&self.run);
+        let mut notices = notices::of(&self.run);
         let mut files = vec![
             (BOUNDARY_FILE, measured),
             (EVIDENCE_FILE, self.run.evidence_bytes()),
@@ -158,9 +160,11 @@ impl Verified {
             archive.rewind()?;
             self.run.plan.packet.attach(CHANGES_ARCHIVE, archive);
         }
-        files.push((ATTESTATION_FILE, self.attest(&digests, &boundary.graded)?));
+        let attestation = self.attest(&digests, &boundary.graded)?;
+        files.push((ATTESTATION_FILE, attestation.clone()));
         self.run.plan.packet.replace(&files)?;
         read_back(packet_path, &packet_sha256)?;
+        let (outcome, stamp) = self.stamp(&attestation, &mut notices);
         let command = self.run.plan.command.first().cloned().unwrap_or_default();
         Ok(Emitted {
             outcome,
@@ -175,6 +179,7 @@ impl Verified {
             report: self.report.clone(),
             denied: std::mem::take(&mut self.run.denied),
             notices,
+            stamp,
             incomplete: std::mem::take(&mut self.run.incomplete),
             accepted,
             changes: self.run.workspace.take().map(|one| one.plan.changes),
@@ -217,6 +222,25 @@ impl Verified {
         Ok(attest::sign(digests, predicate, key)?)
     }
 
+    /// What the run comes down to, and its time stamp if one was asked for. The packet is on the disk by now: an authority
+    /// that takes its time, or never answers, cannot cost it.
+    fn stamp(&self, attestation: &[u8], notices: &mut Vec<String>) -> (Outcome, Option<Stamp>) {
+        let (outcome, plan) = (self.outcome(), &self.run.plan);
+        let Some(authority) = &plan.timestamp else {
+            return (outcome, None);
+        };
+        match authority.stamp(attestation, &plan.packet) {
+            Ok(stamp) => (outcome, Some(stamp)),
+            Err(error) => {
+                notices.push(format!(
+                    "the packet has no time stamp of {}: {error}",
+                    authority.shown()
+                ));
+                (outcome.without_stamp(), None)
+            }
+        }
+    }
+
     /// What the packet will show of the boundary, by the same code that `egress verify` is. A key that
     /// the caller named is pinned.
     fn judge(&self, packet: &Packet, measured: &[u8], changes: Option<&[u8]>) -> BoundaryReport {
@@ -249,6 +273,16 @@ impl Verified {
             Ending::Exited(status) | Ending::NotExecuted(status) => {
                 u8::try_from(*status).map_or(Outcome::BoundaryFailed, Outcome::Command)
             }
+        }
+    }
+}
+
+impl Outcome {
+    /// The same without a time stamp that was asked for: it is a part of the evidence.
+    fn without_stamp(self) -> Self {
+        match self {
+            Self::BoundaryFailed => self,
+            Self::EvidenceUnsound | Self::TimedOut | Self::Command(_) => Self::EvidenceUnsound,
         }
     }
 }

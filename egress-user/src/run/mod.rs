@@ -63,6 +63,7 @@ pub mod state;
 pub mod stdio;
 pub mod supervise;
 pub mod timeline;
+pub mod timestamp;
 pub mod trust;
 pub mod verify;
 pub mod wall_clock;

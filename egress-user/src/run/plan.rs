@@ -7,6 +7,7 @@ use ed25519_dalek::SigningKey;
 
 pub use super::environment::Exceptions;
 pub use super::timeline::Progress;
+pub use super::timestamp::Authority as TimestampAuthority;
 pub use crate::boundary::layers::Layers;
 pub use crate::boundary::limits::{Limits, most_memory};
 pub use crate::bpf::Diagnostics;
@@ -163,6 +164,8 @@ pub struct Plan {
     pub agent_identity: String,
     /// `identity.json`: which run this is, and what the caller bound to it.
     pub identity: Vec<u8>,
+    /// Stamps the packet's attestation, if that was asked for.
+    pub timestamp: Option<TimestampAuthority>,
     /// Exit with 123 unless the verdict is `valid`.
     pub require_trusted: bool,
     /// Ports beyond 80 and 443.

@@ -55,12 +55,15 @@ pub(super) fn check(outcome: &mut Outcome, args: &VerifyArgs, now: OffsetDateTim
     check_age(outcome, args.max_age, now);
 }
 
-/// A packet was made before now, and not longer ago than was asked for.
+/// A packet was made before now, and not longer ago than was asked for. An authority's word on when comes before the
+/// runner's.
 fn check_age(outcome: &mut Outcome, max_age: Option<Duration>, now: OffsetDateTime) {
-    let made = outcome
-        .packet
-        .as_ref()
-        .map(|packet| packet.generated_at.clone());
+    let stamped = match &outcome.stamp {
+        Some(Ok(stamp)) if stamp.is_trusted => Some(stamp.time_text()),
+        _ => None,
+    };
+    let packet = outcome.packet.as_ref();
+    let made = stamped.or_else(|| packet.map(|packet| packet.generated_at.clone()));
     let time = made
         .as_deref()
         .and_then(|made| OffsetDateTime::parse(made, &Rfc3339).ok());
@@ -94,7 +97,13 @@ fn check_age(outcome: &mut Outcome, max_age: Option<Duration>, now: OffsetDateTi
 }
 
 /// Adds a finding; an error comes first and makes the outcome invalid.
-fn add(outcome: &mut Outcome, rule: &'static Rule, file: &str, expected: String, found: String) {
+pub(super) fn add(
+    outcome: &mut Outcome,
+    rule: &'static Rule,
+    file: &str,
+    expected: String,
+    found: String,
+) {
     let finding = Finding {
         rule,
         place: Place {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::{MAX_FILES, VerifyError};
 use crate::digest::sha256_of;
-use crate::packet::ATTESTATION_FILE;
+use crate::packet::{ATTESTATION_FILE, TIMESTAMP_FILE};
 
 pub(super) fn read_error(path: &Path, source: io::Error) -> VerifyError {
     VerifyError::Read {
@@ -28,7 +28,7 @@ pub(super) fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, VerifyError>
 
 /// The kind is asked for before the file is opened, since opening a FIFO waits for its writer, and
 /// once more on what was opened.
-pub(super) fn read_regular(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+pub(in crate::cli) fn read_regular(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let irregular = || io::Error::other("not a regular file");
     if !fs::metadata(path)?.is_file() {
         return Err(irregular());
@@ -82,7 +82,7 @@ pub(super) fn optional_inside(
         .map_err(|source| read_error(&path, source))
 }
 
-/// Name and SHA-256 of every entry of a packet's directory but the attestation. What is no regular
+/// Name and SHA-256 of every entry of a packet's directory but the attestation and its time stamp. What is no regular
 /// file has no digest, so no attestation fits it.
 pub(super) fn digests(directory: &Path) -> Result<Vec<(String, String)>, VerifyError> {
     let io = |source| read_error(directory, source);
@@ -90,7 +90,7 @@ pub(super) fn digests(directory: &Path) -> Result<Vec<(String, String)>, VerifyE
     for entry in fs::read_dir(directory).map_err(io)? {
         let entry = entry.map_err(io)?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name == ATTESTATION_FILE {
+        if [ATTESTATION_FILE, TIMESTAMP_FILE].contains(&name.as_str()) {
             continue;
         }
         let digest = if entry.file_type().map_err(io)?.is_file() {

@@ -1,9 +1,10 @@
 //! Shows an outcome to people and to machines.
 use serde_json::{Value, json};
 
-use super::{Outcome, Subject, VerifyArgs, grade};
+use super::{Outcome, Subject, VerifyArgs, grade, stamp};
 use crate::cli::exit;
 use crate::packet::grade::Grade;
+use crate::packet::timestamp::Stamp;
 use crate::packet::verifier_text::{self, About};
 use crate::receipt::report::{End, Verdict};
 
@@ -50,6 +51,7 @@ pub(super) fn as_text(outcome: &Outcome, args: &VerifyArgs, status: u8) -> Strin
         ),
         None => verifier_text::render_findings(&outcome.findings),
     };
+    text.push_str(&stamp::line(outcome));
     text.push_str(&hint(outcome, args, status));
     text
 }
@@ -128,6 +130,12 @@ pub(super) fn as_json(outcome: &Outcome, args: &VerifyArgs, status: u8) -> Value
         })),
         "run": outcome.packet.as_ref().map(|packet| &packet.run),
         "identity": outcome.identity,
+        "timestamp": outcome.stamp.as_ref().map(|stamp| json!({
+            "time": stamp.as_ref().ok().map(Stamp::time_text),
+            "authority": stamp.as_ref().ok().map(|stamp| &stamp.authority),
+            "verified": stamp.as_ref().is_ok_and(|stamp| stamp.is_trusted),
+            "problem": stamp.as_ref().err().map(ToString::to_string),
+        })),
         "policy": outcome.packet.as_ref().map(|packet| &packet.policy),
         "machine": outcome.boundary.as_ref().and_then(|boundary| boundary.measured.as_ref()).map(|measured| json!({
             "release": measured.kernel.release,

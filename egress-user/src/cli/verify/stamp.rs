@@ -1,0 +1,89 @@
+//! The time stamp of a packet: read beside the attestation that it covers, and checked under the caller's authorities.
+use std::path::Path;
+
+use super::files::read_inside;
+use super::{Outcome, expectations};
+use crate::packet::TIMESTAMP_FILE;
+use crate::packet::timestamp::{self, MOST_BYTES, Problem, Roots, Stamp};
+use crate::receipt::findings::visible;
+
+/// What a packet holds of a time stamp.
+#[derive(Debug)]
+pub(super) struct Material {
+    /// `attestation.json`, as it was read for the check of the other files.
+    attestation: Option<Vec<u8>>,
+    /// `timestamp.tsr`, or why it cannot be read; nothing where there is none.
+    reply: Option<Result<Vec<u8>, String>>,
+}
+
+impl Material {
+    /// Reads the token of a packet.
+    pub(super) fn read(directory: &Path, attestation: Option<Vec<u8>>) -> Self {
+        let is_there = std::fs::symlink_metadata(directory.join(TIMESTAMP_FILE)).is_ok();
+        let reply = is_there.then(|| {
+            read_inside(directory, TIMESTAMP_FILE, MOST_BYTES).map_err(|error| error.to_string())
+        });
+        Self { attestation, reply }
+    }
+
+    /// What the token states; `None` where there is no token.
+    fn check(&self, roots: Option<&Roots>) -> Option<Result<Stamp, Problem>> {
+        let reply = match self.reply.as_ref()? {
+            Ok(reply) => reply,
+            Err(error) => return Some(Err(Problem::unreadable(error.as_str()))),
+        };
+        let Some(attestation) = &self.attestation else {
+            return Some(Err(Problem::absent("a token, and no attestation.json")));
+        };
+        Some(timestamp::check(reply, attestation, None, roots))
+    }
+}
+
+/// Checks the time stamp of an outcome. With `roots`, whatever does not hold is an error.
+pub(super) fn check(outcome: &mut Outcome, roots: Option<&Roots>) {
+    let checked = outcome.material.as_ref().and_then(|one| one.check(roots));
+    let checked = checked.map(|stamp| stamp.and_then(|stamp| fits(outcome, stamp)));
+    // A packet.json that cannot be used is the cause of all else, and invalid by itself.
+    if roots.is_some() && outcome.report.is_some() {
+        let problem = match &checked {
+            None => Some(Problem::absent("no time stamp")),
+            Some(Err(problem)) => Some(problem.clone()),
+            Some(Ok(_)) => None,
+        };
+        if let Some(Problem {
+            rule,
+            expected,
+            found,
+        }) = problem
+        {
+            expectations::add(outcome, rule, TIMESTAMP_FILE, expected, found);
+        }
+    }
+    outcome.stamp = checked;
+}
+
+fn fits(outcome: &Outcome, stamp: Stamp) -> Result<Stamp, Problem> {
+    if let Some(packet) = &outcome.packet {
+        let made = packet.generated_at.as_str();
+        let completed = packet.run.completed_at.as_deref().unwrap_or(made);
+        timestamp::check_times(&stamp, completed, made)?;
+    }
+    Ok(stamp)
+}
+
+/// The line on the time stamp, for people.
+pub(super) fn line(outcome: &Outcome) -> String {
+    match &outcome.stamp {
+        None => String::new(),
+        Some(Ok(stamp)) => {
+            let note = if stamp.is_trusted {
+                ""
+            } else {
+                " (unverified: no --timestamp-ca)"
+            };
+            let by = visible(&stamp.authority);
+            format!("stamped:     {}, by {by}{note}\n", stamp.time_text())
+        }
+        Some(Err(problem)) => format!("stamped:     no: {problem}\n"),
+    }
+}

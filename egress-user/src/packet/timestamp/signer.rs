@@ -1,0 +1,309 @@
+//! Who signed a time stamp: the signature over the token, the signer's certificate, and who vouches for that.
+use std::time::Duration;
+
+use der::asn1::{AnyRef, ObjectIdentifier, OctetStringRef};
+use der::{Decode, Encode, Tag, Tagged};
+use rustls_pki_types::{CertificateDer, UnixTime};
+use sha1::Sha1;
+use sha2::{Digest, Sha256, Sha384, Sha512};
+use webpki::{EndEntityCert, KeyUsage as Purpose, anchor_from_trusted_cert};
+use x509_cert::Certificate;
+use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectKeyIdentifier};
+use x509_cert::spki::AlgorithmIdentifierRef;
+
+use super::asn1::{Attribute, IssuerAndSerial, SignedData, SignerInfo, SigningCertificate};
+use super::{Problem, Roots, algorithms, rules};
+
+const CONTENT_TYPE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.3");
+const MESSAGE_DIGEST: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.4");
+const SIGNING_CERTIFICATE: ObjectIdentifier =
+    ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.2.12");
+const SIGNING_CERTIFICATE_V2: ObjectIdentifier =
+    ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.2.47");
+const SHA1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.14.3.2.26");
+pub(super) const SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.1");
+const SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.2");
+const SHA512: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.3");
+const TIME_STAMPING: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.8");
+/// The value of [`TIME_STAMPING`] as webpki compares it.
+const TIME_STAMPING_DER: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 8];
+
+/// The signer of a token whose signature holds.
+pub(super) struct Signer {
+    der: CertificateDer<'static>,
+    certificate: Certificate,
+}
+
+/// Checks the signature of `signed` over its content, and finds the certificate that it names.
+pub(super) fn verify(
+    signed: &SignedData<'_>,
+    content_type: ObjectIdentifier,
+    roots: Option<&Roots>,
+) -> Result<Signer, Problem> {
+    let form = |error: der::Error| Problem::new(&rules::FORM, "a signed token", error.to_string());
+    let [signer] = signed.signers.as_slice() else {
+        let found = format!("{} signatures", signed.signers.len());
+        return Err(Problem::new(&rules::FORM, "one signature", found));
+    };
+    let signer: SignerInfo<'_> = signer.decode_as().map_err(form)?;
+    let attributes = Attributes::read(&signer).map_err(form)?;
+    if attributes
+        .one(CONTENT_TYPE)
+        .and_then(|value| value.decode_as().ok())
+        != Some(content_type)
+    {
+        return Err(broken("the type of the token among the signed attributes"));
+    }
+    let content = signed.content.content.as_bytes();
+    let digest = digest(signer.digest_algorithm.oid, content)
+        .filter(|_| signer.digest_algorithm.oid != SHA1)
+        .ok_or_else(|| unsupported(&signer.digest_algorithm))?;
+    let stated: Option<&OctetStringRef> = attributes
+        .one(MESSAGE_DIGEST)
+        .and_then(|value| value.decode_as().ok());
+    if stated.map(OctetStringRef::as_bytes) != Some(digest.as_slice()) {
+        return Err(broken(
+            "the digest of the token among the signed attributes",
+        ));
+    }
+    let found = find(signed, &attributes, roots)?;
+    if !found.is_named_by(&signer.signer) {
+        return Err(Problem::new(
+            &rules::SIGNER,
+            "the certificate that the signature names",
+            found.subject(),
+        ));
+    }
+    let message = signer.signed_attributes.to_der().map_err(form)?;
+    let end_entity = EndEntityCert::try_from(&found.der)
+        .map_err(|error| Problem::new(&rules::SIGNER, "a certificate", error.to_string()))?;
+    let signature = signer.signature.as_bytes();
+    let algorithm = &signer.signature_algorithm;
+    let holds = algorithms::of(algorithm.oid, signer.digest_algorithm.oid)
+        .ok_or_else(|| unsupported(algorithm))?
+        .iter()
+        .any(|one| {
+            end_entity
+                .verify_signature(*one, &message, signature)
+                .is_ok()
+        });
+    if holds {
+        Ok(found)
+    } else {
+        Err(broken("a signature by the key of the certificate"))
+    }
+}
+
+impl Signer {
+    fn read(der: &[u8]) -> Option<Self> {
+        Some(Self {
+            der: CertificateDer::from(der.to_vec()),
+            certificate: Certificate::from_der(der).ok()?,
+        })
+    }
+
+    /// The name in the certificate.
+    pub(super) fn subject(&self) -> String {
+        self.certificate.tbs_certificate().subject().to_string()
+    }
+
+    /// Whether a `SignerIdentifier` means this certificate.
+    fn is_named_by(&self, identifier: &AnyRef<'_>) -> bool {
+        let certificate = self.certificate.tbs_certificate();
+        if identifier.tag() == Tag::Sequence {
+            let Ok(named) = identifier.decode_as::<IssuerAndSerial<'_>>() else {
+                return false;
+            };
+            let issuer = certificate.issuer().to_der().ok();
+            return issuer.is_some()
+                && issuer == named.issuer.to_der().ok()
+                && certificate.serial_number().as_bytes() == named.serial.as_bytes();
+        }
+        let key = certificate.get_extension::<SubjectKeyIdentifier>();
+        matches!(key, Ok(Some((_, key))) if key.0.as_bytes() == identifier.value())
+    }
+
+    /// Requires the one purpose that RFC 3161, section 2.3, asks for.
+    pub(super) fn check_purpose(&self) -> Result<(), Problem> {
+        let certificate = self.certificate.tbs_certificate();
+        let usage = certificate.get_extension::<ExtendedKeyUsage>();
+        let expected = "the critical extended key usage timeStamping and no other";
+        match usage {
+            Ok(Some((true, usage))) if usage.0 == [TIME_STAMPING] => {}
+            Ok(Some((true, _))) => return Err(self.unfit(expected, "other usages")),
+            Ok(Some((false, _))) => return Err(self.unfit(expected, "one that is not critical")),
+            Ok(None) => return Err(self.unfit(expected, "no extended key usage")),
+            Err(error) => return Err(self.unfit(expected, &error.to_string())),
+        }
+        match certificate.get_extension::<KeyUsage>() {
+            Ok(None) => Ok(()),
+            Ok(Some((_, usage))) if usage.digital_signature() || usage.non_repudiation() => Ok(()),
+            Ok(Some(_)) => Err(self.unfit("a key for signatures", "a key for other uses")),
+            Err(error) => Err(self.unfit("a key for signatures", &error.to_string())),
+        }
+    }
+
+    fn unfit(&self, expected: &str, found: &str) -> Problem {
+        let found = format!("{found}, in the certificate of {}", self.subject());
+        Problem::new(&rules::SIGNER, expected, found)
+    }
+
+    /// Requires a root that vouches for the certificate at `time`, in seconds after 1970, or that the certificate
+    /// itself is among the roots and valid then.
+    pub(super) fn check_chain(
+        &self,
+        signed: &SignedData<'_>,
+        time: u64,
+        roots: &Roots,
+    ) -> Result<(), Problem> {
+        let untrusted = |why: &str| {
+            let found = format!("{why}, for the certificate of {}", self.subject());
+            Problem::new(
+                &rules::CHAIN,
+                "a chain to a root that was valid at that time",
+                found,
+            )
+        };
+        if roots.certificates.contains(&self.der) {
+            let was_valid = was_valid(&self.certificate, time);
+            return was_valid
+                .then_some(())
+                .ok_or_else(|| untrusted("it was not valid then"));
+        }
+        // Only an authority may vouch for others: the pinned certificate of a signer must not.
+        let anchors: Vec<_> = roots
+            .certificates
+            .iter()
+            .filter(|root| is_authority(root, time))
+            .filter_map(|root| anchor_from_trusted_cert(root).ok())
+            .collect();
+        let between: Vec<_> = certificates(signed).map(CertificateDer::from).collect();
+        EndEntityCert::try_from(&self.der)
+            .and_then(|signer| {
+                signer
+                    .verify_for_usage(
+                        algorithms::ALL,
+                        &anchors,
+                        &between,
+                        UnixTime::since_unix_epoch(Duration::from_secs(time)),
+                        Purpose::required_if_present(TIME_STAMPING_DER),
+                        None,
+                        None,
+                    )
+                    .map(drop)
+            })
+            .map_err(|error| untrusted(&error.to_string()))
+    }
+}
+
+/// Whether a certificate was one of an authority, and valid, at `time`.
+fn is_authority(der: &[u8], time: u64) -> bool {
+    let Ok(certificate) = Certificate::from_der(der) else {
+        return false;
+    };
+    let constraints = certificate
+        .tbs_certificate()
+        .get_extension::<BasicConstraints>();
+    matches!(constraints, Ok(Some((_, constraints))) if constraints.ca)
+        && was_valid(&certificate, time)
+}
+
+fn was_valid(certificate: &Certificate, time: u64) -> bool {
+    let validity = certificate.tbs_certificate().validity();
+    let [from, to] =
+        [validity.not_before, validity.not_after].map(|limit| limit.to_unix_duration().as_secs());
+    (from..=to).contains(&time)
+}
+
+/// The signed attributes, read.
+struct Attributes<'a>(Vec<Attribute<'a>>);
+
+impl<'a> Attributes<'a> {
+    fn read(signer: &SignerInfo<'a>) -> der::Result<Self> {
+        let attributes = signer.signed_attributes.iter();
+        attributes
+            .map(|one| one.decode_as())
+            .collect::<der::Result<_>>()
+            .map(Self)
+    }
+
+    /// The value of an attribute that is there once and has one value.
+    fn one(&self, kind: ObjectIdentifier) -> Option<AnyRef<'a>> {
+        let mut all = self.0.iter().filter(|attribute| attribute.kind == kind);
+        let (Some(attribute), None) = (all.next(), all.next()) else {
+            return None;
+        };
+        match attribute.values.as_slice() {
+            [value] => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// What the signer signed as its own certificate: the algorithm and the value of a digest, for each attribute that
+    /// names it. Nothing if there is none, or one that cannot be read.
+    fn own_certificate(&self) -> Option<Vec<(ObjectIdentifier, &'a [u8])>> {
+        let mut ids = Vec::new();
+        for (kind, usual) in [
+            (SIGNING_CERTIFICATE, SHA1),
+            (SIGNING_CERTIFICATE_V2, SHA256),
+        ] {
+            if !self.0.iter().any(|attribute| attribute.kind == kind) {
+                continue;
+            }
+            let named: SigningCertificate<'_> = self.one(kind)?.decode_as().ok()?;
+            let id = named.certificates.first()?;
+            let algorithm = id.algorithm.map_or(usual, |algorithm| algorithm.oid);
+            ids.push((algorithm, id.digest.as_bytes()));
+        }
+        (!ids.is_empty()).then_some(ids)
+    }
+}
+
+/// The certificate that the signed attributes name: one of the token's, or of the roots.
+fn find(
+    signed: &SignedData<'_>,
+    attributes: &Attributes<'_>,
+    roots: Option<&Roots>,
+) -> Result<Signer, Problem> {
+    let roots = roots.map_or(&[][..], |roots| &roots.certificates);
+    let expected = "the certificate that the attribute signing-certificate names";
+    let ids = attributes
+        .own_certificate()
+        .ok_or_else(|| Problem::new(&rules::SIGNER, expected, "no such attribute"))?;
+    let is_named = |der: &Vec<u8>| {
+        let mut ids = ids.iter();
+        ids.all(|(algorithm, value)| digest(*algorithm, der).is_some_and(|own| own == *value))
+    };
+    certificates(signed)
+        .chain(roots.iter().map(|root| root.as_ref().to_vec()))
+        .find(is_named)
+        .and_then(|der| Signer::read(&der))
+        .ok_or_else(|| Problem::new(&rules::SIGNER, expected, "no such certificate in the token"))
+}
+
+/// The certificates of a token; other kinds in the same set are left out.
+fn certificates(signed: &SignedData<'_>) -> impl Iterator<Item = Vec<u8>> {
+    let all = signed.certificates.iter().flat_map(|set| set.iter());
+    all.filter(|one| one.tag() == Tag::Sequence)
+        .filter_map(|one| one.to_der().ok())
+}
+
+fn digest(algorithm: ObjectIdentifier, bytes: &[u8]) -> Option<Vec<u8>> {
+    match algorithm {
+        SHA1 => Some(Sha1::digest(bytes).to_vec()),
+        SHA256 => Some(Sha256::digest(bytes).to_vec()),
+        SHA384 => Some(Sha384::digest(bytes).to_vec()),
+        SHA512 => Some(Sha512::digest(bytes).to_vec()),
+        _ => None,
+    }
+}
+
+fn unsupported(algorithm: &AlgorithmIdentifierRef<'_>) -> Problem {
+    let expected = "RSA (PKCS #1 v1.5) or ECDSA, with SHA-256, SHA-384, or SHA-512";
+    let found = format!("algorithm {}", algorithm.oid);
+    Problem::new(&rules::SIGNATURE, expected, found)
+}
+
+fn broken(expected: &str) -> Problem {
+    Problem::new(&rules::SIGNATURE, expected, "something else")
+}
