@@ -8,7 +8,7 @@ use super::keys::public_from_bytes;
 use super::record::{GENESIS, SESSION_GENESIS_PREFIX};
 use super::rules;
 use super::session::{Link, Sessions};
-use super::signatures::{Job, Queue};
+use super::signatures::{Job, Message, Queue};
 
 /// The public keys that a reviewer pins. Empty: only self-consistency can be said.
 #[derive(Debug, Clone, Default)]
@@ -120,7 +120,7 @@ impl ActionChain {
         if trusted && let Some(signer) = &self.signer {
             context.signature(Job {
                 key: signer.key,
-                message: receipt.message.to_vec(),
+                message: Message::Digest(receipt.message),
                 signature: receipt.signature,
                 rule: &rules::SIGNATURE,
                 place: place.clone(),
@@ -153,7 +153,7 @@ impl ActionChain {
         {
             context.signature(Job {
                 key: signer.key,
-                message: receipt.message.to_vec(),
+                message: Message::Digest(receipt.message),
                 signature: receipt.signature,
                 rule: &rules::SIGNATURE,
                 place: place.clone(),
@@ -373,7 +373,7 @@ impl EvidenceChain {
         } else if let Some(signer) = &self.signer {
             context.signature(Job {
                 key: signer.key,
-                message: receipt.preimage.into_bytes(),
+                message: Message::Text(receipt.preimage.into_bytes()),
                 signature: receipt.signature,
                 rule: &rules::SIGNATURE,
                 place: place.clone(),

@@ -19,6 +19,7 @@ mod input;
 mod jcs;
 pub mod json;
 pub mod keys;
+pub(crate) mod lines;
 pub mod outer;
 pub mod record;
 pub mod recorder;
