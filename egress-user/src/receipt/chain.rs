@@ -1,7 +1,11 @@
 //! The two receipt chains of a file: version 1 and version 2 (evidence protocol, 2.4, 2.6, 3.4).
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use ed25519_dalek::VerifyingKey;
 
 use super::action::Receipt;
+use super::ed25519::Key;
 use super::evidence::EvidenceReceipt;
 use super::findings::{Findings, Place};
 use super::keys::public_from_bytes;
@@ -40,9 +44,26 @@ pub(crate) struct Context<'t> {
     pub(crate) trust: &'t Trust,
     pub(crate) findings: Findings,
     pub(crate) queue: Queue,
+    /// Keys that signed, ready for use: pinned ones, and as many others as there may be errors.
+    keys: BTreeMap<[u8; 32], Arc<Key>>,
 }
 
-impl Context<'_> {
+impl<'t> Context<'t> {
+    pub(crate) fn new(trust: &'t Trust) -> Self {
+        Self {
+            trust,
+            findings: Findings::default(),
+            queue: Queue::default(),
+            keys: BTreeMap::new(),
+        }
+    }
+
+    /// A key that is ready for many checks.
+    pub(crate) fn ready(&mut self, key: VerifyingKey) -> Arc<Key> {
+        let ready = self.keys.entry(key.to_bytes());
+        Arc::clone(ready.or_insert_with(|| Arc::new(Key::new(key))))
+    }
+
     /// Queues a signature.
     pub(crate) fn signature(&mut self, job: Job) {
         self.queue.push(job, &mut self.findings);
@@ -52,7 +73,7 @@ impl Context<'_> {
 /// A signer and its text.
 #[derive(Debug, Clone)]
 pub(crate) struct Signer {
-    pub(crate) key: VerifyingKey,
+    pub(crate) key: Arc<Key>,
     pub(crate) hex: String,
 }
 
@@ -119,7 +140,7 @@ impl ActionChain {
         }
         if trusted && let Some(signer) = &self.signer {
             context.signature(Job {
-                key: signer.key,
+                key: Arc::clone(&signer.key),
                 message: Message::Digest(receipt.message),
                 signature: receipt.signature,
                 rule: &rules::SIGNATURE,
@@ -152,7 +173,7 @@ impl ActionChain {
             && let Some(signer) = &self.signer
         {
             context.signature(Job {
-                key: signer.key,
+                key: Arc::clone(&signer.key),
                 message: Message::Digest(receipt.message),
                 signature: receipt.signature,
                 rule: &rules::SIGNATURE,
@@ -209,10 +230,12 @@ impl ActionChain {
             );
         }
         let signer = Signer {
-            key,
+            key: context.ready(key),
             hex: String::from(receipt.signer_key),
         };
-        self.signers.push(signer.hex.clone());
+        if !self.signers.contains(&signer.hex) {
+            self.signers.push(signer.hex.clone());
+        }
         self.signer = Some(signer);
         true
     }
@@ -372,7 +395,7 @@ impl EvidenceChain {
             );
         } else if let Some(signer) = &self.signer {
             context.signature(Job {
-                key: signer.key,
+                key: Arc::clone(&signer.key),
                 message: Message::Text(receipt.preimage.into_bytes()),
                 signature: receipt.signature,
                 rule: &rules::SIGNATURE,
@@ -409,7 +432,7 @@ impl EvidenceChain {
                 .add(&rules::UNTRUSTED, place.clone(), expected, text);
         }
         self.signer = Some(Signer {
-            key,
+            key: context.ready(key),
             hex: String::from(text),
         });
         true

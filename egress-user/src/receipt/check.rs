@@ -5,19 +5,20 @@
 //! behind it until there is enough of it. Each line is read and parsed once. Memory grows with the number of intents,
 //! by 16 bytes for each, and with what the report lists: hosts, policies, actors.
 use std::io::{self, Read};
+use std::sync::Arc;
 
 use super::action::Receipt;
 use super::chain::{ActionChain, Context, EvidenceChain, Trust};
 use super::end::Tail;
 use super::entry::{Entry, EntryKind, Problem};
 use super::evidence::EvidenceReceipt;
-use super::findings::{Findings, Place};
+use super::findings::Place;
 use super::json::Node;
 use super::outer::Outer;
 use super::report::{Counts, Report, Verdict};
 use super::rules;
 use super::session::GRACEFUL;
-use super::signatures::{Job, Message, Queue};
+use super::signatures::{Job, Message};
 
 pub use super::input::{EvidenceFile, Seen};
 pub use single::check_receipt;
@@ -109,11 +110,7 @@ struct Checker<'t> {
 impl<'t> Checker<'t> {
     fn new(trust: &'t Trust, several_files: bool) -> Self {
         Self {
-            context: Context {
-                trust,
-                findings: Findings::default(),
-                queue: Queue::default(),
-            },
+            context: Context::new(trust),
             outer: Outer::default(),
             actions: ActionChain::default(),
             evidence: EvidenceChain::default(),
@@ -291,9 +288,13 @@ impl<'t> Checker<'t> {
             .signer
             .as_ref()
             .or(self.evidence.signer.as_ref());
-        let key = signer
-            .map(|signer| signer.key)
-            .or_else(|| self.context.trust.keys.first().copied());
+        let key = match signer {
+            Some(signer) => Some(Arc::clone(&signer.key)),
+            None => {
+                let pinned = self.context.trust.keys.first().copied();
+                pinned.map(|key| self.context.ready(key))
+            }
+        };
         if let Some(key) = key {
             self.context.signature(Job {
                 key,

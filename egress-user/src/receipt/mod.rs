@@ -11,6 +11,7 @@ pub mod canonical;
 pub mod capsule;
 pub mod chain;
 pub mod check;
+mod ed25519;
 mod end;
 mod entry;
 mod evidence;

@@ -1,14 +1,15 @@
 //! Checks many signatures while the caller reads on: other threads take what waits, and the caller helps them when it
 //! is ahead of them.
 //!
-//! Only `verify_strict`: batch verification accepts other signatures, so it never makes a verdict.
+//! The verdicts are those of `verify_strict`: batch verification accepts other signatures, so it never makes one.
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use ed25519_dalek::{Signature, VerifyingKey};
+use ed25519_dalek::Signature;
 
+use super::ed25519::{self, Key, Signed};
 use super::findings::{Findings, Place, Rule};
 
 /// Jobs that are handed over at once.
@@ -41,20 +42,11 @@ impl Message {
 /// One signature to check.
 #[derive(Debug)]
 pub(crate) struct Job {
-    pub(crate) key: VerifyingKey,
+    pub(crate) key: Arc<Key>,
     pub(crate) message: Message,
     pub(crate) signature: [u8; 64],
     pub(crate) rule: &'static Rule,
     pub(crate) place: Place,
-}
-
-impl Job {
-    fn holds(&self) -> bool {
-        let signature = Signature::from_bytes(&self.signature);
-        self.key
-            .verify_strict(self.message.bytes(), &signature)
-            .is_ok()
-    }
 }
 
 /// Signatures that do not hold: which rule, and where.
@@ -62,11 +54,24 @@ type Bad = Vec<(&'static Rule, Place)>;
 
 /// Checks a batch. A check that does not come to its end proves nothing: all its signatures count as bad.
 fn check(jobs: &[Job]) -> Bad {
-    let bad = |holds: &dyn Fn(&Job) -> bool| {
-        let bad = jobs.iter().filter(|job| !holds(job));
-        bad.map(|job| (job.rule, job.place.clone())).collect()
+    let signed = |job| {
+        let Job {
+            key,
+            message,
+            signature,
+            ..
+        }: &Job = job;
+        (
+            key.as_ref(),
+            message.bytes(),
+            Signature::from_bytes(signature),
+        )
     };
-    catch_unwind(AssertUnwindSafe(|| bad(&Job::holds))).unwrap_or_else(|_panic| bad(&|_job| false))
+    let signed: Vec<Signed<'_>> = jobs.iter().map(signed).collect();
+    let holds = catch_unwind(AssertUnwindSafe(|| ed25519::check(&signed)));
+    let holds = holds.unwrap_or_else(|_panic| vec![false; jobs.len()]);
+    let bad = jobs.iter().zip(holds).filter(|(_, holds)| !holds);
+    bad.map(|(job, _)| (job.rule, job.place.clone())).collect()
 }
 
 /// Signatures that wait.
@@ -275,7 +280,7 @@ mod tests {
                 signature[5] ^= 1;
             }
             let job = Job {
-                key: key.verifying_key(),
+                key: Arc::new(Key::new(key.verifying_key())),
                 message: Message::Text(message),
                 signature,
                 rule: &RULE,
