@@ -1,5 +1,5 @@
 //! `egress verify` on files that nobody would read to their end, and on a directory that changes meanwhile.
-#![cfg(unix)]
+#![cfg(target_os = "linux")]
 #![allow(
     clippy::allow_attributes,
     clippy::unwrap_used,

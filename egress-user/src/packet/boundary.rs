@@ -12,7 +12,7 @@ use super::model::Packet;
 use super::reconcile::{Circumstances, Receipts, Reconciliation};
 use super::statements::Statements;
 use super::stream::{FileDigest, Stream};
-use super::{BOUNDARY_FILE, CAPSULE_FILE, FLOWS_FILE, rules};
+use super::{BOUNDARY_FILE, CAPSULE_FILE, rules};
 use crate::policy::allowed::Allowed;
 use crate::receipt::capsule::{Against, CapsuleReport, check as check_capsule};
 use crate::receipt::findings::{Finding, Findings, Place, Severity};
@@ -55,7 +55,7 @@ pub enum Attestation {
     /// There it is.
     Present {
         /// What it states.
-        opened: Opened,
+        opened: Box<Opened>,
         /// Every other file of the packet, except for those that are read as streams.
         files: Vec<FileDigest>,
     },
@@ -123,32 +123,19 @@ pub fn judge(
     let mut findings = Findings::default();
     let mut caps = Caps::default();
     let measured = read_measured(&files, &mut findings, &mut caps);
-    let stated = [
-        measured
-            .as_ref()
-            .map(|measured| measured.flows.sha256.as_str()),
-        files.attestation.sha256(FLOWS_FILE),
-    ];
-    let FlowLog {
-        flows,
-        digest,
-        unbroken,
-        reconciler,
-    } = FlowLog::read(
-        files.flows.take(),
-        stated,
+    let log = FlowLog::read(
+        &mut files,
         measured.as_ref(),
         report,
         &mut findings,
+        &mut caps,
     );
+    let (flows, unbroken) = (log.flows, log.unbroken);
     let allowed = read_policy(files.policy, &mut findings);
     let around = Circumstances::of(measured.as_ref(), report.session.as_ref());
     let reconciliation = flows
         .as_ref()
-        .map(|_| reconciler.finish(receipts, around, &allowed));
-    if let Some(digest) = digest.clone() {
-        files.attestation.read(digest);
-    }
+        .map(|_| log.reconciler.finish(receipts, around, &allowed));
     let attestation = check_attestation(files.attestation, keys, &mut findings, &mut caps);
     let capsule = files.capsule.map(|bytes| {
         let against = Against {
@@ -180,13 +167,6 @@ pub fn judge(
     );
     grade_receipts(report, &mut caps);
     if let Some(measured) = &measured {
-        flow_log::check_identity(
-            flows.as_ref(),
-            digest.as_ref(),
-            measured,
-            &mut findings,
-            &mut caps,
-        );
         grade_measured(measured, &mut caps);
     }
     let predicate = attestation

@@ -14,6 +14,9 @@ use super::rules;
 use super::session::{Link, Sessions};
 use super::signatures::{Job, Message, Queue};
 
+/// Keys that are kept ready, each with a quarter of a megabyte. Few keys sign evidence.
+const READY_KEYS: usize = 16;
+
 /// The public keys that a reviewer pins. Empty: only self-consistency can be said.
 #[derive(Debug, Clone, Default)]
 pub struct Trust {
@@ -44,7 +47,7 @@ pub(crate) struct Context<'t> {
     pub(crate) trust: &'t Trust,
     pub(crate) findings: Findings,
     pub(crate) queue: Queue,
-    /// Keys that signed, ready for use: pinned ones, and as many others as there may be errors.
+    /// Keys that signed, ready for use.
     keys: BTreeMap<[u8; 32], Arc<Key>>,
 }
 
@@ -60,6 +63,9 @@ impl<'t> Context<'t> {
 
     /// A key that is ready for many checks.
     pub(crate) fn ready(&mut self, key: VerifyingKey) -> Arc<Key> {
+        if self.keys.len() > READY_KEYS {
+            self.keys.clear();
+        }
         let ready = self.keys.entry(key.to_bytes());
         Arc::clone(ready.or_insert_with(|| Arc::new(Key::new(key))))
     }

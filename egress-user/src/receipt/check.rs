@@ -288,13 +288,10 @@ impl<'t> Checker<'t> {
             .signer
             .as_ref()
             .or(self.evidence.signer.as_ref());
-        let key = match signer {
-            Some(signer) => Some(Arc::clone(&signer.key)),
-            None => {
-                let pinned = self.context.trust.keys.first().copied();
-                pinned.map(|key| self.context.ready(key))
-            }
-        };
+        let key = signer.map(|signer| Arc::clone(&signer.key)).or_else(|| {
+            let pinned = self.context.trust.keys.first().copied();
+            pinned.map(|key| self.context.ready(key))
+        });
         if let Some(key) = key {
             self.context.signature(Job {
                 key,

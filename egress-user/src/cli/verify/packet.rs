@@ -219,7 +219,10 @@ impl Beside {
             }
         }
         match self.attested {
-            Some(Attested { opened, .. }) => Attestation::Present { opened, files },
+            Some(Attested { opened, .. }) => Attestation::Present {
+                opened: Box::new(opened),
+                files,
+            },
             None => Attestation::Absent,
         }
     }

@@ -8,7 +8,7 @@ use super::super::reconcile::Reconciler;
 use super::super::stream::{FileDigest, Stream};
 use super::super::unbroken::Unbroken;
 use super::super::{FLOWS_FILE, rules};
-use super::place;
+use super::{BoundaryFiles, place};
 use crate::receipt::findings::Findings;
 use crate::receipt::json::Node;
 use crate::receipt::report::Report;
@@ -19,7 +19,7 @@ pub(super) struct FlowLog {
     /// The check of its chain, if its rows were read.
     pub(super) flows: Option<FlowReport>,
     /// What was read of it, if it is there.
-    pub(super) digest: Option<FileDigest>,
+    digest: Option<FileDigest>,
     /// Breaks in the enforcement.
     pub(super) unbroken: Vec<String>,
     /// Its rows, to be compared with the receipts.
@@ -30,6 +30,27 @@ impl FlowLog {
     /// Checks the chain of the flow log and looks for breaks in the enforcement. A log without a digest that is stated
     /// of it is hashed, and its rows are not read.
     pub(super) fn read(
+        files: &mut BoundaryFiles<'_>,
+        measured: Option<&Measured>,
+        report: &Report,
+        findings: &mut Findings,
+        caps: &mut Caps,
+    ) -> Self {
+        let stated = [
+            measured.map(|measured| measured.flows.sha256.as_str()),
+            files.attestation.sha256(FLOWS_FILE),
+        ];
+        let log = Self::stream(files.flows.take(), stated, measured, report, findings);
+        if let Some(measured) = measured {
+            log.check_identity(measured, findings, caps);
+        }
+        if let Some(digest) = &log.digest {
+            files.attestation.read(digest.clone());
+        }
+        log
+    }
+
+    fn stream(
         stream: Option<Result<Stream<'_>, String>>,
         stated: [Option<&str>; 2],
         measured: Option<&Measured>,
@@ -79,6 +100,29 @@ impl FlowLog {
         done
     }
 
+    /// `flows.jsonl` is the log whose digest, head and length `boundary.json` states.
+    fn check_identity(&self, measured: &Measured, findings: &mut Findings, caps: &mut Caps) {
+        let Some(digest) = &self.digest else {
+            caps.cap(Grade::Unproven, "flows.jsonl is missing");
+            return;
+        };
+        // That it was not read to its end has been said.
+        if digest.size.is_none() {
+            return;
+        }
+        let stated = &measured.flows;
+        let mut compare = |stated: &str, actual: &str| {
+            if stated != actual {
+                findings.add(&rules::BOUNDARY_FLOWS, place(FLOWS_FILE), stated, actual);
+            }
+        };
+        compare(&stated.sha256, &digest.sha256);
+        if let Some(flows) = &self.flows {
+            compare(&stated.head, &flows.head);
+            compare(&stated.rows.to_string(), &flows.lines.to_string());
+        }
+    }
+
     /// The log cannot be read.
     fn refuse(&mut self, why: String, findings: &mut Findings) {
         findings.add(
@@ -103,33 +147,4 @@ fn is_stated(stream: &mut Stream<'_>, stated: &[Option<&str>]) -> io::Result<boo
         stream.rewind()?;
     }
     Ok(is_stated)
-}
-
-/// `flows.jsonl` is the log whose digest, head and length `boundary.json` states.
-pub(super) fn check_identity(
-    flows: Option<&FlowReport>,
-    digest: Option<&FileDigest>,
-    measured: &Measured,
-    findings: &mut Findings,
-    caps: &mut Caps,
-) {
-    let Some(digest) = digest else {
-        caps.cap(Grade::Unproven, "flows.jsonl is missing");
-        return;
-    };
-    // That it was not read to its end has been said.
-    if digest.size.is_none() {
-        return;
-    }
-    let stated = &measured.flows;
-    let mut compare = |stated: &str, actual: &str| {
-        if stated != actual {
-            findings.add(&rules::BOUNDARY_FLOWS, place(FLOWS_FILE), stated, actual);
-        }
-    };
-    compare(&stated.sha256, &digest.sha256);
-    if let Some(flows) = flows {
-        compare(&stated.head, &flows.head);
-        compare(&stated.rows.to_string(), &flows.lines.to_string());
-    }
 }
