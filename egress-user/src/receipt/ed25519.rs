@@ -36,6 +36,10 @@ static BASE: LazyLock<Multiples> = LazyLock::new(|| Multiples::of(ED25519_BASEPO
 /// read depends on the scalar.
 struct Multiples(Vec<[EdwardsPoint; LARGEST]>);
 
+#[expect(
+    clippy::arithmetic_side_effects,
+    reason = "points are added, which cannot overflow"
+)]
 impl Multiples {
     fn of(point: EdwardsPoint) -> Self {
         let mut at_place = point;
