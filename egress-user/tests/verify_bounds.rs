@@ -218,7 +218,8 @@ fn what_is_judged_is_what_is_hashed() {
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
-            while !is_over.load(Ordering::Relaxed) {
+            let start = Instant::now();
+            while !is_over.load(Ordering::Relaxed) && start.elapsed() < Duration::from_secs(150) {
                 for (bytes, beside) in [(&forged, &forged_path), (&honest, &honest_path)] {
                     fs::write(beside, bytes).unwrap();
                     fs::rename(beside, &path).unwrap();
@@ -227,11 +228,17 @@ fn what_is_judged_is_what_is_hashed() {
         });
         let mut swapped_between_two_reads = 0;
         let mut judged_forged = 0;
-        for _ in 0..300 {
+        let start = Instant::now();
+        let mut rounds = 0;
+        // On a busy machine the writer may have to be waited for.
+        while rounds < 100 || judged_forged == 0 || swapped_between_two_reads == 0 {
+            rounds += 1;
+            assert!(start.elapsed() < Duration::from_secs(120), "nobody writes");
             // Whoever reads twice is deceived: this is what an attacker waits for.
             let first = fs::read(&path).unwrap();
-            swapped_between_two_reads +=
-                u32::from(first == forged && fs::read(&path).unwrap() == honest);
+            thread::sleep(Duration::from_millis(1));
+            let second = fs::read(&path).unwrap();
+            swapped_between_two_reads += u32::from(first == forged && second == honest);
             let outcome = verify::verify(&packet.args(true)).unwrap();
             let is_forged = outcome
                 .packet
@@ -242,6 +249,5 @@ fn what_is_judged_is_what_is_hashed() {
             judged_forged += u32::from(is_forged);
         }
         is_over.store(true, Ordering::Relaxed);
-        assert!(judged_forged > 0 && swapped_between_two_reads > 0);
     });
 }
