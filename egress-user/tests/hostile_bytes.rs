@@ -18,6 +18,7 @@ use std::fs;
 
 use egress::apply::git_index;
 use egress::cli::verify::{self, VerifyArgs, status};
+use egress::packet::stream::FileDigest;
 use egress::packet::suggest::suggest;
 use egress::packet::{EVIDENCE_FILE, FLOWS_FILE, PACKET_FILE, attest};
 use egress::policy::host::Host as ListHost;
@@ -495,7 +496,13 @@ fn evidence_that_was_changed_is_never_valid_and_no_packet_stops_its_reader() {
 #[test]
 fn no_variant_of_an_attestation_fits_other_files() {
     let key = keys::generate().unwrap();
-    let files = |digest: &str| vec![(String::from("packet.json"), digest.repeat(32))];
+    let files = |digest: &str| {
+        vec![FileDigest {
+            name: String::from("packet.json"),
+            sha256: digest.repeat(32),
+            size: Some(9),
+        }]
+    };
     let sound = attest::sign(&files("00"), attest::Predicate::default(), &key).unwrap();
     let keys = [key.verifying_key()];
     assert!(attest::check(&sound, &files("00"), &keys).holds);
@@ -536,7 +543,7 @@ fn other_readers_take_any_bytes() {
         for hash in [20, 32] {
             assert!(!(git_index::is_plain(&bytes, hash) && names_git && bytes.len() < 110));
         }
-        drop(suggest(&numbers.mutated(&[flows], &words)));
+        drop(suggest(numbers.mutated(&[flows], &words).as_slice()));
         drop(Capsule::parse(&numbers.mutated(&[capsule], &words)));
     }
 }

@@ -5,7 +5,7 @@ use clap::ValueEnum;
 use crate::build;
 use crate::demo::{in_world, tool};
 use crate::layout::Layout;
-use crate::program::run as run_program;
+use crate::program::{cargo, run as run_program};
 use crate::setup;
 
 /// What `bench` takes.
@@ -29,6 +29,22 @@ enum Benchmark {
     Relay,
     /// Start to the agent's first instruction, and a whole run
     Run,
+    /// The check of long evidence, beside bare signature checks and the published verifier in Rust
+    Verify,
+}
+
+impl Benchmark {
+    /// Its name in the program that measures in a world of its own; the check of evidence needs no world.
+    fn in_world(self) -> Option<&'static str> {
+        match self {
+            Self::Action => Some("action"),
+            Self::Connect => Some("connect"),
+            Self::Pipelock => Some("pipelock"),
+            Self::Relay => Some("relay"),
+            Self::Run => Some("run"),
+            Self::Verify => None,
+        }
+    }
 }
 
 /// Builds optimised and measures.
@@ -36,16 +52,25 @@ enum Benchmark {
 /// # Errors
 /// If something cannot be built, or a run fails.
 pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
+    let Some(name) = args.what.in_world() else {
+        return verify(layout);
+    };
     setup::everything(layout)?;
     let binary = build::optimised(layout)?;
     let bench = tool(layout, "egress-bench")?;
-    let mut bench = in_world(layout, &bench, &binary);
-    bench.arg(match args.what {
-        Benchmark::Action => "action",
-        Benchmark::Connect => "connect",
-        Benchmark::Pipelock => "pipelock",
-        Benchmark::Relay => "relay",
-        Benchmark::Run => "run",
-    });
-    run_program(&mut bench)
+    run_program(in_world(layout, &bench, &binary).arg(name))
+}
+
+/// Long evidence is written by the recorder itself, so that this benchmark is a program of the library.
+fn verify(layout: &Layout) -> Result<()> {
+    setup::verifiers(layout)?;
+    let binary = build::optimised(layout)?;
+    let mut build = cargo();
+    build
+        .current_dir(&layout.root)
+        .args(["build", "--locked", "--release", "--package", "egress-user"])
+        .args(["--example", "verify_bench"]);
+    run_program(&mut build)?;
+    let bench = layout.target.join("release/examples/verify_bench");
+    run_program(&mut in_world(layout, &bench, &binary))
 }

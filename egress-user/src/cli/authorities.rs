@@ -3,7 +3,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::exit;
-use super::verify::files::read_regular;
+use super::verify::files::{open_regular, read_all};
 use crate::packet::timestamp::Roots;
 
 /// Longest certificate file that is read.
@@ -60,10 +60,12 @@ pub(super) fn read(paths: &[PathBuf]) -> Result<Option<Roots>, AuthorityError> {
 
 fn read_one(path: &Path) -> Result<Roots, AuthorityError> {
     let path_buf = || path.to_path_buf();
-    let text = read_regular(path, MOST_BYTES).map_err(|source| AuthorityError::Read {
-        path: path_buf(),
-        source,
-    })?;
+    let text = open_regular(path)
+        .and_then(|file| read_all(file, MOST_BYTES))
+        .map_err(|source| AuthorityError::Read {
+            path: path_buf(),
+            source,
+        })?;
     Roots::from_pem(&text).map_err(|reason| AuthorityError::Form {
         path: path_buf(),
         reason,

@@ -1,4 +1,5 @@
 //! `egress policy suggest`: the list that a run would have needed, from its packet.
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -7,10 +8,9 @@ use clap::{Args, Subcommand};
 
 use super::exit;
 use super::failure::{self, Form};
-use super::verify::files::read_inside;
+use super::verify::files::Folder;
 use crate::packet::FLOWS_FILE;
 use crate::packet::suggest::suggest;
-use crate::receipt::check::MAX_EVIDENCE_BYTES;
 
 /// Exit statuses, for `--help`.
 const HELP: &str = "\
@@ -51,7 +51,7 @@ pub fn run(command: &PolicyCommand) -> u8 {
         Ok(flows) => flows,
         Err(error) => return fail(&error, exit::CANNOT_READ),
     };
-    let found = match suggest(&flows) {
+    let found = match suggest(flows) {
         Ok(found) => found,
         Err(error) => return fail(&error.into(), exit::INVALID),
     };
@@ -68,7 +68,8 @@ pub fn run(command: &PolicyCommand) -> u8 {
     }
 }
 
-fn flow_log(packet: &Path) -> anyhow::Result<Vec<u8>> {
-    read_inside(packet, FLOWS_FILE, MAX_EVIDENCE_BYTES)
+fn flow_log(packet: &Path) -> anyhow::Result<File> {
+    Folder::hold(packet)
+        .and_then(|folder| folder.open(FLOWS_FILE, u64::MAX))
         .with_context(|| format!("cannot read {} of packet {}", FLOWS_FILE, packet.display()))
 }

@@ -1,52 +1,43 @@
 //! `egress verify`: checks a packet, evidence files or one receipt, offline.
 //!
-//! Needs nothing but the files and the pinned keys. Reads regular files only, bounded, and in a
-//! packet none that lies outside its directory.
+//! Needs nothing but the files and the pinned keys. Opens each file once, regular files only, and in a
+//! packet none that lies outside its directory; memory is bounded whatever the files hold.
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ed25519_dalek::VerifyingKey;
-use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
-use files::{digests, optional_inside, read_error, read_file, read_inside, too_large};
+use files::{open_regular, read_error};
 use show::{as_json, as_text};
 
 use super::authorities::{self, AuthorityError};
 use super::exit;
 use super::failure::{self, Form};
-use crate::packet::boundary::{Attestation, BoundaryFiles, BoundaryReport};
-use crate::packet::check::{PacketFiles, PacketReport, Pinned, check_packet, read_packet};
+use crate::packet::boundary::BoundaryReport;
+use crate::packet::check::Pinned;
 use crate::packet::grade::Grade;
 use crate::packet::identity::{self, Identity};
 use crate::packet::model::Packet;
-use crate::packet::rendered::Found;
+use crate::packet::stream::too_large;
 use crate::packet::timestamp::{Problem, Stamp};
-use crate::packet::{
-    ATTESTATION_FILE, BOUNDARY_FILE, CAPSULE_FILE, CHANGES_FILE, EVIDENCE_FILE, FLOWS_FILE,
-    IDENTITY_FILE, PACKET_FILE, PACKET_FILES, POLICY_FILE, REPORT_FILE, SUMMARY_FILE,
-    VERIFIER_FILE, rules,
-};
+use crate::packet::{CAPSULE_FILE, EVIDENCE_FILE, PACKET_FILE, PACKET_FILES, rules};
 use crate::receipt::chain::Trust;
-use crate::receipt::check::{
-    EvidenceFile, MAX_DOCUMENT_BYTES, MAX_EVIDENCE_BYTES, check_evidence, check_receipt,
-};
+use crate::receipt::check::{MAX_DOCUMENT_BYTES, check_receipt};
 use crate::receipt::findings::{Finding, Place, visible};
-use crate::receipt::json::{MAX_DEPTH, parse_bytes};
+use crate::receipt::json::{MAX_DEPTH, Node, parse_bytes};
 use crate::receipt::keys::{KeyError, public_from_argument};
-use crate::receipt::outer::claimed_name;
 use crate::receipt::report::{End, Report, Verdict};
 
+mod evidence;
 mod expectations;
 pub(super) mod files;
+mod packet;
 mod show;
 mod stamp;
-
-/// Evidence files read from one directory.
-const MAX_FILES: usize = 4096;
 
 /// Exit statuses, for `--help`.
 const HELP: &str = "\
@@ -139,6 +130,23 @@ pub struct Outcome {
     material: Option<stamp::Material>,
     /// What the time stamp states, or why it states nothing; nothing when there is none.
     pub stamp: Option<Result<Stamp, Problem>>,
+}
+
+impl Outcome {
+    /// What there is to say of a packet that cannot be read.
+    fn unusable(findings: Vec<Finding>) -> Self {
+        Self {
+            subject: Subject::Packet,
+            verdict: Verdict::Invalid,
+            findings,
+            report: None,
+            boundary: None,
+            packet: None,
+            identity: None,
+            material: None,
+            stamp: None,
+        }
+    }
 }
 
 /// Why nothing could be verified.
@@ -235,12 +243,12 @@ fn verify_subject(path: &Path, pinned: &Pinned) -> Result<Outcome, VerifyError> 
     if metadata.is_dir() {
         let packet = path.join(PACKET_FILE);
         if fs::symlink_metadata(&packet).is_ok() {
-            return verify_packet(&packet, pinned);
+            return packet::verify(&packet, None, pinned);
         }
         // Pipelock's own tools keep a capsule beside evidence files, too.
         let is_shared = |name: &str| [EVIDENCE_FILE, CAPSULE_FILE].contains(&name);
         let mut others = PACKET_FILES.iter().filter(|name| !is_shared(name));
-        let outcome = verify_directory(path, trust)?;
+        let outcome = evidence::verify_directory(path, trust)?;
         return Ok(match others.find(|name| is_there(&path.join(name))) {
             Some(name) => {
                 let found = format!("{name} without {PACKET_FILE}");
@@ -250,34 +258,35 @@ fn verify_subject(path: &Path, pinned: &Pinned) -> Result<Outcome, VerifyError> 
         });
     }
     if path.file_name() == Some(OsStr::new(PACKET_FILE)) {
-        return verify_packet(path, pinned);
+        return packet::verify(path, None, pinned);
     }
-    let bytes = read_file(path, MAX_EVIDENCE_BYTES)?;
-    let document = match parse_bytes(&bytes, MAX_DEPTH) {
-        Ok(node) if node.member("schema_version").is_some() => Subject::Packet,
-        Ok(node) if node.member("action_record").is_some() => Subject::Receipt,
-        Ok(node) if node.member("record_type").is_some() => Subject::Receipt,
-        _ if path.extension() == Some(OsStr::new("json")) => Subject::Receipt,
-        _ => Subject::Evidence,
-    };
+    let file = open_regular(path).map_err(|source| read_error(path, source))?;
     let is_lines = path.extension() == Some(OsStr::new("jsonl"));
-    match document {
-        Subject::Packet if !is_lines => verify_packet(path, pinned),
-        Subject::Receipt if !is_lines => {
-            let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-            if length > MAX_DOCUMENT_BYTES {
-                return Err(read_error(path, too_large(MAX_DOCUMENT_BYTES)));
-            }
+    if is_lines {
+        return evidence::verify_file(path, &mut &file, trust);
+    }
+    // A document is short, and is told from evidence by what it holds.
+    let mut bytes = Vec::new();
+    let mut start = (&file).take(MAX_DOCUMENT_BYTES.saturating_add(1));
+    start
+        .read_to_end(&mut bytes)
+        .map_err(|source| read_error(path, source))?;
+    let is_long = u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_DOCUMENT_BYTES;
+    let named_json = path.extension() == Some(OsStr::new("json"));
+    if is_long {
+        if named_json {
+            return Err(read_error(path, too_large(MAX_DOCUMENT_BYTES)));
+        }
+        return evidence::verify_file(path, &mut bytes.as_slice().chain(&file), trust);
+    }
+    let holds = |node: &Node<'_>, name| node.member(name).is_some();
+    match parse_bytes(&bytes, MAX_DEPTH) {
+        Ok(node) if holds(&node, "schema_version") => packet::verify(path, Some(bytes), pinned),
+        Ok(node) if holds(&node, "action_record") || holds(&node, "record_type") => {
             Ok(of_report(Subject::Receipt, check_receipt(&bytes, trust)))
         }
-        Subject::Evidence | Subject::Packet | Subject::Receipt => {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let file = EvidenceFile {
-                name: &name,
-                bytes: &bytes,
-            };
-            Ok(of_report(Subject::Evidence, check_evidence(&[file], trust)))
-        }
+        _ if named_json => Ok(of_report(Subject::Receipt, check_receipt(&bytes, trust))),
+        _ => evidence::verify_file(path, &mut bytes.as_slice(), trust),
     }
 }
 
@@ -370,128 +379,4 @@ fn of_report(subject: Subject, report: Report) -> Outcome {
         material: None,
         stamp: None,
     }
-}
-
-/// Verifies a packet and the files beside it. The directory is that of the path as given.
-fn verify_packet(path: &Path, pinned: &Pinned) -> Result<Outcome, VerifyError> {
-    let bytes = read_file(path, MAX_DOCUMENT_BYTES)?;
-    let packet = match read_packet(&bytes) {
-        Ok(packet) => packet,
-        Err(findings) => {
-            return Ok(Outcome {
-                subject: Subject::Packet,
-                verdict: Verdict::Invalid,
-                findings,
-                report: None,
-                boundary: None,
-                packet: None,
-                identity: None,
-                material: None,
-                stamp: None,
-            });
-        }
-    };
-    let directory = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
-    let evidence = read_inside(directory, &packet.artifacts.evidence, MAX_EVIDENCE_BYTES)
-        .map_err(|error| error.to_string());
-    let policy = optional_inside(directory, POLICY_FILE, MAX_DOCUMENT_BYTES)?;
-    let flows = optional_inside(directory, FLOWS_FILE, MAX_EVIDENCE_BYTES)?;
-    let boundary = optional_inside(directory, BOUNDARY_FILE, MAX_DOCUMENT_BYTES)?;
-    let capsule = optional_inside(directory, CAPSULE_FILE, MAX_DOCUMENT_BYTES)?;
-    let identity = optional_inside(directory, IDENTITY_FILE, MAX_DOCUMENT_BYTES)?;
-    let changes = optional_inside(directory, CHANGES_FILE, MAX_EVIDENCE_BYTES)?;
-    let attestation = optional_inside(directory, ATTESTATION_FILE, MAX_DOCUMENT_BYTES)?;
-    let page = |name| optional_inside(directory, name, MAX_DOCUMENT_BYTES);
-    let [summary, verifier, report] = [
-        page(SUMMARY_FILE)?,
-        page(VERIFIER_FILE)?,
-        page(REPORT_FILE)?,
-    ];
-    let others = match attestation {
-        Some(_) => digests(directory)?,
-        None => Vec::new(),
-    };
-    let files = PacketFiles {
-        evidence: evidence.as_deref().map_err(String::as_str),
-        policy: policy.as_deref(),
-        boundary: BoundaryFiles {
-            boundary: boundary.as_deref(),
-            flows: flows.as_deref(),
-            capsule: capsule.as_deref(),
-            identity: identity.as_deref(),
-            policy: policy.as_deref(),
-            changes: changes.as_deref(),
-            attestation: match &attestation {
-                Some(bytes) => Attestation::Present {
-                    bytes,
-                    files: &others,
-                },
-                None => Attestation::Absent,
-            },
-        },
-        pages: Found {
-            summary: summary.as_deref(),
-            verifier: verifier.as_deref(),
-            report: report.as_deref(),
-        },
-        packet_sha256: &hex::encode(Sha256::digest(&bytes)),
-    };
-    let PacketReport {
-        verdict,
-        findings,
-        evidence,
-        boundary,
-    } = check_packet(&packet, &files, pinned);
-    Ok(Outcome {
-        subject: Subject::Packet,
-        verdict,
-        findings,
-        report: Some(evidence),
-        boundary: Some(boundary),
-        packet: Some(packet),
-        identity: identity
-            .as_deref()
-            .and_then(|bytes| Identity::read(bytes).ok()),
-        material: Some(stamp::Material::read(directory, attestation)),
-        stamp: None,
-    })
-}
-
-/// Verifies the evidence files of a directory, in the order of their numbers. A symbolic link among
-/// them is refused: it could stand for any file.
-fn verify_directory(path: &Path, trust: &Trust) -> Result<Outcome, VerifyError> {
-    let io = |source| read_error(path, source);
-    let mut files = Vec::new();
-    for entry in fs::read_dir(path).map_err(io)? {
-        let entry = entry.map_err(io)?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if let Some(claim) = claimed_name(&name) {
-            if !entry.file_type().map_err(io)?.is_file() {
-                return Err(read_error(
-                    &entry.path(),
-                    io::Error::other("not a regular file"),
-                ));
-            }
-            files.push((claim, name));
-        }
-        if files.len() > MAX_FILES {
-            return Err(io(io::Error::other("too many evidence files")));
-        }
-    }
-    files.sort();
-    let mut left = MAX_EVIDENCE_BYTES;
-    let mut contents = Vec::new();
-    for (_, name) in files {
-        let bytes = read_file(&path.join(&name), left)?;
-        left = left.saturating_sub(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
-        contents.push((name, bytes));
-    }
-    let files: Vec<EvidenceFile<'_>> = contents
-        .iter()
-        .map(|(name, bytes)| EvidenceFile { name, bytes })
-        .collect();
-    Ok(of_report(Subject::Evidence, check_evidence(&files, trust)))
 }

@@ -4,6 +4,7 @@
 //! signed by the boundary's key. Readers of the ecosystem verify it with that key alone.
 use std::collections::BTreeMap;
 
+use super::stream::FileDigest;
 use super::{ATTESTATION_FILE, rules};
 use crate::receipt::findings::{Finding, Findings, Place, Rule};
 use crate::receipt::json::{MAX_DEPTH, parse_bytes};
@@ -64,22 +65,45 @@ pub struct Predicate {
 struct Subject {
     name: String,
     digest: BTreeMap<String, String>,
+    /// Packets of earlier versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    annotations: Option<Annotations>,
 }
 
-/// Signs the digests of `files`: name and lowercase hex SHA-256, and the `predicate`.
+/// What the statement says of a file beside its digest.
+#[derive(Debug, Serialize, Deserialize)]
+struct Annotations {
+    /// Bytes of the file: a reader knows before it reads how much there is to read.
+    size: Option<u64>,
+}
+
+impl Subject {
+    fn sha256(&self) -> &str {
+        self.digest
+            .get("sha256")
+            .map_or("no sha256", String::as_str)
+    }
+
+    fn size(&self) -> Option<u64> {
+        self.annotations.as_ref()?.size
+    }
+}
+
+/// Signs the digests and sizes of `files`, and the `predicate`.
 ///
 /// # Errors
 /// Never in practice: everything here has a JSON form.
 pub fn sign(
-    files: &[(String, String)],
+    files: &[FileDigest],
     predicate: Predicate,
     key: &SigningKey,
 ) -> Result<Vec<u8>, serde_json::Error> {
     let subject = files
         .iter()
-        .map(|(name, sha256)| Subject {
-            name: name.clone(),
-            digest: BTreeMap::from([(String::from("sha256"), sha256.clone())]),
+        .map(|file| Subject {
+            name: file.name.clone(),
+            digest: BTreeMap::from([(String::from("sha256"), file.sha256.clone())]),
+            annotations: file.size.map(|size| Annotations { size: Some(size) }),
         })
         .collect();
     let payload = serde_json::to_vec(&Statement {
@@ -128,27 +152,77 @@ pub struct AttestationReport {
     pub findings: Vec<Finding>,
 }
 
-/// Checks an attestation against the packet's other `files`, all of them: name and SHA-256. Without
-/// pinned `keys` the signature is checked under the key that the envelope names.
-pub fn check(bytes: &[u8], files: &[(String, String)], keys: &[VerifyingKey]) -> AttestationReport {
-    let mut findings = Findings::default();
-    let mut signer = None;
-    let mut predicate = None;
-    match read(bytes, keys) {
-        Ok((statement, key)) => {
-            signer = Some(hex::encode(key.to_bytes()));
-            compare(&statement, files, &mut findings);
-            predicate = Some(statement.predicate);
-        }
-        Err((rule, found)) => findings.add(rule, place(), "a signature over all files", found),
+/// Checks an attestation against the packet's other `files`, all of them. Without pinned `keys` the signature is checked
+/// under the key that the envelope names.
+pub fn check(bytes: &[u8], files: &[FileDigest], keys: &[VerifyingKey]) -> AttestationReport {
+    open(bytes, keys).check(files)
+}
+
+/// Checks the signature of an attestation, before any file is read.
+pub fn open(bytes: &[u8], keys: &[VerifyingKey]) -> Opened {
+    let signed = read(bytes, keys);
+    let subjects = signed.iter().flat_map(|(statement, _)| &statement.subject);
+    let subjects = subjects.map(|subject| {
+        let stated = (subject.sha256().to_owned(), subject.size());
+        (subject.name.clone(), stated)
+    });
+    Opened {
+        subjects: subjects.collect(),
+        signed,
+        is_pinned: !keys.is_empty(),
     }
-    let holds = !findings.has_errors();
-    AttestationReport {
-        is_trusted: signer.is_some() && !keys.is_empty(),
-        holds: signer.is_some() && holds,
-        signer,
-        predicate,
-        findings: findings.into_ranked().0,
+}
+
+/// An attestation of which the signature was checked, and the files not yet.
+#[derive(Debug)]
+pub struct Opened {
+    signed: Result<(Statement, VerifyingKey), Refusal>,
+    subjects: BTreeMap<String, (String, Option<u64>)>,
+    is_pinned: bool,
+}
+
+impl Opened {
+    /// Whether a pinned key signed it.
+    pub fn is_trusted(&self) -> bool {
+        self.is_pinned && self.signed.is_ok()
+    }
+
+    /// Whether a signature holds and speaks of this file. One that does not hold speaks of none.
+    pub fn names(&self, file: &str) -> bool {
+        self.subjects.contains_key(file)
+    }
+
+    /// The SHA-256 of a file, if a signature holds and states it.
+    pub fn sha256(&self, file: &str) -> Option<&str> {
+        self.subjects.get(file).map(|(sha256, _)| sha256.as_str())
+    }
+
+    /// The size of a file in bytes, if a signature holds and states it.
+    pub fn size(&self, file: &str) -> Option<u64> {
+        self.subjects.get(file)?.1
+    }
+
+    /// Compares the files with what was signed.
+    pub fn check(self, files: &[FileDigest]) -> AttestationReport {
+        let mut findings = Findings::default();
+        let mut signer = None;
+        let mut predicate = None;
+        match self.signed {
+            Ok((statement, key)) => {
+                signer = Some(hex::encode(key.to_bytes()));
+                compare(&statement, files, &mut findings);
+                predicate = Some(statement.predicate);
+            }
+            Err((rule, found)) => findings.add(rule, place(), "a signature over all files", found),
+        }
+        let holds = !findings.has_errors();
+        AttestationReport {
+            is_trusted: signer.is_some() && self.is_pinned,
+            holds: signer.is_some() && holds,
+            signer,
+            predicate,
+            findings: findings.into_ranked().0,
+        }
     }
 }
 
@@ -203,27 +277,31 @@ fn signed_by(
     }
 }
 
-/// The subjects are the files: each once, with its digest, none missing, none besides.
-fn compare(statement: &Statement, files: &[(String, String)], findings: &mut Findings) {
-    let mut left: BTreeMap<&str, &str> = files
+/// The subjects are the files: each once, with its digest and size, none missing, none besides.
+fn compare(statement: &Statement, files: &[FileDigest], findings: &mut Findings) {
+    let mut left: BTreeMap<&str, &FileDigest> = files
         .iter()
-        .map(|(name, sha256)| (name.as_str(), sha256.as_str()))
+        .map(|file| (file.name.as_str(), file))
         .collect();
     for subject in &statement.subject {
-        let stated = subject
-            .digest
-            .get("sha256")
-            .map_or("no sha256", String::as_str);
-        match left.remove(subject.name.as_str()) {
-            Some(actual) if actual == stated => {}
-            Some(actual) => {
-                let found = format!("{} {actual}", subject.name);
-                findings.add(&rules::ATTESTATION_DIGEST, place(), stated, found);
-            }
-            None => {
-                let name = subject.name.as_str();
-                findings.add(&rules::ATTESTATION_MISSING, place(), name, "no such file");
-            }
+        let name = subject.name.as_str();
+        let Some(file) = left.remove(name) else {
+            findings.add(&rules::ATTESTATION_MISSING, place(), name, "no such file");
+            continue;
+        };
+        let has_size = subject.size().is_none() || subject.size() == file.size;
+        if file.sha256 != subject.sha256() {
+            let found = format!("{name} {}", file.sha256);
+            findings.add(&rules::ATTESTATION_DIGEST, place(), subject.sha256(), found);
+        } else if !has_size {
+            let size = |size: Option<u64>| format!("{} bytes", size.unwrap_or(0));
+            let found = format!("{name} {}", size(file.size));
+            findings.add(
+                &rules::ATTESTATION_DIGEST,
+                place(),
+                size(subject.size()),
+                found,
+            );
         }
     }
     for name in left.into_keys() {
@@ -245,10 +323,14 @@ mod tests {
     use super::*;
     use crate::receipt::keys::generate;
 
-    fn files(names: &[(&str, &str)]) -> Vec<(String, String)> {
+    fn files(names: &[(&str, &str)]) -> Vec<FileDigest> {
         names
             .iter()
-            .map(|(name, digest)| (String::from(*name), digest.repeat(32)))
+            .map(|(name, digest)| FileDigest {
+                name: String::from(*name),
+                sha256: digest.repeat(32),
+                size: Some(7),
+            })
             .collect()
     }
 
@@ -289,6 +371,30 @@ mod tests {
             assert_eq!(ids(&report), [rule]);
             assert!(!report.holds);
         }
+    }
+
+    #[test]
+    fn sizes_are_signed_and_an_earlier_version_has_none() {
+        let key = generate().unwrap();
+        let keys = [key.verifying_key()];
+        let file = |size| FileDigest {
+            size,
+            ..files(&[("flows.jsonl", "ab")]).remove(0)
+        };
+        let sealed = |size| sign(&[file(size)], Predicate::default(), &key).unwrap();
+        let with = sealed(Some(7));
+        assert_eq!(open(&with, &keys).size("flows.jsonl"), Some(7));
+        assert!(check(&with, &[file(Some(7))], &keys).holds);
+        let other = check(&with, &[file(Some(8))], &keys);
+        assert_eq!(ids(&other), ["attestation.digest"]);
+        let without = sealed(None);
+        assert_eq!(open(&without, &keys).size("flows.jsonl"), None);
+        assert!(check(&without, &[file(Some(7))], &keys).holds);
+        // What nobody signed states nothing.
+        let stranger = open(&with, &[generate().unwrap().verifying_key()]);
+        assert!(!stranger.names("flows.jsonl") && stranger.size("flows.jsonl").is_none());
+        assert!(!stranger.is_trusted() && !open(&with, &[]).is_trusted());
+        assert!(open(&with, &keys).is_trusted());
     }
 
     #[test]

@@ -3,29 +3,32 @@
 use std::time::Duration;
 
 use ed25519_dalek::VerifyingKey;
-use sha2::{Digest, Sha256};
 
-use super::attest::{self, AttestationReport, Predicate};
-use super::flows::{FlowReport, check_flows};
+use super::attest::{AttestationReport, Opened, Predicate};
+use super::flows::FlowReport;
 use super::grade::{Caps, Grade, Graded, Pins};
 use super::measured::Measured;
 use super::model::Packet;
-use super::reconcile::{Circumstances, Receipts, Reconciler, Reconciliation};
+use super::reconcile::{Circumstances, Receipts, Reconciliation};
 use super::statements::Statements;
-use super::unbroken::Unbroken;
-use super::{BOUNDARY_FILE, CAPSULE_FILE, FLOWS_FILE, rules};
+use super::stream::{FileDigest, Stream};
+use super::{BOUNDARY_FILE, CAPSULE_FILE, rules};
 use crate::policy::allowed::Allowed;
 use crate::receipt::capsule::{Against, CapsuleReport, check as check_capsule};
 use crate::receipt::findings::{Finding, Findings, Place, Severity};
 use crate::receipt::report::{End, Report, Verdict};
 
+mod flow_log;
+
+use flow_log::FlowLog;
+
 /// The files that speak of the boundary; each may be absent.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Default)]
 pub struct BoundaryFiles<'a> {
     /// `boundary.json`.
     pub boundary: Option<&'a [u8]>,
-    /// `flows.jsonl`.
-    pub flows: Option<&'a [u8]>,
+    /// `flows.jsonl`, or why it cannot be had.
+    pub flows: Option<Result<Stream<'a>, String>>,
     /// `posture-capsule.json`.
     pub capsule: Option<&'a [u8]>,
     /// `identity.json`.
@@ -35,12 +38,12 @@ pub struct BoundaryFiles<'a> {
     /// `changes.json`.
     pub changes: Option<&'a [u8]>,
     /// `attestation.json`.
-    pub attestation: Attestation<'a>,
+    pub attestation: Attestation,
 }
 
 /// The signature over all files.
-#[derive(Debug, Clone, Copy, Default)]
-pub enum Attestation<'a> {
+#[derive(Debug, Default)]
+pub enum Attestation {
     /// There is none.
     #[default]
     Absent,
@@ -49,13 +52,35 @@ pub enum Attestation<'a> {
         /// Whether the caller named the key.
         pinned: bool,
     },
-    /// There it is, with name and SHA-256 of every other file of the packet.
+    /// There it is.
     Present {
-        /// Its bytes.
-        bytes: &'a [u8],
-        /// All other files.
-        files: &'a [(String, String)],
+        /// What it states.
+        opened: Box<Opened>,
+        /// Every other file of the packet, except for those that are read as streams.
+        files: Vec<FileDigest>,
     },
+}
+
+impl Attestation {
+    /// Takes what was read of a stream into the files that it is held to.
+    pub(super) fn read(&mut self, digest: FileDigest) {
+        let Self::Present { files, .. } = self else {
+            return;
+        };
+        match files.iter_mut().find(|file| file.name == digest.name) {
+            Some(file) if *file == digest => {}
+            Some(file) => *file = FileDigest::none(&digest.name, "not one regular file"),
+            None => files.push(digest),
+        }
+    }
+
+    /// The SHA-256 that it states of a file.
+    fn sha256(&self, file: &str) -> Option<&str> {
+        match self {
+            Self::Present { opened, .. } => opened.sha256(file),
+            Self::Absent | Self::Pending { .. } => None,
+        }
+    }
 }
 
 impl BoundaryReport {
@@ -91,7 +116,7 @@ pub struct BoundaryReport {
 /// Judges the boundary's files beside the `report` on the receipts and the rest of the `packet`. `keys` are the pinned
 /// keys that the boundary may have signed with.
 pub fn judge(
-    files: &BoundaryFiles<'_>,
+    mut files: BoundaryFiles<'_>,
     packet: Option<&Packet>,
     report: &Report,
     receipts: &Receipts,
@@ -99,14 +124,22 @@ pub fn judge(
 ) -> BoundaryReport {
     let mut findings = Findings::default();
     let mut caps = Caps::default();
-    let measured = read_measured(files, &mut findings, &mut caps);
-    let (flows, unbroken, reconciler) = read_flows(files, measured.as_ref(), report);
+    let measured = read_measured(&files, &mut findings, &mut caps);
+    let log = FlowLog::read(
+        &mut files,
+        measured.as_ref(),
+        report,
+        &mut findings,
+        &mut caps,
+    );
+    let (flows, unbroken) = (log.flows, log.unbroken);
     let allowed = read_policy(files.policy, &mut findings);
     let around = Circumstances::of(measured.as_ref(), report.session.as_ref());
     let reconciliation = flows
         .as_ref()
-        .map(|_| reconciler.finish(receipts, around, &allowed));
-    let (attestation, is_pinned) = check_attestation(files, keys, &mut findings, &mut caps);
+        .map(|_| log.reconciler.finish(receipts, around, &allowed));
+    let (attestation, is_pinned) =
+        check_attestation(files.attestation, keys, &mut findings, &mut caps);
     let capsule = files.capsule.map(|bytes| {
         let against = Against {
             keys,
@@ -138,7 +171,6 @@ pub fn judge(
     );
     grade_receipts(report, &mut caps);
     if let Some(measured) = &measured {
-        check_flow_identity(files, flows.as_ref(), measured, &mut findings, &mut caps);
         grade_measured(measured, &mut caps);
     }
     let predicate = attestation
@@ -165,11 +197,7 @@ pub fn judge(
         boundary: is_pinned,
         receipts: report.verdict != Verdict::SelfConsistentOnly,
     };
-    let written = predicate.zip(measured.as_ref());
-    let writers_pins = written.map_or(pins, |(predicate, measured)| Pins {
-        boundary: measured.attestation.pinned,
-        receipts: predicate.verdict != Verdict::SelfConsistentOnly.as_str(),
-    });
+    let writers_pins = writers_pins(predicate, measured.as_ref()).unwrap_or(pins);
     if let Some(predicate) = predicate {
         check_predicate(predicate, report, caps.shown(), &mut findings);
     }
@@ -196,6 +224,14 @@ pub fn judge(
         flows,
         findings: all,
     }
+}
+
+/// The signers that the writer of an attested packet had pinned.
+fn writers_pins(predicate: Option<&Predicate>, measured: Option<&Measured>) -> Option<Pins> {
+    Some(Pins {
+        boundary: measured?.attestation.pinned,
+        receipts: predicate?.verdict != Verdict::SelfConsistentOnly.as_str(),
+    })
 }
 
 /// The hosts that the packet's policy allows. Without a policy nothing can be held against it.
@@ -238,40 +274,14 @@ fn read_measured(
     }
 }
 
-/// Checks the chain of the flow log and looks for breaks in the enforcement.
-fn read_flows(
-    files: &BoundaryFiles<'_>,
-    measured: Option<&Measured>,
-    report: &Report,
-) -> (Option<FlowReport>, Vec<String>, Reconciler) {
-    let mut reconciler = Reconciler::default();
-    let Some(bytes) = files.flows else {
-        let reason = String::from("there is no flow log");
-        return (None, vec![reason], reconciler);
-    };
-    let nothing = Measured::default();
-    let mut unbroken = Unbroken::new(measured.unwrap_or(&nothing));
-    let flows = check_flows(bytes, &mut |row| {
-        unbroken.see(row);
-        reconciler.see(row);
-    });
-    // Without a close the last receipt is only the agent's last action.
-    let is_closed = report
-        .session
-        .as_ref()
-        .is_some_and(|session| !session.close_reason.is_empty());
-    let close = is_closed.then_some(report.last_time.as_str());
-    (Some(flows), unbroken.finish(close), reconciler)
-}
-
 /// The check of the attestation, and whether its signer is pinned. Without an attestation there is no signer to pin.
 fn check_attestation(
-    files: &BoundaryFiles<'_>,
+    attestation: Attestation,
     keys: &[VerifyingKey],
     findings: &mut Findings,
     caps: &mut Caps,
 ) -> (Option<AttestationReport>, bool) {
-    match files.attestation {
+    match attestation {
         Attestation::Pending { pinned } => (None, pinned),
         Attestation::Absent => {
             caps.cap(
@@ -288,8 +298,8 @@ fn check_attestation(
             }
             (None, true)
         }
-        Attestation::Present { bytes, files } => {
-            let report = attest::check(bytes, files, keys);
+        Attestation::Present { opened, files } => {
+            let report = opened.check(&files);
             let is_trusted = report.is_trusted;
             (Some(report), is_trusted)
         }
@@ -438,36 +448,6 @@ fn grade_receipts(report: &Report, caps: &mut Caps) {
             Grade::KernelObserved,
             format!("the end of the receipts is not proven: {reason}"),
         );
-    }
-}
-
-/// `flows.jsonl` is the log whose digest, head and length `boundary.json` states.
-fn check_flow_identity(
-    files: &BoundaryFiles<'_>,
-    flows: Option<&FlowReport>,
-    measured: &Measured,
-    findings: &mut Findings,
-    caps: &mut Caps,
-) {
-    let (Some(bytes), Some(flows)) = (files.flows, flows) else {
-        caps.cap(Grade::Unproven, "flows.jsonl is missing");
-        return;
-    };
-    let stated = &measured.flows;
-    let actual = hex::encode(Sha256::digest(bytes));
-    for (stated, actual) in [
-        (&stated.sha256, &actual),
-        (&stated.head, &flows.head),
-        (&stated.rows.to_string(), &flows.lines.to_string()),
-    ] {
-        if stated != actual {
-            findings.add(
-                &rules::BOUNDARY_FLOWS,
-                place(FLOWS_FILE),
-                stated.as_str(),
-                actual.as_str(),
-            );
-        }
     }
 }
 

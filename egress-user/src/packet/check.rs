@@ -10,19 +10,20 @@ use super::inline::Inline;
 use super::model::{Artifacts, Packet, PacketVerdict, SCHEMA_VERSION, Totals};
 use super::reconcile::Receipts;
 use super::rendered::{self, Found, Source};
+use super::stream::{FileDigest, Stream};
 use super::{AUDIT_ENFORCEMENT, SUMMARY_FILE, VERIFIER_FILE, display, rules};
 use crate::receipt::chain::Trust;
-use crate::receipt::check::{EvidenceFile, check_evidence, check_evidence_visiting};
+use crate::receipt::check::EvidenceCheck;
 use crate::receipt::findings::{Finding, Findings, Severity};
 use crate::receipt::json::{MAX_DEPTH, Node, Value, parse_bytes};
 use crate::receipt::keys::parse_public;
 use crate::receipt::report::{Report, Verdict};
 
 /// The files of a packet directory.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct PacketFiles<'a> {
     /// The evidence, or why it cannot be had.
-    pub evidence: Result<&'a [u8], &'a str>,
+    pub evidence: Result<Stream<'a>, String>,
     /// `policy.yaml`, when there is one.
     pub policy: Option<&'a [u8]>,
     /// What speaks of the boundary.
@@ -98,56 +99,48 @@ pub fn read_packet(bytes: &[u8]) -> Result<Packet, Vec<Finding>> {
     Err(findings.into_ranked().0)
 }
 
-/// Checks a packet against its files.
-pub fn check_packet(packet: &Packet, files: &PacketFiles<'_>, pinned: &Pinned) -> PacketReport {
+/// Checks a packet against its files, each of which is read once.
+pub fn check_packet(packet: &Packet, files: PacketFiles<'_>, pinned: &Pinned) -> PacketReport {
     let trust = &pinned.receipts;
+    let mut files = files;
+    let (pages, packet_sha256) = (files.pages, files.packet_sha256);
     let mut findings = Findings::default();
-    let bytes = match files.evidence {
-        Ok(bytes) => bytes,
-        Err(reason) => {
-            let expected = packet.artifacts.evidence.as_str();
-            findings.add(&rules::EVIDENCE, rules::here(), expected, reason);
-            let report = check_evidence(&[], trust);
-            let mut boundary = judge(
-                &files.boundary,
-                Some(packet),
-                &report,
-                &Receipts::default(),
-                &pinned.boundary,
-            );
-            boundary.disprove();
-            let mut all = findings.into_ranked().0;
-            all.extend(boundary.findings.iter().cloned());
-            return PacketReport {
-                verdict: Verdict::Invalid,
-                findings: all,
-                evidence: report,
-                boundary,
-            };
-        }
-    };
-    let file = EvidenceFile {
-        name: super::EVIDENCE_FILE,
-        bytes,
-    };
     let mut receipts = Receipts::default();
     let mut inline = Inline::new(packet.receipts.as_deref().unwrap_or_default());
-    let report = check_evidence_visiting(&[file], trust, &mut |seen| {
-        if !seen.is_twin {
-            inline.see(seen);
-        }
-        receipts.see(seen);
+    let mut check = EvidenceCheck::new(trust, false);
+    let read = files.evidence.as_mut().map_err(|error| error.clone());
+    let read = read.and_then(|stream| {
+        let read = check.file(super::EVIDENCE_FILE, stream, &mut |seen| {
+            if !seen.is_twin {
+                inline.see(seen);
+            }
+            receipts.see(seen);
+        });
+        read.map_err(|error| error.to_string())
     });
-    inline.finish(&mut findings);
-    check_counts(packet, &report, &mut findings);
-    check_end(packet, &report, trust, &mut findings);
-    display::check(packet, &report, &mut findings);
-    check_artifacts(packet, files, &mut findings);
+    let name = packet.artifacts.evidence.as_str();
+    files.boundary.attestation.read(match &files.evidence {
+        Ok(stream) => stream.digest(name),
+        Err(error) => FileDigest::none(name, error),
+    });
+    if let Err(reason) = read {
+        findings.add(&rules::EVIDENCE, rules::here(), name, reason);
+        return without_evidence(packet, files.boundary, findings, pinned);
+    }
+    let report = check.finish();
+    // Of evidence that was not read to its end there are no numbers to compare.
+    if report.is_whole {
+        inline.finish(&mut findings);
+        check_counts(packet, &report, &mut findings);
+        check_end(packet, &report, trust, &mut findings);
+        display::check(packet, &report, &mut findings);
+    }
+    check_artifacts(packet, &pages, &mut findings);
     if let Some(policy) = files.policy {
         check_policy(packet, policy, &report, &mut findings);
     }
     let mut boundary = judge(
-        &files.boundary,
+        files.boundary,
         Some(packet),
         &report,
         &receipts,
@@ -158,7 +151,13 @@ pub fn check_packet(packet: &Packet, files: &PacketFiles<'_>, pinned: &Pinned) -
     display::times(packet, clock_set, &mut findings);
     let mut verdict = verdict(packet, &report, &boundary, &mut findings);
     if matches!(verdict, Verdict::Valid | Verdict::SelfConsistentOnly) {
-        check_pages(packet, files, &report, &boundary, &mut findings);
+        check_pages(
+            packet,
+            (&pages, packet_sha256),
+            &report,
+            &boundary,
+            &mut findings,
+        );
         if findings.has_errors() {
             verdict = Verdict::Invalid;
         }
@@ -184,6 +183,27 @@ pub fn check_packet(packet: &Packet, files: &PacketFiles<'_>, pinned: &Pinned) -
     });
     PacketReport {
         verdict,
+        findings: all,
+        evidence: report,
+        boundary,
+    }
+}
+
+/// A packet whose evidence cannot be had.
+fn without_evidence(
+    packet: &Packet,
+    files: BoundaryFiles<'_>,
+    findings: Findings,
+    pinned: &Pinned,
+) -> PacketReport {
+    let report = EvidenceCheck::new(&pinned.receipts, false).finish();
+    let receipts = Receipts::default();
+    let mut boundary = judge(files, Some(packet), &report, &receipts, &pinned.boundary);
+    boundary.disprove();
+    let mut all = findings.into_ranked().0;
+    all.extend(boundary.findings.iter().cloned());
+    PacketReport {
+        verdict: Verdict::Invalid,
         findings: all,
         evidence: report,
         boundary,
@@ -357,24 +377,20 @@ fn check_end(packet: &Packet, report: &Report, trust: &Trust, findings: &mut Fin
 }
 
 /// The files that `packet.json` names are there. Where the evidence is missing, that has a rule of its own.
-fn check_artifacts(packet: &Packet, files: &PacketFiles<'_>, findings: &mut Findings) {
+fn check_artifacts(packet: &Packet, pages: &Found<'_>, findings: &mut Findings) {
     let artifacts = &packet.artifacts;
     let named = [
         (
             Some(artifacts.verifier.as_str()),
             VERIFIER_FILE,
-            files.pages.verifier,
+            pages.verifier,
         ),
         (
             packet.verifier.output_file.as_deref(),
             VERIFIER_FILE,
-            files.pages.verifier,
+            pages.verifier,
         ),
-        (
-            artifacts.summary.as_deref(),
-            SUMMARY_FILE,
-            files.pages.summary,
-        ),
+        (artifacts.summary.as_deref(), SUMMARY_FILE, pages.summary),
     ];
     for (stated, name, found) in named {
         if let Some(stated) = stated
@@ -388,7 +404,7 @@ fn check_artifacts(packet: &Packet, files: &PacketFiles<'_>, findings: &mut Find
 /// The pages of a packet with an attestation are those that it yields.
 fn check_pages(
     packet: &Packet,
-    files: &PacketFiles<'_>,
+    (pages, packet_sha256): (&Found<'_>, &str),
     report: &Report,
     boundary: &BoundaryReport,
     findings: &mut Findings,
@@ -404,12 +420,12 @@ fn check_pages(
     };
     let source = Source {
         packet,
-        packet_sha256: files.packet_sha256,
+        packet_sha256,
         report,
         verdict,
         boundary,
     };
-    rendered::check(&source, &files.pages, findings);
+    rendered::check(&source, pages, findings);
 }
 
 /// `policy.yaml` is the file whose hash the packet states. Writers that put the hash of the file's

@@ -4,12 +4,15 @@
 //! `P`, a zero byte, and the line's own text without the last member `,"hash":"H"`, closed by `}`.
 //! The first `P` is `genesis`. The chain has no key: it catches accidents and lazy edits; the
 //! attestation over the file is what authenticates it.
+use std::io::{self, Read};
+
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::rules;
-use crate::receipt::findings::{Finding, Findings, Place};
+use crate::receipt::findings::{Finding, Findings, Place, Rule};
 use crate::receipt::json::{MAX_ENTRY_DEPTH, Node, parse};
+use crate::receipt::lines::{self, Lines};
 use crate::receipt::record::GENESIS;
 
 /// The longest line without its LF.
@@ -60,7 +63,7 @@ impl FlowChain {
             text.push_str(&value.to_string());
         }
         text.push('}');
-        let hash = line_hash(&self.head, &text);
+        let hash = line_hash(&self.head, &[&text]);
         text.pop();
         text.push_str(HASH_MEMBER);
         text.push_str(&hash);
@@ -93,20 +96,80 @@ pub struct FlowReport {
     pub findings: Vec<Finding>,
 }
 
-/// Checks the chain of a flow log and shows each line to `visit`.
-pub fn check_flows(bytes: &[u8], visit: &mut dyn FnMut(&Node<'_>)) -> FlowReport {
-    let mut findings = Findings::default();
-    let mut head = Some(String::from(GENESIS));
-    let mut next_seq = Some(0_u64);
-    let mut lines = 0_u64;
-    let mut number = 0_u64;
-    for raw in bytes.split_inclusive(|byte| *byte == b'\n') {
-        number = number.saturating_add(1);
-        let place = Place {
-            file: Some(String::from(super::FLOWS_FILE)),
-            line: Some(number),
-            seq: None,
+/// Checks the chain of a flow log and shows each line to `visit`. What is found wrong is bounded: a log of nothing else
+/// is not read to its end.
+///
+/// # Errors
+/// When the log cannot be read to its end.
+pub fn check_flows(
+    reader: &mut dyn Read,
+    visit: &mut dyn FnMut(&Node<'_>),
+) -> io::Result<FlowReport> {
+    let mut check = FlowCheck::new();
+    let mut lines = Lines::new(reader);
+    while let Some(line) = lines.next_line()? {
+        let is_last = match line {
+            lines::Line::Text(raw) => {
+                check.line(raw, visit);
+                check.findings.is_enough()
+            }
+            lines::Line::Endless => {
+                check.number = check.number.saturating_add(1);
+                check.broken(&rules::FLOWS_FORM, "a line without an end");
+                true
+            }
         };
+        if is_last {
+            let place = check.place();
+            let (expected, found) = ("a flow log to its end", "too many errors of one rule");
+            check
+                .findings
+                .add(&rules::FLOWS_STOPPED, place, expected, found);
+            break;
+        }
+    }
+    Ok(check.finish())
+}
+
+/// The chain as far as it was read.
+struct FlowCheck {
+    findings: Findings,
+    /// Hash and number that the next line must follow; nothing after a line that cannot be read.
+    head: Option<String>,
+    next_seq: Option<u64>,
+    lines: u64,
+    number: u64,
+}
+
+impl FlowCheck {
+    fn new() -> Self {
+        Self {
+            findings: Findings::default(),
+            head: Some(String::from(GENESIS)),
+            next_seq: Some(0),
+            lines: 0,
+            number: 0,
+        }
+    }
+
+    fn place(&self) -> Place {
+        Place {
+            file: Some(String::from(super::FLOWS_FILE)),
+            line: Some(self.number),
+            seq: None,
+        }
+    }
+
+    /// A line that cannot be read.
+    fn broken(&mut self, rule: &'static Rule, found: impl Into<String>) {
+        let place = self.place();
+        self.findings.add(rule, place, "a line of the chain", found);
+        self.head = None;
+        self.next_seq = None;
+    }
+
+    fn line(&mut self, raw: &[u8], visit: &mut dyn FnMut(&Node<'_>)) {
+        self.number = self.number.saturating_add(1);
         let whole = raw.last() == Some(&b'\n');
         let content = raw.strip_suffix(b"\n").unwrap_or(raw);
         let line = match Line::read(content) {
@@ -118,42 +181,39 @@ pub fn check_flows(bytes: &[u8], visit: &mut dyn FnMut(&Node<'_>)) -> FlowReport
                     &rules::FLOWS_TORN
                 };
                 let found = other.err().unwrap_or_else(|| String::from("no line end"));
-                findings.add(rule, place, "a line of the chain", found);
-                head = None;
-                next_seq = None;
-                continue;
+                return self.broken(rule, found);
             }
         };
-        if next_seq.is_some_and(|expected| expected != line.seq) {
-            let expected = next_seq.map_or_else(String::new, |seq| format!("seq {seq}"));
-            findings.add(
-                &rules::FLOWS_LINK,
-                place.clone(),
-                expected,
-                format!("seq {}", line.seq),
-            );
-        } else if head.as_deref().is_some_and(|head| head != line.prev_hash) {
-            let expected = head.clone().unwrap_or_default();
-            findings.add(
-                &rules::FLOWS_LINK,
-                place.clone(),
-                expected,
-                line.prev_hash.as_str(),
-            );
+        let prev_hash = line.prev_hash();
+        if let Some(expected) = self.next_seq.filter(|expected| *expected != line.seq) {
+            let (place, found) = (self.place(), format!("seq {}", line.seq));
+            self.findings
+                .add(&rules::FLOWS_LINK, place, format!("seq {expected}"), found);
+        } else if let Some(head) = self.head.as_deref().filter(|head| *head != prev_hash) {
+            let place = self.place();
+            self.findings
+                .add(&rules::FLOWS_LINK, place, head, prev_hash);
         }
-        let computed = line_hash(&line.prev_hash, &format!("{}}}", line.body));
+        let computed = line_hash(prev_hash, &[line.body, "}"]);
         if computed != line.hash {
-            findings.add(&rules::FLOWS_HASH, place, computed, line.hash);
+            let place = self.place();
+            self.findings
+                .add(&rules::FLOWS_HASH, place, computed, line.hash);
         }
-        lines = lines.saturating_add(1);
-        next_seq = line.seq.checked_add(1);
-        head = Some(String::from(line.hash));
+        self.lines = self.lines.saturating_add(1);
+        self.next_seq = line.seq.checked_add(1);
+        let head = self.head.get_or_insert_default();
+        head.clear();
+        head.push_str(line.hash);
         visit(&line.node);
     }
-    FlowReport {
-        lines,
-        head: head.unwrap_or_default(),
-        findings: findings.into_ranked().0,
+
+    fn finish(self) -> FlowReport {
+        FlowReport {
+            lines: self.lines,
+            head: self.head.unwrap_or_default(),
+            findings: self.findings.into_ranked().0,
+        }
     }
 }
 
@@ -161,7 +221,6 @@ pub fn check_flows(bytes: &[u8], visit: &mut dyn FnMut(&Node<'_>)) -> FlowReport
 struct Line<'a> {
     node: Node<'a>,
     seq: u64,
-    prev_hash: String,
     /// The text before the last member.
     body: &'a str,
     hash: &'a str,
@@ -185,23 +244,27 @@ impl<'a> Line<'a> {
         let seq = node
             .member_unsigned("seq")
             .ok_or("seq is no unsigned integer")?;
-        let prev_hash = String::from(node.member_text("prev_hash"));
         Ok(Self {
             node,
             seq,
-            prev_hash,
             body,
             hash,
         })
     }
+
+    fn prev_hash(&self) -> &str {
+        self.node.member_text("prev_hash")
+    }
 }
 
-/// The hash of a line.
-fn line_hash(prev_hash: &str, text: &str) -> String {
+/// The hash of a line, whose text may come in parts.
+fn line_hash(prev_hash: &str, text: &[&str]) -> String {
     let mut hasher = Sha256::new();
     hasher.update(prev_hash.as_bytes());
     hasher.update([0]);
-    hasher.update(text.as_bytes());
+    for part in text {
+        hasher.update(part.as_bytes());
+    }
     hex::encode(hasher.finalize())
 }
 
@@ -222,7 +285,7 @@ mod tests {
     }
 
     fn rules(bytes: &[u8]) -> Vec<&'static str> {
-        let report = check_flows(bytes, &mut |_| {});
+        let report = check_flows(&mut &*bytes, &mut |_| {}).unwrap();
         report
             .findings
             .iter()
@@ -234,10 +297,11 @@ mod tests {
     fn written_chain_holds() {
         let lines = log(5);
         let mut seen = 0;
-        let report = check_flows(&lines.concat(), &mut |node| {
+        let report = check_flows(&mut lines.concat().as_slice(), &mut |node| {
             assert_eq!(node.member_unsigned("n"), Some(seen));
             seen += 1;
-        });
+        })
+        .unwrap();
         assert_eq!((report.lines, seen), (5, 5));
         assert!(report.findings.is_empty());
         let text = String::from_utf8(lines[4].clone()).unwrap();
@@ -270,5 +334,20 @@ mod tests {
         );
         assert_eq!(rules(b"{}\n"), ["flows.form"]);
         assert_eq!(rules(b"\n"), ["flows.form"]);
+    }
+
+    #[test]
+    fn log_of_errors_alone_is_not_read_to_its_end() {
+        let start = std::time::Instant::now();
+        for line in ["\n", "{}\n", "x"] {
+            let bytes = line.repeat(20 << 20);
+            let mut rest = bytes.as_bytes();
+            let report = check_flows(&mut rest, &mut |_| {}).unwrap();
+            assert!(rest.len() > bytes.len() / 2, "{line:?}: {}", rest.len());
+            let last = report.findings.last().unwrap();
+            assert_eq!(last.rule.id, "flows.stopped", "{line:?}");
+            assert!(report.findings.len() < 12);
+        }
+        assert!(start.elapsed() < std::time::Duration::from_secs(5));
     }
 }

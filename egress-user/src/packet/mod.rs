@@ -27,6 +27,7 @@ pub mod required;
 pub mod rows;
 pub(crate) mod rules;
 mod statements;
+pub mod stream;
 pub mod suggest;
 pub mod summary;
 pub mod timestamp;

@@ -216,6 +216,12 @@ pub(super) static FLOWS_LINK: Rule = Rule::error(
     "lines of the flow log are missing, repeated or out of order",
     "the file was changed after it was written",
 );
+pub(super) static FLOWS_STOPPED: Rule = Rule::error(
+    "flows.stopped",
+    114,
+    "the rest of the flow log was not read",
+    "what was found up to here is enough to reject it",
+);
 }
 
 /// Findings about `packet.json` have no better place.

@@ -4,6 +4,7 @@
 //! the list only in the spelling that the reader of lists knows; every other text is escaped and
 //! stands in a comment.
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Read};
 use std::net::IpAddr;
 
 use serde::Serialize;
@@ -41,6 +42,9 @@ pub enum SuggestError {
     /// The flow log is not as it was written.
     #[error("{}, {}: nothing is suggested from it", .0.place, .0.rule.says)]
     Broken(Box<Finding>),
+    /// The flow log cannot be read to its end.
+    #[error("cannot read the flow log")]
+    Read(#[source] io::Error),
     /// A list of this length would be no policy.
     #[error("the command went to more than {limit} {what}: a list of them all would be no policy")]
     TooMany {
@@ -132,14 +136,14 @@ impl Uses {
     }
 }
 
-/// Suggests a list, from the bytes of a packet's flow log: one of `--mode audit`, or one of a run
+/// Suggests a list, from a packet's flow log: one of `--mode audit`, or one of a run
 /// behind the boundary.
 ///
 /// # Errors
-/// When the log's chain is broken, or no list of a bearable length would do.
-pub fn suggest(flows: &[u8]) -> Result<Suggestion, SuggestError> {
+/// When the log cannot be read, its chain is broken, or no list of a bearable length would do.
+pub fn suggest(mut flows: impl Read) -> Result<Suggestion, SuggestError> {
     let mut seen = Seen::default();
-    let report = check_flows(flows, &mut |row| seen.row(row));
+    let report = check_flows(&mut flows, &mut |row| seen.row(row)).map_err(SuggestError::Read)?;
     if let Some(finding) = report.findings.into_iter().next() {
         return Err(SuggestError::Broken(Box::new(finding)));
     }

@@ -215,13 +215,28 @@ fn write_version_2(out: &mut String, report: &Report) -> std::fmt::Result {
 }
 
 /// Reasons that are printed; more of them say nothing new.
-const MOST_REASONS: usize = 40;
+pub const MOST_REASONS: usize = 40;
+
+/// Findings that are printed, most telling first.
+pub const MOST_FINDINGS: usize = 100;
+
+/// Characters of a reason that are printed.
+const MOST_CHARACTERS: usize = 500;
+
+/// The start of a reason, which may be of any length.
+pub fn brief(reason: &str) -> String {
+    let mut start: String = reason.chars().take(MOST_CHARACTERS).collect();
+    if start.len() < reason.len() {
+        start.push('…');
+    }
+    start
+}
 
 fn write_grade(out: &mut String, boundary: &BoundaryReport) -> std::fmt::Result {
     writeln!(out, "boundary:    {}", boundary.graded.grade)?;
     let reasons = &boundary.graded.reasons;
     for reason in reasons.iter().take(MOST_REASONS) {
-        writeln!(out, "  not higher: {}", visible(reason))?;
+        writeln!(out, "  not higher: {}", visible(&brief(reason)))?;
     }
     if let Some(more) = reasons
         .len()
@@ -259,7 +274,7 @@ fn write_comparison(out: &mut String, boundary: &BoundaryReport) -> std::fmt::Re
         ];
         for (what, counts) in rows {
             for (reason, count) in counts.iter().take(MOST_REASONS) {
-                writeln!(out, "  {what}: {count} {}", visible(reason))?;
+                writeln!(out, "  {what}: {count} {}", visible(&brief(reason)))?;
             }
             if let Some(more) = counts
                 .len()
@@ -277,8 +292,12 @@ fn write_comparison(out: &mut String, boundary: &BoundaryReport) -> std::fmt::Re
 }
 
 fn write_findings(out: &mut String, report: &Report, findings: &[Finding]) -> std::fmt::Result {
-    for finding in findings {
+    for finding in findings.iter().take(MOST_FINDINGS) {
         write_finding(out, finding)?;
+    }
+    let more = findings.len().saturating_sub(MOST_FINDINGS);
+    if more > 0 {
+        writeln!(out, "and {more} more findings")?;
     }
     if report.suppressed > 0 {
         writeln!(out, "and {} more of the same rules", report.suppressed)?;
@@ -289,7 +308,7 @@ fn write_findings(out: &mut String, report: &Report, findings: &[Finding]) -> st
 /// The findings alone, for a packet whose `packet.json` is unusable.
 pub fn render_findings(findings: &[Finding]) -> String {
     let mut out = String::from("verdict:     INVALID\n");
-    for finding in findings {
+    for finding in findings.iter().take(MOST_FINDINGS) {
         // Writing to a string cannot fail.
         if write_finding(&mut out, finding).is_err() {
             break;

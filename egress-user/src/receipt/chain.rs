@@ -1,14 +1,21 @@
 //! The two receipt chains of a file: version 1 and version 2 (evidence protocol, 2.4, 2.6, 3.4).
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use ed25519_dalek::VerifyingKey;
 
 use super::action::Receipt;
+use super::ed25519::Key;
 use super::evidence::EvidenceReceipt;
 use super::findings::{Findings, Place};
 use super::keys::public_from_bytes;
 use super::record::{GENESIS, SESSION_GENESIS_PREFIX};
 use super::rules;
 use super::session::{Link, Sessions};
-use super::signatures::{Job, Queue};
+use super::signatures::{Job, Message, Queue};
+
+/// Keys that are kept ready, each with a quarter of a megabyte. Few keys sign evidence.
+const READY_KEYS: usize = 16;
 
 /// The public keys that a reviewer pins. Empty: only self-consistency can be said.
 #[derive(Debug, Clone, Default)]
@@ -40,9 +47,29 @@ pub(crate) struct Context<'t> {
     pub(crate) trust: &'t Trust,
     pub(crate) findings: Findings,
     pub(crate) queue: Queue,
+    /// Keys that signed, ready for use.
+    keys: BTreeMap<[u8; 32], Arc<Key>>,
 }
 
-impl Context<'_> {
+impl<'t> Context<'t> {
+    pub(crate) fn new(trust: &'t Trust) -> Self {
+        Self {
+            trust,
+            findings: Findings::default(),
+            queue: Queue::default(),
+            keys: BTreeMap::new(),
+        }
+    }
+
+    /// A key that is ready for many checks.
+    pub(crate) fn ready(&mut self, key: VerifyingKey) -> Arc<Key> {
+        if self.keys.len() > READY_KEYS {
+            self.keys.clear();
+        }
+        let ready = self.keys.entry(key.to_bytes());
+        Arc::clone(ready.or_insert_with(|| Arc::new(Key::new(key))))
+    }
+
     /// Queues a signature.
     pub(crate) fn signature(&mut self, job: Job) {
         self.queue.push(job, &mut self.findings);
@@ -52,7 +79,7 @@ impl Context<'_> {
 /// A signer and its text.
 #[derive(Debug, Clone)]
 pub(crate) struct Signer {
-    pub(crate) key: VerifyingKey,
+    pub(crate) key: Arc<Key>,
     pub(crate) hex: String,
 }
 
@@ -119,8 +146,8 @@ impl ActionChain {
         }
         if trusted && let Some(signer) = &self.signer {
             context.signature(Job {
-                key: signer.key,
-                message: receipt.message.to_vec(),
+                key: Arc::clone(&signer.key),
+                message: Message::Digest(receipt.message),
                 signature: receipt.signature,
                 rule: &rules::SIGNATURE,
                 place: place.clone(),
@@ -152,8 +179,8 @@ impl ActionChain {
             && let Some(signer) = &self.signer
         {
             context.signature(Job {
-                key: signer.key,
-                message: receipt.message.to_vec(),
+                key: Arc::clone(&signer.key),
+                message: Message::Digest(receipt.message),
                 signature: receipt.signature,
                 rule: &rules::SIGNATURE,
                 place: place.clone(),
@@ -209,10 +236,12 @@ impl ActionChain {
             );
         }
         let signer = Signer {
-            key,
+            key: context.ready(key),
             hex: String::from(receipt.signer_key),
         };
-        self.signers.push(signer.hex.clone());
+        if !self.signers.contains(&signer.hex) {
+            self.signers.push(signer.hex.clone());
+        }
         self.signer = Some(signer);
         true
     }
@@ -372,8 +401,8 @@ impl EvidenceChain {
             );
         } else if let Some(signer) = &self.signer {
             context.signature(Job {
-                key: signer.key,
-                message: receipt.preimage.into_bytes(),
+                key: Arc::clone(&signer.key),
+                message: Message::Text(receipt.preimage.into_bytes()),
                 signature: receipt.signature,
                 rule: &rules::SIGNATURE,
                 place: place.clone(),
@@ -409,7 +438,7 @@ impl EvidenceChain {
                 .add(&rules::UNTRUSTED, place.clone(), expected, text);
         }
         self.signer = Some(Signer {
-            key,
+            key: context.ready(key),
             hex: String::from(text),
         });
         true

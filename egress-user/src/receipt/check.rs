@@ -2,32 +2,35 @@
 //! chains, sessions, and the end (evidence protocol, sections 4, 8 and 9).
 //!
 //! Bad evidence is data: everything wrong becomes a finding in the report, and the check goes on
-//! behind it as far as it can. Each line is parsed once; memory does not grow with the number of
-//! receipts, except for the identifiers of intents.
+//! behind it until there is enough of it. Each line is read and parsed once. Memory grows with the number of intents,
+//! by 16 bytes for each, and with what the report lists: hosts, policies, actors.
+use std::io::{self, Read};
+use std::sync::Arc;
+
 use super::action::Receipt;
 use super::chain::{ActionChain, Context, EvidenceChain, Trust};
 use super::end::Tail;
 use super::entry::{Entry, EntryKind, Problem};
 use super::evidence::EvidenceReceipt;
-use super::findings::{Findings, Place};
-use super::json::{JsonError, JsonProblem, Node};
-use super::outer::{Outer, claimed_name};
-use super::recorder::MAX_LINE_BYTES;
+use super::findings::Place;
+use super::json::Node;
+use super::outer::Outer;
 use super::report::{Counts, Report, Verdict};
 use super::rules;
 use super::session::GRACEFUL;
-use super::signatures::{Job, Queue};
+use super::signatures::{Job, Message};
 
 pub use super::input::{EvidenceFile, Seen};
 pub use single::check_receipt;
 
+mod file;
 mod single;
 
-/// The largest evidence file that is read. Pipelock's own reader stops at 8 MiB a file; a packet
-/// holds all files of a run in one.
-pub const MAX_EVIDENCE_BYTES: u64 = 512 << 20;
 /// The largest single receipt or packet.
 pub const MAX_DOCUMENT_BYTES: u64 = 8 << 20;
+
+/// Shows each receipt of either version as it is passed.
+pub type Visit<'v> = &'v mut dyn FnMut(&Seen<'_>);
 
 /// Checks the files of one recorder session, in the order given.
 pub fn check_evidence(files: &[EvidenceFile<'_>], trust: &Trust) -> Report {
@@ -38,13 +41,53 @@ pub fn check_evidence(files: &[EvidenceFile<'_>], trust: &Trust) -> Report {
 pub fn check_evidence_visiting(
     files: &[EvidenceFile<'_>],
     trust: &Trust,
-    visit: &mut dyn FnMut(&Seen<'_>),
+    visit: Visit<'_>,
 ) -> Report {
-    let mut checker = Checker::new(trust, files.len() > 1);
-    for (index, file) in files.iter().enumerate() {
-        checker.file(file, index == 0, visit);
+    let mut check = EvidenceCheck::new(trust, files.len() > 1);
+    for file in files {
+        // Reading from memory does not fail.
+        if check.file(file.name, &mut &*file.bytes, visit).is_err() {
+            check.stop("a file that cannot be read");
+        }
     }
-    checker.finish()
+    check.finish()
+}
+
+/// A check of the files of one recorder session, which are read one after the other and never held.
+pub struct EvidenceCheck<'t>(Checker<'t>);
+
+impl<'t> EvidenceCheck<'t> {
+    /// Begins. With `several_files` each finding names its file.
+    pub fn new(trust: &'t Trust, several_files: bool) -> Self {
+        Self(Checker::new(trust, several_files))
+    }
+
+    /// Checks the next file. Its name without directories may claim a session. `false` when what was found is enough
+    /// to reject the evidence, so that the rest of it was not read.
+    ///
+    /// # Errors
+    /// When the file cannot be read to its end. What was read was checked.
+    pub fn file(
+        &mut self,
+        name: &str,
+        reader: &mut dyn Read,
+        visit: Visit<'_>,
+    ) -> io::Result<bool> {
+        if !self.0.stopped {
+            self.0.file(name, reader, visit)?;
+        }
+        Ok(!self.0.stopped)
+    }
+
+    /// Notes that the rest is not read, and why.
+    pub fn stop(&mut self, why: &str) {
+        self.0.stop(why);
+    }
+
+    /// What the check says.
+    pub fn finish(self) -> Report {
+        self.0.finish()
+    }
 }
 
 /// All state of one check.
@@ -60,16 +103,14 @@ struct Checker<'t> {
     last_time: String,
     tail: Tail,
     several_files: bool,
+    files: u64,
+    stopped: bool,
 }
 
 impl<'t> Checker<'t> {
     fn new(trust: &'t Trust, several_files: bool) -> Self {
         Self {
-            context: Context {
-                trust,
-                findings: Findings::default(),
-                queue: Queue::default(),
-            },
+            context: Context::new(trust),
             outer: Outer::default(),
             actions: ActionChain::default(),
             evidence: EvidenceChain::default(),
@@ -80,14 +121,8 @@ impl<'t> Checker<'t> {
             last_time: String::new(),
             tail: Tail::default(),
             several_files,
-        }
-    }
-
-    fn place(&self, file: &EvidenceFile<'_>, line: u64) -> Place {
-        Place {
-            file: self.several_files.then(|| String::from(file.name)),
-            line: Some(line),
-            seq: None,
+            files: 0,
+            stopped: false,
         }
     }
 
@@ -97,93 +132,8 @@ impl<'t> Checker<'t> {
             .add(problem.rule, place.clone(), problem.expected, problem.found);
     }
 
-    /// Checks the lines of one file. Lines end at LF only: other separators may stand in strings.
-    fn file(&mut self, file: &EvidenceFile<'_>, first: bool, visit: &mut dyn FnMut(&Seen<'_>)) {
-        let mut claimed = claimed_name(file.name);
-        let mut number = 0_u64;
-        for line in file.bytes.split_inclusive(|byte| *byte == b'\n') {
-            number = number.saturating_add(1);
-            let place = self.place(file, number);
-            let whole = line.last() == Some(&b'\n');
-            let Some(text) = self.line_text(line, whole, &place) else {
-                continue;
-            };
-            let mut notes = Vec::new();
-            let parsed = Entry::parse(text, &mut notes);
-            for note in notes {
-                self.add(note, &place);
-            }
-            match parsed {
-                Ok(entry) => {
-                    if let Some((session, seq)) = claimed.take() {
-                        if entry.text("session_id") != session {
-                            let found = String::from(entry.text("session_id"));
-                            self.add(Problem::new(&rules::FILE_NAME, session, found), &place);
-                        } else if entry.seq != seq && !first {
-                            let found = entry.seq.to_string();
-                            self.add(
-                                Problem::new(&rules::FILE_ORDER, seq.to_string(), found),
-                                &place,
-                            );
-                        }
-                    }
-                    self.entry(&entry, place, visit);
-                }
-                Err(problem) => self.unreadable(problem, whole, &place),
-            }
-        }
-    }
-
-    /// The text of a line without the white space around it; nothing when it is blank or bad.
-    fn line_text<'l>(&mut self, line: &'l [u8], whole: bool, place: &Place) -> Option<&'l str> {
-        let content = line.strip_suffix(b"\n").unwrap_or(line);
-        let content = content.strip_suffix(b"\r").unwrap_or(content);
-        if content.len() > MAX_LINE_BYTES {
-            let found = format!("{} bytes", content.len());
-            self.unreadable(Problem::new(&rules::LINE_LONG, "1 MiB", found), true, place);
-            return None;
-        }
-        let text = match str::from_utf8(content) {
-            Ok(text) => text,
-            Err(error) => {
-                let error = JsonError {
-                    offset: error.valid_up_to(),
-                    problem: JsonProblem::Utf8,
-                };
-                let problem = Problem::new(&rules::LINE_JSON, "UTF-8", error.to_string());
-                self.unreadable(problem, whole, place);
-                return None;
-            }
-        };
-        let trimmed = text.trim();
-        if text.trim_matches([' ', '\t', '\r']) != trimmed {
-            self.add(
-                Problem::new(&rules::LINE_SPACE, "none", "white space"),
-                place,
-            );
-        }
-        (!trimmed.is_empty()).then_some(trimmed)
-    }
-
-    /// A line that is no entry. Only the last line of a file has no LF, and only a torn write or a
-    /// cut leaves it unreadable.
-    fn unreadable(&mut self, problem: Problem, whole: bool, place: &Place) {
-        self.tail.unreadable();
-        self.outer.lose();
-        self.actions.lose();
-        self.evidence.lose();
-        if whole {
-            self.add(problem, place);
-        } else {
-            self.add(
-                Problem::new(&rules::TORN, "a whole entry", problem.found),
-                place,
-            );
-        }
-    }
-
     /// Checks one entry and what it carries.
-    fn entry(&mut self, entry: &Entry<'_>, mut place: Place, visit: &mut dyn FnMut(&Seen<'_>)) {
+    fn entry(&mut self, entry: &Entry<'_>, mut place: Place, visit: Visit<'_>) {
         self.entries = self.entries.saturating_add(1);
         self.outer.check(entry, &place, &mut self.context.findings);
         let detail = entry.detail();
@@ -265,7 +215,7 @@ impl<'t> Checker<'t> {
         record: &Node<'_>,
         hash: Option<&str>,
         place: &Place,
-        visit: &mut dyn FnMut(&Seen<'_>),
+        visit: Visit<'_>,
     ) {
         let policies = self.counts.decision_policy_hashes.len();
         self.counts.count(record);
@@ -338,13 +288,14 @@ impl<'t> Checker<'t> {
             .signer
             .as_ref()
             .or(self.evidence.signer.as_ref());
-        let key = signer
-            .map(|signer| signer.key)
-            .or_else(|| self.context.trust.keys.first().copied());
+        let key = signer.map(|signer| Arc::clone(&signer.key)).or_else(|| {
+            let pinned = self.context.trust.keys.first().copied();
+            pinned.map(|key| self.context.ready(key))
+        });
         if let Some(key) = key {
             self.context.signature(Job {
                 key,
-                message: entry.text("prev_hash").as_bytes().to_vec(),
+                message: Message::Text(entry.text("prev_hash").as_bytes().to_vec()),
                 signature,
                 rule: &rules::CHECKPOINT_SIGNATURE,
                 place: place.clone(),
@@ -448,6 +399,7 @@ impl<'t> Checker<'t> {
             end,
             findings,
             suppressed,
+            is_whole: !self.stopped,
             entries: self.entries,
             receipt_count,
             evidence_receipts: self.evidence.count,

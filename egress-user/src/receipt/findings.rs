@@ -4,6 +4,8 @@ use std::fmt;
 
 /// Findings kept for one rule; more of the same say nothing new.
 const KEPT_PER_RULE: usize = 10;
+/// Errors of one rule after which a check need not go on: the verdict is known, and so is what is wrong.
+const ENOUGH: usize = 1000;
 /// Characters kept of an expected or found text.
 const KEPT_CHARACTERS: usize = 160;
 
@@ -135,6 +137,7 @@ pub struct Findings {
     counts: BTreeMap<&'static str, usize>,
     suppressed: usize,
     errors: usize,
+    is_enough: bool,
 }
 
 impl Findings {
@@ -151,6 +154,7 @@ impl Findings {
         }
         let count = self.counts.entry(rule.id).or_default();
         *count = count.saturating_add(1);
+        self.is_enough |= *count >= ENOUGH && rule.severity == Severity::Error;
         if *count > KEPT_PER_RULE {
             self.suppressed = self.suppressed.saturating_add(1);
             return;
@@ -166,6 +170,11 @@ impl Findings {
     /// Whether anything makes the evidence invalid.
     pub fn has_errors(&self) -> bool {
         self.errors > 0
+    }
+
+    /// Whether one rule has made so many errors that more of them say nothing: a check of a file without end stops.
+    pub fn is_enough(&self) -> bool {
+        self.is_enough
     }
 
     /// The findings, most telling first, and how many more of the same there were.
@@ -236,6 +245,22 @@ mod tests {
         assert_eq!(kept[0].rule, &CAUSE);
         assert_eq!(kept[11].rule, &NOTE);
         assert_eq!(kept[1].found.chars().count(), KEPT_CHARACTERS + 1);
+    }
+
+    #[test]
+    fn many_errors_of_one_rule_are_enough_and_many_warnings_are_not() {
+        let mut findings = Findings::default();
+        for _ in 0..ENOUGH {
+            assert!(!findings.is_enough());
+            findings.add(&NOTE, Place::default(), "", "");
+            findings.add(&EFFECT, Place::default(), "", "");
+        }
+        assert!(findings.is_enough());
+        let mut findings = Findings::default();
+        for _ in 0..ENOUGH * 2 {
+            findings.add(&NOTE, Place::default(), "", "");
+        }
+        assert!(!findings.is_enough());
     }
 
     #[test]

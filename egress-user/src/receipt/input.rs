@@ -1,7 +1,7 @@
 //! What goes into a check, and what it shows while it runs.
 use super::json::Node;
 
-/// One evidence file.
+/// One evidence file that is held in memory.
 #[derive(Debug, Clone, Copy)]
 pub struct EvidenceFile<'a> {
     /// Its name without directories; `evidence-<session>-<seq>.jsonl` claims a session.

@@ -180,6 +180,8 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// Further findings of the same rules that were not kept.
     pub suppressed: usize,
+    /// Whether the files were read to their end. What is wrong with the first part of a file can be enough.
+    pub is_whole: bool,
     /// Lines that are entries.
     pub entries: u64,
     /// Receipts of the main chain: version 1, or version 2 where there is no other.

@@ -73,6 +73,12 @@ pub(crate) static FILE_ORDER: Rule = Rule::error(
 // Lines and entries.
 pub(crate) static LINE_LONG: Rule =
     Rule::error("line.long", 20, "the line is longer than 1 MiB", "");
+pub(crate) static STOPPED: Rule = Rule::error(
+    "evidence.stopped",
+    69,
+    "the rest of the evidence was not read",
+    "what was found up to here is enough to reject it",
+);
 pub(crate) static LINE_JSON: Rule = Rule::error("line.json", 21, "the line is not strict JSON", "");
 pub(crate) static BARE_RECEIPT: Rule = Rule::error(
     "entry.bare",

@@ -15,7 +15,6 @@ use super::verify::Verified;
 use crate::apply::Recovered;
 use crate::apply::model::Change;
 use crate::clock;
-use crate::digest::sha256_of;
 use crate::packet::attest;
 use crate::packet::boundary::{Attestation, BoundaryFiles, BoundaryReport, judge};
 use crate::packet::build::{PacketInputs, build};
@@ -24,6 +23,7 @@ use crate::packet::grade::Graded;
 use crate::packet::model::{Packet, PacketVerdict, Provider, Run, ScannerConfig, Verifier};
 use crate::packet::reconcile::ALLOW_LIST;
 use crate::packet::rendered::{self, Source};
+use crate::packet::stream::{FileDigest, Stream};
 use crate::packet::timestamp::Stamp;
 use crate::packet::{
     ATTESTATION_FILE, BOUNDARY_FILE, CAPSULE_FILE, CHANGES_ARCHIVE, CHANGES_FILE, EVIDENCE_FILE,
@@ -148,16 +148,19 @@ impl Verified {
         if let Some(changes) = changes {
             files.insert(1, (CHANGES_FILE, changes));
         }
-        let mut digests: Vec<(String, String)> = files
+        let mut digests: Vec<FileDigest> = files
             .iter()
-            .map(|(name, bytes)| ((*name).to_owned(), record::sha256(bytes)))
+            .map(|(name, bytes)| FileDigest::of(name, bytes))
             .collect();
         if let Some(workspace) = &mut self.run.workspace
             && let Some(mut archive) = workspace.archive.take()
         {
             archive.rewind()?;
-            digests.push((CHANGES_ARCHIVE.to_owned(), sha256_of(&mut archive)?));
-            archive.rewind()?;
+            let mut stream = Stream::new(&mut archive, u64::MAX);
+            stream.hash_rest()?;
+            digests.push(stream.digest(CHANGES_ARCHIVE));
+            stream.rewind()?;
+            drop(stream);
             self.run.plan.packet.attach(CHANGES_ARCHIVE, archive);
         }
         let attestation = self.attest(&digests, &boundary.graded)?;
@@ -211,7 +214,7 @@ impl Verified {
     }
 
     /// The signature over all other files.
-    fn attest(&self, digests: &[(String, String)], graded: &Graded) -> io::Result<Vec<u8>> {
+    fn attest(&self, digests: &[FileDigest], graded: &Graded) -> io::Result<Vec<u8>> {
         let predicate = attest::Predicate {
             run_id: self.run.dir.id().to_owned(),
             tool: concat!("egress-", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -247,7 +250,7 @@ impl Verified {
         let boundary = &self.run.plan.boundary_key;
         let files = BoundaryFiles {
             boundary: Some(measured),
-            flows: Some(&self.run.flows),
+            flows: Some(Ok(Stream::of(&self.run.flows))),
             capsule: self.run.capsule.as_ref().map(|one| one.bytes.as_slice()),
             identity: Some(&self.run.plan.identity),
             policy: Some(self.run.policy.yaml.as_bytes()),
@@ -258,7 +261,7 @@ impl Verified {
         };
         let key = boundary.key.verifying_key();
         let keys: &[VerifyingKey] = if boundary.pinned { &[key] } else { &[] };
-        judge(&files, Some(packet), &self.report, &self.receipts, keys)
+        judge(files, Some(packet), &self.report, &self.receipts, keys)
     }
 
     fn outcome(&self) -> Outcome {

@@ -1,11 +1,18 @@
-//! Reads what is verified: regular files only, bounded, and in a packet none that lies outside it.
+//! Opens what is verified: regular files only, and in a directory none that lies outside it.
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
-use super::{MAX_FILES, VerifyError};
-use crate::digest::sha256_of;
-use crate::packet::{ATTESTATION_FILE, TIMESTAMP_FILE};
+use cap_fs_ext::{FollowSymlinks, OpenOptionsFollowExt, OpenOptionsSyncExt};
+use cap_std::ambient_authority;
+use cap_std::fs::{Dir, OpenOptions};
+
+use super::VerifyError;
+use crate::packet::stream::too_large;
+
+/// Files of one directory.
+const MAX_FILES: usize = 4096;
 
 pub(super) fn read_error(path: &Path, source: io::Error) -> VerifyError {
     VerifyError::Read {
@@ -14,103 +21,108 @@ pub(super) fn read_error(path: &Path, source: io::Error) -> VerifyError {
     }
 }
 
-pub(super) fn too_large(limit: u64) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::FileTooLarge,
-        format!("larger than {limit} bytes"),
-    )
+fn irregular() -> io::Error {
+    io::Error::other("not a regular file")
 }
 
-/// Reads a regular file of at most `limit` bytes.
-pub(super) fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, VerifyError> {
-    read_regular(path, limit).map_err(|source| read_error(path, source))
-}
-
+/// Opens the regular file that the caller named.
+///
 /// The kind is asked for before the file is opened, since opening a FIFO waits for its writer, and
 /// once more on what was opened.
-pub(in crate::cli) fn read_regular(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let irregular = || io::Error::other("not a regular file");
+pub(in crate::cli) fn open_regular(path: &Path) -> io::Result<File> {
     if !fs::metadata(path)?.is_file() {
         return Err(irregular());
     }
     let file = File::open(path)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(irregular());
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(irregular())
     }
-    if metadata.len() > limit {
-        return Err(too_large(limit));
-    }
+}
+
+/// Reads a file of at most `most` bytes.
+pub(in crate::cli) fn read_all(file: File, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
-    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > limit {
-        return Err(too_large(limit));
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > most {
+        return Err(too_large(most));
     }
     Ok(bytes)
 }
 
-/// Reads a file that must lie inside `directory`, also after following links.
-pub(in crate::cli) fn read_inside(
-    directory: &Path,
-    relative: &str,
-    limit: u64,
-) -> io::Result<Vec<u8>> {
-    // A trailing slash would let a file pass for a directory.
-    if relative.ends_with('/') {
-        return Err(io::Error::other("not a regular file"));
-    }
-    let root = directory.canonicalize()?;
-    let path = root.join(relative).canonicalize()?;
-    if !path.starts_with(&root) {
-        return Err(io::Error::other("a link leads out of the packet"));
-    }
-    read_regular(&path, limit)
+/// A directory that is held: whatever happens to its path, the files are those of one directory.
+#[derive(Debug)]
+pub(in crate::cli) struct Folder {
+    dir: Dir,
 }
 
-/// Reads a file that may be absent.
-pub(super) fn optional_inside(
-    directory: &Path,
-    name: &str,
-    limit: u64,
-) -> Result<Option<Vec<u8>>, VerifyError> {
-    let path = directory.join(name);
-    if fs::symlink_metadata(&path).is_err() {
-        return Ok(None);
+impl Folder {
+    /// Holds the directory.
+    ///
+    /// # Errors
+    /// Those of opening it.
+    pub(in crate::cli) fn hold(path: &Path) -> io::Result<Self> {
+        let dir = Dir::open_ambient_dir(path, ambient_authority())?;
+        Ok(Self { dir })
     }
-    read_inside(directory, name, limit)
-        .map(Some)
-        .map_err(|source| read_error(&path, source))
-}
 
-/// Name and SHA-256 of every entry of a packet's directory but the attestation and its time stamp. What is no regular
-/// file has no digest, so no attestation fits it.
-pub(super) fn digests(directory: &Path) -> Result<Vec<(String, String)>, VerifyError> {
-    let io = |source| read_error(directory, source);
-    let mut files = Vec::new();
-    for entry in fs::read_dir(directory).map_err(io)? {
-        let entry = entry.map_err(io)?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if [ATTESTATION_FILE, TIMESTAMP_FILE].contains(&name.as_str()) {
-            continue;
+    /// Opens a regular file of at most `most` bytes. Links are followed as long as they stay inside.
+    ///
+    /// # Errors
+    /// When it is no such file, too large, or lies outside the directory.
+    pub(in crate::cli) fn open(&self, name: &str, most: u64) -> io::Result<File> {
+        self.open_following(name, most, FollowSymlinks::Yes)
+    }
+
+    /// Opens a regular file, and follows no link.
+    ///
+    /// # Errors
+    /// As for [`Self::open`].
+    pub(super) fn open_itself(&self, name: &str) -> io::Result<File> {
+        self.open_following(name, u64::MAX, FollowSymlinks::No)
+    }
+
+    fn open_following(&self, name: &str, most: u64, follow: FollowSymlinks) -> io::Result<File> {
+        // A trailing slash would let a file pass for a directory.
+        if name.ends_with('/') {
+            return Err(irregular());
         }
-        let digest = if entry.file_type().map_err(io)?.is_file() {
-            digest(&entry.path()).map_err(|source| read_error(&entry.path(), source))?
-        } else {
-            String::from("not a regular file")
-        };
-        files.push((name, digest));
-        if files.len() > MAX_FILES {
-            return Err(io(io::Error::other("too many files")));
+        let mut options = OpenOptions::new();
+        // Opening a FIFO waits for its writer otherwise.
+        options.read(true).nonblock(true).follow(follow);
+        let file = self.dir.open_with(name, &options)?.into_std();
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(irregular());
         }
+        if metadata.len() > most {
+            return Err(too_large(most));
+        }
+        Ok(file)
     }
-    files.sort();
-    Ok(files)
-}
 
-pub(super) fn digest(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("not a regular file"));
+    /// Whether there is anything of this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.dir.symlink_metadata(name).is_ok()
     }
-    sha256_of(&mut file)
+
+    /// The names in the directory that are `wanted`, each with whether it is a regular file.
+    ///
+    /// # Errors
+    /// Those of reading the directory, and when it holds too many.
+    pub(super) fn list(&self, wanted: fn(&str) -> bool) -> io::Result<BTreeMap<String, bool>> {
+        let mut names = BTreeMap::new();
+        for entry in self.dir.entries()? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if wanted(&name) {
+                names.insert(name, entry.file_type()?.is_file());
+            }
+            if names.len() > MAX_FILES {
+                return Err(io::Error::other("too many files"));
+            }
+        }
+        Ok(names)
+    }
 }

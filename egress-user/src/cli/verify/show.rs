@@ -1,11 +1,15 @@
 //! Shows an outcome to people and to machines.
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::{Outcome, Subject, VerifyArgs, grade, stamp};
 use crate::cli::exit;
+use crate::packet::boundary::BoundaryReport;
 use crate::packet::grade::Grade;
+use crate::packet::reconcile::Reconciliation;
 use crate::packet::timestamp::Stamp;
-use crate::packet::verifier_text::{self, About};
+use crate::packet::verifier_text::{self, About, MOST_FINDINGS, MOST_REASONS, brief};
 use crate::receipt::report::{End, Verdict};
 
 /// Version of the JSON that `--json` prints; `docs/schema/verify.schema.json` describes it.
@@ -56,6 +60,52 @@ pub(super) fn as_text(outcome: &Outcome, args: &VerifyArgs, status: u8) -> Strin
     text
 }
 
+/// Counts by reason, as many as are printed.
+fn most(counts: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+    let most = counts.iter().take(MOST_REASONS);
+    most.map(|(reason, count)| (brief(reason), *count))
+        .collect()
+}
+
+/// How many of these reasons are not printed.
+fn left_out(counts: [&BTreeMap<String, u64>; 3]) -> usize {
+    let more = counts.map(|counts| counts.len().saturating_sub(MOST_REASONS));
+    more.into_iter().sum()
+}
+
+fn of_boundary(boundary: &BoundaryReport) -> Value {
+    let reasons = boundary.graded.reasons.iter().take(MOST_REASONS);
+    let reasons: Vec<String> = reasons.map(|reason| brief(reason)).collect();
+    json!({
+        "grade": boundary.graded.grade.as_str(),
+        "not_higher": reasons,
+        "not_higher_left_out": boundary.graded.reasons.len().saturating_sub(MOST_REASONS),
+        "attested_by": boundary.signer,
+        "reconciliation": boundary.reconciliation.as_ref().map(of_reconciliation),
+        "flow_lines": boundary.flows.as_ref().map(|flows| flows.lines),
+    })
+}
+
+fn of_reconciliation(both: &Reconciliation) -> Value {
+    let disagreements = both.disagreements.iter();
+    let disagreements: BTreeMap<&str, u64> = disagreements
+        .map(|(what, count)| (what.id(), *count))
+        .collect();
+    json!({
+        "asked": both.asked,
+        "receipted": both.receipted,
+        "without_receipt": most(&both.without_receipt),
+        "unsigned": both.unsigned,
+        "unasked": both.unasked,
+        "unseen": both.unseen,
+        "refused_unasked": most(&both.refused),
+        "kernel": most(&both.kernel),
+        "reasons_left_out": left_out([&both.without_receipt, &both.refused, &both.kernel]),
+        "said_alone": both.said_alone,
+        "disagreements": disagreements,
+    })
+}
+
 pub(super) fn as_json(outcome: &Outcome, args: &VerifyArgs, status: u8) -> Value {
     let report = outcome.report.as_ref();
     let end = report.map(|report| match report.end {
@@ -65,6 +115,7 @@ pub(super) fn as_json(outcome: &Outcome, args: &VerifyArgs, status: u8) -> Value
     let findings: Vec<Value> = outcome
         .findings
         .iter()
+        .take(MOST_FINDINGS)
         .map(|finding| {
             json!({
                 "rule": finding.rule.id,
@@ -110,24 +161,7 @@ pub(super) fn as_json(outcome: &Outcome, args: &VerifyArgs, status: u8) -> Value
         "root_hash": report.and_then(|report| report.root_hash.as_deref()),
         "signer_keys": report.map(|report| &report.signer_keys),
         "recorder_session": report.map(|report| &report.recorder_session),
-        "boundary": outcome.boundary.as_ref().map(|boundary| json!({
-            "grade": boundary.graded.grade.as_str(),
-            "not_higher": boundary.graded.reasons,
-            "attested_by": boundary.signer,
-            "reconciliation": boundary.reconciliation.as_ref().map(|both| json!({
-                "asked": both.asked,
-                "receipted": both.receipted,
-                "without_receipt": both.without_receipt,
-                "unsigned": both.unsigned,
-                "unasked": both.unasked,
-                "unseen": both.unseen,
-                "refused_unasked": both.refused,
-                "kernel": both.kernel,
-                "said_alone": both.said_alone,
-                "disagreements": both.disagreements.iter().map(|(what, count)| (String::from(what.id()), json!(count))).collect::<serde_json::Map<_, _>>(),
-            })),
-            "flow_lines": boundary.flows.as_ref().map(|flows| flows.lines),
-        })),
+        "boundary": outcome.boundary.as_ref().map(of_boundary),
         "run": outcome.packet.as_ref().map(|packet| &packet.run),
         "identity": outcome.identity,
         "timestamp": outcome.stamp.as_ref().map(|stamp| json!({
@@ -143,5 +177,8 @@ pub(super) fn as_json(outcome: &Outcome, args: &VerifyArgs, status: u8) -> Value
             "egress": measured.egress.version,
         })),
         "findings": findings,
+        "findings_left_out": report
+            .map_or(0, |report| report.suppressed)
+            .saturating_add(outcome.findings.len().saturating_sub(MOST_FINDINGS)),
     })
 }

@@ -1,31 +1,19 @@
 //! The time stamp of a packet: read beside the attestation that it covers, and checked under the caller's authorities.
-use std::path::Path;
-
-use super::files::read_inside;
 use super::{Outcome, expectations};
 use crate::packet::TIMESTAMP_FILE;
-use crate::packet::timestamp::{self, MOST_BYTES, Problem, Roots, Stamp};
+use crate::packet::timestamp::{self, Problem, Roots, Stamp};
 use crate::receipt::findings::visible;
 
 /// What a packet holds of a time stamp.
 #[derive(Debug)]
 pub(super) struct Material {
     /// `attestation.json`, as it was read for the check of the other files.
-    attestation: Option<Vec<u8>>,
+    pub(super) attestation: Option<Vec<u8>>,
     /// `timestamp.tsr`, or why it cannot be read; nothing where there is none.
-    reply: Option<Result<Vec<u8>, String>>,
+    pub(super) reply: Option<Result<Vec<u8>, String>>,
 }
 
 impl Material {
-    /// Reads the token of a packet.
-    pub(super) fn read(directory: &Path, attestation: Option<Vec<u8>>) -> Self {
-        let is_there = std::fs::symlink_metadata(directory.join(TIMESTAMP_FILE)).is_ok();
-        let reply = is_there.then(|| {
-            read_inside(directory, TIMESTAMP_FILE, MOST_BYTES).map_err(|error| error.to_string())
-        });
-        Self { attestation, reply }
-    }
-
     /// What the token states; `None` where there is no token.
     fn check(&self, roots: Option<&Roots>) -> Option<Result<Stamp, Problem>> {
         let reply = match self.reply.as_ref()? {

@@ -12,7 +12,7 @@ fn log(rows: &[Value]) -> Vec<u8> {
 }
 
 fn suggested(rows: &[Value]) -> Suggestion {
-    suggest(&log(rows)).unwrap()
+    suggest(log(rows).as_slice()).unwrap()
 }
 
 fn answer(name: &str, addresses: &[&str], trusted: bool) -> Value {
@@ -286,7 +286,7 @@ fn broken_log_suggests_nothing() {
         answer("a.test", &["198.51.100.10"], true),
         connect("198.51.100.10", 443, "curl"),
     ]);
-    assert_eq!(suggest(&whole).unwrap().rows.len(), 1);
+    assert_eq!(suggest(whole.as_slice()).unwrap().rows.len(), 1);
     let torn = whole.get(..whole.len() - 1).unwrap();
     let text = String::from_utf8(whole.clone()).unwrap();
     for broken in [torn, text.replace("a.test", "b.test").as_bytes()] {
@@ -302,8 +302,8 @@ fn everything_is_bounded() {
     let hosts = many(MAX_HOSTS + 1, &|number| {
         relay(&format!("h{number}.test"), 443, "tls", "forwarded", "")
     });
-    assert!(suggest(&log(&hosts[1..])).is_ok());
-    let refused = suggest(&log(&hosts)).unwrap_err();
+    assert!(suggest(log(&hosts[1..]).as_slice()).is_ok());
+    let refused = suggest(log(&hosts).as_slice()).unwrap_err();
     assert!(matches!(
         refused,
         SuggestError::TooMany { what: "hosts", .. }
@@ -313,7 +313,7 @@ fn everything_is_bounded() {
         answer(&format!("h{number}.test"), &["198.51.100.10"], true)
     });
     names.push(connect("198.51.100.10", 443, "curl"));
-    let refused = suggest(&log(&names)).unwrap_err();
+    let refused = suggest(log(&names).as_slice()).unwrap_err();
     assert!(matches!(
         refused,
         SuggestError::TooMany { what: "hosts", .. }
@@ -327,7 +327,7 @@ fn everything_is_bounded() {
         )
     });
     ports.push(answer("a.test", &["198.51.100.10"], true));
-    let refused = suggest(&log(&ports)).unwrap_err();
+    let refused = suggest(log(&ports).as_slice()).unwrap_err();
     assert!(matches!(
         refused,
         SuggestError::TooMany { what: "ports", .. }

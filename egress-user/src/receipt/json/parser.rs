@@ -237,25 +237,21 @@ impl<'a> Parser<'a> {
     fn string(&mut self) -> Result<Cow<'a, str>, JsonError> {
         self.expect(b'"')?;
         let start = self.at;
-        loop {
-            match self.peek() {
-                Some(b'"') => {
-                    let text = self.from(start);
-                    self.advance();
-                    return Ok(Cow::Borrowed(text));
-                }
-                Some(b'\\') => break,
-                Some(0..=0x1f) => return Err(self.error(JsonProblem::Control)),
-                Some(_) => self.advance(),
-                None => return Err(self.error(JsonProblem::End)),
+        self.plain();
+        match self.peek() {
+            Some(b'"') => {
+                let text = self.from(start);
+                self.advance();
+                return Ok(Cow::Borrowed(text));
             }
+            Some(b'\\') => {}
+            Some(_) => return Err(self.error(JsonProblem::Control)),
+            None => return Err(self.error(JsonProblem::End)),
         }
         let mut text = String::from(self.from(start));
         loop {
             let run = self.at;
-            while !matches!(self.peek(), Some(b'"' | b'\\' | 0..=0x1f) | None) {
-                self.advance();
-            }
+            self.plain();
             text.push_str(self.from(run));
             match self.peek() {
                 Some(b'"') => {
@@ -270,6 +266,14 @@ impl<'a> Parser<'a> {
                 None => return Err(self.error(JsonProblem::End)),
             }
         }
+    }
+
+    /// Passes the characters of a string that stand for themselves.
+    fn plain(&mut self) {
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..=0x1f);
+        let length = rest.iter().position(is_special).unwrap_or(rest.len());
+        self.at = self.at.saturating_add(length);
     }
 
     fn escape(&mut self) -> Result<char, JsonError> {

@@ -1,0 +1,141 @@
+//! Checks one file: its lines, and where its reading ends.
+use std::io::{self, Read};
+
+use super::super::entry::{Entry, Problem};
+use super::super::findings::Place;
+use super::super::json::{JsonError, JsonProblem};
+use super::super::lines::{Line, Lines};
+use super::super::outer::claimed_name;
+use super::super::recorder::MAX_LINE_BYTES;
+use super::super::rules;
+use super::{Checker, Visit};
+
+impl Checker<'_> {
+    fn place(&self, file: &str, line: u64) -> Place {
+        Place {
+            file: self.several_files.then(|| String::from(file)),
+            line: Some(line),
+            seq: None,
+        }
+    }
+
+    /// Checks the lines of one file. Lines end at LF only: other separators may stand in strings.
+    pub(super) fn file(
+        &mut self,
+        name: &str,
+        reader: &mut dyn Read,
+        visit: Visit<'_>,
+    ) -> io::Result<()> {
+        let mut claimed = claimed_name(name);
+        let is_first = self.files == 0;
+        self.files = self.files.saturating_add(1);
+        let mut lines = Lines::new(reader);
+        let mut number = 0_u64;
+        while let Some(line) = lines.next_line()? {
+            number = number.saturating_add(1);
+            let place = self.place(name, number);
+            let Line::Text(line) = line else {
+                let problem = Problem::new(&rules::LINE_LONG, "1 MiB", "more");
+                self.unreadable(problem, true, &place);
+                self.stop("a line without an end");
+                return Ok(());
+            };
+            self.line(line, place, &mut claimed, is_first, visit);
+            if self.context.findings.is_enough() {
+                self.stop("too many errors of one rule");
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// The rest is not read.
+    pub(super) fn stop(&mut self, why: &str) {
+        self.stopped = true;
+        let problem = Problem::new(&rules::STOPPED, "evidence to its end", why);
+        self.add(problem, &Place::default());
+    }
+
+    /// Checks one line.
+    fn line(
+        &mut self,
+        line: &[u8],
+        place: Place,
+        claimed: &mut Option<(String, u64)>,
+        is_first: bool,
+        visit: Visit<'_>,
+    ) {
+        let whole = line.last() == Some(&b'\n');
+        let Some(text) = self.line_text(line, whole, &place) else {
+            return;
+        };
+        let mut notes = Vec::new();
+        let parsed = Entry::parse(text, &mut notes);
+        for note in notes {
+            self.add(note, &place);
+        }
+        let entry = match parsed {
+            Ok(entry) => entry,
+            Err(problem) => return self.unreadable(problem, whole, &place),
+        };
+        if let Some((session, seq)) = claimed.take() {
+            if entry.text("session_id") != session {
+                let found = String::from(entry.text("session_id"));
+                self.add(Problem::new(&rules::FILE_NAME, session, found), &place);
+            } else if entry.seq != seq && !is_first {
+                let found = entry.seq.to_string();
+                let problem = Problem::new(&rules::FILE_ORDER, seq.to_string(), found);
+                self.add(problem, &place);
+            }
+        }
+        self.entry(&entry, place, visit);
+    }
+
+    /// The text of a line without the white space around it; nothing when it is blank or bad.
+    fn line_text<'l>(&mut self, line: &'l [u8], whole: bool, place: &Place) -> Option<&'l str> {
+        let content = line.strip_suffix(b"\n").unwrap_or(line);
+        let content = content.strip_suffix(b"\r").unwrap_or(content);
+        if content.len() > MAX_LINE_BYTES {
+            let found = format!("{} bytes", content.len());
+            self.unreadable(Problem::new(&rules::LINE_LONG, "1 MiB", found), true, place);
+            return None;
+        }
+        let text = match str::from_utf8(content) {
+            Ok(text) => text,
+            Err(error) => {
+                let error = JsonError {
+                    offset: error.valid_up_to(),
+                    problem: JsonProblem::Utf8,
+                };
+                let problem = Problem::new(&rules::LINE_JSON, "UTF-8", error.to_string());
+                self.unreadable(problem, whole, place);
+                return None;
+            }
+        };
+        let trimmed = text.trim();
+        if text.trim_matches([' ', '\t', '\r']) != trimmed {
+            self.add(
+                Problem::new(&rules::LINE_SPACE, "none", "white space"),
+                place,
+            );
+        }
+        (!trimmed.is_empty()).then_some(trimmed)
+    }
+
+    /// A line that is no entry. Only the last line of a file has no LF, and only a torn write or a
+    /// cut leaves it unreadable.
+    fn unreadable(&mut self, problem: Problem, whole: bool, place: &Place) {
+        self.tail.unreadable();
+        self.outer.lose();
+        self.actions.lose();
+        self.evidence.lose();
+        if whole {
+            self.add(problem, place);
+        } else {
+            self.add(
+                Problem::new(&rules::TORN, "a whole entry", problem.found),
+                place,
+            );
+        }
+    }
+}
