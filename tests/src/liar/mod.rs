@@ -12,10 +12,12 @@ use std::path::Path;
 
 use ed25519_dalek::SigningKey;
 
-use testimony::Testimony;
+pub(crate) use parts::Part;
+pub(crate) use testimony::Testimony;
 
 mod hosts;
 mod lies;
+mod parts;
 mod tales;
 mod testimony;
 mod tree;

@@ -14,14 +14,14 @@ use super::tree::Tree;
 const EVENT_KIND: usize = 6;
 
 /// One session's evidence.
-#[derive(Debug)]
-pub(super) struct Testimony {
-    items: Vec<Item>,
+#[derive(Clone, Debug)]
+pub(crate) struct Testimony {
+    pub(super) items: Vec<Item>,
 }
 
 /// One entry of the recorder, and its twin where the mediator writes receipts of two versions.
 #[derive(Clone, Debug)]
-enum Item {
+pub(super) enum Item {
     /// An action receipt.
     Receipt(Receipt),
     /// Anything else.
@@ -32,11 +32,11 @@ enum Item {
 #[derive(Clone, Debug)]
 pub(super) struct Receipt {
     /// The entry around it.
-    entry: Tree,
+    pub(super) entry: Tree,
     /// What is signed.
     pub(super) record: Tree,
     /// Its unsigned part, as JSON text.
-    ext: Option<String>,
+    pub(super) ext: Option<String>,
     /// The receipt of version 2 that says the same.
     pub(super) twin: Option<Twin>,
 }
@@ -44,8 +44,8 @@ pub(super) struct Receipt {
 /// A receipt of version 2.
 #[derive(Clone, Debug)]
 pub(super) struct Twin {
-    entry: Tree,
-    receipt: Tree,
+    pub(super) entry: Tree,
+    pub(super) receipt: Tree,
 }
 
 impl Receipt {
@@ -125,13 +125,19 @@ impl Testimony {
         }
         files.sort();
         let files: Vec<PathBuf> = files.into_iter().map(|(_, path)| path).collect();
-        let mut testimony = Self { items: Vec::new() };
-        for path in &files {
-            for line in fs::read_to_string(path)?.lines() {
-                testimony.take(line).map_err(io::Error::other)?;
-            }
-        }
+        let texts = files.iter().map(fs::read_to_string);
+        let text = texts.collect::<io::Result<Vec<_>>>()?.concat();
+        let testimony = Self::of(&text).map_err(io::Error::other)?;
         Ok((testimony, files))
+    }
+
+    /// Reads the lines of evidence.
+    pub(crate) fn of(text: &str) -> Result<Self, String> {
+        let mut testimony = Self { items: Vec::new() };
+        for line in text.lines() {
+            testimony.take(line)?;
+        }
+        Ok(testimony)
     }
 
     fn take(&mut self, line: &str) -> Result<(), String> {
@@ -238,7 +244,7 @@ impl Testimony {
     }
 
     /// Signs and chains everything anew: the lines of the file.
-    pub(super) fn write(self, key: &SigningKey) -> Vec<u8> {
+    pub(crate) fn write(self, key: &SigningKey) -> Vec<u8> {
         let mut writer = Writer {
             key,
             lines: String::new(),
