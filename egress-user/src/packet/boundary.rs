@@ -6,6 +6,7 @@ use ed25519_dalek::VerifyingKey;
 use sha2::{Digest, Sha256};
 
 use super::attest::{self, AttestationReport, Predicate};
+use super::counted::Counted;
 use super::flows::{FlowReport, check_flows};
 use super::grade::{Caps, Grade, Graded, Pins};
 use super::measured::Measured;
@@ -100,7 +101,7 @@ pub fn judge(
     let mut findings = Findings::default();
     let mut caps = Caps::default();
     let measured = read_measured(files, &mut findings, &mut caps);
-    let (flows, unbroken, reconciler) = read_flows(files, measured.as_ref(), report);
+    let (flows, unbroken, reconciler, counted) = read_flows(files, measured.as_ref(), report);
     let allowed = read_policy(files.policy, &mut findings);
     let around = Circumstances::of(measured.as_ref(), report.session.as_ref());
     let reconciliation = flows
@@ -148,6 +149,8 @@ pub fn judge(
         let statements = Statements {
             packet,
             measured,
+            boundary: files.boundary,
+            counted: &counted,
             capsule: capsule.as_ref().and_then(|report| report.capsule.as_ref()),
             predicate,
             identity: files.identity,
@@ -243,17 +246,19 @@ fn read_flows(
     files: &BoundaryFiles<'_>,
     measured: Option<&Measured>,
     report: &Report,
-) -> (Option<FlowReport>, Vec<String>, Reconciler) {
+) -> (Option<FlowReport>, Vec<String>, Reconciler, Counted) {
     let mut reconciler = Reconciler::default();
+    let mut counted = Counted::default();
     let Some(bytes) = files.flows else {
         let reason = String::from("there is no flow log");
-        return (None, vec![reason], reconciler);
+        return (None, vec![reason], reconciler, counted);
     };
     let nothing = Measured::default();
     let mut unbroken = Unbroken::new(measured.unwrap_or(&nothing));
     let flows = check_flows(bytes, &mut |row| {
         unbroken.see(row);
         reconciler.see(row);
+        counted.see(row);
     });
     // Without a close the last receipt is only the agent's last action.
     let is_closed = report
@@ -261,7 +266,7 @@ fn read_flows(
         .as_ref()
         .is_some_and(|session| !session.close_reason.is_empty());
     let close = is_closed.then_some(report.last_time.as_str());
-    (Some(flows), unbroken.finish(close), reconciler)
+    (Some(flows), unbroken.finish(close), reconciler, counted)
 }
 
 /// The check of the attestation, and whether its signer is pinned. Without an attestation there is no signer to pin.

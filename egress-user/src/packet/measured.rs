@@ -19,6 +19,15 @@ pub struct Measured {
     /// Who the command ran as.
     #[serde(default)]
     pub agent: Agent,
+    /// User ids by account.
+    #[serde(default)]
+    pub users: BTreeMap<String, u64>,
+    /// The namespaces of the command.
+    #[serde(default)]
+    pub namespaces: Vec<String>,
+    /// Ports that the relay asks the mediator for.
+    #[serde(default)]
+    pub allowed_ports: Vec<u16>,
     /// The policy that the mediator read.
     #[serde(default)]
     pub policy: Policy,
@@ -135,6 +144,8 @@ pub struct Pipelock {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Agent {
+    /// Its name.
+    pub user: String,
     /// Its user id.
     pub uid: u64,
     /// What its first process had given up.
@@ -161,6 +172,8 @@ pub struct Enforced {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Policy {
+    /// The caller's policy file.
+    pub config: Option<String>,
     /// SHA-256 of `policy.yaml`, lowercase hex.
     pub sha256: String,
 }
@@ -191,6 +204,14 @@ pub struct Counters {
     pub internal: u64,
     /// Packets stopped on their way to another interface than loopback.
     pub skb_dropped: u64,
+    /// Events that found the ring buffer full.
+    pub ring_full: u64,
+    /// Denials by the relay's own gates.
+    pub relay_denied: u64,
+    /// Connections of the command whose close a program was to report.
+    pub closes_expected: u64,
+    /// Those whose close it saw.
+    pub closes_seen: u64,
 }
 
 /// The program that ran the command.
@@ -242,6 +263,12 @@ pub struct Link {
     pub id: u32,
     /// Id of its program.
     pub program_id: u32,
+    /// Number of the hook.
+    #[serde(default)]
+    pub attach_type: u32,
+    /// Id of the cgroup; 0 when it was taken off.
+    #[serde(default)]
+    pub cgroup_id: u64,
 }
 
 /// System call filters.
@@ -295,6 +322,12 @@ pub struct Flows {
     pub head: String,
     /// Its rows.
     pub rows: u64,
+    /// Attempts by the kernel's verdict.
+    #[serde(default)]
+    pub by_verdict: BTreeMap<String, u64>,
+    /// Names that were asked for.
+    #[serde(default)]
+    pub names: u64,
     /// Rows of the relay by verdict.
     #[serde(default)]
     pub by_relay_verdict: BTreeMap<String, u64>,

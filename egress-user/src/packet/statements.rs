@@ -2,11 +2,12 @@
 //!
 //! What two files state differently is an error: one of them is wrong, and nobody can tell which. What is stated once,
 //! and falls short of an enforced boundary, caps the grade.
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest, Sha256};
 
 use super::attest::Predicate;
+use super::counted::Counted;
 use super::grade::{Caps, Grade};
 use super::identity::{self, Identity};
 use super::measured::{Measured, Probe};
@@ -14,10 +15,13 @@ use super::model::Packet;
 use super::posture::{Facts, Words};
 use super::reconcile::Reconciliation;
 use super::{
-    BOUNDARY_FILE, CHANGES_FILE, IDENTITY_FILE, PACKET_FILE, POLICY_FILE, required, rules,
+    ATTESTATION_FILE, BOUNDARY_FILE, CAPSULE_FILE, CHANGES_FILE, IDENTITY_FILE, PACKET_FILE,
+    POLICY_FILE, form, repeated, required, rules,
 };
+use crate::policy::allowed;
 use crate::receipt::capsule::Capsule;
 use crate::receipt::findings::{Findings, Place};
+use crate::receipt::json::{MAX_DEPTH, Node, parse_bytes};
 
 /// `PR_GET_SECCOMP` of a process with a filter.
 const SECCOMP_FILTER: u64 = 2;
@@ -27,6 +31,8 @@ const SECCOMP_FILTER: u64 = 2;
 pub(super) struct Statements<'a> {
     pub(super) packet: Option<&'a Packet>,
     pub(super) measured: &'a Measured,
+    pub(super) boundary: Option<&'a [u8]>,
+    pub(super) counted: &'a Counted,
     pub(super) capsule: Option<&'a Capsule>,
     pub(super) predicate: Option<&'a Predicate>,
     pub(super) identity: Option<&'a [u8]>,
@@ -37,6 +43,11 @@ pub(super) struct Statements<'a> {
 
 impl Statements<'_> {
     pub(super) fn check(self, findings: &mut Findings, caps: &mut Caps) {
+        self.form(caps);
+        self.counted.check(self.measured, findings, caps);
+        self.repeated(findings);
+        self.tool(findings);
+        self.links(findings, caps);
         self.agent(findings, caps);
         self.probes(findings, caps);
         self.programs(caps);
@@ -46,6 +57,117 @@ impl Statements<'_> {
         self.identity(findings);
         self.flows(findings);
         self.posture(findings);
+    }
+
+    /// The documents have the form in which this version writes them.
+    fn form(self, caps: &mut Caps) {
+        let parsed = |bytes: &'_ [u8], of: fn(&Node<'_>) -> Vec<String>| {
+            parse_bytes(bytes, MAX_DEPTH)
+                .map_or_else(|error| vec![error.to_string()], |node| of(&node))
+        };
+        for (file, bytes, of) in [
+            (
+                BOUNDARY_FILE,
+                self.boundary,
+                form::of_boundary as fn(&Node<'_>) -> Vec<String>,
+            ),
+            (CHANGES_FILE, self.changes, form::of_changes),
+        ] {
+            for deviation in bytes.map(|bytes| parsed(bytes, of)).unwrap_or_default() {
+                caps.cap(
+                    Grade::KernelObserved,
+                    format!("{file} has another form: {deviation}"),
+                );
+            }
+        }
+    }
+
+    /// `packet.json` repeats what the other files state.
+    fn repeated(self, findings: &mut Findings) {
+        let Some(packet) = self.packet else {
+            return;
+        };
+        let identity = self.identity.and_then(|bytes| Identity::read(bytes).ok());
+        let policy = self.policy.and_then(|bytes| str::from_utf8(bytes).ok());
+        let mode = policy.and_then(allowed::mode);
+        let different = repeated::differences(
+            packet,
+            self.measured,
+            self.capsule,
+            identity.as_ref(),
+            mode.as_deref(),
+        );
+        for (member, stated, expected) in different {
+            let text = |value: Option<String>| value.unwrap_or_else(|| String::from("absent"));
+            let expected = format!("{member} {}", text(expected));
+            differs(findings, PACKET_FILE, &expected, &text(stated));
+        }
+    }
+
+    /// One program wrote everything.
+    fn tool(self, findings: &mut Findings) {
+        let expected = format!("egress-{}", self.measured.egress.version);
+        let stated = [
+            self.capsule
+                .map(|capsule| (CAPSULE_FILE, &capsule.tool_version)),
+            self.predicate
+                .map(|predicate| (ATTESTATION_FILE, &predicate.tool)),
+        ];
+        for (file, stated) in stated.into_iter().flatten() {
+            if *stated != expected {
+                differs(findings, file, &expected, stated);
+            }
+        }
+    }
+
+    /// Each program is attached once, at its hook, to the cgroup of whom its name says.
+    fn links(self, findings: &mut Findings, caps: &mut Caps) {
+        let programs = &self.measured.programs;
+        let mut left: BTreeMap<u32, (&str, u32)> = BTreeMap::new();
+        for program in &programs.attached {
+            left.insert(program.id, (&program.name, program.attach_type));
+        }
+        let mut cgroups: BTreeMap<&str, u64> = BTreeMap::new();
+        for link in &programs.links {
+            let Some((name, hook)) = left.remove(&link.program_id) else {
+                let found = format!("link {} of program {}", link.id, link.program_id);
+                differs(findings, BOUNDARY_FILE, "a link for each program", &found);
+                continue;
+            };
+            if hook != link.attach_type {
+                let found = format!("attach_type {}", link.attach_type);
+                differs(
+                    findings,
+                    BOUNDARY_FILE,
+                    &format!("{name} at hook {hook}"),
+                    &found,
+                );
+            }
+            let of_whom = name.split('_').next().unwrap_or_default();
+            let cgroup = *cgroups.entry(of_whom).or_insert(link.cgroup_id);
+            let is_there = cgroup == link.cgroup_id && cgroup != 0;
+            caps.unless(
+                is_there,
+                Grade::KernelObserved,
+                &format!(
+                    "{name} is attached to another cgroup than the other programs of the {of_whom}"
+                ),
+            );
+        }
+        for (name, _) in left.into_values() {
+            differs(
+                findings,
+                BOUNDARY_FILE,
+                &format!("a link of {name}"),
+                "none",
+            );
+        }
+        let different: BTreeSet<u64> = cgroups.values().copied().collect();
+        caps.unless(
+            different.len() == cgroups.len(),
+            Grade::KernelObserved,
+            "programs of two cgroups are attached to one",
+        );
     }
 
     /// The command was no root, could not become it, and was filtered.
@@ -229,7 +351,7 @@ impl Statements<'_> {
         }
     }
 
-    /// `identity.json` is the file that the capsule binds, and says what `packet.json` says.
+    /// `identity.json` is the file that the capsule binds.
     fn identity(self, findings: &mut Findings) {
         let place = || Place {
             file: Some(String::from(IDENTITY_FILE)),
@@ -250,57 +372,19 @@ impl Statements<'_> {
             let expected = bound.unwrap_or("a capsule that binds it");
             findings.add(&rules::IDENTITY_BOUND, place(), expected, actual);
         }
-        let identity = match Identity::read(bytes) {
-            Ok(identity) => identity,
-            Err(error) => {
-                findings.add(&rules::IDENTITY_FORM, place(), identity::SCHEMA, error);
-                return;
-            }
-        };
-        let Some(packet) = self.packet else {
-            return;
-        };
-        let run = &packet.run;
-        for (name, stated) in [
-            ("repository", &run.repository),
-            ("commit", &run.sha),
-            ("ref", &run.git_ref),
-            ("workflow", &run.workflow),
-            ("run_id", &run.run_id),
-            ("run_attempt", &run.run_attempt),
-        ] {
-            if let Some(stated) = stated.as_deref()
-                && identity.value(name) != Some(stated)
-            {
-                let expected = format!("{name} {}", identity.value(name).unwrap_or("absent"));
-                differs(findings, PACKET_FILE, &expected, stated);
-            }
+        if let Err(error) = Identity::read(bytes) {
+            findings.add(&rules::IDENTITY_FORM, place(), identity::SCHEMA, error);
         }
     }
 
     /// All files are of one run.
     fn run_ids(self, findings: &mut Findings) {
         let run_id = self.measured.run_id.as_str();
-        if let Some(stated) = self.packet.and_then(|packet| packet.packet_id.as_deref())
-            && stated != format!("egress-{run_id}")
-        {
-            differs(
-                findings,
-                PACKET_FILE,
-                &format!("packet_id egress-{run_id}"),
-                stated,
-            );
-        }
         if let Some(predicate) = self.predicate
             && predicate.run_id != run_id
         {
             let expected = format!("run_id {run_id}");
-            differs(
-                findings,
-                super::ATTESTATION_FILE,
-                &expected,
-                &predicate.run_id,
-            );
+            differs(findings, ATTESTATION_FILE, &expected, &predicate.run_id);
         }
     }
 

@@ -5,15 +5,18 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use egress::cli::verify::{VerifyArgs, verify};
+use ed25519_dalek::SigningKey;
+use egress::cli::verify::{Outcome, VerifyArgs, VerifyError, verify};
 use egress::packet::grade::Grade;
+use egress::packet::rendered::{self, Source};
 use egress::receipt::findings::Severity;
+use egress::receipt::report::Verdict;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use tempfile::TempDir;
 
 use super::attacker::{Attacker, Change, Keys};
-use super::packet::{Files, HonestPacket};
+use super::packet::{ATTESTATION, Files, HonestPacket, PACKET, attestation, sha256, with_digests};
 use super::units::DiskOperator;
 
 /// A file system in memory, on most machines.
@@ -22,6 +25,10 @@ const IN_MEMORY: &str = "/dev/shm";
 const SPARSE: u64 = 600 << 20;
 /// The rule that follows from every other one: the attestation of a changed packet names the grade of the honest one.
 const PREDICATE: &str = "attestation.predicate";
+/// The rule about the pages, which follow from everything else.
+const RENDERED: &str = "packet.rendered";
+/// The pages, in the order in which they are rendered.
+const PAGES: [&str; 3] = ["summary.md", "verifier.txt", "report.html"];
 /// The reasons that follow from findings.
 const CONSEQUENCES: [&str; 2] = [
     "what the packet says of the boundary does not hold together",
@@ -94,7 +101,7 @@ impl<'h> Bench<'h> {
         };
         let files = self.unchanged.get(&attacker).cloned().unwrap_or_default();
         self.place(&files)?;
-        Ok(self.verdict(attacker, &nothing, false))
+        Ok(verdict(&self.outcome(attacker), &nothing, false))
     }
 
     /// Judges one change; gives nothing when the attacker's signing undoes it.
@@ -118,7 +125,12 @@ impl<'h> Bench<'h> {
             _ => false,
         };
         let is_statement = matches!(change, Change::Statement(_));
-        let (judgment, _) = self.verdict(attacker, expected, is_statement);
+        let mut outcome = self.outcome(attacker);
+        if let Some(files) = self.rendered(attacker, change, &files, outcome.as_ref().ok()) {
+            self.place(&files)?;
+            outcome = self.outcome(attacker);
+        }
+        let (judgment, _) = verdict(&outcome, expected, is_statement);
         if disk {
             let dir = self.dir.path().join("packet");
             fs::remove_dir_all(&dir)?;
@@ -162,63 +174,117 @@ impl<'h> Bench<'h> {
         }
     }
 
-    fn verdict(
-        &self,
-        attacker: Attacker,
-        expected: &Expectation,
-        is_statement: bool,
-    ) -> (Judgment, Expectation) {
-        let public = |key: &ed25519_dalek::SigningKey| hex::encode(key.verifying_key().to_bytes());
+    /// What `egress verify` finds, with the keys pinned that this attacker does not have.
+    fn outcome(&self, attacker: Attacker) -> Result<Outcome, VerifyError> {
+        let public = |key: &SigningKey| hex::encode(key.verifying_key().to_bytes());
         let boundary_keys = match attacker {
             Attacker::OwnBoundaryKey => Vec::new(),
             _ => vec![public(&self.honest.boundary)],
         };
-        let outcome = verify(&VerifyArgs {
+        verify(&VerifyArgs {
             path: self.dir.path().join("packet"),
             keys: vec![public(&self.honest.key)],
             boundary_keys,
             ..VerifyArgs::default()
-        });
-        let nothing = Expectation {
-            grade: Grade::None,
-            reasons: BTreeSet::new(),
+        })
+    }
+
+    /// The files with the pages that they yield, signed anew, if nothing but a page is wrong with them.
+    fn rendered(
+        &self,
+        attacker: Attacker,
+        change: &Change,
+        files: &Files,
+        found: Option<&Outcome>,
+    ) -> Option<Files> {
+        let key = match attacker {
+            Attacker::Keyless | Attacker::OwnKeys => return None,
+            Attacker::OwnBoundaryKey => &self.own.boundary,
+            Attacker::Mediator | Attacker::Boundary => &self.honest.boundary,
         };
-        let outcome = match outcome {
-            Ok(outcome) => outcome,
-            Err(error) => return (Judgment::Rejected(vec![error.to_string()]), nothing),
-        };
-        let errors: Vec<String> = outcome
+        // A page that was changed itself stays as it is.
+        if let Change::File(name, _) | Change::Missing(name) | Change::Disk(name, _) = change
+            && PAGES.contains(&name.as_str())
+        {
+            return None;
+        }
+        let outcome = found?;
+        let mut errors = outcome
             .findings
             .iter()
-            .filter(|finding| finding.rule.severity == Severity::Error)
-            .filter(|finding| is_statement || finding.rule.id != PREDICATE)
-            .map(|finding| {
-                format!(
-                    "[{}] {} / {}",
-                    finding.rule.id, finding.expected, finding.found
-                )
-            })
-            .collect();
-        let Some(boundary) = &outcome.boundary else {
-            return (Judgment::Rejected(errors), nothing);
+            .filter(|finding| finding.rule.severity == Severity::Error);
+        if !errors.all(|finding| finding.rule.id == RENDERED) {
+            return None;
+        }
+        let pages = rendered::render(&Source {
+            packet: outcome.packet.as_ref()?,
+            packet_sha256: &sha256(files.get(PACKET)?),
+            report: outcome.report.as_ref()?,
+            verdict: Verdict::Valid,
+            boundary: outcome.boundary.as_ref()?,
+        });
+        let mut files = files.clone();
+        for (name, text) in PAGES
+            .into_iter()
+            .zip([pages.summary, pages.verifier, pages.report])
+        {
+            files.insert(name.to_owned(), text.into_bytes());
+        }
+        let statement = match change {
+            Change::Statement(json) => json.clone(),
+            _ => self.honest.statement()?,
         };
-        let said = boundary.graded.reasons.iter();
-        let said: BTreeSet<String> = said
-            .filter(|reason| !CONSEQUENCES.contains(&reason.as_str()))
-            .cloned()
-            .collect();
-        let new: Vec<String> = said.difference(&expected.reasons).cloned().collect();
-        let found = Expectation {
-            grade: boundary.graded.grade,
-            reasons: said,
-        };
-        let judgment = if !errors.is_empty() {
-            Judgment::Rejected(errors)
-        } else if new.is_empty() {
-            Judgment::Unseen
-        } else {
-            Judgment::Lowered(new)
-        };
-        (judgment, found)
+        let statement = with_digests(&statement, &files);
+        files.insert(ATTESTATION.to_owned(), attestation(&statement, key));
+        Some(files)
     }
+}
+
+/// What a finding of the verifier comes down to, and what it says of the boundary.
+fn verdict(
+    outcome: &Result<Outcome, VerifyError>,
+    expected: &Expectation,
+    is_statement: bool,
+) -> (Judgment, Expectation) {
+    let nothing = Expectation {
+        grade: Grade::None,
+        reasons: BTreeSet::new(),
+    };
+    let outcome = match outcome {
+        Ok(outcome) => outcome,
+        Err(error) => return (Judgment::Rejected(vec![error.to_string()]), nothing),
+    };
+    let errors: Vec<String> = outcome
+        .findings
+        .iter()
+        .filter(|finding| finding.rule.severity == Severity::Error)
+        .filter(|finding| is_statement || finding.rule.id != PREDICATE)
+        .map(|finding| {
+            format!(
+                "[{}] {} / {}",
+                finding.rule.id, finding.expected, finding.found
+            )
+        })
+        .collect();
+    let Some(boundary) = &outcome.boundary else {
+        return (Judgment::Rejected(errors), nothing);
+    };
+    let said = boundary.graded.reasons.iter();
+    let said: BTreeSet<String> = said
+        .filter(|reason| !CONSEQUENCES.contains(&reason.as_str()))
+        .cloned()
+        .collect();
+    let new: Vec<String> = said.difference(&expected.reasons).cloned().collect();
+    let found = Expectation {
+        grade: boundary.graded.grade,
+        reasons: said,
+    };
+    let judgment = if !errors.is_empty() {
+        Judgment::Rejected(errors)
+    } else if new.is_empty() {
+        Judgment::Unseen
+    } else {
+        Judgment::Lowered(new)
+    };
+    (judgment, found)
 }
