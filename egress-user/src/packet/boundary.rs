@@ -9,6 +9,7 @@ use super::attest::{self, AttestationReport, Predicate};
 use super::counted::Counted;
 use super::flows::{FlowReport, check_flows};
 use super::grade::{Caps, Grade, Graded, Pins};
+use super::joined::Joined;
 use super::measured::Measured;
 use super::model::Packet;
 use super::reconcile::{Circumstances, Receipts, Reconciler, Reconciliation};
@@ -101,7 +102,13 @@ pub fn judge(
     let mut findings = Findings::default();
     let mut caps = Caps::default();
     let measured = read_measured(files, &mut findings, &mut caps);
-    let (flows, unbroken, reconciler, counted) = read_flows(files, measured.as_ref(), report);
+    let Seen {
+        flows,
+        unbroken,
+        reconciler,
+        counted,
+        joined,
+    } = read_flows(files, measured.as_ref(), report);
     let allowed = read_policy(files.policy, &mut findings);
     let around = Circumstances::of(measured.as_ref(), report.session.as_ref());
     let reconciliation = flows
@@ -151,6 +158,7 @@ pub fn judge(
             measured,
             boundary: files.boundary,
             counted: &counted,
+            times: joined.times(),
             capsule: capsule.as_ref().and_then(|report| report.capsule.as_ref()),
             predicate,
             identity: files.identity,
@@ -159,6 +167,9 @@ pub fn judge(
             reconciliation: reconciliation.as_ref(),
         };
         statements.check(&mut findings, &mut caps);
+        for reason in joined.finish(measured) {
+            caps.cap(Grade::KernelObserved, reason);
+        }
     }
     let losses = reconciliation.iter().flat_map(Reconciliation::losses);
     for reason in unbroken.into_iter().chain(losses) {
@@ -242,31 +253,38 @@ fn read_measured(
 }
 
 /// Checks the chain of the flow log and looks for breaks in the enforcement.
-fn read_flows(
-    files: &BoundaryFiles<'_>,
-    measured: Option<&Measured>,
-    report: &Report,
-) -> (Option<FlowReport>, Vec<String>, Reconciler, Counted) {
-    let mut reconciler = Reconciler::default();
-    let mut counted = Counted::default();
+fn read_flows(files: &BoundaryFiles<'_>, measured: Option<&Measured>, report: &Report) -> Seen {
+    let mut seen = Seen::default();
     let Some(bytes) = files.flows else {
-        let reason = String::from("there is no flow log");
-        return (None, vec![reason], reconciler, counted);
+        seen.unbroken = vec![String::from("there is no flow log")];
+        return seen;
     };
     let nothing = Measured::default();
     let mut unbroken = Unbroken::new(measured.unwrap_or(&nothing));
-    let flows = check_flows(bytes, &mut |row| {
+    seen.flows = Some(check_flows(bytes, &mut |row| {
         unbroken.see(row);
-        reconciler.see(row);
-        counted.see(row);
-    });
+        seen.reconciler.see(row);
+        seen.counted.see(row);
+        seen.joined.see(row);
+    }));
     // Without a close the last receipt is only the agent's last action.
     let is_closed = report
         .session
         .as_ref()
         .is_some_and(|session| !session.close_reason.is_empty());
     let close = is_closed.then_some(report.last_time.as_str());
-    (Some(flows), unbroken.finish(close), reconciler, counted)
+    seen.unbroken = unbroken.finish(close);
+    seen
+}
+
+/// What the rows of the flow log show.
+#[derive(Debug, Default)]
+struct Seen {
+    flows: Option<FlowReport>,
+    unbroken: Vec<String>,
+    reconciler: Reconciler,
+    counted: Counted,
+    joined: Joined,
 }
 
 /// The check of the attestation, and whether its signer is pinned. Without an attestation there is no signer to pin.

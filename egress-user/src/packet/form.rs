@@ -4,6 +4,8 @@
 //! knows, that is missing, or that holds something else keeps the grade down, because its writer was another program.
 mod tables;
 
+pub(super) use tables::{STEPS, STEPS_OF_SOME_RUNS};
+
 use crate::receipt::is_rfc3339;
 use crate::receipt::json::{Node, Value};
 

@@ -28,6 +28,12 @@ pub struct Measured {
     /// Ports that the relay asks the mediator for.
     #[serde(default)]
     pub allowed_ports: Vec<u16>,
+    /// When each step was reached.
+    #[serde(default)]
+    pub timeline: Vec<Mark>,
+    /// What the command might take.
+    #[serde(default)]
+    pub limits: Limits,
     /// The policy that the mediator read.
     #[serde(default)]
     pub policy: Policy,
@@ -186,6 +192,32 @@ pub struct Workspace {
     pub mode: String,
     /// Changes by what became of them; absent where none were kept apart.
     pub changes: Option<BTreeMap<String, u64>>,
+}
+
+/// One step that was reached.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Mark {
+    /// Which.
+    pub step: String,
+    /// When, microseconds since the run began.
+    pub at_us: u64,
+}
+
+/// What the command might take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// Time.
+    pub seconds: Seconds,
+}
+
+/// How long the command might take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Seconds {
+    /// Whether that ended it.
+    pub reached: bool,
 }
 
 /// A socket of the host that the caller opened.
@@ -380,7 +412,7 @@ impl Measured {
         let results = &self.probes.results;
         let is_open = |probe: &&Probe| match probe.outcome.as_str() {
             "denied" => !probe.control.succeeded,
-            "not_applicable" => probe.detail.is_empty(),
+            "not_applicable" => probe.detail.is_empty() || probe.control.succeeded,
             _ => true,
         };
         let in_words =
@@ -399,7 +431,9 @@ mod tests {
             name: name.to_owned(),
             outcome: outcome.to_owned(),
             detail: detail.to_owned(),
-            control: Control { succeeded: true },
+            control: Control {
+                succeeded: outcome == "denied",
+            },
         };
         let measured = Measured {
             probes: Probes {

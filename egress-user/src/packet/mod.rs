@@ -20,6 +20,7 @@ pub mod grade;
 pub mod html;
 pub mod identity;
 mod inline;
+mod joined;
 pub mod measured;
 pub mod model;
 pub mod posture;

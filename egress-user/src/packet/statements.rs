@@ -10,13 +10,14 @@ use super::attest::Predicate;
 use super::counted::Counted;
 use super::grade::{Caps, Grade};
 use super::identity::{self, Identity};
+use super::joined::{RunTimes, nanos};
 use super::measured::{Measured, Probe};
 use super::model::Packet;
 use super::posture::{Facts, Words};
 use super::reconcile::Reconciliation;
 use super::{
-    ATTESTATION_FILE, BOUNDARY_FILE, CAPSULE_FILE, CHANGES_FILE, IDENTITY_FILE, PACKET_FILE,
-    POLICY_FILE, form, repeated, required, rules,
+    ATTESTATION_FILE, BOUNDARY_FILE, CAPSULE_FILE, CHANGES_FILE, FLOWS_FILE, IDENTITY_FILE,
+    PACKET_FILE, POLICY_FILE, form, repeated, required, rules,
 };
 use crate::policy::allowed;
 use crate::receipt::capsule::Capsule;
@@ -33,6 +34,7 @@ pub(super) struct Statements<'a> {
     pub(super) measured: &'a Measured,
     pub(super) boundary: Option<&'a [u8]>,
     pub(super) counted: &'a Counted,
+    pub(super) times: RunTimes,
     pub(super) capsule: Option<&'a Capsule>,
     pub(super) predicate: Option<&'a Predicate>,
     pub(super) identity: Option<&'a [u8]>,
@@ -46,6 +48,8 @@ impl Statements<'_> {
         self.form(caps);
         self.counted.check(self.measured, findings, caps);
         self.repeated(findings);
+        self.times(findings);
+        self.steps(caps);
         self.tool(findings);
         self.links(findings, caps);
         self.agent(findings, caps);
@@ -102,6 +106,98 @@ impl Statements<'_> {
             let expected = format!("{member} {}", text(expected));
             differs(findings, PACKET_FILE, &expected, &text(stated));
         }
+    }
+
+    /// `packet.json` has the times of the flow log. What comes before the packet is written takes longer the more
+    /// receipts there are to check.
+    fn times(self, findings: &mut Findings) {
+        const CHECKED_WITHIN: i128 = 600_000_000_000;
+        let Some(packet) = self.packet else {
+            return;
+        };
+        let slack = self.times.slack;
+        let run = &packet.run;
+        let all = [
+            (
+                "run.started_at",
+                Some(&run.started_at),
+                self.times.first,
+                slack,
+            ),
+            (
+                "run.completed_at",
+                run.completed_at.as_ref(),
+                self.times.gone,
+                slack,
+            ),
+            (
+                "generated_at",
+                Some(&packet.generated_at),
+                self.times.last,
+                slack.saturating_add(CHECKED_WITHIN),
+            ),
+        ];
+        for (member, stated, seen, most) in all {
+            let (Some(stated), Some(seen)) = (stated, seen) else {
+                continue;
+            };
+            let is_near = nanos(stated).is_some_and(|stated| {
+                let apart = stated.saturating_sub(seen);
+                apart <= most && apart >= slack.saturating_neg()
+            });
+            if !is_near {
+                let expected = format!("{member} as in {FLOWS_FILE}");
+                differs(findings, PACKET_FILE, &expected, stated);
+            }
+        }
+    }
+
+    /// The steps of the run are there and follow each other, and the command has the exit status that they allow.
+    fn steps(self, caps: &mut Caps) {
+        let timeline = &self.measured.timeline;
+        let places: Vec<Option<usize>> = timeline
+            .iter()
+            .map(|mark| form::STEPS.iter().position(|step| *step == mark.step))
+            .collect();
+        let in_order = places.is_sorted_by(|one, next| one < next);
+        let in_time = timeline.is_sorted_by_key(|mark| mark.at_us);
+        caps.unless(
+            in_order && in_time,
+            Grade::KernelObserved,
+            "the steps of the run do not follow each other",
+        );
+        let lacking = form::STEPS
+            .iter()
+            .filter(|step| !form::STEPS_OF_SOME_RUNS.contains(step));
+        let lacking = lacking.filter(|step| !timeline.iter().any(|mark| mark.step == **step));
+        for step in lacking.filter(|_| self.measured.incomplete.is_empty()) {
+            caps.cap(
+                Grade::KernelObserved,
+                format!("the run has no step {step:?}"),
+            );
+        }
+        let has_status = self
+            .packet
+            .is_none_or(|packet| packet.run.agent_exit_code.is_some());
+        let is_timed_out = self.measured.limits.seconds.reached;
+        caps.unless(
+            has_status != is_timed_out || !self.measured.incomplete.is_empty(),
+            Grade::KernelObserved,
+            "the command has an exit status and a time-out, or neither",
+        );
+        let mut kinds: Vec<&str> = Vec::new();
+        for namespace in &self.measured.namespaces {
+            let (kind, id) = namespace.split_once(":[").unwrap_or((namespace, ""));
+            let is_id = id
+                .strip_suffix(']')
+                .is_some_and(|id| id.parse::<u64>().is_ok());
+            kinds.extend(is_id.then_some(kind));
+        }
+        caps.unless(
+            kinds == required::NAMESPACES && self.measured.namespaces.len() == kinds.len(),
+            Grade::KernelObserved,
+            "the command did not have namespaces of all kinds",
+        );
     }
 
     /// One program wrote everything.

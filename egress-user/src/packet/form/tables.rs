@@ -334,7 +334,7 @@ pub(super) static BOUNDARY: Form = Object(&[
 ]);
 
 /// The steps of a run, in their order.
-pub(super) const STEPS: [&str; 15] = [
+pub(in crate::packet) const STEPS: [&str; 15] = [
     "cgroups made",
     "workspace mapped",
     "init spawned",
@@ -350,6 +350,14 @@ pub(super) const STEPS: [&str; 15] = [
     "workspace done",
     "relay ended",
     "mediator ended",
+];
+
+/// The steps that not every run takes.
+pub(in crate::packet) const STEPS_OF_SOME_RUNS: [&str; 4] = [
+    "workspace mapped",
+    "gates attached again",
+    "command executed",
+    "workspace done",
 ];
 
 /// `changes.json`.
