@@ -159,6 +159,12 @@ pub fn judge(
             boundary: files.boundary,
             counted: &counted,
             times: joined.times(),
+            has_archive: match files.attestation {
+                Attestation::Present { files, .. } => {
+                    Some(files.iter().any(|(name, _)| name == super::CHANGES_ARCHIVE))
+                }
+                Attestation::Pending { .. } | Attestation::Absent => None,
+            },
             capsule: capsule.as_ref().and_then(|report| report.capsule.as_ref()),
             predicate,
             identity: files.identity,
@@ -313,6 +319,16 @@ fn check_attestation(
         }
         Attestation::Present { bytes, files } => {
             let report = attest::check(bytes, files, keys);
+            let is_known = |name: &str| super::PACKET_FILES.contains(&name);
+            for (name, _) in files.iter().filter(|(name, _)| !is_known(name)) {
+                let place = place(super::ATTESTATION_FILE);
+                findings.add(
+                    &rules::ATTESTATION_EXTRA,
+                    place,
+                    "a file of a packet",
+                    name.as_str(),
+                );
+            }
             let is_trusted = report.is_trusted;
             (Some(report), is_trusted)
         }

@@ -175,7 +175,15 @@ fn of_policy(packet: &Packet, measured: &Measured, mode: Option<&str>) -> Vec<Re
             .unwrap_or(path)
             .to_owned()
     });
+    let mut hashes = policy.policy_hashes.clone();
+    hashes.sort();
+    hashes.dedup();
     let mut all = vec![
+        (
+            "policy.policy_hashes",
+            Some(policy.policy_hashes.join(" ")),
+            Some(hashes.join(" ")),
+        ),
         (
             "policy.config_path",
             policy.config_path.clone(),

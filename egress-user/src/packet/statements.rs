@@ -16,8 +16,8 @@ use super::model::Packet;
 use super::posture::{Facts, Words};
 use super::reconcile::Reconciliation;
 use super::{
-    ATTESTATION_FILE, BOUNDARY_FILE, CAPSULE_FILE, CHANGES_FILE, FLOWS_FILE, IDENTITY_FILE,
-    PACKET_FILE, POLICY_FILE, form, repeated, required, rules,
+    ATTESTATION_FILE, BOUNDARY_FILE, CAPSULE_FILE, CHANGES_ARCHIVE, CHANGES_FILE, FLOWS_FILE,
+    IDENTITY_FILE, PACKET_FILE, POLICY_FILE, form, repeated, required, rules,
 };
 use crate::policy::allowed;
 use crate::receipt::capsule::Capsule;
@@ -35,6 +35,8 @@ pub(super) struct Statements<'a> {
     pub(super) boundary: Option<&'a [u8]>,
     pub(super) counted: &'a Counted,
     pub(super) times: RunTimes,
+    /// Whether there is an archive of what was not applied; none while the packet is being made.
+    pub(super) has_archive: Option<bool>,
     pub(super) capsule: Option<&'a Capsule>,
     pub(super) predicate: Option<&'a Predicate>,
     pub(super) identity: Option<&'a [u8]>,
@@ -430,6 +432,28 @@ impl Statements<'_> {
             );
             return;
         };
+        // What is gone cannot be kept, and other kinds need not be.
+        let kept = document.changes.iter().any(|change| {
+            change.outcome != "applied" && change.change != "deleted" && change.kind == "file"
+        });
+        let with_reason =
+            |change: &Change| change.reason.is_some() == (change.outcome != "applied");
+        if !document.changes.iter().all(with_reason) {
+            let expected = "a reason for each change that was not applied";
+            differs(findings, CHANGES_FILE, expected, "another");
+        }
+        let may_be = document
+            .changes
+            .iter()
+            .any(|change| change.outcome != "applied");
+        if self
+            .has_archive
+            .is_some_and(|is_there| (kept && !is_there) || (is_there && !may_be))
+        {
+            let archive = if kept { "an archive" } else { "no archive" };
+            let expected = format!("{archive} of what was not applied");
+            differs(findings, CHANGES_ARCHIVE, &expected, "the opposite");
+        }
         if document.mode != workspace.mode {
             differs(findings, CHANGES_FILE, &workspace.mode, &document.mode);
         }
@@ -535,6 +559,9 @@ struct Changes {
 
 #[derive(serde::Deserialize)]
 struct Change {
+    change: String,
+    kind: String,
+    reason: Option<serde_json::Value>,
     outcome: String,
 }
 
