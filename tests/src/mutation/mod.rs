@@ -39,7 +39,7 @@ const MUTATIONS_VARIABLE: &str = "EGRESS_MUTATIONS";
 /// Repeats a sample.
 const SEED_VARIABLE: &str = "EGRESS_MUTATION_SEED";
 /// Places of a sample.
-const SAMPLE: usize = 1_500;
+const SAMPLE: usize = 300;
 /// Changes of one place in a sample.
 const OF_A_PLACE: usize = 3;
 /// Threads that judge.
