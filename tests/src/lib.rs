@@ -37,6 +37,8 @@ mod judged;
 #[cfg(feature = "liar")]
 pub mod liar;
 mod links;
+#[cfg(feature = "liar")]
+pub mod mutation;
 mod namespaces;
 mod processes;
 mod record;

@@ -20,7 +20,7 @@ const WORKERS: usize = 2;
 const AT_LEAST: usize = 20;
 
 /// What the command asks for, one line of output each: a status, or what a WebSocket sent back.
-const MIX: &str = r#"
+pub(crate) const MIX: &str = r#"
 page() { curl -sS -m 20 -o /dev/null -w '%{http_code}\n' "$@"; }
 head -c 30000 /dev/zero | tr '\0' a > body
 page http://allowed.test/

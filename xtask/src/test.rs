@@ -26,12 +26,19 @@ const CORPORA_VARIABLE: &str = "EGRESS_SHARED";
 /// Names the real Pipelocks that the suite of this name is run with, as PATH names directories.
 const PIPELOCK_VARIABLE: &str = "PIPELOCK_BIN";
 
+/// How many changes of a packet the suite of mutations makes.
+const MUTATIONS_VARIABLE: &str = "EGRESS_MUTATIONS";
+
 /// What was typed.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Run the suite with each real Pipelock that `PIPELOCK_BIN` names (several: with `:` between), and nothing else
     #[arg(long)]
     real_pipelock: bool,
+    /// Make every change of a packet that the suite of mutations knows, and nothing else; with `--real-pipelock` of the
+    /// packets of each Pipelock
+    #[arg(long)]
+    mutations: bool,
     /// Run the end-to-end tests alone, with this binary instead of one that is built now
     #[arg(long, value_name = "FILE", conflicts_with = "real_pipelock")]
     binary: Option<PathBuf>,
@@ -84,12 +91,26 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
     };
     for pipelock in &pipelocks {
         println!("test: end to end, with {}", pipelock.display());
-        run_program(
-            test()
-                .env(PIPELOCK_VARIABLE, pipelock)
-                .args(["--package", PRIVILEGED, "--features", "real-pipelock"])
-                .args(["--test", "real_pipelock"]),
-        )?;
+        let mut command = test();
+        command
+            .env(PIPELOCK_VARIABLE, pipelock)
+            .args(["--package", PRIVILEGED, "--features", "real-pipelock"])
+            .args(["--test", "real_pipelock"]);
+        if args.mutations {
+            command
+                .env(MUTATIONS_VARIABLE, "full")
+                .args(["--", "mutations"]);
+        }
+        run_program(&mut command)?;
+    }
+    if args.mutations && !args.real_pipelock {
+        println!("test: every change of a packet");
+        return run_program(test().env(MUTATIONS_VARIABLE, "full").args([
+            "--package",
+            PRIVILEGED,
+            "--test",
+            "mutations",
+        ]));
     }
     if args.real_pipelock {
         return Ok(());

@@ -38,6 +38,7 @@ struct EnvelopeSignature {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Statement {
     #[serde(rename = "_type")]
     kind: String,
@@ -49,7 +50,7 @@ struct Statement {
 
 /// What the signer states beside the digests.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Predicate {
     /// Id of the run.
     pub run_id: String,
@@ -62,6 +63,7 @@ pub struct Predicate {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Subject {
     name: String,
     digest: BTreeMap<String, String>,

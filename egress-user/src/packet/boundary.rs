@@ -4,23 +4,28 @@ use std::time::Duration;
 
 use ed25519_dalek::VerifyingKey;
 
-use super::attest::{AttestationReport, Opened, Predicate};
+use super::attest::AttestationReport;
 use super::flows::FlowReport;
 use super::grade::{Caps, Grade, Graded, Pins};
 use super::measured::Measured;
 use super::model::Packet;
 use super::reconcile::{Circumstances, Receipts, Reconciliation};
 use super::statements::Statements;
-use super::stream::{FileDigest, Stream};
+use super::stream::Stream;
 use super::{BOUNDARY_FILE, CAPSULE_FILE, rules};
 use crate::policy::allowed::Allowed;
 use crate::receipt::capsule::{Against, CapsuleReport, check as check_capsule};
 use crate::receipt::findings::{Finding, Findings, Place, Severity};
-use crate::receipt::report::{End, Report, Verdict};
+use crate::receipt::report::{Report, Verdict};
 
+mod attested;
 mod flow_log;
+mod grading;
 
+pub use attested::Attestation;
+use attested::{check_attestation, check_predicate, check_signers, writers_pins};
 use flow_log::FlowLog;
+use grading::{grade_capsule, grade_measured, grade_receipts};
 
 /// The files that speak of the boundary; each may be absent.
 #[derive(Debug, Default)]
@@ -39,48 +44,6 @@ pub struct BoundaryFiles<'a> {
     pub changes: Option<&'a [u8]>,
     /// `attestation.json`.
     pub attestation: Attestation,
-}
-
-/// The signature over all files.
-#[derive(Debug, Default)]
-pub enum Attestation {
-    /// There is none.
-    #[default]
-    Absent,
-    /// It is being made now, by a key that the caller named or not.
-    Pending {
-        /// Whether the caller named the key.
-        pinned: bool,
-    },
-    /// There it is.
-    Present {
-        /// What it states.
-        opened: Box<Opened>,
-        /// Every other file of the packet, except for those that are read as streams.
-        files: Vec<FileDigest>,
-    },
-}
-
-impl Attestation {
-    /// Takes what was read of a stream into the files that it is held to.
-    pub(super) fn read(&mut self, digest: FileDigest) {
-        let Self::Present { files, .. } = self else {
-            return;
-        };
-        match files.iter_mut().find(|file| file.name == digest.name) {
-            Some(file) if *file == digest => {}
-            Some(file) => *file = FileDigest::none(&digest.name, "not one regular file"),
-            None => files.push(digest),
-        }
-    }
-
-    /// The SHA-256 that it states of a file.
-    fn sha256(&self, file: &str) -> Option<&str> {
-        match self {
-            Self::Present { opened, .. } => opened.sha256(file),
-            Self::Absent | Self::Pending { .. } => None,
-        }
-    }
 }
 
 impl BoundaryReport {
@@ -132,12 +95,13 @@ pub fn judge(
         &mut findings,
         &mut caps,
     );
-    let (flows, unbroken) = (log.flows, log.unbroken);
+    let (flows, counted, joined) = (log.flows, log.counted, log.joined);
     let allowed = read_policy(files.policy, &mut findings);
     let around = Circumstances::of(measured.as_ref(), report.session.as_ref());
     let reconciliation = flows
         .as_ref()
         .map(|_| log.reconciler.finish(receipts, around, &allowed));
+    let has_archive = files.attestation.has(super::CHANGES_ARCHIVE);
     let (attestation, is_pinned) =
         check_attestation(files.attestation, keys, &mut findings, &mut caps);
     let capsule = files.capsule.map(|bytes| {
@@ -180,6 +144,10 @@ pub fn judge(
         let statements = Statements {
             packet,
             measured,
+            boundary: files.boundary,
+            counted: &counted,
+            times: joined.times(),
+            has_archive,
             capsule: capsule.as_ref().and_then(|report| report.capsule.as_ref()),
             predicate,
             identity: files.identity,
@@ -188,9 +156,12 @@ pub fn judge(
             reconciliation: reconciliation.as_ref(),
         };
         statements.check(&mut findings, &mut caps);
+        for reason in joined.finish(measured) {
+            caps.cap(Grade::KernelObserved, reason);
+        }
     }
     let losses = reconciliation.iter().flat_map(Reconciliation::losses);
-    for reason in unbroken.into_iter().chain(losses) {
+    for reason in log.unbroken.into_iter().chain(losses) {
         caps.cap(Grade::KernelObserved, reason);
     }
     let pins = Pins {
@@ -201,20 +172,8 @@ pub fn judge(
     if let Some(predicate) = predicate {
         check_predicate(predicate, report, caps.shown(), &mut findings);
     }
-    let mut all = findings.into_ranked().0;
-    all.extend(capsule.into_iter().flat_map(|capsule| capsule.findings));
     let signer = attestation.as_ref().and_then(|one| one.signer.clone());
-    all.extend(attestation.into_iter().flat_map(|one| one.findings));
-    all.extend(flows.iter().flat_map(|flows| flows.findings.clone()));
-    if all
-        .iter()
-        .any(|finding| finding.rule.severity == Severity::Error)
-    {
-        caps.cap(
-            Grade::Unproven,
-            "what the packet says of the boundary does not hold together",
-        );
-    }
+    let all = all_findings(findings, capsule, attestation, flows.as_ref(), &mut caps);
     BoundaryReport {
         graded: caps.graded(pins),
         as_written: caps.graded(writers_pins),
@@ -226,12 +185,24 @@ pub fn judge(
     }
 }
 
-/// The signers that the writer of an attested packet had pinned.
-fn writers_pins(predicate: Option<&Predicate>, measured: Option<&Measured>) -> Option<Pins> {
-    Some(Pins {
-        boundary: measured?.attestation.pinned,
-        receipts: predicate?.verdict != Verdict::SelfConsistentOnly.as_str(),
-    })
+/// The findings in all files. What does not hold together proves nothing.
+fn all_findings(
+    findings: Findings,
+    capsule: Option<CapsuleReport>,
+    attestation: Option<AttestationReport>,
+    flows: Option<&FlowReport>,
+    caps: &mut Caps,
+) -> Vec<Finding> {
+    let mut all = findings.into_ranked().0;
+    all.extend(capsule.into_iter().flat_map(|capsule| capsule.findings));
+    all.extend(attestation.into_iter().flat_map(|one| one.findings));
+    all.extend(flows.iter().flat_map(|flows| flows.findings.clone()));
+    let is_error = |finding: &Finding| finding.rule.severity == Severity::Error;
+    if all.iter().any(is_error) {
+        let reason = "what the packet says of the boundary does not hold together";
+        caps.cap(Grade::Unproven, reason);
+    }
+    all
 }
 
 /// The hosts that the packet's policy allows. Without a policy nothing can be held against it.
@@ -271,183 +242,6 @@ fn read_measured(
             );
             None
         }
-    }
-}
-
-/// The check of the attestation, and whether its signer is pinned. Without an attestation there is no signer to pin.
-fn check_attestation(
-    attestation: Attestation,
-    keys: &[VerifyingKey],
-    findings: &mut Findings,
-    caps: &mut Caps,
-) -> (Option<AttestationReport>, bool) {
-    match attestation {
-        Attestation::Pending { pinned } => (None, pinned),
-        Attestation::Absent => {
-            caps.cap(
-                Grade::Unproven,
-                "there is no attestation: nobody signed the measurements",
-            );
-            if !keys.is_empty() {
-                findings.add(
-                    &rules::ATTESTATION_NONE,
-                    rules::here(),
-                    "a signature",
-                    "none",
-                );
-            }
-            (None, true)
-        }
-        Attestation::Present { opened, files } => {
-            let report = opened.check(&files);
-            let is_trusted = report.is_trusted;
-            (Some(report), is_trusted)
-        }
-    }
-}
-
-/// The signer of the attestation claims no more and no less than what is found. Which keys are pinned is the
-/// verifier's choice, so it is left out.
-fn check_predicate(predicate: &Predicate, report: &Report, shown: Grade, findings: &mut Findings) {
-    let mut claim = |stated: &str, found: &str| {
-        let place = place(super::ATTESTATION_FILE);
-        findings.add(&rules::PREDICATE, place, found, stated);
-    };
-    let grade = predicate.grade.parse::<Grade>().ok();
-    let fits = grade == Some(shown) || grade == Some(shown.min(Grade::Unpinned));
-    if !fits {
-        claim(&predicate.grade, shown.as_str());
-    }
-    let verdict = match report.verdict {
-        // The run knows its own key; a verifier need not pin one.
-        Verdict::SelfConsistentOnly | Verdict::Valid => ["valid", "self_consistent_only"],
-        Verdict::Invalid => ["invalid", "invalid"],
-        Verdict::Error => ["error", "error"],
-    };
-    if !verdict.contains(&predicate.verdict.as_str()) {
-        claim(&predicate.verdict, report.verdict.as_str());
-    }
-}
-
-/// One root of trust: the mediator signs the boundary's key in `session_open`, so that no other key can vouch for
-/// the boundary, pinned or not. A mediator that binds none leaves the capsule's signer.
-fn check_signers(
-    report: &Report,
-    capsule: Option<&CapsuleReport>,
-    attestation: Option<&AttestationReport>,
-    measured: Option<&Measured>,
-    findings: &mut Findings,
-) {
-    let bound = report
-        .session
-        .as_ref()
-        .map(|session| session.posture_signer_key_id.as_str())
-        .filter(|key| !key.is_empty());
-    let of_capsule = capsule
-        .and_then(|report| report.capsule.as_ref())
-        .map(|capsule| capsule.signer_key_id.as_str());
-    let signer = attestation.and_then(|report| report.signer.as_deref());
-    if let (Some(expected), Some(signer)) = (bound.or(of_capsule), signer)
-        && expected != signer
-    {
-        let place = place(super::ATTESTATION_FILE);
-        findings.add(&rules::ATTESTATION_SIGNER, place, expected, signer);
-    }
-    let stated = measured.map(|measured| measured.attestation.key.as_str());
-    if let (Some(stated), Some(signer)) = (stated.filter(|key| !key.is_empty()), signer)
-        && stated != signer
-    {
-        let expected = format!("attestation.key {stated}");
-        let place = place(super::ATTESTATION_FILE);
-        findings.add(&rules::STATEMENT, place, expected, signer);
-    }
-}
-
-/// The capsule: there, bound by the receipts, and signed for these very programs.
-fn grade_capsule(
-    capsule: Option<&CapsuleReport>,
-    measured: Option<&Measured>,
-    findings: &mut Findings,
-    caps: &mut Caps,
-) {
-    let Some(capsule) = capsule else {
-        caps.cap(Grade::Unproven, "there is no posture capsule");
-        return;
-    };
-    caps.unless(
-        capsule.is_bound,
-        Grade::KernelObserved,
-        "the receipts do not sign the posture capsule",
-    );
-    let containment = capsule
-        .capsule
-        .as_ref()
-        .and_then(|capsule| capsule.evidence.containment.as_ref());
-    let Some(containment) = containment else {
-        caps.cap(
-            Grade::Unproven,
-            "the posture capsule says nothing of a containment",
-        );
-        return;
-    };
-    caps.unless(
-        containment.boundary_verified && containment.probe_refused_direct_egress,
-        Grade::KernelObserved,
-        "the posture capsule does not say that every way out was refused",
-    );
-    caps.unless(
-        containment.mode == crate::receipt::capsule::MODE,
-        Grade::Unproven,
-        "the posture capsule speaks of another mechanism",
-    );
-    if let Some(measured) = measured {
-        let computed = measured.kernel_rule_hash();
-        if computed != containment.kernel_rule_hash {
-            let stated = containment.kernel_rule_hash.as_str();
-            findings.add(
-                &rules::BOUNDARY_RULES,
-                place(BOUNDARY_FILE),
-                stated,
-                computed,
-            );
-        }
-    }
-}
-
-/// What was measured is what an enforced boundary shows.
-fn grade_measured(measured: &Measured, caps: &mut Caps) {
-    caps.unless(
-        measured.mode != "audit",
-        Grade::None,
-        "it is of --mode audit: nothing was enforced",
-    );
-    for probe in measured.open_probes() {
-        caps.cap(Grade::KernelObserved, format!("probe {probe}"));
-    }
-    caps.unless(
-        !measured.probes.results.is_empty(),
-        Grade::KernelObserved,
-        "no probe was made",
-    );
-    for reason in &measured.incomplete {
-        caps.cap(
-            Grade::KernelObserved,
-            format!("the record is not complete: {reason}"),
-        );
-    }
-}
-
-fn grade_receipts(report: &Report, caps: &mut Caps) {
-    match report.verdict {
-        Verdict::Valid | Verdict::SelfConsistentOnly => {}
-        Verdict::Invalid => caps.cap(Grade::Unproven, "the receipts are invalid"),
-        Verdict::Error => caps.cap(Grade::Unproven, "there is no receipt"),
-    }
-    if let End::Unproven(reason) = report.end {
-        caps.cap(
-            Grade::KernelObserved,
-            format!("the end of the receipts is not proven: {reason}"),
-        );
     }
 }
 

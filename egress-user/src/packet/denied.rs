@@ -1,6 +1,8 @@
 //! What was denied, as `boundary.json`, the summary and the report list it.
 use serde::{Deserialize, Serialize};
 
+use super::rows::{RelayRow, RelayVerdict};
+
 /// A destination that the command was denied, by whom and why.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Denied {
@@ -62,6 +64,49 @@ impl Denied {
     }
 }
 
+impl RelayRow {
+    /// Why the row is a denial; `None` if it is none.
+    ///
+    /// What moved bytes and then went wrong was not denied: the destination may have all of them.
+    pub fn denial(&self) -> Option<String> {
+        let is_denied = match self.verdict {
+            RelayVerdict::Refused | RelayVerdict::Blocked => true,
+            RelayVerdict::Answered => {
+                let claimed = self.claimed.as_ref()?;
+                return Some(format!("{}: {claimed}", self.reason));
+            }
+            // Without an answer the destination may have the head; one that cannot be reached denies nothing.
+            RelayVerdict::Failed => {
+                let was_answered = self.status.is_some_and(|status| status != 502);
+                let moved = self.bytes_up > 0 || self.bytes_down > 0;
+                !moved && (self.head_bytes == 0 || was_answered)
+            }
+            RelayVerdict::Forwarded | RelayVerdict::Unfinished | RelayVerdict::Unknown => false,
+        };
+        is_denied.then(|| self.reason.clone())
+    }
+
+    /// Whether something of a row that is no denial reached its destination, or came from it.
+    pub fn went_through(&self) -> bool {
+        let is_own_answer = self.verdict == RelayVerdict::Failed && self.bytes_up == 0;
+        self.transport.is_some() && !is_own_answer
+    }
+
+    /// Whether the mediator must have allowed it: the request was answered in order, or its tunnel had been opened.
+    pub fn was_let_through(&self) -> bool {
+        let is_tunnel = matches!(self.transport.as_deref(), Some("connect" | "websocket"));
+        match self.verdict {
+            RelayVerdict::Forwarded => true,
+            RelayVerdict::Unfinished => is_tunnel && self.status.is_some() && self.bytes_down > 0,
+            RelayVerdict::Refused
+            | RelayVerdict::Blocked
+            | RelayVerdict::Answered
+            | RelayVerdict::Failed
+            | RelayVerdict::Unknown => false,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,5 +124,52 @@ mod tests {
         assert!(denied.claims("allowlist"));
         let remedy = denied.remedy();
         assert_eq!(remedy.as_deref(), Some("api_allowlist: [\"a.test\"]"));
+    }
+
+    fn row(verdict: RelayVerdict, reason: &str, up: u64, down: u64) -> RelayRow {
+        RelayRow {
+            transport: Some(String::from("forward")),
+            verdict,
+            reason: reason.to_owned(),
+            bytes_up: up,
+            bytes_down: down,
+            ..RelayRow::default()
+        }
+    }
+
+    #[test]
+    fn what_moved_bytes_was_not_denied() {
+        use RelayVerdict::{Answered, Blocked, Failed, Forwarded, Refused, Unfinished};
+        for (verdict, word, up, down, denied, through) in [
+            (Forwarded, "", 0, 5, None, true),
+            (Refused, "name_mismatch", 0, 0, Some("name_mismatch"), true),
+            (Blocked, "ssrf:x", 3, 9, Some("ssrf:x"), true),
+            (Failed, "mediator_502", 0, 0, Some("mediator_502"), false),
+            (Failed, "upstream_failed", 0, 25, None, false),
+            (Failed, "malformed_chunk", 9, 0, None, true),
+            (Unfinished, "stopped", 0, 0, None, true),
+            (Unfinished, "no_answer", 9, 0, None, true),
+            (Answered, "answered_403", 9, 9, None, true),
+        ] {
+            let row = row(verdict, word, up, down);
+            assert_eq!(row.denial().as_deref(), denied, "{verdict:?} {word}");
+            assert!(
+                denied.is_some() || row.went_through() == through,
+                "{verdict:?} {word}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_answer_that_claims_to_be_a_denial_is_named_as_a_claim() {
+        let row = RelayRow {
+            claimed: Some(String::from("allowlist:not_in_allowlist")),
+            ..row(RelayVerdict::Answered, "answered_403", 0, 9)
+        };
+        let named = row.denial();
+        assert_eq!(
+            named.as_deref(),
+            Some("answered_403: allowlist:not_in_allowlist")
+        );
     }
 }

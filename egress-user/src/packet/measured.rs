@@ -19,6 +19,21 @@ pub struct Measured {
     /// Who the command ran as.
     #[serde(default)]
     pub agent: Agent,
+    /// User ids by account.
+    #[serde(default)]
+    pub users: BTreeMap<String, u64>,
+    /// The namespaces of the command.
+    #[serde(default)]
+    pub namespaces: Vec<String>,
+    /// Ports that the relay asks the mediator for.
+    #[serde(default)]
+    pub allowed_ports: Vec<u16>,
+    /// When each step was reached.
+    #[serde(default)]
+    pub timeline: Vec<Mark>,
+    /// What the command might take.
+    #[serde(default)]
+    pub limits: Limits,
     /// The policy that the mediator read.
     #[serde(default)]
     pub policy: Policy,
@@ -135,6 +150,8 @@ pub struct Pipelock {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Agent {
+    /// Its name.
+    pub user: String,
     /// Its user id.
     pub uid: u64,
     /// What its first process had given up.
@@ -161,6 +178,8 @@ pub struct Enforced {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Policy {
+    /// The caller's policy file.
+    pub config: Option<String>,
     /// SHA-256 of `policy.yaml`, lowercase hex.
     pub sha256: String,
 }
@@ -173,6 +192,32 @@ pub struct Workspace {
     pub mode: String,
     /// Changes by what became of them; absent where none were kept apart.
     pub changes: Option<BTreeMap<String, u64>>,
+}
+
+/// One step that was reached.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Mark {
+    /// Which.
+    pub step: String,
+    /// When, microseconds since the run began.
+    pub at_us: u64,
+}
+
+/// What the command might take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// Time.
+    pub seconds: Seconds,
+}
+
+/// How long the command might take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Seconds {
+    /// Whether that ended it.
+    pub reached: bool,
 }
 
 /// A socket of the host that the caller opened.
@@ -191,6 +236,14 @@ pub struct Counters {
     pub internal: u64,
     /// Packets stopped on their way to another interface than loopback.
     pub skb_dropped: u64,
+    /// Events that found the ring buffer full.
+    pub ring_full: u64,
+    /// Denials by the relay's own gates.
+    pub relay_denied: u64,
+    /// Connections of the command whose close a program was to report.
+    pub closes_expected: u64,
+    /// Those whose close it saw.
+    pub closes_seen: u64,
 }
 
 /// The program that ran the command.
@@ -242,6 +295,12 @@ pub struct Link {
     pub id: u32,
     /// Id of its program.
     pub program_id: u32,
+    /// Number of the hook.
+    #[serde(default)]
+    pub attach_type: u32,
+    /// Id of the cgroup; 0 when it was taken off.
+    #[serde(default)]
+    pub cgroup_id: u64,
 }
 
 /// System call filters.
@@ -295,6 +354,12 @@ pub struct Flows {
     pub head: String,
     /// Its rows.
     pub rows: u64,
+    /// Attempts by the kernel's verdict.
+    #[serde(default)]
+    pub by_verdict: BTreeMap<String, u64>,
+    /// Names that were asked for.
+    #[serde(default)]
+    pub names: u64,
     /// Rows of the relay by verdict.
     #[serde(default)]
     pub by_relay_verdict: BTreeMap<String, u64>,
@@ -347,7 +412,7 @@ impl Measured {
         let results = &self.probes.results;
         let is_open = |probe: &&Probe| match probe.outcome.as_str() {
             "denied" => !probe.control.succeeded,
-            "not_applicable" => probe.detail.is_empty(),
+            "not_applicable" => probe.detail.is_empty() || probe.control.succeeded,
             _ => true,
         };
         let in_words =
@@ -366,7 +431,9 @@ mod tests {
             name: name.to_owned(),
             outcome: outcome.to_owned(),
             detail: detail.to_owned(),
-            control: Control { succeeded: true },
+            control: Control {
+                succeeded: outcome == "denied",
+            },
         };
         let measured = Measured {
             probes: Probes {

@@ -92,6 +92,9 @@ pub const PROBES: [&str; 88] = [
     "terminal_input",
 ];
 
+/// The namespaces of the command, by the names of the kernel.
+pub const NAMESPACES: [&str; 6] = ["cgroup", "ipc", "mnt", "net", "pid", "uts"];
+
 /// The kernel programs without which nothing is enforced. Others only watch, or need a newer kernel.
 pub const PROGRAMS: [&str; 18] = [
     "agent_connect4",

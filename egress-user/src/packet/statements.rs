@@ -7,17 +7,24 @@ use std::collections::BTreeSet;
 use sha2::{Digest, Sha256};
 
 use super::attest::Predicate;
+use super::counted::Counted;
 use super::grade::{Caps, Grade};
 use super::identity::{self, Identity};
+use super::joined::RunTimes;
 use super::measured::{Measured, Probe};
 use super::model::Packet;
 use super::posture::{Facts, Words};
 use super::reconcile::Reconciliation;
 use super::{
-    BOUNDARY_FILE, CHANGES_FILE, IDENTITY_FILE, PACKET_FILE, POLICY_FILE, required, rules,
+    ATTESTATION_FILE, BOUNDARY_FILE, CHANGES_ARCHIVE, CHANGES_FILE, IDENTITY_FILE, PACKET_FILE,
+    POLICY_FILE, form, repeated, required, rules,
 };
+use crate::policy::allowed;
 use crate::receipt::capsule::Capsule;
 use crate::receipt::findings::{Findings, Place};
+use crate::receipt::json::{MAX_DEPTH, Node, parse_bytes};
+
+mod run;
 
 /// `PR_GET_SECCOMP` of a process with a filter.
 const SECCOMP_FILTER: u64 = 2;
@@ -27,6 +34,11 @@ const SECCOMP_FILTER: u64 = 2;
 pub(super) struct Statements<'a> {
     pub(super) packet: Option<&'a Packet>,
     pub(super) measured: &'a Measured,
+    pub(super) boundary: Option<&'a [u8]>,
+    pub(super) counted: &'a Counted,
+    pub(super) times: RunTimes,
+    /// Whether there is an archive of what was not applied; none while the packet is being made.
+    pub(super) has_archive: Option<bool>,
     pub(super) capsule: Option<&'a Capsule>,
     pub(super) predicate: Option<&'a Predicate>,
     pub(super) identity: Option<&'a [u8]>,
@@ -37,6 +49,13 @@ pub(super) struct Statements<'a> {
 
 impl Statements<'_> {
     pub(super) fn check(self, findings: &mut Findings, caps: &mut Caps) {
+        self.form(caps);
+        self.counted.check(self.measured, findings, caps);
+        self.repeated(findings);
+        self.times(findings);
+        self.steps(caps);
+        self.tool(findings);
+        self.links(findings, caps);
         self.agent(findings, caps);
         self.probes(findings, caps);
         self.programs(caps);
@@ -46,6 +65,40 @@ impl Statements<'_> {
         self.identity(findings);
         self.flows(findings);
         self.posture(findings);
+    }
+
+    /// The documents have the form in which this version writes them.
+    fn form(self, caps: &mut Caps) {
+        let boundary = self.boundary.map(|bytes| parsed(bytes, form::of_boundary));
+        let changes = self.changes.map(|bytes| parsed(bytes, form::of_changes));
+        for (file, deviations) in [(BOUNDARY_FILE, boundary), (CHANGES_FILE, changes)] {
+            for deviation in deviations.unwrap_or_default() {
+                let reason = format!("{file} has another form: {deviation}");
+                caps.cap(Grade::KernelObserved, reason);
+            }
+        }
+    }
+
+    /// `packet.json` repeats what the other files state.
+    fn repeated(self, findings: &mut Findings) {
+        let Some(packet) = self.packet else {
+            return;
+        };
+        let identity = self.identity.and_then(|bytes| Identity::read(bytes).ok());
+        let policy = self.policy.and_then(|bytes| str::from_utf8(bytes).ok());
+        let mode = policy.and_then(allowed::mode);
+        let different = repeated::differences(
+            packet,
+            self.measured,
+            self.capsule,
+            identity.as_ref(),
+            mode.as_deref(),
+        );
+        for (member, stated, expected) in different {
+            let text = |value: Option<String>| value.unwrap_or_else(|| String::from("absent"));
+            let expected = format!("{member} {}", text(expected));
+            differs(findings, PACKET_FILE, &expected, &text(stated));
+        }
     }
 
     /// The command was no root, could not become it, and was filtered.
@@ -212,6 +265,28 @@ impl Statements<'_> {
             );
             return;
         };
+        // What is gone cannot be kept, and other kinds need not be.
+        let kept = document.changes.iter().any(|change| {
+            change.outcome != "applied" && change.what != "deleted" && change.kind == "file"
+        });
+        let with_reason =
+            |change: &Change| change.reason.is_some() == (change.outcome != "applied");
+        if !document.changes.iter().all(with_reason) {
+            let expected = "a reason for each change that was not applied";
+            differs(findings, CHANGES_FILE, expected, "another");
+        }
+        let may_be = document
+            .changes
+            .iter()
+            .any(|change| change.outcome != "applied");
+        if self
+            .has_archive
+            .is_some_and(|is_there| (kept && !is_there) || (is_there && !may_be))
+        {
+            let archive = if kept { "an archive" } else { "no archive" };
+            let expected = format!("{archive} of what was not applied");
+            differs(findings, CHANGES_ARCHIVE, &expected, "the opposite");
+        }
         if document.mode != workspace.mode {
             differs(findings, CHANGES_FILE, &workspace.mode, &document.mode);
         }
@@ -229,7 +304,7 @@ impl Statements<'_> {
         }
     }
 
-    /// `identity.json` is the file that the capsule binds, and says what `packet.json` says.
+    /// `identity.json` is the file that the capsule binds.
     fn identity(self, findings: &mut Findings) {
         let place = || Place {
             file: Some(String::from(IDENTITY_FILE)),
@@ -250,57 +325,19 @@ impl Statements<'_> {
             let expected = bound.unwrap_or("a capsule that binds it");
             findings.add(&rules::IDENTITY_BOUND, place(), expected, actual);
         }
-        let identity = match Identity::read(bytes) {
-            Ok(identity) => identity,
-            Err(error) => {
-                findings.add(&rules::IDENTITY_FORM, place(), identity::SCHEMA, error);
-                return;
-            }
-        };
-        let Some(packet) = self.packet else {
-            return;
-        };
-        let run = &packet.run;
-        for (name, stated) in [
-            ("repository", &run.repository),
-            ("commit", &run.sha),
-            ("ref", &run.git_ref),
-            ("workflow", &run.workflow),
-            ("run_id", &run.run_id),
-            ("run_attempt", &run.run_attempt),
-        ] {
-            if let Some(stated) = stated.as_deref()
-                && identity.value(name) != Some(stated)
-            {
-                let expected = format!("{name} {}", identity.value(name).unwrap_or("absent"));
-                differs(findings, PACKET_FILE, &expected, stated);
-            }
+        if let Err(error) = Identity::read(bytes) {
+            findings.add(&rules::IDENTITY_FORM, place(), identity::SCHEMA, error);
         }
     }
 
     /// All files are of one run.
     fn run_ids(self, findings: &mut Findings) {
         let run_id = self.measured.run_id.as_str();
-        if let Some(stated) = self.packet.and_then(|packet| packet.packet_id.as_deref())
-            && stated != format!("egress-{run_id}")
-        {
-            differs(
-                findings,
-                PACKET_FILE,
-                &format!("packet_id egress-{run_id}"),
-                stated,
-            );
-        }
         if let Some(predicate) = self.predicate
             && predicate.run_id != run_id
         {
             let expected = format!("run_id {run_id}");
-            differs(
-                findings,
-                super::ATTESTATION_FILE,
-                &expected,
-                &predicate.run_id,
-            );
+            differs(findings, ATTESTATION_FILE, &expected, &predicate.run_id);
         }
     }
 
@@ -346,6 +383,11 @@ impl Statements<'_> {
     }
 }
 
+/// How a document deviates from its form.
+fn parsed(bytes: &[u8], of: fn(&Node<'_>) -> Vec<String>) -> Vec<String> {
+    parse_bytes(bytes, MAX_DEPTH).map_or_else(|error| vec![error.to_string()], |node| of(&node))
+}
+
 /// `changes.json`, as far as it is compared.
 #[derive(serde::Deserialize)]
 struct Changes {
@@ -355,6 +397,10 @@ struct Changes {
 
 #[derive(serde::Deserialize)]
 struct Change {
+    #[serde(rename = "change")]
+    what: String,
+    kind: String,
+    reason: Option<serde_json::Value>,
     outcome: String,
 }
 

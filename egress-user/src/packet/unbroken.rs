@@ -188,6 +188,8 @@ mod tests {
                 links: vec![Link {
                     id: 5,
                     program_id: 1,
+                    attach_type: 10,
+                    cgroup_id: 7,
                 }],
             },
             ..Measured::default()

@@ -7,6 +7,13 @@ use super::host::Host;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Allowed(Option<AllowList>);
 
+/// The `mode` that `policy.yaml` states.
+pub fn mode(text: &str) -> Option<String> {
+    let entries = document::read(text).ok()?;
+    let entry = entries.iter().find(|entry: &&Entry| entry.key == "mode")?;
+    entry.value.as_text().map(str::to_owned)
+}
+
 impl Allowed {
     /// Reads `policy.yaml`. A policy whose mode is not `strict`, or that is not enforced, allows every host.
     ///

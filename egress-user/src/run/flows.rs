@@ -1,7 +1,6 @@
 //! Writes `flows.jsonl`: one hash-chained row for each attempt, by kernel and by relay. The supervisor
 //! is its only writer. What repeats is folded: the first is a row at once, the rest a count at the end.
 mod callers;
-mod denied;
 mod dns;
 pub mod residual;
 mod unix;
@@ -249,31 +248,12 @@ impl FlowLog {
             .entry(flow.verdict.clone())
             .or_default() += 1;
         self.counts.residual.flow(flow);
-        self.let_through += u64::from(denied::was_let_through(flow));
         let key = (flow.cookie, flow.connect_ns);
         let caller = self.callers.known.get(&key).cloned();
         let pid = caller.as_ref().map(|caller| caller.pid);
         let Caller { process, exe, .. } = caller.unwrap_or_default();
-        if let Some(reason) = denied::reason(flow) {
-            let address = flow
-                .orig_dst
-                .map(|dst| dst.ip().to_string())
-                .unwrap_or_default();
-            let denied = Denied {
-                destination: flow.host.clone().unwrap_or(address),
-                port: flow.port.unwrap_or_default(),
-                protocol: flow.protocol.clone(),
-                reason,
-                process: process.clone(),
-            };
-            self.count_denied(denied);
-        } else if let (Some(host), Some(port)) = (&flow.host, flow.port)
-            && denied::went_through(flow)
-        {
-            *self.allowed.entry((host.clone(), port)).or_default() += 1;
-        }
         // Not with the target's whole length: that would tell more of a query than its own length does.
-        let row = as_map(serde_json::to_value(RelayRow {
+        let row = RelayRow {
             ts: String::new(),
             cookie: flow.cookie,
             connect_ns: flow.connect_ns,
@@ -292,9 +272,29 @@ impl FlowLog {
             head_bytes: flow.head_bytes,
             duration_us: flow.duration_us,
             pid,
-            process,
+            process: process.clone(),
             exe,
-        })?);
+        };
+        self.let_through += u64::from(row.was_let_through());
+        if let Some(reason) = row.denial() {
+            let address = flow
+                .orig_dst
+                .map(|dst| dst.ip().to_string())
+                .unwrap_or_default();
+            let denied = Denied {
+                destination: flow.host.clone().unwrap_or(address),
+                port: flow.port.unwrap_or_default(),
+                protocol: flow.protocol.clone(),
+                reason,
+                process,
+            };
+            self.count_denied(denied);
+        } else if let (Some(host), Some(port)) = (&flow.host, flow.port)
+            && row.went_through()
+        {
+            *self.allowed.entry((host.clone(), port)).or_default() += 1;
+        }
+        let row = as_map(serde_json::to_value(row)?);
         self.row("relay", clock::now_rfc3339(), row)
     }
 

@@ -18,8 +18,8 @@ mod endings;
 mod hosts;
 mod lies;
 mod tales;
-mod testimony;
-mod tree;
+pub(crate) mod testimony;
+pub(crate) mod tree;
 
 /// What a mediator claims that is not true.
 #[derive(Clone, Copy, Debug)]

@@ -14,14 +14,14 @@ use super::tree::Tree;
 const EVENT_KIND: usize = 6;
 
 /// One session's evidence.
-#[derive(Debug)]
-pub(super) struct Testimony {
-    items: Vec<Item>,
+#[derive(Clone, Debug)]
+pub(crate) struct Testimony {
+    pub(crate) items: Vec<Item>,
 }
 
 /// One entry of the recorder, and its twin where the mediator writes receipts of two versions.
 #[derive(Clone, Debug)]
-enum Item {
+pub(crate) enum Item {
     /// An action receipt.
     Receipt(Receipt),
     /// Anything else.
@@ -30,32 +30,32 @@ enum Item {
 
 /// An action receipt.
 #[derive(Clone, Debug)]
-pub(super) struct Receipt {
+pub(crate) struct Receipt {
     /// The entry around it.
-    entry: Tree,
+    pub(crate) entry: Tree,
     /// What is signed.
-    pub(super) record: Tree,
+    pub(crate) record: Tree,
     /// Its unsigned part, as JSON text.
-    ext: Option<String>,
+    pub(crate) ext: Option<String>,
     /// The receipt of version 2 that says the same.
-    pub(super) twin: Option<Twin>,
+    pub(crate) twin: Option<Twin>,
 }
 
 /// A receipt of version 2.
 #[derive(Clone, Debug)]
-pub(super) struct Twin {
-    entry: Tree,
-    receipt: Tree,
+pub(crate) struct Twin {
+    pub(crate) entry: Tree,
+    pub(crate) receipt: Tree,
 }
 
 impl Receipt {
     /// A text of the record.
-    pub(super) fn text(&self, name: &str) -> String {
+    pub(crate) fn text(&self, name: &str) -> String {
         self.record.text(name)
     }
 
     /// Changes a text of the record, and of the twin what follows from it.
-    pub(super) fn set(&mut self, name: &str, text: &str) {
+    pub(crate) fn set(&mut self, name: &str, text: &str) {
         self.record.set(name, text);
         let name = match name {
             "pattern" => "rule_id",
@@ -68,7 +68,7 @@ impl Receipt {
     }
 
     /// Removes a text of the record.
-    pub(super) fn remove(&mut self, name: &str) {
+    pub(crate) fn remove(&mut self, name: &str) {
         self.record.remove(name);
         if let Some(payload) = self.twin.as_mut().filter(|_| name == "pattern")
             && let Some(payload) = payload.receipt.at_mut(&["payload"])
@@ -78,12 +78,12 @@ impl Receipt {
     }
 
     /// Whether it is about an action, not about the session.
-    pub(super) fn is_decision(&self) -> bool {
+    pub(crate) fn is_decision(&self) -> bool {
         self.record.at(&["session_control"]).is_none()
     }
 
     /// Sets the time at which it says that it was made.
-    pub(super) fn set_time(&mut self, time: &str) {
+    pub(crate) fn set_time(&mut self, time: &str) {
         self.record.set("timestamp", time);
         self.entry.set("ts", time);
         if let Some(twin) = &mut self.twin {
@@ -95,7 +95,7 @@ impl Receipt {
 
 impl Twin {
     /// Changes a text of the decision.
-    pub(super) fn set(&mut self, name: &str, text: &str) {
+    pub(crate) fn set(&mut self, name: &str, text: &str) {
         if let Some(payload) = self.receipt.at_mut(&["payload"]) {
             payload.set(name, text);
         }
@@ -114,7 +114,7 @@ impl Twin {
 
 impl Testimony {
     /// Reads the evidence files of a directory; gives their paths too.
-    pub(super) fn read(dir: &Path) -> io::Result<(Self, Vec<PathBuf>)> {
+    pub(crate) fn read(dir: &Path) -> io::Result<(Self, Vec<PathBuf>)> {
         let mut files = Vec::new();
         for entry in fs::read_dir(dir)? {
             let path = entry?.path();
@@ -125,13 +125,19 @@ impl Testimony {
         }
         files.sort();
         let files: Vec<PathBuf> = files.into_iter().map(|(_, path)| path).collect();
-        let mut testimony = Self { items: Vec::new() };
-        for path in &files {
-            for line in fs::read_to_string(path)?.lines() {
-                testimony.take(line).map_err(io::Error::other)?;
-            }
-        }
+        let texts = files.iter().map(fs::read_to_string);
+        let text = texts.collect::<io::Result<Vec<_>>>()?.concat();
+        let testimony = Self::of(&text).map_err(io::Error::other)?;
         Ok((testimony, files))
+    }
+
+    /// Reads the lines of evidence.
+    pub(crate) fn of(text: &str) -> Result<Self, String> {
+        let mut testimony = Self { items: Vec::new() };
+        for line in text.lines() {
+            testimony.take(line)?;
+        }
+        Ok(testimony)
     }
 
     fn take(&mut self, line: &str) -> Result<(), String> {
@@ -184,7 +190,7 @@ impl Testimony {
     }
 
     /// All receipts.
-    pub(super) fn receipts(&self) -> impl Iterator<Item = &Receipt> {
+    pub(crate) fn receipts(&self) -> impl Iterator<Item = &Receipt> {
         self.items.iter().filter_map(|item| match item {
             Item::Receipt(receipt) => Some(receipt),
             Item::Other(_) => None,
@@ -192,7 +198,7 @@ impl Testimony {
     }
 
     /// The receipts that are about actions, to be changed.
-    pub(super) fn decisions_mut(&mut self) -> impl Iterator<Item = &mut Receipt> {
+    pub(crate) fn decisions_mut(&mut self) -> impl Iterator<Item = &mut Receipt> {
         self.items.iter_mut().filter_map(|item| match item {
             Item::Receipt(receipt) if receipt.is_decision() => Some(receipt),
             Item::Receipt(_) | Item::Other(_) => None,
@@ -200,7 +206,7 @@ impl Testimony {
     }
 
     /// Keeps the decisions that `keep` accepts.
-    pub(super) fn retain(&mut self, mut keep: impl FnMut(&Receipt) -> bool) {
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&Receipt) -> bool) {
         self.items.retain(|item| match item {
             Item::Receipt(receipt) if receipt.is_decision() => keep(receipt),
             Item::Receipt(_) | Item::Other(_) => true,
@@ -208,7 +214,7 @@ impl Testimony {
     }
 
     /// Adds receipts behind the last decision.
-    pub(super) fn add(&mut self, receipts: Vec<Receipt>) {
+    pub(crate) fn add(&mut self, receipts: Vec<Receipt>) {
         let last = self
             .items
             .iter()
@@ -219,7 +225,7 @@ impl Testimony {
     }
 
     /// Sets the time of everything, what the session says of itself included.
-    pub(super) fn set_times(&mut self, mut time: impl FnMut(&str) -> String) {
+    pub(crate) fn set_times(&mut self, mut time: impl FnMut(&str) -> String) {
         for item in &mut self.items {
             match item {
                 Item::Receipt(receipt) => receipt.set_time(&time(&receipt.text("timestamp"))),
@@ -238,7 +244,7 @@ impl Testimony {
     }
 
     /// Signs and chains everything anew: the lines of the file.
-    pub(super) fn write(self, key: &SigningKey) -> Vec<u8> {
+    pub(crate) fn write(self, key: &SigningKey) -> Vec<u8> {
         let mut writer = Writer {
             key,
             lines: String::new(),

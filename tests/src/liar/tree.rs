@@ -4,7 +4,7 @@ use egress::receipt::json::{MAX_ENTRY_DEPTH, Node, parse};
 
 /// One value: an object whose members can be changed, or the source text of anything else.
 #[derive(Clone, Debug)]
-pub(super) enum Tree {
+pub(crate) enum Tree {
     /// Source text.
     Leaf(String),
     /// Members in the order in which they are written.
@@ -21,7 +21,7 @@ const BEHIND: [(&str, &[&str]); 3] = [
 
 impl Tree {
     /// Reads one value.
-    pub(super) fn read(text: &str) -> Result<Self, String> {
+    pub(crate) fn read(text: &str) -> Result<Self, String> {
         let node = parse(text, MAX_ENTRY_DEPTH).map_err(|error| error.to_string())?;
         Ok(Self::of(&node))
     }
@@ -47,7 +47,7 @@ impl Tree {
     }
 
     /// The value below these names.
-    pub(super) fn at(&self, path: &[&str]) -> Option<&Self> {
+    pub(crate) fn at(&self, path: &[&str]) -> Option<&Self> {
         let Some((name, rest)) = path.split_first() else {
             return Some(self);
         };
@@ -56,7 +56,7 @@ impl Tree {
     }
 
     /// The same, to be changed.
-    pub(super) fn at_mut(&mut self, path: &[&str]) -> Option<&mut Self> {
+    pub(crate) fn at_mut(&mut self, path: &[&str]) -> Option<&mut Self> {
         let Some((name, rest)) = path.split_first() else {
             return Some(self);
         };
@@ -70,7 +70,7 @@ impl Tree {
     }
 
     /// The text of the string member `name`; empty if there is none.
-    pub(super) fn text(&self, name: &str) -> String {
+    pub(crate) fn text(&self, name: &str) -> String {
         match self.at(&[name]) {
             Some(Self::Leaf(raw)) => serde_json::from_str(raw).unwrap_or_default(),
             Some(Self::Object(_)) | None => String::new(),
@@ -78,14 +78,14 @@ impl Tree {
     }
 
     /// Sets the string member `name`.
-    pub(super) fn set(&mut self, name: &str, text: &str) {
+    pub(crate) fn set(&mut self, name: &str, text: &str) {
         let mut raw = String::new();
         push_string(&mut raw, text);
         self.set_raw(name, &raw);
     }
 
     /// Sets the member `name` to this JSON text. A new member goes where the signed form has it.
-    pub(super) fn set_raw(&mut self, name: &str, raw: &str) {
+    pub(crate) fn set_raw(&mut self, name: &str, raw: &str) {
         let leaf = Self::Leaf(raw.to_owned());
         if let Some(there) = self.at_mut(&[name]) {
             *there = leaf;
@@ -101,14 +101,14 @@ impl Tree {
     }
 
     /// Removes the member `name`.
-    pub(super) fn remove(&mut self, name: &str) {
+    pub(crate) fn remove(&mut self, name: &str) {
         if let Self::Object(members) = self {
             members.retain(|(key, _)| key != name);
         }
     }
 
     /// The compact text, members in their order.
-    pub(super) fn compact(&self) -> String {
+    pub(crate) fn compact(&self) -> String {
         let mut out = String::new();
         self.push(&mut out, false, "");
         out
@@ -116,7 +116,7 @@ impl Tree {
 
     /// The canonical text of a receipt of version 2: members sorted. With `unsigned`, the members of
     /// `signature` are empty.
-    pub(super) fn canonical(&self, unsigned: bool) -> String {
+    pub(crate) fn canonical(&self, unsigned: bool) -> String {
         let mut out = String::new();
         self.push(
             &mut out,

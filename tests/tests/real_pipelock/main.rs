@@ -20,6 +20,7 @@ mod inspection;
 mod interception;
 mod lies;
 mod load;
+mod mutations;
 mod posture;
 mod relay;
 mod support;

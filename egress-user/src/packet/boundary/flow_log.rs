@@ -1,8 +1,10 @@
 //! Reads the flow log of a packet, and holds it to what the packet states of it.
 use std::io;
 
+use super::super::counted::Counted;
 use super::super::flows::{FlowReport, check_flows};
 use super::super::grade::{Caps, Grade};
+use super::super::joined::Joined;
 use super::super::measured::Measured;
 use super::super::reconcile::Reconciler;
 use super::super::stream::{FileDigest, Stream};
@@ -24,6 +26,10 @@ pub(super) struct FlowLog {
     pub(super) unbroken: Vec<String>,
     /// Its rows, to be compared with the receipts.
     pub(super) reconciler: Reconciler,
+    /// Its rows, counted.
+    pub(super) counted: Counted,
+    /// Its rows, held against each other.
+    pub(super) joined: Joined,
 }
 
 impl FlowLog {
@@ -71,11 +77,14 @@ impl FlowLog {
         };
         let nothing = Measured::default();
         let mut unbroken = Unbroken::new(measured.unwrap_or(&nothing));
-        let reconciler = &mut done.reconciler;
+        let (reconciler, counted, joined) =
+            (&mut done.reconciler, &mut done.counted, &mut done.joined);
         let read = is_stated(&mut stream, &stated).and_then(|is_stated| {
             let visit = &mut |row: &Node<'_>| {
                 unbroken.see(row);
                 reconciler.see(row);
+                counted.see(row);
+                joined.see(row);
             };
             is_stated
                 .then(|| check_flows(&mut stream, visit))

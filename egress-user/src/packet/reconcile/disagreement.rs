@@ -37,6 +37,8 @@ pub enum Disagreement {
     ReusedId,
     /// Receipts follow for an action that had ended.
     Repeated,
+    /// A verdict is a word that no mediator has.
+    UnknownVerdict,
     /// Version 1 and version 2 of a receipt differ.
     TwinsDiffer,
     /// Requests inside TLS, by a mediator that did not open it.
@@ -67,7 +69,7 @@ pub enum Disagreement {
 
 impl Disagreement {
     /// All of them.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::ThroughButDenied,
         Self::DeniedButAllowed,
         Self::DenialUnsigned,
@@ -85,6 +87,7 @@ impl Disagreement {
         Self::TimeWentBack,
         Self::ReusedId,
         Self::Repeated,
+        Self::UnknownVerdict,
         Self::TwinsDiffer,
         Self::Intercepted,
         Self::NotInPolicy,
@@ -120,6 +123,7 @@ impl Disagreement {
             Self::TimeWentBack => "time_went_back",
             Self::ReusedId => "reused_id",
             Self::Repeated => "repeated",
+            Self::UnknownVerdict => "unknown_verdict",
             Self::TwinsDiffer => "twins_differ",
             Self::Intercepted => "intercepted",
             Self::NotInPolicy => "not_in_policy",
@@ -160,6 +164,7 @@ impl Disagreement {
             Self::TimeWentBack => "s is how far the times of the receipts go back",
             Self::ReusedId => "receipts use the action id of a different request",
             Self::Repeated => "receipts follow for actions that had already ended",
+            Self::UnknownVerdict => "receipts have a verdict or an outcome that no mediator has",
             Self::TwinsDiffer => "receipts differ between versions 1 and 2, or have no version 2",
             Self::Intercepted => {
                 "receipts stand for requests inside TLS, which this mediator did not open"

@@ -102,6 +102,7 @@ impl Reconciler {
         result.disagree(Disagreement::UnknownRow, self.unknown);
         result.disagree(Disagreement::ReusedId, receipts.reused);
         result.disagree(Disagreement::Repeated, receipts.repeated);
+        result.disagree(Disagreement::UnknownVerdict, receipts.unknown_verdicts);
         // A Pipelock with sessions signs each decision twice.
         let apart = match (receipts.twin_count, around.writer) {
             (0, Writer::Pipelock) => receipts.decisions,
@@ -121,6 +122,8 @@ impl Reconciler {
             compare_connections(around, &self.kernel, asked, &receipts, &signed, &mut result);
         }
         if around.writer == Writer::Builtin {
+            result.disagree(Disagreement::Repeated, receipts.second_intents);
+            result.disagree(Disagreement::UnknownVerdict, receipts.empty_outcomes);
             let both = by_ending(&receipts).remove(&Ending::DeniedLater);
             result.disagree(Disagreement::AllowedAndDenied, both.unwrap_or(0));
         }

@@ -10,6 +10,10 @@ use crate::policy::allowed::Allowed;
 use crate::receipt::check::Seen;
 use crate::receipt::record::ActionType;
 
+/// What a mediator may decide.
+const VERDICTS: [&str; 7] = [
+    "allow", "ask", "block", "forward", "redirect", "strip", "warn",
+];
 /// Layers of receipts that stand for one message of a WebSocket, which has an action of its own.
 const FRAME_LAYERS: [&str; 3] = ["ws_protocol", "dlp", "response_scan"];
 /// Layer of a denial by the allow-list.
@@ -192,6 +196,12 @@ pub struct Receipts {
     pub(super) reused: u64,
     /// Receipts of actions that had ended before.
     pub(super) repeated: u64,
+    /// Receipts with a verdict that no mediator has.
+    pub(super) unknown_verdicts: u64,
+    /// Outcomes that state none.
+    pub(super) empty_outcomes: u64,
+    /// Actions that were announced again before they ended.
+    pub(super) second_intents: u64,
     /// When they were signed.
     pub(super) times: Span,
     /// Version 1 receipts less version 2 receipts, by digest of what both say.
@@ -253,6 +263,9 @@ impl Receipts {
         let time = millis(receipt.time);
         if let Some(now) = time {
             self.times.see(now);
+        }
+        if !VERDICTS.contains(&receipt.verdict) {
+            self.unknown_verdicts = self.unknown_verdicts.saturating_add(1);
         }
         let target = Target::of_receipt(receipt.transport, receipt.method, receipt.target);
         let verdict = receipt.verdict.trim();
@@ -320,13 +333,21 @@ impl Receipts {
         if is_denial && !was_open && action.denied_by.is_none() {
             action.denied_by = Some(receipt.layer.to_owned());
         }
-        action.has_intent |= receipt.phase == "intent";
+        let is_intent = receipt.phase == "intent";
+        if is_intent && action.has_intent {
+            self.second_intents = self.second_intents.saturating_add(1);
+        }
+        action.has_intent |= is_intent;
         if let Some(now) = time {
             widen(&mut action.times, (now, now));
         }
         let is_outcome = receipt.phase == "outcome";
         if is_outcome {
-            action.outcome = Some(Outcome::read(receipt.pattern));
+            let outcome = Outcome::read(receipt.pattern);
+            if outcome.reason.is_empty() {
+                self.empty_outcomes = self.empty_outcomes.saturating_add(1);
+            }
+            action.outcome = Some(outcome);
         }
         if (is_outcome || !action.has_intent)
             && let Some(action) = self.open.remove(receipt.id)

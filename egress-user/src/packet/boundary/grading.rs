@@ -1,0 +1,96 @@
+//! What keeps the grade from being the highest: in the capsule, the measurements, and the receipts.
+use super::super::grade::{Caps, Grade};
+use super::super::measured::Measured;
+use super::super::{BOUNDARY_FILE, rules};
+use super::place;
+use crate::receipt::capsule::CapsuleReport;
+use crate::receipt::findings::Findings;
+use crate::receipt::report::{End, Report, Verdict};
+
+/// The capsule: there, bound by the receipts, and signed for these very programs.
+pub(super) fn grade_capsule(
+    capsule: Option<&CapsuleReport>,
+    measured: Option<&Measured>,
+    findings: &mut Findings,
+    caps: &mut Caps,
+) {
+    let Some(capsule) = capsule else {
+        caps.cap(Grade::Unproven, "there is no posture capsule");
+        return;
+    };
+    caps.unless(
+        capsule.is_bound,
+        Grade::KernelObserved,
+        "the receipts do not sign the posture capsule",
+    );
+    let containment = capsule
+        .capsule
+        .as_ref()
+        .and_then(|capsule| capsule.evidence.containment.as_ref());
+    let Some(containment) = containment else {
+        caps.cap(
+            Grade::Unproven,
+            "the posture capsule says nothing of a containment",
+        );
+        return;
+    };
+    caps.unless(
+        containment.boundary_verified && containment.probe_refused_direct_egress,
+        Grade::KernelObserved,
+        "the posture capsule does not say that every way out was refused",
+    );
+    caps.unless(
+        containment.mode == crate::receipt::capsule::MODE,
+        Grade::Unproven,
+        "the posture capsule speaks of another mechanism",
+    );
+    if let Some(measured) = measured {
+        let computed = measured.kernel_rule_hash();
+        if computed != containment.kernel_rule_hash {
+            let stated = containment.kernel_rule_hash.as_str();
+            findings.add(
+                &rules::BOUNDARY_RULES,
+                place(BOUNDARY_FILE),
+                stated,
+                computed,
+            );
+        }
+    }
+}
+
+/// What was measured is what an enforced boundary shows.
+pub(super) fn grade_measured(measured: &Measured, caps: &mut Caps) {
+    caps.unless(
+        measured.mode != "audit",
+        Grade::None,
+        "it is of --mode audit: nothing was enforced",
+    );
+    for probe in measured.open_probes() {
+        caps.cap(Grade::KernelObserved, format!("probe {probe}"));
+    }
+    caps.unless(
+        !measured.probes.results.is_empty(),
+        Grade::KernelObserved,
+        "no probe was made",
+    );
+    for reason in &measured.incomplete {
+        caps.cap(
+            Grade::KernelObserved,
+            format!("the record is not complete: {reason}"),
+        );
+    }
+}
+
+pub(super) fn grade_receipts(report: &Report, caps: &mut Caps) {
+    match report.verdict {
+        Verdict::Valid | Verdict::SelfConsistentOnly => {}
+        Verdict::Invalid => caps.cap(Grade::Unproven, "the receipts are invalid"),
+        Verdict::Error => caps.cap(Grade::Unproven, "there is no receipt"),
+    }
+    if let End::Unproven(reason) = report.end {
+        caps.cap(
+            Grade::KernelObserved,
+            format!("the end of the receipts is not proven: {reason}"),
+        );
+    }
+}

@@ -1,0 +1,326 @@
+//! Counts the rows of the flow log anew, and compares the numbers of `boundary.json` with that.
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+
+use super::grade::{Caps, Grade};
+use super::measured::Measured;
+use super::rows::{RelayRow, RelayVerdict, Row};
+use super::{BOUNDARY_FILE, FLOWS_FILE, form, rules};
+use crate::receipt::findings::{Findings, Place};
+use crate::receipt::json::Node;
+
+/// Hosts whose bytes are counted one by one; what went to others is one sum.
+const HOSTS: usize = 1000;
+
+/// What went through one channel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+struct Through {
+    requests: u64,
+    bytes_up: u64,
+    bytes_down: u64,
+    head_bytes: u64,
+}
+
+/// The channels that stay open, as `boundary.json` has them.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Channels {
+    allowed_hosts: BTreeMap<String, Through>,
+    other_hosts: Through,
+    blocked: Through,
+    names: u64,
+    name_bytes: u64,
+}
+
+/// Port, protocol, reason, and process of attempts that were denied alike.
+type DeniedAlike = (u16, String, String, String);
+
+/// What the rows show.
+#[derive(Debug, Default)]
+pub(super) struct Counted {
+    channels: Channels,
+    by_verdict: BTreeMap<String, u64>,
+    closes: u64,
+    allowed: BTreeMap<(String, u16), u64>,
+    /// Ports that the mediator was asked for.
+    ports: BTreeSet<u16>,
+    /// How many, and where they may have been told to lead: an address gets its name only later.
+    denied: BTreeMap<DeniedAlike, (u64, BTreeSet<String>)>,
+    ring_full: u64,
+    relay_denied: u64,
+    /// Rows of another form, and what is wrong with the first of them.
+    malformed: u64,
+    first_malformed: String,
+}
+
+impl Counted {
+    pub(super) fn see(&mut self, node: &Node<'_>) {
+        let deviations = form::of_row(node);
+        if !deviations.is_empty() {
+            self.malformed = self.malformed.saturating_add(1);
+            if self.first_malformed.is_empty() {
+                self.first_malformed = deviations.join(", ");
+            }
+        }
+        match Row::read(node) {
+            Ok(Row::Kernel(row)) => self.kernel(node, &row.verdict, 1),
+            Ok(Row::KernelRepeats(row)) => {
+                self.kernel(node, &row.verdict, row.count.saturating_sub(1));
+            }
+            Ok(Row::KernelClose(_)) => self.closes = self.closes.saturating_add(1),
+            Ok(Row::KernelCloseTotal(row)) => self.closes = self.closes.saturating_add(row.count),
+            Ok(Row::Relay(row)) => self.relay(&row),
+            Ok(Row::Resolver) => {
+                let length = u64::try_from(node.member_text("name").len()).unwrap_or(u64::MAX);
+                self.channels.names = self.channels.names.saturating_add(1);
+                self.channels.name_bytes = self.channels.name_bytes.saturating_add(length);
+            }
+            Ok(Row::Supervisor(_)) => {
+                let number = |name| node.member_unsigned(name).unwrap_or(0);
+                self.ring_full = number("ring_full");
+                self.relay_denied = number("relay_denied");
+            }
+            Ok(Row::KernelMediator(_) | Row::KernelMediatorTotal(_) | Row::Unknown) | Err(_) => {}
+        }
+    }
+
+    /// The first of repeated attempts is a row by itself.
+    fn kernel(&mut self, node: &Node<'_>, verdict: &str, count: u64) {
+        let counted = self.by_verdict.entry(verdict.to_owned()).or_default();
+        *counted = counted.saturating_add(count);
+        let is_unix = node.member_text("protocol") == "unix";
+        if verdict != if is_unix { "unreachable" } else { "denied" } {
+            return;
+        }
+        let [protocol, reason, process] =
+            ["protocol", "reason", "process"].map(|name| node.member_text(name).to_owned());
+        let port = node.member_unsigned("port").unwrap_or(0);
+        let port = u16::try_from(port).unwrap_or(0);
+        let places = ["name", "dst", "path"].map(|name| node.member_text(name).to_owned());
+        let dst = node.member_text("dst");
+        let unspecified = dst
+            .parse()
+            .is_ok_and(|address: std::net::IpAddr| address.is_unspecified());
+        let places = places
+            .into_iter()
+            .filter(|place| !(place.is_empty() || unspecified && place == dst));
+        let places = places.chain(unspecified.then(String::new)).collect();
+        self.deny((port, protocol, reason, process), count, places);
+    }
+
+    fn deny(&mut self, alike: DeniedAlike, count: u64, places: BTreeSet<String>) {
+        let (counted, destinations) = self.denied.entry(alike).or_default();
+        *counted = counted.saturating_add(count);
+        destinations.extend(places);
+    }
+
+    fn relay(&mut self, row: &RelayRow) {
+        if let Some(reason) = row.denial() {
+            let address = row.orig_dst.map(|dst| dst.ip().to_string());
+            let destination = row.host.clone().or(address).unwrap_or_default();
+            let alike = (
+                row.port.unwrap_or(0),
+                row.protocol.clone(),
+                reason,
+                row.process.clone(),
+            );
+            self.deny(alike, 1, BTreeSet::from([destination]));
+        } else if let (Some(host), Some(port)) = (&row.host, row.port)
+            && row.went_through()
+        {
+            let counted = self.allowed.entry((host.clone(), port)).or_default();
+            *counted = counted.saturating_add(1);
+        }
+        if row.transport.is_none() {
+            return;
+        }
+        self.ports.extend(row.port);
+        let host = row.host.as_deref().unwrap_or_default();
+        let host = format!("{host}:{}", row.port.unwrap_or_default());
+        let channels = &mut self.channels;
+        let through = if row.verdict == RelayVerdict::Blocked {
+            &mut channels.blocked
+        } else if channels.allowed_hosts.len() < HOSTS || channels.allowed_hosts.contains_key(&host)
+        {
+            channels.allowed_hosts.entry(host).or_default()
+        } else {
+            &mut channels.other_hosts
+        };
+        through.requests = through.requests.saturating_add(1);
+        through.bytes_up = through.bytes_up.saturating_add(row.bytes_up);
+        through.bytes_down = through.bytes_down.saturating_add(row.bytes_down);
+        through.head_bytes = through.head_bytes.saturating_add(row.head_bytes);
+    }
+
+    /// Compares the numbers of `boundary.json` with the rows. What could not be written any more was counted all the
+    /// same, and the record then says that it is not complete.
+    pub(super) fn check(&self, measured: &Measured, findings: &mut Findings, caps: &mut Caps) {
+        if self.malformed > 0 {
+            let reason = format!(
+                "{} rows of the flow log have another form: {}",
+                self.malformed, self.first_malformed
+            );
+            caps.cap(Grade::KernelObserved, reason);
+        }
+        if !measured.incomplete.is_empty() {
+            return;
+        }
+        let counters = measured.counters;
+        for (met, what) in [
+            (
+                counters.closes_expected == counters.closes_seen,
+                "connections of the command have no close",
+            ),
+            (
+                self.closes <= counters.closes_seen,
+                "the flow log has more closes than the kernel counted",
+            ),
+            (
+                counters.ring_full == self.ring_full,
+                "ring_full differs from the last row",
+            ),
+            (
+                counters.relay_denied == self.relay_denied,
+                "relay_denied differs from the last row",
+            ),
+        ] {
+            caps.unless(met, Grade::KernelObserved, &format!("counters: {what}"));
+        }
+        let mut differs = |expected: String, found: String| {
+            if expected != found {
+                let place = Place {
+                    file: Some(String::from(BOUNDARY_FILE)),
+                    ..Place::default()
+                };
+                findings.add(
+                    &rules::STATEMENT,
+                    place,
+                    format!("{expected} in {FLOWS_FILE}"),
+                    found,
+                );
+            }
+        };
+        let flows = &measured.flows;
+        let text = |name: &str, value: &dyn std::fmt::Debug| format!("{name} {value:?}");
+        differs(
+            text("by_verdict", &self.by_verdict),
+            text("by_verdict", &flows.by_verdict),
+        );
+        differs(
+            text("names", &self.channels.names),
+            text("names", &flows.names),
+        );
+        let stated: BTreeSet<u16> = measured.allowed_ports.iter().copied().collect();
+        let mut ports = stated.clone();
+        ports.extend(self.ports.iter().copied().chain([80, 443]));
+        let ports: Vec<u16> = ports.into_iter().collect();
+        differs(
+            text("allowed_ports", &ports),
+            text("allowed_ports", &measured.allowed_ports),
+        );
+        self.channels(measured, &mut differs);
+        self.allowed(measured, &mut differs);
+        self.denied(measured, &mut differs);
+    }
+
+    fn channels(&self, measured: &Measured, differs: &mut impl FnMut(String, String)) {
+        let stated: Channels =
+            serde_json::from_value(measured.residual_channels.clone()).unwrap_or_default();
+        let counted = &self.channels;
+        let numbers = |channels: &Channels| (channels.names, channels.name_bytes);
+        differs(
+            format!("names {:?}", numbers(counted)),
+            format!("names {:?}", numbers(&stated)),
+        );
+        let hosts = counted
+            .allowed_hosts
+            .keys()
+            .chain(stated.allowed_hosts.keys());
+        let hosts: BTreeSet<&String> = hosts.collect();
+        for host in hosts {
+            let [counted, stated] =
+                [counted, &stated].map(|channels| channels.allowed_hosts.get(host));
+            differs(format!("{host} {counted:?}"), format!("{host} {stated:?}"));
+        }
+        for (name, counted, stated) in [
+            ("other_hosts", counted.other_hosts, stated.other_hosts),
+            ("blocked", counted.blocked, stated.blocked),
+        ] {
+            differs(format!("{name} {counted:?}"), format!("{name} {stated:?}"));
+        }
+    }
+
+    fn allowed(&self, measured: &Measured, differs: &mut impl FnMut(String, String)) {
+        let counted = self.allowed.iter();
+        let mut counted: Vec<(&str, u16, u64)> = counted
+            .map(|((host, port), count)| (host.as_str(), *port, *count))
+            .collect();
+        counted.sort_by(|one, other| other.2.cmp(&one.2).then_with(|| one.cmp(other)));
+        let number = u64::try_from(counted.len()).unwrap_or(u64::MAX);
+        let stated = measured.allowed.iter();
+        let stated: Vec<(&str, u16, u64)> = stated
+            .map(|row| (row.host.as_str(), row.port, row.count))
+            .collect();
+        let listed = u64::try_from(stated.len()).unwrap_or(u64::MAX);
+        let all = listed.saturating_add(measured.allowed_left_out);
+        differs(
+            format!("{number} destinations allowed"),
+            format!("{all} destinations allowed"),
+        );
+        for (counted, stated) in counted.iter().zip(&stated) {
+            differs(
+                format!("allowed {counted:?}"),
+                format!("allowed {stated:?}"),
+            );
+        }
+    }
+
+    /// An answer that only looked like a denial is listed if the receipts confirm it, so fewer of them may be.
+    fn denied(&self, measured: &Measured, differs: &mut impl FnMut(String, String)) {
+        let mut stated: BTreeMap<DeniedAlike, u64> = BTreeMap::new();
+        let mut last = u64::MAX;
+        let mut seen = BTreeSet::new();
+        for row in &measured.denied {
+            let attempt = &row.attempt;
+            let name = format!("{} {}", attempt.target(), attempt.why());
+            if row.count > last || row.count == 0 || !seen.insert(attempt.clone()) {
+                differs(
+                    String::from("denied ones by number, each once"),
+                    format!("{} of {name}", row.count),
+                );
+            }
+            last = row.count;
+            if attempt.destination == "(others)" {
+                return;
+            }
+            let alike = (
+                attempt.port,
+                attempt.protocol.clone(),
+                attempt.reason.clone(),
+                attempt.process.clone(),
+            );
+            let there = self.denied.get(&alike);
+            if !there.is_some_and(|(_, destinations)| destinations.contains(&attempt.destination)) {
+                differs(String::from("no such denied attempt"), name);
+            }
+            let sum = stated.entry(alike).or_default();
+            *sum = sum.saturating_add(row.count);
+        }
+        for (alike, (counted, _)) in &self.denied {
+            let stated = stated.get(alike).copied().unwrap_or(0);
+            let may_be_fewer = alike.2.starts_with("answered_") || measured.denied_left_out > 0;
+            if stated > *counted || (stated < *counted && !may_be_fewer) {
+                let what = format!("denied {} {} {}", alike.1, alike.2, alike.3);
+                differs(format!("{counted} {what}"), format!("{stated} {what}"));
+            }
+        }
+        if measured.denied_left_out > 0 && measured.denied.len() < 500 {
+            differs(
+                String::from("0 left out"),
+                format!("{} left out", measured.denied_left_out),
+            );
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! JSON whose members keep their order, and of which any node can be reached and replaced by its path.
+use egress::receipt::canonical::push_string;
+use egress::receipt::json::{MAX_ENTRY_DEPTH, Node, parse};
+
+/// One value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Json {
+    /// Source text of a string, a number, `true`, `false`, or `null`.
+    Leaf(String),
+    /// Elements.
+    Array(Vec<Json>),
+    /// Members in the order in which they are written. A name may stand twice.
+    Object(Vec<(String, Json)>),
+}
+
+/// One step from a node to one below it: the place among the members or elements.
+pub(super) type Step = usize;
+
+impl Json {
+    /// Reads one value.
+    pub(super) fn read(text: &str) -> Result<Self, String> {
+        let node = parse(text, MAX_ENTRY_DEPTH).map_err(|error| error.to_string())?;
+        Ok(Self::of(&node))
+    }
+
+    fn of(node: &Node<'_>) -> Self {
+        if let Some(members) = node.members() {
+            let each = members.iter();
+            return Self::Object(
+                each.map(|(name, node)| (name.to_string(), Self::of(node)))
+                    .collect(),
+            );
+        }
+        node.items().map_or_else(
+            || Self::Leaf(node.raw.to_owned()),
+            |items| Self::Array(items.iter().map(Self::of).collect()),
+        )
+    }
+
+    /// A string.
+    pub(super) fn string(text: &str) -> Self {
+        let mut raw = String::new();
+        push_string(&mut raw, text);
+        Self::Leaf(raw)
+    }
+
+    /// A number.
+    pub(super) fn number(number: impl ToString) -> Self {
+        Self::Leaf(number.to_string())
+    }
+
+    /// The text of a string.
+    pub(super) fn text(&self) -> Option<String> {
+        match self {
+            Self::Leaf(raw) if raw.starts_with('"') => serde_json::from_str(raw).ok(),
+            _ => None,
+        }
+    }
+
+    /// The member `name`.
+    pub(super) fn member(&self, name: &str) -> Option<&Self> {
+        match self {
+            Self::Object(members) => {
+                let mut members = members.iter();
+                members.find(|(key, _)| key == name).map(|(_, value)| value)
+            }
+            Self::Array(_) | Self::Leaf(_) => None,
+        }
+    }
+
+    /// The text of the string member `name`; empty if there is none.
+    pub(super) fn member_text(&self, name: &str) -> String {
+        self.member(name).and_then(Self::text).unwrap_or_default()
+    }
+
+    /// Sets the member `name`, which is added at the end if it is not there.
+    pub(super) fn set(&mut self, name: &str, value: Self) {
+        let Self::Object(members) = self else {
+            return;
+        };
+        match members.iter_mut().find(|(key, _)| key == name) {
+            Some((_, there)) => *there = value,
+            None => members.push((name.to_owned(), value)),
+        }
+    }
+
+    /// The nodes right below, with their names; elements have the number of their place.
+    pub(super) fn children(&self) -> Vec<(String, &Self)> {
+        match self {
+            Self::Leaf(_) => Vec::new(),
+            Self::Array(items) => {
+                let numbered = items.iter().enumerate();
+                numbered.map(|(at, item)| (at.to_string(), item)).collect()
+            }
+            Self::Object(members) => members
+                .iter()
+                .map(|(name, value)| (name.clone(), value))
+                .collect(),
+        }
+    }
+
+    /// The node below by these steps.
+    pub(super) fn at(&self, steps: &[Step]) -> Option<&Self> {
+        let Some((step, rest)) = steps.split_first() else {
+            return Some(self);
+        };
+        match self {
+            Self::Leaf(_) => None,
+            Self::Array(items) => items.get(*step)?.at(rest),
+            Self::Object(members) => members.get(*step)?.1.at(rest),
+        }
+    }
+
+    /// The same, to be changed.
+    pub(super) fn at_mut(&mut self, steps: &[Step]) -> Option<&mut Self> {
+        let Some((step, rest)) = steps.split_first() else {
+            return Some(self);
+        };
+        match self {
+            Self::Leaf(_) => None,
+            Self::Array(items) => items.get_mut(*step)?.at_mut(rest),
+            Self::Object(members) => members.get_mut(*step)?.1.at_mut(rest),
+        }
+    }
+
+    /// The text without white space.
+    pub(super) fn compact(&self) -> String {
+        let mut out = String::new();
+        self.push(&mut out, None);
+        out
+    }
+
+    /// The text as the packet's files have it, with its line end.
+    pub(super) fn pretty(&self) -> String {
+        let mut out = String::new();
+        self.push(&mut out, Some(0));
+        out.push('\n');
+        out
+    }
+
+    fn push(&self, out: &mut String, indent: Option<usize>) {
+        let [open, close] = match self {
+            Self::Leaf(raw) => {
+                out.push_str(raw);
+                return;
+            }
+            Self::Array(_) => ['[', ']'],
+            Self::Object(_) => ['{', '}'],
+        };
+        let children = self.children();
+        let inner = indent.map(|indent| indent + 2);
+        let line = |out: &mut String, indent: Option<usize>| {
+            if let Some(indent) = indent {
+                out.push('\n');
+                out.extend(std::iter::repeat_n(' ', indent));
+            }
+        };
+        out.push(open);
+        for (at, (name, value)) in children.iter().enumerate() {
+            if at > 0 {
+                out.push(',');
+            }
+            line(out, inner);
+            if open == '{' {
+                push_string(out, name);
+                out.push_str(if indent.is_some() { ": " } else { ":" });
+            }
+            value.push(out, inner);
+        }
+        if !children.is_empty() {
+            line(out, indent);
+        }
+        out.push(close);
+    }
+}

@@ -1,0 +1,290 @@
+//! Has changed packets judged by the library that `egress verify` is.
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use ed25519_dalek::SigningKey;
+use egress::cli::verify::{Outcome, VerifyArgs, VerifyError, verify};
+use egress::packet::grade::Grade;
+use egress::packet::rendered::{self, Source};
+use egress::receipt::findings::Severity;
+use egress::receipt::report::Verdict;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+use tempfile::TempDir;
+
+use super::attacker::{Attacker, Change, Keys};
+use super::packet::{ATTESTATION, Files, HonestPacket, PACKET, attestation, sha256, with_digests};
+use super::units::DiskOperator;
+
+/// A file system in memory, on most machines.
+const IN_MEMORY: &str = "/dev/shm";
+/// The length of a file with a hole: longer than any limit.
+const SPARSE: u64 = 600 << 20;
+/// The rule that follows from every other one: the attestation of a changed packet names the grade of the honest one.
+const PREDICATE: &str = "attestation.predicate";
+/// The rule about the pages, which follow from everything else.
+const RENDERED: &str = "packet.rendered";
+/// The pages, in the order in which they are rendered.
+const PAGES: [&str; 3] = ["summary.md", "verifier.txt", "report.html"];
+/// The reasons that follow from findings.
+const CONSEQUENCES: [&str; 2] = [
+    "what the packet says of the boundary does not hold together",
+    "the packet is invalid: see the errors",
+];
+
+/// What the verifier says about a changed packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Judgment {
+    /// It is no valid packet.
+    Rejected(Vec<String>),
+    /// Its grade is lower, for these reasons.
+    Lowered(Vec<String>),
+    /// Nothing is wrong.
+    Unseen,
+}
+
+/// What the verifier says about the honest packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Expectation {
+    pub(super) grade: Grade,
+    pub(super) reasons: BTreeSet<String>,
+}
+
+/// A directory in which one packet after the other is judged.
+#[derive(Debug)]
+pub(super) struct Bench<'h> {
+    dir: TempDir,
+    honest: &'h HonestPacket,
+    own: &'h Keys,
+    /// What lies in the directory.
+    there: Files,
+    /// The honest packet as each attacker signs it.
+    unchanged: BTreeMap<Attacker, Files>,
+}
+
+impl<'h> Bench<'h> {
+    pub(super) fn new(honest: &'h HonestPacket, own: &'h Keys) -> io::Result<Self> {
+        let place = Path::new(IN_MEMORY);
+        let builder = |place: &Path| {
+            tempfile::Builder::new()
+                .prefix("egress-mutation-")
+                .tempdir_in(place)
+        };
+        let dir = if place.is_dir() {
+            builder(place)?
+        } else {
+            builder(&std::env::temp_dir())?
+        };
+        fs::create_dir(dir.path().join("packet"))?;
+        let mut unchanged = BTreeMap::new();
+        for attacker in Attacker::ALL {
+            let files = honest.forged(attacker, &Change::Nothing, own);
+            unchanged.insert(attacker, files.map_err(io::Error::other)?);
+        }
+        Ok(Self {
+            dir,
+            honest,
+            own,
+            there: Files::new(),
+            unchanged,
+        })
+    }
+
+    /// What is said of the honest packet, signed anew by this attacker where he signs.
+    pub(super) fn honest(&mut self, attacker: Attacker) -> io::Result<(Judgment, Expectation)> {
+        let nothing = Expectation {
+            grade: Grade::KernelEnforced,
+            reasons: BTreeSet::new(),
+        };
+        let files = self.unchanged.get(&attacker).cloned().unwrap_or_default();
+        self.place(&files)?;
+        Ok(verdict(&self.outcome(attacker), &nothing, false))
+    }
+
+    /// Judges one change; gives nothing when the attacker's signing undoes it.
+    pub(super) fn judge(
+        &mut self,
+        attacker: Attacker,
+        change: &Change,
+        expected: &Expectation,
+    ) -> io::Result<Option<Judgment>> {
+        let files = self.honest.forged(attacker, change, self.own);
+        let files = files.map_err(io::Error::other)?;
+        if !matches!(change, Change::Disk(..)) && self.unchanged.get(&attacker) == Some(&files) {
+            return Ok(None);
+        }
+        self.place(&files)?;
+        let disk = match change {
+            Change::Disk(name, operator) => {
+                self.disguise(name, *operator)?;
+                true
+            }
+            _ => false,
+        };
+        let is_statement = matches!(change, Change::Statement(_));
+        let mut outcome = self.outcome(attacker);
+        if let Some(files) = self.rendered(attacker, change, &files, outcome.as_ref().ok()) {
+            self.place(&files)?;
+            outcome = self.outcome(attacker);
+        }
+        let (judgment, _) = verdict(&outcome, expected, is_statement);
+        if disk {
+            let dir = self.dir.path().join("packet");
+            fs::remove_dir_all(&dir)?;
+            fs::create_dir(&dir)?;
+            self.there.clear();
+        }
+        Ok(Some(judgment))
+    }
+
+    fn place(&mut self, files: &Files) -> io::Result<()> {
+        let dir = self.dir.path().join("packet");
+        for name in self.there.keys().filter(|name| !files.contains_key(*name)) {
+            fs::remove_file(dir.join(name))?;
+        }
+        for (name, bytes) in files {
+            if self.there.get(name) != Some(bytes) {
+                fs::write(dir.join(name), bytes)?;
+            }
+        }
+        self.there.clone_from(files);
+        Ok(())
+    }
+
+    fn disguise(&self, name: &str, operator: DiskOperator) -> io::Result<()> {
+        let path = self.dir.path().join("packet").join(name);
+        let outside = self.dir.path().join("outside");
+        match operator {
+            DiskOperator::Sparse => File::options().write(true).open(&path)?.set_len(SPARSE),
+            DiskOperator::Link => {
+                fs::rename(&path, &outside)?;
+                symlink(&outside, &path)
+            }
+            DiskOperator::Fifo => {
+                fs::remove_file(&path)?;
+                mkfifo(&path, Mode::S_IRWXU).map_err(io::Error::from)
+            }
+            DiskOperator::Directory => {
+                fs::remove_file(&path)?;
+                fs::create_dir(&path)
+            }
+        }
+    }
+
+    /// What `egress verify` finds, with the keys pinned that this attacker does not have.
+    fn outcome(&self, attacker: Attacker) -> Result<Outcome, VerifyError> {
+        let public = |key: &SigningKey| hex::encode(key.verifying_key().to_bytes());
+        let boundary_keys = match attacker {
+            Attacker::OwnBoundaryKey => Vec::new(),
+            _ => vec![public(&self.honest.boundary)],
+        };
+        verify(&VerifyArgs {
+            path: self.dir.path().join("packet"),
+            keys: vec![public(&self.honest.key)],
+            boundary_keys,
+            ..VerifyArgs::default()
+        })
+    }
+
+    /// The files with the pages that they yield, signed anew, if nothing but a page is wrong with them.
+    fn rendered(
+        &self,
+        attacker: Attacker,
+        change: &Change,
+        files: &Files,
+        found: Option<&Outcome>,
+    ) -> Option<Files> {
+        let key = match attacker {
+            Attacker::Keyless | Attacker::OwnKeys => return None,
+            Attacker::OwnBoundaryKey => &self.own.boundary,
+            Attacker::Mediator | Attacker::Boundary => &self.honest.boundary,
+        };
+        // A page that was changed itself stays as it is.
+        if let Change::File(name, _) | Change::Missing(name) | Change::Disk(name, _) = change
+            && PAGES.contains(&name.as_str())
+        {
+            return None;
+        }
+        let outcome = found?;
+        let mut errors = outcome
+            .findings
+            .iter()
+            .filter(|finding| finding.rule.severity == Severity::Error);
+        if !errors.all(|finding| finding.rule.id == RENDERED) {
+            return None;
+        }
+        let pages = rendered::render(&Source {
+            packet: outcome.packet.as_ref()?,
+            packet_sha256: &sha256(files.get(PACKET)?),
+            report: outcome.report.as_ref()?,
+            verdict: Verdict::Valid,
+            boundary: outcome.boundary.as_ref()?,
+        });
+        let mut files = files.clone();
+        for (name, text) in PAGES
+            .into_iter()
+            .zip([pages.summary, pages.verifier, pages.report])
+        {
+            files.insert(name.to_owned(), text.into_bytes());
+        }
+        let statement = match change {
+            Change::Statement(json) => json.clone(),
+            _ => self.honest.statement()?,
+        };
+        let statement = with_digests(&statement, &files);
+        files.insert(ATTESTATION.to_owned(), attestation(&statement, key));
+        Some(files)
+    }
+}
+
+/// What a finding of the verifier comes down to, and what it says of the boundary.
+fn verdict(
+    outcome: &Result<Outcome, VerifyError>,
+    expected: &Expectation,
+    is_statement: bool,
+) -> (Judgment, Expectation) {
+    let nothing = Expectation {
+        grade: Grade::None,
+        reasons: BTreeSet::new(),
+    };
+    let outcome = match outcome {
+        Ok(outcome) => outcome,
+        Err(error) => return (Judgment::Rejected(vec![error.to_string()]), nothing),
+    };
+    let errors: Vec<String> = outcome
+        .findings
+        .iter()
+        .filter(|finding| finding.rule.severity == Severity::Error)
+        .filter(|finding| is_statement || finding.rule.id != PREDICATE)
+        .map(|finding| {
+            format!(
+                "[{}] {} / {}",
+                finding.rule.id, finding.expected, finding.found
+            )
+        })
+        .collect();
+    let Some(boundary) = &outcome.boundary else {
+        return (Judgment::Rejected(errors), nothing);
+    };
+    let said = boundary.graded.reasons.iter();
+    let said: BTreeSet<String> = said
+        .filter(|reason| !CONSEQUENCES.contains(&reason.as_str()))
+        .cloned()
+        .collect();
+    let new: Vec<String> = said.difference(&expected.reasons).cloned().collect();
+    let found = Expectation {
+        grade: boundary.graded.grade,
+        reasons: said,
+    };
+    let judgment = if !errors.is_empty() {
+        Judgment::Rejected(errors)
+    } else if new.is_empty() {
+        Judgment::Unseen
+    } else {
+        Judgment::Lowered(new)
+    };
+    (judgment, found)
+}

@@ -1,0 +1,317 @@
+//! Changes of every field of every file of an honest packet, by everybody who may have made them.
+//!
+//! Each change is judged by the library that `egress verify` is. It has to be rejected, or to lower the grade for a
+//! reason that is named, or to stand in [`harmless`], where a sentence says why nobody could see it.
+//!
+//! `EGRESS_MUTATIONS` says how many: `full`, a number of places, or how the name of a change begins, as
+//! `boundary:boundary.json:/agent/uid:plus_one`. `EGRESS_MUTATION_SEED` repeats a sample.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    clippy::needless_pass_by_value,
+    clippy::type_complexity,
+    clippy::format_push_string,
+    clippy::case_sensitive_file_extension_comparisons,
+    reason = "a change concerns one kind out of many, and the names of files are the packet's own"
+)]
+mod attacker;
+mod follow;
+mod harmless;
+mod json;
+mod judge;
+mod operators;
+mod packet;
+mod parts;
+pub mod scene;
+mod sites;
+mod units;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::env;
+use std::fmt::Write as _;
+use std::io;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use egress::packet::grade::Grade;
+use egress::receipt::keys::generate;
+
+use attacker::{Attacker, Keys};
+pub use harmless::By;
+use harmless::HARMLESS;
+use judge::{Bench, Expectation, Judgment};
+pub use packet::HonestPacket;
+use units::{Documents, Unit};
+
+/// How many, or which.
+const MUTATIONS_VARIABLE: &str = "EGRESS_MUTATIONS";
+/// Repeats a sample.
+const SEED_VARIABLE: &str = "EGRESS_MUTATION_SEED";
+/// Places of a sample.
+const SAMPLE: usize = 300;
+/// Changes of one place in a sample.
+const OF_A_PLACE: usize = 3;
+/// Threads that judge.
+const THREADS: usize = 4;
+
+/// Which changes are made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Choice {
+    /// All.
+    Full,
+    /// Some of so many places.
+    Sample(usize),
+    /// Those whose names begin so.
+    Named(String),
+}
+
+impl Choice {
+    fn made() -> Self {
+        match env::var(MUTATIONS_VARIABLE) {
+            Err(_) => Self::Sample(SAMPLE),
+            Ok(text) if text == "full" => Self::Full,
+            Ok(text) => text.parse().map_or(Self::Named(text), Self::Sample),
+        }
+    }
+}
+
+/// What became of the changes of one attacker.
+#[derive(Clone, Copy, Debug, Default)]
+struct Numbers {
+    made: u64,
+    rejected: u64,
+    lowered: u64,
+    harmless: u64,
+}
+
+/// What became of all changes.
+#[derive(Debug, Default)]
+struct Results {
+    numbers: BTreeMap<Attacker, Numbers>,
+    /// Changes that nobody saw and nobody explains.
+    unseen: Vec<String>,
+    /// Places of the entries of the table that explained one.
+    used: BTreeSet<usize>,
+    /// What was said of each, when one is asked for.
+    told: Vec<String>,
+}
+
+/// Makes the changes that the caller chose, and fails unless each is seen or explained. `by` wrote the receipts; `best`
+/// is the grade of the honest packet.
+///
+/// # Panics
+/// With every change that was neither, or when the honest packet is not what it should be.
+#[track_caller]
+pub fn assert_seen(honest: &HonestPacket, by: By, best: Grade) {
+    let own = Keys {
+        key: generate().expect("a key"),
+        boundary: generate().expect("a key"),
+    };
+    let documents = Documents::of(honest).expect("an honest packet");
+    let expected = expectations(honest, &own, best);
+    let choice = Choice::made();
+    let seed = seed();
+    let units = chosen(documents.units(), &choice, seed);
+    assert!(!units.is_empty(), "no place of the packet is chosen");
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new(Results::default());
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                let mut bench = Bench::new(honest, &own).expect("a directory");
+                while let Some(unit) = units.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let judged = judge(&documents, &mut bench, unit, &expected, &choice, seed);
+                    let judged = judged.expect("a packet in the directory");
+                    let mut results = results.lock().expect("no other thread has failed");
+                    for (name, judgment) in judged {
+                        results.take(unit, name, &judgment, by);
+                    }
+                }
+            });
+        }
+    });
+    let results = results.into_inner().expect("no thread has failed");
+    report(&results, &choice, by, seed);
+}
+
+/// What the verifier says of the honest packet, for each attacker: he changes nothing but the signatures.
+fn expectations(honest: &HonestPacket, own: &Keys, best: Grade) -> BTreeMap<Attacker, Expectation> {
+    let mut bench = Bench::new(honest, own).expect("a directory");
+    let mut all = BTreeMap::new();
+    for attacker in Attacker::ALL {
+        let (judgment, found) = bench.honest(attacker).expect("a packet in the directory");
+        match attacker {
+            // Nobody has pinned these keys.
+            Attacker::OwnKeys | Attacker::OwnBoundaryKey => {
+                assert!(
+                    matches!(judgment, Judgment::Rejected(_)),
+                    "{attacker:?}: {judgment:?}"
+                );
+            }
+            Attacker::Keyless | Attacker::Mediator | Attacker::Boundary => {
+                assert!(
+                    !matches!(judgment, Judgment::Rejected(_)),
+                    "{attacker:?}: {judgment:?}"
+                );
+                assert_eq!(found.grade, best, "{attacker:?}: {:?}", found.reasons);
+            }
+        }
+        all.insert(attacker, found);
+    }
+    all
+}
+
+fn seed() -> u64 {
+    if let Ok(text) = env::var(SEED_VARIABLE) {
+        text.parse().expect("a number as the seed")
+    } else {
+        let bytes = generate().expect("random bytes").to_bytes();
+        bytes
+            .first_chunk()
+            .map_or(0, |bytes| u64::from(u32::from_le_bytes(*bytes)))
+    }
+}
+
+/// The next of a sequence of numbers that look random (splitmix64).
+fn shuffled(number: u64) -> u64 {
+    let number = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
+}
+
+fn chosen(mut units: Vec<Unit>, choice: &Choice, seed: u64) -> Vec<Unit> {
+    match choice {
+        Choice::Full => units,
+        Choice::Sample(count) => {
+            let mut numbered: Vec<(u64, Unit)> = units
+                .drain(..)
+                .zip(0..)
+                .map(|(unit, number)| (shuffled(seed ^ shuffled(number)), unit))
+                .collect();
+            numbered.sort_by_key(|(number, _)| *number);
+            numbered
+                .into_iter()
+                .take(*count)
+                .map(|(_, unit)| unit)
+                .collect()
+        }
+        Choice::Named(name) => {
+            units.retain(|unit| name.starts_with(&unit.name()) || unit.name().starts_with(name));
+            units
+        }
+    }
+}
+
+impl Unit {
+    fn name(&self) -> String {
+        format!("{}:{}:{}:", self.attacker.word(), self.file, self.path)
+    }
+}
+
+fn judge(
+    documents: &Documents<'_>,
+    bench: &mut Bench<'_>,
+    unit: &Unit,
+    expected: &BTreeMap<Attacker, Expectation>,
+    choice: &Choice,
+    seed: u64,
+) -> io::Result<Vec<(String, Judgment)>> {
+    let expected = expected
+        .get(&unit.attacker)
+        .ok_or_else(|| io::Error::other("an attacker"))?;
+    let mut changes = documents.changes(unit);
+    match choice {
+        Choice::Full => {}
+        Choice::Sample(_) => {
+            let number = u64::try_from(unit.path.len()).unwrap_or_default();
+            changes.sort_by_key(|(operator, _)| {
+                operator.bytes().fold(seed ^ number, |number, byte| {
+                    shuffled(number ^ u64::from(byte))
+                })
+            });
+            changes.truncate(OF_A_PLACE);
+        }
+        Choice::Named(name) => {
+            changes.retain(|(operator, _)| format!("{}{operator}", unit.name()).starts_with(name));
+        }
+    }
+    let mut judged = Vec::new();
+    for (operator, change) in changes {
+        if let Some(judgment) = bench.judge(unit.attacker, &change, expected)? {
+            judged.push((operator, judgment));
+        }
+    }
+    Ok(judged)
+}
+
+impl Results {
+    fn take(&mut self, unit: &Unit, operator: String, judgment: &Judgment, by: By) {
+        let name = format!("{}{operator}", unit.name());
+        let numbers = self.numbers.entry(unit.attacker).or_default();
+        numbers.made += 1;
+        self.told.push(format!("{name}: {judgment:?}"));
+        match judgment {
+            Judgment::Rejected(_) => numbers.rejected += 1,
+            Judgment::Lowered(_) => numbers.lowered += 1,
+            Judgment::Unseen => {
+                let explains = |(_, entry): &(usize, &harmless::Harmless)| {
+                    entry.fits(by, unit.attacker, &unit.file, &unit.path, &operator)
+                };
+                match HARMLESS.iter().enumerate().find(explains) {
+                    Some((place, _)) => {
+                        numbers.harmless += 1;
+                        self.used.insert(place);
+                    }
+                    None => self.unseen.push(name),
+                }
+            }
+        }
+    }
+}
+
+fn report(results: &Results, choice: &Choice, by: By, seed: u64) {
+    let mut text = String::new();
+    for (attacker, numbers) in &results.numbers {
+        let Numbers {
+            made,
+            rejected,
+            lowered,
+            harmless,
+        } = numbers;
+        let word = attacker.word();
+        writeln!(
+            text,
+            "{word}: {made} changes, {rejected} rejected, {lowered} lowered, {harmless} harmless"
+        )
+        .expect("write to memory");
+    }
+    if let Choice::Named(_) = choice {
+        text.push_str(&results.told.join("\n"));
+    }
+    #[expect(clippy::print_stdout, reason = "the numbers are of interest")]
+    {
+        println!("{text}");
+    }
+    let mut unseen = results.unseen.clone();
+    unseen.sort();
+    assert!(
+        unseen.is_empty(),
+        "{} changes were not seen ({SEED_VARIABLE}={seed}; {MUTATIONS_VARIABLE}=NAME repeats one):\n{}\n{text}",
+        unseen.len(),
+        unseen.join("\n")
+    );
+    if *choice == Choice::Full {
+        let stale: Vec<String> = HARMLESS
+            .iter()
+            .enumerate()
+            .filter(|(place, entry)| entry.is_of(by) && !results.used.contains(place))
+            .map(|(_, entry)| format!("{entry:?}"))
+            .collect();
+        assert!(
+            stale.is_empty(),
+            "entries that explain nothing:\n{}",
+            stale.join("\n")
+        );
+    }
+}

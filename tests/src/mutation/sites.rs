@@ -1,0 +1,110 @@
+//! Which nodes of a document are changed.
+use std::collections::BTreeSet;
+
+use super::json::{Json, Step};
+
+/// One node of a document.
+#[derive(Clone, Debug)]
+pub(super) struct Site {
+    /// The way to it.
+    pub(super) steps: Vec<Step>,
+    /// The same in words: names of members, and `first`, `middle`, `last` for elements.
+    pub(super) path: String,
+    /// The name of the nearest member.
+    pub(super) name: String,
+}
+
+/// Every member of a document, and of each array the first, the middle, and the last element, and one of each further
+/// form.
+pub(super) fn of(document: &Json) -> Vec<Site> {
+    let mut sites = Vec::new();
+    let root = Site {
+        steps: Vec::new(),
+        path: String::new(),
+        name: String::new(),
+    };
+    walk(document, &root, &mut sites);
+    sites
+}
+
+fn walk(node: &Json, here: &Site, sites: &mut Vec<Site>) {
+    sites.push(Site {
+        path: if here.path.is_empty() {
+            String::from("/")
+        } else {
+            here.path.clone()
+        },
+        ..here.clone()
+    });
+    let children = node.children();
+    let chosen: Vec<(usize, String)> = match node {
+        Json::Leaf(_) => Vec::new(),
+        Json::Object(_) => children
+            .iter()
+            .map(|(name, _)| name.clone())
+            .enumerate()
+            .collect(),
+        Json::Array(items) => elements(items),
+    };
+    for (at, label) in chosen {
+        let Some((name, child)) = children.get(at) else {
+            continue;
+        };
+        let is_member = matches!(node, Json::Object(_));
+        let mut steps = here.steps.clone();
+        steps.push(at);
+        let below = Site {
+            steps,
+            path: format!("{}/{}", here.path, label.replace('/', "~")),
+            name: if is_member {
+                name.clone()
+            } else {
+                here.name.clone()
+            },
+        };
+        walk(child, &below, sites);
+    }
+}
+
+/// Places of the elements that stand for all, with their labels.
+fn elements(items: &[Json]) -> Vec<(usize, String)> {
+    let mut chosen: Vec<(usize, String)> = Vec::new();
+    let last = items.len().saturating_sub(1);
+    for (at, label) in [(0, "first"), (items.len() / 2, "middle"), (last, "last")] {
+        if at < items.len() && !chosen.iter().any(|(there, _)| *there == at) {
+            chosen.push((at, label.to_owned()));
+        }
+    }
+    let mut forms: BTreeSet<String> = chosen
+        .iter()
+        .filter_map(|(at, _)| items.get(*at))
+        .map(form)
+        .collect();
+    for (at, item) in items.iter().enumerate() {
+        if forms.insert(form(item)) {
+            chosen.push((at, format!("form{}", forms.len())));
+        }
+    }
+    chosen
+}
+
+/// The names and types below a node, a few levels deep, and the words that tell elements of a list apart.
+fn form(node: &Json) -> String {
+    match node {
+        Json::Leaf(raw) => raw
+            .chars()
+            .next()
+            .filter(char::is_ascii_punctuation)
+            .unwrap_or('0')
+            .to_string(),
+        Json::Array(items) => format!("[{}]", items.first().map(form).unwrap_or_default()),
+        Json::Object(members) => {
+            let telling = |name: &str| matches!(name, "outcome" | "kind" | "verdict");
+            let each = members.iter().map(|(name, value)| match value {
+                Json::Leaf(raw) if telling(name) => format!("{name}={raw}"),
+                _ => format!("{name}:{}", form(value)),
+            });
+            each.collect::<Vec<_>>().join(",")
+        }
+    }
+}

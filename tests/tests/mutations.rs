@@ -1,0 +1,15 @@
+//! Every field of every file of a packet changed, by everybody who may have changed it: with the built-in mediator.
+#![forbid(unsafe_code)]
+
+use egress::packet::grade::Grade;
+use egress_tests::World;
+use egress_tests::mutation::{By, HonestPacket, assert_seen, scene};
+
+#[test]
+fn changes_of_a_packet_of_the_builtin_mediator_are_seen() {
+    let world = World::new();
+    let [packet, other] = scene::runs(&world, |run| run);
+    let [key, boundary] = ["key", "boundary"].map(|name| world.dir().join(name));
+    let honest = HonestPacket::read(&packet, &other, &key, &boundary).expect("an honest packet");
+    assert_seen(&honest, By::Builtin, Grade::KernelEnforced);
+}
