@@ -231,8 +231,7 @@ def _check_display(packet: dict[str, Any], receipts: list[Receipt], findings: Fi
 
 
 def _check_identity(stated: str, receipts: list[Receipt], findings: Findings) -> None:
-    actors = {receipt.record["actor"] for receipt in receipts}
-    actors = actors - {"pipelock"} or actors
+    actors = {receipt.record["actor"] for receipt in receipts} - {"pipelock"}
     if actors and stated not in actors:
         findings.error("packet.identity", "no receipt has the packet's agent as its actor")
 
