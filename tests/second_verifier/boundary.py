@@ -8,7 +8,7 @@ import crypto
 import schema
 import strictjson
 from errors import Findings, FormError
-from schema import array, boolean, integer, nullable, obj, string, unsigned
+from schema import array, boolean, nullable, obj, port, string, unsigned
 
 REQUIRED_PROBES = frozenset("""
     raw_socket_ipv4 raw_socket_ipv6 packet_socket vsock_socket alg_socket xdp_socket other_families
@@ -35,12 +35,11 @@ REQUIRED_PROGRAMS = frozenset("""
 
 _COUNTS = schema.mapping(unsigned)
 _FORM = obj({
-    "schema_version?": string,
     "run_id?": string,
     "mode?": string,
     "programs": obj({
-        "attached": array(obj({"name": string, "id": integer, "tag": string, "attach_type": integer}, is_open=True)),
-        "links": array(obj({"id": unsigned, "program_id": integer}, is_open=True)),
+        "attached": array(obj({"name": string, "id": unsigned, "tag": string, "attach_type": unsigned}, is_open=True)),
+        "links": array(obj({"id": unsigned, "program_id": unsigned}, is_open=True)),
     }, is_open=True),
     "seccomp": obj({"agent_sha256": string}, is_open=True),
     "agent?": obj({
@@ -51,7 +50,7 @@ _FORM = obj({
         }, is_open=True),
     }, is_open=True),
     "workspace?": obj({"mode?": string, "changes?": nullable(_COUNTS)}, is_open=True),
-    "allowed_unix?": array(obj({"path": string}, is_open=True)),
+    "allowed_unix?": array(obj({"path?": string}, is_open=True)),
     "policy?": obj({"sha256?": string}, is_open=True),
     "mediator?": obj({
         "kind?": string, "plain_http?": string, "pipelock?": nullable(obj({"redact?": boolean}, is_open=True)),
@@ -69,7 +68,20 @@ _FORM = obj({
         "sha256": string, "head": string, "rows": unsigned, "by_relay_verdict?": _COUNTS,
     }, is_open=True),
     "incomplete": array(string),
-    "attestation?": nullable(obj({"key?": string, "pinned?": boolean}, is_open=True)),
+    "attestation?": obj({"key?": string, "pinned?": boolean}, is_open=True),
+    "egress?": obj({"version?": string, "binary_sha256?": string}, is_open=True),
+    "kernel?": obj({"release?": string, "machine?": string}, is_open=True),
+    "allowed?": array(obj({"host": string, "port": port, "count": unsigned}, is_open=True)),
+    "allowed_left_out?": unsigned,
+    "denied?": array(obj({
+        "count": unsigned,
+        "attempt": obj({
+            "destination": string, "port": port, "protocol": string, "reason": string, "process": string,
+        }, is_open=True),
+    }, is_open=True)),
+    "denied_left_out?": unsigned,
+    "notices?": array(string),
+    "packet_directory?": string,
 }, is_open=True)
 
 

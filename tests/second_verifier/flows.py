@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import re
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
@@ -12,7 +13,7 @@ import schema
 import strictjson
 from errors import Findings, FormError
 from evidence import read_lines
-from schema import boolean, filled, integer, nullable, port, string, unsigned
+from schema import boolean, filled, nullable, port, string, unsigned
 from times import NANOSECONDS, time_or_none
 
 _HASH_MEMBER = re.compile(rb',"hash":"([^"\\]{64})"\}')
@@ -21,46 +22,53 @@ _SUPERVISOR_EVENTS = frozenset({"heartbeat", "agent_gone", "end"})
 RELAY_VERDICTS = frozenset({"forwarded", "refused", "blocked", "answered", "failed", "unfinished"})
 
 _BYTES = {"bytes_sent?": unsigned, "bytes_acked?": unsigned, "bytes_received?": unsigned}
-_ATTEMPT = {
-    "hook?": string, "verdict?": string, "reason?": string, "protocol?": string, "dst?": string,
-    "port?": port, "name?": nullable(string), "path?": string, "process?": string, "count?": unsigned,
-}
+
+
+def _socket_address(value: Any, where: str) -> None:
+    string(value, where)
+    match = re.fullmatch(r"(?:\[([^\[\]]*)\]|([^:]*)):([0-9]{1,5})", value, re.ASCII)
+    try:
+        if match is None or int(match.group(3)) > 65535:
+            raise ValueError
+        ipaddress.IPv6Address(match.group(1)) if match.group(2) is None else ipaddress.IPv4Address(match.group(2))
+    except ValueError:
+        raise FormError(f"{where} is not ADDRESS:PORT") from None
+
+
+# The members whose types are judged. A reader ignores all others.
 _ROWS = {
-    "kernel": _ATTEMPT | {
-        "sock_type?": integer, "family?": integer, "pid?": integer, "uid?": integer,
-        "exe?": nullable(string), "cookie?": unsigned, "connect_ns?": unsigned,
-    },
-    "kernel_repeats": _ATTEMPT | {"first?": string, "last?": string},
+    "kernel": {"verdict?": string, "count?": unsigned, "cookie?": unsigned, "connect_ns?": unsigned},
+    "kernel_repeats": {"verdict?": string, "count?": unsigned},
     "relay": {
-        "cookie?": unsigned, "connect_ns?": unsigned, "orig_dst?": nullable(string), "host?": nullable(string),
-        "port?": nullable(port), "protocol?": string, "transport?": nullable(string),
-        "target?": nullable(string), "verdict?": string, "reason?": string, "claimed?": string,
-        "status?": nullable(unsigned), "bytes_up?": unsigned, "bytes_down?": unsigned, "head_bytes?": unsigned,
-        "duration_us?": unsigned, "pid?": nullable(integer), "process?": string, "exe?": nullable(string),
+        "ts?": string, "cookie?": unsigned, "connect_ns?": unsigned, "orig_dst?": nullable(_socket_address),
+        "host?": nullable(string), "port?": nullable(port), "protocol?": string, "transport?": nullable(string),
+        "target?": nullable(string), "verdict?": string, "reason?": string, "claimed?": nullable(string),
+        "status?": nullable(port), "bytes_up?": unsigned, "bytes_down?": unsigned, "head_bytes?": unsigned,
+        "duration_us?": unsigned, "pid?": nullable(unsigned), "process?": string, "exe?": nullable(string),
     },
-    "resolver": {"name?": string, "address?": nullable(string), "reason?": string},
+    "resolver": {},
     "kernel_close": _BYTES | {"cookie?": unsigned, "connect_ns?": unsigned},
     "kernel_close_total": _BYTES | {"count?": unsigned},
     "kernel_mediator": _BYTES | {
         "protocol?": string, "port?": port, "dst?": string, "cookie?": unsigned, "connect_ns?": unsigned,
-        "opened?": string, "established?": boolean, "closed?": boolean,
+        "opened?": string, "established?": boolean, "closed?": nullable(boolean),
     },
     "kernel_mediator_total": _BYTES | {
         "protocol?": string, "port?": port, "established?": boolean, "count?": unsigned,
     },
-    "supervisor": {
-        "event?": string, "beat?": unsigned, "interval_s?": unsigned, "links?": schema.array(unsigned),
-        "processes?": unsigned, "unconfined?": unsigned, "ring_full?": unsigned, "relay_denied?": unsigned,
-        "malformed?": unsigned, "clock_set_ms?": unsigned,
-    },
+    "supervisor": {"ts?": string, "event?": string, "clock_set_ms?": unsigned},
 }
-_CHECKS = {source: schema.obj(members | {"ts?": string}, is_open=True) for source, members in _ROWS.items()}
+_CHECKS = {source: schema.obj(members, is_open=True) for source, members in _ROWS.items()}
 
 
 @dataclass
 class FlowLog:
-    """The rows of the flow log, and what the check of its chain found."""
+    """The rows of the flow log, and what the check of its chain found.
 
+    `every` has all rows; `rows` has those whose form is known.
+    """
+
+    every: list[dict[str, Any]] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
     count: int = 0
     head: str = "genesis"
@@ -68,7 +76,7 @@ class FlowLog:
     unknown_rows: int = 0
 
     def of(self, source: str) -> list[dict[str, Any]]:
-        """Return the rows of one kind."""
+        """Return the rows of one kind whose form is known."""
         return [row for row in self.rows if row["source"] == source]
 
     @property
@@ -116,12 +124,13 @@ def _read_row(line: bytes, log: FlowLog, findings: Findings) -> None:
     log.head = stated
     log.count = row["seq"] + 1
     source = row.get("source")
+    log.every.append(row)
     try:
         filled(source, "source")
         _CHECKS.get(source, _unknown)(row, "row")
-        log.rows.append(row)
         if source == "relay" and row.get("verdict") not in RELAY_VERDICTS:
-            log.unknown_rows += 1
+            raise FormError("the verdict is not known")
+        log.rows.append(row)
     except FormError:
         log.unknown_rows += 1
 
@@ -137,38 +146,57 @@ def broken_conditions(log: FlowLog, links: set[int], programs: int, closed_at: i
     the time of the last receipt if the receipts are closed.
     """
     broken: list[str] = []
-    beats = [row for row in log.of("supervisor") if row.get("event") in _SUPERVISOR_EVENTS]
-    first_beat = next((i for i, row in enumerate(log.rows) if beats and row is beats[0]), 0)
-    if not beats or any(row["source"] == "kernel" for row in log.rows[:first_beat]):
+    beats = [row for row in log.every if row.get("source") == "supervisor" and _event(row)]
+    first_beat = next((at for at, row in enumerate(log.every) if beats and row is beats[0]), 0)
+    if not beats or any(row.get("source") == "kernel" for row in log.every[:first_beat]):
         broken.append("there is no heartbeat before the first attempt")
-    if any(row.get("beat", 0) != index for index, row in enumerate(beats)):
+    if any(_number(row, "beat") != index for index, row in enumerate(beats)):
         broken.append("the numbers of the heartbeats are not complete")
-    attached = [set(row.get("links", [])) for row in beats]
+    attached = [_links(row) for row in beats]
     if programs == 0 or any(found != links or len(found) < programs for found in attached):
         broken.append("a heartbeat does not have all links of the kernel programs")
     for row in beats:
         broken.extend(_unclean(row))
     broken.extend(_gaps(beats))
-    events = [row["event"] for row in beats]
+    events = [_event(row) for row in beats]
     if "agent_gone" not in events or "heartbeat" in events[events.index("agent_gone"):]:
         broken.append("the log does not show that the command was gone")
     else:
-        gone = time_or_none([row for row in beats if row["event"] == "agent_gone"][-1].get("ts"))
+        gone = time_or_none([row for row in beats if _event(row) == "agent_gone"][-1].get("ts"))
         if closed_at is not None and (gone is None or gone > closed_at):
             broken.append("the receipts were closed before the command was gone")
-    if "end" not in events or log.rows[-1].get("event") != "end":
+    if not log.every or _event(log.every[-1]) != "end" or log.every[-1].get("source") != "supervisor":
         broken.append("the log does not end with an end")
     return broken
 
 
+def _event(row: dict[str, Any]) -> str | None:
+    """Return the event of a heartbeat, or `None` for any other row."""
+    event = row.get("event")
+    return event if isinstance(event, str) and event in _SUPERVISOR_EVENTS else None
+
+
+def _number(row: dict[str, Any], name: str) -> int | None:
+    """Return an unsigned integer; a member of another type counts as absent."""
+    value = row.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _links(row: dict[str, Any]) -> set[int]:
+    links = row.get("links")
+    if not isinstance(links, list) or not all(_number({"id": link}, "id") is not None for link in links):
+        return set()
+    return set(links)
+
+
 def _unclean(row: dict[str, Any]) -> list[str]:
-    event = row["event"]
+    event = _event(row)
     must_be_zero = ["unconfined", "ring_full", "relay_denied"]
     if event == "end" or "malformed" in row:
         must_be_zero.append("malformed")
     if event in ("agent_gone", "end"):
         must_be_zero.append("processes")
-    return [f"{name} of a heartbeat is not 0" for name in must_be_zero if row.get(name) != 0]
+    return [f"{name} of a heartbeat is not 0" for name in must_be_zero if _number(row, name) != 0]
 
 
 def _gaps(beats: list[dict[str, Any]]) -> list[str]:
@@ -177,7 +205,7 @@ def _gaps(beats: list[dict[str, Any]]) -> list[str]:
         return ["the time of a heartbeat is malformed"]
     seconds = [time // NANOSECONDS for time in times]
     for before, after, row in zip(seconds, seconds[1:], beats[1:]):
-        interval, gap = row.get("interval_s", 0), after - before
-        if not 1 <= interval <= 60 or gap < 0 or (row["event"] != "end" and gap > 3 * interval):
+        interval, gap = _number(row, "interval_s") or 0, after - before
+        if not 1 <= interval <= 60 or gap < 0 or (_event(row) != "end" and gap > 3 * interval):
             return ["a heartbeat is late or early"]
     return []

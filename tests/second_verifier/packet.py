@@ -17,7 +17,6 @@ from times import NANOSECONDS, time_or_none
 VERDICTS = ("valid", "self_consistent_only", "invalid", "error", "not_run")
 TOTALS = ("allow", "block", "warn", "ask", "strip", "forward", "redirect", "other")
 _COUNTS = schema.mapping(schema.unsigned)
-_PREFIXED_HASH = schema.matching("(sha256:)?[0-9a-f]{64}")
 
 _SCHEMA = schema.obj({
     "schema_version": schema.string,
@@ -40,7 +39,7 @@ _SCHEMA = schema.obj({
         "policy_hashes": schema.array(schema.string),
         "config_path?": schema.string,
         "runtime_config_path?": schema.string,
-        "config_snapshot_sha256?": _PREFIXED_HASH,
+        "config_snapshot_sha256?": schema.string,
     }),
     "summary": schema.obj({
         "receipt_count": schema.unsigned,
@@ -53,7 +52,7 @@ _SCHEMA = schema.obj({
         "verdict": schema.exactly(*VERDICTS),
         "trusted": schema.boolean,
         "receipt_count?": schema.unsigned,
-        "root_hash?": schema.digest,
+        "root_hash?": schema.string,
         "final_seq?": schema.unsigned,
         "signer_key?": schema.string,
         "output_file?": schema.string,
@@ -72,11 +71,11 @@ _SCHEMA = schema.obj({
         "enforcement_mode": schema.string,
         "runner_os": schema.string,
         "runner_arch?": schema.string,
-        "raw_socket_status": schema.string,
-        "docker_socket_status": schema.string,
-        "dns_udp_status": schema.string,
-        "browser_proxy_status": schema.string,
-        "websocket_frame_scanning": schema.string,
+        "raw_socket_status": schema.exactly("denied", "allowed", "unknown"),
+        "docker_socket_status": schema.exactly("denied", "absent", "allowed", "unknown"),
+        "dns_udp_status": schema.exactly("denied", "allowed", "unknown"),
+        "browser_proxy_status": schema.exactly("forced", "absent", "unknown"),
+        "websocket_frame_scanning": schema.exactly("off", "explicit_ws_proxy_path_required"),
         "network_namespace?": schema.string,
         "agent_user?": schema.string,
         "agent_uid?": schema.integer,
@@ -173,9 +172,9 @@ def compare_with_receipts(
         findings.error("packet.count", "the packet counts other receipts than the evidence has")
     if summary["totals"] != _totals(evidence):
         findings.error("packet.count", "the packet counts other verdicts than the evidence has")
-    if verifier.get("root_hash", root) != root or verifier.get("final_seq", last_seq) != last_seq:
+    if (verifier.get("root_hash") or root) != root or verifier.get("final_seq", last_seq) != last_seq:
         findings.error("packet.root", "the packet states another last receipt than the evidence has")
-    key = verifier.get("signer_key")
+    key = verifier.get("signer_key", "").lower()
     if key and (key not in evidence.signers or (pinned and key not in pinned)):
         findings.error("packet.signer", "the packet names another signer than the receipts, or one that is not pinned")
     _check_verdict(verifier["verdict"], evidence.verdict, findings)
@@ -226,7 +225,8 @@ def _check_display(packet: dict[str, Any], receipts: list[Receipt], findings: Fi
     for name, value in real.items():
         if packet["summary"].get(name, value) != value:
             findings.error("packet.display", f"summary.{name} is not that of the receipts")
-    if packet["policy"]["policy_hashes"] != sorted({r.record["policy_hash"] for r in receipts}):
+    stated = {text.removeprefix("sha256:") for text in packet["policy"]["policy_hashes"]}
+    if stated != {r.record["policy_hash"].removeprefix("sha256:") for r in receipts} - {""}:
         findings.error("packet.display", "policy.policy_hashes is not that of the receipts")
 
 

@@ -13,7 +13,7 @@ from attestation import Attestation
 from boundary import Boundary
 from capsule import Capsule
 from errors import Findings, FormError
-from flows import FlowLog
+from flows import RELAY_VERDICTS, FlowLog
 
 _WAY_OUT = ("interface_other_than_lo", "route")
 _REDIRECTED = ("direct_tcp_ipv4", "direct_tcp_mapped", "direct_tcp_fast_open", "direct_tcp_ssh")
@@ -70,8 +70,8 @@ def check_statements(parts: PacketParts, findings: Findings) -> None:
 
 
 def _check_users(parts: PacketParts, differ: Any) -> None:
-    uid, agent = parts.boundary.uid, parts.boundary.section("agent")
-    if "enforced" in agent and agent["enforced"].get("uid", uid) != uid:
+    uid = parts.boundary.uid
+    if parts.boundary.section("agent").get("enforced", {}).get("uid", 0) != uid:
         differ("agent.enforced.uid is not agent.uid")
     if parts.packet["posture"].get("agent_uid", uid) != uid:
         differ("posture.agent_uid is not agent.uid")
@@ -99,7 +99,7 @@ def _check_run(parts: PacketParts, differ: Any) -> None:
     if parts.attestation.predicate["run_id"] != run_id:
         differ("predicate.run_id is not that of the run")
     key = parts.boundary.section("attestation").get("key")
-    if key is not None and parts.attestation.signer is not None and key != parts.attestation.signer:
+    if key and parts.attestation.signer is not None and key != parts.attestation.signer:
         differ("attestation.key of boundary.json is not the attestation's signer")
 
 
@@ -166,7 +166,7 @@ def _unsupported(boundary: Boundary) -> list[str]:
         ("plain_http_content", boundary.section("mediator").get("plain_http") == "tunnel"),
     )
     sockets = boundary.document.get("allowed_unix", [])
-    return [word for word, is_listed in words if is_listed] + [f"unix:{item['path']}" for item in sockets]
+    return [word for word, is_listed in words if is_listed] + [f"unix:{item.get('path', '')}" for item in sockets]
 
 
 def _check_posture(parts: PacketParts, differ: Any) -> None:
@@ -194,7 +194,9 @@ def _check_rows(parts: PacketParts, differ: Any) -> None:
     if parts.log is None or parts.boundary.incomplete:
         return
     stated = parts.boundary.document["flows"].get("by_relay_verdict")
-    if stated is not None and stated != dict(Counter(row.get("verdict", "") for row in parts.log.of("relay"))):
+    words = [row.get("verdict") for row in parts.log.every if row.get("source") == "relay"]
+    found = Counter(word if word in RELAY_VERDICTS else "unknown" for word in words)
+    if stated is not None and stated != dict(found):
         differ("flows.by_relay_verdict is not that of the flow log")
 
 
