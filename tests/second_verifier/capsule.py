@@ -88,9 +88,10 @@ class Capsule:
         return self.document["evidence"].get("containment")
 
     @property
-    def identity_hash(self) -> str:
-        """SHA-256 of the `identity.json` that the capsule binds; empty if it binds none."""
-        return (self.document["evidence"].get("contain_launch") or {}).get("env_sha256", "")
+    def identity_hash(self) -> str | None:
+        """SHA-256 of the `identity.json` that the capsule binds, or `None` if it binds none."""
+        launch = self.document["evidence"].get("contain_launch")
+        return launch["env_sha256"] if launch else None
 
 
 def _drop(members: dict[str, Any], name: str) -> None:

@@ -65,7 +65,7 @@ _CHECKS = {source: schema.obj(members, is_open=True) for source, members in _ROW
 class FlowLog:
     """The rows of the flow log, and what the check of its chain found.
 
-    `every` has all rows; `rows` has those whose form is known.
+    `every` has all rows; `rows` has those whose members have their types.
     """
 
     every: list[dict[str, Any]] = field(default_factory=list)
@@ -76,7 +76,7 @@ class FlowLog:
     unknown_rows: int = 0
 
     def of(self, source: str) -> list[dict[str, Any]]:
-        """Return the rows of one kind whose form is known."""
+        """Return the rows of one kind whose members have their types."""
         return [row for row in self.rows if row["source"] == source]
 
     @property
@@ -128,9 +128,9 @@ def _read_row(line: bytes, log: FlowLog, findings: Findings) -> None:
     try:
         filled(source, "source")
         _CHECKS.get(source, _unknown)(row, "row")
+        log.rows.append(row)
         if source == "relay" and row.get("verdict") not in RELAY_VERDICTS:
             raise FormError("the verdict is not known")
-        log.rows.append(row)
     except FormError:
         log.unknown_rows += 1
 

@@ -23,21 +23,20 @@ _RUN_MEMBERS = {
     "repository": "repository", "sha": "commit", "ref": "ref", "workflow": "workflow", "run_id": "run_id",
     "run_attempt": "run_attempt",
 }
+_TEXT = schema.nullable(schema.string)
 _IDENTITY = schema.obj({
     "schema_version": schema.exactly("egress.identity.v0"),
-    "provider": schema.exactly(
-        "github_actions", "gitlab", "buildkite", "jenkins", "circleci", "azure_pipelines", "ci", "local"
-    ),
-    "repository?": schema.string, "commit?": schema.string, "ref?": schema.string, "workflow?": schema.string,
-    "job?": schema.string, "run_id?": schema.string, "run_attempt?": schema.string, "runner?": schema.string,
-    "runner_image?": schema.string, "bind?": schema.mapping(schema.string),
-    "nonce?": schema.matching("[0-9a-f]{16,}"),
+    "provider": schema.string,
+    "repository?": _TEXT, "commit?": _TEXT, "ref?": _TEXT, "workflow?": _TEXT,
+    "job?": _TEXT, "run_id?": _TEXT, "run_attempt?": _TEXT, "runner?": _TEXT,
+    "runner_image?": _TEXT, "bind?": schema.nullable(schema.mapping(schema.string)),
+    "nonce?": _TEXT,
 })
 _CHANGES = schema.obj({
     "mode": schema.string,
     "changes": schema.array(schema.obj({"outcome": schema.string}, is_open=True)),
 }, is_open=True)
-_OUTCOMES = {"applied": "applied", "refused": "refused", "conflicts": "conflict", "discarded": "discarded"}
+_OUTCOMES = {"conflicts": "conflict"}
 
 
 @dataclass
@@ -129,14 +128,14 @@ def _check_changes(parts: PacketParts, differ: Any) -> None:
     if document["mode"] != workspace.get("mode", ""):
         differ("mode of changes.json is not workspace.mode")
     outcomes = Counter(change["outcome"] for change in document["changes"])
-    for name, outcome in _OUTCOMES.items():
-        if counts.get(name, 0) != outcomes[outcome]:
-            differ(f"workspace.changes.{name} is not the number of such changes")
+    for name, count in counts.items():
+        if count != outcomes[_OUTCOMES.get(name, name)]:
+            differ(f"workspace.changes.{name[:80]} is not the number of such changes")
 
 
 def _check_identity(parts: PacketParts, findings: Findings) -> None:
-    bound = parts.capsule.identity_hash if parts.capsule else ""
-    found = crypto.sha256(parts.identity) if parts.identity is not None else ""
+    bound = parts.capsule.identity_hash if parts.capsule else None
+    found = crypto.sha256(parts.identity) if parts.identity is not None else None
     if bound != found:
         findings.error("identity.bound", "identity.json is not the file that the capsule binds")
     if parts.identity is None:
@@ -193,10 +192,10 @@ def _check_posture(parts: PacketParts, differ: Any) -> None:
 def _check_rows(parts: PacketParts, differ: Any) -> None:
     if parts.log is None or parts.boundary.incomplete:
         return
-    stated = parts.boundary.document["flows"].get("by_relay_verdict")
+    stated = parts.boundary.document["flows"].get("by_relay_verdict", {})
     words = [row.get("verdict") for row in parts.log.every if row.get("source") == "relay"]
     found = Counter(word if word in RELAY_VERDICTS else "unknown" for word in words)
-    if stated is not None and stated != dict(found):
+    if stated != dict(found):
         differ("flows.by_relay_verdict is not that of the flow log")
 
 

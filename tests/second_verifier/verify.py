@@ -167,6 +167,7 @@ class PacketCheck:
             (packet["verifier"].get("output_file", "verifier.txt"), "verifier.txt"),
             (artifacts.get("summary", "summary.md"), "summary.md"),
         )
+        self.files.read("report.html")
         for name, required in stated:
             if name != required or self.files.read(required) is None:
                 self.head.error("packet.artifact", f"{required} is not there under this name")
@@ -206,7 +207,8 @@ class PacketCheck:
             if not check_binding(capsule, evidence, rest):
                 self.caps.add("kernel_observed", "the receipts do not bind the capsule")
             check_window(capsule, evidence, clock_set_ms, rest)
-            if boundary and (capsule.containment or {}).get("kernel_rule_hash", "") != boundary.rule_hash():
+            containment = capsule.containment
+            if boundary and containment and containment.get("kernel_rule_hash", "") != boundary.rule_hash():
                 rest.error("boundary.rules", "the kernel programs are not those for which the capsule was signed")
         if attestation:
             check_subjects(attestation, self.files.entries(), rest)

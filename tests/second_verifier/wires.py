@@ -45,11 +45,11 @@ def compare_mediator(actions: Actions, log: FlowLog, writer: str, differ: Counte
         differ["denied_with_bytes"] = _denied_with_bytes(actions, established, carried, writer)
 
 
-def _by_port(groups: dict[Target, Group], endings: tuple[str, ...]) -> Counter[int]:
-    ports: Counter[int] = Counter()
+def _by_port(groups: dict[Target, Group], endings: tuple[str, ...]) -> Counter[int | None]:
+    """Count actions by port; those without a port are counted under `None`."""
+    ports: Counter[int | None] = Counter()
     for target, group in groups.items():
-        if target.port is not None:
-            ports[target.port] += sum(group.left[ending] for ending in endings)
+        ports[target.port] += sum(group.left[ending] for ending in endings)
     return ports
 
 
