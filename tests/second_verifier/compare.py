@@ -18,6 +18,7 @@ UNNOTICED = 100
 IN_BUFFERS = 16 * 1024 * 1024
 TUNNEL_SLACK = 16 * 1024
 
+_UNSIGNED_BY_2 = "cut, or agreed to before the dial"
 _OPENED = ("through", "opened")
 _NOT_OPENED = ("denied", "answered", "other")
 _ANSWERED = "denied denied_later cut complete not_answered not_reached open".split()
@@ -227,11 +228,9 @@ class _Comparer:
         for transport, group in groups:
             left = group.left
             if self.writer == "2.x":
-                self._without_receipt(group, left["opened"])
-                if transport == "websocket":
-                    self._without_receipt(group, left["through"])
-                else:
-                    self.numbers["unsigned"] += left["through"]
+                is_socket = transport == "websocket"
+                self.result.without_receipt[_UNSIGNED_BY_2] += left["opened"] + (left["through"] if is_socket else 0)
+                self.numbers["unsigned"] += 0 if is_socket else left["through"]
             else:
                 self.numbers["unsigned"] += left["through"] + left["opened"]
                 self.differ["denial_unsigned"] += left["denied"]

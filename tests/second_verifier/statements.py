@@ -193,7 +193,7 @@ def _check_rows(parts: PacketParts, differ: Any) -> None:
     if parts.log is None or parts.boundary.incomplete:
         return
     stated = parts.boundary.document["flows"].get("by_relay_verdict", {})
-    words = [row.get("verdict") for row in parts.log.every if row.get("source") == "relay"]
+    words = [row.get("verdict") for row in parts.log.of("relay")]
     found = Counter(word if word in RELAY_VERDICTS else "unknown" for word in words)
     if stated != dict(found):
         differ("flows.by_relay_verdict is not that of the flow log")
