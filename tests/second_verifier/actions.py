@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,7 @@ from times import time_or_none
 FATES = ("through", "opened", "denied", "answered", "other")
 ENDINGS = ("denied", "denied_later", "not_reached", "not_answered", "cut", "open", "complete")
 MOST_SIZES = 4096
+MAX_SUM = 2**64 - 1
 _FRAME_LAYERS = frozenset({"ws_protocol", "dlp", "response_scan"})
 
 
@@ -20,6 +22,11 @@ def milliseconds(text: Any) -> int | None:
     """Return a time in milliseconds, or `None` if `text` is no time."""
     time = time_or_none(text)
     return None if time is None else time // 1_000_000
+
+
+def saturated(total: int) -> int:
+    """Return a sum as 64 bits hold it."""
+    return min(total, MAX_SUM)
 
 
 @dataclass
@@ -111,7 +118,7 @@ def read_requests(rows: list[dict[str, Any]]) -> Requests:
             group.without_status += 1
         else:
             group.statuses[row["status"]] += 1
-        group.bytes += up + down
+        group.bytes = saturated(group.bytes + up + down)
         ended = milliseconds(row.get("ts"))
         group.see_time(None if ended is None else ended - row.get("duration_us", 0) // 1000, ended)
     return requests
@@ -147,10 +154,13 @@ class Action:
             return "not_reached"
         return "not_answered" if reason == "fetch_failed" else "cut"
 
-    def number(self, name: str) -> int | None:
-        """Return a number that the outcome states."""
+    def number(self, name: str, bits: int) -> int | None:
+        """Return an unsigned number of at most `bits` bits that the outcome states; a plus sign may precede it."""
         text = (self.outcome or {}).get(name, "")
-        return int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else None
+        if not re.fullmatch(r"\+?[0-9]{1,40}", text, re.ASCII):
+            return None
+        value = int(text)
+        return value if value < 2**bits else None
 
 
 @dataclass
@@ -194,8 +204,11 @@ def _read_one(by_id: dict[str, Action], receipt: Receipt, actions: Actions) -> N
         if is_denial and not action.is_denied:
             action.is_denied_later = True
     if phase == "outcome":
-        words = (word.partition("=") for word in receipt.text("pattern").split(" "))
-        action.outcome = {name: value for name, equals, value in words if equals}
+        action.outcome = {}
+        for word in receipt.text("pattern").split(" "):
+            name, equals, value = word.partition("=")
+            if equals:
+                action.outcome.setdefault(name, value)
         action.has_ended = True
     time = milliseconds(receipt.record["timestamp"])
     if time is not None:
@@ -217,9 +230,9 @@ def read_actions(receipts: list[Receipt]) -> Actions:
         else:
             group = actions.groups.setdefault(target, Group())
         group.left[action.ending()] += 1
-        group.bytes += action.number("bytes") or 0
+        group.bytes = saturated(group.bytes + (action.number("bytes", 64) or 0))
         if action.outcome is not None and action.outcome.get("reason") == "complete":
-            status, size = action.number("status"), action.number("bytes")
+            status, size = action.number("status", 16), action.number("bytes", 64)
             if status is not None:
                 group.statuses[status] += 1
             if size is not None:

@@ -29,7 +29,7 @@ _IDENTITY = schema.obj({
     "provider": schema.string,
     "repository?": _TEXT, "commit?": _TEXT, "ref?": _TEXT, "workflow?": _TEXT,
     "job?": _TEXT, "run_id?": _TEXT, "run_attempt?": _TEXT, "runner?": _TEXT,
-    "runner_image?": _TEXT, "bind?": schema.nullable(schema.mapping(schema.string)),
+    "runner_image?": _TEXT, "bind?": schema.mapping(schema.string),
     "nonce?": _TEXT,
 })
 _CHANGES = schema.obj({

@@ -110,9 +110,11 @@ def read_url(transport: str, method: str, url: str) -> Target | None:
     if parts is None or _REDACTED in parts[1]:
         return None
     scheme, authority, rest = parts
+    if authority.rpartition("@")[2].startswith("[") and "]" not in authority:
+        return None
     host, port_text = _split_authority(authority)
     if port_text:
-        if not re.fullmatch(r"[0-9]{1,5}", port_text, re.ASCII) or int(port_text) > 65535:
+        if not re.fullmatch(r"\+?[0-9]{1,40}", port_text, re.ASCII) or int(port_text) > 65535:
             return None
         port: int | None = int(port_text)
     else:

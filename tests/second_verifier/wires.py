@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from actions import Actions, Group
+from actions import Actions, Group, saturated
 from flows import FlowLog
 from targets import Target
 
@@ -34,7 +34,7 @@ def compare_mediator(actions: Actions, log: FlowLog, writer: str, differ: Counte
             carried[port] += row.get("bytes_sent", 0) + row.get("bytes_received", 0)
     connections, carried_all = established.total(), carried.total()
     groups = [*actions.groups.values(), *actions.hidden.values()]
-    signed_bytes = sum(group.bytes for group in groups)
+    signed_bytes = saturated(sum(group.bytes for group in groups))
     differ["more_than_kernel"] = _minus(signed_bytes, carried_all + _IN_BUFFERS * max(connections, 1))
     if writer == "builtin":
         by_port = _by_port(actions.groups, _CONNECTED)
