@@ -126,6 +126,14 @@ class _Comparer:
     def _ordered(self, groups: dict[Target, Group]) -> list[tuple[Target, Group]]:
         return sorted(groups.items(), key=lambda item: item[0].order())
 
+    def _by_place(self, groups: dict[Target, Group]) -> dict[tuple[str, str], list[tuple[Target, Group]]]:
+        """Return the targets of which anything is left, by transport and host."""
+        places: dict[tuple[str, str], list[tuple[Target, Group]]] = {}
+        for target, group in self._ordered(groups):
+            if group.total():
+                places.setdefault((target.transport, target.host), []).append((target, group))
+        return places
+
     def _intercepted(self) -> None:
         inside = {t: g for t, g in self.actions.groups.items() if t.transport == "intercept"}
         hidden = self.actions.hidden.pop("intercept", None)
@@ -138,13 +146,13 @@ class _Comparer:
             self.differ["intercepted"] = sum(by_host.values()) + (hidden.total() if hidden else 0)
             return
         self.numbers["unasked"] += hidden.total() if hidden else 0
+        places = self._by_place(self.requests.groups)
         for host in sorted(by_host):
             taken = 0
-            for target, group in self._ordered(self.requests.groups):
-                if target.transport == "connect" and target.host == host:
-                    signed = self.actions.groups.get(target)
-                    beyond = group.total() - (signed.total() if signed else 0)
-                    taken += group.take(max(beyond, 0), FATES)
+            for target, group in places.get(("connect", host), []):
+                signed = self.actions.groups.get(target)
+                beyond = group.total() - (signed.total() if signed else 0)
+                taken += group.take(max(beyond, 0), FATES)
             self.numbers["receipted"] += taken
             self.numbers["said_alone" if taken else "unasked"] += by_host[host]
 
@@ -193,8 +201,9 @@ class _Comparer:
 
     def _visible_parts(self) -> None:
         for fates in (_OPENED, _NOT_OPENED):
+            places = self._by_place(self.actions.groups)
             for wanted, requests in self._ordered(self.requests.groups):
-                for signed, actions in self._ordered(self.actions.groups):
+                for signed, actions in places.get((wanted.transport, wanted.host), []):
                     if signed.path_kind == HIDDEN and not self.redacts:
                         continue
                     if (wanted.is_partial or signed.is_partial) and may_be_same(wanted, signed):
@@ -210,10 +219,10 @@ class _Comparer:
                 self._settle(requests, actions, transport, _NOT_OPENED)
 
     def _same_hosts(self) -> None:
-        places = sorted({(target.transport, target.host) for target in self.requests.groups})
-        for place in places:
-            requests = [g for t, g in self._ordered(self.requests.groups) if (t.transport, t.host) == place]
-            actions = [g for t, g in self._ordered(self.actions.groups) if (t.transport, t.host) == place]
+        signed = self._by_place(self.actions.groups)
+        for place, wanted in self._by_place(self.requests.groups).items():
+            requests = [group for _, group in wanted]
+            actions = [group for _, group in signed.get(place, [])]
             number = min(sum(g.total() for g in requests), sum(g.total() for g in actions))
             self.differ["other_target"] += number
             self.numbers["receipted"] += number

@@ -30,6 +30,9 @@ from times import time_or_none
 from yamlsubset import parse_mapping
 
 
+_NOT_COMPARED = "the text of summary.md, verifier.txt, and report.html was not compared"
+
+
 @dataclass
 class Result:
     """What the check of one packet found."""
@@ -136,7 +139,7 @@ class PacketCheck:
         self._conclude(packet, evidence, attestation)
         for findings in (self.head, evidence.findings, rest):
             result.add(findings)
-        result.reasons += self.caps.reasons()
+        result.reasons += [*self.caps.reasons(), _NOT_COMPARED]
 
     def _read(self, data: bytes | None, reader: Any) -> Any:
         return None if data is None else reader(data, self.rest)
