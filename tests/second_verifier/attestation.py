@@ -16,7 +16,7 @@ _ENVELOPE = schema.obj({
     "payloadType": schema.exactly(_PAYLOAD_TYPE),
     "payload": schema.string,
     "signatures": schema.array(schema.obj({
-        "keyid": schema.matching("[0-9a-f]{64}"),
+        "keyid": schema.string,
         "sig": schema.string,
     })),
 })
@@ -28,7 +28,7 @@ _STATEMENT = schema.obj({
     }, is_open=True)),
     "predicateType": schema.exactly("urn:egress:audit-packet:v0"),
     "predicate": schema.obj({
-        "run_id": schema.string, "tool": schema.string, "verdict": schema.string, "grade": schema.string,
+        "run_id": schema.string, "tool?": schema.string, "verdict": schema.string, "grade": schema.string,
     }, is_open=True),
 }, is_open=True)
 
@@ -47,19 +47,27 @@ class Attestation:
         return self.statement["predicate"]
 
 
+def _signature(text: str) -> bytes:
+    """Decode a signature; a malformed one is empty and holds under no key."""
+    try:
+        return crypto.decode_base64(text)
+    except FormError:
+        return b""
+
+
 def read_attestation(data: bytes, pinned: list[str], findings: Findings) -> Attestation | None:
     """Parse the attestation and find the key whose signature holds."""
     try:
         envelope = strictjson.parse_bytes(data)
         _ENVELOPE(envelope, "attestation")
         payload = crypto.decode_base64(envelope["payload"])
-        signatures = [(item["keyid"], crypto.decode_base64(item["sig"])) for item in envelope["signatures"]]
         statement = strictjson.parse_bytes(payload)
         _STATEMENT(statement, "statement")
     except FormError as error:
         findings.error("attestation.form", str(error))
         return None
     message = f"DSSEv1 {len(_PAYLOAD_TYPE)} {_PAYLOAD_TYPE} {len(payload)} ".encode("ascii") + payload
+    signatures = [(item["keyid"].lower(), _signature(item["sig"])) for item in envelope["signatures"]]
     candidates = [(key, sig) for keyid, sig in signatures for key in (pinned or [keyid])]
     signer = next((key for key, signature in candidates if crypto.verify(key, signature, message)), None)
     if signer is None:

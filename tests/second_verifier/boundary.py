@@ -58,7 +58,7 @@ _FORM = obj({
     "probes": obj({
         "results": array(obj({
             "name": string, "outcome": string, "detail": string,
-            "control?": obj({"succeeded?": boolean, "detail?": string}, is_open=True),
+            "control?": obj({"succeeded?": boolean}, is_open=True),
         }, is_open=True)),
         "counts?": _COUNTS,
         "accepted_risks?": array(string),

@@ -265,7 +265,8 @@ class _Comparer:
         policy = self.policy or {}
         if policy.get("mode") != "strict" or policy.get("enforce", True) is False:
             return
-        allowed = [entry for entry in policy.get("api_allowlist") or [] if isinstance(entry, str)]
+        entries = policy.get("api_allowlist")
+        allowed = entries if isinstance(entries, list) else []
         hosts = {t.host for t, g in self.requests.groups.items() if g.left["through"] or g.left["opened"]}
         hosts |= {t.host for t, g in self.actions.groups.items() if g.total() > g.left["denied"]}
         self.differ["not_in_policy"] = sum(1 for host in hosts if not _is_listed(host, allowed))

@@ -27,7 +27,7 @@ from grade import Caps, packet_verdict, predicate_fits
 from packet import compare_with_receipts, read_packet
 from statements import PacketParts, check_flows, check_statements
 from times import time_or_none
-from yamlsubset import parse_mapping
+from yamlsubset import parse_policy
 
 
 _NOT_COMPARED = "the text of summary.md, verifier.txt, and report.html was not compared"
@@ -228,7 +228,7 @@ class PacketCheck:
         rules = None
         if policy is not None:
             try:
-                rules = parse_mapping(policy)
+                rules = parse_policy(policy)
             except FormError as error:
                 self.rest.error("packet.statement", f"policy.yaml: {error}")
         if log is None:

@@ -14,6 +14,7 @@ import strictjson
 from errors import FormError
 
 _KEY = re.compile(r"([A-Za-z0-9_./-]+)\s*:(?:\s+(.*))?", re.ASCII)
+_NUMBER = re.compile(r"[-+]?(?:[0-9]{1,300}|[0-9]{0,20}\.[0-9]{1,20}|[0-9]{1,20}\.)(?:[eE][-+]?[0-9]{1,3})?", re.ASCII)
 _MAX_INDENT = 64
 _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 
@@ -56,6 +57,8 @@ def _scalar(text: str) -> Any:
         raise FormError("a scalar of this form is not read")
     if text in ("null", "Null", "NULL", "~"):
         return None
+    if _NUMBER.fullmatch(text):
+        return float(text)
     return _BOOLEANS.get(text, text)
 
 
@@ -110,7 +113,16 @@ class _Parser:
         return items
 
 
-def parse_mapping(data: bytes) -> dict[str, Any]:
+def parse_policy(data: bytes) -> dict[str, Any]:
+    """Parse a policy, and check that its `api_allowlist` lists strings that are not empty."""
+    policy = _parse_mapping(data)
+    entries = policy.get("api_allowlist")
+    if isinstance(entries, list) and not all(isinstance(entry, str) and entry for entry in entries):
+        raise FormError("an entry of api_allowlist is not a string, or empty")
+    return policy
+
+
+def _parse_mapping(data: bytes) -> dict[str, Any]:
     """Parse a YAML mapping without duplicate keys."""
     lines = _lines(strictjson.decode_utf8(data))
     if not lines:
