@@ -20,11 +20,6 @@ def _normal_time(value: Any, where: str) -> None:
         raise FormError(f"{where} is not a normal time")
 
 
-def _digest_or_empty(value: Any, where: str) -> None:
-    if value != "":
-        schema.digest(value, where)
-
-
 _DISCOVER = (
     "total_clients total_servers protected_pipelock protected_other unprotected unknown high_risk parse_errors"
 ).split()
@@ -38,8 +33,8 @@ _CONTAINMENT = obj({
 _LAUNCH = obj({
     "launcher": string, "agent_user": string, "target_uid": string, "target_gid": string, "tool": string,
     "argv_sha256": string, "cwd": string, "proxy_port": integer, "argc": integer,
-    "env_vars?": nullable(array(string)), "env_sha256": _digest_or_empty,
-    "target_groups?": nullable(array(schema.anything)),
+    "env_vars?": nullable(array(string)), "env_sha256": string,
+    "target_groups?": nullable(array(string)),
 })
 _SCENARIO = obj({
     "name": string, "category": string, "detected": boolean, "detail?": string, "limitation?": boolean,
