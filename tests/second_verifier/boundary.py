@@ -85,6 +85,10 @@ _FORM = obj({
 }, is_open=True)
 
 
+def _program_order(program: dict[str, Any]) -> tuple[bytes, int, bytes]:
+    return program["name"].encode("utf-8"), program["attach_type"], program["tag"].encode("utf-8")
+
+
 class Boundary:
     """A boundary document whose form holds."""
 
@@ -126,7 +130,7 @@ class Boundary:
         """Return the hash of the kernel programs."""
         programs = [
             {name: program[name] for name in ("attach_type", "name", "tag")}
-            for program in sorted(self.programs, key=lambda p: (p["name"].encode(), p["attach_type"], p["tag"].encode()))
+            for program in sorted(self.programs, key=_program_order)
         ]
         rules = {"programs": programs, "seccomp_sha256": self.document["seccomp"]["agent_sha256"], "version": 1}
         return crypto.sha256(strictjson.canonical(rules))

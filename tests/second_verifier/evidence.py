@@ -15,12 +15,17 @@ from receipts2 import DecisionChain, DecisionReceipt
 from times import is_normal
 
 MAX_LINE = 1024 * 1024
-_WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+_WHITE_SPACE = (
+    "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
 _MEMBERS = (
     "v seq ts session_id chain_kind writer_instance_id trace_id type event_kind transport summary detail "
     "raw_ref prev_hash hash"
 ).split()
-_STRINGS = "ts session_id chain_kind writer_instance_id trace_id type event_kind transport summary raw_ref prev_hash hash".split()
+_STRINGS = (
+    "ts session_id chain_kind writer_instance_id trace_id type event_kind transport summary raw_ref prev_hash hash"
+).split()
 _REQUIRED = "v seq ts session_id type prev_hash hash".split()
 _FILLED = "session_id type prev_hash hash".split()
 _READ_TYPES = frozenset({"action_receipt", "evidence_receipt", "checkpoint", "transcript_root"})
@@ -75,7 +80,6 @@ class EvidenceReader:
         self.pinned = pinned
         self.chain = ReceiptChain(self.findings, pinned)
         self.decisions = DecisionChain(self.findings)
-        self.count = 0
         self.next_seq = 0
         self.last_hash = "genesis"
         self.identity: tuple[str, str, str] | None = None
@@ -149,7 +153,6 @@ class EvidenceReader:
             self._check_detail(entry, sources.get("detail", "null"))
             self.last_hash = entry["hash"]
             self.next_seq = entry["seq"] + 1
-            self.count += 1
 
     def _check_form(self, entry: dict[str, Any], sources: dict[str, str]) -> bool:
         """Check the members of an entry; return whether its chain can be checked."""

@@ -2,7 +2,7 @@
 """Verify Audit Packets without any code of egress.
 
 Prints one JSON object a line and packet, and exits with 0 if every packet is valid and the end of its receipts is
-proven, otherwise with 1. It does not render `summary.md`, `verifier.txt`, and `report.html` again, so it reports
+proven, with 2 if the command line is wrong, and otherwise with 1. It does not render `summary.md`, `verifier.txt`, and `report.html` again, so it reports
 nothing about their text.
 """
 
@@ -236,7 +236,8 @@ class PacketCheck:
             return
         comparison = compare(evidence, log, boundary, rules)
         if comparison.caps_grade():
-            found = {**+comparison.disagreements, **{n: comparison.numbers[n] for n in ("unsigned", "unasked", "unseen")}}
+            lost = {name: comparison.numbers[name] for name in ("unsigned", "unasked", "unseen")}
+            found = {**+comparison.disagreements, **lost}
             self.caps.add("kernel_observed", f"the recorders disagree: {found}")
         self.result.comparison = {
             "disagreements": dict(+comparison.disagreements),
