@@ -2,8 +2,8 @@
 """Verify Audit Packets without any code of egress.
 
 Prints one JSON object a line and packet, and exits with 0 if every packet is valid and the end of its receipts is
-proven, with 2 if the command line is wrong, and otherwise with 1. It does not render `summary.md`, `verifier.txt`, and `report.html` again, so it reports
-nothing about their text.
+proven, with 2 if the command line is wrong, and otherwise with 1. It does not render `summary.md`, `verifier.txt`,
+and `report.html` again, so it finds nothing wrong with their text.
 """
 
 from __future__ import annotations
