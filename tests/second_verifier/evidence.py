@@ -35,10 +35,12 @@ _FILE_NAME = re.compile(r"evidence-(.+)-(\d+)\.jsonl", re.ASCII)
 _CHECKPOINT = schema.obj(
     {"entry_count": schema.unsigned, "first_seq": schema.unsigned, "last_seq": schema.unsigned,
      "signature?": schema.nullable(schema.string)},
+    is_open=True,
 )
 _ROOT = schema.obj(
     {"session_id": schema.string, "final_seq": schema.unsigned, "root_hash": schema.string,
-     "receipt_count": schema.unsigned, "start_time?": schema.anything, "end_time?": schema.anything},
+     "receipt_count": schema.unsigned},
+    is_open=True,
 )
 
 
