@@ -1,0 +1,99 @@
+"""`attestation.json`: a DSSE envelope around an in-toto statement (format/boundary.md)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import crypto
+import schema
+import strictjson
+from errors import Findings, FormError
+
+NAME = "attestation.json"
+_PAYLOAD_TYPE = "application/vnd.in-toto+json"
+_ENVELOPE = schema.obj({
+    "payloadType": schema.exactly(_PAYLOAD_TYPE),
+    "payload": schema.string,
+    "signatures": schema.array(schema.obj({
+        "keyid": schema.string,
+        "sig": schema.string,
+    })),
+})
+_STATEMENT = schema.obj({
+    "_type": schema.exactly("https://in-toto.io/Statement/v1"),
+    "subject": schema.array(schema.obj({
+        "name": schema.string,
+        "digest": schema.obj({"sha256": schema.string}, is_open=True),
+    }, is_open=True)),
+    "predicateType": schema.exactly("urn:egress:audit-packet:v0"),
+    "predicate": schema.obj({
+        "run_id": schema.string, "tool?": schema.string, "verdict": schema.string, "grade": schema.string,
+    }, is_open=True),
+}, is_open=True)
+
+
+@dataclass
+class Attestation:
+    """An attestation whose schema holds."""
+
+    statement: dict[str, Any]
+    signer: str | None
+    is_pinned: bool
+
+    @property
+    def predicate(self) -> dict[str, str]:
+        """What the signer states about the run."""
+        return self.statement["predicate"]
+
+
+def _signature(text: str) -> bytes:
+    """Decode a signature; a malformed one is empty and holds under no key."""
+    try:
+        return crypto.decode_base64(text)
+    except FormError:
+        return b""
+
+
+def read_attestation(data: bytes, pinned: list[str], findings: Findings) -> Attestation | None:
+    """Parse the attestation and find the key whose signature holds."""
+    try:
+        envelope = strictjson.parse_bytes(data)
+        _ENVELOPE(envelope, "attestation")
+        payload = crypto.decode_base64(envelope["payload"])
+        statement = strictjson.parse_bytes(payload)
+        _STATEMENT(statement, "statement")
+    except FormError as error:
+        findings.error("attestation.form", str(error))
+        return None
+    message = f"DSSEv1 {len(_PAYLOAD_TYPE)} {_PAYLOAD_TYPE} {len(payload)} ".encode("ascii") + payload
+    signatures = [(item["keyid"].lower(), _signature(item["sig"])) for item in envelope["signatures"]]
+    candidates = [(key, sig) for keyid, sig in signatures for key in (pinned or [keyid])]
+    signer = next((key for key, signature in candidates if crypto.verify(key, signature, message)), None)
+    if signer is None:
+        findings.error("attestation.signature", "no signature of the attestation holds under the boundary's key")
+    return Attestation(statement, signer, signer is not None and bool(pinned))
+
+
+def check_subjects(attestation: Attestation, entries: dict[str, str | None], findings: Findings) -> None:
+    """Compare the subjects with the entries of the packet's directory."""
+    left = {name: digest for name, digest in entries.items() if name != NAME}
+    seen: set[str] = set()
+    for subject in attestation.statement["subject"]:
+        name = subject["name"]
+        if name not in left or name in seen:
+            findings.error("attestation.missing", f"the signed file {name[:80]!r} is missing")
+        elif left[name] != subject["digest"]["sha256"]:
+            findings.error("attestation.digest", f"{name[:80]!r} is not the file that was signed")
+        seen.add(name)
+    for name in left.keys() - seen:
+        findings.error("attestation.extra", f"nobody signed the file {name[:80]!r}")
+
+
+def check_signer(
+    attestation: Attestation, bound_key: str, capsule_signer: str | None, findings: Findings
+) -> None:
+    """Check that the key whose signature holds is the one that the receipts or the capsule name."""
+    expected = bound_key or capsule_signer
+    if attestation.signer and expected and attestation.signer != expected:
+        findings.error("attestation.signer", "the attestation is signed by another key than the one that is bound")

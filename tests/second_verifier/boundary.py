@@ -1,0 +1,182 @@
+"""`boundary.json`: form, probes, programs, and the hash of the kernel programs (format/boundary.md, checks.md)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import crypto
+import schema
+import strictjson
+from errors import Findings, FormError
+from schema import array, boolean, nullable, obj, port, string, unsigned
+
+REQUIRED_PROBES = frozenset("""
+    raw_socket_ipv4 raw_socket_ipv6 packet_socket vsock_socket alg_socket xdp_socket other_families
+    netlink_beyond_route network_change mptcp_socket sctp_socket dccp_socket udplite_socket icmp_socket
+    udp_sendto udp_sendmsg udp_connected udp_ipv6 dns_udp dns_tcp dns_tls direct_tcp_ipv4 direct_tcp_ipv6
+    direct_tcp_mapped direct_tcp_fast_open direct_tcp_ssh metadata_ipv4 metadata_ipv6
+    interface_other_than_lo route io_uring bpf perf_event_open userfaultfd keyctl syscall_32bit
+    syscall_x32 user_namespace enter_namespace mount_file_system become_root setuid_file file_capability
+    sudo ptrace_init memory_init ptrace_supervisor memory_supervisor ptrace_mediator memory_mediator
+    ptrace_relay memory_relay leave_cgroup inherited_descriptors docker_socket podman_socket
+    containerd_socket buildkit_socket dbus_socket systemd_socket resolved_socket journal_socket
+    nscd_socket snapd_socket ssh_agent_socket gpg_agent_socket host_path_sockets host_fifo abstract_socket
+    sysv_shared_memory posix_shared_memory signing_key_read signing_key_write config_read config_write
+    evidence_read evidence_write packet_read packet_write runner_command_files runner_tokens sys_write
+    proc_sys_write cgroupfs tracefs dmesg device_nodes terminal_input
+""".split())
+
+REQUIRED_PROGRAMS = frozenset("""
+    agent_connect4 agent_connect6 agent_getpeername4 agent_getpeername6 agent_sendmsg4 agent_sendmsg6
+    agent_skb_egress agent_sock_create agent_sockops mediator_skb_egress mediator_skb_ingress
+    mediator_sockops relay_connect4 relay_connect6 relay_sendmsg4 relay_sendmsg6 relay_sock_create
+    relay_sockops
+""".split())
+
+_COUNTS = schema.mapping(unsigned)
+_FORM = obj({
+    "run_id?": string,
+    "mode?": string,
+    "programs": obj({
+        "attached": array(obj({"name": string, "id": unsigned, "tag": string, "attach_type": unsigned}, is_open=True)),
+        "links": array(obj({"id": unsigned, "program_id": unsigned}, is_open=True)),
+    }, is_open=True),
+    "seccomp": obj({"agent_sha256": string}, is_open=True),
+    "agent?": obj({
+        "uid?": unsigned,
+        "enforced?": obj({
+            "uid?": unsigned, "capabilities?": unsigned, "no_new_privs?": boolean, "seccomp_mode?": unsigned,
+            "seccomp_filters?": unsigned,
+        }, is_open=True),
+    }, is_open=True),
+    "workspace?": obj({"mode?": string, "changes?": nullable(_COUNTS)}, is_open=True),
+    "allowed_unix?": array(obj({"path?": string}, is_open=True)),
+    "policy?": obj({"sha256?": string}, is_open=True),
+    "mediator?": obj({
+        "kind?": string, "plain_http?": string, "pipelock?": nullable(obj({"redact?": boolean}, is_open=True)),
+    }, is_open=True),
+    "probes": obj({
+        "results": array(obj({
+            "name": string, "outcome": string, "detail": string,
+            "control?": obj({"succeeded?": boolean}, is_open=True),
+        }, is_open=True)),
+        "counts?": _COUNTS,
+        "accepted_risks?": array(string),
+    }, is_open=True),
+    "counters?": obj({"internal?": unsigned, "skb_dropped?": unsigned}, is_open=True),
+    "flows": obj({
+        "sha256": string, "head": string, "rows": unsigned, "by_relay_verdict?": _COUNTS,
+    }, is_open=True),
+    "incomplete": array(string),
+    "attestation?": obj({"key?": string, "pinned?": boolean}, is_open=True),
+    "egress?": obj({"version?": string, "binary_sha256?": string}, is_open=True),
+    "kernel?": obj({"release?": string, "machine?": string}, is_open=True),
+    "allowed?": array(obj({"host": string, "port": port, "count": unsigned}, is_open=True)),
+    "allowed_left_out?": unsigned,
+    "denied?": array(obj({
+        "count": unsigned,
+        "attempt": obj({
+            "destination": string, "port": port, "protocol": string, "reason": string, "process": string,
+        }, is_open=True),
+    }, is_open=True)),
+    "denied_left_out?": unsigned,
+    "notices?": array(string),
+    "packet_directory?": string,
+}, is_open=True)
+
+
+def _program_order(program: dict[str, Any]) -> tuple[bytes, int, bytes]:
+    return program["name"].encode("utf-8"), program["attach_type"], program["tag"].encode("utf-8")
+
+
+class Boundary:
+    """A boundary document whose form holds."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        self.document = document
+        self.results: list[dict[str, Any]] = document["probes"]["results"]
+        self.programs: list[dict[str, Any]] = document["programs"]["attached"]
+        self.links = {link["id"] for link in document["programs"]["links"]}
+        self.incomplete: list[str] = document["incomplete"]
+
+    def section(self, name: str) -> dict[str, Any]:
+        """Return an object of the document, empty if it is absent."""
+        return self.document.get(name) or {}
+
+    @property
+    def is_audit(self) -> bool:
+        """Whether nothing was enforced."""
+        return self.document.get("mode") == "audit"
+
+    @property
+    def uid(self) -> int:
+        """User id of the command."""
+        return self.section("agent").get("uid", 0)
+
+    @property
+    def mediator_kind(self) -> str:
+        """The word for the mediator."""
+        return self.section("mediator").get("kind", "")
+
+    def holds(self, *names: str) -> bool:
+        """Whether each of these probes was denied and its control succeeded."""
+        denied = {
+            result["name"] for result in self.results
+            if result["outcome"] == "denied" and result.get("control", {}).get("succeeded") is True
+        }
+        return denied.issuperset(names)
+
+    def rule_hash(self) -> str:
+        """Return the hash of the kernel programs."""
+        programs = [
+            {name: program[name] for name in ("attach_type", "name", "tag")}
+            for program in sorted(self.programs, key=_program_order)
+        ]
+        rules = {"programs": programs, "seccomp_sha256": self.document["seccomp"]["agent_sha256"], "version": 1}
+        return crypto.sha256(strictjson.canonical(rules))
+
+
+def read_boundary(data: bytes, findings: Findings) -> Boundary | None:
+    """Parse the document; return it if its form holds."""
+    try:
+        document = strictjson.parse_bytes(data)
+        _FORM(document, "boundary.json")
+    except FormError as error:
+        findings.error("boundary.form", str(error))
+        return None
+    return Boundary(document)
+
+
+def _is_open(result: dict[str, Any]) -> bool:
+    """Whether a probe does not show that its way out is closed."""
+    if result["outcome"] == "denied":
+        return result.get("control", {}).get("succeeded") is not True
+    return result["outcome"] != "not_applicable" or not result["detail"]
+
+
+def observed_caps(boundary: Boundary) -> list[str]:
+    """Return the conditions K4 to K10 that cap the grade."""
+    caps = [f"the probe {r['name'][:80]!r} is open" for r in boundary.results if _is_open(r)]
+    missing_probes = REQUIRED_PROBES - {result["name"] for result in boundary.results}
+    if missing_probes:
+        caps.append(f"{len(missing_probes)} required probes are missing")
+    if boundary.document["probes"].get("accepted_risks"):
+        caps.append("the caller accepted risks")
+    if REQUIRED_PROGRAMS - {program["name"] for program in boundary.programs}:
+        caps.append("a required kernel program is missing")
+    enforced = boundary.section("agent").get("enforced") or {}
+    is_enforced = (
+        enforced.get("uid", 0) != 0
+        and enforced.get("capabilities", 0) == 0
+        and enforced.get("no_new_privs", False)
+        and enforced.get("seccomp_mode", 0) == 2
+        and enforced.get("seccomp_filters", 0) >= 1
+    )
+    if not is_enforced:
+        caps.append("the command's first process lacked a restriction")
+    counters = boundary.section("counters")
+    if counters.get("internal", 0) or counters.get("skb_dropped", 0):
+        caps.append("the kernel programs failed or dropped network packets")
+    if boundary.incomplete:
+        caps.append("the record is not complete")
+    return caps

@@ -1,0 +1,329 @@
+"""The comparison of receipts, relay, and kernel (format/comparison.md)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from actions import ENDINGS, FATES, Actions, Group, Requests, milliseconds, read_actions, read_requests
+from boundary import Boundary
+from evidence import Evidence
+from flows import FlowLog
+from targets import HIDDEN, Target, is_host, may_be_same, normal_host
+from wires import compare_command, compare_mediator
+
+RECORDED_WITHIN = 15_000
+UNNOTICED = 100
+IN_BUFFERS = 16 * 1024 * 1024
+TUNNEL_SLACK = 16 * 1024
+
+_UNSIGNED_BY_2 = "cut, or agreed to before the dial"
+_OPENED = ("through", "opened")
+_NOT_OPENED = ("denied", "answered", "other")
+_ANSWERED = "denied denied_later cut complete not_answered not_reached open".split()
+_OTHER = "not_reached not_answered cut open denied_later denied complete".split()
+_SOCKET_3 = "complete cut open denied_later not_reached not_answered".split()
+_BUILTIN = {
+    "through": "complete cut".split(),
+    "opened": "cut complete open not_answered".split(),
+    "denied": ["denied"],
+    "answered": _ANSWERED,
+    "other": _OTHER,
+}
+_OPENED_3 = "cut open complete not_answered denied_later".split()
+_FITTING = {
+    "builtin": _BUILTIN,
+    "3.x": {
+        "through": "complete cut denied_later".split(),
+        "opened": _OPENED_3,
+        "denied": "denied denied_later not_reached cut".split(),
+        "answered": _ANSWERED,
+        "other": _OTHER,
+    },
+    "2.x": {
+        "through": ["complete"], "opened": _OPENED_3, "denied": ["denied"], "answered": _ANSWERED, "other": _OTHER,
+    },
+}
+
+
+@dataclass
+class Comparison:
+    """Every number of the comparison; `disagreements` has only those that are not 0."""
+
+    numbers: Counter[str] = field(default_factory=Counter)
+    without_receipt: Counter[str] = field(default_factory=Counter)
+    disagreements: Counter[str] = field(default_factory=Counter)
+
+    def caps_grade(self) -> bool:
+        """Whether the comparison found anything that lowers the grade."""
+        lost = any(self.numbers[name] for name in ("unsigned", "unasked", "unseen"))
+        return lost or any(self.disagreements.values())
+
+
+def compare(evidence: Evidence, log: FlowLog, boundary: Boundary | None, policy: dict[str, Any] | None) -> Comparison:
+    """Compare everything that the three recorders state."""
+    return _Comparer(evidence, log, boundary, policy).run()
+
+
+class _Comparer:
+    def __init__(
+        self, evidence: Evidence, log: FlowLog, boundary: Boundary | None, policy: dict[str, Any] | None
+    ) -> None:
+        self.evidence, self.log, self.policy = evidence, log, policy
+        kind = boundary.mediator_kind if boundary else ""
+        self.writer = "builtin" if kind == "builtin" else "3.x" if evidence.opens else "2.x"
+        self.intercepts = bool(boundary and boundary.document.get("tls_interception") is not None)
+        pipelock = (boundary.section("mediator").get("pipelock") or {}) if boundary else {"redact": True}
+        self.redacts = bool(pipelock.get("redact", False))
+        programs = {program["name"] for program in boundary.programs} if boundary else set()
+        self.has_witness = "mediator_sockops" in programs
+        self.clock_set = log.clock_set_ms
+        self.requests: Requests = read_requests(log.of("relay"))
+        self.actions: Actions = read_actions(evidence.receipts)
+        self.result = Comparison()
+        self.numbers, self.differ = self.result.numbers, self.result.disagreements
+
+    def run(self) -> Comparison:
+        """Make all comparisons in the order of the page."""
+        self.numbers["asked"] = self.requests.asked
+        self.differ["unknown_row"] = self.log.unknown_rows
+        self.differ["reused_id"] = self.actions.reused_id
+        self.differ["repeated"] = self.actions.repeated
+        self._frames()
+        self._policy()
+        self._twins()
+        self._times()
+        endings = self.actions.groups.values(), self.actions.hidden.values()
+        if self.writer == "builtin":
+            self.differ["allowed_and_denied"] = sum(g.left["denied_later"] for gs in endings for g in gs)
+        if self.has_witness:
+            compare_mediator(self.actions, self.log, self.writer, self.differ)
+        compare_command(self.log, self.has_witness, self.numbers, self.differ)
+        self._intercepted()
+        self._whole_targets()
+        self._visible_parts()
+        self._hidden_hosts()
+        self._same_hosts()
+        self._rest()
+        return self.result
+
+    # Pairing
+
+    def _fitting(self, fate: str, transport: str) -> list[str]:
+        if transport == "websocket" and fate in _OPENED and self.writer != "builtin":
+            return _SOCKET_3
+        return _FITTING[self.writer][fate]
+
+    def _settle(self, requests: Group, actions: Group, transport: str, fates: tuple[str, ...] = FATES) -> None:
+        for fate in fates:
+            for ending in self._fitting(fate, transport):
+                number = min(requests.left[fate], actions.left[ending])
+                requests.left[fate] -= number
+                actions.left[ending] -= number
+                self.numbers["receipted"] += number
+
+    def _ordered(self, groups: dict[Target, Group]) -> list[tuple[Target, Group]]:
+        return sorted(groups.items(), key=lambda item: item[0].order())
+
+    def _by_place(self, groups: dict[Target, Group]) -> dict[tuple[str, str], list[tuple[Target, Group]]]:
+        """Return the targets of which anything is left, by transport and host."""
+        places: dict[tuple[str, str], list[tuple[Target, Group]]] = {}
+        for target, group in self._ordered(groups):
+            if group.total():
+                places.setdefault((target.transport, target.host), []).append((target, group))
+        return places
+
+    def _intercepted(self) -> None:
+        inside = {t: g for t, g in self.actions.groups.items() if t.transport == "intercept"}
+        hidden = self.actions.hidden.pop("intercept", None)
+        for target in inside:
+            del self.actions.groups[target]
+        by_host: Counter[str] = Counter()
+        for target, group in inside.items():
+            by_host[target.host] += group.total()
+        if not self.intercepts:
+            self.differ["intercepted"] = sum(by_host.values()) + (hidden.total() if hidden else 0)
+            return
+        self.numbers["unasked"] += hidden.total() if hidden else 0
+        places = self._by_place(self.requests.groups)
+        for host in sorted(by_host):
+            taken = 0
+            for target, group in places.get(("connect", host), []):
+                signed = self.actions.groups.get(target)
+                beyond = group.total() - (signed.total() if signed else 0)
+                taken += group.take(max(beyond, 0), FATES)
+            self.numbers["receipted"] += taken
+            self.numbers["said_alone" if taken else "unasked"] += by_host[host]
+
+    def _whole_targets(self) -> None:
+        for target, requests in self._ordered(self.requests.groups):
+            actions = self.actions.groups.get(target)
+            if actions is None:
+                continue
+            self._compare_target(target, requests, actions)
+            self._settle(requests, actions, target.transport)
+            number = min(requests.total(), actions.total())
+            went = min(number, requests.left["through"] + requests.left["opened"])
+            self.differ["through_but_denied"] += went
+            self.differ["denied_but_allowed"] += number - went
+            self.numbers["receipted"] += number
+            requests.take(number, FATES)
+            actions.take(number, ENDINGS)
+
+    def _compare_target(self, target: Target, requests: Group, actions: Group) -> None:
+        most = max(requests.total(), actions.total())
+        slack = RECORDED_WITHIN + self.clock_set
+        if None not in (requests.first, actions.first):
+            if actions.first < requests.first - slack or actions.last > requests.last + slack:
+                self.differ["other_time"] += 1
+        if actions.bytes > requests.bytes + IN_BUFFERS * most:
+            self.differ["more_bytes"] += 1
+        if target.transport == "forward":
+            missing = (actions.statuses - requests.statuses).total()
+            self.differ["other_status"] += max(missing - requests.without_status, 0)
+            self._compare_sizes(requests, actions)
+        elif target.transport == "connect":
+            self.differ["other_status"] += sum(n for status, n in actions.statuses.items() if status != 200)
+            sized = actions.sizes.total()
+            is_whole = actions.left["complete"] == requests.left["through"] == most == sized
+            if self.writer == "builtin" and is_whole and abs(actions.bytes - requests.bytes) > TUNNEL_SLACK * most:
+                self.differ["other_bytes"] += most
+
+    def _compare_sizes(self, requests: Group, actions: Group) -> None:
+        if self.writer == "2.x":
+            return
+        sizes: Counter[int] = Counter()
+        for (up, down), number in requests.sizes.items():
+            sizes[up + down if self.writer == "builtin" else down] += number
+        missing = (actions.sizes - sizes).total()
+        self.differ["other_bytes"] += max(missing - (requests.total() - requests.left["through"]), 0)
+
+    def _visible_parts(self) -> None:
+        for fates in (_OPENED, _NOT_OPENED):
+            places = self._by_place(self.actions.groups)
+            for wanted, requests in self._ordered(self.requests.groups):
+                for signed, actions in places.get((wanted.transport, wanted.host), []):
+                    if signed.path_kind == HIDDEN and not self.redacts:
+                        continue
+                    if (wanted.is_partial or signed.is_partial) and may_be_same(wanted, signed):
+                        self._settle(requests, actions, wanted.transport, fates)
+
+    def _hidden_hosts(self) -> None:
+        if not self.redacts:
+            return
+        for transport, actions in sorted(self.actions.hidden.items()):
+            groups = [g for t, g in self._ordered(self.requests.groups) if t.transport == transport]
+            groups += [g for name, g in self.requests.nameless.items() if name == transport]
+            for requests in groups:
+                self._settle(requests, actions, transport, _NOT_OPENED)
+
+    def _same_hosts(self) -> None:
+        signed = self._by_place(self.actions.groups)
+        for place, wanted in self._by_place(self.requests.groups).items():
+            requests = [group for _, group in wanted]
+            actions = [group for _, group in signed.get(place, [])]
+            number = min(sum(g.total() for g in requests), sum(g.total() for g in actions))
+            self.differ["other_target"] += number
+            self.numbers["receipted"] += number
+            for groups, order in ((requests, FATES), (actions, ENDINGS)):
+                left = number
+                for group in groups:
+                    left -= group.take(left, order)
+
+    def _rest(self) -> None:
+        groups = [(t.transport, g) for t, g in self._ordered(self.requests.groups)]
+        groups += sorted(self.requests.nameless.items(), key=lambda item: item[0])
+        for transport, group in groups:
+            left = group.left
+            if self.writer == "2.x":
+                is_socket = transport == "websocket"
+                self.result.without_receipt[_UNSIGNED_BY_2] += left["opened"] + (left["through"] if is_socket else 0)
+                self.numbers["unsigned"] += 0 if is_socket else left["through"]
+            else:
+                self.numbers["unsigned"] += left["through"] + left["opened"]
+                self.differ["denial_unsigned"] += left["denied"]
+            self._without_receipt(group, left["denied"] + left["answered"] + left["other"])
+        for actions in (*self.actions.groups.values(), *self.actions.hidden.values()):
+            self.numbers["unasked"] += actions.total()
+
+    def _without_receipt(self, group: Group, number: int) -> None:
+        for reason in sorted(group.reasons):
+            part = min(group.reasons[reason], number)
+            self.result.without_receipt[reason] += part
+            number -= part
+
+    # Receipts alone
+
+    def _frames(self) -> None:
+        hosts = {target.host for target in self.requests.groups if target.transport == "websocket"}
+        for host, number in self.actions.frames.items():
+            if self.writer == "builtin" or host not in hosts:
+                self.differ["frames"] += number
+
+    def _policy(self) -> None:
+        policy = self.policy or {}
+        if policy.get("mode") != "strict" or policy.get("enforce", True) is False:
+            return
+        entries = policy.get("api_allowlist")
+        allowed = entries if isinstance(entries, list) else []
+        hosts = {t.host for t, g in self.requests.groups.items() if g.left["through"] or g.left["opened"]}
+        hosts |= {t.host for t, g in self.actions.groups.items() if g.total() > g.left["denied"]}
+        self.differ["not_in_policy"] = sum(1 for host in hosts if not _is_listed(host, allowed))
+
+    def _twins(self) -> None:
+        signed = [receipt for receipt in self.evidence.receipts if not receipt.is_session_record]
+        if not self.evidence.decisions:
+            self.differ["twins_differ"] = len(signed) if self.writer == "3.x" else 0
+            return
+        difference: Counter[tuple[str, ...]] = Counter()
+        for receipt in signed:
+            record = receipt.record
+            difference[(record["transport"], record["target"], record["verdict"], receipt.text("pattern"))] += 1
+        for decision in self.evidence.decisions:
+            payload = decision.payload
+            key = (payload["transport"], payload["target"], payload["verdict"], payload.get("rule_id", ""))
+            difference[key] -= 1
+        over = sum(number for number in difference.values() if number > 0)
+        under = -sum(number for number in difference.values() if number < 0)
+        self.differ["twins_differ"] = max(over, under) if self.evidence.is_closed else under
+
+    def _times(self) -> None:
+        signed = [
+            milliseconds(receipt.record["timestamp"])
+            for receipt in self.evidence.receipts if not receipt.is_session_record
+        ]
+        logged = [milliseconds(row.get("ts")) for row in self.log.rows if row["source"] in ("relay", "supervisor")]
+        receipts = [time for time in signed if time is not None]
+        rows = [time for time in logged if time is not None]
+        slack = UNNOTICED if self.writer == "builtin" else RECORDED_WITHIN
+        back = _most_back(receipts)
+        if back > slack + max(self.clock_set, _most_back(rows)):
+            self.differ["time_went_back"] = max(back // 1000, 1)
+        if receipts and rows:
+            outside = max(min(rows) - min(receipts), max(receipts) - max(rows))
+            if outside > RECORDED_WITHIN + self.clock_set:
+                self.differ["outside_run"] = max(outside // 1000, 1)
+
+
+def _most_back(times: list[int]) -> int:
+    """Return how far a time lies at most before the latest one before it."""
+    most, latest = 0, None
+    for time in times:
+        if latest is not None:
+            most = max(most, latest - time)
+        latest = time if latest is None else max(latest, time)
+    return most
+
+
+def _is_listed(host: str, allowed: list[str]) -> bool:
+    if not is_host(host):
+        return False
+    for entry in allowed:
+        if entry.startswith("*."):
+            parent = normal_host(entry[2:])
+            if host == parent or host.endswith("." + parent):
+                return True
+        elif host == normal_host(entry):
+            return True
+    return False

@@ -1,0 +1,206 @@
+"""Statements of several files that must be equal (format/checks.md, "Statements that are compared")."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import crypto
+import schema
+import strictjson
+from attestation import Attestation
+from boundary import Boundary
+from capsule import Capsule
+from errors import Findings, FormError
+from flows import RELAY_VERDICTS, FlowLog
+
+_WAY_OUT = ("interface_other_than_lo", "route")
+_REDIRECTED = ("direct_tcp_ipv4", "direct_tcp_mapped", "direct_tcp_fast_open", "direct_tcp_ssh")
+_UDP = ("udp_sendto", "udp_sendmsg", "udp_connected", "dns_udp")
+_SOCKETS = ("docker_socket", "podman_socket", "containerd_socket", "buildkit_socket", "host_path_sockets")
+_RUN_MEMBERS = {
+    "repository": "repository", "sha": "commit", "ref": "ref", "workflow": "workflow", "run_id": "run_id",
+    "run_attempt": "run_attempt",
+}
+_TEXT = schema.nullable(schema.string)
+_IDENTITY = schema.obj({
+    "schema_version": schema.exactly("egress.identity.v0"),
+    "provider": schema.string,
+    "repository?": _TEXT, "commit?": _TEXT, "ref?": _TEXT, "workflow?": _TEXT,
+    "job?": _TEXT, "run_id?": _TEXT, "run_attempt?": _TEXT, "runner?": _TEXT,
+    "runner_image?": _TEXT, "bind?": schema.mapping(schema.string),
+    "nonce?": _TEXT,
+})
+_CHANGES = schema.obj({
+    "mode": schema.string,
+    "changes": schema.array(schema.obj({"outcome": schema.string}, is_open=True)),
+}, is_open=True)
+_OUTCOMES = {"conflicts": "conflict"}
+
+
+@dataclass
+class PacketParts:
+    """The documents of a packet; a part is `None` if its file is missing or does not have its form."""
+
+    packet: dict[str, Any]
+    boundary: Boundary
+    capsule: Capsule | None
+    attestation: Attestation | None
+    log: FlowLog | None
+    policy: bytes | None
+    identity: bytes | None
+    changes: bytes | None
+
+
+def check_statements(parts: PacketParts, findings: Findings) -> None:
+    """Hold the files of a packet against each other."""
+    def differ(text: str) -> None:
+        findings.error("packet.statement", text)
+
+    _check_users(parts, differ)
+    _check_policy(parts, differ)
+    _check_run(parts, differ)
+    _check_probes(parts.boundary, differ)
+    _check_changes(parts, differ)
+    _check_identity(parts, findings)
+    _check_posture(parts, differ)
+    _check_rows(parts, differ)
+
+
+def _check_users(parts: PacketParts, differ: Any) -> None:
+    uid = parts.boundary.uid
+    if parts.boundary.section("agent").get("enforced", {}).get("uid", 0) != uid:
+        differ("agent.enforced.uid is not agent.uid")
+    if parts.packet["posture"].get("agent_uid", uid) != uid:
+        differ("posture.agent_uid is not agent.uid")
+    if parts.capsule and parts.capsule.containment and parts.capsule.containment["target_uid"] != str(uid):
+        differ("containment.target_uid is not agent.uid")
+
+
+def _check_policy(parts: PacketParts, differ: Any) -> None:
+    if parts.policy is None:
+        differ("policy.yaml is missing")
+        return
+    found = crypto.sha256(parts.policy)
+    if parts.capsule and parts.capsule.document["config_hash"] != found:
+        differ("config_hash of the capsule is not that of policy.yaml")
+    if parts.boundary.section("policy").get("sha256", "") != found:
+        differ("policy.sha256 of boundary.json is not that of policy.yaml")
+
+
+def _check_run(parts: PacketParts, differ: Any) -> None:
+    run_id = parts.boundary.document.get("run_id", "")
+    if parts.packet.get("packet_id", f"egress-{run_id}") != f"egress-{run_id}":
+        differ("packet_id is not that of the run")
+    if parts.attestation is None:
+        return
+    if parts.attestation.predicate["run_id"] != run_id:
+        differ("predicate.run_id is not that of the run")
+    key = parts.boundary.section("attestation").get("key")
+    if key and parts.attestation.signer is not None and key != parts.attestation.signer:
+        differ("attestation.key of boundary.json is not the attestation's signer")
+
+
+def _check_probes(boundary: Boundary, differ: Any) -> None:
+    if len({result["name"] for result in boundary.results}) != len(boundary.results):
+        differ("a probe is there twice")
+    outcomes = Counter(result["outcome"] for result in boundary.results)
+    for outcome, count in boundary.document["probes"].get("counts", {}).items():
+        if outcomes[outcome] != count:
+            differ(f"probes.counts.{outcome[:80]} is not the number of such results")
+
+
+def _check_changes(parts: PacketParts, differ: Any) -> None:
+    workspace = parts.boundary.section("workspace")
+    counts = workspace.get("changes")
+    if (counts is not None) != (parts.changes is not None):
+        differ("changes.json is there although boundary.json counts no changes, or the other way round")
+        return
+    if counts is None or parts.changes is None:
+        return
+    try:
+        document = strictjson.parse_bytes(parts.changes)
+        _CHANGES(document, "changes.json")
+    except FormError as error:
+        differ(str(error))
+        return
+    if document["mode"] != workspace.get("mode", ""):
+        differ("mode of changes.json is not workspace.mode")
+    outcomes = Counter(change["outcome"] for change in document["changes"])
+    for name, count in counts.items():
+        if count != outcomes[_OUTCOMES.get(name, name)]:
+            differ(f"workspace.changes.{name[:80]} is not the number of such changes")
+
+
+def _check_identity(parts: PacketParts, findings: Findings) -> None:
+    bound = parts.capsule.identity_hash if parts.capsule else None
+    found = crypto.sha256(parts.identity) if parts.identity is not None else None
+    if bound != found:
+        findings.error("identity.bound", "identity.json is not the file that the capsule binds")
+    if parts.identity is None:
+        return
+    try:
+        identity = strictjson.parse_bytes(parts.identity)
+        _IDENTITY(identity, "identity.json")
+    except FormError as error:
+        findings.error("identity.form", str(error))
+        return
+    for name, other in _RUN_MEMBERS.items():
+        stated = parts.packet["run"].get(name)
+        if stated is not None and stated != identity.get(other):
+            findings.error("packet.statement", f"run.{name} is not {other} of identity.json")
+
+
+def _unsupported(boundary: Boundary) -> list[str]:
+    holds = boundary.holds
+    words = (
+        ("mcp_transports", True),
+        ("nested_docker", not holds(*_SOCKETS)),
+        ("non_proxy_browser_egress", not holds(*_WAY_OUT, *_REDIRECTED, *_UDP)),
+        ("service_containers", not holds(*_WAY_OUT, *_REDIRECTED)),
+        ("sibling_steps", True),
+        ("ssh_egress", not holds(*_WAY_OUT, *_REDIRECTED)),
+        ("everything", boundary.is_audit),
+        ("plain_http_content", boundary.section("mediator").get("plain_http") == "tunnel"),
+    )
+    sockets = boundary.document.get("allowed_unix", [])
+    return [word for word, is_listed in words if is_listed] + [f"unix:{item.get('path', '')}" for item in sockets]
+
+
+def _check_posture(parts: PacketParts, differ: Any) -> None:
+    boundary, posture = parts.boundary, parts.packet["posture"]
+    is_out, is_redirected = boundary.holds(*_WAY_OUT), boundary.holds(*_REDIRECTED)
+    mode = "linux" + ("_netns" if is_out else "") + ("_ebpf_cgroup" if is_redirected else "")
+    is_raw = boundary.holds("raw_socket_ipv4", "raw_socket_ipv6", "packet_socket")
+    expected: dict[str, tuple[Any, ...]] = {
+        "enforcement_mode": (mode,),
+        "raw_socket_status": ("denied" if is_raw else "unknown",),
+        "docker_socket_status": ("denied", "absent") if boundary.holds("docker_socket") else ("unknown",),
+        "dns_udp_status": ("denied" if boundary.holds("dns_udp") else "unknown",),
+        "browser_proxy_status": ("forced" if is_out and is_redirected else "unknown",),
+        "websocket_frame_scanning": (
+            "off" if boundary.mediator_kind == "builtin" else "explicit_ws_proxy_path_required",
+        ),
+        "unsupported_paths": (_unsupported(boundary),),
+    }
+    for name, values in expected.items():
+        if posture[name] not in values:
+            differ(f"posture.{name} does not follow from the probes")
+
+
+def _check_rows(parts: PacketParts, differ: Any) -> None:
+    if parts.log is None or parts.boundary.incomplete:
+        return
+    stated = parts.boundary.document["flows"].get("by_relay_verdict", {})
+    words = [row.get("verdict") for row in parts.log.of("relay")]
+    found = Counter(word if word in RELAY_VERDICTS else "unknown" for word in words)
+    if stated != dict(found):
+        differ("flows.by_relay_verdict is not that of the flow log")
+
+
+def check_flows(boundary: Boundary, log: FlowLog, findings: Findings) -> None:
+    """Check that the flow log is the one that `boundary.json` names."""
+    flows = boundary.document["flows"]
+    if (flows["sha256"], flows["head"], flows["rows"]) != (log.sha256, log.head, log.count):
+        findings.error("boundary.flows", "flows.jsonl is not the log that boundary.json names")

@@ -1,0 +1,302 @@
+#!/usr/bin/env python3
+"""Verify Audit Packets without any code of egress.
+
+Prints one JSON object a line and packet, and exits with 0 if every packet is valid and the end of its receipts is
+proven, with 2 if the command line is wrong, and otherwise with 1. It does not render `summary.md`, `verifier.txt`,
+and `report.html` again, so it finds nothing wrong with their text.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+from attestation import Attestation, check_signer, check_subjects, read_attestation
+from boundary import Boundary, observed_caps, read_boundary
+from capsule import Capsule, check_binding, check_window, read_capsule
+from compare import compare
+from crypto import load_key, sha256
+from errors import Findings, FormError, Unreadable
+from evidence import Evidence, EvidenceReader
+from files import MAX_LOG, PacketFiles
+from flows import FlowLog, broken_conditions, read_flows
+from grade import Caps, packet_verdict, predicate_fits
+from packet import compare_with_receipts, read_packet
+from statements import PacketParts, check_flows, check_statements
+from times import time_or_none
+from yamlsubset import parse_policy
+
+
+_NOT_COMPARED = "the text of summary.md, verifier.txt, and report.html was not compared"
+
+
+@dataclass
+class Result:
+    """What the check of one packet found."""
+
+    path: str
+    verdict: str = "error"
+    end: str = "unproven"
+    grade: str = "none"
+    errors: list[str] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+    comparison: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, findings: Findings) -> None:
+        """Add the errors of one step."""
+        for rule, text in findings.errors:
+            self.errors.append(rule)
+            self.reasons.append(f"{rule}: {text}")
+
+    def line(self) -> str:
+        """Return the result as one line of JSON."""
+        members = ("path", "verdict", "end", "grade", "errors", "reasons")
+        return json.dumps({name: getattr(self, name) for name in members})
+
+
+class PacketCheck:
+    """The check of one packet, step by step in the order of format/checks.md."""
+
+    def __init__(self, path: str, keys: list[str], boundary_keys: list[str]) -> None:
+        self.result = Result(path)
+        self.files = PacketFiles(path)
+        self.keys, self.boundary_keys = keys, boundary_keys
+        self.head = Findings()
+        self.rest = Findings()
+        self.caps = Caps()
+
+    def run(self) -> Result:
+        """Make all steps and return the result."""
+        result = self.result
+        try:
+            data = self.files.read("packet.json")
+            if data is None:
+                self.head.error("packet.missing", "the directory has no packet.json")
+                packet = None
+            else:
+                packet = read_packet(data, self.head)
+            if packet is None or self.head.has_error:
+                result.verdict = "invalid"
+                result.add(self.head)
+                return result
+            evidence = self._evidence(packet["artifacts"]["evidence"])
+            self._packet(packet, evidence)
+        except Unreadable as error:
+            result.verdict, result.grade = "error", "none"
+            result.reasons.append(str(error))
+        return result
+
+    def _evidence(self, name: str) -> Evidence:
+        try:
+            file = self.files.open(name, MAX_LOG)
+        except Unreadable as error:
+            file = None
+            self.head.error("packet.evidence", str(error))
+        if file is None:
+            if not self.head.has_error:
+                self.head.error("packet.evidence", "the evidence is missing")
+            return Evidence()
+        with file:
+            return EvidenceReader(self.keys).read(file, name.rpartition("/")[2])
+
+    def _packet(self, packet: dict[str, Any], evidence: Evidence) -> None:
+        files, result, rest = self.files, self.result, self.rest
+        documents = {name: files.read(name) for name in (
+            "boundary.json", "posture-capsule.json", "attestation.json", "policy.yaml", "identity.json",
+        )}
+        changes = files.read("changes.json", MAX_LOG)
+        policy = documents["policy.yaml"]
+        log = self._flows()
+        clock_set_ms = log.clock_set_ms if log else 0
+
+        compare_with_receipts(packet, evidence, self.keys, clock_set_ms, self.head)
+        self._policy_hashes(packet, evidence, policy)
+        self._artifacts(packet)
+
+        boundary = self._read(documents["boundary.json"], read_boundary)
+        capsule = self._read(documents["posture-capsule.json"], read_capsule)
+        attestation = None
+        if documents["attestation.json"] is not None:
+            attestation = read_attestation(documents["attestation.json"], self.boundary_keys, rest)
+        elif self.boundary_keys:
+            rest.error("attestation.none", "a boundary key is pinned, and the packet has no attestation")
+
+        self._presence(documents, boundary, capsule, log, evidence)
+        if boundary and log:
+            check_flows(boundary, log, rest)
+        self._signers(attestation, capsule, boundary, evidence, clock_set_ms)
+        self._enforcement(boundary, log, evidence, policy)
+        if boundary and not boundary.is_audit:
+            parts = PacketParts(
+                packet, boundary, capsule, attestation, log, policy, documents["identity.json"], changes
+            )
+            check_statements(parts, rest)
+            for reason in observed_caps(boundary):
+                self.caps.add("kernel_observed", reason)
+        self._conclude(packet, evidence, attestation)
+        for findings in (self.head, evidence.findings, rest):
+            result.add(findings)
+        result.reasons += [*self.caps.reasons(), _NOT_COMPARED]
+
+    def _read(self, data: bytes | None, reader: Any) -> Any:
+        return None if data is None else reader(data, self.rest)
+
+    def _flows(self) -> FlowLog | None:
+        file = self.files.open("flows.jsonl", MAX_LOG)
+        if file is None:
+            return None
+        with file:
+            return read_flows(file, self.rest)
+
+    def _policy_hashes(self, packet: dict[str, Any], evidence: Evidence, policy: bytes | None) -> None:
+        if policy is None:
+            return
+        found = sha256(policy)
+        stated = packet["policy"].get("config_snapshot_sha256", found)
+        if stated.removeprefix("sha256:") != found:
+            self.head.error("packet.policy", "policy.yaml is not the policy that the packet names")
+        if not evidence.decisions and any(
+            receipt.record["policy_hash"] != found for receipt in evidence.receipts if not receipt.is_session_record
+        ):
+            self.head.error("packet.policy", "policy.yaml is not the policy that the receipts name")
+
+    def _artifacts(self, packet: dict[str, Any]) -> None:
+        artifacts = packet["artifacts"]
+        stated = (
+            (artifacts["verifier"], "verifier.txt"),
+            (packet["verifier"].get("output_file", "verifier.txt"), "verifier.txt"),
+            (artifacts.get("summary", "summary.md"), "summary.md"),
+        )
+        self.files.read("report.html")
+        for name, required in stated:
+            if name != required or self.files.read(required) is None:
+                self.head.error("packet.artifact", f"{required} is not there under this name")
+
+    def _presence(
+        self, documents: dict[str, bytes | None], boundary: Boundary | None, capsule: Capsule | None,
+        log: FlowLog | None, evidence: Evidence,
+    ) -> None:
+        caps = self.caps
+        signed = [documents[name] for name in ("boundary.json", "posture-capsule.json", "attestation.json")]
+        if all(data is None for data in signed):
+            caps.add("none", "the packet states nothing of a boundary")
+        if boundary and boundary.is_audit:
+            caps.add("none", "the run was an audit")
+        if any(data is None for data in signed):
+            caps.add("unproven", "boundary.json, the attestation, or the capsule is missing")
+        if boundary and log is None:
+            caps.add("unproven", "flows.jsonl is missing")
+        containment = capsule.containment if capsule else None
+        if not containment or containment["mode"] != "kernel_ebpf_cgroup":
+            caps.add("unproven", "the capsule does not show a boundary of the kernel")
+        elif not (containment["boundary_verified"] and containment["probe_refused_direct_egress"]):
+            caps.add("kernel_observed", "the capsule does not show that the probes were denied")
+        if evidence.verdict in ("invalid", "error"):
+            caps.add("unproven", f"the receipts are {evidence.verdict}")
+        if not evidence.is_end_proven:
+            caps.add("kernel_observed", "the end of the receipts is not proven")
+
+    def _signers(
+        self, attestation: Attestation | None, capsule: Capsule | None, boundary: Boundary | None,
+        evidence: Evidence, clock_set_ms: int,
+    ) -> None:
+        rest = self.rest
+        if capsule:
+            if self.boundary_keys and capsule.signer not in self.boundary_keys:
+                rest.error("capsule.signer", "the capsule is signed by another key than the pinned boundary key")
+            if not check_binding(capsule, evidence, rest):
+                self.caps.add("kernel_observed", "the receipts do not bind the capsule")
+            check_window(capsule, evidence, clock_set_ms, rest)
+            containment = capsule.containment
+            if boundary and containment and containment.get("kernel_rule_hash", "") != boundary.rule_hash():
+                rest.error("boundary.rules", "the kernel programs are not those for which the capsule was signed")
+        if attestation:
+            check_subjects(attestation, self.files.entries(), rest)
+            bound = (evidence.opens[0].get("posture_signer_key_id") or "") if evidence.opens else ""
+            check_signer(attestation, bound, capsule.signer if capsule else None, rest)
+            if not attestation.is_pinned:
+                self.caps.add_here("unpinned", "no pinned boundary key signed the attestation")
+        if evidence.verdict == "self_consistent_only":
+            self.caps.add_here("unpinned", "no key of the receipts is pinned")
+
+    def _enforcement(
+        self, boundary: Boundary | None, log: FlowLog | None, evidence: Evidence, policy: bytes | None
+    ) -> None:
+        rules = None
+        if policy is not None:
+            try:
+                rules = parse_policy(policy)
+            except FormError as error:
+                self.rest.error("packet.statement", f"policy.yaml: {error}")
+        if log is None:
+            self.caps.add("kernel_observed", "flows.jsonl is missing")
+            return
+        comparison = compare(evidence, log, boundary, rules)
+        if comparison.caps_grade():
+            lost = {name: comparison.numbers[name] for name in ("unsigned", "unasked", "unseen")}
+            found = {**+comparison.disagreements, **lost}
+            self.caps.add("kernel_observed", f"the recorders disagree: {found}")
+        self.result.comparison = {
+            "disagreements": dict(+comparison.disagreements),
+            "without_receipt": dict(+comparison.without_receipt),
+            **comparison.numbers,
+        }
+        closed_at = None
+        if evidence.is_closed and evidence.receipts:
+            closed_at = time_or_none(evidence.receipts[-1].record["timestamp"])
+        links, programs = (boundary.links, len(boundary.programs)) if boundary else (set(), 0)
+        for reason in broken_conditions(log, links, programs, closed_at):
+            self.caps.add("kernel_observed", reason)
+
+    def _conclude(self, packet: dict[str, Any], evidence: Evidence, attestation: Attestation | None) -> None:
+        result, caps = self.result, self.caps
+        if attestation:
+            stated = attestation.predicate
+            if not predicate_fits(stated["verdict"], stated["grade"], evidence.verdict, caps.shown_grade()):
+                self.rest.error("attestation.predicate", "the signer states another verdict or grade")
+        if self.rest.has_error:
+            caps.add_here("unproven", "the files of the boundary contradict each other or are not signed")
+        has_error = self.head.has_error or self.rest.has_error
+        result.verdict = packet_verdict(
+            evidence.verdict, packet["verifier"]["verdict"], not self.head.has_error, has_error
+        )
+        if result.verdict in ("invalid", "error"):
+            caps.add_here("unproven", f"the packet is {result.verdict}")
+        result.grade = caps.grade()
+        result.end = "proven" if evidence.is_end_proven else "unproven"
+
+
+def main(arguments: list[str]) -> int:
+    """Verify the packets that the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--key", action="append", default=[], help="public key of the receipts, or its file")
+    parser.add_argument("--boundary-key", action="append", default=[], help="public key of the boundary, or its file")
+    parser.add_argument("packets", nargs="+", metavar="PACKET_DIR")
+    options = parser.parse_args(arguments)
+    try:
+        keys = [load_key(text) for text in options.key]
+        boundary_keys = [load_key(text) for text in options.boundary_key]
+    except (OSError, ValueError) as error:
+        parser.error(f"cannot read a key: {error}")
+    status = 0
+    for path in options.packets:
+        result = check_packet(path, keys, boundary_keys)
+        print(result.line(), flush=True)
+        if result.verdict != "valid" or result.end != "proven":
+            status = 1
+    return status
+
+
+def check_packet(path: str, keys: list[str], boundary_keys: list[str]) -> Result:
+    """Check one packet; an unexpected fault of this program is the verdict `error`, never a traceback."""
+    try:
+        return PacketCheck(path, keys, boundary_keys).run()
+    except Exception as error:  # noqa: BLE001 - a packet must not be able to end the check of the others
+        return Result(path, reasons=[f"this verifier failed: {type(error).__name__}: {error}"])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
