@@ -13,6 +13,7 @@ use egress::packet::flows::check_flows;
 use egress::packet::identity;
 use egress::packet::measured::Measured;
 use egress::packet::required;
+use egress::packet::stream::FileDigest;
 use egress::receipt::capsule::{self, Against, Capsule};
 use egress::receipt::chain::Trust;
 use egress::receipt::check::{EvidenceFile, check_evidence};
@@ -176,9 +177,13 @@ fn attestation_is_signed() {
     let statement: Value = serde_json::from_str(payload).unwrap();
     let subjects = statement["subject"].as_array().unwrap();
     let word = |value: &Value| value.as_str().unwrap().to_owned();
-    let files: Vec<(String, String)> = subjects
+    let files: Vec<FileDigest> = subjects
         .iter()
-        .map(|one| (word(&one["name"]), word(&one["digest"]["sha256"])))
+        .map(|one| FileDigest {
+            name: word(&one["name"]),
+            sha256: word(&one["digest"]["sha256"]),
+            size: None,
+        })
         .collect();
     let keys = [parse_public(value("boundary")).unwrap()];
     let report = attest::check(text.as_bytes(), &files, &keys);

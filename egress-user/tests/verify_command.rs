@@ -131,6 +131,30 @@ fn every_lie_of_a_packet_is_named() {
 }
 
 #[test]
+fn a_packet_is_an_object_of_its_own_directory() {
+    let chain = chain(4, 3);
+    let directory = tempfile::tempdir().unwrap();
+    write_packet(directory.path(), &chain);
+    let path = directory.path().join(PACKET_FILE);
+    let text = fs::read(&path).unwrap();
+    assert_eq!(check(&args(&path, &chain)).0, exit::SUCCESS);
+    // A reader that takes positions for names reads the same from an array.
+    let mut packet: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    let artifacts = &packet["artifacts"];
+    let values = ["packet", "summary", "evidence", "verifier"].map(|name| artifacts[name].clone());
+    packet["artifacts"] = values.to_vec().into();
+    fs::write(&path, packet.to_string()).unwrap();
+    let (code, outcome) = check(&args(&path, &chain));
+    assert_eq!((code, first(&outcome)), (exit::INVALID, "packet.schema"));
+    // A link that leads out of the directory.
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::write(elsewhere.path().join("packet"), &text).unwrap();
+    fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink(elsewhere.path().join("packet"), &path).unwrap();
+    assert_eq!(verify::run(&args(&path, &chain)), exit::CANNOT_READ);
+}
+
+#[test]
 fn edits_of_the_files_beside_a_packet_are_named() {
     let chain = chain(2, 0);
     for (file, from, to, rule) in [

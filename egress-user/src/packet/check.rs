@@ -11,7 +11,7 @@ use super::model::{Artifacts, Packet, PacketVerdict, SCHEMA_VERSION, Totals};
 use super::reconcile::Receipts;
 use super::rendered::{self, Found, Source};
 use super::stream::{FileDigest, Stream};
-use super::{AUDIT_ENFORCEMENT, SUMMARY_FILE, VERIFIER_FILE, display, rules};
+use super::{AUDIT_ENFORCEMENT, SUMMARY_FILE, VERIFIER_FILE, display, form, rules};
 use crate::receipt::chain::Trust;
 use crate::receipt::check::EvidenceCheck;
 use crate::receipt::findings::{Finding, Findings, Severity};
@@ -90,6 +90,11 @@ pub fn read_packet(bytes: &[u8]) -> Result<Packet, Vec<Finding>> {
             error.to_string(),
         ),
         Ok(packet) => {
+            let read = serde_json::to_value(&packet).unwrap_or_default();
+            if let Some(member) = form::array_for_object(&node, &read) {
+                let found = format!("{member}: an array");
+                findings.add(&rules::SCHEMA, rules::here(), "an object", found);
+            }
             check_rules(&packet, &mut findings);
             if !findings.has_errors() {
                 return Ok(packet);
@@ -475,7 +480,7 @@ fn verdict(
             &rules::VERDICT,
             rules::here(),
             format!("the evidence is {shows}"),
-            format!("{stated:?}"),
+            stated.word(),
         );
     }
     if report.verdict == Verdict::Error && !findings.has_errors() {

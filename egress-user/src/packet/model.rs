@@ -194,6 +194,19 @@ pub enum PacketVerdict {
     Valid,
 }
 
+impl PacketVerdict {
+    /// The word in the packet.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Invalid => "invalid",
+            Self::NotRun => "not_run",
+            Self::SelfConsistentOnly => "self_consistent_only",
+            Self::Valid => "valid",
+        }
+    }
+}
+
 /// What the verifier said.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -255,7 +255,9 @@ impl Statements<'_> {
             }
             (Some(counts), Some(bytes)) => (counts, bytes),
         };
-        let document: Result<Changes, _> = serde_json::from_slice(bytes);
+        let document = parse_bytes(bytes, MAX_DEPTH)
+            .map_err(|error| error.to_string())
+            .and_then(|_| serde_json::from_slice::<Changes>(bytes).map_err(|e| e.to_string()));
         let Ok(document) = document else {
             differs(
                 findings,

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::files::{Folder, open_regular, read_all, read_error};
+use super::files::{Folder, read_all, read_error};
 use super::stamp::Material;
 use super::{Outcome, Subject, VerifyError};
 use crate::packet::attest::{self, Opened};
@@ -37,11 +37,13 @@ pub(super) fn verify(
         _ => Path::new("."),
     };
     let folder = Folder::hold(directory).map_err(failed)?;
-    let bytes = match bytes {
-        Some(bytes) => bytes,
-        None => open_regular(path)
-            .and_then(|file| read_all(file, MAX_DOCUMENT_BYTES))
-            .map_err(failed)?,
+    let bytes = if let Some(bytes) = bytes {
+        bytes
+    } else {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let file = folder.open(&name, MAX_DOCUMENT_BYTES);
+        file.and_then(|file| read_all(file, MAX_DOCUMENT_BYTES))
+            .map_err(failed)?
     };
     let packet = match read_packet(&bytes) {
         Ok(packet) => packet,
