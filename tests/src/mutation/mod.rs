@@ -1,7 +1,7 @@
 //! Changes of every field of every file of an honest packet, by everybody who may have made them.
 //!
 //! Each change is judged by the library that `egress verify` is. It has to be rejected, or to lower the grade for a
-//! reason that is named, or to stand in [`harmless`], where a sentence says why nobody could see it.
+//! reason that is named, or to stand in `harmless.rs`, where a sentence says why nobody could see it.
 //!
 //! `EGRESS_MUTATIONS` says how many: `full`, a number of places, or how the name of a change begins, as
 //! `boundary:boundary.json:/agent/uid:plus_one`. `EGRESS_MUTATION_SEED` repeats a sample.
