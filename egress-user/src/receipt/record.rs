@@ -54,7 +54,8 @@ impl ActionType {
         }
     }
 
-    fn reversibility(self) -> &'static str {
+    /// The wire text of whether such an action can be undone.
+    pub fn reversibility(self) -> &'static str {
         match self {
             Self::Read => "full",
             Self::Unclassified => "unknown",

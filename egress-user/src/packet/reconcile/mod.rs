@@ -6,6 +6,7 @@
 //! catches, and what none can.
 mod circumstances;
 mod disagreement;
+mod form;
 mod kernel;
 mod pairing;
 mod receipts;
@@ -139,6 +140,12 @@ impl Reconciler {
         result.disagree(Disagreement::OtherForm, receipts.misclassified);
         if around.writer == Writer::Builtin {
             result.disagree(Disagreement::OtherForm, receipts.unlike_builtin);
+            // A session that is closed has signed the end of everything.
+            let open = by_ending(&receipts).remove(&Ending::Open).unwrap_or(0);
+            result.disagree(
+                Disagreement::OtherForm,
+                if around.is_closed { open } else { 0 },
+            );
         }
         frames(around, &asked, &receipts, &mut result);
         intercepted(around, &mut asked, &mut receipts, &mut result);

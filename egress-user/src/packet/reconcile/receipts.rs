@@ -3,12 +3,12 @@ use std::collections::{BTreeMap, HashMap};
 
 use sha2::{Digest, Sha256};
 
+use super::form;
 use super::tally;
 use super::target::Target;
 use super::times::{Span, millis, widen};
 use crate::policy::allowed::Allowed;
 use crate::receipt::check::Seen;
-use crate::receipt::record::ActionType;
 
 /// What a mediator may decide.
 const VERDICTS: [&str; 7] = [
@@ -188,7 +188,7 @@ pub struct Receipts {
     pub(super) frames: BTreeMap<String, u64>,
     /// Those that were denied; each ends its `WebSocket`.
     pub(super) frames_denied: BTreeMap<String, u64>,
-    /// Receipts with user information in their target, or a verdict beside `allow` and `block`.
+    /// Receipts in a form that the built-in mediator does not write.
     pub(super) unlike_builtin: u64,
     /// Receipts whose action type or side effects are not those of their method.
     pub(super) misclassified: u64,
@@ -235,6 +235,8 @@ impl Receipts {
             time: seen.text("timestamp"),
             action_type: seen.text("action_type"),
             side_effects: seen.text("side_effect_class"),
+            reversibility: seen.text("reversibility"),
+            policy_hash: seen.text("policy_hash"),
         };
         self.add(&receipt);
     }
@@ -367,16 +369,13 @@ impl Receipts {
 
     /// Takes note of what no honest mediator writes.
     fn form(&mut self, receipt: &Receipt<'_>) {
-        let verdict = receipt.verdict.trim();
-        let (_, rest) = receipt.target.split_once("://").unwrap_or_default();
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        if authority.contains('@') || !matches!(verdict, "allow" | "block") {
+        if receipt.action_type.is_empty() {
+            return;
+        }
+        if !form::is_builtin(receipt) {
             self.unlike_builtin = self.unlike_builtin.saturating_add(1);
         }
-        let class = ActionType::for_method(receipt.method);
-        let is_right = receipt.action_type == class.as_str()
-            && receipt.side_effects == class.side_effect_class();
-        if receipt.transport == "forward" && !receipt.action_type.is_empty() && !is_right {
+        if receipt.transport == "forward" && !form::is_classified(receipt) {
             self.misclassified = self.misclassified.saturating_add(1);
         }
     }
@@ -456,6 +455,8 @@ pub(super) struct Receipt<'a> {
     pub(super) time: &'a str,
     pub(super) action_type: &'a str,
     pub(super) side_effects: &'a str,
+    pub(super) reversibility: &'a str,
+    pub(super) policy_hash: &'a str,
 }
 
 /// Identifies texts by the first half of their SHA-256: enough that nobody finds two with the same.

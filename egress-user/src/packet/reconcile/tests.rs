@@ -196,6 +196,8 @@ impl Run {
                 time: text("timestamp"),
                 action_type: text("action_type"),
                 side_effects: text("side_effect_class"),
+                reversibility: text("reversibility"),
+                policy_hash: text("policy_hash"),
             });
         }
         let mut reconciler = Reconciler::default();

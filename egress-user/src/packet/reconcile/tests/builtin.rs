@@ -149,3 +149,32 @@ fn the_mediators_own_connections_are_counted() {
         }),
     ]);
 }
+
+#[test]
+fn a_receipt_has_the_form_in_which_the_builtin_mediator_writes_it() {
+    let whole = json!({
+        "action_type": "read", "side_effect_class": "external_read", "reversibility": "full", "policy_hash": "00",
+    });
+    let mut run = Run::new();
+    let pattern = "status=200 bytes=47 reason=complete";
+    run.action(1, "forward", "GET", "http://a.test/x", pattern);
+    let row = json!({"status": 200, "bytes_down": 47});
+    run.request(1, "forward", "GET http://a.test/x", "forwarded", &row);
+    run.opened(80, 400);
+    run.rewrite(1, &whole);
+    assert_eq!(named(&run, BUILTIN), Vec::<&str>::new());
+    for lie in [
+        json!({"action_type": "write"}),
+        json!({"reversibility": "unknown"}),
+        json!({"policy_hash": ""}),
+        json!({"layer": "dlp"}),
+        json!({"target": "http://b.test@a.test/x"}),
+    ] {
+        let mut run = run.clone();
+        run.rewrite(1, &lie);
+        assert_eq!(named(&run, BUILTIN), ["other_form"], "{lie}");
+    }
+    // A session that is closed has signed how everything ended.
+    run.rewrite(1, &json!({"decision_phase": "intent"}));
+    assert!(named(&run, BUILTIN).contains(&"other_form"));
+}
