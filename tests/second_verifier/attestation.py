@@ -11,6 +11,7 @@ import strictjson
 from errors import Findings, FormError
 
 NAME = "attestation.json"
+_TIMESTAMP = "timestamp.tsr"
 _PAYLOAD_TYPE = "application/vnd.in-toto+json"
 _ENVELOPE = schema.obj({
     "payloadType": schema.exactly(_PAYLOAD_TYPE),
@@ -25,6 +26,7 @@ _STATEMENT = schema.obj({
     "subject": schema.array(schema.obj({
         "name": schema.string,
         "digest": schema.obj({"sha256": schema.string}, is_open=True),
+        "annotations?": schema.nullable(schema.obj({"size?": schema.nullable(schema.unsigned)}, is_open=True)),
     }, is_open=True)),
     "predicateType": schema.exactly("urn:egress:audit-packet:v0"),
     "predicate": schema.obj({
@@ -77,7 +79,7 @@ def read_attestation(data: bytes, pinned: list[str], findings: Findings) -> Atte
 
 def check_subjects(attestation: Attestation, entries: dict[str, str | None], findings: Findings) -> None:
     """Compare the subjects with the entries of the packet's directory."""
-    left = {name: digest for name, digest in entries.items() if name != NAME}
+    left = {name: digest for name, digest in entries.items() if name not in (NAME, _TIMESTAMP)}
     seen: set[str] = set()
     for subject in attestation.statement["subject"]:
         name = subject["name"]
