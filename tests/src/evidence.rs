@@ -82,6 +82,24 @@ pub fn verify(args: &[&std::ffi::OsStr]) -> Output {
     finish(&mut command)
 }
 
+/// The second verifier, asked once about all of these packets, with these public keys pinned.
+///
+/// # Panics
+/// If nobody said where the project's tools are, or it cannot start.
+pub fn second_verifier(keys: &[String], boundary_keys: &[String], packets: &[&Path]) -> Output {
+    let tools = env::var_os("EGRESS_TOOLS").expect("EGRESS_TOOLS is not set: use cargo xtask test");
+    let mut command = program(Path::new(&tools).join("venv/bin/python"));
+    command
+        .arg("-B")
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/second_verifier/verify.py"));
+    for (option, keys) in [("--key", keys), ("--boundary-key", boundary_keys)] {
+        keys.iter().for_each(|key| {
+            command.arg(option).arg(key);
+        });
+    }
+    finish(command.args(packets))
+}
+
 fn finish(command: &mut std::process::Command) -> Output {
     Running::start(command)
         .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"))

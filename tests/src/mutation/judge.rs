@@ -16,6 +16,7 @@ use nix::unistd::mkfifo;
 use tempfile::TempDir;
 
 use super::attacker::{Attacker, Change, Keys};
+use super::json::Json;
 use super::packet::{ATTESTATION, Files, HonestPacket, PACKET, attestation, sha256, with_digests};
 use super::units::DiskOperator;
 
@@ -111,15 +112,14 @@ impl<'h> Bench<'h> {
         change: &Change,
         expected: &Expectation,
     ) -> io::Result<Option<Judgment>> {
-        let files = self.honest.forged(attacker, change, self.own);
-        let files = files.map_err(io::Error::other)?;
-        if !matches!(change, Change::Disk(..)) && self.unchanged.get(&attacker) == Some(&files) {
+        let Some(files) = self.forged(attacker, change)? else {
             return Ok(None);
-        }
+        };
         self.place(&files)?;
         let disk = match change {
             Change::Disk(name, operator) => {
-                self.disguise(name, *operator)?;
+                let packet = self.dir.path().join("packet");
+                disguise(&packet, name, &self.dir.path().join("outside"), *operator)?;
                 true
             }
             _ => false,
@@ -140,6 +140,63 @@ impl<'h> Bench<'h> {
         Ok(Some(judgment))
     }
 
+    /// The files after a change, as a boundary that has its key writes them: with the pages that they yield, and with
+    /// the grade that they show as the predicate.
+    pub(super) fn settled(
+        &mut self,
+        attacker: Attacker,
+        change: &Change,
+    ) -> io::Result<Option<Files>> {
+        let Some(files) = self.forged(attacker, change)? else {
+            return Ok(None);
+        };
+        let is_signer = matches!(attacker, Attacker::Mediator | Attacker::Boundary);
+        if !is_signer || matches!(change, Change::Statement(_) | Change::Disk(..)) {
+            return Ok(Some(files));
+        }
+        self.place(&files)?;
+        let Ok(outcome) = self.outcome(attacker) else {
+            return Ok(Some(files));
+        };
+        let settled = self.settled_as(&outcome, change, &files);
+        Ok(Some(settled.unwrap_or(files)))
+    }
+
+    fn settled_as(&self, outcome: &Outcome, change: &Change, files: &Files) -> Option<Files> {
+        let only_consequences = errors(outcome).all(|rule| rule == RENDERED || rule == PREDICATE);
+        if !only_consequences || Self::is_signed_otherwise(change) {
+            return None;
+        }
+        let mut files = with_pages(outcome, files)?;
+        let mut statement = self.honest.statement()?;
+        let mut predicate = statement.member("predicate")?.clone();
+        let grade = outcome.boundary.as_ref()?.as_written.grade;
+        predicate.set("grade", Json::string(grade.as_str()));
+        statement.set("predicate", predicate);
+        let statement = with_digests(&statement, &files);
+        let envelope = attestation(&statement, &self.honest.boundary);
+        files.insert(ATTESTATION.to_owned(), envelope);
+        Some(files)
+    }
+
+    /// Whether a change is one of the pages or of the attestation, which stay as they are.
+    fn is_signed_otherwise(change: &Change) -> bool {
+        match change {
+            Change::File(name, _) | Change::Missing(name) | Change::Disk(name, _) => {
+                PAGES.contains(&name.as_str()) || name == ATTESTATION
+            }
+            _ => false,
+        }
+    }
+
+    /// The files after a change; nothing when the attacker's signing undoes it.
+    fn forged(&self, attacker: Attacker, change: &Change) -> io::Result<Option<Files>> {
+        let files = self.honest.forged(attacker, change, self.own);
+        let files = files.map_err(io::Error::other)?;
+        let is_undone = self.unchanged.get(&attacker) == Some(&files);
+        Ok(Some(files).filter(|_| matches!(change, Change::Disk(..)) || !is_undone))
+    }
+
     fn place(&mut self, files: &Files) -> io::Result<()> {
         let dir = self.dir.path().join("packet");
         for name in self.there.keys().filter(|name| !files.contains_key(*name)) {
@@ -152,26 +209,6 @@ impl<'h> Bench<'h> {
         }
         self.there.clone_from(files);
         Ok(())
-    }
-
-    fn disguise(&self, name: &str, operator: DiskOperator) -> io::Result<()> {
-        let path = self.dir.path().join("packet").join(name);
-        let outside = self.dir.path().join("outside");
-        match operator {
-            DiskOperator::Sparse => File::options().write(true).open(&path)?.set_len(SPARSE),
-            DiskOperator::Link => {
-                fs::rename(&path, &outside)?;
-                symlink(&outside, &path)
-            }
-            DiskOperator::Fifo => {
-                fs::remove_file(&path)?;
-                mkfifo(&path, Mode::S_IRWXU).map_err(io::Error::from)
-            }
-            DiskOperator::Directory => {
-                fs::remove_file(&path)?;
-                fs::create_dir(&path)
-            }
-        }
     }
 
     /// What `egress verify` finds, with the keys pinned that this attacker does not have.
@@ -209,27 +246,10 @@ impl<'h> Bench<'h> {
             return None;
         }
         let outcome = found?;
-        let mut errors = outcome
-            .findings
-            .iter()
-            .filter(|finding| finding.rule.severity == Severity::Error);
-        if !errors.all(|finding| finding.rule.id == RENDERED) {
+        if !errors(outcome).all(|rule| rule == RENDERED) {
             return None;
         }
-        let pages = rendered::render(&Source {
-            packet: outcome.packet.as_ref()?,
-            packet_sha256: &sha256(files.get(PACKET)?),
-            report: outcome.report.as_ref()?,
-            verdict: Verdict::Valid,
-            boundary: outcome.boundary.as_ref()?,
-        });
-        let mut files = files.clone();
-        for (name, text) in PAGES
-            .into_iter()
-            .zip([pages.summary, pages.verifier, pages.report])
-        {
-            files.insert(name.to_owned(), text.into_bytes());
-        }
+        let mut files = with_pages(outcome, files)?;
         let statement = match change {
             Change::Statement(json) => json.clone(),
             _ => self.honest.statement()?,
@@ -237,6 +257,57 @@ impl<'h> Bench<'h> {
         let statement = with_digests(&statement, &files);
         files.insert(ATTESTATION.to_owned(), attestation(&statement, key));
         Some(files)
+    }
+}
+
+/// The rules of all errors.
+fn errors(outcome: &Outcome) -> impl Iterator<Item = &str> {
+    let errors = outcome
+        .findings
+        .iter()
+        .filter(|finding| finding.rule.severity == Severity::Error);
+    errors.map(|finding| finding.rule.id)
+}
+
+/// The files with the pages that they yield.
+fn with_pages(outcome: &Outcome, files: &Files) -> Option<Files> {
+    let pages = rendered::render(&Source {
+        packet: outcome.packet.as_ref()?,
+        packet_sha256: &sha256(files.get(PACKET)?),
+        report: outcome.report.as_ref()?,
+        verdict: Verdict::Valid,
+        boundary: outcome.boundary.as_ref()?,
+    });
+    let mut files = files.clone();
+    let texts = [pages.summary, pages.verifier, pages.report];
+    for (name, text) in PAGES.into_iter().zip(texts) {
+        files.insert(name.to_owned(), text.into_bytes());
+    }
+    Some(files)
+}
+
+/// Has a name of a packet stand for something else than its file; `outside` is a path beside the packet.
+pub(super) fn disguise(
+    packet: &Path,
+    name: &str,
+    outside: &Path,
+    operator: DiskOperator,
+) -> io::Result<()> {
+    let path = packet.join(name);
+    match operator {
+        DiskOperator::Sparse => File::options().write(true).open(&path)?.set_len(SPARSE),
+        DiskOperator::Link => {
+            fs::rename(&path, outside)?;
+            symlink(outside, &path)
+        }
+        DiskOperator::Fifo => {
+            fs::remove_file(&path)?;
+            mkfifo(&path, Mode::S_IRWXU).map_err(io::Error::from)
+        }
+        DiskOperator::Directory => {
+            fs::remove_file(&path)?;
+            fs::create_dir(&path)
+        }
     }
 }
 
