@@ -86,18 +86,18 @@ pub fn verify(args: &[&std::ffi::OsStr]) -> Output {
 ///
 /// # Panics
 /// If nobody said where the project's tools are, or it cannot start.
-pub fn second_verifier(keys: &[String], boundary_keys: &[String], packets: &[&Path]) -> Output {
+pub fn second_verifier(key_hex: &str, boundary_key_hex: &str, packets: &[&Path]) -> Output {
     let tools = env::var_os("EGRESS_TOOLS").expect("EGRESS_TOOLS is not set: use cargo xtask test");
-    let mut command = program(Path::new(&tools).join("venv/bin/python"));
+    let mut command = program(PathBuf::from(tools).join("venv/bin/python"));
     command
         .arg("-B")
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/second_verifier/verify.py"));
-    for (option, keys) in [("--key", keys), ("--boundary-key", boundary_keys)] {
-        keys.iter().for_each(|key| {
-            command.arg(option).arg(key);
-        });
-    }
-    finish(command.args(packets))
+        .arg(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/second_verifier/verify.py"
+        ))
+        .args(["--key", key_hex, "--boundary-key", boundary_key_hex])
+        .args(packets);
+    finish(&mut command)
 }
 
 fn finish(command: &mut std::process::Command) -> Output {

@@ -9,7 +9,7 @@ use ed25519_dalek::SigningKey;
 use egress::cli::verify::{Outcome, VerifyArgs, VerifyError, verify};
 use egress::packet::grade::Grade;
 use egress::packet::rendered::{self, Source};
-use egress::receipt::findings::Severity;
+use egress::receipt::findings::{Finding, Severity};
 use egress::receipt::report::Verdict;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
@@ -147,46 +147,54 @@ impl<'h> Bench<'h> {
         attacker: Attacker,
         change: &Change,
     ) -> io::Result<Option<Files>> {
-        let Some(files) = self.forged(attacker, change)? else {
+        let Some(mut files) = self.forged(attacker, change)? else {
             return Ok(None);
         };
         let is_signer = matches!(attacker, Attacker::Mediator | Attacker::Boundary);
-        if !is_signer || matches!(change, Change::Statement(_) | Change::Disk(..)) {
-            return Ok(Some(files));
-        }
-        self.place(&files)?;
-        let Ok(outcome) = self.outcome(attacker) else {
+        let Some(mut statement) = self.honest.statement().filter(|_| is_signer) else {
             return Ok(Some(files));
         };
-        let settled = self.settled_as(&outcome, change, &files);
-        Ok(Some(settled.unwrap_or(files)))
+        if stays_as_it_is(change) {
+            return Ok(Some(files));
+        }
+        // The pages state the grade, so the predicate comes first.
+        for _ in 0..2 {
+            self.place(&files)?;
+            let outcome = self.outcome(attacker);
+            let Some(next) = outcome
+                .ok()
+                .and_then(|outcome| self.without_consequence(&outcome, &mut statement, &files))
+            else {
+                break;
+            };
+            files = next;
+        }
+        Ok(Some(files))
     }
 
-    fn settled_as(&self, outcome: &Outcome, change: &Change, files: &Files) -> Option<Files> {
-        let only_consequences = errors(outcome).all(|rule| rule == RENDERED || rule == PREDICATE);
-        if !only_consequences || Self::is_signed_otherwise(change) {
+    /// The files without what is wrong with them, if that is nothing but the predicate or the pages.
+    fn without_consequence(
+        &self,
+        outcome: &Outcome,
+        statement: &mut Json,
+        files: &Files,
+    ) -> Option<Files> {
+        let found: Vec<&Finding> = errors(outcome).collect();
+        let is_consequence = |finding: &&Finding| [RENDERED, PREDICATE].contains(&finding.rule.id);
+        if found.is_empty() || !found.iter().all(is_consequence) {
             return None;
         }
-        let mut files = with_pages(outcome, files)?;
-        let mut statement = self.honest.statement()?;
-        let mut predicate = statement.member("predicate")?.clone();
-        let grade = outcome.boundary.as_ref()?.as_written.grade;
-        predicate.set("grade", Json::string(grade.as_str()));
-        statement.set("predicate", predicate);
-        let statement = with_digests(&statement, &files);
-        let envelope = attestation(&statement, &self.honest.boundary);
-        files.insert(ATTESTATION.to_owned(), envelope);
-        Some(files)
-    }
-
-    /// Whether a change is one of the pages or of the attestation, which stay as they are.
-    fn is_signed_otherwise(change: &Change) -> bool {
-        match change {
-            Change::File(name, _) | Change::Missing(name) | Change::Disk(name, _) => {
-                PAGES.contains(&name.as_str()) || name == ATTESTATION
-            }
-            _ => false,
+        let mut files = files.clone();
+        if let Some(finding) = found.iter().find(|finding| finding.rule.id == PREDICATE) {
+            let mut predicate = statement.member("predicate")?.clone();
+            predicate.set("grade", Json::string(&finding.expected));
+            statement.set("predicate", predicate);
+        } else {
+            files = with_pages(outcome, &files)?;
         }
+        let signed = attestation(&with_digests(statement, &files), &self.honest.boundary);
+        files.insert(ATTESTATION.to_owned(), signed);
+        Some(files)
     }
 
     /// The files after a change; nothing when the attacker's signing undoes it.
@@ -246,7 +254,7 @@ impl<'h> Bench<'h> {
             return None;
         }
         let outcome = found?;
-        if !errors(outcome).all(|rule| rule == RENDERED) {
+        if !errors(outcome).all(|finding| finding.rule.id == RENDERED) {
             return None;
         }
         let mut files = with_pages(outcome, files)?;
@@ -260,13 +268,21 @@ impl<'h> Bench<'h> {
     }
 }
 
-/// The rules of all errors.
-fn errors(outcome: &Outcome) -> impl Iterator<Item = &str> {
-    let errors = outcome
-        .findings
-        .iter()
-        .filter(|finding| finding.rule.severity == Severity::Error);
-    errors.map(|finding| finding.rule.id)
+/// Whether a change is one of the pages or of the attestation, which nobody writes again then.
+fn stays_as_it_is(change: &Change) -> bool {
+    match change {
+        Change::File(name, _) | Change::Missing(name) => {
+            PAGES.contains(&name.as_str()) || name == ATTESTATION
+        }
+        Change::Statement(_) | Change::Disk(..) => true,
+        _ => false,
+    }
+}
+
+/// All findings that are errors.
+fn errors(outcome: &Outcome) -> impl Iterator<Item = &Finding> {
+    let all = outcome.findings.iter();
+    all.filter(|finding| finding.rule.severity == Severity::Error)
 }
 
 /// The files with the pages that they yield.

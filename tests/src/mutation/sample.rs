@@ -13,8 +13,8 @@ use super::judge::{Bench, disguise};
 use super::packet::{EVIDENCE, Files, HonestPacket, PACKET};
 use super::units::{DiskOperator, Documents, Unit};
 use super::{Choice, THREADS, chosen, in_order_of};
-use crate::liar::{Expected, LIES};
 use crate::liar::testimony::Testimony;
+use crate::liar::{Expected, LIES};
 
 /// A packet on the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +68,10 @@ pub fn write_lies(honest: &HonestPacket, into: &Path) -> io::Result<Vec<Sampled>
     let text = honest.files.get(EVIDENCE).map(Vec::as_slice);
     let text = String::from_utf8_lossy(text.unwrap_or_default());
     write_all(honest, LIES.len(), into, |bench, at| {
-        let Some(lie) = LIES.get(at).filter(|lie| lie.builtin != Expected::Senseless) else {
+        let Some(lie) = LIES
+            .get(at)
+            .filter(|lie| lie.builtin != Expected::Senseless)
+        else {
             return Ok(None);
         };
         let mut testimony = Testimony::of(&text).map_err(io::Error::other)?;
