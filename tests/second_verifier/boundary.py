@@ -80,6 +80,7 @@ _FORM = obj({
     }, is_open=True),
     "flows": obj({
         "sha256": string, "head": string, "rows": unsigned, "by_relay_verdict?": _COUNTS,
+        "by_verdict?": _COUNTS, "names?": unsigned,
     }, is_open=True),
     "incomplete": array(string),
     "attestation?": obj({"key?": string, "pinned?": boolean}, is_open=True),

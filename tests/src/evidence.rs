@@ -97,13 +97,17 @@ pub fn second_verifier(key_hex: &str, boundary_key_hex: &str, packets: &[&Path])
         ))
         .args(["--key", key_hex, "--boundary-key", boundary_key_hex])
         .args(packets);
-    finish(&mut command)
+    finish_within(&mut command, Duration::from_mins(3))
 }
 
 fn finish(command: &mut std::process::Command) -> Output {
+    finish_within(command, Duration::from_mins(1))
+}
+
+fn finish_within(command: &mut std::process::Command, limit: Duration) -> Output {
     Running::start(command)
         .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"))
-        .finish(Duration::from_mins(1))
+        .finish(limit)
 }
 
 /// The public half of a key that `egress keygen` made, as 64 hexadecimal digits.

@@ -25,11 +25,11 @@ use serde_json::Value;
 const SEED: u64 = 17;
 /// At how many places each attacker changes the packet of a shape.
 const PLACES: [(&str, usize); 5] = [
-    ("mixed", 60),
-    ("denied", 12),
-    ("empty", 12),
-    ("plain", 12),
-    ("keyless", 12),
+    ("mixed", 45),
+    ("denied", 8),
+    ("empty", 8),
+    ("plain", 8),
+    ("keyless", 8),
 ];
 /// As many packets at least must have the same verdict and grade.
 const AT_LEAST: usize = 200;
@@ -76,6 +76,10 @@ const NOT_MADE: &[&str] = &[
     "the command has an exit status and a time-out, or neither",
     "the command did not have namespaces of all kinds",
     "[packet.statement] egress-",
+    // What was not applied to the workspace.
+    "[packet.statement] an archive of what was not applied",
+    "[packet.statement] no archive of what was not applied",
+    "[packet.statement] a reason for each change that was not applied",
     // Members of packet.json that docs/format/checks.md does not compare.
     "[packet.statement] verifier.",
     "[packet.statement] summary.",
@@ -157,13 +161,10 @@ fn second_verifier_agrees_with_egress_verify() {
             .expect("write to memory");
         }
     }
-    #[expect(clippy::print_stdout, reason = "the numbers are of interest")]
-    {
-        println!(
-            "{agreed:#?}\nbeyond the second verifier: {beyond} of {}",
-            packets.len()
-        );
-    }
+    println!(
+        "{agreed:#?}\nbeyond the second verifier: {beyond} of {}",
+        packets.len()
+    );
     assert!(different.is_empty(), "the verifiers differ:\n{different}");
     let count: usize = agreed.values().sum();
     assert!(count >= AT_LEAST, "{agreed:?}");
