@@ -11,9 +11,11 @@ from receipts import Receipt
 from targets import Target, normal_host, read_row_target, read_url, receipt_host
 from times import time_or_none
 
-FATES = ("through", "opened", "denied", "answered", "other")
-ENDINGS = ("denied", "denied_later", "not_reached", "not_answered", "cut", "open", "complete")
+FATES = ("through", "opened", "agreed", "denied", "answered", "other")
+LET_THROUGH = ("through", "opened", "agreed")
+ENDINGS = ("denied", "denied_later", "not_reached", "not_answered", "cut", "cut_silent", "open", "complete")
 MOST_SIZES = 4096
+CLOSE_FRAME = 131
 MAX_SUM = 2**64 - 1
 _FRAME_LAYERS = frozenset({"ws_protocol", "dlp", "response_scan"})
 
@@ -36,9 +38,13 @@ class Group:
     left: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     statuses: Counter[int] = field(default_factory=Counter)
+    statuses_cut: Counter[int] = field(default_factory=Counter)
     without_status: int = 0
+    layers: Counter[str] = field(default_factory=Counter)
     sizes: Counter[Any] = field(default_factory=Counter)
     bytes: int = 0
+    forwarded_up: int = 0
+    forwarded_down: int = 0
     first: int | None = None
     last: int | None = None
 
@@ -77,14 +83,19 @@ class Requests:
     refused_unasked: Counter[str] = field(default_factory=Counter)
 
 
+    def all(self) -> list[Group]:
+        """Return the requests of every target, and the nameless ones."""
+        return [*self.groups.values(), *self.nameless.values()]
+
+
 def _fate(row: dict[str, Any]) -> str:
     verdict, status = row.get("verdict"), row.get("status")
-    if verdict == "forwarded":
-        return "through"
+    fate = {"forwarded": "through", "blocked": "denied", "answered": "answered"}.get(verdict, "other")
     if verdict in ("failed", "unfinished"):
         is_open = 101 <= status < 400 if status is not None else row.get("bytes_down", 0) > 0
-        return "opened" if is_open else "other"
-    return {"blocked": "denied", "answered": "answered"}.get(verdict, "other")
+        fate = "opened" if is_open else "other"
+    is_silent = row.get("transport") == "websocket" and row.get("bytes_down", 0) <= CLOSE_FRAME
+    return "agreed" if is_silent and fate in ("through", "opened") else fate
 
 
 def _reason(row: dict[str, Any]) -> str:
@@ -112,8 +123,13 @@ def read_requests(rows: list[dict[str, Any]]) -> Requests:
         up, down = row.get("bytes_up", 0), row.get("bytes_down", 0)
         if row.get("verdict") == "forwarded":
             group.add_size((up, down))
+            group.forwarded_up = saturated(group.forwarded_up + up)
+            group.forwarded_down = saturated(group.forwarded_down + down)
         else:
             group.reasons[_reason(row)] += 1
+        layer, colon, _ = row.get("reason", "").partition(":")
+        if fate == "denied" and colon:
+            group.layers[layer] += 1
         if row.get("status") is None:
             group.without_status += 1
         else:
@@ -134,6 +150,7 @@ class Action:
     is_denied: bool = False
     is_denied_later: bool = False
     is_intent: bool = False
+    denied_by: str | None = None
     outcome: dict[str, str] | None = None
     has_ended: bool = False
     first: int | None = None
@@ -152,7 +169,9 @@ class Action:
             return "complete"
         if reason in ("dial_failed", "upstream_dial_failed", "ssrf_dns_rebind"):
             return "not_reached"
-        return "not_answered" if reason == "fetch_failed" else "cut"
+        if reason == "fetch_failed":
+            return "not_answered"
+        return "cut" if self.number("status", 16) else "cut_silent"
 
     def number(self, name: str, bits: int) -> int | None:
         """Return an unsigned number of at most `bits` bits that the outcome states; a plus sign may precede it."""
@@ -170,24 +189,40 @@ class Actions:
     groups: dict[Target, Group] = field(default_factory=dict)
     hidden: dict[str, Group] = field(default_factory=dict)
     frames: Counter[str] = field(default_factory=Counter)
+    frames_denied: Counter[str] = field(default_factory=Counter)
+    denied_by_list: Counter[str] = field(default_factory=Counter)
     reused_id: int = 0
     repeated: int = 0
+    intents_repeated: int = 0
+
+
+def outcome_words(receipt: Receipt) -> dict[str, str]:
+    """Return what the pattern of an outcome states, by name."""
+    words: dict[str, str] = {}
+    for word in receipt.text("pattern").split(" "):
+        name, equals, value = word.partition("=")
+        if equals:
+            words.setdefault(name, value)
+    return words
 
 
 def _read_one(by_id: dict[str, Action], receipt: Receipt, actions: Actions) -> None:
     layer, transport = receipt.text("layer"), receipt.record["transport"]
+    is_denial = receipt.record["verdict"].strip().lower() in ("block", "ask")
     if transport == "websocket" and layer in _FRAME_LAYERS:
         host = receipt_host(receipt.record["target"]) or ""
         actions.frames[normal_host(host)] += 1
+        actions.frames_denied[normal_host(host)] += is_denial
         return
     named = (transport, receipt.record["target"], receipt.text("method"))
     phase = receipt.text("decision_phase")
-    is_denial = receipt.record["verdict"].strip() in ("block", "ask")
     action = by_id.get(receipt.record["action_id"])
     if action is None:
         action = by_id[receipt.record["action_id"]] = Action(*named, is_intent=phase == "intent")
         if is_denial and layer != "session_close":
             action.is_denied = True
+            if layer == "allowlist" and (target := read_url(transport, named[2], named[1])):
+                actions.denied_by_list[target.host] += 1
         action.is_denied_later = is_denial and not action.is_denied
         action.has_ended = phase != "intent"
     else:
@@ -203,12 +238,11 @@ def _read_one(by_id: dict[str, Action], receipt: Receipt, actions: Actions) -> N
             return
         if is_denial and not action.is_denied:
             action.is_denied_later = True
+        actions.intents_repeated += phase == "intent"
+    if is_denial and action.denied_by is None:
+        action.denied_by = layer
     if phase == "outcome":
-        action.outcome = {}
-        for word in receipt.text("pattern").split(" "):
-            name, equals, value = word.partition("=")
-            if equals:
-                action.outcome.setdefault(name, value)
+        action.outcome = outcome_words(receipt)
         action.has_ended = True
     time = milliseconds(receipt.record["timestamp"])
     if time is not None:
@@ -229,13 +263,16 @@ def read_actions(receipts: list[Receipt]) -> Actions:
             group = actions.hidden.setdefault(action.transport, Group())
         else:
             group = actions.groups.setdefault(target, Group())
-        group.left[action.ending()] += 1
+        ending = action.ending()
+        group.left[ending] += 1
+        if action.denied_by is not None:
+            group.layers[action.denied_by] += 1
         group.bytes = saturated(group.bytes + (action.number("bytes", 64) or 0))
-        if action.outcome is not None and action.outcome.get("reason") == "complete":
-            status, size = action.number("status", 16), action.number("bytes", 64)
-            if status is not None:
-                group.statuses[status] += 1
-            if size is not None:
-                group.add_size(size)
+        status, size = action.number("status", 16), action.number("bytes", 64)
+        if status is not None and ending in ("complete", "cut"):
+            statuses = group.statuses if ending == "complete" else group.statuses_cut
+            statuses[status] += 1
+        if size is not None and ending == "complete":
+            group.add_size(size)
         group.see_time(action.first, action.last)
     return actions

@@ -11,6 +11,7 @@ import strictjson
 from errors import Findings, FormError
 
 NAME = "attestation.json"
+_TIMESTAMP = "timestamp.tsr"
 _PAYLOAD_TYPE = "application/vnd.in-toto+json"
 _ENVELOPE = schema.obj({
     "payloadType": schema.exactly(_PAYLOAD_TYPE),
@@ -25,6 +26,7 @@ _STATEMENT = schema.obj({
     "subject": schema.array(schema.obj({
         "name": schema.string,
         "digest": schema.obj({"sha256": schema.string}, is_open=True),
+        "annotations?": schema.nullable(schema.obj({"size?": schema.nullable(schema.unsigned)}, is_open=True)),
     }, is_open=True)),
     "predicateType": schema.exactly("urn:egress:audit-packet:v0"),
     "predicate": schema.obj({
@@ -75,19 +77,29 @@ def read_attestation(data: bytes, pinned: list[str], findings: Findings) -> Atte
     return Attestation(statement, signer, signer is not None and bool(pinned))
 
 
-def check_subjects(attestation: Attestation, entries: dict[str, str | None], findings: Findings) -> None:
+def check_subjects(
+    attestation: Attestation, entries: dict[str, str | None], sizes: dict[str, int], findings: Findings
+) -> None:
     """Compare the subjects with the entries of the packet's directory."""
-    left = {name: digest for name, digest in entries.items() if name != NAME}
+    left = {name: digest for name, digest in entries.items() if name not in (NAME, _TIMESTAMP)}
     seen: set[str] = set()
     for subject in attestation.statement["subject"]:
         name = subject["name"]
         if name not in left or name in seen:
             findings.error("attestation.missing", f"the signed file {name[:80]!r} is missing")
-        elif left[name] != subject["digest"]["sha256"]:
+        elif left[name] != subject["digest"]["sha256"] or (
+            attestation.is_pinned and sizes[name] > _size_of(subject, sizes[name])
+        ):
             findings.error("attestation.digest", f"{name[:80]!r} is not the file that was signed")
         seen.add(name)
     for name in left.keys() - seen:
         findings.error("attestation.extra", f"nobody signed the file {name[:80]!r}")
+
+
+def _size_of(subject: dict[str, Any], otherwise: int) -> int:
+    """Return the size that a subject states."""
+    size = (subject.get("annotations") or {}).get("size")
+    return otherwise if size is None else size
 
 
 def check_signer(

@@ -8,7 +8,7 @@ import crypto
 import schema
 import strictjson
 from errors import Findings, FormError
-from schema import array, boolean, nullable, obj, port, string, unsigned
+from schema import array, boolean, nullable, obj, port, string, unsigned, unsigned32
 
 REQUIRED_PROBES = frozenset("""
     raw_socket_ipv4 raw_socket_ipv6 packet_socket vsock_socket alg_socket xdp_socket other_families
@@ -38,11 +38,22 @@ _FORM = obj({
     "run_id?": string,
     "mode?": string,
     "programs": obj({
-        "attached": array(obj({"name": string, "id": unsigned, "tag": string, "attach_type": unsigned}, is_open=True)),
-        "links": array(obj({"id": unsigned, "program_id": unsigned}, is_open=True)),
+        "attached": array(obj(
+            {"name": string, "id": unsigned32, "tag": string, "attach_type": unsigned32}, is_open=True,
+        )),
+        "links": array(obj(
+            {"id": unsigned32, "program_id": unsigned32, "attach_type?": unsigned32, "cgroup_id?": unsigned},
+            is_open=True,
+        )),
     }, is_open=True),
     "seccomp": obj({"agent_sha256": string}, is_open=True),
+    "users?": _COUNTS,
+    "namespaces?": array(string),
+    "allowed_ports?": array(port),
+    "timeline?": array(obj({"step?": string, "at_us?": unsigned}, is_open=True)),
+    "limits?": obj({"seconds?": obj({"reached?": boolean}, is_open=True)}, is_open=True),
     "agent?": obj({
+        "user?": string,
         "uid?": unsigned,
         "enforced?": obj({
             "uid?": unsigned, "capabilities?": unsigned, "no_new_privs?": boolean, "seccomp_mode?": unsigned,
@@ -51,7 +62,7 @@ _FORM = obj({
     }, is_open=True),
     "workspace?": obj({"mode?": string, "changes?": nullable(_COUNTS)}, is_open=True),
     "allowed_unix?": array(obj({"path?": string}, is_open=True)),
-    "policy?": obj({"sha256?": string}, is_open=True),
+    "policy?": obj({"config?": nullable(string), "sha256?": string}, is_open=True),
     "mediator?": obj({
         "kind?": string, "plain_http?": string, "pipelock?": nullable(obj({"redact?": boolean}, is_open=True)),
     }, is_open=True),
@@ -63,9 +74,13 @@ _FORM = obj({
         "counts?": _COUNTS,
         "accepted_risks?": array(string),
     }, is_open=True),
-    "counters?": obj({"internal?": unsigned, "skb_dropped?": unsigned}, is_open=True),
+    "counters?": obj({
+        "internal?": unsigned, "skb_dropped?": unsigned, "ring_full?": unsigned, "relay_denied?": unsigned,
+        "closes_expected?": unsigned, "closes_seen?": unsigned,
+    }, is_open=True),
     "flows": obj({
         "sha256": string, "head": string, "rows": unsigned, "by_relay_verdict?": _COUNTS,
+        "by_verdict?": _COUNTS, "names?": unsigned,
     }, is_open=True),
     "incomplete": array(string),
     "attestation?": obj({"key?": string, "pinned?": boolean}, is_open=True),

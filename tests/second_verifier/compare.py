@@ -6,11 +6,14 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from actions import ENDINGS, FATES, Actions, Group, Requests, milliseconds, read_actions, read_requests
+from actions import (
+    ENDINGS, FATES, LET_THROUGH, Actions, Group, Requests, milliseconds, outcome_words, read_actions, read_requests,
+)
 from boundary import Boundary
 from evidence import Evidence
 from flows import FlowLog
-from targets import HIDDEN, Target, is_host, may_be_same, normal_host
+from receipts import Receipt
+from targets import HIDDEN, Target, is_address, is_host, may_be_same, normal_host, target_names_user
 from wires import compare_command, compare_mediator
 
 RECORDED_WITHIN = 15_000
@@ -19,32 +22,41 @@ IN_BUFFERS = 16 * 1024 * 1024
 TUNNEL_SLACK = 16 * 1024
 
 _UNSIGNED_BY_2 = "cut, or agreed to before the dial"
-_OPENED = ("through", "opened")
 _NOT_OPENED = ("denied", "answered", "other")
-_ANSWERED = "denied denied_later cut complete not_answered not_reached open".split()
-_OTHER = "not_reached not_answered cut open denied_later denied complete".split()
-_SOCKET_3 = "complete cut open denied_later not_reached not_answered".split()
+_ANSWERED = "denied denied_later cut complete cut_silent not_answered not_reached open".split()
+_OTHER = "not_reached not_answered cut_silent cut open denied_later denied complete".split()
 _BUILTIN = {
     "through": "complete cut".split(),
-    "opened": "cut complete open not_answered".split(),
+    "opened": "cut complete open cut_silent not_answered".split(),
+    "agreed": "complete cut open cut_silent not_answered".split(),
     "denied": ["denied"],
     "answered": _ANSWERED,
     "other": _OTHER,
 }
-_OPENED_3 = "cut open complete not_answered denied_later".split()
+_OPENED_3 = "cut open complete cut_silent not_answered denied_later".split()
+_AGREED_3 = "complete cut cut_silent open denied_later not_reached not_answered".split()
 _FITTING = {
     "builtin": _BUILTIN,
     "3.x": {
-        "through": "complete cut denied_later".split(),
+        "through": "complete cut".split(),
         "opened": _OPENED_3,
-        "denied": "denied denied_later not_reached cut".split(),
+        "agreed": _AGREED_3,
+        "denied": "denied denied_later not_reached cut cut_silent".split(),
         "answered": _ANSWERED,
         "other": _OTHER,
     },
     "2.x": {
-        "through": ["complete"], "opened": _OPENED_3, "denied": ["denied"], "answered": _ANSWERED, "other": _OTHER,
+        "through": ["complete"],
+        "opened": _OPENED_3,
+        "agreed": _AGREED_3,
+        "denied": ["denied"],
+        "answered": _ANSWERED,
+        "other": _OTHER,
     },
 }
+_VERDICTS = frozenset({"allow", "ask", "block", "forward", "redirect", "strip", "warn"})
+_READS = frozenset({"CONNECT", "GET", "HEAD", "OPTIONS"})
+_WRITES = frozenset({"DELETE", "PATCH", "POST", "PUT"})
 
 
 @dataclass
@@ -90,6 +102,11 @@ class _Comparer:
         self.differ["unknown_row"] = self.log.unknown_rows
         self.differ["reused_id"] = self.actions.reused_id
         self.differ["repeated"] = self.actions.repeated
+        if self.writer == "builtin":
+            self.differ["repeated"] += self.actions.intents_repeated
+        for receipt in self.evidence.receipts:
+            if not receipt.is_session_record:
+                self._words(receipt)
         self._frames()
         self._policy()
         self._twins()
@@ -98,7 +115,7 @@ class _Comparer:
         if self.writer == "builtin":
             self.differ["allowed_and_denied"] = sum(g.left["denied_later"] for gs in endings for g in gs)
         if self.has_witness:
-            compare_mediator(self.actions, self.log, self.writer, self.differ)
+            compare_mediator(self.requests, self.actions, self.log, self.writer, self.differ)
         compare_command(self.log, self.has_witness, self.numbers, self.differ)
         self._intercepted()
         self._whole_targets()
@@ -111,9 +128,14 @@ class _Comparer:
     # Pairing
 
     def _fitting(self, fate: str, transport: str) -> list[str]:
-        if transport == "websocket" and fate in _OPENED and self.writer != "builtin":
-            return _SOCKET_3
-        return _FITTING[self.writer][fate]
+        endings = _FITTING[self.writer][fate]
+        if self.writer == "builtin":
+            return endings
+        if fate == "opened" and transport == "connect":
+            return [ending for ending in endings if ending != "denied_later"]
+        if fate == "through" and transport == "websocket" and self.writer == "3.x":
+            return [*endings, "open"]
+        return endings
 
     def _settle(self, requests: Group, actions: Group, transport: str, fates: tuple[str, ...] = FATES) -> None:
         for fate in fates:
@@ -164,7 +186,7 @@ class _Comparer:
             self._compare_target(target, requests, actions)
             self._settle(requests, actions, target.transport)
             number = min(requests.total(), actions.total())
-            went = min(number, requests.left["through"] + requests.left["opened"])
+            went = min(number, sum(requests.left[fate] for fate in LET_THROUGH))
             self.differ["through_but_denied"] += went
             self.differ["denied_but_allowed"] += number - went
             self.numbers["receipted"] += number
@@ -179,8 +201,13 @@ class _Comparer:
                 self.differ["other_time"] += 1
         if actions.bytes > requests.bytes + IN_BUFFERS * most:
             self.differ["more_bytes"] += 1
+        if self.writer == "builtin":
+            self.differ["other_layer"] += (requests.layers - actions.layers).total()
+        carried = self._carried(target.transport, requests)
+        if carried is not None and actions.bytes + TUNNEL_SLACK * most < carried:
+            self.differ["fewer_bytes"] += 1
         if target.transport == "forward":
-            missing = (actions.statuses - requests.statuses).total()
+            missing = (actions.statuses + actions.statuses_cut - requests.statuses).total()
             self.differ["other_status"] += max(missing - requests.without_status, 0)
             self._compare_sizes(requests, actions)
         elif target.transport == "connect":
@@ -189,6 +216,14 @@ class _Comparer:
             is_whole = actions.left["complete"] == requests.left["through"] == most == sized
             if self.writer == "builtin" and is_whole and abs(actions.bytes - requests.bytes) > TUNNEL_SLACK * most:
                 self.differ["other_bytes"] += most
+
+    def _carried(self, transport: str, requests: Group) -> int | None:
+        """Return how many bytes the receipts of a target must state at least, or `None` if that is unknown."""
+        if transport == "forward" and self.writer != "2.x":
+            return requests.forwarded_down
+        if transport == "connect" and self.writer == "builtin":
+            return requests.forwarded_up + requests.forwarded_down
+        return None
 
     def _compare_sizes(self, requests: Group, actions: Group) -> None:
         if self.writer == "2.x":
@@ -200,7 +235,7 @@ class _Comparer:
         self.differ["other_bytes"] += max(missing - (requests.total() - requests.left["through"]), 0)
 
     def _visible_parts(self) -> None:
-        for fates in (_OPENED, _NOT_OPENED):
+        for fates in (LET_THROUGH, _NOT_OPENED):
             places = self._by_place(self.actions.groups)
             for wanted, requests in self._ordered(self.requests.groups):
                 for signed, actions in places.get((wanted.transport, wanted.host), []):
@@ -238,10 +273,11 @@ class _Comparer:
             left = group.left
             if self.writer == "2.x":
                 is_socket = transport == "websocket"
-                self.result.without_receipt[_UNSIGNED_BY_2] += left["opened"] + (left["through"] if is_socket else 0)
-                self.numbers["unsigned"] += 0 if is_socket else left["through"]
+                unsigned = 0 if is_socket else left["through"]
+                self.numbers["unsigned"] += unsigned
+                self.result.without_receipt[_UNSIGNED_BY_2] += sum(left[fate] for fate in LET_THROUGH) - unsigned
             else:
-                self.numbers["unsigned"] += left["through"] + left["opened"]
+                self.numbers["unsigned"] += sum(left[fate] for fate in LET_THROUGH)
                 self.differ["denial_unsigned"] += left["denied"]
             self._without_receipt(group, left["denied"] + left["answered"] + left["other"])
         for actions in (*self.actions.groups.values(), *self.actions.hidden.values()):
@@ -256,10 +292,34 @@ class _Comparer:
     # Receipts alone
 
     def _frames(self) -> None:
-        hosts = {target.host for target in self.requests.groups if target.transport == "websocket"}
+        sockets: Counter[str] = Counter()
+        for target, group in self.requests.groups.items():
+            if target.transport == "websocket":
+                sockets[target.host] += group.total()
         for host, number in self.actions.frames.items():
-            if self.writer == "builtin" or host not in hosts:
+            if self.writer == "builtin" or not sockets[host]:
                 self.differ["frames"] += number
+            else:
+                self.differ["frames"] += max(self.actions.frames_denied[host] - sockets[host], 0)
+
+    def _words(self, receipt: Receipt) -> None:
+        """Check the words of one receipt that must have one of few values, or follow from others."""
+        record, is_builtin = receipt.record, self.writer == "builtin"
+        verdict = record["verdict"]
+        self.differ["unknown_verdict"] += verdict not in _VERDICTS
+        if is_builtin and receipt.text("decision_phase") == "outcome" and not outcome_words(receipt).get("reason"):
+            self.differ["unknown_verdict"] += 1
+        is_other = is_builtin and verdict.strip() not in ("allow", "block")
+        is_other |= is_builtin and target_names_user(record["target"])
+        if record["transport"] == "forward" and receipt.text("action_type"):
+            method = receipt.text("method")
+            form = ("unclassified", "none")
+            if method in _READS:
+                form = ("read", "external_read")
+            elif method in _WRITES:
+                form = ("write", "external_write")
+            is_other |= (receipt.text("action_type"), receipt.text("side_effect_class")) != form
+        self.differ["other_form"] += is_other
 
     def _policy(self) -> None:
         policy = self.policy or {}
@@ -267,9 +327,13 @@ class _Comparer:
             return
         entries = policy.get("api_allowlist")
         allowed = entries if isinstance(entries, list) else []
-        hosts = {t.host for t, g in self.requests.groups.items() if g.left["through"] or g.left["opened"]}
+        hosts = {t.host for t, g in self.requests.groups.items() if any(g.left[fate] for fate in LET_THROUGH)}
         hosts |= {t.host for t, g in self.actions.groups.items() if g.total() > g.left["denied"]}
         self.differ["not_in_policy"] = sum(1 for host in hosts if not _is_listed(host, allowed))
+        self.differ["denied_though_listed"] = sum(
+            number for host, number in self.actions.denied_by_list.items()
+            if host != "localhost" and not is_address(host) and _is_listed(host, allowed)
+        )
 
     def _twins(self) -> None:
         signed = [receipt for receipt in self.evidence.receipts if not receipt.is_session_record]

@@ -60,6 +60,11 @@ class PacketFiles:
             digests[name] = self._digest(name)
         return digests
 
+    def sizes(self) -> dict[str, int]:
+        """Return the names in the directory, each with its number of bytes."""
+        names = os.listdir(self.directory)
+        return {name: os.lstat(os.path.join(self.directory, name)).st_size for name in names}
+
     def _digest(self, name: str) -> str | None:
         path = os.path.join(self.directory, name)
         if not stat.S_ISREG(os.lstat(path).st_mode):

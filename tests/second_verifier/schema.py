@@ -51,6 +51,13 @@ def unsigned(value: Any, where: str) -> None:
         raise FormError(f"{where} is negative")
 
 
+def unsigned32(value: Any, where: str) -> None:
+    """Accept an unsigned integer of 32 bits."""
+    unsigned(value, where)
+    if value >= 2**32:
+        raise FormError(f"{where} has more than 32 bits")
+
+
 def port(value: Any, where: str) -> None:
     """Accept an integer of 16 bits."""
     unsigned(value, where)

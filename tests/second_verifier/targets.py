@@ -70,14 +70,20 @@ def normal_host(text: str) -> str:
     return str(address)
 
 
-def is_host(text: str) -> bool:
-    """Whether `text`, in its usual form, is an address or a host name."""
+def is_address(text: str) -> bool:
+    """Whether `text` is an IP address."""
     try:
         ipaddress.ip_address(text)
-        return True
     except ValueError:
-        labels = text.split(".")
-        return len(text) <= 253 and all(re.fullmatch(r"[a-z0-9_-]{1,63}", label, re.ASCII) for label in labels)
+        return False
+    return True
+
+
+def is_host(text: str) -> bool:
+    """Whether `text`, in its usual form, is an address or a host name."""
+    labels = text.split(".")
+    is_name = len(text) <= 253 and all(re.fullmatch(r"[a-z0-9_-]{1,63}", label, re.ASCII) for label in labels)
+    return is_name or is_address(text)
 
 
 def _split_authority(authority: str) -> tuple[str, str]:
@@ -139,6 +145,12 @@ def read_row_target(transport: str, text: str, host: str | None, port: int | Non
         return None
     method = word if rest else ""
     return Target(transport, method_of(transport, method), "", normal_host(host), port, b"", UNKNOWN)
+
+
+def target_names_user(target: str) -> bool:
+    """Whether the authority of a receipt's target has user information."""
+    parts = _authority(target)
+    return parts is not None and "@" in parts[1]
 
 
 def receipt_host(target: str) -> str | None:

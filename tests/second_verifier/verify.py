@@ -214,7 +214,7 @@ class PacketCheck:
             if boundary and containment and containment.get("kernel_rule_hash", "") != boundary.rule_hash():
                 rest.error("boundary.rules", "the kernel programs are not those for which the capsule was signed")
         if attestation:
-            check_subjects(attestation, self.files.entries(), rest)
+            check_subjects(attestation, self.files.entries(), self.files.sizes(), rest)
             bound = (evidence.opens[0].get("posture_signer_key_id") or "") if evidence.opens else ""
             check_signer(attestation, bound, capsule.signer if capsule else None, rest)
             if not attestation.is_pinned:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from actions import Actions, Group, saturated
+from actions import Actions, Group, Requests, saturated
 from flows import FlowLog
 from targets import Target
 
@@ -13,14 +13,17 @@ _IN_BUFFERS = 16 * 1024 * 1024
 _HEAD = 128 * 1024
 _CHUNK_FRAMING = 5
 _DNS_PORT = 53
-_CONNECTED = ("complete", "cut", "open", "not_answered")
+_CONNECTED = ("complete", "cut", "cut_silent", "open", "not_answered")
+_UNSIGNED_BY_2 = ("opened", "agreed", "answered", "other")
 
 
 def _minus(a: int, b: int) -> int:
     return max(a - b, 0)
 
 
-def compare_mediator(actions: Actions, log: FlowLog, writer: str, differ: Counter[str]) -> None:
+def compare_mediator(
+    requests: Requests, actions: Actions, log: FlowLog, writer: str, differ: Counter[str]
+) -> None:
     """Compare the signed actions with the mediator's connections."""
     established: Counter[int] = Counter()
     carried: Counter[int] = Counter()
@@ -42,7 +45,7 @@ def compare_mediator(actions: Actions, log: FlowLog, writer: str, differ: Counte
         differ["more_connections"] = sum(_minus(number, by_port[port]) for port, number in established.items())
         differ["no_connection"] = sum(_minus(number, established[port]) for port, number in complete.items())
     else:
-        differ["denied_with_bytes"] = _denied_with_bytes(actions, established, carried, writer)
+        differ["denied_with_bytes"] = _denied_with_bytes(requests, actions, established, carried, writer)
 
 
 def _by_port(groups: dict[Target, Group], endings: tuple[str, ...]) -> Counter[int | None]:
@@ -57,11 +60,15 @@ def _allowed(group: Group) -> int:
     return group.total() - group.left["denied"]
 
 
-def _denied_with_bytes(actions: Actions, established: Counter[int], carried: Counter[int], writer: str) -> int:
+def _denied_with_bytes(
+    requests: Requests, actions: Actions, established: Counter[int], carried: Counter[int], writer: str
+) -> int:
     hidden = sum(_allowed(group) for group in actions.hidden.values())
     allowed = [target for target, group in actions.groups.items() if _allowed(group)]
     if not allowed and not hidden:
-        return established.total() if carried.total() > 0 else 0
+        fates = _UNSIGNED_BY_2 if writer == "2.x" else ()
+        unsigned = sum(group.left[fate] for group in requests.all() for fate in fates)
+        return _minus(established.total(), unsigned) if carried.total() > 0 else 0
     if writer != "3.x" or hidden or any(target.transport in ("forward", "fetch") for target in allowed):
         return 0
     ports = {target.port for target in allowed}

@@ -82,10 +82,32 @@ pub fn verify(args: &[&std::ffi::OsStr]) -> Output {
     finish(&mut command)
 }
 
+/// The second verifier, asked once about all of these packets, with these public keys pinned.
+///
+/// # Panics
+/// If nobody said where the project's tools are, or it cannot start.
+pub fn second_verifier(key_hex: &str, boundary_key_hex: &str, packets: &[&Path]) -> Output {
+    let tools = env::var_os("EGRESS_TOOLS").expect("EGRESS_TOOLS is not set: use cargo xtask test");
+    let mut command = program(PathBuf::from(tools).join("venv/bin/python"));
+    command
+        .arg("-B")
+        .arg(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/second_verifier/verify.py"
+        ))
+        .args(["--key", key_hex, "--boundary-key", boundary_key_hex])
+        .args(packets);
+    finish_within(&mut command, Duration::from_mins(3))
+}
+
 fn finish(command: &mut std::process::Command) -> Output {
+    finish_within(command, Duration::from_mins(1))
+}
+
+fn finish_within(command: &mut std::process::Command, limit: Duration) -> Output {
     Running::start(command)
         .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"))
-        .finish(Duration::from_mins(1))
+        .finish(limit)
 }
 
 /// The public half of a key that `egress keygen` made, as 64 hexadecimal digits.

@@ -20,6 +20,8 @@ const CARGO_MACHETE: &str = "0.9.2";
 /// The published verifiers that every chain and packet of this project must satisfy.
 const VERIFIER_RS: &str = "0.6.5";
 const VERIFIER_PY: &str = "0.4.1";
+/// What the second verifier of this project needs, beside Python.
+const CRYPTOGRAPHY: &str = "cryptography==50.0.2";
 
 /// A workflow runner and a checker of workflows: name, Go package and version.
 const GO_TOOLS: [(&str, &str, &str); 2] = [
@@ -255,7 +257,7 @@ fn missing_programs(wanted: impl Fn(&str) -> bool) -> Vec<&'static str> {
         .collect()
 }
 
-/// Installs the published verifiers, for this project alone.
+/// Installs the published verifiers, and what the second verifier of this project needs, for this project alone.
 ///
 /// # Errors
 /// If a package client fails.
@@ -266,20 +268,22 @@ pub(crate) fn verifiers(layout: &Layout) -> Result<()> {
             .arg(layout.tools()))?;
     }
     let wanted = format!("pipelock-verify=={VERIFIER_PY}");
-    let there = succeeds(program(layout.verifier_py()).arg("--version"));
+    let python = layout.tools().join("venv/bin/python");
+    let there = succeeds(program(layout.verifier_py()).arg("--version"))
+        && succeeds(program(python).args(["-c", "import cryptography"]));
     if !there {
         // Debian's python3 makes no virtual environments without this package.
         if !succeeds(program("python3").args(["-c", "import ensurepip, venv"])) {
             apt(&["python3-venv"])?;
         }
-        say(&format!("{wanted}, by pip"));
+        say(&format!("{wanted} and {CRYPTOGRAPHY}, by pip"));
         let venv = layout.tools().join("venv");
         run(program("python3")
             .args(["-m", "venv", "--clear"])
             .arg(&venv))?;
         run(program(venv.join("bin/pip"))
             .args(["install", "--quiet", "--disable-pip-version-check"])
-            .arg(&wanted))?;
+            .args([&wanted, CRYPTOGRAPHY]))?;
     }
     Ok(())
 }

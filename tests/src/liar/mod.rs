@@ -35,6 +35,13 @@ pub struct Lie {
     tell: fn(&mut Testimony),
 }
 
+impl Lie {
+    /// Has the mediator testify what is not true.
+    pub(crate) fn tell(&self, testimony: &mut Testimony) {
+        (self.tell)(testimony);
+    }
+}
+
 /// What a verifier of the whole packet can do about a lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expected {
@@ -65,7 +72,7 @@ pub fn tell(name: &str, dir: &Path, key: &SigningKey) -> io::Result<()> {
         return Err(io::Error::other("there is no evidence"));
     };
     let truth = files.iter().map(fs::read).collect::<io::Result<Vec<_>>>()?;
-    (lie.tell)(&mut testimony);
+    lie.tell(&mut testimony);
     let told = testimony.write(key);
     let is_true = told == truth.concat();
     if is_true != (lie.name == TRUTH) {

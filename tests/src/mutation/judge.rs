@@ -9,13 +9,14 @@ use ed25519_dalek::SigningKey;
 use egress::cli::verify::{Outcome, VerifyArgs, VerifyError, verify};
 use egress::packet::grade::Grade;
 use egress::packet::rendered::{self, Source};
-use egress::receipt::findings::Severity;
+use egress::receipt::findings::{Finding, Severity};
 use egress::receipt::report::Verdict;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use tempfile::TempDir;
 
 use super::attacker::{Attacker, Change, Keys};
+use super::json::Json;
 use super::packet::{ATTESTATION, Files, HonestPacket, PACKET, attestation, sha256, with_digests};
 use super::units::DiskOperator;
 
@@ -111,15 +112,14 @@ impl<'h> Bench<'h> {
         change: &Change,
         expected: &Expectation,
     ) -> io::Result<Option<Judgment>> {
-        let files = self.honest.forged(attacker, change, self.own);
-        let files = files.map_err(io::Error::other)?;
-        if !matches!(change, Change::Disk(..)) && self.unchanged.get(&attacker) == Some(&files) {
+        let Some(files) = self.forged(attacker, change)? else {
             return Ok(None);
-        }
+        };
         self.place(&files)?;
         let disk = match change {
             Change::Disk(name, operator) => {
-                self.disguise(name, *operator)?;
+                let packet = self.dir.path().join("packet");
+                disguise(&packet, name, &self.dir.path().join("outside"), *operator)?;
                 true
             }
             _ => false,
@@ -140,6 +140,71 @@ impl<'h> Bench<'h> {
         Ok(Some(judgment))
     }
 
+    /// The files after a change, as a boundary that has its key writes them: with the pages that they yield, and with
+    /// the grade that they show as the predicate.
+    pub(super) fn settled(
+        &mut self,
+        attacker: Attacker,
+        change: &Change,
+    ) -> io::Result<Option<Files>> {
+        let Some(mut files) = self.forged(attacker, change)? else {
+            return Ok(None);
+        };
+        let is_signer = matches!(attacker, Attacker::Mediator | Attacker::Boundary);
+        let Some(mut statement) = self.honest.statement().filter(|_| is_signer) else {
+            return Ok(Some(files));
+        };
+        if stays_as_it_is(change) {
+            return Ok(Some(files));
+        }
+        // The pages state the grade, so the predicate comes first.
+        for _ in 0..2 {
+            self.place(&files)?;
+            let outcome = self.outcome(attacker);
+            let Some(next) = outcome
+                .ok()
+                .and_then(|outcome| self.without_consequence(&outcome, &mut statement, &files))
+            else {
+                break;
+            };
+            files = next;
+        }
+        Ok(Some(files))
+    }
+
+    /// The files without what is wrong with them, if that is nothing but the predicate or the pages.
+    fn without_consequence(
+        &self,
+        outcome: &Outcome,
+        statement: &mut Json,
+        files: &Files,
+    ) -> Option<Files> {
+        let found: Vec<&Finding> = errors(outcome).collect();
+        let is_consequence = |finding: &&Finding| [RENDERED, PREDICATE].contains(&finding.rule.id);
+        if found.is_empty() || !found.iter().all(is_consequence) {
+            return None;
+        }
+        let mut files = files.clone();
+        if let Some(finding) = found.iter().find(|finding| finding.rule.id == PREDICATE) {
+            let mut predicate = statement.member("predicate")?.clone();
+            predicate.set("grade", Json::string(&finding.expected));
+            statement.set("predicate", predicate);
+        } else {
+            files = with_pages(outcome, &files)?;
+        }
+        let signed = attestation(&with_digests(statement, &files), &self.honest.boundary);
+        files.insert(ATTESTATION.to_owned(), signed);
+        Some(files)
+    }
+
+    /// The files after a change; nothing when the attacker's signing undoes it.
+    fn forged(&self, attacker: Attacker, change: &Change) -> io::Result<Option<Files>> {
+        let files = self.honest.forged(attacker, change, self.own);
+        let files = files.map_err(io::Error::other)?;
+        let is_undone = self.unchanged.get(&attacker) == Some(&files);
+        Ok(Some(files).filter(|_| matches!(change, Change::Disk(..)) || !is_undone))
+    }
+
     fn place(&mut self, files: &Files) -> io::Result<()> {
         let dir = self.dir.path().join("packet");
         for name in self.there.keys().filter(|name| !files.contains_key(*name)) {
@@ -152,26 +217,6 @@ impl<'h> Bench<'h> {
         }
         self.there.clone_from(files);
         Ok(())
-    }
-
-    fn disguise(&self, name: &str, operator: DiskOperator) -> io::Result<()> {
-        let path = self.dir.path().join("packet").join(name);
-        let outside = self.dir.path().join("outside");
-        match operator {
-            DiskOperator::Sparse => File::options().write(true).open(&path)?.set_len(SPARSE),
-            DiskOperator::Link => {
-                fs::rename(&path, &outside)?;
-                symlink(&outside, &path)
-            }
-            DiskOperator::Fifo => {
-                fs::remove_file(&path)?;
-                mkfifo(&path, Mode::S_IRWXU).map_err(io::Error::from)
-            }
-            DiskOperator::Directory => {
-                fs::remove_file(&path)?;
-                fs::create_dir(&path)
-            }
-        }
     }
 
     /// What `egress verify` finds, with the keys pinned that this attacker does not have.
@@ -209,27 +254,10 @@ impl<'h> Bench<'h> {
             return None;
         }
         let outcome = found?;
-        let mut errors = outcome
-            .findings
-            .iter()
-            .filter(|finding| finding.rule.severity == Severity::Error);
-        if !errors.all(|finding| finding.rule.id == RENDERED) {
+        if !errors(outcome).all(|finding| finding.rule.id == RENDERED) {
             return None;
         }
-        let pages = rendered::render(&Source {
-            packet: outcome.packet.as_ref()?,
-            packet_sha256: &sha256(files.get(PACKET)?),
-            report: outcome.report.as_ref()?,
-            verdict: Verdict::Valid,
-            boundary: outcome.boundary.as_ref()?,
-        });
-        let mut files = files.clone();
-        for (name, text) in PAGES
-            .into_iter()
-            .zip([pages.summary, pages.verifier, pages.report])
-        {
-            files.insert(name.to_owned(), text.into_bytes());
-        }
+        let mut files = with_pages(outcome, files)?;
         let statement = match change {
             Change::Statement(json) => json.clone(),
             _ => self.honest.statement()?,
@@ -237,6 +265,65 @@ impl<'h> Bench<'h> {
         let statement = with_digests(&statement, &files);
         files.insert(ATTESTATION.to_owned(), attestation(&statement, key));
         Some(files)
+    }
+}
+
+/// Whether a change is one of the pages or of the attestation, which nobody writes again then.
+fn stays_as_it_is(change: &Change) -> bool {
+    match change {
+        Change::File(name, _) | Change::Missing(name) => {
+            PAGES.contains(&name.as_str()) || name == ATTESTATION
+        }
+        Change::Statement(_) | Change::Disk(..) => true,
+        _ => false,
+    }
+}
+
+/// All findings that are errors.
+fn errors(outcome: &Outcome) -> impl Iterator<Item = &Finding> {
+    let all = outcome.findings.iter();
+    all.filter(|finding| finding.rule.severity == Severity::Error)
+}
+
+/// The files with the pages that they yield.
+fn with_pages(outcome: &Outcome, files: &Files) -> Option<Files> {
+    let pages = rendered::render(&Source {
+        packet: outcome.packet.as_ref()?,
+        packet_sha256: &sha256(files.get(PACKET)?),
+        report: outcome.report.as_ref()?,
+        verdict: Verdict::Valid,
+        boundary: outcome.boundary.as_ref()?,
+    });
+    let mut files = files.clone();
+    let texts = [pages.summary, pages.verifier, pages.report];
+    for (name, text) in PAGES.into_iter().zip(texts) {
+        files.insert(name.to_owned(), text.into_bytes());
+    }
+    Some(files)
+}
+
+/// Has a name of a packet stand for something else than its file; `outside` is a path beside the packet.
+pub(super) fn disguise(
+    packet: &Path,
+    name: &str,
+    outside: &Path,
+    operator: DiskOperator,
+) -> io::Result<()> {
+    let path = packet.join(name);
+    match operator {
+        DiskOperator::Sparse => File::options().write(true).open(&path)?.set_len(SPARSE),
+        DiskOperator::Link => {
+            fs::rename(&path, outside)?;
+            symlink(outside, &path)
+        }
+        DiskOperator::Fifo => {
+            fs::remove_file(&path)?;
+            mkfifo(&path, Mode::S_IRWXU).map_err(io::Error::from)
+        }
+        DiskOperator::Directory => {
+            fs::remove_file(&path)?;
+            fs::create_dir(&path)
+        }
     }
 }
 

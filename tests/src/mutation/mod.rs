@@ -21,6 +21,7 @@ mod judge;
 mod operators;
 mod packet;
 mod parts;
+mod sample;
 pub mod scene;
 mod sites;
 mod units;
@@ -36,11 +37,12 @@ use std::thread;
 use egress::packet::grade::Grade;
 use egress::receipt::keys::generate;
 
-use attacker::{Attacker, Keys};
+use attacker::{Attacker, Change, Keys};
 pub use harmless::By;
 use harmless::HARMLESS;
 use judge::{Bench, Expectation, Judgment};
 pub use packet::HonestPacket;
+pub use sample::{Sampled, write_changes, write_lies};
 use units::{Documents, Unit};
 
 /// How many, or which.
@@ -203,6 +205,21 @@ fn chosen(mut units: Vec<Unit>, choice: &Choice, seed: u64) -> Vec<Unit> {
     }
 }
 
+/// The changes of a unit in an order that the seed decides.
+fn in_order_of(
+    seed: u64,
+    unit: &Unit,
+    mut changes: Vec<(String, Change)>,
+) -> Vec<(String, Change)> {
+    let number = u64::try_from(unit.path.len()).unwrap_or_default();
+    changes.sort_by_key(|(operator, _)| {
+        operator.bytes().fold(seed ^ number, |number, byte| {
+            shuffled(number ^ u64::from(byte))
+        })
+    });
+    changes
+}
+
 impl Unit {
     fn name(&self) -> String {
         format!("{}:{}:{}:", self.attacker.word(), self.file, self.path)
@@ -224,12 +241,7 @@ fn judge(
     match choice {
         Choice::Full => {}
         Choice::Sample(_) => {
-            let number = u64::try_from(unit.path.len()).unwrap_or_default();
-            changes.sort_by_key(|(operator, _)| {
-                operator.bytes().fold(seed ^ number, |number, byte| {
-                    shuffled(number ^ u64::from(byte))
-                })
-            });
+            changes = in_order_of(seed, unit, changes);
             changes.truncate(OF_A_PLACE);
         }
         Choice::Named(name) => {

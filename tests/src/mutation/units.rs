@@ -116,7 +116,8 @@ impl<'h> Documents<'h> {
             .collect()
     }
 
-    fn of_attacker(&self, attacker: Attacker) -> Vec<Unit> {
+    /// All units of one attacker.
+    pub(super) fn of_attacker(&self, attacker: Attacker) -> Vec<Unit> {
         let mut units = Vec::new();
         let mut add = |file: &str, path: String, what: What| {
             units.push(Unit {

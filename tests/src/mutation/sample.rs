@@ -1,0 +1,146 @@
+//! Changed packets side by side on the disk, for a verifier that reads all of them in one process.
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use egress::receipt::keys::generate;
+
+use super::attacker::{Attacker, Change, Keys};
+use super::judge::{Bench, disguise};
+use super::packet::{EVIDENCE, Files, HonestPacket, PACKET};
+use super::units::{DiskOperator, Documents, Unit};
+use super::{Choice, THREADS, chosen, in_order_of};
+use crate::liar::testimony::Testimony;
+use crate::liar::{Expected, LIES};
+
+/// A packet on the disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sampled {
+    /// Who changed what.
+    pub name: String,
+    /// Its directory.
+    pub dir: PathBuf,
+}
+
+/// Makes one change at each of `places` places for each attacker, in directories below `into`. The same seed chooses the
+/// same places and changes.
+///
+/// # Errors
+/// If a directory cannot be written, or the honest packet cannot be read.
+pub fn write_changes(
+    honest: &HonestPacket,
+    kind: &str,
+    places: usize,
+    seed: u64,
+    into: &Path,
+) -> io::Result<Vec<Sampled>> {
+    let documents = Documents::of(honest).map_err(io::Error::other)?;
+    let units: Vec<Unit> = Attacker::ALL
+        .into_iter()
+        .flat_map(|attacker| {
+            let units = documents.of_attacker(attacker);
+            chosen(units, &Choice::Sample(places), seed)
+        })
+        .collect();
+    let units = &units;
+    write_all(honest, units.len(), into, |bench, at| {
+        let Some(unit) = units.get(at) else {
+            return Ok(None);
+        };
+        for (operator, change) in in_order_of(seed, unit, documents.changes(unit)) {
+            let name = format!("{kind}:{}{operator}", unit.name());
+            if let Some(files) = bench.settled(unit.attacker, &change)? {
+                return Ok(Some((name, files, change)));
+            }
+        }
+        Ok(None)
+    })
+}
+
+/// Tells every lie about an honest packet of the built-in mediator.
+///
+/// # Errors
+/// As [`write_changes`].
+pub fn write_lies(honest: &HonestPacket, into: &Path) -> io::Result<Vec<Sampled>> {
+    let text = honest.files.get(EVIDENCE).map(Vec::as_slice);
+    let text = String::from_utf8_lossy(text.unwrap_or_default());
+    write_all(honest, LIES.len(), into, |bench, at| {
+        let Some(lie) = LIES
+            .get(at)
+            .filter(|lie| lie.builtin != Expected::Senseless)
+        else {
+            return Ok(None);
+        };
+        let mut testimony = Testimony::of(&text).map_err(io::Error::other)?;
+        lie.tell(&mut testimony);
+        let change = Change::Testimony(testimony);
+        let files = bench.settled(Attacker::Mediator, &change)?;
+        Ok(files.map(|files| (format!("lie:{}", lie.name), files, change)))
+    })
+}
+
+/// What is written: its name, its files, and the change, which may concern the disk.
+type Made = (String, Files, Change);
+
+/// Writes the packet of each number below `count` for which `make` gives one.
+fn write_all(
+    honest: &HonestPacket,
+    count: usize,
+    into: &Path,
+    make: impl Fn(&mut Bench<'_>, usize) -> io::Result<Option<Made>> + Sync,
+) -> io::Result<Vec<Sampled>> {
+    let own = Keys {
+        key: generate().map_err(io::Error::other)?,
+        boundary: generate().map_err(io::Error::other)?,
+    };
+    fs::create_dir(into)?;
+    let next = AtomicUsize::new(0);
+    let written = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        let work = || -> io::Result<()> {
+            let mut bench = Bench::new(honest, &own)?;
+            loop {
+                let at = next.fetch_add(1, Ordering::Relaxed);
+                if at >= count {
+                    return Ok(());
+                }
+                if let Some((name, files, change)) = make(&mut bench, at)?
+                    && !is_left_out(&change)
+                {
+                    let dir = into.join(at.to_string());
+                    write(&dir, &files, &change)?;
+                    let mut written = written.lock().expect("no other thread has failed");
+                    written.push(Sampled { name, dir });
+                }
+            }
+        };
+        let workers: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
+        workers
+            .into_iter()
+            .try_for_each(|worker| worker.join().expect("no thread has failed"))
+    })?;
+    let mut written = written.into_inner().expect("no thread has failed");
+    written.sort_by(|one: &Sampled, other| one.name.cmp(&other.name));
+    Ok(written)
+}
+
+fn write(dir: &Path, files: &Files, change: &Change) -> io::Result<()> {
+    fs::create_dir(dir)?;
+    for (name, bytes) in files {
+        fs::write(dir.join(name), bytes)?;
+    }
+    match change {
+        Change::Disk(name, operator) => {
+            disguise(dir, name, &dir.with_extension("outside"), *operator)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether the two verifiers have to read the change otherwise: one follows a link of the caller's to `packet.json`.
+fn is_left_out(change: &Change) -> bool {
+    matches!(change, Change::Disk(name, DiskOperator::Link) if name == PACKET)
+}
