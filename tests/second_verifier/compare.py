@@ -55,8 +55,11 @@ _FITTING = {
     },
 }
 _VERDICTS = frozenset({"allow", "ask", "block", "forward", "redirect", "strip", "warn"})
-_READS = frozenset({"CONNECT", "GET", "HEAD", "OPTIONS"})
-_WRITES = frozenset({"DELETE", "PATCH", "POST", "PUT"})
+# Action type, side effects, and reversibility by method.
+_CLASSES = {
+    **dict.fromkeys(("CONNECT", "GET", "HEAD", "OPTIONS"), ("read", "external_read", "full")),
+    **dict.fromkeys(("DELETE", "PATCH", "POST", "PUT"), ("write", "external_write", "compensatable")),
+}
 
 
 @dataclass
@@ -107,6 +110,7 @@ class _Comparer:
         for receipt in self.evidence.receipts:
             if not receipt.is_session_record:
                 self._words(receipt)
+        self._open_ends()
         self._frames()
         self._policy()
         self._twins()
@@ -309,17 +313,21 @@ class _Comparer:
         self.differ["unknown_verdict"] += verdict not in _VERDICTS
         if is_builtin and receipt.text("decision_phase") == "outcome" and not outcome_words(receipt).get("reason"):
             self.differ["unknown_verdict"] += 1
-        is_other = is_builtin and verdict.strip() not in ("allow", "block")
-        is_other |= is_builtin and target_names_user(record["target"])
-        if record["transport"] == "forward" and receipt.text("action_type"):
-            method = receipt.text("method")
-            form = ("unclassified", "none")
-            if method in _READS:
-                form = ("read", "external_read")
-            elif method in _WRITES:
-                form = ("write", "external_write")
-            is_other |= (receipt.text("action_type"), receipt.text("side_effect_class")) != form
-        self.differ["other_form"] += is_other
+        if not receipt.text("action_type"):
+            return
+        form = _CLASSES.get(receipt.text("method"), ("unclassified", "none", "unknown"))
+        is_classified = (receipt.text("action_type"), receipt.text("side_effect_class")) == form[:2]
+        if record["transport"] == "forward":
+            self.differ["other_form"] += not is_classified
+        if is_builtin:
+            is_whole = is_classified and receipt.text("reversibility") == form[2]
+            self.differ["other_form"] += not (is_whole and _is_builtin(receipt))
+
+    def _open_ends(self) -> None:
+        """A closed session of the built-in mediator has signed how every action ended."""
+        if self.writer == "builtin" and self.evidence.is_closed:
+            groups = (*self.actions.groups.values(), *self.actions.hidden.values())
+            self.differ["other_form"] += sum(group.left["open"] for group in groups)
 
     def _policy(self) -> None:
         policy = self.policy or {}
@@ -391,3 +399,18 @@ def _is_listed(host: str, allowed: list[str]) -> bool:
         elif host == normal_host(entry):
             return True
     return False
+
+
+def _is_builtin(receipt: Receipt) -> bool:
+    """Whether the built-in mediator writes such intents, outcomes, and denials."""
+    phase, layer, method = (receipt.text(name) for name in ("decision_phase", "layer", "method"))
+    verdict, transport = receipt.record["verdict"], receipt.record["transport"]
+    if (phase, verdict) == ("intent", "allow"):
+        fits = not layer
+    elif (phase, verdict) == ("outcome", "allow"):
+        fits = layer == "outcome"
+    else:
+        fits = (phase, verdict) == ("", "block") and bool(layer)
+    methods = {"connect": "CONNECT", "websocket": "WS"}
+    has_method = method == methods.get(transport, method)
+    return fits and has_method and bool(receipt.text("policy_hash")) and not target_names_user(receipt.record["target"])

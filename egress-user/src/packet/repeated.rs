@@ -26,6 +26,8 @@ pub(super) fn differences(
     );
     let verifier = &packet.verifier;
     let is_there = |is: bool| is.then(|| String::from("stated"));
+    // Without a receipt there is no end of the chain to state.
+    let has_receipts = packet.summary.receipt_count > 0;
     all.extend([
         (
             "verifier.output_file",
@@ -40,7 +42,7 @@ pub(super) fn differences(
         (
             "verifier.final_seq",
             is_there(verifier.final_seq.is_some()),
-            text("stated"),
+            is_there(has_receipts),
         ),
         (
             "verifier.root_hash",
@@ -50,7 +52,7 @@ pub(super) fn differences(
                     .as_ref()
                     .is_some_and(|hash| !hash.is_empty()),
             ),
-            text("stated"),
+            is_there(has_receipts),
         ),
         (
             "summary.transports",
