@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use super::stream::FileDigest;
 use super::{ATTESTATION_FILE, rules};
 use crate::receipt::findings::{Finding, Findings, Place, Rule};
-use crate::receipt::json::{MAX_DEPTH, parse_bytes};
+use crate::receipt::json::read_document;
 use crate::receipt::keys::parse_public;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -232,9 +232,7 @@ type Refusal = (&'static Rule, String);
 
 fn read(bytes: &[u8], keys: &[VerifyingKey]) -> Result<(Statement, VerifyingKey), Refusal> {
     let form = |text: String| (&rules::ATTESTATION_FORM, text);
-    parse_bytes(bytes, MAX_DEPTH).map_err(|error| form(error.to_string()))?;
-    let envelope: Envelope =
-        serde_json::from_slice(bytes).map_err(|error| form(error.to_string()))?;
+    let envelope: Envelope = read_document(bytes).map_err(form)?;
     if envelope.payload_type != PAYLOAD_TYPE {
         return Err(form(envelope.payload_type));
     }
@@ -251,9 +249,7 @@ fn read(bytes: &[u8], keys: &[VerifyingKey]) -> Result<(Statement, VerifyingKey)
             let ids = ids.collect::<Vec<_>>().join(" ");
             (&rules::ATTESTATION_SIGNATURE, ids)
         })?;
-    parse_bytes(&payload, MAX_DEPTH).map_err(|error| form(error.to_string()))?;
-    let statement: Statement =
-        serde_json::from_slice(&payload).map_err(|error| form(error.to_string()))?;
+    let statement: Statement = read_document(&payload).map_err(form)?;
     if statement.kind != STATEMENT || statement.predicate_type != PREDICATE {
         return Err(form(format!(
             "{} {}",

@@ -11,11 +11,11 @@ use super::model::{Artifacts, Packet, PacketVerdict, SCHEMA_VERSION, Totals};
 use super::reconcile::Receipts;
 use super::rendered::{self, Found, Source};
 use super::stream::{FileDigest, Stream};
-use super::{AUDIT_ENFORCEMENT, SUMMARY_FILE, VERIFIER_FILE, display, form, rules};
+use super::{AUDIT_ENFORCEMENT, SUMMARY_FILE, VERIFIER_FILE, display, rules};
 use crate::receipt::chain::Trust;
 use crate::receipt::check::EvidenceCheck;
 use crate::receipt::findings::{Finding, Findings, Severity};
-use crate::receipt::json::{MAX_DEPTH, Node, Value, parse_bytes};
+use crate::receipt::json::{MAX_DEPTH, Node, Value, parse_bytes, read_document};
 use crate::receipt::keys::parse_public;
 use crate::receipt::report::{Report, Verdict};
 
@@ -82,19 +82,9 @@ pub fn read_packet(bytes: &[u8]) -> Result<Packet, Vec<Finding>> {
             format!("{member}: null"),
         );
     }
-    match serde_json::from_slice::<Packet>(bytes) {
-        Err(error) => findings.add(
-            &rules::SCHEMA,
-            rules::here(),
-            SCHEMA_VERSION,
-            error.to_string(),
-        ),
+    match read_document::<Packet>(bytes) {
+        Err(error) => findings.add(&rules::SCHEMA, rules::here(), SCHEMA_VERSION, error),
         Ok(packet) => {
-            let read = serde_json::to_value(&packet).unwrap_or_default();
-            if let Some(member) = form::array_for_object(&node, &read) {
-                let found = format!("{member}: an array");
-                findings.add(&rules::SCHEMA, rules::here(), "an object", found);
-            }
             check_rules(&packet, &mut findings);
             if !findings.has_errors() {
                 return Ok(packet);

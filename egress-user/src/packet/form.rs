@@ -76,21 +76,6 @@ pub(super) fn of_row(row: &Node<'_>) -> Vec<String> {
     }
 }
 
-/// The first member that is an array, although it was read as an object: a reader of positions takes one for the other.
-pub(super) fn array_for_object(node: &Node<'_>, read: &serde_json::Value) -> Option<String> {
-    match (&node.value, read) {
-        (Value::Array(_), serde_json::Value::Object(_)) => Some(String::new()),
-        (Value::Object(members), serde_json::Value::Object(values)) => {
-            members.iter().find_map(|(name, child)| {
-                let below = array_for_object(child, values.get(name.as_ref())?)?;
-                let dot = if below.is_empty() { "" } else { "." };
-                Some(format!("{name}{dot}{below}"))
-            })
-        }
-        _ => None,
-    }
-}
-
 fn deviations(node: &Node<'_>, form: &Form) -> Vec<String> {
     let mut found = Vec::new();
     form.check(node, "", &mut found);

@@ -7,8 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::form;
-use crate::receipt::json::{MAX_DEPTH, parse_bytes};
+use crate::receipt::json::read_document;
 
 /// The schema of the document.
 pub const SCHEMA: &str = "egress.identity.v0";
@@ -223,12 +222,7 @@ impl Identity {
     /// # Errors
     /// What is wrong, in words.
     pub fn read(bytes: &[u8]) -> Result<Self, String> {
-        let node = parse_bytes(bytes, MAX_DEPTH).map_err(|error| error.to_string())?;
-        let identity: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-        let read = serde_json::to_value(&identity).unwrap_or_default();
-        if let Some(member) = form::array_for_object(&node, &read) {
-            return Err(format!("{member}: an array in the place of an object"));
-        }
+        let identity: Self = read_document(bytes)?;
         if identity.schema_version == SCHEMA {
             Ok(identity)
         } else {

@@ -16,7 +16,7 @@ use time::format_description::well_known::Rfc3339;
 use super::action::is_hex;
 use super::canonical::push_string;
 use super::findings::{Finding, Findings, Place, Rule};
-use super::json::{MAX_DEPTH, parse_bytes};
+use super::json::read_document;
 use super::keys::parse_public;
 use super::record::Posture;
 use super::rules;
@@ -93,8 +93,7 @@ impl Capsule {
     /// # Errors
     /// What is wrong, in words.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
-        parse_bytes(bytes, MAX_DEPTH).map_err(|error| error.to_string())?;
-        serde_json::from_slice(bytes).map_err(|error| error.to_string())
+        read_document(bytes)
     }
 
     /// The canonical text of the whole capsule.
