@@ -207,8 +207,8 @@ class _Comparer:
             self.differ["more_bytes"] += 1
         if self.writer == "builtin":
             self.differ["other_layer"] += (requests.layers - actions.layers).total()
-        carried = self._carried(target.transport, requests)
-        if carried is not None and actions.bytes + TUNNEL_SLACK * most < carried:
+        carried, slack_each = self._carried(target.transport, requests)
+        if actions.bytes + slack_each * most < carried:
             self.differ["fewer_bytes"] += 1
         if target.transport == "forward":
             missing = (actions.statuses + actions.statuses_cut - requests.statuses).total()
@@ -221,13 +221,16 @@ class _Comparer:
             if self.writer == "builtin" and is_whole and abs(actions.bytes - requests.bytes) > TUNNEL_SLACK * most:
                 self.differ["other_bytes"] += most
 
-    def _carried(self, transport: str, requests: Group) -> int | None:
-        """Return how many bytes the receipts of a target must state at least, or `None` if that is unknown."""
-        if transport == "forward" and self.writer != "2.x":
-            return requests.forwarded_down
+    def _carried(self, transport: str, requests: Group) -> tuple[int, int]:
+        """Return how many bytes the receipts of a target state at least, and what may be missing for each connection."""
+        both = requests.forwarded_up + requests.forwarded_down
         if transport == "connect" and self.writer == "builtin":
-            return requests.forwarded_up + requests.forwarded_down
-        return None
+            return both, TUNNEL_SLACK
+        if transport == "forward" and self.writer == "builtin" and requests.forwarded_up > IN_BUFFERS:
+            return both, IN_BUFFERS
+        if transport == "forward" and self.writer != "2.x":
+            return requests.forwarded_down, TUNNEL_SLACK
+        return 0, 0
 
     def _compare_sizes(self, requests: Group, actions: Group) -> None:
         if self.writer == "2.x":

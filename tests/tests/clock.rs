@@ -39,7 +39,10 @@ fn step_back_overwrites_nothing_and_is_told() {
         assert!(output.stderr.contains(told), "{told}: {output}");
     }
     let read = |name: &str| fs::read_to_string(output.packet.join(name)).unwrap();
-    assert!(read("summary.md").contains("back by 3600"), "{output}");
+    assert!(
+        read("summary.md").contains("back by 3600.000 s"),
+        "{output}"
+    );
     let verified = read("verifier.txt");
     assert!(
         verified.contains("the clock was set back: a heartbeat"),

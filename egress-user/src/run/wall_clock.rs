@@ -102,7 +102,7 @@ impl WallClock {
         let way = if self.longest < 0 { "back" } else { "forward" };
         (self.steps > 0).then(|| {
             format!(
-                "the system clock was set during the run ({} times, {way} by {} s at most): times in the records \
+                "the system clock was set during the run ({} times, {way} by {:.3} s at most): times in the records \
                  are not in order",
                 self.steps,
                 by.as_secs_f64()
@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(back.set_back(), Duration::from_hours(1));
         assert_eq!(back.set_by(), Duration::from_hours(1));
         assert!(
-            back.told().unwrap().contains("1 times, back by 3600 s"),
+            back.told().unwrap().contains("1 times, back by 3600.000 s"),
             "{back:?}"
         );
         let undone = seen(&[(1, 0), (2, -60 * SECOND), (3, 1)]);
@@ -166,7 +166,7 @@ mod tests {
         assert_eq!(forward.set_back(), Duration::ZERO);
         assert_eq!(forward.set_by(), Duration::from_secs(5));
         assert!(
-            forward.told().unwrap().contains("forward by 5 s"),
+            forward.told().unwrap().contains("forward by 5.000 s"),
             "{forward:?}"
         );
     }

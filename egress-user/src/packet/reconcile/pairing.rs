@@ -325,11 +325,11 @@ fn compare(
         let other = missing(&requests.layers, &actions.layers);
         result.disagree(Disagreement::OtherLayer, other);
     }
-    if let Some(least) = least_bytes(writer, target, requests)
-        && actions
-            .bytes
-            .saturating_add(TUNNEL_SLACK.saturating_mul(connections))
-            < least
+    let (least, slack) = least_bytes(writer, target, requests);
+    if actions
+        .bytes
+        .saturating_add(slack.saturating_mul(connections))
+        < least
     {
         result.disagree(Disagreement::FewerBytes, 1);
     }
@@ -373,14 +373,17 @@ fn compare(
     }
 }
 
-/// What a mediator counted at least of the requests that went through. Of an upload it need not have read everything
-/// that the relay wrote, and of a tunnel a Pipelock does not count everything.
-fn least_bytes(writer: Writer, target: &Target, requests: &Requests) -> Option<u64> {
+/// What a mediator counted at least of the requests that went through, and by how much it may be less for each
+/// connection. Of an upload it need not have read everything that the relay wrote, and of a tunnel a Pipelock does not
+/// count everything.
+fn least_bytes(writer: Writer, target: &Target, requests: &Requests) -> (u64, u64) {
     let (up, down) = requests.through_bytes;
+    let both = up.saturating_add(down);
     match (writer, target.transport.as_str()) {
-        (Writer::Builtin, "connect") => Some(up.saturating_add(down)),
-        (Writer::Builtin | Writer::Pipelock, "forward") => Some(down),
-        _ => None,
+        (Writer::Builtin, "connect") => (both, TUNNEL_SLACK),
+        (Writer::Builtin, "forward") if up > IN_BUFFERS => (both, IN_BUFFERS),
+        (Writer::Builtin | Writer::Pipelock, "forward") => (down, TUNNEL_SLACK),
+        _ => (0, 0),
     }
 }
 

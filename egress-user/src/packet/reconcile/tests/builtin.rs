@@ -178,3 +178,16 @@ fn a_receipt_has_the_form_in_which_the_builtin_mediator_writes_it() {
     run.rewrite(1, &json!({"decision_phase": "intent"}));
     assert!(named(&run, BUILTIN).contains(&"other_form"));
 }
+
+#[test]
+fn a_large_upload_is_not_signed_as_nothing() {
+    for (bytes, found) in [(60_000_000, &[][..]), (0, &["fewer_bytes"][..])] {
+        let mut run = Run::new();
+        let pattern = format!("status=200 bytes={bytes} reason=client_disconnected");
+        run.action(1, "forward", "POST", "http://a.test/x", &pattern);
+        let row = json!({"status": 200, "bytes_up": 60_000_000, "bytes_down": 9});
+        run.request(1, "forward", "POST http://a.test/x", "forwarded", &row);
+        run.opened(80, 60_001_000);
+        assert_eq!(named(&run, BUILTIN), found);
+    }
+}
