@@ -108,6 +108,10 @@ const fn mediator(
 const OWN_WORD: &str = "The mediator's own word for the action; nobody else classifies it.";
 const ENVELOPE: &str =
     "Only the mediator writes the envelope of a receipt, and nothing else is derived from it.";
+const WRITTEN_ANEW: &str =
+    "Whoever signs again writes it anew with the chain, so the change is undone.";
+const ROOT_TIMES: &str =
+    "The mediator's own summary of its times; those of the receipts are compared.";
 const ENTRY: &str = "evidence.jsonl#entry";
 const RECORD: &str = "evidence.jsonl#record";
 const ORDER: &str = "The order of these elements has no meaning.";
@@ -374,18 +378,21 @@ pub(super) static HARMLESS: &[Harmless] = &[
     mediator(ENTRY, "/*/event_kind", "*", ENVELOPE),
     mediator(ENTRY, "/*/transport", "*", ENVELOPE),
     mediator(ENTRY, "/*/summary", "removed", ENVELOPE),
+    mediator(ENTRY, "/*/seq", "removed", WRITTEN_ANEW),
+    mediator(ENTRY, "/*/prev_hash", "removed", WRITTEN_ANEW),
+    mediator(ENTRY, "/checkpoint/detail", "empty", WRITTEN_ANEW),
+    mediator(ENTRY, "/checkpoint/detail/*", "removed", WRITTEN_ANEW),
+    mediator(ENTRY, "/transcript_root/detail/*", "removed", WRITTEN_ANEW),
     mediator(
         ENTRY,
-        "/*/seq",
-        "removed",
-        "The number is written anew with the chain, so the change is undone.",
+        "/transcript_root/detail/root_hash",
+        "swapped",
+        WRITTEN_ANEW,
     ),
-    mediator(
-        ENTRY,
-        "/*/prev_hash",
-        "removed",
-        "The link is written anew with the chain, so the change is undone.",
-    ),
+    mediator(ENTRY, "/*/seq", "swapped", WRITTEN_ANEW),
+    mediator(ENTRY, "/*/v", "swapped", WRITTEN_ANEW),
+    mediator(ENTRY, "/transcript_root/detail/start_time", "*", ROOT_TIMES),
+    mediator(ENTRY, "/transcript_root/detail/end_time", "*", ROOT_TIMES),
     mediator(
         ENTRY,
         "/*/v",
