@@ -4,7 +4,8 @@
 //! reason that is named, or to stand in `harmless.rs`, where a sentence says why nobody could see it.
 //!
 //! `EGRESS_MUTATIONS` says how many: `full`, a number of places, or how the name of a change begins, as
-//! `boundary:boundary.json:/agent/uid:plus_one`. `EGRESS_MUTATION_SEED` repeats a sample.
+//! `boundary:boundary.json:/agent/uid:plus_one`. `EGRESS_MUTATION_SEED` takes another
+//! sample than the usual one.
 #![expect(
     clippy::wildcard_enum_match_arm,
     clippy::needless_pass_by_value,
@@ -49,6 +50,8 @@ use units::{Documents, Unit};
 const MUTATIONS_VARIABLE: &str = "EGRESS_MUTATIONS";
 /// Repeats a sample.
 const SEED_VARIABLE: &str = "EGRESS_MUTATION_SEED";
+/// Seed of a sample.
+const SEED: u64 = 17;
 /// Places of a sample.
 const SAMPLE: usize = 300;
 /// Changes of one place in a sample.
@@ -163,15 +166,9 @@ fn expectations(honest: &HonestPacket, own: &Keys, best: Grade) -> BTreeMap<Atta
     all
 }
 
+/// The seed of the sample: the same in every run, unless another one is asked for.
 fn seed() -> u64 {
-    if let Ok(text) = env::var(SEED_VARIABLE) {
-        text.parse().expect("a number as the seed")
-    } else {
-        let bytes = generate().expect("random bytes").to_bytes();
-        bytes
-            .first_chunk()
-            .map_or(0, |bytes| u64::from(u32::from_le_bytes(*bytes)))
-    }
+    env::var(SEED_VARIABLE).map_or(SEED, |text| text.parse().expect("a number as the seed"))
 }
 
 /// The next of a sequence of numbers that look random (splitmix64).
