@@ -300,10 +300,7 @@ fn without_packet(path: &Path, outcome: Outcome) -> Outcome {
         return outcome;
     }
     let name = path.file_name().unwrap_or(path.as_os_str());
-    let place = Place {
-        file: Some(name.to_string_lossy().into_owned()),
-        ..Place::default()
-    };
+    let place = Place::in_file(name.to_string_lossy());
     let found = match outcome.subject {
         Subject::Receipt => "a single receipt",
         Subject::Evidence | Subject::Packet => "evidence without a packet",

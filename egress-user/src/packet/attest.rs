@@ -215,7 +215,12 @@ impl Opened {
                 compare(&statement, files, &mut findings);
                 predicate = Some(statement.predicate);
             }
-            Err((rule, found)) => findings.add(rule, place(), "a signature over all files", found),
+            Err((rule, found)) => findings.add(
+                rule,
+                Place::in_file(ATTESTATION_FILE),
+                "a signature over all files",
+                found,
+            ),
         }
         let holds = !findings.has_errors();
         AttestationReport {
@@ -284,33 +289,41 @@ fn compare(statement: &Statement, files: &[FileDigest], findings: &mut Findings)
     for subject in &statement.subject {
         let name = subject.name.as_str();
         let Some(file) = left.remove(name) else {
-            findings.add(&rules::ATTESTATION_MISSING, place(), name, "no such file");
+            findings.add(
+                &rules::ATTESTATION_MISSING,
+                Place::in_file(ATTESTATION_FILE),
+                name,
+                "no such file",
+            );
             continue;
         };
         let has_size = subject.size().is_none() || subject.size() == file.size;
         if file.sha256 != subject.sha256() {
             let found = format!("{name} {}", file.sha256);
-            findings.add(&rules::ATTESTATION_DIGEST, place(), subject.sha256(), found);
+            findings.add(
+                &rules::ATTESTATION_DIGEST,
+                Place::in_file(ATTESTATION_FILE),
+                subject.sha256(),
+                found,
+            );
         } else if !has_size {
             let size = |size: Option<u64>| format!("{} bytes", size.unwrap_or(0));
             let found = format!("{name} {}", size(file.size));
             findings.add(
                 &rules::ATTESTATION_DIGEST,
-                place(),
+                Place::in_file(ATTESTATION_FILE),
                 size(subject.size()),
                 found,
             );
         }
     }
     for name in left.into_keys() {
-        findings.add(&rules::ATTESTATION_EXTRA, place(), "no other file", name);
-    }
-}
-
-fn place() -> Place {
-    Place {
-        file: Some(String::from(ATTESTATION_FILE)),
-        ..Place::default()
+        findings.add(
+            &rules::ATTESTATION_EXTRA,
+            Place::in_file(ATTESTATION_FILE),
+            "no other file",
+            name,
+        );
     }
 }
 

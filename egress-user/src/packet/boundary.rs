@@ -215,7 +215,7 @@ fn read_policy(policy: Option<&[u8]>, findings: &mut Findings) -> Allowed {
         None => Allowed::default(),
         Some(Ok(allowed)) => allowed,
         Some(Err(error)) => {
-            let place = place(super::POLICY_FILE);
+            let place = Place::in_file(super::POLICY_FILE);
             findings.add(&rules::STATEMENT, place, "a policy", error);
             Allowed::default()
         }
@@ -236,18 +236,11 @@ fn read_measured(
         Err(error) => {
             findings.add(
                 &rules::BOUNDARY_FORM,
-                place(BOUNDARY_FILE),
+                Place::in_file(BOUNDARY_FILE),
                 "measurements",
                 error,
             );
             None
         }
-    }
-}
-
-fn place(file: &str) -> Place {
-    Place {
-        file: Some(String::from(file)),
-        ..Place::default()
     }
 }

@@ -190,10 +190,7 @@ impl Counted {
         }
         let mut differs = |expected: String, found: String| {
             if expected != found {
-                let place = Place {
-                    file: Some(String::from(BOUNDARY_FILE)),
-                    ..Place::default()
-                };
+                let place = Place::in_file(BOUNDARY_FILE);
                 findings.add(
                     &rules::STATEMENT,
                     place,

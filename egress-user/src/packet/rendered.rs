@@ -91,13 +91,14 @@ pub fn render(source: &Source<'_>) -> Pages {
 pub fn check(source: &Source<'_>, found: &Found<'_>, findings: &mut Findings) {
     let version = source.boundary.measured.as_ref();
     let version = version.map_or("", |measured| measured.egress.version.as_str());
-    let place = |file: &str| Place {
-        file: Some(file.to_owned()),
-        ..Place::default()
-    };
     if version != VERSION {
         let expected = format!("a packet of egress {VERSION}");
-        findings.add(&rules::NOT_RENDERED, place(SUMMARY_FILE), expected, version);
+        findings.add(
+            &rules::NOT_RENDERED,
+            Place::in_file(SUMMARY_FILE),
+            expected,
+            version,
+        );
         return;
     }
     let pages = render(source);
@@ -107,10 +108,15 @@ pub fn check(source: &Source<'_>, found: &Found<'_>, findings: &mut Findings) {
         (REPORT_FILE, found.report, pages.report),
     ] {
         match found {
-            None => findings.add(&rules::RENDERED, place(file), "the page", "no such file"),
+            None => findings.add(
+                &rules::RENDERED,
+                Place::in_file(file),
+                "the page",
+                "no such file",
+            ),
             Some(bytes) if bytes != rendered.as_bytes() => {
                 let (expected, found) = first_difference(&rendered, bytes);
-                findings.add(&rules::RENDERED, place(file), expected, found);
+                findings.add(&rules::RENDERED, Place::in_file(file), expected, found);
             }
             Some(_) => {}
         }

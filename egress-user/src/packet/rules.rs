@@ -226,8 +226,5 @@ pub(super) static FLOWS_STOPPED: Rule = Rule::error(
 
 /// Findings about `packet.json` have no better place.
 pub(super) fn here() -> Place {
-    Place {
-        file: Some(String::from(super::PACKET_FILE)),
-        ..Place::default()
-    }
+    Place::in_file(super::PACKET_FILE)
 }

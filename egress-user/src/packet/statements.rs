@@ -308,10 +308,7 @@ impl Statements<'_> {
 
     /// `identity.json` is the file that the capsule binds.
     fn identity(self, findings: &mut Findings) {
-        let place = || Place {
-            file: Some(String::from(IDENTITY_FILE)),
-            ..Place::default()
-        };
+        let place = || Place::in_file(IDENTITY_FILE);
         let launch = self
             .capsule
             .and_then(|capsule| capsule.evidence.contain_launch.as_ref());
@@ -407,9 +404,6 @@ struct Change {
 }
 
 fn differs(findings: &mut Findings, file: &str, expected: &str, found: &str) {
-    let place = Place {
-        file: Some(String::from(file)),
-        ..Place::default()
-    };
+    let place = Place::in_file(file);
     findings.add(&rules::STATEMENT, place, expected, found);
 }

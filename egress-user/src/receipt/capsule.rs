@@ -226,10 +226,7 @@ pub struct CapsuleReport {
 /// Checks a capsule: form, signature, signer, window, and what the session bound of it.
 pub fn check(bytes: &[u8], file: &str, against: Against<'_>) -> CapsuleReport {
     let mut findings = Findings::default();
-    let place = Place {
-        file: Some(String::from(file)),
-        ..Place::default()
-    };
+    let place = Place::in_file(file);
     let mut add = |rule: &'static Rule, expected: &str, found: &str| {
         findings.add(rule, place.clone(), expected, found);
     };

@@ -99,6 +99,16 @@ pub struct Place {
     pub seq: Option<u64>,
 }
 
+impl Place {
+    /// A whole file.
+    pub fn in_file(name: impl Into<String>) -> Self {
+        Self {
+            file: Some(name.into()),
+            ..Self::default()
+        }
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut separator = "";

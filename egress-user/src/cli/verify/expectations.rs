@@ -106,10 +106,7 @@ pub(super) fn add(
 ) {
     let finding = Finding {
         rule,
-        place: Place {
-            file: Some(String::from(file)),
-            ..Place::default()
-        },
+        place: Place::in_file(file),
         expected,
         found,
     };

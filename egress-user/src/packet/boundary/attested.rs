@@ -6,9 +6,8 @@ use super::super::grade::{Caps, Grade, Pins};
 use super::super::measured::Measured;
 use super::super::stream::FileDigest;
 use super::super::{ATTESTATION_FILE, PACKET_FILES, rules};
-use super::place;
 use crate::receipt::capsule::CapsuleReport;
-use crate::receipt::findings::Findings;
+use crate::receipt::findings::{Findings, Place};
 use crate::receipt::report::{Report, Verdict};
 
 /// The signature over all files.
@@ -99,7 +98,7 @@ pub(super) fn check_attestation(
         Attestation::Present { opened, files } => {
             let is_strange = |name: &str| opened.names(name) && !PACKET_FILES.contains(&name);
             for file in files.iter().filter(|file| is_strange(&file.name)) {
-                let (place, name) = (place(ATTESTATION_FILE), file.name.as_str());
+                let (place, name) = (Place::in_file(ATTESTATION_FILE), file.name.as_str());
                 findings.add(&rules::ATTESTATION_EXTRA, place, "a file of a packet", name);
             }
             let report = opened.check(&files);
@@ -118,7 +117,7 @@ pub(super) fn check_predicate(
     findings: &mut Findings,
 ) {
     let mut claim = |stated: &str, found: &str| {
-        let place = place(ATTESTATION_FILE);
+        let place = Place::in_file(ATTESTATION_FILE);
         findings.add(&rules::PREDICATE, place, found, stated);
     };
     let grade = predicate.grade.parse::<Grade>().ok();
@@ -158,7 +157,7 @@ pub(super) fn check_signers(
     if let (Some(expected), Some(signer)) = (bound.or(of_capsule), signer)
         && expected != signer
     {
-        let place = place(ATTESTATION_FILE);
+        let place = Place::in_file(ATTESTATION_FILE);
         findings.add(&rules::ATTESTATION_SIGNER, place, expected, signer);
     }
     let stated = measured.map(|measured| measured.attestation.key.as_str());
@@ -166,7 +165,7 @@ pub(super) fn check_signers(
         && stated != signer
     {
         let expected = format!("attestation.key {stated}");
-        let place = place(ATTESTATION_FILE);
+        let place = Place::in_file(ATTESTATION_FILE);
         findings.add(&rules::STATEMENT, place, expected, signer);
     }
 }

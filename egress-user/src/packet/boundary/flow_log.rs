@@ -10,8 +10,8 @@ use super::super::reconcile::Reconciler;
 use super::super::stream::{FileDigest, Stream};
 use super::super::unbroken::Unbroken;
 use super::super::{FLOWS_FILE, rules};
-use super::{BoundaryFiles, place};
-use crate::receipt::findings::Findings;
+use super::BoundaryFiles;
+use crate::receipt::findings::{Findings, Place};
 use crate::receipt::json::Node;
 use crate::receipt::report::Report;
 
@@ -122,7 +122,12 @@ impl FlowLog {
         let stated = &measured.flows;
         let mut compare = |stated: &str, actual: &str| {
             if stated != actual {
-                findings.add(&rules::BOUNDARY_FLOWS, place(FLOWS_FILE), stated, actual);
+                findings.add(
+                    &rules::BOUNDARY_FLOWS,
+                    Place::in_file(FLOWS_FILE),
+                    stated,
+                    actual,
+                );
             }
         };
         compare(&stated.sha256, &digest.sha256);
@@ -136,7 +141,7 @@ impl FlowLog {
     fn refuse(&mut self, why: String, findings: &mut Findings) {
         findings.add(
             &rules::BOUNDARY_FLOWS,
-            place(FLOWS_FILE),
+            Place::in_file(FLOWS_FILE),
             "a flow log",
             why.as_str(),
         );

@@ -2,9 +2,8 @@
 use super::super::grade::{Caps, Grade};
 use super::super::measured::Measured;
 use super::super::{BOUNDARY_FILE, rules};
-use super::place;
 use crate::receipt::capsule::CapsuleReport;
-use crate::receipt::findings::Findings;
+use crate::receipt::findings::{Findings, Place};
 use crate::receipt::report::{End, Report, Verdict};
 
 /// The capsule: there, bound by the receipts, and signed for these very programs.
@@ -50,7 +49,7 @@ pub(super) fn grade_capsule(
             let stated = containment.kernel_rule_hash.as_str();
             findings.add(
                 &rules::BOUNDARY_RULES,
-                place(BOUNDARY_FILE),
+                Place::in_file(BOUNDARY_FILE),
                 stated,
                 computed,
             );
