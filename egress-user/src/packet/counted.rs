@@ -56,7 +56,7 @@ pub(super) struct Counted {
 }
 
 impl Counted {
-    pub(super) fn see(&mut self, node: &Node<'_>) {
+    pub(super) fn see(&mut self, node: &Node<'_>, row: &Row) {
         let deviations = form::of_row(node);
         if !deviations.is_empty() {
             self.malformed = self.malformed.saturating_add(1);
@@ -64,25 +64,25 @@ impl Counted {
                 self.first_malformed = deviations.join(", ");
             }
         }
-        match Row::read(node) {
-            Ok(Row::Kernel(row)) => self.kernel(node, &row.verdict, 1),
-            Ok(Row::KernelRepeats(row)) => {
+        match row {
+            Row::Kernel(row) => self.kernel(node, &row.verdict, 1),
+            Row::KernelRepeats(row) => {
                 self.kernel(node, &row.verdict, row.count.saturating_sub(1));
             }
-            Ok(Row::KernelClose(_)) => self.closes = self.closes.saturating_add(1),
-            Ok(Row::KernelCloseTotal(row)) => self.closes = self.closes.saturating_add(row.count),
-            Ok(Row::Relay(row)) => self.relay(&row),
-            Ok(Row::Resolver) => {
+            Row::KernelClose(_) => self.closes = self.closes.saturating_add(1),
+            Row::KernelCloseTotal(row) => self.closes = self.closes.saturating_add(row.count),
+            Row::Relay(row) => self.relay(row),
+            Row::Resolver => {
                 let length = u64::try_from(node.member_text("name").len()).unwrap_or(u64::MAX);
                 self.channels.names = self.channels.names.saturating_add(1);
                 self.channels.name_bytes = self.channels.name_bytes.saturating_add(length);
             }
-            Ok(Row::Supervisor(_)) => {
+            Row::Supervisor(_) => {
                 let number = |name| node.member_unsigned(name).unwrap_or(0);
                 self.ring_full = number("ring_full");
                 self.relay_denied = number("relay_denied");
             }
-            Ok(Row::KernelMediator(_) | Row::KernelMediatorTotal(_) | Row::Unknown) | Err(_) => {}
+            Row::KernelMediator(_) | Row::KernelMediatorTotal(_) | Row::Unknown => {}
         }
     }
 

@@ -115,11 +115,11 @@ impl Joined {
         }
     }
 
-    pub(super) fn see(&mut self, node: &Node<'_>) {
+    pub(super) fn see(&mut self, node: &Node<'_>, row: &Row) {
         let at = nanos(node.member_text("ts")).unwrap_or(0);
         let source = node.member_text("source");
-        match Row::read(node) {
-            Ok(Row::Supervisor(row)) => {
+        match row {
+            Row::Supervisor(row) => {
                 widen(&mut self.beats, at);
                 self.written(at);
                 if row.event == "agent_gone" {
@@ -130,11 +130,11 @@ impl Joined {
                     .max(i128::from(row.clock_set_ms).saturating_mul(1_000_000));
                 return;
             }
-            Ok(Row::Kernel(row)) => {
+            Row::Kernel(row) => {
                 self.uids.extend(node.member_unsigned("uid"));
                 self.attempt(node, row.verdict.as_str(), at);
             }
-            Ok(Row::KernelRepeats(_)) => {
+            Row::KernelRepeats(_) => {
                 let [first, last] =
                     ["first", "last"].map(|name| nanos(node.member_text(name)).unwrap_or(0));
                 self.repeats.push((alike(node), first));
@@ -142,7 +142,7 @@ impl Joined {
                 widen(&mut self.others, first);
                 widen(&mut self.others, last);
             }
-            Ok(Row::KernelMediator(row)) => {
+            Row::KernelMediator(row) => {
                 let opened = nanos(&row.opened).unwrap_or(0);
                 self.offsets
                     .insert(opened.saturating_sub(i128::from(row.connect_ns)));
@@ -153,7 +153,7 @@ impl Joined {
                 let fits = row.dst.parse::<IpAddr>().is_ok();
                 self.say(fits, "the mediator's connection leads to no address");
             }
-            Ok(Row::KernelClose(row)) => {
+            Row::KernelClose(row) => {
                 let made = self
                     .made
                     .get(&(row.cookie, row.connect_ns))
@@ -163,11 +163,11 @@ impl Joined {
                     "a connection ended before it began",
                 );
             }
-            Ok(Row::Relay(row)) => {
+            Row::Relay(row) => {
                 self.written(at);
-                self.relay(&row, at);
+                self.relay(row, at);
             }
-            Ok(Row::Resolver) => {
+            Row::Resolver => {
                 self.written(at);
                 if let Ok(address) = node.member_text("address").parse() {
                     self.names
@@ -182,7 +182,7 @@ impl Joined {
                     );
                 }
             }
-            Ok(Row::KernelCloseTotal(_) | Row::KernelMediatorTotal(_) | Row::Unknown) | Err(_) => {}
+            Row::KernelCloseTotal(_) | Row::KernelMediatorTotal(_) | Row::Unknown => {}
         }
         if !source.is_empty() {
             widen(&mut self.others, at);

@@ -29,7 +29,7 @@ pub enum Row {
     Supervisor(SupervisorRow),
     /// `resolver`: a name that the stub resolver was asked for.
     Resolver,
-    /// A source that this version does not know.
+    /// A source that this version does not know, or a member of another type.
     Unknown,
 }
 
@@ -223,26 +223,23 @@ pub struct SupervisorRow {
 }
 
 impl Row {
-    /// Reads a row by its `source`.
-    ///
-    /// # Errors
-    /// When a member has a value of another type, in the words of the JSON reader.
-    pub fn read(node: &Node<'_>) -> Result<Self, String> {
-        fn typed<T: for<'de> Deserialize<'de>>(node: &Node<'_>) -> Result<T, String> {
-            serde_json::from_str(node.raw).map_err(|error| error.to_string())
+    /// Reads a row by its `source`. One that has a member of another type is unknown, too.
+    pub fn read(node: &Node<'_>) -> Self {
+        fn typed<T: for<'de> Deserialize<'de>>(node: &Node<'_>, row: fn(T) -> Row) -> Row {
+            serde_json::from_str(node.raw).map_or(Row::Unknown, row)
         }
-        Ok(match node.member_text("source") {
-            "kernel" => Self::Kernel(typed(node)?),
-            "kernel_repeats" => Self::KernelRepeats(typed(node)?),
-            "kernel_close" => Self::KernelClose(typed(node)?),
-            "kernel_close_total" => Self::KernelCloseTotal(typed(node)?),
-            "kernel_mediator" => Self::KernelMediator(typed(node)?),
-            "kernel_mediator_total" => Self::KernelMediatorTotal(typed(node)?),
-            "relay" => Self::Relay(Box::new(typed(node)?)),
+        match node.member_text("source") {
+            "kernel" => typed(node, Self::Kernel),
+            "kernel_repeats" => typed(node, Self::KernelRepeats),
+            "kernel_close" => typed(node, Self::KernelClose),
+            "kernel_close_total" => typed(node, Self::KernelCloseTotal),
+            "kernel_mediator" => typed(node, Self::KernelMediator),
+            "kernel_mediator_total" => typed(node, Self::KernelMediatorTotal),
+            "relay" => typed(node, |row| Self::Relay(Box::new(row))),
+            "supervisor" => typed(node, Self::Supervisor),
             "resolver" => Self::Resolver,
-            "supervisor" => Self::Supervisor(typed(node)?),
             _ => Self::Unknown,
-        })
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use super::super::grade::{Caps, Grade};
 use super::super::joined::Joined;
 use super::super::measured::Measured;
 use super::super::reconcile::Reconciler;
+use super::super::rows::Row;
 use super::super::stream::{FileDigest, Stream};
 use super::super::unbroken::Unbroken;
 use super::super::{FLOWS_FILE, rules};
@@ -80,11 +81,12 @@ impl FlowLog {
         let (reconciler, counted, joined) =
             (&mut done.reconciler, &mut done.counted, &mut done.joined);
         let read = is_stated(&mut stream, &stated).and_then(|is_stated| {
-            let visit = &mut |row: &Node<'_>| {
-                unbroken.see(row);
-                reconciler.see(row);
-                counted.see(row);
-                joined.see(row);
+            let visit = &mut |node: &Node<'_>| {
+                let row = Row::read(node);
+                unbroken.see(node);
+                reconciler.see(&row);
+                counted.see(node, &row);
+                joined.see(node, &row);
             };
             is_stated
                 .then(|| check_flows(&mut stream, visit))

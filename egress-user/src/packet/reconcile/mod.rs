@@ -33,7 +33,6 @@ use times::{Span, Tolerance, millis};
 
 use super::rows::{RelayVerdict, Row};
 use crate::policy::allowed::Allowed;
-use crate::receipt::json::Node;
 
 /// Reads the flow log as it passes by.
 #[derive(Debug, Default)]
@@ -49,30 +48,28 @@ pub(super) struct Reconciler {
 }
 
 impl Reconciler {
-    pub(super) fn see(&mut self, node: &Node<'_>) {
-        match Row::read(node) {
-            Ok(Row::Kernel(row)) => self.kernel.attempt(&row),
-            Ok(Row::KernelRepeats(row)) => self.kernel.repeats(&row),
-            Ok(Row::KernelClose(row)) => self.kernel.close(row),
-            Ok(Row::KernelCloseTotal(row)) => self.kernel.close_total(row),
-            Ok(Row::KernelMediator(row) | Row::KernelMediatorTotal(row)) => {
-                self.kernel.mediator(&row);
-            }
-            Ok(Row::Relay(row)) => {
+    pub(super) fn see(&mut self, row: &Row) {
+        match row {
+            Row::Kernel(row) => self.kernel.attempt(row),
+            Row::KernelRepeats(row) => self.kernel.repeats(row),
+            Row::KernelClose(row) => self.kernel.close(*row),
+            Row::KernelCloseTotal(row) => self.kernel.close_total(*row),
+            Row::KernelMediator(row) | Row::KernelMediatorTotal(row) => self.kernel.mediator(row),
+            Row::Relay(row) => {
                 self.clock(&row.ts);
                 if row.verdict == RelayVerdict::Unknown {
                     self.unknown = self.unknown.saturating_add(1);
                 }
                 tally::one(&mut self.relay, row.verdict.word().to_owned());
-                self.kernel.relay(&row);
-                self.asked.see(&row);
+                self.kernel.relay(row);
+                self.asked.see(row);
             }
-            Ok(Row::Supervisor(row)) => {
+            Row::Supervisor(row) => {
                 self.clock(&row.ts);
                 self.clock_set_ms = self.clock_set_ms.max(row.clock_set_ms);
             }
-            Ok(Row::Resolver) => {}
-            Ok(Row::Unknown) | Err(_) => self.unknown = self.unknown.saturating_add(1),
+            Row::Resolver => {}
+            Row::Unknown => self.unknown = self.unknown.saturating_add(1),
         }
     }
 

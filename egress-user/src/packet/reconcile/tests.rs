@@ -202,7 +202,9 @@ impl Run {
         }
         let mut reconciler = Reconciler::default();
         for row in self.rows.iter().chain([&beat(10)]) {
-            reconciler.see(&parse(&row.to_string(), MAX_DEPTH).unwrap());
+            let text = row.to_string();
+            let node = parse(&text, MAX_DEPTH).unwrap();
+            reconciler.see(&Row::read(&node));
         }
         reconciler.finish(&receipts, around, &self.allowed)
     }
