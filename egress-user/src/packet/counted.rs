@@ -1,38 +1,13 @@
 //! Counts the rows of the flow log anew, and compares the numbers of `boundary.json` with that.
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Deserialize;
-
 use super::grade::{Caps, Grade};
-use super::measured::Measured;
-use super::rows::{RelayRow, RelayVerdict, Row};
+use super::measured::{LISTED, Measured};
+use super::residual::Residual;
+use super::rows::{RelayRow, Row};
 use super::{BOUNDARY_FILE, FLOWS_FILE, form, rules};
 use crate::receipt::findings::{Findings, Place};
 use crate::receipt::json::Node;
-
-/// Hosts whose bytes are counted one by one; what went to others is one sum.
-const HOSTS: usize = 1000;
-
-/// What went through one channel.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-struct Through {
-    requests: u64,
-    bytes_up: u64,
-    bytes_down: u64,
-    head_bytes: u64,
-}
-
-/// The channels that stay open, as `boundary.json` has them.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Channels {
-    allowed_hosts: BTreeMap<String, Through>,
-    other_hosts: Through,
-    blocked: Through,
-    names: u64,
-    name_bytes: u64,
-}
 
 /// Port, protocol, reason, and process of attempts that were denied alike.
 type DeniedAlike = (u16, String, String, String);
@@ -40,7 +15,7 @@ type DeniedAlike = (u16, String, String, String);
 /// What the rows show.
 #[derive(Debug, Default)]
 pub(super) struct Counted {
-    channels: Channels,
+    channels: Residual,
     by_verdict: BTreeMap<String, u64>,
     closes: u64,
     allowed: BTreeMap<(String, u16), u64>,
@@ -73,9 +48,7 @@ impl Counted {
             Row::KernelCloseTotal(row) => self.closes = self.closes.saturating_add(row.count),
             Row::Relay(row) => self.relay(row),
             Row::Resolver => {
-                let length = u64::try_from(node.member_text("name").len()).unwrap_or(u64::MAX);
-                self.channels.names = self.channels.names.saturating_add(1);
-                self.channels.name_bytes = self.channels.name_bytes.saturating_add(length);
+                self.channels.name(node.member_text("name"));
             }
             Row::Supervisor(_) => {
                 let number = |name| node.member_unsigned(name).unwrap_or(0);
@@ -133,25 +106,10 @@ impl Counted {
             let counted = self.allowed.entry((host.clone(), port)).or_default();
             *counted = counted.saturating_add(1);
         }
-        if row.transport.is_none() {
-            return;
+        if row.transport.is_some() {
+            self.ports.extend(row.port);
         }
-        self.ports.extend(row.port);
-        let host = row.host.as_deref().unwrap_or_default();
-        let host = format!("{host}:{}", row.port.unwrap_or_default());
-        let channels = &mut self.channels;
-        let through = if row.verdict == RelayVerdict::Blocked {
-            &mut channels.blocked
-        } else if channels.allowed_hosts.len() < HOSTS || channels.allowed_hosts.contains_key(&host)
-        {
-            channels.allowed_hosts.entry(host).or_default()
-        } else {
-            &mut channels.other_hosts
-        };
-        through.requests = through.requests.saturating_add(1);
-        through.bytes_up = through.bytes_up.saturating_add(row.bytes_up);
-        through.bytes_down = through.bytes_down.saturating_add(row.bytes_down);
-        through.head_bytes = through.head_bytes.saturating_add(row.head_bytes);
+        self.channels.row(row, 0);
     }
 
     /// Compares the numbers of `boundary.json` with the rows. What could not be written any more was counted all the
@@ -223,10 +181,10 @@ impl Counted {
     }
 
     fn channels(&self, measured: &Measured, differs: &mut impl FnMut(String, String)) {
-        let stated: Channels =
+        let stated: Residual =
             serde_json::from_value(measured.residual_channels.clone()).unwrap_or_default();
         let counted = &self.channels;
-        let numbers = |channels: &Channels| (channels.names, channels.name_bytes);
+        let numbers = |channels: &Residual| (channels.names, channels.name_bytes);
         differs(
             format!("names {:?}", numbers(counted)),
             format!("names {:?}", numbers(&stated)),
@@ -237,14 +195,19 @@ impl Counted {
             .chain(stated.allowed_hosts.keys());
         let hosts: BTreeSet<&String> = hosts.collect();
         for host in hosts {
-            let [counted, stated] =
-                [counted, &stated].map(|channels| channels.allowed_hosts.get(host));
+            let [counted, stated] = [counted, &stated].map(|channels| {
+                channels
+                    .allowed_hosts
+                    .get(host)
+                    .map(|through| through.in_rows())
+            });
             differs(format!("{host} {counted:?}"), format!("{host} {stated:?}"));
         }
         for (name, counted, stated) in [
             ("other_hosts", counted.other_hosts, stated.other_hosts),
             ("blocked", counted.blocked, stated.blocked),
         ] {
+            let stated = stated.in_rows();
             differs(format!("{name} {counted:?}"), format!("{name} {stated:?}"));
         }
     }
@@ -313,7 +276,7 @@ impl Counted {
                 differs(format!("{counted} {what}"), format!("{stated} {what}"));
             }
         }
-        if measured.denied_left_out > 0 && measured.denied.len() < 500 {
+        if measured.denied_left_out > 0 && measured.denied.len() < LISTED {
             differs(
                 String::from("0 left out"),
                 format!("{} left out", measured.denied_left_out),

@@ -7,6 +7,9 @@ use super::denied::Denied;
 use crate::receipt::capsule::{KernelRule, kernel_rule_hash};
 use crate::receipt::json::{MAX_DEPTH, parse_bytes};
 
+/// Destinations that `boundary.json` lists; the others are counted.
+pub const LISTED: usize = 500;
+
 /// The parts of `boundary.json` that are checked.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 pub struct Measured {

@@ -28,6 +28,7 @@ pub mod reconcile;
 pub mod rendered;
 mod repeated;
 pub mod required;
+pub mod residual;
 pub mod rows;
 pub(crate) mod rules;
 mod statements;

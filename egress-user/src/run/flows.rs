@@ -2,7 +2,6 @@
 //! is its only writer. What repeats is folded: the first is a row at once, the rest a count at the end.
 mod callers;
 mod dns;
-pub mod residual;
 mod unix;
 mod witness;
 
@@ -18,6 +17,7 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
 use crate::packet::denied::Denied;
+use crate::packet::residual::Residual;
 use callers::{Caller, Callers};
 
 use super::inside::Inside;
@@ -47,7 +47,7 @@ pub struct FlowCounts {
     /// Names that were asked for.
     pub names: u64,
     /// What passed through what is open.
-    pub residual: residual::Residual,
+    pub residual: Residual,
     /// Records that no program of this version writes.
     pub malformed: u64,
 }
@@ -247,7 +247,6 @@ impl FlowLog {
             .by_relay_verdict
             .entry(flow.verdict.clone())
             .or_default() += 1;
-        self.counts.residual.flow(flow);
         let key = (flow.cookie, flow.connect_ns);
         let caller = self.callers.known.get(&key).cloned();
         let pid = caller.as_ref().map(|caller| caller.pid);
@@ -275,6 +274,7 @@ impl FlowLog {
             process: process.clone(),
             exe,
         };
+        self.counts.residual.row(&row, flow.target_bytes);
         self.let_through += u64::from(row.was_let_through());
         if let Some(reason) = row.denial() {
             let address = flow
@@ -304,7 +304,7 @@ impl FlowLog {
     /// When the row cannot be written.
     pub fn name(&mut self, name: &NameReport) -> io::Result<()> {
         self.counts.names += 1;
-        self.counts.residual.name(name);
+        self.counts.residual.name(&name.name);
         if let Some(address) = name.address {
             self.names.insert(address, name.name.clone());
             if let Some(twin) = twin(address) {

@@ -13,7 +13,7 @@ use crate::boundary::users::AGENT_NAME;
 use crate::bpf;
 use crate::child::seccomp;
 use crate::digest::sha256_of;
-use crate::packet::measured::{AllowedRow, AttestationKey, DeniedRow};
+use crate::packet::measured::{AllowedRow, AttestationKey, DeniedRow, LISTED};
 use crate::packet::model::{DockerSocketStatus, Posture};
 use crate::packet::posture::{Facts, Words};
 use crate::probe::model::all_denied;
@@ -21,9 +21,6 @@ use crate::relay;
 
 /// Schema of the document.
 pub const SCHEMA: &str = "egress.boundary.v0";
-
-/// Destinations that are listed; the others are counted.
-const MAX_ROWS: usize = 500;
 
 /// Schema of `changes.json`.
 const CHANGES_SCHEMA: &str = "egress.changes.v0";
@@ -157,9 +154,9 @@ pub fn boundary(run: &Collected) -> io::Result<Vec<u8>> {
         },
         "residual_channels": run.counts.residual,
         "denied": denied_rows(run),
-        "denied_left_out": run.denied.len().saturating_sub(MAX_ROWS),
+        "denied_left_out": run.denied.len().saturating_sub(LISTED),
         "allowed": allowed_rows(run),
-        "allowed_left_out": run.allowed.len().saturating_sub(MAX_ROWS),
+        "allowed_left_out": run.allowed.len().saturating_sub(LISTED),
         "notices": notices::of(run),
         "attestation": attestation_key(run),
         "packet_directory": directory.to_string_lossy(),
@@ -252,13 +249,13 @@ fn allowed_ports(run: &Collected) -> Vec<u16> {
 }
 
 fn denied_rows(run: &Collected) -> Vec<DeniedRow> {
-    let rows = run.denied.iter().take(MAX_ROWS).cloned();
+    let rows = run.denied.iter().take(LISTED).cloned();
     rows.map(|(attempt, count)| DeniedRow { count, attempt })
         .collect()
 }
 
 fn allowed_rows(run: &Collected) -> Vec<AllowedRow> {
-    let rows = run.allowed.iter().take(MAX_ROWS).cloned();
+    let rows = run.allowed.iter().take(LISTED).cloned();
     rows.map(|(host, port, count)| AllowedRow { host, port, count })
         .collect()
 }

@@ -1,0 +1,137 @@
+//! How much went through what is open on purpose: an allowed host is a way out, and a reader wants to know how much it
+//! was used. The writer of a packet and its verifier count by the same rule.
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::rows::{RelayRow, RelayVerdict};
+
+/// Hosts that are told apart; what goes to others is counted together.
+const HOSTS: usize = 1000;
+
+/// What passed, in bytes and numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Through {
+    /// Requests and tunnels. When they were made, and how many, also says something to who listens.
+    pub requests: u64,
+    /// Bytes of bodies and tunnels from the agent.
+    pub bytes_up: u64,
+    /// The same, to the agent.
+    pub bytes_down: u64,
+    /// Bytes of the requests' targets, before queries were left out.
+    pub target_bytes: u64,
+    /// Bytes of the requests' heads, their targets and fields among them.
+    pub head_bytes: u64,
+}
+
+impl Through {
+    fn add(&mut self, row: &RelayRow, target_bytes: u64) {
+        self.requests = self.requests.saturating_add(1);
+        self.bytes_up = self.bytes_up.saturating_add(row.bytes_up);
+        self.bytes_down = self.bytes_down.saturating_add(row.bytes_down);
+        self.target_bytes = self.target_bytes.saturating_add(target_bytes);
+        self.head_bytes = self.head_bytes.saturating_add(row.head_bytes);
+    }
+
+    /// The same without what no row of the flow log has.
+    pub(super) fn in_rows(self) -> Self {
+        Self {
+            target_bytes: 0,
+            ..self
+        }
+    }
+}
+
+/// The channels that stay open, and what passed through each.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Residual {
+    /// By `host:port`. A host below an allowed wildcard is a name that the agent chose.
+    pub(super) allowed_hosts: BTreeMap<String, Through>,
+    /// Hosts beyond the first thousand.
+    pub(super) other_hosts: Through,
+    /// What the mediator refused for sure: it got these bytes, and by its own word passed none of them on.
+    pub(super) blocked: Through,
+    /// Names that the stub answered inside the boundary; none of them left it for that.
+    pub(super) names: u64,
+    /// Their length.
+    pub(super) name_bytes: u64,
+}
+
+impl Residual {
+    /// Takes one row of the relay, and the length of its target before anything was left out of it: everything that the
+    /// mediator was asked for counts, by what passed and not by how it ended. What the relay denied before it asked
+    /// reached nobody.
+    pub fn row(&mut self, row: &RelayRow, target_bytes: u64) {
+        if row.transport.is_none() {
+            return;
+        }
+        let host = row.host.as_deref().unwrap_or_default();
+        let host = format!("{host}:{}", row.port.unwrap_or_default());
+        let through = if row.verdict == RelayVerdict::Blocked {
+            &mut self.blocked
+        } else if self.allowed_hosts.len() < HOSTS || self.allowed_hosts.contains_key(&host) {
+            self.allowed_hosts.entry(host).or_default()
+        } else {
+            &mut self.other_hosts
+        };
+        through.add(row, target_bytes);
+    }
+
+    /// Takes a name that the stub was asked for.
+    pub fn name(&mut self, name: &str) {
+        let length = u64::try_from(name.len()).unwrap_or(u64::MAX);
+        self.names = self.names.saturating_add(1);
+        self.name_bytes = self.name_bytes.saturating_add(length);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(host: &str, verdict: RelayVerdict) -> RelayRow {
+        RelayRow {
+            host: Some(host.to_owned()),
+            port: Some(443),
+            transport: (verdict != RelayVerdict::Refused).then(|| String::from("connect")),
+            head_bytes: 20,
+            verdict,
+            bytes_up: 3,
+            bytes_down: 5,
+            ..RelayRow::default()
+        }
+    }
+
+    #[test]
+    fn what_passed_is_counted_by_host_and_never_without_bound() {
+        let mut residual = Residual::default();
+        residual.row(&row("a.test", RelayVerdict::Forwarded), 5);
+        residual.row(&row("a.test", RelayVerdict::Failed), 5);
+        residual.row(&row("a.test", RelayVerdict::Unfinished), 5);
+        residual.row(&row("a.test", RelayVerdict::Answered), 5);
+        residual.row(&row("b.test", RelayVerdict::Blocked), 5);
+        residual.row(&row("c.test", RelayVerdict::Refused), 5);
+        let all = Through {
+            requests: 4,
+            bytes_up: 12,
+            bytes_down: 20,
+            target_bytes: 20,
+            head_bytes: 80,
+        };
+        assert_eq!(residual.allowed_hosts.get("a.test:443"), Some(&all));
+        assert_eq!(residual.allowed_hosts.len(), 1);
+        assert_eq!(
+            (residual.blocked.requests, residual.blocked.bytes_up),
+            (1, 3)
+        );
+        for number in 0..HOSTS + 4 {
+            residual.row(&row(&format!("{number}.test"), RelayVerdict::Forwarded), 5);
+        }
+        assert_eq!(residual.allowed_hosts.len(), HOSTS);
+        assert_eq!(residual.other_hosts.requests, 5);
+        residual.row(&row("a.test", RelayVerdict::Forwarded), 5);
+        assert_eq!(residual.other_hosts.requests, 5);
+    }
+}
