@@ -13,6 +13,7 @@ from errors import Findings, FormError
 NAME = "attestation.json"
 _TIMESTAMP = "timestamp.tsr"
 _PAYLOAD_TYPE = "application/vnd.in-toto+json"
+_PREDICATE = ("run_id", "tool", "verdict", "grade")
 _ENVELOPE = schema.obj({
     "payloadType": schema.exactly(_PAYLOAD_TYPE),
     "payload": schema.string,
@@ -25,14 +26,14 @@ _STATEMENT = schema.obj({
     "_type": schema.exactly("https://in-toto.io/Statement/v1"),
     "subject": schema.array(schema.obj({
         "name": schema.string,
-        "digest": schema.obj({"sha256": schema.string}, is_open=True),
+        "digest": schema.mapping(schema.string),
         "annotations?": schema.nullable(schema.obj({"size?": schema.nullable(schema.unsigned)}, is_open=True)),
-    }, is_open=True)),
+    })),
     "predicateType": schema.exactly("urn:egress:audit-packet:v0"),
     "predicate": schema.obj({
-        "run_id": schema.string, "tool?": schema.string, "verdict": schema.string, "grade": schema.string,
-    }, is_open=True),
-}, is_open=True)
+        f"{name}?": schema.string for name in _PREDICATE
+    }),
+})
 
 
 @dataclass
@@ -46,7 +47,7 @@ class Attestation:
     @property
     def predicate(self) -> dict[str, str]:
         """What the signer states about the run."""
-        return self.statement["predicate"]
+        return dict.fromkeys(_PREDICATE, "") | self.statement["predicate"]
 
 
 def _signature(text: str) -> bytes:
@@ -87,7 +88,7 @@ def check_subjects(
         name = subject["name"]
         if name not in left or name in seen:
             findings.error("attestation.missing", f"the signed file {name[:80]!r} is missing")
-        elif left[name] != subject["digest"]["sha256"] or (
+        elif left[name] != subject["digest"].get("sha256") or (
             attestation.is_pinned and sizes[name] > _size_of(subject, sizes[name])
         ):
             findings.error("attestation.digest", f"{name[:80]!r} is not the file that was signed")

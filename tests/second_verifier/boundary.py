@@ -164,9 +164,10 @@ def read_boundary(data: bytes, findings: Findings) -> Boundary | None:
 
 def _is_open(result: dict[str, Any]) -> bool:
     """Whether a probe does not show that its way out is closed."""
+    is_control_ok = result.get("control", {}).get("succeeded") is True
     if result["outcome"] == "denied":
-        return result.get("control", {}).get("succeeded") is not True
-    return result["outcome"] != "not_applicable" or not result["detail"]
+        return not is_control_ok
+    return result["outcome"] != "not_applicable" or not result["detail"] or is_control_ok
 
 
 def observed_caps(boundary: Boundary) -> list[str]:

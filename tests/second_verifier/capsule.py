@@ -138,8 +138,8 @@ def read_capsule(data: bytes, findings: Findings) -> Capsule | None:
 
 
 def check_binding(capsule: Capsule, evidence: Evidence, findings: Findings) -> bool:
-    """Compare the capsule with the first `session_open`; return whether the receipts bind it."""
-    opened = evidence.opens[0] if evidence.opens else {}
+    """Compare the capsule with the last `session_open`; return whether the receipts bind it."""
+    opened = evidence.opens[-1] if evidence.opens else {}
     if not opened.get("posture_capsule_sha256"):
         findings.warning("capsule.unbound", "no receipt binds the capsule")
         return False

@@ -12,17 +12,15 @@ import strictjson
 from attestation import Attestation
 from boundary import Boundary
 from capsule import Capsule
+from course import check_links
 from errors import Findings, FormError
 from flows import RELAY_VERDICTS, FlowLog
+from members import check_members, check_run, check_times
 
 _WAY_OUT = ("interface_other_than_lo", "route")
 _REDIRECTED = ("direct_tcp_ipv4", "direct_tcp_mapped", "direct_tcp_fast_open", "direct_tcp_ssh")
 _UDP = ("udp_sendto", "udp_sendmsg", "udp_connected", "dns_udp")
 _SOCKETS = ("docker_socket", "podman_socket", "containerd_socket", "buildkit_socket", "host_path_sockets")
-_RUN_MEMBERS = {
-    "repository": "repository", "sha": "commit", "ref": "ref", "workflow": "workflow", "run_id": "run_id",
-    "run_attempt": "run_attempt",
-}
 _TEXT = schema.nullable(schema.string)
 _IDENTITY = schema.obj({
     "schema_version": schema.exactly("egress.identity.v0"),
@@ -34,8 +32,11 @@ _IDENTITY = schema.obj({
 })
 _CHANGES = schema.obj({
     "mode": schema.string,
-    "changes": schema.array(schema.obj({"outcome": schema.string}, is_open=True)),
+    "changes": schema.array(schema.obj({
+        "change": schema.string, "kind": schema.string, "outcome": schema.string, "reason?": schema.anything,
+    }, is_open=True)),
 }, is_open=True)
+_ARCHIVE = "workspace-changes.tar"
 _OUTCOMES = {"conflicts": "conflict"}
 
 
@@ -51,6 +52,8 @@ class PacketParts:
     policy: bytes | None
     identity: bytes | None
     changes: bytes | None
+    names: list[str]
+    policy_mode: Any
 
 
 def check_statements(parts: PacketParts, findings: Findings) -> None:
@@ -66,6 +69,10 @@ def check_statements(parts: PacketParts, findings: Findings) -> None:
     _check_identity(parts, findings)
     _check_posture(parts, differ)
     _check_rows(parts, differ)
+    check_links(parts.boundary, differ)
+    check_members(parts.packet, parts.boundary, parts.capsule, parts.policy_mode, differ)
+    if parts.log:
+        check_times(parts.packet, parts.log, differ)
 
 
 def _check_users(parts: PacketParts, differ: Any) -> None:
@@ -91,10 +98,13 @@ def _check_policy(parts: PacketParts, differ: Any) -> None:
 
 def _check_run(parts: PacketParts, differ: Any) -> None:
     run_id = parts.boundary.document.get("run_id", "")
-    if parts.packet.get("packet_id", f"egress-{run_id}") != f"egress-{run_id}":
-        differ("packet_id is not that of the run")
+    tool = f"egress-{parts.boundary.section('egress').get('version', '')}"
+    if parts.capsule and parts.capsule.document["tool_version"] != tool:
+        differ("tool_version of the capsule is not egress.version")
     if parts.attestation is None:
         return
+    if parts.attestation.predicate["tool"] != tool:
+        differ("predicate.tool is not egress.version")
     if parts.attestation.predicate["run_id"] != run_id:
         differ("predicate.run_id is not that of the run")
     key = parts.boundary.section("attestation").get("key")
@@ -127,6 +137,12 @@ def _check_changes(parts: PacketParts, differ: Any) -> None:
         return
     if document["mode"] != workspace.get("mode", ""):
         differ("mode of changes.json is not workspace.mode")
+    kept = [change for change in document["changes"] if change["outcome"] != "applied"]
+    if any((change.get("reason") is None) == (change["outcome"] != "applied") for change in document["changes"]):
+        differ("a change that was not applied has no reason, or one that was applied has one")
+    has_files = any(change["kind"] == "file" and change["change"] != "deleted" for change in kept)
+    if "attestation.json" in parts.names and not has_files <= (_ARCHIVE in parts.names) <= bool(kept):
+        differ(f"{_ARCHIVE} is missing, or there although every change was applied")
     outcomes = Counter(change["outcome"] for change in document["changes"])
     for name, count in counts.items():
         if count != outcomes[_OUTCOMES.get(name, name)]:
@@ -146,10 +162,7 @@ def _check_identity(parts: PacketParts, findings: Findings) -> None:
     except FormError as error:
         findings.error("identity.form", str(error))
         return
-    for name, other in _RUN_MEMBERS.items():
-        stated = parts.packet["run"].get(name)
-        if stated is not None and stated != identity.get(other):
-            findings.error("packet.statement", f"run.{name} is not {other} of identity.json")
+    check_run(parts.packet["run"], identity, lambda text: findings.error("packet.statement", text))
 
 
 def _unsupported(boundary: Boundary) -> list[str]:

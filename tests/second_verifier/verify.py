@@ -18,6 +18,7 @@ from attestation import Attestation, check_signer, check_subjects, read_attestat
 from boundary import Boundary, observed_caps, read_boundary
 from capsule import Capsule, check_binding, check_window, read_capsule
 from compare import compare
+from course import observed_caps_of_course
 from crypto import load_key, sha256
 from errors import Findings, FormError, Unreadable
 from evidence import Evidence, EvidenceReader
@@ -128,13 +129,15 @@ class PacketCheck:
         if boundary and log:
             check_flows(boundary, log, rest)
         self._signers(attestation, capsule, boundary, evidence, clock_set_ms)
-        self._enforcement(boundary, log, evidence, policy)
+        rules = self._rules(policy)
+        self._enforcement(boundary, log, evidence, rules)
         if boundary and not boundary.is_audit:
             parts = PacketParts(
-                packet, boundary, capsule, attestation, log, policy, documents["identity.json"], changes
+                packet, boundary, capsule, attestation, log, policy, documents["identity.json"], changes,
+                list(files.entries()), (rules or {}).get("mode"),
             )
             check_statements(parts, rest)
-            for reason in observed_caps(boundary):
+            for reason in observed_caps(boundary) + observed_caps_of_course(boundary, packet):
                 self.caps.add("kernel_observed", reason)
         self._conclude(packet, evidence, attestation)
         for findings in (self.head, evidence.findings, rest):
@@ -159,7 +162,7 @@ class PacketCheck:
         if stated.removeprefix("sha256:") != found:
             self.head.error("packet.policy", "policy.yaml is not the policy that the packet names")
         if not evidence.decisions and any(
-            receipt.record["policy_hash"] != found for receipt in evidence.receipts if not receipt.is_session_record
+            receipt.record["policy_hash"] not in ("", found) for receipt in evidence.receipts if not receipt.is_session_record
         ):
             self.head.error("packet.policy", "policy.yaml is not the policy that the receipts name")
 
@@ -215,22 +218,23 @@ class PacketCheck:
                 rest.error("boundary.rules", "the kernel programs are not those for which the capsule was signed")
         if attestation:
             check_subjects(attestation, self.files.entries(), self.files.sizes(), rest)
-            bound = (evidence.opens[0].get("posture_signer_key_id") or "") if evidence.opens else ""
+            bound = (evidence.opens[-1].get("posture_signer_key_id") or "") if evidence.opens else ""
             check_signer(attestation, bound, capsule.signer if capsule else None, rest)
             if not attestation.is_pinned:
                 self.caps.add_here("unpinned", "no pinned boundary key signed the attestation")
         if evidence.verdict == "self_consistent_only":
             self.caps.add_here("unpinned", "no key of the receipts is pinned")
 
+    def _rules(self, policy: bytes | None) -> dict[str, Any] | None:
+        try:
+            return None if policy is None else parse_policy(policy)
+        except FormError as error:
+            self.rest.error("packet.statement", f"policy.yaml: {error}")
+            return None
+
     def _enforcement(
-        self, boundary: Boundary | None, log: FlowLog | None, evidence: Evidence, policy: bytes | None
+        self, boundary: Boundary | None, log: FlowLog | None, evidence: Evidence, rules: dict[str, Any] | None
     ) -> None:
-        rules = None
-        if policy is not None:
-            try:
-                rules = parse_policy(policy)
-            except FormError as error:
-                self.rest.error("packet.statement", f"policy.yaml: {error}")
         if log is None:
             self.caps.add("kernel_observed", "flows.jsonl is missing")
             return

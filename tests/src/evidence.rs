@@ -97,7 +97,7 @@ pub fn second_verifier(key_hex: &str, boundary_key_hex: &str, packets: &[&Path])
         ))
         .args(["--key", key_hex, "--boundary-key", boundary_key_hex])
         .args(packets);
-    finish_within(&mut command, Duration::from_mins(3))
+    finish_within(&mut command, Duration::from_mins(30))
 }
 
 fn finish(command: &mut std::process::Command) -> Output {

@@ -17,13 +17,11 @@ use egress::cli::verify::{VerifyArgs, verify};
 use egress::packet::grade::Grade;
 use egress::receipt::findings::{Finding, Severity};
 use egress_tests::evidence::{public_key_hex, second_verifier};
-use egress_tests::mutation::{HonestPacket, Sampled, scene, write_changes, write_lies};
+use egress_tests::mutation::{HonestPacket, Sampled, is_named, scene, write_changes, write_lies};
 use egress_tests::{Run, World};
 use serde_json::Value;
 
-/// Chooses the changes.
-const SEED: u64 = 17;
-/// At how many places each attacker changes the packet of a shape.
+/// At how many places each attacker changes the packet of a shape, unless the caller chooses.
 const PLACES: [(&str, usize); 5] = [
     ("mixed", 45),
     ("denied", 8),
@@ -41,12 +39,12 @@ const THREADS: usize = 4;
 const NOT_MADE: &[&str] = &[
     // The pages for people.
     "[packet.rendered]",
-    // All members of boundary.json and of a row are there, and have their types.
+    // All members of boundary.json, changes.json, and of a row are there, and have their types.
     "boundary.json has another form: ",
+    "changes.json has another form: ",
     "rows of the flow log have another form: ",
     // What boundary.json repeats of the rows.
     " in flows.jsonl / ",
-    " as in flows.jsonl",
     "[packet.statement] denied ones by number",
     "[packet.statement] no such denied attempt",
     "[packet.statement] 0 left out",
@@ -65,38 +63,6 @@ const NOT_MADE: &[&str] = &[
     "the times of rows go back",
     "rows lie outside the time of the heartbeats",
     "attempts were made by another user than the command's",
-    // The programs and their links.
-    "[packet.statement] a link ",
-    " at hook ",
-    " is attached to another cgroup than the other programs",
-    "programs of two cgroups are attached to one",
-    // The course of the run.
-    "the run has no step ",
-    "the steps of the run do not follow each other",
-    "the command has an exit status and a time-out, or neither",
-    "the command did not have namespaces of all kinds",
-    "[packet.statement] egress-",
-    // What was not applied to the workspace.
-    "[packet.statement] an archive of what was not applied",
-    "[packet.statement] no archive of what was not applied",
-    "[packet.statement] a reason for each change that was not applied",
-    // Members of packet.json that docs/format/checks.md does not compare.
-    "[packet.statement] verifier.",
-    "[packet.statement] summary.",
-    "[packet.statement] artifacts.",
-    "[packet.statement] run.provider",
-    "[packet.statement] run.completed_at stated",
-    "[packet.statement] policy.policy_hashes",
-    "[packet.statement] policy.config_path",
-    "[packet.statement] policy.runtime_config_path",
-    "[packet.statement] scanner_config_snapshot",
-    "[packet.statement] posture.runner_",
-    "[packet.statement] posture.network_namespace",
-    "[packet.statement] posture.agent_user",
-    "[packet.statement] posture.host_",
-    "[packet.statement] posture.agent_ip",
-    "[packet.statement] posture.proxy_url",
-    "[packet.statement] posture.script_",
 ];
 /// What follows from any other reason.
 const CONSEQUENCES: [&str; 3] = [
@@ -166,6 +132,9 @@ fn second_verifier_agrees_with_egress_verify() {
         packets.len()
     );
     assert!(different.is_empty(), "the verifiers differ:\n{different}");
+    if is_named() {
+        return;
+    }
     let count: usize = agreed.values().sum();
     assert!(count >= AT_LEAST, "{agreed:?}");
     for found in [
@@ -197,7 +166,7 @@ fn packets(world: &World) -> Vec<Sampled> {
         let packet = shapes.get(kind).expect("a shape of this name");
         let honest = HonestPacket::read(packet, &other, &key, &boundary).expect("a packet");
         let into = world.dir().join(format!("changed-{kind}"));
-        all.extend(write_changes(&honest, kind, places, SEED, &into).expect("changed packets"));
+        all.extend(write_changes(&honest, kind, places, &into).expect("changed packets"));
         if kind == "mixed" {
             let into = world.dir().join("lies");
             all.extend(write_lies(&honest, &into).expect("packets with lies"));
@@ -280,10 +249,23 @@ fn found(args: &VerifyArgs) -> Found {
     }
 }
 
-fn by_second(packets: &[Sampled], [key, boundary]: &[String; 2]) -> Vec<Found> {
+fn by_second(packets: &[Sampled], keys: &[String; 2]) -> Vec<Found> {
+    let share = packets.len().div_ceil(THREADS).max(1);
+    thread::scope(|scope| {
+        let shares: Vec<_> = packets
+            .chunks(share)
+            .map(|share| scope.spawn(|| of_second(share, keys)))
+            .collect();
+        let each = shares.into_iter();
+        each.flat_map(|share| share.join().expect("no thread has failed"))
+            .collect()
+    })
+}
+
+fn of_second(packets: &[Sampled], [key, boundary]: &[String; 2]) -> Vec<Found> {
     let dirs: Vec<&Path> = packets.iter().map(|packet| packet.dir.as_path()).collect();
     let output = second_verifier(key, boundary, &dirs);
-    assert_eq!(output.status, Some(1), "{output}");
+    assert!(matches!(output.status, Some(0 | 1)), "{output}");
     let lines: Vec<Value> = output
         .stdout
         .lines()

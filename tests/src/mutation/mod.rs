@@ -4,8 +4,9 @@
 //! reason that is named, or to stand in `harmless.rs`, where a sentence says why nobody could see it.
 //!
 //! `EGRESS_MUTATIONS` says how many: `full`, a number of places, or how the name of a change begins, as
-//! `boundary:boundary.json:/agent/uid:plus_one`. `EGRESS_MUTATION_SEED` takes another
-//! sample than the usual one.
+//! `boundary:boundary.json:/agent/uid:plus_one`. `EGRESS_MUTATION_SEED` takes another sample than the usual one. Both
+//! hold for the comparison of the two verifiers, too, whose names begin with the shape of the packet (`mixed:`), and whose
+//! `full` is one change at each place.
 #![expect(
     clippy::wildcard_enum_match_arm,
     clippy::needless_pass_by_value,
@@ -43,7 +44,7 @@ pub use harmless::By;
 use harmless::HARMLESS;
 use judge::{Bench, Expectation, Judgment};
 pub use packet::HonestPacket;
-pub use sample::{Sampled, write_changes, write_lies};
+pub use sample::{Sampled, is_named, write_changes, write_lies};
 use units::{Documents, Unit};
 
 /// How many, or which.
@@ -71,9 +72,10 @@ enum Choice {
 }
 
 impl Choice {
-    fn made() -> Self {
+    /// The caller's, or `usual` places.
+    fn made(usual: usize) -> Self {
         match env::var(MUTATIONS_VARIABLE) {
-            Err(_) => Self::Sample(SAMPLE),
+            Err(_) => Self::Sample(usual),
             Ok(text) if text == "full" => Self::Full,
             Ok(text) => text.parse().map_or(Self::Named(text), Self::Sample),
         }
@@ -114,7 +116,7 @@ pub fn assert_seen(honest: &HonestPacket, by: By, best: Grade) {
     };
     let documents = Documents::of(honest).expect("an honest packet");
     let expected = expectations(honest, &own, best);
-    let choice = Choice::made();
+    let choice = Choice::made(SAMPLE);
     let seed = seed();
     let units = chosen(documents.units(), &choice, seed);
     assert!(!units.is_empty(), "no place of the packet is chosen");
@@ -181,25 +183,23 @@ fn shuffled(number: u64) -> u64 {
 
 fn chosen(mut units: Vec<Unit>, choice: &Choice, seed: u64) -> Vec<Unit> {
     match choice {
-        Choice::Full => units,
+        Choice::Full => {}
         Choice::Sample(count) => {
-            let mut numbered: Vec<(u64, Unit)> = units
-                .drain(..)
-                .zip(0..)
-                .map(|(unit, number)| (shuffled(seed ^ shuffled(number)), unit))
-                .collect();
-            numbered.sort_by_key(|(number, _)| *number);
-            numbered
-                .into_iter()
-                .take(*count)
-                .map(|(_, unit)| unit)
-                .collect()
+            units.sort_by_cached_key(|unit| rank(seed, &unit.name()));
+            units.truncate(*count);
         }
         Choice::Named(name) => {
             units.retain(|unit| name.starts_with(&unit.name()) || unit.name().starts_with(name));
-            units
         }
     }
+    units
+}
+
+/// Where a name stands in the order that the seed decides: its place among other names depends on no machine.
+fn rank(seed: u64, name: &str) -> u64 {
+    name.bytes().fold(shuffled(seed), |number, byte| {
+        shuffled(number ^ u64::from(byte))
+    })
 }
 
 /// The changes of a unit in an order that the seed decides.
@@ -208,12 +208,8 @@ fn in_order_of(
     unit: &Unit,
     mut changes: Vec<(String, Change)>,
 ) -> Vec<(String, Change)> {
-    let number = u64::try_from(unit.path.len()).unwrap_or_default();
-    changes.sort_by_key(|(operator, _)| {
-        operator.bytes().fold(seed ^ number, |number, byte| {
-            shuffled(number ^ u64::from(byte))
-        })
-    });
+    let name = unit.name();
+    changes.sort_by_cached_key(|(operator, _)| rank(seed, &format!("{name}{operator}")));
     changes
 }
 

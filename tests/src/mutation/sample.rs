@@ -12,7 +12,7 @@ use super::attacker::{Attacker, Change, Keys};
 use super::judge::{Bench, disguise};
 use super::packet::{EVIDENCE, Files, HonestPacket, PACKET};
 use super::units::{DiskOperator, Documents, Unit};
-use super::{Choice, THREADS, chosen, in_order_of};
+use super::{Choice, THREADS, chosen, in_order_of, seed};
 use crate::liar::testimony::Testimony;
 use crate::liar::{Expected, LIES};
 
@@ -25,8 +25,8 @@ pub struct Sampled {
     pub dir: PathBuf,
 }
 
-/// Makes one change at each of `places` places for each attacker, in directories below `into`. The same seed chooses the
-/// same places and changes.
+/// Makes one change at each of `places` places for each attacker, in directories below `into`. `kind` is the shape of the
+/// packet. The caller chooses other places, or all changes of one, as for [`assert_seen`](super::assert_seen).
 ///
 /// # Errors
 /// If a directory cannot be written, or the honest packet cannot be read.
@@ -34,30 +34,45 @@ pub fn write_changes(
     honest: &HonestPacket,
     kind: &str,
     places: usize,
-    seed: u64,
     into: &Path,
 ) -> io::Result<Vec<Sampled>> {
     let documents = Documents::of(honest).map_err(io::Error::other)?;
+    let seed = seed();
+    let choice = match Choice::made(places) {
+        Choice::Named(name) => match name.strip_prefix(&format!("{kind}:")) {
+            Some(name) => Choice::Named(name.to_owned()),
+            None => return Ok(Vec::new()),
+        },
+        other => other,
+    };
     let units: Vec<Unit> = Attacker::ALL
         .into_iter()
-        .flat_map(|attacker| {
-            let units = documents.of_attacker(attacker);
-            chosen(units, &Choice::Sample(places), seed)
-        })
+        .flat_map(|attacker| chosen(documents.of_attacker(attacker), &choice, seed))
         .collect();
     let units = &units;
     write_all(honest, units.len(), into, |bench, at| {
+        let mut made = Vec::new();
         let Some(unit) = units.get(at) else {
-            return Ok(None);
+            return Ok(made);
         };
         for (operator, change) in in_order_of(seed, unit, documents.changes(unit)) {
-            let name = format!("{kind}:{}{operator}", unit.name());
-            if let Some(files) = bench.settled(unit.attacker, &change)? {
-                return Ok(Some((name, files, change)));
+            let name = format!("{}{operator}", unit.name());
+            let is_wanted = match &choice {
+                Choice::Named(wanted) => name.starts_with(wanted),
+                Choice::Full | Choice::Sample(_) => made.is_empty(),
+            };
+            if is_wanted && let Some(files) = bench.settled(unit.attacker, &change)? {
+                made.push((format!("{kind}:{name}"), files, change));
             }
         }
-        Ok(None)
+        Ok(made)
     })
+}
+
+/// Whether the caller wants changes of one name, which are too few for statements about all.
+#[must_use]
+pub fn is_named() -> bool {
+    matches!(Choice::made(0), Choice::Named(_))
 }
 
 /// Tells every lie about an honest packet of the built-in mediator.
@@ -72,32 +87,36 @@ pub fn write_lies(honest: &HonestPacket, into: &Path) -> io::Result<Vec<Sampled>
             .get(at)
             .filter(|lie| lie.builtin != Expected::Senseless)
         else {
-            return Ok(None);
+            return Ok(Vec::new());
         };
         let mut testimony = Testimony::of(&text).map_err(io::Error::other)?;
         lie.tell(&mut testimony);
         let change = Change::Testimony(testimony);
         let files = bench.settled(Attacker::Mediator, &change)?;
-        Ok(files.map(|files| (format!("lie:{}", lie.name), files, change)))
+        let name = format!("lie:{}", lie.name);
+        Ok(files
+            .map(|files| (name, files, change))
+            .into_iter()
+            .collect())
     })
 }
 
 /// What is written: its name, its files, and the change, which may concern the disk.
 type Made = (String, Files, Change);
 
-/// Writes the packet of each number below `count` for which `make` gives one.
+/// Writes the packets that `make` gives for each number below `count`.
 fn write_all(
     honest: &HonestPacket,
     count: usize,
     into: &Path,
-    make: impl Fn(&mut Bench<'_>, usize) -> io::Result<Option<Made>> + Sync,
+    make: impl Fn(&mut Bench<'_>, usize) -> io::Result<Vec<Made>> + Sync,
 ) -> io::Result<Vec<Sampled>> {
     let own = Keys {
         key: generate().map_err(io::Error::other)?,
         boundary: generate().map_err(io::Error::other)?,
     };
     fs::create_dir(into)?;
-    let next = AtomicUsize::new(0);
+    let [next, numbers] = [0, 0].map(AtomicUsize::new);
     let written = Mutex::new(Vec::new());
     thread::scope(|scope| {
         let work = || -> io::Result<()> {
@@ -107,10 +126,10 @@ fn write_all(
                 if at >= count {
                     return Ok(());
                 }
-                if let Some((name, files, change)) = make(&mut bench, at)?
-                    && !is_left_out(&change)
-                {
-                    let dir = into.join(at.to_string());
+                let made = make(&mut bench, at)?.into_iter();
+                for (name, files, change) in made.filter(|(.., change)| !is_left_out(change)) {
+                    let number = numbers.fetch_add(1, Ordering::Relaxed);
+                    let dir = into.join(number.to_string());
                     write(&dir, &files, &change)?;
                     let mut written = written.lock().expect("no other thread has failed");
                     written.push(Sampled { name, dir });
