@@ -16,7 +16,9 @@ fn files(dir: &str) -> Vec<PathBuf> {
 }
 
 fn workflows() -> Vec<PathBuf> {
-    [files(".github/workflows"), files("tests/workflows")].concat()
+    [".github/workflows", "tests/workflows", "examples/github"]
+        .map(files)
+        .concat()
 }
 
 #[test]

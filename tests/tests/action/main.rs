@@ -6,8 +6,11 @@
     reason = "a test whose files cannot be made has failed"
 )]
 
+#[path = "../../../egress-user/tests/support/authority.rs"]
+mod authority;
 mod examples;
 mod failures;
 mod hygiene;
 mod scenarios;
 mod secrets;
+mod timestamp;

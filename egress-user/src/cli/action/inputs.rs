@@ -37,6 +37,8 @@ pub(super) struct Inputs {
     pub(super) workspace: String,
     pub(super) timeout: Option<u64>,
     pub(super) boundary_key: Option<PathBuf>,
+    pub(super) timestamp_url: Option<String>,
+    pub(super) timestamp_ca: Vec<PathBuf>,
 }
 
 impl Inputs {
@@ -80,11 +82,17 @@ impl Inputs {
             )?,
             timeout: timeout(&get("timeout"))?,
             boundary_key: path("boundary-key-path"),
+            timestamp_url: given("timestamp-url"),
+            timestamp_ca: paths(&get("timestamp-ca")),
         };
         ensure!(
             inputs.public_key.is_none() || inputs.private_key.is_some(),
             "input signer-public-key needs signer-private-key-path; leave it out to sign with a key \
              that lasts for this run only"
+        );
+        ensure!(
+            inputs.timestamp_ca.is_empty() || inputs.timestamp_url.is_some(),
+            "input timestamp-ca needs timestamp-url, which names the authority that stamps the packet"
         );
         Ok(inputs)
     }
@@ -121,6 +129,15 @@ fn timeout(text: &str) -> anyhow::Result<Option<u64>> {
         Ok(seconds @ 1..=MAX_TIMEOUT) => Ok(Some(seconds)),
         _ => bail!("input timeout is {text:?}; accepted are 1 to {MAX_TIMEOUT} seconds"),
     }
+}
+
+/// One path a line.
+pub(super) fn paths(text: &str) -> Vec<PathBuf> {
+    let lines = text.lines().map(str::trim);
+    lines
+        .filter(|line| !line.is_empty())
+        .map(PathBuf::from)
+        .collect()
 }
 
 /// One argument a line. The line break that ends a block of YAML is no empty last argument.
@@ -194,6 +211,18 @@ mod tests {
     fn a_public_key_needs_the_private_one() {
         let refused = read(&[("INPUT_SIGNER_PUBLIC_KEY", "00")]).unwrap_err();
         assert!(refused.contains("signer-private-key-path"), "{refused}");
+    }
+
+    #[test]
+    fn an_authority_of_time_stamps_needs_its_url() {
+        let refused = read(&[("INPUT_TIMESTAMP_CA", "tsa.pem\n")]).unwrap_err();
+        assert!(refused.contains("timestamp-url"), "{refused}");
+        let inputs = read(&[
+            ("INPUT_TIMESTAMP_CA", " root.pem \n\nsigner.pem\n"),
+            ("INPUT_TIMESTAMP_URL", "https://tsa.test/"),
+        ]);
+        let named = inputs.unwrap().timestamp_ca;
+        assert_eq!(named, ["root.pem", "signer.pem"].map(PathBuf::from));
     }
 
     #[test]

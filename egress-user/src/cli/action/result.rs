@@ -74,6 +74,11 @@ impl Result {
         let args = VerifyArgs {
             path,
             keys: key.map(str::to_owned).into_iter().collect(),
+            timestamp_ca: if self.has_stamp() {
+                inputs.timestamp_ca.clone()
+            } else {
+                Vec::new()
+            },
             ..VerifyArgs::default()
         };
         let outcome = verify(&args)?;
@@ -104,6 +109,17 @@ impl Result {
 
     fn is_valid(&self) -> bool {
         self.tampered.is_none() && self.verdict() == Verdict::Valid.as_str()
+    }
+
+    fn has_stamp(&self) -> bool {
+        self.said
+            .pointer("/timestamp")
+            .is_some_and(|stamp| !stamp.is_null())
+    }
+
+    /// Whether the packet has no time stamp although the step asks for one.
+    fn lacks_stamp(&self, inputs: &Inputs) -> bool {
+        inputs.timestamp_url.is_some() && !self.has_stamp()
     }
 
     fn number(&self, pointer: &str) -> Option<u64> {
@@ -158,6 +174,13 @@ impl Result {
                 self.verdict()
             ));
         }
+        if self.lacks_stamp(inputs) {
+            let notices = self.said.pointer("/notices").and_then(Value::as_array);
+            let mut notices = notices.into_iter().flatten().filter_map(Value::as_str);
+            // The last notice of the run is about its last step.
+            let why = notices.next_back();
+            return Some(why.unwrap_or("the packet has no time stamp").to_owned());
+        }
         match status {
             exit::TIMED_OUT => Some(String::from(
                 "the script was ended when its timeout was over",
@@ -195,6 +218,9 @@ impl Result {
         }
         if inputs.fail_on_verifier_error && !self.is_valid() {
             return exit::INVALID;
+        }
+        if self.lacks_stamp(inputs) {
+            return exit::EVIDENCE;
         }
         match status {
             exit::TIMED_OUT => status,
@@ -326,6 +352,19 @@ mod tests {
             );
             assert_eq!(result.error(&lax).is_some(), with_lax != 0, "{result:?}");
         }
+    }
+
+    #[test]
+    fn a_step_that_asks_for_a_time_stamp_fails_without_one() {
+        let mut asks = inputs("true");
+        asks.timestamp_url = Some(String::from("https://tsa.test/"));
+        let mut result = ended("valid", 123, 0);
+        result.said["notices"] = json!(["other", "the packet has no time stamp of tsa.test: x"]);
+        assert_eq!(result.status(&asks), exit::EVIDENCE);
+        let error = result.error(&asks).unwrap();
+        assert_eq!(error, "the packet has no time stamp of tsa.test: x");
+        result.said["timestamp"] = json!({"time": "2026-11-29T00:00:00Z"});
+        assert_eq!((result.status(&asks), result.error(&asks)), (0, None));
     }
 
     #[test]

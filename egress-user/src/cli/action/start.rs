@@ -205,6 +205,12 @@ fn arguments(inputs: &Inputs, place: &Place, result: &Path) -> Vec<OsString> {
     if let Some(key) = &inputs.boundary_key {
         option("--boundary-key", key.as_os_str());
     }
+    if let Some(url) = &inputs.timestamp_url {
+        option("--timestamp-url", url.as_ref());
+    }
+    for authority in &inputs.timestamp_ca {
+        option("--timestamp-ca", authority.as_os_str());
+    }
     match inputs.mediator {
         Mediator::Builtin => option("--mediator", "builtin".as_ref()),
         Mediator::Pipelock => {

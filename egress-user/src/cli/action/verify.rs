@@ -39,6 +39,7 @@ pub(super) fn run(
         require_grade: required_grade(&get("require-grade"))?,
         allow_prefix,
         expect: expected(get, &variable)?,
+        timestamp_ca: inputs::paths(&get("timestamp-ca")),
         ..VerifyArgs::default()
     };
     let outcome = verify(&args)?;
