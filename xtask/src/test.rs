@@ -97,20 +97,24 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
             .args(["--package", PRIVILEGED, "--features", "real-pipelock"])
             .args(["--test", "real_pipelock"]);
         if args.mutations {
-            command
-                .env(MUTATIONS_VARIABLE, "full")
-                .args(["--", "mutations"]);
+            command.env(MUTATIONS_VARIABLE, "full").args([
+                "--profile",
+                "mutations",
+                "--",
+                "mutations",
+                "--nocapture",
+            ]);
         }
         run_program(&mut command)?;
     }
     if args.mutations && !args.real_pipelock {
         println!("test: every change of a packet");
-        return run_program(test().env(MUTATIONS_VARIABLE, "full").args([
-            "--package",
-            PRIVILEGED,
-            "--test",
-            "mutations",
-        ]));
+        let mut command = test();
+        command
+            .env(MUTATIONS_VARIABLE, "full")
+            .args(["--profile", "mutations", "--package", PRIVILEGED])
+            .args(["--test", "mutations", "--", "--nocapture"]);
+        return run_program(&mut command);
     }
     if args.real_pipelock {
         return Ok(());
