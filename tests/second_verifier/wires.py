@@ -29,12 +29,10 @@ def compare_mediator(
     carried: Counter[int] = Counter()
     for source in ("kernel_mediator", "kernel_mediator_total"):
         for row in log.of(source):
-            port = row.get("port", 0)
-            if port == _DNS_PORT:
-                continue
             if row.get("protocol") == "tcp" and row.get("established", False):
+                port = row.get("port", 0)
                 established[port] += 1 if source == "kernel_mediator" else row.get("count", 0)
-            carried[port] += row.get("bytes_sent", 0) + row.get("bytes_received", 0)
+                carried[port] += row.get("bytes_sent", 0) + row.get("bytes_received", 0)
     connections, carried_all = established.total(), carried.total()
     groups = [*actions.groups.values(), *actions.hidden.values()]
     signed_bytes = saturated(sum(group.bytes for group in groups))
@@ -42,9 +40,13 @@ def compare_mediator(
     if writer == "builtin":
         by_port = _by_port(actions.groups, _CONNECTED)
         complete = _by_port(actions.groups, ("complete",))
-        differ["more_connections"] = sum(_minus(number, by_port[port]) for port, number in established.items())
+        differ["more_connections"] = sum(
+            _minus(number, by_port[port]) for port, number in established.items() if port != _DNS_PORT
+        )
         differ["no_connection"] = sum(_minus(number, established[port]) for port, number in complete.items())
     else:
+        for counter in (established, carried):
+            del counter[_DNS_PORT]
         differ["denied_with_bytes"] = _denied_with_bytes(requests, actions, established, carried, writer)
 
 

@@ -11,7 +11,7 @@ use std::fs;
 use std::time::Duration;
 
 use egress_tests::agents::NO_PROXY;
-use egress_tests::{INTERNET, RunOutput, Running, World, wait_until};
+use egress_tests::{INTERNET, Judged, RunOutput, Running, World, wait_until};
 use serde_json::Value;
 
 /// Bytes of each upload.
@@ -338,6 +338,54 @@ while True:
         );
         assert_eq!(bytes(row), [1, 0, 0], "{row:#}");
     }
+}
+
+#[test]
+fn requests_to_the_port_of_name_servers_are_held_against_connections() {
+    let world = World::new();
+    let origin = world.peer([
+        "python3".to_owned(),
+        "-c".to_owned(),
+        format!(
+            "
+import http.server
+class Origin(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header('Content-Length', '6')
+        self.end_headers()
+        self.wfile.write(b'origin')
+server = http.server.HTTPServer(('{}', 53), Origin)
+open('listening', 'w').close()
+server.serve_forever()
+",
+            INTERNET.allowed
+        ),
+    ]);
+    wait_until("the origin listens", SOON, || {
+        world.dir().join("listening").exists()
+    });
+    let [key, boundary] = ["key", "boundary"].map(|name| world.key(name));
+    let run = world
+        .egress()
+        .allow(&["allowed.test"])
+        .arg("--allow-port")
+        .arg("53")
+        .signed_with(&key)
+        .arg("--boundary-key")
+        .arg(&boundary)
+        .script("curl -sSf -x $HTTP_PROXY http://allowed.test:53/ >out.txt\n")
+        .run();
+    drop(origin);
+    assert_eq!(run.status, Some(0), "{run}");
+    run.assert_receipt("allow", "allowed.test");
+    let opened = of_mediator(&run, "53");
+    assert!(
+        opened.iter().any(|row| row["established"] == true),
+        "{opened:#?}"
+    );
+    let judged = Judged::new(&run.packet, &key, &boundary);
+    assert_eq!(judged.grade(), "kernel_enforced", "{judged}");
 }
 
 /// What a command might try so that the close of a connection is not reported, or reported twice.

@@ -13,8 +13,8 @@ pub(super) const IN_BUFFERS: u64 = 16 << 20;
 const HEAD: u64 = 128 << 10;
 /// Bytes around a chunk of one byte: its size, and two line ends.
 const CHUNK_FRAMING: u64 = 5;
-/// Name servers; what goes there is no request.
-const DNS: u16 = 53;
+/// The port of name servers, to which the mediator also connects without a request.
+pub(super) const DNS: u16 = 53;
 
 /// Which rows there are of a connection of the command.
 #[derive(Debug, Default)]
@@ -56,7 +56,7 @@ pub(super) struct Kernel {
     nameless: u64,
     /// Of them, those that went through.
     nameless_through: u64,
-    /// The mediator's connections by port, name servers apart.
+    /// The mediator's connections by port.
     pub(super) opened: BTreeMap<u16, Opened>,
 }
 
@@ -97,7 +97,7 @@ impl Kernel {
     }
 
     pub(super) fn mediator(&mut self, row: &MediatorRow) {
-        if row.protocol != "tcp" || row.port == DNS || !row.established {
+        if row.protocol != "tcp" || !row.established {
             return;
         }
         let opened = self.opened.entry(row.port).or_default();
@@ -121,6 +121,11 @@ impl Kernel {
             let framing = row.bytes_up.saturating_mul(CHUNK_FRAMING);
             connection.framing = connection.framing.saturating_add(framing);
         }
+    }
+
+    /// The mediator's connections by port, those apart that may have gone to a name server.
+    pub(super) fn of_requests(&self) -> impl Iterator<Item = (&u16, &Opened)> {
+        self.opened.iter().filter(|(port, _)| **port != DNS)
     }
 
     fn connection(&mut self, name: (u64, u64)) -> &mut Connection {

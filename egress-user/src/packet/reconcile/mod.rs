@@ -23,7 +23,7 @@ use std::time::Duration;
 
 pub use circumstances::{Circumstances, Writer};
 pub use disagreement::Disagreement;
-use kernel::{IN_BUFFERS, Kernel};
+use kernel::{DNS, IN_BUFFERS, Kernel, Opened};
 use pairing::Pairing;
 pub use receipts::{ALLOW_LIST, Receipts};
 use receipts::{Actions, Ending};
@@ -180,16 +180,16 @@ fn compare_connections(
     signed: &BTreeMap<Ending, u64>,
     result: &mut Reconciliation,
 ) {
-    let opened = kernel.opened.values();
-    let carried = opened
-        .clone()
-        .fold(0_u64, |sum, one| sum.saturating_add(one.bytes));
-    let established = opened.fold(0_u64, |sum, one| sum.saturating_add(one.established));
+    let sum = |opened: Opened, one: &Opened| Opened {
+        established: opened.established.saturating_add(one.established),
+        bytes: opened.bytes.saturating_add(one.bytes),
+    };
+    let opened = kernel.opened.values().fold(Opened::default(), sum);
     let all = receipts.actions.values().chain(receipts.hidden.values());
     let bytes = all.fold(0_u64, |sum, actions| sum.saturating_add(actions.bytes));
     let most = IN_BUFFERS
-        .saturating_mul(established.max(1))
-        .saturating_add(carried);
+        .saturating_mul(opened.established.max(1))
+        .saturating_add(opened.bytes);
     result.disagree(Disagreement::MoreThanKernel, bytes.saturating_sub(most));
     if around.writer != Writer::Builtin {
         // A Pipelock follows redirects, keeps connections, and races addresses: numbers say nothing.
@@ -202,8 +202,10 @@ fn compare_connections(
             Writer::OldPipelock => asked.not_through(),
             Writer::Builtin | Writer::Pipelock => 0,
         };
-        if allowed == 0 && carried > 0 {
-            let surplus = established.saturating_sub(unsigned);
+        let of_requests = kernel.of_requests().map(|(_, one)| one);
+        let of_requests = of_requests.fold(Opened::default(), sum);
+        if allowed == 0 && of_requests.bytes > 0 {
+            let surplus = of_requests.established.saturating_sub(unsigned);
             result.disagree(Disagreement::DeniedWithBytes, surplus);
         } else if around.writer == Writer::Pipelock {
             let count = beyond_allowed_ports(kernel, receipts);
@@ -230,8 +232,12 @@ fn compare_connections(
     }
     for (port, (needed, possible)) in by_port {
         let established = kernel.opened.get(&port).map_or(0, |one| one.established);
+        // A name server is also asked without a request.
         let surplus = established.saturating_sub(possible);
-        result.disagree(Disagreement::MoreConnections, surplus);
+        result.disagree(
+            Disagreement::MoreConnections,
+            if port == DNS { 0 } else { surplus },
+        );
         let lacking = needed.saturating_sub(established);
         result.disagree(Disagreement::NoConnection, lacking);
     }
@@ -254,8 +260,8 @@ fn beyond_allowed_ports(kernel: &Kernel, receipts: &Receipts) -> u64 {
     if fetches || receipts.hidden.values().any(allowed) {
         return 0;
     }
-    let opened = kernel.opened.iter();
-    opened
+    kernel
+        .of_requests()
         .filter(|(port, one)| !ports.contains(*port) && one.bytes > 0)
         .fold(0_u64, |sum, (_, one)| sum.saturating_add(one.established))
 }

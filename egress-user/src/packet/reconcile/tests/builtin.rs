@@ -151,6 +151,21 @@ fn the_mediators_own_connections_are_counted() {
 }
 
 #[test]
+fn requests_to_the_port_of_name_servers_have_connections() {
+    let mut run = Run::new();
+    let pattern = "status=200 bytes=50000000 reason=complete";
+    run.action(1, "connect", "CONNECT", "https://a.test:53/", pattern);
+    let row = json!({"port": 53, "bytes_up": 10, "bytes_down": 50_000_000});
+    run.request(1, "connect", "CONNECT a.test:53", "forwarded", &row);
+    assert!(named(&run, BUILTIN).contains(&"no_connection"));
+    run.opened(53, 25_000_000);
+    assert_eq!(named(&run, BUILTIN), Vec::<&str>::new());
+    // A question to a name server has no receipt.
+    run.opened(53, 100);
+    assert_eq!(named(&run, BUILTIN), Vec::<&str>::new());
+}
+
+#[test]
 fn a_receipt_has_the_form_in_which_the_builtin_mediator_writes_it() {
     let whole = json!({
         "action_type": "read", "side_effect_class": "external_read", "reversibility": "full", "policy_hash": "00",
