@@ -114,7 +114,8 @@ impl Verified {
         let mut text = serde_json::to_vec_pretty(&packet)?;
         text.push(b'\n');
         let packet_sha256 = record::sha256(&text);
-        let measured = record::boundary(&self.run)?;
+        let mut notices = notices::of(&self.run);
+        let measured = record::boundary(&self.run, &notices)?;
         let changes = record::changes(&self.run)?;
         let boundary = self.judge(&packet, &measured, changes.as_deref());
         let pages = rendered::render(&Source {
@@ -130,7 +131,6 @@ impl Verified {
             .measured
             .probes
             .accepted(&self.run.plan.accepted_risks);
-        let mut notices = notices::of(&self.run);
         let mut files = vec![
             (BOUNDARY_FILE, measured),
             (EVIDENCE_FILE, self.run.evidence_bytes()),

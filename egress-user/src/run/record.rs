@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::collect::Collected;
-use super::notices;
 use super::plan::{MediatorChoice, Mode, PlainHttp};
 use super::supervise::Ending;
 use crate::apply::model::Outcome as ChangeOutcome;
@@ -98,7 +97,7 @@ fn runner_arch() -> String {
 ///
 /// # Errors
 /// When this binary cannot be read for its digest.
-pub fn boundary(run: &Collected) -> io::Result<Vec<u8>> {
+pub fn boundary(run: &Collected, notices: &[String]) -> io::Result<Vec<u8>> {
     let kernel = nix::sys::utsname::uname()?;
     let [agent, host, relay] = run.uids;
     let directory = run.plan.packet.path().file_name().unwrap_or_default();
@@ -157,7 +156,7 @@ pub fn boundary(run: &Collected) -> io::Result<Vec<u8>> {
         "denied_left_out": run.denied.len().saturating_sub(LISTED),
         "allowed": allowed_rows(run),
         "allowed_left_out": run.allowed.len().saturating_sub(LISTED),
-        "notices": notices::of(run),
+        "notices": notices,
         "attestation": attestation_key(run),
         "packet_directory": directory.to_string_lossy(),
         "incomplete": run.incomplete,
