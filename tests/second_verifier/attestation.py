@@ -44,6 +44,12 @@ class Attestation:
     signer: str | None
     is_pinned: bool
 
+    def sizes(self) -> dict[str, int]:
+        """Return the number of bytes of each file whose size is stated."""
+        subjects = self.statement["subject"]
+        sizes = {subject["name"]: _size_of(subject, -1) for subject in subjects}
+        return {name: size for name, size in sizes.items() if size >= 0}
+
     @property
     def predicate(self) -> dict[str, str]:
         """What the signer states about the run."""

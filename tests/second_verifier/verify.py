@@ -68,6 +68,8 @@ class PacketCheck:
         self.head = Findings()
         self.rest = Findings()
         self.caps = Caps()
+        self.limits: dict[str, int] = {}
+        self.is_log_there = False
 
     def run(self) -> Result:
         """Make all steps and return the result."""
@@ -83,6 +85,7 @@ class PacketCheck:
                 result.verdict = "invalid"
                 result.add(self.head)
                 return result
+            self._limit()
             evidence = self._evidence(packet["artifacts"]["evidence"])
             self._packet(packet, evidence)
         except Unreadable as error:
@@ -92,7 +95,7 @@ class PacketCheck:
 
     def _evidence(self, name: str) -> Evidence:
         try:
-            file = self.files.open(name, MAX_LOG)
+            file = self.files.open(name, self.limits.get(name, MAX_LOG))
         except Unreadable as error:
             file = None
             self.head.error("packet.evidence", str(error))
@@ -108,7 +111,7 @@ class PacketCheck:
         documents = {name: files.read(name) for name in (
             "boundary.json", "posture-capsule.json", "attestation.json", "policy.yaml", "identity.json",
         )}
-        changes = files.read("changes.json", MAX_LOG)
+        changes = files.read("changes.json", self.limits["changes.json"])
         policy = documents["policy.yaml"]
         log = self._flows()
         clock_set_ms = log.clock_set_ms if log else 0
@@ -125,13 +128,16 @@ class PacketCheck:
         elif self.boundary_keys:
             rest.error("attestation.none", "a boundary key is pinned, and the packet has no attestation")
 
-        self._presence(documents, boundary, capsule, log, evidence)
+        self._presence(documents, boundary, capsule, evidence)
         if boundary and log:
             check_flows(boundary, log, rest)
+        self._presence_of_flows(boundary, log)
         self._signers(attestation, capsule, boundary, evidence, clock_set_ms)
         rules = self._rules(policy)
         self._enforcement(boundary, log, evidence, rules)
-        if boundary and not boundary.is_audit:
+        if boundary and boundary.is_audit:
+            rest.error("packet.audit_mode", "boundary.json is of an audit, and packet.json is not")
+        elif boundary:
             parts = PacketParts(
                 packet, boundary, capsule, attestation, log, policy, documents["identity.json"], changes,
                 list(files.entries()), (rules or {}).get("mode"),
@@ -147,8 +153,27 @@ class PacketCheck:
     def _read(self, data: bytes | None, reader: Any) -> Any:
         return None if data is None else reader(data, self.rest)
 
+    def _limit(self) -> None:
+        """Find how long each file may be: as the signer of the attestation states, if the boundary's key is pinned."""
+        self.limits = dict.fromkeys(("changes.json", "flows.jsonl"), MAX_LOG)
+        data = self.files.read("attestation.json")
+        attestation = data and read_attestation(data, self.boundary_keys, Findings())
+        if not attestation or attestation.signer is None:
+            return
+        for name, size in attestation.sizes().items():
+            if attestation.is_pinned:
+                self.limits[name] = size
+            elif name in self.limits:
+                self.limits[name] = min(self.limits[name], size)
+
     def _flows(self) -> FlowLog | None:
-        file = self.files.open("flows.jsonl", MAX_LOG)
+        try:
+            file = self.files.open("flows.jsonl", self.limits["flows.jsonl"])
+        except Unreadable as error:
+            self.is_log_there = True
+            self.rest.error("boundary.flows", str(error))
+            return None
+        self.is_log_there = file is not None
         if file is None:
             return None
         with file:
@@ -180,7 +205,7 @@ class PacketCheck:
 
     def _presence(
         self, documents: dict[str, bytes | None], boundary: Boundary | None, capsule: Capsule | None,
-        log: FlowLog | None, evidence: Evidence,
+        evidence: Evidence,
     ) -> None:
         caps = self.caps
         signed = [documents[name] for name in ("boundary.json", "posture-capsule.json", "attestation.json")]
@@ -190,8 +215,6 @@ class PacketCheck:
             caps.add("none", "the run was an audit")
         if any(data is None for data in signed):
             caps.add("unproven", "boundary.json, the attestation, or the capsule is missing")
-        if boundary and log is None:
-            caps.add("unproven", "flows.jsonl is missing")
         containment = capsule.containment if capsule else None
         if not containment or containment["mode"] != "kernel_ebpf_cgroup":
             caps.add("unproven", "the capsule does not show a boundary of the kernel")
@@ -201,6 +224,10 @@ class PacketCheck:
             caps.add("unproven", f"the receipts are {evidence.verdict}")
         if not evidence.is_end_proven:
             caps.add("kernel_observed", "the end of the receipts is not proven")
+
+    def _presence_of_flows(self, boundary: Boundary | None, log: FlowLog | None) -> None:
+        if log is None and not self.is_log_there:
+            self.caps.add("unproven" if boundary else "kernel_observed", "flows.jsonl is missing")
 
     def _signers(
         self, attestation: Attestation | None, capsule: Capsule | None, boundary: Boundary | None,
@@ -236,7 +263,6 @@ class PacketCheck:
         self, boundary: Boundary | None, log: FlowLog | None, evidence: Evidence, rules: dict[str, Any] | None
     ) -> None:
         if log is None:
-            self.caps.add("kernel_observed", "flows.jsonl is missing")
             return
         comparison = compare(evidence, log, boundary, rules)
         if comparison.caps_grade():

@@ -135,7 +135,7 @@ pub fn judge(
     );
     grade_receipts(report, &mut caps);
     if let Some(measured) = &measured {
-        grade_measured(measured, &mut caps);
+        grade_measured(measured, packet, &mut findings, &mut caps);
     }
     let predicate = attestation
         .as_ref()

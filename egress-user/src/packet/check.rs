@@ -15,7 +15,7 @@ use super::{AUDIT_ENFORCEMENT, SUMMARY_FILE, VERIFIER_FILE, display, rules};
 use crate::receipt::chain::Trust;
 use crate::receipt::check::EvidenceCheck;
 use crate::receipt::findings::{Finding, Findings, Severity};
-use crate::receipt::json::{MAX_DEPTH, Node, Value, parse_bytes, read_document};
+use crate::receipt::json::{MAX_DEPTH, Node, Value, document_of, parse_bytes};
 use crate::receipt::keys::parse_public;
 use crate::receipt::report::{Report, Verdict};
 
@@ -82,7 +82,7 @@ pub fn read_packet(bytes: &[u8]) -> Result<Packet, Vec<Finding>> {
             format!("{member}: null"),
         );
     }
-    match read_document::<Packet>(bytes) {
+    match document_of::<Packet>(&node, bytes) {
         Err(error) => findings.add(&rules::SCHEMA, rules::here(), SCHEMA_VERSION, error),
         Ok(packet) => {
             check_rules(&packet, &mut findings);
@@ -249,10 +249,10 @@ fn check_rules(packet: &Packet, findings: &mut Findings) {
         .iter()
         .try_fold(0_u64, |sum, count| sum.checked_add(*count));
     if sum != Some(packet.summary.receipt_count) {
-        let expected = "totals that add up to summary.receipt_count";
+        let sum = sum.map_or_else(|| String::from("too much"), |sum| sum.to_string());
         broken(
-            expected,
-            format!("{counts:?} and {}", packet.summary.receipt_count),
+            "totals that add up to summary.receipt_count",
+            format!("{sum} and {}", packet.summary.receipt_count),
         );
     }
     if let Some(domains) = &packet.summary.domains_touched

@@ -5,7 +5,7 @@ use super::grade::{Caps, Grade};
 use super::measured::{LISTED, Measured};
 use super::residual::Residual;
 use super::rows::{RelayRow, Row};
-use super::{BOUNDARY_FILE, FLOWS_FILE, form, rules};
+use super::{BOUNDARY_FILE, FLOWS_FILE, as_stated, form, rules};
 use crate::receipt::findings::{Findings, Place};
 use crate::receipt::json::Node;
 
@@ -158,23 +158,28 @@ impl Counted {
             }
         };
         let flows = &measured.flows;
-        let text = |name: &str, value: &dyn std::fmt::Debug| format!("{name} {value:?}");
-        differs(
-            text("by_verdict", &self.by_verdict),
-            text("by_verdict", &flows.by_verdict),
-        );
-        differs(
-            text("names", &self.channels.names),
-            text("names", &flows.names),
-        );
         let stated: BTreeSet<u16> = measured.allowed_ports.iter().copied().collect();
-        let mut ports = stated.clone();
+        let mut ports = stated;
         ports.extend(self.ports.iter().copied().chain([80, 443]));
-        let ports: Vec<u16> = ports.into_iter().collect();
-        differs(
-            text("allowed_ports", &ports),
-            text("allowed_ports", &measured.allowed_ports),
-        );
+        for (name, counted, stated) in [
+            (
+                "by_verdict",
+                as_stated(&self.by_verdict),
+                as_stated(&flows.by_verdict),
+            ),
+            (
+                "names",
+                as_stated(&self.channels.names),
+                as_stated(&flows.names),
+            ),
+            (
+                "allowed_ports",
+                as_stated(&ports),
+                as_stated(&measured.allowed_ports),
+            ),
+        ] {
+            differs(format!("{name} {counted}"), format!("{name} {stated}"));
+        }
         self.channels(measured, &mut differs);
         self.allowed(measured, &mut differs);
         self.denied(measured, &mut differs);
@@ -184,11 +189,10 @@ impl Counted {
         let stated: Residual =
             serde_json::from_value(measured.residual_channels.clone()).unwrap_or_default();
         let counted = &self.channels;
-        let numbers = |channels: &Residual| (channels.names, channels.name_bytes);
-        differs(
-            format!("names {:?}", numbers(counted)),
-            format!("names {:?}", numbers(&stated)),
-        );
+        let numbers = |channels: &Residual| {
+            format!("{} names of {} bytes", channels.names, channels.name_bytes)
+        };
+        differs(numbers(counted), numbers(&stated));
         let hosts = counted
             .allowed_hosts
             .keys()
@@ -196,19 +200,17 @@ impl Counted {
         let hosts: BTreeSet<&String> = hosts.collect();
         for host in hosts {
             let [counted, stated] = [counted, &stated].map(|channels| {
-                channels
-                    .allowed_hosts
-                    .get(host)
-                    .map(|through| through.in_rows())
+                let through = channels.allowed_hosts.get(host);
+                as_stated(&through.map(|through| through.in_rows()))
             });
-            differs(format!("{host} {counted:?}"), format!("{host} {stated:?}"));
+            differs(format!("{host} {counted}"), format!("{host} {stated}"));
         }
         for (name, counted, stated) in [
             ("other_hosts", counted.other_hosts, stated.other_hosts),
             ("blocked", counted.blocked, stated.blocked),
         ] {
-            let stated = stated.in_rows();
-            differs(format!("{name} {counted:?}"), format!("{name} {stated:?}"));
+            let [counted, stated] = [counted, stated.in_rows()].map(|one| as_stated(&one));
+            differs(format!("{name} {counted}"), format!("{name} {stated}"));
         }
     }
 
@@ -230,10 +232,9 @@ impl Counted {
             format!("{all} destinations allowed"),
         );
         for (counted, stated) in counted.iter().zip(&stated) {
-            differs(
-                format!("allowed {counted:?}"),
-                format!("allowed {stated:?}"),
-            );
+            let [counted, stated] = [counted, stated]
+                .map(|(host, port, count)| format!("allowed {host}:{port}, {count} times"));
+            differs(counted, stated);
         }
     }
 

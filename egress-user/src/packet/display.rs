@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::model::Packet;
-use super::rules;
+use super::{as_stated, rules};
 use crate::receipt::findings::Findings;
 use crate::receipt::report::Report;
 
@@ -35,14 +35,14 @@ fn lists(packet: &Packet, report: &Report, findings: &mut Findings) {
     if let Some(transports) = &summary.transports
         && *transports != counts.transports
     {
-        let expected = format!("summary.transports {:?}", counts.transports);
-        differs(expected, format!("{transports:?}"));
+        let expected = format!("summary.transports {}", as_stated(&counts.transports));
+        differs(expected, as_stated(transports));
     }
     if let Some(layers) = &summary.layers
         && *layers != counts.layers
     {
-        let expected = format!("summary.layers {:?}", counts.layers);
-        differs(expected, format!("{layers:?}"));
+        let expected = format!("summary.layers {}", as_stated(&counts.layers));
+        differs(expected, as_stated(layers));
     }
     if let Some(domains) = &summary.domains_touched
         && !domains.iter().eq(counts.domains.iter())

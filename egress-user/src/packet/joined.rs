@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::as_stated;
 use super::measured::Measured;
 use super::rows::{RelayRow, RelayVerdict, Row};
 use crate::receipt::json::Node;
@@ -265,6 +266,7 @@ impl Joined {
 
     fn relay(&mut self, row: &RelayRow, at: i128) {
         let asked = row.transport.as_deref();
+        let by = asked.unwrap_or("nothing");
         let verdict = row.verdict.word();
         let is_asked = match row.verdict {
             RelayVerdict::Forwarded | RelayVerdict::Blocked | RelayVerdict::Answered => {
@@ -275,7 +277,7 @@ impl Joined {
         };
         self.say(
             is_asked,
-            format!("a row of the relay is {verdict}, and the mediator was asked by {asked:?}"),
+            format!("a row of the relay is {verdict}, and the mediator was asked by {by}"),
         );
         let is_through = row.verdict == RelayVerdict::Forwarded;
         let has_reason = row.reason.is_empty() == is_through;
@@ -294,8 +296,8 @@ impl Joined {
         self.say(
             status,
             format!(
-                "a row of the relay is {verdict} with the status {:?}",
-                row.status
+                "a row of the relay is {verdict} with the status {}",
+                as_stated(&row.status)
             ),
         );
         let spoken = match asked {
@@ -306,7 +308,7 @@ impl Joined {
         };
         self.say(
             spoken,
-            format!("a row of the relay speaks {} by {asked:?}", row.protocol),
+            format!("a row of the relay speaks {} by {by}", row.protocol),
         );
         if asked.is_some() {
             self.say(

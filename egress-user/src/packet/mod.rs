@@ -39,7 +39,19 @@ pub mod timestamp;
 mod unbroken;
 pub mod verifier_text;
 
+use serde::Serialize;
+
 use crate::receipt::findings::Rule;
+
+/// A value as a file of the packet states it, for a finding.
+fn as_stated(value: &impl Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::Null) => String::from("nothing"),
+        Ok(serde_json::Value::String(text)) => text,
+        Ok(value) => value.to_string(),
+        Err(error) => error.to_string(),
+    }
+}
 
 /// Every rule that the check of a packet, of evidence, or of a receipt can name. `docs/rules.md` explains each.
 pub fn all_rules() -> impl Iterator<Item = &'static Rule> {

@@ -1,10 +1,10 @@
 //! The words of `packet.json` about the boundary, as they follow from the probes. The supervisor writes them with this
 //! code, and the check of a packet compares them with it.
-use super::AUDIT_ENFORCEMENT;
 use super::model::{
     BrowserProxyStatus, DnsUdpStatus, DockerSocketStatus, Posture, RawSocketStatus,
     WebSocketFrameScanning,
 };
+use super::{AUDIT_ENFORCEMENT, as_stated};
 
 /// That nothing but loopback is there to leave by.
 pub const NO_WAY_OUT: [&str; 2] = ["interface_other_than_lo", "route"];
@@ -133,7 +133,6 @@ impl Words {
             DockerSocketStatus::Unknown => !self.docker_is_closed,
             DockerSocketStatus::Allowed | DockerSocketStatus::Masked => false,
         };
-        let text = |value: &dyn std::fmt::Debug| format!("{value:?}");
         let all = [
             (
                 "posture.enforcement_mode",
@@ -142,23 +141,23 @@ impl Words {
             ),
             (
                 "posture.raw_socket_status",
-                text(&posture.raw_socket_status),
-                text(&self.raw_socket),
+                as_stated(&posture.raw_socket_status),
+                as_stated(&self.raw_socket),
             ),
             (
                 "posture.dns_udp_status",
-                text(&posture.dns_udp_status),
-                text(&self.dns_udp),
+                as_stated(&posture.dns_udp_status),
+                as_stated(&self.dns_udp),
             ),
             (
                 "posture.browser_proxy_status",
-                text(&posture.browser_proxy_status),
-                text(&self.browser_proxy),
+                as_stated(&posture.browser_proxy_status),
+                as_stated(&self.browser_proxy),
             ),
             (
                 "posture.websocket_frame_scanning",
-                text(&posture.websocket_frame_scanning),
-                text(&self.websocket_frames),
+                as_stated(&posture.websocket_frame_scanning),
+                as_stated(&self.websocket_frames),
             ),
             (
                 "posture.unsupported_paths",
@@ -172,13 +171,13 @@ impl Words {
             .collect();
         if !docker_fits {
             let derived = if self.docker_is_closed {
-                "Denied or Absent"
+                "denied or absent"
             } else {
-                "Unknown"
+                "unknown"
             };
             different.push((
                 "posture.docker_socket_status",
-                text(&posture.docker_socket_status),
+                as_stated(&posture.docker_socket_status),
                 derived.to_owned(),
             ));
         }

@@ -2,7 +2,7 @@
 //!
 //! What two files state differently is an error: one of them is wrong, and nobody can tell which. What is stated once,
 //! and falls short of an enforced boundary, caps the grade.
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest, Sha256};
 
@@ -11,23 +11,26 @@ use super::counted::Counted;
 use super::grade::{Caps, Grade};
 use super::identity::{self, Identity};
 use super::joined::RunTimes;
-use super::measured::{Measured, Probe};
+use super::measured::Measured;
 use super::model::Packet;
 use super::posture::{Facts, Words};
 use super::reconcile::Reconciliation;
 use super::{
-    ATTESTATION_FILE, BOUNDARY_FILE, CHANGES_ARCHIVE, CHANGES_FILE, IDENTITY_FILE, PACKET_FILE,
-    POLICY_FILE, form, repeated, required, rules,
+    ATTESTATION_FILE, BOUNDARY_FILE, IDENTITY_FILE, PACKET_FILE, POLICY_FILE, as_stated, form,
+    repeated, required, rules,
 };
 use crate::policy::allowed;
 use crate::receipt::capsule::Capsule;
 use crate::receipt::findings::{Findings, Place};
-use crate::receipt::json::{MAX_DEPTH, Node, parse_bytes};
+use crate::receipt::json::{MAX_DEPTH, parse_bytes};
 
+mod changes;
 mod run;
 
 /// `PR_GET_SECCOMP` of a process with a filter.
 const SECCOMP_FILTER: u64 = 2;
+/// The outcomes of probes that `boundary.json` counts, whether or not there is a probe of each.
+const OUTCOMES: [&str; 4] = ["denied", "reachable", "not_applicable", "control_failed"];
 
 /// Everything that is compared.
 #[derive(Debug, Clone, Copy)]
@@ -60,23 +63,22 @@ impl Statements<'_> {
         self.probes(findings, caps);
         self.programs(caps);
         self.policy(findings);
-        self.changes(findings);
+        self.changes(findings, caps);
         self.run_ids(findings);
         self.identity(findings);
         self.flows(findings);
         self.posture(findings);
     }
 
-    /// The documents have the form in which this version writes them.
+    /// `boundary.json` has the form in which this version writes it.
     fn form(self, caps: &mut Caps) {
-        let boundary = self.boundary.map(|bytes| parsed(bytes, form::of_boundary));
-        let changes = self.changes.map(|bytes| parsed(bytes, form::of_changes));
-        for (file, deviations) in [(BOUNDARY_FILE, boundary), (CHANGES_FILE, changes)] {
-            for deviation in deviations.unwrap_or_default() {
-                let reason = format!("{file} has another form: {deviation}");
-                caps.cap(Grade::KernelObserved, reason);
-            }
-        }
+        let deviations = |bytes| {
+            parse_bytes(bytes, MAX_DEPTH).map_or_else(
+                |error| vec![error.to_string()],
+                |node| form::of_boundary(&node),
+            )
+        };
+        deviates(BOUNDARY_FILE, self.boundary.map(deviations), caps);
     }
 
     /// `packet.json` repeats what the other files state.
@@ -160,13 +162,16 @@ impl Statements<'_> {
         if made.len() != probes.results.len() {
             differs(findings, BOUNDARY_FILE, "each probe once", "a probe twice");
         }
-        for (outcome, stated) in &probes.counts {
-            let is = |probe: &&Probe| probe.outcome == *outcome;
-            let counted = probes.results.iter().filter(is).count();
-            if u64::try_from(counted).ok() != Some(*stated) {
-                let expected = format!("{counted} probes {outcome}");
-                differs(findings, BOUNDARY_FILE, &expected, &stated.to_string());
-            }
+        let mut counted: BTreeMap<String, u64> =
+            OUTCOMES.map(|outcome| (outcome.to_owned(), 0)).into();
+        for probe in &probes.results {
+            let count = counted.entry(probe.outcome.clone()).or_default();
+            *count = count.saturating_add(1);
+        }
+        if probes.counts != counted {
+            let expected = format!("probes.counts {}", as_stated(&counted));
+            let stated = as_stated(&probes.counts);
+            differs(findings, BOUNDARY_FILE, &expected, &stated);
         }
         for risk in &probes.accepted_risks {
             caps.cap(
@@ -230,82 +235,6 @@ impl Statements<'_> {
         }
     }
 
-    /// `changes.json` is there where changes were kept apart, and its rows are those that `boundary.json` counts.
-    fn changes(self, findings: &mut Findings) {
-        let workspace = &self.measured.workspace;
-        let (counts, bytes) = match (&workspace.changes, self.changes) {
-            (None, None) => return,
-            (Some(_), None) => {
-                differs(
-                    findings,
-                    CHANGES_FILE,
-                    "the changes to the workspace",
-                    "no such file",
-                );
-                return;
-            }
-            (None, Some(_)) => {
-                differs(
-                    findings,
-                    CHANGES_FILE,
-                    "no changes that were kept apart",
-                    "a list of them",
-                );
-                return;
-            }
-            (Some(counts), Some(bytes)) => (counts, bytes),
-        };
-        let document = parse_bytes(bytes, MAX_DEPTH)
-            .map_err(|error| error.to_string())
-            .and_then(|_| serde_json::from_slice::<Changes>(bytes).map_err(|e| e.to_string()));
-        let Ok(document) = document else {
-            differs(
-                findings,
-                CHANGES_FILE,
-                "a list of changes",
-                "something else",
-            );
-            return;
-        };
-        // What is gone cannot be kept, and other kinds need not be.
-        let kept = document.changes.iter().any(|change| {
-            change.outcome != "applied" && change.what != "deleted" && change.kind == "file"
-        });
-        let with_reason =
-            |change: &Change| change.reason.is_some() == (change.outcome != "applied");
-        if !document.changes.iter().all(with_reason) {
-            let expected = "a reason for each change that was not applied";
-            differs(findings, CHANGES_FILE, expected, "another");
-        }
-        let may_be = document
-            .changes
-            .iter()
-            .any(|change| change.outcome != "applied");
-        if self
-            .has_archive
-            .is_some_and(|is_there| (kept && !is_there) || (is_there && !may_be))
-        {
-            let archive = if kept { "an archive" } else { "no archive" };
-            let expected = format!("{archive} of what was not applied");
-            differs(findings, CHANGES_ARCHIVE, &expected, "the opposite");
-        }
-        if document.mode != workspace.mode {
-            differs(findings, CHANGES_FILE, &workspace.mode, &document.mode);
-        }
-        for (name, stated) in counts {
-            let outcome = match name.as_str() {
-                "conflicts" => "conflict",
-                other => other,
-            };
-            let is = |change: &&Change| change.outcome == outcome;
-            let counted = document.changes.iter().filter(is).count();
-            if u64::try_from(counted).ok() != Some(*stated) {
-                let expected = format!("{stated} changes {name}");
-                differs(findings, CHANGES_FILE, &expected, &counted.to_string());
-            }
-        }
-    }
-
     /// `identity.json` is the file that the capsule binds.
     fn identity(self, findings: &mut Findings) {
         let place = || Place::in_file(IDENTITY_FILE);
@@ -349,8 +278,8 @@ impl Statements<'_> {
         let is_complete = self.measured.incomplete.is_empty();
         let stated = &self.measured.flows.by_relay_verdict;
         if is_complete && *stated != both.relay {
-            let expected = format!("{:?}", both.relay);
-            differs(findings, BOUNDARY_FILE, &expected, &format!("{stated:?}"));
+            let expected = format!("by_relay_verdict {}", as_stated(&both.relay));
+            differs(findings, BOUNDARY_FILE, &expected, &as_stated(stated));
         }
     }
 
@@ -382,25 +311,12 @@ impl Statements<'_> {
     }
 }
 
-/// How a document deviates from its form.
-fn parsed(bytes: &[u8], of: fn(&Node<'_>) -> Vec<String>) -> Vec<String> {
-    parse_bytes(bytes, MAX_DEPTH).map_or_else(|error| vec![error.to_string()], |node| of(&node))
-}
-
-/// `changes.json`, as far as it is compared.
-#[derive(serde::Deserialize)]
-struct Changes {
-    mode: String,
-    changes: Vec<Change>,
-}
-
-#[derive(serde::Deserialize)]
-struct Change {
-    #[serde(rename = "change")]
-    what: String,
-    kind: String,
-    reason: Option<serde_json::Value>,
-    outcome: String,
+/// A document has another form than this version writes.
+fn deviates(file: &str, deviations: Option<Vec<String>>, caps: &mut Caps) {
+    for deviation in deviations.unwrap_or_default() {
+        let reason = format!("{file} has another form: {deviation}");
+        caps.cap(Grade::KernelObserved, reason);
+    }
 }
 
 fn differs(findings: &mut Findings, file: &str, expected: &str, found: &str) {

@@ -184,9 +184,20 @@ pub fn parse(text: &str, max_depth: usize) -> Result<Node<'_>, JsonError> {
 /// What is wrong, in words.
 pub fn read_document<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     let node = parse_bytes(bytes, MAX_DEPTH).map_err(|error| error.to_string())?;
+    document_of(&node, bytes)
+}
+
+/// [`read_document`] of bytes that have been parsed.
+///
+/// # Errors
+/// As there.
+pub fn document_of<T: Serialize + DeserializeOwned>(
+    node: &Node<'_>,
+    bytes: &[u8],
+) -> Result<T, String> {
     let document: T = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     let read = serde_json::to_value(&document).map_err(|error| error.to_string())?;
-    match array_for_object(&node, &read) {
+    match array_for_object(node, &read) {
         Some(member) => Err(format!("{member}: an array in the place of an object")),
         None => Ok(document),
     }

@@ -402,10 +402,13 @@ impl Sessions {
             .zip(&self.durability)
             .any(|(now, before)| now < before)
         {
+            let words = |[gated, blocks]: [u64; 2]| {
+                format!("{gated} fsync_errors_gated, {blocks} durability_blocks")
+            };
             report.add(
                 &rules::DURABILITY,
-                format!("{:?} or more", self.durability),
-                format!("{now:?}"),
+                format!("{}, or more", words(self.durability)),
+                words(now),
             );
         }
         self.durability = now;

@@ -13,6 +13,7 @@
     clippy::type_complexity,
     clippy::format_push_string,
     clippy::case_sensitive_file_extension_comparisons,
+    clippy::print_stderr,
     reason = "a change concerns one kind out of many, and the names of files are the packet's own"
 )]
 mod attacker;
@@ -57,6 +58,8 @@ const SEED: u64 = 17;
 const SAMPLE: usize = 300;
 /// Changes of one place in a sample.
 const OF_A_PLACE: usize = 3;
+/// Places after which the progress is printed.
+const PROGRESS: usize = 500;
 /// Threads that judge.
 const THREADS: usize = 4;
 
@@ -126,7 +129,14 @@ pub fn assert_seen(honest: &HonestPacket, by: By, best: Grade) {
         for _ in 0..THREADS {
             scope.spawn(|| {
                 let mut bench = Bench::new(honest, &own).expect("a directory");
-                while let Some(unit) = units.get(next.fetch_add(1, Ordering::Relaxed)) {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(unit) = units.get(at) else {
+                        return;
+                    };
+                    if at % PROGRESS == PROGRESS - 1 {
+                        eprintln!("mutations: {} of {} places", at + 1, units.len());
+                    }
                     let judged = judge(&documents, &mut bench, unit, &expected, &choice, seed);
                     let judged = judged.expect("a packet in the directory");
                     let mut results = results.lock().expect("no other thread has failed");
@@ -139,6 +149,33 @@ pub fn assert_seen(honest: &HonestPacket, by: By, best: Grade) {
     });
     let results = results.into_inner().expect("no thread has failed");
     report(&results, &choice, by, seed);
+}
+
+/// Makes every change whose name begins so, and gives the names of those that are not rejected.
+///
+/// # Panics
+/// If there is no such change.
+#[track_caller]
+pub fn not_rejected(honest: &HonestPacket, name: &str) -> Vec<String> {
+    let own = Keys {
+        key: generate().expect("a key"),
+        boundary: generate().expect("a key"),
+    };
+    let documents = Documents::of(honest).expect("an honest packet");
+    let expected = expectations(honest, &own, Grade::KernelEnforced);
+    let choice = Choice::Named(name.to_owned());
+    let mut bench = Bench::new(honest, &own).expect("a directory");
+    let mut all = Vec::new();
+    for unit in &chosen(documents.units(), &choice, SEED) {
+        let judged = judge(&documents, &mut bench, unit, &expected, &choice, SEED);
+        let judged = judged.expect("a packet in the directory").into_iter();
+        all.extend(judged.map(|(operator, judgment)| (unit.name() + &operator, judgment)));
+    }
+    assert!(!all.is_empty(), "no change of the name {name}");
+    all.retain(|(_, judgment)| !matches!(judgment, Judgment::Rejected(_)));
+    all.into_iter()
+        .map(|(name, judgment)| format!("{name}: {judgment:?}"))
+        .collect()
 }
 
 /// What the verifier says of the honest packet, for each attacker: he changes nothing but the signatures.

@@ -1,7 +1,8 @@
 //! What keeps the grade from being the highest: in the capsule, the measurements, and the receipts.
 use super::super::grade::{Caps, Grade};
 use super::super::measured::Measured;
-use super::super::{BOUNDARY_FILE, rules};
+use super::super::model::Packet;
+use super::super::{AUDIT_ENFORCEMENT, BOUNDARY_FILE, PACKET_FILE, rules};
 use crate::receipt::capsule::CapsuleReport;
 use crate::receipt::findings::{Findings, Place};
 use crate::receipt::report::{End, Report, Verdict};
@@ -58,12 +59,24 @@ pub(super) fn grade_capsule(
 }
 
 /// What was measured is what an enforced boundary shows.
-pub(super) fn grade_measured(measured: &Measured, caps: &mut Caps) {
+pub(super) fn grade_measured(
+    measured: &Measured,
+    packet: Option<&Packet>,
+    findings: &mut Findings,
+    caps: &mut Caps,
+) {
+    let is_audit = measured.mode == "audit";
     caps.unless(
-        measured.mode != "audit",
+        !is_audit,
         Grade::None,
         "it is of --mode audit: nothing was enforced",
     );
+    let stated = packet.map(|packet| packet.posture.enforcement_mode.as_str());
+    if let Some(stated) = stated.filter(|stated| is_audit && *stated != AUDIT_ENFORCEMENT) {
+        let place = Place::in_file(BOUNDARY_FILE);
+        let expected = format!("enforcement_mode {stated} of {PACKET_FILE}");
+        findings.add(&rules::AUDIT, place, expected, "mode audit");
+    }
     for probe in measured.open_probes() {
         caps.cap(Grade::KernelObserved, format!("probe {probe}"));
     }

@@ -73,10 +73,7 @@ impl Statements<'_> {
             .filter(|step| !form::STEPS_OF_SOME_RUNS.contains(step));
         let lacking = lacking.filter(|step| !timeline.iter().any(|mark| mark.step == **step));
         for step in lacking.filter(|_| self.measured.incomplete.is_empty()) {
-            caps.cap(
-                Grade::KernelObserved,
-                format!("the run has no step {step:?}"),
-            );
+            caps.cap(Grade::KernelObserved, format!("the run has no step {step}"));
         }
         let has_status = self
             .packet
