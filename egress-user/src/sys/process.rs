@@ -74,6 +74,25 @@ impl Child {
         Ok((status != WaitStatus::StillAlive).then_some(status))
     }
 
+    /// Whether one of its threads runs, waits for a processor, or waits for a disk.
+    ///
+    /// # Errors
+    /// Those of `/proc`, where a process that is not waited for keeps its place.
+    pub fn is_at_work(&self) -> io::Result<bool> {
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.pid))? {
+            // A thread may end at any time.
+            let Ok(stat) = std::fs::read_to_string(task?.path().join("stat")) else {
+                continue;
+            };
+            // The name of the thread, which may hold anything, is in parentheses before the state.
+            let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
+            if state.is_some_and(|state| state.starts_with(['R', 'D'])) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Waits up to `timeout` milliseconds for its end.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Whose a listening socket is, as the kernel says (`sock_diag(7)`).
+//! The host's TCP sockets as the kernel lists them (`sock_diag(7)`).
 use std::io;
 use std::net::SocketAddrV4;
 use std::os::fd::AsRawFd;
@@ -13,8 +13,11 @@ const HEADER: usize = 16;
 const BY_FAMILY: u16 = 20;
 /// `NLM_F_REQUEST | NLM_F_DUMP`.
 const REQUEST_DUMP: u16 = 0x301;
-/// `TCP_LISTEN`.
-const LISTEN: u8 = 10;
+/// `TCP_LISTEN`, as a set of states.
+const LISTENING: u32 = 1 << 10;
+/// `TCP_ESTABLISHED`, `TCP_SYN_RECV` and `TCP_CLOSE_WAIT`: connections that the process at this end has not closed, also
+/// when the other end has.
+const OPEN: u32 = 1 << 1 | 1 << 3 | 1 << 8;
 /// Where in an `inet_diag_msg` the port, the address and the user id of a socket are.
 const PORT_AT: usize = 4;
 const ADDRESS_AT: usize = 8;
@@ -26,14 +29,29 @@ const UID_AT: usize = 64;
 /// # Errors
 /// Those of the netlink socket, and an answer that is cut short.
 pub fn listener_uid(address: SocketAddrV4) -> io::Result<Option<u32>> {
+    let uids = uids_at(address, LISTENING)?;
+    Ok(uids.last().copied())
+}
+
+/// How many connections to `address` the process that listens there has not closed. Those that it has yet to accept are
+/// among them.
+///
+/// # Errors
+/// Those of the netlink socket, and an answer that is cut short.
+pub fn open_connections(address: SocketAddrV4) -> io::Result<usize> {
+    Ok(uids_at(address, OPEN)?.len())
+}
+
+/// The user ids of the sockets at exactly `address` that are in one of these states.
+fn uids_at(address: SocketAddrV4, states: u32) -> io::Result<Vec<u32>> {
     let netlink = socket(
         AddressFamily::Netlink,
         SockType::Raw,
         SockFlag::SOCK_CLOEXEC,
         SockProtocol::NetlinkSockDiag,
     )?;
-    send(netlink.as_raw_fd(), &request(), MsgFlags::empty())?;
-    let mut found = None;
+    send(netlink.as_raw_fd(), &request(states), MsgFlags::empty())?;
+    let mut found = Vec::new();
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let length = recv(netlink.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
@@ -54,7 +72,7 @@ pub fn listener_uid(address: SocketAddrV4) -> io::Result<Option<u32>> {
                 _ if u16::from_be_bytes(field(body, PORT_AT)?) == address.port()
                     && field::<4>(body, ADDRESS_AT)? == address.ip().octets() =>
                 {
-                    found = Some(u32::from_ne_bytes(field(body, UID_AT)?));
+                    found.push(u32::from_ne_bytes(field(body, UID_AT)?));
                 }
                 _ => {}
             }
@@ -63,8 +81,8 @@ pub fn listener_uid(address: SocketAddrV4) -> io::Result<Option<u32>> {
     }
 }
 
-/// `nlmsghdr` and `inet_diag_req_v2`: all listening TCP sockets of IPv4.
-fn request() -> Vec<u8> {
+/// `nlmsghdr` and `inet_diag_req_v2`: all TCP sockets of IPv4 in these states.
+fn request(states: u32) -> Vec<u8> {
     const ID: usize = 48;
     let body = 8 + ID;
     let mut bytes = Vec::with_capacity(HEADER + body);
@@ -79,7 +97,7 @@ fn request() -> Vec<u8> {
     let family = u8::try_from(libc::AF_INET).unwrap_or_default();
     let protocol = u8::try_from(libc::IPPROTO_TCP).unwrap_or_default();
     bytes.extend([family, protocol, 0, 0]);
-    bytes.extend((1_u32 << LISTEN).to_ne_bytes());
+    bytes.extend(states.to_ne_bytes());
     bytes.extend([0; ID]);
     bytes
 }
@@ -100,7 +118,7 @@ fn cut_short() -> io::Error {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{SocketAddr, TcpListener};
+    use std::net::{SocketAddr, TcpListener, TcpStream};
 
     use super::*;
 
@@ -117,5 +135,21 @@ mod tests {
         assert_eq!(listener_uid(other).unwrap(), None);
         drop(listener);
         assert_eq!(listener_uid(address).unwrap(), None);
+    }
+
+    #[test]
+    fn connection_counts_until_the_process_that_listens_closes_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let SocketAddr::V4(address) = listener.local_addr().unwrap() else {
+            panic!("an IPv4 address");
+        };
+        assert_eq!(open_connections(address).unwrap(), 0);
+        let client = TcpStream::connect(address).unwrap();
+        assert_eq!(open_connections(address).unwrap(), 1);
+        let (accepted, _) = listener.accept().unwrap();
+        drop(client);
+        assert_eq!(open_connections(address).unwrap(), 1);
+        drop(accepted);
+        assert_eq!(open_connections(address).unwrap(), 0);
     }
 }

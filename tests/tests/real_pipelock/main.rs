@@ -13,6 +13,7 @@ mod action;
 mod clients;
 mod config;
 mod control_paths;
+mod ending;
 mod failures;
 mod grade;
 mod honest;

@@ -11,12 +11,18 @@ use serde_json::Value;
 use super::facts::Facts;
 use super::start::{Pipelock, how};
 use super::{binary, http};
+use crate::sys::sock_diag;
 
 /// How long receipts may take to be written, and how much longer for each connection that closed.
 const DRAIN: Duration = Duration::from_millis(500);
 const DRAIN_EACH: Duration = Duration::from_millis(10);
+/// How long a request may wait without work for a processor: looking up a name takes Pipelock five seconds at most,
+/// and it does not notice meanwhile that its caller is gone.
+const WAITS_AT_MOST: Duration = Duration::from_secs(6);
 /// How long that may take in all.
 const DRAIN_AT_MOST: Duration = Duration::from_mins(1);
+/// How often in a row it is to be found without work: a thread may stop for a moment.
+const IDLE_LOOKS: u32 = 3;
 /// How often it is looked whether they are.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// How long it may take to end, which takes 35 ms when it is idle.
@@ -46,6 +52,52 @@ pub struct Ended {
     pub incomplete: Vec<String>,
     /// Whether it failed in its last duty.
     pub failed: bool,
+}
+
+/// What it still has to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Owed {
+    /// Allowed actions without a receipt.
+    actions: u64,
+    /// Intents without an outcome.
+    intents: u64,
+    /// Receipts without their twin of version 2.
+    twins: u64,
+    /// Connections of the relay that it has not closed, which it does when it is done with a request. The relay is gone.
+    requests: u64,
+}
+
+impl Owed {
+    fn is_nothing(self) -> bool {
+        (self.actions, self.intents, self.twins, self.requests) == (0, 0, 0, 0)
+    }
+
+    /// Whether there are requests that nothing was signed of yet. Any other one may well stay open: Pipelock ends a
+    /// tunnel or WebSocket only when the origin does.
+    fn has_undecided(self) -> bool {
+        self.requests > self.intents.max(self.actions)
+    }
+
+    /// How long it may take until some of it is done, if no work is seen.
+    fn patience(self, tunnels: u64) -> Duration {
+        let each = tunnels.max(self.actions).max(self.intents).max(self.twins);
+        let each = u32::try_from(each).unwrap_or(u32::MAX).min(10_000);
+        let receipts = DRAIN + DRAIN_EACH.saturating_mul(each);
+        if self.has_undecided() {
+            receipts.max(WAITS_AT_MOST)
+        } else {
+            receipts
+        }
+    }
+}
+
+/// Why it was stopped though something is missing.
+#[derive(Debug)]
+enum Undone {
+    /// It does nothing about what it owes.
+    Missing(String),
+    /// It may still write receipts.
+    AtWork(String),
 }
 
 /// `/stats`, as far as it counts; versions before 3.2 have no `receipts`.
@@ -86,15 +138,30 @@ impl Pipelock {
         let mut notes = Vec::new();
         let mut failed = false;
         let is_gone = self.child.peek(0).ok().flatten().is_some();
+        let mut killed = false;
         if !is_gone {
-            incomplete.extend(self.drain(tunnels, allowed).err());
+            let drained = self.drain(tunnels, allowed);
             incomplete.extend(self.missing_receipts().err());
-            self.child.signal(Signal::SIGTERM);
+            // A Pipelock that closes its session does not wait for its requests: a receipt that it writes after that
+            // makes the evidence invalid, and looks like a forgery.
+            let is_unfinished = matches!(drained, Err(Undone::AtWork(_)));
+            killed = is_unfinished && self.tally.bound.is_some();
+            self.child.signal(if killed {
+                Signal::SIGKILL
+            } else {
+                Signal::SIGTERM
+            });
+            if let Err(Undone::AtWork(mut text) | Undone::Missing(mut text)) = drained {
+                if killed {
+                    text.push_str(" and killed, so that its session has no end");
+                }
+                incomplete.push(text);
+            }
         }
         let status = self.wait_end();
-        let mut killed = false;
         match status {
             Ok(Some(WaitStatus::Exited(_, 0))) => {}
+            Ok(Some(_)) if killed => failed = true,
             Ok(Some(status)) => {
                 failed = true;
                 incomplete.push(format!("Pipelock ended in disorder{}", how(&status)));
@@ -149,44 +216,61 @@ impl Pipelock {
         }
     }
 
-    /// Waits until no tunnel is open and every allowed action has its receipt. The time for that
-    /// begins anew with each receipt that comes, since a slow disk is no reason to lose one.
-    fn drain(&mut self, tunnels: u64, allowed: LetThrough) -> Result<(), String> {
+    /// Waits until it has no request and no tunnel, does no work, and every allowed action has its receipt. The time
+    /// for that begins anew with each receipt that comes and as long as it works, since neither a slow disk nor a long
+    /// scan is a reason to lose one.
+    fn drain(&mut self, tunnels: u64, allowed: LetThrough) -> Result<(), Undone> {
         let end = Instant::now() + DRAIN_AT_MOST;
         let mut last = None;
         let mut deadline = Instant::now();
+        let mut idle = 0;
         loop {
             self.log.drain();
-            self.tally
-                .read_on(&self.files.evidence)
-                .map_err(|error| format!("cannot read Pipelock's evidence: {error}"))?;
-            let due = allowed.begun.saturating_sub(self.tally.allowed);
-            let owed = allowed.forwarded.saturating_sub(self.tally.allowed);
-            let intents = u64::try_from(self.tally.open).unwrap_or_default();
-            // While it is busy with the receipts, it may take long to answer.
-            let open = self.tunnels();
-            let twins = self.tally.missing_twins();
-            if matches!(open, Ok(0)) && due == 0 && intents == 0 && twins == 0 {
+            let owed = self.owed(allowed).map_err(Undone::Missing)?;
+            let is_at_work = self.child.is_at_work().unwrap_or_default();
+            idle = if is_at_work { 0 } else { idle + 1 };
+            // It is asked when it is idle: an answer is work.
+            let is_done = owed.is_nothing() && idle >= IDLE_LOOKS;
+            if is_done && matches!(self.tunnels(), Ok(0)) {
                 return Ok(());
             }
             let now = Instant::now();
-            if last != Some((due, intents, twins)) {
-                last = Some((due, intents, twins));
-                let each =
-                    u32::try_from(tunnels.max(due).max(intents).max(twins)).unwrap_or(u32::MAX);
-                deadline = end.min(now + DRAIN + DRAIN_EACH.saturating_mul(each.min(10_000)));
+            if is_at_work || last != Some(owed) {
+                last = Some(owed);
+                deadline = end.min(now + owed.patience(tunnels));
             }
             if now >= deadline {
+                if is_at_work || owed.has_undecided() {
+                    return Err(Undone::AtWork(format!(
+                        "Pipelock was still at work on {} requests when it was stopped",
+                        owed.requests
+                    )));
+                }
                 // What was cut may have no receipt; it was worth waiting for, and nothing is missing.
-                let is_done = matches!(open, Ok(0)) && owed == 0 && intents == 0 && twins == 0;
-                return if is_done {
-                    Ok(())
-                } else {
-                    Err(still_due(open, owed, intents, twins))
+                let signed = allowed.forwarded.saturating_sub(self.tally.allowed);
+                return match (self.tunnels(), signed, owed.intents, owed.twins) {
+                    (Ok(0), 0, 0, 0) => Ok(()),
+                    (open, due, intents, twins) => {
+                        Err(Undone::Missing(still_due(open, due, intents, twins)))
+                    }
                 };
             }
             std::thread::sleep(LOOK_EVERY);
         }
+    }
+
+    fn owed(&mut self, allowed: LetThrough) -> Result<Owed, String> {
+        self.tally
+            .read_on(&self.files.evidence)
+            .map_err(|error| format!("cannot read Pipelock's evidence: {error}"))?;
+        let requests = sock_diag::open_connections(self.proxy)
+            .map_err(|error| format!("cannot list Pipelock's connections: {error}"))?;
+        Ok(Owed {
+            actions: allowed.begun.saturating_sub(self.tally.allowed),
+            intents: u64::try_from(self.tally.open).unwrap_or_default(),
+            twins: self.tally.missing_twins(),
+            requests: u64::try_from(requests).unwrap_or(u64::MAX),
+        })
     }
 
     /// Receipts that it could not write, as it counts them itself.

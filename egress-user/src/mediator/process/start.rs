@@ -82,7 +82,7 @@ pub struct Pipelock {
     pub(super) log: Log,
     pub(super) files: Files,
     pub(super) metrics: SocketAddrV4,
-    proxy: SocketAddrV4,
+    pub(super) proxy: SocketAddrV4,
     pub(super) gate: Box<dyn Gate>,
     pub(super) tally: Tally,
     attempt: Attempt,
