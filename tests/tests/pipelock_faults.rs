@@ -255,6 +255,23 @@ fn pipelock_that_does_not_end_is_killed() {
 }
 
 #[test]
+fn pipelock_that_is_never_done_with_a_request_does_not_close_its_session() {
+    let world = World::builder().own_state().build();
+    let agent = AGENT.replace("curl", "curl -m 1") + "true\n";
+    let run = with(&world, "endless-request").script(&agent).run();
+    assert_eq!(run.status, Some(0), "{run}");
+    assert!(
+        reasons(&run).contains("still at work on 1 requests when it was stopped and killed"),
+        "{run}"
+    );
+    assert!(run.elapsed < Duration::from_secs(30), "{run}");
+    // A receipt that came after the end of the session would make the packet invalid.
+    let verdict = &run.json("packet.json")["verifier"]["verdict"];
+    assert_eq!(verdict, "valid", "{run}");
+    assert!(run.stderr.contains("kernel_observed"), "{run}");
+}
+
+#[test]
 fn evidence_that_lacks_something_is_named() {
     let world = World::builder().own_state().build();
     for (fault, status, words) in [

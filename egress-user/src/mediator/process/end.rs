@@ -161,7 +161,8 @@ impl Pipelock {
         let status = self.wait_end();
         match status {
             Ok(Some(WaitStatus::Exited(_, 0))) => {}
-            Ok(Some(_)) if killed => failed = true,
+            // What is missing is named, and it did nothing wrong.
+            Ok(Some(_)) if killed => {}
             Ok(Some(status)) => {
                 failed = true;
                 incomplete.push(format!("Pipelock ended in disorder{}", how(&status)));

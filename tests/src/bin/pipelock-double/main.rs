@@ -62,6 +62,8 @@ pub(crate) enum Fault {
     EmitFailures,
     /// A tunnel of its never closes.
     OpenTunnel,
+    /// It is never done with a request.
+    EndlessRequest,
     /// It writes everything and does not end.
     HangsAtStop,
     /// It neither ends nor writes the end.
@@ -92,6 +94,7 @@ impl Fault {
             "no-receipts" => Self::NoReceipts,
             "emit-failures" => Self::EmitFailures,
             "open-tunnel" => Self::OpenTunnel,
+            "endless-request" => Self::EndlessRequest,
             "hangs-at-stop" => Self::HangsAtStop,
             "hangs-unfinished" => Self::HangsUnfinished,
             "torn-line" => Self::TornLine,

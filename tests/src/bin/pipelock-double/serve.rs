@@ -80,6 +80,10 @@ impl Server {
     fn forward(&self, stream: &mut TcpStream, target: &str) -> std::io::Result<()> {
         match self.fault {
             Fault::CrashAtRequest => std::process::abort(),
+            Fault::EndlessRequest => {
+                thread::sleep(Duration::from_mins(10));
+                Ok(())
+            }
             Fault::NoReceipts => answer(stream, "without receipt\n"),
             Fault::LateReceipts => {
                 let mut done = Ok(());
