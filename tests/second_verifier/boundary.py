@@ -34,6 +34,12 @@ REQUIRED_PROGRAMS = frozenset("""
 """.split())
 
 _COUNTS = schema.mapping(unsigned)
+_ATTEMPTS = array(obj({
+    "count": unsigned,
+    "attempt": obj({
+        "destination": string, "port": port, "protocol": string, "reason": string, "process": string,
+    }, is_open=True),
+}, is_open=True))
 _FORM = obj({
     "run_id?": string,
     "mode?": string,
@@ -88,12 +94,9 @@ _FORM = obj({
     "kernel?": obj({"release?": string, "machine?": string}, is_open=True),
     "allowed?": array(obj({"host": string, "port": port, "count": unsigned}, is_open=True)),
     "allowed_left_out?": unsigned,
-    "denied?": array(obj({
-        "count": unsigned,
-        "attempt": obj({
-            "destination": string, "port": port, "protocol": string, "reason": string, "process": string,
-        }, is_open=True),
-    }, is_open=True)),
+    "answered?": _ATTEMPTS,
+    "answered_left_out?": unsigned,
+    "denied?": _ATTEMPTS,
     "denied_left_out?": unsigned,
     "notices?": array(string),
     "packet_directory?": string,

@@ -158,6 +158,16 @@ pub fn run_result(run: &Emitted, as_json: bool) {
             run.denied.len() - SHOWN
         );
     }
+    for (answer, count) in run.answered.iter().take(SHOWN) {
+        let text = denied_text(answer, *count);
+        eprintln!("egress: answered  {text}, which no receipt denies");
+    }
+    if run.answered.len() > SHOWN {
+        eprintln!(
+            "egress: answered  {} more, in flows.jsonl",
+            run.answered.len() - SHOWN
+        );
+    }
     workspace(run);
     if let Some(stamp) = &run.stamp {
         let by = visible(&stamp.authority);

@@ -95,8 +95,9 @@ pub fn judge(
         &mut findings,
         &mut caps,
     );
-    let (flows, counted, joined) = (log.flows, log.counted, log.joined);
+    let (flows, mut counted, joined) = (log.flows, log.counted, log.joined);
     let allowed = read_policy(files.policy, &mut findings);
+    counted.settle(receipts, &allowed);
     let around = Circumstances::of(measured.as_ref(), report.session.as_ref());
     let reconciliation = flows
         .as_ref()

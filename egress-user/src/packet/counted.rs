@@ -1,11 +1,14 @@
 //! Counts the rows of the flow log anew, and compares the numbers of `boundary.json` with that.
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::denied::{Attempts, Denied, OTHERS, confirmed, sort};
 use super::grade::{Caps, Grade};
-use super::measured::{LISTED, Measured};
+use super::measured::{DeniedRow, LISTED, Measured};
+use super::reconcile::Receipts;
 use super::residual::Residual;
-use super::rows::{RelayRow, Row};
+use super::rows::{RelayRow, RelayVerdict, Row};
 use super::{BOUNDARY_FILE, FLOWS_FILE, as_stated, form, rules};
+use crate::policy::allowed::Allowed;
 use crate::receipt::findings::{Findings, Place};
 use crate::receipt::json::Node;
 
@@ -23,6 +26,9 @@ pub(super) struct Counted {
     ports: BTreeSet<u16>,
     /// How many, and where they may have been told to lead: an address gets its name only later.
     denied: BTreeMap<DeniedAlike, (u64, BTreeSet<String>)>,
+    /// Answers that look like a denial, and those of them that no receipt confirms, most frequent first.
+    answered: BTreeMap<Denied, u64>,
+    unclear: Attempts,
     ring_full: u64,
     relay_denied: u64,
     /// Rows of another form, and what is wrong with the first of them.
@@ -89,17 +95,35 @@ impl Counted {
         destinations.extend(places);
     }
 
+    fn deny_attempt(&mut self, attempt: Denied, count: u64) {
+        let Denied {
+            destination,
+            port,
+            protocol,
+            reason,
+            process,
+        } = attempt;
+        let places = BTreeSet::from([destination]);
+        self.deny((port, protocol, reason, process), count, places);
+    }
+
     fn relay(&mut self, row: &RelayRow) {
         if let Some(reason) = row.denial() {
             let address = row.orig_dst.map(|dst| dst.ip().to_string());
             let destination = row.host.clone().or(address).unwrap_or_default();
-            let alike = (
-                row.port.unwrap_or(0),
-                row.protocol.clone(),
+            let attempt = Denied {
+                destination,
+                port: row.port.unwrap_or(0),
+                protocol: row.protocol.clone(),
                 reason,
-                row.process.clone(),
-            );
-            self.deny(alike, 1, BTreeSet::from([destination]));
+                process: row.process.clone(),
+            };
+            if row.verdict == RelayVerdict::Answered {
+                let counted = self.answered.entry(attempt).or_default();
+                *counted = counted.saturating_add(1);
+            } else {
+                self.deny_attempt(attempt, 1);
+            }
         } else if let (Some(host), Some(port)) = (&row.host, row.port)
             && row.went_through()
         {
@@ -110,6 +134,17 @@ impl Counted {
             self.ports.extend(row.port);
         }
         self.channels.row(row, 0);
+    }
+
+    /// Adds the answers that the receipts confirm to what was denied, and gives the others.
+    pub(super) fn settle(&mut self, receipts: &Receipts, allowed: &Allowed) {
+        let answers = std::mem::take(&mut self.answered).into_iter().collect();
+        let (signed, mut unclear) = confirmed(answers, receipts, allowed);
+        for (attempt, count) in signed {
+            self.deny_attempt(attempt, count);
+        }
+        sort(&mut unclear);
+        self.unclear = unclear;
     }
 
     /// Compares the numbers of `boundary.json` with the rows. What could not be written any more was counted all the
@@ -183,6 +218,7 @@ impl Counted {
         self.channels(measured, &mut differs);
         self.allowed(measured, &mut differs);
         self.denied(measured, &mut differs);
+        self.unclear(measured, &mut differs);
     }
 
     fn channels(&self, measured: &Measured, differs: &mut impl FnMut(String, String)) {
@@ -238,7 +274,30 @@ impl Counted {
         }
     }
 
-    /// An answer that only looked like a denial is listed if the receipts confirm it, so fewer of them may be.
+    /// The writer counts attempts of many kinds together, and these answers with them.
+    fn unclear(&self, measured: &Measured, differs: &mut impl FnMut(String, String)) {
+        let is_other = |row: &DeniedRow| row.attempt.destination == OTHERS;
+        if measured.denied_left_out > 0 || measured.denied.iter().any(is_other) {
+            return;
+        }
+        let text = |count: u64, attempt: &Denied| {
+            format!("{count} answered {} {}", attempt.target(), attempt.why())
+        };
+        let all = |listed: usize, left_out: u64| {
+            let listed = u64::try_from(listed).unwrap_or(u64::MAX);
+            format!("{} kinds of answers", listed.saturating_add(left_out))
+        };
+        differs(
+            all(self.unclear.len(), 0),
+            all(measured.answered.len(), measured.answered_left_out),
+        );
+        for (counted, stated) in self.unclear.iter().zip(&measured.answered) {
+            let DeniedRow { count, attempt } = stated;
+            differs(text(counted.1, &counted.0), text(*count, attempt));
+            differs(counted.0.process.clone(), attempt.process.clone());
+        }
+    }
+
     fn denied(&self, measured: &Measured, differs: &mut impl FnMut(String, String)) {
         let mut stated: BTreeMap<DeniedAlike, u64> = BTreeMap::new();
         let mut last = u64::MAX;
@@ -253,7 +312,7 @@ impl Counted {
                 );
             }
             last = row.count;
-            if attempt.destination == "(others)" {
+            if attempt.destination == OTHERS {
                 return;
             }
             let alike = (
@@ -271,7 +330,7 @@ impl Counted {
         }
         for (alike, (counted, _)) in &self.denied {
             let stated = stated.get(alike).copied().unwrap_or(0);
-            let may_be_fewer = alike.2.starts_with("answered_") || measured.denied_left_out > 0;
+            let may_be_fewer = measured.denied_left_out > 0;
             if stated > *counted || (stated < *counted && !may_be_fewer) {
                 let what = format!("denied {} {} {}", alike.1, alike.2, alike.3);
                 differs(format!("{counted} {what}"), format!("{stated} {what}"));

@@ -1,7 +1,14 @@
 //! What was denied, as `boundary.json`, the summary and the report list it.
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
+use super::reconcile::{ALLOW_LIST, Receipts};
 use super::rows::{RelayRow, RelayVerdict};
+use crate::policy::allowed::Allowed;
+
+/// The destination of attempts that are counted together, because there are too many kinds of them.
+pub const OTHERS: &str = "(others)";
 
 /// A destination that the command was denied, by whom and why.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -64,16 +71,66 @@ impl Denied {
     }
 }
 
+/// Attempts, each with how often it was made.
+pub type Attempts = Vec<(Denied, u64)>;
+
+/// Parts answers that look like a denial into those that the receipts confirm and those that they do not. Each denial
+/// that was signed confirms one answer; those that name the layer come first, because they say more.
+pub fn confirmed(
+    answers: Attempts,
+    receipts: &Receipts,
+    allowed: &Allowed,
+) -> (Attempts, Attempts) {
+    let mut answers = answers;
+    answers.sort_by_key(|(answer, _)| (answer.claimed().is_none(), answer.clone()));
+    // Denials of each host that have confirmed an answer: by the allow-list, and all of them.
+    let mut used: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    let mut denied = Vec::new();
+    let mut unclear = Vec::new();
+    for (answer, count) in answers {
+        let host = answer.destination.as_str();
+        let by_list = answer.claims(ALLOW_LIST);
+        let (of_list, of_all) = used.entry(host.to_owned()).or_default();
+        let left = match answer.answered_with() {
+            Some(_) if by_list && allowed.lists_name(host) => 0,
+            Some(_) if by_list => receipts.denials_by_list(host).saturating_sub(*of_list),
+            Some(status) => receipts.denials(host, status).saturating_sub(*of_all),
+            None => 0,
+        };
+        let signed = count.min(left);
+        *of_all = of_all.saturating_add(signed);
+        if by_list {
+            *of_list = of_list.saturating_add(signed);
+        }
+        for (list, count) in [
+            (&mut denied, signed),
+            (&mut unclear, count.saturating_sub(signed)),
+        ] {
+            if count > 0 {
+                list.push((answer.clone(), count));
+            }
+        }
+    }
+    (denied, unclear)
+}
+
+/// Puts the most frequent attempts first.
+pub fn sort(attempts: &mut Attempts) {
+    attempts.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+}
+
 impl RelayRow {
-    /// Why the row is a denial; `None` if it is none.
+    /// Why the row is a denial, or looks like one; `None` if it is none.
     ///
     /// What moved bytes and then went wrong was not denied: the destination may have all of them.
     pub fn denial(&self) -> Option<String> {
         let is_denied = match self.verdict {
             RelayVerdict::Refused | RelayVerdict::Blocked => true,
             RelayVerdict::Answered => {
-                let claimed = self.claimed.as_ref()?;
-                return Some(format!("{}: {claimed}", self.reason));
+                return Some(match &self.claimed {
+                    Some(claimed) => format!("{}: {claimed}", self.reason),
+                    None => self.reason.clone(),
+                });
             }
             // Without an answer the destination may have the head; one that cannot be reached denies nothing.
             RelayVerdict::Failed => {
@@ -149,7 +206,7 @@ mod tests {
             (Failed, "malformed_chunk", 9, 0, None, true),
             (Unfinished, "stopped", 0, 0, None, true),
             (Unfinished, "no_answer", 9, 0, None, true),
-            (Answered, "answered_403", 9, 9, None, true),
+            (Answered, "answered_403", 9, 9, Some("answered_403"), true),
         ] {
             let row = row(verdict, word, up, down);
             assert_eq!(row.denial().as_deref(), denied, "{verdict:?} {word}");

@@ -8,7 +8,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::model::Packet;
-use super::summary::Shown;
+use super::summary::{ANSWERED, ANSWERED_NOTE, Shown};
 use crate::receipt::findings::visible;
 use crate::receipt::report::End;
 
@@ -46,6 +46,21 @@ pub fn render(shown: &Shown<'_>) -> String {
         }),
         measured.denied_left_out,
     );
+    if !measured.answered.is_empty() {
+        out.table(
+            ANSWERED,
+            &["Destination", "Process", "Count", "Answer"],
+            measured.answered.iter().map(|row| {
+                let attempt = &row.attempt;
+                let (process, count) = (attempt.process.clone(), row.count.to_string());
+                [attempt.target(), process, count, attempt.why()]
+            }),
+            measured.answered_left_out,
+        );
+        out.raw("<p>");
+        out.text(ANSWERED_NOTE);
+        out.raw("</p>\n");
+    }
     out.table(
         "Allowed",
         &["Destination", "Count"],

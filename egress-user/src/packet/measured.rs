@@ -77,6 +77,12 @@ pub struct Measured {
     /// Rows of `denied` beyond those that are listed.
     #[serde(default)]
     pub denied_left_out: u64,
+    /// Answers that look like a denial and that no receipt confirms, most frequent first.
+    #[serde(default)]
+    pub answered: Vec<DeniedRow>,
+    /// Rows of `answered` beyond those that are listed.
+    #[serde(default)]
+    pub answered_left_out: u64,
     /// Connections that went through, most frequent first.
     #[serde(default)]
     pub allowed: Vec<AllowedRow>,

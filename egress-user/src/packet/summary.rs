@@ -14,6 +14,11 @@ use crate::receipt::report::{End, Report};
 
 /// Rows shown of one list.
 const MAX_ROWS: usize = 100;
+/// The title of the list of answers that no receipt confirms.
+pub(super) const ANSWERED: &str = "Allowed or denied: not known";
+/// What that list is.
+pub(super) const ANSWERED_NOTE: &str = "These answers look like denials, and no receipt denies \
+    the requests. The origin may have written an answer, or the mediator, which then signed nothing.";
 /// Characters shown of one text.
 const MAX_CHARACTERS: usize = 200;
 
@@ -122,6 +127,7 @@ fn write(out: &mut String, shown: &Shown<'_>) -> std::fmt::Result {
     optional(out, "Error", verifier.error.as_deref())?;
     row(out, "SHA-256 of packet.json", shown.packet_sha256)?;
     denied(out, shown.denied_title(), measured)?;
+    answered(out, measured)?;
     allowed(out, measured)?;
     list(
         out,
@@ -162,6 +168,27 @@ fn denied(out: &mut String, title: &str, measured: &Measured) -> std::fmt::Resul
         )?;
     }
     more(out, rows.len(), measured.denied_left_out)
+}
+
+fn answered(out: &mut String, measured: &Measured) -> std::fmt::Result {
+    let rows = &measured.answered;
+    if rows.is_empty() {
+        return Ok(());
+    }
+    write!(out, "\n## {ANSWERED}\n\n{ANSWERED_NOTE}\n")?;
+    out.push_str("\n| Destination | Process | Count | Answer |\n|---|---|---|---|\n");
+    for row in rows.iter().take(MAX_ROWS) {
+        let attempt = &row.attempt;
+        writeln!(
+            out,
+            "| {} | {} | {} | {} |",
+            code(&attempt.target()),
+            code(&attempt.process),
+            row.count,
+            code(&attempt.why())
+        )?;
+    }
+    more(out, rows.len(), measured.answered_left_out)
 }
 
 fn allowed(out: &mut String, measured: &Measured) -> std::fmt::Result {

@@ -33,7 +33,7 @@ use crate::bpf::{Gates, ProgramIdentity, Unavailable};
 use crate::clock;
 use crate::mediator::process::evidence;
 use crate::mediator::process::facts::Facts;
-use crate::packet::denied::Denied;
+use crate::packet::denied::{self, Attempts};
 use crate::receipt::capsule::Signed;
 use crate::sys::privileges::Enforced;
 use crate::sys::process::Child;
@@ -98,7 +98,9 @@ pub struct Collected {
     /// Its rows.
     pub flow_rows: u64,
     /// Refused destinations and how often, most telling first.
-    pub denied: Vec<(Denied, u64)>,
+    pub denied: Attempts,
+    /// Answers that look like a denial and that no receipt confirms, the same.
+    pub answered: Attempts,
     /// Host, port and number of the connections that went through.
     pub allowed: Vec<(String, u16, u64)>,
     /// Kernel counters.
@@ -226,6 +228,7 @@ impl Running {
             flow_head: flows.head().0.to_owned(),
             flow_rows: flows.head().1,
             denied: most_denied(&flows),
+            answered: Attempts::new(),
             allowed,
             counters,
             programs: self.gates.programs().to_vec(),
@@ -355,13 +358,13 @@ fn last_events(
 }
 
 /// Refused destinations and how often, most telling first.
-fn most_denied(flows: &FlowLog) -> Vec<(Denied, u64)> {
-    let mut denied: Vec<(Denied, u64)> = flows
+fn most_denied(flows: &FlowLog) -> Attempts {
+    let mut denied: Attempts = flows
         .denied()
         .iter()
         .map(|(denied, count)| (denied.clone(), *count))
         .collect();
-    denied.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    denied::sort(&mut denied);
     denied
 }
 

@@ -1,5 +1,4 @@
 //! `Verified → Emitted`: the packet is written, whole or not at all, and read back.
-use std::collections::BTreeMap;
 use std::io::{self, Seek};
 use std::path::{Path, PathBuf};
 
@@ -18,10 +17,9 @@ use crate::clock;
 use crate::packet::attest;
 use crate::packet::boundary::{Attestation, BoundaryFiles, BoundaryReport, judge};
 use crate::packet::build::{PacketInputs, build};
-use crate::packet::denied::Denied;
+use crate::packet::denied::{self, Attempts};
 use crate::packet::grade::Graded;
 use crate::packet::model::{Packet, PacketVerdict, Provider, Run, ScannerConfig, Verifier};
-use crate::packet::reconcile::ALLOW_LIST;
 use crate::packet::rendered::{self, Source};
 use crate::packet::stream::{FileDigest, Stream};
 use crate::packet::timestamp::Stamp;
@@ -69,7 +67,9 @@ pub struct Emitted {
     /// The check of the evidence.
     pub report: Report,
     /// Refused destinations with how often.
-    pub denied: Vec<(Denied, u64)>,
+    pub denied: Attempts,
+    /// Answers that look like a denial and that no receipt confirms, the same.
+    pub answered: Attempts,
     /// What people should know beyond the verdict.
     pub notices: Vec<String>,
     /// The time stamp over the attestation, if one was asked for and given.
@@ -181,6 +181,7 @@ impl Verified {
             graded: boundary.graded,
             report: self.report.clone(),
             denied: std::mem::take(&mut self.run.denied),
+            answered: std::mem::take(&mut self.run.answered),
             notices,
             stamp,
             incomplete: std::mem::take(&mut self.run.incomplete),
@@ -190,27 +191,18 @@ impl Verified {
         })
     }
 
-    /// Takes answers that only looked like a denial off the list of denials: the receipts show who wrote them. Each
-    /// denial that was signed confirms one answer.
+    /// Takes answers that look like a denial off the list of denials, unless the receipts confirm them.
     fn confirm_denials(&mut self) {
-        let receipts = &self.receipts;
         let allowed = Allowed::read(&self.run.policy.yaml).unwrap_or_default();
-        let mut left: BTreeMap<(String, Option<u16>), u64> = BTreeMap::new();
-        self.run.denied.retain_mut(|(denied, count)| {
-            if let Some(status) = denied.answered_with() {
-                let host = denied.destination.as_str();
-                let by_list = denied.claims(ALLOW_LIST);
-                let key = (host.to_owned(), (!by_list).then_some(status));
-                let left = left.entry(key).or_insert_with(|| match by_list {
-                    true if allowed.lists_name(host) => 0,
-                    true => receipts.denials_by_list(host),
-                    false => receipts.denials(host, status),
-                });
-                *count = (*count).min(*left);
-                *left = left.saturating_sub(*count);
-            }
-            *count > 0
-        });
+        let all = std::mem::take(&mut self.run.denied);
+        let (answers, mut denied) = all
+            .into_iter()
+            .partition(|(denied, _)| denied.answered_with().is_some());
+        let (signed, mut unclear) = denied::confirmed(answers, &self.receipts, &allowed);
+        denied.extend(signed);
+        denied::sort(&mut denied);
+        denied::sort(&mut unclear);
+        (self.run.denied, self.run.answered) = (denied, unclear);
     }
 
     /// The signature over all other files.

@@ -16,7 +16,7 @@ use egress_common::verdict::{Hook, Reason, Verdict};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
-use crate::packet::denied::Denied;
+use crate::packet::denied::{Denied, OTHERS};
 use crate::packet::residual::Residual;
 use callers::{Caller, Callers};
 
@@ -393,7 +393,7 @@ impl FlowLog {
             *self.denied.entry(denied).or_default() += 1;
         } else {
             let rest = Denied {
-                destination: String::from("(others)"),
+                destination: String::from(OTHERS),
                 port: 0,
                 protocol: String::new(),
                 reason: String::new(),

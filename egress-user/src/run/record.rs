@@ -12,6 +12,7 @@ use crate::boundary::users::AGENT_NAME;
 use crate::bpf;
 use crate::child::seccomp;
 use crate::digest::sha256_of;
+use crate::packet::denied::Attempts;
 use crate::packet::measured::{AllowedRow, AttestationKey, DeniedRow, LISTED};
 use crate::packet::model::{DockerSocketStatus, Posture};
 use crate::packet::posture::{Facts, Words};
@@ -152,8 +153,10 @@ pub fn boundary(run: &Collected, notices: &[String]) -> io::Result<Vec<u8>> {
             "names": run.counts.names,
         },
         "residual_channels": run.counts.residual,
-        "denied": denied_rows(run),
+        "denied": attempts(&run.denied),
         "denied_left_out": run.denied.len().saturating_sub(LISTED),
+        "answered": attempts(&run.answered),
+        "answered_left_out": run.answered.len().saturating_sub(LISTED),
         "allowed": allowed_rows(run),
         "allowed_left_out": run.allowed.len().saturating_sub(LISTED),
         "notices": notices,
@@ -247,8 +250,8 @@ fn allowed_ports(run: &Collected) -> Vec<u16> {
     ports
 }
 
-fn denied_rows(run: &Collected) -> Vec<DeniedRow> {
-    let rows = run.denied.iter().take(LISTED).cloned();
+fn attempts(attempts: &Attempts) -> Vec<DeniedRow> {
+    let rows = attempts.iter().take(LISTED).cloned();
     rows.map(|(attempt, count)| DeniedRow { count, attempt })
         .collect()
 }

@@ -138,6 +138,19 @@ async fn answer(
                 .and_then(|code| StatusCode::from_u16(code).ok())
                 .unwrap_or(StatusCode::BAD_REQUEST),
         ),
+        // What Go's standard library answers with an error, a Pipelock's denials among them.
+        "go-error" => {
+            let mut response = text("blocked\n".to_owned());
+            *response.status_mut() = StatusCode::FORBIDDEN;
+            for (name, value) in [
+                ("content-type", "text/plain; charset=utf-8"),
+                ("x-content-type-options", "nosniff"),
+            ] {
+                let value = http::HeaderValue::from_static(value);
+                response.headers_mut().insert(name, value);
+            }
+            response
+        }
         "close" => {
             let mut response = text("bye\n".to_owned());
             response

@@ -280,6 +280,59 @@ fn tunnels_beyond_a_thousand_wait_for_a_place() {
     assert_eq!(targets(&run, "block").len(), 0);
 }
 
+#[test]
+fn answer_that_looks_like_a_denial_is_listed_as_what_the_receipts_make_of_it() {
+    let world = World::new();
+    let agent = format!(
+        "{NO_PROXY}for url in denied.test/ allowed.test/go-error allowed.test/; do\n\
+         curl -sS -o /dev/null -w '%{{http_code}} ' http://$url\n\
+         done\n"
+    );
+    let control = world.shell(&agent);
+    assert_eq!(control.stdout, "200 403 200 ", "{control}");
+    let run = with(&world, &allow(&["allowed.test"])).script(&agent).run();
+    assert_eq!(run.stdout, "403 403 200 ", "{run}");
+    let summary = std::fs::read_to_string(run.packet.join("summary.md")).unwrap();
+    let report = std::fs::read_to_string(run.packet.join("report.html")).unwrap();
+    let boundary = run.json("boundary.json");
+    for (list, pointer, destination, title) in [
+        ("denied", "attempt/destination", "denied.test", "Denied"),
+        (
+            "answered",
+            "attempt/destination",
+            "allowed.test",
+            "Allowed or denied: not known",
+        ),
+        ("allowed", "host", "allowed.test", "Allowed"),
+    ] {
+        let rows = boundary.get(list).and_then(Value::as_array).unwrap();
+        let [row] = rows.as_slice() else {
+            panic!("{list}: {rows:?}\n{run}");
+        };
+        assert_eq!(
+            row.pointer(&format!("/{pointer}")).unwrap(),
+            destination,
+            "{run}"
+        );
+        assert_eq!(row.get("count").unwrap(), 1, "{list}: {run}");
+        let section = summary
+            .split("\n## ")
+            .find(|section| section.starts_with(&format!("{title}\n")));
+        let section = section.unwrap_or_else(|| panic!("{title}: {summary}"));
+        assert_eq!(
+            section.matches(&format!("` {destination}:80 `")).count(),
+            1,
+            "{section}"
+        );
+        assert!(report.contains(&format!("<h2>{title}</h2>")), "{report}");
+    }
+    assert!(
+        run.stderr.contains("egress: answered  1 x allowed.test:80"),
+        "{run}"
+    );
+    assert_verified(&world, &run);
+}
+
 /// A WebSocket client that ends as it is told.
 const SOCKET: &str = r#"
 import base64, os, socket, ssl, struct, sys, time

@@ -314,6 +314,11 @@ pub(super) static BOUNDARY: Form = Object(&[
     ),
     ("denied_left_out", Number),
     (
+        "answered",
+        List(&Object(&[("count", Number), ("attempt", DENIED)])),
+    ),
+    ("answered_left_out", Number),
+    (
         "allowed",
         List(&Object(&[
             ("host", Name),

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::receipts::Receipt;
 use super::*;
+use crate::packet::denied::{Denied, confirmed};
 use crate::receipt::json::{MAX_DEPTH, parse};
 
 const BUILTIN: Circumstances = Circumstances {
@@ -99,6 +100,29 @@ impl Run {
         }));
     }
 
+    fn signed(&self) -> Receipts {
+        let mut receipts = Receipts::default();
+        for receipt in &self.receipts {
+            let text = |name: &str| receipt[name].as_str().unwrap_or_default();
+            receipts.add(&Receipt {
+                transport: text("transport"),
+                target: text("target"),
+                verdict: text("verdict"),
+                id: text("action_id"),
+                layer: text("layer"),
+                phase: text("decision_phase"),
+                method: text("method"),
+                pattern: text("pattern"),
+                time: text("timestamp"),
+                action_type: text("action_type"),
+                side_effects: text("side_effect_class"),
+                reversibility: text("reversibility"),
+                policy_hash: text("policy_hash"),
+            });
+        }
+        receipts
+    }
+
     fn opened(&mut self, port: u16, bytes: u64) {
         self.rows.push(json!({
             "source": "kernel_mediator", "protocol": "tcp", "port": port, "established": true, "closed": true,
@@ -181,25 +205,7 @@ impl Run {
     }
 
     fn compare(&self, around: Circumstances) -> Reconciliation {
-        let mut receipts = Receipts::default();
-        for receipt in &self.receipts {
-            let text = |name: &str| receipt[name].as_str().unwrap_or_default();
-            receipts.add(&Receipt {
-                transport: text("transport"),
-                target: text("target"),
-                verdict: text("verdict"),
-                id: text("action_id"),
-                layer: text("layer"),
-                phase: text("decision_phase"),
-                method: text("method"),
-                pattern: text("pattern"),
-                time: text("timestamp"),
-                action_type: text("action_type"),
-                side_effects: text("side_effect_class"),
-                reversibility: text("reversibility"),
-                policy_hash: text("policy_hash"),
-            });
-        }
+        let receipts = self.signed();
         let mut reconciler = Reconciler::default();
         for row in self.rows.iter().chain([&beat(10)]) {
             let text = row.to_string();
@@ -398,4 +404,43 @@ fn every_disagreement_is_documented() {
             what.id()
         );
     }
+}
+
+#[test]
+fn each_signed_denial_confirms_one_answer_and_those_with_words_first() {
+    let answer = |host: &str, reason: &str| Denied {
+        destination: host.to_owned(),
+        port: 80,
+        reason: reason.to_owned(),
+        ..Denied::default()
+    };
+    let (plain, by_list) = ("answered_403", "answered_403: allowlist:not_in_allowlist");
+    let mut run = Run::new();
+    run.denial(1, "forward", "GET", "http://one.test/");
+    run.denial(2, "forward", "GET", "http://one.test/");
+    run.denial(3, "forward", "GET", "http://listed.test/");
+    let receipts = run.signed();
+    let allowed = Allowed::read("mode: strict\napi_allowlist: [listed.test]\n").unwrap();
+    let answers = vec![
+        (answer("one.test", plain), 2),
+        (answer("one.test", by_list), 1),
+        (answer("listed.test", by_list), 1),
+        (answer("other.test", plain), 1),
+    ];
+    let (denied, unclear) = confirmed(answers, &receipts, &allowed);
+    assert_eq!(
+        denied,
+        [
+            (answer("one.test", by_list), 1),
+            (answer("one.test", plain), 1)
+        ]
+    );
+    assert_eq!(
+        unclear,
+        [
+            (answer("listed.test", by_list), 1),
+            (answer("one.test", plain), 1),
+            (answer("other.test", plain), 1),
+        ]
+    );
 }
