@@ -53,8 +53,10 @@ fn pipelock_that_hangs_at_its_end_is_killed_and_that_is_said() {
     let output = running.finish(Duration::from_mins(1));
     assert_eq!(output.status, Some(125), "{output}");
     let boundary = fs::read_to_string(packet.join("boundary.json")).unwrap();
+    // A version with sessions is not told to close its own while it has a request.
     assert!(
-        boundary.contains("Pipelock did not end within 3s and was killed"),
+        boundary.contains("Pipelock did not end within 3s and was killed")
+            || boundary.contains("requests, and was killed before it closed its session"),
         "{boundary}"
     );
     assert!(runs(&world.state()).is_empty());

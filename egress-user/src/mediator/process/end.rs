@@ -1,5 +1,5 @@
-//! Stops Pipelock in the order that loses no receipt: its connections are closed, what is due is
-//! written, its counters are read, and only then it is told to end.
+//! Stops Pipelock in the order that loses no receipt: its connections are closed, what it still scans is
+//! scanned, what is due is written, its counters are read, and only then it is told to end.
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -94,10 +94,10 @@ impl Owed {
 /// Why it was stopped though something is missing.
 #[derive(Debug)]
 enum Undone {
-    /// It does nothing about what it owes.
+    /// What it has not written, with no request left.
     Missing(String),
-    /// It may still write receipts.
-    AtWork(String),
+    /// It may still write receipts of its requests.
+    Requests { count: u64, is_at_work: bool },
 }
 
 /// `/stats`, as far as it counts; versions before 3.2 have no `receipts`.
@@ -140,29 +140,47 @@ impl Pipelock {
         let is_gone = self.child.peek(0).ok().flatten().is_some();
         let mut killed = false;
         if !is_gone {
-            let drained = self.drain(tunnels, allowed);
+            let undone = self.drain(tunnels, allowed).err();
             incomplete.extend(self.missing_receipts().err());
             // A Pipelock that closes its session does not wait for its requests: a receipt that it writes after that
             // makes the evidence invalid, and looks like a forgery.
-            let is_unfinished = matches!(drained, Err(Undone::AtWork(_)));
-            killed = is_unfinished && self.tally.bound.is_some();
+            let is_left = matches!(undone, Some(Undone::Requests { .. }));
+            killed = is_left && self.tally.bound.is_some();
             self.child.signal(if killed {
                 Signal::SIGKILL
             } else {
                 Signal::SIGTERM
             });
-            if let Err(Undone::AtWork(mut text) | Undone::Missing(mut text)) = drained {
-                if killed {
-                    text.push_str(" and killed, so that its session has no end");
+            failed = killed
+                && !matches!(
+                    undone,
+                    Some(Undone::Requests {
+                        is_at_work: true,
+                        ..
+                    })
+                );
+            let end = if killed {
+                "killed before it closed its session"
+            } else {
+                "told to end"
+            };
+            incomplete.extend(undone.map(|undone| match undone {
+                Undone::Missing(text) => text,
+                Undone::Requests { count, is_at_work } => {
+                    let state = match (is_at_work, count) {
+                        (true, 0) => String::from("at work"),
+                        (true, count) => format!("at work on {count} requests"),
+                        (false, count) => format!("waiting with {count} requests"),
+                    };
+                    format!("Pipelock was still {state}, and was {end}")
                 }
-                incomplete.push(text);
-            }
+            }));
         }
         let status = self.wait_end();
         match status {
             Ok(Some(WaitStatus::Exited(_, 0))) => {}
-            // What is missing is named, and it did nothing wrong.
-            Ok(Some(_)) if killed => {}
+            // Whether it failed is known, and what is missing is named.
+            Ok(Some(WaitStatus::Signaled(_, Signal::SIGKILL, _))) if killed => {}
             Ok(Some(status)) => {
                 failed = true;
                 incomplete.push(format!("Pipelock ended in disorder{}", how(&status)));
@@ -242,10 +260,10 @@ impl Pipelock {
             }
             if now >= deadline {
                 if is_at_work || owed.has_undecided() {
-                    return Err(Undone::AtWork(format!(
-                        "Pipelock was still at work on {} requests when it was stopped",
-                        owed.requests
-                    )));
+                    return Err(Undone::Requests {
+                        count: owed.requests,
+                        is_at_work,
+                    });
                 }
                 // What was cut may have no receipt; it was worth waiting for, and nothing is missing.
                 let signed = allowed.forwarded.saturating_sub(self.tally.allowed);
