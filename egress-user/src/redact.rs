@@ -141,8 +141,9 @@ fn is_mark_at(path: &str, at: usize) -> bool {
     path.get(at..).is_some_and(|rest| is_mark(rest, "path"))
 }
 
-/// Whether a path segment holds what looks like a credential, in any of its percent-encoded forms.
-fn is_credential(segment: &str) -> bool {
+/// Whether a path segment, or another short text, holds what looks like a credential, in any of its percent-encoded
+/// forms.
+pub fn is_credential(segment: &str) -> bool {
     let mut text = Cow::Borrowed(segment);
     for _ in 0..DECODINGS {
         if holds_token(&text) {

@@ -37,14 +37,14 @@ pub fn of(run: &Collected) -> Vec<String> {
     let credentials = &run.measured.credentials;
     for one in &credentials.redactions {
         lines.push(format!(
-            "stored credentials were hidden from the command: {} ({})",
+            "hidden from the command, because it may hold a credential: {} ({})",
             one.path.display(),
             one.keys.join(", ")
         ));
     }
     if credentials.cut_short {
         lines.push(String::from(
-            "stored credentials were looked for in a part of the workspace only: it has many directories",
+            "only a part of the workspace was searched for stored credentials, because it has too many directories or files",
         ));
     }
     for one in &run.measured.opened {

@@ -11,6 +11,7 @@ use crate::apply::judge::Protected;
 use crate::apply::path::RelPath;
 use crate::apply::{self, Concluded, Decision, Recovered};
 use crate::boundary::workspace::credentials::{self, Exchange, Found, Redaction, Shown};
+use crate::boundary::workspace::git_search;
 use crate::boundary::workspace::store::{COPY, Purpose, SHOWN, Store};
 use crate::boundary::workspace::{self, Access};
 
@@ -24,15 +25,10 @@ pub(super) fn recover(plan: &Plan) -> Result<Vec<Recovered>, RunError> {
 
 /// Credentials that the agent would find, in the workspace and in the configuration of the machine.
 pub(super) fn credentials(plan: &Plan) -> Result<Found, RunError> {
-    let mut more = vec![PathBuf::from("/etc/gitconfig")];
     let home = plan.environment.iter().find(|(name, _)| name == "HOME");
-    if let Some((_, home)) = home {
-        more.push(Path::new(home).join(".gitconfig"));
-        more.push(Path::new(home).join(".config/git/config"));
-    }
     system(
         "look for stored credentials in git's configuration",
-        credentials::find(&plan.workdir, &more),
+        git_search::find(&plan.workdir, home.map(|(_, home)| Path::new(home))),
     )
 }
 
@@ -127,6 +123,13 @@ impl Running {
             .masked
             .iter()
             .chain(&self.plan.protected)
+            .chain(
+                self.measured
+                    .credentials
+                    .redactions
+                    .iter()
+                    .map(|one| &one.path),
+            )
             .map(PathBuf::as_path);
         let protected = Protected::new(&self.plan.workdir, protected);
         let failed = matches!(ending, Ending::Failed(_));

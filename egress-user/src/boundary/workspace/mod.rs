@@ -4,7 +4,13 @@
 pub mod clear;
 pub mod credentials;
 pub mod git_config;
+pub mod git_directory;
+pub mod git_files;
+pub mod git_redact;
+pub mod git_search;
+pub mod git_values;
 pub mod overlay;
+pub mod reach;
 pub mod store;
 
 use std::io;

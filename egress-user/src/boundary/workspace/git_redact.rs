@@ -1,0 +1,353 @@
+//! Writes files of a git directory again without their credentials. Pure.
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use super::git_config::{Kind, Section, elements};
+use super::git_values::{self, Judgment};
+
+/// A file without its credentials.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Redacted {
+    /// What is left.
+    pub text: Vec<u8>,
+    /// The names of what was taken out; never values.
+    pub keys: Vec<String>,
+    /// What it refers to, whether or not that is shown.
+    pub paths: Vec<Reference>,
+    /// Whether git reads the file to its end.
+    pub is_whole: bool,
+}
+
+/// A file that a configuration names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reference {
+    /// Another configuration.
+    Include(String),
+    /// A file that holds nothing but credentials.
+    Secret(String),
+}
+
+/// Who reads a configuration file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reader {
+    /// git, as its configuration.
+    Git,
+    /// git, from the work tree, where it is like any other file of the project.
+    WorkTree,
+}
+
+/// Stands for comments.
+const COMMENTS: &str = "(comments)";
+/// Stands for all that follows an error.
+const UNREADABLE: &str = "(what git cannot read)";
+/// Stands for lines of a text.
+const LINES: &str = "(text with a credential)";
+/// Names of what was taken out of one file that are listed.
+const MOST_KEYS: usize = 64;
+/// Variables that name files with credentials.
+const SECRET_FILES: [(&str, &str); 5] = [
+    ("http", "cookiefile"),
+    ("http", "proxysslcert"),
+    ("http", "proxysslkey"),
+    ("http", "sslcert"),
+    ("http", "sslkey"),
+];
+
+/// Takes the credentials out of a configuration.
+pub fn config(text: &[u8], reader: Reader) -> Redacted {
+    let mut out = Redacted {
+        is_whole: true,
+        ..Redacted::default()
+    };
+    let mut keys = Keys::default();
+    let mut section = Section::default();
+    for element in elements(text) {
+        let raw = text.get(element.span).unwrap_or_default();
+        let shown = match element.kind {
+            Kind::Space => Some(Cow::Borrowed(raw)),
+            Kind::Comment => {
+                let shown = comment(raw, reader);
+                if shown.is_none() {
+                    keys.add(COMMENTS);
+                }
+                shown
+            }
+            Kind::Section(read) => {
+                section = read;
+                Some(section_header(raw, &section, reader))
+            }
+            Kind::Variable(name, value) => {
+                out.paths
+                    .extend(reference(&section, &name, value.as_deref()));
+                let judge = match reader {
+                    Reader::Git => git_values::judge,
+                    Reader::WorkTree => git_values::judge_tracked,
+                };
+                let judgment = judge(&section, &name, value.as_deref());
+                if judgment != Judgment::Show {
+                    keys.add(&full_name(&section, &name));
+                }
+                match judgment {
+                    Judgment::Show => Some(Cow::Borrowed(raw)),
+                    Judgment::Change(value) => {
+                        Some(Cow::Owned(format!("{name} = {}\n", quoted(&value)).into()))
+                    }
+                    Judgment::Hide => None,
+                }
+            }
+            Kind::Unreadable => {
+                out.is_whole = false;
+                keys.add(UNREADABLE);
+                None
+            }
+        };
+        // Another element may follow on the same line.
+        out.text
+            .extend_from_slice(&shown.unwrap_or(Cow::Borrowed(b"\n")));
+    }
+    out.keys = keys.listed();
+    out
+}
+
+/// Takes lines with credentials out of a text, and the users out of its URLs.
+pub fn text(text: &[u8]) -> Redacted {
+    let mut out = Redacted {
+        is_whole: true,
+        ..Redacted::default()
+    };
+    for line in text.split_inclusive(|byte| *byte == b'\n') {
+        let shown = shown_line(line);
+        if *shown != *line && out.keys.is_empty() {
+            out.keys.push(LINES.to_owned());
+        }
+        out.text.extend_from_slice(&shown);
+    }
+    out
+}
+
+fn shown_line(line: &[u8]) -> Cow<'_, [u8]> {
+    let text = String::from_utf8_lossy(line);
+    let clean = git_values::without_user(&text);
+    if git_values::holds_token(&clean) {
+        Cow::Borrowed(b"\n")
+    } else if clean == text {
+        Cow::Borrowed(line)
+    } else {
+        Cow::Owned(clean.into_owned().into_bytes())
+    }
+}
+
+/// A comment, if it is shown. In a file that only git reads it may be a variable that somebody took
+/// out of use.
+fn comment(raw: &[u8], reader: Reader) -> Option<Cow<'_, [u8]>> {
+    let is_empty = raw.iter().all(|byte| !byte.is_ascii_alphanumeric());
+    match reader {
+        _ if is_empty => Some(Cow::Borrowed(raw)),
+        Reader::Git => None,
+        Reader::WorkTree => (*shown_line(raw) == *raw).then_some(Cow::Borrowed(raw)),
+    }
+}
+
+/// A section header. The variables below one that is not shown are not shown either.
+fn section_header<'t>(raw: &'t [u8], section: &Section, reader: Reader) -> Cow<'t, [u8]> {
+    let is_shown = reader == Reader::WorkTree || git_values::is_known(section);
+    if is_shown && git_values::header(section) == Judgment::Show {
+        Cow::Borrowed(raw)
+    } else {
+        Cow::Borrowed(b"[hidden]")
+    }
+}
+
+/// A value or subsection as git writes it.
+fn quoted(value: &str) -> String {
+    format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// `section.subsection.name`, for people.
+fn full_name(section: &Section, name: &str) -> String {
+    let subsection = section.subsection.as_deref().map(String::from_utf8_lossy);
+    match (subsection, git_values::header(section)) {
+        (None, _) => format!("{}.{name}", section.name),
+        (Some(subsection), Judgment::Show) => format!("{}.{subsection}.{name}", section.name),
+        (_, Judgment::Change(subsection)) => format!("{}.{subsection}.{name}", section.name),
+        (_, Judgment::Hide) => format!("{}.(hidden).{name}", section.name),
+    }
+}
+
+/// The file that a variable names.
+fn reference(section: &Section, name: &str, value: Option<&[u8]>) -> Option<Reference> {
+    let value = String::from_utf8_lossy(value?);
+    let path = value.strip_prefix(":(optional)").unwrap_or(&value);
+    if path.is_empty() {
+        return None;
+    }
+    match section.name.as_str() {
+        "include" | "includeif" if name == "path" => Some(Reference::Include(path.to_owned())),
+        "credential" if name == "helper" => stored_in(&value).map(Reference::Secret),
+        _ if SECRET_FILES.contains(&(section.name.as_str(), name)) => {
+            Some(Reference::Secret(path.to_owned()))
+        }
+        _ => None,
+    }
+}
+
+/// The file of `git credential-store --file`.
+fn stored_in(helper: &str) -> Option<String> {
+    let mut words = helper.split_whitespace();
+    let file = words.find_map(|word| match word.strip_prefix("--file")? {
+        "" => Some(None),
+        rest => rest.strip_prefix('=').map(Some),
+    })?;
+    let file = file.or_else(|| words.next())?;
+    Some(file.trim_matches(['"', '\'', ';']).to_owned())
+}
+
+/// Names of what was taken out, each once.
+#[derive(Debug, Default)]
+struct Keys {
+    seen: BTreeSet<String>,
+    listed: Vec<String>,
+}
+
+impl Keys {
+    fn add(&mut self, key: &str) {
+        if self.seen.insert(key.to_owned()) && self.listed.len() < MOST_KEYS {
+            self.listed.push(key.to_owned());
+        }
+    }
+
+    fn listed(mut self) -> Vec<String> {
+        let more = self.seen.len() - self.listed.len();
+        if more > 0 {
+            self.listed.push(format!("({more} more)"));
+        }
+        self.listed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(text: &str, reader: Reader) -> (String, Vec<String>) {
+        let redacted = config(text.as_bytes(), reader);
+        (String::from_utf8(redacted.text).unwrap(), redacted.keys)
+    }
+
+    #[test]
+    fn credentials_go_and_the_rest_stays() {
+        let text = "# s3cret\n[core]\n\tbare = false\r\n[http \"https://github.com/\"]\n\textraHeader = AUTHORIZATION: basic \\\n  s3cret\n\
+            [http] extraheader = s3cret ; x\n[user] name = \"a # b\" # s3cret \\\n[Credential \"x\"]\n helper = \"!f() { echo s3cret; }; f\"\n\
+            [remote \"origin\"]\n\turl = https://x:s3cret@github.com/a/b\n\tpushurl = ssh://git@github.com/a\n\
+            \turl = \"https://u:s3\\\ncret@github.com/c\"\n\turl = https://\\\ns3cret@github.com/d # x\n\
+            [url \"https:/\\/s3cret@github.com/\"]\n insteadOf = https://github.com/\n[github]\n\ttoken = s3cret\n\
+            [includeIf \"gitdir:/w/.git\"]\n\tpath = /t/git-credentials-1.config\n[branch \"b\"]\n\tmerge = refs/heads/b";
+        let redacted = config(text.as_bytes(), Reader::Git);
+        let left = String::from_utf8(redacted.text).unwrap();
+        assert!(
+            !left.contains("s3cret") && !left.contains("cret@"),
+            "{left}"
+        );
+        for kept in [
+            "bare = false\r\n",
+            "name = \"a # b\" ",
+            "url = \"https://github.com/a/b\"\n",
+            "url = \"https://github.com/c\"\n",
+            "url = \"https://github.com/d\"\n",
+            "pushurl = ssh://git@github.com/a\n",
+            "merge = refs/heads/b",
+            "[remote \"origin\"]",
+        ] {
+            assert!(left.contains(kept), "{kept}: {left}");
+        }
+        assert_eq!(
+            redacted.keys,
+            [
+                "(comments)",
+                "http.https://github.com/.extraheader",
+                "http.extraheader",
+                "credential.x.helper",
+                "remote.origin.url",
+                "url.https://github.com/.insteadof",
+                "github.token",
+            ]
+        );
+        let include = Reference::Include(String::from("/t/git-credentials-1.config"));
+        assert_eq!(redacted.paths, [include]);
+        // What is left reads the same to git.
+        assert_eq!(
+            config(left.as_bytes(), Reader::Git).keys,
+            Vec::<String>::new()
+        );
+    }
+
+    #[test]
+    fn nothing_hides_behind_a_comment_a_quote_or_an_error() {
+        for text in [
+            "[core] bare # \\\n[http]\nextraheader = s3cret\n",
+            "[core] bare = \"c ; \\\" \" \n[http]extraheader=s3cret\n",
+            "\u{feff}[HTTP.x]\nEXTRAHEADER = s3cret",
+            "[core] bare = \"open\n[http]\nextraheader = s3cret\n",
+            "[core\n[http]\nextraheader = s3cret\n",
+            "[core] b$ = 1\n[http]\nextraheader = s3cret\n",
+            "s3cret",
+        ] {
+            let (left, keys) = shown(text, Reader::Git);
+            assert!(!left.contains("s3cret"), "{text:?}: {left:?}");
+            assert!(!keys.is_empty(), "{text:?}");
+        }
+        // A configuration without credentials is as it was.
+        let plain = "#\n[core]\n\trepositoryformatversion = 0\n[gc]\n\tauto = 0\n";
+        assert_eq!(shown(plain, Reader::Git), (plain.to_owned(), Vec::new()));
+    }
+
+    #[test]
+    fn a_file_of_the_work_tree_changes_for_a_credential_alone() {
+        let plain = "# where things come from\n[submodule \"a\"]\n\tpath = a\n\turl = ../a ; x\n[other]\n\tx = y\n";
+        assert_eq!(
+            shown(plain, Reader::WorkTree),
+            (plain.to_owned(), Vec::new())
+        );
+        let (left, keys) = shown(
+            "# https://s3cret@h/\n[submodule \"a\"]\n\tpath = a\n\turl = https://s3cret@h/a\n",
+            Reader::WorkTree,
+        );
+        assert_eq!(
+            left,
+            "\n\n[submodule \"a\"]\n\tpath = a\n\turl = \"https://h/a\"\n"
+        );
+        assert_eq!(keys, ["(comments)", "submodule.a.url"]);
+    }
+
+    #[test]
+    fn texts_lose_users_of_urls_and_lines_with_tokens() {
+        let plain = b"0 1 n <e@h> 1 +0 commit: fix: a b:c@d, authorization \xff\n";
+        assert_eq!(text(plain).text, plain);
+        assert!(text(plain).keys.is_empty());
+        let redacted = text(b"a\npull https://x:s3cret@h/a main\nghp_0123456789abcdef0\nb");
+        assert_eq!(redacted.text, b"a\npull https://h/a main\n\nb");
+        assert_eq!(redacted.keys, ["(text with a credential)"]);
+    }
+
+    #[test]
+    fn files_of_credentials_are_named() {
+        for (value, file) in [
+            ("store --file=/w/x", Some("/w/x")),
+            ("store --file /w/x", Some("/w/x")),
+            ("!git credential-store --file '/w/x'; f", Some("/w/x")),
+            ("store", None),
+            ("store --filer x", None),
+        ] {
+            let text = format!("[credential \"https://h\"]\nhelper = {}\n", quoted(value));
+            let paths = config(text.as_bytes(), Reader::Git).paths;
+            let wanted = file.map(|file| Reference::Secret(file.to_owned()));
+            assert_eq!(paths, Vec::from_iter(wanted), "{value}");
+        }
+        let many: Vec<String> = (0..100).map(|number| format!("a{number} = b")).collect();
+        let keys = config(format!("[x]\n{}", many.join("\n")).as_bytes(), Reader::Git).keys;
+        assert_eq!(
+            (keys.len(), keys.last().unwrap().as_str()),
+            (65, "(36 more)")
+        );
+    }
+}

@@ -1,0 +1,501 @@
+//! Finds credentials that are stored where the command would see them: in the git directories in and
+//! above the workspace, and in files that their configuration names. A checkout leaves the token of the
+//! job there.
+//!
+//! An earlier run may have written what is read here. So names are taken from lists with limits instead
+//! of by recursion, files are opened by [`Reach`], and what a configuration names counts only where the
+//! command or the caller could have put it.
+use std::collections::{BTreeSet, VecDeque};
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::credentials::Found;
+use super::git_directory::{is_git_directory, named_in, resolved};
+use super::git_files::{Bounds, Files, Treatment};
+use super::reach::Reach;
+
+/// Directories of the workspace that are listed, and names in all of them together.
+const WORKSPACE: Budget = Budget {
+    directories: 1000,
+    names: 500_000,
+};
+/// The same of git directories, with those of submodules and work trees.
+const GIT: Budget = Budget {
+    directories: 5000,
+    names: 500_000,
+};
+/// The same of what the command may add to freely: logs.
+const TEXTS: Budget = Budget {
+    directories: 5000,
+    names: 10_000,
+};
+/// How deep below a workspace git directories are looked for.
+const DEEPEST: usize = 3;
+/// How deep the names of submodules and refs go.
+const DEEPEST_NAME: usize = 8;
+/// Files of a git directory that are shown as they are. A message is the command's to read in the commit, too. A file
+/// that is not here, and is not text either, is shown empty: tools keep their tokens in such files, and so does
+/// `git credential-store --file`.
+const DATA: [&str; 11] = [
+    "COMMIT_EDITMSG",
+    "TAG_EDITMSG",
+    "commondir",
+    "description",
+    "gc.log",
+    "gc.pid",
+    "gitdir",
+    "index",
+    "locked",
+    "packed-refs",
+    "shallow",
+];
+/// Beginnings of names of the same.
+const DATA_BEGINS: [&str; 5] = [
+    "HEAD.",
+    "index.",
+    "packed-refs.",
+    "shallow.",
+    "sharedindex.",
+];
+
+/// Looks for credentials; `home` is the caller's.
+///
+/// # Errors
+/// When a file that may hold some cannot be read.
+pub fn find(workspace: &Path, home: Option<&Path>) -> io::Result<Found> {
+    // The root directory is nobody's home, whatever the variable holds.
+    let home = home
+        .filter(|home| home.is_absolute())
+        .and_then(resolved)
+        .filter(|home| home.parent().is_some());
+    let mut search = Search {
+        reach: Reach::of(workspace)?,
+        files: Files::new(workspace, home.as_deref()),
+        git: VecDeque::new(),
+        texts: Vec::new(),
+        cut_short: false,
+    };
+    let files = &mut search.files;
+    files.add(Path::new("/etc/gitconfig"), Treatment::Config(Bounds::Host));
+    if let Some(home) = home {
+        for (name, treatment) in [
+            (".gitconfig", Treatment::Config(Bounds::Host)),
+            (".config/git/config", Treatment::Config(Bounds::Host)),
+            (".git-credentials", Treatment::Whole),
+            (".config/git/credentials", Treatment::Whole),
+        ] {
+            files.add(&home.join(name), treatment);
+        }
+    }
+    for above in workspace.ancestors().skip(1) {
+        search.git_entry(&above.join(".git"))?;
+    }
+    search.below(workspace)?;
+    search.git_directories()?;
+    let mut found = search.files.look(&search.reach)?;
+    found.cut_short |= search.cut_short;
+    found.redactions.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(found)
+}
+
+/// How much is left to be listed.
+#[derive(Debug, Clone, Copy)]
+struct Budget {
+    directories: usize,
+    names: usize,
+}
+
+#[derive(Debug)]
+struct Search {
+    reach: Reach,
+    files: Files,
+    /// Git directories to look into.
+    git: VecDeque<PathBuf>,
+    /// Their directories of text.
+    texts: Vec<(PathBuf, PathBuf)>,
+    cut_short: bool,
+}
+
+impl Search {
+    /// Looks at a workspace, nearest directories first.
+    fn below(&mut self, workspace: &Path) -> io::Result<()> {
+        let mut budget = WORKSPACE;
+        let mut level = vec![workspace.to_path_buf()];
+        for _ in 0..=DEEPEST {
+            let mut next = Vec::new();
+            for dir in level {
+                let names = self.list(&dir, &mut budget)?;
+                if names.iter().any(|(name, _)| name == "HEAD")
+                    && is_git_directory(&self.reach, &dir)?
+                {
+                    self.git.push_back(dir.clone());
+                }
+                for (name, is_dir) in names {
+                    let path = dir.join(&name);
+                    if name.eq_ignore_ascii_case(".git") {
+                        self.git_entry(&path)?;
+                    } else if is_dir {
+                        next.push(path);
+                    } else if name == ".gitmodules" || name == ".lfsconfig" {
+                        self.files.add(&path, Treatment::Tracked);
+                    } else if name == ".git-credentials" {
+                        self.files.add(&path, Treatment::Whole);
+                    }
+                }
+            }
+            level = next;
+        }
+        Ok(())
+    }
+
+    /// A `.git`: the git directory, or a file that names it.
+    fn git_entry(&mut self, path: &Path) -> io::Result<()> {
+        let Some(path) = resolved(path) else {
+            return Ok(());
+        };
+        // The command finds what is in a broken one, too; outside of the workspace a link may lead anywhere.
+        let is_ours = path.starts_with(self.reach.workspace());
+        if self.reach.is_dir(&path)? {
+            if is_ours || is_git_directory(&self.reach, &path)? {
+                self.git.push_back(path);
+            }
+        } else if let Some(dir) = named_in(&self.reach, &path, "gitdir:")?
+            && is_git_directory(&self.reach, &dir)?
+        {
+            self.git.push_back(dir);
+        }
+        Ok(())
+    }
+
+    /// Looks into every git directory that was found, and into those that it holds.
+    fn git_directories(&mut self) -> io::Result<()> {
+        let mut budget = GIT;
+        let mut seen = BTreeSet::new();
+        while let Some(dir) = self.git.pop_front() {
+            let Some(dir) = resolved(&dir) else {
+                continue;
+            };
+            let is_ours = dir.starts_with(self.reach.workspace());
+            if !seen.insert(dir.clone()) || !(is_ours || is_git_directory(&self.reach, &dir)?) {
+                continue;
+            }
+            self.git
+                .extend(named_in(&self.reach, &dir.join("commondir"), "")?);
+            for (name, is_dir) in self.list(&dir, &mut budget)? {
+                let path = dir.join(&name);
+                match name.to_str().unwrap_or_default() {
+                    "worktrees" => {
+                        let names = self.list(&path, &mut budget)?.into_iter();
+                        self.git.extend(names.map(|(name, _)| path.join(name)));
+                    }
+                    "modules" => self.modules(path, &mut budget)?,
+                    "branches" | "logs" | "remotes" => self.texts.push((dir.clone(), path)),
+                    _ if is_dir => {}
+                    name if name.starts_with("config") => {
+                        self.git_file(&dir, &path, Treatment::Config(Bounds::Repository))?;
+                    }
+                    name if is_data(name) => {}
+                    name if is_text(name) => self.git_file(&dir, &path, Treatment::Text)?,
+                    _ => self.git_file(&dir, &path, Treatment::Whole)?,
+                }
+            }
+        }
+        let mut budget = TEXTS;
+        for (dir, texts) in std::mem::take(&mut self.texts) {
+            self.texts(&dir, texts, &mut budget)?;
+        }
+        Ok(())
+    }
+
+    /// Git directories of submodules, whose names may have slashes.
+    fn modules(&mut self, dir: PathBuf, budget: &mut Budget) -> io::Result<()> {
+        let mut level = vec![dir];
+        for _ in 0..DEEPEST_NAME {
+            let mut next = Vec::new();
+            for dir in level {
+                let names = self.list(&dir, budget)?;
+                if names.iter().any(|(name, _)| name == "HEAD") {
+                    self.git.push_back(dir);
+                    continue;
+                }
+                let dirs = names.into_iter().filter(|(_, is_dir)| *is_dir);
+                next.extend(dirs.map(|(name, _)| dir.join(name)));
+            }
+            level = next;
+        }
+        self.cut_short |= !level.is_empty();
+        Ok(())
+    }
+
+    /// Files of text in the git directory `git`, named after refs and remotes.
+    fn texts(&mut self, git: &Path, dir: PathBuf, budget: &mut Budget) -> io::Result<()> {
+        let mut level = vec![dir];
+        for _ in 0..DEEPEST_NAME {
+            let mut next = Vec::new();
+            for dir in level {
+                for (name, is_dir) in self.list(&dir, budget)? {
+                    let path = dir.join(name);
+                    if is_dir {
+                        next.push(path);
+                    } else {
+                        self.git_file(git, &path, Treatment::Text)?;
+                    }
+                }
+            }
+            level = next;
+        }
+        self.cut_short |= !level.is_empty();
+        Ok(())
+    }
+
+    /// A file of the git directory `git`. A link counts for a configuration alone, and only where it leads
+    /// to what belongs to the workspace, to the caller or to another repository.
+    fn git_file(&mut self, git: &Path, path: &Path, treatment: Treatment) -> io::Result<()> {
+        let Some(path) = resolved(path) else {
+            return Ok(());
+        };
+        let is_config = matches!(treatment, Treatment::Config(_));
+        let other = path.parent().unwrap_or(&path);
+        if path.starts_with(git)
+            || (is_config && (self.files.is_near(&path) || is_git_directory(&self.reach, other)?))
+        {
+            self.files.add(&path, treatment);
+        }
+        Ok(())
+    }
+
+    /// Names in a directory, and whether they are directories, as long as the budget allows.
+    fn list(&mut self, dir: &Path, budget: &mut Budget) -> io::Result<Vec<(OsString, bool)>> {
+        let Some(dir) = resolved(dir) else {
+            return Ok(Vec::new());
+        };
+        if budget.directories == 0 {
+            self.cut_short = true;
+            return Ok(Vec::new());
+        }
+        let names = self.reach.list(&dir, budget.names)?;
+        budget.directories -= 1;
+        budget.names -= names.len();
+        self.cut_short |= budget.names == 0;
+        Ok(names)
+    }
+}
+
+/// Whether the file of a git directory is text that git wrote: `HEAD`, `FETCH_HEAD`, `MERGE_MSG`.
+fn is_text(name: &str) -> bool {
+    name.bytes()
+        .all(|byte| byte.is_ascii_uppercase() || byte == b'_')
+}
+
+fn is_data(name: &str) -> bool {
+    DATA.contains(&name) || DATA_BEGINS.iter().any(|begin| name.starts_with(begin))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    const SECRET: &str = "[http]\n extraheader = AUTHORIZATION: basic x\n";
+
+    /// A directory that any user can read.
+    struct Scene(tempfile::TempDir);
+
+    impl Scene {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+            Self(dir)
+        }
+
+        fn root(&self) -> PathBuf {
+            self.0.path().canonicalize().unwrap()
+        }
+
+        fn put(&self, path: &str, text: &str) {
+            let path = self.root().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+
+        /// What makes `path` a git directory.
+        fn git(&self, path: &str) {
+            self.put(&format!("{path}/HEAD"), "ref: refs/heads/main\n");
+            for name in ["objects", "refs"] {
+                fs::create_dir_all(self.root().join(path).join(name)).unwrap();
+            }
+        }
+
+        /// Paths of what is hidden, with the workspace `w` and the home `home`.
+        fn hidden(&self) -> Vec<String> {
+            let root = self.root();
+            let home = root.join("home");
+            let found = find(&root.join("w"), Some(&home)).unwrap();
+            let below = |path: &Path| {
+                path.strip_prefix(&root)
+                    .map(|path| path.display().to_string())
+            };
+            let paths = found.redactions.iter();
+            paths.filter_map(|one| below(&one.path).ok()).collect()
+        }
+    }
+
+    #[test]
+    fn every_git_directory_is_found() {
+        let scene = Scene::new();
+        for path in [
+            ".git/config",
+            "w/.git/config",
+            "w/.git/config.worktree",
+            "w/.git/worktrees/a/config.worktree",
+            "w/.git/modules/a/b/config",
+            "w/sub/dir/.git/config",
+            "w/bare.git/config",
+            "elsewhere/.git/config",
+            "home/credentials",
+            "w/plain",
+            "w/like/config",
+            "like/config",
+            "link/config",
+        ] {
+            scene.put(path, SECRET);
+        }
+        for path in [".git", "w/bare.git", "elsewhere/.git", "link"] {
+            scene.git(path);
+        }
+        scene.put("w/.git/modules/a/b/HEAD", "");
+        scene.put("w/tree/.git", "gitdir: ../../elsewhere/.git/worktrees/t\n");
+        scene.put(
+            "elsewhere/.git/worktrees/t/HEAD",
+            "0123456789012345678901234567890123456789\n",
+        );
+        scene.put("elsewhere/.git/worktrees/t/commondir", "../..\n");
+        scene.put("w/other/.git/config", "[include]\npath = ~/credentials\n");
+        // git takes none of these for a git directory.
+        scene.put("w/like/HEAD", "ref: refs/heads/main\n");
+        scene.put("like/HEAD", "ref: refs/heads/main\n");
+        scene.put("w/named/.git", "gitdir: ../../like\n");
+        fs::create_dir_all(scene.root().join("w/linked/.git")).unwrap();
+        symlink(
+            "../../../link/config",
+            scene.root().join("w/linked/.git/config"),
+        )
+        .unwrap();
+        symlink(
+            "../../../like/config",
+            scene.root().join("w/linked/.git/config.worktree"),
+        )
+        .unwrap();
+        assert_eq!(
+            scene.hidden(),
+            [
+                ".git/config",
+                "elsewhere/.git/config",
+                "home/credentials",
+                "link/config",
+                "w/.git/config",
+                "w/.git/config.worktree",
+                "w/.git/modules/a/b/config",
+                "w/.git/worktrees/a/config.worktree",
+                "w/bare.git/config",
+                "w/sub/dir/.git/config",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_repository_hides_nothing_of_the_host() {
+        let scene = Scene::new();
+        scene.git("w/.git");
+        let root = scene.root();
+        let mut text = String::from("[http]\nsslKey = ../../host/key\n[include]\n");
+        for path in [
+            "home/own",
+            "home/closed",
+            "w/inc",
+            "w/not",
+            "host/open",
+            "host/key",
+        ] {
+            scene.put(path, SECRET);
+            writeln!(text, "path = {}/{path}", root.display()).unwrap();
+        }
+        let only = |path: &str, mode| {
+            fs::set_permissions(root.join(path), Permissions::from_mode(mode)).unwrap();
+        };
+        only("home/closed", 0o640);
+        // A file that is no configuration stays as it is.
+        scene.put("w/not", "\x7fELF");
+        scene.put("w/.git/config", &text);
+        assert_eq!(scene.hidden(), ["home/own", "w/.git/config", "w/inc"]);
+        // The host's own configuration may include what it likes, unless it lies in the workspace.
+        scene.put("home/.gitconfig", &text);
+        let hidden = scene.hidden();
+        let of_host = hidden.iter().filter(|path| path.starts_with("host/"));
+        assert_eq!(of_host.collect::<Vec<_>>(), ["host/key", "host/open"]);
+        fs::create_dir_all(root.join("w/home")).unwrap();
+        scene.put("w/home/.gitconfig", &text);
+        let found = find(&root.join("w"), Some(&root.join("w/home"))).unwrap();
+        assert!(
+            found
+                .redactions
+                .iter()
+                .all(|one| one.path.starts_with(root.join("w")))
+        );
+        // With the root directory as home, every file would be the caller's.
+        let found = find(&root.join("w"), Some(Path::new("/"))).unwrap();
+        assert!(
+            found
+                .redactions
+                .iter()
+                .all(|one| one.path.starts_with(root.join("w")))
+        );
+    }
+
+    #[test]
+    fn includes_end_where_git_ends_them() {
+        let scene = Scene::new();
+        scene.git("w/.git");
+        for number in 0..3000 {
+            let text = format!("[include] path = c{}\n{SECRET}", number + 1);
+            scene.put(&format!("w/c{number}"), &text);
+        }
+        scene.put(
+            "w/.git/config",
+            "[include] path = ../c0\n[include] path = config\n",
+        );
+        assert_eq!(scene.hidden().len(), 10);
+        let mut many = String::new();
+        for number in 0..3000 {
+            writeln!(many, "path = ../c{number}").unwrap();
+        }
+        scene.put("w/.git/config", &format!("[include]\n{many}"));
+        assert_eq!(scene.hidden().len(), 1000);
+        let found = find(&scene.root().join("w"), None).unwrap();
+        assert!(found.cut_short);
+    }
+
+    #[test]
+    fn what_the_command_may_write_does_not_use_up_the_search() {
+        let scene = Scene::new();
+        scene.git("w/.git");
+        scene.put("w/.git/config", SECRET);
+        scene.put("w/.git/token", "x");
+        scene.put("w/.git/empty", "");
+        for number in 0..1500 {
+            fs::create_dir_all(scene.root().join(format!("w/a{number}"))).unwrap();
+            scene.put(&format!("w/.git/logs/refs/{number}/x"), "");
+        }
+        let log = scene.root().join("w/.git/logs/HEAD");
+        fs::File::create(&log).unwrap().set_len(1 << 40).unwrap();
+        assert_eq!(
+            scene.hidden(),
+            ["w/.git/config", "w/.git/logs/HEAD", "w/.git/token"]
+        );
+        assert!(find(&scene.root().join("w"), None).unwrap().cut_short);
+    }
+}

@@ -1,0 +1,280 @@
+//! Opens files that a program of an earlier run may have made, or named: what root reads for a run.
+//!
+//! In the workspace everything may be read, because the command can read what its owner can. Outside
+//! of it only what any user may read is opened: the command sees nothing else there, and a name that
+//! leads to a file of root's alone leads nowhere.
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Component, Path, PathBuf};
+
+use nix::dir::Dir;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2};
+use nix::sys::stat::Mode;
+
+/// Permission of other users to read a file or to list a directory.
+const MAY_READ: u32 = 0o004;
+/// Permission of other users to go through a directory.
+const MAY_PASS: u32 = 0o001;
+
+/// A workspace, by descriptor, and the rest of the machine.
+#[derive(Debug)]
+pub struct Reach {
+    workspace: PathBuf,
+    root: OwnedFd,
+}
+
+/// A regular file.
+#[derive(Debug)]
+pub struct Found {
+    /// Its content, or what was wanted of it.
+    pub text: Vec<u8>,
+    /// What it is.
+    pub meta: Metadata,
+}
+
+impl Reach {
+    /// That of `workspace`, a path without links.
+    ///
+    /// # Errors
+    /// Those of `open(2)`.
+    pub fn of(workspace: &Path) -> io::Result<Self> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        Ok(Self {
+            workspace: workspace.to_path_buf(),
+            root: open(workspace, flags, Mode::empty())?,
+        })
+    }
+
+    /// The workspace.
+    pub fn workspace(&self) -> &Path {
+        &self.workspace
+    }
+
+    /// Reads the regular file at `path`, which has no links in it, up to `most` bytes and one more.
+    /// `None` if there is none, or none that the command could read.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub fn read(&self, path: &Path, most: u64) -> io::Result<Option<Found>> {
+        let Some(place) = self.place(path)? else {
+            return Ok(None);
+        };
+        let meta = File::from(place.try_clone()?).metadata()?;
+        if !meta.is_file() {
+            return Ok(None);
+        }
+        // The descriptor of a place cannot be read. Opened through it, it is the same file.
+        let file = File::options()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(format!("/proc/self/fd/{}", place.as_raw_fd()))?;
+        let mut text = Vec::new();
+        file.take(most + 1).read_to_end(&mut text)?;
+        Ok(Some(Found { text, meta }))
+    }
+
+    /// Names in the directory at `path`, sorted, and whether they are directories themselves; `most` at
+    /// most. None where there is no directory, or none that the command could list.
+    ///
+    /// # Errors
+    /// Those of listing.
+    pub fn list(&self, path: &Path, most: usize) -> io::Result<Vec<(OsString, bool)>> {
+        let Some(place) = self.place(path)? else {
+            return Ok(Vec::new());
+        };
+        if !File::from(place.try_clone()?).metadata()?.is_dir() {
+            return Ok(Vec::new());
+        }
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let mut names = Vec::new();
+        for entry in Dir::openat(&place, ".", flags, Mode::empty())?.iter() {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if name == b"." || name == b".." {
+                continue;
+            }
+            if names.len() == most {
+                break;
+            }
+            let is_dir = match entry.file_type() {
+                Some(kind) => kind == nix::dir::Type::Directory,
+                None => path
+                    .join(OsStr::from_bytes(name))
+                    .symlink_metadata()
+                    .is_ok_and(|meta| meta.is_dir()),
+            };
+            names.push((OsStr::from_bytes(name).to_os_string(), is_dir));
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Whether there is a directory at `path`.
+    ///
+    /// # Errors
+    /// Those of looking.
+    pub fn is_dir(&self, path: &Path) -> io::Result<bool> {
+        match self.place(path)? {
+            Some(place) => Ok(File::from(place).metadata()?.is_dir()),
+            None => Ok(false),
+        }
+    }
+
+    /// Opens what is at `path`, without reading it.
+    fn place(&self, path: &Path) -> io::Result<Option<OwnedFd>> {
+        let opened = match path.strip_prefix(&self.workspace) {
+            Ok(below) => self.inside(below),
+            Err(_) if path.is_absolute() => outside(path),
+            Err(_) => return Ok(None),
+        };
+        match opened {
+            Ok(place) => Ok(place),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn inside(&self, below: &Path) -> io::Result<Option<OwnedFd>> {
+        let below = if below.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            below
+        };
+        let how = OpenHow::new()
+            .flags(OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC)
+            .resolve(
+                ResolveFlag::RESOLVE_BENEATH
+                    | ResolveFlag::RESOLVE_NO_SYMLINKS
+                    | ResolveFlag::RESOLVE_NO_XDEV,
+            );
+        Ok(Some(openat2(&self.root, below, how)?))
+    }
+}
+
+/// Opens `path`, if any user could.
+fn outside(path: &Path) -> io::Result<Option<OwnedFd>> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let mut place = open("/", flags | OFlag::O_DIRECTORY, Mode::empty())?;
+    for component in path.components() {
+        match component {
+            Component::RootDir => {}
+            Component::Normal(name) if mode(&place)? & MAY_PASS != 0 => {
+                place = openat(place.as_fd(), name, flags, Mode::empty())?;
+            }
+            Component::Normal(_)
+            | Component::CurDir
+            | Component::ParentDir
+            | Component::Prefix(_) => return Ok(None),
+        }
+    }
+    Ok((mode(&place)? & MAY_READ != 0).then_some(place))
+}
+
+fn mode(place: &OwnedFd) -> io::Result<u32> {
+    Ok(File::from(place.try_clone()?).metadata()?.mode())
+}
+
+/// Whether the error means that there is nothing to see at a path that anybody may have written.
+fn is_absent(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidInput
+        || matches!(
+            error.raw_os_error(),
+            Some(
+                libc::ENOENT
+                    | libc::ENOTDIR
+                    | libc::ELOOP
+                    | libc::EXDEV
+                    | libc::EACCES
+                    | libc::ENAMETOOLONG
+                    | libc::EINVAL
+            )
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use nix::unistd::mkfifo;
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_followed_and_nothing_private_is_read_outside() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let open = |path: &Path, mode: u32| {
+            fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        };
+        open(&root, 0o755);
+        let workspace = root.join("w");
+        fs::create_dir_all(workspace.join("d")).unwrap();
+        let reach = Reach::of(&workspace).unwrap();
+        let read = |path: &Path| reach.read(path, 3).unwrap().map(|found| found.text);
+        for (name, mode) in [
+            ("w/own", 0o600),
+            ("w/d/own", 0o600),
+            ("open", 0o644),
+            ("own", 0o640),
+        ] {
+            fs::write(root.join(name), "text").unwrap();
+            open(&root.join(name), mode);
+        }
+        // One byte more than wanted tells that there is more.
+        for (name, seen) in [
+            ("w/own", true),
+            ("w/d/own", true),
+            ("open", true),
+            ("own", false),
+        ] {
+            assert_eq!(
+                read(&root.join(name)),
+                seen.then(|| b"text".to_vec()),
+                "{name}"
+            );
+        }
+        fs::create_dir(root.join("closed")).unwrap();
+        fs::write(root.join("closed/open"), "text").unwrap();
+        open(&root.join("closed"), 0o750);
+        symlink(&workspace, root.join("link")).unwrap();
+        symlink("own", workspace.join("link")).unwrap();
+        symlink("d", workspace.join("dir")).unwrap();
+        mkfifo(&workspace.join("pipe"), Mode::from_bits_truncate(0o600)).unwrap();
+        for name in [
+            "closed/open",
+            "link/own",
+            "w/link",
+            "w/dir/own",
+            "w/pipe",
+            "w/d",
+            "w/none",
+            "w/own/x",
+            "w/../open",
+        ] {
+            assert_eq!(read(&root.join(name)), None, "{name}");
+        }
+        assert_eq!(read(Path::new("/dev/zero")), None);
+        assert_eq!(read(Path::new("relative")), None);
+        assert_eq!(read(Path::new("/nul\0byte")), None);
+        assert_eq!(read(&Path::new("/").join("x".repeat(300))), None);
+        assert_eq!(reach.list(&workspace, 2).unwrap().len(), 2);
+        assert_eq!(reach.list(&root.join("closed"), 9).unwrap(), []);
+        assert!(
+            reach
+                .list(&workspace, 9)
+                .unwrap()
+                .contains(&("d".into(), true))
+        );
+        assert!(
+            reach
+                .list(&workspace, 9)
+                .unwrap()
+                .contains(&("dir".into(), false))
+        );
+    }
+}
