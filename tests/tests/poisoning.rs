@@ -267,6 +267,7 @@ fn stored_checkout_tokens_are_hidden_from_the_command() {
              echo x 2> /dev/null >> .git/config; true"
         );
         let run = run
+            .env("HOME", temp.path())
             .arg("--workspace")
             .arg(mode)
             .command(["bash", "-c", &script])
