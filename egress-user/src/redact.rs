@@ -18,6 +18,8 @@ const MAX_PATH: usize = 2 << 10;
 const DECODINGS: usize = 3;
 /// Hex digits of a digest.
 const DIGEST: usize = 16;
+/// Bytes of a token that are looked at. Without a limit, the time would grow with the square of `sk-sk-sk-…`.
+const LONGEST_TAIL: usize = 256;
 
 /// The key of a run's digests.
 ///
@@ -258,6 +260,7 @@ impl Kind {
         let tail: Vec<u8> = rest
             .iter()
             .copied()
+            .take(LONGEST_TAIL)
             .take_while(|byte| (self.is_tail)(*byte))
             .collect();
         let is_mixed = tail

@@ -3,6 +3,7 @@
 //!
 //! Every byte of the file belongs to exactly one element, so a file can be written again without
 //! some of them.
+use std::iter;
 use std::ops::Range;
 
 /// What an element is.
@@ -40,24 +41,25 @@ pub struct Element {
 }
 
 /// Splits `text`. The spans of the elements follow each other and cover all of it.
-pub fn elements(text: &[u8]) -> Vec<Element> {
+pub fn elements(text: &[u8]) -> impl Iterator<Item = Element> {
     const BOM: &[u8] = b"\xef\xbb\xbf";
     let mut reader = Reader { text, at: 0 };
     if text.starts_with(BOM) {
         reader.at = BOM.len();
     }
-    let mut elements = Vec::new();
     let mut start = 0;
-    while start < text.len() {
+    iter::from_fn(move || {
+        if start == text.len() {
+            return None;
+        }
         let kind = reader.element().unwrap_or_else(|| {
             reader.at = text.len();
             Kind::Unreadable
         });
         let span = start..reader.at;
         start = reader.at;
-        elements.push(Element { kind, span });
-    }
-    elements
+        Some(Element { kind, span })
+    })
 }
 
 struct Reader<'t> {

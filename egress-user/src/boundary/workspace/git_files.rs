@@ -14,10 +14,10 @@ use super::reach::Reach;
 const DEEPEST_INCLUDE: usize = 10;
 /// Files that configurations name, all together.
 const MOST_NAMED: usize = 1000;
-/// Longest file that is looked through; a longer one is shown empty.
-const LARGEST: u64 = 16 << 20;
-/// Bytes of all files that are looked through.
-const LARGEST_READ: u64 = 64 << 20;
+/// Longest configuration that is looked through; a longer one is shown empty.
+const LARGEST: u64 = 1 << 20;
+/// Bytes of all files that are looked through; further ones are shown empty.
+const LARGEST_READ: u64 = 32 << 20;
 /// Bytes of all files that are shown in place of others; further ones are shown empty.
 const LARGEST_SHOWN: usize = 4 << 20;
 /// Stands for all of a file.
@@ -120,11 +120,11 @@ impl Files {
             if self.seen.contains(&path) {
                 continue;
             }
+            let left = LARGEST_READ.saturating_sub(self.read);
             let most = match job.treatment {
                 Treatment::Whole => 0,
-                Treatment::Config(_) | Treatment::Tracked | Treatment::Text => {
-                    LARGEST.min(LARGEST_READ.saturating_sub(self.read))
-                }
+                Treatment::Config(_) | Treatment::Tracked => LARGEST.min(left),
+                Treatment::Text => left,
             };
             let Some(file) = reach.read(&path, most)? else {
                 continue;

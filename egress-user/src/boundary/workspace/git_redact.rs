@@ -1,6 +1,5 @@
 //! Writes files of a git directory again without their credentials. Pure.
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 
 use super::git_config::{Kind, Section, elements};
 use super::git_values::{self, Judgment};
@@ -42,8 +41,12 @@ const COMMENTS: &str = "(comments)";
 const UNREADABLE: &str = "(what git cannot read)";
 /// Stands for lines of a text.
 const LINES: &str = "(text with a credential)";
+/// Stands for more of what was taken out.
+const MORE: &str = "(more)";
 /// Names of what was taken out of one file that are listed.
 const MOST_KEYS: usize = 64;
+/// Files that one configuration names and that are listed; whoever follows them stops earlier.
+const MOST_PATHS: usize = 2000;
 /// Variables that name files with credentials.
 const SECRET_FILES: [(&str, &str); 5] = [
     ("http", "cookiefile"),
@@ -61,6 +64,7 @@ pub fn config(text: &[u8], reader: Reader) -> Redacted {
     };
     let mut keys = Keys::default();
     let mut section = Section::default();
+    let mut header = Judgment::Show;
     for element in elements(text) {
         let raw = text.get(element.span).unwrap_or_default();
         let shown = match element.kind {
@@ -74,18 +78,26 @@ pub fn config(text: &[u8], reader: Reader) -> Redacted {
             }
             Kind::Section(read) => {
                 section = read;
-                Some(section_header(raw, &section, reader))
+                header = git_values::header(&section);
+                let is_shown = reader == Reader::WorkTree || git_values::is_known(&section);
+                Some(Cow::Borrowed(if is_shown && header == Judgment::Show {
+                    raw
+                } else {
+                    b"[hidden]"
+                }))
             }
             Kind::Variable(name, value) => {
-                out.paths
-                    .extend(reference(&section, &name, value.as_deref()));
-                let judge = match reader {
-                    Reader::Git => git_values::judge,
-                    Reader::WorkTree => git_values::judge_tracked,
+                if out.paths.len() < MOST_PATHS {
+                    out.paths
+                        .extend(reference(&section, &name, value.as_deref()));
+                }
+                let judgment = match reader {
+                    _ if header != Judgment::Show => Judgment::Hide,
+                    Reader::Git => git_values::judge(&section, &name, value.as_deref()),
+                    Reader::WorkTree => git_values::judge_tracked(value.as_deref()),
                 };
-                let judgment = judge(&section, &name, value.as_deref());
-                if judgment != Judgment::Show {
-                    keys.add(&full_name(&section, &name));
+                if judgment != Judgment::Show && !keys.is_full() {
+                    keys.add(&full_name(&section, &header, &name));
                 }
                 match judgment {
                     Judgment::Show => Some(Cow::Borrowed(raw)),
@@ -105,7 +117,7 @@ pub fn config(text: &[u8], reader: Reader) -> Redacted {
         out.text
             .extend_from_slice(&shown.unwrap_or(Cow::Borrowed(b"\n")));
     }
-    out.keys = keys.listed();
+    out.keys = keys.0;
     out
 }
 
@@ -127,13 +139,10 @@ pub fn text(text: &[u8]) -> Redacted {
 
 fn shown_line(line: &[u8]) -> Cow<'_, [u8]> {
     let text = String::from_utf8_lossy(line);
-    let clean = git_values::without_user(&text);
-    if git_values::holds_token(&clean) {
-        Cow::Borrowed(b"\n")
-    } else if clean == text {
-        Cow::Borrowed(line)
-    } else {
-        Cow::Owned(clean.into_owned().into_bytes())
+    match git_values::line(&text) {
+        None => Cow::Borrowed(b"\n"),
+        Some(clean) if clean == text => Cow::Borrowed(line),
+        Some(clean) => Cow::Owned(clean.into_owned().into_bytes()),
     }
 }
 
@@ -148,30 +157,23 @@ fn comment(raw: &[u8], reader: Reader) -> Option<Cow<'_, [u8]>> {
     }
 }
 
-/// A section header. The variables below one that is not shown are not shown either.
-fn section_header<'t>(raw: &'t [u8], section: &Section, reader: Reader) -> Cow<'t, [u8]> {
-    let is_shown = reader == Reader::WorkTree || git_values::is_known(section);
-    if is_shown && git_values::header(section) == Judgment::Show {
-        Cow::Borrowed(raw)
-    } else {
-        Cow::Borrowed(b"[hidden]")
-    }
-}
-
 /// A value or subsection as git writes it.
 fn quoted(value: &str) -> String {
     format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// `section.subsection.name`, for people.
-fn full_name(section: &Section, name: &str) -> String {
+/// `section.subsection.name`, for people; `header` is what became of the section's header.
+fn full_name(section: &Section, header: &Judgment, name: &str) -> String {
     let subsection = section.subsection.as_deref().map(String::from_utf8_lossy);
-    match (subsection, git_values::header(section)) {
-        (None, _) => format!("{}.{name}", section.name),
-        (Some(subsection), Judgment::Show) => format!("{}.{subsection}.{name}", section.name),
-        (_, Judgment::Change(subsection)) => format!("{}.{subsection}.{name}", section.name),
-        (_, Judgment::Hide) => format!("{}.(hidden).{name}", section.name),
-    }
+    let Some(subsection) = subsection else {
+        return format!("{}.{name}", section.name);
+    };
+    let subsection = match header {
+        Judgment::Show => &*subsection,
+        Judgment::Change(clean) => clean.as_str(),
+        Judgment::Hide => "(hidden)",
+    };
+    format!("{}.{subsection}.{name}", section.name)
 }
 
 /// The file that a variable names.
@@ -204,24 +206,19 @@ fn stored_in(helper: &str) -> Option<String> {
 
 /// Names of what was taken out, each once.
 #[derive(Debug, Default)]
-struct Keys {
-    seen: BTreeSet<String>,
-    listed: Vec<String>,
-}
+struct Keys(Vec<String>);
 
 impl Keys {
-    fn add(&mut self, key: &str) {
-        if self.seen.insert(key.to_owned()) && self.listed.len() < MOST_KEYS {
-            self.listed.push(key.to_owned());
-        }
+    fn is_full(&self) -> bool {
+        self.0.len() > MOST_KEYS
     }
 
-    fn listed(mut self) -> Vec<String> {
-        let more = self.seen.len() - self.listed.len();
-        if more > 0 {
-            self.listed.push(format!("({more} more)"));
+    fn add(&mut self, key: &str) {
+        if self.is_full() || self.0.iter().any(|other| other == key) {
+            return;
         }
-        self.listed
+        let key = if self.0.len() == MOST_KEYS { MORE } else { key };
+        self.0.push(key.to_owned());
     }
 }
 
@@ -345,9 +342,21 @@ mod tests {
         }
         let many: Vec<String> = (0..100).map(|number| format!("a{number} = b")).collect();
         let keys = config(format!("[x]\n{}", many.join("\n")).as_bytes(), Reader::Git).keys;
-        assert_eq!(
-            (keys.len(), keys.last().unwrap().as_str()),
-            (65, "(36 more)")
-        );
+        assert_eq!((keys.len(), keys.last().unwrap().as_str()), (65, "(more)"));
+    }
+
+    #[test]
+    fn time_and_names_grow_with_the_length_alone() {
+        let subsection = "https://h/".repeat(400);
+        let long = format!("[x \"{subsection}\"]\n{}", "a\n".repeat(50_000));
+        let redacted = config(long.as_bytes(), Reader::Git);
+        assert_eq!(redacted.keys.len(), 1);
+        for line in ["://", "sk-", "[a]", "[include]path=x\n", "https://a@"] {
+            let long = line.repeat((1 << 16) / line.len());
+            config(long.as_bytes(), Reader::WorkTree);
+            config(format!("[core]a={long}").as_bytes(), Reader::Git);
+            text(long.as_bytes());
+        }
+        assert!(text("https://x@h ".repeat(1000).as_bytes()).text.len() < 2);
     }
 }

@@ -34,9 +34,8 @@ const TEXTS: Budget = Budget {
 const DEEPEST: usize = 3;
 /// How deep the names of submodules and refs go.
 const DEEPEST_NAME: usize = 8;
-/// Files of a git directory that are shown as they are. A message is the command's to read in the commit, too. A file
-/// that is not here, and is not text either, is shown empty: tools keep their tokens in such files, and so does
-/// `git credential-store --file`.
+/// Files of a git directory that are shown as they are. A file that is not here, and is not text either, is shown
+/// empty: tools keep their tokens in such files, and so does `git credential-store --file`.
 const DATA: [&str; 11] = [
     "COMMIT_EDITMSG",
     "TAG_EDITMSG",
@@ -154,18 +153,22 @@ impl Search {
         let Some(path) = resolved(path) else {
             return Ok(());
         };
-        // The command finds what is in a broken one, too; outside of the workspace a link may lead anywhere.
-        let is_ours = path.starts_with(self.reach.workspace());
         if self.reach.is_dir(&path)? {
-            if is_ours || is_git_directory(&self.reach, &path)? {
-                self.git.push_back(path);
-            }
-        } else if let Some(dir) = named_in(&self.reach, &path, "gitdir:")?
-            && is_git_directory(&self.reach, &dir)?
-        {
-            self.git.push_back(dir);
+            self.git.push_back(path);
+        } else {
+            self.git.extend(named_in(&self.reach, &path, "gitdir:")?);
         }
         Ok(())
+    }
+
+    /// Whether a path in the workspace lies in a `.git`, which no run can make. The command finds what is in a broken
+    /// one, too.
+    fn is_in_git_directory(&self, dir: &Path) -> bool {
+        dir.strip_prefix(self.reach.workspace()).is_ok_and(|below| {
+            below
+                .components()
+                .any(|name| name.as_os_str().eq_ignore_ascii_case(".git"))
+        })
     }
 
     /// Looks into every git directory that was found, and into those that it holds.
@@ -176,15 +179,16 @@ impl Search {
             let Some(dir) = resolved(&dir) else {
                 continue;
             };
-            let is_ours = dir.starts_with(self.reach.workspace());
-            if !seen.insert(dir.clone()) || !(is_ours || is_git_directory(&self.reach, &dir)?) {
+            if !seen.insert(dir.clone())
+                || !(self.is_in_git_directory(&dir) || is_git_directory(&self.reach, &dir)?)
+            {
                 continue;
             }
             self.git
                 .extend(named_in(&self.reach, &dir.join("commondir"), "")?);
             for (name, is_dir) in self.list(&dir, &mut budget)? {
                 let path = dir.join(&name);
-                match name.to_str().unwrap_or_default() {
+                match name.to_str().unwrap_or("?") {
                     "worktrees" => {
                         let names = self.list(&path, &mut budget)?.into_iter();
                         self.git.extend(names.map(|(name, _)| path.join(name)));
@@ -293,209 +297,4 @@ fn is_data(name: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fmt::Write;
-    use std::fs::{self, Permissions};
-    use std::os::unix::fs::{PermissionsExt, symlink};
-
-    use super::*;
-
-    const SECRET: &str = "[http]\n extraheader = AUTHORIZATION: basic x\n";
-
-    /// A directory that any user can read.
-    struct Scene(tempfile::TempDir);
-
-    impl Scene {
-        fn new() -> Self {
-            let dir = tempfile::tempdir().unwrap();
-            fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
-            Self(dir)
-        }
-
-        fn root(&self) -> PathBuf {
-            self.0.path().canonicalize().unwrap()
-        }
-
-        fn put(&self, path: &str, text: &str) {
-            let path = self.root().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
-
-        /// What makes `path` a git directory.
-        fn git(&self, path: &str) {
-            self.put(&format!("{path}/HEAD"), "ref: refs/heads/main\n");
-            for name in ["objects", "refs"] {
-                fs::create_dir_all(self.root().join(path).join(name)).unwrap();
-            }
-        }
-
-        /// Paths of what is hidden, with the workspace `w` and the home `home`.
-        fn hidden(&self) -> Vec<String> {
-            let root = self.root();
-            let home = root.join("home");
-            let found = find(&root.join("w"), Some(&home)).unwrap();
-            let below = |path: &Path| {
-                path.strip_prefix(&root)
-                    .map(|path| path.display().to_string())
-            };
-            let paths = found.redactions.iter();
-            paths.filter_map(|one| below(&one.path).ok()).collect()
-        }
-    }
-
-    #[test]
-    fn every_git_directory_is_found() {
-        let scene = Scene::new();
-        for path in [
-            ".git/config",
-            "w/.git/config",
-            "w/.git/config.worktree",
-            "w/.git/worktrees/a/config.worktree",
-            "w/.git/modules/a/b/config",
-            "w/sub/dir/.git/config",
-            "w/bare.git/config",
-            "elsewhere/.git/config",
-            "home/credentials",
-            "w/plain",
-            "w/like/config",
-            "like/config",
-            "link/config",
-        ] {
-            scene.put(path, SECRET);
-        }
-        for path in [".git", "w/bare.git", "elsewhere/.git", "link"] {
-            scene.git(path);
-        }
-        scene.put("w/.git/modules/a/b/HEAD", "");
-        scene.put("w/tree/.git", "gitdir: ../../elsewhere/.git/worktrees/t\n");
-        scene.put(
-            "elsewhere/.git/worktrees/t/HEAD",
-            "0123456789012345678901234567890123456789\n",
-        );
-        scene.put("elsewhere/.git/worktrees/t/commondir", "../..\n");
-        scene.put("w/other/.git/config", "[include]\npath = ~/credentials\n");
-        // git takes none of these for a git directory.
-        scene.put("w/like/HEAD", "ref: refs/heads/main\n");
-        scene.put("like/HEAD", "ref: refs/heads/main\n");
-        scene.put("w/named/.git", "gitdir: ../../like\n");
-        fs::create_dir_all(scene.root().join("w/linked/.git")).unwrap();
-        symlink(
-            "../../../link/config",
-            scene.root().join("w/linked/.git/config"),
-        )
-        .unwrap();
-        symlink(
-            "../../../like/config",
-            scene.root().join("w/linked/.git/config.worktree"),
-        )
-        .unwrap();
-        assert_eq!(
-            scene.hidden(),
-            [
-                ".git/config",
-                "elsewhere/.git/config",
-                "home/credentials",
-                "link/config",
-                "w/.git/config",
-                "w/.git/config.worktree",
-                "w/.git/modules/a/b/config",
-                "w/.git/worktrees/a/config.worktree",
-                "w/bare.git/config",
-                "w/sub/dir/.git/config",
-            ]
-        );
-    }
-
-    #[test]
-    fn a_repository_hides_nothing_of_the_host() {
-        let scene = Scene::new();
-        scene.git("w/.git");
-        let root = scene.root();
-        let mut text = String::from("[http]\nsslKey = ../../host/key\n[include]\n");
-        for path in [
-            "home/own",
-            "home/closed",
-            "w/inc",
-            "w/not",
-            "host/open",
-            "host/key",
-        ] {
-            scene.put(path, SECRET);
-            writeln!(text, "path = {}/{path}", root.display()).unwrap();
-        }
-        let only = |path: &str, mode| {
-            fs::set_permissions(root.join(path), Permissions::from_mode(mode)).unwrap();
-        };
-        only("home/closed", 0o640);
-        // A file that is no configuration stays as it is.
-        scene.put("w/not", "\x7fELF");
-        scene.put("w/.git/config", &text);
-        assert_eq!(scene.hidden(), ["home/own", "w/.git/config", "w/inc"]);
-        // The host's own configuration may include what it likes, unless it lies in the workspace.
-        scene.put("home/.gitconfig", &text);
-        let hidden = scene.hidden();
-        let of_host = hidden.iter().filter(|path| path.starts_with("host/"));
-        assert_eq!(of_host.collect::<Vec<_>>(), ["host/key", "host/open"]);
-        fs::create_dir_all(root.join("w/home")).unwrap();
-        scene.put("w/home/.gitconfig", &text);
-        let found = find(&root.join("w"), Some(&root.join("w/home"))).unwrap();
-        assert!(
-            found
-                .redactions
-                .iter()
-                .all(|one| one.path.starts_with(root.join("w")))
-        );
-        // With the root directory as home, every file would be the caller's.
-        let found = find(&root.join("w"), Some(Path::new("/"))).unwrap();
-        assert!(
-            found
-                .redactions
-                .iter()
-                .all(|one| one.path.starts_with(root.join("w")))
-        );
-    }
-
-    #[test]
-    fn includes_end_where_git_ends_them() {
-        let scene = Scene::new();
-        scene.git("w/.git");
-        for number in 0..3000 {
-            let text = format!("[include] path = c{}\n{SECRET}", number + 1);
-            scene.put(&format!("w/c{number}"), &text);
-        }
-        scene.put(
-            "w/.git/config",
-            "[include] path = ../c0\n[include] path = config\n",
-        );
-        assert_eq!(scene.hidden().len(), 10);
-        let mut many = String::new();
-        for number in 0..3000 {
-            writeln!(many, "path = ../c{number}").unwrap();
-        }
-        scene.put("w/.git/config", &format!("[include]\n{many}"));
-        assert_eq!(scene.hidden().len(), 1000);
-        let found = find(&scene.root().join("w"), None).unwrap();
-        assert!(found.cut_short);
-    }
-
-    #[test]
-    fn what_the_command_may_write_does_not_use_up_the_search() {
-        let scene = Scene::new();
-        scene.git("w/.git");
-        scene.put("w/.git/config", SECRET);
-        scene.put("w/.git/token", "x");
-        scene.put("w/.git/empty", "");
-        for number in 0..1500 {
-            fs::create_dir_all(scene.root().join(format!("w/a{number}"))).unwrap();
-            scene.put(&format!("w/.git/logs/refs/{number}/x"), "");
-        }
-        let log = scene.root().join("w/.git/logs/HEAD");
-        fs::File::create(&log).unwrap().set_len(1 << 40).unwrap();
-        assert_eq!(
-            scene.hidden(),
-            ["w/.git/config", "w/.git/logs/HEAD", "w/.git/token"]
-        );
-        assert!(find(&scene.root().join("w"), None).unwrap().cut_short);
-    }
-}
+mod tests;

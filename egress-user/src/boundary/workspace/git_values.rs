@@ -191,19 +191,18 @@ const FILTERS: &[&str] = &[
 
 /// Longest number that is shown, with the letter of its unit.
 const LONGEST_NUMBER: usize = 12;
+/// Longest text that is judged, bytes; a longer one is hidden. Judging takes time that grows with the square.
+const LONGEST_TEXT: usize = 4 << 10;
 
-/// Judges a variable of git's configuration.
+/// Judges a variable of git's configuration, in a section whose header is shown.
 pub fn judge(section: &Section, name: &str, value: Option<&[u8]>) -> Judgment {
     let Some((_, free)) = SECTIONS.iter().find(|(known, _)| *known == section.name) else {
         return Judgment::Hide;
     };
-    if header(section) != Judgment::Show {
-        return Judgment::Hide;
-    }
     let value = String::from_utf8_lossy(value.unwrap_or_default());
     let is_helper = section.name == "credential" && name == "helper";
     if is_helper && !value.contains([' ', '!']) {
-        return judged_text(&value, name);
+        return judged_text(&value);
     }
     if is_keyword(&value) || (section.name == "filter" && FILTERS.contains(&value.as_ref())) {
         return Judgment::Show;
@@ -211,22 +210,19 @@ pub fn judge(section: &Section, name: &str, value: Option<&[u8]>) -> Judgment {
     if !free.split(' ').any(|free| free == name) {
         return Judgment::Hide;
     }
-    judged_text(&value, name)
+    judged_text(&value)
 }
 
 /// Judges a variable of a file that belongs to the work tree (`.gitmodules`): only what surely is a
 /// credential goes, because every other change would look like one of the command.
-pub fn judge_tracked(section: &Section, name: &str, value: Option<&[u8]>) -> Judgment {
-    if header(section) != Judgment::Show {
-        return Judgment::Hide;
-    }
-    judged_text(&String::from_utf8_lossy(value.unwrap_or_default()), name)
+pub fn judge_tracked(value: Option<&[u8]>) -> Judgment {
+    judged_text(&String::from_utf8_lossy(value.unwrap_or_default()))
 }
 
 /// Judges a section header by its subsection, which may be a URL.
 pub fn header(section: &Section) -> Judgment {
     let subsection = section.subsection.as_deref().unwrap_or_default();
-    judged_text(&String::from_utf8_lossy(subsection), "")
+    judged_text(&String::from_utf8_lossy(subsection))
 }
 
 /// Whether the section is git's own.
@@ -249,13 +245,19 @@ fn is_keyword(value: &str) -> bool {
         })
 }
 
-fn judged_text(value: &str, name: &str) -> Judgment {
+fn judged_text(value: &str) -> Judgment {
+    if value.len() > LONGEST_TEXT {
+        return Judgment::Hide;
+    }
     let mut clean = without_user(value);
-    if name.ends_with("url")
-        && clean.contains("://")
-        && let Some(end) = clean.find(['?', '#'])
+    if let Some((scheme, rest)) = clean.split_once("://")
+        && !scheme.contains(char::is_whitespace)
+        && let Some(end) = rest.find(['?', '#'])
     {
-        clean = Cow::Owned(clean.get(..end).unwrap_or_default().to_owned());
+        clean = Cow::Owned(format!(
+            "{scheme}://{}",
+            rest.get(..end).unwrap_or_default()
+        ));
     }
     if holds_secret(&clean) || value.chars().any(char::is_control) {
         Judgment::Hide
@@ -267,8 +269,17 @@ fn judged_text(value: &str, name: &str) -> Judgment {
 }
 
 /// Whether a text holds a token, which its form shows.
-pub fn holds_token(text: &str) -> bool {
+fn holds_token(text: &str) -> bool {
     text.contains("x-access-token") || redact::is_credential(text)
+}
+
+/// What is shown of a line of text, whose URLs may have users; `None` for nothing.
+pub fn line(text: &str) -> Option<Cow<'_, str>> {
+    if text.len() > LONGEST_TEXT && (text.contains("://") || holds_token(text)) {
+        return None;
+    }
+    let clean = without_user(text);
+    (!holds_token(&clean)).then_some(clean)
 }
 
 /// Whether a value without users in its URLs still holds a credential.
@@ -284,7 +295,7 @@ fn holds_secret(value: &str) -> bool {
 }
 
 /// `text` without the user and password of its URLs. The user of an SSH URL is no secret.
-pub fn without_user(text: &str) -> Cow<'_, str> {
+fn without_user(text: &str) -> Cow<'_, str> {
     const MARK: &str = "://";
     const SSH: [&str; 4] = ["ssh", "git+ssh", "ssh+git", "svn+ssh"];
     let ends = |c: char| matches!(c, '"' | '\'' | '<' | '>') || c.is_whitespace();
@@ -335,7 +346,10 @@ mod tests {
             name: name_of,
             subsection,
         };
-        judge(&section, name, Some(value.as_bytes()))
+        match header(&section) {
+            Judgment::Show => judge(&section, name, Some(value.as_bytes())),
+            Judgment::Change(_) | Judgment::Hide => Judgment::Hide,
+        }
     }
 
     #[test]
@@ -431,6 +445,7 @@ mod tests {
             ("ftp://u@h/a", "ftp://h/a"),
             ("https://h/a?private_token=x", "https://h/a"),
             ("https://h/a#x", "https://h/a"),
+            ("https://x@h?y", "https://h"),
         ] {
             assert_eq!(
                 judged("remote", "o", "url", url),
