@@ -262,21 +262,18 @@ for name in ('upper/.github', 'work', 'shown', 'moved', 'copy'):
     os.makedirs(store + '/' + name)
 os.chmod(store, 0o700)
 open(store + '/upper/.github/f', 'w').write('agent')
-open(store + '/lock', 'w')
-about = {'workspace': work, 'inode': os.stat(work).st_ino, 'uid': 0, 'gid': 0, 'agent': 7, 'began': [0, 0]}
-json.dump(about, open(store + '/run.json', 'w'))
+about = {'workspace': '', 'inode': os.stat(work).st_ino, 'uid': 0, 'gid': 0, 'agent': 7, 'began': [0, 0]}
 change = {'path': '.github', 'change': 'created', 'kind': 'directory', 'outcome': 'applied'}
 steps = [{'of': 0, 'step': {'place': {'path': '.github'}}}]
 json.dump({'changes': [change], 'steps': steps}, open(store + '/plan.json', 'w'))
-if marked:
-    os.setxattr(store, 'trusted.egress.store', b'ab')
+os.setxattr(store, ('trusted' if marked else 'user') + '.egress.store', json.dumps(about).encode())
 ";
     let world = World::new();
     let file = world.dir().join("leave.py");
     fs::write(&file, LEAVE).unwrap();
     let work = world.dir().join("mount");
     fs::create_dir(&work).unwrap();
-    for (kind, listed) in [("marked", ".github\n"), ("forged", "")] {
+    for (kind, listed) in [("marked", ".github\n"), ("forged", ".egress-ab\n")] {
         let made = world.shell(&format!(
             "mount -t tmpfs none {0} && python3 {1} {0} {kind}",
             work.display(),

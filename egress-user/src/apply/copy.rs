@@ -1,9 +1,9 @@
 //! Copies the workspace for `--workspace copy`: what the agent works on where the file system can be
 //! neither mapped nor a layer. Devices, sockets, pipes and other mounts are left out.
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
@@ -36,7 +36,7 @@ pub fn copy(store: &Store) -> io::Result<()> {
 /// # Errors
 /// Those of writing.
 pub fn end(store: &Store) -> io::Result<()> {
-    File::create_new(store.path().join(COPIED)).map(drop)
+    store.create_file(COPIED).map(drop)
 }
 
 /// When that was, by the clock of the file system.
@@ -44,8 +44,9 @@ pub fn end(store: &Store) -> io::Result<()> {
 /// # Errors
 /// When it was not.
 pub fn ended(store: &Store) -> io::Result<(i64, i64)> {
-    let meta = std::fs::metadata(store.path().join(COPIED))?;
-    Ok((meta.ctime(), meta.ctime_nsec()))
+    tree::stat(store.held(), OsStr::new(COPIED))?
+        .map(|stat| tree::changed_at(&stat))
+        .ok_or_else(|| io::Error::other("the workspace was not copied"))
 }
 
 fn entries(from: &OwnedFd, to: &OwnedFd, path: &RelPath, about: &About) -> io::Result<()> {
@@ -111,7 +112,7 @@ fn data(from: &mut File, mut to: &File) -> io::Result<()> {
     }
 }
 
-fn attributes(from: &OwnedFd, to: &OwnedFd, name: &std::ffi::OsStr) -> io::Result<()> {
+fn attributes(from: &OwnedFd, to: &OwnedFd, name: &OsStr) -> io::Result<()> {
     for (attribute, value) in user_attributes(from, name)? {
         xattr::set(to, name, &attribute, &value)?;
     }

@@ -1,40 +1,51 @@
 //! The durable list of what is to be applied. While it is there, applying has begun and must be
 //! completed; without it, the workspace is as it was.
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::Path;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+
+use nix::fcntl::{OFlag, openat, renameat};
+use nix::sys::stat::Mode;
+use nix::unistd::fsync;
 
 use super::model::Plan;
+use super::tree;
 
 const PLAN: &str = "plan.json";
+const FRESH: &str = "plan.new";
 
 /// Writes `plan` below `store`; it is on disk when this returns.
 ///
 /// # Errors
 /// Those of the calls; there is no list then.
-pub fn write(store: &Path, plan: &Plan) -> io::Result<()> {
-    let fresh = store.join("plan.new");
-    let mut file = File::create(&fresh)?;
+pub fn write(store: &OwnedFd, plan: &Plan) -> io::Result<()> {
+    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+    let mut file = File::from(openat(store, FRESH, flags, Mode::S_IRUSR | Mode::S_IWUSR)?);
     file.write_all(&serde_json::to_vec(plan)?)?;
     file.sync_all()?;
-    fs::rename(&fresh, store.join(PLAN))?;
-    File::open(store)?.sync_all()
+    renameat(store, FRESH, store, PLAN)?;
+    Ok(fsync(store)?)
 }
 
 /// The list of a run that was cut off while it applied; none if it had not begun.
 ///
 /// # Errors
 /// When it cannot be read.
-pub fn read(store: &Path) -> io::Result<Option<Plan>> {
-    match fs::read(store.join(PLAN)) {
-        Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
+pub fn read(store: &OwnedFd) -> io::Result<Option<Plan>> {
+    let mut text = Vec::new();
+    match tree::open_file(store, OsStr::new(PLAN)) {
+        Ok(mut file) => file.read_to_end(&mut text)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    Ok(Some(serde_json::from_slice(&text)?))
 }
 
 #[cfg(test)]
 mod tests {
+    use nix::fcntl::AT_FDCWD;
+
     use super::super::judge::{Kind, Reason};
     use super::super::model::{Change, Outcome, Planned, Step, What};
     use super::super::path::RelPath;
@@ -43,9 +54,11 @@ mod tests {
     #[test]
     fn a_list_comes_back_whole_and_half_of_one_is_none() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(read(dir.path()).unwrap(), None);
-        fs::write(dir.path().join("plan.new"), "{\"chan").unwrap();
-        assert_eq!(read(dir.path()).unwrap(), None);
+        let store = tree::open_dir(&AT_FDCWD, dir.path().as_os_str()).unwrap();
+        assert_eq!(read(&store).unwrap(), None);
+        std::fs::write(dir.path().join(FRESH), "{\"chan").unwrap();
+        assert_eq!(read(&store).unwrap(), None);
+        std::fs::remove_file(dir.path().join(FRESH)).unwrap();
         let path = RelPath(vec![b'a', 0xff, b'\n']);
         let plan = Plan {
             changes: vec![Change {
@@ -66,8 +79,8 @@ mod tests {
                 step: Step::Place { path },
             }],
         };
-        write(dir.path(), &plan).unwrap();
-        assert_eq!(read(dir.path()).unwrap(), Some(plan));
+        write(&store, &plan).unwrap();
+        assert_eq!(read(&store).unwrap(), Some(plan));
     }
 
     #[test]

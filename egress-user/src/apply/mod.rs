@@ -18,13 +18,21 @@ pub mod tree;
 
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::renameat;
+use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::boundary::workspace::store::{Store, UPPER};
 use judge::{Protected, Reason};
 use model::{Outcome, Plan};
 use scan::Rules;
+
+/// In a store: the tar of what was refused when a killed run's changes were applied.
+const RECOVERED: &str = "recovered.tar";
 
 /// What is to be done with the changes of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +73,7 @@ pub fn conclude(
     match decision {
         Decision::Apply => {
             store.keep();
-            journal::write(store.path(), &plan)?;
+            journal::write(store.held(), &plan)?;
             commit::commit(store, &mut plan)?;
             store.release();
         }
@@ -76,16 +84,11 @@ pub fn conclude(
             }
         }
     }
-    let archive = archived(&upper, &plan, &store.path().join("changes.tar"))?;
+    let archive = archived(&upper, &plan, store.create_file("changes.tar")?)?;
     Ok(Concluded { plan, archive })
 }
 
-fn archived(upper: &std::os::fd::OwnedFd, plan: &Plan, path: &Path) -> io::Result<Option<File>> {
-    let mut file = File::options()
-        .create_new(true)
-        .read(true)
-        .write(true)
-        .open(path)?;
+fn archived(upper: &OwnedFd, plan: &Plan, mut file: File) -> io::Result<Option<File>> {
     let entries = archive::write(upper, plan, &mut file)?;
     Ok((entries > 0).then_some(file))
 }
@@ -113,14 +116,9 @@ pub struct Recovered {
 /// When a store cannot be read, or its list cannot be carried out; the store stays.
 pub fn recover(workspace: &Path) -> io::Result<Vec<Recovered>> {
     let mut done = Vec::new();
-    for path in Store::near(workspace)? {
-        match Store::adopt(&path)? {
-            Some(store) if store.about().workspace == workspace => {
-                done.push(carry_on(&store)?);
-                store.release();
-            }
-            Some(_) | None => {}
-        }
+    for store in Store::left_behind(workspace)? {
+        done.push(carry_on(&store)?);
+        store.release();
     }
     Ok(done)
 }
@@ -133,23 +131,25 @@ fn carry_on(store: &Store) -> io::Result<Recovered> {
         refused: 0,
         kept: None,
     };
-    if !store.is_marked() {
-        return Ok(recovered);
-    }
-    let Some(mut plan) = journal::read(store.path())? else {
+    let Some(mut plan) = journal::read(store.held())? else {
         return Ok(recovered);
     };
     commit::commit(store, &mut plan)?;
     recovered.completed = true;
     recovered.applied = plan.count(Outcome::Applied);
     recovered.refused = plan.changes.len() - recovered.applied;
-    let tar = store.path().join("recovered.tar");
-    if archived(&store.dir(UPPER)?, &plan, &tar)?.is_some() {
+    // That of an attempt which was cut off.
+    match unlinkat(store.held(), RECOVERED, UnlinkatFlags::NoRemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    let file = store.create_file(RECOVERED)?;
+    if archived(&store.dir(UPPER)?, &plan, file)?.is_some() {
         let name = store.path().file_name().unwrap_or_default();
         let name = name.to_string_lossy().replacen('.', "", 1);
-        let kept = store.path().with_file_name(format!("{name}-refused.tar"));
-        std::fs::rename(&tar, &kept)?;
-        recovered.kept = Some(kept);
+        let name = format!("{name}-refused.tar");
+        renameat(store.held(), RECOVERED, store.holder(), name.as_str())?;
+        recovered.kept = Some(store.path().with_file_name(name));
     }
     Ok(recovered)
 }

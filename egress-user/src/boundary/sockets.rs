@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::view::View;
 use super::workspace::{self, Access};
+use crate::sys::dir;
 use crate::sys::mount::{Attributes, move_mount, open_tree, set_attributes};
 
 /// Device and inode of a file.
@@ -44,7 +45,7 @@ fn mounted(path: &Path, agent: u32) -> io::Result<Opened> {
     let (tree, as_owner) = match workspace::mapped(path, agent, Access::ReadOnly) {
         Ok(tree) => (tree, true),
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-            let tree = open_tree(path)?;
+            let tree = open_tree(&dir::find(path)?)?;
             let set = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_RDONLY;
             set_attributes(&tree, Attributes { set, idmap: None })?;
             (tree, false)

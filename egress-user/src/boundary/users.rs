@@ -73,6 +73,12 @@ impl UserLease {
     }
 }
 
+/// The fourth id of a run whose agent has the id `agent`: no process ever has it, so that what belongs to it
+/// is root's alone, also where a mount exchanges the agent and the owner of a workspace.
+pub fn nobody(agent: u32) -> u32 {
+    agent.saturating_add(IDS_PER_RUN - 1)
+}
+
 /// Real user ids of all processes, those of the reserved range only.
 fn live_uids() -> io::Result<Vec<u32>> {
     use std::os::unix::fs::MetadataExt;

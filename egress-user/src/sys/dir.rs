@@ -3,9 +3,10 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use nix::dir::Dir;
-use nix::fcntl::{OFlag, openat};
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::Mode;
 
 /// Opens the directory `name` of `dir`, which must not be a link.
@@ -15,6 +16,30 @@ use nix::sys::stat::Mode;
 pub fn open_dir(dir: &impl AsFd, name: &OsStr) -> io::Result<OwnedFd> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     Ok(openat(dir, name, flags, Mode::empty())?)
+}
+
+/// Opens the directory `path`, which was without links when it was looked up: an agent that owns a directory
+/// on the way may have put one there since.
+///
+/// # Errors
+/// Those of `openat2(2)`; `ELOOP` for a link.
+pub fn hold(path: &Path) -> io::Result<OwnedFd> {
+    without_links(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)
+}
+
+/// Finds `path` by the same rule, without opening what is there.
+///
+/// # Errors
+/// Those of `openat2(2)`; `ELOOP` for a link.
+pub fn find(path: &Path) -> io::Result<OwnedFd> {
+    without_links(path, OFlag::O_PATH)
+}
+
+fn without_links(path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
+    let how = OpenHow::new()
+        .flags(flags | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
+    Ok(openat2(AT_FDCWD, path, how)?)
 }
 
 /// Names in a directory, in the order of their bytes.

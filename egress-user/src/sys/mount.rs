@@ -17,16 +17,21 @@ fn checked(result: libc::c_long) -> io::Result<libc::c_long> {
     }
 }
 
-/// A detached copy of the mount at `path`: that one mount alone, without what is mounted below it.
+/// A detached copy of the mount at the file `at`: that one mount alone, without what is mounted below it.
 ///
 /// # Errors
 /// Those of `open_tree(2)`.
-pub fn open_tree(path: &Path) -> io::Result<OwnedFd> {
-    let path = c_path(path)?;
-    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
-    // SAFETY: a NUL-terminated path and integer flags.
+pub fn open_tree(at: &impl AsFd) -> io::Result<OwnedFd> {
+    let empty = u32::try_from(libc::AT_EMPTY_PATH).unwrap_or_default();
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | empty;
+    // SAFETY: an empty path with AT_EMPTY_PATH names the descriptor itself; the rest are integers.
     let fd = checked(unsafe {
-        libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags)
+        libc::syscall(
+            libc::SYS_open_tree,
+            at.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+        )
     })?;
     // SAFETY: the call just made this descriptor.
     Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).unwrap_or(-1)) })

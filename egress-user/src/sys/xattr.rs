@@ -24,9 +24,9 @@ pub fn set(file: &impl AsFd, name: &CStr, value: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads attribute `name`; `None` when there is none of at most 64 bytes.
+/// Reads attribute `name`; `None` when there is none of at most 4,096 bytes.
 pub fn get(file: &impl AsFd, name: &CStr) -> Option<Vec<u8>> {
-    let mut value = vec![0; 64];
+    let mut value = vec![0; 4096];
     // SAFETY: a NUL-terminated name, and a buffer of the length given that outlives the call.
     let length = unsafe {
         libc::fgetxattr(

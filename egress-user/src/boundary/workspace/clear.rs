@@ -6,26 +6,24 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::AT_FDCWD;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::sys::dir::{list, open_dir};
 use crate::sys::rename::{RenameFlags, rename};
 
-/// Removes the directory `path`, which must not be a link. Nothing is followed.
+/// Removes the directory `name` of `holder`, which must not be a link. Nothing is followed.
 ///
 /// # Errors
 /// Those of the calls; what could not be removed is still there.
-pub fn remove_tree(path: &Path) -> io::Result<()> {
-    let top = open_dir(&AT_FDCWD, path.as_os_str())?;
+pub fn remove_tree(holder: &OwnedFd, name: &OsStr) -> io::Result<()> {
+    let top = open_dir(holder, name)?;
     let mut moved: u64 = 0;
     loop {
         let names = list(&top)?;
         if names.is_empty() {
-            return std::fs::remove_dir(path);
+            return Ok(unlinkat(holder, name, UnlinkatFlags::RemoveDir)?);
         }
         for name in names {
             if !removed(&top, &name)? {
@@ -80,7 +78,7 @@ fn removed(dir: &OwnedFd, name: &OsStr) -> io::Result<bool> {
 mod tests {
     use std::os::unix::fs::symlink;
 
-    use nix::fcntl::{OFlag, openat};
+    use nix::fcntl::{AT_FDCWD, OFlag, openat};
     use nix::sys::stat::{Mode, mkdirat};
 
     use super::*;
@@ -107,11 +105,13 @@ mod tests {
             at = open_dir(&at, OsStr::new("a")).unwrap();
         }
         drop(at);
-        remove_tree(&tree).unwrap();
+        let holder = open_dir(&AT_FDCWD, place.path().as_os_str()).unwrap();
+        let remove = |name: &str| remove_tree(&holder, OsStr::new(name));
+        remove("tree").unwrap();
         assert!(!tree.exists());
         assert!(kept.join("file").exists());
-        assert!(remove_tree(&kept.join("file")).is_err());
+        assert!(remove("kept/file").is_err());
         symlink(&kept, &tree).unwrap();
-        assert!(remove_tree(&tree).is_err());
+        assert!(remove("tree").is_err());
     }
 }

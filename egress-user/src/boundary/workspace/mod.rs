@@ -15,11 +15,12 @@ pub mod store;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nix::sched::CloneFlags;
+use nix::sys::stat::fstat;
 
+use crate::sys::dir;
 use crate::sys::mount::{Attributes, open_tree, set_attributes};
 use crate::sys::process;
 
@@ -41,11 +42,12 @@ pub enum Access {
 /// `EINVAL` where the file system does not support idmapped mounts (overlay, NFS) or the kernel is
 /// older than 5.12.
 pub fn mapped(path: &Path, agent: u32, access: Access) -> io::Result<OwnedFd> {
-    let owner = path.metadata()?;
-    let users = id_map(owner.uid(), agent);
-    let groups = id_map(owner.gid(), agent);
+    let at = dir::find(path)?;
+    let owner = fstat(&at)?;
+    let users = id_map(owner.st_uid, agent);
+    let groups = id_map(owner.st_gid, agent);
     let map = user_namespace(&users, &groups)?;
-    let tree = open_tree(path)?;
+    let tree = open_tree(&at)?;
     let mut set = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
     if access == Access::ReadOnly {
         set |= libc::MOUNT_ATTR_RDONLY;
@@ -65,7 +67,7 @@ pub fn mapped(path: &Path, agent: u32, access: Access) -> io::Result<OwnedFd> {
 /// # Errors
 /// Those of `open_tree(2)` and `mount_setattr(2)`.
 pub fn plain(path: &Path) -> io::Result<OwnedFd> {
-    let tree = open_tree(path)?;
+    let tree = open_tree(&dir::find(path)?)?;
     let set = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
     set_attributes(&tree, Attributes { set, idmap: None })?;
     Ok(tree)

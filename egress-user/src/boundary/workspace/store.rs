@@ -1,23 +1,29 @@
-//! The directory beside the workspace that takes the agent's changes: `.egress-<run>`, root's alone.
+//! The directory beside the workspace that takes the agent's changes: `.egress-<run>`.
 //!
 //! For an overlay it must lie on the same mount as the workspace, since changes are applied by
-//! renaming: beside a workspace that is a mount point there is no such place, so it lies inside, and the
-//! agent does not see it. A killed run leaves it; whoever holds its lock is alive, and nobody else
-//! touches it then. An attribute that no agent can set tells it from a forgery.
+//! renaming. Beside a workspace that is a mount point there is no such place, so it lies inside, and the
+//! agent does not see it.
+//!
+//! An agent with an outer workspace may own the directory that holds a store. Root therefore trusts no
+//! name, place, owner or mode: a store is a directory with the attribute [`MARK`], which only root of the
+//! machine can set. The attribute also holds what the store belongs to. The directory itself belongs to a
+//! user that no process has, so that only root can enter it. Its supervisor holds a lock on it, and a store
+//! without that lock was left by a killed run.
 use std::cell::Cell;
 use std::ffi::{CStr, OsStr};
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use nix::fcntl::{Flock, FlockArg, OFlag, open};
-use nix::sys::stat::Mode;
+use nix::fcntl::{Flock, FlockArg, OFlag, openat};
+use nix::sys::stat::{Mode, fchmod, fstat, mkdirat};
+use nix::unistd::{Gid, Uid, fchown};
 use serde::{Deserialize, Serialize};
 
 use super::clear::remove_tree;
+use crate::boundary::users;
+use crate::sys::dir::{hold, list, open_dir};
 use crate::sys::xattr;
 
 /// How the names of all such directories begin.
@@ -32,19 +38,15 @@ pub const SHOWN: &str = "shown";
 pub const MOVED: &str = "moved";
 /// The copy that the agent works on, in place of an upper layer.
 pub const COPY: &str = "copy";
-/// What is on a store whose list of changes may be carried on. File systems that cannot hold it cannot
-/// hold an upper layer either.
+/// The attribute of a store: empty while the store is being made, then an [`About`]. File systems that
+/// cannot hold it cannot hold an upper layer either.
 const MARK: &CStr = c"trusted.egress.store";
-const LOCK: &str = "lock";
-const ABOUT: &str = "run.json";
-/// A store without its description that is older than this belongs to nobody.
-const UNFINISHED: Duration = Duration::from_mins(1);
 
 /// What a store belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct About {
-    /// The workspace's path.
+    /// The workspace's path. The attribute holds its last name, or nothing for a store in its workspace.
     pub workspace: PathBuf,
     /// The workspace's inode: another directory at the same path is not it.
     pub inode: u64,
@@ -70,13 +72,15 @@ pub enum Purpose {
 /// A store; removed when dropped, unless it is kept.
 #[derive(Debug)]
 pub struct Store {
+    /// The directory that holds it.
+    holder: OwnedFd,
+    dir: OwnedFd,
     path: PathBuf,
     about: About,
-    /// Whether a run made it, and not a program that the run held.
-    marked: bool,
     /// Whether it outlives this value.
     kept: Cell<bool>,
-    _lock: Flock<File>,
+    /// A copy on a file system without such attributes has neither mark nor lock: it is never adopted.
+    lock: Option<Flock<OwnedFd>>,
 }
 
 impl Store {
@@ -85,112 +89,90 @@ impl Store {
     /// # Errors
     /// When the directory that holds it cannot be written, or its file system cannot hold a layer.
     pub fn create(workspace: &Path, id: &str, agent: u32, purpose: Purpose) -> io::Result<Self> {
-        let parent = workspace
+        let root = hold(workspace)?;
+        let meta = fstat(&root)?;
+        let above = open_dir(&root, OsStr::new(".."))?;
+        let (parent, name) = workspace
             .parent()
+            .zip(workspace.file_name())
             .ok_or_else(|| io::Error::other("the workspace has no parent directory"))?;
-        let inside = purpose == Purpose::Layer && mount_id(workspace)? != mount_id(parent)?;
-        let path = if inside { workspace } else { parent }.join(format!("{PREFIX}{id}"));
-        DirBuilder::new().mode(0o700).create(&path)?;
-        let lock = locked(&path)?;
-        if purpose == Purpose::Layer {
-            xattr::set(&directory(&path)?, MARK, id.as_bytes())?;
+        let inside = purpose == Purpose::Layer && mount_id(&root)? != mount_id(&above)?;
+        let (holder, at, below) = if inside {
+            (root, workspace, "".as_ref())
+        } else {
+            (above, parent, name)
+        };
+        let store = format!("{PREFIX}{id}");
+        let dir = fresh(&holder, &store, agent)?;
+        let mut store = Self {
+            holder,
+            dir,
+            path: at.join(store),
+            about: About {
+                workspace: PathBuf::from(below),
+                inode: meta.st_ino,
+                uid: meta.st_uid,
+                gid: meta.st_gid,
+                agent,
+                began: (0, 0),
+            },
+            kept: Cell::new(false),
+            lock: None,
+        };
+        match marked(&store.dir) {
+            Ok(lock) => store.lock = Some(lock),
+            Err(_) if purpose == Purpose::Copy => {}
+            Err(error) => return Err(error),
         }
         for name in [UPPER, WORK, SHOWN, MOVED, COPY] {
-            DirBuilder::new().mode(0o700).create(path.join(name))?;
+            mkdirat(&store.dir, name, Mode::S_IRWXU)?;
         }
-        let meta = workspace.metadata()?;
-        let upper = path.join(UPPER);
+        let upper = store.dir(UPPER)?;
         // The overlay's root looks like the upper layer's, and that is not mapped.
-        chown(&upper, Some(agent), Some(agent))?;
-        fs::set_permissions(&upper, Permissions::from_mode(meta.mode() & 0o7777))?;
-        let clock = upper.metadata()?;
-        let about = About {
-            workspace: workspace.to_path_buf(),
-            inode: meta.ino(),
-            uid: meta.uid(),
-            gid: meta.gid(),
-            agent,
-            began: (clock.ctime(), clock.ctime_nsec()),
-        };
-        let store = Self {
-            path,
-            about,
-            marked: purpose == Purpose::Layer,
-            kept: Cell::new(false),
-            _lock: lock,
-        };
-        if inside {
-            // Where root owns the workspace, the agent is root to the files of an idmapped mount: those
-            // of later runs as well, which it sees.
-            chown(&store.path, Some(agent), Some(agent))?;
+        give(&upper, agent)?;
+        fchmod(&upper, Mode::from_bits_truncate(meta.st_mode & 0o7777))?;
+        let clock = fstat(&upper)?;
+        store.about.began = (clock.st_ctime, clock.st_ctime_nsec);
+        if store.lock.is_some() {
+            xattr::set(&store.dir, MARK, &serde_json::to_vec(&store.about)?)?;
         }
-        fs::write(store.path.join(ABOUT), serde_json::to_vec(&store.about)?)?;
+        store.about.workspace = workspace.to_path_buf();
+        // Nobody has moved it meanwhile.
+        store.workspace()?;
         Ok(store)
     }
 
-    /// Opens a store that a killed run left at `path`. `None` when its run is alive, when it is neither
-    /// marked nor root's alone, or when it belongs to no workspace that is still there.
+    /// Adopts the stores that killed runs of `workspace` left beside it and in it.
     ///
     /// # Errors
-    /// When it cannot be read.
-    pub fn adopt(path: &Path) -> io::Result<Option<Self>> {
-        let meta = fs::symlink_metadata(path)?;
-        if !meta.is_dir() || meta.mode() & 0o077 != 0 {
-            return Ok(None);
+    /// When a directory cannot be listed, or a mark cannot be read.
+    pub fn left_behind(workspace: &Path) -> io::Result<Vec<Self>> {
+        let root = hold(workspace)?;
+        let inode = fstat(&root)?.st_ino;
+        let mut places = vec![(open_dir(&root, OsStr::new("."))?, workspace, OsStr::new(""))];
+        if let (Some(parent), Some(name)) = (workspace.parent(), workspace.file_name()) {
+            places.push((open_dir(&root, OsStr::new(".."))?, parent, name));
         }
-        let marked = xattr::get(&directory(path)?, MARK).is_some();
-        if !marked && meta.uid() != 0 {
-            return Ok(None);
-        }
-        let Ok(lock) = locked(path) else {
-            return Ok(None);
-        };
-        let Ok(text) = fs::read(path.join(ABOUT)) else {
-            // Its run was killed before anything could be written to it; or is not that far yet.
-            let age = meta.modified().ok().and_then(|made| made.elapsed().ok());
-            if age.is_some_and(|age| age > UNFINISHED) {
-                remove_tree(path)?;
-            }
-            return Ok(None);
-        };
-        let about: About = match serde_json::from_slice(&text) {
-            Ok(about) => about,
-            Err(error) if marked => return Err(error.into()),
-            Err(_) => return Ok(None),
-        };
-        let there = fs::symlink_metadata(&about.workspace)
-            .is_ok_and(|meta| meta.is_dir() && meta.ino() == about.inode);
-        let near = [about.workspace.parent(), Some(&about.workspace)].contains(&path.parent());
-        Ok((there && near).then(|| Self {
-            path: path.to_path_buf(),
-            about,
-            marked,
-            kept: Cell::new(true),
-            _lock: lock,
-        }))
-    }
-
-    /// Stores beside `workspace` and in it, whosever they are.
-    ///
-    /// # Errors
-    /// When one of the directories cannot be listed.
-    pub fn near(workspace: &Path) -> io::Result<Vec<PathBuf>> {
         let mut found = Vec::new();
-        for dir in workspace.parent().into_iter().chain([workspace]) {
-            for entry in fs::read_dir(dir)? {
-                let entry = entry?;
-                if is_name(&entry.file_name()) {
-                    found.push(entry.path());
+        for (holder, at, below) in places {
+            for name in list(&holder)?.into_iter().filter(|name| is_name(name)) {
+                if let Some((dir, lock, mut about)) = abandoned(&holder, &name)?
+                    && about.workspace == Path::new(below)
+                    && about.inode == inode
+                {
+                    about.workspace = workspace.to_path_buf();
+                    found.push(Self {
+                        holder: holder.try_clone()?,
+                        dir,
+                        path: at.join(name),
+                        about,
+                        kept: Cell::new(true),
+                        lock: Some(lock),
+                    });
                 }
             }
         }
-        found.sort();
         Ok(found)
-    }
-
-    /// Whether a run made it, and its list of changes may be carried on.
-    pub fn is_marked(&self) -> bool {
-        self.marked
     }
 
     /// Lets it outlive this value: from here on somebody must carry on what it holds.
@@ -213,12 +195,32 @@ impl Store {
         &self.about
     }
 
+    /// Its directory.
+    pub fn held(&self) -> &OwnedFd {
+        &self.dir
+    }
+
+    /// The directory that holds it.
+    pub fn holder(&self) -> &OwnedFd {
+        &self.holder
+    }
+
     /// One of its directories, by descriptor.
     ///
     /// # Errors
-    /// Those of `open(2)`.
+    /// Those of `openat(2)`.
     pub fn dir(&self, name: &str) -> io::Result<OwnedFd> {
-        directory(&self.path.join(name))
+        open_dir(&self.dir, OsStr::new(name))
+    }
+
+    /// A new file in it.
+    ///
+    /// # Errors
+    /// Those of `openat(2)`.
+    pub fn create_file(&self, name: &str) -> io::Result<File> {
+        let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_RDWR | OFlag::O_CLOEXEC;
+        let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+        Ok(openat(&self.dir, name, flags, mode)?.into())
     }
 
     /// The workspace that it belongs to, by descriptor.
@@ -226,8 +228,11 @@ impl Store {
     /// # Errors
     /// When another directory has taken its place.
     pub fn workspace(&self) -> io::Result<OwnedFd> {
-        let dir = directory(&self.about.workspace)?;
-        if nix::sys::stat::fstat(&dir)?.st_ino != self.about.inode {
+        let workspace = &self.about.workspace;
+        let is_inside = self.path.parent() == Some(workspace);
+        let name = workspace.file_name().filter(|_| !is_inside);
+        let dir = open_dir(&self.holder, name.unwrap_or(OsStr::new(".")))?;
+        if fstat(&dir)?.st_ino != self.about.inode {
             return Err(io::Error::other(
                 "another directory has taken the workspace's place",
             ));
@@ -238,9 +243,12 @@ impl Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
-        if !self.kept.get() {
-            // What cannot be removed is found by the next run, which tries again.
-            drop(remove_tree(&self.path));
+        if let (false, Some(name)) = (self.kept.get(), self.path.file_name()) {
+            // What cannot be removed is found by the next run, which tries again, and does nothing else with it.
+            if self.lock.is_some() {
+                drop(xattr::set(&self.dir, MARK, b""));
+            }
+            drop(remove_tree(&self.holder, name));
         }
     }
 }
@@ -251,24 +259,69 @@ pub fn is_name(name: &OsStr) -> bool {
     id.is_some_and(|id| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
-fn locked(store: &Path) -> io::Result<Flock<File>> {
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(store.join(LOCK))?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno.into())
+/// Makes the directory of a store and takes it from everybody. Whoever owns `holder` may have put another
+/// directory in its place before it was opened, so it must be empty afterwards.
+fn fresh(holder: &OwnedFd, name: &str, agent: u32) -> io::Result<OwnedFd> {
+    mkdirat(holder, name, Mode::S_IRWXU)?;
+    let dir = open_dir(holder, OsStr::new(name))?;
+    give(&dir, users::nobody(agent))?;
+    fchmod(&dir, Mode::S_IRWXU)?;
+    if list(&dir)?.is_empty() {
+        Ok(dir)
+    } else {
+        let text = format!("another process put files into {name}, which is for changes");
+        Err(io::Error::other(text))
+    }
 }
 
-fn directory(path: &Path) -> io::Result<OwnedFd> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    Ok(open(path, flags, Mode::empty())?)
+/// Locks a store and then marks it: whoever sees the mark of a run that is alive finds it locked.
+fn marked(dir: &OwnedFd) -> io::Result<Flock<OwnedFd>> {
+    let lock = locked(dir)?;
+    xattr::set(dir, MARK, b"")?;
+    Ok(lock)
 }
 
-/// The id of the mount that `path` lies on: one file system can be mounted at many places, and
+fn locked(dir: &OwnedFd) -> io::Result<Flock<OwnedFd>> {
+    Flock::lock(dir.try_clone()?, FlockArg::LockExclusiveNonblock)
+        .map_err(|(_, errno)| errno.into())
+}
+
+/// The store `name` of `holder`, if a run made it and no run that is alive holds it.
+fn abandoned(
+    holder: &OwnedFd,
+    name: &OsStr,
+) -> io::Result<Option<(OwnedFd, Flock<OwnedFd>, About)>> {
+    // Something else, or gone since `holder` was listed.
+    let Ok(dir) = open_dir(holder, name) else {
+        return Ok(None);
+    };
+    let (Some(_), Ok(lock)) = (xattr::get(&dir, MARK), locked(&dir)) else {
+        return Ok(None);
+    };
+    // Read again, because its run may have ended in order before the lock was taken.
+    match xattr::get(&dir, MARK).unwrap_or_default().as_slice() {
+        // The run was killed while it made or removed the store.
+        [] => {
+            drop(remove_tree(holder, name));
+            Ok(None)
+        }
+        text => {
+            let about = serde_json::from_slice(text).map_err(|error| {
+                let name = name.display();
+                io::Error::other(format!("the mark of {name} cannot be read: {error}"))
+            })?;
+            Ok(Some((dir, lock, about)))
+        }
+    }
+}
+
+fn give(dir: &OwnedFd, id: u32) -> nix::Result<()> {
+    fchown(dir, Some(Uid::from_raw(id)), Some(Gid::from_raw(id)))
+}
+
+/// The id of the mount that `dir` lies on: one file system can be mounted at many places, and
 /// nothing can be renamed from one to the other.
-fn mount_id(path: &Path) -> io::Result<String> {
-    let dir = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+fn mount_id(dir: &OwnedFd) -> io::Result<String> {
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", dir.as_raw_fd()))?;
     info.lines()
         .find_map(|line| line.strip_prefix("mnt_id:"))
