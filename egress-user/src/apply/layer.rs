@@ -34,6 +34,14 @@ pub fn is_whiteout(dir: &impl AsFd, name: &OsStr, stat: &FileStat) -> io::Result
         && xattr::value(dir, name, WHITEOUT)?.is_some())
 }
 
+/// Whether the directory `name` of `upper` lies over one that had another name.
+///
+/// # Errors
+/// When its attributes cannot be read.
+pub fn is_redirected(upper: &impl AsFd, name: &OsStr) -> io::Result<bool> {
+    Ok(xattr::value(upper, name, REDIRECT)?.is_some())
+}
+
 /// What became of the lower layer's entry that an entry of the upper layer began as a copy of.
 #[derive(Debug)]
 pub enum Origin {

@@ -15,6 +15,7 @@ pub mod model;
 pub mod path;
 pub mod scan;
 pub mod tree;
+pub mod way;
 
 use std::fs::File;
 use std::io;

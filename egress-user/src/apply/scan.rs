@@ -18,6 +18,7 @@ use super::layer::{LowerHalf, Relation, is_whiteout, relate};
 use super::model::{Change, Plan, Planned, Step, What};
 use super::path::RelPath;
 use super::tree::{self, Identity};
+use super::way::Ways;
 use git::{looks_like_git, makes_git_directory};
 use moves::Move;
 
@@ -36,6 +37,7 @@ pub struct Rules<'a> {
 struct Scan<'a> {
     rules: &'a Rules<'a>,
     root: &'a OwnedFd,
+    ways: &'a Ways<'a>,
     moves: BTreeMap<RelPath, Move>,
     /// Moves that an earlier look found impossible: their new place was refused.
     impossible: &'a BTreeSet<RelPath>,
@@ -49,11 +51,13 @@ struct Scan<'a> {
 /// # Errors
 /// When a directory cannot be read; nothing is to be applied then.
 pub fn scan(upper: &OwnedFd, root: &OwnedFd, rules: &Rules<'_>) -> io::Result<Plan> {
+    let ways = Ways::of(rules.workspace, rules.protected, upper, root)?;
     let mut impossible = BTreeSet::new();
     loop {
         let mut scan = Scan {
             rules,
             root,
+            ways: &ways,
             moves: BTreeMap::new(),
             impossible: &impossible,
             slots: 0,
@@ -376,12 +380,7 @@ impl Scan<'_> {
         }
         let mut judged = self.judge_place(place, entry, kind)?;
         if let (Ok(()), Some(target)) = (&judged, &change.target) {
-            let Rules {
-                workspace,
-                protected,
-                ..
-            } = self.rules;
-            judged = judge::link(workspace, protected, &entry.path, &target.0);
+            judged = self.ways.judge(&entry.path, &target.0)?;
         }
         if judged.is_ok() && place.zone == Zone::Git && entry.name == "index" {
             judged = git::index(place, entry)?;

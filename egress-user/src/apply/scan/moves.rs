@@ -155,12 +155,12 @@ impl Scan<'_> {
                 }
                 if kind == Kind::Symlink {
                     let target = readlinkat(dir, name.as_os_str())?;
-                    let judged = |at: &RelPath| {
-                        let protected = self.rules.protected;
-                        judge::link(self.rules.workspace, protected, at, target.as_bytes())
-                    };
-                    let there = judged(to);
-                    if judged(&path).is_ok() && there.is_err() {
+                    let target = target.as_bytes();
+                    let there = self.ways.judge(to, target)?;
+                    // What the host made may lead where it leads, and a path from / leads there still.
+                    let same =
+                        target.first() == Some(&b'/') && there == self.ways.judge(&path, target)?;
+                    if there.is_err() && !same {
                         return Ok(there);
                     }
                 }

@@ -1,0 +1,369 @@
+//! Where symbolic links lead once changes are applied, by way of other links, too.
+//!
+//! Which changes will be applied is not decided yet, and a link is followed by later steps and later runs. So
+//! a name is whatever the workspace has there, and whatever the agent's view has there: each way must end
+//! where a change may be. Links that the host made may lead anywhere, but not by way of a new one.
+mod world;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use super::judge::{self, Protected, Reason};
+use super::path::RelPath;
+use world::{World, find};
+
+/// Links that are followed on one way, as the kernel does it.
+const MOST_LINKS: usize = 40;
+/// Names that are looked at for one link: with two meanings for each name, the ways multiply.
+const MOST_NAMES: usize = 1000;
+
+/// The workspace and the agent's changes over it.
+#[derive(Debug)]
+pub struct Ways<'a> {
+    workspace: &'a Path,
+    protected: &'a Protected,
+    world: World<'a>,
+    /// New links that must not be applied.
+    refused: BTreeMap<RelPath, Reason>,
+}
+
+/// A way that ends where it must not, and the new links on it.
+type Bad = (Reason, Vec<RelPath>);
+
+/// Where all ways of a link end.
+#[derive(Debug, Default)]
+struct Ends {
+    bad: Vec<Bad>,
+    directory: bool,
+}
+
+/// A place on a way and the names that are still to be looked up, the next one last.
+#[derive(Clone)]
+struct Step {
+    at: RelPath,
+    rest: Vec<Vec<u8>>,
+    links: usize,
+    new: Vec<RelPath>,
+}
+
+impl Step {
+    /// Puts the names of `target` before the others.
+    fn names(&mut self, target: &[u8]) {
+        let names = target.split(|byte| *byte == b'/').rev();
+        self.rest.extend(names.map(<[u8]>::to_vec));
+    }
+}
+
+impl<'a> Ways<'a> {
+    /// Judges all links in `upper`, the upper layer over `root`, and all that lead through them.
+    ///
+    /// # Errors
+    /// When something cannot be read.
+    pub fn of(
+        workspace: &'a Path,
+        protected: &'a Protected,
+        upper: &'a OwnedFd,
+        root: &'a OwnedFd,
+    ) -> io::Result<Self> {
+        let mut ways = Self {
+            workspace,
+            protected,
+            world: World {
+                upper,
+                root,
+                known: RefCell::default(),
+            },
+            refused: BTreeMap::new(),
+        };
+        let fresh = find(upper)?;
+        // A moved directory brings its links along.
+        let mut leads_on = fresh.moved;
+        for path in fresh.links {
+            for link in ways.world.node(&path)?.links.iter().filter(|link| link.new) {
+                let ends = ways.follow(&path, &link.target)?;
+                leads_on |= ends.directory;
+                if let Some((reason, _)) = ends.bad.into_iter().next() {
+                    ways.refused.insert(path.clone(), reason);
+                }
+            }
+        }
+        if leads_on {
+            for path in find(root)?.links {
+                for link in &ways.world.node(&path)?.links {
+                    for (reason, new) in ways.follow(&path, &link.target)?.bad {
+                        let fresh = new.into_iter().map(|path| (path, reason.clone()));
+                        ways.refused.extend(fresh);
+                    }
+                }
+            }
+        }
+        Ok(ways)
+    }
+
+    /// Judges the link at `path`, whoever made it, if the directory that holds it is to be there.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub fn judge(&self, path: &RelPath, target: &[u8]) -> io::Result<Result<(), Reason>> {
+        if let Some(reason) = self.refused.get(path) {
+            return Ok(Err(reason.clone()));
+        }
+        let bad = self.follow(path, target)?.bad.into_iter().next();
+        Ok(bad.map_or(Ok(()), |(reason, _)| Err(reason)))
+    }
+
+    /// Takes every way that the link at `path` with `target` may lead.
+    fn follow(&self, path: &RelPath, target: &[u8]) -> io::Result<Ends> {
+        let mut ends = Ends::default();
+        let mut looked_at = 0;
+        let begin = Step {
+            at: path.clone(),
+            rest: Vec::new(),
+            links: 0,
+            new: Vec::new(),
+        };
+        let mut steps = Vec::new();
+        self.enter(begin, path, target, &mut steps, &mut ends);
+        while let Some(mut step) = steps.pop() {
+            let Some(name) = step.rest.pop() else {
+                let node = self.world.node(&step.at)?;
+                ends.directory |= node.directory;
+                let judged = self.protected.check(&step.at, true).err();
+                let reason = node.closed.clone().or(judged);
+                ends.bad.extend(reason.map(|reason| (reason, step.new)));
+                continue;
+            };
+            match name.as_slice() {
+                b"" | b"." => steps.push(step),
+                b".." if step.at.0.is_empty() => ends.bad.push((Reason::PointsOutside, step.new)),
+                b".." => {
+                    step.at = step.at.split().0;
+                    steps.push(step);
+                }
+                name => {
+                    looked_at += 1;
+                    let next = step.at.join(OsStr::from_bytes(name));
+                    let node = match judge::depth(&next) {
+                        Ok(()) if looked_at <= MOST_NAMES => self.world.node(&next)?,
+                        Ok(()) | Err(_) => {
+                            ends.bad.push((Reason::TooDeep, step.new));
+                            continue;
+                        }
+                    };
+                    if let Some(reason) = &node.closed {
+                        ends.bad.push((reason.clone(), step.new));
+                        continue;
+                    }
+                    for link in &node.links {
+                        let mut on = step.clone();
+                        on.links += 1;
+                        on.new.extend(link.new.then(|| next.clone()));
+                        self.enter(on, &next, &link.target, &mut steps, &mut ends);
+                    }
+                    if node.plain {
+                        step.at = next;
+                        steps.push(step);
+                    }
+                }
+            }
+        }
+        Ok(ends)
+    }
+
+    /// Begins the way of the link at `path`.
+    fn enter(
+        &self,
+        mut step: Step,
+        path: &RelPath,
+        target: &[u8],
+        steps: &mut Vec<Step>,
+        ends: &mut Ends,
+    ) {
+        if step.links > MOST_LINKS {
+            // Nobody gets to its end.
+            return;
+        }
+        if target.first() == Some(&b'/') {
+            let inside = target
+                .strip_prefix(self.workspace.as_os_str().as_bytes())
+                .filter(|rest| rest.first().is_none_or(|byte| *byte == b'/'));
+            let Some(inside) = inside else {
+                ends.bad.push((Reason::PointsOutside, step.new));
+                return;
+            };
+            step.at = RelPath::default();
+            step.names(inside);
+        } else {
+            step.at = path.split().0;
+            step.names(target);
+        }
+        steps.push(step);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use nix::fcntl::{AT_FDCWD, OFlag, readlinkat};
+
+    use super::*;
+    use crate::apply::tree;
+
+    /// A workspace and an upper layer over it, both with the entries that a line of text stands for:
+    /// `a/` is a directory, `a -> b` a link, anything else a file.
+    fn judged(before: &[&str], fresh: &[&str]) -> Vec<(String, Option<Reason>)> {
+        let place = tempfile::tempdir().unwrap();
+        let make = |name: &str, entries: &[&str]| {
+            let root = place.path().join(name);
+            fs::create_dir(&root).unwrap();
+            for entry in entries {
+                let (path, target) = entry.split_once(" -> ").unwrap_or((entry, ""));
+                let at = root.join(path);
+                fs::create_dir_all(at.parent().unwrap()).unwrap();
+                if !target.is_empty() {
+                    symlink(target, at).unwrap();
+                } else if path.ends_with('/') {
+                    fs::create_dir_all(at).unwrap();
+                } else {
+                    fs::write(at, "").unwrap();
+                }
+            }
+            tree::open_dir(&AT_FDCWD, root.as_os_str()).unwrap()
+        };
+        let (root, upper) = (make("w", before), make("u", fresh));
+        // What the layers are called is of no matter for a path from /.
+        let protected = Protected::new(Path::new("/w/x"), [Path::new("/w/x/out/packet")]);
+        let ways = Ways::of(Path::new("/w/x"), &protected, &upper, &root).unwrap();
+        let links = find(&upper).unwrap().links;
+        links
+            .iter()
+            .map(|path| {
+                let (parent, name) = path.split();
+                let dir = tree::beneath(&upper, &parent, OFlag::O_RDONLY).unwrap();
+                let target = readlinkat(&dir, name).unwrap();
+                let judged = ways.judge(path, target.as_bytes()).unwrap();
+                (path.text(), judged.err())
+            })
+            .collect()
+    }
+
+    #[track_caller]
+    fn assert_refused(before: &[&str], fresh: &[&str], wanted: &[(&str, Reason)]) {
+        let mut found: Vec<(String, Reason)> = judged(before, fresh)
+            .into_iter()
+            .filter_map(|(path, reason)| Some((path, reason?)))
+            .collect();
+        found.sort_by(|one, other| one.0.cmp(&other.0));
+        let wanted: Vec<(String, Reason)> = wanted
+            .iter()
+            .map(|(path, reason)| ((*path).to_owned(), reason.clone()))
+            .collect();
+        assert_eq!(found, wanted, "{before:?} {fresh:?}");
+    }
+
+    #[test]
+    fn links_stay_inside_or_are_refused() {
+        for link in [
+            "node_modules/.bin/tool -> ../tool/cli.js",
+            "a/b -> ../c",
+            "a -> b/c",
+            "a -> /w/x/b",
+            "a/b/c -> ../../",
+            "a -> out",
+            "a -> b/../c",
+            "a -> a",
+            "a -> docs/.github/x",
+        ] {
+            assert_refused(&[], &[link], &[]);
+        }
+        for (at, target, why) in [
+            ("a", ".git/hooks", Reason::GitDirectory),
+            ("a/b", "../sub/.GIT", Reason::GitDirectory),
+            ("a", "/w/x/.git", Reason::GitDirectory),
+            ("a", ".github/workflows", Reason::Github),
+            ("a", ".GitHub", Reason::Github),
+            ("b/a", "../out/packet/x", Reason::Protected),
+            ("a", "pkgs/.egress-ab/upper", Reason::Protected),
+            ("a", "/etc/passwd", Reason::PointsOutside),
+            ("a", "..", Reason::PointsOutside),
+            ("a/b", "../..", Reason::PointsOutside),
+            ("a", "b/../../c", Reason::PointsOutside),
+            ("a", "/w/xy", Reason::PointsOutside),
+            ("a", "/w/x/../y", Reason::PointsOutside),
+            ("a/b", "../../x/c", Reason::PointsOutside),
+        ] {
+            let link = format!("{at} -> {target}");
+            assert_refused(&[], &[&link], &[(at, why)]);
+        }
+    }
+
+    #[test]
+    fn a_way_by_other_links_is_judged_by_its_end() {
+        let (github, git) = (Reason::Github, Reason::GitDirectory);
+        // New links by way of new ones, which are harmless by themselves.
+        for (through, target) in [
+            ("d -> .", "d/.github/ci.yml"),
+            ("d -> /w/x", "d/.github/ci.yml"),
+            ("sub/up -> ..", "sub/up/.github/ci.yml"),
+            ("sub/up -> ..", "/w/x/sub/up/.github"),
+            ("d -> sub/../", "d/../x/d/.github"),
+        ] {
+            let link = format!("log -> {target}");
+            let reason = if target.starts_with("d/..") {
+                Reason::PointsOutside
+            } else {
+                github.clone()
+            };
+            assert_refused(&["sub/file"], &[through, &link], &[("log", reason)]);
+        }
+        // By way of the host's own.
+        assert_refused(
+            &["d -> ."],
+            &["log -> d/.github"],
+            &[("log", github.clone())],
+        );
+        assert_refused(
+            &["d -> .github"],
+            &["log -> d/x"],
+            &[("log", github.clone())],
+        );
+        // One that the host made, or an earlier run, by way of a new one.
+        assert_refused(&["log -> d/.github"], &["d -> ."], &[("d", github.clone())]);
+        assert_refused(&["log -> sub/x", "sub/x"], &["sub -> ."], &[]);
+        assert_refused(&["log -> d/.github", "d -> ."], &["other -> sub"], &[]);
+        // Into a repository without that name, however it becomes one.
+        let bare = ["v/HEAD", "v/objects/", "v/refs/"];
+        assert_refused(&bare, &["log -> v/hooks"], &[("log", git.clone())]);
+        assert_refused(&bare, &["log -> v"], &[("log", git.clone())]);
+        assert_refused(
+            &bare,
+            &["d -> .", "log -> d/v/config"],
+            &[("log", git.clone())],
+        );
+        let half = ["v/HEAD", "v/objects/"];
+        assert_refused(&half, &["v/refs/x", "log -> v/config"], &[("log", git)]);
+        assert_refused(&half, &["log -> v/config"], &[]);
+        // What npm makes of workspaces.
+        let npm = [
+            "node_modules/p -> ../packages/p",
+            "node_modules/.bin/p -> ../p/cli.js",
+        ];
+        assert_refused(&["packages/p/cli.js", ".git/HEAD"], &npm, &[]);
+    }
+
+    #[test]
+    fn ways_that_multiply_are_refused() {
+        let many = format!("x -> {}", "l/../".repeat(30));
+        let few = format!("y -> {}", "l/../".repeat(3));
+        let links = ["l -> s", &many, &few];
+        assert_refused(&["s/file"], &links, &[("x", Reason::TooDeep)]);
+        assert_refused(&[], &["a -> b", "b -> a"], &[]);
+    }
+}

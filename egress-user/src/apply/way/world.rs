@@ -1,0 +1,258 @@
+//! What a path may be: in the workspace as the host has it, and in the agent's view of it.
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::rc::Rc;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, readlinkat};
+use nix::libc;
+use nix::sys::stat::{FileStat, fstat};
+
+use crate::apply::judge::{self, Kind, Reason, is_git_name};
+use crate::apply::layer::{LowerHalf, Relation, is_redirected, is_whiteout, relate};
+use crate::apply::path::RelPath;
+use crate::apply::tree;
+
+/// Both layers of the agent's view.
+#[derive(Debug)]
+pub(super) struct World<'a> {
+    pub(super) upper: &'a OwnedFd,
+    pub(super) root: &'a OwnedFd,
+    pub(super) known: RefCell<BTreeMap<RelPath, Rc<Node>>>,
+}
+
+/// What a path without links is, in the workspace and in the agent's view.
+#[derive(Debug, Default)]
+pub(super) struct Node {
+    /// Whether the agent's view has a directory of the upper layer there.
+    upper: bool,
+    /// Where the lower half of the view's directory is in the workspace.
+    lower: Option<RelPath>,
+    /// Whether it may be a directory.
+    pub(super) directory: bool,
+    /// Whether it may be anything but a link.
+    pub(super) plain: bool,
+    /// Why no link may lead there: it may be a git directory, or lie in one; or it is on another file system.
+    pub(super) closed: Option<Reason>,
+    pub(super) links: Vec<Link>,
+}
+
+/// What may be a link at a path.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) target: Vec<u8>,
+    /// Whether the workspace has not the same there.
+    pub(super) new: bool,
+}
+
+impl World<'_> {
+    /// What is at `path`, of which every directory is known.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub(super) fn node(&self, path: &RelPath) -> io::Result<Rc<Node>> {
+        if let Some(node) = self.known.borrow().get(path) {
+            return Ok(Rc::clone(node));
+        }
+        let node = Rc::new(if path.0.is_empty() {
+            self.top()?
+        } else {
+            match self.look(path) {
+                Err(error) if error.raw_os_error() == Some(libc::EXDEV) => Node {
+                    closed: Some(Reason::OtherFileSystem),
+                    ..Node::default()
+                },
+                found => found?,
+            }
+        });
+        let mut known = self.known.borrow_mut();
+        known.insert(path.clone(), Rc::clone(&node));
+        Ok(node)
+    }
+
+    fn top(&self) -> io::Result<Node> {
+        Ok(Node {
+            upper: true,
+            lower: Some(RelPath::default()),
+            directory: true,
+            plain: true,
+            closed: is_git(&[self.root, self.upper])?.then_some(Reason::GitDirectory),
+            ..Node::default()
+        })
+    }
+
+    fn look(&self, path: &RelPath) -> io::Result<Node> {
+        let (parent, name) = path.split();
+        let above = self.node(&parent)?;
+        let mut node = Node {
+            closed: above.closed.clone(),
+            ..Node::default()
+        };
+        let mut dirs = Vec::new();
+        let before = Entry::of(self.root, &parent, name)?;
+        let before = before
+            .map(|entry| entry.take(name, &mut dirs))
+            .transpose()?;
+        let fresh = if above.upper {
+            Entry::of(self.upper, &parent, name)?
+        } else {
+            None
+        };
+        let half = || -> io::Result<Option<LowerHalf>> {
+            let Some(path) = above.lower.clone() else {
+                return Ok(None);
+            };
+            Ok(found(tree::beneath(self.root, &path, OFlag::O_RDONLY))?
+                .map(|dir| LowerHalf { dir, path }))
+        };
+        let after = match fresh {
+            Some(entry) if is_whiteout(&entry.dir, name, &entry.stat)? => None,
+            Some(entry) => {
+                if tree::kind(&entry.stat) == Kind::Directory {
+                    node.upper = true;
+                    let half = half()?;
+                    node.lower = match relate(&entry.dir, name, self.root, half.as_ref())? {
+                        Relation::Alone => None,
+                        Relation::Over(lower) => Some(lower.path),
+                        Relation::Redirected { from, .. } => Some(from),
+                    };
+                }
+                Some(entry.take(name, &mut dirs)?)
+            }
+            None => match &above.lower {
+                Some(lower) => {
+                    let entry = Entry::of(self.root, lower, name)?;
+                    let directory = |entry: &Entry| tree::kind(&entry.stat) == Kind::Directory;
+                    if entry.as_ref().is_some_and(directory) {
+                        node.lower = Some(lower.join(name));
+                    }
+                    entry.map(|entry| entry.take(name, &mut dirs)).transpose()?
+                }
+                None => None,
+            },
+        };
+        if let Some(lower) = &node.lower {
+            dirs.extend(found(tree::beneath(self.root, lower, OFlag::O_RDONLY))?);
+        }
+        node.directory = !dirs.is_empty();
+        if is_git_name(name.as_bytes()) || is_git(&dirs.iter().collect::<Vec<_>>())? {
+            node.closed = Some(Reason::GitDirectory);
+        }
+        let (before, after) = (before.flatten(), after.flatten());
+        node.plain = before.is_none() || after.is_none();
+        if let Some(target) = after {
+            let new = before.as_ref() != Some(&target);
+            node.links.push(Link { target, new });
+        }
+        if let Some(target) = before
+            && node.links.iter().all(|link| link.new)
+        {
+            node.links.push(Link { target, new: false });
+        }
+        Ok(node)
+    }
+}
+
+/// An entry, by the directory that holds it.
+struct Entry {
+    dir: OwnedFd,
+    stat: FileStat,
+}
+
+impl Entry {
+    fn of(root: &OwnedFd, parent: &RelPath, name: &OsStr) -> io::Result<Option<Self>> {
+        let Some(dir) = found(tree::beneath(root, parent, OFlag::O_RDONLY))? else {
+            return Ok(None);
+        };
+        let stat = found(tree::stat(&dir, name))?.flatten();
+        match stat {
+            Some(stat) if stat.st_dev != fstat(&dir)?.st_dev => {
+                Err(io::Error::from_raw_os_error(libc::EXDEV))
+            }
+            stat => Ok(stat.map(|stat| Self { dir, stat })),
+        }
+    }
+
+    /// The target, if it is a link; a directory goes to `dirs`.
+    fn take(self, name: &OsStr, dirs: &mut Vec<OwnedFd>) -> io::Result<Option<Vec<u8>>> {
+        match tree::kind(&self.stat) {
+            Kind::Symlink => Ok(Some(readlinkat(&self.dir, name)?.as_bytes().to_vec())),
+            Kind::Directory => {
+                dirs.push(tree::open_dir(&self.dir, name)?);
+                Ok(None)
+            }
+            Kind::Device | Kind::Fifo | Kind::File | Kind::Socket => Ok(None),
+        }
+    }
+}
+
+/// Nothing where no entry can be.
+fn found<T>(done: io::Result<T>) -> io::Result<Option<T>> {
+    match done {
+        Ok(value) => Ok(Some(value)),
+        Err(error) => match error.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::ENAMETOOLONG) => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
+/// Whether git may take the directory that these become for a git directory.
+fn is_git(dirs: &[&OwnedFd]) -> io::Result<bool> {
+    let mut failed = None;
+    let is = judge::is_git_directory(|name| {
+        dirs.iter().any(|dir| {
+            tree::stat(*dir, OsStr::from_bytes(name))
+                .unwrap_or_else(|error| {
+                    failed = Some(error);
+                    None
+                })
+                .is_some()
+        })
+    });
+    failed.map_or(Ok(is), Err)
+}
+
+/// What was found below a directory.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Paths of all links.
+    pub(super) links: Vec<RelPath>,
+    /// Whether the overlay notes another name for a directory.
+    pub(super) moved: bool,
+}
+
+/// Looks at everything below `root` on its file system, as deep as changes are applied.
+///
+/// # Errors
+/// Those of reading.
+pub(super) fn find(root: &OwnedFd) -> io::Result<Found> {
+    let device = fstat(root)?.st_dev;
+    let mut seen = Found::default();
+    let mut open = vec![RelPath::default()];
+    while let Some(path) = open.pop() {
+        let Some(dir) = found(tree::beneath(root, &path, OFlag::O_RDONLY))? else {
+            continue;
+        };
+        for name in tree::list(&dir)? {
+            let Some(stat) = tree::stat(&dir, &name)? else {
+                continue;
+            };
+            let path = path.join(&name);
+            match tree::kind(&stat) {
+                _ if judge::depth(&path).is_err() || stat.st_dev != device => {}
+                Kind::Symlink => seen.links.push(path),
+                Kind::Directory => {
+                    seen.moved |= is_redirected(&dir, &name)?;
+                    open.push(path);
+                }
+                Kind::Device | Kind::Fifo | Kind::File | Kind::Socket => {}
+            }
+        }
+    }
+    Ok(seen)
+}
