@@ -9,6 +9,7 @@ pub mod packet;
 pub mod policy;
 pub mod receipt;
 pub mod redact;
+pub mod regular;
 
 #[cfg(target_os = "linux")]
 pub mod apply;

@@ -293,6 +293,35 @@ fn what_a_killed_run_left_is_closed_to_the_agent_of_an_outer_workspace() {
     assert!(next.stderr.contains("recovered"), "{next}");
 }
 
+#[test]
+fn what_the_caller_names_is_not_waited_for() {
+    const ATTEMPT: &str = "mv named away; mkdir named; mkfifo -m 600 named/file; echo DONE";
+    let world = World::new();
+    let run = world.egress().arg("--workspace").arg("direct");
+    let work = run.directory();
+    fs::create_dir(work.join("named")).unwrap();
+    let policy = work.join("named/file");
+    fs::write(&policy, "mode: strict\n").unwrap();
+    let run = run.arg("--config").arg(&policy).script(ATTEMPT).run();
+    assert_ran(&run);
+    let control = world.shell(&format!("timeout 2 cat {}", policy.display()));
+    assert_eq!(control.status, Some(124), "{control}");
+    for option in ["--config", "--signer-private-key", "--boundary-key"] {
+        let next = world
+            .egress()
+            .arg(option)
+            .arg(&policy)
+            .command(["true"])
+            .limit(SOON)
+            .run();
+        assert_eq!(next.status, Some(64), "{option}: {next}");
+        assert!(
+            next.stderr.contains("not a regular file"),
+            "{option}: {next}"
+        );
+    }
+}
+
 /// Fails unless the agent came to its end and said so; it may have left what looks like a store.
 #[track_caller]
 fn assert_ran_beside(run: &RunOutput) {

@@ -19,6 +19,7 @@ use mounts::{SAFE, bind, bind_read_only, overlay, tmpfs};
 
 use super::mountinfo::{self, Mount};
 use super::workspace::credentials::Shown;
+use crate::regular;
 
 mod mounts;
 
@@ -430,7 +431,7 @@ impl View {
                             .mode(0o755)
                             .create(parent)?;
                     }
-                    fs::write(&copy, fs::read(file)?)?;
+                    fs::write(&copy, regular::read(file, MASK_BYTES)?)?;
                 }
             } else {
                 bind_read_only(&empty_file, &inside)?;

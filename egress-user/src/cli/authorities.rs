@@ -3,8 +3,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::exit;
-use super::verify::files::{open_regular, read_all};
 use crate::packet::timestamp::Roots;
+use crate::regular;
 
 /// Longest certificate file that is read.
 const MOST_BYTES: u64 = 1 << 20;
@@ -60,12 +60,10 @@ pub(super) fn read(paths: &[PathBuf]) -> Result<Option<Roots>, AuthorityError> {
 
 fn read_one(path: &Path) -> Result<Roots, AuthorityError> {
     let path_buf = || path.to_path_buf();
-    let text = open_regular(path)
-        .and_then(|file| read_all(file, MOST_BYTES))
-        .map_err(|source| AuthorityError::Read {
-            path: path_buf(),
-            source,
-        })?;
+    let text = regular::read(path, MOST_BYTES).map_err(|source| AuthorityError::Read {
+        path: path_buf(),
+        source,
+    })?;
     Roots::from_pem(&text).map_err(|reason| AuthorityError::Form {
         path: path_buf(),
         reason,

@@ -1,5 +1,5 @@
 //! Files that the command line of `egress run` names: the policy and the keys.
-use std::io::Read;
+use std::io;
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
@@ -7,6 +7,7 @@ use anyhow::{Context, bail, ensure};
 use super::run::RunArgs;
 use crate::policy::runtime::{self, OwnedKeys};
 use crate::receipt::keys;
+use crate::regular;
 use crate::run::plan::{CallerPolicy, Signer};
 
 /// Longest policy file that is read.
@@ -18,17 +19,9 @@ pub(super) fn policy(path: Option<&Path>) -> anyhow::Result<CallerPolicy> {
         return Ok(CallerPolicy::default());
     };
     let shown = path.display();
-    let file = std::fs::File::open(path).with_context(|| format!("cannot read policy {shown}"))?;
-    ensure!(file.metadata()?.is_file(), "policy {shown} is no file");
-    let mut text = String::new();
-    let length = file
-        .take(POLICY_BYTES + 1)
-        .read_to_string(&mut text)
+    let text = regular::read(path, POLICY_BYTES)
+        .and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other))
         .with_context(|| format!("cannot read policy {shown}"))?;
-    ensure!(
-        u64::try_from(length)? <= POLICY_BYTES,
-        "policy {shown} is longer than {POLICY_BYTES} bytes"
-    );
     Ok(CallerPolicy {
         path: Some(path.to_path_buf()),
         text: Some(text),

@@ -1,4 +1,5 @@
 //! The options of `egress run` that concern a real Pipelock, and what is said before it starts.
+use std::io;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail, ensure};
@@ -8,7 +9,11 @@ use super::print;
 use crate::mediator::process::binary;
 use crate::policy::pipelock::{self, Attempt, PipelockKeys, PipelockPolicy};
 use crate::policy::runtime::OwnedKeys;
+use crate::regular;
 use crate::run::plan::{Authority, CallerPolicy, PipelockChoice, PlainHttp};
+
+/// Longest file of an authority that is read.
+const AUTHORITY_BYTES: u64 = 1 << 20;
 
 /// What a policy looks like, for those who have none.
 const EXAMPLE: &str = "--mediator pipelock needs --config FILE; write into it, for a start:\n\
@@ -113,7 +118,8 @@ fn authority(policy: &CallerPolicy) -> anyhow::Result<Option<Authority>> {
         let path = std::path::Path::new(name)
             .canonicalize()
             .with_context(|| format!("cannot find {name}, which tls_interception names"))?;
-        let text = std::fs::read_to_string(&path)
+        let text = regular::read(&path, AUTHORITY_BYTES)
+            .and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other))
             .with_context(|| format!("cannot read {name}, which tls_interception names"))?;
         anyhow::Ok((path, text))
     };

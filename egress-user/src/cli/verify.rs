@@ -11,7 +11,7 @@ use std::time::Duration;
 use ed25519_dalek::VerifyingKey;
 use time::OffsetDateTime;
 
-use files::{open_regular, read_error};
+use files::read_error;
 use show::{as_json, as_text};
 
 use super::authorities::{self, AuthorityError};
@@ -31,6 +31,7 @@ use crate::receipt::findings::{Finding, Place, visible};
 use crate::receipt::json::{MAX_DEPTH, Node, parse_bytes};
 use crate::receipt::keys::{KeyError, public_from_argument};
 use crate::receipt::report::{End, Report, Verdict};
+use crate::regular;
 
 mod evidence;
 mod expectations;
@@ -260,7 +261,7 @@ fn verify_subject(path: &Path, pinned: &Pinned) -> Result<Outcome, VerifyError> 
     if path.file_name() == Some(OsStr::new(PACKET_FILE)) {
         return packet::verify(path, None, pinned);
     }
-    let file = open_regular(path).map_err(|source| read_error(path, source))?;
+    let file = regular::open(path).map_err(|source| read_error(path, source))?;
     let is_lines = path.extension() == Some(OsStr::new("jsonl"));
     if is_lines {
         return evidence::verify_file(path, &mut &file, trust);

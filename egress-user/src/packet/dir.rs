@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat, renameat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, renameat};
 use nix::sys::stat::{Mode, fstat, mkdirat};
 use nix::unistd::{AccessFlags, Gid, Uid, UnlinkatFlags, faccessat, fchown, unlinkat};
 
@@ -77,9 +77,11 @@ impl PacketDir {
             _ => Path::new("."),
         };
         let canonical = parent.canonicalize().map_err(failed)?;
-        let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let parent = nix::fcntl::open(&canonical, flags, Mode::empty())
-            .map_err(|errno| failed(errno.into()))?;
+        // Whoever can write a directory on the way may have put a link there meanwhile.
+        let how = OpenHow::new()
+            .flags(OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
+        let parent = openat2(AT_FDCWD, &canonical, how).map_err(|errno| failed(errno.into()))?;
         // The packet comes by a rename in the parent: better to know now than after the run.
         faccessat(&parent, ".", AccessFlags::W_OK, AtFlags::AT_EACCESS)
             .map_err(|errno| failed(errno.into()))?;

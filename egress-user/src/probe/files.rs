@@ -177,7 +177,9 @@ fn read(owned: Option<&Owned>, absent: &str) -> Tried {
     let Some(owned) = owned else {
         return Ok(Attempt::Absent(absent.to_owned()));
     };
-    let file = File::open(&owned.path)?;
+    let mut options = OpenOptions::new();
+    let options = options.read(true).custom_flags(libc::O_NONBLOCK);
+    let file = options.open(&owned.path)?;
     let meta = file.metadata()?;
     let holds_something = if meta.is_dir() {
         fs::read_dir(&owned.path)?.next().is_some()

@@ -16,6 +16,8 @@ use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use thiserror::Error;
 
+use crate::regular;
+
 /// First line of a public key text.
 pub const PUBLIC_HEADER: &str = "pipelock-ed25519-public-v1";
 /// First line of a private key text.
@@ -98,7 +100,7 @@ pub fn load_private(path: &Path) -> Result<SigningKey, KeyError> {
         path: path.to_owned(),
         source,
     };
-    let file = File::open(path).map_err(io)?;
+    let file = regular::open(path).map_err(io)?;
     refuse_shared(&file, path)?;
     let mut text = Vec::new();
     file.take(MAX_KEY_BYTES)
@@ -170,7 +172,7 @@ pub fn public_from_argument(argument: &str) -> Result<VerifyingKey, KeyError> {
         source,
     };
     let mut text = String::new();
-    File::open(path)
+    regular::open(path)
         .map_err(io)?
         .take(MAX_KEY_BYTES)
         .read_to_string(&mut text)

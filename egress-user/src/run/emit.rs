@@ -29,7 +29,9 @@ use crate::packet::{
 };
 use crate::policy::allowed::Allowed;
 use crate::probe::model::ProbeResult;
+use crate::receipt::check::MAX_DOCUMENT_BYTES;
 use crate::receipt::report::Report;
+use crate::regular;
 
 /// What a finished run comes down to; the first that applies, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -378,7 +380,7 @@ fn identity(run: &Collected) -> Run {
 }
 
 fn read_back(dir: &Path, wanted: &str) -> io::Result<()> {
-    let written = std::fs::read(dir.join(PACKET_FILE))?;
+    let written = regular::read(&dir.join(PACKET_FILE), MAX_DOCUMENT_BYTES)?;
     if record::sha256(&written) == wanted {
         Ok(())
     } else {

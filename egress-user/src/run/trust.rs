@@ -15,9 +15,13 @@ use sha1::{Digest as _, Sha1};
 use super::plan::{MediatorChoice, Mode, Plan};
 use super::record::sha256;
 use crate::boundary::view::PlacedFile;
+use crate::regular;
 
 /// All authorities that programs in the boundary trust, PEM.
 pub const BUNDLE: &str = "/etc/ssl/egress-authorities.pem";
+
+/// Longest file of authorities that is read of those that variables name.
+const BUNDLE_BYTES: u64 = 16 << 20;
 
 /// Variables that name such a file, for programs with authorities of their own.
 pub const VARIABLES: [&str; 14] = [
@@ -139,7 +143,7 @@ impl Trust {
         // What the caller's variables name goes on being trusted.
         for (name, path) in &plan.environment {
             if VARIABLES.iter().any(|variable| name == variable)
-                && let Ok(content) = fs::read(path)
+                && let Ok(content) = regular::read(Path::new(path), BUNDLE_BYTES)
             {
                 all.extend(with(content, ""));
             }

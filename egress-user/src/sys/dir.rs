@@ -59,3 +59,24 @@ pub fn list(dir: &impl AsFd) -> io::Result<Vec<OsString>> {
     names.sort_unstable();
     Ok(names)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_link_on_the_way_is_followed() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = place.path().canonicalize().unwrap();
+        std::fs::create_dir_all(dir.join("real/inner")).unwrap();
+        assert!(hold(&dir.join("real/inner")).is_ok());
+        std::os::unix::fs::symlink("real", dir.join("link")).unwrap();
+        for path in ["link", "link/inner"] {
+            let path = dir.join(path);
+            assert!(std::fs::metadata(&path).unwrap().is_dir());
+            for found in [hold(&path), find(&path)] {
+                assert_eq!(found.unwrap_err().raw_os_error(), Some(libc::ELOOP));
+            }
+        }
+    }
+}

@@ -10,8 +10,10 @@ use super::start::Finished;
 use crate::cli::exit;
 use crate::cli::verify::{VerifyArgs, verify};
 use crate::packet::{PACKET_FILE, SUMMARY_FILE};
+use crate::receipt::check::MAX_DOCUMENT_BYTES;
 use crate::receipt::findings::visible;
 use crate::receipt::report::Verdict;
+use crate::regular;
 
 /// Refused destinations that become annotations.
 const SHOWN: usize = 5;
@@ -64,7 +66,7 @@ impl Result {
         let Some(path) = self.packet() else {
             return Ok(());
         };
-        let bytes = std::fs::read(path.join(PACKET_FILE))?;
+        let bytes = regular::read(&path.join(PACKET_FILE), MAX_DOCUMENT_BYTES)?;
         ensure!(
             hex::encode(Sha256::digest(&bytes)) == self.text("/packet_sha256"),
             "{PACKET_FILE} is not the one that was written"

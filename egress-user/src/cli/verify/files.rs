@@ -1,6 +1,6 @@
 //! Opens what is verified: regular files only, and in a directory none that lies outside it.
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -23,22 +23,6 @@ pub(super) fn read_error(path: &Path, source: io::Error) -> VerifyError {
 
 fn irregular() -> io::Error {
     io::Error::other("not a regular file")
-}
-
-/// Opens the regular file that the caller named.
-///
-/// The kind is asked for before the file is opened, since opening a FIFO waits for its writer, and
-/// once more on what was opened.
-pub(in crate::cli) fn open_regular(path: &Path) -> io::Result<File> {
-    if !fs::metadata(path)?.is_file() {
-        return Err(irregular());
-    }
-    let file = File::open(path)?;
-    if file.metadata()?.is_file() {
-        Ok(file)
-    } else {
-        Err(irregular())
-    }
 }
 
 /// Reads a file of at most `most` bytes.

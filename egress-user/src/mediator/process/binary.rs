@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::PipelockError;
 use crate::digest::sha256_of;
+use crate::regular;
 
 /// Its name on `PATH`.
 const NAME: &str = "pipelock";
@@ -26,9 +27,9 @@ pub(super) fn copy(from: &Path, to: &Path) -> Result<(), PipelockError> {
         let path = path.to_path_buf();
         move |source| PipelockError::File { what, path, source }
     };
-    let mut source = File::open(from).map_err(file("read", from))?;
+    let mut source = regular::open(from).map_err(file("read", from))?;
     let meta = source.metadata().map_err(file("read", from))?;
-    if !meta.is_file() || meta.len() > MAX_BYTES {
+    if meta.len() > MAX_BYTES {
         let odd = io::Error::other("it is no file that could be a program");
         return Err(file("use", from)(odd));
     }

@@ -24,6 +24,7 @@ use super::log::Log;
 use super::ports::Ports;
 use crate::policy::pipelock::{Attempt, PipelockPolicy};
 use crate::receipt::capsule::Signed;
+use crate::regular;
 use crate::sys::process::{Child, Placement, spawn_self};
 use crate::sys::{fd, sock_diag};
 
@@ -35,6 +36,9 @@ const ASK_EVERY: Duration = Duration::from_millis(2);
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// How often the room on its disk is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Longest file of roots that it is given.
+const ROOTS_BYTES: u64 = 16 << 20;
 
 /// What a run gives to its Pipelock.
 #[expect(missing_debug_implementations, reason = "it holds a function")]
@@ -123,7 +127,7 @@ impl Pipelock {
         binary::copy(setup.binary, &files.binary)?;
         files.write_key(setup.key, setup.id)?;
         if let Some(roots) = setup.roots {
-            let pem = std::fs::read(roots).map_err(config::file("read", roots))?;
+            let pem = regular::read(roots, ROOTS_BYTES).map_err(config::file("read", roots))?;
             config::write_for(&files.roots, &pem, setup.id)?;
         }
         if let Some(authority) = setup.authority {

@@ -1,0 +1,63 @@
+//! Opens files that the caller names. They may lie where the command of an earlier run could write, so that
+//! something else may be there by now: a FIFO, whose writer an open waits for, or a file as large as the
+//! memory.
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use cap_fs_ext::OpenOptionsSyncExt;
+use cap_std::ambient_authority;
+use cap_std::fs::OpenOptions;
+
+/// Opens the regular file `path`, and waits for nobody.
+///
+/// # Errors
+/// Those of `open(2)`, and when it is something else.
+pub fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).nonblock(true);
+    let file = cap_std::fs::File::open_ambient_with(path, &options, ambient_authority())?;
+    let file = file.into_std();
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::other("not a regular file"))
+    }
+}
+
+/// Reads the regular file `path`, of at most `most` bytes.
+///
+/// # Errors
+/// As for [`open`], and when it is longer.
+pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let limit = most.saturating_add(1);
+    open(path)?.take(limit).read_to_end(&mut bytes)?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length <= most) {
+        Ok(bytes)
+    } else {
+        let text = format!("it is longer than {most} bytes");
+        Err(io::Error::other(text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_regular_file_that_is_short_enough_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        std::fs::write(&path, "four").unwrap();
+        assert_eq!(read(&path, 4).unwrap(), b"four");
+        assert!(read(&path, 3).is_err());
+        assert!(read(dir.path(), 4).is_err());
+        let fifo = dir.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(read(&fifo, 4).is_err());
+        // The caller may name a file by a link.
+        std::os::unix::fs::symlink("file", dir.path().join("link")).unwrap();
+        assert_eq!(read(&dir.path().join("link"), 4).unwrap(), b"four");
+    }
+}

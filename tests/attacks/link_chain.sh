@@ -1,0 +1,23 @@
+# A link by way of another one, through which a later step writes what no change may touch.
+# stops: supervisor
+# oracle: script
+# cases: here above absolute repository
+lay() { mkdir -p .github/workflows dir && git init -q --bare vendor.git; }
+wrap() { (cd "$DIR"/*/work && lay) }
+attempt() {
+    case $1 in
+        here) ln -s . d && ln -s d/.github/workflows/ci.yml log ;;
+        above) ln -s .. dir/up && ln -s dir/up/.github/workflows/ci.yml log ;;
+        absolute) ln -s "$PWD" d && ln -s "$PWD/d/.github/workflows/ci.yml" log ;;
+        repository) ln -s dir/../vendor.git d && ln -s d/config log ;;
+    esac
+}
+control() { lay && attempt "$1"; }
+reached() {
+    for work in "$DIR"/*/work "$DIR/control"; do
+        [ -d "$work" ] && cd "$work" || continue
+        echo owned > log
+        grep -qs owned .github/workflows/ci.yml vendor.git/config && return 0
+    done
+    return 1
+}
