@@ -9,7 +9,7 @@ attempt() {
         here) ln -s . d && ln -s d/.github/workflows/ci.yml log ;;
         above) ln -s .. dir/up && ln -s dir/up/.github/workflows/ci.yml log ;;
         absolute) ln -s "$PWD" d && ln -s "$PWD/d/.github/workflows/ci.yml" log ;;
-        repository) ln -s dir/../vendor.git d && ln -s d/config log ;;
+        repository) ln -s vendor.git d && ln -s d/config log ;;
     esac
 }
 control() { lay && attempt "$1"; }

@@ -12,6 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, killpg, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::MsgFlags;
+use nix::sys::stat::fstat;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -24,6 +25,7 @@ use crate::boundary::workspace::overlay::{mount_overlay, mount_overlay_inside};
 use crate::boundary::{mountinfo, sockets};
 use crate::probe::scene::{Scene, Side, Target};
 use crate::probe::{self, Gifts};
+use crate::sys::dir::hold;
 use crate::sys::{fd, handover, netdev, process};
 
 /// A step that failed, with its name.
@@ -235,13 +237,27 @@ fn enter_view(plan: &StagePlan) -> io::Result<Entered> {
     })
 }
 
-fn overlay(view: &View, tree: &OwnedFd, workspace: &Path, store: &Path) -> io::Result<()> {
+fn overlay(
+    view: &View,
+    tree: &OwnedFd,
+    workspace: &Path,
+    (path, inode): &(PathBuf, u64),
+) -> io::Result<()> {
+    // A mount needs a directory of this mount namespace. Whoever owns the one that holds it may have put
+    // another in its place.
+    let store = hold(path)?;
+    if fstat(&store)?.st_ino != *inode {
+        return Err(io::Error::other(
+            "another directory has taken the place of the workspace's changes",
+        ));
+    }
     let (lower, at) = (view.scratch("lower")?, view.inside(workspace));
-    if store.parent() != Some(workspace) {
-        return mount_overlay(tree, &lower, store, &at);
+    if path.parent() != Some(workspace) {
+        return mount_overlay(tree, &lower, &store, &at);
     }
     let (hides, joined) = (view.scratch("hides")?, view.scratch("joined")?);
-    mount_overlay_inside(tree, [&lower, &hides, &joined], store, &at)
+    let name = path.file_name().unwrap_or_default();
+    mount_overlay_inside(tree, [&lower, &hides, &joined], name, &store, &at)
 }
 
 /// The host's files as they are, in a test of what the view stops: the workspace, and a /proc for this

@@ -33,8 +33,9 @@ pub struct StagePlan {
     pub resources: Resources,
     /// The workspace: its path, and the number of the inherited detached mount.
     pub workspace: (PathBuf, i32),
-    /// Where the workspace's changes go: it is an overlay then, and that mount its lower layer.
-    pub store: Option<PathBuf>,
+    /// Where the workspace's changes go, and its inode: the workspace is an overlay then, and that mount its
+    /// lower layer.
+    pub store: Option<(PathBuf, u64)>,
     /// Sockets of the host that are opened to the agent: path, and number of the inherited mount.
     pub sockets: Vec<(PathBuf, i32)>,
     /// What the run itself uses and the agent must not see.

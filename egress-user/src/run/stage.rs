@@ -4,6 +4,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use nix::sys::stat::fstat;
+
 use super::environment;
 use super::error::{RunError, system};
 use super::plan::{DnsMode, Mode, Plan, WorkspaceMode};
@@ -94,10 +96,14 @@ pub(super) fn stage_plan(
         join: Vec::new(),
         resources: Resources::default(),
         workspace: (plan.workdir.clone(), mounts.workspace.as_raw_fd()),
-        store: mounts
-            .store
-            .filter(|_| plan.workspace != WorkspaceMode::Copy)
-            .map(|store| store.path().to_path_buf()),
+        store: system(
+            "look at the workspace's changes",
+            mounts
+                .store
+                .filter(|_| plan.workspace != WorkspaceMode::Copy)
+                .map(|store| Ok((store.path().to_path_buf(), fstat(store.held())?.st_ino)))
+                .transpose(),
+        )?,
         sockets: mounts
             .opened
             .iter()

@@ -1,6 +1,6 @@
 //! The workspace of a run: its mount at the start, its changes at the end.
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -79,15 +79,17 @@ pub(super) fn mounted(
         WorkspaceMode::Apply | WorkspaceMode::Discard => {
             let tree = mapped(Access::ReadOnly)?;
             let store = store(Purpose::Layer)?;
-            let layer = store.path().join(SHOWN);
-            credentials::fill_layer(&layer, store.about(), redactions).map_err(failed)?;
+            let layer = store.dir(SHOWN).map_err(failed)?;
+            credentials::fill_layer(&by_descriptor(&layer), store.about(), redactions)
+                .map_err(failed)?;
             Ok((Some(store), tree))
         }
         WorkspaceMode::Copy => {
             let store = store(Purpose::Copy)?;
             apply::copy::copy(&store).map_err(failed)?;
-            let copy = store.path().join(COPY);
-            credentials::put_into_copy(&copy, store.about(), redactions).map_err(failed)?;
+            let copy = store.dir(COPY).map_err(failed)?;
+            credentials::put_into_copy(&by_descriptor(&copy), store.about(), redactions)
+                .map_err(failed)?;
             apply::copy::end(&store).map_err(failed)?;
             let tree = workspace::plain(&copy).map_err(failed)?;
             Ok((Some(store), tree))
@@ -95,6 +97,11 @@ pub(super) fn mounted(
         WorkspaceMode::ReadOnly => Ok((None, mapped(Access::ReadOnly)?)),
         WorkspaceMode::Direct => Ok((None, mapped(Access::ReadWrite)?)),
     }
+}
+
+/// A path of a directory that is held, for as long as it is: nobody can put another in its place.
+fn by_descriptor(dir: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()))
 }
 
 impl Running {

@@ -66,8 +66,8 @@ pub fn mapped(path: &Path, agent: u32, access: Access) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// Those of `open_tree(2)` and `mount_setattr(2)`.
-pub fn plain(path: &Path) -> io::Result<OwnedFd> {
-    let tree = open_tree(&dir::find(path)?)?;
+pub fn plain(dir: &OwnedFd) -> io::Result<OwnedFd> {
+    let tree = open_tree(dir)?;
     let set = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
     set_attributes(&tree, Attributes { set, idmap: None })?;
     Ok(tree)

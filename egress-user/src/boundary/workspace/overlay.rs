@@ -1,4 +1,5 @@
 //! Mounts the overlay of the workspace, inside the boundary's mount namespace.
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
@@ -8,6 +9,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::stat::{Mode, SFlag, mknod};
 
 use super::store::{SHOWN, UPPER, WORK};
+use crate::sys::dir::open_dir;
 use crate::sys::mount::move_mount;
 
 /// Attaches the idmapped `tree` at `lower`, an empty directory, and mounts an overlay of it at `at`,
@@ -16,12 +18,12 @@ use crate::sys::mount::move_mount;
 /// # Errors
 /// `EINVAL` before Linux 5.19, which has no idmapped layers, and where the file system cannot be an
 /// upper layer.
-pub fn mount_overlay(tree: &impl AsFd, lower: &Path, store: &Path, at: &Path) -> io::Result<()> {
+pub fn mount_overlay(tree: &impl AsFd, lower: &Path, store: &OwnedFd, at: &Path) -> io::Result<()> {
     move_mount(tree, lower)?;
     over(&directory(lower)?, store, at)
 }
 
-/// The same for a `store` inside the workspace, whose name is not there then. The kernel refuses an upper
+/// The same for a `store` inside the workspace, whose `name` is not there then. The kernel refuses an upper
 /// layer that lies in a lower one: what is below it is an overlay itself, at `joined`, of the workspace
 /// and of `hides`, where that name is nothing. All three are empty directories.
 ///
@@ -30,13 +32,13 @@ pub fn mount_overlay(tree: &impl AsFd, lower: &Path, store: &Path, at: &Path) ->
 pub fn mount_overlay_inside(
     tree: &impl AsFd,
     [lower, hides, joined]: [&Path; 3],
-    store: &Path,
+    name: &OsStr,
+    store: &OwnedFd,
     at: &Path,
 ) -> io::Result<()> {
     move_mount(tree, lower)?;
     // A whiteout.
-    let name = hides.join(store.file_name().unwrap_or_default());
-    mknod(&name, SFlag::S_IFCHR, Mode::empty(), 0)?;
+    mknod(&hides.join(name), SFlag::S_IFCHR, Mode::empty(), 0)?;
     let (hides, lower) = (directory(hides)?, directory(lower)?);
     let layers = format!("lowerdir={}:{}", named(&hides), named(&lower));
     let options = format!("{layers},index=off,metacopy=off");
@@ -45,10 +47,9 @@ pub fn mount_overlay_inside(
 }
 
 /// Mounts the overlay of the store's layers over `lower`.
-fn over(lower: &OwnedFd, store: &Path, at: &Path) -> io::Result<()> {
-    let shown = directory(&store.join(SHOWN))?;
-    let upper = directory(&store.join(UPPER))?;
-    let work = directory(&store.join(WORK))?;
+fn over(lower: &OwnedFd, store: &OwnedFd, at: &Path) -> io::Result<()> {
+    let [shown, upper, work] = [SHOWN, UPPER, WORK].map(|name| open_dir(store, OsStr::new(name)));
+    let (shown, upper, work) = (shown?, upper?, work?);
     // Volatile: without it the end of the mount writes out the whole file system. A machine that
     // crashes during the run loses what the agent wrote, which nobody has applied yet.
     let options = format!(

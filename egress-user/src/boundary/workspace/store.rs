@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg, OFlag, openat};
 use nix::sys::stat::{Mode, fchmod, fstat, mkdirat};
-use nix::unistd::{Gid, Uid, fchown};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 use serde::{Deserialize, Serialize};
 
 use super::clear::remove_tree;
@@ -263,15 +263,20 @@ pub fn is_name(name: &OsStr) -> bool {
 /// directory in its place before it was opened, so it must be empty afterwards.
 fn fresh(holder: &OwnedFd, name: &str, agent: u32) -> io::Result<OwnedFd> {
     mkdirat(holder, name, Mode::S_IRWXU)?;
-    let dir = open_dir(holder, OsStr::new(name))?;
-    give(&dir, users::nobody(agent))?;
-    fchmod(&dir, Mode::S_IRWXU)?;
-    if list(&dir)?.is_empty() {
-        Ok(dir)
-    } else {
+    let taken = || {
+        let dir = open_dir(holder, OsStr::new(name))?;
+        give(&dir, users::nobody(agent))?;
+        fchmod(&dir, Mode::S_IRWXU)?;
+        if list(&dir)?.is_empty() {
+            return Ok(dir);
+        }
         let text = format!("another process put files into {name}, which is for changes");
         Err(io::Error::other(text))
-    }
+    };
+    taken().inspect_err(|_| {
+        let removed = unlinkat(holder, name, UnlinkatFlags::RemoveDir);
+        drop(removed.map_err(io::Error::from));
+    })
 }
 
 /// Locks a store and then marks it: whoever sees the mark of a run that is alive finds it locked.
