@@ -1,7 +1,7 @@
 # A call that only root may make.
 # stops: privileges seccomp
 # oracle: call
-# cases: bpf perf mount setns netns mntns userfaultfd dmesg chroot sethostname fsopen
+# cases: bpf perf mount setns netns mntns userfaultfd dmesg chroot sethostname fsopen huge_segment
 attempt() {
     python "$1" <<'EOP'
 calls = {
@@ -14,6 +14,8 @@ calls = {
     'userfaultfd': lambda: call(323, 282, 0),
     'dmesg': lambda: call(103, 116, 3, at(bytes(1024)), 1024),
     'fsopen': lambda: call(430, 430, at(b'tmpfs'), 0),
+    # Huge pages without a reservation, and away with them.
+    'huge_segment': lambda: call(31, 195, call(29, 194, 0, 1 << 21, 0o14600), 0, 0),
     'chroot': lambda: call(161, 51, at(b'/')),
     'sethostname': lambda: (call(272, 97, 0x4000000), call(170, 161, at(b'x'), 1)),
 }

@@ -223,3 +223,39 @@ else echo strace; fi
         .run();
     assert_eq!(run.stdout, "python\nnode\njava\nstrace\n", "{run}");
 }
+
+#[test]
+fn personalities_of_setarch_and_debuggers() {
+    let world = World::new();
+    let script = "setarch -R true && echo fixed
+        setarch linux32 uname -m && setarch --uname-2.6 uname -r | grep -o ^2.6
+        # READ_IMPLIES_EXEC
+        setarch -X true || echo refused";
+    let control = world.shell(script);
+    let machine = if cfg!(target_arch = "x86_64") {
+        "i686"
+    } else {
+        "armv8l"
+    };
+    assert_eq!(
+        control.stdout,
+        format!("fixed\n{machine}\n2.6\n"),
+        "{control}"
+    );
+    let run = world.egress().allow(&[]).script(script).run();
+    assert_eq!(run.stdout, format!("{}refused\n", control.stdout), "{run}");
+}
+
+#[test]
+fn probe_of_chromium_for_memory_files() {
+    let world = World::new();
+    // `memfd_create` with every flag: it ends at any other answer than these.
+    let script = python("print(errno.errorcode[-call([319, 279][native], at(b''), -1)])");
+    for run in [
+        world.shell(&script),
+        (*world.egress().allow(&[]).script(&script).run()).clone(),
+    ] {
+        let answer = run.stdout.trim();
+        assert!(["EINVAL", "ENOSYS", "EPERM"].contains(&answer), "{run}");
+    }
+}
