@@ -33,11 +33,11 @@ fn stage() -> Option<u8> {
 }
 
 /// Descriptors that the caller left open for this process: closed for every process that it
-/// starts, and recorded.
+/// starts, standard streams aside, and recorded.
 fn inherited_descriptors() -> Vec<String> {
     #[cfg(target_os = "linux")]
     if let (Ok(open), Ok(())) = (
-        egress::sys::fd::open_above_stdio(),
+        egress::sys::fd::inherited(),
         egress::sys::fd::cloexec_from(3),
     ) {
         return open

@@ -10,7 +10,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
-use egress_tests::{INTERNET, World, binary};
+use egress_tests::{INTERNET, World, binary, wait_until};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -440,6 +440,36 @@ fn inherited_descriptors_are_closed_and_recorded() {
     let canaries = world.arrivals();
     let canaries = canaries.iter().filter(|arrival| !arrival.bytes.is_empty());
     assert_eq!(canaries.count(), 1, "only the control's");
+}
+
+#[test]
+fn standard_stream_that_is_a_socket_is_named() {
+    let world = World::new();
+    let peer = format!("{}:7000", INTERNET.denied);
+    let connected = format!("/dev/tcp/{}/7000", INTERNET.denied);
+    let run = ByShell::new(&world, "echo through");
+    // The caller's own doing: it gets through, and the packet says so.
+    let output = world.shell(&format!("{} >{connected}", run.line));
+    assert!(output.success(), "{output}");
+    wait_until("the peer has it", Duration::from_secs(10), || {
+        let arrivals = world.arrivals();
+        arrivals.iter().any(|one| one.bytes == b"through\n")
+    });
+    let socket = |run: &ByShell| run.boundary("/inherited_descriptors").to_string();
+    let named = socket(&run);
+    assert!(named.contains("\"1: socket:["), "{named}");
+    assert!(named.contains(&format!("connected to {peer}")), "{named}");
+    let notices = run.boundary("/notices").to_string();
+    assert!(
+        notices.contains("standard output") && notices.contains(&peer),
+        "{notices}"
+    );
+    // A pipe or a file is none.
+    let run = ByShell::new(&world, "echo through");
+    world.shell(&run.line);
+    let named = socket(&run);
+    assert!(!named.contains("\"1: "), "{named}");
+    assert!(!run.boundary("/notices").to_string().contains("standard"));
 }
 
 #[test]

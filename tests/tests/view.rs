@@ -269,6 +269,30 @@ fn what_mounts_of_the_host_hide_and_close() {
     assert_eq!(run.stdout, "new\n\n", "{run}");
 }
 
+#[test]
+fn list_of_mounts_names_no_directory_of_the_run() {
+    let world = World::new();
+    for mode in ["apply", "discard", "copy", "direct", "read-only"] {
+        let run = world
+            .egress()
+            .allow(&[])
+            .arg("--workspace")
+            .arg(mode)
+            .script("cat /proc/self/mountinfo")
+            .run();
+        assert!(run.stdout.contains("lowerdir="), "{mode}: {run}");
+        // It is part of the name of every directory that a run makes on the host.
+        let id = run.boundary("/run_id");
+        let id = id.as_str().unwrap();
+        let names = run.stdout.matches(id).count();
+        // A copy is a mount of a directory, and the kernel names that.
+        let copy = format!("/.egress-{id}/copy ");
+        let of_copy = run.stdout.matches(&copy).count();
+        assert_eq!(of_copy, usize::from(mode == "copy"), "{run}");
+        assert_eq!(names, of_copy, "{mode}: {run}");
+    }
+}
+
 /// The one that is an overlay of an overlay already: the kernel stacks no third one on it.
 #[test]
 fn mount_that_cannot_be_a_lower_layer() {

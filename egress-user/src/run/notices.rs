@@ -53,6 +53,13 @@ pub fn of(run: &Collected) -> Vec<String> {
             one.path.display()
         ));
     }
+    for (number, name) in (0..).zip(["input", "output", "error"]) {
+        let prefix = format!("{number}: ");
+        let sockets = run.plan.inherited.iter();
+        lines.extend(sockets.filter_map(|one| one.strip_prefix(&prefix)).map(|socket| {
+            format!("the command's standard {name} was passed on by way of a socket that the caller gave: {socket}")
+        }));
+    }
     for file in &run.command_files {
         let keys = if file.keys.is_empty() {
             String::new()

@@ -2,13 +2,17 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, getpeername, recvmsg, sendmsg,
+};
 
-/// Number and `readlink` text of every open descriptor from 3 up.
+/// What the caller left open for this process: number and `readlink` text of every descriptor from 3 up, and of a
+/// standard stream that is a socket, since what is written to it leaves by way of its peer. Sockets are followed by
+/// the peer's address.
 ///
 /// # Errors
 /// When `/proc/self/fd` cannot be read.
-pub fn open_above_stdio() -> io::Result<Vec<(RawFd, String)>> {
+pub fn inherited() -> io::Result<Vec<(RawFd, String)>> {
     let mut open = Vec::new();
     for entry in std::fs::read_dir("/proc/self/fd")? {
         let entry = entry?;
@@ -17,8 +21,13 @@ pub fn open_above_stdio() -> io::Result<Vec<(RawFd, String)>> {
             .to_str()
             .and_then(|n| n.parse::<RawFd>().ok());
         // The descriptor of this very listing is gone again when its link is read.
-        if let (Some(number @ 3..), Ok(target)) = (number, std::fs::read_link(entry.path())) {
-            let target = target.to_string_lossy().into_owned();
+        if let (Some(number), Ok(target)) = (number, std::fs::read_link(entry.path())) {
+            let mut target = target.to_string_lossy().into_owned();
+            if target.starts_with("socket:") {
+                target.push_str(&peer(number));
+            } else if number < 3 {
+                continue;
+            }
             if !target.ends_with("/fd") {
                 open.push((number, target));
             }
@@ -26,6 +35,14 @@ pub fn open_above_stdio() -> io::Result<Vec<(RawFd, String)>> {
     }
     open.sort_unstable();
     Ok(open)
+}
+
+/// Where the other end of a socket is, to follow its name.
+fn peer(socket: RawFd) -> String {
+    match getpeername::<SockaddrStorage>(socket) {
+        Ok(address) => format!(" connected to {address}"),
+        Err(_) => String::from(" not connected"),
+    }
 }
 
 /// Marks every descriptor from `first` up to be closed by the next `execve`.

@@ -1,8 +1,11 @@
 //! The single mounts that a view is made of.
 use std::io;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 
+use nix::fcntl::{OFlag, open};
 use nix::mount::{MsFlags, mount};
+use nix::sys::stat::Mode;
 
 /// What every mount of a view has.
 pub(super) const SAFE: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV);
@@ -32,17 +35,16 @@ pub(super) fn bind_read_only(from: &Path, to: &Path) -> io::Result<()> {
     mount(none, to, none, SAFE | read_only, none).map_err(|error| named(to, error))
 }
 
+/// Mounts `layer` over `lower`, both by descriptor: a path would be for the agent to read in its list of mounts.
 pub(super) fn overlay(layer: &Path, lower: &Path, at: &Path) -> io::Result<()> {
-    let escaped = |path: &Path| -> io::Result<String> {
-        let path = path
-            .to_str()
-            .ok_or_else(|| io::Error::other("its path is not UTF-8"))?;
-        Ok(path
-            .replace('\\', "\\\\")
-            .replace(':', "\\:")
-            .replace(',', "\\,"))
-    };
-    let options = format!("lowerdir={}:{}", escaped(layer)?, escaped(lower)?);
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let layer = open(layer, flags, Mode::empty())?;
+    let lower = open(lower, flags, Mode::empty())?;
+    let options = format!(
+        "lowerdir=/proc/self/fd/{}:/proc/self/fd/{}",
+        layer.as_raw_fd(),
+        lower.as_raw_fd()
+    );
     mount(
         Some("overlay"),
         at,
