@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::cgroup::{self, RunCgroups};
 use super::mountinfo::{self, Mount};
+use super::shares::Shares;
 
 /// What a run may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -26,6 +27,8 @@ pub struct Limits {
     pub scratch: u64,
     /// Receipts and flow log together, bytes.
     pub evidence: u64,
+    /// Of the tables that all users of the machine share.
+    pub shares: Shares,
 }
 
 /// Which part of the kernel holds a limit.
@@ -160,6 +163,10 @@ impl Places {
             Holder::Legacy(_) => {
                 put(&caps.memory.dir, "memory.limit_in_bytes", &bytes)?;
                 put_if_there(&caps.memory.dir, "memory.memsw.limit_in_bytes", &bytes)?;
+                // Without a limit of its own this memory is in no account of this version. A little less than
+                // the run's share: the kernel lets a group exceed this limit by what sockets cannot do without.
+                let tcp = (limits.shares.tcp_bytes / 8 * 7).to_string();
+                put_if_there(&caps.memory.dir, "memory.kmem.tcp.limit_in_bytes", &tcp)?;
             }
             Holder::Resource => {}
         }
@@ -309,16 +316,21 @@ fn legacy(mounts: &[Mount], own: &str, controller: &str) -> Option<PathBuf> {
 /// Seven eighths of the machine's memory: the rest is for what keeps the agent.
 ///
 /// # Errors
-/// When `/proc/meminfo` does not tell.
+/// When `/proc/meminfo` has no total.
 pub fn most_memory() -> io::Result<u64> {
+    Ok(total_memory()? / 8 * 7)
+}
+
+/// The machine's memory, bytes.
+pub(super) fn total_memory() -> io::Result<u64> {
     let text = fs::read_to_string("/proc/meminfo")?;
     text.lines()
         .find_map(|line| {
             let kilobytes = line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?;
             kilobytes.parse::<u64>().ok()
         })
-        .map(|kilobytes| kilobytes * 1024 / 8 * 7)
-        .ok_or_else(|| io::Error::other("/proc/meminfo tells no MemTotal"))
+        .map(|kilobytes| kilobytes * 1024)
+        .ok_or_else(|| io::Error::other("/proc/meminfo has no MemTotal"))
 }
 
 #[cfg(test)]
@@ -368,6 +380,7 @@ mod tests {
             open_files: 64,
             scratch: 1,
             evidence: 1,
+            shares: Shares::of_machine().unwrap(),
         };
         let caps = places.set_at(&limits, dir.path(), &agent).unwrap();
         assert!(!caps.limits_data() && caps.join().is_empty());

@@ -3,6 +3,7 @@ pub mod cgroup;
 pub mod layers;
 pub mod limits;
 pub mod mountinfo;
+pub mod shares;
 pub mod sockets;
 pub mod users;
 pub mod view;

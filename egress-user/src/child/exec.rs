@@ -96,11 +96,24 @@ fn limit(resources: &Resources) -> io::Result<()> {
     };
     lower(Resource::RLIMIT_NPROC, resources.processes)?;
     lower(Resource::RLIMIT_NOFILE, resources.open_files)?;
+    for (resource, most) in FIXED {
+        lower(resource, most)?;
+    }
     if let Some(data) = resources.data {
         lower(Resource::RLIMIT_DATA, data)?;
     }
     Ok(())
 }
+
+/// What the kernel counts by user, and none of the priority that takes a processor from all others: a caller may have
+/// more of each than a login has, up to no limit at all. Timers need a signal each that waits.
+const FIXED: [(Resource, u64); 5] = [
+    (Resource::RLIMIT_SIGPENDING, 16_384),
+    (Resource::RLIMIT_MSGQUEUE, 409_600),
+    (Resource::RLIMIT_MEMLOCK, 8 << 20),
+    (Resource::RLIMIT_RTPRIO, 0),
+    (Resource::RLIMIT_NICE, 0),
+];
 
 impl Dropped {
     /// What the kernel says holds for this process.

@@ -20,7 +20,7 @@ use crate::run::emit::Emitted;
 use crate::run::error::RunError;
 use crate::run::leavings::{self, Reach};
 use crate::run::plan::{
-    CallerPolicy, Diagnostics, DnsMode, Input, Layers, Limits, MediatorChoice, Mode, Plan,
+    CallerPolicy, Diagnostics, DnsMode, Input, Layers, Limits, MediatorChoice, Mode, Plan, Shares,
     WorkspaceMode, most_memory,
 };
 use crate::run::probes;
@@ -97,13 +97,13 @@ pub struct RunArgs {
     /// End the command after this many seconds
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=604_800))]
     timeout: Option<u64>,
-    /// Processes and threads of the command at a time
+    /// Processes and threads of the command at a time; never more than a quarter of what the machine can have
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u64).range(16..=4_194_304))]
     max_processes: u64,
     /// Memory of the command, its scratch space included [default: seven eighths of the machine's]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_memory: Option<u64>,
-    /// Open files of one process
+    /// Open files of one process; never more than a sixteenth of what the machine can have
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u64).range(64..=1_048_576))]
     max_open_files: u64,
     /// Each of /tmp, /var/tmp, /dev/shm and the home
@@ -348,12 +348,14 @@ pub(super) fn trial(workdir: &Path) -> anyhow::Result<Plan> {
 }
 
 fn limits(args: &RunArgs) -> std::io::Result<Limits> {
+    let shares = Shares::of_machine()?;
     Ok(Limits {
-        processes: args.max_processes,
+        processes: args.max_processes.min(shares.processes),
         memory: args.max_memory.map_or_else(most_memory, Ok)?,
-        open_files: args.max_open_files,
+        open_files: args.max_open_files.min(shares.files_of_one()),
         scratch: args.max_scratch,
         evidence: args.max_evidence,
+        shares,
     })
 }
 

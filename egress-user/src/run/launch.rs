@@ -13,10 +13,11 @@ use super::error::{RunError, system};
 use super::inside::Inside;
 use super::mediator::{Builtin, Entry, Mediator};
 use super::neutralise::Obeyed;
-use super::plan::MediatorChoice;
+use super::plan::{MediatorChoice, Mode};
 use super::prepare::{Prepared, control_pair, hear_init, spawn_helper};
 use super::state::{RunDir, random_hex};
 use super::supervise::Running;
+use crate::boundary::shares;
 use crate::child::protocol::{FromInit, ToInit};
 use crate::clock;
 use crate::mediator::plan::{MediatorPlan, Status};
@@ -80,6 +81,10 @@ impl Prepared {
         let allowed = self.measured.opened.iter().map(|one| one.id).collect();
         let inside = Inside::of(self.init.pid, allowed);
         let inside = system("open the boundary's root", inside)?;
+        let network = self.plan.mode == Mode::Enforce;
+        let init = network.then(|| self.init.pid.as_raw().cast_unsigned());
+        let shares = shares::Watch::begin(self.plan.limits.shares, init);
+        let shares = system("count what the machine has", shares)?;
         system(
             "let the agent go",
             handover::send_message(&self.control, &ToInit::Go),
@@ -124,6 +129,7 @@ impl Prepared {
             gates: self.gates,
             events: self.events,
             pumps,
+            shares,
             held: self.held,
             inside: Some(inside),
             users: self.users,

@@ -10,6 +10,7 @@ pub use super::timeline::Progress;
 pub use super::timestamp::Authority as TimestampAuthority;
 pub use crate::boundary::layers::Layers;
 pub use crate::boundary::limits::{Limits, most_memory};
+pub use crate::boundary::shares::Shares;
 pub use crate::bpf::Diagnostics;
 pub use crate::mediator::process::Authority;
 use crate::packet::dir::PacketDir;

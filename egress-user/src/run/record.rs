@@ -192,6 +192,7 @@ fn limits(run: &Collected) -> Value {
         "open_files": {"most": limits.open_files, "held_by": "RLIMIT_NOFILE of each process"},
         "scratch": {"most": limits.scratch, "full_at_the_end": run.reached.full},
         "evidence": {"most": limits.evidence},
+        "shares": limits.shares,
         "seconds": {"most": run.plan.timeout.map(|time| time.as_secs()), "reached": run.ending == Ending::TimedOut},
     })
 }

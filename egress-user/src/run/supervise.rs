@@ -26,6 +26,7 @@ use super::timeline::Timeline;
 use crate::apply::Recovered;
 use crate::boundary::cgroup::RunCgroups;
 use crate::boundary::limits::Caps;
+use crate::boundary::shares;
 use crate::boundary::users::UserLease;
 use crate::boundary::workspace::store::Store;
 use crate::bpf::Gates;
@@ -77,6 +78,7 @@ pub struct Running {
     pub(super) gates: Gates,
     pub(super) events: Events,
     pub(super) pumps: Pumps,
+    pub(super) shares: shares::Watch,
     pub(super) held: Held,
     pub(super) inside: Option<Inside>,
     pub(super) users: UserLease,
@@ -199,6 +201,10 @@ impl Running {
             system("look at the enforcement", beat)?;
             if let Some(full) = self.check_evidence(watch)? {
                 return Ok(Ending::Failed(full));
+            }
+            let taken = self.shares.look(&self.cgroups.agent);
+            if let Some(too_much) = system("count what the command took", taken)? {
+                return Ok(Ending::Failed(too_much));
             }
             self.pass_signals(watch)?;
             self.check_deadline(watch)?;

@@ -1,8 +1,10 @@
-//! The host's TCP sockets as the kernel lists them (`sock_diag(7)`).
+//! Sockets as the kernel lists them: whose they are, and what memory they hold (`sock_diag(7)`).
+use std::fs::File;
 use std::io;
 use std::net::SocketAddrV4;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
+use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
 };
@@ -22,6 +24,12 @@ const OPEN: u32 = 1 << 1 | 1 << 3 | 1 << 8;
 const PORT_AT: usize = 4;
 const ADDRESS_AT: usize = 8;
 const UID_AT: usize = 64;
+/// Length of an `inet_diag_msg`.
+const MESSAGE: usize = 72;
+/// `INET_DIAG_SKMEMINFO`.
+const MEMORY: u16 = 7;
+/// `SK_MEMINFO_RMEM_ALLOC`, `SK_MEMINFO_FWD_ALLOC`, `SK_MEMINFO_WMEM_QUEUED`.
+const HELD: [usize; 3] = [0, 4, 5];
 
 /// The user id that the TCP socket which listens at exactly `address` belongs to, in the network
 /// namespace of the calling thread.
@@ -44,14 +52,84 @@ pub fn open_connections(address: SocketAddrV4) -> io::Result<usize> {
 
 /// The user ids of the sockets at exactly `address` that are in one of these states.
 fn uids_at(address: SocketAddrV4, states: u32) -> io::Result<Vec<u32>> {
-    let netlink = socket(
+    let mut found = Vec::new();
+    let request = request(libc::AF_INET, 0, states);
+    dump(&open()?, &request, |body| {
+        if u16::from_be_bytes(field(body, PORT_AT)?) == address.port()
+            && field::<4>(body, ADDRESS_AT)? == address.ip().octets()
+        {
+            found.push(u32::from_ne_bytes(field(body, UID_AT)?));
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// A socket that lists the sockets of another network namespace.
+///
+/// # Errors
+/// Those of `setns(2)` and of the netlink socket.
+pub fn open_in(namespace: File) -> io::Result<OwnedFd> {
+    // A thread enters a namespace for itself alone, and this one ends.
+    let opened = std::thread::spawn(move || {
+        setns(namespace, CloneFlags::CLONE_NEWNET)?;
+        open()
+    });
+    opened
+        .join()
+        .unwrap_or_else(|_| Err(io::Error::other("the thread in the namespace panicked")))
+}
+
+/// Bytes that the TCP sockets of a namespace hold in the kernel, as it accounts them.
+///
+/// # Errors
+/// Those of the netlink socket, and an answer that is cut short.
+pub fn tcp_memory(netlink: &OwnedFd) -> io::Result<u64> {
+    let mut total = 0;
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        let request = request(family, 1 << (MEMORY - 1), !0);
+        dump(netlink, &request, |body| {
+            total += memory_of(body)?;
+            Ok(())
+        })?;
+    }
+    Ok(total)
+}
+
+/// What one socket holds: received, allocated ahead, and waiting to be sent. One that has no attribute
+/// of its memory, as in `TIME_WAIT`, has none.
+fn memory_of(body: &[u8]) -> io::Result<u64> {
+    let mut rest = body.get(MESSAGE..).unwrap_or_default();
+    while !rest.is_empty() {
+        let size = usize::from(u16::from_ne_bytes(field(rest, 0)?));
+        let kind = u16::from_ne_bytes(field(rest, 2)?);
+        let value = rest.get(4..size).ok_or_else(cut_short)?;
+        if kind == MEMORY {
+            let number = |at: usize| Ok(u64::from(u32::from_ne_bytes(field(value, 4 * at)?)));
+            let parts: io::Result<Vec<u64>> = HELD.into_iter().map(number).collect();
+            return Ok(parts?.into_iter().sum());
+        }
+        rest = rest.get(size.next_multiple_of(4)..).unwrap_or_default();
+    }
+    Ok(0)
+}
+
+fn open() -> io::Result<OwnedFd> {
+    Ok(socket(
         AddressFamily::Netlink,
         SockType::Raw,
         SockFlag::SOCK_CLOEXEC,
         SockProtocol::NetlinkSockDiag,
-    )?;
-    send(netlink.as_raw_fd(), &request(states), MsgFlags::empty())?;
-    let mut found = Vec::new();
+    )?)
+}
+
+/// Asks, and has `each` look at every socket of the answer: an `inet_diag_msg` and its attributes.
+fn dump(
+    netlink: &OwnedFd,
+    request: &[u8],
+    mut each: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    send(netlink.as_raw_fd(), request, MsgFlags::empty())?;
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let length = recv(netlink.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
@@ -64,25 +142,21 @@ fn uids_at(address: SocketAddrV4, states: u32) -> io::Result<Vec<u32>> {
             let kind = u16::from_ne_bytes(field(rest, 4)?);
             let body = rest.get(HEADER..size).ok_or_else(cut_short)?;
             match i32::from(kind) {
-                libc::NLMSG_DONE => return Ok(found),
+                libc::NLMSG_DONE => return Ok(()),
                 libc::NLMSG_ERROR => {
                     let errno = i32::from_ne_bytes(field(body, 0)?);
                     return Err(io::Error::from_raw_os_error(-errno));
                 }
-                _ if u16::from_be_bytes(field(body, PORT_AT)?) == address.port()
-                    && field::<4>(body, ADDRESS_AT)? == address.ip().octets() =>
-                {
-                    found.push(u32::from_ne_bytes(field(body, UID_AT)?));
-                }
-                _ => {}
+                _ => each(body)?,
             }
             rest = rest.get(size.next_multiple_of(4)..).unwrap_or_default();
         }
     }
 }
 
-/// `nlmsghdr` and `inet_diag_req_v2`: all TCP sockets of IPv4 in these states.
-fn request(states: u32) -> Vec<u8> {
+/// `nlmsghdr` and `inet_diag_req_v2`: all TCP sockets of a family in one of the states, with the
+/// attributes that `extensions` names.
+fn request(family: libc::c_int, extensions: u8, states: u32) -> Vec<u8> {
     const ID: usize = 48;
     let body = 8 + ID;
     let mut bytes = Vec::with_capacity(HEADER + body);
@@ -94,9 +168,9 @@ fn request(states: u32) -> Vec<u8> {
     bytes.extend(BY_FAMILY.to_ne_bytes());
     bytes.extend(REQUEST_DUMP.to_ne_bytes());
     bytes.extend([0; 8]);
-    let family = u8::try_from(libc::AF_INET).unwrap_or_default();
+    let family = u8::try_from(family).unwrap_or_default();
     let protocol = u8::try_from(libc::IPPROTO_TCP).unwrap_or_default();
-    bytes.extend([family, protocol, 0, 0]);
+    bytes.extend([family, protocol, extensions, 0]);
     bytes.extend(states.to_ne_bytes());
     bytes.extend([0; ID]);
     bytes
@@ -118,6 +192,7 @@ fn cut_short() -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
     use std::net::{SocketAddr, TcpListener, TcpStream};
 
     use super::*;
@@ -151,5 +226,21 @@ mod tests {
         assert_eq!(open_connections(address).unwrap(), 1);
         drop(accepted);
         assert_eq!(open_connections(address).unwrap(), 0);
+    }
+
+    #[test]
+    fn memory_is_what_the_sockets_hold() {
+        let namespace = File::open("/proc/self/ns/net").unwrap();
+        // Only root enters a namespace, its own too.
+        let netlink = open_in(namespace).or_else(|_| open()).unwrap();
+        let before = tcp_memory(&netlink).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut sender = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        sender.set_nonblocking(true).unwrap();
+        let sent = sender.write(&vec![1; 1 << 20]).unwrap() as u64;
+        assert!(sent > 100_000, "{sent}");
+        // Other tests have sockets, too: never a megabyte.
+        let more = tcp_memory(&netlink).unwrap() - before;
+        assert!(more >= sent, "{more} for {sent}");
     }
 }

@@ -193,6 +193,7 @@ pub(super) static HARMLESS: &[Harmless] = &[
     boundary(BOUNDARY, "/ipv6", "flipped", MEASURED_ONCE),
     boundary(BOUNDARY, "/kernel/version", "*", MEASURED_ONCE),
     boundary(BOUNDARY, "/limits/*/most", "*", CALLERS_WISH),
+    boundary(BOUNDARY, "/limits/shares/*", "*", MEASURED_ONCE),
     boundary(
         BOUNDARY,
         "/limits/*/reached*",

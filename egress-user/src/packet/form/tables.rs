@@ -193,6 +193,15 @@ pub(super) static BOUNDARY: Form = Object(&[
             ),
             ("evidence", Object(&[("most", Number)])),
             (
+                "shares",
+                Object(&[
+                    ("files", Number),
+                    ("sockets", Number),
+                    ("tcp_bytes", Number),
+                    ("processes", Number),
+                ]),
+            ),
+            (
                 "seconds",
                 Object(&[("most", Nullable(&Number)), ("reached", Flag)]),
             ),

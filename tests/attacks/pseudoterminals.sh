@@ -1,0 +1,9 @@
+# More pseudoterminals than one user should have of those that the machine has for all.
+# stops: private-run
+# oracle: call
+# as: nobody
+attempt() {
+    python <<'EOP'
+held = [os.open('/dev/ptmx', os.O_RDWR | os.O_NOCTTY) for _ in range(1100)]
+EOP
+}
