@@ -112,6 +112,17 @@ fn cases() -> Vec<Case> {
             reaches: "vendor.git/config",
             refused: ("d", "git_directory"),
         },
+        // A directory takes the place of a link, so that `..` leads to another one.
+        Case {
+            runs: &[
+                "ln -s deep/er l",
+                "ln -s l/../policy.yaml log",
+                "rm l; mkdir l",
+            ],
+            write: "log",
+            reaches: "policy.yaml",
+            refused: ("l", "protected"),
+        },
         // A directory is moved with the link in it.
         Case {
             runs: &["mv deep/er er"],

@@ -422,7 +422,9 @@ impl Scan<'_> {
         if let Some(held) = &entry.held {
             return Ok(Err(held.clone()));
         }
-        let judged = self.judge(place, entry, kind, false);
+        let judged = self
+            .judge(place, entry, kind, false)
+            .and_then(|()| self.ways.check(&entry.path));
         match (&judged, &entry.old) {
             (Ok(()), Some(old)) => self.may_replace(place, entry, old),
             _ => Ok(judged),

@@ -1,11 +1,11 @@
 //! Where symbolic links lead once changes are applied, by way of other links, too.
 //!
-//! Which changes will be applied is not decided yet, and a link is followed by later steps and later runs. So
-//! a name is whatever the workspace has there, and whatever the agent's view has there: each way must end
-//! where a change may be. Links that the host made may lead anywhere, but not by way of a new one.
+//! Which changes will be applied is not decided yet. A name therefore counts as what the workspace has there and
+//! as what the agent's view has there, and each way of a new link must end where a change may be. A link that
+//! was there before may lead anywhere, but not by way of a new link, nor of a directory in the place of a link.
 mod world;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
@@ -15,12 +15,14 @@ use std::path::Path;
 
 use super::judge::{self, Protected, Reason};
 use super::path::RelPath;
-use world::{World, find};
+use world::{Plain, World, find};
 
 /// Links that are followed on one way, as the kernel does it.
 const MOST_LINKS: usize = 40;
-/// Names that are looked at for one link: with two meanings for each name, the ways multiply.
+/// Names that are looked up for one link: where a name has two meanings, the ways multiply.
 const MOST_NAMES: usize = 1000;
+/// Names that are looked up for all links together.
+const MOST_IN_ALL: usize = 4_000_000;
 
 /// The workspace and the agent's changes over it.
 #[derive(Debug)]
@@ -28,18 +30,25 @@ pub struct Ways<'a> {
     workspace: &'a Path,
     protected: &'a Protected,
     world: World<'a>,
-    /// New links that must not be applied.
-    refused: BTreeMap<RelPath, Reason>,
+    /// New links, and directories in the place of links, with the reason why one is not applied.
+    judged: BTreeMap<RelPath, Option<Reason>>,
+    /// Names that may still be looked up.
+    left: Cell<usize>,
+    /// Whether something was not followed to its end, so that no other new link can be judged.
+    is_cut: bool,
 }
 
-/// A way that ends where it must not, and the new links on it.
+/// A way that ends where it must not, and what is new on it.
 type Bad = (Reason, Vec<RelPath>);
 
 /// Where all ways of a link end.
 #[derive(Debug, Default)]
 struct Ends {
     bad: Vec<Bad>,
+    /// Whether one of them may end at a directory.
     directory: bool,
+    /// Whether there are too many.
+    is_cut: bool,
 }
 
 /// A place on a way and the names that are still to be looked up, the next one last.
@@ -78,7 +87,9 @@ impl<'a> Ways<'a> {
                 root,
                 known: RefCell::default(),
             },
-            refused: BTreeMap::new(),
+            judged: BTreeMap::new(),
+            left: Cell::new(MOST_IN_ALL),
+            is_cut: false,
         };
         let fresh = find(upper)?;
         // A moved directory brings its links along.
@@ -87,17 +98,21 @@ impl<'a> Ways<'a> {
             for link in ways.world.node(&path)?.links.iter().filter(|link| link.new) {
                 let ends = ways.follow(&path, &link.target)?;
                 leads_on |= ends.directory;
-                if let Some((reason, _)) = ends.bad.into_iter().next() {
-                    ways.refused.insert(path.clone(), reason);
-                }
+                let reason = ends.bad.into_iter().next().map(|(reason, _)| reason);
+                ways.judged.insert(path.clone(), reason);
             }
+        }
+        for path in fresh.directories {
+            leads_on |= ways.world.was_link(&path)?;
         }
         if leads_on {
             for path in find(root)?.links {
                 for link in &ways.world.node(&path)?.links {
-                    for (reason, new) in ways.follow(&path, &link.target)?.bad {
-                        let fresh = new.into_iter().map(|path| (path, reason.clone()));
-                        ways.refused.extend(fresh);
+                    let ends = ways.follow(&path, &link.target)?;
+                    ways.is_cut |= ends.is_cut;
+                    for (reason, new) in ends.bad {
+                        let new = new.into_iter().map(|path| (path, Some(reason.clone())));
+                        ways.judged.extend(new);
                     }
                 }
             }
@@ -105,16 +120,30 @@ impl<'a> Ways<'a> {
         Ok(ways)
     }
 
+    /// Judges what is at `path`, if it is a new link or a directory in the place of one.
+    ///
+    /// # Errors
+    /// Why it is not applied.
+    pub fn check(&self, path: &RelPath) -> Result<(), Reason> {
+        match self.judged.get(path) {
+            Some(Some(reason)) => Err(reason.clone()),
+            Some(None) if self.is_cut => Err(Reason::TooDeep),
+            Some(None) | None => Ok(()),
+        }
+    }
+
     /// Judges the link at `path`, whoever made it, if the directory that holds it is to be there.
     ///
     /// # Errors
     /// Those of reading.
     pub fn judge(&self, path: &RelPath, target: &[u8]) -> io::Result<Result<(), Reason>> {
-        if let Some(reason) = self.refused.get(path) {
-            return Ok(Err(reason.clone()));
+        if self.judged.contains_key(path) {
+            return Ok(self.check(path));
         }
-        let bad = self.follow(path, target)?.bad.into_iter().next();
-        Ok(bad.map_or(Ok(()), |(reason, _)| Err(reason)))
+        let ends = self.follow(path, target)?;
+        let reason = ends.bad.into_iter().next().map(|(reason, _)| reason);
+        let cut = self.is_cut.then_some(Reason::TooDeep);
+        Ok(reason.or(cut).map_or(Ok(()), Err))
     }
 
     /// Takes every way that the link at `path` with `target` may lead.
@@ -146,15 +175,19 @@ impl<'a> Ways<'a> {
                     steps.push(step);
                 }
                 name => {
-                    looked_at += 1;
                     let next = step.at.join(OsStr::from_bytes(name));
-                    let node = match judge::depth(&next) {
-                        Ok(()) if looked_at <= MOST_NAMES => self.world.node(&next)?,
-                        Ok(()) | Err(_) => {
-                            ends.bad.push((Reason::TooDeep, step.new));
-                            continue;
-                        }
-                    };
+                    if let Err(reason) = judge::depth(&next) {
+                        ends.bad.push((reason, step.new));
+                        continue;
+                    }
+                    looked_at += 1;
+                    self.left.set(self.left.get().saturating_sub(1));
+                    if looked_at > MOST_NAMES || self.left.get() == 0 {
+                        ends.is_cut = true;
+                        ends.bad.push((Reason::TooDeep, step.new));
+                        return Ok(ends);
+                    }
+                    let node = self.world.node(&next)?;
                     if let Some(reason) = &node.closed {
                         ends.bad.push((reason.clone(), step.new));
                         continue;
@@ -165,7 +198,10 @@ impl<'a> Ways<'a> {
                         on.new.extend(link.new.then(|| next.clone()));
                         self.enter(on, &next, &link.target, &mut steps, &mut ends);
                     }
-                    if node.plain {
+                    if node.plain == Plain::Replaced {
+                        step.new.push(next.clone());
+                    }
+                    if node.plain != Plain::No {
                         step.at = next;
                         steps.push(step);
                     }
@@ -216,9 +252,9 @@ mod tests {
     use super::*;
     use crate::apply::tree;
 
-    /// A workspace and an upper layer over it, both with the entries that a line of text stands for:
-    /// `a/` is a directory, `a -> b` a link, anything else a file.
-    fn judged(before: &[&str], fresh: &[&str]) -> Vec<(String, Option<Reason>)> {
+    /// Has `look` see a workspace with an upper layer over it, each with the entries that a line of text stands
+    /// for: `a/` is a directory, `a -> b` a link, anything else a file.
+    fn with<T>(before: &[&str], fresh: &[&str], look: impl FnOnce(&Ways<'_>, &OwnedFd) -> T) -> T {
         let place = tempfile::tempdir().unwrap();
         let make = |name: &str, entries: &[&str]| {
             let root = place.path().join(name);
@@ -241,17 +277,28 @@ mod tests {
         // What the layers are called is of no matter for a path from /.
         let protected = Protected::new(Path::new("/w/x"), [Path::new("/w/x/out/packet")]);
         let ways = Ways::of(Path::new("/w/x"), &protected, &upper, &root).unwrap();
-        let links = find(&upper).unwrap().links;
-        links
-            .iter()
-            .map(|path| {
-                let (parent, name) = path.split();
-                let dir = tree::beneath(&upper, &parent, OFlag::O_RDONLY).unwrap();
-                let target = readlinkat(&dir, name).unwrap();
-                let judged = ways.judge(path, target.as_bytes()).unwrap();
-                (path.text(), judged.err())
-            })
-            .collect()
+        look(&ways, &upper)
+    }
+
+    fn refused_directory(before: &[&str], fresh: &str) -> Option<Reason> {
+        let path = RelPath(fresh.trim_end_matches('/').as_bytes().to_vec());
+        with(before, &[fresh], |ways, _| ways.check(&path).err())
+    }
+
+    fn judged(before: &[&str], fresh: &[&str]) -> Vec<(String, Option<Reason>)> {
+        with(before, fresh, |ways, upper| {
+            let links = find(upper).unwrap().links;
+            links
+                .iter()
+                .map(|path| {
+                    let (parent, name) = path.split();
+                    let dir = tree::beneath(upper, &parent, OFlag::O_RDONLY).unwrap();
+                    let target = readlinkat(&dir, name).unwrap();
+                    let judged = ways.judge(path, target.as_bytes()).unwrap();
+                    (path.text(), judged.err())
+                })
+                .collect()
+        })
     }
 
     #[track_caller]
@@ -323,6 +370,11 @@ mod tests {
             };
             assert_refused(&["sub/file"], &[through, &link], &[("log", reason)]);
         }
+        // By way of a directory that takes the place of a link.
+        let before = ["s/t/", "l -> s/t", "log -> l/../.github"];
+        assert_eq!(refused_directory(&before, "l/"), Some(github.clone()));
+        assert_eq!(refused_directory(&before, "other/"), None);
+        assert_eq!(refused_directory(&before[..2], "l/"), None);
         // By way of the host's own.
         assert_refused(
             &["d -> ."],

@@ -35,10 +35,22 @@ pub(super) struct Node {
     /// Whether it may be a directory.
     pub(super) directory: bool,
     /// Whether it may be anything but a link.
-    pub(super) plain: bool,
+    pub(super) plain: Plain,
     /// Why no link may lead there: it may be a git directory, or lie in one; or it is on another file system.
     pub(super) closed: Option<Reason>,
     pub(super) links: Vec<Link>,
+}
+
+/// Whether a path may be anything but a link.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Plain {
+    /// It is a link, in the workspace and in the agent's view.
+    No,
+    /// It may be.
+    #[default]
+    Yes,
+    /// The agent's view has a directory where the workspace has a link.
+    Replaced,
 }
 
 /// What may be a link at a path.
@@ -50,7 +62,19 @@ pub(super) struct Link {
 }
 
 impl World<'_> {
-    /// What is at `path`, of which every directory is known.
+    /// Whether the workspace has a link at `path`.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub(super) fn was_link(&self, path: &RelPath) -> io::Result<bool> {
+        let (parent, name) = path.split();
+        match Entry::of(self.root, &parent, name) {
+            Err(error) if error.raw_os_error() == Some(libc::EXDEV) => Ok(false),
+            entry => Ok(entry?.is_some_and(|entry| tree::kind(&entry.stat) == Kind::Symlink)),
+        }
+    }
+
+    /// What is at `path`.
     ///
     /// # Errors
     /// Those of reading.
@@ -79,7 +103,6 @@ impl World<'_> {
             upper: true,
             lower: Some(RelPath::default()),
             directory: true,
-            plain: true,
             closed: is_git(&[self.root, self.upper])?.then_some(Reason::GitDirectory),
             ..Node::default()
         })
@@ -143,7 +166,12 @@ impl World<'_> {
             node.closed = Some(Reason::GitDirectory);
         }
         let (before, after) = (before.flatten(), after.flatten());
-        node.plain = before.is_none() || after.is_none();
+        let is_directory = node.upper || node.lower.is_some();
+        node.plain = match (&before, &after) {
+            (Some(_), Some(_)) => Plain::No,
+            (Some(_), None) if is_directory => Plain::Replaced,
+            (Some(_) | None, _) => Plain::Yes,
+        };
         if let Some(target) = after {
             let new = before.as_ref() != Some(&target);
             node.links.push(Link { target, new });
@@ -222,6 +250,8 @@ fn is_git(dirs: &[&OwnedFd]) -> io::Result<bool> {
 pub(super) struct Found {
     /// Paths of all links.
     pub(super) links: Vec<RelPath>,
+    /// Paths of all directories, each after the one that holds it.
+    pub(super) directories: Vec<RelPath>,
     /// Whether the overlay notes another name for a directory.
     pub(super) moved: bool,
 }
@@ -248,6 +278,7 @@ pub(super) fn find(root: &OwnedFd) -> io::Result<Found> {
                 Kind::Symlink => seen.links.push(path),
                 Kind::Directory => {
                     seen.moved |= is_redirected(&dir, &name)?;
+                    seen.directories.push(path.clone());
                     open.push(path);
                 }
                 Kind::Device | Kind::Fifo | Kind::File | Kind::Socket => {}
