@@ -40,6 +40,7 @@ class Group:
     statuses: Counter[int] = field(default_factory=Counter)
     statuses_cut: Counter[int] = field(default_factory=Counter)
     without_status: int = 0
+    given_up: int = 0
     layers: Counter[str] = field(default_factory=Counter)
     sizes: Counter[Any] = field(default_factory=Counter)
     bytes: int = 0
@@ -118,7 +119,7 @@ def read_requests(rows: list[dict[str, Any]]) -> Requests:
             group = requests.nameless.setdefault(transport, Group())
         else:
             group = requests.groups.setdefault(target, Group())
-        fate = _fate(row)
+        fate, verdict = _fate(row), row.get("verdict")
         group.left[fate] += 1
         up, down = row.get("bytes_up", 0), row.get("bytes_down", 0)
         if row.get("verdict") == "forwarded":
@@ -130,6 +131,7 @@ def read_requests(rows: list[dict[str, Any]]) -> Requests:
         layer, colon, _ = row.get("reason", "").partition(":")
         if fate == "denied" and colon:
             group.layers[layer] += 1
+        group.given_up += verdict == "unfinished" or (verdict == "failed" and row.get("status") is None)
         if row.get("status") is None:
             group.without_status += 1
         else:

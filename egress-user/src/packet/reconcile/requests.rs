@@ -74,6 +74,8 @@ pub(super) struct Requests {
     pub(super) through_bytes: (u64, u64),
     /// Requests without a status.
     pub(super) without_status: u64,
+    /// Requests that the relay gave up before the mediator had ended them.
+    pub(super) given_up: u64,
     /// Bytes up and down of the ones that went through, while they are few.
     pub(super) sizes: BTreeMap<(u64, u64), u64>,
     /// Bytes both ways, of all of them.
@@ -117,6 +119,16 @@ impl Requests {
         {
             tally::one(&mut self.layers, layer.to_owned());
         }
+        let is_given_up = match row.verdict {
+            RelayVerdict::Unfinished => true,
+            RelayVerdict::Failed => row.status.is_none(),
+            RelayVerdict::Forwarded
+            | RelayVerdict::Refused
+            | RelayVerdict::Blocked
+            | RelayVerdict::Answered
+            | RelayVerdict::Unknown => false,
+        };
+        self.given_up = self.given_up.saturating_add(u64::from(is_given_up));
         match row.status {
             Some(status) => tally::one(&mut self.statuses, status),
             None => self.without_status = self.without_status.saturating_add(1),

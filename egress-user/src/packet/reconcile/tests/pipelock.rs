@@ -465,6 +465,32 @@ fn a_denial_by_the_list_is_of_a_host_that_it_does_not_have() {
 }
 
 #[test]
+fn what_was_given_up_may_be_signed_late() {
+    for (verdict, around, is_late) in [
+        ("unfinished", PIPELOCK, false),
+        ("unfinished", OLD_PIPELOCK, false),
+        ("unfinished", BUILTIN, true),
+        ("answered", PIPELOCK, true),
+    ] {
+        let mut run = Run::new();
+        run.denial(1, "forward", "POST", "http://a.test/x");
+        let mut row = json!({"reason": "stopped", "bytes_up": 30_000});
+        if verdict == "answered" {
+            row = json!({"status": 403, "reason": "answered_403", "bytes_up": 30_000});
+        }
+        run.request(1, "forward", "POST http://a.test/x", verdict, &row);
+        let named_late = |time: String| {
+            let mut run = run.clone();
+            run.rewrite(1, &json!({"timestamp": time}));
+            named(&run, around).contains(&"other_time")
+        };
+        assert!(!named_late(time(5)), "{verdict}");
+        assert_eq!(named_late(time(6)), is_late, "{verdict}");
+        assert!(named_late(time(4)), "{verdict}");
+    }
+}
+
+#[test]
 fn a_denied_message_ends_its_websocket() {
     let mut run = Run::new();
     let pattern = "status=101 bytes=20 reason=complete";
