@@ -9,6 +9,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use egress_tests::{INTERNET, World, binary, wait_until};
 use serde_json::Value;
