@@ -179,8 +179,9 @@ fn no_way_of_links_leads_to_what_no_change_may_touch() {
                 }
             } else {
                 let all = changes(&run);
-                let applied = all.iter().all(|change| change["outcome"] == "applied");
-                assert!(applied, "{:?}: {all:#?}", case.runs);
+                if all.iter().any(|change| change["outcome"] != "applied") {
+                    wrong.push(format!("{:?}: {all:?}", case.runs));
+                }
             }
         }
         if written(&work, case).0 {

@@ -5,10 +5,10 @@
 //! agent does not see it.
 //!
 //! An agent with an outer workspace may own the directory that holds a store. Root therefore trusts no
-//! name, place, owner or mode: a store is a directory with the attribute [`MARK`], which only root of the
-//! machine can set. The attribute also holds what the store belongs to. The directory itself belongs to a
-//! user that no process has, so that only root can enter it. Its supervisor holds a lock on it, and a store
-//! without that lock was left by a killed run.
+//! name, place, owner or mode: a store is a directory with the attribute `trusted.egress.store`, which
+//! only root of the machine can set. The attribute also holds what the store belongs to. The directory
+//! belongs to a user that no process has, so that only root can enter it. Its supervisor holds a lock on
+//! it, and a store without that lock was left by a killed run.
 use std::cell::Cell;
 use std::ffi::{CStr, OsStr};
 use std::fs::{self, File};
