@@ -330,15 +330,9 @@ pub(super) fn trial(workdir: &Path) -> anyhow::Result<Plan> {
     let packet = format!("/run/egress-doctor-{}", std::process::id());
     let mut words = vec![OsString::from("egress run"), "--workdir".into()];
     words.push(workdir.into());
-    for word in [
-        "--json",
-        "--workspace",
-        "read-only",
-        "--packet-dir",
-        &packet,
-    ] {
-        words.push(word.into());
-    }
+    let fixed = ["--json", "--workspace", "read-only", "--packet-dir"];
+    words.extend(fixed.map(OsString::from));
+    words.push(packet.into());
     for name in probes::names() {
         words.extend(["--accept-risk", name].map(OsString::from));
     }
