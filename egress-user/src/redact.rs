@@ -19,7 +19,7 @@ const DECODINGS: usize = 3;
 /// Hex digits of a digest.
 const DIGEST: usize = 16;
 /// Bytes of a token that are looked at. Without a limit, the time would grow with the square of `sk-sk-sk-…`.
-const LONGEST_TAIL: usize = 256;
+const LONGEST_TAIL: usize = 64;
 
 /// The key of a run's digests.
 ///
@@ -257,16 +257,16 @@ impl Kind {
         let Some(rest) = bytes.strip_prefix(self.prefix.as_bytes()) else {
             return false;
         };
-        let tail: Vec<u8> = rest
+        let tail = rest
             .iter()
-            .copied()
             .take(LONGEST_TAIL)
-            .take_while(|byte| (self.is_tail)(*byte))
-            .collect();
-        let is_mixed = tail
-            .iter()
-            .any(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase());
-        tail.len() >= self.tail && (is_mixed || !self.is_mixed)
+            .take_while(|byte| (self.is_tail)(**byte));
+        let (mut length, mut is_mixed) = (0, false);
+        for byte in tail {
+            length += 1;
+            is_mixed |= byte.is_ascii_digit() || byte.is_ascii_uppercase();
+        }
+        length >= self.tail && (is_mixed || !self.is_mixed)
     }
 }
 

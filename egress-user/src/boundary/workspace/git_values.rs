@@ -275,7 +275,7 @@ fn holds_token(text: &str) -> bool {
 
 /// What is shown of a line of text, whose URLs may have users; `None` for nothing.
 pub fn line(text: &str) -> Option<Cow<'_, str>> {
-    if text.len() > LONGEST_TEXT && (text.contains("://") || holds_token(text)) {
+    if text.len() > LONGEST_TEXT {
         return None;
     }
     let clean = without_user(text);
