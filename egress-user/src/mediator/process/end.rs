@@ -22,7 +22,7 @@ const WAITS_AT_MOST: Duration = Duration::from_secs(6);
 /// How long that may take in all.
 const DRAIN_AT_MOST: Duration = Duration::from_mins(1);
 /// How often in a row it is to be found without work: a thread may stop for a moment.
-const IDLE_LOOKS: u32 = 3;
+const IDLE_LOOKS: u32 = 2;
 /// How often it is looked whether they are.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// How long it may take to end, which takes 35 ms when it is idle.
