@@ -29,8 +29,6 @@ struct Connection {
     up: u64,
     /// What framed the bodies among them: a chunk of one byte takes five more.
     framing: u64,
-    /// The kernel's: its bytes at its end.
-    close: Option<CloseRow>,
 }
 
 /// The connections of the mediator to one port.
@@ -45,6 +43,8 @@ pub(super) struct Opened {
 pub(super) struct Kernel {
     /// By cookie and time. Either row may come first.
     connections: BTreeMap<(u64, u64), Connection>,
+    /// Their bytes at their ends, by the same.
+    closes: BTreeMap<(u64, u64), CloseRow>,
     /// Connections to the relay that the log has as a number alone.
     redirected_more: u64,
     proxy_more: u64,
@@ -86,7 +86,9 @@ impl Kernel {
     }
 
     pub(super) fn close(&mut self, row: CloseRow) {
-        self.connection((row.cookie, row.connect_ns)).close = Some(row);
+        let name = (row.cookie, row.connect_ns);
+        self.connection(name);
+        self.closes.insert(name, row);
     }
 
     pub(super) fn close_total(&mut self, row: CloseRow) {
@@ -144,7 +146,7 @@ impl Kernel {
         let mut without_close = 0_u64;
         let mut up_without_close = 0_u64;
         let mut framing = 0_u64;
-        for connection in self.connections.values() {
+        for (name, connection) in &self.connections {
             let is_known = connection.redirected || connection.proxy;
             if connection.redirected && connection.served == 0 {
                 missing = missing.saturating_add(1);
@@ -152,7 +154,7 @@ impl Kernel {
             if connection.served > 0 && !is_known {
                 unknown = unknown.saturating_add(1);
             }
-            let Some(close) = connection.close else {
+            let Some(close) = self.closes.get(name) else {
                 if connection.served > 0 {
                     without_close = without_close.saturating_add(1);
                     up_without_close = up_without_close.saturating_add(connection.up);
