@@ -65,10 +65,12 @@ pub struct Config {
     pub mediator_port: u32,
     /// 1 for `--mode audit`: the agent's hooks record what they would do, and do nothing.
     pub audit: u32,
+    /// 1 if the mediator may reach private networks: the policy trusts names there, which no hook sees.
+    pub private: u32,
 }
 
 /// Changes with every change of a layout in this module.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 impl Config {
     /// Settings with no mediator yet: the relay's gate refuses everything.
@@ -80,6 +82,7 @@ impl Config {
             mediator_addr: 0,
             mediator_port: 0,
             audit: 0,
+            private: 0,
         }
     }
 }
@@ -224,7 +227,7 @@ pub struct Opened {
 
 const _: () = assert!(size_of::<Traffic>() == 80);
 const _: () = assert!(size_of::<DnsAnswer>() == 1264);
-const _: () = assert!(size_of::<Config>() == 24);
+const _: () = assert!(size_of::<Config>() == 28);
 const _: () = assert!(size_of::<Event>() == 88);
 const _: () = assert!(size_of::<UnixEvent>() == 160);
 
@@ -248,10 +251,22 @@ pub enum Counter {
     CloseExpected = 6,
     /// Connections of the command whose close a program saw.
     CloseSeen = 7,
+    /// Refusals of the gates on the mediator's own sockets.
+    MediatorDenied = 8,
 }
 
 /// Length of `COUNTERS`.
-pub const COUNTERS: u32 = 8;
+pub const COUNTERS: u32 = 9;
+
+/// Addresses in the order in which a trie compares their bits.
+pub const fn trie_key([high, low]: [u64; 2]) -> [u32; 4] {
+    [
+        ((high >> 32) as u32).to_be(),
+        (high as u32).to_be(),
+        ((low >> 32) as u32).to_be(),
+        (low as u32).to_be(),
+    ]
+}
 
 #[cfg(feature = "user")]
 mod user {

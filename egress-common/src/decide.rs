@@ -4,6 +4,7 @@ use crate::abi::{Config, halves};
 use crate::names::{
     ADDRCONFIG_V4, ADDRCONFIG_V6, DNS_PORT, SYNTHETIC_V4, SYNTHETIC_V6, TRANSPARENT_PORT,
 };
+use crate::place::Place;
 use crate::verdict::{Reason, Verdict};
 
 /// `SOCK_STREAM`.
@@ -17,7 +18,7 @@ pub const IPPROTO_UDP: u32 = 17;
 /// DNS over TLS (RFC 7858).
 const DNS_OVER_TLS_PORT: u32 = 853;
 /// Low half of `::ffff:0.0.0.0` (RFC 4291, section 2.5.5.2).
-const MAPPED: u64 = 0xffff_0000_0000;
+pub(crate) const MAPPED: u64 = 0xffff_0000_0000;
 
 /// The halves of `::ffff:a.b.c.d`; `v4` is the address as a number.
 #[inline(always)]
@@ -146,6 +147,30 @@ pub fn datagram(attempt: &Attempt) -> Decision {
         (Verdict::Deny, Reason::Dns)
     } else {
         (Verdict::Deny, Reason::Udp)
+    }
+}
+
+/// What a run knows of an address that the mediator wants to reach.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    /// The policy lists it (`ssrf.ip_allowlist`).
+    pub is_listed: bool,
+    /// The policy opens private networks (`trusted_domains`).
+    pub opens_private: bool,
+    /// The machine has it.
+    pub is_own: bool,
+}
+
+/// Why the mediator must not reach an address; [`Reason::None`] if it may.
+#[inline(always)]
+pub const fn reach(place: Place, known: Known) -> Reason {
+    match place {
+        Place::Platform => Reason::PlatformAddress,
+        _ if known.is_listed => Reason::None,
+        _ if known.is_own => Reason::OwnAddress,
+        Place::Public => Reason::None,
+        Place::Private if known.opens_private => Reason::None,
+        Place::Private | Place::Special => Reason::NotPublic,
     }
 }
 

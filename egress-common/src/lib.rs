@@ -9,4 +9,5 @@ pub mod abi;
 pub mod datagram;
 pub mod decide;
 pub mod names;
+pub mod place;
 pub mod verdict;

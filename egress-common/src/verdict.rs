@@ -45,6 +45,25 @@ wire_enum! {
         ConnectUnix = 8 => "connect_unix",
         /// `cgroup/sendmsg_unix`.
         SendmsgUnix = 9 => "sendmsg_unix",
+        /// `cgroup/connect4` of the mediator, and so on: the row's source names whose hook it is.
+        MediatorConnect4 = 10 => "connect4",
+        /// `cgroup/connect6` of the mediator.
+        MediatorConnect6 = 11 => "connect6",
+        /// `cgroup/sendmsg4` of the mediator.
+        MediatorSendmsg4 = 12 => "sendmsg4",
+        /// `cgroup/sendmsg6` of the mediator.
+        MediatorSendmsg6 = 13 => "sendmsg6",
+        /// `cgroup/sock_create` of the mediator.
+        MediatorSockCreate = 14 => "sock_create",
+        /// `cgroup_skb/egress` of the mediator.
+        MediatorSkbEgress = 15 => "skb_egress",
+    }
+}
+
+impl Hook {
+    /// Whether the hook is on the mediator's cgroup.
+    pub const fn is_of_mediator(self) -> bool {
+        self.raw() >= Self::MediatorConnect4.raw()
     }
 }
 
@@ -89,5 +108,11 @@ wire_enum! {
         NotLoopback = 7 => "not_loopback",
         /// The program could not read or store what it needs; it refuses then.
         Internal = 8 => "internal",
+        /// An address of the machine itself, asked for by the mediator.
+        OwnAddress = 9 => "own_address",
+        /// An address at which the platform serves the machine, asked for by the mediator.
+        PlatformAddress = 10 => "platform_address",
+        /// An address that no host of the Internet has, asked for by the mediator.
+        NotPublic = 11 => "not_public",
     }
 }

@@ -1,6 +1,6 @@
 //! The maps, and the two ways in which programs write records.
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_RB_NO_WAKEUP};
-use aya_ebpf::btf_maps::{Array, PerCpuArray, RingBuf, SkStorage};
+use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf, SkStorage};
 use aya_ebpf::macros::btf_map;
 use aya_ebpf::maps::ring_buf::RingBufEntry;
 use egress_common::abi::{
@@ -36,6 +36,18 @@ pub static SLOTS_PROXY: Array<Slot, { SLOTS as usize }, { BPF_F_MMAPABLE as usiz
 #[btf_map]
 pub static CALLERS: Array<u32, { SLOTS as usize }> = Array::new();
 
+/// Addresses that the mediator may reach because the policy lists them.
+#[btf_map]
+pub static LISTED: LpmTrie<[u32; 4], u32, { 1 << 16 }> = LpmTrie::new();
+
+/// Addresses of the machine.
+#[btf_map]
+pub static OWN: LpmTrie<[u32; 4], u32, { 1 << 16 }> = LpmTrie::new();
+
+/// Name servers of the machine.
+#[btf_map]
+pub static NAME_SERVERS: HashMap<[u64; 2], u32, 256> = HashMap::new();
+
 /// Attempts, for the supervisor.
 #[btf_map]
 static EVENTS: RingBuf<Event, { 1 << 20 }> = RingBuf::new();
@@ -61,6 +73,7 @@ static CONFIG: Config = Config {
     mediator_addr: 0,
     mediator_port: 0,
     audit: 0,
+    private: 0,
 };
 
 /// The settings.

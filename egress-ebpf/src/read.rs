@@ -156,9 +156,28 @@ pub fn carried(ctx: &SockOpsContext, traffic: &mut Traffic) {
     traffic.in_flight = field!(ops, snd_nxt).wrapping_sub(field!(ops, snd_una));
 }
 
-/// Protocol of the socket that sends a packet, `IPPROTO_*`; `None` for a socket that is not a full one.
+/// `LOOPBACK_IFINDEX`: `lo` is interface 1 in every network namespace.
+/// <https://github.com/torvalds/linux/blob/v6.1/include/net/flow.h>
+const LOOPBACK_IFINDEX: u32 = 1;
+
+/// Whether a packet leaves by the loopback interface, as those for the machine's own addresses do.
 #[inline(always)]
-pub fn protocol_of_packet(ctx: &SkBuffContext) -> Option<u32> {
+pub fn stays(ctx: &SkBuffContext) -> bool {
+    field!(ctx.skb.skb, ifindex) == LOOPBACK_IFINDEX
+}
+
+/// A full socket that sends a packet.
+#[derive(Clone, Copy)]
+pub struct Sender {
+    /// The socket.
+    pub sk: *mut bpf_sock,
+    /// Its protocol, `IPPROTO_*`.
+    pub protocol: u32,
+}
+
+/// The socket that sends a packet; `None` for one that is not a full one.
+#[inline(always)]
+pub fn sender(ctx: &SkBuffContext) -> Option<Sender> {
     // SAFETY: `sk` is part of the context; the other member of the union only gives it a width.
     let sk = unsafe { (*ctx.skb.skb).__bindgen_anon_2.sk };
     if sk.is_null() {
@@ -169,7 +188,31 @@ pub fn protocol_of_packet(ctx: &SkBuffContext) -> Option<u32> {
     if sk.is_null() {
         return None;
     }
-    Some(field!(sk, protocol))
+    Some(Sender {
+        sk,
+        protocol: field!(sk, protocol),
+    })
+}
+
+/// Where a socket is connected to, if the packet that it sends goes there: address and port. Nothing for a socket that
+/// is not connected, and for a packet that a firewall rule of the host sends elsewhere.
+#[inline(always)]
+pub fn peer_of_packet(ctx: &SkBuffContext, sender: &Sender) -> Option<([u64; 2], u32)> {
+    let port = u32::from(u16::from_be(field!(sender.sk, dst_port)));
+    let first: u8 = ctx.load(0).ok()?;
+    let (peer, packet) = if first >> 4 == 4 {
+        let to: u32 = ctx.load(16).ok()?;
+        (
+            mapped(u32::from_be(field!(sender.sk, dst_ip4))),
+            mapped(u32::from_be(to)),
+        )
+    } else {
+        (
+            v6_halves(words!(sender.sk, dst_ip6)),
+            v6_halves(ctx.load(24).ok()?),
+        )
+    };
+    (peer == packet && port != 0).then_some((peer, port))
 }
 
 /// Remote port of the socket that a packet is for; a listener's is zero.

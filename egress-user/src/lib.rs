@@ -20,6 +20,8 @@ pub mod bpf;
 #[cfg(target_os = "linux")]
 pub mod child;
 #[cfg(target_os = "linux")]
+pub mod client_hello;
+#[cfg(target_os = "linux")]
 pub mod mediator;
 #[cfg(target_os = "linux")]
 pub mod probe;

@@ -18,17 +18,18 @@ use std::fs;
 
 use egress::apply::git_index;
 use egress::cli::verify::{self, VerifyArgs, status};
+use egress::client_hello;
 use egress::packet::stream::FileDigest;
 use egress::packet::suggest::suggest;
 use egress::packet::{EVIDENCE_FILE, FLOWS_FILE, PACKET_FILE, attest};
 use egress::policy::host::Host as ListHost;
 use egress::receipt::capsule::Capsule;
 use egress::receipt::{json, keys};
-use egress::relay::authority::{self, Host};
+use egress::relay::authority;
 use egress::relay::chunked::Chunked;
 use egress::relay::http_head::{Framing, Scan, judge, scan};
 use egress::relay::names::Names;
-use egress::relay::{dns, query, sniff, tls};
+use egress::relay::{dns, query, sniff};
 use mutate::Numbers;
 
 /// Every way in which a careless server ends a body and names a host: for each, the lengths, whether chunked
@@ -218,10 +219,10 @@ fn a_hello_is_read_as_the_server_reads_it() {
     let mut taken = 0;
     for _ in 0..10_000 {
         let bytes = numbers.mutated(&sound, &words);
-        let read = tls::parse_hello(&bytes);
+        let read = client_hello::parse(&bytes);
         let cut = numbers.below(bytes.len() + 1);
         // What is complete stays as it is, whatever follows.
-        if let Ok(Some(hello)) = tls::parse_hello(&bytes[..cut]) {
+        if let Ok(Some(hello)) = client_hello::parse(&bytes[..cut]) {
             assert_eq!(read, Ok(Some(hello)));
         }
         let Ok(Some(hello)) = &read else { continue };
@@ -236,11 +237,11 @@ fn a_hello_is_read_as_the_server_reads_it() {
         taken += 1;
         let served = accepted.client_hello().server_name().map(str::to_owned);
         for name in ["a.test", "b.test", "a-longer.name.test"] {
-            if hello.is_for(&Host::Name(name.into())) {
+            if hello.sni.as_deref() == Some(name.as_bytes()) {
                 assert_eq!(served.as_deref(), Some(name));
             }
         }
-        if hello.is_for(&Host::Ip([192, 0, 2, 7].into())) {
+        if hello.sni.is_none() {
             assert_eq!(served, None);
         }
     }

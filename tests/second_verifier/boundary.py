@@ -28,9 +28,9 @@ REQUIRED_PROBES = frozenset("""
 
 REQUIRED_PROGRAMS = frozenset("""
     agent_connect4 agent_connect6 agent_getpeername4 agent_getpeername6 agent_sendmsg4 agent_sendmsg6
-    agent_skb_egress agent_sock_create agent_sockops mediator_skb_egress mediator_skb_ingress
-    mediator_sockops relay_connect4 relay_connect6 relay_sendmsg4 relay_sendmsg6 relay_sock_create
-    relay_sockops
+    agent_skb_egress agent_sock_create agent_sockops mediator_connect4 mediator_connect6 mediator_sendmsg4
+    mediator_sendmsg6 mediator_skb_egress mediator_skb_ingress mediator_sock_create mediator_sockops
+    relay_connect4 relay_connect6 relay_sendmsg4 relay_sendmsg6 relay_sock_create relay_sockops
 """.split())
 
 _COUNTS = schema.mapping(unsigned)
@@ -82,7 +82,7 @@ _FORM = obj({
     }, is_open=True),
     "counters?": obj({
         "internal?": unsigned, "skb_dropped?": unsigned, "ring_full?": unsigned, "relay_denied?": unsigned,
-        "closes_expected?": unsigned, "closes_seen?": unsigned,
+        "mediator_denied?": unsigned, "closes_expected?": unsigned, "closes_seen?": unsigned,
     }, is_open=True),
     "flows": obj({
         "sha256": string, "head": string, "rows": unsigned, "by_relay_verdict?": _COUNTS,

@@ -23,6 +23,10 @@ RELAY_VERDICTS = frozenset({"forwarded", "refused", "blocked", "answered", "fail
 
 _BYTES = {"bytes_sent?": unsigned, "bytes_acked?": unsigned, "bytes_received?": unsigned}
 
+_DENIED = {
+    "verdict?": string, "reason?": string, "protocol?": string, "dst?": string, "port?": port, "count?": unsigned,
+}
+
 
 def _socket_address(value: Any, where: str) -> None:
     string(value, where)
@@ -56,6 +60,8 @@ _ROWS = {
     "kernel_mediator_total": _BYTES | {
         "protocol?": string, "port?": port, "established?": boolean, "count?": unsigned,
     },
+    "kernel_mediator_denied": _DENIED,
+    "kernel_mediator_denied_repeats": _DENIED,
     "supervisor": {"ts?": string, "event?": string, "clock_set_ms?": unsigned},
 }
 _CHECKS = {source: schema.obj(members, is_open=True) for source, members in _ROWS.items()}

@@ -43,6 +43,7 @@ mod namespaces;
 mod processes;
 mod record;
 mod require;
+pub mod retry;
 mod run;
 mod topology;
 #[cfg(feature = "liar")]

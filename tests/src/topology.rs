@@ -30,7 +30,7 @@ pub const INTERNET: Addresses = Addresses {
     metadata: Ipv4Addr::new(169, 254, 169, 254),
 };
 
-/// Addresses that `internet` owns: all of 198.51.100.0/24, `2001:db8:1::/64` and 169.254.169.254.
+/// Addresses that `internet` owns: all of 198.51.100.0/24, `2001:db8:1::/64`, and `NOT_PUBLIC`.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Addresses {
@@ -51,6 +51,21 @@ pub struct Addresses {
     /// The service that hands credentials to virtual machines.
     pub metadata: Ipv4Addr,
 }
+
+/// Addresses that no public name may lead to, and that answer all the same: of cloud platforms, of private networks, of
+/// IANA's protocols, and what a translator or a tunnel would take for one of these.
+const NOT_PUBLIC: [&str; 10] = [
+    "169.254.169.254/32",
+    "168.63.129.16/32",
+    "192.0.0.0/24",
+    "10.77.0.0/16",
+    "64:ff9b::/32",
+    "2001:2::/48",
+    "2002::/16",
+    "2400::/16",
+    "fd00:ec2::254/128",
+    "fd77::/16",
+];
 
 /// Whether the world speaks IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +126,9 @@ pub(crate) fn join(
         }
         if v4 == GATEWAY_V4 {
             lines.push("route add local 198.51.100.0/24 dev lo".to_owned());
-            lines.push(format!("route add local {}/32 dev lo", INTERNET.metadata));
+            let is_spoken = |range: &&&str| families == Families::Both || !range.contains("::");
+            let ranges = NOT_PUBLIC.iter().filter(is_spoken);
+            lines.extend(ranges.map(|range| format!("route add local {range} dev lo")));
             if families == Families::Both {
                 lines.push("route add local 2001:db8:1::/64 dev lo".to_owned());
             }

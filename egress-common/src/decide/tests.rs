@@ -126,6 +126,36 @@ fn ipv6_is_refused_where_the_relay_cannot_listen_on_it_but_mapped_ipv4_is_not() 
 }
 
 #[test]
+fn mediator_reaches_what_is_public_or_opened_and_never_the_platform() {
+    let reach = |place, known: &str| {
+        let known = Known {
+            is_listed: known.contains("listed"),
+            opens_private: known.contains("private"),
+            is_own: known.contains("own"),
+        };
+        reach(place, known).label()
+    };
+    for (place, known, reason) in [
+        (Place::Public, "", ""),
+        (Place::Public, "own", "own_address"),
+        (Place::Public, "own private", "own_address"),
+        (Place::Public, "own listed", ""),
+        (Place::Private, "", "not_public"),
+        (Place::Private, "private", ""),
+        (Place::Private, "private own", "own_address"),
+        (Place::Private, "listed", ""),
+        (Place::Special, "", "not_public"),
+        (Place::Special, "private", "not_public"),
+        (Place::Special, "own", "own_address"),
+        (Place::Special, "listed", ""),
+        (Place::Platform, "listed private", "platform_address"),
+        (Place::Platform, "own listed", "platform_address"),
+    ] {
+        assert_eq!(reach(place, known), reason, "{place:?} {known}");
+    }
+}
+
+#[test]
 fn only_tcp_and_udp_sockets_exist() {
     assert_eq!(show(socket(SOCK_STREAM, IPPROTO_TCP)), "local");
     assert_eq!(show(socket(SOCK_DGRAM, IPPROTO_UDP)), "local");

@@ -1,8 +1,8 @@
-//! What the mediator itself sends: each connection that it opens, and each datagram to a name server. Both
-//! programs are witnesses, so every packet passes. Connections that its listener accepts are the relay's, and
-//! they are not recorded here.
+//! What the mediator itself sends: each connection that it opens, and each datagram to a name server. Connections
+//! that its listener accepts are the relay's, and they are not recorded here. What `dial` decides of an address is
+//! decided once more for packets that do not leave the machine, because it may have got the address since.
 use aya_ebpf::EbpfContext;
-use aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE;
+use aya_ebpf::bindings::{BPF_SK_STORAGE_GET_F_CREATE, bpf_sock};
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_sk_storage_get};
 use aya_ebpf::macros::{cgroup_skb, sock_ops};
 use aya_ebpf::programs::{SkBuffContext, SockOpsContext};
@@ -14,8 +14,9 @@ use egress_common::datagram;
 use egress_common::decide::IPPROTO_TCP;
 use egress_common::names::DNS_PORT;
 
+use super::dial;
 use super::sockops::{STATE_CB, TCP_CONNECT_CB, watch};
-use crate::error::{Error, PASS};
+use crate::error::{Error, PASS, REFUSE};
 use crate::maps::{OPENED, config, count, report};
 use crate::read;
 
@@ -103,6 +104,12 @@ fn storage(ctx: &SockOpsContext, flags: u64) -> Option<*mut Opened> {
     if sk.is_null() {
         return None;
     }
+    connected(sk, flags)
+}
+
+/// What is kept with a socket that the mediator connects; a socket that it accepted has nothing. `sk` is not null.
+#[inline(always)]
+pub(super) fn connected(sk: *mut bpf_sock, flags: u64) -> Option<*mut Opened> {
     // SAFETY: OPENED is an SK_STORAGE map of Opened, and the socket is not null (checked).
     let opened = unsafe {
         bpf_sk_storage_get(
@@ -116,17 +123,25 @@ fn storage(ctx: &SockOpsContext, flags: u64) -> Option<*mut Opened> {
     (!opened.is_null()).then_some(opened)
 }
 
-/// Passes every packet. A refusal of destinations would be the answer of this function.
+/// Refuses what leaves for an address of the machine, and reports datagrams to name servers.
 #[cgroup_skb(egress)]
 pub fn mediator_skb_egress(ctx: SkBuffContext) -> i32 {
     // The protocol is the socket's, so no header in front of it hides a datagram. Sockets that are not full ones
-    // are TCP's, for a handshake or what follows a close.
-    if let Some(protocol) = read::protocol_of_packet(&ctx)
-        && protocol != IPPROTO_TCP
-    {
-        datagram(&ctx, protocol);
+    // are TCP's, for a handshake that the mediator did not begin or what follows a close.
+    let Some(sender) = read::sender(&ctx) else {
+        return PASS;
+    };
+    if sender.protocol != IPPROTO_TCP {
+        datagram(&ctx, sender.protocol);
     }
-    PASS
+    if !read::stays(&ctx) || connected(sender.sk, 0).is_none() {
+        return PASS;
+    }
+    match dial::may_stay(&ctx, &sender) {
+        Ok(true) => PASS,
+        Ok(false) => REFUSE,
+        Err(error) => error.refuse(&ctx),
+    }
 }
 
 /// Reports a datagram to a name server, and one that does not show where it goes.

@@ -1,6 +1,7 @@
 //! One file for each kind of hook.
 mod caller;
 mod connect;
+mod dial;
 mod dns;
 mod getpeername;
 mod mediator;

@@ -5,7 +5,6 @@
 //! here, and a run that has taken more than its share is to end.
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -14,6 +13,7 @@ use serde::Serialize;
 
 use super::cgroup::CgroupGuard;
 use super::limits;
+use crate::sys::netlink::Netlink;
 use crate::sys::sock_diag;
 
 /// One run may have this part of a table: a quarter.
@@ -78,7 +78,7 @@ pub struct Watch {
 #[derive(Debug)]
 struct Network {
     counters: File,
-    sockets: OwnedFd,
+    sockets: Netlink,
 }
 
 impl Watch {

@@ -2,6 +2,7 @@
 //! events, counters and the slot arrays. The only user of aya.
 mod error;
 pub mod events;
+pub mod gate;
 pub mod links;
 pub mod traffic;
 mod unix;
@@ -22,6 +23,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
 
 use events::Events;
+use gate::MediatorGate;
 use unix::Witnesses;
 
 use crate::boundary::cgroup::RunCgroups;
@@ -237,14 +239,36 @@ impl Gates {
     /// When the object has no such map or its descriptor cannot be had twice.
     pub fn callers(&self) -> Result<Callers, BpfError> {
         let name = "CALLERS";
+        let callers = Array::try_from(self.map_twice(name)?);
+        callers.map(Callers).map_err(|error| BpfError::Map {
+            name,
+            source: Some(error),
+        })
+    }
+
+    /// The tables of the gates on the mediator's own sockets.
+    ///
+    /// # Errors
+    /// When the object has no such maps, their descriptors cannot be had twice, or they cannot be written.
+    pub fn mediator_gate(&self) -> Result<MediatorGate, BpfError> {
+        MediatorGate::of(self)
+    }
+
+    /// A map by a descriptor of its own.
+    fn map_twice(&self, name: &'static str) -> Result<Map, BpfError> {
         let failed = |error| BpfError::Map {
             name,
             source: Some(error),
         };
-        let fd = self.slots_fd(name)?.try_clone_to_owned();
+        let (data, shape): (_, fn(MapData) -> Map) = match self.ebpf.map(name) {
+            Some(Map::Array(data)) => (data, Map::Array),
+            Some(Map::LpmTrie(data)) => (data, Map::LpmTrie),
+            Some(Map::HashMap(data)) => (data, Map::HashMap),
+            _ => return Err(BpfError::Map { name, source: None }),
+        };
+        let fd = data.fd().as_fd().try_clone_to_owned();
         let fd = fd.map_err(|error| failed(MapError::IoError(error)))?;
-        let map = Map::Array(MapData::from_fd(fd).map_err(failed)?);
-        Ok(Callers(Array::try_from(map).map_err(failed)?))
+        MapData::from_fd(fd).map(shape).map_err(failed)
     }
 
     /// The attached programs, by name.
@@ -390,6 +414,8 @@ fn map_fds(ebpf: &Ebpf) -> Result<HashMap<String, OwnedFd>, io::Error> {
     ebpf.maps()
         .filter_map(|(name, map)| match map {
             Map::Array(data)
+            | Map::HashMap(data)
+            | Map::LpmTrie(data)
             | Map::PerCpuArray(data)
             | Map::RingBuf(data)
             | Map::SkStorage(data) => Some((name, data.fd())),

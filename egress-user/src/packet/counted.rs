@@ -6,7 +6,7 @@ use super::grade::{Caps, Grade};
 use super::measured::{DeniedRow, LISTED, Measured};
 use super::reconcile::Receipts;
 use super::residual::Residual;
-use super::rows::{RelayRow, RelayVerdict, Row};
+use super::rows::{MediatorDeniedRow, RelayRow, RelayVerdict, Row};
 use super::{BOUNDARY_FILE, FLOWS_FILE, as_stated, form, rules};
 use crate::policy::allowed::Allowed;
 use crate::receipt::findings::{Findings, Place};
@@ -21,6 +21,7 @@ pub(super) struct Counted {
     channels: Residual,
     by_verdict: BTreeMap<String, u64>,
     closes: u64,
+    mediator_denied: u64,
     allowed: BTreeMap<(String, u16), u64>,
     /// Ports that the mediator was asked for.
     ports: BTreeSet<u16>,
@@ -61,6 +62,10 @@ impl Counted {
                 self.ring_full = number("ring_full");
                 self.relay_denied = number("relay_denied");
             }
+            Row::KernelMediatorDenied(row) => self.mediator_denied(row, 1),
+            Row::KernelMediatorDeniedRepeats(row) => {
+                self.mediator_denied(row, row.count.saturating_sub(1));
+            }
             Row::KernelMediator(_) | Row::KernelMediatorTotal(_) | Row::Unknown => {}
         }
     }
@@ -87,6 +92,20 @@ impl Counted {
             .filter(|place| !(place.is_empty() || unspecified && place == dst));
         let places = places.chain(unspecified.then(String::new)).collect();
         self.deny((port, protocol, reason, process), count, places);
+    }
+
+    /// As above, and what was only a probe is no denial.
+    fn mediator_denied(&mut self, row: &MediatorDeniedRow, count: u64) {
+        self.mediator_denied = self.mediator_denied.saturating_add(count);
+        if row.verdict == "denied" {
+            let alike = (
+                row.port,
+                row.protocol.clone(),
+                row.reason.clone(),
+                String::new(),
+            );
+            self.deny(alike, count, BTreeSet::from([row.dst.clone()]));
+        }
     }
 
     fn deny(&mut self, alike: DeniedAlike, count: u64, places: BTreeSet<String>) {
@@ -169,6 +188,10 @@ impl Counted {
             (
                 self.closes <= counters.closes_seen,
                 "the flow log has more closes than the kernel counted",
+            ),
+            (
+                counters.mediator_denied == self.mediator_denied,
+                "mediator_denied differs from the rows",
             ),
             (
                 counters.ring_full == self.ring_full,

@@ -119,6 +119,9 @@ pub fn sort(attempts: &mut Attempts) {
     attempts.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
 }
 
+/// Why a `ClientHello` is refused. With `unfinished` it was not the first one.
+const LATER_HELLO: [&str; 3] = ["client_hello", "encrypted_client_hello", "name_mismatch"];
+
 impl RelayRow {
     /// Why the row is a denial, or looks like one; `None` if it is none.
     ///
@@ -138,7 +141,9 @@ impl RelayRow {
                 let moved = self.bytes_up > 0 || self.bytes_down > 0;
                 !moved && (self.head_bytes == 0 || was_answered)
             }
-            RelayVerdict::Forwarded | RelayVerdict::Unfinished | RelayVerdict::Unknown => false,
+            // A tunnel whose client named another server later on.
+            RelayVerdict::Unfinished => LATER_HELLO.contains(&self.reason.as_str()),
+            RelayVerdict::Forwarded | RelayVerdict::Unknown => false,
         };
         is_denied.then(|| self.reason.clone())
     }
@@ -206,6 +211,14 @@ mod tests {
             (Failed, "malformed_chunk", 9, 0, None, true),
             (Unfinished, "stopped", 0, 0, None, true),
             (Unfinished, "no_answer", 9, 0, None, true),
+            (
+                Unfinished,
+                "name_mismatch",
+                9,
+                9,
+                Some("name_mismatch"),
+                true,
+            ),
             (Answered, "answered_403", 9, 9, Some("answered_403"), true),
         ] {
             let row = row(verdict, word, up, down);

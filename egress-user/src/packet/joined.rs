@@ -19,8 +19,8 @@ const AT_ONCE: i128 = 1_000_000_000;
 /// Reasons that are kept.
 const KEPT: usize = 10;
 
-/// The first of an attempt that was repeated: hook, verdict, protocol, where to, and who.
-type Alike = [String; 6];
+/// The first of an attempt that was repeated: hook, verdict, protocol, who, why, where to, and whether the mediator made it.
+type Alike = [String; 7];
 
 /// A connection as the kernel saw it being made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,7 +139,7 @@ impl Joined {
                 self.uids.extend(node.member_unsigned("uid"));
                 self.attempt(node, row.verdict.as_str(), at);
             }
-            Row::KernelRepeats(_) => {
+            Row::KernelRepeats(_) | Row::KernelMediatorDeniedRepeats(_) => {
                 let [first, last] =
                     ["first", "last"].map(|name| nanos(node.member_text(name)).unwrap_or(0));
                 self.repeats.push((alike(node), first));
@@ -157,6 +157,14 @@ impl Joined {
                 );
                 let fits = row.dst.parse::<IpAddr>().is_ok();
                 self.say(fits, "the mediator's connection leads to no address");
+            }
+            Row::KernelMediatorDenied(row) => {
+                self.first_of.entry(alike(node)).or_default().insert(at);
+                let connect_ns = node.member_unsigned("connect_ns").unwrap_or(0);
+                self.offsets
+                    .insert(at.saturating_sub(i128::from(connect_ns)));
+                let fits = row.dst.parse::<IpAddr>().is_ok();
+                self.say(fits, "a denial of the mediator leads to no address");
             }
             Row::KernelClose(row) => {
                 let made = self
@@ -427,7 +435,16 @@ fn alike(node: &Node<'_>) -> Alike {
     .join(" ");
     let [hook, verdict, protocol, process, reason] =
         ["hook", "verdict", "protocol", "process", "reason"].map(|name| text(node, name));
-    [hook, verdict, protocol, process, reason, place]
+    let is_of_mediator = node.member_text("source").starts_with("kernel_mediator");
+    [
+        hook,
+        verdict,
+        protocol,
+        process,
+        reason,
+        place,
+        is_of_mediator.to_string(),
+    ]
 }
 
 /// Whether the target of a request names the host and port of its row.

@@ -249,6 +249,8 @@ pub struct Counters {
     pub ring_full: u64,
     /// Denials by the relay's own gates.
     pub relay_denied: u64,
+    /// Destinations that the gates on the mediator's own sockets denied.
+    pub mediator_denied: u64,
     /// Connections of the command whose close a program was to report.
     pub closes_expected: u64,
     /// Those whose close it saw.

@@ -96,7 +96,7 @@ pub const PROBES: [&str; 88] = [
 pub const NAMESPACES: [&str; 6] = ["cgroup", "ipc", "mnt", "net", "pid", "uts"];
 
 /// The kernel programs without which nothing is enforced. Others only watch, or need a newer kernel.
-pub const PROGRAMS: [&str; 18] = [
+pub const PROGRAMS: [&str; 23] = [
     "agent_connect4",
     "agent_connect6",
     "agent_getpeername4",
@@ -106,8 +106,13 @@ pub const PROGRAMS: [&str; 18] = [
     "agent_skb_egress",
     "agent_sock_create",
     "agent_sockops",
+    "mediator_connect4",
+    "mediator_connect6",
+    "mediator_sendmsg4",
+    "mediator_sendmsg6",
     "mediator_skb_egress",
     "mediator_skb_ingress",
+    "mediator_sock_create",
     "mediator_sockops",
     "relay_connect4",
     "relay_connect6",

@@ -23,6 +23,10 @@ pub enum Row {
     KernelMediator(MediatorRow),
     /// `kernel_mediator_total`: later ones of the same protocol and port together.
     KernelMediatorTotal(MediatorRow),
+    /// `kernel_mediator_denied`: a destination that the gates on the mediator's own sockets denied.
+    KernelMediatorDenied(MediatorDeniedRow),
+    /// `kernel_mediator_denied_repeats`: how often, if it has a row already.
+    KernelMediatorDeniedRepeats(MediatorDeniedRow),
     /// `relay`: what became of one request or tunnel.
     Relay(Box<RelayRow>),
     /// `supervisor`: a heartbeat, or another note on the run itself.
@@ -102,6 +106,24 @@ pub struct MediatorRow {
     pub bytes_acked: u64,
     /// Bytes that arrived.
     pub bytes_received: u64,
+}
+
+/// What the gates on the mediator's own sockets denied.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MediatorDeniedRow {
+    /// `denied`, or `probe` if nothing would have been sent.
+    pub verdict: String,
+    /// Why.
+    pub reason: String,
+    /// Protocol of the socket.
+    pub protocol: String,
+    /// Address.
+    pub dst: String,
+    /// Port.
+    pub port: u16,
+    /// Calls that the row stands for.
+    pub count: u64,
 }
 
 /// What became of one request or tunnel, as the relay reports it, and which process asked for it.
@@ -235,6 +257,8 @@ impl Row {
             "kernel_close_total" => typed(node, Self::KernelCloseTotal),
             "kernel_mediator" => typed(node, Self::KernelMediator),
             "kernel_mediator_total" => typed(node, Self::KernelMediatorTotal),
+            "kernel_mediator_denied" => typed(node, Self::KernelMediatorDenied),
+            "kernel_mediator_denied_repeats" => typed(node, Self::KernelMediatorDeniedRepeats),
             "relay" => typed(node, |row| Self::Relay(Box::new(row))),
             "supervisor" => typed(node, Self::Supervisor),
             "resolver" => Self::Resolver,

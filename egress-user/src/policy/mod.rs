@@ -13,6 +13,7 @@ pub mod host;
 mod keys;
 pub mod model;
 pub mod notices;
+pub mod opened;
 pub mod parse;
 pub mod pipelock;
 pub mod runtime;

@@ -82,7 +82,7 @@ pub(super) fn of(entries: &[Entry]) -> Vec<Notice> {
     if get(entries, "trusted_domains").is_some_and(|node| !is_empty(node)) {
         note(
             "trusted_domains",
-            "lifts the SSRF guard: such a name may lead to the host's own services",
+            "lifts the SSRF guard: such a name may lead into private networks",
         );
     }
     if let Some(agents) = get(entries, "agents").and_then(Node::as_map)

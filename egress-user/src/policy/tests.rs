@@ -1,9 +1,12 @@
 //! Tables over the policy: documents, hosts, entries, addresses, runtime documents.
+use std::net::IpAddr;
 use std::time::Duration;
+
+use egress_common::verdict::Reason;
 
 use super::host::HostError;
 use super::runtime::{OwnedKeys, build, policy_hash};
-use super::ssrf::{Cidr, Refusal, SsrfGuard};
+use super::ssrf::{Cidr, SsrfGuard};
 use super::{AllowList, Host, PolicyError, document, parse::parse};
 
 fn owned() -> OwnedKeys {
@@ -321,7 +324,7 @@ fn the_list_matches_at_label_borders_only() {
 #[test]
 fn internal_addresses_are_refused_in_every_wrapping() {
     let host = Host::parse("a.test").unwrap();
-    let check = |text: &str| SsrfGuard::default().check(&host, text.parse().unwrap());
+    let check = |text: &str| SsrfGuard::default().check(&host, text.parse().unwrap(), |_| false);
     for address in [
         "0.0.0.0",
         "0.1.2.3",
@@ -356,16 +359,26 @@ fn internal_addresses_are_refused_in_every_wrapping() {
         "2002:7f00:1::1",
         "2002:a00:1::",
         "2001:0:1:2:3:4:80ff:fffe",
+        "2001:0:1:2:3:4:f7f7:f7f7",
+        "192.0.0.8",
+        "64:ff9b:a00:1::",
+        "64:ff9b:1:a00:0:100::",
+        "64:ff9b:1:0a:0:1::",
+        "64:ff9b:1:0:0a:0:100::",
+        "2606:4700::5efe:10.0.0.1",
     ] {
-        assert_eq!(check(address), Err(Refusal::Internal), "{address}");
+        assert_eq!(check(address), Err(Reason::NotPublic), "{address}");
     }
     for address in [
         "169.254.169.254",
+        "168.63.129.16",
+        "192.0.0.192",
+        "64:ff9b:1:a83f:81:1000::",
         "::ffff:169.254.169.254",
         "64:ff9b::169.254.169.254",
         "2002:a9fe:a9fe::1",
     ] {
-        assert_eq!(check(address), Err(Refusal::Metadata), "{address}");
+        assert_eq!(check(address), Err(Reason::PlatformAddress), "{address}");
     }
     for address in [
         "1.1.1.1",
@@ -388,7 +401,43 @@ fn internal_addresses_are_refused_in_every_wrapping() {
 }
 
 #[test]
-fn exceptions_open_all_but_the_metadata_address() {
+fn own_addresses_are_refused_in_every_wrapping_unless_listed() {
+    let own: IpAddr = "203.0.113.2".parse().unwrap();
+    let host = Host::parse("a.corp.test").unwrap();
+    let mut guard = SsrfGuard::default();
+    guard.trusted_domains.insert("*.corp.test").unwrap();
+    let check = |guard: &SsrfGuard, text: &str| {
+        guard.check(&host, text.parse().unwrap(), |address| address == own)
+    };
+    let all = [
+        "203.0.113.2",
+        "::ffff:203.0.113.2",
+        "64:ff9b::203.0.113.2",
+        "64:ff9b:1:cb00:71:200::",
+        "2002:cb00:7102::1",
+        "2606:4700::5efe:203.0.113.2",
+    ];
+    for address in all {
+        assert_eq!(check(&guard, address), Err(Reason::OwnAddress), "{address}");
+    }
+    assert_eq!(check(&guard, "203.0.113.3"), Ok(()));
+    // What is listed is what is dialled.
+    guard.ip_allowlist = vec![
+        Cidr::parse("203.0.113.2/32").unwrap(),
+        Cidr::parse("64:ff9b::/96").unwrap(),
+    ];
+    for (number, address) in all.into_iter().enumerate() {
+        let expected = if number < 3 {
+            Ok(())
+        } else {
+            Err(Reason::OwnAddress)
+        };
+        assert_eq!(check(&guard, address), expected, "{address}");
+    }
+}
+
+#[test]
+fn exceptions_open_all_but_the_platform() {
     let mut guard = SsrfGuard {
         ip_allowlist: vec![
             Cidr::parse("127.0.0.0/8").unwrap(),
@@ -400,14 +449,19 @@ fn exceptions_open_all_but_the_metadata_address() {
     guard.trusted_domains.insert("*.corp.test").unwrap();
     let name = Host::parse("a.test").unwrap();
     let trusted = Host::parse("a.corp.test").unwrap();
-    let check = |host: &Host, text: &str| guard.check(host, text.parse().unwrap());
+    let check = |host: &Host, text: &str| guard.check(host, text.parse().unwrap(), |_| false);
     assert_eq!(check(&name, "127.9.9.9"), Ok(()));
     assert_eq!(check(&name, "::ffff:127.0.0.1"), Ok(()));
     assert_eq!(check(&name, "::1"), Ok(()));
-    assert_eq!(check(&name, "10.0.0.1"), Err(Refusal::Internal));
+    assert_eq!(check(&name, "10.0.0.1"), Err(Reason::NotPublic));
     assert_eq!(check(&trusted, "10.0.0.1"), Ok(()));
-    assert_eq!(check(&name, "169.254.169.254"), Err(Refusal::Metadata));
-    assert_eq!(check(&trusted, "169.254.169.254"), Err(Refusal::Metadata));
+    // Trust opens private networks, and nothing that is nearer.
+    assert_eq!(check(&trusted, "fd00::1"), Ok(()));
+    assert_eq!(check(&trusted, "192.0.0.8"), Err(Reason::NotPublic));
+    for platform in ["169.254.169.254", "fd00:ec2::254"] {
+        assert_eq!(check(&name, platform), Err(Reason::PlatformAddress));
+        assert_eq!(check(&trusted, platform), Err(Reason::PlatformAddress));
+    }
     assert_eq!(
         Cidr::parse("0.0.0.0/0").map(|all| all.contains("9.9.9.9".parse().unwrap())),
         Some(true)

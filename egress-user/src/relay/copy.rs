@@ -40,6 +40,8 @@ pub(super) enum Ending {
     Idle,
     /// The relay was told to stop.
     Stopped,
+    /// What the agent sent is refused.
+    Refused,
 }
 
 impl Ending {
@@ -51,6 +53,7 @@ impl Ending {
             Self::MediatorClosed => Some("mediator_closed"),
             Self::Idle => Some("idle"),
             Self::Stopped => Some("stopped"),
+            Self::Refused => Some("refused"),
         }
     }
 }
@@ -59,6 +62,14 @@ impl Ending {
 pub(super) trait Watch: Send {
     /// Called with each piece, once; what is sent in its place, if that is something else.
     fn up(&mut self, bytes: &[u8]) -> Option<Vec<u8>>;
+
+    /// Called with each piece from the mediator, before it is sent to the agent.
+    fn down(&mut self, _bytes: &[u8]) {}
+
+    /// Whether the tunnel must end now.
+    fn is_over(&self) -> bool {
+        false
+    }
 
     /// What to send behind the agent's last byte.
     fn tail(&mut self) -> Option<Vec<u8>> {
@@ -69,6 +80,16 @@ pub(super) trait Watch: Send {
 /// Nothing to see.
 impl Watch for () {
     fn up(&mut self, _bytes: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+}
+
+/// The other direction of a [`Watch`].
+struct Down<'w, W>(&'w mut W);
+
+impl<W: Watch> Watch for Down<'_, W> {
+    fn up(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
+        self.0.down(bytes);
         None
     }
 }
@@ -89,13 +110,19 @@ pub(super) async fn copy(
         passed.up(up.first.len());
         up.send(instead);
     }
+    watch.down(&down.first);
     let (agent, mediator) = (&mut agent.stream, &mut mediator.stream);
     let mut alarm = pin!(sleep_until(Instant::now() + idle));
     let mut seen = passed.bytes();
     let mut stop = pin!(stop);
     let end = poll_fn(|cx| {
         let first = up.poll(cx, agent, mediator, watch, &|count| passed.up(count));
-        let second = down.poll(cx, mediator, agent, &mut (), &|count| passed.down(count));
+        let second = down.poll(cx, mediator, agent, &mut Down(watch), &|count| {
+            passed.down(count);
+        });
+        if watch.is_over() {
+            return Poll::Ready(Ending::Refused);
+        }
         match (first, second) {
             // What was to be sent is lost, or the mediator did not say everything.
             (_, Poll::Ready(Err(Closed::Sink))) => return Poll::Ready(Ending::AgentClosed),

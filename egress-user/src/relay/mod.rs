@@ -19,7 +19,6 @@ pub mod names;
 pub mod plan;
 pub mod query;
 pub mod sniff;
-pub mod tls;
 
 mod accept;
 mod answer;
@@ -29,6 +28,7 @@ mod copy;
 mod first;
 mod forward;
 mod guard;
+mod handshake;
 mod headers;
 mod http;
 mod limits;
@@ -39,6 +39,7 @@ mod proxy;
 mod report;
 mod seccomp;
 mod serve;
+mod tls;
 mod tunnel;
 mod websocket;
 

@@ -67,7 +67,10 @@ impl Query {
         } else {
             80
         };
-        let url = format!("{scheme}://{}{rest}", target.authority(scheme_port));
+        // A fragment is never sent, and an empty path is asked for as `/` (RFC 9112, section 3.2.1).
+        let path = rest.split('#').next().unwrap_or_default();
+        let root = if path.starts_with('/') { "" } else { "/" };
+        let url = format!("{scheme}://{}{root}{path}", target.authority(scheme_port));
         let mut query = Rewritten::of(&url);
         for (name, value) in &self.others {
             query.push('&');
@@ -150,8 +153,14 @@ mod tests {
             ),
             (
                 "agent=me&url=http://a.test&max_length=10",
-                "url=http%3A%2F%2Fa.test&max_length=10",
+                "url=http%3A%2F%2Fa.test%2F&max_length=10",
             ),
+            ("url=http://a.test%23x/y", "url=http%3A%2F%2Fa.test%2F"),
+            (
+                "url=http://a.test%3Fq%23x",
+                "url=http%3A%2F%2Fa.test%2F%3Fq",
+            ),
+            ("url=http://a.test/p%23x", "url=http%3A%2F%2Fa.test%2Fp"),
             (
                 "%61gent=me&url=http://a.test:8080/",
                 "url=http%3A%2F%2Fa.test%3A8080%2F",

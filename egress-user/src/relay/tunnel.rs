@@ -10,6 +10,8 @@ use tokio::time::{Instant, sleep, timeout};
 use super::answer::{Judged, tunnel as judge};
 use super::authority::Target;
 use super::copy::{Copied, End, Ending, Watch, copy};
+use super::first::refuse_tls;
+use super::handshake::Handshake;
 use super::pool::Link;
 use super::report::{Flow, Passed, Verdict};
 use super::serve::Relay;
@@ -162,6 +164,7 @@ pub(super) async fn run(
     agent: TcpStream,
     first: Vec<u8>,
     tunnel: Tunnel,
+    mut handshake: Handshake<'_>,
     mut flow: Flow,
 ) {
     let mut agent = End {
@@ -174,8 +177,12 @@ pub(super) async fn run(
     } = tunnel;
     flow.sent();
     let passed = flow.passed();
-    let copied = transfer(relay, &mut agent, &mut mediator, &passed, &mut ()).await;
+    let copied = transfer(relay, &mut agent, &mut mediator, &passed, &mut handshake).await;
     drop((mediator, place));
+    if let Some((reason, alert)) = handshake.refused() {
+        flow.verdict(Verdict::Unfinished, reason);
+        return refuse_tls(relay, agent.stream, alert).await;
+    }
     let (_, down) = passed.bytes();
     if down == 0 && copied.end != Ending::Stopped {
         // The mediator accepted and then closed without a byte, or the agent gave up first.

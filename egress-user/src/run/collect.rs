@@ -60,6 +60,8 @@ pub struct Counters {
     pub relay_denied: u64,
     /// Packets to the mediator from other processes of the machine than the relay.
     pub caller_refused: u64,
+    /// Destinations that the gates on the mediator's own sockets refused.
+    pub mediator_denied: u64,
     /// Connections whose destination was handed to the relay.
     pub slots_written: u64,
     /// Connections of the command whose close a program was to report.
@@ -449,6 +451,7 @@ fn counters(gates: &Gates) -> io::Result<Counters> {
         skb_dropped: read(Counter::SkbDropped)?,
         relay_denied: read(Counter::RelayDenied)?,
         caller_refused: read(Counter::CallerRefused)?,
+        mediator_denied: read(Counter::MediatorDenied)?,
         slots_written: read(Counter::SlotWritten)?,
         closes_expected: read(Counter::CloseExpected)?,
         closes_seen: read(Counter::CloseSeen)?,

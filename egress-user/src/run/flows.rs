@@ -1,9 +1,11 @@
 //! Writes `flows.jsonl`: one hash-chained row for each attempt, by kernel and by relay. The supervisor
 //! is its only writer. What repeats is folded: the first is a row at once, the rest a count at the end.
 mod callers;
+mod dials;
 mod dns;
 mod unix;
 mod witness;
+mod words;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -19,6 +21,7 @@ use time::OffsetDateTime;
 use crate::packet::denied::{Denied, OTHERS};
 use crate::packet::residual::Residual;
 use callers::{Caller, Callers};
+use words::{process_name, protocol_name};
 
 use super::inside::Inside;
 use crate::bpf::events::{Event, Text};
@@ -82,6 +85,7 @@ pub struct FlowLog {
     folded: HashMap<FoldKey, Repeats>,
     unix: unix::Seen,
     witness: witness::Witness,
+    dials: dials::Dials,
     inside: Option<Inside>,
     audit: dns::Names,
     denied: BTreeMap<Denied, u64>,
@@ -114,6 +118,7 @@ impl FlowLog {
             folded: HashMap::new(),
             unix: unix::Seen::new(),
             witness: witness::Witness::default(),
+            dials: dials::Dials::default(),
             inside,
             audit: dns::Names::default(),
             denied: BTreeMap::new(),
@@ -133,6 +138,9 @@ impl FlowLog {
     /// # Errors
     /// When the row cannot be written.
     pub fn kernel(&mut self, event: &Event) -> io::Result<()> {
+        if event.hook.is_of_mediator() {
+            return self.dial(event);
+        }
         let event = &self.as_told(*event);
         *self
             .counts
@@ -337,6 +345,7 @@ impl FlowLog {
         }
         self.finish_unix()?;
         self.finish_witness()?;
+        self.finish_dials()?;
         if let Some(last) = last {
             let mut row = as_map(last);
             row.insert("malformed".into(), self.counts.malformed.into());
@@ -472,29 +481,4 @@ fn as_map(value: Value) -> Map<String, Value> {
         return map;
     }
     Map::from_iter([(String::from("value"), value)])
-}
-
-/// The printable part of a `comm`.
-fn process_name(comm: &[u8; 16]) -> String {
-    let end = comm
-        .iter()
-        .position(|byte| *byte == 0)
-        .unwrap_or(comm.len());
-    String::from_utf8_lossy(comm.get(..end).unwrap_or_default()).into_owned()
-}
-
-/// IANA's word for a protocol number, where one is met here.
-fn protocol_name(number: u32) -> String {
-    match number {
-        1 => "icmp".into(),
-        6 => "tcp".into(),
-        17 => "udp".into(),
-        33 => "dccp".into(),
-        58 => "icmpv6".into(),
-        132 => "sctp".into(),
-        136 => "udplite".into(),
-        255 => "raw".into(),
-        262 => "mptcp".into(),
-        other => other.to_string(),
-    }
 }

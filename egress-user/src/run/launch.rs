@@ -15,6 +15,7 @@ use super::mediator::{Builtin, Entry, Mediator};
 use super::neutralise::Obeyed;
 use super::plan::{MediatorChoice, Mode};
 use super::prepare::{Prepared, control_pair, hear_init, spawn_helper};
+use super::reach::Reach;
 use super::state::{RunDir, random_hex};
 use super::supervise::Running;
 use crate::boundary::shares;
@@ -23,6 +24,7 @@ use crate::clock;
 use crate::mediator::plan::{MediatorPlan, Status};
 use crate::mediator::process::Pipelock;
 use crate::mediator::process::start::Setup;
+use crate::policy::opened::Opened;
 use crate::policy::runtime::RuntimePolicy;
 use crate::receipt::capsule::Signed;
 use crate::redact::Key;
@@ -68,12 +70,14 @@ impl Prepared {
     /// # Errors
     /// When a helper is not ready in time, or when the agent's process could not drop its privileges.
     pub fn launch(mut self) -> Result<Running, RunError> {
-        let (mediator, relay) = if let Entry::Absent(policy) = &self.entry {
-            (Mediator::Absent(policy.clone()), None)
+        let (mediator, relay, reach) = if let Entry::Absent(policy) = &self.entry {
+            (Mediator::Absent(policy.clone()), None, None)
         } else {
+            let opened = Opened::by(self.plan.policy.text.as_deref());
+            let reach = Reach::set(&self.gates, &opened)?;
             let (mut mediator, relay) = self.start_helpers()?;
             self.still_there(&mut mediator, &relay)?;
-            (mediator, Some(relay))
+            (mediator, Some(relay), Some(reach))
         };
         // By now they have ended, and the agent shall meet nothing of them.
         drop(self.controls.take());
@@ -128,6 +132,7 @@ impl Prepared {
             caps: self.caps,
             gates: self.gates,
             events: self.events,
+            reach,
             pumps,
             shares,
             held: self.held,

@@ -57,6 +57,7 @@ pub mod notices;
 pub mod plan;
 pub mod prepare;
 pub mod probes;
+mod reach;
 pub mod record;
 mod stage;
 pub mod state;

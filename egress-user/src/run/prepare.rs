@@ -35,6 +35,7 @@ use crate::bpf::Gates;
 use crate::bpf::events::Events;
 use crate::child::exec::STAGE;
 use crate::child::protocol::{FromInit, Sequence, Sockets, StagePlan};
+use crate::policy;
 use crate::sys::fd;
 use crate::sys::fd::Received;
 use crate::sys::privileges;
@@ -265,6 +266,7 @@ fn config(plan: &Plan, mediator: SocketAddr) -> Config {
         config.mediator_port = address.port().into();
     }
     config.audit = u32::from(plan.mode == Mode::Audit);
+    config.private = u32::from(policy::opened::Opened::by(plan.policy.text.as_deref()).private);
     config
 }
 

@@ -1,6 +1,5 @@
 //! `Running → Collected`: watches every process of the run, carries signals, reads both witnesses,
 //! and when the agent is gone stops the rest in order.
-use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -20,6 +19,7 @@ use super::launch::{Helper, end_of};
 use super::mediator::Mediator;
 use super::plan::{Mode, Plan};
 use super::prepare::Measured;
+use super::reach::{Reach, name_servers};
 use super::state::RunDir;
 use super::stdio::Pumps;
 use super::timeline::Timeline;
@@ -77,6 +77,8 @@ pub struct Running {
     pub(super) caps: Caps,
     pub(super) gates: Gates,
     pub(super) events: Events,
+    /// None in an audit, which has no mediator.
+    pub(super) reach: Option<Reach>,
     pub(super) pumps: Pumps,
     pub(super) shares: shares::Watch,
     pub(super) held: Held,
@@ -199,6 +201,9 @@ impl Running {
             }
             // After what is gone: that would be the reason.
             system("look at the enforcement", beat)?;
+            if let Some(reach) = &mut self.reach {
+                system("note the machine's own addresses", reach.look())?;
+            }
             if let Some(full) = self.check_evidence(watch)? {
                 return Ok(Ending::Failed(full));
             }
@@ -417,19 +422,6 @@ fn evidence_length(dir: &Path) -> std::io::Result<u64> {
         length += entry?.metadata()?.len();
     }
     Ok(length)
-}
-
-/// The caller's name servers (resolv.conf(5)).
-fn name_servers() -> std::io::Result<Vec<IpAddr>> {
-    let text = std::fs::read_to_string("/etc/resolv.conf")?;
-    let servers = text.lines().filter_map(|line| {
-        let mut words = line.split_whitespace();
-        let is_server = words.next() == Some("nameserver");
-        // A link-local address may name its interface.
-        let address = words.next().filter(|_| is_server)?.split('%').next()?;
-        address.parse().ok()
-    });
-    Ok(servers.collect())
 }
 
 /// One report of the relay; `Ok(None)` when it has nothing to say now, `Err` when it is gone.

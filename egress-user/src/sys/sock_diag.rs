@@ -2,19 +2,14 @@
 use std::fs::File;
 use std::io;
 use std::net::SocketAddrV4;
-use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::sched::{CloneFlags, setns};
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
-};
+use nix::sys::socket::SockProtocol;
 
-/// Length of a `nlmsghdr`.
-const HEADER: usize = 16;
+use super::netlink::{Netlink, cut_short, field};
+
 /// `SOCK_DIAG_BY_FAMILY`.
 const BY_FAMILY: u16 = 20;
-/// `NLM_F_REQUEST | NLM_F_DUMP`.
-const REQUEST_DUMP: u16 = 0x301;
 /// `TCP_LISTEN`, as a set of states.
 const LISTENING: u32 = 1 << 10;
 /// `TCP_ESTABLISHED`, `TCP_SYN_RECV` and `TCP_CLOSE_WAIT`: connections that the process at this end has not closed, also
@@ -54,7 +49,7 @@ pub fn open_connections(address: SocketAddrV4) -> io::Result<usize> {
 fn uids_at(address: SocketAddrV4, states: u32) -> io::Result<Vec<u32>> {
     let mut found = Vec::new();
     let request = request(libc::AF_INET, 0, states);
-    dump(&open()?, &request, |body| {
+    open()?.list(BY_FAMILY, &request, |body| {
         if u16::from_be_bytes(field(body, PORT_AT)?) == address.port()
             && field::<4>(body, ADDRESS_AT)? == address.ip().octets()
         {
@@ -69,7 +64,7 @@ fn uids_at(address: SocketAddrV4, states: u32) -> io::Result<Vec<u32>> {
 ///
 /// # Errors
 /// Those of `setns(2)` and of the netlink socket.
-pub fn open_in(namespace: File) -> io::Result<OwnedFd> {
+pub fn open_in(namespace: File) -> io::Result<Netlink> {
     // A thread enters a namespace for itself alone, and this one ends.
     let opened = std::thread::spawn(move || {
         setns(namespace, CloneFlags::CLONE_NEWNET)?;
@@ -84,11 +79,11 @@ pub fn open_in(namespace: File) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// Those of the netlink socket, and an answer that is cut short.
-pub fn tcp_memory(netlink: &OwnedFd) -> io::Result<u64> {
+pub fn tcp_memory(netlink: &Netlink) -> io::Result<u64> {
     let mut total = 0;
     for family in [libc::AF_INET, libc::AF_INET6] {
         let request = request(family, 1 << (MEMORY - 1), !0);
-        dump(netlink, &request, |body| {
+        netlink.list(BY_FAMILY, &request, |body| {
             total += memory_of(body)?;
             Ok(())
         })?;
@@ -114,80 +109,20 @@ fn memory_of(body: &[u8]) -> io::Result<u64> {
     Ok(0)
 }
 
-fn open() -> io::Result<OwnedFd> {
-    Ok(socket(
-        AddressFamily::Netlink,
-        SockType::Raw,
-        SockFlag::SOCK_CLOEXEC,
-        SockProtocol::NetlinkSockDiag,
-    )?)
+fn open() -> io::Result<Netlink> {
+    Netlink::open(SockProtocol::NetlinkSockDiag)
 }
 
-/// Asks, and has `each` look at every socket of the answer: an `inet_diag_msg` and its attributes.
-fn dump(
-    netlink: &OwnedFd,
-    request: &[u8],
-    mut each: impl FnMut(&[u8]) -> io::Result<()>,
-) -> io::Result<()> {
-    send(netlink.as_raw_fd(), request, MsgFlags::empty())?;
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        let length = recv(netlink.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
-        let mut rest = buffer.get(..length).unwrap_or_default();
-        if rest.is_empty() {
-            return Err(cut_short());
-        }
-        while !rest.is_empty() {
-            let size = usize::try_from(u32::from_ne_bytes(field(rest, 0)?)).unwrap_or(usize::MAX);
-            let kind = u16::from_ne_bytes(field(rest, 4)?);
-            let body = rest.get(HEADER..size).ok_or_else(cut_short)?;
-            match i32::from(kind) {
-                libc::NLMSG_DONE => return Ok(()),
-                libc::NLMSG_ERROR => {
-                    let errno = i32::from_ne_bytes(field(body, 0)?);
-                    return Err(io::Error::from_raw_os_error(-errno));
-                }
-                _ => each(body)?,
-            }
-            rest = rest.get(size.next_multiple_of(4)..).unwrap_or_default();
-        }
-    }
-}
-
-/// `nlmsghdr` and `inet_diag_req_v2`: all TCP sockets of a family in one of the states, with the
-/// attributes that `extensions` names.
+/// `inet_diag_req_v2`: all TCP sockets of a family in one of the states, with the attributes that
+/// `extensions` names.
 fn request(family: libc::c_int, extensions: u8, states: u32) -> Vec<u8> {
     const ID: usize = 48;
-    let body = 8 + ID;
-    let mut bytes = Vec::with_capacity(HEADER + body);
-    bytes.extend(
-        u32::try_from(HEADER + body)
-            .unwrap_or_default()
-            .to_ne_bytes(),
-    );
-    bytes.extend(BY_FAMILY.to_ne_bytes());
-    bytes.extend(REQUEST_DUMP.to_ne_bytes());
-    bytes.extend([0; 8]);
     let family = u8::try_from(family).unwrap_or_default();
     let protocol = u8::try_from(libc::IPPROTO_TCP).unwrap_or_default();
-    bytes.extend([family, protocol, extensions, 0]);
+    let mut bytes = vec![family, protocol, extensions, 0];
     bytes.extend(states.to_ne_bytes());
     bytes.extend([0; ID]);
     bytes
-}
-
-fn field<const N: usize>(bytes: &[u8], at: usize) -> io::Result<[u8; N]> {
-    bytes
-        .get(at..at + N)
-        .and_then(|slice| slice.try_into().ok())
-        .ok_or_else(cut_short)
-}
-
-fn cut_short() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidData,
-        "the kernel's list of sockets is cut short",
-    )
 }
 
 #[cfg(test)]

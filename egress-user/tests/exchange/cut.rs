@@ -4,6 +4,7 @@ use tokio::net::TcpStream;
 
 use crate::hello::hello;
 use crate::origin::{Left, Run};
+use crate::records::records;
 use crate::support::read_head;
 use crate::world::{pattern, read_answer};
 
@@ -116,9 +117,10 @@ async fn every_way_of_sending_is_counted_when_nobody_answers() {
             }
             "proxy" => send(&mut stream, &post(&at, &format!("http://{at}/hang")), &body).await,
             "tls" | "connect" => {
-                sent += hello.len();
+                let records = records(&body);
+                sent = hello.len() + records.len();
                 stream.write_all(&hello).await.unwrap();
-                stream.write_all(&body).await.unwrap();
+                stream.write_all(&records).await.unwrap();
             }
             _ => {
                 let head = format!("GET /chat HTTP/1.1\r\nHost: {at}\r\n{UPGRADE}");
@@ -173,8 +175,9 @@ async fn a_tunnel_without_an_answer_is_cut_and_not_refused() {
     let hello = hello("allowed.test");
     let mut stream = run.connect().await;
     stream.write_all(&hello).await.unwrap();
-    stream.write_all(&pattern(3_000_000, 0)).await.unwrap();
-    let sent = 3_000_000 + hello.len() as u64;
+    let records = records(&pattern(3_000_000, 0));
+    stream.write_all(&records).await.unwrap();
+    let sent = (records.len() + hello.len()) as u64;
     run.delivered(sent).await;
     stream.shutdown().await.unwrap();
     // The origin reads to the end and closes without a word.

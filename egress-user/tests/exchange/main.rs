@@ -19,6 +19,8 @@ mod hello;
 #[path = "../relay/mediator.rs"]
 mod mediator;
 mod origin;
+#[path = "../support/records.rs"]
+mod records;
 mod rows;
 #[expect(
     dead_code,

@@ -21,6 +21,7 @@ use egress::receipt::record::Posture;
 use egress::receipt::recorder::{Closed, SessionConfig};
 use egress::receipt::report::{End, Report, Verdict};
 use egress::redact::Key;
+use egress::sys::routes::Routes;
 use http::HeaderValue;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -164,6 +165,7 @@ impl World {
             policy,
             ledger,
             names,
+            Routes::open().unwrap(),
             secrets,
             setup.capacity,
             setup.heartbeat,

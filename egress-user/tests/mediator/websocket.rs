@@ -67,6 +67,41 @@ async fn a_handshake_and_its_frames_go_through() {
 }
 
 #[tokio::test]
+async fn every_request_to_an_origin_has_a_target() {
+    let world = World::new();
+    let at = origin(|mut stream| async move {
+        let head = read_head(&mut stream).await;
+        let line = head.lines().next().unwrap();
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{line}",
+            line.len()
+        );
+        stream.write_all(answer.as_bytes()).await
+    })
+    .await;
+    for (rest, line) in [
+        ("", "GET / HTTP/1.1"),
+        ("#x", "GET / HTTP/1.1"),
+        ("/#x", "GET / HTTP/1.1"),
+        ("?q", "GET /?q HTTP/1.1"),
+        ("?q#x", "GET /?q HTTP/1.1"),
+        ("?", "GET /? HTTP/1.1"),
+    ] {
+        let escaped = rest.replace('#', "%23").replace('?', "%3F");
+        let url = format!("ws%3A%2F%2Fallowed.test%3A{}{escaped}", at.port());
+        let mut asked = request(&url);
+        asked = asked.replace("keep-alive, Upgrade", "close, Upgrade");
+        let answer = world.ask(&asked).await;
+        assert_eq!(answer.text(), line, "{rest}");
+        let answer = world
+            .get(&format!("http://allowed.test:{}{rest}", at.port()))
+            .await;
+        assert_eq!(answer.text(), line, "{rest}");
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn an_origin_that_does_not_switch_is_heard_out() {
     let world = World::new();
     let (at, _heads) = canned("HTTP/1.1 401 Unauthorized\r\nContent-Length: 4\r\n\r\nnope").await;

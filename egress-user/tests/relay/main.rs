@@ -16,6 +16,8 @@ mod mediator;
 mod mediators_limits;
 mod process;
 mod proxy;
+#[path = "../support/records.rs"]
+mod records;
 mod tls;
 mod tunnel;
 mod unfinished;

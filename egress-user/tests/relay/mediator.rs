@@ -160,6 +160,14 @@ async fn serve(
     }
 }
 
+/// Begins a `ServerHello`, behind which a tunnel carries anything.
+pub(crate) const SERVER_HELLO: [u8; 43] = {
+    let mut hello = [0; 43];
+    [hello[0], hello[1], hello[2], hello[4]] = [22, 3, 3, 38];
+    [hello[5], hello[8], hello[9], hello[10]] = [2, 34, 3, 3];
+    hello
+};
+
 /// Echoes, or sends `source.SIZE.…`, or takes `sink.…`; keeps what came first.
 async fn tunnel(wire: &mut Wire, host: &str) -> Vec<u8> {
     let mut through = std::mem::take(&mut wire.held);
@@ -193,6 +201,9 @@ async fn tunnel(wire: &mut Wire, host: &str) -> Vec<u8> {
         }
         if through.len() < 1 << 20 {
             through.extend_from_slice(&room[..read]);
+        }
+        if host.starts_with("sink.") {
+            drop(writer.write_all(&SERVER_HELLO).await);
         }
         if !host.starts_with("sink.") && !host.starts_with("source.") {
             drop(writer.write_all(&room[..read]).await);

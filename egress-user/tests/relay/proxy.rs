@@ -144,6 +144,10 @@ async fn absolute_form_and_the_two_paths_are_served() {
             "GET /fetch?url=https%3A%2F%2Fa.test%2Fy HTTP/1.1",
         ),
         (
+            "GET /fetch?url=http://a.test%23y HTTP/1.1\r\nHost: p".to_owned(),
+            "GET /fetch?url=http%3A%2F%2Fa.test%2F HTTP/1.1",
+        ),
+        (
             format!("GET /fetch?url=http://{ip}/y HTTP/1.1\r\nHost: p"),
             "GET /fetch?url=http%3A%2F%2Fa.test%2Fy HTTP/1.1",
         ),

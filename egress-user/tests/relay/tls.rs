@@ -2,6 +2,7 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::hello::hello;
+use crate::records::records;
 use crate::world::{World, exchange, read_to_end, short};
 
 /// Fatal alerts, as records.
@@ -26,15 +27,15 @@ async fn a_tunnel_carries_the_hello_and_all_that_follows() {
     client.read_exact(&mut echoed).await.unwrap();
     assert_eq!(echoed, [hello.clone(), early].concat());
     // A half-close goes through, and the answer still comes back.
-    client.write_all(b"last").await.unwrap();
+    client.write_all(&records(b"last")).await.unwrap();
     client.shutdown().await.unwrap();
-    assert_eq!(read_to_end(&mut client).await, b"last");
+    assert_eq!(read_to_end(&mut client).await, records(b"last"));
     let flow = world.flow().await;
     assert_eq!(short(&flow), "tls a.test forwarded");
     assert_eq!(flow.transport.as_deref(), Some("connect"));
     assert_eq!(flow.target.as_deref(), Some("CONNECT a.test:443"));
     assert_eq!(flow.status, Some(200));
-    let total = hello.len() as u64 + 9 + 4;
+    let total = hello.len() as u64 + 9 + 9;
     assert_eq!((flow.bytes_up, flow.bytes_down), (total, total));
     assert_eq!(
         world.mediator.heads(),

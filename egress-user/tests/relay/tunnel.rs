@@ -4,6 +4,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::hello::hello;
+use crate::records::records;
 use crate::world::{World, pattern, read_to_end, short};
 
 #[tokio::test]
@@ -12,7 +13,7 @@ async fn a_server_that_has_said_everything_still_hears_the_client() {
     let mut client = world.connect("source.1000.test", 443).await;
     client.write_all(&hello("source.1000.test")).await.unwrap();
     assert_eq!(read_to_end(&mut client).await, pattern(1000, 0));
-    client.write_all(b"still here").await.unwrap();
+    client.write_all(&records(b"still here")).await.unwrap();
     drop(client);
     let flow = world.flow().await;
     assert_eq!(short(&flow), "tls source.1000.test forwarded");
@@ -28,8 +29,8 @@ async fn an_idle_tunnel_ends_and_a_busy_one_does_not() {
     client.read_exact(&mut vec![0; hello.len()]).await.unwrap();
     for _ in 0..8 {
         tokio::time::sleep(Duration::from_millis(60)).await;
-        client.write_all(b"x").await.unwrap();
-        assert_eq!(client.read_u8().await.unwrap(), b'x');
+        client.write_all(&records(b"x")).await.unwrap();
+        client.read_exact(&mut [0; 6]).await.unwrap();
     }
     assert_eq!(read_to_end(&mut client).await, b"");
     assert_eq!(world.short().await, "tls a.test unfinished idle");

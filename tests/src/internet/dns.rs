@@ -184,11 +184,23 @@ fn lookup(name: &str, asked: impl FnOnce(&str) -> usize) -> Option<Addresses> {
             v6: None,
         },
         "runner.test" => only_v4(RUNNER_V4),
+        // Names of any address: `192-0-2-1.at.test`, `2001-db8--1.at.test`.
+        name if name.ends_with(".at.test") => at(name.trim_end_matches(".at.test"))?,
         // Names of many labels, for everything else: `any.thing.more.test`.
         name if name.ends_with(".more.test") => both(40),
         _ => return None,
     };
     Some(addresses)
+}
+
+/// The address that a label spells.
+fn at(label: &str) -> Option<Addresses> {
+    let v4 = label.replace('-', ".").parse().ok();
+    let v6 = label.replace('-', ":").parse().ok();
+    (v4.is_some() || v6.is_some()).then(|| Addresses {
+        v4: v4.into_iter().collect(),
+        v6,
+    })
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What the relay makes of a client's words before Pipelock hears them.
 use std::time::Duration;
 
+use egress_tests::retry::{self, RetryServer};
 use egress_tests::{RunOutput, World};
 use serde_json::Value;
 
@@ -237,6 +238,28 @@ fn tunnel_is_asked_for_when_the_client_has_said_for_what_and_not_before() {
         control.stdout, "certificate\ncertificate\ncertificate\n",
         "{control}"
     );
+}
+
+#[test]
+fn second_hello_of_another_name_goes_nowhere() {
+    let world = World::new();
+    let server = RetryServer::start(&world);
+    let [honest, other] = ["allowed.test", "denied.test"]
+        .map(|second| retry::client("allowed.test", second, "direct"));
+    let control = world.shell(&other);
+    assert_eq!(server.names(), ["allowed.test", "denied.test"], "{control}");
+    let run = with(&world, &allow(&["allowed.test"]))
+        .arg("--allow-port")
+        .arg(retry::PORT.to_string())
+        .script(&format!("{NO_PROXY}{honest}{other}true\n"))
+        .run();
+    let expected =
+        "flights 3 names: allowed.test allowed.test\nflights 2 alert [21, 3, 3, 0, 2, 2, 112]\n";
+    assert_eq!(run.stdout, expected, "{run}");
+    assert_eq!(server.names().get(2..).unwrap(), ["allowed.test"; 3]);
+    run.assert_flow(&[("reason", "name_mismatch"), ("verdict", "unfinished")]);
+    assert_eq!(reasons(&run), "[]", "{run}");
+    assert_verified(&world, &run);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! What passes, what does not, and the receipts of both.
-use egress_tests::{INTERNET, World};
+use egress_tests::{INTERNET, World, wait_until};
 
 use crate::support::{
-    NO_PROXY, allow, assert_verified, facts, has_sessions, reasons, receipts, targets, with,
+    NO_PROXY, SOON, allow, assert_verified, facts, has_sessions, reasons, receipts, targets, with,
 };
 
 #[test]
@@ -105,6 +105,68 @@ fn allowed_name_of_an_internal_address_is_refused() {
         world.shell("curl -sS -m 20 -o /dev/null -w '%{http_code}' http://metadata.test/");
     assert_eq!(control.stdout, "200", "{control}");
     world.wire().assert_left(start, metadata);
+}
+
+#[test]
+fn allowed_name_of_the_machine_or_its_platform_is_not_reached() {
+    const NAMES: [&str; 6] = [
+        "runner.test:6099",
+        "2001-db8-2--2.at.test:6099",
+        "168-63-129-16.at.test",
+        "192-0-0-192.at.test",
+        "64-ff9b--a9fe-a9fe.at.test",
+        "2002-a4d-1--1.at.test",
+    ];
+    let world = World::new();
+    let _service = world.background([
+        "python3",
+        "-c",
+        "import http.server, socket\n\
+         class S(http.server.ThreadingHTTPServer): address_family = socket.AF_INET6\n\
+         S(('::', 6099), http.server.SimpleHTTPRequestHandler).serve_forever()",
+    ]);
+    wait_until("the service listens", SOON, || {
+        !world.shell("ss -Hltn sport = 6099").stdout.is_empty()
+    });
+    let call = |name: &str| {
+        format!("curl -sS -m 20 -o /dev/null -w '%{{http_code}}\\n' http://{name}/ || echo none\n")
+    };
+    let calls: String = NAMES.iter().map(|name| call(name)).collect();
+    let control = world.shell(&calls);
+    assert_eq!(control.stdout, "200\n".repeat(NAMES.len()), "{control}");
+    let yaml = allow(&["*.test"]);
+    let run = with(&world, &yaml).arg("--allow-port").arg("6099");
+    let tunnelled = NAMES.iter().take(2).map(|name| {
+        let host = name.trim_end_matches(":6099");
+        format!("openssl s_client -connect {name} -servername {host} < /dev/null > /dev/null 2>&1 && echo THROUGH\n")
+    });
+    let tunnelled: String = tunnelled.collect();
+    let run = run
+        .script(&format!("{NO_PROXY}{calls}{tunnelled}true\n"))
+        .run();
+    assert_eq!(run.stdout.lines().count(), NAMES.len(), "{run}");
+    for status in run.stdout.lines() {
+        assert!(matches!(status, "403" | "502"), "{run}");
+    }
+    let denied = run.flows(&[("source", "kernel_mediator_denied"), ("verdict", "denied")]);
+    for (reason, dst) in [
+        ("own_address", "203.0.113.2"),
+        ("own_address", "2001:db8:2::2"),
+        ("platform_address", "168.63.129.16"),
+        ("platform_address", "192.0.0.192"),
+        ("platform_address", "64:ff9b::a9fe:a9fe"),
+        ("not_public", "2002:a4d:1::1"),
+    ] {
+        let is_there = denied
+            .iter()
+            .any(|row| row.get("reason").unwrap() == reason && row.get("dst").unwrap() == dst);
+        assert!(is_there, "{reason} {dst}: {denied:#?}");
+    }
+    assert_eq!(reasons(&run), "[]", "{run}");
+    // A 2.x signs nothing of a dial that failed.
+    if has_sessions(&run) {
+        assert_verified(&world, &run);
+    }
 }
 
 #[test]

@@ -30,7 +30,13 @@ pub(super) async fn admit(
     if let Err(refusal) = judge::name(&mediator.policy, to) {
         return Err(refuse(mediator, &facts, &refusal));
     }
-    let found = judge::addresses(&mediator.policy, mediator.resolver.as_ref(), to).await;
+    let found = judge::addresses(
+        &mediator.policy,
+        mediator.resolver.as_ref(),
+        &mediator.routes,
+        to,
+    )
+    .await;
     let addresses = match found {
         Ok(addresses) => addresses,
         Err(refusal) => return Err(refuse(mediator, &facts, &refusal)),

@@ -2,13 +2,14 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use egress_common::verdict::Reason;
 use tokio::time::timeout;
 
 use super::reply::Refusal;
 use super::resolve::Resolve;
 use super::target::Destination;
-use crate::policy::ssrf;
 use crate::policy::{Host, Policy};
+use crate::sys::routes::Routes;
 
 /// How long a lookup may take.
 const LOOKUP_LIMIT: Duration = Duration::from_secs(5);
@@ -28,14 +29,15 @@ pub(super) fn name(policy: &Policy, to: &Destination) -> Result<(), Refusal> {
     ))
 }
 
-/// Finds the addresses of an allowed destination and judges each; one internal address among
-/// several refuses the name.
+/// Finds the addresses of an allowed destination and judges each; one among several that must not be dialled
+/// refuses the name. `routes` are asked each time: the machine may have got an address.
 ///
 /// # Errors
 /// When there is none, the lookup fails, or the guard refuses one.
 pub(super) async fn addresses(
     policy: &Policy,
     resolver: &dyn Resolve,
+    routes: &Routes,
     to: &Destination,
 ) -> Result<Vec<SocketAddr>, Refusal> {
     let found = match &to.host {
@@ -47,7 +49,7 @@ pub(super) async fn addresses(
         },
     };
     for address in &found {
-        guard(policy, &to.host, *address)?;
+        guard(policy, routes, &to.host, *address)?;
     }
     Ok(found
         .into_iter()
@@ -55,21 +57,20 @@ pub(super) async fn addresses(
         .collect())
 }
 
-fn guard(policy: &Policy, host: &Host, address: IpAddr) -> Result<(), Refusal> {
+fn guard(policy: &Policy, routes: &Routes, host: &Host, address: IpAddr) -> Result<(), Refusal> {
     let name = host.plain();
-    match policy.guard.check(host, address) {
-        Ok(()) => Ok(()),
-        Err(ssrf::Refusal::Metadata) => Err(Refusal::forbidden(
-            "ssrf_metadata",
-            "ssrf_metadata",
-            format!("SSRF blocked: {name} resolves to cloud metadata endpoint {address}"),
-        )),
-        Err(ssrf::Refusal::Internal) => Err(Refusal::forbidden(
-            "ssrf",
-            "ssrf_internal_address",
-            format!("SSRF blocked: {name} resolves to internal IP {address}"),
-        )),
-    }
+    // What the kernel does not say might be the machine's own.
+    let is_own = |address| routes.is_own(address).unwrap_or(true);
+    let (layer, word, what) = match policy.guard.check(host, address, is_own) {
+        Ok(()) => return Ok(()),
+        Err(Reason::PlatformAddress) => {
+            ("ssrf_metadata", "ssrf_metadata", "cloud metadata endpoint")
+        }
+        Err(Reason::OwnAddress) => ("ssrf", "ssrf_own_address", "the machine's own address"),
+        Err(_) => ("ssrf", "ssrf_internal_address", "internal IP"),
+    };
+    let text = format!("SSRF blocked: {name} resolves to {what} {address}");
+    Err(Refusal::forbidden(layer, word, text))
 }
 
 fn unresolved(name: &str, what: &str) -> Refusal {

@@ -25,6 +25,7 @@ use crate::policy::runtime::policy_hash;
 use crate::policy::{PolicyError, parse::parse};
 use crate::receipt::keys::{KeyError, signing_key_from_seed_hex};
 use crate::receipt::recorder::SessionConfig;
+use crate::sys::routes::Routes;
 use crate::sys::{handover, privileges};
 
 /// Threads that wait for lookups; the service itself has one.
@@ -51,6 +52,8 @@ enum ProcessError {
     Key(#[from] KeyError),
     #[error("cannot use the mark of the mediator's answers: it is not a header value")]
     Mark,
+    #[error("cannot ask for the machine's own addresses: {0}")]
+    Routes(io::Error),
     #[error("cannot start the mediator's event loop: {0}")]
     Runtime(io::Error),
     #[error("cannot draw random numbers: {0}")]
@@ -116,6 +119,7 @@ async fn session(
         policy,
         Arc::clone(&ledger),
         Box::new(SystemResolver),
+        Routes::open().map_err(ProcessError::Routes)?,
         secrets,
         Capacity::default(),
         heartbeat,

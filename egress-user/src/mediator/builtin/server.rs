@@ -30,6 +30,7 @@ use crate::policy::Policy;
 use crate::receipt::record::{ActionType, Transport};
 use crate::receipt::recorder::Closed;
 use crate::redact::{self, Key};
+use crate::sys::routes::Routes;
 
 /// How much is served at a time.
 #[derive(Debug, Clone, Copy)]
@@ -76,6 +77,7 @@ pub struct Mediator {
     pub(super) policy: Policy,
     pub(super) ledger: Arc<Ledger>,
     pub(super) resolver: Box<dyn Resolve>,
+    pub(super) routes: Routes,
     pub(super) secrets: Secrets,
     pub(super) phases: Phases,
     pub(super) gauge: Gauge,
@@ -95,6 +97,7 @@ impl Mediator {
         policy: Policy,
         ledger: Arc<Ledger>,
         resolver: Box<dyn Resolve>,
+        routes: Routes,
         secrets: Secrets,
         capacity: Capacity,
         heartbeat: Duration,
@@ -107,6 +110,7 @@ impl Mediator {
             policy,
             ledger,
             resolver,
+            routes,
             secrets,
             phases,
             gauge: Gauge::new(),

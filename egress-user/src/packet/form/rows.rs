@@ -28,6 +28,13 @@ const REASON: Form = Word(&[
     "internal",
 ]);
 const UNIX_REASON: Form = Word(&["", "not_in_the_boundary", "internal"]);
+const MEDIATOR_VERDICT: Form = Word(&["denied", "probe"]);
+const MEDIATOR_REASON: Form = Word(&[
+    "own_address",
+    "platform_address",
+    "not_public",
+    "socket_type",
+]);
 const SEQ: (&str, Form) = ("seq", Number);
 const PREV_HASH: (&str, Form) = ("prev_hash", Text);
 const HASH: (&str, Form) = ("hash", SHA256);
@@ -199,6 +206,46 @@ pub(super) static ROWS: &[(&str, &str, Form)] = &[
             ("bytes_sent", Number),
             ("bytes_acked", Number),
             ("bytes_received", Number),
+        ]),
+    ),
+    (
+        "kernel_mediator_denied",
+        "",
+        Object(&[
+            SEQ,
+            PREV_HASH,
+            HASH,
+            TS,
+            SOURCE,
+            ("hook", HOOK),
+            ("verdict", MEDIATOR_VERDICT),
+            ("reason", MEDIATOR_REASON),
+            ("protocol", Name),
+            ("dst", Name),
+            ("port", Number),
+            ("cookie", Number),
+            ("connect_ns", Number),
+            ("count", Exactly(1)),
+        ]),
+    ),
+    (
+        "kernel_mediator_denied_repeats",
+        "",
+        Object(&[
+            SEQ,
+            PREV_HASH,
+            HASH,
+            TS,
+            SOURCE,
+            ("hook", HOOK),
+            ("verdict", MEDIATOR_VERDICT),
+            ("reason", MEDIATOR_REASON),
+            ("protocol", Name),
+            ("dst", Name),
+            ("port", Number),
+            ("count", Number),
+            ("first", Time),
+            ("last", Time),
         ]),
     ),
     (

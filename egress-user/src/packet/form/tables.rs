@@ -291,6 +291,7 @@ pub(super) static BOUNDARY: Form = Object(&[
             ("skb_dropped", Number),
             ("relay_denied", Number),
             ("caller_refused", Number),
+            ("mediator_denied", Number),
             ("slots_written", Number),
             ("closes_expected", Number),
             ("closes_seen", Number),

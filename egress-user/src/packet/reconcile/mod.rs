@@ -68,7 +68,8 @@ impl Reconciler {
                 self.clock(&row.ts);
                 self.clock_set_ms = self.clock_set_ms.max(row.clock_set_ms);
             }
-            Row::Resolver => {}
+            // Of the mediator's denials, nothing was sent and no receipt names an address.
+            Row::Resolver | Row::KernelMediatorDenied(_) | Row::KernelMediatorDeniedRepeats(_) => {}
             Row::Unknown => self.unknown = self.unknown.saturating_add(1),
         }
     }

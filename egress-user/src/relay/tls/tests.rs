@@ -4,6 +4,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
 use super::*;
+use crate::client_hello::parse;
 
 /// The first flight of a real client.
 fn hello(name: &str) -> Vec<u8> {
@@ -35,12 +36,16 @@ fn hello_with(raw: &str) -> Vec<u8> {
     bytes
 }
 
-fn host(text: &str) -> Host {
-    crate::relay::authority::parse(text, Some(443)).unwrap().0
+fn judged(bytes: &[u8], name: &str) -> &'static str {
+    let (host, _) = crate::relay::authority::parse(name, Some(443)).unwrap();
+    let hello = parse(bytes).unwrap().unwrap();
+    judge(&hello, &host).map_or("", |(reason, _)| reason)
 }
 
-fn is_for(bytes: &[u8], text: &str) -> bool {
-    parse_hello(bytes).unwrap().unwrap().is_for(&host(text))
+fn is_for(bytes: &[u8], name: &str) -> bool {
+    let judged = judged(bytes, name);
+    assert!(matches!(judged, "" | "name_mismatch"), "{judged}");
+    judged.is_empty()
 }
 
 #[test]
@@ -72,63 +77,15 @@ fn an_address_in_the_sni_is_no_way_around() {
 }
 
 #[test]
-fn a_hello_within_the_hello_is_seen() {
-    let plain = hello("a.test");
-    assert!(!parse_hello(&plain).unwrap().unwrap().is_encrypted);
-    // Lengths of the record, of the handshake and of the extensions grow by it.
-    let inner = [0xfe, 0x0d, 0, 12, 0, 0, 1, 0, 1, 7, 0, 1, 9, 0, 1, 9];
-    let mut bytes = plain.clone();
-    let extensions = {
-        let session = 5 + 4 + 34;
-        let suites = session + 1 + usize::from(plain[session]);
-        let methods =
-            suites + 2 + usize::from(u16::from_be_bytes([plain[suites], plain[suites + 1]]));
-        methods + 1 + usize::from(plain[methods])
-    };
-    for at in [3, 7, extensions] {
-        let length = u16::from_be_bytes([bytes[at], bytes[at + 1]]) + 16;
-        bytes[at..at + 2].copy_from_slice(&length.to_be_bytes());
-    }
-    // Right behind the length: a pre-shared key has to stay the last one.
-    bytes.splice(extensions + 2..extensions + 2, inner);
-    assert!(parse_hello(&bytes).unwrap().unwrap().is_encrypted);
-}
-
-#[test]
-fn a_hello_is_read_at_any_cut_and_from_many_records() {
-    let whole = hello("a.test");
-    for end in 0..whole.len() {
-        assert_eq!(parse_hello(&whole[..end]), Ok(None), "{end}");
-    }
-    let expected = parse_hello(&whole).unwrap().unwrap();
-    let mut split = Vec::new();
-    for piece in whole[5..].chunks(50) {
-        split.extend([22, 3, 1, 0, u8::try_from(piece.len()).unwrap()]);
-        split.extend_from_slice(piece);
-    }
-    assert_eq!(parse_hello(&split), Ok(Some(expected.clone())));
-    // Early data behind it.
-    let mut early = whole;
-    early.extend([23, 3, 3, 0, 3, 1, 2, 3]);
-    assert_eq!(parse_hello(&early), Ok(Some(expected)));
-}
-
-#[test]
-fn what_is_no_hello_is_refused() {
-    let good = hello("a.test");
-    let mut server_hello = good.clone();
-    server_hello[5] = 2;
-    let mut alert = good.clone();
-    alert[0] = 21;
-    let mut empty_record = good.clone();
-    empty_record[3..5].copy_from_slice(&[0, 0]);
-    let mut long_record = good.clone();
-    long_record[3..5].copy_from_slice(&[0x40, 1]);
-    let mut double_sni = good.clone();
-    let at = good.windows(6).position(|w| w == b"a.test").unwrap();
-    // The list claims more than the extension holds.
-    double_sni[at - 4] = 200;
-    for bytes in [server_hello, alert, empty_record, long_record, double_sni] {
-        assert_eq!(parse_hello(&bytes), Err(NotAHello), "{:?}", &bytes[..8]);
+fn a_hello_within_the_hello_is_refused_whatever_the_outer_name() {
+    let (host, _) = crate::relay::authority::parse("a.test", Some(443)).unwrap();
+    for sni in [b"a.test", b"b.test"] {
+        let hello = Hello {
+            sni: Some(sni.to_vec()),
+            is_encrypted: true,
+            length: 0,
+        };
+        let refused = Some(("encrypted_client_hello", Alert::AccessDenied));
+        assert_eq!(judge(&hello, &host), refused);
     }
 }

@@ -1,0 +1,231 @@
+//! The gates on the mediator's own sockets: whatever the mediator thinks of a name, its connections and datagrams do
+//! not reach the machine itself, its platform, or a network that is not public. The policy's own ranges pass, and
+//! DNS to the machine's name servers.
+use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE;
+use aya_ebpf::btf_maps::lpm_trie::Key;
+use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr};
+use aya_ebpf::programs::{SkBuffContext, SockAddrContext, SockContext};
+use egress_common::abi::{Config, Counter, trie_key};
+use egress_common::decide::{self, Attempt, IPPROTO_TCP, Known, mapped};
+use egress_common::names::DNS_PORT;
+use egress_common::place::{self, EMBEDDED};
+use egress_common::verdict::{Hook, Reason, Verdict};
+
+use super::mediator::connected;
+use crate::error::{Error, PASS, REFUSE, diagnose};
+use crate::maps::{LISTED, NAME_SERVERS, OWN, config, count, emit};
+use crate::read::{self, AF_INET, AF_INET6, Sender};
+
+#[cgroup_sock_addr(connect4)]
+pub fn mediator_connect4(ctx: SockAddrContext) -> i32 {
+    connect(&ctx, Hook::MediatorConnect4, AF_INET, &read::attempt4(&ctx))
+        .unwrap_or_else(|error: Error| error.refuse(&ctx))
+}
+
+#[cgroup_sock_addr(connect6)]
+pub fn mediator_connect6(ctx: SockAddrContext) -> i32 {
+    connect(
+        &ctx,
+        Hook::MediatorConnect6,
+        AF_INET6,
+        &read::attempt6(&ctx),
+    )
+    .unwrap_or_else(|error: Error| error.refuse(&ctx))
+}
+
+#[cgroup_sock_addr(sendmsg4)]
+pub fn mediator_sendmsg4(ctx: SockAddrContext) -> i32 {
+    send(&ctx, Hook::MediatorSendmsg4, AF_INET, &read::attempt4(&ctx))
+        .unwrap_or_else(|error: Error| error.refuse(&ctx))
+}
+
+#[cgroup_sock_addr(sendmsg6)]
+pub fn mediator_sendmsg6(ctx: SockAddrContext) -> i32 {
+    send(
+        &ctx,
+        Hook::MediatorSendmsg6,
+        AF_INET6,
+        &read::attempt6(&ctx),
+    )
+    .unwrap_or_else(|error: Error| error.refuse(&ctx))
+}
+
+/// TCP and UDP alone: other protocols do not pass the hooks above. MPTCP connects by sockets of the kernel's own.
+#[cgroup_sock(sock_create)]
+pub fn mediator_sock_create(ctx: SockContext) -> i32 {
+    let (family, sock_type, protocol) = read::new_socket(&ctx);
+    let (verdict, reason) = decide::socket(sock_type, protocol);
+    if verdict == Verdict::Local {
+        return PASS;
+    }
+    let attempt = Attempt {
+        addr: [0; 2],
+        port: 0,
+        sock_type,
+        protocol,
+    };
+    // Libraries ask for MPTCP to see whether there is some.
+    refuse(
+        &ctx,
+        0,
+        Hook::MediatorSockCreate,
+        family,
+        &attempt,
+        (Verdict::Probe, reason),
+    )
+}
+
+#[inline(always)]
+fn connect(
+    ctx: &SockAddrContext,
+    hook: Hook,
+    family: u32,
+    attempt: &Attempt,
+) -> Result<i32, Error> {
+    // Marks the socket as one that the mediator connects, whose packets are judged as well.
+    let create = u64::from(BPF_SK_STORAGE_GET_F_CREATE);
+    connected(read::socket_of(ctx), create).ok_or(Error::Storage)?;
+    send(ctx, hook, family, attempt)
+}
+
+#[inline(always)]
+fn send(ctx: &SockAddrContext, hook: Hook, family: u32, attempt: &Attempt) -> Result<i32, Error> {
+    let config = config()?;
+    let reason = reason(attempt, &config);
+    if reason == Reason::None {
+        return Ok(PASS);
+    }
+    let is_connect = matches!(hook, Hook::MediatorConnect4 | Hook::MediatorConnect6);
+    // Resolvers connect datagram sockets to sort addresses (RFC 6724), and send nothing.
+    let verdict = if is_connect && attempt.protocol != IPPROTO_TCP {
+        Verdict::Probe
+    } else {
+        Verdict::Deny
+    };
+    Ok(refuse(
+        ctx,
+        read::cookie(ctx),
+        hook,
+        family,
+        attempt,
+        (verdict, reason),
+    ))
+}
+
+/// Why the mediator must not reach an address, or any that it embeds.
+#[inline(always)]
+fn reason(attempt: &Attempt, config: &Config) -> Reason {
+    // Before anything branches: the kernel's verifier walks what follows a branch once for each way there.
+    let mut marks = place::marks(attempt.addr);
+    // SAFETY: both accesses are to a local variable.
+    marks = unsafe {
+        core::ptr::write_volatile(&raw mut marks, marks);
+        core::ptr::read_volatile(&raw const marks)
+    };
+    if is_dns(attempt.addr, attempt.port) {
+        return Reason::None;
+    }
+    let known = Known {
+        is_listed: is_listed(attempt.addr),
+        opens_private: config.private != 0,
+        is_own: is_own(attempt.addr),
+    };
+    decide::reach(place::of_marks(marks), known)
+}
+
+#[inline(always)]
+fn is_listed(addr: [u64; 2]) -> bool {
+    holds(LISTED.get(&Key::new(128, trie_key(addr)))) != 0
+}
+
+/// Whether the machine has an address, or one that it embeds.
+#[inline(always)]
+fn is_own(addr: [u64; 2]) -> bool {
+    let mut found = holds(OWN.get(&Key::new(128, trie_key(addr))));
+    let readings = place::embedded(addr);
+    let any = readings.iter().fold(0, |any, reading| any | reading);
+    if any != 0 {
+        let mut at = 0;
+        while at < EMBEDDED {
+            found |= holds(OWN.get(&Key::new(128, trie_key(mapped(readings[at])))));
+            at += 1;
+        }
+    }
+    found != 0
+}
+
+/// All IPv4 addresses have an entry that holds nothing, so that no prefix of IPv6 covers them.
+#[inline(always)]
+fn holds(found: Option<&u32>) -> u32 {
+    found.map_or(0, |found| *found)
+}
+
+#[inline(always)]
+fn is_dns(addr: [u64; 2], port: u32) -> bool {
+    port == u32::from(DNS_PORT) && NAME_SERVERS.get_ptr(addr).is_some()
+}
+
+/// Judges a packet that does not leave the machine: the kernel found the address that the socket is connected to among
+/// the machine's own, and `OWN` may be older than that. Packets that the host itself redirects to a program of its own,
+/// such as a transparent proxy, pass.
+#[inline(always)]
+pub(super) fn may_stay(ctx: &SkBuffContext, sender: &Sender) -> Result<bool, Error> {
+    config()?;
+    let Some((addr, port)) = read::peer_of_packet(ctx, sender) else {
+        return Ok(true);
+    };
+    let attempt = Attempt {
+        addr,
+        port,
+        sock_type: 0,
+        protocol: sender.protocol,
+    };
+    if is_dns(attempt.addr, attempt.port) || is_listed(attempt.addr) {
+        return Ok(true);
+    }
+    let family = if attempt.wire() == decide::Wire::V4 {
+        AF_INET
+    } else {
+        AF_INET6
+    };
+    // SAFETY: the helper takes the program's own context.
+    let cookie = unsafe { aya_ebpf::helpers::generated::bpf_get_socket_cookie(ctx.as_ptr()) };
+    let decision = (Verdict::Deny, Reason::OwnAddress);
+    refuse(
+        ctx,
+        cookie,
+        Hook::MediatorSkbEgress,
+        family,
+        &attempt,
+        decision,
+    );
+    Ok(false)
+}
+
+#[inline(always)]
+fn refuse(
+    ctx: &impl EbpfContext,
+    cookie: u64,
+    hook: Hook,
+    family: u32,
+    attempt: &Attempt,
+    decision: decide::Decision,
+) -> i32 {
+    let mut event = read::event(cookie, hook, family, attempt);
+    // A packet is not always sent by the thread that runs.
+    event.comm = [0; 2];
+    read::decide(&mut event, decision);
+    emit(&event);
+    count(Counter::MediatorDenied);
+    diagnose!(
+        ctx,
+        "mediator: {:x}{:x} port {} protocol {}: reason {}",
+        event.addr[0],
+        event.addr[1],
+        event.port,
+        event.protocol,
+        event.reason
+    );
+    REFUSE
+}

@@ -1,0 +1,178 @@
+//! Reads the `ClientHello` of a TLS client. The relay and the built-in mediator read it by this one reader.
+use std::io;
+
+use rustls::server::Acceptor;
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+/// Most bytes of a `ClientHello`; post-quantum key shares make two kilobytes of it.
+pub const MOST: usize = 64 * 1024;
+
+/// Length of a handshake message's header.
+const MESSAGE: usize = 4;
+/// The handshake message `client_hello`.
+const CLIENT_HELLO: u8 = 1;
+/// The extension `encrypted_client_hello`.
+const ENCRYPTED: [u8; 2] = [0xfe, 0x0d];
+
+/// What a `ClientHello` says about the name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hello {
+    /// The name in the SNI, byte for byte: rustls cuts a trailing dot off and leaves addresses out.
+    pub sni: Option<Vec<u8>>,
+    /// Whether it holds another hello, encrypted (ECH): its name is the one that the server goes by, and
+    /// nobody on the way can read it. What only looks like one cannot be told from it.
+    pub is_encrypted: bool,
+    /// Bytes of its records.
+    pub length: usize,
+}
+
+/// The bytes are not a `ClientHello` that rustls would accept, in records of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotAHello;
+
+/// Why no hello came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unread {
+    /// Something else came.
+    NotAHello,
+    /// The client has closed the connection.
+    Closed,
+}
+
+/// Reads on until the `ClientHello` in `bytes` is complete; what follows it stays in `bytes` too.
+///
+/// # Errors
+/// When none comes.
+pub async fn receive(
+    stream: &mut (impl AsyncRead + Unpin),
+    bytes: &mut Vec<u8>,
+) -> Result<Hello, Unread> {
+    loop {
+        match parse(bytes) {
+            Ok(Some(hello)) => return Ok(hello),
+            Ok(None) if bytes.len() < MOST => {}
+            Ok(None) | Err(NotAHello) => return Err(Unread::NotAHello),
+        }
+        bytes.reserve(4096);
+        let read: io::Result<usize> = stream.read_buf(bytes).await;
+        if !matches!(read, Ok(read) if read > 0) {
+            return Err(Unread::Closed);
+        }
+    }
+}
+
+/// Reads the `ClientHello` at the start of `bytes`; `None` if there is more to come. Pure.
+///
+/// # Errors
+/// It is none, or not one that rustls takes, or something else is in its last record: a server would read that as the
+/// client's next message.
+pub fn parse(bytes: &[u8]) -> Result<Option<Hello>, NotAHello> {
+    let mut handshake = Vec::new();
+    let mut rest = bytes;
+    // Record by record: early data behind the hello is not the hello's.
+    while let [kind, major, minor, high, low, after @ ..] = rest {
+        let length = usize::from(u16::from_be_bytes([*high, *low]));
+        if *kind != 22 || *major != 3 || *minor > 4 || length == 0 || length > 1 << 14 {
+            return Err(NotAHello);
+        }
+        let Some((body, next)) = after.split_at_checked(length) else {
+            return Ok(None);
+        };
+        handshake.extend_from_slice(body);
+        rest = next;
+        match beyond_message(&handshake)? {
+            None => {}
+            Some(0) => {
+                let length = bytes.len() - rest.len();
+                let records = bytes.get(..length).ok_or(NotAHello)?;
+                let (sni, is_encrypted) = read_names(&handshake).ok_or(NotAHello)?;
+                return is_accepted(records)
+                    .then_some(Some(Hello {
+                        sni,
+                        is_encrypted,
+                        length,
+                    }))
+                    .ok_or(NotAHello);
+            }
+            Some(_) => return Err(NotAHello),
+        }
+    }
+    Ok(None)
+}
+
+/// Whether rustls accepts these records as a `ClientHello`, which it does not do for one that it cannot read whole.
+fn is_accepted(mut records: &[u8]) -> bool {
+    let mut acceptor = Acceptor::default();
+    loop {
+        match acceptor.accept() {
+            Ok(Some(_)) => return true,
+            Ok(None) if records.is_empty() => return false,
+            Ok(None) => {}
+            Err(_) => return false,
+        }
+        if acceptor.read_tls(&mut records).is_err() {
+            return false;
+        }
+    }
+}
+
+/// How many bytes follow the message at the start; `None` while it is not complete.
+fn beyond_message(handshake: &[u8]) -> Result<Option<usize>, NotAHello> {
+    if handshake.first().is_some_and(|kind| *kind != CLIENT_HELLO) {
+        return Err(NotAHello);
+    }
+    let [_, high, middle, low, body @ ..] = handshake else {
+        return Ok(None);
+    };
+    let length = usize::from(*high) << 16 | usize::from(*middle) << 8 | usize::from(*low);
+    if length > MOST {
+        return Err(NotAHello);
+    }
+    Ok(body.len().checked_sub(length))
+}
+
+/// What the extensions of a complete `ClientHello` (handshake header included) say.
+fn read_names(handshake: &[u8]) -> Option<(Option<Vec<u8>>, bool)> {
+    let mut sni = None;
+    let mut is_encrypted = false;
+    // Header, version 2, random 32; then session id, cipher suites, compression methods.
+    let (_, rest) = handshake.split_at_checked(MESSAGE + 2 + 32)?;
+    let (_, rest) = split_vector(rest, 1)?;
+    let (_, rest) = split_vector(rest, 2)?;
+    let (_, rest) = split_vector(rest, 1)?;
+    if rest.is_empty() {
+        return Some((sni, is_encrypted));
+    }
+    let (mut extensions, _) = split_vector(rest, 2)?;
+    while !extensions.is_empty() {
+        let (kind, rest) = extensions.split_at_checked(2)?;
+        let (body, next) = split_vector(rest, 2)?;
+        if kind == [0, 0] {
+            let ([0, name @ ..], []) = split_vector(body, 2)? else {
+                return None;
+            };
+            let (name, []) = split_vector(name, 2)? else {
+                return None;
+            };
+            if sni.replace(name.to_vec()).is_some() {
+                return None;
+            }
+        }
+        is_encrypted |= kind == ENCRYPTED;
+        extensions = next;
+    }
+    Some((sni, is_encrypted))
+}
+
+/// Splits a vector with a length of `width` bytes off.
+fn split_vector(bytes: &[u8], width: usize) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_at_checked(width)?;
+    let length = length
+        .iter()
+        .fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+    rest.split_at_checked(length)
+}
+
+#[cfg(test)]
+#[path = "client_hello/tests.rs"]
+mod tests;

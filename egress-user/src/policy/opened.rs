@@ -1,0 +1,84 @@
+//! What a caller's policy opens of addresses that are not public, for the kernel programs on the mediator's cgroup.
+//! Both mediators know the two keys. What a mediator does not accept, it refuses itself before it starts.
+use super::document::{self, Entry, Node, Value};
+use super::ssrf::Cidr;
+
+/// Addresses that a policy opens.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Opened {
+    /// `ssrf.ip_allowlist`.
+    pub listed: Vec<Cidr>,
+    /// Some names may lead into private networks (`trusted_domains`). No hook sees names.
+    pub private: bool,
+}
+
+impl Opened {
+    /// Reads the caller's document; what cannot be read opens nothing.
+    pub fn by(caller_yaml: Option<&str>) -> Self {
+        let entries = caller_yaml.map(document::read).and_then(Result::ok);
+        let entries = entries.unwrap_or_default();
+        let ssrf = get(&entries, "ssrf").and_then(Node::as_map);
+        let listed = ssrf.and_then(|ssrf| get(ssrf, "ip_allowlist"));
+        Self {
+            listed: texts(listed).filter_map(Cidr::parse).collect(),
+            private: texts(get(&entries, "trusted_domains")).next().is_some(),
+        }
+    }
+}
+
+fn get<'a>(entries: &'a [Entry], key: &str) -> Option<&'a Node> {
+    let entry = entries.iter().find(|entry| entry.key == key);
+    entry.map(|entry| &entry.value)
+}
+
+fn texts(list: Option<&Node>) -> impl Iterator<Item = &str> {
+    let items = list.and_then(|list| match &list.value {
+        Value::List(items) => Some(items.as_slice()),
+        Value::Null
+        | Value::Bool(_)
+        | Value::Int(_)
+        | Value::Float(_)
+        | Value::Text(_)
+        | Value::Map(_) => None,
+    });
+    items.unwrap_or_default().iter().filter_map(Node::as_text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_keys_open_and_what_cannot_be_read_opens_nothing() {
+        let listed = |ranges: &[&str]| {
+            ranges
+                .iter()
+                .filter_map(|range| Cidr::parse(range))
+                .collect()
+        };
+        for (yaml, ranges, private) in [
+            ("mode: strict\n", [].as_slice(), false),
+            (
+                "ssrf: {ip_allowlist: [10.1.0.0/16, '::1/128']}\n",
+                &["10.1.0.0/16", "::1/128"],
+                false,
+            ),
+            (
+                "ssrf: {ip_allowlist: [10.0.0.1, nonsense, 7]}\n",
+                &[],
+                false,
+            ),
+            ("trusted_domains: [a.test]\n", &[], true),
+            ("trusted_domains: []\nssrf: {}\n", &[], false),
+            ("ssrf: [10.0.0.0/8]\ntrusted_domains: a.test\n", &[], false),
+            ("- 10.0.0.0/8\n", &[], false),
+        ] {
+            let expected = Opened {
+                listed: listed(ranges),
+                private,
+            };
+            assert_eq!(Opened::by(Some(yaml)), expected, "{yaml}");
+        }
+        assert_eq!(Opened::by(None), Opened::default());
+    }
+}

@@ -1,0 +1,87 @@
+//! Rows about what the gates on the mediator's own sockets refused: connections and datagrams to the machine itself, to
+//! its platform, or into networks that are not public. What repeats is folded as the command's attempts are.
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+
+use egress_common::verdict::{Hook, Reason, Verdict};
+use serde_json::json;
+
+use super::{FOLDED, FlowLog, Repeats, as_map, protocol_name};
+use crate::bpf::events::Event;
+use crate::clock;
+use crate::packet::denied::Denied;
+
+/// What makes two refusals one kind.
+type Kind = (Hook, Verdict, Reason, u32, IpAddr, u16);
+
+/// Refusals by kind.
+pub(super) type Dials = HashMap<Kind, Repeats>;
+
+impl FlowLog {
+    /// Takes one refusal.
+    pub(super) fn dial(&mut self, event: &Event) -> io::Result<()> {
+        // Resolvers that sort addresses are not attempts.
+        if event.verdict == Verdict::Deny {
+            let denied = Denied {
+                destination: event.addr.to_string(),
+                port: event.port,
+                protocol: protocol_name(event.protocol),
+                reason: event.reason.label().to_owned(),
+                process: String::new(),
+            };
+            self.count_denied(denied);
+        }
+        let (hook, verdict, reason) = (event.hook, event.verdict, event.reason);
+        let kind = (
+            hook,
+            verdict,
+            reason,
+            event.protocol,
+            event.addr,
+            event.port,
+        );
+        if self.dials.len() < FOLDED || self.dials.contains_key(&kind) {
+            let seen = self.dials.entry(kind).or_insert(Repeats {
+                count: 0,
+                first_ns: event.ktime_ns,
+                last_ns: event.ktime_ns,
+            });
+            seen.count += 1;
+            seen.last_ns = event.ktime_ns;
+            if seen.count > 1 {
+                return Ok(());
+            }
+        }
+        let row = json!({
+            "hook": hook.label(), "verdict": verdict.label(), "reason": reason.label(),
+            "protocol": protocol_name(event.protocol), "dst": event.addr.to_string(), "port": event.port,
+            "cookie": event.cookie, "connect_ns": event.ktime_ns, "count": 1,
+        });
+        let at = self.wall_time(event.ktime_ns);
+        self.row("kernel_mediator_denied", at, as_map(row))
+    }
+
+    /// Writes the counts of what was folded.
+    pub(super) fn finish_dials(&mut self) -> io::Result<()> {
+        let mut folded: Vec<(Kind, Repeats)> = std::mem::take(&mut self.dials)
+            .into_iter()
+            .filter(|(_, seen)| seen.count > 1)
+            .collect();
+        folded.sort_unstable();
+        for ((hook, verdict, reason, protocol, addr, port), seen) in folded {
+            let row = json!({
+                "hook": hook.label(), "verdict": verdict.label(), "reason": reason.label(),
+                "protocol": protocol_name(protocol), "dst": addr.to_string(), "port": port,
+                "count": seen.count, "first": self.wall_time(seen.first_ns),
+                "last": self.wall_time(seen.last_ns),
+            });
+            self.row(
+                "kernel_mediator_denied_repeats",
+                clock::now_rfc3339(),
+                as_map(row),
+            )?;
+        }
+        Ok(())
+    }
+}

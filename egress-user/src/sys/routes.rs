@@ -1,0 +1,178 @@
+//! Which addresses are the machine's own, by its routing tables (rtnetlink(7)).
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use nix::errno::Errno;
+use nix::sys::socket::SockProtocol;
+
+use super::netlink::{Netlink, field};
+
+/// `RTM_GETROUTE`.
+const GET_ROUTE: u16 = 26;
+/// `RT_TABLE_LOCAL`.
+const LOCAL_TABLE: u8 = 255;
+/// `RTA_DST`.
+const DESTINATION: u16 = 1;
+/// Where in an `rtmsg` the prefix length, the table and the kind of a route are, and its length.
+const BITS_AT: usize = 1;
+const TABLE_AT: usize = 4;
+const KIND_AT: usize = 7;
+const ROUTE: usize = 12;
+/// `RTN_LOCAL`, `RTN_BROADCAST`, and `RTN_ANYCAST`: what is sent there arrives at the machine itself.
+const OWN: [u8; 3] = [2, 3, 4];
+
+/// The routing tables of a network namespace.
+#[derive(Debug)]
+pub struct Routes(Netlink);
+
+impl Routes {
+    /// Those of the calling thread's namespace.
+    ///
+    /// # Errors
+    /// Those of `socket(2)`.
+    pub fn open() -> io::Result<Self> {
+        Netlink::open(SockProtocol::NetlinkRoute).map(Self)
+    }
+
+    /// Whether the machine itself gets what is sent to `address`, as a connection that is made now would be routed.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn is_own(&self, address: IpAddr) -> io::Result<bool> {
+        let octets = octets(address);
+        let mut body = route(address.is_ipv4(), octets.len(), 0);
+        let length = u16::try_from(4 + octets.len()).unwrap_or_default();
+        body.extend(length.to_ne_bytes());
+        body.extend(DESTINATION.to_ne_bytes());
+        body.extend(octets);
+        match self.0.ask(GET_ROUTE, &body) {
+            Ok(route) => Ok(OWN.contains(&kind(&route)?)),
+            Err(error) if has_no_route(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// All addresses and prefixes that are the machine's own, with their prefix lengths.
+    ///
+    /// # Errors
+    /// When the kernel does not list them.
+    pub fn own(&self) -> io::Result<Vec<(IpAddr, u8)>> {
+        let mut own = Vec::new();
+        for is_v4 in [true, false] {
+            let listed = self
+                .0
+                .list(GET_ROUTE, &route(is_v4, 0, LOCAL_TABLE), |route| {
+                    let table: [u8; 1] = field(route, TABLE_AT)?;
+                    let [bits] = field(route, BITS_AT)?;
+                    // A kernel that does not filter lists all tables.
+                    if table == [LOCAL_TABLE] && OWN.contains(&kind(route)?) {
+                        own.push((destination(route, is_v4)?, bits));
+                    }
+                    Ok(())
+                });
+            match listed {
+                // A kernel without IPv6.
+                Err(error) if error.raw_os_error() == Some(Errno::EOPNOTSUPP as i32) => {}
+                listed => listed?,
+            }
+        }
+        Ok(own)
+    }
+}
+
+/// An `rtmsg`.
+fn route(is_v4: bool, octets: usize, table: u8) -> Vec<u8> {
+    let family = if is_v4 { libc::AF_INET } else { libc::AF_INET6 };
+    let mut body = vec![0; ROUTE];
+    let fields = [
+        (0, u8::try_from(family).unwrap_or_default()),
+        (BITS_AT, u8::try_from(octets * 8).unwrap_or_default()),
+        (TABLE_AT, table),
+    ];
+    for (at, value) in fields {
+        if let Some(field) = body.get_mut(at) {
+            *field = value;
+        }
+    }
+    body
+}
+
+fn kind(route: &[u8]) -> io::Result<u8> {
+    field(route, KIND_AT).map(|[kind]| kind)
+}
+
+/// The destination of a route; `0.0.0.0` or `::` where it has none.
+fn destination(route: &[u8], is_v4: bool) -> io::Result<IpAddr> {
+    let mut rest = route.get(ROUTE..).unwrap_or_default();
+    while !rest.is_empty() {
+        let size = usize::from(u16::from_ne_bytes(field(rest, 0)?)).max(4);
+        if u16::from_ne_bytes(field(rest, 2)?) == DESTINATION {
+            return if is_v4 {
+                field(rest, 4).map(|octets: [u8; 4]| octets.into())
+            } else {
+                field(rest, 4).map(|octets: [u8; 16]| octets.into())
+            };
+        }
+        rest = rest.get(size.next_multiple_of(4)..).unwrap_or_default();
+    }
+    Ok(if is_v4 {
+        Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        Ipv6Addr::UNSPECIFIED.into()
+    })
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
+
+/// What a connection would fail with as well.
+fn has_no_route(error: &io::Error) -> bool {
+    let errno = Errno::from_raw(error.raw_os_error().unwrap_or_default());
+    matches!(
+        errno,
+        Errno::ENETUNREACH
+            | Errno::EHOSTUNREACH
+            | Errno::EACCES
+            | Errno::EINVAL
+            | Errno::EAFNOSUPPORT
+            | Errno::EOPNOTSUPP
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_own_and_the_internet_is_not() {
+        let routes = Routes::open().unwrap();
+        let is_own = |text: &str| routes.is_own(text.parse().unwrap()).unwrap();
+        assert!(is_own("127.0.0.1") && is_own("127.9.9.9"));
+        assert!(!is_own("198.51.100.7") && !is_own("2001:db8::7"));
+        let own = routes.own().unwrap();
+        assert!(own.contains(&("127.0.0.0".parse().unwrap(), 8)), "{own:?}");
+        assert!(own.contains(&("127.0.0.1".parse().unwrap(), 32)), "{own:?}");
+        for (address, bits) in own {
+            let is_whole = matches!((address, bits), (IpAddr::V4(_), 32) | (IpAddr::V6(_), 128));
+            assert!(!is_whole || routes.is_own(address).unwrap(), "{address}");
+        }
+    }
+
+    #[test]
+    fn answers_that_are_cut_short_are_errors() {
+        let mut body = route(true, 4, LOCAL_TABLE);
+        body.extend([8, 0, 1, 0, 192, 0, 2, 7]);
+        assert_eq!(
+            destination(&body, true).unwrap(),
+            Ipv4Addr::new(192, 0, 2, 7)
+        );
+        for length in 13..body.len() {
+            assert!(destination(&body[..length], true).is_err(), "{length}");
+        }
+        assert!(kind(&body[..7]).is_err());
+    }
+}
