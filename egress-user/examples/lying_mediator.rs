@@ -13,7 +13,7 @@ use std::io;
 use std::process::ExitCode;
 
 use egress::mediator::plan::MediatorPlan;
-use egress::receipt::keys::signing_key_from_seed_hex;
+use pipelock_receipts::keys::signing_key_from_seed_hex;
 
 #[path = "../../tests/src/liar/mod.rs"]
 pub mod liar;

@@ -23,11 +23,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ed25519_dalek::{Signer, SigningKey};
-use egress::receipt::keys;
-use egress::receipt::record::{Action, ActionType, Phase, Posture, Transport, Verdict};
-use egress::receipt::recorder::{Moment, Recorder, SessionConfig};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
+use pipelock_receipts::keys;
+use pipelock_receipts::record::{Action, ActionType, Phase, Posture, Transport, Verdict};
+use pipelock_receipts::recorder::{Moment, Recorder, SessionConfig};
 
 /// Receipts of the chains.
 const SIZES: [u64; 3] = [10_000, 100_000, 1_000_000];

@@ -5,11 +5,9 @@
 pub mod cli;
 pub mod clock;
 pub mod digest;
-pub mod packet;
-pub mod policy;
-pub mod receipt;
 pub mod redact;
 pub mod regular;
+pub mod suggest;
 
 #[cfg(target_os = "linux")]
 pub mod apply;
@@ -31,8 +29,6 @@ pub mod read_on;
 pub mod relay;
 #[cfg(target_os = "linux")]
 pub mod run;
-#[cfg(target_os = "linux")]
-pub mod sys;
 
 #[cfg(test)]
 #[path = "../tests/support/mutate.rs"]

@@ -36,10 +36,7 @@ fn stage() -> Option<u8> {
 /// starts, standard streams aside, and recorded.
 fn inherited_descriptors() -> Vec<String> {
     #[cfg(target_os = "linux")]
-    if let (Ok(open), Ok(())) = (
-        egress::sys::fd::inherited(),
-        egress::sys::fd::cloexec_from(3),
-    ) {
+    if let (Ok(open), Ok(())) = (egress_sys::fd::inherited(), egress_sys::fd::cloexec_from(3)) {
         return open
             .into_iter()
             .map(|(number, target)| format!("{number}: {target}"))

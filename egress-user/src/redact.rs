@@ -5,10 +5,9 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use egress_policy::Host;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-
-use crate::policy::Host;
 
 /// What stands in place of a path segment that looks like a credential.
 pub const REDACTED: &str = "[redacted-value]";

@@ -10,11 +10,11 @@
 use std::fs;
 use std::path::Path;
 
-use egress::receipt::capsule::{Against, CapsuleReport, check};
-use egress::receipt::chain::Trust;
-use egress::receipt::check::{EvidenceFile, check_evidence};
-use egress::receipt::keys::public_from_argument;
-use egress::receipt::report::Report;
+use pipelock_receipts::capsule::{Against, CapsuleReport, check};
+use pipelock_receipts::chain::Trust;
+use pipelock_receipts::check::{EvidenceFile, check_evidence};
+use pipelock_receipts::keys::public_from_argument;
+use pipelock_receipts::report::Report;
 use serde_json::Value;
 use support::corpora;
 

@@ -15,10 +15,10 @@ use std::fs;
 use std::path::Path;
 
 use egress::cli::verify::{Outcome, VerifyArgs, VerifyError, status, verify};
-use egress::receipt::canonical::push_string;
-use egress::receipt::json::{MAX_DEPTH, parse};
-use egress::receipt::report::{End, Verdict};
-use egress::receipt::session::computed_genesis;
+use pipelock_receipts::canonical::push_string;
+use pipelock_receipts::json::{MAX_DEPTH, parse};
+use pipelock_receipts::report::{End, Verdict};
+use pipelock_receipts::session::computed_genesis;
 use serde_json::Value;
 use support::corpora;
 

@@ -8,18 +8,18 @@
 
 use std::time::Duration;
 
-use egress::packet::attest;
-use egress::packet::flows::check_flows;
-use egress::packet::identity;
-use egress::packet::measured::Measured;
-use egress::packet::required;
-use egress::packet::stream::FileDigest;
-use egress::receipt::capsule::{self, Against, Capsule};
-use egress::receipt::chain::Trust;
-use egress::receipt::check::{EvidenceFile, check_evidence};
-use egress::receipt::json::{MAX_DEPTH, parse};
-use egress::receipt::keys::parse_public;
-use egress::receipt::report::{End, Verdict};
+use audit_packet::attest;
+use audit_packet::flows::check_flows;
+use audit_packet::identity;
+use audit_packet::measured::Measured;
+use audit_packet::required;
+use audit_packet::stream::FileDigest;
+use pipelock_receipts::capsule::{self, Against, Capsule};
+use pipelock_receipts::chain::Trust;
+use pipelock_receipts::check::{EvidenceFile, check_evidence};
+use pipelock_receipts::json::{MAX_DEPTH, parse};
+use pipelock_receipts::keys::parse_public;
+use pipelock_receipts::report::{End, Verdict};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -144,7 +144,7 @@ fn evidence_has_its_hashes() {
     assert_eq!(record(0)["chain_prev_hash"], genesis);
     let open = record(0)["session_control"]["open"].to_string();
     let open = parse(&open, MAX_DEPTH).unwrap();
-    assert_eq!(egress::receipt::session::computed_genesis(&open), genesis);
+    assert_eq!(pipelock_receipts::session::computed_genesis(&open), genesis);
     let first = block("Evidence", 0).lines().next().unwrap();
     let canonical = between(first, "\"action_record\":", ",\"signature\":");
     assert_eq!(

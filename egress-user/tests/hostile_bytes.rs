@@ -16,21 +16,21 @@ mod support;
 
 use std::fs;
 
+use audit_packet::stream::FileDigest;
+use audit_packet::{EVIDENCE_FILE, FLOWS_FILE, PACKET_FILE, attest};
 use egress::apply::git_index;
 use egress::cli::verify::{self, VerifyArgs, status};
 use egress::client_hello;
-use egress::packet::stream::FileDigest;
-use egress::packet::suggest::suggest;
-use egress::packet::{EVIDENCE_FILE, FLOWS_FILE, PACKET_FILE, attest};
-use egress::policy::host::Host as ListHost;
-use egress::receipt::capsule::Capsule;
-use egress::receipt::{json, keys};
 use egress::relay::authority;
 use egress::relay::chunked::Chunked;
 use egress::relay::http_head::{Framing, Scan, judge, scan};
 use egress::relay::names::Names;
 use egress::relay::{dns, query, sniff};
+use egress::suggest::suggest;
+use egress_policy::host::Host as ListHost;
 use mutate::Numbers;
+use pipelock_receipts::capsule::Capsule;
+use pipelock_receipts::{json, keys};
 
 /// Every way in which a careless server ends a body and names a host: for each, the lengths, whether chunked
 /// counts, and the hosts.

@@ -9,11 +9,11 @@
 )]
 mod support;
 
-use egress::receipt::chain::Trust;
-use egress::receipt::check::{EvidenceFile, check_evidence, check_receipt};
-use egress::receipt::findings::Finding;
-use egress::receipt::keys;
-use egress::receipt::report::{End, Report, Totals, Verdict};
+use pipelock_receipts::chain::Trust;
+use pipelock_receipts::check::{EvidenceFile, check_evidence, check_receipt};
+use pipelock_receipts::findings::Finding;
+use pipelock_receipts::keys;
+use pipelock_receipts::report::{End, Report, Totals, Verdict};
 use sha2::{Digest, Sha256};
 use support::{Chain, SESSION, chain, chain_with};
 

@@ -6,12 +6,12 @@
 )]
 mod support;
 
-use egress::receipt::chain::Trust;
-use egress::receipt::check::{EvidenceFile, check_evidence};
-use egress::receipt::keys;
-use egress::receipt::record::{Action, ActionType, Phase, Transport, Verdict};
-use egress::receipt::recorder::{Moment, Recorder, RecorderError};
-use egress::receipt::report::{self, End};
+use pipelock_receipts::chain::Trust;
+use pipelock_receipts::check::{EvidenceFile, check_evidence};
+use pipelock_receipts::keys;
+use pipelock_receipts::record::{Action, ActionType, Phase, Transport, Verdict};
+use pipelock_receipts::recorder::{Moment, Recorder, RecorderError};
+use pipelock_receipts::report::{self, End};
 use support::{config, id, time};
 
 fn action<'a>(action_id: &'a str, phase: Option<Phase>, target: &'a str) -> Action<'a> {

@@ -282,7 +282,7 @@ impl RelayUnderTest {
             addr: egress_common::abi::halves(self.ip.to_ipv6_mapped().into()),
             port: port.into(),
             kind: SLOT_REDIRECTED,
-            ..egress::sys::slots::EMPTY
+            ..egress_sys::slots::EMPTY
         };
         socket.connect(&self.address.into()).unwrap();
         socket.into()
@@ -301,10 +301,7 @@ fn start_relay(mediator: SocketAddr) -> RelayUnderTest {
         dns_tcp: None,
     };
     let address = sockets.transparent_v4.local_addr().unwrap();
-    let slots = Slots(Arc::new(Mutex::new(vec![
-        egress::sys::slots::EMPTY;
-        65_536
-    ])));
+    let slots = Slots(Arc::new(Mutex::new(vec![egress_sys::slots::EMPTY; 65_536])));
     let config = Config {
         mediator,
         allowed_ports: vec![80, 443],

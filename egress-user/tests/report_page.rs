@@ -3,17 +3,17 @@
     clippy::panic,
     reason = "a page that cannot be read has failed the test"
 )]
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use egress::packet::denied::Denied;
-use egress::packet::grade::{Grade, Graded};
-use egress::packet::html::render;
-use egress::packet::measured::{
+use audit_packet::denied::Denied;
+use audit_packet::grade::{Grade, Graded};
+use audit_packet::html::render;
+use audit_packet::measured::{
     AllowedRow, AttestationKey, Control, DeniedRow, Measured, Probe, Probes,
 };
-use egress::packet::summary::Shown;
-use egress::receipt::chain::Trust;
-use egress::receipt::check::{EvidenceFile, check_evidence};
+use audit_packet::summary::Shown;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use pipelock_receipts::chain::Trust;
+use pipelock_receipts::check::{EvidenceFile, check_evidence};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use support::{chain, packet_for};

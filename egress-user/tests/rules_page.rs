@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use egress::packet::all_rules;
-use egress::packet::reconcile::Disagreement;
+use audit_packet::all_rules;
+use audit_packet::reconcile::Disagreement;
 use serde_json::Value;
 
 /// Identifier and severity of each row of the page that has a rule in its first cell.

@@ -13,8 +13,8 @@ mod mutate;
 use std::fs;
 use std::time::{Duration, Instant};
 
+use audit_packet::timestamp::{self, MOST_BYTES, Problem, Roots, Stamp};
 use authority::{Authority, ROOT, TIME_STAMPING, granted, tlv, token};
-use egress::packet::timestamp::{self, MOST_BYTES, Problem, Roots, Stamp};
 use mutate::Numbers;
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;

@@ -13,10 +13,10 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use audit_packet::verifier_text;
 use egress::cli::verify::{Outcome, VerifyArgs, status, verify};
-use egress::packet::verifier_text;
-use egress::receipt::findings::Finding;
-use egress::receipt::report::Report;
+use pipelock_receipts::findings::Finding;
+use pipelock_receipts::report::Report;
 use serde_json::Value;
 use support::corpora;
 
@@ -117,8 +117,8 @@ impl Checked {
         let first = self.outcome.findings.first();
         match (first, &self.report().end) {
             (Some(finding), _) => finding.rule.id,
-            (None, egress::receipt::report::End::Proven) => "proven",
-            (None, egress::receipt::report::End::Unproven(reason)) => reason,
+            (None, pipelock_receipts::report::End::Proven) => "proven",
+            (None, pipelock_receipts::report::End::Unproven(reason)) => reason,
         }
     }
 

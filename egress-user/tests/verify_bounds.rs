@@ -15,16 +15,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ed25519_dalek::SigningKey;
-use egress::cli::exit;
-use egress::cli::verify::{self, Outcome, VerifyArgs, VerifyError, status};
-use egress::packet::attest::{self, Predicate};
-use egress::packet::stream::FileDigest;
-use egress::packet::{
+use audit_packet::attest::{self, Predicate};
+use audit_packet::stream::FileDigest;
+use audit_packet::{
     ATTESTATION_FILE, CHANGES_FILE, EVIDENCE_FILE, FLOWS_FILE, PACKET_FILE, PACKET_FILES,
     POLICY_FILE, REPORT_FILE, SUMMARY_FILE, VERIFIER_FILE,
 };
-use egress::receipt::keys;
+use ed25519_dalek::SigningKey;
+use egress::cli::exit;
+use egress::cli::verify::{self, Outcome, VerifyArgs, VerifyError, status};
+use pipelock_receipts::keys;
 use support::{Chain, SESSION, chain, write_packet};
 
 /// Long enough for any verdict here, and too short for reading a gigabyte.

@@ -9,11 +9,11 @@ mod support;
 use std::fs;
 use std::path::Path;
 
+use audit_packet::grade::Grade;
+use audit_packet::{EVIDENCE_FILE, FLOWS_FILE, PACKET_FILE, POLICY_FILE};
 use egress::cli::exit;
 use egress::cli::keygen::{self, KeygenArgs};
 use egress::cli::verify::{self, Outcome, VerifyArgs, status};
-use egress::packet::grade::Grade;
-use egress::packet::{EVIDENCE_FILE, FLOWS_FILE, PACKET_FILE, POLICY_FILE};
 use support::{Chain, SESSION, chain, write_packet};
 
 fn args(path: &Path, chain: &Chain) -> VerifyArgs {
@@ -213,7 +213,7 @@ fn what_speaks_of_a_boundary_is_a_whole_packet_or_nothing() {
     let chain = chain(4, 3);
     let whole = tempfile::tempdir().unwrap();
     write_packet(whole.path(), &chain);
-    let boundary = egress::receipt::keys::generate().unwrap();
+    let boundary = pipelock_receipts::keys::generate().unwrap();
     let pinned = |path: &Path| VerifyArgs {
         boundary_keys: vec![hex::encode(boundary.verifying_key().to_bytes())],
         ..args(path, &chain)
@@ -352,7 +352,7 @@ fn a_generated_key_signs_and_verifies() {
     assert_eq!(generate(false), exit::SUCCESS);
     assert_eq!(generate(false), exit::USAGE);
     assert_eq!(generate(true), exit::SUCCESS);
-    let key = egress::receipt::keys::load_private(&out).unwrap();
+    let key = pipelock_receipts::keys::load_private(&out).unwrap();
     let chain = support::chain_with(&key, 1, 0);
     let path = directory.path().join("evidence.jsonl");
     fs::write(&path, chain.bytes()).unwrap();

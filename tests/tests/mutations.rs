@@ -1,7 +1,7 @@
 //! Every field of every file of a packet changed, by everybody who may have changed it: with the built-in mediator.
 #![forbid(unsafe_code)]
 
-use egress::packet::grade::Grade;
+use audit_packet::grade::Grade;
 use egress_tests::World;
 use egress_tests::mutation::{By, HonestPacket, assert_seen, not_rejected, scene};
 

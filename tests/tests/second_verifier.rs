@@ -13,12 +13,12 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use audit_packet::grade::Grade;
 use egress::cli::verify::{VerifyArgs, verify};
-use egress::packet::grade::Grade;
-use egress::receipt::findings::{Finding, Severity};
 use egress_tests::evidence::{public_key_hex, second_verifier};
 use egress_tests::mutation::{HonestPacket, Sampled, is_named, scene, write_changes, write_lies};
 use egress_tests::{Run, World};
+use pipelock_receipts::findings::{Finding, Severity};
 use serde_json::Value;
 
 /// At how many places each attacker changes the packet of a shape, unless the caller chooses.

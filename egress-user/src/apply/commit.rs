@@ -8,6 +8,8 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
 
+use egress_sys::rename::{RenameFlags, rename};
+use egress_sys::{entry_xattr as xattr, identity};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat, futimens, mkdirat};
@@ -21,8 +23,6 @@ use super::model::{Outcome, Plan, Step};
 use super::path::RelPath;
 use super::tree::{self, Identity};
 use crate::boundary::workspace::store::{About, MOVED, Store, UPPER};
-use crate::sys::rename::{RenameFlags, rename};
-use crate::sys::{entry_xattr as xattr, identity};
 
 /// The directories that steps work on.
 struct Places {

@@ -4,13 +4,13 @@ use std::ffi::{CString, OsStr};
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 
+use egress_sys::entry_xattr as xattr;
 use nix::sys::stat::FileStat;
 use sha2::{Digest, Sha256};
 
 use super::judge::Kind;
 use super::model::Change;
 use super::tree;
-use crate::sys::entry_xattr as xattr;
 
 /// Takes digests of files. What is written of them is bounded by the disk; holes are not, and a program
 /// makes terabytes of them with one call: so many bytes of holes are digested in all.

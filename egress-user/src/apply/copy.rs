@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, OwnedFd};
 
+use egress_sys::entry_xattr as xattr;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, fchmod, fstat, futimens, mkdirat};
@@ -16,7 +17,6 @@ use super::judge::{self, Kind};
 use super::path::RelPath;
 use super::tree;
 use crate::boundary::workspace::store::{self, About, COPY, Store};
-use crate::sys::entry_xattr as xattr;
 
 /// A file of the store that was made when the copy was.
 const COPIED: &str = "copied";

@@ -4,6 +4,7 @@ use std::ffi::{CStr, OsStr};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use egress_sys::{entry_xattr as xattr, handle};
 use nix::fcntl::OFlag;
 use nix::libc;
 use nix::sys::stat::FileStat;
@@ -11,7 +12,6 @@ use nix::sys::stat::FileStat;
 use super::judge::Kind;
 use super::path::RelPath;
 use super::tree;
-use crate::sys::{entry_xattr as xattr, handle};
 
 /// Prefix of the attributes that belong to the overlay.
 pub const OWN_ATTRIBUTES: &[u8] = b"trusted.overlay.";

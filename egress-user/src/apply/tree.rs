@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::judge::Kind;
 use super::path::RelPath;
-pub use crate::sys::dir::{list, open_dir};
+pub use egress_sys::dir::{list, open_dir};
 
 const NANOSECONDS: i64 = 1_000_000_000;
 

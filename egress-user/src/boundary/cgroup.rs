@@ -6,8 +6,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use egress_sys::xattr;
+
 use super::{limits, mountinfo};
-use crate::sys::xattr;
 
 /// One cgroup v2 directory; killed and removed when dropped.
 #[derive(Debug)]

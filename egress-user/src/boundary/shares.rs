@@ -9,12 +9,12 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use egress_sys::netlink::Netlink;
+use egress_sys::sock_diag;
 use serde::Serialize;
 
 use super::cgroup::CgroupGuard;
 use super::limits;
-use crate::sys::netlink::Netlink;
-use crate::sys::sock_diag;
 
 /// One run may have this part of a table: a quarter.
 const PART: u64 = 4;

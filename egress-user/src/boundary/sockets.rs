@@ -6,10 +6,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use egress_sys::dir;
+use egress_sys::mount::{Attributes, move_mount, open_tree, set_attributes};
+
 use super::view::View;
 use super::workspace::{self, Access};
-use crate::sys::dir;
-use crate::sys::mount::{Attributes, move_mount, open_tree, set_attributes};
 
 /// Device and inode of a file.
 pub type FileId = (u64, u64);

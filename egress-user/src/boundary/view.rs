@@ -463,7 +463,7 @@ impl View {
     /// # Errors
     /// Those of `pivot_root(2)`.
     pub fn enter(self) -> io::Result<()> {
-        crate::sys::mount::pivot_into(&self.root)
+        egress_sys::mount::pivot_into(&self.root)
     }
 }
 

@@ -7,6 +7,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use egress_common::names::{ADDRCONFIG_V4, ADDRCONFIG_V6, DNS_PORT, TRANSPARENT_PORT};
+use egress_sys::dir::hold;
+use egress_sys::{fd, handover, netdev, process};
 use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, killpg, sigprocmask};
@@ -25,8 +27,6 @@ use crate::boundary::workspace::overlay::{mount_overlay, mount_overlay_inside};
 use crate::boundary::{mountinfo, sockets};
 use crate::probe::scene::{Scene, Side, Target};
 use crate::probe::{self, Gifts};
-use crate::sys::dir::hold;
-use crate::sys::{fd, handover, netdev, process};
 
 /// A step that failed, with its name.
 struct StepError {
@@ -216,7 +216,7 @@ fn enter_view(plan: &StagePlan) -> io::Result<Entered> {
     view.mask(above, &plan.shown)?;
     let at = view.skeleton(workspace)?;
     match &plan.store {
-        None => crate::sys::mount::move_mount(&tree, &at)?,
+        None => egress_sys::mount::move_mount(&tree, &at)?,
         Some(store) => overlay(&view, &tree, workspace, store)?,
     }
     view.mask(&hiding, &[])?;
@@ -272,7 +272,7 @@ fn show_host(view: View, tree: &OwnedFd, plan: &StagePlan) -> io::Result<Entered
     let (workspace, _) = &plan.workspace;
     let at = view.inside(workspace);
     match &plan.store {
-        None => crate::sys::mount::move_mount(tree, &at)?,
+        None => egress_sys::mount::move_mount(tree, &at)?,
         Some(store) => overlay(&view, tree, workspace, store)?,
     }
     view.enter()?;

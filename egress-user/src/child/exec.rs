@@ -8,6 +8,8 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 
+use egress_sys::privileges::Enforced;
+use egress_sys::{fd, handover, privileges, process};
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
@@ -16,8 +18,6 @@ use nix::unistd::Pid;
 use super::protocol::{Resources, StagePlan};
 use super::seccomp;
 use crate::boundary::layers::Layer;
-use crate::sys::privileges::Enforced;
-use crate::sys::{fd, handover, privileges, process};
 
 /// A forked child of init that still has every privilege.
 #[must_use = "the command is not running yet"]

@@ -2,6 +2,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use egress_sys::privileges::Enforced;
 use serde::{Deserialize, Serialize};
 
 use crate::boundary::layers::Layers;
@@ -9,7 +10,6 @@ use crate::boundary::view::{LeftOut, PlacedFile, TmpfsLimits};
 use crate::boundary::workspace::credentials::Shown;
 use crate::probe::Found;
 use crate::probe::scene::Scene;
-use crate::sys::privileges::Enforced;
 
 /// Everything that init needs: JSON in an inherited memory file.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -274,7 +274,7 @@ fn reviewed(own: i64, shared: i64, newest: i64) -> BpfProgram {
 /// # Errors
 /// As [`filters`].
 pub fn digest(is_audit: bool) -> Result<String, seccompiler::BackendError> {
-    Ok(crate::sys::filter::digest(&filters(is_audit)?))
+    Ok(egress_sys::filter::digest(&filters(is_audit)?))
 }
 
 #[cfg(test)]

@@ -2,8 +2,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use audit_packet::timestamp::Roots;
+
 use super::exit;
-use crate::packet::timestamp::Roots;
 use crate::regular;
 
 /// Longest certificate file that is read.

@@ -4,10 +4,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::ensure;
+use audit_packet::identity::{self, Identity};
 use ureq::http::Uri;
 
 use super::authorities;
-use crate::packet::identity::{self, Identity};
 use crate::run::plan::TimestampAuthority;
 
 /// What the caller binds beside what the CI system says.

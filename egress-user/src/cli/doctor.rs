@@ -3,6 +3,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
+use pipelock_receipts::findings::visible;
 use serde_json::json;
 
 use super::exit;
@@ -10,7 +11,6 @@ use super::failure::{self, Form};
 use super::print;
 use crate::apply::{self, Recovered};
 use crate::probe::model::ProbeResult;
-use crate::receipt::findings::visible;
 use crate::run::doctor::{self, Check, State};
 use crate::run::leavings::{self, Kind, Leaving, Reach, Swept};
 use crate::run::probes;

@@ -2,11 +2,11 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
+use pipelock_receipts::keys::{self, KeyError, Replace};
 use serde_json::json;
 
 use super::exit;
 use super::failure::{self, Form};
-use crate::receipt::keys::{self, KeyError, Replace};
 
 /// Arguments of `egress keygen`.
 #[derive(Debug, clap::Args)]

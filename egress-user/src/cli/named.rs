@@ -3,10 +3,10 @@ use std::io;
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
+use egress_policy::runtime::{self, OwnedKeys};
+use pipelock_receipts::keys;
 
 use super::run::RunArgs;
-use crate::policy::runtime::{self, OwnedKeys};
-use crate::receipt::keys;
 use crate::regular;
 use crate::run::plan::{CallerPolicy, Signer};
 

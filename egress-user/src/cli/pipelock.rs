@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
+use egress_policy::pipelock::{self, Attempt, PipelockKeys, PipelockPolicy};
+use egress_policy::runtime::OwnedKeys;
 
 use super::print;
 use crate::mediator::process::binary;
-use crate::policy::pipelock::{self, Attempt, PipelockKeys, PipelockPolicy};
-use crate::policy::runtime::OwnedKeys;
 use crate::regular;
 use crate::run::plan::{Authority, CallerPolicy, PipelockChoice, PlainHttp};
 

@@ -4,13 +4,13 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use audit_packet::FLOWS_FILE;
 use clap::{Args, Subcommand};
 
 use super::exit;
 use super::failure::{self, Form};
 use super::verify::files::Folder;
-use crate::packet::FLOWS_FILE;
-use crate::packet::suggest::suggest;
+use crate::suggest::suggest;
 
 /// Exit statuses, for `--help`.
 const HELP: &str = "\

@@ -1,14 +1,14 @@
 //! What people and machines see of a run.
 use std::io::{IsTerminal, Write};
 
+use audit_packet::denied::Denied;
+use pipelock_receipts::findings::visible;
 use serde_json::{Value, json};
 
 use super::exit;
 use crate::apply::Recovered;
 use crate::apply::judge::Reason;
 use crate::apply::model::{Change, Outcome};
-use crate::packet::denied::Denied;
-use crate::receipt::findings::visible;
 use crate::run::emit::Emitted;
 use crate::run::leavings::{Kept, Swept};
 use crate::run::plan::{Mode, Progress};

@@ -15,10 +15,10 @@ use super::failure::{self, Form};
 use super::route::route;
 use super::variables::Variables;
 use super::{named, pipelock, print};
-use crate::packet::dir::PacketDir;
 use crate::run::emit::Emitted;
 use crate::run::error::RunError;
 use crate::run::leavings::{self, Reach};
+use crate::run::packet_dir::PacketDir;
 use crate::run::plan::{
     CallerPolicy, Diagnostics, DnsMode, Input, Layers, Limits, MediatorChoice, Mode, Plan, Shares,
     WorkspaceMode, most_memory,

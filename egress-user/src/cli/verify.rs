@@ -8,29 +8,28 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use audit_packet::boundary::BoundaryReport;
+use audit_packet::check::Pinned;
+use audit_packet::grade::Grade;
+use audit_packet::identity::{self, Identity};
+use audit_packet::model::Packet;
+use audit_packet::stream::too_large;
+use audit_packet::timestamp::{Problem, Stamp};
+use audit_packet::{CAPSULE_FILE, EVIDENCE_FILE, PACKET_FILE, PACKET_FILES, rules};
 use ed25519_dalek::VerifyingKey;
-use time::OffsetDateTime;
-
 use files::read_error;
+use pipelock_receipts::chain::Trust;
+use pipelock_receipts::check::{MAX_DOCUMENT_BYTES, check_receipt};
+use pipelock_receipts::findings::{Finding, Place, visible};
+use pipelock_receipts::json::{MAX_DEPTH, Node, parse_bytes};
+use pipelock_receipts::keys::{KeyError, public_from_argument};
+use pipelock_receipts::report::{End, Report, Verdict};
 use show::{as_json, as_text};
+use time::OffsetDateTime;
 
 use super::authorities::{self, AuthorityError};
 use super::exit;
 use super::failure::{self, Form};
-use crate::packet::boundary::BoundaryReport;
-use crate::packet::check::Pinned;
-use crate::packet::grade::Grade;
-use crate::packet::identity::{self, Identity};
-use crate::packet::model::Packet;
-use crate::packet::stream::too_large;
-use crate::packet::timestamp::{Problem, Stamp};
-use crate::packet::{CAPSULE_FILE, EVIDENCE_FILE, PACKET_FILE, PACKET_FILES, rules};
-use crate::receipt::chain::Trust;
-use crate::receipt::check::{MAX_DOCUMENT_BYTES, check_receipt};
-use crate::receipt::findings::{Finding, Place, visible};
-use crate::receipt::json::{MAX_DEPTH, Node, parse_bytes};
-use crate::receipt::keys::{KeyError, public_from_argument};
-use crate::receipt::report::{End, Report, Verdict};
 use crate::regular;
 
 mod evidence;

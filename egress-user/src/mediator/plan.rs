@@ -3,8 +3,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::receipt::record::Posture as PostureBinding;
 use crate::redact::Key;
+pub use pipelock_receipts::record::Posture as PostureBinding;
 
 /// Everything the built-in mediator needs, handed over as JSON in an inherited memory file.
 ///

@@ -10,6 +10,8 @@ use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use egress_sys::attempt::{SharedSegment, close_others};
+use egress_sys::{fd, handover, netdev, privileges, process};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::MsgFlags;
@@ -26,8 +28,6 @@ use super::network::{
 };
 use super::scene::{Scene, Target, Targets};
 use super::{Found, Gifts, PROBES, Probe, make};
-use crate::sys::attempt::{SharedSegment, close_others};
-use crate::sys::{fd, handover, netdev, privileges, process};
 
 /// How long a fresh address may take to be one.
 const BOUND_WITHIN: Duration = Duration::from_millis(100);

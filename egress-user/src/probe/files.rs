@@ -6,13 +6,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::{Path, PathBuf};
 
+use egress_sys::attempt;
 use nix::unistd::{AccessFlags, access};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::model::Attempt;
 use super::scene::{Owned, Scene, Side};
 use super::{Tried, reached};
-use crate::sys::attempt;
 
 /// Where services of a host listen, by the name of the probe.
 pub(super) const SERVICES: [(&str, &[&str]); 10] = [

@@ -4,13 +4,13 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use egress_sys::attempt;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
 use super::model::Attempt;
 use super::scene::{Scene, Side};
 use super::{Tried, reached};
-use crate::sys::attempt;
 
 pub(super) fn io_uring(scene: &Scene) -> Tried {
     let off = fs::read_to_string("/proc/sys/kernel/io_uring_disabled");

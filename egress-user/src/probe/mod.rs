@@ -15,12 +15,11 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 
+use egress_sys::process;
+use model::Attempt;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
-
-use crate::sys::process;
-use model::Attempt;
 pub use privilege::Gifts;
 use scene::{Scene, Side};
 

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 
+use egress_sys::netdev;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, SockaddrIn, sendmsg};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -11,7 +12,6 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use super::model::Attempt;
 use super::scene::{Scene, Side};
 use super::{Tried, reached};
-use crate::sys::netdev;
 
 /// Destination of the documentation range (RFC 5737): outside it lies in the control's own
 /// namespace.

@@ -6,6 +6,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
+use egress_sys::process::Child;
+use egress_sys::{attempt, fd, process, xattr};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
@@ -16,8 +18,6 @@ use nix::unistd::{Gid, Pid, Uid, geteuid, setgroups, setresgid, setresuid};
 use super::model::Attempt;
 use super::scene::{Scene, Side, Target};
 use super::{Tried, reached};
-use crate::sys::process::Child;
-use crate::sys::{attempt, fd, process, xattr};
 
 /// A user that nobody is.
 const NOBODY: u32 = 65_534;

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
-pub use crate::policy::Host;
+pub use egress_policy::Host;
 
 /// What a request is for: a host that was judged, and a port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

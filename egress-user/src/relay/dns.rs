@@ -3,6 +3,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use egress_policy::host::is_localhost;
 use hickory_proto::op::{Edns, Message, MessageType, Metadata, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, PTR};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
@@ -14,7 +15,6 @@ use super::authority::Host;
 use super::names::{Assigned, Names, Pair};
 use super::plan::NameReport;
 use super::serve::Relay;
-use crate::policy::host::is_localhost;
 
 /// Long enough for a connection, short enough that no cache outlives the run.
 const TTL: u32 = 30;

@@ -29,11 +29,11 @@ pub trait SlotSource: Send + Sync + 'static {
 #[derive(Debug)]
 pub struct MappedSlots {
     /// Redirected connections that are IPv4 on the wire.
-    pub v4: crate::sys::slots::SlotArray,
+    pub v4: egress_sys::slots::SlotArray,
     /// Redirected connections that are IPv6 on the wire.
-    pub v6: crate::sys::slots::SlotArray,
+    pub v6: egress_sys::slots::SlotArray,
     /// Connections to the explicit proxy port.
-    pub proxy: crate::sys::slots::SlotArray,
+    pub proxy: egress_sys::slots::SlotArray,
 }
 
 impl SlotSource for MappedSlots {
@@ -205,7 +205,7 @@ mod tests {
     use egress_common::abi::{SLOT_EMPTY, SLOT_LOCAL, halves};
 
     use super::*;
-    use crate::sys::slots::EMPTY;
+    use egress_sys::slots::EMPTY;
 
     struct Fixed(u32);
 

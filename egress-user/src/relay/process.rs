@@ -3,6 +3,9 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{OwnedFd, RawFd};
 
+use egress_sys::handover::{inherited, read_plan, send_message};
+use egress_sys::privileges::drop_to;
+use egress_sys::slots::SlotArray;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Pid, getppid};
 use tokio::net::UnixDatagram;
@@ -13,9 +16,6 @@ use super::orig_dst::MappedSlots;
 use super::plan::{Listeners, RelayPlan, Report};
 use super::seccomp;
 use super::serve::{Config, Sockets, serve};
-use crate::sys::handover::{inherited, read_plan, send_message};
-use crate::sys::privileges::drop_to;
-use crate::sys::slots::SlotArray;
 
 /// Runs `egress __relay PLAN_FD CONTROL_FD` and returns the process's exit status.
 ///

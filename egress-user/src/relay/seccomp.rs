@@ -22,7 +22,7 @@ pub(super) fn install() -> Result<(), seccompiler::Error> {
 /// # Errors
 /// The filter cannot be compiled.
 pub fn digest() -> Result<String, seccompiler::Error> {
-    Ok(crate::sys::filter::digest([&filter()?]))
+    Ok(egress_sys::filter::digest([&filter()?]))
 }
 
 fn filter() -> Result<BpfProgram, seccompiler::Error> {

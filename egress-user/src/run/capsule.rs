@@ -2,7 +2,10 @@
 //! starts, so that the mediator's first receipt can bind it.
 use std::time::Duration;
 
+use audit_packet::IDENTITY_FILE;
+use audit_packet::posture::NO_WAY_OUT;
 use ed25519_dalek::SigningKey;
+use pipelock_receipts::capsule::{self, Claims, ContainLaunch, Containment, KernelRule, Signed};
 use time::OffsetDateTime;
 
 use super::error::{RunError, system};
@@ -13,10 +16,7 @@ use crate::boundary::users::AGENT_NAME;
 use crate::bpf::ProgramIdentity;
 use crate::child::seccomp;
 use crate::clock;
-use crate::packet::IDENTITY_FILE;
-use crate::packet::posture::NO_WAY_OUT;
 use crate::probe::model::{Outcome, all_denied};
-use crate::receipt::capsule::{self, Claims, ContainLaunch, Containment, KernelRule, Signed};
 
 /// How long a run without a time-out may last for its receipts to lie within the capsule's time.
 const LONGEST: Duration = Duration::from_hours(30 * 24);

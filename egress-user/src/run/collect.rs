@@ -4,11 +4,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use audit_packet::denied::{self, Attempts};
 use egress_common::abi::Counter;
+use egress_sys::privileges::Enforced;
+use egress_sys::process::Child;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{MsgFlags, Shutdown, shutdown};
 use nix::sys::wait::WaitStatus;
+use pipelock_receipts::capsule::Signed;
 use serde::Serialize;
 
 use super::environment;
@@ -33,10 +37,6 @@ use crate::bpf::{Gates, ProgramIdentity, Unavailable};
 use crate::clock;
 use crate::mediator::process::evidence;
 use crate::mediator::process::facts::Facts;
-use crate::packet::denied::{self, Attempts};
-use crate::receipt::capsule::Signed;
-use crate::sys::privileges::Enforced;
-use crate::sys::process::Child;
 
 /// How long the relay and the mediator each may take to end in order.
 const END_WITHIN: Duration = Duration::from_secs(5);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use egress_common::abi::Config;
 use egress_common::names::{ADDRCONFIG_V6, DEFAULT_PROXY_PORT};
+use egress_sys::{netdev, process};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use serde::de::DeserializeOwned;
@@ -21,7 +22,6 @@ use crate::boundary::view::View;
 use crate::boundary::workspace;
 use crate::bpf::Gates;
 use crate::probe::model::{Outcome, ProbeResult};
-use crate::sys::{netdev, process};
 
 /// Oldest kernel that is tested.
 const TESTED: (u32, u32) = (6, 1);

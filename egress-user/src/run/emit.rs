@@ -2,7 +2,23 @@
 use std::io::{self, Seek};
 use std::path::{Path, PathBuf};
 
+use audit_packet::attest;
+use audit_packet::boundary::{Attestation, BoundaryFiles, BoundaryReport, PolicyFile, judge};
+use audit_packet::build::{PacketInputs, build};
+use audit_packet::denied::{self, Attempts};
+use audit_packet::grade::Graded;
+use audit_packet::model::{Packet, PacketVerdict, Provider, Run, ScannerConfig, Verifier};
+use audit_packet::rendered::{self, Source};
+use audit_packet::stream::{FileDigest, Stream};
+use audit_packet::timestamp::Stamp;
+use audit_packet::{
+    ATTESTATION_FILE, BOUNDARY_FILE, CAPSULE_FILE, CHANGES_ARCHIVE, CHANGES_FILE, EVIDENCE_FILE,
+    FLOWS_FILE, IDENTITY_FILE, PACKET_FILE, POLICY_FILE, REPORT_FILE, SUMMARY_FILE, VERIFIER_FILE,
+};
 use ed25519_dalek::VerifyingKey;
+use egress_policy::allowed::Allowed;
+use pipelock_receipts::check::MAX_DOCUMENT_BYTES;
+use pipelock_receipts::report::Report;
 
 use super::collect::Collected;
 use super::error::RunError;
@@ -14,23 +30,7 @@ use super::verify::Verified;
 use crate::apply::Recovered;
 use crate::apply::model::Change;
 use crate::clock;
-use crate::packet::attest;
-use crate::packet::boundary::{Attestation, BoundaryFiles, BoundaryReport, judge};
-use crate::packet::build::{PacketInputs, build};
-use crate::packet::denied::{self, Attempts};
-use crate::packet::grade::Graded;
-use crate::packet::model::{Packet, PacketVerdict, Provider, Run, ScannerConfig, Verifier};
-use crate::packet::rendered::{self, Source};
-use crate::packet::stream::{FileDigest, Stream};
-use crate::packet::timestamp::Stamp;
-use crate::packet::{
-    ATTESTATION_FILE, BOUNDARY_FILE, CAPSULE_FILE, CHANGES_ARCHIVE, CHANGES_FILE, EVIDENCE_FILE,
-    FLOWS_FILE, IDENTITY_FILE, PACKET_FILE, POLICY_FILE, REPORT_FILE, SUMMARY_FILE, VERIFIER_FILE,
-};
-use crate::policy::allowed::Allowed;
 use crate::probe::model::ProbeResult;
-use crate::receipt::check::MAX_DOCUMENT_BYTES;
-use crate::receipt::report::Report;
 use crate::regular;
 
 /// What a finished run comes down to; the first that applies, in this order.
@@ -247,7 +247,10 @@ impl Verified {
             flows: Some(Ok(Stream::of(&self.run.flows))),
             capsule: self.run.capsule.as_ref().map(|one| one.bytes.as_slice()),
             identity: Some(&self.run.plan.identity),
-            policy: Some(self.run.policy.yaml.as_bytes()),
+            policy: Some(PolicyFile {
+                bytes: self.run.policy.yaml.as_bytes(),
+                read: Allowed::read,
+            }),
             changes,
             attestation: Attestation::Pending {
                 pinned: boundary.pinned,

@@ -2,10 +2,11 @@
 use std::io;
 use std::path::PathBuf;
 
+use pipelock_receipts::findings::visible;
+
 use crate::bpf::BpfError;
 use crate::mediator::process::PipelockError;
 use crate::probe::model::{Outcome, ProbeResult};
-use crate::receipt::findings::visible;
 
 /// A failure of the machine, the boundary or the mediator: exit status 125.
 #[derive(Debug, thiserror::Error)]

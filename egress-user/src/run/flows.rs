@@ -13,22 +13,21 @@ use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
+use audit_packet::denied::{Denied, OTHERS};
+use audit_packet::flows::FlowChain;
+use audit_packet::residual::Residual;
+use audit_packet::rows::{RelayRow, RelayVerdict};
+use callers::{Caller, Callers};
 use egress_common::names::{SYNTHETIC_V4, SYNTHETIC_V6};
 use egress_common::verdict::{Hook, Reason, Verdict};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
-
-use crate::packet::denied::{Denied, OTHERS};
-use crate::packet::residual::Residual;
-use callers::{Caller, Callers};
 use words::{process_name, protocol_name};
 
 use super::inside::Inside;
 use crate::bpf::events::{Event, Text};
 use crate::clock;
 use crate::mediator::process::LetThrough;
-use crate::packet::flows::FlowChain;
-use crate::packet::rows::{RelayRow, RelayVerdict};
 use crate::relay::plan::{FlowReport, NameReport};
 
 /// Rows of redirected connections that are written one by one; later ones are folded like the rest.

@@ -3,14 +3,14 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use egress_common::abi::Counter;
+use egress_sys::privileges::{self, Enforced};
+use egress_sys::process::Child;
 use serde_json::{Value, json};
 
 use super::flows::FlowLog;
 use crate::boundary::cgroup::CgroupGuard;
 use crate::bpf::Gates;
-use crate::sys::privileges::{self, Enforced};
-use crate::sys::process::Child;
-use egress_common::abi::Counter;
 
 /// Time between two heartbeats.
 const INTERVAL: Duration = Duration::from_secs(10);

@@ -3,9 +3,14 @@ use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use egress_policy::opened::Opened;
+use egress_policy::runtime::RuntimePolicy;
+use egress_sys::process::{Child, Placement};
+use egress_sys::{fd, handover};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::MsgFlags;
 use nix::sys::wait::WaitStatus;
+use pipelock_receipts::capsule::Signed;
 use serde::de::DeserializeOwned;
 
 use super::capsule::Measurement;
@@ -24,13 +29,8 @@ use crate::clock;
 use crate::mediator::plan::{MediatorPlan, Status};
 use crate::mediator::process::Pipelock;
 use crate::mediator::process::start::Setup;
-use crate::policy::opened::Opened;
-use crate::policy::runtime::RuntimePolicy;
-use crate::receipt::capsule::Signed;
 use crate::redact::Key;
 use crate::relay::plan::{Listeners, PlainHttp, RelayPlan, Report};
-use crate::sys::process::{Child, Placement};
-use crate::sys::{fd, handover};
 
 /// How long a helper may take until it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(10);

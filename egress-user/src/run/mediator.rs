@@ -2,8 +2,12 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use egress_policy::runtime::{self, OwnedKeys, RuntimePolicy};
+use egress_sys::fd;
+use egress_sys::process::made_in_cgroup;
 use nix::sys::signal::Signal;
 use nix::sys::socket::MsgFlags;
+use pipelock_receipts::capsule::Signed;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::collect::ended_well;
@@ -17,10 +21,6 @@ use crate::mediator::process::facts::Facts;
 use crate::mediator::process::http::Gate;
 use crate::mediator::process::ports::Ports;
 use crate::mediator::process::{LetThrough, Pipelock};
-use crate::policy::runtime::{self, OwnedKeys, RuntimePolicy};
-use crate::receipt::capsule::Signed;
-use crate::sys::fd;
-use crate::sys::process::made_in_cgroup;
 
 /// The gate of the kernel programs.
 impl Gate for Callers {

@@ -54,6 +54,7 @@ pub mod leavings;
 pub mod mediator;
 pub mod neutralise;
 pub mod notices;
+pub mod packet_dir;
 pub mod plan;
 pub mod prepare;
 pub mod probes;

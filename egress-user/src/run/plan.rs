@@ -6,6 +6,7 @@ use std::time::Duration;
 use ed25519_dalek::SigningKey;
 
 pub use super::environment::Exceptions;
+use super::packet_dir::PacketDir;
 pub use super::timeline::Progress;
 pub use super::timestamp::Authority as TimestampAuthority;
 pub use crate::boundary::layers::Layers;
@@ -13,7 +14,6 @@ pub use crate::boundary::limits::{Limits, most_memory};
 pub use crate::boundary::shares::Shares;
 pub use crate::bpf::Diagnostics;
 pub use crate::mediator::process::Authority;
-use crate::packet::dir::PacketDir;
 pub use crate::relay::plan::PlainHttp;
 
 /// Whether names resolve inside the boundary.

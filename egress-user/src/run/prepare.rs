@@ -7,6 +7,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use egress_common::abi::Config;
+use egress_policy;
+use egress_sys::fd;
+use egress_sys::fd::Received;
+use egress_sys::privileges;
+use egress_sys::process::{Child, Placement, spawn_self};
 use nix::sys::socket::sockopt::ReceiveTimeout;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, setsockopt, socketpair};
 use nix::sys::time::{TimeVal, TimeValLike};
@@ -35,11 +40,6 @@ use crate::bpf::Gates;
 use crate::bpf::events::Events;
 use crate::child::exec::STAGE;
 use crate::child::protocol::{FromInit, Sequence, Sockets, StagePlan};
-use crate::policy;
-use crate::sys::fd;
-use crate::sys::fd::Received;
-use crate::sys::privileges;
-use crate::sys::process::{Child, Placement, spawn_self};
 
 /// Home of the agent inside the boundary.
 pub const AGENT_HOME: &str = "/home/pipelock-agent";

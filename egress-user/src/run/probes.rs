@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use egress_sys::{fd, handover, process};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use socket2::Socket;
@@ -21,7 +22,6 @@ use crate::probe::control::{self, FromControls, StandIns};
 use crate::probe::model::{Attempt, Outcome, ProbeResult};
 use crate::probe::scene::{Owned, Scene, Side, Target, Targets};
 use crate::probe::{Found, PROBES};
-use crate::sys::{fd, handover, process};
 
 /// Files through which a step speaks to the runner.
 const COMMAND_FILES: [&str; 5] = [
@@ -414,7 +414,7 @@ mod tests {
 
     #[test]
     fn every_packet_has_to_show_every_probe() {
-        assert!(names().eq(crate::packet::required::PROBES));
+        assert!(names().eq(audit_packet::required::PROBES));
     }
 
     fn probed(outcomes: &[(&str, Outcome)]) -> Probed {

@@ -5,11 +5,12 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
+use egress_policy::opened::Opened;
+use egress_sys::routes::Routes;
+
 use super::error::{RunError, system};
 use crate::bpf::Gates;
 use crate::bpf::gate::MediatorGate;
-use crate::policy::opened::Opened;
-use crate::sys::routes::Routes;
 
 /// How often addresses and name servers are read again.
 const READ_EVERY: Duration = Duration::from_secs(1);

@@ -1,6 +1,10 @@
 //! `boundary.json`: what was active in this run, as measured, and the digests of what enforced it.
 use std::io;
 
+use audit_packet::denied::Attempts;
+use audit_packet::measured::{AllowedRow, AttestationKey, DeniedRow, LISTED};
+use audit_packet::model::{DockerSocketStatus, Posture};
+use audit_packet::posture::{Facts, Words};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -12,10 +16,6 @@ use crate::boundary::users::AGENT_NAME;
 use crate::bpf;
 use crate::child::seccomp;
 use crate::digest::sha256_of;
-use crate::packet::denied::Attempts;
-use crate::packet::measured::{AllowedRow, AttestationKey, DeniedRow, LISTED};
-use crate::packet::model::{DockerSocketStatus, Posture};
-use crate::packet::posture::{Facts, Words};
 use crate::probe::model::all_denied;
 use crate::relay;
 

@@ -4,6 +4,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use egress_sys::privileges::Enforced;
+use egress_sys::process::Child;
+use egress_sys::{fd, handover};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -34,9 +37,6 @@ use crate::bpf::events::Events;
 use crate::child::exec::exec_status;
 use crate::child::protocol::{FromInit, Sequence, ToInit};
 use crate::relay::plan::Report;
-use crate::sys::privileges::Enforced;
-use crate::sys::process::Child;
-use crate::sys::{fd, handover};
 
 /// How often the ring buffer is looked at: its events wake nobody.
 const TICK: Duration = Duration::from_millis(2);

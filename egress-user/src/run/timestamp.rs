@@ -6,12 +6,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use audit_packet::TIMESTAMP_FILE;
+use audit_packet::timestamp::{self, MOST_BYTES, Problem, Roots, Stamp};
 use ureq::http::Uri;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
-use crate::packet::TIMESTAMP_FILE;
-use crate::packet::dir::PacketDir;
-use crate::packet::timestamp::{self, MOST_BYTES, Problem, Roots, Stamp};
+use super::packet_dir::PacketDir;
 
 /// How long everything may take, from the look-up of the name to the last byte.
 const WITHIN: Duration = Duration::from_secs(10);

@@ -1,9 +1,9 @@
 //! `Collected → Verified`: the evidence is checked under the run's key, by the same code that
 //! `egress verify` is. The verdict is inside, good or bad.
-use crate::packet::reconcile::Receipts;
-use crate::receipt::chain::Trust;
-use crate::receipt::check::{EvidenceFile, check_evidence_visiting};
-use crate::receipt::report::{Report, Verdict};
+use audit_packet::reconcile::Receipts;
+use pipelock_receipts::chain::Trust;
+use pipelock_receipts::check::{EvidenceFile, check_evidence_visiting};
+use pipelock_receipts::report::{Report, Verdict};
 
 use super::collect::Collected;
 

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use egress::mediator::builtin::store::{Directory, EvidenceFile, Store};
-use egress::receipt::report::End;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use pipelock_receipts::report::End;
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
 use tokio::time::timeout;

@@ -2,7 +2,7 @@
 use std::time::Duration;
 
 use egress::mediator::builtin::Capacity;
-use egress::receipt::record::Posture;
+use pipelock_receipts::record::Posture;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::hello::hello;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use egress::mediator::builtin;
 use egress::mediator::plan::{MediatorPlan, Status};
-use egress::policy::runtime::{OwnedKeys, build, policy_hash};
+use egress_policy::runtime::{OwnedKeys, build, policy_hash};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::memfd::{MFdFlags, memfd_create};

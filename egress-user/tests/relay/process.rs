@@ -148,7 +148,7 @@ impl Process {
             addr: egress_common::abi::halves(to.ip().to_ipv6_mapped().into()),
             port: to.port().into(),
             kind: SLOT_REDIRECTED,
-            ..egress::sys::slots::EMPTY
+            ..egress_sys::slots::EMPTY
         };
         let port = socket.local_addr().unwrap().port();
         self.slots

@@ -52,7 +52,7 @@ impl SlotSource for Slots {
         slots
             .get(&(table, port))
             .copied()
-            .unwrap_or(egress::sys::slots::EMPTY)
+            .unwrap_or(egress_sys::slots::EMPTY)
     }
 }
 
@@ -167,7 +167,7 @@ impl World {
             addr: egress_common::abi::halves(addr.into()),
             port: to.port().into(),
             kind,
-            ..egress::sys::slots::EMPTY
+            ..egress_sys::slots::EMPTY
         }
     }
 

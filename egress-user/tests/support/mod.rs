@@ -9,25 +9,25 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use egress::packet::build::{PacketInputs, build};
-use egress::packet::flows::FlowChain;
-use egress::packet::grade::{Grade, Graded};
-use egress::packet::measured::Measured;
-use egress::packet::model::{
+use audit_packet::build::{PacketInputs, build};
+use audit_packet::flows::FlowChain;
+use audit_packet::grade::{Grade, Graded};
+use audit_packet::measured::Measured;
+use audit_packet::model::{
     BrowserProxyStatus, DnsUdpStatus, DockerSocketStatus, Packet, Posture as PacketPosture,
     Provider, RawSocketStatus, Run, ScannerConfig, WebSocketFrameScanning,
 };
-use egress::packet::summary::Shown;
-use egress::packet::{
+use audit_packet::summary::Shown;
+use audit_packet::{
     EVIDENCE_FILE, FLOWS_FILE, PACKET_FILE, POLICY_FILE, SUMMARY_FILE, VERIFIER_FILE, summary,
     verifier_text,
 };
-use egress::receipt::chain::Trust;
-use egress::receipt::check::{EvidenceFile, check_evidence};
-use egress::receipt::keys;
-use egress::receipt::record::{Action, ActionType, Phase, Posture, Transport, Verdict};
-use egress::receipt::recorder::{Closed, Moment, Recorder, SessionConfig};
-use egress::receipt::report::Report;
+use pipelock_receipts::chain::Trust;
+use pipelock_receipts::check::{EvidenceFile, check_evidence};
+use pipelock_receipts::keys;
+use pipelock_receipts::record::{Action, ActionType, Phase, Posture, Transport, Verdict};
+use pipelock_receipts::recorder::{Closed, Moment, Recorder, SessionConfig};
+use pipelock_receipts::report::Report;
 use sha2::{Digest, Sha256};
 
 /// The directory of the corpora. Whoever names a place means it; without one, a fresh clone has

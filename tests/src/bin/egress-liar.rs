@@ -16,10 +16,10 @@ use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, ExitStatus};
 
-use egress::receipt::keys::load_private;
 use egress_tests::liar;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
+use pipelock_receipts::keys::load_private;
 use serde_json::Value;
 
 fn main() -> ExitCode {

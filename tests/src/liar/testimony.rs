@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use ed25519_dalek::{Signer as _, SigningKey};
-use egress::receipt::outer::claimed_name;
+use pipelock_receipts::outer::claimed_name;
 use sha2::{Digest as _, Sha256};
 
 use super::tree::Tree;

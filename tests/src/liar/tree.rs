@@ -1,6 +1,6 @@
 //! JSON whose members keep the order and the text that the file has, because both are signed.
-use egress::receipt::canonical::push_string;
-use egress::receipt::json::{MAX_ENTRY_DEPTH, Node, parse};
+use pipelock_receipts::canonical::push_string;
+use pipelock_receipts::json::{MAX_ENTRY_DEPTH, Node, parse};
 
 /// One value: an object whose members can be changed, or the source text of anything else.
 #[derive(Clone, Debug)]

@@ -1,9 +1,9 @@
 //! Who changes a packet, and what each makes consistent again with the keys that he has.
+use audit_packet::build::{PacketInputs, build};
+use audit_packet::check::read_packet;
 use ed25519_dalek::SigningKey;
-use egress::packet::build::{PacketInputs, build};
-use egress::packet::check::read_packet;
-use egress::receipt::chain::Trust;
-use egress::receipt::check::{EvidenceFile, check_evidence};
+use pipelock_receipts::chain::Trust;
+use pipelock_receipts::check::{EvidenceFile, check_evidence};
 
 use super::follow;
 use super::json::Json;

@@ -1,6 +1,6 @@
 //! JSON whose members keep their order, and of which any node can be reached and replaced by its path.
-use egress::receipt::canonical::push_string;
-use egress::receipt::json::{MAX_ENTRY_DEPTH, Node, parse};
+use pipelock_receipts::canonical::push_string;
+use pipelock_receipts::json::{MAX_ENTRY_DEPTH, Node, parse};
 
 /// One value.
 #[derive(Clone, Debug, PartialEq, Eq)]

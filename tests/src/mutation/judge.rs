@@ -5,14 +5,14 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use audit_packet::grade::Grade;
+use audit_packet::rendered::{self, Source};
 use ed25519_dalek::SigningKey;
 use egress::cli::verify::{Outcome, VerifyArgs, VerifyError, verify};
-use egress::packet::grade::Grade;
-use egress::packet::rendered::{self, Source};
-use egress::receipt::findings::{Finding, Severity};
-use egress::receipt::report::Verdict;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
+use pipelock_receipts::findings::{Finding, Severity};
+use pipelock_receipts::report::Verdict;
 use tempfile::TempDir;
 
 use super::attacker::{Attacker, Change, Keys};

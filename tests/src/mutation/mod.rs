@@ -37,14 +37,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use egress::packet::grade::Grade;
-use egress::receipt::keys::generate;
-
 use attacker::{Attacker, Change, Keys};
+use audit_packet::grade::Grade;
 pub use harmless::By;
 use harmless::HARMLESS;
 use judge::{Bench, Expectation, Judgment};
 pub use packet::HonestPacket;
+use pipelock_receipts::keys::generate;
 pub use sample::{Sampled, is_named, write_changes, write_lies};
 use units::{Documents, Unit};
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use ed25519_dalek::{Signer as _, SigningKey};
-use egress::receipt::keys::load_private;
+use pipelock_receipts::keys::load_private;
 use sha2::{Digest as _, Sha256};
 
 use super::json::Json;

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use egress::receipt::keys::generate;
+use pipelock_receipts::keys::generate;
 
 use super::attacker::{Attacker, Change, Keys};
 use super::judge::{Bench, disguise};

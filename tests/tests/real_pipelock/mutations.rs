@@ -1,5 +1,5 @@
 //! Every field of every file of a packet changed, by everybody who may have changed it: with the Pipelock under test.
-use egress::packet::grade::Grade;
+use audit_packet::grade::Grade;
 use egress_tests::World;
 use egress_tests::mutation::{By, HonestPacket, assert_seen, scene};
 use serde_json::Value;

@@ -7,11 +7,10 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
 
+use egress_sys::dir::{list, open_dir};
+use egress_sys::rename::{RenameFlags, rename};
 use nix::errno::Errno;
 use nix::unistd::{UnlinkatFlags, unlinkat};
-
-use crate::sys::dir::{list, open_dir};
-use crate::sys::rename::{RenameFlags, rename};
 
 /// Removes the directory `name` of `holder`, which must not be a link. Nothing is followed.
 ///

@@ -17,12 +17,11 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use egress_sys::dir;
+use egress_sys::mount::{Attributes, open_tree, set_attributes};
+use egress_sys::process;
 use nix::sched::CloneFlags;
 use nix::sys::stat::fstat;
-
-use crate::sys::dir;
-use crate::sys::mount::{Attributes, open_tree, set_attributes};
-use crate::sys::process;
 
 /// Whether the agent may write through a mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

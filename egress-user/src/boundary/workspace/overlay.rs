@@ -4,13 +4,13 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
+use egress_sys::dir::open_dir;
+use egress_sys::mount::move_mount;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MsFlags, mount};
 use nix::sys::stat::{Mode, SFlag, mknod};
 
 use super::store::{SHOWN, UPPER, WORK};
-use crate::sys::dir::open_dir;
-use crate::sys::mount::move_mount;
 
 /// Attaches the idmapped `tree` at `lower`, an empty directory, and mounts an overlay of it at `at`,
 /// whose changes go to `store`.

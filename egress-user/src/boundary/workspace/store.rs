@@ -16,6 +16,8 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use egress_sys::dir::{hold, list, open_dir};
+use egress_sys::xattr;
 use nix::fcntl::{Flock, FlockArg, OFlag, openat};
 use nix::sys::stat::{Mode, fchmod, fstat, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
@@ -23,8 +25,6 @@ use serde::{Deserialize, Serialize};
 
 use super::clear::remove_tree;
 use crate::boundary::users;
-use crate::sys::dir::{hold, list, open_dir};
-use crate::sys::xattr;
 
 /// How the names of all such directories begin.
 pub const PREFIX: &str = ".egress-";

@@ -1,5 +1,5 @@
 //! Annotations: commands to the runner, so nothing in their text may be one itself.
-use crate::receipt::findings::visible;
+use pipelock_receipts::findings::visible;
 
 /// Annotations of one step. GitHub shows ten of a kind; more would push each other out.
 const MOST: usize = 10;

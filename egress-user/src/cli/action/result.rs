@@ -2,6 +2,10 @@
 use std::path::PathBuf;
 
 use anyhow::ensure;
+use audit_packet::{PACKET_FILE, SUMMARY_FILE};
+use pipelock_receipts::check::MAX_DOCUMENT_BYTES;
+use pipelock_receipts::findings::visible;
+use pipelock_receipts::report::Verdict;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -9,10 +13,6 @@ use super::inputs::Inputs;
 use super::start::Finished;
 use crate::cli::exit;
 use crate::cli::verify::{VerifyArgs, verify};
-use crate::packet::{PACKET_FILE, SUMMARY_FILE};
-use crate::receipt::check::MAX_DOCUMENT_BYTES;
-use crate::receipt::findings::visible;
-use crate::receipt::report::Verdict;
 use crate::regular;
 
 /// Refused destinations that become annotations.

@@ -8,11 +8,11 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
+use egress_sys::elevate;
 use nix::unistd::{getegid, geteuid};
 use serde_json::Value;
 
 use super::inputs::{Inputs, Mediator, PREFIX};
-use crate::sys::elevate;
 
 /// What root gets of this process's environment; the rest goes to the script alone.
 const NAMES: [&str; 2] = ["CI", "GITHUB_ACTIONS"];

@@ -1,13 +1,13 @@
 //! A step that checks a packet: one error at most, verdict and grade as its outputs.
 use anyhow::{bail, ensure};
+use audit_packet::grade::Grade;
+use audit_packet::identity;
+use pipelock_receipts::report::Verdict;
 
 use super::inputs;
 use super::outputs::Files;
 use crate::cli::exit;
 use crate::cli::verify::{Outcome, VerifyArgs, grade, status, verify};
-use crate::packet::grade::Grade;
-use crate::packet::identity;
-use crate::receipt::report::Verdict;
 
 /// What the step came to.
 pub(super) struct Verified {

@@ -2,11 +2,12 @@
 use std::io::Read;
 use std::path::Path;
 
+use pipelock_receipts::chain::Trust;
+use pipelock_receipts::check::EvidenceCheck;
+use pipelock_receipts::outer::claimed_name;
+
 use super::files::{Folder, read_error};
 use super::{Outcome, Subject, VerifyError, of_report};
-use crate::receipt::chain::Trust;
-use crate::receipt::check::EvidenceCheck;
-use crate::receipt::outer::claimed_name;
 
 /// Verifies one file of evidence.
 pub(super) fn verify_file(

@@ -1,15 +1,15 @@
 //! What the caller of `egress verify` expects of the run that a packet is of: who it is, its nonce, its age.
 use std::time::Duration;
 
+use audit_packet::grade::Grade;
+use audit_packet::rules;
+use audit_packet::{IDENTITY_FILE, PACKET_FILE};
+use pipelock_receipts::findings::{Finding, Place, Rule};
+use pipelock_receipts::report::Verdict;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{Outcome, VerifyArgs, grade};
-use crate::packet::grade::Grade;
-use crate::packet::rules;
-use crate::packet::{IDENTITY_FILE, PACKET_FILE};
-use crate::receipt::findings::{Finding, Place, Rule};
-use crate::receipt::report::Verdict;
 
 /// How far two clocks may differ.
 const CLOCKS_APART: Duration = Duration::from_mins(10);
@@ -110,7 +110,7 @@ pub(super) fn add(
         expected,
         found,
     };
-    if rule.severity == crate::receipt::findings::Severity::Error {
+    if rule.severity == pipelock_receipts::findings::Severity::Error {
         outcome.findings.insert(0, finding);
         outcome.verdict = Verdict::Invalid;
         if let Some(boundary) = &mut outcome.boundary {

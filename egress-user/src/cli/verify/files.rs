@@ -4,12 +4,12 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use audit_packet::stream::too_large;
 use cap_fs_ext::{FollowSymlinks, OpenOptionsFollowExt, OpenOptionsSyncExt};
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions};
 
 use super::VerifyError;
-use crate::packet::stream::too_large;
 
 /// Files of one directory.
 const MAX_FILES: usize = 4096;

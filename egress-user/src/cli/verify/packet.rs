@@ -4,21 +4,23 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::files::{Folder, read_all, read_error};
-use super::stamp::Material;
-use super::{Outcome, Subject, VerifyError};
-use crate::packet::attest::{self, Opened};
-use crate::packet::boundary::{Attestation, BoundaryFiles};
-use crate::packet::check::{PacketFiles, PacketReport, Pinned, check_packet, read_packet};
-use crate::packet::identity::Identity;
-use crate::packet::rendered::Found;
-use crate::packet::stream::{FileDigest, Stream};
-use crate::packet::timestamp::MOST_BYTES;
-use crate::packet::{
+use audit_packet::attest::{self, Opened};
+use audit_packet::boundary::{Attestation, BoundaryFiles, PolicyFile};
+use audit_packet::check::{PacketFiles, PacketReport, Pinned, check_packet, read_packet};
+use audit_packet::identity::Identity;
+use audit_packet::rendered::Found;
+use audit_packet::stream::{FileDigest, Stream};
+use audit_packet::timestamp::MOST_BYTES;
+use audit_packet::{
     ATTESTATION_FILE, BOUNDARY_FILE, CAPSULE_FILE, CHANGES_FILE, FLOWS_FILE, IDENTITY_FILE,
     PACKET_FILE, POLICY_FILE, REPORT_FILE, SUMMARY_FILE, TIMESTAMP_FILE, VERIFIER_FILE,
 };
-use crate::receipt::check::MAX_DOCUMENT_BYTES;
+use egress_policy::allowed::Allowed;
+use pipelock_receipts::check::MAX_DOCUMENT_BYTES;
+
+use super::files::{Folder, read_all, read_error};
+use super::stamp::Material;
+use super::{Outcome, Subject, VerifyError};
 
 /// The largest list of changes that is held, where nobody that is trusted states its size.
 const MAX_CHANGES_BYTES: u64 = 512 << 20;
@@ -71,7 +73,10 @@ pub(super) fn verify(
             flows: flows.map(|flows| flows.map_err(|error| error.to_string())),
             capsule: capsule.as_deref(),
             identity: identity.as_deref(),
-            policy: policy.as_deref(),
+            policy: policy.as_deref().map(|bytes| PolicyFile {
+                bytes,
+                read: Allowed::read,
+            }),
             changes: changes.as_deref(),
             attestation: beside.attestation(&packet.artifacts.evidence),
         },

@@ -1,16 +1,16 @@
 //! Shows an outcome to people and to machines.
 use std::collections::BTreeMap;
 
+use audit_packet::boundary::BoundaryReport;
+use audit_packet::grade::Grade;
+use audit_packet::reconcile::Reconciliation;
+use audit_packet::timestamp::Stamp;
+use audit_packet::verifier_text::{self, About, MOST_FINDINGS, MOST_REASONS, brief};
+use pipelock_receipts::report::{End, Verdict};
 use serde_json::{Value, json};
 
 use super::{Outcome, Subject, VerifyArgs, grade, stamp};
 use crate::cli::exit;
-use crate::packet::boundary::BoundaryReport;
-use crate::packet::grade::Grade;
-use crate::packet::reconcile::Reconciliation;
-use crate::packet::timestamp::Stamp;
-use crate::packet::verifier_text::{self, About, MOST_FINDINGS, MOST_REASONS, brief};
-use crate::receipt::report::{End, Verdict};
 
 /// Version of the JSON that `--json` prints; `docs/schema/verify.schema.json` describes it.
 const JSON_VERSION: &str = "egress.verify.v1";

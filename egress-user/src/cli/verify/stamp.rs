@@ -1,8 +1,9 @@
 //! The time stamp of a packet: read beside the attestation that it covers, and checked under the caller's authorities.
+use audit_packet::TIMESTAMP_FILE;
+use audit_packet::timestamp::{self, Problem, Roots, Stamp};
+use pipelock_receipts::findings::visible;
+
 use super::{Outcome, expectations};
-use crate::packet::TIMESTAMP_FILE;
-use crate::packet::timestamp::{self, Problem, Roots, Stamp};
-use crate::receipt::findings::visible;
 
 /// What a packet holds of a time stamp.
 #[derive(Debug)]

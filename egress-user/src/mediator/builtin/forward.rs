@@ -7,6 +7,7 @@ use http::{Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use pipelock_receipts::record::{ActionType, Transport};
 use tokio::net::TcpStream;
 
 use super::admit::{self, Admitted};
@@ -19,7 +20,6 @@ use super::reply::{self, Payload, Refusal};
 use super::server::Mediator;
 use super::target::Destination;
 use crate::read_on::ReadOn;
-use crate::receipt::record::{ActionType, Transport};
 use crate::redact;
 
 /// Longest URL that is sent on; it is repeated in two receipts.

@@ -1,11 +1,11 @@
 //! The first bytes of a tunnel: a TLS `ClientHello` for the host that was asked for, or nothing.
 use std::time::Duration;
 
+use egress_policy::Host;
 use tokio::io::AsyncRead;
 use tokio::time::timeout;
 
 use crate::client_hello::{Unread, receive};
-use crate::policy::Host;
 
 /// How long a client may take to say hello.
 const HELLO_LIMIT: Duration = Duration::from_secs(5);

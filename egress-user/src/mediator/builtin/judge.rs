@@ -3,13 +3,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use egress_common::verdict::Reason;
+use egress_policy::{Host, Policy};
+use egress_sys::routes::Routes;
 use tokio::time::timeout;
 
 use super::reply::Refusal;
 use super::resolve::Resolve;
 use super::target::Destination;
-use crate::policy::{Host, Policy};
-use crate::sys::routes::Routes;
 
 /// How long a lookup may take.
 const LOOKUP_LIMIT: Duration = Duration::from_secs(5);

@@ -7,10 +7,16 @@ use std::os::unix::net::UnixDatagram as StdUnixDatagram;
 use std::sync::Arc;
 use std::time::Duration;
 
+use egress_policy::runtime::policy_hash;
+use egress_policy::{PolicyError, parse::parse};
+use egress_sys::routes::Routes;
+use egress_sys::{handover, privileges};
 use getrandom::fill;
 use http::HeaderValue;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::getppid;
+use pipelock_receipts::keys::{KeyError, signing_key_from_seed_hex};
+use pipelock_receipts::recorder::SessionConfig;
 use thiserror::Error;
 use tokio::net::UnixDatagram;
 use tokio::runtime::{Builder, Runtime};
@@ -21,12 +27,6 @@ use super::resolve::SystemResolver;
 use super::server::{Capacity, Mediator, Secrets, adopt};
 use super::store::Directory;
 use crate::mediator::plan::{MediatorPlan, Status};
-use crate::policy::runtime::policy_hash;
-use crate::policy::{PolicyError, parse::parse};
-use crate::receipt::keys::{KeyError, signing_key_from_seed_hex};
-use crate::receipt::recorder::SessionConfig;
-use crate::sys::routes::Routes;
-use crate::sys::{handover, privileges};
 
 /// Threads that wait for lookups; the service itself has one.
 const LOOKUP_THREADS: usize = 32;

@@ -13,6 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use ed25519_dalek::SigningKey;
+use pipelock_receipts::record::{Action, ActionType, Phase, Transport, Verdict};
+use pipelock_receipts::recorder::{Closed, Moment, Recorder, RecorderError, SessionConfig};
 use thiserror::Error;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -20,8 +22,6 @@ use uuid::Uuid;
 use super::meter::Meter;
 use super::store::{EvidenceFile, Store};
 use crate::clock;
-use crate::receipt::record::{Action, ActionType, Phase, Transport, Verdict};
-use crate::receipt::recorder::{Closed, Moment, Recorder, RecorderError, SessionConfig};
 
 /// Why evidence cannot be written. Nothing may be served any more.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

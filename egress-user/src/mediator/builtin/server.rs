@@ -7,12 +7,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use egress_policy::Policy;
+use egress_sys::routes::Routes;
 use http::header::{HOST, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use pipelock_receipts::record::{ActionType, Transport};
+use pipelock_receipts::recorder::Closed;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
@@ -26,11 +30,7 @@ use super::reply::{self, Payload, Refusal};
 use super::resolve::Resolve;
 use super::target::url_parameter;
 use super::{admit, forward, health, tunnel, websocket};
-use crate::policy::Policy;
-use crate::receipt::record::{ActionType, Transport};
-use crate::receipt::recorder::Closed;
 use crate::redact::{self, Key};
-use crate::sys::routes::Routes;
 
 /// How much is served at a time.
 #[derive(Debug, Clone, Copy)]

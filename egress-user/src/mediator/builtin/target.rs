@@ -1,12 +1,11 @@
 //! Where a request wants to go, in the one spelling that is judged, dialled and recorded.
 use std::fmt;
 
+use egress_policy::Host;
+use egress_policy::host::HostError;
 use http::Uri;
 use http::uri::PathAndQuery;
 use thiserror::Error;
-
-use crate::policy::Host;
-use crate::policy::host::HostError;
 
 /// A host and a port.
 #[derive(Debug, Clone, PartialEq, Eq)]

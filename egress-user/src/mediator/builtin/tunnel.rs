@@ -2,10 +2,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use egress_policy::Host;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Request, Response, StatusCode};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use pipelock_receipts::record::{ActionType, Transport};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -19,8 +21,6 @@ use super::recorder::{Facts, Intent};
 use super::reply::{self, Payload, Refusal};
 use super::server::Mediator;
 use super::target::{Destination, TargetError};
-use crate::policy::Host;
-use crate::receipt::record::{ActionType, Transport};
 use crate::redact;
 
 /// Answers a CONNECT; the tunnel then runs by itself.

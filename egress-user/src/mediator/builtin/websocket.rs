@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use pipelock_receipts::record::{ActionType, Transport};
 use tokio::net::TcpStream;
 
 use super::admit::{self, Admitted};
@@ -23,7 +24,6 @@ use super::reply::{self, Payload, Refusal};
 use super::server::Mediator;
 use super::target::{Destination, url_parameter};
 use super::tunnel::taken_over;
-use crate::receipt::record::{ActionType, Transport};
 use crate::redact;
 
 /// Answers `/ws` with what the origin answers to the same handshake.

@@ -6,12 +6,12 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use ed25519_dalek::SigningKey;
+use egress_policy::pipelock::{self, Attempt, PipelockKeys, PipelockPolicy};
+use egress_policy::runtime::OwnedKeys;
+use pipelock_receipts::keys;
 
 use super::error::PipelockError;
 use super::ports::Ports;
-use crate::policy::pipelock::{self, Attempt, PipelockKeys, PipelockPolicy};
-use crate::policy::runtime::OwnedKeys;
-use crate::receipt::keys;
 
 /// Where everything of one Pipelock is.
 #[derive(Debug, Clone)]

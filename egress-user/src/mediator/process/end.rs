@@ -3,6 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use egress_sys::sock_diag;
 use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
 use serde::Deserialize;
@@ -11,7 +12,6 @@ use serde_json::Value;
 use super::facts::Facts;
 use super::start::{Pipelock, how};
 use super::{binary, http};
-use crate::sys::sock_diag;
 
 /// How long receipts may take to be written, and how much longer for each connection that closed.
 const DRAIN: Duration = Duration::from_millis(500);

@@ -2,9 +2,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use egress_policy::PolicyError;
 use thiserror::Error;
-
-use crate::policy::PolicyError;
 
 /// Before the agent runs: the run ends with it.
 #[derive(Debug, Error)]

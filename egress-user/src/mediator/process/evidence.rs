@@ -7,9 +7,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::sys::statvfs::statvfs;
+use pipelock_receipts::record::Posture;
 use serde::Deserialize;
-
-use crate::receipt::record::Posture;
 
 /// A file system with less room than this is full: the run is to end while its end can be recorded.
 const ROOM_BYTES: u64 = 1 << 20;

@@ -5,13 +5,12 @@ use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use egress_sys::{handover, privileges, process};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use serde::{Deserialize, Serialize};
-
-use crate::sys::{handover, privileges, process};
 
 /// The hidden first argument.
 pub(super) const STAGE: &std::ffi::CStr = c"__pipelock";

@@ -1,11 +1,11 @@
 //! What there is to say of one Pipelock when it has ended: for `boundary.json`, and for people.
 use std::path::PathBuf;
 
+use egress_policy::notices::Notice;
+use egress_policy::pipelock::RECEIPT_GATE;
 use serde::Serialize;
 
 use super::start::Binding;
-use crate::policy::notices::Notice;
-use crate::policy::pipelock::RECEIPT_GATE;
 
 /// What there is to say of one Pipelock, for `boundary.json`.
 #[derive(Debug, Clone, Serialize)]

@@ -4,10 +4,9 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use egress_policy::hide;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::pipe2;
-
-use crate::policy::hide;
 
 /// The file gets no longer; what follows is read and dropped, so that Pipelock never waits.
 const FILE_BYTES: u64 = 4 << 20;

@@ -10,8 +10,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ed25519_dalek::SigningKey;
+use egress_policy::pipelock::{Attempt, PipelockPolicy};
+use egress_sys::process::{Child, Placement, spawn_self};
+use egress_sys::{fd, sock_diag};
 use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
+use pipelock_receipts::capsule::Signed;
 use serde::Deserialize;
 
 use super::binary;
@@ -22,11 +26,7 @@ use super::exec::{ExecPlan, STAGE};
 use super::http::{self, Gate};
 use super::log::Log;
 use super::ports::Ports;
-use crate::policy::pipelock::{Attempt, PipelockPolicy};
-use crate::receipt::capsule::Signed;
 use crate::regular;
-use crate::sys::process::{Child, Placement, spawn_self};
-use crate::sys::{fd, sock_diag};
 
 /// How long it may take until it is ready, and a check of its configuration until it is done.
 const READY_WITHIN: Duration = Duration::from_secs(10);

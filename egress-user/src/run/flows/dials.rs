@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 
+use audit_packet::denied::Denied;
 use egress_common::verdict::{Hook, Reason, Verdict};
 use serde_json::json;
 
 use super::{FOLDED, FlowLog, Repeats, as_map, protocol_name};
 use crate::bpf::events::Event;
 use crate::clock;
-use crate::packet::denied::Denied;
 
 /// What makes two refusals one kind.
 type Kind = (Hook, Verdict, Reason, u32, IpAddr, u16);

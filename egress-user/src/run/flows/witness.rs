@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
+use audit_packet::rows::{CloseRow, MediatorRow};
+
 use super::{FlowLog, as_map, protocol_name};
 use crate::bpf::traffic::{Carried, Close, Connection, Traffic};
 use crate::clock;
-use crate::packet::rows::{CloseRow, MediatorRow};
 
 /// Rows of each side that are written one by one.
 const ROWS: u64 = 20_000;

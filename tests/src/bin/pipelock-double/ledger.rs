@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use egress::clock::now_rfc3339;
-use egress::policy::runtime::policy_hash;
-use egress::receipt::capsule::Capsule;
-use egress::receipt::keys::load_private;
-use egress::receipt::record::{Action, ActionType, Phase, Posture, Transport, Verdict};
-use egress::receipt::recorder::{Moment, Recorder, SessionConfig};
+use egress_policy::runtime::policy_hash;
+use pipelock_receipts::capsule::Capsule;
+use pipelock_receipts::keys::load_private;
+use pipelock_receipts::record::{Action, ActionType, Phase, Posture, Transport, Verdict};
+use pipelock_receipts::recorder::{Moment, Recorder, SessionConfig};
 
 use crate::{Config, Fault};
 

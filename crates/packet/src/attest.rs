@@ -1,0 +1,440 @@
+//! `attestation.json`: one signature over all other files of a packet.
+//!
+//! A DSSE envelope around an in-toto Statement v1 whose subjects are the files with their SHA-256,
+//! signed by the boundary's key. Readers of the ecosystem verify it with that key alone.
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use pipelock_receipts::findings::{Finding, Findings, Place, Rule};
+use pipelock_receipts::json::read_document;
+use pipelock_receipts::keys::parse_public;
+use serde::{Deserialize, Serialize};
+
+use super::stream::FileDigest;
+use super::{ATTESTATION_FILE, rules};
+
+/// Type of the payload.
+const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
+/// Type of the statement.
+const STATEMENT: &str = "https://in-toto.io/Statement/v1";
+/// Type of what it states.
+pub const PREDICATE: &str = "urn:egress:audit-packet:v0";
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Envelope {
+    payload: String,
+    #[serde(rename = "payloadType")]
+    payload_type: String,
+    signatures: Vec<EnvelopeSignature>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EnvelopeSignature {
+    keyid: String,
+    sig: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Statement {
+    #[serde(rename = "_type")]
+    kind: String,
+    subject: Vec<Subject>,
+    #[serde(rename = "predicateType")]
+    predicate_type: String,
+    predicate: Predicate,
+}
+
+/// What the signer states beside the digests.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Predicate {
+    /// Id of the run.
+    pub run_id: String,
+    /// The program, with its version.
+    pub tool: String,
+    /// Verdict of the receipts when the packet was made.
+    pub verdict: String,
+    /// Grade of the boundary when the packet was made.
+    pub grade: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Subject {
+    name: String,
+    digest: BTreeMap<String, String>,
+    /// Packets of earlier versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    annotations: Option<Annotations>,
+}
+
+/// What the statement says of a file beside its digest.
+#[derive(Debug, Serialize, Deserialize)]
+struct Annotations {
+    /// Bytes of the file: a reader knows before it reads how much there is to read.
+    size: Option<u64>,
+}
+
+impl Subject {
+    fn sha256(&self) -> &str {
+        self.digest
+            .get("sha256")
+            .map_or("no sha256", String::as_str)
+    }
+
+    fn size(&self) -> Option<u64> {
+        self.annotations.as_ref()?.size
+    }
+}
+
+/// Signs the digests and sizes of `files`, and the `predicate`.
+///
+/// # Errors
+/// Never in practice: everything here has a JSON form.
+pub fn sign(
+    files: &[FileDigest],
+    predicate: Predicate,
+    key: &SigningKey,
+) -> Result<Vec<u8>, serde_json::Error> {
+    let subject = files
+        .iter()
+        .map(|file| Subject {
+            name: file.name.clone(),
+            digest: BTreeMap::from([(String::from("sha256"), file.sha256.clone())]),
+            annotations: file.size.map(|size| Annotations { size: Some(size) }),
+        })
+        .collect();
+    let payload = serde_json::to_vec(&Statement {
+        kind: String::from(STATEMENT),
+        subject,
+        predicate_type: String::from(PREDICATE),
+        predicate,
+    })?;
+    let signature = key.sign(&signed_bytes(&payload));
+    let mut text = serde_json::to_vec_pretty(&Envelope {
+        payload: STANDARD.encode(&payload),
+        payload_type: String::from(PAYLOAD_TYPE),
+        signatures: vec![EnvelopeSignature {
+            keyid: hex::encode(key.verifying_key().to_bytes()),
+            sig: STANDARD.encode(signature.to_bytes()),
+        }],
+    })?;
+    text.push(b'\n');
+    Ok(text)
+}
+
+/// The pre-authentication encoding of DSSE v1.
+fn signed_bytes(payload: &[u8]) -> Vec<u8> {
+    let mut bytes = format!(
+        "DSSEv1 {} {PAYLOAD_TYPE} {} ",
+        PAYLOAD_TYPE.len(),
+        payload.len()
+    )
+    .into_bytes();
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
+/// What the check of an attestation says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttestationReport {
+    /// The key whose signature holds, lowercase hex.
+    pub signer: Option<String>,
+    /// What its holder states, if a signature holds.
+    pub predicate: Option<Predicate>,
+    /// Whether that key is pinned.
+    pub is_trusted: bool,
+    /// Whether the signature holds and every file is what was signed.
+    pub holds: bool,
+    /// Most telling first.
+    pub findings: Vec<Finding>,
+}
+
+/// Checks an attestation against the packet's other `files`, all of them. Without pinned `keys` the signature is checked
+/// under the key that the envelope names.
+pub fn check(bytes: &[u8], files: &[FileDigest], keys: &[VerifyingKey]) -> AttestationReport {
+    open(bytes, keys).check(files)
+}
+
+/// Checks the signature of an attestation, before any file is read.
+pub fn open(bytes: &[u8], keys: &[VerifyingKey]) -> Opened {
+    let signed = read(bytes, keys);
+    let subjects = signed.iter().flat_map(|(statement, _)| &statement.subject);
+    let subjects = subjects.map(|subject| {
+        let stated = (subject.sha256().to_owned(), subject.size());
+        (subject.name.clone(), stated)
+    });
+    Opened {
+        subjects: subjects.collect(),
+        signed,
+        is_pinned: !keys.is_empty(),
+    }
+}
+
+/// An attestation of which the signature was checked, and the files not yet.
+#[derive(Debug)]
+pub struct Opened {
+    signed: Result<(Statement, VerifyingKey), Refusal>,
+    subjects: BTreeMap<String, (String, Option<u64>)>,
+    is_pinned: bool,
+}
+
+impl Opened {
+    /// Whether a pinned key signed it.
+    pub fn is_trusted(&self) -> bool {
+        self.is_pinned && self.signed.is_ok()
+    }
+
+    /// Whether a signature holds and speaks of this file. One that does not hold speaks of none.
+    pub fn names(&self, file: &str) -> bool {
+        self.subjects.contains_key(file)
+    }
+
+    /// The SHA-256 of a file, if a signature holds and states it.
+    pub fn sha256(&self, file: &str) -> Option<&str> {
+        self.subjects.get(file).map(|(sha256, _)| sha256.as_str())
+    }
+
+    /// The size of a file in bytes, if a signature holds and states it.
+    pub fn size(&self, file: &str) -> Option<u64> {
+        self.subjects.get(file)?.1
+    }
+
+    /// Compares the files with what was signed.
+    pub fn check(self, files: &[FileDigest]) -> AttestationReport {
+        let mut findings = Findings::default();
+        let mut signer = None;
+        let mut predicate = None;
+        match self.signed {
+            Ok((statement, key)) => {
+                signer = Some(hex::encode(key.to_bytes()));
+                compare(&statement, files, &mut findings);
+                predicate = Some(statement.predicate);
+            }
+            Err((rule, found)) => findings.add(
+                rule,
+                Place::in_file(ATTESTATION_FILE),
+                "a signature over all files",
+                found,
+            ),
+        }
+        let holds = !findings.has_errors();
+        AttestationReport {
+            is_trusted: signer.is_some() && self.is_pinned,
+            holds: signer.is_some() && holds,
+            signer,
+            predicate,
+            findings: findings.into_ranked().0,
+        }
+    }
+}
+
+type Refusal = (&'static Rule, String);
+
+fn read(bytes: &[u8], keys: &[VerifyingKey]) -> Result<(Statement, VerifyingKey), Refusal> {
+    let form = |text: String| (&rules::ATTESTATION_FORM, text);
+    let envelope: Envelope = read_document(bytes).map_err(form)?;
+    if envelope.payload_type != PAYLOAD_TYPE {
+        return Err(form(envelope.payload_type));
+    }
+    let payload = STANDARD
+        .decode(&envelope.payload)
+        .map_err(|error| form(error.to_string()))?;
+    let message = signed_bytes(&payload);
+    let key = envelope
+        .signatures
+        .iter()
+        .find_map(|signature| signed_by(signature, &message, keys))
+        .ok_or_else(|| {
+            let ids = envelope.signatures.iter().map(|one| one.keyid.as_str());
+            let ids = ids.collect::<Vec<_>>().join(" ");
+            (&rules::ATTESTATION_SIGNATURE, ids)
+        })?;
+    let statement: Statement = read_document(&payload).map_err(form)?;
+    if statement.kind != STATEMENT || statement.predicate_type != PREDICATE {
+        return Err(form(format!(
+            "{} {}",
+            statement.kind, statement.predicate_type
+        )));
+    }
+    Ok((statement, key))
+}
+
+/// The key under which a signature holds: a pinned one, or without any the one that it names.
+fn signed_by(
+    signature: &EnvelopeSignature,
+    message: &[u8],
+    keys: &[VerifyingKey],
+) -> Option<VerifyingKey> {
+    let bytes: [u8; 64] = STANDARD.decode(&signature.sig).ok()?.try_into().ok()?;
+    let bytes = Signature::from_bytes(&bytes);
+    let holds = |key: &VerifyingKey| key.verify_strict(message, &bytes).is_ok();
+    if keys.is_empty() {
+        parse_public(&signature.keyid).ok().filter(holds)
+    } else {
+        keys.iter().copied().find(holds)
+    }
+}
+
+/// The subjects are the files: each once, with its digest and size, none missing, none besides.
+fn compare(statement: &Statement, files: &[FileDigest], findings: &mut Findings) {
+    let mut left: BTreeMap<&str, &FileDigest> = files
+        .iter()
+        .map(|file| (file.name.as_str(), file))
+        .collect();
+    for subject in &statement.subject {
+        let name = subject.name.as_str();
+        let Some(file) = left.remove(name) else {
+            findings.add(
+                &rules::ATTESTATION_MISSING,
+                Place::in_file(ATTESTATION_FILE),
+                name,
+                "no such file",
+            );
+            continue;
+        };
+        let has_size = subject.size().is_none() || subject.size() == file.size;
+        if file.sha256 != subject.sha256() {
+            let found = format!("{name} {}", file.sha256);
+            findings.add(
+                &rules::ATTESTATION_DIGEST,
+                Place::in_file(ATTESTATION_FILE),
+                subject.sha256(),
+                found,
+            );
+        } else if !has_size {
+            let size = |size: Option<u64>| format!("{} bytes", size.unwrap_or(0));
+            let found = format!("{name} {}", size(file.size));
+            findings.add(
+                &rules::ATTESTATION_DIGEST,
+                Place::in_file(ATTESTATION_FILE),
+                size(subject.size()),
+                found,
+            );
+        }
+    }
+    for name in left.into_keys() {
+        findings.add(
+            &rules::ATTESTATION_EXTRA,
+            Place::in_file(ATTESTATION_FILE),
+            "no other file",
+            name,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use pipelock_receipts::keys::generate;
+
+    fn files(names: &[(&str, &str)]) -> Vec<FileDigest> {
+        names
+            .iter()
+            .map(|(name, digest)| FileDigest {
+                name: String::from(*name),
+                sha256: digest.repeat(32),
+                size: Some(7),
+            })
+            .collect()
+    }
+
+    fn ids(report: &AttestationReport) -> Vec<&'static str> {
+        report
+            .findings
+            .iter()
+            .map(|finding| finding.rule.id)
+            .collect()
+    }
+
+    #[test]
+    fn every_difference_of_the_files_is_found() {
+        let key = generate().unwrap();
+        let keys = [key.verifying_key()];
+        let signed = files(&[("flows.jsonl", "ab"), ("packet.json", "cd")]);
+        let bytes = sign(&signed, Predicate::default(), &key).unwrap();
+        let report = check(&bytes, &signed, &keys);
+        assert!(
+            report.holds && report.is_trusted && report.findings.is_empty(),
+            "{report:?}"
+        );
+        let unpinned = check(&bytes, &signed, &[]);
+        assert!(unpinned.holds && !unpinned.is_trusted);
+        assert_eq!(unpinned.signer, report.signer);
+        for (others, rule) in [
+            (
+                files(&[("flows.jsonl", "ab"), ("packet.json", "ce")]),
+                "attestation.digest",
+            ),
+            (files(&[("flows.jsonl", "ab")]), "attestation.missing"),
+            (
+                files(&[("flows.jsonl", "ab"), ("packet.json", "cd"), ("x", "00")]),
+                "attestation.extra",
+            ),
+        ] {
+            let report = check(&bytes, &others, &keys);
+            assert_eq!(ids(&report), [rule]);
+            assert!(!report.holds);
+        }
+    }
+
+    #[test]
+    fn sizes_are_signed_and_an_earlier_version_has_none() {
+        let key = generate().unwrap();
+        let keys = [key.verifying_key()];
+        let file = |size| FileDigest {
+            size,
+            ..files(&[("flows.jsonl", "ab")]).remove(0)
+        };
+        let sealed = |size| sign(&[file(size)], Predicate::default(), &key).unwrap();
+        let with = sealed(Some(7));
+        assert_eq!(open(&with, &keys).size("flows.jsonl"), Some(7));
+        assert!(check(&with, &[file(Some(7))], &keys).holds);
+        let other = check(&with, &[file(Some(8))], &keys);
+        assert_eq!(ids(&other), ["attestation.digest"]);
+        let without = sealed(None);
+        assert_eq!(open(&without, &keys).size("flows.jsonl"), None);
+        assert!(check(&without, &[file(Some(7))], &keys).holds);
+        // What nobody signed states nothing.
+        let stranger = open(&with, &[generate().unwrap().verifying_key()]);
+        assert!(!stranger.names("flows.jsonl") && stranger.size("flows.jsonl").is_none());
+        assert!(!stranger.is_trusted() && !open(&with, &[]).is_trusted());
+        assert!(open(&with, &keys).is_trusted());
+    }
+
+    #[test]
+    fn no_byte_of_the_envelope_can_be_changed() {
+        let key = generate().unwrap();
+        let keys = [key.verifying_key()];
+        let signed = files(&[("packet.json", "cd")]);
+        let bytes = sign(&signed, Predicate::default(), &key).unwrap();
+        for at in 0..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            let report = check(&changed, &signed, &keys);
+            // The key's id is a hint, and white space between members means nothing.
+            let same: bool = serde_json::from_slice::<Value>(&changed).is_ok_and(|mut value| {
+                let mut original: Value = serde_json::from_slice(&bytes).unwrap();
+                for value in [&mut value, &mut original] {
+                    if let Some(id) = value.pointer_mut("/signatures/0/keyid") {
+                        *id = Value::Null;
+                    }
+                }
+                value == original
+            });
+            assert_eq!(report.holds, same, "byte {at}");
+        }
+        let other = [generate().unwrap().verifying_key()];
+        assert_eq!(
+            ids(&check(&bytes, &signed, &other)),
+            ["attestation.signature"]
+        );
+    }
+}

@@ -1,0 +1,260 @@
+//! Judges what a packet says of the boundary: attestation, capsule, measurements and flow log
+//! together, and the grade that follows.
+use std::time::Duration;
+
+use ed25519_dalek::VerifyingKey;
+use egress_policy::allowed::Allowed;
+use pipelock_receipts::capsule::{Against, CapsuleReport, check as check_capsule};
+use pipelock_receipts::findings::{Finding, Findings, Place, Severity};
+use pipelock_receipts::report::{Report, Verdict};
+
+use super::attest::AttestationReport;
+use super::flows::FlowReport;
+use super::grade::{Caps, Grade, Graded, Pins};
+use super::measured::Measured;
+use super::model::Packet;
+use super::reconcile::{Circumstances, Receipts, Reconciliation};
+use super::statements::Statements;
+use super::stream::Stream;
+use super::{BOUNDARY_FILE, CAPSULE_FILE, rules};
+
+mod attested;
+mod flow_log;
+mod grading;
+
+pub use attested::Attestation;
+use attested::{check_attestation, check_predicate, check_signers, writers_pins};
+use flow_log::FlowLog;
+use grading::{grade_capsule, grade_measured, grade_receipts};
+
+/// The files that speak of the boundary; each may be absent.
+#[derive(Debug, Default)]
+pub struct BoundaryFiles<'a> {
+    /// `boundary.json`.
+    pub boundary: Option<&'a [u8]>,
+    /// `flows.jsonl`, or why it cannot be had.
+    pub flows: Option<Result<Stream<'a>, String>>,
+    /// `posture-capsule.json`.
+    pub capsule: Option<&'a [u8]>,
+    /// `identity.json`.
+    pub identity: Option<&'a [u8]>,
+    /// `policy.yaml`.
+    pub policy: Option<PolicyFile<'a>>,
+    /// `changes.json`.
+    pub changes: Option<&'a [u8]>,
+    /// `attestation.json`.
+    pub attestation: Attestation,
+}
+
+/// Reads a policy, or says in words why it is none. A reader of YAML is the caller's.
+pub type ReadPolicy = fn(&str) -> Result<Allowed, String>;
+
+/// The policy of the run, and who reads it.
+#[derive(Debug, Clone, Copy)]
+pub struct PolicyFile<'a> {
+    /// The bytes that the capsule's `config_hash` is of.
+    pub bytes: &'a [u8],
+    /// `egress_policy::allowed::Allowed::read`.
+    pub read: ReadPolicy,
+}
+
+impl BoundaryReport {
+    /// Lowers the grade to `unproven`: what contradicts itself elsewhere proves nothing here.
+    pub fn disprove(&mut self) {
+        if self.graded.grade > Grade::Unproven {
+            self.graded.grade = Grade::Unproven;
+            let reason = "the packet is invalid: see the errors";
+            self.graded.reasons.insert(0, String::from(reason));
+        }
+    }
+}
+
+/// What the packet shows of the boundary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BoundaryReport {
+    /// How far enforcement is shown, and what is missing.
+    pub graded: Graded,
+    /// The same for the keys that the writer of the packet had pinned.
+    pub as_written: Graded,
+    /// `boundary.json`, if it can be read.
+    pub measured: Option<Measured>,
+    /// Key that signed the attestation, if its signature holds.
+    pub signer: Option<String>,
+    /// The two recorders compared, when there is a flow log.
+    pub reconciliation: Option<Reconciliation>,
+    /// The check of the flow log, when there is one.
+    pub flows: Option<FlowReport>,
+    /// Everything found, also in the flow log.
+    pub findings: Vec<Finding>,
+}
+
+/// Judges the boundary's files beside the `report` on the receipts and the rest of the `packet`. `keys` are the pinned
+/// keys that the boundary may have signed with.
+pub fn judge(
+    mut files: BoundaryFiles<'_>,
+    packet: Option<&Packet>,
+    report: &Report,
+    receipts: &Receipts,
+    keys: &[VerifyingKey],
+) -> BoundaryReport {
+    let mut findings = Findings::default();
+    let mut caps = Caps::default();
+    let measured = read_measured(&files, &mut findings, &mut caps);
+    let log = FlowLog::read(
+        &mut files,
+        measured.as_ref(),
+        report,
+        &mut findings,
+        &mut caps,
+    );
+    let (flows, mut counted, joined) = (log.flows, log.counted, log.joined);
+    let allowed = read_policy(files.policy, &mut findings);
+    counted.settle(receipts, &allowed);
+    let around = Circumstances::of(measured.as_ref(), report.session.as_ref());
+    let reconciliation = flows
+        .as_ref()
+        .map(|_| log.reconciler.finish(receipts, around, &allowed));
+    let has_archive = files.attestation.has(super::CHANGES_ARCHIVE);
+    let (attestation, is_pinned) =
+        check_attestation(files.attestation, keys, &mut findings, &mut caps);
+    let capsule = files.capsule.map(|bytes| {
+        let against = Against {
+            keys,
+            session: report.session.as_ref(),
+            first_time: &report.first_time,
+            last_time: &report.last_time,
+            clock_set: reconciliation
+                .as_ref()
+                .map_or(Duration::ZERO, |both| both.clock_set),
+        };
+        check_capsule(bytes, CAPSULE_FILE, against)
+    });
+    check_signers(
+        report,
+        capsule.as_ref(),
+        attestation.as_ref(),
+        measured.as_ref(),
+        &mut findings,
+    );
+    let nothing = files.boundary.is_none() && capsule.is_none() && attestation.is_none();
+    if nothing {
+        caps.cap(Grade::None, "the packet says nothing of a boundary");
+    }
+    grade_capsule(
+        capsule.as_ref(),
+        measured.as_ref(),
+        &mut findings,
+        &mut caps,
+    );
+    grade_receipts(report, &mut caps);
+    if let Some(measured) = &measured {
+        grade_measured(measured, packet, &mut findings, &mut caps);
+    }
+    let predicate = attestation
+        .as_ref()
+        .and_then(|report| report.predicate.as_ref());
+    if let Some(measured) = measured.as_ref().filter(|one| one.mode != "audit") {
+        let statements = Statements {
+            packet,
+            measured,
+            boundary: files.boundary,
+            counted: &counted,
+            times: joined.times(),
+            has_archive,
+            capsule: capsule.as_ref().and_then(|report| report.capsule.as_ref()),
+            predicate,
+            identity: files.identity,
+            policy: files.policy.map(|policy| policy.bytes),
+            policy_mode: allowed.mode(),
+            changes: files.changes,
+            reconciliation: reconciliation.as_ref(),
+        };
+        statements.check(&mut findings, &mut caps);
+        for reason in joined.finish(measured) {
+            caps.cap(Grade::KernelObserved, reason);
+        }
+    }
+    let losses = reconciliation.iter().flat_map(Reconciliation::losses);
+    for reason in log.unbroken.into_iter().chain(losses) {
+        caps.cap(Grade::KernelObserved, reason);
+    }
+    let pins = Pins {
+        boundary: is_pinned,
+        receipts: report.verdict != Verdict::SelfConsistentOnly,
+    };
+    let writers_pins = writers_pins(predicate, measured.as_ref()).unwrap_or(pins);
+    if let Some(predicate) = predicate {
+        check_predicate(predicate, report, caps.shown(), &mut findings);
+    }
+    let signer = attestation.as_ref().and_then(|one| one.signer.clone());
+    let all = all_findings(findings, capsule, attestation, flows.as_ref(), &mut caps);
+    BoundaryReport {
+        graded: caps.graded(pins),
+        as_written: caps.graded(writers_pins),
+        measured,
+        signer,
+        reconciliation,
+        flows,
+        findings: all,
+    }
+}
+
+/// The findings in all files. What does not hold together proves nothing.
+fn all_findings(
+    findings: Findings,
+    capsule: Option<CapsuleReport>,
+    attestation: Option<AttestationReport>,
+    flows: Option<&FlowReport>,
+    caps: &mut Caps,
+) -> Vec<Finding> {
+    let mut all = findings.into_ranked().0;
+    all.extend(capsule.into_iter().flat_map(|capsule| capsule.findings));
+    all.extend(attestation.into_iter().flat_map(|one| one.findings));
+    all.extend(flows.iter().flat_map(|flows| flows.findings.clone()));
+    let is_error = |finding: &Finding| finding.rule.severity == Severity::Error;
+    if all.iter().any(is_error) {
+        let reason = "what the packet says of the boundary does not hold together";
+        caps.cap(Grade::Unproven, reason);
+    }
+    all
+}
+
+/// The hosts that the packet's policy allows. Without a policy nothing can be held against it.
+fn read_policy(policy: Option<PolicyFile<'_>>, findings: &mut Findings) -> Allowed {
+    let read = |policy: PolicyFile<'_>| {
+        let text = str::from_utf8(policy.bytes).map_err(|error| error.to_string())?;
+        (policy.read)(text)
+    };
+    match policy.map(read) {
+        None => Allowed::default(),
+        Some(Ok(allowed)) => allowed,
+        Some(Err(error)) => {
+            let place = Place::in_file(super::POLICY_FILE);
+            findings.add(&rules::STATEMENT, place, "a policy", error);
+            Allowed::default()
+        }
+    }
+}
+
+fn read_measured(
+    files: &BoundaryFiles<'_>,
+    findings: &mut Findings,
+    caps: &mut Caps,
+) -> Option<Measured> {
+    let Some(bytes) = files.boundary else {
+        caps.cap(Grade::Unproven, "there is no boundary.json");
+        return None;
+    };
+    match Measured::read(bytes) {
+        Ok(measured) => Some(measured),
+        Err(error) => {
+            findings.add(
+                &rules::BOUNDARY_FORM,
+                Place::in_file(BOUNDARY_FILE),
+                "measurements",
+                error,
+            );
+            None
+        }
+    }
+}

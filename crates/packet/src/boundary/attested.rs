@@ -1,0 +1,171 @@
+//! The attestation of a packet: what it is held to, who signed it, and what its signer claims.
+use ed25519_dalek::VerifyingKey;
+use pipelock_receipts::capsule::CapsuleReport;
+use pipelock_receipts::findings::{Findings, Place};
+use pipelock_receipts::report::{Report, Verdict};
+
+use super::super::attest::{AttestationReport, Opened, Predicate};
+use super::super::grade::{Caps, Grade, Pins};
+use super::super::measured::Measured;
+use super::super::stream::FileDigest;
+use super::super::{ATTESTATION_FILE, PACKET_FILES, rules};
+
+/// The signature over all files.
+#[derive(Debug, Default)]
+pub enum Attestation {
+    /// There is none.
+    #[default]
+    Absent,
+    /// It is being made now, by a key that the caller named or not.
+    Pending {
+        /// Whether the caller named the key.
+        pinned: bool,
+    },
+    /// There it is.
+    Present {
+        /// What it states.
+        opened: Box<Opened>,
+        /// Every other file of the packet, except for those that are read as streams.
+        files: Vec<FileDigest>,
+    },
+}
+
+impl Attestation {
+    /// Takes what was read of a stream into the files that it is held to.
+    pub(in super::super) fn read(&mut self, digest: FileDigest) {
+        let Self::Present { files, .. } = self else {
+            return;
+        };
+        match files.iter_mut().find(|file| file.name == digest.name) {
+            Some(file) if *file == digest => {}
+            Some(file) => *file = FileDigest::none(&digest.name, "not one regular file"),
+            None => files.push(digest),
+        }
+    }
+
+    /// The SHA-256 that it states of a file.
+    pub(super) fn sha256(&self, file: &str) -> Option<&str> {
+        match self {
+            Self::Present { opened, .. } => opened.sha256(file),
+            Self::Absent | Self::Pending { .. } => None,
+        }
+    }
+
+    /// Whether a file of this name is there; nothing where that is not known.
+    pub(super) fn has(&self, name: &str) -> Option<bool> {
+        match self {
+            Self::Present { files, .. } => Some(files.iter().any(|file| file.name == name)),
+            Self::Pending { .. } | Self::Absent => None,
+        }
+    }
+}
+
+/// The signers that the writer of an attested packet had pinned.
+pub(super) fn writers_pins(
+    predicate: Option<&Predicate>,
+    measured: Option<&Measured>,
+) -> Option<Pins> {
+    Some(Pins {
+        boundary: measured?.attestation.pinned,
+        receipts: predicate?.verdict != Verdict::SelfConsistentOnly.as_str(),
+    })
+}
+
+/// The check of the attestation, and whether its signer is pinned. Without an attestation there is no signer to pin.
+pub(super) fn check_attestation(
+    attestation: Attestation,
+    keys: &[VerifyingKey],
+    findings: &mut Findings,
+    caps: &mut Caps,
+) -> (Option<AttestationReport>, bool) {
+    match attestation {
+        Attestation::Pending { pinned } => (None, pinned),
+        Attestation::Absent => {
+            caps.cap(
+                Grade::Unproven,
+                "there is no attestation: nobody signed the measurements",
+            );
+            if !keys.is_empty() {
+                findings.add(
+                    &rules::ATTESTATION_NONE,
+                    rules::here(),
+                    "a signature",
+                    "none",
+                );
+            }
+            (None, true)
+        }
+        Attestation::Present { opened, files } => {
+            let is_strange = |name: &str| opened.names(name) && !PACKET_FILES.contains(&name);
+            for file in files.iter().filter(|file| is_strange(&file.name)) {
+                let (place, name) = (Place::in_file(ATTESTATION_FILE), file.name.as_str());
+                findings.add(&rules::ATTESTATION_EXTRA, place, "a file of a packet", name);
+            }
+            let report = opened.check(&files);
+            let is_trusted = report.is_trusted;
+            (Some(report), is_trusted)
+        }
+    }
+}
+
+/// The signer of the attestation claims no more and no less than what is found. Which keys are pinned is the
+/// verifier's choice, so it is left out.
+pub(super) fn check_predicate(
+    predicate: &Predicate,
+    report: &Report,
+    shown: Grade,
+    findings: &mut Findings,
+) {
+    let mut claim = |stated: &str, found: &str| {
+        let place = Place::in_file(ATTESTATION_FILE);
+        findings.add(&rules::PREDICATE, place, found, stated);
+    };
+    let grade = predicate.grade.parse::<Grade>().ok();
+    let fits = grade == Some(shown) || grade == Some(shown.min(Grade::Unpinned));
+    if !fits {
+        claim(&predicate.grade, shown.as_str());
+    }
+    let verdict = match report.verdict {
+        // The run knows its own key; a verifier need not pin one.
+        Verdict::SelfConsistentOnly | Verdict::Valid => ["valid", "self_consistent_only"],
+        Verdict::Invalid => ["invalid", "invalid"],
+        Verdict::Error => ["error", "error"],
+    };
+    if !verdict.contains(&predicate.verdict.as_str()) {
+        claim(&predicate.verdict, report.verdict.as_str());
+    }
+}
+
+/// One root of trust: the mediator signs the boundary's key in `session_open`, so that no other key can vouch for
+/// the boundary, pinned or not. A mediator that binds none leaves the capsule's signer.
+pub(super) fn check_signers(
+    report: &Report,
+    capsule: Option<&CapsuleReport>,
+    attestation: Option<&AttestationReport>,
+    measured: Option<&Measured>,
+    findings: &mut Findings,
+) {
+    let bound = report
+        .session
+        .as_ref()
+        .map(|session| session.posture_signer_key_id.as_str())
+        .filter(|key| !key.is_empty());
+    let of_capsule = capsule
+        .and_then(|report| report.capsule.as_ref())
+        .map(|capsule| capsule.signer_key_id.as_str());
+    let signer = attestation.and_then(|report| report.signer.as_deref());
+    if let (Some(expected), Some(signer)) = (bound.or(of_capsule), signer)
+        && expected != signer
+    {
+        let place = Place::in_file(ATTESTATION_FILE);
+        findings.add(&rules::ATTESTATION_SIGNER, place, expected, signer);
+    }
+    let stated = measured.map(|measured| measured.attestation.key.as_str());
+    if let (Some(stated), Some(signer)) = (stated.filter(|key| !key.is_empty()), signer)
+        && stated != signer
+    {
+        let expected = format!("attestation.key {stated}");
+        let place = Place::in_file(ATTESTATION_FILE);
+        findings.add(&rules::STATEMENT, place, expected, signer);
+    }
+}

@@ -1,0 +1,109 @@
+//! What keeps the grade from being the highest: in the capsule, the measurements, and the receipts.
+use pipelock_receipts::capsule::CapsuleReport;
+use pipelock_receipts::findings::{Findings, Place};
+use pipelock_receipts::report::{End, Report, Verdict};
+
+use super::super::grade::{Caps, Grade};
+use super::super::measured::Measured;
+use super::super::model::Packet;
+use super::super::{AUDIT_ENFORCEMENT, BOUNDARY_FILE, PACKET_FILE, rules};
+
+/// The capsule: there, bound by the receipts, and signed for these very programs.
+pub(super) fn grade_capsule(
+    capsule: Option<&CapsuleReport>,
+    measured: Option<&Measured>,
+    findings: &mut Findings,
+    caps: &mut Caps,
+) {
+    let Some(capsule) = capsule else {
+        caps.cap(Grade::Unproven, "there is no posture capsule");
+        return;
+    };
+    caps.unless(
+        capsule.is_bound,
+        Grade::KernelObserved,
+        "the receipts do not sign the posture capsule",
+    );
+    let containment = capsule
+        .capsule
+        .as_ref()
+        .and_then(|capsule| capsule.evidence.containment.as_ref());
+    let Some(containment) = containment else {
+        caps.cap(
+            Grade::Unproven,
+            "the posture capsule says nothing of a containment",
+        );
+        return;
+    };
+    caps.unless(
+        containment.boundary_verified && containment.probe_refused_direct_egress,
+        Grade::KernelObserved,
+        "the posture capsule does not say that every way out was refused",
+    );
+    caps.unless(
+        containment.mode == pipelock_receipts::capsule::MODE,
+        Grade::Unproven,
+        "the posture capsule speaks of another mechanism",
+    );
+    if let Some(measured) = measured {
+        let computed = measured.kernel_rule_hash();
+        if computed != containment.kernel_rule_hash {
+            let stated = containment.kernel_rule_hash.as_str();
+            findings.add(
+                &rules::BOUNDARY_RULES,
+                Place::in_file(BOUNDARY_FILE),
+                stated,
+                computed,
+            );
+        }
+    }
+}
+
+/// What was measured is what an enforced boundary shows.
+pub(super) fn grade_measured(
+    measured: &Measured,
+    packet: Option<&Packet>,
+    findings: &mut Findings,
+    caps: &mut Caps,
+) {
+    let is_audit = measured.mode == "audit";
+    caps.unless(
+        !is_audit,
+        Grade::None,
+        "it is of --mode audit: nothing was enforced",
+    );
+    let stated = packet.map(|packet| packet.posture.enforcement_mode.as_str());
+    if let Some(stated) = stated.filter(|stated| is_audit && *stated != AUDIT_ENFORCEMENT) {
+        let place = Place::in_file(BOUNDARY_FILE);
+        let expected = format!("enforcement_mode {stated} of {PACKET_FILE}");
+        findings.add(&rules::AUDIT, place, expected, "mode audit");
+    }
+    for probe in measured.open_probes() {
+        caps.cap(Grade::KernelObserved, format!("probe {probe}"));
+    }
+    caps.unless(
+        !measured.probes.results.is_empty(),
+        Grade::KernelObserved,
+        "no probe was made",
+    );
+    for reason in &measured.incomplete {
+        caps.cap(
+            Grade::KernelObserved,
+            format!("the record is not complete: {reason}"),
+        );
+    }
+}
+
+pub(super) fn grade_receipts(report: &Report, caps: &mut Caps) {
+    match report.verdict {
+        Verdict::Valid | Verdict::SelfConsistentOnly => {}
+        Verdict::Invalid => caps.cap(Grade::Unproven, "the receipts are invalid"),
+        Verdict::Error => caps.cap(Grade::Unproven, "there is no receipt"),
+    }
+    if let End::Unproven(reason) = report.end {
+        caps.cap(
+            Grade::KernelObserved,
+            format!("the end of the receipts is not proven: {reason}"),
+        );
+    }
+}

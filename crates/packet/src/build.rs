@@ -1,0 +1,100 @@
+//! Makes the model of `packet.json` from what is known when a run has ended.
+use std::collections::BTreeMap;
+
+use pipelock_receipts::report::{Report, Verdict};
+
+use super::model::{
+    Artifacts, Packet, PacketVerdict, Policy, Posture, Run, SCHEMA_VERSION, ScannerConfig, Summary,
+    Verifier,
+};
+use super::{EVIDENCE_FILE, PACKET_FILE, SUMMARY_FILE, VERIFIER_FILE};
+
+/// What the caller knows and the evidence does not say.
+#[derive(Debug, Clone)]
+pub struct PacketInputs {
+    /// Opaque identifier of the packet.
+    pub packet_id: Option<String>,
+    /// Now, RFC 3339 UTC.
+    pub generated_at: String,
+    /// Identity of the run.
+    pub run: Run,
+    /// The caller's policy file.
+    pub config_path: Option<String>,
+    /// The file that the mediator read.
+    pub runtime_config_path: Option<String>,
+    /// SHA-256 of that file, lowercase hex.
+    pub config_snapshot_sha256: Option<String>,
+    /// What the policy scans.
+    pub scanner_config_snapshot: Option<ScannerConfig>,
+    /// What was enforced, as measured.
+    pub posture: Posture,
+}
+
+/// Makes the packet. `report` is the check of the evidence under the pinned key; nothing in the
+/// counts comes from anywhere else.
+pub fn build(inputs: PacketInputs, report: &Report) -> Packet {
+    let counts = &report.counts;
+    Packet {
+        schema_version: String::from(SCHEMA_VERSION),
+        packet_id: inputs.packet_id,
+        generated_at: inputs.generated_at,
+        run: inputs.run,
+        policy: Policy {
+            policy_hashes: counts.policy_hashes.iter().cloned().collect(),
+            config_path: inputs.config_path,
+            runtime_config_path: inputs.runtime_config_path,
+            config_snapshot_sha256: inputs.config_snapshot_sha256,
+        },
+        summary: Summary {
+            receipt_count: report.receipt_count,
+            totals: report.into(),
+            transports: Some(counts.transports.clone()),
+            layers: not_empty(&counts.layers),
+            domains_touched: Some(counts.domains.iter().cloned().collect()),
+        },
+        verifier: verifier(report),
+        receipts: None,
+        scanner_config_snapshot: inputs.scanner_config_snapshot,
+        posture: inputs.posture,
+        artifacts: Artifacts {
+            packet: String::from(PACKET_FILE),
+            summary: Some(String::from(SUMMARY_FILE)),
+            evidence: String::from(EVIDENCE_FILE),
+            verifier: String::from(VERIFIER_FILE),
+        },
+    }
+}
+
+/// The verifier's part: trusted only when valid, and then with the key.
+fn verifier(report: &Report) -> Verifier {
+    let verdict = match report.verdict {
+        Verdict::Valid => PacketVerdict::Valid,
+        Verdict::SelfConsistentOnly => PacketVerdict::SelfConsistentOnly,
+        Verdict::Invalid => PacketVerdict::Invalid,
+        Verdict::Error => PacketVerdict::Error,
+    };
+    let trusted = verdict == PacketVerdict::Valid;
+    let first = report.findings.first();
+    let error = first.filter(|_| !report.is_consistent()).map(|finding| {
+        let place = finding.place.to_string();
+        let separator = if place.is_empty() { "" } else { ": " };
+        format!(
+            "{}{separator}{} ({})",
+            place, finding.rule.says, finding.rule.id
+        )
+    });
+    Verifier {
+        verdict,
+        trusted,
+        receipt_count: Some(report.receipt_count),
+        root_hash: report.root_hash.clone(),
+        final_seq: report.final_seq,
+        signer_key: report.signer_keys.first().filter(|_| trusted).cloned(),
+        output_file: Some(String::from(VERIFIER_FILE)),
+        error,
+    }
+}
+
+fn not_empty(map: &BTreeMap<String, u64>) -> Option<BTreeMap<String, u64>> {
+    (!map.is_empty()).then(|| map.clone())
+}

@@ -1,0 +1,488 @@
+//! Judges an Audit Packet: its own rules, and whether it says what the evidence says (evidence
+//! protocol, section 6). What the published references leave unchecked (6.3) is checked here too.
+use std::time::Duration;
+
+use ed25519_dalek::VerifyingKey;
+use pipelock_receipts::chain::Trust;
+use pipelock_receipts::check::EvidenceCheck;
+use pipelock_receipts::findings::{Finding, Findings, Severity};
+use pipelock_receipts::json::{MAX_DEPTH, Node, Value, document_of, parse_bytes};
+use pipelock_receipts::keys::parse_public;
+use pipelock_receipts::report::{Report, Verdict};
+use sha2::{Digest, Sha256};
+
+use super::boundary::{BoundaryFiles, BoundaryReport, judge};
+use super::inline::Inline;
+use super::model::{Artifacts, Packet, PacketVerdict, SCHEMA_VERSION, Totals};
+use super::reconcile::Receipts;
+use super::rendered::{self, Found, Source};
+use super::stream::{FileDigest, Stream};
+use super::{AUDIT_ENFORCEMENT, SUMMARY_FILE, VERIFIER_FILE, display, rules};
+
+/// The files of a packet directory.
+#[derive(Debug)]
+pub struct PacketFiles<'a> {
+    /// The evidence, or why it cannot be had.
+    pub evidence: Result<Stream<'a>, String>,
+    /// `policy.yaml`, when there is one.
+    pub policy: Option<&'a [u8]>,
+    /// What speaks of the boundary.
+    pub boundary: BoundaryFiles<'a>,
+    /// The pages for people.
+    pub pages: Found<'a>,
+    /// SHA-256 of `packet.json`, lowercase hex.
+    pub packet_sha256: &'a str,
+}
+
+/// Keys that may have signed.
+#[derive(Debug, Clone, Default)]
+pub struct Pinned {
+    /// The receipts.
+    pub receipts: Trust,
+    /// What the boundary says of itself.
+    pub boundary: Vec<VerifyingKey>,
+}
+
+/// What the check of a packet says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PacketReport {
+    /// The verdict over everything.
+    pub verdict: Verdict,
+    /// All findings, of the packet and of its files, most telling first.
+    pub findings: Vec<Finding>,
+    /// The check of the receipts; its findings are in `findings` too.
+    pub evidence: Report,
+    /// What the packet shows of the boundary.
+    pub boundary: BoundaryReport,
+}
+
+/// Reads `packet.json` and checks the rules that need nothing else (section 6.1).
+///
+/// # Errors
+/// The findings that make it unusable.
+pub fn read_packet(bytes: &[u8]) -> Result<Packet, Vec<Finding>> {
+    let mut findings = Findings::default();
+    let node = match parse_bytes(bytes, MAX_DEPTH) {
+        Ok(node) => node,
+        Err(error) => {
+            findings.add(
+                &rules::JSON,
+                rules::here(),
+                "one JSON object",
+                error.to_string(),
+            );
+            return Err(findings.into_ranked().0);
+        }
+    };
+    if let Some(member) = null_member(&node) {
+        findings.add(
+            &rules::SCHEMA,
+            rules::here(),
+            "a value or no member",
+            format!("{member}: null"),
+        );
+    }
+    match document_of::<Packet>(&node, bytes) {
+        Err(error) => findings.add(&rules::SCHEMA, rules::here(), SCHEMA_VERSION, error),
+        Ok(packet) => {
+            check_rules(&packet, &mut findings);
+            if !findings.has_errors() {
+                return Ok(packet);
+            }
+        }
+    }
+    Err(findings.into_ranked().0)
+}
+
+/// Checks a packet against its files, each of which is read once.
+pub fn check_packet(packet: &Packet, files: PacketFiles<'_>, pinned: &Pinned) -> PacketReport {
+    let trust = &pinned.receipts;
+    let mut files = files;
+    let (pages, packet_sha256) = (files.pages, files.packet_sha256);
+    let mut findings = Findings::default();
+    let mut receipts = Receipts::default();
+    let mut inline = Inline::new(packet.receipts.as_deref().unwrap_or_default());
+    let mut check = EvidenceCheck::new(trust, false);
+    let read = files.evidence.as_mut().map_err(|error| error.clone());
+    let read = read.and_then(|stream| {
+        let read = check.file(super::EVIDENCE_FILE, stream, &mut |seen| {
+            if !seen.is_twin {
+                inline.see(seen);
+            }
+            receipts.see(seen);
+        });
+        read.map_err(|error| error.to_string())
+    });
+    let name = packet.artifacts.evidence.as_str();
+    files.boundary.attestation.read(match &files.evidence {
+        Ok(stream) => stream.digest(name),
+        Err(error) => FileDigest::none(name, error),
+    });
+    if let Err(reason) = read {
+        findings.add(&rules::EVIDENCE, rules::here(), name, reason);
+        return without_evidence(packet, files.boundary, findings, pinned);
+    }
+    let report = check.finish();
+    // Of evidence that was not read to its end there are no numbers to compare.
+    if report.is_whole {
+        inline.finish(&mut findings);
+        check_counts(packet, &report, &mut findings);
+        check_end(packet, &report, trust, &mut findings);
+        display::check(packet, &report, &mut findings);
+    }
+    check_artifacts(packet, &pages, &mut findings);
+    if let Some(policy) = files.policy {
+        check_policy(packet, policy, &report, &mut findings);
+    }
+    let mut boundary = judge(
+        files.boundary,
+        Some(packet),
+        &report,
+        &receipts,
+        &pinned.boundary,
+    );
+    let compared = boundary.reconciliation.as_ref();
+    let clock_set = compared.map_or(Duration::ZERO, |compared| compared.clock_set);
+    display::times(packet, clock_set, &mut findings);
+    let mut verdict = verdict(packet, &report, &boundary, &mut findings);
+    if matches!(verdict, Verdict::Valid | Verdict::SelfConsistentOnly) {
+        check_pages(
+            packet,
+            (&pages, packet_sha256),
+            &report,
+            &boundary,
+            &mut findings,
+        );
+        if findings.has_errors() {
+            verdict = Verdict::Invalid;
+        }
+    }
+    if matches!(verdict, Verdict::Invalid | Verdict::Error) {
+        boundary.disprove();
+    }
+    let mut all = findings.into_ranked().0;
+    all.extend(report.findings.iter().cloned().map(|mut finding| {
+        finding
+            .place
+            .file
+            .get_or_insert_with(|| packet.artifacts.evidence.clone());
+        finding
+    }));
+    all.extend(boundary.findings.iter().cloned());
+    all.sort_by_key(|finding| {
+        (
+            finding.rule.severity,
+            finding.rule.rank,
+            finding.place.clone(),
+        )
+    });
+    PacketReport {
+        verdict,
+        findings: all,
+        evidence: report,
+        boundary,
+    }
+}
+
+/// A packet whose evidence cannot be had.
+fn without_evidence(
+    packet: &Packet,
+    files: BoundaryFiles<'_>,
+    findings: Findings,
+    pinned: &Pinned,
+) -> PacketReport {
+    let report = EvidenceCheck::new(&pinned.receipts, false).finish();
+    let receipts = Receipts::default();
+    let mut boundary = judge(files, Some(packet), &report, &receipts, &pinned.boundary);
+    boundary.disprove();
+    let mut all = findings.into_ranked().0;
+    all.extend(boundary.findings.iter().cloned());
+    PacketReport {
+        verdict: Verdict::Invalid,
+        findings: all,
+        evidence: report,
+        boundary,
+    }
+}
+
+/// The first member, outside inline receipts, that is `null`: the schema has no null.
+fn null_member(node: &Node<'_>) -> Option<String> {
+    match &node.value {
+        Value::Object(members) => members
+            .iter()
+            .filter(|(name, _)| name != "receipts")
+            .find_map(|(name, node)| {
+                if node.is_null() {
+                    Some(name.to_string())
+                } else {
+                    null_member(node)
+                }
+            }),
+        Value::Array(items) => items.iter().find_map(null_member),
+        Value::Null | Value::Bool(_) | Value::Number | Value::String(_) => None,
+    }
+}
+
+/// The rules beside the schema (section 6.1).
+fn check_rules(packet: &Packet, findings: &mut Findings) {
+    if packet.posture.enforcement_mode == AUDIT_ENFORCEMENT {
+        let found = packet.posture.enforcement_mode.as_str();
+        findings.add(&rules::AUDIT, rules::here(), "an enforced boundary", found);
+    }
+    let mut broken =
+        |expected: &str, found: String| findings.add(&rules::RULE, rules::here(), expected, found);
+    if packet.schema_version != SCHEMA_VERSION {
+        broken(SCHEMA_VERSION, packet.schema_version.clone());
+    }
+    for (name, text) in [
+        ("run.agent_identity", &packet.run.agent_identity),
+        ("run.started_at", &packet.run.started_at),
+        ("posture.enforcement_mode", &packet.posture.enforcement_mode),
+        ("posture.runner_os", &packet.posture.runner_os),
+    ] {
+        if text.is_empty() {
+            broken("a text", format!("{name} is empty"));
+        }
+    }
+    let counts = packet.summary.totals.counts();
+    let sum = counts
+        .iter()
+        .try_fold(0_u64, |sum, count| sum.checked_add(*count));
+    if sum != Some(packet.summary.receipt_count) {
+        let sum = sum.map_or_else(|| String::from("too much"), |sum| sum.to_string());
+        broken(
+            "totals that add up to summary.receipt_count",
+            format!("{sum} and {}", packet.summary.receipt_count),
+        );
+    }
+    if let Some(domains) = &packet.summary.domains_touched
+        && domains
+            .iter()
+            .zip(domains.iter().skip(1))
+            .any(|(one, next)| one >= next)
+    {
+        broken("domains_touched ascending, each once", domains.join(" "));
+    }
+    let verifier = &packet.verifier;
+    let is_valid = verifier.verdict == PacketVerdict::Valid;
+    if verifier.trusted != is_valid {
+        broken(
+            "trusted exactly when valid",
+            format!("trusted {}", verifier.trusted),
+        );
+    }
+    if is_valid && verifier.signer_key.as_deref().unwrap_or("").is_empty() {
+        broken(
+            "verifier.signer_key of a valid packet",
+            String::from("none"),
+        );
+    }
+    if verifier.signer_key.as_deref() == Some("") {
+        broken(
+            "verifier.signer_key that is not empty",
+            String::from("an empty one"),
+        );
+    }
+    check_paths(&packet.artifacts, findings);
+}
+
+/// Artifact paths stay inside the packet's directory.
+fn check_paths(artifacts: &Artifacts, findings: &mut Findings) {
+    let summary = artifacts.summary.as_deref();
+    let paths = [&artifacts.packet, &artifacts.evidence, &artifacts.verifier];
+    for path in paths.into_iter().map(String::as_str).chain(summary) {
+        let leaves = path.is_empty()
+            || path == "."
+            || path.starts_with('/')
+            || path.contains([':', '\\', '\0'])
+            || path.split('/').any(|part| part == "..");
+        if leaves {
+            findings.add(
+                &rules::PATH,
+                rules::here(),
+                "a relative path below the packet",
+                path,
+            );
+        }
+    }
+}
+
+/// Counts that must be those of the evidence (section 6.2).
+fn check_counts(packet: &Packet, report: &Report, findings: &mut Findings) {
+    if packet.summary.receipt_count != report.receipt_count {
+        findings.add(
+            &rules::COUNT,
+            rules::here(),
+            format!("receipt_count {}", report.receipt_count),
+            packet.summary.receipt_count.to_string(),
+        );
+    }
+    let names = report.counts.totals.buckets().map(|(name, _)| name);
+    let actual = Totals::from(report).counts();
+    let stated = packet.summary.totals.counts();
+    for ((name, actual), stated) in names.into_iter().zip(actual).zip(stated) {
+        if actual != stated {
+            findings.add(
+                &rules::COUNT,
+                rules::here(),
+                format!("totals.{name} {actual}"),
+                stated.to_string(),
+            );
+        }
+    }
+    if let Some(count) = packet.verifier.receipt_count
+        && count != report.receipt_count
+    {
+        let expected = format!("verifier.receipt_count {}", report.receipt_count);
+        findings.add(&rules::COUNT, rules::here(), expected, count.to_string());
+    }
+}
+
+/// Root, last number and signer.
+fn check_end(packet: &Packet, report: &Report, trust: &Trust, findings: &mut Findings) {
+    let root = packet.verifier.root_hash.as_deref().unwrap_or("");
+    if !root.is_empty() && report.root_hash.as_deref() != Some(root) {
+        let expected = report.root_hash.as_deref().unwrap_or("no root");
+        findings.add(&rules::ROOT, rules::here(), expected, root);
+    }
+    if let Some(seq) = packet.verifier.final_seq
+        && report.final_seq != Some(seq)
+    {
+        let expected = report
+            .final_seq
+            .map_or_else(|| String::from("none"), |seq| seq.to_string());
+        findings.add(
+            &rules::ROOT,
+            rules::here(),
+            format!("final_seq {expected}"),
+            seq.to_string(),
+        );
+    }
+    let Some(stated) = packet.verifier.signer_key.as_deref() else {
+        return;
+    };
+    let signers = &report.signer_keys;
+    let fits = parse_public(stated).is_ok_and(|key| {
+        let pinned = trust.keys.is_empty() || trust.keys.contains(&key);
+        pinned && (signers.is_empty() || signers.contains(&hex::encode(key.to_bytes())))
+    });
+    if !fits {
+        findings.add(&rules::SIGNER, rules::here(), signers.join(" or "), stated);
+    }
+}
+
+/// The files that `packet.json` names are there. Where the evidence is missing, that has a rule of its own.
+fn check_artifacts(packet: &Packet, pages: &Found<'_>, findings: &mut Findings) {
+    let artifacts = &packet.artifacts;
+    let named = [
+        (
+            Some(artifacts.verifier.as_str()),
+            VERIFIER_FILE,
+            pages.verifier,
+        ),
+        (
+            packet.verifier.output_file.as_deref(),
+            VERIFIER_FILE,
+            pages.verifier,
+        ),
+        (artifacts.summary.as_deref(), SUMMARY_FILE, pages.summary),
+    ];
+    for (stated, name, found) in named {
+        if let Some(stated) = stated
+            && (stated != name || found.is_none())
+        {
+            findings.add(&rules::ARTIFACT, rules::here(), name, stated);
+        }
+    }
+}
+
+/// The pages of a packet with an attestation are those that it yields.
+fn check_pages(
+    packet: &Packet,
+    (pages, packet_sha256): (&Found<'_>, &str),
+    report: &Report,
+    boundary: &BoundaryReport,
+    findings: &mut Findings,
+) {
+    if boundary.signer.is_none() {
+        return;
+    }
+    // Its writer knew its own key.
+    let verdict = if packet.verifier.verdict == PacketVerdict::Valid {
+        Verdict::Valid
+    } else {
+        report.verdict
+    };
+    let source = Source {
+        packet,
+        packet_sha256,
+        report,
+        verdict,
+        boundary,
+    };
+    rendered::check(&source, pages, findings);
+}
+
+/// `policy.yaml` is the file whose hash the packet states. Writers that put the hash of the file's
+/// bytes into receipts are the built-in mediator and Pipelock 2.x: those that write no version 2
+/// receipts. Pipelock 3.x hashes a canonical form that cannot be recomputed here.
+fn check_policy(packet: &Packet, policy: &[u8], report: &Report, findings: &mut Findings) {
+    let actual = hex::encode(Sha256::digest(policy));
+    if let Some(stated) = packet.policy.config_snapshot_sha256.as_deref()
+        && stated.strip_prefix("sha256:").unwrap_or(stated) != actual
+    {
+        findings.add(&rules::POLICY, rules::here(), actual.as_str(), stated);
+    }
+    if report.evidence_receipts > 0 {
+        return;
+    }
+    for hash in &report.counts.decision_policy_hashes {
+        if *hash != actual {
+            findings.add(
+                &rules::POLICY,
+                rules::here(),
+                actual.as_str(),
+                format!("{hash} in receipts"),
+            );
+        }
+    }
+}
+
+/// The verdict over everything.
+fn verdict(
+    packet: &Packet,
+    report: &Report,
+    boundary: &BoundaryReport,
+    findings: &mut Findings,
+) -> Verdict {
+    let consistent = report.is_consistent();
+    let stated = packet.verifier.verdict;
+    let agrees = match stated {
+        PacketVerdict::Valid | PacketVerdict::SelfConsistentOnly => consistent,
+        PacketVerdict::Invalid => !consistent,
+        // `error` also stands for evidence without a receipt.
+        PacketVerdict::Error => report.verdict == Verdict::Error,
+        PacketVerdict::NotRun => true,
+    };
+    if !agrees {
+        let shows = report.verdict.as_str();
+        findings.add(
+            &rules::VERDICT,
+            rules::here(),
+            format!("the evidence is {shows}"),
+            stated.word(),
+        );
+    }
+    if report.verdict == Verdict::Error && !findings.has_errors() {
+        return Verdict::Error;
+    }
+    let is_error = |finding: &Finding| finding.rule.severity == Severity::Error;
+    if !consistent || findings.has_errors() || boundary.findings.iter().any(is_error) {
+        return Verdict::Invalid;
+    }
+    match stated {
+        PacketVerdict::Valid => report.verdict,
+        PacketVerdict::NotRun | PacketVerdict::SelfConsistentOnly => Verdict::SelfConsistentOnly,
+        PacketVerdict::Error | PacketVerdict::Invalid => Verdict::Invalid,
+    }
+}

@@ -1,0 +1,370 @@
+//! Counts the rows of the flow log anew, and compares the numbers of `boundary.json` with that.
+use std::collections::{BTreeMap, BTreeSet};
+
+use egress_policy::allowed::Allowed;
+use pipelock_receipts::findings::{Findings, Place};
+use pipelock_receipts::json::Node;
+
+use super::denied::{Attempts, Denied, OTHERS, confirmed, sort};
+use super::grade::{Caps, Grade};
+use super::measured::{DeniedRow, LISTED, Measured};
+use super::reconcile::Receipts;
+use super::residual::Residual;
+use super::rows::{MediatorDeniedRow, RelayRow, RelayVerdict, Row};
+use super::{BOUNDARY_FILE, FLOWS_FILE, as_stated, form, rules};
+
+/// Port, protocol, reason, and process of attempts that were denied alike.
+type DeniedAlike = (u16, String, String, String);
+
+/// What the rows show.
+#[derive(Debug, Default)]
+pub(super) struct Counted {
+    channels: Residual,
+    by_verdict: BTreeMap<String, u64>,
+    closes: u64,
+    mediator_denied: u64,
+    allowed: BTreeMap<(String, u16), u64>,
+    /// Ports that the mediator was asked for.
+    ports: BTreeSet<u16>,
+    /// How many, and where they may have been told to lead: an address gets its name only later.
+    denied: BTreeMap<DeniedAlike, (u64, BTreeSet<String>)>,
+    /// Answers that look like a denial, and those of them that no receipt confirms, most frequent first.
+    answered: BTreeMap<Denied, u64>,
+    unclear: Attempts,
+    ring_full: u64,
+    relay_denied: u64,
+    /// Rows of another form, and what is wrong with the first of them.
+    malformed: u64,
+    first_malformed: String,
+}
+
+impl Counted {
+    pub(super) fn see(&mut self, node: &Node<'_>, row: &Row) {
+        let deviations = form::of_row(node);
+        if !deviations.is_empty() {
+            self.malformed = self.malformed.saturating_add(1);
+            if self.first_malformed.is_empty() {
+                self.first_malformed = deviations.join(", ");
+            }
+        }
+        match row {
+            Row::Kernel(row) => self.kernel(node, &row.verdict, 1),
+            Row::KernelRepeats(row) => {
+                self.kernel(node, &row.verdict, row.count.saturating_sub(1));
+            }
+            Row::KernelClose(_) => self.closes = self.closes.saturating_add(1),
+            Row::KernelCloseTotal(row) => self.closes = self.closes.saturating_add(row.count),
+            Row::Relay(row) => self.relay(row),
+            Row::Resolver => {
+                self.channels.name(node.member_text("name"));
+            }
+            Row::Supervisor(_) => {
+                let number = |name| node.member_unsigned(name).unwrap_or(0);
+                self.ring_full = number("ring_full");
+                self.relay_denied = number("relay_denied");
+            }
+            Row::KernelMediatorDenied(row) => self.mediator_denied(row, 1),
+            Row::KernelMediatorDeniedRepeats(row) => {
+                self.mediator_denied(row, row.count.saturating_sub(1));
+            }
+            Row::KernelMediator(_) | Row::KernelMediatorTotal(_) | Row::Unknown => {}
+        }
+    }
+
+    /// The first of repeated attempts is a row by itself.
+    fn kernel(&mut self, node: &Node<'_>, verdict: &str, count: u64) {
+        let counted = self.by_verdict.entry(verdict.to_owned()).or_default();
+        *counted = counted.saturating_add(count);
+        let is_unix = node.member_text("protocol") == "unix";
+        if verdict != if is_unix { "unreachable" } else { "denied" } {
+            return;
+        }
+        let [protocol, reason, process] =
+            ["protocol", "reason", "process"].map(|name| node.member_text(name).to_owned());
+        let port = node.member_unsigned("port").unwrap_or(0);
+        let port = u16::try_from(port).unwrap_or(0);
+        let places = ["name", "dst", "path"].map(|name| node.member_text(name).to_owned());
+        let dst = node.member_text("dst");
+        let unspecified = dst
+            .parse()
+            .is_ok_and(|address: std::net::IpAddr| address.is_unspecified());
+        let places = places
+            .into_iter()
+            .filter(|place| !(place.is_empty() || unspecified && place == dst));
+        let places = places.chain(unspecified.then(String::new)).collect();
+        self.deny((port, protocol, reason, process), count, places);
+    }
+
+    /// As above, and what was only a probe is no denial.
+    fn mediator_denied(&mut self, row: &MediatorDeniedRow, count: u64) {
+        self.mediator_denied = self.mediator_denied.saturating_add(count);
+        if row.verdict == "denied" {
+            let alike = (
+                row.port,
+                row.protocol.clone(),
+                row.reason.clone(),
+                String::new(),
+            );
+            self.deny(alike, count, BTreeSet::from([row.dst.clone()]));
+        }
+    }
+
+    fn deny(&mut self, alike: DeniedAlike, count: u64, places: BTreeSet<String>) {
+        let (counted, destinations) = self.denied.entry(alike).or_default();
+        *counted = counted.saturating_add(count);
+        destinations.extend(places);
+    }
+
+    fn deny_attempt(&mut self, attempt: Denied, count: u64) {
+        let Denied {
+            destination,
+            port,
+            protocol,
+            reason,
+            process,
+        } = attempt;
+        let places = BTreeSet::from([destination]);
+        self.deny((port, protocol, reason, process), count, places);
+    }
+
+    fn relay(&mut self, row: &RelayRow) {
+        if let Some(reason) = row.denial() {
+            let address = row.orig_dst.map(|dst| dst.ip().to_string());
+            let destination = row.host.clone().or(address).unwrap_or_default();
+            let attempt = Denied {
+                destination,
+                port: row.port.unwrap_or(0),
+                protocol: row.protocol.clone(),
+                reason,
+                process: row.process.clone(),
+            };
+            if row.verdict == RelayVerdict::Answered {
+                let counted = self.answered.entry(attempt).or_default();
+                *counted = counted.saturating_add(1);
+            } else {
+                self.deny_attempt(attempt, 1);
+            }
+        } else if let (Some(host), Some(port)) = (&row.host, row.port)
+            && row.went_through()
+        {
+            let counted = self.allowed.entry((host.clone(), port)).or_default();
+            *counted = counted.saturating_add(1);
+        }
+        if row.transport.is_some() {
+            self.ports.extend(row.port);
+        }
+        self.channels.row(row, 0);
+    }
+
+    /// Adds the answers that the receipts confirm to what was denied, and gives the others.
+    pub(super) fn settle(&mut self, receipts: &Receipts, allowed: &Allowed) {
+        let answers = std::mem::take(&mut self.answered).into_iter().collect();
+        let (signed, mut unclear) = confirmed(answers, receipts, allowed);
+        for (attempt, count) in signed {
+            self.deny_attempt(attempt, count);
+        }
+        sort(&mut unclear);
+        self.unclear = unclear;
+    }
+
+    /// Compares the numbers of `boundary.json` with the rows. What could not be written any more was counted all the
+    /// same, and the record then says that it is not complete.
+    pub(super) fn check(&self, measured: &Measured, findings: &mut Findings, caps: &mut Caps) {
+        if self.malformed > 0 {
+            let reason = format!(
+                "{} rows of the flow log have another form: {}",
+                self.malformed, self.first_malformed
+            );
+            caps.cap(Grade::KernelObserved, reason);
+        }
+        if !measured.incomplete.is_empty() {
+            return;
+        }
+        let counters = measured.counters;
+        for (met, what) in [
+            (
+                counters.closes_expected == counters.closes_seen,
+                "connections of the command have no close",
+            ),
+            (
+                self.closes <= counters.closes_seen,
+                "the flow log has more closes than the kernel counted",
+            ),
+            (
+                counters.mediator_denied == self.mediator_denied,
+                "mediator_denied differs from the rows",
+            ),
+            (
+                counters.ring_full == self.ring_full,
+                "ring_full differs from the last row",
+            ),
+            (
+                counters.relay_denied == self.relay_denied,
+                "relay_denied differs from the last row",
+            ),
+        ] {
+            caps.unless(met, Grade::KernelObserved, &format!("counters: {what}"));
+        }
+        let mut differs = |expected: String, found: String| {
+            if expected != found {
+                let place = Place::in_file(BOUNDARY_FILE);
+                findings.add(
+                    &rules::STATEMENT,
+                    place,
+                    format!("{expected} in {FLOWS_FILE}"),
+                    found,
+                );
+            }
+        };
+        let flows = &measured.flows;
+        let stated: BTreeSet<u16> = measured.allowed_ports.iter().copied().collect();
+        let mut ports = stated;
+        ports.extend(self.ports.iter().copied().chain([80, 443]));
+        for (name, counted, stated) in [
+            (
+                "by_verdict",
+                as_stated(&self.by_verdict),
+                as_stated(&flows.by_verdict),
+            ),
+            (
+                "names",
+                as_stated(&self.channels.names),
+                as_stated(&flows.names),
+            ),
+            (
+                "allowed_ports",
+                as_stated(&ports),
+                as_stated(&measured.allowed_ports),
+            ),
+        ] {
+            differs(format!("{name} {counted}"), format!("{name} {stated}"));
+        }
+        self.channels(measured, &mut differs);
+        self.allowed(measured, &mut differs);
+        self.denied(measured, &mut differs);
+        self.unclear(measured, &mut differs);
+    }
+
+    fn channels(&self, measured: &Measured, differs: &mut impl FnMut(String, String)) {
+        let stated: Residual =
+            serde_json::from_value(measured.residual_channels.clone()).unwrap_or_default();
+        let counted = &self.channels;
+        let numbers = |channels: &Residual| {
+            format!("{} names of {} bytes", channels.names, channels.name_bytes)
+        };
+        differs(numbers(counted), numbers(&stated));
+        let hosts = counted
+            .allowed_hosts
+            .keys()
+            .chain(stated.allowed_hosts.keys());
+        let hosts: BTreeSet<&String> = hosts.collect();
+        for host in hosts {
+            let [counted, stated] = [counted, &stated].map(|channels| {
+                let through = channels.allowed_hosts.get(host);
+                as_stated(&through.map(|through| through.in_rows()))
+            });
+            differs(format!("{host} {counted}"), format!("{host} {stated}"));
+        }
+        for (name, counted, stated) in [
+            ("other_hosts", counted.other_hosts, stated.other_hosts),
+            ("blocked", counted.blocked, stated.blocked),
+        ] {
+            let [counted, stated] = [counted, stated.in_rows()].map(|one| as_stated(&one));
+            differs(format!("{name} {counted}"), format!("{name} {stated}"));
+        }
+    }
+
+    fn allowed(&self, measured: &Measured, differs: &mut impl FnMut(String, String)) {
+        let counted = self.allowed.iter();
+        let mut counted: Vec<(&str, u16, u64)> = counted
+            .map(|((host, port), count)| (host.as_str(), *port, *count))
+            .collect();
+        counted.sort_by(|one, other| other.2.cmp(&one.2).then_with(|| one.cmp(other)));
+        let number = u64::try_from(counted.len()).unwrap_or(u64::MAX);
+        let stated = measured.allowed.iter();
+        let stated: Vec<(&str, u16, u64)> = stated
+            .map(|row| (row.host.as_str(), row.port, row.count))
+            .collect();
+        let listed = u64::try_from(stated.len()).unwrap_or(u64::MAX);
+        let all = listed.saturating_add(measured.allowed_left_out);
+        differs(
+            format!("{number} destinations allowed"),
+            format!("{all} destinations allowed"),
+        );
+        for (counted, stated) in counted.iter().zip(&stated) {
+            let [counted, stated] = [counted, stated]
+                .map(|(host, port, count)| format!("allowed {host}:{port}, {count} times"));
+            differs(counted, stated);
+        }
+    }
+
+    /// The writer counts attempts of many kinds together, and these answers with them.
+    fn unclear(&self, measured: &Measured, differs: &mut impl FnMut(String, String)) {
+        let is_other = |row: &DeniedRow| row.attempt.destination == OTHERS;
+        if measured.denied_left_out > 0 || measured.denied.iter().any(is_other) {
+            return;
+        }
+        let text = |count: u64, attempt: &Denied| {
+            format!("{count} answered {} {}", attempt.target(), attempt.why())
+        };
+        let all = |listed: usize, left_out: u64| {
+            let listed = u64::try_from(listed).unwrap_or(u64::MAX);
+            format!("{} kinds of answers", listed.saturating_add(left_out))
+        };
+        differs(
+            all(self.unclear.len(), 0),
+            all(measured.answered.len(), measured.answered_left_out),
+        );
+        for (counted, stated) in self.unclear.iter().zip(&measured.answered) {
+            let DeniedRow { count, attempt } = stated;
+            differs(text(counted.1, &counted.0), text(*count, attempt));
+            differs(counted.0.process.clone(), attempt.process.clone());
+        }
+    }
+
+    fn denied(&self, measured: &Measured, differs: &mut impl FnMut(String, String)) {
+        let mut stated: BTreeMap<DeniedAlike, u64> = BTreeMap::new();
+        let mut last = u64::MAX;
+        let mut seen = BTreeSet::new();
+        for row in &measured.denied {
+            let attempt = &row.attempt;
+            let name = format!("{} {}", attempt.target(), attempt.why());
+            if row.count > last || row.count == 0 || !seen.insert(attempt.clone()) {
+                differs(
+                    String::from("denied ones by number, each once"),
+                    format!("{} of {name}", row.count),
+                );
+            }
+            last = row.count;
+            if attempt.destination == OTHERS {
+                return;
+            }
+            let alike = (
+                attempt.port,
+                attempt.protocol.clone(),
+                attempt.reason.clone(),
+                attempt.process.clone(),
+            );
+            let there = self.denied.get(&alike);
+            if !there.is_some_and(|(_, destinations)| destinations.contains(&attempt.destination)) {
+                differs(String::from("no such denied attempt"), name);
+            }
+            let sum = stated.entry(alike).or_default();
+            *sum = sum.saturating_add(row.count);
+        }
+        for (alike, (counted, _)) in &self.denied {
+            let stated = stated.get(alike).copied().unwrap_or(0);
+            let may_be_fewer = measured.denied_left_out > 0;
+            if stated > *counted || (stated < *counted && !may_be_fewer) {
+                let what = format!("denied {} {} {}", alike.1, alike.2, alike.3);
+                differs(format!("{counted} {what}"), format!("{stated} {what}"));
+            }
+        }
+        if measured.denied_left_out > 0 && measured.denied.len() < LISTED {
+            differs(
+                String::from("0 left out"),
+                format!("{} left out", measured.denied_left_out),
+            );
+        }
+    }
+}

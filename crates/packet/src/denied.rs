@@ -1,0 +1,245 @@
+//! What was denied, as `boundary.json`, the summary and the report list it.
+use std::collections::BTreeMap;
+
+use egress_policy::allowed::Allowed;
+use serde::{Deserialize, Serialize};
+
+use super::reconcile::{ALLOW_LIST, Receipts};
+use super::rows::{RelayRow, RelayVerdict};
+
+/// The destination of attempts that are counted together, because there are too many kinds of them.
+pub const OTHERS: &str = "(others)";
+
+/// A destination that the command was denied, by whom and why.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Denied {
+    /// Host name, or address where no name was asked for; empty for a refused socket type.
+    pub destination: String,
+    /// Port, 0 where there is none.
+    pub port: u16,
+    /// `tcp`, `udp`, … or what the relay called it.
+    pub protocol: String,
+    /// Why.
+    pub reason: String,
+    /// Name of the process, as the kernel reports it.
+    pub process: String,
+}
+
+impl Denied {
+    /// The status of the answer, where all that is known is an answer that looks like a denial.
+    pub fn answered_with(&self) -> Option<u16> {
+        let rest = self.reason.strip_prefix("answered_")?;
+        rest.get(..3)?.parse().ok()
+    }
+
+    /// Whether that answer names this layer.
+    pub fn claims(&self, layer: &str) -> bool {
+        let named = self.claimed().and_then(|claimed| claimed.split(':').next());
+        named == Some(layer)
+    }
+
+    /// The words of that answer.
+    fn claimed(&self) -> Option<&str> {
+        let (_, claimed) = self.reason.split_once(": ")?;
+        self.answered_with().map(|_| claimed)
+    }
+
+    /// Where it was to go, in one word.
+    pub fn target(&self) -> String {
+        match (self.destination.as_str(), self.port) {
+            ("", _) => self.protocol.clone(),
+            (destination, 0) => destination.to_owned(),
+            (destination, port) => format!("{destination}:{port}"),
+        }
+    }
+
+    /// Protocol and reason.
+    pub fn why(&self) -> String {
+        format!("{} {}", self.protocol, self.reason)
+    }
+
+    /// The line to add, where one would help.
+    pub fn remedy(&self) -> Option<String> {
+        // A refusal that an origin may have written is most likely the mediator's all the same.
+        match self.claimed().unwrap_or(&self.reason) {
+            "allowlist:not_in_allowlist" => {
+                Some(format!("api_allowlist: [\"{}\"]", self.destination))
+            }
+            "port_not_allowed" => Some(format!("--allow-port {}", self.port)),
+            _ => None,
+        }
+    }
+}
+
+/// Attempts, each with how often it was made.
+pub type Attempts = Vec<(Denied, u64)>;
+
+/// Parts answers that look like a denial into those that the receipts confirm and those that they do not. Each denial
+/// that was signed confirms one answer; those that name the layer come first, because they say more.
+pub fn confirmed(
+    answers: Attempts,
+    receipts: &Receipts,
+    allowed: &Allowed,
+) -> (Attempts, Attempts) {
+    let mut answers = answers;
+    answers.sort_by_key(|(answer, _)| (answer.claimed().is_none(), answer.clone()));
+    // Denials of each host that have confirmed an answer: by the allow-list, and all of them.
+    let mut used: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    let mut denied = Vec::new();
+    let mut unclear = Vec::new();
+    for (answer, count) in answers {
+        let host = answer.destination.as_str();
+        let by_list = answer.claims(ALLOW_LIST);
+        let (of_list, of_all) = used.entry(host.to_owned()).or_default();
+        let left = match answer.answered_with() {
+            Some(_) if by_list && allowed.lists_name(host) => 0,
+            Some(_) if by_list => receipts.denials_by_list(host).saturating_sub(*of_list),
+            Some(status) => receipts.denials(host, status).saturating_sub(*of_all),
+            None => 0,
+        };
+        let signed = count.min(left);
+        *of_all = of_all.saturating_add(signed);
+        if by_list {
+            *of_list = of_list.saturating_add(signed);
+        }
+        for (list, count) in [
+            (&mut denied, signed),
+            (&mut unclear, count.saturating_sub(signed)),
+        ] {
+            if count > 0 {
+                list.push((answer.clone(), count));
+            }
+        }
+    }
+    (denied, unclear)
+}
+
+/// Puts the most frequent attempts first.
+pub fn sort(attempts: &mut Attempts) {
+    attempts.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+}
+
+/// Why a `ClientHello` is refused. With `unfinished` it was not the first one.
+const LATER_HELLO: [&str; 3] = ["client_hello", "encrypted_client_hello", "name_mismatch"];
+
+impl RelayRow {
+    /// Why the row is a denial, or looks like one; `None` if it is none.
+    ///
+    /// What moved bytes and then went wrong was not denied: the destination may have all of them.
+    pub fn denial(&self) -> Option<String> {
+        let is_denied = match self.verdict {
+            RelayVerdict::Refused | RelayVerdict::Blocked => true,
+            RelayVerdict::Answered => {
+                return Some(match &self.claimed {
+                    Some(claimed) => format!("{}: {claimed}", self.reason),
+                    None => self.reason.clone(),
+                });
+            }
+            // Without an answer the destination may have the head; one that cannot be reached denies nothing.
+            RelayVerdict::Failed => {
+                let was_answered = self.status.is_some_and(|status| status != 502);
+                let moved = self.bytes_up > 0 || self.bytes_down > 0;
+                !moved && (self.head_bytes == 0 || was_answered)
+            }
+            // A tunnel whose client named another server later on.
+            RelayVerdict::Unfinished => LATER_HELLO.contains(&self.reason.as_str()),
+            RelayVerdict::Forwarded | RelayVerdict::Unknown => false,
+        };
+        is_denied.then(|| self.reason.clone())
+    }
+
+    /// Whether something of a row that is no denial reached its destination, or came from it.
+    pub fn went_through(&self) -> bool {
+        let is_own_answer = self.verdict == RelayVerdict::Failed && self.bytes_up == 0;
+        self.transport.is_some() && !is_own_answer
+    }
+
+    /// Whether the mediator must have allowed it: the request was answered in order, or its tunnel had been opened.
+    pub fn was_let_through(&self) -> bool {
+        let is_tunnel = matches!(self.transport.as_deref(), Some("connect" | "websocket"));
+        match self.verdict {
+            RelayVerdict::Forwarded => true,
+            RelayVerdict::Unfinished => is_tunnel && self.status.is_some() && self.bytes_down > 0,
+            RelayVerdict::Refused
+            | RelayVerdict::Blocked
+            | RelayVerdict::Answered
+            | RelayVerdict::Failed
+            | RelayVerdict::Unknown => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claimed_denial_has_its_remedy() {
+        let denied = Denied {
+            destination: String::from("a.test"),
+            port: 80,
+            protocol: String::from("http"),
+            reason: String::from("answered_403: allowlist:not_in_allowlist"),
+            process: String::new(),
+        };
+        assert_eq!(denied.answered_with(), Some(403));
+        assert!(denied.claims("allowlist"));
+        let remedy = denied.remedy();
+        assert_eq!(remedy.as_deref(), Some("api_allowlist: [\"a.test\"]"));
+    }
+
+    fn row(verdict: RelayVerdict, reason: &str, up: u64, down: u64) -> RelayRow {
+        RelayRow {
+            transport: Some(String::from("forward")),
+            verdict,
+            reason: reason.to_owned(),
+            bytes_up: up,
+            bytes_down: down,
+            ..RelayRow::default()
+        }
+    }
+
+    #[test]
+    fn what_moved_bytes_was_not_denied() {
+        use RelayVerdict::{Answered, Blocked, Failed, Forwarded, Refused, Unfinished};
+        for (verdict, word, up, down, denied, through) in [
+            (Forwarded, "", 0, 5, None, true),
+            (Refused, "name_mismatch", 0, 0, Some("name_mismatch"), true),
+            (Blocked, "ssrf:x", 3, 9, Some("ssrf:x"), true),
+            (Failed, "mediator_502", 0, 0, Some("mediator_502"), false),
+            (Failed, "upstream_failed", 0, 25, None, false),
+            (Failed, "malformed_chunk", 9, 0, None, true),
+            (Unfinished, "stopped", 0, 0, None, true),
+            (Unfinished, "no_answer", 9, 0, None, true),
+            (
+                Unfinished,
+                "name_mismatch",
+                9,
+                9,
+                Some("name_mismatch"),
+                true,
+            ),
+            (Answered, "answered_403", 9, 9, Some("answered_403"), true),
+        ] {
+            let row = row(verdict, word, up, down);
+            assert_eq!(row.denial().as_deref(), denied, "{verdict:?} {word}");
+            assert!(
+                denied.is_some() || row.went_through() == through,
+                "{verdict:?} {word}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_answer_that_claims_to_be_a_denial_is_named_as_a_claim() {
+        let row = RelayRow {
+            claimed: Some(String::from("allowlist:not_in_allowlist")),
+            ..row(RelayVerdict::Answered, "answered_403", 0, 9)
+        };
+        let named = row.denial();
+        assert_eq!(
+            named.as_deref(),
+            Some("answered_403: allowlist:not_in_allowlist")
+        );
+    }
+}

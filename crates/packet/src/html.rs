@@ -1,0 +1,303 @@
+//! `report.html`: the packet for people, as one page that needs nothing else.
+//!
+//! No script, no link, no resource: the page forbids itself all of that. Every text passes through
+//! `escaped`, also those that nobody hostile can influence.
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use pipelock_receipts::findings::visible;
+use pipelock_receipts::report::End;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::model::Packet;
+use super::summary::{ANSWERED, ANSWERED_NOTE, Shown};
+
+/// Rows shown of one table.
+const MAX_ROWS: usize = 500;
+/// Characters shown of one text.
+const MAX_CHARACTERS: usize = 300;
+/// The only style; its digest is the only one that the page admits.
+const STYLE: &str = "body{font:15px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#222;\
+background:#fff}table{border-collapse:collapse;margin:.5em 0 1.5em}th,td{border:1px solid #bbb;\
+padding:.25em .6em;text-align:left;vertical-align:top;overflow-wrap:anywhere}th{background:#eee}\
+td,pre{font-family:monospace}pre{background:#eee;padding:.6em;overflow:auto}";
+
+/// Renders the page.
+pub fn render(shown: &Shown<'_>) -> String {
+    let measured = shown.measured;
+    let mut out = Html::start();
+    out.raw("<h1>Audit Packet</h1>\n<p>");
+    out.text("This page is for reading and proves nothing: anybody can write one. The last section says how to check the packet.");
+    out.raw("</p>\n");
+    head(&mut out, shown);
+    let reasons = &shown.graded.reasons;
+    out.list("Why the boundary is not graded higher", reasons.iter());
+    out.list("The record is incomplete", measured.incomplete.iter());
+    out.list("Notices", measured.notices.iter());
+    out.table(
+        shown.denied_title(),
+        &["Destination", "Process", "Count", "Why", "To allow it"],
+        measured.denied.iter().map(|row| {
+            let attempt = &row.attempt;
+            let remedy = attempt.remedy().unwrap_or_default();
+            let process = attempt.process.clone();
+            let count = row.count.to_string();
+            [attempt.target(), process, count, attempt.why(), remedy]
+        }),
+        measured.denied_left_out,
+    );
+    if !measured.answered.is_empty() {
+        out.table(
+            ANSWERED,
+            &["Destination", "Process", "Count", "Answer"],
+            measured.answered.iter().map(|row| {
+                let attempt = &row.attempt;
+                let (process, count) = (attempt.process.clone(), row.count.to_string());
+                [attempt.target(), process, count, attempt.why()]
+            }),
+            measured.answered_left_out,
+        );
+        out.raw("<p>");
+        out.text(ANSWERED_NOTE);
+        out.raw("</p>\n");
+    }
+    out.table(
+        "Allowed",
+        &["Destination", "Count"],
+        measured
+            .allowed
+            .iter()
+            .map(|row| [format!("{}:{}", row.host, row.port), row.count.to_string()]),
+        measured.allowed_left_out,
+    );
+    posture(&mut out, shown.packet);
+    let probes = measured.probes.results.iter();
+    out.table(
+        "Probes, made inside the boundary before the start",
+        &["Probe", "Outcome"],
+        probes.map(|probe| [probe.name.clone(), probe.outcome.clone()]),
+        0,
+    );
+    channels(&mut out, &measured.residual_channels);
+    out.raw("<h2>Check it</h2>\n<p>");
+    out.text("On another machine, offline, with the keys from a place of your own:");
+    out.raw("</p>\n<pre>");
+    out.text(&shown.check_command());
+    out.raw("</pre>\n</body>\n</html>\n");
+    out.0
+}
+
+/// Verdict, grade and what the run was.
+fn head(out: &mut Html, shown: &Shown<'_>) {
+    let Shown { packet, report, .. } = shown;
+    let verdict = serde_json::to_value(packet.verifier.verdict).unwrap_or_default();
+    let end = match report.end {
+        End::Proven => "proven",
+        End::Unproven(reason) => reason,
+    };
+    let optional = |text: &Option<String>| text.clone().unwrap_or_default();
+    let run = &packet.run;
+    let counts = &report.counts;
+    let rows = [
+        ("Verdict", verdict.as_str().unwrap_or_default().to_owned()),
+        ("End of the evidence", end.to_owned()),
+        ("Boundary", shown.graded.grade.to_string()),
+        ("Boundary signed by", shown.boundary_signer().to_owned()),
+        (
+            "Actions",
+            format!("{}, {} blocked", counts.actions, counts.blocked_actions),
+        ),
+        ("Receipts", packet.summary.receipt_count.to_string()),
+        ("Agent", run.agent_identity.clone()),
+        ("Repository", optional(&run.repository)),
+        ("Workflow", optional(&run.workflow)),
+        ("Commit", optional(&run.sha)),
+        ("Started", run.started_at.clone()),
+        ("Completed", optional(&run.completed_at)),
+        (
+            "Exit status of the agent",
+            run.agent_exit_code
+                .map_or_else(String::new, |code| code.to_string()),
+        ),
+        ("Signer", optional(&packet.verifier.signer_key)),
+        ("Root hash", optional(&packet.verifier.root_hash)),
+        ("Error", optional(&packet.verifier.error)),
+        ("SHA-256 of packet.json", shown.packet_sha256.to_owned()),
+    ];
+    let rows = rows.into_iter().filter(|(_, value)| !value.is_empty());
+    out.table(
+        "Verdict",
+        &["", ""],
+        rows.map(|(name, value)| [name.to_owned(), value]),
+        0,
+    );
+}
+
+/// Every word of the posture.
+fn posture(out: &mut Html, packet: &Packet) {
+    let words = serde_json::to_value(&packet.posture).unwrap_or_default();
+    let rows = words.as_object().into_iter().flatten();
+    let rows = rows.filter_map(|(name, value)| {
+        let text = match value {
+            Value::String(text) => text.clone(),
+            Value::Array(items) => {
+                let items: Vec<&str> = items.iter().filter_map(Value::as_str).collect();
+                items.join(", ")
+            }
+            Value::Null => return None,
+            Value::Bool(_) | Value::Number(_) | Value::Object(_) => value.to_string(),
+        };
+        Some([name.clone(), text])
+    });
+    out.table("Posture", &["", ""], rows, 0);
+}
+
+/// What is open on purpose, and how much went through it.
+fn channels(out: &mut Html, channels: &Value) {
+    let through = |name: &str, through: &Value| {
+        let number = |member: &str| {
+            let number = through.get(member).and_then(Value::as_u64);
+            number.unwrap_or_default().to_string()
+        };
+        let [requests, up, down, targets, heads] = [
+            "requests",
+            "bytes_up",
+            "bytes_down",
+            "target_bytes",
+            "head_bytes",
+        ]
+        .map(number);
+        [name.to_owned(), requests, up, down, targets, heads]
+    };
+    let hosts = channels.get("allowed_hosts").and_then(Value::as_object);
+    let mut rows: Vec<[String; 6]> = hosts
+        .into_iter()
+        .flatten()
+        .map(|(host, bytes)| through(host, bytes))
+        .collect();
+    for (member, name) in [
+        ("other_hosts", "(other hosts)"),
+        ("blocked", "(refused by the mediator)"),
+    ] {
+        if let Some(bytes) = channels.get(member) {
+            rows.push(through(name, bytes));
+        }
+    }
+    out.table(
+        "Residual channels",
+        &[
+            "Host",
+            "Requests",
+            "Bytes from the agent",
+            "Bytes to it",
+            "Bytes of targets",
+            "Bytes of heads",
+        ],
+        rows.into_iter(),
+        0,
+    );
+    let number = |member: &str| channels.get(member).and_then(Value::as_u64);
+    if let (Some(names), Some(bytes)) = (number("names"), number("name_bytes")) {
+        out.raw("<p>");
+        out.text(&format!(
+            "Names that were answered inside the boundary, and did not leave it: {names}, {bytes} bytes."
+        ));
+        out.raw("</p>\n");
+    }
+}
+
+/// A page in the making.
+struct Html(String);
+
+impl Html {
+    fn start() -> Self {
+        let digest = STANDARD.encode(Sha256::digest(STYLE));
+        Self(format!(
+            "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+             <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src \
+             'sha256-{digest}'; base-uri 'none'; form-action 'none'\">\n\
+             <meta name=\"referrer\" content=\"no-referrer\">\n\
+             <title>Audit Packet</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
+        ))
+    }
+
+    /// Markup of this file.
+    fn raw(&mut self, markup: &'static str) {
+        self.0.push_str(markup);
+    }
+
+    fn text(&mut self, text: &str) {
+        self.0.push_str(&escaped(text));
+    }
+
+    /// A table under its title; nothing when there are no rows. `left_out` counts rows that the source left out.
+    fn table<const N: usize>(
+        &mut self,
+        title: &'static str,
+        head: &[&'static str; N],
+        rows: impl Iterator<Item = [String; N]>,
+        left_out: u64,
+    ) {
+        let mut rows = rows.peekable();
+        if rows.peek().is_none() {
+            return;
+        }
+        self.raw("<h2>");
+        self.text(title);
+        self.raw("</h2>\n<table>\n");
+        if head.iter().any(|cell| !cell.is_empty()) {
+            self.row(["<th>", "</th>"], head.iter().copied());
+        }
+        for row in rows.by_ref().take(MAX_ROWS) {
+            self.row(["<td>", "</td>"], row.iter().map(String::as_str));
+        }
+        self.raw("</table>\n");
+        let rest = u64::try_from(rows.count()).unwrap_or(u64::MAX);
+        match rest.saturating_add(left_out) {
+            0 => {}
+            rest => {
+                self.raw("<p>");
+                self.text(&format!("and {rest} more"));
+                self.raw("</p>\n");
+            }
+        }
+    }
+
+    /// A row of cells, each between these two tags.
+    fn row<'t>(&mut self, cell: [&'static str; 2], texts: impl Iterator<Item = &'t str>) {
+        self.raw("<tr>");
+        for text in texts {
+            self.raw(cell[0]);
+            self.text(&shortened(text));
+            self.raw(cell[1]);
+        }
+        self.raw("</tr>\n");
+    }
+
+    fn list<'t>(&mut self, title: &'static str, items: impl Iterator<Item = &'t String>) {
+        self.table(title, &[""], items.map(|item| [item.clone()]), 0);
+    }
+}
+
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(MAX_CHARACTERS) {
+        None => text.to_owned(),
+        Some((at, _)) => format!("{}…", text.get(..at).unwrap_or_default()),
+    }
+}
+
+/// The text as text: nothing in it can be markup, end an attribute, or steer the reading direction.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in visible(text).chars() {
+        match character {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            other => out.push(other),
+        }
+    }
+    out
+}

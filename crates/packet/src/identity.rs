@@ -1,0 +1,347 @@
+//! `identity.json`: which run a packet is of, in the words of the CI system, and what the caller bound to it.
+//!
+//! Its SHA-256 lies in the posture capsule, whose hash the mediator signs before the command starts, and in the
+//! attestation. The values are the caller's: nobody but a verifier who expects them can tell whether they are true.
+use std::collections::BTreeMap;
+
+use pipelock_receipts::json::read_document;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// The schema of the document.
+pub const SCHEMA: &str = "egress.identity.v0";
+/// The shortest nonce that a verifier may ask for, bytes.
+pub const SHORTEST_NONCE: usize = 8;
+
+/// Which run a packet is of. A member that the CI system does not know is absent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    /// [`SCHEMA`].
+    pub schema_version: String,
+    /// The CI system: `github_actions`, `gitlab`, `buildkite`, `jenkins`, `circleci`, `azure_pipelines`; `ci` for another,
+    /// `local` for none.
+    pub provider: String,
+    /// `owner/name`, or the URL of the repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<String>,
+    /// Git commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// Git ref or branch.
+    #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
+    pub git_ref: Option<String>,
+    /// Workflow or pipeline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<String>,
+    /// Job of the workflow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
+    /// The provider's identifier of the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_id: Option<String>,
+    /// The provider's attempt counter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_attempt: Option<String>,
+    /// Name of the runner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runner: Option<String>,
+    /// Image of the runner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runner_image: Option<String>,
+    /// What the caller bound with `--bind`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub bind: BTreeMap<String, String>,
+    /// The nonce of a verifier, lower-case hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nonce: Option<String>,
+}
+
+/// A CI system, told by a variable that it sets, and the variables of its own that name the run.
+struct System {
+    provider: &'static str,
+    /// The variable, and its value; any value where that is empty.
+    mark: (&'static str, &'static str),
+    /// Repository, commit, ref, workflow, job, run id, attempt, runner, image.
+    variables: [&'static [&'static str]; 9],
+}
+
+/// The systems whose variables are known. Sources: the reference page of predefined variables of each.
+const SYSTEMS: [System; 6] = [
+    System {
+        provider: "github_actions",
+        mark: ("GITHUB_ACTIONS", "true"),
+        variables: [
+            &["GITHUB_REPOSITORY"],
+            &["GITHUB_SHA"],
+            &["GITHUB_REF"],
+            &["GITHUB_WORKFLOW"],
+            &["GITHUB_JOB"],
+            &["GITHUB_RUN_ID"],
+            &["GITHUB_RUN_ATTEMPT"],
+            &["RUNNER_NAME"],
+            &["ImageOS", "ImageVersion"],
+        ],
+    },
+    System {
+        provider: "gitlab",
+        mark: ("GITLAB_CI", "true"),
+        variables: [
+            &["CI_PROJECT_PATH"],
+            &["CI_COMMIT_SHA"],
+            &["CI_COMMIT_REF_NAME"],
+            &["CI_PIPELINE_SOURCE"],
+            &["CI_JOB_NAME"],
+            &["CI_PIPELINE_ID"],
+            &["CI_JOB_ID"],
+            &["CI_RUNNER_DESCRIPTION"],
+            &["CI_JOB_IMAGE"],
+        ],
+    },
+    System {
+        provider: "buildkite",
+        mark: ("BUILDKITE", "true"),
+        variables: [
+            &["BUILDKITE_REPO"],
+            &["BUILDKITE_COMMIT"],
+            &["BUILDKITE_BRANCH"],
+            &["BUILDKITE_PIPELINE_SLUG"],
+            &["BUILDKITE_STEP_KEY"],
+            &["BUILDKITE_BUILD_ID"],
+            &["BUILDKITE_RETRY_COUNT"],
+            &["BUILDKITE_AGENT_NAME"],
+            &[],
+        ],
+    },
+    System {
+        provider: "jenkins",
+        mark: ("JENKINS_URL", ""),
+        variables: [
+            &["GIT_URL"],
+            &["GIT_COMMIT"],
+            &["GIT_BRANCH"],
+            &["JOB_NAME"],
+            &["STAGE_NAME"],
+            &["BUILD_ID"],
+            &[],
+            &["NODE_NAME"],
+            &[],
+        ],
+    },
+    System {
+        provider: "circleci",
+        mark: ("CIRCLECI", "true"),
+        variables: [
+            &["CIRCLE_REPOSITORY_URL"],
+            &["CIRCLE_SHA1"],
+            &["CIRCLE_BRANCH"],
+            &["CIRCLE_WORKFLOW_ID"],
+            &["CIRCLE_JOB"],
+            &["CIRCLE_BUILD_NUM"],
+            &[],
+            &[],
+            &[],
+        ],
+    },
+    System {
+        provider: "azure_pipelines",
+        mark: ("TF_BUILD", "True"),
+        variables: [
+            &["BUILD_REPOSITORY_NAME"],
+            &["BUILD_SOURCEVERSION"],
+            &["BUILD_SOURCEBRANCH"],
+            &["BUILD_DEFINITIONNAME"],
+            &["SYSTEM_JOBNAME"],
+            &["BUILD_BUILDID"],
+            &["SYSTEM_JOBATTEMPT"],
+            &["AGENT_NAME"],
+            &["ImageOS", "ImageVersion"],
+        ],
+    },
+];
+
+impl Identity {
+    /// What the environment of a run says of it. `variable` gives a variable that is set and not empty.
+    pub fn of(variable: impl Fn(&str) -> Option<String>) -> Self {
+        let is_it = |system: &&System| {
+            let (name, value) = system.mark;
+            variable(name).is_some_and(|found| value.is_empty() || found == value)
+        };
+        let mut identity = Self {
+            schema_version: String::from(SCHEMA),
+            ..Self::default()
+        };
+        let Some(system) = SYSTEMS.iter().find(is_it) else {
+            let is_ci = variable("CI").is_some();
+            identity.provider = String::from(if is_ci { "ci" } else { "local" });
+            return identity;
+        };
+        identity.provider = String::from(system.provider);
+        let values = system.variables.map(|names| {
+            let parts: Vec<String> = names.iter().filter_map(|name| variable(name)).collect();
+            (!parts.is_empty()).then(|| parts.join(" "))
+        });
+        let [
+            repository,
+            commit,
+            git_ref,
+            workflow,
+            job,
+            run_id,
+            run_attempt,
+            runner,
+            image,
+        ] = values;
+        Self {
+            repository,
+            commit,
+            git_ref,
+            workflow,
+            job,
+            run_id,
+            run_attempt,
+            runner,
+            runner_image: image,
+            ..identity
+        }
+    }
+
+    /// The text of the file.
+    ///
+    /// # Errors
+    /// Never in practice: everything here has a JSON form.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, serde_json::Error> {
+        let mut bytes = serde_json::to_vec_pretty(self)?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn read(bytes: &[u8]) -> Result<Self, String> {
+        let identity: Self = read_document(bytes)?;
+        if identity.schema_version == SCHEMA {
+            Ok(identity)
+        } else {
+            Err(format!("schema_version {}", identity.schema_version))
+        }
+    }
+
+    /// The value of a member, or of what the caller bound, by its name.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        let member = match name {
+            "provider" => return Some(&self.provider),
+            "repository" => &self.repository,
+            "commit" | "sha" => &self.commit,
+            "ref" => &self.git_ref,
+            "workflow" => &self.workflow,
+            "job" => &self.job,
+            "run_id" => &self.run_id,
+            "run_attempt" => &self.run_attempt,
+            "runner" => &self.runner,
+            "runner_image" => &self.runner_image,
+            _ => return self.bind.get(name).map(String::as_str),
+        };
+        member.as_deref()
+    }
+}
+
+/// The digest that the capsule and the attestation hold, lower-case hex.
+pub fn digest(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}
+
+/// Reads `KEY=VALUE`, as `--bind` and `--expect` take it.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn pair(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("it is not KEY=VALUE")?;
+    let is_word = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    if key.is_empty() || !key.chars().all(is_word) {
+        return Err(String::from(
+            "the key must consist of letters, digits, `_`, `-`, and `.`",
+        ));
+    }
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+/// Reads a nonce: hex digits, at least [`SHORTEST_NONCE`] bytes of them.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn nonce(text: &str) -> Result<String, String> {
+    let bytes = hex::decode(text).map_err(|error| error.to_string())?;
+    if bytes.len() < SHORTEST_NONCE {
+        return Err(format!(
+            "it has less than {} hex digits",
+            SHORTEST_NONCE.saturating_mul(2)
+        ));
+    }
+    Ok(text.to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(variables: &[(&str, &str)]) -> Identity {
+        Identity::of(|wanted| {
+            let found = variables.iter().find(|(name, _)| *name == wanted);
+            found.map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn every_system_names_its_run() {
+        for system in &SYSTEMS {
+            let mut variables = vec![(
+                system.mark.0,
+                if system.mark.1.is_empty() {
+                    "x"
+                } else {
+                    system.mark.1
+                },
+            )];
+            variables.extend(
+                system
+                    .variables
+                    .iter()
+                    .flat_map(|names| names.iter().map(|name| (*name, "v"))),
+            );
+            let identity = of(&variables);
+            assert_eq!(identity.provider, system.provider);
+            for name in ["repository", "commit", "ref", "workflow", "job", "run_id"] {
+                assert_eq!(
+                    identity.value(name),
+                    Some("v"),
+                    "{} {name}",
+                    system.provider
+                );
+            }
+            assert_eq!(
+                Identity::read(&identity.to_bytes().unwrap()).unwrap(),
+                identity
+            );
+        }
+        assert_eq!(of(&[("CI", "1")]).provider, "ci");
+        assert_eq!(of(&[("GITHUB_ACTIONS", "false")]).provider, "local");
+    }
+
+    #[test]
+    fn pairs_and_nonces_are_checked() {
+        assert_eq!(
+            pair("a=b=c").unwrap(),
+            (String::from("a"), String::from("b=c"))
+        );
+        for text in ["", "a", "=b", "a b=c", "a\n=c"] {
+            assert!(pair(text).is_err(), "{text:?}");
+        }
+        assert_eq!(nonce("00112233445566FF").unwrap(), "00112233445566ff");
+        for text in ["", "0011", "zz112233445566ff", "00112233445566f"] {
+            assert!(nonce(text).is_err(), "{text:?}");
+        }
+    }
+}

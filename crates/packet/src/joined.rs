@@ -1,0 +1,480 @@
+//! Joins rows of the flow log that speak of one thing: a connection by its cookie and time, a name by its address, and
+//! all of them by the two clocks of the machine. What two rows state differently keeps the grade down.
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+
+use pipelock_receipts::json::Node;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::as_stated;
+use super::measured::Measured;
+use super::rows::{RelayRow, RelayVerdict, Row};
+
+/// How far a record may lie from what it is about, ns: a busy machine records late.
+const RECORDED_WITHIN: i128 = 15_000_000_000;
+/// How far the times of rows may go back that are written when they are made, ns.
+const AT_ONCE: i128 = 1_000_000_000;
+/// Reasons that are kept.
+const KEPT: usize = 10;
+
+/// The first of an attempt that was repeated: hook, verdict, protocol, who, why, where to, and whether the mediator made it.
+type Alike = [String; 7];
+
+/// A connection as the kernel saw it being made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Made {
+    at: i128,
+    dst: Option<SocketAddr>,
+    is_proxy: bool,
+    caller: Caller,
+}
+
+/// Who made a connection.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Caller {
+    pid: Option<u64>,
+    program: Program,
+}
+
+/// Names of a process and of its executable. Many connections share them.
+type Program = Rc<(String, String)>;
+
+/// A row of the relay, as far as it is joined. There is one of these for each request, so it is small.
+#[derive(Debug)]
+struct Served {
+    connection: (u64, u64),
+    orig_dst: Option<SocketAddr>,
+    caller: Caller,
+    start: i128,
+}
+
+/// The rows, as they pass by.
+#[derive(Debug, Default)]
+pub(super) struct Joined {
+    /// Wall time less the kernel's monotonic time, ns.
+    offsets: BTreeSet<i128>,
+    made: BTreeMap<(u64, u64), Made>,
+    served: Vec<Served>,
+    programs: BTreeSet<Program>,
+    /// Numbers of synthetic addresses, by name.
+    names: BTreeMap<String, BTreeSet<u64>>,
+    named: Vec<(String, IpAddr)>,
+    first_of: BTreeMap<Alike, BTreeSet<i128>>,
+    repeats: Vec<(Alike, i128)>,
+    uids: BTreeSet<u64>,
+    /// The last time of a row that is written when it is made, and how far one lies before another.
+    last_written: Option<i128>,
+    went_back: i128,
+    /// Times of the heartbeats, and of all other rows.
+    beats: Option<(i128, i128)>,
+    /// When the command was gone.
+    gone: Option<i128>,
+    others: Option<(i128, i128)>,
+    clock_set: i128,
+    reasons: Vec<String>,
+}
+
+/// When a run took place, by its flow log, Unix ns.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct RunTimes {
+    /// The first heartbeat.
+    pub(super) first: Option<i128>,
+    /// When the command was gone.
+    pub(super) gone: Option<i128>,
+    /// The last row.
+    pub(super) last: Option<i128>,
+    /// How far two records may lie apart.
+    pub(super) slack: i128,
+}
+
+/// The time of a row, Unix ns.
+pub(super) fn nanos(text: &str) -> Option<i128> {
+    let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    Some(time.unix_timestamp_nanos())
+}
+
+fn widen(range: &mut Option<(i128, i128)>, now: i128) {
+    let (first, last) = range.unwrap_or((now, now));
+    *range = Some((first.min(now), last.max(now)));
+}
+
+fn text(node: &Node<'_>, name: &str) -> String {
+    node.member_text(name).to_owned()
+}
+
+/// The number of a synthetic address: both families count alike.
+fn number_of(address: IpAddr) -> u64 {
+    match address {
+        IpAddr::V4(address) => u64::from(address.to_bits() & 0x0001_ffff),
+        IpAddr::V6(address) => u64::try_from(address.to_bits() & u128::from(u64::MAX)).unwrap_or(0),
+    }
+}
+
+impl Joined {
+    fn say(&mut self, holds: bool, reason: impl Into<String>) {
+        let reason = reason.into();
+        if !holds && self.reasons.len() < KEPT && !self.reasons.contains(&reason) {
+            self.reasons.push(reason);
+        }
+    }
+
+    pub(super) fn see(&mut self, node: &Node<'_>, row: &Row) {
+        let at = nanos(node.member_text("ts")).unwrap_or(0);
+        let source = node.member_text("source");
+        match row {
+            Row::Supervisor(row) => {
+                widen(&mut self.beats, at);
+                self.written(at);
+                if row.event == "agent_gone" {
+                    self.gone = Some(at);
+                }
+                self.clock_set = self
+                    .clock_set
+                    .max(i128::from(row.clock_set_ms).saturating_mul(1_000_000));
+                return;
+            }
+            Row::Kernel(row) => {
+                self.uids.extend(node.member_unsigned("uid"));
+                self.attempt(node, row.verdict.as_str(), at);
+            }
+            Row::KernelRepeats(_) | Row::KernelMediatorDeniedRepeats(_) => {
+                let [first, last] =
+                    ["first", "last"].map(|name| nanos(node.member_text(name)).unwrap_or(0));
+                self.repeats.push((alike(node), first));
+                self.say(first <= last, "a repeated attempt ended before it began");
+                widen(&mut self.others, first);
+                widen(&mut self.others, last);
+            }
+            Row::KernelMediator(row) => {
+                let opened = nanos(&row.opened).unwrap_or(0);
+                self.offsets
+                    .insert(opened.saturating_sub(i128::from(row.connect_ns)));
+                self.say(
+                    opened <= at,
+                    "a connection of the mediator ended before it began",
+                );
+                let fits = row.dst.parse::<IpAddr>().is_ok();
+                self.say(fits, "the mediator's connection leads to no address");
+            }
+            Row::KernelMediatorDenied(row) => {
+                self.first_of.entry(alike(node)).or_default().insert(at);
+                let connect_ns = node.member_unsigned("connect_ns").unwrap_or(0);
+                self.offsets
+                    .insert(at.saturating_sub(i128::from(connect_ns)));
+                let fits = row.dst.parse::<IpAddr>().is_ok();
+                self.say(fits, "a denial of the mediator leads to no address");
+            }
+            Row::KernelClose(row) => {
+                let made = self
+                    .made
+                    .get(&(row.cookie, row.connect_ns))
+                    .map(|made| made.at);
+                self.say(
+                    made.is_none_or(|made| made <= at),
+                    "a connection ended before it began",
+                );
+            }
+            Row::Relay(row) => {
+                self.written(at);
+                self.relay(row, at);
+            }
+            Row::Resolver => {
+                self.written(at);
+                if let Ok(address) = node.member_text("address").parse() {
+                    self.names
+                        .entry(text(node, "name"))
+                        .or_default()
+                        .insert(number_of(address));
+                } else {
+                    let has_reason = !node.member_text("reason").is_empty();
+                    self.say(
+                        has_reason,
+                        "a name was answered without an address or a reason",
+                    );
+                }
+            }
+            Row::KernelCloseTotal(_) | Row::KernelMediatorTotal(_) | Row::Unknown => {}
+        }
+        if !source.is_empty() {
+            widen(&mut self.others, at);
+        }
+    }
+
+    /// Rows that are written when they are made follow each other.
+    fn written(&mut self, at: i128) {
+        let back = self.last_written.map_or(0, |last| last.saturating_sub(at));
+        self.went_back = self.went_back.max(back);
+        self.last_written = Some(at);
+    }
+
+    fn attempt(&mut self, node: &Node<'_>, verdict: &str, at: i128) {
+        self.first_of.entry(alike(node)).or_default().insert(at);
+        let [reason, hook, protocol] =
+            ["reason", "hook", "protocol"].map(|name| node.member_text(name));
+        let has_reason = matches!(verdict, "denied" | "unreachable" | "unread");
+        let has_none = matches!(verdict, "local" | "proxy" | "redirected" | "allowed_unix");
+        let fits = !(has_reason && reason.is_empty() || has_none && !reason.is_empty());
+        let fits = fits && !(verdict == "probe" && reason.is_empty());
+        self.say(
+            fits,
+            format!("an attempt is {verdict} for the reason {reason:?}"),
+        );
+        if protocol == "unix" {
+            return;
+        }
+        let connect_ns = node.member_unsigned("connect_ns").unwrap_or(0);
+        self.offsets
+            .insert(at.saturating_sub(i128::from(connect_ns)));
+        let address = node.member_text("dst").parse::<IpAddr>().ok();
+        let family = node.member_unsigned("family");
+        let is_v4 = hook.ends_with('4');
+        let fits = match (address, family) {
+            (Some(IpAddr::V4(_)), Some(2)) => !hook.ends_with('6'),
+            (Some(_), Some(10)) => !is_v4,
+            (Some(_), _) => matches!(hook, "sock_create" | "skb_egress"),
+            (None, _) => false,
+        };
+        self.say(
+            fits,
+            format!("an attempt by {hook} leads to no address of its family"),
+        );
+        let is_stream = protocol == "tcp" && node.member_unsigned("sock_type") == Some(1);
+        let leads_inside =
+            address.is_some_and(|address| address.is_loopback() || address.is_unspecified());
+        let fits = match verdict {
+            "redirected" => is_stream && !leads_inside && hook.starts_with("connect"),
+            "proxy" => is_stream && leads_inside && hook.starts_with("connect"),
+            "local" => leads_inside || hook == "sock_create",
+            _ => true,
+        };
+        self.say(fits, format!("an attempt that cannot have been {verdict}"));
+        let port = node
+            .member_unsigned("port")
+            .and_then(|port| u16::try_from(port).ok());
+        if let (Some(name), Some(address)) = (node.member("name").and_then(Node::text), address) {
+            self.named.push((name.to_owned(), address));
+        }
+        let is_made = matches!(verdict, "redirected" | "proxy");
+        if let Some(cookie) = node
+            .member_unsigned("cookie")
+            .filter(|cookie| is_made && *cookie != 0)
+        {
+            let made = Made {
+                at,
+                dst: address.zip(port).map(SocketAddr::from),
+                is_proxy: verdict == "proxy",
+                caller: Caller {
+                    pid: node.member_unsigned("pid"),
+                    program: self.program(text(node, "process"), text(node, "exe")),
+                },
+            };
+            let before = self.made.insert((cookie, connect_ns), made);
+            self.say(before.is_none(), "a connection was made twice");
+        }
+    }
+
+    fn relay(&mut self, row: &RelayRow, at: i128) {
+        let asked = row.transport.as_deref();
+        let by = asked.unwrap_or("nothing");
+        let verdict = row.verdict.word();
+        let is_asked = match row.verdict {
+            RelayVerdict::Forwarded | RelayVerdict::Blocked | RelayVerdict::Answered => {
+                asked.is_some()
+            }
+            RelayVerdict::Refused => asked.is_none(),
+            RelayVerdict::Failed | RelayVerdict::Unfinished | RelayVerdict::Unknown => true,
+        };
+        self.say(
+            is_asked,
+            format!("a row of the relay is {verdict}, and the mediator was asked by {by}"),
+        );
+        let is_through = row.verdict == RelayVerdict::Forwarded;
+        let has_reason = row.reason.is_empty() == is_through;
+        self.say(
+            has_reason,
+            format!(
+                "a row of the relay is {verdict} for the reason {:?}",
+                row.reason
+            ),
+        );
+        let status = match (asked, row.verdict) {
+            (Some("connect"), RelayVerdict::Forwarded) => row.status == Some(200),
+            (_, RelayVerdict::Forwarded | RelayVerdict::Answered) => row.status.is_some(),
+            _ => true,
+        };
+        self.say(
+            status,
+            format!(
+                "a row of the relay is {verdict} with the status {}",
+                as_stated(&row.status)
+            ),
+        );
+        let spoken = match asked {
+            Some("forward" | "fetch") => row.protocol == "http",
+            Some("websocket") => row.protocol == "websocket",
+            Some("connect") => matches!(row.protocol.as_str(), "tls" | "connect" | "http"),
+            _ => true,
+        };
+        self.say(
+            spoken,
+            format!("a row of the relay speaks {} by {by}", row.protocol),
+        );
+        if asked.is_some() {
+            self.say(
+                leads_where_it_says(row),
+                "a row of the relay asks for another target than its host and port",
+            );
+        }
+        let lasted = i128::from(row.duration_us).saturating_mul(1_000);
+        let exe = row.exe.clone().unwrap_or_default();
+        let caller = Caller {
+            pid: row.pid.map(u64::from),
+            program: self.program(row.process.clone(), exe),
+        };
+        match row.connection() {
+            Some(connection) => self.served.push(Served {
+                connection,
+                orig_dst: row.orig_dst,
+                caller,
+                start: at.saturating_sub(lasted),
+            }),
+            None => self.say(
+                caller == Caller::default(),
+                "a row of the relay has a caller and no connection",
+            ),
+        }
+        widen(&mut self.others, at.saturating_sub(lasted));
+    }
+
+    /// The one copy of these names.
+    fn program(&mut self, process: String, exe: String) -> Program {
+        let program = Rc::new((process, exe));
+        if let Some(known) = self.programs.get(&program) {
+            return Rc::clone(known);
+        }
+        self.programs.insert(Rc::clone(&program));
+        program
+    }
+
+    /// When the run took place.
+    pub(super) fn times(&self) -> RunTimes {
+        RunTimes {
+            first: self.beats.map(|(first, _)| first),
+            gone: self.gone,
+            last: self.beats.map(|(_, last)| last),
+            slack: RECORDED_WITHIN.saturating_add(self.clock_set),
+        }
+    }
+
+    /// What does not go together, in words.
+    pub(super) fn finish(mut self, measured: &Measured) -> Vec<String> {
+        let is_one = self.offsets.len() <= 1;
+        self.say(is_one, "the times of kernel rows follow different clocks");
+        let back = self.went_back.saturating_sub(self.clock_set);
+        self.say(back <= AT_ONCE, "the times of rows go back");
+        if let (Some((from, until)), Some((first, last))) = (self.beats, self.others) {
+            let slack = RECORDED_WITHIN.saturating_add(self.clock_set);
+            let is_within =
+                first >= from.saturating_sub(slack) && last <= until.saturating_add(slack);
+            self.say(is_within, "rows lie outside the time of the heartbeats");
+        }
+        let others = self.uids.iter().any(|uid| *uid != measured.agent.uid);
+        self.say(
+            !others,
+            "attempts were made by another user than the command's",
+        );
+        for (name, address) in std::mem::take(&mut self.named) {
+            let numbers = self.names.get(&name);
+            let is_given = numbers.is_some_and(|numbers| numbers.contains(&number_of(address)));
+            self.say(
+                is_given,
+                format!("{name} was not given the address of an attempt"),
+            );
+        }
+        for (alike, first) in std::mem::take(&mut self.repeats) {
+            let is_there = self
+                .first_of
+                .get(&alike)
+                .is_some_and(|times| times.contains(&first));
+            self.say(is_there, "a repeated attempt has no first one");
+        }
+        for served in std::mem::take(&mut self.served) {
+            let Some(made) = self.made.get(&served.connection).cloned() else {
+                continue;
+            };
+            let dst = made.dst.filter(|_| !made.is_proxy);
+            self.say(
+                served.orig_dst == dst,
+                "a row of the relay leads elsewhere than its connection",
+            );
+            // The relay's row may be written before the kernel's record was read.
+            let is_caller = served.caller.pid.is_none() || served.caller == made.caller;
+            let is_nobody = served.caller.pid.is_some() || served.caller == Caller::default();
+            self.say(
+                is_caller && is_nobody,
+                "a row of the relay has another caller than its connection",
+            );
+            let slack = RECORDED_WITHIN.saturating_add(self.clock_set);
+            let is_later = served.start >= made.at.saturating_sub(slack);
+            self.say(is_later, "a row of the relay began before its connection");
+        }
+        self.reasons
+    }
+}
+
+/// What makes two attempts the same.
+fn alike(node: &Node<'_>) -> Alike {
+    let port = node.member_unsigned("port").map(|port| port.to_string());
+    let place = [
+        text(node, "dst"),
+        port.unwrap_or_default(),
+        text(node, "path"),
+    ]
+    .join(" ");
+    let [hook, verdict, protocol, process, reason] =
+        ["hook", "verdict", "protocol", "process", "reason"].map(|name| text(node, name));
+    let is_of_mediator = node.member_text("source").starts_with("kernel_mediator");
+    [
+        hook,
+        verdict,
+        protocol,
+        process,
+        reason,
+        place,
+        is_of_mediator.to_string(),
+    ]
+}
+
+/// Whether the target of a request names the host and port of its row.
+fn leads_where_it_says(row: &RelayRow) -> bool {
+    let (Some(target), Some(host), Some(port)) = (&row.target, &row.host, row.port) else {
+        return false;
+    };
+    let Some((method, url)) = target.split_once(' ') else {
+        return false;
+    };
+    let authority = if method == "CONNECT" {
+        url
+    } else {
+        let Some((_, rest)) = url.split_once("://") else {
+            return false;
+        };
+        rest.split(['/', '?', '#']).next().unwrap_or_default()
+    };
+    let is_method = method
+        .bytes()
+        .all(|byte| byte.is_ascii_graphic() && !byte.is_ascii_lowercase());
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let with_port = |host: &str| {
+        authority
+            .strip_prefix(host)
+            .is_some_and(|rest| match rest.strip_prefix(':') {
+                Some(digits) => digits.parse() == Ok(port),
+                None => rest.is_empty() && method != "CONNECT",
+            })
+    };
+    is_method
+        && (with_port(bare) || with_port(&format!("[{bare}]")) || authority.contains("[redacted-"))
+}

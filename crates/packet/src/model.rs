@@ -1,0 +1,370 @@
+//! The Audit Packet v0 as data. Its schema is closed: unknown members are refused.
+use std::collections::BTreeMap;
+
+use pipelock_receipts::report::Report;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The only schema version.
+pub const SCHEMA_VERSION: &str = "pipelock.audit_packet.v0";
+
+/// `packet.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Packet {
+    /// [`SCHEMA_VERSION`].
+    pub schema_version: String,
+    /// Opaque identifier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packet_id: Option<String>,
+    /// When the packet was assembled, RFC 3339 UTC.
+    pub generated_at: String,
+    /// Identity of the run.
+    pub run: Run,
+    /// Policies that signed receipts.
+    pub policy: Policy,
+    /// Counts taken from the receipts.
+    pub summary: Summary,
+    /// What the verifier said when the packet was made.
+    pub verifier: Verifier,
+    /// Inline copies of receipts; never written here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipts: Option<Vec<Value>>,
+    /// What the policy scans.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scanner_config_snapshot: Option<ScannerConfig>,
+    /// What was enforced.
+    pub posture: Posture,
+    /// Files beside the packet.
+    pub artifacts: Artifacts,
+}
+
+/// Where a run took place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Provider {
+    /// GitHub Actions.
+    GithubActions,
+    /// On a machine of one's own.
+    Local,
+    /// On a CI runner of one's own.
+    SelfHosted,
+}
+
+/// Identity of the run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Run {
+    /// Where it took place.
+    pub provider: Provider,
+    /// `owner/name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<String>,
+    /// Workflow name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<String>,
+    /// The provider's run identifier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_id: Option<String>,
+    /// The provider's attempt counter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_attempt: Option<String>,
+    /// Git ref.
+    #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
+    pub git_ref: Option<String>,
+    /// Git commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha: Option<String>,
+    /// Actor of the receipts.
+    pub agent_identity: String,
+    /// When the agent started.
+    pub started_at: String,
+    /// When it exited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<String>,
+    /// Its exit status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_exit_code: Option<i64>,
+}
+
+/// Policies that signed receipts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// Sorted, unique.
+    pub policy_hashes: Vec<String>,
+    /// The caller's policy file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_path: Option<String>,
+    /// The file that the mediator read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime_config_path: Option<String>,
+    /// SHA-256 of that file, lowercase hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_snapshot_sha256: Option<String>,
+}
+
+/// Counts taken from the receipts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Summary {
+    /// Receipts.
+    pub receipt_count: u64,
+    /// By verdict.
+    pub totals: Totals,
+    /// By transport.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transports: Option<BTreeMap<String, u64>>,
+    /// Blocked ones by layer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layers: Option<BTreeMap<String, u64>>,
+    /// Destination hosts, ascending.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domains_touched: Option<Vec<String>>,
+}
+
+/// The eight buckets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "each is the verdict of its name")]
+pub struct Totals {
+    pub allow: u64,
+    pub block: u64,
+    pub warn: u64,
+    pub ask: u64,
+    pub strip: u64,
+    pub forward: u64,
+    pub redirect: u64,
+    pub other: u64,
+}
+
+impl Totals {
+    /// The counts in the order of the schema.
+    pub fn counts(&self) -> [u64; 8] {
+        [
+            self.allow,
+            self.block,
+            self.warn,
+            self.ask,
+            self.strip,
+            self.forward,
+            self.redirect,
+            self.other,
+        ]
+    }
+}
+
+impl From<&Report> for Totals {
+    /// The totals of the receipts. One that cannot be read, since it was rewritten after it was signed, has no verdict
+    /// and is one of the others.
+    fn from(report: &Report) -> Self {
+        let totals = report.counts.totals;
+        let sum = totals
+            .buckets()
+            .iter()
+            .fold(0_u64, |sum, (_, count)| sum.saturating_add(*count));
+        let unread = report.receipt_count.saturating_sub(sum);
+        Self {
+            allow: totals.allow,
+            block: totals.block,
+            warn: totals.warn,
+            ask: totals.ask,
+            strip: totals.strip,
+            forward: totals.forward,
+            redirect: totals.redirect,
+            other: totals.other.saturating_add(unread),
+        }
+    }
+}
+
+/// Verdict in a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PacketVerdict {
+    /// The verifier could not run, or there was no receipt.
+    Error,
+    /// The chain was rejected.
+    Invalid,
+    /// It was skipped.
+    NotRun,
+    /// No key was pinned.
+    SelfConsistentOnly,
+    /// The chain holds under a pinned key.
+    Valid,
+}
+
+impl PacketVerdict {
+    /// The word in the packet.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Invalid => "invalid",
+            Self::NotRun => "not_run",
+            Self::SelfConsistentOnly => "self_consistent_only",
+            Self::Valid => "valid",
+        }
+    }
+}
+
+/// What the verifier said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Verifier {
+    /// Its verdict.
+    pub verdict: PacketVerdict,
+    /// Whether the key was pinned and the verdict is valid.
+    pub trusted: bool,
+    /// Receipts examined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt_count: Option<u64>,
+    /// Hash of the last receipt, 64 lowercase hex digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_hash: Option<String>,
+    /// Sequence number of the last receipt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub final_seq: Option<u64>,
+    /// The pinned key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signer_key: Option<String>,
+    /// File with its output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_file: Option<String>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// What the policy scans.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the names are the documentation")]
+pub struct ScannerConfig {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dlp_patterns_count: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_patterns_count: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssrf_enabled: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redaction_enabled: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flight_recorder_enabled: Option<bool>,
+}
+
+/// State of raw sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the words are the schema's")]
+pub enum RawSocketStatus {
+    Allowed,
+    Denied,
+    Unknown,
+}
+
+/// State of the Docker socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the words are the schema's")]
+pub enum DockerSocketStatus {
+    Absent,
+    Allowed,
+    Denied,
+    Masked,
+    Unknown,
+}
+
+/// State of DNS over UDP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the words are the schema's")]
+pub enum DnsUdpStatus {
+    Allowed,
+    Denied,
+    Proxied,
+    Unknown,
+}
+
+/// How browsers reach the proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the words are the schema's")]
+pub enum BrowserProxyStatus {
+    Absent,
+    Advisory,
+    Forced,
+    Unknown,
+}
+
+/// When web socket frames are scanned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the words are the schema's")]
+pub enum WebSocketFrameScanning {
+    AlwaysOn,
+    ExplicitWsProxyPathRequired,
+    Off,
+}
+
+/// What was enforced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the names are the schema's")]
+pub struct Posture {
+    pub enforcement_mode: String,
+    pub runner_os: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runner_arch: Option<String>,
+    pub raw_socket_status: RawSocketStatus,
+    pub docker_socket_status: DockerSocketStatus,
+    pub dns_udp_status: DnsUdpStatus,
+    pub browser_proxy_status: BrowserProxyStatus,
+    pub websocket_frame_scanning: WebSocketFrameScanning,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_namespace: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_user: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_uid: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_user: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_uid: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_ip: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_ip: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_url: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub script_basename: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub script_arg_count: Option<u64>,
+    pub unsupported_paths: Vec<String>,
+}
+
+/// Files beside the packet, by relative path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Artifacts {
+    /// The packet itself.
+    pub packet: String,
+    /// Summary for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
+    /// The signed receipts.
+    pub evidence: String,
+    /// The verifier's output.
+    pub verifier: String,
+}
+
+impl Packet {
+    /// The text of `packet.json`.
+    ///
+    /// # Errors
+    /// Never in practice: no map has keys that are not strings.
+    pub fn to_json(&self) -> Result<String, serde_json::Error> {
+        serde_json::to_string_pretty(self).map(|text| text + "\n")
+    }
+}

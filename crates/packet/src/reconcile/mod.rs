@@ -1,0 +1,351 @@
+//! Compares the recorders of a run: what the relay asked the mediator, in the flow log; what the mediator signed; and
+//! what the kernel counted on both sides of it.
+//!
+//! No receipt names the client, so requests and actions are paired by what both say of them. What only one of them says
+//! is a loss, what they say differently a [`Disagreement`]. `docs/reconciliation.md` says of each comparison what it
+//! catches, and what none can.
+mod circumstances;
+mod disagreement;
+mod form;
+mod kernel;
+mod pairing;
+mod receipts;
+mod requests;
+mod result;
+mod tally;
+mod target;
+#[cfg(test)]
+mod tests;
+mod times;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+pub use circumstances::{Circumstances, Writer};
+pub use disagreement::Disagreement;
+use egress_policy::allowed::Allowed;
+use kernel::{DNS, IN_BUFFERS, Kernel, Opened};
+use pairing::Pairing;
+pub use receipts::{ALLOW_LIST, Receipts};
+use receipts::{Actions, Ending};
+use requests::Asked;
+pub use result::Reconciliation;
+use times::{Span, Tolerance, millis};
+
+use super::rows::{RelayVerdict, Row};
+
+/// Reads the flow log as it passes by.
+#[derive(Debug, Default)]
+pub(super) struct Reconciler {
+    asked: Asked,
+    kernel: Kernel,
+    /// From the first heartbeat to the last row.
+    times: Span,
+    clock_set_ms: u64,
+    unknown: u64,
+    /// Rows of the relay by verdict.
+    relay: BTreeMap<String, u64>,
+}
+
+impl Reconciler {
+    pub(super) fn see(&mut self, row: &Row) {
+        match row {
+            Row::Kernel(row) => self.kernel.attempt(row),
+            Row::KernelRepeats(row) => self.kernel.repeats(row),
+            Row::KernelClose(row) => self.kernel.close(*row),
+            Row::KernelCloseTotal(row) => self.kernel.close_total(*row),
+            Row::KernelMediator(row) | Row::KernelMediatorTotal(row) => self.kernel.mediator(row),
+            Row::Relay(row) => {
+                self.clock(&row.ts);
+                if row.verdict == RelayVerdict::Unknown {
+                    self.unknown = self.unknown.saturating_add(1);
+                }
+                tally::one(&mut self.relay, row.verdict.word().to_owned());
+                self.kernel.relay(row);
+                self.asked.see(row);
+            }
+            Row::Supervisor(row) => {
+                self.clock(&row.ts);
+                self.clock_set_ms = self.clock_set_ms.max(row.clock_set_ms);
+            }
+            // Of the mediator's denials, nothing was sent and no receipt names an address.
+            Row::Resolver | Row::KernelMediatorDenied(_) | Row::KernelMediatorDeniedRepeats(_) => {}
+            Row::Unknown => self.unknown = self.unknown.saturating_add(1),
+        }
+    }
+
+    /// Follows the clock of the rows that are written when they are made.
+    fn clock(&mut self, text: &str) {
+        if let Some(now) = millis(text) {
+            self.times.see(now);
+        }
+    }
+
+    /// Compares with the receipts.
+    pub(super) fn finish(
+        self,
+        receipts: &Receipts,
+        around: Circumstances,
+        allowed: &Allowed,
+    ) -> Reconciliation {
+        let mut receipts = receipts.clone();
+        receipts.finish();
+        let mut result = Reconciliation {
+            asked: self.asked.count,
+            refused: self.asked.refused.clone(),
+            clock_set: Duration::from_millis(self.clock_set_ms),
+            relay: self.relay,
+            ..Reconciliation::default()
+        };
+        let tolerance = Tolerance::new(self.clock_set_ms);
+        result.disagree(Disagreement::UnknownRow, self.unknown);
+        result.disagree(Disagreement::ReusedId, receipts.reused);
+        result.disagree(Disagreement::Repeated, receipts.repeated);
+        result.disagree(Disagreement::UnknownVerdict, receipts.unknown_verdicts);
+        // A Pipelock with sessions signs each decision twice.
+        let apart = match (receipts.twin_count, around.writer) {
+            (0, Writer::Pipelock) => receipts.decisions,
+            (0, Writer::Builtin | Writer::OldPipelock) => 0,
+            _ => receipts.twins_apart(around.is_closed),
+        };
+        result.disagree(Disagreement::TwinsDiffer, apart);
+        if let (Some(run), Some(signed)) = (self.times.range, receipts.times.range) {
+            result.disagree(Disagreement::OutsideRun, tolerance.beyond(run, signed));
+            let (of_receipts, of_rows) = (receipts.times.went_back, self.times.went_back);
+            let back = tolerance.went_back(around.writer, of_receipts, of_rows);
+            result.disagree(Disagreement::TimeWentBack, back);
+        }
+        if around.has_witness {
+            let signed = by_ending(&receipts);
+            let asked = &self.asked;
+            compare_connections(around, &self.kernel, asked, &receipts, &signed, &mut result);
+        }
+        if around.writer == Writer::Builtin {
+            result.disagree(Disagreement::Repeated, receipts.second_intents);
+            result.disagree(Disagreement::UnknownVerdict, receipts.empty_outcomes);
+            let both = by_ending(&receipts).remove(&Ending::DeniedLater);
+            result.disagree(Disagreement::AllowedAndDenied, both.unwrap_or(0));
+        }
+        let mut asked = self.asked;
+        result.disagree(
+            Disagreement::NotInPolicy,
+            outside_policy(&asked, &receipts, allowed),
+        );
+        result.disagree(
+            Disagreement::DeniedThoughListed,
+            receipts.denied_though_listed(allowed),
+        );
+        result.disagree(Disagreement::OtherForm, receipts.misclassified);
+        if around.writer == Writer::Builtin {
+            result.disagree(Disagreement::OtherForm, receipts.unlike_builtin);
+            // A session that is closed has signed the end of everything.
+            let open = by_ending(&receipts).remove(&Ending::Open).unwrap_or(0);
+            result.disagree(
+                Disagreement::OtherForm,
+                if around.is_closed { open } else { 0 },
+            );
+        }
+        frames(around, &asked, &receipts, &mut result);
+        intercepted(around, &mut asked, &mut receipts, &mut result);
+        Pairing {
+            writer: around.writer,
+            redacts: around.redacts,
+            tolerance,
+            asked,
+            actions: receipts.actions,
+            hidden: receipts.hidden,
+            result: &mut result,
+        }
+        .finish();
+        self.kernel.finish(around.has_witness, &mut result);
+        result
+    }
+}
+
+fn by_ending(receipts: &Receipts) -> BTreeMap<Ending, u64> {
+    let mut endings: BTreeMap<Ending, u64> = BTreeMap::new();
+    for actions in receipts.actions.values().chain(receipts.hidden.values()) {
+        for (ending, count) in &actions.endings {
+            tally::some(&mut endings, *ending, *count);
+        }
+    }
+    endings
+}
+
+/// The mediator's own connections, as the kernel saw them, against what it signed.
+fn compare_connections(
+    around: Circumstances,
+    kernel: &Kernel,
+    asked: &Asked,
+    receipts: &Receipts,
+    signed: &BTreeMap<Ending, u64>,
+    result: &mut Reconciliation,
+) {
+    let sum = |opened: Opened, one: &Opened| Opened {
+        established: opened.established.saturating_add(one.established),
+        bytes: opened.bytes.saturating_add(one.bytes),
+    };
+    let opened = kernel.opened.values().fold(Opened::default(), sum);
+    let all = receipts.actions.values().chain(receipts.hidden.values());
+    let bytes = all.fold(0_u64, |sum, actions| sum.saturating_add(actions.bytes));
+    let most = IN_BUFFERS
+        .saturating_mul(opened.established.max(1))
+        .saturating_add(opened.bytes);
+    result.disagree(Disagreement::MoreThanKernel, bytes.saturating_sub(most));
+    if around.writer != Writer::Builtin {
+        // A Pipelock follows redirects, keeps connections, and races addresses: numbers say nothing.
+        let allowed = signed
+            .iter()
+            .filter(|(ending, _)| **ending != Ending::Denied)
+            .fold(0_u64, |sum, (_, count)| sum.saturating_add(*count));
+        // An older one signs nothing of what did not end well.
+        let unsigned = match around.writer {
+            Writer::OldPipelock => asked.not_through(),
+            Writer::Builtin | Writer::Pipelock => 0,
+        };
+        let of_requests = kernel.of_requests().map(|(_, one)| one);
+        let of_requests = of_requests.fold(Opened::default(), sum);
+        if allowed == 0 && of_requests.bytes > 0 {
+            let surplus = of_requests.established.saturating_sub(unsigned);
+            result.disagree(Disagreement::DeniedWithBytes, surplus);
+        } else if around.writer == Writer::Pipelock {
+            let count = beyond_allowed_ports(kernel, receipts);
+            result.disagree(Disagreement::DeniedWithBytes, count);
+        }
+        return;
+    }
+    // The built-in mediator opens one connection for each action that it allows, and keeps none.
+    let mut by_port: BTreeMap<u16, (u64, u64)> = BTreeMap::new();
+    for (target, actions) in &receipts.actions {
+        let count = |ending| actions.endings.get(&ending).copied().unwrap_or(0);
+        let needed = count(Ending::Complete);
+        let possible = needed
+            .saturating_add(count(Ending::Cut))
+            .saturating_add(count(Ending::CutSilent))
+            .saturating_add(count(Ending::Open))
+            .saturating_add(count(Ending::NotAnswered));
+        let port = by_port.entry(target.port.unwrap_or_default()).or_default();
+        port.0 = port.0.saturating_add(needed);
+        port.1 = port.1.saturating_add(possible);
+    }
+    for port in kernel.opened.keys() {
+        by_port.entry(*port).or_default();
+    }
+    for (port, (needed, possible)) in by_port {
+        let established = kernel.opened.get(&port).map_or(0, |one| one.established);
+        // A name server is also asked without a request.
+        let surplus = established.saturating_sub(possible);
+        result.disagree(
+            Disagreement::MoreConnections,
+            if port == DNS { 0 } else { surplus },
+        );
+        let lacking = needed.saturating_sub(established);
+        result.disagree(Disagreement::NoConnection, lacking);
+    }
+}
+
+/// Connections of a Pipelock that carried bytes to a port for which it signed no allowed action. Where it fetches by
+/// itself, it may have followed a redirect there.
+fn beyond_allowed_ports(kernel: &Kernel, receipts: &Receipts) -> u64 {
+    let allowed = |actions: &Actions| actions.endings.keys().any(|one| *one != Ending::Denied);
+    let mut targets = receipts
+        .actions
+        .iter()
+        .filter(|(_, actions)| allowed(actions))
+        .map(|(target, _)| target);
+    let mut ports = BTreeSet::new();
+    let fetches = targets.any(|target| {
+        ports.insert(target.port.unwrap_or_default());
+        matches!(target.transport.as_str(), "forward" | "fetch")
+    });
+    if fetches || receipts.hidden.values().any(allowed) {
+        return 0;
+    }
+    kernel
+        .of_requests()
+        .filter(|(port, one)| !ports.contains(*port) && one.bytes > 0)
+        .fold(0_u64, |sum, (_, one)| sum.saturating_add(one.established))
+}
+
+/// Hosts that went through, or are signed as allowed, and are not on the list.
+fn outside_policy(asked: &Asked, receipts: &Receipts, allowed: &Allowed) -> u64 {
+    let reached = asked
+        .requests
+        .iter()
+        .filter(|(_, requests)| requests.through() > 0);
+    let signed = receipts.actions.iter().filter(|(_, actions)| {
+        actions
+            .endings
+            .keys()
+            .any(|ending| *ending != Ending::Denied)
+    });
+    let hosts: BTreeSet<&str> = reached
+        .map(|(target, _)| target.host.as_str())
+        .chain(signed.map(|(target, _)| target.host.as_str()))
+        .filter(|host| !allowed.allows(host))
+        .collect();
+    u64::try_from(hosts.len()).unwrap_or(u64::MAX)
+}
+
+/// Messages of a `WebSocket` belong to one that was asked for.
+fn frames(around: Circumstances, asked: &Asked, receipts: &Receipts, result: &mut Reconciliation) {
+    for (host, count) in &receipts.frames {
+        let of_host = asked.requests.iter();
+        let opened = of_host
+            .filter(|(target, _)| target.transport == "websocket" && target.host == *host)
+            .fold(0_u64, |sum, (_, requests)| {
+                sum.saturating_add(requests.count())
+            });
+        if around.writer == Writer::Builtin || opened == 0 {
+            result.disagree(Disagreement::Frames, *count);
+        } else {
+            // A message that is denied ends its WebSocket.
+            let denied = receipts.frames_denied.get(host).copied().unwrap_or(0);
+            result.disagree(Disagreement::Frames, denied.saturating_sub(opened));
+        }
+    }
+}
+
+/// A receipt of a request inside TLS stands for its tunnel, which has none of its own. Nobody else sees such a request,
+/// so it is counted as said alone.
+fn intercepted(
+    around: Circumstances,
+    asked: &mut Asked,
+    receipts: &mut Receipts,
+    result: &mut Reconciliation,
+) {
+    let mut inside: BTreeMap<String, u64> = BTreeMap::new();
+    receipts.actions.retain(|target, actions| {
+        if target.transport != "intercept" {
+            return true;
+        }
+        tally::some(&mut inside, target.host.clone(), actions.count());
+        false
+    });
+    if !around.intercepts {
+        let count = inside
+            .values()
+            .fold(0_u64, |sum, count| sum.saturating_add(*count));
+        result.disagree(Disagreement::Intercepted, count);
+        return;
+    }
+    for (host, count) in inside {
+        let mut tunnels = 0_u64;
+        for (target, requests) in &mut asked.requests {
+            if target.transport != "connect" || target.host != host {
+                continue;
+            }
+            // Those that have a receipt of their own are paired as others are.
+            let own = receipts.actions.get(target).map_or(0, Actions::count);
+            let without = requests.count().saturating_sub(own);
+            pairing::take(&mut requests.fates, without);
+            result.receipted = result.receipted.saturating_add(without);
+            tunnels = tunnels.saturating_add(without);
+        }
+        if tunnels == 0 {
+            result.unasked = result.unasked.saturating_add(count);
+        } else {
+            result.said_alone = result.said_alone.saturating_add(count);
+        }
+    }
+}

@@ -1,0 +1,471 @@
+//! The mediator's side: what the receipts sign, folded into actions.
+use std::collections::{BTreeMap, HashMap};
+
+use egress_policy::allowed::Allowed;
+use pipelock_receipts::check::Seen;
+use sha2::{Digest, Sha256};
+
+use super::form;
+use super::tally;
+use super::target::Target;
+use super::times::{Span, millis, widen};
+
+/// What a mediator may decide.
+const VERDICTS: [&str; 7] = [
+    "allow", "ask", "block", "forward", "redirect", "strip", "warn",
+];
+/// Layers of receipts that stand for one message of a WebSocket, which has an action of its own.
+const FRAME_LAYERS: [&str; 3] = ["ws_protocol", "dlp", "response_scan"];
+/// Layer of a denial by the allow-list.
+pub const ALLOW_LIST: &str = "allowlist";
+/// Layer of the receipt that a Pipelock signs when a WebSocket has ended.
+const CLOSE_LAYER: &str = "session_close";
+/// Reasons of outcomes of actions for which no origin was reached.
+const NOT_REACHED: [&str; 3] = ["dial_failed", "upstream_dial_failed", "ssrf_dns_rebind"];
+/// The reason of an outcome where the origin was reached and did not answer.
+const NOT_ANSWERED: &str = "fetch_failed";
+
+/// How an action ended, as the mediator signed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Ending {
+    /// It was denied before anything was dialed.
+    Denied,
+    /// It was allowed, and denied later: at the dial, or by what the origin answered.
+    DeniedLater,
+    /// It was allowed, and no origin was reached.
+    NotReached,
+    /// It was allowed, and the origin did not answer.
+    NotAnswered,
+    /// It was allowed, and cut before its end, when the origin had answered.
+    Cut,
+    /// It was allowed, and cut before the origin had answered.
+    CutSilent,
+    /// It was allowed, and nothing was signed of its end.
+    Open,
+    /// It was allowed and ended in order.
+    Complete,
+}
+
+/// The actions for one target.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Actions {
+    /// How many ended in which way.
+    pub(super) endings: BTreeMap<Ending, u64>,
+    /// Statuses of those that ended in order.
+    pub(super) statuses: BTreeMap<u16, u64>,
+    /// Statuses of those that were cut after the origin had answered.
+    pub(super) cut_with: BTreeMap<u16, u64>,
+    /// Denials by layer.
+    pub(super) layers: BTreeMap<String, u64>,
+    /// Bytes of those that ended in order, while they are few; with more of them only the sums are compared.
+    pub(super) sizes: BTreeMap<u64, u64>,
+    /// Those of which the bytes were signed and are in `sizes`.
+    pub(super) sized: u64,
+    /// All bytes that were signed.
+    pub(super) bytes: u64,
+    /// First and last time, Unix ms.
+    pub(super) times: Option<(i64, i64)>,
+}
+
+impl Actions {
+    pub(super) fn count(&self) -> u64 {
+        self.endings
+            .values()
+            .fold(0, |sum, count| sum.saturating_add(*count))
+    }
+
+    fn add(&mut self, action: &Open) {
+        let ending = action.ending();
+        tally::one(&mut self.endings, ending);
+        if let Some(layer) = &action.denied_by {
+            tally::one(&mut self.layers, layer.clone());
+        }
+        if let Some(times) = action.times {
+            widen(&mut self.times, times);
+        }
+        let Some(outcome) = &action.outcome else {
+            return;
+        };
+        self.bytes = self.bytes.saturating_add(outcome.bytes.unwrap_or(0));
+        let statuses = match ending {
+            Ending::Complete => &mut self.statuses,
+            Ending::Cut => &mut self.cut_with,
+            Ending::Denied
+            | Ending::DeniedLater
+            | Ending::NotReached
+            | Ending::NotAnswered
+            | Ending::CutSilent
+            | Ending::Open => return,
+        };
+        if let Some(status) = outcome.status {
+            tally::one(statuses, status);
+        }
+        if ending == Ending::Complete
+            && let Some(bytes) = outcome.bytes
+            && tally::size(&mut self.sizes, bytes)
+        {
+            self.sized = self.sized.saturating_add(1);
+        }
+    }
+}
+
+/// What was decided of an action; an outcome does not undo a denial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Decision {
+    Allowed,
+    Denied,
+    DeniedLater,
+}
+
+/// An action whose receipts have not all been seen.
+#[derive(Debug, Clone)]
+struct Open {
+    target: Option<Target>,
+    transport: String,
+    facts: u128,
+    decision: Decision,
+    /// Layer of the first denial.
+    denied_by: Option<String>,
+    has_intent: bool,
+    outcome: Option<Outcome>,
+    times: Option<(i64, i64)>,
+}
+
+impl Open {
+    fn ending(&self) -> Ending {
+        match self.decision {
+            Decision::Denied => return Ending::Denied,
+            Decision::DeniedLater => return Ending::DeniedLater,
+            Decision::Allowed => {}
+        }
+        match &self.outcome {
+            None if self.has_intent => Ending::Open,
+            // Without intents a receipt is written only when the action ended well.
+            None => Ending::Complete,
+            Some(outcome) if outcome.reason == "complete" => Ending::Complete,
+            Some(outcome) if NOT_REACHED.contains(&outcome.reason.as_str()) => Ending::NotReached,
+            Some(outcome) if outcome.reason == NOT_ANSWERED => Ending::NotAnswered,
+            Some(outcome) if outcome.status.is_none_or(|status| status == 0) => Ending::CutSilent,
+            Some(_) => Ending::Cut,
+        }
+    }
+}
+
+/// The pattern of an outcome: `status=200 bytes=47 reason=complete`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Outcome {
+    status: Option<u16>,
+    bytes: Option<u64>,
+    reason: String,
+}
+
+impl Outcome {
+    fn read(pattern: &str) -> Self {
+        let word = |name: &str| {
+            let mut words = pattern.split(' ');
+            words.find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+        };
+        Self {
+            status: word("status").and_then(|text| text.parse().ok()),
+            bytes: word("bytes").and_then(|text| text.parse().ok()),
+            reason: word("reason").unwrap_or_default().to_owned(),
+        }
+    }
+}
+
+/// The actions that the receipts sign, and what they contradict each other in.
+#[derive(Debug, Clone, Default)]
+pub struct Receipts {
+    open: HashMap<String, Open>,
+    /// Digests of the ids of ended actions, each with that of what the action was.
+    ended: HashMap<u128, u128>,
+    pub(super) actions: BTreeMap<Target, Actions>,
+    /// Actions whose host was redacted, by transport.
+    pub(super) hidden: BTreeMap<String, Actions>,
+    /// Denials by the allow-list, by host.
+    off_list: BTreeMap<String, u64>,
+    /// Messages of a `WebSocket`, by host.
+    pub(super) frames: BTreeMap<String, u64>,
+    /// Those that were denied; each ends its `WebSocket`.
+    pub(super) frames_denied: BTreeMap<String, u64>,
+    /// Receipts in a form that the built-in mediator does not write.
+    pub(super) unlike_builtin: u64,
+    /// Receipts whose action type or side effects are not those of their method.
+    pub(super) misclassified: u64,
+    /// Ids that stand for two different actions.
+    pub(super) reused: u64,
+    /// Receipts of actions that had ended before.
+    pub(super) repeated: u64,
+    /// Receipts with a verdict that no mediator has.
+    pub(super) unknown_verdicts: u64,
+    /// Outcomes that state none.
+    pub(super) empty_outcomes: u64,
+    /// Actions that were announced again before they ended.
+    pub(super) second_intents: u64,
+    /// When they were signed.
+    pub(super) times: Span,
+    /// Version 1 receipts less version 2 receipts, by digest of what both say.
+    twins: HashMap<u128, i64>,
+    /// Version 1 receipts of decisions, and version 2 receipts.
+    pub(super) decisions: u64,
+    pub(super) twin_count: u64,
+}
+
+impl Receipts {
+    /// Takes one receipt of either version.
+    pub fn see(&mut self, seen: &Seen<'_>) {
+        if seen.is_session {
+            return;
+        }
+        let [transport, target, verdict] =
+            ["transport", "target", "verdict"].map(|name| seen.text(name));
+        self.twin(transport, target, verdict, seen.rule(), seen.is_twin);
+        if seen.is_twin {
+            return;
+        }
+        let receipt = Receipt {
+            transport,
+            target,
+            verdict,
+            id: seen.text("action_id"),
+            layer: seen.text("layer"),
+            phase: seen.text("decision_phase"),
+            method: seen.text("method"),
+            pattern: seen.text("pattern"),
+            time: seen.text("timestamp"),
+            action_type: seen.text("action_type"),
+            side_effects: seen.text("side_effect_class"),
+            reversibility: seen.text("reversibility"),
+            policy_hash: seen.text("policy_hash"),
+        };
+        self.add(&receipt);
+    }
+
+    /// Takes what both versions of a receipt say: of one or of the other.
+    pub(super) fn twin(
+        &mut self,
+        transport: &str,
+        target: &str,
+        verdict: &str,
+        rule: &str,
+        is_twin: bool,
+    ) {
+        let said = digest(&[transport, target, verdict, rule]);
+        let rest = self.twins.entry(said).or_default();
+        if is_twin {
+            *rest = rest.saturating_sub(1);
+            self.twin_count = self.twin_count.saturating_add(1);
+        } else {
+            *rest = rest.saturating_add(1);
+            self.decisions = self.decisions.saturating_add(1);
+        }
+    }
+
+    pub(super) fn add(&mut self, receipt: &Receipt<'_>) {
+        let time = millis(receipt.time);
+        if let Some(now) = time {
+            self.times.see(now);
+        }
+        if !VERDICTS.contains(&receipt.verdict) {
+            self.unknown_verdicts = self.unknown_verdicts.saturating_add(1);
+        }
+        let target = Target::of_receipt(receipt.transport, receipt.method, receipt.target);
+        let verdict = receipt.verdict.trim();
+        let is_denial = ["block", "ask"]
+            .iter()
+            .any(|word| verdict.eq_ignore_ascii_case(word));
+        self.form(receipt);
+        if receipt.transport == "websocket" && FRAME_LAYERS.contains(&receipt.layer) {
+            let host = target.map_or_else(String::new, |target| target.host);
+            if is_denial {
+                tally::one(&mut self.frames_denied, host.clone());
+            }
+            tally::one(&mut self.frames, host);
+            return;
+        }
+        let facts = digest(&[receipt.transport, receipt.target, receipt.method]);
+        let id = digest(&[receipt.id]);
+        if !self.open.contains_key(receipt.id)
+            && let Some(was) = self.ended.get(&id)
+        {
+            // The close of a WebSocket is signed behind its outcome, and the id is the same.
+            if *was == facts && receipt.layer == CLOSE_LAYER {
+                return;
+            }
+            let what = if *was == facts {
+                &mut self.repeated
+            } else {
+                &mut self.reused
+            };
+            *what = what.saturating_add(1);
+            return;
+        }
+        if is_denial
+            && receipt.layer == ALLOW_LIST
+            && let Some(target) = &target
+        {
+            tally::one(&mut self.off_list, target.host.clone());
+        }
+        // Signed at the end of a WebSocket that was opened, whatever became of its messages.
+        let was_open = receipt.layer == CLOSE_LAYER;
+        let action = self
+            .open
+            .entry(receipt.id.to_owned())
+            .or_insert_with(|| Open {
+                target,
+                transport: receipt.transport.to_owned(),
+                facts,
+                decision: if is_denial && !was_open {
+                    Decision::Denied
+                } else {
+                    Decision::Allowed
+                },
+                denied_by: None,
+                has_intent: false,
+                outcome: None,
+                times: None,
+            });
+        if action.facts != facts {
+            self.reused = self.reused.saturating_add(1);
+            return;
+        }
+        if is_denial && action.decision == Decision::Allowed && !was_open {
+            action.decision = Decision::DeniedLater;
+        }
+        if is_denial && !was_open && action.denied_by.is_none() {
+            action.denied_by = Some(receipt.layer.to_owned());
+        }
+        let is_intent = receipt.phase == "intent";
+        if is_intent && action.has_intent {
+            self.second_intents = self.second_intents.saturating_add(1);
+        }
+        action.has_intent |= is_intent;
+        if let Some(now) = time {
+            widen(&mut action.times, (now, now));
+        }
+        let is_outcome = receipt.phase == "outcome";
+        if is_outcome {
+            let outcome = Outcome::read(receipt.pattern);
+            if outcome.reason.is_empty() {
+                self.empty_outcomes = self.empty_outcomes.saturating_add(1);
+            }
+            action.outcome = Some(outcome);
+        }
+        if (is_outcome || !action.has_intent)
+            && let Some(action) = self.open.remove(receipt.id)
+        {
+            self.ended.insert(id, facts);
+            self.fold(&action);
+        }
+    }
+
+    fn fold(&mut self, action: &Open) {
+        let actions = match &action.target {
+            Some(target) => self.actions.entry(target.clone()).or_default(),
+            None => self.hidden.entry(action.transport.clone()).or_default(),
+        };
+        actions.add(action);
+    }
+
+    /// Takes note of what no honest mediator writes.
+    fn form(&mut self, receipt: &Receipt<'_>) {
+        if receipt.action_type.is_empty() {
+            return;
+        }
+        if !form::is_builtin(receipt) {
+            self.unlike_builtin = self.unlike_builtin.saturating_add(1);
+        }
+        if receipt.transport == "forward" && !form::is_classified(receipt) {
+            self.misclassified = self.misclassified.saturating_add(1);
+        }
+    }
+
+    /// How many denials by the allow-list are signed for this host.
+    pub fn denials_by_list(&self, host: &str) -> u64 {
+        let host = Target::host_of(host);
+        self.off_list.get(&host).copied().unwrap_or(0)
+    }
+
+    /// How many requests for this host can have got an answer with this status from the mediator itself: those signed
+    /// as denied, and those signed as cut with this status. An action whose host was redacted may be for it.
+    pub fn denials(&self, host: &str, status: u16) -> u64 {
+        let host = Target::host_of(host);
+        let of_host = self
+            .actions
+            .iter()
+            .filter(|(target, _)| target.host == host);
+        let all = of_host
+            .map(|(_, actions)| actions)
+            .chain(self.hidden.values());
+        all.fold(0_u64, |sum, actions| {
+            let cut = actions.cut_with.get(&status).copied().unwrap_or(0);
+            [Ending::Denied, Ending::DeniedLater]
+                .iter()
+                .filter_map(|ending| actions.endings.get(ending))
+                .fold(sum.saturating_add(cut), |sum, count| {
+                    sum.saturating_add(*count)
+                })
+        })
+    }
+
+    /// Denials by the allow-list of hosts that it lists. A mediator denies addresses, and the names of the machine
+    /// itself, whatever the list has.
+    pub(super) fn denied_though_listed(&self, allowed: &Allowed) -> u64 {
+        self.off_list
+            .iter()
+            .filter(|(host, _)| allowed.lists_name(host))
+            .fold(0_u64, |sum, (_, count)| sum.saturating_add(*count))
+    }
+
+    /// Ends the actions of which no outcome was signed.
+    pub(super) fn finish(&mut self) {
+        for action in std::mem::take(&mut self.open).into_values() {
+            self.fold(&action);
+        }
+    }
+
+    /// Receipts of one version that have none of the other that says the same. A mediator that was killed may leave the
+    /// last ones without: only one that `is_closed` must have them all.
+    pub(super) fn twins_apart(&self, is_closed: bool) -> u64 {
+        let of = |is: fn(&i64) -> bool| {
+            let rests = self.twins.values().filter(|rest| is(rest));
+            rests.fold(0_u64, |sum, rest| sum.saturating_add(rest.unsigned_abs()))
+        };
+        let without_first = of(|rest| *rest < 0);
+        let without_second = of(|rest| *rest > 0);
+        if is_closed {
+            without_first.max(without_second)
+        } else {
+            without_first
+        }
+    }
+}
+
+/// The members of a receipt that are compared.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Receipt<'a> {
+    pub(super) transport: &'a str,
+    pub(super) target: &'a str,
+    pub(super) verdict: &'a str,
+    pub(super) id: &'a str,
+    pub(super) layer: &'a str,
+    pub(super) phase: &'a str,
+    pub(super) method: &'a str,
+    pub(super) pattern: &'a str,
+    pub(super) time: &'a str,
+    pub(super) action_type: &'a str,
+    pub(super) side_effects: &'a str,
+    pub(super) reversibility: &'a str,
+    pub(super) policy_hash: &'a str,
+}
+
+/// Identifies texts by the first half of their SHA-256: enough that nobody finds two with the same.
+fn digest(texts: &[&str]) -> u128 {
+    let mut hasher = Sha256::new();
+    for text in texts {
+        hasher.update(u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes());
+        hasher.update(text);
+    }
+    let digest: [u8; 32] = hasher.finalize().into();
+    u128::from_be_bytes(*digest.first_chunk().unwrap_or(&[0; 16]))
+}

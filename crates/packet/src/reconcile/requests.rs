@@ -1,0 +1,199 @@
+//! The relay's side: what the mediator was asked, folded by target.
+use std::collections::BTreeMap;
+
+use super::tally;
+use super::target::Target;
+use super::times::{millis, widen};
+use crate::rows::{RelayRow, RelayVerdict};
+
+/// What became of a request, as far as the relay's row shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Fate {
+    /// Both halves ended in order.
+    Through,
+    /// It did not end in order, and the mediator had let it through: the tunnel was open, or an answer had begun that is
+    /// no denial.
+    Opened,
+    /// A WebSocket was agreed to, and no more came down than a mediator sends by itself.
+    Agreed,
+    /// The mediator denied it, for sure.
+    Denied,
+    /// The answer looks like a denial.
+    Answered,
+    /// Anything else.
+    Other,
+}
+
+/// The longest control frame of a WebSocket: a mediator that agrees before it dials may send one when the dial fails.
+const CLOSE_FRAME: u64 = 2 + 4 + 125;
+
+impl Fate {
+    fn of(row: &RelayRow) -> Self {
+        let is_websocket = row.transport.as_deref() == Some("websocket");
+        let fate = Self::of_verdict(row);
+        let went_through = matches!(fate, Self::Through | Self::Opened);
+        if is_websocket && went_through && row.bytes_down <= CLOSE_FRAME {
+            Self::Agreed
+        } else {
+            fate
+        }
+    }
+
+    fn of_verdict(row: &RelayRow) -> Self {
+        match row.verdict {
+            RelayVerdict::Forwarded => Self::Through,
+            RelayVerdict::Blocked => Self::Denied,
+            RelayVerdict::Answered => Self::Answered,
+            RelayVerdict::Failed | RelayVerdict::Unfinished => {
+                let is_open = row
+                    .status
+                    .is_some_and(|status| (101..400).contains(&status));
+                if is_open || (row.status.is_none() && row.bytes_down > 0) {
+                    Self::Opened
+                } else {
+                    Self::Other
+                }
+            }
+            RelayVerdict::Refused | RelayVerdict::Unknown => Self::Other,
+        }
+    }
+}
+
+/// The requests for one target.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Requests {
+    /// How many by what became of them.
+    pub(super) fates: BTreeMap<Fate, u64>,
+    /// Reasons of the ones that did not go through.
+    pub(super) reasons: BTreeMap<String, u64>,
+    /// Statuses that the relay received.
+    pub(super) statuses: BTreeMap<u16, u64>,
+    /// Denials by the layer that the mediator's answer named.
+    pub(super) layers: BTreeMap<String, u64>,
+    /// Bytes up and down of the ones that went through.
+    pub(super) through_bytes: (u64, u64),
+    /// Requests without a status.
+    pub(super) without_status: u64,
+    /// Requests that the relay gave up before the mediator had ended them.
+    pub(super) given_up: u64,
+    /// Bytes up and down of the ones that went through, while they are few.
+    pub(super) sizes: BTreeMap<(u64, u64), u64>,
+    /// Bytes both ways, of all of them.
+    pub(super) bytes: u64,
+    /// First start and last end, Unix ms.
+    pub(super) times: Option<(i64, i64)>,
+}
+
+impl Requests {
+    pub(super) fn count(&self) -> u64 {
+        self.fates
+            .values()
+            .fold(0, |sum, count| sum.saturating_add(*count))
+    }
+
+    /// Those that the mediator let through.
+    pub(super) fn through(&self) -> u64 {
+        [Fate::Through, Fate::Opened, Fate::Agreed]
+            .into_iter()
+            .fold(0, |sum, fate| sum.saturating_add(self.of(fate)))
+    }
+
+    pub(super) fn of(&self, fate: Fate) -> u64 {
+        self.fates.get(&fate).copied().unwrap_or(0)
+    }
+
+    fn add(&mut self, row: &RelayRow) {
+        tally::one(&mut self.fates, Fate::of(row));
+        if row.verdict == RelayVerdict::Forwarded {
+            tally::size(&mut self.sizes, (row.bytes_up, row.bytes_down));
+            let (up, down) = self.through_bytes;
+            self.through_bytes = (
+                up.saturating_add(row.bytes_up),
+                down.saturating_add(row.bytes_down),
+            );
+        } else {
+            tally::one(&mut self.reasons, reason(row));
+        }
+        if row.verdict == RelayVerdict::Blocked
+            && let Some((layer, _)) = row.reason.split_once(':')
+        {
+            tally::one(&mut self.layers, layer.to_owned());
+        }
+        let is_given_up = match row.verdict {
+            RelayVerdict::Unfinished => true,
+            RelayVerdict::Failed => row.status.is_none(),
+            RelayVerdict::Forwarded
+            | RelayVerdict::Refused
+            | RelayVerdict::Blocked
+            | RelayVerdict::Answered
+            | RelayVerdict::Unknown => false,
+        };
+        self.given_up = self.given_up.saturating_add(u64::from(is_given_up));
+        match row.status {
+            Some(status) => tally::one(&mut self.statuses, status),
+            None => self.without_status = self.without_status.saturating_add(1),
+        }
+        self.bytes = self
+            .bytes
+            .saturating_add(row.bytes_up)
+            .saturating_add(row.bytes_down);
+        if let Some(end) = millis(&row.ts) {
+            let lasted = i64::try_from(row.duration_us / 1000).unwrap_or(i64::MAX);
+            let start = end.saturating_sub(lasted);
+            widen(&mut self.times, (start, end));
+        }
+    }
+}
+
+/// Everything that the mediator was asked.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    pub(super) requests: BTreeMap<Target, Requests>,
+    /// Requests whose target cannot be read, by transport.
+    pub(super) nameless: BTreeMap<String, Requests>,
+    /// All of them.
+    pub(super) count: u64,
+    /// Connections that the relay denied without asking, by reason.
+    pub(super) refused: BTreeMap<String, u64>,
+}
+
+impl Asked {
+    /// Requests that neither went through nor were denied for sure.
+    pub(super) fn not_through(&self) -> u64 {
+        let all = self.requests.values().chain(self.nameless.values());
+        all.fold(0_u64, |sum, requests| {
+            sum.saturating_add(requests.of(Fate::Other))
+                .saturating_add(requests.of(Fate::Opened))
+                .saturating_add(requests.of(Fate::Answered))
+                .saturating_add(requests.of(Fate::Agreed))
+        })
+    }
+
+    pub(super) fn see(&mut self, row: &RelayRow) {
+        let Some(transport) = row.transport.as_deref().filter(|text| !text.is_empty()) else {
+            tally::one(&mut self.refused, reason(row));
+            return;
+        };
+        self.count = self.count.saturating_add(1);
+        let target = Target::of_row(
+            transport,
+            row.target.as_deref(),
+            row.host.as_deref(),
+            row.port,
+        );
+        let requests = match target {
+            Some(target) => self.requests.entry(target).or_default(),
+            None => self.nameless.entry(transport.to_owned()).or_default(),
+        };
+        requests.add(row);
+    }
+}
+
+/// What the relay says of a request that did not go through.
+fn reason(row: &RelayRow) -> String {
+    match (row.reason.as_str(), row.status) {
+        ("", Some(status)) => format!("status {status}"),
+        (reason, Some(status)) => format!("{reason}, status {status}"),
+        (reason, None) => reason.to_owned(),
+    }
+}

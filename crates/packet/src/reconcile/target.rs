@@ -1,0 +1,319 @@
+//! One form for what the relay asked and what the mediator signed, so that both can be compared.
+use egress_policy::Host;
+
+/// What a request is for, in a form that does not depend on who wrote it down.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Target {
+    /// `connect`, `forward`, `websocket`, `fetch`, `intercept`, …
+    pub(super) transport: String,
+    /// `GET`, …; `WS` for every WebSocket, `CONNECT` for every tunnel.
+    pub(super) method: String,
+    /// `http`, `https`, `ws`, `wss`; `https` for every tunnel.
+    pub(super) scheme: String,
+    /// Lower case, without a final dot.
+    pub(super) host: String,
+    /// The port; none where the writer leaves it out.
+    pub(super) port: Option<u16>,
+    /// The path.
+    pub(super) path: Path,
+}
+
+/// The path of a request.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Path {
+    /// Percent-decoded; no query and no fragment.
+    Known(Vec<u8>),
+    /// A part of it was redacted or cut.
+    Hidden,
+    /// The writer does not say.
+    Unknown,
+}
+
+/// The marks with which writers replace a part of a target.
+const REDACTED: &str = "[redacted-";
+
+impl Target {
+    /// Reads the target of a receipt. None when its host was redacted or it is no URL.
+    pub(super) fn of_receipt(transport: &str, method: &str, target: &str) -> Option<Self> {
+        Self::of_url(transport, method, target)
+    }
+
+    /// Reads the target of a relay's row, `METHOD URL` or `CONNECT host:port`.
+    ///
+    /// A log of an earlier version names the mediator's own paths instead of the URL (`GET /ws?url=…`), or no target at
+    /// all: `host` and `port` of the row then stand for it, and the path is not known.
+    pub(super) fn of_row(
+        transport: &str,
+        target: Option<&str>,
+        host: Option<&str>,
+        port: Option<u16>,
+    ) -> Option<Self> {
+        let words = target.and_then(|target| target.split_once(' '));
+        if let Some(("CONNECT", authority)) = words {
+            let url = format!("https://{authority}/");
+            return Self::of_url(transport, "CONNECT", &url);
+        }
+        if let Some((method, url)) = words
+            && url.contains("://")
+            && !url.starts_with('/')
+        {
+            return Self::of_url(transport, method, url);
+        }
+        let method = words.map_or("", |(method, _)| method);
+        Some(Self {
+            transport: transport.to_owned(),
+            method: uniform_method(transport, method).to_owned(),
+            scheme: String::new(),
+            host: uniform_host(host?),
+            port,
+            path: Path::Unknown,
+        })
+    }
+
+    fn of_url(transport: &str, method: &str, url: &str) -> Option<Self> {
+        let (scheme, rest) = url.split_once("://")?;
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at_checked(end)?;
+        let authority = authority
+            .rsplit_once('@')
+            .map_or(authority, |(_, host)| host);
+        if authority.contains(REDACTED) {
+            return None;
+        }
+        let scheme = scheme.to_ascii_lowercase();
+        let (host, written) = split_port(authority)?;
+        let port = match written {
+            Some(port) => Some(port),
+            // Pipelock 2.x leaves the port of a tunnel out, whatever it is.
+            None if transport == "connect" => None,
+            None => default_port(&scheme),
+        };
+        let path = path.split(['?', '#']).next().unwrap_or_default();
+        Some(Self {
+            transport: transport.to_owned(),
+            method: uniform_method(transport, method).to_owned(),
+            scheme,
+            host: uniform_host(host),
+            port,
+            path: Path::of(path),
+        })
+    }
+
+    /// The form of a host name in a target.
+    pub(super) fn host_of(text: &str) -> String {
+        uniform_host(text)
+    }
+
+    /// Whether its writer hides or leaves out a part.
+    pub(super) fn is_partial(&self) -> bool {
+        self.port.is_none() || !matches!(self.path, Path::Known(_))
+    }
+
+    /// What no writer hides or leaves out.
+    pub(super) fn coarse(&self) -> (&str, &str) {
+        (&self.transport, &self.host)
+    }
+
+    /// Whether both may be the same request, where one of them does not show everything.
+    pub(super) fn may_be(&self, other: &Self) -> bool {
+        let port = self.port.is_none() || other.port.is_none() || self.port == other.port;
+        let scheme =
+            self.scheme.is_empty() || other.scheme.is_empty() || self.scheme == other.scheme;
+        let method =
+            self.method.is_empty() || other.method.is_empty() || self.method == other.method;
+        self.transport == other.transport
+            && self.host == other.host
+            && port
+            && scheme
+            && method
+            && self.path.may_be(&other.path)
+    }
+}
+
+impl Path {
+    /// The shortest path in which a writer finds something to redact.
+    const SHORTEST_SECRET: usize = 8;
+
+    fn of(text: &str) -> Self {
+        if text.contains(REDACTED) {
+            return Self::Hidden;
+        }
+        let text = if text.is_empty() { "/" } else { text };
+        Self::Known(percent_decoded(text.as_bytes()))
+    }
+
+    fn may_be(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Unknown, _) | (_, Self::Unknown) | (Self::Hidden, Self::Hidden) => true,
+            (Self::Known(one), Self::Known(other)) => one == other,
+            (Self::Hidden, Self::Known(path)) | (Self::Known(path), Self::Hidden) => {
+                path.len() >= Self::SHORTEST_SECRET
+            }
+        }
+    }
+}
+
+fn uniform_method<'m>(transport: &str, method: &'m str) -> &'m str {
+    match transport {
+        "websocket" => "WS",
+        "connect" => "CONNECT",
+        _ => method,
+    }
+}
+
+/// Writers keep a name as the client wrote it: in any case, with a final dot, an address in any spelling.
+fn uniform_host(text: &str) -> String {
+    Host::parse(text.trim_matches(['[', ']'])).map_or_else(
+        |_| text.trim_end_matches('.').to_lowercase(),
+        |host| host.to_string().trim_matches(['[', ']']).to_owned(),
+    )
+}
+
+fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
+    let bracket = authority.rfind(']').map_or(0, |at| at.saturating_add(1));
+    match authority.get(bracket..)?.split_once(':') {
+        None => Some((authority, None)),
+        Some((_, "")) => Some((authority.strip_suffix(':')?, None)),
+        Some((before, port)) => {
+            let host = authority.get(..bracket.saturating_add(before.len()))?;
+            Some((host, Some(port.parse().ok()?)))
+        }
+    }
+}
+
+fn default_port(scheme: &str) -> Option<u16> {
+    match scheme {
+        "http" | "ws" => Some(80),
+        "https" | "wss" => Some(443),
+        _ => None,
+    }
+}
+
+/// Writers in Go and in Rust escape different bytes: what is compared is the bytes that are meant.
+fn percent_decoded(text: &[u8]) -> Vec<u8> {
+    let digit = |byte: Option<&u8>| {
+        char::from(*byte?)
+            .to_digit(16)
+            .and_then(|digit| u8::try_from(digit).ok())
+    };
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((first, more)) = rest.split_first() {
+        let decoded = (*first == b'%')
+            .then(|| digit(more.first()).zip(digit(more.get(1))))
+            .flatten();
+        if let Some((high, low)) = decoded {
+            out.push(high << 4 | low);
+            rest = more.get(2..).unwrap_or_default();
+        } else {
+            out.push(*first);
+            rest = more;
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn receipt(transport: &str, method: &str, url: &str) -> Target {
+        Target::of_receipt(transport, method, url).unwrap()
+    }
+
+    fn row(transport: &str, text: &str) -> Target {
+        Target::of_row(transport, Some(text), Some("a.test"), Some(80)).unwrap()
+    }
+
+    #[test]
+    fn both_writers_have_one_form() {
+        for (transport, row_text, method, url) in [
+            (
+                "forward",
+                "GET http://a.test/x",
+                "GET",
+                "http://A.test:80/x?q=1#f",
+            ),
+            ("forward", "GET http://a.test/", "GET", "http://u:p@a.test."),
+            (
+                "forward",
+                "GET http://a.test/a~b c",
+                "GET",
+                "http://a.test/a%7Eb%20c",
+            ),
+            (
+                "forward",
+                "GET http://a.test/x?[query 3 00]",
+                "GET",
+                "http://a.test/x?a=b",
+            ),
+            (
+                "websocket",
+                "GET ws://a.test:8080/c",
+                "WS",
+                "ws://a.test:8080/c",
+            ),
+            (
+                "fetch",
+                "GET https://a.test/f",
+                "GET",
+                "https://a.test:443/f",
+            ),
+            (
+                "connect",
+                "CONNECT a.test:443",
+                "CONNECT",
+                "https://a.test:443/",
+            ),
+            (
+                "connect",
+                "CONNECT [2001:db8::1]:443",
+                "CONNECT",
+                "https://[2001:DB8:0::1]:443/",
+            ),
+        ] {
+            assert_eq!(
+                row(transport, row_text),
+                receipt(transport, method, url),
+                "{url}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_differs_is_another_request() {
+        let asked = row("forward", "GET http://a.test/x");
+        for (transport, method, url) in [
+            ("forward", "POST", "http://a.test/x"),
+            ("forward", "GET", "https://a.test/x"),
+            ("forward", "GET", "http://a.test:81/x"),
+            ("forward", "GET", "http://b.test/x"),
+            ("forward", "GET", "http://a.test/y"),
+            ("fetch", "GET", "http://a.test/x"),
+            // Too short to hold anything that a writer redacts.
+            ("forward", "GET", "http://a.test/[redacted-path]"),
+        ] {
+            let signed = receipt(transport, method, url);
+            assert_ne!(asked, signed, "{url}");
+            assert!(!asked.may_be(&signed), "{url}");
+        }
+        assert_eq!(
+            Target::of_receipt("forward", "GET", "[redacted-target]"),
+            None
+        );
+    }
+
+    #[test]
+    fn hidden_parts_may_be_anything_that_could_be_hidden() {
+        let asked = row("forward", "GET http://a.test/bot123456:secret");
+        assert!(asked.may_be(&receipt("forward", "GET", "http://a.test/[redacted-path]")));
+        assert!(!asked.may_be(&receipt("forward", "PUT", "http://a.test/[redacted-path]")));
+        let old = Target::of_row("fetch", Some("GET /fetch?url=x"), Some("a.test"), Some(80));
+        assert!(
+            old.unwrap()
+                .may_be(&receipt("fetch", "GET", "http://a.test/longer/path"))
+        );
+        let without_port = receipt("connect", "CONNECT", "https://a.test/");
+        assert!(row("connect", "CONNECT a.test:8443").may_be(&without_port));
+    }
+}

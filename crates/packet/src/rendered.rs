@@ -1,0 +1,140 @@
+//! The pages for people: rendered from the packet by its writer, and again by whoever checks it.
+//!
+//! Nothing in them comes from anywhere else, so a page that states something the packet does not hold is found out.
+use pipelock_receipts::findings::{Finding, Findings, Place};
+use pipelock_receipts::report::{Report, Verdict};
+
+use super::boundary::BoundaryReport;
+use super::measured::Measured;
+use super::model::Packet;
+use super::summary::{self, Shown};
+use super::verifier_text::{self, About};
+use super::{REPORT_FILE, SUMMARY_FILE, VERIFIER_FILE, html, rules};
+
+/// The version of this program, as it stands in `boundary.json`.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What the pages are rendered from.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    /// The packet.
+    pub packet: &'a Packet,
+    /// SHA-256 of `packet.json`, lowercase hex.
+    pub packet_sha256: &'a str,
+    /// The check of the receipts.
+    pub report: &'a Report,
+    /// Its verdict for the writer, who knows its own key.
+    pub verdict: Verdict,
+    /// What the packet shows of the boundary.
+    pub boundary: &'a BoundaryReport,
+}
+
+/// The pages, by the name of their file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pages {
+    /// `summary.md`.
+    pub summary: String,
+    /// `verifier.txt`.
+    pub verifier: String,
+    /// `report.html`.
+    pub report: String,
+}
+
+/// The pages of a packet, as they were found.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Found<'a> {
+    /// `summary.md`.
+    pub summary: Option<&'a [u8]>,
+    /// `verifier.txt`.
+    pub verifier: Option<&'a [u8]>,
+    /// `report.html`.
+    pub report: Option<&'a [u8]>,
+}
+
+/// Renders the pages of a packet.
+pub fn render(source: &Source<'_>) -> Pages {
+    let Source {
+        packet,
+        packet_sha256,
+        report,
+        verdict,
+        boundary,
+    } = *source;
+    let nothing = Measured::default();
+    let shown = Shown {
+        packet,
+        report,
+        measured: boundary.measured.as_ref().unwrap_or(&nothing),
+        graded: &boundary.as_written,
+        packet_sha256,
+    };
+    let mut findings: Vec<Finding> = report.findings.clone();
+    findings.extend(boundary.findings.iter().cloned());
+    // When the page is written, nobody has signed the packet yet.
+    let unsigned = BoundaryReport {
+        graded: boundary.as_written.clone(),
+        signer: None,
+        ..boundary.clone()
+    };
+    let about = About {
+        packet,
+        measured: boundary.measured.as_ref(),
+    };
+    Pages {
+        summary: summary::render(&shown),
+        verifier: verifier_text::render(verdict, report, &findings, Some(&unsigned), Some(&about)),
+        report: html::render(&shown),
+    }
+}
+
+/// Compares the pages of a packet with what the packet holds. Another version renders other pages; its own are
+/// named as not compared.
+pub fn check(source: &Source<'_>, found: &Found<'_>, findings: &mut Findings) {
+    let version = source.boundary.measured.as_ref();
+    let version = version.map_or("", |measured| measured.egress.version.as_str());
+    if version != VERSION {
+        let expected = format!("a packet of egress {VERSION}");
+        findings.add(
+            &rules::NOT_RENDERED,
+            Place::in_file(SUMMARY_FILE),
+            expected,
+            version,
+        );
+        return;
+    }
+    let pages = render(source);
+    for (file, found, rendered) in [
+        (SUMMARY_FILE, found.summary, pages.summary),
+        (VERIFIER_FILE, found.verifier, pages.verifier),
+        (REPORT_FILE, found.report, pages.report),
+    ] {
+        match found {
+            None => findings.add(
+                &rules::RENDERED,
+                Place::in_file(file),
+                "the page",
+                "no such file",
+            ),
+            Some(bytes) if bytes != rendered.as_bytes() => {
+                let (expected, found) = first_difference(&rendered, bytes);
+                findings.add(&rules::RENDERED, Place::in_file(file), expected, found);
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+/// The first lines that differ.
+fn first_difference(rendered: &str, found: &[u8]) -> (String, String) {
+    let found = String::from_utf8_lossy(found);
+    let mut lines = found.lines();
+    for line in rendered.lines() {
+        match lines.next() {
+            Some(other) if other == line => {}
+            Some(other) => return (line.to_owned(), other.to_owned()),
+            None => return (line.to_owned(), String::from("the end")),
+        }
+    }
+    let more = lines.next().unwrap_or("other line ends");
+    (String::from("the end"), more.to_owned())
+}

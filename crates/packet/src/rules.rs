@@ -1,0 +1,230 @@
+//! The rules of the packet check. Their ranks come after those of the evidence, which cause them.
+use pipelock_receipts::findings::Place;
+
+pipelock_receipts::rules! {
+pub static MISSING: Rule = Rule::error(
+    "packet.missing",
+    68,
+    "what was asked for can only be checked in a whole packet, and this is none",
+    "name the packet directory; a directory with other files of a packet has lost its packet.json",
+);
+pub static JSON: Rule = Rule::error("packet.json", 70, "packet.json is not strict JSON", "");
+pub static SCHEMA: Rule = Rule::error(
+    "packet.schema",
+    71,
+    "packet.json does not fit schema v0",
+    "",
+);
+pub static RULE: Rule = Rule::error("packet.rule", 72, "packet.json contradicts itself", "");
+pub static PATH: Rule =
+    Rule::error("packet.path", 73, "an artifact path leaves the packet", "");
+pub static EVIDENCE: Rule =
+    Rule::error("packet.evidence", 74, "the evidence cannot be read", "");
+pub static SIGNER: Rule = Rule::error(
+    "packet.signer",
+    75,
+    "the packet names another signer than the receipts",
+    "trust the key that you pinned, not the packet's",
+);
+pub static VERDICT: Rule = Rule::error(
+    "packet.verdict",
+    76,
+    "the packet's verdict is not what the evidence shows",
+    "",
+);
+pub static COUNT: Rule = Rule::error(
+    "packet.count",
+    77,
+    "the packet counts other receipts than the evidence holds",
+    "",
+);
+pub static ROOT: Rule = Rule::error(
+    "packet.root",
+    78,
+    "the packet pins another end of the chain",
+    "",
+);
+pub static POLICY: Rule = Rule::error(
+    "packet.policy",
+    79,
+    "the policy is not the one that the packet or the receipts name",
+    "the file was changed after the run, or the policy was reloaded during it",
+);
+pub static INLINE: Rule = Rule::error(
+    "packet.receipts",
+    80,
+    "an inline receipt differs from the evidence",
+    "",
+);
+pub static ATTESTATION_FORM: Rule = Rule::error(
+    "attestation.form",
+    90,
+    "the attestation does not match the schema",
+    "",
+);
+pub static ATTESTATION_SIGNATURE: Rule = Rule::error(
+    "attestation.signature",
+    91,
+    "no signature of the attestation holds under the boundary's key",
+    "check that the boundary key belongs to this run",
+);
+pub static ATTESTATION_DIGEST: Rule = Rule::error(
+    "attestation.digest",
+    92,
+    "a file is not the one that was signed",
+    "the file was changed after the run",
+);
+pub static ATTESTATION_MISSING: Rule = Rule::error(
+    "attestation.missing",
+    93,
+    "a file that was signed is missing",
+    "",
+);
+pub static ATTESTATION_EXTRA: Rule = Rule::error(
+    "attestation.extra",
+    94,
+    "a file was added that nobody signed",
+    "remove it: it is no part of the packet",
+);
+pub static ATTESTATION_NONE: Rule = Rule::error(
+    "attestation.none",
+    95,
+    "a boundary key is pinned, and the packet has no attestation by it",
+    "leave out --boundary-key for a packet that no boundary of this program made",
+);
+pub static ATTESTATION_SIGNER: Rule = Rule::error(
+    "attestation.signer",
+    89,
+    "the attestation is signed by another key than the one that the receipts bind",
+    "somebody who does not hold the boundary's key signed these files again",
+);
+pub static BOUNDARY_FORM: Rule =
+    Rule::error("boundary.form", 96, "boundary.json does not match the schema", "");
+pub static BOUNDARY_FLOWS: Rule = Rule::error(
+    "boundary.flows",
+    97,
+    "flows.jsonl is not the log that boundary.json names",
+    "one of the two was changed after the run",
+);
+pub static BOUNDARY_RULES: Rule = Rule::error(
+    "boundary.rules",
+    98,
+    "the kernel programs of boundary.json are not those that the posture capsule was signed for",
+    "one of the two was changed after the run, or the capsule is of another run",
+);
+pub static STATEMENT: Rule = Rule::error(
+    "packet.statement",
+    99,
+    "two files of the packet state different things",
+    "one of them was changed after the run, or the program that wrote them is at fault",
+);
+pub static PREDICATE: Rule = Rule::error(
+    "attestation.predicate",
+    100,
+    "the attestation states another verdict or grade than this check finds",
+    "the signer claims more or less than the packet shows",
+);
+pub static IDENTITY_FORM: Rule =
+    Rule::error("identity.form", 101, "identity.json does not match the schema", "");
+pub static IDENTITY_BOUND: Rule = Rule::error(
+    "identity.bound",
+    102,
+    "identity.json is not the file that the posture capsule binds",
+    "the file was changed after the run, or the capsule is of another run",
+);
+pub static IDENTITY_EXPECTED: Rule = Rule::error(
+    "identity.expected",
+    67,
+    "the packet is not of the run that was expected",
+    "get the packet of that run; this one may be an older one, or another repository's",
+);
+pub static AGE: Rule = Rule::error(
+    "packet.age",
+    66,
+    "the packet is older than --max-age, or from the future",
+    "get the packet of the current run",
+);
+pub static FUTURE: Rule = Rule::warning(
+    "packet.future",
+    19,
+    "the packet is from the future",
+    "compare the clocks of this machine and of the one that made the packet",
+);
+pub static AUDIT: Rule = Rule::error(
+    "packet.audit_mode",
+    69,
+    "this packet is of --mode audit: nothing was enforced, and there are no receipts",
+    "run again without --mode audit for a packet that proves something",
+);
+pub static DISPLAY: Rule = Rule::error(
+    "packet.display",
+    81,
+    "packet.json lists something else than the receipts hold",
+    "read the receipts instead",
+);
+pub static TIME: Rule = Rule::error(
+    "packet.time",
+    82,
+    "a time of packet.json cannot be right",
+    "compare it with the times of the receipts",
+);
+pub static IDENTITY: Rule = Rule::error(
+    "packet.identity",
+    83,
+    "no receipt has the packet's agent as its actor",
+    "",
+);
+pub static ARTIFACT: Rule = Rule::error(
+    "packet.artifact",
+    84,
+    "packet.json names a file that the packet does not have",
+    "the file was removed after the run",
+);
+pub static RENDERED: Rule = Rule::error(
+    "packet.rendered",
+    103,
+    "a page for people is not the one that this packet yields",
+    "the page was changed after the run; read the output of egress verify instead",
+);
+pub static NOT_RENDERED: Rule = Rule::warning(
+    "packet.not-rendered",
+    23,
+    "the pages for people were written by another version and are not compared",
+    "read the output of egress verify instead",
+);
+pub static FLOWS_FORM: Rule = Rule::error(
+    "flows.form",
+    110,
+    "a line of the flow log does not match the schema",
+    "",
+);
+pub static FLOWS_TORN: Rule = Rule::error(
+    "flows.torn",
+    111,
+    "the last line of the flow log is torn",
+    "the supervisor was killed, or the disk was full",
+);
+pub static FLOWS_HASH: Rule = Rule::error(
+    "flows.hash",
+    112,
+    "a line of the flow log does not have its hash",
+    "the file was changed after it was written",
+);
+pub static FLOWS_LINK: Rule = Rule::error(
+    "flows.link",
+    113,
+    "lines of the flow log are missing, repeated or out of order",
+    "the file was changed after it was written",
+);
+pub static FLOWS_STOPPED: Rule = Rule::error(
+    "flows.stopped",
+    114,
+    "the rest of the flow log was not read",
+    "what was found up to here is enough to reject it",
+);
+}
+
+/// Findings about `packet.json` have no better place.
+pub(super) fn here() -> Place {
+    Place::in_file(super::PACKET_FILE)
+}

@@ -1,0 +1,324 @@
+//! Whether the files of a packet state the same, wherever two of them state something.
+//!
+//! What two files state differently is an error: one of them is wrong, and nobody can tell which. What is stated once,
+//! and falls short of an enforced boundary, caps the grade.
+use std::collections::{BTreeMap, BTreeSet};
+
+use pipelock_receipts::capsule::Capsule;
+use pipelock_receipts::findings::{Findings, Place};
+use pipelock_receipts::json::{MAX_DEPTH, parse_bytes};
+use sha2::{Digest, Sha256};
+
+use super::attest::Predicate;
+use super::counted::Counted;
+use super::grade::{Caps, Grade};
+use super::identity::{self, Identity};
+use super::joined::RunTimes;
+use super::measured::Measured;
+use super::model::Packet;
+use super::posture::{Facts, Words};
+use super::reconcile::Reconciliation;
+use super::{
+    ATTESTATION_FILE, BOUNDARY_FILE, IDENTITY_FILE, PACKET_FILE, POLICY_FILE, as_stated, form,
+    repeated, required, rules,
+};
+
+mod changes;
+mod run;
+
+/// `PR_GET_SECCOMP` of a process with a filter.
+const SECCOMP_FILTER: u64 = 2;
+/// The outcomes of probes that `boundary.json` counts, whether or not there is a probe of each.
+const OUTCOMES: [&str; 4] = ["denied", "reachable", "not_applicable", "control_failed"];
+
+/// Everything that is compared.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Statements<'a> {
+    pub(super) packet: Option<&'a Packet>,
+    pub(super) measured: &'a Measured,
+    pub(super) boundary: Option<&'a [u8]>,
+    pub(super) counted: &'a Counted,
+    pub(super) times: RunTimes,
+    /// Whether there is an archive of what was not applied; none while the packet is being made.
+    pub(super) has_archive: Option<bool>,
+    pub(super) capsule: Option<&'a Capsule>,
+    pub(super) predicate: Option<&'a Predicate>,
+    pub(super) identity: Option<&'a [u8]>,
+    pub(super) policy: Option<&'a [u8]>,
+    /// The mode that the policy states.
+    pub(super) policy_mode: Option<&'a str>,
+    pub(super) changes: Option<&'a [u8]>,
+    pub(super) reconciliation: Option<&'a Reconciliation>,
+}
+
+impl Statements<'_> {
+    pub(super) fn check(self, findings: &mut Findings, caps: &mut Caps) {
+        self.form(caps);
+        self.counted.check(self.measured, findings, caps);
+        self.repeated(findings);
+        self.times(findings);
+        self.steps(caps);
+        self.tool(findings);
+        self.links(findings, caps);
+        self.agent(findings, caps);
+        self.probes(findings, caps);
+        self.programs(caps);
+        self.policy(findings);
+        self.changes(findings, caps);
+        self.run_ids(findings);
+        self.identity(findings);
+        self.flows(findings);
+        self.posture(findings);
+    }
+
+    /// `boundary.json` has the form in which this version writes it.
+    fn form(self, caps: &mut Caps) {
+        let deviations = |bytes| {
+            parse_bytes(bytes, MAX_DEPTH).map_or_else(
+                |error| vec![error.to_string()],
+                |node| form::of_boundary(&node),
+            )
+        };
+        deviates(BOUNDARY_FILE, self.boundary.map(deviations), caps);
+    }
+
+    /// `packet.json` repeats what the other files state.
+    fn repeated(self, findings: &mut Findings) {
+        let Some(packet) = self.packet else {
+            return;
+        };
+        let identity = self.identity.and_then(|bytes| Identity::read(bytes).ok());
+        let different = repeated::differences(
+            packet,
+            self.measured,
+            self.capsule,
+            identity.as_ref(),
+            self.policy_mode,
+        );
+        for (member, stated, expected) in different {
+            let text = |value: Option<String>| value.unwrap_or_else(|| String::from("absent"));
+            let expected = format!("{member} {}", text(expected));
+            differs(findings, PACKET_FILE, &expected, &text(stated));
+        }
+    }
+
+    /// The command was no root, could not become it, and was filtered.
+    fn agent(self, findings: &mut Findings, caps: &mut Caps) {
+        let agent = &self.measured.agent;
+        let enforced = &agent.enforced;
+        let mut same = |name: &str, other: Option<String>| {
+            let uid = agent.uid.to_string();
+            if let Some(other) = other
+                && other != uid
+            {
+                let expected = format!("agent.uid {uid} of {BOUNDARY_FILE}");
+                differs(findings, PACKET_FILE, &expected, &format!("{name} {other}"));
+            }
+        };
+        same("agent.enforced.uid", Some(enforced.uid.to_string()));
+        let stated = self.packet.and_then(|packet| packet.posture.agent_uid);
+        same("posture.agent_uid", stated.map(|uid| uid.to_string()));
+        let containment = self
+            .capsule
+            .and_then(|capsule| capsule.evidence.containment.as_ref());
+        same(
+            "containment.target_uid",
+            containment.map(|containment| containment.target_uid.clone()),
+        );
+        for (holds, what) in [
+            (enforced.uid != 0, "the command ran as root"),
+            (enforced.capabilities == 0, "the command had capabilities"),
+            (enforced.no_new_privs, "the command could gain privileges"),
+            (
+                enforced.seccomp_mode == SECCOMP_FILTER && enforced.seccomp_filters > 0,
+                "no system call filter held the command",
+            ),
+        ] {
+            caps.unless(holds, Grade::KernelObserved, what);
+        }
+    }
+
+    /// Every probe of the version was made, and the numbers are those of the results.
+    fn probes(self, findings: &mut Findings, caps: &mut Caps) {
+        let probes = &self.measured.probes;
+        let made: BTreeSet<&str> = probes
+            .results
+            .iter()
+            .map(|probe| probe.name.as_str())
+            .collect();
+        let missing = required::PROBES
+            .iter()
+            .filter(|name| !made.contains(*name))
+            .count();
+        caps.unless(
+            missing == 0,
+            Grade::KernelObserved,
+            &format!(
+                "{missing} of {} probes were not made",
+                required::PROBES.len()
+            ),
+        );
+        if made.len() != probes.results.len() {
+            differs(findings, BOUNDARY_FILE, "each probe once", "a probe twice");
+        }
+        let mut counted: BTreeMap<String, u64> =
+            OUTCOMES.map(|outcome| (outcome.to_owned(), 0)).into();
+        for probe in &probes.results {
+            let count = counted.entry(probe.outcome.clone()).or_default();
+            *count = count.saturating_add(1);
+        }
+        if probes.counts != counted {
+            let expected = format!("probes.counts {}", as_stated(&counted));
+            let stated = as_stated(&probes.counts);
+            differs(findings, BOUNDARY_FILE, &expected, &stated);
+        }
+        for risk in &probes.accepted_risks {
+            caps.cap(
+                Grade::KernelObserved,
+                format!("the caller accepted the risk {risk}"),
+            );
+        }
+    }
+
+    fn programs(self, caps: &mut Caps) {
+        let attached = &self.measured.programs.attached;
+        for name in required::PROGRAMS {
+            if !attached.iter().any(|program| program.name == name) {
+                caps.cap(
+                    Grade::KernelObserved,
+                    format!("the kernel program {name} is missing"),
+                );
+            }
+        }
+        let counters = self.measured.counters;
+        for (count, what) in [
+            (
+                counters.internal,
+                "denials because a kernel program could not decide",
+            ),
+            (
+                counters.skb_dropped,
+                "packets that only the last kernel program stopped",
+            ),
+        ] {
+            if count > 0 {
+                caps.cap(Grade::KernelObserved, format!("{count} {what}"));
+            }
+        }
+    }
+
+    /// `policy.yaml` is the file whose digest the capsule has, which the mediator's first receipt signs.
+    fn policy(self, findings: &mut Findings) {
+        let Some(policy) = self.policy else {
+            differs(
+                findings,
+                POLICY_FILE,
+                "the policy of the run",
+                "no such file",
+            );
+            return;
+        };
+        let actual = hex::encode(Sha256::digest(policy));
+        let stated = [
+            self.capsule
+                .map(|capsule| ("config_hash of the posture capsule", &capsule.config_hash)),
+            Some((
+                "policy.sha256 of boundary.json",
+                &self.measured.policy.sha256,
+            )),
+        ];
+        for (name, stated) in stated.into_iter().flatten() {
+            if *stated != actual {
+                differs(findings, POLICY_FILE, &format!("{name}, {stated}"), &actual);
+            }
+        }
+    }
+
+    /// `identity.json` is the file that the capsule binds.
+    fn identity(self, findings: &mut Findings) {
+        let place = || Place::in_file(IDENTITY_FILE);
+        let launch = self
+            .capsule
+            .and_then(|capsule| capsule.evidence.contain_launch.as_ref());
+        let bound = launch.map(|launch| launch.env_sha256.as_str());
+        let Some(bytes) = self.identity else {
+            if let Some(bound) = bound {
+                findings.add(&rules::IDENTITY_BOUND, place(), bound, "no such file");
+            }
+            return;
+        };
+        let actual = identity::digest(bytes);
+        if bound != Some(actual.as_str()) {
+            let expected = bound.unwrap_or("a capsule that binds it");
+            findings.add(&rules::IDENTITY_BOUND, place(), expected, actual);
+        }
+        if let Err(error) = Identity::read(bytes) {
+            findings.add(&rules::IDENTITY_FORM, place(), identity::SCHEMA, error);
+        }
+    }
+
+    /// All files are of one run.
+    fn run_ids(self, findings: &mut Findings) {
+        let run_id = self.measured.run_id.as_str();
+        if let Some(predicate) = self.predicate
+            && predicate.run_id != run_id
+        {
+            let expected = format!("run_id {run_id}");
+            differs(findings, ATTESTATION_FILE, &expected, &predicate.run_id);
+        }
+    }
+
+    /// `boundary.json` counts the rows that are there.
+    fn flows(self, findings: &mut Findings) {
+        let Some(both) = self.reconciliation else {
+            return;
+        };
+        // What could not be written any more was counted all the same, and the record says that it is not complete.
+        let is_complete = self.measured.incomplete.is_empty();
+        let stated = &self.measured.flows.by_relay_verdict;
+        if is_complete && *stated != both.relay {
+            let expected = format!("by_relay_verdict {}", as_stated(&both.relay));
+            differs(findings, BOUNDARY_FILE, &expected, &as_stated(stated));
+        }
+    }
+
+    /// The words of `packet.json` follow from the probes.
+    fn posture(self, findings: &mut Findings) {
+        let Some(packet) = self.packet else {
+            return;
+        };
+        let measured = self.measured;
+        let facts = Facts {
+            is_audit: measured.mode == "audit",
+            is_builtin: measured.mediator.kind == "builtin",
+            tunnels_plain_http: measured.mediator.plain_http == "tunnel",
+            opened: measured
+                .allowed_unix
+                .iter()
+                .map(|one| one.path.clone())
+                .collect(),
+        };
+        let words = Words::of(|name| measured.is_denied(name), &facts);
+        for (member, stated, derived) in words.differences(&packet.posture) {
+            differs(
+                findings,
+                PACKET_FILE,
+                &format!("{member} {derived}"),
+                &stated,
+            );
+        }
+    }
+}
+
+/// A document has another form than this version writes.
+fn deviates(file: &str, deviations: Option<Vec<String>>, caps: &mut Caps) {
+    for deviation in deviations.unwrap_or_default() {
+        let reason = format!("{file} has another form: {deviation}");
+        caps.cap(Grade::KernelObserved, reason);
+    }
+}
+
+fn differs(findings: &mut Findings, file: &str, expected: &str, found: &str) {
+    let place = Place::in_file(file);
+    findings.add(&rules::STATEMENT, place, expected, found);
+}

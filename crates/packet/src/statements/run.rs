@@ -1,0 +1,168 @@
+//! Times, steps, and programs of the run, as several files state them.
+use std::collections::{BTreeMap, BTreeSet};
+
+use pipelock_receipts::findings::Findings;
+
+use super::super::grade::{Caps, Grade};
+use super::super::joined::nanos;
+use super::super::{
+    ATTESTATION_FILE, BOUNDARY_FILE, CAPSULE_FILE, FLOWS_FILE, PACKET_FILE, form, required,
+};
+use super::{Statements, differs};
+
+impl Statements<'_> {
+    /// `packet.json` has the times of the flow log. What comes before the packet is written takes longer the more
+    /// receipts there are to check.
+    pub(super) fn times(self, findings: &mut Findings) {
+        const CHECKED_WITHIN: i128 = 600_000_000_000;
+        let Some(packet) = self.packet else {
+            return;
+        };
+        let slack = self.times.slack;
+        let run = &packet.run;
+        let all = [
+            (
+                "run.started_at",
+                Some(&run.started_at),
+                self.times.first,
+                slack,
+            ),
+            (
+                "run.completed_at",
+                run.completed_at.as_ref(),
+                self.times.gone,
+                slack,
+            ),
+            (
+                "generated_at",
+                Some(&packet.generated_at),
+                self.times.last,
+                slack.saturating_add(CHECKED_WITHIN),
+            ),
+        ];
+        for (member, stated, seen, most) in all {
+            let (Some(stated), Some(seen)) = (stated, seen) else {
+                continue;
+            };
+            let is_near = nanos(stated).is_some_and(|stated| {
+                let apart = stated.saturating_sub(seen);
+                apart <= most && apart >= slack.saturating_neg()
+            });
+            if !is_near {
+                let expected = format!("{member} as in {FLOWS_FILE}");
+                differs(findings, PACKET_FILE, &expected, stated);
+            }
+        }
+    }
+
+    /// The steps of the run are there and follow each other, and the command has the exit status that they allow.
+    pub(super) fn steps(self, caps: &mut Caps) {
+        let timeline = &self.measured.timeline;
+        let places: Vec<Option<usize>> = timeline
+            .iter()
+            .map(|mark| form::STEPS.iter().position(|step| *step == mark.step))
+            .collect();
+        let in_order = places.is_sorted_by(|one, next| one < next);
+        let in_time = timeline.is_sorted_by_key(|mark| mark.at_us);
+        caps.unless(
+            in_order && in_time,
+            Grade::KernelObserved,
+            "the steps of the run do not follow each other",
+        );
+        let lacking = form::STEPS
+            .iter()
+            .filter(|step| !form::STEPS_OF_SOME_RUNS.contains(step));
+        let lacking = lacking.filter(|step| !timeline.iter().any(|mark| mark.step == **step));
+        for step in lacking.filter(|_| self.measured.incomplete.is_empty()) {
+            caps.cap(Grade::KernelObserved, format!("the run has no step {step}"));
+        }
+        let has_status = self
+            .packet
+            .is_none_or(|packet| packet.run.agent_exit_code.is_some());
+        let is_timed_out = self.measured.limits.seconds.reached;
+        caps.unless(
+            has_status != is_timed_out || !self.measured.incomplete.is_empty(),
+            Grade::KernelObserved,
+            "the command has an exit status and a time-out, or neither",
+        );
+        let mut kinds: Vec<&str> = Vec::new();
+        for namespace in &self.measured.namespaces {
+            let (kind, id) = namespace.split_once(":[").unwrap_or((namespace, ""));
+            let is_id = id
+                .strip_suffix(']')
+                .is_some_and(|id| id.parse::<u64>().is_ok());
+            kinds.extend(is_id.then_some(kind));
+        }
+        caps.unless(
+            kinds == required::NAMESPACES && self.measured.namespaces.len() == kinds.len(),
+            Grade::KernelObserved,
+            "the command did not have namespaces of all kinds",
+        );
+    }
+
+    /// One program wrote everything.
+    pub(super) fn tool(self, findings: &mut Findings) {
+        let expected = format!("egress-{}", self.measured.egress.version);
+        let stated = [
+            self.capsule
+                .map(|capsule| (CAPSULE_FILE, &capsule.tool_version)),
+            self.predicate
+                .map(|predicate| (ATTESTATION_FILE, &predicate.tool)),
+        ];
+        for (file, stated) in stated.into_iter().flatten() {
+            if *stated != expected {
+                differs(findings, file, &expected, stated);
+            }
+        }
+    }
+
+    /// Each program is attached once, at its hook, to the cgroup of whom its name says.
+    pub(super) fn links(self, findings: &mut Findings, caps: &mut Caps) {
+        let programs = &self.measured.programs;
+        let mut left: BTreeMap<u32, (&str, u32)> = BTreeMap::new();
+        for program in &programs.attached {
+            left.insert(program.id, (&program.name, program.attach_type));
+        }
+        let mut cgroups: BTreeMap<&str, u64> = BTreeMap::new();
+        for link in &programs.links {
+            let Some((name, hook)) = left.remove(&link.program_id) else {
+                let found = format!("link {} of program {}", link.id, link.program_id);
+                differs(findings, BOUNDARY_FILE, "a link for each program", &found);
+                continue;
+            };
+            if hook != link.attach_type {
+                let found = format!("attach_type {}", link.attach_type);
+                differs(
+                    findings,
+                    BOUNDARY_FILE,
+                    &format!("{name} at hook {hook}"),
+                    &found,
+                );
+            }
+            let of_whom = name.split('_').next().unwrap_or_default();
+            let cgroup = *cgroups.entry(of_whom).or_insert(link.cgroup_id);
+            let is_there = cgroup == link.cgroup_id && cgroup != 0;
+            caps.unless(
+                is_there,
+                Grade::KernelObserved,
+                &format!(
+                    "{name} is attached to another cgroup than the other programs of the {of_whom}"
+                ),
+            );
+        }
+        for (name, _) in left.into_values() {
+            differs(
+                findings,
+                BOUNDARY_FILE,
+                &format!("a link of {name}"),
+                "none",
+            );
+        }
+        let different: BTreeSet<u64> = cgroups.values().copied().collect();
+        caps.unless(
+            different.len() == cgroups.len(),
+            Grade::KernelObserved,
+            "programs of two cgroups are attached to one",
+        );
+    }
+}

@@ -1,0 +1,364 @@
+//! `summary.md`: the packet for people, safe to show as Markdown.
+//!
+//! Everything that the agent or the evidence can influence stands in a code span inside a table
+//! cell: no link, mention, image or HTML comes out of it.
+use std::collections::BTreeMap;
+use std::fmt::{Display, Write};
+
+use pipelock_receipts::findings::visible;
+use pipelock_receipts::report::{End, Report};
+
+use super::AUDIT_ENFORCEMENT;
+use super::grade::Graded;
+use super::measured::Measured;
+use super::model::Packet;
+
+/// Rows shown of one list.
+const MAX_ROWS: usize = 100;
+/// The title of the list of answers that no receipt confirms.
+pub(super) const ANSWERED: &str = "Allowed or denied: not known";
+/// What that list is.
+pub(super) const ANSWERED_NOTE: &str = "These answers look like denials, and no receipt denies \
+    the requests. The origin may have written an answer, or the mediator, which then signed nothing.";
+/// Characters shown of one text.
+const MAX_CHARACTERS: usize = 200;
+
+/// What the pages for people are rendered from: nothing that the packet does not hold.
+#[derive(Debug, Clone, Copy)]
+pub struct Shown<'a> {
+    /// The packet.
+    pub packet: &'a Packet,
+    /// The check of its receipts.
+    pub report: &'a Report,
+    /// `boundary.json`.
+    pub measured: &'a Measured,
+    /// How far the packet shows the boundary.
+    pub graded: &'a Graded,
+    /// SHA-256 of `packet.json`, lowercase hex.
+    pub packet_sha256: &'a str,
+}
+
+impl Shown<'_> {
+    /// The boundary's key, if the caller supplied it.
+    fn boundary_key(&self) -> Option<&str> {
+        let key = &self.measured.attestation;
+        key.pinned.then_some(key.key.as_str())
+    }
+
+    /// Whose key vouches for the boundary.
+    pub(super) fn boundary_signer(&self) -> &str {
+        let named = self.boundary_key();
+        named.unwrap_or("a key of this run, which nobody can pin")
+    }
+
+    /// The command that checks the packet anywhere, if its words need no quotes.
+    pub(super) fn check_command(&self) -> String {
+        let plain = |text: &str| {
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+            !text.is_empty() && !text.starts_with('-') && text.bytes().all(is_plain)
+        };
+        let directory = Some(self.measured.packet_directory.as_str()).filter(|text| plain(text));
+        let key = self.packet.verifier.signer_key.as_deref();
+        let trust = match key.filter(|key| plain(key)) {
+            Some(key) => format!("--key {key}"),
+            None => String::from("--allow-unpinned"),
+        };
+        let mut command = format!("egress verify {} {trust}", directory.unwrap_or("PACKET"));
+        if let Some(key) = self.boundary_key().filter(|key| plain(key)) {
+            command.push_str(" --boundary-key ");
+            command.push_str(key);
+        }
+        command
+    }
+
+    /// The title of the list of what was denied.
+    pub(super) fn denied_title(&self) -> &'static str {
+        match self.packet.posture.enforcement_mode.as_str() {
+            AUDIT_ENFORCEMENT => "Would be denied",
+            _ => "Denied",
+        }
+    }
+}
+
+/// Renders the summary.
+pub fn render(shown: &Shown<'_>) -> String {
+    let mut out = String::new();
+    // Writing to a string cannot fail.
+    write(&mut out, shown).map_or_else(|_error| String::new(), |()| out)
+}
+
+fn write(out: &mut String, shown: &Shown<'_>) -> std::fmt::Result {
+    let Shown {
+        packet,
+        report,
+        measured,
+        graded,
+        ..
+    } = *shown;
+    let verifier = &packet.verifier;
+    let counts = &report.counts;
+    out.push_str("# Audit Packet\n\n| | |\n|---|---|\n");
+    let verdict = serde_json::to_value(verifier.verdict).unwrap_or_default();
+    row(out, "Verdict", verdict.as_str().unwrap_or(""))?;
+    let end = match report.end {
+        End::Proven => "proven",
+        End::Unproven(reason) => reason,
+    };
+    row(out, "End of the evidence", end)?;
+    row(out, "Agent", &packet.run.agent_identity)?;
+    optional(out, "Repository", packet.run.repository.as_deref())?;
+    optional(out, "Workflow", packet.run.workflow.as_deref())?;
+    optional(out, "Commit", packet.run.sha.as_deref())?;
+    row(out, "Started", &packet.run.started_at)?;
+    optional(out, "Completed", packet.run.completed_at.as_deref())?;
+    if let Some(code) = packet.run.agent_exit_code {
+        row(out, "Exit status of the agent", code)?;
+    }
+    row(out, "Enforcement", &packet.posture.enforcement_mode)?;
+    row(out, "Boundary", graded.grade)?;
+    row(out, "Boundary signed by", shown.boundary_signer())?;
+    row(
+        out,
+        "Actions",
+        format!("{}, {} blocked", counts.actions, counts.blocked_actions),
+    )?;
+    row(out, "Receipts", packet.summary.receipt_count)?;
+    optional(out, "Signer", verifier.signer_key.as_deref())?;
+    optional(out, "Root hash", verifier.root_hash.as_deref())?;
+    optional(out, "Error", verifier.error.as_deref())?;
+    row(out, "SHA-256 of packet.json", shown.packet_sha256)?;
+    denied(out, shown.denied_title(), measured)?;
+    answered(out, measured)?;
+    allowed(out, measured)?;
+    list(
+        out,
+        "Why the boundary is not graded higher",
+        &graded.reasons,
+    )?;
+    let domains: Vec<String> = counts.domains.iter().cloned().collect();
+    list(out, "Destinations in the receipts", &domains)?;
+    map(out, "Receipts by transport", &counts.transports)?;
+    map(out, "Blocked by layer", &counts.layers)?;
+    list(out, "Not enforced", &packet.posture.unsupported_paths)?;
+    posture(out, packet, measured)?;
+    check_it(out, shown)?;
+    list(out, "Accepted risks", &measured.accepted_probes())?;
+    list(out, "Notices", &measured.notices)?;
+    list(out, "The record is incomplete", &measured.incomplete)
+}
+
+fn denied(out: &mut String, title: &str, measured: &Measured) -> std::fmt::Result {
+    let rows = &measured.denied;
+    if rows.is_empty() {
+        return Ok(());
+    }
+    write!(out, "\n## {title}\n")?;
+    out.push_str(
+        "\n| Destination | Process | Count | Why | To allow it |\n|---|---|---|---|---|\n",
+    );
+    for row in rows.iter().take(MAX_ROWS) {
+        let attempt = &row.attempt;
+        let remedy = attempt.remedy().as_deref().map(code).unwrap_or_default();
+        writeln!(
+            out,
+            "| {} | {} | {} | {} | {remedy} |",
+            code(&attempt.target()),
+            code(&attempt.process),
+            row.count,
+            code(&attempt.why())
+        )?;
+    }
+    more(out, rows.len(), measured.denied_left_out)
+}
+
+fn answered(out: &mut String, measured: &Measured) -> std::fmt::Result {
+    let rows = &measured.answered;
+    if rows.is_empty() {
+        return Ok(());
+    }
+    write!(out, "\n## {ANSWERED}\n\n{ANSWERED_NOTE}\n")?;
+    out.push_str("\n| Destination | Process | Count | Answer |\n|---|---|---|---|\n");
+    for row in rows.iter().take(MAX_ROWS) {
+        let attempt = &row.attempt;
+        writeln!(
+            out,
+            "| {} | {} | {} | {} |",
+            code(&attempt.target()),
+            code(&attempt.process),
+            row.count,
+            code(&attempt.why())
+        )?;
+    }
+    more(out, rows.len(), measured.answered_left_out)
+}
+
+fn allowed(out: &mut String, measured: &Measured) -> std::fmt::Result {
+    let rows = &measured.allowed;
+    if rows.is_empty() {
+        return Ok(());
+    }
+    out.push_str("\n## Allowed\n\n| Destination | Count |\n|---|---|\n");
+    for row in rows.iter().take(MAX_ROWS) {
+        let destination = code(&format!("{}:{}", row.host, row.port));
+        writeln!(out, "| {destination} | {} |", row.count)?;
+    }
+    more(out, rows.len(), measured.allowed_left_out)
+}
+
+/// The posture's words, and the probes that they follow from.
+fn posture(out: &mut String, packet: &Packet, measured: &Measured) -> std::fmt::Result {
+    out.push_str("\n## Posture\n\n| | |\n|---|---|\n");
+    let words = serde_json::to_value(&packet.posture).unwrap_or_default();
+    for field in [
+        "raw_socket_status",
+        "docker_socket_status",
+        "dns_udp_status",
+        "browser_proxy_status",
+        "websocket_frame_scanning",
+    ] {
+        let word = words.get(field).and_then(|word| word.as_str());
+        row(out, field, word.unwrap_or_default())?;
+    }
+    let mut outcomes: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for probe in &measured.probes.results {
+        let names = outcomes.entry(&probe.outcome).or_default();
+        names.push(&probe.name);
+    }
+    if outcomes.is_empty() {
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "\nMeasured inside the boundary before the start:\n\n| Outcome | Probes |\n|---|---|"
+    )?;
+    for (outcome, names) in outcomes {
+        let names: Vec<String> = names.into_iter().map(code).collect();
+        writeln!(out, "| {} | {} |", code(outcome), names.join(" "))?;
+    }
+    Ok(())
+}
+
+fn check_it(out: &mut String, shown: &Shown<'_>) -> std::fmt::Result {
+    out.push_str(
+        "\n## Check it\n\nOn another machine, offline, with the keys from a place of your own:\n\n",
+    );
+    writeln!(out, "```sh\n{}\n```", shown.check_command())
+}
+
+fn row(out: &mut String, name: &str, value: impl Display) -> std::fmt::Result {
+    writeln!(out, "| {name} | {} |", code(&value.to_string()))
+}
+
+fn optional(out: &mut String, name: &str, value: Option<&str>) -> std::fmt::Result {
+    value.map_or(Ok(()), |value| row(out, name, value))
+}
+
+fn list(out: &mut String, title: &str, items: &[String]) -> std::fmt::Result {
+    if items.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\n## {title}\n\n| |\n|---|")?;
+    for item in items.iter().take(MAX_ROWS) {
+        writeln!(out, "| {} |", code(item))?;
+    }
+    more(out, items.len(), 0)
+}
+
+fn map(out: &mut String, title: &str, map: &BTreeMap<String, u64>) -> std::fmt::Result {
+    if map.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\n## {title}\n\n| | |\n|---|---|")?;
+    for (name, count) in map.iter().take(MAX_ROWS) {
+        writeln!(out, "| {} | {count} |", code(name))?;
+    }
+    more(out, map.len(), 0)
+}
+
+/// Counts the rows that are not shown: those past the limit of this page, and those that its source `left_out`.
+fn more(out: &mut String, rows: usize, left_out: u64) -> std::fmt::Result {
+    let rows = u64::try_from(rows.saturating_sub(MAX_ROWS)).unwrap_or(u64::MAX);
+    match rows.saturating_add(left_out) {
+        0 => Ok(()),
+        rest => writeln!(out, "\nand {rest} more"),
+    }
+}
+
+/// A code span for a table cell: control characters made visible, a fence longer than any run of
+/// backticks inside, cell separators escaped.
+fn code(text: &str) -> String {
+    let mut text = visible(text);
+    if let Some((at, _)) = text.char_indices().nth(MAX_CHARACTERS) {
+        text.truncate(at);
+        text.push('…');
+    }
+    let longest = text
+        .split(|character| character != '`')
+        .map(str::len)
+        .max()
+        .unwrap_or(0);
+    let fence = "`".repeat(longest.saturating_add(1));
+    let text = text.replace('|', "\\|");
+    format!("{fence} {text} {fence}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::denied::Denied;
+    use super::super::measured::{AllowedRow, DeniedRow};
+    use super::*;
+
+    #[test]
+    fn nothing_leaves_a_code_span() {
+        assert_eq!(code("a.test"), "` a.test `");
+        assert_eq!(
+            code("``` | <img> \n@me"),
+            "```` ``` \\| <img> \\u{a}@me ````"
+        );
+        assert_eq!(code(&"x".repeat(300)).chars().count(), MAX_CHARACTERS + 5);
+    }
+
+    #[test]
+    fn hostile_names_stay_text() {
+        let hostile =
+            "`x`](https://evil.test) <img src=x> @team #1 | \u{202e}\u{200b}\n## Verdict: valid";
+        let measured = Measured {
+            denied: vec![DeniedRow {
+                count: 1,
+                attempt: Denied {
+                    destination: hostile.into(),
+                    process: hostile.into(),
+                    reason: hostile.into(),
+                    ..Denied::default()
+                },
+            }],
+            allowed: vec![AllowedRow {
+                host: hostile.into(),
+                port: 443,
+                count: 1,
+            }],
+            ..Measured::default()
+        };
+        let mut out = String::new();
+        denied(&mut out, "Denied", &measured).unwrap();
+        allowed(&mut out, &measured).unwrap();
+        assert_eq!(out.matches("\n## ").count(), 2, "{out}");
+        assert!(!out.contains(['\u{202e}', '\u{200b}']), "{out}");
+        for line in out.lines().filter(|line| line.contains("evil")) {
+            // Outside of the code spans nothing of it is left.
+            let mut outside = String::new();
+            let mut open = None;
+            for word in line.split(' ') {
+                let is_fence = !word.is_empty() && word.bytes().all(|byte| byte == b'`');
+                match open {
+                    None if is_fence => open = Some(word),
+                    Some(fence) if word == fence => open = None,
+                    Some(_) => {}
+                    None => outside.push_str(word),
+                }
+            }
+            assert_eq!(open, None, "{line}");
+            assert!(outside.chars().all(|c| "|1".contains(c)), "{outside}");
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! `timestamp.tsr`: the reply of a time stamp authority (RFC 3161) over the SHA-256 of `attestation.json`.
+//!
+//! The attestation cannot name this file, because the token covers the attestation. Pure: the caller sends the request,
+//! reads the reply, and names the authorities. Revocation lists are not consulted.
+use std::fmt;
+
+use der::asn1::{AnyRef, ObjectIdentifier, OctetStringRef, UintRef};
+use der::{Decode, Encode, Tag, Tagged};
+use pipelock_receipts::findings::{Rule, visible};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use sha2::{Digest, Sha256};
+use time::{OffsetDateTime, PrimitiveDateTime, format_description::well_known::Rfc3339};
+use x509_cert::Certificate;
+use x509_cert::spki::AlgorithmIdentifierRef;
+
+use self::asn1::{Imprint, Reply, Request, SignedData, TstInfo};
+
+mod algorithms;
+mod asn1;
+pub mod rules;
+mod signer;
+
+/// Longest reply that is read.
+pub const MOST_BYTES: u64 = 64 << 10;
+/// Characters of a token that are shown.
+const MOST_SHOWN: usize = 160;
+/// How far the clock of the runner and the one of the authority may differ.
+const CLOCKS_APART: time::Duration = time::Duration::minutes(10);
+
+const SIGNED_DATA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.7.2");
+const TST_INFO: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.1.4");
+/// `granted`, and `grantedWithMods`.
+const GRANTED: [u8; 2] = [0, 1];
+
+/// A certificate file: the roots of authorities, or the certificates of signers themselves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Roots {
+    certificates: Vec<CertificateDer<'static>>,
+}
+
+impl Roots {
+    /// Reads certificates from PEM text.
+    ///
+    /// # Errors
+    /// When there is no certificate, or one that cannot be read.
+    pub fn from_pem(text: &[u8]) -> Result<Self, String> {
+        let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(text)
+            .collect::<Result<_, _>>()
+            .map_err(|error| error.to_string())?;
+        if certificates.is_empty() {
+            return Err(String::from("it holds no certificate in PEM form"));
+        }
+        for one in &certificates {
+            Certificate::from_der(one).map_err(|error| error.to_string())?;
+        }
+        Ok(Self { certificates })
+    }
+
+    /// Adds the certificates of another file.
+    pub fn extend(&mut self, other: Self) {
+        self.certificates.extend(other.certificates);
+    }
+}
+
+/// What a token states.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stamp {
+    /// When the attestation existed, by the authority's clock.
+    pub time: OffsetDateTime,
+    /// The name in the certificate of the signer.
+    pub authority: String,
+    /// Whether one of the caller's roots vouches for the signer.
+    pub is_trusted: bool,
+}
+
+impl Stamp {
+    /// The time as RFC 3339.
+    pub fn time_text(&self) -> String {
+        let text = self.time.format(&Rfc3339);
+        text.unwrap_or_else(|_| self.time.unix_timestamp().to_string())
+    }
+}
+
+/// Why a token shows nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The rule.
+    pub rule: &'static Rule,
+    /// What should be there.
+    pub expected: String,
+    /// What is there.
+    pub found: String,
+}
+
+impl Problem {
+    fn new(rule: &'static Rule, expected: &str, found: impl Into<String>) -> Self {
+        let found: String = found.into();
+        Self {
+            rule,
+            expected: String::from(expected),
+            found: found.chars().take(MOST_SHOWN).collect(),
+        }
+    }
+
+    /// The packet has no token, or the token nothing that it could be of.
+    pub fn absent(found: &str) -> Self {
+        let expected = "timestamp.tsr over attestation.json";
+        Self::new(&rules::NONE, expected, found)
+    }
+
+    /// The token cannot be read.
+    pub fn unreadable(found: impl Into<String>) -> Self {
+        Self::new(&rules::FORM, "a file that can be read", found)
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            rule,
+            expected,
+            found,
+        } = self;
+        let found = visible(found);
+        write!(
+            formatter,
+            "{} (expected: {expected}; found: {found})",
+            rule.says
+        )
+    }
+}
+
+impl std::error::Error for Problem {}
+
+/// The request for a token over `attestation`, with the certificates of its signer.
+///
+/// # Errors
+/// When `nonce` is longer than an integer may be.
+pub fn request(attestation: &[u8], nonce: &[u8]) -> Result<Vec<u8>, String> {
+    let digest = Sha256::digest(attestation);
+    let write = || {
+        Request {
+            version: 1,
+            imprint: Imprint {
+                algorithm: AlgorithmIdentifierRef {
+                    oid: signer::SHA256,
+                    parameters: Some(AnyRef::NULL),
+                },
+                digest: OctetStringRef::new(&digest)?,
+            },
+            nonce: UintRef::new(nonce)?,
+            wants_certificate: true,
+        }
+        .to_der()
+    };
+    write().map_err(|error| error.to_string())
+}
+
+/// Checks a reply over `attestation`: that it was granted, that its imprint, and its `nonce` where that is known, are
+/// those of the request, that its signature holds, that its signer's certificate is one for time stamps, and with
+/// `roots` that one of them vouches for it at the time that it states.
+///
+/// # Errors
+/// The first of these that does not hold.
+pub fn check(
+    reply: &[u8],
+    attestation: &[u8],
+    nonce: Option<&[u8]>,
+    roots: Option<&Roots>,
+) -> Result<Stamp, Problem> {
+    let length = u64::try_from(reply.len()).unwrap_or(u64::MAX);
+    if length > MOST_BYTES {
+        let expected = format!("at most {MOST_BYTES} bytes");
+        return Err(Problem::new(
+            &rules::FORM,
+            &expected,
+            format!("{length} bytes"),
+        ));
+    }
+    let reply = Reply::from_der(reply).map_err(form)?;
+    let signed = granted(&reply)?;
+    let content = signed.content.content.as_bytes();
+    let token = TstInfo::from_der(content).map_err(form)?;
+    let time = check_token(&token)?;
+    let digest = Sha256::digest(attestation);
+    let imprint = &token.imprint;
+    if imprint.algorithm.oid != signer::SHA256 || imprint.digest.as_bytes() != digest.as_slice() {
+        let found = hex::encode(imprint.digest.as_bytes());
+        return Err(Problem::new(&rules::IMPRINT, &hex::encode(digest), found));
+    }
+    if let Some(nonce) = nonce {
+        let wanted = UintRef::new(nonce).map_err(form)?;
+        if token.nonce != Some(wanted) {
+            let found = token.nonce.map_or_else(
+                || String::from("no nonce"),
+                |nonce| hex::encode(nonce.as_bytes()),
+            );
+            return Err(Problem::new(&rules::NONCE, &hex::encode(nonce), found));
+        }
+    }
+    let signer = signer::verify(signed, TST_INFO, roots)?;
+    signer.check_purpose()?;
+    if let Some(roots) = roots {
+        let seconds = u64::try_from(time.unix_timestamp())
+            .map_err(|_before| Problem::new(&rules::FORM, "a time after 1970", "one before it"))?;
+        signer.check_chain(signed, seconds, roots)?;
+    }
+    Ok(Stamp {
+        time,
+        authority: signer.subject(),
+        is_trusted: roots.is_some(),
+    })
+}
+
+/// Requires that the time of a token fits the times, in RFC 3339, that the packet states: a token is asked for when the
+/// packet has been made, right after the run was `completed`.
+///
+/// # Errors
+/// When it does not, or the packet states no such time.
+pub fn check_times(stamp: &Stamp, completed: &str, made: &str) -> Result<(), Problem> {
+    let read = |text: &str| {
+        OffsetDateTime::parse(text, &Rfc3339)
+            .map_err(|_not_a_time| Problem::new(&rules::TIME, "a packet with its times", text))
+    };
+    let from = read(completed)?.checked_sub(CLOCKS_APART);
+    let to = read(made)?.checked_add(CLOCKS_APART);
+    let is_early = from.is_none_or(|from| stamp.time < from);
+    let is_late = to.is_none_or(|to| stamp.time > to);
+    if is_early || is_late {
+        let expected = format!("from {completed} to {made}, give or take 10 minutes");
+        return Err(Problem::new(&rules::TIME, &expected, stamp.time_text()));
+    }
+    Ok(())
+}
+
+/// The token of a reply that grants one.
+fn granted<'a, 'b>(reply: &'b Reply<'a>) -> Result<&'b SignedData<'a>, Problem> {
+    let status = &reply.status;
+    if !GRANTED.contains(&status.code) {
+        let texts = status.texts.iter().flatten();
+        let texts: Vec<_> = texts
+            .map(|text| String::from_utf8_lossy(text.value()))
+            .collect();
+        let found = format!("status {}: {}", status.code, texts.join(" "));
+        return Err(Problem::new(&rules::STATUS, "status 0 or 1", found));
+    }
+    let Some(token) = &reply.token else {
+        return Err(Problem::new(
+            &rules::FORM,
+            "a token",
+            "a status without one",
+        ));
+    };
+    if token.content_type != SIGNED_DATA || token.content.content.content_type != TST_INFO {
+        let found = token.content.content.content_type.to_string();
+        return Err(Problem::new(&rules::FORM, "a signed TSTInfo", found));
+    }
+    Ok(&token.content)
+}
+
+/// Requires what is fixed in a token, and reads its time.
+fn check_token(token: &TstInfo<'_>) -> Result<OffsetDateTime, Problem> {
+    if token.version != 1 {
+        let found = token.version.to_string();
+        return Err(Problem::new(&rules::FORM, "version 1", found));
+    }
+    let extensions = token.extensions.iter().flatten();
+    if let Some(unknown) = extensions.into_iter().find(|extension| extension.critical) {
+        let found = unknown.extn_id.to_string();
+        return Err(Problem::new(&rules::FORM, "no critical extension", found));
+    }
+    generalized_time(&token.time).ok_or_else(|| {
+        let found = String::from_utf8_lossy(token.time.value());
+        Problem::new(&rules::FORM, "a time in UTC", found)
+    })
+}
+
+/// Reads `YYYYMMDDhhmmss[.s…]Z`; RFC 3161 allows a fraction of a second, other than RFC 5280.
+fn generalized_time(value: &AnyRef<'_>) -> Option<OffsetDateTime> {
+    const SECONDS: &[time::format_description::BorrowedFormatItem<'_>] =
+        time::macros::format_description!("[year][month][day][hour][minute][second]");
+    if value.tag() != Tag::GeneralizedTime {
+        return None;
+    }
+    let text = std::str::from_utf8(value.value()).ok()?.strip_suffix('Z')?;
+    let (seconds, fraction) = match text.split_once('.') {
+        Some((seconds, fraction)) => (seconds, fraction),
+        None => (text, "0"),
+    };
+    if fraction.is_empty() || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let nanoseconds: String = fraction.chars().chain("00000000".chars()).take(9).collect();
+    let time = PrimitiveDateTime::parse(seconds, SECONDS)
+        .ok()?
+        .assume_utc();
+    time.replace_nanosecond(nanoseconds.parse().ok()?).ok()
+}
+
+fn form(error: der::Error) -> Problem {
+    Problem::new(&rules::FORM, "a reply of RFC 3161", error.to_string())
+}

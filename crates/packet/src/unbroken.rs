@@ -1,0 +1,317 @@
+//! Whether the flow log shows that the enforcement was in place from the start of the agent to its
+//! end, and that nothing was lost.
+use std::collections::BTreeSet;
+
+use pipelock_receipts::json::Node;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::measured::Measured;
+
+/// Reasons that are kept; more of the same say nothing new.
+const KEPT: usize = 10;
+/// The longest interval between heartbeats that a log may claim, s: with a longer one nothing would be shown.
+const LONGEST_INTERVAL: u64 = 60;
+/// Heartbeats may be late by this many times their interval: the machine may be busy.
+const LATE_FACTOR: i64 = 3;
+
+/// Reads the rows as they pass by.
+#[derive(Debug)]
+pub(super) struct Unbroken {
+    links: BTreeSet<u64>,
+    programs: usize,
+    beats: u64,
+    last_beat: Option<OffsetDateTime>,
+    gone: Option<OffsetDateTime>,
+    ended: bool,
+    reasons: Vec<String>,
+}
+
+impl Unbroken {
+    pub(super) fn new(measured: &Measured) -> Self {
+        Self {
+            links: measured
+                .programs
+                .links
+                .iter()
+                .map(|link| u64::from(link.id))
+                .collect(),
+            programs: measured.programs.attached.len(),
+            beats: 0,
+            last_beat: None,
+            gone: None,
+            ended: false,
+            reasons: Vec::new(),
+        }
+    }
+
+    fn say(&mut self, reason: impl Into<String>) {
+        let reason = reason.into();
+        if self.reasons.len() < KEPT && !self.reasons.contains(&reason) {
+            self.reasons.push(reason);
+        }
+    }
+
+    pub(super) fn see(&mut self, row: &Node<'_>) {
+        if self.ended {
+            self.say("rows follow the end of the flow log");
+        }
+        let source = row.member_text("source");
+        let event = row.member_text("event");
+        if source != "supervisor" || !matches!(event, "heartbeat" | "agent_gone" | "end") {
+            let is_attempt = source == "kernel";
+            if is_attempt && self.beats == 0 {
+                self.say("attempts stand before the first heartbeat");
+            }
+            return;
+        }
+        self.beat(row, event);
+        let time = OffsetDateTime::parse(row.member_text("ts"), &Rfc3339).ok();
+        match (time, self.last_beat) {
+            (None, _) => self.say("a heartbeat has no time"),
+            (Some(now), Some(before)) => {
+                let interval = row.member_unsigned("interval_s").unwrap_or(0);
+                if interval == 0 || interval > LONGEST_INTERVAL {
+                    self.say(format!("heartbeats are {interval} s apart"));
+                }
+                let interval = interval.min(LONGEST_INTERVAL);
+                let most = i64::try_from(interval)
+                    .unwrap_or(i64::MAX)
+                    .saturating_mul(LATE_FACTOR);
+                let passed = now.unix_timestamp().saturating_sub(before.unix_timestamp());
+                if passed < 0 {
+                    let back = passed.unsigned_abs();
+                    self.say(format!(
+                        "the clock was set back: a heartbeat lies {back} s before the last one"
+                    ));
+                } else if passed > most && event != "end" {
+                    self.say(format!("no heartbeat for {passed} s"));
+                }
+            }
+            (Some(_), None) => {}
+        }
+        self.last_beat = time.or(self.last_beat);
+        match event {
+            "agent_gone" => self.gone = time,
+            "end" => self.ended = true,
+            _ if self.gone.is_some() => self.say("a heartbeat follows the agent's end"),
+            _ => {}
+        }
+    }
+
+    /// One look at the enforcement.
+    fn beat(&mut self, row: &Node<'_>, event: &str) {
+        if row.member_unsigned("beat") != Some(self.beats) {
+            self.say(format!("heartbeat {} is missing", self.beats));
+        }
+        self.beats = row
+            .member_unsigned("beat")
+            .unwrap_or(self.beats)
+            .saturating_add(1);
+        let seen: BTreeSet<u64> = row
+            .member("links")
+            .and_then(Node::items)
+            .unwrap_or_default()
+            .iter()
+            .filter_map(Node::unsigned)
+            .collect();
+        if seen != self.links || seen.len() < self.programs || self.programs == 0 {
+            self.say(format!(
+                "{} of {} kernel programs were attached at a heartbeat",
+                seen.intersection(&self.links).count(),
+                self.programs
+            ));
+        }
+        for (member, what) in [
+            ("unconfined", "processes of the agent without its filter"),
+            ("ring_full", "kernel events lost: the ring buffer was full"),
+            ("malformed", "kernel events that could not be read"),
+            (
+                "relay_denied",
+                "calls refused to the relay by its own gates",
+            ),
+        ] {
+            let is_due = member != "malformed" || event == "end";
+            match row.member_unsigned(member) {
+                Some(0) => {}
+                Some(count) => self.say(format!("{count} {what}")),
+                None if is_due => self.say(format!("a heartbeat does not count {what}")),
+                None => {}
+            }
+        }
+        if event != "heartbeat" && row.member_unsigned("processes") != Some(0) {
+            self.say("a process of the agent was left after its end");
+        }
+    }
+
+    /// What is missing, in words; nothing when the enforcement was unbroken. `close` is when
+    /// the receipts were closed, if they were.
+    pub(super) fn finish(mut self, close: Option<&str>) -> Vec<String> {
+        if self.beats == 0 {
+            self.say("the flow log has no heartbeats");
+        }
+        let closed = close.map(|close| OffsetDateTime::parse(close, &Rfc3339));
+        match (self.gone, closed) {
+            (None, _) => self.say("the flow log does not show the agent's end"),
+            (Some(_), Some(Err(_))) => self.say("the close of the receipts has no time"),
+            (Some(gone), Some(Ok(close))) if gone > close => {
+                self.say("the receipts were closed before the agent was gone");
+            }
+            (Some(_), _) => {}
+        }
+        if !self.ended {
+            self.say("the flow log has no last row: its end is cut off");
+        }
+        self.reasons
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::measured::{Link, Program, Programs};
+    use pipelock_receipts::json::{MAX_DEPTH, parse};
+
+    const CLOSE: &str = "2026-11-24T10:00:09Z";
+
+    fn measured() -> Measured {
+        Measured {
+            programs: Programs {
+                attached: vec![Program {
+                    name: String::from("connect4"),
+                    id: 1,
+                    tag: String::from("aa"),
+                    attach_type: 10,
+                }],
+                links: vec![Link {
+                    id: 5,
+                    program_id: 1,
+                    attach_type: 10,
+                    cgroup_id: 7,
+                }],
+            },
+            ..Measured::default()
+        }
+    }
+
+    /// A look at the enforcement, `second` seconds in.
+    fn beat(event: &str, number: u64, second: u64) -> Value {
+        json!({
+            "source": "supervisor", "event": event, "beat": number, "interval_s": 1, "links": [5],
+            "ts": format!("2026-11-24T10:00:{second:02}Z"), "unconfined": 0, "ring_full": 0, "malformed": 0,
+            "relay_denied": 0, "processes": 0,
+        })
+    }
+
+    fn sound() -> Vec<Value> {
+        vec![
+            beat("heartbeat", 0, 0),
+            beat("heartbeat", 1, 1),
+            beat("agent_gone", 2, 2),
+            beat("end", 3, 3),
+        ]
+    }
+
+    fn reasons(rows: &[Value], close: Option<&str>) -> Vec<String> {
+        let mut unbroken = Unbroken::new(&measured());
+        for row in rows {
+            unbroken.see(&parse(&row.to_string(), MAX_DEPTH).unwrap());
+        }
+        unbroken.finish(close)
+    }
+
+    #[test]
+    fn unbroken_log_has_nothing_to_say() {
+        assert_eq!(reasons(&sound(), Some(CLOSE)), Vec::<String>::new());
+        assert_eq!(reasons(&sound(), None), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_break_is_named() {
+        let with = |at: usize, member: &str, value: Value| {
+            let mut rows = sound();
+            rows[at][member] = value;
+            rows
+        };
+        let cut = |at: usize| {
+            let mut rows = sound();
+            rows.remove(at);
+            rows
+        };
+        let late = |second: u64| {
+            let mut rows = sound();
+            for (row, more) in rows.iter_mut().skip(1).zip(0..) {
+                row["ts"] = json!(format!("2026-11-24T10:00:{:02}Z", second + more));
+            }
+            rows
+        };
+        let before = {
+            let mut rows = sound();
+            rows.insert(0, json!({"source": "kernel", "verdict": "redirected"}));
+            rows
+        };
+        let after = {
+            let mut rows = sound();
+            rows.push(json!({"source": "relay"}));
+            rows
+        };
+        for (rows, reason) in [
+            (cut(1), "heartbeat 1 is missing"),
+            (cut(2), "does not show the agent's end"),
+            (cut(3), "has no last row"),
+            (Vec::new(), "has no heartbeats"),
+            (late(4), "no heartbeat for 4 s"),
+            (
+                with(1, "ts", json!("2026-11-24T09:00:00Z")),
+                "a heartbeat lies 3600 s before the last one",
+            ),
+            (with(1, "ts", json!("yesterday")), "has no time"),
+            (
+                with(1, "unconfined", json!(2)),
+                "2 processes of the agent without its filter",
+            ),
+            (
+                with(1, "unconfined", json!(null)),
+                "does not count processes of the agent without",
+            ),
+            (with(1, "links", json!([])), "0 of 1 kernel programs"),
+            (with(1, "links", json!([5, 6])), "1 of 1 kernel programs"),
+            (with(3, "ring_full", json!(7)), "7 kernel events lost"),
+            (
+                with(3, "malformed", json!(1)),
+                "1 kernel events that could not",
+            ),
+            (
+                with(2, "relay_denied", json!(1)),
+                "1 calls refused to the relay",
+            ),
+            (
+                with(2, "processes", json!(1)),
+                "a process of the agent was left",
+            ),
+            (before, "before the first heartbeat"),
+            (after, "rows follow the end"),
+        ] {
+            let said = reasons(&rows, Some(CLOSE));
+            assert!(
+                said.iter().any(|said| said.contains(reason)),
+                "{reason}: {said:?}"
+            );
+        }
+        // Late by the factor is not too late.
+        assert_eq!(reasons(&late(3), Some(CLOSE)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn agent_outlives_no_close() {
+        let early = reasons(&sound(), Some("2026-11-24T10:00:01Z"));
+        assert_eq!(
+            early,
+            ["the receipts were closed before the agent was gone"]
+        );
+        let unknown = reasons(&sound(), Some("some day"));
+        assert_eq!(unknown, ["the close of the receipts has no time"]);
+    }
+}

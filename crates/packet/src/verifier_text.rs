@@ -1,0 +1,361 @@
+//! The verifier's words: `verifier.txt`, and what `egress verify` prints.
+//!
+//! Every text from the evidence passes through `visible`: nothing in it can steer a terminal.
+use std::fmt::Write;
+
+use pipelock_receipts::findings::{Finding, visible};
+use pipelock_receipts::report::{End, Report, Verdict};
+
+use super::boundary::BoundaryReport;
+use super::measured::Measured;
+use super::model::Packet;
+
+/// The report of a check for people: the verdict and the grade, then what is wrong, then what was checked and its
+/// numbers. `verdict` and `findings` may be those of a whole packet; then there is a `boundary`, too. Evidence alone
+/// says nothing of one.
+pub fn render(
+    verdict: Verdict,
+    report: &Report,
+    findings: &[Finding],
+    boundary: Option<&BoundaryReport>,
+    about: Option<&About<'_>>,
+) -> String {
+    let mut out = String::new();
+    // Writing to a string cannot fail.
+    write_all(&mut out, verdict, report, findings, boundary, about)
+        .map_or_else(|_error| String::new(), |()| out)
+}
+
+fn write_all(
+    out: &mut String,
+    verdict: Verdict,
+    report: &Report,
+    findings: &[Finding],
+    boundary: Option<&BoundaryReport>,
+    about: Option<&About<'_>>,
+) -> std::fmt::Result {
+    write_verdict(out, verdict, report)?;
+    match boundary {
+        Some(boundary) => write_grade(out, boundary)?,
+        None => writeln!(
+            out,
+            "boundary:    none (evidence alone says nothing of one)"
+        )?,
+    }
+    write_findings(out, report, findings)?;
+    if let Some(about) = about {
+        about.write(out)?;
+    }
+    write_numbers(out, report)?;
+    boundary.map_or(Ok(()), |boundary| write_comparison(out, boundary))
+}
+
+/// Which run a packet is of, and where, in its own words.
+#[derive(Debug, Clone, Copy)]
+pub struct About<'a> {
+    /// The packet.
+    pub packet: &'a Packet,
+    /// What was measured, if it can be read.
+    pub measured: Option<&'a Measured>,
+}
+
+impl About<'_> {
+    fn write(&self, out: &mut String) -> std::fmt::Result {
+        let run = &self.packet.run;
+        let named = [
+            ("repository", run.repository.as_deref()),
+            ("commit", run.sha.as_deref()),
+            ("ref", run.git_ref.as_deref()),
+            ("workflow", run.workflow.as_deref()),
+            ("run", run.run_id.as_deref()),
+            ("attempt", run.run_attempt.as_deref()),
+        ];
+        for (name, value) in named {
+            if let Some(value) = value {
+                writeln!(out, "{:<12} {}", format!("{name}:"), visible(value))?;
+            }
+        }
+        let end = run.completed_at.as_deref().unwrap_or("unknown");
+        writeln!(
+            out,
+            "time:        {} to {}",
+            visible(&run.started_at),
+            visible(end)
+        )?;
+        let policy = &self.packet.policy;
+        let mode = self.packet.scanner_config_snapshot.as_ref();
+        let mode = mode
+            .and_then(|config| config.mode.as_deref())
+            .unwrap_or("unknown");
+        let digest = policy
+            .config_snapshot_sha256
+            .as_deref()
+            .unwrap_or("unknown");
+        writeln!(
+            out,
+            "policy:      mode {}, sha256 {}",
+            visible(mode),
+            visible(digest)
+        )?;
+        if let Some(measured) = self.measured {
+            let kernel = &measured.kernel;
+            writeln!(
+                out,
+                "machine:     Linux {} {}, egress {}",
+                visible(&kernel.release),
+                visible(&kernel.machine),
+                visible(&measured.egress.version)
+            )?;
+        }
+        Ok(())
+    }
+}
+
+fn write_verdict(out: &mut String, verdict: Verdict, report: &Report) -> std::fmt::Result {
+    writeln!(out, "verdict:     {}", headline(verdict, &report.end))?;
+    if let End::Unproven(reason) = report.end
+        && matches!(verdict, Verdict::Valid | Verdict::SelfConsistentOnly)
+    {
+        writeln!(out, "end:         {reason}")?;
+    }
+    Ok(())
+}
+
+fn write_numbers(out: &mut String, report: &Report) -> std::fmt::Result {
+    writeln!(out, "receipts:    {}", report.receipt_count)?;
+    if report.entries > 0 {
+        writeln!(
+            out,
+            "entries:     {} ({} signed checkpoints)",
+            report.entries, report.checkpoints
+        )?;
+    }
+    let counts = &report.counts;
+    write_actions(out, report)?;
+    let totals: Vec<String> = counts
+        .totals
+        .buckets()
+        .iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(name, count)| format!("{count} {name}"))
+        .collect();
+    if !totals.is_empty() {
+        writeln!(out, "by verdict:  {}", totals.join(", "))?;
+    }
+    if let Some(seq) = report.final_seq {
+        writeln!(out, "final seq:   {seq}")?;
+    }
+    if let Some(root) = &report.root_hash {
+        writeln!(out, "root hash:   {root}")?;
+    }
+    write_version_2(out, report)?;
+    for key in &report.signer_keys {
+        writeln!(out, "signer:      {}", visible(key))?;
+    }
+    if !report.recorder_session.is_empty() {
+        writeln!(out, "session:     {}", visible(&report.recorder_session))?;
+    }
+    if let Some(session) = &report.session {
+        writeln!(out, "run nonce:   {}", visible(&session.run_nonce))?;
+        if !session.posture_capsule_sha256.is_empty() {
+            writeln!(
+                out,
+                "posture:     capsule {}",
+                visible(&session.posture_capsule_sha256)
+            )?;
+        }
+    }
+    if !report.first_time.is_empty() {
+        writeln!(out, "from:        {}", visible(&report.first_time))?;
+        writeln!(out, "to:          {}", visible(&report.last_time))?;
+    }
+    Ok(())
+}
+
+/// Actions are fewer than receipts: says which receipts make the difference.
+fn write_actions(out: &mut String, report: &Report) -> std::fmt::Result {
+    let counts = &report.counts;
+    write!(
+        out,
+        "actions:     {} ({} blocked)",
+        counts.actions, counts.blocked_actions
+    )?;
+    let others = [
+        (report.session_records, "session records"),
+        (report.outcomes, "outcomes of announced actions"),
+    ];
+    let others: Vec<String> = others
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+    if !others.is_empty() {
+        write!(out, "; the other receipts: {}", others.join(", "))?;
+    }
+    out.push('\n');
+    if report.open_intents > 0 {
+        writeln!(out, "open:        {} without outcome", report.open_intents)?;
+    }
+    Ok(())
+}
+
+/// The chain of version 2 receipts beside the main one.
+fn write_version_2(out: &mut String, report: &Report) -> std::fmt::Result {
+    if report.evidence_receipts == 0 {
+        return Ok(());
+    }
+    let seq = report.evidence_final_seq.unwrap_or(0);
+    let root = report.evidence_root_hash.as_deref().unwrap_or("unknown");
+    writeln!(
+        out,
+        "version 2:   {} receipts, final seq {seq}, root hash {root}\n  \
+         a chain of its own: one receipt for each decision, none for session records. The packet \
+         counts version 1 where there is one; some verifiers show these numbers instead.",
+        report.evidence_receipts
+    )
+}
+
+/// Reasons that are printed; more of them say nothing new.
+pub const MOST_REASONS: usize = 40;
+
+/// Findings that are printed, most telling first.
+pub const MOST_FINDINGS: usize = 100;
+
+/// Characters of a reason that are printed.
+const MOST_CHARACTERS: usize = 500;
+
+/// The start of a reason, which may be of any length.
+pub fn brief(reason: &str) -> String {
+    let mut start: String = reason.chars().take(MOST_CHARACTERS).collect();
+    if start.len() < reason.len() {
+        start.push('…');
+    }
+    start
+}
+
+fn write_grade(out: &mut String, boundary: &BoundaryReport) -> std::fmt::Result {
+    writeln!(out, "boundary:    {}", boundary.graded.grade)?;
+    let reasons = &boundary.graded.reasons;
+    for reason in reasons.iter().take(MOST_REASONS) {
+        writeln!(out, "  not higher: {}", visible(&brief(reason)))?;
+    }
+    if let Some(more) = reasons
+        .len()
+        .checked_sub(MOST_REASONS)
+        .filter(|more| *more > 0)
+    {
+        writeln!(out, "  not higher: {more} more reasons")?;
+    }
+    Ok(())
+}
+
+fn write_comparison(out: &mut String, boundary: &BoundaryReport) -> std::fmt::Result {
+    if let Some(signer) = &boundary.signer {
+        writeln!(out, "attested by: {}", visible(signer))?;
+    }
+    if let Some(both) = &boundary.reconciliation {
+        writeln!(
+            out,
+            "reconciled:  {} requests to the mediator, {} with a receipt; {} disagreements",
+            both.asked,
+            both.receipted,
+            both.losses().len()
+        )?;
+        if both.said_alone > 0 {
+            writeln!(
+                out,
+                "  said alone: {} receipts of requests inside TLS that only the mediator saw",
+                both.said_alone
+            )?;
+        }
+        let rows = [
+            ("without receipt", &both.without_receipt),
+            ("refused unasked", &both.refused),
+            ("kernel", &both.kernel),
+        ];
+        for (what, counts) in rows {
+            for (reason, count) in counts.iter().take(MOST_REASONS) {
+                writeln!(out, "  {what}: {count} {}", visible(&brief(reason)))?;
+            }
+            if let Some(more) = counts
+                .len()
+                .checked_sub(MOST_REASONS)
+                .filter(|more| *more > 0)
+            {
+                writeln!(out, "  {what}: {more} more reasons")?;
+            }
+        }
+    }
+    if let Some(flows) = &boundary.flows {
+        writeln!(out, "flow log:    {} lines", flows.lines)?;
+    }
+    Ok(())
+}
+
+fn write_findings(out: &mut String, report: &Report, findings: &[Finding]) -> std::fmt::Result {
+    for finding in findings.iter().take(MOST_FINDINGS) {
+        write_finding(out, finding)?;
+    }
+    let more = findings.len().saturating_sub(MOST_FINDINGS);
+    if more > 0 {
+        writeln!(out, "and {more} more findings")?;
+    }
+    if report.suppressed > 0 {
+        writeln!(out, "and {} more of the same rules", report.suppressed)?;
+    }
+    Ok(())
+}
+
+/// The findings alone, for a packet whose `packet.json` is unusable.
+pub fn render_findings(findings: &[Finding]) -> String {
+    let mut out = String::from("verdict:     INVALID\n");
+    for finding in findings.iter().take(MOST_FINDINGS) {
+        // Writing to a string cannot fail.
+        if write_finding(&mut out, finding).is_err() {
+            break;
+        }
+    }
+    out
+}
+
+/// The verdict in words.
+fn headline(verdict: Verdict, end: &End) -> &'static str {
+    match (verdict, end) {
+        (Verdict::Valid, End::Proven) => "VALID, end proven",
+        (Verdict::Valid, End::Unproven(_)) => "VALID PREFIX, end unproven",
+        (Verdict::SelfConsistentOnly, End::Proven) => {
+            "SELF-CONSISTENT ONLY, no key pinned; end consistent"
+        }
+        (Verdict::SelfConsistentOnly, End::Unproven(_)) => {
+            "SELF-CONSISTENT ONLY, no key pinned; end unproven"
+        }
+        (Verdict::Invalid, _) => "INVALID",
+        (Verdict::Error, _) => "NOTHING TO VERIFY",
+    }
+}
+
+fn write_finding(out: &mut String, finding: &Finding) -> std::fmt::Result {
+    let rule = finding.rule;
+    write!(
+        out,
+        "{}: {} [{}]",
+        rule.severity.as_str(),
+        rule.says,
+        rule.id
+    )?;
+    let place = finding.place.to_string();
+    if !place.is_empty() {
+        write!(out, " at {place}")?;
+    }
+    out.push('\n');
+    if !finding.expected.is_empty() {
+        writeln!(out, "  expected: {}", visible(&finding.expected))?;
+    }
+    if !finding.found.is_empty() {
+        writeln!(out, "  found:    {}", visible(&finding.found))?;
+    }
+    if !rule.advice.is_empty() {
+        writeln!(out, "  advice:   {}", rule.advice)?;
+    }
+    Ok(())
+}

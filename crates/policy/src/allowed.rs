@@ -1,0 +1,102 @@
+//! What a policy allows, for somebody who has the file and no mediator.
+use super::allow::AllowList;
+#[cfg(feature = "yaml")]
+use super::document::{self, Entry, Value};
+use super::host::Host;
+
+/// The hosts that a policy allows, where it is one that keeps all others out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Allowed {
+    mode: Option<String>,
+    list: Option<AllowList>,
+}
+
+impl Allowed {
+    /// A policy that keeps out every host that is not on `list`; its mode is `strict`.
+    pub fn strict(list: AllowList) -> Self {
+        Self {
+            mode: Some(String::from("strict")),
+            list: Some(list),
+        }
+    }
+
+    /// The `mode` that the policy states.
+    pub fn mode(&self) -> Option<&str> {
+        self.mode.as_deref()
+    }
+
+    /// Reads `policy.yaml`. A policy whose mode is not `strict`, or that is not enforced, allows every host.
+    ///
+    /// # Errors
+    /// When it is no policy, in words.
+    #[cfg(feature = "yaml")]
+    pub fn read(text: &str) -> Result<Self, String> {
+        let entries = document::read(text).map_err(|error| error.to_string())?;
+        let of = |key: &str| {
+            let entry = entries.iter().find(|entry: &&Entry| entry.key == key);
+            entry.map(|entry| &entry.value)
+        };
+        let mode = of("mode").and_then(document::Node::as_text);
+        let is_strict = mode == Some("strict");
+        let mode = mode.map(str::to_owned);
+        let is_enforced = of("enforce").is_none_or(|node| node.value != Value::Bool(false));
+        if !is_strict || !is_enforced {
+            return Ok(Self { mode, list: None });
+        }
+        let mut list = AllowList::default();
+        if let Some(Value::List(hosts)) = of("api_allowlist").map(|node| &node.value) {
+            for host in hosts {
+                let host = host.as_text().ok_or("a host of api_allowlist is no text")?;
+                list.insert(host)
+                    .map_err(|error| format!("{host}: {error}"))?;
+            }
+        }
+        Ok(Self {
+            mode,
+            list: Some(list),
+        })
+    }
+
+    /// Whether `host`, as it stands in a receipt or a flow, is allowed. What is no host is not.
+    pub fn allows(&self, host: &str) -> bool {
+        let Some(list) = &self.list else {
+            return true;
+        };
+        Host::parse(host).is_ok_and(|host| list.allows(&host))
+    }
+
+    /// Whether an enforced list has this name. What is an address, or the machine's own name, is not on it.
+    pub fn lists_name(&self, host: &str) -> bool {
+        let is_name = |host: &Host| matches!(host, Host::Name(name) if name != "localhost");
+        let list = self.list.as_ref();
+        list.is_some_and(|list| {
+            Host::parse(host).is_ok_and(|host| is_name(&host) && list.allows(&host))
+        })
+    }
+}
+
+#[cfg(all(test, feature = "yaml"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_enforced_strict_policy_keeps_hosts_out() {
+        let strict = "mode: strict\napi_allowlist: [a.test, '*.b.test', '2001:db8::1']\n";
+        let allowed = Allowed::read(strict).unwrap();
+        for host in ["a.test", "A.test.", "b.test", "x.b.test", "2001:db8::1"] {
+            assert!(allowed.allows(host), "{host}");
+        }
+        for host in ["x.a.test", "c.test", "192.0.2.1", "", "a b"] {
+            assert!(!allowed.allows(host), "{host}");
+        }
+        for text in [
+            "mode: balanced\n",
+            "mode: strict\nenforce: false\n",
+            "version: 1\n",
+        ] {
+            assert!(Allowed::read(text).unwrap().allows("c.test"), "{text}");
+        }
+        assert!(!Allowed::read("mode: strict\n").unwrap().allows("c.test"));
+        assert!(Allowed::read("[]").is_err());
+    }
+}

@@ -1,0 +1,404 @@
+//! Ed25519 keys in Pipelock's text formats (evidence protocol, section 5).
+//!
+//! Private keys stay in [`SigningKey`], which wipes itself when dropped; intermediate buffers are
+//! overwritten. This is the only module of `receipt` that touches files, and only key files.
+#![expect(
+    clippy::map_err_ignore,
+    reason = "decoders' errors may quote key text; the fixed words here cannot"
+)]
+use std::fs::{self, File, OpenOptions};
+use std::hint::black_box;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ed25519_dalek::{SigningKey, VerifyingKey};
+use thiserror::Error;
+
+use crate::regular;
+
+/// First line of a public key text.
+pub const PUBLIC_HEADER: &str = "pipelock-ed25519-public-v1";
+/// First line of a private key text.
+pub const PRIVATE_HEADER: &str = "pipelock-ed25519-private-v1";
+/// Permission bits that a private key must not have: write or execute for the group, anything
+/// for others. 0600 and 0640 pass.
+pub const FORBIDDEN_MODE: u32 = 0o037;
+/// No key file is longer; reading stops here.
+const MAX_KEY_BYTES: u64 = 64 * 1024;
+
+/// Why a key cannot be had. No variant holds key material.
+#[derive(Debug, Error)]
+pub enum KeyError {
+    /// The file cannot be read or written.
+    #[error("cannot {action} key file {}", path.display())]
+    Io {
+        /// `read`, `write`, ...
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The private key can be used by others.
+    #[error("private key {} has mode {mode:04o}; 0600 and 0640 are accepted", path.display())]
+    Mode {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The text is no key.
+    #[error("not an Ed25519 key: {0}")]
+    Format(&'static str),
+    /// Generating would replace a file.
+    #[error("{} exists", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The system gave no random bytes.
+    #[error("no random bytes: {0}")]
+    Random(getrandom::Error),
+}
+
+/// Draws a new key from the system's random numbers.
+///
+/// # Errors
+/// When the system has none.
+pub fn generate() -> Result<SigningKey, KeyError> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(KeyError::Random)?;
+    let key = SigningKey::from_bytes(&seed);
+    wipe(&mut seed);
+    Ok(key)
+}
+
+/// Makes a key from its seed, 64 hex digits.
+///
+/// # Errors
+/// When the text is not 64 hex digits.
+pub fn signing_key_from_seed_hex(text: &str) -> Result<SigningKey, KeyError> {
+    let mut seed = [0; 32];
+    hex::decode_to_slice(text, &mut seed)
+        .map_err(|_| KeyError::Format("the seed is not 64 hex digits"))?;
+    let key = SigningKey::from_bytes(&seed);
+    wipe(&mut seed);
+    Ok(key)
+}
+
+/// Reads the private key file `path`.
+///
+/// # Errors
+/// When the file cannot be read, is usable by others, or holds no key.
+pub fn load_private(path: &Path) -> Result<SigningKey, KeyError> {
+    let io = |source| KeyError::Io {
+        action: "read",
+        path: path.to_owned(),
+        source,
+    };
+    let file = regular::open(path).map_err(io)?;
+    refuse_shared(&file, path)?;
+    let mut text = Vec::new();
+    file.take(MAX_KEY_BYTES)
+        .read_to_end(&mut text)
+        .map_err(io)?;
+    let key = parse_private(&text);
+    wipe(&mut text);
+    key
+}
+
+/// Reads a private key text: header line, then base64 of seed and public key.
+///
+/// # Errors
+/// When it has another form, or seed and public key do not belong together.
+pub fn parse_private(text: &[u8]) -> Result<SigningKey, KeyError> {
+    let mut bytes = decode(text, PRIVATE_HEADER)?;
+    let pair = <[u8; 64]>::try_from(bytes.as_slice())
+        .map_err(|_| KeyError::Format("a private key has 64 bytes"));
+    wipe(&mut bytes);
+    let mut pair = pair?;
+    let key = SigningKey::from_keypair_bytes(&pair)
+        .map_err(|_| KeyError::Format("seed and public key do not belong together"));
+    wipe(&mut pair);
+    key
+}
+
+/// The text of a private key file.
+pub fn private_text(key: &SigningKey) -> String {
+    let mut pair = key.to_keypair_bytes();
+    let text = format!("{PRIVATE_HEADER}\n{}\n", STANDARD.encode(pair));
+    wipe(&mut pair);
+    text
+}
+
+/// The text of a public key file.
+pub fn public_text(key: &VerifyingKey) -> String {
+    format!("{PUBLIC_HEADER}\n{}\n", STANDARD.encode(key.to_bytes()))
+}
+
+/// Reads what may stand for a public key: 64 hex digits or a public key text.
+///
+/// # Errors
+/// When it is neither, or not a point that [`VerifyingKey::verify_strict`] accepts.
+pub fn parse_public(text: &str) -> Result<VerifyingKey, KeyError> {
+    let text = text.trim();
+    let bytes = if text.starts_with(PUBLIC_HEADER) {
+        decode(text.as_bytes(), PUBLIC_HEADER)?
+    } else {
+        hex::decode(text).map_err(|_| KeyError::Format("neither 64 hex digits nor a key text"))?
+    };
+    public_from_bytes(&bytes)
+}
+
+/// Reads a `--key` argument: hex digits or a key text first, else the path of a file with either.
+///
+/// # Errors
+/// When it is none of them.
+pub fn public_from_argument(argument: &str) -> Result<VerifyingKey, KeyError> {
+    let literal = argument.trim();
+    if literal.starts_with(PUBLIC_HEADER)
+        || (literal.len() == 64 && literal.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    {
+        return parse_public(literal);
+    }
+    let path = Path::new(argument);
+    let io = |source| KeyError::Io {
+        action: "read",
+        path: path.to_owned(),
+        source,
+    };
+    let mut text = String::new();
+    regular::open(path)
+        .map_err(io)?
+        .take(MAX_KEY_BYTES)
+        .read_to_string(&mut text)
+        .map_err(io)?;
+    parse_public(&text)
+}
+
+/// A public key from its 32 bytes; keys of small order are refused.
+pub(crate) fn public_from_bytes(bytes: &[u8]) -> Result<VerifyingKey, KeyError> {
+    let bytes =
+        <[u8; 32]>::try_from(bytes).map_err(|_| KeyError::Format("a public key has 32 bytes"))?;
+    let key = VerifyingKey::from_bytes(&bytes)
+        .map_err(|_| KeyError::Format("the bytes are no curve point"))?;
+    if key.is_weak() {
+        return Err(KeyError::Format("the key has small order"));
+    }
+    Ok(key)
+}
+
+/// Whether a new key may take the place of existing files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replace {
+    /// An existing file is an error.
+    No,
+    /// Existing files are replaced.
+    Yes,
+}
+
+/// Writes `path` (0600) and `path.pub` (0644), each complete or not at all, and gives the path of
+/// the second. The public key is written first: a private key without its public twin is of no use.
+///
+/// # Errors
+/// When a file exists and may not be replaced, or cannot be written.
+pub fn write_pair(path: &Path, key: &SigningKey, replace: Replace) -> Result<PathBuf, KeyError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".pub");
+    let public = PathBuf::from(name);
+    if replace == Replace::No {
+        for path in [path, &public] {
+            if fs::symlink_metadata(path).is_ok() {
+                return Err(KeyError::Exists {
+                    path: path.to_owned(),
+                });
+            }
+        }
+    }
+    let text = public_text(&key.verifying_key());
+    write_whole(&public, text.as_bytes(), 0o644, replace)?;
+    let mut text = private_text(key).into_bytes();
+    let written = write_whole(path, &text, 0o600, replace);
+    wipe(&mut text);
+    written?;
+    Ok(public)
+}
+
+/// Writes a file beside its place and moves it there. Without replacing, the move is a hard link,
+/// which fails when the name has appeared meanwhile.
+fn write_whole(path: &Path, text: &[u8], mode: u32, replace: Replace) -> Result<(), KeyError> {
+    let io = |source| KeyError::Io {
+        action: "write",
+        path: path.to_owned(),
+        source,
+    };
+    let mut tag = [0; 8];
+    getrandom::fill(&mut tag).map_err(KeyError::Random)?;
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}.tmp", hex::encode(tag)));
+    let temporary = PathBuf::from(name);
+    let moved = create_private(&temporary, mode)
+        .and_then(|mut file| {
+            file.write_all(text)?;
+            file.sync_all()
+        })
+        .and_then(|()| match replace {
+            Replace::Yes => fs::rename(&temporary, path),
+            Replace::No => fs::hard_link(&temporary, path),
+        });
+    // After a rename there is nothing to remove; after a failure there may not be either.
+    drop(fs::remove_file(&temporary));
+    match moved {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(KeyError::Exists {
+            path: path.to_owned(),
+        }),
+        other => other.map_err(io),
+    }
+}
+
+/// Creates a file that did not exist, with exactly `mode`.
+#[cfg(unix)]
+fn create_private(path: &Path, mode: u32) -> io::Result<File> {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    let file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    // The mode given to open is cut by the umask.
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
+    Ok(file)
+}
+
+/// Creates a file that did not exist; the directory's permissions protect it.
+#[cfg(not(unix))]
+fn create_private(path: &Path, _mode: u32) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).open(path)
+}
+
+/// Refuses a private key that others may use.
+#[cfg(unix)]
+fn refuse_shared(file: &File, path: &Path) -> Result<(), KeyError> {
+    use std::os::unix::fs::PermissionsExt;
+    let metadata = file.metadata().map_err(|source| KeyError::Io {
+        action: "inspect",
+        path: path.to_owned(),
+        source,
+    })?;
+    let mode = metadata.permissions().mode() & 0o7777;
+    if mode & FORBIDDEN_MODE == 0 {
+        Ok(())
+    } else {
+        Err(KeyError::Mode {
+            path: path.to_owned(),
+            mode,
+        })
+    }
+}
+
+/// Other systems have no mode bits.
+#[cfg(not(unix))]
+fn refuse_shared(_file: &File, _path: &Path) -> Result<(), KeyError> {
+    Ok(())
+}
+
+/// The bytes below a header line.
+fn decode(text: &[u8], header: &'static str) -> Result<Vec<u8>, KeyError> {
+    let text = str::from_utf8(text).map_err(|_| KeyError::Format("the text is not UTF-8"))?;
+    let mut lines = text.trim().lines();
+    if lines.next().map(str::trim_end) != Some(header) {
+        return Err(KeyError::Format("the header line is missing"));
+    }
+    let body = lines
+        .next()
+        .ok_or(KeyError::Format("the line with the key is missing"))?;
+    if lines.next().is_some() {
+        return Err(KeyError::Format("there is text after the key"));
+    }
+    STANDARD
+        .decode(body.trim())
+        .map_err(|_| KeyError::Format("the key is not standard base64"))
+}
+
+/// Overwrites key material; `black_box` keeps the compiler from dropping the write.
+fn wipe(bytes: &mut [u8]) {
+    bytes.fill(0);
+    black_box(bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn written_pair_is_read_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("id");
+        let key = generate().unwrap();
+        let public = write_pair(&path, &key, Replace::No).unwrap();
+        assert_eq!(load_private(&path).unwrap().to_bytes(), key.to_bytes());
+        for argument in [
+            public.to_str().unwrap().to_owned(),
+            fs::read_to_string(&public).unwrap(),
+            hex::encode_upper(key.verifying_key().to_bytes()),
+        ] {
+            assert_eq!(
+                public_from_argument(&argument).unwrap(),
+                key.verifying_key()
+            );
+        }
+        assert!(matches!(
+            write_pair(&path, &key, Replace::No),
+            Err(KeyError::Exists { .. })
+        ));
+        write_pair(&path, &generate().unwrap(), Replace::Yes).unwrap();
+        assert_ne!(load_private(&path).unwrap().to_bytes(), key.to_bytes());
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn private_key_of_others_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("id");
+        write_pair(&path, &generate().unwrap(), Replace::No).unwrap();
+        for (mode, accepted) in [
+            (0o600, true),
+            (0o640, true),
+            (0o400, true),
+            (0o644, false),
+            (0o660, false),
+            (0o610, false),
+            (0o601, false),
+        ] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(load_private(&path).is_ok(), accepted, "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn key_texts_of_wrong_form_are_refused() {
+        let key = generate().unwrap();
+        let good = private_text(&key);
+        assert!(parse_private(good.as_bytes()).is_ok());
+        let mut swapped = key.to_keypair_bytes();
+        swapped[40] ^= 1;
+        for bad in [
+            String::new(),
+            good.replace("private", "public"),
+            format!("{good}more\n"),
+            format!("{PRIVATE_HEADER}\n"),
+            format!("{PRIVATE_HEADER}\n{}\n", STANDARD.encode([0; 32])),
+            format!("{PRIVATE_HEADER}\n{}\n", STANDARD.encode(swapped)),
+        ] {
+            assert!(parse_private(bad.as_bytes()).is_err());
+        }
+        for bad in ["", "00", &"0".repeat(64), &"zz".repeat(32)] {
+            assert!(parse_public(bad).is_err(), "{bad}");
+        }
+    }
+}

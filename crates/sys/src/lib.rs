@@ -1,0 +1,31 @@
+//! Safe functions around single system calls. The only `unsafe` code of user space.
+#![cfg(target_os = "linux")]
+#![expect(
+    unsafe_code,
+    reason = "system calls that no safe wrapper covers; each block states its preconditions"
+)]
+
+pub mod attempt;
+pub mod bpf;
+pub mod dir;
+pub mod elevate;
+pub mod entry_xattr;
+pub mod fd;
+pub mod filter;
+pub mod handle;
+pub mod handover;
+pub mod identity;
+pub mod mount;
+pub mod netdev;
+pub mod netlink;
+pub mod privileges;
+pub mod process;
+pub mod rename;
+pub mod routes;
+pub mod slots;
+pub mod sock_diag;
+pub mod xattr;
+
+#[cfg(test)]
+#[path = "../../../egress-user/tests/support/mutate.rs"]
+mod mutate;

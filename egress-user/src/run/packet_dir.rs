@@ -1,0 +1,338 @@
+//! The packet's directory: held open from before the run, replaced whole after it.
+//!
+//! The parent directory is a descriptor, so nothing that happens to a path during the run can send
+//! the packet elsewhere, and no symbolic link is followed.
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use audit_packet::PACKET_FILES;
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, renameat};
+use nix::sys::stat::{Mode, fstat, mkdirat};
+use nix::unistd::{AccessFlags, Gid, Uid, UnlinkatFlags, faccessat, fchown, unlinkat};
+
+/// Why a directory cannot take a packet: exit status 64.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PacketDirError {
+    /// It cannot be opened or made.
+    #[error("cannot use {path} as the packet directory")]
+    Io {
+        /// The path as given.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It is a symbolic link or no directory.
+    #[error("packet directory {path} is a symbolic link or no directory")]
+    NotADirectory {
+        /// The path as given.
+        path: PathBuf,
+    },
+    /// It holds something else.
+    #[error("packet directory {path} holds {name:?}, which is no part of a packet")]
+    ForeignFile {
+        /// The path as given.
+        path: PathBuf,
+        /// The first such entry.
+        name: String,
+    },
+}
+
+/// A directory that will hold the packet.
+#[derive(Debug)]
+pub struct PacketDir {
+    parent: OwnedFd,
+    name: String,
+    path: PathBuf,
+    created: bool,
+    written: bool,
+    attached: Option<(&'static str, File)>,
+    owner: Option<(u32, u32)>,
+    /// The directory that was written, wherever somebody moves it.
+    fresh: Option<OwnedFd>,
+}
+
+impl PacketDir {
+    /// Opens or makes the directory `path`. Its parent must exist.
+    ///
+    /// # Errors
+    /// When it is a link, no directory, not writable, or holds anything that is not a packet's.
+    pub fn hold(path: &Path) -> Result<Self, PacketDirError> {
+        let failed = |source: io::Error| PacketDirError::Io {
+            path: path.to_path_buf(),
+            source,
+        };
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .ok_or_else(|| failed(io::Error::other("it needs a name of UTF-8")))?;
+        let parent = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let canonical = parent.canonicalize().map_err(failed)?;
+        // Whoever can write a directory on the way may have put a link there meanwhile.
+        let how = OpenHow::new()
+            .flags(OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
+        let parent = openat2(AT_FDCWD, &canonical, how).map_err(|errno| failed(errno.into()))?;
+        // The packet comes by a rename in the parent: better to know now than after the run.
+        faccessat(&parent, ".", AccessFlags::W_OK, AtFlags::AT_EACCESS)
+            .map_err(|errno| failed(errno.into()))?;
+        let created = match mkdirat(&parent, name, Mode::from_bits_truncate(0o755)) {
+            Ok(()) => true,
+            Err(Errno::EEXIST) => false,
+            Err(errno) => return Err(failed(errno.into())),
+        };
+        let held = Self {
+            parent,
+            name: name.to_owned(),
+            path: canonical.join(name),
+            created,
+            written: false,
+            attached: None,
+            owner: None,
+            fresh: None,
+        };
+        let dir = match held.open() {
+            Ok(dir) => dir,
+            Err(Errno::ELOOP | Errno::ENOTDIR) => {
+                return Err(PacketDirError::NotADirectory {
+                    path: path.to_path_buf(),
+                });
+            }
+            Err(errno) => return Err(failed(errno.into())),
+        };
+        for name in entries(dir).map_err(failed)? {
+            if !PACKET_FILES.contains(&name.as_str()) {
+                return Err(PacketDirError::ForeignFile {
+                    path: path.to_path_buf(),
+                    name,
+                });
+            }
+        }
+        Ok(held)
+    }
+
+    /// Absolute path, for people and for masking.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn open(&self) -> nix::Result<OwnedFd> {
+        let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        openat(&self.parent, self.name.as_str(), flags, Mode::empty())
+    }
+
+    /// Names the user and the group that the packet belongs to, instead of the owner of the parent
+    /// directory.
+    pub fn belongs_to(&mut self, uid: u32, gid: u32) {
+        self.owner = Some((uid, gid));
+    }
+
+    /// Adds a file that may be too large for memory to what [`Self::replace`] writes.
+    pub fn attach(&mut self, name: &'static str, file: File) {
+        self.attached = Some((name, file));
+    }
+
+    /// Writes all files to a new directory, makes them durable, and puts it in the place of the old
+    /// one. The files belong to the owner of the parent directory, unless somebody else was named.
+    ///
+    /// # Errors
+    /// Those of the calls; the old directory is untouched then, and nothing half-written stays.
+    pub fn replace(&mut self, files: &[(&str, Vec<u8>)]) -> io::Result<()> {
+        let fresh = self.beside("new")?;
+        let done = self.fill(&fresh, files).and_then(|dir| {
+            self.swap(&fresh)?;
+            self.fresh = Some(dir);
+            Ok(())
+        });
+        if done.is_err() {
+            self.remove(&fresh)?;
+        }
+        done
+    }
+
+    /// Adds a file to the packet that was written, whole or not at all.
+    ///
+    /// # Errors
+    /// When no packet was written, and those of the calls; the packet is as it was then.
+    pub fn add(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let not_written = || io::Error::other("no packet was written");
+        let dir = self.fresh.as_ref().ok_or_else(not_written)?;
+        let fresh = format!(".{name}.new");
+        let mut file = self.create(dir, &fresh)?;
+        let done = file
+            .write_all(bytes)
+            .and_then(|()| file.sync_all())
+            .and_then(|()| Ok(renameat(dir, fresh.as_str(), dir, name)?))
+            .and_then(|()| Ok(nix::unistd::fsync(dir)?));
+        let Err(error) = done else {
+            return Ok(());
+        };
+        match unlinkat(dir, fresh.as_str(), UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Err(error),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Who owns the packet's files.
+    fn owner(&self) -> io::Result<(Option<Uid>, Option<Gid>)> {
+        let parent = fstat(&self.parent)?;
+        let (uid, gid) = self.owner.unwrap_or((parent.st_uid, parent.st_gid));
+        Ok((Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))))
+    }
+
+    fn create(&self, dir: &OwnedFd, name: &str) -> io::Result<File> {
+        let (uid, gid) = self.owner()?;
+        let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+        let fd = openat(dir, name, flags, Mode::from_bits_truncate(0o644))?;
+        fchown(fd.as_fd(), uid, gid)?;
+        Ok(fd.into())
+    }
+
+    fn fill(&self, name: &str, files: &[(&str, Vec<u8>)]) -> io::Result<OwnedFd> {
+        mkdirat(&self.parent, name, Mode::from_bits_truncate(0o755))?;
+        let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let dir = openat(&self.parent, name, flags, Mode::empty())?;
+        for (file, bytes) in files {
+            let mut out = self.create(&dir, file)?;
+            out.write_all(bytes)?;
+            out.sync_all()?;
+        }
+        if let Some((name, file)) = &self.attached {
+            let mut out = self.create(&dir, name)?;
+            io::copy(&mut &*file, &mut out)?;
+            out.sync_all()?;
+        }
+        let (uid, gid) = self.owner()?;
+        fchown(dir.as_fd(), uid, gid)?;
+        nix::unistd::fsync(&dir)?;
+        Ok(dir)
+    }
+
+    fn swap(&mut self, fresh: &str) -> io::Result<()> {
+        let old = self.beside("old")?;
+        match renameat(&self.parent, self.name.as_str(), &self.parent, old.as_str()) {
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        renameat(&self.parent, fresh, &self.parent, self.name.as_str())?;
+        nix::unistd::fsync(&self.parent)?;
+        self.written = true;
+        self.remove(&old)
+    }
+
+    /// A name beside the packet that nobody can guess.
+    fn beside(&self, what: &str) -> io::Result<String> {
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).map_err(io::Error::other)?;
+        Ok(format!(".{}.{what}-{}", self.name, hex::encode(random)))
+    }
+
+    /// Removes a directory of this module's own making, if it is there.
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let dir = match openat(&self.parent, name, flags, Mode::empty()) {
+            Ok(dir) => dir,
+            Err(Errno::ENOENT) => return Ok(()),
+            Err(errno) => return Err(errno.into()),
+        };
+        for entry in entries(dir.try_clone()?)? {
+            unlinkat(&dir, entry.as_str(), UnlinkatFlags::NoRemoveDir)?;
+        }
+        unlinkat(&self.parent, name, UnlinkatFlags::RemoveDir)?;
+        Ok(())
+    }
+}
+
+impl Drop for PacketDir {
+    fn drop(&mut self) {
+        // A directory that was made for a packet which never came is not left behind; one that has
+        // something in it stays, since the removal fails then.
+        if self.created && !self.written {
+            let flags = UnlinkatFlags::RemoveDir;
+            let removed = unlinkat(&self.parent, self.name.as_str(), flags);
+            self.created = removed.is_err();
+        }
+    }
+}
+
+fn entries(dir: OwnedFd) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in Dir::from_fd(dir)?.iter() {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name != "." && name != ".." {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_packet_is_replaced_whole_and_never_through_a_link() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("packet");
+        let mut dir = PacketDir::hold(&path).unwrap();
+        dir.replace(&[
+            ("packet.json", b"{}".to_vec()),
+            ("summary.md", b"one".to_vec()),
+        ])
+        .unwrap();
+        dir.add("timestamp.tsr", b"token").unwrap();
+        assert_eq!(std::fs::read(path.join("timestamp.tsr")).unwrap(), b"token");
+        drop(dir);
+        let mut dir = PacketDir::hold(&path).unwrap();
+        assert!(dir.add("timestamp.tsr", b"none").is_err());
+        // Somebody swaps the name for a link to elsewhere meanwhile.
+        let elsewhere = base.path().join("elsewhere");
+        std::fs::create_dir(&elsewhere).unwrap();
+        std::fs::rename(&path, base.path().join("moved")).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+        let outcome = dir.replace(&[("packet.json", b"[]".to_vec())]);
+        assert!(
+            std::fs::read_dir(&elsewhere).unwrap().next().is_none(),
+            "{outcome:?}"
+        );
+    }
+
+    #[test]
+    fn links_foreign_files_and_missing_parents_are_refused() {
+        let base = tempfile::tempdir().unwrap();
+        let link = base.path().join("link");
+        std::os::unix::fs::symlink(base.path(), &link).unwrap();
+        assert!(matches!(
+            PacketDir::hold(&link),
+            Err(PacketDirError::NotADirectory { .. })
+        ));
+        let foreign = base.path().join("foreign");
+        std::fs::create_dir(&foreign).unwrap();
+        std::fs::write(foreign.join("id_rsa"), "").unwrap();
+        assert!(matches!(
+            PacketDir::hold(&foreign),
+            Err(PacketDirError::ForeignFile { .. })
+        ));
+        let missing = base.path().join("a/b");
+        assert!(matches!(
+            PacketDir::hold(&missing),
+            Err(PacketDirError::Io { .. })
+        ));
+    }
+
+    #[test]
+    fn an_unused_directory_is_not_left_behind() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("packet");
+        drop(PacketDir::hold(&path).unwrap());
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,395 @@
+//! The smallest allow-list under which a run would have reached what it did, from its flow log.
+//!
+//! The log holds what the command chose: names, paths and process names of its own. A name gets into
+//! the list only in the spelling that the reader of lists knows; every other text is escaped and
+//! stands in a comment.
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Read};
+use std::net::IpAddr;
+
+use audit_packet::flows::check_flows;
+use egress_policy::Host;
+use egress_policy::ssrf::SsrfGuard;
+use pipelock_receipts::findings::Finding;
+use pipelock_receipts::json::Node;
+use serde::Serialize;
+
+mod text;
+
+/// Hosts of a list; no longer one is a policy that anybody reads.
+const MAX_HOSTS: usize = 4096;
+/// Ports to be allowed, 80 and 443 aside.
+const MAX_PORTS: usize = 64;
+/// Attempts that are told apart among those that no list allows.
+const MAX_LEFT_OUT: usize = 256;
+/// Processes that are named for one row.
+const MAX_PROCESSES: usize = 16;
+/// Ports that need no option.
+const USUAL_PORTS: [u16; 2] = [80, 443];
+/// What the relay's rows call that which a mediator is asked for.
+const MEDIATED: [&str; 4] = ["connect", "http", "tls", "websocket"];
+
+/// Reason for an address that stands for no name.
+const ADDRESS: &str = "address_without_name";
+/// Reason for a look-up at another resolver.
+const DNS: &str = "dns_to_other_resolver";
+
+/// Why there is no suggestion.
+#[derive(Debug, thiserror::Error)]
+pub enum SuggestError {
+    /// The flow log is not as it was written.
+    #[error("{}, {}: nothing is suggested from it", .0.place, .0.rule.says)]
+    Broken(Box<Finding>),
+    /// The flow log cannot be read to its end.
+    #[error("cannot read the flow log")]
+    Read(#[source] io::Error),
+    /// A list of this length would be no policy.
+    #[error("the command went to more than {limit} {what}: a list of them all would be no policy")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many there may be.
+        limit: usize,
+    },
+}
+
+/// A suggestion.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Suggestion {
+    /// The list.
+    pub rows: Vec<Row>,
+    /// Ports to be allowed beside 80 and 443.
+    pub allow_ports: BTreeSet<u16>,
+    /// What the list does not hold.
+    pub left_out: Vec<LeftOut>,
+    /// Attempts of still other kinds that it does not hold.
+    pub more_left_out: u64,
+}
+
+/// One row of the list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Row {
+    /// The host.
+    pub host: String,
+    /// Its ports.
+    pub ports: BTreeSet<u16>,
+    /// Whether another name has an address in common, and may be the one that was meant.
+    pub shares_address: bool,
+    /// Whether it led to an address of the runner's side, which no list opens.
+    pub internal_address: bool,
+    /// How often, and for which processes.
+    #[serde(flatten)]
+    pub uses: Uses,
+}
+
+/// One kind of attempt that the list does not hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LeftOut {
+    /// What and where to.
+    #[serde(flatten)]
+    pub attempt: Attempt,
+    /// How often, and for which processes.
+    #[serde(flatten)]
+    pub uses: Uses,
+}
+
+/// What was tried.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Attempt {
+    /// Word of the flow log, or `address_without_name`.
+    pub reason: String,
+    /// Protocol.
+    pub protocol: String,
+    /// Host, address or path; empty where there is none.
+    pub target: String,
+    /// Port, 0 where there is none.
+    pub port: u16,
+}
+
+/// How often something was needed, and by whom.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Uses {
+    /// Attempts.
+    pub count: u64,
+    /// Attempts by name of the process.
+    pub processes: BTreeMap<String, u64>,
+}
+
+impl Uses {
+    fn add(&mut self, process: &str, count: u64) {
+        self.count = self.count.saturating_add(count);
+        let process = if process.is_empty() { "?" } else { process };
+        if self.processes.len() < MAX_PROCESSES || self.processes.contains_key(process) {
+            let of_process = self.processes.entry(process.to_owned()).or_default();
+            *of_process = of_process.saturating_add(count);
+        }
+    }
+
+    fn add_all(&mut self, other: &Self) {
+        let before = self.count;
+        for (process, count) in &other.processes {
+            self.add(process, *count);
+        }
+        self.count = before.saturating_add(other.count);
+    }
+}
+
+/// Suggests a list, from a packet's flow log: one of `--mode audit`, or one of a run
+/// behind the boundary.
+///
+/// # Errors
+/// When the log cannot be read, its chain is broken, or no list of a bearable length would do.
+pub fn suggest(mut flows: impl Read) -> Result<Suggestion, SuggestError> {
+    let mut seen = Seen::default();
+    let report = check_flows(&mut flows, &mut |row| seen.row(row)).map_err(SuggestError::Read)?;
+    if let Some(finding) = report.findings.into_iter().next() {
+        return Err(SuggestError::Broken(Box::new(finding)));
+    }
+    seen.into_suggestion()
+}
+
+/// What was reached or tried at one host.
+#[derive(Debug, Default)]
+struct Need {
+    ports: BTreeSet<u16>,
+    shares_address: bool,
+    internal_address: bool,
+    uses: Uses,
+}
+
+/// What the rows say.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Names by address, from the answers of the caller's own name servers.
+    names: BTreeMap<IpAddr, BTreeSet<String>>,
+    servers: BTreeSet<IpAddr>,
+    /// Connections of an audit.
+    connects: BTreeMap<(IpAddr, u16), Uses>,
+    /// Hosts that a mediator was asked for, or would have been.
+    hosts: BTreeMap<String, Need>,
+    left_out: BTreeMap<Attempt, Uses>,
+}
+
+impl Seen {
+    fn row(&mut self, row: &Node<'_>) {
+        match (row.member_text("source"), row.member_text("verdict")) {
+            ("kernel", "dns_answer") => self.answer(row),
+            ("kernel" | "kernel_repeats", "would_redirect") => self.connect(row),
+            ("kernel" | "kernel_repeats", "would_deny" | "denied" | "unreachable") => {
+                self.refused(row);
+            }
+            ("relay", _) => self.relay(row),
+            _ => {}
+        }
+    }
+
+    fn answer(&mut self, row: &Node<'_>) {
+        let is_trusted = row
+            .member("trusted")
+            .is_some_and(|trusted| trusted.raw == "true");
+        if !is_trusted {
+            return;
+        }
+        self.servers.extend(address(row.member_text("server")));
+        let Ok(Host::Name(name)) = Host::parse(row.member_text("name")) else {
+            return;
+        };
+        let addresses = row.member("addresses").and_then(Node::items);
+        for address in addresses.unwrap_or_default() {
+            if let Some(address) = address.text().and_then(self::address) {
+                self.names.entry(address).or_default().insert(name.clone());
+            }
+        }
+    }
+
+    fn connect(&mut self, row: &Node<'_>) {
+        match (address(row.member_text("dst")), port(row)) {
+            (Some(to), Some(port)) => {
+                let uses = self.connects.entry((to, port)).or_default();
+                uses.add(row.member_text("process"), times(row));
+            }
+            _ => self.leave_out(row, row.member_text("dst"), "malformed"),
+        }
+    }
+
+    /// What the kernel refuses, or would.
+    fn refused(&mut self, row: &Node<'_>) {
+        let (reason, dst) = (row.member_text("reason"), row.member_text("dst"));
+        let is_nowhere = address(dst).is_some_and(|to| to.is_unspecified());
+        // Name servers are told apart by their address.
+        let name = if reason == DNS {
+            ""
+        } else {
+            row.member_text("name")
+        };
+        let given = [
+            row.member_text("path"),
+            name,
+            if is_nowhere { "" } else { dst },
+        ];
+        let target = given.into_iter().find(|text| !text.is_empty());
+        self.leave_out(row, target.unwrap_or_default(), reason);
+    }
+
+    fn relay(&mut self, row: &Node<'_>) {
+        let (verdict, reason) = (row.member_text("verdict"), row.member_text("reason"));
+        let host = Host::parse(row.member_text("host"));
+        // Most likely the mediator's words. An origin that writes them is on the list, which then gains nothing.
+        let claimed = row.member_text("claimed");
+        let reason = if verdict == "answered" && !claimed.is_empty() {
+            claimed
+        } else {
+            reason
+        };
+        // What was cut in the middle had been let through.
+        let went_through = match verdict {
+            "forwarded" => true,
+            "unfinished" => ["bytes_up", "bytes_down"]
+                .iter()
+                .any(|bytes| row.member_unsigned(bytes) > Some(0)),
+            "answered" => claimed.is_empty(),
+            _ => false,
+        };
+        let by_list = reason == "allowlist" || reason.starts_with("allowlist:");
+        let by_port =
+            reason == "port_not_allowed" && MEDIATED.contains(&row.member_text("protocol"));
+        let host = match (host, went_through) {
+            // Whoever let an address through has put it on a list.
+            (Ok(Host::Ip(address)), true) => address.to_string(),
+            (Ok(Host::Name(name)), true) => name,
+            (Ok(Host::Name(name)), _) if by_list || by_port => name,
+            (Ok(Host::Ip(address)), _) if by_list || by_port => {
+                let target = address.to_string();
+                return self.leave_out(row, &target, ADDRESS);
+            }
+            _ => {
+                let target = match row.member_text("host") {
+                    "" => row.member_text("orig_dst"),
+                    host => host,
+                };
+                let reason = if reason.is_empty() { verdict } else { reason };
+                return self.leave_out(row, target, reason);
+            }
+        };
+        let need = self.hosts.entry(host).or_default();
+        need.ports.extend(port(row));
+        need.uses.add(row.member_text("process"), times(row));
+    }
+
+    fn leave_out(&mut self, row: &Node<'_>, target: &str, reason: &str) {
+        let attempt = Attempt {
+            reason: reason.to_owned(),
+            protocol: row.member_text("protocol").to_owned(),
+            target: target.to_owned(),
+            port: port(row).unwrap_or_default(),
+        };
+        let uses = self.left_out.entry(attempt).or_default();
+        uses.add(row.member_text("process"), times(row));
+    }
+
+    fn into_suggestion(mut self) -> Result<Suggestion, SuggestError> {
+        self.join_names()?;
+        let most = |what, limit| SuggestError::TooMany { what, limit };
+        if self.hosts.len() > MAX_HOSTS {
+            return Err(most("hosts", MAX_HOSTS));
+        }
+        // The caller's own name servers: behind the boundary its resolver stands in for them.
+        let servers = self.servers;
+        self.left_out.retain(|attempt, _| {
+            let is_dns = attempt.reason == DNS;
+            !(is_dns && address(&attempt.target).is_some_and(|at| servers.contains(&at)))
+        });
+        let ports = self.hosts.values().flat_map(|need| need.ports.iter());
+        let allow_ports: BTreeSet<u16> = ports
+            .copied()
+            .filter(|port| !USUAL_PORTS.contains(port))
+            .collect();
+        if allow_ports.len() > MAX_PORTS {
+            return Err(most("ports", MAX_PORTS));
+        }
+        let rows = self.hosts.into_iter().map(|(host, need)| Row {
+            host,
+            ports: need.ports,
+            shares_address: need.shares_address,
+            internal_address: need.internal_address,
+            uses: need.uses,
+        });
+        let mut left_out = self.left_out.into_iter();
+        Ok(Suggestion {
+            rows: rows.collect(),
+            allow_ports,
+            left_out: left_out
+                .by_ref()
+                .take(MAX_LEFT_OUT)
+                .map(|(attempt, uses)| LeftOut { attempt, uses })
+                .collect(),
+            more_left_out: left_out
+                .map(|(_, uses)| uses.count)
+                .fold(0, u64::saturating_add),
+        })
+    }
+
+    /// Turns the addresses of an audit into hosts: all names that an address has.
+    fn join_names(&mut self) -> Result<(), SuggestError> {
+        let mut ports = BTreeSet::new();
+        for ((to, port), uses) in std::mem::take(&mut self.connects) {
+            let Some(names) = self.names.get(&to) else {
+                let attempt = Attempt {
+                    reason: String::from(ADDRESS),
+                    protocol: String::from("tcp"),
+                    target: to.to_string(),
+                    port,
+                };
+                self.left_out.entry(attempt).or_default().add_all(&uses);
+                continue;
+            };
+            ports.insert(port);
+            for (what, count, limit) in [
+                ("hosts", self.hosts.len().max(names.len()), MAX_HOSTS),
+                // Only so that nobody can make it slow; the ports are judged when all are known.
+                (
+                    "ports",
+                    ports.len(),
+                    MAX_PORTS.saturating_add(USUAL_PORTS.len()),
+                ),
+            ] {
+                if count > limit {
+                    return Err(SuggestError::TooMany { what, limit });
+                }
+            }
+            for name in names {
+                let need = self.hosts.entry(name.clone()).or_default();
+                need.ports.insert(port);
+                need.shares_address |= names.len() > 1;
+                let host = Host::Name(name.clone());
+                let judged = SsrfGuard::default().check(&host, to, |_| false);
+                need.internal_address |= judged.is_err();
+                need.uses.add_all(&uses);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn address(text: &str) -> Option<IpAddr> {
+    let address: IpAddr = text.parse().ok()?;
+    Some(address.to_canonical())
+}
+
+fn port(row: &Node<'_>) -> Option<u16> {
+    u16::try_from(row.member_unsigned("port")?).ok()
+}
+
+/// How many attempts a row adds to those that the rows before it told of.
+fn times(row: &Node<'_>) -> u64 {
+    let count = row.member_unsigned("count").unwrap_or(1);
+    if row.member_text("source") == "kernel_repeats" {
+        // The first had a row of its own.
+        count.saturating_sub(1)
+    } else {
+        count
+    }
+}
+
+#[cfg(test)]
+mod tests;
