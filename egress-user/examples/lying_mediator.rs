@@ -12,7 +12,7 @@ use std::fs;
 use std::io;
 use std::process::ExitCode;
 
-use egress::mediator::plan::MediatorPlan;
+use egress_mediator::plan::MediatorPlan;
 use pipelock_receipts::keys::signing_key_from_seed_hex;
 
 #[path = "../../tests/src/liar/mod.rs"]
@@ -25,8 +25,8 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let stage: fn(i32, i32) -> u8 = match words.first() {
-        Some(&"__relay") => egress::relay::main,
-        Some(&"__init") => egress::child::enter::main,
+        Some(&"__relay") => egress_relay::main,
+        Some(&"__init") => egress_sandbox::child::enter::main,
         Some(&"__mediator") => lying,
         _ => return ExitCode::from(egress::cli::main(Vec::new())),
     };
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
 fn lying(plan_fd: i32, control_fd: i32) -> u8 {
     // The mediator reads and closes its plan; this one is read by another descriptor.
     let plan = fs::read(format!("/proc/self/fd/{plan_fd}"));
-    let status = egress::mediator::builtin::main(plan_fd, control_fd);
+    let status = egress_mediator::main(plan_fd, control_fd);
     let told: io::Result<()> = plan.and_then(|plan| {
         let plan: MediatorPlan = serde_json::from_slice(&plan)?;
         let key = signing_key_from_seed_hex(&plan.signing_seed_hex).map_err(io::Error::other)?;

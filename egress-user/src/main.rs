@@ -19,10 +19,10 @@ fn stage() -> Option<u8> {
     let mut args = std::env::args_os().skip(1);
     let name = args.next()?;
     let entry: fn(i32, i32) -> u8 = match name.to_str()? {
-        "__init" => egress::child::enter::main,
-        "__mediator" => egress::mediator::builtin::main,
-        "__pipelock" => egress::mediator::process::main,
-        "__relay" => egress::relay::main,
+        "__init" => egress_sandbox::child::enter::main,
+        "__mediator" => egress_mediator::main,
+        "__pipelock" => egress_pipelock::main,
+        "__relay" => egress_relay::main,
         _ => return None,
     };
     let mut number = || args.next()?.to_str()?.parse().ok();

@@ -13,13 +13,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use nix::sys::time::TimeValLike;
-
-use egress::relay::plan::PlainHttp;
-use egress::relay::{Config, Limits, SlotSource, SlotTable, Sockets, serve};
 use egress_common::abi::{SLOT_REDIRECTED, Slot};
+use egress_relay::plan::PlainHttp;
+use egress_relay::{Config, Limits, SlotSource, SlotTable, Sockets, serve};
 use hickory_proto::op::{Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RecordType};
+use nix::sys::time::TimeValLike;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
@@ -309,7 +308,7 @@ fn start_relay(mediator: SocketAddr) -> RelayUnderTest {
         plain_http: PlainHttp::Scan,
         answer_cut: None,
         mark: None,
-        redaction_key: egress::redact::Key::new("k"),
+        redaction_key: egress_policy::redact::Key::new("k"),
         limits: Limits::default(),
     };
     let source = Box::new(slots.clone());

@@ -25,6 +25,7 @@ pub mod opened;
 pub mod parse;
 #[cfg(feature = "yaml")]
 pub mod pipelock;
+pub mod redact;
 #[cfg(feature = "yaml")]
 pub mod runtime;
 pub mod ssrf;

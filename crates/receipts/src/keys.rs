@@ -16,8 +16,6 @@ use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use thiserror::Error;
 
-use crate::regular;
-
 /// First line of a public key text.
 pub const PUBLIC_HEADER: &str = "pipelock-ed25519-public-v1";
 /// First line of a private key text.
@@ -99,7 +97,7 @@ pub fn load_private(path: &Path) -> Result<SigningKey, KeyError> {
         path: path.to_owned(),
         source,
     };
-    let file = regular::open(path).map_err(io)?;
+    let file = egress_files::open(path).map_err(io)?;
     refuse_shared(&file, path)?;
     let mut text = Vec::new();
     file.take(MAX_KEY_BYTES)
@@ -171,7 +169,7 @@ pub fn public_from_argument(argument: &str) -> Result<VerifyingKey, KeyError> {
         source,
     };
     let mut text = String::new();
-    regular::open(path)
+    egress_files::open(path)
         .map_err(io)?
         .take(MAX_KEY_BYTES)
         .read_to_string(&mut text)

@@ -9,7 +9,6 @@ mod unix;
 
 pub use error::BpfError;
 use std::collections::HashMap;
-
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -18,17 +17,15 @@ use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError
 use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use egress_common::abi::{Config, Counter};
+use egress_sandbox::cgroup::RunCgroups;
+use egress_sandbox::layers::{Layer, Layers};
+use events::Events;
+use gate::MediatorGate;
+use links::Link;
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
-
-use events::Events;
-use gate::MediatorGate;
 use unix::Witnesses;
-
-use crate::boundary::cgroup::RunCgroups;
-use crate::boundary::layers::{Layer, Layers};
-use links::Link;
 
 /// The object that `cargo xtask build` made; empty in a bare `cargo build`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/egress.bpf.o"));

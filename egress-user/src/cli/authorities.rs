@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use audit_packet::timestamp::Roots;
 
 use super::exit;
-use crate::regular;
 
 /// Longest certificate file that is read.
 const MOST_BYTES: u64 = 1 << 20;
@@ -61,7 +60,7 @@ pub(super) fn read(paths: &[PathBuf]) -> Result<Option<Roots>, AuthorityError> {
 
 fn read_one(path: &Path) -> Result<Roots, AuthorityError> {
     let path_buf = || path.to_path_buf();
-    let text = regular::read(path, MOST_BYTES).map_err(|source| AuthorityError::Read {
+    let text = egress_files::read(path, MOST_BYTES).map_err(|source| AuthorityError::Read {
         path: path_buf(),
         source,
     })?;

@@ -3,14 +3,14 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
+use egress_sandbox::probe::model::ProbeResult;
+use egress_workspace::apply::{self, Recovered};
 use pipelock_receipts::findings::visible;
 use serde_json::json;
 
 use super::exit;
 use super::failure::{self, Form};
 use super::print;
-use crate::apply::{self, Recovered};
-use crate::probe::model::ProbeResult;
 use crate::run::doctor::{self, Check, State};
 use crate::run::leavings::{self, Kind, Leaving, Reach, Swept};
 use crate::run::probes;

@@ -7,7 +7,6 @@ use egress_policy::runtime::{self, OwnedKeys};
 use pipelock_receipts::keys;
 
 use super::run::RunArgs;
-use crate::regular;
 use crate::run::plan::{CallerPolicy, Signer};
 
 /// Longest policy file that is read.
@@ -19,7 +18,7 @@ pub(super) fn policy(path: Option<&Path>) -> anyhow::Result<CallerPolicy> {
         return Ok(CallerPolicy::default());
     };
     let shown = path.display();
-    let text = regular::read(path, POLICY_BYTES)
+    let text = egress_files::read(path, POLICY_BYTES)
         .and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other))
         .with_context(|| format!("cannot read policy {shown}"))?;
     Ok(CallerPolicy {

@@ -4,16 +4,24 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
+use egress_pipelock::binary;
 use egress_policy::pipelock::{self, Attempt, PipelockKeys, PipelockPolicy};
 use egress_policy::runtime::OwnedKeys;
 
 use super::print;
-use crate::mediator::process::binary;
-use crate::regular;
 use crate::run::plan::{Authority, CallerPolicy, PipelockChoice, PlainHttp};
 
 /// Longest file of an authority that is read.
 const AUTHORITY_BYTES: u64 = 1 << 20;
+
+/// The words of `--plain-http`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum HowPlain {
+    /// The mediator fetches, follows redirects and scans: its limits of size and time count.
+    Scan,
+    /// Through a tunnel for each request: the mediator sees the name and the port alone.
+    Tunnel,
+}
 
 /// What a policy looks like, for those who have none.
 const EXAMPLE: &str = "--mediator pipelock needs --config FILE; write into it, for a start:\n\
@@ -31,8 +39,8 @@ pub(super) struct Options {
     #[arg(long, value_name = "FILE")]
     pipelock_ca: Option<PathBuf>,
     /// With --mediator pipelock, whether it fetches and scans plain HTTP or gives a tunnel for each request
-    #[arg(long, value_enum, value_name = "HOW", default_value_t = PlainHttp::Scan)]
-    plain_http: PlainHttp,
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = HowPlain::Scan)]
+    plain_http: HowPlain,
     /// With --mediator pipelock, refuse a policy that enforces less than its list or opens more ways out
     #[arg(long)]
     require_strict: bool,
@@ -48,7 +56,7 @@ impl Options {
             ("--pipelock-bin", self.pipelock_bin.is_some()),
             ("--pipelock-ca", self.pipelock_ca.is_some()),
             ("--allow-no-config", self.allow_no_config),
-            ("--plain-http tunnel", self.plain_http == PlainHttp::Tunnel),
+            ("--plain-http tunnel", self.plain_http == HowPlain::Tunnel),
         ];
         for (option, is_given) in given {
             ensure!(!is_given, "{option} needs --mediator pipelock");
@@ -89,7 +97,10 @@ impl Options {
         Ok(PipelockChoice {
             binary,
             roots: self.pipelock_ca.clone(),
-            plain_http: self.plain_http,
+            plain_http: match self.plain_http {
+                HowPlain::Scan => PlainHttp::Scan,
+                HowPlain::Tunnel => PlainHttp::Tunnel,
+            },
             authority: authority(policy)?,
         })
     }
@@ -118,7 +129,7 @@ fn authority(policy: &CallerPolicy) -> anyhow::Result<Option<Authority>> {
         let path = std::path::Path::new(name)
             .canonicalize()
             .with_context(|| format!("cannot find {name}, which tls_interception names"))?;
-        let text = regular::read(&path, AUTHORITY_BYTES)
+        let text = egress_files::read(&path, AUTHORITY_BYTES)
             .and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other))
             .with_context(|| format!("cannot read {name}, which tls_interception names"))?;
         anyhow::Ok((path, text))

@@ -2,13 +2,13 @@
 use std::io::{IsTerminal, Write};
 
 use audit_packet::denied::Denied;
+use egress_workspace::apply::Recovered;
+use egress_workspace::apply::judge::Reason;
+use egress_workspace::apply::model::{Change, Outcome};
 use pipelock_receipts::findings::visible;
 use serde_json::{Value, json};
 
 use super::exit;
-use crate::apply::Recovered;
-use crate::apply::judge::Reason;
-use crate::apply::model::{Change, Outcome};
 use crate::run::emit::Emitted;
 use crate::run::leavings::{Kept, Swept};
 use crate::run::plan::{Mode, Progress};

@@ -30,7 +30,6 @@ use time::OffsetDateTime;
 use super::authorities::{self, AuthorityError};
 use super::exit;
 use super::failure::{self, Form};
-use crate::regular;
 
 mod evidence;
 mod expectations;
@@ -260,7 +259,7 @@ fn verify_subject(path: &Path, pinned: &Pinned) -> Result<Outcome, VerifyError> 
     if path.file_name() == Some(OsStr::new(PACKET_FILE)) {
         return packet::verify(path, None, pinned);
     }
-    let file = regular::open(path).map_err(|source| read_error(path, source))?;
+    let file = egress_files::open(path).map_err(|source| read_error(path, source))?;
     let is_lines = path.extension() == Some(OsStr::new("jsonl"));
     if is_lines {
         return evidence::verify_file(path, &mut &file, trust);

@@ -5,6 +5,10 @@ use std::time::Duration;
 use audit_packet::IDENTITY_FILE;
 use audit_packet::posture::NO_WAY_OUT;
 use ed25519_dalek::SigningKey;
+use egress_sandbox::child::seccomp;
+use egress_sandbox::probe::model::{Outcome, all_denied};
+use egress_sys::clock;
+use egress_workspace::users::AGENT_NAME;
 use pipelock_receipts::capsule::{self, Claims, ContainLaunch, Containment, KernelRule, Signed};
 use time::OffsetDateTime;
 
@@ -12,11 +16,7 @@ use super::error::{RunError, system};
 use super::plan::Plan;
 use super::probes::Probed;
 use super::record::sha256;
-use crate::boundary::users::AGENT_NAME;
 use crate::bpf::ProgramIdentity;
-use crate::child::seccomp;
-use crate::clock;
-use crate::probe::model::{Outcome, all_denied};
 
 /// How long a run without a time-out may last for its receipts to lie within the capsule's time.
 const LONGEST: Duration = Duration::from_hours(30 * 24);
@@ -50,7 +50,7 @@ impl Measurement {
             .collect();
         let filter = seccomp::digest(false).map_err(std::io::Error::other);
         let filter = system("make the agent's filter", filter)?;
-        let is_closed = |probe: &crate::probe::model::ProbeResult| {
+        let is_closed = |probe: &egress_sandbox::probe::model::ProbeResult| {
             matches!(probe.outcome, Outcome::Denied | Outcome::NotApplicable)
         };
         Ok(Self {

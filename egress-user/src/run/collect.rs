@@ -6,8 +6,14 @@ use std::time::{Duration, Instant};
 
 use audit_packet::denied::{self, Attempts};
 use egress_common::abi::Counter;
+use egress_pipelock::evidence;
+use egress_pipelock::facts::Facts;
+use egress_sandbox::limits::Report;
+use egress_sys::clock;
 use egress_sys::privileges::Enforced;
 use egress_sys::process::Child;
+use egress_workspace::apply::{Concluded, Recovered};
+use egress_workspace::users::UserLease;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{MsgFlags, Shutdown, shutdown};
@@ -28,15 +34,9 @@ use super::state::RunDir;
 use super::stdio::Pumped;
 use super::supervise::{Ending, Running, drain, relay_report, take_report};
 use super::timeline::Timeline;
-use crate::apply::{Concluded, Recovered};
-use crate::boundary::limits::Report;
-use crate::boundary::users::UserLease;
 use crate::bpf::events::Events;
 use crate::bpf::links::Link;
 use crate::bpf::{Gates, ProgramIdentity, Unavailable};
-use crate::clock;
-use crate::mediator::process::evidence;
-use crate::mediator::process::facts::Facts;
 
 /// How long the relay and the mediator each may take to end in order.
 const END_WITHIN: Duration = Duration::from_secs(5);

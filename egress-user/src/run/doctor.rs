@@ -6,7 +6,12 @@ use std::path::{Path, PathBuf};
 
 use egress_common::abi::Config;
 use egress_common::names::{ADDRCONFIG_V6, DEFAULT_PROXY_PORT};
+use egress_sandbox::cgroup::RunCgroups;
+use egress_sandbox::layers::Layers;
+use egress_sandbox::probe::model::{Outcome, ProbeResult};
+use egress_sandbox::view::View;
 use egress_sys::{netdev, process};
+use egress_workspace::users::UserLease;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use serde::de::DeserializeOwned;
@@ -15,13 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::error::RunError;
 use super::prepare::privileged;
 use super::state::{RunDir, STATE_DIR};
-use crate::boundary::cgroup::RunCgroups;
-use crate::boundary::layers::Layers;
-use crate::boundary::users::UserLease;
-use crate::boundary::view::View;
-use crate::boundary::workspace;
 use crate::bpf::Gates;
-use crate::probe::model::{Outcome, ProbeResult};
 
 /// Oldest kernel that is tested.
 const TESTED: (u32, u32) = (6, 1);
@@ -293,9 +292,9 @@ fn try_inside(stage: &Path) -> Inside {
 /// The idmapped mount through which the agent owns what the caller owns.
 fn idmap(workdir: &Path) -> Check {
     let users = UserLease::acquire(Path::new(STATE_DIR));
-    match users
-        .and_then(|users| workspace::mapped(workdir, users.agent, workspace::Access::ReadWrite))
-    {
+    match users.and_then(|users| {
+        egress_workspace::mapped(workdir, users.agent, egress_workspace::Access::ReadWrite)
+    }) {
         Ok(_) => Check::ok("workspace", format!("{} can be mapped", workdir.display())),
         Err(source) => {
             let path = workdir.to_path_buf();

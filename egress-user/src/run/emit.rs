@@ -17,6 +17,10 @@ use audit_packet::{
 };
 use ed25519_dalek::VerifyingKey;
 use egress_policy::allowed::Allowed;
+use egress_sandbox::probe::model::ProbeResult;
+use egress_sys::clock;
+use egress_workspace::apply::Recovered;
+use egress_workspace::apply::model::Change;
 use pipelock_receipts::check::MAX_DOCUMENT_BYTES;
 use pipelock_receipts::report::Report;
 
@@ -27,11 +31,6 @@ use super::plan::Mode;
 use super::record;
 use super::supervise::Ending;
 use super::verify::Verified;
-use crate::apply::Recovered;
-use crate::apply::model::Change;
-use crate::clock;
-use crate::probe::model::ProbeResult;
-use crate::regular;
 
 /// What a finished run comes down to; the first that applies, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -383,7 +382,7 @@ fn identity(run: &Collected) -> Run {
 }
 
 fn read_back(dir: &Path, wanted: &str) -> io::Result<()> {
-    let written = regular::read(&dir.join(PACKET_FILE), MAX_DOCUMENT_BYTES)?;
+    let written = egress_files::read(&dir.join(PACKET_FILE), MAX_DOCUMENT_BYTES)?;
     if record::sha256(&written) == wanted {
         Ok(())
     } else {

@@ -5,11 +5,11 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use egress_sandbox::view::COMMAND_FILES;
+use egress_workspace::users::AGENT_NAME;
 use serde::Serialize;
 
 use super::trust;
-use crate::boundary::users::AGENT_NAME;
-use crate::boundary::view::COMMAND_FILES;
 
 /// What the agent gets.
 #[derive(Debug, Clone)]

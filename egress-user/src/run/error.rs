@@ -2,11 +2,11 @@
 use std::io;
 use std::path::PathBuf;
 
+use egress_pipelock::PipelockError;
+use egress_sandbox::probe::model::{Outcome, ProbeResult};
 use pipelock_receipts::findings::visible;
 
 use crate::bpf::BpfError;
-use crate::mediator::process::PipelockError;
-use crate::probe::model::{Outcome, ProbeResult};
 
 /// A failure of the machine, the boundary or the mediator: exit status 125.
 #[derive(Debug, thiserror::Error)]

@@ -20,15 +20,15 @@ use audit_packet::rows::{RelayRow, RelayVerdict};
 use callers::{Caller, Callers};
 use egress_common::names::{SYNTHETIC_V4, SYNTHETIC_V6};
 use egress_common::verdict::{Hook, Reason, Verdict};
+use egress_pipelock::LetThrough;
+use egress_relay::plan::{FlowReport, NameReport};
+use egress_sys::clock;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use words::{process_name, protocol_name};
 
 use super::inside::Inside;
 use crate::bpf::events::{Event, Text};
-use crate::clock;
-use crate::mediator::process::LetThrough;
-use crate::relay::plan::{FlowReport, NameReport};
 
 /// Rows of redirected connections that are written one by one; later ones are folded like the rest.
 const ROWS_IN_FULL: u64 = 20_000;

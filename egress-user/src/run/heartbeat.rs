@@ -4,12 +4,12 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use egress_common::abi::Counter;
+use egress_sandbox::cgroup::CgroupGuard;
 use egress_sys::privileges::{self, Enforced};
 use egress_sys::process::Child;
 use serde_json::{Value, json};
 
 use super::flows::FlowLog;
-use crate::boundary::cgroup::CgroupGuard;
 use crate::bpf::Gates;
 
 /// Time between two heartbeats.

@@ -6,13 +6,13 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use egress_sandbox::view::COMMAND_FILES;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::fstatfs;
 use serde::Serialize;
 
 use super::record::sha256;
-use crate::boundary::view::COMMAND_FILES;
 
 /// Names of one file that are recorded.
 const MOST_KEYS: usize = 50;

@@ -3,8 +3,16 @@ use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use egress_mediator::plan::{MediatorPlan, Status};
+use egress_pipelock::Pipelock;
+use egress_pipelock::start::Setup;
 use egress_policy::opened::Opened;
+use egress_policy::redact::Key;
 use egress_policy::runtime::RuntimePolicy;
+use egress_relay::plan::{Listeners, PlainHttp, RelayPlan, Report};
+use egress_sandbox::child::protocol::{FromInit, ToInit};
+use egress_sandbox::shares;
+use egress_sys::clock;
 use egress_sys::process::{Child, Placement};
 use egress_sys::{fd, handover};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -23,14 +31,6 @@ use super::prepare::{Prepared, control_pair, hear_init, spawn_helper};
 use super::reach::Reach;
 use super::state::{RunDir, random_hex};
 use super::supervise::Running;
-use crate::boundary::shares;
-use crate::child::protocol::{FromInit, ToInit};
-use crate::clock;
-use crate::mediator::plan::{MediatorPlan, Status};
-use crate::mediator::process::Pipelock;
-use crate::mediator::process::start::Setup;
-use crate::redact::Key;
-use crate::relay::plan::{Listeners, PlainHttp, RelayPlan, Report};
 
 /// How long a helper may take until it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(10);

@@ -4,11 +4,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use egress_sandbox::cgroup::{self, Occupants};
 use serde::Serialize;
 
 use super::error::RunError;
 use super::state::{self, Owner, STATE_DIR, StateLock};
-use crate::boundary::cgroup::{self, Occupants};
 
 /// One thing that is left.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

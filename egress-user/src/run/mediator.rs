@@ -2,6 +2,11 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use egress_mediator::plan::Status;
+use egress_pipelock::facts::Facts;
+use egress_pipelock::http::Gate;
+use egress_pipelock::ports::Ports;
+use egress_pipelock::{LetThrough, Pipelock};
 use egress_policy::runtime::{self, OwnedKeys, RuntimePolicy};
 use egress_sys::fd;
 use egress_sys::process::made_in_cgroup;
@@ -16,11 +21,6 @@ use super::launch::Helper;
 use super::plan::{MediatorChoice, Mode, Plan};
 use super::state::RunDir;
 use crate::bpf::Callers;
-use crate::mediator::plan::Status;
-use crate::mediator::process::facts::Facts;
-use crate::mediator::process::http::Gate;
-use crate::mediator::process::ports::Ports;
-use crate::mediator::process::{LetThrough, Pipelock};
 
 /// The gate of the kernel programs.
 impl Gate for Callers {

@@ -1,9 +1,10 @@
 //! What people should know of a run beyond its verdict, one line each.
+use egress_pipelock::facts::Facts;
+
 use super::collect::Collected;
 use super::plan::{Mode, PlainHttp};
 use super::record;
 use super::supervise::Ending;
-use crate::mediator::process::facts::Facts;
 
 /// The lines, for standard error and the summary.
 pub fn of(run: &Collected) -> Vec<String> {

@@ -9,12 +9,12 @@ pub use super::environment::Exceptions;
 use super::packet_dir::PacketDir;
 pub use super::timeline::Progress;
 pub use super::timestamp::Authority as TimestampAuthority;
-pub use crate::boundary::layers::Layers;
-pub use crate::boundary::limits::{Limits, most_memory};
-pub use crate::boundary::shares::Shares;
 pub use crate::bpf::Diagnostics;
-pub use crate::mediator::process::Authority;
-pub use crate::relay::plan::PlainHttp;
+pub use egress_pipelock::Authority;
+pub use egress_relay::plan::PlainHttp;
+pub use egress_sandbox::layers::Layers;
+pub use egress_sandbox::limits::{Limits, most_memory};
+pub use egress_sandbox::shares::Shares;
 
 /// Whether names resolve inside the boundary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

@@ -7,11 +7,20 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use egress_common::abi::Config;
-use egress_policy;
+use egress_sandbox::cgroup::RunCgroups;
+use egress_sandbox::child::exec::STAGE;
+use egress_sandbox::child::protocol::{FromInit, Sequence, Sockets, StagePlan};
+use egress_sandbox::limits::Caps;
+use egress_sandbox::sockets::Opened;
+use egress_sandbox::view::LeftOut;
 use egress_sys::fd;
 use egress_sys::fd::Received;
 use egress_sys::privileges;
 use egress_sys::process::{Child, Placement, spawn_self};
+use egress_workspace::apply::Recovered;
+use egress_workspace::credentials::Found;
+use egress_workspace::store::Store;
+use egress_workspace::users::UserLease;
 use nix::sys::socket::sockopt::ReceiveTimeout;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, setsockopt, socketpair};
 use nix::sys::time::{TimeVal, TimeValLike};
@@ -28,18 +37,8 @@ use super::stdio::Pipes;
 use super::timeline::Timeline;
 use super::trust::{self, Trust, TrustRecord};
 use super::workspace;
-use crate::apply::Recovered;
-use crate::boundary::cgroup::RunCgroups;
-use crate::boundary::limits::Caps;
-use crate::boundary::sockets::Opened;
-use crate::boundary::users::UserLease;
-use crate::boundary::view::LeftOut;
-use crate::boundary::workspace::credentials::Found;
-use crate::boundary::workspace::store::Store;
 use crate::bpf::Gates;
 use crate::bpf::events::Events;
-use crate::child::exec::STAGE;
-use crate::child::protocol::{FromInit, Sequence, Sockets, StagePlan};
 
 /// Home of the agent inside the boundary.
 pub const AGENT_HOME: &str = "/home/pipelock-agent";
@@ -266,7 +265,8 @@ fn config(plan: &Plan, mediator: SocketAddr) -> Config {
         config.mediator_port = address.port().into();
     }
     config.audit = u32::from(plan.mode == Mode::Audit);
-    config.private = u32::from(policy::opened::Opened::by(plan.policy.text.as_deref()).private);
+    config.private =
+        u32::from(egress_policy::opened::Opened::by(plan.policy.text.as_deref()).private);
     config
 }
 

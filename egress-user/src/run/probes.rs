@@ -4,7 +4,14 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use egress_sandbox::cgroup::RunCgroups;
+use egress_sandbox::child::protocol::{FromInit, Sequence, Sockets, ToInit};
+use egress_sandbox::probe::control::{self, FromControls, StandIns};
+use egress_sandbox::probe::model::{Attempt, Outcome, ProbeResult};
+use egress_sandbox::probe::scene::{Owned, Scene, Side, Target, Targets};
+use egress_sandbox::probe::{Found, PROBES};
 use egress_sys::{fd, handover, process};
+use egress_workspace::users::UserLease;
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use socket2::Socket;
@@ -14,14 +21,7 @@ use super::error::{RunError, system};
 use super::plan::{Mode, Plan};
 use super::prepare::{control_pair, hear_init};
 use super::state::RunDir;
-use crate::boundary::cgroup::RunCgroups;
-use crate::boundary::users::UserLease;
 use crate::bpf::events::Events;
-use crate::child::protocol::{FromInit, Sequence, Sockets, ToInit};
-use crate::probe::control::{self, FromControls, StandIns};
-use crate::probe::model::{Attempt, Outcome, ProbeResult};
-use crate::probe::scene::{Owned, Scene, Side, Target, Targets};
-use crate::probe::{Found, PROBES};
 
 /// Files through which a step speaks to the runner.
 const COMMAND_FILES: [&str; 5] = [
@@ -410,7 +410,7 @@ impl Probed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::model::Control;
+    use egress_sandbox::probe::model::Control;
 
     #[test]
     fn every_packet_has_to_show_every_probe() {

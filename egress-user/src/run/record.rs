@@ -5,19 +5,18 @@ use audit_packet::denied::Attempts;
 use audit_packet::measured::{AllowedRow, AttestationKey, DeniedRow, LISTED};
 use audit_packet::model::{DockerSocketStatus, Posture};
 use audit_packet::posture::{Facts, Words};
+use egress_pipelock::digest::sha256_of;
+use egress_sandbox::child::seccomp;
+use egress_sandbox::probe::model::all_denied;
+use egress_workspace::apply::model::Outcome as ChangeOutcome;
+use egress_workspace::users::AGENT_NAME;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::collect::Collected;
 use super::plan::{MediatorChoice, Mode, PlainHttp};
 use super::supervise::Ending;
-use crate::apply::model::Outcome as ChangeOutcome;
-use crate::boundary::users::AGENT_NAME;
 use crate::bpf;
-use crate::child::seccomp;
-use crate::digest::sha256_of;
-use crate::probe::model::all_denied;
-use crate::relay;
 
 /// Schema of the document.
 pub const SCHEMA: &str = "egress.boundary.v0";
@@ -115,7 +114,7 @@ pub fn boundary(run: &Collected, notices: &[String]) -> io::Result<Vec<u8>> {
         "programs": {"object_sha256": bpf::object_sha256(run.plan.diagnostics.is_some()), "attached": run.programs, "unavailable": run.unavailable, "links": run.links},
         "seccomp": {
             "agent_sha256": seccomp::digest(run.plan.mode == Mode::Audit).map_err(io::Error::other)?,
-            "relay_sha256": relay::filter_digest().map_err(io::Error::other)?,
+            "relay_sha256": egress_relay::filter_digest().map_err(io::Error::other)?,
         },
         "agent": {"enforced": run.enforced, "user": AGENT_NAME, "uid": agent},
         "users": {"pipelock-agent": agent, "pipelock-host": host, "pipelock-relay": relay},

@@ -4,6 +4,12 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use egress_sandbox::child::protocol::{Resources, StagePlan};
+use egress_sandbox::limits::{Caps, Limits};
+use egress_sandbox::sockets::{self, Opened};
+use egress_sandbox::view::{PlacedFile, TmpfsLimits};
+use egress_workspace::store::Store;
+use egress_workspace::users::{self, UserLease};
 use nix::sys::stat::fstat;
 
 use super::environment;
@@ -12,12 +18,6 @@ use super::plan::{DnsMode, Mode, Plan, WorkspaceMode};
 use super::prepare::AGENT_HOME;
 use super::state::RunDir;
 use super::stdio::Pipes;
-use crate::boundary::limits::{Caps, Limits};
-use crate::boundary::sockets::{self, Opened};
-use crate::boundary::users::{self, UserLease};
-use crate::boundary::view::{PlacedFile, TmpfsLimits};
-use crate::boundary::workspace::store::Store;
-use crate::child::protocol::{Resources, StagePlan};
 
 /// Size of `/run`, bytes, unless other scratch space is smaller.
 const RUN_BYTES: u64 = 64 << 20;

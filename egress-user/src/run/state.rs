@@ -11,12 +11,12 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use egress_sandbox::cgroup::{self, RunCgroups};
+use egress_sandbox::limits::{Caps, Limits, Places};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::error::{RunError, system};
-use crate::boundary::cgroup::{self, RunCgroups};
-use crate::boundary::limits::{Caps, Limits, Places};
 
 /// Where all runs of a machine keep their state.
 pub const STATE_DIR: &str = "/run/egress";

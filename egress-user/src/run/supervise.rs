@@ -4,9 +4,18 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use egress_relay::plan::Report;
+use egress_sandbox::cgroup::RunCgroups;
+use egress_sandbox::child::exec::exec_status;
+use egress_sandbox::child::protocol::{FromInit, Sequence, ToInit};
+use egress_sandbox::limits::Caps;
+use egress_sandbox::shares;
 use egress_sys::privileges::Enforced;
 use egress_sys::process::Child;
 use egress_sys::{fd, handover};
+use egress_workspace::apply::Recovered;
+use egress_workspace::store::Store;
+use egress_workspace::users::UserLease;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -26,17 +35,8 @@ use super::reach::{Reach, name_servers};
 use super::state::RunDir;
 use super::stdio::Pumps;
 use super::timeline::Timeline;
-use crate::apply::Recovered;
-use crate::boundary::cgroup::RunCgroups;
-use crate::boundary::limits::Caps;
-use crate::boundary::shares;
-use crate::boundary::users::UserLease;
-use crate::boundary::workspace::store::Store;
 use crate::bpf::Gates;
 use crate::bpf::events::Events;
-use crate::child::exec::exec_status;
-use crate::child::protocol::{FromInit, Sequence, ToInit};
-use crate::relay::plan::Report;
 
 /// How often the ring buffer is looked at: its events wake nobody.
 const TICK: Duration = Duration::from_millis(2);

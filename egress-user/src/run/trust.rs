@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use egress_sandbox::view::PlacedFile;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde::Serialize;
@@ -14,8 +15,6 @@ use sha1::{Digest as _, Sha1};
 
 use super::plan::{MediatorChoice, Mode, Plan};
 use super::record::sha256;
-use crate::boundary::view::PlacedFile;
-use crate::regular;
 
 /// All authorities that programs in the boundary trust, PEM.
 pub const BUNDLE: &str = "/etc/ssl/egress-authorities.pem";
@@ -143,7 +142,7 @@ impl Trust {
         // What the caller's variables name goes on being trusted.
         for (name, path) in &plan.environment {
             if VARIABLES.iter().any(|variable| name == variable)
-                && let Ok(content) = regular::read(Path::new(path), BUNDLE_BYTES)
+                && let Ok(content) = egress_files::read(Path::new(path), BUNDLE_BYTES)
             {
                 all.extend(with(content, ""));
             }

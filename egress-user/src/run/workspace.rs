@@ -4,16 +4,17 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use egress_workspace::Access;
+use egress_workspace::apply::judge::Protected;
+use egress_workspace::apply::path::RelPath;
+use egress_workspace::apply::{self, Concluded, Decision, Recovered};
+use egress_workspace::credentials::{self, Exchange, Found, Redaction, Shown};
+use egress_workspace::git_search;
+use egress_workspace::store::{COPY, Purpose, SHOWN, Store};
+
 use super::error::{RunError, system};
 use super::plan::{Plan, WorkspaceMode};
 use super::supervise::{Ending, Running};
-use crate::apply::judge::Protected;
-use crate::apply::path::RelPath;
-use crate::apply::{self, Concluded, Decision, Recovered};
-use crate::boundary::workspace::credentials::{self, Exchange, Found, Redaction, Shown};
-use crate::boundary::workspace::git_search;
-use crate::boundary::workspace::store::{COPY, Purpose, SHOWN, Store};
-use crate::boundary::workspace::{self, Access};
 
 /// Completes or undoes what killed runs left beside the workspace.
 pub(super) fn recover(plan: &Plan) -> Result<Vec<Recovered>, RunError> {
@@ -74,7 +75,7 @@ pub(super) fn mounted(
         source,
     };
     let store = |purpose| Store::create(&plan.workdir, run, agent, purpose).map_err(failed);
-    let mapped = |access| workspace::mapped(&plan.workdir, agent, access).map_err(failed);
+    let mapped = |access| egress_workspace::mapped(&plan.workdir, agent, access).map_err(failed);
     match plan.workspace {
         WorkspaceMode::Apply | WorkspaceMode::Discard => {
             let tree = mapped(Access::ReadOnly)?;
@@ -91,7 +92,7 @@ pub(super) fn mounted(
             credentials::put_into_copy(&by_descriptor(&copy), store.about(), redactions)
                 .map_err(failed)?;
             apply::copy::end(&store).map_err(failed)?;
-            let tree = workspace::plain(&copy).map_err(failed)?;
+            let tree = egress_workspace::plain(&copy).map_err(failed)?;
             Ok((Some(store), tree))
         }
         WorkspaceMode::ReadOnly => Ok((None, mapped(Access::ReadOnly)?)),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use egress::mediator::builtin::Capacity;
-use egress::relay::plan::FlowReport;
+use egress_mediator::Capacity;
+use egress_relay::plan::FlowReport;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -58,7 +58,7 @@ impl Run {
             config.mediator = address;
             config.allowed_ports.push(port);
             config.mark = Some(MARK.to_owned());
-            config.redaction_key = egress::redact::Key::new(KEY);
+            config.redaction_key = egress_policy::redact::Key::new(KEY);
         })
         .await;
         Self {

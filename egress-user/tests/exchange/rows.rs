@@ -161,14 +161,14 @@ async fn relay_and_mediator_take_the_same_names() {
         "u@a.test",
     ];
     for name in names {
-        let taken = egress::relay::authority::parse(name, Some(80)).is_some();
+        let taken = egress_relay::authority::parse(name, Some(80)).is_some();
         let Answer { status, .. } = mediator.get(&format!("http://{name}/")).await;
         // A name that is taken may be refused by list or address, but not as malformed.
         assert_eq!(status != 400, taken, "{name}: {status}");
     }
     for label in [63, 64] {
         let name = format!("{}.test", "a".repeat(label));
-        let taken = egress::relay::authority::parse(&name, Some(80)).is_some();
+        let taken = egress_relay::authority::parse(&name, Some(80)).is_some();
         let status = mediator.get(&format!("http://{name}/")).await.status;
         assert_eq!((status != 400, taken), (label == 63, label == 63));
     }

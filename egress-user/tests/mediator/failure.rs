@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use egress::mediator::builtin::store::{Directory, EvidenceFile, Store};
+use egress_mediator::store::{Directory, EvidenceFile, Store};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use pipelock_receipts::report::End;
 use tempfile::TempDir;

@@ -1,7 +1,7 @@
 //! Many at a time, and the cost of a durable receipt.
 use std::time::{Duration, Instant};
 
-use egress::mediator::builtin::Capacity;
+use egress_mediator::Capacity;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio::time::timeout;

@@ -1,7 +1,7 @@
 //! The end of a session, and what a session holds beside decisions.
 use std::time::Duration;
 
-use egress::mediator::builtin::Capacity;
+use egress_mediator::Capacity;
 use pipelock_receipts::record::Posture;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

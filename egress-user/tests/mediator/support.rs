@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
-use egress::mediator::builtin::recorder::{EvidenceError, Ledger};
-use egress::mediator::builtin::resolve::{Lookup, Resolve};
-use egress::mediator::builtin::store::{Directory, Store};
-use egress::mediator::builtin::{Capacity, Mediator, Secrets};
-use egress::redact::Key;
+use egress_mediator::recorder::{EvidenceError, Ledger};
+use egress_mediator::resolve::{Lookup, Resolve};
+use egress_mediator::store::{Directory, Store};
+use egress_mediator::{Capacity, Mediator, Secrets};
 use egress_policy::parse::parse;
+use egress_policy::redact::Key;
 use egress_policy::runtime::policy_hash;
 use egress_sys::routes::Routes;
 use http::HeaderValue;
@@ -113,7 +113,7 @@ fn names() -> Names {
 
 /// A target as receipts show it.
 pub fn shown(target: &str) -> String {
-    egress::redact::target(target, &Key::new(KEY))
+    egress_policy::redact::target(target, &Key::new(KEY))
 }
 
 impl World {

@@ -1,15 +1,5 @@
 //! The cases. All need root: a process that has no privileges cannot give any up.
-use std::fs::{self, File};
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::{PermissionsExt, chown};
-use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus};
-use std::time::{Duration, Instant};
-
-use egress::mediator::builtin;
-use egress::mediator::plan::{MediatorPlan, Status};
+use egress_mediator::plan::{MediatorPlan, Status};
 use egress_policy::runtime::{OwnedKeys, build, policy_hash};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -20,6 +10,14 @@ use nix::sys::socket::{
 };
 use nix::unistd::Pid;
 use serde_json::Value;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const UID: u32 = 64_001;
@@ -40,7 +38,7 @@ pub(super) fn main() {
     if let [first, plan, control] = arguments.as_slice()
         && first == "__mediator"
     {
-        let status = builtin::main(plan.parse().unwrap(), control.parse().unwrap());
+        let status = egress_mediator::main(plan.parse().unwrap(), control.parse().unwrap());
         exit(status.into());
     }
     let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
@@ -113,7 +111,7 @@ impl Process {
             agent_identity: String::from("ci-agent"),
             heartbeat_seconds: 60,
             mark: String::from("ab"),
-            redaction_key: egress::redact::Key::new("k"),
+            redaction_key: egress_policy::redact::Key::new("k"),
             posture: None,
         };
         prepare(&mut plan);

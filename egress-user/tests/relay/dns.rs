@@ -1,5 +1,5 @@
 //! The stub resolver over its sockets.
-use egress::relay::plan::Report;
+use egress_relay::plan::Report;
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

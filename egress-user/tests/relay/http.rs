@@ -24,7 +24,8 @@ async fn a_request_goes_on_in_absolute_form_and_is_reported() {
     assert_eq!(body, b"GET http://a.test/x?y=1 HTTP/1.1\n");
     let flow = world.flow().await;
     assert_eq!(short(&flow), "http a.test forwarded");
-    let shown = egress::redact::target("http://a.test/x?y=1", &egress::redact::Key::new("k"));
+    let shown =
+        egress_policy::redact::target("http://a.test/x?y=1", &egress_policy::redact::Key::new("k"));
     assert_eq!(flow.target, Some(format!("GET {shown}")));
     assert!(!shown.contains("y=1"), "{shown}");
     assert_eq!(flow.target_bytes, "GET http://a.test/x?y=1".len() as u64);
@@ -452,7 +453,7 @@ async fn a_connection_reset_before_it_is_served_is_reported_and_consumes_nothing
         .bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into())
         .unwrap();
     let port = socket.local_addr().unwrap().as_socket().unwrap().port();
-    world.slots.set(egress::relay::SlotTable::V4, port, slot);
+    world.slots.set(egress_relay::SlotTable::V4, port, slot);
     socket.connect(&world.transparent_v4.into()).unwrap();
     socket.set_linger(Some(Duration::ZERO)).unwrap();
     drop(socket);

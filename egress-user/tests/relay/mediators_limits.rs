@@ -1,7 +1,7 @@
 //! What the mediator bears and does: places for tunnels, answers that it cuts, plain HTTP unseen.
 use std::time::Duration;
 
-use egress::relay::plan::PlainHttp;
+use egress_relay::plan::PlainHttp;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::hello::hello;

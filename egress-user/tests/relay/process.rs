@@ -7,8 +7,8 @@ use std::os::unix::net::UnixDatagram as StdDatagram;
 use std::process::Child;
 use std::time::Duration;
 
-use egress::relay::plan::{Listeners, PlainHttp, RelayPlan, Report};
 use egress_common::abi::{SLOT_REDIRECTED, SLOTS};
+use egress_relay::plan::{Listeners, PlainHttp, RelayPlan, Report};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
@@ -68,7 +68,7 @@ fn start(mediator: SocketAddr) -> Process {
         plain_http: PlainHttp::Scan,
         answer_cut: None,
         mark: None,
-        redaction_key: egress::redact::Key::new("k"),
+        redaction_key: egress_policy::redact::Key::new("k"),
     };
     let mut memory = File::from(memfd_create(c"plan", MFdFlags::MFD_CLOEXEC).unwrap());
     serde_json::to_writer(&mut memory, &plan).unwrap();

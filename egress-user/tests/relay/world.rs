@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use egress::relay::plan::{FlowReport, PlainHttp, Report};
-use egress::relay::{Config, Limits, SlotSource, SlotTable, Sockets, serve};
 use egress_common::abi::{SLOT_PROXY, SLOT_REDIRECTED, Slot};
+use egress_relay::plan::{FlowReport, PlainHttp, Report};
+use egress_relay::{Config, Limits, SlotSource, SlotTable, Sockets, serve};
 use hickory_proto::op::{Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RData, RecordType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -81,7 +81,7 @@ impl World {
             plain_http: PlainHttp::Scan,
             answer_cut: None,
             mark: None,
-            redaction_key: egress::redact::Key::new("k"),
+            redaction_key: egress_policy::redact::Key::new("k"),
             limits: quick(),
         };
         change(&mut config);

@@ -112,7 +112,7 @@ fn measure(testimony: &mut Testimony, name: &str, value: impl Fn(&str) -> String
 /// A time so much later.
 fn later(time: &str, by: Duration) -> String {
     let moved = OffsetDateTime::parse(time, &Rfc3339).map(|time| time + by);
-    moved.map_or_else(|_| time.to_owned(), egress::clock::rfc3339)
+    moved.map_or_else(|_| time.to_owned(), egress_sys::clock::rfc3339)
 }
 
 pub(super) fn truth(_: &mut Testimony) {}

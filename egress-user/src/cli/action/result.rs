@@ -13,7 +13,6 @@ use super::inputs::Inputs;
 use super::start::Finished;
 use crate::cli::exit;
 use crate::cli::verify::{VerifyArgs, verify};
-use crate::regular;
 
 /// Refused destinations that become annotations.
 const SHOWN: usize = 5;
@@ -66,7 +65,7 @@ impl Result {
         let Some(path) = self.packet() else {
             return Ok(());
         };
-        let bytes = regular::read(&path.join(PACKET_FILE), MAX_DOCUMENT_BYTES)?;
+        let bytes = egress_files::read(&path.join(PACKET_FILE), MAX_DOCUMENT_BYTES)?;
         ensure!(
             hex::encode(Sha256::digest(&bytes)) == self.text("/packet_sha256"),
             "{PACKET_FILE} is not the one that was written"

@@ -6,11 +6,11 @@ use std::net::IpAddr;
 
 use audit_packet::denied::Denied;
 use egress_common::verdict::{Hook, Reason, Verdict};
+use egress_sys::clock;
 use serde_json::json;
 
 use super::{FOLDED, FlowLog, Repeats, as_map, protocol_name};
 use crate::bpf::events::Event;
-use crate::clock;
 
 /// What makes two refusals one kind.
 type Kind = (Hook, Verdict, Reason, u32, IpAddr, u16);

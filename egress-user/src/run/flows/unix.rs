@@ -7,11 +7,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use egress_common::verdict::Hook;
+use egress_sys::clock;
 use serde_json::json;
 
 use super::{Caller, Denied, FlowLog, Repeats, as_map, process_name};
 use crate::bpf::events::{UnixAddress, UnixEvent};
-use crate::clock;
 use crate::run::inside::Socket;
 
 /// Rows for addresses that differ; what comes after them is one row.

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
 use audit_packet::rows::{CloseRow, MediatorRow};
+use egress_sys::clock;
 
 use super::{FlowLog, as_map, protocol_name};
 use crate::bpf::traffic::{Carried, Close, Connection, Traffic};
-use crate::clock;
 
 /// Rows of each side that are written one by one.
 const ROWS: u64 = 20_000;

@@ -5,8 +5,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use egress::clock::now_rfc3339;
 use egress_policy::runtime::policy_hash;
+use egress_sys::clock::now_rfc3339;
 use pipelock_receipts::capsule::Capsule;
 use pipelock_receipts::keys::load_private;
 use pipelock_receipts::record::{Action, ActionType, Phase, Posture, Transport, Verdict};

@@ -1,0 +1,41 @@
+//! The first bytes of a tunnel: a TLS `ClientHello` for the host that was asked for, or nothing.
+use std::time::Duration;
+
+use egress_http::client_hello::{Unread, receive};
+use egress_policy::Host;
+use tokio::io::AsyncRead;
+use tokio::time::timeout;
+
+/// How long a client may take to say hello.
+const HELLO_LIMIT: Duration = Duration::from_secs(5);
+
+/// Reads until the hello is complete and judges its server name. On success `buffer` holds all
+/// bytes read, which go to the origin; before, it may hold bytes that came with the request.
+///
+/// An encrypted hello shows its outer name, which is then the one that counts.
+///
+/// # Errors
+/// The reason word of the outcome: `not_tls`, `sni_mismatch`, `client_silent`.
+pub(super) async fn check(
+    client: &mut (impl AsyncRead + Unpin),
+    buffer: &mut Vec<u8>,
+    host: &Host,
+) -> Result<(), &'static str> {
+    match timeout(HELLO_LIMIT, receive(client, buffer)).await {
+        Ok(Ok(hello)) => matches_host(hello.sni.as_deref(), host),
+        Ok(Err(Unread::NotAHello)) => Err("not_tls"),
+        Ok(Err(Unread::Closed)) | Err(_) => Err("client_silent"),
+    }
+}
+
+fn matches_host(name: Option<&[u8]>, host: &Host) -> Result<(), &'static str> {
+    let agrees = match (name, host) {
+        // RFC 6066 has no server name for an address.
+        (None, Host::Ip(_)) => true,
+        (Some(name), Host::Name(_)) => {
+            std::str::from_utf8(name).is_ok_and(|name| Host::parse(name).as_ref() == Ok(host))
+        }
+        (None, Host::Name(_)) | (Some(_), Host::Ip(_)) => false,
+    };
+    if agrees { Ok(()) } else { Err("sni_mismatch") }
+}

@@ -1,0 +1,190 @@
+//! The process `egress __mediator`: plan, privileges, session, service, end.
+use std::future::Future;
+use std::io;
+use std::net::TcpListener as StdListener;
+use std::os::fd::{OwnedFd, RawFd};
+use std::os::unix::net::UnixDatagram as StdUnixDatagram;
+use std::sync::Arc;
+use std::time::Duration;
+
+use egress_policy::runtime::policy_hash;
+use egress_policy::{PolicyError, parse::parse};
+use egress_sys::routes::Routes;
+use egress_sys::{handover, privileges};
+use getrandom::fill;
+use http::HeaderValue;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::getppid;
+use pipelock_receipts::keys::{KeyError, signing_key_from_seed_hex};
+use pipelock_receipts::recorder::SessionConfig;
+use thiserror::Error;
+use tokio::net::UnixDatagram;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::recorder::{EvidenceError, Ledger};
+use super::resolve::SystemResolver;
+use super::server::{Capacity, Mediator, Secrets, adopt};
+use super::store::Directory;
+use crate::plan::{MediatorPlan, Status};
+
+/// Threads that wait for lookups; the service itself has one.
+const LOOKUP_THREADS: usize = 32;
+/// Exit status after a stop with a complete session.
+const ENDED: u8 = 0;
+/// Exit status after anything else; the reason went out on the control socket.
+const FAILED: u8 = 1;
+
+/// Why the process cannot start or go on.
+#[derive(Debug, Error)]
+enum ProcessError {
+    #[error("cannot read the mediator's plan: {0}")]
+    Plan(io::Error),
+    #[error("cannot take over the listener: {0}")]
+    Listener(io::Error),
+    #[error("cannot raise the limit of open descriptors: {0}")]
+    Descriptors(io::Error),
+    #[error("cannot drop privileges: {0}")]
+    Privileges(io::Error),
+    #[error("cannot use the runtime policy: {0}")]
+    Policy(#[from] PolicyError),
+    #[error("cannot use the signing key: {0}")]
+    Key(#[from] KeyError),
+    #[error("cannot use the mark of the mediator's answers: it is not a header value")]
+    Mark,
+    #[error("cannot ask for the machine's own addresses: {0}")]
+    Routes(io::Error),
+    #[error("cannot start the mediator's event loop: {0}")]
+    Runtime(io::Error),
+    #[error("cannot draw random numbers: {0}")]
+    Random(getrandom::Error),
+    #[error("cannot watch for the supervisor's stop: {0}")]
+    Control(io::Error),
+    #[error("{0}; free space on the file system of the evidence directory")]
+    Evidence(#[from] EvidenceError),
+}
+
+/// Runs the process, from the plan to the exit status.
+pub fn main(plan_fd: RawFd, control_fd: RawFd) -> u8 {
+    let Ok(control) = handover::inherited(control_fd) else {
+        return FAILED;
+    };
+    match run(plan_fd, &control) {
+        Ok(()) => ENDED,
+        Err(error) => {
+            let status = Status::Failed {
+                error: error.to_string(),
+            };
+            // A supervisor that is gone needs no answer.
+            drop(handover::send_message(&control, &status));
+            FAILED
+        }
+    }
+}
+
+fn run(plan_fd: RawFd, control: &OwnedFd) -> Result<(), ProcessError> {
+    let parent = getppid();
+    let plan: MediatorPlan = handover::read_plan(plan_fd).map_err(ProcessError::Plan)?;
+    let listener = handover::inherited(plan.listener_fd).map_err(ProcessError::Listener)?;
+    raise_descriptor_limit().map_err(ProcessError::Descriptors)?;
+    privileges::drop_to(plan.uid, plan.gid, parent).map_err(ProcessError::Privileges)?;
+    let runtime = runtime().map_err(ProcessError::Runtime)?;
+    let result = runtime.block_on(session(plan, StdListener::from(listener), control));
+    // A lookup that hangs must not hold the end up.
+    runtime.shutdown_background();
+    result
+}
+
+async fn session(
+    plan: MediatorPlan,
+    listener: StdListener,
+    control: &OwnedFd,
+) -> Result<(), ProcessError> {
+    let listener = adopt(listener).map_err(ProcessError::Listener)?;
+    let stop = stop(control).map_err(ProcessError::Control)?;
+    let policy = parse(&plan.policy_yaml)?;
+    let key = signing_key_from_seed_hex(&plan.signing_seed_hex)?;
+    let heartbeat = Duration::from_secs(plan.heartbeat_seconds.max(1));
+    let secrets = Secrets {
+        mark: HeaderValue::from_str(&plan.mark).map_err(|_odd| ProcessError::Mark)?,
+        redaction_key: plan.redaction_key.clone(),
+    };
+    let ledger = Ledger::open(
+        Box::new(Directory::new(plan.evidence_dir.clone())),
+        key,
+        session_config(plan, policy.recorder.checkpoint_interval)?,
+        policy.recorder.max_entries_per_file,
+    )?;
+    let mediator = Mediator::new(
+        policy,
+        Arc::clone(&ledger),
+        Box::new(SystemResolver),
+        Routes::open().map_err(ProcessError::Routes)?,
+        secrets,
+        Capacity::default(),
+        heartbeat,
+    );
+    handover::send_message(control, &Status::Ready).map_err(ProcessError::Control)?;
+    mediator.serve(listener, stop).await?;
+    Ok(())
+}
+
+fn session_config(
+    plan: MediatorPlan,
+    checkpoint_interval: u64,
+) -> Result<SessionConfig, ProcessError> {
+    let mut open_nonce = [0; 16];
+    fill(&mut open_nonce).map_err(ProcessError::Random)?;
+    Ok(SessionConfig {
+        recorder_session: plan.recorder_session,
+        run_nonce: plan.run_nonce,
+        open_nonce: hex::encode(open_nonce),
+        actor: plan.agent_identity,
+        policy_hash: policy_hash(&plan.policy_yaml),
+        heartbeat_seconds: plan.heartbeat_seconds.max(1),
+        posture: plan.posture.unwrap_or_default(),
+        checkpoint_interval,
+    })
+}
+
+/// Ends at SIGTERM, or when the supervisor closes or shuts down its end of the control socket.
+fn stop(control: &OwnedFd) -> io::Result<impl Future<Output = ()> + use<>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    // A key on the terminal goes to all processes of the run. The supervisor decides what it means;
+    // once caught here, these end nothing.
+    let ignored = (
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::hangup())?,
+    );
+    // The types of sockets that keep messages apart are read in the same way.
+    let control = StdUnixDatagram::from(control.try_clone()?);
+    control.set_nonblocking(true)?;
+    let control = UnixDatagram::from_std(control)?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            () = closed(&control) => {}
+        }
+        drop(ignored);
+    })
+}
+
+/// Ends at the end of the stream. What the supervisor might say before does not count.
+async fn closed(control: &UnixDatagram) {
+    let mut buffer = [0; 64];
+    while let Ok(1..) = control.recv(&mut buffer).await {}
+}
+
+fn runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(LOOKUP_THREADS)
+        .build()
+}
+
+/// A tunnel takes two descriptors, and the soft limit is often 1,024.
+fn raise_descriptor_limit() -> io::Result<()> {
+    let (_soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    Ok(())
+}

@@ -1,0 +1,465 @@
+//! The io around the receipt recorder: appends its lines, makes them durable, and stops everything
+//! when it cannot.
+//!
+//! Lines are appended under one lock, in the order in which they were signed. A thread of its own
+//! calls `fdatasync`; every intent that was appended before a call began is durable when it
+//! ends, so requests that arrive together wait for one call together. Each intent gets an outcome:
+//! [`Intent`] writes one when it is dropped. The first failure is final: the chain of the process
+//! cannot go on past a line that was signed and not written.
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use ed25519_dalek::SigningKey;
+use egress_sys::clock;
+use pipelock_receipts::record::{Action, ActionType, Phase, Transport, Verdict};
+use pipelock_receipts::recorder::{Closed, Moment, Recorder, RecorderError, SessionConfig};
+use thiserror::Error;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::meter::Meter;
+use super::store::{EvidenceFile, Store};
+
+/// Why evidence cannot be written. Nothing may be served any more.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("the evidence cannot be written: {cause}")]
+pub struct EvidenceError {
+    cause: String,
+}
+
+/// What a receipt says about a request, whatever is decided.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// The way it came.
+    pub transport: Transport,
+    /// What it does.
+    pub action_type: ActionType,
+    /// HTTP method, `CONNECT` or `WS`.
+    pub method: String,
+    /// URL of the destination.
+    pub target: String,
+    /// Number of the request.
+    pub request_id: String,
+}
+
+/// Writer of the session's evidence, shared by all connections.
+pub struct Ledger {
+    state: Mutex<State>,
+    store: Box<dyn Store>,
+    max_entries_per_file: Option<u64>,
+    progress: watch::Sender<Progress>,
+    stopping: AtomicBool,
+    sync_thread: Mutex<Option<SyncThread>>,
+}
+
+struct State {
+    recorder: Option<Recorder>,
+    session: String,
+    file: Arc<dyn EvidenceFile>,
+    /// First entry of the current file.
+    file_start: u64,
+    /// Appends so far.
+    appended: u64,
+}
+
+/// How far the disk is, or why it will not get further.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Progress {
+    durable: u64,
+    failed: Option<EvidenceError>,
+}
+
+struct SyncThread {
+    wake: Sender<()>,
+    handle: JoinHandle<()>,
+}
+
+impl Ledger {
+    /// Makes the first evidence file and writes `session_open`, durably.
+    ///
+    /// # Errors
+    /// When the file cannot be made or written, or the session's texts are refused.
+    pub fn open(
+        store: Box<dyn Store>,
+        key: SigningKey,
+        config: SessionConfig,
+        max_entries_per_file: Option<u64>,
+    ) -> Result<Arc<Self>, EvidenceError> {
+        let session = config.recorder_session.clone();
+        let file = store.create(&file_name(&session, 0))?;
+        let (recorder, lines) = Recorder::open(
+            key,
+            config,
+            Moment {
+                time: &clock::now_rfc3339(),
+                id: &new_id(),
+            },
+        )?;
+        file.append(&lines)?;
+        file.sync()?;
+        let state = State {
+            recorder: Some(recorder),
+            session,
+            file,
+            file_start: 0,
+            appended: 1,
+        };
+        let (progress, _) = watch::channel(Progress {
+            durable: 1,
+            failed: None,
+        });
+        let ledger = Arc::new(Self {
+            state: Mutex::new(state),
+            store,
+            max_entries_per_file,
+            progress,
+            stopping: AtomicBool::new(false),
+            sync_thread: Mutex::new(None),
+        });
+        ledger.start_sync_thread()?;
+        Ok(ledger)
+    }
+
+    fn start_sync_thread(self: &Arc<Self>) -> io::Result<()> {
+        let (wake, woken) = channel();
+        let ledger = Arc::downgrade(self);
+        let handle = thread::Builder::new()
+            .name(String::from("evidence-sync"))
+            .spawn(move || {
+                sync_loop(&woken, || {
+                    if let Some(ledger) = ledger.upgrade() {
+                        ledger.sync_now();
+                    }
+                });
+            })?;
+        *lock(&self.sync_thread) = Some(SyncThread { wake, handle });
+        Ok(())
+    }
+
+    /// Records, durably, that an action is about to happen.
+    ///
+    /// # Errors
+    /// When the receipt could not be made durable; the action must not happen then.
+    pub async fn intent(self: &Arc<Self>, facts: Facts) -> Result<Intent, EvidenceError> {
+        let action_id = new_id();
+        let mine = self.append(|recorder, time| {
+            recorder.action(&allow(&facts, &action_id, Phase::Intent, ""), time)
+        })?;
+        let intent = Intent {
+            ledger: Some(Arc::clone(self)),
+            action_id,
+            facts,
+            meter: Arc::default(),
+            status: 0,
+        };
+        self.request_sync();
+        let mut progress = self.progress.subscribe();
+        let reached = progress
+            .wait_for(|progress| progress.durable >= mine || progress.failed.is_some())
+            .await
+            .map_err(|_gone| closed())?
+            .clone();
+        match reached.failed {
+            None => Ok(intent),
+            Some(error) => Err(error),
+        }
+    }
+
+    /// Records that a request was refused.
+    ///
+    /// # Errors
+    /// When the receipt could not be written.
+    pub fn block(&self, facts: &Facts, layer: &str, pattern: &str) -> Result<(), EvidenceError> {
+        let action = Action {
+            action_id: &new_id(),
+            action_type: facts.action_type,
+            verdict: Verdict::Block,
+            phase: None,
+            transport: facts.transport,
+            target: &facts.target,
+            method: &facts.method,
+            layer,
+            pattern,
+            request_id: &facts.request_id,
+        };
+        self.append(|recorder, time| recorder.action(&action, time))?;
+        Ok(())
+    }
+
+    /// Records that the session lives.
+    ///
+    /// # Errors
+    /// When the receipt could not be written.
+    pub fn heartbeat(&self) -> Result<(), EvidenceError> {
+        self.append(|recorder, time| {
+            let id = new_id();
+            recorder.heartbeat(Moment { time, id: &id })
+        })?;
+        self.request_sync();
+        Ok(())
+    }
+
+    /// Marks intents that end from now on as ended by the stop.
+    pub fn stopping(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Why evidence cannot be written any more, once that is so.
+    pub fn failed(&self) -> Option<EvidenceError> {
+        self.progress.borrow().failed.clone()
+    }
+
+    /// Waits until evidence cannot be written any more.
+    pub async fn failure(&self) -> EvidenceError {
+        let mut progress = self.progress.subscribe();
+        loop {
+            if let Some(error) = progress.borrow_and_update().failed.clone() {
+                return error;
+            }
+            if progress.changed().await.is_err() {
+                // Cannot happen: `self` holds the sender.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Closes the session, durably. What is recorded afterwards is an error.
+    ///
+    /// # Errors
+    /// When an earlier receipt or one of the last lines could not be written.
+    pub fn close(&self, reason: &str) -> Result<Closed, EvidenceError> {
+        let thread = lock(&self.sync_thread).take();
+        if let Some(SyncThread { wake, handle }) = thread {
+            drop(wake);
+            // The thread only ends; a panic in it would have been reported as a missing sync.
+            drop(handle.join());
+        }
+        let mut state = lock(&self.state);
+        if let Some(error) = self.failed() {
+            return Err(error);
+        }
+        let recorder = state.recorder.take().ok_or_else(closed)?;
+        let time = clock::now_rfc3339();
+        let id = new_id();
+        let result = recorder
+            .close(
+                reason,
+                Moment {
+                    time: &time,
+                    id: &id,
+                },
+            )
+            .map_err(EvidenceError::from)
+            .and_then(|end| {
+                state.file.append(&end.lines)?;
+                state.file.sync()?;
+                Ok(end)
+            });
+        drop(state);
+        result.inspect_err(|error| self.fail(error.clone()))
+    }
+
+    /// Signs and appends; gives the number of the append.
+    fn append(
+        &self,
+        sign: impl FnOnce(&mut Recorder, &str) -> Result<Vec<u8>, RecorderError>,
+    ) -> Result<u64, EvidenceError> {
+        let mut state = lock(&self.state);
+        if let Some(error) = self.failed() {
+            return Err(error);
+        }
+        let result = self.append_locked(&mut state, sign);
+        drop(state);
+        result.inspect_err(|error| self.fail(error.clone()))
+    }
+
+    fn append_locked(
+        &self,
+        state: &mut State,
+        sign: impl FnOnce(&mut Recorder, &str) -> Result<Vec<u8>, RecorderError>,
+    ) -> Result<u64, EvidenceError> {
+        let recorder = state.recorder.as_mut().ok_or_else(closed)?;
+        let next_seq = recorder.next_seq();
+        let in_file = next_seq.saturating_sub(state.file_start);
+        if self
+            .max_entries_per_file
+            .is_some_and(|most| in_file >= most)
+        {
+            // Rare, so the wait for the disk is taken here: the old file is complete before the
+            // new one begins.
+            state.file.sync()?;
+            let name = file_name(&state.session, next_seq);
+            state.file = self.store.create(&name)?;
+            state.file_start = next_seq;
+        }
+        let lines = sign(recorder, &clock::now_rfc3339())?;
+        state.file.append(&lines)?;
+        state.appended = state.appended.saturating_add(1);
+        Ok(state.appended)
+    }
+
+    fn request_sync(&self) {
+        let gone = lock(&self.sync_thread)
+            .as_ref()
+            .is_none_or(|thread| thread.wake.send(()).is_err());
+        if gone {
+            self.fail(failure("the thread that syncs the file is gone"));
+        }
+    }
+
+    fn sync_now(&self) {
+        let (file, appended) = {
+            let state = lock(&self.state);
+            (Arc::clone(&state.file), state.appended)
+        };
+        match file.sync() {
+            Ok(()) => self.progress.send_modify(|progress| {
+                progress.durable = progress.durable.max(appended);
+            }),
+            Err(error) => self.fail(error.into()),
+        }
+    }
+
+    fn fail(&self, error: EvidenceError) {
+        self.progress.send_modify(|progress| {
+            progress.failed.get_or_insert(error);
+        });
+    }
+}
+
+/// An action that was announced and has not ended.
+///
+/// Its bytes are counted in its own meter, so the outcome has all of them however the action ends. Dropped without
+/// [`Intent::finish`] it records `aborted`, or `shutdown` during a stop.
+pub struct Intent {
+    ledger: Option<Arc<Ledger>>,
+    action_id: String,
+    facts: Facts,
+    meter: Arc<Meter>,
+    status: u16,
+}
+
+impl Intent {
+    /// What counts the action's bytes.
+    pub(super) fn meter(&self) -> Arc<Meter> {
+        Arc::clone(&self.meter)
+    }
+
+    /// Sets the status of the answer, which the outcome has from now on.
+    pub(super) fn status(&mut self, status: u16) {
+        self.status = status;
+    }
+
+    /// Records how the action ended.
+    pub fn finish(mut self, status: u16, reason: &str) {
+        self.status = status;
+        self.end(reason);
+    }
+
+    /// Records how an action ended that has its status.
+    pub(super) fn finish_as(mut self, reason: &str) {
+        self.end(reason);
+    }
+
+    /// Records that the action was broken off: for `reason`, or by the stop that is under way.
+    pub fn break_off(mut self, reason: &str) {
+        let reason = self.stop_or(reason);
+        self.end(reason);
+    }
+
+    fn stop_or<'a>(&self, reason: &'a str) -> &'a str {
+        let stopping = self
+            .ledger
+            .as_ref()
+            .is_some_and(|ledger| ledger.stopping.load(Ordering::Relaxed));
+        if stopping { "shutdown" } else { reason }
+    }
+
+    fn end(&mut self, reason: &str) {
+        let Some(ledger) = self.ledger.take() else {
+            return;
+        };
+        let (status, bytes) = (self.status, self.meter.end());
+        let pattern = format!("status={status} bytes={bytes} reason={reason}");
+        let action = allow(&self.facts, &self.action_id, Phase::Outcome, &pattern);
+        // Nothing waits for an outcome to be durable, so it asks for no sync: that would only be in
+        // the way of the next intent's. A failure is kept by the ledger, which stops the service;
+        // the intent stays open in the evidence, and readers see that.
+        drop(ledger.append(|recorder, time| recorder.action(&action, time)));
+    }
+}
+
+impl Drop for Intent {
+    fn drop(&mut self) {
+        let reason = self.stop_or("aborted");
+        self.end(reason);
+    }
+}
+
+fn allow<'a>(facts: &'a Facts, action_id: &'a str, phase: Phase, pattern: &'a str) -> Action<'a> {
+    Action {
+        action_id,
+        action_type: facts.action_type,
+        verdict: Verdict::Allow,
+        phase: Some(phase),
+        transport: facts.transport,
+        target: &facts.target,
+        method: &facts.method,
+        layer: if phase == Phase::Outcome {
+            "outcome"
+        } else {
+            ""
+        },
+        pattern,
+        request_id: &facts.request_id,
+    }
+}
+
+fn sync_loop(woken: &Receiver<()>, sync: impl Fn()) {
+    while woken.recv().is_ok() {
+        // Whoever asked until now is served by the one call that follows.
+        while woken.try_recv().is_ok() {}
+        sync();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl From<io::Error> for EvidenceError {
+    fn from(error: io::Error) -> Self {
+        Self {
+            cause: error.to_string(),
+        }
+    }
+}
+
+impl From<RecorderError> for EvidenceError {
+    fn from(error: RecorderError) -> Self {
+        Self {
+            cause: error.to_string(),
+        }
+    }
+}
+
+fn failure(cause: &str) -> EvidenceError {
+    EvidenceError {
+        cause: cause.to_owned(),
+    }
+}
+
+fn closed() -> EvidenceError {
+    failure("the session is closed")
+}
+
+fn new_id() -> String {
+    Uuid::now_v7().to_string()
+}
+
+fn file_name(session: &str, first_seq: u64) -> String {
+    format!("evidence-{session}-{first_seq}.jsonl")
+}

@@ -1,0 +1,329 @@
+//! Accepts connections, hands their requests out, and ends in order.
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use egress_policy::Policy;
+use egress_policy::redact::{self, Key};
+use egress_sys::routes::Routes;
+use http::header::{HOST, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use pipelock_receipts::record::{ActionType, Transport};
+use pipelock_receipts::recorder::Closed;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
+
+use super::body::RequestBody;
+use super::gauge::Gauge;
+use super::headers::MARK;
+use super::phase::{Phase, Phases};
+use super::recorder::{EvidenceError, Facts, Ledger};
+use super::reply::{self, Payload, Refusal};
+use super::resolve::Resolve;
+use super::target::url_parameter;
+use super::{admit, forward, health, tunnel, websocket};
+
+/// How much is served at a time.
+#[derive(Debug, Clone, Copy)]
+pub struct Capacity {
+    /// Connections; more wait in the listener's queue.
+    pub connections: usize,
+    /// Tunnels; one more is answered 503.
+    pub tunnels: usize,
+    /// What is under way at a stop may take this long to end.
+    pub drain: Duration,
+}
+
+impl Default for Capacity {
+    fn default() -> Self {
+        Self {
+            connections: 4096,
+            tunnels: 1024,
+            drain: Duration::from_secs(2),
+        }
+    }
+}
+
+/// Longest request head: 64 KiB of fields and 64 KiB of target, so that the HTTP library refuses, without a receipt,
+/// nothing that the relay lets through.
+const MAX_HEAD: usize = 132 << 10;
+/// Most header fields of a request.
+const MAX_HEADERS: usize = 128;
+/// Until a head is complete; also how long a connection is kept between requests.
+const HEAD_LIMIT: Duration = Duration::from_mins(1);
+/// Until the last refusals have left, after a failure.
+const FAREWELL: Duration = Duration::from_millis(200);
+
+/// What only the mediator and the relay of a run know.
+#[derive(Debug, Clone)]
+pub struct Secrets {
+    /// Stands in every answer that the mediator gives itself, and in no origin's.
+    pub mark: HeaderValue,
+    /// The key of the digests that stand for queries.
+    pub redaction_key: Key,
+}
+
+/// Everything that requests are answered with.
+pub struct Mediator {
+    pub(super) policy: Policy,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) resolver: Box<dyn Resolve>,
+    pub(super) routes: Routes,
+    pub(super) secrets: Secrets,
+    pub(super) phases: Phases,
+    pub(super) gauge: Gauge,
+    pub(super) tunnels: Arc<Semaphore>,
+    pub(super) websockets: Arc<Semaphore>,
+    pub(super) started: Instant,
+    connections: Arc<Semaphore>,
+    capacity: Capacity,
+    heartbeat: Duration,
+    phase: watch::Sender<Phase>,
+    requests: AtomicU64,
+}
+
+impl Mediator {
+    /// A mediator that has not served anybody yet.
+    pub fn new(
+        policy: Policy,
+        ledger: Arc<Ledger>,
+        resolver: Box<dyn Resolve>,
+        routes: Routes,
+        secrets: Secrets,
+        capacity: Capacity,
+        heartbeat: Duration,
+    ) -> Arc<Self> {
+        let (phase, phases) = Phases::new();
+        Arc::new(Self {
+            tunnels: Arc::new(Semaphore::new(capacity.tunnels)),
+            websockets: Arc::new(Semaphore::new(policy.websocket.max_concurrent.min(1 << 16))),
+            connections: Arc::new(Semaphore::new(capacity.connections)),
+            policy,
+            ledger,
+            resolver,
+            routes,
+            secrets,
+            phases,
+            gauge: Gauge::new(),
+            started: Instant::now(),
+            capacity,
+            heartbeat,
+            phase,
+            requests: AtomicU64::new(0),
+        })
+    }
+
+    /// Serves until `stop` ends, lets what is under way end, and closes the session.
+    ///
+    /// # Errors
+    /// When a receipt could not be written: serving has ended at once then.
+    pub async fn serve(
+        self: Arc<Self>,
+        listener: TcpListener,
+        stop: impl Future<Output = ()>,
+    ) -> Result<Closed, EvidenceError> {
+        if let Some(error) = Arc::clone(&self).until_stopped(listener, stop).await {
+            self.end_all().await;
+            return Err(error);
+        }
+        self.phase.send_replace(Phase::Draining);
+        if timeout(self.capacity.drain, self.gauge.empty())
+            .await
+            .is_err()
+        {
+            self.ledger.stopping();
+        }
+        self.end_all().await;
+        self.ledger.close("graceful_shutdown")
+    }
+
+    /// Serves until `stop` ends or a receipt cannot be written; the listener is closed then.
+    async fn until_stopped(
+        self: Arc<Self>,
+        listener: TcpListener,
+        stop: impl Future<Output = ()>,
+    ) -> Option<EvidenceError> {
+        let mut accepting = pin!(Arc::clone(&self).accept(listener));
+        let failed = async {
+            tokio::select! {
+                error = self.ledger.failure() => error,
+                error = self.beat() => error,
+            }
+        };
+        tokio::select! {
+            biased;
+            error = failed => {
+                // Those who are waiting are told, and those who come meanwhile.
+                drop(timeout(FAREWELL, accepting).await);
+                Some(error)
+            }
+            () = stop => None,
+            () = &mut accepting => None,
+        }
+    }
+
+    async fn end_all(&self) {
+        self.phase.send_replace(Phase::Cut);
+        self.gauge.empty().await;
+    }
+
+    /// Writes heartbeats; ends only when one cannot be written.
+    async fn beat(&self) -> EvidenceError {
+        let mut ticks = interval_at(Instant::now() + self.heartbeat, self.heartbeat);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if let Err(error) = self.ledger.heartbeat() {
+                return error;
+            }
+        }
+    }
+
+    /// Accepts for ever.
+    async fn accept(self: Arc<Self>, listener: TcpListener) {
+        loop {
+            let Ok(permit) = Arc::clone(&self.connections).acquire_owned().await else {
+                return;
+            };
+            match listener.accept().await {
+                Ok((stream, _peer)) => {
+                    let active = self.gauge.enter();
+                    let mediator = Arc::clone(&self);
+                    tokio::spawn(async move {
+                        mediator.converse(stream, permit).await;
+                        drop(active);
+                    });
+                }
+                // A peer that is gone already, or no descriptor left: the next one may do better.
+                Err(_lost) => sleep(Duration::from_millis(20)).await,
+            }
+        }
+    }
+
+    /// Serves one connection.
+    async fn converse(self: Arc<Self>, stream: TcpStream, permit: OwnedSemaphorePermit) {
+        if stream.set_nodelay(true).is_err() {
+            return;
+        }
+        let mediator = Arc::clone(&self);
+        let service = service_fn(move |request| {
+            let mediator = Arc::clone(&mediator);
+            async move { Ok::<_, Infallible>(mediator.answer(request).await) }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_LIMIT)
+            .max_headers(MAX_HEADERS)
+            .max_buf_size(MAX_HEAD)
+            .half_close(true)
+            .preserve_header_case(true)
+            .auto_date_header(false)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        let mut connection = pin!(connection);
+        tokio::select! {
+            biased;
+            () = ended(connection.as_mut()) => {}
+            () = self.phases.cut() => {}
+            () = self.phases.draining() => {
+                connection.as_mut().graceful_shutdown();
+                tokio::select! {
+                    biased;
+                    () = ended(connection) => {}
+                    () = self.phases.cut() => {}
+                }
+            }
+        }
+        drop(permit);
+    }
+
+    /// Answers a request, and marks the answer if it is the mediator's own.
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Payload> {
+        let mark = self.secrets.mark.clone();
+        let phases = self.phases.clone();
+        let request = request.map(|body| RequestBody::new(body, phases));
+        let mut answer = self.route(request).await;
+        match answer.body() {
+            Payload::Text(_) => {
+                answer.headers_mut().insert(MARK, mark);
+            }
+            Payload::Stream(_) | Payload::Switched => {}
+        }
+        answer
+    }
+
+    async fn route(self: Arc<Self>, request: Request<RequestBody>) -> Response<Payload> {
+        if self.ledger.failed().is_some() {
+            return reply::emission_failed();
+        }
+        if let Some(fault) = framing_fault(&request) {
+            return reply::text(StatusCode::BAD_REQUEST, fault);
+        }
+        if request.method() == Method::CONNECT {
+            return tunnel::connect(self, request).await;
+        }
+        if request.uri().scheme().is_some() {
+            return forward::forward(self, request).await;
+        }
+        // Taken literally: no escape, no second slash, no dot segment leads to a path.
+        match request.uri().path() {
+            "/health" if request.uri().authority().is_none() => health::answer(&self),
+            "/ws" if request.uri().query().is_some() => websocket::open(self, request).await,
+            "/fetch" if request.uri().query().is_some() => self.fetch(&request),
+            _ => reply::text(StatusCode::NOT_FOUND, "not found\n"),
+        }
+    }
+
+    /// Refuses Pipelock's `/fetch`, which would be a client in the mediator's own name.
+    fn fetch(&self, request: &Request<RequestBody>) -> Response<Payload> {
+        let not_found = StatusCode::NOT_FOUND;
+        let Some(Ok(url)) = request.uri().path_and_query().map(url_parameter) else {
+            return reply::text(not_found, "not found\n");
+        };
+        let facts = Facts {
+            transport: Transport::Fetch,
+            action_type: ActionType::for_method(request.method().as_str()),
+            method: request.method().to_string(),
+            target: redact::target(&url.to_string(), &self.secrets.redaction_key),
+            request_id: self.next_request_id(),
+        };
+        let text = String::from("the built-in mediator has no /fetch");
+        let refusal = Refusal::unserved(not_found, "unsupported", "fetch_not_supported", text);
+        admit::refuse(self, &facts, &refusal)
+    }
+
+    pub(super) fn next_request_id(&self) -> String {
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        format!("req-{}", number.saturating_add(1))
+    }
+}
+
+async fn ended<T>(connection: impl Future<Output = Result<T, hyper::Error>>) {
+    // A client that breaks off is its own affair; what it had asked for has its receipts.
+    drop(connection.await);
+}
+
+/// What the HTTP library lets through and two readers would read in two ways. It has itself
+/// refused, or settled for one meaning, what concerns lengths.
+fn framing_fault<B>(request: &Request<B>) -> Option<&'static str> {
+    let hosts = request.headers().get_all(HOST).iter().count();
+    (hosts > 1).then_some("more than one Host header\n")
+}
+
+/// Takes over a listener that was made elsewhere.
+///
+/// # Errors
+/// When it is not a listening TCP socket.
+pub fn adopt(listener: std::net::TcpListener) -> io::Result<TcpListener> {
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}

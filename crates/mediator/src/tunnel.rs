@@ -1,0 +1,147 @@
+//! `CONNECT`: a tunnel for TLS to the host that was asked for.
+use std::sync::Arc;
+use std::time::Duration;
+
+use egress_policy::Host;
+use egress_policy::redact;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{Request, Response, StatusCode};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use pipelock_receipts::record::{ActionType, Transport};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::admit::{self, Admitted};
+use super::body::RequestBody;
+use super::copy::{Limits, both_ways, write};
+use super::dial::dial;
+use super::forward::disabled;
+use super::hello;
+use super::recorder::{Facts, Intent};
+use super::reply::{self, Payload, Refusal};
+use super::server::Mediator;
+use super::target::{Destination, TargetError};
+
+/// Answers a CONNECT; the tunnel then runs by itself.
+pub(super) async fn connect(
+    mediator: Arc<Mediator>,
+    request: Request<RequestBody>,
+) -> Response<Payload> {
+    let mut facts = Facts {
+        transport: Transport::Connect,
+        action_type: ActionType::Read,
+        method: String::from("CONNECT"),
+        target: String::new(),
+        request_id: mediator.next_request_id(),
+    };
+    let to = match destination(&request) {
+        Ok(to) => to,
+        Err(error) => {
+            let refusal = Refusal::malformed(error);
+            // Without an authority there is nothing that a receipt could name.
+            let Some(authority) = request.uri().authority() else {
+                return refusal.page();
+            };
+            let authority = redact::target(authority.as_str(), &mediator.secrets.redaction_key);
+            facts.target = format!("https://{authority}/");
+            return admit::refuse(&mediator, &facts, &refusal);
+        }
+    };
+    facts.target = format!("https://{to}/");
+    let headers = request.headers();
+    if headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING) {
+        let refusal = Refusal::unserved(
+            StatusCode::BAD_REQUEST,
+            "target",
+            "connect_with_body",
+            String::from("a CONNECT has no body"),
+        );
+        return admit::refuse(&mediator, &facts, &refusal);
+    }
+    if !mediator.policy.forward.enabled {
+        return admit::refuse(&mediator, &facts, &disabled());
+    }
+    // Without a receipt: the relay asks again until there is a place, and that is one request.
+    let Ok(permit) = Arc::clone(&mediator.tunnels).try_acquire_owned() else {
+        return reply::text(StatusCode::SERVICE_UNAVAILABLE, "too many active tunnels\n");
+    };
+    let Admitted { addresses, intent } = match admit::admit(&mediator, &to, facts).await {
+        Ok(admitted) => admitted,
+        Err(answer) => return answer,
+    };
+    let origin = match dial(&addresses).await {
+        Ok(origin) => origin,
+        Err(_unreachable) => {
+            let status = StatusCode::BAD_GATEWAY;
+            intent.finish(status.as_u16(), "dial_failed");
+            return reply::text(status, "tunnel dial failed\n");
+        }
+    };
+    let upgrade = hyper::upgrade::on(request);
+    let active = mediator.gauge.enter();
+    tokio::spawn(async move {
+        let phases = mediator.phases.clone();
+        let tunnel = carry(&mediator, upgrade, origin, &to.host, intent);
+        tokio::select! {
+            biased;
+            () = tunnel => {}
+            () = phases.cut() => {}
+        }
+        drop((permit, active));
+    });
+    reply::empty(StatusCode::OK)
+}
+
+fn destination<B>(request: &Request<B>) -> Result<Destination, TargetError> {
+    let uri = request.uri();
+    if uri.scheme().is_some() || uri.path_and_query().is_some() {
+        return Err(TargetError::NoAuthority);
+    }
+    Destination::of(uri, 443)
+}
+
+/// Checks what the client says first, then copies until the end, and records it.
+async fn carry(
+    mediator: &Mediator,
+    upgrade: OnUpgrade,
+    mut origin: TcpStream,
+    host: &Host,
+    mut intent: Intent,
+) {
+    let status = StatusCode::OK.as_u16();
+    intent.status(status);
+    let Some((mut client, mut first)) = taken_over(upgrade).await else {
+        intent.finish(status, "client_closed");
+        return;
+    };
+    let policy = &mediator.policy.forward;
+    if policy.sni_verification
+        && let Err(reason) = hello::check(&mut client, &mut first, host).await
+    {
+        intent.finish(status, reason);
+        return;
+    }
+    let meter = intent.meter();
+    if write(&mut origin, &first, &meter).await.is_err() {
+        intent.finish(status, "reset");
+        return;
+    }
+    drop(first);
+    let limits = Limits {
+        idle: policy.idle_timeout,
+        total: policy.max_tunnel,
+    };
+    let reason = both_ways(&mut client, &mut origin, &meter, limits, &mediator.phases).await;
+    intent.finish(status, reason);
+}
+
+/// How long a client may take to read the answer that makes its connection a tunnel.
+const UPGRADE_LIMIT: Duration = Duration::from_secs(5);
+
+/// The connection behind an upgrade, with what was read from it beyond the head.
+pub(super) async fn taken_over(upgrade: OnUpgrade) -> Option<(TcpStream, Vec<u8>)> {
+    let upgraded: Upgraded = timeout(UPGRADE_LIMIT, upgrade).await.ok()?.ok()?;
+    let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
+    Some((parts.io.into_inner(), parts.read_buf.to_vec()))
+}

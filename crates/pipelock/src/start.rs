@@ -1,0 +1,451 @@
+//! Starts Pipelock and finds out that it is ready: its process lives, the sockets belong to its user,
+//! it calls itself healthy, and its `session_open` binds the boundary.
+use std::ffi::{CString, OsString};
+use std::fs::File;
+use std::io;
+use std::net::SocketAddrV4;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::Path;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use ed25519_dalek::SigningKey;
+use egress_policy::pipelock::{Attempt, PipelockPolicy};
+use egress_sys::process::{Child, Placement, spawn_self};
+use egress_sys::{fd, sock_diag};
+use nix::sys::signal::Signal;
+use nix::sys::wait::WaitStatus;
+use pipelock_receipts::capsule::Signed;
+use serde::Deserialize;
+
+use super::binary;
+use super::config::{self, Authority, Files};
+use super::error::{PipelockError, system};
+use super::evidence::{self, Tally};
+use super::exec::{ExecPlan, STAGE};
+use super::http::{self, Gate};
+use super::log::Log;
+use super::ports::Ports;
+
+/// How long it may take until it is ready, and a check of its configuration until it is done.
+const READY_WITHIN: Duration = Duration::from_secs(10);
+/// How often it is asked meanwhile.
+const ASK_EVERY: Duration = Duration::from_millis(2);
+/// How long one answer may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+/// How often the room on its disk is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Longest file of roots that it is given.
+const ROOTS_BYTES: u64 = 16 << 20;
+
+/// What a run gives to its Pipelock.
+#[expect(missing_debug_implementations, reason = "it holds a function")]
+pub struct Setup<'a> {
+    /// The run's directory.
+    pub dir: &'a Path,
+    /// User and group id of `pipelock-host`.
+    pub id: u32,
+    /// The mediator's cgroup.
+    pub cgroup: BorrowedFd<'a>,
+    /// The program as it was named or found.
+    pub binary: &'a Path,
+    /// Roots for its own TLS connections, in the place of the system's.
+    pub roots: Option<&'a Path>,
+    /// Intercepts TLS, if the caller's policy wants that.
+    pub authority: Option<&'a Authority>,
+    /// The caller's policy; without one Pipelock's `balanced`.
+    pub caller_yaml: Option<&'a str>,
+    /// Actor of the receipts.
+    pub identity: &'a str,
+    /// Signs the receipts.
+    pub key: &'a SigningKey,
+    /// Signs the posture capsule of a run under this policy.
+    pub sign: &'a dyn Fn(&str) -> Signed,
+    /// Its ports.
+    pub ports: &'a Ports,
+    /// Token of the kill switch, random.
+    pub token: &'a str,
+}
+
+/// What came of the posture capsule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Binding {
+    /// `session_open` binds it.
+    Bound,
+    /// This Pipelock writes no `session_open`: it is older than 3.1.
+    NotKnown,
+}
+
+/// A Pipelock that runs.
+#[derive(Debug)]
+pub struct Pipelock {
+    pub(super) child: Child,
+    pub(super) log: Log,
+    pub(super) files: Files,
+    pub(super) metrics: SocketAddrV4,
+    pub(super) proxy: SocketAddrV4,
+    pub(super) gate: Box<dyn Gate>,
+    pub(super) tally: Tally,
+    attempt: Attempt,
+    policy: PipelockPolicy,
+    caller_yaml: Option<String>,
+    capsule: Signed,
+    binding: Option<Binding>,
+    version: Option<(Child, Log)>,
+    digest: Option<JoinHandle<io::Result<String>>>,
+    looked: Instant,
+}
+
+/// `/health`, as far as it counts.
+#[derive(Debug, Deserialize)]
+struct Health {
+    status: String,
+    #[serde(default)]
+    forward_proxy_enabled: bool,
+    #[serde(default = "yes")]
+    kill_switch_active: bool,
+}
+
+/// An answer that does not say that the kill switch is off leaves it on.
+fn yes() -> bool {
+    true
+}
+
+impl Pipelock {
+    /// Writes its files and starts it behind this gate.
+    ///
+    /// # Order
+    /// While this process has one thread.
+    ///
+    /// # Errors
+    /// When a file cannot be made, the caller's policy is none, or there is no process to be had.
+    pub fn start(setup: &Setup<'_>, gate: Box<dyn Gate>) -> Result<Self, PipelockError> {
+        let files = Files::of(setup.dir);
+        binary::copy(setup.binary, &files.binary)?;
+        files.write_key(setup.key, setup.id)?;
+        if let Some(roots) = setup.roots {
+            let pem =
+                egress_files::read(roots, ROOTS_BYTES).map_err(config::file("read", roots))?;
+            config::write_for(&files.roots, &pem, setup.id)?;
+        }
+        if let Some(authority) = setup.authority {
+            files.write_authority(authority, setup.id)?;
+        }
+        let attempt = Attempt::Whole;
+        let (policy, capsule) = write_policy(&files, setup, attempt)?;
+        files.fresh_evidence(setup.id)?;
+        let (child, log) = spawn(&files, setup, &["run", "--config"], &files.log)?;
+        Ok(Self {
+            child,
+            log,
+            metrics: setup.ports.metrics.address(),
+            proxy: setup.ports.proxy.address(),
+            gate,
+            files,
+            tally: Tally::default(),
+            attempt,
+            policy,
+            caller_yaml: setup.caller_yaml.map(str::to_owned),
+            capsule,
+            binding: None,
+            version: None,
+            digest: None,
+            looked: Instant::now(),
+        })
+    }
+
+    /// Waits until it is ready. A Pipelock that does not know a key which was added to the caller's is
+    /// started again without it.
+    ///
+    /// # Order
+    /// While this process has one thread.
+    ///
+    /// # Errors
+    /// When it is not ready, with its own last words.
+    pub fn wait_ready(&mut self, setup: &Setup<'_>) -> Result<(), PipelockError> {
+        loop {
+            let deadline = Instant::now() + READY_WITHIN;
+            match self.wait_once(setup, deadline) {
+                Err(error @ PipelockError::Ended { .. }) => self.fall_back(setup, error)?,
+                other => break other?,
+            }
+        }
+        self.binding = Some(self.bound()?);
+        // What is only for the record is found out while the agent runs.
+        self.version = Some(spawn(
+            &self.files,
+            setup,
+            &["--version"],
+            &self.files.version,
+        )?);
+        let copy = self.files.binary.clone();
+        self.digest = Some(std::thread::spawn(move || binary::digest(&copy)));
+        Ok(())
+    }
+
+    fn wait_once(&mut self, setup: &Setup<'_>, deadline: Instant) -> Result<(), PipelockError> {
+        loop {
+            self.log.drain();
+            let ended = system("watch Pipelock", self.child.try_wait())?;
+            if let Some(status) = ended {
+                return Err(PipelockError::Ended {
+                    how: how(&status),
+                    words: self.log.last_words(setup.caller_yaml),
+                });
+            }
+            let Some(reason) = self.is_ready(setup)? else {
+                return Ok(());
+            };
+            if Instant::now() >= deadline {
+                return Err(PipelockError::NotReady {
+                    seconds: READY_WITHIN.as_secs(),
+                    reason,
+                    words: self.log.last_words(setup.caller_yaml),
+                });
+            }
+            std::thread::sleep(ASK_EVERY);
+        }
+    }
+
+    /// `None` when it is ready, or what is missing.
+    fn is_ready(&mut self, setup: &Setup<'_>) -> Result<Option<String>, PipelockError> {
+        for address in [self.proxy, self.metrics] {
+            let owner = sock_diag::listener_uid(address);
+            match system("ask whose a listening socket is", owner)? {
+                Some(owner) if owner == setup.id => {}
+                Some(found) => {
+                    return Err(PipelockError::Poser {
+                        address,
+                        found,
+                        wanted: setup.id,
+                    });
+                }
+                None => return Ok(Some(format!("nobody listens at {address}"))),
+            }
+        }
+        Ok(
+            match http::get(self.proxy, "/health", ANSWER_WITHIN, self.gate.as_mut()) {
+                Err(error) => Some(format!("/health: {error}")),
+                Ok((200, body)) => match serde_json::from_slice::<Health>(&body) {
+                    Err(error) => Some(format!("/health is not understood: {error}")),
+                    Ok(health) if health.status != "healthy" => {
+                        Some(format!("/health says {}", health.status))
+                    }
+                    Ok(health) if health.kill_switch_active => {
+                        Some(String::from("its kill switch is on"))
+                    }
+                    Ok(health) if !health.forward_proxy_enabled => {
+                        Some(String::from("its forward proxy is off"))
+                    }
+                    Ok(_) => None,
+                },
+                Ok((status, _)) => Some(format!("/health answers {status}")),
+            },
+        )
+    }
+
+    /// Finds out whether it ended because of a key that it does not know, and starts it again
+    /// without.
+    fn fall_back(&mut self, setup: &Setup<'_>, ended: PipelockError) -> Result<(), PipelockError> {
+        if self.check(setup)?.is_ok() {
+            return Err(ended);
+        }
+        let mut words = String::new();
+        while let Some(attempt) = self.attempt.next() {
+            self.attempt = attempt;
+            (self.policy, self.capsule) = write_policy(&self.files, setup, attempt)?;
+            match self.check(setup)? {
+                Ok(()) => {
+                    self.files.fresh_evidence(setup.id)?;
+                    (self.child, self.log) =
+                        spawn(&self.files, setup, &["run", "--config"], &self.files.log)?;
+                    return Ok(());
+                }
+                Err(said) => words = said,
+            }
+        }
+        Err(PipelockError::Refused { words })
+    }
+
+    /// Lets Pipelock check its configuration; its words when it refuses.
+    fn check(&self, setup: &Setup<'_>) -> Result<Result<(), String>, PipelockError> {
+        let (child, mut log) = spawn(&self.files, setup, &["check", "--config"], &self.files.log)?;
+        let deadline = Instant::now() + READY_WITHIN;
+        loop {
+            log.drain();
+            match system("watch Pipelock", child.wait_for(10))? {
+                Some(WaitStatus::Exited(_, 0)) => return Ok(Ok(())),
+                Some(_) => return Ok(Err(log.last_words(setup.caller_yaml))),
+                None if Instant::now() < deadline => {}
+                None => {
+                    child.signal(Signal::SIGKILL);
+                    let end = system("end Pipelock", child.wait_for(1000))?;
+                    let how = end.as_ref().map_or_else(String::new, how);
+                    let words = log.last_words(setup.caller_yaml);
+                    return Ok(Err(format!("its check took too long{how}: {words}")));
+                }
+            }
+        }
+    }
+
+    /// What its `session_open` says of the capsule. It is durable before `/health` answers.
+    fn bound(&mut self) -> Result<Binding, PipelockError> {
+        let read = self.tally.read_on(&self.files.evidence);
+        system("read Pipelock's first receipt", read)?;
+        match &self.tally.bound {
+            Some(bound) if *bound == self.capsule.posture => Ok(Binding::Bound),
+            Some(bound) => Err(PipelockError::NotBound {
+                found: match bound.capsule_sha256.as_str() {
+                    "" => String::from("it names no capsule"),
+                    other => format!("it names {other}"),
+                },
+            }),
+            None if self.attempt.binds_posture() => Err(PipelockError::NotBound {
+                found: String::from("there is none, though it is new enough to write one"),
+            }),
+            None => Ok(Binding::NotKnown),
+        }
+    }
+
+    /// The policy in force.
+    pub fn policy(&self) -> &PipelockPolicy {
+        &self.policy
+    }
+
+    /// The posture capsule that was handed to it.
+    pub fn capsule(&self) -> &Signed {
+        &self.capsule
+    }
+
+    /// What came of the posture capsule.
+    pub fn binding(&self) -> Option<Binding> {
+        self.binding
+    }
+
+    /// Readable when it has ended.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.child.pidfd.as_fd()
+    }
+
+    /// Its log, and the room on its disk; `Some` when the run cannot go on.
+    pub fn look(&mut self) -> Option<String> {
+        self.log.drain();
+        if self.looked.elapsed() < LOOK_EVERY {
+            return None;
+        }
+        self.looked = Instant::now();
+        match evidence::is_full(&self.files.evidence) {
+            Ok(false) => None,
+            Ok(true) => Some(format!(
+                "the file system of {} is full: evidence would be lost",
+                self.files.evidence.display()
+            )),
+            Err(error) => Some(format!("cannot look at the evidence directory: {error}")),
+        }
+    }
+
+    /// How it ended and what it said, for a process that should live; `None` when it does.
+    pub fn gone(&mut self) -> Option<String> {
+        let status = self.child.peek(0).ok().flatten()?;
+        let words = self.log.last_words(self.caller_yaml.as_deref());
+        Some(format!("Pipelock is gone{}: {words}", how(&status)))
+    }
+
+    /// SHA-256 of what is executed, once.
+    pub(super) fn digest(&mut self) -> Option<String> {
+        self.digest.take()?.join().ok()?.ok()
+    }
+
+    /// The version it names, once.
+    pub(super) fn version(&mut self) -> Option<String> {
+        let (child, mut log) = self.version.take()?;
+        let status = child.wait_for(5_000).ok().flatten();
+        if status.is_none() {
+            child.signal(Signal::SIGKILL);
+            drop(child.wait_for(1_000));
+        }
+        matches!(status, Some(WaitStatus::Exited(_, 0))).then(|| log.last_words(None))
+    }
+}
+
+/// Writes the policy as far as `attempt` goes, and the capsule of a run under it.
+fn write_policy(
+    files: &Files,
+    setup: &Setup<'_>,
+    attempt: Attempt,
+) -> Result<(PipelockPolicy, Signed), PipelockError> {
+    let policy = files.build_policy(
+        setup.caller_yaml,
+        setup.identity,
+        setup.ports,
+        setup.token,
+        setup.authority.is_some(),
+        attempt,
+    )?;
+    let capsule = (setup.sign)(&policy.yaml);
+    config::replace_for(&files.policy, policy.yaml.as_bytes(), setup.id)?;
+    config::replace_for(&files.capsule, &capsule.bytes, setup.id)?;
+    Ok((policy, capsule))
+}
+
+/// How a process ended, in brackets.
+pub(super) fn how(status: &WaitStatus) -> String {
+    if let WaitStatus::Exited(_, code) = status {
+        format!(" (exit status {code})")
+    } else if let WaitStatus::Signaled(_, signal, _) = status {
+        format!(" (ended by {signal})")
+    } else {
+        String::new()
+    }
+}
+
+/// Starts the copy with `words` as arguments, and the path of the policy after `--config`.
+fn spawn(
+    files: &Files,
+    setup: &Setup<'_>,
+    words: &[&str],
+    log: &Path,
+) -> Result<(Child, Log), PipelockError> {
+    let mut arguments: Vec<OsString> = words.iter().map(OsString::from).collect();
+    if words.last() == Some(&"--config") {
+        arguments.push(files.policy.clone().into());
+    }
+    let mut environment = vec![(
+        String::from("PIPELOCK_POSTURE_PROOF"),
+        files.capsule.clone(),
+    )];
+    if setup.roots.is_some() {
+        environment.push((String::from("SSL_CERT_FILE"), files.roots.clone()));
+    }
+    let plan = ExecPlan {
+        id: setup.id,
+        binary: files.binary.clone(),
+        arguments,
+        environment,
+    };
+    let placement = Placement {
+        namespaces: 0,
+        cgroup: setup.cgroup,
+    };
+    let start = || -> io::Result<(Child, Log)> {
+        let memory = fd::memory_file(c"egress-plan", &serde_json::to_vec(&plan)?)?;
+        let arguments = [
+            c"egress".to_owned(),
+            STAGE.to_owned(),
+            CString::new(memory.as_raw_fd().to_string())?,
+            c"2".to_owned(),
+        ];
+        let null = File::open("/dev/null")?;
+        let (log, writing) = Log::create(log)?;
+        let child = spawn_self(
+            &arguments,
+            placement,
+            &[memory.as_fd()],
+            [null.as_fd(), writing.as_fd(), writing.as_fd()],
+        )?;
+        Ok((child, log))
+    };
+    system("start Pipelock", start())
+}

@@ -1,0 +1,396 @@
+//! Writes the target of a request without its query and without credentials. Pure.
+//!
+//! The relay and the built-in mediator both use [`target`], with one key, so the flow log and the receipts of a run
+//! hold the same text for the same request and can be compared without showing what the request carried.
+use std::borrow::Cow;
+use std::fmt;
+
+use crate::Host;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// What stands in place of a path segment that looks like a credential.
+pub const REDACTED: &str = "[redacted-value]";
+/// Longest path that is written out, bytes.
+const MAX_PATH: usize = 2 << 10;
+/// How often a segment is decoded before its last form is judged.
+const DECODINGS: usize = 3;
+/// Hex digits of a digest.
+const DIGEST: usize = 16;
+/// Bytes of a token that are looked at. Without a limit, the time would grow with the square of `sk-sk-sk-…`.
+const LONGEST_TAIL: usize = 64;
+
+/// The key of a run's digests.
+///
+/// It is random and never written to the packet: without it nobody can confirm a guess of a short query.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Key(String);
+
+impl Key {
+    /// The key with this text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+/// Hides the key from logs and error messages.
+impl fmt::Debug for Key {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Key(..)")
+    }
+}
+
+/// A URL, or an authority alone, in the one form that is recorded.
+///
+/// Scheme and host are in lower case, without a default port, user information or fragment. The query is replaced
+/// by its length and keyed digest, path segments that look like credentials by [`REDACTED`], and what exceeds 2 KiB
+/// of the path by length and digest. Applying it twice changes nothing.
+pub fn target(text: &str, key: &Key) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return authority(text, None);
+    };
+    let scheme = scheme.to_ascii_lowercase();
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (host, rest) = rest.split_at_checked(end).unwrap_or((rest, ""));
+    let rest = rest.split_once('#').map_or(rest, |(before, _)| before);
+    let (path, query) = match rest.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (rest, None),
+    };
+    let default_port = match scheme.as_str() {
+        "http" | "ws" => Some("80"),
+        "https" | "wss" => Some("443"),
+        _ => None,
+    };
+    let host = authority(host, default_port);
+    let path = bounded(segments(path), key);
+    let query = query.map(|query| hidden_query(query, key));
+    format!("{scheme}://{host}{path}{}", query.unwrap_or_default())
+}
+
+/// Host and port; the port is left out if it is `default_port`.
+fn authority(text: &str, default_port: Option<&str>) -> String {
+    let text = text.rsplit_once('@').map_or(text, |(_, after)| after);
+    let (host, port) = match text.rsplit_once(':') {
+        // The last colon of `[::1]` is inside the brackets.
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let host = Host::parse(host).map_or_else(|_| host.to_lowercase(), |host| host.to_string());
+    match port.filter(|port| Some(*port) != default_port) {
+        Some(port) => format!("{host}:{port}"),
+        None => host,
+    }
+}
+
+fn hidden_query(query: &str, key: &Key) -> String {
+    if is_mark(query, "query") {
+        return format!("?{query}");
+    }
+    format!("?{}", mark("query", query, key))
+}
+
+/// The path with each credential replaced; an empty path is `/`, as HTTP sends it.
+fn segments(path: &str) -> String {
+    if path.is_empty() {
+        return String::from("/");
+    }
+    let segments = path.split('/').map(|segment| {
+        if is_credential(segment) {
+            REDACTED
+        } else {
+            segment
+        }
+    });
+    segments.collect::<Vec<_>>().join("/")
+}
+
+fn bounded(path: String, key: &Key) -> String {
+    if path.len() <= MAX_PATH || path.rfind('[').is_some_and(|at| is_mark_at(&path, at)) {
+        return path;
+    }
+    let (kept, rest) = path.split_at(path.floor_char_boundary(MAX_PATH));
+    format!("{kept}{}", mark("path", rest, key))
+}
+
+/// `[WHAT LENGTH DIGEST]`. No URL holds a space, so a client cannot send one of these.
+fn mark(what: &str, text: &str, key: &Key) -> String {
+    let mut hasher = Sha256::new();
+    hasher.update(key.0.as_bytes());
+    hasher.update([0]);
+    hasher.update(text.as_bytes());
+    let digest = hex::encode(hasher.finalize());
+    let digest = digest.get(..DIGEST).unwrap_or_default();
+    format!("[{what} {} {digest}]", text.len())
+}
+
+fn is_mark(text: &str, what: &str) -> bool {
+    let inner = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'));
+    let mut words = inner.unwrap_or_default().split(' ');
+    let all = |word: Option<&str>, is: fn(&u8) -> bool| {
+        word.is_some_and(|word| !word.is_empty() && word.as_bytes().iter().all(is))
+    };
+    words.next() == Some(what)
+        && all(words.next(), u8::is_ascii_digit)
+        && all(words.next(), u8::is_ascii_hexdigit)
+        && words.next().is_none()
+}
+
+fn is_mark_at(path: &str, at: usize) -> bool {
+    path.get(at..).is_some_and(|rest| is_mark(rest, "path"))
+}
+
+/// Whether a path segment, or another short text, holds what looks like a credential, in any of its percent-encoded
+/// forms.
+pub fn is_credential(segment: &str) -> bool {
+    let mut text = Cow::Borrowed(segment);
+    for _ in 0..DECODINGS {
+        if holds_token(&text) {
+            return true;
+        }
+        match decoded(&text) {
+            Some(next) => text = Cow::Owned(next),
+            None => return false,
+        }
+    }
+    holds_token(&text)
+}
+
+/// The text with its escapes decoded, if it has any.
+fn decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    let mut is_changed = false;
+    while let Some((first, after)) = rest.split_first() {
+        let digit = |at: usize| char::from(*after.get(at)?).to_digit(16);
+        let escaped = (*first == b'%')
+            .then(|| digit(0).zip(digit(1)))
+            .flatten()
+            .and_then(|(high, low)| u8::try_from(high * 16 + low).ok());
+        bytes.push(escaped.unwrap_or(*first));
+        is_changed |= escaped.is_some();
+        rest = if escaped.is_some() {
+            after.get(2..).unwrap_or_default()
+        } else {
+            after
+        };
+    }
+    is_changed.then(|| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// A kind of token.
+struct Kind {
+    prefix: &'static str,
+    /// How many bytes of the token's alphabet follow at least.
+    tail: usize,
+    is_tail: fn(u8) -> bool,
+    /// Whether one of them is a digit or a capital letter. Ordinary words begin like such tokens.
+    is_mixed: bool,
+}
+
+const fn kind(prefix: &'static str, tail: usize, is_tail: fn(u8) -> bool, is_mixed: bool) -> Kind {
+    Kind {
+        prefix,
+        tail,
+        is_tail,
+        is_mixed,
+    }
+}
+
+static KINDS: [Kind; 15] = [
+    kind("ghp_", 16, is_alphanumeric, false),
+    kind("gho_", 16, is_alphanumeric, false),
+    kind("ghu_", 16, is_alphanumeric, false),
+    kind("ghs_", 16, is_word, false),
+    kind("ghr_", 16, is_alphanumeric, false),
+    kind("github_pat_", 16, is_word, false),
+    kind("glpat-", 16, is_word, false),
+    kind("sk-", 16, is_word, true),
+    kind("sk_live_", 16, is_word, false),
+    kind("AKIA", 16, is_upper, false),
+    kind("ASIA", 16, is_upper, false),
+    kind("npm_", 20, is_alphanumeric, false),
+    kind("pypi-", 16, is_word, true),
+    // A JSON Web Token begins with `{"` in base64, and has its parts between dots.
+    kind("eyJ", 10, is_jwt, true),
+    kind("hf_", 30, is_alphanumeric, false),
+];
+
+fn is_alphanumeric(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+}
+
+fn is_upper(byte: u8) -> bool {
+    byte.is_ascii_uppercase() || byte.is_ascii_digit()
+}
+
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
+}
+
+fn is_jwt(byte: u8) -> bool {
+    is_word(byte) || byte == b'.' || byte == b'='
+}
+
+fn holds_token(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    // A token starts where a word starts: `risk-…` is none.
+    let starts = (0..bytes.len()).filter(|at| {
+        at.checked_sub(1)
+            .and_then(|before| bytes.get(before))
+            .is_none_or(|byte| !byte.is_ascii_alphanumeric())
+    });
+    for at in starts {
+        let rest = bytes.get(at..).unwrap_or_default();
+        if KINDS.iter().any(|kind| kind.matches(rest)) || is_slack(rest) || is_bot(rest) {
+            return true;
+        }
+    }
+    false
+}
+
+impl Kind {
+    fn matches(&self, bytes: &[u8]) -> bool {
+        let Some(rest) = bytes.strip_prefix(self.prefix.as_bytes()) else {
+            return false;
+        };
+        let tail = rest
+            .iter()
+            .take(LONGEST_TAIL)
+            .take_while(|byte| (self.is_tail)(**byte));
+        let (mut length, mut is_mixed) = (0, false);
+        for byte in tail {
+            length += 1;
+            is_mixed |= byte.is_ascii_digit() || byte.is_ascii_uppercase();
+        }
+        length >= self.tail && (is_mixed || !self.is_mixed)
+    }
+}
+
+/// `xoxb-…`, `xoxp-…` and their like.
+fn is_slack(bytes: &[u8]) -> bool {
+    match bytes.strip_prefix(b"xox") {
+        Some([letter, b'-', tail @ ..]) => {
+            letter.is_ascii_alphanumeric()
+                && tail.iter().take_while(|byte| is_word(**byte)).count() >= 10
+        }
+        _ => false,
+    }
+}
+
+/// `bot<digits>:<35 characters>`, a Telegram bot's token as it stands in a path.
+fn is_bot(bytes: &[u8]) -> bool {
+    let Some(rest) = bytes.strip_prefix(b"bot") else {
+        return false;
+    };
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    match rest.get(digits..) {
+        Some([b':', tail @ ..]) if digits > 0 => {
+            tail.iter().take_while(|byte| is_word(**byte)).count() >= 35
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(text: &str) -> String {
+        target(text, &Key::new("k"))
+    }
+
+    #[test]
+    fn a_target_has_one_spelling() {
+        for (text, expected) in [
+            ("http://A.Test:80", "http://a.test/"),
+            ("HTTP://a.test.:8080/X", "http://a.test:8080/X"),
+            ("https://a.test:443/", "https://a.test/"),
+            ("ws://a.test:443/chat", "ws://a.test:443/chat"),
+            ("http://user:secret@a.test/x#part", "http://a.test/x"),
+            ("http://[2001:DB8::1]:80/", "http://[2001:db8::1]/"),
+            ("http://[::ffff:192.0.2.7]/", "http://192.0.2.7/"),
+            ("A.test.:443", "a.test:443"),
+            ("u@[::1]:8443", "[::1]:8443"),
+            ("a.test", "a.test"),
+        ] {
+            assert_eq!(shown(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_query_is_told_by_length_and_keyed_digest() {
+        let text = "http://a.test?token=secret#x";
+        let digest = hex::encode(Sha256::digest(b"k\0token=secret"));
+        let digest = digest.get(..16).unwrap();
+        let expected = format!("http://a.test/?[query 12 {digest}]");
+        assert_eq!(shown(text), expected);
+        assert_ne!(target(text, &Key::new("other")), expected);
+        assert!(shown("http://a.test/x?").starts_with("http://a.test/x?[query 0 "));
+        // The mark of one query is not taken for that of another.
+        assert_ne!(shown("http://a.test/?a"), shown("http://a.test/?b"));
+    }
+
+    #[test]
+    fn credentials_in_a_path_are_replaced_in_every_spelling() {
+        let forty = "a1B2".repeat(10);
+        for token in [
+            format!("ghp_{forty}"),
+            format!("gho_{forty}"),
+            format!("ghs_{forty}"),
+            format!("github_pat_{forty}"),
+            format!("glpat-{forty}"),
+            format!("xoxb-{forty}"),
+            format!("sk-{forty}"),
+            format!("npm_{forty}"),
+            format!("pypi-{forty}"),
+            String::from("AKIAIOSFODNN7EXAMPLE"),
+            String::from("ASIAIOSFODNN7EXAMPLE"),
+            String::from("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"),
+            format!("bot123456:{}", forty.get(..35).unwrap()),
+        ] {
+            let encoded: Vec<String> = token.bytes().map(|byte| format!("%{byte:02x}")).collect();
+            let encoded = encoded.concat();
+            let twice = encoded.replace('%', "%25");
+            for spelled in [token.clone(), format!("x={token}"), encoded, twice] {
+                let text = format!("http://a.test/v1/{spelled}/x");
+                assert_eq!(
+                    shown(&text),
+                    "http://a.test/v1/[redacted-value]/x",
+                    "{text}"
+                );
+            }
+        }
+        for path in [
+            "/risk-assessment-of-the-year-2026",
+            "/sk-learn-contrib-packages",
+            "/npm_modules",
+            "/bots/123:x",
+            "/eyJ",
+            "/pypi-packages-of-the-day",
+            "/100%",
+        ] {
+            assert_eq!(
+                shown(&format!("http://a.test{path}")),
+                format!("http://a.test{path}")
+            );
+        }
+    }
+
+    #[test]
+    fn it_is_bounded_and_changes_nothing_twice() {
+        for text in [
+            String::from("http://A.test:80?x=1"),
+            format!("http://a.test/{}?x", "é".repeat(3_000)),
+            format!("http://a.test/{}", "a/".repeat(5_000)),
+            format!("http://a.test/ghp_{}/x?y#z", "b".repeat(36)),
+            String::from("u@a.test:1"),
+        ] {
+            let once = shown(&text);
+            assert!(once.len() < MAX_PATH + 400, "{}", once.len());
+            assert_eq!(shown(&once), once);
+        }
+    }
+}

@@ -1,0 +1,455 @@
+//! The boundary's init: process 1 of its pid namespace. It builds the view, makes the sockets,
+//! waits for the supervisor's word, starts the agent and reaps until it ends.
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+
+use egress_common::names::{ADDRCONFIG_V4, ADDRCONFIG_V6, DNS_PORT, TRANSPARENT_PORT};
+use egress_sys::dir::hold;
+use egress_sys::{fd, handover, netdev, process};
+use egress_workspace::overlay::{mount_overlay, mount_overlay_inside};
+use nix::mount::{MsFlags, mount};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, killpg, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::MsgFlags;
+use nix::sys::stat::fstat;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use super::exec::Staged;
+use super::protocol::{FromInit, Sockets, StagePlan, ToInit};
+use crate::layers::Layer;
+use crate::probe::scene::{Scene, Side, Target};
+use crate::probe::{self, Gifts};
+use crate::view::{COMMAND_FILES, LeftOut, SCRATCH, View};
+use crate::{mountinfo, sockets};
+
+/// A step that failed, with its name.
+struct StepError {
+    step: &'static str,
+    source: io::Error,
+}
+
+fn step<T>(step: &'static str, done: io::Result<T>) -> Result<T, StepError> {
+    done.map_err(|source| StepError { step, source })
+}
+
+/// Entry of the stage: `egress __init PLAN_FD CONTROL_FD`. Returns the status to exit with.
+pub fn main(plan_fd: RawFd, control_fd: RawFd) -> u8 {
+    let Ok(control) = handover::inherited(control_fd) else {
+        return 125;
+    };
+    match run(plan_fd, &control) {
+        Ok(()) => 0,
+        Err(StepError { step, source }) => {
+            let failed = FromInit::Failed {
+                step: step.into(),
+                error: source.to_string(),
+            };
+            // A supervisor that is gone needs no message: its death has ended this namespace.
+            drop(handover::send_message(&control, &failed));
+            125
+        }
+    }
+}
+
+fn run(plan_fd: RawFd, control: &OwnedFd) -> Result<(), StepError> {
+    step("arm the death signal", die_with_supervisor(control))?;
+    let plan: StagePlan = step("read the plan", handover::read_plan(plan_fd))?;
+    step("join the cgroups of the limits", join(&plan.join))?;
+    step(
+        "name the host",
+        nix::unistd::sethostname(&plan.hostname).map_err(io::Error::from),
+    )?;
+    // In an audit the network is the caller's: nothing in it is touched.
+    let sockets = if plan.audit {
+        None
+    } else {
+        Some(step("open the loopback sockets", open_sockets(&plan))?)
+    };
+    let Entered {
+        left_out,
+        held,
+        directories,
+    } = step("build the file system view", enter_view(&plan))?;
+    let entered = FromInit::Entered {
+        ipv6: sockets
+            .as_ref()
+            .is_some_and(|sockets| sockets.transparent_v6.is_some()),
+        dns: sockets
+            .as_ref()
+            .is_some_and(|sockets| sockets.dns.is_some()),
+        left_out,
+        held,
+    };
+    let text = step(
+        "report",
+        serde_json::to_vec(&entered).map_err(io::Error::from),
+    )?;
+    let fds: Vec<RawFd> = sockets
+        .iter()
+        .flat_map(Sockets::order)
+        .map(AsRawFd::as_raw_fd)
+        .chain(directories.iter().map(AsRawFd::as_raw_fd))
+        .collect();
+    step(
+        "hand over the sockets",
+        fd::send_with_fds(control, &text, &fds),
+    )?;
+    drop((sockets, directories));
+    let scene = wait_for(control, |word| match word {
+        ToInit::Probe { scene } => Some(scene),
+        ToInit::Go | ToInit::Signal { .. } => None,
+    });
+    let scene = step("wait for the supervisor", scene)?;
+    step("run the probes", run_probes(&plan, scene, control))?;
+    let go = wait_for(control, |word| (word == ToInit::Go).then_some(()));
+    step("wait for the supervisor", go)?;
+    let agent = step("start the agent", start_agent(&plan, control))?;
+    match agent {
+        Some(agent) => step("watch the agent", reap(agent, control)),
+        None => Ok(()),
+    }
+}
+
+/// Arms SIGKILL for the supervisor's death. Its pid is not visible here, so the control socket
+/// tells whether it died before.
+fn die_with_supervisor(control: &OwnedFd) -> io::Result<()> {
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+    let mut fds = [PollFd::new(control.as_fd(), PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::ZERO)?;
+    let gone = fds
+        .iter()
+        .any(|f| f.revents().is_some_and(|r| r.contains(PollFlags::POLLHUP)));
+    if gone {
+        Err(io::Error::other("the supervisor is gone"))
+    } else {
+        Ok(())
+    }
+}
+
+fn join(files: &[PathBuf]) -> io::Result<()> {
+    files.iter().try_for_each(|file| std::fs::write(file, "0"))
+}
+
+fn open_sockets(plan: &StagePlan) -> io::Result<Sockets<OwnedFd>> {
+    netdev::loopback_up()?;
+    netdev::add_loopback_v4(1, Ipv4Addr::from(ADDRCONFIG_V4))?;
+    // The agent must not be able to take the relay's ports.
+    std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "1024")?;
+    let tcp = |address: std::net::SocketAddr| -> io::Result<OwnedFd> {
+        let socket = Socket::new(
+            Domain::for_address(address),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )?;
+        socket.set_reuse_address(true)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.bind(&SockAddr::from(address))?;
+        socket.listen(4096)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket.into())
+    };
+    // Without IPv6 there is no `::1`: the relay then gives no AAAA, and connect6 is refused.
+    let v6 = netdev::add_loopback_v6(Ipv6Addr::from(ADDRCONFIG_V6))
+        .and_then(|()| tcp((Ipv6Addr::LOCALHOST, TRANSPARENT_PORT).into()));
+    let dns = if plan.dns {
+        let udp = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+        let stub = std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, DNS_PORT));
+        udp.bind(&SockAddr::from(stub))?;
+        udp.set_nonblocking(true)?;
+        Some((udp.into(), tcp(stub)?))
+    } else {
+        None
+    };
+    Ok(Sockets {
+        transparent_v4: tcp((Ipv4Addr::LOCALHOST, TRANSPARENT_PORT).into())?,
+        proxy_v4: tcp((Ipv4Addr::LOCALHOST, plan.proxy_port).into())?,
+        transparent_v6: v6.ok(),
+        dns,
+    })
+}
+
+/// A view that was entered.
+struct Entered {
+    left_out: Vec<LeftOut>,
+    /// Directories of it, and their descriptors.
+    held: Vec<PathBuf>,
+    directories: Vec<OwnedFd>,
+}
+
+fn enter_view(plan: &StagePlan) -> io::Result<Entered> {
+    let none: Option<&str> = None;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+    let (workspace, tree) = &plan.workspace;
+    let tree = handover::inherited(*tree)?;
+    // The tree is one mount: what others inside the workspace hide would show.
+    let hiding: Vec<_> = mountinfo::read()?
+        .into_iter()
+        .map(|mount| mount.target)
+        .filter(|target| target.starts_with(workspace) && target != workspace)
+        .collect();
+    let mut view = View::begin(&plan.stage_dir)?;
+    if !plan.layers.has(Layer::PrivateRun) {
+        return show_host(view, &tree, plan);
+    }
+    let mut left_out = view.overlay_host(&plan.files, std::slice::from_ref(&plan.home))?;
+    view.private_mounts(plan.limits, &plan.home, plan.agent)?;
+    let mut held: Vec<PathBuf> = SCRATCH.iter().map(PathBuf::from).collect();
+    held.push(plan.home.clone());
+    if !plan.command_files.is_empty() {
+        view.command_files(&plan.command_files, plan.agent)?;
+        held.push(COMMAND_FILES.into());
+    }
+    let directories = view.hold(&held)?;
+    // The workspace shows though it lies in a directory that does not.
+    let (above, others): (Vec<_>, Vec<_>) = plan
+        .masked
+        .iter()
+        .partition(|masked| workspace.starts_with(masked) && *masked != workspace);
+    view.mask(above, &plan.shown)?;
+    let at = view.skeleton(workspace)?;
+    match &plan.store {
+        None => egress_sys::mount::move_mount(&tree, &at)?,
+        Some(store) => overlay(&view, &tree, workspace, store)?,
+    }
+    view.mask(&hiding, &[])?;
+    left_out.extend(hiding.into_iter().map(|path| LeftOut {
+        path,
+        why: String::from("a mount inside the workspace"),
+    }));
+    view.mask(others, &plan.shown)?;
+    view.cover(&plan.covered)?;
+    for (path, tree) in &plan.sockets {
+        sockets::place(&view, path, &handover::inherited(*tree)?)?;
+    }
+    view.enter()?;
+    Ok(Entered {
+        left_out,
+        held,
+        directories,
+    })
+}
+
+fn overlay(
+    view: &View,
+    tree: &OwnedFd,
+    workspace: &Path,
+    (path, inode): &(PathBuf, u64),
+) -> io::Result<()> {
+    // A mount needs a directory of this mount namespace. Whoever owns the one that holds it may have put
+    // another in its place.
+    let store = hold(path)?;
+    if fstat(&store)?.st_ino != *inode {
+        return Err(io::Error::other(
+            "another directory has taken the place of the workspace's changes",
+        ));
+    }
+    let (lower, at) = (view.scratch("lower")?, view.inside(workspace));
+    if path.parent() != Some(workspace) {
+        return mount_overlay(tree, &lower, &store, &at);
+    }
+    let (hides, joined) = (view.scratch("hides")?, view.scratch("joined")?);
+    let name = path.file_name().unwrap_or_default();
+    mount_overlay_inside(tree, [&lower, &hides, &joined], name, &store, &at)
+}
+
+/// The host's files as they are, in a test of what the view stops: the workspace, and a /proc for this
+/// namespace of processes.
+fn show_host(view: View, tree: &OwnedFd, plan: &StagePlan) -> io::Result<Entered> {
+    let none: Option<&str> = None;
+    let root = view.inside(Path::new("/"));
+    let all = MsFlags::MS_BIND | MsFlags::MS_REC;
+    mount(Some("/"), &root, none, all, none)?;
+    let proc = view.inside(Path::new("/proc"));
+    mount(none, &proc, Some("proc"), MsFlags::empty(), none)?;
+    let (workspace, _) = &plan.workspace;
+    let at = view.inside(workspace);
+    match &plan.store {
+        None => egress_sys::mount::move_mount(tree, &at)?,
+        Some(store) => overlay(&view, tree, workspace, store)?,
+    }
+    view.enter()?;
+    Ok(Entered {
+        left_out: Vec::new(),
+        held: Vec::new(),
+        directories: Vec::new(),
+    })
+}
+
+/// Waits for a word that is `wanted`.
+fn wait_for<T>(control: &OwnedFd, wanted: impl Fn(ToInit) -> Option<T>) -> io::Result<T> {
+    loop {
+        let message = fd::receive(control, MsgFlags::empty())?;
+        if message.bytes.is_empty() {
+            return Err(io::Error::other("the supervisor is gone"));
+        }
+        // A signal that comes before the command exists has nobody to go to: the supervisor
+        // does not say it after that.
+        if let Some(found) = wanted(serde_json::from_slice(&message.bytes)?) {
+            return Ok(found);
+        }
+    }
+}
+
+/// Runs the probes in a process that is what the agent will be: same user, filters and view.
+fn run_probes(plan: &StagePlan, scene: Option<Box<Scene>>, control: &OwnedFd) -> io::Result<()> {
+    let Some(mut scene) = scene else {
+        let found = Vec::new();
+        return handover::send_message(control, &FromInit::Probed { found });
+    };
+    scene.side = Side::Inside;
+    scene.targets.init = Target::of(1)?;
+    let name = |entry: &Vec<u8>| {
+        let name = entry.split(|byte| *byte == b'=').next().unwrap_or_default();
+        String::from_utf8_lossy(name).into_owned()
+    };
+    scene.environment = plan.environment.iter().map(name).collect();
+    let gifts = Gifts::place();
+    let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+    let Some(child) = process::fork()? else {
+        drop(reader);
+        let dropped = Staged::probe().drop_privileges(plan);
+        let found = dropped.and_then(|_| probe::inside(&scene));
+        let text = found.and_then(|found| Ok(serde_json::to_vec(&found)?));
+        let told = text
+            .and_then(|text| File::from(writer).write_all(&text))
+            .is_ok();
+        process::exit_now(i32::from(!told));
+    };
+    drop(writer);
+    let mut text = Vec::new();
+    File::from(reader).read_to_end(&mut text)?;
+    let status = waitpid(child, None)?;
+    drop(gifts);
+    if status != WaitStatus::Exited(child, 0) {
+        return Err(io::Error::other(format!(
+            "the probes ended with {status:?}"
+        )));
+    }
+    let found = serde_json::from_slice(&text)?;
+    handover::send_message(control, &FromInit::Probed { found })
+}
+
+/// Starts the agent. `None` when its command could not be executed, which has been reported then.
+fn start_agent(plan: &StagePlan, control: &OwnedFd) -> io::Result<Option<Pid>> {
+    let mut watched = SigSet::empty();
+    watched.add(Signal::SIGCHLD);
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&watched), None)?;
+    // Closed by the exec; holds the errno when there was none.
+    let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+    let Some(agent) = process::fork()? else {
+        drop(reader);
+        become_agent(plan, control, &writer);
+    };
+    drop(writer);
+    for end in plan.stdio {
+        drop(handover::inherited(end)?);
+    }
+    let mut errno = [0; 4];
+    match nix::unistd::read(&reader, &mut errno)? {
+        0 => {
+            handover::send_message(control, &FromInit::Started)?;
+            Ok(Some(agent))
+        }
+        4 => {
+            waitpid(agent, None)?;
+            let errno = i32::from_ne_bytes(errno);
+            // A step before the exec has said `Failed` itself, and gives 0 here.
+            if errno != 0 {
+                handover::send_message(control, &FromInit::NotExecuted { errno })?;
+            }
+            Ok(None)
+        }
+        _ => Err(io::Error::other("the agent's status pipe was cut")),
+    }
+}
+
+fn become_agent(plan: &StagePlan, control: &OwnedFd, status: &OwnedFd) -> ! {
+    let outcome = Staged::begin(plan)
+        .and_then(|staged| staged.drop_privileges(plan))
+        .and_then(|dropped| {
+            handover::send_message(control, &FromInit::Dropped(dropped.enforced().clone()))?;
+            Ok(dropped)
+        });
+    let errno = match outcome {
+        Ok(dropped) => match dropped.exec(plan) {
+            Err(errno) => errno as i32,
+        },
+        Err(error) => {
+            let step = String::from("drop the agent's privileges");
+            let failed = FromInit::Failed {
+                step,
+                error: error.to_string(),
+            };
+            drop(handover::send_message(control, &failed));
+            0
+        }
+    };
+    let told = nix::unistd::write(status, &errno.to_ne_bytes()).is_ok();
+    process::exit_now(if told { 127 } else { 126 })
+}
+
+/// Reaps every orphan and delivers signals until the agent itself has ended. The rest of the
+/// namespace ends with this process.
+fn reap(agent: Pid, control: &OwnedFd) -> io::Result<()> {
+    let mut watched = SigSet::empty();
+    watched.add(Signal::SIGCHLD);
+    let signals = SignalFd::with_flags(&watched, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+    loop {
+        loop {
+            match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, status)) if pid == agent => {
+                    return ended(control, status);
+                }
+                Ok(WaitStatus::Signaled(pid, signal, _)) if pid == agent => {
+                    return ended(control, 128 + signal as i32);
+                }
+                Ok(WaitStatus::StillAlive) | Err(nix::errno::Errno::ECHILD) => break,
+                Ok(_) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let mut fds = [
+            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(control.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let from_supervisor = fds
+            .last()
+            .and_then(PollFd::revents)
+            .is_some_and(|r| !r.is_empty());
+        while signals.read_signal()?.is_some() {}
+        if from_supervisor {
+            deliver(agent, control)?;
+        }
+    }
+}
+
+fn ended(control: &OwnedFd, status: i32) -> io::Result<()> {
+    handover::send_message(control, &FromInit::Exited { status })
+}
+
+fn deliver(agent: Pid, control: &OwnedFd) -> io::Result<()> {
+    let message = fd::receive(control, MsgFlags::MSG_DONTWAIT)?;
+    if message.bytes.is_empty() {
+        return Err(io::Error::other("the supervisor is gone"));
+    }
+    if let ToInit::Signal { number } = serde_json::from_slice(&message.bytes)? {
+        let signal = Signal::try_from(number)?;
+        match killpg(agent, signal) {
+            Ok(()) | Err(nix::errno::Errno::ESRCH) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}

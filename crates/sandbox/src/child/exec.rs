@@ -1,0 +1,197 @@
+//! The agent process: gives up everything, then becomes the command.
+//!
+//! `Staged --drop_privileges--> Dropped --exec--> Result<Infallible, Errno>`: each step consumes the
+//! one before, so none can be left out.
+use std::convert::Infallible;
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+
+use egress_sys::privileges::Enforced;
+use egress_sys::{fd, handover, privileges, process};
+use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::unistd::Pid;
+
+use super::protocol::{Resources, StagePlan};
+use super::seccomp;
+use crate::layers::Layer;
+
+/// A forked child of init that still has every privilege.
+#[must_use = "the command is not running yet"]
+#[derive(Debug)]
+pub struct Staged(());
+
+/// The same process, with nothing left to give up but its program.
+#[must_use = "the command is not running yet"]
+#[derive(Debug)]
+pub struct Dropped {
+    enforced: Enforced,
+}
+
+impl Staged {
+    /// Takes the agent's standard streams and working directory and starts a session of its own.
+    ///
+    /// # Errors
+    /// Those of the calls.
+    pub fn begin(plan: &StagePlan) -> io::Result<Self> {
+        go_before_init()?;
+        limit(&plan.resources)?;
+        nix::unistd::setsid()?;
+        for (number, inherited) in (0..).zip(plan.stdio) {
+            let end = handover::inherited(inherited)?;
+            process::redirect(end.as_raw_fd(), number)?;
+        }
+        std::env::set_current_dir(&plan.workdir)?;
+        process::disable_core_dumps();
+        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+        Ok(Self(()))
+    }
+
+    /// A process that will make the probes: it keeps init's streams, which lead nowhere.
+    pub fn probe() -> Self {
+        Self(())
+    }
+
+    /// Becomes the agent's user, for good, and installs the filters.
+    ///
+    /// # Errors
+    /// When a step fails, or when what the kernel says afterwards is not what was asked for.
+    pub fn drop_privileges(self, plan: &StagePlan) -> io::Result<Dropped> {
+        let Self(()) = self;
+        privileges::drop_to(plan.agent, plan.agent, Pid::from_raw(1))?;
+        let filtered = plan.layers.has(Layer::Seccomp);
+        if filtered {
+            seccomp::install(plan.audit).map_err(|error| io::Error::other(error.to_string()))?;
+        }
+        let enforced = privileges::status()?;
+        let wanted = Enforced {
+            no_new_privs: true,
+            seccomp_mode: if filtered { 2 } else { 0 },
+            seccomp_filters: enforced.seccomp_filters,
+            capabilities: 0,
+            uid: plan.agent,
+        };
+        if enforced != wanted {
+            return Err(io::Error::other(format!("the kernel reports {enforced:?}")));
+        }
+        Ok(Dropped { enforced })
+    }
+}
+
+/// Where memory ends the kernel is to take this process, or one that it starts, whatever the size of
+/// init, with which all of them would end.
+fn go_before_init() -> io::Result<()> {
+    std::fs::write("/proc/self/oom_score_adj", "1000")
+}
+
+/// Sets limits for this process and all that it starts. One that is lower already stays: to raise it
+/// takes a capability that root in a container may not have.
+fn limit(resources: &Resources) -> io::Result<()> {
+    let lower = |resource, most: u64| {
+        let (soft, hard) = getrlimit(resource)?;
+        setrlimit(resource, soft.min(most), hard.min(most))
+    };
+    lower(Resource::RLIMIT_NPROC, resources.processes)?;
+    lower(Resource::RLIMIT_NOFILE, resources.open_files)?;
+    for (resource, most) in FIXED {
+        lower(resource, most)?;
+    }
+    if let Some(data) = resources.data {
+        lower(Resource::RLIMIT_DATA, data)?;
+    }
+    Ok(())
+}
+
+/// What the kernel counts by user, and none of the priority that takes a processor from all others: a caller may have
+/// more of each than a login has, up to no limit at all. Timers need a signal each that waits.
+const FIXED: [(Resource, u64); 5] = [
+    (Resource::RLIMIT_SIGPENDING, 16_384),
+    (Resource::RLIMIT_MSGQUEUE, 409_600),
+    (Resource::RLIMIT_MEMLOCK, 8 << 20),
+    (Resource::RLIMIT_RTPRIO, 0),
+    (Resource::RLIMIT_NICE, 0),
+];
+
+impl Dropped {
+    /// What the kernel says holds for this process.
+    pub fn enforced(&self) -> &Enforced {
+        &self.enforced
+    }
+
+    /// Becomes the command. Returns only when no candidate could be executed, with the error that
+    /// says most: `EACCES` over `ENOENT`, as execvp(3) does.
+    ///
+    /// # Errors
+    /// That error.
+    pub fn exec(self, plan: &StagePlan) -> Result<Infallible, Errno> {
+        // Rust ignores SIGPIPE; a shell pipeline expects the default.
+        process::default_signal(Signal::SIGPIPE)?;
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+        if fd::cloexec_from(3).is_err() {
+            return Err(Errno::EBADF);
+        }
+        let argv = c_strings(&plan.command)?;
+        let envp = c_strings(&plan.environment)?;
+        let mut outcome = Errno::ENOENT;
+        for candidate in candidates(plan)? {
+            let Err(error) = nix::unistd::execve(&candidate, &argv, &envp);
+            if !matches!(error, Errno::ENOENT | Errno::ENOTDIR) {
+                outcome = error;
+            }
+        }
+        Err(outcome)
+    }
+}
+
+fn c_strings(bytes: &[Vec<u8>]) -> Result<Vec<CString>, Errno> {
+    bytes
+        .iter()
+        .map(|text| CString::new(text.as_slice()).ok().ok_or(Errno::EINVAL))
+        .collect()
+}
+
+/// The paths that execvp(3) would try, with the agent's own PATH.
+fn candidates(plan: &StagePlan) -> Result<Vec<CString>, Errno> {
+    let name = plan.command.first().ok_or(Errno::EINVAL)?;
+    let as_c = |path: &[u8]| CString::new(path).ok().ok_or(Errno::EINVAL);
+    if name.contains(&b'/') {
+        return Ok(vec![as_c(name)?]);
+    }
+    let path = plan
+        .environment
+        .iter()
+        .find_map(|entry| entry.strip_prefix(b"PATH=".as_slice()));
+    let path = path.unwrap_or(b"/usr/local/bin:/usr/bin:/bin");
+    path.split(|byte| *byte == b':')
+        .filter(|dir| !dir.is_empty())
+        .map(|dir| {
+            as_c(
+                std::path::Path::new(std::ffi::OsStr::from_bytes(dir))
+                    .join(std::ffi::OsStr::from_bytes(name))
+                    .as_os_str()
+                    .as_bytes(),
+            )
+        })
+        .collect()
+}
+
+/// Status of a command that could not be executed, as shells report it (POSIX, "Exit Status for
+/// Commands"): 127 when it was not found, 126 when it was.
+pub fn exec_status(errno: i32) -> i32 {
+    if errno == libc::ENOENT || errno == libc::ENOTDIR {
+        127
+    } else {
+        126
+    }
+}
+
+/// The words of an `errno`.
+pub fn describe(errno: i32) -> &'static str {
+    Errno::from_raw(errno).desc()
+}
+
+/// Name of the hidden first argument that makes this binary the boundary's init.
+pub const STAGE: &CStr = c"__init";

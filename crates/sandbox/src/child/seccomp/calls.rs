@@ -1,0 +1,396 @@
+//! Which system calls the command has not, and what was decided of each newer one.
+//!
+//! `docs/system-calls.md` holds the same table; a test compares the two.
+
+/// What the filter answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// The kernel decides.
+    Allowed,
+    /// By its arguments: [`super::filters`] has the rules.
+    Arguments,
+    /// `ENOSYS`, at which programs fall back to what they used before the call existed.
+    Missing,
+    /// `EPERM`.
+    Refused,
+}
+
+/// One decision.
+#[derive(Debug)]
+#[cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        reason = "the test of the documentation reads names and reasons"
+    )
+)]
+pub(super) struct Call {
+    /// Name without `SYS_`.
+    pub(super) name: &'static str,
+    /// Number on this architecture; `None` where the architecture does not have the call.
+    pub(super) number: Option<i64>,
+    pub(super) answer: Answer,
+    /// Why, as the documentation prints it.
+    pub(super) why: &'static str,
+}
+
+/// First of the numbers that all architectures share. Each one from here to [`NEWEST`] has a row.
+pub(super) const SHARED: i64 = 424;
+/// Newest call with a row. What a newer kernel adds does not exist for the command until somebody decided.
+pub(super) const NEWEST: i64 = 471;
+/// Newest call of the architecture's own numbers; between it and [`SHARED`] there is none.
+pub(super) const NEWEST_OWN: i64 = if cfg!(target_arch = "x86_64") {
+    336 // uprobe: the kernel itself lays this call, and uretprobe, into a process that somebody traces.
+} else {
+    294 // kexec_file_load
+};
+
+const fn call(name: &'static str, number: i64, answer: Answer, why: &'static str) -> Call {
+    let number = Some(number);
+    Call {
+        name,
+        number,
+        answer,
+        why,
+    }
+}
+
+/// A call that x86-64 alone has.
+const fn x86(name: &'static str, number: i64, answer: Answer, why: &'static str) -> Call {
+    let number = if cfg!(target_arch = "x86_64") {
+        Some(number)
+    } else {
+        None
+    };
+    Call {
+        name,
+        number,
+        answer,
+        why,
+    }
+}
+
+/// libc has it with some C libraries only (`<asm/unistd.h>`).
+const KEXEC_FILE_LOAD: i64 = if cfg!(target_arch = "x86_64") {
+    320
+} else {
+    294
+};
+
+use Answer::{Allowed, Arguments, Missing, Refused};
+
+const MOUNTS: &str = "mounts are the boundary's";
+const IO_URING: &str = "its operations, sockets among them, pass no filter";
+const KEYS: &str = "keys of the kernel outlive the command, and their table is the machine's";
+const MACHINE: &str = "the machine's own state; it takes a capability as well";
+const FANOTIFY: &str = "reports what other programs do with files";
+const QUOTAS: &str = "quotas of the file systems are the machine's";
+const HANDLES: &str = "opens files past the directories on the way";
+const LANDLOCK: &str = "takes rights from the caller alone; sandboxes of programs use it";
+const FUTEX: &str = "waits and wakes by the caller's own memory";
+const STATMOUNT: &str = "describes mounts by number; programs fall back to `/proc/self/mountinfo`";
+const XATTR_AT: &str = "does by a directory descriptor what the older call does by a path";
+const OWN_PROCESS: &str =
+    "the same rights as kill(2) and ptrace(2): processes of the command alone";
+
+/// Every decision: older calls that are not allowed, and each of the shared numbers.
+pub(super) const CALLS: &[Call] = &[
+    call("acct", libc::SYS_acct, Refused, MACHINE),
+    call("add_key", libc::SYS_add_key, Refused, KEYS),
+    call("adjtimex", libc::SYS_adjtimex, Refused, MACHINE),
+    call(
+        "bpf",
+        libc::SYS_bpf,
+        Refused,
+        "the boundary itself consists of such programs",
+    ),
+    call("chroot", libc::SYS_chroot, Refused, MOUNTS),
+    call("clock_adjtime", libc::SYS_clock_adjtime, Refused, MACHINE),
+    call("clock_settime", libc::SYS_clock_settime, Refused, MACHINE),
+    call("delete_module", libc::SYS_delete_module, Refused, MACHINE),
+    call("fanotify_init", libc::SYS_fanotify_init, Refused, FANOTIFY),
+    call("fanotify_mark", libc::SYS_fanotify_mark, Refused, FANOTIFY),
+    call("finit_module", libc::SYS_finit_module, Refused, MACHINE),
+    call("init_module", libc::SYS_init_module, Refused, MACHINE),
+    call(
+        "io_setup",
+        libc::SYS_io_setup,
+        Missing,
+        "its table (`fs.aio-max-nr`) is the machine's, and no limit holds for one user; databases and nginx go on without",
+    ),
+    call(
+        "kcmp",
+        libc::SYS_kcmp,
+        Refused,
+        "compares the kernel's own objects of two processes",
+    ),
+    call("kexec_file_load", KEXEC_FILE_LOAD, Refused, MACHINE),
+    call("kexec_load", libc::SYS_kexec_load, Refused, MACHINE),
+    call("keyctl", libc::SYS_keyctl, Refused, KEYS),
+    call("lookup_dcookie", libc::SYS_lookup_dcookie, Refused, MACHINE),
+    x86(
+        "modify_ldt",
+        154,
+        Missing,
+        "segments for code of 16 and 32 bits, which the filters end; kernels may be built without it",
+    ),
+    call("mount", libc::SYS_mount, Refused, MOUNTS),
+    call(
+        "name_to_handle_at",
+        libc::SYS_name_to_handle_at,
+        Refused,
+        HANDLES,
+    ),
+    call(
+        "open_by_handle_at",
+        libc::SYS_open_by_handle_at,
+        Refused,
+        HANDLES,
+    ),
+    call(
+        "perf_event_open",
+        libc::SYS_perf_event_open,
+        Refused,
+        "measures the machine and the kernel",
+    ),
+    call(
+        "personality",
+        libc::SYS_personality,
+        Arguments,
+        "a query, and the values of setarch(8), linux32 and debuggers: fixed addresses, another `uname`",
+    ),
+    call("pivot_root", libc::SYS_pivot_root, Refused, MOUNTS),
+    call("quotactl", libc::SYS_quotactl, Refused, QUOTAS),
+    call("reboot", libc::SYS_reboot, Refused, MACHINE),
+    call("request_key", libc::SYS_request_key, Refused, KEYS),
+    call("sethostname", libc::SYS_sethostname, Refused, MACHINE),
+    call("setns", libc::SYS_setns, Refused, "enters other namespaces"),
+    call("settimeofday", libc::SYS_settimeofday, Refused, MACHINE),
+    call("swapoff", libc::SYS_swapoff, Refused, MACHINE),
+    call("swapon", libc::SYS_swapon, Refused, MACHINE),
+    call("syslog", libc::SYS_syslog, Refused, MACHINE),
+    call("umount2", libc::SYS_umount2, Refused, MOUNTS),
+    call(
+        "userfaultfd",
+        libc::SYS_userfaultfd,
+        Refused,
+        "stops the kernel in the middle of a copy, which exploits rely on",
+    ),
+    call("vhangup", libc::SYS_vhangup, Refused, MACHINE),
+    // One row for each of the shared numbers.
+    call("pidfd_send_signal", 424, Allowed, OWN_PROCESS),
+    call("io_uring_setup", 425, Missing, IO_URING),
+    call("io_uring_enter", 426, Missing, IO_URING),
+    call("io_uring_register", 427, Missing, IO_URING),
+    call("open_tree", 428, Refused, MOUNTS),
+    call("move_mount", 429, Refused, MOUNTS),
+    call("fsopen", 430, Refused, MOUNTS),
+    call("fsconfig", 431, Refused, MOUNTS),
+    call("fsmount", 432, Refused, MOUNTS),
+    call("fspick", 433, Refused, MOUNTS),
+    call("pidfd_open", 434, Allowed, OWN_PROCESS),
+    call(
+        "clone3",
+        435,
+        Missing,
+        "its flags lie in memory, where no filter sees them; libraries fall back to clone",
+    ),
+    call(
+        "close_range",
+        436,
+        Allowed,
+        "closes the caller's own descriptors",
+    ),
+    call(
+        "openat2",
+        437,
+        Missing,
+        "its mode lies in memory, where no filter sees it; programs fall back to openat",
+    ),
+    call("pidfd_getfd", 438, Allowed, OWN_PROCESS),
+    call("faccessat2", 439, Allowed, "checks what the caller may do"),
+    call(
+        "process_madvise",
+        440,
+        Refused,
+        "moves memory of another process out",
+    ),
+    call(
+        "epoll_pwait2",
+        441,
+        Allowed,
+        "epoll_wait with a finer clock",
+    ),
+    call("mount_setattr", 442, Refused, MOUNTS),
+    call("quotactl_fd", 443, Refused, QUOTAS),
+    call("landlock_create_ruleset", 444, Allowed, LANDLOCK),
+    call("landlock_add_rule", 445, Allowed, LANDLOCK),
+    call("landlock_restrict_self", 446, Allowed, LANDLOCK),
+    call(
+        "memfd_secret",
+        447,
+        Missing,
+        "takes its pages out of the kernel's own map, which slows the whole machine and keeps it from hibernating",
+    ),
+    call("process_mrelease", 448, Allowed, OWN_PROCESS),
+    call("futex_waitv", 449, Allowed, FUTEX),
+    call(
+        "set_mempolicy_home_node",
+        450,
+        Allowed,
+        "where the caller's own memory lies, as mbind(2)",
+    ),
+    call(
+        "cachestat",
+        451,
+        Missing,
+        "shows which files other users read, on older kernels for any file that the caller can open",
+    ),
+    call(
+        "fchmodat2",
+        452,
+        Arguments,
+        "no set-user-id or set-group-id mode",
+    ),
+    call(
+        "map_shadow_stack",
+        453,
+        Allowed,
+        "the caller's own memory, which only guards it; the C library needs it for contexts",
+    ),
+    call("futex_wake", 454, Allowed, FUTEX),
+    call("futex_wait", 455, Allowed, FUTEX),
+    call("futex_requeue", 456, Allowed, FUTEX),
+    call("statmount", 457, Missing, STATMOUNT),
+    call("listmount", 458, Missing, STATMOUNT),
+    call(
+        "lsm_get_self_attr",
+        459,
+        Allowed,
+        "reads what `/proc/self/attr` has",
+    ),
+    call(
+        "lsm_set_self_attr",
+        460,
+        Missing,
+        "changes the label that security modules judge the caller by; only logins and container engines need it",
+    ),
+    call(
+        "lsm_list_modules",
+        461,
+        Allowed,
+        "names the kernel's security modules",
+    ),
+    call(
+        "mseal",
+        462,
+        Allowed,
+        "makes the caller's own memory unchangeable",
+    ),
+    call("setxattrat", 463, Allowed, XATTR_AT),
+    call("getxattrat", 464, Allowed, XATTR_AT),
+    call("listxattrat", 465, Allowed, XATTR_AT),
+    call("removexattrat", 466, Allowed, XATTR_AT),
+    call("open_tree_attr", 467, Refused, MOUNTS),
+    call(
+        "file_getattr",
+        468,
+        Allowed,
+        "reads flags of a file, as lsattr(1)",
+    ),
+    call(
+        "file_setattr",
+        469,
+        Missing,
+        "changes whose quota a file counts for, and whether names in a directory have a case; the ioctls that did this before are refused",
+    ),
+    call("listns", 470, Missing, "lists namespaces of the machine"),
+    call(
+        "rseq_slice_yield",
+        471,
+        Allowed,
+        "ends the caller's own time slice",
+    ),
+];
+
+/// The numbers of all calls that get `answer`.
+pub(super) fn answered(answer: Answer) -> impl Iterator<Item = i64> {
+    CALLS
+        .iter()
+        .filter(move |call| call.answer == answer)
+        .filter_map(|call| call.number)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn each_shared_number_is_decided_once() {
+        let shared: Vec<i64> = CALLS
+            .iter()
+            .filter_map(|call| call.number.filter(|number| *number >= SHARED))
+            .collect();
+        assert_eq!(shared, (SHARED..=NEWEST).collect::<Vec<_>>());
+        let mut own: Vec<i64> = CALLS.iter().filter_map(|call| call.number).collect();
+        let all = own.len();
+        own.sort_unstable();
+        own.dedup();
+        assert_eq!(own.len(), all, "a call has two rows");
+        assert!(
+            !own.iter()
+                .any(|number| (NEWEST_OWN + 1..SHARED).contains(number))
+        );
+    }
+
+    #[test]
+    fn numbers_are_those_of_the_c_library() {
+        // What the table writes as a number, as far as libc knows it by name.
+        for (name, number) in [
+            ("pidfd_send_signal", libc::SYS_pidfd_send_signal),
+            ("io_uring_register", libc::SYS_io_uring_register),
+            ("open_tree", libc::SYS_open_tree),
+            ("fspick", libc::SYS_fspick),
+            ("clone3", libc::SYS_clone3),
+            ("openat2", libc::SYS_openat2),
+            ("process_madvise", libc::SYS_process_madvise),
+            ("mount_setattr", libc::SYS_mount_setattr),
+            ("quotactl_fd", libc::SYS_quotactl_fd),
+            ("landlock_restrict_self", libc::SYS_landlock_restrict_self),
+            #[cfg(target_arch = "x86_64")]
+            ("modify_ldt", libc::SYS_modify_ldt),
+        ] {
+            let row = CALLS.iter().find(|call| call.name == name).unwrap();
+            assert_eq!(row.number, Some(number), "{name}");
+        }
+    }
+
+    #[test]
+    fn documentation_has_the_table() {
+        let mut table = String::from("| call | number | answer | why |\n|---|---|---|---|\n");
+        for call in CALLS {
+            let number = call.number.filter(|number| *number >= SHARED);
+            let number = number.map_or_else(|| String::from("–"), |number| number.to_string());
+            let answer = match call.answer {
+                Allowed => "allowed",
+                Arguments => "by its arguments",
+                Missing => "`ENOSYS`",
+                Refused => "`EPERM`",
+            };
+            let (name, why) = (call.name, call.why);
+            writeln!(table, "| `{name}` | {number} | {answer} | {why} |").unwrap();
+        }
+        let docs = include_str!("../../../../../docs/system-calls.md");
+        assert!(
+            docs.contains(&table),
+            "docs/system-calls.md needs this table:\n{table}"
+        );
+        let newest = format!("above {NEWEST}");
+        assert!(
+            docs.contains(&newest),
+            "docs/system-calls.md does not say `{newest}`"
+        );
+    }
+}

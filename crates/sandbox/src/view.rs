@@ -1,0 +1,480 @@
+//! The agent's file system view: a read-only overlay over the host's, private tmpfs where programs
+//! write, a private /dev, /proc and /sys, and the workspace at its own path.
+//!
+//! An overlay has inodes of its own, so no path socket and no FIFO of the host can be reached through
+//! it. Each host mount gets an overlay whose top layer also carries what differs from the host
+//! (`/etc/passwd`, `/etc/resolv.conf` …). It is a snapshot: a file that the host replaces later stays
+//! as it was.
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown, symlink};
+use std::path::{Component, Path, PathBuf};
+
+use egress_workspace::credentials::Shown;
+use mounts::{SAFE, bind, bind_read_only, overlay, tmpfs};
+use nix::fcntl::{OFlag, open};
+use nix::mount::{MsFlags, mount};
+use nix::sys::stat::Mode;
+
+use super::mountinfo::{self, Mount};
+
+mod mounts;
+
+/// Size limits of the private tmpfs, bytes.
+#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
+pub struct TmpfsLimits {
+    /// `/tmp`, `/var/tmp`, `/dev/shm` and the home, each.
+    pub scratch_bytes: u64,
+    /// `/run`.
+    pub run_bytes: u64,
+}
+
+/// A file that the view has in place of the host's.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct PlacedFile {
+    /// Absolute path.
+    pub path: PathBuf,
+    /// Its content.
+    pub content: Vec<u8>,
+}
+
+/// A host mount that is not in the view, and why.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct LeftOut {
+    /// Where the host has it.
+    pub path: PathBuf,
+    /// Why it is not in the view.
+    pub why: String,
+}
+
+/// Trees that the view has of its own: no host mount at or below them is looked at.
+const PRIVATE: [&str; 6] = ["/proc", "/sys", "/dev", "/run", "/tmp", "/var/tmp"];
+/// File systems that hold no files of the host.
+const PSEUDO: [&str; 16] = [
+    "autofs",
+    "binfmt_misc",
+    "bpf",
+    "cgroup",
+    "cgroup2",
+    "configfs",
+    "debugfs",
+    "devpts",
+    "devtmpfs",
+    "fusectl",
+    "mqueue",
+    "nsfs",
+    "proc",
+    "rpc_pipefs",
+    "sysfs",
+    "tracefs",
+];
+/// Private tmpfs that the agent may write to, its home aside.
+pub const SCRATCH: [&str; 4] = ["/dev/shm", "/run", "/tmp", "/var/tmp"];
+/// Where the files lie that stand in place of the runner's command files.
+pub const COMMAND_FILES: &str = "/run/command-files";
+/// Size limit of all of them together, bytes.
+const COMMAND_FILES_BYTES: u64 = 8 << 20;
+const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+/// Largest file that is copied into the view, bytes.
+const LARGEST_COPY: u64 = 1 << 20;
+/// Size limit of what stands in place of a covered directory, bytes: an event may be that large.
+const MASK_BYTES: u64 = 32 << 20;
+
+/// A view under construction, inside the boundary's own mount namespace.
+#[derive(Debug)]
+pub struct View {
+    stage: PathBuf,
+    root: PathBuf,
+    /// Host mount points in the view with the directories of their top layers, outermost first.
+    layers: Vec<(PathBuf, PathBuf)>,
+}
+
+impl View {
+    /// Starts a view below `stage`, an empty directory: a tmpfs for the layers goes on it.
+    ///
+    /// # Errors
+    /// Those of `mount(2)`.
+    pub fn begin(stage: &Path) -> io::Result<Self> {
+        tmpfs(stage, 0o700, 16 << 20, None)?;
+        let root = stage.join("root");
+        DirBuilder::new().mode(0o755).create(&root)?;
+        Ok(Self {
+            stage: stage.to_path_buf(),
+            root,
+            layers: Vec::new(),
+        })
+    }
+
+    /// Lays the overlays: one over `/`, one over each other visible mount of the host, with `files`
+    /// and the directories that the view needs in their top layers.
+    ///
+    /// # Errors
+    /// When `/` cannot be the lower layer of an overlay; other mounts that cannot are left out.
+    pub fn overlay_host(
+        &mut self,
+        files: &[PlacedFile],
+        dirs: &[PathBuf],
+    ) -> io::Result<Vec<LeftOut>> {
+        let mut left_out = Vec::new();
+        let mut covered = Vec::new();
+        let mut mounts: Vec<Mount> = mountinfo::read()?
+            .into_iter()
+            .filter(|mount| !PRIVATE.iter().any(|dir| mount.target.starts_with(dir)))
+            .filter(mountinfo::is_visible)
+            .collect();
+        mounts.sort_by_key(|mount| mount.target.components().count());
+        let (trees, single): (Vec<Mount>, Vec<Mount>) =
+            mounts.into_iter().partition(|mount| mount.target.is_dir());
+        for (number, mount) in trees.into_iter().enumerate() {
+            if PSEUDO.contains(&mount.fstype.as_str()) {
+                covered.push(mount.target);
+                continue;
+            }
+            if let Some(why) = mount.judges_by_process() {
+                if mount.target == Path::new("/") {
+                    return Err(io::Error::other(format!("/ cannot be shown: {why}")));
+                }
+                covered.push(mount.target.clone());
+                left_out.push(LeftOut {
+                    path: mount.target,
+                    why: why.to_owned(),
+                });
+                continue;
+            }
+            let layer = self.stage.join(format!("layer{number}"));
+            directory_like(&mount.target, &layer)?;
+            self.layers.push((mount.target, layer));
+        }
+        for mount in single {
+            let why = self.copy_file(&mount)?.to_owned();
+            let path = mount.target;
+            left_out.push(LeftOut { path, why });
+        }
+        for file in files {
+            let path = self.in_layer(&file.path)?;
+            fs::write(&path, &file.content)?;
+            fs::set_permissions(&path, Permissions::from_mode(0o644))?;
+        }
+        for dir in PRIVATE
+            .iter()
+            .map(PathBuf::from)
+            .chain(dirs.iter().cloned())
+        {
+            let path = self.in_layer(&dir)?;
+            if !path.is_dir() {
+                DirBuilder::new().mode(0o755).create(&path)?;
+            }
+        }
+        let layers = std::mem::take(&mut self.layers);
+        for (target, layer) in &layers {
+            let inside = self.inside(target);
+            let done = if inside.is_dir() {
+                overlay(layer, target, &inside)
+            } else {
+                Err(io::Error::other("its mount point is not in the view"))
+            };
+            match done {
+                Err(error) if target != Path::new("/") => {
+                    covered.push(target.clone());
+                    left_out.push(LeftOut {
+                        path: target.clone(),
+                        why: error.to_string(),
+                    });
+                }
+                other => other?,
+            }
+        }
+        self.layers = layers;
+        // What a mount hides must not show where the mount itself does not.
+        for target in covered {
+            let inside = self.inside(&target);
+            if inside.is_dir() {
+                tmpfs(&inside, 0o755, 1 << 20, None)?;
+            }
+        }
+        Ok(left_out)
+    }
+
+    /// Puts a copy of a file of the host into the top layer, or where that is not possible a file that
+    /// cannot be read: the overlay alone would show what lies below a mount on that file, which may be
+    /// there to hide it. Returns which of the two, for the record.
+    fn copy_file(&self, mount: &Mount) -> io::Result<&'static str> {
+        let path = &mount.target;
+        let placed = self.in_layer(path)?;
+        let meta = path.metadata()?;
+        if meta.is_file() && meta.len() <= LARGEST_COPY && mount.judges_by_process().is_none() {
+            fs::write(&placed, fs::read(path)?)?;
+            chown(&placed, Some(meta.uid()), Some(meta.gid()))?;
+            fs::set_permissions(&placed, Permissions::from_mode(meta.mode() & 0o777))?;
+            Ok("a mount over a single file: the view has a copy")
+        } else {
+            fs::write(&placed, "")?;
+            fs::set_permissions(&placed, Permissions::from_mode(0o000))?;
+            Ok("a mount over a single file: the view has none of it")
+        }
+    }
+
+    /// Where `path` lies in the top layer of the mount that covers it; its parents are made.
+    fn in_layer(&self, path: &Path) -> io::Result<PathBuf> {
+        // A directory of a top layer would hide a symbolic link of the host, so links come first.
+        let parent = path.parent().unwrap_or(path);
+        let parent = parent
+            .canonicalize()
+            .unwrap_or_else(|_| parent.to_path_buf());
+        let path = path
+            .file_name()
+            .map_or_else(|| parent.clone(), |name| parent.join(name));
+        let (target, layer) = self
+            .layers
+            .iter()
+            .rfind(|(target, _)| path.starts_with(target))
+            .ok_or_else(|| io::Error::other("no mount covers /"))?;
+        let below = path.strip_prefix(target).map_err(io::Error::other)?;
+        let (mut host, mut placed) = (target.clone(), layer.clone());
+        for component in below.parent().into_iter().flat_map(Path::components) {
+            host.push(component);
+            placed.push(component);
+            directory_like(&host, &placed)?;
+        }
+        Ok(layer.join(below))
+    }
+
+    /// Makes an empty directory outside of the view, for a mount that only others refer to.
+    ///
+    /// # Errors
+    /// Those of `mkdir(2)`.
+    pub fn scratch(&self, name: &str) -> io::Result<PathBuf> {
+        let path = self.stage.join(name);
+        DirBuilder::new().mode(0o700).create(&path)?;
+        Ok(path)
+    }
+
+    /// Where the agent's absolute `path` lies while the view is under construction.
+    pub fn inside(&self, path: &Path) -> PathBuf {
+        self.root.join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    /// Mounts what is private: /run, /tmp, /var/tmp, /dev, /proc, /sys and the agent's home.
+    ///
+    /// # Errors
+    /// Those of `mount(2)`; /sys is left away where it cannot be had.
+    pub fn private_mounts(&self, limits: TmpfsLimits, home: &Path, agent: u32) -> io::Result<()> {
+        let scratch = limits.scratch_bytes;
+        tmpfs(
+            &self.inside(Path::new("/run")),
+            0o755,
+            limits.run_bytes,
+            None,
+        )?;
+        let lock = self.inside(Path::new("/run/lock"));
+        DirBuilder::new().create(&lock)?;
+        fs::set_permissions(&lock, Permissions::from_mode(0o1777))?;
+        tmpfs(&self.inside(Path::new("/tmp")), 0o1777, scratch, None)?;
+        tmpfs(&self.inside(Path::new("/var/tmp")), 0o1777, scratch, None)?;
+        tmpfs(&self.inside(home), 0o700, scratch, Some(agent))?;
+        self.devices(scratch)?;
+        let none: Option<&str> = None;
+        let proc = self.inside(Path::new("/proc"));
+        mount(
+            Some("proc"),
+            &proc,
+            Some("proc"),
+            SAFE | MsFlags::MS_NOEXEC,
+            none,
+        )?;
+        let sys = self.inside(Path::new("/sys"));
+        let read_only = SAFE | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY;
+        if mount(Some("sysfs"), &sys, Some("sysfs"), read_only, none).is_err() {
+            // Absent is the other allowed state: an empty read-only directory.
+            mount(
+                Some("none"),
+                &sys,
+                Some("tmpfs"),
+                read_only,
+                Some("size=4k,mode=555"),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Makes the agent's own command files, empty, in a directory that it cannot change.
+    ///
+    /// # Errors
+    /// Those of `mount(2)` and of writing.
+    pub fn command_files(&self, names: &[String], agent: u32) -> io::Result<()> {
+        let dir = self.inside(Path::new(COMMAND_FILES));
+        DirBuilder::new().mode(0o755).create(&dir)?;
+        tmpfs(&dir, 0o755, COMMAND_FILES_BYTES, None)?;
+        for name in names {
+            let file = dir.join(name);
+            fs::write(&file, "")?;
+            fs::set_permissions(&file, Permissions::from_mode(0o644))?;
+            chown(&file, Some(agent), Some(agent))?;
+        }
+        Ok(())
+    }
+
+    /// Opens directories of the view, for the supervisor to look at when the agent is gone.
+    ///
+    /// # Errors
+    /// Those of `open(2)`.
+    pub fn hold(&self, paths: &[PathBuf]) -> io::Result<Vec<OwnedFd>> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        paths
+            .iter()
+            .map(|path| Ok(open(&self.inside(path), flags, Mode::empty())?))
+            .collect()
+    }
+
+    fn devices(&self, scratch: u64) -> io::Result<()> {
+        let dev = self.inside(Path::new("/dev"));
+        mount(
+            Some("tmpfs"),
+            &dev,
+            Some("tmpfs"),
+            MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC,
+            Some("size=64k,mode=755"),
+        )?;
+        for name in DEVICES {
+            let node = dev.join(name);
+            fs::File::create(&node)?;
+            bind(&Path::new("/dev").join(name), &node)?;
+        }
+        for (link, to) in [
+            ("fd", "/proc/self/fd"),
+            ("stdin", "/proc/self/fd/0"),
+            ("stdout", "/proc/self/fd/1"),
+            ("stderr", "/proc/self/fd/2"),
+            ("ptmx", "pts/ptmx"),
+        ] {
+            symlink(to, dev.join(link))?;
+        }
+        let pts = dev.join("pts");
+        DirBuilder::new().mode(0o755).create(&pts)?;
+        // A quarter of the 4,096 that the machine has for all its users.
+        let options = "newinstance,ptmxmode=0666,mode=0620,gid=5,max=1024";
+        mount(
+            Some("devpts"),
+            &pts,
+            Some("devpts"),
+            MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC,
+            Some(options),
+        )?;
+        let shm = dev.join("shm");
+        DirBuilder::new().create(&shm)?;
+        tmpfs(&shm, 0o1777, scratch, None)
+    }
+
+    /// Makes `path` an existing directory that the agent can enter: where it or an ancestor is closed to
+    /// it (`/root`, `/home/user` at 0750) or lies in a private tmpfs, a root-owned 0755 skeleton
+    /// takes its place.
+    ///
+    /// # Errors
+    /// Those of `mkdir(2)` and `mount(2)`.
+    pub fn skeleton(&self, path: &Path) -> io::Result<PathBuf> {
+        let mut at = PathBuf::from("/");
+        for component in path.components() {
+            let Component::Normal(name) = component else {
+                continue;
+            };
+            at.push(name);
+            let inside = self.inside(&at);
+            match fs::symlink_metadata(&inside) {
+                Ok(meta) if meta.is_dir() && meta.mode() & 0o001 != 0 => {}
+                Ok(meta) if meta.is_dir() => tmpfs(&inside, 0o755, 1 << 20, None)?,
+                Ok(_) => {
+                    return Err(io::Error::other(format!(
+                        "{} is no directory in the view",
+                        at.display()
+                    )));
+                }
+                Err(_) => {
+                    let made = DirBuilder::new().mode(0o755).create(&inside);
+                    if let Err(error) = made {
+                        let text = format!("cannot make {} in the view: {error}", at.display());
+                        return Err(io::Error::other(text));
+                    }
+                }
+            }
+        }
+        Ok(self.inside(path))
+    }
+
+    /// Covers what the run itself uses (keys, configuration, packet, run directory), wherever it is
+    /// visible: a file by one that cannot be read, a directory by one that holds nothing but copies of
+    /// the `shown` files below it.
+    ///
+    /// # Errors
+    /// Those of `mount(2)`, and of copying.
+    pub fn mask<'p>(
+        &self,
+        paths: impl IntoIterator<Item = &'p PathBuf>,
+        shown: &[PathBuf],
+    ) -> io::Result<()> {
+        let empty_file = self.stage.join("mask");
+        fs::write(&empty_file, "")?;
+        fs::set_permissions(&empty_file, Permissions::from_mode(0o000))?;
+        for path in paths {
+            let inside = self.inside(path);
+            let Ok(meta) = fs::symlink_metadata(&inside) else {
+                continue;
+            };
+            if meta.is_dir() {
+                tmpfs(&inside, 0o755, MASK_BYTES, None)?;
+                for file in shown.iter().filter(|file| file.starts_with(path)) {
+                    let copy = self.inside(file);
+                    if let Some(parent) = copy.parent() {
+                        DirBuilder::new()
+                            .recursive(true)
+                            .mode(0o755)
+                            .create(parent)?;
+                    }
+                    fs::write(&copy, egress_files::read(file, MASK_BYTES)?)?;
+                }
+            } else {
+                bind_read_only(&empty_file, &inside)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows other files in place of those of the host that are in the view; read-only.
+    ///
+    /// # Errors
+    /// Those of `mount(2)` and of writing.
+    pub fn cover(&self, files: &[(PathBuf, Shown)]) -> io::Result<()> {
+        for (number, (path, shown)) in files.iter().enumerate() {
+            let inside = self.inside(path);
+            if !fs::symlink_metadata(&inside).is_ok_and(|meta| meta.is_file()) {
+                continue;
+            }
+            let file = self.stage.join(format!("shown{number}"));
+            shown.write(&file)?;
+            bind_read_only(&file, &inside)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the view the root directory; the host's tree is gone for this namespace.
+    ///
+    /// # Errors
+    /// Those of `pivot_root(2)`.
+    pub fn enter(self) -> io::Result<()> {
+        egress_sys::mount::pivot_into(&self.root)
+    }
+}
+
+/// Makes the directory `at` unless it is there. In a layer it gives the view's directory its owner and
+/// mode, so it has those of `host` if there is such a directory.
+fn directory_like(host: &Path, at: &Path) -> io::Result<()> {
+    if at.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new().mode(0o755).create(at)?;
+    if let Ok(meta) = host.metadata() {
+        chown(at, Some(meta.uid()), Some(meta.gid()))?;
+        fs::set_permissions(at, Permissions::from_mode(meta.mode() & 0o1777))?;
+    }
+    Ok(())
+}

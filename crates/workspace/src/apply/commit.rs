@@ -1,0 +1,416 @@
+//! Brings what was judged good into the workspace, as its owner.
+//!
+//! Everything is a rename within one mount: content, holes, attributes and links between files stay as
+//! the agent made them, and nothing is ever half-written. A name is looked up without following links.
+//! What was judged is checked again after the rename, and put back if it was something else.
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::OwnedFd;
+
+use egress_sys::rename::{RenameFlags, rename};
+use egress_sys::{entry_xattr as xattr, identity};
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat, futimens, mkdirat};
+use nix::sys::time::TimeSpec;
+use nix::unistd::{Gid, Uid, fchown, fchownat};
+
+use super::content;
+use super::judge::{Kind, Reason};
+use super::layer::OWN_ATTRIBUTES;
+use super::model::{Outcome, Plan, Step};
+use super::path::RelPath;
+use super::tree::{self, Identity};
+use crate::store::{About, MOVED, Store, UPPER};
+
+/// The directories that steps work on.
+struct Places {
+    upper: OwnedFd,
+    moved: OwnedFd,
+    root: OwnedFd,
+    /// The directories opened last: steps come in the order of directories.
+    last: [Option<(RelPath, OwnedFd)>; 2],
+    /// What each change has taken out of the workspace so far, and where it was.
+    taken: BTreeMap<usize, Vec<(u64, RelPath)>>,
+    /// What could not be put back.
+    stranded: Vec<RelPath>,
+}
+
+#[derive(Clone, Copy)]
+enum Side {
+    Upper,
+    Workspace,
+}
+
+/// Takes all steps of `plan`. A step that fails refuses its change and what lies below it; the others
+/// go on.
+///
+/// # Errors
+/// When the directories cannot be used at all, or when something that was taken out of the workspace
+/// could not be put back: the store must stay then.
+pub fn commit(store: &Store, plan: &mut Plan) -> io::Result<()> {
+    let mut places = Places {
+        upper: store.dir(UPPER)?,
+        moved: store.dir(MOVED)?,
+        root: store.workspace()?,
+        last: [None, None],
+        taken: BTreeMap::new(),
+        stranded: Vec::new(),
+    };
+    let about = store.about();
+    prepare(&mut places, about, plan)?;
+    places.last = [None, None];
+    std::thread::scope(|scope| {
+        let steps = scope.spawn(|| {
+            identity::assume_on_this_thread(about.uid, about.gid)?;
+            take_all(&mut places, plan);
+            Ok(())
+        });
+        steps
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the thread that applies panicked")))
+    })?;
+    match places.stranded.first() {
+        None => Ok(()),
+        Some(path) => Err(io::Error::other(format!(
+            "{} could not be put back and is kept in {}",
+            path.text(),
+            store.path().join(MOVED).display()
+        ))),
+    }
+}
+
+/// Makes what the agent made the owner's: ids, and no bits or attributes that mean something to the
+/// kernel. It is done in the upper layer, where nobody else can look.
+fn prepare(places: &mut Places, about: &About, plan: &Plan) -> io::Result<()> {
+    let (owner, group) = (Uid::from_raw(about.uid), Gid::from_raw(about.gid));
+    for dir in [&places.upper, &places.moved] {
+        fchown(dir, Some(owner), Some(group))?;
+        fchmod(dir, Mode::S_IRWXU)?;
+    }
+    let mut seen = BTreeSet::new();
+    for planned in &plan.steps {
+        let (path, moves) = match &planned.step {
+            Step::Place { path } | Step::Exchange { path, .. } => (path, true),
+            Step::FinishDirectory { path, .. } => (path, false),
+            Step::TakeOut { .. } | Step::PutBack { .. } | Step::MakeDirectory { .. } => continue,
+        };
+        let (parent, name) = path.split();
+        open_up(
+            places,
+            if moves { &parent } else { path },
+            &mut seen,
+            owner,
+            group,
+        )?;
+        if !moves {
+            continue;
+        }
+        let dir = places.dir(Side::Upper, &parent)?;
+        let Some(stat) = tree::stat(dir, name)? else {
+            continue;
+        };
+        if matches!(planned.step, Step::Exchange { fresh, .. } if fresh != stat.st_ino) {
+            continue;
+        }
+        let exchanged = |id: u32, new: u32| if id == about.agent { new } else { id };
+        fchownat(
+            dir,
+            name,
+            Some(Uid::from_raw(exchanged(stat.st_uid, about.uid))),
+            Some(Gid::from_raw(exchanged(stat.st_gid, about.gid))),
+            AtFlags::AT_SYMLINK_NOFOLLOW,
+        )?;
+        for attribute in xattr::names(dir, name)? {
+            let text = attribute.to_bytes();
+            if text.starts_with(OWN_ATTRIBUTES) || text.starts_with(b"system.posix_acl_") {
+                xattr::remove(dir, name, &attribute)?;
+            }
+        }
+        if tree::kind(&stat) == Kind::File && stat.st_mode & 0o6000 != 0 {
+            let mode = Mode::from_bits_truncate(stat.st_mode & 0o777);
+            fchmodat(dir, name, mode, FchmodatFlags::FollowSymlink)?;
+        }
+    }
+    Ok(())
+}
+
+/// Lets the owner into a directory of the upper layer and all that hold it.
+fn open_up(
+    places: &Places,
+    path: &RelPath,
+    seen: &mut BTreeSet<RelPath>,
+    owner: Uid,
+    group: Gid,
+) -> io::Result<()> {
+    let mut at = RelPath::default();
+    for name in path.components() {
+        use std::os::unix::ffi::OsStrExt;
+        at = at.join(OsStr::from_bytes(name));
+        if seen.insert(at.clone()) {
+            let dir = tree::beneath(&places.upper, &at, OFlag::O_RDONLY)?;
+            fchown(&dir, Some(owner), Some(group))?;
+            fchmod(&dir, Mode::S_IRWXU)?;
+        }
+    }
+    Ok(())
+}
+
+fn take_all(places: &mut Places, plan: &mut Plan) {
+    let mut failed: Vec<RelPath> = Vec::new();
+    let finishing = |step: &Step| matches!(step, Step::FinishDirectory { .. });
+    // Permissions and times of directories come when nothing in them changes any more.
+    let last = plan.steps.iter().rev().filter(|p| finishing(&p.step));
+    let order = plan.steps.iter().map(|p| (p, false));
+    for (planned, finish) in order.chain(last.map(|p| (p, true))) {
+        let Some(change) = plan.changes.get_mut(planned.of) else {
+            continue;
+        };
+        if change.outcome != Outcome::Applied {
+            continue;
+        }
+        let path = planned.step.path();
+        if failed
+            .iter()
+            .any(|dir| path.is_within(dir) || change.path.is_within(dir))
+        {
+            change.refuse(Reason::HeldBack);
+            places.undo(planned.of);
+            continue;
+        }
+        let done = if finishing(&planned.step) && !finish {
+            places.open_for_owner(path)
+        } else {
+            places.take(&planned.step)
+        };
+        if let Err(reason) = done {
+            if change.kind == Kind::Directory {
+                failed.push(change.path.clone());
+            }
+            change.refuse(reason);
+            places.undo(planned.of);
+        } else if let Step::TakeOut { path, slot, .. } = &planned.step {
+            let taken = places.taken.entry(planned.of).or_default();
+            taken.push((*slot, path.clone()));
+        }
+    }
+}
+
+impl Places {
+    /// The directory at `path` on one side.
+    fn dir(&mut self, side: Side, path: &RelPath) -> io::Result<&OwnedFd> {
+        let (root, flags) = match side {
+            Side::Upper => (&self.upper, OFlag::O_RDONLY),
+            Side::Workspace => (&self.root, OFlag::O_PATH),
+        };
+        let [upper, workspace] = &mut self.last;
+        let last = match side {
+            Side::Upper => upper,
+            Side::Workspace => workspace,
+        };
+        if last.as_ref().is_none_or(|(at, _)| at != path) {
+            *last = Some((path.clone(), tree::beneath(root, path, flags)?));
+        }
+        match last {
+            Some((_, dir)) => Ok(dir),
+            None => Err(io::Error::other("no directory is open")),
+        }
+    }
+
+    /// A directory by a descriptor of the caller's own, and the name of `path` in it.
+    fn parent(&mut self, side: Side, path: &RelPath) -> Result<(OwnedFd, OsString), Reason> {
+        let (parent, name) = path.split();
+        let dir = self
+            .dir(side, &parent)
+            .and_then(OwnedFd::try_clone)
+            .map_err(|error| reason(&error))?;
+        Ok((dir, name.to_os_string()))
+    }
+
+    /// Puts back what a change took out that is not applied after all.
+    fn undo(&mut self, of: usize) {
+        self.last = [None, None];
+        for (slot, path) in self.taken.remove(&of).unwrap_or_default().into_iter().rev() {
+            let slot = OsString::from(slot.to_string());
+            if matches!(looked_up(&self.moved, &slot), Ok(None)) {
+                continue;
+            }
+            let back = self.parent(Side::Workspace, &path).and_then(|(dir, name)| {
+                moved(&self.moved, &slot, &dir, &name).map_err(|errno| reason(&errno.into()))
+            });
+            if back.is_err() {
+                self.stranded.push(path);
+            }
+        }
+    }
+
+    fn take(&mut self, step: &Step) -> Result<(), Reason> {
+        match step {
+            Step::TakeOut {
+                path,
+                slot,
+                identity,
+            } => self.take_out(path, *slot, *identity),
+            Step::PutBack { slot, path, .. } => self.put_back(*slot, path),
+            Step::MakeDirectory { path } => self.make_directory(path),
+            Step::FinishDirectory {
+                path,
+                mode,
+                modified,
+            } => self
+                .finish(path, *mode, *modified)
+                .map_err(|error| reason(&error)),
+            Step::Place { path } => self.place(path),
+            Step::Exchange {
+                path,
+                fresh,
+                identity,
+            } => self.exchange(path, *fresh, *identity),
+        }
+    }
+
+    fn take_out(&mut self, path: &RelPath, slot: u64, identity: Identity) -> Result<(), Reason> {
+        let slot = OsString::from(slot.to_string());
+        if looked_up(&self.moved, &slot)?.is_some() {
+            return Ok(());
+        }
+        let (dir, name) = self.parent(Side::Workspace, path)?;
+        self.last = [None, None];
+        let mut done = moved(&dir, &name, &self.moved, &slot);
+        if matches!(done, Err(Errno::EACCES | Errno::EPERM)) {
+            // A directory that its owner may not write cannot get another parent.
+            let mode = Mode::S_IRWXU;
+            let opened = fchmodat(&dir, name.as_os_str(), mode, FchmodatFlags::NoFollowSymlink);
+            opened.map_err(|errno| reason(&errno.into()))?;
+            done = moved(&dir, &name, &self.moved, &slot);
+        }
+        match done {
+            Ok(()) => {}
+            // It is gone already, which is what was wanted.
+            Err(Errno::ENOENT) => return Ok(()),
+            Err(errno) => return Err(reason(&errno.into())),
+        }
+        let is = looked_up(&self.moved, &slot)?.map(|stat| Identity::of(&stat));
+        if is == Some(identity) {
+            return Ok(());
+        }
+        if moved(&self.moved, &slot, &dir, &name).is_err() {
+            self.stranded.push(path.clone());
+        }
+        Err(Reason::ChangedMeanwhile)
+    }
+
+    fn put_back(&mut self, slot: u64, path: &RelPath) -> Result<(), Reason> {
+        let slot = OsString::from(slot.to_string());
+        let (dir, name) = self.parent(Side::Workspace, path)?;
+        if looked_up(&self.moved, &slot)?.is_none() {
+            return match looked_up(&dir, &name)? {
+                Some(_) => Ok(()),
+                None => Err(Reason::ChangedMeanwhile),
+            };
+        }
+        moved(&self.moved, &slot, &dir, &name).map_err(|errno| reason(&errno.into()))
+    }
+
+    fn make_directory(&mut self, path: &RelPath) -> Result<(), Reason> {
+        let (dir, name) = self.parent(Side::Workspace, path)?;
+        match mkdirat(&dir, name.as_os_str(), Mode::S_IRWXU) {
+            Ok(()) => Ok(()),
+            Err(Errno::EEXIST) => match looked_up(&dir, &name)? {
+                Some(stat) if tree::kind(&stat) == Kind::Directory => Ok(()),
+                Some(_) | None => Err(Reason::ChangedMeanwhile),
+            },
+            Err(errno) => Err(reason(&errno.into())),
+        }
+    }
+
+    /// Lets the owner write a directory while its entries come.
+    fn open_for_owner(&mut self, path: &RelPath) -> Result<(), Reason> {
+        let (dir, name) = self.parent(Side::Workspace, path)?;
+        let Some(stat) = looked_up(&dir, &name)? else {
+            return Err(Reason::ChangedMeanwhile);
+        };
+        if stat.st_mode & 0o700 == 0o700 {
+            return Ok(());
+        }
+        let mode = Mode::from_bits_truncate(stat.st_mode & 0o7777 | 0o700);
+        fchmodat(&dir, name.as_os_str(), mode, FchmodatFlags::NoFollowSymlink)
+            .map_err(|errno| reason(&errno.into()))
+    }
+
+    fn finish(&mut self, path: &RelPath, mode: u32, modified: (i64, i64)) -> io::Result<()> {
+        let here = OsStr::new(".");
+        let to = tree::beneath(&self.root, path, OFlag::O_RDONLY)?;
+        let from = tree::beneath(&self.upper, path, OFlag::O_RDONLY)?;
+        let wanted = content::user_attributes(&from, here)?;
+        for attribute in content::user_attributes(&to, here)?.keys() {
+            if !wanted.contains_key(attribute) {
+                xattr::remove(&to, here, attribute)?;
+            }
+        }
+        for (attribute, value) in &wanted {
+            xattr::set(&to, here, attribute, value)?;
+        }
+        // A directory made in one with setgid has it too, and keeps it.
+        let set_gid = nix::sys::stat::fstat(&to)?.st_mode & 0o2000;
+        fchmod(&to, Mode::from_bits_truncate(mode | set_gid))?;
+        let (seconds, nanoseconds) = modified;
+        futimens(
+            &to,
+            &TimeSpec::UTIME_OMIT,
+            &TimeSpec::new(seconds, nanoseconds),
+        )?;
+        Ok(())
+    }
+
+    fn place(&mut self, path: &RelPath) -> Result<(), Reason> {
+        let (from, name) = self.parent(Side::Upper, path)?;
+        if looked_up(&from, &name)?.is_none() {
+            return Ok(());
+        }
+        let (to, _) = self.parent(Side::Workspace, path)?;
+        moved(&from, &name, &to, &name).map_err(|errno| reason(&errno.into()))
+    }
+
+    fn exchange(&mut self, path: &RelPath, fresh: u64, identity: Identity) -> Result<(), Reason> {
+        let (from, name) = self.parent(Side::Upper, path)?;
+        if looked_up(&from, &name)?.is_none_or(|stat| stat.st_ino != fresh) {
+            return Ok(());
+        }
+        let (to, _) = self.parent(Side::Workspace, path)?;
+        let swap = || {
+            let name = name.as_os_str();
+            rename(&from, name, &to, name, RenameFlags::EXCHANGE)
+                .map_err(|errno| reason(&errno.into()))
+        };
+        swap()?;
+        let was = looked_up(&from, &name)?.map(|stat| Identity::of(&stat));
+        if was == Some(identity) {
+            return Ok(());
+        }
+        swap()?;
+        Err(Reason::ChangedMeanwhile)
+    }
+}
+
+/// Renames, never over anything.
+fn moved(from: &OwnedFd, name: &OsStr, to: &OwnedFd, new: &OsStr) -> nix::Result<()> {
+    rename(from, name, to, new, RenameFlags::NOREPLACE)
+}
+
+fn looked_up(dir: &OwnedFd, name: &OsStr) -> Result<Option<nix::sys::stat::FileStat>, Reason> {
+    tree::stat(dir, name).map_err(|error| reason(&error))
+}
+
+/// What a failed call means for the change.
+fn reason(error: &io::Error) -> Reason {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EACCES | Errno::EPERM | Errno::EROFS) => Reason::NotPermitted,
+        Some(Errno::EEXIST | Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => {
+            Reason::ChangedMeanwhile
+        }
+        Some(Errno::EXDEV) => Reason::OtherFileSystem,
+        Some(_) | None => Reason::Io(error.to_string()),
+    }
+}

@@ -1,0 +1,137 @@
+//! Copies the workspace for `--workspace copy`: what the agent works on where the file system can be
+//! neither mapped nor a layer. Devices, sockets, pipes and other mounts are left out.
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::{AsFd, OwnedFd};
+
+use egress_sys::entry_xattr as xattr;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
+use nix::sys::stat::{FileStat, Mode, fchmod, fstat, futimens, mkdirat};
+use nix::sys::time::TimeSpec;
+use nix::unistd::{Gid, Uid, Whence, fchown, fchownat, lseek, symlinkat};
+
+use super::content::user_attributes;
+use super::judge::{self, Kind};
+use super::path::RelPath;
+use super::tree;
+use crate::store::{self, About, COPY, Store};
+
+/// A file of the store that was made when the copy was.
+const COPIED: &str = "copied";
+
+/// Copies the workspace of `store` into it; what belongs to the workspace's owner is the agent's there.
+///
+/// # Errors
+/// When something cannot be read or there is no room.
+pub fn copy(store: &Store) -> io::Result<()> {
+    let (from, to) = (store.workspace()?, store.dir(COPY)?);
+    entries(&from, &to, &RelPath::default(), store.about())?;
+    finish(&to, &fstat(&from)?, store.about())
+}
+
+/// Notes that the copy is made: what changes in it from now on is the agent's doing.
+///
+/// # Errors
+/// Those of writing.
+pub fn end(store: &Store) -> io::Result<()> {
+    store.create_file(COPIED).map(drop)
+}
+
+/// When that was, by the clock of the file system.
+///
+/// # Errors
+/// When it was not.
+pub fn ended(store: &Store) -> io::Result<(i64, i64)> {
+    tree::stat(store.held(), OsStr::new(COPIED))?
+        .map(|stat| tree::changed_at(&stat))
+        .ok_or_else(|| io::Error::other("the workspace was not copied"))
+}
+
+fn entries(from: &OwnedFd, to: &OwnedFd, path: &RelPath, about: &About) -> io::Result<()> {
+    let device = fstat(from)?.st_dev;
+    for name in tree::list(from)? {
+        let Some(stat) = tree::stat(from, &name)? else {
+            continue;
+        };
+        let name = name.as_os_str();
+        if store::is_name(name) {
+            continue;
+        }
+        let path = path.join(name);
+        if judge::depth(&path).is_err() {
+            return Err(io::Error::other(
+                "a directory of the workspace is too deep to be copied: more than 256 levels, or 3,072 bytes",
+            ));
+        }
+        match tree::kind(&stat) {
+            Kind::Directory if stat.st_dev == device => {
+                mkdirat(to, name, Mode::S_IRWXU)?;
+                let (inner, fresh) = (tree::open_dir(from, name)?, tree::open_dir(to, name)?);
+                entries(&inner, &fresh, &path, about)?;
+                attributes(from, to, name)?;
+                finish(&fresh, &stat, about)?;
+            }
+            Kind::File => {
+                let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+                let fresh = File::from(openat(to, name, flags, Mode::S_IRWXU)?);
+                data(&mut tree::open_file(from, name)?, &fresh)?;
+                attributes(from, to, name)?;
+                finish(&fresh, &stat, about)?;
+            }
+            Kind::Symlink => {
+                symlinkat(readlinkat(from, name)?.as_os_str(), to, name)?;
+                let (uid, gid) = owner(&stat, about);
+                fchownat(to, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+            }
+            Kind::Device | Kind::Directory | Kind::Fifo | Kind::Socket => {}
+        }
+    }
+    Ok(())
+}
+
+/// Copies what is written of a file, and leaves its holes.
+fn data(from: &mut File, mut to: &File) -> io::Result<()> {
+    to.set_len(from.metadata()?.len())?;
+    let mut at = 0;
+    loop {
+        let start = match lseek(from.as_fd(), at, Whence::SeekData) {
+            Ok(start) => start,
+            // Nothing but a hole is left.
+            Err(Errno::ENXIO) => return Ok(()),
+            Err(errno) => return Err(errno.into()),
+        };
+        let end = lseek(from.as_fd(), start, Whence::SeekHole)?;
+        let place = SeekFrom::Start(u64::try_from(start).map_err(io::Error::other)?);
+        from.seek(place)?;
+        to.seek(place)?;
+        let length = u64::try_from(end - start).map_err(io::Error::other)?;
+        io::copy(&mut from.take(length), &mut to)?;
+        at = end;
+    }
+}
+
+fn attributes(from: &OwnedFd, to: &OwnedFd, name: &OsStr) -> io::Result<()> {
+    for (attribute, value) in user_attributes(from, name)? {
+        xattr::set(to, name, &attribute, &value)?;
+    }
+    Ok(())
+}
+
+fn owner(stat: &FileStat, about: &About) -> (Option<Uid>, Option<Gid>) {
+    let exchanged = |id: u32, owner: u32| if id == owner { about.agent } else { id };
+    (
+        Some(Uid::from_raw(exchanged(stat.st_uid, about.uid))),
+        Some(Gid::from_raw(exchanged(stat.st_gid, about.gid))),
+    )
+}
+
+fn finish(fresh: &impl AsFd, stat: &FileStat, about: &About) -> io::Result<()> {
+    let (uid, gid) = owner(stat, about);
+    fchown(fresh, uid, gid)?;
+    fchmod(fresh, Mode::from_bits_truncate(stat.st_mode & 0o1777))?;
+    let modified = TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec);
+    futimens(fresh, &modified, &modified)?;
+    Ok(())
+}

@@ -1,0 +1,170 @@
+//! The workspace as the agent sees it: an idmapped bind of the caller's directory, in which the
+//! directory's owner and the agent are exchanged, so that the agent owns what the caller owns; or
+//! an overlay with that bind as its lower layer.
+pub mod apply;
+pub mod clear;
+pub mod credentials;
+pub mod git_config;
+pub mod git_directory;
+pub mod git_files;
+pub mod git_redact;
+pub mod git_search;
+pub mod git_values;
+pub mod overlay;
+pub mod reach;
+pub mod store;
+pub mod users;
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use egress_sys::dir;
+use egress_sys::mount::{Attributes, open_tree, set_attributes};
+use egress_sys::process;
+use nix::sched::CloneFlags;
+use nix::sys::stat::fstat;
+
+/// Whether the agent may write through a mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// It may, as the owner may.
+    ReadWrite,
+    /// It may not: `--workspace read-only`, and the lower layer of an overlay.
+    ReadOnly,
+}
+
+/// Makes the detached idmapped mount of the workspace: live, `nosuid`, `nodev`.
+///
+/// # Order
+/// While this process has one thread: it forks to make the user namespace that carries the id map.
+///
+/// # Errors
+/// `EINVAL` where the file system does not support idmapped mounts (overlay, NFS) or the kernel is
+/// older than 5.12.
+pub fn mapped(path: &Path, agent: u32, access: Access) -> io::Result<OwnedFd> {
+    let at = dir::find(path)?;
+    let owner = fstat(&at)?;
+    let users = id_map(owner.st_uid, agent);
+    let groups = id_map(owner.st_gid, agent);
+    let map = user_namespace(&users, &groups)?;
+    let tree = open_tree(&at)?;
+    let mut set = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+    if access == Access::ReadOnly {
+        set |= libc::MOUNT_ATTR_RDONLY;
+    }
+    set_attributes(
+        &tree,
+        Attributes {
+            set,
+            idmap: Some(map.as_fd()),
+        },
+    )?;
+    Ok(tree)
+}
+
+/// Makes the detached mount of a directory as it is: `nosuid`, `nodev`, nothing mapped.
+///
+/// # Errors
+/// Those of `open_tree(2)` and `mount_setattr(2)`.
+pub fn plain(dir: &OwnedFd) -> io::Result<OwnedFd> {
+    let tree = open_tree(dir)?;
+    let set = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+    set_attributes(&tree, Attributes { set, idmap: None })?;
+    Ok(tree)
+}
+
+/// The identity on all ids but two, which are exchanged (`user_namespaces(7)`, `uid_map`).
+fn id_map(one: u32, other: u32) -> String {
+    let (low, high) = (one.min(other), one.max(other));
+    let mut map = Vec::new();
+    let mut line = |inside: u32, outside: u32, count: u32| {
+        if count > 0 {
+            map.push(format!("{inside} {outside} {count}\n"));
+        }
+    };
+    line(0, 0, low);
+    if low == high {
+        line(low, low, 1);
+    } else {
+        line(low, high, 1);
+        line(low + 1, low + 1, high - low - 1);
+        line(high, low, 1);
+    }
+    // The last id, 2^32-1, is no id.
+    line(high + 1, high + 1, u32::MAX - high - 1);
+    map.concat()
+}
+
+/// A user namespace with the given maps; the process that made it has ended when this returns.
+fn user_namespace(users: &str, groups: &str) -> io::Result<OwnedFd> {
+    let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+    let (hold, release) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+    let Some(child) = process::fork()? else {
+        drop(release);
+        let made = nix::sched::unshare(CloneFlags::CLONE_NEWUSER).is_ok();
+        let told = made && nix::unistd::write(&writer, b"x").is_ok();
+        // Lives until the parent has opened the namespace, or is gone.
+        let held = told && nix::unistd::read(&hold, &mut [0]).is_ok();
+        process::exit_now(i32::from(!held));
+    };
+    drop(writer);
+    drop(hold);
+    let outcome = adopt(child.as_raw(), &reader, users, groups);
+    drop(release);
+    nix::sys::wait::waitpid(child, None)?;
+    outcome
+}
+
+fn adopt(child: i32, ready: &OwnedFd, users: &str, groups: &str) -> io::Result<OwnedFd> {
+    if nix::unistd::read(ready, &mut [0])? != 1 {
+        return Err(io::Error::other(
+            "cannot make a user namespace for the workspace's id map",
+        ));
+    }
+    std::fs::write(format!("/proc/{child}/uid_map"), users)?;
+    std::fs::write(format!("/proc/{child}/gid_map"), groups)?;
+    Ok(std::fs::File::open(format!("/proc/{child}/ns/user"))?.into())
+}
+
+#[cfg(test)]
+#[path = "../../../egress-user/tests/support/mutate.rs"]
+mod mutate;
+
+#[cfg(test)]
+mod tests {
+    use super::id_map;
+
+    #[test]
+    fn the_map_is_a_bijection_on_all_ids_that_exchanges_two() {
+        for (one, other) in [
+            (0, 1_879_048_192),
+            (1000, 1_879_048_196),
+            (5, 5),
+            (7, 8),
+            (9, 3),
+        ] {
+            let mut next = 0_u64;
+            let mut outside = Vec::new();
+            for line in id_map(one, other).lines() {
+                let numbers: Vec<u64> = line.split(' ').map(|n| n.parse().unwrap()).collect();
+                let [inside, out, count] = numbers[..] else {
+                    panic!("{line}")
+                };
+                assert_eq!(inside, next, "{one} {other}");
+                next = inside + count;
+                outside.push((out, count));
+                if count == 1 && (inside == u64::from(one) || inside == u64::from(other)) {
+                    assert_eq!(inside + out, u64::from(one) + u64::from(other));
+                }
+            }
+            assert_eq!(next, u64::from(u32::MAX));
+            outside.sort_unstable();
+            let covered = outside.iter().fold(0, |end, (start, count)| {
+                assert_eq!(*start, end);
+                start + count
+            });
+            assert_eq!(covered, u64::from(u32::MAX));
+        }
+    }
+}
