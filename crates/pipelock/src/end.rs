@@ -21,8 +21,9 @@ const DRAIN_EACH: Duration = Duration::from_millis(10);
 const WAITS_AT_MOST: Duration = Duration::from_secs(6);
 /// How long that may take in all.
 const DRAIN_AT_MOST: Duration = Duration::from_mins(1);
-/// How often in a row it is to be found without work: a thread may stop for a moment.
-const IDLE_LOOKS: u32 = 2;
+/// How often in a row one that opens TLS is to be found without work, because a thread may stop for a moment. There
+/// alone a request may outlive its connection, inside HTTP/2.
+const IDLE_LOOKS: u32 = 3;
 /// How often it is looked whether they are.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// How long it may take to end, which takes 35 ms when it is idle.
@@ -243,13 +244,14 @@ impl Pipelock {
         let mut last = None;
         let mut deadline = Instant::now();
         let mut idle = 0;
+        let looks = if self.intercepts { IDLE_LOOKS } else { 1 };
         loop {
             self.log.drain();
             let owed = self.owed(allowed).map_err(Undone::Missing)?;
             let is_at_work = self.child.is_at_work().unwrap_or_default();
             idle = if is_at_work { 0 } else { idle + 1 };
             // It is asked when it is idle: an answer is work.
-            let is_done = owed.is_nothing() && idle >= IDLE_LOOKS;
+            let is_done = owed.is_nothing() && idle >= looks;
             if is_done && matches!(self.tunnels(), Ok(0)) {
                 return Ok(());
             }

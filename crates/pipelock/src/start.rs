@@ -89,6 +89,8 @@ pub struct Pipelock {
     pub(super) gate: Box<dyn Gate>,
     pub(super) tally: Tally,
     attempt: Attempt,
+    /// Whether it opens TLS.
+    pub(super) intercepts: bool,
     policy: PipelockPolicy,
     caller_yaml: Option<String>,
     capsule: Signed,
@@ -146,6 +148,7 @@ impl Pipelock {
             files,
             tally: Tally::default(),
             attempt,
+            intercepts: setup.authority.is_some(),
             policy,
             caller_yaml: setup.caller_yaml.map(str::to_owned),
             capsule,
