@@ -15,6 +15,7 @@ mod build;
 mod demo;
 mod dist;
 mod ebpf;
+mod imports;
 mod layout;
 mod lint;
 mod program;

@@ -1,0 +1,435 @@
+//! Who imports whom: between crates, and between the files of one.
+//!
+//! Two files that import each other, over however many others, can only be understood together. A file that a parent
+//! declares may therefore not use what its parent defines; what both need has a file of its own. Tests may use anything.
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use proc_macro2::{TokenStream, TokenTree};
+use serde_json::Value;
+use syn::visit::{self, Visit};
+use syn::{Attribute, Item, ItemUse, Macro, UseTree};
+
+/// A module, by its names from the crate's root.
+type Module = Vec<String>;
+/// Which modules each module imports, and one path by which it does.
+type Edges = BTreeMap<Module, BTreeMap<Module, String>>;
+
+/// Names the edges between crates that the table in `text` (ARCHITECTURE.md) does not have. `metadata` is cargo's, of
+/// the workspace alone.
+///
+/// # Errors
+/// When there is no such table.
+pub(crate) fn between_crates(text: &str, metadata: &Value) -> Result<Vec<String>> {
+    let table = table(text)?;
+    let none = Vec::new();
+    let list = |value: &Value, name: &str| value.get(name).and_then(Value::as_array).cloned();
+    let packages = list(metadata, "packages").unwrap_or_default();
+    let folder = |package: &Value, member: &str| {
+        let path = package.get(member).and_then(Value::as_str)?;
+        let path = Path::new(path);
+        let dir = if path.ends_with("Cargo.toml") {
+            path.parent()?
+        } else {
+            path
+        };
+        Some(dir.file_name()?.to_str()?.to_owned())
+    };
+    let mut wrong = Vec::new();
+    for package in &packages {
+        let user = folder(package, "manifest_path").context("a package has no manifest")?;
+        let Some(allowed) = table.get(&user) else {
+            wrong.push(format!("ARCHITECTURE.md: its table has no crate `{user}`"));
+            continue;
+        };
+        for dependency in list(package, "dependencies").as_ref().unwrap_or(&none) {
+            let used = folder(dependency, "path").filter(|used| *used != user);
+            if let Some(used) = used.filter(|used| !allowed.contains(used)) {
+                wrong.push(format!(
+                    "{user}/Cargo.toml: `{user}` may not use `{used}` (ARCHITECTURE.md)"
+                ));
+            }
+        }
+    }
+    Ok(wrong)
+}
+
+/// Reads the table with a first column `crate` and a last column `may use`: folders, in backticks or not.
+fn table(text: &str) -> Result<BTreeMap<String, BTreeSet<String>>> {
+    let cells = |line: &str| -> Vec<String> {
+        let line = line.trim().trim_start_matches('|').trim_end_matches('|');
+        line.split('|').map(|cell| cell.trim().to_owned()).collect()
+    };
+    let folders = |cell: &str| -> BTreeSet<String> {
+        let name = |part: &str| part.trim().trim_matches('`').to_owned();
+        let names = cell.split(',').map(name);
+        names.filter(|name| name != "none").collect()
+    };
+    let rows: Vec<Vec<String>> = text
+        .lines()
+        .skip_while(|line| {
+            let cells = cells(line);
+            cells.first().is_none_or(|cell| cell != "crate")
+                || cells.last().is_none_or(|cell| cell != "may use")
+        })
+        .skip(2)
+        .take_while(|line| line.trim_start().starts_with('|'))
+        .map(cells)
+        .collect();
+    if rows.is_empty() {
+        bail!("ARCHITECTURE.md has no table of crates (`crate` … `may use`)");
+    }
+    let row = |cells: Vec<String>| {
+        let name = folders(cells.first()?).into_iter().next()?;
+        Some((name, folders(cells.last()?)))
+    };
+    Ok(rows.into_iter().filter_map(row).collect())
+}
+
+/// Names the files of the crate in `src` that import each other in a circle; `shown` is `src` for messages.
+///
+/// # Errors
+/// When a file cannot be read, or is no Rust.
+pub(crate) fn circles(
+    src: &Path,
+    shown: &Path,
+    files: &[std::path::PathBuf],
+) -> Result<Vec<String>> {
+    let mut sources = BTreeMap::new();
+    for file in files {
+        let inner = file.strip_prefix(src).unwrap_or(file);
+        if let Some(module) = module_of(inner) {
+            let text = fs::read_to_string(file)
+                .with_context(|| format!("cannot read {}", file.display()))?;
+            let parsed = syn::parse_file(&text).with_context(|| file.display().to_string())?;
+            // A package's library comes before its program, which uses it by name.
+            sources.entry(module).or_insert(parsed);
+        }
+    }
+    let modules: BTreeSet<Module> = sources.keys().cloned().collect();
+    let mut edges = Edges::new();
+    for (module, file) in &sources {
+        let mut imports = Imports {
+            modules: &modules,
+            file: module,
+            inside: module.clone(),
+            found: BTreeMap::new(),
+        };
+        imports.visit_file(file);
+        edges.insert(module.clone(), imports.found);
+    }
+    Ok(in_circles(&edges)
+        .into_iter()
+        .map(|(user, used, path)| {
+            format!(
+                "{}: `{user}` and `{used}` import each other, directly or over others (here by `{path}`)",
+                shown.display()
+            )
+        })
+        .collect())
+}
+
+/// The module that a file is; none for one that holds tests alone.
+fn module_of(inner: &Path) -> Option<Module> {
+    let mut names: Module = inner
+        .with_extension("")
+        .iter()
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect();
+    if names.iter().any(|name| name == "tests") {
+        return None;
+    }
+    let last = names.last()?;
+    if last == "mod" || (names.len() == 1 && (last == "lib" || last == "main")) {
+        names.pop();
+    }
+    Some(names)
+}
+
+/// The edges whose end leads back to their beginning.
+fn in_circles(edges: &Edges) -> Vec<(String, String, String)> {
+    let name = |module: &Module| {
+        if module.is_empty() {
+            String::from("lib")
+        } else {
+            module.join("::")
+        }
+    };
+    let mut found = Vec::new();
+    for (user, uses) in edges {
+        for (used, path) in uses {
+            if leads_to(edges, used, user) {
+                found.push((name(user), name(used), path.clone()));
+            }
+        }
+    }
+    found
+}
+
+fn leads_to(edges: &Edges, from: &Module, to: &Module) -> bool {
+    let mut seen = BTreeSet::new();
+    let mut next = vec![from];
+    while let Some(module) = next.pop() {
+        if module == to {
+            return true;
+        }
+        if seen.insert(module) {
+            next.extend(edges.get(module).into_iter().flat_map(BTreeMap::keys));
+        }
+    }
+    false
+}
+
+/// Collects what one file imports.
+struct Imports<'a> {
+    modules: &'a BTreeSet<Module>,
+    file: &'a Module,
+    /// The module that is being read: the file's, or one that stands in it.
+    inside: Module,
+    found: BTreeMap<Module, String>,
+}
+
+impl Imports<'_> {
+    /// Notes the file that a path leads to, if it is one of this crate.
+    fn see(&mut self, path: &[String]) {
+        let mut names = path;
+        let mut at = match names.first().map(String::as_str) {
+            Some("crate") => {
+                names = names.get(1..).unwrap_or_default();
+                Module::new()
+            }
+            Some("super" | "self") => {
+                let mut at = self.inside.clone();
+                while let Some((first, rest)) = names.split_first() {
+                    match first.as_str() {
+                        "super" => {
+                            at.pop();
+                        }
+                        "self" => {}
+                        _ => break,
+                    }
+                    names = rest;
+                }
+                at
+            }
+            Some(first) if self.modules.contains(&child(self.file, first)) => self.file.clone(),
+            _ => return,
+        };
+        for name in names {
+            let next = child(&at, name);
+            if !self.modules.contains(&next) {
+                break;
+            }
+            at = next;
+        }
+        // A module that stands in the file itself.
+        let is_inside = !self.modules.contains(&at) && at.starts_with(self.file);
+        if at != *self.file && !is_inside && self.modules.contains(&at) {
+            self.found.entry(at).or_insert_with(|| path.join("::"));
+        }
+    }
+
+    fn see_tree(&mut self, before: &mut Vec<String>, tree: &UseTree) {
+        match tree {
+            UseTree::Path(path) => {
+                before.push(path.ident.to_string());
+                self.see_tree(before, &path.tree);
+                before.pop();
+            }
+            UseTree::Name(name) => self.see_with(before, &name.ident.to_string()),
+            UseTree::Rename(rename) => self.see_with(before, &rename.ident.to_string()),
+            UseTree::Glob(_) => self.see(&before.clone()),
+            UseTree::Group(group) => {
+                for tree in &group.items {
+                    self.see_tree(before, tree);
+                }
+            }
+        }
+    }
+
+    fn see_with(&mut self, before: &[String], last: &str) {
+        let mut path = before.to_vec();
+        path.push(last.to_owned());
+        self.see(&path);
+    }
+
+    /// Paths in the arguments of a macro, which are no syntax before it is expanded.
+    fn see_tokens(&mut self, tokens: TokenStream) {
+        let mut path: Vec<String> = Vec::new();
+        let mut colons = 0;
+        for token in tokens {
+            match token {
+                TokenTree::Ident(ident) => {
+                    if colons != 2 {
+                        self.see(&path);
+                        path.clear();
+                    }
+                    path.push(ident.to_string());
+                    colons = 0;
+                }
+                TokenTree::Punct(punct) if punct.as_char() == ':' => colons += 1,
+                TokenTree::Group(group) => {
+                    self.see(&path);
+                    path.clear();
+                    self.see_tokens(group.stream());
+                }
+                TokenTree::Punct(_) | TokenTree::Literal(_) => {
+                    self.see(&path);
+                    path.clear();
+                    colons = 0;
+                }
+            }
+        }
+        self.see(&path);
+    }
+}
+
+impl<'ast> Visit<'ast> for Imports<'_> {
+    fn visit_item(&mut self, item: &'ast Item) {
+        let attributes = match item {
+            Item::Mod(module) => &module.attrs,
+            Item::Use(one) => &one.attrs,
+            Item::Fn(function) => &function.attrs,
+            Item::Impl(block) => &block.attrs,
+            _ => return visit::visit_item(self, item),
+        };
+        if attributes.iter().any(is_for_tests) {
+            return;
+        }
+        if let Item::Mod(module) = item {
+            self.inside.push(module.ident.to_string());
+            visit::visit_item(self, item);
+            self.inside.pop();
+        } else {
+            visit::visit_item(self, item);
+        }
+    }
+
+    fn visit_item_use(&mut self, item: &'ast ItemUse) {
+        if item.leading_colon.is_none() {
+            self.see_tree(&mut Vec::new(), &item.tree);
+        }
+    }
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        let names: Vec<String> = path
+            .segments
+            .iter()
+            .map(|one| one.ident.to_string())
+            .collect();
+        // A single name is no path to another file.
+        if names.len() > 1 {
+            self.see(&names);
+        }
+        visit::visit_path(self, path);
+    }
+
+    fn visit_macro(&mut self, one: &'ast Macro) {
+        self.see_tokens(one.tokens.clone());
+    }
+
+    fn visit_attribute(&mut self, _attribute: &'ast Attribute) {}
+
+    fn visit_visibility(&mut self, _visibility: &'ast syn::Visibility) {}
+}
+
+fn is_for_tests(attribute: &Attribute) -> bool {
+    attribute.path().is_ident("cfg")
+        && attribute
+            .meta
+            .require_list()
+            .is_ok_and(|list| list.tokens.to_string().contains("test"))
+}
+
+fn child(module: &Module, name: &str) -> Module {
+    let mut child = module.clone();
+    child.push(name.to_owned());
+    child
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use serde_json::json;
+
+    use super::*;
+
+    const TABLE: &str = "words\n\n| crate | duty | may use |\n|---|---|---|\n\
+        | `packet` | Reads. | `receipts`, `policy` |\n| `receipts` | Signs. | none |\n\nmore | words\n";
+
+    #[test]
+    fn edges_that_the_table_does_not_have_are_named() {
+        let metadata = json!({"packages": [
+            {"manifest_path": "/x/crates/packet/Cargo.toml", "dependencies": [
+                {"name": "pipelock-receipts", "path": "/x/crates/receipts"},
+                {"name": "serde"},
+                {"name": "egress-relay", "path": "/x/crates/relay"},
+            ]},
+            {"manifest_path": "/x/crates/receipts/Cargo.toml", "dependencies": []},
+            {"manifest_path": "/x/crates/relay/Cargo.toml", "dependencies": []},
+        ]});
+        let wrong = between_crates(TABLE, &metadata).unwrap();
+        assert_eq!(wrong.len(), 2, "{wrong:?}");
+        assert!(
+            wrong[0].contains("`packet` may not use `relay`"),
+            "{wrong:?}"
+        );
+        assert!(wrong[1].contains("no crate `relay`"), "{wrong:?}");
+        assert!(between_crates("# Architecture\n", &metadata).is_err());
+    }
+
+    /// The circles of a crate with these files.
+    fn circles_of(files: &[(&str, &str)]) -> Vec<String> {
+        let dir = std::env::temp_dir().join(format!("egress-imports-{}", std::process::id()));
+        let mut paths: Vec<PathBuf> = Vec::new();
+        for (name, text) in files {
+            let path = dir.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, text).unwrap();
+            paths.push(path);
+        }
+        let found = circles(&dir, Path::new("crate"), &paths).unwrap();
+        fs::remove_dir_all(&dir).unwrap();
+        found
+    }
+
+    #[test]
+    fn circles_between_files_are_named_and_nothing_else() {
+        let root = ("lib.rs", "mod a;\nmod b;\npub use a::A;\n");
+        let tree = [
+            root,
+            ("a.rs", "use super::b::B;\npub struct A(B);"),
+            ("b.rs", "pub struct B;"),
+        ];
+        assert_eq!(circles_of(&tree), Vec::<String>::new());
+        for (name, b) in [
+            ("use", "use crate::{a::A, std};\npub struct B;"),
+            ("path", "pub fn b() -> super::a::A { todo!() }"),
+            (
+                "macro",
+                "pub fn b() { println!(\"{}\", super::a::NUMBER); }",
+            ),
+            ("nested", "pub mod inner { use super::super::a::A; }"),
+            ("facade", "use super::A;"),
+        ] {
+            let found = circles_of(&[root, tree[1], ("b.rs", b)]);
+            assert!(found.len() >= 2, "{name}: {found:?}");
+        }
+        let tests = "pub struct B;\n#[cfg(test)]\nmod tests { use super::super::a::A; }";
+        assert_eq!(
+            circles_of(&[root, tree[1], ("b.rs", tests)]),
+            Vec::<String>::new()
+        );
+        let parent = [
+            ("lib.rs", "mod a;"),
+            ("a.rs", "mod c;\npub struct A(c::C);"),
+            ("a/c.rs", "pub struct C;"),
+        ];
+        assert_eq!(circles_of(&parent), Vec::<String>::new());
+        let up = ("a/c.rs", "use super::A;\npub struct C;");
+        assert_eq!(circles_of(&[parent[0], parent[1], up]).len(), 2);
+    }
+}
