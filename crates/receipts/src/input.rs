@@ -39,3 +39,6 @@ impl<'a> Seen<'a> {
         self.text(if self.is_twin { "rule_id" } else { "pattern" })
     }
 }
+
+/// Shows each receipt of either version as it is passed.
+pub type Visit<'v> = &'v mut dyn FnMut(&Seen<'_>);

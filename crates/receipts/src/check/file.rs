@@ -3,12 +3,13 @@ use std::io::{self, Read};
 
 use super::super::entry::{Entry, Problem};
 use super::super::findings::Place;
+use super::super::input::Visit;
 use super::super::json::{JsonError, JsonProblem};
 use super::super::lines::{Line, Lines};
 use super::super::outer::claimed_name;
 use super::super::recorder::MAX_LINE_BYTES;
 use super::super::rules;
-use super::{Checker, Visit};
+use super::checker::Checker;
 
 impl Checker<'_> {
     fn place(&self, file: &str, line: u64) -> Place {

@@ -8,7 +8,7 @@ use super::super::json::{MAX_DEPTH, Node, parse_bytes};
 use super::super::record::GENESIS;
 use super::super::report::{End, Report};
 use super::super::rules;
-use super::Checker;
+use super::checker::Checker;
 
 /// Checks one receipt that stands alone: its form and signature, nothing about a chain.
 pub fn check_receipt(bytes: &[u8], trust: &Trust) -> Report {

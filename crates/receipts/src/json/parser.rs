@@ -1,7 +1,7 @@
 //! The parser behind [`parse`](super::parse).
 use std::borrow::Cow;
 
-use super::{JsonError, JsonProblem, Node, Value};
+use super::value::{JsonError, JsonProblem, Node, Value};
 
 /// 2^53 - 1: greater magnitudes are not exact in every reader.
 const MAX_SAFE: u64 = 9_007_199_254_740_991;
