@@ -11,6 +11,7 @@ pub mod doctor;
 pub mod driven;
 pub mod exit;
 pub mod failure;
+mod files;
 pub mod keygen;
 #[cfg(target_os = "linux")]
 mod named;

@@ -6,7 +6,6 @@ use anyhow::{Context, bail, ensure};
 use egress_policy::runtime::{self, OwnedKeys};
 use pipelock_receipts::keys;
 
-use super::run::RunArgs;
 use crate::run::plan::{CallerPolicy, Signer};
 
 /// Longest policy file that is read.
@@ -59,12 +58,23 @@ fn key(path: Option<&Path>) -> anyhow::Result<Signer> {
     })
 }
 
+/// What the caller named of the keys.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Keys<'a> {
+    /// The private key of the receipts.
+    pub(super) private: Option<&'a Path>,
+    /// The public key that must belong to it: 64 hex digits, key text, or a file with either.
+    pub(super) public: Option<&'a str>,
+    /// The private key of the boundary.
+    pub(super) boundary: Option<&'a Path>,
+}
+
 /// The keys of receipts and boundary. A run that is open on purpose gets keys that nobody can pin.
-pub(super) fn signers(args: &RunArgs, open: bool) -> anyhow::Result<(Signer, Signer)> {
+pub(super) fn signers(keys: Keys<'_>, open: bool) -> anyhow::Result<(Signer, Signer)> {
     if open {
         return Ok((key(None)?, key(None)?));
     }
-    let (signer, boundary) = (signer(args)?, key(args.boundary_key.as_deref())?);
+    let (signer, boundary) = (signer(keys)?, key(keys.boundary)?);
     ensure!(
         boundary.key.verifying_key() != signer.key.verifying_key(),
         "--boundary-key and --signer-private-key are one key: the boundary must sign with one of its own"
@@ -72,9 +82,9 @@ pub(super) fn signers(args: &RunArgs, open: bool) -> anyhow::Result<(Signer, Sig
     Ok((signer, boundary))
 }
 
-fn signer(args: &RunArgs) -> anyhow::Result<Signer> {
-    let signer = key(args.signer_private_key.as_deref())?;
-    if let (Some(argument), Some(path)) = (&args.signer_public_key, &args.signer_private_key)
+fn signer(named: Keys<'_>) -> anyhow::Result<Signer> {
+    let signer = key(named.private)?;
+    if let (Some(argument), Some(path)) = (named.public, named.private)
         && keys::public_from_argument(argument)? != signer.key.verifying_key()
     {
         bail!(

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 
 use super::exit;
 use super::failure::{self, Form};
-use super::verify::files::Folder;
+use super::files::Folder;
 use crate::suggest::suggest;
 
 /// Exit statuses, for `--help`.

@@ -67,14 +67,14 @@ pub struct RunArgs {
     pipelock: pipelock::Options,
     /// Private key that signs the receipts; without one a key is made for this run alone
     #[arg(long, value_name = "FILE")]
-    pub(super) signer_private_key: Option<PathBuf>,
+    signer_private_key: Option<PathBuf>,
     /// Public key that must belong to the private one: 64 hex digits, key text, or a file
     #[arg(long, value_name = "HEX|TEXT|FILE", requires = "signer_private_key")]
-    pub(super) signer_public_key: Option<String>,
+    signer_public_key: Option<String>,
     /// Private key that signs what the boundary says of itself; without one a key is made for this
     /// run alone. `egress verify --boundary-key` wants its public half
     #[arg(long, value_name = "FILE")]
-    pub(super) boundary_key: Option<PathBuf>,
+    boundary_key: Option<PathBuf>,
     /// Name of the agent in every receipt
     #[arg(long, value_name = "NAME", default_value = "egress-agent")]
     pub(super) agent_identity: String,
@@ -268,7 +268,12 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
     let shown = named("GITHUB_EVENT_PATH").into_iter().collect();
     let limits = limits(&args)?;
     let layers = Layers::from_environment()?;
-    let (signer, boundary_key) = named::signers(&args, layers.warning().is_some())?;
+    let keys = named::Keys {
+        private: args.signer_private_key.as_deref(),
+        public: args.signer_public_key.as_deref(),
+        boundary: args.boundary_key.as_deref(),
+    };
+    let (signer, boundary_key) = named::signers(keys, layers.warning().is_some())?;
     let mut packet = PacketDir::hold(&args.packet_dir)?;
     if let Some(owner) = args.driven.packet_owner {
         packet.belongs_to(owner.uid, owner.gid);

@@ -7,7 +7,7 @@ use pipelock_receipts::report::Verdict;
 use super::inputs;
 use super::outputs::Files;
 use crate::cli::exit;
-use crate::cli::verify::{Outcome, VerifyArgs, grade, status, verify};
+use crate::cli::verify::{Outcome, VerifyArgs, status, verify};
 
 /// What the step came to.
 pub(super) struct Verified {
@@ -45,7 +45,7 @@ pub(super) fn run(
     let outcome = verify(&args)?;
     let status = status(&outcome, &args);
     files.output("verifier-verdict", outcome.verdict.as_str())?;
-    files.output("grade", grade(&outcome).as_str())?;
+    files.output("grade", outcome.grade().as_str())?;
     Ok(Verified {
         error: (status != exit::SUCCESS).then(|| error(&outcome, &args, status)),
         status,
@@ -97,7 +97,7 @@ fn required_grade(text: &str) -> anyhow::Result<Option<Grade>> {
 }
 
 fn error(outcome: &Outcome, args: &VerifyArgs, status: u8) -> String {
-    let graded = grade(outcome);
+    let graded = outcome.grade();
     if outcome.verdict == Verdict::Valid
         && let Some(required) = args.require_grade.filter(|required| graded < *required)
     {

@@ -6,8 +6,8 @@ use pipelock_receipts::chain::Trust;
 use pipelock_receipts::check::EvidenceCheck;
 use pipelock_receipts::outer::claimed_name;
 
-use super::files::{Folder, read_error};
-use super::{Outcome, Subject, VerifyError, of_report};
+use super::outcome::{Outcome, Subject, VerifyError};
+use crate::cli::files::Folder;
 
 /// Verifies one file of evidence.
 pub(super) fn verify_file(
@@ -19,14 +19,14 @@ pub(super) fn verify_file(
     let mut check = EvidenceCheck::new(trust, false);
     check
         .file(&name, reader, &mut |_seen| {})
-        .map_err(|source| read_error(path, source))?;
-    Ok(of_report(Subject::Evidence, check.finish()))
+        .map_err(|source| VerifyError::read(path, source))?;
+    Ok(Outcome::of_report(Subject::Evidence, check.finish()))
 }
 
 /// Verifies the evidence files of a directory, in the order of their numbers. A symbolic link among
 /// them is refused: it could stand for any file.
 pub(super) fn verify_directory(path: &Path, trust: &Trust) -> Result<Outcome, VerifyError> {
-    let io = |source| read_error(path, source);
+    let io = |source| VerifyError::read(path, source);
     let folder = Folder::hold(path).map_err(io)?;
     let names = folder
         .list(|name| claimed_name(name).is_some())
@@ -38,7 +38,7 @@ pub(super) fn verify_directory(path: &Path, trust: &Trust) -> Result<Outcome, Ve
     files.sort();
     let mut check = EvidenceCheck::new(trust, files.len() > 1);
     for (_, name) in files {
-        let failed = |source| read_error(&path.join(name), source);
+        let failed = |source| VerifyError::read(&path.join(name), source);
         let mut file = folder.open_itself(name).map_err(failed)?;
         let goes_on = check
             .file(name, &mut file, &mut |_seen| {})
@@ -47,5 +47,5 @@ pub(super) fn verify_directory(path: &Path, trust: &Trust) -> Result<Outcome, Ve
             break;
         }
     }
-    Ok(of_report(Subject::Evidence, check.finish()))
+    Ok(Outcome::of_report(Subject::Evidence, check.finish()))
 }

@@ -4,12 +4,11 @@ use std::time::Duration;
 use audit_packet::grade::Grade;
 use audit_packet::rules;
 use audit_packet::{IDENTITY_FILE, PACKET_FILE};
-use pipelock_receipts::findings::{Finding, Place, Rule};
-use pipelock_receipts::report::Verdict;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{Outcome, VerifyArgs, grade};
+use super::args::VerifyArgs;
+use super::outcome::Outcome;
 
 /// How far two clocks may differ.
 const CLOCKS_APART: Duration = Duration::from_mins(10);
@@ -18,7 +17,7 @@ const CLOCKS_APART: Duration = Duration::from_mins(10);
 pub(super) fn check(outcome: &mut Outcome, args: &VerifyArgs, now: OffsetDateTime) {
     let mut unmet = Vec::new();
     // Anybody can write a file: an identity counts only when the boundary's key signed it.
-    let is_signed = grade(outcome) > Grade::Unproven;
+    let is_signed = outcome.grade() > Grade::Unproven;
     if !is_signed && (!args.expect.is_empty() || args.nonce.is_some()) {
         let expected = String::from("a packet that binds its identity");
         unmet.push((
@@ -50,7 +49,7 @@ pub(super) fn check(outcome: &mut Outcome, args: &VerifyArgs, now: OffsetDateTim
         }
     }
     for (rule, expected, found) in unmet {
-        add(outcome, rule, IDENTITY_FILE, expected, found);
+        outcome.add(rule, IDENTITY_FILE, expected, found);
     }
     check_age(outcome, args.max_age, now);
 }
@@ -70,8 +69,7 @@ fn check_age(outcome: &mut Outcome, max_age: Option<Duration>, now: OffsetDateTi
     let expected = |most: Duration| format!("made within {} s before now", most.as_secs());
     let (Some(made), Some(time)) = (made, time) else {
         if let Some(most) = max_age {
-            add(
-                outcome,
+            outcome.add(
                 &rules::AGE,
                 PACKET_FILE,
                 expected(most),
@@ -86,81 +84,12 @@ fn check_age(outcome: &mut Outcome, max_age: Option<Duration>, now: OffsetDateTi
         |most: Duration| time::Duration::try_from(most).is_ok_and(|most| now - time > most);
     match max_age {
         Some(most) if is_future || is_old(most) => {
-            add(outcome, &rules::AGE, PACKET_FILE, expected(most), made);
+            outcome.add(&rules::AGE, PACKET_FILE, expected(most), made);
         }
         None if is_future => {
             let before = String::from("a time before now");
-            add(outcome, &rules::FUTURE, PACKET_FILE, before, made);
+            outcome.add(&rules::FUTURE, PACKET_FILE, before, made);
         }
         Some(_) | None => {}
-    }
-}
-
-/// Adds a finding; an error comes first and makes the outcome invalid.
-pub(super) fn add(
-    outcome: &mut Outcome,
-    rule: &'static Rule,
-    file: &str,
-    expected: String,
-    found: String,
-) {
-    let finding = Finding {
-        rule,
-        place: Place::in_file(file),
-        expected,
-        found,
-    };
-    if rule.severity == pipelock_receipts::findings::Severity::Error {
-        outcome.findings.insert(0, finding);
-        outcome.verdict = Verdict::Invalid;
-        if let Some(boundary) = &mut outcome.boundary {
-            boundary.disprove();
-        }
-    } else {
-        outcome.findings.push(finding);
-    }
-}
-
-/// Reads a duration: a number and its unit.
-///
-/// # Errors
-/// What is accepted.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let accepted = || String::from("a number and a unit, such as 90s, 15m, 24h, or 7d");
-    let unit = text.chars().next_back().ok_or_else(accepted)?;
-    let seconds = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3_600,
-        'd' => 86_400,
-        _ => return Err(accepted()),
-    };
-    let number = text.strip_suffix(unit).unwrap_or_default();
-    let number: u64 = number.parse().map_err(|_not_a_number| accepted())?;
-    let seconds = number.checked_mul(seconds).ok_or_else(accepted)?;
-    Ok(Duration::from_secs(seconds))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_have_a_unit() {
-        for (text, seconds) in [("90s", 90), ("15m", 900), ("24h", 86_400), ("7d", 604_800)] {
-            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
-        }
-        for text in [
-            "",
-            "s",
-            "5",
-            "-1s",
-            "1.5h",
-            "1w",
-            "99999999999999999999s",
-            "9999999999999999999d",
-        ] {
-            assert!(duration(text).is_err(), "{text}");
-        }
     }
 }

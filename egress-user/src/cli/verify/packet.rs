@@ -18,9 +18,8 @@ use audit_packet::{
 use egress_policy::allowed::Allowed;
 use pipelock_receipts::check::MAX_DOCUMENT_BYTES;
 
-use super::files::{Folder, read_all, read_error};
-use super::stamp::Material;
-use super::{Outcome, Subject, VerifyError};
+use super::outcome::{Material, Outcome, Subject, VerifyError};
+use crate::cli::files::{Folder, read_all};
 
 /// The largest list of changes that is held, where nobody that is trusted states its size.
 const MAX_CHANGES_BYTES: u64 = 512 << 20;
@@ -33,7 +32,7 @@ pub(super) fn verify(
     bytes: Option<Vec<u8>>,
     pinned: &Pinned,
 ) -> Result<Outcome, VerifyError> {
-    let failed = |source| read_error(path, source);
+    let failed = |source| VerifyError::read(path, source);
     let directory = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
@@ -139,7 +138,7 @@ impl Beside {
         if let Some(bytes) = beside.document(ATTESTATION_FILE)? {
             let is_held = |name: &str| ![ATTESTATION_FILE, TIMESTAMP_FILE].contains(&name);
             let list = beside.folder.list(is_held);
-            let names = list.map_err(|source| read_error(path, source))?;
+            let names = list.map_err(|source| VerifyError::read(path, source))?;
             beside.attested = Some(Attested {
                 opened: attest::open(&bytes, &pinned.boundary),
                 names,
@@ -187,7 +186,7 @@ impl Beside {
             .folder
             .open(name, most)
             .and_then(|file| read_all(file, most))
-            .map_err(|source| read_error(&self.path.join(name), source))?;
+            .map_err(|source| VerifyError::read(&self.path.join(name), source))?;
         self.note(name, &bytes);
         Ok(Some(bytes))
     }

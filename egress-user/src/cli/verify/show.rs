@@ -9,7 +9,9 @@ use audit_packet::verifier_text::{self, About, MOST_FINDINGS, MOST_REASONS, brie
 use pipelock_receipts::report::{End, Verdict};
 use serde_json::{Value, json};
 
-use super::{Outcome, Subject, VerifyArgs, grade, stamp};
+use super::args::VerifyArgs;
+use super::outcome::{Outcome, Subject};
+use super::stamp;
 use crate::cli::exit;
 
 /// Version of the JSON that `--json` prints; `docs/schema/verify.schema.json` describes it.
@@ -18,7 +20,7 @@ const JSON_VERSION: &str = "egress.verify.v1";
 /// What to do about a status that is not success.
 fn hint(outcome: &Outcome, args: &VerifyArgs, status: u8) -> String {
     let wanted = args.require_grade.unwrap_or(Grade::None);
-    let grade = grade(outcome);
+    let grade = outcome.grade();
     match status {
         exit::END_UNPROVEN => {
             String::from("hint: --allow-prefix accepts evidence whose end is not proven")

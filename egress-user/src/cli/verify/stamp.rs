@@ -3,16 +3,7 @@ use audit_packet::TIMESTAMP_FILE;
 use audit_packet::timestamp::{self, Problem, Roots, Stamp};
 use pipelock_receipts::findings::visible;
 
-use super::{Outcome, expectations};
-
-/// What a packet holds of a time stamp.
-#[derive(Debug)]
-pub(super) struct Material {
-    /// `attestation.json`, as it was read for the check of the other files.
-    pub(super) attestation: Option<Vec<u8>>,
-    /// `timestamp.tsr`, or why it cannot be read; nothing where there is none.
-    pub(super) reply: Option<Result<Vec<u8>, String>>,
-}
+use super::outcome::{Material, Outcome};
 
 impl Material {
     /// What the token states; `None` where there is no token.
@@ -45,7 +36,7 @@ pub(super) fn check(outcome: &mut Outcome, roots: Option<&Roots>) {
             found,
         }) = problem
         {
-            expectations::add(outcome, rule, TIMESTAMP_FILE, expected, found);
+            outcome.add(rule, TIMESTAMP_FILE, expected, found);
         }
     }
     outcome.stamp = checked;

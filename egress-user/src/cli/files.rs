@@ -9,24 +9,15 @@ use cap_fs_ext::{FollowSymlinks, OpenOptionsFollowExt, OpenOptionsSyncExt};
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions};
 
-use super::VerifyError;
-
 /// Files of one directory.
 const MAX_FILES: usize = 4096;
-
-pub(super) fn read_error(path: &Path, source: io::Error) -> VerifyError {
-    VerifyError::Read {
-        path: path.to_owned(),
-        source,
-    }
-}
 
 fn irregular() -> io::Error {
     io::Error::other("not a regular file")
 }
 
 /// Reads a file of at most `most` bytes.
-pub(in crate::cli) fn read_all(file: File, most: u64) -> io::Result<Vec<u8>> {
+pub(super) fn read_all(file: File, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > most {
@@ -37,7 +28,7 @@ pub(in crate::cli) fn read_all(file: File, most: u64) -> io::Result<Vec<u8>> {
 
 /// A directory that is held: whatever happens to its path, the files are those of one directory.
 #[derive(Debug)]
-pub(in crate::cli) struct Folder {
+pub(super) struct Folder {
     dir: Dir,
 }
 
@@ -46,7 +37,7 @@ impl Folder {
     ///
     /// # Errors
     /// Those of opening it.
-    pub(in crate::cli) fn hold(path: &Path) -> io::Result<Self> {
+    pub(super) fn hold(path: &Path) -> io::Result<Self> {
         let dir = Dir::open_ambient_dir(path, ambient_authority())?;
         Ok(Self { dir })
     }
@@ -55,7 +46,7 @@ impl Folder {
     ///
     /// # Errors
     /// When it is no such file, too large, or lies outside the directory.
-    pub(in crate::cli) fn open(&self, name: &str, most: u64) -> io::Result<File> {
+    pub(super) fn open(&self, name: &str, most: u64) -> io::Result<File> {
         self.open_following(name, most, FollowSymlinks::Yes)
     }
 
