@@ -12,8 +12,9 @@ use pipelock_receipts::json::read_document;
 use pipelock_receipts::keys::parse_public;
 use serde::{Deserialize, Serialize};
 
+use super::names::ATTESTATION_FILE;
+use super::rules;
 use super::stream::FileDigest;
-use super::{ATTESTATION_FILE, rules};
 
 /// Type of the payload.
 const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";

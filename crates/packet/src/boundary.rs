@@ -13,50 +13,21 @@ use super::flows::FlowReport;
 use super::grade::{Caps, Grade, Graded, Pins};
 use super::measured::Measured;
 use super::model::Packet;
+use super::names::{BOUNDARY_FILE, CAPSULE_FILE};
 use super::reconcile::{Circumstances, Receipts, Reconciliation};
+use super::rules;
 use super::statements::Statements;
-use super::stream::Stream;
-use super::{BOUNDARY_FILE, CAPSULE_FILE, rules};
 
 mod attested;
+mod files;
 mod flow_log;
 mod grading;
 
 pub use attested::Attestation;
 use attested::{check_attestation, check_predicate, check_signers, writers_pins};
+pub use files::{BoundaryFiles, PolicyFile, ReadPolicy};
 use flow_log::FlowLog;
 use grading::{grade_capsule, grade_measured, grade_receipts};
-
-/// The files that speak of the boundary; each may be absent.
-#[derive(Debug, Default)]
-pub struct BoundaryFiles<'a> {
-    /// `boundary.json`.
-    pub boundary: Option<&'a [u8]>,
-    /// `flows.jsonl`, or why it cannot be had.
-    pub flows: Option<Result<Stream<'a>, String>>,
-    /// `posture-capsule.json`.
-    pub capsule: Option<&'a [u8]>,
-    /// `identity.json`.
-    pub identity: Option<&'a [u8]>,
-    /// `policy.yaml`.
-    pub policy: Option<PolicyFile<'a>>,
-    /// `changes.json`.
-    pub changes: Option<&'a [u8]>,
-    /// `attestation.json`.
-    pub attestation: Attestation,
-}
-
-/// Reads a policy, or says in words why it is none. A reader of YAML is the caller's.
-pub type ReadPolicy = fn(&str) -> Result<Allowed, String>;
-
-/// The policy of the run, and who reads it.
-#[derive(Debug, Clone, Copy)]
-pub struct PolicyFile<'a> {
-    /// The bytes that the capsule's `config_hash` is of.
-    pub bytes: &'a [u8],
-    /// `egress_policy::allowed::Allowed::read`.
-    pub read: ReadPolicy,
-}
 
 impl BoundaryReport {
     /// Lowers the grade to `unproven`: what contradicts itself elsewhere proves nothing here.
@@ -114,7 +85,7 @@ pub fn judge(
     let reconciliation = flows
         .as_ref()
         .map(|_| log.reconciler.finish(receipts, around, &allowed));
-    let has_archive = files.attestation.has(super::CHANGES_ARCHIVE);
+    let has_archive = files.attestation.has(super::names::CHANGES_ARCHIVE);
     let (attestation, is_pinned) =
         check_attestation(files.attestation, keys, &mut findings, &mut caps);
     let capsule = files.capsule.map(|bytes| {
@@ -229,7 +200,7 @@ fn read_policy(policy: Option<PolicyFile<'_>>, findings: &mut Findings) -> Allow
         None => Allowed::default(),
         Some(Ok(allowed)) => allowed,
         Some(Err(error)) => {
-            let place = Place::in_file(super::POLICY_FILE);
+            let place = Place::in_file(super::names::POLICY_FILE);
             findings.add(&rules::STATEMENT, place, "a policy", error);
             Allowed::default()
         }

@@ -7,7 +7,7 @@ use super::model::{
     Artifacts, Packet, PacketVerdict, Policy, Posture, Run, SCHEMA_VERSION, ScannerConfig, Summary,
     Verifier,
 };
-use super::{EVIDENCE_FILE, PACKET_FILE, SUMMARY_FILE, VERIFIER_FILE};
+use super::names::{EVIDENCE_FILE, PACKET_FILE, SUMMARY_FILE, VERIFIER_FILE};
 
 /// What the caller knows and the evidence does not say.
 #[derive(Debug, Clone)]

@@ -13,11 +13,12 @@ use sha2::{Digest, Sha256};
 
 use super::boundary::{BoundaryFiles, BoundaryReport, judge};
 use super::inline::Inline;
-use super::model::{Artifacts, Packet, PacketVerdict, SCHEMA_VERSION, Totals};
+use super::model::{AUDIT_ENFORCEMENT, Artifacts, Packet, PacketVerdict, SCHEMA_VERSION, Totals};
+use super::names::{SUMMARY_FILE, VERIFIER_FILE};
 use super::reconcile::Receipts;
 use super::rendered::{self, Found, Source};
 use super::stream::{FileDigest, Stream};
-use super::{AUDIT_ENFORCEMENT, SUMMARY_FILE, VERIFIER_FILE, display, rules};
+use super::{display, rules};
 
 /// The files of a packet directory.
 #[derive(Debug)]
@@ -105,7 +106,7 @@ pub fn check_packet(packet: &Packet, files: PacketFiles<'_>, pinned: &Pinned) ->
     let mut check = EvidenceCheck::new(trust, false);
     let read = files.evidence.as_mut().map_err(|error| error.clone());
     let read = read.and_then(|stream| {
-        let read = check.file(super::EVIDENCE_FILE, stream, &mut |seen| {
+        let read = check.file(super::names::EVIDENCE_FILE, stream, &mut |seen| {
             if !seen.is_twin {
                 inline.see(seen);
             }

@@ -5,13 +5,14 @@ use egress_policy::allowed::Allowed;
 use pipelock_receipts::findings::{Findings, Place};
 use pipelock_receipts::json::Node;
 
-use super::denied::{Attempts, Denied, OTHERS, confirmed, sort};
+use super::denied::{Attempts, Denied, OTHERS, sort};
 use super::grade::{Caps, Grade};
 use super::measured::{DeniedRow, LISTED, Measured};
-use super::reconcile::Receipts;
+use super::names::{BOUNDARY_FILE, FLOWS_FILE};
+use super::reconcile::{Receipts, confirmed};
 use super::residual::Residual;
 use super::rows::{MediatorDeniedRow, RelayRow, RelayVerdict, Row};
-use super::{BOUNDARY_FILE, FLOWS_FILE, as_stated, form, rules};
+use super::{as_stated, form, rules};
 
 /// Port, protocol, reason, and process of attempts that were denied alike.
 type DeniedAlike = (u16, String, String, String);

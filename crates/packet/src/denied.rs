@@ -1,10 +1,6 @@
 //! What was denied, as `boundary.json`, the summary and the report list it.
-use std::collections::BTreeMap;
-
-use egress_policy::allowed::Allowed;
 use serde::{Deserialize, Serialize};
 
-use super::reconcile::{ALLOW_LIST, Receipts};
 use super::rows::{RelayRow, RelayVerdict};
 
 /// The destination of attempts that are counted together, because there are too many kinds of them.
@@ -39,7 +35,7 @@ impl Denied {
     }
 
     /// The words of that answer.
-    fn claimed(&self) -> Option<&str> {
+    pub(super) fn claimed(&self) -> Option<&str> {
         let (_, claimed) = self.reason.split_once(": ")?;
         self.answered_with().map(|_| claimed)
     }
@@ -73,46 +69,6 @@ impl Denied {
 
 /// Attempts, each with how often it was made.
 pub type Attempts = Vec<(Denied, u64)>;
-
-/// Parts answers that look like a denial into those that the receipts confirm and those that they do not. Each denial
-/// that was signed confirms one answer; those that name the layer come first, because they say more.
-pub fn confirmed(
-    answers: Attempts,
-    receipts: &Receipts,
-    allowed: &Allowed,
-) -> (Attempts, Attempts) {
-    let mut answers = answers;
-    answers.sort_by_key(|(answer, _)| (answer.claimed().is_none(), answer.clone()));
-    // Denials of each host that have confirmed an answer: by the allow-list, and all of them.
-    let mut used: BTreeMap<String, (u64, u64)> = BTreeMap::new();
-    let mut denied = Vec::new();
-    let mut unclear = Vec::new();
-    for (answer, count) in answers {
-        let host = answer.destination.as_str();
-        let by_list = answer.claims(ALLOW_LIST);
-        let (of_list, of_all) = used.entry(host.to_owned()).or_default();
-        let left = match answer.answered_with() {
-            Some(_) if by_list && allowed.lists_name(host) => 0,
-            Some(_) if by_list => receipts.denials_by_list(host).saturating_sub(*of_list),
-            Some(status) => receipts.denials(host, status).saturating_sub(*of_all),
-            None => 0,
-        };
-        let signed = count.min(left);
-        *of_all = of_all.saturating_add(signed);
-        if by_list {
-            *of_list = of_list.saturating_add(signed);
-        }
-        for (list, count) in [
-            (&mut denied, signed),
-            (&mut unclear, count.saturating_sub(signed)),
-        ] {
-            if count > 0 {
-                list.push((answer.clone(), count));
-            }
-        }
-    }
-    (denied, unclear)
-}
 
 /// Puts the most frequent attempts first.
 pub fn sort(attempts: &mut Attempts) {

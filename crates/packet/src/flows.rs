@@ -154,7 +154,7 @@ impl FlowCheck {
 
     fn place(&self) -> Place {
         Place {
-            file: Some(String::from(super::FLOWS_FILE)),
+            file: Some(String::from(super::names::FLOWS_FILE)),
             line: Some(self.number),
             seq: None,
         }

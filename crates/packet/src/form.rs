@@ -2,46 +2,15 @@
 //!
 //! `boundary.json`, `changes.json` and the rows of the flow log have more members than the checks read. One that nobody
 //! knows, that is missing, or that holds something else keeps the grade down, because its writer was another program.
+mod kind;
 mod rows;
 mod tables;
 
+use kind::Form;
 pub(super) use tables::{STEPS, STEPS_OF_SOME_RUNS};
 
 use pipelock_receipts::is_rfc3339;
 use pipelock_receipts::json::{Node, Value};
-
-/// What a value may be.
-#[derive(Debug)]
-pub(super) enum Form {
-    /// An object with exactly these members. The name of one that may be absent ends in `?`.
-    Object(&'static [(&'static str, Form)]),
-    /// An object whose members have any names.
-    Map(&'static Form),
-    /// An array.
-    List(&'static Form),
-    /// `null`, or this.
-    Nullable(&'static Form),
-    /// One of several.
-    Either(&'static [Form]),
-    /// Any string.
-    Text,
-    /// A string that is not empty.
-    Name,
-    /// One of these strings.
-    Word(&'static [&'static str]),
-    /// So many lowercase hexadecimal digits.
-    Hex(usize),
-    /// An unsigned integer of at most 53 bits.
-    Number,
-    /// Exactly this number.
-    Exactly(u64),
-    /// An RFC 3339 time.
-    Time,
-    /// `true` or `false`.
-    Flag,
-    /// `true`.
-    True,
-}
 
 /// The largest integer that every reader of JSON can hold.
 const LARGEST: u64 = (1 << 53) - 1;

@@ -7,6 +7,8 @@ use serde_json::Value;
 
 /// The only schema version.
 pub const SCHEMA_VERSION: &str = "pipelock.audit_packet.v0";
+/// `posture.enforcement_mode` of a packet of `--mode audit`: nothing was enforced.
+pub(super) const AUDIT_ENFORCEMENT: &str = "none_audit";
 
 /// `packet.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -1,10 +1,10 @@
 //! The words of `packet.json` about the boundary, as they follow from the probes. The supervisor writes them with this
 //! code, and the check of a packet compares them with it.
+use super::as_stated;
 use super::model::{
-    BrowserProxyStatus, DnsUdpStatus, DockerSocketStatus, Posture, RawSocketStatus,
-    WebSocketFrameScanning,
+    AUDIT_ENFORCEMENT, BrowserProxyStatus, DnsUdpStatus, DockerSocketStatus, Posture,
+    RawSocketStatus, WebSocketFrameScanning,
 };
-use super::{AUDIT_ENFORCEMENT, as_stated};
 
 /// That nothing but loopback is there to leave by.
 pub const NO_WAY_OUT: [&str; 2] = ["interface_other_than_lo", "route"];

@@ -7,9 +7,10 @@ use pipelock_receipts::report::{Report, Verdict};
 use super::boundary::BoundaryReport;
 use super::measured::Measured;
 use super::model::Packet;
+use super::names::{REPORT_FILE, SUMMARY_FILE, VERIFIER_FILE};
 use super::summary::{self, Shown};
 use super::verifier_text::{self, About};
-use super::{REPORT_FILE, SUMMARY_FILE, VERIFIER_FILE, html, rules};
+use super::{html, rules};
 
 /// The version of this program, as it stands in `boundary.json`.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

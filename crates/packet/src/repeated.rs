@@ -5,7 +5,7 @@ use pipelock_receipts::capsule::Capsule;
 use super::identity::Identity;
 use super::measured::Measured;
 use super::model::{Packet, Provider, ScannerConfig};
-use super::{POLICY_FILE, VERIFIER_FILE};
+use super::names::{POLICY_FILE, VERIFIER_FILE};
 
 /// A member, what it states, and what it repeats.
 pub(super) type Repeated = (&'static str, Option<String>, Option<String>);
@@ -68,12 +68,12 @@ pub(super) fn differences(
         (
             "artifacts.packet",
             Some(packet.artifacts.packet.clone()),
-            text(super::PACKET_FILE),
+            text(super::names::PACKET_FILE),
         ),
         (
             "artifacts.summary",
             packet.artifacts.summary.clone(),
-            text(super::SUMMARY_FILE),
+            text(super::names::SUMMARY_FILE),
         ),
         (
             "run.completed_at",

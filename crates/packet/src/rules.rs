@@ -1,6 +1,8 @@
 //! The rules of the packet check. Their ranks come after those of the evidence, which cause them.
 use pipelock_receipts::findings::Place;
 
+use super::names::PACKET_FILE;
+
 pipelock_receipts::rules! {
 pub static MISSING: Rule = Rule::error(
     "packet.missing",
@@ -226,5 +228,5 @@ pub static FLOWS_STOPPED: Rule = Rule::error(
 
 /// Findings about `packet.json` have no better place.
 pub(super) fn here() -> Place {
-    Place::in_file(super::PACKET_FILE)
+    Place::in_file(PACKET_FILE)
 }

@@ -16,12 +16,10 @@ use super::identity::{self, Identity};
 use super::joined::RunTimes;
 use super::measured::Measured;
 use super::model::Packet;
+use super::names::{ATTESTATION_FILE, BOUNDARY_FILE, IDENTITY_FILE, PACKET_FILE, POLICY_FILE};
 use super::posture::{Facts, Words};
 use super::reconcile::Reconciliation;
-use super::{
-    ATTESTATION_FILE, BOUNDARY_FILE, IDENTITY_FILE, PACKET_FILE, POLICY_FILE, as_stated, form,
-    repeated, required, rules,
-};
+use super::{as_stated, form, repeated, required, rules};
 
 mod changes;
 mod run;

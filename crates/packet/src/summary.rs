@@ -8,10 +8,9 @@ use std::fmt::{Display, Write};
 use pipelock_receipts::findings::visible;
 use pipelock_receipts::report::{End, Report};
 
-use super::AUDIT_ENFORCEMENT;
 use super::grade::Graded;
 use super::measured::Measured;
-use super::model::Packet;
+use super::model::{AUDIT_ENFORCEMENT, Packet};
 
 /// Rows shown of one list.
 const MAX_ROWS: usize = 100;

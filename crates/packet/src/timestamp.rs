@@ -2,29 +2,26 @@
 //!
 //! The attestation cannot name this file, because the token covers the attestation. Pure: the caller sends the request,
 //! reads the reply, and names the authorities. Revocation lists are not consulted.
-use std::fmt;
-
 use der::asn1::{AnyRef, ObjectIdentifier, OctetStringRef, UintRef};
 use der::{Decode, Encode, Tag, Tagged};
-use pipelock_receipts::findings::{Rule, visible};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
 use time::{OffsetDateTime, PrimitiveDateTime, format_description::well_known::Rfc3339};
-use x509_cert::Certificate;
 use x509_cert::spki::AlgorithmIdentifierRef;
 
 use self::asn1::{Imprint, Reply, Request, SignedData, TstInfo};
 
 mod algorithms;
 mod asn1;
+mod problem;
+mod roots;
 pub mod rules;
 mod signer;
 
+pub use problem::Problem;
+pub use roots::Roots;
+
 /// Longest reply that is read.
 pub const MOST_BYTES: u64 = 64 << 10;
-/// Characters of a token that are shown.
-const MOST_SHOWN: usize = 160;
 /// How far the clock of the runner and the one of the authority may differ.
 const CLOCKS_APART: time::Duration = time::Duration::minutes(10);
 
@@ -32,36 +29,6 @@ const SIGNED_DATA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.1135
 const TST_INFO: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.1.4");
 /// `granted`, and `grantedWithMods`.
 const GRANTED: [u8; 2] = [0, 1];
-
-/// A certificate file: the roots of authorities, or the certificates of signers themselves.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Roots {
-    certificates: Vec<CertificateDer<'static>>,
-}
-
-impl Roots {
-    /// Reads certificates from PEM text.
-    ///
-    /// # Errors
-    /// When there is no certificate, or one that cannot be read.
-    pub fn from_pem(text: &[u8]) -> Result<Self, String> {
-        let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(text)
-            .collect::<Result<_, _>>()
-            .map_err(|error| error.to_string())?;
-        if certificates.is_empty() {
-            return Err(String::from("it holds no certificate in PEM form"));
-        }
-        for one in &certificates {
-            Certificate::from_der(one).map_err(|error| error.to_string())?;
-        }
-        Ok(Self { certificates })
-    }
-
-    /// Adds the certificates of another file.
-    pub fn extend(&mut self, other: Self) {
-        self.certificates.extend(other.certificates);
-    }
-}
 
 /// What a token states.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,57 +48,6 @@ impl Stamp {
         text.unwrap_or_else(|_| self.time.unix_timestamp().to_string())
     }
 }
-
-/// Why a token shows nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// The rule.
-    pub rule: &'static Rule,
-    /// What should be there.
-    pub expected: String,
-    /// What is there.
-    pub found: String,
-}
-
-impl Problem {
-    fn new(rule: &'static Rule, expected: &str, found: impl Into<String>) -> Self {
-        let found: String = found.into();
-        Self {
-            rule,
-            expected: String::from(expected),
-            found: found.chars().take(MOST_SHOWN).collect(),
-        }
-    }
-
-    /// The packet has no token, or the token nothing that it could be of.
-    pub fn absent(found: &str) -> Self {
-        let expected = "timestamp.tsr over attestation.json";
-        Self::new(&rules::NONE, expected, found)
-    }
-
-    /// The token cannot be read.
-    pub fn unreadable(found: impl Into<String>) -> Self {
-        Self::new(&rules::FORM, "a file that can be read", found)
-    }
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            rule,
-            expected,
-            found,
-        } = self;
-        let found = visible(found);
-        write!(
-            formatter,
-            "{} (expected: {expected}; found: {found})",
-            rule.says
-        )
-    }
-}
-
-impl std::error::Error for Problem {}
 
 /// The request for a token over `attestation`, with the certificates of its signer.
 ///

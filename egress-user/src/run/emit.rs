@@ -8,6 +8,7 @@ use audit_packet::build::{PacketInputs, build};
 use audit_packet::denied::{self, Attempts};
 use audit_packet::grade::Graded;
 use audit_packet::model::{Packet, PacketVerdict, Provider, Run, ScannerConfig, Verifier};
+use audit_packet::reconcile;
 use audit_packet::rendered::{self, Source};
 use audit_packet::stream::{FileDigest, Stream};
 use audit_packet::timestamp::Stamp;
@@ -199,7 +200,7 @@ impl Verified {
         let (answers, mut denied) = all
             .into_iter()
             .partition(|(denied, _)| denied.answered_with().is_some());
-        let (signed, mut unclear) = denied::confirmed(answers, &self.receipts, &allowed);
+        let (signed, mut unclear) = reconcile::confirmed(answers, &self.receipts, &allowed);
         denied.extend(signed);
         denied::sort(&mut denied);
         denied::sort(&mut unclear);

@@ -7,8 +7,9 @@ use pipelock_receipts::report::{Report, Verdict};
 use super::super::attest::{AttestationReport, Opened, Predicate};
 use super::super::grade::{Caps, Grade, Pins};
 use super::super::measured::Measured;
+use super::super::names::{ATTESTATION_FILE, PACKET_FILES};
+use super::super::rules;
 use super::super::stream::FileDigest;
-use super::super::{ATTESTATION_FILE, PACKET_FILES, rules};
 
 /// The signature over all files.
 #[derive(Debug, Default)]

@@ -10,12 +10,13 @@ use super::super::flows::{FlowReport, check_flows};
 use super::super::grade::{Caps, Grade};
 use super::super::joined::Joined;
 use super::super::measured::Measured;
+use super::super::names::FLOWS_FILE;
 use super::super::reconcile::Reconciler;
 use super::super::rows::Row;
+use super::super::rules;
 use super::super::stream::{FileDigest, Stream};
 use super::super::unbroken::Unbroken;
-use super::super::{FLOWS_FILE, rules};
-use super::BoundaryFiles;
+use super::files::BoundaryFiles;
 
 /// What became of the flow log.
 #[derive(Default)]

@@ -5,8 +5,9 @@ use pipelock_receipts::report::{End, Report, Verdict};
 
 use super::super::grade::{Caps, Grade};
 use super::super::measured::Measured;
-use super::super::model::Packet;
-use super::super::{AUDIT_ENFORCEMENT, BOUNDARY_FILE, PACKET_FILE, rules};
+use super::super::model::{AUDIT_ENFORCEMENT, Packet};
+use super::super::names::{BOUNDARY_FILE, PACKET_FILE};
+use super::super::rules;
 
 /// The capsule: there, bound by the receipts, and signed for these very programs.
 pub(super) fn grade_capsule(

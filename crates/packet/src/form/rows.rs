@@ -1,6 +1,7 @@
 //! The forms of the rows of the flow log.
-use super::Form::{self, Exactly, Flag, List, Name, Nullable, Number, Object, Text, Time, Word};
-
+use super::kind::Form::{
+    self, Exactly, Flag, List, Name, Nullable, Number, Object, Text, Time, Word,
+};
 use super::tables::SHA256;
 
 const HOOK: Form = Word(&[

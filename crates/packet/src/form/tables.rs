@@ -1,5 +1,5 @@
 //! The forms, one table for each document.
-use super::Form::{
+use super::kind::Form::{
     self, Either, Flag, Hex, List, Map, Name, Nullable, Number, Object, Text, True, Word,
 };
 

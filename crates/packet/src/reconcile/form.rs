@@ -1,7 +1,7 @@
 //! What the members of a receipt are that follow from other members of it.
 use pipelock_receipts::record::ActionType;
 
-use super::receipts::Receipt;
+use super::receipt::Receipt;
 
 /// Whether type and side effects of an action are those of its method.
 pub(super) fn is_classified(receipt: &Receipt<'_>) -> bool {

@@ -4,11 +4,13 @@
 //! No receipt names the client, so requests and actions are paired by what both say of them. What only one of them says
 //! is a loss, what they say differently a [`Disagreement`]. `docs/reconciliation.md` says of each comparison what it
 //! catches, and what none can.
+mod answers;
 mod circumstances;
 mod disagreement;
 mod form;
 mod kernel;
 mod pairing;
+mod receipt;
 mod receipts;
 mod requests;
 mod result;
@@ -21,12 +23,13 @@ mod times;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+pub use answers::confirmed;
 pub use circumstances::{Circumstances, Writer};
 pub use disagreement::Disagreement;
 use egress_policy::allowed::Allowed;
 use kernel::{DNS, IN_BUFFERS, Kernel, Opened};
 use pairing::Pairing;
-pub use receipts::{ALLOW_LIST, Receipts};
+pub use receipts::Receipts;
 use receipts::{Actions, Ending};
 use requests::Asked;
 pub use result::Reconciliation;

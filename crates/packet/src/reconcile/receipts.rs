@@ -6,6 +6,7 @@ use pipelock_receipts::check::Seen;
 use sha2::{Digest, Sha256};
 
 use super::form;
+use super::receipt::Receipt;
 use super::tally;
 use super::target::Target;
 use super::times::{Span, millis, widen};
@@ -17,7 +18,7 @@ const VERDICTS: [&str; 7] = [
 /// Layers of receipts that stand for one message of a WebSocket, which has an action of its own.
 const FRAME_LAYERS: [&str; 3] = ["ws_protocol", "dlp", "response_scan"];
 /// Layer of a denial by the allow-list.
-pub const ALLOW_LIST: &str = "allowlist";
+pub(super) const ALLOW_LIST: &str = "allowlist";
 /// Layer of the receipt that a Pipelock signs when a WebSocket has ended.
 const CLOSE_LAYER: &str = "session_close";
 /// Reasons of outcomes of actions for which no origin was reached.
@@ -439,24 +440,6 @@ impl Receipts {
             without_first
         }
     }
-}
-
-/// The members of a receipt that are compared.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Receipt<'a> {
-    pub(super) transport: &'a str,
-    pub(super) target: &'a str,
-    pub(super) verdict: &'a str,
-    pub(super) id: &'a str,
-    pub(super) layer: &'a str,
-    pub(super) phase: &'a str,
-    pub(super) method: &'a str,
-    pub(super) pattern: &'a str,
-    pub(super) time: &'a str,
-    pub(super) action_type: &'a str,
-    pub(super) side_effects: &'a str,
-    pub(super) reversibility: &'a str,
-    pub(super) policy_hash: &'a str,
 }
 
 /// Identifies texts by the first half of their SHA-256: enough that nobody finds two with the same.

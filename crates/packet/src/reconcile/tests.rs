@@ -6,9 +6,9 @@ use egress_policy::AllowList;
 use pipelock_receipts::json::{MAX_DEPTH, parse};
 use serde_json::{Value, json};
 
-use super::receipts::Receipt;
+use super::receipt::Receipt;
 use super::*;
-use crate::denied::{Denied, confirmed};
+use crate::denied::Denied;
 
 const BUILTIN: Circumstances = Circumstances {
     writer: Writer::Builtin,
@@ -430,7 +430,7 @@ fn each_signed_denial_confirms_one_answer_and_those_with_words_first() {
     run.denial(2, "forward", "GET", "http://one.test/");
     run.denial(3, "forward", "GET", "http://listed.test/");
     let receipts = run.signed();
-    let allowed = Allowed::read("mode: strict\napi_allowlist: [listed.test]\n").unwrap();
+    let allowed = strict(&["listed.test"]);
     let answers = vec![
         (answer("one.test", plain), 2),
         (answer("one.test", by_list), 1),

@@ -5,7 +5,8 @@ use pipelock_receipts::findings::Findings;
 use pipelock_receipts::json::{MAX_DEPTH, Node, parse_bytes};
 
 use super::super::grade::Caps;
-use super::super::{BOUNDARY_FILE, CHANGES_ARCHIVE, CHANGES_FILE, as_stated, form};
+use super::super::names::{BOUNDARY_FILE, CHANGES_ARCHIVE, CHANGES_FILE};
+use super::super::{as_stated, form};
 use super::{Statements, deviates, differs};
 
 /// The outcomes that `boundary.json` counts, whether or not there is a change of each.

@@ -5,9 +5,8 @@ use pipelock_receipts::findings::Findings;
 
 use super::super::grade::{Caps, Grade};
 use super::super::joined::nanos;
-use super::super::{
-    ATTESTATION_FILE, BOUNDARY_FILE, CAPSULE_FILE, FLOWS_FILE, PACKET_FILE, form, required,
-};
+use super::super::names::{ATTESTATION_FILE, BOUNDARY_FILE, CAPSULE_FILE, FLOWS_FILE, PACKET_FILE};
+use super::super::{form, required};
 use super::{Statements, differs};
 
 impl Statements<'_> {

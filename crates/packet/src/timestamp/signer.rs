@@ -12,7 +12,9 @@ use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage, Subject
 use x509_cert::spki::AlgorithmIdentifierRef;
 
 use super::asn1::{Attribute, IssuerAndSerial, SignedData, SignerInfo, SigningCertificate};
-use super::{Problem, Roots, algorithms, rules};
+use super::problem::Problem;
+use super::roots::Roots;
+use super::{algorithms, rules};
 
 const CONTENT_TYPE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.3");
 const MESSAGE_DIGEST: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.4");

@@ -1,0 +1,47 @@
+//! Answers that look like a denial, held against the denials that the receipts sign.
+use std::collections::BTreeMap;
+
+use egress_policy::allowed::Allowed;
+
+use super::receipts::{ALLOW_LIST, Receipts};
+use crate::denied::Attempts;
+
+/// Parts answers that look like a denial into those that the receipts confirm and those that they do not. Each denial
+/// that was signed confirms one answer; those that name the layer come first, because they say more.
+pub fn confirmed(
+    answers: Attempts,
+    receipts: &Receipts,
+    allowed: &Allowed,
+) -> (Attempts, Attempts) {
+    let mut answers = answers;
+    answers.sort_by_key(|(answer, _)| (answer.claimed().is_none(), answer.clone()));
+    // Denials of each host that have confirmed an answer: by the allow-list, and all of them.
+    let mut used: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    let mut denied = Vec::new();
+    let mut unclear = Vec::new();
+    for (answer, count) in answers {
+        let host = answer.destination.as_str();
+        let by_list = answer.claims(ALLOW_LIST);
+        let (of_list, of_all) = used.entry(host.to_owned()).or_default();
+        let left = match answer.answered_with() {
+            Some(_) if by_list && allowed.lists_name(host) => 0,
+            Some(_) if by_list => receipts.denials_by_list(host).saturating_sub(*of_list),
+            Some(status) => receipts.denials(host, status).saturating_sub(*of_all),
+            None => 0,
+        };
+        let signed = count.min(left);
+        *of_all = of_all.saturating_add(signed);
+        if by_list {
+            *of_list = of_list.saturating_add(signed);
+        }
+        for (list, count) in [
+            (&mut denied, signed),
+            (&mut unclear, count.saturating_sub(signed)),
+        ] {
+            if count > 0 {
+                list.push((answer.clone(), count));
+            }
+        }
+    }
+    (denied, unclear)
+}
