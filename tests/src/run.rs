@@ -72,7 +72,7 @@ impl RunOutput {
 }
 
 impl<'a> Run<'a> {
-    pub(crate) fn new(world: &'a World, dir: &Path) -> Self {
+    fn new(world: &'a World, dir: &Path) -> Self {
         for path in [dir.to_owned(), dir.join("work")] {
             fs::create_dir(&path).expect("make a directory of the run");
             // The agent has an account of its own.
@@ -256,6 +256,11 @@ pub fn binary() -> PathBuf {
 }
 
 impl World {
+    /// A run of the built binary, to be completed and started.
+    pub fn egress(&self) -> Run<'_> {
+        Run::new(self, &self.next_run())
+    }
+
     /// Runs another subcommand of the binary on the runner.
     ///
     /// # Panics

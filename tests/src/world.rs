@@ -20,7 +20,6 @@ use crate::internet::Internet;
 use crate::internet::journal::{Arrival, Query, Request};
 use crate::internet::tls::Authority;
 use crate::namespaces::Namespaces;
-use crate::run::Run;
 use crate::topology::{Families, INTERNET, join};
 use crate::wire::Wire;
 
@@ -201,10 +200,10 @@ impl World {
         self.runner.inside(work)
     }
 
-    /// A run of the built binary, to be completed and started.
-    pub fn egress(&self) -> Run<'_> {
+    /// A directory of the next run's own, which is not there yet.
+    pub(crate) fn next_run(&self) -> PathBuf {
         let number = self.runs.fetch_add(1, Ordering::Relaxed);
-        Run::new(self, &self.dir().join(format!("run-{number}")))
+        self.dir().join(format!("run-{number}"))
     }
 }
 

@@ -3,7 +3,7 @@
 //! | path | answer |
 //! |---|---|
 //! | `/` | `hello from HOST` |
-//! | `/bytes/N` | N bytes of a fixed pattern, see [`pattern_sha256`] |
+//! | `/bytes/N` | N bytes of a fixed pattern, see [`pattern_sha256`](super::response::pattern_sha256) |
 //! | `/chunked/N` | the same without a length |
 //! | `/echo` | what the server saw of the request, as JSON, and its body's length |
 //! | `/upload` | length and SHA-256 of the body, as JSON |
@@ -15,15 +15,13 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HOST, LOCATION};
 use http_body_util::BodyExt as _;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Response, StatusCode};
@@ -34,7 +32,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 
 use super::journal::{Journal, Request};
-use super::{unmapped, websocket};
+use super::response::{Content, Length, json, status, text};
+use super::websocket;
 
 /// What every server needs.
 #[derive(Clone, Debug)]
@@ -226,147 +225,7 @@ async fn drain(mut body: Incoming, count: impl Fn(usize)) -> Option<(u64, String
     Some((length, hex::encode(digest.finalize())))
 }
 
-fn text(body: String) -> Response<Content> {
-    Response::new(Content::bytes(body.into()))
-}
-
-fn json(value: &serde_json::Value) -> Response<Content> {
-    let mut response = text(format!("{value}\n"));
-    response.headers_mut().insert(
-        CONTENT_TYPE,
-        http::HeaderValue::from_static("application/json"),
-    );
-    response
-}
-
-pub(super) fn status(code: StatusCode) -> Response<Content> {
-    let mut response = text(format!("{code}\n"));
-    *response.status_mut() = code;
-    response
-}
-
-/// Whether the answer says how long it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Length {
-    Told,
-    Chunked,
-}
-
-/// An answer's body.
-#[derive(Debug)]
-pub(crate) struct Content {
-    pieces: Pattern,
-    whole: Option<Bytes>,
-    length: Length,
-}
-
-impl Content {
-    pub(super) fn bytes(bytes: Bytes) -> Self {
-        Self {
-            pieces: Pattern::new(0),
-            whole: Some(bytes),
-            length: Length::Told,
-        }
-    }
-
-    fn pattern(bytes: u64, length: Length) -> Self {
-        Self {
-            pieces: Pattern::new(bytes),
-            whole: None,
-            length,
-        }
-    }
-}
-
-impl Body for Content {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let this = self.get_mut();
-        let piece = this.whole.take().or_else(|| this.pieces.next());
-        Poll::Ready(piece.map(|bytes| Ok(Frame::data(bytes))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.whole.is_none() && self.pieces.left == 0
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self.length {
-            Length::Told => {
-                let whole = self.whole.as_ref().map_or(0, Bytes::len) as u64;
-                SizeHint::with_exact(whole + self.pieces.left)
-            }
-            Length::Chunked => SizeHint::default(),
-        }
-    }
-}
-
-/// Bytes that tell if any of them was lost, repeated or moved: blocks of 64 KiB, each with its number
-/// before the noise that all share.
-#[derive(Debug)]
-struct Pattern {
-    left: u64,
-    number: u64,
-    noise: Bytes,
-    noise_is_next: bool,
-}
-
-const NUMBER_BYTES: usize = 8;
-const NOISE_BYTES: usize = (64 << 10) - NUMBER_BYTES;
-
-impl Pattern {
-    fn new(bytes: u64) -> Self {
-        let mut state = 1_u32;
-        let noise = std::iter::repeat_with(|| {
-            // Numerical Recipes' generator: the quality does not matter.
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            state.to_be_bytes()[0]
-        });
-        Self {
-            left: bytes,
-            number: 0,
-            noise: if bytes == 0 {
-                Bytes::new()
-            } else {
-                noise.take(NOISE_BYTES).collect()
-            },
-            noise_is_next: false,
-        }
-    }
-}
-
-impl Iterator for Pattern {
-    type Item = Bytes;
-
-    fn next(&mut self) -> Option<Bytes> {
-        if self.left == 0 {
-            return None;
-        }
-        let mut piece = if self.noise_is_next {
-            self.number += 1;
-            self.noise.clone()
-        } else {
-            Bytes::copy_from_slice(&self.number.to_be_bytes())
-        };
-        self.noise_is_next = !self.noise_is_next;
-        if let Ok(left) = usize::try_from(self.left) {
-            piece.truncate(left);
-        }
-        self.left -= piece.len() as u64;
-        Some(piece)
-    }
-}
-
-/// SHA-256 of what `/bytes/N` gives, lower-case hex.
-pub fn pattern_sha256(bytes: u64) -> String {
-    let mut digest = Sha256::new();
-    for piece in Pattern::new(bytes) {
-        digest.update(&piece);
-    }
-    hex::encode(digest.finalize())
+/// `::ffff:a.b.c.d` as `a.b.c.d`.
+pub(super) fn unmapped(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }

@@ -1,6 +1,5 @@
 //! Every peer there is: one thread inside the `internet` namespace that runs all servers.
 use std::io;
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
@@ -20,6 +19,7 @@ pub(crate) mod dns;
 pub(crate) mod http;
 pub(crate) mod journal;
 pub(crate) mod raw;
+pub(crate) mod response;
 pub(crate) mod sinks;
 pub(crate) mod tls;
 mod websocket;
@@ -128,14 +128,4 @@ fn serve(
         drop(stopped.await);
         Ok(())
     })
-}
-
-/// `::ffff:a.b.c.d` as `a.b.c.d`.
-fn unmapped(address: std::net::SocketAddr) -> std::net::SocketAddr {
-    std::net::SocketAddr::new(address.ip().to_canonical(), address.port())
-}
-
-/// Address of a name of the world.
-fn host(last: u8) -> Ipv4Addr {
-    Ipv4Addr::new(198, 51, 100, last)
 }

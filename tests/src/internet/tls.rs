@@ -16,8 +16,7 @@ use rustls::sign::CertifiedKey;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use super::http::{self, Arrived, Site};
-use super::unmapped;
+use super::http::{self, Arrived, Site, unmapped};
 
 /// A certificate authority of one world's own.
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-use super::http::{Content, status};
+use super::response::{Content, status};
 
 /// Answers the handshake and goes on with frames once it is through; `count` takes the length of each message.
 pub(super) fn upgrade(

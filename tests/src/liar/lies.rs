@@ -1,7 +1,8 @@
 //! The lies, and what can be known of each.
-use super::Expected::{self, Named, Senseless, Unknowable};
+use super::lie::Expected::{self, Named, Senseless, Unknowable};
+use super::lie::{Lie, TRUTH};
 use super::testimony::Testimony;
-use super::{Lie, endings, tales};
+use super::{endings, tales};
 
 const OWN_WORDS: Expected =
     Unknowable("only the mediator knows these words, and nobody else acts on them");
@@ -48,7 +49,7 @@ const fn of(name: &'static str, tell: fn(&mut Testimony), expected: [Expected; 3
 
 /// All of them, the truth first: it is signed and chained anew like the others.
 pub static LIES: &[Lie] = &[
-    of(super::TRUTH, tales::truth, [Senseless; 3]),
+    of(TRUTH, tales::truth, [Senseless; 3]),
     lie("allowed_as_blocked", tales::allowed_as_blocked),
     lie("request_as_blocked", tales::request_as_blocked),
     lie("tunnel_as_blocked", tales::tunnel_as_blocked),

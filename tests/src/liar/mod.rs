@@ -12,52 +12,17 @@ use std::path::Path;
 
 use ed25519_dalek::SigningKey;
 
-use testimony::Testimony;
-
 mod endings;
 mod hosts;
+mod lie;
 mod lies;
 mod tales;
 pub(crate) mod testimony;
 pub(crate) mod tree;
 
-/// What a mediator claims that is not true.
-#[derive(Clone, Copy, Debug)]
-pub struct Lie {
-    /// One word for it.
-    pub name: &'static str,
-    /// What is to be found out about it when the built-in mediator tells it.
-    pub builtin: Expected,
-    /// The same for a Pipelock that signs sessions, intents and outcomes (3.1 and later).
-    pub with_sessions: Expected,
-    /// The same for an older Pipelock.
-    pub without_sessions: Expected,
-    tell: fn(&mut Testimony),
-}
-
-impl Lie {
-    /// Has the mediator testify what is not true.
-    pub(crate) fn tell(&self, testimony: &mut Testimony) {
-        (self.tell)(testimony);
-    }
-}
-
-/// What a verifier of the whole packet can do about a lie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expected {
-    /// Name the disagreement, and not give the highest grade.
-    Named,
-    /// Nothing, for this reason.
-    Unknowable(&'static str),
-    /// This mediator has nothing to say that the lie could change.
-    Senseless,
-}
-
-/// The name of the lie that is none.
-pub const TRUTH: &str = "none";
-
-/// All lies, the truth first.
+pub use lie::{Expected, Lie, TRUTH};
 pub use lies::LIES;
+use testimony::Testimony;
 
 /// Tells the lie of this name about the session whose evidence is in `dir`, signed with `key`.
 ///

@@ -5,13 +5,12 @@ use ed25519_dalek::SigningKey;
 use pipelock_receipts::chain::Trust;
 use pipelock_receipts::check::{EvidenceFile, check_evidence};
 
+use super::change::Change;
 use super::follow;
-use super::json::Json;
 use super::packet::{
     ATTESTATION, BOUNDARY, CAPSULE, EVIDENCE, FLOWS, Files, HonestPacket, PACKET, attestation,
     flow_log, read_json, signed_capsule, with_digests,
 };
-use super::units::DiskOperator;
 use crate::liar::testimony::Testimony;
 
 /// One of those who may have changed a packet.
@@ -49,27 +48,6 @@ impl Attacker {
             Self::Boundary => "boundary",
         }
     }
-}
-
-/// A changed part of a packet.
-#[derive(Clone, Debug)]
-pub(super) enum Change {
-    /// Nothing.
-    Nothing,
-    /// A file is another one.
-    File(String, Vec<u8>),
-    /// A file is gone.
-    Missing(String),
-    /// A JSON file has other content.
-    Document(String, Json),
-    /// The attestation states something else.
-    Statement(Json),
-    /// The flow log has other rows.
-    Rows(Vec<Json>),
-    /// The mediator testifies something else.
-    Testimony(Testimony),
-    /// A name stands for something else than its file; what is signed is what was there before.
-    Disk(String, DiskOperator),
 }
 
 /// The keys of somebody who has none of the real ones.

@@ -15,11 +15,13 @@ use pipelock_receipts::findings::{Finding, Severity};
 use pipelock_receipts::report::Verdict;
 use tempfile::TempDir;
 
-use super::attacker::{Attacker, Change, Keys};
+use super::attacker::{Attacker, Keys};
+use super::change::{Change, DiskOperator};
 use super::json::Json;
 use super::packet::{ATTESTATION, Files, HonestPacket, PACKET, attestation, sha256, with_digests};
-use super::units::DiskOperator;
 
+/// Threads that judge.
+pub(super) const THREADS: usize = 4;
 /// A file system in memory, on most machines.
 const IN_MEMORY: &str = "/dev/shm";
 /// The length of a file with a hole: longer than any limit.

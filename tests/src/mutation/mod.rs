@@ -17,6 +17,8 @@
     reason = "a change concerns one kind out of many, and the names of files are the packet's own"
 )]
 mod attacker;
+mod change;
+mod choice;
 mod follow;
 mod harmless;
 mod json;
@@ -30,59 +32,29 @@ mod sites;
 mod units;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::env;
 use std::fmt::Write as _;
 use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use attacker::{Attacker, Change, Keys};
+use attacker::{Attacker, Keys};
 use audit_packet::grade::Grade;
+use choice::{Choice, MUTATIONS_VARIABLE, SEED, SEED_VARIABLE, chosen, in_order_of, seed};
 pub use harmless::By;
 use harmless::HARMLESS;
-use judge::{Bench, Expectation, Judgment};
+use judge::{Bench, Expectation, Judgment, THREADS};
 pub use packet::HonestPacket;
 use pipelock_receipts::keys::generate;
 pub use sample::{Sampled, is_named, write_changes, write_lies};
 use units::{Documents, Unit};
 
-/// How many, or which.
-const MUTATIONS_VARIABLE: &str = "EGRESS_MUTATIONS";
-/// Repeats a sample.
-const SEED_VARIABLE: &str = "EGRESS_MUTATION_SEED";
-/// Seed of a sample.
-const SEED: u64 = 17;
 /// Places of a sample.
 const SAMPLE: usize = 300;
 /// Changes of one place in a sample.
 const OF_A_PLACE: usize = 3;
 /// Places after which the progress is printed.
 const PROGRESS: usize = 500;
-/// Threads that judge.
-const THREADS: usize = 4;
-
-/// Which changes are made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Choice {
-    /// All.
-    Full,
-    /// Some of so many places.
-    Sample(usize),
-    /// Those whose names begin so.
-    Named(String),
-}
-
-impl Choice {
-    /// The caller's, or `usual` places.
-    fn made(usual: usize) -> Self {
-        match env::var(MUTATIONS_VARIABLE) {
-            Err(_) => Self::Sample(usual),
-            Ok(text) if text == "full" => Self::Full,
-            Ok(text) => text.parse().map_or(Self::Named(text), Self::Sample),
-        }
-    }
-}
 
 /// What became of the changes of one attacker.
 #[derive(Clone, Copy, Debug, Default)]
@@ -202,57 +174,6 @@ fn expectations(honest: &HonestPacket, own: &Keys, best: Grade) -> BTreeMap<Atta
         all.insert(attacker, found);
     }
     all
-}
-
-/// The seed of the sample: the same in every run, unless another one is asked for.
-fn seed() -> u64 {
-    env::var(SEED_VARIABLE).map_or(SEED, |text| text.parse().expect("a number as the seed"))
-}
-
-/// The next of a sequence of numbers that look random (splitmix64).
-fn shuffled(number: u64) -> u64 {
-    let number = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    number ^ (number >> 31)
-}
-
-fn chosen(mut units: Vec<Unit>, choice: &Choice, seed: u64) -> Vec<Unit> {
-    match choice {
-        Choice::Full => {}
-        Choice::Sample(count) => {
-            units.sort_by_cached_key(|unit| rank(seed, &unit.name()));
-            units.truncate(*count);
-        }
-        Choice::Named(name) => {
-            units.retain(|unit| name.starts_with(&unit.name()) || unit.name().starts_with(name));
-        }
-    }
-    units
-}
-
-/// Where a name stands in the order that the seed decides: its place among other names depends on no machine.
-fn rank(seed: u64, name: &str) -> u64 {
-    name.bytes().fold(shuffled(seed), |number, byte| {
-        shuffled(number ^ u64::from(byte))
-    })
-}
-
-/// The changes of a unit in an order that the seed decides.
-fn in_order_of(
-    seed: u64,
-    unit: &Unit,
-    mut changes: Vec<(String, Change)>,
-) -> Vec<(String, Change)> {
-    let name = unit.name();
-    changes.sort_by_cached_key(|(operator, _)| rank(seed, &format!("{name}{operator}")));
-    changes
-}
-
-impl Unit {
-    fn name(&self) -> String {
-        format!("{}:{}:{}:", self.attacker.word(), self.file, self.path)
-    }
 }
 
 fn judge(

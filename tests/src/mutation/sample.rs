@@ -8,11 +8,12 @@ use std::thread;
 
 use pipelock_receipts::keys::generate;
 
-use super::attacker::{Attacker, Change, Keys};
-use super::judge::{Bench, disguise};
+use super::attacker::{Attacker, Keys};
+use super::change::{Change, DiskOperator};
+use super::choice::{Choice, chosen, in_order_of, seed};
+use super::judge::{Bench, THREADS, disguise};
 use super::packet::{EVIDENCE, Files, HonestPacket, PACKET};
-use super::units::{DiskOperator, Documents, Unit};
-use super::{Choice, THREADS, chosen, in_order_of, seed};
+use super::units::{Documents, Unit};
 use crate::liar::testimony::Testimony;
 use crate::liar::{Expected, LIES};
 

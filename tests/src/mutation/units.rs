@@ -1,7 +1,8 @@
 //! What is changed: every node of every document, every row, every receipt, every file.
 use std::collections::BTreeSet;
 
-use super::attacker::{Attacker, Change};
+use super::attacker::Attacker;
+use super::change::{Change, DiskOperator};
 use super::json::Json;
 use super::operators::{self, Words};
 use super::packet::{ATTESTATION, EVIDENCE, FLOWS, HonestPacket, OF_THE_CHAIN, read_json};
@@ -18,6 +19,13 @@ pub(super) struct Unit {
     /// The path in it.
     pub(super) path: String,
     what: What,
+}
+
+impl Unit {
+    /// By which a change of it is asked for, up to the name of what is done.
+    pub(super) fn name(&self) -> String {
+        format!("{}:{}:{}:", self.attacker.word(), self.file, self.path)
+    }
 }
 
 /// What a unit changes.
@@ -41,32 +49,6 @@ enum What {
     Bytes,
     /// What a file is on the disk.
     Disk,
-}
-
-/// What a name of the packet may stand for instead of its file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum DiskOperator {
-    /// A symbolic link to the same bytes, outside of the packet.
-    Link,
-    /// A named pipe that nobody writes to.
-    Fifo,
-    /// A directory.
-    Directory,
-    /// The file with a hole of many GiB behind it.
-    Sparse,
-}
-
-impl DiskOperator {
-    pub(super) const ALL: [Self; 4] = [Self::Link, Self::Fifo, Self::Directory, Self::Sparse];
-
-    const fn word(self) -> &'static str {
-        match self {
-            Self::Link => "link",
-            Self::Fifo => "fifo",
-            Self::Directory => "directory",
-            Self::Sparse => "sparse",
-        }
-    }
 }
 
 /// The documents of a packet, read once.
