@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use egress_sys::xattr;
 
-use super::{limits, mountinfo};
+use super::mountinfo;
 
 /// One cgroup v2 directory; killed and removed when dropped.
 #[derive(Debug)]
@@ -129,6 +129,22 @@ pub(super) fn own(root: &Path, text: &str) -> PathBuf {
     } else {
         root.join(own)
     }
+}
+
+/// The nearest cgroup from `own` up that hands both controllers on; `own` where none does.
+pub(super) fn nearest<'p>(root: &Path, own: &'p Path) -> &'p Path {
+    own.ancestors()
+        .take_while(|dir| dir.starts_with(root))
+        .find(|dir| {
+            let list = dir.join("cgroup.subtree_control");
+            has(&list, "pids") && has(&list, "memory")
+        })
+        .unwrap_or(own)
+}
+
+/// Whether a list of controllers holds this one.
+pub(super) fn has(list: &Path, word: &str) -> bool {
+    fs::read_to_string(list).is_ok_and(|text| text.split_whitespace().any(|one| one == word))
 }
 
 /// Name of a run's cgroup.
@@ -256,7 +272,7 @@ impl RunCgroups {
         let mounts = mountinfo::read()?;
         let root = mountinfo::cgroup2_root(&mounts)?;
         let base = own(root, &fs::read_to_string("/proc/self/cgroup")?);
-        Ok(limits::nearest(root, &base).join(name(run_id)))
+        Ok(nearest(root, &base).join(name(run_id)))
     }
 
     /// Makes the directories.

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::cgroup::{self, RunCgroups};
+use super::cgroup::{self, RunCgroups, has};
 use super::mountinfo::{self, Mount};
-use super::shares::Shares;
+use super::shares::{Shares, total_memory};
 
 /// What a run may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -247,17 +247,6 @@ impl Drop for Caps {
     }
 }
 
-/// The nearest cgroup from `own` up that hands both controllers on; `own` where none does.
-pub(super) fn nearest<'p>(root: &Path, own: &'p Path) -> &'p Path {
-    own.ancestors()
-        .take_while(|dir| dir.starts_with(root))
-        .find(|dir| {
-            let list = dir.join("cgroup.subtree_control");
-            has(&list, "pids") && has(&list, "memory")
-        })
-        .unwrap_or(own)
-}
-
 /// The lowest limit of the cgroups from the first up to, and without, the second.
 fn lowest((from, to): &(PathBuf, PathBuf), name: &str, asked: u64) -> u64 {
     from.ancestors()
@@ -283,10 +272,6 @@ fn put_if_there(dir: &Path, name: &str, value: &str) -> io::Result<()> {
     } else {
         Ok(())
     }
-}
-
-fn has(list: &Path, word: &str) -> bool {
-    fs::read_to_string(list).is_ok_and(|text| text.split_whitespace().any(|one| one == word))
 }
 
 /// The caller's own cgroup in the v1 tree of a controller.
@@ -321,20 +306,9 @@ pub fn most_memory() -> io::Result<u64> {
     Ok(total_memory()? / 8 * 7)
 }
 
-/// The machine's memory, bytes.
-pub(super) fn total_memory() -> io::Result<u64> {
-    let text = fs::read_to_string("/proc/meminfo")?;
-    text.lines()
-        .find_map(|line| {
-            let kilobytes = line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?;
-            kilobytes.parse::<u64>().ok()
-        })
-        .map(|kilobytes| kilobytes * 1024)
-        .ok_or_else(|| io::Error::other("/proc/meminfo has no MemTotal"))
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::cgroup::nearest;
     use super::*;
 
     #[test]

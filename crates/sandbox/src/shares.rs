@@ -14,7 +14,6 @@ use egress_sys::sock_diag;
 use serde::Serialize;
 
 use super::cgroup::CgroupGuard;
-use super::limits;
 
 /// One run may have this part of a table: a quarter.
 const PART: u64 = 4;
@@ -43,7 +42,7 @@ impl Shares {
     /// # Errors
     /// When `/proc` does not say.
     pub fn of_machine() -> io::Result<Self> {
-        let memory = limits::total_memory()?;
+        let memory = total_memory()?;
         let files = last_number("/proc/sys/fs/file-max")?;
         let orphans = shown("/proc/sys/net/ipv4/tcp_max_orphans")?.unwrap_or(memory >> 18);
         let tcp_pages = shown("/proc/sys/net/ipv4/tcp_mem")?;
@@ -241,6 +240,18 @@ fn last_number(path: &str) -> io::Result<u64> {
     last.ok_or_else(|| io::Error::other(format!("{path} has no number")))
 }
 
+/// The machine's memory, bytes.
+pub(super) fn total_memory() -> io::Result<u64> {
+    let text = fs::read_to_string("/proc/meminfo")?;
+    text.lines()
+        .find_map(|line| {
+            let kilobytes = line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?;
+            kilobytes.parse::<u64>().ok()
+        })
+        .map(|kilobytes| kilobytes * 1024)
+        .ok_or_else(|| io::Error::other("/proc/meminfo has no MemTotal"))
+}
+
 fn page_size() -> u64 {
     nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)
         .ok()
@@ -269,7 +280,7 @@ mod tests {
         let files = last_number("/proc/sys/fs/file-max").unwrap();
         assert!(shares.files <= files / 4 && shares.files_of_one() <= files / 16);
         assert!(shares.sockets <= shares.files && shares.sockets > 0);
-        assert!(shares.tcp_bytes > 0 && shares.tcp_bytes < limits::total_memory().unwrap());
+        assert!(shares.tcp_bytes > 0 && shares.tcp_bytes < total_memory().unwrap());
         assert!(shown("/proc/sys/net/none").unwrap().is_none());
     }
 }

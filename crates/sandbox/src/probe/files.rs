@@ -12,7 +12,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::model::Attempt;
 use super::scene::{Owned, Scene, Side};
-use super::{Tried, reached};
+use super::tried::{Tried, reached};
 
 /// Where services of a host listen, by the name of the probe.
 pub(super) const SERVICES: [(&str, &[&str]); 10] = [

@@ -10,7 +10,7 @@ use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
 use super::model::Attempt;
 use super::scene::{Scene, Side};
-use super::{Tried, reached};
+use super::tried::{Tried, reached};
 
 pub(super) fn io_uring(scene: &Scene) -> Tried {
     let off = fs::read_to_string("/proc/sys/kernel/io_uring_disabled");

@@ -10,6 +10,7 @@ pub mod model;
 mod network;
 mod privilege;
 pub mod scene;
+mod tried;
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -22,17 +23,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 pub use privilege::Gifts;
 use scene::{Scene, Side};
-
-/// What a piece of code that makes an attempt gives: an error is a refusal.
-type Tried = io::Result<Attempt>;
-
-#[expect(
-    clippy::unnecessary_wraps,
-    reason = "it is the end of what gives a Tried"
-)]
-fn reached(what: impl Into<String>) -> Tried {
-    Ok(Attempt::Reached(what.into()))
-}
+use tried::Tried;
 
 /// One probe.
 #[derive(Debug, Clone, Copy)]

@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::model::Attempt;
 use super::scene::{Scene, Side};
-use super::{Tried, reached};
+use super::tried::{Tried, reached};
 
 /// Destination of the documentation range (RFC 5737): outside it lies in the control's own
 /// namespace.

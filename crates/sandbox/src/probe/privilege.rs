@@ -17,7 +17,7 @@ use nix::unistd::{Gid, Pid, Uid, geteuid, setgroups, setresgid, setresuid};
 
 use super::model::Attempt;
 use super::scene::{Scene, Side, Target};
-use super::{Tried, reached};
+use super::tried::{Tried, reached};
 
 /// A user that nobody is.
 const NOBODY: u32 = 65_534;
