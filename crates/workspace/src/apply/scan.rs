@@ -1,4 +1,5 @@
 //! Reads the upper layer of the overlay and judges each change. Nothing is written.
+mod entry;
 mod git;
 mod moves;
 
@@ -7,44 +8,20 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 use nix::fcntl::readlinkat;
 use nix::sys::stat::FileStat;
 
 use super::content::{self, Digests};
-use super::judge::{self, GIT_MAKERS, Kind, Protected, Reason, Zone};
+use super::judge::{self, GIT_MAKERS, Kind, Reason, Zone};
 use super::layer::{LowerHalf, Relation, is_whiteout, relate};
 use super::model::{Change, Plan, Planned, Step, What};
 use super::path::RelPath;
 use super::tree::{self, Identity};
 use super::way::Ways;
+pub use entry::Rules;
+use entry::{Entry, Place, Scan};
 use git::{looks_like_git, makes_git_directory};
-use moves::Move;
-
-/// What the changes are judged by.
-#[derive(Debug)]
-pub struct Rules<'a> {
-    /// The workspace's absolute path.
-    pub workspace: &'a Path,
-    /// What no change may touch.
-    pub protected: &'a Protected,
-    /// What changed later than this was changed by a host process.
-    pub began: (i64, i64),
-}
-
-/// One look at the upper layer.
-struct Scan<'a> {
-    rules: &'a Rules<'a>,
-    root: &'a OwnedFd,
-    ways: &'a Ways<'a>,
-    moves: BTreeMap<RelPath, Move>,
-    /// Moves that an earlier look found impossible: their new place was refused.
-    impossible: &'a BTreeSet<RelPath>,
-    slots: u64,
-    digests: Digests,
-    plan: Plan,
-}
 
 /// Judges everything in `upper`, the upper layer over `root`, the workspace.
 ///
@@ -93,27 +70,6 @@ pub fn scan(upper: &OwnedFd, root: &OwnedFd, rules: &Rules<'_>) -> io::Result<Pl
         }
         impossible.extend(failed);
     }
-}
-
-/// A directory of the upper layer with all that its entries are judged by.
-#[derive(Clone, Copy)]
-struct Place<'a> {
-    upper: &'a OwnedFd,
-    path: &'a RelPath,
-    lower: Option<&'a LowerHalf>,
-    zone: Zone,
-    /// Why nothing in it is applied.
-    held: Option<&'a Reason>,
-}
-
-/// An entry of the upper layer.
-struct Entry<'a> {
-    name: &'a OsStr,
-    path: RelPath,
-    stat: FileStat,
-    /// What the workspace has at this path, once everything that moved away is gone.
-    old: Option<FileStat>,
-    held: Option<Reason>,
 }
 
 impl Scan<'_> {

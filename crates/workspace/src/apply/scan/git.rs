@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 
-use super::{Entry, Place};
+use super::entry::{Entry, Place};
 use crate::apply::git_index::{self, MOST_BYTES};
 use crate::apply::judge::{self, GIT_MAKERS, Reason, Zone};
 use crate::apply::layer::is_whiteout;

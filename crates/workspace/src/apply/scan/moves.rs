@@ -6,21 +6,11 @@ use std::os::unix::ffi::OsStrExt;
 use nix::fcntl::readlinkat;
 use nix::sys::stat::FileStat;
 
-use super::{Entry, Place, Scan};
+use super::entry::{Entry, Move, Place, Scan};
 use crate::apply::judge::{self, Kind, Reason, Zone};
 use crate::apply::layer::{LowerHalf, Origin, Relation, origin, relate};
 use crate::apply::path::RelPath;
 use crate::apply::tree::{self, Identity};
-
-/// A directory that the agent moved.
-#[derive(Debug)]
-pub(super) struct Move {
-    pub(super) slot: u64,
-    /// What it is, to be found again; or why it stays where it is.
-    pub(super) verdict: Result<Identity, Reason>,
-    /// Whether its new place could take it.
-    pub(super) placed: bool,
-}
 
 impl Scan<'_> {
     /// Finds the directories that were moved, and judges whether they may leave where they are.
