@@ -4,7 +4,7 @@ use egress_common::abi::Counter;
 use egress_common::decide;
 use egress_common::verdict::Verdict;
 
-use crate::maps::count;
+use crate::counters::count;
 
 /// Says something about a program's own doings, in the object with feature `log` only.
 macro_rules! diagnose {

@@ -6,6 +6,7 @@
 #![no_std]
 #![no_main]
 
+mod counters;
 mod error;
 mod hooks;
 mod maps;

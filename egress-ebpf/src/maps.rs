@@ -1,13 +1,13 @@
 //! The maps, and the two ways in which programs write records.
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_RB_NO_WAKEUP};
-use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf, SkStorage};
+use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, RingBuf, SkStorage};
 use aya_ebpf::macros::btf_map;
 use aya_ebpf::maps::ring_buf::RingBufEntry;
 use egress_common::abi::{
-    ABI_VERSION, COUNTERS as COUNTERS_LEN, Config, Counter, Event, Opened, SLOTS, Slot, Traffic,
-    UnixEvent,
+    ABI_VERSION, Config, Counter, Event, Opened, SLOTS, Slot, Traffic, UnixEvent,
 };
 
+use crate::counters::count;
 use crate::error::Error;
 use crate::read::copy_words;
 
@@ -60,10 +60,6 @@ static TEXTS: RingBuf<UnixEvent, { 1 << 18 }> = RingBuf::new();
 #[btf_map]
 static TRAFFIC: RingBuf<Traffic, { 1 << 20 }> = RingBuf::new();
 
-/// `abi::Counter`s.
-#[btf_map]
-static COUNTERS: PerCpuArray<u64, { COUNTERS_LEN as usize }> = PerCpuArray::new();
-
 /// Filled by the loader before the programs are loaded.
 #[unsafe(no_mangle)]
 static CONFIG: Config = Config {
@@ -86,15 +82,6 @@ pub fn config() -> Result<Config, Error> {
         Ok(config)
     } else {
         Err(Error::Config)
-    }
-}
-
-/// Adds one to a counter of this CPU.
-#[inline(always)]
-pub fn count(counter: Counter) {
-    if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
-        // SAFETY: a per-CPU value is this CPU's alone while the program runs, and not null here.
-        unsafe { *value += 1 };
     }
 }
 

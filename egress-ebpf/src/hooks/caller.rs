@@ -6,8 +6,9 @@ use aya_ebpf::programs::{SkBuffContext, SockOpsContext};
 use egress_common::abi::{Counter, TCP_CLOSE};
 
 use super::sockops::{STATE_CB, TCP_CONNECT_CB, watch};
+use crate::counters::count;
 use crate::error::{Error, PASS, REFUSE};
-use crate::maps::{CALLERS, config, count};
+use crate::maps::{CALLERS, config};
 use crate::read::{self, AF_INET};
 
 /// Offset of the source address in an IPv4 header.

@@ -16,8 +16,9 @@ use egress_common::names::DNS_PORT;
 
 use super::dial;
 use super::sockops::{STATE_CB, TCP_CONNECT_CB, watch};
+use crate::counters::count;
 use crate::error::{Error, PASS, REFUSE};
-use crate::maps::{OPENED, config, count, report};
+use crate::maps::{OPENED, config, report};
 use crate::read;
 
 #[sock_ops]

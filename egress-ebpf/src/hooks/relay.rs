@@ -5,8 +5,9 @@ use aya_ebpf::programs::{SockAddrContext, SockContext};
 use egress_common::abi::Counter;
 use egress_common::decide::{IPPROTO_TCP, SOCK_STREAM, mapped};
 
+use crate::counters::count;
 use crate::error::{Error, PASS, REFUSE};
-use crate::maps::{config, count};
+use crate::maps::config;
 use crate::read::{self, AF_INET};
 
 #[cgroup_sock_addr(connect4)]

@@ -4,8 +4,9 @@ use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
 use egress_common::abi::Counter;
 
+use crate::counters::count;
 use crate::error::{PASS, REFUSE};
-use crate::maps::{config, count};
+use crate::maps::config;
 use crate::read;
 
 #[cgroup_skb(egress)]

@@ -10,8 +10,9 @@ use egress_common::abi::{
 use egress_common::decide::{IPPROTO_TCP, Wire};
 use egress_common::names::TRANSPARENT_PORT;
 
+use crate::counters::count;
 use crate::error::Error;
-use crate::maps::{SLOTS_PROXY, SLOTS_V4, SLOTS_V6, STORAGE, config, count, report};
+use crate::maps::{SLOTS_PROXY, SLOTS_V4, SLOTS_V6, STORAGE, config, report};
 use crate::read::{self, AF_INET, Ends};
 
 /// `BPF_SOCK_OPS_TCP_CONNECT_CB`: an active connection, addresses chosen, SYN not yet sent.
