@@ -13,8 +13,9 @@ use anyhow::{Context as _, Result, bail};
 use object::{Object as _, ObjectSection as _};
 use sha2::{Digest as _, Sha256};
 
+use crate::compiler::Compiler;
 use crate::layout::Layout;
-use crate::program::{cargo, on_path, output, program, run as run_program, without_package};
+use crate::program::{cargo_home, on_path_or_installed, run as run_program};
 use crate::setup;
 
 /// Names the object for `egress-user/build.rs`.
@@ -22,9 +23,6 @@ const OBJECT_VARIABLE: &str = "EGRESS_BPF_OBJECT";
 
 /// Names the object with diagnostics.
 const DEBUG_OBJECT_VARIABLE: &str = "EGRESS_BPF_DEBUG_OBJECT";
-
-/// Set to `debian` it takes Debian's compiler even if the active one would do.
-const TOOLCHAIN_VARIABLE: &str = "EGRESS_EBPF_TOOLCHAIN";
 
 const TARGET: &str = "bpfel-unknown-none";
 
@@ -34,81 +32,6 @@ pub(crate) struct Object {
     pub(crate) path: PathBuf,
     /// Its digest, lower-case hex; every packet carries it.
     pub(crate) sha256: String,
-}
-
-/// A compiler that can build `core` for the BPF target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Compiler {
-    /// The one that builds the rest of the project.
-    Active,
-    /// `/usr/bin/rustc` and `/usr/bin/cargo` of Debian's packages.
-    Debian,
-}
-
-impl Compiler {
-    /// The compiler to use, or none if no compiler here has its library sources.
-    pub(crate) fn find() -> Option<Self> {
-        if Self::debian_wanted() {
-            return Self::Debian.sources().map(|_| Self::Debian);
-        }
-        [Self::Active, Self::Debian]
-            .into_iter()
-            .find(|compiler| compiler.sources().is_some())
-    }
-
-    /// Whether the caller asks for Debian's compiler.
-    pub(crate) fn debian_wanted() -> bool {
-        env::var_os(TOOLCHAIN_VARIABLE).is_some_and(|value| value == "debian")
-    }
-
-    fn rustc(self) -> Command {
-        match self {
-            Self::Active => program(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into())),
-            Self::Debian => program("/usr/bin/rustc"),
-        }
-    }
-
-    fn cargo(self) -> Command {
-        match self {
-            Self::Active => cargo(),
-            Self::Debian => {
-                let mut command = program("/usr/bin/cargo");
-                without_package(&mut command);
-                command
-                    .env("RUSTC", "/usr/bin/rustc")
-                    .env("RUSTDOC", "/usr/bin/rustdoc")
-                    .env_remove("CARGO")
-                    .env_remove("RUSTUP_TOOLCHAIN");
-                command
-            }
-        }
-    }
-
-    fn sysroot(self) -> Option<PathBuf> {
-        let text = output(self.rustc().args(["--print", "sysroot"])).ok()?;
-        Some(PathBuf::from(text.trim_end()))
-    }
-
-    /// Directory of the library sources, or none if the compiler lacks them.
-    fn sources(self) -> Option<PathBuf> {
-        if self == Self::Debian && !Path::new("/usr/bin/cargo").exists() {
-            return None;
-        }
-        let library = self.sysroot()?.join("lib/rustlib/src/rust/library");
-        library.join("core/Cargo.toml").exists().then_some(library)
-    }
-
-    /// Where the LLVM of this compiler lies: `bpf-linker` is built without one of its own and must
-    /// find the one that wrote the bitcode.
-    fn llvm_dir(self) -> Option<PathBuf> {
-        match self {
-            Self::Active => Some(self.sysroot()?.join("lib")),
-            Self::Debian => Some(PathBuf::from(format!(
-                "/usr/lib/{}-linux-gnu",
-                env::consts::ARCH
-            ))),
-        }
-    }
 }
 
 /// Makes `command`, a cargo that may build `egress-user`, embed the kernel programs that were built
@@ -292,20 +215,4 @@ fn environment(
 
 fn remap(from: &Path, to: &str) -> String {
     format!("--remap-path-prefix={}={to}", from.display())
-}
-
-/// Where PATH finds `name`, or where `cargo install` puts it.
-pub(crate) fn on_path_or_installed(name: &str) -> Option<PathBuf> {
-    on_path(name).or_else(|| {
-        let file = cargo_home()?.join("bin").join(name);
-        file.exists().then_some(file)
-    })
-}
-
-/// Where cargo keeps what it fetches and installs.
-pub(crate) fn cargo_home() -> Option<PathBuf> {
-    env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| {
-        let home = env::var_os("HOME")?;
-        Some(Path::new(&home).join(".cargo"))
-    })
 }

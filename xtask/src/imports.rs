@@ -287,6 +287,10 @@ impl Imports<'_> {
 }
 
 impl<'ast> Visit<'ast> for Imports<'_> {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "other items are no place for tests"
+    )]
     fn visit_item(&mut self, item: &'ast Item) {
         let attributes = match item {
             Item::Mod(module) => &module.attrs,

@@ -4,9 +4,12 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::ebpf::{self, cargo_home, on_path_or_installed};
+use crate::ebpf;
 use crate::layout::Layout;
-use crate::program::{cargo, output, program, run as run_program, succeeds, without_package};
+use crate::program::{
+    cargo, cargo_home, on_path_or_installed, output, program, run as run_program, succeeds,
+    without_package,
+};
 use crate::setup;
 use crate::tidy;
 

@@ -12,6 +12,7 @@
 mod attacks;
 mod bench;
 mod build;
+mod compiler;
 mod demo;
 mod dist;
 mod ebpf;

@@ -134,3 +134,19 @@ fn display(command: &Command) -> String {
     }
     line
 }
+
+/// Where PATH finds `name`, or where `cargo install` puts it.
+pub(crate) fn on_path_or_installed(name: &str) -> Option<PathBuf> {
+    on_path(name).or_else(|| {
+        let file = cargo_home()?.join("bin").join(name);
+        file.exists().then_some(file)
+    })
+}
+
+/// Where cargo keeps what it fetches and installs.
+pub(crate) fn cargo_home() -> Option<PathBuf> {
+    env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| {
+        let home = env::var_os("HOME")?;
+        Some(Path::new(&home).join(".cargo"))
+    })
+}

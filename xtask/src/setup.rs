@@ -6,10 +6,11 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::ebpf::{Compiler, on_path_or_installed};
+use crate::compiler::Compiler;
 use crate::layout::Layout;
 use crate::program::{
-    cargo, effective_uid, in_directories, on_path, output, program, run, succeeds,
+    cargo, effective_uid, in_directories, on_path, on_path_or_installed, output, program, run,
+    succeeds,
 };
 
 /// The linker's version; it must know the LLVM of the compiler that `rust-toolchain.toml` names.
