@@ -1,4 +1,4 @@
-//! Why the kernel programs could not be put up.
+//! Why the kernel programs could not be put up, or a record of theirs not be read.
 use std::io;
 
 use aya::EbpfError;
@@ -76,3 +76,7 @@ impl BpfError {
         }
     }
 }
+
+/// A record that no program of this version writes; it is counted and makes the log incomplete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MalformedEvent;

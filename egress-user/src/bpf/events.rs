@@ -8,6 +8,7 @@ use egress_common::abi;
 use egress_common::verdict::{Hook, Reason, Verdict};
 use zerocopy::{FromBytes, IntoBytes};
 
+use super::error::MalformedEvent;
 use super::traffic::Traffic;
 
 /// One attempt, with its bytes turned into values.
@@ -186,10 +187,6 @@ impl TryFrom<&[u8]> for Text {
         UnixEvent::try_from(raw).map(Self::Unix)
     }
 }
-
-/// A record that no program of this version writes; it is counted and makes the log incomplete.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MalformedEvent;
 
 /// The reading ends of the rings.
 pub struct Events {

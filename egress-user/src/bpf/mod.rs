@@ -4,10 +4,12 @@ mod error;
 pub mod events;
 pub mod gate;
 pub mod links;
+mod program;
 pub mod traffic;
 mod unix;
 
-pub use error::BpfError;
+pub use error::{BpfError, MalformedEvent};
+pub use program::{ProgramIdentity, Unavailable};
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -24,7 +26,6 @@ use gate::MediatorGate;
 use links::Link;
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use serde::Serialize;
 use unix::Witnesses;
 
 /// The object that `cargo xtask build` made; empty in a bare `cargo build`.
@@ -65,28 +66,6 @@ impl Callers {
         let noted = self.0.set(port.into(), u32::from(may_call), 0);
         noted.map_err(io::Error::other)
     }
-}
-
-/// One attached program, as boundary.json names it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ProgramIdentity {
-    /// Name in the object.
-    pub name: String,
-    /// Id that the kernel gave it.
-    pub id: u32,
-    /// First 8 bytes of the SHA of its instructions, hex (`bpf_prog_info.tag`).
-    pub tag: String,
-    /// Number of the hook (`enum bpf_attach_type`).
-    pub attach_type: u32,
-}
-
-/// A program that only newer kernels have a hook for, as boundary.json names it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Unavailable {
-    /// Name in the object.
-    pub name: String,
-    /// Why it is not attached.
-    pub why: String,
 }
 
 /// The gates of one run. Dropping this takes them off, which leaves the agent's namespace with no

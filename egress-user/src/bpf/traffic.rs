@@ -6,7 +6,7 @@ use egress_common::abi::{
 };
 use zerocopy::FromBytes;
 
-use super::events::MalformedEvent;
+use super::error::MalformedEvent;
 
 /// Bytes of one socket.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

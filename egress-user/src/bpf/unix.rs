@@ -8,7 +8,7 @@ use aya_obj::Object;
 use aya_obj::generated::bpf_attach_type::{BPF_CGROUP_UNIX_CONNECT, BPF_CGROUP_UNIX_SENDMSG};
 use egress_sys::bpf;
 
-use super::{ProgramIdentity, Unavailable};
+use super::program::{ProgramIdentity, Unavailable};
 
 /// How the names of these programs begin; no other part of the loader touches them.
 pub(super) const PREFIX: &str = "agent_unix_";
