@@ -3,135 +3,38 @@
 mod callers;
 mod dials;
 mod dns;
+mod log;
+mod seen;
 mod unix;
 mod witness;
 mod words;
 
-use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
-use std::io::{self, Write};
+use std::collections::BTreeMap;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::Path;
 
 use audit_packet::denied::{Denied, OTHERS};
-use audit_packet::flows::FlowChain;
-use audit_packet::residual::Residual;
 use audit_packet::rows::{RelayRow, RelayVerdict};
-use callers::{Caller, Callers};
+use callers::Caller;
 use egress_common::names::{SYNTHETIC_V4, SYNTHETIC_V6};
 use egress_common::verdict::{Hook, Reason, Verdict};
 use egress_pipelock::LetThrough;
 use egress_relay::plan::{FlowReport, NameReport};
 use egress_sys::clock;
-use serde_json::{Map, Value, json};
-use time::OffsetDateTime;
-use words::{process_name, protocol_name};
+pub use log::{FlowCounts, FlowLog};
+use seen::{FOLDED, FoldKey, Repeats};
+use serde_json::{Value, json};
+use words::{as_map, process_name, protocol_name};
 
-use super::inside::Inside;
 use crate::bpf::events::{Event, Text};
 
 /// Rows of redirected connections that are written one by one; later ones are folded like the rest.
 const ROWS_IN_FULL: u64 = 20_000;
 
-/// Different attempts of which repeats are folded; one beyond them is a row of its own each time.
-const FOLDED: usize = 65_536;
-
 /// Refused destinations that are counted one by one; the rest is one count.
 const DENIED: usize = 65_536;
 
-/// What the log holds, for boundary.json and the summary.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
-pub struct FlowCounts {
-    /// Attempts by the kernel's verdict.
-    pub by_verdict: BTreeMap<String, u64>,
-    /// What the relay made of the redirected ones.
-    pub by_relay_verdict: BTreeMap<String, u64>,
-    /// Names that were asked for.
-    pub names: u64,
-    /// What passed through what is open.
-    pub residual: Residual,
-    /// Records that no program of this version writes.
-    pub malformed: u64,
-}
-
-/// Key under which repeated attempts are one row with a count.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct FoldKey {
-    hook: Hook,
-    verdict: Verdict,
-    reason: Reason,
-    protocol: u32,
-    addr: IpAddr,
-    port: u16,
-    comm: [u8; 16],
-}
-
-/// Attempts that are one row.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Repeats {
-    count: u64,
-    first_ns: u64,
-    last_ns: u64,
-}
-
-/// The log of one run.
-#[derive(Debug)]
-pub struct FlowLog {
-    file: File,
-    /// The chain of what is in the file.
-    written: FlowChain,
-    counts: FlowCounts,
-    folded: HashMap<FoldKey, Repeats>,
-    unix: unix::Seen,
-    witness: witness::Witness,
-    dials: dials::Dials,
-    inside: Option<Inside>,
-    audit: dns::Names,
-    denied: BTreeMap<Denied, u64>,
-    allowed: BTreeMap<(String, u16), u64>,
-    /// Requests and tunnels that the mediator must have allowed.
-    let_through: u64,
-    callers: Callers,
-    names: HashMap<IpAddr, String>,
-    /// Wall time minus kernel monotonic time, ns.
-    clock_offset_ns: i128,
-    full_rows: u64,
-    /// Length up to the last whole line.
-    length: u64,
-    /// Why no more can be written.
-    failed: Option<(io::ErrorKind, String)>,
-}
-
 impl FlowLog {
-    /// Starts the log at `path`, which must not exist. Paths of the agent are looked up `inside`.
-    ///
-    /// # Errors
-    /// Those of `open(2)` and `clock_gettime(2)`.
-    pub fn create(path: &Path, inside: Option<Inside>) -> io::Result<Self> {
-        let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)?;
-        let monotonic = i128::from(now.tv_sec()) * 1_000_000_000 + i128::from(now.tv_nsec());
-        Ok(Self {
-            file: File::options().create_new(true).append(true).open(path)?,
-            written: FlowChain::new(),
-            counts: FlowCounts::default(),
-            folded: HashMap::new(),
-            unix: unix::Seen::new(),
-            witness: witness::Witness::default(),
-            dials: dials::Dials::default(),
-            inside,
-            audit: dns::Names::default(),
-            denied: BTreeMap::new(),
-            allowed: BTreeMap::new(),
-            let_through: 0,
-            callers: Callers::default(),
-            names: HashMap::new(),
-            clock_offset_ns: OffsetDateTime::now_utc().unix_timestamp_nanos() - monotonic,
-            full_rows: 0,
-            length: 0,
-            failed: None,
-        })
-    }
-
     /// Takes one record of the kernel.
     ///
     /// # Errors
@@ -361,21 +264,6 @@ impl FlowLog {
         self.row("supervisor", clock::now_rfc3339(), as_map(fields))
     }
 
-    /// Hash of the last row, and how many there are.
-    pub fn head(&self) -> (&str, u64) {
-        (self.written.head(), self.written.lines())
-    }
-
-    /// Its length up to now, bytes.
-    pub fn length(&self) -> u64 {
-        self.length
-    }
-
-    /// What the log holds.
-    pub fn counts(&self) -> &FlowCounts {
-        &self.counts
-    }
-
     /// Refused destinations with how often.
     pub fn denied(&self) -> &BTreeMap<Denied, u64> {
         &self.denied
@@ -421,13 +309,6 @@ impl FlowLog {
             .unwrap_or_else(|| event.addr.to_string())
     }
 
-    /// The time of a kernel record, RFC 3339.
-    fn wall_time(&self, ktime_ns: u64) -> String {
-        let at = i128::from(ktime_ns) + self.clock_offset_ns;
-        let at = OffsetDateTime::from_unix_timestamp_nanos(at);
-        clock::rfc3339(at.unwrap_or(OffsetDateTime::UNIX_EPOCH))
-    }
-
     fn kernel_row(&mut self, event: &Event, caller: &Caller) -> io::Result<()> {
         let row = json!({
             "hook": event.hook.label(), "verdict": event.verdict.label(), "reason": event.reason.label(),
@@ -437,28 +318,6 @@ impl FlowLog {
             "cookie": event.cookie, "connect_ns": event.ktime_ns, "count": 1,
         });
         self.row("kernel", self.wall_time(event.ktime_ns), as_map(row))
-    }
-
-    fn row(&mut self, source: &str, time: String, fields: Map<String, Value>) -> io::Result<()> {
-        let mut row = Map::new();
-        row.insert("ts".into(), time.into());
-        row.insert("source".into(), source.into());
-        row.extend(fields);
-        // A row that was lost must not be passed over by later ones.
-        if let Some((kind, text)) = &self.failed {
-            return Err(io::Error::new(*kind, text.clone()));
-        }
-        let mut chain = self.written.clone();
-        let line = chain.line(&row);
-        if let Err(error) = self.file.write_all(&line) {
-            self.failed = Some((error.kind(), error.to_string()));
-            // A torn last line would make the whole log unreadable.
-            self.file.set_len(self.length)?;
-            return Err(error);
-        }
-        self.length += line.len() as u64;
-        self.written = chain;
-        Ok(())
     }
 }
 
@@ -473,11 +332,4 @@ fn twin(address: IpAddr) -> Option<Ipv6Addr> {
     Some(Ipv6Addr::from_bits(
         Ipv6Addr::from(SYNTHETIC_V6.0).to_bits() | u128::from(number),
     ))
-}
-
-fn as_map(value: Value) -> Map<String, Value> {
-    if let Value::Object(map) = value {
-        return map;
-    }
-    Map::from_iter([(String::from("value"), value)])
 }

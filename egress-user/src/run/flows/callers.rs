@@ -1,7 +1,7 @@
 //! Which process made a connection: the relay, which sees the connection only, is told by it.
 use std::collections::{HashMap, VecDeque};
 
-use super::process_name;
+use super::words::process_name;
 
 /// Redirected connections whose caller is remembered for the relay's rows.
 const CALLERS: usize = 65_536;

@@ -1,22 +1,16 @@
 //! Rows about what the gates on the mediator's own sockets refused: connections and datagrams to the machine itself, to
 //! its platform, or into networks that are not public. What repeats is folded as the command's attempts are.
-use std::collections::HashMap;
 use std::io;
-use std::net::IpAddr;
 
 use audit_packet::denied::Denied;
-use egress_common::verdict::{Hook, Reason, Verdict};
+use egress_common::verdict::Verdict;
 use egress_sys::clock;
 use serde_json::json;
 
-use super::{FOLDED, FlowLog, Repeats, as_map, protocol_name};
+use super::log::FlowLog;
+use super::seen::{Dial, FOLDED, Repeats};
+use super::words::{as_map, protocol_name};
 use crate::bpf::events::Event;
-
-/// What makes two refusals one kind.
-type Kind = (Hook, Verdict, Reason, u32, IpAddr, u16);
-
-/// Refusals by kind.
-pub(super) type Dials = HashMap<Kind, Repeats>;
 
 impl FlowLog {
     /// Takes one refusal.
@@ -64,7 +58,7 @@ impl FlowLog {
 
     /// Writes the counts of what was folded.
     pub(super) fn finish_dials(&mut self) -> io::Result<()> {
-        let mut folded: Vec<(Kind, Repeats)> = std::mem::take(&mut self.dials)
+        let mut folded: Vec<(Dial, Repeats)> = std::mem::take(&mut self.dials)
             .into_iter()
             .filter(|(_, seen)| seen.count > 1)
             .collect();

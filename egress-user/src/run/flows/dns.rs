@@ -1,13 +1,14 @@
 //! Rows about the answers of name servers, in audit mode: what ties an address to the name that the
 //! agent asked for. The bytes come from the network, and are taken for no more than that.
-use std::collections::HashSet;
 use std::io;
 use std::net::IpAddr;
 
 use hickory_proto::op::{Message, MessageType};
 use serde_json::json;
 
-use super::{FlowLog, as_map};
+use super::log::FlowLog;
+use super::seen::Answer;
+use super::words::as_map;
 use crate::bpf::events::DnsAnswer;
 
 /// Answers that are told apart; later ones are counted only.
@@ -16,21 +17,6 @@ const ROWS: usize = 10_000;
 const ADDRESSES: usize = 64;
 /// Longest host name (RFC 1035, section 2.3.4).
 const NAME_BYTES: usize = 253;
-
-/// What an audit knows of names.
-#[derive(Debug, Default)]
-pub(super) struct Names {
-    /// The caller's own name servers: only they are believed.
-    pub(super) servers: Vec<IpAddr>,
-    seen: HashSet<(IpAddr, Answer)>,
-}
-
-/// A name and its addresses.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Answer {
-    name: String,
-    addresses: Vec<IpAddr>,
-}
 
 impl FlowLog {
     /// Takes one answer of a name server.

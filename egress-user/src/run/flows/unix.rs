@@ -1,16 +1,18 @@
 //! Rows about `AF_UNIX` addresses. The kernel's hook sees a path as text; what it led to is looked up
 //! in the boundary's view when the record is read, within milliseconds of the call.
-use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use egress_common::verdict::Hook;
+use audit_packet::denied::Denied;
 use egress_sys::clock;
 use serde_json::json;
 
-use super::{Caller, Denied, FlowLog, Repeats, as_map, process_name};
+use super::callers::Caller;
+use super::log::FlowLog;
+use super::seen::{Repeats, UnixKey, UnixVerdict};
+use super::words::{as_map, process_name};
 use crate::bpf::events::{UnixAddress, UnixEvent};
 use crate::run::inside::Socket;
 
@@ -19,53 +21,6 @@ const ROWS: usize = 10_000;
 
 /// Where the C library looks for a name service cache on every look-up of a user.
 const CACHE: &[u8] = b"/nscd/socket";
-
-/// Uses that are one row.
-pub(super) type Seen = HashMap<Key, Repeats>;
-
-/// What makes two uses of an address the same.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Key {
-    hook: Hook,
-    verdict: Verdict,
-    address: String,
-    comm: [u8; 16],
-}
-
-/// What became of the use of an address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum Verdict {
-    /// It stays in the boundary.
-    Local,
-    /// It leads to a socket that the caller opened.
-    Allowed,
-    /// It leads nowhere in the boundary, whatever the host has there.
-    Unreachable,
-    /// The same, and only a library that looks whether something is there.
-    Probe,
-    /// The kernel did not let the address be read.
-    Unread,
-}
-
-impl Verdict {
-    fn label(self) -> &'static str {
-        match self {
-            Self::Local => "local",
-            Self::Allowed => "allowed_unix",
-            Self::Unreachable => "unreachable",
-            Self::Probe => "probe",
-            Self::Unread => "unread",
-        }
-    }
-
-    fn reason(self) -> &'static str {
-        match self {
-            Self::Local | Self::Allowed => "",
-            Self::Unreachable | Self::Probe => "not_in_the_boundary",
-            Self::Unread => "internal",
-        }
-    }
-}
 
 impl FlowLog {
     /// Takes one use of an `AF_UNIX` address.
@@ -76,8 +31,8 @@ impl FlowLog {
         let (verdict, mut address) = match &event.address {
             UnixAddress::Path(path) => (self.judge(path, event.pid), escaped(path)),
             // Abstract names belong to the network namespace, and that is the boundary's.
-            UnixAddress::Abstract(name) => (Verdict::Local, format!("@{}", escaped(name))),
-            UnixAddress::Unread => (Verdict::Unread, String::new()),
+            UnixAddress::Abstract(name) => (UnixVerdict::Local, format!("@{}", escaped(name))),
+            UnixAddress::Unread => (UnixVerdict::Unread, String::new()),
         };
         *self
             .counts
@@ -87,7 +42,7 @@ impl FlowLog {
         if self.unix.len() >= ROWS {
             address = String::from("…");
         }
-        if verdict == Verdict::Unreachable {
+        if verdict == UnixVerdict::Unreachable {
             let denied = Denied {
                 destination: address.clone(),
                 port: 0,
@@ -97,7 +52,7 @@ impl FlowLog {
             };
             *self.denied.entry(denied).or_default() += 1;
         }
-        let key = Key {
+        let key = UnixKey {
             hook: event.hook,
             verdict,
             address,
@@ -122,17 +77,17 @@ impl FlowLog {
         self.row("kernel", self.wall_time(event.ktime_ns), as_map(row))
     }
 
-    fn judge(&self, path: &[u8], pid: u32) -> Verdict {
+    fn judge(&self, path: &[u8], pid: u32) -> UnixVerdict {
         let path_given = Path::new(OsStr::from_bytes(path));
         let found = self
             .inside
             .as_ref()
             .map_or(Socket::None, |inside| inside.socket(path_given, pid));
         match found {
-            Socket::Own => Verdict::Local,
-            Socket::Allowed => Verdict::Allowed,
-            Socket::None if path.ends_with(CACHE) => Verdict::Probe,
-            Socket::None => Verdict::Unreachable,
+            Socket::Own => UnixVerdict::Local,
+            Socket::Allowed => UnixVerdict::Allowed,
+            Socket::None if path.ends_with(CACHE) => UnixVerdict::Probe,
+            Socket::None => UnixVerdict::Unreachable,
         }
     }
 

@@ -1,83 +1,18 @@
 //! Rows about what the kernel counted on both sides of the mediator: the bytes of each connection of the command, and
 //! each connection and each datagram to a name server of the mediator itself. Neither the relay nor the mediator
 //! writes them, so they bound what those two say. What comes after the first rows is folded into sums.
-use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
 use audit_packet::rows::{CloseRow, MediatorRow};
 use egress_sys::clock;
 
-use super::{FlowLog, as_map, protocol_name};
-use crate::bpf::traffic::{Carried, Close, Connection, Traffic};
-
-/// Rows of each side that are written one by one.
-const ROWS: u64 = 20_000;
+use super::log::FlowLog;
+use super::seen::SumKey;
+use super::words::{as_map, protocol_name};
+use crate::bpf::traffic::{Carried, Connection, Traffic};
 
 /// Rows that are written between two looks at the rest of the run.
 const WRITTEN_AT_ONCE: usize = 64;
-
-/// Connections as one row.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Sum {
-    count: u64,
-    carried: Carried,
-}
-
-impl Sum {
-    fn add(&mut self, carried: Carried) {
-        self.count = self.count.saturating_add(1);
-        self.carried.sent = self.carried.sent.saturating_add(carried.sent);
-        self.carried.acked = self.carried.acked.saturating_add(carried.acked);
-        self.carried.received = self.carried.received.saturating_add(carried.received);
-    }
-}
-
-/// What makes two connections of the mediator the same: protocol, port, and whether it was established.
-type FoldKey = (u32, u16, bool);
-
-/// What was seen on both sides.
-#[derive(Debug)]
-pub(super) struct Witness {
-    most_rows: u64,
-    closed: u64,
-    /// Rows that are not written yet. A command that opens and closes connections as fast as it can must not keep the
-    /// supervisor from the relay's reports, without which the relay accepts no connection.
-    waiting: VecDeque<Close>,
-    closed_more: Sum,
-    mediator: u64,
-    mediator_more: BTreeMap<FoldKey, Sum>,
-    /// Connections of the mediator that are open, by time of the connect call and cookie.
-    open: BTreeMap<(u64, u64), Connection>,
-}
-
-impl Default for Witness {
-    fn default() -> Self {
-        Self::with(ROWS)
-    }
-}
-
-impl Witness {
-    fn with(most_rows: u64) -> Self {
-        Self {
-            most_rows,
-            closed: 0,
-            waiting: VecDeque::new(),
-            closed_more: Sum::default(),
-            mediator: 0,
-            mediator_more: BTreeMap::new(),
-            open: BTreeMap::new(),
-        }
-    }
-
-    fn closed(&mut self, close: Close) {
-        if self.closed >= self.most_rows {
-            self.closed_more.add(close.carried);
-        } else {
-            self.closed += 1;
-            self.waiting.push_back(close);
-        }
-    }
-}
 
 impl FlowLog {
     /// Takes what one socket carried.
@@ -192,7 +127,7 @@ fn close_row(carried: Carried) -> CloseRow {
     }
 }
 
-fn mediator_row((protocol, port, established): FoldKey, carried: Carried) -> MediatorRow {
+fn mediator_row((protocol, port, established): SumKey, carried: Carried) -> MediatorRow {
     MediatorRow {
         protocol: protocol_name(protocol),
         port,
@@ -208,7 +143,9 @@ fn mediator_row((protocol, port, established): FoldKey, carried: Carried) -> Med
 mod tests {
     use serde_json::{Value, json};
 
+    use super::super::seen::Witness;
     use super::*;
+    use crate::bpf::traffic::Close;
 
     fn carried(sent: u64) -> Carried {
         Carried {

@@ -1,0 +1,141 @@
+//! The flow log itself: what it holds, and how one row gets into its file.
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::path::Path;
+
+use audit_packet::denied::Denied;
+use audit_packet::flows::FlowChain;
+use audit_packet::residual::Residual;
+use egress_sys::clock;
+use serde_json::{Map, Value};
+use time::OffsetDateTime;
+
+use super::callers::Callers;
+use super::seen::{Dials, FoldKey, Names, Repeats, UnixUses, Witness};
+use crate::run::inside::Inside;
+
+/// What the log holds, for boundary.json and the summary.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct FlowCounts {
+    /// Attempts by the kernel's verdict.
+    pub by_verdict: BTreeMap<String, u64>,
+    /// What the relay made of the redirected ones.
+    pub by_relay_verdict: BTreeMap<String, u64>,
+    /// Names that were asked for.
+    pub names: u64,
+    /// What passed through what is open.
+    pub residual: Residual,
+    /// Records that no program of this version writes.
+    pub malformed: u64,
+}
+
+/// The log of one run.
+#[derive(Debug)]
+pub struct FlowLog {
+    pub(super) file: File,
+    /// The chain of what is in the file.
+    written: FlowChain,
+    pub(super) counts: FlowCounts,
+    pub(super) folded: HashMap<FoldKey, Repeats>,
+    pub(super) unix: UnixUses,
+    pub(super) witness: Witness,
+    pub(super) dials: Dials,
+    pub(super) inside: Option<Inside>,
+    pub(super) audit: Names,
+    pub(super) denied: BTreeMap<Denied, u64>,
+    pub(super) allowed: BTreeMap<(String, u16), u64>,
+    /// Requests and tunnels that the mediator must have allowed.
+    pub(super) let_through: u64,
+    pub(super) callers: Callers,
+    pub(super) names: HashMap<IpAddr, String>,
+    /// Wall time minus kernel monotonic time, ns.
+    clock_offset_ns: i128,
+    pub(super) full_rows: u64,
+    /// Length up to the last whole line.
+    length: u64,
+    /// Why no more can be written.
+    failed: Option<(io::ErrorKind, String)>,
+}
+
+impl FlowLog {
+    /// Starts the log at `path`, which must not exist. Paths of the agent are looked up `inside`.
+    ///
+    /// # Errors
+    /// Those of `open(2)` and `clock_gettime(2)`.
+    pub fn create(path: &Path, inside: Option<Inside>) -> io::Result<Self> {
+        let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)?;
+        let monotonic = i128::from(now.tv_sec()) * 1_000_000_000 + i128::from(now.tv_nsec());
+        Ok(Self {
+            file: File::options().create_new(true).append(true).open(path)?,
+            written: FlowChain::new(),
+            counts: FlowCounts::default(),
+            folded: HashMap::new(),
+            unix: UnixUses::new(),
+            witness: Witness::default(),
+            dials: Dials::default(),
+            inside,
+            audit: Names::default(),
+            denied: BTreeMap::new(),
+            allowed: BTreeMap::new(),
+            let_through: 0,
+            callers: Callers::default(),
+            names: HashMap::new(),
+            clock_offset_ns: OffsetDateTime::now_utc().unix_timestamp_nanos() - monotonic,
+            full_rows: 0,
+            length: 0,
+            failed: None,
+        })
+    }
+
+    /// Hash of the last row, and how many there are.
+    pub fn head(&self) -> (&str, u64) {
+        (self.written.head(), self.written.lines())
+    }
+
+    /// Its length up to now, bytes.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// What the log holds.
+    pub fn counts(&self) -> &FlowCounts {
+        &self.counts
+    }
+
+    /// The time of a kernel record, RFC 3339.
+    pub(super) fn wall_time(&self, ktime_ns: u64) -> String {
+        let at = i128::from(ktime_ns) + self.clock_offset_ns;
+        let at = OffsetDateTime::from_unix_timestamp_nanos(at);
+        clock::rfc3339(at.unwrap_or(OffsetDateTime::UNIX_EPOCH))
+    }
+
+    /// Appends one row; a log that could not be written once takes no more.
+    pub(super) fn row(
+        &mut self,
+        source: &str,
+        time: String,
+        fields: Map<String, Value>,
+    ) -> io::Result<()> {
+        let mut row = Map::new();
+        row.insert("ts".into(), time.into());
+        row.insert("source".into(), source.into());
+        row.extend(fields);
+        // A row that was lost must not be passed over by later ones.
+        if let Some((kind, text)) = &self.failed {
+            return Err(io::Error::new(*kind, text.clone()));
+        }
+        let mut chain = self.written.clone();
+        let line = chain.line(&row);
+        if let Err(error) = self.file.write_all(&line) {
+            self.failed = Some((error.kind(), error.to_string()));
+            // A torn last line would make the whole log unreadable.
+            self.file.set_len(self.length)?;
+            return Err(error);
+        }
+        self.length += line.len() as u64;
+        self.written = chain;
+        Ok(())
+    }
+}

@@ -1,0 +1,163 @@
+//! What the log remembers of what it saw, by which it folds what repeats.
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::net::IpAddr;
+
+use egress_common::verdict::{Hook, Reason, Verdict};
+
+use crate::bpf::traffic::{Carried, Close, Connection};
+
+/// Rows of each side of the mediator that are written one by one.
+const ROWS: u64 = 20_000;
+/// Different attempts of which repeats are folded; one beyond them is a row of its own each time.
+pub(super) const FOLDED: usize = 65_536;
+
+/// Key under which repeated attempts are one row with a count.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct FoldKey {
+    pub(super) hook: Hook,
+    pub(super) verdict: Verdict,
+    pub(super) reason: Reason,
+    pub(super) protocol: u32,
+    pub(super) addr: IpAddr,
+    pub(super) port: u16,
+    pub(super) comm: [u8; 16],
+}
+
+/// Attempts that are one row.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Repeats {
+    pub(super) count: u64,
+    pub(super) first_ns: u64,
+    pub(super) last_ns: u64,
+}
+
+/// What makes two refusals by the gates on the mediator's own sockets the same.
+pub(super) type Dial = (Hook, Verdict, Reason, u32, IpAddr, u16);
+
+/// Such refusals.
+pub(super) type Dials = HashMap<Dial, Repeats>;
+
+/// Uses of `AF_UNIX` addresses, those that are one row together.
+pub(super) type UnixUses = HashMap<UnixKey, Repeats>;
+
+/// What makes two uses of an `AF_UNIX` address the same.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct UnixKey {
+    pub(super) hook: Hook,
+    pub(super) verdict: UnixVerdict,
+    pub(super) address: String,
+    pub(super) comm: [u8; 16],
+}
+
+/// What became of the use of an `AF_UNIX` address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum UnixVerdict {
+    /// It stays in the boundary.
+    Local,
+    /// It leads to a socket that the caller opened.
+    Allowed,
+    /// It leads nowhere in the boundary, whatever the host has there.
+    Unreachable,
+    /// The same, and only a library that looks whether something is there.
+    Probe,
+    /// The kernel did not let the address be read.
+    Unread,
+}
+
+impl UnixVerdict {
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Allowed => "allowed_unix",
+            Self::Unreachable => "unreachable",
+            Self::Probe => "probe",
+            Self::Unread => "unread",
+        }
+    }
+
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Self::Local | Self::Allowed => "",
+            Self::Unreachable | Self::Probe => "not_in_the_boundary",
+            Self::Unread => "internal",
+        }
+    }
+}
+
+/// What an audit knows of names.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    /// The caller's own name servers: only they are believed.
+    pub(super) servers: Vec<IpAddr>,
+    pub(super) seen: HashSet<(IpAddr, Answer)>,
+}
+
+/// A name and its addresses.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Answer {
+    pub(super) name: String,
+    pub(super) addresses: Vec<IpAddr>,
+}
+
+/// Connections that are one row.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Sum {
+    pub(super) count: u64,
+    pub(super) carried: Carried,
+}
+
+impl Sum {
+    pub(super) fn add(&mut self, carried: Carried) {
+        self.count = self.count.saturating_add(1);
+        self.carried.sent = self.carried.sent.saturating_add(carried.sent);
+        self.carried.acked = self.carried.acked.saturating_add(carried.acked);
+        self.carried.received = self.carried.received.saturating_add(carried.received);
+    }
+}
+
+/// What makes two connections of the mediator the same: protocol, port, and whether it was established.
+pub(super) type SumKey = (u32, u16, bool);
+
+/// What was seen on both sides of the mediator.
+#[derive(Debug)]
+pub(super) struct Witness {
+    pub(super) most_rows: u64,
+    pub(super) closed: u64,
+    /// Rows that are not written yet. A command that opens and closes connections as fast as it can must not keep the
+    /// supervisor from the relay's reports, without which the relay accepts no connection.
+    pub(super) waiting: VecDeque<Close>,
+    pub(super) closed_more: Sum,
+    pub(super) mediator: u64,
+    pub(super) mediator_more: BTreeMap<SumKey, Sum>,
+    /// Connections of the mediator that are open, by time of the connect call and cookie.
+    pub(super) open: BTreeMap<(u64, u64), Connection>,
+}
+
+impl Default for Witness {
+    fn default() -> Self {
+        Self::with(ROWS)
+    }
+}
+
+impl Witness {
+    pub(super) fn with(most_rows: u64) -> Self {
+        Self {
+            most_rows,
+            closed: 0,
+            waiting: VecDeque::new(),
+            closed_more: Sum::default(),
+            mediator: 0,
+            mediator_more: BTreeMap::new(),
+            open: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn closed(&mut self, close: Close) {
+        if self.closed >= self.most_rows {
+            self.closed_more.add(close.carried);
+        } else {
+            self.closed += 1;
+            self.waiting.push_back(close);
+        }
+    }
+}
