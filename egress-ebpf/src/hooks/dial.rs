@@ -13,8 +13,8 @@ use egress_common::place::{self, EMBEDDED};
 use egress_common::verdict::{Hook, Reason, Verdict};
 
 use super::mediator::connected;
-use crate::error::{Error, PASS, REFUSE, diagnose};
 use crate::counters::count;
+use crate::error::{Error, PASS, REFUSE, diagnose};
 use crate::maps::{LISTED, NAME_SERVERS, OWN, config, emit};
 use crate::read::{self, AF_INET, AF_INET6, Sender};
 

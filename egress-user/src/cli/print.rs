@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use super::exit;
 use crate::run::emit::Emitted;
+use crate::run::ending::Ending;
 use crate::run::leavings::{Kept, Swept};
 use crate::run::plan::{Mode, Progress};
-use crate::run::supervise::Ending;
 
 /// Writes a line to standard error. The library's macro of this name panics when nobody reads any
 /// more, and the exit status must not depend on that.

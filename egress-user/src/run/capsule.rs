@@ -12,10 +12,10 @@ use egress_workspace::users::AGENT_NAME;
 use pipelock_receipts::capsule::{self, Claims, ContainLaunch, Containment, KernelRule, Signed};
 use time::OffsetDateTime;
 
+use super::digest::sha256;
 use super::error::{RunError, system};
 use super::plan::Plan;
 use super::probes::Probed;
-use super::record::sha256;
 use crate::bpf::ProgramIdentity;
 
 /// How long a run without a time-out may last for its receipts to lie within the capsule's time.

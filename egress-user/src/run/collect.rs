@@ -15,31 +15,28 @@ use egress_sys::process::Child;
 use egress_workspace::apply::{Concluded, Recovered};
 use egress_workspace::users::UserLease;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::Signal;
 use nix::sys::socket::{MsgFlags, Shutdown, shutdown};
-use nix::sys::wait::WaitStatus;
 use pipelock_receipts::capsule::Signed;
 use serde::Serialize;
 
+use super::ending::Ending;
 use super::environment;
 use super::error::RunError;
 use super::flows::{FlowCounts, FlowLog};
 use super::heartbeat::{Heart, Watched};
 use super::held::CommandFile;
-use super::launch::Helper;
+use super::helper::{END_WITHIN, Helper, ended_well};
+use super::ingest::{drain, relay_report, take_report};
 use super::mediator::Ruling;
-use super::plan::{Mode, Plan};
+use super::plan::{MediatorChoice, Mode, PlainHttp, Plan};
 use super::prepare::Measured;
+use super::running::Running;
 use super::state::RunDir;
 use super::stdio::Pumped;
-use super::supervise::{Ending, Running, drain, relay_report, take_report};
 use super::timeline::Timeline;
 use crate::bpf::events::Events;
 use crate::bpf::links::Link;
 use crate::bpf::{Gates, ProgramIdentity, Unavailable};
-
-/// How long the relay and the mediator each may take to end in order.
-const END_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long the kernel may take to close the connections of the run's ended parts.
 ///
@@ -144,6 +141,16 @@ pub struct Collected {
     pub(super) plan: Plan,
     pub(super) _users: UserLease,
     pub(super) dir: RunDir,
+}
+
+impl Collected {
+    /// How plain HTTP was asked of the mediator.
+    pub(super) fn plain_http(&self) -> PlainHttp {
+        match &self.plan.mediator {
+            MediatorChoice::Builtin => PlainHttp::Scan,
+            MediatorChoice::Pipelock(choice) => choice.plain_http,
+        }
+    }
 }
 
 impl Running {
@@ -425,22 +432,6 @@ fn end_relay(relay: &Helper, flows: &mut FlowLog) -> io::Result<()> {
         }
     }
     ended_well(relay)
-}
-
-/// Waits for the end of a helper, and kills one that does not end.
-pub(super) fn ended_well(helper: &Helper) -> io::Result<()> {
-    let wait = u16::try_from(END_WITHIN.as_millis()).unwrap_or(u16::MAX);
-    match helper.child.wait_for(wait)? {
-        Some(WaitStatus::Exited(_, 0)) => Ok(()),
-        Some(status) => Err(io::Error::other(format!("it ended with {status:?}"))),
-        None => {
-            helper.child.signal(Signal::SIGKILL);
-            helper.child.wait_for(1000)?;
-            Err(io::Error::other(format!(
-                "it did not end within {END_WITHIN:?} and was killed"
-            )))
-        }
-    }
 }
 
 fn counters(gates: &Gates) -> io::Result<Counters> {

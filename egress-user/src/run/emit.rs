@@ -26,11 +26,12 @@ use pipelock_receipts::check::MAX_DOCUMENT_BYTES;
 use pipelock_receipts::report::Report;
 
 use super::collect::Collected;
+use super::digest::sha256;
+use super::ending::Ending;
 use super::error::RunError;
 use super::notices;
 use super::plan::Mode;
 use super::record;
-use super::supervise::Ending;
 use super::verify::Verified;
 
 /// What a finished run comes down to; the first that applies, in this order.
@@ -115,7 +116,7 @@ impl Verified {
         }
         let mut text = serde_json::to_vec_pretty(&packet)?;
         text.push(b'\n');
-        let packet_sha256 = record::sha256(&text);
+        let packet_sha256 = sha256(&text);
         let mut notices = notices::of(&self.run);
         let measured = record::boundary(&self.run, &notices)?;
         let changes = record::changes(&self.run)?;
@@ -311,7 +312,7 @@ fn inputs(run: &Collected) -> PacketInputs {
                 .to_string_lossy()
                 .into_owned(),
         ),
-        config_snapshot_sha256: Some(record::sha256(run.policy.yaml.as_bytes())),
+        config_snapshot_sha256: Some(sha256(run.policy.yaml.as_bytes())),
         scanner_config_snapshot: Some(scanner_config(run)),
         posture: record::posture(run),
     }
@@ -384,7 +385,7 @@ fn identity(run: &Collected) -> Run {
 
 fn read_back(dir: &Path, wanted: &str) -> io::Result<()> {
     let written = egress_files::read(&dir.join(PACKET_FILE), MAX_DOCUMENT_BYTES)?;
-    if record::sha256(&written) == wanted {
+    if sha256(&written) == wanted {
         Ok(())
     } else {
         Err(io::Error::other(

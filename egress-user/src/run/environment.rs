@@ -9,7 +9,11 @@ use egress_sandbox::view::COMMAND_FILES;
 use egress_workspace::users::AGENT_NAME;
 use serde::Serialize;
 
+use super::plan::Exceptions;
 use super::trust;
+
+/// Home of the agent inside the boundary.
+pub const AGENT_HOME: &str = "/home/pipelock-agent";
 
 /// What the agent gets.
 #[derive(Debug, Clone)]
@@ -66,15 +70,6 @@ fn is_dropped(name: &str) -> bool {
             .iter()
             .any(|prefix| name.starts_with(prefix))
         || (name.starts_with("RUNNER_") && name.ends_with("TOKEN"))
-}
-
-/// What the caller says of single variables.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Exceptions {
-    /// Passed on though a rule keeps them back.
-    pub pass: Vec<String>,
-    /// Kept back though no rule does.
-    pub drop: Vec<String>,
 }
 
 impl Exceptions {

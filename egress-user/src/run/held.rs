@@ -12,7 +12,7 @@ use nix::sys::stat::Mode;
 use nix::sys::statfs::fstatfs;
 use serde::Serialize;
 
-use super::record::sha256;
+use super::digest::sha256;
 
 /// Names of one file that are recorded.
 const MOST_KEYS: usize = 50;

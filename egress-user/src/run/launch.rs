@@ -1,6 +1,6 @@
 //! `Prepared → Running`: the mediator, then the relay, and only when both are ready the agent.
 use std::net::TcpListener;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use egress_mediator::plan::{MediatorPlan, Status};
@@ -13,53 +13,27 @@ use egress_relay::plan::{Listeners, PlainHttp, RelayPlan, Report};
 use egress_sandbox::child::protocol::{FromInit, ToInit};
 use egress_sandbox::shares;
 use egress_sys::clock;
-use egress_sys::process::{Child, Placement};
+use egress_sys::process::Placement;
 use egress_sys::{fd, handover};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::MsgFlags;
-use nix::sys::wait::WaitStatus;
 use pipelock_receipts::capsule::Signed;
 use serde::de::DeserializeOwned;
 
 use super::capsule::Measurement;
 use super::error::{RunError, system};
+use super::helper::{Helper, control_pair, end_of, hear_init, spawn_helper};
 use super::inside::Inside;
 use super::mediator::{Builtin, Entry, Mediator};
 use super::neutralise::Obeyed;
 use super::plan::{MediatorChoice, Mode};
-use super::prepare::{Prepared, control_pair, hear_init, spawn_helper};
+use super::prepare::Prepared;
 use super::reach::Reach;
+use super::running::Running;
 use super::state::{RunDir, random_hex};
-use super::supervise::Running;
 
 /// How long a helper may take until it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(10);
-
-/// A helper process with its control socket.
-#[derive(Debug)]
-pub(super) struct Helper {
-    pub(super) name: &'static str,
-    pub(super) child: Child,
-    pub(super) control: OwnedFd,
-}
-
-impl Helper {
-    /// How the process ended, to follow the words that it is gone.
-    pub(super) fn end(&self) -> String {
-        end_of(&self.child)
-    }
-}
-
-/// How a process that is gone came to its end; nothing when that is not known.
-pub(super) fn end_of(child: &Child) -> String {
-    // Its sockets are closed a moment before its status can be had.
-    const SOON_MS: u16 = 100;
-    match child.peek(SOON_MS) {
-        Ok(Some(WaitStatus::Signaled(_, signal, _))) => format!(" (ended by {signal})"),
-        Ok(Some(WaitStatus::Exited(_, status))) => format!(" (exit status {status})"),
-        Ok(_) | Err(_) => String::new(),
-    }
-}
 
 impl Prepared {
     /// Starts the mediator and the relay, waits for both, and lets the agent go.

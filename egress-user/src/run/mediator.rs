@@ -15,9 +15,8 @@ use nix::sys::socket::MsgFlags;
 use pipelock_receipts::capsule::Signed;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::collect::ended_well;
 use super::error::{RunError, system};
-use super::launch::Helper;
+use super::helper::{Helper, ended_well};
 use super::plan::{MediatorChoice, Mode, Plan};
 use super::state::RunDir;
 use crate::bpf::Callers;

@@ -41,13 +41,18 @@
 //! ```
 mod capsule;
 pub mod collect;
+mod conclude;
+mod digest;
 pub mod doctor;
 pub mod emit;
+pub mod ending;
 pub mod environment;
 pub mod error;
 pub mod flows;
 mod heartbeat;
 pub mod held;
+mod helper;
+mod ingest;
 pub mod inside;
 pub mod launch;
 pub mod leavings;
@@ -60,6 +65,7 @@ pub mod prepare;
 pub mod probes;
 mod reach;
 pub mod record;
+pub mod running;
 mod stage;
 pub mod state;
 pub mod stdio;

@@ -2,9 +2,8 @@
 use egress_pipelock::facts::Facts;
 
 use super::collect::Collected;
+use super::ending::Ending;
 use super::plan::{Mode, PlainHttp};
-use super::record;
-use super::supervise::Ending;
 
 /// The lines, for standard error and the summary.
 pub fn of(run: &Collected) -> Vec<String> {
@@ -24,7 +23,7 @@ pub fn of(run: &Collected) -> Vec<String> {
     lines.extend(run.timeline.clock.told());
     lines.extend(run.pipelock.iter().flat_map(Facts::lines));
     lines.extend(limits(run));
-    if record::plain_http(run) == PlainHttp::Tunnel {
+    if run.plain_http() == PlainHttp::Tunnel {
         lines.push(String::from(
             "plain HTTP went through tunnels: Pipelock saw names and ports, and scanned nothing of it",
         ));

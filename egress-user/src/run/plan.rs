@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 
-pub use super::environment::Exceptions;
 use super::packet_dir::PacketDir;
 pub use super::timeline::Progress;
 pub use super::timestamp::Authority as TimestampAuthority;
@@ -122,6 +121,15 @@ pub struct Signer {
     pub path: Option<PathBuf>,
     /// Whether the caller named it: only then can a verdict be `valid`.
     pub pinned: bool,
+}
+
+/// What the caller says of single variables.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Exceptions {
+    /// Passed on though a rule keeps them back.
+    pub pass: Vec<String>,
+    /// Kept back though no rule does.
+    pub drop: Vec<String>,
 }
 
 /// What the caller's standard input is.

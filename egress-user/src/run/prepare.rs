@@ -1,9 +1,7 @@
 //! `Plan → Prepared`: users, cgroups, the boundary's init with its view and sockets, and the gates.
 //! When this returns the boundary is closed, and nothing in it runs yet.
-use std::ffi::CString;
-use std::fs::File;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use egress_common::abi::Config;
@@ -14,20 +12,17 @@ use egress_sandbox::limits::Caps;
 use egress_sandbox::sockets::Opened;
 use egress_sandbox::view::LeftOut;
 use egress_sys::fd;
-use egress_sys::fd::Received;
 use egress_sys::privileges;
-use egress_sys::process::{Child, Placement, spawn_self};
+use egress_sys::process::{Child, Placement};
 use egress_workspace::apply::Recovered;
 use egress_workspace::credentials::Found;
 use egress_workspace::store::Store;
 use egress_workspace::users::UserLease;
-use nix::sys::socket::sockopt::ReceiveTimeout;
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, setsockopt, socketpair};
-use nix::sys::time::{TimeVal, TimeValLike};
 
-use super::environment::{self, AgentEnvironment, EnvironmentRecord};
+use super::environment::{self, AGENT_HOME, AgentEnvironment, EnvironmentRecord};
 use super::error::{RunError, system};
 use super::held::Held;
+use super::helper::{control_pair, hear_init, spawn_helper};
 use super::mediator::{Entry, entry};
 use super::plan::{Mode, Plan};
 use super::probes::{self, Controls, Probed};
@@ -39,11 +34,6 @@ use super::trust::{self, Trust, TrustRecord};
 use super::workspace;
 use crate::bpf::Gates;
 use crate::bpf::events::Events;
-
-/// Home of the agent inside the boundary.
-pub const AGENT_HOME: &str = "/home/pipelock-agent";
-/// How long the boundary's init may take over one step.
-const WORD_WITHIN_SECONDS: i64 = 30;
 
 /// What the boundary turned out to be, for the record.
 #[derive(Debug)]
@@ -312,60 +302,6 @@ fn spawn_init(
         dir,
     )?;
     Ok((control, child))
-}
-
-/// A connected pair of control sockets, ours first: it waits for a word, but not for ever.
-pub(super) fn control_pair() -> std::io::Result<(OwnedFd, OwnedFd)> {
-    let flags = SockFlag::SOCK_CLOEXEC;
-    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
-    setsockopt(
-        &ours,
-        ReceiveTimeout,
-        &TimeVal::seconds(WORD_WITHIN_SECONDS),
-    )?;
-    Ok((ours, theirs))
-}
-
-/// Waits for the next word of the boundary's init; an empty one means that it is gone.
-pub(super) fn hear_init(control: &OwnedFd) -> Result<Received, RunError> {
-    let heard = fd::receive(control, MsgFlags::empty()).map_err(|error| {
-        if error.kind() != std::io::ErrorKind::WouldBlock {
-            return error;
-        }
-        let text = format!("it said nothing for {WORD_WITHIN_SECONDS} s");
-        std::io::Error::new(std::io::ErrorKind::TimedOut, text)
-    });
-    system("hear from the boundary's init", heard)
-}
-
-/// Starts this binary as `stage` with a plan and a control socket.
-pub(super) fn spawn_helper(
-    stage: CString,
-    process: &'static str,
-    memory: &OwnedFd,
-    control: &OwnedFd,
-    placement: Placement<'_>,
-    keep: &[BorrowedFd<'_>],
-    dir: &RunDir,
-) -> Result<Child, RunError> {
-    let spawned = (|| {
-        let number = |fd: &OwnedFd| CString::new(fd.as_raw_fd().to_string());
-        let args = [
-            c"egress".to_owned(),
-            stage,
-            number(memory)?,
-            number(control)?,
-        ];
-        let null = File::options().read(true).write(true).open("/dev/null")?;
-        let log = dir.log(process)?;
-        spawn_self(
-            &args,
-            placement,
-            keep,
-            [null.as_fd(), null.as_fd(), log.as_fd()],
-        )
-    })();
-    spawned.map_err(|source| RunError::Spawn { process, source })
 }
 
 /// What init has made.

@@ -18,8 +18,8 @@ use socket2::Socket;
 
 use super::environment;
 use super::error::{RunError, system};
+use super::helper::{control_pair, hear_init};
 use super::plan::{Mode, Plan};
-use super::prepare::{control_pair, hear_init};
 use super::state::RunDir;
 use crate::bpf::events::Events;
 

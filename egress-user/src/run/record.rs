@@ -11,11 +11,11 @@ use egress_sandbox::probe::model::all_denied;
 use egress_workspace::apply::model::Outcome as ChangeOutcome;
 use egress_workspace::users::AGENT_NAME;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use super::collect::Collected;
-use super::plan::{MediatorChoice, Mode, PlainHttp};
-use super::supervise::Ending;
+use super::digest::sha256;
+use super::ending::Ending;
+use super::plan::{Mode, PlainHttp};
 use crate::bpf;
 
 /// Schema of the document.
@@ -24,14 +24,6 @@ pub const SCHEMA: &str = "egress.boundary.v0";
 /// Schema of `changes.json`.
 const CHANGES_SCHEMA: &str = "egress.changes.v0";
 
-/// How plain HTTP was asked of the mediator.
-pub(super) fn plain_http(run: &Collected) -> PlainHttp {
-    match &run.plan.mediator {
-        MediatorChoice::Builtin => PlainHttp::Scan,
-        MediatorChoice::Pipelock(choice) => choice.plain_http,
-    }
-}
-
 /// The posture of the packet: every word follows from a probe or a fact of this run.
 pub fn posture(run: &Collected) -> Posture {
     let is_audit = run.plan.mode == Mode::Audit;
@@ -39,7 +31,7 @@ pub fn posture(run: &Collected) -> Posture {
     let facts = Facts {
         is_audit,
         is_builtin: run.pipelock.is_none(),
-        tunnels_plain_http: plain_http(run) == PlainHttp::Tunnel,
+        tunnels_plain_http: run.plain_http() == PlainHttp::Tunnel,
         opened: opened
             .iter()
             .map(|one| one.path.display().to_string())
@@ -175,7 +167,7 @@ fn mediator(run: &Collected) -> Value {
         None => json!({"kind": "builtin", "posture": "bound"}),
         Some(facts) => json!({
             "kind": "pipelock",
-            "plain_http": plain_http(run).label(),
+            "plain_http": run.plain_http().label(),
             "pipelock": facts,
         }),
     }
@@ -268,11 +260,6 @@ fn attestation_key(run: &Collected) -> AttestationKey {
         key: hex::encode(boundary.key.verifying_key().as_bytes()),
         pinned: boundary.pinned,
     }
-}
-
-/// Lowercase hex SHA-256.
-pub fn sha256(bytes: &[u8]) -> String {
-    hex::encode(Sha256::digest(bytes))
 }
 
 /// SHA-256 of the running binary, read through its own inode.

@@ -12,10 +12,9 @@ use egress_workspace::store::Store;
 use egress_workspace::users::{self, UserLease};
 use nix::sys::stat::fstat;
 
-use super::environment;
+use super::environment::{self, AGENT_HOME};
 use super::error::{RunError, system};
 use super::plan::{DnsMode, Mode, Plan, WorkspaceMode};
-use super::prepare::AGENT_HOME;
 use super::state::RunDir;
 use super::stdio::Pipes;
 

@@ -1,42 +1,28 @@
 //! `Running → Collected`: watches every process of the run, carries signals, reads both witnesses,
 //! and when the agent is gone stops the rest in order.
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use egress_relay::plan::Report;
-use egress_sandbox::cgroup::RunCgroups;
 use egress_sandbox::child::exec::exec_status;
-use egress_sandbox::child::protocol::{FromInit, Sequence, ToInit};
-use egress_sandbox::limits::Caps;
-use egress_sandbox::shares;
-use egress_sys::privileges::Enforced;
-use egress_sys::process::Child;
+use egress_sandbox::child::protocol::{FromInit, ToInit};
 use egress_sys::{fd, handover};
-use egress_workspace::apply::Recovered;
-use egress_workspace::store::Store;
-use egress_workspace::users::UserLease;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::MsgFlags;
 
 use super::collect::Collected;
+use super::ending::Ending;
 use super::error::{RunError, system};
 use super::flows::FlowLog;
-use super::heartbeat::{Heart, Watched};
-use super::held::Held;
-use super::inside::Inside;
-use super::launch::{Helper, end_of};
-use super::mediator::Mediator;
-use super::plan::{Mode, Plan};
-use super::prepare::Measured;
-use super::reach::{Reach, name_servers};
-use super::state::RunDir;
-use super::stdio::Pumps;
-use super::timeline::Timeline;
-use crate::bpf::Gates;
-use crate::bpf::events::Events;
+use super::heartbeat::Heart;
+use super::helper::end_of;
+use super::ingest::{relay_report, take_report};
+use super::plan::Mode;
+use super::reach::name_servers;
+use super::running::Running;
 
 /// How often the ring buffer is looked at: its events wake nobody.
 const TICK: Duration = Duration::from_millis(2);
@@ -46,55 +32,8 @@ const TERM_GRACE: Duration = Duration::from_secs(5);
 /// How often the length of the receipts is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Records of one ring that are read before the next one has its turn.
-const TURN: usize = 256;
-
 /// Reports of the relay that are read at one go.
 const REPORTS: usize = 1024;
-
-/// How the agent came to its end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ending {
-    /// By itself, with this status (128 + signal for a signal).
-    Exited(i32),
-    /// It was never executed: 126 or 127.
-    NotExecuted(i32),
-    /// The time-out ended it.
-    TimedOut,
-    /// Something that the boundary rests on failed, and the agent was ended for it.
-    Failed(String),
-}
-
-/// A run in progress. Fields drop in this order: the agent first, the gates after all processes.
-#[derive(Debug)]
-#[must_use = "the agent is running"]
-pub struct Running {
-    pub(super) control: OwnedFd,
-    pub(super) init: Child,
-    pub(super) relay: Option<Helper>,
-    pub(super) mediator: Mediator,
-    pub(super) cgroups: RunCgroups,
-    pub(super) caps: Caps,
-    pub(super) gates: Gates,
-    pub(super) events: Events,
-    /// None in an audit, which has no mediator.
-    pub(super) reach: Option<Reach>,
-    pub(super) pumps: Pumps,
-    pub(super) shares: shares::Watch,
-    pub(super) held: Held,
-    pub(super) inside: Option<Inside>,
-    pub(super) users: UserLease,
-    pub(super) store: Option<Store>,
-    pub(super) recovered: Vec<Recovered>,
-    pub(super) measured: Measured,
-    pub(super) enforced: Enforced,
-    pub(super) not_executed: Option<i32>,
-    pub(super) sequence: Sequence,
-    pub(super) started_at: String,
-    pub(super) timeline: Timeline,
-    pub(super) dir: RunDir,
-    pub(super) plan: Plan,
-}
 
 /// Blocks the signals that the supervisor reads from a descriptor, for all threads to come.
 ///
@@ -216,10 +155,6 @@ impl Running {
         }
     }
 
-    pub(super) fn watched(&self) -> Watched<'_> {
-        Watched::of(&self.gates, &self.cgroups.agent, &self.init, &self.enforced)
-    }
-
     /// Waits until a control socket has something to say, or for one tick.
     fn wait(&self, watch: &Watch) -> Result<[bool; 3], RunError> {
         let init = Some(self.control.as_fd());
@@ -242,10 +177,6 @@ impl Running {
             .map(|fd| fd.revents().is_some_and(|events| !events.is_empty()));
         // In the order in which they were put together.
         Ok(watched.map(|fd| fd.is_some() && ready.next().unwrap_or_default()))
-    }
-
-    pub(super) fn drain_events(&mut self, flows: &mut FlowLog) -> Result<(), RunError> {
-        drain(&mut self.gates, &mut self.events, flows)
     }
 
     /// Reads one message of init; `Some` when the agent has ended or init is gone.
@@ -378,70 +309,10 @@ impl Running {
     }
 }
 
-/// Moves every record that the kernel has written into the flow log. The rings take turns: a command that makes
-/// connections as fast as one ring is read must not let another one fill up.
-pub(super) fn drain(
-    gates: &mut Gates,
-    events: &mut Events,
-    flows: &mut FlowLog,
-) -> Result<(), RunError> {
-    gates.flush_diagnostics();
-    let mut is_more = true;
-    while is_more {
-        is_more = false;
-        // Names before the connections that are told by them.
-        for text in std::iter::from_fn(|| events.take_text()).take(TURN) {
-            is_more = true;
-            match text {
-                Ok(text) => system("write the flow log", flows.text(&text))?,
-                Err(_) => flows.malformed(),
-            }
-        }
-        for event in std::iter::from_fn(|| events.take()).take(TURN) {
-            is_more = true;
-            match event {
-                Ok(event) => system("write the flow log", flows.kernel(&event))?,
-                Err(_) => flows.malformed(),
-            }
-        }
-        // Last, so that the close of a connection mostly follows its connect.
-        for traffic in std::iter::from_fn(|| events.take_traffic()).take(TURN) {
-            is_more = true;
-            match traffic {
-                Ok(traffic) => system("write the flow log", flows.traffic(&traffic))?,
-                Err(_) => flows.malformed(),
-            }
-        }
-    }
-    Ok(())
-}
-
 fn evidence_length(dir: &Path) -> std::io::Result<u64> {
     let mut length = 0;
     for entry in std::fs::read_dir(dir)? {
         length += entry?.metadata()?.len();
     }
     Ok(length)
-}
-
-/// One report of the relay; `Ok(None)` when it has nothing to say now, `Err` when it is gone.
-pub(super) fn relay_report(relay: &Helper, flags: MsgFlags) -> Result<Option<Report>, String> {
-    match fd::receive(&relay.control, flags) {
-        Ok(received) if !received.bytes.is_empty() => serde_json::from_slice(&received.bytes)
-            .map(Some)
-            .map_err(|error| format!("the relay said what nobody understands: {error}")),
-        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
-        Ok(_) => Err(String::from("the relay is gone")),
-        Err(error) => Err(format!("the relay is gone: {error}")),
-    }
-}
-
-/// Puts one report into the log; `Some` when the relay says that it failed.
-pub(super) fn take_report(flows: &mut FlowLog, report: Report) -> Result<Option<String>, RunError> {
-    match report {
-        Report::Ready => Ok(Some(String::from("the relay started twice"))),
-        Report::Failed { error } => Ok(Some(format!("the relay failed: {error}"))),
-        Report::Flow(flow) => system("write the flow log", flows.relay(&flow)).map(|()| None),
-        Report::Name(name) => system("write the flow log", flows.name(&name)).map(|()| None),
-    }
 }

@@ -13,8 +13,8 @@ use rustls::pki_types::pem::PemObject as _;
 use serde::Serialize;
 use sha1::{Digest as _, Sha1};
 
+use super::digest::sha256;
 use super::plan::{MediatorChoice, Mode, Plan};
-use super::record::sha256;
 
 /// All authorities that programs in the boundary trust, PEM.
 pub const BUNDLE: &str = "/etc/ssl/egress-authorities.pem";

@@ -1,20 +1,15 @@
-//! The workspace of a run: its mount at the start, its changes at the end.
-use std::io;
+//! The workspace at the start of a run: what is in it, and its mount.
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use egress_workspace::Access;
-use egress_workspace::apply::judge::Protected;
-use egress_workspace::apply::path::RelPath;
-use egress_workspace::apply::{self, Concluded, Decision, Recovered};
+use egress_workspace::apply::{self, Recovered};
 use egress_workspace::credentials::{self, Exchange, Found, Redaction, Shown};
 use egress_workspace::git_search;
 use egress_workspace::store::{COPY, Purpose, SHOWN, Store};
 
 use super::error::{RunError, system};
 use super::plan::{Plan, WorkspaceMode};
-use super::supervise::{Ending, Running};
 
 /// Completes or undoes what killed runs left beside the workspace.
 pub(super) fn recover(plan: &Plan) -> Result<Vec<Recovered>, RunError> {
@@ -103,49 +98,4 @@ pub(super) fn mounted(
 /// A path of a directory that is held, for as long as it is: nobody can put another in its place.
 fn by_descriptor(dir: &OwnedFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()))
-}
-
-impl Running {
-    /// Applies what the agent changed, or keeps it apart. A boundary that failed leaves the workspace
-    /// as it was, and so does an agent that may still be there.
-    pub(super) fn conclude(&self, ending: &Ending) -> io::Result<Option<Concluded>> {
-        let Some(store) = &self.store else {
-            return Ok(None);
-        };
-        if self.cgroups.agent.is_populated()? {
-            return Err(io::Error::other("processes of the agent are left"));
-        }
-        let set_back = self.timeline.clock.set_back();
-        if self.plan.workspace == WorkspaceMode::Copy {
-            let altered = self.measured.credentials.redactions.iter();
-            let altered = altered
-                .filter_map(|one| one.path.strip_prefix(&self.plan.workdir).ok())
-                .map(|path| RelPath(path.as_os_str().as_bytes().to_vec()))
-                .collect();
-            let plan = apply::compare::compare(store, &altered, set_back)?;
-            let archive = None;
-            return Ok(Some(Concluded { plan, archive }));
-        }
-        let protected = self
-            .measured
-            .masked
-            .iter()
-            .chain(&self.plan.protected)
-            .chain(
-                self.measured
-                    .credentials
-                    .redactions
-                    .iter()
-                    .map(|one| &one.path),
-            )
-            .map(PathBuf::as_path);
-        let protected = Protected::new(&self.plan.workdir, protected);
-        let failed = matches!(ending, Ending::Failed(_));
-        let decision = if self.plan.workspace == WorkspaceMode::Apply && !failed {
-            Decision::Apply
-        } else {
-            Decision::Discard
-        };
-        apply::conclude(store, &protected, decision, set_back).map(Some)
-    }
 }

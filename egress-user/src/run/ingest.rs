@@ -1,0 +1,73 @@
+//! Takes the records of both witnesses, the kernel and the relay, into the flow log.
+use egress_relay::plan::Report;
+use egress_sys::fd;
+use nix::sys::socket::MsgFlags;
+
+use super::error::{RunError, system};
+use super::flows::FlowLog;
+use super::helper::Helper;
+use crate::bpf::Gates;
+use crate::bpf::events::Events;
+
+/// Records of one ring that are read before the next one has its turn.
+const TURN: usize = 256;
+
+/// Moves every record that the kernel has written into the flow log. The rings take turns: a command that makes
+/// connections as fast as one ring is read must not let another one fill up.
+pub(super) fn drain(
+    gates: &mut Gates,
+    events: &mut Events,
+    flows: &mut FlowLog,
+) -> Result<(), RunError> {
+    gates.flush_diagnostics();
+    let mut is_more = true;
+    while is_more {
+        is_more = false;
+        // Names before the connections that are told by them.
+        for text in std::iter::from_fn(|| events.take_text()).take(TURN) {
+            is_more = true;
+            match text {
+                Ok(text) => system("write the flow log", flows.text(&text))?,
+                Err(_) => flows.malformed(),
+            }
+        }
+        for event in std::iter::from_fn(|| events.take()).take(TURN) {
+            is_more = true;
+            match event {
+                Ok(event) => system("write the flow log", flows.kernel(&event))?,
+                Err(_) => flows.malformed(),
+            }
+        }
+        // Last, so that the close of a connection mostly follows its connect.
+        for traffic in std::iter::from_fn(|| events.take_traffic()).take(TURN) {
+            is_more = true;
+            match traffic {
+                Ok(traffic) => system("write the flow log", flows.traffic(&traffic))?,
+                Err(_) => flows.malformed(),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One report of the relay; `Ok(None)` when it has nothing to say now, `Err` when it is gone.
+pub(super) fn relay_report(relay: &Helper, flags: MsgFlags) -> Result<Option<Report>, String> {
+    match fd::receive(&relay.control, flags) {
+        Ok(received) if !received.bytes.is_empty() => serde_json::from_slice(&received.bytes)
+            .map(Some)
+            .map_err(|error| format!("the relay said what nobody understands: {error}")),
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
+        Ok(_) => Err(String::from("the relay is gone")),
+        Err(error) => Err(format!("the relay is gone: {error}")),
+    }
+}
+
+/// Puts one report into the log; `Some` when the relay says that it failed.
+pub(super) fn take_report(flows: &mut FlowLog, report: Report) -> Result<Option<String>, RunError> {
+    match report {
+        Report::Ready => Ok(Some(String::from("the relay started twice"))),
+        Report::Failed { error } => Ok(Some(format!("the relay failed: {error}"))),
+        Report::Flow(flow) => system("write the flow log", flows.relay(&flow)).map(|()| None),
+        Report::Name(name) => system("write the flow log", flows.name(&name)).map(|()| None),
+    }
+}
