@@ -44,6 +44,9 @@ pub const fn address(halves: [u64; 2]) -> u128 {
     ((high as u128) << 64) | low as u128
 }
 
+/// Low half of `::ffff:0.0.0.0` (RFC 4291, section 2.5.5.2).
+pub(crate) const MAPPED: u64 = 0xffff_0000_0000;
+
 /// The halves of an address, as records hold it.
 pub const fn halves(address: u128) -> [u64; 2] {
     [(address >> 64) as u64, address as u64]

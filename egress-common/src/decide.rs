@@ -1,6 +1,6 @@
 //! The decision of every address hook: pure, so it is tested on the host and is the same code
 //! that runs in the kernel.
-use crate::abi::{Config, halves};
+use crate::abi::{Config, MAPPED, halves};
 use crate::names::{
     ADDRCONFIG_V4, ADDRCONFIG_V6, DNS_PORT, SYNTHETIC_V4, SYNTHETIC_V6, TRANSPARENT_PORT,
 };
@@ -17,9 +17,6 @@ pub const IPPROTO_TCP: u32 = 6;
 pub const IPPROTO_UDP: u32 = 17;
 /// DNS over TLS (RFC 7858).
 const DNS_OVER_TLS_PORT: u32 = 853;
-/// Low half of `::ffff:0.0.0.0` (RFC 4291, section 2.5.5.2).
-pub(crate) const MAPPED: u64 = 0xffff_0000_0000;
-
 /// The halves of `::ffff:a.b.c.d`; `v4` is the address as a number.
 #[inline(always)]
 pub const fn mapped(v4: u32) -> [u64; 2] {

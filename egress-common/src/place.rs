@@ -3,8 +3,7 @@
 //!
 //! The ranges are those of IANA's special-purpose registries (RFC 6890 and its updates) that are not globally
 //! reachable. The documentation ranges (RFC 5737, RFC 3849, RFC 9637) are left out because they lead nowhere.
-use crate::abi::halves;
-use crate::decide::MAPPED;
+use crate::abi::{MAPPED, halves};
 
 /// What an address is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use egress_common::names::DNS_PORT;
 use egress_common::place::{self, EMBEDDED};
 use egress_common::verdict::{Hook, Reason, Verdict};
 
-use super::mediator::connected;
+use super::opened::connected;
 use crate::counters::count;
 use crate::error::{Error, PASS, REFUSE, diagnose};
 use crate::maps::{LISTED, NAME_SERVERS, OWN, config, emit};

@@ -2,8 +2,8 @@
 //! that its listener accepts are the relay's, and they are not recorded here. What `dial` decides of an address is
 //! decided once more for packets that do not leave the machine, because it may have got the address since.
 use aya_ebpf::EbpfContext;
-use aya_ebpf::bindings::{BPF_SK_STORAGE_GET_F_CREATE, bpf_sock};
-use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_sk_storage_get};
+use aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE;
+use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use aya_ebpf::macros::{cgroup_skb, sock_ops};
 use aya_ebpf::programs::{SkBuffContext, SockOpsContext};
 use egress_common::abi::{
@@ -15,10 +15,11 @@ use egress_common::decide::IPPROTO_TCP;
 use egress_common::names::DNS_PORT;
 
 use super::dial;
+use super::opened::connected;
 use super::sockops::{STATE_CB, TCP_CONNECT_CB, watch};
 use crate::counters::count;
 use crate::error::{Error, PASS, REFUSE};
-use crate::maps::{OPENED, config, report};
+use crate::maps::{config, report};
 use crate::read;
 
 #[sock_ops]
@@ -106,22 +107,6 @@ fn storage(ctx: &SockOpsContext, flags: u64) -> Option<*mut Opened> {
         return None;
     }
     connected(sk, flags)
-}
-
-/// What is kept with a socket that the mediator connects; a socket that it accepted has nothing. `sk` is not null.
-#[inline(always)]
-pub(super) fn connected(sk: *mut bpf_sock, flags: u64) -> Option<*mut Opened> {
-    // SAFETY: OPENED is an SK_STORAGE map of Opened, and the socket is not null (checked).
-    let opened = unsafe {
-        bpf_sk_storage_get(
-            (&raw const OPENED).cast_mut().cast(),
-            sk.cast(),
-            core::ptr::null_mut(),
-            flags,
-        )
-    }
-    .cast::<Opened>();
-    (!opened.is_null()).then_some(opened)
 }
 
 /// Refuses what leaves for an address of the machine, and reports datagrams to name servers.

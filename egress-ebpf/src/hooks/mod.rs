@@ -5,6 +5,7 @@ mod dial;
 mod dns;
 mod getpeername;
 mod mediator;
+mod opened;
 mod relay;
 mod sendmsg;
 mod skb_egress;

@@ -7,7 +7,7 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{HashMap, Map, MapData, MapError};
 use egress_common::abi::{halves, trie_key};
 
-use super::{BpfError, Gates};
+use super::error::BpfError;
 
 /// An address and a prefix length.
 pub type Prefix = (IpAddr, u8);
@@ -32,8 +32,10 @@ impl std::fmt::Debug for MediatorGate {
 }
 
 impl MediatorGate {
-    /// Takes the tables of these programs.
-    pub(super) fn of(gates: &Gates) -> Result<Self, BpfError> {
+    /// Takes its tables of those that `table` gives by name.
+    pub(super) fn of(
+        table: impl Fn(&'static str) -> Result<Map, BpfError>,
+    ) -> Result<Self, BpfError> {
         let failed = |name| {
             move |error| BpfError::Map {
                 name,
@@ -41,7 +43,7 @@ impl MediatorGate {
             }
         };
         let [listed, own, name_servers] =
-            ["LISTED", "OWN", "NAME_SERVERS"].map(|name| (name, gates.map_twice(name)));
+            ["LISTED", "OWN", "NAME_SERVERS"].map(|name| (name, table(name)));
         let trie = |(name, map): (&'static str, Result<Map, BpfError>)| {
             let mut trie = LpmTrie::try_from(map?).map_err(failed(name))?;
             set(&mut trie, ALL_V4, false).map_err(failed(name))?;

@@ -227,7 +227,7 @@ impl Gates {
     /// # Errors
     /// When the object has no such maps, their descriptors cannot be had twice, or they cannot be written.
     pub fn mediator_gate(&self) -> Result<MediatorGate, BpfError> {
-        MediatorGate::of(self)
+        MediatorGate::of(|name| self.map_twice(name))
     }
 
     /// A map by a descriptor of its own.
