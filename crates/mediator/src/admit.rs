@@ -7,7 +7,7 @@ use http::Response;
 use super::judge;
 use super::recorder::{Facts, Intent};
 use super::reply::{self, Payload, Refusal};
-use super::server::Mediator;
+use super::state::Mediator;
 use super::target::Destination;
 
 /// A request that may be carried out, and is on record.

@@ -19,7 +19,7 @@ use super::headers::{remove_claims, remove_hop_by_hop, remove_private};
 use super::meter::Meter;
 use super::recorder::Facts;
 use super::reply::{self, Payload, Refusal};
-use super::server::Mediator;
+use super::state::Mediator;
 use super::target::Destination;
 
 /// Longest URL that is sent on; it is repeated in two receipts.

@@ -3,7 +3,7 @@ use http::{Response, StatusCode};
 use serde::Serialize;
 
 use super::reply::{self, Payload};
-use super::server::Mediator;
+use super::state::Mediator;
 
 #[derive(Debug, Serialize)]
 #[expect(

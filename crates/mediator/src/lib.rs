@@ -22,10 +22,11 @@ pub mod recorder;
 mod reply;
 pub mod resolve;
 mod server;
+mod state;
 pub mod store;
 mod target;
 mod tunnel;
 mod websocket;
 
 pub use process::main;
-pub use server::{Capacity, Mediator, Secrets, adopt};
+pub use state::{Capacity, Mediator, Secrets};

@@ -24,7 +24,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::recorder::{EvidenceError, Ledger};
 use super::resolve::SystemResolver;
-use super::server::{Capacity, Mediator, Secrets, adopt};
+use super::server::adopt;
+use super::state::{Capacity, Mediator, Secrets};
 use super::store::Directory;
 use crate::plan::{MediatorPlan, Status};
 

@@ -4,13 +4,10 @@ use std::future::Future;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use egress_policy::Policy;
-use egress_policy::redact::{self, Key};
-use egress_sys::routes::Routes;
-use http::header::{HOST, HeaderValue};
+use egress_policy::redact;
+use http::header::HOST;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -19,39 +16,17 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use pipelock_receipts::record::{ActionType, Transport};
 use pipelock_receipts::recorder::Closed;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 
 use super::body::RequestBody;
-use super::gauge::Gauge;
 use super::headers::MARK;
-use super::phase::{Phase, Phases};
-use super::recorder::{EvidenceError, Facts, Ledger};
+use super::phase::Phase;
+use super::recorder::{EvidenceError, Facts};
 use super::reply::{self, Payload, Refusal};
-use super::resolve::Resolve;
+use super::state::Mediator;
 use super::target::url_parameter;
 use super::{admit, forward, health, tunnel, websocket};
-
-/// How much is served at a time.
-#[derive(Debug, Clone, Copy)]
-pub struct Capacity {
-    /// Connections; more wait in the listener's queue.
-    pub connections: usize,
-    /// Tunnels; one more is answered 503.
-    pub tunnels: usize,
-    /// What is under way at a stop may take this long to end.
-    pub drain: Duration,
-}
-
-impl Default for Capacity {
-    fn default() -> Self {
-        Self {
-            connections: 4096,
-            tunnels: 1024,
-            drain: Duration::from_secs(2),
-        }
-    }
-}
 
 /// Longest request head: 64 KiB of fields and 64 KiB of target, so that the HTTP library refuses, without a receipt,
 /// nothing that the relay lets through.
@@ -63,65 +38,7 @@ const HEAD_LIMIT: Duration = Duration::from_mins(1);
 /// Until the last refusals have left, after a failure.
 const FAREWELL: Duration = Duration::from_millis(200);
 
-/// What only the mediator and the relay of a run know.
-#[derive(Debug, Clone)]
-pub struct Secrets {
-    /// Stands in every answer that the mediator gives itself, and in no origin's.
-    pub mark: HeaderValue,
-    /// The key of the digests that stand for queries.
-    pub redaction_key: Key,
-}
-
-/// Everything that requests are answered with.
-pub struct Mediator {
-    pub(super) policy: Policy,
-    pub(super) ledger: Arc<Ledger>,
-    pub(super) resolver: Box<dyn Resolve>,
-    pub(super) routes: Routes,
-    pub(super) secrets: Secrets,
-    pub(super) phases: Phases,
-    pub(super) gauge: Gauge,
-    pub(super) tunnels: Arc<Semaphore>,
-    pub(super) websockets: Arc<Semaphore>,
-    pub(super) started: Instant,
-    connections: Arc<Semaphore>,
-    capacity: Capacity,
-    heartbeat: Duration,
-    phase: watch::Sender<Phase>,
-    requests: AtomicU64,
-}
-
 impl Mediator {
-    /// A mediator that has not served anybody yet.
-    pub fn new(
-        policy: Policy,
-        ledger: Arc<Ledger>,
-        resolver: Box<dyn Resolve>,
-        routes: Routes,
-        secrets: Secrets,
-        capacity: Capacity,
-        heartbeat: Duration,
-    ) -> Arc<Self> {
-        let (phase, phases) = Phases::new();
-        Arc::new(Self {
-            tunnels: Arc::new(Semaphore::new(capacity.tunnels)),
-            websockets: Arc::new(Semaphore::new(policy.websocket.max_concurrent.min(1 << 16))),
-            connections: Arc::new(Semaphore::new(capacity.connections)),
-            policy,
-            ledger,
-            resolver,
-            routes,
-            secrets,
-            phases,
-            gauge: Gauge::new(),
-            started: Instant::now(),
-            capacity,
-            heartbeat,
-            phase,
-            requests: AtomicU64::new(0),
-        })
-    }
-
     /// Serves until `stop` ends, lets what is under way end, and closes the session.
     ///
     /// # Errors
@@ -300,11 +217,6 @@ impl Mediator {
         let refusal = Refusal::unserved(not_found, "unsupported", "fetch_not_supported", text);
         admit::refuse(self, &facts, &refusal)
     }
-
-    pub(super) fn next_request_id(&self) -> String {
-        let number = self.requests.fetch_add(1, Ordering::Relaxed);
-        format!("req-{}", number.saturating_add(1))
-    }
 }
 
 async fn ended<T>(connection: impl Future<Output = Result<T, hyper::Error>>) {
@@ -323,7 +235,7 @@ fn framing_fault<B>(request: &Request<B>) -> Option<&'static str> {
 ///
 /// # Errors
 /// When it is not a listening TCP socket.
-pub fn adopt(listener: std::net::TcpListener) -> io::Result<TcpListener> {
+pub(super) fn adopt(listener: std::net::TcpListener) -> io::Result<TcpListener> {
     listener.set_nonblocking(true)?;
     TcpListener::from_std(listener)
 }

@@ -20,7 +20,7 @@ use super::forward::disabled;
 use super::hello;
 use super::recorder::{Facts, Intent};
 use super::reply::{self, Payload, Refusal};
-use super::server::Mediator;
+use super::state::Mediator;
 use super::target::{Destination, TargetError};
 
 /// Answers a CONNECT; the tunnel then runs by itself.

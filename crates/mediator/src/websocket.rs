@@ -22,7 +22,7 @@ use super::headers::{remove_claims, remove_hop_by_hop, remove_private};
 use super::meter::Meter;
 use super::recorder::{Facts, Intent};
 use super::reply::{self, Payload, Refusal};
-use super::server::Mediator;
+use super::state::Mediator;
 use super::target::{Destination, url_parameter};
 use super::tunnel::taken_over;
 

@@ -1,4 +1,4 @@
-//! Serves one redirected connection.
+//! Serves one connection of the agent: redirected, or to the proxy port.
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use super::authority::Host;
 use super::first::{Spoken, read_first, refuse};
 use super::http::{self, Mode};
-use super::serve::Relay;
+use super::state::Relay;
 use super::tls;
 
 /// Judges where the connection wanted to go and what is spoken on it, then hands it on.
@@ -56,6 +56,31 @@ pub(super) async fn transparent(relay: Arc<Relay>, mut stream: TcpStream, peer: 
         Spoken::Other(_) | Spoken::Silent => {
             refuse(&relay, stream, first.spoken, first.spoken.reason()).await;
             flow.refused(first.spoken.reason());
+        }
+    }
+}
+
+/// Serves one connection to the proxy port.
+pub(super) async fn proxy(relay: Arc<Relay>, mut stream: TcpStream, peer: SocketAddr) {
+    let is_open = || stream.peer_addr().is_ok(); // As in `transparent`.
+    let origin = match relay.destinations.take_proxy(peer, is_open) {
+        Ok(origin) => origin,
+        Err(discarded) => {
+            discarded.report(&relay.reporter).await;
+            return;
+        }
+    };
+    let mut flow = relay.reporter.flow(origin, "raw").await;
+    let first = read_first(&mut stream, Vec::new(), relay.config.limits.keep_alive).await;
+    flow.protocol(first.spoken.label());
+    match first.spoken {
+        Spoken::Http => {
+            http::serve(relay, stream, &first.bytes, Mode::Proxy, origin, Some(flow)).await;
+        }
+        Spoken::Closed => flow.failed("client_closed"),
+        Spoken::Tls | Spoken::Other(_) | Spoken::Silent => {
+            refuse(&relay, stream, first.spoken, "not_a_proxy_request").await;
+            flow.refused("not_a_proxy_request");
         }
     }
 }

@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use super::authority::Host;
 use super::names::{Assigned, Names, Pair};
 use super::plan::NameReport;
-use super::serve::Relay;
+use super::state::Relay;
 
 /// Long enough for a connection, short enough that no cache outlives the run.
 const TTL: u32 = 30;

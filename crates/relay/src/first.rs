@@ -1,12 +1,12 @@
-//! Waits for what the client says first, and answers in its own words when that is refused.
+//! The client's end of a connection: what it says first, how it is refused, and how it is closed.
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use super::serve::{Relay, close_gently};
 use super::sniff::{Sniffed, sniff};
+use super::state::Relay;
 
 /// What the client said first.
 #[derive(Debug)]
@@ -146,3 +146,37 @@ fn page(status: u16, reason: &str) -> String {
         body.len()
     )
 }
+
+/// Closes a connection so that the client sees what was sent last: a socket closed with unread
+/// bytes is reset, and a reset discards what the client has not read yet.
+pub(super) async fn close_gently(relay: &Relay, mut stream: TcpStream) {
+    if stream.shutdown().await.is_err() {
+        return;
+    }
+    let linger = relay.config.limits.linger;
+    // An answer may come before the end of a body: the client then goes on sending for a while, and reads late.
+    let drain = async {
+        let mut room = vec![0; 16 * 1024];
+        let mut left = MOST_UNWANTED;
+        while left > 0 {
+            match timeout(linger, stream.read(&mut room)).await {
+                Ok(Ok(read @ 1..)) => left = left.saturating_sub(read),
+                _ => return,
+            }
+        }
+        sleep(linger).await;
+    };
+    tokio::select! {
+        () = drain => {}
+        // The client sends slowly and without an end; it had its time.
+        () = sleep(linger.saturating_mul(LINGERS)) => {}
+        () = relay.stopped() => {}
+    }
+}
+
+/// How much of what nobody wants is read. The kernel counts it as sent, and no row of the relay has it, so it must stay
+/// small beside what may sit unread in a socket's buffers.
+const MOST_UNWANTED: usize = 8 << 20;
+
+/// How many times the pause of a client that still sends may take in all.
+const LINGERS: u32 = 5;

@@ -8,14 +8,15 @@ use tokio::time::timeout;
 
 use super::answer::{Judged, marked, unmarked};
 use super::authority::Target;
-use super::body::{Download, Ended, Exchange, Upload, UploadState};
+use super::body::{Download, Ended, Exchange};
 use super::first::line;
 use super::guard::Refusal;
 use super::headers::{MARK, for_agent, for_mediator, for_origin};
 use super::pool::Link;
 use super::report::{Flow, Verdict};
-use super::serve::Relay;
+use super::state::Relay;
 use super::tunnel::{self, Tunnel};
+use super::upload::{Upload, UploadState};
 
 /// What the mediator is asked.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use egress_http::client_hello::{self, MOST, NotAHello};
 use super::authority::Host;
 use super::copy::Watch;
 use super::first::Alert;
-use super::tls::judge;
+use super::hello::judge;
 
 // Kinds of records (RFC 8446, section 5.1).
 const CHANGE_CIPHER_SPEC: u8 = 20;

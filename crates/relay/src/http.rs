@@ -12,19 +12,19 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
+use super::ask::{Ask, Refused, ask, host_field};
 use super::authority::{self, Target};
 use super::body::Download;
-use super::first::refuse_http;
+use super::first::{close_gently, refuse_http};
 use super::forward::{Asked, forward, own};
 use super::guard::{Guard, Refusal};
-use super::headers::wants_websocket;
 use super::http_head::{HeadError, MAX_HEAD};
 use super::plan::PlainHttp;
 use super::query::Rewritten;
 use super::report::{Flow, Origin, Verdict};
-use super::serve::{Relay, close_gently};
+use super::state::Relay;
 use super::websocket::Way;
-use super::{proxy, websocket};
+use super::{proxy, tls, websocket};
 
 /// Which requests a connection may carry.
 #[derive(Debug, Clone)]
@@ -34,25 +34,6 @@ pub(super) enum Mode {
     /// The explicit proxy port.
     Proxy,
 }
-
-/// What a judged request asks for.
-#[derive(Debug)]
-pub(super) enum Ask {
-    /// A plain request.
-    Forward(Target, String),
-    /// A WebSocket, with the path and query of its URL.
-    WebSocket(Target, String),
-    /// The mediator's `/fetch`, with its query.
-    Fetch(Target, Rewritten),
-    /// The mediator's `/ws`, with its query.
-    WebSocketQuery(Target, Rewritten),
-    /// A tunnel.
-    Connect(Target),
-}
-
-/// A request that the relay refuses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Refused(pub(super) u16, pub(super) &'static str);
 
 /// What follows on the connection when HTTP is done with it.
 #[derive(Debug)]
@@ -130,7 +111,7 @@ pub(super) async fn serve(
             first.extend_from_slice(&held);
             match after {
                 After::Tunnel(target, flow) => {
-                    proxy::inside(&relay, stream, first, &target, flow).await;
+                    tls::inside(&relay, stream, first, &target, flow).await;
                 }
                 After::WebSocket(upgraded, flow) => {
                     websocket::run(&relay, stream, first, upgraded, flow).await;
@@ -341,26 +322,4 @@ fn judge(
         return Err(Refused(400, "malformed_target"));
     }
     ask(target.clone(), path, method, headers)
-}
-
-/// A plain request or a WebSocket, as its header fields say.
-pub(super) fn ask(
-    target: Target,
-    path: &str,
-    method: &Method,
-    headers: &HeaderMap,
-) -> Result<Ask, Refused> {
-    match wants_websocket(method, headers) {
-        Ok(false) => Ok(Ask::Forward(target, path.to_owned())),
-        Ok(true) => Ok(Ask::WebSocket(target, path.to_owned())),
-        Err(()) => Err(Refused(400, "malformed_upgrade")),
-    }
-}
-
-/// The one Host field; its presence was checked in the raw head.
-pub(super) fn host_field(headers: &HeaderMap) -> Result<&str, Refused> {
-    headers
-        .get(http::header::HOST)
-        .and_then(|value| value.to_str().ok())
-        .ok_or(Refused(400, "no_host"))
 }

@@ -12,7 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
-use super::body::Upload;
+use super::upload::Upload;
 
 /// Idle connections kept; a burst of more dials.
 const KEPT: usize = 64;

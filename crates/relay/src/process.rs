@@ -15,7 +15,8 @@ use super::limits::Limits;
 use super::orig_dst::MappedSlots;
 use super::plan::{Listeners, RelayPlan, Report};
 use super::seccomp;
-use super::serve::{Config, Sockets, serve};
+use super::serve::{Sockets, serve};
+use super::state::Config;
 
 /// Runs `egress __relay PLAN_FD CONTROL_FD` and returns the process's exit status.
 ///

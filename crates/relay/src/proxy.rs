@@ -1,63 +1,12 @@
-//! Serves the explicit proxy port: CONNECT, absolute form, `/fetch` and `/ws`, nothing else.
-use std::net::SocketAddr;
-use std::sync::Arc;
-
+//! Judges requests to the explicit proxy port: CONNECT, absolute form, `/fetch` and `/ws`, nothing else.
 use http::{HeaderMap, Method, Uri};
-use tokio::net::TcpStream;
 
+use super::ask::{Ask, Refused, ask, host_field};
 use super::authority::{self, Target};
-use super::first::{Spoken, read_first, refuse};
 use super::headers::wants_websocket;
-use super::http::{self as served, Ask, Mode, Refused, host_field};
 use super::query;
 use super::report::Flow;
-use super::serve::Relay;
-use super::tls;
-
-/// Serves one connection to the proxy port.
-pub(super) async fn serve(relay: Arc<Relay>, mut stream: TcpStream, peer: SocketAddr) {
-    let is_open = || stream.peer_addr().is_ok(); // As in `accept::transparent`.
-    let origin = match relay.destinations.take_proxy(peer, is_open) {
-        Ok(origin) => origin,
-        Err(discarded) => {
-            discarded.report(&relay.reporter).await;
-            return;
-        }
-    };
-    let mut flow = relay.reporter.flow(origin, "raw").await;
-    let first = read_first(&mut stream, Vec::new(), relay.config.limits.keep_alive).await;
-    flow.protocol(first.spoken.label());
-    match first.spoken {
-        Spoken::Http => {
-            served::serve(relay, stream, &first.bytes, Mode::Proxy, origin, Some(flow)).await;
-        }
-        Spoken::Closed => flow.failed("client_closed"),
-        Spoken::Tls | Spoken::Other(_) | Spoken::Silent => {
-            refuse(&relay, stream, first.spoken, "not_a_proxy_request").await;
-            flow.refused("not_a_proxy_request");
-        }
-    }
-}
-
-/// Serves what comes through a tunnel to `target` that the agent was granted: TLS for that name.
-pub(super) async fn inside(
-    relay: &Relay,
-    mut stream: TcpStream,
-    first: Vec<u8>,
-    target: &Target,
-    flow: Flow,
-) {
-    let first = read_first(&mut stream, first, relay.config.limits.first_bytes).await;
-    match first.spoken {
-        Spoken::Tls => tls::serve(relay, stream, first.bytes, target, flow).await,
-        Spoken::Closed => flow.failed("client_closed"),
-        Spoken::Silent => flow.refused("client_silent"),
-        Spoken::Http | Spoken::Other(_) => {
-            refuse(relay, stream, first.spoken, "not_tls").await;
-            flow.refused("not_tls");
-        }
-    }
-}
+use super::state::Relay;
 
 /// Judges a request to the proxy port.
 pub(super) fn judge(
@@ -104,7 +53,7 @@ fn absolute(
     if !path.starts_with('/') {
         return Err(Refused(400, "malformed_target"));
     }
-    served::ask(target, path, method, headers)
+    ask(target, path, method, headers)
 }
 
 /// The mediator's own paths: these two, written exactly so. Every other one would reach its controls.

@@ -1,13 +1,14 @@
 //! Serves one TLS connection: its SNI is judged before the mediator hears of it, and again in every later hello.
-use egress_http::client_hello::{self, Hello};
+use egress_http::client_hello;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::authority::{Host, Target};
-use super::first::{Alert, refuse_tls};
+use super::authority::Target;
+use super::first::{Alert, Spoken, read_first, refuse, refuse_tls};
 use super::handshake::Handshake;
+use super::hello::judge;
 use super::report::{Flow, Verdict};
-use super::serve::Relay;
+use super::state::Relay;
 use super::tunnel;
 
 /// Judges the `ClientHello` that begins with `bytes` and, if it is for `target`, opens the tunnel.
@@ -57,22 +58,22 @@ pub(super) async fn serve(
     }
 }
 
-/// Why a hello is refused, as the reason word and the alert; nothing if it is for `host`. A literal address wants no SNI.
-pub(super) fn judge(hello: &Hello, host: &Host) -> Option<(&'static str, Alert)> {
-    let is_for = match (host, &hello.sni) {
-        (Host::Name(name), Some(sni)) => sni.eq_ignore_ascii_case(name.as_bytes()),
-        (Host::Ip(_), None) => true,
-        (Host::Name(_), None) | (Host::Ip(_), Some(_)) => false,
-    };
-    if hello.is_encrypted {
-        Some(("encrypted_client_hello", Alert::AccessDenied))
-    } else if !is_for {
-        Some(("name_mismatch", Alert::UnrecognizedName))
-    } else {
-        None
+/// Serves what comes through a tunnel to `target` that the agent was granted: TLS for that name.
+pub(super) async fn inside(
+    relay: &Relay,
+    mut stream: TcpStream,
+    first: Vec<u8>,
+    target: &Target,
+    flow: Flow,
+) {
+    let first = read_first(&mut stream, first, relay.config.limits.first_bytes).await;
+    match first.spoken {
+        Spoken::Tls => serve(relay, stream, first.bytes, target, flow).await,
+        Spoken::Closed => flow.failed("client_closed"),
+        Spoken::Silent => flow.refused("client_silent"),
+        Spoken::Http | Spoken::Other(_) => {
+            refuse(relay, stream, first.spoken, "not_tls").await;
+            flow.refused("not_tls");
+        }
     }
 }
-
-#[cfg(test)]
-#[path = "tls/tests.rs"]
-mod tests;

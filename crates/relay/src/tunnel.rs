@@ -14,7 +14,7 @@ use super::first::refuse_tls;
 use super::handshake::Handshake;
 use super::pool::Link;
 use super::report::{Flow, Passed, Verdict};
-use super::serve::Relay;
+use super::state::Relay;
 
 /// Longest head of the mediator's answer to CONNECT.
 const MAX_ANSWER: usize = 64 * 1024;

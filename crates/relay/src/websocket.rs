@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::authority::Target;
-use super::body::{Download, Ended, Exchange, Upload, UploadState};
+use super::body::{Download, Ended, Exchange};
 use super::copy::{End, Ending, Watch};
 use super::forward::{judge, own};
 use super::frames::Frames;
@@ -25,8 +25,9 @@ use super::headers::{for_agent, for_mediator, for_origin};
 use super::pool::client;
 use super::query::Rewritten;
 use super::report::{Flow, Verdict};
-use super::serve::Relay;
+use super::state::Relay;
 use super::tunnel::{self, Denied, Tunnel, ended, transfer};
+use super::upload::{Upload, UploadState};
 
 /// How the mediator is asked.
 #[derive(Debug, Clone, Copy)]

@@ -1,0 +1,25 @@
+//! Judges a `ClientHello`: it must be for the host that was asked for. Pure.
+use egress_http::client_hello::Hello;
+
+use super::authority::Host;
+use super::first::Alert;
+
+/// Why a hello is refused, as the reason word and the alert; nothing if it is for `host`. A literal address wants no SNI.
+pub(super) fn judge(hello: &Hello, host: &Host) -> Option<(&'static str, Alert)> {
+    let is_for = match (host, &hello.sni) {
+        (Host::Name(name), Some(sni)) => sni.eq_ignore_ascii_case(name.as_bytes()),
+        (Host::Ip(_), None) => true,
+        (Host::Name(_), None) | (Host::Ip(_), Some(_)) => false,
+    };
+    if hello.is_encrypted {
+        Some(("encrypted_client_hello", Alert::AccessDenied))
+    } else if !is_for {
+        Some(("name_mismatch", Alert::UnrecognizedName))
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+#[path = "hello/tests.rs"]
+mod tests;
