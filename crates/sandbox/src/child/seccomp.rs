@@ -3,7 +3,7 @@
 //! The families and calls that no cgroup hook sees are refused here: every socket family but
 //! `AF_UNIX`, `AF_INET`, `AF_INET6` and `NETLINK_ROUTE`, new namespaces, set-user-id and set-group-id modes, whatever
 //! takes from a table that all users of the machine share and no limit divides, every call of another ABI (i386, x32),
-//! every call that is newer than the last one that somebody decided about, and the calls of [`calls`]. Calls that
+//! every call that is newer than the last one that somebody decided about, and the calls of `calls`. Calls that
 //! programs probe for answer `ENOSYS`, so that they fall back; the rest answers `EPERM`.
 use std::collections::BTreeMap;
 
