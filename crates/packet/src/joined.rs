@@ -300,7 +300,10 @@ impl Joined {
             ),
         );
         let status = match (asked, row.verdict) {
-            (Some("connect"), RelayVerdict::Forwarded) => row.status == Some(200),
+            // Inside a tunnel for plain HTTP it is the origin's.
+            (Some("connect"), RelayVerdict::Forwarded) if row.protocol != "http" => {
+                row.status == Some(200)
+            }
             (_, RelayVerdict::Forwarded | RelayVerdict::Answered) => row.status.is_some(),
             _ => true,
         };

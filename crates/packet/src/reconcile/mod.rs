@@ -309,8 +309,8 @@ fn frames(around: Circumstances, asked: &Asked, receipts: &Receipts, result: &mu
     }
 }
 
-/// A receipt of a request inside TLS stands for its tunnel, which has none of its own. Nobody else sees such a request,
-/// so it is counted as said alone.
+/// A receipt of a request inside TLS belongs to a tunnel to its host, and stands for a tunnel that has none of its own.
+/// Nobody else sees such a request, so it is counted as said alone.
 fn intercepted(
     around: Circumstances,
     asked: &mut Asked,
@@ -338,12 +338,15 @@ fn intercepted(
             if target.transport != "connect" || target.host != host {
                 continue;
             }
+            tunnels = tunnels.saturating_add(requests.count());
+            if around.writer != Writer::OldPipelock {
+                continue;
+            }
             // Those that have a receipt of their own are paired as others are.
             let own = receipts.actions.get(target).map_or(0, Actions::count);
             let without = requests.count().saturating_sub(own);
             pairing::take(&mut requests.fates, without);
             result.receipted = result.receipted.saturating_add(without);
-            tunnels = tunnels.saturating_add(without);
         }
         if tunnels == 0 {
             result.unasked = result.unasked.saturating_add(count);

@@ -236,7 +236,11 @@ fn every_lie_of_a_pipelock_is_named_that_can_be() {
 }
 
 #[test]
-fn requests_inside_tls_stand_for_their_tunnel() {
+fn requests_inside_tls_belong_to_a_tunnel() {
+    let opens = |around| Circumstances {
+        intercepts: true,
+        ..around
+    };
     let mut run = Run::new();
     for id in [1, 2] {
         run.action(
@@ -255,19 +259,27 @@ fn requests_inside_tls_stand_for_their_tunnel() {
         &json!({"bytes_up": 9, "bytes_down": 9}),
     );
     run.opened(443, 100);
-    let opens = Circumstances {
-        intercepts: true,
-        ..PIPELOCK
-    };
-    let both = run.compare(opens);
-    assert_eq!(both.losses(), Vec::<String>::new());
-    assert_eq!((both.asked, both.receipted, both.said_alone), (1, 1, 2));
     assert_eq!(
         run.compare(PIPELOCK).disagreements[&Disagreement::Intercepted],
         2
     );
+    // They stand for the tunnel where an older one signs none.
+    let both = run.compare(opens(OLD_PIPELOCK));
+    assert_eq!((both.receipted, both.unsigned, both.said_alone), (1, 0, 2));
+    assert_eq!(run.compare(opens(PIPELOCK)).unsigned, 1);
+    run.action(
+        3,
+        "connect",
+        "CONNECT",
+        "https://d.test:443/",
+        "status=200 bytes=18 reason=complete",
+    );
+    let both = run.compare(opens(PIPELOCK));
+    assert_eq!(both.losses(), Vec::<String>::new());
+    assert_eq!((both.asked, both.receipted, both.said_alone), (1, 1, 2));
+    run.drop_action(3);
     run.rows.retain(|row| row["source"] != "relay");
-    assert_eq!(run.compare(opens).unasked, 2);
+    assert_eq!(run.compare(opens(PIPELOCK)).unasked, 2);
 }
 
 #[test]
