@@ -108,7 +108,7 @@ impl<'a> Entry<'a> {
         };
         let seq = node
             .member_unsigned("seq")
-            .ok_or_else(|| form("seq", "an unsigned integer"))?;
+            .ok_or_else(|| form(&node, "seq", "an unsigned integer"))?;
         check_texts(&node, version)?;
         let kind = match node.member_text("type") {
             "action_receipt" => EntryKind::Action,
@@ -189,13 +189,13 @@ fn check_texts(node: &Node<'_>, version: u64) -> Result<(), Problem> {
     ] {
         let Some(member) = node.member(name) else {
             if required {
-                return Err(form(name, "present"));
+                return Err(form(node, name, "present"));
             }
             continue;
         };
-        let text = member.text().ok_or_else(|| form(name, "a string"))?;
+        let text = member.text().ok_or_else(|| form(node, name, "a string"))?;
         if required && text.is_empty() {
-            return Err(form(name, "a text"));
+            return Err(form(node, name, "a text"));
         }
         if text.contains('\0') {
             return Err(Problem::new(&rules::ENTRY_NUL, "no NUL", name));
@@ -222,11 +222,8 @@ fn check_texts(node: &Node<'_>, version: u64) -> Result<(), Problem> {
     Ok(())
 }
 
-/// A member of another form.
-fn form(name: &str, expected: &str) -> Problem {
-    Problem::new(
-        &rules::ENTRY_FORM,
-        format!("{name}: {expected}"),
-        "something else",
-    )
+/// The member `name` has another form.
+fn form(node: &Node<'_>, name: &str, expected: &str) -> Problem {
+    let found = node.member(name).map_or("nothing", |member| member.raw);
+    Problem::new(&rules::ENTRY_FORM, format!("{name}: {expected}"), found)
 }

@@ -73,7 +73,7 @@ impl<'n> EvidenceReceipt<'n> {
         only(node, &NAMES, "receipt")?;
         exactly(node, "record_type", "evidence_receipt_v2")?;
         if node.member("receipt_version").map(|node| node.raw) != Some("2") {
-            return Err(form("receipt_version", "2"));
+            return Err(form(node, "receipt_version", "2"));
         }
         exactly(node, "payload_kind", "proxy_decision")?;
         let canonicalization = object(node, "canonicalization")?;
@@ -88,7 +88,7 @@ impl<'n> EvidenceReceipt<'n> {
         check_crit(node)?;
         for name in ["event_id", "chain_prev_hash"] {
             if node.member_text(name).is_empty() {
-                return Err(form(name, "a text"));
+                return Err(form(node, name, "a text"));
             }
         }
         for name in [
@@ -102,21 +102,21 @@ impl<'n> EvidenceReceipt<'n> {
                 .member(name)
                 .is_some_and(|member| member.text().is_none())
             {
-                return Err(form(name, "a string"));
+                return Err(form(node, name, "a string"));
             }
         }
         if !time_text::is_rfc3339(node.member_text("timestamp")) {
-            return Err(form("timestamp", "RFC 3339"));
+            return Err(form(node, "timestamp", "RFC 3339"));
         }
         let seq = node
             .member_unsigned("chain_seq")
-            .ok_or_else(|| form("chain_seq", "an unsigned integer"))?;
+            .ok_or_else(|| form(node, "chain_seq", "an unsigned integer"))?;
         let policy_hash = node.member_text("policy_hash");
         if !policy_hash
             .strip_prefix("sha256:")
             .is_some_and(|digits| is_hex(digits, 64))
         {
-            return Err(form("policy_hash", "sha256: and 64 hex digits"));
+            return Err(form(node, "policy_hash", "sha256: and 64 hex digits"));
         }
         check_payload(node)?;
         let signature = object(node, "signature")?;
@@ -166,7 +166,7 @@ fn check_crit(node: &Node<'_>) -> Result<(), Problem> {
         .unwrap_or_default();
     match items {
         [only] if only.text() == Some("canonicalization") => Ok(()),
-        _ => Err(form("crit", "[\"canonicalization\"]")),
+        _ => Err(form(node, "crit", "[\"canonicalization\"]")),
     }
 }
 
@@ -182,7 +182,7 @@ fn check_payload(node: &Node<'_>) -> Result<(), Problem> {
         "winning_source",
     ] {
         if payload.member_text(name).is_empty() {
-            return Err(form(name, "a text"));
+            return Err(form(payload, name, "a text"));
         }
     }
     for name in ["live_verdict", "rule_id"] {
@@ -190,7 +190,7 @@ fn check_payload(node: &Node<'_>) -> Result<(), Problem> {
             .member(name)
             .is_some_and(|member| member.text().is_none())
         {
-            return Err(form(name, "a string"));
+            return Err(form(payload, name, "a string"));
         }
     }
     let sources = payload
@@ -202,7 +202,7 @@ fn check_payload(node: &Node<'_>) -> Result<(), Problem> {
             .iter()
             .any(|source| source.text().is_none_or(str::is_empty))
     {
-        return Err(form("policy_sources", "a list of texts"));
+        return Err(form(payload, "policy_sources", "a list of texts"));
     }
     Ok(())
 }
@@ -210,11 +210,13 @@ fn check_payload(node: &Node<'_>) -> Result<(), Problem> {
 fn object<'n, 'a>(node: &'n Node<'a>, name: &str) -> Result<&'n Node<'a>, Problem> {
     node.member(name)
         .filter(|member| matches!(member.value, Value::Object(_)))
-        .ok_or_else(|| form(name, "an object"))
+        .ok_or_else(|| form(node, name, "an object"))
 }
 
 fn only(node: &Node<'_>, names: &[&str], of: &str) -> Result<(), Problem> {
-    let members = node.members().ok_or_else(|| form(of, "an object"))?;
+    let members = node
+        .members()
+        .ok_or_else(|| Problem::new(&rules::V2_FORM, format!("{of}: an object"), node.raw))?;
     match members
         .iter()
         .find(|(name, _)| !names.contains(&name.as_ref()))
@@ -239,10 +241,8 @@ fn exactly(node: &Node<'_>, name: &str, value: &str) -> Result<(), Problem> {
     }
 }
 
-fn form(name: &str, expected: &str) -> Problem {
-    Problem::new(
-        &rules::V2_FORM,
-        format!("{name}: {expected}"),
-        "something else",
-    )
+/// The member `name` has another form.
+fn form(node: &Node<'_>, name: &str, expected: &str) -> Problem {
+    let found = node.member(name).map_or("nothing", |member| member.raw);
+    Problem::new(&rules::V2_FORM, format!("{name}: {expected}"), found)
 }

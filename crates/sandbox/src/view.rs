@@ -5,10 +5,10 @@
 //! it. Each host mount gets an overlay whose top layer also carries what differs from the host
 //! (`/etc/passwd`, `/etc/resolv.conf` …). It is a snapshot: a file that the host replaces later stays
 //! as it was.
-use std::fs::{self, DirBuilder, Permissions};
+use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown, symlink};
 use std::path::{Component, Path, PathBuf};
 
 use egress_workspace::credentials::Shown;
@@ -18,8 +18,10 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::stat::Mode;
 
 use super::mountinfo::{self, Mount};
+use step::{Step, if_there, make, own, place};
 
 mod mounts;
+mod step;
 
 /// Size limits of the private tmpfs, bytes.
 #[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
@@ -98,7 +100,7 @@ impl View {
     pub fn begin(stage: &Path) -> io::Result<Self> {
         tmpfs(stage, 0o700, 16 << 20, None)?;
         let root = stage.join("root");
-        DirBuilder::new().mode(0o755).create(&root)?;
+        make(&root, 0o755)?;
         Ok(Self {
             stage: stage.to_path_buf(),
             root,
@@ -153,8 +155,7 @@ impl View {
         }
         for file in files {
             let path = self.in_layer(&file.path)?;
-            fs::write(&path, &file.content)?;
-            fs::set_permissions(&path, Permissions::from_mode(0o644))?;
+            place(&path, &file.content, 0o644)?;
         }
         for dir in PRIVATE
             .iter()
@@ -162,8 +163,8 @@ impl View {
             .chain(dirs.iter().cloned())
         {
             let path = self.in_layer(&dir)?;
-            if !path.is_dir() {
-                DirBuilder::new().mode(0o755).create(&path)?;
+            if if_there(path.metadata(), &path)?.is_none() {
+                make(&path, 0o755)?;
             }
         }
         let layers = std::mem::take(&mut self.layers);
@@ -189,7 +190,8 @@ impl View {
         // What a mount hides must not show where the mount itself does not.
         for target in covered {
             let inside = self.inside(&target);
-            if inside.is_dir() {
+            let meta = if_there(inside.metadata(), &inside)?;
+            if meta.is_some_and(|meta| meta.is_dir()) {
                 tmpfs(&inside, 0o755, 1 << 20, None)?;
             }
         }
@@ -202,15 +204,13 @@ impl View {
     fn copy_file(&self, mount: &Mount) -> io::Result<&'static str> {
         let path = &mount.target;
         let placed = self.in_layer(path)?;
-        let meta = path.metadata()?;
+        let meta = path.metadata().at("look at", path)?;
         if meta.is_file() && meta.len() <= LARGEST_COPY && mount.judges_by_process().is_none() {
-            fs::write(&placed, fs::read(path)?)?;
-            chown(&placed, Some(meta.uid()), Some(meta.gid()))?;
-            fs::set_permissions(&placed, Permissions::from_mode(meta.mode() & 0o777))?;
+            place(&placed, &fs::read(path).at("read", path)?, 0)?;
+            own(&placed, &meta, 0o777)?;
             Ok("a mount over a single file: the view has a copy")
         } else {
-            fs::write(&placed, "")?;
-            fs::set_permissions(&placed, Permissions::from_mode(0o000))?;
+            place(&placed, &[], 0)?;
             Ok("a mount over a single file: the view has none of it")
         }
     }
@@ -219,9 +219,8 @@ impl View {
     fn in_layer(&self, path: &Path) -> io::Result<PathBuf> {
         // A directory of a top layer would hide a symbolic link of the host, so links come first.
         let parent = path.parent().unwrap_or(path);
-        let parent = parent
-            .canonicalize()
-            .unwrap_or_else(|_| parent.to_path_buf());
+        let linked = if_there(parent.canonicalize(), parent)?;
+        let parent = linked.unwrap_or_else(|| parent.to_path_buf());
         let path = path
             .file_name()
             .map_or_else(|| parent.clone(), |name| parent.join(name));
@@ -246,7 +245,7 @@ impl View {
     /// Those of `mkdir(2)`.
     pub fn scratch(&self, name: &str) -> io::Result<PathBuf> {
         let path = self.stage.join(name);
-        DirBuilder::new().mode(0o700).create(&path)?;
+        make(&path, 0o700)?;
         Ok(path)
     }
 
@@ -268,8 +267,7 @@ impl View {
             None,
         )?;
         let lock = self.inside(Path::new("/run/lock"));
-        DirBuilder::new().create(&lock)?;
-        fs::set_permissions(&lock, Permissions::from_mode(0o1777))?;
+        make(&lock, 0o1777)?;
         tmpfs(&self.inside(Path::new("/tmp")), 0o1777, scratch, None)?;
         tmpfs(&self.inside(Path::new("/var/tmp")), 0o1777, scratch, None)?;
         tmpfs(&self.inside(home), 0o700, scratch, Some(agent))?;
@@ -282,7 +280,8 @@ impl View {
             Some("proc"),
             SAFE | MsFlags::MS_NOEXEC,
             none,
-        )?;
+        )
+        .at("mount a proc on", &proc)?;
         let sys = self.inside(Path::new("/sys"));
         let read_only = SAFE | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY;
         if mount(Some("sysfs"), &sys, Some("sysfs"), read_only, none).is_err() {
@@ -293,7 +292,8 @@ impl View {
                 Some("tmpfs"),
                 read_only,
                 Some("size=4k,mode=555"),
-            )?;
+            )
+            .at("mount a tmpfs on", &sys)?;
         }
         Ok(())
     }
@@ -304,13 +304,12 @@ impl View {
     /// Those of `mount(2)` and of writing.
     pub fn command_files(&self, names: &[String], agent: u32) -> io::Result<()> {
         let dir = self.inside(Path::new(COMMAND_FILES));
-        DirBuilder::new().mode(0o755).create(&dir)?;
+        make(&dir, 0o755)?;
         tmpfs(&dir, 0o755, COMMAND_FILES_BYTES, None)?;
         for name in names {
             let file = dir.join(name);
-            fs::write(&file, "")?;
-            fs::set_permissions(&file, Permissions::from_mode(0o644))?;
-            chown(&file, Some(agent), Some(agent))?;
+            place(&file, &[], 0o644)?;
+            chown(&file, Some(agent), Some(agent)).at("change the owner of", &file)?;
         }
         Ok(())
     }
@@ -323,7 +322,7 @@ impl View {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         paths
             .iter()
-            .map(|path| Ok(open(&self.inside(path), flags, Mode::empty())?))
+            .map(|path| open(&self.inside(path), flags, Mode::empty()).at("open", path))
             .collect()
     }
 
@@ -335,10 +334,11 @@ impl View {
             Some("tmpfs"),
             MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC,
             Some("size=64k,mode=755"),
-        )?;
+        )
+        .at("mount a tmpfs on", &dev)?;
         for name in DEVICES {
             let node = dev.join(name);
-            fs::File::create(&node)?;
+            place(&node, &[], 0o644)?;
             bind(&Path::new("/dev").join(name), &node)?;
         }
         for (link, to) in [
@@ -348,10 +348,11 @@ impl View {
             ("stderr", "/proc/self/fd/2"),
             ("ptmx", "pts/ptmx"),
         ] {
-            symlink(to, dev.join(link))?;
+            let link = dev.join(link);
+            symlink(to, &link).at("make the link", &link)?;
         }
         let pts = dev.join("pts");
-        DirBuilder::new().mode(0o755).create(&pts)?;
+        make(&pts, 0o755)?;
         // A quarter of the 4,096 that the machine has for all its users.
         let options = "newinstance,ptmxmode=0666,mode=0620,gid=5,max=1024";
         mount(
@@ -360,9 +361,10 @@ impl View {
             Some("devpts"),
             MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC,
             Some(options),
-        )?;
+        )
+        .at("mount a devpts on", &pts)?;
         let shm = dev.join("shm");
-        DirBuilder::new().create(&shm)?;
+        make(&shm, 0o755)?;
         tmpfs(&shm, 0o1777, scratch, None)
     }
 
@@ -380,22 +382,16 @@ impl View {
             };
             at.push(name);
             let inside = self.inside(&at);
-            match fs::symlink_metadata(&inside) {
-                Ok(meta) if meta.is_dir() && meta.mode() & 0o001 != 0 => {}
-                Ok(meta) if meta.is_dir() => tmpfs(&inside, 0o755, 1 << 20, None)?,
-                Ok(_) => {
+            match if_there(fs::symlink_metadata(&inside), &at)? {
+                Some(meta) if meta.is_dir() && meta.mode() & 0o001 != 0 => {}
+                Some(meta) if meta.is_dir() => tmpfs(&inside, 0o755, 1 << 20, None)?,
+                Some(_) => {
                     return Err(io::Error::other(format!(
-                        "{} is no directory in the view",
+                        "{} is not a directory in the view",
                         at.display()
                     )));
                 }
-                Err(_) => {
-                    let made = DirBuilder::new().mode(0o755).create(&inside);
-                    if let Err(error) = made {
-                        let text = format!("cannot make {} in the view: {error}", at.display());
-                        return Err(io::Error::other(text));
-                    }
-                }
+                None => make(&inside, 0o755)?,
             }
         }
         Ok(self.inside(path))
@@ -413,11 +409,10 @@ impl View {
         shown: &[PathBuf],
     ) -> io::Result<()> {
         let empty_file = self.stage.join("mask");
-        fs::write(&empty_file, "")?;
-        fs::set_permissions(&empty_file, Permissions::from_mode(0o000))?;
+        place(&empty_file, &[], 0)?;
         for path in paths {
             let inside = self.inside(path);
-            let Ok(meta) = fs::symlink_metadata(&inside) else {
+            let Some(meta) = if_there(fs::symlink_metadata(&inside), path)? else {
                 continue;
             };
             if meta.is_dir() {
@@ -428,9 +423,11 @@ impl View {
                         DirBuilder::new()
                             .recursive(true)
                             .mode(0o755)
-                            .create(parent)?;
+                            .create(parent)
+                            .at("make", parent)?;
                     }
-                    fs::write(&copy, egress_files::read(file, MASK_BYTES)?)?;
+                    let content = egress_files::read(file, MASK_BYTES).at("read", file)?;
+                    fs::write(&copy, content).at("write", &copy)?;
                 }
             } else {
                 bind_read_only(&empty_file, &inside)?;
@@ -446,11 +443,12 @@ impl View {
     pub fn cover(&self, files: &[(PathBuf, Shown)]) -> io::Result<()> {
         for (number, (path, shown)) in files.iter().enumerate() {
             let inside = self.inside(path);
-            if !fs::symlink_metadata(&inside).is_ok_and(|meta| meta.is_file()) {
+            let meta = if_there(fs::symlink_metadata(&inside), path)?;
+            if !meta.is_some_and(|meta| meta.is_file()) {
                 continue;
             }
             let file = self.stage.join(format!("shown{number}"));
-            shown.write(&file)?;
+            shown.write(&file).at("write", &file)?;
             bind_read_only(&file, &inside)?;
         }
         Ok(())
@@ -468,13 +466,12 @@ impl View {
 /// Makes the directory `at` unless it is there. In a layer it gives the view's directory its owner and
 /// mode, so it has those of `host` if there is such a directory.
 fn directory_like(host: &Path, at: &Path) -> io::Result<()> {
-    if at.is_dir() {
+    if if_there(at.metadata(), at)?.is_some() {
         return Ok(());
     }
-    DirBuilder::new().mode(0o755).create(at)?;
-    if let Ok(meta) = host.metadata() {
-        chown(at, Some(meta.uid()), Some(meta.gid()))?;
-        fs::set_permissions(at, Permissions::from_mode(meta.mode() & 0o1777))?;
+    make(at, 0o755)?;
+    match if_there(host.metadata(), host)? {
+        Some(meta) => own(at, &meta, 0o1777),
+        None => Ok(()),
     }
-    Ok(())
 }

@@ -152,10 +152,7 @@ impl PacketDir {
             self.fresh = Some(dir);
             Ok(())
         });
-        if done.is_err() {
-            self.remove(&fresh)?;
-        }
-        done
+        done.map_err(|error| with_leftover(error, &fresh, self.remove(&fresh)))
     }
 
     /// Adds a file to the packet that was written, whole or not at all.
@@ -175,10 +172,11 @@ impl PacketDir {
         let Err(error) = done else {
             return Ok(());
         };
-        match unlinkat(dir, fresh.as_str(), UnlinkatFlags::NoRemoveDir) {
-            Ok(()) | Err(Errno::ENOENT) => Err(error),
+        let removed = match unlinkat(dir, fresh.as_str(), UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
             Err(errno) => Err(errno.into()),
-        }
+        };
+        Err(with_leftover(error, &fresh, removed))
     }
 
     /// Who owns the packet's files.
@@ -263,6 +261,18 @@ impl Drop for PacketDir {
     }
 }
 
+/// The error that ended the writing, with what could not be removed after it.
+fn with_leftover(error: io::Error, name: &str, removed: io::Result<()>) -> io::Error {
+    match removed {
+        Ok(()) => error,
+        Err(left) => {
+            let text =
+                format!("{error}; {name} is left behind, because it cannot be removed: {left}");
+            io::Error::new(error.kind(), text)
+        }
+    }
+}
+
 fn entries(dir: OwnedFd) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in Dir::from_fd(dir)?.iter() {
@@ -277,6 +287,23 @@ fn entries(dir: OwnedFd) -> io::Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_left_behind_does_not_hide_why() {
+        let full = || io::Error::from_raw_os_error(libc::ENOSPC);
+        let busy = io::Error::from_raw_os_error(libc::EBUSY);
+        assert_eq!(
+            with_leftover(full(), "x", Ok(())).raw_os_error(),
+            Some(libc::ENOSPC)
+        );
+        let both = with_leftover(full(), ".packet.new", Err(busy));
+        assert_eq!(both.kind(), io::ErrorKind::StorageFull);
+        let text = both.to_string();
+        assert!(
+            text.starts_with("No space left") && text.contains(".packet.new"),
+            "{text}"
+        );
+    }
 
     #[test]
     fn a_packet_is_replaced_whole_and_never_through_a_link() {

@@ -171,9 +171,11 @@ impl RunDir {
     /// # Errors
     /// When there is no cgroup v2 tree, or it is not writable.
     pub fn make_cgroups(&self) -> Result<RunCgroups, RunError> {
+        let place = RunCgroups::place(&self.id).map_err(RunError::Cgroup)?;
+        let note = self.path.join(CGROUP);
+        let noted = fs::write(&note, place.as_os_str().as_bytes());
+        noted.map_err(|source| RunError::State { path: note, source })?;
         let make = || {
-            let place = RunCgroups::place(&self.id)?;
-            fs::write(self.path.join(CGROUP), place.as_os_str().as_bytes())?;
             let cgroups = RunCgroups::create(place)?;
             cgroups.run.mark(&owner_mark(Path::new(STATE_DIR))?)?;
             Ok(cgroups)

@@ -12,7 +12,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::model::Attempt;
 use super::scene::{Owned, Scene, Side};
-use super::tried::{Tried, reached};
+use super::tried::{Tried, reached, refused};
 
 /// Where services of a host listen, by the name of the probe.
 pub(super) const SERVICES: [(&str, &[&str]); 10] = [
@@ -189,7 +189,7 @@ fn read(owned: Option<&Owned>, absent: &str) -> Tried {
     if owned.is(&meta) || holds_something {
         reached(format!("{} was opened", owned.path.display()))
     } else {
-        Err(io::Error::other("something empty is in its place"))
+        refused("something empty is in its place")
     }
 }
 
@@ -224,9 +224,7 @@ fn write(owned: Option<&Owned>, absent: &str) -> Tried {
     if owned.is(&meta) {
         reached(format!("{} was opened for writing", path.display()))
     } else {
-        Err(io::Error::other(
-            "something of the boundary's own is in its place",
-        ))
+        refused("something of the boundary's own is in its place")
     }
 }
 
@@ -284,6 +282,6 @@ pub(super) fn runner_tokens(scene: &Scene) -> Tried {
         (None, true) => Ok(Attempt::Absent(String::from(
             "the caller has no such token",
         ))),
-        (None, false) => Err(io::Error::other("none is in the environment")),
+        (None, false) => refused("none is in the environment"),
     }
 }

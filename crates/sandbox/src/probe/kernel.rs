@@ -10,7 +10,7 @@ use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
 use super::model::Attempt;
 use super::scene::{Scene, Side};
-use super::tried::{Tried, reached};
+use super::tried::{Tried, reached, refused};
 
 pub(super) fn io_uring(scene: &Scene) -> Tried {
     let off = fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
@@ -90,15 +90,15 @@ pub(super) fn proc_sys_write(_: &Scene) -> Tried {
 
 /// Anything in a directory where a file system of the kernel may be mounted.
 fn entries(paths: &[&str]) -> Tried {
-    let mut refused = io::Error::other("it is empty");
+    let mut met = refused("it is empty");
     for path in paths {
         match fs::read_dir(path).map(|mut entries| entries.next().is_some()) {
             Ok(true) => return reached(format!("{path} was read")),
             Ok(false) => {}
-            Err(error) => refused = error,
+            Err(error) => met = Err(error),
         }
     }
-    Err(refused)
+    met
 }
 
 pub(super) fn cgroupfs(_: &Scene) -> Tried {

@@ -23,13 +23,17 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 pub use privilege::Gifts;
 use scene::{Scene, Side};
-use tried::Tried;
+use tried::{
+    CALL, DEVICE, FILE, LISTENER, NAMESPACE, PROCESS, Refusals, SEGMENT, SEND, SEND_V6, SOCKET,
+    TERMINAL, Tried, is_refusal,
+};
 
 /// One probe.
 #[derive(Debug, Clone, Copy)]
 pub struct Probe {
     /// Its name, on the command line and in the packet.
     pub name: &'static str,
+    refusals: Refusals,
     attempt: fn(&Scene) -> Tried,
     apart: Apart,
     /// Its control is made in the host's namespaces, for that is where what it aims at is.
@@ -46,133 +50,146 @@ enum Apart {
     Always,
 }
 
-const fn spare(name: &'static str, attempt: fn(&Scene) -> Tried) -> Probe {
+const fn spare(name: &'static str, refusals: Refusals, attempt: fn(&Scene) -> Tried) -> Probe {
     Probe {
         name,
+        refusals,
         attempt,
         apart: Apart::Never,
         on_host: false,
     }
 }
 
-const fn apart(name: &'static str, attempt: fn(&Scene) -> Tried) -> Probe {
+const fn apart(name: &'static str, refusals: Refusals, attempt: fn(&Scene) -> Tried) -> Probe {
     Probe {
         apart: Apart::Always,
-        ..spare(name, attempt)
+        ..spare(name, refusals, attempt)
     }
 }
 
-const fn slow(name: &'static str, attempt: fn(&Scene) -> Tried) -> Probe {
+const fn slow(name: &'static str, refusals: Refusals, attempt: fn(&Scene) -> Tried) -> Probe {
     Probe {
         apart: Apart::Outside,
-        ..spare(name, attempt)
+        ..spare(name, refusals, attempt)
     }
 }
 
-const fn host(name: &'static str, attempt: fn(&Scene) -> Tried) -> Probe {
+const fn host(name: &'static str, refusals: Refusals, attempt: fn(&Scene) -> Tried) -> Probe {
     Probe {
         on_host: true,
-        ..spare(name, attempt)
+        ..spare(name, refusals, attempt)
     }
 }
 
-const fn host_apart(name: &'static str, attempt: fn(&Scene) -> Tried) -> Probe {
+const fn host_apart(name: &'static str, refusals: Refusals, attempt: fn(&Scene) -> Tried) -> Probe {
     Probe {
         on_host: true,
-        ..apart(name, attempt)
+        ..apart(name, refusals, attempt)
     }
 }
 
 /// All probes, in the order of the results.
 pub const PROBES: [Probe; 88] = [
-    spare("raw_socket_ipv4", network::raw_socket_ipv4),
-    spare("raw_socket_ipv6", network::raw_socket_ipv6),
-    slow("packet_socket", network::packet_socket),
-    spare("vsock_socket", network::vsock_socket),
-    spare("alg_socket", network::alg_socket),
-    spare("xdp_socket", network::xdp_socket),
-    slow("other_families", network::other_families),
-    spare("netlink_beyond_route", network::netlink_beyond_route),
-    spare("network_change", network::network_change),
-    spare("mptcp_socket", network::mptcp_socket),
-    spare("sctp_socket", network::sctp_socket),
-    spare("dccp_socket", network::dccp_socket),
-    spare("udplite_socket", network::udplite_socket),
-    spare("icmp_socket", network::icmp_socket),
-    spare("udp_sendto", network::udp_sendto),
-    spare("udp_sendmsg", network::udp_sendmsg),
-    spare("udp_connected", network::udp_connected),
-    spare("udp_ipv6", network::udp_ipv6),
-    spare("dns_udp", network::dns_udp),
-    spare("dns_tcp", network::dns_tcp),
-    spare("dns_tls", network::dns_tls),
-    spare("direct_tcp_ipv4", network::direct_tcp_ipv4),
-    spare("direct_tcp_ipv6", network::direct_tcp_ipv6),
-    spare("direct_tcp_mapped", network::direct_tcp_mapped),
-    spare("direct_tcp_fast_open", network::direct_tcp_fast_open),
-    spare("direct_tcp_ssh", network::direct_tcp_ssh),
-    spare("metadata_ipv4", network::metadata_ipv4),
-    spare("metadata_ipv6", network::metadata_ipv6),
-    host("interface_other_than_lo", network::interface_other_than_lo),
-    host("route", network::route),
-    spare("io_uring", kernel::io_uring),
-    spare("bpf", kernel::bpf),
-    slow("perf_event_open", kernel::perf_event_open),
-    spare("userfaultfd", kernel::userfaultfd),
-    spare("keyctl", kernel::keyctl),
-    apart("syscall_32bit", kernel::syscall_32bit),
-    apart("syscall_x32", kernel::syscall_x32),
-    apart("user_namespace", privilege::user_namespace),
-    apart("enter_namespace", privilege::enter_namespace),
-    apart("mount_file_system", privilege::mount_file_system),
-    apart("become_root", privilege::become_root),
-    apart("setuid_file", privilege::setuid_file),
-    apart("file_capability", privilege::file_capability),
-    apart("sudo", privilege::sudo),
-    host_apart("ptrace_init", privilege::ptrace_init),
-    host("memory_init", privilege::memory_init),
-    host_apart("ptrace_supervisor", privilege::ptrace_supervisor),
-    host("memory_supervisor", privilege::memory_supervisor),
-    host_apart("ptrace_mediator", privilege::ptrace_mediator),
-    host("memory_mediator", privilege::memory_mediator),
-    host_apart("ptrace_relay", privilege::ptrace_relay),
-    host("memory_relay", privilege::memory_relay),
-    host_apart("leave_cgroup", privilege::leave_cgroup),
-    apart("inherited_descriptors", privilege::inherited_descriptors),
-    spare("docker_socket", files::docker_socket),
-    spare("podman_socket", files::podman_socket),
-    spare("containerd_socket", files::containerd_socket),
-    spare("buildkit_socket", files::buildkit_socket),
-    spare("dbus_socket", files::dbus_socket),
-    spare("systemd_socket", files::systemd_socket),
-    spare("resolved_socket", files::resolved_socket),
-    spare("journal_socket", files::journal_socket),
-    spare("nscd_socket", files::nscd_socket),
-    spare("snapd_socket", files::snapd_socket),
-    spare("ssh_agent_socket", files::ssh_agent_socket),
-    spare("gpg_agent_socket", files::gpg_agent_socket),
-    host("host_path_sockets", files::host_path_sockets),
-    host("host_fifo", files::host_fifo),
-    host("abstract_socket", files::abstract_socket),
-    host("sysv_shared_memory", files::sysv_shared_memory),
-    host("posix_shared_memory", files::posix_shared_memory),
-    host("signing_key_read", files::signing_key_read),
-    host("signing_key_write", files::signing_key_write),
-    host("config_read", files::config_read),
-    host("config_write", files::config_write),
-    host("evidence_read", files::evidence_read),
-    host("evidence_write", files::evidence_write),
-    host("packet_read", files::packet_read),
-    host("packet_write", files::packet_write),
-    host("runner_command_files", files::runner_command_files),
-    host("runner_tokens", files::runner_tokens),
-    spare("sys_write", kernel::sys_write),
-    spare("proc_sys_write", kernel::proc_sys_write),
-    spare("cgroupfs", kernel::cgroupfs),
-    spare("tracefs", kernel::tracefs),
-    spare("dmesg", kernel::dmesg),
-    spare("device_nodes", kernel::device_nodes),
-    apart("terminal_input", kernel::terminal_input),
+    spare("raw_socket_ipv4", SOCKET, network::raw_socket_ipv4),
+    spare("raw_socket_ipv6", SOCKET, network::raw_socket_ipv6),
+    slow("packet_socket", SOCKET, network::packet_socket),
+    spare("vsock_socket", SOCKET, network::vsock_socket),
+    spare("alg_socket", SOCKET, network::alg_socket),
+    spare("xdp_socket", SOCKET, network::xdp_socket),
+    slow("other_families", SOCKET, network::other_families),
+    spare(
+        "netlink_beyond_route",
+        SOCKET,
+        network::netlink_beyond_route,
+    ),
+    spare("network_change", SOCKET, network::network_change),
+    spare("mptcp_socket", SOCKET, network::mptcp_socket),
+    spare("sctp_socket", SOCKET, network::sctp_socket),
+    spare("dccp_socket", SOCKET, network::dccp_socket),
+    spare("udplite_socket", SOCKET, network::udplite_socket),
+    spare("icmp_socket", SOCKET, network::icmp_socket),
+    spare("udp_sendto", SEND, network::udp_sendto),
+    spare("udp_sendmsg", SEND, network::udp_sendmsg),
+    spare("udp_connected", SEND, network::udp_connected),
+    spare("udp_ipv6", SEND_V6, network::udp_ipv6),
+    spare("dns_udp", SEND, network::dns_udp),
+    spare("dns_tcp", SEND, network::dns_tcp),
+    spare("dns_tls", SEND, network::dns_tls),
+    spare("direct_tcp_ipv4", SEND, network::direct_tcp_ipv4),
+    spare("direct_tcp_ipv6", SEND_V6, network::direct_tcp_ipv6),
+    spare("direct_tcp_mapped", SEND_V6, network::direct_tcp_mapped),
+    spare("direct_tcp_fast_open", SEND, network::direct_tcp_fast_open),
+    spare("direct_tcp_ssh", SEND, network::direct_tcp_ssh),
+    spare("metadata_ipv4", SEND, network::metadata_ipv4),
+    spare("metadata_ipv6", SEND_V6, network::metadata_ipv6),
+    host(
+        "interface_other_than_lo",
+        FILE,
+        network::interface_other_than_lo,
+    ),
+    host("route", FILE, network::route),
+    spare("io_uring", CALL, kernel::io_uring),
+    spare("bpf", CALL, kernel::bpf),
+    slow("perf_event_open", CALL, kernel::perf_event_open),
+    spare("userfaultfd", CALL, kernel::userfaultfd),
+    spare("keyctl", CALL, kernel::keyctl),
+    apart("syscall_32bit", CALL, kernel::syscall_32bit),
+    apart("syscall_x32", CALL, kernel::syscall_x32),
+    apart("user_namespace", NAMESPACE, privilege::user_namespace),
+    apart("enter_namespace", CALL, privilege::enter_namespace),
+    apart("mount_file_system", CALL, privilege::mount_file_system),
+    apart("become_root", CALL, privilege::become_root),
+    apart("setuid_file", FILE, privilege::setuid_file),
+    apart("file_capability", FILE, privilege::file_capability),
+    apart("sudo", FILE, privilege::sudo),
+    host_apart("ptrace_init", PROCESS, privilege::ptrace_init),
+    host("memory_init", PROCESS, privilege::memory_init),
+    host_apart("ptrace_supervisor", PROCESS, privilege::ptrace_supervisor),
+    host("memory_supervisor", PROCESS, privilege::memory_supervisor),
+    host_apart("ptrace_mediator", PROCESS, privilege::ptrace_mediator),
+    host("memory_mediator", PROCESS, privilege::memory_mediator),
+    host_apart("ptrace_relay", PROCESS, privilege::ptrace_relay),
+    host("memory_relay", PROCESS, privilege::memory_relay),
+    host_apart("leave_cgroup", FILE, privilege::leave_cgroup),
+    apart(
+        "inherited_descriptors",
+        FILE,
+        privilege::inherited_descriptors,
+    ),
+    spare("docker_socket", LISTENER, files::docker_socket),
+    spare("podman_socket", LISTENER, files::podman_socket),
+    spare("containerd_socket", LISTENER, files::containerd_socket),
+    spare("buildkit_socket", LISTENER, files::buildkit_socket),
+    spare("dbus_socket", LISTENER, files::dbus_socket),
+    spare("systemd_socket", LISTENER, files::systemd_socket),
+    spare("resolved_socket", LISTENER, files::resolved_socket),
+    spare("journal_socket", LISTENER, files::journal_socket),
+    spare("nscd_socket", LISTENER, files::nscd_socket),
+    spare("snapd_socket", LISTENER, files::snapd_socket),
+    spare("ssh_agent_socket", LISTENER, files::ssh_agent_socket),
+    spare("gpg_agent_socket", LISTENER, files::gpg_agent_socket),
+    host("host_path_sockets", LISTENER, files::host_path_sockets),
+    host("host_fifo", LISTENER, files::host_fifo),
+    host("abstract_socket", LISTENER, files::abstract_socket),
+    host("sysv_shared_memory", SEGMENT, files::sysv_shared_memory),
+    host("posix_shared_memory", FILE, files::posix_shared_memory),
+    host("signing_key_read", FILE, files::signing_key_read),
+    host("signing_key_write", FILE, files::signing_key_write),
+    host("config_read", FILE, files::config_read),
+    host("config_write", FILE, files::config_write),
+    host("evidence_read", FILE, files::evidence_read),
+    host("evidence_write", FILE, files::evidence_write),
+    host("packet_read", FILE, files::packet_read),
+    host("packet_write", FILE, files::packet_write),
+    host("runner_command_files", FILE, files::runner_command_files),
+    host("runner_tokens", FILE, files::runner_tokens),
+    spare("sys_write", FILE, kernel::sys_write),
+    spare("proc_sys_write", FILE, kernel::proc_sys_write),
+    spare("cgroupfs", FILE, kernel::cgroupfs),
+    spare("tracefs", FILE, kernel::tracefs),
+    spare("dmesg", CALL, kernel::dmesg),
+    spare("device_nodes", DEVICE, kernel::device_nodes),
+    apart("terminal_input", TERMINAL, kernel::terminal_input),
 ];
 
 /// What one process found.
@@ -271,12 +288,18 @@ fn finish(maker: Maker<'_>, found: &mut Found) -> io::Result<()> {
 }
 
 fn attempt(scene: &Scene, probe: &Probe) -> Attempt {
-    match (probe.attempt)(scene) {
+    outcome(scene.side, (probe.attempt)(scene), probe.refusals)
+}
+
+/// What an attempt met, by the errors that are a refusal.
+fn outcome(side: Side, tried: Tried, refusals: Refusals) -> Attempt {
+    match tried {
         Ok(attempt) => attempt,
-        Err(error) if scene.side == Side::Outside && kernel_lacks(&error) => {
+        Err(error) if side == Side::Outside && kernel_lacks(&error) => {
             Attempt::Absent(format!("this kernel has none: {error}"))
         }
-        Err(error) => Attempt::Refused(error.to_string()),
+        Err(error) if is_refusal(&error, refusals) => Attempt::Refused(error.to_string()),
+        Err(error) => Attempt::Broken(format!("it failed by itself: {error}")),
     }
 }
 
@@ -293,4 +316,23 @@ fn kernel_lacks(error: &io::Error) -> bool {
                     | libc::ENODEV
             )
         )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attempt_that_fails_by_itself_is_not_refused() {
+        let met = |errno: i32| {
+            let error = io::Error::from_raw_os_error(errno);
+            outcome(Side::Inside, Err(error), SOCKET)
+        };
+        assert!(matches!(met(libc::EPERM), Attempt::Refused(_)));
+        for errno in [libc::EMFILE, libc::ENOMEM, libc::EINVAL] {
+            assert!(matches!(met(errno), Attempt::Broken(_)), "{errno}");
+        }
+        let other = outcome(Side::Inside, Err(io::Error::other("a defect")), SOCKET);
+        assert!(matches!(other, Attempt::Broken(_)));
+    }
 }

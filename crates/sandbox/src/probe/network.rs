@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::model::Attempt;
 use super::scene::{Scene, Side};
-use super::tried::{Tried, reached};
+use super::tried::{Tried, reached, refused};
 
 /// Destination of the documentation range (RFC 5737): outside it lies in the control's own
 /// namespace.
@@ -347,6 +347,6 @@ fn first_in(
     match table.lines().skip(heading).find_map(pick) {
         Some(found) => reached(found),
         None if scene.side == Side::Outside => Ok(Attempt::Absent(none)),
-        None => Err(io::Error::other(none)),
+        None => refused(none),
     }
 }

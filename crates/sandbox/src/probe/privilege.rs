@@ -17,7 +17,7 @@ use nix::unistd::{Gid, Pid, Uid, geteuid, setgroups, setresgid, setresuid};
 
 use super::model::Attempt;
 use super::scene::{Scene, Side, Target};
-use super::tried::{Tried, reached};
+use super::tried::{Tried, reached, refused};
 
 /// A user that nobody is.
 const NOBODY: u32 = 65_534;
@@ -172,7 +172,7 @@ fn as_root(gained: Rights) -> Tried {
     match gained {
         Err(none) => Ok(none),
         Ok((0, _)) => reached("the program ran as root"),
-        Ok((user, _)) => Err(io::Error::other(format!("the program ran as user {user}"))),
+        Ok((user, _)) => refused(format!("the program ran as user {user}")),
     }
 }
 
@@ -180,7 +180,7 @@ pub(super) fn file_capability(scene: &Scene) -> Tried {
     match gain(scene, CAPABLE, &[c"true"])? {
         Err(absent) => Ok(absent),
         Ok((_, true)) => reached("the program had a capability"),
-        Ok((_, false)) => Err(io::Error::other("the program had no capability")),
+        Ok((_, false)) => refused("the program had no capability"),
     }
 }
 
@@ -309,7 +309,7 @@ pub(super) fn inherited_descriptors(scene: &Scene) -> Tried {
     drop(killed.and(ended).map_err(io::Error::from));
     let open = open?;
     if open.is_empty() {
-        Err(io::Error::other("the program has none"))
+        refused("the program has none")
     } else {
         reached(format!("the program has {}", open.join(", ")))
     }

@@ -50,7 +50,7 @@ impl Target {
         if Self::of(self.pid)? == self {
             Ok(self.pid)
         } else {
-            Err(io::Error::other("its number is another process here"))
+            Err(io::Error::from_raw_os_error(libc::ESRCH))
         }
     }
 }

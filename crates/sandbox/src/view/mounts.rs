@@ -7,6 +7,8 @@ use nix::fcntl::{OFlag, open};
 use nix::mount::{MsFlags, mount};
 use nix::sys::stat::Mode;
 
+use super::step::Step;
+
 /// What every mount of a view has.
 pub(super) const SAFE: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV);
 
@@ -20,26 +22,26 @@ pub(super) fn tmpfs(at: &Path, mode: u32, bytes: u64, owner: Option<u32>) -> io:
         SAFE,
         Some(options.as_str()),
     )
-    .map_err(|error| named(at, error))
+    .at("mount a tmpfs on", at)
 }
 
 pub(super) fn bind(from: &Path, to: &Path) -> io::Result<()> {
     let none: Option<&str> = None;
-    mount(Some(from), to, none, MsFlags::MS_BIND, none).map_err(|error| named(to, error))
+    mount(Some(from), to, none, MsFlags::MS_BIND, none).at("bind a file to", to)
 }
 
 pub(super) fn bind_read_only(from: &Path, to: &Path) -> io::Result<()> {
     bind(from, to)?;
     let none: Option<&str> = None;
     let read_only = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
-    mount(none, to, none, SAFE | read_only, none).map_err(|error| named(to, error))
+    mount(none, to, none, SAFE | read_only, none).at("make read-only", to)
 }
 
 /// Mounts `layer` over `lower`, both by descriptor: a path would be for the agent to read in its list of mounts.
 pub(super) fn overlay(layer: &Path, lower: &Path, at: &Path) -> io::Result<()> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let layer = open(layer, flags, Mode::empty())?;
-    let lower = open(lower, flags, Mode::empty())?;
+    let layer = open(layer, flags, Mode::empty()).at("open", layer)?;
+    let lower = open(lower, flags, Mode::empty()).at("open", lower)?;
     let options = format!(
         "lowerdir=/proc/self/fd/{}:/proc/self/fd/{}",
         layer.as_raw_fd(),
@@ -52,13 +54,5 @@ pub(super) fn overlay(layer: &Path, lower: &Path, at: &Path) -> io::Result<()> {
         SAFE | MsFlags::MS_RDONLY,
         Some(options.as_str()),
     )
-    .map_err(|error| named(at, error))
-}
-
-fn named(at: &Path, error: nix::errno::Errno) -> io::Error {
-    io::Error::other(format!(
-        "cannot mount on {}: {}",
-        at.display(),
-        error.desc()
-    ))
+    .at("mount an overlay on", at)
 }
