@@ -2,13 +2,14 @@
 use std::future::Future;
 use std::io;
 use std::net::TcpListener as StdListener;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsFd, RawFd};
 use std::os::unix::net::UnixDatagram as StdUnixDatagram;
 use std::sync::Arc;
 use std::time::Duration;
 
 use egress_policy::runtime::policy_hash;
 use egress_policy::{PolicyError, parse::parse};
+use egress_sys::channel::Channel;
 use egress_sys::routes::Routes;
 use egress_sys::{handover, privileges};
 use getrandom::fill;
@@ -28,6 +29,9 @@ use super::server::adopt;
 use super::state::{Capacity, Mediator, Secrets};
 use super::store::Directory;
 use crate::plan::{MediatorPlan, Status};
+
+/// The mediator's end of its control socket, which brings nothing but the end.
+type Control = Channel<Status, ()>;
 
 /// Threads that wait for lookups; the service itself has one.
 const LOOKUP_THREADS: usize = 32;
@@ -67,7 +71,7 @@ enum ProcessError {
 
 /// Runs the process, from the plan to the exit status.
 pub fn main(plan_fd: RawFd, control_fd: RawFd) -> u8 {
-    let Ok(control) = handover::inherited(control_fd) else {
+    let Ok(control) = Control::inherited(control_fd) else {
         return FAILED;
     };
     match run(plan_fd, &control) {
@@ -77,13 +81,13 @@ pub fn main(plan_fd: RawFd, control_fd: RawFd) -> u8 {
                 error: error.to_string(),
             };
             // A supervisor that is gone needs no answer.
-            drop(handover::send_message(&control, &status));
+            drop(control.send(&status));
             FAILED
         }
     }
 }
 
-fn run(plan_fd: RawFd, control: &OwnedFd) -> Result<(), ProcessError> {
+fn run(plan_fd: RawFd, control: &Control) -> Result<(), ProcessError> {
     let parent = getppid();
     let plan: MediatorPlan = handover::read_plan(plan_fd).map_err(ProcessError::Plan)?;
     let listener = handover::inherited(plan.listener_fd).map_err(ProcessError::Listener)?;
@@ -99,7 +103,7 @@ fn run(plan_fd: RawFd, control: &OwnedFd) -> Result<(), ProcessError> {
 async fn session(
     plan: MediatorPlan,
     listener: StdListener,
-    control: &OwnedFd,
+    control: &Control,
 ) -> Result<(), ProcessError> {
     let listener = adopt(listener).map_err(ProcessError::Listener)?;
     let stop = stop(control).map_err(ProcessError::Control)?;
@@ -125,7 +129,9 @@ async fn session(
         Capacity::default(),
         heartbeat,
     );
-    handover::send_message(control, &Status::Ready).map_err(ProcessError::Control)?;
+    control
+        .send(&Status::Ready)
+        .map_err(ProcessError::Control)?;
     mediator.serve(listener, stop).await?;
     Ok(())
 }
@@ -149,7 +155,7 @@ fn session_config(
 }
 
 /// Ends at SIGTERM, or when the supervisor closes or shuts down its end of the control socket.
-fn stop(control: &OwnedFd) -> io::Result<impl Future<Output = ()> + use<>> {
+fn stop(control: &Control) -> io::Result<impl Future<Output = ()> + use<>> {
     let mut terminate = signal(SignalKind::terminate())?;
     // A key on the terminal goes to all processes of the run. The supervisor decides what it means;
     // once caught here, these end nothing.
@@ -158,7 +164,7 @@ fn stop(control: &OwnedFd) -> io::Result<impl Future<Output = ()> + use<>> {
         signal(SignalKind::hangup())?,
     );
     // The types of sockets that keep messages apart are read in the same way.
-    let control = StdUnixDatagram::from(control.try_clone()?);
+    let control = StdUnixDatagram::from(control.as_fd().try_clone_to_owned()?);
     control.set_nonblocking(true)?;
     let control = UnixDatagram::from_std(control)?;
     Ok(async move {

@@ -49,7 +49,7 @@ mod websocket;
 
 pub use limits::Limits;
 pub use orig_dst::{MappedSlots, SlotSource, SlotTable};
-pub use process::{Confined, StartError, confine, main};
+pub use process::{Confined, Control, StartError, confine, main};
 pub use seccomp::digest as filter_digest;
 pub use serve::{Sockets, serve};
 pub use state::Config;

@@ -1,9 +1,10 @@
 //! The relay's process: takes over its sockets, gives up its privileges, then serves.
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsFd, RawFd};
 
-use egress_sys::handover::{inherited, read_plan, send_message};
+use egress_sys::channel::Channel;
+use egress_sys::handover::{inherited, read_plan};
 use egress_sys::privileges::drop_to;
 use egress_sys::slots::SlotArray;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -18,19 +19,22 @@ use super::seccomp;
 use super::serve::{Sockets, serve};
 use super::state::Config;
 
+/// The relay's end of its control socket, which brings nothing but the end.
+pub type Control = Channel<Report, ()>;
+
 /// Runs `egress __relay PLAN_FD CONTROL_FD` and returns the process's exit status.
 ///
 /// What goes wrong before it serves is sent as [`Report::Failed`].
 pub fn main(plan_fd: RawFd, control_fd: RawFd) -> u8 {
     let parent = getppid();
-    let Ok(control) = inherited(control_fd) else {
+    let Ok(control) = Control::inherited(control_fd) else {
         return 1; // There is nobody to tell.
     };
     match run(plan_fd, &control, parent) {
         Ok(()) => 0,
         Err(StartError { step, source }) => {
             let error = format!("the relay cannot {step}: {source}");
-            if send_message(&control, &Report::Failed { error }).is_err() {
+            if control.send(&Report::Failed { error }).is_err() {
                 // The supervisor sees the exit status.
             }
             1
@@ -51,7 +55,7 @@ fn at(step: &'static str) -> impl Fn(io::Error) -> StartError {
     move |source| StartError { step, source }
 }
 
-fn run(plan_fd: RawFd, control: &OwnedFd, parent: Pid) -> Result<(), StartError> {
+fn run(plan_fd: RawFd, control: &Control, parent: Pid) -> Result<(), StartError> {
     let relay = confine(plan_fd, control, parent)?;
     let served = relay.runtime.block_on(report_and_serve(
         relay.control,
@@ -85,7 +89,7 @@ impl Confined {
 ///
 /// # Errors
 /// When a step of it fails; the process must then end.
-pub fn confine(plan_fd: RawFd, control: &OwnedFd, parent: Pid) -> Result<Confined, StartError> {
+pub fn confine(plan_fd: RawFd, control: &Control, parent: Pid) -> Result<Confined, StartError> {
     let plan: RelayPlan = read_plan(plan_fd).map_err(at("read its plan"))?;
     let map = |fd| inherited(fd).and_then(|map| SlotArray::map(&map));
     let slots = Box::new(MappedSlots {
@@ -105,7 +109,10 @@ pub fn confine(plan_fd: RawFd, control: &OwnedFd, parent: Pid) -> Result<Confine
         limits: fitted(Limits::default()).map_err(at("raise its limit of descriptors"))?,
     };
     // The type is for datagrams; a SOCK_SEQPACKET socket takes the same calls.
-    let control = control.try_clone().map_err(at("copy its control socket"))?;
+    let control = control
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(at("copy its control socket"))?;
     let control = std::os::unix::net::UnixDatagram::from(control);
     control
         .set_nonblocking(true)

@@ -7,6 +7,7 @@
 
 pub mod attempt;
 pub mod bpf;
+pub mod channel;
 pub mod clock;
 pub mod dir;
 pub mod elevate;

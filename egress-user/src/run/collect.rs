@@ -9,24 +9,23 @@ use egress_common::abi::Counter;
 use egress_pipelock::evidence;
 use egress_pipelock::facts::Facts;
 use egress_sandbox::limits::Report;
+use egress_sys::channel::ChannelError;
 use egress_sys::clock;
 use egress_sys::privileges::Enforced;
 use egress_sys::process::Child;
 use egress_workspace::apply::{Concluded, Recovered};
 use egress_workspace::users::UserLease;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{MsgFlags, Shutdown, shutdown};
 use pipelock_receipts::capsule::Signed;
 use serde::Serialize;
 
 use super::ending::Ending;
 use super::environment;
-use super::error::RunError;
+use super::error::{RunError, in_words};
 use super::flows::{FlowCounts, FlowLog};
 use super::heartbeat::{Heart, Watched};
 use super::held::CommandFile;
 use super::helper::{END_WITHIN, Helper, ended_well};
-use super::ingest::{drain, relay_report, take_report};
+use super::ingest::{drain, take_report};
 use super::mediator::Ruling;
 use super::plan::{MediatorChoice, Mode, PlainHttp, Plan};
 use super::prepare::Measured;
@@ -164,7 +163,7 @@ impl Running {
         let completed_at = clock::now_rfc3339();
         notes.duty("end the agent", self.cgroups.agent.kill());
         let is_gone = notes.duty("wait for the agent's end", self.cgroups.agent.wait_empty());
-        notes.duty("reap the boundary's init", reaped(&self.init));
+        notes.duty("reap the boundary's init", reaped(&self.init.child));
         notes.events(self.drain_events(&mut flows));
         if is_gone.is_some() {
             let gone = heart.gone(&mut flows, self.watched());
@@ -189,10 +188,9 @@ impl Running {
         notes.incomplete.extend(mediator.incomplete);
         notes.events(last_events(&mut self.gates, &mut self.events, &mut flows));
         self.timeline.mark("mediator ended");
-        let last = heart.row(
-            "end",
-            Watched::of(&self.gates, &self.cgroups.agent, &self.init, &self.enforced),
-        );
+        let (gates, init) = (&self.gates, &self.init.child);
+        let watched = Watched::of(gates, &self.cgroups.agent, init, &self.enforced);
+        let last = heart.row("end", watched);
         let last = notes.duty("look at the gates", last).map(|mut row| {
             let set_by = self.timeline.clock.set_by().as_millis();
             if let Some(members) = row.as_object_mut() {
@@ -401,34 +399,22 @@ fn cut_torn_line(evidence: &mut [(PathBuf, Vec<u8>)]) -> Option<String> {
 }
 
 /// Closes our half of the relay's socket, reads its last reports, and takes its status.
-fn end_relay(relay: &Helper, flows: &mut FlowLog) -> io::Result<()> {
-    use std::os::fd::{AsFd, AsRawFd};
-    // A relay that is already gone has closed the socket; the loop below sees it.
-    if let Err(errno) = shutdown(relay.control.as_fd().as_raw_fd(), Shutdown::Write)
-        && errno != nix::errno::Errno::ENOTCONN
-    {
-        return Err(errno.into());
-    }
+fn end_relay(relay: &Helper<egress_relay::plan::Report>, flows: &mut FlowLog) -> io::Result<()> {
+    relay.control.finish()?;
     let deadline = Instant::now() + END_WITHIN;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let mut fds = [PollFd::new(relay.control.as_fd(), PollFlags::POLLIN)];
-        if left.is_zero()
-            || poll(
-                &mut fds,
-                PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO),
-            )? == 0
-        {
+        if left.is_zero() {
             break;
         }
-        match relay_report(relay, MsgFlags::MSG_DONTWAIT) {
-            Ok(Some(report)) => {
-                if let Some(failed) = take_report(flows, report).map_err(io::Error::other)? {
-                    return Err(io::Error::other(failed));
-                }
-            }
-            Ok(None) => {}
-            Err(_) => break,
+        let report = match relay.control.receive_within(left) {
+            Ok(received) => received.message,
+            // One that does not end is killed, and that is the reason.
+            Err(ChannelError::Ended | ChannelError::Silent(_)) => break,
+            Err(error) => return Err(io::Error::other(in_words(&error))),
+        };
+        if let Some(failed) = take_report(flows, report).map_err(io::Error::other)? {
+            return Err(io::Error::other(failed));
         }
     }
     ended_well(relay)

@@ -90,14 +90,7 @@ pub enum RunError {
 impl RunError {
     /// The error with its causes.
     pub fn on_one_line(&self) -> String {
-        let mut text = self.to_string();
-        let mut source = std::error::Error::source(self);
-        while let Some(cause) = source {
-            text.push_str(": ");
-            text.push_str(&cause.to_string());
-            source = cause.source();
-        }
-        text
+        in_words(self)
     }
 
     /// What the reader can do about it.
@@ -127,6 +120,18 @@ impl RunError {
             | Self::System { .. } => None,
         }
     }
+}
+
+/// An error with its causes, on one line.
+pub(super) fn in_words(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
 }
 
 /// What is open, in words.

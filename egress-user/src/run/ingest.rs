@@ -1,11 +1,8 @@
 //! Takes the records of both witnesses, the kernel and the relay, into the flow log.
 use egress_relay::plan::Report;
-use egress_sys::fd;
-use nix::sys::socket::MsgFlags;
 
 use super::error::{RunError, system};
 use super::flows::FlowLog;
-use super::helper::Helper;
 use crate::bpf::Gates;
 use crate::bpf::events::Events;
 
@@ -48,18 +45,6 @@ pub(super) fn drain(
         }
     }
     Ok(())
-}
-
-/// One report of the relay; `Ok(None)` when it has nothing to say now, `Err` when it is gone.
-pub(super) fn relay_report(relay: &Helper, flags: MsgFlags) -> Result<Option<Report>, String> {
-    match fd::receive(&relay.control, flags) {
-        Ok(received) if !received.bytes.is_empty() => serde_json::from_slice(&received.bytes)
-            .map(Some)
-            .map_err(|error| format!("the relay said what nobody understands: {error}")),
-        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
-        Ok(_) => Err(String::from("the relay is gone")),
-        Err(error) => Err(format!("the relay is gone: {error}")),
-    }
 }
 
 /// Puts one report into the log; `Some` when the relay says that it failed.

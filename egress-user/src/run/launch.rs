@@ -1,7 +1,6 @@
 //! `Prepared → Running`: the mediator, then the relay, and only when both are ready the agent.
 use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::time::{Duration, Instant};
 
 use egress_mediator::plan::{MediatorPlan, Status};
 use egress_pipelock::Pipelock;
@@ -10,19 +9,14 @@ use egress_policy::opened::Opened;
 use egress_policy::redact::Key;
 use egress_policy::runtime::RuntimePolicy;
 use egress_relay::plan::{Listeners, PlainHttp, RelayPlan, Report};
-use egress_sandbox::child::protocol::{FromInit, ToInit};
 use egress_sandbox::shares;
 use egress_sys::clock;
-use egress_sys::process::Placement;
-use egress_sys::{fd, handover};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::MsgFlags;
 use pipelock_receipts::capsule::Signed;
-use serde::de::DeserializeOwned;
 
 use super::capsule::Measurement;
 use super::error::{RunError, system};
-use super::helper::{Helper, control_pair, end_of, hear_init, spawn_helper};
+use super::helper::{Helper, end_of};
+use super::init::{self, Started};
 use super::inside::Inside;
 use super::mediator::{Builtin, Entry, Mediator};
 use super::neutralise::Obeyed;
@@ -30,10 +24,7 @@ use super::plan::{MediatorChoice, Mode};
 use super::prepare::Prepared;
 use super::reach::Reach;
 use super::running::Running;
-use super::state::{RunDir, random_hex};
-
-/// How long a helper may take until it is ready.
-const READY_WITHIN: Duration = Duration::from_secs(10);
+use super::state::random_hex;
 
 impl Prepared {
     /// Starts the mediator and the relay, waits for both, and lets the agent go.
@@ -57,48 +48,24 @@ impl Prepared {
         drop(self.controls.take());
         // While init is certainly there.
         let allowed = self.measured.opened.iter().map(|one| one.id).collect();
-        let inside = Inside::of(self.init.pid, allowed);
+        let inside = Inside::of(self.init.child.pid, allowed);
         let inside = system("open the boundary's root", inside)?;
         let network = self.plan.mode == Mode::Enforce;
-        let init = network.then(|| self.init.pid.as_raw().cast_unsigned());
+        let init = network.then(|| self.init.child.pid.as_raw().cast_unsigned());
         let shares = shares::Watch::begin(self.plan.limits.shares, init);
         let shares = system("count what the machine has", shares)?;
-        system(
-            "let the agent go",
-            handover::send_message(&self.control, &ToInit::Go),
-        )?;
-        let mut enforced = None;
-        let mut not_executed = None;
-        loop {
-            let message = self.hear()?;
-            match message {
-                FromInit::Dropped(held) => enforced = Some(held),
-                FromInit::Started => break,
-                FromInit::NotExecuted { errno } => {
-                    not_executed = Some(errno);
-                    break;
-                }
-                FromInit::Failed { step, error } => {
-                    return Err(init_failed(format!("cannot {step}: {error}")));
-                }
-                other @ (FromInit::Entered { .. }
-                | FromInit::Probed { .. }
-                | FromInit::Exited { .. }) => {
-                    return Err(init_failed(format!("it said {other:?}")));
-                }
-            }
-        }
+        let Started {
+            enforced,
+            not_executed,
+        } = self.init.go(&self.dir)?;
         let started_at = clock::now_rfc3339();
         self.timeline.mark("command executed");
-        let enforced =
-            enforced.ok_or_else(|| init_failed(String::from("it never said what was dropped")))?;
         let obeyed = Obeyed::by(&self.plan.environment);
         let pumps = system(
             "pass on the agent's output",
             self.pipes.pump(obeyed, self.plan.input),
         )?;
         Ok(Running {
-            control: self.control,
             init: self.init,
             relay,
             mediator,
@@ -117,7 +84,6 @@ impl Prepared {
             measured: self.measured,
             enforced,
             not_executed,
-            sequence: self.sequence,
             started_at,
             timeline: self.timeline,
             dir: self.dir,
@@ -126,7 +92,7 @@ impl Prepared {
     }
 
     /// Starts the mediator and the relay, and waits until both are ready.
-    fn start_helpers(&mut self) -> Result<(Mediator, Helper), RunError> {
+    fn start_helpers(&mut self) -> Result<(Mediator, Helper<Report>), RunError> {
         let programs = self.gates.programs();
         let measurement = Measurement::of(
             &self.plan,
@@ -136,7 +102,7 @@ impl Prepared {
         )?;
         let (mediator, relay) = self.start_both(&measurement)?;
         self.timeline.mark("mediator ready");
-        wait_ready(&relay, &self.dir, |report: &Report| match report {
+        relay.wait_ready(&self.dir, |report| match report {
             Report::Ready => Ok(()),
             Report::Failed { error } => Err(error.clone()),
             Report::Flow(_) | Report::Name(_) => Err(String::from("it served before it was ready")),
@@ -146,12 +112,15 @@ impl Prepared {
     }
 
     /// One that was ready may be gone by now: it waited for the others.
-    fn still_there(&self, mediator: &mut Mediator, relay: &Helper) -> Result<(), RunError> {
+    fn still_there(&self, mediator: &mut Mediator, relay: &Helper<Report>) -> Result<(), RunError> {
         if let Some(text) = mediator.hear(&self.dir) {
             let process = "mediator";
             return Err(RunError::Helper { process, text });
         }
-        for (process, child) in [("relay", &relay.child), ("boundary's init", &self.init)] {
+        for (process, child) in [
+            ("relay", &relay.child),
+            ("boundary's init", &self.init.child),
+        ] {
             if system("look after a helper", child.peek(0))?.is_some() {
                 let text = format!("it is gone{}", end_of(child));
                 return Err(RunError::Helper { process, text });
@@ -160,23 +129,11 @@ impl Prepared {
         Ok(())
     }
 
-    fn hear(&mut self) -> Result<FromInit, RunError> {
-        let received = hear_init(&self.control)?;
-        if received.bytes.is_empty() {
-            let tail = self.dir.log_tail("boundary's init");
-            return Err(init_failed(format!("it ended without a word: {tail}")));
-        }
-        let message: FromInit = serde_json::from_slice(&received.bytes)
-            .map_err(|error| init_failed(error.to_string()))?;
-        self.sequence = self
-            .sequence
-            .accept(&message)
-            .map_err(|error| init_failed(error.to_string()))?;
-        Ok(message)
-    }
-
     /// Starts the mediator and the relay side by side, and waits for the mediator.
-    fn start_both(&self, measurement: &Measurement) -> Result<(Mediator, Helper), RunError> {
+    fn start_both(
+        &self,
+        measurement: &Measurement,
+    ) -> Result<(Mediator, Helper<Report>), RunError> {
         let key = &self.plan.boundary_key.key;
         let sign = |yaml: &str| measurement.sign(yaml, key);
         let redaction_key = system("make a redaction key", random_hex::<32>()).map(Key::new)?;
@@ -209,7 +166,7 @@ impl Prepared {
                 let helper =
                     self.start_builtin(listener, policy, &capsule, &mark, &redaction_key)?;
                 let relay = self.start_relay(PlainHttp::Scan, None, Some(mark), redaction_key)?;
-                wait_ready(&helper, &self.dir, |status: &Status| match status {
+                helper.wait_ready(&self.dir, |status| match status {
                     Status::Ready => Ok(()),
                     Status::Failed { error } => Err(error.clone()),
                 })?;
@@ -236,7 +193,7 @@ impl Prepared {
         capsule: &Signed,
         mark: &str,
         redaction_key: &Key,
-    ) -> Result<Helper, RunError> {
+    ) -> Result<Helper<Status>, RunError> {
         let evidence = system(
             "make the evidence directory",
             self.dir.make_evidence(self.users.host),
@@ -258,13 +215,8 @@ impl Prepared {
             posture: Some(capsule.posture.clone()),
         };
         let cgroup = self.cgroups.mediator.as_fd();
-        self.start(
-            "mediator",
-            c"__mediator",
-            &plan,
-            cgroup,
-            vec![listener.as_fd()],
-        )
+        let passed = vec![listener.as_fd()];
+        Helper::start("mediator", c"__mediator", &plan, cgroup, passed, &self.dir)
     }
 
     fn start_relay(
@@ -273,11 +225,11 @@ impl Prepared {
         answer_cut: Option<u64>,
         mark: Option<String>,
         redaction_key: Key,
-    ) -> Result<Helper, RunError> {
+    ) -> Result<Helper<Report>, RunError> {
         let sockets = self
             .sockets
             .as_ref()
-            .ok_or_else(|| init_failed(String::from("it made no sockets for the relay")))?;
+            .ok_or_else(|| init::failed(String::from("it made no sockets for the relay")))?;
         let slots_v4 = self.gates.slots_fd("SLOTS_V4")?;
         let slots_v6 = self.gates.slots_fd("SLOTS_V6")?;
         let slots_proxy = self.gates.slots_fd("SLOTS_PROXY")?;
@@ -307,91 +259,7 @@ impl Prepared {
         let order = sockets.order();
         let mut keep: Vec<BorrowedFd<'_>> = order.iter().map(|socket| socket.as_fd()).collect();
         keep.extend([slots_v4, slots_v6, slots_proxy]);
-        self.start("relay", c"__relay", &plan, self.cgroups.relay.as_fd(), keep)
+        let cgroup = self.cgroups.relay.as_fd();
+        Helper::start("relay", c"__relay", &plan, cgroup, keep, &self.dir)
     }
-
-    fn start(
-        &self,
-        name: &'static str,
-        stage: &std::ffi::CStr,
-        plan: &impl serde::Serialize,
-        cgroup: BorrowedFd<'_>,
-        passed: Vec<BorrowedFd<'_>>,
-    ) -> Result<Helper, RunError> {
-        let (control, theirs) = system("make a control socket", control_pair())?;
-        let text = system(
-            "write a helper's plan",
-            serde_json::to_vec(plan).map_err(Into::into),
-        )?;
-        let memory = system(
-            "write a helper's plan",
-            fd::memory_file(c"egress-plan", &text),
-        )?;
-        let mut keep = vec![memory.as_fd(), theirs.as_fd()];
-        keep.extend(passed);
-        let placement = Placement {
-            namespaces: 0,
-            cgroup,
-        };
-        let child = spawn_helper(
-            stage.to_owned(),
-            name,
-            &memory,
-            &theirs,
-            placement,
-            &keep,
-            &self.dir,
-        )?;
-        Ok(Helper {
-            name,
-            child,
-            control,
-        })
-    }
-}
-
-fn init_failed(text: String) -> RunError {
-    RunError::Helper {
-        process: "boundary's init",
-        text,
-    }
-}
-
-/// Waits for the first message of a helper.
-fn wait_ready<T: DeserializeOwned>(
-    helper: &Helper,
-    dir: &RunDir,
-    judge: impl FnOnce(&T) -> Result<(), String>,
-) -> Result<(), RunError> {
-    let process = helper.name;
-    let failed = |text: String| RunError::Helper { process, text };
-    let deadline = Instant::now() + READY_WITHIN;
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(failed(format!(
-                "not ready within {READY_WITHIN:?}: {}",
-                dir.log_tail(process)
-            )));
-        }
-        let mut fds = [PollFd::new(helper.control.as_fd(), PollFlags::POLLIN)];
-        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        let ready = poll(&mut fds, timeout).map_err(std::io::Error::from);
-        if system("wait for a helper", ready)? > 0 {
-            break;
-        }
-    }
-    let received = system(
-        "hear from a helper",
-        fd::receive(&helper.control, MsgFlags::empty()),
-    )?;
-    if received.bytes.is_empty() {
-        return Err(failed(format!(
-            "it ended without a word: {}",
-            dir.log_tail(process)
-        )));
-    }
-    let message =
-        serde_json::from_slice(&received.bytes).map_err(|error| failed(error.to_string()))?;
-    judge(&message).map_err(failed)
 }

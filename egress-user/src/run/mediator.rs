@@ -8,10 +8,8 @@ use egress_pipelock::http::Gate;
 use egress_pipelock::ports::Ports;
 use egress_pipelock::{LetThrough, Pipelock};
 use egress_policy::runtime::{self, OwnedKeys, RuntimePolicy};
-use egress_sys::fd;
 use egress_sys::process::made_in_cgroup;
 use nix::sys::signal::Signal;
-use nix::sys::socket::MsgFlags;
 use pipelock_receipts::capsule::Signed;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -139,7 +137,7 @@ pub(super) enum Mediator {
 #[derive(Debug)]
 pub(super) struct Builtin {
     /// Its process.
-    pub(super) helper: Helper,
+    pub(super) helper: Helper<Status>,
     /// Its policy.
     pub(super) policy: RuntimePolicy,
     /// The posture capsule that it binds.
@@ -174,22 +172,13 @@ impl Mediator {
             Self::Pipelock(pipelock) => return pipelock.gone(),
             Self::Absent(_) => return None,
         };
-        match fd::receive(&helper.control, MsgFlags::MSG_DONTWAIT) {
-            Ok(received) if !received.bytes.is_empty() => {
-                match serde_json::from_slice::<Status>(&received.bytes) {
-                    Ok(Status::Failed { error }) => Some(format!("the mediator stopped: {error}")),
-                    Ok(Status::Ready) => None,
-                    Err(error) => Some(format!(
-                        "the mediator said what nobody understands: {error}"
-                    )),
-                }
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => None,
-            Ok(_) | Err(_) => {
-                let end = helper.end();
+        match helper.hear() {
+            Ok(None | Some(Status::Ready)) => None,
+            Ok(Some(Status::Failed { error })) => Some(format!("the mediator stopped: {error}")),
+            Err(gone) => {
                 let tail = dir.log_tail("mediator");
                 let separator = if tail.is_empty() { "" } else { ": " };
-                Some(format!("the mediator is gone{end}{separator}{tail}"))
+                Some(format!("{gone}{separator}{tail}"))
             }
         }
     }

@@ -53,6 +53,7 @@ mod heartbeat;
 pub mod held;
 mod helper;
 mod ingest;
+mod init;
 pub mod inside;
 pub mod launch;
 pub mod leavings;

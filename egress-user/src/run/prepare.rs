@@ -1,19 +1,17 @@
 //! `Plan → Prepared`: users, cgroups, the boundary's init with its view and sockets, and the gates.
 //! When this returns the boundary is closed, and nothing in it runs yet.
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use egress_common::abi::Config;
 use egress_sandbox::cgroup::RunCgroups;
-use egress_sandbox::child::exec::STAGE;
-use egress_sandbox::child::protocol::{FromInit, Sequence, Sockets, StagePlan};
+use egress_sandbox::child::protocol::Sockets;
 use egress_sandbox::limits::Caps;
 use egress_sandbox::sockets::Opened;
 use egress_sandbox::view::LeftOut;
-use egress_sys::fd;
 use egress_sys::privileges;
-use egress_sys::process::{Child, Placement};
+use egress_sys::process::Child;
 use egress_workspace::apply::Recovered;
 use egress_workspace::credentials::Found;
 use egress_workspace::store::Store;
@@ -22,7 +20,7 @@ use egress_workspace::users::UserLease;
 use super::environment::{self, AGENT_HOME, AgentEnvironment, EnvironmentRecord};
 use super::error::{RunError, system};
 use super::held::Held;
-use super::helper::{control_pair, hear_init, spawn_helper};
+use super::init::{Entered, Init};
 use super::mediator::{Entry, entry};
 use super::plan::{Mode, Plan};
 use super::probes::{self, Controls, Probed};
@@ -63,10 +61,8 @@ pub struct Measured {
 #[derive(Debug)]
 #[must_use = "nothing runs yet"]
 pub struct Prepared {
-    pub(super) control: OwnedFd,
-    pub(super) init: Child,
+    pub(super) init: Init,
     pub(super) controls: Option<Controls>,
-    pub(super) sequence: Sequence,
     pub(super) cgroups: RunCgroups,
     pub(super) caps: Caps,
     pub(super) gates: Gates,
@@ -162,7 +158,7 @@ impl Plan {
         stage.files.append(&mut trust.files);
         stage.join = caps.join();
         stage.resources = resources(&self.limits, &caps);
-        let (control, init) = spawn_init(&stage, &cgroups, &mounts, &pipes, &dir)?;
+        let mut init = Init::start(&stage, &cgroups, &passed(&mounts, &pipes), &dir)?;
 
         timeline.mark("init spawned");
         let mut controls = Controls::start(&self, &dir, &cgroups, &users)?;
@@ -175,12 +171,11 @@ impl Plan {
             controls.gates_are_attached();
         }
         let Entered {
-            sequence,
             sockets,
             ipv6,
             left_out,
             held,
-        } = wait_entered(&control, &dir, self.mode)?;
+        } = init.expect_entered(&dir, self.mode)?;
         if !ipv6 {
             // Known only now, and programs are what they were loaded as: once more, for the few
             // machines where it is so.
@@ -190,18 +185,18 @@ impl Plan {
             timeline.mark("gates attached again");
         }
         timeline.mark("boundary closed");
-        let inside = (&control, sockets.as_ref());
-        let (sequence, probes) =
-            probes::run(&self, sequence, inside, controls.as_mut(), &mut events)?;
+        let inside = (&mut init, sockets.as_ref());
+        let probes = probes::run(&self, &dir, inside, controls.as_mut(), &mut events)?;
         if self.mode == Mode::Enforce {
             timeline.mark("probes done");
         }
-        let namespaces = system("read the boundary's namespaces", namespace_links(&init))?;
+        let namespaces = system(
+            "read the boundary's namespaces",
+            namespace_links(&init.child),
+        )?;
         Ok(Prepared {
-            control,
             init,
             controls,
-            sequence,
             cgroups,
             caps,
             gates,
@@ -260,111 +255,12 @@ fn config(plan: &Plan, mediator: SocketAddr) -> Config {
     config
 }
 
-fn spawn_init(
-    stage: &StagePlan,
-    cgroups: &RunCgroups,
-    mounts: &Mounts<'_>,
-    pipes: &Pipes,
-    dir: &RunDir,
-) -> Result<(OwnedFd, Child), RunError> {
-    let (control, theirs) = system("make a control socket", control_pair())?;
-    let text = system(
-        "write the stage's plan",
-        serde_json::to_vec(stage).map_err(Into::into),
-    )?;
-    let memory = system(
-        "write the stage's plan",
-        fd::memory_file(c"egress-plan", &text),
-    )?;
-    let [stdin, stdout, stderr] = pipes.agents();
-    let mut keep = vec![
-        memory.as_fd(),
-        theirs.as_fd(),
-        mounts.workspace.as_fd(),
-        stdin,
-        stdout,
-        stderr,
-    ];
-    keep.extend(mounts.opened.iter().map(|one| one.tree.as_fd()));
-    // An audit's caller keeps its network.
-    let kept = if stage.audit { !libc::CLONE_NEWNET } else { !0 };
-    let placement = Placement {
-        namespaces: u64::try_from(stage.layers.namespaces() & kept).unwrap_or_default(),
-        cgroup: cgroups.agent.as_fd(),
-    };
-    let child = spawn_helper(
-        STAGE.to_owned(),
-        "boundary's init",
-        &memory,
-        &theirs,
-        placement,
-        &keep,
-        dir,
-    )?;
-    Ok((control, child))
-}
-
-/// What init has made.
-struct Entered {
-    sequence: Sequence,
-    sockets: Option<Sockets<OwnedFd>>,
-    ipv6: bool,
-    left_out: Vec<LeftOut>,
-    held: Held,
-}
-
-fn wait_entered(control: &OwnedFd, dir: &RunDir, mode: Mode) -> Result<Entered, RunError> {
-    let process = "boundary's init";
-    let helper = |text: String| RunError::Helper { process, text };
-    let mut received = hear_init(control)?;
-    if received.bytes.is_empty() {
-        return Err(helper(format!(
-            "it ended without a word: {}",
-            dir.log_tail(process)
-        )));
-    }
-    let message: FromInit =
-        serde_json::from_slice(&received.bytes).map_err(|error| helper(error.to_string()))?;
-    let sequence = Sequence::Fresh
-        .accept(&message)
-        .map_err(|error| helper(error.to_string()))?;
-    match message {
-        FromInit::Entered {
-            ipv6,
-            dns,
-            left_out,
-            held,
-        } => {
-            let sockets_end = received.fds.len().saturating_sub(held.len());
-            let directories = received.fds.split_off(sockets_end);
-            let held = Held::new(held, directories)
-                .ok_or_else(|| helper(String::from("it passed fewer directories than it said")))?;
-            let sockets = match mode {
-                Mode::Audit => None,
-                Mode::Enforce => {
-                    Some(Sockets::from_order(received.fds, ipv6, dns).ok_or_else(|| {
-                        helper(String::from(
-                            "it passed another number of sockets than it said",
-                        ))
-                    })?)
-                }
-            };
-            Ok(Entered {
-                sequence,
-                sockets,
-                // What would be, behind a boundary of its own.
-                ipv6: ipv6 || mode == Mode::Audit,
-                left_out,
-                held,
-            })
-        }
-        FromInit::Failed { step, error } => Err(helper(format!("cannot {step}: {error}"))),
-        other @ (FromInit::Probed { .. }
-        | FromInit::Dropped(_)
-        | FromInit::Started
-        | FromInit::NotExecuted { .. }
-        | FromInit::Exited { .. }) => Err(helper(format!("it said {other:?}"))),
-    }
+/// What init works with: the mounts, and its ends of the standard streams.
+fn passed<'f>(mounts: &'f Mounts<'_>, pipes: &'f Pipes) -> Vec<BorrowedFd<'f>> {
+    let mut passed = vec![mounts.workspace.as_fd()];
+    passed.extend(pipes.agents());
+    passed.extend(mounts.opened.iter().map(|one| one.tree.as_fd()));
+    passed
 }
 
 fn namespace_links(init: &Child) -> std::io::Result<Vec<String>> {

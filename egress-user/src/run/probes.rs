@@ -3,14 +3,16 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use egress_sandbox::cgroup::RunCgroups;
-use egress_sandbox::child::protocol::{FromInit, Sequence, Sockets, ToInit};
-use egress_sandbox::probe::control::{self, FromControls, StandIns};
+use egress_sandbox::child::protocol::Sockets;
+use egress_sandbox::probe::control::{self, FromControls, GatesAttached, StandIns};
 use egress_sandbox::probe::model::{Attempt, Outcome, ProbeResult};
 use egress_sandbox::probe::scene::{Owned, Scene, Side, Target, Targets};
 use egress_sandbox::probe::{Found, PROBES};
-use egress_sys::{fd, handover, process};
+use egress_sys::channel::{Channel, ChannelError};
+use egress_sys::process;
 use egress_workspace::users::UserLease;
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -18,11 +20,15 @@ use socket2::Socket;
 
 use super::environment;
 use super::error::{RunError, system};
-use super::helper::{control_pair, hear_init};
+use super::helper::no_word;
+use super::init::{self, Init};
 use super::plan::{Mode, Plan};
 use super::state::RunDir;
 use crate::bpf::events::Events;
 
+const CONTROLS: &str = "controls of the probes";
+/// How long they may take.
+const CONTROLS_WITHIN: Duration = Duration::from_secs(30);
 /// Files through which a step speaks to the runner.
 const COMMAND_FILES: [&str; 5] = [
     "GITHUB_ENV",
@@ -51,7 +57,7 @@ pub struct Probed {
 /// The process that makes the controls, beside the set-up of the boundary.
 #[derive(Debug)]
 pub(super) struct Controls {
-    channel: Option<OwnedFd>,
+    channel: Option<Channel<GatesAttached, FromControls>>,
     process: Pid,
     scene: Scene,
 }
@@ -71,7 +77,7 @@ impl Controls {
             return Ok(None);
         }
         let scene = system("find what the probes aim at", scene(plan, dir, cgroups))?;
-        let (ours, theirs) = system("make a control socket", control_pair())?;
+        let (ours, theirs) = system("make a control socket", Channel::pair())?;
         let users = StandIns {
             mediator: users.host,
             relay: users.relay,
@@ -88,9 +94,9 @@ impl Controls {
 
     /// Says that the gates are attached, for which some of the controls wait.
     pub(super) fn gates_are_attached(&self) {
-        let told = |channel| handover::send_message(channel, &control::GATES_ATTACHED);
+        let told = self.channel.as_ref().map(|one| one.send(&GatesAttached));
         // Controls that have ended said why, which is heard later.
-        drop(self.channel.as_ref().map(told));
+        drop(told);
     }
 
     /// Says that they are needed no more. Dropping this waits for their end.
@@ -99,25 +105,48 @@ impl Controls {
         drop(self.channel.take());
     }
 
-    fn hear(&self) -> Result<FromControls, RunError> {
-        let failed = |text: String| RunError::Helper {
-            process: "controls of the probes",
-            text,
+    fn hear(&self, dir: &RunDir) -> Result<FromControls, RunError> {
+        let received = match &self.channel {
+            Some(channel) => channel.receive_within(CONTROLS_WITHIN),
+            None => Err(ChannelError::Ended),
         };
-        let ended = || failed(String::from("their process ended without a word"));
-        let channel = self.channel.as_ref().ok_or_else(ended)?;
-        let heard = fd::receive(channel, nix::sys::socket::MsgFlags::empty());
-        let heard = system("hear from the controls", heard)?;
-        if heard.bytes.is_empty() {
-            return Err(ended());
+        match received
+            .map_err(|error| no_word(CONTROLS, &error, dir))?
+            .message
+        {
+            FromControls::Failed(text) => Err(controls_failed(text)),
+            word @ (FromControls::Ready { .. } | FromControls::Made(_)) => Ok(word),
         }
-        let said = serde_json::from_slice(&heard.bytes);
-        let said = said.map_err(|error| failed(error.to_string()))?;
-        if let FromControls::Failed(text) = said {
-            return Err(failed(text));
-        }
-        Ok(said)
     }
+
+    /// Waits until what the attempts inside aim at is there.
+    fn expect_ready(&self, dir: &RunDir) -> Result<(Target, Target), RunError> {
+        let word = self.hear(dir)?;
+        let FromControls::Ready { mediator, relay } = word else {
+            return Err(unexpected("Ready", &word));
+        };
+        Ok((mediator, relay))
+    }
+
+    /// Waits for what the controls met.
+    fn expect_made(&self, dir: &RunDir) -> Result<Found, RunError> {
+        let word = self.hear(dir)?;
+        let FromControls::Made(found) = word else {
+            return Err(unexpected("Made", &word));
+        };
+        Ok(found)
+    }
+}
+
+fn controls_failed(text: String) -> RunError {
+    RunError::Helper {
+        process: CONTROLS,
+        text,
+    }
+}
+
+fn unexpected(expected: &'static str, received: &FromControls) -> RunError {
+    controls_failed(ChannelError::unexpected(expected, received).to_string())
 }
 
 impl Drop for Controls {
@@ -133,53 +162,28 @@ impl Drop for Controls {
 /// When init or the controls end or say something else.
 pub(super) fn run(
     plan: &Plan,
-    sequence: Sequence,
-    (control, sockets): (&OwnedFd, Option<&Sockets<OwnedFd>>),
+    dir: &RunDir,
+    (init, sockets): (&mut Init, Option<&Sockets<OwnedFd>>),
     mut controls: Option<&mut Controls>,
     events: &mut Events,
-) -> Result<(Sequence, Probed), RunError> {
-    let failed = |text: String| RunError::Helper {
-        process: "boundary's init",
-        text,
-    };
-    let mut scene = controls
-        .as_ref()
-        .map(|controls| Box::new(controls.scene.clone()));
-    if let (Some(controls), Some(scene)) = (&controls, &mut scene)
-        && let FromControls::Ready { mediator, relay } = controls.hear()?
-    {
-        scene.targets.mediator = mediator;
-        scene.targets.relay = relay;
+) -> Result<Probed, RunError> {
+    let mut scene = None;
+    if let Some(controls) = &controls {
+        let (mediator, relay) = controls.expect_ready(dir)?;
+        let mut aims = Box::new(controls.scene.clone());
+        (aims.targets.mediator, aims.targets.relay) = (mediator, relay);
+        scene = Some(aims);
     }
-    system(
-        "ask for the probes",
-        handover::send_message(control, &ToInit::Probe { scene }),
-    )?;
-    let received = hear_init(control)?;
-    let message: FromInit =
-        serde_json::from_slice(&received.bytes).map_err(|error| failed(error.to_string()))?;
-    let sequence = sequence
-        .accept(&message)
-        .map_err(|error| failed(error.to_string()))?;
-    let inside = match message {
-        FromInit::Probed { found } => found,
-        FromInit::Failed { step, error } => return Err(failed(format!("cannot {step}: {error}"))),
-        other @ (FromInit::Entered { .. }
-        | FromInit::Dropped(_)
-        | FromInit::Started
-        | FromInit::NotExecuted { .. }
-        | FromInit::Exited { .. }) => return Err(failed(format!("it said {other:?}"))),
-    };
+    let inside = init.probe(scene, dir)?;
     let (attempts, texts) = system("read the probes' events", events.discard())?;
     let results = match &mut controls {
         // An audit probes nothing, and has no results.
         None => Vec::new(),
         Some(controls) => {
-            let sockets = sockets.ok_or_else(|| failed(String::from("it passed no sockets")))?;
+            let none = || init::failed(String::from("it passed no sockets"));
+            let sockets = sockets.ok_or_else(none)?;
             let arrived = system("look for the probes' connections", arrived(sockets))?;
-            let FromControls::Made(outside) = controls.hear()? else {
-                return Err(failed(String::from("the controls said something else")));
-            };
+            let outside = controls.expect_made(dir)?;
             controls.dismiss();
             conclude(&inside, &arrived, &outside)
         }
@@ -189,7 +193,7 @@ pub(super) fn run(
         seen_by_hooks: attempts + texts,
     };
     probed.judge_for(plan)?;
-    Ok((sequence, probed))
+    Ok(probed)
 }
 
 /// Closes a boundary, makes the probes in it and opens it again: nothing else runs there.

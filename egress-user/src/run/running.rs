@@ -1,12 +1,9 @@
 //! A run in progress: all that is held while the agent runs.
-use std::os::fd::OwnedFd;
-
+use egress_relay::plan::Report;
 use egress_sandbox::cgroup::RunCgroups;
-use egress_sandbox::child::protocol::Sequence;
 use egress_sandbox::limits::Caps;
 use egress_sandbox::shares;
 use egress_sys::privileges::Enforced;
-use egress_sys::process::Child;
 use egress_workspace::apply::Recovered;
 use egress_workspace::store::Store;
 use egress_workspace::users::UserLease;
@@ -17,6 +14,7 @@ use super::heartbeat::Watched;
 use super::held::Held;
 use super::helper::Helper;
 use super::ingest::drain;
+use super::init::Init;
 use super::inside::Inside;
 use super::mediator::Mediator;
 use super::plan::Plan;
@@ -32,9 +30,8 @@ use crate::bpf::events::Events;
 #[derive(Debug)]
 #[must_use = "the agent is running"]
 pub struct Running {
-    pub(super) control: OwnedFd,
-    pub(super) init: Child,
-    pub(super) relay: Option<Helper>,
+    pub(super) init: Init,
+    pub(super) relay: Option<Helper<Report>>,
     pub(super) mediator: Mediator,
     pub(super) cgroups: RunCgroups,
     pub(super) caps: Caps,
@@ -52,7 +49,6 @@ pub struct Running {
     pub(super) measured: Measured,
     pub(super) enforced: Enforced,
     pub(super) not_executed: Option<i32>,
-    pub(super) sequence: Sequence,
     pub(super) started_at: String,
     pub(super) timeline: Timeline,
     pub(super) dir: RunDir,
@@ -61,7 +57,12 @@ pub struct Running {
 
 impl Running {
     pub(super) fn watched(&self) -> Watched<'_> {
-        Watched::of(&self.gates, &self.cgroups.agent, &self.init, &self.enforced)
+        Watched::of(
+            &self.gates,
+            &self.cgroups.agent,
+            &self.init.child,
+            &self.enforced,
+        )
     }
 
     pub(super) fn drain_events(&mut self, flows: &mut FlowLog) -> Result<(), RunError> {

@@ -6,20 +6,17 @@ use std::time::{Duration, Instant};
 
 use egress_relay::plan::Report;
 use egress_sandbox::child::exec::exec_status;
-use egress_sandbox::child::protocol::{FromInit, ToInit};
-use egress_sys::{fd, handover};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::socket::MsgFlags;
 
 use super::collect::Collected;
 use super::ending::Ending;
 use super::error::{RunError, system};
 use super::flows::FlowLog;
 use super::heartbeat::Heart;
-use super::helper::end_of;
-use super::ingest::{relay_report, take_report};
+use super::ingest::take_report;
+use super::init::Word;
 use super::plan::Mode;
 use super::reach::name_servers;
 use super::running::Running;
@@ -157,7 +154,7 @@ impl Running {
 
     /// Waits until a control socket has something to say, or for one tick.
     fn wait(&self, watch: &Watch) -> Result<[bool; 3], RunError> {
-        let init = Some(self.control.as_fd());
+        let init = Some(self.init.as_fd());
         let relay = self.relay.as_ref().map(|relay| relay.control.as_fd());
         let watched = [init, relay, self.mediator.watched()];
         let signals = Some(watch.signals.as_fd());
@@ -181,36 +178,15 @@ impl Running {
 
     /// Reads one message of init; `Some` when the agent has ended or init is gone.
     fn hear_init(&mut self, watch: &Watch) -> Option<Ending> {
-        let gone = || match (watch.timed_out, watch.killed) {
-            (true, _) => Ending::TimedOut,
-            (false, true) => Ending::Exited(128 + libc::SIGKILL),
-            (false, false) => {
-                Ending::Failed(format!("the boundary's init is gone{}", end_of(&self.init)))
-            }
-        };
-        let received = match fd::receive(&self.control, MsgFlags::MSG_DONTWAIT) {
-            Ok(received) if !received.bytes.is_empty() => received,
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return None,
-            Ok(_) | Err(_) => return Some(gone()),
-        };
-        let Ok(message) = serde_json::from_slice::<FromInit>(&received.bytes) else {
-            return Some(gone());
-        };
-        match self.sequence.accept(&message) {
-            Ok(next) => self.sequence = next,
-            Err(error) => return Some(Ending::Failed(error.to_string())),
-        }
-        match message {
-            FromInit::Exited { .. } if watch.timed_out => Some(Ending::TimedOut),
-            FromInit::Exited { status } => Some(Ending::Exited(status)),
-            other @ (FromInit::Entered { .. }
-            | FromInit::Probed { .. }
-            | FromInit::Dropped(_)
-            | FromInit::Started
-            | FromInit::NotExecuted { .. }
-            | FromInit::Failed { .. }) => Some(Ending::Failed(format!(
-                "the boundary's init said {other:?}"
-            ))),
+        match self.init.hear()? {
+            Word::Exited(_) if watch.timed_out => Some(Ending::TimedOut),
+            Word::Exited(status) => Some(Ending::Exited(status)),
+            Word::Wrong(text) => Some(Ending::Failed(text)),
+            Word::Gone(text) => Some(match (watch.timed_out, watch.killed) {
+                (true, _) => Ending::TimedOut,
+                (false, true) => Ending::Exited(128 + libc::SIGKILL),
+                (false, false) => Ending::Failed(text),
+            }),
         }
     }
 
@@ -224,14 +200,14 @@ impl Running {
             return self.drain_events(flows).map(|()| None);
         };
         for _ in 0..REPORTS {
-            match relay_report(relay, MsgFlags::MSG_DONTWAIT) {
+            match relay.hear() {
                 Ok(None) => break,
                 Ok(Some(Report::Name(name))) => {
                     system("write the flow log", flows.name(&name))?;
                 }
                 Ok(Some(report)) => waiting.push(report),
                 Err(text) => {
-                    gone = Some(format!("{text}{}", relay.end()));
+                    gone = Some(text);
                     break;
                 }
             }
@@ -254,7 +230,7 @@ impl Running {
             watch.signalled += 1;
             if watch.signalled == 1 {
                 let number = i32::try_from(info.ssi_signo).unwrap_or(libc::SIGTERM);
-                self.tell_init(&ToInit::Signal { number });
+                self.init.signal(number);
             } else {
                 watch.killed = true;
                 system("end the agent", self.cgroups.agent.kill())?;
@@ -289,9 +265,7 @@ impl Running {
             Some(deadline) if now >= deadline && !watch.timed_out => {
                 watch.timed_out = true;
                 watch.deadline = Some(now + TERM_GRACE);
-                self.tell_init(&ToInit::Signal {
-                    number: libc::SIGTERM,
-                });
+                self.init.signal(libc::SIGTERM);
                 Ok(())
             }
             Some(deadline) if now >= deadline => {
@@ -301,11 +275,6 @@ impl Running {
             }
             Some(_) | None => Ok(()),
         }
-    }
-
-    /// An init that is gone is noticed by its socket; a message to it is then no matter.
-    fn tell_init(&self, message: &ToInit) {
-        drop(handover::send_message(&self.control, message));
     }
 }
 

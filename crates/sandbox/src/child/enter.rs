@@ -7,14 +7,14 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use egress_common::names::{ADDRCONFIG_V4, ADDRCONFIG_V6, DNS_PORT, TRANSPARENT_PORT};
+use egress_sys::channel::Channel;
 use egress_sys::dir::hold;
-use egress_sys::{fd, handover, netdev, process};
+use egress_sys::{handover, netdev, process};
 use egress_workspace::overlay::{mount_overlay, mount_overlay_inside};
 use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, killpg, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::socket::MsgFlags;
 use nix::sys::stat::fstat;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -28,6 +28,9 @@ use crate::probe::{self, Gifts};
 use crate::view::{COMMAND_FILES, LeftOut, SCRATCH, View};
 use crate::{mountinfo, sockets};
 
+/// Init's end of its control socket.
+type Control = Channel<FromInit, ToInit>;
+
 /// A step that failed, with its name.
 struct StepError {
     step: &'static str,
@@ -40,7 +43,7 @@ fn step<T>(step: &'static str, done: io::Result<T>) -> Result<T, StepError> {
 
 /// Entry of the stage: `egress __init PLAN_FD CONTROL_FD`. Returns the status to exit with.
 pub fn main(plan_fd: RawFd, control_fd: RawFd) -> u8 {
-    let Ok(control) = handover::inherited(control_fd) else {
+    let Ok(control) = Control::inherited(control_fd) else {
         return 125;
     };
     match run(plan_fd, &control) {
@@ -51,13 +54,13 @@ pub fn main(plan_fd: RawFd, control_fd: RawFd) -> u8 {
                 error: source.to_string(),
             };
             // A supervisor that is gone needs no message: its death has ended this namespace.
-            drop(handover::send_message(&control, &failed));
+            drop(control.send(&failed));
             125
         }
     }
 }
 
-fn run(plan_fd: RawFd, control: &OwnedFd) -> Result<(), StepError> {
+fn run(plan_fd: RawFd, control: &Control) -> Result<(), StepError> {
     step("arm the death signal", die_with_supervisor(control))?;
     let plan: StagePlan = step("read the plan", handover::read_plan(plan_fd))?;
     step("join the cgroups of the limits", join(&plan.join))?;
@@ -86,20 +89,13 @@ fn run(plan_fd: RawFd, control: &OwnedFd) -> Result<(), StepError> {
         left_out,
         held,
     };
-    let text = step(
-        "report",
-        serde_json::to_vec(&entered).map_err(io::Error::from),
-    )?;
     let fds: Vec<RawFd> = sockets
         .iter()
         .flat_map(Sockets::order)
         .map(AsRawFd::as_raw_fd)
         .chain(directories.iter().map(AsRawFd::as_raw_fd))
         .collect();
-    step(
-        "hand over the sockets",
-        fd::send_with_fds(control, &text, &fds),
-    )?;
+    step("hand over the sockets", control.send_with(&entered, &fds))?;
     drop((sockets, directories));
     let scene = wait_for(control, |word| match word {
         ToInit::Probe { scene } => Some(scene),
@@ -118,7 +114,7 @@ fn run(plan_fd: RawFd, control: &OwnedFd) -> Result<(), StepError> {
 
 /// Arms SIGKILL for the supervisor's death. Its pid is not visible here, so the control socket
 /// tells whether it died before.
-fn die_with_supervisor(control: &OwnedFd) -> io::Result<()> {
+fn die_with_supervisor(control: &Control) -> io::Result<()> {
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
     let mut fds = [PollFd::new(control.as_fd(), PollFlags::POLLIN)];
     poll(&mut fds, PollTimeout::ZERO)?;
@@ -284,25 +280,22 @@ fn show_host(view: View, tree: &OwnedFd, plan: &StagePlan) -> io::Result<Entered
 }
 
 /// Waits for a word that is `wanted`.
-fn wait_for<T>(control: &OwnedFd, wanted: impl Fn(ToInit) -> Option<T>) -> io::Result<T> {
+fn wait_for<T>(control: &Control, wanted: impl Fn(ToInit) -> Option<T>) -> io::Result<T> {
     loop {
-        let message = fd::receive(control, MsgFlags::empty())?;
-        if message.bytes.is_empty() {
-            return Err(io::Error::other("the supervisor is gone"));
-        }
         // A signal that comes before the command exists has nobody to go to: the supervisor
         // does not say it after that.
-        if let Some(found) = wanted(serde_json::from_slice(&message.bytes)?) {
+        let received = control.receive().map_err(io::Error::other)?;
+        if let Some(found) = wanted(received.message) {
             return Ok(found);
         }
     }
 }
 
 /// Runs the probes in a process that is what the agent will be: same user, filters and view.
-fn run_probes(plan: &StagePlan, scene: Option<Box<Scene>>, control: &OwnedFd) -> io::Result<()> {
+fn run_probes(plan: &StagePlan, scene: Option<Box<Scene>>, control: &Control) -> io::Result<()> {
     let Some(mut scene) = scene else {
         let found = Vec::new();
-        return handover::send_message(control, &FromInit::Probed { found });
+        return control.send(&FromInit::Probed { found });
     };
     scene.side = Side::Inside;
     scene.targets.init = Target::of(1)?;
@@ -334,11 +327,11 @@ fn run_probes(plan: &StagePlan, scene: Option<Box<Scene>>, control: &OwnedFd) ->
         )));
     }
     let found = serde_json::from_slice(&text)?;
-    handover::send_message(control, &FromInit::Probed { found })
+    control.send(&FromInit::Probed { found })
 }
 
 /// Starts the agent. `None` when its command could not be executed, which has been reported then.
-fn start_agent(plan: &StagePlan, control: &OwnedFd) -> io::Result<Option<Pid>> {
+fn start_agent(plan: &StagePlan, control: &Control) -> io::Result<Option<Pid>> {
     let mut watched = SigSet::empty();
     watched.add(Signal::SIGCHLD);
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&watched), None)?;
@@ -355,7 +348,7 @@ fn start_agent(plan: &StagePlan, control: &OwnedFd) -> io::Result<Option<Pid>> {
     let mut errno = [0; 4];
     match nix::unistd::read(&reader, &mut errno)? {
         0 => {
-            handover::send_message(control, &FromInit::Started)?;
+            control.send(&FromInit::Started)?;
             Ok(Some(agent))
         }
         4 => {
@@ -363,7 +356,7 @@ fn start_agent(plan: &StagePlan, control: &OwnedFd) -> io::Result<Option<Pid>> {
             let errno = i32::from_ne_bytes(errno);
             // A step before the exec has said `Failed` itself, and gives 0 here.
             if errno != 0 {
-                handover::send_message(control, &FromInit::NotExecuted { errno })?;
+                control.send(&FromInit::NotExecuted { errno })?;
             }
             Ok(None)
         }
@@ -371,11 +364,11 @@ fn start_agent(plan: &StagePlan, control: &OwnedFd) -> io::Result<Option<Pid>> {
     }
 }
 
-fn become_agent(plan: &StagePlan, control: &OwnedFd, status: &OwnedFd) -> ! {
+fn become_agent(plan: &StagePlan, control: &Control, status: &OwnedFd) -> ! {
     let outcome = Staged::begin(plan)
         .and_then(|staged| staged.drop_privileges(plan))
         .and_then(|dropped| {
-            handover::send_message(control, &FromInit::Dropped(dropped.enforced().clone()))?;
+            control.send(&FromInit::Dropped(dropped.enforced().clone()))?;
             Ok(dropped)
         });
     let errno = match outcome {
@@ -388,7 +381,7 @@ fn become_agent(plan: &StagePlan, control: &OwnedFd, status: &OwnedFd) -> ! {
                 step,
                 error: error.to_string(),
             };
-            drop(handover::send_message(control, &failed));
+            drop(control.send(&failed));
             0
         }
     };
@@ -398,7 +391,7 @@ fn become_agent(plan: &StagePlan, control: &OwnedFd, status: &OwnedFd) -> ! {
 
 /// Reaps every orphan and delivers signals until the agent itself has ended. The rest of the
 /// namespace ends with this process.
-fn reap(agent: Pid, control: &OwnedFd) -> io::Result<()> {
+fn reap(agent: Pid, control: &Control) -> io::Result<()> {
     let mut watched = SigSet::empty();
     watched.add(Signal::SIGCHLD);
     let signals = SignalFd::with_flags(&watched, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
@@ -435,16 +428,13 @@ fn reap(agent: Pid, control: &OwnedFd) -> io::Result<()> {
     }
 }
 
-fn ended(control: &OwnedFd, status: i32) -> io::Result<()> {
-    handover::send_message(control, &FromInit::Exited { status })
+fn ended(control: &Control, status: i32) -> io::Result<()> {
+    control.send(&FromInit::Exited { status })
 }
 
-fn deliver(agent: Pid, control: &OwnedFd) -> io::Result<()> {
-    let message = fd::receive(control, MsgFlags::MSG_DONTWAIT)?;
-    if message.bytes.is_empty() {
-        return Err(io::Error::other("the supervisor is gone"));
-    }
-    if let ToInit::Signal { number } = serde_json::from_slice(&message.bytes)? {
+fn deliver(agent: Pid, control: &Control) -> io::Result<()> {
+    let received = control.try_receive().map_err(io::Error::other)?;
+    if let Some(ToInit::Signal { number }) = received.map(|received| received.message) {
         let signal = Signal::try_from(number)?;
         match killpg(agent, signal) {
             Ok(()) | Err(nix::errno::Errno::ESRCH) => {}

@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use egress_sys::attempt::{SharedSegment, close_others};
-use egress_sys::{fd, handover, netdev, privileges, process};
+use egress_sys::channel::Channel;
+use egress_sys::{netdev, privileges, process};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::socket::MsgFlags;
 use nix::sys::stat::Mode;
 use nix::unistd::getpid;
 use serde::{Deserialize, Serialize};
@@ -34,8 +34,13 @@ const BOUND_WITHIN: Duration = Duration::from_millis(100);
 /// How often it is tried meanwhile.
 const BOUND_AFTER: Duration = Duration::from_micros(200);
 
-/// The word for which the attempts in the host's namespaces wait.
-pub const GATES_ATTACHED: &str = "gates attached";
+/// What the control process waits for before the attempts in the host's namespaces.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub struct GatesAttached;
+
+/// The control process's end of its socket.
+pub type ControlsEnd = Channel<FromControls, GatesAttached>;
 
 /// What the control process says.
 #[derive(Debug, Serialize, Deserialize)]
@@ -68,17 +73,17 @@ pub struct StandIns {
 ///
 /// # Order
 /// In a forked process of one thread; it never returns to what it was.
-pub fn main(channel: &OwnedFd, scene: Scene, users: StandIns) -> ! {
+pub fn main(channel: &ControlsEnd, scene: Scene, users: StandIns) -> ! {
     let done = close_others(channel).and_then(|()| controls(channel, scene, users));
     if let Err(error) = &done {
         let failed = FromControls::Failed(error.to_string());
         // A supervisor that is gone needs no word.
-        drop(handover::send_message(channel, &failed));
+        drop(channel.send(&failed));
     }
     process::exit_now(i32::from(done.is_err()))
 }
 
-fn controls(channel: &OwnedFd, mut scene: Scene, users: StandIns) -> io::Result<()> {
+fn controls(channel: &ControlsEnd, mut scene: Scene, users: StandIns) -> io::Result<()> {
     let (held, hold) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     let supervisor = stand_in(None, &held)?;
     let init = stand_in(None, &held)?;
@@ -86,7 +91,7 @@ fn controls(channel: &OwnedFd, mut scene: Scene, users: StandIns) -> io::Result<
     let relay = stand_in(Some(users.relay), &held)?;
     drop(held);
     let targets = HostTargets::place(&scene)?;
-    handover::send_message(channel, &FromControls::Ready { mediator, relay })?;
+    channel.send(&FromControls::Ready { mediator, relay })?;
     // Attempts on the supervisor itself would stop it for each signal that it gets meanwhile.
     scene.targets = Targets {
         init,
@@ -107,16 +112,16 @@ fn controls(channel: &OwnedFd, mut scene: Scene, users: StandIns) -> io::Result<
     drop(writer);
     // For one of these attempts the kernel waits with the lock of all cgroups in its hand, and the
     // gates would wait for it.
-    fd::receive(channel, MsgFlags::empty())?;
+    let GatesAttached = channel.receive().map_err(io::Error::other)?.message;
     let mut found = make(&scene, &on_host)?;
     let mut theirs = Vec::new();
     File::from(reader).read_to_end(&mut theirs)?;
     let theirs: Result<Found, String> = serde_json::from_slice(&theirs)?;
     found.append(&mut theirs.map_err(io::Error::other)?);
-    handover::send_message(channel, &FromControls::Made(found))?;
+    channel.send(&FromControls::Made(found))?;
 
     // Until the attempts inside are made.
-    fd::receive(channel, MsgFlags::empty())?;
+    drop(channel.receive());
     drop((targets, hold));
     // The end of a process's namespaces takes as long as some of the attempts.
     nix::sys::wait::waitpid(thrown_away, None)?;

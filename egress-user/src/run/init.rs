@@ -1,0 +1,229 @@
+//! The boundary's init, as the supervisor hears it: each step of its protocol is a method.
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use egress_sandbox::cgroup::RunCgroups;
+use egress_sandbox::child::exec::STAGE;
+use egress_sandbox::child::protocol::{FromInit, Sequence, Sockets, StagePlan, ToInit};
+use egress_sandbox::probe::Found;
+use egress_sandbox::probe::scene::Scene;
+use egress_sandbox::view::LeftOut;
+use egress_sys::channel::{Channel, ChannelError, Received};
+use egress_sys::privileges::Enforced;
+use egress_sys::process::{Child, Placement};
+
+use super::error::{RunError, in_words, system};
+use super::held::Held;
+use super::helper::{end_of, plan_memory, spawn_helper};
+use super::plan::Mode;
+use super::state::RunDir;
+
+const NAME: &str = "boundary's init";
+/// How long it may take over one step.
+const STEP_WITHIN: Duration = Duration::from_secs(30);
+
+/// The boundary's init.
+#[derive(Debug)]
+pub(super) struct Init {
+    /// Its process.
+    pub(super) child: Child,
+    channel: Channel<ToInit, FromInit>,
+    sequence: Sequence,
+}
+
+/// What init has made.
+pub(super) struct Entered {
+    pub(super) sockets: Option<Sockets<OwnedFd>>,
+    pub(super) ipv6: bool,
+    pub(super) left_out: Vec<LeftOut>,
+    pub(super) held: Held,
+}
+
+/// What became of the word to start the command.
+pub(super) struct Started {
+    /// What its process had given up.
+    pub(super) enforced: Enforced,
+    /// `errno` of its `execve`, if that failed.
+    pub(super) not_executed: Option<i32>,
+}
+
+/// What init says while the command runs.
+pub(super) enum Word {
+    /// The command has ended, with this status.
+    Exited(i32),
+    /// Init is gone.
+    Gone(String),
+    /// Something that it must not say now.
+    Wrong(String),
+}
+
+/// An error of init's own.
+pub(super) fn failed(text: String) -> RunError {
+    RunError::Helper {
+        process: NAME,
+        text,
+    }
+}
+
+impl Init {
+    /// Starts it in the namespaces and the cgroup of the boundary.
+    ///
+    /// # Errors
+    /// When the process cannot be made.
+    pub(super) fn start(
+        plan: &StagePlan,
+        cgroups: &RunCgroups,
+        passed: &[BorrowedFd<'_>],
+        dir: &RunDir,
+    ) -> Result<Self, RunError> {
+        let (channel, theirs) = system("make a control socket", Channel::pair())?;
+        let theirs: Channel<FromInit, ToInit> = theirs;
+        let memory = plan_memory(plan)?;
+        let mut keep = vec![memory.as_fd(), theirs.as_fd()];
+        keep.extend(passed);
+        // An audit's caller keeps its network.
+        let kept = if plan.audit { !libc::CLONE_NEWNET } else { !0 };
+        let placement = Placement {
+            namespaces: u64::try_from(plan.layers.namespaces() & kept).unwrap_or_default(),
+            cgroup: cgroups.agent.as_fd(),
+        };
+        let stage = STAGE.to_owned();
+        let child = spawn_helper(stage, NAME, &memory, theirs.as_fd(), placement, &keep, dir)?;
+        Ok(Self {
+            child,
+            channel,
+            sequence: Sequence::Fresh,
+        })
+    }
+
+    /// Waits until the view and the sockets stand.
+    ///
+    /// # Errors
+    /// When init fails, or says anything else.
+    pub(super) fn expect_entered(&mut self, dir: &RunDir, mode: Mode) -> Result<Entered, RunError> {
+        let mut received = self.next(dir)?;
+        let FromInit::Entered {
+            ipv6,
+            dns,
+            left_out,
+            held,
+        } = received.message
+        else {
+            return Err(unexpected("Entered", &received.message));
+        };
+        let sockets_end = received.fds.len().saturating_sub(held.len());
+        let directories = received.fds.split_off(sockets_end);
+        let (number, expected) = (directories.len(), held.len());
+        let held = Held::new(held, directories).ok_or_else(|| {
+            failed(format!(
+                "it named {expected} directories and passed {number}"
+            ))
+        })?;
+        let sockets = match mode {
+            Mode::Audit => None,
+            Mode::Enforce => {
+                let number = received.fds.len();
+                let sockets = Sockets::from_order(received.fds, ipv6, dns);
+                let wrong = || failed(format!("it passed {number} sockets, not those it made"));
+                Some(sockets.ok_or_else(wrong)?)
+            }
+        };
+        Ok(Entered {
+            sockets,
+            // What would be, behind a boundary of its own.
+            ipv6: ipv6 || mode == Mode::Audit,
+            left_out,
+            held,
+        })
+    }
+
+    /// Lets it try what the boundary refuses, and waits for what it met.
+    ///
+    /// # Errors
+    /// When init fails, or says anything else.
+    pub(super) fn probe(
+        &mut self,
+        scene: Option<Box<Scene>>,
+        dir: &RunDir,
+    ) -> Result<Found, RunError> {
+        let asked = self.channel.send(&ToInit::Probe { scene });
+        system("ask for the probes", asked)?;
+        let message = self.next(dir)?.message;
+        let FromInit::Probed { found } = message else {
+            return Err(unexpected("Probed", &message));
+        };
+        Ok(found)
+    }
+
+    /// Lets it become the command, and waits until it has.
+    ///
+    /// # Errors
+    /// When init fails, or says anything else.
+    pub(super) fn go(&mut self, dir: &RunDir) -> Result<Started, RunError> {
+        system("let the agent go", self.channel.send(&ToInit::Go))?;
+        let message = self.next(dir)?.message;
+        let FromInit::Dropped(enforced) = message else {
+            return Err(unexpected("Dropped", &message));
+        };
+        let message = self.next(dir)?.message;
+        let not_executed = if let FromInit::NotExecuted { errno } = message {
+            Some(errno)
+        } else if message == FromInit::Started {
+            None
+        } else {
+            return Err(unexpected("Started or NotExecuted", &message));
+        };
+        Ok(Started {
+            enforced,
+            not_executed,
+        })
+    }
+
+    /// Delivers a signal to the command. An init that is gone is noticed by its socket.
+    pub(super) fn signal(&self, number: i32) {
+        drop(self.channel.send(&ToInit::Signal { number }));
+    }
+
+    /// What it says while the command runs, if it has said anything.
+    pub(super) fn hear(&mut self) -> Option<Word> {
+        let gone = |why: String| Some(Word::Gone(format!("{why}{}", end_of(&self.child))));
+        let message = match self.channel.try_receive() {
+            Ok(None) => return None,
+            Ok(Some(received)) => received.message,
+            Err(ChannelError::Ended) => return gone(format!("the {NAME} is gone")),
+            Err(error) => return gone(format!("the {NAME}: {}", in_words(&error))),
+        };
+        match self.sequence.accept(&message) {
+            Ok(next) => self.sequence = next,
+            Err(error) => return Some(Word::Wrong(error.to_string())),
+        }
+        let FromInit::Exited { status } = message else {
+            let wrong = ChannelError::unexpected("Exited", &message);
+            return Some(Word::Wrong(format!("the {NAME}: {wrong}")));
+        };
+        Some(Word::Exited(status))
+    }
+
+    /// The next message, in its order; a step that failed is an error.
+    fn next(&mut self, dir: &RunDir) -> Result<Received<FromInit>, RunError> {
+        let received = self.channel.receive_within(STEP_WITHIN);
+        let received = received.map_err(|error| super::helper::no_word(NAME, &error, dir))?;
+        let accepted = self.sequence.accept(&received.message);
+        self.sequence = accepted.map_err(|error: io::Error| failed(error.to_string()))?;
+        if let FromInit::Failed { step, error } = &received.message {
+            return Err(failed(format!("cannot {step}: {error}")));
+        }
+        Ok(received)
+    }
+}
+
+impl AsFd for Init {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+}
+
+fn unexpected(expected: &'static str, received: &FromInit) -> RunError {
+    failed(ChannelError::unexpected(expected, received).to_string())
+}
