@@ -92,8 +92,9 @@ fn changed(value: &Value) -> Vec<(String, Value)> {
 }
 
 #[test]
+#[ignore = "needs the corpora that EGRESS_SHARED names"]
 fn capsules_that_pipelock_bound_are_trusted_and_bound() {
-    let Some(corpora) = corpora() else { return };
+    let corpora = corpora();
     for name in [
         "v3.1-posture-kernel-nft-owner-match",
         "v3.2-posture-kernel-ebpf-cgroup",
@@ -106,8 +107,9 @@ fn capsules_that_pipelock_bound_are_trusted_and_bound() {
 }
 
 #[test]
+#[ignore = "needs the corpora that EGRESS_SHARED names"]
 fn one_changed_byte_of_any_value_is_found() {
-    let Some(corpora) = corpora() else { return };
+    let corpora = corpora();
     let run = Run::read(&corpora.join("pipelock-runs/v3.2-posture-kernel-ebpf-cgroup"));
     let document: Value = serde_json::from_slice(&run.capsule).unwrap();
     let mut values = 0;
@@ -121,8 +123,9 @@ fn one_changed_byte_of_any_value_is_found() {
 }
 
 #[test]
+#[ignore = "needs the corpora that EGRESS_SHARED names"]
 fn a_capsule_of_another_run_is_found() {
-    let Some(corpora) = corpora() else { return };
+    let corpora = corpora();
     let root = corpora.join("pipelock-runs");
     let run = Run::read(&root.join("v3.2-posture-kernel-ebpf-cgroup"));
     let other = Run::read(&root.join("v3.1-posture-kernel-nft-owner-match"));

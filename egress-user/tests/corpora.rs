@@ -225,8 +225,9 @@ fn told(outcome: Option<&Outcome>) -> String {
 }
 
 #[test]
+#[ignore = "needs the corpora that EGRESS_SHARED names"]
 fn derived_cases_have_the_argued_verdict() {
-    let Some(corpora) = corpora() else { return };
+    let corpora = corpora();
     let cases = read_json(&corpora.join("cases.json"));
     let mut differences: BTreeMap<&str, bool> = DIFFERENCES
         .iter()
@@ -270,8 +271,9 @@ fn derived_cases_have_the_argued_verdict() {
 }
 
 #[test]
+#[ignore = "needs the corpora that EGRESS_SHARED names"]
 fn runs_of_real_versions_have_the_argued_status() {
-    let Some(corpora) = corpora() else { return };
+    let corpora = corpora();
     let mut runs = 0;
     for entry in fs::read_dir(corpora.join("pipelock-runs")).unwrap() {
         let directory = entry.unwrap().path();
@@ -326,8 +328,9 @@ fn runs_of_real_versions_have_the_argued_status() {
 /// Verdicts of the published chains. The lifecycle rules, which the Rust reference has too, refuse
 /// the ones that hold an outcome without an intent.
 #[test]
+#[ignore = "needs the corpora that EGRESS_SHARED names"]
 fn published_chains_have_their_verdict() {
-    let Some(corpora) = corpora() else { return };
+    let corpora = corpora();
     let stated = read_json(&corpora.join("sdk-conformance-v3.mid/test-key.json"));
     let keys = ["public_key_hex", "rotated_public_key_hex"]
         .map(|name| String::from(stated[name].as_str().unwrap()));
@@ -438,8 +441,9 @@ fn published_chains_have_their_verdict() {
 }
 
 #[test]
+#[ignore = "needs the corpora that EGRESS_SHARED names"]
 fn genuine_runs_are_valid_to_the_proven_end() {
-    let Some(corpora) = corpora() else { return };
+    let corpora = corpora();
     for (path, key) in [
         (
             "index-only/run-chains-link-deleted/evidence-proxy.run.03b13ee13e01e7f770480f62ea42f1fe-0.jsonl",
@@ -457,8 +461,9 @@ fn genuine_runs_are_valid_to_the_proven_end() {
 }
 
 #[test]
+#[ignore = "needs the corpora that EGRESS_SHARED names"]
 fn golden_receipts_are_accepted_and_malicious_ones_refused() {
-    let Some(corpora) = corpora() else { return };
+    let corpora = corpora();
     let root = corpora.join("sdk-conformance-v3.mid/corpus");
     let key = read_json(&root.join("test-key.json"))["public_key_hex"]
         .as_str()
@@ -493,8 +498,9 @@ fn golden_receipts_are_accepted_and_malicious_ones_refused() {
 }
 
 #[test]
+#[ignore = "needs the corpora that EGRESS_SHARED names"]
 fn escapes_match_the_published_table() {
-    let Some(corpora) = corpora() else { return };
+    let corpora = corpora();
     let table = read_json(&corpora.join("index-only/go-json-escapes/table.json"));
     let entries = table["entries"].as_array().unwrap();
     assert!(entries.len() >= 130);
@@ -508,8 +514,9 @@ fn escapes_match_the_published_table() {
 }
 
 #[test]
+#[ignore = "needs the corpora that EGRESS_SHARED names"]
 fn genesis_vectors_are_reproduced() {
-    let Some(corpora) = corpora() else { return };
+    let corpora = corpora();
     let vectors = read_json(&corpora.join("sdk-conformance-v3.mid/g1-genesis-vectors.json"));
     for vector in vectors.as_array().unwrap() {
         let open = vector["open"].to_string();

@@ -1,6 +1,7 @@
 //! `test`: unit tests, documentation tests, then the end-to-end tests of the built binary.
 use std::env;
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -124,6 +125,9 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
     if args.binary.is_none() {
         println!("test: unit tests");
         run_program(test().args(["--workspace", "--exclude", PRIVILEGED, "--all-targets"]))?;
+        if corpora.is_some() {
+            run_program(known_verdicts(&mut test()))?;
+        }
         println!("test: documentation");
         run_program(test().args(["--workspace", "--exclude", PRIVILEGED, "--doc"]))?;
     }
@@ -148,6 +152,16 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
          {PIPELOCK_VARIABLE}=FILE[:FILE…] cargo xtask test --real-pipelock runs it"
     );
     Ok(())
+}
+
+/// The tests that need the corpora, which are ignored without them.
+fn known_verdicts(test: &mut Command) -> &mut Command {
+    println!("test: evidence of known verdicts");
+    let targets = ["corpora", "capsule", "verifiers"];
+    let targets = targets.into_iter().flat_map(|name| ["--test", name]);
+    test.args(["--package", "egress-user"])
+        .args(targets)
+        .args(["--", "--ignored"])
 }
 
 /// The real Pipelocks that the caller names.
