@@ -171,7 +171,9 @@ pub const fn reach(place: Place, known: Known) -> Reason {
     }
 }
 
-/// What becomes of a decision: itself, or in audit mode what it would have been, and nothing is done.
+/// Returns the decision itself, or in an audit the decision that is only recorded.
+///
+/// The setting is part of the frozen `CONFIG`, so the kernel's verifier drops the other half of each program.
 #[inline(always)]
 pub const fn enacted((verdict, reason): Decision, config: &Config) -> Decision {
     if config.audit == 0 {

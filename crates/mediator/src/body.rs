@@ -208,7 +208,8 @@ impl MeteredBody {
         }
     }
 
-    /// Ends an action whose answer is whole.
+    /// Ends an action whose answer is complete. If the request has not been sent completely, the connection to the
+    /// origin is closed, because the rest of the upload would otherwise pass without being recorded.
     fn complete(&mut self) {
         let upload = self
             .ending

@@ -29,7 +29,8 @@ pub(super) enum Download {
 pub(super) struct Exchange {
     pub(super) relay: Arc<Relay>,
     pub(super) body: Incoming,
-    /// Length of a body of unknown length that was cut.
+    /// The length at which the mediator cuts a body of unknown length. A body that is exactly this long counts as cut,
+    /// because Pipelock 2.x cuts without a notice.
     pub(super) cut: Option<u64>,
     pub(super) link: Option<Link>,
     /// Whether the connection may serve another exchange.

@@ -3,7 +3,8 @@
 //! An agent may die in the middle of a frame, and a mediator that waits for the rest of it neither
 //! closes nor writes its receipt. So no frame is begun that is not there: what has come of a long one
 //! is sent as a fragment of its own, and a control frame when it is whole. Then a Close frame always
-//! has its place, and no message arrives that the agent did not send to its end.
+//! has its place, and no message arrives that the agent did not send to its end. Pipelock writes no
+//! receipt for a WebSocket that ends without a Close frame.
 use super::copy::Watch;
 
 /// The frames of one direction (RFC 6455, section 5.2).

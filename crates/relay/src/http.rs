@@ -38,7 +38,8 @@ pub(super) enum Mode {
 /// What follows on the connection when HTTP is done with it.
 #[derive(Debug)]
 pub(super) enum After {
-    /// The agent got its 200 and will now say what the tunnel is for.
+    /// The command received its 200 before the mediator is asked, so that the relay can read and judge the
+    /// `ClientHello` first. If the mediator then denies the tunnel, the command receives a TLS alert.
     Tunnel(Target, Flow),
     /// Both sides agreed to speak WebSocket.
     WebSocket(websocket::Upgraded, Flow),

@@ -2,8 +2,9 @@
 //! of cgroup v2 where the run's cgroup has them, of v1 where they are bound to that; elsewhere by
 //! resource limits, which hold for each process or user.
 //!
-//! The kernel ends single processes that have no memory left, not all: what becomes of the others is
-//! the command's affair, as on any machine.
+//! Without memory, the kernel kills one process, not the whole cgroup (`memory.oom.group` is not set): the command's
+//! processes before init, whose end would end all others. Files in `/tmp` and other private directories are memory that
+//! no end of a process frees. If they use all of it, the run ends with the command, or with init and exit status 125.
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};

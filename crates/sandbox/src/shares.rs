@@ -1,8 +1,11 @@
 //! A run's share of the tables that all users of the machine have in common, and that no controller of the kernel
 //! divides among them: open files, sockets, and the memory of TCP.
 //!
-//! The kernel has a limit on each of these for the machine, and none for one user. What a run takes of them is counted
-//! here, and a run that has taken more than its share is to end.
+//! The kernel limits each of these for the machine, and none of them for one user. Limits on processes and on files of
+//! one process do not bound the product: 4,096 processes with 1,024 files each are more than many machines have, and
+//! lower limits would break programs. The supervisor therefore counts what a run uses, and ends a run that exceeds its
+//! share. It counts only while the machine as a whole uses more than one share. A mapped file stays open without a
+//! descriptor, so mappings count as well.
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
 use std::os::unix::fs::FileExt;

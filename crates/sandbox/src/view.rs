@@ -1,10 +1,12 @@
 //! The agent's file system view: a read-only overlay over the host's, private tmpfs where programs
 //! write, a private /dev, /proc and /sys, and the workspace at its own path.
 //!
-//! An overlay has inodes of its own, so no path socket and no FIFO of the host can be reached through
-//! it. Each host mount gets an overlay whose top layer also carries what differs from the host
-//! (`/etc/passwd`, `/etc/resolv.conf` …). It is a snapshot: a file that the host replaces later stays
-//! as it was.
+//! An overlay has its own inodes, so no path socket and no FIFO of the host can be reached through it.
+//! Each host mount gets an overlay whose top layer holds the files that differ from the host
+//! (`/etc/passwd`, `/etc/resolv.conf` …), so that nothing is bind-mounted over a path that may be a link.
+//! The top layer also holds copies of single files that the host has mounts over, and its directories have
+//! the owners and modes of the host's. Without that, the view would show files that such a mount or mode
+//! hides. The view is a snapshot: it keeps the old content of a file that the host replaces later.
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::fd::OwnedFd;

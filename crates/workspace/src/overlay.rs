@@ -25,7 +25,8 @@ pub fn mount_overlay(tree: &impl AsFd, lower: &Path, store: &OwnedFd, at: &Path)
 
 /// The same for a `store` inside the workspace, whose `name` is not there then. The kernel refuses an upper
 /// layer that lies in a lower one: what is below it is an overlay itself, at `joined`, of the workspace
-/// and of `hides`, where that name is nothing. All three are empty directories.
+/// and of `hides`, where that name is nothing. All three are empty directories. The kernel notes no origins of files in
+/// such an overlay, so a file that the host removed during the run is there again afterwards.
 ///
 /// # Errors
 /// As [`mount_overlay`].
@@ -47,6 +48,9 @@ pub fn mount_overlay_inside(
 }
 
 /// Mounts the overlay of the store's layers over `lower`.
+///
+/// The layer `shown` lies between: git's files without their credentials. The command can change such a file, but no
+/// change to it is applied. Where there is no overlay, a read-only mount covers the file instead.
 fn over(lower: &OwnedFd, store: &OwnedFd, at: &Path) -> io::Result<()> {
     let [shown, upper, work] = [SHOWN, UPPER, WORK].map(|name| open_dir(store, OsStr::new(name)));
     let (shown, upper, work) = (shown?, upper?, work?);

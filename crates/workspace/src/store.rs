@@ -1,8 +1,8 @@
 //! The directory beside the workspace that takes the agent's changes: `.egress-<run>`.
 //!
 //! For an overlay it must lie on the same mount as the workspace, since changes are applied by
-//! renaming. Beside a workspace that is a mount point there is no such place, so it lies inside, and the
-//! agent does not see it.
+//! renaming. Beside a workspace that is a mount point there is no such place, so it lies inside. The
+//! command does not see it there; the host does, until the run ends.
 //!
 //! An agent with an outer workspace may own the directory that holds a store. Root therefore trusts no
 //! name, place, owner or mode: a store is a directory with the attribute `trusted.egress.store`, which
@@ -79,7 +79,8 @@ pub struct Store {
     about: About,
     /// Whether it outlives this value.
     kept: Cell<bool>,
-    /// A copy on a file system without such attributes has neither mark nor lock: it is never adopted.
+    /// A copy on a file system without `trusted` attributes has neither mark nor lock. It is never adopted: what a
+    /// killed run leaves there stays until somebody removes it. The other modes need such attributes anyway.
     lock: Option<Flock<OwnedFd>>,
 }
 

@@ -56,7 +56,7 @@ fn try_connect4(ctx: &SockAddrContext) -> Result<i32, Error> {
     Ok(refuse())
 }
 
-/// Counts the refusal; the supervisor makes any count a reason why the run failed.
+/// Counts the denial and writes no event. Any count makes the run's record incomplete.
 #[inline(always)]
 fn refuse() -> i32 {
     count(Counter::RelayDenied);

@@ -11,8 +11,8 @@ use crate::error::PASS;
 use crate::maps::text;
 use crate::read;
 
-/// `struct bpf_sock_addr_kern` as far as it is needed: what the kernel has at the address that a
-/// program gets as its context.
+/// The first members of `struct bpf_sock_addr_kern`, which the kernel has at the address that a program receives as its
+/// context. If a kernel changes this layout, the address cannot be read, and its row has the verdict `unread`.
 /// <https://github.com/torvalds/linux/blob/v6.7/include/linux/filter.h>
 #[repr(C)]
 struct KernelContext {

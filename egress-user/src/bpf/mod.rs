@@ -35,7 +35,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/eg
 static DEBUG_OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/egress.bpf.debug.o"));
 
-/// The program that only an audit has.
+/// The one program that is attached in an audit only. It copies the answers of name servers.
 const AUDIT_ONLY: &str = "agent_skb_ingress";
 
 /// Takes what the kernel programs say of themselves.
@@ -311,9 +311,10 @@ impl Gates {
     }
 }
 
-/// A loader without the kernel's BTF. No program here needs CO-RE, and parsing it takes longer than
-/// everything else in this module, but `EbpfLoader::new` does so unasked: it is kept from opening
-/// the file by a descriptor limit of zero for the length of that one call.
+/// Makes a loader without the kernel's BTF.
+///
+/// `EbpfLoader::new` always parses the BTF, which takes 12 ms, longer than everything else in this module, and no
+/// program here needs CO-RE. `RLIMIT_NOFILE` is therefore 0 for that one call, so that opening the file fails.
 fn loader<'a>() -> Result<EbpfLoader<'a>, Errno> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, 0, hard)?;

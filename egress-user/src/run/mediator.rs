@@ -202,6 +202,10 @@ impl Mediator {
 
     /// Ends it: SIGTERM, time to close its session, then SIGKILL. `tunnels` is what
     /// [`Self::tunnels`] said before the relay ended, `allowed` what the relay has forwarded.
+    ///
+    /// A mediator that has to be killed because it does not end, or does nothing, makes the exit status 125. A Pipelock
+    /// that still scans after a minute is killed as well, but the run keeps the command's status, because only the end
+    /// of the receipts is unproven then.
     pub(super) fn end(
         self,
         choice: &MediatorChoice,

@@ -1,5 +1,8 @@
 //! `Plan → Prepared`: users, cgroups, the boundary's init with its view and sockets, and the gates.
 //! When this returns the boundary is closed, and nothing in it runs yet.
+//!
+//! `--mode audit` takes the same steps through the same types, without the network namespace, the sockets, the probes,
+//! the relay, and the mediator (`Entry::Absent`).
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};

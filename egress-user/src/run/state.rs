@@ -4,6 +4,9 @@
 //! lets go of it when that process ends, however it ends. A directory gets its name only with the
 //! lock taken, and loses it before anything in it is removed: `.<run>` is a directory that is being
 //! made or removed. Names change under the lock of the whole state, `/run/egress/lock`.
+//!
+//! `/run` is memory on most machines, so the evidence here is lost in a power failure. The packet is not, because
+//! `packet_dir` writes it through to the disk.
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;

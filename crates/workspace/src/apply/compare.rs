@@ -41,6 +41,9 @@ struct Compare<'a> {
 /// form, until the agent changes them. The clock of the file system was at most `set_back` behind the
 /// time that it had when the run began.
 ///
+/// An entry is listed if its `ctime` is later than the copy and it differs. An entry that is missing from the copy and
+/// that the host changed during the run is not listed.
+///
 /// # Errors
 /// When one of them cannot be read.
 pub fn compare(store: &Store, altered: &BTreeSet<RelPath>, set_back: Duration) -> io::Result<Plan> {

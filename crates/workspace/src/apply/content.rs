@@ -12,8 +12,9 @@ use super::judge::Kind;
 use super::model::Change;
 use super::tree;
 
-/// Takes digests of files. What is written of them is bounded by the disk; holes are not, and a program
-/// makes terabytes of them with one call: so many bytes of holes are digested in all.
+/// Computes the digests of a run's files. The disk bounds the written bytes, but not the holes: a program makes
+/// terabytes of them with one call. A run therefore digests 8 GiB of holes, and a file beyond that has no `sha256` in
+/// `changes.json`.
 #[derive(Debug)]
 pub struct Digests {
     holes_left: u64,

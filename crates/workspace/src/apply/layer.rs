@@ -45,12 +45,14 @@ pub fn is_redirected(upper: &impl AsFd, name: &OsStr) -> io::Result<bool> {
 /// What became of the lower layer's entry that an entry of the upper layer began as a copy of.
 #[derive(Debug)]
 pub enum Origin {
-    /// It is no copy, or it cannot be told: of a file with several names, and where the file system has
-    /// no handles, the kernel notes nothing; and without `CAP_DAC_READ_SEARCH` it does not tell.
+    /// It is not a copy, or the kernel noted no origin (`trusted.overlay.origin`): for a file with several names, for a
+    /// file that the command replaced, and where the file system has no handles. `CAP_DAC_READ_SEARCH` is needed as
+    /// well. If the host removed such a file during the run, applying restores it.
     Unknown,
-    /// Nothing has a name for it any more.
+    /// No name leads to it any more, so the host removed it.
     Gone,
-    /// It is still there, under this name or another.
+    /// It still has a name, this one or another. If it changed after the store was made, the host changed it. If it did
+    /// not, the command renamed it.
     There(FileStat),
 }
 

@@ -15,6 +15,9 @@ pub(super) struct Caller {
 }
 
 impl Caller {
+    /// Reads the executable of `pid` from `/proc` when the record is taken, milliseconds after the call. `exe` is
+    /// `None` for a process that has ended by then; the kernel's own record always has the name, the process id, and
+    /// the time.
     pub(super) fn of(pid: u32, comm: &[u8; 16]) -> Self {
         let exe = std::fs::read_link(format!("/proc/{pid}/exe")).ok();
         Self {

@@ -1,5 +1,8 @@
-//! Rows about `AF_UNIX` addresses. The kernel's hook sees a path as text; what it led to is looked up
-//! in the boundary's view when the record is read, within milliseconds of the call.
+//! Writes the rows about `AF_UNIX` addresses. The kernel's hook sees a path as text. The supervisor looks up where the
+//! path leads in the file view when it reads the record, within milliseconds of the call.
+//!
+//! A socket that is made or removed in between gets the wrong verdict. The file view is what keeps the command from
+//! sockets of the host, not this record.
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
