@@ -1,8 +1,9 @@
 //! Where symbolic links lead once changes are applied, by way of other links, too.
 //!
 //! Which changes will be applied is not decided yet. A name therefore counts as what the workspace has there and
-//! as what the agent's view has there, and each way of a new link must end where a change may be. A link that
-//! was there before may lead anywhere, but not by way of a new link, nor of a directory in the place of a link.
+//! as what the agent's view has there, and each way of a new link must end where a change may be. No name on such a
+//! way may be a git directory, whatever it is called, or lie in one. A link that was there before may lead anywhere,
+//! but not by way of a new link, nor of a directory in the place of a link.
 mod world;
 
 use std::cell::{Cell, RefCell};
