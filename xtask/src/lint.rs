@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 
+use crate::book;
 use crate::ebpf;
 use crate::layout::Layout;
 use crate::program::{
@@ -63,6 +64,8 @@ pub(crate) fn run(layout: &Layout) -> Result<()> {
     )?;
 
     setup::for_lint(layout)?;
+    step("links and book");
+    book::run(layout)?;
     step("licences and sources of dependencies");
     deny(layout)?;
     step("unused dependencies");

@@ -11,6 +11,7 @@
 
 mod attacks;
 mod bench;
+mod book;
 mod build;
 mod compiler;
 mod demo;

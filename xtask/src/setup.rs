@@ -18,6 +18,8 @@ const BPF_LINKER: &str = "0.10.1";
 const CARGO_DENY: &str = "0.20.2";
 const CARGO_CYCLONEDX: &str = "0.5.9";
 const CARGO_MACHETE: &str = "0.9.2";
+/// The builder of the book.
+const MDBOOK: &str = "0.5.4";
 /// The published verifiers that every chain and packet of this project must satisfy.
 const VERIFIER_RS: &str = "0.6.5";
 const VERIFIER_PY: &str = "0.4.1";
@@ -138,6 +140,12 @@ pub(crate) fn for_lint(layout: &Layout) -> Result<()> {
         if on_path_or_installed(name).is_none() {
             run(&mut cargo_install(layout, name, version))?;
         }
+    }
+    if on_path_or_installed("mdbook").is_none() {
+        // A small book is built fast enough without optimizing what builds it.
+        run(cargo_install(layout, "mdbook", MDBOOK)
+            .arg("--no-default-features")
+            .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0"))?;
     }
     Ok(())
 }
