@@ -3,7 +3,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use egress_common::abi::{SLOTS, Slot};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap};
@@ -42,11 +42,11 @@ impl SlotArray {
             )
         }?;
         let words: NonNull<AtomicU64> = start.cast();
-        // SAFETY: the mapping is `BYTES` long, page-aligned, readable, initialised by the kernel and
-        // never unmapped, so it holds WORDS * SLOTS aligned words for 'static. The kernel changes
-        // them while they are mapped, which atomics allow. They are only ever loaded, never stored
-        // to: the pages are read-only. A file that is cut short cannot stand behind it: a BPF array
-        // has one size for life.
+        // SAFETY: the mapping is `BYTES` long, page-aligned, readable, initialised by the kernel, and never unmapped, so it
+        // holds WORDS * SLOTS aligned words for 'static. The kernel changes them meanwhile, which atomics allow. The
+        // pages are read-only: std allows no atomic access to such memory but relaxed loads of no more than a word
+        // (`std::sync::atomic`, "Atomic accesses to read-only memory"), and `words_of` makes no other. A BPF array has
+        // one size for life, so no page behind the mapping goes away.
         let words = unsafe { std::slice::from_raw_parts(words.as_ptr(), BYTES.get() / 8) };
         Ok(Self { words })
     }
@@ -76,8 +76,10 @@ impl SlotArray {
         let mut words = [0; WORDS];
         let slot = self.words.get(start..start + WORDS).unwrap_or_default();
         for (to, word) in words.iter_mut().zip(slot) {
-            *to = word.load(Ordering::Acquire);
+            *to = word.load(Ordering::Relaxed);
         }
+        // These loads come before those of the next reading.
+        fence(Ordering::Acquire);
         words
     }
 }
