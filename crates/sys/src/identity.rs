@@ -1,24 +1,30 @@
-//! The identity that the calling thread has towards file systems.
+//! The identity that a thread has towards file systems.
 use std::io;
 
 use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
+use rustix::thread::set_thread_groups;
 
-/// Makes the calling thread `uid`:`gid` for every access to files, without supplementary groups. The
+/// Does `work` on a thread that is `uid`:`gid` for every access to files, without supplementary groups. The
 /// kernel takes the capabilities that override permissions away with a uid other than 0
-/// (capabilities(7), "Effect of user ID changes on capabilities"). Other threads stay as they are.
-///
-/// # Order
-/// On a thread that does nothing else and ends.
+/// (capabilities(7), "Effect of user ID changes on capabilities"). Other threads stay as they are, and this one ends.
 ///
 /// # Errors
-/// When the kernel refuses.
-pub fn assume_on_this_thread(uid: u32, gid: u32) -> io::Result<()> {
+/// When the kernel refuses, or `work` panics.
+pub fn acting_as<T: Send>(uid: u32, gid: u32, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    let started = || {
+        assume(Uid::from_raw(uid), Gid::from_raw(gid))?;
+        Ok(work())
+    };
+    std::thread::scope(|scope| scope.spawn(started).join()).unwrap_or_else(|_| {
+        Err(io::Error::other(
+            "the thread with another identity panicked",
+        ))
+    })
+}
+
+fn assume(uid: Uid, gid: Gid) -> io::Result<()> {
     // The C library's function changes all threads; the system call changes the caller alone.
-    // SAFETY: a length of zero, so that the pointer is not read.
-    if unsafe { libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>()) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    set_thread_groups(&[])?;
     setfsgid(gid);
     setfsuid(uid);
     // Both give the old value and no error: asking for an id that is none reads it back.

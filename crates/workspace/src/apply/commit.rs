@@ -61,16 +61,7 @@ pub fn commit(store: &Store, plan: &mut Plan) -> io::Result<()> {
     let about = store.about();
     prepare(&mut places, about, plan)?;
     places.last = [None, None];
-    std::thread::scope(|scope| {
-        let steps = scope.spawn(|| {
-            identity::assume_on_this_thread(about.uid, about.gid)?;
-            take_all(&mut places, plan);
-            Ok(())
-        });
-        steps
-            .join()
-            .unwrap_or_else(|_| Err(io::Error::other("the thread that applies panicked")))
-    })?;
+    identity::acting_as(about.uid, about.gid, || take_all(&mut places, plan))?;
     match places.stranded.first() {
         None => Ok(()),
         Some(path) => Err(io::Error::other(format!(
