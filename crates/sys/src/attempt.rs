@@ -1,124 +1,102 @@
-//! Single system calls that the probes try. Each gives back what the kernel said.
+//! System calls that the probes try. Each function returns what the kernel answers.
+use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 
-fn checked(result: libc::c_long) -> io::Result<libc::c_long> {
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(result)
-    }
-}
+use nix::sys::ptrace;
+use nix::unistd::Pid;
 
-fn descriptor(result: libc::c_long) -> io::Result<OwnedFd> {
-    let number = i32::try_from(checked(result)?).map_err(io::Error::other)?;
-    // SAFETY: the call has just made this descriptor; nothing else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(number) })
-}
+use crate::raw;
 
-/// `io_uring_setup(2)` with one entry.
+/// Makes a ring with one entry.
 ///
 /// # Errors
-/// Those of the call.
+/// Those of `io_uring_setup(2)`.
 pub fn io_uring() -> io::Result<OwnedFd> {
-    // struct io_uring_params is 120 bytes, all zero for the defaults.
+    // `struct io_uring_params` has 120 bytes, all zero for the defaults.
     let mut parameters = [0_u64; 15];
-    // SAFETY: the kernel reads and writes the 120 bytes of `parameters`.
-    descriptor(unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, parameters.as_mut_ptr()) })
+    let arguments = [1, raw::pointer(parameters.as_mut_ptr())];
+    // SAFETY: the kernel reads and writes the 120 bytes of `parameters`, and returns a new descriptor.
+    unsafe { raw::open(libc::SYS_io_uring_setup, arguments) }
 }
 
-/// `bpf(2)`: an array of one number.
+/// Makes a BPF array of one number.
 ///
 /// # Errors
-/// Those of the call.
+/// Those of `bpf(2)`.
 pub fn bpf_map() -> io::Result<OwnedFd> {
-    const MAP_CREATE: libc::c_long = 0;
+    const MAP_CREATE: usize = 0;
     // map_type BPF_MAP_TYPE_ARRAY, key_size, value_size, max_entries.
     let attributes: [u32; 4] = [2, 4, 8, 1];
-    // SAFETY: the kernel reads the 16 bytes of `attributes`, whose size is given.
-    descriptor(unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            MAP_CREATE,
-            attributes.as_ptr(),
-            size_of_val(&attributes),
-        )
-    })
+    let arguments = [
+        MAP_CREATE,
+        raw::pointer(&raw const attributes),
+        size_of_val(&attributes),
+    ];
+    // SAFETY: the kernel reads the 16 bytes of `attributes`, and returns a new descriptor.
+    unsafe { raw::open(libc::SYS_bpf, arguments) }
 }
 
-/// `perf_event_open(2)`: the CPU clock of the calling process.
+/// Opens the CPU clock of the calling process as a performance event.
 ///
 /// # Errors
-/// Those of the call.
+/// Those of `perf_event_open(2)`.
 pub fn perf_event() -> io::Result<OwnedFd> {
-    const CLOEXEC: libc::c_long = 8; // PERF_FLAG_FD_CLOEXEC
-    // struct perf_event_attr, first version, 64 bytes: type PERF_TYPE_SOFTWARE, size, config
+    const CLOEXEC: usize = 8; // PERF_FLAG_FD_CLOEXEC
+    // The first version of `struct perf_event_attr` has 64 bytes: type PERF_TYPE_SOFTWARE, size, config
     // PERF_COUNT_SW_CPU_CLOCK.
     let mut attributes = [0_u32; 16];
-    attributes[0] = 1;
-    attributes[1] = 64;
-    // SAFETY: the kernel reads the 64 bytes of `attributes`; the rest are integers.
-    descriptor(unsafe {
-        libc::syscall(
-            libc::SYS_perf_event_open,
-            attributes.as_ptr(),
-            0,
-            -1,
-            -1,
-            CLOEXEC,
-        )
-    })
+    attributes[..2].copy_from_slice(&[1, 64]);
+    let none = raw::sign_extended(-1);
+    let arguments = [raw::pointer(&raw const attributes), 0, none, none, CLOEXEC];
+    // SAFETY: the kernel reads the 64 bytes of `attributes`, the rest are numbers, and it returns a new descriptor.
+    unsafe { raw::open(libc::SYS_perf_event_open, arguments) }
 }
 
-/// `userfaultfd(2)`.
+/// Makes a descriptor for page faults in user space.
 ///
 /// # Errors
-/// Those of the call.
+/// Those of `userfaultfd(2)`.
 pub fn userfaultfd() -> io::Result<OwnedFd> {
-    // SAFETY: the call takes one integer.
-    descriptor(unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC) })
+    // SAFETY: the call takes one number and returns a new descriptor. No memory is registered with it.
+    unsafe { raw::open(libc::SYS_userfaultfd, [raw::sign_extended(libc::O_CLOEXEC)]) }
 }
 
-/// `keyctl(2)`: the id of the process's keyring, which is made.
+/// Makes the keyring of the calling process.
 ///
 /// # Errors
-/// Those of the call.
+/// Those of `keyctl(2)`.
 pub fn keyring() -> io::Result<()> {
-    const GET_KEYRING_ID: libc::c_long = 0;
-    const PROCESS_KEYRING: libc::c_long = -2;
-    // SAFETY: the call takes integers here.
-    checked(unsafe { libc::syscall(libc::SYS_keyctl, GET_KEYRING_ID, PROCESS_KEYRING, 1) })?;
-    Ok(())
+    const GET_KEYRING_ID: usize = 0;
+    const PROCESS_KEYRING: i32 = -2;
+    let arguments = [GET_KEYRING_ID, raw::sign_extended(PROCESS_KEYRING), 1];
+    // SAFETY: this operation takes numbers only.
+    unsafe { raw::call(libc::SYS_keyctl, arguments) }.map(drop)
 }
 
-/// `syslog(2)`: the kernel's messages. Gives how many bytes were read.
+/// Reads messages of the kernel, and returns how many bytes there were.
 ///
 /// # Errors
-/// Those of the call.
-pub fn kernel_log() -> io::Result<libc::c_long> {
-    const READ_ALL: libc::c_long = 3;
+/// Those of `syslog(2)`.
+pub fn kernel_log() -> io::Result<usize> {
+    const READ_ALL: usize = 3;
     let mut buffer = [0_u8; 256];
+    let arguments = [READ_ALL, raw::pointer(buffer.as_mut_ptr()), buffer.len()];
     // SAFETY: the kernel writes at most the given length into `buffer`.
-    let read = unsafe {
-        libc::syscall(
-            libc::SYS_syslog,
-            READ_ALL,
-            buffer.as_mut_ptr(),
-            buffer.len(),
-        )
-    };
-    checked(read)
+    unsafe { raw::call(libc::SYS_syslog, arguments) }
 }
 
-/// `getpid` through the entry of 32-bit programs. Returns only if the kernel answered.
+/// Calls `getpid` through the entry of 32-bit programs. It returns only if the kernel has such an entry.
 ///
 /// # Errors
-/// `Unsupported` where no such entry can be called.
+/// What the kernel answers, and `Unsupported` on machines without such an entry.
 pub fn call_32bit() -> io::Result<i64> {
     #[cfg(target_arch = "x86_64")]
     {
         let mut number: i64 = 20;
-        // SAFETY: the call takes no argument and writes no memory; the registers that some kernels
+        // SAFETY: the call takes no argument and writes no memory. The registers that some kernels
         // do not keep are named.
         unsafe {
             std::arch::asm!("int 0x80", inout("rax") number, out("r8") _, out("r9") _,
@@ -133,115 +111,93 @@ pub fn call_32bit() -> io::Result<i64> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// `getpid` as x32 programs call it.
+/// Calls `getpid` as x32 programs do.
 ///
 /// # Errors
 /// `ENOSYS` where the kernel has no x32, `Unsupported` on other machines.
-pub fn call_x32() -> io::Result<i64> {
+pub fn call_x32() -> io::Result<usize> {
     #[cfg(target_arch = "x86_64")]
     {
         // SAFETY: the call takes no argument.
-        checked(unsafe { libc::syscall(0x4000_0000 | libc::SYS_getpid) })
+        unsafe { raw::call(0x4000_0000 | libc::SYS_getpid, []) }
     }
     #[cfg(not(target_arch = "x86_64"))]
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// `ptrace(2)`: becomes the tracer of `pid`, without stopping it.
+/// Becomes the tracer of `pid` without stopping it.
 ///
 /// # Errors
-/// Those of the call.
+/// Those of `ptrace(2)`.
 pub fn seize(pid: i32) -> io::Result<()> {
-    // SAFETY: PTRACE_SEIZE takes a process and no memory.
-    checked(unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid, 0, 0) })?;
-    Ok(())
+    Ok(ptrace::seize(Pid::from_raw(pid), ptrace::Options::empty())?)
 }
 
-/// `ptrace(2)`: lets the parent trace the calling process, which then stops after its next `execve`.
+/// Lets the parent trace the calling process, which then stops after its next `execve`.
 ///
 /// # Errors
-/// Those of the call.
+/// Those of `ptrace(2)`.
 pub fn trace_me() -> io::Result<()> {
-    // SAFETY: PTRACE_TRACEME takes nothing.
-    checked(unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) })?;
-    Ok(())
+    Ok(ptrace::traceme()?)
 }
 
-/// `shmget(2)`: the segment of `key`.
-///
-/// # Errors
-/// Those of the call.
-pub fn shared_segment(key: i32) -> io::Result<i32> {
-    // SAFETY: the call takes integers.
-    let id = unsafe { libc::shmget(key, 0, 0) };
-    checked(id.into())?;
-    Ok(id)
-}
-
-/// A System V segment of one page that every user may read; removed when dropped.
+/// A System V segment of one page that every user may read. It is removed when this is dropped.
 #[derive(Debug)]
 pub struct SharedSegment(i32);
 
 impl SharedSegment {
-    /// Makes it.
+    /// Makes the segment.
     ///
     /// # Errors
     /// Those of `shmget(2)`.
     pub fn create(key: i32) -> io::Result<Self> {
-        // SAFETY: the call takes integers.
-        let id = unsafe { libc::shmget(key, 4096, libc::IPC_CREAT | libc::IPC_EXCL | 0o666) };
-        checked(id.into())?;
-        Ok(Self(id))
+        let flags = libc::IPC_CREAT | libc::IPC_EXCL | 0o666;
+        segment(key, 4096, flags).map(Self)
     }
 }
 
 impl Drop for SharedSegment {
     fn drop(&mut self) {
-        // SAFETY: IPC_RMID reads no structure.
+        // SAFETY: `IPC_RMID` reads no structure.
         unsafe { libc::shmctl(self.0, libc::IPC_RMID, std::ptr::null_mut()) };
     }
 }
 
-/// Unlocks the slave of a pseudo-terminal and gives its number.
+/// Looks up the segment of `key`.
 ///
 /// # Errors
-/// Those of `ioctl(2)`.
-pub fn unlock_terminal(master: &impl AsFd) -> io::Result<u32> {
-    let master = master.as_fd().as_raw_fd();
-    let (locked, mut number): (libc::c_int, libc::c_uint) = (0, 0);
-    // SAFETY: TIOCSPTLCK reads one int.
-    checked(unsafe { libc::ioctl(master, libc::TIOCSPTLCK, &raw const locked) }.into())?;
-    // SAFETY: TIOCGPTN writes one unsigned int.
-    checked(unsafe { libc::ioctl(master, libc::TIOCGPTN, &raw mut number) }.into())?;
-    Ok(number)
+/// Those of `shmget(2)`.
+pub fn shared_segment(key: i32) -> io::Result<()> {
+    segment(key, 0, 0).map(drop)
 }
 
-/// `TIOCSTI`: one byte of input for whoever reads from `terminal`.
-///
-/// # Errors
-/// Those of `ioctl(2)`.
-pub fn push_input(terminal: &impl AsFd) -> io::Result<()> {
-    let byte = b'x';
-    let terminal = terminal.as_fd().as_raw_fd();
-    // SAFETY: TIOCSTI reads one byte.
-    checked(unsafe { libc::ioctl(terminal, libc::TIOCSTI, &raw const byte) }.into())?;
-    Ok(())
-}
-
-/// Closes every descriptor from 3 up but `kept`.
-///
-/// # Order
-/// In a forked process that touches no object with a descriptor but `kept` any more.
-///
-/// # Errors
-/// Those of `close_range(2)`.
-pub fn close_others(kept: &impl AsFd) -> io::Result<()> {
-    let kept = u32::try_from(kept.as_fd().as_raw_fd()).map_err(io::Error::other)?;
-    for (first, last) in [(3, kept.saturating_sub(1)), (kept + 1, u32::MAX)] {
-        if first <= last {
-            // SAFETY: the objects that own these descriptors are never touched again (documented).
-            checked(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
-        }
+fn segment(key: i32, size: usize, flags: i32) -> io::Result<i32> {
+    // SAFETY: the call takes numbers only.
+    match unsafe { libc::shmget(key, size, flags) } {
+        -1 => Err(io::Error::last_os_error()),
+        id => Ok(id),
     }
-    Ok(())
+}
+
+/// Unlocks a pseudo-terminal, and returns the path of its other end.
+///
+/// # Errors
+/// Those of `ioctl(2)`.
+pub fn unlock_terminal(master: &impl AsFd) -> io::Result<PathBuf> {
+    rustix::pty::unlockpt(master)?;
+    let path = rustix::pty::ptsname(master, Vec::new())?;
+    Ok(OsString::from_vec(path.into_bytes()).into())
+}
+
+/// Pushes one byte of input to whoever reads from `terminal`.
+///
+/// # Errors
+/// Those of `ioctl(2)`, `TIOCSTI`.
+pub fn push_input(terminal: &impl AsFd) -> io::Result<()> {
+    let (terminal, byte) = (terminal.as_fd().as_raw_fd(), b'x');
+    // SAFETY: `TIOCSTI` reads one byte.
+    match unsafe { libc::ioctl(terminal, libc::TIOCSTI, &raw const byte) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }

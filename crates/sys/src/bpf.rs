@@ -1,19 +1,22 @@
 //! The two bpf(2) commands for program kinds that the loader's library does not know.
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use crate::raw;
 
 /// `BPF_PROG_LOAD`.
-const PROG_LOAD: libc::c_int = 5;
+const PROG_LOAD: usize = 5;
 /// `BPF_LINK_CREATE`.
-const LINK_CREATE: libc::c_int = 28;
+const LINK_CREATE: usize = 28;
 /// `BPF_PROG_TYPE_CGROUP_SOCK_ADDR`.
 const CGROUP_SOCK_ADDR: u32 = 18;
 /// Bytes of `prog_name`, the final NUL among them.
 const NAME_BYTES: usize = 16;
 
-/// The start of `union bpf_attr` for `BPF_PROG_LOAD`; the kernel takes what is not given for zero.
+/// The start of `union bpf_attr` for `BPF_PROG_LOAD`. The kernel reads zeros for what is not given.
 #[repr(C)]
+#[derive(Default)]
 struct ProgLoad {
     prog_type: u32,
     insn_cnt: u32,
@@ -27,34 +30,6 @@ struct ProgLoad {
     prog_name: [u8; NAME_BYTES],
     prog_ifindex: u32,
     expected_attach_type: u32,
-}
-
-/// The start of `union bpf_attr` for `BPF_LINK_CREATE`.
-#[repr(C)]
-struct LinkCreate {
-    prog_fd: u32,
-    target_fd: u32,
-    attach_type: u32,
-    flags: u32,
-}
-
-fn bpf<T>(command: libc::c_int, attr: &T) -> io::Result<OwnedFd> {
-    // SAFETY: `attr` is a block of the size given, laid out as the command wants it; what it points to
-    // lives as long as the borrows that its two callers hold.
-    let fd = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            command,
-            std::ptr::from_ref(attr),
-            size_of::<T>(),
-        )
-    };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let fd = i32::try_from(fd).map_err(io::Error::other)?;
-    // SAFETY: the call just made this descriptor, close-on-exec.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Loads a program of the kind of `cgroup/connect4` for another attach type. An instruction is 8 bytes.
@@ -72,23 +47,23 @@ pub fn load_sock_addr<I: Copy>(
     for (to, byte) in prog_name.iter_mut().take(NAME_BYTES - 1).zip(name.bytes()) {
         *to = byte;
     }
-    bpf(
+    let attributes = ProgLoad {
+        prog_type: CGROUP_SOCK_ADDR,
+        insn_cnt: u32::try_from(instructions.len()).map_err(io::Error::other)?,
+        insns: raw::pointer(instructions) as u64,
+        license: raw::pointer(license.as_ptr()) as u64,
+        prog_name,
+        expected_attach_type: attach_type,
+        ..ProgLoad::default()
+    };
+    let arguments = [
         PROG_LOAD,
-        &ProgLoad {
-            prog_type: CGROUP_SOCK_ADDR,
-            insn_cnt: u32::try_from(instructions.len()).map_err(io::Error::other)?,
-            insns: instructions.as_ptr().addr() as u64,
-            license: license.as_ptr().addr() as u64,
-            log_level: 0,
-            log_size: 0,
-            log_buf: 0,
-            kern_version: 0,
-            prog_flags: 0,
-            prog_name,
-            prog_ifindex: 0,
-            expected_attach_type: attach_type,
-        },
-    )
+        raw::pointer(&raw const attributes),
+        size_of::<ProgLoad>(),
+    ];
+    // SAFETY: `attributes` is a block of the given size in the layout of this command. It points to `insn_cnt` whole
+    // instructions and to a string with its NUL, both borrowed. The call returns a new descriptor.
+    unsafe { raw::open(libc::SYS_bpf, arguments) }
 }
 
 /// Attaches a program to a cgroup for as long as the returned link is open.
@@ -97,13 +72,18 @@ pub fn load_sock_addr<I: Copy>(
 /// Those of bpf(2), `BPF_LINK_CREATE`.
 pub fn link(program: &impl AsFd, cgroup: &impl AsFd, attach_type: u32) -> io::Result<OwnedFd> {
     let number = |fd: &dyn AsRawFd| u32::try_from(fd.as_raw_fd()).map_err(io::Error::other);
-    bpf(
+    // The start of `union bpf_attr` for this command: prog_fd, target_fd, attach_type, flags.
+    let attributes = [
+        number(&program.as_fd())?,
+        number(&cgroup.as_fd())?,
+        attach_type,
+        0,
+    ];
+    let arguments = [
         LINK_CREATE,
-        &LinkCreate {
-            prog_fd: number(&program.as_fd())?,
-            target_fd: number(&cgroup.as_fd())?,
-            attach_type,
-            flags: 0,
-        },
-    )
+        raw::pointer(&raw const attributes),
+        size_of_val(&attributes),
+    ];
+    // SAFETY: the kernel reads the 16 bytes of `attributes`, which hold numbers only, and returns a new descriptor.
+    unsafe { raw::open(libc::SYS_bpf, arguments) }
 }

@@ -121,7 +121,7 @@ impl<S: Serialize, R> Channel<S, R> {
     ///
     /// # Errors
     /// Those of `sendmsg(2)`.
-    pub fn send_with(&self, message: &S, fds: &[RawFd]) -> io::Result<()> {
+    pub fn send_with(&self, message: &S, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         fd::send_with_fds(&self.socket, &serde_json::to_vec(message)?, fds)
     }
 }
@@ -207,8 +207,8 @@ mod tests {
         let (ours, theirs) = Channel::<u32, String>::pair().unwrap();
         assert!(ours.try_receive().unwrap().is_none());
         theirs.send(&String::from("one")).unwrap();
-        let number = ours.as_fd().as_raw_fd();
-        theirs.send_with(&String::from("two"), &[number]).unwrap();
+        let passed = [ours.as_fd()];
+        theirs.send_with(&String::from("two"), &passed).unwrap();
         assert_eq!(ours.receive().unwrap().message, "one");
         let two = ours.receive_within(SOON).unwrap();
         assert_eq!((two.message.as_str(), two.fds.len()), ("two", 1));

@@ -1,10 +1,18 @@
-//! Descriptors: what was inherited, what is closed, and passing them over a socket.
-use std::io::{self, IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+//! Descriptors: which the caller left open, which the next program keeps, and passing them over a socket.
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut, Seek, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
-use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, getpeername, recvmsg, sendmsg,
+use nix::sys::socket::{MsgFlags, SockaddrStorage, getpeername};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
+
+use crate::raw;
 
 /// What the caller left open for this process: number and `readlink` text of every descriptor from 3 up, and of a
 /// standard stream that is a socket, since what is written to it leaves by way of its peer. Sockets are followed by
@@ -50,50 +58,50 @@ fn peer(socket: RawFd) -> String {
 /// # Errors
 /// `ENOSYS` before Linux 5.11.
 pub fn cloexec_from(first: u32) -> io::Result<()> {
-    // SAFETY: close_range takes three integers; CLOEXEC only changes descriptor flags.
-    let done = unsafe {
-        libc::syscall(
-            libc::SYS_close_range,
-            first,
-            u32::MAX,
-            libc::CLOSE_RANGE_CLOEXEC,
-        )
-    };
-    if done < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
+    let arguments = [first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC].map(|word| word as usize);
+    // SAFETY: the call takes numbers, and with this flag it closes nothing.
+    unsafe { raw::call(libc::SYS_close_range, arguments) }.map(drop)
+}
+
+/// Closes every descriptor from 3 up but `kept`.
+///
+/// # Safety
+/// No object that owns or borrows another one of them may be used afterwards, not even dropped.
+pub(crate) unsafe fn close_others(kept: &impl AsFd) -> io::Result<()> {
+    let kept = raw::fd(kept);
+    for (first, last) in [(3, kept.saturating_sub(1)), (kept + 1, u32::MAX as usize)] {
+        if first <= last {
+            // SAFETY: the caller vouches for the objects that own these descriptors.
+            unsafe { raw::call(libc::SYS_close_range, [first, last, 0]) }?;
+        }
     }
+    Ok(())
 }
 
 /// Lets the next `execve` keep `fd`.
 ///
 /// # Errors
 /// Those of `fcntl(2)`.
-pub fn keep_over_exec(fd: &impl AsFd) -> io::Result<RawFd> {
-    let fd = fd.as_fd().as_raw_fd();
-    // SAFETY: F_SETFD takes an int and `fd` is open for the length of the borrow.
-    if unsafe { libc::fcntl(fd, libc::F_SETFD, 0) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(fd)
+pub fn keep_over_exec(fd: &impl AsFd) -> io::Result<()> {
+    Ok(fcntl_setfd(fd, FdFlags::empty())?)
 }
 
-/// Sends `message` with `fds` in one datagram.
+/// Most descriptors in one datagram.
+const MOST_FDS: usize = 16;
+
+/// Sends `message` with at most 16 descriptors in one datagram.
 ///
 /// # Errors
-/// Those of `sendmsg(2)`.
-pub fn send_with_fds(socket: &impl AsFd, message: &[u8], fds: &[RawFd]) -> io::Result<()> {
+/// Those of `sendmsg(2)`; `EMSGSIZE` for more descriptors.
+pub fn send_with_fds(socket: &impl AsFd, message: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let rights = SendAncillaryMessage::ScmRights(fds);
+    if fds.len() > MOST_FDS || !fds.is_empty() && !control.push(rights) {
+        return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
+    }
     let iov = [IoSlice::new(message)];
-    let rights = [ControlMessage::ScmRights(fds)];
-    let control: &[ControlMessage<'_>] = if fds.is_empty() { &[] } else { &rights };
-    sendmsg::<()>(
-        socket.as_fd().as_raw_fd(),
-        &iov,
-        control,
-        MsgFlags::MSG_NOSIGNAL,
-        None,
-    )?;
+    sendmsg(socket, &iov, &mut control, SendFlags::NOSIGNAL)?;
     Ok(())
 }
 
@@ -111,44 +119,90 @@ pub struct Received {
 /// # Errors
 /// Those of `recvmsg(2)`; `EMSGSIZE` when the message or its descriptors were cut.
 pub fn receive(socket: &impl AsFd, flags: MsgFlags) -> io::Result<Received> {
-    let mut buffer = vec![0; 64 * 1024];
-    let mut space = nix::cmsg_space!([RawFd; 16]);
-    let mut iov = [IoSliceMut::new(&mut buffer)];
-    let message = recvmsg::<()>(
-        socket.as_fd().as_raw_fd(),
+    let mut bytes = vec![0; 64 * 1024];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::from_bits_retain(flags.bits().cast_unsigned());
+    let mut iov = [IoSliceMut::new(&mut bytes)];
+    let received = recvmsg(
+        socket,
         &mut iov,
-        Some(&mut space),
-        flags | MsgFlags::MSG_CMSG_CLOEXEC,
+        &mut control,
+        flags | RecvFlags::CMSG_CLOEXEC,
     )?;
     let mut fds = Vec::new();
-    for control in message.cmsgs()? {
-        if let ControlMessageOwned::ScmRights(numbers) = control {
-            for number in numbers {
-                // SAFETY: the kernel just installed this descriptor for us; nothing else owns it.
-                fds.push(unsafe { OwnedFd::from_raw_fd(number) });
-            }
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(passed) = message {
+            fds.extend(passed);
         }
     }
-    if message
-        .flags
-        .intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC)
-    {
+    let cut = ReturnFlags::TRUNC | ReturnFlags::CTRUNC;
+    // Aligned, the buffer may have room for some more.
+    if received.flags.intersects(cut) || fds.len() > MOST_FDS {
         return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
     }
-    let length = message.bytes;
-    buffer.truncate(length);
-    Ok(Received { bytes: buffer, fds })
+    bytes.truncate(received.bytes);
+    Ok(Received { bytes, fds })
 }
 
-/// A memory file that holds `bytes`, rewound.
+/// A memory file that holds `bytes`, rewound. Nobody can change it any more.
 ///
 /// # Errors
-/// Those of `memfd_create(2)` and `write(2)`.
+/// Those of `memfd_create(2)`, `write(2)` and `fcntl(2)`.
 pub fn memory_file(name: &std::ffi::CStr, bytes: &[u8]) -> io::Result<OwnedFd> {
-    use std::io::{Seek, Write};
-    let fd = nix::sys::memfd::memfd_create(name, nix::sys::memfd::MFdFlags::MFD_CLOEXEC)?;
-    let mut file = std::fs::File::from(fd);
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let mut file = File::from(memfd_create(name, flags)?);
     file.write_all(bytes)?;
     file.rewind()?;
+    let contents = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK;
+    fcntl_add_seals(&file, contents | SealFlags::SEAL)?;
     Ok(file.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::fd::AsRawFd;
+
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
+    use super::*;
+
+    #[test]
+    fn descriptors_arrive_and_too_many_are_an_error() {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let (ours, theirs) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
+        let file = memory_file(c"x", b"passed").unwrap();
+        send_with_fds(&ours, b"two", &[file.as_fd(), file.as_fd()]).unwrap();
+        let received = receive(&theirs, MsgFlags::empty()).unwrap();
+        assert_eq!(
+            (received.bytes.as_slice(), received.fds.len()),
+            (&b"two"[..], 2)
+        );
+        for fd in received.fds {
+            assert_eq!(rustix::io::fcntl_getfd(&fd).unwrap(), FdFlags::CLOEXEC);
+            let mut file = File::from(fd);
+            let mut text = String::new();
+            file.rewind().unwrap();
+            file.read_to_string(&mut text).unwrap();
+            assert_eq!(text, "passed");
+            assert!(file.write_all(b"x").is_err() && file.set_len(1).is_err());
+        }
+        let many = send_with_fds(&ours, b"many", &[file.as_fd(); 17]);
+        assert_eq!(many.unwrap_err().raw_os_error(), Some(libc::EMSGSIZE));
+        // More than the receiver has room for, by another sender.
+        let numbers = [file.as_raw_fd(); 17];
+        let rights = [nix::sys::socket::ControlMessage::ScmRights(&numbers)];
+        let iov = [IoSlice::new(b"many")];
+        nix::sys::socket::sendmsg::<()>(ours.as_raw_fd(), &iov, &rights, MsgFlags::empty(), None)
+            .unwrap();
+        let cut = receive(&theirs, MsgFlags::empty());
+        assert_eq!(cut.unwrap_err().raw_os_error(), Some(libc::EMSGSIZE));
+        let nothing = receive(&theirs, MsgFlags::MSG_DONTWAIT);
+        assert_eq!(nothing.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(ours);
+        let end = receive(&theirs, MsgFlags::empty()).unwrap();
+        assert!(end.bytes.is_empty() && end.fds.is_empty());
+    }
 }

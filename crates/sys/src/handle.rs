@@ -1,6 +1,8 @@
-//! Files by their handle: what a file system knows an inode by when no name leads to it.
+//! Files by their handle, by which a file system finds an inode when no name leads to it.
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
+
+use crate::raw;
 
 /// `MAX_HANDLE_SZ` of `<linux/fcntl.h>`.
 const MOST: usize = 128;
@@ -8,12 +10,12 @@ const MOST: usize = 128;
 /// `struct file_handle` with room for any handle.
 #[repr(C)]
 struct FileHandle {
-    length: libc::c_uint,
-    kind: libc::c_int,
+    length: u32,
+    kind: i32,
     bytes: [u8; MOST],
 }
 
-/// Opens, as a place only, the inode that `bytes` stands for on the mount of `mount`.
+/// Opens the inode that `bytes` stands for on the file system of `mount`, as a place only.
 ///
 /// # Errors
 /// `ESTALE` when there is no such inode any more, and the others of `open_by_handle_at(2)`.
@@ -26,18 +28,9 @@ pub fn open(mount: &impl AsFd, kind: u8, bytes: &[u8]) -> io::Result<OwnedFd> {
     let room = handle.bytes.get_mut(..bytes.len());
     room.ok_or(io::ErrorKind::InvalidInput)?
         .copy_from_slice(bytes);
-    // SAFETY: a valid descriptor, a block laid out as the kernel's whose length is within it, and flags.
-    let fd = unsafe {
-        libc::syscall(
-            libc::SYS_open_by_handle_at,
-            mount.as_fd().as_raw_fd(),
-            &raw mut handle,
-            libc::O_PATH | libc::O_CLOEXEC,
-        )
-    };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the call just made this descriptor.
-    Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).unwrap_or(-1)) })
+    let flags = raw::sign_extended(libc::O_PATH | libc::O_CLOEXEC);
+    let arguments = [raw::fd(mount), raw::pointer(&raw mut handle), flags];
+    // SAFETY: `handle` has the kernel's layout, and its length lies within it (checked above). The call returns a new
+    // descriptor.
+    unsafe { raw::open(libc::SYS_open_by_handle_at, arguments) }
 }

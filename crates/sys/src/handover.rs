@@ -5,31 +5,40 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Mutex;
 
 use nix::sys::socket::{MsgFlags, send};
+use rustix::io::{FdFlags, fcntl_setfd};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Takes ownership of an inherited descriptor by its number.
+/// Takes ownership of an inherited descriptor by its number, once.
+///
+/// All that this program opens is close-on-exec, so a descriptor without that flag came with the `execve`. Taking it sets
+/// the flag.
 ///
 /// # Errors
-/// `EBADF` when no such descriptor is open, `EINVAL` for the standard streams.
+/// `EBADF` when no such descriptor is open, or when it was not inherited or is taken already. `EINVAL` for the standard
+/// streams.
 pub fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
+    static TAKING: Mutex<()> = Mutex::new(());
     if fd < 3 {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
     }
-    // SAFETY: F_GETFD takes no pointer and is defined for every descriptor number.
-    let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
-    if flags < 0 {
-        return Err(io::Error::last_os_error());
+    let _taking = TAKING.lock();
+    // SAFETY: `F_GETFD` takes no pointer and is defined for every number.
+    match unsafe { libc::fcntl(fd, libc::F_GETFD) } {
+        -1 => return Err(io::Error::last_os_error()),
+        flags if flags & libc::FD_CLOEXEC != 0 => {
+            return Err(io::Error::from_raw_os_error(libc::EBADF));
+        }
+        _ => {}
     }
-    // SAFETY: F_SETFD takes an int and is defined for the open descriptor `fd`.
-    if unsafe { libc::fcntl(fd, libc::F_SETFD, flags | libc::FD_CLOEXEC) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: `fd` is open (checked above) and the plan names each descriptor once, so nothing
-    // else in this fresh process owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    // SAFETY: the descriptor is open. It came with the `execve` and was not taken before, or it had the flag, so no
+    // object owns it. The lock keeps other threads from taking it meanwhile.
+    let taken = unsafe { OwnedFd::from_raw_fd(fd) };
+    fcntl_setfd(&taken, FdFlags::CLOEXEC)?;
+    Ok(taken)
 }
 
 /// Reads and closes the plan in the inherited memory file `fd`.
@@ -56,5 +65,28 @@ pub fn send_message<T: Serialize>(socket: &impl AsFd, message: &T) -> io::Result
             Err(nix::errno::Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::IntoRawFd;
+
+    use super::*;
+
+    #[test]
+    fn what_was_not_inherited_or_is_taken_is_refused() {
+        let file = tempfile::tempfile().unwrap();
+        let refused = |fd| inherited(fd).unwrap_err().raw_os_error();
+        assert_eq!(refused(file.as_raw_fd()), Some(libc::EBADF));
+        // As it comes out of an execve.
+        let copy = rustix::io::fcntl_dupfd_cloexec(&file, 900).unwrap();
+        fcntl_setfd(&copy, FdFlags::empty()).unwrap();
+        let number = copy.into_raw_fd();
+        let taken = inherited(number).unwrap();
+        assert_eq!(refused(number), Some(libc::EBADF));
+        drop(taken);
+        assert_eq!(refused(number), Some(libc::EBADF));
+        assert_eq!(refused(2), Some(libc::EINVAL));
     }
 }

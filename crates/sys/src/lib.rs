@@ -2,7 +2,7 @@
 #![cfg(target_os = "linux")]
 #![expect(
     unsafe_code,
-    reason = "system calls that no safe wrapper covers; each block states its preconditions"
+    reason = "system calls that no library wraps safely; each block states why its preconditions hold"
 )]
 
 pub mod attempt;
@@ -22,6 +22,7 @@ pub mod netdev;
 pub mod netlink;
 pub mod privileges;
 pub mod process;
+mod raw;
 pub mod rename;
 pub mod routes;
 pub mod slots;

@@ -1,40 +1,21 @@
-//! Mount calls that have no safe wrapper: detached trees, idmapped mounts, `pivot_root`.
-use std::ffi::CString;
+//! Detached mounts, idmapped mounts, and `pivot_root`.
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-fn c_path(path: &Path) -> io::Result<CString> {
-    CString::new(path.as_os_str().as_bytes()).map_err(io::Error::from)
-}
+use rustix::fs::CWD;
+use rustix::mount::{MoveMountFlags, OpenTreeFlags};
 
-fn checked(result: libc::c_long) -> io::Result<libc::c_long> {
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(result)
-    }
-}
+use crate::raw;
 
 /// A detached copy of the mount at the file `at`: that one mount alone, without what is mounted below it.
 ///
 /// # Errors
 /// Those of `open_tree(2)`.
 pub fn open_tree(at: &impl AsFd) -> io::Result<OwnedFd> {
-    let empty = u32::try_from(libc::AT_EMPTY_PATH).unwrap_or_default();
-    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | empty;
-    // SAFETY: an empty path with AT_EMPTY_PATH names the descriptor itself; the rest are integers.
-    let fd = checked(unsafe {
-        libc::syscall(
-            libc::SYS_open_tree,
-            at.as_fd().as_raw_fd(),
-            c"".as_ptr(),
-            flags,
-        )
-    })?;
-    // SAFETY: the call just made this descriptor.
-    Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).unwrap_or(-1)) })
+    let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let flags = clone | OpenTreeFlags::AT_EMPTY_PATH;
+    Ok(rustix::mount::open_tree(at, c"", flags)?)
 }
 
 /// Attribute changes of a detached mount.
@@ -51,31 +32,26 @@ pub struct Attributes<'a> {
 /// # Errors
 /// `EINVAL` where the file system does not support idmapped mounts, or before Linux 5.12.
 pub fn set_attributes(tree: &impl AsFd, attributes: Attributes<'_>) -> io::Result<()> {
-    let mut set = attributes.set;
-    let mut userns = 0;
-    if let Some(map) = attributes.idmap {
-        set |= libc::MOUNT_ATTR_IDMAP;
-        userns = u64::try_from(map.as_raw_fd()).unwrap_or_default();
-    }
-    let attr = libc::mount_attr {
-        attr_set: set,
+    let mut attr = libc::mount_attr {
+        attr_set: attributes.set,
         attr_clr: 0,
         propagation: 0,
-        userns_fd: userns,
+        userns_fd: 0,
     };
-    // SAFETY: an empty path with AT_EMPTY_PATH names the descriptor itself; `attr` is a valid block
-    // of the size given.
-    checked(unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            tree.as_fd().as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_EMPTY_PATH,
-            &raw const attr,
-            size_of::<libc::mount_attr>(),
-        )
-    })?;
-    Ok(())
+    if let Some(map) = attributes.idmap {
+        attr.attr_set |= libc::MOUNT_ATTR_IDMAP;
+        attr.userns_fd = u64::try_from(map.as_raw_fd()).map_err(io::Error::other)?;
+    }
+    let arguments = [
+        raw::fd(tree),
+        raw::pointer(c"".as_ptr()),
+        raw::sign_extended(libc::AT_EMPTY_PATH),
+        raw::pointer(&raw const attr),
+        size_of_val(&attr),
+    ];
+    // SAFETY: with `AT_EMPTY_PATH` the empty string stands for the descriptor itself, and `attr` is a block of the given
+    // size in the layout of this call.
+    unsafe { raw::call(libc::SYS_mount_setattr, arguments) }.map(drop)
 }
 
 /// Attaches a detached mount at `target`.
@@ -83,19 +59,8 @@ pub fn set_attributes(tree: &impl AsFd, attributes: Attributes<'_>) -> io::Resul
 /// # Errors
 /// Those of `move_mount(2)`.
 pub fn move_mount(tree: &impl AsFd, target: &Path) -> io::Result<()> {
-    let target = c_path(target)?;
-    // SAFETY: two valid directory descriptors with NUL-terminated paths and integer flags.
-    checked(unsafe {
-        libc::syscall(
-            libc::SYS_move_mount,
-            tree.as_fd().as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_FDCWD,
-            target.as_ptr(),
-            libc::MOVE_MOUNT_F_EMPTY_PATH,
-        )
-    })?;
-    Ok(())
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    Ok(rustix::mount::move_mount(tree, c"", CWD, target, flags)?)
 }
 
 /// Makes `root` the root directory and drops the old one with all its mounts.

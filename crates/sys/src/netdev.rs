@@ -1,94 +1,98 @@
-//! Brings up the loopback device of a fresh network namespace and gives it addresses.
+//! Brings up the loopback device of a fresh network namespace and gives it addresses (rtnetlink(7)).
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::net::IpAddr;
 
-const IFNAMSIZ: usize = libc::IFNAMSIZ;
+use nix::sys::socket::SockProtocol;
 
-// `<linux/sockios.h>`; libc has them in another type than its own ioctl takes, where that is musl's.
-const SIOCSIFFLAGS: libc::Ioctl = 0x8914;
-const SIOCSIFADDR: libc::Ioctl = 0x8916;
-const SIOCSIFNETMASK: libc::Ioctl = 0x891c;
+use super::netlink::Netlink;
 
-fn interface_request(name: &[u8]) -> libc::ifreq {
-    // SAFETY: all-zero is a valid ifreq.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request
-        .ifr_name
-        .iter_mut()
-        .zip(name.iter().take(IFNAMSIZ - 1))
-    {
-        *to = libc::c_char::from_ne_bytes([*from]);
-    }
-    request
-}
-
-fn ioctl<T>(socket: &UdpSocket, request: libc::Ioctl, argument: &mut T) -> io::Result<()> {
-    // SAFETY: each caller passes the argument structure that the request is defined for.
-    let done = unsafe { libc::ioctl(socket.as_raw_fd(), request, std::ptr::from_mut(argument)) };
-    if done < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
-}
-
-fn sockaddr_in(address: Ipv4Addr) -> libc::sockaddr {
-    let address = libc::sockaddr_in {
-        sin_family: 2, // AF_INET
-        sin_port: 0,
-        sin_addr: libc::in_addr {
-            s_addr: u32::from_ne_bytes(address.octets()),
-        },
-        sin_zero: [0; 8],
-    };
-    // SAFETY: sockaddr and sockaddr_in are both 16 plain bytes (netdevice(7)).
-    unsafe { std::mem::transmute::<libc::sockaddr_in, libc::sockaddr>(address) }
-}
+/// `RTM_SETLINK` and `RTM_NEWADDR`.
+const SET_LINK: u16 = 19;
+const NEW_ADDRESS: u16 = 20;
+/// `IFA_ADDRESS` and `IFA_LOCAL`.
+const ADDRESSES: [u16; 2] = [1, 2];
+/// `lo` is interface 1 in every network namespace.
+const LOOPBACK: u32 = 1;
 
 /// Sets `lo` up: 127.0.0.1 and `::1` appear by themselves.
 ///
 /// # Errors
-/// Those of `ioctl(SIOCSIFFLAGS)`; see netdevice(7).
+/// Those of the netlink socket, and `EPERM` without `CAP_NET_ADMIN`.
 pub fn loopback_up() -> io::Result<()> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    let mut request = interface_request(b"lo");
-    let up = libc::IFF_UP | libc::IFF_RUNNING;
-    request.ifr_ifru.ifru_flags = i16::try_from(up).unwrap_or_default();
-    ioctl(&socket, SIOCSIFFLAGS, &mut request)
+    let up = u32::try_from(libc::IFF_UP).map_err(io::Error::other)?;
+    // `struct ifinfomsg`: family and type, index, flags, and which of the flags change.
+    let body = [0, LOOPBACK, up, up].map(u32::to_ne_bytes).concat();
+    Netlink::open(SockProtocol::NetlinkRoute)?.change(SET_LINK, &body)
 }
 
-/// Adds an IPv4 address to `lo`, /32, under the alias of this number.
+/// Adds an address to `lo`, with a prefix that holds no other.
 ///
 /// # Errors
-/// Those of `ioctl(SIOCSIFADDR)`.
-pub fn add_loopback_v4(alias: u8, address: Ipv4Addr) -> io::Result<()> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    let mut request = interface_request(format!("lo:{alias}").as_bytes());
-    request.ifr_ifru.ifru_addr = sockaddr_in(address);
-    ioctl(&socket, SIOCSIFADDR, &mut request)?;
-    request.ifr_ifru.ifru_netmask = sockaddr_in(Ipv4Addr::BROADCAST);
-    ioctl(&socket, SIOCSIFNETMASK, &mut request)
-}
-
-/// `struct in6_ifreq` of `<linux/ipv6.h>`.
-#[repr(C)]
-struct In6Request {
-    address: [u8; 16],
-    prefix_length: u32,
-    interface: i32,
-}
-
-/// Adds an IPv6 address to `lo`, /128.
-///
-/// # Errors
-/// `EAFNOSUPPORT` on a kernel without IPv6, `EACCES` or `EPERM` where it is disabled.
-pub fn add_loopback_v6(address: Ipv6Addr) -> io::Result<()> {
-    let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?;
-    let mut request = In6Request {
-        address: address.octets(),
-        prefix_length: 128,
-        interface: 1,
+/// Those of the netlink socket, and `EPERM` without `CAP_NET_ADMIN`. For IPv6 `EOPNOTSUPP` on a kernel without it, and
+/// `EACCES` where it is disabled.
+pub fn add_to_loopback(address: IpAddr) -> io::Result<()> {
+    let (family, octets) = match address {
+        IpAddr::V4(address) => (libc::AF_INET, address.octets().to_vec()),
+        IpAddr::V6(address) => (libc::AF_INET6, address.octets().to_vec()),
     };
-    ioctl(&socket, SIOCSIFADDR, &mut request)
+    let byte = |number: usize| u8::try_from(number).map_err(io::Error::other);
+    let family = u8::try_from(family).map_err(io::Error::other)?;
+    // `struct ifaddrmsg`: family, prefix length, flags, scope, index.
+    let mut body = vec![family, byte(octets.len() * 8)?, 0, 0];
+    body.extend(LOOPBACK.to_ne_bytes());
+    for kind in ADDRESSES {
+        // `struct rtattr`: length, kind.
+        body.extend(u16::from(byte(4 + octets.len())?).to_ne_bytes());
+        body.extend(kind.to_ne_bytes());
+        body.extend(&octets);
+    }
+    Netlink::open(SockProtocol::NetlinkRoute)?.change(NEW_ADDRESS, &body)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use nix::errno::Errno;
+    use nix::sched::{CloneFlags, unshare};
+
+    use super::*;
+
+    /// Whether there is a route to an address. Nothing is sent.
+    fn has_route(address: IpAddr) -> bool {
+        let any: IpAddr = if address.is_ipv4() {
+            [0; 4].into()
+        } else {
+            [0; 16].into()
+        };
+        let socket = UdpSocket::bind((any, 0)).unwrap();
+        socket.connect((address, 9)).is_ok()
+    }
+
+    #[test]
+    fn addresses_are_there_when_the_device_is_up() {
+        let parsed = |text: &str| text.parse::<IpAddr>().unwrap();
+        let make = move || {
+            if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
+                // Only root makes a namespace.
+                return assert_eq!(error, Errno::EPERM);
+            }
+            assert!(!has_route(parsed("127.0.0.1")));
+            loopback_up().unwrap();
+            assert!(has_route(parsed("127.0.0.1")));
+            let has_v6 = UdpSocket::bind("[::1]:0").is_ok();
+            for own in ["203.0.113.9", "2001:db8::9"].map(parsed) {
+                if own.is_ipv6() && !has_v6 {
+                    add_to_loopback(own).unwrap_err();
+                    continue;
+                }
+                assert!(!has_route(own), "{own}");
+                // Twice is no error.
+                add_to_loopback(own).unwrap();
+                add_to_loopback(own).unwrap();
+                assert!(has_route(own), "{own}");
+            }
+        };
+        std::thread::spawn(make).join().unwrap();
+    }
 }

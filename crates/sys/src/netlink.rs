@@ -14,6 +14,8 @@ const REQUEST: u16 = 1;
 const MULTI: u16 = 2;
 /// `NLM_F_REQUEST | NLM_F_DUMP`.
 const DUMP: u16 = 0x301;
+/// `NLM_F_REQUEST | NLM_F_ACK | NLM_F_REPLACE | NLM_F_CREATE`.
+const CHANGE: u16 = 0x505;
 /// Longest answer that is read at once; the kernel makes its own ones half as long.
 const BUFFER: usize = 64 * 1024;
 
@@ -57,6 +59,14 @@ impl Netlink {
         self.talk(kind, DUMP, body, each)
     }
 
+    /// Changes one thing, whether or not it is there.
+    ///
+    /// # Errors
+    /// The error that the kernel answers with, and an answer that is cut short.
+    pub fn change(&self, kind: u16, body: &[u8]) -> io::Result<()> {
+        self.talk(kind, CHANGE, body, |_answer| Ok(()))
+    }
+
     fn talk(
         &self,
         kind: u16,
@@ -85,8 +95,10 @@ impl Netlink {
                 match i32::from(u16::from_ne_bytes(field(rest, 4)?)) {
                     libc::NLMSG_DONE => return Ok(()),
                     libc::NLMSG_ERROR => {
-                        let errno = i32::from_ne_bytes(field(body, 0)?);
-                        return Err(io::Error::from_raw_os_error(-errno));
+                        return match i32::from_ne_bytes(field(body, 0)?) {
+                            0 => Ok(()),
+                            errno => Err(io::Error::from_raw_os_error(-errno)),
+                        };
                     }
                     _ => each(body)?,
                 }

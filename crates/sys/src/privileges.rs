@@ -4,7 +4,13 @@ use std::io;
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Pid, Uid, getppid, setgroups, setresgid, setresuid};
+use rustix::io::Errno;
+use rustix::thread::{
+    CapabilitySet, capability_is_in_bounding_set, remove_capability_from_bounding_set,
+};
 use serde::{Deserialize, Serialize};
+
+use crate::process::alone;
 
 /// What holds for a process, as the kernel reports it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,8 +35,8 @@ pub struct Enforced {
 /// After everything that needs root is open; before the first byte from the agent is read.
 ///
 /// # Errors
-/// When a call fails, when a capability is left, or when `parent` is no longer the parent
-/// (it died before the death signal was armed).
+/// When a call fails, when a capability is left, when this process has more than one thread (others would keep theirs),
+/// or when `parent` is no longer the parent (it died before the death signal was armed).
 pub fn drop_to(uid: u32, gid: u32, parent: Pid) -> io::Result<()> {
     if uid == 0 || gid == 0 {
         return Err(io::Error::new(
@@ -38,6 +44,7 @@ pub fn drop_to(uid: u32, gid: u32, parent: Pid) -> io::Result<()> {
             "refusing to keep uid or gid 0",
         ));
     }
+    alone()?;
     clear_bounding_set()?;
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
     setgroups(&[])?;
@@ -59,16 +66,15 @@ pub fn drop_to(uid: u32, gid: u32, parent: Pid) -> io::Result<()> {
 ///
 /// # Errors
 /// `EPERM` without `CAP_SETPCAP`.
-pub fn clear_bounding_set() -> io::Result<()> {
-    for capability in 0..64 {
-        // SAFETY: PR_CAPBSET_READ takes one integer and no pointer.
-        let held = unsafe { libc::prctl(libc::PR_CAPBSET_READ, capability, 0, 0, 0) };
-        if held < 0 {
-            return Ok(()); // EINVAL: past the last capability of this kernel.
-        }
-        // SAFETY: PR_CAPBSET_DROP takes one integer and no pointer.
-        if held == 1 && unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) } < 0 {
-            return Err(io::Error::last_os_error());
+fn clear_bounding_set() -> io::Result<()> {
+    for number in 0..u64::BITS {
+        let capability = CapabilitySet::from_bits_retain(1 << number);
+        match capability_is_in_bounding_set(capability) {
+            Ok(true) => remove_capability_from_bounding_set(capability)?,
+            Ok(false) => {}
+            // Past the last capability of this kernel.
+            Err(Errno::INVAL) => break,
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(())

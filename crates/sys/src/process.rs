@@ -1,11 +1,20 @@
 //! Starting and ending processes.
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
-use nix::sys::wait::WaitStatus;
-use nix::unistd::Pid;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, socketpair};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::{ForkResult, Pid};
+use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
+use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::{fd, raw};
 
 /// A child of this process that is waited for through its pidfd.
 #[derive(Debug)]
@@ -22,31 +31,17 @@ impl Child {
     /// # Errors
     /// Those of `pidfd_open(2)`.
     pub fn of(pid: Pid) -> io::Result<Self> {
-        // SAFETY: pidfd_open takes two integers.
-        let number = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
-        if number < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        let number = i32::try_from(number).map_err(io::Error::other)?;
-        Ok(Self {
-            pid,
-            // SAFETY: pidfd_open has just made this descriptor.
-            pidfd: unsafe { OwnedFd::from_raw_fd(number) },
-        })
+        let number =
+            rustix::process::Pid::from_raw(pid.as_raw()).ok_or(io::ErrorKind::InvalidInput)?;
+        let pidfd = pidfd_open(number, PidfdFlags::empty())?;
+        Ok(Self { pid, pidfd })
     }
 
     /// Sends a signal; a child that has already ended is no error.
     pub fn signal(&self, signal: Signal) {
-        // SAFETY: pidfd_send_signal takes a descriptor, an int, a null siginfo and no flags.
-        unsafe {
-            libc::syscall(
-                libc::SYS_pidfd_send_signal,
-                self.pidfd.as_raw_fd(),
-                signal as libc::c_int,
-                std::ptr::null::<libc::siginfo_t>(),
-                0,
-            )
-        };
+        if let Some(signal) = rustix::process::Signal::from_named_raw(signal as i32) {
+            drop(pidfd_send_signal(&self.pidfd, signal).map_err(io::Error::from));
+        }
     }
 
     /// Takes the exit status if it has ended.
@@ -54,10 +49,7 @@ impl Child {
     /// # Errors
     /// `ECHILD` when the status was already taken.
     pub fn try_wait(&self) -> io::Result<Option<WaitStatus>> {
-        use nix::sys::wait::{Id, WaitPidFlag, waitid};
-        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
-        let status = waitid(Id::PIDFd(self.pidfd.as_fd()), flags)?;
-        Ok((status != WaitStatus::StillAlive).then_some(status))
+        self.status(WaitPidFlag::empty())
     }
 
     /// Waits up to `timeout_ms` milliseconds for its end and leaves its status to be taken.
@@ -65,11 +57,27 @@ impl Child {
     /// # Errors
     /// `ECHILD` when the status was already taken.
     pub fn peek(&self, timeout_ms: u16) -> io::Result<Option<WaitStatus>> {
-        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-        use nix::sys::wait::{Id, WaitPidFlag, waitid};
+        self.poll(timeout_ms)?;
+        self.status(WaitPidFlag::WNOWAIT)
+    }
+
+    /// Waits up to `timeout_ms` milliseconds for its end, and takes its status.
+    ///
+    /// # Errors
+    /// Those of `poll(2)` and `waitid(2)`.
+    pub fn wait_for(&self, timeout_ms: u16) -> io::Result<Option<WaitStatus>> {
+        self.poll(timeout_ms)?;
+        self.try_wait()
+    }
+
+    fn poll(&self, timeout_ms: u16) -> io::Result<()> {
         let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
         poll(&mut fds, PollTimeout::from(timeout_ms))?;
-        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        Ok(())
+    }
+
+    fn status(&self, more: WaitPidFlag) -> io::Result<Option<WaitStatus>> {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | more;
         let status = waitid(Id::PIDFd(self.pidfd.as_fd()), flags)?;
         Ok((status != WaitStatus::StillAlive).then_some(status))
     }
@@ -92,17 +100,6 @@ impl Child {
         }
         Ok(false)
     }
-
-    /// Waits up to `timeout` milliseconds for its end.
-    ///
-    /// # Errors
-    /// Those of `poll(2)` and `waitid(2)`.
-    pub fn wait_for(&self, timeout_ms: u16) -> io::Result<Option<WaitStatus>> {
-        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-        let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
-        poll(&mut fds, PollTimeout::from(timeout_ms))?;
-        self.try_wait()
-    }
 }
 
 /// Namespaces and placement of a new process.
@@ -114,129 +111,156 @@ pub struct Placement<'a> {
     pub cgroup: BorrowedFd<'a>,
 }
 
+/// Fails unless the calling thread is the only one of its process. No other can start meanwhile, as only this one could
+/// start it. What a single thread does after a fork needs no lock that another thread may hold.
+pub(crate) fn alone() -> io::Result<()> {
+    let threads = std::fs::read_dir("/proc/self/task")?.take(2).count();
+    if threads == 1 {
+        return Ok(());
+    }
+    Err(io::Error::other("the process has more than one thread"))
+}
+
 /// Starts this same binary again as `args`, in `placement`, with `keep` as its only descriptors
 /// beyond the standard ones, an empty environment and no blocked signals.
 ///
-/// # Order
-/// While this process has one thread: the child runs code of this process between clone and exec.
-///
 /// # Errors
-/// Those of `clone3(2)`; a failed exec ends the child with status 127.
+/// Those of `clone3(2)`, and while this process has more than one thread. A failed exec ends the child with status 127.
 pub fn spawn_self(
     args: &[CString],
     placement: Placement<'_>,
     keep: &[BorrowedFd<'_>],
     stdio: [BorrowedFd<'_>; 3],
 ) -> io::Result<Child> {
-    let path = c"/proc/self/exe";
-    // A name stands for itself: the C library must not try the host's search domains on it.
-    let environment = [c"LOCALDOMAIN=."];
     if let Some(child) = clone(placement)? {
         return Ok(child);
     }
-    let failed = become_stage(path, args, &environment, keep, stdio);
-    exit_now(if failed { 127 } else { 126 })
+    let become_stage = || -> io::Result<()> {
+        for (number, fd) in (0..).zip(stdio) {
+            redirect(&fd, number)?;
+        }
+        fd::cloexec_from(3)?;
+        keep.iter().try_for_each(fd::keep_over_exec)?;
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+        // A name stands for itself: the C library must not try the host's search domains on it.
+        let environment: [&CStr; 1] = [c"LOCALDOMAIN=."];
+        nix::unistd::execve(c"/proc/self/exe", args, &environment)?;
+        Ok(())
+    };
+    exit_now(if become_stage().is_err() { 127 } else { 126 })
 }
 
-/// Has a child that is born in `cgroup` make one descriptor for this process, which shares its table
-/// with it: a socket belongs to the cgroup of the process that made it, for its whole life.
-///
-/// # Order
-/// While this process has one thread: the child runs code of this process.
+/// Has a child that is born in `cgroup` make a socket for this process: a socket belongs to the cgroup of the process
+/// that made it, for its whole life.
 ///
 /// # Errors
-/// Those of `clone3(2)`, or when the child could not make it.
+/// Those of `clone3(2)`, those of `make`, and while this process has more than one thread.
 pub fn made_in_cgroup(
     cgroup: BorrowedFd<'_>,
     make: impl FnOnce() -> io::Result<OwnedFd>,
 ) -> io::Result<OwnedFd> {
-    use nix::sys::wait::{Id, WaitPidFlag, waitid};
-    // The exit status says which descriptor it became; this much fits into one.
-    const FAILED: i32 = 255;
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
     let placement = Placement {
-        namespaces: u64::try_from(libc::CLONE_FILES).unwrap_or_default(),
+        namespaces: 0,
         cgroup,
     };
     let Some(child) = clone(placement)? else {
-        let status = match make().map(IntoRawFd::into_raw_fd) {
-            Ok(fd) if fd < FAILED => fd,
-            Ok(_) | Err(_) => FAILED,
+        // The message is the errno of a failure; 0 comes with the socket.
+        let sent = match make() {
+            Ok(made) => fd::send_with_fds(&theirs, &0_i32.to_ne_bytes(), &[made.as_fd()]),
+            Err(error) => {
+                let errno = error.raw_os_error().unwrap_or(libc::EIO);
+                fd::send_with_fds(&theirs, &errno.to_ne_bytes(), &[])
+            }
         };
-        exit_now(status);
+        exit_now(i32::from(sent.is_err()));
     };
+    drop(theirs);
     let status = waitid(Id::PIDFd(child.pidfd.as_fd()), WaitPidFlag::WEXITED)?;
-    if let WaitStatus::Exited(_, fd) = status
-        && fd != FAILED
-    {
-        // SAFETY: the child opened this descriptor in the table that it shared with this process
-        // and is gone; nothing else knows of it.
-        return Ok(unsafe { OwnedFd::from_raw_fd(fd) });
+    let fd::Received { bytes, mut fds } = fd::receive(&ours, MsgFlags::empty())?;
+    match (
+        <[u8; 4]>::try_from(bytes).map(i32::from_ne_bytes),
+        fds.pop(),
+    ) {
+        (Ok(0), Some(made)) => Ok(made),
+        (Ok(errno @ 1..), None) => Err(io::Error::from_raw_os_error(errno)),
+        _ => Err(io::Error::other(format!(
+            "the child in the other cgroup ended with {status:?} before it sent a socket"
+        ))),
     }
-    Err(io::Error::other(format!(
-        "a child in another cgroup could not make it: {status:?}"
-    )))
 }
 
 /// A fork-like clone; `None` in the child.
 fn clone(placement: Placement<'_>) -> io::Result<Option<Child>> {
+    /// `CLONE_INTO_CGROUP`, which does not fit into the type of the others.
+    const INTO_CGROUP: u64 = 1 << 33;
+    alone()?;
+    let number = |number: i32| u64::try_from(number).map_err(io::Error::other);
     let mut pidfd: libc::c_int = -1;
-    // SAFETY: all-zero is a valid clone_args.
-    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
-    arguments.flags = placement.namespaces | clone_flags();
-    arguments.pidfd = std::ptr::from_mut(&mut pidfd) as u64;
-    arguments.exit_signal = u64::try_from(libc::SIGCHLD).unwrap_or_default();
-    arguments.cgroup = u64::try_from(placement.cgroup.as_raw_fd()).unwrap_or_default();
-    // SAFETY: a fork-like clone3 (no CLONE_VM, no stack) with a valid argument block of the given
-    // size; this process has one thread (the callers' precondition), so the child may run any code.
-    let pid = unsafe {
-        libc::syscall(
-            libc::SYS_clone3,
-            &raw mut arguments,
-            size_of::<libc::clone_args>(),
-        )
+    let mut arguments = libc::clone_args {
+        flags: placement.namespaces | number(libc::CLONE_PIDFD)? | INTO_CGROUP,
+        pidfd: raw::pointer(&raw mut pidfd) as u64,
+        child_tid: 0,
+        parent_tid: 0,
+        exit_signal: number(libc::SIGCHLD)?,
+        stack: 0,
+        stack_size: 0,
+        tls: 0,
+        set_tid: 0,
+        set_tid_size: 0,
+        cgroup: number(placement.cgroup.as_raw_fd())?,
     };
-    match pid {
-        -1 => Err(io::Error::last_os_error()),
-        0 => Ok(None),
-        pid => Ok(Some(Child {
-            pid: Pid::from_raw(i32::try_from(pid).unwrap_or(-1)),
-            // SAFETY: CLONE_PIDFD made the kernel store a fresh descriptor here.
-            pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
-        })),
+    let block = [
+        raw::pointer(&raw mut arguments),
+        size_of::<libc::clone_args>(),
+    ];
+    // SAFETY: `arguments` is a block of the given size, in which the kernel writes a descriptor to `pidfd`. Without
+    // `CLONE_VM` the child has its own memory, and without a stack it goes on here, as after fork(2). This thread is the
+    // only one (checked), so no lock of the C library is held in the child.
+    let pid = unsafe { raw::call(libc::SYS_clone3, block) }?;
+    if pid == 0 {
+        return Ok(None);
+    }
+    Ok(Some(Child {
+        pid: Pid::from_raw(i32::try_from(pid).map_err(io::Error::other)?),
+        // SAFETY: with `CLONE_PIDFD` the kernel has just made this descriptor.
+        pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
+    }))
+}
+
+/// Forks this process. `None` in the child.
+///
+/// # Errors
+/// Those of `fork(2)`, and while this process has more than one thread.
+pub fn fork() -> io::Result<Option<Pid>> {
+    alone()?;
+    // SAFETY: this thread is the only one (checked), so the child may run any code.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Parent { child } => Ok(Some(child)),
+        ForkResult::Child => Ok(None),
     }
 }
 
-fn clone_flags() -> u64 {
-    u64::try_from(libc::CLONE_PIDFD).unwrap_or_default() | u64::from(CLONE_INTO_CGROUP_LOW) << 32
-}
-
-/// `CLONE_INTO_CGROUP` is bit 33.
-const CLONE_INTO_CGROUP_LOW: u8 = 2;
-
-/// The child's half of [`spawn_self`]: returns only when the exec failed.
-fn become_stage(
-    path: &std::ffi::CStr,
-    args: &[CString],
-    environment: &[&std::ffi::CStr],
-    keep: &[BorrowedFd<'_>],
-    stdio: [BorrowedFd<'_>; 3],
-) -> bool {
-    for (number, fd) in (0..).zip(stdio) {
-        // SAFETY: dup2 takes two descriptor numbers; `fd` is open for the length of the borrow.
-        if unsafe { libc::dup2(fd.as_raw_fd(), number) } < 0 {
-            return true;
-        }
+/// Forks a process that keeps no descriptor of this one but `kept` and the standard streams. It does `work` with `given`,
+/// and ends with status 0 when that succeeds.
+///
+/// # Errors
+/// Those of [`fork`].
+pub fn fork_with<T: Serialize + DeserializeOwned>(
+    kept: OwnedFd,
+    given: &T,
+    work: fn(OwnedFd, T) -> io::Result<()>,
+) -> io::Result<Pid> {
+    let given = serde_json::to_vec(given)?;
+    if let Some(child) = fork()? {
+        return Ok(child);
     }
-    if super::fd::cloexec_from(3).is_err() {
-        return true;
-    }
-    if keep.iter().any(|fd| super::fd::keep_over_exec(fd).is_err()) {
-        return true;
-    }
-    if sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).is_err() {
-        return true;
-    }
-    nix::unistd::execve(path, args, environment).is_err()
+    // SAFETY: `work` is a function without captures, and what it is given was text, so it has no object of this process
+    // but `kept`. It runs alone (`fork`), and this function does not return: no other object is used or dropped.
+    let closed = unsafe { fd::close_others(&kept) };
+    let done = closed.and_then(|()| work(kept, serde_json::from_slice(&given)?));
+    exit_now(i32::from(done.is_err()))
 }
 
 /// Sets the core file limit to one byte, so that no memory of this process reaches a disk. With none at all
@@ -244,49 +268,29 @@ fn become_stage(
 /// (core(5)); one byte is its sign not to.
 pub fn disable_core_dumps() {
     for bytes in [1, 0] {
-        let limit = libc::rlimit {
-            rlim_cur: bytes,
-            rlim_max: bytes,
-        };
-        // SAFETY: setrlimit reads one rlimit.
-        let done = unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const limit) };
         // Where a limit of none came with this process, it may not be raised.
-        if done == 0 {
+        if setrlimit(Resource::RLIMIT_CORE, bytes, bytes).is_ok() {
             return;
         }
     }
 }
 
-/// Forks a process of one thread. `None` in the child.
-///
-/// # Order
-/// While this process has one thread.
-///
-/// # Errors
-/// Those of `fork(2)`.
-pub fn fork() -> io::Result<Option<Pid>> {
-    // SAFETY: the caller has one thread (documented), so the child may run any code.
-    match unsafe { nix::unistd::fork() }? {
-        nix::unistd::ForkResult::Parent { child } => Ok(Some(child)),
-        nix::unistd::ForkResult::Child => Ok(None),
-    }
-}
-
 /// Ends the calling process at once, without exit handlers.
 pub fn exit_now(status: i32) -> ! {
-    // SAFETY: _exit does not return and touches nothing.
+    // SAFETY: `_exit` takes a number and does not return.
     unsafe { libc::_exit(status) }
 }
 
 /// Makes standard stream `number` the open descriptor `fd`.
 ///
 /// # Errors
-/// Those of `dup2(2)`.
-pub fn redirect(fd: i32, number: i32) -> io::Result<()> {
-    // SAFETY: dup2 takes two descriptor numbers; replacing a standard stream closes nothing that
-    // a Rust object owns.
-    if unsafe { libc::dup2(fd, number) } < 0 {
-        return Err(io::Error::last_os_error());
+/// Those of `dup2(2)`, and `EINVAL` for a number that is no standard stream's.
+pub fn redirect(fd: &impl AsFd, number: i32) -> io::Result<()> {
+    match number {
+        0 => dup2_stdin(fd)?,
+        1 => dup2_stdout(fd)?,
+        2 => dup2_stderr(fd)?,
+        _ => return Err(io::Error::from_raw_os_error(libc::EINVAL)),
     }
     Ok(())
 }
@@ -296,7 +300,7 @@ pub fn redirect(fd: i32, number: i32) -> io::Result<()> {
 /// # Errors
 /// Those of `signal(2)`.
 pub fn default_signal(signal: Signal) -> nix::Result<()> {
-    // SAFETY: no handler function is installed.
-    unsafe { nix::sys::signal::signal(signal, nix::sys::signal::SigHandler::SigDfl) }?;
+    // SAFETY: no handler is installed. The handler that this replaces, if any, is not returned.
+    unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }?;
     Ok(())
 }

@@ -279,7 +279,7 @@ fn try_inside(stage: &Path) -> Inside {
     }
     let view = View::begin(stage).and_then(|mut view| view.overlay_host(&[], &[]));
     let ipv6 = netdev::loopback_up()
-        .and_then(|()| netdev::add_loopback_v6(Ipv6Addr::from(ADDRCONFIG_V6)))
+        .and_then(|()| netdev::add_to_loopback(Ipv6Addr::from(ADDRCONFIG_V6).into()))
         .and_then(|()| TcpListener::bind((Ipv6Addr::LOCALHOST, 0)));
     Inside {
         overlay: view

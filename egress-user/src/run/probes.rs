@@ -12,7 +12,6 @@ use egress_sandbox::probe::model::{Attempt, Outcome, ProbeResult};
 use egress_sandbox::probe::scene::{Owned, Scene, Side, Target, Targets};
 use egress_sandbox::probe::{Found, PROBES};
 use egress_sys::channel::{Channel, ChannelError};
-use egress_sys::process;
 use egress_workspace::users::UserLease;
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -82,14 +81,12 @@ impl Controls {
             mediator: users.host,
             relay: users.relay,
         };
-        match system("start the controls", process::fork())? {
-            Some(process) => Ok(Some(Self {
-                channel: Some(ours),
-                process,
-                scene,
-            })),
-            None => control::main(&theirs, scene, users),
-        }
+        let started = control::start(theirs, &scene, users);
+        Ok(Some(Self {
+            channel: Some(ours),
+            process: system("start the controls", started)?,
+            scene,
+        }))
     }
 
     /// Says that the gates are attached, for which some of the controls wait.

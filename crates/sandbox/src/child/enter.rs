@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use egress_common::names::{ADDRCONFIG_V4, ADDRCONFIG_V6, DNS_PORT, TRANSPARENT_PORT};
@@ -89,11 +89,11 @@ fn run(plan_fd: RawFd, control: &Control) -> Result<(), StepError> {
         left_out,
         held,
     };
-    let fds: Vec<RawFd> = sockets
+    let fds: Vec<BorrowedFd<'_>> = sockets
         .iter()
         .flat_map(Sockets::order)
-        .map(AsRawFd::as_raw_fd)
-        .chain(directories.iter().map(AsRawFd::as_raw_fd))
+        .chain(&directories)
+        .map(AsFd::as_fd)
         .collect();
     step("hand over the sockets", control.send_with(&entered, &fds))?;
     drop((sockets, directories));
@@ -134,7 +134,7 @@ fn join(files: &[PathBuf]) -> io::Result<()> {
 
 fn open_sockets(plan: &StagePlan) -> io::Result<Sockets<OwnedFd>> {
     netdev::loopback_up()?;
-    netdev::add_loopback_v4(1, Ipv4Addr::from(ADDRCONFIG_V4))?;
+    netdev::add_to_loopback(Ipv4Addr::from(ADDRCONFIG_V4).into())?;
     // The agent must not be able to take the relay's ports.
     std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "1024")?;
     let tcp = |address: std::net::SocketAddr| -> io::Result<OwnedFd> {
@@ -153,7 +153,7 @@ fn open_sockets(plan: &StagePlan) -> io::Result<Sockets<OwnedFd>> {
         Ok(socket.into())
     };
     // Without IPv6 there is no `::1`: the relay then gives no AAAA, and connect6 is refused.
-    let v6 = netdev::add_loopback_v6(Ipv6Addr::from(ADDRCONFIG_V6))
+    let v6 = netdev::add_to_loopback(Ipv6Addr::from(ADDRCONFIG_V6).into())
         .and_then(|()| tcp((Ipv6Addr::LOCALHOST, TRANSPARENT_PORT).into()));
     let dns = if plan.dns {
         let udp = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;

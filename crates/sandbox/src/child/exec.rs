@@ -5,7 +5,6 @@
 use std::convert::Infallible;
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 
 use egress_sys::privileges::Enforced;
@@ -41,8 +40,7 @@ impl Staged {
         limit(&plan.resources)?;
         nix::unistd::setsid()?;
         for (number, inherited) in (0..).zip(plan.stdio) {
-            let end = handover::inherited(inherited)?;
-            process::redirect(end.as_raw_fd(), number)?;
+            process::redirect(&handover::inherited(inherited)?, number)?;
         }
         std::env::set_current_dir(&plan.workdir)?;
         process::disable_core_dumps();

@@ -10,13 +10,13 @@ use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use egress_sys::attempt::{SharedSegment, close_others};
+use egress_sys::attempt::SharedSegment;
 use egress_sys::channel::Channel;
 use egress_sys::{netdev, privileges, process};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::Mode;
-use nix::unistd::getpid;
+use nix::unistd::{Pid, getpid};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -60,7 +60,7 @@ pub enum FromControls {
 }
 
 /// Users of the processes that stand in for those that are not there yet.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct StandIns {
     /// The mediator's.
     pub mediator: u32,
@@ -68,19 +68,20 @@ pub struct StandIns {
     pub relay: u32,
 }
 
-/// The control process, a fork of the supervisor: makes the controls, then waits for the end of
-/// `channel` and removes what it made.
+/// Forks the control process, which makes the controls, then waits for the end of `channel` and removes what it made.
 ///
-/// # Order
-/// In a forked process of one thread; it never returns to what it was.
-pub fn main(channel: &ControlsEnd, scene: Scene, users: StandIns) -> ! {
-    let done = close_others(channel).and_then(|()| controls(channel, scene, users));
-    if let Err(error) = &done {
-        let failed = FromControls::Failed(error.to_string());
-        // A supervisor that is gone needs no word.
-        drop(channel.send(&failed));
-    }
-    process::exit_now(i32::from(done.is_err()))
+/// # Errors
+/// Those of `fork(2)`, and while this process has more than one thread.
+pub fn start(channel: ControlsEnd, scene: &Scene, users: StandIns) -> io::Result<Pid> {
+    let given = (scene.clone(), users);
+    process::fork_with(channel.into(), &given, |channel, (scene, users)| {
+        let channel = ControlsEnd::from(channel);
+        controls(&channel, scene, users).inspect_err(|error| {
+            let failed = FromControls::Failed(error.to_string());
+            // A supervisor that is gone needs no word.
+            drop(channel.send(&failed));
+        })
+    })
 }
 
 fn controls(channel: &ControlsEnd, mut scene: Scene, users: StandIns) -> io::Result<()> {
@@ -133,19 +134,16 @@ fn controls(channel: &ControlsEnd, mut scene: Scene, users: StandIns) -> io::Res
 
 /// A process of this namespace that does nothing until nobody holds the other end of `held`.
 fn stand_in(user: Option<u32>, held: &OwnedFd) -> io::Result<Target> {
-    let parent = getpid();
-    if let Some(child) = process::fork()? {
-        return Target::of(child.as_raw());
-    }
-    let wait = || -> io::Result<()> {
-        close_others(held)?;
+    let given = (user, getpid().as_raw());
+    let held = held.try_clone()?;
+    let child = process::fork_with(held, &given, |held, (user, parent): (Option<u32>, i32)| {
         if let Some(user) = user {
-            privileges::drop_to(user, user, parent)?;
+            privileges::drop_to(user, user, Pid::from_raw(parent))?;
         }
-        nix::unistd::read(held, &mut [0])?;
+        nix::unistd::read(&held, &mut [0])?;
         Ok(())
-    };
-    process::exit_now(i32::from(wait().is_err()))
+    })?;
+    Target::of(child.as_raw())
 }
 
 /// What the attempts inside aim at in the host's namespaces; removed when dropped.
@@ -263,8 +261,8 @@ struct Network {
 impl Network {
     fn open() -> io::Result<Self> {
         netdev::loopback_up()?;
-        netdev::add_loopback_v4(1, ELSEWHERE)?;
-        netdev::add_loopback_v4(2, METADATA)?;
+        netdev::add_to_loopback(ELSEWHERE.into())?;
+        netdev::add_to_loopback(METADATA.into())?;
         fs::write("/proc/sys/net/ipv4/ping_group_range", "0 0")?;
         let mut network = Self {
             tcp: Vec::new(),
@@ -274,8 +272,8 @@ impl Network {
         // Not at every address: a resolver of the host's may be one, and nobody would answer.
         network.listen(ELSEWHERE.into(), METADATA.into())?;
         // Without IPv6 there is nothing to reach by it.
-        let v6 = netdev::add_loopback_v6(ELSEWHERE_V6)
-            .and_then(|()| netdev::add_loopback_v6(METADATA_V6))
+        let v6 = netdev::add_to_loopback(ELSEWHERE_V6.into())
+            .and_then(|()| netdev::add_to_loopback(METADATA_V6.into()))
             .and_then(|()| network.listen(ELSEWHERE_V6.into(), METADATA_V6.into()));
         network.ipv6 = v6.is_ok();
         Ok(network)

@@ -2,7 +2,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use egress_sys::attempt;
 use nix::sys::signal::{SigSet, Signal};
@@ -151,15 +151,15 @@ pub(super) fn device_nodes(_: &Scene) -> Tried {
     Err(refused)
 }
 
-/// The other end of a new terminal, and its number. Either path to it may be covered on a host.
-fn new_terminal(path: &str) -> io::Result<(File, u32)> {
+/// The other end of a new terminal, and the terminal's path. Either path to the former may be covered on a host.
+fn new_terminal(path: &str) -> io::Result<(File, PathBuf)> {
     let master = OpenOptions::new()
         .read(true)
         .write(true)
         .custom_flags(libc::O_NOCTTY)
         .open(path)?;
-    let number = attempt::unlock_terminal(&master)?;
-    Ok((master, number))
+    let terminal = attempt::unlock_terminal(&master)?;
+    Ok((master, terminal))
 }
 
 /// Input for a terminal: that of a new session, so that nobody reads it.
@@ -169,12 +169,9 @@ pub(super) fn terminal_input(_: &Scene) -> Tried {
     hangup.add(Signal::SIGHUP);
     hangup.thread_block()?;
     nix::unistd::setsid()?;
-    let (_master, number) = new_terminal("/dev/ptmx").or_else(|_| new_terminal("/dev/pts/ptmx"))?;
+    let (_master, path) = new_terminal("/dev/ptmx").or_else(|_| new_terminal("/dev/pts/ptmx"))?;
     // The first terminal that the leader of a session opens becomes its own.
-    let terminal = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(format!("/dev/pts/{number}"))?;
+    let terminal = OpenOptions::new().read(true).write(true).open(path)?;
     attempt::push_input(&terminal)?;
     reached("a byte of input was pushed")
 }

@@ -150,7 +150,7 @@ pub(super) fn netlink_beyond_route(scene: &Scene) -> Tried {
 
 /// An address for `lo`: the least that a change of the network is.
 pub(super) fn network_change(_: &Scene) -> Tried {
-    netdev::add_loopback_v4(9, OWN)?;
+    netdev::add_to_loopback(OWN.into())?;
     reached(format!("lo has the address {OWN}"))
 }
 

@@ -2,7 +2,6 @@
 use std::ffi::{CStr, CString};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
@@ -130,7 +129,7 @@ fn execute(program: &CStr, arguments: &[&CStr]) -> io::Result<()> {
         .open("/dev/null")?;
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
     for stream in 0..3 {
-        process::redirect(null.as_raw_fd(), stream)?;
+        process::redirect(&null, stream)?;
     }
     let environment: [&CStr; 0] = [];
     nix::unistd::execve(program, arguments, &environment)?;
