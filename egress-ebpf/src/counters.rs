@@ -3,6 +3,8 @@ use aya_ebpf::btf_maps::PerCpuArray;
 use aya_ebpf::macros::btf_map;
 use egress_common::abi::{COUNTERS as COUNTERS_LEN, Counter};
 
+use crate::read::add_one;
+
 /// `abi::Counter`s.
 #[btf_map]
 static COUNTERS: PerCpuArray<u64, { COUNTERS_LEN as usize }> = PerCpuArray::new();
@@ -10,8 +12,5 @@ static COUNTERS: PerCpuArray<u64, { COUNTERS_LEN as usize }> = PerCpuArray::new(
 /// Adds one to a counter of this CPU.
 #[inline(always)]
 pub fn count(counter: Counter) {
-    if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
-        // SAFETY: a per-CPU value is this CPU's alone while the program runs, and not null here.
-        unsafe { *value += 1 };
-    }
+    add_one(&COUNTERS, counter as u32);
 }

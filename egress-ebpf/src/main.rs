@@ -5,9 +5,11 @@
 //! for a gate it always means refusal. The decisions are `egress_common::decide`, tested on the host.
 #![no_std]
 #![no_main]
+#![deny(unsafe_code)]
 
 mod counters;
 mod error;
+mod event;
 mod hooks;
 mod maps;
 mod read;
@@ -17,8 +19,3 @@ mod read;
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
-
-/// The kernel refuses GPL-only helpers to programs of another license; the crate itself is Apache-2.0.
-#[unsafe(no_mangle)]
-#[unsafe(link_section = "license")]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

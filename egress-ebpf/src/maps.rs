@@ -9,7 +9,7 @@ use egress_common::abi::{
 
 use crate::counters::count;
 use crate::error::Error;
-use crate::read::copy_words;
+use crate::read::{fill, settings};
 
 /// Where each socket of the agent was last sent; goes away with the socket.
 #[btf_map]
@@ -60,24 +60,10 @@ static TEXTS: RingBuf<UnixEvent, { 1 << 18 }> = RingBuf::new();
 #[btf_map]
 static TRAFFIC: RingBuf<Traffic, { 1 << 20 }> = RingBuf::new();
 
-/// Filled by the loader before the programs are loaded.
-#[unsafe(no_mangle)]
-static CONFIG: Config = Config {
-    abi_version: 0,
-    proxy_port: 0,
-    ipv6: 0,
-    mediator_addr: 0,
-    mediator_port: 0,
-    audit: 0,
-    private: 0,
-};
-
 /// The settings.
 #[inline(always)]
 pub fn config() -> Result<Config, Error> {
-    // SAFETY: CONFIG is an initialised static; the volatile read keeps the compiler from folding
-    // the placeholder that the loader replaces.
-    let config = unsafe { core::ptr::read_volatile(&raw const CONFIG) };
+    let config = settings();
     if config.abi_version == ABI_VERSION {
         Ok(config)
     } else {
@@ -91,8 +77,7 @@ pub fn config() -> Result<Config, Error> {
 pub fn emit(event: &Event) {
     match EVENTS.reserve(0) {
         Some(mut entry) => {
-            // SAFETY: both are one whole Event, and the ring's entry is writable and aligned to 8.
-            unsafe { copy_words(event, entry.as_mut_ptr()) };
+            fill(&mut entry, event);
             entry.submit(u64::from(BPF_RB_NO_WAKEUP));
         }
         None => count(Counter::RingFull),
@@ -104,8 +89,7 @@ pub fn emit(event: &Event) {
 pub fn report(traffic: &Traffic) {
     match TRAFFIC.reserve(0) {
         Some(mut entry) => {
-            // SAFETY: both are one whole Traffic, and the ring's entry is writable and aligned to 8.
-            unsafe { copy_words(traffic, entry.as_mut_ptr()) };
+            fill(&mut entry, traffic);
             entry.submit(u64::from(BPF_RB_NO_WAKEUP));
         }
         None => count(Counter::RingFull),

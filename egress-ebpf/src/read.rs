@@ -1,21 +1,58 @@
-//! All raw access to kernel contexts. Every field is read with the width that the kernel's
-//! verifier admits for it.
+//! All raw access to the kernel's contexts, to values of maps and to records: the only `unsafe` of the kernel programs.
+//! Every field is read with the width that the kernel's verifier admits for it.
+#![expect(
+    unsafe_code,
+    reason = "contexts, map values and records are raw pointers here; the kernel's verifier checks each access again"
+)]
+use core::ffi::c_void;
 use core::mem::MaybeUninit;
+use core::ptr;
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
-use aya_ebpf::helpers::generated::{bpf_get_current_comm, bpf_get_socket_cookie, bpf_sk_fullsock};
-use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_ktime_get_ns};
+use aya_ebpf::bindings::{BPF_SK_STORAGE_GET_F_CREATE, bpf_sock, bpf_sock_addr};
+use aya_ebpf::btf_maps::{Array, PerCpuArray, SkStorage};
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_comm, bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_probe_read_kernel,
+    bpf_sk_fullsock, bpf_sk_storage_get, bpf_skb_load_bytes,
+};
+use aya_ebpf::maps::ring_buf::RingBufEntry;
 use aya_ebpf::programs::{SkBuffContext, SockAddrContext, SockContext, SockOpsContext};
-use egress_common::abi::{Event, Traffic};
-use egress_common::decide::{Attempt, Decision, mapped};
-use egress_common::verdict::{Hook, Reason, Verdict};
+use egress_common::abi::{
+    Config, DNS_ANSWER_BYTES, DnsAnswer, SLOT_EMPTY, Slot, Traffic, UnixEvent,
+};
+use egress_common::decide::{Attempt, mapped};
 use zerocopy::IntoBytes;
 
 /// `AF_INET`.
 pub const AF_INET: u32 = 2;
 /// `AF_INET6`.
 pub const AF_INET6: u32 = 10;
+
+/// The license of the programs, in the kernel's words (`include/linux/license.h`). The kernel refuses GPL-only helpers to
+/// programs of a license that is not compatible with the GPL.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "license")]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+/// Filled by the loader before the programs are loaded.
+#[unsafe(no_mangle)]
+static CONFIG: Config = Config {
+    abi_version: 0,
+    proxy_port: 0,
+    ipv6: 0,
+    mediator_addr: 0,
+    mediator_port: 0,
+    audit: 0,
+    private: 0,
+};
+
+/// What the loader put into [`CONFIG`].
+#[inline(always)]
+pub fn settings() -> Config {
+    // SAFETY: `CONFIG` is an initialised static. The volatile read keeps the compiler from folding the placeholder that
+    // the loader replaces.
+    unsafe { ptr::read_volatile(&raw const CONFIG) }
+}
 
 /// Reads one context field exactly once and with its own width: the verifier refuses a load that
 /// the compiler widened or split.
@@ -102,11 +139,15 @@ pub fn rewrite6(ctx: &SockAddrContext, [high, low]: [u64; 2], port: u32) {
     }
 }
 
+/// A full socket of a context. It is not null.
+#[derive(Clone, Copy)]
+pub struct Socket(*mut bpf_sock);
+
 /// The socket of an address context.
 #[inline(always)]
-pub fn socket_of(ctx: &SockAddrContext) -> *mut bpf_sock {
+pub fn socket_of(ctx: &SockAddrContext) -> Socket {
     // SAFETY: `sk` is set for every sock_addr hook; the union's other members only give it a width.
-    unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk }
+    Socket(unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk })
 }
 
 /// The two ends of a connection at a sockops callback, network byte order.
@@ -170,7 +211,7 @@ pub fn stays(ctx: &SkBuffContext) -> bool {
 #[derive(Clone, Copy)]
 pub struct Sender {
     /// The socket.
-    pub sk: *mut bpf_sock,
+    pub socket: Socket,
     /// Its protocol, `IPPROTO_*`.
     pub protocol: u32,
 }
@@ -189,7 +230,7 @@ pub fn sender(ctx: &SkBuffContext) -> Option<Sender> {
         return None;
     }
     Some(Sender {
-        sk,
+        socket: Socket(sk),
         protocol: field!(sk, protocol),
     })
 }
@@ -198,17 +239,17 @@ pub fn sender(ctx: &SkBuffContext) -> Option<Sender> {
 /// is not connected, and for a packet that a firewall rule of the host sends elsewhere.
 #[inline(always)]
 pub fn peer_of_packet(ctx: &SkBuffContext, sender: &Sender) -> Option<([u64; 2], u32)> {
-    let port = u32::from(u16::from_be(field!(sender.sk, dst_port)));
+    let port = u32::from(u16::from_be(field!(sender.socket.0, dst_port)));
     let first: u8 = ctx.load(0).ok()?;
     let (peer, packet) = if first >> 4 == 4 {
         let to: u32 = ctx.load(16).ok()?;
         (
-            mapped(u32::from_be(field!(sender.sk, dst_ip4))),
+            mapped(u32::from_be(field!(sender.socket.0, dst_ip4))),
             mapped(u32::from_be(to)),
         )
     } else {
         (
-            v6_halves(words!(sender.sk, dst_ip6)),
+            v6_halves(words!(sender.socket.0, dst_ip6)),
             v6_halves(ctx.load(24).ok()?),
         )
     };
@@ -221,11 +262,12 @@ pub fn remote_port_of_packet(ctx: &SkBuffContext) -> u32 {
     field!(ctx.skb.skb, remote_port)
 }
 
-/// The full socket of a sockops context; null where there is none.
+/// The full socket of a sockops context, if there is one.
 #[inline(always)]
-pub fn socket_of_ops(ctx: &SockOpsContext) -> *mut bpf_sock {
+pub fn socket_of_ops(ctx: &SockOpsContext) -> Option<Socket> {
     // SAFETY: `sk` is part of the context; the other member of the union only gives it a width.
-    unsafe { (*ctx.ops).__bindgen_anon_2.sk }
+    let sk = unsafe { (*ctx.ops).__bindgen_anon_2.sk };
+    (!sk.is_null()).then_some(Socket(sk))
 }
 
 /// Type and protocol of a socket that is being created.
@@ -236,17 +278,6 @@ pub fn new_socket(ctx: &SockContext) -> (u32, u32, u32) {
         field!(sock, family),
         field!(sock, type_),
         field!(sock, protocol),
-    )
-}
-
-/// The caller: thread group id, thread id, user id.
-#[inline(always)]
-pub fn caller() -> (u32, u32, u32) {
-    let ids = bpf_get_current_pid_tgid();
-    (
-        (ids >> 32) as u32,
-        ids as u32,
-        bpf_get_current_uid_gid() as u32,
     )
 }
 
@@ -263,7 +294,7 @@ pub fn comm() -> [u64; 2] {
 /// The time that records carry.
 #[inline(always)]
 pub fn now() -> u64 {
-    // SAFETY: the helper has no precondition.
+    // SAFETY: the helper takes nothing and returns a number.
     unsafe { bpf_ktime_get_ns() }
 }
 
@@ -273,31 +304,6 @@ pub fn sock_type(ctx: &SockAddrContext) -> u32 {
     field!(ctx.sock_addr, type_)
 }
 
-/// An event of the current thread, refused until [`decide`] says otherwise.
-///
-/// Made before the decision: the kernel's verifier walks everything behind a decision once for each
-/// of its outcomes, and the helper calls in here are most of a program.
-#[inline(always)]
-pub fn event(cookie: u64, hook: Hook, family: u32, attempt: &Attempt) -> Event {
-    let (pid, tid, uid) = caller();
-    Event {
-        ktime_ns: now(),
-        cookie,
-        comm: comm(),
-        addr: attempt.addr,
-        pid,
-        tid,
-        uid,
-        protocol: attempt.protocol,
-        port: attempt.port,
-        hook: hook.raw(),
-        verdict: Verdict::Deny.raw(),
-        reason: Reason::Internal.raw(),
-        sock_type: attempt.sock_type,
-        family,
-    }
-}
-
 /// Copies a record word by word. A plain copy becomes a loop over bytes, which the kernel's
 /// verifier walks one by one.
 ///
@@ -305,7 +311,7 @@ pub fn event(cookie: u64, hook: Hook, family: u32, attempt: &Attempt) -> Event {
 /// Both pointers are valid for one `T` and aligned to 8 bytes, `T` is whole words of 8 bytes
 /// without padding, and `to` is writable.
 #[inline(always)]
-pub unsafe fn copy_words<T: IntoBytes>(from: *const T, to: *mut T) {
+unsafe fn copy_words<T: IntoBytes>(from: *const T, to: *mut T) {
     const { assert!(size_of::<T>().is_multiple_of(8) && align_of::<T>() == 8) };
     let (from, to) = (from.cast::<u64>(), to.cast::<u64>());
     let mut word = 0;
@@ -316,16 +322,177 @@ pub unsafe fn copy_words<T: IntoBytes>(from: *const T, to: *mut T) {
     }
 }
 
-/// Puts the decision into an event.
+/// Cookie of the socket behind a context.
 #[inline(always)]
-pub fn decide(event: &mut Event, (verdict, reason): Decision) {
-    event.verdict = verdict.raw();
-    event.reason = reason.raw();
+pub fn cookie(ctx: &impl EbpfContext) -> u64 {
+    // SAFETY: the helper takes the program's own context. The kernel refuses programs of kinds that have no such helper.
+    unsafe { bpf_get_socket_cookie(ctx.as_ptr()) }
 }
 
-/// Cookie of the socket behind an address context.
+/// The value of a map's entry. It stays where it is while the program runs, also when the entry is removed. Other
+/// processors may write to it meanwhile, and each word is then an old or a new one.
+pub struct Place<T>(*mut T);
+
+impl<T: Copy> Place<T> {
+    /// Reads the value.
+    #[inline(always)]
+    pub fn read(&self) -> T {
+        // SAFETY: a place is a whole and aligned `T`, which `element` and `stored` got from a map of such values.
+        unsafe { self.0.read() }
+    }
+
+    /// Writes the value.
+    #[inline(always)]
+    pub fn write(&self, value: T) {
+        // SAFETY: as in `read`, and programs may write to the values of these maps.
+        unsafe { self.0.write(value) };
+    }
+}
+
+impl Place<Slot> {
+    /// Copies another slot to this one.
+    #[inline(always)]
+    pub fn copy(&self, from: &Self) {
+        // SAFETY: both are whole and aligned Slots, as in `read`, and this one may be written to.
+        unsafe { copy_words(from.0, self.0) };
+    }
+
+    /// Leaves nothing in the slot that could be taken for a destination.
+    #[inline(always)]
+    pub fn clear(&self) {
+        // SAFETY: as in `write`.
+        unsafe { (&raw mut (*self.0).kind).write_volatile(SLOT_EMPTY) };
+    }
+}
+
+/// The element of an array at an index, if the array is that long.
 #[inline(always)]
-pub fn cookie(ctx: &SockAddrContext) -> u64 {
-    // SAFETY: the helper takes the program's own context.
-    unsafe { bpf_get_socket_cookie(ctx.as_ptr()) }
+pub fn element<T, const N: usize, const FLAGS: usize>(
+    array: &Array<T, N, FLAGS>,
+    index: u32,
+) -> Option<Place<T>> {
+    array.get_ptr_mut(index).map(Place)
+}
+
+/// What is kept in `map` with a socket. With `create` it is made where there is none, as zeros.
+#[inline(always)]
+pub fn stored<T>(map: &SkStorage<T>, Socket(sk): Socket, create: bool) -> Option<Place<T>> {
+    let flags = u64::from(create) * u64::from(BPF_SK_STORAGE_GET_F_CREATE);
+    let map = ptr::from_ref(map).cast_mut().cast::<c_void>();
+    // SAFETY: `map` holds a `T` for each socket, and the socket is one of a context and not null.
+    let place = unsafe { bpf_sk_storage_get(map, sk.cast(), ptr::null_mut(), flags) }.cast::<T>();
+    (!place.is_null()).then_some(Place(place))
+}
+
+/// Adds one to a counter of this CPU.
+#[inline(always)]
+pub fn add_one<const N: usize>(counters: &PerCpuArray<u64, N>, index: u32) {
+    if let Some(value) = counters.get_ptr_mut(index) {
+        // SAFETY: the look-up gave a counter, which is this CPU's alone while the program runs.
+        unsafe { *value += 1 };
+    }
+}
+
+/// Writes a record to its entry in a ring.
+#[inline(always)]
+pub fn fill<T: IntoBytes + 'static>(entry: &mut RingBufEntry<T>, record: &T) {
+    // SAFETY: both are one whole `T`. The ring's entry is writable and aligned to 8 bytes, and `copy_words` takes no
+    // `T` with another alignment; `IntoBytes` has no padding.
+    unsafe { copy_words(record, entry.as_mut_ptr()) };
+}
+
+/// Writes the message of a packet, which begins at `offset`, to its entry. `whole` is its length, and `length` bytes of it
+/// are copied. Returns whether they were.
+#[inline(always)]
+pub fn fill_answer(
+    ctx: &SkBuffContext,
+    entry: &mut RingBufEntry<DnsAnswer>,
+    server: [u64; 2],
+    [whole, length]: [u32; 2],
+    offset: u32,
+) -> bool {
+    let to = entry.as_mut_ptr();
+    // SAFETY: the ring's entry is a whole DnsAnswer, writable and aligned to 8.
+    unsafe {
+        (&raw mut (*to).ktime_ns).write_volatile(now());
+        (&raw mut (*to).server).write_volatile(server);
+        (&raw mut (*to).whole).write_volatile(whole);
+        (&raw mut (*to).length).write_volatile(length);
+    }
+    // The compiler knows the length to be in its bounds, and would drop the comparisons that the kernel's verifier
+    // asks for.
+    let length = opaque(length);
+    if length == 0 || length > DNS_ANSWER_BYTES {
+        return false;
+    }
+    // SAFETY: the destination holds DNS_ANSWER_BYTES, and `length` is no more than that. The helper checks the source.
+    let failed = unsafe {
+        bpf_skb_load_bytes(
+            ctx.skb.skb.cast(),
+            offset,
+            (&raw mut (*to).message).cast(),
+            length,
+        )
+    };
+    failed == 0
+}
+
+/// The first members of `struct bpf_sock_addr_kern`, which the kernel has at the address that a program receives as its
+/// context. If a kernel changes this layout, the address cannot be read, and its row has the verdict `unread`.
+/// <https://github.com/torvalds/linux/blob/v6.7/include/linux/filter.h>
+#[repr(C)]
+struct KernelContext {
+    sk: u64,
+    address: u64,
+    scratch: u64,
+    t_ctx: u64,
+    length: u32,
+    padding: u32,
+}
+
+/// `struct sockaddr_un`. Callers keep it in a `struct sockaddr_storage`, which is longer.
+const ADDRESS_BYTES: u32 = 110;
+
+/// Writes the address of a context to its entry, and its length; 0 where the kernel does not let it be read.
+#[inline(always)]
+pub fn fill_address(ctx: &SockAddrContext, entry: &mut RingBufEntry<UnixEvent>) {
+    let to = entry.as_mut_ptr();
+    let mut length = 0;
+    let mut kernel = MaybeUninit::<KernelContext>::uninit();
+    let from = ctx.sock_addr.cast_const().cast();
+    // SAFETY: the buffer has the size that is named. The helper checks what it reads.
+    let failed = unsafe {
+        bpf_probe_read_kernel(
+            kernel.as_mut_ptr().cast(),
+            size_of::<KernelContext>() as u32,
+            from,
+        )
+    };
+    if failed == 0 {
+        // SAFETY: the helper filled the whole buffer.
+        let kernel = unsafe { kernel.assume_init() };
+        // SAFETY: the destination is part of the ring's entry and longer than what is read. The helper checks the source.
+        let failed = unsafe {
+            bpf_probe_read_kernel(
+                (&raw mut (*to).address).cast(),
+                ADDRESS_BYTES,
+                kernel.address as *const c_void,
+            )
+        };
+        if failed == 0 {
+            length = kernel.length;
+        }
+    }
+    // SAFETY: `to` is the ring's own entry, which is writable.
+    unsafe { (&raw mut (*to).length).write_volatile(length) };
+}
+
+/// The same value, about which the compiler knows nothing any more.
+#[inline(always)]
+pub fn opaque<T: Copy>(mut value: T) -> T {
+    // SAFETY: both accesses are to a local variable.
+    unsafe {
+        ptr::write_volatile(&raw mut value, value);
+        ptr::read_volatile(&raw const value)
+    }
 }

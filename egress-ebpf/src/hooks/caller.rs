@@ -53,9 +53,8 @@ fn opens(ctx: &SockOpsContext) -> Result<(), Error> {
 
 #[inline(always)]
 fn note(port: u32, is_open: u32) -> Result<(), Error> {
-    let entry = CALLERS.get_ptr_mut(port).ok_or(Error::Storage)?;
-    // SAFETY: the pointer is to a u32 of the array's (bounds checked by the look-up).
-    unsafe { entry.write_volatile(is_open) };
+    let entry = read::element(&CALLERS, port).ok_or(Error::Storage)?;
+    entry.write(is_open);
     Ok(())
 }
 
@@ -91,10 +90,6 @@ fn may_pass(ctx: &SkBuffContext) -> Result<bool, Error> {
     let port: u16 = ctx
         .load(usize::from(first & 0xf) * 4)
         .or(Err(Error::Packet))?;
-    let caller = CALLERS
-        .get_ptr_mut(u32::from(u16::from_be(port)))
-        .ok_or(Error::Storage)?;
-    // SAFETY: the pointer is to a u32 of the array's (bounds checked by the look-up).
-    let is_open = unsafe { caller.read_volatile() };
-    Ok(source == config.mediator_addr.to_be() && is_open == 1)
+    let caller = read::element(&CALLERS, u32::from(u16::from_be(port))).ok_or(Error::Storage)?;
+    Ok(source == config.mediator_addr.to_be() && caller.read() == 1)
 }

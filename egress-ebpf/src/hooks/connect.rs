@@ -1,7 +1,5 @@
 //! `cgroup/connect4` and `connect6`: sends every TCP connection to the relay, refuses the rest,
 //! and writes on every call where the socket goes, so that no stale destination is ever read.
-use aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE;
-use aya_ebpf::helpers::generated::bpf_sk_storage_get;
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 use egress_common::abi::{SLOT_LOCAL, SLOT_PROXY, SLOT_REDIRECTED, Slot};
@@ -10,6 +8,7 @@ use egress_common::names::TRANSPARENT_PORT;
 use egress_common::verdict::{Hook, Verdict};
 
 use crate::error::{Error, answer, diagnose};
+use crate::event;
 use crate::maps::{STORAGE, config, emit};
 use crate::read::{self, AF_INET, AF_INET6};
 
@@ -59,8 +58,8 @@ fn judge(
     attempt: &Attempt,
 ) -> Result<Verdict, Error> {
     let config = config()?;
-    let mut event = read::event(read::cookie(ctx), hook, family, attempt);
-    let slot = storage(ctx)?;
+    let mut event = event::begin(read::cookie(ctx), hook, family, attempt);
+    let slot = read::stored(&STORAGE, read::socket_of(ctx), true).ok_or(Error::Storage)?;
     let decision = decide::enacted(decide::connect(attempt, &config), &config);
     let kind = match decision.0 {
         Verdict::Redirect => SLOT_REDIRECTED,
@@ -80,9 +79,8 @@ fn judge(
         pid: event.pid,
         reserved: 0,
     };
-    // SAFETY: `storage` gives a pointer that is not null, to this socket's own Slot.
-    unsafe { slot.write(value) };
-    read::decide(&mut event, decision);
+    slot.write(value);
+    event::decide(&mut event, decision);
     emit(&event);
     diagnose!(
         ctx,
@@ -96,24 +94,4 @@ fn judge(
         event.reason
     );
     Ok(decision.0)
-}
-
-/// The socket's storage; a socket without one is refused.
-#[inline(always)]
-fn storage(ctx: &SockAddrContext) -> Result<*mut Slot, Error> {
-    // SAFETY: STORAGE is an SK_STORAGE map of Slot, and the socket comes from the context.
-    let slot = unsafe {
-        bpf_sk_storage_get(
-            (&raw const STORAGE).cast_mut().cast(),
-            read::socket_of(ctx).cast(),
-            core::ptr::null_mut(),
-            u64::from(BPF_SK_STORAGE_GET_F_CREATE),
-        )
-    }
-    .cast::<Slot>();
-    if slot.is_null() {
-        Err(Error::Storage)
-    } else {
-        Ok(slot)
-    }
 }

@@ -2,7 +2,6 @@
 //! not reach the machine itself, its platform, or a network that is not public. The policy's own ranges pass, and
 //! DNS to the machine's name servers.
 use aya_ebpf::EbpfContext;
-use aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE;
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr};
 use aya_ebpf::programs::{SkBuffContext, SockAddrContext, SockContext};
@@ -12,10 +11,10 @@ use egress_common::names::DNS_PORT;
 use egress_common::place::{self, EMBEDDED};
 use egress_common::verdict::{Hook, Reason, Verdict};
 
-use super::opened::connected;
 use crate::counters::count;
 use crate::error::{Error, PASS, REFUSE, diagnose};
-use crate::maps::{LISTED, NAME_SERVERS, OWN, config, emit};
+use crate::event;
+use crate::maps::{LISTED, NAME_SERVERS, OPENED, OWN, config, emit};
 use crate::read::{self, AF_INET, AF_INET6, Sender};
 
 #[cgroup_sock_addr(connect4)]
@@ -85,8 +84,7 @@ fn connect(
     attempt: &Attempt,
 ) -> Result<i32, Error> {
     // Marks the socket as one that the mediator connects, whose packets are judged as well.
-    let create = u64::from(BPF_SK_STORAGE_GET_F_CREATE);
-    connected(read::socket_of(ctx), create).ok_or(Error::Storage)?;
+    read::stored(&OPENED, read::socket_of(ctx), true).ok_or(Error::Storage)?;
     send(ctx, hook, family, attempt)
 }
 
@@ -118,12 +116,7 @@ fn send(ctx: &SockAddrContext, hook: Hook, family: u32, attempt: &Attempt) -> Re
 #[inline(always)]
 fn reason(attempt: &Attempt, config: &Config) -> Reason {
     // Before anything branches: the kernel's verifier walks what follows a branch once for each way there.
-    let mut marks = place::marks(attempt.addr);
-    // SAFETY: both accesses are to a local variable.
-    marks = unsafe {
-        core::ptr::write_volatile(&raw mut marks, marks);
-        core::ptr::read_volatile(&raw const marks)
-    };
+    let marks = read::opaque(place::marks(attempt.addr));
     if is_dns(attempt.addr, attempt.port) {
         return Reason::None;
     }
@@ -190,12 +183,10 @@ pub(super) fn may_stay(ctx: &SkBuffContext, sender: &Sender) -> Result<bool, Err
     } else {
         AF_INET6
     };
-    // SAFETY: the helper takes the program's own context.
-    let cookie = unsafe { aya_ebpf::helpers::generated::bpf_get_socket_cookie(ctx.as_ptr()) };
     let decision = (Verdict::Deny, Reason::OwnAddress);
     refuse(
         ctx,
-        cookie,
+        read::cookie(ctx),
         Hook::MediatorSkbEgress,
         family,
         &attempt,
@@ -213,10 +204,10 @@ fn refuse(
     attempt: &Attempt,
     decision: decide::Decision,
 ) -> i32 {
-    let mut event = read::event(cookie, hook, family, attempt);
+    let mut event = event::begin(cookie, hook, family, attempt);
     // A packet is not always sent by the thread that runs.
     event.comm = [0; 2];
-    read::decide(&mut event, decision);
+    event::decide(&mut event, decision);
     emit(&event);
     count(Counter::MediatorDenied);
     diagnose!(

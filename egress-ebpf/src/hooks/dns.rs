@@ -1,7 +1,6 @@
 //! `cgroup_skb/ingress` on the agent, in audit mode only: copies the answers of name servers, which
 //! are all that tells a name from an address there. A witness: every packet passes.
 use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
-use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
 use egress_common::abi::{DNS_ANSWER_BYTES, DnsAnswer};
@@ -65,31 +64,7 @@ fn record(ctx: &SkBuffContext, server: [u64; 2], offset: usize) {
     let Some(mut entry) = text::<DnsAnswer>() else {
         return;
     };
-    let to = entry.as_mut_ptr();
-    // SAFETY: the ring's entry is a whole DnsAnswer, writable and aligned to 8.
-    unsafe {
-        (&raw mut (*to).ktime_ns).write_volatile(read::now());
-        (&raw mut (*to).server).write_volatile(server);
-        (&raw mut (*to).whole).write_volatile(whole);
-        (&raw mut (*to).length).write_volatile(length);
-    }
-    // Read back, so that the compiler cannot drop the comparisons that the kernel's verifier asks for.
-    // SAFETY: `to` is the ring's own entry, and the field was just written.
-    let length = unsafe { (&raw const (*to).length).read_volatile() };
-    if length == 0 || length > DNS_ANSWER_BYTES {
-        entry.discard(u64::from(BPF_RB_NO_WAKEUP));
-        return;
-    }
-    // SAFETY: the destination holds DNS_ANSWER_BYTES, and `length` is no more than that.
-    let failed = unsafe {
-        bpf_skb_load_bytes(
-            ctx.skb.skb.cast(),
-            offset as u32,
-            (&raw mut (*to).message).cast(),
-            length,
-        )
-    };
-    if failed == 0 {
+    if read::fill_answer(ctx, &mut entry, server, [whole, length], offset as u32) {
         entry.submit(u64::from(BPF_RB_NO_WAKEUP));
     } else {
         entry.discard(u64::from(BPF_RB_NO_WAKEUP));

@@ -1,5 +1,4 @@
 //! `cgroup/getpeername4` and `getpeername6`: a redirected socket is told the address it asked for.
-use aya_ebpf::helpers::generated::bpf_sk_storage_get;
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 use egress_common::abi::{SLOT_REDIRECTED, Slot};
@@ -29,20 +28,6 @@ pub fn agent_getpeername6(ctx: SockAddrContext) -> i32 {
 /// hook informs, it does not gate (the kernel lets it return nothing but "go on").
 #[inline(always)]
 fn redirected(ctx: &SockAddrContext) -> Option<Slot> {
-    // SAFETY: STORAGE is an SK_STORAGE map of Slot, and the socket comes from the context.
-    let slot = unsafe {
-        bpf_sk_storage_get(
-            (&raw const STORAGE).cast_mut().cast(),
-            read::socket_of(ctx).cast(),
-            core::ptr::null_mut(),
-            0,
-        )
-    }
-    .cast::<Slot>();
-    if slot.is_null() {
-        return None;
-    }
-    // SAFETY: the pointer is not null (checked) and points to this socket's own Slot.
-    let slot = unsafe { slot.read() };
+    let slot = read::stored(&STORAGE, read::socket_of(ctx), false)?.read();
     (slot.kind == SLOT_REDIRECTED).then_some(slot)
 }

@@ -1,9 +1,6 @@
 //! What the mediator itself sends: each connection that it opens, and each datagram to a name server. Connections
 //! that its listener accepts are the relay's, and they are not recorded here. What `dial` decides of an address is
 //! decided once more for packets that do not leave the machine, because it may have got the address since.
-use aya_ebpf::EbpfContext;
-use aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE;
-use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use aya_ebpf::macros::{cgroup_skb, sock_ops};
 use aya_ebpf::programs::{SkBuffContext, SockOpsContext};
 use egress_common::abi::{
@@ -15,12 +12,11 @@ use egress_common::decide::IPPROTO_TCP;
 use egress_common::names::DNS_PORT;
 
 use super::dial;
-use super::opened::connected;
 use super::sockops::{STATE_CB, TCP_CONNECT_CB, watch};
 use crate::counters::count;
 use crate::error::{Error, PASS, REFUSE};
-use crate::maps::{config, report};
-use crate::read;
+use crate::maps::{OPENED, config, report};
+use crate::read::{self, Place};
 
 #[sock_ops]
 pub fn mediator_sockops(ctx: SockOpsContext) -> u32 {
@@ -38,13 +34,12 @@ pub fn mediator_sockops(ctx: SockOpsContext) -> u32 {
 #[inline(always)]
 fn opens(ctx: &SockOpsContext) -> Result<(), Error> {
     config()?;
-    let opened = storage(ctx, u64::from(BPF_SK_STORAGE_GET_F_CREATE)).ok_or(Error::Storage)?;
+    let opened = storage(ctx, true).ok_or(Error::Storage)?;
     let value = Opened {
         connect_ns: read::now(),
         established: 0,
     };
-    // SAFETY: `storage` gives a pointer that is not null, to this socket's own Opened.
-    unsafe { opened.write(value) };
+    opened.write(value);
     // The connection is reported even if its later states cannot be.
     record(ctx, &value, TCP_SYN_SENT);
     watch(ctx, true)
@@ -61,15 +56,13 @@ fn changes(ctx: &SockOpsContext, state: u32) -> Result<(), Error> {
         return Ok(());
     }
     // Only sockets that the mediator connected have one.
-    let Some(opened) = storage(ctx, 0) else {
+    let Some(opened) = storage(ctx, false) else {
         return Ok(());
     };
-    // SAFETY: `storage` gives a pointer that is not null, to this socket's own Opened.
-    let mut value = unsafe { opened.read() };
+    let mut value = opened.read();
     if state == TCP_ESTABLISHED {
         value.established = 1;
-        // SAFETY: as above.
-        unsafe { opened.write(value) };
+        opened.write(value);
     }
     record(ctx, &value, state);
     if state == TCP_CLOSE {
@@ -83,8 +76,7 @@ fn record(ctx: &SockOpsContext, opened: &Opened, state: u32) {
     let (addr, port) = read::peer(ctx);
     let mut traffic = Traffic {
         ktime_ns: read::now(),
-        // SAFETY: the helper takes the program's own context.
-        cookie: unsafe { bpf_get_socket_cookie(ctx.as_ptr()) },
+        cookie: read::cookie(ctx),
         connect_ns: opened.connect_ns,
         addr,
         bytes_acked: 0,
@@ -100,13 +92,10 @@ fn record(ctx: &SockOpsContext, opened: &Opened, state: u32) {
     report(&traffic);
 }
 
+/// What is kept with a connection that the mediator opens; a socket that it accepted has nothing.
 #[inline(always)]
-fn storage(ctx: &SockOpsContext, flags: u64) -> Option<*mut Opened> {
-    let sk = read::socket_of_ops(ctx);
-    if sk.is_null() {
-        return None;
-    }
-    connected(sk, flags)
+fn storage(ctx: &SockOpsContext, create: bool) -> Option<Place<Opened>> {
+    read::stored(&OPENED, read::socket_of_ops(ctx)?, create)
 }
 
 /// Refuses what leaves for an address of the machine, and reports datagrams to name servers.
@@ -120,7 +109,7 @@ pub fn mediator_skb_egress(ctx: SkBuffContext) -> i32 {
     if sender.protocol != IPPROTO_TCP {
         datagram(&ctx, sender.protocol);
     }
-    if !read::stays(&ctx) || connected(sender.sk, 0).is_none() {
+    if !read::stays(&ctx) || read::stored(&OPENED, sender.socket, false).is_none() {
         return PASS;
     }
     match dial::may_stay(&ctx, &sender) {
@@ -140,8 +129,7 @@ fn datagram(ctx: &SkBuffContext, protocol: u32) {
     let ktime_ns = read::now();
     report(&Traffic {
         ktime_ns,
-        // SAFETY: the helper takes the program's own context.
-        cookie: unsafe { bpf_get_socket_cookie(ctx.as_ptr()) },
+        cookie: read::cookie(ctx),
         connect_ns: ktime_ns,
         addr: found.addr,
         bytes_acked: 0,

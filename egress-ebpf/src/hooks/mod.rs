@@ -5,7 +5,6 @@ mod dial;
 mod dns;
 mod getpeername;
 mod mediator;
-mod opened;
 mod relay;
 mod sendmsg;
 mod skb_egress;

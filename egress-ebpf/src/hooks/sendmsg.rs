@@ -5,6 +5,7 @@ use egress_common::decide::{self, Attempt};
 use egress_common::verdict::{Hook, Verdict};
 
 use crate::error::{Error, PASS, answer, diagnose};
+use crate::event;
 use crate::maps::{config, emit};
 use crate::read::{self, AF_INET, AF_INET6};
 
@@ -28,8 +29,8 @@ fn judge(ctx: &SockAddrContext, hook: Hook, family: u32, attempt: &Attempt) -> R
     if decision.0 == Verdict::Local {
         return Ok(PASS);
     }
-    let mut event = read::event(read::cookie(ctx), hook, family, attempt);
-    read::decide(&mut event, decision);
+    let mut event = event::begin(read::cookie(ctx), hook, family, attempt);
+    event::decide(&mut event, decision);
     emit(&event);
     diagnose!(
         ctx,

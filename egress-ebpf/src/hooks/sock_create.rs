@@ -5,6 +5,7 @@ use egress_common::decide::{self, Attempt};
 use egress_common::verdict::{Hook, Verdict};
 
 use crate::error::{Error, PASS, answer, diagnose};
+use crate::event;
 use crate::maps::{config, emit};
 use crate::read;
 
@@ -27,8 +28,8 @@ fn judge(ctx: &SockContext) -> Result<i32, Error> {
         sock_type,
         protocol,
     };
-    let mut event = read::event(0, Hook::SockCreate, family, &attempt);
-    read::decide(&mut event, decision);
+    let mut event = event::begin(0, Hook::SockCreate, family, &attempt);
+    event::decide(&mut event, decision);
     emit(&event);
     diagnose!(
         ctx,

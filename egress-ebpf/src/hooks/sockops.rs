@@ -1,11 +1,9 @@
 //! `sockops`: when a redirected socket's SYN is about to leave, copies its destination to the
 //! slot of its local port, of the port and the family on the wire; when it closes, reports what it carried.
-use aya_ebpf::helpers::generated::bpf_sk_storage_get;
 use aya_ebpf::macros::sock_ops;
 use aya_ebpf::programs::SockOpsContext;
 use egress_common::abi::{
-    Config, Counter, SLOT_EMPTY, SLOT_PROXY, SLOT_REDIRECTED, Slot, TCP_CLOSE, TRAFFIC_COMMAND,
-    Traffic,
+    Config, Counter, SLOT_PROXY, SLOT_REDIRECTED, Slot, TCP_CLOSE, TRAFFIC_COMMAND, Traffic,
 };
 use egress_common::decide::{IPPROTO_TCP, Wire};
 use egress_common::names::TRANSPARENT_PORT;
@@ -13,7 +11,7 @@ use egress_common::names::TRANSPARENT_PORT;
 use crate::counters::count;
 use crate::error::Error;
 use crate::maps::{SLOTS_PROXY, SLOTS_V4, SLOTS_V6, STORAGE, config, report};
-use crate::read::{self, AF_INET, Ends};
+use crate::read::{self, AF_INET, Ends, Place};
 
 /// `BPF_SOCK_OPS_TCP_CONNECT_CB`: an active connection, addresses chosen, SYN not yet sent.
 pub const TCP_CONNECT_CB: u32 = 3;
@@ -66,9 +64,7 @@ fn opens(ctx: &SockOpsContext) -> Result<(), Error> {
         (Ok(stored), slot) => {
             count(Counter::CloseExpected);
             if let Some(slot) = slot {
-                // SAFETY: `stored` is this socket's own Slot and not null, and `slot` is a whole Slot inside the
-                // array's value (bounds checked by the look-up).
-                unsafe { read::copy_words(stored, slot) };
+                slot.copy(&stored);
                 count(Counter::SlotWritten);
             }
             Ok(())
@@ -77,8 +73,7 @@ fn opens(ctx: &SockOpsContext) -> Result<(), Error> {
             // A socket that passed no connect hook, or whose close nobody would report: leave nothing that could
             // be taken for its own.
             if let Some(slot) = slot {
-                // SAFETY: the pointer is into the array's value (bounds checked by the look-up).
-                unsafe { (&raw mut (*slot).kind).write_volatile(SLOT_EMPTY) };
+                slot.clear();
             }
             Err(error)
         }
@@ -93,7 +88,7 @@ fn slot(
     ctx: &SockOpsContext,
     config: &Config,
     remote_port: u32,
-) -> Result<Option<*mut Slot>, Error> {
+) -> Result<Option<Place<Slot>>, Error> {
     let ends = read::ends(ctx);
     let is_proxy = remote_port == config.proxy_port;
     let slots = match wire(ctx, &ends) {
@@ -107,34 +102,16 @@ fn slot(
         }
         Wire::V6 => return Ok(None),
     };
-    slots
-        .get_ptr_mut(ctx.local_port())
+    read::element(slots, ctx.local_port())
         .map(Some)
         .ok_or(Error::Storage)
 }
 
 /// Where the connect hook wrote what this socket asked for.
 #[inline(always)]
-fn storage(ctx: &SockOpsContext) -> Result<*mut Slot, Error> {
-    let sk = read::socket_of_ops(ctx);
-    if sk.is_null() {
-        return Err(Error::Storage);
-    }
-    // SAFETY: STORAGE is an SK_STORAGE map of Slot, and the socket is not null (checked).
-    let stored = unsafe {
-        bpf_sk_storage_get(
-            (&raw const STORAGE).cast_mut().cast(),
-            sk.cast(),
-            core::ptr::null_mut(),
-            0,
-        )
-    }
-    .cast::<Slot>();
-    if stored.is_null() {
-        Err(Error::Storage)
-    } else {
-        Ok(stored)
-    }
+fn storage(ctx: &SockOpsContext) -> Result<Place<Slot>, Error> {
+    let socket = read::socket_of_ops(ctx).ok_or(Error::Storage)?;
+    read::stored(&STORAGE, socket, false).ok_or(Error::Storage)
 }
 
 /// Reports what a redirected or proxied connection carried. Whatever ends one comes by here: `close(2)`, the end of
@@ -143,9 +120,7 @@ fn storage(ctx: &SockOpsContext) -> Result<*mut Slot, Error> {
 fn closes(ctx: &SockOpsContext) -> Result<(), Error> {
     // One report for each connect: the same socket may listen next, or connect again.
     watch(ctx, false)?;
-    let stored = storage(ctx)?;
-    // SAFETY: `storage` gives a pointer that is not null, to this socket's own Slot.
-    let slot = unsafe { stored.read() };
+    let slot = storage(ctx)?.read();
     if slot.kind != SLOT_REDIRECTED && slot.kind != SLOT_PROXY {
         return Ok(());
     }
