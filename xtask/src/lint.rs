@@ -144,6 +144,12 @@ fn deny(layout: &Layout) -> Result<()> {
         command
     };
     run_program(deny().args(["check", "bans", "licenses", "sources"]))?;
+    // What is linked into the kernel object, which has another license.
+    run_program(
+        deny()
+            .current_dir(layout.root.join("egress-ebpf"))
+            .args(["check", "licenses"]),
+    )?;
     // Fetching it is left to people: it comes from a git host, not from a package registry.
     let fetched = cargo_home().is_some_and(|home| has_directory(&home.join("advisory-dbs")));
     if fetched {
