@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use egress_sys::dir;
-use egress_sys::mount::{Attributes, move_mount, open_tree, set_attributes};
+use egress_sys::mount::{move_mount, open_tree, set_attributes};
 use egress_workspace::Access;
 
 use super::view::View;
@@ -48,7 +48,7 @@ fn mounted(path: &Path, agent: u32) -> io::Result<Opened> {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
             let tree = open_tree(&dir::find(path)?)?;
             let set = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_RDONLY;
-            set_attributes(&tree, Attributes { set, idmap: None })?;
+            set_attributes(&tree, set, None)?;
             (tree, false)
         }
         Err(error) => return Err(error),

@@ -1,6 +1,6 @@
 //! Detached mounts, idmapped mounts, and `pivot_root`.
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::CWD;
@@ -18,29 +18,20 @@ pub fn open_tree(at: &impl AsFd) -> io::Result<OwnedFd> {
     Ok(rustix::mount::open_tree(at, c"", flags)?)
 }
 
-/// Attribute changes of a detached mount.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Attributes<'a> {
-    /// `MOUNT_ATTR_*` to set.
-    pub set: u64,
-    /// User namespace whose id map the mount takes.
-    pub idmap: Option<BorrowedFd<'a>>,
-}
-
-/// Changes a detached mount.
+/// Changes a detached mount: sets the attributes `MOUNT_ATTR_*` of `set`, and gives it the id map of a user namespace.
 ///
 /// # Errors
 /// `EINVAL` where the file system does not support idmapped mounts, or before Linux 5.12.
-pub fn set_attributes(tree: &impl AsFd, attributes: Attributes<'_>) -> io::Result<()> {
+pub fn set_attributes(tree: &impl AsFd, set: u64, idmap: Option<BorrowedFd<'_>>) -> io::Result<()> {
     let mut attr = libc::mount_attr {
-        attr_set: attributes.set,
+        attr_set: set,
         attr_clr: 0,
         propagation: 0,
         userns_fd: 0,
     };
-    if let Some(map) = attributes.idmap {
+    if let Some(map) = idmap {
         attr.attr_set |= libc::MOUNT_ATTR_IDMAP;
-        attr.userns_fd = u64::try_from(map.as_raw_fd()).map_err(io::Error::other)?;
+        attr.userns_fd = raw::fd(&map) as u64;
     }
     let arguments = [
         raw::fd(tree),

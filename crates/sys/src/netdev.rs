@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use nix::sys::socket::SockProtocol;
 
-use super::netlink::Netlink;
+use super::netlink::{Netlink, push_address};
 
 /// `RTM_SETLINK` and `RTM_NEWADDR`.
 const SET_LINK: u16 = 19;
@@ -31,20 +31,17 @@ pub fn loopback_up() -> io::Result<()> {
 /// Those of the netlink socket, and `EPERM` without `CAP_NET_ADMIN`. For IPv6 `EOPNOTSUPP` on a kernel without it, and
 /// `EACCES` where it is disabled.
 pub fn add_to_loopback(address: IpAddr) -> io::Result<()> {
-    let (family, octets) = match address {
-        IpAddr::V4(address) => (libc::AF_INET, address.octets().to_vec()),
-        IpAddr::V6(address) => (libc::AF_INET6, address.octets().to_vec()),
+    let (family, bits) = if address.is_ipv4() {
+        (libc::AF_INET, 32)
+    } else {
+        (libc::AF_INET6, 128)
     };
-    let byte = |number: usize| u8::try_from(number).map_err(io::Error::other);
-    let family = u8::try_from(family).map_err(io::Error::other)?;
     // `struct ifaddrmsg`: family, prefix length, flags, scope, index.
-    let mut body = vec![family, byte(octets.len() * 8)?, 0, 0];
+    let family = u8::try_from(family).map_err(io::Error::other)?;
+    let mut body = vec![family, bits, 0, 0];
     body.extend(LOOPBACK.to_ne_bytes());
     for kind in ADDRESSES {
-        // `struct rtattr`: length, kind.
-        body.extend(u16::from(byte(4 + octets.len())?).to_ne_bytes());
-        body.extend(kind.to_ne_bytes());
-        body.extend(&octets);
+        push_address(&mut body, kind, address);
     }
     Netlink::open(SockProtocol::NetlinkRoute)?.change(NEW_ADDRESS, &body)
 }

@@ -1,5 +1,6 @@
 //! Asks the kernel by netlink (netlink(7)) and reads what it answers, one message at a time.
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::sys::socket::{
@@ -115,15 +116,44 @@ impl Netlink {
 ///
 /// # Errors
 /// When there are fewer.
-pub fn field<const N: usize>(bytes: &[u8], at: usize) -> io::Result<[u8; N]> {
+pub(super) fn field<const N: usize>(bytes: &[u8], at: usize) -> io::Result<[u8; N]> {
     bytes
         .get(at..at + N)
         .and_then(|slice| slice.try_into().ok())
         .ok_or_else(cut_short)
 }
 
+/// The value of the first attribute of a kind (`struct nlattr`).
+///
+/// # Errors
+/// When an attribute before it is cut short.
+pub(super) fn attribute(mut rest: &[u8], kind: u16) -> io::Result<Option<&[u8]>> {
+    while !rest.is_empty() {
+        let size = usize::from(u16::from_ne_bytes(field(rest, 0)?));
+        let value = rest.get(4..size).ok_or_else(cut_short)?;
+        if u16::from_ne_bytes(field(rest, 2)?) == kind {
+            return Ok(Some(value));
+        }
+        rest = rest.get(size.next_multiple_of(4)..).unwrap_or_default();
+    }
+    Ok(None)
+}
+
+/// Adds an attribute with an address to a request.
+pub(super) fn push_address(request: &mut Vec<u8>, kind: u16, address: IpAddr) {
+    let mut push = |octets: &[u8], length: u16| {
+        request.extend(length.to_ne_bytes());
+        request.extend(kind.to_ne_bytes());
+        request.extend(octets);
+    };
+    match address {
+        IpAddr::V4(address) => push(&address.octets(), 4 + 4),
+        IpAddr::V6(address) => push(&address.octets(), 4 + 16),
+    }
+}
+
 /// What an answer is that ends too early.
-pub(super) fn cut_short() -> io::Error {
+fn cut_short() -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
         "the kernel's answer is cut short",

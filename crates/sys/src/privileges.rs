@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Pid, Uid, getppid, setgroups, setresgid, setresuid};
 use rustix::io::Errno;
 use rustix::thread::{
-    CapabilitySet, capability_is_in_bounding_set, remove_capability_from_bounding_set,
+    CapabilitySet, capabilities, capability_is_in_bounding_set, remove_capability_from_bounding_set,
 };
 use serde::{Deserialize, Serialize};
 
@@ -113,24 +113,22 @@ pub fn status_of(pid: u32) -> Option<Enforced> {
 /// Names of those of `wanted`, by their numbers (capabilities(7)), that the calling process does not hold.
 ///
 /// # Errors
-/// As [`status`].
+/// Those of `capget(2)`.
 pub fn lacking(wanted: &[(u32, &'static str)]) -> io::Result<Vec<&'static str>> {
-    let text = std::fs::read_to_string("/proc/self/status")?;
-    let held = u64::from_str_radix(field(&text, "CapEff:")?, 16).map_err(io::Error::other)?;
+    let held = capabilities(None)?.effective.bits();
     let lacks = |number: u32| held.unbounded_shr(number) & 1 == 0;
     let missing = wanted.iter().filter(|(number, _)| lacks(*number));
     Ok(missing.map(|(_, name)| *name).collect())
 }
 
-fn field<'t>(text: &'t str, name: &str) -> io::Result<&'t str> {
-    text.lines()
-        .find_map(|line| line.strip_prefix(name))
-        .map(str::trim)
-        .ok_or_else(|| io::Error::other(format!("/proc/PID/status has no {name}")))
-}
-
 fn parse(text: &str) -> io::Result<Enforced> {
-    let field = |name: &str| field(text, name);
+    let field = |name: &str| {
+        let mut lines = text.lines();
+        let value = lines.find_map(|line| line.strip_prefix(name));
+        value
+            .map(str::trim)
+            .ok_or_else(|| io::Error::other(format!("/proc/PID/status has no {name}")))
+    };
     let number = |name: &str| field(name)?.parse::<u32>().map_err(io::Error::other);
     let mut capabilities = 0;
     for set in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {

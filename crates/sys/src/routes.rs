@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
 
-use super::netlink::{Netlink, field};
+use super::netlink::{Netlink, attribute, field, push_address};
 
 /// `RTM_GETROUTE`.
 const GET_ROUTE: u16 = 26;
@@ -39,12 +39,9 @@ impl Routes {
     /// # Errors
     /// When the kernel does not say.
     pub fn is_own(&self, address: IpAddr) -> io::Result<bool> {
-        let octets = octets(address);
-        let mut body = route(address.is_ipv4(), octets.len(), 0);
-        let length = u16::try_from(4 + octets.len()).unwrap_or_default();
-        body.extend(length.to_ne_bytes());
-        body.extend(DESTINATION.to_ne_bytes());
-        body.extend(octets);
+        let bits = if address.is_ipv4() { 32 } else { 128 };
+        let mut body = route(address.is_ipv4(), bits, 0);
+        push_address(&mut body, DESTINATION, address);
         match self.0.ask(GET_ROUTE, &body) {
             Ok(route) => Ok(OWN.contains(&kind(&route)?)),
             Err(error) if has_no_route(&error) => Ok(false),
@@ -80,21 +77,11 @@ impl Routes {
     }
 }
 
-/// An `rtmsg`.
-fn route(is_v4: bool, octets: usize, table: u8) -> Vec<u8> {
+/// An `rtmsg`: family, prefix length, and the table.
+fn route(is_v4: bool, bits: u8, table: u8) -> Vec<u8> {
     let family = if is_v4 { libc::AF_INET } else { libc::AF_INET6 };
-    let mut body = vec![0; ROUTE];
-    let fields = [
-        (0, u8::try_from(family).unwrap_or_default()),
-        (BITS_AT, u8::try_from(octets * 8).unwrap_or_default()),
-        (TABLE_AT, table),
-    ];
-    for (at, value) in fields {
-        if let Some(field) = body.get_mut(at) {
-            *field = value;
-        }
-    }
-    body
+    let family = u8::try_from(family).unwrap_or_default();
+    vec![family, bits, 0, 0, table, 0, 0, 0, 0, 0, 0, 0]
 }
 
 fn kind(route: &[u8]) -> io::Result<u8> {
@@ -103,30 +90,19 @@ fn kind(route: &[u8]) -> io::Result<u8> {
 
 /// The destination of a route; `0.0.0.0` or `::` where it has none.
 fn destination(route: &[u8], is_v4: bool) -> io::Result<IpAddr> {
-    let mut rest = route.get(ROUTE..).unwrap_or_default();
-    while !rest.is_empty() {
-        let size = usize::from(u16::from_ne_bytes(field(rest, 0)?)).max(4);
-        if u16::from_ne_bytes(field(rest, 2)?) == DESTINATION {
-            return if is_v4 {
-                field(rest, 4).map(|octets: [u8; 4]| octets.into())
-            } else {
-                field(rest, 4).map(|octets: [u8; 16]| octets.into())
-            };
-        }
-        rest = rest.get(size.next_multiple_of(4)..).unwrap_or_default();
+    let attributes = route.get(ROUTE..).unwrap_or_default();
+    if let Some(octets) = attribute(attributes, DESTINATION)? {
+        return if is_v4 {
+            field(octets, 0).map(|octets: [u8; 4]| octets.into())
+        } else {
+            field(octets, 0).map(|octets: [u8; 16]| octets.into())
+        };
     }
     Ok(if is_v4 {
         Ipv4Addr::UNSPECIFIED.into()
     } else {
         Ipv6Addr::UNSPECIFIED.into()
     })
-}
-
-fn octets(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets().to_vec(),
-    }
 }
 
 /// What a connection would fail with as well.
@@ -164,7 +140,7 @@ mod tests {
 
     #[test]
     fn answers_that_are_cut_short_are_errors() {
-        let mut body = route(true, 4, LOCAL_TABLE);
+        let mut body = route(true, 32, LOCAL_TABLE);
         body.extend([8, 0, 1, 0, 192, 0, 2, 7]);
         assert_eq!(
             destination(&body, true).unwrap(),

@@ -6,7 +6,7 @@ use std::net::SocketAddrV4;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::SockProtocol;
 
-use super::netlink::{Netlink, cut_short, field};
+use super::netlink::{Netlink, attribute, field};
 
 /// `SOCK_DIAG_BY_FAMILY`.
 const BY_FAMILY: u16 = 20;
@@ -94,19 +94,12 @@ pub fn tcp_memory(netlink: &Netlink) -> io::Result<u64> {
 /// What one socket holds: received, allocated ahead, and waiting to be sent. One that has no attribute
 /// of its memory, as in `TIME_WAIT`, has none.
 fn memory_of(body: &[u8]) -> io::Result<u64> {
-    let mut rest = body.get(MESSAGE..).unwrap_or_default();
-    while !rest.is_empty() {
-        let size = usize::from(u16::from_ne_bytes(field(rest, 0)?));
-        let kind = u16::from_ne_bytes(field(rest, 2)?);
-        let value = rest.get(4..size).ok_or_else(cut_short)?;
-        if kind == MEMORY {
-            let number = |at: usize| Ok(u64::from(u32::from_ne_bytes(field(value, 4 * at)?)));
-            let parts: io::Result<Vec<u64>> = HELD.into_iter().map(number).collect();
-            return Ok(parts?.into_iter().sum());
-        }
-        rest = rest.get(size.next_multiple_of(4)..).unwrap_or_default();
-    }
-    Ok(0)
+    let attributes = body.get(MESSAGE..).unwrap_or_default();
+    let Some(value) = attribute(attributes, MEMORY)? else {
+        return Ok(0);
+    };
+    let number = |at: usize| Ok(u64::from(u32::from_ne_bytes(field(value, 4 * at)?)));
+    HELD.into_iter().map(number).sum()
 }
 
 fn open() -> io::Result<Netlink> {

@@ -20,7 +20,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use egress_sys::dir;
-use egress_sys::mount::{Attributes, open_tree, set_attributes};
+use egress_sys::mount::{open_tree, set_attributes};
 use egress_sys::process;
 use nix::sched::CloneFlags;
 use nix::sys::stat::fstat;
@@ -53,13 +53,7 @@ pub fn mapped(path: &Path, agent: u32, access: Access) -> io::Result<OwnedFd> {
     if access == Access::ReadOnly {
         set |= libc::MOUNT_ATTR_RDONLY;
     }
-    set_attributes(
-        &tree,
-        Attributes {
-            set,
-            idmap: Some(map.as_fd()),
-        },
-    )?;
+    set_attributes(&tree, set, Some(map.as_fd()))?;
     Ok(tree)
 }
 
@@ -70,7 +64,7 @@ pub fn mapped(path: &Path, agent: u32, access: Access) -> io::Result<OwnedFd> {
 pub fn plain(dir: &OwnedFd) -> io::Result<OwnedFd> {
     let tree = open_tree(dir)?;
     let set = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
-    set_attributes(&tree, Attributes { set, idmap: None })?;
+    set_attributes(&tree, set, None)?;
     Ok(tree)
 }
 
