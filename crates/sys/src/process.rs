@@ -1,4 +1,5 @@
 //! Starting and ending processes.
+use std::convert::Infallible;
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -105,7 +106,7 @@ impl Child {
 /// Namespaces and placement of a new process.
 #[derive(Debug, Clone, Copy)]
 pub struct Placement<'a> {
-    /// `CLONE_NEW*` flags.
+    /// `CLONE_NEW*` flags, and no others.
     pub namespaces: u64,
     /// cgroup v2 directory that it is born in.
     pub cgroup: BorrowedFd<'a>,
@@ -125,17 +126,14 @@ pub(crate) fn alone() -> io::Result<()> {
 /// beyond the standard ones, an empty environment and no blocked signals.
 ///
 /// # Errors
-/// Those of `clone3(2)`, and while this process has more than one thread. A failed exec ends the child with status 127.
+/// Those of `clone3(2)` and `execve(2)`, and while this process has more than one thread.
 pub fn spawn_self(
     args: &[CString],
     placement: Placement<'_>,
     keep: &[BorrowedFd<'_>],
     stdio: [BorrowedFd<'_>; 3],
 ) -> io::Result<Child> {
-    if let Some(child) = clone(placement)? {
-        return Ok(child);
-    }
-    let become_stage = || -> io::Result<()> {
+    let become_stage = || -> io::Result<Infallible> {
         for (number, fd) in (0..).zip(stdio) {
             redirect(&fd, number)?;
         }
@@ -144,10 +142,24 @@ pub fn spawn_self(
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
         // A name stands for itself: the C library must not try the host's search domains on it.
         let environment: [&CStr; 1] = [c"LOCALDOMAIN=."];
-        nix::unistd::execve(c"/proc/self/exe", args, &environment)?;
-        Ok(())
+        Ok(nix::unistd::execve(c"/proc/self/exe", args, &environment)?)
     };
-    exit_now(if become_stage().is_err() { 127 } else { 126 })
+    let (ours, theirs) = report_pair()?;
+    let Some(child) = clone(placement)? else {
+        let Err(error) = become_stage();
+        report(&theirs, &error);
+        exit_now(127)
+    };
+    drop(theirs);
+    // The exec closes the other end.
+    let reported = fd::receive(&ours, MsgFlags::empty())?;
+    match errno(&reported.bytes) {
+        None => Ok(child),
+        Some(error) => {
+            waitid(Id::PIDFd(child.pidfd.as_fd()), WaitPidFlag::WEXITED)?;
+            Err(error)
+        }
+    }
 }
 
 /// Has a child that is born in `cgroup` make a socket for this process: a socket belongs to the cgroup of the process
@@ -159,44 +171,63 @@ pub fn made_in_cgroup(
     cgroup: BorrowedFd<'_>,
     make: impl FnOnce() -> io::Result<OwnedFd>,
 ) -> io::Result<OwnedFd> {
-    let flags = SockFlag::SOCK_CLOEXEC;
-    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
     let placement = Placement {
         namespaces: 0,
         cgroup,
     };
+    let (ours, theirs) = report_pair()?;
     let Some(child) = clone(placement)? else {
-        // The message is the errno of a failure; 0 comes with the socket.
-        let sent = match make() {
-            Ok(made) => fd::send_with_fds(&theirs, &0_i32.to_ne_bytes(), &[made.as_fd()]),
-            Err(error) => {
-                let errno = error.raw_os_error().unwrap_or(libc::EIO);
-                fd::send_with_fds(&theirs, &errno.to_ne_bytes(), &[])
-            }
-        };
-        exit_now(i32::from(sent.is_err()));
+        match make().and_then(|made| fd::send_with_fds(&theirs, b"made", &[made.as_fd()])) {
+            Ok(()) => exit_now(0),
+            Err(error) => report(&theirs, &error),
+        }
+        exit_now(1)
     };
     drop(theirs);
     let status = waitid(Id::PIDFd(child.pidfd.as_fd()), WaitPidFlag::WEXITED)?;
     let fd::Received { bytes, mut fds } = fd::receive(&ours, MsgFlags::empty())?;
-    match (
-        <[u8; 4]>::try_from(bytes).map(i32::from_ne_bytes),
-        fds.pop(),
-    ) {
-        (Ok(0), Some(made)) => Ok(made),
-        (Ok(errno @ 1..), None) => Err(io::Error::from_raw_os_error(errno)),
-        _ => Err(io::Error::other(format!(
-            "the child in the other cgroup ended with {status:?} before it sent a socket"
-        ))),
-    }
+    fds.pop().ok_or_else(|| {
+        let ended = || io::Error::other(format!("the child in the cgroup ended with {status:?}"));
+        errno(&bytes).unwrap_or_else(ended)
+    })
+}
+
+/// Both ends of the socket on which a child reports why it failed.
+fn report_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
+    Ok(pair)
+}
+
+fn report(socket: &OwnedFd, error: &io::Error) {
+    let errno = error.raw_os_error().unwrap_or(libc::EIO);
+    // A parent that is gone needs no report.
+    drop(fd::send_with_fds(socket, &errno.to_ne_bytes(), &[]));
+}
+
+/// The error that a child has reported.
+fn errno(report: &[u8]) -> Option<io::Error> {
+    let errno = i32::from_ne_bytes(report.try_into().ok()?);
+    Some(io::Error::from_raw_os_error(errno))
 }
 
 /// A fork-like clone; `None` in the child.
 fn clone(placement: Placement<'_>) -> io::Result<Option<Child>> {
     /// `CLONE_INTO_CGROUP`, which does not fit into the type of the others.
     const INTO_CGROUP: u64 = 1 << 33;
+    const NAMESPACES: libc::c_int = libc::CLONE_NEWNS
+        | libc::CLONE_NEWCGROUP
+        | libc::CLONE_NEWUTS
+        | libc::CLONE_NEWIPC
+        | libc::CLONE_NEWUSER
+        | libc::CLONE_NEWPID
+        | libc::CLONE_NEWNET;
     alone()?;
     let number = |number: i32| u64::try_from(number).map_err(io::Error::other);
+    // Other flags would have the child share this process's memory or descriptors.
+    if placement.namespaces & !number(NAMESPACES)? != 0 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
     let mut pidfd: libc::c_int = -1;
     let mut arguments = libc::clone_args {
         flags: placement.namespaces | number(libc::CLONE_PIDFD)? | INTO_CGROUP,
@@ -215,9 +246,9 @@ fn clone(placement: Placement<'_>) -> io::Result<Option<Child>> {
         raw::pointer(&raw mut arguments),
         size_of::<libc::clone_args>(),
     ];
-    // SAFETY: `arguments` is a block of the given size, in which the kernel writes a descriptor to `pidfd`. Without
-    // `CLONE_VM` the child has its own memory, and without a stack it goes on here, as after fork(2). This thread is the
-    // only one (checked), so no lock of the C library is held in the child.
+    // SAFETY: `arguments` is a block of the given size, and the kernel writes a descriptor to `pidfd`. The child has its own
+    // memory, since `CLONE_VM` is not among the flags (checked), and without a stack it goes on here, as after fork(2).
+    // This thread is the only one (checked), so no lock of the C library is held in the child.
     let pid = unsafe { raw::call(libc::SYS_clone3, block) }?;
     if pid == 0 {
         return Ok(None);
@@ -300,7 +331,7 @@ pub fn redirect(fd: &impl AsFd, number: i32) -> io::Result<()> {
 /// # Errors
 /// Those of `signal(2)`.
 pub fn default_signal(signal: Signal) -> nix::Result<()> {
-    // SAFETY: no handler is installed. The handler that this replaces, if any, is not returned.
+    // SAFETY: no handler is installed, and one that was is not called any more.
     unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }?;
     Ok(())
 }

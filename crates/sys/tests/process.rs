@@ -2,6 +2,7 @@
 #![cfg(target_os = "linux")]
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::net::TcpListener;
@@ -9,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use egress_sys::handover::send_message;
-use egress_sys::process::{exit_now, fork, fork_with, made_in_cgroup};
+use egress_sys::process::{Placement, exit_now, fork, fork_with, made_in_cgroup, spawn_self};
 use egress_sys::{fd, privileges};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, socketpair};
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -21,6 +22,7 @@ fn main() {
     // Only root starts a process in a cgroup.
     if geteuid().is_root() {
         socket_or_error_comes_from_the_cgroup();
+        why_there_is_no_stage_is_reported();
     }
     more_threads_are_refused();
 }
@@ -99,6 +101,26 @@ fn socket_or_error_comes_from_the_cgroup() {
             .port()
             > 0
     );
+}
+
+fn why_there_is_no_stage_is_reported() {
+    let (cgroup, null) = (own_cgroup(), File::open("/dev/null").unwrap());
+    let spawn = |argument: &str, namespaces: i32| {
+        let placement = Placement {
+            namespaces: namespaces.try_into().unwrap(),
+            cgroup: cgroup.as_fd(),
+        };
+        let arguments = [CString::new(argument).unwrap()];
+        spawn_self(&arguments, placement, &[], [null.as_fd(); 3])
+    };
+    // The kernel takes no argument of this length (execve(2)).
+    let long = "x".repeat(1 << 20);
+    assert_eq!(
+        spawn(&long, 0).unwrap_err().raw_os_error(),
+        Some(libc::E2BIG)
+    );
+    let shared = spawn(&long, libc::CLONE_VM | libc::CLONE_NEWNET);
+    assert_eq!(shared.unwrap_err().kind(), io::ErrorKind::InvalidInput);
 }
 
 fn more_threads_are_refused() {
