@@ -2,4 +2,5 @@
 #![forbid(unsafe_code)]
 
 pub mod client_hello;
+pub mod length;
 pub mod read_on;

@@ -1,12 +1,13 @@
 //! Absolute-form requests: `GET http://host/…`, sent on to the origin and streamed back.
 use std::sync::Arc;
 
+use egress_http::length;
 use egress_http::read_on::ReadOn;
 use egress_policy::redact;
 use http::header::{CONTENT_LENGTH, HOST, HeaderValue};
 use http::uri::Scheme;
 use http::{Request, Response, StatusCode, Uri, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use pipelock_receipts::record::{ActionType, Transport};
@@ -94,6 +95,7 @@ pub(super) async fn forward(
     }
     intent.status(status.as_u16());
     let (mut parts, body) = answer.into_parts();
+    length::settle(&mut parts.headers, body.size_hint().exact());
     remove_hop_by_hop(&mut parts.headers);
     remove_claims(&mut parts.headers);
     let ending = Ending {

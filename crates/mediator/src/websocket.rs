@@ -2,11 +2,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use egress_http::length;
 use egress_policy::redact;
 use http::header::{CONNECTION, HOST, HeaderMap, HeaderValue, UPGRADE};
 use http::{Extensions, Method, Request, Response, StatusCode, Version};
 use http_body_util::Empty;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -152,6 +153,7 @@ fn refused_by_origin(
     intent: Intent,
 ) -> Response<Payload> {
     let (mut parts, body) = answer.into_parts();
+    length::settle(&mut parts.headers, body.size_hint().exact());
     remove_hop_by_hop(&mut parts.headers);
     remove_claims(&mut parts.headers);
     let ending = Ending {

@@ -99,11 +99,12 @@ pub(super) async fn forward(
     } else {
         judge(&relay, &answer, is_wrapped, &mut flow);
     }
-    for_agent(answer.headers_mut());
+    let length = answer.body().size_hint().exact();
+    for_agent(answer.headers_mut(), length);
     answer.map(|body| {
         Download::Mediator(Box::new(Exchange {
             relay,
-            cut: cut.filter(|_| body.size_hint().exact().is_none()),
+            cut: cut.filter(|_| length.is_none()),
             body,
             link: Some(link),
             is_kept: !is_tunnelled,
@@ -196,9 +197,11 @@ async fn send(
         flow.sent();
         match link.sender.try_send_request(request).await {
             Ok(answer) => return Ok((answer, link)),
-            Err(mut error) => match error.take_message().or(again) {
+            Err(mut error) => match error.take_message() {
                 Some(unsent) => request = unsent,
-                None => return Err("mediator_closed"),
+                // Something came that cannot be read, so the mediator has seen the request.
+                None if error.error().is_parse() => return Err("mediator_closed"),
+                None => request = again.ok_or("mediator_closed")?,
             },
         }
     }

@@ -1,4 +1,5 @@
 //! Removes the header fields that are not for the other side. Pure.
+use egress_http::length;
 use http::header::{
     ACCEPT_ENCODING, CONNECTION, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER,
     TRANSFER_ENCODING, UPGRADE,
@@ -24,8 +25,10 @@ pub(super) fn for_origin(headers: &mut HeaderMap, host: HeaderValue) {
     headers.insert(HOST, host);
 }
 
-/// Prepares the fields of an answer for the agent, which must not learn the mediator's mark.
-pub(super) fn for_agent(headers: &mut HeaderMap) {
+/// Prepares the fields of an answer for the agent, which must not learn the mediator's mark. `body` is the exact length of
+/// the answer's body, if it has one.
+pub(super) fn for_agent(headers: &mut HeaderMap, body: Option<u64>) {
+    length::settle(headers, body);
     strip_hop_by_hop(headers);
     headers.remove(MARK);
 }

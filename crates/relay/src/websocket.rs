@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1::Parts;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -110,7 +110,8 @@ pub(super) async fn open(
     } else {
         judge(relay, &answer, false, &mut flow);
     }
-    for_agent(answer.headers_mut());
+    let length = answer.body().size_hint().exact();
+    for_agent(answer.headers_mut(), length);
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         upgrade_fields(answer.headers_mut());
         return Opened::Agreed(

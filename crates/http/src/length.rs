@@ -1,0 +1,75 @@
+//! Gives an answer that is passed on the one length that its body has.
+use http::HeaderMap;
+use http::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
+
+/// Replaces every `Content-Length` of an answer by the length of its body, or removes it where nobody knows that before
+/// the end.
+///
+/// `body` is the exact length, as the HTTP library read the answer. The library ignores the field beside a transfer coding
+/// (RFC 9112, section 6.3), but a server that passes the field on goes by it: it cuts the body there, or refuses to answer.
+/// Where there is no body, as after `HEAD`, a plain field stays, because it describes another answer.
+pub fn settle(headers: &mut HeaderMap, body: Option<u64>) {
+    let length = match body {
+        Some(0) => stated(headers),
+        length => length,
+    };
+    headers.remove(CONTENT_LENGTH);
+    if let Some(length) = length {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+}
+
+/// The length that the fields state, if they state one.
+fn stated(headers: &HeaderMap) -> Option<u64> {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        return None;
+    }
+    let mut values = headers.get_all(CONTENT_LENGTH).iter();
+    let first = values.next()?;
+    let is_one = values.all(|value| value == first);
+    let digits = first.to_str().ok().filter(|_| is_one)?;
+    let is_plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits.parse().ok().filter(|_| is_plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settled(fields: &[(&'static str, &'static str)], body: Option<u64>) -> Vec<String> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        settle(&mut headers, body);
+        let values = headers.get_all(CONTENT_LENGTH).iter();
+        values
+            .map(|value| value.to_str().unwrap().to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn length_is_that_of_the_body() {
+        let length = |value| ("content-length", value);
+        let chunked = ("transfer-encoding", "chunked");
+        for (fields, body, expected) in [
+            (&[length("5")][..], Some(5), &["5"][..]),
+            (&[length("5"), length("5")], Some(5), &["5"]),
+            (&[length("5, 5")], Some(5), &["5"]),
+            (&[], Some(5), &["5"]),
+            (&[length("5"), chunked], None, &[]),
+            (&[length("abc"), chunked], None, &[]),
+            (&[length("5"), length("7"), chunked], None, &[]),
+            // After HEAD.
+            (&[length("5")], Some(0), &["5"]),
+            (&[length("5"), length("5")], Some(0), &["5"]),
+            (&[length("5"), length("7")], Some(0), &[]),
+            (&[length("+5")], Some(0), &[]),
+            (&[length("abc")], Some(0), &[]),
+            (&[length("5"), chunked], Some(0), &[]),
+            (&[], Some(0), &[]),
+        ] {
+            assert_eq!(settled(fields, body), expected, "{fields:?} {body:?}");
+        }
+    }
+}
