@@ -299,11 +299,10 @@ impl Joined {
                 row.reason
             ),
         );
+        // Of plain HTTP through a tunnel, the status is the origin's.
+        let is_plain = matches!(row.protocol.as_str(), "http" | "websocket");
         let status = match (asked, row.verdict) {
-            // Inside a tunnel for plain HTTP it is the origin's.
-            (Some("connect"), RelayVerdict::Forwarded) if row.protocol != "http" => {
-                row.status == Some(200)
-            }
+            (Some("connect"), RelayVerdict::Forwarded) if !is_plain => row.status == Some(200),
             (_, RelayVerdict::Forwarded | RelayVerdict::Answered) => row.status.is_some(),
             _ => true,
         };
@@ -317,7 +316,7 @@ impl Joined {
         let spoken = match asked {
             Some("forward" | "fetch") => row.protocol == "http",
             Some("websocket") => row.protocol == "websocket",
-            Some("connect") => matches!(row.protocol.as_str(), "tls" | "connect" | "http"),
+            Some("connect") => is_plain || matches!(row.protocol.as_str(), "tls" | "connect"),
             _ => true,
         };
         self.say(
