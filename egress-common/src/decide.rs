@@ -147,7 +147,7 @@ pub fn datagram(attempt: &Attempt) -> Decision {
     }
 }
 
-/// What a run knows of an address that the mediator wants to reach.
+/// What a run knows of an address, and of a port there, that the mediator wants to reach.
 #[derive(Clone, Copy, Debug)]
 pub struct Known {
     /// The policy lists it (`ssrf.ip_allowlist`).
@@ -156,6 +156,8 @@ pub struct Known {
     pub opens_private: bool,
     /// The machine has it.
     pub is_own: bool,
+    /// The run opens the port.
+    pub opens_port: bool,
 }
 
 /// Why the mediator must not reach an address; [`Reason::None`] if it may.
@@ -165,9 +167,10 @@ pub const fn reach(place: Place, known: Known) -> Reason {
         Place::Platform => Reason::PlatformAddress,
         _ if known.is_listed => Reason::None,
         _ if known.is_own => Reason::OwnAddress,
-        Place::Public => Reason::None,
-        Place::Private if known.opens_private => Reason::None,
-        Place::Private | Place::Special => Reason::NotPublic,
+        Place::Special => Reason::NotPublic,
+        Place::Private if !known.opens_private => Reason::NotPublic,
+        _ if !known.opens_port => Reason::Port,
+        Place::Private | Place::Public => Reason::None,
     }
 }
 

@@ -114,5 +114,7 @@ wire_enum! {
         PlatformAddress = 10 => "platform_address",
         /// An address that no host of the Internet has, asked for by the mediator.
         NotPublic = 11 => "not_public",
+        /// A port that the run does not open, asked for by the mediator.
+        Port = 12 => "port_not_allowed",
     }
 }

@@ -44,6 +44,10 @@ pub static LISTED: LpmTrie<[u32; 4], u32, { 1 << 16 }> = LpmTrie::new();
 #[btf_map]
 pub static OWN: LpmTrie<[u32; 4], u32, { 1 << 16 }> = LpmTrie::new();
 
+/// 1 at each port that the mediator may connect to.
+#[btf_map]
+pub static PORTS: Array<u32, { SLOTS as usize }> = Array::new();
+
 /// Name servers of the machine.
 #[btf_map]
 pub static NAME_SERVERS: HashMap<[u64; 2], u32, 256> = HashMap::new();

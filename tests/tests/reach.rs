@@ -1,6 +1,6 @@
 //! The gates on the mediator's own sockets: whatever the mediator thinks of a name, its sockets do not reach the
-//! machine, its platform, or a network that is not public. Programs in the mediator's cgroup stand for a mediator
-//! that judges nothing.
+//! machine, its platform, a network that is not public, or a port that is not open. Programs in the mediator's cgroup
+//! stand for a mediator that judges nothing.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::unwrap_used,
@@ -78,7 +78,7 @@ for target in sys.argv[2:]:
     for way in only:
         try:
             s = ways[way](family, (address, int(port)))
-            if not way.startswith('udp') and port == '80': s.send(b'GET / HTTP/1.1\r\nHost: x\r\n\r\n')
+            if not way.startswith('udp') and port in ('80', '8080'): s.send(b'GET / HTTP/1.1\r\nHost: x\r\n\r\n')
             if s.recv(9): print(way, address)
         except OSError as error:
             print(way, address, error, file=sys.stderr)
@@ -123,7 +123,9 @@ struct Waiting {
 }
 
 impl Waiting {
+    /// The service's port is one that the run opens, so that its address alone decides.
     fn start(run: Run<'_>) -> Self {
+        let run = run.arg("--allow-port").arg("6099");
         let script = "touch ready; until [ -e done ]; do sleep 0.02; done";
         let (running, packet, workdir) = run.limit(Duration::from_mins(2)).script(script).start();
         wait_until("the command runs", SOON, || workdir.join("ready").exists());
@@ -304,6 +306,42 @@ fn mediators_sockets_reach_public_addresses_and_what_the_policy_lists() {
     }
     let (_, output) = waiting.end();
     assert_eq!(output.status, Some(0), "{output}");
+}
+
+#[test]
+fn mediators_connections_reach_only_ports_that_the_run_opens() {
+    const LISTED: &str = "2001:db8:1::20";
+    let world = World::new();
+    let run = world.egress().config(&format!(
+        "mode: strict\napi_allowlist: [allowed.test]\nssrf: {{ip_allowlist: ['{LISTED}/128']}}\n"
+    ));
+    let waiting = Waiting::start(run);
+    let cgroup = waiting.cgroup();
+    let answered = |cgroup, addresses: &[&str], port| {
+        let called = calls(&world, cgroup, "tcp", &at(addresses, port));
+        called.stdout.lines().count()
+    };
+    for (addresses, port, inside) in [
+        (&PUBLIC[..], 80, PUBLIC.len()),
+        (&PUBLIC, 8080, 0),
+        (&[LISTED], 8080, 1),
+    ] {
+        assert_eq!(answered(None, addresses, port), addresses.len(), "{port}");
+        let found = answered(Some(cgroup.as_path()), addresses, port);
+        assert_eq!(found, inside, "{addresses:?} {port}");
+    }
+    let (packet, output) = waiting.end();
+    assert_eq!(output.status, Some(0), "{output}");
+    let rows = rows(&packet, "kernel_mediator_denied");
+    for hook in ["connect4", "connect6"] {
+        let is_of = |row: &Value| {
+            text(row, "hook") == hook
+                && row["port"] == 8080
+                && text(row, "reason") == "port_not_allowed"
+                && text(row, "verdict") == "denied"
+        };
+        assert!(rows.iter().any(is_of), "{hook}: {rows:#?}");
+    }
 }
 
 #[test]

@@ -92,6 +92,8 @@ impl SsrfGuard {
                 .any(|range| range.contains(plain(whole))),
             opens_private: self.trusted_domains.allows(host),
             is_own: meanings.any(|meaning| is_own(plain(meaning))),
+            // The relay and the kernel programs judge ports.
+            opens_port: true,
         };
         let reason = decide::reach(place::of(whole), known);
         if reason == Reason::None {

@@ -132,11 +132,18 @@ fn mediator_reaches_what_is_public_or_opened_and_never_the_platform() {
             is_listed: known.contains("listed"),
             opens_private: known.contains("private"),
             is_own: known.contains("own"),
+            opens_port: !known.contains("port"),
         };
         reach(place, known).label()
     };
     for (place, known, reason) in [
         (Place::Public, "", ""),
+        (Place::Public, "port", "port_not_allowed"),
+        (Place::Public, "port listed", ""),
+        (Place::Private, "port", "not_public"),
+        (Place::Private, "port private", "port_not_allowed"),
+        (Place::Special, "port", "not_public"),
+        (Place::Public, "port own", "own_address"),
         (Place::Public, "own", "own_address"),
         (Place::Public, "own private", "own_address"),
         (Place::Public, "own listed", ""),

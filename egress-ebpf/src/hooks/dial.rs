@@ -1,6 +1,6 @@
 //! The gates on the mediator's own sockets: whatever the mediator thinks of a name, its connections and datagrams do
-//! not reach the machine itself, its platform, or a network that is not public. The policy's own ranges pass, and
-//! DNS to the machine's name servers.
+//! not reach the machine itself, its platform, a network that is not public, or a port that the run does not open. The
+//! policy's own ranges pass, and DNS to the machine's name servers.
 use aya_ebpf::EbpfContext;
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr};
@@ -14,7 +14,7 @@ use egress_common::verdict::{Hook, Reason, Verdict};
 use crate::counters::count;
 use crate::error::{Error, PASS, REFUSE, diagnose};
 use crate::event;
-use crate::maps::{LISTED, NAME_SERVERS, OPENED, OWN, config, emit};
+use crate::maps::{LISTED, NAME_SERVERS, OPENED, OWN, PORTS, config, emit};
 use crate::read::{self, AF_INET, AF_INET6, Sender};
 
 #[cgroup_sock_addr(connect4)]
@@ -124,8 +124,16 @@ fn reason(attempt: &Attempt, config: &Config) -> Reason {
         is_listed: is_listed(attempt.addr),
         opens_private: config.private != 0,
         is_own: is_own(attempt.addr),
+        opens_port: opens_port(attempt),
     };
     decide::reach(place::of_marks(marks), known)
+}
+
+/// Whether the run opens the port of a connection. Datagrams are name servers' alone, and no client makes a mediator send
+/// others.
+#[inline(always)]
+fn opens_port(attempt: &Attempt) -> bool {
+    attempt.protocol != IPPROTO_TCP || holds(PORTS.get(attempt.port)) != 0
 }
 
 #[inline(always)]

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{HashMap, Map, MapData, MapError};
+use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use egress_common::abi::{halves, trie_key};
 
 use super::error::BpfError;
@@ -20,6 +20,7 @@ pub struct MediatorGate {
     listed: LpmTrie<MapData, [u32; 4], u32>,
     own: LpmTrie<MapData, [u32; 4], u32>,
     name_servers: HashMap<MapData, [u64; 2], u32>,
+    ports: Array<MapData, u32>,
     known: (BTreeSet<Prefix>, BTreeSet<IpAddr>),
 }
 
@@ -50,7 +51,9 @@ impl MediatorGate {
             Ok(trie)
         };
         let (name, map) = name_servers;
+        let ports = Array::try_from(table("PORTS")?).map_err(failed("PORTS"))?;
         Ok(Self {
+            ports,
             listed: trie(listed)?,
             own: trie(own)?,
             name_servers: HashMap::try_from(map?).map_err(failed(name))?,
@@ -64,6 +67,14 @@ impl MediatorGate {
     /// When the table is full.
     pub fn open(&mut self, range: Prefix) -> io::Result<()> {
         set(&mut self.listed, range, true).map_err(io::Error::other)
+    }
+
+    /// Opens a port of every address that is not excluded.
+    ///
+    /// # Errors
+    /// Those of the map.
+    pub fn open_port(&mut self, port: u16) -> io::Result<()> {
+        self.ports.set(port.into(), 1, 0).map_err(io::Error::other)
     }
 
     /// Notes the addresses of the machine, and its name servers; others that were noted before are forgotten.

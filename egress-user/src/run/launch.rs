@@ -39,7 +39,7 @@ impl Prepared {
             (Mediator::Absent(policy.clone()), None, None)
         } else {
             let opened = Opened::by(self.plan.policy.text.as_deref());
-            let reach = Reach::set(&self.gates, &opened)?;
+            let reach = Reach::set(&self.gates, &opened, &self.plan.open_ports())?;
             let (mut mediator, relay) = self.start_helpers()?;
             self.still_there(&mut mediator, &relay)?;
             (mediator, Some(relay), Some(reach))
@@ -233,8 +233,6 @@ impl Prepared {
         let slots_v4 = self.gates.slots_fd("SLOTS_V4")?;
         let slots_v6 = self.gates.slots_fd("SLOTS_V6")?;
         let slots_proxy = self.gates.slots_fd("SLOTS_PROXY")?;
-        let mut allowed_ports = vec![80, 443];
-        allowed_ports.extend(&self.plan.allowed_ports);
         let plan = RelayPlan {
             uid: self.users.relay,
             gid: self.users.relay,
@@ -249,7 +247,7 @@ impl Prepared {
             slots_v6_fd: slots_v6.as_raw_fd(),
             slots_proxy_fd: slots_proxy.as_raw_fd(),
             mediator: system("read the mediator's address", self.entry.address())?,
-            allowed_ports,
+            allowed_ports: self.plan.open_ports(),
             ipv6: sockets.transparent_v6.is_some(),
             plain_http,
             answer_cut,

@@ -210,3 +210,14 @@ pub struct Plan {
     /// Descriptors that the caller left open for this process: their targets.
     pub inherited: Vec<String>,
 }
+
+impl Plan {
+    /// All ports that the command may ask for, in order.
+    pub(super) fn open_ports(&self) -> Vec<u16> {
+        let mut ports = vec![80, 443];
+        ports.extend(&self.allowed_ports);
+        ports.sort_unstable();
+        ports.dedup();
+        ports
+    }
+}

@@ -1,5 +1,5 @@
-//! Tells the gates on the mediator's own sockets what they go by: the ranges that the policy lists, the machine's own
-//! addresses, and its name servers. The last two may change during a run.
+//! Tells the gates on the mediator's own sockets what they go by: the ports that the run opens, the ranges that the policy
+//! lists, the machine's own addresses, and its name servers. The last two may change during a run.
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -35,10 +35,13 @@ impl Reach {
     ///
     /// # Errors
     /// When something cannot be read, or is too much for the gates' tables.
-    pub(super) fn set(gates: &Gates, opened: &Opened) -> Result<Self, RunError> {
+    pub(super) fn set(gates: &Gates, opened: &Opened, ports: &[u16]) -> Result<Self, RunError> {
         let mut gate = gates.mediator_gate()?;
         for range in &opened.listed {
             system("open what the policy lists", gate.open(range.prefix()))?;
+        }
+        for port in ports {
+            system("open a port to the mediator", gate.open_port(*port))?;
         }
         let due = Instant::now();
         let mut reach = Self { gate, due };

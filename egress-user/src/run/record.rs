@@ -113,7 +113,7 @@ pub fn boundary(run: &Collected, notices: &[String]) -> io::Result<Vec<u8>> {
         "namespaces": run.measured.namespaces,
         "ipv6": run.measured.ipv6,
         "dns": run.plan.dns.label(),
-        "allowed_ports": allowed_ports(run),
+        "allowed_ports": run.plan.open_ports(),
         "workspace": workspace(run),
         "allowed_unix": opened(run),
         "view": {"left_out": run.measured.left_out, "masked": run.measured.masked},
@@ -232,14 +232,6 @@ fn opened(run: &Collected) -> Vec<Value> {
         .iter()
         .map(|one| json!({"path": one.path, "as_owner": one.as_owner}))
         .collect()
-}
-
-fn allowed_ports(run: &Collected) -> Vec<u16> {
-    let mut ports = vec![80, 443];
-    ports.extend(&run.plan.allowed_ports);
-    ports.sort_unstable();
-    ports.dedup();
-    ports
 }
 
 fn attempts(attempts: &Attempts) -> Vec<DeniedRow> {

@@ -22,6 +22,7 @@ mod interception;
 mod lies;
 mod load;
 mod mutations;
+mod plain_http;
 mod posture;
 mod relay;
 mod support;

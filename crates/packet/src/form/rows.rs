@@ -34,6 +34,7 @@ const MEDIATOR_REASON: Form = Word(&[
     "own_address",
     "platform_address",
     "not_public",
+    "port_not_allowed",
     "socket_type",
 ]);
 const SEQ: (&str, Form) = ("seq", Number);
