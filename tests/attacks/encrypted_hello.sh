@@ -3,6 +3,7 @@
 # seen: source=relay verdict=refused
 # oracle: canary
 # allow: runner.test
+# open: 203.0.113.2/32
 # options: --allow-port 6099
 serve() {
     python <<EOP

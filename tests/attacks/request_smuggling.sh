@@ -3,6 +3,7 @@
 # seen: source=relay verdict=refused
 # oracle: canary
 # allow: runner.test
+# open: 203.0.113.2/32
 # options: --allow-port 6099
 # cases: pipelined two_lengths length_list plus_length cl_te te_cl te_te te_other te_space te_folded bare_lf chunk_extension chunk_overflow trailer upgrade
 serve() {

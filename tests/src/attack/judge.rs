@@ -177,8 +177,14 @@ impl Scene<'_> {
         let technique = self.technique;
         self.world.wait_for_quiet();
         let before = self.before();
-        let allow: Vec<&str> = technique.allow.iter().map(String::as_str).collect();
-        let mut run = self.world.egress().allow(&allow).limit(LIMIT);
+        let policy = json!({
+            "mode": "strict",
+            "api_allowlist": technique.allow,
+            "ssrf": {"ip_allowlist": technique.open},
+        });
+        // JSON is YAML as well.
+        let mut run = self.world.egress().config(&policy.to_string());
+        run = run.limit(LIMIT);
         for option in &technique.options {
             run = run.arg(self.filled(option));
         }

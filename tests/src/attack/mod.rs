@@ -11,6 +11,7 @@
 //! attempt() { … }
 //! ```
 //!
+//! `open` names addresses of the runner that the policy opens: without it the mediator lets nobody reach a server there.
 //! `attempt CASE` is what the agent does, and then, without a boundary, the control: the same must get through
 //! there. `stage CASE` prepares the runner before, `serve CASE` stays there beside it, `wrap CASE` goes before the run
 //! in the same process, `control CASE` replaces the control where the same attempt means nothing without a boundary,

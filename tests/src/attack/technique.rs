@@ -85,6 +85,8 @@ pub struct Technique {
     pub oracle: Oracle,
     /// Names on the list.
     pub allow: Vec<String>,
+    /// Addresses of the machine that the policy opens, so that a server on the runner can be reached.
+    pub open: Vec<String>,
     /// Options of the run.
     pub options: Vec<String>,
     /// Variables of the caller, and of the control.
@@ -191,6 +193,7 @@ fn parse(name: &str, script: &str) -> Vec<Technique> {
                 .iter()
                 .map(|name| name.replace("CASE", case))
                 .collect(),
+            open: words("open"),
             options: words("options"),
             env: pairs("env"),
             unprivileged: field("as") == "nobody",
