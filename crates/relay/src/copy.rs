@@ -77,13 +77,6 @@ pub(super) trait Watch: Send {
     }
 }
 
-/// Nothing to see.
-impl Watch for () {
-    fn up(&mut self, _bytes: &[u8]) -> Option<Vec<u8>> {
-        None
-    }
-}
-
 /// The other direction of a [`Watch`].
 struct Down<'w, W>(&'w mut W);
 

@@ -5,6 +5,9 @@
 //! is sent as a fragment of its own, and a control frame when it is whole. Then a Close frame always
 //! has its place, and no message arrives that the agent did not send to its end. Pipelock writes no
 //! receipt for a WebSocket that ends without a Close frame.
+//!
+//! A frame without a mask is refused (RFC 6455, section 5.1). The mask's flag is in the second byte, so that no server can
+//! take what follows a handshake for the start of another protocol (section 10.3).
 use super::copy::Watch;
 
 /// The frames of one direction (RFC 6455, section 5.2).
@@ -15,7 +18,13 @@ pub struct Frames {
     payload: Option<Payload>,
     /// A Close frame has passed, so nothing may follow.
     closed: bool,
+    /// A frame without a mask has come.
+    is_unmasked: bool,
 }
+
+/// Looks at the frames of a WebSocket that goes through a tunnel, and leaves them as they are.
+#[derive(Debug, Default)]
+pub(super) struct Seen(Frames);
 
 /// The rest of a data frame whose header has come.
 #[derive(Debug)]
@@ -45,7 +54,7 @@ impl Frames {
     pub fn take(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(bytes.len() + 16);
         let mut rest = bytes;
-        while !rest.is_empty() && !self.closed {
+        while !rest.is_empty() && !self.closed && !self.is_unmasked {
             rest = match self.payload.take() {
                 Some(payload) => self.pass(payload, rest, &mut out),
                 None => self.begin(rest, &mut out),
@@ -60,6 +69,10 @@ impl Frames {
             return bytes;
         };
         self.held.push(*byte);
+        if matches!(*self.held, [_, second] if second & MASKED == 0) {
+            self.is_unmasked = true;
+            return &[];
+        }
         let Some((header, payload)) = Header::read(&self.held) else {
             return rest;
         };
@@ -163,6 +176,21 @@ impl Watch for Frames {
         let is_open = !std::mem::replace(&mut self.closed, true);
         is_open.then(|| GOING_AWAY.to_vec())
     }
+
+    fn is_over(&self) -> bool {
+        self.is_unmasked
+    }
+}
+
+impl Watch for Seen {
+    fn up(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
+        drop(self.0.take(bytes));
+        self.is_over().then(Vec::new)
+    }
+
+    fn is_over(&self) -> bool {
+        self.0.is_unmasked
+    }
 }
 
 #[cfg(test)]
@@ -256,6 +284,23 @@ mod tests {
                     assert_eq!(out, bytes, "what is whole is not touched");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn frame_without_a_mask_ends_it() {
+        let whole = frame(0x81, b"text");
+        let bytes = [whole.as_slice(), b"GET / HTTP/1.1\r\n"].concat();
+        for step in [1, 2, 7, bytes.len()] {
+            let (mut frames, mut seen) = (Frames::default(), Seen::default());
+            let (mut out, mut passed) = (Vec::new(), Vec::new());
+            for piece in bytes.chunks(step) {
+                out.extend(frames.take(piece));
+                passed.extend(seen.up(piece).unwrap_or_else(|| piece.to_vec()));
+            }
+            assert!(frames.is_over() && seen.is_over(), "{step}");
+            assert_eq!(read(&out).0, [(0x01, b"text".to_vec())], "{step}");
+            assert!(passed.len() <= whole.len() + 1, "{step}: {passed:?}");
         }
     }
 

@@ -19,7 +19,7 @@ use super::authority::Target;
 use super::body::{Download, Ended, Exchange};
 use super::copy::{End, Ending, Watch};
 use super::forward::{judge, own};
-use super::frames::Frames;
+use super::frames::{Frames, Seen};
 use super::guard::Refusal;
 use super::headers::{for_agent, for_mediator, for_origin};
 use super::pool::client;
@@ -168,12 +168,13 @@ pub(super) async fn run(
         first: parts.read_buf.to_vec(),
     };
     if is_tunnelled {
-        let copied = transfer(relay, &mut agent, &mut mediator, &passed, &mut ()).await;
-        return ended(&mut flow, copied.end);
+        let mut seen = Seen::default();
+        let copied = transfer(relay, &mut agent, &mut mediator, &passed, &mut seen).await;
+        return report(&mut flow, copied.end);
     }
     let mut frames = Frames::default();
     let copied = transfer(relay, &mut agent, &mut mediator, &passed, &mut frames).await;
-    ended(&mut flow, copied.end);
+    report(&mut flow, copied.end);
     if copied.end != Ending::Finished {
         let mut last = copied.up_rest;
         last.extend(frames.tail().unwrap_or_default());
@@ -187,6 +188,14 @@ pub(super) async fn run(
         }
     }
     drop(place);
+}
+
+/// Puts the end of a WebSocket into the report.
+fn report(flow: &mut Flow, end: Ending) {
+    match end {
+        Ending::Refused => flow.verdict(Verdict::Unfinished, "unmasked_frame"),
+        other => ended(flow, other),
+    }
 }
 
 /// A connection for it, and its place among the tunnels.
