@@ -301,8 +301,10 @@ impl Receipts {
             *what = what.saturating_add(1);
             return;
         }
+        // Behind an intent, it is of where a redirect led.
         if is_denial
             && receipt.layer == ALLOW_LIST
+            && !self.open.contains_key(receipt.id)
             && let Some(target) = &target
         {
             tally::one(&mut self.off_list, target.host.clone());

@@ -477,6 +477,23 @@ fn a_denial_by_the_list_is_of_a_host_that_it_does_not_have() {
 }
 
 #[test]
+fn a_denial_by_the_list_may_be_of_a_redirect() {
+    let mut run = Run::new();
+    let facts = json!({"transport": "forward", "method": "GET", "target": "http://a.test/x"});
+    run.receipt(1, "intent", &facts);
+    run.denial(1, "forward", "GET", "http://a.test/x");
+    run.receipt(1, "outcome", &facts);
+    let outcome =
+        json!({"layer": "outcome", "pattern": "status=403 bytes=unknown reason=allowlist"});
+    merge(run.receipts.last_mut().unwrap(), &outcome);
+    let row = json!({"status": 403, "reason": "answered_403"});
+    run.request(1, "forward", "GET http://a.test/x", "answered", &row);
+    run.opened(80, 500);
+    run.allowed = strict(&["a.test"]);
+    assert_eq!(named(&run, PIPELOCK), Vec::<&str>::new());
+}
+
+#[test]
 fn what_was_given_up_may_be_signed_late() {
     for (verdict, around, is_late) in [
         ("unfinished", PIPELOCK, false),
