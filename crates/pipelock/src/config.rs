@@ -28,6 +28,8 @@ pub(super) struct Files {
     pub(super) roots: PathBuf,
     /// The authority that intercepts TLS, and its key.
     pub(super) authority: [PathBuf; 2],
+    /// The resolver's configuration.
+    pub(super) resolver: PathBuf,
     /// What it says.
     pub(super) log: PathBuf,
     /// What it says of its version.
@@ -80,6 +82,7 @@ impl Files {
             capsule: dir.join("posture-capsule.json"),
             roots: dir.join("roots.pem"),
             authority: [dir.join("ca.pem"), dir.join("ca-key.pem")],
+            resolver: dir.join("resolv.conf"),
             log: dir.join("mediator.log"),
             version: dir.join("pipelock-version.log"),
             evidence: dir.join("evidence"),

@@ -12,10 +12,14 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use serde::{Deserialize, Serialize};
 
+use super::resolver;
+
 /// The hidden first argument.
 pub(super) const STAGE: &std::ffi::CStr = c"__pipelock";
 /// Status of a process that could not become Pipelock, as of a shell.
 const NOT_EXECUTED: u8 = 127;
+/// No source, type, or data of a mount.
+const NONE: Option<&str> = None;
 
 /// What the process needs, handed over as JSON in an inherited memory file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -29,6 +33,8 @@ pub(super) struct ExecPlan {
     pub(super) arguments: Vec<OsString>,
     /// Its whole environment.
     pub(super) environment: Vec<(String, PathBuf)>,
+    /// What it sees in the place of the machine's resolver configuration, if the machine has one.
+    pub(super) resolver: Option<PathBuf>,
 }
 
 /// Becomes Pipelock; what keeps it from that is told on standard error, which is Pipelock's log.
@@ -50,6 +56,9 @@ fn become_pipelock(plan_fd: RawFd) -> io::Result<std::convert::Infallible> {
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     process::disable_core_dumps();
     make_executable(&plan.binary)?;
+    if let Some(resolver) = &plan.resolver {
+        mount(Some(resolver), resolver::PATH, NONE, MsFlags::MS_BIND, NONE)?;
+    }
     nix::unistd::chdir("/")?;
     umask(Mode::from_bits_truncate(0o077));
     privileges::drop_to(plan.id, plan.id, parent)?;
@@ -71,15 +80,14 @@ fn become_pipelock(plan_fd: RawFd) -> io::Result<std::convert::Infallible> {
 /// `/run` is often mounted `noexec`. In a mount namespace of this process's own, the copy gets a
 /// mount without that, read-only; it ends with the process.
 fn make_executable(binary: &Path) -> io::Result<()> {
-    let none: Option<&str> = None;
     unshare(CloneFlags::CLONE_NEWNS)?;
-    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none)?;
-    mount(Some(binary), binary, none, MsFlags::MS_BIND, none)?;
+    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_SLAVE, NONE)?;
+    mount(Some(binary), binary, NONE, MsFlags::MS_BIND, NONE)?;
     let flags = MsFlags::MS_REMOUNT
         | MsFlags::MS_BIND
         | MsFlags::MS_RDONLY
         | MsFlags::MS_NOSUID
         | MsFlags::MS_NODEV;
-    mount(none, binary, none, flags, none)?;
+    mount(NONE, binary, NONE, flags, NONE)?;
     Ok(())
 }

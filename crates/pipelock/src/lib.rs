@@ -1,7 +1,7 @@
 //! A real Pipelock, unmodified, as the mediator: started, found ready, watched and stopped.
 //!
 //! [`binary`] copies what is executed, [`ports`] keeps its ports, [`exec`] is the process that
-//! becomes it, [`config`] writes what it reads, [`start`] finds out that it is ready, [`end`] stops
+//! becomes it, [`config`] and `resolver` write what it reads, [`start`] finds out that it is ready, [`end`] stops
 //! it when its receipts are written, [`facts`] is what there is to say of it then.
 pub mod binary;
 pub mod config;
@@ -14,6 +14,7 @@ pub mod facts;
 pub mod http;
 mod log;
 pub mod ports;
+mod resolver;
 pub mod start;
 
 pub use config::Authority;

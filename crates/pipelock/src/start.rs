@@ -26,6 +26,7 @@ use super::exec::{ExecPlan, STAGE};
 use super::http::{self, Gate};
 use super::log::Log;
 use super::ports::Ports;
+use super::resolver;
 
 /// How long it may take until it is ready, and a check of its configuration until it is done.
 const READY_WITHIN: Duration = Duration::from_secs(10);
@@ -135,6 +136,7 @@ impl Pipelock {
         if let Some(authority) = setup.authority {
             files.write_authority(authority, setup.id)?;
         }
+        resolver::write(&files.resolver, setup.id)?;
         let attempt = Attempt::Whole;
         let (policy, capsule) = write_policy(&files, setup, attempt)?;
         files.fresh_evidence(setup.id)?;
@@ -427,6 +429,7 @@ fn spawn(
         binary: files.binary.clone(),
         arguments,
         environment,
+        resolver: files.resolver.exists().then(|| files.resolver.clone()),
     };
     let placement = Placement {
         namespaces: 0,

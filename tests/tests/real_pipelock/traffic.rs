@@ -1,4 +1,6 @@
 //! What passes, what does not, and the receipts of both.
+use std::net::IpAddr;
+
 use egress_tests::{INTERNET, World, wait_until};
 
 use crate::support::{
@@ -183,4 +185,53 @@ fn run_without_traffic_is_valid_where_there_are_sessions_and_no_evidence_elsewhe
         assert_eq!(receipts(&run).len(), 0);
     }
     assert_eq!(reasons(&run), "[]", "{run}");
+}
+
+#[test]
+fn names_are_looked_up_as_they_are_whatever_the_search_domains() {
+    // Every name below `more.test` exists, so a search finds another machine.
+    let world = World::builder()
+        .resolv_conf(&format!(
+            "nameserver {}\nsearch more.test\noptions ndots:5\n",
+            INTERNET.resolver
+        ))
+        .build();
+    let agent = format!(
+        "{NO_PROXY}curl -sS http://allowed.test/\n\
+         curl -sS -o /dev/null -w '%{{http_code}}\\n' http://missing.test/\n"
+    );
+    let is_allowed = |server: IpAddr| server == INTERNET.allowed || server == INTERNET.allowed_v6;
+    let control = world.shell(&agent);
+    assert_eq!(
+        control.stdout, "hello from allowed.test\n200\n",
+        "{control}"
+    );
+    let requests = world.requests();
+    assert!(
+        requests
+            .iter()
+            .all(|request| !is_allowed(request.server.ip()))
+    );
+
+    let (before, queries) = (requests.len(), world.queries().len());
+    let run = with(&world, &allow(&["allowed.test", "missing.test"]));
+    let run = run.script(&agent).run();
+    assert!(run.stdout.starts_with("hello from allowed.test\n"), "{run}");
+    assert!(!run.stdout.ends_with("200\n"), "{run}");
+    let requests = world.requests();
+    let servers = requests.iter().skip(before);
+    assert_eq!(
+        servers
+            .filter(|request| is_allowed(request.server.ip()))
+            .count(),
+        1,
+        "{run}"
+    );
+    assert_eq!(requests.len(), before + 1, "{run}");
+    for query in world.queries().iter().skip(queries) {
+        assert!(
+            ["allowed.test", "missing.test"].contains(&query.name.as_str()),
+            "{query:?}"
+        );
+    }
 }
