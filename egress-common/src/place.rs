@@ -42,21 +42,26 @@ const SPECIAL_V4: [V4Range; 8] = [
 ];
 
 /// Services of cloud platforms: metadata of AWS, Azure, Google Cloud and others, credentials of ECS and EKS, Azure's
-/// wire server, and metadata of the first Oracle Cloud and of Alibaba Cloud.
-const PLATFORM_V4: [V4Range; 6] = [
+/// wire server, and metadata of the first Oracle Cloud, Alibaba Cloud, Scaleway, and Tencent Cloud.
+const PLATFORM_V4: [V4Range; 8] = [
     ([169, 254, 169, 254], 32),
     ([169, 254, 170, 2], 32),
     ([169, 254, 170, 23], 32),
     ([168, 63, 129, 16], 32),
     ([192, 0, 0, 192], 32),
     ([100, 100, 100, 200], 32),
+    ([169, 254, 42, 42], 32),
+    ([169, 254, 0, 23], 32),
 ];
 
-/// The same by IPv6: AWS (metadata, EKS) and Google Cloud.
-const PLATFORM_V6: [[u64; 2]; 3] = [
+/// The same by IPv6: AWS (metadata, EKS), Google Cloud, Akamai (Linode), Scaleway, and OpenStack.
+const PLATFORM_V6: [[u64; 2]; 6] = [
     halves(0xfd00_0ec2_0000_0000_0000_0000_0000_0254),
     halves(0xfd00_0ec2_0000_0000_0000_0000_0000_0023),
     halves(0xfd20_00ce_0000_0000_0000_0000_0000_0254),
+    halves(0xfd00_a9fe_a9fe_0000_0000_0000_0000_0001),
+    halves(0xfd00_0042_0000_0000_0000_0000_0000_0042),
+    halves(0xfe80_0000_0000_0000_0000_0000_a9fe_a9fe),
 ];
 
 /// `64:ff9b::/32`, which has both prefixes for NAT64: the well-known one (RFC 6052) and the local one (RFC 8215).
@@ -228,8 +233,9 @@ mod tests {
             (
                 Place::Platform,
                 "169.254.169.254 169.254.170.2 169.254.170.23 168.63.129.16 192.0.0.192 100.100.100.200 \
-                 ::ffff:169.254.169.254 ::ffff:168.63.129.16 64:ff9b::169.254.169.254 64:ff9b:1:a83f:81:1000:: \
-                 2002:a9fe:a9fe::1 fd00:ec2::254 fd00:ec2::23 fd20:ce::254",
+                 169.254.42.42 169.254.0.23 ::ffff:169.254.169.254 ::ffff:168.63.129.16 64:ff9b::169.254.169.254 64:ff9b:1:a83f:81:1000:: \
+                 2002:a9fe:a9fe::1 fd00:ec2::254 fd00:ec2::23 fd20:ce::254 \
+                 fd00:a9fe:a9fe::1 fd00:42::42 fe80::a9fe:a9fe",
             ),
         ] {
             for address in addresses.split_whitespace() {

@@ -11,7 +11,7 @@ use super::authority::Target;
 use super::body::{Download, Ended, Exchange};
 use super::first::line;
 use super::guard::Refusal;
-use super::headers::{MARK, for_agent, for_mediator, for_origin};
+use super::headers::{MARK, REFUSED, for_agent, for_mediator, for_origin};
 use super::pool::Link;
 use super::report::{Flow, Verdict};
 use super::state::Relay;
@@ -127,7 +127,7 @@ pub(super) fn own(status: StatusCode, reason: &str) -> Response<Download> {
         HeaderValue::from_static("text/plain; charset=utf-8"),
     );
     if let Ok(reason) = HeaderValue::from_str(reason) {
-        headers.insert("x-egress-refused", reason);
+        headers.insert(REFUSED, reason);
     }
     response
 }

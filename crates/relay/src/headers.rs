@@ -25,12 +25,17 @@ pub(super) fn for_origin(headers: &mut HeaderMap, host: HeaderValue) {
     headers.insert(HOST, host);
 }
 
-/// Prepares the fields of an answer for the agent, which must not learn the mediator's mark. `body` is the exact length of
+/// The field in which the relay gives its reason for a refusal.
+pub(super) const REFUSED: &str = "x-egress-refused";
+
+/// Prepares the fields of an answer for the agent, which must not learn the mediator's mark, nor take an origin's answer for
+/// the relay's. `body` is the exact length of
 /// the answer's body, if it has one.
 pub(super) fn for_agent(headers: &mut HeaderMap, body: Option<u64>) {
     length::settle(headers, body);
     strip_hop_by_hop(headers);
     headers.remove(MARK);
+    headers.remove(REFUSED);
 }
 
 /// Whether a request asks for a WebSocket, and for nothing else.
@@ -132,6 +137,20 @@ mod tests {
                 ("content-length", "3")
             ])
         );
+    }
+
+    #[test]
+    fn only_the_origins_own_fields_reach_the_agent() {
+        let mut headers = map(&[
+            ("x-egress-refused", "name_mismatch"),
+            (MARK, "m"),
+            ("connection", "x-hop"),
+            ("x-hop", "1"),
+            ("content-length", "7"),
+            ("server", "x"),
+        ]);
+        for_agent(&mut headers, Some(3));
+        assert_eq!(headers, map(&[("server", "x"), ("content-length", "3")]));
     }
 
     #[test]
