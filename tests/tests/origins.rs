@@ -52,6 +52,13 @@ fn answers() -> Vec<Answer> {
         ("other", "", format!("{twice}{chunked}"), hello, "hello 200"),
         ("nonsense", "", beside("x"), hello, "hello 200"),
         ("list", "", length("5, 5"), "hello", "hello 200"),
+        (
+            "trailers",
+            "",
+            format!("Trailer: X-End\r\n{chunked}"),
+            "5\r\nhello\r\n0\r\nX-End: y\r\n\r\n",
+            "hello 200",
+        ),
         ("head", "-I", length("5"), "", " 200"),
         ("head_twice", "-I", twice, "", " 200"),
         // One more field than the relay reads, with the one that the mediator adds.
@@ -112,6 +119,9 @@ fn answers_against_the_rules_pass_once_and_are_recorded_as_they_passed() {
     let lines: Vec<&str> = lines.filter(|line| !line.starts_with("egress: ")).collect();
     assert_eq!(lines, expected, "{run}");
     assert_eq!(asked(), each_once.repeat(2), "{run}");
+    let evidence = fs::read_to_string(run.packet.join("evidence.jsonl")).unwrap_or_default();
+    let complete = evidence.matches("reason=complete").count();
+    assert_eq!(complete, 2 * answers.len(), "{run}");
     let judged = Judged::new(&run.packet, &key, &boundary);
     assert_eq!(judged.grade(), "kernel_enforced", "{judged}");
 }

@@ -252,17 +252,21 @@ impl Body for MeteredBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = self.get_mut();
-        match Pin::new(&mut this.inner).poll_frame(context) {
-            Poll::Ready(Some(Ok(frame))) => this.pass(frame),
-            Poll::Ready(Some(Err(_))) => this.fail("response_read_error"),
-            Poll::Ready(None) => {
-                this.complete();
-                Poll::Ready(None)
-            }
-            Poll::Pending => {
-                ready!(this.timer.as_mut().poll(context));
-                this.fail("idle_timeout")
-            }
+        loop {
+            return match Pin::new(&mut this.inner).poll_frame(context) {
+                // Not passed on. The HTTP library asks for nothing behind them, so the end is looked for here.
+                Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => continue,
+                Poll::Ready(Some(Ok(frame))) => this.pass(frame),
+                Poll::Ready(Some(Err(_))) => this.fail("response_read_error"),
+                Poll::Ready(None) => {
+                    this.complete();
+                    Poll::Ready(None)
+                }
+                Poll::Pending => {
+                    ready!(this.timer.as_mut().poll(context));
+                    this.fail("idle_timeout")
+                }
+            };
         }
     }
 

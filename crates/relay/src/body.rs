@@ -68,23 +68,27 @@ impl Body for Download {
             Self::Own(bytes) => return Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
             Self::Mediator(exchange) => exchange,
         };
-        match ready!(Pin::new(&mut exchange.body).poll_frame(cx)) {
-            Some(Ok(frame)) => {
-                exchange.passed.down(frame.data_ref().map_or(0, Bytes::len));
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Some(Err(error)) => {
-                exchange.ended = Ended::Broken;
-                Poll::Ready(Some(Err(error.into())))
-            }
-            None if exchange.cut == Some(exchange.passed.bytes().1) => {
-                exchange.ended = Ended::Cut;
-                Poll::Ready(Some(Err(CutAnswer.into())))
-            }
-            None => {
-                exchange.ended = Ended::Whole;
-                Poll::Ready(None)
-            }
+        loop {
+            return match ready!(Pin::new(&mut exchange.body).poll_frame(cx)) {
+                // Not passed on. hyper asks for nothing behind them, so the end is looked for here.
+                Some(Ok(frame)) if frame.is_trailers() => continue,
+                Some(Ok(frame)) => {
+                    exchange.passed.down(frame.data_ref().map_or(0, Bytes::len));
+                    Poll::Ready(Some(Ok(frame)))
+                }
+                Some(Err(error)) => {
+                    exchange.ended = Ended::Broken;
+                    Poll::Ready(Some(Err(error.into())))
+                }
+                None if exchange.cut == Some(exchange.passed.bytes().1) => {
+                    exchange.ended = Ended::Cut;
+                    Poll::Ready(Some(Err(CutAnswer.into())))
+                }
+                None => {
+                    exchange.ended = Ended::Whole;
+                    Poll::Ready(None)
+                }
+            };
         }
     }
 
