@@ -13,6 +13,8 @@ const MESSAGE: usize = 4;
 const CLIENT_HELLO: u8 = 1;
 /// The extension `encrypted_client_hello`.
 const ENCRYPTED: [u8; 2] = [0xfe, 0x0d];
+/// The same in drafts that were deployed: `encrypted_server_name`, and ECH from draft 8 to draft 10.
+const ENCRYPTED_BEFORE: [[u8; 2]; 4] = [[0xff, 0xce], [0xfe, 0x08], [0xfe, 0x09], [0xfe, 0x0a]];
 
 /// What a `ClientHello` says about the name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,7 +160,7 @@ fn read_names(handshake: &[u8]) -> Option<(Option<Vec<u8>>, bool)> {
                 return None;
             }
         }
-        is_encrypted |= kind == ENCRYPTED;
+        is_encrypted |= kind == ENCRYPTED || ENCRYPTED_BEFORE.iter().any(|before| kind == before);
         extensions = next;
     }
     Some((sni, is_encrypted))

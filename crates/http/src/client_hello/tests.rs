@@ -40,7 +40,11 @@ fn a_hello_within_the_hello_is_seen() {
     }
     // Right behind the length: a pre-shared key has to stay the last one.
     bytes.splice(extensions + 2..extensions + 2, inner);
-    assert!(parse(&bytes).unwrap().unwrap().is_encrypted);
+    for kind in [[0xfe, 0x0d], [0xfe, 0x08], [0xfe, 0x0a], [0xff, 0xce]] {
+        bytes[extensions + 2..extensions + 4].copy_from_slice(&kind);
+        let hello = parse(&bytes).unwrap().unwrap();
+        assert!(hello.is_encrypted, "{kind:?}");
+    }
 }
 
 #[test]
