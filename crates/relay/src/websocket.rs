@@ -192,9 +192,10 @@ pub(super) async fn run(
 
 /// Puts the end of a WebSocket into the report.
 fn report(flow: &mut Flow, end: Ending) {
-    match end {
-        Ending::Refused => flow.verdict(Verdict::Unfinished, "unmasked_frame"),
-        other => ended(flow, other),
+    if end == Ending::Refused {
+        flow.verdict(Verdict::Unfinished, "unmasked_frame");
+    } else {
+        ended(flow, end);
     }
 }
 
