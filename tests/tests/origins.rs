@@ -74,26 +74,28 @@ fn answers_against_the_rules_pass_once_and_are_recorded_as_they_passed() {
         world.dir().join("listening").exists()
     });
     let answers = answers();
-    let mut script =
-        format!("{NO_PROXY}ask() {{ curl -sS -m 20 -w ' %{{http_code}}\\n' \"$@\"; }}\n");
+    let ask = "ask() { curl -sS -m 20 -w ' %{http_code}\\n' \"$@\"; }\n";
+    let mut script = vec![NO_PROXY.to_owned(), ask.to_owned()];
     for (name, option, fields, body, _) in &answers {
         // The connection to the mediator is one that has carried a request before.
-        let (plain, answer) = (hex("Content-Length: 0\r\n", ""), hex(fields, body));
+        let (plain, answer) = (encoded("Content-Length: 0\r\n", ""), encoded(fields, body));
         let output = if option.is_empty() {
             ""
         } else {
             "-o /dev/null"
         };
         let url = "http://allowed.test:8100";
-        script.push_str(&format!(
+        script.push(format!(
             "ask {url}/{plain}/warm > /dev/null\nask {option} {output} {url}/{answer}/{name}\n"
         ));
     }
+    let script = script.concat();
     let asked = || fs::read_to_string(world.dir().join("asked")).unwrap_or_default();
-    let each_once: String = answers
+    let names: Vec<String> = answers
         .iter()
         .map(|answer| format!("warm\n{}\n", answer.0))
         .collect();
+    let each_once = names.concat();
 
     let control = world.shell(&script);
     for (name, _, _, _, expected) in &answers {
@@ -127,7 +129,7 @@ fn answers_against_the_rules_pass_once_and_are_recorded_as_they_passed() {
 }
 
 /// A whole answer in hexadecimal.
-fn hex(fields: &str, body: &str) -> String {
+fn encoded(fields: &str, body: &str) -> String {
     let answer = format!("HTTP/1.1 200 OK\r\n{fields}\r\n{body}");
-    answer.bytes().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(answer)
 }
