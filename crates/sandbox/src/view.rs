@@ -78,7 +78,7 @@ pub const SCRATCH: [&str; 4] = ["/dev/shm", "/run", "/tmp", "/var/tmp"];
 /// Where the files lie that stand in place of the runner's command files.
 pub const COMMAND_FILES: &str = "/run/command-files";
 /// Size limit of all of them together, bytes.
-const COMMAND_FILES_BYTES: u64 = 8 << 20;
+pub const COMMAND_FILES_BYTES: u64 = 8 << 20;
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 /// Largest file that is copied into the view, bytes.
 const LARGEST_COPY: u64 = 1 << 20;

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use egress_sandbox::view::COMMAND_FILES;
+use egress_sandbox::view::{COMMAND_FILES, COMMAND_FILES_BYTES};
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::fstatfs;
@@ -30,8 +30,9 @@ pub struct CommandFile {
     pub name: String,
     /// Its length.
     pub bytes: u64,
-    /// Digest of its content.
-    pub sha256: String,
+    /// Digest of its content; none where holes make it longer than its file system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
     /// Names that it would have set; never their values.
     pub keys: Vec<String>,
 }
@@ -58,14 +59,16 @@ impl Held {
         let mut written = Vec::new();
         for name in names {
             let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+            let file = File::from(openat(dir, *name, flags, Mode::empty())?);
+            let bytes = file.metadata()?.len();
             let mut text = Vec::new();
-            // Their file system is smaller than what this process can hold.
-            File::from(openat(dir, *name, flags, Mode::empty())?).read_to_end(&mut text)?;
-            if !text.is_empty() {
+            // Their file system holds no more, but a hole takes no room in it.
+            file.take(COMMAND_FILES_BYTES).read_to_end(&mut text)?;
+            if bytes > 0 {
                 written.push(CommandFile {
                     name: (*name).to_owned(),
-                    bytes: text.len() as u64,
-                    sha256: sha256(&text),
+                    bytes,
+                    sha256: (bytes <= COMMAND_FILES_BYTES).then(|| sha256(&text)),
                     keys: keys(name, &text),
                 });
             }

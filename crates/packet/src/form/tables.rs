@@ -222,7 +222,7 @@ pub(super) static BOUNDARY: Form = Object(&[
         List(&Object(&[
             ("name", Name),
             ("bytes", Number),
-            ("sha256", SHA256),
+            ("sha256?", SHA256),
             ("keys", List(&Text)),
         ])),
     ),
