@@ -286,3 +286,69 @@ os.setxattr(store, ('trusted' if marked else 'user') + '.egress.store', json.dum
         assert_eq!(left.stdout, listed, "{kind}: {next}");
     }
 }
+
+#[test]
+fn link_that_comes_while_the_workspace_is_copied_is_not_written_through() {
+    let world = World::new();
+    let by_hand = world.dir().join("by-hand");
+    fs::create_dir(&by_hand).unwrap();
+    for (what, swap, status) in [
+        (
+            "file",
+            "mv config was && ln -s $KEPT/config config",
+            Some(0),
+        ),
+        (
+            "directory",
+            "mv ../.git ../was && ln -s $KEPT ../.git",
+            Some(125),
+        ),
+    ] {
+        let kept = world.dir().join(what);
+        fs::create_dir(&kept).unwrap();
+        let lay = format!(
+            "git init -q . && git config user.token s3cret && chown -R 1000:1000 . && echo kept >{0}/config && chmod 600 {0}/config",
+            kept.display()
+        );
+        let swap = format!(
+            "cd .git && KEPT={} setpriv --reuid 1000 --regid 1000 --clear-groups sh -c '! echo owned >$KEPT/config && {swap}'",
+            kept.display()
+        );
+        // Who writes to the name that was looked up before.
+        fs::create_dir(by_hand.join(what)).unwrap();
+        let control = world.shell(&format!(
+            "cd {} && {lay} && ({swap}) && echo owned >.git/config; cat {}/config",
+            by_hand.join(what).display(),
+            kept.display()
+        ));
+        assert_eq!(control.stdout, "owned\n", "{control}");
+
+        let run = world.egress().allow(&[]).arg("--workspace").arg("copy");
+        let work = run.directory();
+        let made = world.shell(&format!(
+            "cd {} && mkdir .a && for n in 1 2 3 4; do head -c 100M /dev/zero | tr '\\0' x >.a/$n; done; {lay}",
+            work.display()
+        ));
+        assert!(made.success(), "{made}");
+        let (running, _, work) = run.command(["cat", ".git/config"]).start();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let store = loop {
+            if let Some(store) = stores(&work).pop()
+                && store.join("copy/.a/1").exists()
+            {
+                break store;
+            }
+            assert!(Instant::now() < deadline, "nothing was copied");
+            thread::sleep(Duration::from_millis(1));
+        };
+        let swapped = world.shell(&format!("cd {} && {swap}", work.display()));
+        assert!(swapped.success(), "{swapped}");
+        assert!(!store.join("copy/.git").exists(), "it came too late");
+        let output = running.finish(Duration::from_mins(1));
+        assert_eq!(output.status, status, "{what}: {output}");
+        assert!(!output.stdout.contains("s3cret"), "{what}: {output}");
+        let text = fs::read_to_string(kept.join("config")).unwrap();
+        assert_eq!(text, "kept\n", "{what}: {output}");
+        assert_eq!(fs::metadata(kept.join("config")).unwrap().uid(), 0);
+    }
+}

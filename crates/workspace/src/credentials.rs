@@ -1,10 +1,20 @@
 //! Shows the command files of git without the credentials in them. [`git_search`](super::git_search)
 //! finds these files.
-use std::fs::{self, DirBuilder, Permissions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
+use std::ffi::OsStr;
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown, fchown};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use super::apply::path::RelPath;
+use super::apply::tree;
 use super::store::About;
 
 /// A file that the agent sees without its credentials.
@@ -50,6 +60,19 @@ impl Shown {
         fs::write(path, &self.content)?;
         chown(path, Some(self.uid), Some(self.gid))?;
         fs::set_permissions(path, Permissions::from_mode(self.mode))
+    }
+
+    /// Writes it in the place of the entry `name` of `dir`, which must not be a directory.
+    fn replace(&self, dir: &OwnedFd, name: &OsStr) -> io::Result<()> {
+        match unlinkat(dir, name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+        let mut file = File::from(openat(dir, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?);
+        file.write_all(&self.content)?;
+        fchown(&file, Some(self.uid), Some(self.gid))?;
+        file.set_permissions(Permissions::from_mode(self.mode))
     }
 
     /// The same file as an idmapped workspace shows it.
@@ -126,15 +149,23 @@ pub fn fill_layer(layer: &Path, about: &About, redactions: &[Redaction]) -> io::
     Ok(())
 }
 
-/// Puts what is shown into `copy`, a copy of the workspace.
+/// Puts what is shown into `copy`, a copy of the workspace. Who can write there may have put a link into the place of
+/// a file, or of a directory that holds it, before it was copied.
 ///
 /// # Errors
-/// Those of writing.
-pub fn put_into_copy(copy: &Path, about: &About, redactions: &[Redaction]) -> io::Result<()> {
+/// Those of writing, and when a directory is not there any more.
+pub fn put_into_copy(copy: &OwnedFd, about: &About, redactions: &[Redaction]) -> io::Result<()> {
     for one in redactions {
         if let Ok(below) = one.path.strip_prefix(&about.workspace) {
+            let path = RelPath(below.as_os_str().as_bytes().to_vec());
+            let (parent, name) = path.split();
             let shown = one.shown.mapped(Exchange::from(about));
-            shown.write(&copy.join(below))?;
+            tree::beneath(copy, &parent, OFlag::O_RDONLY)
+                .and_then(|dir| shown.replace(&dir, name))
+                .map_err(|error| {
+                    let path = one.path.display();
+                    io::Error::new(error.kind(), format!("cannot hide {path}: {error}"))
+                })?;
         }
     }
     Ok(())

@@ -84,8 +84,7 @@ pub(super) fn mounted(
             let store = store(Purpose::Copy)?;
             apply::copy::copy(&store).map_err(failed)?;
             let copy = store.dir(COPY).map_err(failed)?;
-            credentials::put_into_copy(&by_descriptor(&copy), store.about(), redactions)
-                .map_err(failed)?;
+            credentials::put_into_copy(&copy, store.about(), redactions).map_err(failed)?;
             apply::copy::end(&store).map_err(failed)?;
             let tree = egress_workspace::plain(&copy).map_err(failed)?;
             Ok((Some(store), tree))

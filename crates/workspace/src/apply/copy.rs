@@ -71,14 +71,16 @@ fn entries(from: &OwnedFd, to: &OwnedFd, path: &RelPath, about: &About) -> io::R
                 let (inner, fresh) = (tree::open_dir(from, name)?, tree::open_dir(to, name)?);
                 entries(&inner, &fresh, &path, about)?;
                 attributes(from, to, name)?;
-                finish(&fresh, &stat, about)?;
+                // Owner and mode are those of what was read: another process may have renamed something meanwhile.
+                finish(&fresh, &fstat(&inner)?, about)?;
             }
             Kind::File => {
                 let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
                 let fresh = File::from(openat(to, name, flags, Mode::S_IRWXU)?);
-                data(&mut tree::open_file(from, name)?, &fresh)?;
+                let mut source = tree::open_file(from, name)?;
+                data(&mut source, &fresh)?;
                 attributes(from, to, name)?;
-                finish(&fresh, &stat, about)?;
+                finish(&fresh, &fstat(&source)?, about)?;
             }
             Kind::Symlink => {
                 symlinkat(readlinkat(from, name)?.as_os_str(), to, name)?;

@@ -1,5 +1,6 @@
 //! Directories by descriptor: no path is ever followed through a link.
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -31,10 +32,15 @@ pub fn stat(dir: &impl AsFd, name: &OsStr) -> io::Result<Option<FileStat>> {
 /// Opens the regular file `name` of `dir`, which must not be a link.
 ///
 /// # Errors
-/// Those of `openat(2)`.
-pub fn open_file(dir: &impl AsFd, name: &OsStr) -> io::Result<std::fs::File> {
+/// Those of `openat(2)`, and when it is something else.
+pub fn open_file(dir: &impl AsFd, name: &OsStr) -> io::Result<File> {
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    Ok(openat(dir, name, flags, Mode::empty())?.into())
+    let file = File::from(openat(dir, name, flags, Mode::empty())?);
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::other("not a regular file"))
+    }
 }
 
 /// Opens the directory at `path` below `root`: no link, no mount and no `..` on the way. `flags` tell
