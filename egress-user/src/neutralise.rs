@@ -8,6 +8,8 @@
 //! held back for it.
 use std::ffi::{OsStr, OsString};
 
+use serde_json::Value;
+
 /// What the caller's CI system obeys.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Obeyed {
@@ -32,6 +34,18 @@ impl Obeyed {
             stop_commands,
         }
     }
+}
+
+/// A text of ours, which may hold names that the command chose, for a log that may be obeyed.
+pub fn harmless(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    Defuser::default().pass(text.as_bytes(), &mut out);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// The same for a value, on one line: JSON has another spelling for the sign that commands begin with.
+pub fn harmless_json(value: &Value) -> String {
+    value.to_string().replace('#', "\\u0023")
 }
 
 /// What of a line has been seen, as far as it can begin a command.
@@ -213,6 +227,25 @@ mod tests {
                 assert!(!line.trim_ascii_start().starts_with(b"::"), "{text:?}");
                 assert!(!line.windows(3).any(|three| three == b"##["), "{text:?}");
             }
+        }
+    }
+
+    #[test]
+    fn texts_of_ours_hold_no_command_and_stay_what_they_are() {
+        for text in [
+            "###[x]",
+            "##vso[x]",
+            "a\n::x",
+            "#\u{200b}#[x]",
+            "####vso[x]",
+        ] {
+            let shown = harmless(text);
+            assert_eq!(whole(shown.as_bytes()).1, 0, "{shown}");
+            assert_eq!(shown.replace('\\', ""), text);
+            let value = Value::from(text);
+            let shown = harmless_json(&value);
+            assert_eq!(whole(shown.as_bytes()).1, 0, "{shown}");
+            assert_eq!(serde_json::from_str::<Value>(&shown).unwrap(), value);
         }
     }
 

@@ -44,7 +44,9 @@ fn commands(log: &str) -> Vec<&str> {
         .filter(|line| {
             let is_ours = line.trim_start().starts_with("::stop-commands::")
                 || line.len() == 36 && line.ends_with("::");
-            !is_ours && (line.trim_start().starts_with("::") || line.contains("##["))
+            let brackets = ["##[", "##vso[", "##teamcity["];
+            let is_command = line.trim_start().starts_with("::");
+            !is_ours && (is_command || brackets.iter().any(|bracket| line.contains(bracket)))
         })
         .collect()
 }
@@ -133,7 +135,11 @@ fn halves_on_two_streams_do_not_make_a_command() {
 fn names_that_the_agent_chose_are_not_obeyed_in_our_own_lines() {
     let world = World::new();
     // A change that is refused is named on standard error.
-    let script = "mkdir -p .github; touch '.github/##[set-output name=a]canary'";
+    let script = "mkdir -p .github && cd .github && touch '##[set-output name=a]canary' \
+        '###[set-output name=a]canary' '####vso[task.setvariable variable=a]canary' '###teamcity[canary]'";
+    // Who lists such names.
+    let control = world.shell(&format!("cd {} && {script} && ls", world.dir().display()));
+    assert_eq!(commands(&control.stdout).len(), 4, "{control}");
     let run = world
         .egress()
         .allow(&[])
@@ -142,7 +148,8 @@ fn names_that_the_agent_chose_are_not_obeyed_in_our_own_lines() {
         .arg("apply")
         .script(script)
         .run();
-    assert!(run.stderr.contains("set-output name=a]canary"), "{run}");
+    assert_eq!(run.stderr.matches("]canary").count(), 3, "{run}");
+    assert!(run.stderr.contains("teamcity\\[canary]"), "{run}");
     assert_eq!(commands(&run.stderr), Vec::<&str>::new(), "{run}");
 }
 
@@ -200,6 +207,39 @@ echo '# canary' >> "$GITHUB_STEP_SUMMARY"
     let summary = fs::read_to_string(run.packet.join("summary.md")).unwrap();
     assert!(summary.contains("GITHUB_OUTPUT (result)"), "{summary}");
     assert_nowhere(&run.packet, "canary");
+}
+
+#[test]
+fn holes_in_a_command_file_take_no_memory_of_the_supervisor() {
+    const MOST: u64 = 512 << 20;
+    let world = World::new();
+    let file = world.dir().join("env");
+    fs::write(&file, "").unwrap();
+    let script =
+        "echo A=1 >\"$GITHUB_ENV\" && truncate -s 1T \"$GITHUB_ENV\" && stat -c %s \"$GITHUB_ENV\"";
+    // Who reads all of it.
+    let control = world.shell(&format!(
+        "export GITHUB_ENV={}; {script}; ulimit -v {}; python3 -c 'open(\"{0}\").read()'",
+        file.display(),
+        MOST >> 10
+    ));
+    assert!(
+        !control.success() && control.stderr.contains("MemoryError"),
+        "{control}"
+    );
+    fs::write(&file, "").unwrap();
+    let run = world
+        .egress()
+        .allow(&[])
+        .env("GITHUB_ENV", &file)
+        .script(script)
+        .run();
+    assert_eq!(run.status, Some(0), "{run}");
+    assert_eq!(run.stdout, format!("{}\n", 1_u64 << 40), "{run}");
+    let row = run.json("boundary.json")["command_files"][0].clone();
+    assert_eq!(row["bytes"], 1_u64 << 40, "{row}");
+    assert_eq!(row["keys"], serde_json::json!(["A"]), "{row}");
+    assert!(row.get("sha256").is_none(), "{row}");
 }
 
 /// A repository whose configuration has the token that a checkout leaves, owned by an ordinary user. `{}`

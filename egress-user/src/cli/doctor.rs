@@ -11,6 +11,7 @@ use serde_json::json;
 use super::exit;
 use super::failure::{self, Form};
 use super::print;
+use crate::neutralise::{harmless, harmless_json};
 use crate::run::doctor::{self, Check, State};
 use crate::run::leavings::{self, Kind, Leaving, Reach, Swept};
 use crate::run::probes;
@@ -83,7 +84,7 @@ pub fn run(args: &DoctorArgs) -> u8 {
     let text = if args.json {
         as_json(&checks, &probes, &swept, &recovered, &left, status)
     } else {
-        as_text(&checks, &probes, &swept, &recovered, &left)
+        harmless(&as_text(&checks, &probes, &swept, &recovered, &left))
     };
     match writeln!(io::stdout(), "{}", text.trim_end()) {
         Ok(()) => status,
@@ -167,7 +168,7 @@ fn as_json(
         .iter()
         .map(|(path, error)| json!({"path": path, "error": error.to_string()}))
         .collect();
-    json!({
+    harmless_json(&json!({
         "checks": checks,
         "probes": probes,
         "kept": swept.kept,
@@ -176,6 +177,5 @@ fn as_json(
         "failed": failed,
         "left": left,
         "exit": status,
-    })
-    .to_string()
+    }))
 }

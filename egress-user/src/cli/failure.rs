@@ -3,7 +3,10 @@
 use std::error::Error;
 use std::io::{self, Write};
 
+use pipelock_receipts::findings::visible;
 use serde_json::{Value, json};
+
+use crate::neutralise::{harmless, harmless_json};
 
 /// Version of the JSON of a failure; `docs/schema/verify.schema.json` describes it.
 const JSON_VERSION: &str = "egress.failure.v1";
@@ -30,9 +33,12 @@ pub fn tell(form: Form, error: &dyn Error, hint: Option<&str>, status: u8) -> u8
     match form {
         Form::Json => {
             let value = as_json(error, hint, status);
-            drop(writeln!(io::stdout(), "{value}"));
+            drop(writeln!(io::stdout(), "{}", harmless_json(&value)));
         }
-        Form::Text => drop(io::stderr().write_all(as_text(error, hint).as_bytes())),
+        Form::Text => {
+            let text = harmless(&as_text(error, hint));
+            drop(io::stderr().write_all(text.as_bytes()));
+        }
     }
     status
 }
@@ -47,11 +53,16 @@ fn causes(error: &dyn Error) -> Vec<String> {
     causes
 }
 
+/// Each line with nothing in it that a terminal obeys: an error may name what the command chose.
+fn lines(text: &str) -> String {
+    text.lines().map(visible).collect::<Vec<_>>().join("\n")
+}
+
 fn as_text(error: &dyn Error, hint: Option<&str>) -> String {
-    let mut text = format!("error: {error}\n");
+    let mut text = format!("error: {}\n", lines(&error.to_string()));
     for cause in causes(error) {
         text.push_str("  caused by: ");
-        text.push_str(&cause);
+        text.push_str(&lines(&cause));
         text.push('\n');
     }
     if let Some(hint) = hint {

@@ -10,6 +10,7 @@ use clap::{Args, Subcommand};
 use super::exit;
 use super::failure::{self, Form};
 use super::files::Folder;
+use crate::neutralise::{harmless, harmless_json};
 use crate::suggest::suggest;
 
 /// Exit statuses, for `--help`.
@@ -56,11 +57,11 @@ pub fn run(command: &PolicyCommand) -> u8 {
         Err(error) => return fail(&error.into(), exit::INVALID),
     };
     let written = if args.json {
-        serde_json::to_string(&found)
+        serde_json::to_value(&found)
             .map_err(io::Error::from)
-            .and_then(|text| writeln!(io::stdout(), "{text}"))
+            .and_then(|value| writeln!(io::stdout(), "{}", harmless_json(&value)))
     } else {
-        io::stdout().write_all(found.as_yaml().as_bytes())
+        io::stdout().write_all(harmless(&found.as_yaml()).as_bytes())
     };
     match written {
         Ok(()) => exit::SUCCESS,

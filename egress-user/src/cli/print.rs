@@ -9,6 +9,7 @@ use pipelock_receipts::findings::visible;
 use serde_json::{Value, json};
 
 use super::exit;
+use crate::neutralise::{harmless, harmless_json};
 use crate::run::emit::Emitted;
 use crate::run::ending::Ending;
 use crate::run::leavings::{Kept, Swept};
@@ -23,11 +24,6 @@ macro_rules! eprintln {
     ($($line:tt)*) => {
         drop(writeln!(std::io::stderr(), "{}", harmless(&format!($($line)*))))
     };
-}
-
-/// A line of ours may hold names that the agent chose, and a CI system obeys `##[…]` anywhere in one.
-fn harmless(line: &str) -> String {
-    line.replace("##", "#\\#")
 }
 
 /// Refused destinations that are shown.
@@ -286,8 +282,7 @@ fn denied_text(denied: &Denied, count: u64) -> String {
 }
 
 fn result_json(run: &Emitted, failure: Option<&(String, &str)>) {
-    // The same for programs: JSON has another spelling for it.
-    let result = result(run, failure).to_string().replace("##", "#\\u0023");
+    let result = harmless_json(&result(run, failure));
     drop(writeln!(std::io::stdout(), "{result}"));
 }
 

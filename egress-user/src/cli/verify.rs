@@ -24,6 +24,7 @@ use time::OffsetDateTime;
 use super::authorities::{self};
 use super::exit;
 use super::failure::{self, Form};
+use crate::neutralise::{harmless, harmless_json};
 
 mod args;
 mod evidence;
@@ -46,9 +47,9 @@ pub fn run(args: &VerifyArgs) -> u8 {
     };
     let status = status(&outcome, args);
     let text = if args.json {
-        as_json(&outcome, args, status).to_string()
+        harmless_json(&as_json(&outcome, args, status))
     } else {
-        as_text(&outcome, args, status)
+        harmless(&as_text(&outcome, args, status))
     };
     match writeln!(io::stdout(), "{}", text.trim_end()) {
         Ok(()) => status,

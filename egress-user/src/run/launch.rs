@@ -19,12 +19,12 @@ use super::helper::{Helper, end_of};
 use super::init::{self, Started};
 use super::inside::Inside;
 use super::mediator::{Builtin, Entry, Mediator};
-use super::neutralise::Obeyed;
 use super::plan::{MediatorChoice, Mode};
 use super::prepare::Prepared;
 use super::reach::Reach;
 use super::running::Running;
 use super::state::random_hex;
+use crate::neutralise::Obeyed;
 
 impl Prepared {
     /// Starts the mediator and the relay, waits for both, and lets the agent go.

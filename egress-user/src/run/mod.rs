@@ -58,7 +58,6 @@ pub mod inside;
 pub mod launch;
 pub mod leavings;
 pub mod mediator;
-pub mod neutralise;
 pub mod notices;
 pub mod packet_dir;
 pub mod plan;

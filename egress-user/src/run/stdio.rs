@@ -13,9 +13,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::fstat;
 use nix::unistd::{Gid, Uid, fchown, getpid, pipe2};
 
-use super::neutralise::{Defuser, Obeyed};
 use super::plan::Input;
 use super::state::random_hex;
+use crate::neutralise::{Defuser, Obeyed};
 
 /// Both ends of the three pipes.
 #[derive(Debug)]

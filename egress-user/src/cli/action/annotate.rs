@@ -1,6 +1,8 @@
 //! Annotations: commands to the runner, so nothing in their text may be one itself.
 use pipelock_receipts::findings::visible;
 
+use crate::neutralise::harmless;
+
 /// Annotations of one step. GitHub shows ten of a kind; more would push each other out.
 const MOST: usize = 10;
 
@@ -53,7 +55,7 @@ fn data(text: &str) -> String {
         text.push('…');
     }
     // The older form of a command is obeyed anywhere in a line.
-    text.replace("##", "# #")
+    harmless(&text)
         .replace('%', "%25")
         .replace('\r', "%0D")
         .replace('\n', "%0A")
