@@ -2,7 +2,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
 use nix::dir::Dir;
@@ -42,27 +42,65 @@ fn without_links(path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
     Ok(openat2(AT_FDCWD, path, how)?)
 }
 
+/// Memory that the names of one directory take at most, bytes: some millions of short names. A program may make as many
+/// as its file system has room for.
+const LONGEST_LIST: usize = 512 << 20;
+
 /// Names in a directory, in the order of their bytes.
 ///
 /// # Errors
-/// Those of `getdents(2)`.
+/// Those of `getdents(2)`, and when there are too many to be held in memory.
 pub fn list(dir: &impl AsFd) -> io::Result<Vec<OsString>> {
+    match names(dir, LONGEST_LIST)? {
+        (names, true) => Ok(names),
+        (_, false) => Err(io::Error::other("a directory has too many entries")),
+    }
+}
+
+/// The first names in a directory, as many as fit into `most` bytes of memory, sorted; and whether these are all.
+///
+/// # Errors
+/// Those of `getdents(2)`.
+pub fn names(dir: &impl AsFd, most: usize) -> io::Result<(Vec<OsString>, bool)> {
+    // What a vector and the allocator add to each.
+    const ADDED: usize = 64;
     let mut names = Vec::new();
+    let mut left = most;
     // A descriptor of its own: the offset of a shared one would be shared too.
     let fresh = open_dir(dir, OsStr::new("."))?;
     for entry in Dir::from_fd(fresh)?.iter() {
         let name = entry?.file_name().to_bytes().to_vec();
-        if name != b"." && name != b".." {
-            names.push(OsStr::from_bytes(&name).to_os_string());
+        if name == b"." || name == b".." {
+            continue;
         }
+        let Some(after) = left.checked_sub(name.len() + ADDED) else {
+            names.sort_unstable();
+            return Ok((names, false));
+        };
+        left = after;
+        names.push(OsString::from_vec(name));
     }
     names.sort_unstable();
-    Ok(names)
+    Ok((names, true))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_given_as_far_as_they_fit() {
+        let place = tempfile::tempdir().unwrap();
+        for number in 0..10 {
+            std::fs::write(place.path().join(number.to_string()), "").unwrap();
+        }
+        let dir = hold(&place.path().canonicalize().unwrap()).unwrap();
+        let (all, whole) = names(&dir, 650).unwrap();
+        assert_eq!((all.len(), whole), (10, true));
+        assert_eq!(all, list(&dir).unwrap());
+        let (some, whole) = names(&dir, 649).unwrap();
+        assert_eq!((some.len(), whole), (9, false));
+    }
 
     #[test]
     fn no_link_on_the_way_is_followed() {

@@ -7,10 +7,13 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
 
-use egress_sys::dir::{list, open_dir};
+use egress_sys::dir::{names, open_dir};
 use egress_sys::rename::{RenameFlags, rename};
 use nix::errno::Errno;
 use nix::unistd::{UnlinkatFlags, unlinkat};
+
+/// Memory for the names that are removed at once, bytes.
+const PORTION: usize = 8 << 20;
 
 /// Removes the directory `name` of `holder`, which must not be a link. Nothing is followed.
 ///
@@ -20,11 +23,11 @@ pub fn remove_tree(holder: &OwnedFd, name: &OsStr) -> io::Result<()> {
     let top = open_dir(holder, name)?;
     let mut moved: u64 = 0;
     loop {
-        let names = list(&top)?;
-        if names.is_empty() {
+        let (portion, _) = names(&top, PORTION)?;
+        if portion.is_empty() {
             return Ok(unlinkat(holder, name, UnlinkatFlags::RemoveDir)?);
         }
-        for name in names {
+        for name in portion {
             if !removed(&top, &name)? {
                 empty(&top, &name, &mut moved)?;
                 unlinkat(&top, name.as_os_str(), UnlinkatFlags::RemoveDir)?;
@@ -36,27 +39,30 @@ pub fn remove_tree(holder: &OwnedFd, name: &OsStr) -> io::Result<()> {
 /// Empties the directory `name` of `top`; directories in it that are not empty come to `top`.
 fn empty(top: &OwnedFd, name: &OsStr, moved: &mut u64) -> io::Result<()> {
     let dir = open_dir(top, name)?;
-    for inner in list(&dir)? {
-        if removed(&dir, &inner)? {
-            continue;
-        }
-        loop {
-            let fresh = OsString::from(format!(".removed-{moved}"));
-            *moved += 1;
-            match rename(
-                &dir,
-                inner.as_os_str(),
-                top,
-                fresh.as_os_str(),
-                RenameFlags::NOREPLACE,
-            ) {
-                // A name of the program's own.
-                Err(Errno::EEXIST) => {}
-                done => break done?,
+    loop {
+        let (portion, is_last) = names(&dir, PORTION)?;
+        for inner in portion {
+            if !removed(&dir, &inner)? {
+                move_up(&dir, &inner, top, moved)?;
             }
         }
+        if is_last {
+            return Ok(());
+        }
     }
-    Ok(())
+}
+
+/// Moves the directory `inner` of `dir` to `top`, under a fresh name.
+fn move_up(dir: &OwnedFd, inner: &OsStr, top: &OwnedFd, moved: &mut u64) -> io::Result<()> {
+    loop {
+        let fresh = OsString::from(format!(".removed-{moved}"));
+        *moved += 1;
+        match rename(dir, inner, top, &fresh, RenameFlags::NOREPLACE) {
+            // A name of the program's own.
+            Err(Errno::EEXIST) => {}
+            done => return Ok(done?),
+        }
+    }
 }
 
 /// Removes an entry; `false` for a directory that is not empty.

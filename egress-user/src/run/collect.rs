@@ -173,7 +173,10 @@ impl Running {
         self.timeline.mark("agent gone");
         let (command_files, reached) = self.look_back(&mut notes);
         let concluded = self.conclude(&ending);
-        let workspace = notes.duty("apply the agent's changes", concluded).flatten();
+        let mut workspace = notes.duty("apply the agent's changes", concluded).flatten();
+        if let Some(error) = workspace.as_mut().and_then(|one| one.lost.take()) {
+            notes.duty::<()>("keep the changes that were not applied", Err(error));
+        }
         self.timeline.mark("workspace done");
         // The agent is gone: its connections are closed, and the relay has their last words to say.
         let tunnels = self.mediator.tunnels();

@@ -29,8 +29,11 @@ impl Running {
                 .map(|path| RelPath(path.as_os_str().as_bytes().to_vec()))
                 .collect();
             let plan = apply::compare::compare(store, &altered, set_back)?;
-            let archive = None;
-            return Ok(Some(Concluded { plan, archive }));
+            return Ok(Some(Concluded {
+                plan,
+                archive: None,
+                lost: None,
+            }));
         }
         let protected = self
             .measured

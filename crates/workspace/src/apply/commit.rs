@@ -151,7 +151,7 @@ fn open_up(
 }
 
 fn take_all(places: &mut Places, plan: &mut Plan) {
-    let mut failed: Vec<RelPath> = Vec::new();
+    let mut failed = BTreeSet::new();
     let finishing = |step: &Step| matches!(step, Step::FinishDirectory { .. });
     // Permissions and times of directories come when nothing in them changes any more.
     let last = plan.steps.iter().rev().filter(|p| finishing(&p.step));
@@ -164,10 +164,7 @@ fn take_all(places: &mut Places, plan: &mut Plan) {
             continue;
         }
         let path = planned.step.path();
-        if failed
-            .iter()
-            .any(|dir| path.is_within(dir) || change.path.is_within(dir))
-        {
+        if path.is_within_any(&failed) || change.path.is_within_any(&failed) {
             change.refuse(Reason::HeldBack);
             places.undo(planned.of);
             continue;
@@ -179,7 +176,7 @@ fn take_all(places: &mut Places, plan: &mut Plan) {
         };
         if let Err(reason) = done {
             if change.kind == Kind::Directory {
-                failed.push(change.path.clone());
+                failed.insert(change.path.clone());
             }
             change.refuse(reason);
             places.undo(planned.of);

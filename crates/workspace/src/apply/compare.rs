@@ -12,7 +12,7 @@ use nix::sys::stat::{FileStat, fstat};
 use super::content::{self, Digests};
 use super::copy;
 use super::judge::{self, Kind, Reason};
-use super::model::{Change, Plan, What};
+use super::model::{Change, Changes, Plan, What};
 use super::path::RelPath;
 use super::tree;
 use crate::store::{self, COPY, Store};
@@ -34,7 +34,7 @@ struct Compare<'a> {
     /// Files that are in the copy in another form than in the workspace.
     altered: &'a BTreeSet<RelPath>,
     digests: Digests,
-    changes: Vec<Change>,
+    changes: Changes,
 }
 
 /// Compares the copy in `store` with the workspace. `altered` are files that the copy shows in another
@@ -52,7 +52,7 @@ pub fn compare(store: &Store, altered: &BTreeSet<RelPath>, set_back: Duration) -
         began: tree::earlier(store.about().began, set_back),
         altered,
         digests: Digests::default(),
-        changes: Vec::new(),
+        changes: Changes::default(),
     };
     compare.directory(&Pair {
         copy: &store.dir(COPY)?,
@@ -60,11 +60,11 @@ pub fn compare(store: &Store, altered: &BTreeSet<RelPath>, set_back: Duration) -
         path: &RelPath::default(),
         doubted: false,
     })?;
-    for change in &mut compare.changes {
+    for change in &mut compare.changes.list {
         change.refuse(Reason::WholeRun);
     }
     Ok(Plan {
-        changes: compare.changes,
+        changes: compare.changes.list,
         steps: Vec::new(),
     })
 }
@@ -95,7 +95,7 @@ impl Compare<'_> {
                 || tree::changed_at(&stat) > self.began;
             if !left_out {
                 let path = pair.path.join(&name);
-                self.changes.push(Change::deleted(path, &stat));
+                self.changes.push(Change::deleted(path, &stat))?;
             }
         }
         Ok(())
@@ -112,7 +112,7 @@ impl Compare<'_> {
         let what = old.map_or(What::Created, |_| What::Modified);
         let mut change = Change::of(path.clone(), what, stat);
         if judge::depth(&path).is_err() {
-            self.changes.push(change);
+            self.changes.push(change)?;
             return Ok(());
         }
         if kind == Kind::Directory {
@@ -132,7 +132,7 @@ impl Compare<'_> {
                 _ => false,
             };
             if !same {
-                self.changes.push(change);
+                self.changes.push(change)?;
             }
             return self.directory(&Pair {
                 copy: &copy,
@@ -165,7 +165,7 @@ impl Compare<'_> {
                 return Ok(());
             }
         }
-        self.changes.push(change);
+        self.changes.push(change)?;
         Ok(())
     }
 }

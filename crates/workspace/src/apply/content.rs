@@ -12,18 +12,20 @@ use super::judge::Kind;
 use super::model::Change;
 use super::tree;
 
-/// Computes the digests of a run's files. The disk bounds the written bytes, but not the holes: a program makes
-/// terabytes of them with one call. A run therefore digests 8 GiB of holes, and a file beyond that has no `sha256` in
-/// `changes.json`.
+/// Takes digests of files. What is written of them is bounded by the disk, if a file with several names is read once.
+/// Holes are not bounded, and a program makes terabytes of them with one call: so many bytes of holes are digested in all.
 #[derive(Debug)]
 pub struct Digests {
     holes_left: u64,
+    /// Digests of files with several names, by their inodes.
+    known: BTreeMap<u64, Option<String>>,
 }
 
 impl Default for Digests {
     fn default() -> Self {
         Self {
             holes_left: 8 << 30,
+            known: BTreeMap::new(),
         }
     }
 }
@@ -34,6 +36,18 @@ impl Digests {
     /// # Errors
     /// Those of `read(2)`.
     pub fn of(&mut self, file: impl Read, stat: &FileStat) -> io::Result<Option<String>> {
+        if stat.st_nlink < 2 {
+            return self.taken(file, stat);
+        }
+        if let Some(known) = self.known.get(&stat.st_ino) {
+            return Ok(known.clone());
+        }
+        let digest = self.taken(file, stat)?;
+        self.known.insert(stat.st_ino, digest.clone());
+        Ok(digest)
+    }
+
+    fn taken(&mut self, file: impl Read, stat: &FileStat) -> io::Result<Option<String>> {
         const BLOCK: i64 = 512;
         let holes = stat.st_size - stat.st_blocks.saturating_mul(BLOCK);
         match self

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use super::judge::is_git_name;
 
-/// Longest index that is read; a million files take about 100 MB.
+/// Longest index that is read; a million files take about 100 MB. Its names take no more when each is written out:
+/// version 4 leaves out what a name has in common with the one before, so a short index can hold terabytes of names.
 pub const MOST_BYTES: u64 = 256 << 20;
 
 /// Length of an object's name in the index: SHA-1, or SHA-256 where `config`, the repository's own, says so.
@@ -23,10 +24,11 @@ pub fn hash_length(config: &[u8]) -> usize {
 
 /// Whether `index` names nothing but what lies below the work tree and in no git directory.
 pub fn is_plain(index: &[u8], hash: usize) -> bool {
-    read(index, hash).is_some()
+    usize::try_from(MOST_BYTES).is_ok_and(|most| read(index, hash, most).is_some())
 }
 
-fn read(index: &[u8], hash: usize) -> Option<()> {
+/// Reads an index whose names are at most `most` bytes long in all.
+fn read(index: &[u8], hash: usize, most: usize) -> Option<()> {
     let mut rest = Rest(index);
     let version = match rest.take(4)? {
         b"DIRC" => rest.number()?,
@@ -35,9 +37,11 @@ fn read(index: &[u8], hash: usize) -> Option<()> {
     let entries = rest.number()?;
     let mut starts = BTreeMap::new();
     let mut name = Vec::new();
+    let mut left = most;
     for number in 0..entries {
         let start = index.len() - rest.0.len();
         let (fresh, kept) = entry(&mut rest, version, hash, &name)?;
+        left = left.checked_sub(fresh.len())?;
         if !is_plain_name(&fresh) {
             return None;
         }

@@ -1,4 +1,5 @@
 //! What of an agent's changes may reach the workspace. Pure: paths and kinds in, a reason out.
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -221,7 +222,7 @@ pub fn kind(kind: Kind) -> Result<(), Reason> {
 /// Paths that no change may touch.
 #[derive(Debug, Clone, Default)]
 pub struct Protected {
-    paths: Vec<RelPath>,
+    paths: BTreeSet<RelPath>,
 }
 
 impl Protected {
@@ -253,10 +254,7 @@ impl Protected {
         {
             return Err(Reason::Protected);
         }
-        let hit = self
-            .paths
-            .iter()
-            .any(|kept| path.is_within(kept) || (!merged && kept.is_within(path)));
+        let hit = path.is_within_any(&self.paths) || (!merged && path.holds_any(&self.paths));
         if hit { Err(Reason::Protected) } else { Ok(()) }
     }
 }

@@ -32,6 +32,8 @@ use judge::{Protected, Reason};
 use model::{Outcome, Plan};
 use scan::Rules;
 
+/// In a store: the tar of what was not applied.
+const ARCHIVE: &str = "changes.tar";
 /// In a store: the tar of what was refused when a killed run's changes were applied.
 const RECOVERED: &str = "recovered.tar";
 
@@ -51,6 +53,8 @@ pub struct Concluded {
     pub plan: Plan,
     /// A tar of those that were not applied, if there are any.
     pub archive: Option<File>,
+    /// Why there is none although there are some.
+    pub lost: Option<io::Error>,
 }
 
 /// Judges what the agent changed and applies what may be. The clock of the file system was at most
@@ -85,13 +89,28 @@ pub fn conclude(
             }
         }
     }
-    let archive = archived(&upper, &plan, store.create_file("changes.tar")?)?;
-    Ok(Concluded { plan, archive })
+    // Whatever becomes of that, the list says what is in the workspace by now.
+    let (archive, lost) = match archived(store, &upper, &plan, ARCHIVE) {
+        Ok(archive) => (archive, None),
+        Err(error) => (None, Some(error)),
+    };
+    Ok(Concluded {
+        plan,
+        archive,
+        lost,
+    })
 }
 
-fn archived(upper: &OwnedFd, plan: &Plan, mut file: File) -> io::Result<Option<File>> {
-    let entries = archive::write(upper, plan, &mut file)?;
-    Ok((entries > 0).then_some(file))
+/// Makes the file `name` of `store`: a tar of what was not applied. One that is not whole takes no room.
+fn archived(store: &Store, upper: &OwnedFd, plan: &Plan, name: &str) -> io::Result<Option<File>> {
+    let mut file = store.create_file(name)?;
+    match archive::write(upper, plan, &mut file) {
+        Ok(entries) => Ok((entries > 0).then_some(file)),
+        Err(error) => {
+            unlinkat(store.held(), name, UnlinkatFlags::NoRemoveDir)?;
+            Err(error)
+        }
+    }
 }
 
 /// What was done about a killed run's changes.
@@ -144,8 +163,7 @@ fn carry_on(store: &Store) -> io::Result<Recovered> {
         Ok(()) | Err(Errno::ENOENT) => {}
         Err(errno) => return Err(errno.into()),
     }
-    let file = store.create_file(RECOVERED)?;
-    if archived(&store.dir(UPPER)?, &plan, file)?.is_some() {
+    if archived(store, &store.dir(UPPER)?, &plan, RECOVERED)?.is_some() {
         let name = store.path().file_name().unwrap_or_default();
         let name = name.to_string_lossy().replacen('.', "", 1);
         let name = format!("{name}-refused.tar");

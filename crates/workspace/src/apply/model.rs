@@ -1,4 +1,6 @@
 //! What applying works with: changes, and the steps that bring each into the workspace.
+use std::io;
+
 use nix::sys::stat::FileStat;
 use serde::{Deserialize, Serialize};
 
@@ -109,6 +111,58 @@ impl Change {
             Outcome::Refused
         };
         self.reason = Some(reason);
+    }
+}
+
+/// Length of a list of changes, in JSON: a million and more with names as programs choose them. A program can make
+/// names that take fifty times as much, and there is memory for the list, not for whatever somebody makes.
+const LONGEST: u64 = 256 << 20;
+
+/// A list of changes that has an end.
+#[derive(Debug)]
+pub struct Changes {
+    /// The changes, directories before what is in them.
+    pub list: Vec<Change>,
+    left: u64,
+}
+
+impl Default for Changes {
+    fn default() -> Self {
+        Self {
+            list: Vec::new(),
+            left: LONGEST,
+        }
+    }
+}
+
+impl Changes {
+    /// Adds one.
+    ///
+    /// # Errors
+    /// When the list is full.
+    pub fn push(&mut self, change: Change) -> io::Result<()> {
+        let mut length = Length(0);
+        serde_json::to_writer(&mut length, &change)?;
+        self.left = self
+            .left
+            .checked_sub(length.0)
+            .ok_or_else(|| io::Error::other("the command changed too many files to list them"))?;
+        self.list.push(change);
+        Ok(())
+    }
+}
+
+/// Counts what is written.
+struct Length(u64);
+
+impl io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 = self.0.saturating_add(bytes.len() as u64);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

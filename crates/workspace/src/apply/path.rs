@@ -1,4 +1,5 @@
 //! Paths below the workspace: bytes without a slash at either end, and the text that stands for them.
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
@@ -53,6 +54,31 @@ impl RelPath {
                 .0
                 .strip_prefix(other.0.as_slice())
                 .is_some_and(|rest| rest.first().is_none_or(|byte| *byte == b'/'))
+    }
+
+    /// Whether it is one of `others` or lies below one.
+    pub fn is_within_any(&self, others: &BTreeSet<Self>) -> bool {
+        let mut at = self.clone();
+        loop {
+            if others.contains(&at) {
+                return true;
+            }
+            if at.0.is_empty() {
+                return false;
+            }
+            at = at.split().0;
+        }
+    }
+
+    /// Whether one of `others` lies below it.
+    pub fn holds_any(&self, others: &BTreeSet<Self>) -> bool {
+        let mut begin = self.0.clone();
+        if !begin.is_empty() {
+            begin.push(b'/');
+        }
+        let begin = Self(begin);
+        let next = others.range(&begin..).next();
+        next.is_some_and(|other| other.0.starts_with(&begin.0))
     }
 
     /// For system calls: `.` is the workspace itself.
@@ -157,6 +183,22 @@ mod tests {
         assert!(path("a").is_within(&path("")));
         assert!(!path("ab").is_within(&path("a")));
         assert!(!path("a").is_within(&path("a/b")));
+        let some = BTreeSet::from([path("a/b"), path("c"), path("d-e"), path("d/e/f")]);
+        for (one, is_within, holds) in [
+            ("a/b", true, false),
+            ("a/b/c/d", true, false),
+            ("a", false, true),
+            ("a/bc", false, false),
+            ("d", false, true),
+            ("d/e", false, true),
+            ("d/e/f/g", true, false),
+            ("e", false, false),
+            ("", false, true),
+        ] {
+            assert_eq!(path(one).is_within_any(&some), is_within, "{one}");
+            assert_eq!(path(one).holds_any(&some), holds, "{one}");
+        }
+        assert!(path("a").is_within_any(&BTreeSet::from([path("")])));
         assert_eq!(path("a/b").split(), (path("a"), OsStr::new("b")));
         assert_eq!(path("a").split(), (path(""), OsStr::new("a")));
     }

@@ -3,6 +3,7 @@ mod entry;
 mod git;
 mod moves;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
@@ -15,13 +16,17 @@ use nix::sys::stat::FileStat;
 use super::content::{self, Digests};
 use super::judge::{self, GIT_MAKERS, Kind, Reason, Zone};
 use super::layer::{LowerHalf, Relation, is_whiteout, relate};
-use super::model::{Change, Plan, Planned, Step, What};
+use super::model::{Change, Changes, Plan, Planned, Step, What};
 use super::path::RelPath;
 use super::tree::{self, Identity};
 use super::way::Ways;
 pub use entry::Rules;
 use entry::{Entry, Place, Scan};
 use git::{looks_like_git, makes_git_directory};
+
+/// How often the changes are looked at again because something could not move after all. What is in the way of
+/// one directory may be another one that stays, and so on: after that many looks nothing moves.
+const MOST_LOOKS: usize = 8;
 
 /// Judges everything in `upper`, the upper layer over `root`, the workspace.
 ///
@@ -30,7 +35,7 @@ use git::{looks_like_git, makes_git_directory};
 pub fn scan(upper: &OwnedFd, root: &OwnedFd, rules: &Rules<'_>) -> io::Result<Plan> {
     let ways = Ways::of(rules.workspace, rules.protected, upper, root)?;
     let mut impossible = BTreeSet::new();
-    loop {
+    for look in 1.. {
         let mut scan = Scan {
             rules,
             root,
@@ -39,7 +44,9 @@ pub fn scan(upper: &OwnedFd, root: &OwnedFd, rules: &Rules<'_>) -> io::Result<Pl
             impossible: &impossible,
             slots: 0,
             digests: Digests::default(),
-            plan: Plan::default(),
+            changes: Changes::default(),
+            moved_out: Vec::new(),
+            steps: Vec::new(),
         };
         let lower = || -> io::Result<LowerHalf> {
             Ok(LowerHalf {
@@ -47,7 +54,7 @@ pub fn scan(upper: &OwnedFd, root: &OwnedFd, rules: &Rules<'_>) -> io::Result<Pl
                 path: RelPath::default(),
             })
         };
-        scan.find_moves(upper, &RelPath::default(), Some(&lower()?))?;
+        scan.find_moves(upper, &lower()?)?;
         scan.workspace_itself(upper)?;
         let zone = Zone::Plain.child(b"", looks_like_git(root)?);
         let place = Place {
@@ -66,10 +73,15 @@ pub fn scan(upper: &OwnedFd, root: &OwnedFd, rules: &Rules<'_>) -> io::Result<Pl
             .map(|(from, _)| from.clone())
             .collect();
         if failed.is_empty() {
-            return Ok(scan.plan);
+            return Ok(scan.into_plan());
         }
-        impossible.extend(failed);
+        if look < MOST_LOOKS {
+            impossible.extend(failed);
+        } else {
+            impossible.extend(scan.moves.into_keys());
+        }
     }
+    Err(io::Error::other("the changes cannot be judged"))
 }
 
 impl Scan<'_> {
@@ -80,7 +92,7 @@ impl Scan<'_> {
         if is.st_mode != was.st_mode && tree::changed_at(&was) <= self.rules.began {
             let mut change = Change::of(RelPath::default(), What::Modified, &is);
             change.refuse(Reason::WorkspaceItself);
-            self.plan.changes.push(change);
+            self.changes.push(change)?;
         }
         Ok(())
     }
@@ -117,7 +129,7 @@ impl Scan<'_> {
                 let what = if gone { What::Deleted } else { What::Created };
                 let mut change = Change::of(entry.path, what, &stat);
                 change.refuse(reason);
-                self.plan.changes.push(change);
+                self.changes.push(change)?;
             } else if gone {
                 self.whiteout(place, &entry)?;
             } else if tree::kind(&stat) == Kind::Directory {
@@ -150,11 +162,11 @@ impl Scan<'_> {
         match judged {
             Ok(()) => {
                 let step = self.take_out(&entry.path, old);
-                self.push(change, [step]);
+                self.push(change, [step])?;
             }
             Err(reason) => {
                 change.refuse(reason);
-                self.plan.changes.push(change);
+                self.changes.push(change)?;
             }
         }
         Ok(())
@@ -215,11 +227,11 @@ impl Scan<'_> {
             .or(meanwhile.then_some(Reason::ChangedMeanwhile));
         let Some(reason) = reason else {
             let step = finish(entry);
-            self.push(change, [step]);
+            self.push(change, [step])?;
             return Ok(());
         };
         change.refuse(reason);
-        self.plan.changes.push(change);
+        self.changes.push(change)?;
         Ok(())
     }
 
@@ -235,12 +247,12 @@ impl Scan<'_> {
                 let out = entry.old.map(|old| self.take_out(&entry.path, &old));
                 let path = entry.path.clone();
                 let steps = [Step::MakeDirectory { path }, finish(entry)];
-                self.push(change, out.into_iter().chain(steps));
+                self.push(change, out.into_iter().chain(steps))?;
                 Ok(None)
             }
             Err(reason) => {
                 change.refuse(reason.clone());
-                self.plan.changes.push(change);
+                self.changes.push(change)?;
                 Ok(Some(if reason == Reason::NewGitDirectory {
                     reason
                 } else {
@@ -276,30 +288,24 @@ impl Scan<'_> {
                     }
                     None => 0,
                 };
-                let of = self.plan.changes.len();
-                // Before all else, and the innermost first: its path is the one of before.
+                let of = self.changes.list.len();
                 let step = Step::TakeOut {
                     path: from.clone(),
                     slot,
                     identity,
                 };
-                let at = self.plan.steps.partition_point(|planned| {
-                    matches!(&planned.step, Step::TakeOut { path, slot, .. }
-                        if self.moves.get(path).is_some_and(|moved| moved.slot == *slot)
-                            && path.depth() >= from.depth())
-                });
-                self.plan.steps.insert(at, Planned { of, step });
+                self.moved_out.push(Planned { of, step });
                 let put = Step::PutBack {
                     slot,
                     from: from.clone(),
                     path: entry.path.clone(),
                 };
-                self.push(change, out.into_iter().chain([put, finish(entry)]));
+                self.push(change, out.into_iter().chain([put, finish(entry)]))?;
                 Ok(None)
             }
             Err(reason) => {
                 change.refuse(reason);
-                self.plan.changes.push(change);
+                self.changes.push(change)?;
                 Ok(Some(Reason::HeldBack))
             }
         }
@@ -346,7 +352,7 @@ impl Scan<'_> {
         }
         if let Err(reason) = judged {
             change.refuse(reason);
-            self.plan.changes.push(change);
+            self.changes.push(change)?;
             return Ok(());
         }
         let path = entry.path.clone();
@@ -357,13 +363,13 @@ impl Scan<'_> {
                     fresh: entry.stat.st_ino,
                     identity: Identity::of(old),
                 };
-                self.push(change, [step]);
+                self.push(change, [step])?;
             }
             Some(old) => {
                 let out = self.take_out(&entry.path, old);
-                self.push(change, [out, Step::Place { path }]);
+                self.push(change, [out, Step::Place { path }])?;
             }
-            None => self.push(change, [Step::Place { path }]),
+            None => self.push(change, [Step::Place { path }])?,
         }
         Ok(())
     }
@@ -414,12 +420,24 @@ impl Scan<'_> {
         self.slots
     }
 
-    fn push(&mut self, change: Change, steps: impl IntoIterator<Item = Step>) {
-        let of = self.plan.changes.len();
-        self.plan.changes.push(change);
-        self.plan
-            .steps
+    fn push(&mut self, change: Change, steps: impl IntoIterator<Item = Step>) -> io::Result<()> {
+        let of = self.changes.list.len();
+        self.changes.push(change)?;
+        self.steps
             .extend(steps.into_iter().map(|step| Planned { of, step }));
+        Ok(())
+    }
+
+    /// All changes and steps. What moves goes out first, the innermost before what holds it: its path is the one
+    /// of before.
+    fn into_plan(mut self) -> Plan {
+        self.moved_out
+            .sort_by_key(|planned| Reverse(planned.step.path().depth()));
+        self.moved_out.append(&mut self.steps);
+        Plan {
+            changes: self.changes.list,
+            steps: self.moved_out,
+        }
     }
 }
 

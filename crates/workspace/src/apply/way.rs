@@ -6,13 +6,14 @@
 //! but not by way of a new link, nor of a directory in the place of a link.
 mod world;
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::rc::Rc;
 
 use super::judge::{self, Protected, Reason};
 use super::path::RelPath;
@@ -52,11 +53,19 @@ struct Ends {
     is_cut: bool,
 }
 
+impl Ends {
+    /// Notes that a way was not followed to its end.
+    fn cut(&mut self, new: Vec<RelPath>) {
+        self.is_cut = true;
+        self.bad.push((Reason::TooDeep, new));
+    }
+}
+
 /// A place on a way and the names that are still to be looked up, the next one last.
 #[derive(Clone)]
 struct Step {
     at: RelPath,
-    rest: Vec<Vec<u8>>,
+    rest: Vec<Rc<[u8]>>,
     links: usize,
     new: Vec<RelPath>,
 }
@@ -65,7 +74,9 @@ impl Step {
     /// Puts the names of `target` before the others.
     fn names(&mut self, target: &[u8]) {
         let names = target.split(|byte| *byte == b'/').rev();
-        self.rest.extend(names.map(<[u8]>::to_vec));
+        // These two lead nowhere, and a target may hold thousands of them.
+        let names = names.filter(|name| !matches!(*name, b"" | b"."));
+        self.rest.extend(names.map(Rc::from));
     }
 }
 
@@ -83,11 +94,7 @@ impl<'a> Ways<'a> {
         let mut ways = Self {
             workspace,
             protected,
-            world: World {
-                upper,
-                root,
-                known: RefCell::default(),
-            },
+            world: World::new(upper, root),
             judged: BTreeMap::new(),
             left: Cell::new(MOST_IN_ALL),
             is_cut: false,
@@ -168,8 +175,13 @@ impl<'a> Ways<'a> {
                 ends.bad.extend(reason.map(|reason| (reason, step.new)));
                 continue;
             };
-            match name.as_slice() {
-                b"" | b"." => steps.push(step),
+            looked_at += 1;
+            self.left.set(self.left.get().saturating_sub(1));
+            if looked_at > MOST_NAMES || self.left.get() == 0 {
+                ends.cut(step.new);
+                return Ok(ends);
+            }
+            match &*name {
                 b".." if step.at.0.is_empty() => ends.bad.push((Reason::PointsOutside, step.new)),
                 b".." => {
                     step.at = step.at.split().0;
@@ -180,13 +192,6 @@ impl<'a> Ways<'a> {
                     if let Err(reason) = judge::depth(&next) {
                         ends.bad.push((reason, step.new));
                         continue;
-                    }
-                    looked_at += 1;
-                    self.left.set(self.left.get().saturating_sub(1));
-                    if looked_at > MOST_NAMES || self.left.get() == 0 {
-                        ends.is_cut = true;
-                        ends.bad.push((Reason::TooDeep, step.new));
-                        return Ok(ends);
                     }
                     let node = self.world.node(&next)?;
                     if let Some(reason) = &node.closed {
@@ -239,7 +244,11 @@ impl<'a> Ways<'a> {
             step.at = path.split().0;
             step.names(target);
         }
-        steps.push(step);
+        if step.rest.len() > MOST_NAMES {
+            ends.cut(step.new);
+        } else {
+            steps.push(step);
+        }
     }
 }
 
@@ -412,11 +421,33 @@ mod tests {
     }
 
     #[test]
+    fn what_is_remembered_of_ways_is_limited() {
+        let directory = ["d".repeat(240).as_str(); 11].join("/");
+        let links: Vec<String> = (0..80)
+            .map(|link| {
+                let names = (0..400).map(|name| format!("{:06}/../", link * 400 + name));
+                format!("{directory}/{link} -> {}x", names.collect::<String>())
+            })
+            .collect();
+        let links: Vec<&str> = links.iter().map(String::as_str).collect();
+        with(&[], &links, |ways, _| {
+            let path = RelPath(format!("{directory}/0").into_bytes());
+            assert_eq!(ways.check(&path), Ok(()));
+            // 80 MB of paths were looked at.
+            assert!(ways.world.remembered() < 64 << 20);
+        });
+    }
+
+    #[test]
     fn ways_that_multiply_are_refused() {
         let many = format!("x -> {}", "l/../".repeat(30));
         let few = format!("y -> {}", "l/../".repeat(3));
         let links = ["l -> s", &many, &few];
         assert_refused(&["s/file"], &links, &[("x", Reason::TooDeep)]);
+        let long = format!("z -> s/{}file", "../s/".repeat(500));
+        assert_refused(&["s/file"], &[&long], &[("z", Reason::TooDeep)]);
+        let dots = format!("z -> s/{}file", "./".repeat(2000));
+        assert_refused(&["s/file"], &[&dots], &[]);
         assert_refused(&[], &["a -> b", "b -> a"], &[]);
     }
 }

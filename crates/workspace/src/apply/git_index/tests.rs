@@ -132,6 +132,15 @@ fn an_index_that_another_reader_would_read_otherwise_is_refused() {
 }
 
 #[test]
+fn names_that_share_their_beginnings_are_limited_in_all() {
+    let long = "a".repeat(1000);
+    let bytes = index(4, 20, &[long.as_str(); 100], &[]);
+    assert!(bytes.len() < 10_000);
+    assert!(read(&bytes, 20, 100_000).is_some());
+    assert!(read(&bytes, 20, 99_999).is_none());
+}
+
+#[test]
 fn the_length_of_hashes_is_the_repositorys() {
     assert_eq!(hash_length(b"[core]\n\tbare = false\n"), 20);
     assert_eq!(hash_length(b"[extensions]\n\tobjectFormat = sha256\n"), 32);

@@ -9,7 +9,7 @@ use nix::sys::stat::FileStat;
 use crate::apply::content::Digests;
 use crate::apply::judge::{Protected, Reason, Zone};
 use crate::apply::layer::LowerHalf;
-use crate::apply::model::Plan;
+use crate::apply::model::{Changes, Planned};
 use crate::apply::path::RelPath;
 use crate::apply::tree::Identity;
 use crate::apply::way::Ways;
@@ -35,7 +35,10 @@ pub(super) struct Scan<'a> {
     pub(super) impossible: &'a BTreeSet<RelPath>,
     pub(super) slots: u64,
     pub(super) digests: Digests,
-    pub(super) plan: Plan,
+    pub(super) changes: Changes,
+    /// Takes what moves out of the workspace, before all other steps.
+    pub(super) moved_out: Vec<Planned>,
+    pub(super) steps: Vec<Planned>,
 }
 
 /// A directory that the agent moved.

@@ -14,7 +14,29 @@ use crate::apply::tree::{self, Identity};
 
 impl Scan<'_> {
     /// Finds the directories that were moved, and judges whether they may leave where they are.
-    pub(super) fn find_moves(
+    pub(super) fn find_moves(&mut self, upper: &OwnedFd, lower: &LowerHalf) -> io::Result<()> {
+        self.find_moves_in(upper, &RelPath::default(), Some(lower))?;
+        // What holds a directory that cannot move cannot move either.
+        let stuck: Vec<RelPath> = self
+            .moves
+            .iter()
+            .filter(|(_, moved)| moved.verdict.is_err())
+            .map(|(from, _)| from.clone())
+            .collect();
+        for mut path in stuck {
+            while !path.0.is_empty() {
+                path = path.split().0;
+                if let Some(moved) = self.moves.get_mut(&path)
+                    && moved.verdict.is_ok()
+                {
+                    moved.verdict = Err(Reason::HeldBack);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn find_moves_in(
         &mut self,
         upper: &OwnedFd,
         path: &RelPath,
@@ -46,19 +68,7 @@ impl Scan<'_> {
                     dir.map(|dir| LowerHalf { dir, path: from })
                 }
             };
-            self.find_moves(&tree::open_dir(upper, &name)?, &path, inner.as_ref())?;
-        }
-        // What holds a directory that cannot move cannot move either.
-        let stuck: Vec<RelPath> = self
-            .moves
-            .iter()
-            .filter(|(_, moved)| moved.verdict.is_err())
-            .map(|(from, _)| from.clone())
-            .collect();
-        for (from, moved) in &mut self.moves {
-            if moved.verdict.is_ok() && stuck.iter().any(|inner| inner.is_within(from)) {
-                moved.verdict = Err(Reason::HeldBack);
-            }
+            self.find_moves_in(&tree::open_dir(upper, &name)?, &path, inner.as_ref())?;
         }
         Ok(())
     }

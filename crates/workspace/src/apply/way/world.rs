@@ -17,12 +17,25 @@ use crate::apply::layer::{LowerHalf, Relation, is_redirected, is_whiteout, relat
 use crate::apply::path::RelPath;
 use crate::apply::tree;
 
+/// Bytes of the paths that are remembered with what they are; then all are forgotten. A program makes paths that are as
+/// long as any, and leads links by way of as many as it likes.
+const REMEMBERED: usize = 64 << 20;
+/// Bytes of the paths of all links and directories below a directory.
+const LONGEST_PATHS: usize = 512 << 20;
+
 /// Both layers of the agent's view.
 #[derive(Debug)]
 pub(super) struct World<'a> {
-    pub(super) upper: &'a OwnedFd,
-    pub(super) root: &'a OwnedFd,
-    pub(super) known: RefCell<BTreeMap<RelPath, Rc<Node>>>,
+    upper: &'a OwnedFd,
+    root: &'a OwnedFd,
+    known: RefCell<Known>,
+}
+
+/// What paths were found to be.
+#[derive(Debug, Default)]
+struct Known {
+    nodes: BTreeMap<RelPath, Rc<Node>>,
+    bytes: usize,
 }
 
 /// What a path without links is, in the workspace and in the agent's view.
@@ -61,7 +74,23 @@ pub(super) struct Link {
     pub(super) new: bool,
 }
 
-impl World<'_> {
+impl<'a> World<'a> {
+    /// The agent's view of `root`, with its changes in `upper`.
+    pub(super) fn new(upper: &'a OwnedFd, root: &'a OwnedFd) -> Self {
+        Self {
+            upper,
+            root,
+            known: RefCell::default(),
+        }
+    }
+
+    /// Bytes of the paths that are remembered.
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> usize {
+        let known = self.known.borrow();
+        known.nodes.keys().map(|path| path.0.len()).sum()
+    }
+
     /// Whether the workspace has a link at `path`.
     ///
     /// # Errors
@@ -79,7 +108,7 @@ impl World<'_> {
     /// # Errors
     /// Those of reading.
     pub(super) fn node(&self, path: &RelPath) -> io::Result<Rc<Node>> {
-        if let Some(node) = self.known.borrow().get(path) {
+        if let Some(node) = self.known.borrow().nodes.get(path) {
             return Ok(Rc::clone(node));
         }
         let node = Rc::new(if path.0.is_empty() {
@@ -94,7 +123,11 @@ impl World<'_> {
             }
         });
         let mut known = self.known.borrow_mut();
-        known.insert(path.clone(), Rc::clone(&node));
+        known.bytes += path.0.len() + size_of::<Node>();
+        if known.bytes > REMEMBERED {
+            *known = Known::default();
+        }
+        known.nodes.insert(path.clone(), Rc::clone(&node));
         Ok(node)
     }
 
@@ -259,11 +292,18 @@ pub(super) struct Found {
 /// Looks at everything below `root` on its file system, as deep as changes are applied.
 ///
 /// # Errors
-/// Those of reading.
+/// Those of reading, and when there is too much to be held in memory.
 pub(super) fn find(root: &OwnedFd) -> io::Result<Found> {
     let device = fstat(root)?.st_dev;
     let mut seen = Found::default();
     let mut open = vec![RelPath::default()];
+    let mut left = LONGEST_PATHS;
+    let mut take = |path: &RelPath| {
+        let bytes = path.0.len() + size_of::<RelPath>();
+        left.checked_sub(bytes)
+            .map(|after| left = after)
+            .ok_or_else(|| io::Error::other("the workspace has too many links and directories"))
+    };
     while let Some(path) = open.pop() {
         let Some(dir) = found(tree::beneath(root, &path, OFlag::O_RDONLY))? else {
             continue;
@@ -275,8 +315,12 @@ pub(super) fn find(root: &OwnedFd) -> io::Result<Found> {
             let path = path.join(&name);
             match tree::kind(&stat) {
                 _ if judge::depth(&path).is_err() || stat.st_dev != device => {}
-                Kind::Symlink => seen.links.push(path),
+                Kind::Symlink => {
+                    take(&path)?;
+                    seen.links.push(path);
+                }
                 Kind::Directory => {
+                    take(&path)?;
                     seen.moved |= is_redirected(&dir, &name)?;
                     seen.directories.push(path.clone());
                     open.push(path);
