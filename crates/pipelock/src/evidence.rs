@@ -12,6 +12,8 @@ use serde::Deserialize;
 
 /// A file system with less room than this is full: the run is to end while its end can be recorded.
 const ROOM_BYTES: u64 = 1 << 20;
+/// How much of a file is read at once; the rest has its turn later.
+const PORTION_BYTES: u64 = 64 << 20;
 /// Transports whose allowed actions leave a receipt when they are over.
 const TRANSPORTS: [&str; 5] = ["connect", "fetch", "forward", "intercept", "websocket"];
 
@@ -123,7 +125,7 @@ impl Tally {
                 .open(&path)?;
             file.seek(SeekFrom::Start(from))?;
             let mut text = Vec::new();
-            file.read_to_end(&mut text)?;
+            file.take(PORTION_BYTES).read_to_end(&mut text)?;
             let whole = text
                 .iter()
                 .rposition(|byte| *byte == b'\n')

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, RawFd};
 use egress_sys::channel::Channel;
 use egress_sys::handover::{inherited, read_plan};
 use egress_sys::privileges::drop_to;
+use egress_sys::process::limit_files;
 use egress_sys::slots::SlotArray;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Pid, getppid};
@@ -85,6 +86,9 @@ impl Confined {
     }
 }
 
+/// Longest log, the one file that the relay can write: it lies in memory that all of the machine share.
+const LOG_BYTES: u64 = 1 << 20;
+
 /// Takes over what the relay works with, and gives up everything else for good.
 ///
 /// # Errors
@@ -118,6 +122,7 @@ pub fn confine(plan_fd: RawFd, control: &Control, parent: Pid) -> Result<Confine
         .set_nonblocking(true)
         .map_err(at("set up its control socket"))?;
 
+    limit_files(LOG_BYTES).map_err(at("limit its log"))?;
     drop_to(plan.uid, plan.gid, parent).map_err(at("give up its privileges"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()

@@ -335,3 +335,15 @@ pub fn default_signal(signal: Signal) -> nix::Result<()> {
     unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }?;
     Ok(())
 }
+
+/// Lets no file that this process writes get longer than `most` bytes: to write more is an error then (`EFBIG`).
+///
+/// # Errors
+/// Those of `setrlimit(2)`.
+pub fn limit_files(most: u64) -> io::Result<()> {
+    use nix::sys::resource::{Resource, setrlimit};
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    // SAFETY: nothing is called when the signal comes.
+    unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) }?;
+    Ok(setrlimit(Resource::RLIMIT_FSIZE, most, most)?)
+}

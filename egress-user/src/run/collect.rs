@@ -43,6 +43,9 @@ use crate::bpf::{Gates, ProgramIdentity, Unavailable};
 /// answers the other on loopback. The mediator's own connections take the time that their origin takes to answer.
 const CLOSED_WITHIN: Duration = Duration::from_millis(200);
 
+/// Evidence that may be written while a run ends, and between two looks at its length.
+const ENDING_BYTES: u64 = 64 << 20;
+
 /// The kernel's counters at the end of the run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
@@ -211,7 +214,7 @@ impl Running {
         notes.duty("vouch for the gates", self.gates.check_links());
         let counters = notes.duty("read the kernel's counters", counters(&self.gates));
         let counters = counters.unwrap_or_default();
-        let evidence = read_evidence(self.plan.mode, &self.dir.evidence());
+        let evidence = read_evidence(&self.plan, &self.dir.evidence());
         let mut evidence = notes
             .duty("read the evidence", evidence)
             .unwrap_or_default();
@@ -439,12 +442,22 @@ fn counters(gates: &Gates) -> io::Result<Counters> {
 }
 
 /// Reads `evidence-*.jsonl` in the order of their first sequence number, never through a link.
-fn read_evidence(mode: Mode, dir: &Path) -> io::Result<Vec<(PathBuf, Vec<u8>)>> {
+fn read_evidence(plan: &Plan, dir: &Path) -> io::Result<Vec<(PathBuf, Vec<u8>)>> {
     // Nobody signs anything in an audit.
-    if mode == Mode::Audit {
+    if plan.mode == Mode::Audit {
         return Ok(Vec::new());
     }
-    let files = evidence::files(dir)?;
-    let read = |path: PathBuf| Ok((path.clone(), std::fs::read(path)?));
-    files.into_iter().map(read).collect()
+    // More than the run may have: a moment passes until one that has it is ended.
+    let mut left = plan
+        .limits
+        .evidence
+        .saturating_mul(2)
+        .saturating_add(ENDING_BYTES);
+    let mut all = Vec::new();
+    for path in evidence::files(dir)? {
+        let bytes = egress_files::read(&path, left)?;
+        left = left.saturating_sub(bytes.len() as u64);
+        all.push((path, bytes));
+    }
+    Ok(all)
 }

@@ -8,7 +8,7 @@
 //! `/run` is memory on most machines, so the evidence here is lost in a power failure. The packet is not, because
 //! `packet_dir` writes it through to the disk.
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -253,7 +253,16 @@ impl RunDir {
 
     /// The last lines of a helper's log, for a message.
     pub fn log_tail(&self, process: &str) -> String {
-        let text = fs::read(self.path.join(format!("{process}.log"))).unwrap_or_default();
+        const MOST: u64 = 16 << 10;
+        let read = || -> io::Result<Vec<u8>> {
+            let mut file = File::open(self.path.join(format!("{process}.log")))?;
+            let length = file.metadata()?.len();
+            file.seek(SeekFrom::Start(length.saturating_sub(MOST)))?;
+            let mut text = Vec::new();
+            file.take(MOST).read_to_end(&mut text)?;
+            Ok(text)
+        };
+        let text = read().unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<&str> = text.lines().collect();
         lines
