@@ -192,8 +192,12 @@ const FILTERS: &[&str] = &[
 
 /// Longest number that is shown, with the letter of its unit.
 const LONGEST_NUMBER: usize = 12;
-/// Longest text that is judged, bytes; a longer one is hidden. Judging takes time that grows with the square.
+/// Longest text that is judged, bytes, and how many URLs it has at most; another one is hidden. Judging takes time that
+/// grows with the product of both.
 const LONGEST_TEXT: usize = 4 << 10;
+const MOST_URLS: usize = 32;
+/// What a URL is told by.
+const MARK: &str = "://";
 
 /// Judges a variable of git's configuration, in a section whose header is shown.
 pub fn judge(section: &Section, name: &str, value: Option<&[u8]>) -> Judgment {
@@ -246,8 +250,13 @@ fn is_keyword(value: &str) -> bool {
         })
 }
 
+/// Whether it takes too much time to judge a text.
+fn is_too_long(text: &str) -> bool {
+    text.len() > LONGEST_TEXT || text.matches(MARK).nth(MOST_URLS).is_some()
+}
+
 fn judged_text(value: &str) -> Judgment {
-    if value.len() > LONGEST_TEXT {
+    if is_too_long(value) {
         return Judgment::Hide;
     }
     let mut clean = without_user(value);
@@ -276,7 +285,7 @@ fn holds_token(text: &str) -> bool {
 
 /// What is shown of a line of text, whose URLs may have users; `None` for nothing.
 pub fn line(text: &str) -> Option<Cow<'_, str>> {
-    if text.len() > LONGEST_TEXT {
+    if is_too_long(text) {
         return None;
     }
     let clean = without_user(text);
@@ -297,7 +306,6 @@ fn holds_secret(value: &str) -> bool {
 
 /// `text` without the user and password of its URLs. The user of an SSH URL is no secret.
 fn without_user(text: &str) -> Cow<'_, str> {
-    const MARK: &str = "://";
     const SSH: [&str; 4] = ["ssh", "git+ssh", "ssh+git", "svn+ssh"];
     let ends = |c: char| matches!(c, '"' | '\'' | '<' | '>') || c.is_whitespace();
     let mut out = String::new();
@@ -351,6 +359,17 @@ mod tests {
             Judgment::Show => judge(&section, name, Some(value.as_bytes())),
             Judgment::Change(_) | Judgment::Hide => Judgment::Hide,
         }
+    }
+
+    #[test]
+    fn text_with_too_many_urls_is_hidden() {
+        let urls = |count: usize| "https://h/a ".repeat(count);
+        assert!(line(&urls(MOST_URLS)).is_some());
+        assert!(line(&urls(MOST_URLS + 1)).is_none());
+        assert_eq!(
+            judge_tracked(Some(urls(MOST_URLS + 1).as_bytes())),
+            Judgment::Hide
+        );
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use egress_sys::dir::{hold, list, open_dir};
+use egress_sys::dir::{hold, list, names, open_dir};
 use egress_sys::xattr;
 use nix::fcntl::{Flock, FlockArg, OFlag, openat};
 use nix::sys::stat::{Mode, fchmod, fstat, mkdirat};
@@ -261,18 +261,23 @@ pub fn is_name(name: &OsStr) -> bool {
 }
 
 /// Makes the directory of a store and takes it from everybody. Whoever owns `holder` may have put another
-/// directory in its place before it was opened, so it must be empty afterwards.
+/// directory in its place before it was opened, so it must be empty before it is given away, and afterwards.
 fn fresh(holder: &OwnedFd, name: &str, agent: u32) -> io::Result<OwnedFd> {
     mkdirat(holder, name, Mode::S_IRWXU)?;
     let taken = || {
         let dir = open_dir(holder, OsStr::new(name))?;
+        let empty = || match names(&dir, 0)? {
+            (_, true) => Ok(()),
+            (_, false) => {
+                let text = format!("another process put files into {name}, which is for changes");
+                Err(io::Error::other(text))
+            }
+        };
+        empty()?;
         give(&dir, users::nobody(agent))?;
         fchmod(&dir, Mode::S_IRWXU)?;
-        if list(&dir)?.is_empty() {
-            return Ok(dir);
-        }
-        let text = format!("another process put files into {name}, which is for changes");
-        Err(io::Error::other(text))
+        empty()?;
+        Ok(dir)
     };
     taken().inspect_err(|_| {
         let removed = unlinkat(holder, name, UnlinkatFlags::RemoveDir);

@@ -12,7 +12,7 @@ use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, renameat};
 use nix::sys::stat::{Mode, fstat, mkdirat};
-use nix::unistd::{AccessFlags, Gid, Uid, UnlinkatFlags, faccessat, fchown, unlinkat};
+use nix::unistd::{AccessFlags, Gid, Uid, UnlinkatFlags, faccessat, fchown, geteuid, unlinkat};
 
 /// Why a directory cannot take a packet: exit status 64.
 #[derive(Debug, thiserror::Error)]
@@ -198,6 +198,10 @@ impl PacketDir {
         mkdirat(&self.parent, name, Mode::from_bits_truncate(0o755))?;
         let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let dir = openat(&self.parent, name, flags, Mode::empty())?;
+        // Whoever owns the parent may have put another directory in its place, which is not to get another owner.
+        if fstat(&dir)?.st_uid != geteuid().as_raw() || !entries(dir.try_clone()?)?.is_empty() {
+            return Err(io::Error::other("another directory took its place"));
+        }
         for (file, bytes) in files {
             let mut out = self.create(&dir, file)?;
             out.write_all(bytes)?;
@@ -233,7 +237,8 @@ impl PacketDir {
         Ok(format!(".{}.{what}-{}", self.name, hex::encode(random)))
     }
 
-    /// Removes a directory of this module's own making, if it is there.
+    /// Removes a directory of this module's own making, if it is there. Whoever owns the parent may have put another one in
+    /// its place: nothing is removed but files of a packet.
     fn remove(&self, name: &str) -> io::Result<()> {
         let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let dir = match openat(&self.parent, name, flags, Mode::empty()) {
@@ -242,7 +247,9 @@ impl PacketDir {
             Err(errno) => return Err(errno.into()),
         };
         for entry in entries(dir.try_clone()?)? {
-            unlinkat(&dir, entry.as_str(), UnlinkatFlags::NoRemoveDir)?;
+            if PACKET_FILES.contains(&entry.as_str()) {
+                unlinkat(&dir, entry.as_str(), UnlinkatFlags::NoRemoveDir)?;
+            }
         }
         unlinkat(&self.parent, name, UnlinkatFlags::RemoveDir)?;
         Ok(())
@@ -330,6 +337,23 @@ mod tests {
             std::fs::read_dir(&elsewhere).unwrap().next().is_none(),
             "{outcome:?}"
         );
+    }
+
+    #[test]
+    fn what_took_the_place_of_a_packet_is_not_removed() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("packet");
+        let mut dir = PacketDir::hold(&path).unwrap();
+        dir.replace(&[("packet.json", b"{}".to_vec())]).unwrap();
+        let mut dir = PacketDir::hold(&path).unwrap();
+        std::fs::rename(&path, base.path().join("moved")).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        std::fs::write(path.join("id_rsa"), "kept").unwrap();
+        assert!(dir.replace(&[("packet.json", b"[]".to_vec())]).is_err());
+        let found = std::fs::read_dir(base.path()).unwrap();
+        let kept = found.filter(|entry| entry.as_ref().unwrap().path().join("id_rsa").exists());
+        assert_eq!(kept.count(), 1);
+        assert_eq!(std::fs::read(path.join("packet.json")).unwrap(), b"[]");
     }
 
     #[test]

@@ -261,3 +261,25 @@ impl Plan {
             .count()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn list_of_changes_has_an_end() {
+        let change = |path: &[u8]| {
+            let stat = nix::sys::stat::stat("/").unwrap();
+            Change::of(RelPath(path.to_vec()), What::Created, &stat)
+        };
+        let mut changes = Changes {
+            left: 1000,
+            ..Changes::default()
+        };
+        // What is short as a name can be long in JSON.
+        assert!(changes.push(change(&[1; 200])).is_err());
+        while changes.push(change(b"name")).is_ok() {}
+        let length = serde_json::to_vec(&changes.list).unwrap().len();
+        assert!((850..1000).contains(&length), "{length}");
+    }
+}
