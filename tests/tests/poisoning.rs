@@ -420,3 +420,44 @@ fn assert_nowhere(packet: &Path, word: &str) {
         assert!(!found, "{} holds {word}", path.display());
     }
 }
+
+#[test]
+fn step_without_a_policy_cannot_write_one_for_the_next() {
+    const POLICY: &str = r#"mkdir -p .pipelock && printf 'version: 1\nmode: strict\napi_allowlist: ["evil.test"]\n' >.pipelock/ci.yaml; echo fine >fine"#;
+    let world = World::new();
+    let work = world.dir().join("work");
+    fs::create_dir(&work).unwrap();
+    fs::write(work.join("agent.sh"), POLICY).unwrap();
+    let step = || {
+        let inputs = [
+            "SCRIPT_PATH=agent.sh",
+            "CONFIG=.pipelock/ci.yaml",
+            "AGENT_IDENTITY=agent",
+            "AUDIT_PACKET_DIR=../packet",
+            "WORKING_DIRECTORY=.",
+            "FAIL_ON_VERIFIER_ERROR=false",
+            "DEBUG=false",
+            "MEDIATOR=builtin",
+            "DNS=synthetic",
+            "WORKSPACE=apply",
+        ]
+        .map(|input| format!("INPUT_{input}"));
+        let step = world.shell(&format!(
+            "cd {} && export {} && {} action run",
+            work.display(),
+            inputs.join(" "),
+            egress_tests::binary().display()
+        ));
+        assert!(step.success(), "{step}");
+        step.stdout.contains("NOTHING MAY BE REACHED")
+    };
+    for _ in 0..2 {
+        assert!(step(), "there is a policy");
+        assert!(work.join("fine").exists());
+        assert!(!work.join(".pipelock/ci.yaml").exists());
+    }
+    // Who writes it outside of the boundary.
+    let control = world.shell(&format!("cd {} && {POLICY}", work.display()));
+    assert!(control.success(), "{control}");
+    assert!(!step(), "the policy is not heeded");
+}

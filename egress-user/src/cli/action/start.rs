@@ -25,6 +25,8 @@ const ROOT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 pub(super) struct Place {
     workdir: PathBuf,
     config: Option<PathBuf>,
+    /// Where a policy would be: the script must not write one for the next step.
+    no_config: Option<PathBuf>,
     script: PathBuf,
 }
 
@@ -66,21 +68,26 @@ pub(super) fn place(inputs: &Inputs) -> anyhow::Result<Place> {
         .with_context(|| format!("cannot use working-directory {shown}"))?;
     let script = inside(&workdir, &inputs.script)
         .with_context(|| format!("script-path {} cannot be used", inputs.script.display()))?
+        .ok()
         .with_context(|| format!("script-path {} is not there", inputs.script.display()))?;
-    let config = match &inputs.config {
-        None => None,
-        Some(config) => inside(&workdir, config)
-            .with_context(|| format!("config {} cannot be used", config.display()))?,
+    let (config, no_config) = match &inputs.config {
+        None => (None, None),
+        Some(config) => {
+            let found = inside(&workdir, config)
+                .with_context(|| format!("config {} cannot be used", config.display()))?;
+            (found.clone().ok(), found.err())
+        }
     };
     Ok(Place {
         workdir,
         config,
+        no_config,
         script,
     })
 }
 
-/// The file `path` below `workdir` without links; nothing if there is none.
-fn inside(workdir: &Path, path: &Path) -> anyhow::Result<Option<PathBuf>> {
+/// The file `path` below `workdir` without links; where it would be, if there is none.
+fn inside(workdir: &Path, path: &Path) -> anyhow::Result<Result<PathBuf, PathBuf>> {
     let joined = workdir.join(path);
     let mut found = joined.as_path();
     // Of what is not there, the directories that are must not lead outside either.
@@ -99,10 +106,10 @@ fn inside(workdir: &Path, path: &Path) -> anyhow::Result<Option<PathBuf>> {
         "it lies outside the working directory"
     );
     if found != joined {
-        return Ok(None);
+        return Ok(Err(real.join(joined.strip_prefix(found)?)));
     }
     ensure!(real.is_file(), "it is no file");
-    Ok(Some(real))
+    Ok(Ok(real))
 }
 
 /// A directory for this step alone, removed when dropped.
@@ -193,6 +200,9 @@ fn arguments(inputs: &Inputs, place: &Place, result: &Path) -> Vec<OsString> {
     if let Some(config) = &place.config {
         option("--config", config.as_os_str());
     }
+    if let Some(path) = &place.no_config {
+        option("--protect", path.as_os_str());
+    }
     if let Some(key) = &inputs.private_key {
         option("--signer-private-key", key.as_os_str());
     }
@@ -263,9 +273,16 @@ mod tests {
         std::os::unix::fs::symlink(base.join("out.sh"), space.join("link.sh")).unwrap();
         std::os::unix::fs::symlink(&base, space.join("up")).unwrap();
         let find = |path: &str| inside(&space, Path::new(path));
-        assert_eq!(find("in.sh").unwrap(), Some(space.join("in.sh")));
-        assert_eq!(find("../space/in.sh").unwrap(), Some(space.join("in.sh")));
-        assert_eq!(find("missing/file").unwrap(), None);
+        std::os::unix::fs::symlink(".", space.join("here")).unwrap();
+        assert_eq!(find("in.sh").unwrap(), Ok(space.join("in.sh")));
+        assert_eq!(find("../space/in.sh").unwrap(), Ok(space.join("in.sh")));
+        for path in ["missing/file", "here/missing/file"] {
+            assert_eq!(
+                find(path).unwrap(),
+                Err(space.join("missing/file")),
+                "{path}"
+            );
+        }
         for path in [
             "../out.sh",
             "link.sh",
