@@ -151,7 +151,7 @@ fn remove(state: &Path, leaving: &Leaving) -> io::Result<Option<Kept>> {
     let path = &leaving.path;
     match leaving.kind {
         Kind::Cgroup => cgroup::remove(path, Occupants::Spare).map(|()| None),
-        Kind::Unfinished => fs::remove_dir_all(path).map(|()| None),
+        Kind::Unfinished => state::clear(path).map(|()| None),
         Kind::Unknown => Err(io::Error::other(
             "it has no lock: no run of this version made it",
         )),

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 use egress_sandbox::cgroup::{self, RunCgroups};
 use egress_sandbox::limits::{Caps, Limits, Places};
+use egress_sys::dir::hold;
+use egress_workspace::clear::remove_tree;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
@@ -332,7 +334,17 @@ pub(super) fn remove(run: &Path) -> io::Result<()> {
     let name = run.file_name().unwrap_or_default().to_string_lossy();
     let unnamed = run.with_file_name(format!(".{name}"));
     fs::rename(run, &unnamed)?;
-    fs::remove_dir_all(&unnamed)
+    clear(&unnamed)
+}
+
+/// Removes a directory of the state directory, however deep it is: the mediator writes into it.
+///
+/// # Errors
+/// Those of `unlink(2)`.
+pub(super) fn clear(path: &Path) -> io::Result<()> {
+    let no_name = || io::Error::other("it has no name");
+    let (parent, name) = path.parent().zip(path.file_name()).ok_or_else(no_name)?;
+    remove_tree(&hold(&parent.canonicalize()?)?, name)
 }
 
 /// Moves what a run recorded to `<state>/kept/<id>`, for root's eyes. `None` when it recorded
@@ -392,4 +404,30 @@ pub fn random_hex<const BYTES: usize>() -> io::Result<String> {
     let mut bytes = [0; BYTES];
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;
     Ok(hex::encode(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use egress_sys::dir::open_dir;
+    use nix::sys::stat::{Mode, mkdirat};
+
+    use super::*;
+
+    #[test]
+    fn directory_of_a_run_is_removed_however_deep_it_is() {
+        let state = tempfile::tempdir_in("/dev/shm").unwrap();
+        let run = state.path().join("run");
+        fs::create_dir_all(run.join("evidence")).unwrap();
+        let mut at = hold(&run.join("evidence")).unwrap();
+        // More levels than a process has descriptors or a path has bytes.
+        for _ in 0..30_000 {
+            mkdirat(&at, "d", Mode::S_IRWXU).unwrap();
+            at = open_dir(&at, OsStr::new("d")).unwrap();
+        }
+        drop(at);
+        remove(&run).unwrap();
+        assert_eq!(fs::read_dir(state.path()).unwrap().count(), 0);
+    }
 }

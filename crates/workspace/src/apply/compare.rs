@@ -51,7 +51,7 @@ pub fn compare(store: &Store, altered: &BTreeSet<RelPath>, set_back: Duration) -
         copied: tree::earlier(copy::ended(store)?, set_back),
         began: tree::earlier(store.about().began, set_back),
         altered,
-        digests: Digests::default(),
+        digests: Digests::on(store.held())?,
         changes: Changes::default(),
     };
     compare.directory(&Pair {

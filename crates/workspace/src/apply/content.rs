@@ -6,32 +6,45 @@ use std::os::fd::AsFd;
 
 use egress_sys::entry_xattr as xattr;
 use nix::sys::stat::FileStat;
+use nix::sys::statvfs::fstatvfs;
 use sha2::{Digest, Sha256};
 
 use super::judge::Kind;
 use super::model::Change;
 use super::tree;
 
-/// Takes digests of files. What is written of them is bounded by the disk, if a file with several names is read once.
-/// Holes are not bounded, and a program makes terabytes of them with one call: so many bytes of holes are digested in all.
+/// Bytes of holes that are digested in all: a program makes terabytes of them with one call.
+const MOST_HOLES: u64 = 8 << 30;
+
+/// Takes digests of files, of no more than their file system has room for. A file with several names is read once. Where
+/// files can share what is written of them, they can have more in all, like holes.
 #[derive(Debug)]
 pub struct Digests {
     holes_left: u64,
+    written_left: u64,
     /// Digests of files with several names, by their inodes.
     known: BTreeMap<u64, Option<String>>,
 }
 
-impl Default for Digests {
-    fn default() -> Self {
-        Self {
-            holes_left: 8 << 30,
-            known: BTreeMap::new(),
-        }
-    }
-}
-
 impl Digests {
-    /// Digest of `file`, unless its holes are too many.
+    /// For files on the file system of `dir`.
+    ///
+    /// # Errors
+    /// Those of `fstatvfs(3)`.
+    pub fn on(dir: &impl AsFd) -> io::Result<Self> {
+        let room = fstatvfs(dir)?;
+        Ok(Self {
+            holes_left: MOST_HOLES,
+            // Some file systems have no limit.
+            written_left: match room.blocks().saturating_mul(room.fragment_size()) {
+                0 => u64::MAX,
+                bytes => bytes,
+            },
+            known: BTreeMap::new(),
+        })
+    }
+
+    /// Digest of `file`, unless it would take too long.
     ///
     /// # Errors
     /// Those of `read(2)`.
@@ -49,14 +62,16 @@ impl Digests {
 
     fn taken(&mut self, file: impl Read, stat: &FileStat) -> io::Result<Option<String>> {
         const BLOCK: i64 = 512;
-        let holes = stat.st_size - stat.st_blocks.saturating_mul(BLOCK);
-        match self
+        let holes = (stat.st_size - stat.st_blocks.saturating_mul(BLOCK)).max(0);
+        let bytes = |length: i64| u64::try_from(length).unwrap_or(0);
+        let left = self
             .holes_left
-            .checked_sub(u64::try_from(holes).unwrap_or(0))
-        {
+            .checked_sub(bytes(holes))
+            .zip(self.written_left.checked_sub(bytes(stat.st_size - holes)));
+        match left {
             None => Ok(None),
-            Some(left) => {
-                self.holes_left = left;
+            Some((holes, written)) => {
+                (self.holes_left, self.written_left) = (holes, written);
                 sha256(file).map(Some)
             }
         }
@@ -122,5 +137,26 @@ pub fn is_same(
             nix::fcntl::readlinkat(lower, name).ok() == nix::fcntl::readlinkat(upper, name).ok()
         ),
         Kind::Device | Kind::Directory | Kind::Fifo | Kind::Socket => Ok(false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_is_digested_than_there_is_room_for() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("file");
+        std::fs::write(&path, [7; 8192]).unwrap();
+        let stat = nix::sys::stat::stat(&path).unwrap();
+        let dir = std::fs::File::open(place.path()).unwrap();
+        let mut digests = Digests::on(&dir).unwrap();
+        assert!(digests.written_left > 1 << 20);
+        digests.written_left = 3 * 8192;
+        let mut digest = || digests.of([7; 8192].as_slice(), &stat).unwrap();
+        // Each stands for a file that shares what is written with the others.
+        assert!((0..3).all(|_| digest().is_some()));
+        assert!(digest().is_none());
     }
 }

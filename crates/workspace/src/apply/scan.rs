@@ -43,7 +43,7 @@ pub fn scan(upper: &OwnedFd, root: &OwnedFd, rules: &Rules<'_>) -> io::Result<Pl
             moves: BTreeMap::new(),
             impossible: &impossible,
             slots: 0,
-            digests: Digests::default(),
+            digests: Digests::on(upper)?,
             changes: Changes::default(),
             moved_out: Vec::new(),
             steps: Vec::new(),
