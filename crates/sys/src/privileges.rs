@@ -98,10 +98,15 @@ pub fn status() -> io::Result<Enforced> {
 }
 
 /// The same of another process; `None` when there is no such process any more. One whose words
-/// cannot be understood has given up nothing.
+/// cannot be understood has given up nothing. Its name, which is among them, may be any bytes.
 pub fn status_of(pid: u32) -> Option<Enforced> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    Some(parse(&text).unwrap_or(Enforced {
+    let text = match std::fs::read(format!("/proc/{pid}/status")) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => {
+            return None;
+        }
+        read => read.unwrap_or_default(),
+    };
+    Some(parse(&String::from_utf8_lossy(&text)).unwrap_or(Enforced {
         no_new_privs: false,
         seccomp_mode: 0,
         seccomp_filters: 0,
@@ -156,6 +161,20 @@ mod tests {
     use super::*;
 
     const SOUND: &[u8] = b"Name:\tx\nUid:\t7\t7\t7\t7\nGid:\t7\t7\t7\t7\nCapInh:\t0000000000000000\nCapPrm:\t0000000000000000\nCapEff:\t0000000000000000\nCapBnd:\t0000000000000000\nCapAmb:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t5\n";
+
+    #[test]
+    fn process_with_a_name_of_any_bytes_is_seen() {
+        let wanted = status().unwrap();
+        for name in [c"plain", c"\xff\n\xc3"] {
+            let name = name.to_owned();
+            let found = std::thread::spawn(move || {
+                nix::sys::prctl::set_name(&name).unwrap();
+                status_of(nix::unistd::gettid().as_raw().cast_unsigned())
+            });
+            assert_eq!(found.join().unwrap().as_ref(), Some(&wanted));
+        }
+        assert_eq!(status_of(u32::MAX), None);
+    }
 
     #[test]
     fn what_cannot_be_understood_is_not_taken_for_dropped() {

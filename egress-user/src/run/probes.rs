@@ -319,15 +319,8 @@ fn protocols() -> Vec<String> {
 /// Paths that sockets of this network namespace are bound to. Without the list the run's own socket
 /// is tried all the same. What the caller opened by name is no finding.
 fn host_sockets(opened: &[PathBuf]) -> Vec<PathBuf> {
-    let table = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
     let mut room = HOST_SOCKET_BYTES;
-    let path = |line: &str| {
-        // Seven words of fixed form, then the path, which may hold spaces.
-        let path = line.split_ascii_whitespace().nth(7)?;
-        let path = line.get(line.find(path)?..)?;
-        path.starts_with('/').then(|| PathBuf::from(path))
-    };
-    let mut paths: Vec<PathBuf> = table.lines().skip(1).filter_map(path).collect();
+    let mut paths = paths_in(&std::fs::read("/proc/net/unix").unwrap_or_default());
     paths.sort();
     paths.dedup();
     paths.retain(|path| !opened.contains(path));
@@ -338,6 +331,20 @@ fn host_sockets(opened: &[PathBuf]) -> Vec<PathBuf> {
         fits
     });
     paths
+}
+
+/// Paths in the kernel's table of Unix sockets. A program binds a socket to a name of any bytes, which must not hide the others.
+fn paths_in(table: &[u8]) -> Vec<PathBuf> {
+    let path = |line: &str| {
+        // Seven words of fixed form, then the path, which may hold spaces.
+        let path = line.split_ascii_whitespace().nth(7)?;
+        let path = line.get(line.find(path)?..)?;
+        path.starts_with('/').then(|| PathBuf::from(path))
+    };
+    let lines = table.split(|byte| *byte == b'\n').skip(1);
+    lines
+        .filter_map(|line| path(std::str::from_utf8(line).ok()?))
+        .collect()
 }
 
 impl Probed {
