@@ -193,16 +193,32 @@ fn files_of(agent: &CgroupGuard, enough: u64) -> io::Result<u64> {
     let processes = agent.processes()?;
     let mut total = 0_u64;
     // Descriptors first: they cost one call a process.
-    for count in [descriptors, mappings] {
+    for count in [descriptors as Count, mappings] {
         for pid in &processes {
             // One that has ended meanwhile has nothing.
-            total += count(&Path::new("/proc").join(pid.to_string())).unwrap_or_default();
+            let process = Path::new("/proc").join(pid.to_string());
+            total += of_process(count, &process).unwrap_or_default();
             if total > enough {
                 return Ok(total);
             }
         }
     }
     Ok(total)
+}
+
+/// Counts what a process has, or one of its threads.
+type Count = fn(&Path) -> io::Result<u64>;
+
+/// What a process has. When its first thread has ended, the kernel shows nothing in the place of the process: then what
+/// the others have.
+fn of_process(count: Count, process: &Path) -> io::Result<u64> {
+    let mut most = count(process)?;
+    if most == 0 {
+        for thread in fs::read_dir(process.join("task"))? {
+            most = most.max(count(&thread?.path()).unwrap_or_default());
+        }
+    }
+    Ok(most)
 }
 
 fn descriptors(process: &Path) -> io::Result<u64> {
@@ -265,7 +281,38 @@ fn page_size() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    #![expect(
+        clippy::disallowed_methods,
+        reason = "a process of its own is what is counted"
+    )]
+    use std::process::{Command, Stdio};
+
     use super::*;
+
+    #[test]
+    fn files_of_a_process_whose_first_thread_has_ended_are_counted() {
+        const SCRIPT: &str = "import ctypes, os, sys, threading
+def hold():
+    held = [os.open('/dev/null', 0) for _ in range(300)]
+    sys.stdin.read()
+threading.Thread(target=hold).start()
+ctypes.CDLL(None).syscall(60 if os.uname().machine == 'x86_64' else 93, 0)";
+        let mut child = Command::new("python3")
+            .args(["-c", SCRIPT])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let process = Path::new("/proc").join(child.id().to_string());
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let hides = || mappings(&process).unwrap() == 0 && descriptors(&process).unwrap() == 0;
+        while !hides() || of_process(descriptors, &process).unwrap() < 300 {
+            assert!(Instant::now() < deadline, "the files are not counted");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(of_process(mappings, &process).unwrap() > 0);
+        drop(child.stdin.take());
+        child.wait().unwrap();
+    }
 
     #[test]
     fn open_files_of_a_process_are_counted() {
