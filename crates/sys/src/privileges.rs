@@ -168,7 +168,7 @@ mod tests {
         for name in [c"plain", c"\xff\n\xc3"] {
             let name = name.to_owned();
             let found = std::thread::spawn(move || {
-                nix::sys::prctl::set_name(&name).unwrap();
+                prctl::set_name(&name).unwrap();
                 status_of(nix::unistd::gettid().as_raw().cast_unsigned())
             });
             assert_eq!(found.join().unwrap().as_ref(), Some(&wanted));

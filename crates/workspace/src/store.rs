@@ -266,12 +266,12 @@ fn fresh(holder: &OwnedFd, name: &str, agent: u32) -> io::Result<OwnedFd> {
     mkdirat(holder, name, Mode::S_IRWXU)?;
     let taken = || {
         let dir = open_dir(holder, OsStr::new(name))?;
-        let empty = || match names(&dir, 0)? {
-            (_, true) => Ok(()),
-            (_, false) => {
-                let text = format!("another process put files into {name}, which is for changes");
-                Err(io::Error::other(text))
+        let empty = || {
+            if names(&dir, 0)?.1 {
+                return Ok(());
             }
+            let text = format!("another process put files into {name}, which is for changes");
+            Err(io::Error::other(text))
         };
         empty()?;
         give(&dir, users::nobody(agent))?;
