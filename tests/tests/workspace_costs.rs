@@ -1,9 +1,12 @@
 //! What a command's changes cost the supervisor: time, memory and room on the disk, whatever their form.
 #![forbid(unsafe_code)]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test whose files cannot be made has failed"
+)]
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 use egress_tests::World;
 use egress_tests::changes::{apply, assert_ran, assert_refused, changes, outcome};
@@ -39,7 +42,6 @@ fn short_index_with_terabytes_of_names_costs_no_more_than_a_long_one() {
     let made = world.shell(&format!("cd {} && {prepare}", work.display()));
     assert!(made.success(), "{made}");
     let run = run
-        .limit(Duration::from_secs(60))
         .script(&format!(
             "{SHORT_INDEX} 1000000 10000 && echo fine >fine; echo DONE"
         ))
