@@ -110,6 +110,8 @@ class _Comparer:
         for receipt in self.evidence.receipts:
             if not receipt.is_session_record:
                 self._words(receipt)
+            else:
+                self.differ["other_form"] += not _is_session(receipt, self.writer == "builtin")
         self._open_ends()
         self._frames()
         self._policy()
@@ -418,4 +420,18 @@ def _is_builtin(receipt: Receipt) -> bool:
         fits = (phase, verdict) == ("", "block") and bool(layer)
     methods = {"connect": "CONNECT", "websocket": "WS"}
     has_method = method == methods.get(transport, method)
-    return fits and has_method and bool(receipt.text("policy_hash")) and not target_names_user(receipt.record["target"])
+    is_whole = receipt.text("principal") == "local" and bool(receipt.text("policy_hash"))
+    return fits and has_method and is_whole and not target_names_user(receipt.record["target"])
+
+
+def _is_session(receipt: Receipt, is_builtin: bool) -> bool:
+    """Whether a mediator writes such session records."""
+    kind = receipt.record["session_control"].get("kind", "").removeprefix("session_")
+    expected = {"verdict": "allow", "transport": "receipt_session", "target": f"pipelock://session/{kind}"}
+    if is_builtin:
+        expected |= {
+            "action_type": "unclassified", "side_effect_class": "none", "reversibility": "unknown",
+            "principal": "local", "actor": "pipelock",
+        }
+    fits = all(receipt.text(name) == text for name, text in expected.items())
+    return fits and (not is_builtin or bool(receipt.text("policy_hash")))

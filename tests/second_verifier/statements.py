@@ -85,6 +85,9 @@ def _check_users(parts: PacketParts, differ: Any) -> None:
         differ("posture.agent_uid is not agent.uid")
     if parts.capsule and parts.capsule.containment and parts.capsule.containment["target_uid"] != str(uid):
         differ("containment.target_uid is not agent.uid")
+    launch = parts.capsule.document["evidence"].get("contain_launch") if parts.capsule else None
+    if launch and launch["target_uid"] != str(uid):
+        differ("contain_launch.target_uid is not agent.uid")
 
 
 def _check_policy(parts: PacketParts, differ: Any) -> None:

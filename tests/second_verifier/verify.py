@@ -117,10 +117,10 @@ class PacketCheck:
         clock_set_ms = log.clock_set_ms if log else 0
 
         compare_with_receipts(packet, evidence, self.keys, clock_set_ms, self.head)
-        self._policy_hashes(packet, evidence, policy)
+        boundary = self._read(documents["boundary.json"], read_boundary)
+        self._policy_hashes(packet, evidence, policy, boundary)
         self._artifacts(packet)
 
-        boundary = self._read(documents["boundary.json"], read_boundary)
         capsule = self._read(documents["posture-capsule.json"], read_capsule)
         attestation = None
         if documents["attestation.json"] is not None:
@@ -179,16 +179,21 @@ class PacketCheck:
         with file:
             return read_flows(file, self.rest)
 
-    def _policy_hashes(self, packet: dict[str, Any], evidence: Evidence, policy: bytes | None) -> None:
+    def _policy_hashes(
+        self, packet: dict[str, Any], evidence: Evidence, policy: bytes | None, boundary: Boundary | None
+    ) -> None:
         if policy is None:
             return
         found = sha256(policy)
         stated = packet["policy"].get("config_snapshot_sha256", found)
         if stated.removeprefix("sha256:") != found:
             self.head.error("packet.policy", "policy.yaml is not the policy that the packet names")
-        if not evidence.decisions and any(
-            receipt.record["policy_hash"] not in ("", found) for receipt in evidence.receipts if not receipt.is_session_record
-        ):
+        receipts = [receipt for receipt in evidence.receipts if not receipt.is_session_record]
+        if boundary and boundary.mediator_kind == "builtin":
+            receipts = evidence.receipts
+        elif evidence.decisions:
+            receipts = []
+        if any(receipt.record["policy_hash"] not in ("", found) for receipt in receipts):
             self.head.error("packet.policy", "policy.yaml is not the policy that the receipts name")
 
     def _artifacts(self, packet: dict[str, Any]) -> None:

@@ -57,6 +57,8 @@ const NOT_MADE: &[&str] = &[
     "a connection ended before it began",
     "a connection of the mediator ended before it began",
     "the mediator's connection leads to no address",
+    "a datagram of the mediator ",
+    "more bytes were acknowledged than sent",
     "a name was answered without an address or a reason",
     " was not given the address of an attempt",
     "the times of kernel rows follow different clocks",

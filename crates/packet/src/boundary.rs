@@ -141,7 +141,7 @@ pub fn judge(
             reconciliation: reconciliation.as_ref(),
         };
         statements.check(&mut findings, &mut caps);
-        for reason in joined.finish(measured) {
+        for reason in joined.finish(measured, statements.proxy_port()) {
             caps.cap(Grade::KernelObserved, reason);
         }
     }

@@ -9,7 +9,6 @@ use pipelock_receipts::findings::{Finding, Findings, Severity};
 use pipelock_receipts::json::{MAX_DEPTH, Node, Value, document_of, parse_bytes};
 use pipelock_receipts::keys::parse_public;
 use pipelock_receipts::report::{Report, Verdict};
-use sha2::{Digest, Sha256};
 
 use super::boundary::{BoundaryFiles, BoundaryReport, judge};
 use super::inline::Inline;
@@ -18,7 +17,7 @@ use super::names::{SUMMARY_FILE, VERIFIER_FILE};
 use super::reconcile::Receipts;
 use super::rendered::{self, Found, Source};
 use super::stream::{FileDigest, Stream};
-use super::{display, rules};
+use super::{display, policy_file, rules};
 
 /// The files of a packet directory.
 #[derive(Debug)]
@@ -132,9 +131,7 @@ pub fn check_packet(packet: &Packet, files: PacketFiles<'_>, pinned: &Pinned) ->
         display::check(packet, &report, &mut findings);
     }
     check_artifacts(packet, &pages, &mut findings);
-    if let Some(policy) = files.policy {
-        check_policy(packet, policy, &report, &mut findings);
-    }
+    let policy = files.policy;
     let mut boundary = judge(
         files.boundary,
         Some(packet),
@@ -142,6 +139,15 @@ pub fn check_packet(packet: &Packet, files: PacketFiles<'_>, pinned: &Pinned) ->
         &receipts,
         &pinned.boundary,
     );
+    if let Some(policy) = policy {
+        policy_file::check(
+            packet,
+            policy,
+            &report,
+            boundary.measured.as_ref(),
+            &mut findings,
+        );
+    }
     let compared = boundary.reconciliation.as_ref();
     let clock_set = compared.map_or(Duration::ZERO, |compared| compared.clock_set);
     display::times(packet, clock_set, &mut findings);
@@ -422,31 +428,6 @@ fn check_pages(
         boundary,
     };
     rendered::check(&source, pages, findings);
-}
-
-/// `policy.yaml` is the file whose hash the packet states. Writers that put the hash of the file's
-/// bytes into receipts are the built-in mediator and Pipelock 2.x: those that write no version 2
-/// receipts. Pipelock 3.x hashes a canonical form that cannot be recomputed here.
-fn check_policy(packet: &Packet, policy: &[u8], report: &Report, findings: &mut Findings) {
-    let actual = hex::encode(Sha256::digest(policy));
-    if let Some(stated) = packet.policy.config_snapshot_sha256.as_deref()
-        && stated.strip_prefix("sha256:").unwrap_or(stated) != actual
-    {
-        findings.add(&rules::POLICY, rules::here(), actual.as_str(), stated);
-    }
-    if report.evidence_receipts > 0 {
-        return;
-    }
-    for hash in &report.counts.decision_policy_hashes {
-        if *hash != actual {
-            findings.add(
-                &rules::POLICY,
-                rules::here(),
-                actual.as_str(),
-                format!("{hash} in receipts"),
-            );
-        }
-    }
 }
 
 /// The verdict over everything.

@@ -119,6 +119,9 @@ impl Form {
                 let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
                 text.len() == *length && text.bytes().all(is_digit)
             }),
+            Self::Mode => node.text().is_some_and(|text| {
+                text.len() == 4 && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte))
+            }),
             Self::Number => node.unsigned().is_some_and(|number| number <= LARGEST),
             Self::Exactly(number) => node.unsigned() == Some(*number),
             Self::Time => node.text().is_some_and(is_rfc3339),

@@ -12,15 +12,18 @@ use super::as_stated;
 use super::measured::Measured;
 use super::rows::{RelayRow, RelayVerdict, Row};
 
+mod attempt;
+
+use attempt::{Alike, alike};
+
 /// How far a record may lie from what it is about, ns: a busy machine records late.
 const RECORDED_WITHIN: i128 = 15_000_000_000;
 /// How far the times of rows may go back that are written when they are made, ns.
 const AT_ONCE: i128 = 1_000_000_000;
+/// The port of name servers.
+const DNS: u16 = 53;
 /// Reasons that are kept.
 const KEPT: usize = 10;
-
-/// The first of an attempt that was repeated: hook, verdict, protocol, who, why, where to, and whether the mediator made it.
-type Alike = [String; 7];
 
 /// A connection as the kernel saw it being made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +67,8 @@ pub(super) struct Joined {
     first_of: BTreeMap<Alike, BTreeSet<i128>>,
     repeats: Vec<(Alike, i128)>,
     uids: BTreeSet<u64>,
+    /// Where the explicit proxy was found.
+    proxies: BTreeSet<i64>,
     /// The last time of a row that is written when it is made, and how far one lies before another.
     last_written: Option<i128>,
     went_back: i128,
@@ -143,6 +148,7 @@ impl Joined {
                 let [first, last] =
                     ["first", "last"].map(|name| nanos(node.member_text(name)).unwrap_or(0));
                 self.repeats.push((alike(node), first));
+                self.name(node);
                 self.say(first <= last, "a repeated attempt ended before it began");
                 widen(&mut self.others, first);
                 widen(&mut self.others, last);
@@ -157,6 +163,25 @@ impl Joined {
                 );
                 let fits = row.dst.parse::<IpAddr>().is_ok();
                 self.say(fits, "the mediator's connection leads to no address");
+                let is_question = row.protocol != "udp" || matches!(row.port, 0 | DNS);
+                self.say(is_question, "a datagram of the mediator is no question");
+                self.carried(
+                    &row.protocol,
+                    row.bytes_sent,
+                    row.bytes_acked,
+                    row.bytes_received,
+                );
+            }
+            Row::KernelMediatorTotal(row) => {
+                self.carried(
+                    &row.protocol,
+                    row.bytes_sent,
+                    row.bytes_acked,
+                    row.bytes_received,
+                );
+            }
+            Row::KernelCloseTotal(row) => {
+                self.carried("tcp", row.bytes_sent, row.bytes_acked, row.bytes_received);
             }
             Row::KernelMediatorDenied(row) => {
                 self.first_of.entry(alike(node)).or_default().insert(at);
@@ -167,6 +192,7 @@ impl Joined {
                 self.say(fits, "a denial of the mediator leads to no address");
             }
             Row::KernelClose(row) => {
+                self.carried("tcp", row.bytes_sent, row.bytes_acked, row.bytes_received);
                 let made = self
                     .made
                     .get(&(row.cookie, row.connect_ns))
@@ -195,11 +221,18 @@ impl Joined {
                     );
                 }
             }
-            Row::KernelCloseTotal(_) | Row::KernelMediatorTotal(_) | Row::Unknown => {}
+            Row::Unknown => {}
         }
         if !source.is_empty() {
             widen(&mut self.others, at);
         }
+    }
+
+    /// No more is acknowledged than was sent, and nobody answers a datagram on the socket that counts it.
+    fn carried(&mut self, protocol: &str, sent: u64, acked: u64, received: u64) {
+        self.say(acked <= sent, "more bytes were acknowledged than sent");
+        let fits = protocol != "udp" || (acked == 0 && received == 0);
+        self.say(fits, "a datagram of the mediator was acknowledged");
     }
 
     /// Rows that are written when they are made follow each other.
@@ -207,72 +240,6 @@ impl Joined {
         let back = self.last_written.map_or(0, |last| last.saturating_sub(at));
         self.went_back = self.went_back.max(back);
         self.last_written = Some(at);
-    }
-
-    fn attempt(&mut self, node: &Node<'_>, verdict: &str, at: i128) {
-        self.first_of.entry(alike(node)).or_default().insert(at);
-        let [reason, hook, protocol] =
-            ["reason", "hook", "protocol"].map(|name| node.member_text(name));
-        let has_reason = matches!(verdict, "denied" | "unreachable" | "unread");
-        let has_none = matches!(verdict, "local" | "proxy" | "redirected" | "allowed_unix");
-        let fits = !(has_reason && reason.is_empty() || has_none && !reason.is_empty());
-        let fits = fits && !(verdict == "probe" && reason.is_empty());
-        self.say(
-            fits,
-            format!("an attempt is {verdict} for the reason {reason:?}"),
-        );
-        if protocol == "unix" {
-            return;
-        }
-        let connect_ns = node.member_unsigned("connect_ns").unwrap_or(0);
-        self.offsets
-            .insert(at.saturating_sub(i128::from(connect_ns)));
-        let address = node.member_text("dst").parse::<IpAddr>().ok();
-        let family = node.member_unsigned("family");
-        let is_v4 = hook.ends_with('4');
-        let fits = match (address, family) {
-            (Some(IpAddr::V4(_)), Some(2)) => !hook.ends_with('6'),
-            (Some(_), Some(10)) => !is_v4,
-            (Some(_), _) => matches!(hook, "sock_create" | "skb_egress"),
-            (None, _) => false,
-        };
-        self.say(
-            fits,
-            format!("an attempt by {hook} leads to no address of its family"),
-        );
-        let is_stream = protocol == "tcp" && node.member_unsigned("sock_type") == Some(1);
-        let leads_inside =
-            address.is_some_and(|address| address.is_loopback() || address.is_unspecified());
-        let fits = match verdict {
-            "redirected" => is_stream && !leads_inside && hook.starts_with("connect"),
-            "proxy" => is_stream && leads_inside && hook.starts_with("connect"),
-            "local" => leads_inside || hook == "sock_create",
-            _ => true,
-        };
-        self.say(fits, format!("an attempt that cannot have been {verdict}"));
-        let port = node
-            .member_unsigned("port")
-            .and_then(|port| u16::try_from(port).ok());
-        if let (Some(name), Some(address)) = (node.member("name").and_then(Node::text), address) {
-            self.named.push((name.to_owned(), address));
-        }
-        let is_made = matches!(verdict, "redirected" | "proxy");
-        if let Some(cookie) = node
-            .member_unsigned("cookie")
-            .filter(|cookie| is_made && *cookie != 0)
-        {
-            let made = Made {
-                at,
-                dst: address.zip(port).map(SocketAddr::from),
-                is_proxy: verdict == "proxy",
-                caller: Caller {
-                    pid: node.member_unsigned("pid"),
-                    program: self.program(text(node, "process"), text(node, "exe")),
-                },
-            };
-            let before = self.made.insert((cookie, connect_ns), made);
-            self.say(before.is_none(), "a connection was made twice");
-        }
     }
 
     fn relay(&mut self, row: &RelayRow, at: i128) {
@@ -370,8 +337,14 @@ impl Joined {
         }
     }
 
-    /// What does not go together, in words.
-    pub(super) fn finish(mut self, measured: &Measured) -> Vec<String> {
+    /// What does not go together, in words. `proxy_port` is the port of the explicit proxy, if the capsule has it.
+    pub(super) fn finish(mut self, measured: &Measured, proxy_port: Option<i64>) -> Vec<String> {
+        let is_elsewhere = |port: &i64| proxy_port.is_some_and(|proxy| proxy != *port);
+        let is_there = !self.proxies.iter().any(is_elsewhere);
+        self.say(
+            is_there,
+            "an attempt to the explicit proxy has another port",
+        );
         let is_one = self.offsets.len() <= 1;
         self.say(is_one, "the times of kernel rows follow different clocks");
         let back = self.went_back.saturating_sub(self.clock_set);
@@ -424,29 +397,6 @@ impl Joined {
         }
         self.reasons
     }
-}
-
-/// What makes two attempts the same.
-fn alike(node: &Node<'_>) -> Alike {
-    let port = node.member_unsigned("port").map(|port| port.to_string());
-    let place = [
-        text(node, "dst"),
-        port.unwrap_or_default(),
-        text(node, "path"),
-    ]
-    .join(" ");
-    let [hook, verdict, protocol, process, reason] =
-        ["hook", "verdict", "protocol", "process", "reason"].map(|name| text(node, name));
-    let is_of_mediator = node.member_text("source").starts_with("kernel_mediator");
-    [
-        hook,
-        verdict,
-        protocol,
-        process,
-        reason,
-        place,
-        is_of_mediator.to_string(),
-    ]
 }
 
 /// Whether the target of a request names the host and port of its row.

@@ -22,6 +22,7 @@ mod joined;
 pub mod measured;
 pub mod model;
 mod names;
+mod policy_file;
 pub mod posture;
 pub mod reconcile;
 pub mod rendered;

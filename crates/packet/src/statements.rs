@@ -116,9 +116,13 @@ impl Statements<'_> {
         same("agent.enforced.uid", Some(enforced.uid.to_string()));
         let stated = self.packet.and_then(|packet| packet.posture.agent_uid);
         same("posture.agent_uid", stated.map(|uid| uid.to_string()));
-        let containment = self
-            .capsule
-            .and_then(|capsule| capsule.evidence.containment.as_ref());
+        let evidence = self.capsule.map(|capsule| &capsule.evidence);
+        let launch = evidence.and_then(|evidence| evidence.contain_launch.as_ref());
+        same(
+            "contain_launch.target_uid",
+            launch.map(|launch| launch.target_uid.clone()),
+        );
+        let containment = evidence.and_then(|evidence| evidence.containment.as_ref());
         same(
             "containment.target_uid",
             containment.map(|containment| containment.target_uid.clone()),

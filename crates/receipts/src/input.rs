@@ -34,6 +34,13 @@ impl<'a> Seen<'a> {
         self.record.member_text(name)
     }
 
+    /// `open`, `heartbeat`, or `close` of a session record; empty for any other receipt.
+    pub fn session_kind(&self) -> &'a str {
+        let control = self.record.member("session_control");
+        let kind = control.map_or("", |control| control.member_text("kind"));
+        kind.strip_prefix("session_").unwrap_or(kind)
+    }
+
     /// What both versions of a receipt say of the rule that decided: `pattern` or `rule_id`; empty when absent.
     pub fn rule(&self) -> &'a str {
         self.text(if self.is_twin { "rule_id" } else { "pattern" })

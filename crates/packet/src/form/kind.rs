@@ -21,6 +21,8 @@ pub(super) enum Form {
     Word(&'static [&'static str]),
     /// So many lowercase hexadecimal digits.
     Hex(usize),
+    /// Permission bits, as four octal digits.
+    Mode,
     /// An unsigned integer of at most 53 bits.
     Number,
     /// Exactly this number.

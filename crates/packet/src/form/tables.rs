@@ -1,6 +1,6 @@
 //! The forms, one table for each document.
 use super::kind::Form::{
-    self, Either, Flag, Hex, List, Map, Name, Nullable, Number, Object, Text, True, Word,
+    self, Either, Flag, Hex, List, Map, Mode, Name, Nullable, Number, Object, Text, True, Word,
 };
 
 pub(super) const SHA256: Form = Hex(64);
@@ -388,7 +388,7 @@ pub(super) static CHANGES: Form = Object(&[
                 Word(&["device", "directory", "fifo", "file", "socket", "symlink"]),
             ),
             ("from?", Name),
-            ("mode?", Name),
+            ("mode?", Mode),
             ("size?", Number),
             ("sha256?", SHA256),
             ("target?", Name),

@@ -16,4 +16,5 @@ pub(super) struct Receipt<'a> {
     pub(super) side_effects: &'a str,
     pub(super) reversibility: &'a str,
     pub(super) policy_hash: &'a str,
+    pub(super) principal: &'a str,
 }

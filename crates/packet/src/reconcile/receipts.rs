@@ -216,6 +216,11 @@ impl Receipts {
     /// Takes one receipt of either version.
     pub fn see(&mut self, seen: &Seen<'_>) {
         if seen.is_session {
+            if !seen.is_twin && !form::is_session(seen) {
+                self.misclassified = self.misclassified.saturating_add(1);
+            } else if !seen.is_twin && !form::is_builtin_session(seen) {
+                self.unlike_builtin = self.unlike_builtin.saturating_add(1);
+            }
             return;
         }
         let [transport, target, verdict] =
@@ -238,6 +243,7 @@ impl Receipts {
             side_effects: seen.text("side_effect_class"),
             reversibility: seen.text("reversibility"),
             policy_hash: seen.text("policy_hash"),
+            principal: seen.text("principal"),
         };
         self.add(&receipt);
     }

@@ -128,6 +128,7 @@ impl Run {
                 side_effects: text("side_effect_class"),
                 reversibility: text("reversibility"),
                 policy_hash: text("policy_hash"),
+                principal: text("principal"),
             });
         }
         receipts

@@ -99,6 +99,12 @@ impl Statements<'_> {
         );
     }
 
+    /// The port of the explicit proxy inside the boundary, if the capsule states it.
+    pub(in super::super) fn proxy_port(self) -> Option<i64> {
+        let launch = self.capsule?.evidence.contain_launch.as_ref()?;
+        Some(launch.proxy_port)
+    }
+
     /// One program wrote everything.
     pub(super) fn tool(self, findings: &mut Findings) {
         let expected = format!("egress-{}", self.measured.egress.version);

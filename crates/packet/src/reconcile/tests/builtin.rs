@@ -169,6 +169,7 @@ fn requests_to_the_port_of_name_servers_have_connections() {
 fn a_receipt_has_the_form_in_which_the_builtin_mediator_writes_it() {
     let whole = json!({
         "action_type": "read", "side_effect_class": "external_read", "reversibility": "full", "policy_hash": "00",
+        "principal": "local",
     });
     let mut run = Run::new();
     let pattern = "status=200 bytes=47 reason=complete";
@@ -182,6 +183,7 @@ fn a_receipt_has_the_form_in_which_the_builtin_mediator_writes_it() {
         json!({"action_type": "write"}),
         json!({"reversibility": "unknown"}),
         json!({"policy_hash": ""}),
+        json!({"principal": "root"}),
         json!({"layer": "dlp"}),
         json!({"target": "http://b.test@a.test/x"}),
     ] {

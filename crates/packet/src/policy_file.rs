@@ -1,0 +1,48 @@
+//! Whether `policy.yaml` is the policy that the packet and its receipts name.
+use std::collections::BTreeSet;
+
+use pipelock_receipts::findings::Findings;
+use pipelock_receipts::report::Report;
+use sha2::{Digest, Sha256};
+
+use super::measured::Measured;
+use super::model::Packet;
+use super::rules;
+
+/// The hashes in receipts that must be that of the file's bytes. Writers that put this one there are the built-in mediator
+/// and Pipelock 2.x: those that write no version 2 receipts. Pipelock 3.x hashes a canonical form that cannot be recomputed
+/// here, also in the session records of a run without a decision.
+fn hashes<'r>(report: &'r Report, measured: Option<&Measured>) -> Option<&'r BTreeSet<String>> {
+    let counts = &report.counts;
+    match measured {
+        Some(measured) if measured.mediator.kind == "builtin" => Some(&counts.policy_hashes),
+        _ if report.evidence_receipts == 0 => Some(&counts.decision_policy_hashes),
+        _ => None,
+    }
+}
+
+/// `policy.yaml` is the file whose hash the packet and these receipts state.
+pub(super) fn check(
+    packet: &Packet,
+    policy: &[u8],
+    report: &Report,
+    measured: Option<&Measured>,
+    findings: &mut Findings,
+) {
+    let actual = hex::encode(Sha256::digest(policy));
+    if let Some(stated) = packet.policy.config_snapshot_sha256.as_deref()
+        && stated.strip_prefix("sha256:").unwrap_or(stated) != actual
+    {
+        findings.add(&rules::POLICY, rules::here(), actual.as_str(), stated);
+    }
+    for hash in hashes(report, measured).into_iter().flatten() {
+        if *hash != actual {
+            findings.add(
+                &rules::POLICY,
+                rules::here(),
+                actual.as_str(),
+                format!("{hash} in receipts"),
+            );
+        }
+    }
+}
