@@ -42,7 +42,6 @@ use attacker::{Attacker, Keys};
 use audit_packet::grade::Grade;
 use choice::{Choice, MUTATIONS_VARIABLE, SEED, SEED_VARIABLE, chosen, in_order_of, seed};
 pub use harmless::By;
-use harmless::HARMLESS;
 use judge::{Bench, Expectation, Judgment, THREADS};
 pub use packet::HonestPacket;
 use pipelock_receipts::keys::generate;
@@ -220,7 +219,7 @@ impl Results {
                 let explains = |(_, entry): &(usize, &harmless::Harmless)| {
                     entry.fits(by, unit.attacker, &unit.file, &unit.path, &operator)
                 };
-                match HARMLESS.iter().enumerate().find(explains) {
+                match harmless::table().enumerate().find(explains) {
                     Some((place, _)) => {
                         numbers.harmless += 1;
                         self.used.insert(place);
@@ -264,10 +263,10 @@ fn report(results: &Results, choice: &Choice, by: By, seed: u64) {
         unseen.join("\n")
     );
     if *choice == Choice::Full {
-        let stale: Vec<String> = HARMLESS
-            .iter()
+        let stale: Vec<String> = harmless::table()
             .enumerate()
-            .filter(|(place, entry)| entry.is_of(by) && !results.used.contains(place))
+            .filter(|(_, entry)| entry.is_of(by) && !entry.is_rare)
+            .filter(|(place, _)| !results.used.contains(place))
             .map(|(_, entry)| format!("{entry:?}"))
             .collect();
         assert!(
