@@ -70,7 +70,9 @@ _FORM = obj({
     "allowed_unix?": array(obj({"path?": string}, is_open=True)),
     "policy?": obj({"config?": nullable(string), "sha256?": string}, is_open=True),
     "mediator?": obj({
-        "kind?": string, "plain_http?": string, "pipelock?": nullable(obj({"redact?": boolean}, is_open=True)),
+        "kind?": string, "plain_http?": string, "pipelock?": nullable(
+            obj({"redact?": boolean, "posture?": nullable(string)}, is_open=True)
+        ),
     }, is_open=True),
     "probes": obj({
         "results": array(obj({

@@ -55,7 +55,7 @@ class PacketParts:
     identity: bytes | None
     changes: bytes | None
     names: list[str]
-    policy_mode: Any
+    rules: dict[str, Any]
 
 
 def check_statements(parts: PacketParts, findings: Findings) -> None:
@@ -72,7 +72,7 @@ def check_statements(parts: PacketParts, findings: Findings) -> None:
     _check_posture(parts, differ)
     _check_rows(parts, differ)
     check_links(parts.boundary, differ)
-    check_members(parts.packet, parts.boundary, parts.capsule, parts.policy_mode, differ)
+    check_members(parts.packet, parts.boundary, parts.capsule, parts.rules.get("mode"), differ)
     if parts.log:
         check_times(parts.packet, parts.log, differ)
 
@@ -99,6 +99,11 @@ def _check_policy(parts: PacketParts, differ: Any) -> None:
         differ("config_hash of the capsule is not that of policy.yaml")
     if parts.boundary.section("policy").get("sha256", "") != found:
         differ("policy.sha256 of boundary.json is not that of policy.yaml")
+    pipelock = parts.boundary.section("mediator").get("pipelock")
+    recorder = parts.rules.get("flight_recorder")
+    redacts = isinstance(recorder, dict) and recorder.get("redact") is True
+    if pipelock is not None and pipelock.get("redact", False) is not redacts:
+        differ("mediator.pipelock.redact of boundary.json is not flight_recorder.redact of policy.yaml")
 
 
 def _check_run(parts: PacketParts, differ: Any) -> None:

@@ -140,7 +140,7 @@ class PacketCheck:
         elif boundary:
             parts = PacketParts(
                 packet, boundary, capsule, attestation, log, policy, documents["identity.json"], changes,
-                list(files.entries()), (rules or {}).get("mode"),
+                list(files.entries()), rules or {},
             )
             check_statements(parts, rest)
             for reason in observed_caps(boundary) + observed_caps_of_course(boundary, packet):
@@ -242,8 +242,12 @@ class PacketCheck:
         if capsule:
             if self.boundary_keys and capsule.signer not in self.boundary_keys:
                 rest.error("capsule.signer", "the capsule is signed by another key than the pinned boundary key")
-            if not check_binding(capsule, evidence, rest):
+            is_bound = check_binding(capsule, evidence, rest)
+            if not is_bound:
                 self.caps.add("kernel_observed", "the receipts do not bind the capsule")
+            pipelock = boundary.section("mediator").get("pipelock") if boundary and not boundary.is_audit else None
+            if pipelock is not None and pipelock.get("posture") != ("bound" if is_bound else "not_known"):
+                self.caps.add("kernel_observed", "mediator.pipelock.posture is not what the receipts bind")
             check_window(capsule, evidence, clock_set_ms, rest)
             containment = capsule.containment
             if boundary and containment and containment.get("kernel_rule_hash", "") != boundary.rule_hash():

@@ -132,11 +132,11 @@ pub fn judge(
             counted: &counted,
             times: joined.times(),
             has_archive,
-            capsule: capsule.as_ref().and_then(|report| report.capsule.as_ref()),
+            capsule: capsule.as_ref(),
             predicate,
             identity: files.identity,
             policy: files.policy.map(|policy| policy.bytes),
-            policy_mode: allowed.mode(),
+            allowed: &allowed,
             changes: files.changes,
             reconciliation: reconciliation.as_ref(),
         };

@@ -13,6 +13,8 @@ use super::measured::Measured;
 use super::rows::{RelayRow, RelayVerdict, Row};
 
 mod attempt;
+#[cfg(test)]
+mod tests;
 
 use attempt::{Alike, alike};
 

@@ -153,6 +153,9 @@ pub struct Pipelock {
     /// Whether it redacts secrets in its evidence.
     #[serde(default)]
     pub redact: bool,
+    /// `bound` if its receipts sign the posture capsule, `not_known` if it is too old for that.
+    #[serde(default)]
+    pub posture: Option<String>,
 }
 
 /// Who the command ran as.

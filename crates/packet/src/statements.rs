@@ -4,7 +4,8 @@
 //! and falls short of an enforced boundary, caps the grade.
 use std::collections::{BTreeMap, BTreeSet};
 
-use pipelock_receipts::capsule::Capsule;
+use egress_policy::allowed::Allowed;
+use pipelock_receipts::capsule::{Capsule, CapsuleReport};
 use pipelock_receipts::findings::{Findings, Place};
 use pipelock_receipts::json::{MAX_DEPTH, parse_bytes};
 use sha2::{Digest, Sha256};
@@ -22,6 +23,7 @@ use super::reconcile::Reconciliation;
 use super::{as_stated, form, repeated, required, rules};
 
 mod changes;
+mod pipelock;
 mod run;
 
 /// `PR_GET_SECCOMP` of a process with a filter.
@@ -39,17 +41,17 @@ pub(super) struct Statements<'a> {
     pub(super) times: RunTimes,
     /// Whether there is an archive of what was not applied; none while the packet is being made.
     pub(super) has_archive: Option<bool>,
-    pub(super) capsule: Option<&'a Capsule>,
+    pub(super) capsule: Option<&'a CapsuleReport>,
     pub(super) predicate: Option<&'a Predicate>,
     pub(super) identity: Option<&'a [u8]>,
     pub(super) policy: Option<&'a [u8]>,
-    /// The mode that the policy states.
-    pub(super) policy_mode: Option<&'a str>,
+    /// What the policy states.
+    pub(super) allowed: &'a Allowed,
     pub(super) changes: Option<&'a [u8]>,
     pub(super) reconciliation: Option<&'a Reconciliation>,
 }
 
-impl Statements<'_> {
+impl<'a> Statements<'a> {
     pub(super) fn check(self, findings: &mut Findings, caps: &mut Caps) {
         self.form(caps);
         self.counted.check(self.measured, findings, caps);
@@ -62,11 +64,19 @@ impl Statements<'_> {
         self.probes(findings, caps);
         self.programs(caps);
         self.policy(findings);
+        if let Some(facts) = &self.measured.mediator.pipelock {
+            let is_bound = self.capsule.map(|report| report.is_bound);
+            pipelock::check(facts, is_bound, self.allowed, findings, caps);
+        }
         self.changes(findings, caps);
         self.run_ids(findings);
         self.identity(findings);
         self.flows(findings);
         self.posture(findings);
+    }
+
+    fn capsule(self) -> Option<&'a Capsule> {
+        self.capsule.and_then(|report| report.capsule.as_ref())
     }
 
     /// `boundary.json` has the form in which this version writes it.
@@ -89,9 +99,9 @@ impl Statements<'_> {
         let different = repeated::differences(
             packet,
             self.measured,
-            self.capsule,
+            self.capsule(),
             identity.as_ref(),
-            self.policy_mode,
+            self.allowed.mode(),
         );
         for (member, stated, expected) in different {
             let text = |value: Option<String>| value.unwrap_or_else(|| String::from("absent"));
@@ -116,7 +126,7 @@ impl Statements<'_> {
         same("agent.enforced.uid", Some(enforced.uid.to_string()));
         let stated = self.packet.and_then(|packet| packet.posture.agent_uid);
         same("posture.agent_uid", stated.map(|uid| uid.to_string()));
-        let evidence = self.capsule.map(|capsule| &capsule.evidence);
+        let evidence = self.capsule().map(|capsule| &capsule.evidence);
         let launch = evidence.and_then(|evidence| evidence.contain_launch.as_ref());
         same(
             "contain_launch.target_uid",
@@ -222,7 +232,7 @@ impl Statements<'_> {
         };
         let actual = hex::encode(Sha256::digest(policy));
         let stated = [
-            self.capsule
+            self.capsule()
                 .map(|capsule| ("config_hash of the posture capsule", &capsule.config_hash)),
             Some((
                 "policy.sha256 of boundary.json",
@@ -240,7 +250,7 @@ impl Statements<'_> {
     fn identity(self, findings: &mut Findings) {
         let place = || Place::in_file(IDENTITY_FILE);
         let launch = self
-            .capsule
+            .capsule()
             .and_then(|capsule| capsule.evidence.contain_launch.as_ref());
         let bound = launch.map(|launch| launch.env_sha256.as_str());
         let Some(bytes) = self.identity else {

@@ -8,6 +8,7 @@ use super::host::Host;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Allowed {
     mode: Option<String>,
+    redacts: bool,
     list: Option<AllowList>,
 }
 
@@ -16,6 +17,7 @@ impl Allowed {
     pub fn strict(list: AllowList) -> Self {
         Self {
             mode: Some(String::from("strict")),
+            redacts: false,
             list: Some(list),
         }
     }
@@ -23,6 +25,11 @@ impl Allowed {
     /// The `mode` that the policy states.
     pub fn mode(&self) -> Option<&str> {
         self.mode.as_deref()
+    }
+
+    /// Whether `flight_recorder.redact` is true.
+    pub fn redacts(&self) -> bool {
+        self.redacts
     }
 
     /// Reads `policy.yaml`. A policy whose mode is not `strict`, or that is not enforced, allows every host.
@@ -37,11 +44,22 @@ impl Allowed {
             entry.map(|entry| &entry.value)
         };
         let mode = of("mode").and_then(document::Node::as_text);
+        let recorder = of("flight_recorder").and_then(document::Node::as_map);
+        let redacts = recorder.is_some_and(|fields| {
+            let is_true = |entry: &Entry| entry.value.value == Value::Bool(true);
+            fields
+                .iter()
+                .any(|entry| entry.key == "redact" && is_true(entry))
+        });
         let is_strict = mode == Some("strict");
         let mode = mode.map(str::to_owned);
         let is_enforced = of("enforce").is_none_or(|node| node.value != Value::Bool(false));
         if !is_strict || !is_enforced {
-            return Ok(Self { mode, list: None });
+            return Ok(Self {
+                mode,
+                redacts,
+                list: None,
+            });
         }
         let mut list = AllowList::default();
         if let Some(Value::List(hosts)) = of("api_allowlist").map(|node| &node.value) {
@@ -53,6 +71,7 @@ impl Allowed {
         }
         Ok(Self {
             mode,
+            redacts,
             list: Some(list),
         })
     }
@@ -97,6 +116,15 @@ mod tests {
             assert!(Allowed::read(text).unwrap().allows("c.test"), "{text}");
         }
         assert!(!Allowed::read("mode: strict\n").unwrap().allows("c.test"));
+        for (text, redacts) in [
+            ("flight_recorder: {redact: true}\n", true),
+            ("mode: strict\nflight_recorder: {redact: true}\n", true),
+            ("flight_recorder: {redact: false}\n", false),
+            ("flight_recorder: {redact: 'true'}\n", false),
+            ("redact: true\n", false),
+        ] {
+            assert_eq!(Allowed::read(text).unwrap().redacts(), redacts, "{text}");
+        }
         assert!(Allowed::read("[]").is_err());
     }
 }

@@ -62,3 +62,63 @@ pub(super) fn is_builtin_session(seen: &Seen<'_>) -> bool {
 fn class(receipt: &Receipt<'_>) -> ActionType {
     ActionType::for_method(receipt.method)
 }
+
+#[cfg(test)]
+mod tests {
+    use pipelock_receipts::chain::Trust;
+    use pipelock_receipts::check::{EvidenceFile, check_evidence_visiting};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// Whether it is a session record of any mediator, and of the built-in one.
+    fn judged(record: &Value) -> [bool; 2] {
+        let entry = json!({
+            "v": 2, "seq": 0, "ts": "2026-11-24T10:00:00Z", "session_id": "proxy", "type": "action_receipt",
+            "prev_hash": "genesis", "hash": "00", "detail": {"action_record": record},
+        });
+        let line = format!("{entry}\n");
+        let file = EvidenceFile {
+            name: "evidence.jsonl",
+            bytes: line.as_bytes(),
+        };
+        let mut found = Vec::new();
+        let mut visit = |seen: &Seen<'_>| found.push([is_session(seen), is_builtin_session(seen)]);
+        check_evidence_visiting(&[file], &Trust::default(), &mut visit);
+        *found.first().unwrap()
+    }
+
+    #[test]
+    fn a_session_record_has_the_form_in_which_its_mediator_writes_it() {
+        let open = json!({
+            "verdict": "allow", "transport": "receipt_session", "target": "pipelock://session/open",
+            "action_type": "unclassified", "side_effect_class": "none", "reversibility": "unknown",
+            "principal": "local", "actor": "pipelock", "policy_hash": "00",
+            "session_control": {"kind": "session_open"},
+        });
+        let with = |member: &str, value: Value| {
+            let mut record = open.clone();
+            record[member] = value;
+            judged(&record)
+        };
+        assert_eq!(judged(&open), [true, true]);
+        for (member, value) in [
+            ("verdict", json!("block")),
+            ("transport", json!("forward")),
+            ("target", json!("pipelock://session/close")),
+            ("session_control", json!({"kind": "session_close"})),
+        ] {
+            assert_eq!(with(member, value), [false, true], "{member}");
+        }
+        for (member, value) in [
+            ("action_type", json!("read")),
+            ("side_effect_class", json!("external_read")),
+            ("reversibility", json!("full")),
+            ("principal", json!("root")),
+            ("actor", json!("agent")),
+            ("policy_hash", json!("")),
+        ] {
+            assert_eq!(with(member, value), [true, false], "{member}");
+        }
+    }
+}

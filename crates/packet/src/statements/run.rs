@@ -101,7 +101,7 @@ impl Statements<'_> {
 
     /// The port of the explicit proxy inside the boundary, if the capsule states it.
     pub(in super::super) fn proxy_port(self) -> Option<i64> {
-        let launch = self.capsule?.evidence.contain_launch.as_ref()?;
+        let launch = self.capsule()?.evidence.contain_launch.as_ref()?;
         Some(launch.proxy_port)
     }
 
@@ -109,7 +109,7 @@ impl Statements<'_> {
     pub(super) fn tool(self, findings: &mut Findings) {
         let expected = format!("egress-{}", self.measured.egress.version);
         let stated = [
-            self.capsule
+            self.capsule()
                 .map(|capsule| (CAPSULE_FILE, &capsule.tool_version)),
             self.predicate
                 .map(|predicate| (ATTESTATION_FILE, &predicate.tool)),

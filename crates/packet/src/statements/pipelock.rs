@@ -1,0 +1,76 @@
+//! What its policy and its receipts show of the Pipelock that `boundary.json` describes.
+use egress_policy::allowed::Allowed;
+use pipelock_receipts::findings::Findings;
+
+use super::super::grade::{Caps, Grade};
+use super::super::measured::Pipelock;
+use super::super::names::{BOUNDARY_FILE, POLICY_FILE};
+use super::differs;
+
+/// `redact` is what the policy asks for, because less is compared with a mediator that redacts. `posture` states whether
+/// the receipts sign the capsule, as they show themselves.
+pub(super) fn check(
+    facts: &Pipelock,
+    is_bound: Option<bool>,
+    allowed: &Allowed,
+    findings: &mut Findings,
+    caps: &mut Caps,
+) {
+    let redacts = allowed.redacts();
+    if facts.redact != redacts {
+        let stated = facts.redact;
+        let expected = format!("mediator.pipelock.redact {stated} of {BOUNDARY_FILE}");
+        let found = format!("flight_recorder.redact {redacts}");
+        differs(findings, POLICY_FILE, &expected, &found);
+    }
+    let shown = is_bound.map(|is_bound| if is_bound { "bound" } else { "not_known" });
+    caps.unless(
+        shown.is_none() || facts.posture.as_deref() == shown,
+        Grade::KernelObserved,
+        "boundary.json states otherwise whether the receipts sign the posture capsule",
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a statement differs, and the grade.
+    fn judged(posture: Option<&str>, redact: bool, is_bound: Option<bool>) -> (bool, Grade) {
+        let facts = Pipelock {
+            redact,
+            posture: posture.map(str::to_owned),
+        };
+        let (mut findings, mut caps) = (Findings::default(), Caps::default());
+        check(
+            &facts,
+            is_bound,
+            &Allowed::default(),
+            &mut findings,
+            &mut caps,
+        );
+        (findings.has_errors(), caps.shown())
+    }
+
+    #[test]
+    fn what_its_policy_and_its_receipts_show_is_what_is_stated() {
+        let best = Caps::default().shown();
+        for (posture, is_bound) in [
+            (Some("bound"), Some(true)),
+            (Some("not_known"), Some(false)),
+            (None, None),
+        ] {
+            assert_eq!(judged(posture, false, is_bound), (false, best));
+        }
+        assert_eq!(judged(Some("bound"), true, Some(true)), (true, best));
+        for (posture, is_bound) in [
+            (None, Some(true)),
+            (Some("not_known"), Some(true)),
+            (None, Some(false)),
+            (Some("bound"), Some(false)),
+        ] {
+            let found = judged(posture, false, is_bound);
+            assert_eq!(found, (false, Grade::KernelObserved));
+        }
+    }
+}
