@@ -25,8 +25,6 @@ pub(super) struct Harmless {
     file: &'static str,
     path: &'static str,
     operator: &'static str,
-    /// Whether it is about rows that not every run has.
-    pub(super) is_rare: bool,
     /// What only one party knows, or why the change has no meaning.
     #[expect(dead_code, reason = "it is for whoever reads the table")]
     reason: &'static str,
@@ -96,8 +94,21 @@ const fn boundary(
         file,
         path,
         operator,
-        is_rare: false,
         reason,
+    }
+}
+
+/// What the boundary alone states where the mediator is one of these.
+const fn boundary_with(
+    with: &'static [By],
+    file: &'static str,
+    path: &'static str,
+    operator: &'static str,
+    reason: &'static str,
+) -> Harmless {
+    Harmless {
+        with,
+        ..boundary(file, path, operator, reason)
     }
 }
 
@@ -115,16 +126,7 @@ const fn mediator(
         file,
         path,
         operator,
-        is_rare: false,
         reason,
-    }
-}
-
-/// An entry about rows that not every run has.
-const fn rare(entry: Harmless) -> Harmless {
-    Harmless {
-        is_rare: true,
-        ..entry
     }
 }
 
@@ -141,7 +143,6 @@ const fn keyless(
         file,
         path,
         operator,
-        is_rare: false,
         reason,
     }
 }

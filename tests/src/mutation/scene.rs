@@ -7,14 +7,16 @@ use crate::run::Run;
 use crate::trial::MIX;
 use crate::world::World;
 
-/// Beside the requests: a datagram, a port that is not allowed, a file, and a change that is refused.
+/// Beside the requests: a datagram, a port that is not allowed, connections that nothing is sent on, closed by the relay and
+/// by the command, a file, and a change that is refused.
 const MORE: &str = r#"
 python3 - <<'PROGRAM'
 import socket
 for attempt in (
     lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"x", ("198.51.100.20", 7000)),
     lambda: socket.create_connection(("allowed.test", 25), 5),
-    lambda: socket.create_connection(("198.51.100.20", 80), 5).recv(1),
+    lambda: socket.create_connection(("198.51.100.20", 80), 60).recv(1),
+    lambda: socket.create_connection(("198.51.100.20", 80), 5).close(),
     lambda: socket.socket(socket.AF_UNIX).connect("/run/nothing.sock"),
 ):
     for _ in range(2):

@@ -2,7 +2,7 @@
 use super::{
     ARCHIVE, BOUNDARY, CALLERS_WISH, CHANGES, CLOSE, FLOWS, Harmless, KERNEL_ALONE, MEASURED_ONCE,
     MEDIATOR_SOCKETS, ORDER, PACKET, PROCESS, RELAY_ALONE, SUPERVISOR_SAW, WHITE_SPACE,
-    WITHIN_SECONDS, WORDS_OF_AN_ERROR, boundary, keyless, rare,
+    WITHIN_SECONDS, WORDS_OF_AN_ERROR, boundary, keyless,
 };
 
 pub(super) static TABLE: &[Harmless] = &[
@@ -73,6 +73,7 @@ pub(super) static TABLE: &[Harmless] = &[
     boundary(BOUNDARY, "/ipv6", "flipped", MEASURED_ONCE),
     boundary(BOUNDARY, "/kernel/version", "*", MEASURED_ONCE),
     boundary(BOUNDARY, "/limits/*/most", "*", CALLERS_WISH),
+    boundary(BOUNDARY, "/limits/shares/*", "*", MEASURED_ONCE),
     boundary(
         BOUNDARY,
         "/limits/*/reached*",
@@ -257,30 +258,30 @@ pub(super) static TABLE: &[Harmless] = &[
         "word=failed",
         RELAY_ALONE,
     ),
-    rare(boundary(
+    boundary(
         FLOWS,
         "/relay.failed.client_closed.*/host",
         "*",
         RELAY_ALONE,
-    )),
-    rare(boundary(
+    ),
+    boundary(
         FLOWS,
         "/relay.failed.client_closed.*/status",
         "a_number",
         RELAY_ALONE,
-    )),
-    rare(boundary(
+    ),
+    boundary(
         FLOWS,
         "/relay.failed.client_closed.*/target",
         "a_text",
         RELAY_ALONE,
-    )),
-    rare(boundary(
+    ),
+    boundary(
         FLOWS,
         "/relay.failed.client_closed.*/verdict",
         "word=*",
         RELAY_ALONE,
-    )),
+    ),
     boundary(FLOWS, "/resolver*", "*", WITHIN_SECONDS),
     boundary(FLOWS, "/supervisor.*", "swapped", WITHIN_SECONDS),
     boundary(FLOWS, "/supervisor.*/links*", "*", ORDER),

@@ -1,8 +1,8 @@
 //! What a Pipelock alone, or the boundary about it, may state otherwise.
 use super::{
-    BOUNDARY, ENTRY, ENVELOPE, FLOWS, Harmless, MEASURED_ONCE, MEDIATOR_SOCKETS, OLD_PIPELOCK,
-    OTHER_SIGNATURE, OWN_WORD, PIPELOCK, PIPELOCKS, RECORD, RELAY_ALONE, WRITTEN_ANEW, boundary,
-    mediator,
+    BOUNDARY, CALLERS_WISH, ENTRY, ENVELOPE, FLOWS, Harmless, MEDIATOR_SOCKETS, OLD_PIPELOCK,
+    OTHER_SIGNATURE, OWN_WORD, PIPELOCK, PIPELOCKS, RECORD, RELAY_ALONE, WORDS_OF_AN_ERROR,
+    WRITTEN_ANEW, boundary_with, mediator,
 };
 
 const CAPSULE: &str = "posture-capsule.json";
@@ -174,162 +174,190 @@ pub(super) static TABLE: &[Harmless] = &[
         "unknown_member",
         "A member that no format has is in no hash of an entry, and nobody reads it.",
     ),
-    Harmless {
-        with: PIPELOCKS,
-        ..boundary(BOUNDARY, "/mediator/pipelock/allowed*", "*", MEASURED_ONCE)
-    },
-    Harmless {
-        with: PIPELOCKS,
-        ..boundary(
-            BOUNDARY,
-            "/mediator/pipelock/binary_sha256",
-            "*",
-            MEASURED_ONCE,
-        )
-    },
-    Harmless {
-        with: PIPELOCKS,
-        ..boundary(BOUNDARY, "/mediator/pipelock/given", "*", MEASURED_ONCE)
-    },
-    Harmless {
-        with: PIPELOCKS,
-        ..boundary(BOUNDARY, "/mediator/pipelock/killed", "*", MEASURED_ONCE)
-    },
-    Harmless {
-        with: PIPELOCKS,
-        ..boundary(BOUNDARY, "/mediator/pipelock/left_out*", "*", MEASURED_ONCE)
-    },
-    Harmless {
-        with: PIPELOCKS,
-        ..boundary(BOUNDARY, "/mediator/pipelock/notes*", "*", MEASURED_ONCE)
-    },
-    Harmless {
-        with: PIPELOCKS,
-        ..boundary(BOUNDARY, "/mediator/pipelock/posture", "*", MEASURED_ONCE)
-    },
-    Harmless {
-        with: PIPELOCKS,
-        ..boundary(BOUNDARY, "/mediator/pipelock/raised*", "*", MEASURED_ONCE)
-    },
-    Harmless {
-        with: PIPELOCKS,
-        ..boundary(BOUNDARY, "/mediator/pipelock/redact", "*", MEASURED_ONCE)
-    },
-    Harmless {
-        with: PIPELOCKS,
-        ..boundary(BOUNDARY, "/mediator/pipelock/version", "*", MEASURED_ONCE)
-    },
-    Harmless {
-        with: PIPELOCKS,
-        ..boundary(BOUNDARY, "/notices*", "*", MEASURED_ONCE)
-    },
-    Harmless {
-        with: PIPELOCKS,
-        ..boundary(
-            BOUNDARY,
-            "/egress/binary_sha256",
-            "word=*",
-            "Only the supervisor read its own binary; a verifier who wants this version compares the digest.",
-        )
-    },
-    Harmless {
-        with: PIPELOCKS,
-        ..boundary(
-            FLOWS,
-            "/relay.answered.*/status",
-            "*",
-            "The receipt of a denial states no status.",
-        )
-    },
-    Harmless {
-        with: OLD_PIPELOCK,
-        ..boundary(FLOWS, "/kernel_mediator.tcp", "removed", MEDIATOR_SOCKETS)
-    },
-    Harmless {
-        with: OLD_PIPELOCK,
-        ..boundary(FLOWS, "/kernel_mediator.tcp", "twice", MEDIATOR_SOCKETS)
-    },
-    Harmless {
-        with: OLD_PIPELOCK,
-        ..boundary(
-            FLOWS,
-            "/kernel_mediator.tcp/established",
-            "flipped",
-            MEDIATOR_SOCKETS,
-        )
-    },
-    Harmless {
-        with: OLD_PIPELOCK,
-        ..boundary(FLOWS, "/kernel_mediator.tcp/port", "*", MEDIATOR_SOCKETS)
-    },
-    Harmless {
-        with: OLD_PIPELOCK,
-        ..boundary(FLOWS, "/relay.answered.*/reason", "*", RELAY_ALONE)
-    },
-    Harmless {
-        with: OLD_PIPELOCK,
-        ..boundary(
-            FLOWS,
-            "/relay.forwarded.forward.*/status",
-            "*",
-            "The receipt of an older Pipelock states no status.",
-        )
-    },
-    Harmless {
-        with: OLD_PIPELOCK,
-        ..boundary(CAPSULE, "/evidence/contain_launch/argc", "*", UNBOUND)
-    },
-    Harmless {
-        with: OLD_PIPELOCK,
-        ..boundary(
-            CAPSULE,
-            "/evidence/contain_launch/argv_sha256",
-            "*",
-            UNBOUND,
-        )
-    },
-    Harmless {
-        with: OLD_PIPELOCK,
-        ..boundary(CAPSULE, "/evidence/contain_launch/cwd", "*", UNBOUND)
-    },
-    Harmless {
-        with: OLD_PIPELOCK,
-        ..boundary(CAPSULE, "/evidence/contain_launch/env_vars*", "*", UNBOUND)
-    },
-    Harmless {
-        with: OLD_PIPELOCK,
-        ..boundary(CAPSULE, "/evidence/contain_launch/launcher", "*", UNBOUND)
-    },
-    Harmless {
-        with: OLD_PIPELOCK,
-        ..boundary(CAPSULE, "/evidence/contain_launch/target_gid", "*", UNBOUND)
-    },
-    Harmless {
-        with: OLD_PIPELOCK,
-        ..boundary(CAPSULE, "/evidence/contain_launch/tool", "*", UNBOUND)
-    },
-    Harmless {
-        with: OLD_PIPELOCK,
-        ..boundary(CAPSULE, "/evidence/discover/*", "*", UNBOUND)
-    },
-    Harmless {
-        with: OLD_PIPELOCK,
-        ..boundary(CAPSULE, "/evidence/flight_recorder/*", "*", UNBOUND)
-    },
-    Harmless {
-        with: OLD_PIPELOCK,
-        ..boundary(CAPSULE, "/evidence/simulate/*", "*", UNBOUND)
-    },
-    Harmless {
-        with: OLD_PIPELOCK,
-        ..boundary(CAPSULE, "/evidence/verify_install/*", "*", UNBOUND)
-    },
-    Harmless {
-        with: OLD_PIPELOCK,
-        ..boundary(CAPSULE, "/expires_at", "*", UNBOUND)
-    },
-    Harmless {
-        with: OLD_PIPELOCK,
-        ..boundary(CAPSULE, "/generated_at", "*", UNBOUND)
-    },
+    boundary_with(
+        PIPELOCKS,
+        BOUNDARY,
+        "/mediator/pipelock/allowed*",
+        "*",
+        "Numbers for people; requests and receipts are counted again and compared.",
+    ),
+    boundary_with(
+        PIPELOCKS,
+        BOUNDARY,
+        "/mediator/pipelock/binary_sha256",
+        "*",
+        "Only the supervisor read the program that it executed, and no receipt names it.",
+    ),
+    boundary_with(
+        PIPELOCKS,
+        BOUNDARY,
+        "/mediator/pipelock/given",
+        "*",
+        CALLERS_WISH,
+    ),
+    boundary_with(
+        PIPELOCKS,
+        BOUNDARY,
+        "/mediator/pipelock/killed",
+        "*",
+        "Only the supervisor sent the signal; a Pipelock that has closed its session can be killed, too.",
+    ),
+    boundary_with(
+        PIPELOCKS,
+        BOUNDARY,
+        "/mediator/pipelock/left_out*",
+        "*",
+        "Only the supervisor tried which keys this Pipelock knows; the policy file shows what is left.",
+    ),
+    boundary_with(
+        PIPELOCKS,
+        BOUNDARY,
+        "/mediator/pipelock/notes*",
+        "*",
+        WORDS_OF_AN_ERROR,
+    ),
+    boundary_with(
+        PIPELOCKS,
+        BOUNDARY,
+        "/mediator/pipelock/raised*",
+        "*",
+        "The policy file has the limits; only the supervisor knows which of them were not the caller's.",
+    ),
+    boundary_with(
+        PIPELOCKS,
+        BOUNDARY,
+        "/mediator/pipelock/version",
+        "*",
+        "Only the supervisor asked the program for its version, and no receipt names it.",
+    ),
+    boundary_with(
+        PIPELOCKS,
+        BOUNDARY,
+        "/notices*",
+        "*",
+        "Sentences for people, which the supervisor alone writes.",
+    ),
+    boundary_with(
+        PIPELOCKS,
+        BOUNDARY,
+        "/egress/binary_sha256",
+        "word=*",
+        "Only the supervisor read its own binary; a verifier who wants this version compares the digest.",
+    ),
+    boundary_with(
+        PIPELOCKS,
+        FLOWS,
+        "/relay.answered.*/status",
+        "*",
+        "The receipt of a denial states no status.",
+    ),
+    boundary_with(
+        OLD_PIPELOCK,
+        FLOWS,
+        "/kernel_mediator.tcp",
+        "removed",
+        MEDIATOR_SOCKETS,
+    ),
+    boundary_with(
+        OLD_PIPELOCK,
+        FLOWS,
+        "/kernel_mediator.tcp",
+        "twice",
+        MEDIATOR_SOCKETS,
+    ),
+    boundary_with(
+        OLD_PIPELOCK,
+        FLOWS,
+        "/kernel_mediator.tcp/established",
+        "flipped",
+        MEDIATOR_SOCKETS,
+    ),
+    boundary_with(
+        OLD_PIPELOCK,
+        FLOWS,
+        "/kernel_mediator.tcp/port",
+        "*",
+        MEDIATOR_SOCKETS,
+    ),
+    boundary_with(
+        OLD_PIPELOCK,
+        FLOWS,
+        "/relay.answered.*/reason",
+        "*",
+        RELAY_ALONE,
+    ),
+    boundary_with(
+        OLD_PIPELOCK,
+        FLOWS,
+        "/relay.forwarded.forward.*/status",
+        "*",
+        "The receipt of an older Pipelock states no status.",
+    ),
+    boundary_with(
+        OLD_PIPELOCK,
+        CAPSULE,
+        "/evidence/contain_launch/argc",
+        "*",
+        UNBOUND,
+    ),
+    boundary_with(
+        OLD_PIPELOCK,
+        CAPSULE,
+        "/evidence/contain_launch/argv_sha256",
+        "*",
+        UNBOUND,
+    ),
+    boundary_with(
+        OLD_PIPELOCK,
+        CAPSULE,
+        "/evidence/contain_launch/cwd",
+        "*",
+        UNBOUND,
+    ),
+    boundary_with(
+        OLD_PIPELOCK,
+        CAPSULE,
+        "/evidence/contain_launch/env_vars*",
+        "*",
+        UNBOUND,
+    ),
+    boundary_with(
+        OLD_PIPELOCK,
+        CAPSULE,
+        "/evidence/contain_launch/launcher",
+        "*",
+        UNBOUND,
+    ),
+    boundary_with(
+        OLD_PIPELOCK,
+        CAPSULE,
+        "/evidence/contain_launch/target_gid",
+        "*",
+        UNBOUND,
+    ),
+    boundary_with(
+        OLD_PIPELOCK,
+        CAPSULE,
+        "/evidence/contain_launch/tool",
+        "*",
+        UNBOUND,
+    ),
+    boundary_with(OLD_PIPELOCK, CAPSULE, "/evidence/discover/*", "*", UNBOUND),
+    boundary_with(
+        OLD_PIPELOCK,
+        CAPSULE,
+        "/evidence/flight_recorder/*",
+        "*",
+        UNBOUND,
+    ),
+    boundary_with(OLD_PIPELOCK, CAPSULE, "/evidence/simulate/*", "*", UNBOUND),
+    boundary_with(
+        OLD_PIPELOCK,
+        CAPSULE,
+        "/evidence/verify_install/*",
+        "*",
+        UNBOUND,
+    ),
+    boundary_with(OLD_PIPELOCK, CAPSULE, "/expires_at", "*", UNBOUND),
+    boundary_with(OLD_PIPELOCK, CAPSULE, "/generated_at", "*", UNBOUND),
 ];
