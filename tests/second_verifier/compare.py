@@ -324,8 +324,8 @@ class _Comparer:
             return
         form = _CLASSES.get(receipt.text("method"), ("unclassified", "none", "unknown"))
         is_classified = (receipt.text("action_type"), receipt.text("side_effect_class")) == form[:2]
-        if record["transport"] == "forward":
-            self.differ["other_form"] += not is_classified
+        fits = is_classified or record["transport"] not in ("forward", "connect")
+        self.differ["other_form"] += not (fits and _has_method(receipt))
         if is_builtin:
             is_whole = is_classified and receipt.text("reversibility") == form[2]
             self.differ["other_form"] += not (is_whole and _is_builtin(receipt))
@@ -406,6 +406,14 @@ def _is_listed(host: str, allowed: list[str]) -> bool:
         elif host == normal_host(entry):
             return True
     return False
+
+
+def _has_method(receipt: Receipt) -> bool:
+    """Whether the method is that of the transport, as every mediator writes it."""
+    method, transport = receipt.text("method"), receipt.record["transport"]
+    if transport == "websocket" and receipt.record["verdict"] == "allow":
+        return method == "WS"
+    return transport != "connect" or method == "CONNECT"
 
 
 def _is_builtin(receipt: Receipt) -> bool:

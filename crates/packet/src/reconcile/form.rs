@@ -7,6 +7,15 @@ use super::receipt::Receipt;
 /// For whom the built-in mediator acts.
 const PRINCIPAL: &str = "local";
 
+/// Whether the method is that of the transport. A Pipelock denies a WebSocket with the method of the handshake, too.
+pub(super) fn has_method(receipt: &Receipt<'_>) -> bool {
+    match receipt.transport {
+        "connect" => receipt.method == "CONNECT",
+        "websocket" if receipt.verdict == "allow" => receipt.method == "WS",
+        _ => true,
+    }
+}
+
 /// Whether type and side effects of an action are those of its method.
 pub(super) fn is_classified(receipt: &Receipt<'_>) -> bool {
     let class = class(receipt);
@@ -27,9 +36,8 @@ pub(super) fn is_builtin(receipt: &Receipt<'_>) -> bool {
         _ => false,
     };
     let has_method = match receipt.transport {
-        "connect" => receipt.method == "CONNECT",
         "websocket" => receipt.method == "WS",
-        _ => true,
+        _ => has_method(receipt),
     };
     let is_classified =
         is_classified(receipt) && receipt.reversibility == class(receipt).reversibility();
@@ -86,6 +94,30 @@ mod tests {
         let mut visit = |seen: &Seen<'_>| found.push([is_session(seen), is_builtin_session(seen)]);
         check_evidence_visiting(&[file], &Trust::default(), &mut visit);
         *found.first().unwrap()
+    }
+
+    #[test]
+    fn a_method_is_that_of_its_transport() {
+        for (transport, verdict, method, fits) in [
+            ("connect", "allow", "CONNECT", true),
+            ("connect", "block", "CONNECT", true),
+            ("connect", "allow", "GET", false),
+            ("connect", "block", "", false),
+            ("websocket", "allow", "WS", true),
+            ("websocket", "allow", "GET", false),
+            // As a Pipelock denies the handshake when it can sign nothing else.
+            ("websocket", "block", "GET", true),
+            ("forward", "allow", "GET", true),
+            ("intercept", "allow", "GET", true),
+        ] {
+            let receipt = Receipt {
+                transport,
+                verdict,
+                method,
+                ..Receipt::default()
+            };
+            assert_eq!(has_method(&receipt), fits, "{transport} {verdict} {method}");
+        }
     }
 
     #[test]

@@ -384,7 +384,8 @@ impl Receipts {
         if !form::is_builtin(receipt) {
             self.unlike_builtin = self.unlike_builtin.saturating_add(1);
         }
-        if receipt.transport == "forward" && !form::is_classified(receipt) {
+        let has_class = matches!(receipt.transport, "forward" | "connect");
+        if has_class && !form::is_classified(receipt) || !form::has_method(receipt) {
             self.misclassified = self.misclassified.saturating_add(1);
         }
     }
