@@ -1,8 +1,8 @@
 //! What a Pipelock alone, or the boundary about it, may state otherwise.
 use super::{
     BOUNDARY, CALLERS_WISH, ENTRY, ENVELOPE, FLOWS, Harmless, MEDIATOR_SOCKETS, OLD_PIPELOCK,
-    OTHER_SIGNATURE, OWN_WORD, PIPELOCK, PIPELOCKS, RECORD, RELAY_ALONE, WORDS_OF_AN_ERROR,
-    WRITTEN_ANEW, boundary_with, mediator,
+    ORDER, OTHER_SIGNATURE, OWN_WORD, PIPELOCK, PIPELOCKS, RECORD, WITHIN_SECONDS,
+    WORDS_OF_AN_ERROR, WRITTEN_ANEW, boundary_with, mediator,
 };
 
 const CAPSULE: &str = "posture-capsule.json";
@@ -14,14 +14,39 @@ const TWIN_ENTRY: &str = "evidence.jsonl#twin_entry";
 pub(super) static TABLE: &[Harmless] = &[
     mediator(PIPELOCKS, RECORD, "/*/principal", "*", OWN_WORD),
     mediator(PIPELOCKS, RECORD, "/*/layer", "*", OWN_WORD),
-    mediator(PIPELOCKS, RECORD, "/*/method", "*", OWN_WORD),
     mediator(PIPELOCKS, RECORD, "/*/reversibility", "*", OWN_WORD),
-    mediator(PIPELOCKS, RECORD, "/*/side_effect_class", "*", OWN_WORD),
+    mediator(
+        PIPELOCKS,
+        RECORD,
+        "/websocket.*/side_effect_class",
+        "*",
+        OWN_WORD,
+    ),
     mediator(PIPELOCKS, RECORD, "/*/authority_kind", "*", OWN_WORD),
     mediator(PIPELOCKS, RECORD, "/*/session_taint_level", "*", OWN_WORD),
     mediator(PIPELOCKS, RECORD, "/*/taint_decision", "*", OWN_WORD),
     mediator(PIPELOCKS, RECORD, "/*/taint_decision_reason", "*", OWN_WORD),
-    mediator(PIPELOCKS, RECORD, "/*/action_type", "word=*", OWN_WORD),
+    mediator(
+        PIPELOCKS,
+        RECORD,
+        "/websocket.*/action_type",
+        "word=*",
+        OWN_WORD,
+    ),
+    mediator(
+        PIPELOCK,
+        RECORD,
+        "/receipt_session.*/side_effect_class",
+        "*",
+        OWN_WORD,
+    ),
+    mediator(
+        PIPELOCK,
+        RECORD,
+        "/receipt_session.*/action_type",
+        "word=*",
+        OWN_WORD,
+    ),
     mediator(PIPELOCK, RECORD, "/*/decision_phase", "*", OWN_WORD),
     mediator(
         PIPELOCK,
@@ -55,9 +80,16 @@ pub(super) static TABLE: &[Harmless] = &[
     mediator(
         OLD_PIPELOCK,
         RECORD,
-        "/*/target",
+        "/*.allow.*/target",
+        "upper_case",
+        "Letters of either case name the same place.",
+    ),
+    mediator(
+        OLD_PIPELOCK,
+        RECORD,
+        "/*.block.*/target",
         "*",
-        "Letters of either case, a query, and white space name the same place; an older Pipelock redacts.",
+        "An older Pipelock need not sign each denial, and may redact the target of one that it signed.",
     ),
     mediator(
         OLD_PIPELOCK,
@@ -252,6 +284,48 @@ pub(super) static TABLE: &[Harmless] = &[
         "The receipt of a denial states no status.",
     ),
     boundary_with(
+        PIPELOCKS,
+        FLOWS,
+        "/kernel_mediator_denied.*",
+        "at_the_front",
+        ORDER,
+    ),
+    boundary_with(
+        PIPELOCKS,
+        FLOWS,
+        "/kernel_mediator_denied.*",
+        "swapped",
+        ORDER,
+    ),
+    boundary_with(
+        PIPELOCKS,
+        FLOWS,
+        "/kernel_mediator_denied.*/cookie",
+        "*",
+        MEDIATOR_SOCKETS,
+    ),
+    boundary_with(
+        PIPELOCKS,
+        FLOWS,
+        "/kernel_mediator_denied_repeats.*",
+        "at_the_front",
+        ORDER,
+    ),
+    boundary_with(
+        PIPELOCKS,
+        FLOWS,
+        "/kernel_mediator_denied_repeats.*/last",
+        "*",
+        MEDIATOR_SOCKETS,
+    ),
+    boundary_with(
+        PIPELOCKS,
+        FLOWS,
+        "/kernel_mediator_denied_repeats.*/ts",
+        "*",
+        WITHIN_SECONDS,
+    ),
+    boundary_with(
         OLD_PIPELOCK,
         FLOWS,
         "/kernel_mediator.tcp",
@@ -278,13 +352,6 @@ pub(super) static TABLE: &[Harmless] = &[
         "/kernel_mediator.tcp/port",
         "*",
         MEDIATOR_SOCKETS,
-    ),
-    boundary_with(
-        OLD_PIPELOCK,
-        FLOWS,
-        "/relay.answered.*/reason",
-        "*",
-        RELAY_ALONE,
     ),
     boundary_with(
         OLD_PIPELOCK,
@@ -359,5 +426,5 @@ pub(super) static TABLE: &[Harmless] = &[
         UNBOUND,
     ),
     boundary_with(OLD_PIPELOCK, CAPSULE, "/expires_at", "*", UNBOUND),
-    boundary_with(OLD_PIPELOCK, CAPSULE, "/generated_at", "*", UNBOUND),
+    boundary_with(OLD_PIPELOCK, CAPSULE, "/generated_at", "*_earlier", UNBOUND),
 ];
