@@ -8,6 +8,7 @@ use super::{
 const CAPSULE: &str = "posture-capsule.json";
 const UNBOUND: &str =
     "The receipts of an older Pipelock bind no capsule, so this is the supervisor's word alone.";
+const CONNECTIONS: &str = "Only the kernel sees a Pipelock's connections; it keeps some for later requests, so they are not as many as its actions.";
 const TWIN: &str = "evidence.jsonl#twin";
 const TWIN_ENTRY: &str = "evidence.jsonl#twin_entry";
 
@@ -326,32 +327,32 @@ pub(super) static TABLE: &[Harmless] = &[
         WITHIN_SECONDS,
     ),
     boundary_with(
-        OLD_PIPELOCK,
+        PIPELOCKS,
         FLOWS,
         "/kernel_mediator.tcp",
         "removed",
-        MEDIATOR_SOCKETS,
+        CONNECTIONS,
     ),
     boundary_with(
-        OLD_PIPELOCK,
+        PIPELOCKS,
         FLOWS,
         "/kernel_mediator.tcp",
         "twice",
-        MEDIATOR_SOCKETS,
+        CONNECTIONS,
     ),
     boundary_with(
-        OLD_PIPELOCK,
+        PIPELOCKS,
         FLOWS,
         "/kernel_mediator.tcp/established",
         "flipped",
-        MEDIATOR_SOCKETS,
+        CONNECTIONS,
     ),
     boundary_with(
-        OLD_PIPELOCK,
+        PIPELOCKS,
         FLOWS,
         "/kernel_mediator.tcp/port",
         "*",
-        MEDIATOR_SOCKETS,
+        CONNECTIONS,
     ),
     boundary_with(
         OLD_PIPELOCK,
