@@ -27,7 +27,7 @@ use super::init::{Entered, Init};
 use super::mediator::{Entry, entry};
 use super::plan::{Mode, Plan};
 use super::probes::{self, Controls, Probed};
-use super::stage::{Mounts, open_sockets, resources, stage_plan};
+use super::stage::{Mounts, Parts, open_sockets, stage_plan};
 use super::state::{RunDir, STATE_DIR};
 use super::stdio::Pipes;
 use super::timeline::Timeline;
@@ -148,19 +148,18 @@ impl Plan {
         let mut trust = system("show Pipelock's authority", Trust::of(&self))?;
         let environment = agents_environment(&self, &trust);
         let masked = masked(&self, store.as_ref());
-        let mut stage = stage_plan(
-            &self,
-            &dir,
-            &users,
-            &mounts,
-            &pipes,
-            environment.entries,
-            masked.clone(),
-        )?;
-        stage.covered = covered;
-        stage.files.append(&mut trust.files);
-        stage.join = caps.join();
-        stage.resources = resources(&self.limits, &caps);
+        let parts = Parts {
+            dir: &dir,
+            users: &users,
+            mounts: &mounts,
+            pipes: &pipes,
+            caps: &caps,
+            environment: environment.entries,
+            masked: masked.clone(),
+            covered,
+            trusted: std::mem::take(&mut trust.files),
+        };
+        let stage = stage_plan(&self, parts)?;
         let mut init = Init::start(&stage, &cgroups, &passed(&mounts, &pipes), &dir)?;
 
         timeline.mark("init spawned");

@@ -8,6 +8,7 @@ use egress_sandbox::child::protocol::{Resources, StagePlan};
 use egress_sandbox::limits::{Caps, Limits};
 use egress_sandbox::sockets::{self, Opened};
 use egress_sandbox::view::{PlacedFile, TmpfsLimits};
+use egress_workspace::credentials::Shown;
 use egress_workspace::store::Store;
 use egress_workspace::users::{self, UserLease};
 use nix::sys::stat::fstat;
@@ -46,19 +47,40 @@ pub(super) fn open_sockets(plan: &Plan, agent: u32) -> Result<Vec<Opened>, RunEr
     system("open a socket of the host", opened)
 }
 
-/// Puts the plan together.
+/// Everything that init's plan is made of, beside the caller's plan. There is no plan without limits or hidden credentials.
+pub(super) struct Parts<'a> {
+    pub(super) dir: &'a RunDir,
+    pub(super) users: &'a UserLease,
+    pub(super) mounts: &'a Mounts<'a>,
+    pub(super) pipes: &'a Pipes,
+    /// The agent's limits.
+    pub(super) caps: &'a Caps,
+    /// The agent's environment, `NAME=value`.
+    pub(super) environment: Vec<Vec<u8>>,
+    /// Paths that the agent must not see.
+    pub(super) masked: Vec<PathBuf>,
+    /// Files with credentials, and what is shown in place of each.
+    pub(super) covered: Vec<(PathBuf, Shown)>,
+    /// Files through which programs trust the authority that opens TLS.
+    pub(super) trusted: Vec<PlacedFile>,
+}
+
+/// Makes the plan of the boundary's init.
 ///
 /// # Errors
-/// When the host has no name.
-pub(super) fn stage_plan(
-    plan: &Plan,
-    dir: &RunDir,
-    users: &UserLease,
-    mounts: &Mounts<'_>,
-    pipes: &Pipes,
-    environment: Vec<Vec<u8>>,
-    masked: Vec<PathBuf>,
-) -> Result<StagePlan, RunError> {
+/// If the host's name or a file of the caller's network cannot be read.
+pub(super) fn stage_plan(plan: &Plan, parts: Parts<'_>) -> Result<StagePlan, RunError> {
+    let Parts {
+        dir,
+        users,
+        mounts,
+        pipes,
+        caps,
+        environment,
+        masked,
+        covered,
+        mut trusted,
+    } = parts;
     let hostname = system(
         "read the host name",
         nix::unistd::gethostname().map_err(Into::into),
@@ -82,6 +104,7 @@ pub(super) fn stage_plan(
             }
         }
     }
+    files.append(&mut trusted);
     Ok(StagePlan {
         stage_dir: dir.stage(),
         agent: users.agent,
@@ -92,8 +115,8 @@ pub(super) fn stage_plan(
             scratch_bytes: plan.limits.scratch,
             run_bytes: plan.limits.scratch.min(RUN_BYTES),
         },
-        join: Vec::new(),
-        resources: Resources::default(),
+        join: caps.join(),
+        resources: resources(&plan.limits, caps),
         workspace: (plan.workdir.clone(), mounts.workspace.as_raw_fd()),
         store: system(
             "look at the workspace's changes",
@@ -109,7 +132,7 @@ pub(super) fn stage_plan(
             .map(|one| (one.path.clone(), one.tree.as_raw_fd()))
             .collect(),
         masked,
-        covered: Vec::new(),
+        covered,
         shown: plan.shown.clone(),
         command_files: environment::command_files(&plan.environment)
             .map(str::to_owned)
@@ -130,7 +153,7 @@ pub(super) fn stage_plan(
 }
 
 /// The resource limits of the agent.
-pub(super) fn resources(limits: &Limits, caps: &Caps) -> Resources {
+fn resources(limits: &Limits, caps: &Caps) -> Resources {
     Resources {
         processes: limits.processes,
         open_files: limits.open_files,
