@@ -13,20 +13,13 @@ import schema
 import strictjson
 from errors import Findings, FormError
 from evidence import read_lines
-from schema import boolean, filled, nullable, port, string, unsigned
+from schema import array, boolean, filled, nullable, port, string, unsigned, unsigned32
 from times import NANOSECONDS, time_or_none
 
 _HASH_MEMBER = re.compile(rb',"hash":"([^"\\]{64})"\}')
 _HASH_MEMBER_LENGTH = 75
 _SUPERVISOR_EVENTS = frozenset({"heartbeat", "agent_gone", "end"})
 RELAY_VERDICTS = frozenset({"forwarded", "refused", "blocked", "answered", "failed", "unfinished"})
-
-_BYTES = {"bytes_sent?": unsigned, "bytes_acked?": unsigned, "bytes_received?": unsigned}
-
-_DENIED = {
-    "verdict?": string, "reason?": string, "protocol?": string, "dst?": string, "port?": port, "count?": unsigned,
-}
-
 
 def _socket_address(value: Any, where: str) -> None:
     string(value, where)
@@ -39,32 +32,60 @@ def _socket_address(value: Any, where: str) -> None:
         raise FormError(f"{where} is not ADDRESS:PORT") from None
 
 
-# The members whose types are judged. A reader ignores all others.
+# The members of each kind of row. All may be absent, and a reader ignores others.
+_TEXTS = dict.fromkeys(("ts", "hook", "verdict", "reason", "protocol"), string)
+_BYTES = dict.fromkeys(("bytes_sent", "bytes_acked", "bytes_received"), unsigned)
+_CONNECTION = {"cookie": unsigned, "connect_ns": unsigned}
+_PROCESS = {"pid": unsigned, "uid": unsigned, "process": string, "exe": nullable(string), "sock_type": unsigned}
+_REPEATS = {"count": unsigned, "first": string, "last": string}
+_TO = {"dst": string, "port": port}
+_BEAT = {"ts": string, "event": string, "links": array(unsigned)} | dict.fromkeys(
+    ("beat", "interval_s", "processes", "unconfined", "ring_full", "relay_denied"), unsigned
+)
 _ROWS = {
-    "kernel": {"verdict?": string, "count?": unsigned, "cookie?": unsigned, "connect_ns?": unsigned},
-    "kernel_repeats": {"verdict?": string, "count?": unsigned},
-    "relay": {
-        "ts?": string, "cookie?": unsigned, "connect_ns?": unsigned, "orig_dst?": nullable(_socket_address),
-        "host?": nullable(string), "port?": nullable(port), "protocol?": string, "transport?": nullable(string),
-        "target?": nullable(string), "verdict?": string, "reason?": string, "claimed?": nullable(string),
-        "status?": nullable(port), "bytes_up?": unsigned, "bytes_down?": unsigned, "head_bytes?": unsigned,
-        "duration_us?": unsigned, "pid?": nullable(unsigned), "process?": string, "exe?": nullable(string),
+    ("kernel", ""): _TEXTS | _TO | _PROCESS | _CONNECTION | {"name": nullable(string), "family": unsigned, "count": unsigned},
+    ("kernel", "unix"): _TEXTS | _PROCESS | {"path": string, "count": unsigned},
+    ("kernel_repeats", ""): _TEXTS | _TO | _REPEATS | {"name": nullable(string), "process": string},
+    ("kernel_repeats", "unix"): _TEXTS | _REPEATS | {"path": string, "process": string},
+    ("kernel_close", ""): _BYTES | _CONNECTION | {"ts": string},
+    ("kernel_close_total", ""): _BYTES | {"ts": string, "count": unsigned},
+    ("kernel_mediator", ""): _BYTES | _TO | _CONNECTION | {
+        "ts": string, "protocol": string, "opened": string, "established": boolean, "closed": boolean,
     },
-    "resolver": {},
-    "kernel_close": _BYTES | {"cookie?": unsigned, "connect_ns?": unsigned},
-    "kernel_close_total": _BYTES | {"count?": unsigned},
-    "kernel_mediator": _BYTES | {
-        "protocol?": string, "port?": port, "dst?": string, "cookie?": unsigned, "connect_ns?": unsigned,
-        "opened?": string, "established?": boolean, "closed?": nullable(boolean),
+    ("kernel_mediator_total", ""): _BYTES | {
+        "ts": string, "protocol": string, "port": port, "established": boolean, "count": unsigned,
     },
-    "kernel_mediator_total": _BYTES | {
-        "protocol?": string, "port?": port, "established?": boolean, "count?": unsigned,
+    ("kernel_mediator_denied", ""): _TEXTS | _TO | _CONNECTION | {"count": unsigned},
+    ("kernel_mediator_denied_repeats", ""): _TEXTS | _TO | _REPEATS,
+    ("relay", ""): _CONNECTION | {
+        "ts": string, "orig_dst": nullable(_socket_address), "host": nullable(string), "port": nullable(port),
+        "protocol": string, "transport": nullable(string), "target": nullable(string), "verdict": string,
+        "reason": string, "claimed": nullable(string), "status": nullable(port), "bytes_up": unsigned,
+        "bytes_down": unsigned, "head_bytes": unsigned, "duration_us": unsigned, "pid": nullable(unsigned32),
+        "process": string, "exe": nullable(string),
     },
-    "kernel_mediator_denied": _DENIED,
-    "kernel_mediator_denied_repeats": _DENIED,
-    "supervisor": {"ts?": string, "event?": string, "clock_set_ms?": unsigned},
+    ("resolver", ""): {"ts": string, "name": string, "address": nullable(string), "reason": string},
+    ("supervisor", ""): _BEAT,
+    ("supervisor", "end"): _BEAT | {"malformed": unsigned, "clock_set_ms": unsigned},
 }
-_CHECKS = {source: schema.obj(members, is_open=True) for source, members in _ROWS.items()}
+_CHECKS = {
+    kind: schema.obj({f"{name}?": check for name, check in members.items()}, is_open=True)
+    for kind, members in _ROWS.items()
+}
+
+
+def is_unix(row: dict[str, Any]) -> bool:
+    """Whether a row is about the address of a file, which names no connection."""
+    return row.get("protocol") == "unix"
+
+
+def _kind(row: dict[str, Any]) -> tuple[Any, str]:
+    source = row.get("source")
+    if source in ("kernel", "kernel_repeats") and is_unix(row):
+        return source, "unix"
+    if source == "supervisor" and row.get("event") == "end":
+        return source, "end"
+    return source, ""
 
 
 @dataclass
@@ -88,7 +109,8 @@ class FlowLog:
     @property
     def clock_set_ms(self) -> int:
         """By how much the system clock was set at most during the run."""
-        return max((row.get("clock_set_ms", 0) for row in self.of("supervisor")), default=0)
+        ends = (row for row in self.of("supervisor") if row.get("event") == "end")
+        return max((row.get("clock_set_ms", 0) for row in ends), default=0)
 
 
 def read_flows(file: BinaryIO, findings: Findings) -> FlowLog:
@@ -133,7 +155,7 @@ def _read_row(line: bytes, log: FlowLog, findings: Findings) -> None:
     log.every.append(row)
     try:
         filled(source, "source")
-        _CHECKS.get(source, _unknown)(row, "row")
+        _CHECKS.get(_kind(row), _unknown)(row, "row")
         log.rows.append(row)
         if source == "relay" and row.get("verdict") not in RELAY_VERDICTS:
             raise FormError("the verdict is not known")

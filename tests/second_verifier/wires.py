@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from actions import Actions, Group, Requests, saturated
-from flows import FlowLog
+from flows import FlowLog, is_unix
 from targets import Target
 
 _IN_BUFFERS = 16 * 1024 * 1024
@@ -81,10 +81,12 @@ def compare_command(log: FlowLog, has_witness: bool, numbers: Counter[str], diff
     """Compare the relay's rows with the command's connections."""
     known: dict[tuple[int, int], str] = {}
     for row in log.of("kernel"):
-        if row.get("cookie", 0) and row.get("verdict") in ("redirected", "proxy"):
+        if not is_unix(row) and row.get("cookie", 0) and row.get("verdict") in ("redirected", "proxy"):
             known.setdefault(_connection(row), row["verdict"])
     more: Counter[str] = Counter()
     for row in log.of("kernel_repeats"):
+        if is_unix(row):
+            continue
         more[row.get("verdict", "")] += _minus(row.get("count", 0), 1)
     served: dict[tuple[int, int], list[dict[str, Any]]] = {}
     nameless: list[dict[str, Any]] = []

@@ -6,7 +6,7 @@ use ed25519_dalek::VerifyingKey;
 use pipelock_receipts::chain::Trust;
 use pipelock_receipts::check::EvidenceCheck;
 use pipelock_receipts::findings::{Finding, Findings, Severity};
-use pipelock_receipts::json::{MAX_DEPTH, Node, Value, document_of, parse_bytes};
+use pipelock_receipts::json::{MAX_DEPTH, Node, Value, parse_bytes};
 use pipelock_receipts::keys::parse_public;
 use pipelock_receipts::report::{Report, Verdict};
 
@@ -82,8 +82,13 @@ pub fn read_packet(bytes: &[u8]) -> Result<Packet, Vec<Finding>> {
             format!("{member}: null"),
         );
     }
-    match document_of::<Packet>(&node, bytes) {
-        Err(error) => findings.add(&rules::SCHEMA, rules::here(), SCHEMA_VERSION, error),
+    match node.typed::<Packet>() {
+        Err(error) => findings.add(
+            &rules::SCHEMA,
+            rules::here(),
+            SCHEMA_VERSION,
+            error.to_string(),
+        ),
         Ok(packet) => {
             check_rules(&packet, &mut findings);
             if !findings.has_errors() {

@@ -6,13 +6,14 @@ use pipelock_receipts::findings::{Findings, Place};
 use pipelock_receipts::json::Node;
 
 use super::denied::{Attempts, Denied, OTHERS, sort};
+use super::format::rows::RelayRow;
+use super::format::{KernelVerdict, MediatorVerdict, RelayVerdict, Row, UnixVerdict};
 use super::grade::{Caps, Grade};
 use super::measured::{DeniedRow, LISTED, Measured};
 use super::names::{BOUNDARY_FILE, FLOWS_FILE};
 use super::reconcile::{Receipts, confirmed};
 use super::residual::Residual;
-use super::rows::{MediatorDeniedRow, RelayRow, RelayVerdict, Row};
-use super::{as_stated, form, rules};
+use super::{as_stated, rules};
 
 /// Port, protocol, reason, and process of attempts that were denied alike.
 type DeniedAlike = (u16, String, String, String);
@@ -41,72 +42,73 @@ pub(super) struct Counted {
 
 impl Counted {
     pub(super) fn see(&mut self, node: &Node<'_>, row: &Row) {
-        let deviations = form::of_row(node);
+        let deviations = row.deviations(node);
         if !deviations.is_empty() {
             self.malformed = self.malformed.saturating_add(1);
             if self.first_malformed.is_empty() {
                 self.first_malformed = deviations.join(", ");
             }
         }
+        if let Some((verdict, count)) = row.attempts() {
+            match self.by_verdict.get_mut(verdict) {
+                Some(counted) => *counted = counted.saturating_add(count),
+                None => {
+                    self.by_verdict.insert(verdict.to_owned(), count);
+                }
+            }
+        }
         match row {
-            Row::Kernel(row) => self.kernel(node, &row.verdict, 1),
-            Row::KernelRepeats(row) => {
-                self.kernel(node, &row.verdict, row.count.saturating_sub(1));
+            Row::Kernel(row) if row.verdict == KernelVerdict::Denied => {
+                let alike = alike(row.port, &row.protocol, row.reason.as_str(), &row.process);
+                self.deny(alike, 1, places(row.name.as_deref(), &row.dst));
+            }
+            Row::KernelRepeats(row) if row.verdict == KernelVerdict::Denied => {
+                let alike = alike(row.port, &row.protocol, row.reason.as_str(), &row.process);
+                let count = row.count.saturating_sub(1);
+                self.deny(alike, count, places(row.name.as_deref(), &row.dst));
+            }
+            Row::Unix(row) if row.verdict == UnixVerdict::Unreachable => {
+                let alike = alike(0, row.protocol.as_str(), row.reason.as_str(), &row.process);
+                self.deny(alike, 1, places(None, &row.path));
+            }
+            Row::UnixRepeats(row) if row.verdict == UnixVerdict::Unreachable => {
+                let alike = alike(0, row.protocol.as_str(), row.reason.as_str(), &row.process);
+                self.deny(alike, row.count.saturating_sub(1), places(None, &row.path));
+            }
+            // What was only a probe is no denial.
+            Row::KernelMediatorDenied(row) => {
+                self.mediator_denied = self.mediator_denied.saturating_add(1);
+                if row.verdict == MediatorVerdict::Denied {
+                    let alike = alike(row.port, &row.protocol, row.reason.as_str(), "");
+                    self.deny(alike, 1, BTreeSet::from([row.dst.to_string()]));
+                }
+            }
+            Row::KernelMediatorDeniedRepeats(row) => {
+                let count = row.count.saturating_sub(1);
+                self.mediator_denied = self.mediator_denied.saturating_add(count);
+                if row.verdict == MediatorVerdict::Denied {
+                    let alike = alike(row.port, &row.protocol, row.reason.as_str(), "");
+                    self.deny(alike, count, BTreeSet::from([row.dst.to_string()]));
+                }
             }
             Row::KernelClose(_) => self.closes = self.closes.saturating_add(1),
             Row::KernelCloseTotal(row) => self.closes = self.closes.saturating_add(row.count),
             Row::Relay(row) => self.relay(row),
-            Row::Resolver => {
-                self.channels.name(node.member_text("name"));
+            Row::Resolver(row) => self.channels.name(&row.name),
+            Row::Supervisor(row) => {
+                (self.ring_full, self.relay_denied) = (row.ring_full, row.relay_denied);
             }
-            Row::Supervisor(_) => {
-                let number = |name| node.member_unsigned(name).unwrap_or(0);
-                self.ring_full = number("ring_full");
-                self.relay_denied = number("relay_denied");
+            Row::End(row) => {
+                (self.ring_full, self.relay_denied) = (row.ring_full, row.relay_denied);
             }
-            Row::KernelMediatorDenied(row) => self.mediator_denied(row, 1),
-            Row::KernelMediatorDeniedRepeats(row) => {
-                self.mediator_denied(row, row.count.saturating_sub(1));
-            }
-            Row::KernelMediator(_) | Row::KernelMediatorTotal(_) | Row::Unknown => {}
-        }
-    }
-
-    /// The first of repeated attempts is a row by itself.
-    fn kernel(&mut self, node: &Node<'_>, verdict: &str, count: u64) {
-        let counted = self.by_verdict.entry(verdict.to_owned()).or_default();
-        *counted = counted.saturating_add(count);
-        let is_unix = node.member_text("protocol") == "unix";
-        if verdict != if is_unix { "unreachable" } else { "denied" } {
-            return;
-        }
-        let [protocol, reason, process] =
-            ["protocol", "reason", "process"].map(|name| node.member_text(name).to_owned());
-        let port = node.member_unsigned("port").unwrap_or(0);
-        let port = u16::try_from(port).unwrap_or(0);
-        let places = ["name", "dst", "path"].map(|name| node.member_text(name).to_owned());
-        let dst = node.member_text("dst");
-        let unspecified = dst
-            .parse()
-            .is_ok_and(|address: std::net::IpAddr| address.is_unspecified());
-        let places = places
-            .into_iter()
-            .filter(|place| !(place.is_empty() || unspecified && place == dst));
-        let places = places.chain(unspecified.then(String::new)).collect();
-        self.deny((port, protocol, reason, process), count, places);
-    }
-
-    /// As above, and what was only a probe is no denial.
-    fn mediator_denied(&mut self, row: &MediatorDeniedRow, count: u64) {
-        self.mediator_denied = self.mediator_denied.saturating_add(count);
-        if row.verdict == "denied" {
-            let alike = (
-                row.port,
-                row.protocol.clone(),
-                row.reason.clone(),
-                String::new(),
-            );
-            self.deny(alike, count, BTreeSet::from([row.dst.clone()]));
+            Row::Kernel(_)
+            | Row::KernelRepeats(_)
+            | Row::Unix(_)
+            | Row::UnixRepeats(_)
+            | Row::DnsAnswer(_)
+            | Row::KernelMediator(_)
+            | Row::KernelMediatorTotal(_)
+            | Row::Unknown(_) => {}
         }
     }
 
@@ -131,11 +133,12 @@ impl Counted {
     fn relay(&mut self, row: &RelayRow) {
         if let Some(reason) = row.denial() {
             let address = row.orig_dst.map(|dst| dst.ip().to_string());
-            let destination = row.host.clone().or(address).unwrap_or_default();
+            let host = row.host.as_deref().map(str::to_owned);
+            let destination = host.or(address).unwrap_or_default();
             let attempt = Denied {
                 destination,
                 port: row.port.unwrap_or(0),
-                protocol: row.protocol.clone(),
+                protocol: row.protocol.to_string(),
                 reason,
                 process: row.process.clone(),
             };
@@ -148,7 +151,7 @@ impl Counted {
         } else if let (Some(host), Some(port)) = (&row.host, row.port)
             && row.went_through()
         {
-            let counted = self.allowed.entry((host.clone(), port)).or_default();
+            let counted = self.allowed.entry((host.to_string(), port)).or_default();
             *counted = counted.saturating_add(1);
         }
         if row.transport.is_some() {
@@ -368,4 +371,20 @@ impl Counted {
             );
         }
     }
+}
+
+fn alike(port: u16, protocol: &str, reason: &str, process: &str) -> DeniedAlike {
+    let [protocol, reason, process] = [protocol, reason, process].map(str::to_owned);
+    (port, protocol, reason, process)
+}
+
+/// Where a denied attempt may be told to have led: to its name, and to its address unless that is unspecified.
+fn places(name: Option<&str>, place: &str) -> BTreeSet<String> {
+    let is_unspecified = place
+        .parse()
+        .is_ok_and(|address: std::net::IpAddr| address.is_unspecified());
+    let place =
+        (is_unspecified || !place.is_empty()).then(|| if is_unspecified { "" } else { place });
+    let name = name.filter(|name| !name.is_empty());
+    name.into_iter().chain(place).map(str::to_owned).collect()
 }

@@ -1,7 +1,8 @@
 //! What was denied, as `boundary.json`, the summary and the report list it.
 use serde::{Deserialize, Serialize};
 
-use super::rows::{RelayRow, RelayVerdict};
+use super::format::rows::RelayRow;
+use super::format::{RelayVerdict, Transport};
 
 /// The destination of attempts that are counted together, because there are too many kinds of them.
 pub const OTHERS: &str = "(others)";
@@ -99,7 +100,7 @@ impl RelayRow {
             }
             // A tunnel whose client named another server later on.
             RelayVerdict::Unfinished => LATER_HELLO.contains(&self.reason.as_str()),
-            RelayVerdict::Forwarded | RelayVerdict::Unknown => false,
+            RelayVerdict::Forwarded | RelayVerdict::Unknown(_) => false,
         };
         is_denied.then(|| self.reason.clone())
     }
@@ -112,7 +113,10 @@ impl RelayRow {
 
     /// Whether the mediator must have allowed it: the request was answered in order, or its tunnel had been opened.
     pub fn was_let_through(&self) -> bool {
-        let is_tunnel = matches!(self.transport.as_deref(), Some("connect" | "websocket"));
+        let is_tunnel = matches!(
+            self.transport,
+            Some(Transport::Connect | Transport::Websocket)
+        );
         match self.verdict {
             RelayVerdict::Forwarded => true,
             RelayVerdict::Unfinished => is_tunnel && self.status.is_some() && self.bytes_down > 0,
@@ -120,7 +124,7 @@ impl RelayRow {
             | RelayVerdict::Blocked
             | RelayVerdict::Answered
             | RelayVerdict::Failed
-            | RelayVerdict::Unknown => false,
+            | RelayVerdict::Unknown(_) => false,
         }
     }
 }
@@ -146,7 +150,7 @@ mod tests {
 
     fn row(verdict: RelayVerdict, reason: &str, up: u64, down: u64) -> RelayRow {
         RelayRow {
-            transport: Some(String::from("forward")),
+            transport: Some(Transport::Forward),
             verdict,
             reason: reason.to_owned(),
             bytes_up: up,
@@ -177,7 +181,7 @@ mod tests {
             ),
             (Answered, "answered_403", 9, 9, Some("answered_403"), true),
         ] {
-            let row = row(verdict, word, up, down);
+            let row = row(verdict.clone(), word, up, down);
             assert_eq!(row.denial().as_deref(), denied, "{verdict:?} {word}");
             assert!(
                 denied.is_some() || row.went_through() == through,

@@ -4,19 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
-use pipelock_receipts::json::Node;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::as_stated;
+use super::format::rows::RelayRow;
+use super::format::{BeatEvent, MediatorProtocol, RelayVerdict, ResolverReason, Row, Transport};
 use super::measured::Measured;
-use super::rows::{RelayRow, RelayVerdict, Row};
 
 mod attempt;
 #[cfg(test)]
 mod tests;
 
-use attempt::{Alike, alike};
+use attempt::Alike;
 
 /// How far a record may lie from what it is about, ns: a busy machine records late.
 const RECORDED_WITHIN: i128 = 15_000_000_000;
@@ -107,10 +107,6 @@ fn widen(range: &mut Option<(i128, i128)>, now: i128) {
     *range = Some((first.min(now), last.max(now)));
 }
 
-fn text(node: &Node<'_>, name: &str) -> String {
-    node.member_text(name).to_owned()
-}
-
 /// The number of a synthetic address: both families count alike.
 fn number_of(address: IpAddr) -> u64 {
     match address {
@@ -127,33 +123,30 @@ impl Joined {
         }
     }
 
-    pub(super) fn see(&mut self, node: &Node<'_>, row: &Row) {
-        let at = nanos(node.member_text("ts")).unwrap_or(0);
-        let source = node.member_text("source");
+    pub(super) fn see(&mut self, row: &Row) {
+        let at = nanos(row.ts()).unwrap_or(0);
         match row {
             Row::Supervisor(row) => {
-                widen(&mut self.beats, at);
-                self.written(at);
-                if row.event == "agent_gone" {
+                if row.event == BeatEvent::AgentGone {
                     self.gone = Some(at);
                 }
-                self.clock_set = self
-                    .clock_set
-                    .max(i128::from(row.clock_set_ms).saturating_mul(1_000_000));
-                return;
+                return self.looked(at);
             }
-            Row::Kernel(row) => {
-                self.uids.extend(node.member_unsigned("uid"));
-                self.attempt(node, row.verdict.as_str(), at);
+            Row::End(row) => {
+                let set = i128::from(row.clock_set_ms).saturating_mul(1_000_000);
+                self.clock_set = self.clock_set.max(set);
+                return self.looked(at);
             }
-            Row::KernelRepeats(_) | Row::KernelMediatorDeniedRepeats(_) => {
-                let [first, last] =
-                    ["first", "last"].map(|name| nanos(node.member_text(name)).unwrap_or(0));
-                self.repeats.push((alike(node), first));
-                self.name(node);
-                self.say(first <= last, "a repeated attempt ended before it began");
-                widen(&mut self.others, first);
-                widen(&mut self.others, last);
+            Row::Unknown(_) => return,
+            Row::Kernel(row) => self.attempt(row, at),
+            Row::Unix(row) => self.unix(row, at),
+            Row::KernelRepeats(row) => {
+                self.name(row.name.as_deref(), &row.dst);
+                self.repeats(row.into(), &row.first, &row.last);
+            }
+            Row::UnixRepeats(row) => self.repeats(row.into(), &row.first, &row.last),
+            Row::KernelMediatorDeniedRepeats(row) => {
+                self.repeats(row.into(), &row.first, &row.last);
             }
             Row::KernelMediator(row) => {
                 let opened = nanos(&row.opened).unwrap_or(0);
@@ -165,36 +158,27 @@ impl Joined {
                 );
                 let fits = row.dst.parse::<IpAddr>().is_ok();
                 self.say(fits, "the mediator's connection leads to no address");
-                let is_question = row.protocol != "udp" || matches!(row.port, 0 | DNS);
+                let is_udp = row.protocol == MediatorProtocol::Udp;
+                let is_question = !is_udp || matches!(row.port, 0 | DNS);
                 self.say(is_question, "a datagram of the mediator is no question");
-                self.carried(
-                    &row.protocol,
-                    row.bytes_sent,
-                    row.bytes_acked,
-                    row.bytes_received,
-                );
+                self.carried(is_udp, row.bytes_sent, row.bytes_acked, row.bytes_received);
             }
             Row::KernelMediatorTotal(row) => {
-                self.carried(
-                    &row.protocol,
-                    row.bytes_sent,
-                    row.bytes_acked,
-                    row.bytes_received,
-                );
+                let is_udp = row.protocol == MediatorProtocol::Udp;
+                self.carried(is_udp, row.bytes_sent, row.bytes_acked, row.bytes_received);
             }
             Row::KernelCloseTotal(row) => {
-                self.carried("tcp", row.bytes_sent, row.bytes_acked, row.bytes_received);
+                self.carried(false, row.bytes_sent, row.bytes_acked, row.bytes_received);
             }
             Row::KernelMediatorDenied(row) => {
-                self.first_of.entry(alike(node)).or_default().insert(at);
-                let connect_ns = node.member_unsigned("connect_ns").unwrap_or(0);
+                self.first_of.entry(row.into()).or_default().insert(at);
                 self.offsets
-                    .insert(at.saturating_sub(i128::from(connect_ns)));
+                    .insert(at.saturating_sub(i128::from(row.connect_ns)));
                 let fits = row.dst.parse::<IpAddr>().is_ok();
                 self.say(fits, "a denial of the mediator leads to no address");
             }
             Row::KernelClose(row) => {
-                self.carried("tcp", row.bytes_sent, row.bytes_acked, row.bytes_received);
+                self.carried(false, row.bytes_sent, row.bytes_acked, row.bytes_received);
                 let made = self
                     .made
                     .get(&(row.cookie, row.connect_ns))
@@ -208,32 +192,44 @@ impl Joined {
                 self.written(at);
                 self.relay(row, at);
             }
-            Row::Resolver => {
+            Row::Resolver(row) => {
                 self.written(at);
-                if let Ok(address) = node.member_text("address").parse() {
-                    self.names
-                        .entry(text(node, "name"))
-                        .or_default()
-                        .insert(number_of(address));
+                let address = row.address.as_deref().map(str::parse::<IpAddr>);
+                if let Some(Ok(address)) = address {
+                    let numbers = self.names.entry(row.name.clone()).or_default();
+                    numbers.insert(number_of(address));
                 } else {
-                    let has_reason = !node.member_text("reason").is_empty();
+                    let has_reason = row.reason != ResolverReason::None;
                     self.say(
                         has_reason,
                         "a name was answered without an address or a reason",
                     );
                 }
             }
-            Row::Unknown => {}
+            Row::DnsAnswer(_) => {}
         }
-        if !source.is_empty() {
-            widen(&mut self.others, at);
-        }
+        widen(&mut self.others, at);
+    }
+
+    /// Takes a row about the enforcement.
+    fn looked(&mut self, at: i128) {
+        widen(&mut self.beats, at);
+        self.written(at);
+    }
+
+    /// Takes attempts of which the first has a row of its own.
+    fn repeats(&mut self, alike: Alike, first: &str, last: &str) {
+        let [first, last] = [first, last].map(|time| nanos(time).unwrap_or(0));
+        self.repeats.push((alike, first));
+        self.say(first <= last, "a repeated attempt ended before it began");
+        widen(&mut self.others, first);
+        widen(&mut self.others, last);
     }
 
     /// No more is acknowledged than was sent, and nobody answers a datagram on the socket that counts it.
-    fn carried(&mut self, protocol: &str, sent: u64, acked: u64, received: u64) {
+    fn carried(&mut self, is_udp: bool, sent: u64, acked: u64, received: u64) {
         self.say(acked <= sent, "more bytes were acknowledged than sent");
-        let fits = protocol != "udp" || (acked == 0 && received == 0);
+        let fits = !is_udp || (acked == 0 && received == 0);
         self.say(fits, "a datagram of the mediator was acknowledged");
     }
 
@@ -245,15 +241,15 @@ impl Joined {
     }
 
     fn relay(&mut self, row: &RelayRow, at: i128) {
-        let asked = row.transport.as_deref();
-        let by = asked.unwrap_or("nothing");
-        let verdict = row.verdict.word();
+        let by = row.asked().unwrap_or("nothing");
+        let asked = &row.transport;
+        let verdict = row.verdict.as_str();
         let is_asked = match row.verdict {
             RelayVerdict::Forwarded | RelayVerdict::Blocked | RelayVerdict::Answered => {
                 asked.is_some()
             }
             RelayVerdict::Refused => asked.is_none(),
-            RelayVerdict::Failed | RelayVerdict::Unfinished | RelayVerdict::Unknown => true,
+            RelayVerdict::Failed | RelayVerdict::Unfinished | RelayVerdict::Unknown(_) => true,
         };
         self.say(
             is_asked,
@@ -269,9 +265,11 @@ impl Joined {
             ),
         );
         // Of plain HTTP through a tunnel, the status is the origin's.
-        let is_plain = matches!(row.protocol.as_str(), "http" | "websocket");
-        let status = match (asked, row.verdict) {
-            (Some("connect"), RelayVerdict::Forwarded) if !is_plain => row.status == Some(200),
+        let is_plain = matches!(&*row.protocol, "http" | "websocket");
+        let status = match (asked, &row.verdict) {
+            (Some(Transport::Connect), RelayVerdict::Forwarded) if !is_plain => {
+                row.status == Some(200)
+            }
             (_, RelayVerdict::Forwarded | RelayVerdict::Answered) => row.status.is_some(),
             _ => true,
         };
@@ -283,10 +281,10 @@ impl Joined {
             ),
         );
         let spoken = match asked {
-            Some("forward" | "fetch") => row.protocol == "http",
-            Some("websocket") => row.protocol == "websocket",
-            Some("connect") => is_plain || matches!(row.protocol.as_str(), "tls" | "connect"),
-            _ => true,
+            Some(Transport::Forward | Transport::Fetch) => &*row.protocol == "http",
+            Some(Transport::Websocket) => &*row.protocol == "websocket",
+            Some(Transport::Connect) => is_plain || matches!(&*row.protocol, "tls" | "connect"),
+            Some(Transport::Unknown(_)) | None => true,
         };
         self.say(
             spoken,
@@ -299,10 +297,9 @@ impl Joined {
             );
         }
         let lasted = i128::from(row.duration_us).saturating_mul(1_000);
-        let exe = row.exe.clone().unwrap_or_default();
         let caller = Caller {
             pid: row.pid.map(u64::from),
-            program: self.program(row.process.clone(), exe),
+            program: self.program(&row.process, row.exe.as_deref()),
         };
         match row.connection() {
             Some(connection) => self.served.push(Served {
@@ -320,8 +317,8 @@ impl Joined {
     }
 
     /// The one copy of these names.
-    fn program(&mut self, process: String, exe: String) -> Program {
-        let program = Rc::new((process, exe));
+    fn program(&mut self, process: &str, exe: Option<&str>) -> Program {
+        let program = Rc::new((process.to_owned(), exe.unwrap_or_default().to_owned()));
         if let Some(known) = self.programs.get(&program) {
             return Rc::clone(known);
         }

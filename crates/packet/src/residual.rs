@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::rows::{RelayRow, RelayVerdict};
+use super::format::RelayVerdict;
+use super::format::rows::RelayRow;
 
 /// Hosts that are told apart; what goes to others is counted together.
 const HOSTS: usize = 1000;
@@ -89,13 +90,14 @@ impl Residual {
 
 #[cfg(test)]
 mod tests {
+    use super::super::format::Transport;
     use super::*;
 
     fn row(host: &str, verdict: RelayVerdict) -> RelayRow {
         RelayRow {
-            host: Some(host.to_owned()),
+            host: Some(host.into()),
             port: Some(443),
-            transport: (verdict != RelayVerdict::Refused).then(|| String::from("connect")),
+            transport: (verdict != RelayVerdict::Refused).then_some(Transport::Connect),
             head_bytes: 20,
             verdict,
             bytes_up: 3,

@@ -2,10 +2,11 @@
 //! end, and that nothing was lost.
 use std::collections::BTreeSet;
 
-use pipelock_receipts::json::Node;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::format::rows::BeatRow;
+use super::format::{BeatEvent, Row};
 use super::measured::Measured;
 
 /// Reasons that are kept; more of the same say nothing new.
@@ -52,25 +53,45 @@ impl Unbroken {
         }
     }
 
-    pub(super) fn see(&mut self, row: &Node<'_>) {
+    pub(super) fn see(&mut self, row: &Row) {
         if self.ended {
             self.say("rows follow the end of the flow log");
         }
-        let source = row.member_text("source");
-        let event = row.member_text("event");
-        if source != "supervisor" || !matches!(event, "heartbeat" | "agent_gone" | "end") {
-            let is_attempt = source == "kernel";
-            if is_attempt && self.beats == 0 {
+        match row {
+            Row::Supervisor(row) if row.event == BeatEvent::Heartbeat => {
+                self.beat(row);
+                self.time(row, true);
+                if self.gone.is_some() {
+                    self.say("a heartbeat follows the agent's end");
+                }
+            }
+            Row::Supervisor(row) if row.event == BeatEvent::AgentGone => {
+                self.beat(row);
+                self.nobody(row);
+                self.gone = self.time(row, true);
+            }
+            Row::End(end) => {
+                let row = end.beat();
+                self.beat(&row);
+                self.none(end.malformed, "kernel events that could not be read");
+                self.nobody(&row);
+                self.time(&row, false);
+                self.ended = true;
+            }
+            Row::Kernel(_) | Row::Unix(_) | Row::DnsAnswer(_) if self.beats == 0 => {
                 self.say("attempts stand before the first heartbeat");
             }
-            return;
+            _ => {}
         }
-        self.beat(row, event);
-        let time = OffsetDateTime::parse(row.member_text("ts"), &Rfc3339).ok();
+    }
+
+    /// The time of a look. One that `is_prompt` follows the one before in time.
+    fn time(&mut self, row: &BeatRow, is_prompt: bool) -> Option<OffsetDateTime> {
+        let time = OffsetDateTime::parse(&row.ts, &Rfc3339).ok();
         match (time, self.last_beat) {
             (None, _) => self.say("a heartbeat has no time"),
             (Some(now), Some(before)) => {
-                let interval = row.member_unsigned("interval_s").unwrap_or(0);
+                let interval = row.interval_s.get();
                 if interval == 0 || interval > LONGEST_INTERVAL {
                     self.say(format!("heartbeats are {interval} s apart"));
                 }
@@ -84,37 +105,23 @@ impl Unbroken {
                     self.say(format!(
                         "the clock was set back: a heartbeat lies {back} s before the last one"
                     ));
-                } else if passed > most && event != "end" {
+                } else if passed > most && is_prompt {
                     self.say(format!("no heartbeat for {passed} s"));
                 }
             }
             (Some(_), None) => {}
         }
         self.last_beat = time.or(self.last_beat);
-        match event {
-            "agent_gone" => self.gone = time,
-            "end" => self.ended = true,
-            _ if self.gone.is_some() => self.say("a heartbeat follows the agent's end"),
-            _ => {}
-        }
+        time
     }
 
     /// One look at the enforcement.
-    fn beat(&mut self, row: &Node<'_>, event: &str) {
-        if row.member_unsigned("beat") != Some(self.beats) {
+    fn beat(&mut self, row: &BeatRow) {
+        if row.beat != self.beats {
             self.say(format!("heartbeat {} is missing", self.beats));
         }
-        self.beats = row
-            .member_unsigned("beat")
-            .unwrap_or(self.beats)
-            .saturating_add(1);
-        let seen: BTreeSet<u64> = row
-            .member("links")
-            .and_then(Node::items)
-            .unwrap_or_default()
-            .iter()
-            .filter_map(Node::unsigned)
-            .collect();
+        self.beats = row.beat.saturating_add(1);
+        let seen: BTreeSet<u64> = row.links.iter().copied().collect();
         if seen != self.links || seen.len() < self.programs || self.programs == 0 {
             self.say(format!(
                 "{} of {} kernel programs were attached at a heartbeat",
@@ -122,24 +129,29 @@ impl Unbroken {
                 self.programs
             ));
         }
-        for (member, what) in [
-            ("unconfined", "processes of the agent without its filter"),
-            ("ring_full", "kernel events lost: the ring buffer was full"),
-            ("malformed", "kernel events that could not be read"),
+        for (count, what) in [
+            (row.unconfined, "processes of the agent without its filter"),
             (
-                "relay_denied",
+                row.ring_full,
+                "kernel events lost: the ring buffer was full",
+            ),
+            (
+                row.relay_denied,
                 "calls refused to the relay by its own gates",
             ),
         ] {
-            let is_due = member != "malformed" || event == "end";
-            match row.member_unsigned(member) {
-                Some(0) => {}
-                Some(count) => self.say(format!("{count} {what}")),
-                None if is_due => self.say(format!("a heartbeat does not count {what}")),
-                None => {}
-            }
+            self.none(count, what);
         }
-        if event != "heartbeat" && row.member_unsigned("processes") != Some(0) {
+    }
+
+    fn none(&mut self, count: u64, what: &str) {
+        if count > 0 {
+            self.say(format!("{count} {what}"));
+        }
+    }
+
+    fn nobody(&mut self, row: &BeatRow) {
+        if row.processes > 0 {
             self.say("a process of the agent was left after its end");
         }
     }
@@ -217,7 +229,7 @@ mod tests {
     fn reasons(rows: &[Value], close: Option<&str>) -> Vec<String> {
         let mut unbroken = Unbroken::new(&measured());
         for row in rows {
-            unbroken.see(&parse(&row.to_string(), MAX_DEPTH).unwrap());
+            unbroken.see(&Row::read(&parse(&row.to_string(), MAX_DEPTH).unwrap()));
         }
         unbroken.finish(close)
     }
@@ -272,10 +284,7 @@ mod tests {
                 with(1, "unconfined", json!(2)),
                 "2 processes of the agent without its filter",
             ),
-            (
-                with(1, "unconfined", json!(null)),
-                "does not count processes of the agent without",
-            ),
+            (with(1, "unconfined", json!(null)), "heartbeat 1 is missing"),
             (with(1, "links", json!([])), "0 of 1 kernel programs"),
             (with(1, "links", json!([5, 6])), "1 of 1 kernel programs"),
             (with(3, "ring_full", json!(7)), "7 kernel events lost"),

@@ -5,12 +5,13 @@
 //! the source text of every value, since the outer chain hashes source bytes. Nesting is counted
 //! before it is entered, so depth never costs more stack than the bound allows.
 use parser::Parser;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 mod parser;
+mod typed;
 mod value;
 
+pub use typed::TypeError;
 pub use value::{JsonError, JsonProblem, Node, Value};
 
 /// The deepest nesting in a single receipt or a packet, the root included.
@@ -26,45 +27,13 @@ pub fn parse(text: &str, max_depth: usize) -> Result<Node<'_>, JsonError> {
     Parser::document(text, max_depth)
 }
 
-/// Reads a document of a known shape: strict JSON, in which no array stands for an object. The reader of shapes takes
-/// members by position, too, and another reader would find none.
+/// Reads a document of a known shape: strict JSON, in which no array stands for an object.
 ///
 /// # Errors
 /// What is wrong, in words.
-pub fn read_document<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+pub fn read_document<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     let node = parse_bytes(bytes, MAX_DEPTH).map_err(|error| error.to_string())?;
-    document_of(&node, bytes)
-}
-
-/// [`read_document`] of bytes that have been parsed.
-///
-/// # Errors
-/// As there.
-pub fn document_of<T: Serialize + DeserializeOwned>(
-    node: &Node<'_>,
-    bytes: &[u8],
-) -> Result<T, String> {
-    let document: T = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-    let read = serde_json::to_value(&document).map_err(|error| error.to_string())?;
-    match array_for_object(node, &read) {
-        Some(member) => Err(format!("{member}: an array in the place of an object")),
-        None => Ok(document),
-    }
-}
-
-/// The first member that is an array, although it was read as an object: a reader of positions takes one for the other.
-fn array_for_object(node: &Node<'_>, read: &serde_json::Value) -> Option<String> {
-    match (&node.value, read) {
-        (Value::Array(_), serde_json::Value::Object(_)) => Some(String::new()),
-        (Value::Object(members), serde_json::Value::Object(values)) => {
-            members.iter().find_map(|(name, child)| {
-                let below = array_for_object(child, values.get(name.as_ref())?)?;
-                let dot = if below.is_empty() { "" } else { "." };
-                Some(format!("{name}{dot}{below}"))
-            })
-        }
-        _ => None,
-    }
+    node.typed().map_err(|error| error.to_string())
 }
 
 /// [`parse`] on bytes.
@@ -101,18 +70,18 @@ mod tests {
 
     #[test]
     fn an_array_is_no_object() {
-        #[derive(Serialize, serde::Deserialize)]
+        #[derive(serde::Deserialize)]
         struct Inner {
             name: String,
         }
-        #[derive(Serialize, serde::Deserialize)]
+        #[derive(serde::Deserialize)]
         struct Outer {
             inner: Inner,
         }
         let read = |text: &str| read_document::<Outer>(text.as_bytes()).map(|one| one.inner.name);
         assert_eq!(read(r#"{"inner":{"name":"a"}}"#).as_deref(), Ok("a"));
-        for (text, member) in [(r#"{"inner":["a"]}"#, "inner"), (r#"[{"name":"a"}]"#, "")] {
-            let found = format!("{member}: an array in the place of an object");
+        for (text, place) in [(r#"{"inner":["a"]}"#, "inner: "), (r#"[{"name":"a"}]"#, "")] {
+            let found = format!("{place}an array in the place of an object");
             assert_eq!(read(text), Err(found), "{text}");
         }
     }

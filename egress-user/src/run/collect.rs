@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use audit_packet::denied::{self, Attempts};
+use audit_packet::format::BeatEvent;
+use audit_packet::format::rows::EndRow;
 use egress_common::abi::Counter;
 use egress_pipelock::evidence;
 use egress_pipelock::facts::Facts;
@@ -196,15 +198,13 @@ impl Running {
         self.timeline.mark("mediator ended");
         let (gates, init) = (&self.gates, &self.init.child);
         let watched = Watched::of(gates, &self.cgroups.agent, init, &self.enforced);
-        let last = heart.row("end", watched);
-        let last = notes.duty("look at the gates", last).map(|mut row| {
-            let set_by = self.timeline.clock.set_by().as_millis();
-            if let Some(members) = row.as_object_mut() {
-                let set_by = u64::try_from(set_by).unwrap_or(u64::MAX);
-                members.insert("clock_set_ms".into(), set_by.into());
-            }
-            row
-        });
+        // The last row has an event of its own.
+        let last = heart.row(BeatEvent::AgentGone, watched);
+        let set_by = self.timeline.clock.set_by().as_millis();
+        let set_by = u64::try_from(set_by).unwrap_or(u64::MAX);
+        let last = notes
+            .duty("look at the gates", last)
+            .map(|beat| EndRow::of(beat, flows.counts().malformed, set_by));
         notes.duty("finish the flow log", flows.finish(last));
         // Pumping ends with the last process that holds the agent's streams. What the caller did not
         // take is the caller's affair.

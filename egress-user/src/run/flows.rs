@@ -14,7 +14,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use audit_packet::denied::{Denied, OTHERS};
-use audit_packet::rows::{RelayRow, RelayVerdict};
+use audit_packet::format::rows::{AttemptRow, EndRow, RelayRow, RepeatsRow, ResolverRow};
+use audit_packet::format::{Exactly, Row};
 use callers::Caller;
 use egress_common::names::{SYNTHETIC_V4, SYNTHETIC_V6};
 use egress_common::verdict::{Hook, Reason, Verdict};
@@ -23,8 +24,7 @@ use egress_relay::plan::{FlowReport, NameReport};
 use egress_sys::clock;
 pub use log::{FlowCounts, FlowLog};
 use seen::{FOLDED, FoldKey, Repeats};
-use serde_json::{Value, json};
-use words::{as_map, process_name, protocol_name};
+use words::{process_name, protocol_name};
 
 use crate::bpf::events::{Event, Text};
 
@@ -163,16 +163,16 @@ impl FlowLog {
         let Caller { process, exe, .. } = caller.unwrap_or_default();
         // Not with the target's whole length: that would tell more of a query than its own length does.
         let row = RelayRow {
-            ts: String::new(),
+            ts: clock::now_rfc3339().into(),
             cookie: flow.cookie,
             connect_ns: flow.connect_ns,
             orig_dst: flow.orig_dst,
-            host: flow.host.clone(),
+            host: flow.host.as_deref().map(Into::into),
             port: flow.port,
-            protocol: flow.protocol.clone(),
-            transport: flow.transport.clone(),
-            target: flow.target.clone(),
-            verdict: RelayVerdict::of(&flow.verdict),
+            protocol: flow.protocol.as_str().into(),
+            transport: flow.transport.as_deref().map(Into::into),
+            target: flow.target.as_deref().map(Into::into),
+            verdict: flow.verdict.as_str().into(),
             reason: flow.reason.clone(),
             claimed: flow.claimed.clone(),
             status: flow.status,
@@ -182,7 +182,7 @@ impl FlowLog {
             duration_us: flow.duration_us,
             pid,
             process: process.clone(),
-            exe,
+            exe: exe.map(Into::into),
         };
         self.counts.residual.row(&row, flow.target_bytes);
         self.let_through += u64::from(row.was_let_through());
@@ -204,8 +204,7 @@ impl FlowLog {
         {
             *self.allowed.entry((host.clone(), port)).or_default() += 1;
         }
-        let row = as_map(serde_json::to_value(row)?);
-        self.row("relay", clock::now_rfc3339(), row)
+        self.row(&Row::Relay(Box::new(row)))
     }
 
     /// Takes a name that the stub resolver was asked for.
@@ -221,15 +220,19 @@ impl FlowLog {
                 self.names.insert(twin.into(), name.name.clone());
             }
         }
-        let row = as_map(serde_json::to_value(name)?);
-        self.row("resolver", clock::now_rfc3339(), row)
+        self.row(&Row::Resolver(ResolverRow {
+            ts: clock::now_rfc3339().into(),
+            name: name.name.clone(),
+            address: name.address.map(|address| address.to_string().into()),
+            reason: name.reason.as_str().into(),
+        }))
     }
 
     /// Writes the counts of what was folded, then the `last` row, and makes the log durable.
     ///
     /// # Errors
     /// When a row cannot be written.
-    pub fn finish(&mut self, last: Option<Value>) -> io::Result<()> {
+    pub fn finish(&mut self, last: Option<EndRow>) -> io::Result<()> {
         let mut folded: Vec<(FoldKey, Repeats)> = self
             .folded
             .drain()
@@ -237,31 +240,28 @@ impl FlowLog {
             .collect();
         folded.sort_unstable();
         for (key, seen) in folded {
-            let row = json!({
-                "hook": key.hook.label(), "verdict": key.verdict.label(), "reason": key.reason.label(),
-                "protocol": protocol_name(key.protocol), "dst": key.addr.to_string(), "port": key.port,
-                "name": self.names.get(&key.addr), "process": process_name(&key.comm), "count": seen.count,
-                "first": self.wall_time(seen.first_ns), "last": self.wall_time(seen.last_ns),
-            });
-            self.row("kernel_repeats", clock::now_rfc3339(), as_map(row))?;
+            self.row(&Row::KernelRepeats(RepeatsRow {
+                ts: clock::now_rfc3339().into(),
+                hook: key.hook.label().into(),
+                verdict: key.verdict.label().into(),
+                reason: key.reason.label().into(),
+                protocol: protocol_name(key.protocol).into(),
+                dst: key.addr.to_string().into(),
+                port: key.port,
+                name: self.names.get(&key.addr).map(Into::into),
+                process: process_name(&key.comm),
+                count: seen.count,
+                first: self.wall_time(seen.first_ns),
+                last: self.wall_time(seen.last_ns),
+            }))?;
         }
         self.finish_unix()?;
         self.finish_witness()?;
         self.finish_dials()?;
         if let Some(last) = last {
-            let mut row = as_map(last);
-            row.insert("malformed".into(), self.counts.malformed.into());
-            self.row("supervisor", clock::now_rfc3339(), row)?;
+            self.row(&Row::End(last))?;
         }
         self.file.sync_all()
-    }
-
-    /// Notes something about the run itself, such as the state of the gates.
-    ///
-    /// # Errors
-    /// When the row cannot be written.
-    pub fn note(&mut self, fields: Value) -> io::Result<()> {
-        self.row("supervisor", clock::now_rfc3339(), as_map(fields))
     }
 
     /// Refused destinations with how often.
@@ -310,14 +310,25 @@ impl FlowLog {
     }
 
     fn kernel_row(&mut self, event: &Event, caller: &Caller) -> io::Result<()> {
-        let row = json!({
-            "hook": event.hook.label(), "verdict": event.verdict.label(), "reason": event.reason.label(),
-            "protocol": protocol_name(event.protocol), "sock_type": event.sock_type, "family": event.family,
-            "dst": event.addr.to_string(), "port": event.port, "name": self.names.get(&event.addr),
-            "pid": caller.pid, "uid": event.uid, "process": caller.process, "exe": caller.exe,
-            "cookie": event.cookie, "connect_ns": event.ktime_ns, "count": 1,
-        });
-        self.row("kernel", self.wall_time(event.ktime_ns), as_map(row))
+        self.row(&Row::Kernel(AttemptRow {
+            ts: self.wall_time(event.ktime_ns),
+            hook: event.hook.label().into(),
+            verdict: event.verdict.label().into(),
+            reason: event.reason.label().into(),
+            protocol: protocol_name(event.protocol).into(),
+            sock_type: event.sock_type.into(),
+            family: event.family.into(),
+            dst: event.addr.to_string().into(),
+            port: event.port,
+            name: self.names.get(&event.addr).map(Into::into),
+            pid: caller.pid.into(),
+            uid: event.uid.into(),
+            process: caller.process.clone(),
+            exe: caller.exe.as_deref().map(Into::into),
+            cookie: event.cookie,
+            connect_ns: event.ktime_ns,
+            count: Exactly::VALUE,
+        }))
     }
 }
 

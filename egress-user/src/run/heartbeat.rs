@@ -3,17 +3,19 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use audit_packet::format::rows::{BeatRow, HEARTBEAT_S};
+use audit_packet::format::{BeatEvent, Exactly, Row};
 use egress_common::abi::Counter;
 use egress_sandbox::cgroup::CgroupGuard;
+use egress_sys::clock;
 use egress_sys::privileges::{self, Enforced};
 use egress_sys::process::Child;
-use serde_json::{Value, json};
 
 use super::flows::FlowLog;
 use crate::bpf::Gates;
 
 /// Time between two heartbeats.
-const INTERVAL: Duration = Duration::from_secs(10);
+const INTERVAL: Duration = Duration::from_secs(HEARTBEAT_S);
 /// Processes of the agent that one heartbeat looks at.
 const MOST_PROCESSES: usize = 1024;
 
@@ -66,27 +68,27 @@ impl Heart {
             return Ok(());
         }
         self.due = Instant::now() + INTERVAL;
-        self.write(flows, "heartbeat", watched)
+        self.write(flows, BeatEvent::Heartbeat, watched)
     }
 
     /// Writes that the agent is gone.
     pub(super) fn gone(&mut self, flows: &mut FlowLog, watched: Watched<'_>) -> io::Result<()> {
-        self.write(flows, "agent_gone", watched)
+        self.write(flows, BeatEvent::AgentGone, watched)
     }
 
-    fn write(&mut self, flows: &mut FlowLog, event: &str, watched: Watched<'_>) -> io::Result<()> {
+    fn write(
+        &mut self,
+        flows: &mut FlowLog,
+        event: BeatEvent,
+        watched: Watched<'_>,
+    ) -> io::Result<()> {
         let row = self.row(event, watched)?;
-        flows.note(row)
+        flows.row(&Row::Supervisor(row))
     }
 
     /// The state of the enforcement, as the kernel says it is now. `flows.jsonl` ends with one.
-    pub(super) fn row(&mut self, event: &str, watched: Watched<'_>) -> io::Result<Value> {
-        let links: Vec<u32> = watched
-            .gates
-            .attached()?
-            .iter()
-            .map(|link| link.id)
-            .collect();
+    pub(super) fn row(&mut self, event: BeatEvent, watched: Watched<'_>) -> io::Result<BeatRow> {
+        let links = watched.gates.attached()?;
         let processes = watched.agent.processes()?;
         let of_agent: Vec<u32> = processes
             .into_iter()
@@ -98,11 +100,17 @@ impl Heart {
             .filter(|pid| !is_confined(**pid, watched.enforced))
             .count();
         let counter = |counter| watched.gates.counter(counter).map_err(io::Error::other);
-        let row = json!({
-            "event": event, "beat": self.next, "interval_s": INTERVAL.as_secs(), "links": links,
-            "processes": of_agent.len(), "unconfined": unconfined,
-            "ring_full": counter(Counter::RingFull)?, "relay_denied": counter(Counter::RelayDenied)?,
-        });
+        let row = BeatRow {
+            ts: clock::now_rfc3339().into(),
+            event,
+            beat: self.next,
+            interval_s: Exactly::VALUE,
+            links: links.iter().map(|link| link.id.into()).collect(),
+            processes: of_agent.len() as u64,
+            unconfined: unconfined as u64,
+            ring_full: counter(Counter::RingFull)?,
+            relay_denied: counter(Counter::RelayDenied)?,
+        };
         self.next += 1;
         Ok(row)
     }

@@ -1,4 +1,6 @@
 //! Takes the records of both witnesses, the kernel and the relay, into the flow log.
+use std::io;
+
 use egress_relay::plan::Report;
 
 use super::error::{RunError, system};
@@ -52,7 +54,17 @@ pub(super) fn take_report(flows: &mut FlowLog, report: Report) -> Result<Option<
     match report {
         Report::Ready => Ok(Some(String::from("the relay started twice"))),
         Report::Failed { error } => Ok(Some(format!("the relay failed: {error}"))),
-        Report::Flow(flow) => system("write the flow log", flows.relay(&flow)).map(|()| None),
-        Report::Name(name) => system("write the flow log", flows.name(&name)).map(|()| None),
+        Report::Flow(flow) => written(flows.relay(&flow)),
+        Report::Name(name) => written(flows.name(&name)),
+    }
+}
+
+/// What a relay reports that no row can hold is its failure.
+fn written(result: io::Result<()>) -> Result<Option<String>, RunError> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(Some(format!(
+            "the relay sent a report without a form: {error}"
+        ))),
+        other => system("write the flow log", other).map(|()| None),
     }
 }

@@ -7,12 +7,12 @@ use pipelock_receipts::report::Report;
 
 use super::super::counted::Counted;
 use super::super::flows::{FlowReport, check_flows};
+use super::super::format::Row;
 use super::super::grade::{Caps, Grade};
 use super::super::joined::Joined;
 use super::super::measured::Measured;
 use super::super::names::FLOWS_FILE;
 use super::super::reconcile::Reconciler;
-use super::super::rows::Row;
 use super::super::rules;
 use super::super::stream::{FileDigest, Stream};
 use super::super::unbroken::Unbroken;
@@ -85,10 +85,10 @@ impl FlowLog {
         let read = is_stated(&mut stream, &stated).and_then(|is_stated| {
             let visit = &mut |node: &Node<'_>| {
                 let row = Row::read(node);
-                unbroken.see(node);
+                unbroken.see(&row);
                 reconciler.see(&row);
                 counted.see(node, &row);
-                joined.see(node, &row);
+                joined.see(&row);
             };
             is_stated
                 .then(|| check_flows(&mut stream, visit))

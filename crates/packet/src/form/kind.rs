@@ -25,10 +25,6 @@ pub(super) enum Form {
     Mode,
     /// An unsigned integer of at most 53 bits.
     Number,
-    /// Exactly this number.
-    Exactly(u64),
-    /// An RFC 3339 time.
-    Time,
     /// `true` or `false`.
     Flag,
     /// `true`.

@@ -1,9 +1,11 @@
 //! Attempts of the command, as the kernel programs saw them.
 use std::net::{IpAddr, SocketAddr};
 
-use pipelock_receipts::json::Node;
-
-use super::{Caller, Joined, Made, text};
+use super::super::format::rows::{
+    AttemptRow, MediatorDeniedRepeatsRow, MediatorDeniedRow, RepeatsRow, UnixRepeatsRow, UnixRow,
+};
+use super::super::format::{Hook, KernelReason, KernelVerdict, UnixReason, UnixVerdict};
+use super::{Caller, Joined, Made};
 
 /// `SOCK_STREAM`, `SOCK_DGRAM`, and `SOCK_SEQPACKET`.
 const STREAM: u64 = 1;
@@ -11,117 +13,133 @@ const DATAGRAM: u64 = 2;
 const SEQPACKET: u64 = 5;
 
 /// The first of an attempt that was repeated: hook, verdict, protocol, who, why, where to, and whether the mediator made it.
-pub(super) type Alike = [String; 7];
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Alike([String; 5], Option<String>, u16, bool);
 
 impl Joined {
-    pub(super) fn attempt(&mut self, node: &Node<'_>, verdict: &str, at: i128) {
-        self.first_of.entry(alike(node)).or_default().insert(at);
-        let [reason, hook, protocol] =
-            ["reason", "hook", "protocol"].map(|name| node.member_text(name));
-        let has_reason = matches!(verdict, "denied" | "unreachable" | "unread");
-        let has_none = matches!(verdict, "local" | "proxy" | "redirected" | "allowed_unix");
-        let fits = !(has_reason && reason.is_empty() || has_none && !reason.is_empty());
-        let fits = fits && !(verdict == "probe" && reason.is_empty());
-        self.say(
-            fits,
-            format!("an attempt is {verdict} for the reason {reason:?}"),
-        );
-        let sock_type = node.member_unsigned("sock_type");
-        // What is created or sent may be of another type than its protocol: a raw socket.
-        let fits = match protocol {
-            _ if !hook.starts_with("connect") && !hook.starts_with("sendmsg") => true,
-            "udp" => sock_type == Some(DATAGRAM),
-            "unix" => matches!(sock_type, Some(STREAM | DATAGRAM | SEQPACKET)),
-            _ => true,
+    pub(super) fn attempt(&mut self, row: &AttemptRow, at: i128) {
+        self.uids.insert(row.uid);
+        self.first_of.entry(row.into()).or_default().insert(at);
+        let (verdict, hook) = (&row.verdict, &row.hook);
+        let has_reason = row.reason != KernelReason::None;
+        let fits = match verdict {
+            KernelVerdict::Denied | KernelVerdict::Probe => has_reason,
+            KernelVerdict::Local | KernelVerdict::Proxy | KernelVerdict::Redirected => !has_reason,
+            KernelVerdict::WouldDeny | KernelVerdict::WouldRedirect | KernelVerdict::Unknown(_) => {
+                true
+            }
         };
-        self.say(
-            fits,
-            "an attempt has a socket type that its protocol does not have",
-        );
-        if protocol == "unix" {
-            return;
-        }
-        let connect_ns = node.member_unsigned("connect_ns").unwrap_or(0);
+        self.reason(fits, verdict.as_str(), row.reason.as_str());
+        let is_connect = matches!(hook, Hook::Connect4 | Hook::Connect6);
+        // What is created or sent may be of another type than its protocol: a raw socket.
+        let is_sent = is_connect || matches!(hook, Hook::Sendmsg4 | Hook::Sendmsg6);
+        let is_other = &*row.protocol == "udp" && row.sock_type != DATAGRAM;
+        self.socket_type(!(is_sent && is_other));
         self.offsets
-            .insert(at.saturating_sub(i128::from(connect_ns)));
-        let address = node.member_text("dst").parse::<IpAddr>().ok();
-        let family = node.member_unsigned("family");
-        let is_v4 = hook.ends_with('4');
-        let fits = match (address, family) {
-            (Some(IpAddr::V4(_)), Some(2)) => !hook.ends_with('6'),
-            (Some(_), Some(10)) => !is_v4,
-            (Some(_), _) => matches!(hook, "sock_create" | "skb_egress"),
+            .insert(at.saturating_sub(i128::from(row.connect_ns)));
+        let address = row.dst.parse::<IpAddr>().ok();
+        let is_v4 = matches!(hook, Hook::Connect4 | Hook::Sendmsg4);
+        let is_v6 = matches!(hook, Hook::Connect6 | Hook::Sendmsg6);
+        let fits = match (address, row.family) {
+            (Some(IpAddr::V4(_)), 2) => !is_v6,
+            (Some(_), 10) => !is_v4,
+            (Some(_), _) => matches!(hook, Hook::SockCreate | Hook::SkbEgress),
             (None, _) => false,
         };
         self.say(
             fits,
             format!("an attempt by {hook} leads to no address of its family"),
         );
-        let is_stream = protocol == "tcp" && sock_type == Some(STREAM);
+        let is_stream = &*row.protocol == "tcp" && row.sock_type == STREAM;
         let leads_inside =
             address.is_some_and(|address| address.is_loopback() || address.is_unspecified());
         let fits = match verdict {
-            "redirected" => is_stream && !leads_inside && hook.starts_with("connect"),
-            "proxy" => is_stream && leads_inside && hook.starts_with("connect"),
-            "local" => leads_inside || hook == "sock_create",
-            _ => true,
+            KernelVerdict::Redirected => is_stream && !leads_inside && is_connect,
+            KernelVerdict::Proxy => is_stream && leads_inside && is_connect,
+            KernelVerdict::Local => leads_inside || *hook == Hook::SockCreate,
+            KernelVerdict::Denied
+            | KernelVerdict::Probe
+            | KernelVerdict::WouldDeny
+            | KernelVerdict::WouldRedirect
+            | KernelVerdict::Unknown(_) => true,
         };
         self.say(fits, format!("an attempt that cannot have been {verdict}"));
-        let port = node
-            .member_unsigned("port")
-            .and_then(|port| u16::try_from(port).ok());
-        self.name(node);
-        if verdict == "proxy" {
-            let port = node.member_unsigned("port").unwrap_or(0);
-            self.proxies.insert(i64::try_from(port).unwrap_or(i64::MAX));
+        self.name(row.name.as_deref(), &row.dst);
+        let is_proxy = *verdict == KernelVerdict::Proxy;
+        if is_proxy {
+            self.proxies.insert(row.port.into());
         }
-        let is_made = matches!(verdict, "redirected" | "proxy");
-        if let Some(cookie) = node
-            .member_unsigned("cookie")
-            .filter(|cookie| is_made && *cookie != 0)
-        {
+        if row.cookie != 0 && (is_proxy || *verdict == KernelVerdict::Redirected) {
             let made = Made {
                 at,
-                dst: address.zip(port).map(SocketAddr::from),
-                is_proxy: verdict == "proxy",
+                dst: address.map(|address| SocketAddr::from((address, row.port))),
+                is_proxy,
                 caller: Caller {
-                    pid: node.member_unsigned("pid"),
-                    program: self.program(text(node, "process"), text(node, "exe")),
+                    pid: Some(row.pid),
+                    program: self.program(&row.process, row.exe.as_deref()),
                 },
             };
-            let before = self.made.insert((cookie, connect_ns), made);
+            let before = self.made.insert((row.cookie, row.connect_ns), made);
             self.say(before.is_none(), "a connection was made twice");
         }
     }
 
+    pub(super) fn unix(&mut self, row: &UnixRow, at: i128) {
+        self.uids.insert(row.uid);
+        self.first_of.entry(row.into()).or_default().insert(at);
+        let has_reason = row.reason != UnixReason::None;
+        let fits = match row.verdict {
+            UnixVerdict::Unreachable | UnixVerdict::Unread | UnixVerdict::Probe => has_reason,
+            UnixVerdict::Local | UnixVerdict::Allowed => !has_reason,
+            UnixVerdict::Unknown(_) => true,
+        };
+        self.reason(fits, row.verdict.as_str(), row.reason.as_str());
+        self.socket_type(matches!(row.sock_type, STREAM | DATAGRAM | SEQPACKET));
+    }
+
+    fn reason(&mut self, fits: bool, verdict: &str, reason: &str) {
+        self.say(
+            fits,
+            format!("an attempt is {verdict} for the reason {reason:?}"),
+        );
+    }
+
+    fn socket_type(&mut self, fits: bool) {
+        self.say(
+            fits,
+            "an attempt has a socket type that its protocol does not have",
+        );
+    }
+
     /// The name that the address of an attempt stands for.
-    pub(super) fn name(&mut self, node: &Node<'_>) {
-        let address = node.member_text("dst").parse::<IpAddr>();
-        if let (Some(name), Ok(address)) = (node.member("name").and_then(Node::text), address) {
+    pub(super) fn name(&mut self, name: Option<&str>, dst: &str) {
+        if let (Some(name), Ok(address)) = (name, dst.parse()) {
             self.named.push((name.to_owned(), address));
         }
     }
 }
 
-/// What makes two attempts the same.
-pub(super) fn alike(node: &Node<'_>) -> Alike {
-    let port = node.member_unsigned("port").map(|port| port.to_string());
-    let place = [
-        text(node, "dst"),
-        port.unwrap_or_default(),
-        text(node, "path"),
-    ]
-    .join(" ");
-    let [hook, verdict, protocol, process, reason] =
-        ["hook", "verdict", "protocol", "process", "reason"].map(|name| text(node, name));
-    let is_of_mediator = node.member_text("source").starts_with("kernel_mediator");
-    [
-        hook,
-        verdict,
-        protocol,
-        process,
-        reason,
-        place,
-        is_of_mediator.to_string(),
-    ]
+/// Defines what of a row makes it the same as another one: where it leads, and whether the mediator made it.
+macro_rules! alike {
+    ($($row:ident: $place:ident $(, port $port:ident)? $(, process $process:ident)?, $of_mediator:literal;)+) => {$(
+        impl From<&$row> for Alike {
+            fn from(row: &$row) -> Self {
+                let [hook, verdict, reason] =
+                    [row.hook.as_str(), row.verdict.as_str(), row.reason.as_str()].map(str::to_owned);
+                let process = None::<String>$(.or_else(|| Some(row.$process.clone())))?;
+                let port = 0_u16 $(.max(row.$port))?;
+                let place = row.$place.to_string();
+                Self([hook, verdict, reason, row.protocol.to_string(), place], process, port, $of_mediator)
+            }
+        }
+    )+};
+}
+
+alike! {
+    AttemptRow: dst, port port, process process, false;
+    RepeatsRow: dst, port port, process process, false;
+    UnixRow: path, process process, false;
+    UnixRepeatsRow: path, process process, false;
+    MediatorDeniedRow: dst, port port, true;
+    MediatorDeniedRepeatsRow: dst, port port, true;
 }

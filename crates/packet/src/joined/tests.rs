@@ -68,7 +68,7 @@ fn reasons(rows: &[Value], proxy_port: Option<i64>) -> Vec<String> {
     for row in rows {
         let text = row.to_string();
         let node = parse(&text, MAX_DEPTH).unwrap();
-        joined.see(&node, &Row::read(&node));
+        joined.see(&Row::read(&node));
     }
     joined.finish(&Measured::default(), proxy_port)
 }

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use super::disagreement::Disagreement;
 use super::result::Reconciliation;
 use super::tally;
-use crate::rows::{CloseRow, KernelRow, MediatorRow, RelayRow, RelayVerdict};
+use crate::format::rows::{
+    AttemptRow, CloseRow, CloseTotalRow, MediatorRow, MediatorTotalRow, RelayRow, RepeatsRow,
+};
+use crate::format::{KernelVerdict, MediatorProtocol, RelayVerdict, Transport};
 
 /// What may sit unread in the buffers of one connection, or in a process that carries it. `tcp_rmem` allows 6 MiB unless
 /// a machine was tuned.
@@ -38,18 +41,26 @@ pub(super) struct Opened {
     pub(super) bytes: u64,
 }
 
+/// Bytes from the command, as the kernel counted them.
+#[derive(Debug, Clone, Copy, Default)]
+struct Bytes {
+    sent: u64,
+    acked: u64,
+}
+
 /// The kernel's rows as they pass by.
 #[derive(Debug, Default)]
 pub(super) struct Kernel {
     /// By cookie and time. Either row may come first.
     connections: BTreeMap<(u64, u64), Connection>,
     /// Their bytes at their ends, by the same.
-    closes: BTreeMap<(u64, u64), CloseRow>,
+    closes: BTreeMap<(u64, u64), Bytes>,
     /// Connections to the relay that the log has as a number alone.
     redirected_more: u64,
     proxy_more: u64,
-    /// Their bytes.
-    closed_more: CloseRow,
+    /// Connections whose close the log has in a sum, and their bytes.
+    closed_more: u64,
+    bytes_more: Bytes,
     /// Bytes from the command in the relay's rows of connections that have no close of their own.
     verdicts: BTreeMap<String, u64>,
     /// Connections that the relay took and could not tell whose they were.
@@ -61,50 +72,62 @@ pub(super) struct Kernel {
 }
 
 impl Kernel {
-    pub(super) fn attempt(&mut self, row: &KernelRow) {
-        self.count(&row.verdict, 1);
+    pub(super) fn attempt(&mut self, row: &AttemptRow) {
         if row.cookie == 0 {
             return;
         }
         let connection = (row.cookie, row.connect_ns);
-        match row.verdict.as_str() {
-            "redirected" => self.connection(connection).redirected = true,
-            "proxy" => self.connection(connection).proxy = true,
-            _ => {}
+        if row.verdict == KernelVerdict::Redirected {
+            self.connection(connection).redirected = true;
+        } else if row.verdict == KernelVerdict::Proxy {
+            self.connection(connection).proxy = true;
         }
     }
 
     /// The first of them is a row by itself.
-    pub(super) fn repeats(&mut self, row: &KernelRow) {
+    pub(super) fn repeats(&mut self, row: &RepeatsRow) {
         let more = row.count.saturating_sub(1);
-        self.count(&row.verdict, more);
-        match row.verdict.as_str() {
-            "redirected" => self.redirected_more = self.redirected_more.saturating_add(more),
-            "proxy" => self.proxy_more = self.proxy_more.saturating_add(more),
-            _ => {}
+        if row.verdict == KernelVerdict::Redirected {
+            self.redirected_more = self.redirected_more.saturating_add(more);
+        } else if row.verdict == KernelVerdict::Proxy {
+            self.proxy_more = self.proxy_more.saturating_add(more);
         }
     }
 
-    pub(super) fn close(&mut self, row: CloseRow) {
+    pub(super) fn close(&mut self, row: &CloseRow) {
         let name = (row.cookie, row.connect_ns);
         self.connection(name);
-        self.closes.insert(name, row);
+        let bytes = Bytes {
+            sent: row.bytes_sent,
+            acked: row.bytes_acked,
+        };
+        self.closes.insert(name, bytes);
     }
 
-    pub(super) fn close_total(&mut self, row: CloseRow) {
-        let all = &mut self.closed_more;
-        all.count = all.count.saturating_add(row.count);
-        all.bytes_sent = all.bytes_sent.saturating_add(row.bytes_sent);
-        all.bytes_acked = all.bytes_acked.saturating_add(row.bytes_acked);
+    pub(super) fn close_total(&mut self, row: &CloseTotalRow) {
+        self.closed_more = self.closed_more.saturating_add(row.count);
+        let all = &mut self.bytes_more;
+        all.sent = all.sent.saturating_add(row.bytes_sent);
+        all.acked = all.acked.saturating_add(row.bytes_acked);
     }
 
     pub(super) fn mediator(&mut self, row: &MediatorRow) {
-        if row.protocol != "tcp" || !row.established {
-            return;
+        if row.protocol == MediatorProtocol::Tcp && row.established {
+            let bytes = row.bytes_sent.saturating_add(row.bytes_received);
+            self.opened(row.port, 1, bytes);
         }
-        let opened = self.opened.entry(row.port).or_default();
-        opened.established = opened.established.saturating_add(row.count.max(1));
-        let bytes = row.bytes_sent.saturating_add(row.bytes_received);
+    }
+
+    pub(super) fn mediator_total(&mut self, row: &MediatorTotalRow) {
+        if row.protocol == MediatorProtocol::Tcp && row.established {
+            let bytes = row.bytes_sent.saturating_add(row.bytes_received);
+            self.opened(row.port, row.count.max(1), bytes);
+        }
+    }
+
+    fn opened(&mut self, port: u16, count: u64, bytes: u64) {
+        let opened = self.opened.entry(port).or_default();
+        opened.established = opened.established.saturating_add(count);
         opened.bytes = opened.bytes.saturating_add(bytes);
     }
 
@@ -119,7 +142,7 @@ impl Kernel {
         let connection = self.connection(connection);
         connection.served = connection.served.saturating_add(1);
         connection.up = connection.up.saturating_add(row.bytes_up);
-        if row.transport.as_deref() != Some("connect") {
+        if row.transport != Some(Transport::Connect) {
             let framing = row.bytes_up.saturating_mul(CHUNK_FRAMING);
             connection.framing = connection.framing.saturating_add(framing);
         }
@@ -134,7 +157,8 @@ impl Kernel {
         self.connections.entry(name).or_default()
     }
 
-    fn count(&mut self, verdict: &str, count: u64) {
+    /// Counts attempts by the word of their verdict.
+    pub(super) fn count(&mut self, verdict: &str, count: u64) {
         tally::some(&mut self.verdicts, verdict.to_owned(), count);
     }
 
@@ -162,7 +186,7 @@ impl Kernel {
                 }
                 continue;
             };
-            if connection.up > close.bytes_sent {
+            if connection.up > close.sent {
                 result.disagree(Disagreement::RelayMoreThanKernel, 1);
             }
             let heads = HEAD.saturating_mul(connection.served.saturating_add(1));
@@ -171,7 +195,7 @@ impl Kernel {
                 .saturating_add(connection.framing)
                 .saturating_add(IN_BUFFERS)
                 .saturating_add(heads);
-            if close.bytes_acked > most {
+            if close.acked > most {
                 result.disagree(Disagreement::RelayLessThanKernel, 1);
             }
         }
@@ -187,17 +211,17 @@ impl Kernel {
             .saturating_add(self.nameless_through)
             .saturating_sub(folded);
         result.disagree(Disagreement::NoKernelRow, surplus);
-        let closed_more = self.closed_more;
-        let uncounted = without_close.saturating_sub(closed_more.count);
+        let (closed_more, bytes_more) = (self.closed_more, self.bytes_more);
+        let uncounted = without_close.saturating_sub(closed_more);
         result.disagree(Disagreement::NoClose, uncounted);
-        if uncounted == 0 && up_without_close > closed_more.bytes_sent {
+        if uncounted == 0 && up_without_close > bytes_more.sent {
             result.disagree(Disagreement::RelayMoreThanKernel, without_close);
         }
         let slack = IN_BUFFERS
-            .saturating_mul(closed_more.count)
+            .saturating_mul(closed_more)
             .saturating_add(framing);
-        if closed_more.bytes_acked > up_without_close.saturating_add(slack) {
-            result.disagree(Disagreement::RelayLessThanKernel, closed_more.count);
+        if bytes_more.acked > up_without_close.saturating_add(slack) {
+            result.disagree(Disagreement::RelayLessThanKernel, closed_more);
         }
     }
 }

@@ -35,7 +35,7 @@ use requests::Asked;
 pub use result::Reconciliation;
 use times::{Span, Tolerance, millis};
 
-use super::rows::{RelayVerdict, Row};
+use super::format::{RelayVerdict, Row};
 
 /// Reads the flow log as it passes by.
 #[derive(Debug, Default)]
@@ -55,25 +55,39 @@ impl Reconciler {
         match row {
             Row::Kernel(row) => self.kernel.attempt(row),
             Row::KernelRepeats(row) => self.kernel.repeats(row),
-            Row::KernelClose(row) => self.kernel.close(*row),
-            Row::KernelCloseTotal(row) => self.kernel.close_total(*row),
-            Row::KernelMediator(row) | Row::KernelMediatorTotal(row) => self.kernel.mediator(row),
+            Row::KernelClose(row) => self.kernel.close(row),
+            Row::KernelCloseTotal(row) => self.kernel.close_total(row),
+            Row::KernelMediator(row) => self.kernel.mediator(row),
+            Row::KernelMediatorTotal(row) => self.kernel.mediator_total(row),
             Row::Relay(row) => {
                 self.clock(&row.ts);
-                if row.verdict == RelayVerdict::Unknown {
-                    self.unknown = self.unknown.saturating_add(1);
-                }
-                tally::one(&mut self.relay, row.verdict.word().to_owned());
+                let is_unknown = matches!(row.verdict, RelayVerdict::Unknown(_));
+                self.unknown = self.unknown.saturating_add(u64::from(is_unknown));
+                let word = if is_unknown {
+                    "unknown"
+                } else {
+                    row.verdict.as_str()
+                };
+                tally::one(&mut self.relay, word.to_owned());
                 self.kernel.relay(row);
                 self.asked.see(row);
             }
-            Row::Supervisor(row) => {
+            Row::Supervisor(row) => self.clock(&row.ts),
+            Row::End(row) => {
                 self.clock(&row.ts);
                 self.clock_set_ms = self.clock_set_ms.max(row.clock_set_ms);
             }
             // Of the mediator's denials, nothing was sent and no receipt names an address.
-            Row::Resolver | Row::KernelMediatorDenied(_) | Row::KernelMediatorDeniedRepeats(_) => {}
-            Row::Unknown => self.unknown = self.unknown.saturating_add(1),
+            Row::KernelMediatorDenied(_)
+            | Row::KernelMediatorDeniedRepeats(_)
+            | Row::Resolver(_)
+            | Row::Unix(_)
+            | Row::UnixRepeats(_)
+            | Row::DnsAnswer(_) => {}
+            Row::Unknown(_) => self.unknown = self.unknown.saturating_add(1),
+        }
+        if let Some((verdict, count)) = row.attempts() {
+            self.kernel.count(verdict, count);
         }
     }
 

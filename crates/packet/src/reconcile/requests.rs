@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use super::tally;
 use super::target::Target;
 use super::times::{millis, widen};
-use crate::rows::{RelayRow, RelayVerdict};
+use crate::format::rows::RelayRow;
+use crate::format::{RelayVerdict, Transport};
 
 /// What became of a request, as far as the relay's row shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,7 +30,7 @@ const CLOSE_FRAME: u64 = 2 + 4 + 125;
 
 impl Fate {
     fn of(row: &RelayRow) -> Self {
-        let is_websocket = row.transport.as_deref() == Some("websocket");
+        let is_websocket = row.transport == Some(Transport::Websocket);
         let fate = Self::of_verdict(row);
         let went_through = matches!(fate, Self::Through | Self::Opened);
         if is_websocket && went_through && row.bytes_down <= CLOSE_FRAME {
@@ -54,7 +55,7 @@ impl Fate {
                     Self::Other
                 }
             }
-            RelayVerdict::Refused | RelayVerdict::Unknown => Self::Other,
+            RelayVerdict::Refused | RelayVerdict::Unknown(_) => Self::Other,
         }
     }
 }
@@ -126,7 +127,7 @@ impl Requests {
             | RelayVerdict::Refused
             | RelayVerdict::Blocked
             | RelayVerdict::Answered
-            | RelayVerdict::Unknown => false,
+            | RelayVerdict::Unknown(_) => false,
         };
         self.given_up = self.given_up.saturating_add(u64::from(is_given_up));
         match row.status {
@@ -170,7 +171,7 @@ impl Asked {
     }
 
     pub(super) fn see(&mut self, row: &RelayRow) {
-        let Some(transport) = row.transport.as_deref().filter(|text| !text.is_empty()) else {
+        let Some(transport) = row.asked().filter(|text| !text.is_empty()) else {
             tally::one(&mut self.refused, reason(row));
             return;
         };

@@ -3,13 +3,14 @@
 use std::io;
 
 use audit_packet::denied::Denied;
+use audit_packet::format::rows::{MediatorDeniedRepeatsRow, MediatorDeniedRow};
+use audit_packet::format::{Exactly, Row};
 use egress_common::verdict::Verdict;
 use egress_sys::clock;
-use serde_json::json;
 
 use super::log::FlowLog;
 use super::seen::{Dial, FOLDED, Repeats};
-use super::words::{as_map, protocol_name};
+use super::words::protocol_name;
 use crate::bpf::events::Event;
 
 impl FlowLog {
@@ -47,13 +48,18 @@ impl FlowLog {
                 return Ok(());
             }
         }
-        let row = json!({
-            "hook": hook.label(), "verdict": verdict.label(), "reason": reason.label(),
-            "protocol": protocol_name(event.protocol), "dst": event.addr.to_string(), "port": event.port,
-            "cookie": event.cookie, "connect_ns": event.ktime_ns, "count": 1,
-        });
-        let at = self.wall_time(event.ktime_ns);
-        self.row("kernel_mediator_denied", at, as_map(row))
+        self.row(&Row::KernelMediatorDenied(MediatorDeniedRow {
+            ts: self.wall_time(event.ktime_ns),
+            hook: hook.label().into(),
+            verdict: verdict.label().into(),
+            reason: reason.label().into(),
+            protocol: protocol_name(event.protocol).into(),
+            dst: event.addr.to_string().into(),
+            port: event.port,
+            cookie: event.cookie,
+            connect_ns: event.ktime_ns,
+            count: Exactly::VALUE,
+        }))
     }
 
     /// Writes the counts of what was folded.
@@ -64,17 +70,20 @@ impl FlowLog {
             .collect();
         folded.sort_unstable();
         for ((hook, verdict, reason, protocol, addr, port), seen) in folded {
-            let row = json!({
-                "hook": hook.label(), "verdict": verdict.label(), "reason": reason.label(),
-                "protocol": protocol_name(protocol), "dst": addr.to_string(), "port": port,
-                "count": seen.count, "first": self.wall_time(seen.first_ns),
-                "last": self.wall_time(seen.last_ns),
-            });
-            self.row(
-                "kernel_mediator_denied_repeats",
-                clock::now_rfc3339(),
-                as_map(row),
-            )?;
+            self.row(&Row::KernelMediatorDeniedRepeats(
+                MediatorDeniedRepeatsRow {
+                    ts: clock::now_rfc3339().into(),
+                    hook: hook.label().into(),
+                    verdict: verdict.label().into(),
+                    reason: reason.label().into(),
+                    protocol: protocol_name(protocol).into(),
+                    dst: addr.to_string().into(),
+                    port,
+                    count: seen.count,
+                    first: self.wall_time(seen.first_ns),
+                    last: self.wall_time(seen.last_ns),
+                },
+            ))?;
         }
         Ok(())
     }

@@ -3,12 +3,12 @@
 use std::io;
 use std::net::IpAddr;
 
+use audit_packet::format::Row;
+use audit_packet::format::rows::DnsAnswerRow;
 use hickory_proto::op::{Message, MessageType};
-use serde_json::json;
 
 use super::log::FlowLog;
 use super::seen::Answer;
-use super::words::as_map;
 use crate::bpf::events::DnsAnswer;
 
 /// Answers that are told apart; later ones are counted only.
@@ -50,11 +50,15 @@ impl FlowLog {
             Some(found) => (Some(found.name), found.addresses),
             None => (None, Vec::new()),
         };
-        let row = json!({
-            "hook": "skb_ingress", "verdict": "dns_answer", "server": answer.server, "trusted": is_known,
-            "name": name, "addresses": addresses,
-        });
-        self.row("kernel", self.wall_time(answer.ktime_ns), as_map(row))
+        self.row(&Row::DnsAnswer(DnsAnswerRow {
+            ts: self.wall_time(answer.ktime_ns),
+            hook: "skb_ingress".into(),
+            verdict: "dns_answer".into(),
+            server: answer.server.to_string().into(),
+            trusted: is_known,
+            name: name.map(Into::into),
+            addresses: addresses.iter().map(|one| one.to_string().into()).collect(),
+        }))
     }
 }
 

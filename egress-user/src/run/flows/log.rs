@@ -7,9 +7,10 @@ use std::path::Path;
 
 use audit_packet::denied::Denied;
 use audit_packet::flows::FlowChain;
+use audit_packet::format::{Row, Time};
 use audit_packet::residual::Residual;
 use egress_sys::clock;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::callers::Callers;
@@ -105,23 +106,22 @@ impl FlowLog {
     }
 
     /// The time of a kernel record, RFC 3339.
-    pub(super) fn wall_time(&self, ktime_ns: u64) -> String {
+    pub(super) fn wall_time(&self, ktime_ns: u64) -> Time {
         let at = i128::from(ktime_ns) + self.clock_offset_ns;
         let at = OffsetDateTime::from_unix_timestamp_nanos(at);
-        clock::rfc3339(at.unwrap_or(OffsetDateTime::UNIX_EPOCH))
+        clock::rfc3339(at.unwrap_or(OffsetDateTime::UNIX_EPOCH)).into()
     }
 
     /// Appends one row; a log that could not be written once takes no more.
-    pub(super) fn row(
-        &mut self,
-        source: &str,
-        time: String,
-        fields: Map<String, Value>,
-    ) -> io::Result<()> {
-        let mut row = Map::new();
-        row.insert("ts".into(), time.into());
-        row.insert("source".into(), source.into());
-        row.extend(fields);
+    ///
+    /// # Errors
+    /// `InvalidData` for a value that no row has, and those of `write(2)`.
+    pub(in crate::run) fn row(&mut self, row: &Row) -> io::Result<()> {
+        let row = match serde_json::to_value(row) {
+            Ok(Value::Object(row)) => row,
+            Ok(_) => return Err(io::ErrorKind::InvalidData.into()),
+            Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+        };
         // A row that was lost must not be passed over by later ones.
         if let Some((kind, text)) = &self.failed {
             return Err(io::Error::new(*kind, text.clone()));

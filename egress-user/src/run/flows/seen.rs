@@ -2,6 +2,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
 
+use audit_packet::format::UnixVerdict;
 use egress_common::verdict::{Hook, Reason, Verdict};
 
 use crate::bpf::traffic::{Carried, Close, Connection};
@@ -47,41 +48,6 @@ pub(super) struct UnixKey {
     pub(super) verdict: UnixVerdict,
     pub(super) address: String,
     pub(super) comm: [u8; 16],
-}
-
-/// What became of the use of an `AF_UNIX` address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum UnixVerdict {
-    /// It stays in the boundary.
-    Local,
-    /// It leads to a socket that the caller opened.
-    Allowed,
-    /// It leads nowhere in the boundary, whatever the host has there.
-    Unreachable,
-    /// The same, and only a library that looks whether something is there.
-    Probe,
-    /// The kernel did not let the address be read.
-    Unread,
-}
-
-impl UnixVerdict {
-    pub(super) fn label(self) -> &'static str {
-        match self {
-            Self::Local => "local",
-            Self::Allowed => "allowed_unix",
-            Self::Unreachable => "unreachable",
-            Self::Probe => "probe",
-            Self::Unread => "unread",
-        }
-    }
-
-    pub(super) fn reason(self) -> &'static str {
-        match self {
-            Self::Local | Self::Allowed => "",
-            Self::Unreachable | Self::Probe => "not_in_the_boundary",
-            Self::Unread => "internal",
-        }
-    }
 }
 
 /// What an audit knows of names.

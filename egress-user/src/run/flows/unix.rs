@@ -9,13 +9,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use audit_packet::denied::Denied;
+use audit_packet::format::rows::{UnixRepeatsRow, UnixRow};
+use audit_packet::format::{Exactly, Row, UnixProtocol, UnixReason, UnixVerdict};
 use egress_sys::clock;
-use serde_json::json;
 
 use super::callers::Caller;
 use super::log::FlowLog;
-use super::seen::{Repeats, UnixKey, UnixVerdict};
-use super::words::{as_map, process_name};
+use super::seen::{Repeats, UnixKey};
+use super::words::process_name;
 use crate::bpf::events::{UnixAddress, UnixEvent};
 use crate::run::inside::Socket;
 
@@ -40,7 +41,7 @@ impl FlowLog {
         *self
             .counts
             .by_verdict
-            .entry(verdict.label().to_owned())
+            .entry(verdict.to_string())
             .or_default() += 1;
         if self.unix.len() >= ROWS {
             address = String::from("…");
@@ -50,7 +51,7 @@ impl FlowLog {
                 destination: address.clone(),
                 port: 0,
                 protocol: String::from("unix"),
-                reason: verdict.reason().to_owned(),
+                reason: reason(&verdict).to_string(),
                 process: process_name(&event.comm),
             };
             *self.denied.entry(denied).or_default() += 1;
@@ -72,12 +73,20 @@ impl FlowLog {
             return Ok(());
         }
         let caller = Caller::of(event.pid, &event.comm);
-        let row = json!({
-            "hook": event.hook.label(), "verdict": verdict.label(), "reason": verdict.reason(),
-            "protocol": "unix", "sock_type": event.sock_type, "path": key.address,
-            "pid": event.pid, "uid": event.uid, "process": caller.process, "exe": caller.exe, "count": 1,
-        });
-        self.row("kernel", self.wall_time(event.ktime_ns), as_map(row))
+        self.row(&Row::Unix(UnixRow {
+            ts: self.wall_time(event.ktime_ns),
+            hook: event.hook.label().into(),
+            reason: reason(&key.verdict),
+            verdict: key.verdict,
+            protocol: UnixProtocol::Unix,
+            sock_type: event.sock_type.into(),
+            path: key.address,
+            pid: event.pid.into(),
+            uid: event.uid.into(),
+            process: caller.process,
+            exe: caller.exe.map(Into::into),
+            count: Exactly::VALUE,
+        }))
     }
 
     fn judge(&self, path: &[u8], pid: u32) -> UnixVerdict {
@@ -103,15 +112,28 @@ impl FlowLog {
             .collect();
         folded.sort_unstable();
         for (key, seen) in folded {
-            let row = json!({
-                "hook": key.hook.label(), "verdict": key.verdict.label(), "reason": key.verdict.reason(),
-                "protocol": "unix", "path": key.address, "process": process_name(&key.comm),
-                "count": seen.count,
-                "first": self.wall_time(seen.first_ns), "last": self.wall_time(seen.last_ns),
-            });
-            self.row("kernel_repeats", clock::now_rfc3339(), as_map(row))?;
+            self.row(&Row::UnixRepeats(UnixRepeatsRow {
+                ts: clock::now_rfc3339().into(),
+                hook: key.hook.label().into(),
+                reason: reason(&key.verdict),
+                verdict: key.verdict,
+                protocol: UnixProtocol::Unix,
+                path: key.address,
+                process: process_name(&key.comm),
+                count: seen.count,
+                first: self.wall_time(seen.first_ns),
+                last: self.wall_time(seen.last_ns),
+            }))?;
         }
         Ok(())
+    }
+}
+
+fn reason(verdict: &UnixVerdict) -> UnixReason {
+    match verdict {
+        UnixVerdict::Local | UnixVerdict::Allowed | UnixVerdict::Unknown(_) => UnixReason::None,
+        UnixVerdict::Unreachable | UnixVerdict::Probe => UnixReason::NotInside,
+        UnixVerdict::Unread => UnixReason::Internal,
     }
 }
 

@@ -3,13 +3,13 @@
 //! writes them, so they bound what those two say. What comes after the first rows is folded into sums.
 use std::io;
 
-use audit_packet::rows::{CloseRow, MediatorRow};
+use audit_packet::format::Row;
+use audit_packet::format::rows::{CloseRow, CloseTotalRow, MediatorRow, MediatorTotalRow};
 use egress_sys::clock;
 
 use super::log::FlowLog;
-use super::seen::SumKey;
-use super::words::{as_map, protocol_name};
-use crate::bpf::traffic::{Carried, Connection, Traffic};
+use super::words::protocol_name;
+use crate::bpf::traffic::{Connection, Traffic};
 
 /// Rows that are written between two looks at the rest of the run.
 const WRITTEN_AT_ONCE: usize = 64;
@@ -61,13 +61,14 @@ impl FlowLog {
         let Some(close) = self.witness.waiting.pop_front() else {
             return Ok(false);
         };
-        let row = CloseRow {
+        self.row(&Row::KernelClose(CloseRow {
+            ts: self.wall_time(close.ktime_ns),
             cookie: close.cookie,
             connect_ns: close.connect_ns,
-            ..close_row(close.carried)
-        };
-        let row = as_map(serde_json::to_value(row)?);
-        self.row("kernel_close", self.wall_time(close.ktime_ns), row)?;
+            bytes_sent: close.carried.sent,
+            bytes_acked: close.carried.acked,
+            bytes_received: close.carried.received,
+        }))?;
         Ok(true)
     }
 
@@ -79,16 +80,20 @@ impl FlowLog {
             return Ok(());
         }
         self.witness.mediator += 1;
-        let row = MediatorRow {
-            dst: one.addr.to_string(),
+        self.row(&Row::KernelMediator(MediatorRow {
+            ts: self.wall_time(one.ktime_ns),
+            protocol: protocol_name(one.protocol).as_str().into(),
+            dst: one.addr.to_string().into(),
+            port: one.port,
             cookie: one.cookie,
             connect_ns: one.connect_ns,
             opened: self.wall_time(one.connect_ns),
-            closed: Some(one.closed),
-            ..mediator_row((one.protocol, one.port, one.established), one.carried)
-        };
-        let row = as_map(serde_json::to_value(row)?);
-        self.row("kernel_mediator", self.wall_time(one.ktime_ns), row)
+            established: one.established,
+            closed: one.closed,
+            bytes_sent: one.carried.sent,
+            bytes_acked: one.carried.acked,
+            bytes_received: one.carried.received,
+        }))
     }
 
     /// Writes what is still open and the sums of what was folded.
@@ -99,43 +104,28 @@ impl FlowLog {
         }
         let more = std::mem::take(&mut self.witness.closed_more);
         if more.count > 0 {
-            let row = CloseRow {
+            self.row(&Row::KernelCloseTotal(CloseTotalRow {
+                ts: clock::now_rfc3339().into(),
                 count: more.count,
-                ..close_row(more.carried)
-            };
-            let row = as_map(serde_json::to_value(row)?);
-            self.row("kernel_close_total", clock::now_rfc3339(), row)?;
+                bytes_sent: more.carried.sent,
+                bytes_acked: more.carried.acked,
+                bytes_received: more.carried.received,
+            }))?;
         }
-        for (key, more) in std::mem::take(&mut self.witness.mediator_more) {
-            let row = MediatorRow {
+        for ((protocol, port, established), more) in std::mem::take(&mut self.witness.mediator_more)
+        {
+            self.row(&Row::KernelMediatorTotal(MediatorTotalRow {
+                ts: clock::now_rfc3339().into(),
+                protocol: protocol_name(protocol).as_str().into(),
+                port,
+                established,
                 count: more.count,
-                ..mediator_row(key, more.carried)
-            };
-            let row = as_map(serde_json::to_value(row)?);
-            self.row("kernel_mediator_total", clock::now_rfc3339(), row)?;
+                bytes_sent: more.carried.sent,
+                bytes_acked: more.carried.acked,
+                bytes_received: more.carried.received,
+            }))?;
         }
         Ok(())
-    }
-}
-
-fn close_row(carried: Carried) -> CloseRow {
-    CloseRow {
-        bytes_sent: carried.sent,
-        bytes_acked: carried.acked,
-        bytes_received: carried.received,
-        ..CloseRow::default()
-    }
-}
-
-fn mediator_row((protocol, port, established): SumKey, carried: Carried) -> MediatorRow {
-    MediatorRow {
-        protocol: protocol_name(protocol),
-        port,
-        established,
-        bytes_sent: carried.sent,
-        bytes_acked: carried.acked,
-        bytes_received: carried.received,
-        ..MediatorRow::default()
     }
 }
 
@@ -145,7 +135,7 @@ mod tests {
 
     use super::super::seen::Witness;
     use super::*;
-    use crate::bpf::traffic::Close;
+    use crate::bpf::traffic::{Carried, Close};
 
     fn carried(sent: u64) -> Carried {
         Carried {

@@ -1,14 +1,4 @@
 //! Words and forms that all rows share.
-use serde_json::{Map, Value};
-
-/// The members of an object; anything else is one member.
-pub(super) fn as_map(value: Value) -> Map<String, Value> {
-    if let Value::Object(map) = value {
-        return map;
-    }
-    Map::from_iter([(String::from("value"), value)])
-}
-
 /// The printable part of a `comm`.
 pub(super) fn process_name(comm: &[u8; 16]) -> String {
     let end = comm

@@ -1,0 +1,16 @@
+//! The formats of the files that the supervisor writes: one type for each row and each document, for the writer and for
+//! every reader.
+//!
+//! A type reads leniently: an unknown member is ignored, and an absent one has its default, so that files of earlier
+//! versions can still be compared. It writes strictly: a value that this version never writes has no form, and
+//! [`deviations`] finds it by writing again what was read.
+mod check;
+mod row;
+pub mod rows;
+mod value;
+mod words;
+
+pub(crate) use check::deviations;
+pub use row::Row;
+pub use value::{Exactly, Hex16, Name, OctalMode, Sha256, Time};
+pub use words::*;

@@ -1,0 +1,190 @@
+//! A row of `flows.jsonl`, by its source. The chain adds `seq`, `prev_hash`, and `hash` to it.
+use pipelock_receipts::json::Node;
+use serde::{Deserialize, Serialize};
+
+use super::rows::{
+    AttemptRow, BeatRow, CloseRow, CloseTotalRow, DnsAnswerRow, EndRow, MediatorDeniedRepeatsRow,
+    MediatorDeniedRow, MediatorRow, MediatorTotalRow, RelayRow, RepeatsRow, ResolverRow,
+    UnixRepeatsRow, UnixRow,
+};
+use super::{BeatEvent, EndEvent, Transport, deviations};
+
+/// The members that the chain adds to a row.
+pub(crate) const OF_CHAIN: [&str; 3] = ["seq", "prev_hash", "hash"];
+
+/// The verdict of a name server's answer.
+const DNS_ANSWER: &str = "dns_answer";
+
+/// A row, by its `source`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "source", rename_all = "snake_case")]
+pub enum Row {
+    /// An attempt that a hook saw.
+    Kernel(AttemptRow),
+    /// The use of an `AF_UNIX` address that a hook saw.
+    #[serde(rename = "kernel")]
+    Unix(UnixRow),
+    /// The answer of a name server that an audit saw.
+    #[serde(rename = "kernel")]
+    DnsAnswer(DnsAnswerRow),
+    /// How often an attempt was made that has a row of its own.
+    KernelRepeats(RepeatsRow),
+    /// How often an `AF_UNIX` address was used that has a row of its own.
+    #[serde(rename = "kernel_repeats")]
+    UnixRepeats(UnixRepeatsRow),
+    /// The bytes of one connection of the command, at its end.
+    KernelClose(CloseRow),
+    /// The bytes of all later connections of the command.
+    KernelCloseTotal(CloseTotalRow),
+    /// One connection that the mediator opened, or one datagram that it sent to a name server.
+    KernelMediator(MediatorRow),
+    /// Later ones of the same protocol and port.
+    KernelMediatorTotal(MediatorTotalRow),
+    /// A destination that the hooks on the mediator's own sockets denied.
+    KernelMediatorDenied(MediatorDeniedRow),
+    /// How often a destination was denied that has a row of its own.
+    KernelMediatorDeniedRepeats(MediatorDeniedRepeatsRow),
+    /// What became of one request or tunnel.
+    Relay(Box<RelayRow>),
+    /// A name that the stub resolver was asked for.
+    Resolver(ResolverRow),
+    /// A look at the enforcement.
+    Supervisor(BeatRow),
+    /// The last row.
+    #[serde(rename = "supervisor")]
+    End(EndRow),
+    /// A row of another source, or with a member of another type, and which.
+    #[serde(skip)]
+    Unknown(String),
+}
+
+impl Row {
+    /// Reads a row by its `source`.
+    pub fn read(node: &Node<'_>) -> Self {
+        fn typed<'n, T: Deserialize<'n>>(node: &'n Node<'_>, row: fn(T) -> Row) -> Row {
+            node.typed()
+                .map_or_else(|error| Row::Unknown(error.to_string()), row)
+        }
+        let is_unix = || node.member_text("protocol") == "unix";
+        match node.member_text("source") {
+            "kernel" if is_unix() => typed(node, Self::Unix),
+            "kernel" if node.member_text("verdict") == DNS_ANSWER => typed(node, Self::DnsAnswer),
+            "kernel" => typed(node, Self::Kernel),
+            "kernel_repeats" if is_unix() => typed(node, Self::UnixRepeats),
+            "kernel_repeats" => typed(node, Self::KernelRepeats),
+            "kernel_close" => typed(node, Self::KernelClose),
+            "kernel_close_total" => typed(node, Self::KernelCloseTotal),
+            "kernel_mediator" => typed(node, Self::KernelMediator),
+            "kernel_mediator_total" => typed(node, Self::KernelMediatorTotal),
+            "kernel_mediator_denied" => typed(node, Self::KernelMediatorDenied),
+            "kernel_mediator_denied_repeats" => typed(node, Self::KernelMediatorDeniedRepeats),
+            "relay" => typed(node, |row| Self::Relay(Box::new(row))),
+            "resolver" => typed(node, Self::Resolver),
+            "supervisor" if node.member_text("event") == "end" => typed(node, Self::End),
+            "supervisor" => typed(node, Self::Supervisor),
+            other => Self::Unknown(format!("source {other}")),
+        }
+    }
+
+    /// What the row has that this version does not write into the log of an enforced run.
+    pub(crate) fn deviations(&self, node: &Node<'_>) -> Vec<String> {
+        match (self, self.attempts()) {
+            (Self::Unknown(why), _) => vec![why.clone()],
+            (_, Some((verdict @ (DNS_ANSWER | "would_deny" | "would_redirect"), _))) => {
+                vec![format!("verdict is \"{verdict}\"")]
+            }
+            (row, _) => deviations(row, node, &OF_CHAIN),
+        }
+    }
+
+    /// The verdict of the kernel in a row about attempts, and how many attempts no row before it stands for: the first
+    /// of repeated ones is a row by itself.
+    pub(crate) fn attempts(&self) -> Option<(&str, u64)> {
+        match self {
+            Self::Kernel(row) => Some((row.verdict.as_str(), 1)),
+            Self::Unix(row) => Some((row.verdict.as_str(), 1)),
+            Self::DnsAnswer(row) => Some((&row.verdict, 1)),
+            Self::KernelRepeats(row) => Some((row.verdict.as_str(), row.count.saturating_sub(1))),
+            Self::UnixRepeats(row) => Some((row.verdict.as_str(), row.count.saturating_sub(1))),
+            Self::KernelClose(_)
+            | Self::KernelCloseTotal(_)
+            | Self::KernelMediator(_)
+            | Self::KernelMediatorTotal(_)
+            | Self::KernelMediatorDenied(_)
+            | Self::KernelMediatorDeniedRepeats(_)
+            | Self::Relay(_)
+            | Self::Resolver(_)
+            | Self::Supervisor(_)
+            | Self::End(_)
+            | Self::Unknown(_) => None,
+        }
+    }
+
+    /// The time of the row; empty if it is unknown.
+    pub(crate) fn ts(&self) -> &str {
+        match self {
+            Self::Kernel(row) => &row.ts,
+            Self::Unix(row) => &row.ts,
+            Self::DnsAnswer(row) => &row.ts,
+            Self::KernelRepeats(row) => &row.ts,
+            Self::UnixRepeats(row) => &row.ts,
+            Self::KernelClose(row) => &row.ts,
+            Self::KernelCloseTotal(row) => &row.ts,
+            Self::KernelMediator(row) => &row.ts,
+            Self::KernelMediatorTotal(row) => &row.ts,
+            Self::KernelMediatorDenied(row) => &row.ts,
+            Self::KernelMediatorDeniedRepeats(row) => &row.ts,
+            Self::Relay(row) => &row.ts,
+            Self::Resolver(row) => &row.ts,
+            Self::Supervisor(row) => &row.ts,
+            Self::End(row) => &row.ts,
+            Self::Unknown(_) => "",
+        }
+    }
+}
+
+impl RelayRow {
+    /// What names its connection, when the relay knew it.
+    pub fn connection(&self) -> Option<(u64, u64)> {
+        (self.cookie != 0).then_some((self.cookie, self.connect_ns))
+    }
+
+    /// How the mediator was asked, in the word of the row.
+    pub fn asked(&self) -> Option<&str> {
+        self.transport.as_ref().map(Transport::as_str)
+    }
+}
+
+impl EndRow {
+    /// The last row: a look at the enforcement, and what was counted until then.
+    pub fn of(beat: BeatRow, malformed: u64, clock_set_ms: u64) -> Self {
+        Self {
+            ts: beat.ts,
+            event: EndEvent::End,
+            beat: beat.beat,
+            interval_s: beat.interval_s,
+            links: beat.links,
+            processes: beat.processes,
+            unconfined: beat.unconfined,
+            ring_full: beat.ring_full,
+            relay_denied: beat.relay_denied,
+            malformed,
+            clock_set_ms,
+        }
+    }
+
+    /// The look at the enforcement in it.
+    pub(crate) fn beat(&self) -> BeatRow {
+        BeatRow {
+            ts: self.ts.clone(),
+            event: BeatEvent::default(),
+            beat: self.beat,
+            interval_s: self.interval_s,
+            links: self.links.clone(),
+            processes: self.processes,
+            unconfined: self.unconfined,
+            ring_full: self.ring_full,
+            relay_denied: self.relay_denied,
+        }
+    }
+}

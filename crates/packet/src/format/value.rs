@@ -1,0 +1,89 @@
+//! Values that are more than their JSON type: each reads any value of that type, and writes only one of its form.
+use std::fmt;
+use std::ops::Deref;
+
+use pipelock_receipts::is_rfc3339;
+use serde::ser::Error;
+use serde::{Deserialize, Serialize, Serializer};
+
+/// Defines kinds of strings: what each holds, what it must look like, and a pattern for its schema.
+macro_rules! texts {
+    ($($(#[$doc:meta])* $name:ident: $pattern:literal, $holds:expr;)+) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(String);
+
+        impl<T: Into<String>> From<T> for $name {
+            fn from(text: T) -> Self {
+                Self(text.into())
+            }
+        }
+
+        impl Deref for $name {
+            type Target = str;
+
+            fn deref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str(&self.0)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let holds: fn(&str) -> bool = $holds;
+                if !holds(&self.0) {
+                    return Err(S::Error::custom(concat!("no ", stringify!($name))));
+                }
+                serializer.serialize_str(&self.0)
+            }
+        }
+    )+};
+}
+
+texts! {
+    /// A string that is not empty.
+    Name: "[\\s\\S]", |text| !text.is_empty();
+    /// 64 lowercase hexadecimal digits.
+    Sha256: "^[0-9a-f]{64}$", |text| is_hex(text, 64);
+    /// 16 lowercase hexadecimal digits.
+    Hex16: "^[0-9a-f]{16}$", |text| is_hex(text, 16);
+    /// Permission bits, four octal digits.
+    OctalMode: "^[0-7]{4}$", |text| text.len() == 4 && text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
+    /// An RFC 3339 time.
+    Time: "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})$", is_rfc3339;
+}
+
+fn is_hex(text: &str, length: usize) -> bool {
+    let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    text.len() == length && text.bytes().all(is_digit)
+}
+
+/// A number that is always the same.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Exactly<const N: u64>(u64);
+
+impl<const N: u64> Exactly<N> {
+    /// That number.
+    pub const VALUE: Self = Self(N);
+
+    /// The number that was read.
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl<const N: u64> Serialize for Exactly<N> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0 != N {
+            return Err(S::Error::custom("another number"));
+        }
+        serializer.serialize_u64(N)
+    }
+}

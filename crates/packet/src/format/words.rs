@@ -1,0 +1,257 @@
+//! The words that members of a closed set have.
+use std::fmt;
+
+use serde::de::{self, Deserialize, Deserializer, Visitor};
+use serde::ser::{Error, Serialize, Serializer};
+
+/// Defines sets of words. A word that this version does not know is kept, and cannot be written.
+macro_rules! words {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$of:meta])* $variant:ident = $word:literal,)+ })+) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $name {
+            $($(#[$of])* $variant,)+
+            /// A word that this version does not know.
+            Unknown(Box<str>),
+        }
+
+        impl $name {
+            /// Every word, in order.
+            pub const WORDS: &[&'static str] = &[$($word),+];
+
+            /// The word in the file.
+            pub fn as_str(&self) -> &str {
+                match self {
+                    $(Self::$variant => $word,)+
+                    Self::Unknown(word) => word,
+                }
+            }
+        }
+
+        impl From<&str> for $name {
+            fn from(word: &str) -> Self {
+                match word {
+                    $($word => Self::$variant,)+
+                    other => Self::Unknown(other.into()),
+                }
+            }
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self::from("")
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str(self.as_str())
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Word;
+                impl Visitor<'_> for Word {
+                    type Value = $name;
+
+                    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        formatter.write_str("a string")
+                    }
+
+                    fn visit_str<E: de::Error>(self, word: &str) -> Result<$name, E> {
+                        Ok($name::from(word))
+                    }
+                }
+                deserializer.deserialize_str(Word)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                match self {
+                    Self::Unknown(word) => Err(S::Error::custom(format_args!("unknown word {word}"))),
+                    known => serializer.serialize_str(known.as_str()),
+                }
+            }
+        }
+    )+};
+}
+
+words! {
+    /// The kernel hook that saw an attempt.
+    Hook {
+        /// `cgroup/connect4`.
+        Connect4 = "connect4",
+        /// `cgroup/connect6`.
+        Connect6 = "connect6",
+        /// `cgroup/sendmsg4`.
+        Sendmsg4 = "sendmsg4",
+        /// `cgroup/sendmsg6`.
+        Sendmsg6 = "sendmsg6",
+        /// `cgroup/sock_create`.
+        SockCreate = "sock_create",
+        /// `cgroup_skb/egress`.
+        SkbEgress = "skb_egress",
+    }
+
+    /// What a hook did with an attempt.
+    KernelVerdict {
+        /// Denied with `EPERM`.
+        Denied = "denied",
+        /// Left alone, because it stays on the boundary's loopback.
+        Local = "local",
+        /// Denied, and only a library that sorts addresses.
+        Probe = "probe",
+        /// Left alone, because it goes to the explicit proxy port.
+        Proxy = "proxy",
+        /// Sent to the relay.
+        Redirected = "redirected",
+        /// Left alone in an audit; a boundary would deny it.
+        WouldDeny = "would_deny",
+        /// Left alone in an audit; a boundary would send it to the relay.
+        WouldRedirect = "would_redirect",
+    }
+
+    /// Why a hook denied an attempt.
+    KernelReason {
+        /// There is nothing to explain.
+        None = "",
+        /// It went to port 53 or 853 of anything except the stub resolver.
+        Dns = "dns_to_other_resolver",
+        /// It was a datagram to anything except loopback.
+        Udp = "udp",
+        /// Its protocol carries no mediated traffic.
+        Protocol = "protocol",
+        /// Its socket type carries no mediated traffic.
+        SocketType = "socket_type",
+        /// It named the relay's own port.
+        ControlPort = "control_port",
+        /// It used IPv6 without an IPv6 listener.
+        NoIpv6 = "ipv6_unavailable",
+        /// The network packet would have left by another interface.
+        NotLoopback = "not_loopback",
+        /// The kernel program could not read or store what it needs.
+        Internal = "internal",
+    }
+
+    /// The kernel hook that saw the use of an `AF_UNIX` address.
+    UnixHook {
+        /// `cgroup/connect_unix`.
+        ConnectUnix = "connect_unix",
+        /// `cgroup/sendmsg_unix`.
+        SendmsgUnix = "sendmsg_unix",
+    }
+
+    /// What became of the use of an `AF_UNIX` address.
+    UnixVerdict {
+        /// It stays inside the boundary.
+        Local = "local",
+        /// It leads to a host socket that the caller opened.
+        Allowed = "allowed_unix",
+        /// It leads nowhere inside the boundary.
+        Unreachable = "unreachable",
+        /// It leads nowhere, and only a library that looks for a name service cache used it.
+        Probe = "probe",
+        /// The kernel program could not read the address.
+        Unread = "unread",
+    }
+
+    /// Why the use of an `AF_UNIX` address led nowhere.
+    UnixReason {
+        /// There is nothing to explain.
+        None = "",
+        /// Nothing is at that path inside the boundary.
+        NotInside = "not_in_the_boundary",
+        /// The kernel program could not read or store what it needs.
+        Internal = "internal",
+    }
+
+    /// The protocol of an `AF_UNIX` socket.
+    UnixProtocol {
+        /// The only one.
+        Unix = "unix",
+    }
+
+    /// The protocol of a connection of the mediator.
+    MediatorProtocol {
+        /// A connection.
+        Tcp = "tcp",
+        /// A datagram.
+        Udp = "udp",
+    }
+
+    /// What a hook did with a connection or datagram of the mediator.
+    MediatorVerdict {
+        /// Denied.
+        Denied = "denied",
+        /// Denied, and nothing would have been sent.
+        Probe = "probe",
+    }
+
+    /// Why the mediator's own sockets may not reach an address.
+    MediatorReason {
+        /// The machine itself has the address.
+        OwnAddress = "own_address",
+        /// A cloud platform serves the machine there.
+        PlatformAddress = "platform_address",
+        /// No host of the Internet has the address.
+        NotPublic = "not_public",
+        /// The TCP port is not among those that may be asked for.
+        PortNotAllowed = "port_not_allowed",
+        /// The mediator uses TCP and UDP only.
+        SocketType = "socket_type",
+    }
+
+    /// How the relay asked the mediator.
+    Transport {
+        /// A tunnel.
+        Connect = "connect",
+        /// A request with an absolute URL.
+        Forward = "forward",
+        /// A WebSocket.
+        Websocket = "websocket",
+        /// A request that the mediator makes by itself.
+        Fetch = "fetch",
+    }
+
+    /// What became of a request or tunnel.
+    RelayVerdict {
+        /// The mediator let it through, and both halves ended in order.
+        Forwarded = "forwarded",
+        /// The relay denied it, and the mediator was never asked.
+        Refused = "refused",
+        /// The mediator denied it, and the relay knows that the answer is the mediator's.
+        Blocked = "blocked",
+        /// The answer looks like a denial by the mediator, which an origin can imitate.
+        Answered = "answered",
+        /// It went wrong.
+        Failed = "failed",
+        /// It was cut before both halves had ended.
+        Unfinished = "unfinished",
+    }
+
+    /// Why the stub resolver gave no address.
+    ResolverReason {
+        /// It gave one.
+        None = "",
+        /// All synthetic addresses were given.
+        Exhausted = "exhausted",
+        /// The name is none.
+        Malformed = "malformed",
+    }
+
+    /// Which look at the enforcement a row is.
+    BeatEvent {
+        /// One while the command runs.
+        Heartbeat = "heartbeat",
+        /// The one when no process of the command is left.
+        AgentGone = "agent_gone",
+    }
+
+    /// The last look at the enforcement.
+    EndEvent {
+        /// The only one.
+        End = "end",
+    }
+}
