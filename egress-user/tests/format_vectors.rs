@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use audit_packet::attest;
 use audit_packet::flows::check_flows;
+use audit_packet::format::boundary::BoundaryDocument;
 use audit_packet::identity;
-use audit_packet::measured::Measured;
 use audit_packet::required;
 use audit_packet::stream::FileDigest;
 use pipelock_receipts::capsule::{self, Against, Capsule};
@@ -78,7 +78,7 @@ fn kernel_programs_have_their_hash() {
         "flows": {"sha256": "", "head": "", "rows": 0},
         "incomplete": [],
     });
-    let measured = Measured::read(boundary.to_string().as_bytes()).unwrap();
+    let measured = BoundaryDocument::read(boundary.to_string().as_bytes()).unwrap();
     let stated = value("SHA-256, which is `evidence.containment.kernel_rule_hash`");
     assert_eq!(measured.kernel_rule_hash(), stated);
     assert_eq!(sha256(block("Hash of the kernel programs", 0)), stated);

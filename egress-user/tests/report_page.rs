@@ -4,11 +4,11 @@
     reason = "a page that cannot be read has failed the test"
 )]
 use audit_packet::denied::Denied;
+use audit_packet::format::boundary::{
+    AllowedRow, AttestationKey, BoundaryDocument, Control, DeniedRow, Probe, ProbeOutcome, Probes,
+};
 use audit_packet::grade::{Grade, Graded};
 use audit_packet::html::render;
-use audit_packet::measured::{
-    AllowedRow, AttestationKey, Control, DeniedRow, Measured, Probe, Probes,
-};
 use audit_packet::summary::Shown;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -56,7 +56,7 @@ fn page_of(text: &str) -> String {
     let channels = json!({
         "allowed_hosts": {text: through}, "other_hosts": through, "blocked": through, "names": 11, "name_bytes": 13,
     });
-    let measured = Measured {
+    let measured = BoundaryDocument {
         denied: vec![DeniedRow {
             count: 3,
             attempt: Denied {
@@ -68,28 +68,31 @@ fn page_of(text: &str) -> String {
             },
         }],
         allowed: vec![AllowedRow {
-            host: hostile(),
+            host: hostile().into(),
             port: 443,
             count: 7,
         }],
         probes: Probes {
             results: vec![Probe {
-                name: hostile(),
-                outcome: String::from("denied"),
-                detail: hostile(),
-                control: Control { succeeded: true },
+                name: hostile().into(),
+                outcome: ProbeOutcome::Denied,
+                detail: hostile().into(),
+                control: Control {
+                    succeeded: true,
+                    detail: hostile().into(),
+                },
             }],
             ..Probes::default()
         },
-        residual_channels: channels,
-        notices: vec![hostile()],
-        incomplete: vec![hostile()],
+        residual_channels: serde_json::from_value(channels).unwrap(),
+        notices: vec![hostile().into()],
+        incomplete: vec![hostile().into()],
         attestation: AttestationKey {
-            key: hostile(),
+            key: hostile().into(),
             pinned: true,
         },
-        packet_directory: hostile(),
-        ..Measured::default()
+        packet_directory: hostile().into(),
+        ..BoundaryDocument::default()
     };
     let graded = Graded {
         grade: Grade::KernelObserved,

@@ -34,74 +34,123 @@ REQUIRED_PROGRAMS = frozenset("""
 """.split())
 
 _COUNTS = schema.mapping(unsigned)
-_ATTEMPTS = array(obj({
-    "count": unsigned,
-    "attempt": obj({
-        "destination": string, "port": port, "protocol": string, "reason": string, "process": string,
-    }, is_open=True),
-}, is_open=True))
+_TEXTS = array(string)
+
+
+def _open(**members: schema.Check) -> schema.Check:
+    """Accept an object whose members have these types. All may be absent, and others are ignored."""
+    return obj({f"{name}?": check for name, check in members.items()}, is_open=True)
+
+
+def _all(**members: schema.Check) -> schema.Check:
+    """Accept an object that has at least these members."""
+    return obj(members, is_open=True)
+
+
+_ATTEMPTS = array(_all(
+    count=unsigned,
+    attempt=_all(destination=string, port=port, protocol=string, reason=string, process=string),
+))
+_THROUGH = _open(
+    requests=unsigned, bytes_up=unsigned, bytes_down=unsigned, target_bytes=unsigned, head_bytes=unsigned,
+)
+_LIMIT = _open(most=unsigned, reached=nullable(_open(held_by=string, times=nullable(unsigned))))
+_PIPELOCK = _open(
+    given=string, binary_sha256=nullable(string), version=nullable(string), roots_sha256=nullable(string),
+    posture=nullable(string), raised=_TEXTS, redact=boolean, left_out=_TEXTS,
+    notices=array(_open(key=string, effect=string)), allowed=array(unsigned), killed=boolean, notes=_TEXTS,
+)
+_MEDIATORS = {
+    "builtin": obj({"kind": string, "posture?": string}, is_open=True),
+    "pipelock": obj({"kind": string, "plain_http?": string, "pipelock?": _PIPELOCK}, is_open=True),
+}
+
+
+def _mediator(value: object, where: str) -> None:
+    """Accept a mediator: the members depend on its kind."""
+    _all(kind=string)(value, where)
+    assert isinstance(value, dict)
+    _MEDIATORS.get(value["kind"], schema.anything)(value, where)
+
+
 _FORM = obj({
-    "run_id?": string,
-    "mode?": string,
     "programs": obj({
-        "attached": array(obj(
-            {"name": string, "id": unsigned32, "tag": string, "attach_type": unsigned32}, is_open=True,
-        )),
+        "attached": array(_all(name=string, id=unsigned32, tag=string, attach_type=unsigned32)),
         "links": array(obj(
             {"id": unsigned32, "program_id": unsigned32, "attach_type?": unsigned32, "cgroup_id?": unsigned},
             is_open=True,
         )),
+        "object_sha256?": string,
+        "unavailable?": array(_open(name=string, why=string)),
     }, is_open=True),
-    "seccomp": obj({"agent_sha256": string}, is_open=True),
-    "users?": _COUNTS,
-    "namespaces?": array(string),
-    "allowed_ports?": array(port),
-    "timeline?": array(obj({"step?": string, "at_us?": unsigned}, is_open=True)),
-    "limits?": obj({"seconds?": obj({"reached?": boolean}, is_open=True)}, is_open=True),
-    "agent?": obj({
-        "user?": string,
-        "uid?": unsigned,
-        "enforced?": obj({
-            "uid?": unsigned, "capabilities?": unsigned, "no_new_privs?": boolean, "seccomp_mode?": unsigned,
-            "seccomp_filters?": unsigned,
-        }, is_open=True),
-    }, is_open=True),
-    "workspace?": obj({"mode?": string, "changes?": nullable(_COUNTS)}, is_open=True),
-    "allowed_unix?": array(obj({"path?": string}, is_open=True)),
-    "policy?": obj({"config?": nullable(string), "sha256?": string}, is_open=True),
-    "mediator?": obj({
-        "kind?": string, "plain_http?": string, "pipelock?": nullable(
-            obj({"redact?": boolean, "posture?": nullable(string)}, is_open=True)
-        ),
-    }, is_open=True),
+    "seccomp": obj({"agent_sha256": string, "relay_sha256?": string}, is_open=True),
     "probes": obj({
         "results": array(obj({
-            "name": string, "outcome": string, "detail": string,
-            "control?": obj({"succeeded?": boolean}, is_open=True),
+            "name": string, "outcome": string, "detail": string, "control?": _open(succeeded=boolean, detail=string),
         }, is_open=True)),
-        "counts?": _COUNTS,
-        "accepted_risks?": array(string),
-    }, is_open=True),
-    "counters?": obj({
-        "internal?": unsigned, "skb_dropped?": unsigned, "ring_full?": unsigned, "relay_denied?": unsigned,
-        "mediator_denied?": unsigned, "closes_expected?": unsigned, "closes_seen?": unsigned,
+        "counts?": _all(denied=unsigned, reachable=unsigned, not_applicable=unsigned, control_failed=unsigned),
+        "accepted_risks?": _TEXTS,
+        "seen_by_hooks?": unsigned,
     }, is_open=True),
     "flows": obj({
         "sha256": string, "head": string, "rows": unsigned, "by_relay_verdict?": _COUNTS,
         "by_verdict?": _COUNTS, "names?": unsigned,
     }, is_open=True),
-    "incomplete": array(string),
-    "attestation?": obj({"key?": string, "pinned?": boolean}, is_open=True),
-    "egress?": obj({"version?": string, "binary_sha256?": string}, is_open=True),
-    "kernel?": obj({"release?": string, "machine?": string}, is_open=True),
-    "allowed?": array(obj({"host": string, "port": port, "count": unsigned}, is_open=True)),
+    "incomplete": _TEXTS,
+    "schema_version?": string,
+    "run_id?": string,
+    "mode?": string,
+    "egress?": _open(version=string, binary_sha256=string),
+    "kernel?": _open(release=string, version=string, machine=string),
+    "agent?": _open(user=string, uid=unsigned, enforced=_open(
+        uid=unsigned, capabilities=unsigned, no_new_privs=boolean, seccomp_mode=unsigned, seccomp_filters=unsigned,
+    )),
+    "users?": obj({f"pipelock-{name}?": unsigned for name in ("agent", "host", "relay")}, is_open=True),
+    "namespaces?": _TEXTS,
+    "ipv6?": boolean,
+    "dns?": string,
+    "allowed_ports?": array(port),
+    "workspace?": _open(
+        mode=string, path=string, protected=_TEXTS,
+        changes=nullable(_all(applied=unsigned, refused=unsigned, conflicts=unsigned, discarded=unsigned)),
+        recovered=array(_open(
+            workspace=string, completed=boolean, applied=unsigned, refused=unsigned, kept=nullable(string),
+        )),
+    ),
+    "allowed_unix?": array(_open(path=string, as_owner=boolean)),
+    "view?": _open(left_out=array(_open(path=string, why=string)), masked=_TEXTS),
+    "environment?": _open(passed=_TEXTS, dropped=_TEXTS, set=_TEXTS),
+    "tls_interception?": nullable(_open(certificate_sha256=string, files=_TEXTS)),
+    "limits?": _open(
+        processes=_LIMIT, memory=_LIMIT, open_files=_open(most=unsigned, held_by=string),
+        scratch=_open(most=unsigned, full_at_the_end=_TEXTS), evidence=_open(most=unsigned),
+        shares=_open(files=unsigned, sockets=unsigned, tcp_bytes=unsigned, processes=unsigned),
+        seconds=_open(most=nullable(unsigned), reached=boolean),
+    ),
+    "credentials?": _open(hidden=array(_open(path=string, keys=_TEXTS)), searched_whole_workspace=boolean),
+    "command_files?": array(_open(name=string, bytes=unsigned, sha256=string, keys=_TEXTS)),
+    "output?": _open(guarded=boolean, stop_commands=boolean, bytes=unsigned, defused=unsigned),
+    "inherited_descriptors?": _TEXTS,
+    "policy?": _open(config=nullable(string), sha256=string, overridden=_TEXTS),
+    "mediator?": _mediator,
+    "counters?": _open(
+        ring_full=unsigned, internal=unsigned, skb_dropped=unsigned, relay_denied=unsigned, caller_refused=unsigned,
+        mediator_denied=unsigned, slots_written=unsigned, closes_expected=unsigned, closes_seen=unsigned,
+    ),
+    "residual_channels?": _open(
+        allowed_hosts=schema.mapping(_THROUGH), other_hosts=_THROUGH, blocked=_THROUGH, names=unsigned,
+        name_bytes=unsigned,
+    ),
+    "attestation?": _open(key=string, pinned=boolean),
+    "allowed?": array(_all(host=string, port=port, count=unsigned)),
     "allowed_left_out?": unsigned,
     "answered?": _ATTEMPTS,
     "answered_left_out?": unsigned,
     "denied?": _ATTEMPTS,
     "denied_left_out?": unsigned,
-    "notices?": array(string),
+    "notices?": _TEXTS,
     "packet_directory?": string,
+    "timeline?": array(_open(step=string, at_us=unsigned)),
 }, is_open=True)
 
 

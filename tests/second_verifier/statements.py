@@ -30,10 +30,23 @@ _IDENTITY = schema.obj({
     "runner_image?": _TEXT, "bind?": schema.mapping(schema.string),
     "nonce?": _TEXT,
 })
+
+
+def _reason(value: Any, where: str) -> None:
+    """Accept a word, `{"io": TEXT}`, or `null`."""
+    if isinstance(value, dict):
+        schema.obj({"io": schema.string}, is_open=True)(value, where)
+    else:
+        schema.nullable(schema.string)(value, where)
+
+
 _CHANGES = schema.obj({
+    "schema_version?": schema.string,
     "mode": schema.string,
     "changes": schema.array(schema.obj({
-        "change": schema.string, "kind": schema.string, "outcome": schema.string, "reason?": schema.anything,
+        "change": schema.string, "kind": schema.string, "outcome": schema.string, "path?": schema.string,
+        "from?": _TEXT, "mode?": _TEXT, "size?": schema.nullable(schema.unsigned), "sha256?": _TEXT, "target?": _TEXT,
+        "setid_dropped?": schema.boolean, "reason?": _reason,
     }, is_open=True)),
 }, is_open=True)
 _ARCHIVE = "workspace-changes.tar"
@@ -122,11 +135,16 @@ def _check_run(parts: PacketParts, differ: Any) -> None:
         differ("attestation.key of boundary.json is not the attestation's signer")
 
 
+def _is_counted(stated: dict[str, int], names: tuple[str, ...], outcomes: Counter[str]) -> bool:
+    """Whether each outcome is one of these, and as often there as stated."""
+    return {name: stated.get(name, 0) for name in names} == dict.fromkeys(names, 0) | outcomes
+
+
 def _check_probes(boundary: Boundary, differ: Any) -> None:
     if len({result["name"] for result in boundary.results}) != len(boundary.results):
         differ("a probe is there twice")
     outcomes = Counter(result["outcome"] for result in boundary.results)
-    if boundary.document["probes"].get("counts", {}) != dict.fromkeys(_PROBE_OUTCOMES, 0) | outcomes:
+    if not _is_counted(boundary.document["probes"].get("counts", {}), _PROBE_OUTCOMES, outcomes):
         differ("probes.counts is not the number of results by outcome")
 
 
@@ -153,7 +171,7 @@ def _check_changes(parts: PacketParts, differ: Any) -> None:
     if "attestation.json" in parts.names and not has_files <= (_ARCHIVE in parts.names) <= bool(kept):
         differ(f"{_ARCHIVE} is missing, or there although every change was applied")
     outcomes = Counter(_MEMBERS.get(change["outcome"], change["outcome"]) for change in document["changes"])
-    if counts != dict.fromkeys(_CHANGE_OUTCOMES, 0) | outcomes:
+    if not _is_counted(counts, _CHANGE_OUTCOMES, outcomes):
         differ("workspace.changes is not the number of changes by outcome")
 
 

@@ -10,8 +10,8 @@ use pipelock_receipts::report::{Report, Verdict};
 
 use super::attest::AttestationReport;
 use super::flows::FlowReport;
+use super::format::boundary::BoundaryDocument;
 use super::grade::{Caps, Grade, Graded, Pins};
-use super::measured::Measured;
 use super::model::Packet;
 use super::names::{BOUNDARY_FILE, CAPSULE_FILE};
 use super::reconcile::{Circumstances, Receipts, Reconciliation};
@@ -48,7 +48,7 @@ pub struct BoundaryReport {
     /// The same for the keys that the writer of the packet had pinned.
     pub as_written: Graded,
     /// `boundary.json`, if it can be read.
-    pub measured: Option<Measured>,
+    pub measured: Option<BoundaryDocument>,
     /// Key that signed the attestation, if its signature holds.
     pub signer: Option<String>,
     /// The two recorders compared, when there is a flow log.
@@ -124,7 +124,7 @@ pub fn judge(
     let predicate = attestation
         .as_ref()
         .and_then(|report| report.predicate.as_ref());
-    if let Some(measured) = measured.as_ref().filter(|one| one.mode != "audit") {
+    if let Some(measured) = measured.as_ref().filter(|one| !one.is_audit()) {
         let statements = Statements {
             packet,
             measured,
@@ -211,12 +211,12 @@ fn read_measured(
     files: &BoundaryFiles<'_>,
     findings: &mut Findings,
     caps: &mut Caps,
-) -> Option<Measured> {
+) -> Option<BoundaryDocument> {
     let Some(bytes) = files.boundary else {
         caps.cap(Grade::Unproven, "there is no boundary.json");
         return None;
     };
-    match Measured::read(bytes) {
+    match BoundaryDocument::read(bytes) {
         Ok(measured) => Some(measured),
         Err(error) => {
             findings.add(

@@ -6,10 +6,10 @@ use pipelock_receipts::findings::{Findings, Place};
 use pipelock_receipts::json::Node;
 
 use super::denied::{Attempts, Denied, OTHERS, sort};
+use super::format::boundary::{BoundaryDocument, DeniedRow, LISTED};
 use super::format::rows::RelayRow;
 use super::format::{KernelVerdict, MediatorVerdict, RelayVerdict, Row, UnixVerdict};
 use super::grade::{Caps, Grade};
-use super::measured::{DeniedRow, LISTED, Measured};
 use super::names::{BOUNDARY_FILE, FLOWS_FILE};
 use super::reconcile::{Receipts, confirmed};
 use super::residual::Residual;
@@ -173,7 +173,12 @@ impl Counted {
 
     /// Compares the numbers of `boundary.json` with the rows. What could not be written any more was counted all the
     /// same, and the record then says that it is not complete.
-    pub(super) fn check(&self, measured: &Measured, findings: &mut Findings, caps: &mut Caps) {
+    pub(super) fn check(
+        &self,
+        measured: &BoundaryDocument,
+        findings: &mut Findings,
+        caps: &mut Caps,
+    ) {
         if self.malformed > 0 {
             let reason = format!(
                 "{} rows of the flow log have another form: {}",
@@ -184,7 +189,7 @@ impl Counted {
         if !measured.incomplete.is_empty() {
             return;
         }
-        let counters = measured.counters;
+        let counters = &measured.counters;
         for (met, what) in [
             (
                 counters.closes_expected == counters.closes_seen,
@@ -249,21 +254,19 @@ impl Counted {
         self.unclear(measured, &mut differs);
     }
 
-    fn channels(&self, measured: &Measured, differs: &mut impl FnMut(String, String)) {
-        let stated: Residual =
-            serde_json::from_value(measured.residual_channels.clone()).unwrap_or_default();
-        let counted = &self.channels;
+    fn channels(&self, measured: &BoundaryDocument, differs: &mut impl FnMut(String, String)) {
+        let (stated, counted) = (&measured.residual_channels, &self.channels);
         let numbers = |channels: &Residual| {
             format!("{} names of {} bytes", channels.names, channels.name_bytes)
         };
-        differs(numbers(counted), numbers(&stated));
+        differs(numbers(counted), numbers(stated));
         let hosts = counted
             .allowed_hosts
             .keys()
             .chain(stated.allowed_hosts.keys());
         let hosts: BTreeSet<&String> = hosts.collect();
         for host in hosts {
-            let [counted, stated] = [counted, &stated].map(|channels| {
+            let [counted, stated] = [counted, stated].map(|channels| {
                 let through = channels.allowed_hosts.get(host);
                 as_stated(&through.map(|through| through.in_rows()))
             });
@@ -278,7 +281,7 @@ impl Counted {
         }
     }
 
-    fn allowed(&self, measured: &Measured, differs: &mut impl FnMut(String, String)) {
+    fn allowed(&self, measured: &BoundaryDocument, differs: &mut impl FnMut(String, String)) {
         let counted = self.allowed.iter();
         let mut counted: Vec<(&str, u16, u64)> = counted
             .map(|((host, port), count)| (host.as_str(), *port, *count))
@@ -303,7 +306,7 @@ impl Counted {
     }
 
     /// The writer counts attempts of many kinds together, and these answers with them.
-    fn unclear(&self, measured: &Measured, differs: &mut impl FnMut(String, String)) {
+    fn unclear(&self, measured: &BoundaryDocument, differs: &mut impl FnMut(String, String)) {
         let is_other = |row: &DeniedRow| row.attempt.destination == OTHERS;
         if measured.denied_left_out > 0 || measured.denied.iter().any(is_other) {
             return;
@@ -326,7 +329,7 @@ impl Counted {
         }
     }
 
-    fn denied(&self, measured: &Measured, differs: &mut impl FnMut(String, String)) {
+    fn denied(&self, measured: &BoundaryDocument, differs: &mut impl FnMut(String, String)) {
         let mut stated: BTreeMap<DeniedAlike, u64> = BTreeMap::new();
         let mut last = u64::MAX;
         let mut seen = BTreeSet::new();

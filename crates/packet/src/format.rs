@@ -4,6 +4,11 @@
 //! A type reads leniently: an unknown member is ignored, and an absent one has its default, so that files of earlier
 //! versions can still be compared. It writes strictly: a value that this version never writes has no form, and
 //! [`deviations`] finds it by writing again what was read.
+#[macro_use]
+mod define;
+
+pub mod boundary;
+pub mod changes;
 mod check;
 mod row;
 pub mod rows;
@@ -12,5 +17,5 @@ mod words;
 
 pub(crate) use check::deviations;
 pub use row::Row;
-pub use value::{Exactly, Hex16, Name, OctalMode, Sha256, Time};
+pub use value::{Exactly, Head, Hex16, Name, OctalMode, Sha256, Time};
 pub use words::*;

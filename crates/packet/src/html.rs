@@ -7,6 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use pipelock_receipts::findings::visible;
 use pipelock_receipts::report::End;
 use serde_json::Value;
+
+use super::residual::{Residual, Through};
 use sha2::{Digest, Sha256};
 
 use super::model::Packet;
@@ -31,9 +33,9 @@ pub fn render(shown: &Shown<'_>) -> String {
     out.raw("</p>\n");
     head(&mut out, shown);
     let reasons = &shown.graded.reasons;
-    out.list("Why the boundary is not graded higher", reasons.iter());
-    out.list("The record is incomplete", measured.incomplete.iter());
-    out.list("Notices", measured.notices.iter());
+    out.list("Why the boundary is not graded higher", reasons);
+    out.list("The record is incomplete", &measured.incomplete);
+    out.list("Notices", &measured.notices);
     out.table(
         shown.denied_title(),
         &["Destination", "Process", "Count", "Why", "To allow it"],
@@ -75,7 +77,7 @@ pub fn render(shown: &Shown<'_>) -> String {
     out.table(
         "Probes, made inside the boundary before the start",
         &["Probe", "Outcome"],
-        probes.map(|probe| [probe.name.clone(), probe.outcome.clone()]),
+        probes.map(|probe| [probe.name.to_string(), probe.outcome.to_string()]),
         0,
     );
     channels(&mut out, &measured.residual_channels);
@@ -153,36 +155,23 @@ fn posture(out: &mut Html, packet: &Packet) {
 }
 
 /// What is open on purpose, and how much went through it.
-fn channels(out: &mut Html, channels: &Value) {
-    let through = |name: &str, through: &Value| {
-        let number = |member: &str| {
-            let number = through.get(member).and_then(Value::as_u64);
-            number.unwrap_or_default().to_string()
-        };
-        let [requests, up, down, targets, heads] = [
-            "requests",
-            "bytes_up",
-            "bytes_down",
-            "target_bytes",
-            "head_bytes",
-        ]
-        .map(number);
+fn channels(out: &mut Html, channels: &Residual) {
+    let through = |name: &str, through: &Through| {
+        let numbers = [
+            through.requests,
+            through.bytes_up,
+            through.bytes_down,
+            through.target_bytes,
+            through.head_bytes,
+        ];
+        let [requests, up, down, targets, heads] = numbers.map(|number| number.to_string());
         [name.to_owned(), requests, up, down, targets, heads]
     };
-    let hosts = channels.get("allowed_hosts").and_then(Value::as_object);
-    let mut rows: Vec<[String; 6]> = hosts
-        .into_iter()
-        .flatten()
-        .map(|(host, bytes)| through(host, bytes))
-        .collect();
-    for (member, name) in [
-        ("other_hosts", "(other hosts)"),
-        ("blocked", "(refused by the mediator)"),
-    ] {
-        if let Some(bytes) = channels.get(member) {
-            rows.push(through(name, bytes));
-        }
-    }
+    let hosts = channels.allowed_hosts.iter();
+    let more = [
+        through("(other hosts)", &channels.other_hosts),
+        through("(refused by the mediator)", &channels.blocked),
+    ];
     out.table(
         "Residual channels",
         &[
@@ -193,17 +182,15 @@ fn channels(out: &mut Html, channels: &Value) {
             "Bytes of targets",
             "Bytes of heads",
         ],
-        rows.into_iter(),
+        hosts.map(|(host, bytes)| through(host, bytes)).chain(more),
         0,
     );
-    let number = |member: &str| channels.get(member).and_then(Value::as_u64);
-    if let (Some(names), Some(bytes)) = (number("names"), number("name_bytes")) {
-        out.raw("<p>");
-        out.text(&format!(
-            "Names that were answered inside the boundary, and did not leave it: {names}, {bytes} bytes."
-        ));
-        out.raw("</p>\n");
-    }
+    out.raw("<p>");
+    out.text(&format!(
+        "Names that were answered inside the boundary, and did not leave it: {}, {} bytes.",
+        channels.names, channels.name_bytes
+    ));
+    out.raw("</p>\n");
 }
 
 /// A page in the making.
@@ -274,8 +261,9 @@ impl Html {
         self.raw("</tr>\n");
     }
 
-    fn list<'t>(&mut self, title: &'static str, items: impl Iterator<Item = &'t String>) {
-        self.table(title, &[""], items.map(|item| [item.clone()]), 0);
+    fn list(&mut self, title: &'static str, items: &[impl ToString]) {
+        let rows = items.iter().map(|item| [item.to_string()]);
+        self.table(title, &[""], rows, 0);
     }
 }
 

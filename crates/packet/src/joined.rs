@@ -8,9 +8,9 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::as_stated;
+use super::format::boundary::BoundaryDocument;
 use super::format::rows::RelayRow;
 use super::format::{BeatEvent, MediatorProtocol, RelayVerdict, ResolverReason, Row, Transport};
-use super::measured::Measured;
 
 mod attempt;
 #[cfg(test)]
@@ -281,8 +281,8 @@ impl Joined {
             ),
         );
         let spoken = match asked {
-            Some(Transport::Forward | Transport::Fetch) => &*row.protocol == "http",
-            Some(Transport::Websocket) => &*row.protocol == "websocket",
+            Some(Transport::Forward | Transport::Fetch) => row.protocol == "http",
+            Some(Transport::Websocket) => row.protocol == "websocket",
             Some(Transport::Connect) => is_plain || matches!(&*row.protocol, "tls" | "connect"),
             Some(Transport::Unknown(_)) | None => true,
         };
@@ -337,7 +337,11 @@ impl Joined {
     }
 
     /// What does not go together, in words. `proxy_port` is the port of the explicit proxy, if the capsule has it.
-    pub(super) fn finish(mut self, measured: &Measured, proxy_port: Option<i64>) -> Vec<String> {
+    pub(super) fn finish(
+        mut self,
+        measured: &BoundaryDocument,
+        proxy_port: Option<i64>,
+    ) -> Vec<String> {
         let is_elsewhere = |port: &i64| proxy_port.is_some_and(|proxy| proxy != *port);
         let is_there = !self.proxies.iter().any(is_elsewhere);
         self.say(

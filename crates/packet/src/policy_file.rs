@@ -5,17 +5,20 @@ use pipelock_receipts::findings::Findings;
 use pipelock_receipts::report::Report;
 use sha2::{Digest, Sha256};
 
-use super::measured::Measured;
+use super::format::boundary::BoundaryDocument;
 use super::model::Packet;
 use super::rules;
 
 /// The hashes in receipts that must be that of the file's bytes. Writers that put this one there are the built-in mediator
 /// and Pipelock 2.x: those that write no version 2 receipts. Pipelock 3.x hashes a canonical form that cannot be recomputed
 /// here, also in the session records of a run without a decision.
-fn hashes<'r>(report: &'r Report, measured: Option<&Measured>) -> Option<&'r BTreeSet<String>> {
+fn hashes<'r>(
+    report: &'r Report,
+    measured: Option<&BoundaryDocument>,
+) -> Option<&'r BTreeSet<String>> {
     let counts = &report.counts;
     match measured {
-        Some(measured) if measured.mediator.kind == "builtin" => Some(&counts.policy_hashes),
+        Some(measured) if measured.mediator.is_builtin() => Some(&counts.policy_hashes),
         _ if report.evidence_receipts == 0 => Some(&counts.decision_policy_hashes),
         _ => None,
     }
@@ -26,7 +29,7 @@ pub(super) fn check(
     packet: &Packet,
     policy: &[u8],
     report: &Report,
-    measured: Option<&Measured>,
+    measured: Option<&BoundaryDocument>,
     findings: &mut Findings,
 ) {
     let actual = hex::encode(Sha256::digest(policy));

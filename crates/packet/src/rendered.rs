@@ -5,7 +5,7 @@ use pipelock_receipts::findings::{Finding, Findings, Place};
 use pipelock_receipts::report::{Report, Verdict};
 
 use super::boundary::BoundaryReport;
-use super::measured::Measured;
+use super::format::boundary::BoundaryDocument;
 use super::model::Packet;
 use super::names::{REPORT_FILE, SUMMARY_FILE, VERIFIER_FILE};
 use super::summary::{self, Shown};
@@ -61,7 +61,7 @@ pub fn render(source: &Source<'_>) -> Pages {
         verdict,
         boundary,
     } = *source;
-    let nothing = Measured::default();
+    let nothing = BoundaryDocument::default();
     let shown = Shown {
         packet,
         report,

@@ -2,8 +2,8 @@
 //! that is absent differs, too.
 use pipelock_receipts::capsule::Capsule;
 
+use super::format::boundary::BoundaryDocument;
 use super::identity::Identity;
-use super::measured::Measured;
 use super::model::{Packet, Provider, ScannerConfig};
 use super::names::{POLICY_FILE, VERIFIER_FILE};
 
@@ -13,7 +13,7 @@ pub(super) type Repeated = (&'static str, Option<String>, Option<String>);
 /// Those that differ.
 pub(super) fn differences(
     packet: &Packet,
-    measured: &Measured,
+    measured: &BoundaryDocument,
     capsule: Option<&Capsule>,
     identity: Option<&Identity>,
     policy_mode: Option<&str>,
@@ -99,7 +99,11 @@ fn text(text: &str) -> Option<String> {
     Some(text.to_owned())
 }
 
-fn of_posture(packet: &Packet, measured: &Measured, capsule: Option<&Capsule>) -> Vec<Repeated> {
+fn of_posture(
+    packet: &Packet,
+    measured: &BoundaryDocument,
+    capsule: Option<&Capsule>,
+) -> Vec<Repeated> {
     let posture = &packet.posture;
     let launch = capsule.and_then(|capsule| capsule.evidence.contain_launch.as_ref());
     let architecture = match measured.kernel.machine.as_str() {
@@ -107,7 +111,6 @@ fn of_posture(packet: &Packet, measured: &Measured, capsule: Option<&Capsule>) -
         "aarch64" => "ARM64",
         other => other,
     };
-    let user = |name: &str| measured.users.get(name).map(ToString::to_string);
     let namespace = measured
         .namespaces
         .iter()
@@ -126,17 +129,17 @@ fn of_posture(packet: &Packet, measured: &Measured, capsule: Option<&Capsule>) -
         (
             "posture.network_namespace",
             posture.network_namespace.clone(),
-            namespace.cloned(),
+            namespace.map(ToString::to_string),
         ),
         (
             "posture.agent_user",
             posture.agent_user.clone(),
-            Some(measured.agent.user.clone()),
+            Some(measured.agent.user.to_string()),
         ),
         (
             "posture.agent_uid",
             posture.agent_uid.map(|uid| uid.to_string()),
-            user("pipelock-agent"),
+            Some(measured.users.agent.to_string()),
         ),
         (
             "posture.host_user",
@@ -146,7 +149,7 @@ fn of_posture(packet: &Packet, measured: &Measured, capsule: Option<&Capsule>) -
         (
             "posture.host_uid",
             posture.host_uid.map(|uid| uid.to_string()),
-            user("pipelock-host"),
+            Some(measured.users.host.to_string()),
         ),
         ("posture.host_ip", posture.host_ip.clone(), None),
         (
@@ -167,11 +170,11 @@ fn of_posture(packet: &Packet, measured: &Measured, capsule: Option<&Capsule>) -
     all
 }
 
-fn of_policy(packet: &Packet, measured: &Measured, mode: Option<&str>) -> Vec<Repeated> {
+fn of_policy(packet: &Packet, measured: &BoundaryDocument, mode: Option<&str>) -> Vec<Repeated> {
     let policy = &packet.policy;
     let nothing = ScannerConfig::default();
     let scanner = packet.scanner_config_snapshot.as_ref().unwrap_or(&nothing);
-    let is_builtin = measured.mediator.kind == "builtin";
+    let is_builtin = measured.mediator.is_builtin();
     let known = |value: &str| is_builtin.then(|| value.to_owned());
     let number = |number: Option<u64>| number.map(|number| number.to_string());
     let flag = |flag: Option<bool>| flag.map(|flag| flag.to_string());
@@ -195,13 +198,13 @@ fn of_policy(packet: &Packet, measured: &Measured, mode: Option<&str>) -> Vec<Re
         (
             "policy.config_path",
             policy.config_path.clone(),
-            measured.policy.config.clone(),
+            measured.policy.config.as_ref().map(ToString::to_string),
         ),
         ("policy.runtime_config_path", shown, Some(ending)),
         (
             "policy.config_snapshot_sha256",
             policy.config_snapshot_sha256.clone(),
-            Some(measured.policy.sha256.clone()),
+            Some(measured.policy.sha256.to_string()),
         ),
         (
             "scanner_config_snapshot.dlp_patterns_count",

@@ -2,7 +2,7 @@
 //!
 //! What two files state differently is an error: one of them is wrong, and nobody can tell which. What is stated once,
 //! and falls short of an enforced boundary, caps the grade.
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use egress_policy::allowed::Allowed;
 use pipelock_receipts::capsule::{Capsule, CapsuleReport};
@@ -12,15 +12,16 @@ use sha2::{Digest, Sha256};
 
 use super::attest::Predicate;
 use super::counted::Counted;
+use super::format::boundary::{BoundaryDocument, Probe, ProbeCounts, ProbeOutcome};
+use super::format::deviations;
 use super::grade::{Caps, Grade};
 use super::identity::{self, Identity};
 use super::joined::RunTimes;
-use super::measured::Measured;
 use super::model::Packet;
 use super::names::{ATTESTATION_FILE, BOUNDARY_FILE, IDENTITY_FILE, PACKET_FILE, POLICY_FILE};
 use super::posture::{Facts, Words};
 use super::reconcile::Reconciliation;
-use super::{as_stated, form, repeated, required, rules};
+use super::{as_stated, repeated, required, rules};
 
 mod changes;
 mod pipelock;
@@ -28,14 +29,12 @@ mod run;
 
 /// `PR_GET_SECCOMP` of a process with a filter.
 const SECCOMP_FILTER: u64 = 2;
-/// The outcomes of probes that `boundary.json` counts, whether or not there is a probe of each.
-const OUTCOMES: [&str; 4] = ["denied", "reachable", "not_applicable", "control_failed"];
 
 /// Everything that is compared.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Statements<'a> {
     pub(super) packet: Option<&'a Packet>,
-    pub(super) measured: &'a Measured,
+    pub(super) measured: &'a BoundaryDocument,
     pub(super) boundary: Option<&'a [u8]>,
     pub(super) counted: &'a Counted,
     pub(super) times: RunTimes,
@@ -64,7 +63,7 @@ impl<'a> Statements<'a> {
         self.probes(findings, caps);
         self.programs(caps);
         self.policy(findings);
-        if let Some(facts) = &self.measured.mediator.pipelock {
+        if let Some(facts) = self.measured.mediator.pipelock() {
             let is_bound = self.capsule.map(|report| report.is_bound);
             pipelock::check(facts, is_bound, self.allowed, findings, caps);
         }
@@ -81,13 +80,13 @@ impl<'a> Statements<'a> {
 
     /// `boundary.json` has the form in which this version writes it.
     fn form(self, caps: &mut Caps) {
-        let deviations = |bytes| {
+        let found = |bytes| {
             parse_bytes(bytes, MAX_DEPTH).map_or_else(
                 |error| vec![error.to_string()],
-                |node| form::of_boundary(&node),
+                |node| deviations(self.measured, &node, &[]),
             )
         };
-        deviates(BOUNDARY_FILE, self.boundary.map(deviations), caps);
+        deviates(BOUNDARY_FILE, self.boundary.map(found), caps);
     }
 
     /// `packet.json` repeats what the other files state.
@@ -173,13 +172,18 @@ impl<'a> Statements<'a> {
         if made.len() != probes.results.len() {
             differs(findings, BOUNDARY_FILE, "each probe once", "a probe twice");
         }
-        let mut counted: BTreeMap<String, u64> =
-            OUTCOMES.map(|outcome| (outcome.to_owned(), 0)).into();
-        for probe in &probes.results {
-            let count = counted.entry(probe.outcome.clone()).or_default();
-            *count = count.saturating_add(1);
-        }
-        if probes.counts != counted {
+        let of = |outcome: ProbeOutcome| {
+            let same = probes.results.iter().filter(|one| one.outcome == outcome);
+            u64::try_from(same.count()).unwrap_or(u64::MAX)
+        };
+        let counted = ProbeCounts {
+            denied: of(ProbeOutcome::Denied),
+            reachable: of(ProbeOutcome::Reachable),
+            not_applicable: of(ProbeOutcome::NotApplicable),
+            control_failed: of(ProbeOutcome::ControlFailed),
+        };
+        let is_known = |one: &Probe| !matches!(one.outcome, ProbeOutcome::Unknown(_));
+        if probes.counts != counted || !probes.results.iter().all(is_known) {
             let expected = format!("probes.counts {}", as_stated(&counted));
             let stated = as_stated(&probes.counts);
             differs(findings, BOUNDARY_FILE, &expected, &stated);
@@ -202,7 +206,7 @@ impl<'a> Statements<'a> {
                 );
             }
         }
-        let counters = self.measured.counters;
+        let counters = &self.measured.counters;
         for (count, what) in [
             (
                 counters.internal,
@@ -232,15 +236,19 @@ impl<'a> Statements<'a> {
         };
         let actual = hex::encode(Sha256::digest(policy));
         let stated = [
-            self.capsule()
-                .map(|capsule| ("config_hash of the posture capsule", &capsule.config_hash)),
+            self.capsule().map(|capsule| {
+                (
+                    "config_hash of the posture capsule",
+                    capsule.config_hash.as_str(),
+                )
+            }),
             Some((
                 "policy.sha256 of boundary.json",
-                &self.measured.policy.sha256,
+                self.measured.policy.sha256.as_str(),
             )),
         ];
         for (name, stated) in stated.into_iter().flatten() {
-            if *stated != actual {
+            if stated != actual {
                 differs(findings, POLICY_FILE, &format!("{name}, {stated}"), &actual);
             }
         }
@@ -301,13 +309,13 @@ impl<'a> Statements<'a> {
         };
         let measured = self.measured;
         let facts = Facts {
-            is_audit: measured.mode == "audit",
-            is_builtin: measured.mediator.kind == "builtin",
-            tunnels_plain_http: measured.mediator.plain_http == "tunnel",
+            is_audit: measured.is_audit(),
+            is_builtin: measured.mediator.is_builtin(),
+            tunnels_plain_http: measured.mediator.tunnels_plain_http(),
             opened: measured
                 .allowed_unix
                 .iter()
-                .map(|one| one.path.clone())
+                .map(|one| one.path.to_string())
                 .collect(),
         };
         let words = Words::of(|name| measured.is_denied(name), &facts);

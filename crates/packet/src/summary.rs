@@ -8,8 +8,8 @@ use std::fmt::{Display, Write};
 use pipelock_receipts::findings::visible;
 use pipelock_receipts::report::{End, Report};
 
+use super::format::boundary::BoundaryDocument;
 use super::grade::Graded;
-use super::measured::Measured;
 use super::model::{AUDIT_ENFORCEMENT, Packet};
 
 /// Rows shown of one list.
@@ -30,7 +30,7 @@ pub struct Shown<'a> {
     /// The check of its receipts.
     pub report: &'a Report,
     /// `boundary.json`.
-    pub measured: &'a Measured,
+    pub measured: &'a BoundaryDocument,
     /// How far the packet shows the boundary.
     pub graded: &'a Graded,
     /// SHA-256 of `packet.json`, lowercase hex.
@@ -146,7 +146,7 @@ fn write(out: &mut String, shown: &Shown<'_>) -> std::fmt::Result {
     list(out, "The record is incomplete", &measured.incomplete)
 }
 
-fn denied(out: &mut String, title: &str, measured: &Measured) -> std::fmt::Result {
+fn denied(out: &mut String, title: &str, measured: &BoundaryDocument) -> std::fmt::Result {
     let rows = &measured.denied;
     if rows.is_empty() {
         return Ok(());
@@ -170,7 +170,7 @@ fn denied(out: &mut String, title: &str, measured: &Measured) -> std::fmt::Resul
     more(out, rows.len(), measured.denied_left_out)
 }
 
-fn answered(out: &mut String, measured: &Measured) -> std::fmt::Result {
+fn answered(out: &mut String, measured: &BoundaryDocument) -> std::fmt::Result {
     let rows = &measured.answered;
     if rows.is_empty() {
         return Ok(());
@@ -191,7 +191,7 @@ fn answered(out: &mut String, measured: &Measured) -> std::fmt::Result {
     more(out, rows.len(), measured.answered_left_out)
 }
 
-fn allowed(out: &mut String, measured: &Measured) -> std::fmt::Result {
+fn allowed(out: &mut String, measured: &BoundaryDocument) -> std::fmt::Result {
     let rows = &measured.allowed;
     if rows.is_empty() {
         return Ok(());
@@ -205,7 +205,7 @@ fn allowed(out: &mut String, measured: &Measured) -> std::fmt::Result {
 }
 
 /// The posture's words, and the probes that they follow from.
-fn posture(out: &mut String, packet: &Packet, measured: &Measured) -> std::fmt::Result {
+fn posture(out: &mut String, packet: &Packet, measured: &BoundaryDocument) -> std::fmt::Result {
     out.push_str("\n## Posture\n\n| | |\n|---|---|\n");
     let words = serde_json::to_value(&packet.posture).unwrap_or_default();
     for field in [
@@ -220,7 +220,7 @@ fn posture(out: &mut String, packet: &Packet, measured: &Measured) -> std::fmt::
     }
     let mut outcomes: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for probe in &measured.probes.results {
-        let names = outcomes.entry(&probe.outcome).or_default();
+        let names = outcomes.entry(probe.outcome.as_str()).or_default();
         names.push(&probe.name);
     }
     if outcomes.is_empty() {
@@ -252,7 +252,11 @@ fn optional(out: &mut String, name: &str, value: Option<&str>) -> std::fmt::Resu
     value.map_or(Ok(()), |value| row(out, name, value))
 }
 
-fn list(out: &mut String, title: &str, items: &[String]) -> std::fmt::Result {
+fn list(
+    out: &mut String,
+    title: &str,
+    items: &[impl std::ops::Deref<Target = str>],
+) -> std::fmt::Result {
     if items.is_empty() {
         return Ok(());
     }
@@ -304,7 +308,7 @@ fn code(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::denied::Denied;
-    use super::super::measured::{AllowedRow, DeniedRow};
+    use super::super::format::boundary::{AllowedRow, DeniedRow};
     use super::*;
 
     #[test]
@@ -321,7 +325,7 @@ mod tests {
     fn hostile_names_stay_text() {
         let hostile =
             "`x`](https://evil.test) <img src=x> @team #1 | \u{202e}\u{200b}\n## Verdict: valid";
-        let measured = Measured {
+        let measured = BoundaryDocument {
             denied: vec![DeniedRow {
                 count: 1,
                 attempt: Denied {
@@ -336,7 +340,7 @@ mod tests {
                 port: 443,
                 count: 1,
             }],
-            ..Measured::default()
+            ..BoundaryDocument::default()
         };
         let mut out = String::new();
         denied(&mut out, "Denied", &measured).unwrap();

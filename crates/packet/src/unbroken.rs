@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::format::boundary::BoundaryDocument;
 use super::format::rows::BeatRow;
 use super::format::{BeatEvent, Row};
-use super::measured::Measured;
 
 /// Reasons that are kept; more of the same say nothing new.
 const KEPT: usize = 10;
@@ -29,7 +29,7 @@ pub(super) struct Unbroken {
 }
 
 impl Unbroken {
-    pub(super) fn new(measured: &Measured) -> Self {
+    pub(super) fn new(measured: &BoundaryDocument) -> Self {
         Self {
             links: measured
                 .programs
@@ -183,18 +183,18 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::measured::{Link, Program, Programs};
+    use crate::format::boundary::{Link, Program, Programs};
     use pipelock_receipts::json::{MAX_DEPTH, parse};
 
     const CLOSE: &str = "2026-11-24T10:00:09Z";
 
-    fn measured() -> Measured {
-        Measured {
+    fn measured() -> BoundaryDocument {
+        BoundaryDocument {
             programs: Programs {
                 attached: vec![Program {
-                    name: String::from("connect4"),
+                    name: "connect4".into(),
                     id: 1,
-                    tag: String::from("aa"),
+                    tag: "aa".into(),
                     attach_type: 10,
                 }],
                 links: vec![Link {
@@ -203,8 +203,9 @@ mod tests {
                     attach_type: 10,
                     cgroup_id: 7,
                 }],
+                ..Programs::default()
             },
-            ..Measured::default()
+            ..BoundaryDocument::default()
         }
     }
 

@@ -7,7 +7,7 @@ use pipelock_receipts::findings::{Finding, visible};
 use pipelock_receipts::report::{End, Report, Verdict};
 
 use super::boundary::BoundaryReport;
-use super::measured::Measured;
+use super::format::boundary::BoundaryDocument;
 use super::model::Packet;
 
 /// The report of a check for people: the verdict and the grade, then what is wrong, then what was checked and its
@@ -56,7 +56,7 @@ pub struct About<'a> {
     /// The packet.
     pub packet: &'a Packet,
     /// What was measured, if it can be read.
-    pub measured: Option<&'a Measured>,
+    pub measured: Option<&'a BoundaryDocument>,
 }
 
 impl About<'_> {

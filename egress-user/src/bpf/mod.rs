@@ -4,16 +4,15 @@ mod error;
 pub mod events;
 pub mod gate;
 pub mod links;
-mod program;
 pub mod traffic;
 mod unix;
 
 pub use error::{BpfError, MalformedEvent};
-pub use program::{ProgramIdentity, Unavailable};
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use audit_packet::format::boundary;
 use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError};
 use aya::{Ebpf, EbpfLoader};
@@ -73,8 +72,8 @@ impl Callers {
 pub struct Gates {
     layers: Layers,
     ebpf: Ebpf,
-    programs: Vec<ProgramIdentity>,
-    unavailable: Vec<Unavailable>,
+    programs: Vec<boundary::Program>,
+    unavailable: Vec<boundary::Unavailable>,
     links: Vec<Link>,
     _held: Vec<OwnedFd>,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
@@ -124,7 +123,7 @@ impl Gates {
     pub fn attached(&self) -> io::Result<Vec<Link>> {
         let mut links = links::held()?;
         links.retain(|link| {
-            let is_ours = |program: &ProgramIdentity| program.id == link.program_id;
+            let is_ours = |program: &boundary::Program| program.id == link.program_id;
             link.cgroup_id != 0 && self.programs.iter().any(is_ours)
         });
         Ok(links)
@@ -248,12 +247,12 @@ impl Gates {
     }
 
     /// The attached programs, by name.
-    pub fn programs(&self) -> &[ProgramIdentity] {
+    pub fn programs(&self) -> &[boundary::Program] {
         &self.programs
     }
 
     /// The programs that this kernel has no hook for.
-    pub fn unavailable(&self) -> &[Unavailable] {
+    pub fn unavailable(&self) -> &[boundary::Unavailable] {
         &self.unavailable
     }
 
@@ -410,7 +409,7 @@ fn attach(
     name: &str,
     program: &mut Program,
     cgroup: &impl AsFd,
-) -> Result<ProgramIdentity, ProgramError> {
+) -> Result<boundary::Program, ProgramError> {
     // A link always comes in addition to what others attached; the flags of the older call are
     // refused for it: https://github.com/torvalds/linux/blob/v6.1/kernel/bpf/cgroup.c#L1372
     let mode = CgroupAttachMode::Single;
@@ -442,10 +441,10 @@ fn attach(
         }
         _ => return Err(ProgramError::UnexpectedProgramType),
     };
-    Ok(ProgramIdentity {
-        name: name.to_owned(),
+    Ok(boundary::Program {
+        name: name.into(),
         id: info.id(),
-        tag: format!("{:016x}", info.tag()),
+        tag: format!("{:016x}", info.tag()).into(),
         attach_type: 0,
     })
 }

@@ -4,11 +4,10 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use audit_packet::format::boundary::{Program, Unavailable};
 use aya_obj::Object;
 use aya_obj::generated::bpf_attach_type::{BPF_CGROUP_UNIX_CONNECT, BPF_CGROUP_UNIX_SENDMSG};
 use egress_sys::bpf;
-
-use super::program::{ProgramIdentity, Unavailable};
 
 /// How the names of these programs begin; no other part of the loader touches them.
 pub(super) const PREFIX: &str = "agent_unix_";
@@ -23,7 +22,7 @@ const PROGRAMS: [(&str, u32); 2] = [
 #[derive(Debug, Default)]
 pub(super) struct Witnesses {
     /// Attached programs.
-    pub(super) programs: Vec<ProgramIdentity>,
+    pub(super) programs: Vec<Program>,
     /// Those that the kernel does not know.
     pub(super) unavailable: Vec<Unavailable>,
     /// Their links: they are off when these are closed.
@@ -62,8 +61,8 @@ pub(super) fn attach(
             // What a kernel says to an attach type that it does not know.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
                 witnesses.unavailable.push(Unavailable {
-                    name: name.to_owned(),
-                    why: String::from("this kernel has no such hook; it came with Linux 6.7"),
+                    name: name.into(),
+                    why: "this kernel has no such hook; it came with Linux 6.7".into(),
                 });
             }
             Err(error) => return Err(failed(error)),
@@ -95,7 +94,7 @@ fn relocated(object: &[u8], maps: &HashMap<String, OwnedFd>) -> Result<Object, S
 }
 
 /// What the kernel calls a program, from the descriptor's own page.
-fn identity(name: &str, program: &OwnedFd, attach_type: u32) -> io::Result<ProgramIdentity> {
+fn identity(name: &str, program: &OwnedFd, attach_type: u32) -> io::Result<Program> {
     let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd()))?;
     let field = |name: &str| {
         let value = text.lines().find_map(|line| line.strip_prefix(name));
@@ -103,10 +102,10 @@ fn identity(name: &str, program: &OwnedFd, attach_type: u32) -> io::Result<Progr
             io::Error::other(format!("the kernel says nothing of {name} for a program"))
         })
     };
-    Ok(ProgramIdentity {
-        name: name.to_owned(),
+    Ok(Program {
+        name: name.into(),
         id: field("prog_id:")?.parse().map_err(io::Error::other)?,
-        tag: field("prog_tag:")?.to_owned(),
+        tag: field("prog_tag:")?.into(),
         attach_type,
     })
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use audit_packet::IDENTITY_FILE;
+use audit_packet::format::boundary::Program;
 use audit_packet::posture::NO_WAY_OUT;
 use ed25519_dalek::SigningKey;
 use egress_sandbox::child::seccomp;
@@ -16,7 +17,6 @@ use super::digest::sha256;
 use super::error::{RunError, system};
 use super::plan::Plan;
 use super::probes::Probed;
-use crate::bpf::ProgramIdentity;
 
 /// How long a run without a time-out may last for its receipts to lie within the capsule's time.
 const LONGEST: Duration = Duration::from_hours(30 * 24);
@@ -37,7 +37,7 @@ impl Measurement {
     pub(super) fn of(
         plan: &Plan,
         probes: &Probed,
-        programs: &[ProgramIdentity],
+        programs: &[Program],
         agent: u32,
     ) -> Result<Self, RunError> {
         let rules: Vec<KernelRule<'_>> = programs

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use audit_packet::denied::{self, Attempts};
 use audit_packet::format::BeatEvent;
+use audit_packet::format::boundary::{CommandFile, Counters, Output, Program, Unavailable};
 use audit_packet::format::rows::EndRow;
 use egress_common::abi::Counter;
 use egress_pipelock::evidence;
@@ -18,14 +19,12 @@ use egress_sys::process::Child;
 use egress_workspace::apply::{Concluded, Recovered};
 use egress_workspace::users::UserLease;
 use pipelock_receipts::capsule::Signed;
-use serde::Serialize;
 
 use super::ending::Ending;
 use super::environment;
 use super::error::{RunError, in_words};
 use super::flows::{FlowCounts, FlowLog};
 use super::heartbeat::{Heart, Watched};
-use super::held::CommandFile;
 use super::helper::{END_WITHIN, Helper, ended_well};
 use super::ingest::{drain, take_report};
 use super::mediator::Ruling;
@@ -33,11 +32,10 @@ use super::plan::{MediatorChoice, Mode, PlainHttp, Plan};
 use super::prepare::Measured;
 use super::running::Running;
 use super::state::RunDir;
-use super::stdio::Pumped;
 use super::timeline::Timeline;
+use crate::bpf::Gates;
 use crate::bpf::events::Events;
 use crate::bpf::links::Link;
-use crate::bpf::{Gates, ProgramIdentity, Unavailable};
 
 /// How long the kernel may take to close the connections of the run's ended parts.
 ///
@@ -47,29 +45,6 @@ const CLOSED_WITHIN: Duration = Duration::from_millis(200);
 
 /// Evidence that may be written while a run ends, and between two looks at its length.
 const ENDING_BYTES: u64 = 64 << 20;
-
-/// The kernel's counters at the end of the run.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Counters {
-    /// Events that found the ring buffer full: the flow log misses them.
-    pub ring_full: u64,
-    /// Refusals because a program could not read or store what it needs.
-    pub internal: u64,
-    /// Packets stopped on their way to another interface than loopback.
-    pub skb_dropped: u64,
-    /// Refusals of the relay's own gates.
-    pub relay_denied: u64,
-    /// Packets to the mediator from other processes of the machine than the relay.
-    pub caller_refused: u64,
-    /// Destinations that the gates on the mediator's own sockets refused.
-    pub mediator_denied: u64,
-    /// Connections whose destination was handed to the relay.
-    pub slots_written: u64,
-    /// Connections of the command whose close a program was to report.
-    pub closes_expected: u64,
-    /// Those whose close it saw.
-    pub closes_seen: u64,
-}
 
 /// Limits that the agent reached.
 #[derive(Debug)]
@@ -109,7 +84,7 @@ pub struct Collected {
     /// Kernel counters.
     pub counters: Counters,
     /// Programs that were attached.
-    pub programs: Vec<ProgramIdentity>,
+    pub programs: Vec<Program>,
     /// Programs that this kernel has no hook for.
     pub unavailable: Vec<Unavailable>,
     /// Where they were attached at the start.
@@ -137,7 +112,7 @@ pub struct Collected {
     /// Which limits were reached.
     pub reached: Reached,
     /// What was passed on of its output.
-    pub output: Pumped,
+    pub output: Output,
     /// What killed runs before this one had left beside the workspace.
     pub recovered: Vec<Recovered>,
     /// Ids of the run's users: agent, host, relay.

@@ -5,9 +5,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use audit_packet::format::boundary::Environment;
 use egress_sandbox::view::COMMAND_FILES;
 use egress_workspace::users::AGENT_NAME;
-use serde::Serialize;
 
 use super::plan::Exceptions;
 use super::trust;
@@ -21,18 +21,7 @@ pub struct AgentEnvironment {
     /// `NAME=value`, ready for `execve`.
     pub entries: Vec<Vec<u8>>,
     /// What happened to the caller's names.
-    pub record: EnvironmentRecord,
-}
-
-/// Names, for boundary.json.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct EnvironmentRecord {
-    /// Passed on as they were.
-    pub passed: Vec<String>,
-    /// Not passed.
-    pub dropped: Vec<String>,
-    /// Set by the boundary.
-    pub set: Vec<String>,
+    pub record: Environment,
 }
 
 /// Name files through which a step speaks to the runner: the agent gets files of its own, or a script
@@ -158,7 +147,7 @@ pub fn for_agent(
     if let Some(toolchains) = toolchains(caller) {
         ours.push(("RUSTUP_HOME", toolchains.into()));
     }
-    let mut record = EnvironmentRecord::default();
+    let mut record = Environment::default();
     let mut entries = Vec::new();
     for (name, value) in caller {
         let readable = name.to_string_lossy();
@@ -166,14 +155,14 @@ pub fn for_agent(
             continue;
         }
         if exceptions.drops(&readable) {
-            record.dropped.push(readable.into_owned());
+            record.dropped.push(readable.into());
         } else {
-            record.passed.push(readable.into_owned());
+            record.passed.push(readable.into());
             entries.push(entry(name, value));
         }
     }
     for (name, value) in ours {
-        record.set.push(name.to_owned());
+        record.set.push(name.into());
         entries.push(entry(OsStr::new(name), &value));
     }
     for names in [&mut record.passed, &mut record.dropped, &mut record.set] {

@@ -6,11 +6,11 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use audit_packet::format::boundary::CommandFile;
 use egress_sandbox::view::{COMMAND_FILES, COMMAND_FILES_BYTES};
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::fstatfs;
-use serde::Serialize;
 
 use super::digest::sha256;
 
@@ -22,20 +22,6 @@ const LONGEST_KEY: usize = 80;
 /// Paths inside the boundary with descriptors of what is there.
 #[derive(Debug, Default)]
 pub struct Held(Vec<(PathBuf, OwnedFd)>);
-
-/// What the agent wrote for the runner, which never gets it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct CommandFile {
-    /// The variable that names it.
-    pub name: String,
-    /// Its length.
-    pub bytes: u64,
-    /// Digest of its content; none where holes make it longer than its file system.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sha256: Option<String>,
-    /// Names that it would have set; never their values.
-    pub keys: Vec<String>,
-}
 
 impl Held {
     /// Joins names and descriptors; `None` when they do not go together.
@@ -66,9 +52,9 @@ impl Held {
             file.take(COMMAND_FILES_BYTES).read_to_end(&mut text)?;
             if bytes > 0 {
                 written.push(CommandFile {
-                    name: (*name).to_owned(),
+                    name: (*name).into(),
                     bytes,
-                    sha256: (bytes <= COMMAND_FILES_BYTES).then(|| sha256(&text)),
+                    sha256: (bytes <= COMMAND_FILES_BYTES).then(|| sha256(&text).into()),
                     keys: keys(name, &text),
                 });
             }

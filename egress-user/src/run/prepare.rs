@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use audit_packet::format::boundary::{Environment, TlsInterception};
 use egress_common::abi::Config;
 use egress_sandbox::cgroup::RunCgroups;
 use egress_sandbox::child::protocol::Sockets;
@@ -20,7 +21,7 @@ use egress_workspace::credentials::Found;
 use egress_workspace::store::Store;
 use egress_workspace::users::UserLease;
 
-use super::environment::{self, AGENT_HOME, AgentEnvironment, EnvironmentRecord};
+use super::environment::{self, AGENT_HOME, AgentEnvironment};
 use super::error::{RunError, system};
 use super::held::Held;
 use super::init::{Entered, Init};
@@ -31,7 +32,7 @@ use super::stage::{Mounts, Parts, open_sockets, stage_plan};
 use super::state::{RunDir, STATE_DIR};
 use super::stdio::Pipes;
 use super::timeline::Timeline;
-use super::trust::{self, Trust, TrustRecord};
+use super::trust::{self, Trust};
 use super::workspace;
 use crate::bpf::Gates;
 use crate::bpf::events::Events;
@@ -44,7 +45,7 @@ pub struct Measured {
     /// Host mounts that the agent does not see.
     pub left_out: Vec<LeftOut>,
     /// The agent's environment, names only.
-    pub environment: EnvironmentRecord,
+    pub environment: Environment,
     /// Links of the boundary's namespaces, `name:[inode]`.
     pub namespaces: Vec<String>,
     /// What the probes found, before anything else ran.
@@ -56,7 +57,7 @@ pub struct Measured {
     /// Credentials that were found and hidden.
     pub credentials: Found,
     /// The authority that intercepts TLS, if there is one, and where programs find it.
-    pub trusted: Option<TrustRecord>,
+    pub trusted: Option<TlsInterception>,
 }
 
 /// A closed boundary with nothing in it. Fields drop in this order: processes, then their cgroups,

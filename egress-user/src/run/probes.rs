@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use audit_packet::format::boundary::{Control, Probe, ProbeCounts, Probes};
 use egress_sandbox::cgroup::RunCgroups;
 use egress_sandbox::child::protocol::Sockets;
 use egress_sandbox::probe::control::{self, FromControls, GatesAttached, StandIns};
@@ -14,7 +15,6 @@ use egress_sandbox::probe::{Found, PROBES};
 use egress_sys::channel::{Channel, ChannelError};
 use egress_workspace::users::UserLease;
 use nix::unistd::Pid;
-use serde_json::{Value, json};
 use socket2::Socket;
 
 use super::environment;
@@ -396,29 +396,38 @@ impl Probed {
     }
 
     /// What `boundary.json` says of them.
-    pub fn record(&self, accepted: &[String]) -> Value {
+    pub fn record(&self, accepted: &[String]) -> Probes {
         let count = |outcome: Outcome| {
             let same = |probe: &&ProbeResult| probe.outcome == outcome;
-            self.results.iter().filter(same).count()
+            self.results.iter().filter(same).count() as u64
         };
-        json!({
-            "results": self.results,
-            "counts": {
-                "denied": count(Outcome::Denied),
-                "reachable": count(Outcome::Reachable),
-                "not_applicable": count(Outcome::NotApplicable),
-                "control_failed": count(Outcome::ControlFailed),
+        let probe = |result: &ProbeResult| Probe {
+            name: result.name.as_str().into(),
+            outcome: result.outcome.label().into(),
+            detail: result.detail.as_str().into(),
+            control: Control {
+                succeeded: result.control.succeeded,
+                detail: result.control.detail.as_str().into(),
             },
-            "accepted_risks": accepted,
-            "seen_by_hooks": self.seen_by_hooks,
-        })
+        };
+        Probes {
+            results: self.results.iter().map(probe).collect(),
+            counts: ProbeCounts {
+                denied: count(Outcome::Denied),
+                reachable: count(Outcome::Reachable),
+                not_applicable: count(Outcome::NotApplicable),
+                control_failed: count(Outcome::ControlFailed),
+            },
+            accepted_risks: accepted.iter().map(Into::into).collect(),
+            seen_by_hooks: self.seen_by_hooks as u64,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use egress_sandbox::probe::model::Control;
+    use egress_sandbox::probe::model;
 
     #[test]
     fn every_packet_has_to_show_every_probe() {
@@ -430,7 +439,7 @@ mod tests {
             name: (*name).to_owned(),
             outcome: *outcome,
             detail: String::from("what was seen"),
-            control: Control {
+            control: model::Control {
                 succeeded: *outcome != Outcome::ControlFailed,
                 detail: String::from("why"),
             },
@@ -475,6 +484,6 @@ mod tests {
             .map(|probe| probe.name)
             .collect();
         assert_eq!(shown, ["udp"]);
-        assert_eq!(probed.record(&accepted)["counts"]["reachable"], 1);
+        assert_eq!(probed.record(&accepted).counts.reachable, 1);
     }
 }

@@ -1,32 +1,40 @@
 //! `boundary.json`: what was active in this run, as measured, and the digests of what enforced it.
+use std::ffi::OsStr;
 use std::io;
+use std::path::{Path, PathBuf};
 
 use audit_packet::denied::Attempts;
-use audit_packet::measured::{AllowedRow, AttestationKey, DeniedRow, LISTED};
+use audit_packet::format::Name;
+use audit_packet::format::boundary::{
+    Agent, AllowedRow, AllowedSocket, AttestationKey, Binding, BoundaryDocument, BoundarySchema,
+    BuiltinBinding, ChangeCounts, Credentials, DeniedRow, Enforced, EvidenceLimit, Flows, Hidden,
+    Kernel, LISTED, LeftOut, Limit, Limits, Link, Mediator, OpenFiles, OpenFilesHolder, Pipelock,
+    Policy, PolicyNotice, Programs, Reached, Recovered, Scratch, Seccomp, Seconds, Shares, Tool,
+    Users, View, Workspace,
+};
+use audit_packet::format::changes::{Change, ChangesDocument, ChangesSchema};
 use audit_packet::model::{DockerSocketStatus, Posture};
 use audit_packet::posture::{Facts, Words};
 use egress_pipelock::digest::sha256_of;
+use egress_pipelock::start;
 use egress_sandbox::child::seccomp;
 use egress_sandbox::probe::model::all_denied;
-use egress_workspace::apply::model::Outcome as ChangeOutcome;
+use egress_sandbox::sockets::Opened;
+use egress_sandbox::{limits, view};
+use egress_workspace::apply::model::{self, Outcome};
+use egress_workspace::credentials::Redaction;
 use egress_workspace::users::AGENT_NAME;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::collect::Collected;
 use super::digest::sha256;
 use super::ending::Ending;
-use super::plan::{Mode, PlainHttp};
+use super::plan::{Mode as RunMode, PlainHttp};
 use crate::bpf;
-
-/// Schema of the document.
-pub const SCHEMA: &str = "egress.boundary.v0";
-
-/// Schema of `changes.json`.
-const CHANGES_SCHEMA: &str = "egress.changes.v0";
 
 /// The posture of the packet: every word follows from a probe or a fact of this run.
 pub fn posture(run: &Collected) -> Posture {
-    let is_audit = run.plan.mode == Mode::Audit;
+    let is_audit = run.plan.mode == RunMode::Audit;
     let opened = &run.measured.opened;
     let facts = Facts {
         is_audit,
@@ -91,121 +99,251 @@ fn runner_arch() -> String {
 /// When this binary cannot be read for its digest.
 pub fn boundary(run: &Collected, notices: &[String]) -> io::Result<Vec<u8>> {
     let kernel = nix::sys::utsname::uname()?;
+    let uname = |text: &OsStr| Name::from(text.to_string_lossy());
     let [agent, host, relay] = run.uids;
-    let directory = run.plan.packet.path().file_name().unwrap_or_default();
-    let document = json!({
-        "schema_version": SCHEMA,
-        "run_id": run.dir.id(),
-        "mode": run.plan.mode.label(),
-        "egress": {"version": env!("CARGO_PKG_VERSION"), "binary_sha256": own_digest()?},
-        "kernel": {
-            "release": kernel.release().to_string_lossy(),
-            "version": kernel.version().to_string_lossy(),
-            "machine": kernel.machine().to_string_lossy(),
+    let (plan, measured) = (&run.plan, &run.measured);
+    let is_audit = plan.mode == RunMode::Audit;
+    let filters = (seccomp::digest(is_audit), egress_relay::filter_digest());
+    document(&BoundaryDocument {
+        schema_version: BoundarySchema::V0,
+        run_id: run.dir.id().into(),
+        mode: plan.mode.label().into(),
+        egress: Tool {
+            version: env!("CARGO_PKG_VERSION").into(),
+            binary_sha256: own_digest()?.into(),
         },
-        "programs": {"object_sha256": bpf::object_sha256(run.plan.diagnostics.is_some()), "attached": run.programs, "unavailable": run.unavailable, "links": run.links},
-        "seccomp": {
-            "agent_sha256": seccomp::digest(run.plan.mode == Mode::Audit).map_err(io::Error::other)?,
-            "relay_sha256": egress_relay::filter_digest().map_err(io::Error::other)?,
+        kernel: Kernel {
+            release: uname(kernel.release()),
+            version: uname(kernel.version()),
+            machine: uname(kernel.machine()),
         },
-        "agent": {"enforced": run.enforced, "user": AGENT_NAME, "uid": agent},
-        "users": {"pipelock-agent": agent, "pipelock-host": host, "pipelock-relay": relay},
-        "namespaces": run.measured.namespaces,
-        "ipv6": run.measured.ipv6,
-        "dns": run.plan.dns.label(),
-        "allowed_ports": run.plan.open_ports(),
-        "workspace": workspace(run),
-        "allowed_unix": opened(run),
-        "view": {"left_out": run.measured.left_out, "masked": run.measured.masked},
-        "environment": run.measured.environment,
-        "tls_interception": run.measured.trusted,
-        "limits": limits(run),
-        "credentials": {
-            "hidden": run.measured.credentials.redactions,
-            "searched_whole_workspace": !run.measured.credentials.cut_short,
+        programs: Programs {
+            object_sha256: bpf::object_sha256(plan.diagnostics.is_some()).into(),
+            attached: run.programs.clone(),
+            unavailable: run.unavailable.clone(),
+            links: run.links.iter().map(link).collect(),
         },
-        "command_files": run.command_files,
-        "output": run.output,
-        "inherited_descriptors": run.plan.inherited,
-        "policy": {
-            "config": run.plan.policy.path,
-            "sha256": sha256(run.policy.yaml.as_bytes()),
-            "overridden": run.policy.overridden,
+        seccomp: Seccomp {
+            agent_sha256: filters.0.map_err(io::Error::other)?.into(),
+            relay_sha256: filters.1.map_err(io::Error::other)?.into(),
         },
-        "mediator": mediator(run),
-        "probes": run.measured.probes.record(&run.plan.accepted_risks),
-        "counters": run.counters,
-        "flows": {
-            "sha256": sha256(&run.flows),
-            "head": run.flow_head,
-            "rows": run.flow_rows,
-            "by_verdict": run.counts.by_verdict,
-            "by_relay_verdict": run.counts.by_relay_verdict,
-            "names": run.counts.names,
+        agent: Agent {
+            enforced: Enforced {
+                uid: run.enforced.uid.into(),
+                capabilities: run.enforced.capabilities,
+                no_new_privs: run.enforced.no_new_privs,
+                seccomp_mode: run.enforced.seccomp_mode.into(),
+                seccomp_filters: run.enforced.seccomp_filters.into(),
+            },
+            user: AGENT_NAME.into(),
+            uid: agent.into(),
         },
-        "residual_channels": run.counts.residual,
-        "denied": attempts(&run.denied),
-        "denied_left_out": run.denied.len().saturating_sub(LISTED),
-        "answered": attempts(&run.answered),
-        "answered_left_out": run.answered.len().saturating_sub(LISTED),
-        "allowed": allowed_rows(run),
-        "allowed_left_out": run.allowed.len().saturating_sub(LISTED),
-        "notices": notices,
-        "attestation": attestation_key(run),
-        "packet_directory": directory.to_string_lossy(),
-        "incomplete": run.incomplete,
-        "timeline": run.timeline.marks(),
-    });
-    let mut text = serde_json::to_vec_pretty(&document)?;
+        users: Users {
+            agent: agent.into(),
+            host: host.into(),
+            relay: relay.into(),
+        },
+        namespaces: names(&measured.namespaces),
+        ipv6: measured.ipv6,
+        dns: plan.dns.label().into(),
+        allowed_ports: plan.open_ports(),
+        workspace: workspace(run),
+        allowed_unix: measured.opened.iter().map(opened).collect(),
+        view: View {
+            left_out: measured.left_out.iter().map(left_out).collect(),
+            masked: paths(&measured.masked),
+        },
+        environment: measured.environment.clone(),
+        tls_interception: measured.trusted.clone(),
+        limits: limits(run),
+        credentials: Credentials {
+            hidden: measured.credentials.redactions.iter().map(hidden).collect(),
+            searched_whole_workspace: !measured.credentials.cut_short,
+        },
+        command_files: run.command_files.clone(),
+        output: run.output.clone(),
+        inherited_descriptors: names(&plan.inherited),
+        policy: Policy {
+            config: plan.policy.path.as_deref().map(path),
+            sha256: sha256(run.policy.yaml.as_bytes()).into(),
+            overridden: names(&run.policy.overridden),
+        },
+        mediator: mediator(run),
+        probes: measured.probes.record(&plan.accepted_risks),
+        counters: run.counters.clone(),
+        flows: Flows {
+            sha256: sha256(&run.flows).into(),
+            head: run.flow_head.as_str().into(),
+            rows: run.flow_rows,
+            by_verdict: run.counts.by_verdict.clone(),
+            by_relay_verdict: run.counts.by_relay_verdict.clone(),
+            names: run.counts.names,
+        },
+        residual_channels: run.counts.residual.clone(),
+        denied: attempts(&run.denied),
+        denied_left_out: left(run.denied.len()),
+        answered: attempts(&run.answered),
+        answered_left_out: left(run.answered.len()),
+        allowed: allowed_rows(run),
+        allowed_left_out: left(run.allowed.len()),
+        notices: names(notices),
+        attestation: attestation_key(run),
+        packet_directory: path(plan.packet.path().file_name().unwrap_or_default().as_ref()),
+        incomplete: names(&run.incomplete),
+        timeline: run.timeline.marks().to_vec(),
+    })
+}
+
+/// The text of a document, its members in the order of their names.
+fn document(document: &impl Serialize) -> io::Result<Vec<u8>> {
+    let mut text = serde_json::to_vec_pretty(&serde_json::to_value(document)?)?;
     text.push(b'\n');
     Ok(text)
 }
 
+fn path(path: &Path) -> Name {
+    path.to_string_lossy().into()
+}
+
+fn paths(paths: &[PathBuf]) -> Vec<Name> {
+    paths.iter().map(|one| path(one)).collect()
+}
+
+fn names(texts: &[String]) -> Vec<Name> {
+    texts.iter().map(Name::from).collect()
+}
+
+fn left(all: usize) -> u64 {
+    all.saturating_sub(LISTED) as u64
+}
+
+fn link(link: &bpf::links::Link) -> Link {
+    Link {
+        id: link.id,
+        program_id: link.program_id,
+        attach_type: link.attach_type,
+        cgroup_id: link.cgroup_id,
+    }
+}
+
+fn left_out(mount: &view::LeftOut) -> LeftOut {
+    LeftOut {
+        path: path(&mount.path),
+        why: mount.why.as_str().into(),
+    }
+}
+
+fn hidden(file: &Redaction) -> Hidden {
+    Hidden {
+        path: path(&file.path),
+        keys: file.keys.clone(),
+    }
+}
+
+/// A socket of the host that the command may use.
+fn opened(socket: &Opened) -> AllowedSocket {
+    AllowedSocket {
+        path: path(&socket.path),
+        as_owner: socket.as_owner,
+    }
+}
+
 /// Who judged and signed.
-fn mediator(run: &Collected) -> Value {
-    match &run.pipelock {
-        None => json!({"kind": "builtin", "posture": "bound"}),
-        Some(facts) => json!({
-            "kind": "pipelock",
-            "plain_http": run.plain_http().label(),
-            "pipelock": facts,
+fn mediator(run: &Collected) -> Mediator {
+    let Some(facts) = &run.pipelock else {
+        return Mediator::Builtin {
+            posture: BuiltinBinding::Bound,
+        };
+    };
+    let notices = facts.notices.iter().map(|notice| PolicyNotice {
+        key: notice.key.as_str().into(),
+        effect: notice.effect.into(),
+    });
+    Mediator::Pipelock {
+        plain_http: run.plain_http().label().into(),
+        pipelock: Box::new(Pipelock {
+            given: path(&facts.given),
+            binary_sha256: facts.binary_sha256.as_ref().map(Into::into),
+            version: facts.version.as_ref().map(Into::into),
+            roots_sha256: facts.roots_sha256.as_ref().map(Into::into),
+            posture: facts.posture.map(|posture| match posture {
+                start::Binding::Bound => Binding::Bound,
+                start::Binding::NotKnown => Binding::NotKnown,
+            }),
+            raised: facts.raised.clone(),
+            redact: facts.redact,
+            left_out: facts.left_out.clone(),
+            notices: notices.collect(),
+            allowed: facts.allowed.to_vec(),
+            killed: facts.killed,
+            notes: facts.notes.clone(),
         }),
     }
 }
 
 /// What the agent might take, and what of it was all used.
-fn limits(run: &Collected) -> Value {
+fn limits(run: &Collected) -> Limits {
     let limits = &run.plan.limits;
     let report = run.reached.cgroups.as_ref();
-    json!({
-        "processes": {"most": limits.processes, "reached": report.map(|report| &report.processes)},
-        "memory": {"most": limits.memory, "reached": report.map(|report| &report.memory)},
-        "open_files": {"most": limits.open_files, "held_by": "RLIMIT_NOFILE of each process"},
-        "scratch": {"most": limits.scratch, "full_at_the_end": run.reached.full},
-        "evidence": {"most": limits.evidence},
-        "shares": limits.shares,
-        "seconds": {"most": run.plan.timeout.map(|time| time.as_secs()), "reached": run.ending == Ending::TimedOut},
-    })
+    let limit = |most: u64, reached: Option<&limits::Reached>| Limit {
+        most,
+        reached: reached.map(|reached| Reached {
+            held_by: reached.held_by.into(),
+            times: reached.times,
+        }),
+    };
+    Limits {
+        processes: limit(limits.processes, report.map(|report| &report.processes)),
+        memory: limit(limits.memory, report.map(|report| &report.memory)),
+        open_files: OpenFiles {
+            most: limits.open_files,
+            held_by: OpenFilesHolder::Files,
+        },
+        scratch: Scratch {
+            most: limits.scratch,
+            full_at_the_end: paths(&run.reached.full),
+        },
+        evidence: EvidenceLimit {
+            most: limits.evidence,
+        },
+        shares: Shares {
+            files: limits.shares.files,
+            sockets: limits.shares.sockets,
+            tcp_bytes: limits.shares.tcp_bytes,
+            processes: limits.shares.processes,
+        },
+        seconds: Seconds {
+            most: run.plan.timeout.map(|time| time.as_secs()),
+            reached: run.ending == Ending::TimedOut,
+        },
+    }
 }
 
 /// How the agent saw the workspace, and what became of its changes, in numbers.
-fn workspace(run: &Collected) -> Value {
-    let counts = run.workspace.as_ref().map(|workspace| {
-        let count = |outcome| workspace.plan.count(outcome);
-        json!({
-            "applied": count(ChangeOutcome::Applied),
-            "refused": count(ChangeOutcome::Refused),
-            "conflicts": count(ChangeOutcome::Conflict),
-            "discarded": count(ChangeOutcome::Discarded),
-        })
+fn workspace(run: &Collected) -> Workspace {
+    let changes = run.workspace.as_ref().map(|workspace| {
+        let count = |outcome| workspace.plan.count(outcome) as u64;
+        ChangeCounts {
+            applied: count(Outcome::Applied),
+            refused: count(Outcome::Refused),
+            conflicts: count(Outcome::Conflict),
+            discarded: count(Outcome::Discarded),
+        }
     });
-    json!({
-        "mode": run.plan.workspace.label(),
-        "path": run.plan.workdir,
-        "protected": run.plan.protected,
-        "changes": counts,
-        "recovered": run.recovered,
-    })
+    let recovered = run.recovered.iter().map(|one| Recovered {
+        workspace: path(&one.workspace),
+        completed: one.completed,
+        applied: one.applied as u64,
+        refused: one.refused as u64,
+        kept: one.kept.as_deref().map(path),
+    });
+    Workspace {
+        mode: run.plan.workspace.label().into(),
+        path: path(&run.plan.workdir),
+        protected: paths(&run.plan.protected),
+        changes,
+        recovered: recovered.collect(),
+    }
 }
 
 /// `changes.json`: every change of the agent, where they were kept apart.
@@ -216,22 +354,18 @@ pub fn changes(run: &Collected) -> io::Result<Option<Vec<u8>>> {
     let Some(workspace) = &run.workspace else {
         return Ok(None);
     };
-    let mut text = serde_json::to_vec_pretty(&json!({
-        "schema_version": CHANGES_SCHEMA,
-        "mode": run.plan.workspace.label(),
-        "changes": workspace.plan.changes,
-    }))?;
-    text.push(b'\n');
-    Ok(Some(text))
+    let changes = workspace.plan.changes.iter().map(change);
+    document(&ChangesDocument {
+        schema_version: ChangesSchema::V0,
+        mode: run.plan.workspace.label().into(),
+        changes: changes.collect::<io::Result<_>>()?,
+    })
+    .map(Some)
 }
 
-/// Sockets of the host that the command may use.
-fn opened(run: &Collected) -> Vec<Value> {
-    let opened = &run.measured.opened;
-    opened
-        .iter()
-        .map(|one| json!({"path": one.path, "as_owner": one.as_owner}))
-        .collect()
+/// The change as the packet has it. Its words are those of the journal, in which the run keeps its changes.
+fn change(change: &model::Change) -> io::Result<Change> {
+    Ok(serde_json::from_value(serde_json::to_value(change)?)?)
 }
 
 fn attempts(attempts: &Attempts) -> Vec<DeniedRow> {
@@ -242,14 +376,18 @@ fn attempts(attempts: &Attempts) -> Vec<DeniedRow> {
 
 fn allowed_rows(run: &Collected) -> Vec<AllowedRow> {
     let rows = run.allowed.iter().take(LISTED).cloned();
-    rows.map(|(host, port, count)| AllowedRow { host, port, count })
-        .collect()
+    rows.map(|(host, port, count)| AllowedRow {
+        host: host.into(),
+        port,
+        count,
+    })
+    .collect()
 }
 
 fn attestation_key(run: &Collected) -> AttestationKey {
     let boundary = &run.plan.boundary_key;
     AttestationKey {
-        key: hex::encode(boundary.key.verifying_key().as_bytes()),
+        key: hex::encode(boundary.key.verifying_key().as_bytes()).into(),
         pinned: boundary.pinned,
     }
 }

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use audit_packet::format::boundary::Output;
 use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::fstat;
@@ -31,19 +32,6 @@ pub struct Pumps {
     streams: Vec<Shared>,
     /// Switches the runner's commands on again.
     token: Option<String>,
-}
-
-/// What was passed on.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Pumped {
-    /// Whether the caller obeys its log, so that commands in it were defused.
-    pub guarded: bool,
-    /// Whether it was told to obey nothing meanwhile.
-    pub stop_commands: bool,
-    /// Bytes that the agent wrote.
-    pub bytes: u64,
-    /// Commands that were defused.
-    pub defused: u64,
 }
 
 /// What is known of a stream of the caller's; one for both where both are the same file.
@@ -173,10 +161,10 @@ impl Pumps {
     ///
     /// # Errors
     /// When the caller's stream could not be written; the agent saw a closed pipe then.
-    pub fn finish(self) -> io::Result<Pumped> {
-        let mut pumped = Pumped {
+    pub fn finish(self) -> io::Result<Output> {
+        let mut pumped = Output {
             stop_commands: self.token.is_some(),
-            ..Pumped::default()
+            ..Output::default()
         };
         let mut failed = None;
         for pump in self.output {

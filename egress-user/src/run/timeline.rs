@@ -1,7 +1,7 @@
 //! When each step of a run was reached, for boundary.json and the benchmarks.
 use std::time::Instant;
 
-use serde::Serialize;
+use audit_packet::format::boundary::Mark;
 
 use super::wall_clock::WallClock;
 
@@ -19,15 +19,6 @@ pub struct Timeline {
     pub(super) clock: WallClock,
 }
 
-/// One step that was reached.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Mark {
-    /// Which.
-    pub step: &'static str,
-    /// When, microseconds since the run began.
-    pub at_us: u64,
-}
-
 impl Timeline {
     /// Starts now.
     pub fn start(progress: Option<Progress>) -> Self {
@@ -42,7 +33,10 @@ impl Timeline {
     /// Notes that `step` was reached.
     pub fn mark(&mut self, step: &'static str) {
         let at_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.marks.push(Mark { step, at_us });
+        self.marks.push(Mark {
+            step: step.into(),
+            at_us,
+        });
         self.clock.look();
         if let Some(Progress(tell)) = self.progress {
             tell(step);

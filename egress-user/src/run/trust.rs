@@ -5,12 +5,12 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use audit_packet::format::boundary::TlsInterception;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use egress_sandbox::view::PlacedFile;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use serde::Serialize;
 use sha1::{Digest as _, Sha1};
 
 use super::digest::sha256;
@@ -97,16 +97,7 @@ fn browsers(authority: Option<&CertificateDer<'_>>) -> Vec<PlacedFile> {
 #[derive(Debug, Default)]
 pub(super) struct Trust {
     pub(super) files: Vec<PlacedFile>,
-    pub(super) record: Option<TrustRecord>,
-}
-
-/// The authority and where programs find it, for `boundary.json`.
-#[derive(Debug, Clone, Serialize)]
-pub struct TrustRecord {
-    /// SHA-256 of the authority's certificate, DER.
-    pub certificate_sha256: String,
-    /// Files that the view has in place of the host's.
-    pub files: Vec<PathBuf>,
+    pub(super) record: Option<TlsInterception>,
 }
 
 impl Trust {
@@ -164,9 +155,12 @@ impl Trust {
             path: PathBuf::from(BUNDLE),
             content: pem(&certificates),
         });
-        let record = TrustRecord {
-            certificate_sha256: sha256(&own),
-            files: files.iter().map(|file| file.path.clone()).collect(),
+        let record = TlsInterception {
+            certificate_sha256: sha256(&own).into(),
+            files: files
+                .iter()
+                .map(|file| file.path.to_string_lossy().into())
+                .collect(),
         };
         Ok(Self {
             files,

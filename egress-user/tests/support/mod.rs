@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use audit_packet::build::{PacketInputs, build};
 use audit_packet::flows::FlowChain;
+use audit_packet::format::boundary::BoundaryDocument;
 use audit_packet::grade::{Grade, Graded};
-use audit_packet::measured::Measured;
 use audit_packet::model::{
     BrowserProxyStatus, DnsUdpStatus, DockerSocketStatus, Packet, Posture as PacketPosture,
     Provider, RawSocketStatus, Run, ScannerConfig, WebSocketFrameScanning,
@@ -280,7 +280,7 @@ pub(crate) fn write_packet(directory: &Path, chain: &Chain) -> Packet {
     let summary = summary::render(&Shown {
         packet: &packet,
         report: &report,
-        measured: &Measured::default(),
+        measured: &BoundaryDocument::default(),
         graded: &graded,
         packet_sha256: "",
     });

@@ -5,8 +5,8 @@ use pipelock_receipts::findings::{Findings, Place};
 use pipelock_receipts::report::{Report, Verdict};
 
 use super::super::attest::{AttestationReport, Opened, Predicate};
+use super::super::format::boundary::BoundaryDocument;
 use super::super::grade::{Caps, Grade, Pins};
-use super::super::measured::Measured;
 use super::super::names::{ATTESTATION_FILE, PACKET_FILES};
 use super::super::rules;
 use super::super::stream::FileDigest;
@@ -64,7 +64,7 @@ impl Attestation {
 /// The signers that the writer of an attested packet had pinned.
 pub(super) fn writers_pins(
     predicate: Option<&Predicate>,
-    measured: Option<&Measured>,
+    measured: Option<&BoundaryDocument>,
 ) -> Option<Pins> {
     Some(Pins {
         boundary: measured?.attestation.pinned,
@@ -143,7 +143,7 @@ pub(super) fn check_signers(
     report: &Report,
     capsule: Option<&CapsuleReport>,
     attestation: Option<&AttestationReport>,
-    measured: Option<&Measured>,
+    measured: Option<&BoundaryDocument>,
     findings: &mut Findings,
 ) {
     let bound = report

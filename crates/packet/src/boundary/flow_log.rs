@@ -8,9 +8,9 @@ use pipelock_receipts::report::Report;
 use super::super::counted::Counted;
 use super::super::flows::{FlowReport, check_flows};
 use super::super::format::Row;
+use super::super::format::boundary::BoundaryDocument;
 use super::super::grade::{Caps, Grade};
 use super::super::joined::Joined;
-use super::super::measured::Measured;
 use super::super::names::FLOWS_FILE;
 use super::super::reconcile::Reconciler;
 use super::super::rules;
@@ -40,7 +40,7 @@ impl FlowLog {
     /// of it is hashed, and its rows are not read.
     pub(super) fn read(
         files: &mut BoundaryFiles<'_>,
-        measured: Option<&Measured>,
+        measured: Option<&BoundaryDocument>,
         report: &Report,
         findings: &mut Findings,
         caps: &mut Caps,
@@ -62,7 +62,7 @@ impl FlowLog {
     fn stream(
         stream: Option<Result<Stream<'_>, String>>,
         stated: [Option<&str>; 2],
-        measured: Option<&Measured>,
+        measured: Option<&BoundaryDocument>,
         report: &Report,
         findings: &mut Findings,
     ) -> Self {
@@ -78,7 +78,7 @@ impl FlowLog {
                 return done;
             }
         };
-        let nothing = Measured::default();
+        let nothing = BoundaryDocument::default();
         let mut unbroken = Unbroken::new(measured.unwrap_or(&nothing));
         let (reconciler, counted, joined) =
             (&mut done.reconciler, &mut done.counted, &mut done.joined);
@@ -114,7 +114,12 @@ impl FlowLog {
     }
 
     /// `flows.jsonl` is the log whose digest, head and length `boundary.json` states.
-    fn check_identity(&self, measured: &Measured, findings: &mut Findings, caps: &mut Caps) {
+    fn check_identity(
+        &self,
+        measured: &BoundaryDocument,
+        findings: &mut Findings,
+        caps: &mut Caps,
+    ) {
         let Some(digest) = &self.digest else {
             caps.cap(Grade::Unproven, "flows.jsonl is missing");
             return;

@@ -3,8 +3,8 @@ use pipelock_receipts::capsule::CapsuleReport;
 use pipelock_receipts::findings::{Findings, Place};
 use pipelock_receipts::report::{End, Report, Verdict};
 
+use super::super::format::boundary::BoundaryDocument;
 use super::super::grade::{Caps, Grade};
-use super::super::measured::Measured;
 use super::super::model::{AUDIT_ENFORCEMENT, Packet};
 use super::super::names::{BOUNDARY_FILE, PACKET_FILE};
 use super::super::rules;
@@ -12,7 +12,7 @@ use super::super::rules;
 /// The capsule: there, bound by the receipts, and signed for these very programs.
 pub(super) fn grade_capsule(
     capsule: Option<&CapsuleReport>,
-    measured: Option<&Measured>,
+    measured: Option<&BoundaryDocument>,
     findings: &mut Findings,
     caps: &mut Caps,
 ) {
@@ -62,12 +62,12 @@ pub(super) fn grade_capsule(
 
 /// What was measured is what an enforced boundary shows.
 pub(super) fn grade_measured(
-    measured: &Measured,
+    measured: &BoundaryDocument,
     packet: Option<&Packet>,
     findings: &mut Findings,
     caps: &mut Caps,
 ) {
-    let is_audit = measured.mode == "audit";
+    let is_audit = measured.is_audit();
     caps.unless(
         !is_audit,
         Grade::None,

@@ -12,19 +12,7 @@ use super::{
 /// Time between two heartbeats, s.
 pub const HEARTBEAT_S: u64 = 10;
 
-/// Defines rows. An absent member has its default.
-macro_rules! rows {
-    ($($(#[$doc:meta])* $name:ident { $($(#[$of:meta])* $member:ident: $type:ty,)+ })+) => {$(
-        $(#[$doc])*
-        #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-        #[serde(default)]
-        pub struct $name {
-            $($(#[$of])* pub $member: $type,)+
-        }
-    )+};
-}
-
-rows! {
+documents! {
     /// `kernel`: an attempt that a hook saw.
     AttemptRow {
         /// When it was made.

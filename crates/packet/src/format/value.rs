@@ -3,6 +3,7 @@ use std::fmt;
 use std::ops::Deref;
 
 use pipelock_receipts::is_rfc3339;
+use pipelock_receipts::record::GENESIS;
 use serde::ser::Error;
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -20,11 +21,24 @@ macro_rules! texts {
             }
         }
 
+        impl $name {
+            /// The text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
         impl Deref for $name {
             type Target = str;
 
             fn deref(&self) -> &str {
                 &self.0
+            }
+        }
+
+        impl PartialEq<&str> for $name {
+            fn eq(&self, text: &&str) -> bool {
+                self.0 == *text
             }
         }
 
@@ -53,6 +67,8 @@ texts! {
     Sha256: "^[0-9a-f]{64}$", |text| is_hex(text, 64);
     /// 16 lowercase hexadecimal digits.
     Hex16: "^[0-9a-f]{16}$", |text| is_hex(text, 16);
+    /// The hash of a row, or `genesis` before the first.
+    Head: "^([0-9a-f]{64}|genesis)$", |text| is_hex(text, 64) || text == GENESIS;
     /// Permission bits, four octal digits.
     OctalMode: "^[0-7]{4}$", |text| text.len() == 4 && text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
     /// An RFC 3339 time.

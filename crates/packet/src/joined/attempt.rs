@@ -33,7 +33,7 @@ impl Joined {
         let is_connect = matches!(hook, Hook::Connect4 | Hook::Connect6);
         // What is created or sent may be of another type than its protocol: a raw socket.
         let is_sent = is_connect || matches!(hook, Hook::Sendmsg4 | Hook::Sendmsg6);
-        let is_other = &*row.protocol == "udp" && row.sock_type != DATAGRAM;
+        let is_other = row.protocol == "udp" && row.sock_type != DATAGRAM;
         self.socket_type(!(is_sent && is_other));
         self.offsets
             .insert(at.saturating_sub(i128::from(row.connect_ns)));
@@ -50,7 +50,7 @@ impl Joined {
             fits,
             format!("an attempt by {hook} leads to no address of its family"),
         );
-        let is_stream = &*row.protocol == "tcp" && row.sock_type == STREAM;
+        let is_stream = row.protocol == "tcp" && row.sock_type == STREAM;
         let leads_inside =
             address.is_some_and(|address| address.is_loopback() || address.is_unspecified());
         let fits = match verdict {

@@ -70,7 +70,7 @@ fn reasons(rows: &[Value], proxy_port: Option<i64>) -> Vec<String> {
         let node = parse(&text, MAX_DEPTH).unwrap();
         joined.see(&Row::read(&node));
     }
-    joined.finish(&Measured::default(), proxy_port)
+    joined.finish(&BoundaryDocument::default(), proxy_port)
 }
 
 #[test]

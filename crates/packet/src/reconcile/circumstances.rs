@@ -1,7 +1,7 @@
 //! What `boundary.json` and the receipts say of the mediator, as far as it changes what is expected.
 use pipelock_receipts::session::SessionFacts;
 
-use crate::measured::Measured;
+use crate::format::boundary::BoundaryDocument;
 
 /// The program whose presence shows that the kernel counted the bytes of a run.
 const WITNESS: &str = "mediator_sockops";
@@ -39,7 +39,7 @@ pub struct Circumstances {
 
 impl Circumstances {
     /// What `boundary.json` says; without it, what may be expected of the least that could have been there.
-    pub fn of(measured: Option<&Measured>, session: Option<&SessionFacts>) -> Self {
+    pub fn of(measured: Option<&BoundaryDocument>, session: Option<&SessionFacts>) -> Self {
         let is_closed = session.is_some_and(|session| !session.close_reason.is_empty());
         let writer = if session.is_some() {
             Writer::Pipelock
@@ -57,13 +57,13 @@ impl Circumstances {
         let mediator = &measured.mediator;
         let mut programs = measured.programs.attached.iter();
         Self {
-            writer: if mediator.kind == "builtin" {
+            writer: if mediator.is_builtin() {
                 Writer::Builtin
             } else {
                 writer
             },
             intercepts: measured.tls_interception.is_some(),
-            redacts: mediator.pipelock.as_ref().is_some_and(|facts| facts.redact),
+            redacts: mediator.pipelock().is_some_and(|facts| facts.redact),
             has_witness: programs.any(|program| program.name == WITNESS),
             is_closed,
         }

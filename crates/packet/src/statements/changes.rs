@@ -1,36 +1,23 @@
 //! What `changes.json` states of the workspace, and `boundary.json` and the archive with it.
-use std::collections::BTreeMap;
-
 use pipelock_receipts::findings::Findings;
-use pipelock_receipts::json::{MAX_DEPTH, Node, parse_bytes};
+use pipelock_receipts::json::{MAX_DEPTH, parse_bytes};
 
+use super::super::as_stated;
+use super::super::format::boundary::ChangeCounts;
+use super::super::format::changes::{
+    Change, ChangeOutcome, ChangesDocument, EntryKind, WhatChanged,
+};
+use super::super::format::deviations;
 use super::super::grade::Caps;
 use super::super::names::{BOUNDARY_FILE, CHANGES_ARCHIVE, CHANGES_FILE};
-use super::super::{as_stated, form};
 use super::{Statements, deviates, differs};
-
-/// The outcomes that `boundary.json` counts, whether or not there is a change of each.
-const OUTCOMES: [&str; 4] = ["applied", "refused", "conflicts", "discarded"];
-
-/// One change, as far as it is compared.
-struct Change<'a> {
-    what: &'a str,
-    kind: &'a str,
-    outcome: &'a str,
-    has_reason: bool,
-}
 
 impl Statements<'_> {
     /// `changes.json` is there where changes were kept apart, and its rows are those that `boundary.json` counts.
     pub(super) fn changes(self, findings: &mut Findings, caps: &mut Caps) {
-        let node = self.changes.map(|bytes| parse_bytes(bytes, MAX_DEPTH));
-        let deviations = node.as_ref().map(|node| match node {
-            Ok(node) => form::of_changes(node),
-            Err(error) => vec![error.to_string()],
-        });
-        deviates(CHANGES_FILE, deviations, caps);
+        let document = self.changes.map(|bytes| read(bytes, caps));
         let workspace = &self.measured.workspace;
-        let (counts, node) = match (&workspace.changes, node) {
+        let (counts, document) = match (&workspace.changes, document) {
             (None, None) => return,
             (Some(_), None) => {
                 let expected = "the changes to the workspace";
@@ -42,9 +29,9 @@ impl Statements<'_> {
                 differs(findings, CHANGES_FILE, expected, "a list of them");
                 return;
             }
-            (Some(counts), Some(node)) => (counts, node),
+            (Some(counts), Some(document)) => (counts, document),
         };
-        let Some((mode, changes)) = node.as_ref().ok().and_then(read) else {
+        let Some(document) = document else {
             differs(
                 findings,
                 CHANGES_FILE,
@@ -53,38 +40,38 @@ impl Statements<'_> {
             );
             return;
         };
-        if mode != workspace.mode {
-            differs(findings, CHANGES_FILE, &workspace.mode, mode);
+        if document.mode != workspace.mode {
+            let (expected, found) = (workspace.mode.as_str(), document.mode.as_str());
+            differs(findings, CHANGES_FILE, expected, found);
         }
-        self.not_applied(&changes, findings);
-        let mut counted: BTreeMap<String, u64> =
-            OUTCOMES.map(|outcome| (outcome.to_owned(), 0)).into();
-        for change in &changes {
-            let outcome = match change.outcome {
-                "conflict" => "conflicts",
-                other => other,
-            };
-            let count = counted.entry(outcome.to_owned()).or_default();
-            *count = count.saturating_add(1);
-        }
-        if *counts != counted {
+        self.not_applied(&document.changes, findings);
+        let counted = ChangeCounts {
+            applied: document.count(&ChangeOutcome::Applied),
+            refused: document.count(&ChangeOutcome::Refused),
+            conflicts: document.count(&ChangeOutcome::Conflict),
+            discarded: document.count(&ChangeOutcome::Discarded),
+        };
+        let is_known = |one: &Change| !matches!(one.outcome, ChangeOutcome::Unknown(_));
+        if *counts != counted || !document.changes.iter().all(is_known) {
             let expected = format!("workspace.changes {}", as_stated(&counted));
             differs(findings, BOUNDARY_FILE, &expected, &as_stated(counts));
         }
     }
 
     /// What was not applied has a reason, and its files are kept. What is gone cannot be kept, and other kinds need not be.
-    fn not_applied(self, changes: &[Change<'_>], findings: &mut Findings) {
+    fn not_applied(self, changes: &[Change], findings: &mut Findings) {
+        let is_applied = |change: &Change| change.outcome == ChangeOutcome::Applied;
         if changes
             .iter()
-            .any(|change| change.has_reason == (change.outcome == "applied"))
+            .any(|change| change.reason.is_some() == is_applied(change))
         {
             let expected = "a reason for each change that was not applied";
             differs(findings, CHANGES_FILE, expected, "another");
         }
-        let mut left = changes.iter().filter(|change| change.outcome != "applied");
+        let mut left = changes.iter().filter(|change| !is_applied(change));
         let may_be = left.clone().next().is_some();
-        let must_be = left.any(|change| change.what != "deleted" && change.kind == "file");
+        let must_be = left
+            .any(|change| change.change != WhatChanged::Deleted && change.kind == EntryKind::File);
         if self
             .has_archive
             .is_some_and(|is_there| (must_be && !is_there) || (is_there && !may_be))
@@ -96,20 +83,19 @@ impl Statements<'_> {
     }
 }
 
-/// The mode and the changes of a document; nothing if a member that is read is not there, or has another type.
-fn read<'a>(document: &'a Node<'_>) -> Option<(&'a str, Vec<Change<'a>>)> {
-    let text = |node: &'a Node<'_>, name| node.member(name).and_then(Node::text);
-    let change = |node: &'a Node<'_>| {
-        Some(Change {
-            what: text(node, "change")?,
-            kind: text(node, "kind")?,
-            outcome: text(node, "outcome")?,
-            has_reason: node
-                .member("reason")
-                .is_some_and(|reason| !reason.is_null()),
-        })
+/// The document, if it can be read. What this version does not write of it keeps the grade down.
+fn read(bytes: &[u8], caps: &mut Caps) -> Option<ChangesDocument> {
+    let read = parse_bytes(bytes, MAX_DEPTH)
+        .map_err(|error| error.to_string())
+        .and_then(|node| {
+            let document: ChangesDocument = node.typed().map_err(|error| error.to_string())?;
+            let found = deviations(&document, &node, &[]);
+            Ok((document, found))
+        });
+    let (document, found) = match read {
+        Ok((document, found)) => (Some(document), found),
+        Err(error) => (None, vec![error]),
     };
-    let items = document.member("changes")?.items()?;
-    let changes: Option<Vec<_>> = items.iter().map(change).collect();
-    Some((text(document, "mode")?, changes?))
+    deviates(CHANGES_FILE, Some(found), caps);
+    document
 }

@@ -2,8 +2,8 @@
 use egress_policy::allowed::Allowed;
 use pipelock_receipts::findings::Findings;
 
+use super::super::format::boundary::{Binding, Pipelock};
 use super::super::grade::{Caps, Grade};
-use super::super::measured::Pipelock;
 use super::super::names::{BOUNDARY_FILE, POLICY_FILE};
 use super::differs;
 
@@ -23,9 +23,12 @@ pub(super) fn check(
         let found = format!("flight_recorder.redact {redacts}");
         differs(findings, POLICY_FILE, &expected, &found);
     }
-    let shown = is_bound.map(|is_bound| if is_bound { "bound" } else { "not_known" });
+    let shown = is_bound.map(|is_bound| match is_bound {
+        true => Binding::Bound,
+        false => Binding::NotKnown,
+    });
     caps.unless(
-        shown.is_none() || facts.posture.as_deref() == shown,
+        shown.is_none() || facts.posture == shown,
         Grade::KernelObserved,
         "boundary.json states otherwise whether the receipts sign the posture capsule",
     );
@@ -39,7 +42,8 @@ mod tests {
     fn judged(posture: Option<&str>, redact: bool, is_bound: Option<bool>) -> (bool, Grade) {
         let facts = Pipelock {
             redact,
-            posture: posture.map(str::to_owned),
+            posture: posture.map(Binding::from),
+            ..Pipelock::default()
         };
         let (mut findings, mut caps) = (Findings::default(), Caps::default());
         check(

@@ -3,10 +3,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pipelock_receipts::findings::Findings;
 
+use super::super::format::boundary::Step;
 use super::super::grade::{Caps, Grade};
 use super::super::joined::nanos;
 use super::super::names::{ATTESTATION_FILE, BOUNDARY_FILE, CAPSULE_FILE, FLOWS_FILE, PACKET_FILE};
-use super::super::{form, required};
+use super::super::required;
 use super::{Statements, differs};
 
 impl Statements<'_> {
@@ -59,7 +60,11 @@ impl Statements<'_> {
         let timeline = &self.measured.timeline;
         let places: Vec<Option<usize>> = timeline
             .iter()
-            .map(|mark| form::STEPS.iter().position(|step| *step == mark.step))
+            .map(|mark| {
+                Step::WORDS
+                    .iter()
+                    .position(|step| *step == mark.step.as_str())
+            })
             .collect();
         let in_order = places.is_sorted_by(|one, next| one < next);
         let in_time = timeline.is_sorted_by_key(|mark| mark.at_us);
@@ -68,10 +73,11 @@ impl Statements<'_> {
             Grade::KernelObserved,
             "the steps of the run do not follow each other",
         );
-        let lacking = form::STEPS
+        let lacking = Step::WORDS
             .iter()
-            .filter(|step| !form::STEPS_OF_SOME_RUNS.contains(step));
-        let lacking = lacking.filter(|step| !timeline.iter().any(|mark| mark.step == **step));
+            .filter(|step| !Step::is_of_some_runs(step));
+        let lacking =
+            lacking.filter(|step| !timeline.iter().any(|mark| mark.step.as_str() == **step));
         for step in lacking.filter(|_| self.measured.incomplete.is_empty()) {
             caps.cap(Grade::KernelObserved, format!("the run has no step {step}"));
         }

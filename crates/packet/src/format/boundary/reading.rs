@@ -1,0 +1,121 @@
+//! What follows from the members of `boundary.json`.
+use pipelock_receipts::capsule::{KernelRule, kernel_rule_hash};
+use pipelock_receipts::json::read_document;
+
+use super::{BoundaryDocument, Mode, Probe, ProbeOutcome};
+
+impl BoundaryDocument {
+    /// Reads `boundary.json`.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn read(bytes: &[u8]) -> Result<Self, String> {
+        read_document(bytes)
+    }
+
+    /// Whether nothing was enforced.
+    pub fn is_audit(&self) -> bool {
+        self.mode == Mode::Audit
+    }
+
+    /// The hash of what the kernel enforced, computed from the parts.
+    pub fn kernel_rule_hash(&self) -> String {
+        let programs = self.programs.attached.iter();
+        let rules: Vec<KernelRule<'_>> = programs
+            .map(|program| KernelRule {
+                name: &program.name,
+                attach_type: program.attach_type,
+                tag: &program.tag,
+            })
+            .collect();
+        kernel_rule_hash(&rules, &self.seccomp.agent_sha256)
+    }
+
+    /// Whether this probe was made, and denied while the same attempt succeeded outside.
+    pub fn is_denied(&self, name: &str) -> bool {
+        let mut results = self.probes.results.iter();
+        results.any(|probe| probe.name == name && probe.is_closed() && probe.control.succeeded)
+    }
+
+    /// Probes that failed or proved nothing, and that the caller accepted by name, in words.
+    pub fn accepted_probes(&self) -> Vec<String> {
+        let accepted = &self.probes.accepted_risks;
+        let stops = |probe: &&Probe| !probe.is_closed() && !probe.is_pointless();
+        let results = self.probes.results.iter().filter(stops);
+        results
+            .filter(|probe| accepted.contains(&probe.name))
+            .map(|probe| format!("{} {}: {}", probe.name, probe.outcome, probe.detail))
+            .collect()
+    }
+
+    /// Probes that do not show the boundary closed, in words: missing, reached, proving nothing, or accepted as a risk.
+    pub fn open_probes(&self) -> Vec<String> {
+        let is_open = |probe: &&Probe| match probe.outcome {
+            ProbeOutcome::Denied => !probe.control.succeeded,
+            ProbeOutcome::NotApplicable => probe.detail.is_empty() || probe.control.succeeded,
+            ProbeOutcome::Reachable | ProbeOutcome::ControlFailed | ProbeOutcome::Unknown(_) => {
+                true
+            }
+        };
+        let in_words =
+            |probe: &Probe| format!("{} {} ({})", probe.name, probe.outcome, probe.detail);
+        let results = self.probes.results.iter().filter(is_open);
+        results.map(in_words).collect()
+    }
+}
+
+impl Probe {
+    fn is_closed(&self) -> bool {
+        self.outcome == ProbeOutcome::Denied
+    }
+
+    fn is_pointless(&self) -> bool {
+        self.outcome == ProbeOutcome::NotApplicable
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Control, Probes};
+    use super::*;
+
+    #[test]
+    fn every_probe_that_was_not_refused_is_open() {
+        let probe = |name: &str, outcome: &str, detail: &str| Probe {
+            name: name.into(),
+            outcome: outcome.into(),
+            detail: detail.into(),
+            control: Control {
+                succeeded: outcome == "denied",
+                ..Control::default()
+            },
+        };
+        let measured = BoundaryDocument {
+            probes: Probes {
+                results: vec![
+                    probe("udp", "denied", "EPERM"),
+                    probe("packet_socket", "not_applicable", "no such family"),
+                    probe("route", "not_applicable", ""),
+                    probe("raw_socket_ipv4", "reachable", "a packet left"),
+                    probe("dns_udp", "control_failed", "no answer outside"),
+                    probe("docker_socket", "reachable", "connected"),
+                    probe("new_one", "", ""),
+                ],
+                // Who accepts a hole has it all the same.
+                accepted_risks: vec!["docker_socket".into()],
+                ..Probes::default()
+            },
+            ..BoundaryDocument::default()
+        };
+        assert_eq!(
+            measured.open_probes(),
+            [
+                "route not_applicable ()",
+                "raw_socket_ipv4 reachable (a packet left)",
+                "dns_udp control_failed (no answer outside)",
+                "docker_socket reachable (connected)",
+                "new_one  ()",
+            ]
+        );
+    }
+}

@@ -1,0 +1,162 @@
+//! `changes.json`: every change of the command to its workspace, where they were kept apart.
+use serde::{Deserialize, Serialize};
+
+use super::boundary::WorkspaceMode;
+use super::{Name, OctalMode, Sha256};
+
+words! {
+    /// The version of the document.
+    ChangesSchema {
+        /// The only one.
+        V0 = "egress.changes.v0",
+    }
+
+    /// What happened to a path.
+    WhatChanged {
+        /// It is new.
+        Created = "created",
+        /// It is gone.
+        Deleted = "deleted",
+        /// Content, permissions, or attributes differ.
+        Modified = "modified",
+        /// It is a directory that had another name.
+        Moved = "moved",
+    }
+
+    /// What a path is; what it was, if it was deleted.
+    EntryKind {
+        /// A device node.
+        Device = "device",
+        /// A directory.
+        Directory = "directory",
+        /// A named pipe.
+        Fifo = "fifo",
+        /// A regular file.
+        File = "file",
+        /// A socket.
+        Socket = "socket",
+        /// A symbolic link.
+        Symlink = "symlink",
+    }
+
+    /// What was done about a change.
+    ChangeOutcome {
+        /// It is in the workspace.
+        Applied = "applied",
+        /// It is not, by a rule.
+        Refused = "refused",
+        /// It is not, because the host changed the same.
+        Conflict = "conflict",
+        /// It is not, because nothing of the run is.
+        Discarded = "discarded",
+    }
+
+    /// The rule by which a change was not applied.
+    ChangeRule {
+        /// A host process changed the same meanwhile.
+        ChangedMeanwhile = "changed_meanwhile",
+        /// It is a device node.
+        Device = "device",
+        /// It is a named pipe.
+        Fifo = "fifo",
+        /// It is in a git directory, and no data of the repository.
+        GitDirectory = "git_directory",
+        /// It is a git index with names that lead elsewhere, or that cannot be read.
+        GitIndex = "git_index",
+        /// It is in `.github` at the top.
+        Github = "github",
+        /// The directory that holds it was not applied.
+        HeldBack = "held_back",
+        /// git would take the directory for a repository.
+        LooksLikeGitDirectory = "looks_like_git_directory",
+        /// It is a `.git` that was not there before.
+        NewGitDirectory = "new_git_directory",
+        /// The owner of the workspace may not do it.
+        NotPermitted = "not_permitted",
+        /// Another file system is mounted there.
+        OtherFileSystem = "other_file_system",
+        /// It is a symbolic link that points outside the workspace.
+        PointsOutside = "points_outside",
+        /// The run keeps it from the command.
+        Protected = "protected",
+        /// It is a socket.
+        Socket = "socket",
+        /// It is deeper than a program can name it.
+        TooDeep = "too_deep",
+        /// No change of the run is applied.
+        WholeRun = "whole_run",
+        /// It is a permission of the workspace itself.
+        WorkspaceItself = "workspace_itself",
+    }
+}
+
+documents! {
+    /// `changes.json`.
+    ChangesDocument {
+        [
+            /// As `workspace.mode` of `boundary.json`.
+            mode: WorkspaceMode,
+            /// One for each changed path, directories before what is in them.
+            changes: Vec<Change>,
+        ]
+        /// `egress.changes.v0`.
+        schema_version: ChangesSchema,
+    }
+
+    /// A change of one path.
+    Change {
+        [
+            /// What happened.
+            change: WhatChanged,
+            /// What the path is; what it was, if it was deleted.
+            kind: EntryKind,
+            /// What was done about it.
+            outcome: ChangeOutcome,
+        ]
+        /// The path below the workspace; a backslash is doubled, and a byte that is not UTF-8 is `\xNN`. Empty for the
+        /// workspace itself.
+        path: String,
+        /// Where a moved directory was.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        from: Option<Name>,
+        /// Permission bits.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        mode: Option<OctalMode>,
+        /// Length of a file.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        size: Option<u64>,
+        /// SHA-256 of a file's content.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        sha256: Option<Sha256>,
+        /// Where a symbolic link points.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        target: Option<Name>,
+        /// That setuid or setgid was removed.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        setid_dropped: bool,
+        /// Why it was not applied.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<ChangeReason>,
+    }
+}
+
+/// Why a change was not applied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ChangeReason {
+    /// A rule.
+    Rule(ChangeRule),
+    /// A call failed.
+    Error {
+        /// Its error.
+        io: Name,
+    },
+}
+
+impl ChangesDocument {
+    /// How many changes have this outcome.
+    pub fn count(&self, outcome: &ChangeOutcome) -> u64 {
+        let same = self.changes.iter().filter(|one| one.outcome == *outcome);
+        u64::try_from(same.count()).unwrap_or(u64::MAX)
+    }
+}

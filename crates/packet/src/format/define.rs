@@ -1,0 +1,90 @@
+//! The macros that define formats.
+
+/// Defines documents and rows. The members in brackets must be there; any other member that is absent has its default.
+macro_rules! documents {
+    ($($(#[$doc:meta])* $name:ident {
+        $([$($(#[$of_required:meta])* $required:ident: $required_type:ty,)+])?
+        $($(#[$of:meta])* $member:ident: $type:ty,)*
+    })+) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+        pub struct $name {
+            $($($(#[$of_required])* pub $required: $required_type,)+)?
+            $($(#[$of])* #[serde(default)] pub $member: $type,)*
+        }
+    )+};
+}
+
+/// Defines sets of words. A word that this version does not know is kept, and cannot be written.
+macro_rules! words {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$of:meta])* $variant:ident = $word:literal,)+ })+) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $name {
+            $($(#[$of])* $variant,)+
+            /// A word that this version does not know.
+            Unknown(Box<str>),
+        }
+
+        impl $name {
+            /// Every word, in order.
+            pub const WORDS: &[&'static str] = &[$($word),+];
+
+            /// The word in the file.
+            pub fn as_str(&self) -> &str {
+                match self {
+                    $(Self::$variant => $word,)+
+                    Self::Unknown(word) => word,
+                }
+            }
+        }
+
+        impl From<&str> for $name {
+            fn from(word: &str) -> Self {
+                match word {
+                    $($word => Self::$variant,)+
+                    other => Self::Unknown(other.into()),
+                }
+            }
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self::from("")
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str(self.as_str())
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Word;
+                impl serde::de::Visitor<'_> for Word {
+                    type Value = $name;
+
+                    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        formatter.write_str("a string")
+                    }
+
+                    fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<$name, E> {
+                        Ok($name::from(word))
+                    }
+                }
+                deserializer.deserialize_str(Word)
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                match self {
+                    Self::Unknown(word) => Err(serde::ser::Error::custom(format_args!("unknown word {word}"))),
+                    known => serializer.serialize_str(known.as_str()),
+                }
+            }
+        }
+    )+};
+}
