@@ -128,7 +128,7 @@ _FORM = obj({
         seconds=_open(most=nullable(unsigned), reached=boolean),
     ),
     "credentials?": _open(hidden=array(_open(path=string, keys=_TEXTS)), searched_whole_workspace=boolean),
-    "command_files?": array(_open(name=string, bytes=unsigned, sha256=string, keys=_TEXTS)),
+    "command_files?": array(_open(name=string, bytes=unsigned, sha256=nullable(string), keys=_TEXTS)),
     "output?": _open(guarded=boolean, stop_commands=boolean, bytes=unsigned, defused=unsigned),
     "inherited_descriptors?": _TEXTS,
     "policy?": _open(config=nullable(string), sha256=string, overridden=_TEXTS),

@@ -31,6 +31,7 @@ pub mod clock;
 mod command;
 mod denial;
 pub mod evidence;
+pub mod formats;
 pub mod honest;
 mod internet;
 mod judged;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::command::{Output, Running, program};
+use crate::formats;
 use crate::world::World;
 
 /// Names the binary under test; `cargo xtask test` sets it.
@@ -63,6 +64,7 @@ impl fmt::Display for RunOutput {
 impl RunOutput {
     /// What a run that was only started did and left, once it has ended.
     pub fn of(output: Output, packet: PathBuf, workdir: PathBuf) -> Self {
+        formats::check(&packet);
         Self {
             output,
             packet,
@@ -193,11 +195,7 @@ impl<'a> Run<'a> {
     pub fn run(self) -> RunOutput {
         let limit = self.limit;
         let (running, packet, workdir) = self.launch();
-        RunOutput {
-            output: running.finish(limit),
-            packet,
-            workdir,
-        }
+        RunOutput::of(running.finish(limit), packet, workdir)
     }
 
     /// Starts it: the running binary, its packet directory and the agent's working directory. What the

@@ -50,6 +50,9 @@ pub(crate) fn run(layout: &Layout) -> Result<()> {
     step("features that no release has");
     features(layout)?;
 
+    step("schemas of the formats");
+    schemas(layout, true)?;
+
     step("documentation");
     run_program(
         in_root(layout)
@@ -78,6 +81,17 @@ pub(crate) fn run(layout: &Layout) -> Result<()> {
     )?;
     println!("lint: all clean");
     Ok(())
+}
+
+/// Writes the schemas of the formats and the tables of their members, or fails unless they are what is there.
+pub(crate) fn schemas(layout: &Layout, is_check: bool) -> Result<()> {
+    run_program(
+        in_root(layout)
+            .args(["run", "--locked", "--quiet", "--package", "audit-packet"])
+            .args(["--features", "schema", "--example", "schemas"])
+            .args(["--", "docs"])
+            .args(is_check.then_some("--check")),
+    )
 }
 
 /// `egress verify` is for reviewers, whose machine may be another one.

@@ -56,6 +56,8 @@ enum Task {
     Ebpf,
     /// Check form, lints, documentation, licences and unused dependencies
     Lint,
+    /// Write docs/schema/ and docs/format/members.md from the types of the formats
+    Schemas,
     /// Install what building and testing need and this machine lacks
     Setup,
     /// Run all tests: unit, documentation, and end to end as root
@@ -89,6 +91,7 @@ fn run(task: &Task) -> anyhow::Result<()> {
             println!("{}  {}", object.sha256, object.path.display());
         }),
         Task::Lint => lint::run(&layout),
+        Task::Schemas => lint::schemas(&layout, false),
         Task::Setup => setup::everything(&layout),
         Task::Test(args) => test::run(&layout, args),
     }

@@ -9,6 +9,11 @@ pub const OTHERS: &str = "(others)";
 
 /// A destination that the command was denied, by whom and why.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(deny_unknown_fields)
+)]
 pub struct Denied {
     /// Host name, or address where no name was asked for; empty for a refused socket type.
     pub destination: String,

@@ -12,6 +12,8 @@ pub mod changes;
 mod check;
 mod row;
 pub mod rows;
+#[cfg(feature = "schema")]
+pub mod schema;
 mod value;
 mod words;
 

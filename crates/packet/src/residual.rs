@@ -12,6 +12,11 @@ const HOSTS: usize = 1000;
 
 /// What passed, in bytes and numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(deny_unknown_fields)
+)]
 #[serde(default)]
 pub struct Through {
     /// Requests and tunnels. When they were made, and how many, also says something to who listens.
@@ -46,6 +51,11 @@ impl Through {
 
 /// The channels that stay open, and what passed through each.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(deny_unknown_fields)
+)]
 #[serde(default)]
 pub struct Residual {
     /// By `host:port`. A host below an allowed wildcard is a name that the agent chose.

@@ -332,6 +332,7 @@ documents! {
         bytes: u64,
         /// SHA-256 of its content; none of a file that is longer than 8 MiB.
         #[serde(skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "schema", schemars(with = "Sha256"))]
         sha256: Option<Sha256>,
         /// Names that it would have set.
         keys: Vec<String>,

@@ -118,30 +118,41 @@ documents! {
         path: String,
         /// Where a moved directory was.
         #[serde(skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "schema", schemars(with = "Name"))]
         from: Option<Name>,
         /// Permission bits.
         #[serde(skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "schema", schemars(with = "OctalMode"))]
         mode: Option<OctalMode>,
         /// Length of a file.
         #[serde(skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "schema", schemars(with = "u64"))]
         size: Option<u64>,
         /// SHA-256 of a file's content.
         #[serde(skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "schema", schemars(with = "Sha256"))]
         sha256: Option<Sha256>,
         /// Where a symbolic link points.
         #[serde(skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "schema", schemars(with = "Name"))]
         target: Option<Name>,
         /// That setuid or setgid was removed.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         setid_dropped: bool,
         /// Why it was not applied.
         #[serde(skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "schema", schemars(with = "ChangeReason"))]
         reason: Option<ChangeReason>,
     }
 }
 
 /// Why a change was not applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(deny_unknown_fields)
+)]
 #[serde(untagged)]
 pub enum ChangeReason {
     /// A rule.

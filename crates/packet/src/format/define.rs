@@ -8,6 +8,7 @@ macro_rules! documents {
     })+) => {$(
         $(#[$doc])*
         #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
         pub struct $name {
             $($($(#[$of_required])* pub $required: $required_type,)+)?
             $($(#[$of])* #[serde(default)] pub $member: $type,)*
@@ -17,11 +18,11 @@ macro_rules! documents {
 
 /// Defines sets of words. A word that this version does not know is kept, and cannot be written.
 macro_rules! words {
-    ($($(#[$doc:meta])* $name:ident { $($(#[$of:meta])* $variant:ident = $word:literal,)+ })+) => {$(
-        $(#[$doc])*
+    ($($(#[doc = $doc:literal])* $name:ident { $($(#[doc = $of:literal])* $variant:ident = $word:literal,)+ })+) => {$(
+        $(#[doc = $doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum $name {
-            $($(#[$of])* $variant,)+
+            $($(#[doc = $of])* $variant,)+
             /// A word that this version does not know.
             Unknown(Box<str>),
         }
@@ -36,6 +37,18 @@ macro_rules! words {
                     $(Self::$variant => $word,)+
                     Self::Unknown(word) => word,
                 }
+            }
+        }
+
+        #[cfg(feature = "schema")]
+        impl schemars::JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                let words = [$(($word, concat!($($of),*))),+];
+                $crate::format::schema::words(concat!($($doc),*), &words)
             }
         }
 

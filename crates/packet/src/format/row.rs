@@ -17,6 +17,7 @@ const DNS_ANSWER: &str = "dns_answer";
 
 /// A row, by its `source`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "source", rename_all = "snake_case")]
 pub enum Row {
     /// An attempt that a hook saw.

@@ -286,6 +286,7 @@ documents! {
         /// Kernel monotonic time of its connect call, ns.
         connect_ns: u64,
         /// `ADDRESS:PORT` that the command asked for; absent on the explicit proxy port.
+        #[cfg_attr(feature = "schema", schemars(with = "Option<Name>"))]
         orig_dst: Option<SocketAddr>,
         /// Host name, as judged.
         host: Option<Name>,
@@ -303,6 +304,7 @@ documents! {
         reason: String,
         /// With `answered`: `layer:reason` from the answer, which an origin may have written.
         #[serde(skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "schema", schemars(with = "String"))]
         claimed: Option<String>,
         /// HTTP status that the relay received.
         status: Option<u16>,

@@ -9,11 +9,22 @@ use serde::{Deserialize, Serialize, Serializer};
 
 /// Defines kinds of strings: what each holds, what it must look like, and a pattern for its schema.
 macro_rules! texts {
-    ($($(#[$doc:meta])* $name:ident: $pattern:literal, $holds:expr;)+) => {$(
-        $(#[$doc])*
+    ($($(#[doc = $doc:literal])* $name:ident: $pattern:literal, $holds:expr;)+) => {$(
+        $(#[doc = $doc])*
         #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
         #[serde(transparent)]
         pub struct $name(String);
+
+        #[cfg(feature = "schema")]
+        impl schemars::JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                super::schema::text(concat!($($doc),*), $pattern)
+            }
+        }
 
         impl<T: Into<String>> From<T> for $name {
             fn from(text: T) -> Self {
@@ -101,5 +112,20 @@ impl<const N: u64> Serialize for Exactly<N> {
             return Err(S::Error::custom("another number"));
         }
         serializer.serialize_u64(N)
+    }
+}
+
+#[cfg(feature = "schema")]
+impl<const N: u64> schemars::JsonSchema for Exactly<N> {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        format!("Exactly{N}").into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "const": N })
     }
 }

@@ -6,6 +6,11 @@ use super::words::{Binding, BuiltinBinding, PlainHttp};
 
 /// Who judged and signed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(deny_unknown_fields)
+)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Mediator {
     /// The mediator in `egress`.

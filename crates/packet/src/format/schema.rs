@@ -1,0 +1,89 @@
+//! JSON Schemas of the formats, from their types.
+use schemars::generate::SchemaSettings;
+use schemars::transform::{RecursiveTransform, Transform as _};
+use schemars::{JsonSchema, Schema, json_schema};
+use serde_json::{Value, json};
+
+use super::boundary::BoundaryDocument;
+use super::changes::ChangesDocument;
+use super::{Row, Sha256};
+
+/// The largest integer that every reader of JSON can hold.
+const LARGEST: u64 = (1 << 53) - 1;
+
+/// Every schema, with the name of its file in `docs/schema`.
+pub fn all() -> [(&'static str, Value); 3] {
+    [
+        ("boundary.schema.json", of::<BoundaryDocument>()),
+        ("changes.schema.json", of::<ChangesDocument>()),
+        ("flows.schema.json", rows()),
+    ]
+}
+
+/// What this version writes of a type.
+fn of<T: JsonSchema>() -> Value {
+    let settings = SchemaSettings::draft2020_12().for_serialize();
+    let mut schema = settings.into_generator().into_root_schema_for::<T>();
+    RecursiveTransform(bounded).transform(&mut schema);
+    schema.to_value()
+}
+
+/// Gives integers the bounds of their type. What an absent member counts as is no matter of what is written.
+fn bounded(schema: &mut Schema) {
+    schema.remove("default");
+    let most = match schema.get("format").and_then(Value::as_str) {
+        Some("uint16") => u64::from(u16::MAX),
+        Some("uint32") => u64::from(u32::MAX),
+        Some("uint64") => LARGEST,
+        _ => return,
+    };
+    schema.remove("format");
+    schema.insert(String::from("maximum"), most.into());
+}
+
+/// The rows, each with the members that the chain adds.
+fn rows() -> Value {
+    let mut schema = of::<Row>();
+    let hash = of::<Sha256>();
+    let chain = [
+        (
+            "seq",
+            json!({"description": "Place in the log, from 0.", "type": "integer", "minimum": 0, "maximum": LARGEST}),
+        ),
+        (
+            "prev_hash",
+            json!({"description": "`genesis`, or the hash of the row before.", "type": "string"}),
+        ),
+        (
+            "hash",
+            json!({"description": "Hash of the row.", "type": "string", "pattern": hash.get("pattern")}),
+        ),
+    ];
+    let kinds = schema.get_mut("oneOf").and_then(Value::as_array_mut);
+    for kind in kinds.into_iter().flatten().filter_map(Value::as_object_mut) {
+        for (name, member) in &chain {
+            if let Some(properties) = kind.get_mut("properties").and_then(Value::as_object_mut) {
+                properties.insert((*name).to_owned(), member.clone());
+            }
+            if let Some(required) = kind.get_mut("required").and_then(Value::as_array_mut) {
+                required.push((*name).into());
+            }
+        }
+    }
+    schema
+}
+
+/// The schema of a kind of strings.
+pub(super) fn text(description: &str, pattern: &str) -> Schema {
+    let description = description.trim();
+    json_schema!({ "description": description, "type": "string", "pattern": pattern })
+}
+
+/// The schema of words, each with its meaning.
+pub(crate) fn words(description: &str, words: &[(&str, &str)]) -> Schema {
+    let word =
+        |(word, meaning): &(&str, &str)| json!({ "const": word, "description": meaning.trim() });
+    let words: Vec<Value> = words.iter().map(word).collect();
+    let description = description.trim();
+    json_schema!({ "description": description, "type": "string", "oneOf": words })
+}
