@@ -8,10 +8,11 @@ use std::io::{self, Read};
 use std::net::IpAddr;
 
 use audit_packet::flows::check_flows;
+use audit_packet::format::rows::{DnsAnswerRow, RelayRow};
+use audit_packet::format::{self, RelayVerdict, Tried};
 use egress_policy::Host;
 use egress_policy::ssrf::SsrfGuard;
 use pipelock_receipts::findings::Finding;
-use pipelock_receipts::json::Node;
 use serde::Serialize;
 
 mod text;
@@ -20,7 +21,7 @@ mod text;
 const MAX_HOSTS: usize = 4096;
 /// Ports to be allowed, 80 and 443 aside.
 const MAX_PORTS: usize = 64;
-/// Attempts that are told apart among those that no list allows.
+/// Tried that are told apart among those that no list allows.
 const MAX_LEFT_OUT: usize = 256;
 /// Processes that are named for one row.
 const MAX_PROCESSES: usize = 16;
@@ -62,7 +63,7 @@ pub struct Suggestion {
     pub allow_ports: BTreeSet<u16>,
     /// What the list does not hold.
     pub left_out: Vec<LeftOut>,
-    /// Attempts of still other kinds that it does not hold.
+    /// Tried of still other kinds that it does not hold.
     pub more_left_out: u64,
 }
 
@@ -109,9 +110,9 @@ pub struct Attempt {
 /// How often something was needed, and by whom.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Uses {
-    /// Attempts.
+    /// Tried.
     pub count: u64,
-    /// Attempts by name of the process.
+    /// Tried by name of the process.
     pub processes: BTreeMap<String, u64>,
 }
 
@@ -141,7 +142,8 @@ impl Uses {
 /// When the log cannot be read, its chain is broken, or no list of a bearable length would do.
 pub fn suggest(mut flows: impl Read) -> Result<Suggestion, SuggestError> {
     let mut seen = Seen::default();
-    let report = check_flows(&mut flows, &mut |row| seen.row(row)).map_err(SuggestError::Read)?;
+    let report = check_flows(&mut flows, &mut |row| seen.row(&format::Row::read(row)))
+        .map_err(SuggestError::Read)?;
     if let Some(finding) = report.findings.into_iter().next() {
         return Err(SuggestError::Broken(Box::new(finding)));
     }
@@ -171,120 +173,114 @@ struct Seen {
 }
 
 impl Seen {
-    fn row(&mut self, row: &Node<'_>) {
-        match (row.member_text("source"), row.member_text("verdict")) {
-            ("kernel", "dns_answer") => self.answer(row),
-            ("kernel" | "kernel_repeats", "would_redirect") => self.connect(row),
-            ("kernel" | "kernel_repeats", "would_deny" | "denied" | "unreachable") => {
-                self.refused(row);
+    fn row(&mut self, row: &format::Row) {
+        if let format::Row::DnsAnswer(row) = row {
+            self.answer(row);
+        } else if let format::Row::Relay(row) = row {
+            self.relay(row);
+        } else if let Some(tried) = row.attempts() {
+            self.attempts(tried);
+        } else if matches!(row, format::Row::Unknown(_)) {
+            let one = Tried {
+                count: 1,
+                ..Tried::default()
+            };
+            self.leave_out(one, "", "malformed");
+        }
+    }
+
+    fn answer(&mut self, row: &DnsAnswerRow) {
+        if !row.trusted {
+            return;
+        }
+        self.servers.extend(address(&row.server));
+        let Ok(Host::Name(name)) = Host::parse(row.name.as_deref().unwrap_or_default()) else {
+            return;
+        };
+        for address in row.addresses.iter().filter_map(|text| address(text)) {
+            self.names.entry(address).or_default().insert(name.clone());
+        }
+    }
+
+    fn attempts(&mut self, tried: Tried<'_>) {
+        let (dst, reason) = (tried.place, tried.reason);
+        let to = address(dst);
+        match (tried.verdict, to) {
+            ("would_redirect", Some(to)) => {
+                let uses = self.connects.entry((to, tried.port)).or_default();
+                uses.add(tried.process, tried.count);
             }
-            ("relay", _) => self.relay(row),
+            ("would_redirect", None) => self.leave_out(tried, dst, "malformed"),
+            // What the kernel refuses, or would.
+            ("would_deny" | "denied" | "unreachable", _) => {
+                // Name servers are told apart by their address.
+                let name = tried.name.filter(|_| reason != DNS);
+                let is_nowhere = to.is_some_and(|to| to.is_unspecified());
+                let target = name.unwrap_or(if is_nowhere { "" } else { dst });
+                self.leave_out(tried, target, reason);
+            }
             _ => {}
         }
     }
 
-    fn answer(&mut self, row: &Node<'_>) {
-        let is_trusted = row
-            .member("trusted")
-            .is_some_and(|trusted| trusted.raw == "true");
-        if !is_trusted {
-            return;
-        }
-        self.servers.extend(address(row.member_text("server")));
-        let Ok(Host::Name(name)) = Host::parse(row.member_text("name")) else {
-            return;
+    fn relay(&mut self, row: &RelayRow) {
+        let tried = Tried {
+            protocol: &row.protocol,
+            port: row.port.unwrap_or_default(),
+            process: &row.process,
+            count: 1,
+            ..Tried::default()
         };
-        let addresses = row.member("addresses").and_then(Node::items);
-        for address in addresses.unwrap_or_default() {
-            if let Some(address) = address.text().and_then(self::address) {
-                self.names.entry(address).or_default().insert(name.clone());
-            }
-        }
-    }
-
-    fn connect(&mut self, row: &Node<'_>) {
-        match (address(row.member_text("dst")), port(row)) {
-            (Some(to), Some(port)) => {
-                let uses = self.connects.entry((to, port)).or_default();
-                uses.add(row.member_text("process"), times(row));
-            }
-            _ => self.leave_out(row, row.member_text("dst"), "malformed"),
-        }
-    }
-
-    /// What the kernel refuses, or would.
-    fn refused(&mut self, row: &Node<'_>) {
-        let (reason, dst) = (row.member_text("reason"), row.member_text("dst"));
-        let is_nowhere = address(dst).is_some_and(|to| to.is_unspecified());
-        // Name servers are told apart by their address.
-        let name = if reason == DNS {
-            ""
-        } else {
-            row.member_text("name")
-        };
-        let given = [
-            row.member_text("path"),
-            name,
-            if is_nowhere { "" } else { dst },
-        ];
-        let target = given.into_iter().find(|text| !text.is_empty());
-        self.leave_out(row, target.unwrap_or_default(), reason);
-    }
-
-    fn relay(&mut self, row: &Node<'_>) {
-        let (verdict, reason) = (row.member_text("verdict"), row.member_text("reason"));
-        let host = Host::parse(row.member_text("host"));
+        let named = row.host.as_deref().unwrap_or_default();
         // Most likely the mediator's words. An origin that writes them is on the list, which then gains nothing.
-        let claimed = row.member_text("claimed");
-        let reason = if verdict == "answered" && !claimed.is_empty() {
-            claimed
-        } else {
-            reason
-        };
+        let claimed = row.claimed.as_deref().filter(|claimed| !claimed.is_empty());
+        let is_answer = row.verdict == RelayVerdict::Answered;
+        let reason = claimed.filter(|_| is_answer).unwrap_or(&row.reason);
         // What was cut in the middle had been let through.
-        let went_through = match verdict {
-            "forwarded" => true,
-            "unfinished" => ["bytes_up", "bytes_down"]
-                .iter()
-                .any(|bytes| row.member_unsigned(bytes) > Some(0)),
-            "answered" => claimed.is_empty(),
-            _ => false,
+        let went_through = match row.verdict {
+            RelayVerdict::Forwarded => true,
+            RelayVerdict::Unfinished => row.bytes_up > 0 || row.bytes_down > 0,
+            RelayVerdict::Answered => claimed.is_none(),
+            RelayVerdict::Refused
+            | RelayVerdict::Blocked
+            | RelayVerdict::Failed
+            | RelayVerdict::Unknown(_) => false,
         };
         let by_list = reason == "allowlist" || reason.starts_with("allowlist:");
-        let by_port =
-            reason == "port_not_allowed" && MEDIATED.contains(&row.member_text("protocol"));
-        let host = match (host, went_through) {
+        let by_port = reason == "port_not_allowed" && MEDIATED.contains(&row.protocol.as_str());
+        let host = match (Host::parse(named), went_through) {
             // Whoever let an address through has put it on a list.
             (Ok(Host::Ip(address)), true) => address.to_string(),
             (Ok(Host::Name(name)), true) => name,
             (Ok(Host::Name(name)), _) if by_list || by_port => name,
             (Ok(Host::Ip(address)), _) if by_list || by_port => {
-                let target = address.to_string();
-                return self.leave_out(row, &target, ADDRESS);
+                return self.leave_out(tried, &address.to_string(), ADDRESS);
             }
             _ => {
-                let target = match row.member_text("host") {
-                    "" => row.member_text("orig_dst"),
-                    host => host,
+                let asked = row.orig_dst.map(|dst| dst.to_string()).unwrap_or_default();
+                let target = if named.is_empty() { &asked } else { named };
+                let reason = if reason.is_empty() {
+                    row.verdict.as_str()
+                } else {
+                    reason
                 };
-                let reason = if reason.is_empty() { verdict } else { reason };
-                return self.leave_out(row, target, reason);
+                return self.leave_out(tried, target, reason);
             }
         };
         let need = self.hosts.entry(host).or_default();
-        need.ports.extend(port(row));
-        need.uses.add(row.member_text("process"), times(row));
+        need.ports.extend(row.port);
+        need.uses.add(tried.process, tried.count);
     }
 
-    fn leave_out(&mut self, row: &Node<'_>, target: &str, reason: &str) {
+    fn leave_out(&mut self, tried: Tried<'_>, target: &str, reason: &str) {
         let attempt = Attempt {
             reason: reason.to_owned(),
-            protocol: row.member_text("protocol").to_owned(),
+            protocol: tried.protocol.to_owned(),
             target: target.to_owned(),
-            port: port(row).unwrap_or_default(),
+            port: tried.port,
         };
         let uses = self.left_out.entry(attempt).or_default();
-        uses.add(row.member_text("process"), times(row));
+        uses.add(tried.process, tried.count);
     }
 
     fn into_suggestion(mut self) -> Result<Suggestion, SuggestError> {
@@ -374,21 +370,6 @@ impl Seen {
 fn address(text: &str) -> Option<IpAddr> {
     let address: IpAddr = text.parse().ok()?;
     Some(address.to_canonical())
-}
-
-fn port(row: &Node<'_>) -> Option<u16> {
-    u16::try_from(row.member_unsigned("port")?).ok()
-}
-
-/// How many attempts a row adds to those that the rows before it told of.
-fn times(row: &Node<'_>) -> u64 {
-    let count = row.member_unsigned("count").unwrap_or(1);
-    if row.member_text("source") == "kernel_repeats" {
-        // The first had a row of its own.
-        count.saturating_sub(1)
-    } else {
-        count
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! `report.html`: one page that needs nothing else, and in which nothing but our own markup is markup.
 #![expect(
     clippy::panic,
+    clippy::unwrap_used,
     reason = "a page that cannot be read has failed the test"
 )]
 use audit_packet::denied::Denied;

@@ -8,7 +8,7 @@ use pipelock_receipts::json::Node;
 use super::denied::{Attempts, Denied, OTHERS, sort};
 use super::format::boundary::{BoundaryDocument, DeniedRow, LISTED};
 use super::format::rows::RelayRow;
-use super::format::{KernelVerdict, MediatorVerdict, RelayVerdict, Row, UnixVerdict};
+use super::format::{MediatorVerdict, RelayVerdict, Row, Tried};
 use super::grade::{Caps, Grade};
 use super::names::{BOUNDARY_FILE, FLOWS_FILE};
 use super::reconcile::{Receipts, confirmed};
@@ -49,32 +49,10 @@ impl Counted {
                 self.first_malformed = deviations.join(", ");
             }
         }
-        if let Some((verdict, count)) = row.attempts() {
-            match self.by_verdict.get_mut(verdict) {
-                Some(counted) => *counted = counted.saturating_add(count),
-                None => {
-                    self.by_verdict.insert(verdict.to_owned(), count);
-                }
-            }
+        if let Some(attempts) = row.attempts() {
+            self.attempts(attempts);
         }
         match row {
-            Row::Kernel(row) if row.verdict == KernelVerdict::Denied => {
-                let alike = alike(row.port, &row.protocol, row.reason.as_str(), &row.process);
-                self.deny(alike, 1, places(row.name.as_deref(), &row.dst));
-            }
-            Row::KernelRepeats(row) if row.verdict == KernelVerdict::Denied => {
-                let alike = alike(row.port, &row.protocol, row.reason.as_str(), &row.process);
-                let count = row.count.saturating_sub(1);
-                self.deny(alike, count, places(row.name.as_deref(), &row.dst));
-            }
-            Row::Unix(row) if row.verdict == UnixVerdict::Unreachable => {
-                let alike = alike(0, row.protocol.as_str(), row.reason.as_str(), &row.process);
-                self.deny(alike, 1, places(None, &row.path));
-            }
-            Row::UnixRepeats(row) if row.verdict == UnixVerdict::Unreachable => {
-                let alike = alike(0, row.protocol.as_str(), row.reason.as_str(), &row.process);
-                self.deny(alike, row.count.saturating_sub(1), places(None, &row.path));
-            }
             // What was only a probe is no denial.
             Row::KernelMediatorDenied(row) => {
                 self.mediator_denied = self.mediator_denied.saturating_add(1);
@@ -109,6 +87,22 @@ impl Counted {
             | Row::KernelMediator(_)
             | Row::KernelMediatorTotal(_)
             | Row::Unknown(_) => {}
+        }
+    }
+
+    fn attempts(&mut self, attempts: Tried<'_>) {
+        let Tried { verdict, count, .. } = attempts;
+        match self.by_verdict.get_mut(verdict) {
+            Some(counted) => *counted = counted.saturating_add(count),
+            None => {
+                self.by_verdict.insert(verdict.to_owned(), count);
+            }
+        }
+        let is_unix = attempts.protocol == "unix";
+        if verdict == if is_unix { "unreachable" } else { "denied" } {
+            let (port, process) = (attempts.port, attempts.process);
+            let alike = alike(port, attempts.protocol, attempts.reason, process);
+            self.deny(alike, count, places(attempts.name, attempts.place));
         }
     }
 
@@ -387,7 +381,7 @@ fn places(name: Option<&str>, place: &str) -> BTreeSet<String> {
         .parse()
         .is_ok_and(|address: std::net::IpAddr| address.is_unspecified());
     let place =
-        (is_unspecified || !place.is_empty()).then(|| if is_unspecified { "" } else { place });
+        (is_unspecified || !place.is_empty()).then_some(if is_unspecified { "" } else { place });
     let name = name.filter(|name| !name.is_empty());
     name.into_iter().chain(place).map(str::to_owned).collect()
 }

@@ -2,7 +2,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::format::rows::RelayRow;
-use super::format::{RelayVerdict, Transport};
+use super::format::words::{RelayVerdict, Transport};
 
 /// The destination of attempts that are counted together, because there are too many kinds of them.
 pub const OTHERS: &str = "(others)";

@@ -10,14 +10,16 @@ mod define;
 pub mod boundary;
 pub mod changes;
 mod check;
+#[cfg(feature = "schema")]
+mod describe;
 mod row;
 pub mod rows;
 #[cfg(feature = "schema")]
 pub mod schema;
 mod value;
-mod words;
+pub mod words;
 
 pub(crate) use check::deviations;
-pub use row::Row;
+pub use row::{Row, Tried};
 pub use value::{Exactly, Head, Hex16, Name, OctalMode, Sha256, Time};
 pub use words::*;

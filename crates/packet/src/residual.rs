@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::format::RelayVerdict;
 use super::format::rows::RelayRow;
+use super::format::words::RelayVerdict;
 
 /// Hosts that are told apart; what goes to others is counted together.
 const HOSTS: usize = 1000;
@@ -100,7 +100,7 @@ impl Residual {
 
 #[cfg(test)]
 mod tests {
-    use super::super::format::Transport;
+    use super::super::format::words::Transport;
     use super::*;
 
     fn row(host: &str, verdict: RelayVerdict) -> RelayRow {

@@ -81,7 +81,21 @@ impl Unbroken {
             Row::Kernel(_) | Row::Unix(_) | Row::DnsAnswer(_) if self.beats == 0 => {
                 self.say("attempts stand before the first heartbeat");
             }
-            _ => {}
+            Row::Kernel(_)
+            | Row::Unix(_)
+            | Row::DnsAnswer(_)
+            | Row::KernelRepeats(_)
+            | Row::UnixRepeats(_)
+            | Row::KernelClose(_)
+            | Row::KernelCloseTotal(_)
+            | Row::KernelMediator(_)
+            | Row::KernelMediatorTotal(_)
+            | Row::KernelMediatorDenied(_)
+            | Row::KernelMediatorDeniedRepeats(_)
+            | Row::Relay(_)
+            | Row::Resolver(_)
+            | Row::Supervisor(_)
+            | Row::Unknown(_) => {}
         }
     }
 

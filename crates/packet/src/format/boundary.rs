@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Head, Hex16, Name, Sha256};
+use super::value::{Head, Hex16, Name, Sha256};
 use crate::residual::Residual;
 
 mod limits;
@@ -16,6 +16,8 @@ pub use limits::{EvidenceLimit, Limit, Limits, OpenFiles, Reached, Scratch, Seco
 pub use mediator::{Mediator, Pipelock, PolicyNotice};
 pub use probes::{Control, Probe, ProbeCounts, Probes};
 pub use words::*;
+
+use super::words::WorkspaceMode;
 
 /// Destinations that `boundary.json` lists; the others are counted.
 pub const LISTED: usize = 500;

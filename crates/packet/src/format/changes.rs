@@ -1,8 +1,8 @@
 //! `changes.json`: every change of the command to its workspace, where they were kept apart.
 use serde::{Deserialize, Serialize};
 
-use super::boundary::WorkspaceMode;
-use super::{Name, OctalMode, Sha256};
+use super::value::{Name, OctalMode, Sha256};
+use super::words::WorkspaceMode;
 
 words! {
     /// The version of the document.

@@ -74,7 +74,7 @@ fn same(is_same: bool) -> Result<(), Differs> {
     if is_same { Ok(()) } else { Err(Differs) }
 }
 
-impl<'p> Place<'p> {
+impl Place<'_> {
     /// Adds what deviates here and below.
     fn hold(self, value: &(impl Serialize + ?Sized), found: &mut Vec<String>) {
         if found.len() >= KEPT {

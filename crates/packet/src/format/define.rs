@@ -48,7 +48,7 @@ macro_rules! words {
 
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
                 let words = [$(($word, concat!($($of),*))),+];
-                $crate::format::schema::words(concat!($($doc),*), &words)
+                $crate::format::describe::words(concat!($($doc),*), &words)
             }
         }
 

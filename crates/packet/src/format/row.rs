@@ -2,12 +2,13 @@
 use pipelock_receipts::json::Node;
 use serde::{Deserialize, Serialize};
 
+use super::check::deviations;
 use super::rows::{
     AttemptRow, BeatRow, CloseRow, CloseTotalRow, DnsAnswerRow, EndRow, MediatorDeniedRepeatsRow,
     MediatorDeniedRow, MediatorRow, MediatorTotalRow, RelayRow, RepeatsRow, ResolverRow,
     UnixRepeatsRow, UnixRow,
 };
-use super::{BeatEvent, EndEvent, Transport, deviations};
+use super::words::{BeatEvent, EndEvent, Transport};
 
 /// The members that the chain adds to a row.
 pub(crate) const OF_CHAIN: [&str; 3] = ["seq", "prev_hash", "hash"];
@@ -59,6 +60,43 @@ pub enum Row {
     Unknown(String),
 }
 
+/// Tried of the command in one row. Those of `AF_UNIX` addresses have no port and no name.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Tried<'r> {
+    /// What the kernel did with each.
+    pub verdict: &'r str,
+    /// Why.
+    pub reason: &'r str,
+    /// Protocol.
+    pub protocol: &'r str,
+    /// Address, or path.
+    pub place: &'r str,
+    /// Port.
+    pub port: u16,
+    /// Host name that the address stands for.
+    pub name: Option<&'r str>,
+    /// Name of the process.
+    pub process: &'r str,
+    /// How many no row before this one stands for: the first of repeated attempts is a row by itself.
+    pub count: u64,
+}
+
+/// What a row states of attempts that lead to its member `$place`.
+macro_rules! tried {
+    ($row:ident, $place:ident, $port:expr, $name:expr, $count:expr) => {
+        Some(Tried {
+            verdict: $row.verdict.as_str(),
+            reason: $row.reason.as_str(),
+            protocol: $row.protocol.as_str(),
+            place: &$row.$place,
+            port: $port,
+            name: $name,
+            process: &$row.process,
+            count: $count,
+        })
+    };
+}
+
 impl Row {
     /// Reads a row by its `source`.
     pub fn read(node: &Node<'_>) -> Self {
@@ -89,24 +127,33 @@ impl Row {
 
     /// What the row has that this version does not write into the log of an enforced run.
     pub(crate) fn deviations(&self, node: &Node<'_>) -> Vec<String> {
-        match (self, self.attempts()) {
+        let verdict = self.attempts().map(|attempts| attempts.verdict);
+        match (self, verdict) {
             (Self::Unknown(why), _) => vec![why.clone()],
-            (_, Some((verdict @ (DNS_ANSWER | "would_deny" | "would_redirect"), _))) => {
+            (_, Some(verdict @ (DNS_ANSWER | "would_deny" | "would_redirect"))) => {
                 vec![format!("verdict is \"{verdict}\"")]
             }
             (row, _) => deviations(row, node, &OF_CHAIN),
         }
     }
 
-    /// The verdict of the kernel in a row about attempts, and how many attempts no row before it stands for: the first
-    /// of repeated ones is a row by itself.
-    pub(crate) fn attempts(&self) -> Option<(&str, u64)> {
+    /// What a row about attempts of the command states of them.
+    pub fn attempts(&self) -> Option<Tried<'_>> {
         match self {
-            Self::Kernel(row) => Some((row.verdict.as_str(), 1)),
-            Self::Unix(row) => Some((row.verdict.as_str(), 1)),
-            Self::DnsAnswer(row) => Some((&row.verdict, 1)),
-            Self::KernelRepeats(row) => Some((row.verdict.as_str(), row.count.saturating_sub(1))),
-            Self::UnixRepeats(row) => Some((row.verdict.as_str(), row.count.saturating_sub(1))),
+            Self::Kernel(row) => tried!(row, dst, row.port, row.name.as_deref(), 1),
+            Self::Unix(row) => tried!(row, path, 0, None, 1),
+            Self::KernelRepeats(row) => {
+                let more = row.count.saturating_sub(1);
+                tried!(row, dst, row.port, row.name.as_deref(), more)
+            }
+            Self::UnixRepeats(row) => {
+                tried!(row, path, 0, None, row.count.saturating_sub(1))
+            }
+            Self::DnsAnswer(row) => Some(Tried {
+                verdict: &row.verdict,
+                count: 1,
+                ..Tried::default()
+            }),
             Self::KernelClose(_)
             | Self::KernelCloseTotal(_)
             | Self::KernelMediator(_)

@@ -3,10 +3,11 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    BeatEvent, EndEvent, Exactly, Hook, KernelReason, KernelVerdict, MediatorProtocol,
-    MediatorReason, MediatorVerdict, Name, RelayVerdict, ResolverReason, Time, Transport, UnixHook,
-    UnixProtocol, UnixReason, UnixVerdict,
+use super::value::{Exactly, Name, Time};
+use super::words::{
+    BeatEvent, EndEvent, Hook, KernelReason, KernelVerdict, MediatorProtocol, MediatorReason,
+    MediatorVerdict, RelayVerdict, ResolverReason, Transport, UnixHook, UnixProtocol, UnixReason,
+    UnixVerdict,
 };
 
 /// Time between two heartbeats, s.

@@ -1,12 +1,13 @@
 //! JSON Schemas of the formats, from their types.
 use schemars::generate::SchemaSettings;
 use schemars::transform::{RecursiveTransform, Transform as _};
-use schemars::{JsonSchema, Schema, json_schema};
+use schemars::{JsonSchema, Schema};
 use serde_json::{Value, json};
 
 use super::boundary::BoundaryDocument;
 use super::changes::ChangesDocument;
-use super::{Row, Sha256};
+use super::row::Row;
+use super::value::Sha256;
 
 /// The largest integer that every reader of JSON can hold.
 const LARGEST: u64 = (1 << 53) - 1;
@@ -71,19 +72,4 @@ fn rows() -> Value {
         }
     }
     schema
-}
-
-/// The schema of a kind of strings.
-pub(super) fn text(description: &str, pattern: &str) -> Schema {
-    let description = description.trim();
-    json_schema!({ "description": description, "type": "string", "pattern": pattern })
-}
-
-/// The schema of words, each with its meaning.
-pub(crate) fn words(description: &str, words: &[(&str, &str)]) -> Schema {
-    let word =
-        |(word, meaning): &(&str, &str)| json!({ "const": word, "description": meaning.trim() });
-    let words: Vec<Value> = words.iter().map(word).collect();
-    let description = description.trim();
-    json_schema!({ "description": description, "type": "string", "oneOf": words })
 }

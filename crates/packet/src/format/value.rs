@@ -22,7 +22,7 @@ macro_rules! texts {
             }
 
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                super::schema::text(concat!($($doc),*), $pattern)
+                super::describe::text(concat!($($doc),*), $pattern)
             }
         }
 

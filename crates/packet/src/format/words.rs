@@ -1,4 +1,4 @@
-//! The words of the rows.
+//! The words of the rows, and those that two documents have.
 words! {
     /// The kernel hook that saw an attempt.
     Hook {
@@ -174,5 +174,19 @@ words! {
     EndEvent {
         /// The only one.
         End = "end",
+    }
+
+    /// How the command saw the workspace.
+    WorkspaceMode {
+        /// Its changes are applied at the end.
+        Apply = "apply",
+        /// It had a copy.
+        Copy = "copy",
+        /// It had the workspace itself.
+        Direct = "direct",
+        /// Its changes are discarded.
+        Discard = "discard",
+        /// It could not write.
+        ReadOnly = "read-only",
     }
 }

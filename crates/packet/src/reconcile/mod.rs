@@ -86,8 +86,8 @@ impl Reconciler {
             | Row::DnsAnswer(_) => {}
             Row::Unknown(_) => self.unknown = self.unknown.saturating_add(1),
         }
-        if let Some((verdict, count)) = row.attempts() {
-            self.kernel.count(verdict, count);
+        if let Some(attempts) = row.attempts() {
+            self.kernel.count(attempts.verdict, attempts.count);
         }
     }
 

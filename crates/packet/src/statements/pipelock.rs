@@ -23,9 +23,12 @@ pub(super) fn check(
         let found = format!("flight_recorder.redact {redacts}");
         differs(findings, POLICY_FILE, &expected, &found);
     }
-    let shown = is_bound.map(|is_bound| match is_bound {
-        true => Binding::Bound,
-        false => Binding::NotKnown,
+    let shown = is_bound.map(|is_bound| {
+        if is_bound {
+            Binding::Bound
+        } else {
+            Binding::NotKnown
+        }
     });
     caps.unless(
         shown.is_none() || facts.posture == shown,

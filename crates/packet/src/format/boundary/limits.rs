@@ -1,7 +1,7 @@
 //! What the command could take, and what of it was reached.
 use serde::{Deserialize, Serialize};
 
-use super::super::Name;
+use super::super::value::Name;
 use super::words::{LimitHolder, OpenFilesHolder};
 
 documents! {

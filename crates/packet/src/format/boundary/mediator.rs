@@ -1,7 +1,7 @@
 //! Who judged and signed.
 use serde::{Deserialize, Serialize};
 
-use super::super::{Name, Sha256};
+use super::super::value::{Name, Sha256};
 use super::words::{Binding, BuiltinBinding, PlainHttp};
 
 /// Who judged and signed.

@@ -1,7 +1,7 @@
 //! The attempts to break out that were made before the start.
 use serde::{Deserialize, Serialize};
 
-use super::super::Name;
+use super::super::value::Name;
 use super::words::ProbeOutcome;
 
 documents! {

@@ -22,20 +22,6 @@ words! {
         Deny = "deny",
     }
 
-    /// How the command saw the workspace.
-    WorkspaceMode {
-        /// Its changes are applied at the end.
-        Apply = "apply",
-        /// It had a copy.
-        Copy = "copy",
-        /// It had the workspace itself.
-        Direct = "direct",
-        /// Its changes are discarded.
-        Discard = "discard",
-        /// It could not write.
-        ReadOnly = "read-only",
-    }
-
     /// What held a limit.
     LimitHolder {
         /// A cgroup of version 1.
