@@ -57,8 +57,8 @@ _FITTING = {
 _VERDICTS = frozenset({"allow", "ask", "block", "forward", "redirect", "strip", "warn"})
 # Action type, side effects, and reversibility by method.
 _CLASSES = {
-    **dict.fromkeys(("CONNECT", "GET", "HEAD", "OPTIONS"), ("read", "external_read", "full")),
-    **dict.fromkeys(("DELETE", "PATCH", "POST", "PUT"), ("write", "external_write", "compensatable")),
+    **dict.fromkeys(("CONNECT", "GET", "HEAD", "OPTIONS", "TRACE"), ("read", "external_read", "full")),
+    **dict.fromkeys(("DELETE", "PATCH", "POST", "PUT", "QUERY"), ("write", "external_write", "compensatable")),
 }
 
 
@@ -323,7 +323,8 @@ class _Comparer:
         if not receipt.text("action_type"):
             return
         form = _CLASSES.get(receipt.text("method"), ("unclassified", "none", "unknown"))
-        is_classified = (receipt.text("action_type"), receipt.text("side_effect_class")) == form[:2]
+        said = (receipt.text("action_type"), receipt.text("side_effect_class"))
+        is_classified = said == form[:2] or (receipt.text("method") == "QUERY" and said == ("unclassified", "none"))
         fits = is_classified or record["transport"] not in ("forward", "connect")
         self.differ["other_form"] += not (fits and _has_method(receipt))
         if is_builtin:

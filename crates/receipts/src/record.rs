@@ -22,7 +22,7 @@ pub enum ActionType {
     Read,
     /// Not known: web sockets and session records.
     Unclassified,
-    /// Changes something outside: POST, PUT, PATCH, DELETE.
+    /// Changes something outside: POST, PUT, PATCH, DELETE, QUERY.
     Write,
 }
 
@@ -30,8 +30,8 @@ impl ActionType {
     /// The kind that Pipelock gives to an HTTP method; CONNECT counts as reading.
     pub fn for_method(method: &str) -> Self {
         match method {
-            "CONNECT" | "GET" | "HEAD" | "OPTIONS" => Self::Read,
-            "DELETE" | "PATCH" | "POST" | "PUT" => Self::Write,
+            "CONNECT" | "GET" | "HEAD" | "OPTIONS" | "TRACE" => Self::Read,
+            "DELETE" | "PATCH" | "POST" | "PUT" | "QUERY" => Self::Write,
             _ => Self::Unclassified,
         }
     }

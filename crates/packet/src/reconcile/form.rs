@@ -16,10 +16,12 @@ pub(super) fn has_method(receipt: &Receipt<'_>) -> bool {
     }
 }
 
-/// Whether type and side effects of an action are those of its method.
+/// Whether type and side effects of an action are those of its method. A Pipelock before 3.0 does not know QUERY.
 pub(super) fn is_classified(receipt: &Receipt<'_>) -> bool {
-    let class = class(receipt);
-    receipt.action_type == class.as_str() && receipt.side_effects == class.side_effect_class()
+    let is = |class: ActionType| {
+        receipt.action_type == class.as_str() && receipt.side_effects == class.side_effect_class()
+    };
+    is(class(receipt)) || (receipt.method == "QUERY" && is(ActionType::Unclassified))
 }
 
 /// Whether the built-in mediator writes such receipts.
