@@ -1,6 +1,6 @@
-//! Opens files that the caller names. They may lie where the command of an earlier run could write, so that
-//! something else may be there by now: a FIFO, whose writer an open waits for, or a file as large as the
-//! memory.
+//! Opens files that the caller names without blocking and with a size limit. The command of an
+//! earlier run may have been able to write there, so the path may now be a FIFO, on which an
+//! ordinary open blocks, or a file that does not fit into memory.
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -9,10 +9,10 @@ use cap_fs_ext::OpenOptionsSyncExt;
 use cap_std::ambient_authority;
 use cap_std::fs::OpenOptions;
 
-/// Opens the regular file `path`, and waits for nobody.
+/// Opens the regular file `path` without blocking.
 ///
 /// # Errors
-/// Those of `open(2)`, and when it is something else.
+/// Returns the error of `open(2)`, or "not a regular file" for any other file type.
 pub fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).nonblock(true);
@@ -25,10 +25,10 @@ pub fn open(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Reads the regular file `path`, of at most `most` bytes.
+/// Reads the regular file `path`, which may hold at most `most` bytes.
 ///
 /// # Errors
-/// As for [`open`], and when it is longer.
+/// Returns the errors of [`open`], and an error when the file is longer than `most` bytes.
 pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let limit = most.saturating_add(1);
@@ -36,7 +36,7 @@ pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     if u64::try_from(bytes.len()).is_ok_and(|length| length <= most) {
         Ok(bytes)
     } else {
-        let text = format!("it is longer than {most} bytes");
+        let text = format!("the file is longer than {most} bytes");
         Err(io::Error::other(text))
     }
 }

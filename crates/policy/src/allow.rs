@@ -1,50 +1,50 @@
-//! The list of hosts that may be reached.
+//! The allow-list of destinations.
 use std::collections::BTreeSet;
 
 use thiserror::Error;
 
 use super::host::{Host, HostError};
 
-/// Exact hosts and `*.` patterns; what is on neither is refused.
+/// Exact hosts and `*.` patterns. A host that matches neither is denied.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AllowList {
     exact: BTreeSet<Host>,
-    /// The `x` of each `*.x`, which stands for `x` and every name below it.
+    /// The `x` of each `*.x`, which matches `x` and every name below it.
     parents: BTreeSet<String>,
 }
 
-/// Why an entry cannot be on the list.
+/// Why an entry is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum EntryError {
-    /// `*` alone, or anywhere but as the whole first label.
-    #[error("must be a name, an address, or `*.` and a name")]
+    /// `*` alone, or in another place than the whole first label.
+    #[error("must be a name, an address, or `*.` followed by a name")]
     Wildcard,
-    /// `*.` before an address.
+    /// An address after `*.`.
     #[error("must not put `*.` before an address")]
     WildcardAddress,
-    /// A scheme, path, port or CIDR.
+    /// An entry with a scheme, path, port or prefix length.
     #[error("must be a host alone, without scheme, port, path or prefix length")]
     NotAHost,
-    /// A spelling that is no host.
+    /// A malformed host.
     #[error(transparent)]
     Host(#[from] HostError),
 }
 
 impl EntryError {
-    /// The sentence that follows the key's name in an error.
+    /// The text that follows the key's name in an error message.
     #[cfg(feature = "yaml")]
     pub(super) fn reason(self) -> &'static str {
         match self {
-            Self::Wildcard => "must be a name, an address, or `*.` and a name",
+            Self::Wildcard => "must be a name, an address, or `*.` followed by a name",
             Self::WildcardAddress => "must not put `*.` before an address",
             Self::NotAHost => "must be a host alone, without scheme, port, path or prefix length",
             Self::Host(HostError::Empty) => "must not be empty",
-            Self::Host(HostError::TooLong) => "is longer than a name can be",
+            Self::Host(HostError::TooLong) => "is longer than a DNS name can be",
             Self::Host(HostError::Character) => {
-                "has a character that no host name has (write an international name as xn--)"
+                "contains a character that is not allowed in a host name (write an international name in its xn-- form)"
             }
-            Self::Host(HostError::Label) => "has a malformed label",
-            Self::Host(HostError::AddressSpelling) => "is an unusual spelling of an address",
+            Self::Host(HostError::Label) => "has an empty or malformed label",
+            Self::Host(HostError::AddressSpelling) => "is a non-standard spelling of an IP address",
         }
     }
 }
@@ -53,7 +53,7 @@ impl AllowList {
     /// Adds one entry: `name`, `*.name` or an address.
     ///
     /// # Errors
-    /// When the entry is none of them.
+    /// Returns [`EntryError`] when the entry is none of these.
     pub fn insert(&mut self, entry: &str) -> Result<(), EntryError> {
         if entry.contains('/') || has_port(entry) {
             return Err(EntryError::NotAHost);
@@ -77,7 +77,7 @@ impl AllowList {
         }
     }
 
-    /// Whether `host` is on the list. An address is only when it was written out.
+    /// Whether `host` is on the list. Wildcards match names only; an address must be listed itself.
     pub fn allows(&self, host: &Host) -> bool {
         if self.exact.contains(host) {
             return true;
@@ -97,13 +97,13 @@ impl AllowList {
         }
     }
 
-    /// Whether nothing is on the list.
+    /// Whether the list is empty.
     pub fn is_empty(&self) -> bool {
         self.exact.is_empty() && self.parents.is_empty()
     }
 }
 
-/// One colon that is no part of an IPv6 address.
+/// Whether the entry has a port, that is, one colon that is not part of an IPv6 address.
 fn has_port(entry: &str) -> bool {
     let after_bracket = entry
         .rsplit_once(']')

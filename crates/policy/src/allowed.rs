@@ -1,10 +1,10 @@
-//! What a policy allows, for somebody who has the file and no mediator.
+//! Reads which hosts a packet's policy allows, for tools that check a packet without a mediator.
 use super::allow::AllowList;
 #[cfg(feature = "yaml")]
 use super::document::{self, Entry, Value};
 use super::host::Host;
 
-/// The hosts that a policy allows, where it is one that keeps all others out.
+/// The hosts that a policy allows, if the policy denies all others.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Allowed {
     mode: Option<String>,
@@ -13,7 +13,7 @@ pub struct Allowed {
 }
 
 impl Allowed {
-    /// A policy that keeps out every host that is not on `list`; its mode is `strict`.
+    /// A policy in mode `strict` that denies every host that is not on `list`.
     pub fn strict(list: AllowList) -> Self {
         Self {
             mode: Some(String::from("strict")),
@@ -22,7 +22,7 @@ impl Allowed {
         }
     }
 
-    /// The `mode` that the policy states.
+    /// The policy's `mode`.
     pub fn mode(&self) -> Option<&str> {
         self.mode.as_deref()
     }
@@ -32,10 +32,11 @@ impl Allowed {
         self.redacts
     }
 
-    /// Reads `policy.yaml`. A policy whose mode is not `strict`, or that is not enforced, allows every host.
+    /// Reads `policy.yaml`. A policy allows every host if its mode is not `strict` or `enforce` is
+    /// false.
     ///
     /// # Errors
-    /// When it is no policy, in words.
+    /// Returns a message when the text is not a policy.
     #[cfg(feature = "yaml")]
     pub fn read(text: &str) -> Result<Self, String> {
         let entries = document::read(text).map_err(|error| error.to_string())?;
@@ -64,7 +65,9 @@ impl Allowed {
         let mut list = AllowList::default();
         if let Some(Value::List(hosts)) = of("api_allowlist").map(|node| &node.value) {
             for host in hosts {
-                let host = host.as_text().ok_or("a host of api_allowlist is no text")?;
+                let host = host
+                    .as_text()
+                    .ok_or("an entry of api_allowlist is not text")?;
                 list.insert(host)
                     .map_err(|error| format!("{host}: {error}"))?;
             }
@@ -76,7 +79,8 @@ impl Allowed {
         })
     }
 
-    /// Whether `host`, as it stands in a receipt or a flow, is allowed. What is no host is not.
+    /// Whether the policy allows `host`, as written in a receipt or a flow. A text that is not a
+    /// host is not allowed.
     pub fn allows(&self, host: &str) -> bool {
         let Some(list) = &self.list else {
             return true;
@@ -84,7 +88,8 @@ impl Allowed {
         Host::parse(host).is_ok_and(|host| list.allows(&host))
     }
 
-    /// Whether an enforced list has this name. What is an address, or the machine's own name, is not on it.
+    /// Whether an enforced allow-list contains this name. The result is false for addresses and
+    /// `localhost`.
     pub fn lists_name(&self, host: &str) -> bool {
         let is_name = |host: &Host| matches!(host, Host::Name(name) if name != "localhost");
         let list = self.list.as_ref();

@@ -1,6 +1,7 @@
-//! A YAML document as a tree that knows its lines, read with bounds and written back.
+//! Reads a YAML document into a tree that keeps line numbers, and writes it back.
 //!
-//! One document, no duplicate key, no foreign tag, bounded depth, size and alias expansion.
+//! A text must be one document without duplicate keys and unknown tags; its depth, size and alias
+//! expansion are bounded.
 use std::fmt;
 
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
@@ -11,26 +12,26 @@ use serde_saphyr::{Error as YamlError, Spanned};
 
 use super::error::PolicyError;
 
-/// The longest document that is read, in bytes.
+/// The longest accepted document, in bytes.
 pub const MAX_DOCUMENT_BYTES: usize = 1 << 20;
 
-/// A value and the line it stands on.
+/// A value and the line on which it starts.
 #[derive(Debug, Clone)]
 pub struct Node {
-    /// Line in the document, from 1; 0 for a node that no document held.
+    /// Line in the document, from 1; 0 for a node that was not read from a document.
     pub line: u64,
     /// The value.
     pub value: Value,
 }
 
-/// What a YAML node can hold here.
+/// The content of a YAML node.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
-    /// `null`, `~` or nothing.
+    /// `null`, `~` or an empty value.
     Null,
     /// `true` or `false`.
     Bool(bool),
-    /// An integer.
+    /// An integer that fits into 64 bits.
     Int(i64),
     /// Any other number.
     Float(f64),
@@ -38,7 +39,7 @@ pub enum Value {
     Text(String),
     /// A sequence.
     List(Vec<Node>),
-    /// A mapping, in the order of the document.
+    /// A mapping, in document order.
     Map(Vec<Entry>),
 }
 
@@ -49,18 +50,18 @@ pub struct Entry {
     pub key: String,
     /// Line of the key.
     pub line: u64,
-    /// What it names.
+    /// The value of the key.
     pub value: Node,
 }
 
-/// Nodes are equal when they mean the same; where they stand is not compared.
+/// Nodes are equal when their values are equal; line numbers are not compared.
 impl PartialEq for Node {
     fn eq(&self, other: &Self) -> bool {
         self.value == other.value
     }
 }
 
-/// As for nodes: where an entry stands is not compared.
+/// Line numbers are not compared.
 impl PartialEq for Entry {
     fn eq(&self, other: &Self) -> bool {
         self.key == other.key && self.value == other.value
@@ -68,17 +69,17 @@ impl PartialEq for Entry {
 }
 
 impl Node {
-    /// A node that stands in no document.
+    /// A node without a place in a document.
     pub fn of(value: Value) -> Self {
         Self { line: 0, value }
     }
 
-    /// Text that stands in no document.
+    /// A text node without a place in a document.
     pub fn text(text: &str) -> Self {
         Self::of(Value::Text(text.to_owned()))
     }
 
-    /// Its text, if it is that.
+    /// The text, if the value is text.
     pub fn as_text(&self) -> Option<&str> {
         if let Value::Text(text) = &self.value {
             Some(text)
@@ -87,7 +88,7 @@ impl Node {
         }
     }
 
-    /// Its value, if it is an integer above zero.
+    /// The value, if it is an integer above zero.
     pub fn as_count(&self) -> Option<u64> {
         if let Value::Int(number) = self.value {
             u64::try_from(number).ok().filter(|number| *number > 0)
@@ -96,7 +97,7 @@ impl Node {
         }
     }
 
-    /// Its entries, if it is a mapping.
+    /// The entries, if the value is a mapping.
     pub fn as_map(&self) -> Option<&[Entry]> {
         if let Value::Map(entries) = &self.value {
             Some(entries)
@@ -105,7 +106,7 @@ impl Node {
         }
     }
 
-    /// The same, to be changed.
+    /// The entries for modification, if the value is a mapping.
     pub fn as_map_mut(&mut self) -> Option<&mut Vec<Entry>> {
         if let Value::Map(entries) = &mut self.value {
             Some(entries)
@@ -116,7 +117,7 @@ impl Node {
 }
 
 impl Entry {
-    /// An entry that stands in no document.
+    /// An entry without a place in a document.
     pub fn of(key: &str, value: Node) -> Self {
         Self {
             key: key.to_owned(),
@@ -126,10 +127,11 @@ impl Entry {
     }
 }
 
-/// Reads `text`, which must be one document with a mapping on top.
+/// Reads `text`, which must be one document with a mapping at the top.
 ///
 /// # Errors
-/// Names the line and, for a duplicate, the key; never a value.
+/// Returns [`PolicyError`] when the text is too long, is not such a document, or repeats a key. The
+/// error names the line and, for a duplicate, the key; it never contains a value.
 pub fn read(text: &str) -> Result<Vec<Entry>, PolicyError> {
     if text.len() > MAX_DOCUMENT_BYTES {
         return Err(PolicyError::Syntax {
@@ -148,10 +150,10 @@ pub fn read(text: &str) -> Result<Vec<Entry>, PolicyError> {
     })
 }
 
-/// Writes a mapping as a YAML document and checks that it reads back the same.
+/// Writes a mapping as a YAML document and checks that it reads back unchanged.
 ///
 /// # Errors
-/// [`PolicyError::NotFaithful`] when it would not.
+/// Returns [`PolicyError::NotFaithful`] when the written document does not read back unchanged.
 pub fn write(entries: &[Entry]) -> Result<String, PolicyError> {
     let node = Node::of(Value::Map(entries.to_vec()));
     let text = serde_saphyr::to_string(&node).map_err(|_error| PolicyError::NotFaithful)?;
@@ -184,7 +186,8 @@ fn options() -> serde_saphyr::Options {
     }
 }
 
-/// Reduces the reader's error to a line and a fixed sentence: its own text may quote the document.
+/// Reduces the parser's error to a line and a fixed sentence, because the parser's own text may
+/// quote the document.
 fn explain(error: &YamlError) -> PolicyError {
     let line = error.location().map_or(0, |location| location.line());
     let mut cause = error.without_snippet();
@@ -193,7 +196,7 @@ fn explain(error: &YamlError) -> PolicyError {
     }
     #[expect(
         clippy::wildcard_enum_match_arm,
-        reason = "a foreign, non-exhaustive enum: what is not told apart is one sentence"
+        reason = "a foreign, non-exhaustive enum; all remaining variants share one sentence"
     )]
     let what = match cause {
         YamlError::DuplicateMappingKey { key, .. } => {
@@ -211,8 +214,8 @@ fn explain(error: &YamlError) -> PolicyError {
         | YamlError::AliasReplayCounterOverflow { .. } => {
             "the document is too deep, too large or expands its aliases too far"
         }
-        YamlError::UnknownAnchor { .. } => "an alias without its anchor",
-        _ => "not YAML that a policy can be written in",
+        YamlError::UnknownAnchor { .. } => "an alias refers to an anchor that is not defined",
+        _ => "not valid YAML for a policy",
     };
     PolicyError::Syntax { line, what }
 }

@@ -1,28 +1,29 @@
-//! What can be wrong with a policy document.
+//! Errors in a policy document.
 use thiserror::Error;
 
-/// Why a document is not a policy of the built-in mediator.
+/// Why the built-in mediator cannot use a document as its policy.
 ///
-/// Lines count from 1; 0 means that the place is not known. Key names are shown, values never.
+/// Lines count from 1; line 0 means that the place is unknown. Errors show key names and never
+/// values.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PolicyError {
-    /// The text is not the one YAML document that is expected.
+    /// The text is not exactly one valid YAML document.
     #[error("policy line {line}: {what}")]
     Syntax {
-        /// Where the reader gave up.
+        /// The line at which the parser stopped.
         line: u64,
-        /// What it could not accept.
+        /// What the parser rejected.
         what: &'static str,
     },
-    /// A mapping names one key twice.
+    /// A mapping contains the same key twice.
     #[error("policy line {line}: duplicate key `{key}`")]
     DuplicateKey {
-        /// Line of the second one.
+        /// Line of the second occurrence.
         line: u64,
         /// The key's name.
         key: String,
     },
-    /// A key that no Pipelock knows.
+    /// No Pipelock has this key.
     #[error("policy line {line}: unknown key `{key}`")]
     UnknownKey {
         /// Line of the key.
@@ -30,7 +31,7 @@ pub enum PolicyError {
         /// The key's full name.
         key: String,
     },
-    /// A key that Pipelock knows and the built-in mediator does not carry out.
+    /// Pipelock has this key, but the built-in mediator does not implement it.
     #[error(
         "policy line {line}: `{key}` is not implemented by the built-in mediator; use --mediator pipelock"
     )]
@@ -45,18 +46,20 @@ pub enum PolicyError {
     Invalid {
         /// Line of the value.
         line: u64,
-        /// The key's full name, with the place in a list where there is one.
+        /// The key's full name, with the index for an item of a list.
         key: String,
-        /// What it must be.
+        /// What the value must be.
         reason: &'static str,
     },
-    /// The finished document does not read back as what was written: a bug, never the caller's.
-    #[error("the runtime policy does not read back as it was written")]
+    /// The written document does not parse to the same content. This is a bug in egress.
+    #[error(
+        "the runtime policy changes when it is written and read again; this is a bug in egress, please report it"
+    )]
     NotFaithful,
 }
 
 impl PolicyError {
-    /// Names a key for an error text: what does not look like a key is not repeated.
+    /// The key's name for an error message. A text that does not look like a key is not repeated.
     pub(super) fn shown(key: &str) -> String {
         let plain = !key.is_empty()
             && key.len() <= 96

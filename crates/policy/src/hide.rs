@@ -1,16 +1,18 @@
-//! Takes the values of a caller's document out of what a program says about it: a token in a
-//! configuration that is refused has no place in a log.
+//! Removes the values of a caller's document from messages, so that a token in a rejected
+//! configuration does not reach a log.
 use super::document::{self, Node, Value};
 
-/// Values this long are hidden; shorter ones are words like `strict`, and no secrets.
+/// Values of at least this many characters are hidden. Shorter ones are words like `strict` and not
+/// secrets.
 const HIDDEN_LETTERS: usize = 8;
-/// YAML readers in Go show a value that they cannot take by so many of its letters and dots.
+/// YAML parsers in Go quote a value that they reject by its first characters, this many, and an
+/// ellipsis.
 const SHOWN_LETTERS: usize = 7;
-/// What stands in the place of a value.
+/// The text that replaces a value.
 const MASK: &str = "***";
 
-/// `words` without the values of `document`, which are not its keys. Of a document that cannot be read nothing is
-/// known: it is refused before anybody speaks of it.
+/// Returns `words` with each value of `document` replaced; keys stay. A document that cannot be
+/// parsed has no known values; it is rejected before any message about its content is printed.
 pub fn values(words: &str, document: Option<&str>) -> String {
     let mut hidden = Vec::new();
     for entry in document
@@ -19,7 +21,7 @@ pub fn values(words: &str, document: Option<&str>) -> String {
     {
         collect(&entry.value, &mut hidden);
     }
-    // A value that is part of another must not break it up.
+    // Longer values are replaced first, because a value may be part of a longer one.
     hidden.sort_by_key(|value| std::cmp::Reverse(value.len()));
     hidden.iter().fold(words.to_owned(), |text, value| {
         let start: String = value.chars().take(SHOWN_LETTERS).collect();
@@ -32,7 +34,7 @@ fn collect(node: &Node, hidden: &mut Vec<String>) {
     match &node.value {
         Value::Null | Value::Bool(_) | Value::Float(_) => {}
         Value::Int(number) => hide(&number.to_string(), hidden),
-        // It may be shown line by line.
+        // A message may quote a multi-line value line by line.
         Value::Text(text) => text.lines().for_each(|line| hide(line.trim(), hidden)),
         Value::List(items) => items.iter().for_each(|item| collect(item, hidden)),
         Value::Map(entries) => entries

@@ -1,7 +1,7 @@
-//! One spelling for every host: a lower-case name or an address.
+//! Converts every host to one spelling: a lower-case name or an address.
 //!
-//! A destination is compared with the list only in this form, so a second spelling of a name or
-//! an address can neither slip past an entry nor hide behind one.
+//! Destinations are compared with the allow-list only in this form, so a different spelling of a
+//! name or address cannot evade or match an entry by accident.
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -12,35 +12,35 @@ use thiserror::Error;
 pub enum Host {
     /// A DNS name: lower case, no trailing dot, letters, digits, hyphen and underscore.
     Name(String),
-    /// An address; an IPv4-mapped IPv6 address is the IPv4 address.
+    /// An address; an IPv4-mapped IPv6 address is converted to IPv4.
     Ip(IpAddr),
 }
 
-/// Why a spelling of a host is refused.
+/// Why a spelling of a host is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum HostError {
-    /// Nothing there.
+    /// The text is empty.
     #[error("the host is empty")]
     Empty,
-    /// Longer than a name can be.
-    #[error("the host is longer than a name can be")]
+    /// The name exceeds 253 bytes.
+    #[error("the host is longer than a DNS name can be")]
     TooLong,
-    /// A byte that no name has: space, percent, NUL, a letter outside ASCII.
-    #[error("the host has a character that no name has")]
+    /// A byte that cannot be in a host name: space, percent, NUL, a non-ASCII letter.
+    #[error("the host contains a character that is not allowed in a host name")]
     Character,
-    /// An empty label, one over 63 bytes, or one that starts or ends with a hyphen.
-    #[error("the host has a malformed label")]
+    /// A label is empty, exceeds 63 bytes, or starts or ends with a hyphen.
+    #[error("the host has an empty or malformed label")]
     Label,
-    /// Hexadecimal, octal, short or single-number spelling of an IPv4 address.
-    #[error("the host is an unusual spelling of an address")]
+    /// A hexadecimal, octal, short or single-number spelling of an IPv4 address.
+    #[error("the host is a non-standard spelling of an IP address")]
     AddressSpelling,
 }
 
 impl Host {
-    /// Reads a host as it stands in an authority (IPv6 in brackets) or in a list (brackets optional).
+    /// Reads a host from an authority (IPv6 in brackets) or from a list (brackets optional).
     ///
     /// # Errors
-    /// For everything that is not plainly a name or an address.
+    /// Returns [`HostError`] when the text is not plainly a name or an address.
     pub fn parse(text: &str) -> Result<Self, HostError> {
         if text.is_empty() {
             return Err(HostError::Empty);
@@ -73,8 +73,8 @@ impl Host {
         Ok(Self::Name(name.to_ascii_lowercase()))
     }
 
-    /// Whether it means the machine that resolves it. The command's loopback is not the mediator's, so
-    /// such a host is never passed on.
+    /// Whether the host refers to the machine that resolves it. The command's loopback is not the
+    /// mediator's loopback, so such a host is never forwarded.
     pub fn is_own_machine(&self) -> bool {
         match self {
             Self::Name(name) => is_localhost(name),
@@ -82,7 +82,7 @@ impl Host {
         }
     }
 
-    /// The text for the flow log: an IPv6 address has no brackets.
+    /// The text for the flow log, where an IPv6 address has no brackets.
     pub fn plain(&self) -> String {
         match self {
             Self::Name(name) => name.clone(),
@@ -98,7 +98,7 @@ impl Host {
     }
 }
 
-/// As in an authority: IPv6 in brackets.
+/// Writes the host as in an authority, with IPv6 in brackets.
 impl fmt::Display for Host {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -109,7 +109,7 @@ impl fmt::Display for Host {
     }
 }
 
-/// Whether `name` is `localhost` or below it (RFC 6761). Expects lower case.
+/// Whether `name` is `localhost` or a subdomain of it (RFC 6761). `name` must be lower case.
 pub fn is_localhost(name: &str) -> bool {
     name == "localhost" || name.ends_with(".localhost")
 }
@@ -127,7 +127,7 @@ fn check_label(label: &str) -> Result<(), HostError> {
     Ok(())
 }
 
-/// Whether resolvers would take a name that ends in this label for an IPv4 address.
+/// Whether resolvers treat a name that ends in this label as an IPv4 address.
 fn is_number(label: &str) -> bool {
     let hex = label
         .strip_prefix("0x")

@@ -1,9 +1,9 @@
-//! Names of the keys that Pipelock knows and the built-in mediator does not carry out.
+//! Names of the keys that Pipelock has and the built-in mediator does not implement.
 //!
-//! They are refused by name, so that nobody believes in a protection that is not there; any other
-//! name is a spelling mistake and refused as unknown.
+//! They are rejected by name, so that a user does not rely on a protection that is missing. Every
+//! other unknown name is treated as a spelling mistake.
 
-/// Key paths, a section standing for everything below it.
+/// Key paths. A section includes all keys below it.
 pub(super) const NOT_IMPLEMENTED: &[&str] = &[
     "a2a_scanning",
     "adaptive_enforcement",

@@ -1,9 +1,13 @@
-//! Turns a Pipelock YAML into the policy that the built-in mediator enforces. Pure.
+//! Turns a Pipelock YAML document into the policy that the built-in mediator enforces.
 //!
-//! [`parse`] reads the document, [`model`] holds what it means, [`allow`] and [`ssrf`] answer the
-//! two questions asked of every destination, and [`runtime`] makes the exact bytes of the packet's
-//! `policy.yaml`; for a real Pipelock, whose keys are its own affair, [`pipelock`] does, and [`hide`] keeps its values out of what is said. Nothing here reads a file, a clock or the network, and no error repeats a value
-//! of the document: it may be a file that was never meant to be a policy.
+//! [`parse`] reads the document and [`model`] holds the result. [`allow`] and [`ssrf`] decide
+//! whether a destination and its resolved addresses may be reached. [`runtime`] builds the exact
+//! bytes of the packet's `policy.yaml` for the built-in mediator; [`pipelock`] does the same for a
+//! real Pipelock, which interprets its own keys. [`hide`] removes a document's values from
+//! messages.
+//!
+//! Nothing here reads a file, a clock or the network. No error repeats a value of the document,
+//! because the file may not be a policy at all and may hold secrets.
 pub mod allow;
 pub mod allowed;
 #[cfg(feature = "yaml")]

@@ -1,38 +1,40 @@
-//! What a policy says, after every key has been read and checked.
+//! A policy after every key has been read and checked.
 use std::time::Duration;
 
 use super::allow::AllowList;
 use super::ssrf::SsrfGuard;
 
-/// A policy that the built-in mediator enforces. Always strict: what is not allowed is refused.
+/// A policy that the built-in mediator enforces. It is always strict: every destination that is not
+/// allowed is denied.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Policy {
-    /// Hosts that may be reached.
+    /// Destinations that may be reached.
     pub allow: AllowList,
-    /// Which of their addresses may be dialled.
+    /// Which of their resolved addresses may be dialed.
     pub guard: SsrfGuard,
-    /// Limits of absolute-form requests, and the listener's address.
+    /// Limits for absolute-form requests, and the listener's address.
     pub fetch: FetchKeys,
-    /// CONNECT and absolute-form requests.
+    /// Settings for CONNECT and absolute-form requests.
     pub forward: ForwardKeys,
-    /// `/ws`.
+    /// Settings for WebSockets (`/ws`).
     pub websocket: WebSocketKeys,
-    /// The evidence.
+    /// Settings for the evidence files.
     pub recorder: RecorderKeys,
-    /// Actor of the receipts.
+    /// The actor written into receipts.
     pub agent_identity: Option<String>,
-    /// Whether a client's own identity header is ignored. The built-in ignores it always.
+    /// Whether a client's own identity header is ignored. The built-in mediator always ignores it.
     pub bind_agent_identity: bool,
 }
 
-/// `fetch_proxy`.
+/// Keys of the `fetch_proxy` section.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchKeys {
-    /// `listen`; the listener itself is handed over, so this only names it.
+    /// `listen`. The supervisor opens the listener and passes it on, so this only names it.
     pub listen: Option<String>,
-    /// `timeout_seconds`: until the head of an answer.
+    /// `timeout_seconds`: how long to wait for the head of a response.
     pub timeout: Duration,
-    /// `max_response_mb`: no limit when absent, as bodies are streamed and never held.
+    /// `max_response_mb`. There is no limit when the key is absent, because bodies are streamed and
+    /// not buffered.
     pub max_response_bytes: Option<u64>,
 }
 
@@ -46,16 +48,17 @@ impl Default for FetchKeys {
     }
 }
 
-/// `forward_proxy`.
+/// Keys of the `forward_proxy` section.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForwardKeys {
-    /// `enabled`.
+    /// `enabled`: whether the section is switched on.
     pub enabled: bool,
-    /// `max_tunnel_seconds`: life of a tunnel, however busy; no limit when absent.
+    /// `max_tunnel_seconds`: the longest life of a tunnel, even a busy one. There is no limit when
+    /// the key is absent.
     pub max_tunnel: Option<Duration>,
-    /// `idle_timeout_seconds`: a tunnel or body without a byte for so long ends.
+    /// `idle_timeout_seconds`: a tunnel or body that carries no byte for this long is closed.
     pub idle_timeout: Duration,
-    /// `sni_verification`: a tunnel carries TLS for the host that was asked for, or nothing.
+    /// `sni_verification`: a tunnel may carry only TLS for the requested host.
     pub sni_verification: bool,
 }
 
@@ -70,16 +73,16 @@ impl Default for ForwardKeys {
     }
 }
 
-/// `websocket_proxy`.
+/// Keys of the `websocket_proxy` section.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebSocketKeys {
-    /// `enabled`.
+    /// `enabled`: whether the section is switched on.
     pub enabled: bool,
-    /// `max_connection_seconds`.
+    /// `max_connection_seconds`: the longest life of a connection.
     pub max_connection: Duration,
-    /// `idle_timeout_seconds`.
+    /// `idle_timeout_seconds`: a connection that carries no byte for this long is closed.
     pub idle_timeout: Duration,
-    /// `max_concurrent_connections`.
+    /// `max_concurrent_connections`: the most connections at a time.
     pub max_concurrent: usize,
 }
 
@@ -94,18 +97,20 @@ impl Default for WebSocketKeys {
     }
 }
 
-/// `flight_recorder`. Receipts are required and signed, whatever a document says.
+/// Keys of the `flight_recorder` section. Receipts are always required and signed, whatever the
+/// document says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecorderKeys {
-    /// `dir`.
+    /// `dir`: where the evidence is written.
     pub dir: Option<String>,
-    /// `signing_key_path`.
+    /// `signing_key_path`: the file of the signing key.
     pub signing_key_path: Option<String>,
-    /// `checkpoint_interval`: entries between two signed checkpoints.
+    /// `checkpoint_interval`: the number of entries between two signed checkpoints.
     pub checkpoint_interval: u64,
-    /// `max_entries_per_file`: a new file after so many lines; one file when absent.
+    /// `max_entries_per_file`: the number of lines after which a new file is started. Everything
+    /// goes into one file when the key is absent.
     pub max_entries_per_file: Option<u64>,
-    /// `completeness.heartbeat_interval`.
+    /// `completeness.heartbeat_interval`: the time between two heartbeats.
     pub heartbeat: Duration,
 }
 

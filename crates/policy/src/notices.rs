@@ -1,5 +1,5 @@
-//! What a reader has to know of a caller's own Pipelock keys: those that enforce less than the list
-//! says, open listeners, or send data out as Pipelock's user.
+//! Notices about a caller's own Pipelock keys: keys that weaken the enforcement of the allow-list,
+//! open listeners, or send data out as Pipelock's user.
 use std::fmt;
 use std::net::IpAddr;
 
@@ -7,12 +7,12 @@ use serde::Serialize;
 
 use super::document::{Entry, Node, Value};
 
-/// One such key.
+/// A notice about one key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Notice {
-    /// Its full name.
+    /// The key's full name.
     pub key: String,
-    /// What it does.
+    /// What the key does.
     pub effect: &'static str,
 }
 
@@ -22,23 +22,29 @@ impl fmt::Display for Notice {
     }
 }
 
-/// Sections that open a listener or send data out, unless they say `enabled: false`.
+/// Sections that open a listener or send data out unless they contain `enabled: false`.
 const SECTIONS: [(&str, &str); 9] = [
-    ("conductor", "lets another machine steer Pipelock"),
-    ("dashboard_snapshot", "writes data for others to read"),
+    ("conductor", "lets another machine control Pipelock"),
+    (
+        "dashboard_snapshot",
+        "writes data that other processes can read",
+    ),
     ("emit", "sends data out as Pipelock's user"),
     ("file_sentry", "reads files as Pipelock's user"),
-    ("learn", "writes what it saw for others to read"),
-    ("mcp_ws_listener", "opens a listener of its own"),
-    ("reverse_proxy", "opens a listener of its own"),
-    ("scan_api", "opens a listener of its own"),
+    (
+        "learn",
+        "writes observed traffic data that other processes can read",
+    ),
+    ("mcp_ws_listener", "opens an additional listener"),
+    ("reverse_proxy", "opens an additional listener"),
+    ("scan_api", "opens an additional listener"),
     ("sentry", "sends data out as Pipelock's user"),
 ];
 
-/// What no address of the caller's may open: the host's own services, and its credentials.
+/// Ranges that the caller's keys must not open: the host's own services and its cloud credentials.
 const GUARDED: [&str; 3] = ["127.0.0.0/8", "::1/128", "169.254.0.0/16"];
 
-/// Looks at a document as the caller wrote it, with its `mode`.
+/// Checks a document as the caller wrote it, including its `mode`.
 pub(super) fn of(entries: &[Entry]) -> Vec<Notice> {
     let mut notices = Vec::new();
     let mut note = |key: &str, effect| {
@@ -49,10 +55,10 @@ pub(super) fn of(entries: &[Entry]) -> Vec<Notice> {
     };
     let mode = get(entries, "mode").and_then(Node::as_text);
     if mode != Some("strict") {
-        note("mode", "is not strict: api_allowlist is not enforced");
+        note("mode", "is not strict, so api_allowlist is not enforced");
     }
     if get(entries, "enforce").is_some_and(|node| node.value == Value::Bool(false)) {
-        note("enforce", "is false: nothing is blocked");
+        note("enforce", "is false, so nothing is denied");
     }
     if let Some(internal) = get(entries, "internal") {
         let listed = prefixes(internal);
@@ -62,7 +68,7 @@ pub(super) fn of(entries: &[Entry]) -> Vec<Notice> {
         if !GUARDED.iter().all(|guarded| covers(guarded)) {
             note(
                 "internal",
-                "leaves loopback or the metadata address out of the SSRF guard",
+                "removes loopback or the metadata address from the SSRF guard",
             );
         }
     }
@@ -82,7 +88,7 @@ pub(super) fn of(entries: &[Entry]) -> Vec<Notice> {
     if get(entries, "trusted_domains").is_some_and(|node| !is_empty(node)) {
         note(
             "trusted_domains",
-            "lifts the SSRF guard: such a name may lead into private networks",
+            "lifts the SSRF guard for these names, which may then resolve to private networks",
         );
     }
     if let Some(agents) = get(entries, "agents").and_then(Node::as_map)
@@ -91,7 +97,7 @@ pub(super) fn of(entries: &[Entry]) -> Vec<Notice> {
             get(profile, "listeners").is_some_and(|node| !is_empty(node))
         })
     {
-        note("agents.*.listeners", "opens listeners of its own");
+        note("agents.*.listeners", "opens additional listeners");
     }
     for (key, effect) in SECTIONS {
         if get(entries, key).is_some_and(is_on) {
@@ -102,7 +108,7 @@ pub(super) fn of(entries: &[Entry]) -> Vec<Notice> {
         let fields = logging.as_map().unwrap_or_default();
         get(fields, "file").is_some_and(|node| !is_empty(node))
     }) {
-        note("logging.file", "writes a log outside the run");
+        note("logging.file", "writes a log outside the run's directory");
     }
     if get(entries, "flight_recorder").is_some_and(|recorder| {
         let fields = recorder.as_map().unwrap_or_default();
@@ -110,7 +116,7 @@ pub(super) fn of(entries: &[Entry]) -> Vec<Notice> {
     }) {
         note(
             "flight_recorder.raw_escrow",
-            "keeps what was redacted, encrypted, in the evidence directory",
+            "keeps the redacted data in encrypted form in the evidence directory",
         );
     }
     notices
@@ -133,7 +139,7 @@ fn is_empty(node: &Node) -> bool {
     }
 }
 
-/// Whether a section does anything: there, not empty, and not switched off.
+/// Whether a section is present, not empty, and not switched off.
 fn is_on(node: &Node) -> bool {
     let off = node
         .as_map()
@@ -142,7 +148,7 @@ fn is_on(node: &Node) -> bool {
     !is_empty(node) && !off
 }
 
-/// Network addresses that start with the same bits.
+/// A network prefix: addresses that start with the same bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Prefix {
     is_v4: bool,
@@ -155,7 +161,7 @@ impl Prefix {
         self.bits.checked_shr(128 - length).unwrap_or(0)
     }
 
-    /// Whether `other` lies in it as a whole.
+    /// Whether `other` lies entirely inside this prefix.
     fn covers(&self, other: &Self) -> bool {
         self.is_v4 == other.is_v4
             && self.length <= other.length

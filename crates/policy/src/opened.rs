@@ -1,19 +1,21 @@
-//! What a caller's policy opens of addresses that are not public, for the kernel programs on the mediator's cgroup.
-//! Both mediators know the two keys. What a mediator does not accept, it refuses itself before it starts.
+//! Finds which non-public addresses a caller's policy opens, for the kernel programs on the
+//! mediator's cgroup. Both mediators use the same two keys. A mediator rejects invalid values
+//! itself before it starts.
 use super::document::{self, Entry, Node, Value};
 use super::ssrf::Cidr;
 
-/// Addresses that a policy opens.
+/// Non-public addresses that a policy opens.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Opened {
-    /// `ssrf.ip_allowlist`.
+    /// The ranges in `ssrf.ip_allowlist`.
     pub listed: Vec<Cidr>,
-    /// Some names may lead into private networks (`trusted_domains`). No hook sees names.
+    /// Whether `trusted_domains` lets some names resolve to private networks. The kernel programs
+    /// do not see names.
     pub private: bool,
 }
 
 impl Opened {
-    /// Reads the caller's document; what cannot be read opens nothing.
+    /// Reads the caller's document. A part that cannot be parsed opens nothing.
     pub fn by(caller_yaml: Option<&str>) -> Self {
         let entries = caller_yaml.map(document::read).and_then(Result::ok);
         let entries = entries.unwrap_or_default();

@@ -1,8 +1,8 @@
 //! Reads a Pipelock document into a [`Policy`].
 //!
-//! Every key is either carried out, or the document is refused: by name with a hint when Pipelock
-//! knows the key, as unknown otherwise. Only `mode: strict` is accepted, as only that enforces the
-//! list; a document without `mode` is read as strict.
+//! Every key is either implemented or the document is rejected: as not implemented when Pipelock
+//! has the key, as unknown otherwise. Only `mode: strict` is accepted because it is the only mode
+//! that enforces the allow-list; a document without `mode` is read as strict.
 use std::time::Duration;
 
 use super::allow::{AllowList, EntryError};
@@ -15,15 +15,15 @@ use super::ssrf::{Cidr, SsrfGuard};
 /// Reads a policy document.
 ///
 /// # Errors
-/// Names the key and its line; the document's values are not repeated.
+/// Returns [`PolicyError`] with the key and its line. The document's values are not repeated.
 pub fn parse(text: &str) -> Result<Policy, PolicyError> {
     from_entries(&document::read(text)?)
 }
 
-/// Reads a policy out of a document's top mapping.
+/// Reads a policy from the top mapping of a document.
 ///
 /// # Errors
-/// As [`parse`].
+/// Returns the same errors as [`parse`].
 pub(super) fn from_entries(entries: &[Entry]) -> Result<Policy, PolicyError> {
     let mut top = Section::new(String::new(), entries);
     let policy = read_top(&mut top)?;
@@ -39,7 +39,7 @@ fn read_top(top: &mut Section<'_>) -> Result<Policy, PolicyError> {
         let strict = Value::Text(String::from("strict"));
         field.only(
             &strict,
-            "must be strict: the built-in mediator enforces nothing less; other modes need --mediator pipelock",
+            "must be strict: the built-in mediator has no other mode; use --mediator pipelock for other modes",
         )?;
     }
     if let Some(field) = top.take("enforce") {
@@ -93,7 +93,7 @@ fn read_ssrf(section: &mut Section<'_>) -> Result<Vec<Cidr>, PolicyError> {
 }
 
 fn read_logging(section: &mut Section<'_>) -> Result<(), PolicyError> {
-    // The built-in mediator writes no log of requests: the receipts are one.
+    // The built-in mediator writes no request log because the receipts record every request.
     for key in ["format", "output"] {
         if let Some(field) = section.take(key) {
             field.text()?;
@@ -138,7 +138,7 @@ fn read_forward(section: &mut Section<'_>) -> Result<ForwardKeys, PolicyError> {
     if let Some(field) = section.take("sni_require_tls") {
         field.only(
             &Value::Bool(true),
-            "must be true: the built-in mediator lets only TLS through a tunnel",
+            "must be true: the built-in mediator allows only TLS in a tunnel",
         )?;
     }
     Ok(keys)
@@ -162,7 +162,7 @@ fn read_websocket(section: &mut Section<'_>) -> Result<WebSocketKeys, PolicyErro
         if let Some(field) = section.take(key) {
             field.only(
                 &Value::Bool(true),
-                "must be true: the built-in mediator passes handshakes and frames as they are",
+                "must be true: the built-in mediator forwards handshakes and frames unchanged",
             )?;
         }
     }
@@ -179,8 +179,9 @@ fn read_recorder(section: &mut Section<'_>) -> Result<RecorderKeys, PolicyError>
             )?;
         }
     }
-    // Redaction replaces what a content scan has found, and the built-in mediator has none: user
-    // information is never recorded, URLs are recorded as they were sent.
+    // Pipelock redacts what its content scan finds, and the built-in mediator does not scan
+    // content. It never records user information and records URLs as they were sent, so this key
+    // changes nothing.
     if let Some(field) = section.take("redact") {
         field.boolean()?;
     }
@@ -208,7 +209,7 @@ fn read_recorder(section: &mut Section<'_>) -> Result<RecorderKeys, PolicyError>
     Ok(keys)
 }
 
-/// Reads a section with `read`, an absent one as if it were empty.
+/// Reads a section with `read`; an absent section is read as an empty one.
 fn read_section<T>(
     parent: &mut Section<'_>,
     key: &str,
@@ -242,7 +243,7 @@ fn identity(field: &Field<'_>) -> Result<String, PolicyError> {
         && text.trim() == text
         && !text.chars().any(char::is_control);
     if !plain {
-        return Err(field.invalid("must be 1 to 128 characters without outer blanks"));
+        return Err(field.invalid("must be 1 to 128 characters without leading or trailing spaces"));
     }
     Ok(text.to_owned())
 }
@@ -253,7 +254,7 @@ struct Section<'a> {
     left: Vec<&'a Entry>,
 }
 
-/// A value with the name that errors call it by.
+/// A value and the key name that error messages use for it.
 struct Field<'a> {
     name: String,
     node: &'a Node,
@@ -284,7 +285,7 @@ impl<'a> Section<'a> {
         })
     }
 
-    /// Fails on the first key that nobody has taken.
+    /// Fails on the first key that was not taken.
     fn finish(self) -> Result<(), PolicyError> {
         let Some(entry) = self.left.first() else {
             return Ok(());
@@ -334,9 +335,9 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// A whole number from 1.
+    /// A whole number of at least 1.
     fn count(&self) -> Result<u64, PolicyError> {
-        let reason = "must be a whole number from 1";
+        let reason = "must be a whole number of at least 1";
         if let Value::Int(value) = self.node.value {
             u64::try_from(value)
                 .ok()
@@ -350,7 +351,7 @@ impl<'a> Field<'a> {
     fn seconds(&self) -> Result<Duration, PolicyError> {
         let seconds = self.count()?;
         if seconds > MAX_SECONDS {
-            return Err(self.invalid("must be at most a year"));
+            return Err(self.invalid("must be at most 366 days"));
         }
         Ok(Duration::from_secs(seconds))
     }

@@ -1,43 +1,44 @@
-//! The runtime policy of a real Pipelock: the caller's document as it is written, with the keys that
-//! the run decides forced, and limits that would end a run raised where the caller set none.
+//! Builds the runtime policy of a real Pipelock from the caller's document. Keys that the run
+//! decides are forced, and limits that would end a run are raised unless the caller set them.
 //!
-//! Pipelock reads keys strictly, and its versions know different ones. [`Attempt`] is the order in
-//! which the document gives up keys that an older version refuses.
+//! Pipelock rejects unknown keys, and its versions have different keys. [`Attempt`] is the order in
+//! which keys that an older version rejects are left out.
 use super::document::{self, Entry, Node, Value};
 use super::error::PolicyError;
 use super::notices::{self, Notice};
 use super::runtime::{OwnedKeys, owned_values, replace, set_default};
 
-/// Values that the run decides, whatever the caller's document says.
+/// Values that the run sets, whatever the caller's document says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PipelockKeys {
-    /// Those that the built-in mediator has too.
+    /// Values that the built-in mediator uses too.
     pub common: OwnedKeys,
-    /// `metrics_listen`, `127.0.0.1:PORT`.
+    /// `metrics_listen`, as `127.0.0.1:PORT`.
     pub metrics_listen: String,
-    /// `kill_switch.api_listen`, `127.0.0.1:PORT`.
+    /// `kill_switch.api_listen`, as `127.0.0.1:PORT`.
     pub kill_switch_listen: String,
-    /// `kill_switch.api_token`: nobody is told of it.
+    /// `kill_switch.api_token`. It is never disclosed.
     pub kill_switch_token: String,
-    /// `tls_interception.ca_cert` and `.ca_key`: copies of the caller's files, when there are some.
+    /// `tls_interception.ca_cert` and `.ca_key`: copies of the caller's files, if the caller has
+    /// them.
     pub authority: Option<(String, String)>,
 }
 
-/// How much of what this program would add goes into the document.
+/// Which of egress's additional keys go into the document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Attempt {
-    /// Everything; 3.1 and later.
+    /// All of them, for Pipelock 3.1 and later.
     Whole,
-    /// Without the heartbeats that 3.1 brought.
+    /// All except the heartbeats, which 3.1 introduced.
     NoHeartbeats,
-    /// Without `require_receipts` either, which 2.8 brought.
+    /// Also without `require_receipts`, which 2.8 introduced.
     NoReceiptGate,
-    /// Without the raised limits either.
+    /// Also without the raised limits, except `fetch_proxy.max_response_mb`.
     Bare,
 }
 
 impl Attempt {
-    /// What to try when Pipelock does not take this one.
+    /// The next variant to try when Pipelock rejects this one.
     pub fn next(self) -> Option<Self> {
         match self {
             Self::Whole => Some(Self::NoHeartbeats),
@@ -47,7 +48,7 @@ impl Attempt {
         }
     }
 
-    /// Keys that it goes without.
+    /// Keys that this variant leaves out.
     fn left_out(self) -> Vec<String> {
         let keys: &[&str] = match self {
             Self::Whole => &[],
@@ -58,21 +59,21 @@ impl Attempt {
         keys.iter().map(|key| (*key).to_owned()).collect()
     }
 
-    /// Whether a Pipelock that took this document signs its boundary in a `session_open`.
+    /// Whether a Pipelock that accepts this variant signs its boundary in a `session_open`.
     pub fn binds_posture(self) -> bool {
         self == Self::Whole
     }
 }
 
 const HEARTBEATS: &str = "flight_recorder.completeness.heartbeat_interval";
-/// The key that makes every receipt durable before its action; 2.8 brought it.
+/// The key that makes every receipt durable before its action. Pipelock 2.8 introduced it.
 pub const RECEIPT_GATE: &str = "flight_recorder.require_receipts";
 const REDACT: &str = "flight_recorder.redact";
 
-/// What `mode` is when the caller says nothing, as in Pipelock's own action.
+/// The `mode` when the caller sets none, as in Pipelock's own GitHub Action.
 const DEFAULT_MODE: &str = "balanced";
 
-/// Limits that end an ordinary run: key, and the value that it gets unless the caller set one.
+/// Limits that would end an ordinary run: the key, and its value unless the caller sets one.
 const RAISED: [(&str, i64); 9] = [
     ("fetch_proxy.monitoring.max_requests_per_minute", 1_000_000),
     ("fetch_proxy.timeout_seconds", 600),
@@ -85,38 +86,39 @@ const RAISED: [(&str, i64); 9] = [
     ("websocket_proxy.idle_timeout_seconds", 3_600),
 ];
 
-/// The section on the interception of TLS.
+/// The section that configures TLS interception.
 const INTERCEPTION: &str = "tls_interception";
 
-/// How long an answer may be: 2.x cuts a longer one without a word. Every version knows the key.
+/// The longest response. Pipelock 2.x truncates a longer one without an error. Every version has
+/// this key.
 const LONGEST_ANSWER: &str = "fetch_proxy.max_response_mb";
 
-/// A policy as a real Pipelock gets it.
+/// The policy that a real Pipelock receives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PipelockPolicy {
-    /// The document: the exact bytes of the packet's `policy.yaml`.
+    /// The document, which is byte for byte the packet's `policy.yaml`.
     pub yaml: String,
-    /// `mode`: only `strict` enforces the list.
+    /// The value of `mode`. Only `strict` enforces the allow-list.
     pub mode: String,
-    /// Keys that the caller had set to something else.
+    /// Keys for which the caller had set a different value.
     pub overridden: Vec<String>,
-    /// `flight_recorder.redact`.
+    /// The value of `flight_recorder.redact`.
     pub redact: bool,
-    /// Limits that were raised, with their value.
+    /// Limits that were raised, each with its value.
     pub raised: Vec<String>,
-    /// Keys that this Pipelock does not know.
+    /// Keys that were left out because this Pipelock rejects them.
     pub left_out: Vec<String>,
-    /// Length at which an answer may be cut, bytes.
+    /// The length in bytes at which a response may be truncated.
     pub answer_cut: Option<u64>,
-    /// What a reader has to know of the caller's own keys.
+    /// Notices about the caller's own keys.
     pub notices: Vec<Notice>,
 }
 
-/// Makes the runtime policy of a real Pipelock. What the keys mean is its affair.
+/// Builds the runtime policy of a real Pipelock. Pipelock itself interprets the caller's keys.
 ///
 /// # Errors
-/// When the caller's document is not one YAML document with a mapping on top, or one of the
-/// sections that the run writes to is something else than a mapping.
+/// Returns [`PolicyError`] when the caller's document is not one YAML document with a mapping at
+/// the top, or when a section that the run writes to is not a mapping.
 pub fn build(
     caller_yaml: Option<&str>,
     keys: &PipelockKeys,
@@ -175,10 +177,11 @@ pub fn build(
     })
 }
 
-/// The files of the authority that the caller's document has TLS intercepted with: certificate, key.
+/// The certificate and key files of the authority, if the caller's document enables TLS
+/// interception with one.
 ///
 /// # Errors
-/// When it is not one YAML document with a mapping on top.
+/// Returns [`PolicyError`] when the text is not one YAML document with a mapping at the top.
 pub fn interception(caller_yaml: &str) -> Result<Option<(String, String)>, PolicyError> {
     let mut entries = document::read(caller_yaml)?;
     let find = |entries: &[Entry], key: &str| entries.iter().position(|entry| entry.key == key);
@@ -198,7 +201,7 @@ pub fn interception(caller_yaml: &str) -> Result<Option<(String, String)>, Polic
     Ok(text("ca_cert").zip(text("ca_key")).filter(|_| is_on))
 }
 
-/// The owned keys by their full name.
+/// The forced keys by their full names.
 fn forced(keys: &PipelockKeys, attempt: Attempt) -> Vec<(String, Node)> {
     let mut forced: Vec<(String, Node)> = owned_values(&keys.common)
         .into_iter()
@@ -206,7 +209,7 @@ fn forced(keys: &PipelockKeys, attempt: Attempt) -> Vec<(String, Node)> {
             "" => (key.to_owned(), value),
             _ => (format!("{section}.{key}"), value),
         })
-        // A Pipelock of 2.x rewrites what it has signed when it redacts: the caller may choose.
+        // Redaction makes Pipelock 2.x rewrite what it has signed, so the caller may switch it off.
         .filter(|(path, _)| path != REDACT)
         .collect();
     let own = [
@@ -225,7 +228,7 @@ fn forced(keys: &PipelockKeys, attempt: Attempt) -> Vec<(String, Node)> {
     forced
 }
 
-/// Sets the key `path` if the caller did not; true when it was set.
+/// Sets the key `path` unless the caller set it. Returns whether it was set.
 fn give(entries: &mut Vec<Entry>, path: &str, value: Node) -> Result<bool, PolicyError> {
     let (fields, key) = place(entries, path)?;
     let is_absent = !fields.iter().any(|entry| entry.key == key);
@@ -233,7 +236,7 @@ fn give(entries: &mut Vec<Entry>, path: &str, value: Node) -> Result<bool, Polic
     Ok(is_absent)
 }
 
-/// The mapping that holds the last key of a full name, its sections made where they are absent.
+/// The mapping that holds the last key of a full name. Missing sections are created.
 fn place<'a, 'b>(
     entries: &'a mut Vec<Entry>,
     path: &'b str,

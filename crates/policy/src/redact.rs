@@ -1,7 +1,8 @@
-//! Writes the target of a request without its query and without credentials. Pure.
+//! Writes the target of a request without its query and credentials.
 //!
-//! The relay and the built-in mediator both use [`target`], with one key, so the flow log and the receipts of a run
-//! hold the same text for the same request and can be compared without showing what the request carried.
+//! The relay and the built-in mediator both call [`target`] with the same key. The flow log and the
+//! receipts of a run therefore contain the same text for a request and can be compared without
+//! revealing what the request carried.
 use std::borrow::Cow;
 use std::fmt;
 
@@ -9,25 +10,27 @@ use crate::Host;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// What stands in place of a path segment that looks like a credential.
+/// The text that replaces a path segment that looks like a credential.
 pub const REDACTED: &str = "[redacted-value]";
-/// Longest path that is written out, bytes.
+/// The longest path that is written out, in bytes.
 const MAX_PATH: usize = 2 << 10;
-/// How often a segment is decoded before its last form is judged.
+/// How many times a segment is percent-decoded before the result is checked.
 const DECODINGS: usize = 3;
-/// Hex digits of a digest.
+/// Number of hex digits in a digest.
 const DIGEST: usize = 16;
-/// Bytes of a token that are looked at. Without a limit, the time would grow with the square of `sk-sk-sk-…`.
+/// Number of bytes of a token that are checked. Without a limit, the time would grow with the
+/// square of the length for texts like `sk-sk-sk-…`.
 const LONGEST_TAIL: usize = 64;
 
-/// The key of a run's digests.
+/// The key for a run's digests.
 ///
-/// It is random and never written to the packet: without it nobody can confirm a guess of a short query.
+/// It is random and never written to the packet. Without it, nobody can confirm a guess of a short
+/// query.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Key(String);
 
 impl Key {
-    /// The key with this text.
+    /// Makes a key from this text.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
@@ -40,11 +43,12 @@ impl fmt::Debug for Key {
     }
 }
 
-/// A URL, or an authority alone, in the one form that is recorded.
+/// Writes a URL, or an authority alone, in the form in which it is recorded.
 ///
-/// Scheme and host are in lower case, without a default port, user information or fragment. The query is replaced
-/// by its length and keyed digest, path segments that look like credentials by [`REDACTED`], and what exceeds 2 KiB
-/// of the path by length and digest. Applying it twice changes nothing.
+/// Scheme and host become lower case; the default port, user information and fragment are removed.
+/// The query is replaced by its length and keyed digest, path segments that look like credentials
+/// by [`REDACTED`], and the part of the path beyond 2 KiB by its length and digest. Applying the
+/// function to its own result changes nothing.
 pub fn target(text: &str, key: &Key) -> String {
     let Some((scheme, rest)) = text.split_once("://") else {
         return authority(text, None);
@@ -68,7 +72,7 @@ pub fn target(text: &str, key: &Key) -> String {
     format!("{scheme}://{host}{path}{}", query.unwrap_or_default())
 }
 
-/// Host and port; the port is left out if it is `default_port`.
+/// Host and port. `default_port` is left out.
 fn authority(text: &str, default_port: Option<&str>) -> String {
     let text = text.rsplit_once('@').map_or(text, |(_, after)| after);
     let (host, port) = match text.rsplit_once(':') {
@@ -90,7 +94,7 @@ fn hidden_query(query: &str, key: &Key) -> String {
     format!("?{}", mark("query", query, key))
 }
 
-/// The path with each credential replaced; an empty path is `/`, as HTTP sends it.
+/// The path with each credential replaced. An empty path becomes `/`, as HTTP sends it.
 fn segments(path: &str) -> String {
     if path.is_empty() {
         return String::from("/");
@@ -113,7 +117,7 @@ fn bounded(path: String, key: &Key) -> String {
     format!("{kept}{}", mark("path", rest, key))
 }
 
-/// `[WHAT LENGTH DIGEST]`. No URL holds a space, so a client cannot send one of these.
+/// Returns `[WHAT LENGTH DIGEST]`. A URL cannot contain a space, so a client cannot send this text.
 fn mark(what: &str, text: &str, key: &Key) -> String {
     let mut hasher = Sha256::new();
     hasher.update(key.0.as_bytes());
@@ -142,8 +146,8 @@ fn is_mark_at(path: &str, at: usize) -> bool {
     path.get(at..).is_some_and(|rest| is_mark(rest, "path"))
 }
 
-/// Whether a path segment, or another short text, holds what looks like a credential, in any of its percent-encoded
-/// forms.
+/// Whether a path segment or another short text contains a likely credential, in plain or
+/// percent-encoded form.
 pub fn is_credential(segment: &str) -> bool {
     let mut text = Cow::Borrowed(segment);
     for _ in 0..DECODINGS {
@@ -158,7 +162,7 @@ pub fn is_credential(segment: &str) -> bool {
     holds_token(&text)
 }
 
-/// The text with its escapes decoded, if it has any.
+/// The text with its escapes decoded, or `None` if it has no escapes.
 fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -180,13 +184,14 @@ fn decoded(text: &str) -> Option<String> {
     is_changed.then(|| String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// A kind of token.
+/// A kind of token, recognized by its prefix.
 struct Kind {
     prefix: &'static str,
-    /// How many bytes of the token's alphabet follow at least.
+    /// The minimum number of characters after the prefix.
     tail: usize,
     is_tail: fn(u8) -> bool,
-    /// Whether one of them is a digit or a capital letter. Ordinary words begin like such tokens.
+    /// Whether one of these characters must be a digit or a capital letter, because ordinary words
+    /// start with the same prefix.
     is_mixed: bool,
 }
 
@@ -213,7 +218,7 @@ static KINDS: [Kind; 15] = [
     kind("ASIA", 16, is_upper, false),
     kind("npm_", 20, is_alphanumeric, false),
     kind("pypi-", 16, is_word, true),
-    // A JSON Web Token begins with `{"` in base64, and has its parts between dots.
+    // A JSON Web Token starts with `{"` in base64, and dots separate its parts.
     kind("eyJ", 10, is_jwt, true),
     kind("hf_", 30, is_alphanumeric, false),
 ];
@@ -236,7 +241,7 @@ fn is_jwt(byte: u8) -> bool {
 
 fn holds_token(text: &str) -> bool {
     let bytes = text.as_bytes();
-    // A token starts where a word starts: `risk-…` is none.
+    // A token must start at the beginning of a word, so `risk-…` does not match `sk-`.
     let starts = (0..bytes.len()).filter(|at| {
         at.checked_sub(1)
             .and_then(|before| bytes.get(before))
@@ -269,7 +274,7 @@ impl Kind {
     }
 }
 
-/// `xoxb-…`, `xoxp-…` and their like.
+/// Matches Slack tokens: `xoxb-…`, `xoxp-…` and similar.
 fn is_slack(bytes: &[u8]) -> bool {
     match bytes.strip_prefix(b"xox") {
         Some([letter, b'-', tail @ ..]) => {
@@ -280,7 +285,7 @@ fn is_slack(bytes: &[u8]) -> bool {
     }
 }
 
-/// `bot<digits>:<35 characters>`, a Telegram bot's token as it stands in a path.
+/// Matches `bot<digits>:<35 characters>`, the form of a Telegram bot's token in a path.
 fn is_bot(bytes: &[u8]) -> bool {
     let Some(rest) = bytes.strip_prefix(b"bot") else {
         return false;

@@ -1,7 +1,7 @@
-//! Makes the runtime policy: the caller's document with the keys that the run itself decides.
+//! Builds the runtime policy: the caller's document with the keys that the run sets itself.
 //!
-//! The result is the packet's `policy.yaml`, byte for byte, and its SHA-256 is the policy hash of
-//! every receipt of the built-in mediator.
+//! The result is byte for byte the packet's `policy.yaml`. Its SHA-256 is the policy hash in every
+//! receipt of the built-in mediator.
 use sha2::{Digest, Sha256};
 
 use super::document::{self, Entry, Node, Value};
@@ -9,12 +9,12 @@ use super::error::PolicyError;
 use super::model::Policy;
 use super::parse;
 
-/// Values that the run decides, whatever the caller's document says.
+/// Values that the run sets, whatever the caller's document says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnedKeys {
-    /// `fetch_proxy.listen`, `127.0.0.1:PORT`.
+    /// `fetch_proxy.listen`, as `127.0.0.1:PORT`.
     pub listen: String,
-    /// `default_agent_identity`.
+    /// `default_agent_identity`, the actor in receipts.
     pub agent_identity: String,
     /// `flight_recorder.dir`, a path under `/run/egress/RUN`.
     pub evidence_dir: String,
@@ -22,23 +22,24 @@ pub struct OwnedKeys {
     pub signing_key_path: String,
 }
 
-/// A policy as the mediator gets it.
+/// The policy that the built-in mediator receives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuntimePolicy {
-    /// The document: the exact bytes of the packet's `policy.yaml`.
+    /// The document, which is byte for byte the packet's `policy.yaml`.
     pub yaml: String,
-    /// What it means.
+    /// The parsed form of the document.
     pub policy: Policy,
-    /// Keys that the caller had set to something else.
+    /// Keys for which the caller had set a different value.
     pub overridden: Vec<String>,
 }
 
-/// Makes the runtime policy of the built-in mediator.
+/// Builds the runtime policy of the built-in mediator.
 ///
-/// Without a document of the caller it is strict and empty: nothing may be reached.
+/// Without a document from the caller, the policy is strict and its allow-list is empty, so no
+/// destination is allowed.
 ///
 /// # Errors
-/// When the caller's document is not a policy that the built-in mediator carries out.
+/// Returns [`PolicyError`] when the built-in mediator cannot implement the caller's document.
 pub fn build(caller_yaml: Option<&str>, owned: &OwnedKeys) -> Result<RuntimePolicy, PolicyError> {
     let mut entries = match caller_yaml {
         Some(text) => document::read(text)?,
@@ -47,8 +48,8 @@ pub fn build(caller_yaml: Option<&str>, owned: &OwnedKeys) -> Result<RuntimePoli
             Node::of(Value::List(Vec::new())),
         )],
     };
-    // The caller's own words are checked before they are overruled, so that a mistake in them is
-    // told with the line it stands on.
+    // The caller's document is checked before keys are replaced, so that an error names the line in
+    // that document.
     check_sections(&entries)?;
     let caller = without_owned(&entries);
     parse::from_entries(&caller)?;
@@ -69,7 +70,7 @@ pub fn policy_hash(yaml: &str) -> String {
     hex::encode(Sha256::digest(yaml.as_bytes()))
 }
 
-/// The owned keys: section (empty at the top), key, value.
+/// The forced keys as section (empty at the top), key and value.
 pub(super) fn owned_values(owned: &OwnedKeys) -> [(&'static str, &'static str, Node); 10] {
     let yes = || Node::of(Value::Bool(true));
     [
@@ -131,7 +132,8 @@ fn check_sections(entries: &[Entry]) -> Result<(), PolicyError> {
     Ok(())
 }
 
-/// The caller's document less what will be replaced: a value that does not count is not judged.
+/// The caller's document without the keys that will be replaced, because their values are ignored
+/// and need no check.
 fn without_owned(entries: &[Entry]) -> Vec<Entry> {
     let mut kept: Vec<Entry> = entries
         .iter()
@@ -167,7 +169,8 @@ fn force(entries: &mut Vec<Entry>, owned: &OwnedKeys) -> Vec<String> {
     overridden
 }
 
-/// The mapping of a section, made when it is absent. `check_sections` has seen to the rest.
+/// The mapping of a section, created if it is absent. `check_sections` has already rejected
+/// sections that are not mappings.
 fn section_mut<'a>(entries: &'a mut Vec<Entry>, section: &str) -> Option<&'a mut Vec<Entry>> {
     set_default(entries, section, Node::of(Value::Map(Vec::new())));
     let entry = entries.iter_mut().find(|entry| entry.key == section)?;
@@ -182,7 +185,7 @@ fn section_mut<'a>(entries: &'a mut Vec<Entry>, section: &str) -> Option<&'a mut
     }
 }
 
-/// Sets a key; true when that changed a value which was there.
+/// Sets a key. Returns whether this changed an existing value.
 pub(super) fn replace(fields: &mut Vec<Entry>, key: &str, value: Node) -> bool {
     if let Some(entry) = fields.iter_mut().find(|entry| entry.key == key) {
         let changed = entry.value != value;

@@ -1,5 +1,5 @@
-//! The guard over resolved addresses: a public name must not lead to the machine itself, to its platform, or into a
-//! network that is not public.
+//! Checks resolved addresses: a public name must not lead to the machine itself, to its cloud
+//! platform, or into a network that is not public.
 use std::net::{IpAddr, Ipv6Addr};
 
 use egress_common::abi::{address as bits, halves};
@@ -18,7 +18,7 @@ pub struct Cidr {
 }
 
 impl Cidr {
-    /// Reads `address/bits`; a bare address is refused, as Pipelock refuses it.
+    /// Reads `address/bits`. A bare address is rejected, as in Pipelock.
     pub fn parse(text: &str) -> Option<Self> {
         let (base, bits) = text.split_once('/')?;
         let base: IpAddr = base.parse().ok()?;
@@ -30,12 +30,12 @@ impl Cidr {
         (bits <= longest).then_some(Self { base, bits })
     }
 
-    /// The first address and the prefix length, as the kernel's tables hold them.
+    /// The first address and the prefix length, as in the kernel's tables.
     pub fn prefix(&self) -> (IpAddr, u8) {
         (self.base, self.bits)
     }
 
-    /// Whether the range holds `address`.
+    /// Whether the range contains `address`.
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.base, address) {
             (IpAddr::V4(base), IpAddr::V4(address)) => {
@@ -57,21 +57,22 @@ impl Cidr {
     }
 }
 
-/// Which resolved addresses may be dialled. The kernel programs on the mediator's cgroup judge by the same rule.
+/// Which resolved addresses may be dialed. The kernel programs on the mediator's cgroup apply the
+/// same rule.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SsrfGuard {
-    /// Ranges that are open although they are not public.
+    /// Ranges that are allowed although they are not public.
     pub ip_allowlist: Vec<Cidr>,
     /// Names that may resolve to addresses of private networks.
     pub trusted_domains: AllowList,
 }
 
 impl SsrfGuard {
-    /// Judges one address that `host` stands for, and every IPv4 address that it embeds; `is_own` tells whether the
-    /// machine has an address.
+    /// Checks one resolved address of `host`, and every IPv4 address embedded in it. `is_own`
+    /// returns whether the machine has an address.
     ///
     /// # Errors
-    /// When it must not be dialled: why.
+    /// Returns the reason when the address must not be dialed.
     pub fn check(
         &self,
         host: &Host,
@@ -92,7 +93,7 @@ impl SsrfGuard {
                 .any(|range| range.contains(plain(whole))),
             opens_private: self.trusted_domains.allows(host),
             is_own: meanings.any(|meaning| is_own(plain(meaning))),
-            // The relay and the kernel programs judge ports.
+            // The relay and the kernel programs check ports.
             opens_port: true,
         };
         let reason = decide::reach(place::of(whole), known);

@@ -39,10 +39,7 @@ fn refused_documents_name_key_and_line() {
             "version: 1\nmod: strict\n",
             "policy line 2: unknown key `mod`",
         ),
-        (
-            "a\u{7}b: 1\n",
-            "policy line 1: not YAML that a policy can be written in",
-        ),
+        ("a\u{7}b: 1\n", "policy line 1: not valid YAML for a policy"),
         (
             "\"s3cr3t value\": 1\n",
             "policy line 1: unknown key `(not shown)`",
@@ -61,7 +58,7 @@ fn refused_documents_name_key_and_line() {
         ),
         (
             "api_allowlist: *none\n",
-            "policy line 1: an alias without its anchor",
+            "policy line 1: an alias refers to an anchor that is not defined",
         ),
         (
             "mode: strict\ndlp:\n  scan_env: true\n",
@@ -109,11 +106,11 @@ fn refused_documents_name_key_and_line() {
         ),
         (
             "default_agent_identity: \" a\"\n",
-            "policy line 1: `default_agent_identity` must be 1 to 128 characters without outer blanks",
+            "policy line 1: `default_agent_identity` must be 1 to 128 characters without leading or trailing spaces",
         ),
         (
             "x: !!python/object:os.system 1\n",
-            "policy line 1: not YAML that a policy can be written in",
+            "policy line 1: not valid YAML for a policy",
         ),
     ];
     for (text, expected) in cases {
