@@ -1,4 +1,4 @@
-//! System calls that the probes try. Each function returns what the kernel answers.
+//! System calls that the probes try. Each function returns the kernel's answer.
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -10,10 +10,10 @@ use nix::unistd::Pid;
 
 use crate::raw;
 
-/// Makes a ring with one entry.
+/// Creates an io_uring with one entry.
 ///
 /// # Errors
-/// Those of `io_uring_setup(2)`.
+/// Returns the error of `io_uring_setup(2)`.
 pub fn io_uring() -> io::Result<OwnedFd> {
     // `struct io_uring_params` has 120 bytes, all zero for the defaults.
     let mut parameters = [0_u64; 15];
@@ -22,10 +22,10 @@ pub fn io_uring() -> io::Result<OwnedFd> {
     unsafe { raw::open(libc::SYS_io_uring_setup, arguments) }
 }
 
-/// Makes a BPF array of one number.
+/// Creates a BPF array with one element.
 ///
 /// # Errors
-/// Those of `bpf(2)`.
+/// Returns the error of `bpf(2)`.
 pub fn bpf_map() -> io::Result<OwnedFd> {
     const MAP_CREATE: usize = 0;
     // map_type BPF_MAP_TYPE_ARRAY, key_size, value_size, max_entries.
@@ -42,7 +42,7 @@ pub fn bpf_map() -> io::Result<OwnedFd> {
 /// Opens the CPU clock of the calling process as a performance event.
 ///
 /// # Errors
-/// Those of `perf_event_open(2)`.
+/// Returns the error of `perf_event_open(2)`.
 pub fn perf_event() -> io::Result<OwnedFd> {
     const CLOEXEC: usize = 8; // PERF_FLAG_FD_CLOEXEC
     // The first version of `struct perf_event_attr` has 64 bytes: type PERF_TYPE_SOFTWARE, size, config
@@ -55,19 +55,19 @@ pub fn perf_event() -> io::Result<OwnedFd> {
     unsafe { raw::open(libc::SYS_perf_event_open, arguments) }
 }
 
-/// Makes a descriptor for page faults in user space.
+/// Creates a descriptor that handles page faults in user space.
 ///
 /// # Errors
-/// Those of `userfaultfd(2)`.
+/// Returns the error of `userfaultfd(2)`.
 pub fn userfaultfd() -> io::Result<OwnedFd> {
     // SAFETY: the call takes one number and returns a new descriptor. No memory is registered with it.
     unsafe { raw::open(libc::SYS_userfaultfd, [raw::sign_extended(libc::O_CLOEXEC)]) }
 }
 
-/// Makes the keyring of the calling process.
+/// Creates the keyring of the calling process.
 ///
 /// # Errors
-/// Those of `keyctl(2)`.
+/// Returns the error of `keyctl(2)`.
 pub fn keyring() -> io::Result<()> {
     const GET_KEYRING_ID: usize = 0;
     const PROCESS_KEYRING: i32 = -2;
@@ -76,10 +76,10 @@ pub fn keyring() -> io::Result<()> {
     unsafe { raw::call(libc::SYS_keyctl, arguments) }.map(drop)
 }
 
-/// Reads messages of the kernel, and returns how many bytes there were.
+/// Reads the kernel log and returns the number of bytes read.
 ///
 /// # Errors
-/// Those of `syslog(2)`.
+/// Returns the error of `syslog(2)`.
 pub fn kernel_log() -> io::Result<usize> {
     const READ_ALL: usize = 3;
     let mut buffer = [0_u8; 256];
@@ -88,16 +88,17 @@ pub fn kernel_log() -> io::Result<usize> {
     unsafe { raw::call(libc::SYS_syslog, arguments) }
 }
 
-/// Calls `getpid` through the entry of 32-bit programs. It returns only if the kernel has such an entry.
+/// Calls `getpid` through the system call entry of 32-bit programs. It returns only if the kernel
+/// has this entry.
 ///
 /// # Errors
-/// What the kernel answers, and `Unsupported` on machines without such an entry.
+/// Returns the kernel's error, or `Unsupported` on architectures without this entry.
 pub fn call_32bit() -> io::Result<i64> {
     #[cfg(target_arch = "x86_64")]
     {
         let mut number: i64 = 20;
         // SAFETY: the call takes no argument and writes no memory. The registers that some kernels
-        // do not keep are named.
+        // do not preserve are listed as outputs.
         unsafe {
             std::arch::asm!("int 0x80", inout("rax") number, out("r8") _, out("r9") _,
                 out("r10") _, out("r11") _, options(nostack));
@@ -111,10 +112,10 @@ pub fn call_32bit() -> io::Result<i64> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Calls `getpid` as x32 programs do.
+/// Calls `getpid` in the way of x32 programs.
 ///
 /// # Errors
-/// `ENOSYS` where the kernel has no x32, `Unsupported` on other machines.
+/// Returns `ENOSYS` if the kernel lacks x32, or `Unsupported` on other architectures.
 pub fn call_x32() -> io::Result<usize> {
     #[cfg(target_arch = "x86_64")]
     {
@@ -128,7 +129,7 @@ pub fn call_x32() -> io::Result<usize> {
 /// Becomes the tracer of `pid` without stopping it.
 ///
 /// # Errors
-/// Those of `ptrace(2)`.
+/// Returns the error of `ptrace(2)`.
 pub fn seize(pid: i32) -> io::Result<()> {
     Ok(ptrace::seize(Pid::from_raw(pid), ptrace::Options::empty())?)
 }
@@ -136,7 +137,7 @@ pub fn seize(pid: i32) -> io::Result<()> {
 /// Lets the parent trace the calling process, which then stops after its next `execve`.
 ///
 /// # Errors
-/// Those of `ptrace(2)`.
+/// Returns the error of `ptrace(2)`.
 pub fn trace_me() -> io::Result<()> {
     Ok(ptrace::traceme()?)
 }
@@ -146,10 +147,10 @@ pub fn trace_me() -> io::Result<()> {
 pub struct SharedSegment(i32);
 
 impl SharedSegment {
-    /// Makes the segment.
+    /// Creates the segment.
     ///
     /// # Errors
-    /// Those of `shmget(2)`.
+    /// Returns the error of `shmget(2)`.
     pub fn create(key: i32) -> io::Result<Self> {
         let flags = libc::IPC_CREAT | libc::IPC_EXCL | 0o666;
         segment(key, 4096, flags).map(Self)
@@ -166,7 +167,7 @@ impl Drop for SharedSegment {
 /// Looks up the segment of `key`.
 ///
 /// # Errors
-/// Those of `shmget(2)`.
+/// Returns the error of `shmget(2)`.
 pub fn shared_segment(key: i32) -> io::Result<()> {
     segment(key, 0, 0).map(drop)
 }
@@ -179,20 +180,20 @@ fn segment(key: i32, size: usize, flags: i32) -> io::Result<i32> {
     }
 }
 
-/// Unlocks a pseudo-terminal, and returns the path of its other end.
+/// Unlocks a pseudo-terminal and returns the path of its other end.
 ///
 /// # Errors
-/// Those of `ioctl(2)`.
+/// Returns the error of `ioctl(2)`.
 pub fn unlock_terminal(master: &impl AsFd) -> io::Result<PathBuf> {
     rustix::pty::unlockpt(master)?;
     let path = rustix::pty::ptsname(master, Vec::new())?;
     Ok(OsString::from_vec(path.into_bytes()).into())
 }
 
-/// Pushes one byte of input to whoever reads from `terminal`.
+/// Pushes one byte of input to the process that reads from `terminal`.
 ///
 /// # Errors
-/// Those of `ioctl(2)`, `TIOCSTI`.
+/// Returns the error of the `TIOCSTI` request of `ioctl(2)`.
 pub fn push_input(terminal: &impl AsFd) -> io::Result<()> {
     let (terminal, byte) = (terminal.as_fd().as_raw_fd(), b'x');
     // SAFETY: `TIOCSTI` reads one byte.

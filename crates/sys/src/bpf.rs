@@ -1,4 +1,4 @@
-//! The two bpf(2) commands for program kinds that the loader's library does not know.
+//! The two bpf(2) commands for program kinds that the loader library does not support.
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -11,10 +11,10 @@ const PROG_LOAD: usize = 5;
 const LINK_CREATE: usize = 28;
 /// `BPF_PROG_TYPE_CGROUP_SOCK_ADDR`.
 const CGROUP_SOCK_ADDR: u32 = 18;
-/// Bytes of `prog_name`, the final NUL among them.
+/// Size of `prog_name`, including the final NUL.
 const NAME_BYTES: usize = 16;
 
-/// The start of `union bpf_attr` for `BPF_PROG_LOAD`. The kernel reads zeros for what is not given.
+/// The start of `union bpf_attr` for `BPF_PROG_LOAD`. The kernel reads the missing fields as zero.
 #[repr(C)]
 #[derive(Default)]
 struct ProgLoad {
@@ -32,10 +32,11 @@ struct ProgLoad {
     expected_attach_type: u32,
 }
 
-/// Loads a program of the kind of `cgroup/connect4` for another attach type. An instruction is 8 bytes.
+/// Loads a program of the same kind as `cgroup/connect4` for another attach type. An instruction is
+/// 8 bytes long.
 ///
 /// # Errors
-/// `EINVAL` where the kernel does not know the attach type; those of the verifier.
+/// Returns `EINVAL` if the kernel lacks the attach type, or the error of the verifier.
 pub fn load_sock_addr<I: Copy>(
     name: &str,
     attach_type: u32,
@@ -66,10 +67,10 @@ pub fn load_sock_addr<I: Copy>(
     unsafe { raw::open(libc::SYS_bpf, arguments) }
 }
 
-/// Attaches a program to a cgroup for as long as the returned link is open.
+/// Attaches a program to a cgroup. The attachment lasts while the returned link is open.
 ///
 /// # Errors
-/// Those of bpf(2), `BPF_LINK_CREATE`.
+/// Returns the error of the `BPF_LINK_CREATE` command of bpf(2).
 pub fn link(program: &impl AsFd, cgroup: &impl AsFd, attach_type: u32) -> io::Result<OwnedFd> {
     let number = |fd: &dyn AsRawFd| u32::try_from(fd.as_raw_fd()).map_err(io::Error::other);
     // The start of `union bpf_attr` for this command: prog_fd, target_fd, attach_type, flags.

@@ -1,7 +1,8 @@
-//! The control sockets between the supervisor and its processes: typed at both ends.
+//! Typed control sockets between the supervisor and its processes.
 //!
-//! A channel is a `SOCK_SEQPACKET` socket with one JSON text a message. What can go wrong with a message is told apart
-//! here, once for all processes: its sender is gone, says nothing, or says what cannot be read.
+//! A channel is a `SOCK_SEQPACKET` socket that carries one JSON text per message. [`ChannelError`]
+//! distinguishes, for all processes, why there is no message: the sender has ended, sent nothing in
+//! time, or sent something that cannot be parsed.
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -16,40 +17,40 @@ use serde::de::DeserializeOwned;
 
 use crate::{fd, handover};
 
-/// One end of a control socket: sends `S`, receives `R`.
+/// One end of a control socket. It sends `S` and receives `R`.
 #[derive(Debug)]
 pub struct Channel<S, R> {
     socket: OwnedFd,
     messages: PhantomData<fn(S) -> R>,
 }
 
-/// A message and the descriptors that came with it.
+/// A message with its descriptors.
 #[derive(Debug)]
 pub struct Received<R> {
     /// The message.
     pub message: R,
-    /// Its descriptors, close-on-exec.
+    /// The descriptors, with close-on-exec set.
     pub fds: Vec<OwnedFd>,
 }
 
-/// Why there is no message.
+/// Why no message was received.
 #[derive(Debug, thiserror::Error)]
 pub enum ChannelError {
     /// The other end is closed.
-    #[error("it ended without a word")]
+    #[error("it ended without sending a message")]
     Ended,
-    /// Nothing came in time.
-    #[error("it said nothing for {0:?}")]
+    /// No message arrived in time.
+    #[error("it sent no message for {0:?}")]
     Silent(Duration),
-    /// What came is not a message of this channel.
-    #[error("its message cannot be read")]
+    /// The received bytes are not a message of this channel.
+    #[error("its message cannot be parsed")]
     Unreadable(#[source] serde_json::Error),
-    /// What came is a message that may not come now.
-    #[error("it sent {received} where {expected} was expected")]
+    /// The received message is not permitted at this point.
+    #[error("it sent an unexpected message: expected {expected}, received {received}")]
     Unexpected {
-        /// What may come.
+        /// The message that was expected.
         expected: &'static str,
-        /// What came, as `Debug` shows it.
+        /// The received message, in `Debug` form.
         received: String,
     },
     /// A system call failed.
@@ -58,7 +59,7 @@ pub enum ChannelError {
 }
 
 impl ChannelError {
-    /// `received` came where only `expected` may.
+    /// The error for a `received` message at a point where only `expected` is permitted.
     pub fn unexpected(expected: &'static str, received: &impl std::fmt::Debug) -> Self {
         Self::Unexpected {
             expected,
@@ -68,10 +69,10 @@ impl ChannelError {
 }
 
 impl<S, R> Channel<S, R> {
-    /// Both ends, the supervisor's first.
+    /// Creates both ends. The first one is the supervisor's.
     ///
     /// # Errors
-    /// Those of `socketpair(2)`.
+    /// Returns the error of `socketpair(2)`.
     pub fn pair() -> io::Result<(Self, Channel<R, S>)> {
         let flags = SockFlag::SOCK_CLOEXEC;
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
@@ -81,15 +82,16 @@ impl<S, R> Channel<S, R> {
     /// Takes ownership of an inherited end by its number.
     ///
     /// # Errors
-    /// As [`handover::inherited`].
+    /// Returns the errors of [`handover::inherited`].
     pub fn inherited(number: RawFd) -> io::Result<Self> {
         handover::inherited(number).map(Self::from)
     }
 
-    /// Says that no more messages follow; those of the other end still arrive. An end that is already closed is no error.
+    /// Closes this end for sending. Messages from the other end still arrive. An end that is
+    /// already closed is not an error.
     ///
     /// # Errors
-    /// Those of `shutdown(2)`.
+    /// Returns the error of `shutdown(2)`.
     pub fn finish(&self) -> io::Result<()> {
         match shutdown(self.socket.as_raw_fd(), Shutdown::Write) {
             Ok(()) | Err(nix::errno::Errno::ENOTCONN) => Ok(()),
@@ -97,10 +99,10 @@ impl<S, R> Channel<S, R> {
         }
     }
 
-    /// Whether something can be received, or the other end is closed; waits at most `within`.
+    /// Whether a message can be received or the other end is closed. Waits at most `within`.
     ///
     /// # Errors
-    /// Those of `poll(2)`.
+    /// Returns the error of `poll(2)`.
     pub fn is_ready(&self, within: Duration) -> io::Result<bool> {
         let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
         let timeout = PollTimeout::try_from(within).unwrap_or(PollTimeout::MAX);
@@ -109,10 +111,10 @@ impl<S, R> Channel<S, R> {
 }
 
 impl<S: Serialize, R> Channel<S, R> {
-    /// Sends a message, waiting while the buffer is full.
+    /// Sends a message, and blocks while the buffer is full.
     ///
     /// # Errors
-    /// Those of `send(2)`; `EPIPE` when the other end is closed.
+    /// Returns the error of `send(2)`; `EPIPE` means that the other end is closed.
     pub fn send(&self, message: &S) -> io::Result<()> {
         handover::send_message(&self.socket, message)
     }
@@ -120,7 +122,7 @@ impl<S: Serialize, R> Channel<S, R> {
     /// Sends a message with descriptors.
     ///
     /// # Errors
-    /// Those of `sendmsg(2)`.
+    /// Returns the error of `sendmsg(2)`.
     pub fn send_with(&self, message: &S, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         fd::send_with_fds(&self.socket, &serde_json::to_vec(message)?, fds)
     }
@@ -130,15 +132,15 @@ impl<S, R: DeserializeOwned> Channel<S, R> {
     /// Waits for the next message.
     ///
     /// # Errors
-    /// Any of [`ChannelError`] but `Silent` and `Unexpected`.
+    /// Returns any [`ChannelError`] except `Silent` and `Unexpected`.
     pub fn receive(&self) -> Result<Received<R>, ChannelError> {
         self.take(MsgFlags::empty())
     }
 
-    /// Waits for the next message, at most `within`.
+    /// Waits at most `within` for the next message.
     ///
     /// # Errors
-    /// Any of [`ChannelError`] but `Unexpected`.
+    /// Returns any [`ChannelError`] except `Unexpected`.
     pub fn receive_within(&self, within: Duration) -> Result<Received<R>, ChannelError> {
         if !self.is_ready(within)? {
             return Err(ChannelError::Silent(within));
@@ -146,10 +148,10 @@ impl<S, R: DeserializeOwned> Channel<S, R> {
         self.take(MsgFlags::empty())
     }
 
-    /// The next message, if one has arrived.
+    /// Returns the next message if one has arrived.
     ///
     /// # Errors
-    /// As [`Self::receive`].
+    /// Returns the errors of [`Self::receive`].
     pub fn try_receive(&self) -> Result<Option<Received<R>>, ChannelError> {
         match self.take(MsgFlags::MSG_DONTWAIT) {
             Err(ChannelError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),

@@ -1,9 +1,9 @@
-//! Gives wall-clock time; the only reader of the system clock.
+//! Returns the wall-clock time. Only this module reads the system clock.
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// The current time, UTC, as the writers of evidence want it: RFC 3339 with up to nine fraction
-/// digits, trailing zeros trimmed, `Z`.
+/// The current UTC time in the format of the evidence files: RFC 3339 with up to nine fraction
+/// digits, without trailing zeros, with `Z`.
 pub fn now_rfc3339() -> String {
     rfc3339(OffsetDateTime::now_utc())
 }

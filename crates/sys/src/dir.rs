@@ -1,4 +1,4 @@
-//! Directories by descriptor: nothing in them is followed.
+//! Accesses directories by descriptor, without following links.
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -12,25 +12,25 @@ use nix::sys::stat::Mode;
 /// Opens the directory `name` of `dir`, which must not be a link.
 ///
 /// # Errors
-/// Those of `openat(2)`.
+/// Returns the error of `openat(2)`.
 pub fn open_dir(dir: &impl AsFd, name: &OsStr) -> io::Result<OwnedFd> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     Ok(openat(dir, name, flags, Mode::empty())?)
 }
 
-/// Opens the directory `path`, which was without links when it was looked up: an agent that owns a directory
-/// on the way may have put one there since.
+/// Opens the directory `path`. The path had no links when it was resolved, but an agent that owns
+/// one of its directories may have added one since.
 ///
 /// # Errors
-/// Those of `openat2(2)`; `ELOOP` for a link.
+/// Returns the error of `openat2(2)`; `ELOOP` means that the path contains a link.
 pub fn hold(path: &Path) -> io::Result<OwnedFd> {
     without_links(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)
 }
 
-/// Finds `path` by the same rule, without opening what is there.
+/// Finds `path` by the same rule, without opening the file itself.
 ///
 /// # Errors
-/// Those of `openat2(2)`; `ELOOP` for a link.
+/// Returns the error of `openat2(2)`; `ELOOP` means that the path contains a link.
 pub fn find(path: &Path) -> io::Result<OwnedFd> {
     without_links(path, OFlag::O_PATH)
 }
@@ -42,31 +42,32 @@ fn without_links(path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
     Ok(openat2(AT_FDCWD, path, how)?)
 }
 
-/// Memory that the names of one directory take at most, bytes: some millions of short names. A program may make as many
-/// as its file system has room for.
+/// The most memory for the names of one directory, in bytes: enough for millions of short names. A
+/// program may create as many names as its file system has room for.
 const LONGEST_LIST: usize = 512 << 20;
 
-/// Names in a directory, in the order of their bytes.
+/// Lists the names in a directory, sorted by their bytes.
 ///
 /// # Errors
-/// Those of `getdents(2)`, and when there are too many to be held in memory.
+/// Returns the error of `getdents(2)`, or an error when the names exceed the memory limit.
 pub fn list(dir: &impl AsFd) -> io::Result<Vec<OsString>> {
     match names(dir, LONGEST_LIST)? {
         (names, true) => Ok(names),
-        (_, false) => Err(io::Error::other("a directory has too many entries")),
+        (_, false) => Err(io::Error::other("the directory has too many entries")),
     }
 }
 
-/// The first names in a directory, as many as fit into `most` bytes of memory, sorted; and whether these are all.
+/// Reads names from a directory until they fill `most` bytes of memory. Returns them sorted, and
+/// whether the list is complete.
 ///
 /// # Errors
-/// Those of `getdents(2)`.
+/// Returns the error of `getdents(2)`.
 pub fn names(dir: &impl AsFd, most: usize) -> io::Result<(Vec<OsString>, bool)> {
-    // What a vector and the allocator add to each.
+    // Overhead of the vector and the allocator for each name.
     const ADDED: usize = 64;
     let mut names = Vec::new();
     let mut left = most;
-    // A descriptor of its own: the offset of a shared one would be shared too.
+    // A new descriptor, because the offset of a duplicated one would be shared.
     let fresh = open_dir(dir, OsStr::new("."))?;
     for entry in Dir::from_fd(fresh)?.iter() {
         let name = entry?.file_name().to_bytes().to_vec();

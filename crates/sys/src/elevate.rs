@@ -1,4 +1,4 @@
-//! Starts this program again as root, by `sudo`.
+//! Starts this program again as root through `sudo`.
 use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
@@ -6,33 +6,34 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 use nix::sys::signal::{SigSet, Signal};
 
-/// Signals that ask a step to end.
+/// Signals that request this process to end.
 const ENDING: [Signal; 3] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM];
 
-/// Runs `argv`, gives it `input` and then an open pipe as standard input, and waits for its end. A
-/// signal that asks this process to end closes the pipe: what `sudo` starts belongs to root and can
-/// be told in no other way. The same happens when this process is killed.
+/// Runs `argv`, writes `input` to its standard input, keeps that pipe open, and waits until it
+/// ends. A signal that requests this process to end closes the pipe. Processes that `sudo` starts
+/// run as root and cannot be signaled, so the closed pipe is their signal to end. The pipe also closes
+/// when this process is killed.
 ///
 /// # Order
-/// While this process has one thread.
+/// Call this while the process has one thread.
 ///
 /// # Errors
-/// When it cannot be started or waited for.
+/// Fails when `argv` is empty, or the program cannot be started, written to or waited for.
 pub fn run<S: AsRef<OsStr>>(argv: &[S], input: &[u8]) -> io::Result<ExitStatus> {
     let (program, arguments) = argv
         .split_first()
         .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-    let mut heard = SigSet::empty();
+    let mut awaited = SigSet::empty();
     for signal in ENDING {
-        heard.add(signal);
+        awaited.add(signal);
     }
-    heard.add(Signal::SIGCHLD);
-    heard.thread_block()?;
-    let mut child = start(program.as_ref(), arguments, heard)?;
+    awaited.add(Signal::SIGCHLD);
+    awaited.thread_block()?;
+    let mut child = start(program.as_ref(), arguments, awaited)?;
     let mut pipe = child.stdin.take();
     if let Some(pipe) = &mut pipe {
         match pipe.write_all(input) {
-            // It ended before it read; its status says why.
+            // The program ended before it read its input; its exit status explains why.
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error),
             Ok(()) | Err(_) => {}
         }
@@ -41,7 +42,7 @@ pub fn run<S: AsRef<OsStr>>(argv: &[S], input: &[u8]) -> io::Result<ExitStatus> 
         if let Some(status) = child.try_wait()? {
             return Ok(status);
         }
-        if heard.wait()? != Signal::SIGCHLD {
+        if awaited.wait()? != Signal::SIGCHLD {
             drop(pipe.take());
         }
     }
@@ -49,7 +50,7 @@ pub fn run<S: AsRef<OsStr>>(argv: &[S], input: &[u8]) -> io::Result<ExitStatus> 
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "sudo is the one foreign program that the product starts as the runner's user"
+    reason = "sudo is the only external program that egress starts as the calling user"
 )]
 fn start<S: AsRef<OsStr>>(program: &OsStr, arguments: &[S], blocked: SigSet) -> io::Result<Child> {
     let mut command = Command::new(program);

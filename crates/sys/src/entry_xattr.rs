@@ -1,4 +1,4 @@
-//! Extended attributes of a directory's entry. If the entry is a link, the link itself is meant.
+//! Extended attributes of directory entries. For a symbolic link, they belong to the link itself.
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -7,14 +7,15 @@ use rustix::buffer::spare_capacity;
 use rustix::fs::{XattrFlags, lgetxattr, llistxattr, lremovexattr, lsetxattr};
 use rustix::io::Errno;
 
-/// The entry's path by way of its directory's descriptor, since the calls on links take no descriptor.
+/// The entry's path through its directory's descriptor, because the calls that do not follow links
+/// take no descriptor.
 fn by_descriptor(dir: &impl AsFd, name: &OsStr) -> OsString {
     let mut path = OsString::from(format!("/proc/self/fd/{}/", dir.as_fd().as_raw_fd()));
     path.push(name);
     path
 }
 
-/// Calls with a growing buffer until the kernel's answer fits.
+/// Repeats the call with a growing buffer until the kernel's answer fits.
 fn filled(call: impl Fn(&mut Vec<u8>) -> rustix::io::Result<usize>) -> rustix::io::Result<Vec<u8>> {
     let mut buffer = Vec::with_capacity(256);
     loop {
@@ -27,10 +28,10 @@ fn filled(call: impl Fn(&mut Vec<u8>) -> rustix::io::Result<usize>) -> rustix::i
     }
 }
 
-/// Names of all attributes; none where the file system has no such thing.
+/// Lists the names of all attributes. The list is empty if the file system does not support them.
 ///
 /// # Errors
-/// Those of `llistxattr(2)`.
+/// Returns the error of `llistxattr(2)`.
 pub fn names(dir: &impl AsFd, name: &OsStr) -> io::Result<Vec<CString>> {
     let path = by_descriptor(dir, name);
     match filled(|buffer| llistxattr(&path, spare_capacity(buffer))) {
@@ -44,10 +45,10 @@ pub fn names(dir: &impl AsFd, name: &OsStr) -> io::Result<Vec<CString>> {
     }
 }
 
-/// The value of one attribute, if it is set.
+/// Reads the value of one attribute, if it is set.
 ///
 /// # Errors
-/// Those of `lgetxattr(2)`.
+/// Returns the error of `lgetxattr(2)`.
 pub fn value(dir: &impl AsFd, name: &OsStr, attribute: &CStr) -> io::Result<Option<Vec<u8>>> {
     let path = by_descriptor(dir, name);
     match filled(|buffer| lgetxattr(&path, attribute, spare_capacity(buffer))) {
@@ -60,16 +61,16 @@ pub fn value(dir: &impl AsFd, name: &OsStr, attribute: &CStr) -> io::Result<Opti
 /// Sets one attribute.
 ///
 /// # Errors
-/// Those of `lsetxattr(2)`.
+/// Returns the error of `lsetxattr(2)`.
 pub fn set(dir: &impl AsFd, name: &OsStr, attribute: &CStr, value: &[u8]) -> io::Result<()> {
     let path = by_descriptor(dir, name);
     Ok(lsetxattr(&path, attribute, value, XattrFlags::empty())?)
 }
 
-/// Removes one attribute; one that is not there is no error.
+/// Removes one attribute. A missing attribute is not an error.
 ///
 /// # Errors
-/// Those of `lremovexattr(2)`.
+/// Returns the error of `lremovexattr(2)`.
 pub fn remove(dir: &impl AsFd, name: &OsStr, attribute: &CStr) -> io::Result<()> {
     match lremovexattr(by_descriptor(dir, name), attribute) {
         Ok(()) | Err(Errno::NODATA) => Ok(()),

@@ -1,4 +1,5 @@
-//! Descriptors: which the caller left open, which the next program keeps, and passing them over a socket.
+//! Descriptors: lists inherited ones, controls which ones survive `execve`, and passes them over
+//! sockets.
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut, Seek, Write};
 use std::mem::MaybeUninit;
@@ -14,12 +15,12 @@ use rustix::net::{
 
 use crate::raw;
 
-/// What the caller left open for this process: number and `readlink` text of every descriptor from 3 up, and of a
-/// standard stream that is a socket, since what is written to it leaves by way of its peer. Sockets are followed by
-/// the peer's address.
+/// Lists the descriptors that the caller left open, as number and `readlink` text. The list
+/// contains every descriptor from 3 up, and a standard stream if it is a socket, because data
+/// written to it leaves through its peer. The text of a socket includes the peer's address.
 ///
 /// # Errors
-/// When `/proc/self/fd` cannot be read.
+/// Fails when `/proc/self/fd` cannot be read.
 pub fn inherited() -> io::Result<Vec<(RawFd, String)>> {
     let mut open = Vec::new();
     for entry in std::fs::read_dir("/proc/self/fd")? {
@@ -28,7 +29,7 @@ pub fn inherited() -> io::Result<Vec<(RawFd, String)>> {
             .file_name()
             .to_str()
             .and_then(|n| n.parse::<RawFd>().ok());
-        // The descriptor of this very listing is gone again when its link is read.
+        // The descriptor of this listing is closed before its link is read.
         if let (Some(number), Ok(target)) = (number, std::fs::read_link(entry.path())) {
             let mut target = target.to_string_lossy().into_owned();
             if target.starts_with("socket:") {
@@ -45,7 +46,7 @@ pub fn inherited() -> io::Result<Vec<(RawFd, String)>> {
     Ok(open)
 }
 
-/// Where the other end of a socket is, to follow its name.
+/// Describes the peer of a socket, as a suffix to the socket's name.
 fn peer(socket: RawFd) -> String {
     match getpeername::<SockaddrStorage>(socket) {
         Ok(address) => format!(" connected to {address}"),
@@ -53,46 +54,47 @@ fn peer(socket: RawFd) -> String {
     }
 }
 
-/// Marks every descriptor from `first` up to be closed by the next `execve`.
+/// Sets close-on-exec on every descriptor from `first` up.
 ///
 /// # Errors
-/// `ENOSYS` before Linux 5.11.
+/// Returns `ENOSYS` before Linux 5.11.
 pub fn cloexec_from(first: u32) -> io::Result<()> {
     let arguments = [first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC].map(|word| word as usize);
     // SAFETY: the call takes numbers, and with this flag it closes nothing.
     unsafe { raw::call(libc::SYS_close_range, arguments) }.map(drop)
 }
 
-/// Closes every descriptor from 3 up but `kept`.
+/// Closes every descriptor from 3 up except `kept`.
 ///
 /// # Safety
-/// No object that owns or borrows another one of them may be used afterwards, not even dropped.
+/// No object that owns or borrows one of the closed descriptors may be used afterwards, not even
+/// dropped.
 pub(crate) unsafe fn close_others(kept: &impl AsFd) -> io::Result<()> {
     let kept = raw::fd(kept);
     for (first, last) in [(3, kept.saturating_sub(1)), (kept + 1, u32::MAX as usize)] {
         if first <= last {
-            // SAFETY: the caller vouches for the objects that own these descriptors.
+            // SAFETY: the caller guarantees that no object uses these descriptors any more.
             unsafe { raw::call(libc::SYS_close_range, [first, last, 0]) }?;
         }
     }
     Ok(())
 }
 
-/// Lets the next `execve` keep `fd`.
+/// Clears close-on-exec, so that the next `execve` keeps `fd`.
 ///
 /// # Errors
-/// Those of `fcntl(2)`.
+/// Returns the error of `fcntl(2)`.
 pub fn keep_over_exec(fd: &impl AsFd) -> io::Result<()> {
     Ok(fcntl_setfd(fd, FdFlags::empty())?)
 }
 
-/// Most descriptors in one datagram.
+/// The most descriptors in one datagram.
 const MOST_FDS: usize = 16;
 
 /// Sends `message` with at most 16 descriptors in one datagram.
 ///
 /// # Errors
-/// Those of `sendmsg(2)`; `EMSGSIZE` for more descriptors.
+/// Returns the error of `sendmsg(2)`, or `EMSGSIZE` for more than 16 descriptors.
 pub fn send_with_fds(socket: &impl AsFd, message: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
@@ -105,19 +107,20 @@ pub fn send_with_fds(socket: &impl AsFd, message: &[u8], fds: &[BorrowedFd<'_>])
     Ok(())
 }
 
-/// One datagram with the descriptors that came with it; an empty message means that the peer is gone.
+/// A datagram with its descriptors. An empty message means that the peer has closed its end.
 #[derive(Debug)]
 pub struct Received {
     /// The message's bytes.
     pub bytes: Vec<u8>,
-    /// Its descriptors, close-on-exec.
+    /// The descriptors, with close-on-exec set.
     pub fds: Vec<OwnedFd>,
 }
 
 /// Receives one datagram of at most 64 KiB and 16 descriptors.
 ///
 /// # Errors
-/// Those of `recvmsg(2)`; `EMSGSIZE` when the message or its descriptors were cut.
+/// Returns the error of `recvmsg(2)`, or `EMSGSIZE` when the message or its descriptors were
+/// truncated.
 pub fn receive(socket: &impl AsFd, flags: MsgFlags) -> io::Result<Received> {
     let mut bytes = vec![0; 64 * 1024];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
@@ -137,7 +140,7 @@ pub fn receive(socket: &impl AsFd, flags: MsgFlags) -> io::Result<Received> {
         }
     }
     let cut = ReturnFlags::TRUNC | ReturnFlags::CTRUNC;
-    // Aligned, the buffer may have room for some more.
+    // Because of alignment, the buffer may have room for more than `MOST_FDS` descriptors.
     if received.flags.intersects(cut) || fds.len() > MOST_FDS {
         return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
     }
@@ -145,10 +148,10 @@ pub fn receive(socket: &impl AsFd, flags: MsgFlags) -> io::Result<Received> {
     Ok(Received { bytes, fds })
 }
 
-/// A memory file that holds `bytes`, rewound. Nobody can change it any more.
+/// Creates a rewound memory file that holds `bytes`. It is sealed, so nobody can change it.
 ///
 /// # Errors
-/// Those of `memfd_create(2)`, `write(2)` and `fcntl(2)`.
+/// Returns the error of `memfd_create(2)`, `write(2)` or `fcntl(2)`.
 pub fn memory_file(name: &std::ffi::CStr, bytes: &[u8]) -> io::Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let mut file = File::from(memfd_create(name, flags)?);
@@ -191,7 +194,7 @@ mod tests {
         }
         let many = send_with_fds(&ours, b"many", &[file.as_fd(); 17]);
         assert_eq!(many.unwrap_err().raw_os_error(), Some(libc::EMSGSIZE));
-        // More than the receiver has room for, by another sender.
+        // Another sender passes more descriptors than the receiver has room for.
         let numbers = [file.as_raw_fd(); 17];
         let rights = [nix::sys::socket::ControlMessage::ScmRights(&numbers)];
         let iov = [IoSlice::new(b"many")];

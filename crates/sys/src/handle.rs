@@ -1,4 +1,4 @@
-//! Files by their handle, by which a file system finds an inode when no name leads to it.
+//! Opens files by handle, with which a file system finds an inode without a name.
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -7,7 +7,7 @@ use crate::raw;
 /// `MAX_HANDLE_SZ` of `<linux/fcntl.h>`.
 const MOST: usize = 128;
 
-/// `struct file_handle` with room for any handle.
+/// `struct file_handle` with room for the longest handle.
 #[repr(C)]
 struct FileHandle {
     length: u32,
@@ -15,10 +15,11 @@ struct FileHandle {
     bytes: [u8; MOST],
 }
 
-/// Opens the inode that `bytes` stands for on the file system of `mount`, as a place only.
+/// Opens the inode with the handle `bytes` on the file system of `mount`, as an `O_PATH`
+/// descriptor.
 ///
 /// # Errors
-/// `ESTALE` when there is no such inode any more, and the others of `open_by_handle_at(2)`.
+/// Returns `ESTALE` when the inode no longer exists, or another error of `open_by_handle_at(2)`.
 pub fn open(mount: &impl AsFd, kind: u8, bytes: &[u8]) -> io::Result<OwnedFd> {
     let mut handle = FileHandle {
         length: u32::try_from(bytes.len()).map_err(io::Error::other)?,

@@ -1,7 +1,8 @@
-//! How the supervisor's helper processes receive their plan and answer.
+//! Passes a plan to the supervisor's helper processes, and messages back.
 //!
 //! A helper is the same binary with a hidden first argument and two descriptor numbers: a sealed
-//! memory file that holds its plan as JSON, and a `SOCK_SEQPACKET` socket for one JSON text a message.
+//! memory file with its plan as JSON, and a `SOCK_SEQPACKET` socket that carries one JSON text per
+//! message.
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -12,14 +13,14 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Takes ownership of an inherited descriptor by its number, once.
+/// Takes ownership of an inherited descriptor by its number. This works once for each descriptor.
 ///
-/// All that this program opens is close-on-exec, so a descriptor without that flag came with the `execve`. Taking it sets
-/// the flag.
+/// This program opens everything with close-on-exec, so a descriptor without that flag was
+/// inherited through `execve`. Taking the descriptor sets the flag.
 ///
 /// # Errors
-/// `EBADF` when no such descriptor is open, or when it was not inherited or is taken already. `EINVAL` for the standard
-/// streams.
+/// Returns `EBADF` when the descriptor is not open, was not inherited or has already been taken,
+/// and `EINVAL` for the standard streams.
 pub fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
     static TAKING: Mutex<()> = Mutex::new(());
     if fd < 3 {
@@ -44,7 +45,7 @@ pub fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
 /// Reads and closes the plan in the inherited memory file `fd`.
 ///
 /// # Errors
-/// When the descriptor is not open or does not hold the JSON of a `T`.
+/// Fails when the descriptor cannot be taken or does not contain the JSON of a `T`.
 pub fn read_plan<T: DeserializeOwned>(fd: RawFd) -> io::Result<T> {
     let mut file = File::from(inherited(fd)?);
     file.seek(SeekFrom::Start(0))?;
@@ -53,10 +54,10 @@ pub fn read_plan<T: DeserializeOwned>(fd: RawFd) -> io::Result<T> {
     serde_json::from_slice(&text).map_err(io::Error::from)
 }
 
-/// Sends one message on a control socket, waiting while its buffer is full.
+/// Sends one message on a control socket, and blocks while its buffer is full.
 ///
 /// # Errors
-/// Those of `send(2)`; `EPIPE` means that the supervisor is gone.
+/// Returns the error of `send(2)`; `EPIPE` means that the supervisor has ended.
 pub fn send_message<T: Serialize>(socket: &impl AsFd, message: &T) -> io::Result<()> {
     let text = serde_json::to_vec(message)?;
     loop {
@@ -79,7 +80,7 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         let refused = |fd| inherited(fd).unwrap_err().raw_os_error();
         assert_eq!(refused(file.as_raw_fd()), Some(libc::EBADF));
-        // As it comes out of an execve.
+        // Set up like a descriptor that was inherited through execve.
         let copy = rustix::io::fcntl_dupfd_cloexec(&file, 900).unwrap();
         fcntl_setfd(&copy, FdFlags::empty()).unwrap();
         let number = copy.into_raw_fd();

@@ -1,4 +1,5 @@
-//! Safe functions around single system calls. The only `unsafe` code of user space.
+//! Safe functions around single system calls. This crate holds the only `unsafe` code in user
+//! space.
 #![cfg(target_os = "linux")]
 #![expect(
     unsafe_code,

@@ -1,4 +1,4 @@
-//! Detached mounts, idmapped mounts, and `pivot_root`.
+//! Detached mounts, id-mapped mounts and `pivot_root`.
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -8,20 +8,21 @@ use rustix::mount::{MoveMountFlags, OpenTreeFlags};
 
 use crate::raw;
 
-/// A detached copy of the mount at the file `at`: that one mount alone, without what is mounted below it.
+/// Makes a detached copy of the mount at the file `at`, without the mounts below it.
 ///
 /// # Errors
-/// Those of `open_tree(2)`.
+/// Returns the error of `open_tree(2)`.
 pub fn open_tree(at: &impl AsFd) -> io::Result<OwnedFd> {
     let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let flags = clone | OpenTreeFlags::AT_EMPTY_PATH;
     Ok(rustix::mount::open_tree(at, c"", flags)?)
 }
 
-/// Changes a detached mount: sets the attributes `MOUNT_ATTR_*` of `set`, and gives it the id map of a user namespace.
+/// Changes a detached mount: sets the `MOUNT_ATTR_*` attributes in `set` and applies the id map of
+/// a user namespace.
 ///
 /// # Errors
-/// `EINVAL` where the file system does not support idmapped mounts, or before Linux 5.12.
+/// Returns `EINVAL` if the file system does not support id-mapped mounts, or before Linux 5.12.
 pub fn set_attributes(tree: &impl AsFd, set: u64, idmap: Option<BorrowedFd<'_>>) -> io::Result<()> {
     let mut attr = libc::mount_attr {
         attr_set: set,
@@ -48,19 +49,19 @@ pub fn set_attributes(tree: &impl AsFd, set: u64, idmap: Option<BorrowedFd<'_>>)
 /// Attaches a detached mount at `target`.
 ///
 /// # Errors
-/// Those of `move_mount(2)`.
+/// Returns the error of `move_mount(2)`.
 pub fn move_mount(tree: &impl AsFd, target: &Path) -> io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     Ok(rustix::mount::move_mount(tree, c"", CWD, target, flags)?)
 }
 
-/// Makes `root` the root directory and drops the old one with all its mounts.
+/// Makes `root` the root directory, and detaches the old root with all its mounts.
 ///
 /// # Errors
-/// Those of `pivot_root(2)`, `umount2(2)` and `chdir(2)`.
+/// Returns the error of `pivot_root(2)`, `umount2(2)` or `chdir(2)`.
 pub fn pivot_into(root: &Path) -> io::Result<()> {
     std::env::set_current_dir(root)?;
-    // The old root lands on top of the new one, from where it is detached (pivot_root(2), NOTES).
+    // The old root is stacked on the new one and is detached from there (pivot_root(2), NOTES).
     nix::unistd::pivot_root(".", ".")?;
     nix::mount::umount2(".", nix::mount::MntFlags::MNT_DETACH)?;
     std::env::set_current_dir("/")

@@ -1,4 +1,5 @@
-//! Brings up the loopback device of a fresh network namespace and gives it addresses (rtnetlink(7)).
+//! Brings up the loopback device of a new network namespace and adds addresses to it
+//! (rtnetlink(7)).
 use std::io;
 use std::net::IpAddr;
 
@@ -14,22 +15,22 @@ const ADDRESSES: [u16; 2] = [1, 2];
 /// `lo` is interface 1 in every network namespace.
 const LOOPBACK: u32 = 1;
 
-/// Sets `lo` up: 127.0.0.1 and `::1` appear by themselves.
+/// Brings `lo` up. The kernel then adds 127.0.0.1 and `::1`.
 ///
 /// # Errors
-/// Those of the netlink socket, and `EPERM` without `CAP_NET_ADMIN`.
+/// Returns the error of the netlink socket, or `EPERM` without `CAP_NET_ADMIN`.
 pub fn loopback_up() -> io::Result<()> {
     let up = u32::try_from(libc::IFF_UP).map_err(io::Error::other)?;
-    // `struct ifinfomsg`: family and type, index, flags, and which of the flags change.
+    // `struct ifinfomsg`: family and type, index, flags, and the mask of changed flags.
     let body = [0, LOOPBACK, up, up].map(u32::to_ne_bytes).concat();
     Netlink::open(SockProtocol::NetlinkRoute)?.change(SET_LINK, &body)
 }
 
-/// Adds an address to `lo`, with a prefix that holds no other.
+/// Adds an address to `lo`, with a prefix length that covers only this address.
 ///
 /// # Errors
-/// Those of the netlink socket, and `EPERM` without `CAP_NET_ADMIN`. For IPv6 `EOPNOTSUPP` on a kernel without it, and
-/// `EACCES` where it is disabled.
+/// Returns the error of the netlink socket, or `EPERM` without `CAP_NET_ADMIN`. For IPv6, returns
+/// `EOPNOTSUPP` if the kernel lacks it and `EACCES` if it is disabled.
 pub fn add_to_loopback(address: IpAddr) -> io::Result<()> {
     let (family, bits) = if address.is_ipv4() {
         (libc::AF_INET, 32)
@@ -71,7 +72,7 @@ mod tests {
         let parsed = |text: &str| text.parse::<IpAddr>().unwrap();
         let make = move || {
             if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
-                // Only root makes a namespace.
+                // Only root can create a namespace.
                 return assert_eq!(error, Errno::EPERM);
             }
             assert!(!has_route(parsed("127.0.0.1")));
@@ -84,7 +85,7 @@ mod tests {
                     continue;
                 }
                 assert!(!has_route(own), "{own}");
-                // Twice is no error.
+                // Adding an address twice is not an error.
                 add_to_loopback(own).unwrap();
                 add_to_loopback(own).unwrap();
                 assert!(has_route(own), "{own}");

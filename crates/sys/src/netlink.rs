@@ -1,4 +1,5 @@
-//! Asks the kernel by netlink (netlink(7)) and reads what it answers, one message at a time.
+//! Sends requests to the kernel over netlink (netlink(7)) and reads the answers, one message at a
+//! time.
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -7,17 +8,17 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
 };
 
-/// Length of a `nlmsghdr`.
+/// Length of an `nlmsghdr`.
 const HEADER: usize = 16;
 /// `NLM_F_REQUEST`.
 const REQUEST: u16 = 1;
-/// `NLM_F_MULTI`: more messages follow, up to `NLMSG_DONE`.
+/// `NLM_F_MULTI`: more messages follow, until `NLMSG_DONE`.
 const MULTI: u16 = 2;
 /// `NLM_F_REQUEST | NLM_F_DUMP`.
 const DUMP: u16 = 0x301;
 /// `NLM_F_REQUEST | NLM_F_ACK | NLM_F_REPLACE | NLM_F_CREATE`.
 const CHANGE: u16 = 0x505;
-/// Longest answer that is read at once; the kernel makes its own ones half as long.
+/// The longest answer that is read at once. The kernel's answers are half as long.
 const BUFFER: usize = 64 * 1024;
 
 /// A netlink socket.
@@ -25,19 +26,19 @@ const BUFFER: usize = 64 * 1024;
 pub struct Netlink(OwnedFd);
 
 impl Netlink {
-    /// Opens one, in the network namespace of the calling thread.
+    /// Opens a socket in the network namespace of the calling thread.
     ///
     /// # Errors
-    /// Those of `socket(2)`.
+    /// Returns the error of `socket(2)`.
     pub fn open(protocol: SockProtocol) -> io::Result<Self> {
         let (family, flags) = (AddressFamily::Netlink, SockFlag::SOCK_CLOEXEC);
         Ok(Self(socket(family, SockType::Raw, flags, protocol)?))
     }
 
-    /// Asks for one thing; gives the body of the answer.
+    /// Sends a request for one object and returns the body of the answer.
     ///
     /// # Errors
-    /// The error that the kernel answers with, and an answer that is cut short.
+    /// Returns the kernel's error, or `InvalidData` when the answer is truncated.
     pub fn ask(&self, kind: u16, body: &[u8]) -> io::Result<Vec<u8>> {
         let mut found = Vec::new();
         self.talk(kind, REQUEST, body, |answer| {
@@ -47,10 +48,10 @@ impl Netlink {
         Ok(found)
     }
 
-    /// Asks for a list; `each` gets the body of every entry.
+    /// Sends a request for a list and passes the body of each entry to `each`.
     ///
     /// # Errors
-    /// Those of [`Self::ask`], and those of `each`.
+    /// Returns the errors of [`Self::ask`] and of `each`.
     pub fn list(
         &self,
         kind: u16,
@@ -60,10 +61,10 @@ impl Netlink {
         self.talk(kind, DUMP, body, each)
     }
 
-    /// Changes one thing, whether or not it is there.
+    /// Creates or replaces one object.
     ///
     /// # Errors
-    /// The error that the kernel answers with, and an answer that is cut short.
+    /// Returns the kernel's error, or `InvalidData` when the answer is truncated.
     pub fn change(&self, kind: u16, body: &[u8]) -> io::Result<()> {
         self.talk(kind, CHANGE, body, |_answer| Ok(()))
     }
@@ -112,10 +113,10 @@ impl Netlink {
     }
 }
 
-/// The `N` bytes at an offset.
+/// Reads the `N` bytes at an offset.
 ///
 /// # Errors
-/// When there are fewer.
+/// Returns `InvalidData` when there are fewer bytes.
 pub(super) fn field<const N: usize>(bytes: &[u8], at: usize) -> io::Result<[u8; N]> {
     bytes
         .get(at..at + N)
@@ -123,10 +124,10 @@ pub(super) fn field<const N: usize>(bytes: &[u8], at: usize) -> io::Result<[u8; 
         .ok_or_else(cut_short)
 }
 
-/// The value of the first attribute of a kind (`struct nlattr`).
+/// Finds the value of the first attribute of a kind (`struct nlattr`).
 ///
 /// # Errors
-/// When an attribute before it is cut short.
+/// Returns `InvalidData` when an attribute before it is truncated.
 pub(super) fn attribute(mut rest: &[u8], kind: u16) -> io::Result<Option<&[u8]>> {
     while !rest.is_empty() {
         let size = usize::from(u16::from_ne_bytes(field(rest, 0)?));
@@ -139,7 +140,7 @@ pub(super) fn attribute(mut rest: &[u8], kind: u16) -> io::Result<Option<&[u8]>>
     Ok(None)
 }
 
-/// Adds an attribute with an address to a request.
+/// Appends an attribute with an address to a request.
 pub(super) fn push_address(request: &mut Vec<u8>, kind: u16, address: IpAddr) {
     let mut push = |octets: &[u8], length: u16| {
         request.extend(length.to_ne_bytes());
@@ -152,10 +153,10 @@ pub(super) fn push_address(request: &mut Vec<u8>, kind: u16, address: IpAddr) {
     }
 }
 
-/// What an answer is that ends too early.
+/// The error for a truncated answer.
 fn cut_short() -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
-        "the kernel's answer is cut short",
+        "the kernel's netlink answer is truncated",
     )
 }

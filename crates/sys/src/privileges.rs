@@ -1,4 +1,5 @@
-//! Gives up every privilege of a helper process, and reads back that it did.
+//! Drops every privilege of a helper process, and reads back from the kernel that it did.
+use std::fmt;
 use std::io;
 
 use nix::sys::prctl;
@@ -12,36 +13,48 @@ use serde::{Deserialize, Serialize};
 
 use crate::process::alone;
 
-/// What holds for a process, as the kernel reports it.
+/// The privileges of a process, as the kernel reports them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Enforced {
-    /// `NoNewPrivs`.
+    /// `NoNewPrivs`: whether it is set.
     pub no_new_privs: bool,
-    /// `Seccomp` mode: 2 is a filter.
+    /// `Seccomp`: the mode, where 2 means that filters are installed.
     pub seccomp_mode: u8,
-    /// `Seccomp_filters`: how many.
+    /// `Seccomp_filters`: the number of filters.
     pub seccomp_filters: u32,
-    /// Effective, permitted, inheritable, bounding and ambient sets, or-ed; 0 is none.
+    /// Union of the effective, permitted, inheritable, bounding and ambient sets; 0 means none.
     pub capabilities: u64,
-    /// Real, effective, saved and file system user id, which are all the same.
+    /// The real, effective, saved and file system user id, which are all the same.
     pub uid: u32,
 }
 
-/// Becomes `uid`:`gid` for good: no supplementary groups, an empty bounding set, no capabilities,
-/// `no_new_privs`, and death with the parent.
+impl fmt::Display for Enforced {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "uid {}, capabilities {:#x}, no_new_privs {}, seccomp mode {} with {} filters",
+            self.uid, self.capabilities, self.no_new_privs, self.seccomp_mode, self.seccomp_filters
+        )
+    }
+}
+
+/// Permanently becomes `uid`:`gid`, without supplementary groups and capabilities, with an empty
+/// bounding set and `no_new_privs`. The kernel will kill the process when its parent dies.
 ///
 /// # Order
-/// After everything that needs root is open; before the first byte from the agent is read.
+/// Call this after everything that needs root is open, and before reading the first byte from the
+/// agent.
 ///
 /// # Errors
-/// When a call fails, when a capability is left, when this process has more than one thread (others would keep theirs),
-/// or when `parent` is no longer the parent (it died before the death signal was armed).
+/// Fails when a system call fails, a capability is left, the process has more than one thread
+/// (other threads would keep their capabilities), or `parent` is no longer the parent because it
+/// died before the death signal was armed.
 pub fn drop_to(uid: u32, gid: u32, parent: Pid) -> io::Result<()> {
     if uid == 0 || gid == 0 {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            "refusing to keep uid or gid 0",
+            "cannot drop privileges to uid 0 or gid 0",
         ));
     }
     alone()?;
@@ -52,7 +65,8 @@ pub fn drop_to(uid: u32, gid: u32, parent: Pid) -> io::Result<()> {
     setresuid(uid, uid, uid)?;
     prctl::set_no_new_privs()?;
     prctl::set_dumpable(false)?;
-    // Changing ids clears the death signal, so it is armed last, and the parent compared after.
+    // Changing ids clears the death signal, so it is armed last and the parent is compared
+    // afterwards.
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     if getppid() != parent {
         return Err(io::Error::other(
@@ -62,17 +76,18 @@ pub fn drop_to(uid: u32, gid: u32, parent: Pid) -> io::Result<()> {
     check_dropped()
 }
 
-/// Empties the capability bounding set, so that no file capability or setuid binary gives one back.
+/// Empties the capability bounding set, so that no file capability or setuid binary can restore
+/// one.
 ///
 /// # Errors
-/// `EPERM` without `CAP_SETPCAP`.
+/// Returns `EPERM` without `CAP_SETPCAP`.
 fn clear_bounding_set() -> io::Result<()> {
     for number in 0..u64::BITS {
         let capability = CapabilitySet::from_bits_retain(1 << number);
         match capability_is_in_bounding_set(capability) {
             Ok(true) => remove_capability_from_bounding_set(capability)?,
             Ok(false) => {}
-            // Past the last capability of this kernel.
+            // The number is above the last capability of this kernel.
             Err(Errno::INVAL) => break,
             Err(error) => return Err(error.into()),
         }
@@ -80,25 +95,28 @@ fn clear_bounding_set() -> io::Result<()> {
     Ok(())
 }
 
-/// Fails unless every capability set is empty and `no_new_privs` is on.
+/// Fails unless every capability set is empty and `no_new_privs` is set.
 fn check_dropped() -> io::Result<()> {
     let status = status()?;
     if status.capabilities != 0 || !status.no_new_privs {
-        return Err(io::Error::other(format!("privileges are left: {status:?}")));
+        return Err(io::Error::other(format!(
+            "the process still has privileges: {status}"
+        )));
     }
     Ok(())
 }
 
-/// What the kernel says of the calling process (`/proc/self/status`, proc(5)).
+/// Reads the privileges of the calling process (`/proc/self/status`, proc(5)).
 ///
 /// # Errors
-/// When the file cannot be read or lacks a field.
+/// Fails when the file cannot be read or lacks a field.
 pub fn status() -> io::Result<Enforced> {
     parse(&std::fs::read_to_string("/proc/self/status")?)
 }
 
-/// The same of another process; `None` when there is no such process any more. One whose words
-/// cannot be understood has given up nothing. Its name, which is among them, may be any bytes.
+/// Reads the privileges of another process. Returns `None` if the process no longer exists. If the
+/// file cannot be parsed, the process counts as fully privileged. The file contains the process's
+/// name, which may be any bytes.
 pub fn status_of(pid: u32) -> Option<Enforced> {
     let text = match std::fs::read(format!("/proc/{pid}/status")) {
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => {
@@ -115,10 +133,11 @@ pub fn status_of(pid: u32) -> Option<Enforced> {
     }))
 }
 
-/// Names of those of `wanted`, by their numbers (capabilities(7)), that the calling process does not hold.
+/// Names of the capabilities in `wanted` that the calling process lacks. `wanted` holds their
+/// numbers (capabilities(7)) and names.
 ///
 /// # Errors
-/// Those of `capget(2)`.
+/// Returns the error of `capget(2)`.
 pub fn lacking(wanted: &[(u32, &'static str)]) -> io::Result<Vec<&'static str>> {
     let held = capabilities(None)?.effective.bits();
     let lacks = |number: u32| held.unbounded_shr(number) & 1 == 0;
@@ -144,12 +163,17 @@ fn parse(text: &str) -> io::Result<Enforced> {
         [first, rest @ ..] if rest.iter().all(|uid| uid == first) => {
             first.parse().map_err(io::Error::other)?
         }
-        _ => return Err(io::Error::other(format!("user ids differ: {uids:?}"))),
+        _ => {
+            return Err(io::Error::other(format!(
+                "the user ids of the process differ: {}",
+                uids.join(" ")
+            )));
+        }
     };
     Ok(Enforced {
         no_new_privs: number("NoNewPrivs:")? == 1,
         seccomp_mode: u8::try_from(number("Seccomp:")?).unwrap_or(u8::MAX),
-        // Older than Linux 5.9 does not count them.
+        // Kernels before Linux 5.9 do not count the filters.
         seccomp_filters: number("Seccomp_filters:").unwrap_or_default(),
         capabilities,
         uid,
@@ -191,7 +215,7 @@ mod tests {
             if let Ok(enforced) = parse(&text)
                 && enforced == whole
             {
-                // Each set is there, and is nothing.
+                // Each set is present and empty.
                 for set in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
                     let line = text
                         .lines()

@@ -1,4 +1,4 @@
-//! Starting and ending processes.
+//! Starts and ends processes.
 use std::convert::Infallible;
 use std::ffi::{CStr, CString};
 use std::io;
@@ -20,17 +20,17 @@ use crate::{fd, raw};
 /// A child of this process that is waited for through its pidfd.
 #[derive(Debug)]
 pub struct Child {
-    /// Its process id in this namespace.
+    /// Process id in this pid namespace.
     pub pid: Pid,
-    /// Readable when it has ended.
+    /// The pidfd, which becomes readable when the child has ended.
     pub pidfd: OwnedFd,
 }
 
 impl Child {
-    /// A child that was forked.
+    /// Opens the pidfd of a forked child.
     ///
     /// # Errors
-    /// Those of `pidfd_open(2)`.
+    /// Returns the error of `pidfd_open(2)`.
     pub fn of(pid: Pid) -> io::Result<Self> {
         let number =
             rustix::process::Pid::from_raw(pid.as_raw()).ok_or(io::ErrorKind::InvalidInput)?;
@@ -38,34 +38,34 @@ impl Child {
         Ok(Self { pid, pidfd })
     }
 
-    /// Sends a signal; a child that has already ended is no error.
+    /// Sends a signal. A child that has already ended is not an error.
     pub fn signal(&self, signal: Signal) {
         if let Some(signal) = rustix::process::Signal::from_named_raw(signal as i32) {
             drop(pidfd_send_signal(&self.pidfd, signal).map_err(io::Error::from));
         }
     }
 
-    /// Takes the exit status if it has ended.
+    /// Takes the exit status if the child has ended.
     ///
     /// # Errors
-    /// `ECHILD` when the status was already taken.
+    /// Returns `ECHILD` when the status was already taken.
     pub fn try_wait(&self) -> io::Result<Option<WaitStatus>> {
         self.status(WaitPidFlag::empty())
     }
 
-    /// Waits up to `timeout_ms` milliseconds for its end and leaves its status to be taken.
+    /// Waits up to `timeout_ms` milliseconds for the child to end, without taking its status.
     ///
     /// # Errors
-    /// `ECHILD` when the status was already taken.
+    /// Returns `ECHILD` when the status was already taken.
     pub fn peek(&self, timeout_ms: u16) -> io::Result<Option<WaitStatus>> {
         self.poll(timeout_ms)?;
         self.status(WaitPidFlag::WNOWAIT)
     }
 
-    /// Waits up to `timeout_ms` milliseconds for its end, and takes its status.
+    /// Waits up to `timeout_ms` milliseconds for the child to end, and takes its status.
     ///
     /// # Errors
-    /// Those of `poll(2)` and `waitid(2)`.
+    /// Returns the error of `poll(2)` or `waitid(2)`.
     pub fn wait_for(&self, timeout_ms: u16) -> io::Result<Option<WaitStatus>> {
         self.poll(timeout_ms)?;
         self.try_wait()
@@ -83,17 +83,17 @@ impl Child {
         Ok((status != WaitStatus::StillAlive).then_some(status))
     }
 
-    /// Whether one of its threads runs, waits for a processor, or waits for a disk.
+    /// Whether one of the child's threads runs, waits for a processor, or waits for a disk.
     ///
     /// # Errors
-    /// Those of `/proc`, where a process that is not waited for keeps its place.
+    /// Returns the error of reading `/proc`, where a process stays listed until it is waited for.
     pub fn is_at_work(&self) -> io::Result<bool> {
         for task in std::fs::read_dir(format!("/proc/{}/task", self.pid))? {
             // A thread may end at any time.
             let Ok(stat) = std::fs::read_to_string(task?.path().join("stat")) else {
                 continue;
             };
-            // The name of the thread, which may hold anything, is in parentheses before the state.
+            // The thread's name, which may contain anything, is in parentheses before the state.
             let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
             if state.is_some_and(|state| state.starts_with(['R', 'D'])) {
                 return Ok(true);
@@ -103,17 +103,31 @@ impl Child {
     }
 }
 
-/// Namespaces and placement of a new process.
+/// Describes how a process ended, for error messages.
+pub fn describe_end(status: WaitStatus) -> String {
+    match status {
+        WaitStatus::Exited(_, status) => format!("exit status {status}"),
+        WaitStatus::Signaled(_, signal, _) => format!("signal {signal}"),
+        WaitStatus::Stopped(..)
+        | WaitStatus::PtraceEvent(..)
+        | WaitStatus::PtraceSyscall(_)
+        | WaitStatus::Continued(_)
+        | WaitStatus::StillAlive => String::from("an unexpected wait status"),
+    }
+}
+
+/// Namespaces and cgroup of a new process.
 #[derive(Debug, Clone, Copy)]
 pub struct Placement<'a> {
-    /// `CLONE_NEW*` flags, and no others.
+    /// `CLONE_NEW*` flags. Other flags are rejected.
     pub namespaces: u64,
-    /// cgroup v2 directory that it is born in.
+    /// The cgroup v2 directory in which the process is created.
     pub cgroup: BorrowedFd<'a>,
 }
 
-/// Fails unless the calling thread is the only one of its process. No other can start meanwhile, as only this one could
-/// start it. What a single thread does after a fork needs no lock that another thread may hold.
+/// Fails unless the calling thread is the only thread of its process. No other thread can appear
+/// meanwhile, because only this one could start it. After a fork, the code of a single-threaded
+/// process cannot wait for a lock that another thread holds.
 pub(crate) fn alone() -> io::Result<()> {
     let threads = std::fs::read_dir("/proc/self/task")?.take(2).count();
     if threads == 1 {
@@ -122,11 +136,13 @@ pub(crate) fn alone() -> io::Result<()> {
     Err(io::Error::other("the process has more than one thread"))
 }
 
-/// Starts this same binary again as `args`, in `placement`, with `keep` as its only descriptors
-/// beyond the standard ones, an empty environment and no blocked signals.
+/// Starts this same binary with `args` in `placement`. The process gets only the descriptors in
+/// `keep` in addition to the standard streams, an environment with just `LOCALDOMAIN`, and no
+/// blocked signals.
 ///
 /// # Errors
-/// Those of `clone3(2)` and `execve(2)`, and while this process has more than one thread.
+/// Returns the error of `clone3(2)` or `execve(2)`, or an error while this process has more than
+/// one thread.
 pub fn spawn_self(
     args: &[CString],
     placement: Placement<'_>,
@@ -140,7 +156,7 @@ pub fn spawn_self(
         fd::cloexec_from(3)?;
         keep.iter().try_for_each(fd::keep_over_exec)?;
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
-        // A name stands for itself: the C library must not try the host's search domains on it.
+        // Keeps the C library from trying the host's search domains on a name.
         let environment: [&CStr; 1] = [c"LOCALDOMAIN=."];
         Ok(nix::unistd::execve(c"/proc/self/exe", args, &environment)?)
     };
@@ -151,7 +167,7 @@ pub fn spawn_self(
         exit_now(127)
     };
     drop(theirs);
-    // The exec closes the other end.
+    // A successful exec closes the other end.
     let reported = fd::receive(&ours, MsgFlags::empty())?;
     match errno(&reported.bytes) {
         None => Ok(child),
@@ -162,11 +178,12 @@ pub fn spawn_self(
     }
 }
 
-/// Has a child that is born in `cgroup` make a socket for this process: a socket belongs to the cgroup of the process
-/// that made it, for its whole life.
+/// Makes a socket in a child that is created in `cgroup`, and returns it to this process. A socket
+/// always belongs to the cgroup of the process that created it.
 ///
 /// # Errors
-/// Those of `clone3(2)`, those of `make`, and while this process has more than one thread.
+/// Returns the error of `clone3(2)` or of `make`, or an error while this process has more than one
+/// thread.
 pub fn made_in_cgroup(
     cgroup: BorrowedFd<'_>,
     make: impl FnOnce() -> io::Result<OwnedFd>,
@@ -187,12 +204,14 @@ pub fn made_in_cgroup(
     let status = waitid(Id::PIDFd(child.pidfd.as_fd()), WaitPidFlag::WEXITED)?;
     let fd::Received { bytes, mut fds } = fd::receive(&ours, MsgFlags::empty())?;
     fds.pop().ok_or_else(|| {
-        let ended = || io::Error::other(format!("the child in the cgroup ended with {status:?}"));
-        errno(&bytes).unwrap_or_else(ended)
+        errno(&bytes).unwrap_or_else(|| {
+            let end = describe_end(status);
+            io::Error::other(format!("the child in the cgroup ended with {end}"))
+        })
     })
 }
 
-/// Both ends of the socket on which a child reports why it failed.
+/// Creates the socket pair on which a child reports why it failed.
 fn report_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let flags = SockFlag::SOCK_CLOEXEC;
     let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
@@ -201,19 +220,19 @@ fn report_pair() -> io::Result<(OwnedFd, OwnedFd)> {
 
 fn report(socket: &OwnedFd, error: &io::Error) {
     let errno = error.raw_os_error().unwrap_or(libc::EIO);
-    // A parent that is gone needs no report.
+    // If sending fails, the parent is gone and needs no report.
     drop(fd::send_with_fds(socket, &errno.to_ne_bytes(), &[]));
 }
 
-/// The error that a child has reported.
+/// The error that a child reported, if any.
 fn errno(report: &[u8]) -> Option<io::Error> {
     let errno = i32::from_ne_bytes(report.try_into().ok()?);
     Some(io::Error::from_raw_os_error(errno))
 }
 
-/// A fork-like clone; `None` in the child.
+/// Clones the process like fork. Returns `None` in the child.
 fn clone(placement: Placement<'_>) -> io::Result<Option<Child>> {
-    /// `CLONE_INTO_CGROUP`, which does not fit into the type of the others.
+    /// `CLONE_INTO_CGROUP`, which does not fit into the type of the other flags.
     const INTO_CGROUP: u64 = 1 << 33;
     const NAMESPACES: libc::c_int = libc::CLONE_NEWNS
         | libc::CLONE_NEWCGROUP
@@ -224,7 +243,7 @@ fn clone(placement: Placement<'_>) -> io::Result<Option<Child>> {
         | libc::CLONE_NEWNET;
     alone()?;
     let number = |number: i32| u64::try_from(number).map_err(io::Error::other);
-    // Other flags would have the child share this process's memory or descriptors.
+    // Other flags would make the child share this process's memory or descriptors.
     if placement.namespaces & !number(NAMESPACES)? != 0 {
         return Err(io::ErrorKind::InvalidInput.into());
     }
@@ -260,10 +279,10 @@ fn clone(placement: Placement<'_>) -> io::Result<Option<Child>> {
     }))
 }
 
-/// Forks this process. `None` in the child.
+/// Forks this process. Returns `None` in the child.
 ///
 /// # Errors
-/// Those of `fork(2)`, and while this process has more than one thread.
+/// Returns the error of `fork(2)`, or an error while this process has more than one thread.
 pub fn fork() -> io::Result<Option<Pid>> {
     alone()?;
     // SAFETY: this thread is the only one (checked), so the child may run any code.
@@ -273,11 +292,11 @@ pub fn fork() -> io::Result<Option<Pid>> {
     }
 }
 
-/// Forks a process that keeps no descriptor of this one but `kept` and the standard streams. It does `work` with `given`,
-/// and ends with status 0 when that succeeds.
+/// Forks a process that keeps only `kept` and the standard streams. It calls `work` with `given`
+/// and exits with status 0 if that succeeds.
 ///
 /// # Errors
-/// Those of [`fork`].
+/// Returns the errors of [`fork`].
 pub fn fork_with<T: Serialize + DeserializeOwned>(
     kept: OwnedFd,
     given: &T,
@@ -294,28 +313,28 @@ pub fn fork_with<T: Serialize + DeserializeOwned>(
     exit_now(i32::from(done.is_err()))
 }
 
-/// Sets the core file limit to one byte, so that no memory of this process reaches a disk. With none at all
-/// the kernel would still start the program that `core_pattern` names, as root outside of any boundary
-/// (core(5)); one byte is its sign not to.
+/// Sets the core file limit to one byte, so that no memory of this process is written to disk. With
+/// a limit of 0, the kernel would still start the program in `core_pattern`, as root and outside of
+/// any boundary (core(5)). A limit of one byte prevents that.
 pub fn disable_core_dumps() {
     for bytes in [1, 0] {
-        // Where a limit of none came with this process, it may not be raised.
+        // A limit of 0 that was inherited cannot be raised.
         if setrlimit(Resource::RLIMIT_CORE, bytes, bytes).is_ok() {
             return;
         }
     }
 }
 
-/// Ends the calling process at once, without exit handlers.
+/// Ends the calling process at once, without running exit handlers.
 pub fn exit_now(status: i32) -> ! {
     // SAFETY: `_exit` takes a number and does not return.
     unsafe { libc::_exit(status) }
 }
 
-/// Makes standard stream `number` the open descriptor `fd`.
+/// Replaces standard stream `number` by the open descriptor `fd`.
 ///
 /// # Errors
-/// Those of `dup2(2)`, and `EINVAL` for a number that is no standard stream's.
+/// Returns the error of `dup2(2)`, or `EINVAL` for a number that is not a standard stream.
 pub fn redirect(fd: &impl AsFd, number: i32) -> io::Result<()> {
     match number {
         0 => dup2_stdin(fd)?,
@@ -326,24 +345,24 @@ pub fn redirect(fd: &impl AsFd, number: i32) -> io::Result<()> {
     Ok(())
 }
 
-/// Gives `signal` its default disposition.
+/// Restores the default disposition of `signal`.
 ///
 /// # Errors
-/// Those of `signal(2)`.
+/// Returns the error of `signal(2)`.
 pub fn default_signal(signal: Signal) -> nix::Result<()> {
-    // SAFETY: no handler is installed, and one that was is not called any more.
+    // SAFETY: no handler is installed, and a previous one is no longer called.
     unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }?;
     Ok(())
 }
 
-/// Lets no file that this process writes get longer than `most` bytes: to write more is an error then (`EFBIG`).
+/// Limits every file that this process writes to `most` bytes. A longer write fails with `EFBIG`.
 ///
 /// # Errors
-/// Those of `setrlimit(2)`.
+/// Returns the error of `setrlimit(2)` or `signal(2)`.
 pub fn limit_files(most: u64) -> io::Result<()> {
     use nix::sys::resource::{Resource, setrlimit};
     use nix::sys::signal::{SigHandler, Signal, signal};
-    // SAFETY: nothing is called when the signal comes.
+    // SAFETY: the signal is ignored, so no function is called when it arrives.
     unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) }?;
     Ok(setrlimit(Resource::RLIMIT_FSIZE, most, most)?)
 }

@@ -1,19 +1,21 @@
-//! The way to the system calls that no library wraps.
+//! Makes system calls that no library wraps.
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 /// Makes a system call and returns its result.
 ///
 /// # Safety
-/// Every argument has to be what the call expects in its place. A pointer has to stay valid for all that the call reads or
-/// writes through it. A descriptor that the call closes or replaces must belong to no object that is used afterwards.
+/// Every argument must be what the call expects in its place. A pointer must stay valid for
+/// everything that the call reads or writes through it. A descriptor that the call closes or
+/// replaces must not belong to an object that is used afterwards.
 pub(crate) unsafe fn call<const N: usize>(
     number: libc::c_long,
     arguments: [usize; N],
 ) -> io::Result<usize> {
     const { assert!(N <= 6) };
     let at = |index| arguments.get(index).copied().unwrap_or_default();
-    // SAFETY: the caller vouches for the arguments. The kernel ignores those that the call does not have.
+    // SAFETY: the caller guarantees that the arguments are valid. The kernel ignores those that the
+    // call does not have.
     let result = unsafe { libc::syscall(number, at(0), at(1), at(2), at(3), at(4), at(5)) };
     usize::try_from(result).map_err(|_negative| io::Error::last_os_error())
 }
@@ -21,29 +23,30 @@ pub(crate) unsafe fn call<const N: usize>(
 /// Makes a system call that returns a new descriptor.
 ///
 /// # Safety
-/// As for [`call`]. In addition, the call has to return a descriptor that it has just made.
+/// Same as for [`call`]. In addition, the call must return a descriptor that it has just created.
 pub(crate) unsafe fn open<const N: usize>(
     number: libc::c_long,
     arguments: [usize; N],
 ) -> io::Result<OwnedFd> {
-    // SAFETY: the caller vouches for the arguments.
+    // SAFETY: the caller guarantees that the arguments are valid.
     let result = unsafe { call(number, arguments) }?;
     let fd = i32::try_from(result).map_err(io::Error::other)?;
-    // SAFETY: the call has just made this descriptor (the caller's promise), so nothing else owns it.
+    // SAFETY: the call has just created this descriptor (guaranteed by the caller), so nothing else
+    // owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// An open descriptor as an argument.
+/// An open descriptor as a system call argument.
 pub(crate) fn fd(fd: &impl AsFd) -> usize {
     sign_extended(fd.as_fd().as_raw_fd())
 }
 
-/// An `int` as an argument.
+/// An `int` as a system call argument.
 pub(crate) fn sign_extended(number: i32) -> usize {
     (number as isize).cast_unsigned()
 }
 
-/// The address of a value as an argument.
+/// The address of a value as a system call argument.
 pub(crate) fn pointer<T: ?Sized>(value: *const T) -> usize {
     value.expose_provenance()
 }

@@ -1,14 +1,14 @@
-//! `renameat2(2)`, which nix has with one C library alone.
+//! `renameat2(2)`, which nix provides for only one C library.
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 pub use rustix::fs::RenameFlags;
 
-/// Renames `name` of one directory to `new` of another.
+/// Renames `name` in one directory to `new` in another.
 ///
 /// # Errors
-/// Those of `renameat2(2)`.
+/// Returns the error of `renameat2(2)`.
 pub fn rename(
     from: impl AsFd,
     name: &OsStr,

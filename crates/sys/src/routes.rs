@@ -1,4 +1,4 @@
-//! Which addresses are the machine's own, by its routing tables (rtnetlink(7)).
+//! Finds the machine's own addresses in its routing tables (rtnetlink(7)).
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -13,12 +13,12 @@ const GET_ROUTE: u16 = 26;
 const LOCAL_TABLE: u8 = 255;
 /// `RTA_DST`.
 const DESTINATION: u16 = 1;
-/// Where in an `rtmsg` the prefix length, the table and the kind of a route are, and its length.
+/// Offsets of the prefix length, the table and the kind in an `rtmsg`, and its length.
 const BITS_AT: usize = 1;
 const TABLE_AT: usize = 4;
 const KIND_AT: usize = 7;
 const ROUTE: usize = 12;
-/// `RTN_LOCAL`, `RTN_BROADCAST`, and `RTN_ANYCAST`: what is sent there arrives at the machine itself.
+/// `RTN_LOCAL`, `RTN_BROADCAST` and `RTN_ANYCAST`: routes to the machine itself.
 const OWN: [u8; 3] = [2, 3, 4];
 
 /// The routing tables of a network namespace.
@@ -26,18 +26,19 @@ const OWN: [u8; 3] = [2, 3, 4];
 pub struct Routes(Netlink);
 
 impl Routes {
-    /// Those of the calling thread's namespace.
+    /// Opens the routing tables of the calling thread's namespace.
     ///
     /// # Errors
-    /// Those of `socket(2)`.
+    /// Returns the error of `socket(2)`.
     pub fn open() -> io::Result<Self> {
         Netlink::open(SockProtocol::NetlinkRoute).map(Self)
     }
 
-    /// Whether the machine itself gets what is sent to `address`, as a connection that is made now would be routed.
+    /// Whether packets to `address` arrive at the machine itself, by the route that a new
+    /// connection would take.
     ///
     /// # Errors
-    /// When the kernel does not say.
+    /// Fails when the kernel returns an error other than the absence of a route.
     pub fn is_own(&self, address: IpAddr) -> io::Result<bool> {
         let bits = if address.is_ipv4() { 32 } else { 128 };
         let mut body = route(address.is_ipv4(), bits, 0);
@@ -52,7 +53,7 @@ impl Routes {
     /// All addresses and prefixes that are the machine's own, with their prefix lengths.
     ///
     /// # Errors
-    /// When the kernel does not list them.
+    /// Fails when the kernel does not list them.
     pub fn own(&self) -> io::Result<Vec<(IpAddr, u8)>> {
         let mut own = Vec::new();
         for is_v4 in [true, false] {
@@ -61,14 +62,14 @@ impl Routes {
                 .list(GET_ROUTE, &route(is_v4, 0, LOCAL_TABLE), |route| {
                     let table: [u8; 1] = field(route, TABLE_AT)?;
                     let [bits] = field(route, BITS_AT)?;
-                    // A kernel that does not filter lists all tables.
+                    // A kernel that does not filter by table lists all tables.
                     if table == [LOCAL_TABLE] && OWN.contains(&kind(route)?) {
                         own.push((destination(route, is_v4)?, bits));
                     }
                     Ok(())
                 });
             match listed {
-                // A kernel without IPv6.
+                // The kernel has no IPv6.
                 Err(error) if error.raw_os_error() == Some(Errno::EOPNOTSUPP as i32) => {}
                 listed => listed?,
             }
@@ -77,7 +78,7 @@ impl Routes {
     }
 }
 
-/// An `rtmsg`: family, prefix length, and the table.
+/// Builds an `rtmsg` with family, prefix length and table.
 fn route(is_v4: bool, bits: u8, table: u8) -> Vec<u8> {
     let family = if is_v4 { libc::AF_INET } else { libc::AF_INET6 };
     let family = u8::try_from(family).unwrap_or_default();
@@ -88,7 +89,7 @@ fn kind(route: &[u8]) -> io::Result<u8> {
     field(route, KIND_AT).map(|[kind]| kind)
 }
 
-/// The destination of a route; `0.0.0.0` or `::` where it has none.
+/// The destination of a route; `0.0.0.0` or `::` if the route names none.
 fn destination(route: &[u8], is_v4: bool) -> io::Result<IpAddr> {
     let attributes = route.get(ROUTE..).unwrap_or_default();
     if let Some(octets) = attribute(attributes, DESTINATION)? {
@@ -105,7 +106,7 @@ fn destination(route: &[u8], is_v4: bool) -> io::Result<IpAddr> {
     })
 }
 
-/// What a connection would fail with as well.
+/// Whether the error means that a connection would fail for lack of a route as well.
 fn has_no_route(error: &io::Error) -> bool {
     let errno = Errno::from_raw(error.raw_os_error().unwrap_or_default());
     matches!(

@@ -1,4 +1,4 @@
-//! Reads the slot arrays that the kernel programs write, through a read-only mapping.
+//! Reads the slot arrays that the kernel programs write, through read-only mappings.
 use std::io;
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
@@ -9,12 +9,12 @@ use egress_common::abi::{SLOTS, Slot};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap};
 use zerocopy::FromBytes;
 
-/// 64-bit words in a slot.
+/// Number of 64-bit words in a slot.
 const WORDS: usize = size_of::<Slot>() / size_of::<u64>();
-/// Bytes of one mapped array; a multiple of the page size for pages up to 64 KiB.
+/// Size of one mapped array, a multiple of the page size for pages up to 64 KiB.
 const BYTES: NonZeroUsize = NonZeroUsize::new(SLOTS as usize * size_of::<Slot>()).unwrap();
 
-/// One array of slots, mapped for the life of the process.
+/// One array of slots, mapped until the process ends.
 #[derive(Debug)]
 pub struct SlotArray {
     words: &'static [AtomicU64],
@@ -24,10 +24,11 @@ impl SlotArray {
     /// Maps the array behind the map descriptor `map`, which may be closed afterwards.
     ///
     /// # Order
-    /// Before privileges are dropped; nothing can write through the mapping.
+    /// Call this before privileges are dropped. Nothing can write through the mapping.
     ///
     /// # Errors
-    /// Those of `mmap(2)`: the map was not made with `BPF_F_MMAPABLE`, or is too small.
+    /// Returns the error of `mmap(2)`, which fails if the map was created without `BPF_F_MMAPABLE`
+    /// or is too small.
     pub fn map(map: &impl AsFd) -> io::Result<Self> {
         // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory, and
         // `map` is an open descriptor for the length of the call.
@@ -51,10 +52,11 @@ impl SlotArray {
         Ok(Self { words })
     }
 
-    /// The slot of a local port, all of it from one write.
+    /// Reads the slot of a local port as the kernel wrote it in one piece.
     ///
-    /// The kernel writes a slot before the SYN leaves, so by the time of accept it is stable. Should
-    /// the port be in use again already, two readings differ and another is made.
+    /// The kernel writes a slot before the SYN is sent, so the slot is stable when the connection
+    /// is accepted. If the port is already in use again, two reads differ and the slot is read
+    /// again.
     pub fn read(&self, port: u16) -> Slot {
         let mut last = self.words_of(port);
         for _ in 0..8 {
@@ -78,13 +80,13 @@ impl SlotArray {
         for (to, word) in words.iter_mut().zip(slot) {
             *to = word.load(Ordering::Relaxed);
         }
-        // These loads come before those of the next reading.
+        // These loads must complete before those of the next read.
         fence(Ordering::Acquire);
         words
     }
 }
 
-/// A slot that nobody wrote.
+/// A slot that was never written.
 pub const EMPTY: Slot = Slot {
     cookie: 0,
     connect_ns: 0,

@@ -1,4 +1,4 @@
-//! Sockets as the kernel lists them: whose they are, and what memory they hold (`sock_diag(7)`).
+//! Lists sockets with their owner and memory (`sock_diag(7)`).
 use std::fs::File;
 use std::io;
 use std::net::SocketAddrV4;
@@ -10,12 +10,12 @@ use super::netlink::{Netlink, attribute, field};
 
 /// `SOCK_DIAG_BY_FAMILY`.
 const BY_FAMILY: u16 = 20;
-/// `TCP_LISTEN`, as a set of states.
+/// `TCP_LISTEN`, as a bit in a set of states.
 const LISTENING: u32 = 1 << 10;
-/// `TCP_ESTABLISHED`, `TCP_SYN_RECV` and `TCP_CLOSE_WAIT`: connections that the process at this end has not closed, also
-/// when the other end has.
+/// `TCP_ESTABLISHED`, `TCP_SYN_RECV` and `TCP_CLOSE_WAIT`: connections that the process at this end
+/// has not closed, even if the other end has.
 const OPEN: u32 = 1 << 1 | 1 << 3 | 1 << 8;
-/// Where in an `inet_diag_msg` the port, the address and the user id of a socket are.
+/// Offsets of the port, the address and the user id in an `inet_diag_msg`.
 const PORT_AT: usize = 4;
 const ADDRESS_AT: usize = 8;
 const UID_AT: usize = 64;
@@ -26,26 +26,26 @@ const MEMORY: u16 = 7;
 /// `SK_MEMINFO_RMEM_ALLOC`, `SK_MEMINFO_FWD_ALLOC`, `SK_MEMINFO_WMEM_QUEUED`.
 const HELD: [usize; 3] = [0, 4, 5];
 
-/// The user id that the TCP socket which listens at exactly `address` belongs to, in the network
-/// namespace of the calling thread.
+/// The user id of the TCP socket that listens at exactly `address` in the network namespace of the
+/// calling thread.
 ///
 /// # Errors
-/// Those of the netlink socket, and an answer that is cut short.
+/// Returns the error of the netlink socket, or `InvalidData` when an answer is truncated.
 pub fn listener_uid(address: SocketAddrV4) -> io::Result<Option<u32>> {
     let uids = uids_at(address, LISTENING)?;
     Ok(uids.last().copied())
 }
 
-/// How many connections to `address` the process that listens there has not closed. Those that it has yet to accept are
-/// among them.
+/// The number of connections to `address` that the listening process has not closed, including
+/// those that it has not accepted yet.
 ///
 /// # Errors
-/// Those of the netlink socket, and an answer that is cut short.
+/// Returns the error of the netlink socket, or `InvalidData` when an answer is truncated.
 pub fn open_connections(address: SocketAddrV4) -> io::Result<usize> {
     Ok(uids_at(address, OPEN)?.len())
 }
 
-/// The user ids of the sockets at exactly `address` that are in one of these states.
+/// The user ids of the sockets at exactly `address` in one of these states.
 fn uids_at(address: SocketAddrV4, states: u32) -> io::Result<Vec<u32>> {
     let mut found = Vec::new();
     let request = request(libc::AF_INET, 0, states);
@@ -60,25 +60,27 @@ fn uids_at(address: SocketAddrV4, states: u32) -> io::Result<Vec<u32>> {
     Ok(found)
 }
 
-/// A socket that lists the sockets of another network namespace.
+/// Opens a netlink socket that lists the sockets of another network namespace.
 ///
 /// # Errors
-/// Those of `setns(2)` and of the netlink socket.
+/// Returns the error of `setns(2)` or of the netlink socket.
 pub fn open_in(namespace: File) -> io::Result<Netlink> {
-    // A thread enters a namespace for itself alone, and this one ends.
+    // Only the calling thread enters a namespace, and this thread ends.
     let opened = std::thread::spawn(move || {
         setns(namespace, CloneFlags::CLONE_NEWNET)?;
         open()
     });
-    opened
-        .join()
-        .unwrap_or_else(|_| Err(io::Error::other("the thread in the namespace panicked")))
+    opened.join().unwrap_or_else(|_| {
+        Err(io::Error::other(
+            "the thread in the network namespace panicked",
+        ))
+    })
 }
 
-/// Bytes that the TCP sockets of a namespace hold in the kernel, as it accounts them.
+/// The kernel memory of a namespace's TCP sockets in bytes, as the kernel accounts for it.
 ///
 /// # Errors
-/// Those of the netlink socket, and an answer that is cut short.
+/// Returns the error of the netlink socket, or `InvalidData` when an answer is truncated.
 pub fn tcp_memory(netlink: &Netlink) -> io::Result<u64> {
     let mut total = 0;
     for family in [libc::AF_INET, libc::AF_INET6] {
@@ -91,8 +93,8 @@ pub fn tcp_memory(netlink: &Netlink) -> io::Result<u64> {
     Ok(total)
 }
 
-/// What one socket holds: received, allocated ahead, and waiting to be sent. One that has no attribute
-/// of its memory, as in `TIME_WAIT`, has none.
+/// The memory of one socket: received, pre-allocated, and waiting to be sent. A socket without the
+/// memory attribute, as in `TIME_WAIT`, uses none.
 fn memory_of(body: &[u8]) -> io::Result<u64> {
     let attributes = body.get(MESSAGE..).unwrap_or_default();
     let Some(value) = attribute(attributes, MEMORY)? else {
@@ -106,8 +108,8 @@ fn open() -> io::Result<Netlink> {
     Netlink::open(SockProtocol::NetlinkSockDiag)
 }
 
-/// `inet_diag_req_v2`: all TCP sockets of a family in one of the states, with the attributes that
-/// `extensions` names.
+/// Builds an `inet_diag_req_v2` for all TCP sockets of a family in one of the states, with the
+/// attributes in `extensions`.
 fn request(family: libc::c_int, extensions: u8, states: u32) -> Vec<u8> {
     const ID: usize = 48;
     let family = u8::try_from(family).unwrap_or_default();
@@ -133,7 +135,7 @@ mod tests {
         };
         let me = nix::unistd::geteuid().as_raw();
         assert_eq!(listener_uid(address).unwrap(), Some(me));
-        // The same port of another address is somebody else's.
+        // The same port at another address is a different socket.
         let other = SocketAddrV4::new([127, 0, 0, 9].into(), address.port());
         assert_eq!(listener_uid(other).unwrap(), None);
         drop(listener);
@@ -159,7 +161,7 @@ mod tests {
     #[test]
     fn memory_is_what_the_sockets_hold() {
         let namespace = File::open("/proc/self/ns/net").unwrap();
-        // Only root enters a namespace, its own too.
+        // Only root can enter a namespace, even its own.
         let netlink = open_in(namespace).or_else(|_| open()).unwrap();
         let before = tcp_memory(&netlink).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -167,7 +169,7 @@ mod tests {
         sender.set_nonblocking(true).unwrap();
         let sent = sender.write(&vec![1; 1 << 20]).unwrap() as u64;
         assert!(sent > 100_000, "{sent}");
-        // Other tests have sockets, too: never a megabyte.
+        // Other tests have sockets too, but never a megabyte of memory.
         let more = tcp_memory(&netlink).unwrap() - before;
         assert!(more >= sent, "{more} for {sent}");
     }

@@ -1,4 +1,4 @@
-//! Extended attributes of open files.
+//! Reads and sets extended attributes of open files.
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::AsFd;
@@ -6,15 +6,16 @@ use std::os::fd::AsFd;
 use rustix::buffer::spare_capacity;
 use rustix::fs::{XattrFlags, fgetxattr, fsetxattr};
 
-/// Sets attribute `name`.
+/// Sets the attribute `name`.
 ///
 /// # Errors
-/// Those of `fsetxattr(2)`.
+/// Returns the error of `fsetxattr(2)`.
 pub fn set(file: &impl AsFd, name: &CStr, value: &[u8]) -> io::Result<()> {
     Ok(fsetxattr(file, name, value, XattrFlags::empty())?)
 }
 
-/// Reads attribute `name`; `None` when there is none of at most 4,096 bytes.
+/// Reads the attribute `name`. Returns `None` if it is missing, longer than 4,096 bytes or cannot
+/// be read.
 pub fn get(file: &impl AsFd, name: &CStr) -> Option<Vec<u8>> {
     let mut value = Vec::with_capacity(4096);
     fgetxattr(file, name, spare_capacity(&mut value)).ok()?;
