@@ -99,7 +99,7 @@ fn assert_bounded(kind: &str, what: &str, said: &str) {
 
     let run = take(&world, kind, more, "15");
     assert_eq!(run.status, Some(125), "{run}");
-    let text = format!("the command took more than {most} {said}");
+    let text = format!("the command used more than {most} {said}");
     let summary = fs::read_to_string(run.packet.join("summary.md")).unwrap();
     assert!(run.stderr.contains(&text), "{run}");
     assert!(summary.contains(&text), "{summary}");
@@ -184,7 +184,7 @@ fn memory_of_tcp() {
     // Elsewhere it is counted.
     let run = fill(more);
     assert_eq!(run.status, Some(125), "{run}");
-    let text = format!("the command took more than {most} bytes of memory of TCP");
+    let text = format!("the command used more than {most} bytes of TCP memory");
     assert!(run.stderr.contains(&text), "{run}");
 }
 

@@ -10,16 +10,16 @@ use egress_sys::xattr;
 
 use super::mountinfo;
 
-/// One cgroup v2 directory; killed and removed when dropped.
+/// One cgroup v2 directory. Its processes are killed and it is removed when dropped.
 #[derive(Debug)]
 pub struct CgroupGuard {
     path: PathBuf,
     dir: File,
 }
 
-/// Attribute that holds whose a cgroup is.
+/// The extended attribute that records the owner of a cgroup.
 const MARK: &CStr = c"trusted.egress.owner";
-/// Start of the name of a run's cgroup.
+/// Prefix of the name of a run's cgroup.
 const PREFIX: &str = "egress-";
 /// How long a killed cgroup may take to become empty.
 const EMPTY_WITHIN: Duration = Duration::from_secs(5);
@@ -31,39 +31,40 @@ impl CgroupGuard {
         Ok(Self { path, dir })
     }
 
-    /// Marks it as belonging to `owner`, for those who find it when the run is gone.
+    /// Marks the cgroup as belonging to `owner`, so that it can be identified after the run has
+    /// ended.
     ///
     /// # Errors
-    /// Those of `fsetxattr(2)`.
+    /// Returns the error of `fsetxattr(2)`.
     pub fn mark(&self, owner: &str) -> io::Result<()> {
         xattr::set(&self.dir, MARK, owner.as_bytes())
     }
 
-    /// Its directory.
+    /// The cgroup's directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Kills every process in it, new forks included.
+    /// Kills every process in the cgroup, including new forks.
     ///
     /// # Errors
-    /// `NotFound` before Linux 5.14, which has no `cgroup.kill`.
+    /// Returns `NotFound` before Linux 5.14, which lacks `cgroup.kill`.
     pub fn kill(&self) -> io::Result<()> {
         kill(&self.path)
     }
 
-    /// Whether any process, zombies aside, is in it or below it.
+    /// Whether the cgroup or one below it contains a process other than a zombie.
     ///
     /// # Errors
-    /// When `cgroup.events` cannot be read.
+    /// Fails when `cgroup.events` cannot be read.
     pub fn is_populated(&self) -> io::Result<bool> {
         is_populated(&self.path)
     }
 
-    /// Ids of the processes in it, as the caller's pid namespace has them.
+    /// Ids of the processes in the cgroup, in the caller's pid namespace.
     ///
     /// # Errors
-    /// When the kernel's list cannot be read.
+    /// Fails when the kernel's list cannot be read.
     pub fn processes(&self) -> io::Result<Vec<u32>> {
         let list = fs::read_to_string(self.path.join("cgroup.procs"))?;
         Ok(list.lines().filter_map(|line| line.parse().ok()).collect())
@@ -72,7 +73,7 @@ impl CgroupGuard {
     /// Waits until no process is left.
     ///
     /// # Errors
-    /// `TimedOut` when one still is after five seconds.
+    /// Returns `TimedOut` when a process is left after five seconds.
     pub fn wait_empty(&self) -> io::Result<()> {
         wait_empty(&self.path)
     }
@@ -91,7 +92,7 @@ fn wait_empty(path: &Path) -> io::Result<()> {
     while is_populated(path)? {
         if Instant::now() > deadline {
             let path = path.display();
-            let text = format!("processes in {path} outlived cgroup.kill by 5 s");
+            let text = format!("processes in {path} are still running 5 s after cgroup.kill");
             return Err(io::Error::new(io::ErrorKind::TimedOut, text));
         }
         std::thread::sleep(Duration::from_micros(200));
@@ -107,8 +108,8 @@ impl AsFd for CgroupGuard {
 
 impl Drop for CgroupGuard {
     fn drop(&mut self) {
-        // Nothing can be done about a failure here; the run's directory stays with the cgroup, and
-        // `egress doctor` reports both.
+        // A failure cannot be handled here. The run's directory and the cgroup stay, and `egress
+        // doctor` reports both.
         if self.is_populated().unwrap_or(false) {
             drop(self.kill());
             drop(self.wait_empty());
@@ -117,7 +118,7 @@ impl Drop for CgroupGuard {
     }
 }
 
-/// The caller's own cgroup below `root`, told by the text of `/proc/self/cgroup`.
+/// The caller's own cgroup below `root`, read from the text of `/proc/self/cgroup`.
 pub(super) fn own(root: &Path, text: &str) -> PathBuf {
     let own = text
         .lines()
@@ -131,7 +132,7 @@ pub(super) fn own(root: &Path, text: &str) -> PathBuf {
     }
 }
 
-/// The nearest cgroup from `own` up that hands both controllers on; `own` where none does.
+/// The nearest cgroup from `own` upward that delegates both controllers; `own` if there is none.
 pub(super) fn nearest<'p>(root: &Path, own: &'p Path) -> &'p Path {
     own.ancestors()
         .take_while(|dir| dir.starts_with(root))
@@ -142,29 +143,29 @@ pub(super) fn nearest<'p>(root: &Path, own: &'p Path) -> &'p Path {
         .unwrap_or(own)
 }
 
-/// Whether a list of controllers holds this one.
+/// Whether a file with a list of controllers contains this one.
 pub(super) fn has(list: &Path, word: &str) -> bool {
     fs::read_to_string(list).is_ok_and(|text| text.split_whitespace().any(|one| one == word))
 }
 
-/// Name of a run's cgroup.
+/// The name of a run's cgroup.
 pub fn name(run_id: &str) -> String {
     format!("{PREFIX}{run_id}")
 }
 
-/// The run whose cgroup has this name.
+/// The run id in the name of a run's cgroup.
 pub fn run_of(name: &str) -> Option<&str> {
     name.strip_prefix(PREFIX)
 }
 
-/// All cgroups whose name is that of a run's and whose mark is `owner`: other state directories, as
-/// containers have, make such names too.
+/// Finds all cgroups of runs that are marked with `owner`. Runs with other state directories, such
+/// as those of containers, create cgroups with the same names.
 ///
 /// # Errors
-/// When no tree is mounted.
+/// Fails when no cgroup v2 tree is mounted.
 pub fn of_runs(owner: &str) -> io::Result<Vec<PathBuf>> {
     fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
-        // A cgroup that goes meanwhile is none that was left.
+        // A cgroup that disappears during the search was not left behind.
         for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
             if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 continue;
@@ -188,19 +189,21 @@ pub fn of_runs(owner: &str) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// What becomes of processes in a cgroup that is to be removed.
+/// What happens to processes in a cgroup that is to be removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Occupants {
-    /// They end.
+    /// They are killed.
     Kill,
-    /// They keep it from being removed.
+    /// They stay, and the cgroup is not removed.
     Spare,
 }
 
-/// Removes a cgroup that nobody holds any more, with all below it. One that is not there is no error.
+/// Removes a cgroup that no run uses any more, with all cgroups below it. A missing cgroup is not
+/// an error.
 ///
 /// # Errors
-/// When a process in it outlives its kill or is to be spared, or when `path` is no cgroup.
+/// Fails when a process survives the kill, when processes are to be spared, or when `path` is not a
+/// cgroup.
 pub fn remove(path: &Path, occupants: Occupants) -> io::Result<()> {
     use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
     let kind = match statfs(path) {
@@ -208,11 +211,11 @@ pub fn remove(path: &Path, occupants: Occupants) -> io::Result<()> {
         other => other?.filesystem_type(),
     };
     if kind != CGROUP2_SUPER_MAGIC {
-        return Err(io::Error::other("it is no cgroup"));
+        return Err(io::Error::other("the directory is not a cgroup"));
     }
     if is_populated(path)? {
         if occupants == Occupants::Spare {
-            return Err(io::Error::other("processes are in it"));
+            return Err(io::Error::other("the cgroup still contains processes"));
         }
         kill(path)?;
         wait_empty(path)?;
@@ -230,10 +233,10 @@ fn remove_below(path: &Path) -> io::Result<()> {
     remove_dir(path)
 }
 
-/// The exit of the last process and the removal race for some microseconds.
+/// Removes an empty cgroup. It retries because the last process takes some microseconds to leave.
 ///
 /// # Errors
-/// Those of `rmdir(2)`; one that is not there is no error.
+/// Returns the error of `rmdir(2)`. A missing directory is not an error.
 pub fn remove_dir(path: &Path) -> io::Result<()> {
     let mut left = 50;
     loop {
@@ -248,7 +251,8 @@ pub fn remove_dir(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The cgroups of one run. Fields drop in this order: children before the parent.
+/// The cgroups of one run. Fields are dropped in this order, so children are dropped before the
+/// parent.
 #[derive(Debug)]
 pub struct RunCgroups {
     /// Holds the boundary's init, the agent and all its children.
@@ -262,12 +266,13 @@ pub struct RunCgroups {
 }
 
 impl RunCgroups {
-    /// Where the cgroup of a run belongs: below the caller's own, or below the nearest one above that
-    /// hands the controllers for processes and memory on. The caller's own cannot begin to: it holds
-    /// this process. Either way the run ends with this process, and so with the caller's service.
+    /// The path for a run's cgroup: below the caller's own cgroup, or below its nearest ancestor
+    /// that delegates the pids and memory controllers. The caller's own cgroup cannot start
+    /// delegating, because it contains this process. In either place, the run ends with this
+    /// process and with the caller's service.
     ///
     /// # Errors
-    /// When no cgroup v2 tree is mounted.
+    /// Fails when no cgroup v2 tree is mounted.
     pub fn place(run_id: &str) -> io::Result<PathBuf> {
         let mounts = mountinfo::read()?;
         let root = mountinfo::cgroup2_root(&mounts)?;
@@ -275,10 +280,10 @@ impl RunCgroups {
         Ok(nearest(root, &base).join(name(run_id)))
     }
 
-    /// Makes the directories.
+    /// Creates the directories.
     ///
     /// # Errors
-    /// When the tree is not writable.
+    /// Fails when the tree is not writable.
     pub fn create(place: PathBuf) -> io::Result<Self> {
         let run = CgroupGuard::create(place)?;
         let below = |name: &str| CgroupGuard::create(run.path.join(name));

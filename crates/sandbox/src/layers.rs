@@ -1,19 +1,19 @@
-//! The layers of the boundary that a test may leave out, one at a time, to see what each of them stops.
+//! The layers of the boundary. A test may leave out one at a time to show what each layer prevents.
 //!
-//! Only a binary built for that (`--features without-layers`, never optimised) can: in every other the answer
-//! of [`Layers::has`] is a constant.
+//! Only a binary built with `--features without-layers`, which is never optimized, can leave out a
+//! layer. In every other binary, [`Layers::has`] always returns true.
 use std::ffi::OsStr;
 use std::io;
 
 use serde::{Deserialize, Serialize};
 
 #[cfg(all(feature = "without-layers", not(debug_assertions)))]
-compile_error!("`without-layers` is for tests: a binary with it is never built optimised");
+compile_error!("`without-layers` is for tests only and cannot be combined with an optimized build");
 
-/// Names the layer to leave out.
+/// The environment variable that names the layer to leave out.
 const VARIABLE: &str = "EGRESS_TEST_WITHOUT";
 
-/// One layer.
+/// One layer of the boundary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Layer {
@@ -21,30 +21,32 @@ pub enum Layer {
     Ebpf,
     /// The network namespace.
     Netns,
-    /// The agent's own view of the file system, /run included.
+    /// The agent's file view, including a private /run.
     PrivateRun,
     /// The system call filters.
     Seccomp,
 }
 
-/// Which layers a run has.
+/// The layers of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Layers {
     without: Option<Layer>,
 }
 
 impl Layers {
-    /// What the environment asks for.
+    /// Reads from the environment which layer to leave out.
     ///
     /// # Errors
-    /// When it asks for something that this binary does not do.
+    /// Fails when the variable is set and this binary cannot leave out a layer, or when its value
+    /// is not a layer.
     pub fn from_environment() -> io::Result<Self> {
         std::env::var_os(VARIABLE).map_or(Ok(Self::default()), |name| Self::without(&name))
     }
 
     fn without(name: &OsStr) -> io::Result<Self> {
         if !cfg!(feature = "without-layers") {
-            let text = format!("{VARIABLE} is set, but this binary leaves no layer out: unset it");
+            let text =
+                format!("{VARIABLE} is set, but this binary cannot leave out a layer; unset it");
             return Err(io::Error::other(text));
         }
         let without = match name.to_str() {
@@ -53,8 +55,7 @@ impl Layers {
             Some("private-run") => Layer::PrivateRun,
             Some("seccomp") => Layer::Seccomp,
             _ => {
-                let text =
-                    format!("{VARIABLE} names no layer: ebpf, netns, private-run or seccomp");
+                let text = format!("{VARIABLE} must be ebpf, netns, private-run or seccomp");
                 return Err(io::Error::other(text));
             }
         };
@@ -83,11 +84,11 @@ impl Layers {
             | libc::CLONE_NEWCGROUP
     }
 
-    /// What to say of a run that is no boundary; nothing of any other.
+    /// The warning for a run without one of the layers; `None` for a complete boundary.
     pub fn warning(self) -> Option<String> {
         let layer = self.without.filter(|_| cfg!(feature = "without-layers"))?;
         Some(format!(
-            "NOT A BOUNDARY: a test left out {layer:?}, and the receipts are signed by a key that nobody knows"
+            "NOT A BOUNDARY: a test left out {layer:?}; the receipts are signed with a throwaway key"
         ))
     }
 }
@@ -98,11 +99,14 @@ mod tests {
 
     #[test]
     fn an_ordinary_binary_leaves_nothing_out() {
-        let asked = Layers::without(OsStr::new("seccomp"));
-        assert_eq!(asked.is_ok(), cfg!(feature = "without-layers"));
-        let told: Layers = serde_json::from_str(r#"{"without":"seccomp"}"#).unwrap();
-        assert_eq!(told.has(Layer::Seccomp), !cfg!(feature = "without-layers"));
-        assert!(told.has(Layer::Netns));
+        let requested = Layers::without(OsStr::new("seccomp"));
+        assert_eq!(requested.is_ok(), cfg!(feature = "without-layers"));
+        let layers: Layers = serde_json::from_str(r#"{"without":"seccomp"}"#).unwrap();
+        assert_eq!(
+            layers.has(Layer::Seccomp),
+            !cfg!(feature = "without-layers")
+        );
+        assert!(layers.has(Layer::Netns));
         assert!(Layers::without(OsStr::new("")).is_err());
     }
 }

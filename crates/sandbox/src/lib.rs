@@ -1,4 +1,5 @@
-//! Creates kernel objects as guards that remove themselves.
+//! Builds the boundary around the command: the file view, cgroups, limits, system call filters and
+//! probes. Kernel objects are held in guards that remove them when dropped.
 pub mod cgroup;
 pub mod child;
 pub mod layers;

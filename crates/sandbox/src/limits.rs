@@ -1,10 +1,12 @@
-//! Limits on what the agent takes of the machine: processes and memory by the kernel's controllers,
-//! of cgroup v2 where the run's cgroup has them, of v1 where they are bound to that; elsewhere by
-//! resource limits, which hold for each process or user.
+//! Limits the agent's processes and memory. The limits use the kernel's cgroup controllers: cgroup
+//! v2 if the run's cgroup has them, or cgroup v1 if they are bound to v1. Otherwise resource limits
+//! are used, which apply to each process or user.
 //!
-//! Without memory, the kernel kills one process, not the whole cgroup (`memory.oom.group` is not set): the command's
-//! processes before init, whose end would end all others. Files in `/tmp` and other private directories are memory that
-//! no end of a process frees. If they use all of it, the run ends with the command, or with init and exit status 125.
+//! When memory runs out, the kernel kills one process and not the whole cgroup, because
+//! `memory.oom.group` is not set. The command's processes are killed before init, whose end would
+//! end all of them. Files in `/tmp` and other private directories use memory that is not freed when
+//! a process ends. If they use all of it, the run ends with the command, or with init and exit
+//! status 125.
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,45 +17,46 @@ use super::cgroup::{self, RunCgroups, has};
 use super::mountinfo::{self, Mount};
 use super::shares::{Shares, total_memory};
 
-/// What a run may take.
+/// The limits of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Limits {
-    /// Processes and threads of the agent at a time.
+    /// The agent's processes and threads at a time.
     pub processes: u64,
-    /// Memory of the agent, its scratch space included, bytes.
+    /// The agent's memory in bytes, including its scratch space.
     pub memory: u64,
     /// Open files of one process.
     pub open_files: u64,
-    /// Each of the private directories that can be written, bytes.
+    /// Size of each private writable directory, in bytes.
     pub scratch: u64,
-    /// Receipts and flow log together, bytes.
+    /// Size of receipts and flow log together, in bytes.
     pub evidence: u64,
-    /// Of the tables that all users of the machine share.
+    /// Shares of the tables that all users of the machine share.
     pub shares: Shares,
 }
 
-/// Which part of the kernel holds a limit.
+/// The part of the kernel that enforces a limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Holder {
     /// The agent's cgroup, for all its processes together.
     Unified,
-    /// A cgroup of its own in the controller's tree.
+    /// A separate cgroup in the tree of the cgroup v1 controller.
     Legacy(PathBuf),
-    /// A resource limit.
+    /// A resource limit, for each process or user.
     Resource,
 }
 
-/// Where the limits of a run are held, before anything is made.
+/// Where the limits of a run will be enforced, before any cgroup is created.
 #[derive(Debug)]
 pub struct Places {
     pids: Holder,
     memory: Holder,
-    /// The caller's own cgroup, and the one that the run's will be in: limits between them hold for
-    /// the run as well.
+    /// The caller's own cgroup and the parent of the run's cgroup. Limits between the two also
+    /// apply to the run.
     between: (PathBuf, PathBuf),
 }
 
-/// The limits of a run, in force for who joins. Cgroups that were made for them go when dropped.
+/// The limits of a run, in force for every process that joins. Cgroups created for them are removed
+/// when this is dropped.
 #[derive(Debug)]
 pub struct Caps {
     pids: Held,
@@ -63,33 +66,33 @@ pub struct Caps {
 #[derive(Debug)]
 struct Held {
     holder: Holder,
-    /// Where its counters are.
+    /// The directory with its counters.
     dir: PathBuf,
 }
 
-/// What is known of one limit at the end.
+/// How often one limit was reached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Reached {
-    /// What held it.
+    /// The mechanism that enforced the limit.
     pub held_by: &'static str,
-    /// How often it was met; `None` where nothing counts that.
+    /// How often the limit was reached; `None` if the kernel does not count this.
     pub times: Option<u64>,
 }
 
-/// What is known at the end.
+/// The limits that were reached by the end of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// Processes that could not be started.
+    /// Attempts to start a process that failed.
     pub processes: Reached,
-    /// Processes that were ended for lack of memory.
+    /// Processes that were killed because memory ran out.
     pub memory: Reached,
 }
 
 impl Places {
-    /// Finds out where the limits of run `id` can be held, whose cgroup is to be at `run`.
+    /// Finds where the limits of run `id` can be enforced; its cgroup will be at `run`.
     ///
     /// # Errors
-    /// When the machine's mounts cannot be read.
+    /// Fails when the machine's mounts or the caller's cgroups cannot be read.
     pub fn find(run: &Path, id: &str) -> io::Result<Self> {
         let mounts = mountinfo::read()?;
         let own = fs::read_to_string("/proc/self/cgroup")?;
@@ -111,7 +114,7 @@ impl Places {
         })
     }
 
-    /// Cgroups that will be made beside the run's own.
+    /// Cgroups that will be created in addition to the run's own.
     pub fn made(&self) -> Vec<&Path> {
         [&self.pids, &self.memory]
             .into_iter()
@@ -122,10 +125,10 @@ impl Places {
             .collect()
     }
 
-    /// Makes them and sets the limits.
+    /// Creates the cgroups and sets the limits.
     ///
     /// # Errors
-    /// When a cgroup cannot be made, or refuses its limit.
+    /// Fails when a cgroup cannot be created or the kernel rejects a limit.
     pub fn set(self, limits: &Limits, cgroups: &RunCgroups) -> io::Result<Caps> {
         self.set_at(limits, cgroups.run.path(), cgroups.agent.path())
     }
@@ -158,16 +161,17 @@ impl Places {
         match caps.memory.holder {
             Holder::Unified => {
                 put(&caps.memory.dir, "memory.max", &bytes)?;
-                // There is none where the kernel keeps no account of swap.
-                put_if_there(&caps.memory.dir, "memory.swap.max", "0")?;
+                // The file is missing when the kernel does not account for swap.
+                put_if_present(&caps.memory.dir, "memory.swap.max", "0")?;
             }
             Holder::Legacy(_) => {
                 put(&caps.memory.dir, "memory.limit_in_bytes", &bytes)?;
-                put_if_there(&caps.memory.dir, "memory.memsw.limit_in_bytes", &bytes)?;
-                // Without a limit of its own this memory is in no account of this version. A little less than
-                // the run's share: the kernel lets a group exceed this limit by what sockets cannot do without.
+                put_if_present(&caps.memory.dir, "memory.memsw.limit_in_bytes", &bytes)?;
+                // Cgroup v1 accounts for TCP memory only if it has its own limit. The limit is
+                // slightly below the run's share, because the kernel lets a group exceed it by the
+                // minimum that sockets need.
                 let tcp = (limits.shares.tcp_bytes / 8 * 7).to_string();
-                put_if_there(&caps.memory.dir, "memory.kmem.tcp.limit_in_bytes", &tcp)?;
+                put_if_present(&caps.memory.dir, "memory.kmem.tcp.limit_in_bytes", &tcp)?;
             }
             Holder::Resource => {}
         }
@@ -176,9 +180,9 @@ impl Places {
 }
 
 impl Caps {
-    /// Files that the first process of the agent writes itself to, for all that it starts. It has one
-    /// thread; to move a thread the kernel need not wait, with the lock of all cgroups in its hand,
-    /// until no processor knows the process where it was.
+    /// Files to which the agent's first process writes itself, so that all its children are in the
+    /// cgroups. The process has a single thread and therefore moves as a thread: moving a whole
+    /// process holds the global cgroup lock for several milliseconds.
     pub fn join(&self) -> Vec<PathBuf> {
         let mut files: Vec<PathBuf> = [&self.pids, &self.memory]
             .into_iter()
@@ -189,15 +193,15 @@ impl Caps {
         files
     }
 
-    /// Whether each process gets a limit of its own on its data, for want of a better one.
+    /// Whether each process gets a limit on its data segment because no controller limits memory.
     pub fn limits_data(&self) -> bool {
         self.memory.holder == Holder::Resource
     }
 
-    /// What was reached.
+    /// Reads how often each limit was reached.
     ///
     /// # Errors
-    /// When a counter cannot be read.
+    /// Fails when a counter cannot be read.
     pub fn report(&self) -> io::Result<Report> {
         let (events, word) = match self.memory.holder {
             Holder::Unified => ("memory.events", "oom_kill"),
@@ -241,19 +245,20 @@ impl Drop for Caps {
     fn drop(&mut self) {
         for held in [&self.pids, &self.memory] {
             if let Holder::Legacy(path) = &held.holder {
-                // What stays is found by its note in the run's directory.
+                // If this fails, the directory is found again through its entry in the run's
+                // directory.
                 drop(cgroup::remove_dir(path));
             }
         }
     }
 }
 
-/// The lowest limit of the cgroups from the first up to, and without, the second.
-fn lowest((from, to): &(PathBuf, PathBuf), name: &str, asked: u64) -> u64 {
+/// The lowest limit of the cgroups from `from` up to, but not including, `to`.
+fn lowest((from, to): &(PathBuf, PathBuf), name: &str, requested: u64) -> u64 {
     from.ancestors()
         .take_while(|dir| dir.starts_with(to) && *dir != to)
         .filter_map(|dir| fs::read_to_string(dir.join(name)).ok()?.trim().parse().ok())
-        .fold(asked, u64::min)
+        .fold(requested, u64::min)
 }
 
 fn put(dir: &Path, name: &str, value: &str) -> io::Result<()> {
@@ -262,12 +267,12 @@ fn put(dir: &Path, name: &str, value: &str) -> io::Result<()> {
         let path = path.display();
         io::Error::new(
             error.kind(),
-            format!("cannot write {value} to {path}: {error}"),
+            format!("cannot write {value:?} to {path}: {error}"),
         )
     })
 }
 
-fn put_if_there(dir: &Path, name: &str, value: &str) -> io::Result<()> {
+fn put_if_present(dir: &Path, name: &str, value: &str) -> io::Result<()> {
     if dir.join(name).exists() {
         put(dir, name, value)
     } else {
@@ -289,7 +294,7 @@ fn legacy(mounts: &[Mount], own: &str, controller: &str) -> Option<PathBuf> {
             .any(|one| one == controller)
             .then_some(path)
     })?;
-    // A container may see a part of the tree only, and its own path from the top all the same.
+    // A container may see only part of the tree while its own path still starts at the top.
     let below = Path::new(path).strip_prefix(&mount.root).ok();
     let dir = below.map_or_else(|| mount.target.clone(), |below| mount.target.join(below));
     Some(if dir.is_dir() {
@@ -299,10 +304,10 @@ fn legacy(mounts: &[Mount], own: &str, controller: &str) -> Option<PathBuf> {
     })
 }
 
-/// Seven eighths of the machine's memory: the rest is for what keeps the agent.
+/// Seven eighths of the machine's memory. The rest is for the processes that supervise the agent.
 ///
 /// # Errors
-/// When `/proc/meminfo` has no total.
+/// Fails when `/proc/meminfo` has no `MemTotal`.
 pub fn most_memory() -> io::Result<u64> {
     Ok(total_memory()? / 8 * 7)
 }
@@ -339,7 +344,7 @@ mod tests {
 
     #[test]
     fn limits_of_cgroup_2_are_the_agents_group_and_its_counters_are_read() {
-        // Plain files stand in for the kernel's: it has these controllers in one version at a time.
+        // Plain files stand in for the kernel's, because a controller exists in one version at a time.
         let dir = tempfile::tempdir().unwrap();
         let agent = dir.path().join("agent");
         fs::create_dir(&agent).unwrap();
@@ -395,7 +400,7 @@ mod tests {
         };
         let found = |root| legacy(&[mount(root)], own, "memory");
         assert_eq!(found("/top"), Some(target.join("a/b")));
-        // One that is not below the mount, or not to be seen: the mount itself.
+        // If the path is not below the mount or not visible, the mount itself is used.
         assert_eq!(found("/other"), Some(target.clone()));
         assert_eq!(found("/"), Some(target.clone()));
         assert_eq!(legacy(&[mount("/top")], own, "pids"), None);

@@ -5,14 +5,14 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-/// One line of mountinfo, as far as it is used here.
+/// The used fields of one line of mountinfo.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
     /// Mount id.
     pub id: u64,
-    /// Where it is mounted, as seen by this process.
+    /// The mount point, as seen by this process.
     pub target: PathBuf,
-    /// Which directory of the file system is mounted.
+    /// The directory of the file system that is mounted.
     pub root: PathBuf,
     /// File system type.
     pub fstype: String,
@@ -21,30 +21,39 @@ pub struct Mount {
 }
 
 impl Mount {
-    /// Why the owner and mode of its files do not tell who may read them, if so: it looks at the process that
-    /// asks. Through an overlay root asks, for whoever looks at the overlay.
+    /// Why owner and mode of a file do not determine who may read it, if so: the file system
+    /// decides by the calling process. Through an overlay, that process is root, whoever reads from
+    /// the overlay.
     pub fn judges_by_process(&self) -> Option<&'static str> {
         let has = |wanted: &str| self.options.split(',').any(|option| option == wanted);
         let kerberos = || self.options.contains("sec=krb5");
         match self.fstype.as_str() {
-            "afs" | "coda" => Some("its server judges who asks"),
-            "cifs" | "smb3" if has("multiuser") => Some("its server judges who asks"),
-            "9p" if has("access=user") => Some("its server judges who asks"),
-            "nfs" | "nfs4" if kerberos() => Some("its server judges who asks"),
+            "afs" | "coda" => Some("its server decides by the calling process who may read a file"),
+            "cifs" | "smb3" if has("multiuser") => {
+                Some("its server decides by the calling process who may read a file")
+            }
+            "9p" if has("access=user") => {
+                Some("its server decides by the calling process who may read a file")
+            }
+            "nfs" | "nfs4" if kerberos() => {
+                Some("its server decides by the calling process who may read a file")
+            }
             fuse if (fuse == "fuse" || fuse == "fuseblk" || fuse.starts_with("fuse."))
                 && !(has("allow_other") && has("default_permissions")) =>
             {
-                Some("FUSE without allow_other and default_permissions: it judges who asks")
+                Some(
+                    "FUSE without allow_other and default_permissions decides by the calling process who may read a file",
+                )
             }
             _ => None,
         }
     }
 }
 
-/// All mounts of this process's namespace, in the kernel's order.
+/// Reads all mounts of this process's namespace, in the kernel's order.
 ///
 /// # Errors
-/// When the file cannot be read or a line of it is not understood.
+/// Fails when the file cannot be read or one of its lines cannot be parsed.
 pub fn read() -> io::Result<Vec<Mount>> {
     let text = std::fs::read("/proc/self/mountinfo")?;
     text.split(|byte| *byte == b'\n')
@@ -54,14 +63,14 @@ pub fn read() -> io::Result<Vec<Mount>> {
                 let line = String::from_utf8_lossy(line).into_owned();
                 io::Error::new(
                     io::ErrorKind::InvalidData,
-                    format!("mountinfo line {line:?}"),
+                    format!("cannot parse the line {line:?} of /proc/self/mountinfo"),
                 )
             })
         })
         .collect()
 }
 
-/// Whether `mount` is what a look-up of its own path reaches, that is, not covered by a later one.
+/// Whether a lookup of the mount's own path reaches `mount`, so that no later mount covers it.
 pub fn is_visible(mount: &Mount) -> bool {
     let Ok(file) = nix::fcntl::open(
         &mount.target,
@@ -83,7 +92,7 @@ fn parse(line: &[u8]) -> Option<Mount> {
     let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
     let root = unescape(fields.nth(2)?);
     let target = unescape(fields.next()?);
-    // Optional fields end with a lone hyphen; the type follows it.
+    // Optional fields end with a single hyphen; the type follows it.
     fields.find(|field| *field == b"-")?;
     let fstype = String::from_utf8(fields.next()?.to_vec()).ok()?;
     let options = String::from_utf8_lossy(fields.nth(1)?).into_owned();
@@ -118,7 +127,7 @@ fn unescape(field: &[u8]) -> Vec<u8> {
 /// The mount point of the cgroup v2 tree, wherever it is (`/sys/fs/cgroup`, `…/unified`).
 ///
 /// # Errors
-/// `NotFound` when there is none.
+/// Returns `NotFound` when none is mounted.
 pub fn cgroup2_root(mounts: &[Mount]) -> io::Result<&Path> {
     mounts
         .iter()

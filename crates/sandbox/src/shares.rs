@@ -1,11 +1,12 @@
-//! A run's share of the tables that all users of the machine have in common, and that no controller of the kernel
-//! divides among them: open files, sockets, and the memory of TCP.
+//! Limits a run's share of the tables that all users of the machine have in common and that no
+//! kernel controller divides among them: open files, sockets and TCP memory.
 //!
-//! The kernel limits each of these for the machine, and none of them for one user. Limits on processes and on files of
-//! one process do not bound the product: 4,096 processes with 1,024 files each are more than many machines have, and
-//! lower limits would break programs. The supervisor therefore counts what a run uses, and ends a run that exceeds its
-//! share. It counts only while the machine as a whole uses more than one share. A mapped file stays open without a
-//! descriptor, so mappings count as well.
+//! The kernel limits each of them for the whole machine but not for one user. Limits on processes
+//! and on files of one process do not bound the product: 4,096 processes with 1,024 files each
+//! exceed many machines' tables, and lower limits would break programs. The supervisor therefore
+//! counts what a run uses and ends a run that exceeds its share. It counts only while the whole
+//! machine uses more than one share. A mapped file stays open without a descriptor, so mappings
+//! count as well.
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
 use std::os::unix::fs::FileExt;
@@ -18,65 +19,69 @@ use serde::Serialize;
 
 use super::cgroup::CgroupGuard;
 
-/// One run may have this part of a table: a quarter.
-const PART: u64 = 4;
-/// How often the tables are looked at: a processor fills tens of thousands of places in that time.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// How long a count that found less than the share is good for.
+/// A run's share is the table's size divided by this number.
+const DIVISOR: u64 = 4;
+/// The interval between checks of the tables. A processor can fill tens of thousands of entries in
+/// that time.
+const CHECK_EVERY: Duration = Duration::from_millis(20);
+/// How long a count below the share is considered valid.
 const COUNT_EVERY: Duration = Duration::from_millis(250);
 
-/// What one run may have of the machine's tables.
+/// A run's shares of the machine's tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Shares {
-    /// Open files, mapped ones included.
+    /// Open files, including mapped ones.
     pub files: u64,
     /// Sockets of any family.
     pub sockets: u64,
-    /// Memory of TCP, bytes.
+    /// TCP memory, in bytes.
     pub tcp_bytes: u64,
     /// Processes and threads.
     pub processes: u64,
 }
 
 impl Shares {
-    /// Reads how large the tables are. A network namespace other than the first does not show those of the
-    /// network: then it is what the kernel makes of the machine's memory at its start (`tcp_init`).
+    /// Reads the sizes of the tables. Only the first network namespace shows the sizes of the
+    /// network tables; elsewhere they are computed from the machine's memory, as the kernel does at
+    /// boot (`tcp_init`).
     ///
     /// # Errors
-    /// When `/proc` does not say.
+    /// Fails when a file in `/proc` cannot be read or has no number.
     pub fn of_machine() -> io::Result<Self> {
         let memory = total_memory()?;
         let files = last_number("/proc/sys/fs/file-max")?;
-        let orphans = shown("/proc/sys/net/ipv4/tcp_max_orphans")?.unwrap_or(memory >> 18);
-        let tcp_pages = shown("/proc/sys/net/ipv4/tcp_mem")?;
+        let orphans =
+            number_if_present("/proc/sys/net/ipv4/tcp_max_orphans")?.unwrap_or(memory >> 18);
+        let tcp_pages = number_if_present("/proc/sys/net/ipv4/tcp_mem")?;
         let tcp = tcp_pages.map_or(memory / 32 * 3, |pages| pages.saturating_mul(page_size()));
         let ids = last_number("/proc/sys/kernel/pid_max")?;
         let threads = last_number("/proc/sys/kernel/threads-max")?;
         Ok(Self {
-            files: files / PART,
-            // A closed socket that has bytes to send is one of the machine's orphans.
-            sockets: (files / PART).min(orphans / PART),
-            tcp_bytes: tcp / PART,
-            processes: ids.min(threads) / PART,
+            files: files / DIVISOR,
+            // A closed socket with unsent bytes counts as one of the machine's orphans.
+            sockets: (files / DIVISOR).min(orphans / DIVISOR),
+            tcp_bytes: tcp / DIVISOR,
+            processes: ids.min(threads) / DIVISOR,
         })
     }
 
-    /// Files of one process: as many may wait in its user's sockets, where only the kernel counts them.
+    /// The limit on open files of one process. The same number may wait in its user's sockets,
+    /// where only the kernel counts them.
     pub fn files_of_one(&self) -> u64 {
-        self.files / PART
+        self.files / DIVISOR
     }
 }
 
-/// Watches what a run takes.
+/// Watches what a run uses.
 #[derive(Debug)]
 pub struct Watch {
     shares: Shares,
     network: Option<Network>,
-    look_at: Instant,
+    check_at: Instant,
     count_at: Instant,
 }
 
-/// The boundary's network namespace, where its sockets are counted.
+/// The boundary's network namespace, in which the sockets are counted.
 #[derive(Debug)]
 struct Network {
     counters: File,
@@ -84,32 +89,32 @@ struct Network {
 }
 
 impl Watch {
-    /// Begins, before the command does. `init` is a process in the boundary's own network namespace; an audit has
-    /// none, and only its files are watched.
+    /// Starts watching, before the command starts. `init` is a process in the boundary's network
+    /// namespace. An audit has no such namespace, so only its files are watched.
     ///
     /// # Errors
-    /// When `/proc` or the kernel's list of sockets cannot be read.
+    /// Fails when `/proc` or the kernel's list of sockets cannot be read.
     pub fn begin(shares: Shares, init: Option<u32>) -> io::Result<Self> {
         let now = Instant::now();
         Ok(Self {
             shares,
             network: init.map(Network::of).transpose()?,
-            look_at: now,
+            check_at: now,
             count_at: now,
         })
     }
 
-    /// What the processes in `agent` have taken more of than their share; `None` when it is nothing, or not yet
-    /// time to look again.
+    /// Describes the share that the processes in `agent` exceed. Returns `None` if they exceed none
+    /// or the next check is not due.
     ///
     /// # Errors
-    /// When it cannot be counted.
+    /// Fails when the use cannot be counted.
     pub fn look(&mut self, agent: &CgroupGuard) -> io::Result<Option<String>> {
         let now = Instant::now();
-        if now < self.look_at {
+        if now < self.check_at {
             return Ok(None);
         }
-        self.look_at = now + LOOK_EVERY;
+        self.check_at = now + CHECK_EVERY;
         let Shares {
             files,
             sockets,
@@ -119,31 +124,31 @@ impl Watch {
         let counted = self.network.as_ref().map(Network::counted).transpose()?;
         let (own_sockets, tcp) = counted.unwrap_or_default();
         if own_sockets > sockets {
-            return Ok(Some(said(sockets, "sockets")));
+            return Ok(Some(exceeded(sockets, "sockets")));
         }
-        // As long as the whole machine has less than that, the run has.
+        // If the whole machine uses less than the share, the run does too.
         let many_files = open_files()? > files;
         let much_memory = tcp > tcp_bytes;
         if now < self.count_at || !(many_files || much_memory) {
             return Ok(None);
         }
         if many_files && files_of(agent, files)? > files {
-            return Ok(Some(said(files, "open files")));
+            return Ok(Some(exceeded(files, "open files")));
         }
         if much_memory
             && let Some(network) = &self.network
             && sock_diag::tcp_memory(&network.sockets)? > tcp_bytes
         {
-            return Ok(Some(said(tcp_bytes, "bytes of memory of TCP")));
+            return Ok(Some(exceeded(tcp_bytes, "bytes of TCP memory")));
         }
         self.count_at = Instant::now() + COUNT_EVERY;
         Ok(None)
     }
 }
 
-fn said(most: u64, what: &str) -> String {
+fn exceeded(most: u64, what: &str) -> String {
     format!(
-        "the command took more than {most} {what}, a quarter of what all users of this machine have together"
+        "the command used more than {most} {what}, a quarter of what all users of this machine share"
     )
 }
 
@@ -156,7 +161,7 @@ impl Network {
         })
     }
 
-    /// Sockets of the namespace, and the bytes that TCP has on the whole machine.
+    /// Number of sockets in the namespace, and bytes of TCP memory on the whole machine.
     fn counted(&self) -> io::Result<(u64, u64)> {
         let mut buffer = [0; 1024];
         let length = self.counters.read_at(&mut buffer, 0)?;
@@ -169,14 +174,14 @@ impl Network {
             words.find(|word| *word == name)?;
             words.next()?.parse::<u64>().ok()
         };
-        let missing = || io::Error::other("/proc/net/sockstat has another form");
+        let missing = || io::Error::other("/proc/net/sockstat does not have the expected fields");
         let sockets = number("sockets:", "used").ok_or_else(missing)?;
         let pages = number("TCP:", "mem").ok_or_else(missing)?;
         Ok((sockets, pages.saturating_mul(page_size())))
     }
 }
 
-/// Open files of the whole machine (`proc_sys_fs(5)`).
+/// Number of open files on the whole machine (`proc_sys_fs(5)`).
 fn open_files() -> io::Result<u64> {
     const PATH: &str = "/proc/sys/fs/file-nr";
     let text = fs::read_to_string(PATH)?;
@@ -187,15 +192,15 @@ fn open_files() -> io::Result<u64> {
     first.ok_or_else(|| io::Error::other(format!("{PATH} has no number")))
 }
 
-/// Files that the processes in `agent` have open or mapped; it stops counting above `enough`. One that several
-/// processes have counts for each, and a mapping that the kernel has in several parts for each of them.
+/// Counts files that the processes in `agent` have open or mapped, up to just above `enough`. A
+/// file counts once for each process that has it open, and once for each part of a split mapping.
 fn files_of(agent: &CgroupGuard, enough: u64) -> io::Result<u64> {
     let processes = agent.processes()?;
     let mut total = 0_u64;
-    // Descriptors first: they cost one call a process.
+    // Descriptors first, because they cost one call for each process.
     for count in [descriptors as Count, mappings] {
         for pid in &processes {
-            // One that has ended meanwhile has nothing.
+            // A process that has ended meanwhile uses nothing.
             let process = Path::new("/proc").join(pid.to_string());
             total += of_process(count, &process).unwrap_or_default();
             if total > enough {
@@ -206,11 +211,11 @@ fn files_of(agent: &CgroupGuard, enough: u64) -> io::Result<u64> {
     Ok(total)
 }
 
-/// Counts what a process has, or one of its threads.
+/// Counts the files of a process or of one of its threads.
 type Count = fn(&Path) -> io::Result<u64>;
 
-/// What a process has. When its first thread has ended, the kernel shows nothing in the place of the process: then what
-/// the others have.
+/// Counts the files of a process. If its first thread has ended, the kernel shows nothing for the
+/// process, so its other threads are counted.
 fn of_process(count: Count, process: &Path) -> io::Result<u64> {
     let mut most = count(process)?;
     if most == 0 {
@@ -223,14 +228,14 @@ fn of_process(count: Count, process: &Path) -> io::Result<u64> {
 
 fn descriptors(process: &Path) -> io::Result<u64> {
     let list = process.join("fd");
-    // Since Linux 6.2 its size is the number of its entries.
+    // Since Linux 6.2, the directory's size is the number of its entries.
     match list.metadata()?.len() {
         0 => Ok(fs::read_dir(list)?.count() as u64),
         number => Ok(number),
     }
 }
 
-/// Lines of `/proc/PID/maps` that name an inode.
+/// Counts the lines of `/proc/PID/maps` that name an inode.
 fn mappings(process: &Path) -> io::Result<u64> {
     let lines = BufReader::with_capacity(1 << 16, File::open(process.join("maps"))?).split(b'\n');
     let mut total = 0;
@@ -242,8 +247,8 @@ fn mappings(process: &Path) -> io::Result<u64> {
     Ok(total)
 }
 
-/// The last number of a file that only the first network namespace may have.
-fn shown(path: &str) -> io::Result<Option<u64>> {
+/// The last number of a file that may exist only in the first network namespace.
+fn number_if_present(path: &str) -> io::Result<Option<u64>> {
     match last_number(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         other => other.map(Some),
@@ -259,7 +264,7 @@ fn last_number(path: &str) -> io::Result<u64> {
     last.ok_or_else(|| io::Error::other(format!("{path} has no number")))
 }
 
-/// The machine's memory, bytes.
+/// The machine's memory, in bytes.
 pub(super) fn total_memory() -> io::Result<u64> {
     let text = fs::read_to_string("/proc/meminfo")?;
     text.lines()
@@ -319,7 +324,7 @@ ctypes.CDLL(None).syscall(60 if os.uname().machine == 'x86_64' else 93, 0)";
         let own = Path::new("/proc/self");
         let before = descriptors(own).unwrap();
         let held: Vec<File> = (0..300).map(|_| File::open("/dev/null").unwrap()).collect();
-        // Other tests have files, too.
+        // Other tests open and close files at the same time.
         assert!(descriptors(own).unwrap() + 100 > before + held.len() as u64);
         assert!(mappings(own).unwrap() > 0);
     }
@@ -331,6 +336,6 @@ ctypes.CDLL(None).syscall(60 if os.uname().machine == 'x86_64' else 93, 0)";
         assert!(shares.files <= files / 4 && shares.files_of_one() <= files / 16);
         assert!(shares.sockets <= shares.files && shares.sockets > 0);
         assert!(shares.tcp_bytes > 0 && shares.tcp_bytes < total_memory().unwrap());
-        assert!(shown("/proc/sys/net/none").unwrap().is_none());
+        assert!(number_if_present("/proc/sys/net/none").unwrap().is_none());
     }
 }

@@ -1,5 +1,5 @@
-//! Sockets of the host that the caller opens to the agent: each is a mount of that one file, at its
-//! own path.
+//! Makes host sockets available to the agent at the caller's request. Each is a mount of that
+//! single file at its own path.
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,28 +15,30 @@ use super::view::View;
 /// Device and inode of a file.
 pub type FileId = (u64, u64);
 
-/// A socket of the host, as a mount that is nowhere yet.
+/// A socket of the host as a detached mount.
 #[derive(Debug)]
 pub struct Opened {
-    /// Where it lies, and will lie in the view.
+    /// Its path on the host and in the file view.
     pub path: PathBuf,
-    /// The mount.
+    /// The detached mount.
     pub tree: OwnedFd,
-    /// Which file it is.
+    /// The identity of the file.
     pub id: FileId,
-    /// Whether the agent has its owner's rights on it; otherwise those of a stranger, because its
-    /// file system cannot exchange the two.
+    /// Whether the agent has the owner's rights on the socket. If not, it has those of any other
+    /// user, because the file system does not support id-mapped mounts.
     pub as_owner: bool,
 }
 
-/// Makes the mount of the socket at `path`, read-only: its name and mode stay the host's, and to
-/// connect is no writing. Its owner and the agent are exchanged, where its file system can do that.
+/// Makes a read-only mount of the socket at `path`. Connecting does not count as writing, and the
+/// host's name and mode cannot be changed through the mount. The ids of its owner and of the agent
+/// are exchanged if the file system supports it.
 ///
 /// # Order
-/// While this process has one thread.
+/// Call this while the process has one thread.
 ///
 /// # Errors
-/// When `path` is no socket, or reached through a link.
+/// Fails when `path` is not a socket or is reached through a symbolic link. The error contains the
+/// path.
 pub fn open(path: &Path, agent: u32) -> io::Result<Opened> {
     mounted(path, agent)
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
@@ -55,10 +57,10 @@ fn mounted(path: &Path, agent: u32) -> io::Result<Opened> {
     };
     let meta = File::from(tree.as_fd().try_clone_to_owned()?).metadata()?;
     if !meta.file_type().is_socket() {
-        return Err(io::Error::other("it is no socket any more"));
+        return Err(io::Error::other("the file is no longer a socket"));
     }
     if path.canonicalize()? != path {
-        return Err(io::Error::other("it is reached through a link now"));
+        return Err(io::Error::other("the path now contains a symbolic link"));
     }
     Ok(Opened {
         path: path.to_path_buf(),
@@ -68,10 +70,10 @@ fn mounted(path: &Path, agent: u32) -> io::Result<Opened> {
     })
 }
 
-/// Puts a mount of [`open`] where the agent sees it, with a way there.
+/// Mounts the result of [`open`] in the file view and creates the directories on the way.
 ///
 /// # Errors
-/// Those of `mkdir(2)`, `open(2)` and `move_mount(2)`.
+/// Returns the error of `mkdir(2)`, `open(2)` or `move_mount(2)`.
 pub fn place(view: &View, path: &Path, tree: &OwnedFd) -> io::Result<()> {
     let parent = path.parent().unwrap_or(path);
     view.skeleton(parent)?;

@@ -1,12 +1,14 @@
-//! The agent's file system view: a read-only overlay over the host's, private tmpfs where programs
-//! write, a private /dev, /proc and /sys, and the workspace at its own path.
+//! Builds the file view: the file system as the agent sees it. It consists of a read-only overlay
+//! over the host's files, private tmpfs where programs write, a private /dev, /proc and /sys, and
+//! the workspace at its own path.
 //!
-//! An overlay has its own inodes, so no path socket and no FIFO of the host can be reached through it.
-//! Each host mount gets an overlay whose top layer holds the files that differ from the host
-//! (`/etc/passwd`, `/etc/resolv.conf` …), so that nothing is bind-mounted over a path that may be a link.
-//! The top layer also holds copies of single files that the host has mounts over, and its directories have
-//! the owners and modes of the host's. Without that, the view would show files that such a mount or mode
-//! hides. The view is a snapshot: it keeps the old content of a file that the host replaces later.
+//! An overlay has its own inodes, so the agent cannot reach a path socket or FIFO of the host
+//! through it. Each host mount gets an overlay whose top layer holds the files that differ from the
+//! host (`/etc/passwd`, `/etc/resolv.conf` …), so that nothing is bind-mounted over a path that may
+//! be a link. The top layer also holds copies of single files over which the host has mounts, and
+//! its directories have the owners and modes of the host's directories. Otherwise the file view
+//! would show files that such a mount or mode hides. The file view is a snapshot: it keeps the old
+//! content of a file that the host replaces later.
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -20,41 +22,41 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::stat::Mode;
 
 use super::mountinfo::{self, Mount};
-use step::{Step, if_there, make, own, place};
+use step::{Step, if_present, make, own, place};
 
 mod mounts;
 mod step;
 
-/// Size limits of the private tmpfs, bytes.
+/// Size limits of the private tmpfs, in bytes.
 #[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
 pub struct TmpfsLimits {
-    /// `/tmp`, `/var/tmp`, `/dev/shm` and the home, each.
+    /// Limit for each of `/tmp`, `/var/tmp`, `/dev/shm` and the home.
     pub scratch_bytes: u64,
-    /// `/run`.
+    /// Limit for `/run`.
     pub run_bytes: u64,
 }
 
-/// A file that the view has in place of the host's.
+/// A file that replaces a host file in the file view.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct PlacedFile {
-    /// Absolute path.
+    /// Absolute path of the file.
     pub path: PathBuf,
-    /// Its content.
+    /// Content of the file.
     pub content: Vec<u8>,
 }
 
-/// A host mount that is not in the view, and why.
+/// A host mount that is not in the file view, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct LeftOut {
-    /// Where the host has it.
+    /// The mount point on the host.
     pub path: PathBuf,
-    /// Why it is not in the view.
+    /// Why the file view does not contain it.
     pub why: String,
 }
 
-/// Trees that the view has of its own: no host mount at or below them is looked at.
+/// Directories that are private to the file view. Host mounts at or below them are ignored.
 const PRIVATE: [&str; 6] = ["/proc", "/sys", "/dev", "/run", "/tmp", "/var/tmp"];
-/// File systems that hold no files of the host.
+/// File system types that hold no files of the host.
 const PSEUDO: [&str; 16] = [
     "autofs",
     "binfmt_misc",
@@ -73,32 +75,33 @@ const PSEUDO: [&str; 16] = [
     "sysfs",
     "tracefs",
 ];
-/// Private tmpfs that the agent may write to, its home aside.
+/// Private tmpfs that the agent may write to, in addition to its home.
 pub const SCRATCH: [&str; 4] = ["/dev/shm", "/run", "/tmp", "/var/tmp"];
-/// Where the files lie that stand in place of the runner's command files.
+/// Directory of the files that replace the CI runner's command files.
 pub const COMMAND_FILES: &str = "/run/command-files";
-/// Size limit of all of them together, bytes.
+/// Size limit of all command files together, in bytes.
 pub const COMMAND_FILES_BYTES: u64 = 8 << 20;
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
-/// Largest file that is copied into the view, bytes.
+/// The largest file that is copied into the file view, in bytes.
 const LARGEST_COPY: u64 = 1 << 20;
-/// Size limit of what stands in place of a covered directory, bytes: an event may be that large.
+/// Size limit of the tmpfs over a masked directory, in bytes. It must fit a GitHub event file.
 const MASK_BYTES: u64 = 32 << 20;
 
-/// A view under construction, inside the boundary's own mount namespace.
+/// A file view under construction, inside the boundary's own mount namespace.
 #[derive(Debug)]
 pub struct View {
     stage: PathBuf,
     root: PathBuf,
-    /// Host mount points in the view with the directories of their top layers, outermost first.
+    /// Host mount points with the directories of their top layers, outermost first.
     layers: Vec<(PathBuf, PathBuf)>,
 }
 
 impl View {
-    /// Starts a view below `stage`, an empty directory: a tmpfs for the layers goes on it.
+    /// Starts a file view below `stage`, an empty directory on which a tmpfs for the layers is
+    /// mounted.
     ///
     /// # Errors
-    /// Those of `mount(2)`.
+    /// Returns the error of `mount(2)` or `mkdir(2)`, with the path.
     pub fn begin(stage: &Path) -> io::Result<Self> {
         tmpfs(stage, 0o700, 16 << 20, None)?;
         let root = stage.join("root");
@@ -110,11 +113,12 @@ impl View {
         })
     }
 
-    /// Lays the overlays: one over `/`, one over each other visible mount of the host, with `files`
-    /// and the directories that the view needs in their top layers.
+    /// Mounts the overlays: one over `/` and one over each other visible mount of the host. Their
+    /// top layers hold `files` and the directories that the file view needs.
     ///
     /// # Errors
-    /// When `/` cannot be the lower layer of an overlay; other mounts that cannot are left out.
+    /// Fails when `/` cannot be the lower layer of an overlay. Other mounts that cannot be are left
+    /// out and returned.
     pub fn overlay_host(
         &mut self,
         files: &[PlacedFile],
@@ -137,7 +141,9 @@ impl View {
             }
             if let Some(why) = mount.judges_by_process() {
                 if mount.target == Path::new("/") {
-                    return Err(io::Error::other(format!("/ cannot be shown: {why}")));
+                    return Err(io::Error::other(format!(
+                        "the root file system cannot be part of the file view: {why}"
+                    )));
                 }
                 covered.push(mount.target.clone());
                 left_out.push(LeftOut {
@@ -165,7 +171,7 @@ impl View {
             .chain(dirs.iter().cloned())
         {
             let path = self.in_layer(&dir)?;
-            if if_there(path.metadata(), &path)?.is_none() {
+            if if_present(path.metadata(), &path)?.is_none() {
                 make(&path, 0o755)?;
             }
         }
@@ -175,7 +181,9 @@ impl View {
             let done = if inside.is_dir() {
                 overlay(layer, target, &inside)
             } else {
-                Err(io::Error::other("its mount point is not in the view"))
+                Err(io::Error::other(
+                    "its mount point does not exist in the file view",
+                ))
             };
             match done {
                 Err(error) if target != Path::new("/") => {
@@ -189,10 +197,10 @@ impl View {
             }
         }
         self.layers = layers;
-        // What a mount hides must not show where the mount itself does not.
+        // Where a host mount is left out, the files below it must not become visible.
         for target in covered {
             let inside = self.inside(&target);
-            let meta = if_there(inside.metadata(), &inside)?;
+            let meta = if_present(inside.metadata(), &inside)?;
             if meta.is_some_and(|meta| meta.is_dir()) {
                 tmpfs(&inside, 0o755, 1 << 20, None)?;
             }
@@ -200,28 +208,30 @@ impl View {
         Ok(left_out)
     }
 
-    /// Puts a copy of a file of the host into the top layer, or where that is not possible a file that
-    /// cannot be read: the overlay alone would show what lies below a mount on that file, which may be
-    /// there to hide it. Returns which of the two, for the record.
+    /// Puts a copy of a host file into the top layer or, if that is not possible, an empty file
+    /// that cannot be read. The overlay alone would show the file below the mount, which the mount
+    /// may be there to hide. Returns which of the two was done.
     fn copy_file(&self, mount: &Mount) -> io::Result<&'static str> {
         let path = &mount.target;
         let placed = self.in_layer(path)?;
-        let meta = path.metadata().at("look at", path)?;
+        let meta = path.metadata().at("inspect", path)?;
         if meta.is_file() && meta.len() <= LARGEST_COPY && mount.judges_by_process().is_none() {
             place(&placed, &fs::read(path).at("read", path)?, 0)?;
             own(&placed, &meta, 0o777)?;
-            Ok("a mount over a single file: the view has a copy")
+            Ok("a mount over a single file; the file view has a copy of it")
         } else {
             place(&placed, &[], 0)?;
-            Ok("a mount over a single file: the view has none of it")
+            Ok("a mount over a single file; the file view hides it")
         }
     }
 
-    /// Where `path` lies in the top layer of the mount that covers it; its parents are made.
+    /// The place of `path` in the top layer of the mount that covers it. Missing parents are
+    /// created.
     fn in_layer(&self, path: &Path) -> io::Result<PathBuf> {
-        // A directory of a top layer would hide a symbolic link of the host, so links come first.
+        // A directory in a top layer would hide a symbolic link of the host, so links are resolved
+        // first.
         let parent = path.parent().unwrap_or(path);
-        let linked = if_there(parent.canonicalize(), parent)?;
+        let linked = if_present(parent.canonicalize(), parent)?;
         let parent = linked.unwrap_or_else(|| parent.to_path_buf());
         let path = path
             .file_name()
@@ -230,7 +240,7 @@ impl View {
             .layers
             .iter()
             .rfind(|(target, _)| path.starts_with(target))
-            .ok_or_else(|| io::Error::other("no mount covers /"))?;
+            .ok_or_else(|| io::Error::other("the root file system has no layer"))?;
         let below = path.strip_prefix(target).map_err(io::Error::other)?;
         let (mut host, mut placed) = (target.clone(), layer.clone());
         for component in below.parent().into_iter().flat_map(Path::components) {
@@ -241,25 +251,27 @@ impl View {
         Ok(layer.join(below))
     }
 
-    /// Makes an empty directory outside of the view, for a mount that only others refer to.
+    /// Creates an empty directory outside of the file view, for a mount that only other mounts use.
     ///
     /// # Errors
-    /// Those of `mkdir(2)`.
+    /// Returns the error of `mkdir(2)`, with the path.
     pub fn scratch(&self, name: &str) -> io::Result<PathBuf> {
         let path = self.stage.join(name);
         make(&path, 0o700)?;
         Ok(path)
     }
 
-    /// Where the agent's absolute `path` lies while the view is under construction.
+    /// The present place of the agent's absolute `path`, while the file view is under construction.
     pub fn inside(&self, path: &Path) -> PathBuf {
         self.root.join(path.strip_prefix("/").unwrap_or(path))
     }
 
-    /// Mounts what is private: /run, /tmp, /var/tmp, /dev, /proc, /sys and the agent's home.
+    /// Mounts the private directories: /run, /tmp, /var/tmp, /dev, /proc, /sys and the agent's
+    /// home.
     ///
     /// # Errors
-    /// Those of `mount(2)`; /sys is left away where it cannot be had.
+    /// Returns the error of `mount(2)`, with the path. If sysfs cannot be mounted, /sys is an empty
+    /// directory.
     pub fn private_mounts(&self, limits: TmpfsLimits, home: &Path, agent: u32) -> io::Result<()> {
         let scratch = limits.scratch_bytes;
         tmpfs(
@@ -287,7 +299,7 @@ impl View {
         let sys = self.inside(Path::new("/sys"));
         let read_only = SAFE | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY;
         if mount(Some("sysfs"), &sys, Some("sysfs"), read_only, none).is_err() {
-            // Absent is the other allowed state: an empty read-only directory.
+            // An empty, read-only directory is the other permitted state of /sys.
             mount(
                 Some("none"),
                 &sys,
@@ -300,10 +312,10 @@ impl View {
         Ok(())
     }
 
-    /// Makes the agent's own command files, empty, in a directory that it cannot change.
+    /// Creates the agent's own command files, empty, in a directory that the agent cannot change.
     ///
     /// # Errors
-    /// Those of `mount(2)` and of writing.
+    /// Returns the error of `mount(2)`, `write(2)` or `chown(2)`, with the path.
     pub fn command_files(&self, names: &[String], agent: u32) -> io::Result<()> {
         let dir = self.inside(Path::new(COMMAND_FILES));
         make(&dir, 0o755)?;
@@ -316,10 +328,11 @@ impl View {
         Ok(())
     }
 
-    /// Opens directories of the view, for the supervisor to look at when the agent is gone.
+    /// Opens directories of the file view, so that the supervisor can inspect them after the agent
+    /// has ended.
     ///
     /// # Errors
-    /// Those of `open(2)`.
+    /// Returns the error of `open(2)`, with the path.
     pub fn hold(&self, paths: &[PathBuf]) -> io::Result<Vec<OwnedFd>> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         paths
@@ -351,11 +364,11 @@ impl View {
             ("ptmx", "pts/ptmx"),
         ] {
             let link = dev.join(link);
-            symlink(to, &link).at("make the link", &link)?;
+            symlink(to, &link).at("create the symbolic link", &link)?;
         }
         let pts = dev.join("pts");
         make(&pts, 0o755)?;
-        // A quarter of the 4,096 that the machine has for all its users.
+        // A quarter of the 4,096 terminals that all users of the machine share.
         let options = "newinstance,ptmxmode=0666,mode=0620,gid=5,max=1024";
         mount(
             Some("devpts"),
@@ -370,12 +383,13 @@ impl View {
         tmpfs(&shm, 0o1777, scratch, None)
     }
 
-    /// Makes `path` an existing directory that the agent can enter: where it or an ancestor is closed to
-    /// it (`/root`, `/home/user` at 0750) or lies in a private tmpfs, a root-owned 0755 skeleton
-    /// takes its place.
+    /// Makes `path` a directory that the agent can enter. A directory on the way that is closed to
+    /// the agent (`/root`, `/home/user` at 0750) or is in a private tmpfs is replaced by an empty
+    /// one that is owned by root with mode 0755.
     ///
     /// # Errors
-    /// Those of `mkdir(2)` and `mount(2)`.
+    /// Returns the error of `mkdir(2)` or `mount(2)`, with the path, or an error when a component
+    /// is not a directory.
     pub fn skeleton(&self, path: &Path) -> io::Result<PathBuf> {
         let mut at = PathBuf::from("/");
         for component in path.components() {
@@ -384,12 +398,12 @@ impl View {
             };
             at.push(name);
             let inside = self.inside(&at);
-            match if_there(fs::symlink_metadata(&inside), &at)? {
+            match if_present(fs::symlink_metadata(&inside), &at)? {
                 Some(meta) if meta.is_dir() && meta.mode() & 0o001 != 0 => {}
                 Some(meta) if meta.is_dir() => tmpfs(&inside, 0o755, 1 << 20, None)?,
                 Some(_) => {
                     return Err(io::Error::other(format!(
-                        "{} is not a directory in the view",
+                        "{} is not a directory in the file view",
                         at.display()
                     )));
                 }
@@ -399,12 +413,12 @@ impl View {
         Ok(self.inside(path))
     }
 
-    /// Covers what the run itself uses (keys, configuration, packet, run directory), wherever it is
-    /// visible: a file by one that cannot be read, a directory by one that holds nothing but copies of
-    /// the `shown` files below it.
+    /// Covers the run's own files (keys, configuration, packet, run directory) wherever they are
+    /// visible. An empty file that cannot be read covers a file; a directory that holds only copies
+    /// of the `shown` files below it covers a directory.
     ///
     /// # Errors
-    /// Those of `mount(2)`, and of copying.
+    /// Returns the error of `mount(2)` or of copying a file, with the path.
     pub fn mask<'p>(
         &self,
         paths: impl IntoIterator<Item = &'p PathBuf>,
@@ -414,7 +428,7 @@ impl View {
         place(&empty_file, &[], 0)?;
         for path in paths {
             let inside = self.inside(path);
-            let Some(meta) = if_there(fs::symlink_metadata(&inside), path)? else {
+            let Some(meta) = if_present(fs::symlink_metadata(&inside), path)? else {
                 continue;
             };
             if meta.is_dir() {
@@ -426,7 +440,7 @@ impl View {
                             .recursive(true)
                             .mode(0o755)
                             .create(parent)
-                            .at("make", parent)?;
+                            .at("create", parent)?;
                     }
                     let content = egress_files::read(file, MASK_BYTES).at("read", file)?;
                     fs::write(&copy, content).at("write", &copy)?;
@@ -438,14 +452,14 @@ impl View {
         Ok(())
     }
 
-    /// Shows other files in place of those of the host that are in the view; read-only.
+    /// Covers host files in the file view with read-only replacements.
     ///
     /// # Errors
-    /// Those of `mount(2)` and of writing.
+    /// Returns the error of `mount(2)` or of writing the replacement, with the path.
     pub fn cover(&self, files: &[(PathBuf, Shown)]) -> io::Result<()> {
         for (number, (path, shown)) in files.iter().enumerate() {
             let inside = self.inside(path);
-            let meta = if_there(fs::symlink_metadata(&inside), path)?;
+            let meta = if_present(fs::symlink_metadata(&inside), path)?;
             if !meta.is_some_and(|meta| meta.is_file()) {
                 continue;
             }
@@ -456,23 +470,24 @@ impl View {
         Ok(())
     }
 
-    /// Makes the view the root directory; the host's tree is gone for this namespace.
+    /// Makes the file view the root directory and removes the host's tree from this mount
+    /// namespace.
     ///
     /// # Errors
-    /// Those of `pivot_root(2)`.
+    /// Returns the error of `pivot_root(2)`.
     pub fn enter(self) -> io::Result<()> {
         egress_sys::mount::pivot_into(&self.root)
     }
 }
 
-/// Makes the directory `at` unless it is there. In a layer it gives the view's directory its owner and
-/// mode, so it has those of `host` if there is such a directory.
+/// Creates the directory `at` unless it exists. A directory in a layer determines owner and mode of
+/// the directory in the file view, so it gets those of `host` if `host` is a directory.
 fn directory_like(host: &Path, at: &Path) -> io::Result<()> {
-    if if_there(at.metadata(), at)?.is_some() {
+    if if_present(at.metadata(), at)?.is_some() {
         return Ok(());
     }
     make(at, 0o755)?;
-    match if_there(host.metadata(), host)? {
+    match if_present(host.metadata(), host)? {
         Some(meta) => own(at, &meta, 0o1777),
         None => Ok(()),
     }

@@ -1,5 +1,5 @@
-//! The boundary's init: process 1 of its pid namespace. It builds the view, makes the sockets,
-//! waits for the supervisor's word, starts the agent and reaps until it ends.
+//! The boundary's init, process 1 of its pid namespace. It builds the file view, opens the sockets,
+//! waits for the supervisor's messages, starts the agent, and reaps processes until the agent ends.
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -24,14 +24,14 @@ use super::exec::Staged;
 use super::protocol::{FromInit, Sockets, StagePlan, ToInit};
 use crate::layers::Layer;
 use crate::probe::scene::{Scene, Side, Target};
-use crate::probe::{self, Gifts};
+use crate::probe::{self, PrivilegedPrograms};
 use crate::view::{COMMAND_FILES, LeftOut, SCRATCH, View};
 use crate::{mountinfo, sockets};
 
 /// Init's end of its control socket.
 type Control = Channel<FromInit, ToInit>;
 
-/// A step that failed, with its name.
+/// The name of a failed step and its error.
 struct StepError {
     step: &'static str,
     source: io::Error,
@@ -41,7 +41,7 @@ fn step<T>(step: &'static str, done: io::Result<T>) -> Result<T, StepError> {
     done.map_err(|source| StepError { step, source })
 }
 
-/// Entry of the stage: `egress __init PLAN_FD CONTROL_FD`. Returns the status to exit with.
+/// Entry point of the stage: `egress __init PLAN_FD CONTROL_FD`. Returns the exit status.
 pub fn main(plan_fd: RawFd, control_fd: RawFd) -> u8 {
     let Ok(control) = Control::inherited(control_fd) else {
         return 125;
@@ -53,7 +53,8 @@ pub fn main(plan_fd: RawFd, control_fd: RawFd) -> u8 {
                 step: step.into(),
                 error: source.to_string(),
             };
-            // A supervisor that is gone needs no message: its death has ended this namespace.
+            // If sending fails, the supervisor is dead. Its death ends this namespace, so no
+            // message is needed.
             drop(control.send(&failed));
             125
         }
@@ -65,10 +66,10 @@ fn run(plan_fd: RawFd, control: &Control) -> Result<(), StepError> {
     let plan: StagePlan = step("read the plan", handover::read_plan(plan_fd))?;
     step("join the cgroups of the limits", join(&plan.join))?;
     step(
-        "name the host",
+        "set the host name",
         nix::unistd::sethostname(&plan.hostname).map_err(io::Error::from),
     )?;
-    // In an audit the network is the caller's: nothing in it is touched.
+    // In an audit the network belongs to the caller and must not be changed.
     let sockets = if plan.audit {
         None
     } else {
@@ -78,7 +79,7 @@ fn run(plan_fd: RawFd, control: &Control) -> Result<(), StepError> {
         left_out,
         held,
         directories,
-    } = step("build the file system view", enter_view(&plan))?;
+    } = step("build the file view", enter_view(&plan))?;
     let entered = FromInit::Entered {
         ipv6: sockets
             .as_ref()
@@ -95,25 +96,28 @@ fn run(plan_fd: RawFd, control: &Control) -> Result<(), StepError> {
         .chain(&directories)
         .map(AsFd::as_fd)
         .collect();
-    step("hand over the sockets", control.send_with(&entered, &fds))?;
+    step(
+        "pass the sockets to the supervisor",
+        control.send_with(&entered, &fds),
+    )?;
     drop((sockets, directories));
-    let scene = wait_for(control, |word| match word {
+    let scene = wait_for(control, |message| match message {
         ToInit::Probe { scene } => Some(scene),
         ToInit::Go | ToInit::Signal { .. } => None,
     });
     let scene = step("wait for the supervisor", scene)?;
     step("run the probes", run_probes(&plan, scene, control))?;
-    let go = wait_for(control, |word| (word == ToInit::Go).then_some(()));
+    let go = wait_for(control, |message| (message == ToInit::Go).then_some(()));
     step("wait for the supervisor", go)?;
     let agent = step("start the agent", start_agent(&plan, control))?;
     match agent {
-        Some(agent) => step("watch the agent", reap(agent, control)),
+        Some(agent) => step("wait for the agent", reap(agent, control)),
         None => Ok(()),
     }
 }
 
-/// Arms SIGKILL for the supervisor's death. Its pid is not visible here, so the control socket
-/// tells whether it died before.
+/// Arms SIGKILL for the supervisor's death. The supervisor's pid is not visible here, so the
+/// control socket shows whether it died before that.
 fn die_with_supervisor(control: &Control) -> io::Result<()> {
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
     let mut fds = [PollFd::new(control.as_fd(), PollFlags::POLLIN)];
@@ -122,7 +126,7 @@ fn die_with_supervisor(control: &Control) -> io::Result<()> {
         .iter()
         .any(|f| f.revents().is_some_and(|r| r.contains(PollFlags::POLLHUP)));
     if gone {
-        Err(io::Error::other("the supervisor is gone"))
+        Err(io::Error::other("the supervisor has ended"))
     } else {
         Ok(())
     }
@@ -135,7 +139,7 @@ fn join(files: &[PathBuf]) -> io::Result<()> {
 fn open_sockets(plan: &StagePlan) -> io::Result<Sockets<OwnedFd>> {
     netdev::loopback_up()?;
     netdev::add_to_loopback(Ipv4Addr::from(ADDRCONFIG_V4).into())?;
-    // The agent must not be able to take the relay's ports.
+    // The agent must not be able to bind the relay's ports.
     std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "1024")?;
     let tcp = |address: std::net::SocketAddr| -> io::Result<OwnedFd> {
         let socket = Socket::new(
@@ -152,7 +156,8 @@ fn open_sockets(plan: &StagePlan) -> io::Result<Sockets<OwnedFd>> {
         socket.set_nonblocking(true)?;
         Ok(socket.into())
     };
-    // Without IPv6 there is no `::1`: the relay then gives no AAAA, and connect6 is refused.
+    // Without IPv6, `::1` does not exist. The relay then answers no AAAA query, and connect6 is
+    // denied.
     let v6 = netdev::add_to_loopback(Ipv6Addr::from(ADDRCONFIG_V6).into())
         .and_then(|()| tcp((Ipv6Addr::LOCALHOST, TRANSPARENT_PORT).into()));
     let dns = if plan.dns {
@@ -172,10 +177,10 @@ fn open_sockets(plan: &StagePlan) -> io::Result<Sockets<OwnedFd>> {
     })
 }
 
-/// A view that was entered.
+/// The result of entering the file view.
 struct Entered {
     left_out: Vec<LeftOut>,
-    /// Directories of it, and their descriptors.
+    /// Directories of the file view, in the order of their descriptors in `directories`.
     held: Vec<PathBuf>,
     directories: Vec<OwnedFd>,
 }
@@ -185,7 +190,8 @@ fn enter_view(plan: &StagePlan) -> io::Result<Entered> {
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
     let (workspace, tree) = &plan.workspace;
     let tree = handover::inherited(*tree)?;
-    // The tree is one mount: what others inside the workspace hide would show.
+    // The tree is a single mount. Files below other mounts inside the workspace, which those mounts
+    // hide, would become visible.
     let hiding: Vec<_> = mountinfo::read()?
         .into_iter()
         .map(|mount| mount.target)
@@ -204,7 +210,7 @@ fn enter_view(plan: &StagePlan) -> io::Result<Entered> {
         held.push(COMMAND_FILES.into());
     }
     let directories = view.hold(&held)?;
-    // The workspace shows though it lies in a directory that does not.
+    // The workspace stays visible if it lies in a directory that is masked.
     let (above, others): (Vec<_>, Vec<_>) = plan
         .masked
         .iter()
@@ -239,12 +245,12 @@ fn overlay(
     workspace: &Path,
     (path, inode): &(PathBuf, u64),
 ) -> io::Result<()> {
-    // A mount needs a directory of this mount namespace. Whoever owns the one that holds it may have put
-    // another in its place.
+    // A mount needs a directory of this mount namespace. The owner of the parent directory may have
+    // replaced the directory, so its inode is compared.
     let store = hold(path)?;
     if fstat(&store)?.st_ino != *inode {
         return Err(io::Error::other(
-            "another directory has taken the place of the workspace's changes",
+            "the directory for the workspace's changes was replaced by another directory",
         ));
     }
     let (lower, at) = (view.scratch("lower")?, view.inside(workspace));
@@ -256,8 +262,8 @@ fn overlay(
     mount_overlay_inside(tree, [&lower, &hides, &joined], name, &store, &at)
 }
 
-/// The host's files as they are, in a test of what the view stops: the workspace, and a /proc for this
-/// namespace of processes.
+/// Shows the host's files unchanged, for a test of what the file view prevents. Only the workspace
+/// and a /proc of this pid namespace are mounted over them.
 fn show_host(view: View, tree: &OwnedFd, plan: &StagePlan) -> io::Result<Entered> {
     let none: Option<&str> = None;
     let root = view.inside(Path::new("/"));
@@ -279,11 +285,11 @@ fn show_host(view: View, tree: &OwnedFd, plan: &StagePlan) -> io::Result<Entered
     })
 }
 
-/// Waits for a word that is `wanted`.
+/// Waits for a message that `wanted` accepts.
 fn wait_for<T>(control: &Control, wanted: impl Fn(ToInit) -> Option<T>) -> io::Result<T> {
     loop {
-        // A signal that comes before the command exists has nobody to go to: the supervisor
-        // does not say it after that.
+        // A signal that arrives before the command exists has no recipient and is dropped. The
+        // supervisor does not send it again.
         let received = control.receive().map_err(io::Error::other)?;
         if let Some(found) = wanted(received.message) {
             return Ok(found);
@@ -291,7 +297,7 @@ fn wait_for<T>(control: &Control, wanted: impl Fn(ToInit) -> Option<T>) -> io::R
     }
 }
 
-/// Runs the probes in a process that is what the agent will be: same user, filters and view.
+/// Runs the probes in a process with the agent's user, filters and file view.
 fn run_probes(plan: &StagePlan, scene: Option<Box<Scene>>, control: &Control) -> io::Result<()> {
     let Some(mut scene) = scene else {
         let found = Vec::new();
@@ -304,38 +310,40 @@ fn run_probes(plan: &StagePlan, scene: Option<Box<Scene>>, control: &Control) ->
         String::from_utf8_lossy(name).into_owned()
     };
     scene.environment = plan.environment.iter().map(name).collect();
-    let gifts = Gifts::place();
+    let privileged = PrivilegedPrograms::place();
     let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     let Some(child) = process::fork()? else {
         drop(reader);
         let dropped = Staged::probe().drop_privileges(plan);
         let found = dropped.and_then(|_| probe::inside(&scene));
         let text = found.and_then(|found| Ok(serde_json::to_vec(&found)?));
-        let told = text
+        let is_sent = text
             .and_then(|text| File::from(writer).write_all(&text))
             .is_ok();
-        process::exit_now(i32::from(!told));
+        process::exit_now(i32::from(!is_sent));
     };
     drop(writer);
     let mut text = Vec::new();
     File::from(reader).read_to_end(&mut text)?;
     let status = waitpid(child, None)?;
-    drop(gifts);
+    drop(privileged);
     if status != WaitStatus::Exited(child, 0) {
+        let end = process::describe_end(status);
         return Err(io::Error::other(format!(
-            "the probes ended with {status:?}"
+            "the process of the probes ended with {end}"
         )));
     }
     let found = serde_json::from_slice(&text)?;
     control.send(&FromInit::Probed { found })
 }
 
-/// Starts the agent. `None` when its command could not be executed, which has been reported then.
+/// Starts the agent. Returns `None` when its command could not be executed, which is already
+/// reported.
 fn start_agent(plan: &StagePlan, control: &Control) -> io::Result<Option<Pid>> {
     let mut watched = SigSet::empty();
     watched.add(Signal::SIGCHLD);
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&watched), None)?;
-    // Closed by the exec; holds the errno when there was none.
+    // `execve` closes this pipe. If `execve` fails, the pipe carries the errno.
     let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     let Some(agent) = process::fork()? else {
         drop(reader);
@@ -354,13 +362,15 @@ fn start_agent(plan: &StagePlan, control: &Control) -> io::Result<Option<Pid>> {
         4 => {
             waitpid(agent, None)?;
             let errno = i32::from_ne_bytes(errno);
-            // A step before the exec has said `Failed` itself, and gives 0 here.
+            // If a step before `execve` failed, it has sent `Failed` itself and reports 0 here.
             if errno != 0 {
                 control.send(&FromInit::NotExecuted { errno })?;
             }
             Ok(None)
         }
-        _ => Err(io::Error::other("the agent's status pipe was cut")),
+        _ => Err(io::Error::other(
+            "the agent's status pipe ended in the middle of the errno",
+        )),
     }
 }
 
@@ -385,12 +395,12 @@ fn become_agent(plan: &StagePlan, control: &Control, status: &OwnedFd) -> ! {
             0
         }
     };
-    let told = nix::unistd::write(status, &errno.to_ne_bytes()).is_ok();
-    process::exit_now(if told { 127 } else { 126 })
+    let is_sent = nix::unistd::write(status, &errno.to_ne_bytes()).is_ok();
+    process::exit_now(if is_sent { 127 } else { 126 })
 }
 
-/// Reaps every orphan and delivers signals until the agent itself has ended. The rest of the
-/// namespace ends with this process.
+/// Reaps every orphan and delivers signals until the agent has ended. When this process ends, the
+/// kernel kills the rest of the namespace.
 fn reap(agent: Pid, control: &Control) -> io::Result<()> {
     let mut watched = SigSet::empty();
     watched.add(Signal::SIGCHLD);

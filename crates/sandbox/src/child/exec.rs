@@ -1,7 +1,7 @@
-//! The agent process: gives up everything, then becomes the command.
+//! The agent process: it drops every privilege and then becomes the command.
 //!
-//! `Staged --drop_privileges--> Dropped --exec--> Result<Infallible, Errno>`: each step consumes the
-//! one before, so none can be left out.
+//! `Staged --drop_privileges--> Dropped --exec--> Result<Infallible, Errno>`: each step consumes
+//! the previous value, so no step can be skipped.
 use std::convert::Infallible;
 use std::ffi::{CStr, CString};
 use std::io;
@@ -23,7 +23,7 @@ use crate::layers::Layer;
 #[derive(Debug)]
 pub struct Staged(());
 
-/// The same process, with nothing left to give up but its program.
+/// The same process after it has dropped its privileges.
 #[must_use = "the command is not running yet"]
 #[derive(Debug)]
 pub struct Dropped {
@@ -31,10 +31,10 @@ pub struct Dropped {
 }
 
 impl Staged {
-    /// Takes the agent's standard streams and working directory and starts a session of its own.
+    /// Sets the agent's limits, standard streams and working directory, and starts a new session.
     ///
     /// # Errors
-    /// Those of the calls.
+    /// Returns the error of the first system call that fails.
     pub fn begin(plan: &StagePlan) -> io::Result<Self> {
         go_before_init()?;
         limit(&plan.resources)?;
@@ -48,15 +48,15 @@ impl Staged {
         Ok(Self(()))
     }
 
-    /// A process that will make the probes: it keeps init's streams, which lead nowhere.
+    /// A process for running the probes. It keeps init's streams, which lead nowhere.
     pub fn probe() -> Self {
         Self(())
     }
 
-    /// Becomes the agent's user, for good, and installs the filters.
+    /// Permanently becomes the agent's user and installs the filters.
     ///
     /// # Errors
-    /// When a step fails, or when what the kernel says afterwards is not what was asked for.
+    /// Fails when a step fails, or when the kernel reports other values than requested.
     pub fn drop_privileges(self, plan: &StagePlan) -> io::Result<Dropped> {
         let Self(()) = self;
         privileges::drop_to(plan.agent, plan.agent, Pid::from_raw(1))?;
@@ -73,20 +73,22 @@ impl Staged {
             uid: plan.agent,
         };
         if enforced != wanted {
-            return Err(io::Error::other(format!("the kernel reports {enforced:?}")));
+            return Err(io::Error::other(format!(
+                "the process has other privileges than requested; the kernel reports {enforced}"
+            )));
         }
         Ok(Dropped { enforced })
     }
 }
 
-/// Where memory ends the kernel is to take this process, or one that it starts, whatever the size of
-/// init, with which all of them would end.
+/// Makes the kernel kill this process and its children first when memory runs out. Otherwise it
+/// might kill a large init, whose end would end all of them.
 fn go_before_init() -> io::Result<()> {
     std::fs::write("/proc/self/oom_score_adj", "1000")
 }
 
-/// Sets limits for this process and all that it starts. One that is lower already stays: to raise it
-/// takes a capability that root in a container may not have.
+/// Sets limits for this process and all its children. A lower existing limit stays, because raising
+/// it requires a capability that root in a container may lack.
 fn limit(resources: &Resources) -> io::Result<()> {
     let lower = |resource, most: u64| {
         let (soft, hard) = getrlimit(resource)?;
@@ -103,8 +105,9 @@ fn limit(resources: &Resources) -> io::Result<()> {
     Ok(())
 }
 
-/// What the kernel counts by user, and none of the priority that takes a processor from all others: a caller may have
-/// more of each than a login has, up to no limit at all. Timers need a signal each that waits.
+/// Limits for resources that the kernel counts per user, and no real-time or raised priority, which
+/// could take a processor from all others. The caller's own limits may be higher than those of a
+/// login, or unlimited. Each timer needs a pending signal.
 const FIXED: [(Resource, u64); 5] = [
     (Resource::RLIMIT_SIGPENDING, 16_384),
     (Resource::RLIMIT_MSGQUEUE, 409_600),
@@ -114,18 +117,18 @@ const FIXED: [(Resource, u64); 5] = [
 ];
 
 impl Dropped {
-    /// What the kernel says holds for this process.
+    /// The values that the kernel reports for this process.
     pub fn enforced(&self) -> &Enforced {
         &self.enforced
     }
 
-    /// Becomes the command. Returns only when no candidate could be executed, with the error that
-    /// says most: `EACCES` over `ENOENT`, as execvp(3) does.
+    /// Becomes the command. Returns only if no candidate could be executed. As in execvp(3),
+    /// `EACCES` takes precedence over `ENOENT`.
     ///
     /// # Errors
-    /// That error.
+    /// Returns the error of `execve`, or of preparing it.
     pub fn exec(self, plan: &StagePlan) -> Result<Infallible, Errno> {
-        // Rust ignores SIGPIPE; a shell pipeline expects the default.
+        // Rust ignores SIGPIPE, but shell pipelines expect the default.
         process::default_signal(Signal::SIGPIPE)?;
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
         if fd::cloexec_from(3).is_err() {
@@ -151,7 +154,7 @@ fn c_strings(bytes: &[Vec<u8>]) -> Result<Vec<CString>, Errno> {
         .collect()
 }
 
-/// The paths that execvp(3) would try, with the agent's own PATH.
+/// The paths that execvp(3) would try, using the agent's own PATH.
 fn candidates(plan: &StagePlan) -> Result<Vec<CString>, Errno> {
     let name = plan.command.first().ok_or(Errno::EINVAL)?;
     let as_c = |path: &[u8]| CString::new(path).ok().ok_or(Errno::EINVAL);
@@ -176,8 +179,8 @@ fn candidates(plan: &StagePlan) -> Result<Vec<CString>, Errno> {
         .collect()
 }
 
-/// Status of a command that could not be executed, as shells report it (POSIX, "Exit Status for
-/// Commands"): 127 when it was not found, 126 when it was.
+/// Exit status for a command that could not be executed, as in shells (POSIX, "Exit Status for
+/// Commands"): 127 if it was not found, 126 otherwise.
 pub fn exec_status(errno: i32) -> i32 {
     if errno == libc::ENOENT || errno == libc::ENOTDIR {
         127
@@ -186,10 +189,10 @@ pub fn exec_status(errno: i32) -> i32 {
     }
 }
 
-/// The words of an `errno`.
+/// The description of an `errno`.
 pub fn describe(errno: i32) -> &'static str {
     Errno::from_raw(errno).desc()
 }
 
-/// Name of the hidden first argument that makes this binary the boundary's init.
+/// The hidden first argument that makes this binary the boundary's init.
 pub const STAGE: &CStr = c"__init";

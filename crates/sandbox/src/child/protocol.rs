@@ -1,4 +1,4 @@
-//! What the supervisor and the boundary's init say to each other, and in which order.
+//! The messages between the supervisor and the boundary's init, and their permitted order.
 use std::io;
 use std::path::PathBuf;
 
@@ -11,144 +11,162 @@ use crate::probe::Found;
 use crate::probe::scene::Scene;
 use crate::view::{LeftOut, PlacedFile, TmpfsLimits};
 
-/// Everything that init needs: JSON in an inherited memory file.
+/// Everything that init needs, passed as JSON in an inherited memory file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StagePlan {
-    /// Empty directory of the run, mount point of the view under construction.
+    /// Empty directory of the run, on which the file view is built.
     pub stage_dir: PathBuf,
     /// User and group id of `pipelock-agent`.
     pub agent: u32,
-    /// Host name inside: the first label of the host's.
+    /// Host name inside the boundary: the first label of the host's name.
     pub hostname: String,
-    /// Home of the agent inside.
+    /// The agent's home directory.
     pub home: PathBuf,
-    /// Files that differ from the host's.
+    /// Files that replace host files in the file view.
     pub files: Vec<PlacedFile>,
-    /// Sizes of the private tmpfs.
+    /// Size limits of the private tmpfs.
     pub limits: TmpfsLimits,
-    /// Files of cgroups that init writes itself to.
+    /// Cgroup files to which init writes itself.
     pub join: Vec<PathBuf>,
     /// Resource limits of the agent.
     pub resources: Resources,
-    /// The workspace: its path, and the number of the inherited detached mount.
+    /// The workspace's path, and the number of the inherited detached mount.
     pub workspace: (PathBuf, i32),
-    /// Where the workspace's changes go, and its inode: the workspace is an overlay then, and that mount its
-    /// lower layer.
+    /// The directory for the workspace's changes, and its inode. If present, the workspace is an
+    /// overlay with that mount as its lower layer.
     pub store: Option<(PathBuf, u64)>,
-    /// Sockets of the host that are opened to the agent: path, and number of the inherited mount.
+    /// Host sockets that the agent may use: path, and number of the inherited mount.
     pub sockets: Vec<(PathBuf, i32)>,
-    /// What the run itself uses and the agent must not see.
+    /// The run's own files and directories, which the agent must not see.
     pub masked: Vec<PathBuf>,
-    /// Files that are shown in place of the host's, where they are in the view at all.
+    /// Replacements for host files, used where the file view contains the host file.
     pub covered: Vec<(PathBuf, Shown)>,
-    /// Files below a masked directory that the agent may read all the same.
+    /// Files below a masked directory that the agent may still read.
     pub shown: Vec<PathBuf>,
-    /// Names of the command files that the agent gets.
+    /// Names of the agent's command files.
     pub command_files: Vec<String>,
-    /// Whether the network is the caller's and stays open: no sockets, no probes, every family.
+    /// Whether the run is an audit: the network is the caller's and stays open. There are no
+    /// sockets and no probes, and every socket family is allowed.
     pub audit: bool,
-    /// Whether the stub resolver's sockets are wanted.
+    /// Whether the stub resolver's sockets are needed.
     pub dns: bool,
-    /// Explicit proxy port.
+    /// Port of the explicit proxy.
     pub proxy_port: u16,
-    /// Numbers of the agent's ends of its standard streams.
+    /// Descriptor numbers of the agent's ends of its standard streams.
     pub stdio: [i32; 3],
-    /// Working directory of the agent.
+    /// The agent's working directory.
     pub workdir: PathBuf,
-    /// Command and arguments, bytes as they were typed.
+    /// Command and arguments, as the bytes that were typed.
     pub command: Vec<Vec<u8>>,
-    /// The agent's whole environment, `NAME=value`.
+    /// The agent's whole environment, as `NAME=value`.
     pub environment: Vec<Vec<u8>>,
-    /// Layers of the boundary.
+    /// The layers of the boundary.
     pub layers: Layers,
 }
 
-/// Resource limits (setrlimit(2)).
+/// Resource limits of the agent (setrlimit(2)).
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Resources {
     /// Processes and threads of the agent's user.
     pub processes: u64,
-    /// Open files of a process.
+    /// Open files of one process.
     pub open_files: u64,
-    /// Data of a process, where nothing else limits its memory. Never its address space, of which
-    /// programs reserve a lot that they do not use.
+    /// Data segment of one process, set if nothing else limits its memory. The address space is never
+    /// limited, because programs reserve much more of it than they use.
     pub data: Option<u64>,
 }
 
-/// What init says.
+/// Messages from init.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "snake_case", deny_unknown_fields)]
 pub enum FromInit {
-    /// The view and the sockets stand. Comes with the descriptors of the sockets, in the order of
-    /// [`Sockets::order`], and then those of the directories in `held`.
+    /// The file view and the sockets are ready. The message carries the descriptors of the sockets
+    /// in the order of [`Sockets::order`], followed by those of the directories in `held`.
     Entered {
-        /// Whether `::1` could be bound.
+        /// Whether a socket could be bound to `::1`.
         ipv6: bool,
         /// Whether the stub resolver's sockets are among the descriptors.
         dns: bool,
-        /// Host mounts that are not in the view.
+        /// Host mounts that are not in the file view.
         left_out: Vec<LeftOut>,
-        /// Directories of the view that the supervisor gets a descriptor of.
+        /// Directories of the file view whose descriptors are passed to the supervisor.
         held: Vec<PathBuf>,
     },
-    /// What the probes found.
+    /// The probes have run.
     Probed {
-        /// What each attempt met.
+        /// The result of each probe.
         found: Found,
     },
-    /// The agent process gave up its privileges; what it re-read from the kernel.
+    /// The agent process has dropped its privileges; these are the values read back from the
+    /// kernel.
     Dropped(Enforced),
-    /// The command runs.
+    /// The command is running.
     Started,
     /// The command could not be executed.
     NotExecuted {
-        /// `errno` of the last `execve`.
+        /// The `errno` of the last `execve`.
         errno: i32,
     },
     /// The command has ended.
     Exited {
-        /// Exit status, or 128 + signal.
+        /// Exit status, or 128 + signal number.
         status: i32,
     },
-    /// A step failed; nothing of the command ran.
+    /// A step failed, and the command did not run.
     Failed {
-        /// What was tried.
+        /// The step that failed.
         step: String,
-        /// Why it failed.
+        /// The error of the step.
         error: String,
     },
 }
 
-/// What the supervisor says.
+impl FromInit {
+    /// The name of the message, for errors.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Entered { .. } => "entered",
+            Self::Probed { .. } => "probed",
+            Self::Dropped(_) => "dropped",
+            Self::Started => "started",
+            Self::NotExecuted { .. } => "not_executed",
+            Self::Exited { .. } => "exited",
+            Self::Failed { .. } => "failed",
+        }
+    }
+}
+
+/// Messages from the supervisor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ToInit {
-    /// The gates are up: try what they refuse.
+    /// The gates are attached, so init runs the probes.
     Probe {
-        /// What to aim at; nothing in an audit, where it would get through, and out.
+        /// The targets of the probes. `None` in an audit, where the probes would not be denied and
+        /// would send packets.
         scene: Option<Box<Scene>>,
     },
-    /// The boundary is closed and the mediator is ready: become the command.
+    /// The boundary is closed and the mediator is ready, so init starts the command.
     Go,
     /// Deliver a signal to the command's process group.
     Signal {
-        /// Its number.
+        /// The signal's number.
         number: i32,
     },
 }
 
-/// The sockets that init makes inside the boundary's network namespace.
+/// The sockets that init opens in the boundary's network namespace.
 #[derive(Debug)]
 pub struct Sockets<T> {
-    /// 127.0.0.1, redirected connections.
+    /// 127.0.0.1, for redirected connections.
     pub transparent_v4: T,
-    /// 127.0.0.1, explicit proxy.
+    /// 127.0.0.1, for the explicit proxy.
     pub proxy_v4: T,
-    /// `::1`, redirected connections.
+    /// `::1`, for redirected connections.
     pub transparent_v6: Option<T>,
-    /// 127.0.0.1:53, UDP and TCP.
+    /// 127.0.0.1:53, over UDP and TCP.
     pub dns: Option<(T, T)>,
 }
 
@@ -163,7 +181,7 @@ impl<T> Sockets<T> {
         all
     }
 
-    /// The reverse of [`Sockets::order`].
+    /// Rebuilds the sockets from the list that [`Sockets::order`] returned.
     pub fn from_order(all: Vec<T>, ipv6: bool, dns: bool) -> Option<Self> {
         let mut all = all.into_iter();
         let sockets = Self {
@@ -180,29 +198,29 @@ impl<T> Sockets<T> {
     }
 }
 
-/// The order in which init's messages may come, checked on the supervisor's side: a type cannot
-/// cross a process border.
+/// The permitted order of init's messages. The supervisor checks it at run time, because types
+/// cannot enforce it across processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sequence {
-    /// Nothing was said.
+    /// No message has been received.
     Fresh,
-    /// The view stands.
+    /// The file view is ready.
     Entered,
     /// The probes have run.
     Probed,
-    /// The agent has no privileges left.
+    /// The agent has dropped its privileges.
     Dropped,
-    /// The command runs: from here on, assume that it did.
+    /// The command is running. From here on, assume that it had effects.
     Started,
-    /// It ended, or never started.
+    /// The command has ended or never started.
     Ended,
 }
 
 impl Sequence {
-    /// Takes the next message.
+    /// Checks that `message` may come now, and returns the next state.
     ///
     /// # Errors
-    /// When it is out of order; nothing that init says is believed then.
+    /// Fails when the message is out of order. The supervisor then trusts nothing from init.
     pub fn accept(self, message: &FromInit) -> io::Result<Self> {
         match (self, message) {
             (Self::Fresh, FromInit::Entered { .. }) => Ok(Self::Entered),
@@ -216,7 +234,8 @@ impl Sequence {
                 FromInit::Failed { .. },
             ) => Ok(Self::Ended),
             (state, message) => Err(io::Error::other(format!(
-                "the boundary's init said {message:?} in state {state:?}"
+                "the boundary's init sent an unexpected message in state {state:?}: {}",
+                message.name()
             ))),
         }
     }

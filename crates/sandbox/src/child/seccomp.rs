@@ -1,10 +1,11 @@
 //! The agent's system call filters.
 //!
-//! The families and calls that no cgroup hook sees are refused here: every socket family but
-//! `AF_UNIX`, `AF_INET`, `AF_INET6` and `NETLINK_ROUTE`, new namespaces, set-user-id and set-group-id modes, whatever
-//! takes from a table that all users of the machine share and no limit divides, every call of another ABI (i386, x32),
-//! every call that is newer than the last one that somebody decided about, and the calls of `calls`. Calls that
-//! programs probe for answer `ENOSYS`, so that they fall back; the rest answers `EPERM`.
+//! They deny the socket families and calls that cgroup hooks do not see: every socket family except
+//! `AF_UNIX`, `AF_INET`, `AF_INET6` and `NETLINK_ROUTE`; new namespaces; set-user-id and
+//! set-group-id modes; calls that use up a table that all users of the machine share without a
+//! limit for each; every call of another ABI (i386, x32); every call that is newer than the last
+//! reviewed one; and the calls in `calls`. Calls for which programs probe return `ENOSYS`, so that
+//! programs fall back; the others return `EPERM`.
 use std::collections::BTreeMap;
 
 use seccompiler::{
@@ -16,7 +17,7 @@ mod calls;
 
 use calls::{Answer, NEWEST, NEWEST_OWN, SHARED};
 
-/// `CLONE_NEW*` flags that `clone` and `unshare` may not carry.
+/// `CLONE_NEW*` flags that are denied for `clone` and `unshare`.
 const NAMESPACES: [libc::c_int; 7] = [
     libc::CLONE_NEWCGROUP,
     libc::CLONE_NEWIPC,
@@ -27,14 +28,14 @@ const NAMESPACES: [libc::c_int; 7] = [
     libc::CLONE_NEWUTS,
 ];
 
-/// Set-user-id and set-group-id bits of a mode: in the workspace such a file would give its owner's
-/// rights, root's perhaps, to any user of the host.
-const GIVING_BITS: [u64; 2] = [0o4000, 0o2000];
-/// Flags of `open` that make it read its mode: `O_CREAT`, and the bit of `O_TMPFILE` that is its own.
-const MAKING_FLAGS: [u64; 2] = [0o100, 0o20_000_000];
-/// `fchmodat2`, which the libc crate does not name everywhere.
+/// Set-user-id and set-group-id bits of a mode. Such a file in the workspace would give its owner's
+/// privileges, possibly root's, to any user of the host.
+const SET_ID_BITS: [u64; 2] = [0o4000, 0o2000];
+/// Flags with which `open` uses its mode: `O_CREAT`, and the bit that only `O_TMPFILE` has.
+const CREATING_FLAGS: [u64; 2] = [0o100, 0o20_000_000];
+/// `fchmodat2`, which the libc crate does not define for every target.
 const SYS_FCHMODAT2: libc::c_long = 452;
-/// Calls with a mode, and which argument it is.
+/// Calls with a mode, and the index of that argument.
 const WITH_MODE: &[(libc::c_long, u8)] = &[
     #[cfg(target_arch = "x86_64")]
     (libc::SYS_chmod, 1),
@@ -47,24 +48,26 @@ const WITH_MODE: &[(libc::c_long, u8)] = &[
     (SYS_FCHMODAT2, 2),
     (libc::SYS_mknodat, 2),
 ];
-/// Calls that open, and which argument their flags are; the mode comes next.
+/// Calls that open files, and the index of their flags. The mode is the next argument.
 const OPENING: &[(libc::c_long, u8)] = &[
     #[cfg(target_arch = "x86_64")]
     (libc::SYS_open, 1),
     (libc::SYS_openat, 2),
 ];
 
-/// The limit on core dumps, as an argument.
+/// The core dump limit, as a system call argument.
 const CORE: u64 = libc::RLIMIT_CORE as u64;
 
-/// Requests of `ioctl`: TIOCSTI and TIOCLINUX push input into a terminal, TIOCSETD has the kernel load a line
-/// discipline; `FS_IOC_SETFLAGS` and `FS_IOC_FSSETXATTR` change what a directory takes for one name, and whose quota
-/// a file counts for (`<linux/fs.h>`).
+/// Denied requests of `ioctl`. TIOCSTI and TIOCLINUX push input into a terminal, and TIOCSETD makes
+/// the kernel load a line discipline. `FS_IOC_SETFLAGS` and `FS_IOC_FSSETXATTR` change whether a
+/// directory's names are case-sensitive and the quota toward which a file counts (`<linux/fs.h>`).
 const IOCTLS: [u64; 5] = [0x5412, 0x541c, 0x5423, 0x4008_6602, 0x401c_5820];
-/// Level and number of socket options that fill a table of the machine: `SO_ATTACH_FILTER` and
-/// `SO_ATTACH_REUSEPORT_CBPF` (`net.core.bpf_jit_limit`), `IPV6_FLOWLABEL_MGR` (4,096 labels for all).
+/// Level and number of socket options that fill a shared table of the machine: `SO_ATTACH_FILTER`
+/// and `SO_ATTACH_REUSEPORT_CBPF` (`net.core.bpf_jit_limit`), and `IPV6_FLOWLABEL_MGR` (4,096
+/// labels for all).
 const OPTIONS: [(u64, u64); 3] = [(1, 26), (1, 51), (41, 32)];
-/// What `personality` may be given: the query, and `PER_LINUX` or `PER_LINUX32` with `ADDR_NO_RANDOMIZE` and `UNAME26`.
+/// Permitted arguments of `personality`: the query, and `PER_LINUX` or `PER_LINUX32` with
+/// `ADDR_NO_RANDOMIZE` and `UNAME26`.
 const PERSONALITIES: [u64; 9] = [
     0xffff_ffff,
     0,
@@ -76,19 +79,19 @@ const PERSONALITIES: [u64; 9] = [
     0x6_0000,
     0x6_0008,
 ];
-/// `MFD_HUGETLB`: a file of the machine's pool of huge pages. Chromium probes with every flag, and takes `EPERM` for an
-/// answer.
+/// `MFD_HUGETLB`: a file in the machine's pool of huge pages. Chromium probes with every flag and
+/// accepts `EPERM`.
 const HUGE_FILE: u64 = 0x4;
-/// Calls that take from that pool directly, their flags and the flag. They answer `ENOMEM`, as a machine without such a
-/// pool does: no user's share of it is limited.
+/// Calls that allocate from that pool directly, the index of their flags, and the flag. They return
+/// `ENOMEM`, as on a machine without such a pool, because no limit divides the pool among users.
 const HUGE_PAGES: [(libc::c_long, u8, u64); 2] =
     [(libc::SYS_mmap, 3, 0x4_0000), (libc::SYS_shmget, 2, 0o4000)];
 
-/// The filters, in the order in which they are installed. All of them are asked on each call. An
-/// audit's let every socket family through.
+/// Compiles the filters, in the order in which they are installed. The kernel runs all of them for
+/// each call. The filters of an audit allow every socket family.
 ///
 /// # Errors
-/// When a filter does not compile, which no input can cause.
+/// Fails when a filter does not compile, which no input can cause.
 pub fn filters(is_audit: bool) -> Result<Vec<BpfProgram>, seccompiler::BackendError> {
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
     let unconditional = |answer| {
@@ -100,13 +103,13 @@ pub fn filters(is_audit: bool) -> Result<Vec<BpfProgram>, seccompiler::BackendEr
     refused.insert(libc::SYS_unshare, namespace_rules()?);
     refused.insert(libc::SYS_clone, namespace_rules()?);
     for (call, mode) in WITH_MODE {
-        let rules = GIVING_BITS.map(|bit| rule(vec![masked(*mode, bit)?]));
+        let rules = SET_ID_BITS.map(|bit| rule(vec![masked(*mode, bit)?]));
         refused.insert(*call, rules.into_iter().collect::<Result<_, _>>()?);
     }
     for (call, flags) in OPENING {
         let mut rules = Vec::new();
-        for flag in MAKING_FLAGS {
-            for bit in GIVING_BITS {
+        for flag in CREATING_FLAGS {
+            for bit in SET_ID_BITS {
                 rules.push(rule(vec![masked(*flags, flag)?, masked(flags + 1, bit)?])?);
             }
         }
@@ -139,8 +142,9 @@ pub fn filters(is_audit: bool) -> Result<Vec<BpfProgram>, seccompiler::BackendEr
         huge_pages.insert(call, vec![rule(vec![masked(flags, bit)?])?]);
     }
 
-    // A limit of 1 is what keeps the kernel from handing a dump to a program of the host (core(5)), and 0 is
-    // not. Programs that want no dumps set 0, and some end when they cannot: to them it seems done.
+    // A limit of 1 keeps the kernel from passing a dump to a program of the host (core(5)); a limit
+    // of 0 does not. Programs that want no dumps set 0, and some exit if that fails, so the filter
+    // makes the call appear to succeed.
     let core = |resource| rule(vec![condition(resource, SeccompCmpOp::Eq, CORE)?]);
     let changing = SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0)?;
     let limits = BTreeMap::from([
@@ -167,13 +171,13 @@ pub fn filters(is_audit: bool) -> Result<Vec<BpfProgram>, seccompiler::BackendEr
     Ok(filters)
 }
 
-/// Installs [`filters`] on the calling thread, for good.
+/// Permanently installs [`filters`] on the calling thread.
 ///
 /// # Order
-/// After `no_new_privs`, as the last step before `execve`.
+/// Call this after `no_new_privs` is set, as the last step before `execve`.
 ///
 /// # Errors
-/// Those of `seccomp(2)`.
+/// Returns the error of compiling a filter or of `seccomp(2)`.
 pub fn install(is_audit: bool) -> Result<(), Box<dyn std::error::Error>> {
     for filter in filters(is_audit)? {
         seccompiler::apply_filter(&filter)?;
@@ -198,7 +202,7 @@ fn condition(
     SeccompCondition::new(arg, SeccompCmpArgLen::Dword, op, value)
 }
 
-/// Matches an argument that has all bits of `mask`.
+/// Matches an argument in which all bits of `mask` are set.
 fn masked(arg: u8, mask: u64) -> Result<SeccompCondition, seccompiler::BackendError> {
     condition(arg, SeccompCmpOp::MaskedEq(mask), mask)
 }
@@ -207,18 +211,18 @@ fn rule(conditions: Vec<SeccompCondition>) -> Result<SeccompRule, seccompiler::B
     SeccompRule::new(conditions)
 }
 
-/// Matches a call whose first argument carries any of the namespace flags.
+/// Matches a call whose first argument has any of the namespace flags.
 fn namespace_rules() -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
     NAMESPACES
         .iter()
         .map(|flag| u64::from(flag.unsigned_abs()))
-        // CLONE_NEWTIME shares its bit with the exit signal of clone; unshare alone knows it, and
-        // it needs a capability.
+        // CLONE_NEWTIME shares its bit with the exit signal of clone. Only unshare accepts it, and
+        // it requires a capability.
         .map(|flag| rule(vec![condition(0, SeccompCmpOp::MaskedEq(flag), flag)?]))
         .collect()
 }
 
-/// Matches every family that is not on the list, and every netlink protocol but ROUTE.
+/// Matches every family that is not listed, and every netlink protocol except ROUTE.
 fn family_rules() -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
     let families = [
         libc::AF_UNIX,
@@ -245,10 +249,11 @@ fn family_rules() -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
     Ok(vec![rule(others)?, rule(netlink)?])
 }
 
-/// Answers `ENOSYS` to numbers that nobody has decided about: above `newest`, and between the architecture's own and
-/// the `shared` ones. The first are those of newer kernels, and the x32 calls of x86-64, which `seccompiler` does not
-/// tell from native ones (same audit architecture, bit 30 of the number set). i386 calls kill the process: the other
-/// filters check the architecture first.
+/// Builds the filter that returns `ENOSYS` for unreviewed numbers: those above `newest`, and those
+/// between the architecture's `own` numbers and the `shared` ones. The former include calls of
+/// newer kernels and the x32 calls of x86-64, which `seccompiler` does not distinguish from native
+/// calls (same audit architecture, bit 30 of the number set). An i386 call kills the process,
+/// because the other filters check the architecture first.
 fn reviewed(own: i64, shared: i64, newest: i64) -> BpfProgram {
     const LOAD_WORD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
     const JUMP_GREATER: u16 = 0x25; // BPF_JMP | BPF_JGT | BPF_K
@@ -257,7 +262,7 @@ fn reviewed(own: i64, shared: i64, newest: i64) -> BpfProgram {
     const ALLOW: u32 = 0x7fff_0000; // SECCOMP_RET_ALLOW
     const ERRNO: u32 = 0x0005_0000; // SECCOMP_RET_ERRNO
     let op = |code, jt, jf, k| sock_filter { code, jt, jf, k };
-    // One that is no number of a call lets none through.
+    // A number that does not fit becomes 0, so that no call passes.
     let number = |number: i64| u32::try_from(number).unwrap_or_default();
     vec![
         op(LOAD_WORD, 0, 0, 0), // seccomp_data.nr
@@ -269,10 +274,10 @@ fn reviewed(own: i64, shared: i64, newest: i64) -> BpfProgram {
     ]
 }
 
-/// Digest of the filters.
+/// Computes the digest of the filters.
 ///
 /// # Errors
-/// As [`filters`].
+/// Fails like [`filters`].
 pub fn digest(is_audit: bool) -> Result<String, seccompiler::BackendError> {
     Ok(egress_sys::filter::digest(&filters(is_audit)?))
 }
@@ -286,7 +291,8 @@ mod tests {
 
     use super::*;
 
-    /// The kernel's answer to a call that exists, on a thread that may make none above `newest`.
+    /// The kernel's answers to an existing call, before and after filtering all numbers above
+    /// `newest`.
     fn answered_below(newest: i64) -> [Option<Errno>; 2] {
         let attempt = || memfd_create(c"x", MFdFlags::empty()).err();
         thread::spawn(move || {
@@ -306,7 +312,8 @@ mod tests {
         assert_eq!(answered_below(call), [None, None]);
     }
 
-    /// What the program returns for a number: enough of classic BPF for the filter of numbers.
+    /// Runs the program for a number. It implements the part of classic BPF that the number filter
+    /// uses.
     fn run(program: &BpfProgram, number: u32) -> u32 {
         let mut at = 0;
         loop {

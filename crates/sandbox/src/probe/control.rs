@@ -1,5 +1,6 @@
-//! The controls: a process outside the boundary that makes the same attempts as root, in namespaces of
-//! its own where they must not meet the host, and holds what the attempts inside aim at.
+//! Runs the controls: a process outside the boundary tries the same as the probes, as root. It uses
+//! temporary namespaces where a control must not touch the host, and it creates the targets for the
+//! probes inside.
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
@@ -27,14 +28,15 @@ use super::network::{
     BY_IPV6, DATAGRAMS, ELSEWHERE, ELSEWHERE_V6, METADATA, METADATA_PORT, METADATA_V6, PORTS,
 };
 use super::scene::{Scene, Target, Targets};
-use super::{Found, Gifts, PROBES, Probe, make};
+use super::{Found, PROBES, PrivilegedPrograms, Probe, run_probes};
 
-/// How long a fresh address may take to be one.
+/// How long a new address may take until a socket can be bound to it.
 const BOUND_WITHIN: Duration = Duration::from_millis(100);
-/// How often it is tried meanwhile.
+/// How often binding is retried.
 const BOUND_AFTER: Duration = Duration::from_micros(200);
 
-/// What the control process waits for before the attempts in the host's namespaces.
+/// The message for which the control process waits before it runs the controls in the host's
+/// namespaces.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub struct GatesAttached;
@@ -42,58 +44,60 @@ pub struct GatesAttached;
 /// The control process's end of its socket.
 pub type ControlsEnd = Channel<FromControls, GatesAttached>;
 
-/// What the control process says.
+/// Messages from the control process.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum FromControls {
-    /// What the attempts inside aim at is there.
+    /// The targets for the probes inside exist.
     Ready {
-        /// A process with the mediator's user.
+        /// A process that runs as the mediator's user.
         mediator: Target,
-        /// One with the relay's.
+        /// A process that runs as the relay's user.
         relay: Target,
     },
-    /// What the controls met.
+    /// The results of the controls.
     Made(Found),
-    /// They could not be made.
+    /// The controls could not run.
     Failed(String),
 }
 
-/// Users of the processes that stand in for those that are not there yet.
+/// Users of the processes that stand in for processes that do not run yet.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct StandIns {
-    /// The mediator's.
+    /// The mediator's user.
     pub mediator: u32,
-    /// The relay's.
+    /// The relay's user.
     pub relay: u32,
 }
 
-/// Forks the control process, which makes the controls, then waits for the end of `channel` and removes what it made.
+/// Forks the control process, which runs the controls, waits until `channel` is closed, and then
+/// removes what it created.
 ///
 /// # Errors
-/// Those of `fork(2)`, and while this process has more than one thread.
+/// Returns the error of `fork(2)`, or an error while this process has more than one thread.
 pub fn start(channel: ControlsEnd, scene: &Scene, users: StandIns) -> io::Result<Pid> {
     let given = (scene.clone(), users);
     process::fork_with(channel.into(), &given, |channel, (scene, users)| {
         let channel = ControlsEnd::from(channel);
         controls(&channel, scene, users).inspect_err(|error| {
             let failed = FromControls::Failed(error.to_string());
-            // A supervisor that is gone needs no word.
+            // If sending fails, the supervisor is gone and nobody needs the message.
             drop(channel.send(&failed));
         })
     })
 }
 
 fn controls(channel: &ControlsEnd, mut scene: Scene, users: StandIns) -> io::Result<()> {
-    let (held, hold) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
-    let supervisor = stand_in(None, &held)?;
-    let init = stand_in(None, &held)?;
-    let mediator = stand_in(Some(users.mediator), &held)?;
-    let relay = stand_in(Some(users.relay), &held)?;
-    drop(held);
+    let (released, hold) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+    let supervisor = stand_in(None, &released)?;
+    let init = stand_in(None, &released)?;
+    let mediator = stand_in(Some(users.mediator), &released)?;
+    let relay = stand_in(Some(users.relay), &released)?;
+    drop(released);
     let targets = HostTargets::place(&scene)?;
     channel.send(&FromControls::Ready { mediator, relay })?;
-    // Attempts on the supervisor itself would stop it for each signal that it gets meanwhile.
+    // Stand-ins are used because a traced supervisor would be stopped by each signal that it
+    // receives during the control.
     scene.targets = Targets {
         init,
         supervisor,
@@ -103,36 +107,37 @@ fn controls(channel: &ControlsEnd, mut scene: Scene, users: StandIns) -> io::Res
 
     let (on_host, spare): (Vec<_>, Vec<_>) = PROBES.iter().partition(|probe| probe.on_host);
     let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
-    let Some(thrown_away) = process::fork()? else {
+    let Some(namespace_child) = process::fork()? else {
         drop(reader);
         let found = in_spare_namespaces(&scene, &spare);
         let text = serde_json::to_vec(&found.map_err(|error| error.to_string()));
-        let told = text.is_ok_and(|text| File::from(writer).write_all(&text).is_ok());
-        process::exit_now(i32::from(!told));
+        let is_sent = text.is_ok_and(|text| File::from(writer).write_all(&text).is_ok());
+        process::exit_now(i32::from(!is_sent));
     };
     drop(writer);
-    // One of these attempts moves a process between cgroups, and the kernel holds the global cgroup lock for 7 ms
-    // meanwhile. Attaching the gates would have to wait for that lock.
+    // One of these controls moves a process between cgroups, and the kernel holds the global cgroup
+    // lock for 7 ms meanwhile. Attaching the gates would have to wait for that lock.
     let GatesAttached = channel.receive().map_err(io::Error::other)?.message;
-    let mut found = make(&scene, &on_host)?;
-    let mut theirs = Vec::new();
-    File::from(reader).read_to_end(&mut theirs)?;
-    let theirs: Result<Found, String> = serde_json::from_slice(&theirs)?;
-    found.append(&mut theirs.map_err(io::Error::other)?);
+    let mut found = run_probes(&scene, &on_host)?;
+    let mut from_namespaces = Vec::new();
+    File::from(reader).read_to_end(&mut from_namespaces)?;
+    let from_namespaces: Result<Found, String> = serde_json::from_slice(&from_namespaces)?;
+    found.append(&mut from_namespaces.map_err(io::Error::other)?);
     channel.send(&FromControls::Made(found))?;
 
-    // Until the attempts inside are made.
+    // The channel stays open until the probes inside have run.
     drop(channel.receive());
     drop((targets, hold));
-    // The end of a process's namespaces takes as long as some of the attempts.
-    nix::sys::wait::waitpid(thrown_away, None)?;
+    // Releasing a process's namespaces takes as long as some of the controls.
+    nix::sys::wait::waitpid(namespace_child, None)?;
     for _ in 0..4 {
         nix::sys::wait::wait()?;
     }
     Ok(())
 }
 
-/// A process of this namespace that does nothing until nobody holds the other end of `held`.
+/// Forks a process in this namespace that does nothing until the other end of `held` is closed
+/// everywhere.
 fn stand_in(user: Option<u32>, held: &OwnedFd) -> io::Result<Target> {
     let given = (user, getpid().as_raw());
     let held = held.try_clone()?;
@@ -146,7 +151,7 @@ fn stand_in(user: Option<u32>, held: &OwnedFd) -> io::Result<Target> {
     Target::of(child.as_raw())
 }
 
-/// What the attempts inside aim at in the host's namespaces; removed when dropped.
+/// Targets of the probes in the host's namespaces, removed when dropped.
 struct HostTargets {
     files: Vec<PathBuf>,
     _abstract: UnixListener,
@@ -164,7 +169,7 @@ impl HostTargets {
         nix::unistd::mkfifo(&scene.fifo, Mode::from_bits_truncate(0o600))?;
         every_user(&scene.fifo)?;
         let mut files = vec![scene.socket.clone(), scene.fifo.clone()];
-        // Without it the control fails, and says so.
+        // Without this file, the control fails and reports the reason.
         if File::create_new(&scene.shm_file).is_ok() {
             every_user(&scene.shm_file)?;
             files.push(scene.shm_file.clone());
@@ -191,8 +196,8 @@ impl Drop for HostTargets {
     }
 }
 
-/// Makes the rest in namespaces that end with this process: nothing in them is the host's but the
-/// kernel and what may be read of its files.
+/// Runs the remaining controls in namespaces that end with this process. Only the kernel and
+/// readable files are shared with the host.
 fn in_spare_namespaces(scene: &Scene, probes: &[&Probe]) -> io::Result<Found> {
     unshare(
         CloneFlags::CLONE_NEWNS
@@ -202,13 +207,13 @@ fn in_spare_namespaces(scene: &Scene, probes: &[&Probe]) -> io::Result<Found> {
     )?;
     let network = Network::open()?;
     let services = files(scene)?;
-    let gifts = Gifts::place();
-    let found = make(scene, probes)?;
-    drop((services, gifts));
+    let privileged = PrivilegedPrograms::place();
+    let found = run_probes(scene, probes)?;
+    drop((services, privileged));
     network.settle(found)
 }
 
-/// Private /run, /tmp, /sys and what services listen at.
+/// Mounts a private /run, /tmp and /sys, and creates the sockets of services.
 fn files(scene: &Scene) -> io::Result<Vec<UnixListener>> {
     let none: Option<&str> = None;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
@@ -223,7 +228,7 @@ fn files(scene: &Scene) -> io::Result<Vec<UnixListener>> {
         MsFlags::empty(),
         none,
     )?;
-    // A kernel without it has none to show.
+    // A kernel without tracefs has nothing to mount.
     let [tracefs, _] = TRACEFS;
     let traced = mount(
         Some("tracefs"),
@@ -240,7 +245,7 @@ fn files(scene: &Scene) -> io::Result<Vec<UnixListener>> {
     let mut listeners = Vec::new();
     for path in paths {
         let dir = path.parent().unwrap_or(path);
-        // Below /run and /tmp there is nothing; elsewhere the directory's own files are covered.
+        // The tmpfs on /run and /tmp are empty; elsewhere a tmpfs covers the directory's own files.
         if dir.is_dir() && !dir.starts_with("/run") && !dir.starts_with("/var/run") {
             tmpfs(dir)?;
         } else {
@@ -251,7 +256,7 @@ fn files(scene: &Scene) -> io::Result<Vec<UnixListener>> {
     Ok(listeners)
 }
 
-/// Where the attempts of the network go, on the loopback device of this namespace.
+/// Destinations of the network controls, on the loopback device of this namespace.
 struct Network {
     tcp: Vec<TcpListener>,
     udp: Vec<UdpSocket>,
@@ -269,9 +274,10 @@ impl Network {
             udp: Vec::new(),
             ipv6: false,
         };
-        // Not at every address: a resolver of the host's may be one, and nobody would answer.
+        // Listeners bind to single addresses, because a resolver of the host may use a wildcard
+        // address and would receive the packets.
         network.listen(ELSEWHERE.into(), METADATA.into())?;
-        // Without IPv6 there is nothing to reach by it.
+        // Without IPv6, an IPv6 control has no target.
         let v6 = netdev::add_to_loopback(ELSEWHERE_V6.into())
             .and_then(|()| netdev::add_to_loopback(METADATA_V6.into()))
             .and_then(|()| network.listen(ELSEWHERE_V6.into(), METADATA_V6.into()));
@@ -290,7 +296,7 @@ impl Network {
         Ok(())
     }
 
-    /// Believes a connection or datagram only if it came here.
+    /// Accepts a connection or datagram as successful only if it arrived here.
     fn settle(self, found: Found) -> io::Result<Found> {
         let mut arrived = Vec::new();
         for listener in &self.tcp {
@@ -309,9 +315,9 @@ impl Network {
         let settle = |(name, attempt): (String, Attempt)| {
             let lost = DATAGRAMS.contains(&name.as_str()) && !came(&name);
             let attempt = if !self.ipv6 && BY_IPV6.contains(&name.as_str()) {
-                Attempt::Absent(String::from("there is no IPv6 here"))
+                Attempt::Absent(String::from("this machine has no IPv6"))
             } else if lost && matches!(attempt, Attempt::Reached(_)) {
-                Attempt::Refused(String::from("it was sent and did not arrive"))
+                Attempt::Refused(String::from("the datagram was sent and did not arrive"))
             } else {
                 let lost = |to| Attempt::Refused(format!("a connection to {to} did not arrive"));
                 attempt.settled(&arrived, Attempt::Reached, lost)
@@ -322,7 +328,7 @@ impl Network {
     }
 }
 
-/// What is there to be taken now, if anything.
+/// The next waiting item, if any.
 fn waiting<T>(taken: io::Result<T>) -> io::Result<Option<T>> {
     match taken {
         Ok(one) => Ok(Some(one)),
@@ -342,7 +348,7 @@ fn bound(address: SocketAddr, kind: Type) -> io::Result<Socket> {
         socket.set_only_v6(true)?;
     }
     let mut left = BOUND_WITHIN;
-    // A fresh IPv6 address is there only when the kernel's own worker has seen it.
+    // A new IPv6 address can be used only after a kernel worker has processed it.
     while let Err(error) = socket.bind(&SockAddr::from(address)) {
         if left.is_zero() || error.kind() != io::ErrorKind::AddrNotAvailable {
             return Err(error);

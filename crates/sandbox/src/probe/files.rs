@@ -1,4 +1,4 @@
-//! Files, sockets and memory of the host.
+//! Probes of the host's files, sockets and shared memory.
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::linux::net::SocketAddrExt;
@@ -14,7 +14,7 @@ use super::model::Attempt;
 use super::scene::{Owned, Scene, Side};
 use super::tried::{Tried, reached, refused};
 
-/// Where services of a host listen, by the name of the probe.
+/// Paths at which services of a host listen, by the name of the probe.
 pub(super) const SERVICES: [(&str, &[&str]); 10] = [
     (
         "docker_socket",
@@ -58,7 +58,7 @@ pub(super) const SERVICES: [(&str, &[&str]); 10] = [
     ),
 ];
 
-/// Connects to the first of `paths` that lets it.
+/// Connects to the first of `paths` that accepts a connection.
 fn path_socket<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> Tried {
     let mut refused = io::Error::from_raw_os_error(libc::ENOENT);
     for path in paths {
@@ -69,12 +69,12 @@ fn path_socket<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> Tried {
             socket.set_nonblocking(true)?;
             match socket.connect(&address) {
                 Ok(()) => return reached(format!("connected to {}", path.display())),
-                // A full backlog is that of somebody who listens.
+                // A full backlog means that a process listens.
                 Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {
                     return reached(format!("{} has a listener", path.display()));
                 }
                 Err(error) if error.raw_os_error() == Some(libc::EPROTOTYPE) => refused = error,
-                // One that is not there says less than one that is refused.
+                // The error of a missing path is less informative than a denial.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => break,
                 Err(error) => {
                     refused = error;
@@ -139,7 +139,7 @@ pub(super) fn gpg_agent_socket(scene: &Scene) -> Tried {
     path_socket(&scene.gpg_agent)
 }
 
-/// The run's own socket, and inside every one that a process of the host is bound to.
+/// Connects to the run's own socket; inside, also to every path to which a host process is bound.
 pub(super) fn host_path_sockets(scene: &Scene) -> Tried {
     let others: &[PathBuf] = match scene.side {
         Side::Inside => &scene.host_sockets,
@@ -164,7 +164,7 @@ pub(super) fn abstract_socket(scene: &Scene) -> Tried {
 
 pub(super) fn sysv_shared_memory(scene: &Scene) -> Tried {
     attempt::shared_segment(scene.shm_key)?;
-    reached("a segment of the host was found")
+    reached("a shared memory segment of the host was found")
 }
 
 pub(super) fn posix_shared_memory(scene: &Scene) -> Tried {
@@ -172,7 +172,7 @@ pub(super) fn posix_shared_memory(scene: &Scene) -> Tried {
     reached("a file of the host's /dev/shm was opened")
 }
 
-/// Reads `owned`: that very file or directory, or a copy of it with anything in it.
+/// Opens `owned` for reading. A different, empty file or directory at the path counts as denied.
 fn read(owned: Option<&Owned>, absent: &str) -> Tried {
     let Some(owned) = owned else {
         return Ok(Attempt::Absent(absent.to_owned()));
@@ -189,11 +189,11 @@ fn read(owned: Option<&Owned>, absent: &str) -> Tried {
     if owned.is(&meta) || holds_something {
         reached(format!("{} was opened", owned.path.display()))
     } else {
-        refused("something empty is in its place")
+        refused("an empty file or directory is in its place")
     }
 }
 
-/// Opens `owned` for writing, a directory for a new file without a name. Nothing is written.
+/// Opens `owned` for writing; for a directory, opens a new unnamed file in it. Nothing is written.
 fn write(owned: Option<&Owned>, absent: &str) -> Tried {
     let Some(owned) = owned else {
         return Ok(Attempt::Absent(absent.to_owned()));
@@ -207,7 +207,7 @@ fn write(owned: Option<&Owned>, absent: &str) -> Tried {
             .mode(0o600)
             .open(path);
         match unnamed {
-            // A file system without such files: what the kernel says of the directory, then.
+            // If the file system has no unnamed files, ask the kernel about the directory instead.
             Err(error)
                 if matches!(
                     error.raw_os_error(),
@@ -224,13 +224,13 @@ fn write(owned: Option<&Owned>, absent: &str) -> Tried {
     if owned.is(&meta) {
         reached(format!("{} was opened for writing", path.display()))
     } else {
-        refused("something of the boundary's own is in its place")
+        refused("a file or directory of the boundary is in its place")
     }
 }
 
-const NO_KEY: &str = "no key file was named; the key is in the supervisor's memory";
-const NO_CONFIG: &str = "no policy was named";
-const NO_DIRECTORY: &str = "it is not there";
+const NO_KEY: &str = "the caller supplied no key file; the key is in the supervisor's memory";
+const NO_CONFIG: &str = "the caller supplied no policy";
+const NO_DIRECTORY: &str = "the directory does not exist";
 
 pub(super) fn signing_key_read(scene: &Scene) -> Tried {
     read(scene.signing_key.as_ref(), NO_KEY)
@@ -282,6 +282,6 @@ pub(super) fn runner_tokens(scene: &Scene) -> Tried {
         (None, true) => Ok(Attempt::Absent(String::from(
             "the caller has no such token",
         ))),
-        (None, false) => refused("none is in the environment"),
+        (None, false) => refused("no token is in the environment"),
     }
 }

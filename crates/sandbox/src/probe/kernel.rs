@@ -1,4 +1,5 @@
-//! Calls that reach around the boundary's hooks, and what the kernel shows of itself.
+//! Probes of system calls that bypass the boundary's hooks, and of the kernel's own file systems
+//! and devices.
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -19,48 +20,51 @@ pub(super) fn io_uring(scene: &Scene) -> Tried {
         return Ok(Attempt::Absent(why));
     }
     attempt::io_uring()?;
-    reached("a ring was made")
+    reached("an io_uring was created")
 }
 
 pub(super) fn bpf(_: &Scene) -> Tried {
     attempt::bpf_map()?;
-    reached("a map was made")
+    reached("a BPF map was created")
 }
 
 pub(super) fn perf_event_open(_: &Scene) -> Tried {
     attempt::perf_event()?;
-    reached("an event was opened")
+    reached("a performance event was opened")
 }
 
 pub(super) fn userfaultfd(_: &Scene) -> Tried {
     attempt::userfaultfd()?;
-    reached("a descriptor was made")
+    reached("a userfaultfd was created")
 }
 
 pub(super) fn keyctl(_: &Scene) -> Tried {
     attempt::keyring()?;
-    reached("a keyring was made")
+    reached("a keyring was created")
 }
 
 pub(super) fn syscall_32bit(_: &Scene) -> Tried {
-    reached(format!("getpid said {}", attempt::call_32bit()?))
+    reached(format!("getpid returned {}", attempt::call_32bit()?))
 }
 
 pub(super) fn syscall_x32(_: &Scene) -> Tried {
-    reached(format!("getpid said {}", attempt::call_x32()?))
+    reached(format!("getpid returned {}", attempt::call_x32()?))
 }
 
 pub(super) fn dmesg(_: &Scene) -> Tried {
-    reached(format!("{} bytes were read", attempt::kernel_log()?))
+    reached(format!(
+        "{} bytes of the kernel log were read",
+        attempt::kernel_log()?
+    ))
 }
 
-/// Opens the first of `paths` that can be opened for writing; nothing is written.
+/// Opens the first of `paths` that can be opened for writing. Nothing is written.
 fn writable(paths: &[&str]) -> Tried {
     let mut refused = io::Error::from_raw_os_error(libc::ENOENT);
     for path in paths {
         match OpenOptions::new().write(true).open(path) {
             Ok(_) => return reached(format!("{path} was opened for writing")),
-            // One that is not there says less than one that is refused.
+            // The error of a missing path is less informative than a denial.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => refused = error,
         }
@@ -88,9 +92,10 @@ pub(super) fn proc_sys_write(_: &Scene) -> Tried {
     ])
 }
 
-/// Anything in a directory where a file system of the kernel may be mounted.
+/// Reads directories on which a file system of the kernel may be mounted. An entry in one of them
+/// is a success.
 fn entries(paths: &[&str]) -> Tried {
-    let mut met = refused("it is empty");
+    let mut met = refused("the directory is empty");
     for path in paths {
         match fs::read_dir(path).map(|mut entries| entries.next().is_some()) {
             Ok(true) => return reached(format!("{path} was read")),
@@ -105,14 +110,15 @@ pub(super) fn cgroupfs(_: &Scene) -> Tried {
     entries(&["/sys/fs/cgroup"])
 }
 
-/// Where the kernel's own file systems are mounted, in order of age.
+/// Mount points of tracefs and debugfs, the newer one first.
 pub(super) const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug"];
 
 pub(super) fn tracefs(_: &Scene) -> Tried {
     entries(&TRACEFS)
 }
 
-/// A node of a device that is nobody's but root's: those of the host, and one made on the spot.
+/// Opens a device node that only root may use: those of the host, and one that the probe creates
+/// itself.
 pub(super) fn device_nodes(_: &Scene) -> Tried {
     let made = Path::new("/tmp/.egress-kmsg");
     let kernel_log = makedev(1, 11);
@@ -125,7 +131,7 @@ pub(super) fn device_nodes(_: &Scene) -> Tried {
             opened
         });
     let Err(mut refused) = opened else {
-        return reached("a node of the kernel's log was made and opened");
+        return reached("a device node of the kernel log was created and opened");
     };
     for path in [
         "/dev/kmsg",
@@ -151,7 +157,8 @@ pub(super) fn device_nodes(_: &Scene) -> Tried {
     Err(refused)
 }
 
-/// The other end of a new terminal, and the terminal's path. Either path to the former may be covered on a host.
+/// The master of a new terminal, and the terminal's path. A host may cover either path to the
+/// master.
 fn new_terminal(path: &str) -> io::Result<(File, PathBuf)> {
     let master = OpenOptions::new()
         .read(true)
@@ -162,9 +169,10 @@ fn new_terminal(path: &str) -> io::Result<(File, PathBuf)> {
     Ok((master, terminal))
 }
 
-/// Input for a terminal: that of a new session, so that nobody reads it.
+/// Pushes input into a terminal. It is the terminal of a new session, so no process reads the
+/// input.
 pub(super) fn terminal_input(_: &Scene) -> Tried {
-    // The end of the terminal would end this process before it has told what it met.
+    // Closing the terminal would kill this process with SIGHUP before it has reported its result.
     let mut hangup = SigSet::empty();
     hangup.add(Signal::SIGHUP);
     hangup.thread_block()?;

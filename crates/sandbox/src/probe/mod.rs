@@ -1,8 +1,9 @@
-//! Tries, as the agent and inside its cage, what the boundary says it refuses; and outside, in
-//! namespaces that are thrown away, shows that the same attempt could have succeeded.
+//! Tests the boundary from inside. A probe tries, as the agent, what the boundary must deny. Its
+//! control tries the same from outside, in temporary namespaces, to show that it could have
+//! succeeded.
 //!
-//! The results are facts of this run. One piece of code makes an attempt on both sides: what differs
-//! is who makes it and where. `denied` means that it failed inside and succeeded outside.
+//! The results are facts about this run. The same code runs on both sides; only the user and the
+//! place differ. `denied` means that the probe failed inside and the control succeeded outside.
 pub mod control;
 mod files;
 mod kernel;
@@ -21,7 +22,7 @@ use model::Attempt;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
-pub use privilege::Gifts;
+pub use privilege::PrivilegedPrograms;
 use scene::{Scene, Side};
 use tried::{
     CALL, DEVICE, FILE, LISTENER, NAMESPACE, PROCESS, Refusals, SEGMENT, SEND, SEND_V6, SOCKET,
@@ -31,27 +32,28 @@ use tried::{
 /// One probe.
 #[derive(Debug, Clone, Copy)]
 pub struct Probe {
-    /// Its name, on the command line and in the packet.
+    /// Its name on the command line and in the packet.
     pub name: &'static str,
     refusals: Refusals,
     attempt: fn(&Scene) -> Tried,
     apart: Apart,
-    /// Its control is made in the host's namespaces, for that is where what it aims at is.
+    /// Whether the control runs in the host's namespaces, because its target exists only there.
     on_host: bool,
 }
 
-/// Whether an attempt is made in a process of its own.
+/// Whether a probe runs in a separate process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Apart {
     Never,
-    /// Where it succeeds. The kernel takes 7 ms to release a packet socket, to open the first performance event, or to
-    /// move a process between cgroups, so these attempts are made side by side.
+    /// Only on the outside, where it succeeds. The kernel takes 7 ms to release a packet socket, to
+    /// open the first performance event, or to move a process between cgroups, so these controls
+    /// run in parallel.
     Outside,
-    /// It may kill its process, or change what later ones meet.
+    /// Always, because it may kill its process or change the results of later probes.
     Always,
 }
 
-const fn spare(name: &'static str, refusals: Refusals, attempt: fn(&Scene) -> Tried) -> Probe {
+const fn in_process(name: &'static str, refusals: Refusals, attempt: fn(&Scene) -> Tried) -> Probe {
     Probe {
         name,
         refusals,
@@ -61,250 +63,267 @@ const fn spare(name: &'static str, refusals: Refusals, attempt: fn(&Scene) -> Tr
     }
 }
 
-const fn apart(name: &'static str, refusals: Refusals, attempt: fn(&Scene) -> Tried) -> Probe {
+const fn in_own_process(
+    name: &'static str,
+    refusals: Refusals,
+    attempt: fn(&Scene) -> Tried,
+) -> Probe {
     Probe {
         apart: Apart::Always,
-        ..spare(name, refusals, attempt)
+        ..in_process(name, refusals, attempt)
     }
 }
 
-const fn slow(name: &'static str, refusals: Refusals, attempt: fn(&Scene) -> Tried) -> Probe {
+const fn parallel_outside(
+    name: &'static str,
+    refusals: Refusals,
+    attempt: fn(&Scene) -> Tried,
+) -> Probe {
     Probe {
         apart: Apart::Outside,
-        ..spare(name, refusals, attempt)
+        ..in_process(name, refusals, attempt)
     }
 }
 
-const fn host(name: &'static str, refusals: Refusals, attempt: fn(&Scene) -> Tried) -> Probe {
+const fn on_host(name: &'static str, refusals: Refusals, attempt: fn(&Scene) -> Tried) -> Probe {
     Probe {
         on_host: true,
-        ..spare(name, refusals, attempt)
+        ..in_process(name, refusals, attempt)
     }
 }
 
-const fn host_apart(name: &'static str, refusals: Refusals, attempt: fn(&Scene) -> Tried) -> Probe {
+const fn on_host_in_own_process(
+    name: &'static str,
+    refusals: Refusals,
+    attempt: fn(&Scene) -> Tried,
+) -> Probe {
     Probe {
         on_host: true,
-        ..apart(name, refusals, attempt)
+        ..in_own_process(name, refusals, attempt)
     }
 }
 
 /// All probes, in the order of the results.
 pub const PROBES: [Probe; 88] = [
-    spare("raw_socket_ipv4", SOCKET, network::raw_socket_ipv4),
-    spare("raw_socket_ipv6", SOCKET, network::raw_socket_ipv6),
-    slow("packet_socket", SOCKET, network::packet_socket),
-    spare("vsock_socket", SOCKET, network::vsock_socket),
-    spare("alg_socket", SOCKET, network::alg_socket),
-    spare("xdp_socket", SOCKET, network::xdp_socket),
-    slow("other_families", SOCKET, network::other_families),
-    spare(
+    in_process("raw_socket_ipv4", SOCKET, network::raw_socket_ipv4),
+    in_process("raw_socket_ipv6", SOCKET, network::raw_socket_ipv6),
+    parallel_outside("packet_socket", SOCKET, network::packet_socket),
+    in_process("vsock_socket", SOCKET, network::vsock_socket),
+    in_process("alg_socket", SOCKET, network::alg_socket),
+    in_process("xdp_socket", SOCKET, network::xdp_socket),
+    parallel_outside("other_families", SOCKET, network::other_families),
+    in_process(
         "netlink_beyond_route",
         SOCKET,
         network::netlink_beyond_route,
     ),
-    spare("network_change", SOCKET, network::network_change),
-    spare("mptcp_socket", SOCKET, network::mptcp_socket),
-    spare("sctp_socket", SOCKET, network::sctp_socket),
-    spare("dccp_socket", SOCKET, network::dccp_socket),
-    spare("udplite_socket", SOCKET, network::udplite_socket),
-    spare("icmp_socket", SOCKET, network::icmp_socket),
-    spare("udp_sendto", SEND, network::udp_sendto),
-    spare("udp_sendmsg", SEND, network::udp_sendmsg),
-    spare("udp_connected", SEND, network::udp_connected),
-    spare("udp_ipv6", SEND_V6, network::udp_ipv6),
-    spare("dns_udp", SEND, network::dns_udp),
-    spare("dns_tcp", SEND, network::dns_tcp),
-    spare("dns_tls", SEND, network::dns_tls),
-    spare("direct_tcp_ipv4", SEND, network::direct_tcp_ipv4),
-    spare("direct_tcp_ipv6", SEND_V6, network::direct_tcp_ipv6),
-    spare("direct_tcp_mapped", SEND_V6, network::direct_tcp_mapped),
-    spare("direct_tcp_fast_open", SEND, network::direct_tcp_fast_open),
-    spare("direct_tcp_ssh", SEND, network::direct_tcp_ssh),
-    spare("metadata_ipv4", SEND, network::metadata_ipv4),
-    spare("metadata_ipv6", SEND_V6, network::metadata_ipv6),
-    host(
+    in_process("network_change", SOCKET, network::network_change),
+    in_process("mptcp_socket", SOCKET, network::mptcp_socket),
+    in_process("sctp_socket", SOCKET, network::sctp_socket),
+    in_process("dccp_socket", SOCKET, network::dccp_socket),
+    in_process("udplite_socket", SOCKET, network::udplite_socket),
+    in_process("icmp_socket", SOCKET, network::icmp_socket),
+    in_process("udp_sendto", SEND, network::udp_sendto),
+    in_process("udp_sendmsg", SEND, network::udp_sendmsg),
+    in_process("udp_connected", SEND, network::udp_connected),
+    in_process("udp_ipv6", SEND_V6, network::udp_ipv6),
+    in_process("dns_udp", SEND, network::dns_udp),
+    in_process("dns_tcp", SEND, network::dns_tcp),
+    in_process("dns_tls", SEND, network::dns_tls),
+    in_process("direct_tcp_ipv4", SEND, network::direct_tcp_ipv4),
+    in_process("direct_tcp_ipv6", SEND_V6, network::direct_tcp_ipv6),
+    in_process("direct_tcp_mapped", SEND_V6, network::direct_tcp_mapped),
+    in_process("direct_tcp_fast_open", SEND, network::direct_tcp_fast_open),
+    in_process("direct_tcp_ssh", SEND, network::direct_tcp_ssh),
+    in_process("metadata_ipv4", SEND, network::metadata_ipv4),
+    in_process("metadata_ipv6", SEND_V6, network::metadata_ipv6),
+    on_host(
         "interface_other_than_lo",
         FILE,
         network::interface_other_than_lo,
     ),
-    host("route", FILE, network::route),
-    spare("io_uring", CALL, kernel::io_uring),
-    spare("bpf", CALL, kernel::bpf),
-    slow("perf_event_open", CALL, kernel::perf_event_open),
-    spare("userfaultfd", CALL, kernel::userfaultfd),
-    spare("keyctl", CALL, kernel::keyctl),
-    apart("syscall_32bit", CALL, kernel::syscall_32bit),
-    apart("syscall_x32", CALL, kernel::syscall_x32),
-    apart("user_namespace", NAMESPACE, privilege::user_namespace),
-    apart("enter_namespace", CALL, privilege::enter_namespace),
-    apart("mount_file_system", CALL, privilege::mount_file_system),
-    apart("become_root", CALL, privilege::become_root),
-    apart("setuid_file", FILE, privilege::setuid_file),
-    apart("file_capability", FILE, privilege::file_capability),
-    apart("sudo", FILE, privilege::sudo),
-    host_apart("ptrace_init", PROCESS, privilege::ptrace_init),
-    host("memory_init", PROCESS, privilege::memory_init),
-    host_apart("ptrace_supervisor", PROCESS, privilege::ptrace_supervisor),
-    host("memory_supervisor", PROCESS, privilege::memory_supervisor),
-    host_apart("ptrace_mediator", PROCESS, privilege::ptrace_mediator),
-    host("memory_mediator", PROCESS, privilege::memory_mediator),
-    host_apart("ptrace_relay", PROCESS, privilege::ptrace_relay),
-    host("memory_relay", PROCESS, privilege::memory_relay),
-    host_apart("leave_cgroup", FILE, privilege::leave_cgroup),
-    apart(
+    on_host("route", FILE, network::route),
+    in_process("io_uring", CALL, kernel::io_uring),
+    in_process("bpf", CALL, kernel::bpf),
+    parallel_outside("perf_event_open", CALL, kernel::perf_event_open),
+    in_process("userfaultfd", CALL, kernel::userfaultfd),
+    in_process("keyctl", CALL, kernel::keyctl),
+    in_own_process("syscall_32bit", CALL, kernel::syscall_32bit),
+    in_own_process("syscall_x32", CALL, kernel::syscall_x32),
+    in_own_process("user_namespace", NAMESPACE, privilege::user_namespace),
+    in_own_process("enter_namespace", CALL, privilege::enter_namespace),
+    in_own_process("mount_file_system", CALL, privilege::mount_file_system),
+    in_own_process("become_root", CALL, privilege::become_root),
+    in_own_process("setuid_file", FILE, privilege::setuid_file),
+    in_own_process("file_capability", FILE, privilege::file_capability),
+    in_own_process("sudo", FILE, privilege::sudo),
+    on_host_in_own_process("ptrace_init", PROCESS, privilege::ptrace_init),
+    on_host("memory_init", PROCESS, privilege::memory_init),
+    on_host_in_own_process("ptrace_supervisor", PROCESS, privilege::ptrace_supervisor),
+    on_host("memory_supervisor", PROCESS, privilege::memory_supervisor),
+    on_host_in_own_process("ptrace_mediator", PROCESS, privilege::ptrace_mediator),
+    on_host("memory_mediator", PROCESS, privilege::memory_mediator),
+    on_host_in_own_process("ptrace_relay", PROCESS, privilege::ptrace_relay),
+    on_host("memory_relay", PROCESS, privilege::memory_relay),
+    on_host_in_own_process("leave_cgroup", FILE, privilege::leave_cgroup),
+    in_own_process(
         "inherited_descriptors",
         FILE,
         privilege::inherited_descriptors,
     ),
-    spare("docker_socket", LISTENER, files::docker_socket),
-    spare("podman_socket", LISTENER, files::podman_socket),
-    spare("containerd_socket", LISTENER, files::containerd_socket),
-    spare("buildkit_socket", LISTENER, files::buildkit_socket),
-    spare("dbus_socket", LISTENER, files::dbus_socket),
-    spare("systemd_socket", LISTENER, files::systemd_socket),
-    spare("resolved_socket", LISTENER, files::resolved_socket),
-    spare("journal_socket", LISTENER, files::journal_socket),
-    spare("nscd_socket", LISTENER, files::nscd_socket),
-    spare("snapd_socket", LISTENER, files::snapd_socket),
-    spare("ssh_agent_socket", LISTENER, files::ssh_agent_socket),
-    spare("gpg_agent_socket", LISTENER, files::gpg_agent_socket),
-    host("host_path_sockets", LISTENER, files::host_path_sockets),
-    host("host_fifo", LISTENER, files::host_fifo),
-    host("abstract_socket", LISTENER, files::abstract_socket),
-    host("sysv_shared_memory", SEGMENT, files::sysv_shared_memory),
-    host("posix_shared_memory", FILE, files::posix_shared_memory),
-    host("signing_key_read", FILE, files::signing_key_read),
-    host("signing_key_write", FILE, files::signing_key_write),
-    host("config_read", FILE, files::config_read),
-    host("config_write", FILE, files::config_write),
-    host("evidence_read", FILE, files::evidence_read),
-    host("evidence_write", FILE, files::evidence_write),
-    host("packet_read", FILE, files::packet_read),
-    host("packet_write", FILE, files::packet_write),
-    host("runner_command_files", FILE, files::runner_command_files),
-    host("runner_tokens", FILE, files::runner_tokens),
-    spare("sys_write", FILE, kernel::sys_write),
-    spare("proc_sys_write", FILE, kernel::proc_sys_write),
-    spare("cgroupfs", FILE, kernel::cgroupfs),
-    spare("tracefs", FILE, kernel::tracefs),
-    spare("dmesg", CALL, kernel::dmesg),
-    spare("device_nodes", DEVICE, kernel::device_nodes),
-    apart("terminal_input", TERMINAL, kernel::terminal_input),
+    in_process("docker_socket", LISTENER, files::docker_socket),
+    in_process("podman_socket", LISTENER, files::podman_socket),
+    in_process("containerd_socket", LISTENER, files::containerd_socket),
+    in_process("buildkit_socket", LISTENER, files::buildkit_socket),
+    in_process("dbus_socket", LISTENER, files::dbus_socket),
+    in_process("systemd_socket", LISTENER, files::systemd_socket),
+    in_process("resolved_socket", LISTENER, files::resolved_socket),
+    in_process("journal_socket", LISTENER, files::journal_socket),
+    in_process("nscd_socket", LISTENER, files::nscd_socket),
+    in_process("snapd_socket", LISTENER, files::snapd_socket),
+    in_process("ssh_agent_socket", LISTENER, files::ssh_agent_socket),
+    in_process("gpg_agent_socket", LISTENER, files::gpg_agent_socket),
+    on_host("host_path_sockets", LISTENER, files::host_path_sockets),
+    on_host("host_fifo", LISTENER, files::host_fifo),
+    on_host("abstract_socket", LISTENER, files::abstract_socket),
+    on_host("sysv_shared_memory", SEGMENT, files::sysv_shared_memory),
+    on_host("posix_shared_memory", FILE, files::posix_shared_memory),
+    on_host("signing_key_read", FILE, files::signing_key_read),
+    on_host("signing_key_write", FILE, files::signing_key_write),
+    on_host("config_read", FILE, files::config_read),
+    on_host("config_write", FILE, files::config_write),
+    on_host("evidence_read", FILE, files::evidence_read),
+    on_host("evidence_write", FILE, files::evidence_write),
+    on_host("packet_read", FILE, files::packet_read),
+    on_host("packet_write", FILE, files::packet_write),
+    on_host("runner_command_files", FILE, files::runner_command_files),
+    on_host("runner_tokens", FILE, files::runner_tokens),
+    in_process("sys_write", FILE, kernel::sys_write),
+    in_process("proc_sys_write", FILE, kernel::proc_sys_write),
+    in_process("cgroupfs", FILE, kernel::cgroupfs),
+    in_process("tracefs", FILE, kernel::tracefs),
+    in_process("dmesg", CALL, kernel::dmesg),
+    in_process("device_nodes", DEVICE, kernel::device_nodes),
+    in_own_process("terminal_input", TERMINAL, kernel::terminal_input),
 ];
 
-/// What one process found.
+/// The results of one process, each with the name of its probe.
 pub type Found = Vec<(String, Attempt)>;
 
-/// Makes every attempt inside.
+/// Runs every probe inside the boundary.
 ///
 /// # Errors
-/// Those of `fork(2)` and `pipe(2)`.
+/// Returns the error of `fork(2)` or `pipe(2)`, or of a result that cannot be read.
 ///
 /// # Order
-/// As the agent: its user, its filters, its view. While this process has one thread.
+/// Call this as the agent, with its user, filters and file view, while this process has one thread.
 pub fn inside(scene: &Scene) -> io::Result<Found> {
-    make(scene, &PROBES.iter().collect::<Vec<_>>())
+    run_probes(scene, &PROBES.iter().collect::<Vec<_>>())
 }
 
-/// A process that makes attempts.
-struct Maker<'p> {
+/// A process that runs probes.
+struct ProbeProcess<'p> {
     pid: Pid,
-    heard: OwnedFd,
+    results: OwnedFd,
     probes: Vec<&'p Probe>,
     apart: bool,
 }
 
-/// Makes the attempts of `probes`: those that are made apart all at a time.
-fn make(scene: &Scene, probes: &[&Probe]) -> io::Result<Found> {
-    let (apart, together): (Vec<_>, Vec<_>) = probes.iter().partition(|one| match one.apart {
+/// Runs `probes`. Those that need a separate process run in parallel.
+fn run_probes(scene: &Scene, probes: &[&Probe]) -> io::Result<Found> {
+    let (apart, together): (Vec<_>, Vec<_>) = probes.iter().partition(|probe| match probe.apart {
         Apart::Never => false,
         Apart::Outside => scene.side == Side::Outside,
         Apart::Always => true,
     });
-    let mut makers = Vec::new();
-    for one in apart {
-        makers.push(start(scene, vec![one], true)?);
+    let mut children = Vec::new();
+    for probe in apart {
+        children.push(start(scene, vec![probe], true)?);
     }
-    makers.push(start(scene, together, false)?);
+    children.push(start(scene, together, false)?);
     let mut found = Found::new();
-    for maker in makers {
-        finish(maker, &mut found)?;
+    for child in children {
+        finish(child, &mut found)?;
     }
     Ok(found)
 }
 
-fn start<'p>(scene: &Scene, probes: Vec<&'p Probe>, apart: bool) -> io::Result<Maker<'p>> {
-    let (heard, told) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+fn start<'p>(scene: &Scene, probes: Vec<&'p Probe>, apart: bool) -> io::Result<ProbeProcess<'p>> {
+    let (results, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     let Some(pid) = process::fork()? else {
-        drop(heard);
-        let mut told = File::from(told);
-        let mut all_told = true;
+        drop(results);
+        let mut writer = File::from(writer);
+        let mut all_written = true;
         for probe in probes {
             let attempt = attempt(scene, probe);
             let mut line = serde_json::to_vec(&(probe.name, attempt)).unwrap_or_default();
             line.push(b'\n');
-            all_told &= told.write_all(&line).is_ok();
+            all_written &= writer.write_all(&line).is_ok();
         }
-        process::exit_now(i32::from(!all_told));
+        process::exit_now(i32::from(!all_written));
     };
-    Ok(Maker {
+    Ok(ProbeProcess {
         pid,
-        heard,
+        results,
         probes,
         apart,
     })
 }
 
-/// Takes what a process found. An attempt that it was killed for, by the kernel's filter, was refused;
-/// one that it never told of was not made.
-fn finish(maker: Maker<'_>, found: &mut Found) -> io::Result<()> {
+/// Reads the results of a process. A probe whose process the kernel's filter killed was denied. A
+/// probe without a result did not run.
+fn finish(child: ProbeProcess<'_>, found: &mut Found) -> io::Result<()> {
     let mut text = Vec::new();
-    File::from(maker.heard).read_to_end(&mut text)?;
-    let status = waitpid(maker.pid, None)?;
-    let mut told: Found = text
+    File::from(child.results).read_to_end(&mut text)?;
+    let status = waitpid(child.pid, None)?;
+    let mut received: Found = text
         .split(|byte| *byte == b'\n')
         .filter(|line| !line.is_empty())
         .map(serde_json::from_slice)
         .collect::<Result<_, _>>()?;
-    for probe in maker.probes.iter().skip(told.len()) {
+    for probe in child.probes.iter().skip(received.len()) {
         let killed_by = if let WaitStatus::Signaled(_, signal, _) = status {
-            maker.apart.then_some(signal)
+            child.apart.then_some(signal)
         } else {
             None
         };
         let attempt = match (killed_by, probe.name) {
             (Some(Signal::SIGSYS), _) => {
-                Attempt::Refused(String::from("the process was killed by SIGSYS"))
+                Attempt::Refused(String::from("the kernel killed the process with SIGSYS"))
             }
             (Some(Signal::SIGSEGV), "syscall_32bit") => {
-                Attempt::Absent(String::from("this kernel has no such entry"))
+                Attempt::Absent(String::from("this kernel has no 32-bit system call entry"))
             }
-            _ => Attempt::Broken(format!("its process ended with {status:?}")),
+            _ => {
+                let end = process::describe_end(status);
+                Attempt::Broken(format!("its process ended with {end} and without a result"))
+            }
         };
-        told.push((probe.name.to_owned(), attempt));
+        received.push((probe.name.to_owned(), attempt));
     }
-    found.append(&mut told);
+    found.append(&mut received);
     Ok(())
 }
 
 fn attempt(scene: &Scene, probe: &Probe) -> Attempt {
-    outcome(scene.side, (probe.attempt)(scene), probe.refusals)
+    classify(scene.side, (probe.attempt)(scene), probe.refusals)
 }
 
-/// What an attempt met, by the errors that are a refusal.
-fn outcome(side: Side, tried: Tried, refusals: Refusals) -> Attempt {
+/// Classifies the result of a probe. `refusals` are the errors that count as denied.
+fn classify(side: Side, tried: Tried, refusals: Refusals) -> Attempt {
     match tried {
         Ok(attempt) => attempt,
         Err(error) if side == Side::Outside && kernel_lacks(&error) => {
-            Attempt::Absent(format!("this kernel has none: {error}"))
+            Attempt::Absent(format!("this kernel does not support it: {error}"))
         }
         Err(error) if is_refusal(&error, refusals) => Attempt::Refused(error.to_string()),
-        Err(error) => Attempt::Broken(format!("it failed by itself: {error}")),
+        Err(error) => Attempt::Broken(format!(
+            "it failed for another reason than the boundary: {error}"
+        )),
     }
 }
 
-/// Whether an error says that the kernel was built without something.
+/// Whether an error means that the kernel was built without a feature.
 fn kernel_lacks(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::Unsupported
         || matches!(
@@ -327,13 +346,13 @@ mod tests {
     fn an_attempt_that_fails_by_itself_is_not_refused() {
         let met = |errno: i32| {
             let error = io::Error::from_raw_os_error(errno);
-            outcome(Side::Inside, Err(error), SOCKET)
+            classify(Side::Inside, Err(error), SOCKET)
         };
         assert!(matches!(met(libc::EPERM), Attempt::Refused(_)));
         for errno in [libc::EMFILE, libc::ENOMEM, libc::EINVAL] {
             assert!(matches!(met(errno), Attempt::Broken(_)), "{errno}");
         }
-        let other = outcome(Side::Inside, Err(io::Error::other("a defect")), SOCKET);
+        let other = classify(Side::Inside, Err(io::Error::other("a defect")), SOCKET);
         assert!(matches!(other, Attempt::Broken(_)));
     }
 }

@@ -1,7 +1,7 @@
-//! What the probes met, and what follows from it, as data.
+//! The results of probes and controls, and the conclusion from each pair.
 use serde::{Deserialize, Serialize};
 
-/// What one attempt met, on either side of the boundary.
+/// The result of one try, on either side of the boundary.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Attempt {
@@ -9,22 +9,23 @@ pub enum Attempt {
     Reached(String),
     /// It failed.
     Refused(String),
-    /// There is nothing here that it could reach.
+    /// The target does not exist here.
     Absent(String),
-    /// A TCP connection was made: who got it decides the listener, by the port it came from.
+    /// A TCP connection was made. The source port decides later which listener received it.
     Connected {
-        /// Port that it came from.
+        /// Source port of the connection.
         from: u16,
-        /// Address that was asked for.
+        /// Destination address of the connection.
         to: String,
     },
-    /// It could not be made.
+    /// The try itself could not be carried out.
     Broken(String),
 }
 
 impl Attempt {
-    /// Decides a connection by the ports from which connections `arrived` at a listener: it is what
-    /// `there` or `elsewhere` makes of the address that was asked for.
+    /// Resolves [`Attempt::Connected`] by the source ports of the connections that `arrived` at a
+    /// listener: `there` builds the result if the connection arrived, `elsewhere` builds it
+    /// otherwise.
     #[must_use]
     pub fn settled(
         self,
@@ -43,36 +44,36 @@ impl Attempt {
     }
 }
 
-/// One attempt, its control, and what follows from both.
+/// A probe, its control, and the conclusion from both.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProbeResult {
-    /// Which attempt.
+    /// The name of the probe.
     pub name: String,
-    /// What follows.
+    /// The conclusion.
     pub outcome: Outcome,
-    /// The error that the attempt met inside, or what it reached.
+    /// The error that the probe received inside, or what it reached.
     pub detail: String,
-    /// The same attempt, made outside.
+    /// The same try from outside.
     pub control: Control,
 }
 
-/// What follows from an attempt and its control.
+/// The conclusion from a probe and its control.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// It failed inside, and succeeded outside.
+    /// The probe failed inside, and the control succeeded outside.
     Denied,
-    /// It succeeded inside: the boundary has a hole.
+    /// The probe succeeded inside, so the boundary has a hole.
     Reachable,
-    /// It failed inside, and this machine has nothing that it could reach.
+    /// The probe failed inside, and its target does not exist on this machine.
     NotApplicable,
-    /// It failed inside, and outside as well, where it had to succeed: the failure proves nothing.
+    /// The probe failed inside, but the control failed as well, so the failure proves nothing.
     ControlFailed,
 }
 
 impl Outcome {
-    /// Whether a run goes on only if the caller accepted this by name.
+    /// Whether the run stops unless the caller accepted this probe by name.
     pub fn stops_the_run(self) -> bool {
         match self {
             Self::Reachable | Self::ControlFailed => true,
@@ -80,7 +81,7 @@ impl Outcome {
         }
     }
 
-    /// The word in the packet.
+    /// The word used in the packet.
     pub fn label(self) -> &'static str {
         match self {
             Self::Denied => "denied",
@@ -91,20 +92,21 @@ impl Outcome {
     }
 }
 
-/// The same attempt, made outside.
+/// The same try from outside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Control {
-    /// Whether it succeeded there.
+    /// Whether the control succeeded.
     pub succeeded: bool,
-    /// What it reached, or why it did not.
+    /// What the control reached, or why it failed.
     pub detail: String,
 }
 
 impl ProbeResult {
-    /// What follows from both sides. Without a control nothing is proven.
+    /// Draws the conclusion from both sides. Without a control, nothing is proven.
     pub fn conclude(name: &str, inside: Attempt, outside: Option<Attempt>) -> Self {
-        let outside = outside.unwrap_or_else(|| Attempt::Broken(String::from("it was not made")));
+        let outside =
+            outside.unwrap_or_else(|| Attempt::Broken(String::from("the control did not run")));
         let (control, proof) = match outside {
             Attempt::Reached(detail) => (detail, Outcome::Denied),
             Attempt::Absent(detail) => (detail, Outcome::NotApplicable),
@@ -129,7 +131,7 @@ impl ProbeResult {
     }
 }
 
-/// Whether all `names` were tried and refused.
+/// Whether all probes in `names` ran and were denied.
 pub fn all_denied(results: &[ProbeResult], names: &[&str]) -> bool {
     names.iter().all(|name| {
         results
@@ -158,7 +160,7 @@ mod tests {
         for outside in [Some(refused()), Some(Attempt::Broken(text())), None] {
             assert_eq!(outcome(refused(), outside), Outcome::ControlFailed);
         }
-        // A hole is one, whatever the control says; an attempt that was not made is no refusal.
+        // A hole counts whatever the control's result is; a probe that did not run is not a denial.
         for outside in [Some(Attempt::Reached(text())), Some(refused()), None] {
             assert_eq!(
                 outcome(Attempt::Reached(text()), outside.clone()),

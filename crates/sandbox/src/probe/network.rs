@@ -1,4 +1,4 @@
-//! Sockets of every kind, and the ways to an address that is not relayed.
+//! Probes of sockets of every kind, and of paths to an address that bypass the relay.
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -13,22 +13,21 @@ use super::model::Attempt;
 use super::scene::{Scene, Side};
 use super::tried::{Tried, reached, refused};
 
-/// Destination of the documentation range (RFC 5737): outside it lies in the control's own
-/// namespace.
+/// An address of a documentation range (RFC 5737). For the controls it is in their own namespace.
 pub(super) const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 53);
-/// The same of IPv6 (RFC 3849).
+/// The same for IPv6 (RFC 3849).
 pub(super) const ELSEWHERE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x203, 0, 0, 0, 0, 0x53);
-/// Where clouds keep what tells a machine its secrets.
+/// The address of cloud metadata services, which hold a machine's credentials.
 pub(super) const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
-/// The same of IPv6.
+/// The same for IPv6.
 pub(super) const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
 /// An address that no interface has.
 const OWN: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 77);
-/// Ports at which the control listens, UDP and TCP.
+/// Ports on which the controls listen, over UDP and TCP.
 pub(super) const PORTS: [u16; 4] = [22, 53, 443, 853];
-/// Port of the metadata.
+/// Port of the metadata service.
 pub(super) const METADATA_PORT: u16 = 80;
-/// How long a connection may take that is not made at once, as those on loopback are.
+/// How long to wait for a connection that is not made at once. Connections on loopback are.
 const CONNECTED_WITHIN_MS: u16 = 100;
 
 const DCCP: Type = Type::DCCP;
@@ -38,7 +37,7 @@ fn socket(domain: Domain, kind: Type, protocol: i32) -> Tried {
     reached("a socket was made")
 }
 
-/// A socket of a family: outside only if that loads nothing.
+/// Opens a socket of a family; outside, only if this loads no module.
 fn family(scene: &Scene, protocol: &str, domain: i32, kind: Type) -> Tried {
     if scene.side == Side::Outside
         && let Err(why) = scene.has_protocol(protocol)
@@ -48,8 +47,8 @@ fn family(scene: &Scene, protocol: &str, domain: i32, kind: Type) -> Tried {
     socket(Domain::from(domain), kind, 0)
 }
 
-/// An IP socket of a protocol that may be a module: the kernel would load it before any filter is
-/// asked, so it is not tried at all if it is not there.
+/// Opens an IP socket of a protocol that may be a module. The kernel would load it before any
+/// filter runs, so a protocol that is not loaded is not tried at all.
 fn protocol(scene: &Scene, name: &str, kind: Type, number: i32) -> Tried {
     match scene.has_protocol(name) {
         Err(why) => Ok(Attempt::Absent(why)),
@@ -102,9 +101,9 @@ pub(super) fn icmp_socket(_: &Scene) -> Tried {
         .or_else(|_| socket(Domain::IPV6, Type::DGRAM, libc::IPPROTO_ICMPV6))
 }
 
-/// Every family but those with which programs work.
+/// Opens a socket of every family except the ones that the filter allows.
 pub(super) fn other_families(scene: &Scene) -> Tried {
-    /// Above the highest family of any kernel; numbers beyond the kernel's own are refused.
+    /// Above the highest family of any kernel. The kernel rejects numbers that it does not have.
     const FAMILIES: i32 = 64;
     let works = [
         libc::AF_UNIX,
@@ -114,7 +113,7 @@ pub(super) fn other_families(scene: &Scene) -> Tried {
     ];
     let mut refused = io::Error::from_raw_os_error(libc::EAFNOSUPPORT);
     for family in (0..FAMILIES).filter(|family| !works.contains(family)) {
-        // Any other one would load a module into the host's kernel.
+        // Every other family would load a module into the host's kernel.
         if scene.side == Side::Outside && scene.loads_modules && family != libc::AF_PACKET {
             continue;
         }
@@ -128,7 +127,7 @@ pub(super) fn other_families(scene: &Scene) -> Tried {
     Err(refused)
 }
 
-/// Every netlink protocol but `NETLINK_ROUTE`.
+/// Opens a socket of every netlink protocol except `NETLINK_ROUTE`.
 pub(super) fn netlink_beyond_route(scene: &Scene) -> Tried {
     const PROTOCOLS: i32 = 32;
     let known: Vec<i32> = if scene.side == Side::Outside && scene.loads_modules {
@@ -148,7 +147,7 @@ pub(super) fn netlink_beyond_route(scene: &Scene) -> Tried {
     Err(refused)
 }
 
-/// An address for `lo`: the least that a change of the network is.
+/// Adds an address to `lo`, the smallest possible change to the network.
 pub(super) fn network_change(_: &Scene) -> Tried {
     netdev::add_to_loopback(OWN.into())?;
     reached(format!("lo has the address {OWN}"))
@@ -158,7 +157,7 @@ fn sent(bytes: usize, to: SocketAddr) -> Tried {
     reached(format!("sent {bytes} bytes to {to}"))
 }
 
-/// A socket that sends; each datagram holds the name of its probe.
+/// Opens a socket for sending. Each datagram contains the name of its probe.
 fn sender() -> io::Result<UdpSocket> {
     UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
 }
@@ -199,13 +198,16 @@ pub(super) fn udp_ipv6(scene: &Scene) -> Tried {
     by_ipv6(scene, attempt())
 }
 
-/// What was tried by IPv6: the control's own namespace has what it aims at unless there is no IPv6.
+/// Treats errors of an IPv6 control as a missing target, because only a machine without IPv6
+/// returns them.
 fn by_ipv6(scene: &Scene, tried: Tried) -> Tried {
     tried.or_else(|error| match error.raw_os_error() {
         Some(libc::EADDRNOTAVAIL | libc::ENETUNREACH | libc::ENOPROTOOPT)
             if scene.side == Side::Outside =>
         {
-            Ok(Attempt::Absent(format!("there is no IPv6: {error}")))
+            Ok(Attempt::Absent(format!(
+                "this machine has no IPv6: {error}"
+            )))
         }
         _ => Err(error),
     })
@@ -216,10 +218,10 @@ pub(super) fn dns_udp(_: &Scene) -> Tried {
     sent(sender()?.send_to(b"dns_udp", to)?, to)
 }
 
-/// Probes that aim at an IPv6 address.
+/// Probes with an IPv6 destination.
 pub(super) const BY_IPV6: [&str; 3] = ["udp_ipv6", "direct_tcp_ipv6", "metadata_ipv6"];
 
-/// Probes whose success outside is a datagram that arrived.
+/// Probes whose control succeeds when a datagram arrives.
 pub(super) const DATAGRAMS: [&str; 5] = [
     "udp_sendto",
     "udp_sendmsg",
@@ -238,15 +240,16 @@ fn tcp(address: IpAddr, port: u16) -> Tried {
     connected(&socket, to, socket.connect(&SockAddr::from(to)))
 }
 
-/// Who got the connection is found out by whoever listens. Only what the kernel says before
-/// anything is sent is a refusal: a reset is an answer from somewhere.
+/// Turns the outcome of a connect into a result. The listener decides later who received the
+/// connection. Only an error that the kernel returns before it sends anything is a denial; a reset
+/// is an answer from somewhere.
 fn connected(socket: &Socket, to: SocketAddr, outcome: io::Result<()>) -> Tried {
     let in_progress = |error: &io::Error| error.raw_os_error() == Some(libc::EINPROGRESS);
     let outcome = match outcome {
         Err(error) if in_progress(&error) => {
             let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
             if poll(&mut fds, PollTimeout::from(CONNECTED_WITHIN_MS))? == 0 {
-                return nobody_of_ours(to);
+                return no_local_listener(to);
             }
             socket.take_error()?.map_or(Ok(()), Err)
         }
@@ -260,17 +263,18 @@ fn connected(socket: &Socket, to: SocketAddr, outcome: io::Result<()>) -> Tried 
                 to: to.to_string(),
             })
         }
-        Err(error) if error.raw_os_error() == Some(libc::ECONNREFUSED) => nobody_of_ours(to),
+        Err(error) if error.raw_os_error() == Some(libc::ECONNREFUSED) => no_local_listener(to),
         Err(error) => Err(error),
     }
 }
 
-/// A SYN left, and a reset or nothing at all came back: no listener here got the connection.
+/// The result when a SYN left and a reset or nothing came back: no listener here received the
+/// connection.
 #[expect(
     clippy::unnecessary_wraps,
-    reason = "it is the end of what gives a Tried"
+    reason = "callers return this value as a Tried"
 )]
-fn nobody_of_ours(to: SocketAddr) -> Tried {
+fn no_local_listener(to: SocketAddr) -> Tried {
     Ok(Attempt::Connected {
         from: 0,
         to: to.to_string(),
@@ -318,7 +322,7 @@ pub(super) fn metadata_ipv6(scene: &Scene) -> Tried {
     by_ipv6(scene, tcp(METADATA_V6.into(), METADATA_PORT))
 }
 
-/// Names an interface that is not `lo`.
+/// Finds an interface other than `lo`.
 pub(super) fn interface_other_than_lo(scene: &Scene) -> Tried {
     first_in(scene, "/proc/net/dev", 2, |line| {
         let name = line.split_once(':')?.0.trim();
@@ -326,13 +330,13 @@ pub(super) fn interface_other_than_lo(scene: &Scene) -> Tried {
     })
 }
 
-/// Names a route of the IPv4 table, which is empty with nothing but loopback.
+/// Finds a route in the IPv4 table, which is empty if loopback is the only interface.
 pub(super) fn route(scene: &Scene) -> Tried {
     first_in(scene, "/proc/net/route", 1, |line| Some(line.trim()))
 }
 
-/// What `pick` finds first in a table of the kernel, after `heading` lines. A table that cannot be
-/// read proves nothing.
+/// The first match of `pick` in a table of the kernel, after `heading` lines. A table that cannot
+/// be read proves nothing.
 fn first_in(
     scene: &Scene,
     path: &str,
@@ -343,7 +347,7 @@ fn first_in(
     let Ok(table) = table else {
         return Ok(Attempt::Broken(format!("cannot read {path}")));
     };
-    let none = format!("{path} has none");
+    let none = format!("{path} has no such entry");
     match table.lines().skip(heading).find_map(pick) {
         Some(found) => reached(found),
         None if scene.side == Side::Outside => Ok(Attempt::Absent(none)),

@@ -1,4 +1,4 @@
-//! Ways to other users, namespaces, processes and cgroups.
+//! Probes of paths to other users, namespaces, processes and cgroups.
 use std::ffi::{CStr, CString};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -18,22 +18,23 @@ use super::model::Attempt;
 use super::scene::{Scene, Side, Target};
 use super::tried::{Tried, reached, refused};
 
-/// A user that nobody is.
+/// A user id that no process uses.
 const NOBODY: u32 = 65_534;
-/// Programs that do nothing, of which a copy can be given rights.
+/// Programs that do nothing. A copy of one can be given privileges.
 const IDLE: [&str; 2] = ["/bin/true", "/usr/bin/true"];
-/// Such a copy, set-user-id root.
+/// A copy that is set-user-id root.
 const SETUID: &str = "/tmp/.egress-setuid";
-/// Such a copy, with a file capability.
+/// A copy with a file capability.
 const CAPABLE: &str = "/tmp/.egress-capability";
 
-/// Programs that would give rights, for as long as this lives.
+/// Programs that would grant privileges, for as long as this value lives.
 #[derive(Debug)]
 #[must_use = "they are removed when this is dropped"]
-pub struct Gifts(());
+pub struct PrivilegedPrograms(());
 
-impl Gifts {
-    /// Makes them, as root, in the calling process's /tmp. One that cannot be made is missing then.
+impl PrivilegedPrograms {
+    /// Creates the programs in the calling process's /tmp, as root. A program that cannot be
+    /// created stays missing.
     pub fn place() -> Self {
         let place = || -> io::Result<()> {
             let idle = IDLE.iter().find(|path| Path::new(path).exists());
@@ -47,13 +48,13 @@ impl Gifts {
             let bytes: Vec<u8> = words.into_iter().flat_map(u32::to_le_bytes).collect();
             xattr::set(&File::open(CAPABLE)?, c"security.capability", &bytes)
         };
-        // The attempt and its control say themselves that the program is not there.
+        // The probe and its control report a missing program themselves.
         drop(place());
         Self(())
     }
 }
 
-impl Drop for Gifts {
+impl Drop for PrivilegedPrograms {
     fn drop(&mut self) {
         for path in [SETUID, CAPABLE] {
             drop(fs::remove_file(path));
@@ -61,15 +62,15 @@ impl Drop for Gifts {
     }
 }
 
-/// Effective user of a program, and whether it had any capability; or why it had no chance.
+/// The effective user of a program and whether it had a capability; or why it could not gain any.
 type Rights = Result<(u32, bool), Attempt>;
 
-/// How long a program that is to do nothing may take.
+/// How long a program that does nothing may run.
 const ENDED_WITHIN_MS: u16 = 100;
-/// How often it is looked at meanwhile.
-const LOOK_EVERY_MS: u16 = 1;
+/// How often its state is checked meanwhile.
+const CHECK_EVERY_MS: u16 = 1;
 
-/// What a program had when it ended: its effective user, and whether it had any capability.
+/// The effective user of a program when it ended, and whether it had a capability.
 fn rights(program: &CStr, arguments: &[&CStr]) -> io::Result<(u32, bool)> {
     let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     let Some(child) = process::fork()? else {
@@ -82,16 +83,17 @@ fn rights(program: &CStr, arguments: &[&CStr]) -> io::Result<(u32, bool)> {
         process::exit_now(127);
     };
     drop(writer);
-    // Either the error, or the end of this copy of the pipe with the execve.
+    // The read returns the error of `execve`, or the end of the pipe when the `execve` closes this
+    // copy.
     let mut errno = [0; 4];
     let failed = nix::unistd::read(&reader, &mut errno)? == errno.len();
     let program = Child::of(child)?;
     let mut waited = 0;
-    let held = loop {
-        let ended = program.peek(LOOK_EVERY_MS)?.is_some();
-        let held = held(&fs::read_to_string(format!("/proc/{child}/status"))?);
-        waited += LOOK_EVERY_MS;
-        // What it has at last counts, or what it has at all.
+    let last = loop {
+        let ended = program.peek(CHECK_EVERY_MS)?.is_some();
+        let held = privileges_in(&fs::read_to_string(format!("/proc/{child}/status"))?);
+        waited += CHECK_EVERY_MS;
+        // Stops at the first sign of privilege; otherwise the last state counts.
         if ended || waited > ENDED_WITHIN_MS || matches!(held, Some((0, _) | (_, true))) {
             break held;
         }
@@ -101,11 +103,13 @@ fn rights(program: &CStr, arguments: &[&CStr]) -> io::Result<(u32, bool)> {
     if failed {
         return Err(io::Error::from_raw_os_error(i32::from_ne_bytes(errno)));
     }
-    held.ok_or_else(|| io::Error::other("/proc does not show what the program had"))
+    last.ok_or_else(|| {
+        io::Error::other("/proc does not show the user and capabilities of the program")
+    })
 }
 
-/// Effective user, and whether there is any capability, in the words of `/proc/PID/status`.
-fn held(status: &str) -> Option<(u32, bool)> {
+/// Reads the effective user and whether there is a capability from the text of `/proc/PID/status`.
+fn privileges_in(status: &str) -> Option<(u32, bool)> {
     let word = |name: &str, number: usize| {
         let line = status.lines().find_map(|line| line.strip_prefix(name))?;
         line.split_ascii_whitespace().nth(number)
@@ -115,7 +119,7 @@ fn held(status: &str) -> Option<(u32, bool)> {
     Some((user, capabilities != 0))
 }
 
-/// Becomes the program as a user without rights.
+/// Executes the program as an unprivileged user.
 fn execute(program: &CStr, arguments: &[&CStr]) -> io::Result<()> {
     if geteuid().is_root() {
         let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
@@ -136,19 +140,19 @@ fn execute(program: &CStr, arguments: &[&CStr]) -> io::Result<()> {
     Ok(())
 }
 
-/// Why no program gains rights on this side of a control, if so.
-fn no_gain(scene: &Scene, program: &str) -> Option<Attempt> {
+/// Why no program can gain privileges on this side, if so. Only the control side is checked.
+fn why_no_gain(scene: &Scene, program: &str) -> Option<Attempt> {
     use nix::sys::statvfs::{FsFlags, statvfs};
     if scene.side == Side::Inside {
         return None;
     }
     let nosuid = || statvfs(program).is_ok_and(|fs| fs.flags().contains(FsFlags::ST_NOSUID));
     let why = if nix::sys::prctl::get_no_new_privs().is_ok_and(|on| on) {
-        String::from("the caller has no_new_privs itself")
+        String::from("the caller itself has no_new_privs")
     } else if !Path::new(program).exists() {
         format!("there is no {program}")
     } else if nosuid() {
-        format!("{program} lies on a mount with nosuid")
+        format!("{program} is on a nosuid mount")
     } else {
         return None;
     };
@@ -156,7 +160,7 @@ fn no_gain(scene: &Scene, program: &str) -> Option<Attempt> {
 }
 
 fn gain(scene: &Scene, program: &str, arguments: &[&CStr]) -> io::Result<Rights> {
-    if let Some(absent) = no_gain(scene, program) {
+    if let Some(absent) = why_no_gain(scene, program) {
         return Ok(Err(absent));
     }
     let path = CString::new(program).map_err(io::Error::other)?;
@@ -188,7 +192,7 @@ pub(super) fn sudo(scene: &Scene) -> Tried {
     let given = fs::metadata(SUDO).is_ok_and(|meta| meta.mode() & 0o4000 != 0 && meta.uid() == 0);
     if scene.side == Side::Outside && !given {
         return Ok(Attempt::Absent(format!(
-            "{SUDO} is not there, or not set-user-id root"
+            "{SUDO} does not exist or is not set-user-id root"
         )));
     }
     as_root(gain(scene, SUDO, &[c"sudo", c"-h"])?)
@@ -207,7 +211,7 @@ pub(super) fn user_namespace(scene: &Scene) -> Tried {
         ))),
         other => {
             other?;
-            reached("a user namespace was made")
+            reached("a user namespace was created")
         }
     }
 }
@@ -219,7 +223,7 @@ pub(super) fn enter_namespace(_: &Scene) -> Tried {
 
 pub(super) fn mount_file_system(_: &Scene) -> Tried {
     let none: Option<&str> = None;
-    // Not on /tmp: other attempts look for files there meanwhile.
+    // Not on /tmp, because other probes use files there at the same time.
     let at = "/var/tmp";
     mount(Some("tmpfs"), at, Some("tmpfs"), MsFlags::empty(), none)?;
     umount2(at, MntFlags::MNT_DETACH)?;
@@ -228,7 +232,7 @@ pub(super) fn mount_file_system(_: &Scene) -> Tried {
 
 fn trace(target: Target) -> Tried {
     attempt::seize(target.visible()?)?;
-    // The end of this process lets go of it.
+    // The end of this process stops the tracing.
     reached(format!("process {} is traced", target.pid))
 }
 
@@ -270,7 +274,7 @@ pub(super) fn memory_relay(scene: &Scene) -> Tried {
     memory(scene.targets.relay)
 }
 
-/// Moves this process to the cgroup above the run's. Outside it is there already.
+/// Moves this process to the parent of the run's cgroup. A control is already there.
 pub(super) fn leave_cgroup(scene: &Scene) -> Tried {
     let path = scene.cgroup.join("cgroup.procs");
     OpenOptions::new()
@@ -280,8 +284,8 @@ pub(super) fn leave_cgroup(scene: &Scene) -> Tried {
     reached(format!("the process is in {}", scene.cgroup.display()))
 }
 
-/// A descriptor that is left open, and a program: has it the descriptor? Inside, what starts the
-/// command closes it.
+/// Leaves a descriptor open and checks whether an executed program has it. Inside, the code that
+/// starts the command closes it.
 pub(super) fn inherited_descriptors(scene: &Scene) -> Tried {
     let planted = File::open("/dev/null")?;
     let idle = IDLE.iter().find(|path| Path::new(path).exists());
@@ -302,25 +306,28 @@ pub(super) fn inherited_descriptors(scene: &Scene) -> Tried {
         process::exit_now(i32::from(execute().is_err()));
     };
     let open = descriptors_at_exec(child);
-    // Whatever it does now, it has nothing left to tell.
+    // The result is known, so the program can be killed.
     let killed = kill(child, Signal::SIGKILL);
     let ended = waitid(Id::Pid(child), WaitPidFlag::WEXITED);
     drop(killed.and(ended).map_err(io::Error::from));
     let open = open?;
     if open.is_empty() {
-        refused("the program has none")
+        refused("the program has no inherited descriptor")
     } else {
-        reached(format!("the program has {}", open.join(", ")))
+        reached(format!(
+            "the program has the descriptors {}",
+            open.join(", ")
+        ))
     }
 }
 
-/// Descriptors above the standard ones of a child that stops after its `execve`.
+/// Descriptors above the standard ones in a child that stops after its `execve`.
 fn descriptors_at_exec(child: Pid) -> io::Result<Vec<String>> {
     use nix::sys::wait::WaitStatus;
     let status = nix::sys::wait::waitpid(child, None)?;
     if !matches!(status, WaitStatus::Stopped(..)) {
-        let text = format!("the program ended with {status:?}");
-        return Err(io::Error::other(text));
+        let end = process::describe_end(status);
+        return Err(io::Error::other(format!("the program ended with {end}")));
     }
     let mut open = Vec::new();
     for entry in fs::read_dir(format!("/proc/{child}/fd"))? {

@@ -1,4 +1,5 @@
-//! What the attempts aim at: the same on both sides, so that one piece of code makes both.
+//! The targets of probes and controls. Both use the same targets, so that the same code runs on
+//! both sides.
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -6,46 +7,48 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// The side of the boundary on which attempts are made.
+/// The side of the boundary on which a probe or control runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Side {
-    /// As the agent, inside.
+    /// Inside, as the agent.
     Inside,
-    /// As root, outside: everything has to succeed.
+    /// Outside, as root, where every try must succeed.
     Outside,
 }
 
-/// A process, told from others of its number by when it started.
+/// A process, identified by number and start time, so that a later process with the same number is
+/// not mistaken for it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Target {
-    /// Number, in the host's namespace.
+    /// Process id in the host's pid namespace.
     pub pid: i32,
-    /// Start in ticks since boot.
+    /// Start time in clock ticks since boot.
     pub started: u64,
 }
 
 impl Target {
-    /// The process of this number, as the calling one sees it.
+    /// Finds the process with this number in the caller's pid namespace.
     ///
     /// # Errors
-    /// When it is not visible.
+    /// Fails when the process is not visible or its `stat` file has no start time.
     pub fn of(pid: i32) -> io::Result<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        // The name, in parentheses, may hold anything; the start is the twentieth word after it.
+        // The name in parentheses may contain anything; the start time is the twentieth word after
+        // it.
         let started = stat
             .rsplit_once(')')
             .and_then(|(_, rest)| rest.split_ascii_whitespace().nth(19))
             .and_then(|word| word.parse().ok())
-            .ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat has no start")))?;
+            .ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat has no start time")))?;
         Ok(Self { pid, started })
     }
 
-    /// Fails unless the process is visible here under its own number.
+    /// Returns the process id if the process is visible here under the same number.
     ///
     /// # Errors
-    /// When it is not.
+    /// Returns `ESRCH` when another process has the number, or the error of reading `/proc`.
     pub fn visible(self) -> io::Result<i32> {
         if Self::of(self.pid)? == self {
             Ok(self.pid)
@@ -55,7 +58,8 @@ impl Target {
     }
 }
 
-/// A file or directory, told from others of its name by its inode.
+/// A file or directory, identified by inode, so that another file at the same path is not mistaken
+/// for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Owned {
@@ -66,7 +70,7 @@ pub struct Owned {
 }
 
 impl Owned {
-    /// What is at `path` now, if anything.
+    /// The file that is at `path` now, if any.
     pub fn at(path: &Path) -> Option<Self> {
         let meta = path.metadata().ok()?;
         Some(Self {
@@ -76,13 +80,13 @@ impl Owned {
         })
     }
 
-    /// Whether `meta` is of the same file.
+    /// Whether `meta` belongs to the same file.
     pub fn is(&self, meta: &fs::Metadata) -> bool {
         (self.device, self.inode) == (meta.dev(), meta.ino())
     }
 }
 
-/// Processes that must be out of reach.
+/// Processes that the agent must not reach.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Targets {
@@ -90,68 +94,68 @@ pub struct Targets {
     pub init: Target,
     /// The supervisor.
     pub supervisor: Target,
-    /// One with the mediator's user.
+    /// A process that runs as the mediator's user.
     pub mediator: Target,
-    /// One with the relay's user.
+    /// A process that runs as the relay's user.
     pub relay: Target,
 }
 
-/// Everything that attempts aim at.
+/// All targets of the probes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scene {
-    /// Where the attempts are made.
+    /// The side on which the probes run.
     pub side: Side,
-    /// Processes.
+    /// Processes that must be out of reach.
     pub targets: Targets,
-    /// An abstract socket of the host.
+    /// Name of an abstract socket of the host.
     pub abstract_name: String,
-    /// A path socket of the host that every user may connect to.
+    /// A path socket of the host to which every user may connect.
     pub socket: PathBuf,
-    /// Such a FIFO.
+    /// A FIFO of the host that every user may open.
     pub fifo: PathBuf,
     /// Key of a System V segment of the host that every user may read.
     pub shm_key: i32,
-    /// Such a file in /dev/shm.
+    /// A file in the host's /dev/shm that every user may read.
     pub shm_file: PathBuf,
-    /// Path sockets that host processes are bound to.
+    /// Path sockets to which host processes are bound.
     pub host_sockets: Vec<PathBuf>,
-    /// Where the caller's ssh-agent listens.
+    /// Sockets of the caller's ssh-agent.
     pub ssh_agent: Vec<PathBuf>,
-    /// Where its gpg-agent does.
+    /// Sockets of the caller's gpg-agent.
     pub gpg_agent: Vec<PathBuf>,
-    /// The key file that was named.
+    /// The signing key file, if the caller supplied one.
     pub signing_key: Option<Owned>,
-    /// The policy that was named.
+    /// The policy file, if the caller supplied one.
     pub config: Option<Owned>,
-    /// The run's directory, where the mediator keeps its evidence.
+    /// The run's directory, where the mediator writes its evidence.
     pub evidence: Option<Owned>,
-    /// The packet's directory.
+    /// The packet directory.
     pub packet: Option<Owned>,
-    /// Files through which the caller speaks to its runner.
+    /// The CI runner's command files.
     pub command_files: Vec<Owned>,
-    /// Names of the runner's tokens in the caller's environment.
+    /// Names of the CI runner's tokens in the caller's environment.
     pub tokens: Vec<String>,
-    /// Names of the environment on this side.
+    /// Names of the environment variables on this side.
     pub environment: Vec<String>,
-    /// The cgroup that the run's own lies in.
+    /// The parent of the run's cgroup.
     pub cgroup: PathBuf,
     /// Protocols that the kernel has loaded.
     pub protocols: Vec<String>,
-    /// Whether a socket of another protocol would load a module into the host's kernel.
+    /// Whether opening a socket of another protocol would load a module into the host's kernel.
     pub loads_modules: bool,
 }
 
 impl Scene {
-    /// Whether a socket of `protocol`, as `/proc/net/protocols` calls it, can be tried without
-    /// loading anything into the host's kernel.
+    /// Checks that a socket of `protocol`, named as in `/proc/net/protocols`, can be opened without
+    /// loading a module into the host's kernel.
     ///
     /// # Errors
-    /// When it cannot.
+    /// Returns the reason when it cannot.
     pub fn has_protocol(&self, protocol: &str) -> Result<(), String> {
         if self.loads_modules && !self.protocols.iter().any(|one| one == protocol) {
             return Err(format!(
-                "{protocol} is not loaded, and a try would load it into the host's kernel"
+                "{protocol} is not loaded, and opening such a socket would load it into the host's kernel"
             ));
         }
         Ok(())

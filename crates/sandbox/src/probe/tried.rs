@@ -1,17 +1,18 @@
-//! What a piece of code that makes an attempt gives, and the errors by which the boundary refuses one.
+//! The result type of probe functions, and the errors that count as a denial.
 use std::io;
 
 use super::model::Attempt;
 
-/// An attempt that was made, or the error that it met.
+/// The result of a try, or the error that it received.
 pub(super) type Tried = io::Result<Attempt>;
 
-/// Errors of a probe that are a refusal. With any other one the attempt failed by itself, which proves nothing.
+/// Errors that count as a denial for a probe. Any other error means that the try failed for another
+/// reason, which proves nothing.
 pub(super) type Refusals = &'static [i32];
 
-/// A system call that the filter or the kernel refuses.
+/// A system call that the filter or the kernel denies.
 pub(super) const CALL: Refusals = &[libc::EPERM, libc::EACCES, libc::ENOSYS];
-/// A socket of another family, type, or protocol.
+/// A socket of another family, type or protocol.
 pub(super) const SOCKET: Refusals = &[
     libc::EPERM,
     libc::EACCES,
@@ -19,9 +20,9 @@ pub(super) const SOCKET: Refusals = &[
     libc::EPROTONOSUPPORT,
     libc::ESOCKTNOSUPPORT,
 ];
-/// A datagram or a connection.
+/// A datagram or connection.
 pub(super) const SEND: Refusals = &[libc::EPERM, libc::EACCES];
-/// The same by IPv6, which a machine may not have.
+/// A datagram or connection over IPv6, which a machine may not have.
 pub(super) const SEND_V6: Refusals = &[
     libc::EPERM,
     libc::EACCES,
@@ -30,7 +31,7 @@ pub(super) const SEND_V6: Refusals = &[
     libc::ENETUNREACH,
     libc::ENOPROTOOPT,
 ];
-/// A file that is hidden, or that may not be opened.
+/// A file that is hidden or must not be opened.
 pub(super) const FILE: Refusals = &[
     libc::ENOENT,
     libc::ENOTDIR,
@@ -38,7 +39,7 @@ pub(super) const FILE: Refusals = &[
     libc::EPERM,
     libc::EROFS,
 ];
-/// A path socket or a FIFO: as a file, or nobody listens behind it.
+/// A path socket or FIFO that is hidden, must not be opened, or has no listener.
 pub(super) const LISTENER: Refusals = &[
     libc::ENOENT,
     libc::ENOTDIR,
@@ -47,13 +48,13 @@ pub(super) const LISTENER: Refusals = &[
     libc::ECONNREFUSED,
     libc::ENXIO,
 ];
-/// A process that is hidden, or that may not be traced.
+/// A process that is hidden or must not be traced.
 pub(super) const PROCESS: Refusals = &[libc::ENOENT, libc::ESRCH, libc::EACCES, libc::EPERM];
-/// A user namespace: `ENOSPC` where their number is limited to none.
+/// A user namespace; `ENOSPC` if the permitted number is zero.
 pub(super) const NAMESPACE: Refusals = &[libc::EPERM, libc::EACCES, libc::ENOSYS, libc::ENOSPC];
-/// A System V segment that is not in this namespace.
+/// A System V segment that does not exist in this namespace.
 pub(super) const SEGMENT: Refusals = &[libc::ENOENT, libc::EACCES, libc::EPERM, libc::ENOSYS];
-/// A device: `ENXIO` and `ENODEV` where it has no driver.
+/// A device; `ENXIO` and `ENODEV` if it has no driver.
 pub(super) const DEVICE: Refusals = &[
     libc::EPERM,
     libc::EACCES,
@@ -62,10 +63,11 @@ pub(super) const DEVICE: Refusals = &[
     libc::ENXIO,
     libc::ENODEV,
 ];
-/// Input for a terminal: `EIO` where the kernel refuses it to everybody without rights.
+/// Terminal input; `EIO` if the kernel denies it to all unprivileged processes.
 pub(super) const TERMINAL: Refusals = &[libc::EPERM, libc::EACCES, libc::ENOENT, libc::EIO];
 
-/// Whether an error is one of these. A call that the program cannot make on this architecture has no number.
+/// Whether an error counts as a denial. A call that does not exist on this architecture has no
+/// error number.
 pub(super) fn is_refusal(error: &io::Error, refusals: Refusals) -> bool {
     match error.raw_os_error() {
         Some(errno) => refusals.contains(&errno),
@@ -75,16 +77,16 @@ pub(super) fn is_refusal(error: &io::Error, refusals: Refusals) -> bool {
 
 #[expect(
     clippy::unnecessary_wraps,
-    reason = "it is the end of what gives a Tried"
+    reason = "callers return this value as a Tried"
 )]
 pub(super) fn reached(what: impl Into<String>) -> Tried {
     Ok(Attempt::Reached(what.into()))
 }
 
-/// Nothing failed, and what was aimed at was not there.
+/// The try met no error, but the target was not there.
 #[expect(
     clippy::unnecessary_wraps,
-    reason = "it is the end of what gives a Tried"
+    reason = "callers return this value as a Tried"
 )]
 pub(super) fn refused(what: impl Into<String>) -> Tried {
     Ok(Attempt::Refused(what.into()))

@@ -1,4 +1,4 @@
-//! The single mounts that a view is made of.
+//! The individual mounts that make up the file view.
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
@@ -9,7 +9,7 @@ use nix::sys::stat::Mode;
 
 use super::step::Step;
 
-/// What every mount of a view has.
+/// Flags of every mount in the file view.
 pub(super) const SAFE: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV);
 
 pub(super) fn tmpfs(at: &Path, mode: u32, bytes: u64, owner: Option<u32>) -> io::Result<()> {
@@ -37,7 +37,8 @@ pub(super) fn bind_read_only(from: &Path, to: &Path) -> io::Result<()> {
     mount(none, to, none, SAFE | read_only, none).at("make read-only", to)
 }
 
-/// Mounts `layer` over `lower`, both by descriptor: a path would be for the agent to read in its list of mounts.
+/// Mounts `layer` over `lower`. Both are passed as descriptors, because the agent could read paths
+/// in its list of mounts.
 pub(super) fn overlay(layer: &Path, lower: &Path, at: &Path) -> io::Result<()> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let layer = open(layer, flags, Mode::empty()).at("open", layer)?;

@@ -1,10 +1,11 @@
-//! Single steps on files, with errors that name the step and the path.
+//! Single file operations whose errors name the operation and the path.
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
-/// One step of building a view that failed, inside the [`io::Error`] that the view's functions return.
+/// A failed step of building the file view, wrapped in the [`io::Error`] that the functions of the
+/// file view return.
 #[derive(Debug)]
 struct StepError {
     step: &'static str,
@@ -25,9 +26,10 @@ impl std::error::Error for StepError {
     }
 }
 
-/// Results that can be given the step and the path at which they failed.
+/// Adds the failed step and its path to an error.
 pub(super) trait Step<T> {
-    /// The same result; an error names `step` (a verb, as in "make") and `path`, and keeps its kind.
+    /// Returns the same result. An error names `step` (a verb, as in "create") and `path`, and
+    /// keeps its kind.
     fn at(self, step: &'static str, path: &Path) -> io::Result<T>;
 }
 
@@ -41,12 +43,12 @@ impl<T, E: Into<io::Error>> Step<T> for Result<T, E> {
     }
 }
 
-/// What `found` has, unless there is nothing at `path`; any other error is one.
-pub(super) fn if_there<T>(found: io::Result<T>, path: &Path) -> io::Result<Option<T>> {
+/// Returns `None` if nothing exists at `path`, and any other error unchanged in kind.
+pub(super) fn if_present<T>(found: io::Result<T>, path: &Path) -> io::Result<Option<T>> {
     match found {
         Ok(found) => Ok(Some(found)),
         Err(error) if is_absence(error.kind()) => Ok(None),
-        Err(error) => Err(error).at("look at", path),
+        Err(error) => Err(error).at("inspect", path),
     }
 }
 
@@ -54,9 +56,9 @@ fn is_absence(kind: io::ErrorKind) -> bool {
     matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// Makes a directory with exactly this mode.
+/// Creates a directory with exactly this mode.
 pub(super) fn make(path: &Path, mode: u32) -> io::Result<()> {
-    DirBuilder::new().create(path).at("make", path)?;
+    DirBuilder::new().create(path).at("create", path)?;
     set_mode(path, mode)
 }
 
@@ -66,7 +68,7 @@ pub(super) fn place(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     set_mode(path, mode)
 }
 
-/// Gives `path` the owner that `meta` has, and of its mode what `kept` has.
+/// Gives `path` the owner in `meta`, and those bits of the mode in `meta` that are in `kept`.
 pub(super) fn own(path: &Path, meta: &fs::Metadata, kept: u32) -> io::Result<()> {
     chown(path, Some(meta.uid()), Some(meta.gid())).at("change the owner of", path)?;
     set_mode(path, meta.mode() & kept)
@@ -95,7 +97,8 @@ mod tests {
 
     #[test]
     fn only_what_is_not_there_is_nothing() {
-        let met = |errno| if_there::<()>(Err(io::Error::from_raw_os_error(errno)), Path::new("/x"));
+        let met =
+            |errno| if_present::<()>(Err(io::Error::from_raw_os_error(errno)), Path::new("/x"));
         assert!(matches!(met(libc::ENOENT), Ok(None)));
         assert!(matches!(met(libc::ENOTDIR), Ok(None)));
         for errno in [libc::EACCES, libc::EIO, libc::ELOOP, libc::ENOMEM] {

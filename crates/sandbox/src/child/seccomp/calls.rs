@@ -1,21 +1,21 @@
-//! Which system calls the command has not, and what was decided of each newer one.
+//! The system calls that the command does not have, and the decision on each newer call.
 //!
 //! `docs/system-calls.md` holds the same table; a test compares the two.
 
-/// What the filter answers.
+/// The filter's answer to a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// The kernel decides.
+    /// The filter allows the call.
     Allowed,
-    /// By its arguments: [`super::filters`] has the rules.
+    /// The answer depends on the arguments; [`super::filters`] has the rules.
     Arguments,
-    /// `ENOSYS`, at which programs fall back to what they used before the call existed.
+    /// `ENOSYS`, on which programs fall back to what they used before the call existed.
     Missing,
-    /// `EPERM`.
+    /// `EPERM`, for calls without a fallback.
     Refused,
 }
 
-/// One decision.
+/// The decision on one call.
 #[derive(Debug)]
 #[cfg_attr(
     not(test),
@@ -30,17 +30,18 @@ pub(super) struct Call {
     /// Number on this architecture; `None` where the architecture does not have the call.
     pub(super) number: Option<i64>,
     pub(super) answer: Answer,
-    /// Why, as the documentation prints it.
+    /// The reason, as the documentation prints it.
     pub(super) why: &'static str,
 }
 
-/// First of the numbers that all architectures share. Each one from here to [`NEWEST`] has a row.
+/// The first number that all architectures share. Every number from here to [`NEWEST`] has a row.
 pub(super) const SHARED: i64 = 424;
-/// Newest call with a row. What a newer kernel adds does not exist for the command until somebody decided.
+/// The newest call with a row. Calls that a newer kernel adds do not exist for the command until
+/// they are reviewed.
 pub(super) const NEWEST: i64 = 471;
-/// Newest call of the architecture's own numbers; between it and [`SHARED`] there is none.
+/// The newest call among the architecture's own numbers. There is none between it and [`SHARED`].
 pub(super) const NEWEST_OWN: i64 = if cfg!(target_arch = "x86_64") {
-    336 // uprobe: the kernel itself lays this call, and uretprobe, into a process that somebody traces.
+    336 // uprobe: the kernel itself inserts this call, and uretprobe, into a traced process.
 } else {
     294 // kexec_file_load
 };
@@ -55,7 +56,7 @@ const fn call(name: &'static str, number: i64, answer: Answer, why: &'static str
     }
 }
 
-/// A call that x86-64 alone has.
+/// A call that only x86-64 has.
 const fn x86(name: &'static str, number: i64, answer: Answer, why: &'static str) -> Call {
     let number = if cfg!(target_arch = "x86_64") {
         Some(number)
@@ -70,7 +71,7 @@ const fn x86(name: &'static str, number: i64, answer: Answer, why: &'static str)
     }
 }
 
-/// libc has it with some C libraries only (`<asm/unistd.h>`).
+/// Only some C libraries define this number for libc (`<asm/unistd.h>`).
 const KEXEC_FILE_LOAD: i64 = if cfg!(target_arch = "x86_64") {
     320
 } else {
@@ -79,21 +80,22 @@ const KEXEC_FILE_LOAD: i64 = if cfg!(target_arch = "x86_64") {
 
 use Answer::{Allowed, Arguments, Missing, Refused};
 
-const MOUNTS: &str = "mounts are the boundary's";
-const IO_URING: &str = "its operations, sockets among them, pass no filter";
-const KEYS: &str = "keys of the kernel outlive the command, and their table is the machine's";
-const MACHINE: &str = "the machine's own state; it takes a capability as well";
+const MOUNTS: &str = "mounts belong to the boundary";
+const IO_URING: &str = "its operations, including those on sockets, bypass the filters";
+const KEYS: &str =
+    "kernel keys outlive the command, and all users of the machine share their table";
+const MACHINE: &str = "concerns the state of the whole machine; also requires a capability";
 const FANOTIFY: &str = "reports what other programs do with files";
-const QUOTAS: &str = "quotas of the file systems are the machine's";
-const HANDLES: &str = "opens files past the directories on the way";
-const LANDLOCK: &str = "takes rights from the caller alone; sandboxes of programs use it";
-const FUTEX: &str = "waits and wakes by the caller's own memory";
+const QUOTAS: &str = "file system quotas belong to the machine";
+const HANDLES: &str = "opens files without passing through their directories";
+const LANDLOCK: &str = "only removes rights from the caller; programs use it to sandbox themselves";
+const FUTEX: &str = "waits and wakes on the caller's own memory";
 const STATMOUNT: &str = "describes mounts by number; programs fall back to `/proc/self/mountinfo`";
-const XATTR_AT: &str = "does by a directory descriptor what the older call does by a path";
-const OWN_PROCESS: &str =
-    "the same rights as kill(2) and ptrace(2): processes of the command alone";
+const XATTR_AT: &str =
+    "does the same as the older call, with a directory descriptor instead of a path";
+const OWN_PROCESS: &str = "requires the same rights as kill(2) and ptrace(2), so it reaches only the command's own processes";
 
-/// Every decision: older calls that are not allowed, and each of the shared numbers.
+/// All decisions: older calls that are not allowed, and every shared number.
 pub(super) const CALLS: &[Call] = &[
     call("acct", libc::SYS_acct, Refused, MACHINE),
     call("add_key", libc::SYS_add_key, Refused, KEYS),
@@ -102,7 +104,7 @@ pub(super) const CALLS: &[Call] = &[
         "bpf",
         libc::SYS_bpf,
         Refused,
-        "the boundary itself consists of such programs",
+        "loads kernel programs, of which the boundary itself consists",
     ),
     call("chroot", libc::SYS_chroot, Refused, MOUNTS),
     call("clock_adjtime", libc::SYS_clock_adjtime, Refused, MACHINE),
@@ -116,13 +118,13 @@ pub(super) const CALLS: &[Call] = &[
         "io_setup",
         libc::SYS_io_setup,
         Missing,
-        "its table (`fs.aio-max-nr`) is the machine's, and no limit holds for one user; databases and nginx go on without",
+        "all users share its table (`fs.aio-max-nr`), without a limit for one user; databases and nginx work without it",
     ),
     call(
         "kcmp",
         libc::SYS_kcmp,
         Refused,
-        "compares the kernel's own objects of two processes",
+        "compares kernel objects of two processes",
     ),
     call("kexec_file_load", KEXEC_FILE_LOAD, Refused, MACHINE),
     call("kexec_load", libc::SYS_kexec_load, Refused, MACHINE),
@@ -132,7 +134,7 @@ pub(super) const CALLS: &[Call] = &[
         "modify_ldt",
         154,
         Missing,
-        "segments for code of 16 and 32 bits, which the filters end; kernels may be built without it",
+        "creates segments for 16-bit and 32-bit code, which the filters kill at its first system call; kernels may be built without it",
     ),
     call("mount", libc::SYS_mount, Refused, MOUNTS),
     call(
@@ -157,7 +159,7 @@ pub(super) const CALLS: &[Call] = &[
         "personality",
         libc::SYS_personality,
         Arguments,
-        "a query, and the values of setarch(8), linux32 and debuggers: fixed addresses, another `uname`",
+        "allows the query and the values that setarch(8), linux32 and debuggers set: fixed addresses, another `uname`",
     ),
     call("pivot_root", libc::SYS_pivot_root, Refused, MOUNTS),
     call("quotactl", libc::SYS_quotactl, Refused, QUOTAS),
@@ -177,7 +179,7 @@ pub(super) const CALLS: &[Call] = &[
         "stops the kernel in the middle of a copy, which exploits rely on",
     ),
     call("vhangup", libc::SYS_vhangup, Refused, MACHINE),
-    // One row for each of the shared numbers.
+    // One row for each shared number.
     call("pidfd_send_signal", 424, Allowed, OWN_PROCESS),
     call("io_uring_setup", 425, Missing, IO_URING),
     call("io_uring_enter", 426, Missing, IO_URING),
@@ -193,7 +195,7 @@ pub(super) const CALLS: &[Call] = &[
         "clone3",
         435,
         Missing,
-        "its flags lie in memory, where no filter sees them; libraries fall back to clone",
+        "its flags are in memory, where a filter cannot read them; libraries fall back to clone",
     ),
     call(
         "close_range",
@@ -205,7 +207,7 @@ pub(super) const CALLS: &[Call] = &[
         "openat2",
         437,
         Missing,
-        "its mode lies in memory, where no filter sees it; programs fall back to openat",
+        "its mode is in memory, where a filter cannot read it; programs fall back to openat",
     ),
     call("pidfd_getfd", 438, Allowed, OWN_PROCESS),
     call("faccessat2", 439, Allowed, "checks what the caller may do"),
@@ -213,7 +215,7 @@ pub(super) const CALLS: &[Call] = &[
         "process_madvise",
         440,
         Refused,
-        "moves memory of another process out",
+        "pages out the memory of another process",
     ),
     call(
         "epoll_pwait2",
@@ -230,7 +232,7 @@ pub(super) const CALLS: &[Call] = &[
         "memfd_secret",
         447,
         Missing,
-        "takes its pages out of the kernel's own map, which slows the whole machine and keeps it from hibernating",
+        "removes its pages from the kernel's direct map, which slows down the whole machine and prevents hibernation",
     ),
     call("process_mrelease", 448, Allowed, OWN_PROCESS),
     call("futex_waitv", 449, Allowed, FUTEX),
@@ -238,7 +240,7 @@ pub(super) const CALLS: &[Call] = &[
         "set_mempolicy_home_node",
         450,
         Allowed,
-        "where the caller's own memory lies, as mbind(2)",
+        "sets where the caller's own memory is placed, like mbind(2)",
     ),
     call(
         "cachestat",
@@ -250,13 +252,13 @@ pub(super) const CALLS: &[Call] = &[
         "fchmodat2",
         452,
         Arguments,
-        "no set-user-id or set-group-id mode",
+        "denied with a set-user-id or set-group-id mode",
     ),
     call(
         "map_shadow_stack",
         453,
         Allowed,
-        "the caller's own memory, which only guards it; the C library needs it for contexts",
+        "maps memory that only protects the caller; the C library needs it for contexts",
     ),
     call("futex_wake", 454, Allowed, FUTEX),
     call("futex_wait", 455, Allowed, FUTEX),
@@ -267,13 +269,13 @@ pub(super) const CALLS: &[Call] = &[
         "lsm_get_self_attr",
         459,
         Allowed,
-        "reads what `/proc/self/attr` has",
+        "reads the same data as `/proc/self/attr`",
     ),
     call(
         "lsm_set_self_attr",
         460,
         Missing,
-        "changes the label that security modules judge the caller by; only logins and container engines need it",
+        "changes the label by which security modules decide about the caller; only logins and container engines need it",
     ),
     call(
         "lsm_list_modules",
@@ -285,7 +287,7 @@ pub(super) const CALLS: &[Call] = &[
         "mseal",
         462,
         Allowed,
-        "makes the caller's own memory unchangeable",
+        "makes mappings of the caller's own memory unchangeable",
     ),
     call("setxattrat", 463, Allowed, XATTR_AT),
     call("getxattrat", 464, Allowed, XATTR_AT),
@@ -296,13 +298,13 @@ pub(super) const CALLS: &[Call] = &[
         "file_getattr",
         468,
         Allowed,
-        "reads flags of a file, as lsattr(1)",
+        "reads flags of a file, like lsattr(1)",
     ),
     call(
         "file_setattr",
         469,
         Missing,
-        "changes whose quota a file counts for, and whether names in a directory have a case; the ioctls that did this before are refused",
+        "changes the quota toward which a file counts, and whether names in a directory are case-sensitive; the older ioctls for this are denied",
     ),
     call("listns", 470, Missing, "lists namespaces of the machine"),
     call(
@@ -347,7 +349,7 @@ mod tests {
 
     #[test]
     fn numbers_are_those_of_the_c_library() {
-        // What the table writes as a number, as far as libc knows it by name.
+        // Calls that the table writes as a number and libc has by name.
         for (name, number) in [
             ("pidfd_send_signal", libc::SYS_pidfd_send_signal),
             ("io_uring_register", libc::SYS_io_uring_register),
@@ -390,7 +392,7 @@ mod tests {
         let newest = format!("above {NEWEST}");
         assert!(
             docs.contains(&newest),
-            "docs/system-calls.md does not say `{newest}`"
+            "docs/system-calls.md does not contain `{newest}`"
         );
     }
 }
