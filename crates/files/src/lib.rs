@@ -56,7 +56,7 @@ mod tests {
         let fifo = dir.path().join("fifo");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
         assert!(read(&fifo, 4).is_err());
-        // The caller may name a file by a link.
+        // The caller may name a file through a link.
         std::os::unix::fs::symlink("file", dir.path().join("link")).unwrap();
         assert_eq!(read(&dir.path().join("link"), 4).unwrap(), b"four");
     }

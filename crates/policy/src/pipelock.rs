@@ -294,7 +294,7 @@ mod tests {
         assert_eq!(yaml["kill_switch"]["api_listen"], "127.0.0.1:3");
         assert_eq!(yaml["flight_recorder"]["dir"], "/run/egress/x/evidence");
         assert_eq!(yaml["flight_recorder"]["require_receipts"], true);
-        // The caller's own choices.
+        // The caller's own values stay.
         assert_eq!(yaml["flight_recorder"]["redact"], false);
         let monitoring = &yaml["fetch_proxy"]["monitoring"];
         assert_eq!(monitoring["max_requests_per_minute"], 7);

@@ -334,7 +334,7 @@ mod tests {
         assert_eq!(shown(text), expected);
         assert_ne!(target(text, &Key::new("other")), expected);
         assert!(shown("http://a.test/x?").starts_with("http://a.test/x?[query 0 "));
-        // The mark of one query is not taken for that of another.
+        // Different queries have different marks.
         assert_ne!(shown("http://a.test/?a"), shown("http://a.test/?b"));
     }
 

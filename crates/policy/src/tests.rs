@@ -1,4 +1,4 @@
-//! Tables over the policy: documents, hosts, entries, addresses, runtime documents.
+//! Table tests of the policy: documents, hosts, entries, addresses, runtime documents.
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -418,7 +418,7 @@ fn own_addresses_are_refused_in_every_wrapping_unless_listed() {
         assert_eq!(check(&guard, address), Err(Reason::OwnAddress), "{address}");
     }
     assert_eq!(check(&guard, "203.0.113.3"), Ok(()));
-    // What is listed is what is dialled.
+    // Exactly the listed addresses may be dialed.
     guard.ip_allowlist = vec![
         Cidr::parse("203.0.113.2/32").unwrap(),
         Cidr::parse("64:ff9b::/96").unwrap(),
@@ -452,7 +452,7 @@ fn exceptions_open_all_but_the_platform() {
     assert_eq!(check(&name, "::1"), Ok(()));
     assert_eq!(check(&name, "10.0.0.1"), Err(Reason::NotPublic));
     assert_eq!(check(&trusted, "10.0.0.1"), Ok(()));
-    // Trust opens private networks, and nothing that is nearer.
+    // A trusted domain opens private networks and nothing closer to the machine.
     assert_eq!(check(&trusted, "fd00::1"), Ok(()));
     assert_eq!(check(&trusted, "192.0.0.8"), Err(Reason::NotPublic));
     for platform in ["169.254.169.254", "fd00:ec2::254"] {
@@ -539,7 +539,7 @@ fn a_callers_mistake_is_told_on_its_own_line() {
         };
         assert_eq!(line, expected, "{caller:?}");
     }
-    // What is replaced anyway is not judged.
+    // Values that will be replaced are not checked.
     assert!(build(Some("default_agent_identity: ' x '\n"), &owned()).is_ok());
     assert!(build(Some("flight_recorder: {dir: 7}\n"), &owned()).is_ok());
 }

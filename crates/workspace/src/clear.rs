@@ -1,8 +1,8 @@
-//! Removes a directory with all that a hostile program put into it.
+//! Removes a directory with everything that a hostile program created in it.
 //!
-//! `std::fs::remove_dir_all` keeps a descriptor and a frame for each level, and a program makes a hundred
-//! thousand levels in a second. Here whatever is not empty is moved up to the top first, so that nothing
-//! is ever deeper than two levels.
+//! `std::fs::remove_dir_all` uses a descriptor and a stack frame for each level, and a program can
+//! create a hundred thousand levels in a second. This module moves directories that are not empty
+//! to the top first, so that nothing is deeper than two levels.
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -12,13 +12,14 @@ use egress_sys::rename::{RenameFlags, rename};
 use nix::errno::Errno;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-/// Memory for the names that are removed at once, bytes.
+/// The most memory for names that are removed at once, in bytes.
 const PORTION: usize = 8 << 20;
 
-/// Removes the directory `name` of `holder`, which must not be a link. Nothing is followed.
+/// Removes the directory `name` of `holder`, which must not be a link. No link is followed.
 ///
 /// # Errors
-/// Those of the calls; what could not be removed is still there.
+/// Returns the error of the first failed system call. Everything that was not removed until then
+/// stays.
 pub fn remove_tree(holder: &OwnedFd, name: &OsStr) -> io::Result<()> {
     let top = open_dir(holder, name)?;
     let mut moved: u64 = 0;
@@ -36,7 +37,7 @@ pub fn remove_tree(holder: &OwnedFd, name: &OsStr) -> io::Result<()> {
     }
 }
 
-/// Empties the directory `name` of `top`; directories in it that are not empty come to `top`.
+/// Empties the directory `name` of `top`. Its subdirectories that are not empty move to `top`.
 fn empty(top: &OwnedFd, name: &OsStr, moved: &mut u64) -> io::Result<()> {
     let dir = open_dir(top, name)?;
     loop {
@@ -52,20 +53,20 @@ fn empty(top: &OwnedFd, name: &OsStr, moved: &mut u64) -> io::Result<()> {
     }
 }
 
-/// Moves the directory `inner` of `dir` to `top`, under a fresh name.
+/// Moves the directory `inner` of `dir` to `top`, under a new name.
 fn move_up(dir: &OwnedFd, inner: &OsStr, top: &OwnedFd, moved: &mut u64) -> io::Result<()> {
     loop {
         let fresh = OsString::from(format!(".removed-{moved}"));
         *moved += 1;
         match rename(dir, inner, top, &fresh, RenameFlags::NOREPLACE) {
-            // A name of the program's own.
+            // The program has created an entry with this name.
             Err(Errno::EEXIST) => {}
             done => return Ok(done?),
         }
     }
 }
 
-/// Removes an entry; `false` for a directory that is not empty.
+/// Removes an entry. Returns `false` for a directory that is not empty.
 fn removed(dir: &OwnedFd, name: &OsStr) -> io::Result<bool> {
     match unlinkat(dir, name, UnlinkatFlags::NoRemoveDir) {
         Ok(()) => return Ok(true),
@@ -90,7 +91,7 @@ mod tests {
 
     #[test]
     fn a_tree_of_any_depth_goes_and_nothing_beside_it() {
-        // In memory: on a disk so many directories take their time.
+        // In memory, because so many directories are slow on a disk.
         let place = tempfile::tempdir_in("/dev/shm").unwrap();
         let kept = place.path().join("kept");
         std::fs::create_dir(&kept).unwrap();

@@ -1,4 +1,4 @@
-//! Shows the command files of git without the credentials in them. [`git_search`](super::git_search)
+//! Replaces git's files by versions without their credentials. [`git_search`](super::git_search)
 //! finds these files.
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, Permissions};
@@ -20,49 +20,49 @@ use super::store::About;
 /// A file that the agent sees without its credentials.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Redaction {
-    /// Where it is.
+    /// The path of the file.
     pub path: PathBuf,
-    /// Names of what is not shown; never values.
+    /// Names of the hidden keys, never their values.
     pub keys: Vec<String>,
-    /// What is shown.
+    /// The replacement file.
     #[serde(skip)]
     pub shown: Shown,
 }
 
-/// A file to be shown in place of another.
+/// A replacement for a file.
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 pub struct Shown {
-    /// Its content.
+    /// Content of the file.
     pub content: Vec<u8>,
-    /// Its owner on the host.
+    /// Owner of the file on the host.
     pub uid: u32,
-    /// Its group on the host.
+    /// Group of the file on the host.
     pub gid: u32,
-    /// Its permissions.
+    /// Permissions of the file.
     pub mode: u32,
 }
 
-/// What was found.
+/// The result of a search.
 #[derive(Debug, Clone, Default)]
 pub struct Found {
     /// Files with credentials.
     pub redactions: Vec<Redaction>,
-    /// Whether the workspace has more directories than were looked at.
+    /// Whether the search ended at a limit.
     pub cut_short: bool,
 }
 
 impl Shown {
-    /// Writes it to `path`, with the owner that it has for the agent.
+    /// Writes the file to `path`, with its owner and permissions.
     ///
     /// # Errors
-    /// Those of writing.
+    /// Returns the error of writing the file or changing its owner or mode.
     pub fn write(&self, path: &Path) -> io::Result<()> {
         fs::write(path, &self.content)?;
         chown(path, Some(self.uid), Some(self.gid))?;
         fs::set_permissions(path, Permissions::from_mode(self.mode))
     }
 
-    /// Writes it in the place of the entry `name` of `dir`, which must not be a directory.
+    /// Replaces the entry `name` of `dir`, which must not be a directory, by this file.
     fn replace(&self, dir: &OwnedFd, name: &OsStr) -> io::Result<()> {
         match unlinkat(dir, name, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => {}
@@ -75,7 +75,7 @@ impl Shown {
         file.set_permissions(Permissions::from_mode(self.mode))
     }
 
-    /// The same file as an idmapped workspace shows it.
+    /// Returns the same file with the owner that an id-mapped workspace shows.
     #[must_use]
     pub fn mapped(&self, about: Exchange) -> Self {
         Self {
@@ -86,7 +86,7 @@ impl Shown {
     }
 }
 
-/// Owner and agent of a workspace, which the agent's view exchanges.
+/// The owner and the agent of a workspace, whose ids the file view exchanges.
 #[derive(Debug, Clone, Copy)]
 pub struct Exchange {
     owner: (u32, u32),
@@ -94,10 +94,10 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// That of the directory `workspace` and `agent`.
+    /// The exchange for the directory `workspace` and `agent`.
     ///
     /// # Errors
-    /// Those of `stat(2)`.
+    /// Returns the error of `stat(2)`.
     pub fn of(workspace: &Path, agent: u32) -> io::Result<Self> {
         let meta = workspace.metadata()?;
         let owner = (meta.uid(), meta.gid());
@@ -122,10 +122,10 @@ impl From<&About> for Exchange {
     }
 }
 
-/// Fills `layer`, which lies over the workspace in the agent's overlay, with what is shown there.
+/// Fills `layer`, which covers the workspace in the agent's overlay, with the replacement files.
 ///
 /// # Errors
-/// Those of writing.
+/// Returns the error of writing a file or creating a directory.
 pub fn fill_layer(layer: &Path, about: &About, redactions: &[Redaction]) -> io::Result<()> {
     let exchange = Exchange::from(about);
     for one in redactions {
@@ -149,11 +149,11 @@ pub fn fill_layer(layer: &Path, about: &About, redactions: &[Redaction]) -> io::
     Ok(())
 }
 
-/// Puts what is shown into `copy`, a copy of the workspace. Who can write there may have put a link into the place of
-/// a file, or of a directory that holds it, before it was copied.
+/// Puts the replacement files into `copy`, a copy of the workspace. Before it was copied, somebody
+/// with write access may have replaced a file or one of its parent directories by a link.
 ///
 /// # Errors
-/// Those of writing, and when a directory is not there any more.
+/// Returns the error of writing a file, or an error when a directory no longer exists.
 pub fn put_into_copy(copy: &OwnedFd, about: &About, redactions: &[Redaction]) -> io::Result<()> {
     for one in redactions {
         if let Ok(below) = one.path.strip_prefix(&about.workspace) {
@@ -164,7 +164,10 @@ pub fn put_into_copy(copy: &OwnedFd, about: &About, redactions: &[Redaction]) ->
                 .and_then(|dir| shown.replace(&dir, name))
                 .map_err(|error| {
                     let path = one.path.display();
-                    io::Error::new(error.kind(), format!("cannot hide {path}: {error}"))
+                    io::Error::new(
+                        error.kind(),
+                        format!("cannot hide the credentials in {path}: {error}"),
+                    )
                 })?;
         }
     }

@@ -1,24 +1,24 @@
-//! Splits a git configuration file into its elements, as git reads it (`git_parse_source` in git's
-//! config.c). Pure.
+//! Splits a git configuration file into elements, in the same way as git reads it
+//! (`git_parse_source` in git's config.c).
 //!
 //! Every byte of the file belongs to exactly one element, so a file can be written again without
 //! some of them.
 use std::iter;
 use std::ops::Range;
 
-/// What an element is.
+/// The kind of an element.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
-    /// Blank space and line ends between other elements.
+    /// Whitespace and line ends between other elements.
     Space,
-    /// A comment, up to its line end.
+    /// A comment, up to the end of its line.
     Comment,
     /// A section header.
     Section(Section),
     /// A variable of the last section: its name in lower case, and the value that git reads. A
-    /// variable without `=` has none.
+    /// variable without `=` has no value.
     Variable(String, Option<Vec<u8>>),
-    /// The rest of the file from an error on. git reads nothing of it.
+    /// The rest of the file after an error, which git does not read.
     Unreadable,
 }
 
@@ -31,16 +31,16 @@ pub struct Section {
     pub subsection: Option<Vec<u8>>,
 }
 
-/// One element, and where it lies in the text.
+/// An element and its position in the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Element {
-    /// What it is.
+    /// The kind of the element.
     pub kind: Kind,
-    /// Its bytes.
+    /// The bytes of the element.
     pub span: Range<usize>,
 }
 
-/// Splits `text`. The spans of the elements follow each other and cover all of it.
+/// Splits `text`. The spans of the elements are consecutive and cover the whole text.
 pub fn elements(text: &[u8]) -> impl Iterator<Item = Element> {
     const BOM: &[u8] = b"\xef\xbb\xbf";
     let mut reader = Reader { text, at: 0 };
@@ -68,7 +68,7 @@ struct Reader<'t> {
 }
 
 impl Reader<'_> {
-    /// The next byte. CR LF counts as one line end, and so does the end of the file.
+    /// Reads the next byte. CR LF and the end of the file count as a line end.
     fn next(&mut self) -> u8 {
         let Some(byte) = self.text.get(self.at) else {
             return b'\n';
@@ -85,7 +85,7 @@ impl Reader<'_> {
         self.at >= self.text.len()
     }
 
-    /// The next element; `None` where git stops with an error.
+    /// Reads the next element. Returns `None` where git stops with an error.
     fn element(&mut self) -> Option<Kind> {
         match self.next() {
             byte if is_space(byte) => {
@@ -104,14 +104,14 @@ impl Reader<'_> {
         }
     }
 
-    /// Goes to the line end, which is not part of the comment.
+    /// Skips to the line end, which is not part of the comment.
     fn comment(&mut self) {
         let rest = self.text.get(self.at..).unwrap_or_default();
         let length = rest.iter().position(|byte| *byte == b'\n');
         self.at += length.unwrap_or(rest.len());
     }
 
-    /// The rest of `[name]`, `[name.subsection]` or `[name "subsection"]`.
+    /// Reads the rest of `[name]`, `[name.subsection]` or `[name "subsection"]`.
     fn section(&mut self) -> Option<Section> {
         let mut full = Vec::new();
         loop {
@@ -149,7 +149,8 @@ impl Reader<'_> {
         (self.next() == b']').then(|| Section::new(&full))
     }
 
-    /// A variable whose name begins with `first`. A comment behind the value is not part of it.
+    /// Reads a variable whose name starts with `first`. A comment after the value is not part of
+    /// it.
     fn variable(&mut self, first: u8) -> Option<Kind> {
         let mut name = String::from(char::from(first.to_ascii_lowercase()));
         let mut byte = self.next();
@@ -167,7 +168,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A value, over lines that a backslash continues.
+    /// Reads a value, including lines that a backslash continues.
     fn value(&mut self) -> Option<Vec<u8>> {
         let mut value = Vec::new();
         let mut spaces = Vec::new();
@@ -178,7 +179,7 @@ impl Reader<'_> {
                 b'\n' if is_quoted => return None,
                 b'\n' => return Some(value),
                 byte if is_space(byte) && !is_quoted => {
-                    // Space counts inside a value, not around it.
+                    // Whitespace counts inside a value, but not around it.
                     if !value.is_empty() {
                         spaces.push(byte);
                     }
@@ -192,7 +193,7 @@ impl Reader<'_> {
                     match byte {
                         b'"' => is_quoted = !is_quoted,
                         b'\\' => match self.next() {
-                            // The value goes on in the next line.
+                            // The value continues on the next line.
                             b'\n' => {}
                             byte => value.push(escaped(byte)?),
                         },
@@ -204,7 +205,7 @@ impl Reader<'_> {
     }
 }
 
-/// What a backslash and `byte` stand for.
+/// The character that a backslash and `byte` represent.
 fn escaped(byte: u8) -> Option<u8> {
     match byte {
         b't' => Some(b'\t'),
@@ -226,7 +227,7 @@ impl Section {
     }
 }
 
-/// Space as git's `isspace` has it.
+/// Whitespace, as defined by git's `isspace`.
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }
@@ -246,7 +247,7 @@ mod tests {
     use super::*;
     use crate::mutate::Numbers;
 
-    /// Names with values as `git config --list -z` writes them, and whether git reads the file to
+    /// Names with values in the form of `git config --list -z`, and whether git reads the file to
     /// its end.
     fn by_git(text: &[u8]) -> (Vec<u8>, bool) {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -261,7 +262,7 @@ mod tests {
         (git.stdout, git.status.success())
     }
 
-    /// The same by this module.
+    /// The same, computed by this module.
     fn by_us(text: &[u8]) -> (Vec<u8>, bool) {
         let (mut list, mut section, mut is_whole) = (Vec::new(), Vec::new(), true);
         for element in elements(text) {
@@ -319,7 +320,7 @@ mod tests {
 
     #[test]
     fn git_reads_the_same() {
-        // Newer versions of git keep a tab or CR inside a value that older ones make a space.
+        // Newer versions of git keep a tab or CR inside a value; older ones turn it into a space.
         let lossy = |list: &[u8]| String::from_utf8_lossy(list).replace(['\r', '\t'], " ");
         let check = |text: &[u8]| {
             let (ours, gits) = (by_us(text), by_git(text));
@@ -339,7 +340,7 @@ mod tests {
         let mut numbers = Numbers::new(7);
         for _ in 0..300 {
             let text = numbers.mutated(CORPUS, &words);
-            // The strings of git end at a NUL.
+            // git's strings end at a NUL.
             if !text.contains(&0) {
                 check(&text);
             }

@@ -1,4 +1,4 @@
-//! Tells whether a directory is a git directory, as git does.
+//! Detects git directories by the same rules as git.
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use super::reach::Reach;
 
-/// Longest file that names a git directory.
+/// The longest accepted file that names a git directory, in bytes.
 const LONGEST: u64 = 16 << 10;
 
-/// Whether git takes `dir` for a git directory (`is_git_directory` in its setup.c).
+/// Whether git treats `dir` as a git directory (`is_git_directory` in its setup.c).
 ///
 /// # Errors
-/// Those of reading.
+/// Returns the error of reading one of its files.
 pub fn is_git_directory(reach: &Reach, dir: &Path) -> io::Result<bool> {
     let head = dir.join("HEAD");
     let is_head = match head.read_link() {
@@ -37,10 +37,10 @@ pub fn is_git_directory(reach: &Reach, dir: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-/// The path in a file of one line, such as `.git` and `commondir`.
+/// Reads the path in a file of one line, such as `.git` and `commondir`.
 ///
 /// # Errors
-/// Those of reading.
+/// Returns the error of reading the file.
 pub fn named_in(reach: &Reach, file: &Path, prefix: &str) -> io::Result<Option<PathBuf>> {
     let Some(file) = resolved(file) else {
         return Ok(None);
@@ -55,12 +55,12 @@ pub fn named_in(reach: &Reach, file: &Path, prefix: &str) -> io::Result<Option<P
     Ok(resolved(&file.parent().unwrap_or(&file).join(name)))
 }
 
-/// The path without links; none if nothing is there.
+/// Resolves all links in the path. Returns `None` if the path does not exist.
 pub fn resolved(path: &Path) -> Option<PathBuf> {
     path.canonicalize().ok()
 }
 
-/// Whether git takes this for the content of `HEAD`.
+/// Whether git accepts this as the content of `HEAD`.
 fn is_head(text: &[u8]) -> bool {
     if let Some(name) = text.strip_prefix(b"ref:") {
         return name.trim_ascii_start().starts_with(b"refs/");

@@ -1,4 +1,4 @@
-//! Looks through files that may hold credentials of git's, and through those that they name.
+//! Searches files that may contain git credentials, and the files that they name.
 use std::collections::{BTreeSet, VecDeque};
 use std::fs::Metadata;
 use std::io;
@@ -10,59 +10,59 @@ use super::git_directory::resolved;
 use super::git_redact::{self, Reader, Redacted, Reference};
 use super::reach::Reach;
 
-/// How deep includes go; git ends with an error there (`MAX_INCLUDE_DEPTH` in its config.c).
+/// The deepest include; git stops with an error there (`MAX_INCLUDE_DEPTH` in its config.c).
 const DEEPEST_INCLUDE: usize = 10;
-/// Files that configurations name, all together.
+/// The most files that configurations may name in total.
 const MOST_NAMED: usize = 1000;
-/// Longest configuration that is looked through; a longer one is shown empty.
+/// The longest configuration that is searched, in bytes. A longer one is shown empty.
 const LARGEST: u64 = 1 << 20;
-/// Bytes of all files that are looked through; further ones are shown empty.
+/// The most bytes that are searched in total. Further files are shown empty.
 const LARGEST_READ: u64 = 32 << 20;
-/// Bytes of all files that are shown in place of others; further ones are shown empty.
+/// The most bytes of replacement files in total. Further files are shown empty.
 const LARGEST_SHOWN: usize = 4 << 20;
-/// Stands for all of a file.
+/// The key for a whole file.
 const WHOLE: &str = "(the whole file)";
-/// Stands for all of a file that is too long to be looked through.
+/// The key for a whole file that is too long to be searched.
 const TOO_LARGE: &str = "(a file of that size)";
 
-/// What is done with a file.
+/// How a file is treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Treatment {
-    /// It is git's configuration.
+    /// The file is git's configuration.
     Config(Bounds),
-    /// It is configuration that belongs to the work tree.
+    /// The file is configuration that belongs to the work tree.
     Tracked,
-    /// It is text in which URLs occur.
+    /// The file is text that may contain URLs.
     Text,
-    /// It holds nothing else.
+    /// The file contains only credentials.
     Whole,
 }
 
-/// Where files lie that a configuration names.
+/// Where files that a configuration names may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bounds {
-    /// In the workspace or in the caller's home: a run may have written the configuration.
+    /// In the workspace or the caller's home, because a run may have written the configuration.
     Repository,
-    /// Anywhere: the host wrote it.
+    /// Anywhere, because the host wrote the configuration.
     Host,
 }
 
-/// A file to look at.
+/// A file to search.
 #[derive(Debug)]
 struct Job {
     path: PathBuf,
     treatment: Treatment,
-    /// How many includes led to it.
+    /// Number of includes that led to the file.
     depth: usize,
 }
 
-/// The files, and what was found in them.
+/// The files to search, and what was found in them.
 #[derive(Debug)]
 pub struct Files {
     workspace: PathBuf,
     home: Option<PathBuf>,
     found: Found,
-    /// Files to look at, configuration first.
+    /// Files to search, with configurations first.
     jobs: VecDeque<Job>,
     seen: BTreeSet<PathBuf>,
     named: usize,
@@ -71,7 +71,7 @@ pub struct Files {
 }
 
 impl Files {
-    /// None yet. `home` is the caller's, and without links like `workspace`.
+    /// Starts without files. `home` is the caller's home; neither path contains links.
     pub fn new(workspace: &Path, home: Option<&Path>) -> Self {
         Self {
             workspace: workspace.to_path_buf(),
@@ -85,13 +85,13 @@ impl Files {
         }
     }
 
-    /// Whether a path lies in the workspace or in the caller's home.
+    /// Whether a path is in the workspace or in the caller's home.
     pub fn is_near(&self, path: &Path) -> bool {
         let home = self.home.as_deref();
         path.starts_with(&self.workspace) || home.is_some_and(|home| path.starts_with(home))
     }
 
-    /// Adds a file to look at.
+    /// Adds a file to search.
     pub fn add(&mut self, path: &Path, treatment: Treatment) {
         self.job(Job {
             path: path.to_path_buf(),
@@ -101,17 +101,17 @@ impl Files {
     }
 
     fn job(&mut self, job: Job) {
-        // A file that is included and lies in a git directory is configuration, whatever its name is.
+        // An included file in a git directory is configuration, whatever its name is.
         match job.treatment {
             Treatment::Config(_) => self.jobs.push_front(job),
             Treatment::Tracked | Treatment::Text | Treatment::Whole => self.jobs.push_back(job),
         }
     }
 
-    /// Looks at all of them.
+    /// Searches all files.
     ///
     /// # Errors
-    /// When one that the command could read cannot be read.
+    /// Fails when a file that the command could read cannot be read.
     pub fn look(mut self, reach: &Reach) -> io::Result<Found> {
         while let Some(job) = self.jobs.pop_front() {
             let Some(path) = resolved(&job.path) else {
@@ -139,7 +139,7 @@ impl Files {
                 Treatment::Tracked => git_redact::config(&file.text, Reader::WorkTree),
                 Treatment::Text => git_redact::text(&file.text),
             };
-            // What an include names may be anything. git ends with an error if it is no configuration.
+            // An include may name any file. git stops with an error if it is not a configuration.
             if job.depth > 0 && !redacted.is_whole {
                 self.found.cut_short |= length > most;
                 continue;
@@ -151,12 +151,12 @@ impl Files {
         Ok(self.found)
     }
 
-    /// Files that the configuration at `path` names.
+    /// Adds the files that the configuration at `path` names.
     fn named(&mut self, job: &Job, path: &Path, references: &[Reference]) {
         let Treatment::Config(bounds) = job.treatment else {
             return;
         };
-        // A run may have written a file of the caller's own that lies in the workspace.
+        // A run may have written a file of the caller's that is in the workspace.
         let bounds = if path.starts_with(&self.workspace) {
             Bounds::Repository
         } else {
@@ -187,8 +187,9 @@ impl Files {
         }
     }
 
-    /// What git takes `name` for, in the configuration at `path`: relative to that file, or in case of
-    /// other files to the directory that a program of git runs in.
+    /// The paths to which git resolves `name` in the configuration at `path`: relative to that
+    /// file, or, for files that are not includes, relative to the directory in which a program of
+    /// git runs.
     fn places(&self, job: &Job, path: &Path, name: &str, treatment: Treatment) -> Vec<PathBuf> {
         if let (Some(below), Some(home)) = (name.strip_prefix("~/"), &self.home) {
             return resolved(&home.join(below)).into_iter().collect();
@@ -228,7 +229,7 @@ impl Files {
     }
 }
 
-/// Nothing of a file, for the reason `key`.
+/// Hides a whole file, for the reason `key`.
 fn emptied(key: &str) -> Redacted {
     Redacted {
         keys: vec![key.to_owned()],

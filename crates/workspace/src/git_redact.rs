@@ -1,4 +1,4 @@
-//! Writes files of a git directory again without their credentials. Pure.
+//! Rewrites files of a git directory without their credentials.
 use std::borrow::Cow;
 
 use super::git_config::{Kind, Section, elements};
@@ -7,11 +7,11 @@ use super::git_values::{self, Judgment};
 /// A file without its credentials.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Redacted {
-    /// What is left.
+    /// The remaining text.
     pub text: Vec<u8>,
-    /// The names of what was taken out; never values.
+    /// The names of the removed values, never the values.
     pub keys: Vec<String>,
-    /// What it refers to, whether or not that is shown.
+    /// The files to which it refers, whether or not they are shown.
     pub paths: Vec<Reference>,
     /// Whether git reads the file to its end.
     pub is_whole: bool,
@@ -22,30 +22,30 @@ pub struct Redacted {
 pub enum Reference {
     /// Another configuration.
     Include(String),
-    /// A file that holds nothing but credentials.
+    /// A file that contains only credentials.
     Secret(String),
 }
 
-/// Who reads a configuration file.
+/// The reader of a configuration file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reader {
-    /// git, as its configuration.
+    /// git, which reads the file as its configuration.
     Git,
-    /// git, from the work tree, where it is like any other file of the project.
+    /// git, which reads the file from the work tree, where it is an ordinary file of the project.
     WorkTree,
 }
 
-/// Stands for comments.
+/// The key for comments.
 const COMMENTS: &str = "(comments)";
-/// Stands for all that follows an error.
+/// The key for everything after an error.
 const UNREADABLE: &str = "(what git cannot read)";
-/// Stands for lines of a text.
+/// The key for lines of a text.
 const LINES: &str = "(text with a credential)";
-/// Stands for more of what was taken out.
+/// The key for further removed values.
 const MORE: &str = "(more)";
-/// Names of what was taken out of one file that are listed.
+/// The most listed keys of one file.
 const MOST_KEYS: usize = 64;
-/// Files that one configuration names and that are listed; whoever follows them stops earlier.
+/// The most listed files that one configuration names. The code that follows them stops earlier.
 const MOST_PATHS: usize = 2000;
 /// Variables that name files with credentials.
 const SECRET_FILES: [(&str, &str); 5] = [
@@ -56,7 +56,7 @@ const SECRET_FILES: [(&str, &str); 5] = [
     ("http", "sslkey"),
 ];
 
-/// Takes the credentials out of a configuration.
+/// Removes the credentials from a configuration.
 pub fn config(text: &[u8], reader: Reader) -> Redacted {
     let mut out = Redacted {
         is_whole: true,
@@ -121,7 +121,7 @@ pub fn config(text: &[u8], reader: Reader) -> Redacted {
     out
 }
 
-/// Takes lines with credentials out of a text, and the users out of its URLs.
+/// Removes lines with credentials from a text, and users from its URLs.
 pub fn text(text: &[u8]) -> Redacted {
     let mut out = Redacted {
         is_whole: true,
@@ -146,8 +146,8 @@ fn shown_line(line: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-/// A comment, if it is shown. In a file that only git reads it may be a variable that somebody took
-/// out of use.
+/// Returns a comment if it is shown. In a file that only git reads, a comment may be a disabled
+/// variable.
 fn comment(raw: &[u8], reader: Reader) -> Option<Cow<'_, [u8]>> {
     let is_empty = raw.iter().all(|byte| !byte.is_ascii_alphanumeric());
     match reader {
@@ -157,12 +157,13 @@ fn comment(raw: &[u8], reader: Reader) -> Option<Cow<'_, [u8]>> {
     }
 }
 
-/// A value or subsection as git writes it.
+/// Quotes a value or subsection as git does.
 fn quoted(value: &str) -> String {
     format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// `section.subsection.name`, for people; `header` is what became of the section's header.
+/// Builds `section.subsection.name` for people. `header` is the decision about the section's
+/// header.
 fn full_name(section: &Section, header: &Judgment, name: &str) -> String {
     let subsection = section.subsection.as_deref().map(String::from_utf8_lossy);
     let Some(subsection) = subsection else {
@@ -193,7 +194,7 @@ fn reference(section: &Section, name: &str, value: Option<&[u8]>) -> Option<Refe
     }
 }
 
-/// The file of `git credential-store --file`.
+/// The file in `git credential-store --file`.
 fn stored_in(helper: &str) -> Option<String> {
     let mut words = helper.split_whitespace();
     let file = words.find_map(|word| match word.strip_prefix("--file")? {
@@ -204,7 +205,7 @@ fn stored_in(helper: &str) -> Option<String> {
     Some(file.trim_matches(['"', '\'', ';']).to_owned())
 }
 
-/// Names of what was taken out, each once.
+/// Names of the removed values, without duplicates.
 #[derive(Debug, Default)]
 struct Keys(Vec<String>);
 
@@ -271,7 +272,7 @@ mod tests {
         );
         let include = Reference::Include(String::from("/t/git-credentials-1.config"));
         assert_eq!(redacted.paths, [include]);
-        // What is left reads the same to git.
+        // Redacting the result again changes nothing.
         assert_eq!(
             config(left.as_bytes(), Reader::Git).keys,
             Vec::<String>::new()
@@ -293,7 +294,7 @@ mod tests {
             assert!(!left.contains("s3cret"), "{text:?}: {left:?}");
             assert!(!keys.is_empty(), "{text:?}");
         }
-        // A configuration without credentials is as it was.
+        // A configuration without credentials stays unchanged.
         let plain = "#\n[core]\n\trepositoryformatversion = 0\n[gc]\n\tauto = 0\n";
         assert_eq!(shown(plain, Reader::Git), (plain.to_owned(), Vec::new()));
     }

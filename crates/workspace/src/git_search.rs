@@ -1,10 +1,10 @@
-//! Finds credentials that are stored where the command would see them: in the git directories in and
-//! above the workspace, and in files that their configuration names. A checkout leaves the token of the
-//! job there.
+//! Finds stored credentials that the command could read: in the git directories inside and above
+//! the workspace, and in files that their configuration names. For example, a checkout action
+//! leaves the job's token there.
 //!
-//! An earlier run may have written what is read here. So names are taken from lists with limits instead
-//! of by recursion, files are opened by [`Reach`], and what a configuration names counts only where the
-//! command or the caller could have put it.
+//! An earlier run may have written what is read here. Lists with limits are therefore used instead
+//! of recursion, files are opened through [`Reach`], and a file named by a configuration counts
+//! only where the command or the caller could have put it.
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsString;
 use std::io;
@@ -15,27 +15,27 @@ use super::git_directory::{is_git_directory, named_in, resolved};
 use super::git_files::{Bounds, Files, Treatment};
 use super::reach::Reach;
 
-/// Directories of the workspace that are listed, and names in all of them together.
+/// The most directories of the workspace that are listed, and the most names in all of them.
 const WORKSPACE: Budget = Budget {
     directories: 1000,
     names: 500_000,
 };
-/// The same of git directories, with those of submodules and work trees.
+/// The same for git directories, including those of submodules and worktrees.
 const GIT: Budget = Budget {
     directories: 5000,
     names: 500_000,
 };
-/// The same of what the command may add to freely: logs.
+/// The same for files to which the command may add freely: logs.
 const TEXTS: Budget = Budget {
     directories: 5000,
     names: 10_000,
 };
-/// How deep below a workspace git directories are looked for.
+/// The depth below a workspace to which git directories are searched.
 const DEEPEST: usize = 3;
-/// How deep the names of submodules and refs go.
+/// The most levels in the names of submodules and refs.
 const DEEPEST_NAME: usize = 8;
-/// Files of a git directory that are shown as they are. A file that is not here, and is not text either, is shown
-/// empty: tools keep their tokens in such files, and so does `git credential-store --file`.
+/// Files of a git directory that are shown unchanged. Any other file that is not text is shown
+/// empty, because tools keep their tokens in such files, and so does `git credential-store --file`.
 const DATA: [&str; 11] = [
     "COMMIT_EDITMSG",
     "TAG_EDITMSG",
@@ -49,7 +49,7 @@ const DATA: [&str; 11] = [
     "packed-refs",
     "shallow",
 ];
-/// Beginnings of names of the same.
+/// Prefixes of the names of more such files.
 const DATA_BEGINS: [&str; 5] = [
     "HEAD.",
     "index.",
@@ -58,12 +58,12 @@ const DATA_BEGINS: [&str; 5] = [
     "sharedindex.",
 ];
 
-/// Looks for credentials; `home` is the caller's.
+/// Searches for credentials. `home` is the caller's home.
 ///
 /// # Errors
-/// When a file that may hold some cannot be read.
+/// Fails when a file that may contain credentials cannot be read.
 pub fn find(workspace: &Path, home: Option<&Path>) -> io::Result<Found> {
-    // The root directory is nobody's home, whatever the variable holds.
+    // The root directory is never a home, whatever the variable contains.
     let home = home
         .filter(|home| home.is_absolute())
         .and_then(resolved)
@@ -98,7 +98,7 @@ pub fn find(workspace: &Path, home: Option<&Path>) -> io::Result<Found> {
     Ok(found)
 }
 
-/// How much is left to be listed.
+/// The remaining limits of a listing.
 #[derive(Debug, Clone, Copy)]
 struct Budget {
     directories: usize,
@@ -109,15 +109,15 @@ struct Budget {
 struct Search {
     reach: Reach,
     files: Files,
-    /// Git directories to look into.
+    /// Git directories still to be searched.
     git: VecDeque<PathBuf>,
-    /// Their directories of text.
+    /// Directories of text files, each with its git directory.
     texts: Vec<(PathBuf, PathBuf)>,
     cut_short: bool,
 }
 
 impl Search {
-    /// Looks at a workspace, nearest directories first.
+    /// Searches a workspace, the nearest directories first.
     fn below(&mut self, workspace: &Path) -> io::Result<()> {
         let mut budget = WORKSPACE;
         let mut level = vec![workspace.to_path_buf()];
@@ -148,7 +148,7 @@ impl Search {
         Ok(())
     }
 
-    /// A `.git`: the git directory, or a file that names it.
+    /// Adds a `.git`, which is the git directory or a file that names it.
     fn git_entry(&mut self, path: &Path) -> io::Result<()> {
         let Some(path) = resolved(path) else {
             return Ok(());
@@ -161,8 +161,8 @@ impl Search {
         Ok(())
     }
 
-    /// Whether a path in the workspace lies in a `.git`, which no run can make. The command finds what is in a broken
-    /// one, too.
+    /// Whether a path in the workspace is inside a `.git`, which no run can create. A broken one is
+    /// searched too, because the command can read it.
     fn is_in_git_directory(&self, dir: &Path) -> bool {
         dir.strip_prefix(self.reach.workspace()).is_ok_and(|below| {
             below
@@ -171,7 +171,7 @@ impl Search {
         })
     }
 
-    /// Looks into every git directory that was found, and into those that it holds.
+    /// Searches every git directory that was found, and the git directories inside them.
     fn git_directories(&mut self) -> io::Result<()> {
         let mut budget = GIT;
         let mut seen = BTreeSet::new();
@@ -212,7 +212,7 @@ impl Search {
         Ok(())
     }
 
-    /// Git directories of submodules, whose names may have slashes.
+    /// Finds the git directories of submodules, whose names may contain slashes.
     fn modules(&mut self, dir: PathBuf, budget: &mut Budget) -> io::Result<()> {
         let mut level = vec![dir];
         for _ in 0..DEEPEST_NAME {
@@ -232,7 +232,7 @@ impl Search {
         Ok(())
     }
 
-    /// Files of text in the git directory `git`, named after refs and remotes.
+    /// Adds the text files of the git directory `git` that are named after refs and remotes.
     fn texts(&mut self, git: &Path, dir: PathBuf, budget: &mut Budget) -> io::Result<()> {
         let mut level = vec![dir];
         for _ in 0..DEEPEST_NAME {
@@ -253,8 +253,8 @@ impl Search {
         Ok(())
     }
 
-    /// A file of the git directory `git`. A link counts for a configuration alone, and only where it leads
-    /// to what belongs to the workspace, to the caller or to another repository.
+    /// Adds a file of the git directory `git`. A link is followed only for a configuration, and
+    /// only if it leads to the workspace, the caller's home or another repository.
     fn git_file(&mut self, git: &Path, path: &Path, treatment: Treatment) -> io::Result<()> {
         let Some(path) = resolved(path) else {
             return Ok(());
@@ -269,7 +269,7 @@ impl Search {
         Ok(())
     }
 
-    /// Names in a directory, and whether they are directories, as long as the budget allows.
+    /// Lists names in a directory and whether they are directories, within the budget.
     fn list(&mut self, dir: &Path, budget: &mut Budget) -> io::Result<Vec<(OsString, bool)>> {
         let Some(dir) = resolved(dir) else {
             return Ok(Vec::new());

@@ -1,26 +1,26 @@
-//! Decides which values of git's configuration the command may see. Pure.
+//! Decides which values of git's configuration the command may see.
 //!
-//! This is a list of what is shown. A list of what is secret would have to know the variables of every
-//! tool that keeps its token in git's configuration (`github.token`, `sendemail.smtpPass`).
+//! This is an allow-list. A deny-list would have to contain the variables of every tool that keeps
+//! its token in git's configuration (`github.token`, `sendemail.smtpPass`).
 use std::borrow::Cow;
 
 use egress_policy::redact;
 
 use super::git_config::Section;
 
-/// What becomes of a variable.
+/// The decision about a variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Judgment {
-    /// It is shown as it is.
+    /// It is shown unchanged.
     Show,
-    /// It is shown with this value.
+    /// It is shown with this value instead.
     Change(String),
     /// It is not shown.
     Hide,
 }
 
-/// git's own sections. In each of them a switch, a number and a [`KEYWORDS`] are shown; the variables
-/// named here are shown with any value that holds no credential.
+/// git's own sections. In each of them, switches, numbers and [`KEYWORDS`] are shown. The variables
+/// listed here are shown with any value that contains no credential.
 const SECTIONS: &[(&str, &str)] = &[
     ("add", ""),
     ("advice", ""),
@@ -44,7 +44,7 @@ const SECTIONS: &[(&str, &str)] = &[
         "core",
         "abbrev attributesfile checkroundtripencoding commentchar eol excludesfile fsync hookspath notesref whitespace worktree",
     ),
-    // What is behind the name of a helper may be what the helper is to print.
+    // The arguments of a helper may contain the secret that it prints.
     ("credential", ""),
     (
         "diff",
@@ -99,7 +99,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("worktree", ""),
 ];
 
-/// Words that git gives a meaning.
+/// Words that have a meaning in git's configuration.
 const KEYWORDS: &[&str] = &[
     "abort",
     "all",
@@ -179,7 +179,7 @@ const KEYWORDS: &[&str] = &[
     "zebra",
 ];
 
-/// Commands of filters that everybody has. Without them a work tree looks changed.
+/// Common filter commands. Without them, a work tree appears changed.
 const FILTERS: &[&str] = &[
     "git-lfs clean -- %f",
     "git-lfs smudge -- %f",
@@ -190,13 +190,13 @@ const FILTERS: &[&str] = &[
     "\"git-crypt\" smudge",
 ];
 
-/// Longest number that is shown, with the letter of its unit.
+/// The longest number that is shown, including the letter of its unit.
 const LONGEST_NUMBER: usize = 12;
-/// Longest text that is judged, bytes, and how many URLs it has at most; another one is hidden. Judging takes time that
-/// grows with the product of both.
+/// The longest text that is judged, in bytes, and its most URLs; other texts are hidden. The time
+/// to judge a text grows with the product of both.
 const LONGEST_TEXT: usize = 4 << 10;
 const MOST_URLS: usize = 32;
-/// What a URL is told by.
+/// The text by which a URL is recognized.
 const MARK: &str = "://";
 
 /// Judges a variable of git's configuration, in a section whose header is shown.
@@ -218,8 +218,8 @@ pub fn judge(section: &Section, name: &str, value: Option<&[u8]>) -> Judgment {
     judged_text(&value)
 }
 
-/// Judges a variable of a file that belongs to the work tree (`.gitmodules`): only what surely is a
-/// credential goes, because every other change would look like one of the command.
+/// Judges a variable of a file that belongs to the work tree (`.gitmodules`). Only certain
+/// credentials are removed, because any other change would look like one made by the command.
 pub fn judge_tracked(value: Option<&[u8]>) -> Judgment {
     judged_text(&String::from_utf8_lossy(value.unwrap_or_default()))
 }
@@ -230,12 +230,12 @@ pub fn header(section: &Section) -> Judgment {
     judged_text(&String::from_utf8_lossy(subsection))
 }
 
-/// Whether the section is git's own.
+/// Whether the section is one of git's own.
 pub fn is_known(section: &Section) -> bool {
     SECTIONS.iter().any(|(known, _)| *known == section.name)
 }
 
-/// Whether the value is a switch, a number, or made of words that git gives a meaning.
+/// Whether the value is a switch, a number, or consists of words that have a meaning for git.
 fn is_keyword(value: &str) -> bool {
     let digits = value
         .strip_suffix(['k', 'K', 'm', 'M', 'g', 'G'])
@@ -250,7 +250,7 @@ fn is_keyword(value: &str) -> bool {
         })
 }
 
-/// Whether it takes too much time to judge a text.
+/// Whether judging a text would take too long.
 fn is_too_long(text: &str) -> bool {
     text.len() > LONGEST_TEXT || text.matches(MARK).nth(MOST_URLS).is_some()
 }
@@ -278,12 +278,12 @@ fn judged_text(value: &str) -> Judgment {
     }
 }
 
-/// Whether a text holds a token, which its form shows.
+/// Whether a text contains a token, recognized by its form.
 fn holds_token(text: &str) -> bool {
     text.contains("x-access-token") || redact::is_credential(text)
 }
 
-/// What is shown of a line of text, whose URLs may have users; `None` for nothing.
+/// The visible part of a line of text, whose URLs may contain users; `None` if the line is hidden.
 pub fn line(text: &str) -> Option<Cow<'_, str>> {
     if is_too_long(text) {
         return None;
@@ -292,7 +292,7 @@ pub fn line(text: &str) -> Option<Cow<'_, str>> {
     (!holds_token(&clean)).then_some(clean)
 }
 
-/// Whether a value without users in its URLs still holds a credential.
+/// Whether a value still contains a credential after users were removed from its URLs.
 fn holds_secret(value: &str) -> bool {
     // `user:password@host:path`
     let has_password = |word: &str| {
@@ -304,7 +304,8 @@ fn holds_secret(value: &str) -> bool {
         || value.split_whitespace().any(has_password)
 }
 
-/// `text` without the user and password of its URLs. The user of an SSH URL is no secret.
+/// Removes user and password from the URLs in `text`. The user of an SSH URL is not a secret and
+/// stays.
 fn without_user(text: &str) -> Cow<'_, str> {
     const SSH: [&str; 4] = ["ssh", "git+ssh", "ssh+git", "svn+ssh"];
     let ends = |c: char| matches!(c, '"' | '\'' | '<' | '>') || c.is_whitespace();
@@ -316,7 +317,7 @@ fn without_user(text: &str) -> Cow<'_, str> {
         rest = tail;
         let url = tail.split(ends).next().unwrap_or_default();
         let authority = url.split('/').next().unwrap_or_default();
-        // A password with a slash that nobody escaped: what looks like a port is its beginning.
+        // A password may contain an unescaped slash; its beginning then looks like a port.
         let is_port = authority.rsplit_once(':').is_none_or(|(_, port)| {
             port.contains(']') || port.bytes().all(|byte| byte.is_ascii_digit())
         });

@@ -1,6 +1,6 @@
-//! The workspace as the agent sees it: an idmapped bind of the caller's directory, in which the
-//! directory's owner and the agent are exchanged, so that the agent owns what the caller owns; or
-//! an overlay with that bind as its lower layer.
+//! Provides the workspace to the agent: an id-mapped bind mount of the caller's directory, or an
+//! overlay with this mount as its lower layer. The mount exchanges the ids of the directory's owner
+//! and of the agent, so that the agent owns what the caller owns.
 pub mod apply;
 pub mod clear;
 pub mod credentials;
@@ -28,20 +28,23 @@ use nix::sys::stat::fstat;
 /// Whether the agent may write through a mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// It may, as the owner may.
+    /// The agent may write, with the rights of the owner.
     ReadWrite,
-    /// It may not: `--workspace read-only`, and the lower layer of an overlay.
+    /// The agent may not write. Used for `--workspace read-only` and for the lower layer of an
+    /// overlay.
     ReadOnly,
 }
 
-/// Makes the detached idmapped mount of the workspace: live, `nosuid`, `nodev`.
+/// Makes the detached id-mapped mount of the workspace with `nosuid` and `nodev`. Writes go to the
+/// host's files.
 ///
 /// # Order
-/// While this process has one thread: it forks to make the user namespace that carries the id map.
+/// Call this while the process has one thread, because it forks to create the user namespace with
+/// the id map.
 ///
 /// # Errors
-/// `EINVAL` where the file system does not support idmapped mounts (overlay, NFS) or the kernel is
-/// older than 5.12.
+/// Returns `EINVAL` if the file system does not support id-mapped mounts (overlay, NFS) or the
+/// kernel is older than 5.12.
 pub fn mapped(path: &Path, agent: u32, access: Access) -> io::Result<OwnedFd> {
     let at = dir::find(path)?;
     let owner = fstat(&at)?;
@@ -57,10 +60,10 @@ pub fn mapped(path: &Path, agent: u32, access: Access) -> io::Result<OwnedFd> {
     Ok(tree)
 }
 
-/// Makes the detached mount of a directory as it is: `nosuid`, `nodev`, nothing mapped.
+/// Makes the detached mount of a directory with `nosuid` and `nodev`, without an id map.
 ///
 /// # Errors
-/// Those of `open_tree(2)` and `mount_setattr(2)`.
+/// Returns the error of `open_tree(2)` or `mount_setattr(2)`.
 pub fn plain(dir: &OwnedFd) -> io::Result<OwnedFd> {
     let tree = open_tree(dir)?;
     let set = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
@@ -68,7 +71,7 @@ pub fn plain(dir: &OwnedFd) -> io::Result<OwnedFd> {
     Ok(tree)
 }
 
-/// The identity on all ids but two, which are exchanged (`user_namespaces(7)`, `uid_map`).
+/// Maps every id to itself, except two ids, which are exchanged (`user_namespaces(7)`, `uid_map`).
 fn id_map(one: u32, other: u32) -> String {
     let (low, high) = (one.min(other), one.max(other));
     let mut map = Vec::new();
@@ -85,22 +88,23 @@ fn id_map(one: u32, other: u32) -> String {
         line(low + 1, low + 1, high - low - 1);
         line(high, low, 1);
     }
-    // The last id, 2^32-1, is no id.
+    // The last number, 2^32-1, is not an id.
     line(high + 1, high + 1, u32::MAX - high - 1);
     map.concat()
 }
 
-/// A user namespace with the given maps; the process that made it has ended when this returns.
+/// Creates a user namespace with these maps. The process that created it has ended when this
+/// returns.
 fn user_namespace(users: &str, groups: &str) -> io::Result<OwnedFd> {
     let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     let (hold, release) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     let Some(child) = process::fork()? else {
         drop(release);
         let made = nix::sched::unshare(CloneFlags::CLONE_NEWUSER).is_ok();
-        let told = made && nix::unistd::write(&writer, b"x").is_ok();
-        // Lives until the parent has opened the namespace, or is gone.
-        let held = told && nix::unistd::read(&hold, &mut [0]).is_ok();
-        process::exit_now(i32::from(!held));
+        let is_ready = made && nix::unistd::write(&writer, b"x").is_ok();
+        // The child lives until the parent has opened the namespace or has ended.
+        let is_released = is_ready && nix::unistd::read(&hold, &mut [0]).is_ok();
+        process::exit_now(i32::from(!is_released));
     };
     drop(writer);
     drop(hold);
@@ -113,7 +117,7 @@ fn user_namespace(users: &str, groups: &str) -> io::Result<OwnedFd> {
 fn adopt(child: i32, ready: &OwnedFd, users: &str, groups: &str) -> io::Result<OwnedFd> {
     if nix::unistd::read(ready, &mut [0])? != 1 {
         return Err(io::Error::other(
-            "cannot make a user namespace for the workspace's id map",
+            "cannot create a user namespace for the workspace's id map",
         ));
     }
     std::fs::write(format!("/proc/{child}/uid_map"), users)?;

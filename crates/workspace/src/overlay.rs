@@ -1,4 +1,4 @@
-//! Mounts the overlay of the workspace, inside the boundary's mount namespace.
+//! Mounts the overlay of the workspace inside the boundary's mount namespace.
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -12,23 +12,25 @@ use nix::sys::stat::{Mode, SFlag, mknod};
 
 use super::store::{SHOWN, UPPER, WORK};
 
-/// Attaches the idmapped `tree` at `lower`, an empty directory, and mounts an overlay of it at `at`,
-/// whose changes go to `store`.
+/// Attaches the id-mapped `tree` at `lower`, an empty directory, and mounts an overlay over it at
+/// `at`, whose changes go to `store`.
 ///
 /// # Errors
-/// `EINVAL` before Linux 5.19, which has no idmapped layers, and where the file system cannot be an
-/// upper layer.
+/// Returns `EINVAL` before Linux 5.19, which does not support id-mapped layers, or if the file
+/// system cannot hold an upper layer.
 pub fn mount_overlay(tree: &impl AsFd, lower: &Path, store: &OwnedFd, at: &Path) -> io::Result<()> {
     move_mount(tree, lower)?;
     over(&directory(lower)?, store, at)
 }
 
-/// The same for a `store` inside the workspace, whose `name` is not there then. The kernel refuses an upper
-/// layer that lies in a lower one: what is below it is an overlay itself, at `joined`, of the workspace
-/// and of `hides`, where that name is nothing. All three are empty directories. The kernel notes no origins of files in
+/// Does the same for a `store` inside the workspace, and hides the store's `name`. The kernel
+/// rejects an upper layer that is inside a lower one. The lower layer is therefore an overlay
+/// itself, at `joined`, of the workspace and of `hides`, in which the name is a whiteout. All three
+/// are empty directories. The kernel records no origins of files in such an overlay, so applying
+/// changes restores a file that the host removed during the run.
 /// such an overlay, so a file that the host removed during the run is there again afterwards.
 ///
-/// # Errors
+/// Fails like [`mount_overlay`].
 /// As [`mount_overlay`].
 pub fn mount_overlay_inside(
     tree: &impl AsFd,
@@ -38,7 +40,7 @@ pub fn mount_overlay_inside(
     at: &Path,
 ) -> io::Result<()> {
     move_mount(tree, lower)?;
-    // A whiteout.
+    // A character device 0:0 is a whiteout.
     mknod(&hides.join(name), SFlag::S_IFCHR, Mode::empty(), 0)?;
     let (hides, lower) = (directory(hides)?, directory(lower)?);
     let layers = format!("lowerdir={}:{}", named(&hides), named(&lower));
@@ -49,13 +51,14 @@ pub fn mount_overlay_inside(
 
 /// Mounts the overlay of the store's layers over `lower`.
 ///
-/// The layer `shown` lies between: git's files without their credentials. The command can change such a file, but no
-/// change to it is applied. Where there is no overlay, a read-only mount covers the file instead.
+/// The layer `shown` is between them. It holds git's files without their credentials. The command
+/// can change such a file, but no change to it is applied. Without an overlay, a read-only mount
+/// covers the file instead.
 fn over(lower: &OwnedFd, store: &OwnedFd, at: &Path) -> io::Result<()> {
     let [shown, upper, work] = [SHOWN, UPPER, WORK].map(|name| open_dir(store, OsStr::new(name)));
     let (shown, upper, work) = (shown?, upper?, work?);
-    // Volatile: without it the end of the mount writes out the whole file system. A machine that
-    // crashes during the run loses what the agent wrote, which nobody has applied yet.
+    // Without `volatile`, unmounting would write out the whole file system. If the machine crashes
+    // during the run, the agent's changes are lost, and none of them has been applied yet.
     let options = format!(
         "lowerdir={}:{},upperdir={},workdir={},redirect_dir=on,index=off,metacopy=off,volatile",
         named(&shown),
@@ -66,7 +69,8 @@ fn over(lower: &OwnedFd, store: &OwnedFd, at: &Path) -> io::Result<()> {
     overlay(at, MsFlags::empty(), &options)
 }
 
-/// A directory by descriptor: a path may hold what the options of a mount give a meaning to.
+/// Names a directory by descriptor, because a path may contain characters that mount options
+/// interpret.
 fn named(dir: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", dir.as_raw_fd())
 }

@@ -1,8 +1,8 @@
-//! Opens files that a program of an earlier run may have made, or named: what root reads for a run.
+//! Opens files for root that the command of an earlier run may have created or named.
 //!
-//! In the workspace everything may be read, because the command can read what its owner can. Outside
-//! of it only what any user may read is opened: the command sees nothing else there, and a name that
-//! leads to a file of root's alone leads nowhere.
+//! Everything in the workspace may be read, because the command can read what its owner can read.
+//! Outside of the workspace, only files that any user may read are opened. The command can read
+//! nothing else there, and a name that leads to a private file of root is ignored.
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
@@ -15,12 +15,13 @@ use nix::dir::Dir;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2};
 use nix::sys::stat::Mode;
 
-/// Permission of other users to read a file or to list a directory.
+/// Permission of other users to read a file or list a directory.
 const MAY_READ: u32 = 0o004;
-/// Permission of other users to go through a directory.
+/// Permission of other users to traverse a directory.
 const MAY_PASS: u32 = 0o001;
 
-/// A workspace, by descriptor, and the rest of the machine.
+/// The files that may be read: those of a workspace, held by descriptor, and public files of the
+/// machine.
 #[derive(Debug)]
 pub struct Reach {
     workspace: PathBuf,
@@ -30,17 +31,17 @@ pub struct Reach {
 /// A regular file.
 #[derive(Debug)]
 pub struct Found {
-    /// Its content, or what was wanted of it.
+    /// Its content, up to the requested length.
     pub text: Vec<u8>,
-    /// What it is.
+    /// Its metadata.
     pub meta: Metadata,
 }
 
 impl Reach {
-    /// That of `workspace`, a path without links.
+    /// Opens `workspace`, a path without links.
     ///
     /// # Errors
-    /// Those of `open(2)`.
+    /// Returns the error of `open(2)`.
     pub fn of(workspace: &Path) -> io::Result<Self> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         Ok(Self {
@@ -54,11 +55,11 @@ impl Reach {
         &self.workspace
     }
 
-    /// Reads the regular file at `path`, which has no links in it, up to `most` bytes and one more.
-    /// `None` if there is none, or none that the command could read.
+    /// Reads the regular file at `path`, which contains no links, up to `most` bytes and one more.
+    /// Returns `None` if no such file exists or the command could not read it.
     ///
     /// # Errors
-    /// Those of reading.
+    /// Returns the error of opening or reading the file.
     pub fn read(&self, path: &Path, most: u64) -> io::Result<Option<Found>> {
         let Some(place) = self.place(path)? else {
             return Ok(None);
@@ -67,7 +68,8 @@ impl Reach {
         if !meta.is_file() {
             return Ok(None);
         }
-        // The descriptor of a place cannot be read. Opened through it, it is the same file.
+        // An `O_PATH` descriptor cannot be read, but the file can be opened through it without a
+        // new lookup.
         let file = File::options()
             .read(true)
             .custom_flags(libc::O_NONBLOCK)
@@ -77,11 +79,11 @@ impl Reach {
         Ok(Some(Found { text, meta }))
     }
 
-    /// Names in the directory at `path`, sorted, and whether they are directories themselves; `most` at
-    /// most. None where there is no directory, or none that the command could list.
+    /// Lists at most `most` names in the directory at `path`, sorted, and whether each is a
+    /// directory. The list is empty if no such directory exists or the command could not list it.
     ///
     /// # Errors
-    /// Those of listing.
+    /// Returns the error of opening or listing the directory.
     pub fn list(&self, path: &Path, most: usize) -> io::Result<Vec<(OsString, bool)>> {
         let Some(place) = self.place(path)? else {
             return Ok(Vec::new());
@@ -113,10 +115,10 @@ impl Reach {
         Ok(names)
     }
 
-    /// Whether there is a directory at `path`.
+    /// Whether `path` is a directory.
     ///
     /// # Errors
-    /// Those of looking.
+    /// Returns the error of opening or inspecting the path.
     pub fn is_dir(&self, path: &Path) -> io::Result<bool> {
         match self.place(path)? {
             Some(place) => Ok(File::from(place).metadata()?.is_dir()),
@@ -124,7 +126,7 @@ impl Reach {
         }
     }
 
-    /// Opens what is at `path`, without reading it.
+    /// Opens `path` as an `O_PATH` descriptor.
     fn place(&self, path: &Path) -> io::Result<Option<OwnedFd>> {
         let opened = match path.strip_prefix(&self.workspace) {
             Ok(below) => self.inside(below),
@@ -178,7 +180,8 @@ fn mode(place: &OwnedFd) -> io::Result<u32> {
     Ok(File::from(place.try_clone()?).metadata()?.mode())
 }
 
-/// Whether the error means that there is nothing to see at a path that anybody may have written.
+/// Whether the error means that the path leads to nothing readable. Any program may have written
+/// the path.
 fn is_absent(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::InvalidInput
         || matches!(
@@ -225,7 +228,7 @@ mod tests {
             fs::write(root.join(name), "text").unwrap();
             open(&root.join(name), mode);
         }
-        // One byte more than wanted tells that there is more.
+        // The additional byte shows that the file is longer.
         for (name, seen) in [
             ("w/own", true),
             ("w/d/own", true),

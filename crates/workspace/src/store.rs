@@ -1,14 +1,16 @@
-//! The directory beside the workspace that takes the agent's changes: `.egress-<run>`.
+//! The directory beside the workspace that receives the agent's changes: `.egress-<run>`, called a
+//! store.
 //!
-//! For an overlay it must lie on the same mount as the workspace, since changes are applied by
-//! renaming. Beside a workspace that is a mount point there is no such place, so it lies inside. The
-//! command does not see it there; the host does, until the run ends.
+//! For an overlay, the store must be on the same mount as the workspace, because changes are
+//! applied by renaming. Beside a workspace that is a mount point there is no such place, so the
+//! store is inside the workspace. The command does not see it there; the host does, until the run
+//! ends.
 //!
-//! An agent with an outer workspace may own the directory that holds a store. Root therefore trusts no
-//! name, place, owner or mode: a store is a directory with the attribute `trusted.egress.store`, which
-//! only root of the machine can set. The attribute also holds what the store belongs to. The directory
-//! belongs to a user that no process has, so that only root can enter it. Its supervisor holds a lock on
-//! it, and a store without that lock was left by a killed run.
+//! An agent with an outer workspace may own the parent directory of a store. Root therefore trusts
+//! no name, place, owner or mode. A store is a directory with the attribute `trusted.egress.store`,
+//! which only root of the machine can set and which also records what the store belongs to. The
+//! directory belongs to a user that no process has, so that only root can enter it. Its supervisor
+//! holds a lock on it, and a store without that lock was left behind by a killed run.
 use std::cell::Cell;
 use std::ffi::{CStr, OsStr};
 use std::fs::{self, File};
@@ -26,41 +28,43 @@ use serde::{Deserialize, Serialize};
 use super::clear::remove_tree;
 use crate::users;
 
-/// How the names of all such directories begin.
+/// Prefix of the name of every store.
 pub const PREFIX: &str = ".egress-";
 /// The overlay's upper layer.
 pub const UPPER: &str = "upper";
 /// The overlay's work directory.
 pub const WORK: &str = "work";
-/// A layer over the workspace, below what the agent writes: files without their credentials.
+/// A layer between the workspace and the agent's changes, with git's files without their
+/// credentials.
 pub const SHOWN: &str = "shown";
-/// What applying has taken out of the workspace.
+/// Entries that were taken out of the workspace while changes were applied.
 pub const MOVED: &str = "moved";
-/// The copy that the agent works on, in place of an upper layer.
+/// The copy that the agent works on, if there is no upper layer.
 pub const COPY: &str = "copy";
-/// The attribute of a store: empty while the store is being made, then an [`About`]. File systems that
-/// cannot hold it cannot hold an upper layer either.
+/// The attribute of a store: empty while the store is being created, then an [`About`]. A file
+/// system without this attribute cannot hold an upper layer either.
 const MARK: &CStr = c"trusted.egress.store";
 
 /// What a store belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct About {
-    /// The workspace's path. The attribute holds its last name, or nothing for a store in its workspace.
+    /// The workspace's path. The attribute holds only its last name, or nothing for a store inside
+    /// its workspace.
     pub workspace: PathBuf,
-    /// The workspace's inode: another directory at the same path is not it.
+    /// The workspace's inode, which distinguishes it from a later directory at the same path.
     pub inode: u64,
-    /// Owner of the workspace.
+    /// User id of the workspace's owner.
     pub uid: u32,
-    /// Group of the workspace.
+    /// Group id of the workspace.
     pub gid: u32,
     /// User and group id of the run's agent.
     pub agent: u32,
-    /// When the agent's view began, by the clock of the file system: seconds and nanoseconds.
+    /// When the file view was created, by the clock of the file system: seconds and nanoseconds.
     pub began: (i64, i64),
 }
 
-/// What a store is for.
+/// The purpose of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// The upper layer of an overlay.
@@ -69,26 +73,29 @@ pub enum Purpose {
     Copy,
 }
 
-/// A store; removed when dropped, unless it is kept.
+/// A store. It is removed when dropped, unless it is kept.
 #[derive(Debug)]
 pub struct Store {
-    /// The directory that holds it.
+    /// The parent directory of the store.
     holder: OwnedFd,
     dir: OwnedFd,
     path: PathBuf,
     about: About,
-    /// Whether it outlives this value.
+    /// Whether the store outlives this value.
     kept: Cell<bool>,
-    /// A copy on a file system without `trusted` attributes has neither mark nor lock. It is never adopted: what a
-    /// killed run leaves there stays until somebody removes it. The other modes need such attributes anyway.
+    /// The lock of the store. A copy on a file system without `trusted` attributes has neither mark
+    /// nor lock and is never adopted: what a killed run leaves there stays until somebody removes
+    /// it. All other modes require these attributes.
     lock: Option<Flock<OwnedFd>>,
 }
 
 impl Store {
-    /// Makes the store of run `id` beside `workspace`, or inside where only that is on the same mount.
+    /// Creates the store of run `id` beside `workspace`, or inside it if only that is on the same
+    /// mount.
     ///
     /// # Errors
-    /// When the directory that holds it cannot be written, or its file system cannot hold a layer.
+    /// Fails when its parent directory cannot be written or the file system cannot hold an upper
+    /// layer.
     pub fn create(workspace: &Path, id: &str, agent: u32, purpose: Purpose) -> io::Result<Self> {
         let root = hold(workspace)?;
         let meta = fstat(&root)?;
@@ -129,7 +136,8 @@ impl Store {
             mkdirat(&store.dir, name, Mode::S_IRWXU)?;
         }
         let upper = store.dir(UPPER)?;
-        // The overlay's root looks like the upper layer's, and that is not mapped.
+        // The root of the overlay has the owner and mode of the upper layer, and the upper layer is
+        // not id-mapped.
         give(&upper, agent)?;
         fchmod(&upper, Mode::from_bits_truncate(meta.st_mode & 0o7777))?;
         let clock = fstat(&upper)?;
@@ -138,15 +146,15 @@ impl Store {
             xattr::set(&store.dir, MARK, &serde_json::to_vec(&store.about)?)?;
         }
         store.about.workspace = workspace.to_path_buf();
-        // Nobody has moved it meanwhile.
+        // Checks that the workspace was not moved meanwhile.
         store.workspace()?;
         Ok(store)
     }
 
-    /// Adopts the stores that killed runs of `workspace` left beside it and in it.
+    /// Adopts the stores that killed runs of `workspace` left beside it and inside it.
     ///
     /// # Errors
-    /// When a directory cannot be listed, or a mark cannot be read.
+    /// Fails when a directory cannot be listed or a mark cannot be read.
     pub fn left_behind(workspace: &Path) -> io::Result<Vec<Self>> {
         let root = hold(workspace)?;
         let inode = fstat(&root)?.st_ino;
@@ -176,58 +184,59 @@ impl Store {
         Ok(found)
     }
 
-    /// Lets it outlive this value: from here on somebody must carry on what it holds.
+    /// Keeps the store when this value is dropped. From here on, its content must be processed
+    /// later.
     pub fn keep(&self) {
         self.kept.set(true);
     }
 
-    /// Lets it end with this value: nothing in it is wanted any more.
+    /// Removes the store when this value is dropped, because its content is no longer needed.
     pub fn release(&self) {
         self.kept.set(false);
     }
 
-    /// Its path.
+    /// The path of the store.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What it belongs to.
+    /// What the store belongs to.
     pub fn about(&self) -> &About {
         &self.about
     }
 
-    /// Its directory.
+    /// The directory of the store.
     pub fn held(&self) -> &OwnedFd {
         &self.dir
     }
 
-    /// The directory that holds it.
+    /// The parent directory of the store.
     pub fn holder(&self) -> &OwnedFd {
         &self.holder
     }
 
-    /// One of its directories, by descriptor.
+    /// Opens one of the store's directories.
     ///
     /// # Errors
-    /// Those of `openat(2)`.
+    /// Returns the error of `openat(2)`.
     pub fn dir(&self, name: &str) -> io::Result<OwnedFd> {
         open_dir(&self.dir, OsStr::new(name))
     }
 
-    /// A new file in it.
+    /// Creates a new file in the store.
     ///
     /// # Errors
-    /// Those of `openat(2)`.
+    /// Returns the error of `openat(2)`.
     pub fn create_file(&self, name: &str) -> io::Result<File> {
         let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_RDWR | OFlag::O_CLOEXEC;
         let mode = Mode::S_IRUSR | Mode::S_IWUSR;
         Ok(openat(&self.dir, name, flags, mode)?.into())
     }
 
-    /// The workspace that it belongs to, by descriptor.
+    /// Opens the workspace of the store.
     ///
     /// # Errors
-    /// When another directory has taken its place.
+    /// Fails when the workspace was replaced by another directory.
     pub fn workspace(&self) -> io::Result<OwnedFd> {
         let workspace = &self.about.workspace;
         let is_inside = self.path.parent() == Some(workspace);
@@ -235,7 +244,7 @@ impl Store {
         let dir = open_dir(&self.holder, name.unwrap_or(OsStr::new(".")))?;
         if fstat(&dir)?.st_ino != self.about.inode {
             return Err(io::Error::other(
-                "another directory has taken the workspace's place",
+                "the workspace was replaced by another directory",
             ));
         }
         Ok(dir)
@@ -245,7 +254,8 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         if let (false, Some(name)) = (self.kept.get(), self.path.file_name()) {
-            // What cannot be removed is found by the next run, which tries again, and does nothing else with it.
+            // If removal fails, the next run finds the store, tries again, and uses it for nothing
+            // else.
             if self.lock.is_some() {
                 drop(xattr::set(&self.dir, MARK, b""));
             }
@@ -254,14 +264,15 @@ impl Drop for Store {
     }
 }
 
-/// Whether a directory of that name may be a store.
+/// Whether a directory with this name may be a store.
 pub fn is_name(name: &OsStr) -> bool {
     let id = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
     id.is_some_and(|id| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
-/// Makes the directory of a store and takes it from everybody. Whoever owns `holder` may have put another
-/// directory in its place before it was opened, so it must be empty before it is given away, and afterwards.
+/// Creates the directory of a store and removes everybody's access. The owner of `holder` may have
+/// replaced the directory before it was opened, so it must be empty both before and after its owner
+/// is changed.
 fn fresh(holder: &OwnedFd, name: &str, agent: u32) -> io::Result<OwnedFd> {
     mkdirat(holder, name, Mode::S_IRWXU)?;
     let taken = || {
@@ -270,7 +281,9 @@ fn fresh(holder: &OwnedFd, name: &str, agent: u32) -> io::Result<OwnedFd> {
             if names(&dir, 0)?.1 {
                 return Ok(());
             }
-            let text = format!("another process put files into {name}, which is for changes");
+            let text = format!(
+                "another process put files into {name}, the new directory for the command's changes; start the run again"
+            );
             Err(io::Error::other(text))
         };
         empty()?;
@@ -285,7 +298,7 @@ fn fresh(holder: &OwnedFd, name: &str, agent: u32) -> io::Result<OwnedFd> {
     })
 }
 
-/// Locks a store and then marks it: whoever sees the mark of a run that is alive finds it locked.
+/// Locks a store and then marks it, so that the marked store of a live run is always locked.
 fn marked(dir: &OwnedFd) -> io::Result<Flock<OwnedFd>> {
     let lock = locked(dir)?;
     xattr::set(dir, MARK, b"")?;
@@ -297,21 +310,21 @@ fn locked(dir: &OwnedFd) -> io::Result<Flock<OwnedFd>> {
         .map_err(|(_, errno)| errno.into())
 }
 
-/// The store `name` of `holder`, if a run made it and no run that is alive holds it.
+/// Opens the store `name` in `holder`, if a run created it and no live run has it.
 fn abandoned(
     holder: &OwnedFd,
     name: &OsStr,
 ) -> io::Result<Option<(OwnedFd, Flock<OwnedFd>, About)>> {
-    // Something else, or gone since `holder` was listed.
+    // The name is something else, or the directory is gone since `holder` was listed.
     let Ok(dir) = open_dir(holder, name) else {
         return Ok(None);
     };
     let (Some(_), Ok(lock)) = (xattr::get(&dir, MARK), locked(&dir)) else {
         return Ok(None);
     };
-    // Read again, because its run may have ended in order before the lock was taken.
+    // Read again, because its run may have ended normally before the lock was taken.
     match xattr::get(&dir, MARK).unwrap_or_default().as_slice() {
-        // The run was killed while it made or removed the store.
+        // The run was killed while it created or removed the store.
         [] => {
             drop(remove_tree(holder, name));
             Ok(None)
@@ -319,7 +332,9 @@ fn abandoned(
         text => {
             let about = serde_json::from_slice(text).map_err(|error| {
                 let name = name.display();
-                io::Error::other(format!("the mark of {name} cannot be read: {error}"))
+                io::Error::other(format!(
+                    "cannot parse the attribute trusted.egress.store of {name}: {error}"
+                ))
             })?;
             Ok(Some((dir, lock, about)))
         }
@@ -330,12 +345,12 @@ fn give(dir: &OwnedFd, id: u32) -> nix::Result<()> {
     fchown(dir, Some(Uid::from_raw(id)), Some(Gid::from_raw(id)))
 }
 
-/// The id of the mount that `dir` lies on: one file system can be mounted at many places, and
-/// nothing can be renamed from one to the other.
+/// The id of the mount on which `dir` is. A file system can be mounted at several places, and
+/// nothing can be renamed from one mount to another.
 fn mount_id(dir: &OwnedFd) -> io::Result<String> {
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", dir.as_raw_fd()))?;
     info.lines()
         .find_map(|line| line.strip_prefix("mnt_id:"))
         .map(|id| id.trim().to_owned())
-        .ok_or_else(|| io::Error::other("the kernel tells no mount id"))
+        .ok_or_else(|| io::Error::other("the kernel reports no mount id"))
 }

@@ -1,4 +1,4 @@
-//! User ids of a run, from a range that nobody else allocates, under a lock.
+//! Leases the user ids of a run from a range that no other program allocates, under a lock.
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -9,15 +9,15 @@ use nix::fcntl::{Flock, FlockArg};
 /// First id of the range: 1879048192 to 2147483647 is unused by systemd's allocation
 /// (<https://systemd.io/UIDS-GIDS/>, "Summary") and below the ids that some programs read as negative.
 const FIRST_ID: u32 = 1_879_048_192;
-/// Ids of one run.
+/// Number of ids for one run.
 const IDS_PER_RUN: u32 = 4;
-/// Runs at a time on one machine.
+/// The most runs at a time on one machine.
 const SLOTS: u32 = 1_024;
 
 /// Name of the agent's user inside the boundary.
 pub const AGENT_NAME: &str = "pipelock-agent";
 
-/// Three users for one run; other runs get others until this is dropped.
+/// Three users for one run. No other run gets them until this is dropped.
 #[derive(Debug)]
 pub struct UserLease {
     /// User and group id of `pipelock-agent`.
@@ -30,11 +30,11 @@ pub struct UserLease {
 }
 
 impl UserLease {
-    /// Takes the first free slot below `state` (`/run/egress`), and refuses one whose ids a process
-    /// still has: a leaving of another run is not trusted.
+    /// Takes the first free slot below `state` (`/run/egress`). A slot is skipped while a process
+    /// still has one of its ids, because a process left by another run is not trusted.
     ///
     /// # Errors
-    /// When the lock files cannot be made or all slots are taken.
+    /// Fails when the lock files cannot be created or all slots are taken.
     pub fn acquire(state: &Path) -> io::Result<Self> {
         let dir = state.join("users");
         fs::create_dir_all(&dir)?;
@@ -68,18 +68,19 @@ impl UserLease {
             }
         }
         Err(io::Error::other(format!(
-            "all {SLOTS} sets of user ids are taken by other runs"
+            "all {SLOTS} sets of user ids are used by other runs; wait until one ends, or end leftover processes with these ids"
         )))
     }
 }
 
-/// The fourth id of a run whose agent has the id `agent`: no process ever has it, so that what belongs to it
-/// is root's alone, also where a mount exchanges the agent and the owner of a workspace.
+/// The fourth id of a run whose agent has the id `agent`. No process ever has it, so only root can
+/// access files that belong to it, even where a mount exchanges the ids of the agent and the
+/// workspace's owner.
 pub fn nobody(agent: u32) -> u32 {
     agent.saturating_add(IDS_PER_RUN - 1)
 }
 
-/// Real user ids of all processes, those of the reserved range only.
+/// Real user ids of all processes that are in the reserved range.
 fn live_uids() -> io::Result<Vec<u32>> {
     use std::os::unix::fs::MetadataExt;
     let mut uids = Vec::new();
@@ -93,7 +94,7 @@ fn live_uids() -> io::Result<Vec<u32>> {
         {
             continue;
         }
-        // A process that ended since the listing is no concern.
+        // A process that has ended since the listing does not matter.
         if let Ok(meta) = entry.metadata()
             && meta.uid() >= FIRST_ID
         {
@@ -103,7 +104,7 @@ fn live_uids() -> io::Result<Vec<u32>> {
     Ok(uids)
 }
 
-/// `/etc/passwd` inside the boundary: it names the agent, and nothing that could log in.
+/// `/etc/passwd` inside the boundary. It contains the agent and no user who could log in.
 pub fn passwd(agent: u32, home: &str) -> String {
     format!(
         "root:x:0:0:root:/nonexistent:/usr/sbin/nologin\n\

@@ -1,5 +1,6 @@
-//! Keeps what was not applied: an uncompressed tar of the agent's versions. It takes no more room than they do: holes are
-//! left out, and each further name of a file is a link to the first.
+//! Keeps changes that were not applied in an uncompressed tar of the agent's versions. It needs no
+//! more room than they do: holes are left out, and further names of a file become links to the
+//! first.
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Seek};
@@ -14,11 +15,11 @@ use super::model::{Change, Outcome, Plan, What};
 use super::path::RelPath;
 use super::tree;
 
-/// Writes what of `plan` was not applied from `upper` to `out`. Gives how many entries it holds.
-/// Devices, sockets and pipes are in the list of changes alone.
+/// Writes the changes of `plan` that were not applied from `upper` to `out`. Returns the number of
+/// entries. Devices, sockets and named pipes appear only in the list of changes.
 ///
 /// # Errors
-/// When something cannot be read or written.
+/// Fails when an entry cannot be read or the tar cannot be written.
 pub fn write(upper: &OwnedFd, plan: &Plan, out: &mut File) -> io::Result<usize> {
     let mut builder = tar::Builder::new(&mut *out);
     let mut entries = 0;

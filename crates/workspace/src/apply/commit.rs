@@ -1,8 +1,8 @@
-//! Brings what was judged good into the workspace, as its owner.
+//! Applies the accepted changes to the workspace, as its owner.
 //!
-//! Everything is a rename within one mount: content, holes, attributes and links between files stay as
-//! the agent made them, and nothing is ever half-written. A name is looked up without following links.
-//! What was judged is checked again after the rename, and put back if it was something else.
+//! Every step is a rename within one mount. Content, holes, attributes and hard links stay as the
+//! agent made them, and no file is ever half-written. Names are looked up without following links.
+//! After each rename, the replaced entry is checked again and put back if it is not the judged one.
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -24,16 +24,16 @@ use super::path::RelPath;
 use super::tree::{self, Identity};
 use crate::store::{About, MOVED, Store, UPPER};
 
-/// The directories that steps work on.
+/// The directories on which the steps operate.
 struct Places {
     upper: OwnedFd,
     moved: OwnedFd,
     root: OwnedFd,
-    /// The directories opened last: steps come in the order of directories.
+    /// The directories that were opened last. Consecutive steps are usually in the same directory.
     last: [Option<(RelPath, OwnedFd)>; 2],
-    /// What each change has taken out of the workspace so far, and where it was.
+    /// The entries that each change has taken out of the workspace so far, with their paths.
     taken: BTreeMap<usize, Vec<(u64, RelPath)>>,
-    /// What could not be put back.
+    /// Entries that could not be put back.
     stranded: Vec<RelPath>,
 }
 
@@ -43,12 +43,12 @@ enum Side {
     Workspace,
 }
 
-/// Takes all steps of `plan`. A step that fails refuses its change and what lies below it; the others
-/// go on.
+/// Executes all steps of `plan`. If a step fails, its change and the changes below it are refused,
+/// and the other steps continue.
 ///
 /// # Errors
-/// When the directories cannot be used at all, or when something that was taken out of the workspace
-/// could not be put back: the store must stay then.
+/// Fails when the directories cannot be used at all, or when an entry that was taken out of the
+/// workspace could not be put back. In that case, the store must stay.
 pub fn commit(store: &Store, plan: &mut Plan) -> io::Result<()> {
     let mut places = Places {
         upper: store.dir(UPPER)?,
@@ -65,7 +65,7 @@ pub fn commit(store: &Store, plan: &mut Plan) -> io::Result<()> {
     match places.stranded.first() {
         None => Ok(()),
         Some(path) => Err(io::Error::other(format!(
-            "{} could not be put back and is kept in {}",
+            "cannot put {} back into the workspace; it is kept in {}",
             path.text(),
             store.path().join(MOVED).display()
         ))),
@@ -129,7 +129,7 @@ fn prepare(places: &mut Places, about: &About, plan: &Plan) -> io::Result<()> {
     Ok(())
 }
 
-/// Lets the owner into a directory of the upper layer and all that hold it.
+/// Lets the owner into a directory of the upper layer and all its parents.
 fn open_up(
     places: &Places,
     path: &RelPath,
@@ -153,7 +153,7 @@ fn open_up(
 fn take_all(places: &mut Places, plan: &mut Plan) {
     let mut failed = BTreeSet::new();
     let finishing = |step: &Step| matches!(step, Step::FinishDirectory { .. });
-    // Permissions and times of directories come when nothing in them changes any more.
+    // Permissions and times of directories are set last, after everything in them is done.
     let last = plan.steps.iter().rev().filter(|p| finishing(&p.step));
     let order = plan.steps.iter().map(|p| (p, false));
     for (planned, finish) in order.chain(last.map(|p| (p, true))) {
@@ -188,7 +188,7 @@ fn take_all(places: &mut Places, plan: &mut Plan) {
 }
 
 impl Places {
-    /// The directory at `path` on one side.
+    /// Opens the directory at `path` on one side, or returns the one opened last.
     fn dir(&mut self, side: Side, path: &RelPath) -> io::Result<&OwnedFd> {
         let (root, flags) = match side {
             Side::Upper => (&self.upper, OFlag::O_RDONLY),
@@ -208,7 +208,8 @@ impl Places {
         }
     }
 
-    /// A directory by a descriptor of the caller's own, and the name of `path` in it.
+    /// Opens the parent directory of `path` under a new descriptor, and returns it with the last
+    /// name.
     fn parent(&mut self, side: Side, path: &RelPath) -> Result<(OwnedFd, OsString), Reason> {
         let (parent, name) = path.split();
         let dir = self
@@ -218,7 +219,7 @@ impl Places {
         Ok((dir, name.to_os_string()))
     }
 
-    /// Puts back what a change took out that is not applied after all.
+    /// Puts back what a change has taken out, because the change is not applied.
     fn undo(&mut self, of: usize) {
         self.last = [None, None];
         for (slot, path) in self.taken.remove(&of).unwrap_or_default().into_iter().rev() {
@@ -269,7 +270,7 @@ impl Places {
         self.last = [None, None];
         let mut done = moved(&dir, &name, &self.moved, &slot);
         if matches!(done, Err(Errno::EACCES | Errno::EPERM)) {
-            // A directory that its owner may not write cannot get another parent.
+            // A directory that its owner may not write cannot be moved to another parent.
             let mode = Mode::S_IRWXU;
             let opened = fchmodat(&dir, name.as_os_str(), mode, FchmodatFlags::NoFollowSymlink);
             opened.map_err(|errno| reason(&errno.into()))?;
@@ -277,7 +278,7 @@ impl Places {
         }
         match done {
             Ok(()) => {}
-            // It is gone already, which is what was wanted.
+            // The entry is already gone, as intended.
             Err(Errno::ENOENT) => return Ok(()),
             Err(errno) => return Err(reason(&errno.into())),
         }
@@ -315,7 +316,7 @@ impl Places {
         }
     }
 
-    /// Lets the owner write a directory while its entries come.
+    /// Lets the owner write to a directory while its entries are applied.
     fn open_for_owner(&mut self, path: &RelPath) -> Result<(), Reason> {
         let (dir, name) = self.parent(Side::Workspace, path)?;
         let Some(stat) = looked_up(&dir, &name)? else {
@@ -342,7 +343,7 @@ impl Places {
         for (attribute, value) in &wanted {
             xattr::set(&to, here, attribute, value)?;
         }
-        // A directory made in one with setgid has it too, and keeps it.
+        // A directory created in a setgid directory also has the bit, and keeps it.
         let set_gid = nix::sys::stat::fstat(&to)?.st_mode & 0o2000;
         fchmod(&to, Mode::from_bits_truncate(mode | set_gid))?;
         let (seconds, nanoseconds) = modified;
@@ -384,7 +385,7 @@ impl Places {
     }
 }
 
-/// Renames, never over anything.
+/// Renames without replacing an existing entry.
 fn moved(from: &OwnedFd, name: &OsStr, to: &OwnedFd, new: &OsStr) -> nix::Result<()> {
     rename(from, name, to, new, RenameFlags::NOREPLACE)
 }
@@ -393,7 +394,7 @@ fn looked_up(dir: &OwnedFd, name: &OsStr) -> Result<Option<nix::sys::stat::FileS
     tree::stat(dir, name).map_err(|error| reason(&error))
 }
 
-/// What a failed call means for the change.
+/// The reason that a failed system call means for the change.
 fn reason(error: &io::Error) -> Reason {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EACCES | Errno::EPERM | Errno::EROFS) => Reason::NotPermitted,

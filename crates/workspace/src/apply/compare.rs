@@ -1,4 +1,4 @@
-//! Lists what the agent changed in a copy of the workspace. Nothing of it is applied.
+//! Lists what the agent changed in a copy of the workspace. None of it is applied.
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;
@@ -17,35 +17,36 @@ use super::path::RelPath;
 use super::tree;
 use crate::store::{self, COPY, Store};
 
-/// A directory of the copy, and what the workspace has at its path.
+/// A directory of the copy, with the workspace's directory at the same path.
 struct Pair<'a> {
     copy: &'a OwnedFd,
     original: Option<&'a OwnedFd>,
     path: &'a RelPath,
-    /// Whether a directory on the way changed: it may be another one, and what is in it came along.
-    doubted: bool,
+    /// Whether a directory on the path changed. It may then be a different directory whose entries
+    /// came with it.
+    may_be_other: bool,
 }
 
 struct Compare<'a> {
-    /// What changed in the copy later than this was changed by the agent.
+    /// Entries of the copy that changed after this time were changed by the agent.
     copied: (i64, i64),
-    /// What changed in the workspace later than this was changed by the host.
+    /// Entries of the workspace that changed after this time were changed by the host.
     began: (i64, i64),
-    /// Files that are in the copy in another form than in the workspace.
+    /// Files whose content in the copy differs from the workspace by design.
     altered: &'a BTreeSet<RelPath>,
     digests: Digests,
     changes: Changes,
 }
 
-/// Compares the copy in `store` with the workspace. `altered` are files that the copy shows in another
-/// form, until the agent changes them. The clock of the file system was at most `set_back` behind the
-/// time that it had when the run began.
+/// Compares the copy in `store` with the workspace. `altered` are files that differ in the copy by
+/// design, until the agent changes them. `set_back` is the most by which the file system's clock
+/// was behind its time at the start of the run.
 ///
 /// An entry is listed if its `ctime` is later than the copy and it differs. An entry that is missing from the copy and
 /// that the host changed during the run is not listed.
 ///
 /// # Errors
-/// When one of them cannot be read.
+/// Fails when the copy or the workspace cannot be read.
 pub fn compare(store: &Store, altered: &BTreeSet<RelPath>, set_back: Duration) -> io::Result<Plan> {
     let mut compare = Compare {
         copied: tree::earlier(copy::ended(store)?, set_back),
@@ -58,7 +59,7 @@ pub fn compare(store: &Store, altered: &BTreeSet<RelPath>, set_back: Duration) -
         copy: &store.dir(COPY)?,
         original: Some(&store.workspace()?),
         path: &RelPath::default(),
-        doubted: false,
+        may_be_other: false,
     })?;
     for change in &mut compare.changes.list {
         change.refuse(Reason::WholeRun);
@@ -88,7 +89,7 @@ impl Compare<'_> {
             let Some(stat) = tree::stat(original, &name)? else {
                 continue;
             };
-            // These were not copied, or came meanwhile.
+            // Such entries were not copied, or appeared during the run.
             let kind = tree::kind(&stat);
             let left_out = matches!(kind, Kind::Device | Kind::Fifo | Kind::Socket)
                 || stat.st_dev != device
@@ -138,10 +139,10 @@ impl Compare<'_> {
                 copy: &copy,
                 original: original.as_ref(),
                 path: &path,
-                doubted: pair.doubted || touched,
+                may_be_other: pair.may_be_other || touched,
             });
         }
-        if old.is_some() && !touched && (!pair.doubted || self.altered.contains(&path)) {
+        if old.is_some() && !touched && (!pair.may_be_other || self.altered.contains(&path)) {
             return Ok(());
         }
         if kind == Kind::File {
@@ -156,7 +157,7 @@ impl Compare<'_> {
             let same = if kind == Kind::Symlink {
                 readlinkat(original, name).ok() == readlinkat(pair.copy, name).ok()
             } else {
-                // The copy has no set-user-id and set-group-id.
+                // The copy has no set-user-id and set-group-id bits.
                 let mut old = *old;
                 old.st_mode &= !0o6000;
                 content::is_same(pair.copy, original, name, stat, &old, &change)?

@@ -1,4 +1,5 @@
-//! What is in a file or a directory, for the record and to tell a change from a mere copy.
+//! Content of files and directories: digests for the record, and the comparison of a copy with its
+//! original.
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr};
 use std::io::{self, Read};
@@ -13,29 +14,31 @@ use super::judge::Kind;
 use super::model::Change;
 use super::tree;
 
-/// Bytes of holes that are digested in all: a program makes terabytes of them with one call.
+/// The most bytes of holes that are digested in total, because a program can create terabytes with
+/// one call.
 const MOST_HOLES: u64 = 8 << 30;
 
-/// Takes digests of files, of no more than their file system has room for. A file with several names is read once. Where
-/// files can share what is written of them, they can have more in all, like holes.
+/// Computes digests of files, in total over no more bytes than the file system has room for. A file
+/// with several names is read once. Files that share their written data can exceed this limit, as
+/// holes can, and then have no digest.
 #[derive(Debug)]
 pub struct Digests {
     holes_left: u64,
     written_left: u64,
-    /// Digests of files with several names, by their inodes.
+    /// Digests of files with several names, by inode.
     known: BTreeMap<u64, Option<String>>,
 }
 
 impl Digests {
-    /// For files on the file system of `dir`.
+    /// Prepares digests for files on the file system of `dir`.
     ///
     /// # Errors
-    /// Those of `fstatvfs(3)`.
+    /// Returns the error of `fstatvfs(3)`.
     pub fn on(dir: &impl AsFd) -> io::Result<Self> {
         let room = fstatvfs(dir)?;
         Ok(Self {
             holes_left: MOST_HOLES,
-            // Some file systems have no limit.
+            // Some file systems report no size.
             written_left: match room.blocks().saturating_mul(room.fragment_size()) {
                 0 => u64::MAX,
                 bytes => bytes,
@@ -44,10 +47,10 @@ impl Digests {
         })
     }
 
-    /// Digest of `file`, unless it would take too long.
+    /// Computes the digest of `file`, unless that would take too long.
     ///
     /// # Errors
-    /// Those of `read(2)`.
+    /// Returns the error of `read(2)`.
     pub fn of(&mut self, file: impl Read, stat: &FileStat) -> io::Result<Option<String>> {
         if stat.st_nlink < 2 {
             return self.taken(file, stat);
@@ -78,10 +81,10 @@ impl Digests {
     }
 }
 
-/// Lowercase hex SHA-256 of a file.
+/// Computes the lowercase hex SHA-256 of a file.
 ///
 /// # Errors
-/// Those of `read(2)`.
+/// Returns the error of `read(2)`.
 pub fn sha256(mut file: impl Read) -> io::Result<String> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 128 * 1024];
@@ -93,10 +96,10 @@ pub fn sha256(mut file: impl Read) -> io::Result<String> {
     }
 }
 
-/// The attributes of an entry that programs set: `user.*`.
+/// Reads the attributes of an entry that programs may set: `user.*`.
 ///
 /// # Errors
-/// Those of `lgetxattr(2)`.
+/// Returns the error of `llistxattr(2)` or `lgetxattr(2)`.
 pub fn user_attributes(dir: &impl AsFd, name: &OsStr) -> io::Result<BTreeMap<CString, Vec<u8>>> {
     let mut found = BTreeMap::new();
     for attribute in xattr::names(dir, name)? {
@@ -109,11 +112,11 @@ pub fn user_attributes(dir: &impl AsFd, name: &OsStr) -> io::Result<BTreeMap<CSt
     Ok(found)
 }
 
-/// Whether the upper layer's copy of a file is what the workspace has: it was opened for writing and
-/// then left as it was.
+/// Whether the upper layer's copy of a file equals the workspace's file, because it was opened for
+/// writing and not changed.
 ///
 /// # Errors
-/// When one of them cannot be read.
+/// Fails when one of the files cannot be read.
 pub fn is_same(
     upper: &impl AsFd,
     lower: &impl AsFd,
@@ -127,7 +130,7 @@ pub fn is_same(
         return Ok(false);
     }
     match tree::kind(fresh) {
-        // The time can be set back: only the content tells.
+        // A program can reset the modification time, so the content is compared.
         Kind::File => Ok(
             user_attributes(upper, name)? == user_attributes(lower, name)?
                 && change.sha256.is_some()
@@ -155,7 +158,7 @@ mod tests {
         assert!(digests.written_left > 1 << 20);
         digests.written_left = 3 * 8192;
         let mut digest = || digests.of([7; 8192].as_slice(), &stat).unwrap();
-        // Each stands for a file that shares what is written with the others.
+        // Each call stands for a file that shares its written data with the others.
         assert!((0..3).all(|_| digest().is_some()));
         assert!(digest().is_none());
     }

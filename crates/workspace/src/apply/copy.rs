@@ -1,5 +1,6 @@
-//! Copies the workspace for `--workspace copy`: what the agent works on where the file system can be
-//! neither mapped nor a layer. Devices, sockets, pipes and other mounts are left out.
+//! Copies the workspace for `--workspace copy`, which is used where the file system supports
+//! neither id-mapped mounts nor upper layers. Devices, sockets, named pipes and other mounts are
+//! left out.
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -18,35 +19,36 @@ use super::path::RelPath;
 use super::tree;
 use crate::store::{self, About, COPY, Store};
 
-/// A file of the store that was made when the copy was.
+/// A file of the store whose creation marks the end of copying.
 const COPIED: &str = "copied";
 
-/// Copies the workspace of `store` into it; what belongs to the workspace's owner is the agent's there.
+/// Copies the workspace of `store` into it. Files of the workspace's owner belong to the agent in
+/// the copy.
 ///
 /// # Errors
-/// When something cannot be read or there is no room.
+/// Fails when an entry cannot be read or the file system is full.
 pub fn copy(store: &Store) -> io::Result<()> {
     let (from, to) = (store.workspace()?, store.dir(COPY)?);
     entries(&from, &to, &RelPath::default(), store.about())?;
     finish(&to, &fstat(&from)?, store.about())
 }
 
-/// Notes that the copy is made: what changes in it from now on is the agent's doing.
+/// Records that the copy is complete. The agent makes all later changes in it.
 ///
 /// # Errors
-/// Those of writing.
+/// Returns the error of creating the file.
 pub fn end(store: &Store) -> io::Result<()> {
     store.create_file(COPIED).map(drop)
 }
 
-/// When that was, by the clock of the file system.
+/// The time at which copying ended, by the clock of the file system.
 ///
 /// # Errors
-/// When it was not.
+/// Fails when the copy was not completed.
 pub fn ended(store: &Store) -> io::Result<(i64, i64)> {
     tree::stat(store.held(), OsStr::new(COPIED))?
         .map(|stat| tree::changed_at(&stat))
-        .ok_or_else(|| io::Error::other("the workspace was not copied"))
+        .ok_or_else(|| io::Error::other("the copy of the workspace was not completed"))
 }
 
 fn entries(from: &OwnedFd, to: &OwnedFd, path: &RelPath, about: &About) -> io::Result<()> {
@@ -62,7 +64,7 @@ fn entries(from: &OwnedFd, to: &OwnedFd, path: &RelPath, about: &About) -> io::R
         let path = path.join(name);
         if judge::depth(&path).is_err() {
             return Err(io::Error::other(
-                "a directory of the workspace is too deep to be copied: more than 256 levels, or 3,072 bytes",
+                "cannot copy the workspace because a directory in it is deeper than 256 levels or its path longer than 3,072 bytes",
             ));
         }
         match tree::kind(&stat) {
@@ -71,7 +73,8 @@ fn entries(from: &OwnedFd, to: &OwnedFd, path: &RelPath, about: &About) -> io::R
                 let (inner, fresh) = (tree::open_dir(from, name)?, tree::open_dir(to, name)?);
                 entries(&inner, &fresh, &path, about)?;
                 attributes(from, to, name)?;
-                // Owner and mode are those of what was read: another process may have renamed something meanwhile.
+                // Owner and mode are those of the directory that was read, because another process
+                // may have renamed it meanwhile.
                 finish(&fresh, &fstat(&inner)?, about)?;
             }
             Kind::File => {
@@ -93,14 +96,14 @@ fn entries(from: &OwnedFd, to: &OwnedFd, path: &RelPath, about: &About) -> io::R
     Ok(())
 }
 
-/// Copies what is written of a file, and leaves its holes.
+/// Copies the written data of a file, and leaves its holes.
 fn data(from: &mut File, mut to: &File) -> io::Result<()> {
     to.set_len(from.metadata()?.len())?;
     let mut at = 0;
     loop {
         let start = match lseek(from.as_fd(), at, Whence::SeekData) {
             Ok(start) => start,
-            // Nothing but a hole is left.
+            // Only a hole is left.
             Err(Errno::ENXIO) => return Ok(()),
             Err(errno) => return Err(errno.into()),
         };

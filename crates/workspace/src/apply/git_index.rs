@@ -1,17 +1,19 @@
-//! Reads a git index for one question: whether every name in it is one that git itself would have put
-//! there. Pure.
+//! Checks that a git index contains only names that git itself would have put there.
 //!
-//! git trusts its index: `git checkout .` writes `.git/hooks/post-checkout` or `../x` if the index names it.
-//! So an index has to be understood whole (gitformat-index(5)), or it is not one.
+//! git trusts its index: `git checkout .` writes `.git/hooks/post-checkout` or `../x` if the index
+//! contains that name. An index must therefore be understood completely (gitformat-index(5)), or it
+//! is rejected.
 use std::collections::BTreeMap;
 
 use super::judge::is_git_name;
 
-/// Longest index that is read; a million files take about 100 MB. Its names take no more when each is written out:
-/// version 4 leaves out what a name has in common with the one before, so a short index can hold terabytes of names.
+/// The longest accepted index, in bytes; a million files take about 100 MB. The same limit applies
+/// to its names when written out: version 4 omits the part that a name shares with the previous
+/// one, so a short index can hold terabytes of names.
 pub const MOST_BYTES: u64 = 256 << 20;
 
-/// Length of an object's name in the index: SHA-1, or SHA-256 where `config`, the repository's own, says so.
+/// Length of an object id in the index: SHA-1, or SHA-256 if `config`, the repository's
+/// configuration, selects it.
 pub fn hash_length(config: &[u8]) -> usize {
     let config = config.to_ascii_lowercase();
     let holds = |word: &[u8]| config.windows(word.len()).any(|part| part == word);
@@ -22,12 +24,12 @@ pub fn hash_length(config: &[u8]) -> usize {
     }
 }
 
-/// Whether `index` names nothing but what lies below the work tree and in no git directory.
+/// Whether all names in `index` are below the work tree and outside of git directories.
 pub fn is_plain(index: &[u8], hash: usize) -> bool {
     usize::try_from(MOST_BYTES).is_ok_and(|most| read(index, hash, most).is_some())
 }
 
-/// Reads an index whose names are at most `most` bytes long in all.
+/// Reads an index whose names have at most `most` bytes in total.
 fn read(index: &[u8], hash: usize, most: usize) -> Option<()> {
     let mut rest = Rest(index);
     let version = match rest.take(4)? {
@@ -52,7 +54,8 @@ fn read(index: &[u8], hash: usize, most: usize) -> Option<()> {
     extensions(rest, hash, entries, end, &starts)
 }
 
-/// The name of the next entry, and how much of the name before it it shares.
+/// Reads the name of the next entry. Also returns the length of the part it shares with the
+/// previous name.
 fn entry(
     rest: &mut Rest<'_>,
     version: u32,
@@ -80,14 +83,15 @@ fn entry(
     let mut name = before.get(..kept)?.to_vec();
     let length = rest.0.iter().position(|byte| *byte == 0)?;
     name.extend_from_slice(rest.take(length)?);
-    // The length in the flags counts for git where it fits there.
+    // git uses the length in the flags if the length fits there.
     if name.len().min(usize::from(LENGTH)) != usize::from(flags & LENGTH) {
         return None;
     }
     if version == 4 {
         rest.take(1)?;
     } else {
-        // One to eight NUL, so that the next entry begins at a multiple of eight from this one.
+        // One to eight NUL bytes, so that the next entry starts at a multiple of eight bytes from
+        // this one.
         taken += length;
         let padding = rest.take(8 - taken % 8)?;
         if padding.iter().any(|byte| *byte != 0) {
@@ -97,8 +101,9 @@ fn entry(
     Some((name, kept))
 }
 
-/// Reads what follows the entries. Two extensions tell where entries and extensions are, for readers in
-/// several threads: they must tell what is there, or such a reader sees another index.
+/// Reads the extensions after the entries. Two extensions contain the positions of entries and
+/// extensions, for multi-threaded readers. The positions must be correct, because otherwise such a
+/// reader would see a different index.
 fn extensions(
     mut rest: Rest<'_>,
     hash: usize,
@@ -109,7 +114,7 @@ fn extensions(
     const EOIE: &[u8] = b"EOIE";
     let eoie = 8 + 4 + hash;
     let tail = rest.0.len().checked_sub(hash)?;
-    let told = tail
+    let expected = tail
         .checked_sub(eoie)
         .filter(|at| rest.0.get(*at..).is_some_and(|last| last.starts_with(EOIE)));
     let length = rest.0.len();
@@ -127,17 +132,17 @@ fn extensions(
                 found = Some(at);
             }
             b"IEOT" => blocks(&mut inside, entries, starts)?,
-            // Entries in another file.
+            // The entries are in another file.
             b"link" => return None,
-            // What git skips when it does not know it, and `sdir`, which it must know.
+            // git skips unknown extensions with these names, except `sdir`, which it must support.
             [b'A'..=b'Z', ..] | b"sdir" => {}
             _ => return None,
         }
     }
-    (rest.0.len() == hash && told == found).then_some(())
+    (rest.0.len() == hash && expected == found).then_some(())
 }
 
-/// Blocks of entries: each begins where one of them does, with a whole name.
+/// Checks the blocks of entries: each must start at an entry with a full name.
 fn blocks(
     inside: &mut Rest<'_>,
     entries: u32,
@@ -158,7 +163,7 @@ fn blocks(
     (next == entries).then_some(())
 }
 
-/// What git's `verify_path` asks of a name.
+/// Applies the checks of git's `verify_path` to a name.
 fn is_plain_name(name: &[u8]) -> bool {
     // A directory of a sparse index ends with a slash.
     let name = name.strip_suffix(b"/").unwrap_or(name);
@@ -166,7 +171,7 @@ fn is_plain_name(name: &[u8]) -> bool {
         .all(|part| !matches!(part, b"" | b"." | b"..") && !is_git_name(part))
 }
 
-/// Bytes that are still to be read.
+/// The bytes that have not been read yet.
 struct Rest<'a>(&'a [u8]);
 
 impl<'a> Rest<'a> {
@@ -184,7 +189,7 @@ impl<'a> Rest<'a> {
         Some(u16::from_be_bytes(self.take(2)?.try_into().ok()?))
     }
 
-    /// The number format of packs, with an offset.
+    /// Reads the variable-length number format of packs, with an offset.
     fn varint(&mut self) -> Option<usize> {
         let [mut byte] = self.take(1)?.try_into().ok()?;
         let mut value = usize::from(byte & 0x7f);

@@ -1,5 +1,5 @@
-//! The durable list of what is to be applied. While it is there, applying has begun and must be
-//! completed; without it, the workspace is as it was.
+//! The durable plan of what to apply. If it exists, applying has started and must be completed. If
+//! not, the workspace is unchanged.
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -15,10 +15,10 @@ use super::tree;
 const PLAN: &str = "plan.json";
 const FRESH: &str = "plan.new";
 
-/// Writes `plan` below `store`; it is on disk when this returns.
+/// Writes `plan` below `store`. It is on disk when this returns.
 ///
 /// # Errors
-/// Those of the calls; there is no list then.
+/// Returns the error of the failed system call. No plan exists then.
 pub fn write(store: &OwnedFd, plan: &Plan) -> io::Result<()> {
     let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
     let mut file = File::from(openat(store, FRESH, flags, Mode::S_IRUSR | Mode::S_IWUSR)?);
@@ -28,10 +28,11 @@ pub fn write(store: &OwnedFd, plan: &Plan) -> io::Result<()> {
     Ok(fsync(store)?)
 }
 
-/// The list of a run that was cut off while it applied; none if it had not begun.
+/// Reads the plan of a run that was killed while it applied changes. Returns `None` if applying had
+/// not started.
 ///
 /// # Errors
-/// When it cannot be read.
+/// Fails when the plan cannot be read or parsed.
 pub fn read(store: &OwnedFd) -> io::Result<Option<Plan>> {
     let mut text = Vec::new();
     match tree::open_file(store, OsStr::new(PLAN)) {

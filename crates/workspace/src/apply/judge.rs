@@ -1,4 +1,5 @@
-//! What of an agent's changes may reach the workspace. Pure: paths and kinds in, a reason out.
+//! The rules for which of the agent's changes may reach the workspace. This module only computes on
+//! paths and kinds.
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::path::RelPath;
 use crate::store;
 
-/// What an entry is.
+/// The kind of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -31,67 +32,73 @@ pub enum Kind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
-    /// A host process changed the same thing meanwhile.
+    /// A host process changed the same entry during the run.
     ChangedMeanwhile,
-    /// Device node.
+    /// It is a device node.
     Device,
-    /// Named pipe.
+    /// It is a named pipe.
     Fifo,
-    /// Something in a git directory that is not data of the repository.
+    /// It is in a git directory and not data of the repository.
     GitDirectory,
-    /// A git index with names that lead into a git directory or out of the workspace, or that cannot be read.
+    /// A git index contains names that lead into a git directory or out of the workspace, or it
+    /// cannot be parsed.
     GitIndex,
-    /// `.github` at the top.
+    /// It is `.github` at the top of the workspace, or inside it.
     Github,
-    /// The directory that holds it was not applied.
+    /// Its parent directory was not applied.
     HeldBack,
-    /// The call failed: its error.
+    /// A system call failed with this error.
     Io(String),
-    /// `HEAD` with `objects` and `refs`: git takes a directory that holds them for a repository.
+    /// It is part of a directory that would look like a repository to git, with `HEAD`, `objects`
+    /// and `refs`.
     LooksLikeGitDirectory,
-    /// A directory named `.git`, or a file that points to one, which was not there before.
+    /// It is a new directory named `.git`, or a new file of that name, which points to a git
+    /// directory.
     NewGitDirectory,
-    /// The owner of the workspace may not do it.
+    /// The owner of the workspace lacks the permission.
     NotPermitted,
     /// Another file system is mounted there.
     OtherFileSystem,
-    /// A symbolic link that points outside of the workspace.
+    /// A symbolic link points outside of the workspace.
     PointsOutside,
-    /// The packet directory, what the run keeps from the agent or rests on, or what `--protect` names.
+    /// It is the packet directory, a file of the run that the agent must not change, or a
+    /// `--protect` path.
     Protected,
-    /// Socket.
+    /// It is a socket.
     Socket,
-    /// Deeper than a program can name it, or than can be read without limit; what is in it is not listed.
+    /// Its path is too long or too deep to be handled. Entries below it are not listed.
     TooDeep,
-    /// The run was not one whose changes are applied: `--workspace discard`, or its boundary failed.
+    /// No change of this run is applied, because of `--workspace discard` or because its boundary
+    /// failed.
     WholeRun,
-    /// Permissions of the workspace itself.
+    /// It changes the permissions of the workspace itself.
     WorkspaceItself,
 }
 
-/// Where a directory stands with regard to git.
+/// The role of a directory with regard to git.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Zone {
-    /// In no git directory.
+    /// It is outside of every git directory.
     Plain,
-    /// A git directory itself: `.git`, a bare repository, `modules/<name>`, `worktrees/<name>`.
+    /// It is a git directory: `.git`, a bare repository, `modules/<name>`, `worktrees/<name>`.
     Git,
-    /// `modules` and what leads to the git directories in it.
+    /// It is `modules`, or between it and the git directories in it.
     Modules,
-    /// `worktrees`.
+    /// It is `worktrees`.
     Worktrees,
-    /// `objects`.
+    /// It is `objects`.
     Objects,
-    /// `objects/info`.
+    /// It is `objects/info`.
     ObjectsInfo,
-    /// `refs`, `logs`, and below `objects`: files and directories of any name.
+    /// It is `refs`, `logs` or below `objects`, where files and directories may have any name.
     Data,
-    /// Everything else in a git directory: nothing is applied.
+    /// It is anything else in a git directory. No change in it is applied.
     Closed,
 }
 
-/// Files of a git directory that are data: the allow-list. A list of what is dangerous would have to
-/// know commondir, config.worktree, hooks, and whatever the next version of git reads.
+/// The files of a git directory that count as data. This is an allow-list, because a deny-list
+/// would have to contain commondir, config.worktree, hooks, and everything that future versions of
+/// git read.
 const GIT_FILES: [&[u8]; 7] = [
     b"COMMIT_EDITMSG",
     b"FETCH_HEAD",
@@ -102,7 +109,7 @@ const GIT_FILES: [&[u8]; 7] = [
     b"shallow",
 ];
 
-/// Names that make a directory a repository in the eyes of git, or tell it what to run there.
+/// Names that make a directory a repository for git, or control what git runs there.
 pub const GIT_MAKERS: [&[u8]; 6] = [
     b"HEAD",
     b"commondir",
@@ -112,23 +119,23 @@ pub const GIT_MAKERS: [&[u8]; 6] = [
     b"refs",
 ];
 
-/// Whether a file system may take `name` for `.git`.
+/// Whether a file system may treat `name` as `.git`.
 pub fn is_git_name(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b".git")
 }
 
-/// Whether a directory with entries of these names is a git directory to git
-/// (`is_git_directory` in its setup.c).
+/// Whether git treats a directory with these names as a git directory (`is_git_directory` in its
+/// setup.c).
 pub fn is_git_directory(mut has: impl FnMut(&[u8]) -> bool) -> bool {
     has(b"HEAD") && (has(b"commondir") || (has(b"objects") && has(b"refs")))
 }
 
 impl Zone {
-    /// Judges a change of the entry `name` in a directory of this zone. `merged` is a directory that
-    /// was there before and still is the same one.
+    /// Judges a change of the entry `name` in a directory of this zone. `merged` is true for a
+    /// directory that existed before and still is the same one.
     ///
     /// # Errors
-    /// Why it is not applied.
+    /// Returns the reason why it is not applied.
     pub fn entry(self, name: &[u8], kind: Kind, merged: bool) -> Result<(), Reason> {
         if is_git_name(name) {
             return if merged && self == Self::Plain {
@@ -165,8 +172,8 @@ impl Zone {
         }
     }
 
-    /// The zone of the directory `name` in a directory of this zone. `git` says that it is a git
-    /// directory in the workspace as the host has it.
+    /// The zone of the directory `name` in a directory of this zone. `git` is true if the host's
+    /// workspace has a git directory there.
     #[must_use]
     pub fn child(self, name: &[u8], git: bool) -> Self {
         match self {
@@ -189,15 +196,15 @@ impl Zone {
     }
 }
 
-/// Names that a path may have, and its length in bytes. A program makes more with relative calls than any
-/// path can name (4,095 bytes); each level holds descriptors of who reads it.
+/// The most names in a path, and its most bytes. With relative calls, a program can create deeper
+/// directories than a path can name (4,095 bytes), and each level takes a descriptor to read.
 const MOST_LEVELS: usize = 256;
 const LONGEST_PATH: usize = 3072;
 
-/// Judges how deep a path is.
+/// Judges the depth of a path.
 ///
 /// # Errors
-/// When it is too deep.
+/// Returns [`Reason::TooDeep`] when the path is too long or too deep.
 pub fn depth(path: &RelPath) -> Result<(), Reason> {
     if path.0.len() > LONGEST_PATH || path.depth() > MOST_LEVELS {
         Err(Reason::TooDeep)
@@ -206,10 +213,10 @@ pub fn depth(path: &RelPath) -> Result<(), Reason> {
     }
 }
 
-/// Kinds that are never applied.
+/// Judges the kind of an entry.
 ///
 /// # Errors
-/// For these.
+/// Returns the reason for devices, named pipes and sockets, which are never applied.
 pub fn kind(kind: Kind) -> Result<(), Reason> {
     match kind {
         Kind::Device => Err(Reason::Device),
@@ -226,7 +233,8 @@ pub struct Protected {
 }
 
 impl Protected {
-    /// `paths` are absolute; those outside of `workspace` need no protection.
+    /// Collects absolute `paths`. Paths outside of `workspace` are skipped, because changes cannot
+    /// reach them.
     pub fn new<'a>(workspace: &Path, paths: impl IntoIterator<Item = &'a Path>) -> Self {
         let paths = paths
             .into_iter()
@@ -237,17 +245,17 @@ impl Protected {
         Self { paths }
     }
 
-    /// Judges a change at `path`. `merged` as for [`Zone::entry`]: what is below it is judged by
-    /// itself.
+    /// Judges a change at `path`. `merged` is the same as in [`Zone::entry`]; the entries of such a
+    /// directory are judged individually.
     ///
     /// # Errors
-    /// Why it is not applied.
+    /// Returns the reason why it is not applied.
     pub fn check(&self, path: &RelPath, merged: bool) -> Result<(), Reason> {
         let top = path.components().next().unwrap_or_default();
         if top.eq_ignore_ascii_case(b".github") {
             return Err(Reason::Github);
         }
-        // The stores of all workspaces in this one, too.
+        // This also covers the stores of other workspaces inside this one.
         if path
             .components()
             .any(|name| store::is_name(OsStr::from_bytes(name)))
@@ -267,8 +275,8 @@ mod tests {
         RelPath(text.as_bytes().to_vec())
     }
 
-    /// Judges `text` as a new file, through all directories on the way, of which `git` are git
-    /// directories already.
+    /// Judges `text` as a new file, through all directories on its path. The directories in `git`
+    /// are existing git directories.
     fn judged(text: &str, kind: Kind, git: &[&str]) -> Result<(), Reason> {
         let whole = path(text);
         Protected::default().check(&whole, false)?;

@@ -1,4 +1,4 @@
-//! What the kernel writes into an overlay's upper layer
+//! Reads what the kernel records in an overlay's upper layer
 //! (Documentation/filesystems/overlayfs.rst in the kernel's sources).
 use std::ffi::{CStr, OsStr};
 use std::io;
@@ -13,18 +13,18 @@ use super::judge::Kind;
 use super::path::RelPath;
 use super::tree;
 
-/// Prefix of the attributes that belong to the overlay.
+/// Prefix of the overlay's own attributes.
 pub const OWN_ATTRIBUTES: &[u8] = b"trusted.overlay.";
 const WHITEOUT: &CStr = c"trusted.overlay.whiteout";
 const OPAQUE: &CStr = c"trusted.overlay.opaque";
 const REDIRECT: &CStr = c"trusted.overlay.redirect";
 const ORIGIN: &CStr = c"trusted.overlay.origin";
 
-/// Whether an entry says that nothing of its name is there: a character device 0:0, or an empty file
-/// with an attribute.
+/// Whether an entry marks its name as deleted: a character device 0:0, or an empty file with an
+/// attribute.
 ///
 /// # Errors
-/// When its attributes cannot be read.
+/// Fails when the attributes cannot be read.
 pub fn is_whiteout(dir: &impl AsFd, name: &OsStr, stat: &FileStat) -> io::Result<bool> {
     if stat.st_mode & libc::S_IFMT == libc::S_IFCHR {
         return Ok(stat.st_rdev == 0);
@@ -34,32 +34,33 @@ pub fn is_whiteout(dir: &impl AsFd, name: &OsStr, stat: &FileStat) -> io::Result
         && xattr::value(dir, name, WHITEOUT)?.is_some())
 }
 
-/// Whether the directory `name` of `upper` lies over one that had another name.
+/// Whether the directory `name` of `upper` covers a directory that had another name.
 ///
 /// # Errors
-/// When its attributes cannot be read.
+/// Fails when the attributes cannot be read.
 pub fn is_redirected(upper: &impl AsFd, name: &OsStr) -> io::Result<bool> {
     Ok(xattr::value(upper, name, REDIRECT)?.is_some())
 }
 
-/// What became of the lower layer's entry that an entry of the upper layer began as a copy of.
+/// What happened to the lower layer's entry from which an upper entry was copied.
 #[derive(Debug)]
 pub enum Origin {
-    /// It is not a copy, or the kernel noted no origin (`trusted.overlay.origin`): for a file with several names, for a
-    /// file that the command replaced, and where the file system has no handles. `CAP_DAC_READ_SEARCH` is needed as
-    /// well. If the host removed such a file during the run, applying restores it.
+    /// The entry is not a copy, or the kernel recorded no origin (`trusted.overlay.origin`). It
+    /// records none for a file with several names, for a file that the command replaced, and on
+    /// file systems without handles. Reading it requires `CAP_DAC_READ_SEARCH`. If the host removed
+    /// such a file during the run, applying changes restores it.
     Unknown,
-    /// No name leads to it any more, so the host removed it.
+    /// No name leads to the original, so the host removed it.
     Gone,
-    /// It still has a name, this one or another. If it changed after the store was made, the host changed it. If it did
-    /// not, the command renamed it.
+    /// The original still has a name, the same or another. If it changed after the store was
+    /// created, the host changed it. Otherwise, the command renamed it.
     There(FileStat),
 }
 
-/// Finds what the entry `name` of `upper` is a copy of, on the mount of `root`.
+/// Finds the original of the entry `name` of `upper` on the mount of `root`.
 ///
 /// # Errors
-/// When what the kernel noted cannot be read, or looking for it fails.
+/// Fails when the recorded origin cannot be read, or opening it fails.
 pub fn origin(upper: &impl AsFd, name: &OsStr, root: &impl AsFd) -> io::Result<Origin> {
     // struct ovl_fb in the kernel's fs/overlayfs/overlayfs.h: version, magic, length, flags, type of
     // the handle, UUID of the file system, the handle.
@@ -80,7 +81,7 @@ pub fn origin(upper: &impl AsFd, name: &OsStr, root: &impl AsFd) -> io::Result<O
             };
         }
     };
-    // A process may hold what has no name.
+    // A process may hold a file that has no name.
     Ok(if found.st_nlink == 0 {
         Origin::Gone
     } else {
@@ -88,27 +89,27 @@ pub fn origin(upper: &impl AsFd, name: &OsStr, root: &impl AsFd) -> io::Result<O
     })
 }
 
-/// Where the lower half of a directory of the upper layer is.
+/// The lower half of a directory of the upper layer.
 #[derive(Debug)]
 pub struct LowerHalf {
-    /// The directory, open.
+    /// The open directory.
     pub dir: OwnedFd,
-    /// Its path in the workspace before anything is applied.
+    /// Its path in the workspace before any change is applied.
     pub path: RelPath,
 }
 
 /// How a directory of the upper layer relates to the lower layer.
 #[derive(Debug)]
 pub enum Relation {
-    /// Nothing of the lower layer is seen through it.
+    /// It shows nothing of the lower layer.
     Alone,
-    /// It lies over the directory of the same name.
+    /// It covers the directory with the same name.
     Over(LowerHalf),
-    /// It lies over a directory that had another name.
+    /// It covers a directory that had another name.
     Redirected {
-        /// The other name.
+        /// The other path.
         from: RelPath,
-        /// The directory, unless it is gone.
+        /// The directory, unless it no longer exists.
         dir: Option<OwnedFd>,
     },
 }
@@ -116,7 +117,7 @@ pub enum Relation {
 /// Relates the directory `name` of `upper` to the layer below, whose root is `root`.
 ///
 /// # Errors
-/// When its attributes cannot be read.
+/// Fails when the attributes cannot be read.
 pub fn relate(
     upper: &impl AsFd,
     name: &OsStr,
@@ -124,7 +125,8 @@ pub fn relate(
     lower: Option<&LowerHalf>,
 ) -> io::Result<Relation> {
     if let Some(value) = xattr::value(upper, name, REDIRECT)? {
-        // An absolute one counts from the root of the layer, another from the parent's lower half.
+        // An absolute path starts at the root of the layer; another one starts at the parent's
+        // lower half.
         let from = match value.strip_prefix(b"/") {
             Some(path) => Some(RelPath(path.to_vec())),
             None => lower.map(|lower| {

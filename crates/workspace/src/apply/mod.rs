@@ -1,7 +1,8 @@
-//! Brings the agent's changes from the overlay's upper layer into the workspace, or keeps them apart.
+//! Applies the agent's changes from the overlay's upper layer to the workspace, or keeps them
+//! apart.
 //!
-//! `scan` reads and judges, `judge` holds the rules, `journal` makes the result durable, `commit` takes
-//! the steps. All of it runs when no process of the agent is left.
+//! `scan` reads and judges the changes, `judge` holds the rules, `journal` makes the plan durable,
+//! and `commit` executes its steps. All of this runs after the last process of the agent has ended.
 pub mod archive;
 pub mod commit;
 pub mod compare;
@@ -32,36 +33,36 @@ use judge::{Protected, Reason};
 use model::{Outcome, Plan};
 use scan::Rules;
 
-/// In a store: the tar of what was not applied.
+/// In a store: the tar of the changes that were not applied.
 const ARCHIVE: &str = "changes.tar";
-/// In a store: the tar of what was refused when a killed run's changes were applied.
+/// In a store: the tar of the changes that were refused when those of a killed run were applied.
 const RECOVERED: &str = "recovered.tar";
 
-/// What is to be done with the changes of a run.
+/// What to do with the changes of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    /// Those that the rules allow come into the workspace.
+    /// Apply the changes that the rules allow.
     Apply,
-    /// None does.
+    /// Apply no change.
     Discard,
 }
 
-/// What became of a run's changes.
+/// The result for a run's changes.
 #[derive(Debug)]
 pub struct Concluded {
     /// All changes with their outcomes.
     pub plan: Plan,
-    /// A tar of those that were not applied, if there are any.
+    /// A tar of the changes that were not applied, if there are any.
     pub archive: Option<File>,
-    /// Why there is none although there are some.
+    /// Why the tar is missing although changes were not applied.
     pub lost: Option<io::Error>,
 }
 
-/// Judges what the agent changed and applies what may be. The clock of the file system was at most
-/// `set_back` behind the time that it had when the run began.
+/// Judges the agent's changes and applies those that are allowed. `set_back` is the most by which
+/// the file system's clock was behind its time at the start of the run.
 ///
 /// # Errors
-/// When the changes cannot be read, or applying cannot begin; the workspace is as it was then.
+/// Fails when the changes cannot be read or applying cannot start. The workspace is unchanged then.
 pub fn conclude(
     store: &Store,
     protected: &Protected,
@@ -89,7 +90,7 @@ pub fn conclude(
             }
         }
     }
-    // Whatever becomes of that, the list says what is in the workspace by now.
+    // Even if this fails, the plan records what is in the workspace now.
     let (archive, lost) = match archived(store, &upper, &plan, ARCHIVE) {
         Ok(archive) => (archive, None),
         Err(error) => (None, Some(error)),
@@ -101,7 +102,8 @@ pub fn conclude(
     })
 }
 
-/// Makes the file `name` of `store`: a tar of what was not applied. One that is not whole takes no room.
+/// Writes the tar of changes that were not applied to the file `name` of `store`. An incomplete tar
+/// is removed.
 fn archived(store: &Store, upper: &OwnedFd, plan: &Plan, name: &str) -> io::Result<Option<File>> {
     let mut file = store.create_file(name)?;
     match archive::write(upper, plan, &mut file) {
@@ -113,27 +115,27 @@ fn archived(store: &Store, upper: &OwnedFd, plan: &Plan, name: &str) -> io::Resu
     }
 }
 
-/// What was done about a killed run's changes.
+/// What was done about the changes of a killed run.
 #[derive(Debug, serde::Serialize)]
 pub struct Recovered {
     /// The workspace.
     pub workspace: PathBuf,
-    /// Whether applying had begun and was completed; otherwise the workspace is as it was.
+    /// Whether applying had started and was completed. Otherwise the workspace is unchanged.
     pub completed: bool,
-    /// Changes that are in the workspace now.
+    /// Number of changes that are in the workspace now.
     pub applied: usize,
-    /// Changes that are not, though applying had begun.
+    /// Number of changes that are not in the workspace although applying had started.
     pub refused: usize,
-    /// Where they are kept.
+    /// The tar of the changes that were not applied.
     pub kept: Option<PathBuf>,
 }
 
-/// Completes what killed runs left beside `workspace` or in it: one that was cut off while it applied is
-/// carried on, one that had not begun is undone, which takes no more than removing its store.
-/// Runs that are alive, and runs of another workspace beside this one, are left alone.
+/// Completes what killed runs left beside `workspace` or inside it. If a run was killed while it
+/// applied changes, applying continues. If it had not started, its store is removed. Live runs and
+/// runs of other workspaces are left alone.
 ///
 /// # Errors
-/// When a store cannot be read, or its list cannot be carried out; the store stays.
+/// Fails when a store cannot be read or its plan cannot be executed. The store stays.
 pub fn recover(workspace: &Path) -> io::Result<Vec<Recovered>> {
     let mut done = Vec::new();
     for store in Store::left_behind(workspace)? {
@@ -158,7 +160,7 @@ fn carry_on(store: &Store) -> io::Result<Recovered> {
     recovered.completed = true;
     recovered.applied = plan.count(Outcome::Applied);
     recovered.refused = plan.changes.len() - recovered.applied;
-    // That of an attempt which was cut off.
+    // An interrupted attempt may have left this file.
     match unlinkat(store.held(), RECOVERED, UnlinkatFlags::NoRemoveDir) {
         Ok(()) | Err(Errno::ENOENT) => {}
         Err(errno) => return Err(errno.into()),

@@ -1,4 +1,4 @@
-//! What applying works with: changes, and the steps that bring each into the workspace.
+//! The data of applying: changes, and the steps that bring each of them into the workspace.
 use std::io;
 
 use nix::sys::stat::FileStat;
@@ -8,17 +8,17 @@ use super::judge::{Kind, Reason};
 use super::path::RelPath;
 use super::tree::{self, Identity};
 
-/// What became of an entry.
+/// How an entry changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum What {
-    /// It is new.
+    /// The entry is new.
     Created,
-    /// It is gone.
+    /// The entry was deleted.
     Deleted,
-    /// Content, permissions or attributes differ.
+    /// Its content, permissions or attributes differ.
     Modified,
-    /// A directory that had another name.
+    /// A directory was renamed.
     Moved,
 }
 
@@ -28,11 +28,11 @@ pub enum What {
 pub enum Outcome {
     /// It is in the workspace.
     Applied,
-    /// It is not, by a rule.
+    /// A rule denied it.
     Refused,
-    /// It is not: the host's version stayed.
+    /// It was not applied because the host changed the same entry, whose version stays.
     Conflict,
-    /// It is not: nothing of this run is.
+    /// It was not applied because no change of this run is.
     Discarded,
 }
 
@@ -40,39 +40,39 @@ pub enum Outcome {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Change {
-    /// Where, below the workspace.
+    /// Its path below the workspace.
     pub path: RelPath,
-    /// What happened.
+    /// How the entry changed.
     pub change: What,
-    /// What it is; what it was, if it was deleted.
+    /// The kind of the entry, or its former kind if it was deleted.
     pub kind: Kind,
-    /// Where a moved directory was before.
+    /// The former path of a moved directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<RelPath>,
-    /// Permission bits, octal; with the bits that were dropped on the way.
+    /// Permission bits in octal, including bits that were removed when it was applied.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<String>,
-    /// Length of a file.
+    /// Length of a file, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
-    /// SHA-256 of a file's content, lowercase hex; none where holes would take too long.
+    /// SHA-256 of a file's content in lowercase hex, unless computing it would take too long.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
-    /// Where a symbolic link points to.
+    /// The target of a symbolic link.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<RelPath>,
-    /// Whether setuid or setgid was taken from it.
+    /// Whether the setuid or setgid bit was removed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub setid_dropped: bool,
-    /// What was done about it.
+    /// What was done about the change.
     pub outcome: Outcome,
-    /// Why it was not applied.
+    /// Why the change was not applied.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
 }
 
 impl Change {
-    /// That of an entry, without what is in it; applied unless it is refused.
+    /// Describes a changed entry, without its content. The change is applied unless it is refused.
     pub fn of(path: RelPath, change: What, stat: &FileStat) -> Self {
         let kind = tree::kind(stat);
         Self {
@@ -92,7 +92,7 @@ impl Change {
         }
     }
 
-    /// That of an entry which is gone.
+    /// Describes a deleted entry.
     pub fn deleted(path: RelPath, was: &FileStat) -> Self {
         Self {
             mode: None,
@@ -101,7 +101,7 @@ impl Change {
         }
     }
 
-    /// Notes that it is not applied.
+    /// Marks the change as not applied.
     pub fn refuse(&mut self, reason: Reason) {
         self.outcome = if reason == Reason::ChangedMeanwhile {
             Outcome::Conflict
@@ -114,14 +114,15 @@ impl Change {
     }
 }
 
-/// Length of a list of changes, in JSON: a million and more with names as programs choose them. A program can make
-/// names that take fifty times as much, and there is memory for the list, not for whatever somebody makes.
+/// The longest list of changes as JSON, in bytes. It has room for more than a million changes with
+/// ordinary names. A program can create names that need fifty times as much, so the memory for the
+/// list is bounded.
 const LONGEST: u64 = 256 << 20;
 
-/// A list of changes that has an end.
+/// A list of changes with a bounded length.
 #[derive(Debug)]
 pub struct Changes {
-    /// The changes, directories before what is in them.
+    /// The changes, each directory before its entries.
     pub list: Vec<Change>,
     left: u64,
 }
@@ -136,23 +137,24 @@ impl Default for Changes {
 }
 
 impl Changes {
-    /// Adds one.
+    /// Adds a change.
     ///
     /// # Errors
-    /// When the list is full.
+    /// Fails when the list is full.
     pub fn push(&mut self, change: Change) -> io::Result<()> {
         let mut length = Length(0);
         serde_json::to_writer(&mut length, &change)?;
-        self.left = self
-            .left
-            .checked_sub(length.0)
-            .ok_or_else(|| io::Error::other("the command changed too many files to list them"))?;
+        self.left = self.left.checked_sub(length.0).ok_or_else(|| {
+            io::Error::other(
+                "the command changed more files than the list of changes can hold (256 MiB)",
+            )
+        })?;
         self.list.push(change);
         Ok(())
     }
 }
 
-/// Counts what is written.
+/// Counts the bytes that are written.
 struct Length(u64);
 
 impl io::Write for Length {
@@ -166,60 +168,61 @@ impl io::Write for Length {
     }
 }
 
-/// One step. Each can be taken again after it was cut off, and is then found to be done.
+/// A step of applying. An interrupted step can be repeated and then detects that it is already
+/// done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Step {
-    /// Takes an entry out of the workspace, whole.
+    /// Moves an entry with everything in it out of the workspace.
     TakeOut {
-        /// Which.
+        /// The path of the entry.
         path: RelPath,
-        /// Its name among what was taken out.
+        /// Its name among the entries that were taken out.
         slot: u64,
-        /// What it must be.
+        /// The identity that it must have.
         identity: Identity,
     },
-    /// Puts a directory that was taken out to its new place.
+    /// Moves a directory that was taken out to its new place.
     PutBack {
-        /// Its name among what was taken out.
+        /// Its name among the entries that were taken out.
         slot: u64,
-        /// Where it was.
+        /// The former path.
         from: RelPath,
-        /// Where it goes.
+        /// The new path.
         path: RelPath,
     },
-    /// Makes a directory.
+    /// Creates a directory.
     MakeDirectory {
-        /// Where.
+        /// The path of the directory.
         path: RelPath,
     },
-    /// Gives a directory its permissions, attributes and time, after everything in it.
+    /// Sets permissions, attributes and time of a directory, after everything in it is done.
     FinishDirectory {
-        /// Which.
+        /// The path of the directory.
         path: RelPath,
         /// Permission bits.
         mode: u32,
-        /// Time of its last modification.
+        /// Time of the last modification, in seconds and nanoseconds.
         modified: (i64, i64),
     },
     /// Moves a new entry from the upper layer to the same path in the workspace.
     Place {
-        /// Which.
+        /// The path of the entry.
         path: RelPath,
     },
     /// Exchanges an entry of the upper layer with the one in the workspace.
     Exchange {
-        /// Which.
+        /// The path of the entry.
         path: RelPath,
-        /// Inode of the new one.
+        /// Inode of the new entry.
         fresh: u64,
-        /// What the old one must be.
+        /// The identity that the old entry must have.
         identity: Identity,
     },
 }
 
 impl Step {
-    /// The path in the workspace that it changes.
+    /// The path in the workspace that the step changes.
     pub fn path(&self) -> &RelPath {
         match self {
             Self::TakeOut { path, .. }
@@ -232,28 +235,28 @@ impl Step {
     }
 }
 
-/// A step and the change that it belongs to.
+/// A step, with the change to which it belongs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Planned {
-    /// Index of its change.
+    /// Index of the change in [`Plan::changes`].
     pub of: usize,
     /// The step.
     pub step: Step,
 }
 
-/// All changes of a run, and the steps in their order.
+/// All changes of a run, and the ordered steps that apply them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
-    /// Changes, directories before what is in them.
+    /// The changes, each directory before its entries.
     pub changes: Vec<Change>,
-    /// Steps.
+    /// The steps, in order.
     pub steps: Vec<Planned>,
 }
 
 impl Plan {
-    /// How many changes came to `outcome`.
+    /// Number of changes with this outcome.
     pub fn count(&self, outcome: Outcome) -> usize {
         self.changes
             .iter()
@@ -276,7 +279,7 @@ mod tests {
             left: 1000,
             ..Changes::default()
         };
-        // What is short as a name can be long in JSON.
+        // A short name can be long in JSON.
         assert!(changes.push(change(&[1; 200])).is_err());
         while changes.push(change(b"name")).is_ok() {}
         let length = serde_json::to_vec(&changes.list).unwrap().len();

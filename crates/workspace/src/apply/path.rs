@@ -1,17 +1,17 @@
-//! Paths below the workspace: bytes without a slash at either end, and the text that stands for them.
+//! Paths below the workspace, as bytes without a slash at either end, and their text form.
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A path below the workspace; empty for the workspace itself. Its text is UTF-8 in which a backslash
-/// is doubled and any byte that is no UTF-8 is `\xNN`.
+/// A path below the workspace, empty for the workspace itself. Its text is UTF-8, with each
+/// backslash doubled and each byte that is not UTF-8 written as `\xNN`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RelPath(pub Vec<u8>);
 
 impl RelPath {
-    /// The entry `name` of this directory.
+    /// The path of the entry `name` in this directory.
     #[must_use]
     pub fn join(&self, name: &OsStr) -> Self {
         let mut bytes = self.0.clone();
@@ -22,7 +22,7 @@ impl RelPath {
         Self(bytes)
     }
 
-    /// The directory that holds it, and its name there.
+    /// The path of the parent directory, and the last name.
     pub fn split(&self) -> (Self, &OsStr) {
         let at = self.0.iter().rposition(|byte| *byte == b'/');
         let (parent, name) = match at {
@@ -35,19 +35,19 @@ impl RelPath {
         (Self(parent.to_vec()), OsStr::from_bytes(name))
     }
 
-    /// Its names, outermost first.
+    /// The names of the path, outermost first.
     pub fn components(&self) -> impl Iterator<Item = &[u8]> {
         self.0
             .split(|byte| *byte == b'/')
             .filter(|name| !name.is_empty())
     }
 
-    /// How many names it has.
+    /// Number of names in the path.
     pub fn depth(&self) -> usize {
         self.components().count()
     }
 
-    /// Whether it is `other` or lies below it. Everything lies below the workspace.
+    /// Whether the path is `other` or below it. Every path is below the workspace.
     pub fn is_within(&self, other: &Self) -> bool {
         other.0.is_empty()
             || self
@@ -56,7 +56,7 @@ impl RelPath {
                 .is_some_and(|rest| rest.first().is_none_or(|byte| *byte == b'/'))
     }
 
-    /// Whether it is one of `others` or lies below one.
+    /// Whether the path is one of `others` or below one.
     pub fn is_within_any(&self, others: &BTreeSet<Self>) -> bool {
         let mut at = self.clone();
         loop {
@@ -70,7 +70,7 @@ impl RelPath {
         }
     }
 
-    /// Whether one of `others` lies below it.
+    /// Whether one of `others` is below the path.
     pub fn holds_any(&self, others: &BTreeSet<Self>) -> bool {
         let mut begin = self.0.clone();
         if !begin.is_empty() {
@@ -81,7 +81,7 @@ impl RelPath {
         next.is_some_and(|other| other.0.starts_with(&begin.0))
     }
 
-    /// For system calls: `.` is the workspace itself.
+    /// The path for system calls, with `.` for the workspace itself.
     pub fn as_os_str(&self) -> &OsStr {
         if self.0.is_empty() {
             OsStr::new(".")
@@ -90,13 +90,13 @@ impl RelPath {
         }
     }
 
-    /// Its text.
+    /// The text form of the path.
     pub fn text(&self) -> String {
         escape(&self.0)
     }
 }
 
-/// The text of any bytes.
+/// The text form of any bytes.
 pub fn escape(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -114,7 +114,7 @@ pub fn escape(bytes: &[u8]) -> String {
     out
 }
 
-/// The reverse of [`escape`].
+/// Reverses [`escape`].
 fn unescape(text: &str) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -152,7 +152,7 @@ impl<'de> Deserialize<'de> for RelPath {
         let text = String::deserialize(deserializer)?;
         unescape(&text)
             .map(Self)
-            .ok_or_else(|| de::Error::custom("a path with a wrong escape"))
+            .ok_or_else(|| de::Error::custom("a path contains an invalid escape"))
     }
 }
 

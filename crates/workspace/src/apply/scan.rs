@@ -1,4 +1,4 @@
-//! Reads the upper layer of the overlay and judges each change. Nothing is written.
+//! Reads the overlay's upper layer and judges each change. Nothing is written.
 mod entry;
 mod git;
 mod moves;
@@ -24,18 +24,18 @@ pub use entry::Rules;
 use entry::{Entry, Place, Scan};
 use git::{looks_like_git, makes_git_directory};
 
-/// How often the changes are looked at again because something could not move after all. What is in the way of
-/// one directory may be another one that stays, and so on: after that many looks nothing moves.
-const MOST_LOOKS: usize = 8;
+/// The most passes over the changes. A pass is repeated when a directory cannot move after all,
+/// which may keep other directories in place, and so on. After that, no directory moves.
+const MOST_PASSES: usize = 8;
 
 /// Judges everything in `upper`, the upper layer over `root`, the workspace.
 ///
 /// # Errors
-/// When a directory cannot be read; nothing is to be applied then.
+/// Fails when a directory cannot be read. No change may be applied then.
 pub fn scan(upper: &OwnedFd, root: &OwnedFd, rules: &Rules<'_>) -> io::Result<Plan> {
     let ways = Ways::of(rules.workspace, rules.protected, upper, root)?;
     let mut impossible = BTreeSet::new();
-    for look in 1.. {
+    for pass in 1.. {
         let mut scan = Scan {
             rules,
             root,
@@ -65,7 +65,8 @@ pub fn scan(upper: &OwnedFd, root: &OwnedFd, rules: &Rules<'_>) -> io::Result<Pl
             held: None,
         };
         scan.directory(&place)?;
-        // A directory whose new place was refused stays where it was, and so does what holds it.
+        // If the new place of a directory was refused, the directory and its parents stay where
+        // they were.
         let failed: Vec<RelPath> = scan
             .moves
             .iter()
@@ -75,17 +76,19 @@ pub fn scan(upper: &OwnedFd, root: &OwnedFd, rules: &Rules<'_>) -> io::Result<Pl
         if failed.is_empty() {
             return Ok(scan.into_plan());
         }
-        if look < MOST_LOOKS {
+        if pass < MOST_PASSES {
             impossible.extend(failed);
         } else {
             impossible.extend(scan.moves.into_keys());
         }
     }
-    Err(io::Error::other("the changes cannot be judged"))
+    Err(io::Error::other(
+        "the changes do not settle after repeated checks",
+    ))
 }
 
 impl Scan<'_> {
-    /// Permissions of the workspace itself are the caller's business.
+    /// Reports changed permissions of the workspace itself. Only the caller may change them.
     fn workspace_itself(&mut self, upper: &OwnedFd) -> io::Result<()> {
         let is = nix::sys::stat::fstat(upper)?;
         let was = nix::sys::stat::fstat(self.root)?;
@@ -202,7 +205,7 @@ impl Scan<'_> {
         })
     }
 
-    /// A directory that was there before: its own permissions and attributes.
+    /// Judges a directory that existed before: its own permissions and attributes.
     fn merged(
         &mut self,
         place: &Place<'_>,
@@ -220,7 +223,8 @@ impl Scan<'_> {
             return Ok(());
         }
         let mut change = Change::of(entry.path.clone(), What::Modified, &entry.stat);
-        // Entries that came and went alter a directory's time as well: it cannot be told who did what.
+        // Creating and deleting entries also changes a directory's ctime, so it is unclear who
+        // changed it.
         let meanwhile = tree::changed_at(old) > self.rules.began;
         let reason = held
             .cloned()
@@ -235,7 +239,7 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// A new directory. Gives why nothing in it is applied, if so.
+    /// Judges a new directory. Returns the reason why no entry in it is applied, if so.
     fn made(&mut self, place: &Place<'_>, entry: &Entry<'_>) -> io::Result<Option<Reason>> {
         let mut change = Change::of(entry.path.clone(), What::Created, &entry.stat);
         let judged = match self.judge_place(place, entry, Kind::Directory)? {
@@ -262,7 +266,7 @@ impl Scan<'_> {
         }
     }
 
-    /// A directory that had another name. Gives why nothing in it is applied, if so.
+    /// Judges a renamed directory. Returns the reason why no entry in it is applied, if so.
     fn moved(
         &mut self,
         place: &Place<'_>,
@@ -374,7 +378,7 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// Judges an entry, and what it would take the place of.
+    /// Judges an entry, and the entry that it would replace.
     fn judge_place(
         &self,
         place: &Place<'_>,
@@ -401,7 +405,7 @@ impl Scan<'_> {
         merged: bool,
     ) -> Result<(), Reason> {
         judge::kind(kind)?;
-        // A new directory where nothing was takes no place away from what is protected below it.
+        // A new directory at a free place does not remove protected entries below it.
         let harmless = merged || (kind == Kind::Directory && entry.old.is_none());
         self.rules.protected.check(&entry.path, harmless)?;
         place.zone.entry(entry.name.as_bytes(), kind, merged)
@@ -428,8 +432,8 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// All changes and steps. What moves goes out first, the innermost before what holds it: its path is the one
-    /// of before.
+    /// Builds the plan. Directories that move are taken out first, inner ones before outer ones, so
+    /// that their former paths are still valid.
     fn into_plan(mut self) -> Plan {
         self.moved_out
             .sort_by_key(|planned| Reverse(planned.step.path().depth()));

@@ -1,4 +1,4 @@
-//! Directories by descriptor: no path is ever followed through a link.
+//! Accesses directories by descriptor, without following links.
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
@@ -17,10 +17,11 @@ pub use egress_sys::dir::{list, open_dir};
 
 const NANOSECONDS: i64 = 1_000_000_000;
 
-/// The entry `name` of `dir` itself; none if there is nothing of that name.
+/// Reads the metadata of the entry `name` of `dir` without following a link. Returns `None` if it
+/// does not exist.
 ///
 /// # Errors
-/// Those of `fstatat(2)`.
+/// Returns the error of `fstatat(2)`.
 pub fn stat(dir: &impl AsFd, name: &OsStr) -> io::Result<Option<FileStat>> {
     match fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(stat)),
@@ -32,7 +33,7 @@ pub fn stat(dir: &impl AsFd, name: &OsStr) -> io::Result<Option<FileStat>> {
 /// Opens the regular file `name` of `dir`, which must not be a link.
 ///
 /// # Errors
-/// Those of `openat(2)`, and when it is something else.
+/// Returns the error of `openat(2)`, or "not a regular file" for any other file type.
 pub fn open_file(dir: &impl AsFd, name: &OsStr) -> io::Result<File> {
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     let file = File::from(openat(dir, name, flags, Mode::empty())?);
@@ -43,11 +44,11 @@ pub fn open_file(dir: &impl AsFd, name: &OsStr) -> io::Result<File> {
     }
 }
 
-/// Opens the directory at `path` below `root`: no link, no mount and no `..` on the way. `flags` tell
-/// whether it is to be read (`O_RDONLY`) or only to be a place (`O_PATH`).
+/// Opens the directory at `path` below `root`, without any link, mount or `..` on the path. `flags`
+/// select whether it can be read (`O_RDONLY`) or only used for lookups (`O_PATH`).
 ///
 /// # Errors
-/// Those of `openat2(2)`; `ELOOP` for a link, `EXDEV` for a mount.
+/// Returns the error of `openat2(2)`; `ELOOP` means a link and `EXDEV` a mount.
 pub fn beneath(root: &impl AsFd, path: &RelPath, flags: OFlag) -> io::Result<OwnedFd> {
     let how = OpenHow::new()
         .flags(flags | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
@@ -59,7 +60,7 @@ pub fn beneath(root: &impl AsFd, path: &RelPath, flags: OFlag) -> io::Result<Own
     Ok(openat2(root, path.as_os_str(), how)?)
 }
 
-/// What an entry is.
+/// The kind of an entry.
 pub fn kind(stat: &FileStat) -> Kind {
     match SFlag::from_bits_truncate(stat.st_mode & libc::S_IFMT) {
         SFlag::S_IFDIR => Kind::Directory,
@@ -71,12 +72,13 @@ pub fn kind(stat: &FileStat) -> Kind {
     }
 }
 
-/// When an entry changed last in any way, renames and permissions included. No program can set it.
+/// The time of an entry's last change of any kind, including renames and permissions. No program
+/// can set it.
 pub fn changed_at(stat: &FileStat) -> (i64, i64) {
     (stat.st_ctime, stat.st_ctime_nsec)
 }
 
-/// A time of the file system, `by` earlier.
+/// Moves a time of the file system back by `by`.
 pub fn earlier((seconds, nanoseconds): (i64, i64), by: Duration) -> (i64, i64) {
     let back = i64::try_from(by.as_secs()).unwrap_or(i64::MAX);
     let rest = nanoseconds.saturating_sub(i64::from(by.subsec_nanos()));
@@ -87,18 +89,18 @@ pub fn earlier((seconds, nanoseconds): (i64, i64), by: Duration) -> (i64, i64) {
     )
 }
 
-/// What tells whether an entry is still the one that was judged. The time of its last change is no
-/// part of it: renaming alters that.
+/// Identifies an entry, to check that it still is the judged one. The ctime is not part of it,
+/// because renaming changes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Identity {
     inode: u64,
-    /// Time of the last modification and size; of a directory they change with its entries.
+    /// Modification time and size. They are left out for directories, whose entries change them.
     content: Option<(i64, i64, i64)>,
 }
 
 impl Identity {
-    /// Takes it.
+    /// Reads the identity from an entry's metadata.
     pub fn of(stat: &FileStat) -> Self {
         let content = (kind(stat) != Kind::Directory).then_some((
             stat.st_mtime,

@@ -1,9 +1,10 @@
-//! Where symbolic links lead once changes are applied, by way of other links, too.
+//! Finds where symbolic links lead after changes are applied, including through other links.
 //!
-//! Which changes will be applied is not decided yet. A name therefore counts as what the workspace has there and
-//! as what the agent's view has there, and each way of a new link must end where a change may be. No name on such a
-//! way may be a git directory, whatever it is called, or lie in one. A link that was there before may lead anywhere,
-//! but not by way of a new link, nor of a directory in the place of a link.
+//! It is not decided yet which changes will be applied. A name therefore counts both as the entry
+//! in the workspace and as the entry in the file view, and every path that a new link may take must
+//! end at a place where changes are allowed. No name on such a path may be a git directory,
+//! whatever its name, or be inside one. A link that existed before may lead anywhere, but not
+//! through a new link or through a directory that replaces a link.
 mod world;
 
 use std::cell::Cell;
@@ -17,51 +18,52 @@ use std::rc::Rc;
 
 use super::judge::{self, Protected, Reason};
 use super::path::RelPath;
-use world::{Plain, World, find};
+use world::{LayeredTree, Plain, find};
 
-/// Links that are followed on one way, as the kernel does it.
+/// The most links on one path, as in the kernel.
 const MOST_LINKS: usize = 40;
-/// Names that are looked up for one link: where a name has two meanings, the ways multiply.
+/// The most names that are looked up for one link, because paths multiply where a name has two
+/// meanings.
 const MOST_NAMES: usize = 1000;
-/// Names that are looked up for all links together.
+/// The most names that are looked up for all links together.
 const MOST_IN_ALL: usize = 4_000_000;
 
-/// The workspace and the agent's changes over it.
+/// The links of the workspace and of the agent's changes over it.
 #[derive(Debug)]
 pub struct Ways<'a> {
     workspace: &'a Path,
     protected: &'a Protected,
-    world: World<'a>,
-    /// New links, and directories in the place of links, with the reason why one is not applied.
+    world: LayeredTree<'a>,
+    /// New links, and directories that replace links, with the reason why one is not applied.
     judged: BTreeMap<RelPath, Option<Reason>>,
-    /// Names that may still be looked up.
+    /// Number of names that may still be looked up.
     left: Cell<usize>,
-    /// Whether something was not followed to its end, so that no other new link can be judged.
+    /// Whether a path was not followed to its end, so that no other new link can be judged.
     is_cut: bool,
 }
 
-/// A way that ends where it must not, and what is new on it.
+/// A path with a forbidden end, and the new entries on it.
 type Bad = (Reason, Vec<RelPath>);
 
-/// Where all ways of a link end.
+/// The ends of all paths that a link may take.
 #[derive(Debug, Default)]
 struct Ends {
     bad: Vec<Bad>,
-    /// Whether one of them may end at a directory.
+    /// Whether a path may end at a directory.
     directory: bool,
-    /// Whether there are too many.
+    /// Whether there are too many paths.
     is_cut: bool,
 }
 
 impl Ends {
-    /// Notes that a way was not followed to its end.
+    /// Records that a path was not followed to its end.
     fn cut(&mut self, new: Vec<RelPath>) {
         self.is_cut = true;
         self.bad.push((Reason::TooDeep, new));
     }
 }
 
-/// A place on a way and the names that are still to be looked up, the next one last.
+/// A place on a path, and the names still to be looked up, with the next one last.
 #[derive(Clone)]
 struct Step {
     at: RelPath,
@@ -74,17 +76,18 @@ impl Step {
     /// Puts the names of `target` before the others.
     fn names(&mut self, target: &[u8]) {
         let names = target.split(|byte| *byte == b'/').rev();
-        // These two lead nowhere, and a target may hold thousands of them.
+        // Empty names and `.` lead nowhere, and a target may contain thousands of them.
         let names = names.filter(|name| !matches!(*name, b"" | b"."));
         self.rest.extend(names.map(Rc::from));
     }
 }
 
 impl<'a> Ways<'a> {
-    /// Judges all links in `upper`, the upper layer over `root`, and all that lead through them.
+    /// Judges all links in `upper`, the upper layer over `root`, and all links that lead through
+    /// them.
     ///
     /// # Errors
-    /// When something cannot be read.
+    /// Fails when a directory or link cannot be read.
     pub fn of(
         workspace: &'a Path,
         protected: &'a Protected,
@@ -94,13 +97,13 @@ impl<'a> Ways<'a> {
         let mut ways = Self {
             workspace,
             protected,
-            world: World::new(upper, root),
+            world: LayeredTree::new(upper, root),
             judged: BTreeMap::new(),
             left: Cell::new(MOST_IN_ALL),
             is_cut: false,
         };
         let fresh = find(upper)?;
-        // A moved directory brings its links along.
+        // A moved directory also moves its links.
         let mut leads_on = fresh.moved;
         for path in fresh.links {
             for link in ways.world.node(&path)?.links.iter().filter(|link| link.new) {
@@ -128,10 +131,10 @@ impl<'a> Ways<'a> {
         Ok(ways)
     }
 
-    /// Judges what is at `path`, if it is a new link or a directory in the place of one.
+    /// Judges the entry at `path`, if it is a new link or a directory that replaces one.
     ///
     /// # Errors
-    /// Why it is not applied.
+    /// Returns the reason why it is not applied.
     pub fn check(&self, path: &RelPath) -> Result<(), Reason> {
         match self.judged.get(path) {
             Some(Some(reason)) => Err(reason.clone()),
@@ -140,10 +143,11 @@ impl<'a> Ways<'a> {
         }
     }
 
-    /// Judges the link at `path`, whoever made it, if the directory that holds it is to be there.
+    /// Judges the link at `path`, whoever created it, for the case that its parent directory is to
+    /// be applied.
     ///
     /// # Errors
-    /// Those of reading.
+    /// Returns the error of reading a directory or link.
     pub fn judge(&self, path: &RelPath, target: &[u8]) -> io::Result<Result<(), Reason>> {
         if self.judged.contains_key(path) {
             return Ok(self.check(path));
@@ -154,10 +158,10 @@ impl<'a> Ways<'a> {
         Ok(reason.or(cut).map_or(Ok(()), Err))
     }
 
-    /// Takes every way that the link at `path` with `target` may lead.
+    /// Follows every path that the link at `path` with `target` may take.
     fn follow(&self, path: &RelPath, target: &[u8]) -> io::Result<Ends> {
         let mut ends = Ends::default();
-        let mut looked_at = 0;
+        let mut lookups = 0;
         let begin = Step {
             at: path.clone(),
             rest: Vec::new(),
@@ -175,9 +179,9 @@ impl<'a> Ways<'a> {
                 ends.bad.extend(reason.map(|reason| (reason, step.new)));
                 continue;
             };
-            looked_at += 1;
+            lookups += 1;
             self.left.set(self.left.get().saturating_sub(1));
-            if looked_at > MOST_NAMES || self.left.get() == 0 {
+            if lookups > MOST_NAMES || self.left.get() == 0 {
                 ends.cut(step.new);
                 return Ok(ends);
             }
@@ -217,7 +221,7 @@ impl<'a> Ways<'a> {
         Ok(ends)
     }
 
-    /// Begins the way of the link at `path`.
+    /// Starts the path of the link at `path`.
     fn enter(
         &self,
         mut step: Step,
@@ -227,7 +231,7 @@ impl<'a> Ways<'a> {
         ends: &mut Ends,
     ) {
         if step.links > MOST_LINKS {
-            // Nobody gets to its end.
+            // The kernel fails such a lookup with ELOOP, so nobody reaches the end.
             return;
         }
         if target.first() == Some(&b'/') {
@@ -262,8 +266,8 @@ mod tests {
     use super::*;
     use crate::apply::tree;
 
-    /// Has `look` see a workspace with an upper layer over it, each with the entries that a line of text stands
-    /// for: `a/` is a directory, `a -> b` a link, anything else a file.
+    /// Calls `look` with a workspace and an upper layer over it. Each text is an entry: `a/` is a
+    /// directory, `a -> b` a link, anything else a file.
     fn with<T>(before: &[&str], fresh: &[&str], look: impl FnOnce(&Ways<'_>, &OwnedFd) -> T) -> T {
         let place = tempfile::tempdir().unwrap();
         let make = |name: &str, entries: &[&str]| {
@@ -284,7 +288,7 @@ mod tests {
             tree::open_dir(&AT_FDCWD, root.as_os_str()).unwrap()
         };
         let (root, upper) = (make("w", before), make("u", fresh));
-        // What the layers are called is of no matter for a path from /.
+        // The names of the layers do not matter for an absolute path.
         let protected = Protected::new(Path::new("/w/x"), [Path::new("/w/x/out/packet")]);
         let ways = Ways::of(Path::new("/w/x"), &protected, &upper, &root).unwrap();
         look(&ways, &upper)
@@ -364,7 +368,7 @@ mod tests {
     #[test]
     fn a_way_by_other_links_is_judged_by_its_end() {
         let (github, git) = (Reason::Github, Reason::GitDirectory);
-        // New links by way of new ones, which are harmless by themselves.
+        // New links through other new links, which are harmless by themselves.
         for (through, target) in [
             ("d -> .", "d/.github/ci.yml"),
             ("d -> /w/x", "d/.github/ci.yml"),
@@ -380,12 +384,12 @@ mod tests {
             };
             assert_refused(&["sub/file"], &[through, &link], &[("log", reason)]);
         }
-        // By way of a directory that takes the place of a link.
+        // Through a directory that replaces a link.
         let before = ["s/t/", "l -> s/t", "log -> l/../.github"];
         assert_eq!(refused_directory(&before, "l/"), Some(github.clone()));
         assert_eq!(refused_directory(&before, "other/"), None);
         assert_eq!(refused_directory(&before[..2], "l/"), None);
-        // By way of the host's own.
+        // Through links of the host.
         assert_refused(
             &["d -> ."],
             &["log -> d/.github"],
@@ -396,11 +400,11 @@ mod tests {
             &["log -> d/x"],
             &[("log", github.clone())],
         );
-        // One that the host made, or an earlier run, by way of a new one.
+        // A link of the host or of an earlier run, through a new link.
         assert_refused(&["log -> d/.github"], &["d -> ."], &[("d", github.clone())]);
         assert_refused(&["log -> sub/x", "sub/x"], &["sub -> ."], &[]);
         assert_refused(&["log -> d/.github", "d -> ."], &["other -> sub"], &[]);
-        // Into a repository without that name, however it becomes one.
+        // Into a repository that is not named `.git`, in each way of becoming one.
         let bare = ["v/HEAD", "v/objects/", "v/refs/"];
         assert_refused(&bare, &["log -> v/hooks"], &[("log", git.clone())]);
         assert_refused(&bare, &["log -> v"], &[("log", git.clone())]);
@@ -412,7 +416,7 @@ mod tests {
         let half = ["v/HEAD", "v/objects/"];
         assert_refused(&half, &["v/refs/x", "log -> v/config"], &[("log", git)]);
         assert_refused(&half, &["log -> v/config"], &[]);
-        // What npm makes of workspaces.
+        // The links that npm creates for workspaces.
         let npm = [
             "node_modules/p -> ../packages/p",
             "node_modules/.bin/p -> ../p/cli.js",
@@ -433,7 +437,7 @@ mod tests {
         with(&[], &links, |ways, _| {
             let path = RelPath(format!("{directory}/0").into_bytes());
             assert_eq!(ways.check(&path), Ok(()));
-            // 80 MB of paths were looked at.
+            // 80 MB of paths were looked up.
             assert!(ways.world.remembered() < 64 << 20);
         });
     }

@@ -26,7 +26,7 @@ impl Scene {
         fs::write(path, text).unwrap();
     }
 
-    /// What makes `path` a git directory.
+    /// Creates the entries that make `path` a git directory.
     fn git(&self, path: &str) {
         self.put(&format!("{path}/HEAD"), "ref: refs/heads/main\n");
         for name in ["objects", "refs"] {
@@ -34,7 +34,7 @@ impl Scene {
         }
     }
 
-    /// Paths of what is hidden, with the workspace `w` and the home `home`.
+    /// Paths of the hidden files, with the workspace `w` and the home `home`.
     fn hidden(&self) -> Vec<String> {
         let root = self.root();
         let home = root.join("home");
@@ -79,7 +79,7 @@ fn every_git_directory_is_found() {
     );
     scene.put("elsewhere/.git/worktrees/t/commondir", "../..\n");
     scene.put("w/other/.git/config", "[include]\npath = ~/credentials\n");
-    // git takes none of these for a git directory.
+    // git treats none of these as a git directory.
     scene.put("w/like/HEAD", "ref: refs/heads/main\n");
     scene.put("like/HEAD", "ref: refs/heads/main\n");
     scene.put("w/named/.git", "gitdir: ../../like\n");
@@ -132,11 +132,11 @@ fn a_repository_hides_nothing_of_the_host() {
         fs::set_permissions(root.join(path), Permissions::from_mode(mode)).unwrap();
     };
     only("home/closed", 0o640);
-    // A file that is no configuration stays as it is.
+    // A file that is not a configuration stays unchanged.
     scene.put("w/not", "\x7fELF");
     scene.put("w/.git/config", &text);
     assert_eq!(scene.hidden(), ["home/own", "w/.git/config", "w/inc"]);
-    // The host's own configuration may include what it likes, unless it lies in the workspace.
+    // The host's own configuration may include any file, unless it is in the workspace.
     scene.put("home/.gitconfig", &text);
     let hidden = scene.hidden();
     let of_host = hidden.iter().filter(|path| path.starts_with("host/"));
@@ -150,7 +150,7 @@ fn a_repository_hides_nothing_of_the_host() {
             .iter()
             .all(|one| one.path.starts_with(root.join("w")))
     );
-    // With the root directory as home, every file would be the caller's.
+    // With the root directory as home, every file would count as the caller's.
     let found = find(&root.join("w"), Some(Path::new("/"))).unwrap();
     assert!(
         found

@@ -1,6 +1,6 @@
 use super::*;
 
-/// An index of these names, with the extensions behind it.
+/// Builds an index of these names, followed by the extensions.
 fn index(version: u32, hash: usize, names: &[&str], extensions: &[u8]) -> Vec<u8> {
     let mut out = b"DIRC".to_vec();
     out.extend(version.to_be_bytes());
@@ -104,15 +104,15 @@ fn an_index_that_another_reader_would_read_otherwise_is_refused() {
     assert!(with(&[blocks(&[at(12, 5)]), eoie(end)]));
     assert!(with(&[blocks(&[at(12, 1), at(12 + 80, 4)]), eoie(end)]));
     for wrong in [
-        // Blocks that are not where entries are, or not all of them.
+        // Blocks that do not start at entries, or do not cover all of them.
         vec![blocks(&[at(13, 5)]), eoie(end)],
         vec![blocks(&[at(12, 4)]), eoie(end)],
         vec![blocks(&[at(12, 1), at(12, 4)]), eoie(end)],
         vec![blocks(&[at(end, 5)]), eoie(end)],
-        // Extensions elsewhere.
+        // Extensions at another place.
         vec![eoie(end + 8)],
         vec![eoie(end), extension(b"TREE", b"x")],
-        // A tail that looks like one.
+        // A tail that resembles an extension.
         vec![extension(b"TREE", &eoie(12))],
         vec![extension(b"link", &[0; 20])],
         vec![extension(b"what", b"")],
@@ -121,7 +121,7 @@ fn an_index_that_another_reader_would_read_otherwise_is_refused() {
     ] {
         assert!(!with(&wrong), "{wrong:?}");
     }
-    // A name that ends earlier, or later, than its length says.
+    // A name that ends before or after its stated length.
     let mut short = plain.clone();
     short[12 + 61] -= 1;
     assert!(!is_plain(&short, 20));

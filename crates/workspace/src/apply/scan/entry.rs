@@ -1,4 +1,5 @@
-//! One look at the upper layer: what it judges by, the places and entries that it meets, the moves that it finds.
+//! The state of one pass over the upper layer: its rules, the directories and entries it visits,
+//! and the moves it finds.
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
@@ -14,29 +15,29 @@ use crate::apply::path::RelPath;
 use crate::apply::tree::Identity;
 use crate::apply::way::Ways;
 
-/// What the changes are judged by.
+/// The inputs by which changes are judged.
 #[derive(Debug)]
 pub struct Rules<'a> {
     /// The workspace's absolute path.
     pub workspace: &'a Path,
-    /// What no change may touch.
+    /// Paths that no change may touch.
     pub protected: &'a Protected,
-    /// What changed later than this was changed by a host process.
+    /// Entries that changed after this time were changed by a host process.
     pub began: (i64, i64),
 }
 
-/// One look at the upper layer.
+/// One pass over the upper layer.
 pub(super) struct Scan<'a> {
     pub(super) rules: &'a Rules<'a>,
     pub(super) root: &'a OwnedFd,
     pub(super) ways: &'a Ways<'a>,
     pub(super) moves: BTreeMap<RelPath, Move>,
-    /// Moves that an earlier look found impossible: their new place was refused.
+    /// Moves that an earlier pass found impossible because their new place was refused.
     pub(super) impossible: &'a BTreeSet<RelPath>,
     pub(super) slots: u64,
     pub(super) digests: Digests,
     pub(super) changes: Changes,
-    /// Takes what moves out of the workspace, before all other steps.
+    /// Steps that take moved directories out of the workspace, before all other steps.
     pub(super) moved_out: Vec<Planned>,
     pub(super) steps: Vec<Planned>,
 }
@@ -45,20 +46,20 @@ pub(super) struct Scan<'a> {
 #[derive(Debug)]
 pub(super) struct Move {
     pub(super) slot: u64,
-    /// What it is, to be found again; or why it stays where it is.
+    /// The directory's identity, by which it is found again, or the reason why it stays.
     pub(super) verdict: Result<Identity, Reason>,
-    /// Whether its new place could take it.
+    /// Whether its new place was accepted.
     pub(super) placed: bool,
 }
 
-/// A directory of the upper layer with all that its entries are judged by.
+/// A directory of the upper layer, with everything needed to judge its entries.
 #[derive(Clone, Copy)]
 pub(super) struct Place<'a> {
     pub(super) upper: &'a OwnedFd,
     pub(super) path: &'a RelPath,
     pub(super) lower: Option<&'a LowerHalf>,
     pub(super) zone: Zone,
-    /// Why nothing in it is applied.
+    /// Why no entry in it is applied, if so.
     pub(super) held: Option<&'a Reason>,
 }
 
@@ -67,7 +68,7 @@ pub(super) struct Entry<'a> {
     pub(super) name: &'a OsStr,
     pub(super) path: RelPath,
     pub(super) stat: FileStat,
-    /// What the workspace has at this path, once everything that moved away is gone.
+    /// The workspace's entry at this path, not counting directories that move away.
     pub(super) old: Option<FileStat>,
     pub(super) held: Option<Reason>,
 }

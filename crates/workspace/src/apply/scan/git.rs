@@ -1,4 +1,4 @@
-//! Whether a directory is, or becomes, a git directory.
+//! Detects whether a directory is, or becomes, a git directory.
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
@@ -11,7 +11,7 @@ use crate::apply::judge::{self, GIT_MAKERS, Reason, Zone};
 use crate::apply::layer::is_whiteout;
 use crate::apply::tree;
 
-/// Whether what the agent put into this directory turns it into a repository.
+/// Whether the agent's entries turn this directory into a repository.
 pub(super) fn makes_git_directory(
     place: &Place<'_>,
     names: &[std::ffi::OsString],
@@ -51,7 +51,7 @@ pub(super) fn index(place: &Place<'_>, entry: &Entry<'_>) -> io::Result<Result<(
         Ok(bytes)
     };
     let bytes = read(tree::open_file(place.upper, entry.name)?)?;
-    // The host's own; a worktree has that of the repository.
+    // Uses the host's configuration. A worktree has that of its repository.
     let config = place.lower.and_then(|lower| {
         let paths = ["config", "../../config"].map(OsStr::new);
         paths
@@ -64,7 +64,7 @@ pub(super) fn index(place: &Place<'_>, entry: &Entry<'_>) -> io::Result<Result<(
     Ok(if plain { Ok(()) } else { Err(Reason::GitIndex) })
 }
 
-/// Whether a directory of the workspace is a git directory already.
+/// Whether a directory of the workspace already is a git directory.
 pub(super) fn looks_like_git(dir: &OwnedFd) -> io::Result<bool> {
     let mut failed = None;
     let is = judge::is_git_directory(|name| {

@@ -1,4 +1,5 @@
-//! Directories that the agent moved, and what may leave its place or come to one at all.
+//! Finds directories that the agent moved, and judges which entries may leave their place or arrive
+//! at one.
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -13,10 +14,10 @@ use crate::apply::path::RelPath;
 use crate::apply::tree::{self, Identity};
 
 impl Scan<'_> {
-    /// Finds the directories that were moved, and judges whether they may leave where they are.
+    /// Finds the moved directories and judges whether they may leave their place.
     pub(super) fn find_moves(&mut self, upper: &OwnedFd, lower: &LowerHalf) -> io::Result<()> {
         self.find_moves_in(upper, &RelPath::default(), Some(lower))?;
-        // What holds a directory that cannot move cannot move either.
+        // The parent of a directory that cannot move cannot move either.
         let stuck: Vec<RelPath> = self
             .moves
             .iter()
@@ -103,8 +104,8 @@ impl Scan<'_> {
         Ok(Ok(Identity::of(&nix::sys::stat::fstat(dir)?)))
     }
 
-    /// Whether everything below a directory of the workspace may be taken away; with `to`, whether
-    /// it may be there.
+    /// Whether everything below a directory of the workspace may be taken away and, with `to`, may
+    /// be placed there.
     pub(super) fn may_leave(
         &self,
         dir: &OwnedFd,
@@ -157,7 +158,8 @@ impl Scan<'_> {
                     let target = readlinkat(dir, name.as_os_str())?;
                     let target = target.as_bytes();
                     let there = self.ways.judge(to, target)?;
-                    // What the host made may lead where it leads, and a path from / leads there still.
+                    // A link of the host may lead anywhere, and an absolute path leads to the same
+                    // place after the move.
                     let same =
                         target.first() == Some(&b'/') && there == self.ways.judge(&path, target)?;
                     if there.is_err() && !same {
@@ -177,8 +179,9 @@ impl Scan<'_> {
         Ok(Ok(()))
     }
 
-    /// Whether something may come to where the workspace has nothing. What was there when the agent
-    /// changed it was taken away by the host; what the agent gave another name is as it was below.
+    /// Whether an entry may be placed where the workspace has none. If the agent changed a copy of
+    /// an entry that the host has since removed or changed, it may not. If the agent only renamed
+    /// the entry, it is unchanged below.
     pub(super) fn may_appear(
         &self,
         place: &Place<'_>,
@@ -196,7 +199,7 @@ impl Scan<'_> {
         })
     }
 
-    /// Whether what the workspace has at this path may be taken away.
+    /// Whether the workspace's entry at this path may be taken away.
     pub(super) fn may_replace(
         &self,
         place: &Place<'_>,

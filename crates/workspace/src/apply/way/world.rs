@@ -1,4 +1,5 @@
-//! What a path may be: in the workspace as the host has it, and in the agent's view of it.
+//! The possible meanings of a path: its entry in the host's workspace, and its entry in the file
+//! view.
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -17,84 +18,85 @@ use crate::apply::layer::{LowerHalf, Relation, is_redirected, is_whiteout, relat
 use crate::apply::path::RelPath;
 use crate::apply::tree;
 
-/// Bytes of the paths that are remembered with what they are; then all are forgotten. A program makes paths that are as
-/// long as any, and leads links by way of as many as it likes.
-const REMEMBERED: usize = 64 << 20;
-/// Bytes of the paths of all links and directories below a directory.
+/// The most memory for cached paths, in bytes; the cache is emptied when it is full. A program can
+/// create the longest possible paths and lead links through any number of them.
+const MOST_CACHED: usize = 64 << 20;
+/// The most memory for the paths of all links and directories below a directory, in bytes.
 const LONGEST_PATHS: usize = 512 << 20;
 
-/// Both layers of the agent's view.
+/// Both layers of the file view.
 #[derive(Debug)]
-pub(super) struct World<'a> {
+pub(super) struct LayeredTree<'a> {
     upper: &'a OwnedFd,
     root: &'a OwnedFd,
-    known: RefCell<Known>,
+    cache: RefCell<Cache>,
 }
 
-/// What paths were found to be.
+/// A cache of the entries at paths.
 #[derive(Debug, Default)]
-struct Known {
+struct Cache {
     nodes: BTreeMap<RelPath, Rc<Node>>,
     bytes: usize,
 }
 
-/// What a path without links is, in the workspace and in the agent's view.
+/// The entries at a path without links, in the workspace and in the file view.
 #[derive(Debug, Default)]
 pub(super) struct Node {
-    /// Whether the agent's view has a directory of the upper layer there.
+    /// Whether the file view has a directory of the upper layer there.
     upper: bool,
-    /// Where the lower half of the view's directory is in the workspace.
+    /// The place of the directory's lower half in the workspace.
     lower: Option<RelPath>,
-    /// Whether it may be a directory.
+    /// Whether the path may be a directory.
     pub(super) directory: bool,
-    /// Whether it may be anything but a link.
+    /// Whether the path may be something else than a link.
     pub(super) plain: Plain,
-    /// Why no link may lead there: it may be a git directory, or lie in one; or it is on another file system.
+    /// Why no link may lead there: it may be a git directory or inside one, or it is on another
+    /// file system.
     pub(super) closed: Option<Reason>,
     pub(super) links: Vec<Link>,
 }
 
-/// Whether a path may be anything but a link.
+/// Whether a path may be something else than a link.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Plain {
-    /// It is a link, in the workspace and in the agent's view.
+    /// It is a link, both in the workspace and in the file view.
     No,
-    /// It may be.
+    /// It may be something else.
     #[default]
     Yes,
-    /// The agent's view has a directory where the workspace has a link.
+    /// The file view has a directory where the workspace has a link.
     Replaced,
 }
 
-/// What may be a link at a path.
+/// A possible link at a path.
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) target: Vec<u8>,
-    /// Whether the workspace has not the same there.
+    /// Whether the workspace does not have the same link there.
     pub(super) new: bool,
 }
 
-impl<'a> World<'a> {
-    /// The agent's view of `root`, with its changes in `upper`.
+impl<'a> LayeredTree<'a> {
+    /// The file view of `root`, with the changes in `upper`.
     pub(super) fn new(upper: &'a OwnedFd, root: &'a OwnedFd) -> Self {
         Self {
             upper,
             root,
-            known: RefCell::default(),
+            cache: RefCell::default(),
         }
     }
 
-    /// Bytes of the paths that are remembered.
+    /// Bytes of the cached paths.
     #[cfg(test)]
     pub(super) fn remembered(&self) -> usize {
-        let known = self.known.borrow();
-        known.nodes.keys().map(|path| path.0.len()).sum()
+        let cache = self.cache.borrow();
+        cache.nodes.keys().map(|path| path.0.len()).sum()
     }
 
     /// Whether the workspace has a link at `path`.
     ///
     /// # Errors
-    /// Those of reading.
+    /// Returns the error of reading the directory.
     pub(super) fn was_link(&self, path: &RelPath) -> io::Result<bool> {
         let (parent, name) = path.split();
         match Entry::of(self.root, &parent, name) {
@@ -103,12 +105,12 @@ impl<'a> World<'a> {
         }
     }
 
-    /// What is at `path`.
+    /// Finds the entries at `path`.
     ///
     /// # Errors
-    /// Those of reading.
+    /// Returns the error of reading the directories.
     pub(super) fn node(&self, path: &RelPath) -> io::Result<Rc<Node>> {
-        if let Some(node) = self.known.borrow().nodes.get(path) {
+        if let Some(node) = self.cache.borrow().nodes.get(path) {
             return Ok(Rc::clone(node));
         }
         let node = Rc::new(if path.0.is_empty() {
@@ -122,12 +124,12 @@ impl<'a> World<'a> {
                 found => found?,
             }
         });
-        let mut known = self.known.borrow_mut();
-        known.bytes += path.0.len() + size_of::<Node>();
-        if known.bytes > REMEMBERED {
-            *known = Known::default();
+        let mut cache = self.cache.borrow_mut();
+        cache.bytes += path.0.len() + size_of::<Node>();
+        if cache.bytes > MOST_CACHED {
+            *cache = Cache::default();
         }
-        known.nodes.insert(path.clone(), Rc::clone(&node));
+        cache.nodes.insert(path.clone(), Rc::clone(&node));
         Ok(node)
     }
 
@@ -218,7 +220,7 @@ impl<'a> World<'a> {
     }
 }
 
-/// An entry, by the directory that holds it.
+/// An entry, with its parent directory.
 struct Entry {
     dir: OwnedFd,
     stat: FileStat,
@@ -238,7 +240,7 @@ impl Entry {
         }
     }
 
-    /// The target, if it is a link; a directory goes to `dirs`.
+    /// Returns the target of a link. Appends a directory to `dirs`.
     fn take(self, name: &OsStr, dirs: &mut Vec<OwnedFd>) -> io::Result<Option<Vec<u8>>> {
         match tree::kind(&self.stat) {
             Kind::Symlink => Ok(Some(readlinkat(&self.dir, name)?.as_bytes().to_vec())),
@@ -251,7 +253,7 @@ impl Entry {
     }
 }
 
-/// Nothing where no entry can be.
+/// Turns errors that mean "no entry can exist there" into `None`.
 fn found<T>(done: io::Result<T>) -> io::Result<Option<T>> {
     match done {
         Ok(value) => Ok(Some(value)),
@@ -262,7 +264,7 @@ fn found<T>(done: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// Whether git may take the directory that these become for a git directory.
+/// Whether git may treat the union of these directories as a git directory.
 fn is_git(dirs: &[&OwnedFd]) -> io::Result<bool> {
     let mut failed = None;
     let is = judge::is_git_directory(|name| {
@@ -278,21 +280,22 @@ fn is_git(dirs: &[&OwnedFd]) -> io::Result<bool> {
     failed.map_or(Ok(is), Err)
 }
 
-/// What was found below a directory.
+/// The entries found below a directory.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     /// Paths of all links.
     pub(super) links: Vec<RelPath>,
-    /// Paths of all directories, each after the one that holds it.
+    /// Paths of all directories, each after its parent.
     pub(super) directories: Vec<RelPath>,
-    /// Whether the overlay notes another name for a directory.
+    /// Whether the overlay records another name for a directory.
     pub(super) moved: bool,
 }
 
-/// Looks at everything below `root` on its file system, as deep as changes are applied.
+/// Finds all links and directories below `root` on its file system, up to the depth at which
+/// changes are applied.
 ///
 /// # Errors
-/// Those of reading, and when there is too much to be held in memory.
+/// Returns the error of reading a directory, or an error when the paths exceed the memory limit.
 pub(super) fn find(root: &OwnedFd) -> io::Result<Found> {
     let device = fstat(root)?.st_dev;
     let mut seen = Found::default();
@@ -302,7 +305,11 @@ pub(super) fn find(root: &OwnedFd) -> io::Result<Found> {
         let bytes = path.0.len() + size_of::<RelPath>();
         left.checked_sub(bytes)
             .map(|after| left = after)
-            .ok_or_else(|| io::Error::other("the workspace has too many links and directories"))
+            .ok_or_else(|| {
+                io::Error::other(
+                    "the workspace has too many links and directories to check (512 MiB of paths)",
+                )
+            })
     };
     while let Some(path) = open.pop() {
         let Some(dir) = found(tree::beneath(root, &path, OFlag::O_RDONLY))? else {
