@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 
 use crate::raw;
 
-/// Creates an io_uring with one entry.
+/// Creates an `io_uring` with one entry.
 ///
 /// # Errors
 /// Returns the error of `io_uring_setup(2)`.

@@ -272,7 +272,7 @@ mod tests {
         );
         let include = Reference::Include(String::from("/t/git-credentials-1.config"));
         assert_eq!(redacted.paths, [include]);
-        // Redacting the result again changes nothing.
+        // Redacting the result again finds no credential.
         assert_eq!(
             config(left.as_bytes(), Reader::Git).keys,
             Vec::<String>::new()
