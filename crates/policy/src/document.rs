@@ -20,7 +20,7 @@ pub const MAX_DOCUMENT_BYTES: usize = 1 << 20;
 pub struct Node {
     /// Line in the document, from 1; 0 for a node that was not read from a document.
     pub line: u64,
-    /// The value.
+    /// The content of the node.
     pub value: Value,
 }
 
@@ -29,24 +29,24 @@ pub struct Node {
 pub enum Value {
     /// `null`, `~` or an empty value.
     Null,
-    /// `true` or `false`.
+    /// A boolean, `true` or `false`.
     Bool(bool),
     /// An integer that fits into 64 bits.
     Int(i64),
-    /// Any other number.
+    /// A number that is not an integer.
     Float(f64),
-    /// Text.
+    /// A string.
     Text(String),
-    /// A sequence.
+    /// A sequence of nodes.
     List(Vec<Node>),
     /// A mapping, in document order.
     Map(Vec<Entry>),
 }
 
-/// One key of a mapping.
+/// A key of a mapping, with its value.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// The key.
+    /// The name of the key.
     pub key: String,
     /// Line of the key.
     pub line: u64,

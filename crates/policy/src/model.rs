@@ -16,7 +16,7 @@ pub struct Policy {
     pub fetch: FetchKeys,
     /// Settings for CONNECT and absolute-form requests.
     pub forward: ForwardKeys,
-    /// Settings for WebSockets (`/ws`).
+    /// Settings for WebSocket connections (`/ws`).
     pub websocket: WebSocketKeys,
     /// Settings for the evidence files.
     pub recorder: RecorderKeys,

@@ -356,7 +356,7 @@ impl<'a> Field<'a> {
         Ok(Duration::from_secs(seconds))
     }
 
-    /// A duration as Pipelock writes it: `60s`, `1m30s`.
+    /// Reads a duration in Pipelock's notation: `60s`, `1m30s`.
     fn duration(&self) -> Result<Duration, PolicyError> {
         let reason = "must be a duration of whole seconds such as 60s or 1m30s";
         let seconds = whole_seconds(self.text()?).ok_or_else(|| self.invalid(reason))?;

@@ -10,7 +10,7 @@ use egress_common::verdict::Reason;
 use super::allow::AllowList;
 use super::host::Host;
 
-/// An address range.
+/// An address range, written as `address/bits`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cidr {
     base: IpAddr,

@@ -124,7 +124,7 @@ pub(super) fn own(root: &Path, text: &str) -> PathBuf {
         .lines()
         .find_map(|line| line.strip_prefix("0::/"))
         .unwrap_or_default();
-    // A path of `/..` shows that the caller's cgroup lies outside its cgroup namespace.
+    // A path of `/..` means that the caller's cgroup is outside its cgroup namespace.
     if own.starts_with("..") {
         root.to_path_buf()
     } else {
@@ -261,7 +261,7 @@ pub struct RunCgroups {
     pub relay: CgroupGuard,
     /// Holds the mediator.
     pub mediator: CgroupGuard,
-    /// `egress-<run>` itself.
+    /// The parent of the others, `egress-<run>`.
     pub run: CgroupGuard,
 }
 

@@ -36,7 +36,7 @@ pub struct Limits {
 
 /// The part of the kernel that enforces a limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Holder {
+enum LimitHolder {
     /// The agent's cgroup, for all its processes together.
     Unified,
     /// A separate cgroup in the tree of the cgroup v1 controller.
@@ -48,8 +48,8 @@ enum Holder {
 /// Where the limits of a run will be enforced, before any cgroup is created.
 #[derive(Debug)]
 pub struct Places {
-    pids: Holder,
-    memory: Holder,
+    pids: LimitHolder,
+    memory: LimitHolder,
     /// The caller's own cgroup and the parent of the run's cgroup. Limits between the two also
     /// apply to the run.
     between: (PathBuf, PathBuf),
@@ -59,13 +59,13 @@ pub struct Places {
 /// when this is dropped.
 #[derive(Debug)]
 pub struct Caps {
-    pids: Held,
-    memory: Held,
+    pids: HeldLimit,
+    memory: HeldLimit,
 }
 
 #[derive(Debug)]
-struct Held {
-    holder: Holder,
+struct HeldLimit {
+    holder: LimitHolder,
     /// The directory with its counters.
     dir: PathBuf,
 }
@@ -81,7 +81,7 @@ pub struct Reached {
 
 /// The limits that were reached by the end of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Report {
+pub struct LimitReport {
     /// Attempts to start a process that failed.
     pub processes: Reached,
     /// Processes that were killed because memory ran out.
@@ -99,11 +99,11 @@ impl Places {
         let parent = run.parent().unwrap_or(run);
         let place = |controller: &str| {
             if has(&parent.join("cgroup.subtree_control"), controller) {
-                return Holder::Unified;
+                return LimitHolder::Unified;
             }
             match legacy(&mounts, &own, controller) {
-                Some(dir) => Holder::Legacy(dir.join(cgroup::name(id))),
-                None => Holder::Resource,
+                Some(dir) => LimitHolder::Legacy(dir.join(cgroup::name(id))),
+                None => LimitHolder::Resource,
             }
         };
         let root = mountinfo::cgroup2_root(&mounts)?;
@@ -119,8 +119,8 @@ impl Places {
         [&self.pids, &self.memory]
             .into_iter()
             .filter_map(|holder| match holder {
-                Holder::Legacy(path) => Some(path.as_path()),
-                Holder::Unified | Holder::Resource => None,
+                LimitHolder::Legacy(path) => Some(path.as_path()),
+                LimitHolder::Unified | LimitHolder::Resource => None,
             })
             .collect()
     }
@@ -135,36 +135,36 @@ impl Places {
 
     fn set_at(self, limits: &Limits, run: &Path, agent: &Path) -> io::Result<Caps> {
         let between = self.between.clone();
-        let held = |holder: Holder| {
+        let held = |holder: LimitHolder| {
             let dir = match &holder {
-                Holder::Legacy(path) => path.clone(),
-                Holder::Unified | Holder::Resource => agent.to_path_buf(),
+                LimitHolder::Legacy(path) => path.clone(),
+                LimitHolder::Unified | LimitHolder::Resource => agent.to_path_buf(),
             };
-            Held { holder, dir }
+            HeldLimit { holder, dir }
         };
         for (holder, controller) in [(&self.pids, "+pids"), (&self.memory, "+memory")] {
             match holder {
-                Holder::Unified => put(run, "cgroup.subtree_control", controller)?,
-                Holder::Legacy(path) => fs::create_dir(path)?,
-                Holder::Resource => {}
+                LimitHolder::Unified => put(run, "cgroup.subtree_control", controller)?,
+                LimitHolder::Legacy(path) => fs::create_dir(path)?,
+                LimitHolder::Resource => {}
             }
         }
         let caps = Caps {
             pids: held(self.pids),
             memory: held(self.memory),
         };
-        if caps.pids.holder != Holder::Resource {
+        if caps.pids.holder != LimitHolder::Resource {
             let most = lowest(&between, "pids.max", limits.processes);
             put(&caps.pids.dir, "pids.max", &most.to_string())?;
         }
         let bytes = lowest(&between, "memory.max", limits.memory).to_string();
         match caps.memory.holder {
-            Holder::Unified => {
+            LimitHolder::Unified => {
                 put(&caps.memory.dir, "memory.max", &bytes)?;
                 // The file is missing when the kernel does not account for swap.
                 put_if_present(&caps.memory.dir, "memory.swap.max", "0")?;
             }
-            Holder::Legacy(_) => {
+            LimitHolder::Legacy(_) => {
                 put(&caps.memory.dir, "memory.limit_in_bytes", &bytes)?;
                 put_if_present(&caps.memory.dir, "memory.memsw.limit_in_bytes", &bytes)?;
                 // Cgroup v1 accounts for TCP memory only if it has its own limit. The limit is
@@ -173,7 +173,7 @@ impl Places {
                 let tcp = (limits.shares.tcp_bytes / 8 * 7).to_string();
                 put_if_present(&caps.memory.dir, "memory.kmem.tcp.limit_in_bytes", &tcp)?;
             }
-            Holder::Resource => {}
+            LimitHolder::Resource => {}
         }
         Ok(caps)
     }
@@ -186,7 +186,7 @@ impl Caps {
     pub fn join(&self) -> Vec<PathBuf> {
         let mut files: Vec<PathBuf> = [&self.pids, &self.memory]
             .into_iter()
-            .filter(|held| matches!(held.holder, Holder::Legacy(_)))
+            .filter(|held| matches!(held.holder, LimitHolder::Legacy(_)))
             .map(|held| held.dir.join("tasks"))
             .collect();
         files.dedup();
@@ -195,19 +195,19 @@ impl Caps {
 
     /// Whether each process gets a limit on its data segment because no controller limits memory.
     pub fn limits_data(&self) -> bool {
-        self.memory.holder == Holder::Resource
+        self.memory.holder == LimitHolder::Resource
     }
 
     /// Reads how often each limit was reached.
     ///
     /// # Errors
     /// Fails when a counter cannot be read.
-    pub fn report(&self) -> io::Result<Report> {
+    pub fn report(&self) -> io::Result<LimitReport> {
         let (events, word) = match self.memory.holder {
-            Holder::Unified => ("memory.events", "oom_kill"),
-            Holder::Legacy(_) | Holder::Resource => ("memory.oom_control", "oom_kill"),
+            LimitHolder::Unified => ("memory.events", "oom_kill"),
+            LimitHolder::Legacy(_) | LimitHolder::Resource => ("memory.oom_control", "oom_kill"),
         };
-        Ok(Report {
+        Ok(LimitReport {
             processes: self.pids.reached(
                 "pids.events",
                 "max",
@@ -220,12 +220,12 @@ impl Caps {
     }
 }
 
-impl Held {
+impl HeldLimit {
     fn reached(&self, events: &str, word: &str, resource: &'static str) -> io::Result<Reached> {
         let held_by = match self.holder {
-            Holder::Unified => "cgroup v2",
-            Holder::Legacy(_) => "cgroup v1",
-            Holder::Resource => {
+            LimitHolder::Unified => "cgroup v2",
+            LimitHolder::Legacy(_) => "cgroup v1",
+            LimitHolder::Resource => {
                 return Ok(Reached {
                     held_by: resource,
                     times: None,
@@ -244,7 +244,7 @@ impl Held {
 impl Drop for Caps {
     fn drop(&mut self) {
         for held in [&self.pids, &self.memory] {
-            if let Holder::Legacy(path) = &held.holder {
+            if let LimitHolder::Legacy(path) = &held.holder {
                 // If this fails, the directory is found again through its entry in the run's
                 // directory.
                 drop(cgroup::remove_dir(path));
@@ -350,8 +350,8 @@ mod tests {
         fs::create_dir(&agent).unwrap();
         fs::write(agent.join("memory.swap.max"), "max").unwrap();
         let places = Places {
-            pids: Holder::Unified,
-            memory: Holder::Unified,
+            pids: LimitHolder::Unified,
+            memory: LimitHolder::Unified,
             between: (dir.path().into(), dir.path().into()),
         };
         let limits = Limits {

@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 /// The used fields of one line of mountinfo.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
-    /// Mount id.
+    /// The kernel's id of the mount.
     pub id: u64,
     /// The mount point, as seen by this process.
     pub target: PathBuf,
     /// The directory of the file system that is mounted.
     pub root: PathBuf,
-    /// File system type.
+    /// The file system type, such as `ext4`.
     pub fstype: String,
-    /// Options of the file system itself.
+    /// Options of the file system, as opposed to those of the mount.
     pub options: String,
 }
 

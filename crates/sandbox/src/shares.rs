@@ -36,7 +36,7 @@ pub struct Shares {
     pub sockets: u64,
     /// TCP memory, in bytes.
     pub tcp_bytes: u64,
-    /// Processes and threads.
+    /// Processes and threads together.
     pub processes: u64,
 }
 

@@ -27,7 +27,7 @@ pub struct Channel<S, R> {
 /// A message with its descriptors.
 #[derive(Debug)]
 pub struct Received<R> {
-    /// The message.
+    /// The parsed message.
     pub message: R,
     /// The descriptors, with close-on-exec set.
     pub fds: Vec<OwnedFd>,
@@ -53,7 +53,7 @@ pub enum ChannelError {
         /// The received message, in `Debug` form.
         received: String,
     },
-    /// A system call failed.
+    /// A system call on the socket failed.
     #[error("its control socket failed")]
     Io(#[from] io::Error),
 }

@@ -35,8 +35,8 @@ pub fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
         }
         _ => {}
     }
-    // SAFETY: the descriptor is open. It came with the `execve` and was not taken before, or it had the flag, so no
-    // object owns it. The lock keeps other threads from taking it meanwhile.
+    // SAFETY: the descriptor is open. It was inherited through `execve` and not taken before, because it would have the
+    // flag otherwise, so no object owns it. The lock keeps other threads from taking it meanwhile.
     let taken = unsafe { OwnedFd::from_raw_fd(fd) };
     fcntl_setfd(&taken, FdFlags::CLOEXEC)?;
     Ok(taken)

@@ -266,7 +266,7 @@ fn clone(placement: Placement<'_>) -> io::Result<Option<Child>> {
         size_of::<libc::clone_args>(),
     ];
     // SAFETY: `arguments` is a block of the given size, and the kernel writes a descriptor to `pidfd`. The child has its own
-    // memory, since `CLONE_VM` is not among the flags (checked), and without a stack it goes on here, as after fork(2).
+    // memory, since `CLONE_VM` is not among the flags (checked), and without a stack it continues here, as after fork(2).
     // This thread is the only one (checked), so no lock of the C library is held in the child.
     let pid = unsafe { raw::call(libc::SYS_clone3, block) }?;
     if pid == 0 {
@@ -274,7 +274,7 @@ fn clone(placement: Placement<'_>) -> io::Result<Option<Child>> {
     }
     Ok(Some(Child {
         pid: Pid::from_raw(i32::try_from(pid).map_err(io::Error::other)?),
-        // SAFETY: with `CLONE_PIDFD` the kernel has just made this descriptor.
+        // SAFETY: with `CLONE_PIDFD` the kernel has just created this descriptor.
         pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
     }))
 }
@@ -306,8 +306,9 @@ pub fn fork_with<T: Serialize + DeserializeOwned>(
     if let Some(child) = fork()? {
         return Ok(child);
     }
-    // SAFETY: `work` is a function without captures, and what it is given was text, so it has no object of this process
-    // but `kept`. It runs alone (`fork`), and this function does not return: no other object is used or dropped.
+    // SAFETY: `work` is a function without captures, and its argument is parsed from text, so `kept` is its only object of
+    // this process. It runs in a single thread (`fork`), and this function does not return, so no other object is used or
+    // dropped.
     let closed = unsafe { fd::close_others(&kept) };
     let done = closed.and_then(|()| work(kept, serde_json::from_slice(&given)?));
     exit_now(i32::from(done.is_err()))

@@ -294,7 +294,7 @@ pub fn line(text: &str) -> Option<Cow<'_, str>> {
 
 /// Whether a value still contains a credential after users were removed from its URLs.
 fn holds_secret(value: &str) -> bool {
-    // `user:password@host:path`
+    // Matches `user:password@host:path`.
     let has_password = |word: &str| {
         let user = word.split_once('@').map_or("", |(user, _)| user);
         !word.contains("://") && user.contains(':') && !user.contains('/')

@@ -28,10 +28,9 @@ pub fn mount_overlay(tree: &impl AsFd, lower: &Path, store: &OwnedFd, at: &Path)
 /// itself, at `joined`, of the workspace and of `hides`, in which the name is a whiteout. All three
 /// are empty directories. The kernel records no origins of files in such an overlay, so applying
 /// changes restores a file that the host removed during the run.
-/// such an overlay, so a file that the host removed during the run is there again afterwards.
 ///
+/// # Errors
 /// Fails like [`mount_overlay`].
-/// As [`mount_overlay`].
 pub fn mount_overlay_inside(
     tree: &impl AsFd,
     [lower, hides, joined]: [&Path; 3],

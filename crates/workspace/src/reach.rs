@@ -28,7 +28,7 @@ pub struct Reach {
     root: OwnedFd,
 }
 
-/// A regular file.
+/// A regular file that was read.
 #[derive(Debug)]
 pub struct Found {
     /// Its content, up to the requested length.
@@ -50,7 +50,7 @@ impl Reach {
         })
     }
 
-    /// The workspace.
+    /// The path of the workspace.
     pub fn workspace(&self) -> &Path {
         &self.workspace
     }
@@ -157,7 +157,7 @@ impl Reach {
     }
 }
 
-/// Opens `path`, if any user could.
+/// Opens `path` outside of the workspace, if any user could open it.
 fn outside(path: &Path) -> io::Result<Option<OwnedFd>> {
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let mut place = open("/", flags | OFlag::O_DIRECTORY, Mode::empty())?;

@@ -67,9 +67,9 @@ pub struct About {
 /// The purpose of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// The upper layer of an overlay.
+    /// The store holds the upper layer of an overlay.
     Layer,
-    /// A copy of the workspace.
+    /// The store holds a copy of the workspace.
     Copy,
 }
 

@@ -7,7 +7,7 @@ use audit_packet::format::boundary::Program;
 use audit_packet::posture::NO_WAY_OUT;
 use ed25519_dalek::SigningKey;
 use egress_sandbox::child::seccomp;
-use egress_sandbox::probe::model::{Outcome, all_denied};
+use egress_sandbox::probe::model::{ProbeOutcome, all_denied};
 use egress_sys::clock;
 use egress_workspace::users::AGENT_NAME;
 use pipelock_receipts::capsule::{self, Claims, ContainLaunch, Containment, KernelRule, Signed};
@@ -51,7 +51,10 @@ impl Measurement {
         let filter = seccomp::digest(false).map_err(std::io::Error::other);
         let filter = system("make the agent's filter", filter)?;
         let is_closed = |probe: &egress_sandbox::probe::model::ProbeResult| {
-            matches!(probe.outcome, Outcome::Denied | Outcome::NotApplicable)
+            matches!(
+                probe.outcome,
+                ProbeOutcome::Denied | ProbeOutcome::NotApplicable
+            )
         };
         Ok(Self {
             containment: Containment {

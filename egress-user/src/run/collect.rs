@@ -11,7 +11,7 @@ use audit_packet::format::rows::EndRow;
 use egress_common::abi::Counter;
 use egress_pipelock::evidence;
 use egress_pipelock::facts::Facts;
-use egress_sandbox::limits::Report;
+use egress_sandbox::limits::LimitReport;
 use egress_sys::channel::ChannelError;
 use egress_sys::clock;
 use egress_sys::privileges::Enforced;
@@ -50,7 +50,7 @@ const ENDING_BYTES: u64 = 64 << 20;
 #[derive(Debug)]
 pub struct Reached {
     /// Processes and memory.
-    pub cgroups: Option<Report>,
+    pub cgroups: Option<LimitReport>,
     /// Scratch directories that are full.
     pub full: Vec<PathBuf>,
 }

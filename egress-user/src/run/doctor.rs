@@ -8,7 +8,7 @@ use egress_common::abi::Config;
 use egress_common::names::{ADDRCONFIG_V6, DEFAULT_PROXY_PORT};
 use egress_sandbox::cgroup::RunCgroups;
 use egress_sandbox::layers::Layers;
-use egress_sandbox::probe::model::{Outcome, ProbeResult};
+use egress_sandbox::probe::model::{ProbeOutcome, ProbeResult};
 use egress_sandbox::view::View;
 use egress_sys::{netdev, process};
 use egress_workspace::users::UserLease;
@@ -101,14 +101,14 @@ pub fn probed(results: &Result<Vec<ProbeResult>, String>) -> Check {
             return Check::missing(name, error.clone(), "a run here ends in the same way");
         }
     };
-    let with = |outcome: Outcome| results.iter().filter(move |one| one.outcome == outcome);
-    let mut open = with(Outcome::Reachable).chain(with(Outcome::ControlFailed));
+    let with = |outcome: ProbeOutcome| results.iter().filter(move |one| one.outcome == outcome);
+    let mut open = with(ProbeOutcome::Reachable).chain(with(ProbeOutcome::ControlFailed));
     let seen = format!(
         "{} denied, {} not applicable, {} reachable, {} without a control",
-        with(Outcome::Denied).count(),
-        with(Outcome::NotApplicable).count(),
-        with(Outcome::Reachable).count(),
-        with(Outcome::ControlFailed).count()
+        with(ProbeOutcome::Denied).count(),
+        with(ProbeOutcome::NotApplicable).count(),
+        with(ProbeOutcome::Reachable).count(),
+        with(ProbeOutcome::ControlFailed).count()
     );
     match open.next() {
         None => Check::ok(name, seen),

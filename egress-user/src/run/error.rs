@@ -3,7 +3,7 @@ use std::io;
 use std::path::PathBuf;
 
 use egress_pipelock::PipelockError;
-use egress_sandbox::probe::model::{Outcome, ProbeResult};
+use egress_sandbox::probe::model::{ProbeOutcome, ProbeResult};
 use pipelock_receipts::findings::visible;
 
 use crate::bpf::BpfError;
@@ -139,7 +139,7 @@ fn open(probes: &[ProbeResult]) -> String {
     let words = |probe: &ProbeResult| {
         let name = &probe.name;
         let detail = visible(&probe.detail);
-        if probe.outcome != Outcome::ControlFailed {
+        if probe.outcome != ProbeOutcome::ControlFailed {
             format!("probe {name} succeeded ({detail})")
         } else if probe.control.succeeded {
             format!("probe {name} could not be made ({detail})")

@@ -9,7 +9,7 @@ use audit_packet::format::boundary::{Control, Probe, ProbeCounts, Probes};
 use egress_sandbox::cgroup::RunCgroups;
 use egress_sandbox::child::protocol::Sockets;
 use egress_sandbox::probe::control::{self, FromControls, GatesAttached, StandIns};
-use egress_sandbox::probe::model::{Attempt, Outcome, ProbeResult};
+use egress_sandbox::probe::model::{Observation, ProbeOutcome, ProbeResult};
 use egress_sandbox::probe::scene::{Owned, Scene, Side, Target, Targets};
 use egress_sandbox::probe::{Found, PROBES};
 use egress_sys::channel::{Channel, ChannelError};
@@ -224,17 +224,17 @@ fn arrived(sockets: &Sockets<OwnedFd>) -> io::Result<Vec<u16>> {
 /// One result for each probe, in their order. One that nobody made is told like one that broke.
 fn conclude(inside: &Found, arrived: &[u16], outside: &Found) -> Vec<ProbeResult> {
     let take = |found: &Found, name: &str| {
-        let same = |(one, _): &&(String, Attempt)| one == name;
+        let same = |(one, _): &&(String, Observation)| one == name;
         found.iter().find(same).map(|(_, attempt)| attempt.clone())
     };
     let at_relay =
-        |to| Attempt::Refused(format!("a connection to {to} came to the relay's listener"));
+        |to| Observation::Refused(format!("a connection to {to} came to the relay's listener"));
     let elsewhere =
-        |to| Attempt::Reached(format!("a connection to {to} did not come to the relay"));
+        |to| Observation::Reached(format!("a connection to {to} did not come to the relay"));
     names()
         .map(|name| {
             let attempt = take(inside, name)
-                .unwrap_or_else(|| Attempt::Broken(String::from("it was not made")))
+                .unwrap_or_else(|| Observation::Broken(String::from("it was not made")))
                 .settled(arrived, at_relay, elsewhere);
             ProbeResult::conclude(name, attempt, take(outside, name))
         })
@@ -397,7 +397,7 @@ impl Probed {
 
     /// What `boundary.json` says of them.
     pub fn record(&self, accepted: &[String]) -> Probes {
-        let count = |outcome: Outcome| {
+        let count = |outcome: ProbeOutcome| {
             let same = |probe: &&ProbeResult| probe.outcome == outcome;
             self.results.iter().filter(same).count() as u64
         };
@@ -413,10 +413,10 @@ impl Probed {
         Probes {
             results: self.results.iter().map(probe).collect(),
             counts: ProbeCounts {
-                denied: count(Outcome::Denied),
-                reachable: count(Outcome::Reachable),
-                not_applicable: count(Outcome::NotApplicable),
-                control_failed: count(Outcome::ControlFailed),
+                denied: count(ProbeOutcome::Denied),
+                reachable: count(ProbeOutcome::Reachable),
+                not_applicable: count(ProbeOutcome::NotApplicable),
+                control_failed: count(ProbeOutcome::ControlFailed),
             },
             accepted_risks: accepted.iter().map(Into::into).collect(),
             seen_by_hooks: self.seen_by_hooks as u64,
@@ -434,13 +434,13 @@ mod tests {
         assert!(names().eq(audit_packet::required::PROBES));
     }
 
-    fn probed(outcomes: &[(&str, Outcome)]) -> Probed {
-        let result = |(name, outcome): &(&str, Outcome)| ProbeResult {
+    fn probed(outcomes: &[(&str, ProbeOutcome)]) -> Probed {
+        let result = |(name, outcome): &(&str, ProbeOutcome)| ProbeResult {
             name: (*name).to_owned(),
             outcome: *outcome,
             detail: String::from("what was seen"),
             control: model::Control {
-                succeeded: *outcome != Outcome::ControlFailed,
+                succeeded: *outcome != ProbeOutcome::ControlFailed,
                 detail: String::from("why"),
             },
         };
@@ -453,10 +453,10 @@ mod tests {
     #[test]
     fn open_boundary_stops_the_run_unless_each_hole_is_accepted() {
         let probed = probed(&[
-            ("udp", Outcome::Reachable),
-            ("route", Outcome::ControlFailed),
-            ("dns_udp", Outcome::Denied),
-            ("vsock_socket", Outcome::NotApplicable),
+            ("udp", ProbeOutcome::Reachable),
+            ("route", ProbeOutcome::ControlFailed),
+            ("dns_udp", ProbeOutcome::Denied),
+            ("vsock_socket", ProbeOutcome::NotApplicable),
         ]);
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         let judged = |accepted: &[&str]| {

@@ -150,7 +150,7 @@ pub enum ToInit {
     },
     /// The boundary is closed and the mediator is ready, so init starts the command.
     Go,
-    /// Deliver a signal to the command's process group.
+    /// Init delivers a signal to the command's process group.
     Signal {
         /// The signal's number.
         number: i32,

@@ -23,7 +23,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::files::SERVICES;
 use super::kernel::TRACEFS;
-use super::model::Attempt;
+use super::model::Observation;
 use super::network::{
     BY_IPV6, DATAGRAMS, ELSEWHERE, ELSEWHERE_V6, METADATA, METADATA_PORT, METADATA_V6, PORTS,
 };
@@ -312,15 +312,16 @@ impl Network {
             }
         }
         let came = |name: &str| datagrams.iter().any(|one| one == name.as_bytes());
-        let settle = |(name, attempt): (String, Attempt)| {
+        let settle = |(name, attempt): (String, Observation)| {
             let lost = DATAGRAMS.contains(&name.as_str()) && !came(&name);
             let attempt = if !self.ipv6 && BY_IPV6.contains(&name.as_str()) {
-                Attempt::Absent(String::from("this machine has no IPv6"))
-            } else if lost && matches!(attempt, Attempt::Reached(_)) {
-                Attempt::Refused(String::from("the datagram was sent and did not arrive"))
+                Observation::Absent(String::from("this machine has no IPv6"))
+            } else if lost && matches!(attempt, Observation::Reached(_)) {
+                Observation::Refused(String::from("the datagram was sent and did not arrive"))
             } else {
-                let lost = |to| Attempt::Refused(format!("a connection to {to} did not arrive"));
-                attempt.settled(&arrived, Attempt::Reached, lost)
+                let lost =
+                    |to| Observation::Refused(format!("a connection to {to} did not arrive"));
+                attempt.settled(&arrived, Observation::Reached, lost)
             };
             (name, attempt)
         };

@@ -10,7 +10,7 @@ use egress_sys::attempt;
 use nix::unistd::{AccessFlags, access};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::model::Attempt;
+use super::model::Observation;
 use super::scene::{Owned, Scene, Side};
 use super::tried::{Tried, reached, refused};
 
@@ -175,7 +175,7 @@ pub(super) fn posix_shared_memory(scene: &Scene) -> Tried {
 /// Opens `owned` for reading. A different, empty file or directory at the path counts as denied.
 fn read(owned: Option<&Owned>, absent: &str) -> Tried {
     let Some(owned) = owned else {
-        return Ok(Attempt::Absent(absent.to_owned()));
+        return Ok(Observation::Absent(absent.to_owned()));
     };
     let mut options = OpenOptions::new();
     let options = options.read(true).custom_flags(libc::O_NONBLOCK);
@@ -196,7 +196,7 @@ fn read(owned: Option<&Owned>, absent: &str) -> Tried {
 /// Opens `owned` for writing; for a directory, opens a new unnamed file in it. Nothing is written.
 fn write(owned: Option<&Owned>, absent: &str) -> Tried {
     let Some(owned) = owned else {
-        return Ok(Attempt::Absent(absent.to_owned()));
+        return Ok(Observation::Absent(absent.to_owned()));
     };
     let path = &owned.path;
     let meta = fs::metadata(path)?;
@@ -268,7 +268,7 @@ pub(super) fn runner_command_files(scene: &Scene) -> Tried {
     let mut last = write(scene.command_files.first(), "the caller has no such files");
     for file in &scene.command_files {
         last = write(Some(file), "");
-        if matches!(last, Ok(Attempt::Reached(_))) {
+        if matches!(last, Ok(Observation::Reached(_))) {
             break;
         }
     }
@@ -279,7 +279,7 @@ pub(super) fn runner_tokens(scene: &Scene) -> Tried {
     let has = |name: &&String| scene.environment.contains(name);
     match (scene.tokens.iter().find(has), scene.tokens.is_empty()) {
         (Some(name), _) => reached(format!("{name} is in the environment")),
-        (None, true) => Ok(Attempt::Absent(String::from(
+        (None, true) => Ok(Observation::Absent(String::from(
             "the caller has no such token",
         ))),
         (None, false) => refused("no token is in the environment"),

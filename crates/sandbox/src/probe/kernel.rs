@@ -9,7 +9,7 @@ use egress_sys::attempt;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
-use super::model::Attempt;
+use super::model::Observation;
 use super::scene::{Scene, Side};
 use super::tried::{Tried, reached, refused};
 
@@ -17,7 +17,7 @@ pub(super) fn io_uring(scene: &Scene) -> Tried {
     let off = fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
     if scene.side == Side::Outside && off.is_ok_and(|off| off.trim() == "2") {
         let why = String::from("kernel.io_uring_disabled is 2");
-        return Ok(Attempt::Absent(why));
+        return Ok(Observation::Absent(why));
     }
     attempt::io_uring()?;
     reached("an io_uring was created")

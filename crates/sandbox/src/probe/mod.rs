@@ -18,7 +18,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 
 use egress_sys::process;
-use model::Attempt;
+use model::Observation;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -29,7 +29,7 @@ use tried::{
     TERMINAL, Tried, is_refusal,
 };
 
-/// One probe.
+/// A probe, with everything needed to run it and its control.
 #[derive(Debug, Clone, Copy)]
 pub struct Probe {
     /// Its name on the command line and in the packet.
@@ -208,7 +208,7 @@ pub const PROBES: [Probe; 88] = [
 ];
 
 /// The results of one process, each with the name of its probe.
-pub type Found = Vec<(String, Attempt)>;
+pub type Found = Vec<(String, Observation)>;
 
 /// Runs every probe inside the boundary.
 ///
@@ -289,14 +289,14 @@ fn finish(child: ProbeProcess<'_>, found: &mut Found) -> io::Result<()> {
         };
         let attempt = match (killed_by, probe.name) {
             (Some(Signal::SIGSYS), _) => {
-                Attempt::Refused(String::from("the kernel killed the process with SIGSYS"))
+                Observation::Refused(String::from("the kernel killed the process with SIGSYS"))
             }
             (Some(Signal::SIGSEGV), "syscall_32bit") => {
-                Attempt::Absent(String::from("this kernel has no 32-bit system call entry"))
+                Observation::Absent(String::from("this kernel has no 32-bit system call entry"))
             }
             _ => {
                 let end = process::describe_end(status);
-                Attempt::Broken(format!("its process ended with {end} and without a result"))
+                Observation::Broken(format!("its process ended with {end} and without a result"))
             }
         };
         received.push((probe.name.to_owned(), attempt));
@@ -305,19 +305,19 @@ fn finish(child: ProbeProcess<'_>, found: &mut Found) -> io::Result<()> {
     Ok(())
 }
 
-fn attempt(scene: &Scene, probe: &Probe) -> Attempt {
+fn attempt(scene: &Scene, probe: &Probe) -> Observation {
     classify(scene.side, (probe.attempt)(scene), probe.refusals)
 }
 
 /// Classifies the result of a probe. `refusals` are the errors that count as denied.
-fn classify(side: Side, tried: Tried, refusals: Refusals) -> Attempt {
+fn classify(side: Side, tried: Tried, refusals: Refusals) -> Observation {
     match tried {
         Ok(attempt) => attempt,
         Err(error) if side == Side::Outside && kernel_lacks(&error) => {
-            Attempt::Absent(format!("this kernel does not support it: {error}"))
+            Observation::Absent(format!("this kernel does not support it: {error}"))
         }
-        Err(error) if is_refusal(&error, refusals) => Attempt::Refused(error.to_string()),
-        Err(error) => Attempt::Broken(format!(
+        Err(error) if is_refusal(&error, refusals) => Observation::Refused(error.to_string()),
+        Err(error) => Observation::Broken(format!(
             "it failed for another reason than the boundary: {error}"
         )),
     }
@@ -348,11 +348,11 @@ mod tests {
             let error = io::Error::from_raw_os_error(errno);
             classify(Side::Inside, Err(error), SOCKET)
         };
-        assert!(matches!(met(libc::EPERM), Attempt::Refused(_)));
+        assert!(matches!(met(libc::EPERM), Observation::Refused(_)));
         for errno in [libc::EMFILE, libc::ENOMEM, libc::EINVAL] {
-            assert!(matches!(met(errno), Attempt::Broken(_)), "{errno}");
+            assert!(matches!(met(errno), Observation::Broken(_)), "{errno}");
         }
         let other = classify(Side::Inside, Err(io::Error::other("a defect")), SOCKET);
-        assert!(matches!(other, Attempt::Broken(_)));
+        assert!(matches!(other, Observation::Broken(_)));
     }
 }

@@ -4,10 +4,10 @@ use serde::{Deserialize, Serialize};
 /// The result of one try, on either side of the boundary.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Attempt {
-    /// It succeeded.
+pub enum Observation {
+    /// The try succeeded; the text names what it reached.
     Reached(String),
-    /// It failed.
+    /// The try was denied; the text is the error.
     Refused(String),
     /// The target does not exist here.
     Absent(String),
@@ -22,8 +22,8 @@ pub enum Attempt {
     Broken(String),
 }
 
-impl Attempt {
-    /// Resolves [`Attempt::Connected`] by the source ports of the connections that `arrived` at a
+impl Observation {
+    /// Resolves [`Observation::Connected`] by the source ports of the connections that `arrived` at a
     /// listener: `there` builds the result if the connection arrived, `elsewhere` builds it
     /// otherwise.
     #[must_use]
@@ -51,7 +51,7 @@ pub struct ProbeResult {
     /// The name of the probe.
     pub name: String,
     /// The conclusion.
-    pub outcome: Outcome,
+    pub outcome: ProbeOutcome,
     /// The error that the probe received inside, or what it reached.
     pub detail: String,
     /// The same try from outside.
@@ -61,7 +61,7 @@ pub struct ProbeResult {
 /// The conclusion from a probe and its control.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum ProbeOutcome {
     /// The probe failed inside, and the control succeeded outside.
     Denied,
     /// The probe succeeded inside, so the boundary has a hole.
@@ -72,7 +72,7 @@ pub enum Outcome {
     ControlFailed,
 }
 
-impl Outcome {
+impl ProbeOutcome {
     /// Whether the run stops unless the caller accepted this probe by name.
     pub fn stops_the_run(self) -> bool {
         match self {
@@ -104,27 +104,29 @@ pub struct Control {
 
 impl ProbeResult {
     /// Draws the conclusion from both sides. Without a control, nothing is proven.
-    pub fn conclude(name: &str, inside: Attempt, outside: Option<Attempt>) -> Self {
+    pub fn conclude(name: &str, inside: Observation, outside: Option<Observation>) -> Self {
         let outside =
-            outside.unwrap_or_else(|| Attempt::Broken(String::from("the control did not run")));
+            outside.unwrap_or_else(|| Observation::Broken(String::from("the control did not run")));
         let (control, proof) = match outside {
-            Attempt::Reached(detail) => (detail, Outcome::Denied),
-            Attempt::Absent(detail) => (detail, Outcome::NotApplicable),
-            Attempt::Refused(detail) | Attempt::Broken(detail) => (detail, Outcome::ControlFailed),
-            Attempt::Connected { to, .. } => (to, Outcome::ControlFailed),
+            Observation::Reached(detail) => (detail, ProbeOutcome::Denied),
+            Observation::Absent(detail) => (detail, ProbeOutcome::NotApplicable),
+            Observation::Refused(detail) | Observation::Broken(detail) => {
+                (detail, ProbeOutcome::ControlFailed)
+            }
+            Observation::Connected { to, .. } => (to, ProbeOutcome::ControlFailed),
         };
         let (detail, outcome) = match inside {
-            Attempt::Reached(detail) => (detail, Outcome::Reachable),
-            Attempt::Connected { to, .. } => (to, Outcome::Reachable),
-            Attempt::Refused(detail) | Attempt::Absent(detail) => (detail, proof),
-            Attempt::Broken(detail) => (detail, Outcome::ControlFailed),
+            Observation::Reached(detail) => (detail, ProbeOutcome::Reachable),
+            Observation::Connected { to, .. } => (to, ProbeOutcome::Reachable),
+            Observation::Refused(detail) | Observation::Absent(detail) => (detail, proof),
+            Observation::Broken(detail) => (detail, ProbeOutcome::ControlFailed),
         };
         Self {
             name: name.to_owned(),
             outcome,
             detail,
             control: Control {
-                succeeded: proof == Outcome::Denied,
+                succeeded: proof == ProbeOutcome::Denied,
                 detail: control,
             },
         }
@@ -136,7 +138,7 @@ pub fn all_denied(results: &[ProbeResult], names: &[&str]) -> bool {
     names.iter().all(|name| {
         results
             .iter()
-            .any(|probe| probe.name == *name && probe.outcome == Outcome::Denied)
+            .any(|probe| probe.name == *name && probe.outcome == ProbeOutcome::Denied)
     })
 }
 
@@ -148,40 +150,41 @@ mod tests {
     fn refusal_counts_only_where_the_same_attempt_succeeded_outside() {
         let text = || String::from("x");
         let outcome = |inside, outside| ProbeResult::conclude("udp", inside, outside).outcome;
-        let refused = || Attempt::Refused(text());
+        let refused = || Observation::Refused(text());
         assert_eq!(
-            outcome(refused(), Some(Attempt::Reached(text()))),
-            Outcome::Denied
+            outcome(refused(), Some(Observation::Reached(text()))),
+            ProbeOutcome::Denied
         );
         assert_eq!(
-            outcome(refused(), Some(Attempt::Absent(text()))),
-            Outcome::NotApplicable
+            outcome(refused(), Some(Observation::Absent(text()))),
+            ProbeOutcome::NotApplicable
         );
-        for outside in [Some(refused()), Some(Attempt::Broken(text())), None] {
-            assert_eq!(outcome(refused(), outside), Outcome::ControlFailed);
+        for outside in [Some(refused()), Some(Observation::Broken(text())), None] {
+            assert_eq!(outcome(refused(), outside), ProbeOutcome::ControlFailed);
         }
         // A hole counts whatever the control's result is; a probe that did not run is not a denial.
-        for outside in [Some(Attempt::Reached(text())), Some(refused()), None] {
+        for outside in [Some(Observation::Reached(text())), Some(refused()), None] {
             assert_eq!(
-                outcome(Attempt::Reached(text()), outside.clone()),
-                Outcome::Reachable
+                outcome(Observation::Reached(text()), outside.clone()),
+                ProbeOutcome::Reachable
             );
             assert_eq!(
-                outcome(Attempt::Broken(text()), outside),
-                Outcome::ControlFailed
+                outcome(Observation::Broken(text()), outside),
+                ProbeOutcome::ControlFailed
             );
         }
     }
 
     #[test]
     fn connection_is_refused_only_if_it_arrived_at_the_relay() {
-        let connected = || Attempt::Connected {
+        let connected = || Observation::Connected {
             from: 7,
             to: String::from("192.0.2.1:443"),
         };
-        let settled =
-            |arrived: &[u16]| connected().settled(arrived, Attempt::Refused, Attempt::Reached);
-        assert!(matches!(settled(&[6, 7]), Attempt::Refused(_)));
-        assert!(matches!(settled(&[6]), Attempt::Reached(_)));
+        let settled = |arrived: &[u16]| {
+            connected().settled(arrived, Observation::Refused, Observation::Reached)
+        };
+        assert!(matches!(settled(&[6, 7]), Observation::Refused(_)));
+        assert!(matches!(settled(&[6]), Observation::Reached(_)));
     }
 }

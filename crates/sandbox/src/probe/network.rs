@@ -9,7 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, SockaddrIn, sendmsg};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::model::Attempt;
+use super::model::Observation;
 use super::scene::{Scene, Side};
 use super::tried::{Tried, reached, refused};
 
@@ -42,7 +42,7 @@ fn family(scene: &Scene, protocol: &str, domain: i32, kind: Type) -> Tried {
     if scene.side == Side::Outside
         && let Err(why) = scene.has_protocol(protocol)
     {
-        return Ok(Attempt::Absent(why));
+        return Ok(Observation::Absent(why));
     }
     socket(Domain::from(domain), kind, 0)
 }
@@ -51,7 +51,7 @@ fn family(scene: &Scene, protocol: &str, domain: i32, kind: Type) -> Tried {
 /// filter runs, so a protocol that is not loaded is not tried at all.
 fn protocol(scene: &Scene, name: &str, kind: Type, number: i32) -> Tried {
     match scene.has_protocol(name) {
-        Err(why) => Ok(Attempt::Absent(why)),
+        Err(why) => Ok(Observation::Absent(why)),
         Ok(()) => socket(Domain::IPV4, kind, number),
     }
 }
@@ -205,7 +205,7 @@ fn by_ipv6(scene: &Scene, tried: Tried) -> Tried {
         Some(libc::EADDRNOTAVAIL | libc::ENETUNREACH | libc::ENOPROTOOPT)
             if scene.side == Side::Outside =>
         {
-            Ok(Attempt::Absent(format!(
+            Ok(Observation::Absent(format!(
                 "this machine has no IPv6: {error}"
             )))
         }
@@ -258,7 +258,7 @@ fn connected(socket: &Socket, to: SocketAddr, outcome: io::Result<()>) -> Tried 
     match outcome {
         Ok(()) => {
             let from = socket.local_addr()?.as_socket();
-            Ok(Attempt::Connected {
+            Ok(Observation::Connected {
                 from: from.map_or(0, |from| from.port()),
                 to: to.to_string(),
             })
@@ -275,7 +275,7 @@ fn connected(socket: &Socket, to: SocketAddr, outcome: io::Result<()>) -> Tried 
     reason = "callers return this value as a Tried"
 )]
 fn no_local_listener(to: SocketAddr) -> Tried {
-    Ok(Attempt::Connected {
+    Ok(Observation::Connected {
         from: 0,
         to: to.to_string(),
     })
@@ -345,12 +345,12 @@ fn first_in(
 ) -> Tried {
     let table = fs::read_to_string(path);
     let Ok(table) = table else {
-        return Ok(Attempt::Broken(format!("cannot read {path}")));
+        return Ok(Observation::Broken(format!("cannot read {path}")));
     };
     let none = format!("{path} has no such entry");
     match table.lines().skip(heading).find_map(pick) {
         Some(found) => reached(found),
-        None if scene.side == Side::Outside => Ok(Attempt::Absent(none)),
+        None if scene.side == Side::Outside => Ok(Observation::Absent(none)),
         None => refused(none),
     }
 }

@@ -14,7 +14,7 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::{Gid, Pid, Uid, geteuid, setgroups, setresgid, setresuid};
 
-use super::model::Attempt;
+use super::model::Observation;
 use super::scene::{Scene, Side, Target};
 use super::tried::{Tried, reached, refused};
 
@@ -63,7 +63,7 @@ impl Drop for PrivilegedPrograms {
 }
 
 /// The effective user of a program and whether it had a capability; or why it could not gain any.
-type Rights = Result<(u32, bool), Attempt>;
+type Rights = Result<(u32, bool), Observation>;
 
 /// How long a program that does nothing may run.
 const ENDED_WITHIN_MS: u16 = 100;
@@ -141,7 +141,7 @@ fn execute(program: &CStr, arguments: &[&CStr]) -> io::Result<()> {
 }
 
 /// Why no program can gain privileges on this side, if so. Only the control side is checked.
-fn why_no_gain(scene: &Scene, program: &str) -> Option<Attempt> {
+fn why_no_gain(scene: &Scene, program: &str) -> Option<Observation> {
     use nix::sys::statvfs::{FsFlags, statvfs};
     if scene.side == Side::Inside {
         return None;
@@ -156,7 +156,7 @@ fn why_no_gain(scene: &Scene, program: &str) -> Option<Attempt> {
     } else {
         return None;
     };
-    Some(Attempt::Absent(why))
+    Some(Observation::Absent(why))
 }
 
 fn gain(scene: &Scene, program: &str, arguments: &[&CStr]) -> io::Result<Rights> {
@@ -191,7 +191,7 @@ pub(super) fn sudo(scene: &Scene) -> Tried {
     const SUDO: &str = "/usr/bin/sudo";
     let given = fs::metadata(SUDO).is_ok_and(|meta| meta.mode() & 0o4000 != 0 && meta.uid() == 0);
     if scene.side == Side::Outside && !given {
-        return Ok(Attempt::Absent(format!(
+        return Ok(Observation::Absent(format!(
             "{SUDO} does not exist or is not set-user-id root"
         )));
     }
@@ -206,7 +206,7 @@ pub(super) fn become_root(_: &Scene) -> Tried {
 
 pub(super) fn user_namespace(scene: &Scene) -> Tried {
     match unshare(CloneFlags::CLONE_NEWUSER) {
-        Err(Errno::ENOSPC) if scene.side == Side::Outside => Ok(Attempt::Absent(String::from(
+        Err(Errno::ENOSPC) if scene.side == Side::Outside => Ok(Observation::Absent(String::from(
             "user.max_user_namespaces is 0",
         ))),
         other => {

@@ -1,10 +1,10 @@
 //! The result type of probe functions, and the errors that count as a denial.
 use std::io;
 
-use super::model::Attempt;
+use super::model::Observation;
 
 /// The result of a try, or the error that it received.
-pub(super) type Tried = io::Result<Attempt>;
+pub(super) type Tried = io::Result<Observation>;
 
 /// Errors that count as a denial for a probe. Any other error means that the try failed for another
 /// reason, which proves nothing.
@@ -80,7 +80,7 @@ pub(super) fn is_refusal(error: &io::Error, refusals: Refusals) -> bool {
     reason = "callers return this value as a Tried"
 )]
 pub(super) fn reached(what: impl Into<String>) -> Tried {
-    Ok(Attempt::Reached(what.into()))
+    Ok(Observation::Reached(what.into()))
 }
 
 /// The try met no error, but the target was not there.
@@ -89,5 +89,5 @@ pub(super) fn reached(what: impl Into<String>) -> Tried {
     reason = "callers return this value as a Tried"
 )]
 pub(super) fn refused(what: impl Into<String>) -> Tried {
-    Ok(Attempt::Refused(what.into()))
+    Ok(Observation::Refused(what.into()))
 }

@@ -26,7 +26,7 @@ pub enum What {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// It is in the workspace.
+    /// The change is in the workspace.
     Applied,
     /// A rule denied it.
     Refused,
@@ -200,7 +200,7 @@ pub enum Step {
     FinishDirectory {
         /// The path of the directory.
         path: RelPath,
-        /// Permission bits.
+        /// Permission bits, without setuid and setgid.
         mode: u32,
         /// Time of the last modification, in seconds and nanoseconds.
         modified: (i64, i64),

@@ -21,7 +21,7 @@ use super::path::RelPath;
 use super::tree::{self, Identity};
 use super::way::Ways;
 pub use entry::Rules;
-use entry::{Entry, Place, Scan};
+use entry::{Scan, UpperDir, UpperEntry};
 use git::{looks_like_git, makes_git_directory};
 
 /// The most passes over the changes. A pass is repeated when a directory cannot move after all,
@@ -57,7 +57,7 @@ pub fn scan(upper: &OwnedFd, root: &OwnedFd, rules: &Rules<'_>) -> io::Result<Pl
         scan.find_moves(upper, &lower()?)?;
         scan.workspace_itself(upper)?;
         let zone = Zone::Plain.child(b"", looks_like_git(root)?);
-        let place = Place {
+        let place = UpperDir {
             upper,
             path: &RelPath::default(),
             lower: Some(&lower()?),
@@ -100,7 +100,7 @@ impl Scan<'_> {
         Ok(())
     }
 
-    fn directory(&mut self, place: &Place<'_>) -> io::Result<()> {
+    fn directory(&mut self, place: &UpperDir<'_>) -> io::Result<()> {
         let names = tree::list(place.upper)?;
         let makers = makes_git_directory(place, &names)?;
         for name in &names {
@@ -120,7 +120,7 @@ impl Scan<'_> {
             if held.is_none() && makers && GIT_MAKERS.contains(&name.as_bytes()) {
                 held = Some(Reason::LooksLikeGitDirectory);
             }
-            let entry = Entry {
+            let entry = UpperEntry {
                 name,
                 path: place.path.join(name),
                 stat,
@@ -144,7 +144,7 @@ impl Scan<'_> {
         Ok(())
     }
 
-    fn whiteout(&mut self, place: &Place<'_>, entry: &Entry<'_>) -> io::Result<()> {
+    fn whiteout(&mut self, place: &UpperDir<'_>, entry: &UpperEntry<'_>) -> io::Result<()> {
         let Some(old) = &entry.old else {
             return Ok(());
         };
@@ -175,7 +175,7 @@ impl Scan<'_> {
         Ok(())
     }
 
-    fn subdirectory(&mut self, place: &Place<'_>, entry: &Entry<'_>) -> io::Result<()> {
+    fn subdirectory(&mut self, place: &UpperDir<'_>, entry: &UpperEntry<'_>) -> io::Result<()> {
         let upper = tree::open_dir(place.upper, entry.name)?;
         let name = entry.name.as_bytes();
         let relation = relate(place.upper, entry.name, self.root, place.lower)?;
@@ -196,7 +196,7 @@ impl Scan<'_> {
             Some(lower) => looks_like_git(&lower.dir)?,
             None => false,
         };
-        self.directory(&Place {
+        self.directory(&UpperDir {
             upper: &upper,
             path: &entry.path,
             lower: lower.as_ref(),
@@ -208,8 +208,8 @@ impl Scan<'_> {
     /// Judges a directory that existed before: its own permissions and attributes.
     fn merged(
         &mut self,
-        place: &Place<'_>,
-        entry: &Entry<'_>,
+        place: &UpperDir<'_>,
+        entry: &UpperEntry<'_>,
         lower: &LowerHalf,
         held: Option<&Reason>,
     ) -> io::Result<()> {
@@ -240,7 +240,7 @@ impl Scan<'_> {
     }
 
     /// Judges a new directory. Returns the reason why no entry in it is applied, if so.
-    fn made(&mut self, place: &Place<'_>, entry: &Entry<'_>) -> io::Result<Option<Reason>> {
+    fn made(&mut self, place: &UpperDir<'_>, entry: &UpperEntry<'_>) -> io::Result<Option<Reason>> {
         let mut change = Change::of(entry.path.clone(), What::Created, &entry.stat);
         let judged = match self.judge_place(place, entry, Kind::Directory)? {
             Ok(()) => self.may_appear(place, entry)?,
@@ -269,8 +269,8 @@ impl Scan<'_> {
     /// Judges a renamed directory. Returns the reason why no entry in it is applied, if so.
     fn moved(
         &mut self,
-        place: &Place<'_>,
-        entry: &Entry<'_>,
+        place: &UpperDir<'_>,
+        entry: &UpperEntry<'_>,
         from: &RelPath,
     ) -> io::Result<Option<Reason>> {
         let mut change = Change::of(entry.path.clone(), What::Moved, &entry.stat);
@@ -315,7 +315,7 @@ impl Scan<'_> {
         }
     }
 
-    fn file(&mut self, place: &Place<'_>, entry: &Entry<'_>) -> io::Result<()> {
+    fn file(&mut self, place: &UpperDir<'_>, entry: &UpperEntry<'_>) -> io::Result<()> {
         let kind = tree::kind(&entry.stat);
         let what = if entry.old.is_some() {
             What::Modified
@@ -381,8 +381,8 @@ impl Scan<'_> {
     /// Judges an entry, and the entry that it would replace.
     fn judge_place(
         &self,
-        place: &Place<'_>,
-        entry: &Entry<'_>,
+        place: &UpperDir<'_>,
+        entry: &UpperEntry<'_>,
         kind: Kind,
     ) -> io::Result<Result<(), Reason>> {
         if let Some(held) = &entry.held {
@@ -399,8 +399,8 @@ impl Scan<'_> {
 
     fn judge(
         &self,
-        place: &Place<'_>,
-        entry: &Entry<'_>,
+        place: &UpperDir<'_>,
+        entry: &UpperEntry<'_>,
         kind: Kind,
         merged: bool,
     ) -> Result<(), Reason> {
@@ -445,7 +445,7 @@ impl Scan<'_> {
     }
 }
 
-fn finish(entry: &Entry<'_>) -> Step {
+fn finish(entry: &UpperEntry<'_>) -> Step {
     Step::FinishDirectory {
         path: entry.path.clone(),
         mode: entry.stat.st_mode & 0o1777,

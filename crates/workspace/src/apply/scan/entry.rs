@@ -18,7 +18,7 @@ use crate::apply::way::Ways;
 /// The inputs by which changes are judged.
 #[derive(Debug)]
 pub struct Rules<'a> {
-    /// The workspace's absolute path.
+    /// Absolute path of the workspace.
     pub workspace: &'a Path,
     /// Paths that no change may touch.
     pub protected: &'a Protected,
@@ -54,7 +54,7 @@ pub(super) struct Move {
 
 /// A directory of the upper layer, with everything needed to judge its entries.
 #[derive(Clone, Copy)]
-pub(super) struct Place<'a> {
+pub(super) struct UpperDir<'a> {
     pub(super) upper: &'a OwnedFd,
     pub(super) path: &'a RelPath,
     pub(super) lower: Option<&'a LowerHalf>,
@@ -64,7 +64,7 @@ pub(super) struct Place<'a> {
 }
 
 /// An entry of the upper layer.
-pub(super) struct Entry<'a> {
+pub(super) struct UpperEntry<'a> {
     pub(super) name: &'a OsStr,
     pub(super) path: RelPath,
     pub(super) stat: FileStat,

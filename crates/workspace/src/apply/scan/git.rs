@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 
-use super::entry::{Entry, Place};
+use super::entry::{UpperDir, UpperEntry};
 use crate::apply::git_index::{self, MOST_BYTES};
 use crate::apply::judge::{self, GIT_MAKERS, Reason, Zone};
 use crate::apply::layer::is_whiteout;
@@ -13,7 +13,7 @@ use crate::apply::tree;
 
 /// Whether the agent's entries turn this directory into a repository.
 pub(super) fn makes_git_directory(
-    place: &Place<'_>,
+    place: &UpperDir<'_>,
     names: &[std::ffi::OsString],
 ) -> io::Result<bool> {
     let is_maker = |name: &std::ffi::OsString| GIT_MAKERS.contains(&name.as_bytes());
@@ -44,7 +44,10 @@ pub(super) fn makes_git_directory(
 }
 
 /// Judges the index that the agent left in a git directory.
-pub(super) fn index(place: &Place<'_>, entry: &Entry<'_>) -> io::Result<Result<(), Reason>> {
+pub(super) fn index(
+    place: &UpperDir<'_>,
+    entry: &UpperEntry<'_>,
+) -> io::Result<Result<(), Reason>> {
     let read = |file: File| -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         file.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use nix::fcntl::readlinkat;
 use nix::sys::stat::FileStat;
 
-use super::entry::{Entry, Move, Place, Scan};
+use super::entry::{Move, Scan, UpperDir, UpperEntry};
 use crate::apply::judge::{self, Kind, Reason, Zone};
 use crate::apply::layer::{LowerHalf, Origin, Relation, origin, relate};
 use crate::apply::path::RelPath;
@@ -184,8 +184,8 @@ impl Scan<'_> {
     /// the entry, it is unchanged below.
     pub(super) fn may_appear(
         &self,
-        place: &Place<'_>,
-        entry: &Entry<'_>,
+        place: &UpperDir<'_>,
+        entry: &UpperEntry<'_>,
     ) -> io::Result<Result<(), Reason>> {
         if entry.old.is_some() {
             return Ok(Ok(()));
@@ -202,8 +202,8 @@ impl Scan<'_> {
     /// Whether the workspace's entry at this path may be taken away.
     pub(super) fn may_replace(
         &self,
-        place: &Place<'_>,
-        entry: &Entry<'_>,
+        place: &UpperDir<'_>,
+        entry: &UpperEntry<'_>,
         old: &FileStat,
     ) -> io::Result<Result<(), Reason>> {
         if tree::kind(old) != Kind::Directory {

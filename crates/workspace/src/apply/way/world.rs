@@ -99,7 +99,7 @@ impl<'a> LayeredTree<'a> {
     /// Returns the error of reading the directory.
     pub(super) fn was_link(&self, path: &RelPath) -> io::Result<bool> {
         let (parent, name) = path.split();
-        match Entry::of(self.root, &parent, name) {
+        match HeldEntry::of(self.root, &parent, name) {
             Err(error) if error.raw_os_error() == Some(libc::EXDEV) => Ok(false),
             entry => Ok(entry?.is_some_and(|entry| tree::kind(&entry.stat) == Kind::Symlink)),
         }
@@ -151,12 +151,12 @@ impl<'a> LayeredTree<'a> {
             ..Node::default()
         };
         let mut dirs = Vec::new();
-        let before = Entry::of(self.root, &parent, name)?;
+        let before = HeldEntry::of(self.root, &parent, name)?;
         let before = before
             .map(|entry| entry.take(name, &mut dirs))
             .transpose()?;
         let fresh = if above.upper {
-            Entry::of(self.upper, &parent, name)?
+            HeldEntry::of(self.upper, &parent, name)?
         } else {
             None
         };
@@ -183,8 +183,8 @@ impl<'a> LayeredTree<'a> {
             }
             None => match &above.lower {
                 Some(lower) => {
-                    let entry = Entry::of(self.root, lower, name)?;
-                    let directory = |entry: &Entry| tree::kind(&entry.stat) == Kind::Directory;
+                    let entry = HeldEntry::of(self.root, lower, name)?;
+                    let directory = |entry: &HeldEntry| tree::kind(&entry.stat) == Kind::Directory;
                     if entry.as_ref().is_some_and(directory) {
                         node.lower = Some(lower.join(name));
                     }
@@ -221,12 +221,12 @@ impl<'a> LayeredTree<'a> {
 }
 
 /// An entry, with its parent directory.
-struct Entry {
+struct HeldEntry {
     dir: OwnedFd,
     stat: FileStat,
 }
 
-impl Entry {
+impl HeldEntry {
     fn of(root: &OwnedFd, parent: &RelPath, name: &OsStr) -> io::Result<Option<Self>> {
         let Some(dir) = found(tree::beneath(root, parent, OFlag::O_RDONLY))? else {
             return Ok(None);
@@ -283,7 +283,7 @@ fn is_git(dirs: &[&OwnedFd]) -> io::Result<bool> {
 /// The entries found below a directory.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    /// Paths of all links.
+    /// Paths of all symbolic links.
     pub(super) links: Vec<RelPath>,
     /// Paths of all directories, each after its parent.
     pub(super) directories: Vec<RelPath>,
