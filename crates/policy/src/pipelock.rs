@@ -134,29 +134,29 @@ pub fn build(
 
     let mut overridden = Vec::new();
     for (path, value) in forced(keys, attempt) {
-        let (fields, key) = place(&mut entries, &path)?;
+        let (fields, key) = mapping_for(&mut entries, &path)?;
         if replace(fields, key, value) {
             overridden.push(path);
         }
     }
     let yes = || Node::of(Value::Bool(true));
-    give(&mut entries, REDACT, yes())?;
-    let (fields, key) = place(&mut entries, REDACT)?;
+    set_if_absent(&mut entries, REDACT, yes())?;
+    let (fields, key) = mapping_for(&mut entries, REDACT)?;
     let redact = fields
         .iter()
         .any(|entry| entry.key == key && entry.value == yes());
     if attempt == Attempt::Whole {
-        give(&mut entries, HEARTBEATS, Node::text("60s"))?;
+        set_if_absent(&mut entries, HEARTBEATS, Node::text("60s"))?;
     }
     let mut raised = Vec::new();
     for (path, value) in RAISED {
         if (attempt != Attempt::Bare || path == LONGEST_ANSWER)
-            && give(&mut entries, path, Node::of(Value::Int(value)))?
+            && set_if_absent(&mut entries, path, Node::of(Value::Int(value)))?
         {
             raised.push(format!("{path}: {value}"));
         }
     }
-    let (fields, key) = place(&mut entries, LONGEST_ANSWER)?;
+    let (fields, key) = mapping_for(&mut entries, LONGEST_ANSWER)?;
     let longest = fields.iter().find(|entry| entry.key == key);
     let answer_cut = longest
         .and_then(|entry| entry.value.as_count())
@@ -229,15 +229,15 @@ fn forced(keys: &PipelockKeys, attempt: Attempt) -> Vec<(String, Node)> {
 }
 
 /// Sets the key `path` unless the caller set it. Returns whether it was set.
-fn give(entries: &mut Vec<Entry>, path: &str, value: Node) -> Result<bool, PolicyError> {
-    let (fields, key) = place(entries, path)?;
+fn set_if_absent(entries: &mut Vec<Entry>, path: &str, value: Node) -> Result<bool, PolicyError> {
+    let (fields, key) = mapping_for(entries, path)?;
     let is_absent = !fields.iter().any(|entry| entry.key == key);
     set_default(fields, key, value);
     Ok(is_absent)
 }
 
 /// The mapping that holds the last key of a full name. Missing sections are created.
-fn place<'a, 'b>(
+fn mapping_for<'a, 'b>(
     entries: &'a mut Vec<Entry>,
     path: &'b str,
 ) -> Result<(&'a mut Vec<Entry>, &'b str), PolicyError> {

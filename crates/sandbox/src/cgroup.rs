@@ -119,7 +119,7 @@ impl Drop for CgroupGuard {
 }
 
 /// The caller's own cgroup below `root`, read from the text of `/proc/self/cgroup`.
-pub(super) fn own(root: &Path, text: &str) -> PathBuf {
+pub(super) fn own_cgroup(root: &Path, text: &str) -> PathBuf {
     let own = text
         .lines()
         .find_map(|line| line.strip_prefix("0::/"))
@@ -138,13 +138,13 @@ pub(super) fn nearest<'p>(root: &Path, own: &'p Path) -> &'p Path {
         .take_while(|dir| dir.starts_with(root))
         .find(|dir| {
             let list = dir.join("cgroup.subtree_control");
-            has(&list, "pids") && has(&list, "memory")
+            lists_controller(&list, "pids") && lists_controller(&list, "memory")
         })
         .unwrap_or(own)
 }
 
 /// Whether a file with a list of controllers contains this one.
-pub(super) fn has(list: &Path, word: &str) -> bool {
+pub(super) fn lists_controller(list: &Path, word: &str) -> bool {
     fs::read_to_string(list).is_ok_and(|text| text.split_whitespace().any(|one| one == word))
 }
 
@@ -276,7 +276,7 @@ impl RunCgroups {
     pub fn place(run_id: &str) -> io::Result<PathBuf> {
         let mounts = mountinfo::read()?;
         let root = mountinfo::cgroup2_root(&mounts)?;
-        let base = own(root, &fs::read_to_string("/proc/self/cgroup")?);
+        let base = own_cgroup(root, &fs::read_to_string("/proc/self/cgroup")?);
         Ok(nearest(root, &base).join(name(run_id)))
     }
 

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::cgroup::{self, RunCgroups, has};
+use super::cgroup::{self, RunCgroups, lists_controller};
 use super::mountinfo::{self, Mount};
 use super::shares::{Shares, total_memory};
 
@@ -98,10 +98,10 @@ impl Places {
         let own = fs::read_to_string("/proc/self/cgroup")?;
         let parent = run.parent().unwrap_or(run);
         let place = |controller: &str| {
-            if has(&parent.join("cgroup.subtree_control"), controller) {
+            if lists_controller(&parent.join("cgroup.subtree_control"), controller) {
                 return LimitHolder::Unified;
             }
-            match legacy(&mounts, &own, controller) {
+            match v1_cgroup(&mounts, &own, controller) {
                 Some(dir) => LimitHolder::Legacy(dir.join(cgroup::name(id))),
                 None => LimitHolder::Resource,
             }
@@ -110,7 +110,7 @@ impl Places {
         Ok(Self {
             pids: place("pids"),
             memory: place("memory"),
-            between: (cgroup::own(root, &own), parent.to_path_buf()),
+            between: (cgroup::own_cgroup(root, &own), parent.to_path_buf()),
         })
     }
 
@@ -144,7 +144,7 @@ impl Places {
         };
         for (holder, controller) in [(&self.pids, "+pids"), (&self.memory, "+memory")] {
             match holder {
-                LimitHolder::Unified => put(run, "cgroup.subtree_control", controller)?,
+                LimitHolder::Unified => write_value(run, "cgroup.subtree_control", controller)?,
                 LimitHolder::Legacy(path) => fs::create_dir(path)?,
                 LimitHolder::Resource => {}
             }
@@ -155,23 +155,23 @@ impl Places {
         };
         if caps.pids.holder != LimitHolder::Resource {
             let most = lowest(&between, "pids.max", limits.processes);
-            put(&caps.pids.dir, "pids.max", &most.to_string())?;
+            write_value(&caps.pids.dir, "pids.max", &most.to_string())?;
         }
         let bytes = lowest(&between, "memory.max", limits.memory).to_string();
         match caps.memory.holder {
             LimitHolder::Unified => {
-                put(&caps.memory.dir, "memory.max", &bytes)?;
+                write_value(&caps.memory.dir, "memory.max", &bytes)?;
                 // The file is missing when the kernel does not account for swap.
-                put_if_present(&caps.memory.dir, "memory.swap.max", "0")?;
+                write_if_present(&caps.memory.dir, "memory.swap.max", "0")?;
             }
             LimitHolder::Legacy(_) => {
-                put(&caps.memory.dir, "memory.limit_in_bytes", &bytes)?;
-                put_if_present(&caps.memory.dir, "memory.memsw.limit_in_bytes", &bytes)?;
+                write_value(&caps.memory.dir, "memory.limit_in_bytes", &bytes)?;
+                write_if_present(&caps.memory.dir, "memory.memsw.limit_in_bytes", &bytes)?;
                 // Cgroup v1 accounts for TCP memory only if it has its own limit. The limit is
                 // slightly below the run's share, because the kernel lets a group exceed it by the
                 // minimum that sockets need.
                 let tcp = (limits.shares.tcp_bytes / 8 * 7).to_string();
-                put_if_present(&caps.memory.dir, "memory.kmem.tcp.limit_in_bytes", &tcp)?;
+                write_if_present(&caps.memory.dir, "memory.kmem.tcp.limit_in_bytes", &tcp)?;
             }
             LimitHolder::Resource => {}
         }
@@ -261,7 +261,7 @@ fn lowest((from, to): &(PathBuf, PathBuf), name: &str, requested: u64) -> u64 {
         .fold(requested, u64::min)
 }
 
-fn put(dir: &Path, name: &str, value: &str) -> io::Result<()> {
+fn write_value(dir: &Path, name: &str, value: &str) -> io::Result<()> {
     let path = dir.join(name);
     fs::write(&path, value).map_err(|error| {
         let path = path.display();
@@ -272,16 +272,16 @@ fn put(dir: &Path, name: &str, value: &str) -> io::Result<()> {
     })
 }
 
-fn put_if_present(dir: &Path, name: &str, value: &str) -> io::Result<()> {
+fn write_if_present(dir: &Path, name: &str, value: &str) -> io::Result<()> {
     if dir.join(name).exists() {
-        put(dir, name, value)
+        write_value(dir, name, value)
     } else {
         Ok(())
     }
 }
 
 /// The caller's own cgroup in the v1 tree of a controller.
-fn legacy(mounts: &[Mount], own: &str, controller: &str) -> Option<PathBuf> {
+fn v1_cgroup(mounts: &[Mount], own: &str, controller: &str) -> Option<PathBuf> {
     let mount = mounts.iter().find(|mount| {
         mount.fstype == "cgroup" && mount.options.split(',').any(|option| option == controller)
     })?;
@@ -398,12 +398,12 @@ mod tests {
             fstype: String::from("cgroup"),
             options: String::from("rw,cpu,memory"),
         };
-        let found = |root| legacy(&[mount(root)], own, "memory");
+        let found = |root| v1_cgroup(&[mount(root)], own, "memory");
         assert_eq!(found("/top"), Some(target.join("a/b")));
         // If the path is not below the mount or not visible, the mount itself is used.
         assert_eq!(found("/other"), Some(target.clone()));
         assert_eq!(found("/"), Some(target.clone()));
-        assert_eq!(legacy(&[mount("/top")], own, "pids"), None);
+        assert_eq!(v1_cgroup(&[mount("/top")], own, "pids"), None);
         assert!(most_memory().unwrap() > 1 << 28);
     }
 }

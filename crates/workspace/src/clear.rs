@@ -29,7 +29,7 @@ pub fn remove_tree(holder: &OwnedFd, name: &OsStr) -> io::Result<()> {
             return Ok(unlinkat(holder, name, UnlinkatFlags::RemoveDir)?);
         }
         for name in portion {
-            if !removed(&top, &name)? {
+            if !remove_entry(&top, &name)? {
                 empty(&top, &name, &mut moved)?;
                 unlinkat(&top, name.as_os_str(), UnlinkatFlags::RemoveDir)?;
             }
@@ -43,7 +43,7 @@ fn empty(top: &OwnedFd, name: &OsStr, moved: &mut u64) -> io::Result<()> {
     loop {
         let (portion, is_last) = names(&dir, PORTION)?;
         for inner in portion {
-            if !removed(&dir, &inner)? {
+            if !remove_entry(&dir, &inner)? {
                 move_up(&dir, &inner, top, moved)?;
             }
         }
@@ -67,7 +67,7 @@ fn move_up(dir: &OwnedFd, inner: &OsStr, top: &OwnedFd, moved: &mut u64) -> io::
 }
 
 /// Removes an entry. Returns `false` for a directory that is not empty.
-fn removed(dir: &OwnedFd, name: &OsStr) -> io::Result<bool> {
+fn remove_entry(dir: &OwnedFd, name: &OsStr) -> io::Result<bool> {
     match unlinkat(dir, name, UnlinkatFlags::NoRemoveDir) {
         Ok(()) => return Ok(true),
         Err(Errno::EISDIR) => {}

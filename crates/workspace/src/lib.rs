@@ -108,13 +108,13 @@ fn user_namespace(users: &str, groups: &str) -> io::Result<OwnedFd> {
     };
     drop(writer);
     drop(hold);
-    let outcome = adopt(child.as_raw(), &reader, users, groups);
+    let outcome = map_and_open(child.as_raw(), &reader, users, groups);
     drop(release);
     nix::sys::wait::waitpid(child, None)?;
     outcome
 }
 
-fn adopt(child: i32, ready: &OwnedFd, users: &str, groups: &str) -> io::Result<OwnedFd> {
+fn map_and_open(child: i32, ready: &OwnedFd, users: &str, groups: &str) -> io::Result<OwnedFd> {
     if nix::unistd::read(ready, &mut [0])? != 1 {
         return Err(io::Error::other(
             "cannot create a user namespace for the workspace's id map",

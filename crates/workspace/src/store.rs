@@ -111,7 +111,7 @@ impl Store {
             (above, parent, name)
         };
         let store = format!("{PREFIX}{id}");
-        let dir = fresh(&holder, &store, agent)?;
+        let dir = create_empty(&holder, &store, agent)?;
         let mut store = Self {
             holder,
             dir,
@@ -127,7 +127,7 @@ impl Store {
             kept: Cell::new(false),
             lock: None,
         };
-        match marked(&store.dir) {
+        match lock_and_mark(&store.dir) {
             Ok(lock) => store.lock = Some(lock),
             Err(_) if purpose == Purpose::Copy => {}
             Err(error) => return Err(error),
@@ -138,7 +138,7 @@ impl Store {
         let upper = store.dir(UPPER)?;
         // The root of the overlay has the owner and mode of the upper layer, and the upper layer is
         // not id-mapped.
-        give(&upper, agent)?;
+        set_owner(&upper, agent)?;
         fchmod(&upper, Mode::from_bits_truncate(meta.st_mode & 0o7777))?;
         let clock = fstat(&upper)?;
         store.about.began = (clock.st_ctime, clock.st_ctime_nsec);
@@ -165,7 +165,7 @@ impl Store {
         let mut found = Vec::new();
         for (holder, at, below) in places {
             for name in list(&holder)?.into_iter().filter(|name| is_name(name)) {
-                if let Some((dir, lock, mut about)) = abandoned(&holder, &name)?
+                if let Some((dir, lock, mut about)) = open_abandoned(&holder, &name)?
                     && about.workspace == Path::new(below)
                     && about.inode == inode
                 {
@@ -273,7 +273,7 @@ pub fn is_name(name: &OsStr) -> bool {
 /// Creates the directory of a store and removes everybody's access. The owner of `holder` may have
 /// replaced the directory before it was opened, so it must be empty both before and after its owner
 /// is changed.
-fn fresh(holder: &OwnedFd, name: &str, agent: u32) -> io::Result<OwnedFd> {
+fn create_empty(holder: &OwnedFd, name: &str, agent: u32) -> io::Result<OwnedFd> {
     mkdirat(holder, name, Mode::S_IRWXU)?;
     let taken = || {
         let dir = open_dir(holder, OsStr::new(name))?;
@@ -287,7 +287,7 @@ fn fresh(holder: &OwnedFd, name: &str, agent: u32) -> io::Result<OwnedFd> {
             Err(io::Error::other(text))
         };
         empty()?;
-        give(&dir, users::nobody(agent))?;
+        set_owner(&dir, users::nobody(agent))?;
         fchmod(&dir, Mode::S_IRWXU)?;
         empty()?;
         Ok(dir)
@@ -299,19 +299,19 @@ fn fresh(holder: &OwnedFd, name: &str, agent: u32) -> io::Result<OwnedFd> {
 }
 
 /// Locks a store and then marks it, so that the marked store of a live run is always locked.
-fn marked(dir: &OwnedFd) -> io::Result<Flock<OwnedFd>> {
-    let lock = locked(dir)?;
+fn lock_and_mark(dir: &OwnedFd) -> io::Result<Flock<OwnedFd>> {
+    let lock = try_lock(dir)?;
     xattr::set(dir, MARK, b"")?;
     Ok(lock)
 }
 
-fn locked(dir: &OwnedFd) -> io::Result<Flock<OwnedFd>> {
+fn try_lock(dir: &OwnedFd) -> io::Result<Flock<OwnedFd>> {
     Flock::lock(dir.try_clone()?, FlockArg::LockExclusiveNonblock)
         .map_err(|(_, errno)| errno.into())
 }
 
 /// Opens the store `name` in `holder`, if a run created it and no live run has it.
-fn abandoned(
+fn open_abandoned(
     holder: &OwnedFd,
     name: &OsStr,
 ) -> io::Result<Option<(OwnedFd, Flock<OwnedFd>, About)>> {
@@ -319,7 +319,7 @@ fn abandoned(
     let Ok(dir) = open_dir(holder, name) else {
         return Ok(None);
     };
-    let (Some(_), Ok(lock)) = (xattr::get(&dir, MARK), locked(&dir)) else {
+    let (Some(_), Ok(lock)) = (xattr::get(&dir, MARK), try_lock(&dir)) else {
         return Ok(None);
     };
     // Read again, because its run may have ended normally before the lock was taken.
@@ -341,7 +341,7 @@ fn abandoned(
     }
 }
 
-fn give(dir: &OwnedFd, id: u32) -> nix::Result<()> {
+fn set_owner(dir: &OwnedFd, id: u32) -> nix::Result<()> {
     fchown(dir, Some(Uid::from_raw(id)), Some(Gid::from_raw(id)))
 }
 

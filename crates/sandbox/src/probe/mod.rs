@@ -35,15 +35,15 @@ pub struct Probe {
     /// Its name on the command line and in the packet.
     pub name: &'static str,
     refusals: Refusals,
-    attempt: fn(&Scene) -> Tried,
-    apart: Apart,
+    run: fn(&Scene) -> Tried,
+    own_process: OwnProcess,
     /// Whether the control runs in the host's namespaces, because its target exists only there.
     on_host: bool,
 }
 
 /// Whether a probe runs in a separate process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Apart {
+enum OwnProcess {
     Never,
     /// Only on the outside, where it succeeds. The kernel takes 7 ms to release a packet socket, to
     /// open the first performance event, or to move a process between cgroups, so these controls
@@ -53,53 +53,54 @@ enum Apart {
     Always,
 }
 
-const fn in_process(name: &'static str, refusals: Refusals, attempt: fn(&Scene) -> Tried) -> Probe {
+/// A probe that runs in the same process as others.
+const fn in_process(name: &'static str, refusals: Refusals, run: fn(&Scene) -> Tried) -> Probe {
     Probe {
         name,
         refusals,
-        attempt,
-        apart: Apart::Never,
+        run,
+        own_process: OwnProcess::Never,
         on_host: false,
     }
 }
 
-const fn in_own_process(
-    name: &'static str,
-    refusals: Refusals,
-    attempt: fn(&Scene) -> Tried,
-) -> Probe {
+/// A probe that always runs in a separate process.
+const fn in_own_process(name: &'static str, refusals: Refusals, run: fn(&Scene) -> Tried) -> Probe {
     Probe {
-        apart: Apart::Always,
-        ..in_process(name, refusals, attempt)
+        own_process: OwnProcess::Always,
+        ..in_process(name, refusals, run)
     }
 }
 
+/// A probe whose control runs in a separate process, in parallel with others.
 const fn parallel_outside(
     name: &'static str,
     refusals: Refusals,
-    attempt: fn(&Scene) -> Tried,
+    run: fn(&Scene) -> Tried,
 ) -> Probe {
     Probe {
-        apart: Apart::Outside,
-        ..in_process(name, refusals, attempt)
+        own_process: OwnProcess::Outside,
+        ..in_process(name, refusals, run)
     }
 }
 
-const fn on_host(name: &'static str, refusals: Refusals, attempt: fn(&Scene) -> Tried) -> Probe {
+/// A probe whose control runs in the host's namespaces.
+const fn on_host(name: &'static str, refusals: Refusals, run: fn(&Scene) -> Tried) -> Probe {
     Probe {
         on_host: true,
-        ..in_process(name, refusals, attempt)
+        ..in_process(name, refusals, run)
     }
 }
 
+/// A probe that always runs in a separate process, and whose control runs in the host's namespaces.
 const fn on_host_in_own_process(
     name: &'static str,
     refusals: Refusals,
-    attempt: fn(&Scene) -> Tried,
+    run: fn(&Scene) -> Tried,
 ) -> Probe {
     Probe {
         on_host: true,
-        ..in_own_process(name, refusals, attempt)
+        ..in_own_process(name, refusals, run)
     }
 }
 
@@ -226,18 +227,19 @@ struct ProbeProcess<'p> {
     pid: Pid,
     results: OwnedFd,
     probes: Vec<&'p Probe>,
-    apart: bool,
+    own_process: bool,
 }
 
 /// Runs `probes`. Those that need a separate process run in parallel.
 fn run_probes(scene: &Scene, probes: &[&Probe]) -> io::Result<Found> {
-    let (apart, together): (Vec<_>, Vec<_>) = probes.iter().partition(|probe| match probe.apart {
-        Apart::Never => false,
-        Apart::Outside => scene.side == Side::Outside,
-        Apart::Always => true,
-    });
+    let (separate, together): (Vec<_>, Vec<_>) =
+        probes.iter().partition(|probe| match probe.own_process {
+            OwnProcess::Never => false,
+            OwnProcess::Outside => scene.side == Side::Outside,
+            OwnProcess::Always => true,
+        });
     let mut children = Vec::new();
-    for probe in apart {
+    for probe in separate {
         children.push(start(scene, vec![probe], true)?);
     }
     children.push(start(scene, together, false)?);
@@ -248,15 +250,19 @@ fn run_probes(scene: &Scene, probes: &[&Probe]) -> io::Result<Found> {
     Ok(found)
 }
 
-fn start<'p>(scene: &Scene, probes: Vec<&'p Probe>, apart: bool) -> io::Result<ProbeProcess<'p>> {
+fn start<'p>(
+    scene: &Scene,
+    probes: Vec<&'p Probe>,
+    own_process: bool,
+) -> io::Result<ProbeProcess<'p>> {
     let (results, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     let Some(pid) = process::fork()? else {
         drop(results);
         let mut writer = File::from(writer);
         let mut all_written = true;
         for probe in probes {
-            let attempt = attempt(scene, probe);
-            let mut line = serde_json::to_vec(&(probe.name, attempt)).unwrap_or_default();
+            let result = run_probe(scene, probe);
+            let mut line = serde_json::to_vec(&(probe.name, result)).unwrap_or_default();
             line.push(b'\n');
             all_written &= writer.write_all(&line).is_ok();
         }
@@ -266,7 +272,7 @@ fn start<'p>(scene: &Scene, probes: Vec<&'p Probe>, apart: bool) -> io::Result<P
         pid,
         results,
         probes,
-        apart,
+        own_process,
     })
 }
 
@@ -283,11 +289,11 @@ fn finish(child: ProbeProcess<'_>, found: &mut Found) -> io::Result<()> {
         .collect::<Result<_, _>>()?;
     for probe in child.probes.iter().skip(received.len()) {
         let killed_by = if let WaitStatus::Signaled(_, signal, _) = status {
-            child.apart.then_some(signal)
+            child.own_process.then_some(signal)
         } else {
             None
         };
-        let attempt = match (killed_by, probe.name) {
+        let result = match (killed_by, probe.name) {
             (Some(Signal::SIGSYS), _) => {
                 Observation::Refused(String::from("the kernel killed the process with SIGSYS"))
             }
@@ -299,20 +305,20 @@ fn finish(child: ProbeProcess<'_>, found: &mut Found) -> io::Result<()> {
                 Observation::Broken(format!("its process ended with {end} and without a result"))
             }
         };
-        received.push((probe.name.to_owned(), attempt));
+        received.push((probe.name.to_owned(), result));
     }
     found.append(&mut received);
     Ok(())
 }
 
-fn attempt(scene: &Scene, probe: &Probe) -> Observation {
-    classify(scene.side, (probe.attempt)(scene), probe.refusals)
+fn run_probe(scene: &Scene, probe: &Probe) -> Observation {
+    classify(scene.side, (probe.run)(scene), probe.refusals)
 }
 
 /// Classifies the result of a probe. `refusals` are the errors that count as denied.
 fn classify(side: Side, tried: Tried, refusals: Refusals) -> Observation {
     match tried {
-        Ok(attempt) => attempt,
+        Ok(observation) => observation,
         Err(error) if side == Side::Outside && kernel_lacks(&error) => {
             Observation::Absent(format!("this kernel does not support it: {error}"))
         }

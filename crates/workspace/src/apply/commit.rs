@@ -90,7 +90,7 @@ fn prepare(places: &mut Places, about: &About, plan: &Plan) -> io::Result<()> {
             Step::TakeOut { .. } | Step::PutBack { .. } | Step::MakeDirectory { .. } => continue,
         };
         let (parent, name) = path.split();
-        open_up(
+        open_to_owner(
             places,
             if moves { &parent } else { path },
             &mut seen,
@@ -130,7 +130,7 @@ fn prepare(places: &mut Places, about: &About, plan: &Plan) -> io::Result<()> {
 }
 
 /// Lets the owner into a directory of the upper layer and all its parents.
-fn open_up(
+fn open_to_owner(
     places: &Places,
     path: &RelPath,
     seen: &mut BTreeSet<RelPath>,
@@ -224,11 +224,11 @@ impl Places {
         self.last = [None, None];
         for (slot, path) in self.taken.remove(&of).unwrap_or_default().into_iter().rev() {
             let slot = OsString::from(slot.to_string());
-            if matches!(looked_up(&self.moved, &slot), Ok(None)) {
+            if matches!(stat_entry(&self.moved, &slot), Ok(None)) {
                 continue;
             }
             let back = self.parent(Side::Workspace, &path).and_then(|(dir, name)| {
-                moved(&self.moved, &slot, &dir, &name).map_err(|errno| reason(&errno.into()))
+                rename_new(&self.moved, &slot, &dir, &name).map_err(|errno| reason(&errno.into()))
             });
             if back.is_err() {
                 self.stranded.push(path);
@@ -263,18 +263,18 @@ impl Places {
 
     fn take_out(&mut self, path: &RelPath, slot: u64, identity: Identity) -> Result<(), Reason> {
         let slot = OsString::from(slot.to_string());
-        if looked_up(&self.moved, &slot)?.is_some() {
+        if stat_entry(&self.moved, &slot)?.is_some() {
             return Ok(());
         }
         let (dir, name) = self.parent(Side::Workspace, path)?;
         self.last = [None, None];
-        let mut done = moved(&dir, &name, &self.moved, &slot);
+        let mut done = rename_new(&dir, &name, &self.moved, &slot);
         if matches!(done, Err(Errno::EACCES | Errno::EPERM)) {
             // A directory that its owner may not write cannot be moved to another parent.
             let mode = Mode::S_IRWXU;
             let opened = fchmodat(&dir, name.as_os_str(), mode, FchmodatFlags::NoFollowSymlink);
             opened.map_err(|errno| reason(&errno.into()))?;
-            done = moved(&dir, &name, &self.moved, &slot);
+            done = rename_new(&dir, &name, &self.moved, &slot);
         }
         match done {
             Ok(()) => {}
@@ -282,11 +282,11 @@ impl Places {
             Err(Errno::ENOENT) => return Ok(()),
             Err(errno) => return Err(reason(&errno.into())),
         }
-        let is = looked_up(&self.moved, &slot)?.map(|stat| Identity::of(&stat));
+        let is = stat_entry(&self.moved, &slot)?.map(|stat| Identity::of(&stat));
         if is == Some(identity) {
             return Ok(());
         }
-        if moved(&self.moved, &slot, &dir, &name).is_err() {
+        if rename_new(&self.moved, &slot, &dir, &name).is_err() {
             self.stranded.push(path.clone());
         }
         Err(Reason::ChangedMeanwhile)
@@ -295,20 +295,20 @@ impl Places {
     fn put_back(&mut self, slot: u64, path: &RelPath) -> Result<(), Reason> {
         let slot = OsString::from(slot.to_string());
         let (dir, name) = self.parent(Side::Workspace, path)?;
-        if looked_up(&self.moved, &slot)?.is_none() {
-            return match looked_up(&dir, &name)? {
+        if stat_entry(&self.moved, &slot)?.is_none() {
+            return match stat_entry(&dir, &name)? {
                 Some(_) => Ok(()),
                 None => Err(Reason::ChangedMeanwhile),
             };
         }
-        moved(&self.moved, &slot, &dir, &name).map_err(|errno| reason(&errno.into()))
+        rename_new(&self.moved, &slot, &dir, &name).map_err(|errno| reason(&errno.into()))
     }
 
     fn make_directory(&mut self, path: &RelPath) -> Result<(), Reason> {
         let (dir, name) = self.parent(Side::Workspace, path)?;
         match mkdirat(&dir, name.as_os_str(), Mode::S_IRWXU) {
             Ok(()) => Ok(()),
-            Err(Errno::EEXIST) => match looked_up(&dir, &name)? {
+            Err(Errno::EEXIST) => match stat_entry(&dir, &name)? {
                 Some(stat) if tree::kind(&stat) == Kind::Directory => Ok(()),
                 Some(_) | None => Err(Reason::ChangedMeanwhile),
             },
@@ -319,7 +319,7 @@ impl Places {
     /// Lets the owner write to a directory while its entries are applied.
     fn open_for_owner(&mut self, path: &RelPath) -> Result<(), Reason> {
         let (dir, name) = self.parent(Side::Workspace, path)?;
-        let Some(stat) = looked_up(&dir, &name)? else {
+        let Some(stat) = stat_entry(&dir, &name)? else {
             return Err(Reason::ChangedMeanwhile);
         };
         if stat.st_mode & 0o700 == 0o700 {
@@ -357,16 +357,16 @@ impl Places {
 
     fn place(&mut self, path: &RelPath) -> Result<(), Reason> {
         let (from, name) = self.parent(Side::Upper, path)?;
-        if looked_up(&from, &name)?.is_none() {
+        if stat_entry(&from, &name)?.is_none() {
             return Ok(());
         }
         let (to, _) = self.parent(Side::Workspace, path)?;
-        moved(&from, &name, &to, &name).map_err(|errno| reason(&errno.into()))
+        rename_new(&from, &name, &to, &name).map_err(|errno| reason(&errno.into()))
     }
 
     fn exchange(&mut self, path: &RelPath, fresh: u64, identity: Identity) -> Result<(), Reason> {
         let (from, name) = self.parent(Side::Upper, path)?;
-        if looked_up(&from, &name)?.is_none_or(|stat| stat.st_ino != fresh) {
+        if stat_entry(&from, &name)?.is_none_or(|stat| stat.st_ino != fresh) {
             return Ok(());
         }
         let (to, _) = self.parent(Side::Workspace, path)?;
@@ -376,7 +376,7 @@ impl Places {
                 .map_err(|errno| reason(&errno.into()))
         };
         swap()?;
-        let was = looked_up(&from, &name)?.map(|stat| Identity::of(&stat));
+        let was = stat_entry(&from, &name)?.map(|stat| Identity::of(&stat));
         if was == Some(identity) {
             return Ok(());
         }
@@ -386,11 +386,11 @@ impl Places {
 }
 
 /// Renames without replacing an existing entry.
-fn moved(from: &OwnedFd, name: &OsStr, to: &OwnedFd, new: &OsStr) -> nix::Result<()> {
+fn rename_new(from: &OwnedFd, name: &OsStr, to: &OwnedFd, new: &OsStr) -> nix::Result<()> {
     rename(from, name, to, new, RenameFlags::NOREPLACE)
 }
 
-fn looked_up(dir: &OwnedFd, name: &OsStr) -> Result<Option<nix::sys::stat::FileStat>, Reason> {
+fn stat_entry(dir: &OwnedFd, name: &OsStr) -> Result<Option<nix::sys::stat::FileStat>, Reason> {
     tree::stat(dir, name).map_err(|error| reason(&error))
 }
 

@@ -53,17 +53,17 @@ impl Digests {
     /// Returns the error of `read(2)`.
     pub fn of(&mut self, file: impl Read, stat: &FileStat) -> io::Result<Option<String>> {
         if stat.st_nlink < 2 {
-            return self.taken(file, stat);
+            return self.compute(file, stat);
         }
         if let Some(known) = self.known.get(&stat.st_ino) {
             return Ok(known.clone());
         }
-        let digest = self.taken(file, stat)?;
+        let digest = self.compute(file, stat)?;
         self.known.insert(stat.st_ino, digest.clone());
         Ok(digest)
     }
 
-    fn taken(&mut self, file: impl Read, stat: &FileStat) -> io::Result<Option<String>> {
+    fn compute(&mut self, file: impl Read, stat: &FileStat) -> io::Result<Option<String>> {
         const BLOCK: i64 = 512;
         let holes = (stat.st_size - stat.st_blocks.saturating_mul(BLOCK)).max(0);
         let bytes = |length: i64| u64::try_from(length).unwrap_or(0);
