@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
-use std::process::ExitCode;
 use std::{env, fmt, fs, io};
 
 use audit_packet::format::schema;
@@ -28,23 +27,19 @@ from a deviation.
 | X or null | `null`, or X |
 ";
 
-fn main() -> io::Result<ExitCode> {
+fn main() -> io::Result<()> {
     let mut words = env::args_os().skip(1);
     let docs = words.next().unwrap_or_default();
     let checks = words.next().is_some_and(|word| word == "--check");
     let mut page = Page(String::from(INTRODUCTION), BTreeSet::new());
-    let mut exit = ExitCode::SUCCESS;
+    let mut stale = Vec::new();
     let mut put = |name: String, text: &str| {
         let path = Path::new(&docs).join(name);
         if !checks {
             return fs::write(path, text);
         }
         if fs::read_to_string(&path).ok().as_deref() != Some(text) {
-            let path = path.display();
-            eprintln!(
-                "{path} is not what the types of the formats make of it: run cargo xtask schemas"
-            );
-            exit = ExitCode::FAILURE;
+            stale.push(path.display().to_string());
         }
         Ok(())
     };
@@ -53,7 +48,13 @@ fn main() -> io::Result<ExitCode> {
         page.schema(&schema).map_err(io::Error::other)?;
     }
     put(String::from("format/members.md"), &page.0)?;
-    Ok(exit)
+    if stale.is_empty() {
+        return Ok(());
+    }
+    let stale = stale.join(", ");
+    Err(io::Error::other(format!(
+        "not what the types of the formats make of it: {stale}; run cargo xtask schemas"
+    )))
 }
 
 /// The page, and the definitions that it has.
@@ -63,23 +64,20 @@ impl Page {
     fn schema(&mut self, schema: &Value) -> fmt::Result {
         let nothing = Map::new();
         let definitions = object(schema, "$defs").unwrap_or(&nothing);
-        match list(schema, "oneOf") {
-            // Rows.
-            Some(kinds) => {
-                for kind in kinds {
-                    let what = text(kind, "description");
-                    let name = kind
-                        .pointer("/properties/source/const")
-                        .and_then(Value::as_str);
-                    writeln!(self.0, "\n## Row `{}`\n\n{what}", name.unwrap_or_default())?;
-                    self.members(kind)?;
-                }
-            }
-            None => {
-                let what = text(schema, "description").trim_end_matches('.');
-                writeln!(self.0, "\n## {what}")?;
-                self.members(schema)?;
-            }
+        // Rows.
+        let kinds = list(schema, "oneOf");
+        for kind in kinds.unwrap_or_default() {
+            let what = text(kind, "description");
+            let name = kind
+                .pointer("/properties/source/const")
+                .and_then(Value::as_str);
+            writeln!(self.0, "\n## Row `{}`\n\n{what}", name.unwrap_or_default())?;
+            self.members(kind)?;
+        }
+        if kinds.is_none() {
+            let what = text(schema, "description").trim_end_matches('.');
+            writeln!(self.0, "\n## {what}")?;
+            self.members(schema)?;
         }
         for (name, definition) in definitions {
             if self.1.insert(name.clone()) {

@@ -264,7 +264,11 @@ fn mediator(run: &Collected) -> Mediator {
         pipelock: Box::new(Pipelock {
             given: path(&facts.given),
             binary_sha256: facts.binary_sha256.as_ref().map(Into::into),
-            version: facts.version.as_ref().map(Into::into),
+            version: facts
+                .version
+                .as_deref()
+                .filter(|text| !text.is_empty())
+                .map(Into::into),
             roots_sha256: facts.roots_sha256.as_ref().map(Into::into),
             posture: facts.posture.map(|posture| match posture {
                 start::Binding::Bound => Binding::Bound,

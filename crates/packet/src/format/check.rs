@@ -249,6 +249,20 @@ impl ser::SerializeSeq for Array<'_, '_> {
     }
 }
 
+/// Defines the methods of a serializer that no format needs.
+macro_rules! never {
+    ($($name:ident($($of:ty),*);)+) => {
+        $(fn $name(self $(, _: $of)*) -> Result<(), Differs> {
+            Err(Differs)
+        })+
+    };
+    ($($name:ident($($of:ty),*): $result:ty;)+) => {
+        $(fn $name(self $(, _: $of)*) -> Result<$result, Differs> {
+            Err(Differs)
+        })+
+    };
+}
+
 impl<'p, 'f> Serializer for Walk<'p, 'f> {
     type Ok = ();
     type Error = Differs;
@@ -338,77 +352,16 @@ impl<'p, 'f> Serializer for Walk<'p, 'f> {
         self.object()
     }
 
-    // No format has one of these.
-    fn serialize_i8(self, _: i8) -> Result<(), Differs> {
-        Err(Differs)
+    never! {
+        serialize_i8(i8); serialize_i16(i16); serialize_i32(i32); serialize_i64(i64); serialize_f32(f32);
+        serialize_f64(f64); serialize_char(char); serialize_bytes(&[u8]); serialize_unit();
+        serialize_unit_struct(&'static str);
     }
-
-    fn serialize_i16(self, _: i16) -> Result<(), Differs> {
-        Err(Differs)
-    }
-
-    fn serialize_i32(self, _: i32) -> Result<(), Differs> {
-        Err(Differs)
-    }
-
-    fn serialize_i64(self, _: i64) -> Result<(), Differs> {
-        Err(Differs)
-    }
-
-    fn serialize_f32(self, _: f32) -> Result<(), Differs> {
-        Err(Differs)
-    }
-
-    fn serialize_f64(self, _: f64) -> Result<(), Differs> {
-        Err(Differs)
-    }
-
-    fn serialize_char(self, _: char) -> Result<(), Differs> {
-        Err(Differs)
-    }
-
-    fn serialize_bytes(self, _: &[u8]) -> Result<(), Differs> {
-        Err(Differs)
-    }
-
-    fn serialize_unit(self) -> Result<(), Differs> {
-        Err(Differs)
-    }
-
-    fn serialize_unit_struct(self, _: &'static str) -> Result<(), Differs> {
-        Err(Differs)
-    }
-
-    fn serialize_tuple(self, _: usize) -> Result<Impossible<(), Differs>, Differs> {
-        Err(Differs)
-    }
-
-    fn serialize_tuple_struct(
-        self,
-        _: &'static str,
-        _: usize,
-    ) -> Result<Impossible<(), Differs>, Differs> {
-        Err(Differs)
-    }
-
-    fn serialize_tuple_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        _: usize,
-    ) -> Result<Impossible<(), Differs>, Differs> {
-        Err(Differs)
-    }
-
-    fn serialize_struct_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        _: usize,
-    ) -> Result<Impossible<(), Differs>, Differs> {
-        Err(Differs)
+    never! {
+        serialize_tuple(usize): Impossible<(), Differs>;
+        serialize_tuple_struct(&'static str, usize): Impossible<(), Differs>;
+        serialize_tuple_variant(&'static str, u32, &'static str, usize): Impossible<(), Differs>;
+        serialize_struct_variant(&'static str, u32, &'static str, usize): Impossible<(), Differs>;
     }
 }
 
