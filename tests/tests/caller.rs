@@ -180,16 +180,19 @@ fn single_variables_are_passed_and_kept_back_by_name() {
     );
 
     for (options, told) in [
-        (&["--env-pass", "HOME"][..], "HOME is set by egress itself"),
+        (
+            &["--env-pass", "HOME"][..],
+            "egress sets variable HOME itself",
+        ),
         (
             &["--env-drop", "GITHUB_ENV"],
-            "GITHUB_ENV is set by egress itself",
+            "egress sets variable GITHUB_ENV itself",
         ),
         (
             &["--env-drop", "https_proxy"],
-            "https_proxy is set by egress itself",
+            "egress sets variable https_proxy itself",
         ),
-        (&["--env-pass", "A=b"], "no name of a variable"),
+        (&["--env-pass", "A=b"], "not a variable name"),
         (&["--env-pass", "A", "--env-drop", "A"], "leave one out"),
     ] {
         let wrong = run(options);

@@ -410,7 +410,7 @@ fn the_time_is_printed_and_the_age_counts_from_it() {
     assert!(verified.stdout.contains("\nstamped:     20"), "{verified}");
     assert!(verified.stdout.contains(&format!("{by}\n")), "{verified}");
     let unverified = keys.verify(&run.packet, &[]);
-    let note = format!("{by} (unverified: no --timestamp-ca)");
+    let note = format!("{by} (unverified, because --timestamp-ca is not given)");
     assert!(unverified.stdout.contains(&note), "{unverified}");
 
     // This stamp lies five minutes after the packet, which clocks may do.

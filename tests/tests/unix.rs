@@ -224,10 +224,10 @@ fn what_is_no_socket_is_not_opened() {
     std::os::unix::fs::symlink(&socket, &link).unwrap();
     let absent = dir.path().join("absent");
     for (path, says) in [
-        (file.as_path(), "it is no socket"),
-        (dir.path(), "it is no socket"),
-        (&link, "it is reached through a link"),
-        (&absent, "there is no such socket"),
+        (file.as_path(), "not a Unix socket"),
+        (dir.path(), "not a Unix socket"),
+        (&link, "the path goes through a symbolic link"),
+        (&absent, "cannot find the socket"),
         (Path::new("relative"), "absolute path"),
     ] {
         let run = world

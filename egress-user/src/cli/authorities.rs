@@ -1,4 +1,4 @@
-//! Reads the certificate files of time stamp authorities, for `--timestamp-ca`.
+//! Reads the certificate files of time stamp authorities (`--timestamp-ca`).
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -6,34 +6,34 @@ use audit_packet::timestamp::Roots;
 
 use super::exit;
 
-/// Longest certificate file that is read.
+/// Size limit of a certificate file.
 const MOST_BYTES: u64 = 1 << 20;
 
-/// Why a certificate file is of no use.
+/// Why a certificate file cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AuthorityError {
     /// The file cannot be read.
     #[error("cannot read --timestamp-ca {}", path.display())]
     Read {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Error of the operating system.
         #[source]
         source: io::Error,
     },
-    /// The file holds something else than certificates.
-    #[error("--timestamp-ca {}: {reason}; name a file of certificates in PEM form", path.display())]
+    /// The file contains no usable certificates.
+    #[error("--timestamp-ca {}: {reason}; use a file of PEM certificates", path.display())]
     Form {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Reason that the parser gives.
         reason: String,
     },
 }
 
 impl AuthorityError {
-    /// The exit status.
+    /// Returns the exit status for this error.
     pub(super) fn status(&self) -> u8 {
         match self {
             Self::Read { .. } => exit::CANNOT_READ,
@@ -42,10 +42,10 @@ impl AuthorityError {
     }
 }
 
-/// Reads the certificates of all `paths`; without any there are none.
+/// Reads the certificates of all `paths`. Returns `None` if there are no paths.
 ///
 /// # Errors
-/// When a file cannot be read, or holds no certificate.
+/// When a file cannot be read, or contains no certificate.
 pub(super) fn read(paths: &[PathBuf]) -> Result<Option<Roots>, AuthorityError> {
     let mut all: Option<Roots> = None;
     for path in paths {

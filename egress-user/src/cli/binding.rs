@@ -1,5 +1,5 @@
-//! What `egress run` binds to a packet: which run it is of, by the environment and by the caller's own words, and when it
-//! was, by an authority's.
+//! Options of `egress run` that bind a packet to one run: the identity from the environment and from the caller, and the
+//! time stamp of an authority.
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -8,31 +8,33 @@ use audit_packet::identity::{self, Identity};
 use ureq::http::Uri;
 
 use super::authorities;
+use super::run::args::heading::EVIDENCE;
 use crate::run::plan::TimestampAuthority;
 
-/// What the caller binds beside what the CI system says.
+/// Identity and time stamp that the caller adds to the identity from the CI system.
 #[derive(Debug, clap::Args)]
 pub(super) struct Binding {
-    /// Bind this to the packet, so that `egress verify --expect KEY=VALUE` can ask for it; repeatable
-    #[arg(long = "bind", value_name = "KEY=VALUE", value_parser = identity::pair)]
+    /// Add this pair to the packet's identity, for `egress verify --expect KEY=VALUE`; repeatable
+    #[arg(long = "bind", value_name = "KEY=VALUE", value_parser = identity::pair, help_heading = EVIDENCE)]
     binds: Vec<(String, String)>,
-    /// Nonce of the verifier, at least 16 hex digits, which `egress verify --nonce` asks for
-    #[arg(long, value_name = "HEX", value_parser = identity::nonce)]
+    /// Add the nonce of a verifier to the packet, at least 16 hex digits, for `egress verify --nonce`
+    #[arg(long, value_name = "HEX", value_parser = identity::nonce, help_heading = EVIDENCE)]
     nonce: Option<String>,
-    /// Have this authority stamp the packet with the time (RFC 3161); exit with 123 if it does not, with the packet kept
-    #[arg(long, value_name = "URL", value_parser = url)]
+    /// Get a time stamp (RFC 3161) for the packet from this authority. Without a valid reply, the packet is kept and the
+    /// exit status is 123
+    #[arg(long, value_name = "URL", value_parser = url, help_heading = EVIDENCE)]
     timestamp_url: Option<Uri>,
-    /// Accept a time stamp only from an authority of this PEM file, which holds its root or its own certificate;
-    /// repeatable. `egress verify --timestamp-ca` wants the same file
-    #[arg(long = "timestamp-ca", value_name = "FILE", requires = "timestamp_url")]
+    /// PEM file with the root certificate of the time stamp authority, or with its own certificate. Other authorities are
+    /// rejected. Give the same file to `egress verify --timestamp-ca`; repeatable
+    #[arg(long = "timestamp-ca", value_name = "FILE", requires = "timestamp_url", help_heading = EVIDENCE)]
     timestamp_ca: Vec<PathBuf>,
 }
 
 impl Binding {
-    /// `identity.json` of a run with this environment.
+    /// Returns the bytes of `identity.json` for a run with this environment.
     ///
     /// # Errors
-    /// When a key is bound twice, or is one that the CI system gives a value.
+    /// When a key is bound twice, or already has a value from the CI system.
     pub(super) fn identity(self, environment: &[(OsString, OsString)]) -> anyhow::Result<Vec<u8>> {
         let variable = |wanted: &str| {
             let found = environment.iter().find(|(name, _)| name == wanted);
@@ -45,7 +47,7 @@ impl Binding {
         for (key, value) in self.binds {
             ensure!(
                 identity.value(&key).is_none(),
-                "--bind {key} is given twice, or names what the CI system says"
+                "--bind {key}: the key is given twice, or the CI system already sets it; use another key"
             );
             identity.bind.insert(key, value);
         }
@@ -53,10 +55,10 @@ impl Binding {
         Ok(identity.to_bytes()?)
     }
 
-    /// Who stamps the packet, if anybody.
+    /// Returns the authority that stamps the packet, if one is given.
     ///
     /// # Errors
-    /// When a certificate file cannot be read.
+    /// When a certificate file cannot be read or contains no certificate.
     pub(super) fn timestamp(&self) -> anyhow::Result<Option<TimestampAuthority>> {
         let Some(url) = self.timestamp_url.clone() else {
             return Ok(None);
@@ -65,25 +67,25 @@ impl Binding {
         Ok(Some(TimestampAuthority { url, roots }))
     }
 
-    /// Files that decide by what the next run is judged.
+    /// Returns the certificate files. The command must not change them, because a later run reads them.
     pub(super) fn files(&self) -> &[PathBuf] {
         &self.timestamp_ca
     }
 }
 
-/// Reads the URL of an authority.
+/// Parses the URL of a time stamp authority.
 ///
 /// # Errors
-/// What is wrong with it.
+/// When the text is not a URL with the scheme http or https and a host, or contains credentials.
 fn url(text: &str) -> Result<Uri, String> {
     let url: Uri = text.parse().map_err(|error| format!("{error}"))?;
     let authority = url.authority().map_or("", |authority| authority.as_str());
     match url.scheme_str() {
         Some("http" | "https") if authority.contains('@') => {
-            Err(String::from("credentials in a URL are not supported"))
+            Err(String::from("credentials in the URL are not supported"))
         }
         Some("http" | "https") if !authority.is_empty() => Ok(url),
-        _ => Err(String::from("give a URL with http:// or https://")),
+        _ => Err(String::from("not a URL with http:// or https://")),
     }
 }
 

@@ -1,4 +1,4 @@
-//! `egress doctor`: says what the machine lacks and what killed runs left, and clears that away.
+//! `egress doctor`: checks the machine, lists what killed runs left behind, and removes it with `--repair`.
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -16,14 +16,22 @@ use crate::run::doctor::{self, Check, State};
 use crate::run::leavings::{self, Kind, Leaving, Reach, Swept};
 use crate::run::probes;
 
+/// Exit statuses, for `--help`.
+const HELP: &str = "\
+Exit status:
+  0   this machine can run egress, and killed runs left nothing behind
+  1   something is missing, was left behind, or could not be repaired
+  64  an argument is wrong";
+
 /// Arguments of `egress doctor`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = HELP)]
 pub struct DoctorArgs {
-    /// Remove what killed runs left, and complete or undo what they applied to the working directory;
-    /// their evidence is moved to /run/egress/kept
+    /// Remove what killed runs left behind, and complete or undo the changes that they were applying to the working
+    /// directory. Their evidence is moved to /run/egress/kept
     #[arg(long)]
     repair: bool,
-    /// Directory that a command would work in
+    /// Working directory to check
     #[arg(long, value_name = "DIR", default_value = ".")]
     workdir: PathBuf,
     /// Print JSON
@@ -31,14 +39,14 @@ pub struct DoctorArgs {
     json: bool,
 }
 
-/// Examines, repairs if asked to, prints, and gives the exit status.
+/// Checks the machine, repairs it with `--repair`, prints the result, and returns the exit status.
 pub fn run(args: &DoctorArgs) -> u8 {
     let form = Form::of(args.json);
     let workdir = match workdir(&args.workdir) {
         Ok(path) => path,
-        Err(error) => return failure::tell(form, error.as_ref(), None, exit::USAGE),
+        Err(error) => return failure::report(form, error.as_ref(), None, exit::USAGE),
     };
-    // Before a run of its own leaves anything.
+    // This comes before the probes, which create a run of their own.
     let swept = if args.repair {
         leavings::sweep(Reach::Tree).map(Some)
     } else {
@@ -48,9 +56,9 @@ pub fn run(args: &DoctorArgs) -> u8 {
     let (swept, left) = match found {
         Ok(found) => found,
         Err(error) if nix::unistd::geteuid().is_root() => {
-            return failure::tell(form, &error, error.hint(), exit::INVALID);
+            return failure::report(form, &error, error.hint(), exit::INVALID);
         }
-        // Without root nothing can be read; the first check says so.
+        // Without root nothing can be read. The first check reports that.
         Err(_) => (Swept::default(), Vec::new()),
     };
     let recovered = if args.repair {
@@ -61,9 +69,12 @@ pub fn run(args: &DoctorArgs) -> u8 {
     let recovered = match recovered {
         Ok(recovered) => recovered,
         Err(error) => {
-            let text = "cannot complete what a killed run left beside the working directory";
+            let text = format!(
+                "cannot complete or undo the changes of a killed run to {}",
+                workdir.display()
+            );
             let error = anyhow::Error::from(error).context(text);
-            return failure::tell(form, error.as_ref(), None, exit::INVALID);
+            return failure::report(form, error.as_ref(), None, exit::INVALID);
         }
     };
     let mut checks = doctor::examine(&workdir);
@@ -92,7 +103,7 @@ pub fn run(args: &DoctorArgs) -> u8 {
     }
 }
 
-/// Makes the probes of a run in `workdir`, and says in one line why that was not possible.
+/// Makes the probes of a run in `workdir`. An error is one line of text.
 fn probe(workdir: &Path) -> Result<Vec<ProbeResult>, String> {
     let plan = super::run::trial(workdir).map_err(|error| format!("{error:#}"))?;
     probes::try_out(plan).map_err(|error| error.on_one_line())
@@ -103,7 +114,10 @@ fn workdir(path: &Path) -> anyhow::Result<PathBuf> {
     let found = path
         .canonicalize()
         .with_context(|| format!("cannot use working directory {shown}"))?;
-    ensure!(found.is_dir(), "working directory {shown} is no directory");
+    ensure!(
+        found.is_dir(),
+        "working directory {shown} is not a directory"
+    );
     Ok(found)
 }
 
@@ -143,11 +157,11 @@ fn as_text(
         let failed = swept.failed.iter().find(|(path, _)| *path == leaving.path);
         let todo = match (leaving.kind, failed) {
             (Kind::Unknown, _) => {
-                "no run of this version made it; remove it when no egress is running".to_owned()
+                "this version did not make it; remove it when no egress is running".to_owned()
             }
-            (_, Some((_, why))) => format!("it could not be removed: {why}"),
+            (_, Some((_, why))) => format!("cannot remove it: {why}"),
             (Kind::Cgroup | Kind::Run | Kind::Unfinished, None) => {
-                "`egress doctor --repair` keeps its evidence and removes it".to_owned()
+                "run `egress doctor --repair` to save its evidence and remove it".to_owned()
             }
         };
         lines.push(format!("left     {}; {todo}", shown(&leaving.path)));

@@ -1,5 +1,4 @@
-//! How `egress action` drives `egress run`: hidden options, and the ways by which one talks to the
-//! other across `sudo`, which passes on nothing but the standard streams.
+//! Hidden options by which `egress action` drives `egress run` through `sudo`, which passes on only the standard streams.
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufRead, Read, Write};
@@ -12,20 +11,20 @@ use anyhow::{Context, ensure};
 use clap::Args;
 use serde_json::Value;
 
-/// Longest environment that is read.
+/// Size limit of the environment on standard input.
 const ENVIRONMENT_BYTES: u64 = 16 << 20;
 
-/// Options that no person types.
+/// Options that only `egress action` uses.
 #[derive(Debug, Args)]
 pub struct DrivenArgs {
-    /// Read the command's environment from standard input, entries ended by NUL and an empty one at
-    /// the end, and end the run when standard input ends
+    /// Read the command's environment from standard input, and end the run when standard input ends. Each entry ends with
+    /// NUL, and an empty entry ends the environment
     #[arg(long, hide = true)]
     pub driven: bool,
-    /// Write the result, or the failure, to this empty file as well
+    /// Also write the result, or the failure, to this empty file
     #[arg(long, hide = true, value_name = "FILE")]
     result: Option<PathBuf>,
-    /// Who the packet belongs to
+    /// Owner of the packet
     #[arg(long, hide = true, value_name = "UID:GID")]
     pub packet_owner: Option<Owner>,
 }
@@ -33,9 +32,9 @@ pub struct DrivenArgs {
 /// A user and a group, by number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
-    /// The user.
+    /// User id.
     pub uid: u32,
-    /// The group.
+    /// Group id.
     pub gid: u32,
 }
 
@@ -47,46 +46,47 @@ impl FromStr for Owner {
             let (uid, gid) = (uid.parse().ok()?, gid.parse().ok()?);
             Some(Self { uid, gid })
         });
-        numbers.ok_or_else(|| String::from("it is no UID:GID"))
+        numbers.ok_or_else(|| String::from("not a UID:GID"))
     }
 }
 
-/// Where the result goes, held open from before the run.
+/// The file of `--result`, opened before the run.
 #[derive(Debug)]
-pub struct Report(Option<File>);
+pub struct ResultFile(Option<File>);
 
 impl DrivenArgs {
     /// Opens the file for the result.
     ///
     /// # Errors
-    /// When it is not an empty file of its own: root writes to it, and it was named by somebody else.
-    pub fn report(&self) -> anyhow::Result<Report> {
+    /// When it is not an empty regular file with a single link. Root writes to a path that a user chose, so it must not be
+    /// another name of an existing file.
+    pub fn result_file(&self) -> anyhow::Result<ResultFile> {
         let Some(path) = &self.result else {
-            return Ok(Report(None));
+            return Ok(ResultFile(None));
         };
         let shown = path.display();
         let file = File::options()
             .write(true)
             .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
             .open(path)
-            .with_context(|| format!("--result {shown}"))?;
+            .with_context(|| format!("cannot open --result {shown}"))?;
         let meta = file.metadata()?;
         ensure!(
             meta.is_file() && meta.nlink() == 1 && meta.len() == 0,
-            "--result {shown}: it is no empty file with one name"
+            "--result {shown}: not an empty regular file with a single link"
         );
-        Ok(Report(Some(file)))
+        Ok(ResultFile(Some(file)))
     }
 
-    /// The environment of the caller, or the one that it sends.
+    /// Returns the environment of this process, or with `--driven` the one on standard input.
     ///
     /// # Errors
-    /// When it cannot be read to its end.
+    /// When the environment on standard input is incomplete, malformed, or too long.
     pub fn environment(&self) -> anyhow::Result<Vec<(OsString, OsString)>> {
         if !self.driven {
             return Ok(std::env::vars_os().collect());
         }
-        // The one buffer of standard input: what follows is read by whoever reads it next.
+        // The process has a single buffer of standard input, so bytes after the environment stay readable.
         entries(std::io::stdin().lock())
     }
 }
@@ -100,12 +100,13 @@ fn entries(mut from: impl BufRead) -> anyhow::Result<Vec<(OsString, OsString)>> 
         left = left.saturating_sub(u64::try_from(length)?);
         ensure!(
             entry.pop() == Some(0),
-            "standard input ended within the command's environment, or it is too long"
+            "standard input ended inside the command's environment, or the environment exceeds \
+             {ENVIRONMENT_BYTES} bytes"
         );
         if entry.is_empty() {
             return Ok(entries);
         }
-        // A name may begin with the sign that ends it.
+        // A variable name may begin with `=`, which otherwise ends it.
         let sign = entry.iter().skip(1).position(|byte| *byte == b'=');
         let sign = sign.context("an entry of the command's environment has no value")?;
         let value = entry.split_off(sign.saturating_add(2));
@@ -114,8 +115,8 @@ fn entries(mut from: impl BufRead) -> anyhow::Result<Vec<(OsString, OsString)>> 
     }
 }
 
-impl Report {
-    /// Writes it. Nothing is left to do when that fails: the reader finds nothing, which is a failure.
+impl ResultFile {
+    /// Writes the result. A write error is ignored, because `egress action` treats an empty file as a failure.
     pub fn write(&self, value: &Value) {
         if let Some(mut file) = self.0.as_ref() {
             drop(file.write_all(value.to_string().as_bytes()));
@@ -144,22 +145,22 @@ mod tests {
     fn result_goes_to_an_empty_file_of_its_own() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("result");
-        let report = |path: &std::path::Path| {
+        let open = |path: &std::path::Path| {
             let result = Some(path.to_path_buf());
             DrivenArgs {
                 driven: true,
                 result,
                 packet_owner: None,
             }
-            .report()
+            .result_file()
         };
-        assert!(report(&path).is_err());
+        assert!(open(&path).is_err());
         std::fs::write(&path, "").unwrap();
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(&path, &link).unwrap();
-        assert!(report(&link).is_err());
-        report(&path).unwrap().write(&Value::Bool(true));
+        assert!(open(&link).is_err());
+        open(&path).unwrap().write(&Value::Bool(true));
         assert_eq!(std::fs::read(&path).unwrap(), b"true");
-        assert!(report(&path).is_err());
+        assert!(open(&path).is_err());
     }
 }

@@ -1,32 +1,32 @@
-//! Exit statuses. They are interface: scripts and workflows depend on them.
+//! Exit statuses. Scripts and workflows depend on them.
 //!
-//! An agent may exit with any of these too; the packet, not the status, is the evidence.
+//! A command can exit with any of these statuses too. The packet is the evidence, not the status.
 
-/// `verify`: valid, and the end is proven or `--allow-prefix` was given. `run`: the agent's own.
+/// `verify`: valid, and the end is proven or `--allow-prefix` is given. `run`: the command exited with 0.
 pub const SUCCESS: u8 = 0;
-/// `verify`: invalid, nothing there to verify, or no key pinned without `--allow-unpinned`. `doctor`:
-/// something is missing or was left. `policy suggest`: the flow log is broken, or no list would do.
+/// `verify`: invalid, nothing to verify, a grade that is too low, or no pinned key and no `--allow-unpinned`. `doctor`:
+/// something is missing or was left behind. `policy suggest`: the flow log is broken, or no allow-list is possible.
 pub const INVALID: u8 = 1;
-/// `verify`, `policy suggest`: what was named cannot be read. `keygen`: the key cannot be written.
+/// `verify`, `policy suggest`: a file cannot be read. `keygen`: the key cannot be written.
 pub const CANNOT_READ: u8 = 2;
-/// `verify`: everything holds as far as it goes, but nothing proves that the end was not cut off.
+/// `verify`: every check passes, but the evidence does not prove that its end was not cut off.
 pub const END_UNPROVEN: u8 = 3;
-/// Every command: a wrong or contradictory argument, or a file of the caller's that is wrong.
+/// All subcommands: an argument, or a file that it names, is wrong, or arguments contradict each other.
 pub const USAGE: u8 = 64;
-/// `run`: the agent ran, and its evidence, or a time stamp that was asked for, is invalid or missing.
+/// `run`: the command ran, and its evidence, or a requested time stamp, is invalid or missing.
 pub const EVIDENCE: u8 = 123;
-/// `run`: the time given with `--timeout` was over.
+/// `run`: `--timeout` ended the command.
 pub const TIMED_OUT: u8 = 124;
-/// `run`: the machine, the boundary or the mediator failed. Comes before all others.
+/// `run`: the machine, the boundary, or the mediator failed. Takes precedence over all other statuses.
 pub const FAILED: u8 = 125;
-/// `run`: the agent's command was found and cannot be executed.
+/// `run`: the command was found but cannot be executed.
 pub const CANNOT_EXECUTE: u8 = 126;
-/// `run`: the agent's command was not found.
+/// `run`: the command was not found.
 pub const NOT_FOUND: u8 = 127;
-/// `run`: added to the number of the signal that ended the agent.
+/// `run`: added to the number of the signal that ended the command.
 pub const SIGNAL_BASE: u8 = 128;
 
-/// The status of a finished run.
+/// Returns the exit status of a finished run.
 #[cfg(target_os = "linux")]
 pub fn of(outcome: crate::run::emit::Outcome) -> u8 {
     use crate::run::emit::Outcome;
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn statuses_are_what_scripts_know() {
+    fn statuses_do_not_change() {
         assert_eq!(
             [SUCCESS, INVALID, CANNOT_READ, END_UNPROVEN, USAGE],
             [0, 1, 2, 3, 64]

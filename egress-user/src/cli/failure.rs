@@ -1,5 +1,4 @@
-//! How every command says that it failed: to people on standard error, with `--json` to programs on
-//! standard output.
+//! Reports failures of every subcommand: as text on standard error, or with `--json` on standard output.
 use std::error::Error;
 use std::io::{self, Write};
 
@@ -8,10 +7,10 @@ use serde_json::{Value, json};
 
 use crate::neutralise::{harmless, harmless_json};
 
-/// Version of the JSON of a failure; `docs/schema/verify.schema.json` describes it.
+/// Version of the failure JSON, which `docs/schema/verify.schema.json` describes.
 const JSON_VERSION: &str = "egress.failure.v1";
 
-/// For whom a failure is told.
+/// Output format of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// One JSON object.
@@ -21,15 +20,15 @@ pub enum Form {
 }
 
 impl Form {
-    /// What `--json` asks for.
+    /// Returns the format for a value of `--json`.
     pub fn of(json: bool) -> Self {
         if json { Self::Json } else { Self::Text }
     }
 }
 
-/// Tells a failure with its causes and what can be done, and gives `status` back. Nothing is left
-/// to do when the reader is gone.
-pub fn tell(form: Form, error: &dyn Error, hint: Option<&str>, status: u8) -> u8 {
+/// Prints an error with its causes and the hint, and returns `status`. Write errors are ignored, because there is nowhere
+/// else to report them.
+pub fn report(form: Form, error: &dyn Error, hint: Option<&str>, status: u8) -> u8 {
     match form {
         Form::Json => {
             let value = as_json(error, hint, status);
@@ -53,7 +52,7 @@ fn causes(error: &dyn Error) -> Vec<String> {
     causes
 }
 
-/// Each line with nothing in it that a terminal obeys: an error may name what the command chose.
+/// Escapes the control characters of each line, because an error may quote text that the command chose.
 fn lines(text: &str) -> String {
     text.lines().map(visible).collect::<Vec<_>>().join("\n")
 }
@@ -73,7 +72,7 @@ fn as_text(error: &dyn Error, hint: Option<&str>) -> String {
     text
 }
 
-/// The failure for programs.
+/// Returns the failure as JSON.
 pub fn as_json(error: &dyn Error, hint: Option<&str>, status: u8) -> Value {
     json!({
         "schema_version": JSON_VERSION,
@@ -89,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn failure_is_told_with_its_causes_in_both_forms() {
+    fn both_formats_include_the_causes() {
         let error = anyhow::anyhow!("disk full").context("cannot write the packet");
         assert_eq!(
             as_text(error.as_ref(), Some("make room")),

@@ -1,4 +1,4 @@
-//! Opens what is verified: regular files only, and in a directory none that lies outside it.
+//! Opens the files that are verified: regular files only, and never through a link that leads out of their directory.
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
@@ -9,7 +9,7 @@ use cap_fs_ext::{FollowSymlinks, OpenOptionsFollowExt, OpenOptionsSyncExt};
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions};
 
-/// Files of one directory.
+/// Maximum number of files that one directory may list.
 const MAX_FILES: usize = 4096;
 
 fn irregular() -> io::Error {
@@ -26,45 +26,45 @@ pub(super) fn read_all(file: File, most: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A directory that is held: whatever happens to its path, the files are those of one directory.
+/// A directory that is held open, so that all files come from the same directory even if its path is replaced.
 #[derive(Debug)]
 pub(super) struct Folder {
     dir: Dir,
 }
 
 impl Folder {
-    /// Holds the directory.
+    /// Opens the directory.
     ///
     /// # Errors
-    /// Those of opening it.
+    /// When `path` cannot be opened as a directory.
     pub(super) fn hold(path: &Path) -> io::Result<Self> {
         let dir = Dir::open_ambient_dir(path, ambient_authority())?;
         Ok(Self { dir })
     }
 
-    /// Opens a regular file of at most `most` bytes. Links are followed as long as they stay inside.
+    /// Opens a regular file of at most `most` bytes. Follows links that stay inside the directory.
     ///
     /// # Errors
-    /// When it is no such file, too large, or lies outside the directory.
+    /// When the file does not exist, is not a regular file, is too large, or is outside the directory.
     pub(super) fn open(&self, name: &str, most: u64) -> io::Result<File> {
         self.open_following(name, most, FollowSymlinks::Yes)
     }
 
-    /// Opens a regular file, and follows no link.
+    /// Opens a regular file of any size without following a link.
     ///
     /// # Errors
-    /// As for [`Self::open`].
+    /// When the file does not exist, is a link, or is not a regular file.
     pub(super) fn open_itself(&self, name: &str) -> io::Result<File> {
         self.open_following(name, u64::MAX, FollowSymlinks::No)
     }
 
     fn open_following(&self, name: &str, most: u64, follow: FollowSymlinks) -> io::Result<File> {
-        // A trailing slash would let a file pass for a directory.
+        // With a trailing slash, the name would be opened as a directory.
         if name.ends_with('/') {
             return Err(irregular());
         }
         let mut options = OpenOptions::new();
-        // Opening a FIFO waits for its writer otherwise.
+        // Without O_NONBLOCK, opening a FIFO waits for a writer.
         options.read(true).nonblock(true).follow(follow);
         let file = self.dir.open_with(name, &options)?.into_std();
         let metadata = file.metadata()?;
@@ -77,15 +77,15 @@ impl Folder {
         Ok(file)
     }
 
-    /// Whether there is anything of this name.
+    /// Returns whether anything with this name exists in the directory.
     pub(super) fn has(&self, name: &str) -> bool {
         self.dir.symlink_metadata(name).is_ok()
     }
 
-    /// The names in the directory that are `wanted`, each with whether it is a regular file.
+    /// Lists the names for which `wanted` returns true, each with whether it is a regular file.
     ///
     /// # Errors
-    /// Those of reading the directory, and when it holds too many.
+    /// When the directory cannot be read, or has too many such names.
     pub(super) fn list(&self, wanted: fn(&str) -> bool) -> io::Result<BTreeMap<String, bool>> {
         let mut names = BTreeMap::new();
         for entry in self.dir.entries()? {
@@ -95,7 +95,7 @@ impl Folder {
                 names.insert(name, entry.file_type()?.is_file());
             }
             if names.len() > MAX_FILES {
-                return Err(io::Error::other("too many files"));
+                return Err(io::Error::other(format!("more than {MAX_FILES} files")));
             }
         }
         Ok(names)

@@ -1,4 +1,4 @@
-//! `egress keygen`: makes a signing key in Pipelock's formats.
+//! `egress keygen`: makes a signing key in Pipelock's format.
 use std::io::{self, Write};
 use std::path::PathBuf;
 
@@ -8,10 +8,21 @@ use serde_json::json;
 use super::exit;
 use super::failure::{self, Form};
 
+/// Exit statuses, for `--help`.
+const HELP: &str = "\
+Example:
+  egress keygen --out signer.key
+
+Exit status:
+  0   both files were written
+  2   a file cannot be written
+  64  an argument is wrong, or a file exists and --force is not given";
+
 /// Arguments of `egress keygen`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = HELP)]
 pub struct KeygenArgs {
-    /// File for the private key (mode 0600); the public key goes to FILE.pub
+    /// File for the private key (mode 0600). The public key is written to FILE.pub
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
     /// Replace existing files
@@ -22,7 +33,7 @@ pub struct KeygenArgs {
     pub json: bool,
 }
 
-/// Makes the key, prints the public half, and gives the exit status.
+/// Makes the key, prints its public half, and returns the exit status.
 pub fn run(args: &KeygenArgs) -> u8 {
     let replace = if args.force {
         Replace::Yes
@@ -59,13 +70,13 @@ pub fn run(args: &KeygenArgs) -> u8 {
         }
         Err(error) => {
             let (status, hint) = match error {
-                KeyError::Exists { .. } => (exit::USAGE, Some("--force replaces it")),
+                KeyError::Exists { .. } => (exit::USAGE, Some("use --force to replace it")),
                 KeyError::Format(_)
                 | KeyError::Io { .. }
                 | KeyError::Mode { .. }
                 | KeyError::Random(_) => (exit::CANNOT_READ, None),
             };
-            failure::tell(Form::of(args.json), &error, hint, status)
+            failure::report(Form::of(args.json), &error, hint, status)
         }
     }
 }

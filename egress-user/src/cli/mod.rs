@@ -1,5 +1,5 @@
-//! Reads what was typed, makes a checked plan, prints results and errors. The only place that
-//! prints, and the only one that uses `anyhow`.
+//! The command line: parses it, makes a checked plan, and prints results and errors. No other module prints or uses
+//! `anyhow`.
 #[cfg(target_os = "linux")]
 pub mod action;
 pub mod authorities;
@@ -32,7 +32,7 @@ use clap::{Parser, Subcommand};
 
 use failure::Form;
 
-/// Runs an agent behind a kernel-enforced boundary and proves what it saw.
+/// Run an AI agent behind a kernel boundary, and write signed evidence of its network traffic
 #[derive(Debug, Parser)]
 #[command(name = "egress", version, about, after_help = EXAMPLES, max_term_width = 100)]
 pub struct Cli {
@@ -45,20 +45,20 @@ enum Command {
     /// Run a command behind the boundary and write an Audit Packet
     #[cfg(target_os = "linux")]
     Run(Box<run::RunArgs>),
-    /// Check an Audit Packet, evidence files or one receipt
+    /// Check an Audit Packet, evidence files, or one receipt
     Verify(verify::VerifyArgs),
-    /// Say what this machine lacks for a run, and what killed runs left
+    /// Check that this machine can run egress, and list what killed runs left behind
     #[cfg(target_os = "linux")]
     Doctor(doctor::DoctorArgs),
-    /// Run one step of a workflow, from the inputs of the action
+    /// Run one step of a workflow with the inputs of the GitHub action
     #[cfg(target_os = "linux")]
     #[command(hide = true)]
     Action {
-        /// Which step
+        /// The step
         #[arg(value_enum)]
         step: action::Step,
     },
-    /// Find the policy that a command needs
+    /// Make a policy from the packet of a run
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
     /// Make a signing key
@@ -71,19 +71,19 @@ Examples:
   egress run --config policy.yaml --signer-private-key signer.key -- ./agent.sh
   egress verify pipelock-audit-packet --key signer.key.pub
 
-`egress run` needs root; `egress doctor` says what else a machine lacks for it.";
+`egress run` needs root. `egress doctor` checks everything else that it needs.";
 
-/// Parses the command line and runs it. Returns the exit status. `inherited` are the descriptors
-/// that the caller left open.
+/// Parses and executes the command line, and returns the exit status. `inherited` lists the file descriptors that the
+/// caller left open.
 #[cfg_attr(
     not(target_os = "linux"),
-    expect(unused_variables, reason = "a run alone records them")
+    expect(unused_variables, reason = "only a run records them")
 )]
 pub fn main(inherited: Vec<String>) -> u8 {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            return refused(&error);
+            return print_usage(&error);
         }
     };
     match cli.command {
@@ -99,20 +99,20 @@ pub fn main(inherited: Vec<String>) -> u8 {
     }
 }
 
-/// Prints what was asked for, or what is wrong with what was typed.
-fn refused(error: &clap::Error) -> u8 {
+/// Prints the help or version that was requested, or the error in the command line. Returns the exit status.
+fn print_usage(error: &clap::Error) -> u8 {
     let words = std::env::args_os().skip(1);
-    let asks_for_json = words
+    let is_json = words
         .take_while(|word| word != "--")
         .any(|word| word == "--json");
-    if error.use_stderr() && asks_for_json {
+    if error.use_stderr() && is_json {
         let text = error.to_string();
         let first = text.split("\n\n").next().unwrap_or_default();
         let words: Vec<&str> = first.split_whitespace().skip(1).collect();
-        let told = anyhow::Error::msg(words.join(" "));
-        return failure::tell(Form::Json, told.as_ref(), Some("see --help"), exit::USAGE);
+        let error = anyhow::Error::msg(words.join(" "));
+        return failure::report(Form::Json, error.as_ref(), Some("see --help"), exit::USAGE);
     }
-    // A closed output is no reason for another status.
+    // A closed output does not change the exit status.
     drop(error.print());
     if error.use_stderr() {
         exit::USAGE

@@ -1,4 +1,4 @@
-//! Files that the command line of `egress run` names: the policy and the keys.
+//! Reads the policy and the keys that the command line of `egress run` names.
 use std::io;
 use std::path::Path;
 
@@ -8,10 +8,10 @@ use pipelock_receipts::keys;
 
 use crate::run::plan::{CallerPolicy, Signer};
 
-/// Longest policy file that is read.
+/// Size limit of a policy file.
 const POLICY_BYTES: u64 = 1 << 20;
 
-/// Reads the policy; without a file it is the empty one.
+/// Reads the policy. Without a path, the policy is empty.
 pub(super) fn policy(path: Option<&Path>) -> anyhow::Result<CallerPolicy> {
     let Some(path) = path else {
         return Ok(CallerPolicy::default());
@@ -26,7 +26,7 @@ pub(super) fn policy(path: Option<&Path>) -> anyhow::Result<CallerPolicy> {
     })
 }
 
-/// Finds out whether the built-in mediator carries the policy out.
+/// Checks that the built-in mediator implements everything in the policy.
 pub(super) fn check_builtin(policy: &CallerPolicy, identity: &str) -> anyhow::Result<()> {
     let (Some(path), Some(text)) = (&policy.path, &policy.text) else {
         return Ok(());
@@ -42,7 +42,7 @@ pub(super) fn check_builtin(policy: &CallerPolicy, identity: &str) -> anyhow::Re
     Ok(())
 }
 
-/// A private key of the caller's, or one for this run alone.
+/// Loads the caller's private key, or makes a key for this run only.
 fn key(path: Option<&Path>) -> anyhow::Result<Signer> {
     Ok(match path {
         Some(path) => Signer {
@@ -58,26 +58,27 @@ fn key(path: Option<&Path>) -> anyhow::Result<Signer> {
     })
 }
 
-/// What the caller named of the keys.
+/// The keys that the caller named.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Keys<'a> {
-    /// The private key of the receipts.
+    /// Private key that signs the receipts.
     pub(super) private: Option<&'a Path>,
-    /// The public key that must belong to it: 64 hex digits, key text, or a file with either.
+    /// Public key that must belong to `private`: 64 hex digits, key text, or a file with either.
     pub(super) public: Option<&'a str>,
-    /// The private key of the boundary.
+    /// Private key that signs the boundary's measurements.
     pub(super) boundary: Option<&'a Path>,
 }
 
-/// The keys of receipts and boundary. A run that is open on purpose gets keys that nobody can pin.
-pub(super) fn signers(keys: Keys<'_>, open: bool) -> anyhow::Result<(Signer, Signer)> {
-    if open {
+/// Returns the key of the receipts and the key of the boundary. A run with disabled layers (`is_open`) gets new keys, which
+/// no verifier has pinned.
+pub(super) fn signers(keys: Keys<'_>, is_open: bool) -> anyhow::Result<(Signer, Signer)> {
+    if is_open {
         return Ok((key(None)?, key(None)?));
     }
     let (signer, boundary) = (signer(keys)?, key(keys.boundary)?);
     ensure!(
         boundary.key.verifying_key() != signer.key.verifying_key(),
-        "--boundary-key and --signer-private-key are one key: the boundary must sign with one of its own"
+        "--boundary-key and --signer-private-key are the same key; make another one for the boundary with `egress keygen`"
     );
     Ok((signer, boundary))
 }
@@ -88,7 +89,7 @@ fn signer(named: Keys<'_>) -> anyhow::Result<Signer> {
         && keys::public_from_argument(argument)? != signer.key.verifying_key()
     {
         bail!(
-            "the public key given does not belong to private key {}",
+            "--signer-public-key does not belong to private key {}",
             path.display()
         );
     }

@@ -1,4 +1,4 @@
-//! The options of `egress run` that concern a real Pipelock, and what is said before it starts.
+//! Options of `egress run` for a real Pipelock, and the warnings that are printed before it starts.
 use std::io;
 use std::path::PathBuf;
 
@@ -9,54 +9,59 @@ use egress_policy::pipelock::{self, Attempt, PipelockKeys, PipelockPolicy};
 use egress_policy::runtime::OwnedKeys;
 
 use super::print;
+use super::run::args::heading::MEDIATOR;
 use crate::run::plan::{Authority, CallerPolicy, PipelockChoice, PlainHttp};
 
-/// Longest file of an authority that is read.
+/// Size limit of a certificate authority's file.
 const AUTHORITY_BYTES: u64 = 1 << 20;
 
-/// The words of `--plain-http`.
+/// Values of `--plain-http`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum HowPlain {
-    /// The mediator fetches, follows redirects and scans: its limits of size and time count.
+enum PlainHttpMode {
+    /// Pipelock fetches and scans each request and follows redirects. Its size and time limits apply.
     Scan,
-    /// Through a tunnel for each request: the mediator sees the name and the port alone.
+    /// Each request goes through a tunnel. Pipelock sees only the host name and the port.
     Tunnel,
 }
 
-/// What a policy looks like, for those who have none.
-const EXAMPLE: &str = "--mediator pipelock needs --config FILE; write into it, for a start:\n\
+/// The error when no policy is given, with an example of one.
+const EXAMPLE: &str = "--mediator pipelock needs a policy: pass --config FILE, for example with this content:\n\
                        version: 1\n\
                        mode: strict\n\
                        api_allowlist: [api.example.com, \"*.example.org\"]";
 
-/// The options.
+/// Options that apply only with `--mediator pipelock`.
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// With --mediator pipelock, the program; without it the first `pipelock` on PATH
-    #[arg(long, value_name = "FILE")]
+    /// Pipelock binary [default: the first `pipelock` on PATH]
+    #[arg(long, value_name = "FILE", help_heading = MEDIATOR)]
     pipelock_bin: Option<PathBuf>,
-    /// With --mediator pipelock, roots (PEM) that it trusts for TLS of its own, instead of the system's
-    #[arg(long, value_name = "FILE")]
+    /// Root certificates (PEM) that Pipelock trusts for its own TLS connections [default: those of the system]
+    #[arg(long, value_name = "FILE", help_heading = MEDIATOR)]
     pipelock_ca: Option<PathBuf>,
-    /// With --mediator pipelock, whether it fetches and scans plain HTTP or gives a tunnel for each request
-    #[arg(long, value_enum, value_name = "HOW", default_value_t = HowPlain::Scan)]
-    plain_http: HowPlain,
-    /// With --mediator pipelock, refuse a policy that enforces less than its list or opens more ways out
-    #[arg(long)]
+    /// How Pipelock handles plain HTTP
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = PlainHttpMode::Scan, help_heading = MEDIATOR)]
+    plain_http: PlainHttpMode,
+    /// With --mediator pipelock, reject a policy that enforces less than its allow-list or permits other ways out
+    #[arg(long, help_heading = MEDIATOR)]
     require_strict: bool,
-    /// With --mediator pipelock, run without --config: mode balanced, no list is enforced
-    #[arg(long, conflicts_with_all = ["require_strict", "config"])]
+    /// Run Pipelock without --config, in mode balanced, in which no allow-list is enforced
+    #[arg(long, conflicts_with_all = ["require_strict", "config"], help_heading = MEDIATOR)]
     allow_no_config: bool,
 }
 
 impl Options {
-    /// The built-in mediator has no use for any of them; it is strict anyway.
-    pub(super) fn refuse(&self) -> anyhow::Result<()> {
+    /// Fails if an option is given that the built-in mediator does not support. `--require-strict` is accepted, because
+    /// the built-in mediator always enforces its allow-list.
+    pub(super) fn check_unused(&self) -> anyhow::Result<()> {
         let given = [
             ("--pipelock-bin", self.pipelock_bin.is_some()),
             ("--pipelock-ca", self.pipelock_ca.is_some()),
             ("--allow-no-config", self.allow_no_config),
-            ("--plain-http tunnel", self.plain_http == HowPlain::Tunnel),
+            (
+                "--plain-http tunnel",
+                self.plain_http == PlainHttpMode::Tunnel,
+            ),
         ];
         for (option, is_given) in given {
             ensure!(!is_given, "{option} needs --mediator pipelock");
@@ -64,18 +69,18 @@ impl Options {
         Ok(())
     }
 
-    /// Finds the program and looks at the policy.
+    /// Finds the Pipelock binary and checks the policy.
     pub(super) fn choose(&self, policy: &CallerPolicy) -> anyhow::Result<PipelockChoice> {
         ensure!(policy.text.is_some() || self.allow_no_config, "{EXAMPLE}");
         let shown = policy
             .path
             .as_deref()
             .map(|path| path.display().to_string());
-        let looked = look_at(policy)
+        let built = build_policy(policy)
             .with_context(|| format!("policy {} cannot be used", shown.unwrap_or_default()))?;
-        if self.require_strict && !looked.notices.is_empty() {
-            let named: Vec<String> = looked.notices.iter().map(ToString::to_string).collect();
-            bail!("--require-strict: {}", named.join("; "));
+        if self.require_strict && !built.notices.is_empty() {
+            let notices: Vec<String> = built.notices.iter().map(ToString::to_string).collect();
+            bail!("--require-strict: {}", notices.join("; "));
         }
         let binary = match &self.pipelock_bin {
             Some(path) => {
@@ -83,8 +88,8 @@ impl Options {
                 path.clone()
             }
             None => binary::on_path(std::env::var_os("PATH").as_deref()).context(
-                "there is no `pipelock` on PATH: install Pipelock, name it with --pipelock-bin FILE, \
-                 or use --mediator builtin",
+                "cannot find `pipelock` on PATH; install Pipelock, pass --pipelock-bin FILE, or use \
+                 --mediator builtin",
             )?,
         };
         if let Some(path) = &self.pipelock_ca {
@@ -98,19 +103,22 @@ impl Options {
             binary,
             roots: self.pipelock_ca.clone(),
             plain_http: match self.plain_http {
-                HowPlain::Scan => PlainHttp::Scan,
-                HowPlain::Tunnel => PlainHttp::Tunnel,
+                PlainHttpMode::Scan => PlainHttp::Scan,
+                PlainHttpMode::Tunnel => PlainHttp::Tunnel,
             },
             authority: authority(policy)?,
         })
     }
 }
 
-/// Files of its own that a run with this Pipelock rests on, as they were named.
+/// Returns the files that only a run with Pipelock depends on: the binary, the root certificates, and the files of the
+/// certificate authority, as they were named.
 pub(super) fn files(policy: &CallerPolicy, choice: &PipelockChoice) -> Vec<PathBuf> {
     let named = policy.text.as_deref().map(pipelock::interception);
     let authority = named.and_then(Result::ok).flatten();
-    let authority = authority.into_iter().flat_map(|(one, other)| [one, other]);
+    let authority = authority
+        .into_iter()
+        .flat_map(|(certificate, key)| [certificate, key]);
     [Some(choice.binary.clone()), choice.roots.clone()]
         .into_iter()
         .flatten()
@@ -118,8 +126,8 @@ pub(super) fn files(policy: &CallerPolicy, choice: &PipelockChoice) -> Vec<PathB
         .collect()
 }
 
-/// The authority that the policy has TLS intercepted with. Pipelock gets copies: it runs as a user of
-/// its own, and the command must not see the key.
+/// Reads the certificate authority with which the policy intercepts TLS. Pipelock gets copies, because it runs as another
+/// user and because the key is hidden from the command.
 fn authority(policy: &CallerPolicy) -> anyhow::Result<Option<Authority>> {
     let named = policy.text.as_deref().map(pipelock::interception);
     let Some((certificate, key)) = named.transpose()?.flatten() else {
@@ -139,19 +147,21 @@ fn authority(policy: &CallerPolicy) -> anyhow::Result<Option<Authority>> {
     Ok(Some(Authority::new(certificate, key_path, key)))
 }
 
-/// Names what the caller's own keys do, before the start.
-pub(super) fn tell(policy: &CallerPolicy) {
+/// Prints a warning for each key of the policy that weakens the boundary.
+pub(super) fn warn(policy: &CallerPolicy) {
     if policy.text.is_none() {
-        print::warning("no --config: mode balanced, every name that is not blocked may be reached");
-    } else if let Ok(looked) = look_at(policy) {
-        for notice in looked.notices {
+        print::warning(
+            "no --config: Pipelock runs in mode balanced and allows every destination that it does not block",
+        );
+    } else if let Ok(built) = build_policy(policy) {
+        for notice in built.notices {
             print::warning(&notice.to_string());
         }
     }
 }
 
-/// The policy as it would be with other ports.
-fn look_at(policy: &CallerPolicy) -> anyhow::Result<PipelockPolicy> {
+/// Builds Pipelock's configuration from the policy with placeholder ports and keys, in order to check the policy.
+fn build_policy(policy: &CallerPolicy) -> anyhow::Result<PipelockPolicy> {
     let listen = || String::from("127.0.0.1:1");
     let keys = PipelockKeys {
         common: OwnedKeys {

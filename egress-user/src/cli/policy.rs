@@ -1,4 +1,4 @@
-//! `egress policy suggest`: the list that a run would have needed, from its packet.
+//! `egress policy suggest`: prints the allow-list that a run needed, from its packet.
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -20,13 +20,15 @@ Example:
   egress policy suggest pipelock-audit-packet > policy.yaml
 
 Exit status:
-  0  the list is on standard output     1  the flow log is broken, or no list would do
-  2  cannot be read                     64 what was typed is wrong";
+  0   the policy is on standard output
+  1   the flow log is broken, or no allow-list is possible
+  2   the flow log cannot be read
+  64  an argument is wrong";
 
 /// Subcommands of `egress policy`.
 #[derive(Debug, Subcommand)]
 pub enum PolicyCommand {
-    /// Print the smallest allow-list under which a run would have reached what it did
+    /// Print the smallest allow-list that permits everything a run connected to
     Suggest(SuggestArgs),
 }
 
@@ -34,7 +36,7 @@ pub enum PolicyCommand {
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub struct SuggestArgs {
-    /// Packet directory of a run, with --mode audit or without
+    /// Packet directory of a run, in either mode
     #[arg(value_name = "PACKET")]
     packet: PathBuf,
     /// Print JSON
@@ -42,11 +44,11 @@ pub struct SuggestArgs {
     json: bool,
 }
 
-/// Runs it. Returns the exit status.
+/// Executes the subcommand and returns the exit status.
 pub fn run(command: &PolicyCommand) -> u8 {
     let PolicyCommand::Suggest(args) = command;
     let fail = |error: &anyhow::Error, status| {
-        failure::tell(Form::of(args.json), error.as_ref(), None, status)
+        failure::report(Form::of(args.json), error.as_ref(), None, status)
     };
     let flows = match flow_log(&args.packet) {
         Ok(flows) => flows,

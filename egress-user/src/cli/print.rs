@@ -1,4 +1,4 @@
-//! What people and machines see of a run.
+//! Prints progress, warnings, and the result of a run.
 use std::io::{IsTerminal, Write};
 
 use audit_packet::denied::Denied;
@@ -15,8 +15,8 @@ use crate::run::ending::Ending;
 use crate::run::leavings::{Kept, Swept};
 use crate::run::plan::{Mode, Progress};
 
-/// Writes a line to standard error. The library's macro of this name panics when nobody reads any
-/// more, and the exit status must not depend on that.
+/// Writes a line to standard error. The standard macro panics when standard error is closed, which must not change the exit
+/// status.
 macro_rules! eprintln {
     () => {
         drop(writeln!(std::io::stderr()))
@@ -26,13 +26,13 @@ macro_rules! eprintln {
     };
 }
 
-/// Refused destinations that are shown.
+/// Maximum number of rows of one kind that are printed.
 const SHOWN: usize = 10;
 
-/// Prints what the kernel programs say, with `--debug`.
+/// Prints the log of the kernel programs (`--debug`).
 pub static KERNEL_LOG: KernelLog = KernelLog;
 
-/// See [`KERNEL_LOG`].
+/// Type of [`KERNEL_LOG`].
 #[derive(Debug, Clone, Copy)]
 pub struct KernelLog;
 
@@ -52,7 +52,7 @@ impl log::Log for KernelLog {
     fn flush(&self) {}
 }
 
-/// Tells people who wait at a terminal how far the run is; a log of CI gets the result alone.
+/// Returns the function that prints progress, if standard error is a terminal. A CI log gets only the result.
 pub fn progress(as_json: bool) -> Option<Progress> {
     let is_ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
     (!as_json && !is_ci && std::io::stderr().is_terminal()).then_some(Progress(step))
@@ -68,25 +68,25 @@ fn step(step: &str) {
     }
 }
 
-/// Says what an audit is, before the start.
+/// Prints, before the start, that audit mode enforces nothing.
 pub fn audit() {
     eprintln!(
-        "egress: AUDIT MODE  the command has this machine's network: nothing is refused or sent \
-         elsewhere, and there are no receipts; what would be is recorded"
+        "egress: AUDIT MODE  the command uses the network of this machine: nothing is denied, and there \
+         are no receipts; what would be denied is recorded"
     );
 }
 
-/// Says that nothing may be reached, before the start.
+/// Prints, before the start, that an empty policy denies every destination.
 pub fn no_policy() {
-    eprintln!("egress: no --config: strict with an empty list, nothing may be reached");
+    eprintln!("egress: no --config: the allow-list is empty, so every destination is denied");
 }
 
-/// Says what a reader has to know before the start.
+/// Prints a warning before the start.
 pub fn warning(text: &str) {
     eprintln!("egress: warning   {}", visible(text));
 }
 
-/// Says where the evidence of a killed run is now.
+/// Returns the line that names where the evidence of a killed run was saved.
 pub fn kept(kept: &Kept) -> String {
     format!(
         "kept     evidence of killed run {}: egress verify {}/evidence",
@@ -95,7 +95,7 @@ pub fn kept(kept: &Kept) -> String {
     )
 }
 
-/// Says what was cleared away before a run: evidence that was kept, and what could not be removed.
+/// Prints the result of the sweep before a run: evidence that was saved, and what could not be removed.
 pub fn swept(swept: &Swept) {
     for one in &swept.kept {
         eprintln!("egress: {}", kept(one));
@@ -108,7 +108,8 @@ pub fn swept(swept: &Swept) {
     }
 }
 
-/// Prints the result of a run: for people on standard error, which is not the agent's output.
+/// Prints the result of a run: text on standard error, so that it does not mix with the command's output, or JSON on
+/// standard output.
 pub fn run_result(run: &Emitted, as_json: bool) {
     let failure = not_executed(run);
     if as_json {
@@ -156,7 +157,7 @@ pub fn run_result(run: &Emitted, as_json: bool) {
     }
     for (answer, count) in run.answered.iter().take(SHOWN) {
         let text = denied_text(answer, *count);
-        eprintln!("egress: answered  {text}, which no receipt denies");
+        eprintln!("egress: answered  {text}, without a receipt that denies it");
     }
     if run.answered.len() > SHOWN {
         eprintln!(
@@ -172,7 +173,7 @@ pub fn run_result(run: &Emitted, as_json: bool) {
     eprintln!("egress: packet    {}", run.packet_path.display());
 }
 
-/// What became of the agent's changes, the first refused ones by name.
+/// Prints how many of the command's changes were applied, and the first ones that were not.
 fn workspace(run: &Emitted) {
     for one in &run.recovered {
         eprintln!("egress: {}", recovered(one));
@@ -204,10 +205,12 @@ fn workspace(run: &Emitted) {
     }
 }
 
-/// What was done about a killed run's changes.
+/// Returns the line that states what happened to the changes of a killed run.
 pub fn recovered(one: &Recovered) -> String {
     if !one.completed {
-        return String::from("recovered  a killed run had applied nothing; its changes are gone");
+        return String::from(
+            "recovered  a killed run had applied nothing; its changes were removed",
+        );
     }
     let kept = one
         .kept
@@ -219,54 +222,54 @@ pub fn recovered(one: &Recovered) -> String {
     )
 }
 
-/// A reason in words.
+/// Returns the text for the reason why a change was not applied.
 fn reason(reason: &Reason) -> String {
     match reason {
-        Reason::ChangedMeanwhile => "a host process changed it meanwhile",
+        Reason::ChangedMeanwhile => "a host process changed it during the run",
         Reason::Device => "device node",
         Reason::Fifo => "named pipe",
-        Reason::GitDirectory => "not data of a repository",
+        Reason::GitDirectory => "not repository data",
         Reason::GitIndex => {
-            "its names lead into a git directory or out of the workspace, or it is no index"
+            "a name in it leads into a git directory or out of the workspace, or it is not a git index"
         }
         Reason::Github => ".github",
         Reason::HeldBack => "the directory that holds it, or that it holds, was not applied",
         Reason::Io(error) => return visible(error),
         Reason::LooksLikeGitDirectory => "it would make its directory a git repository",
         Reason::NewGitDirectory => "new git directory",
-        Reason::NotPermitted => "the workspace's owner may not do it",
+        Reason::NotPermitted => "the owner of the workspace is not permitted to do this",
         Reason::OtherFileSystem => "another file system is mounted there",
-        Reason::PointsOutside => "the link points outside of the workspace",
+        Reason::PointsOutside => "the link points outside the workspace",
         Reason::Protected => "protected",
         Reason::Socket => "socket",
         Reason::TooDeep => "too deep",
-        Reason::WholeRun => "nothing of this run is applied",
-        Reason::WorkspaceItself => "permissions of the workspace itself",
+        Reason::WholeRun => "no change of this run is applied",
+        Reason::WorkspaceItself => "permissions of the workspace directory itself",
     }
     .to_owned()
 }
 
-/// Why the command never ran, if so, and what can be done.
+/// Returns the error and the hint if the command could not be executed.
 fn not_executed(run: &Emitted) -> Option<(String, &'static str)> {
     let Ending::NotExecuted(status) = run.ending else {
         return None;
     };
     let (why, hint) = if status == i32::from(exit::NOT_FOUND) {
         (
-            "it is not there, or its interpreter is not",
-            "inside the boundary /tmp, /run and home directories are empty: put it into the working directory",
+            "the file or its interpreter was not found",
+            "inside the boundary, /tmp, /run, and home directories are empty; put the file into the working directory",
         )
     } else {
         (
             "it cannot be executed",
-            "make it executable for others (chmod 755), or name its interpreter first",
+            "make it executable for all users (chmod 755), or name its interpreter first",
         )
     };
     let text = format!("cannot run {}: {why}", visible(&run.command));
     Some((text, hint))
 }
 
-/// One refused destination in words.
+/// Returns the line for one denied destination, with the policy line that would allow it.
 fn denied_text(denied: &Denied, count: u64) -> String {
     let remedy = denied.remedy();
     let remedy = remedy.map_or_else(String::new, |line| {
@@ -286,7 +289,7 @@ fn result_json(run: &Emitted, failure: Option<&(String, &str)>) {
     drop(writeln!(std::io::stdout(), "{result}"));
 }
 
-/// The result with the summary, for the step of a workflow.
+/// Returns the JSON result with the summary, for a step of a workflow.
 pub fn whole_result(run: &Emitted) -> Value {
     let mut result = result(run, not_executed(run).as_ref());
     if let Some(members) = result.as_object_mut() {

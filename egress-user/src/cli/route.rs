@@ -1,15 +1,15 @@
-//! What decides which file a path names: each link on the way, and the file itself.
+//! Resolves a path and lists every link on the way.
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-/// Links on one way that are followed, as the kernel does it.
+/// Maximum number of links that are followed, as in `path_resolution(7)`.
 const MOST_LINKS: usize = 40;
 
-/// Paths of the links on the way to `path`, and last where it leads, which need not exist. Whoever
-/// can replace one of them, or a directory that holds it, decides what the path names next time.
+/// Returns the links on the way to `path`, and last the path that it resolves to, which need not exist. A process that can
+/// replace one of them, or a directory above one, decides what the path names later.
 ///
 /// # Errors
-/// When the working directory is gone, or links lead around.
+/// When the working directory was removed, or more than 40 links are on the way.
 pub(super) fn route(path: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut at = PathBuf::new();
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_link_on_the_way_is_named() {
+    fn every_link_on_the_way_is_listed() {
         let place = tempfile::tempdir().unwrap();
         let dir = place.path().canonicalize().unwrap();
         fs::create_dir_all(dir.join("a/real")).unwrap();

@@ -1,178 +1,58 @@
-//! `egress run`: from what was typed to a checked [`Plan`], and from its end to an exit status.
+//! `egress run`: turns the command line into a checked [`Plan`], executes it, and returns the exit status.
 use std::ffi::OsString;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use clap::{Args, FromArgMatches, ValueEnum};
-use egress_common::names::DEFAULT_PROXY_PORT;
+use clap::{Args, FromArgMatches};
 
-use super::binding::Binding;
-use super::driven::{DrivenArgs, Report};
+use super::driven::ResultFile;
 use super::exit;
 use super::failure::{self, Form};
 use super::route::route;
-use super::variables::Variables;
 use super::{named, pipelock, print};
 use crate::run::emit::Emitted;
 use crate::run::error::RunError;
 use crate::run::leavings::{self, Reach};
 use crate::run::packet_dir::PacketDir;
 use crate::run::plan::{
-    CallerPolicy, Diagnostics, DnsMode, Input, Layers, Limits, MediatorChoice, Mode, Plan, Shares,
-    WorkspaceMode, most_memory,
+    CallerPolicy, Diagnostics, Input, Layers, Limits, MediatorChoice, Mode, Plan, Shares,
+    most_memory,
 };
 use crate::run::probes;
 use crate::run::supervise::block_signals;
 
-/// Exit statuses and the policy, for `--help`.
-const HELP: &str = "\
-Policy (Pipelock YAML):
-  version: 1
-  mode: strict
-  api_allowlist: [api.example.com, \"*.example.org\"]
+pub(super) mod args;
 
-Exit status: the command's own, or
-  64   what was typed or named is wrong       123  evidence or time stamp invalid or missing
-  124  --timeout was over                     125  the machine, the boundary or the mediator failed
-  126  the command cannot be executed         127  the command was not found";
+use args::Mediator;
+pub use args::RunArgs;
 
-/// Runs a command behind the boundary and writes an Audit Packet.
-#[derive(Debug, Args)]
-#[command(after_help = HELP)]
-pub struct RunArgs {
-    /// Policy (Pipelock YAML); without one nothing may be reached
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Whether the command's network is closed; `audit` only records what would be
-    #[arg(long, value_enum, default_value_t = Mode::Enforce)]
-    mode: Mode,
-    /// Working directory and workspace of the command
-    #[arg(long, value_name = "DIR", default_value = ".")]
-    workdir: PathBuf,
-    /// Directory that the packet is written to; replaced whole
-    #[arg(long, value_name = "DIR", default_value = "pipelock-audit-packet")]
-    packet_dir: PathBuf,
-    /// How the command sees the workspace
-    #[arg(long, value_enum, default_value_t = WorkspaceMode::Apply)]
-    workspace: WorkspaceMode,
-    /// With --workspace apply, apply no change to this path or below it; repeatable
-    #[arg(long = "protect", value_name = "PATH")]
-    protected: Vec<PathBuf>,
-    /// Who judges and signs
-    #[arg(long, value_enum, default_value_t = Mediator::Builtin)]
-    mediator: Mediator,
-    #[command(flatten)]
-    pipelock: pipelock::Options,
-    /// Private key that signs the receipts; without one a key is made for this run alone
-    #[arg(long, value_name = "FILE")]
-    signer_private_key: Option<PathBuf>,
-    /// Public key that must belong to the private one: 64 hex digits, key text, or a file
-    #[arg(long, value_name = "HEX|TEXT|FILE", requires = "signer_private_key")]
-    signer_public_key: Option<String>,
-    /// Private key that signs what the boundary says of itself; without one a key is made for this
-    /// run alone. `egress verify --boundary-key` wants its public half
-    #[arg(long, value_name = "FILE")]
-    boundary_key: Option<PathBuf>,
-    /// Name of the agent in every receipt
-    #[arg(long, value_name = "NAME", default_value = "egress-agent")]
-    pub(super) agent_identity: String,
-    #[command(flatten)]
-    binding: Binding,
-    /// Exit with 123 unless the evidence is valid under a key that was given
-    #[arg(long)]
-    require_trusted: bool,
-    /// Allow connections to one more port than 80 and 443; repeatable
-    #[arg(long = "allow-port", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
-    allowed_ports: Vec<u16>,
-    /// Let the command use this one Unix socket of the host; the packet shows it; repeatable
-    #[arg(long = "allow-unix", value_name = "PATH")]
-    allowed_sockets: Vec<PathBuf>,
-    /// Whether names resolve for the command
-    #[arg(long, value_enum, default_value_t = DnsMode::Synthetic)]
-    dns: DnsMode,
-    #[command(flatten)]
-    variables: Variables,
-    /// End the command after this many seconds
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=604_800))]
-    timeout: Option<u64>,
-    /// Processes and threads of the command at a time; never more than a quarter of what the machine can have
-    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u64).range(16..=4_194_304))]
-    max_processes: u64,
-    /// Memory of the command, its scratch space included [default: seven eighths of the machine's]
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    max_memory: Option<u64>,
-    /// Open files of one process; never more than a sixteenth of what the machine can have
-    #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u64).range(64..=1_048_576))]
-    max_open_files: u64,
-    /// Each of /tmp, /var/tmp, /dev/shm and the home
-    #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = size)]
-    max_scratch: u64,
-    /// Receipts and flow log; a run that needs more ends with 125
-    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = size)]
-    max_evidence: u64,
-    /// Explicit proxy port inside the boundary
-    #[arg(long, value_name = "PORT", env = "EGRESS_PROXY_PORT", default_value_t = DEFAULT_PROXY_PORT,
-          value_parser = clap::value_parser!(u16).range(1024..))]
-    proxy_port: u16,
-    /// Run though this probe finds the boundary open, or proves nothing; the packet shows it; repeatable
-    #[arg(long = "accept-risk", value_name = "PROBE")]
-    accepted_risks: Vec<String>,
-    /// Run this script with bash; it must lie in the working directory
-    #[arg(long, value_name = "FILE")]
-    script: Option<PathBuf>,
-    /// Show what the kernel programs say of themselves
-    #[arg(long)]
-    debug: bool,
-    /// Print the result as one JSON object
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    driven: DrivenArgs,
-    /// Command and arguments, or with --script the script's arguments
-    #[arg(
-        last = true,
-        value_name = "COMMAND",
-        required_unless_present = "script"
-    )]
-    command: Vec<OsString>,
-}
-
-/// Who judges and signs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Mediator {
-    /// The allow-list mediator inside this binary.
-    Builtin,
-    /// A real Pipelock.
-    Pipelock,
-}
-
-/// Runs it. Returns the exit status.
+/// Executes `egress run`, prints the result, and returns the exit status.
 pub fn run(args: RunArgs, inherited: Vec<String>) -> u8 {
     let json = args.json;
-    let told = |failure: &Failure, report: Option<&Report>| {
+    let fail = |failure: &Failure, result_file: Option<&ResultFile>| {
         let Failure(error, hint, status) = failure;
-        if let Some(report) = report {
-            report.write(&failure::as_json(error.as_ref(), *hint, *status));
+        if let Some(result_file) = result_file {
+            result_file.write(&failure::as_json(error.as_ref(), *hint, *status));
         }
-        failure::tell(Form::of(json), error.as_ref(), *hint, *status)
+        failure::report(Form::of(json), error.as_ref(), *hint, *status)
     };
-    let report = match args.driven.report() {
-        Ok(report) => report,
-        Err(error) => return told(&Failure(error, None, exit::USAGE), None),
+    let result_file = match args.driven.result_file() {
+        Ok(result_file) => result_file,
+        Err(error) => return fail(&Failure(error, None, exit::USAGE), None),
     };
     match execute(args, inherited) {
         Ok(emitted) => {
             print::run_result(&emitted, json);
-            report.write(&print::whole_result(&emitted));
+            result_file.write(&print::whole_result(&emitted));
             exit::of(emitted.outcome())
         }
-        Err(failure) => told(&failure, Some(&report)),
+        Err(failure) => fail(&failure, Some(&result_file)),
     }
 }
 
-/// A failure, what can be done about it, and its exit status.
+/// An error, its hint for the user, and its exit status.
 struct Failure(anyhow::Error, Option<&'static str>, u8);
 
 impl From<RunError> for Failure {
@@ -191,33 +71,33 @@ fn execute(args: RunArgs, inherited: Vec<String>) -> Result<Emitted, Failure> {
         _ if plan.mode == Mode::Audit => print::audit(),
         MediatorChoice::Builtin if plan.policy.path.is_none() => print::no_policy(),
         MediatorChoice::Builtin => {}
-        MediatorChoice::Pipelock(_) => pipelock::tell(&plan.policy),
+        MediatorChoice::Pipelock(_) => pipelock::warn(&plan.policy),
     }
-    // Before anything starts a thread: all of them inherit the mask.
+    // This comes before any thread starts, so that every thread inherits the signal mask.
     block_signals().map_err(|error| Failure(error.into(), None, exit::FAILED))?;
-    // A caller that is not root learns that from the run itself.
+    // Without root the sweep would fail first; the run itself reports the missing privilege.
     if nix::unistd::geteuid().is_root() {
         print::swept(&leavings::sweep(Reach::Runs)?);
     }
     Ok(crate::run::execute(plan)?)
 }
 
-/// Fails on options that do not go together, or name what there is not.
-fn possible(args: &RunArgs) -> anyhow::Result<()> {
+/// Checks that the options do not contradict each other and name only probes that exist.
+fn check_options(args: &RunArgs) -> anyhow::Result<()> {
     if args.mode == Mode::Audit {
         ensure!(
             args.mediator == Mediator::Builtin,
-            "--mode audit has no mediator: leave out --mediator"
+            "--mode audit does not use a mediator; leave out --mediator"
         );
         ensure!(
             !args.require_trusted,
-            "--mode audit has no receipts: leave out --require-trusted"
+            "--mode audit writes no receipts; leave out --require-trusted"
         );
     }
     for name in &args.accepted_risks {
         ensure!(
             probes::names().any(|known| known == name),
-            "--accept-risk {name}: there is no such probe; the probes are {}",
+            "--accept-risk {name}: no such probe; the probes are {}",
             probes::names().collect::<Vec<_>>().join(", ")
         );
     }
@@ -232,18 +112,18 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
         .with_context(|| format!("cannot use working directory {shown}"))?;
     ensure!(
         workdir.is_dir(),
-        "working directory {shown} is no directory"
+        "working directory {shown} is not a directory"
     );
     ensure!(
         workdir != Path::new("/"),
-        "the working directory cannot be /: name the directory the command may write"
+        "the working directory cannot be /; use --workdir to name the directory that the command may write"
     );
     ensure!(
         workdir.to_str().is_some(),
-        "the path of the working directory is not UTF-8"
+        "the path of working directory {shown} is not UTF-8; rename the directory"
     );
 
-    possible(&args)?;
+    check_options(&args)?;
     let (command, script_basename, argument_count) = command(&args, &workdir)?;
     let mut masked = Vec::new();
     let (mediator, policy) = mediator(&args)?;
@@ -259,13 +139,14 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
             .filter_map(|path| path.canonicalize().ok()),
     );
     let environment = args.driven.environment()?;
-    let named = |wanted: &str| {
+    let path_in = |wanted: &str| {
         let found = environment.iter().find(|(name, _)| name == wanted);
         found.and_then(|(_, path)| Path::new(path).canonicalize().ok())
     };
-    // The runner keeps tokens there, and the event that started the workflow, which is for the command.
-    masked.extend(named("RUNNER_TEMP"));
-    let shown = named("GITHUB_EVENT_PATH").into_iter().collect();
+    // The runner keeps tokens in RUNNER_TEMP, so the directory is hidden. It also holds the event that started the
+    // workflow, which the command may read.
+    masked.extend(path_in("RUNNER_TEMP"));
+    let shown = path_in("GITHUB_EVENT_PATH").into_iter().collect();
     let limits = limits(&args)?;
     let layers = Layers::from_environment()?;
     let keys = named::Keys {
@@ -280,7 +161,7 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
     }
     ensure!(
         !workdir.starts_with(packet.path()),
-        "the packet directory {} holds the working directory; name another one",
+        "packet directory {} contains the working directory; choose another one with --packet-dir",
         packet.path().display()
     );
     let protected = protected(&args, &workdir, &mediator, &policy)?;
@@ -328,16 +209,16 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
     })
 }
 
-/// A run in `workdir` with everything as it is by default, for the sake of its probes: none of them
-/// stops it, and what there is to see is theirs. No packet comes of it.
+/// Returns the plan of a run in `workdir` with default options, for `egress doctor`, which only makes the probes. No
+/// probe stops the run, and no packet is written.
 pub(super) fn trial(workdir: &Path) -> anyhow::Result<Plan> {
     let command = RunArgs::augment_args(clap::Command::new("egress run"));
-    let packet = format!("/run/egress-doctor-{}", std::process::id());
+    let packet_dir = format!("/run/egress-doctor-{}", std::process::id());
     let mut words = vec![OsString::from("egress run"), "--workdir".into()];
     words.push(workdir.into());
     let fixed = ["--json", "--workspace", "read-only", "--packet-dir"];
     words.extend(fixed.map(OsString::from));
-    words.push(packet.into());
+    words.push(packet_dir.into());
     for name in probes::names() {
         words.extend(["--accept-risk", name].map(OsString::from));
     }
@@ -358,27 +239,8 @@ fn limits(args: &RunArgs) -> std::io::Result<Limits> {
     })
 }
 
-/// A number of bytes: digits, and K, M, G or T for powers of 1024. None may be so small that nothing
-/// would run.
-fn size(text: &str) -> Result<u64, String> {
-    const LEAST: u64 = 64 << 10;
-    let units = [('K', 10), ('M', 20), ('G', 30), ('T', 40)];
-    let unit = units.iter().find(|(unit, _)| text.ends_with(*unit));
-    let (digits, shift) = match unit {
-        Some((unit, shift)) => (text.trim_end_matches(*unit), *shift),
-        None => (text, 0),
-    };
-    let number: u64 = digits
-        .parse()
-        .map_err(|error| format!("{error}; give digits, and K, M, G or T"))?;
-    number
-        .checked_mul(1 << shift)
-        .filter(|bytes| (LEAST..=1 << 50).contains(bytes))
-        .ok_or_else(|| String::from("give at least 64K, and at most 1024T"))
-}
-
-/// What no change is applied to: the paths that the caller protects, and whatever decides by what the next
-/// run is judged, signed and carried out, if it is named as this one was.
+/// Returns the paths in the workspace to which no change is applied: those of `--protect`, and every file that decides
+/// how a later run with the same command line is judged, signed, or executed.
 fn protected(
     args: &RunArgs,
     workdir: &Path,
@@ -395,17 +257,19 @@ fn protected(
     for path in &args.protected {
         named.push(protectable(workdir, path)?);
     }
-    let mut found = Vec::new();
+    let mut protected = Vec::new();
     for path in &named {
         let route = route(path)
-            .with_context(|| format!("cannot follow {} by its links", path.display()))?;
-        found.extend(route.into_iter().filter(|part| part.starts_with(workdir)));
+            .with_context(|| format!("cannot resolve the links of {}", path.display()))?;
+        protected.extend(route.into_iter().filter(|part| part.starts_with(workdir)));
     }
-    Ok(found)
+    Ok(protected)
 }
 
-/// A path to protect, absolute. It need not exist; it must lie in the workspace and say so without
-/// `..`, or protecting it would mean nothing.
+/// Checks a path of `--protect` and returns it as an absolute path.
+///
+/// It need not exist. It must be in the workspace and contain no `..`, because otherwise the rule would not match the
+/// path that the command writes.
 fn protectable(workdir: &Path, path: &Path) -> anyhow::Result<PathBuf> {
     let absolute: PathBuf = workdir.join(path).components().collect();
     let shown = path.display();
@@ -413,46 +277,47 @@ fn protectable(workdir: &Path, path: &Path) -> anyhow::Result<PathBuf> {
         !absolute
             .components()
             .any(|part| part == std::path::Component::ParentDir),
-        "--protect {shown}: name it without .."
+        "--protect {shown}: the path contains ..; write it without"
     );
     ensure!(
         absolute != workdir && absolute.starts_with(workdir),
-        "--protect {shown}: it does not lie in the working directory"
+        "--protect {shown}: the path is not in the working directory {}",
+        workdir.display()
     );
     Ok(absolute)
 }
 
-/// A socket of the host to be opened: its one true path, and nothing that the workspace holds.
+/// Checks a path of `--allow-unix`: an absolute path without links to a socket outside the workspace.
 fn socket(workdir: &Path, path: &Path) -> anyhow::Result<PathBuf> {
     let shown = path.display();
     ensure!(
         path.is_absolute(),
-        "--allow-unix {shown}: name it by its absolute path"
+        "--allow-unix {shown}: the path is not absolute; write the absolute path"
     );
     let real = path
         .canonicalize()
-        .with_context(|| format!("--allow-unix {shown}: there is no such socket"))?;
+        .with_context(|| format!("--allow-unix {shown}: cannot find the socket"))?;
     ensure!(
         real == path,
-        "--allow-unix {shown}: it is reached through a link; name {}",
+        "--allow-unix {shown}: the path goes through a symbolic link; use {}",
         real.display()
     );
     ensure!(
         path.to_str().is_some(),
-        "--allow-unix {shown}: its path is not UTF-8"
+        "--allow-unix {shown}: the path is not UTF-8"
     );
     ensure!(
         std::fs::symlink_metadata(path)?.file_type().is_socket(),
-        "--allow-unix {shown}: it is no socket"
+        "--allow-unix {shown}: not a Unix socket"
     );
     ensure!(
         !path.starts_with(workdir),
-        "--allow-unix {shown}: it lies in the working directory"
+        "--allow-unix {shown}: the socket is in the working directory; move it out"
     );
     Ok(real)
 }
 
-/// The words to execute, the name that the packet shows, and how many arguments follow it.
+/// Returns the words to execute, the name that the packet shows, and the number of arguments after it.
 fn command(args: &RunArgs, workdir: &Path) -> anyhow::Result<(Vec<OsString>, String, u64)> {
     let base = |path: &Path| {
         path.file_name()
@@ -476,21 +341,21 @@ fn command(args: &RunArgs, workdir: &Path) -> anyhow::Result<(Vec<OsString>, Str
         .with_context(|| format!("cannot find script {shown}"))?;
     ensure!(
         path.starts_with(workdir),
-        "script {shown} lies outside the working directory {}",
+        "script {shown} is outside the working directory {}",
         workdir.display()
     );
-    ensure!(path.is_file(), "script {shown} is no file");
+    ensure!(path.is_file(), "script {shown} is not a regular file");
     let mut words = vec![OsString::from("bash"), path.clone().into_os_string()];
     words.extend(args.command.iter().cloned());
     Ok((words, base(&path), u64::try_from(args.command.len())?))
 }
 
-/// Who judges, and by which policy: both are looked at before anything is started.
+/// Returns the mediator and the policy. Both are checked before anything starts.
 fn mediator(args: &RunArgs) -> anyhow::Result<(MediatorChoice, CallerPolicy)> {
     let policy = named::policy(args.config.as_deref())?;
     let choice = match args.mediator {
         Mediator::Builtin => {
-            args.pipelock.refuse()?;
+            args.pipelock.check_unused()?;
             named::check_builtin(&policy, &args.agent_identity)?;
             MediatorChoice::Builtin
         }

@@ -1,7 +1,7 @@
-//! `egress verify`: checks a packet, evidence files or one receipt, offline.
+//! `egress verify`: checks a packet, evidence files, or one receipt, offline.
 //!
-//! Needs nothing but the files and the pinned keys. Opens each file once, regular files only, and in a
-//! packet none that lies outside its directory; memory is bounded whatever the files hold.
+//! It needs only the files and the pinned keys. It opens each file once, and only regular files; files of a packet must be
+//! in its directory. Its memory is bounded, whatever the files contain.
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read, Write};
@@ -37,12 +37,12 @@ mod stamp;
 pub use args::VerifyArgs;
 pub use outcome::{Outcome, Subject, VerifyError};
 
-/// Verifies, prints, and gives the exit status.
+/// Verifies, prints the outcome, and returns the exit status.
 pub fn run(args: &VerifyArgs) -> u8 {
     let outcome = match verify(args) {
         Ok(outcome) => outcome,
         Err(error) => {
-            return failure::tell(Form::of(args.json), &error, None, error.status());
+            return failure::report(Form::of(args.json), &error, None, error.status());
         }
     };
     let status = status(&outcome, args);
@@ -60,7 +60,7 @@ pub fn run(args: &VerifyArgs) -> u8 {
 /// Verifies without printing.
 ///
 /// # Errors
-/// When a key is none, or what is named cannot be read. Bad evidence is no error.
+/// When a key argument is invalid, or a named file cannot be read. Bad evidence is not an error.
 pub fn verify(args: &VerifyArgs) -> Result<Outcome, VerifyError> {
     let pinned = Pinned {
         receipts: Trust {
@@ -89,7 +89,7 @@ fn verify_subject(path: &Path, pinned: &Pinned) -> Result<Outcome, VerifyError> 
         if fs::symlink_metadata(&packet).is_ok() {
             return packet::verify(&packet, None, pinned);
         }
-        // Pipelock's own tools keep a capsule beside evidence files, too.
+        // Pipelock's own tools also store a capsule beside evidence files.
         let is_shared = |name: &str| [EVIDENCE_FILE, CAPSULE_FILE].contains(&name);
         let mut others = PACKET_FILES.iter().filter(|name| !is_shared(name));
         let outcome = evidence::verify_directory(path, trust)?;
@@ -109,7 +109,7 @@ fn verify_subject(path: &Path, pinned: &Pinned) -> Result<Outcome, VerifyError> 
     if is_lines {
         return evidence::verify_file(path, &mut &file, trust);
     }
-    // A document is short, and is told from evidence by what it holds.
+    // A document is short. Its members distinguish it from evidence.
     let mut bytes = Vec::new();
     let mut start = (&file).take(MAX_DOCUMENT_BYTES.saturating_add(1));
     start
@@ -137,7 +137,8 @@ fn verify_subject(path: &Path, pinned: &Pinned) -> Result<Outcome, VerifyError> 
     }
 }
 
-/// What was asked for can only be read from a whole packet: evidence by itself says nothing of a boundary.
+/// Adds a finding if the outcome has none about a missing packet, because evidence without a packet does not describe a
+/// boundary.
 fn without_packet(path: &Path, outcome: Outcome) -> Outcome {
     let has_finding = outcome
         .findings
@@ -184,7 +185,7 @@ fn keys(option: &'static str, arguments: &[String]) -> Result<Vec<VerifyingKey>,
     arguments.iter().map(key).collect()
 }
 
-/// The exit status of an outcome.
+/// Returns the exit status of an outcome.
 pub fn status(outcome: &Outcome, args: &VerifyArgs) -> u8 {
     let trusted = match outcome.verdict {
         Verdict::Valid => true,

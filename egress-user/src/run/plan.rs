@@ -18,9 +18,9 @@ pub use egress_sandbox::shares::Shares;
 /// Whether names resolve inside the boundary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum DnsMode {
-    /// A stub resolver gives each name an address of its own; nothing is asked upstream.
+    /// A stub resolver gives each name its own synthetic address. No query is sent upstream.
     Synthetic,
-    /// Names do not resolve; only programs that use the proxy variables work.
+    /// Names do not resolve. Only programs that use the proxy variables work.
     Deny,
 }
 
@@ -37,9 +37,9 @@ impl DnsMode {
 /// Whether the boundary's network is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Mode {
-    /// Nothing gets out but through the mediator.
+    /// All network traffic goes through the mediator.
     Enforce,
-    /// Nothing is refused or sent elsewhere, and there are no receipts: what would be is recorded.
+    /// The command uses the host's network. Nothing is denied and there are no receipts. What would be denied is recorded.
     Audit,
 }
 
@@ -53,18 +53,18 @@ impl Mode {
     }
 }
 
-/// How the command sees the workspace, and what becomes of what it writes there.
+/// How the command sees the workspace, and what happens to its changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum WorkspaceMode {
-    /// Changes are kept apart and applied at the end, those that the rules allow.
+    /// Changes are stored separately. At the end, those that the rules allow are applied.
     Apply,
-    /// A copy of the directory, which is thrown away at the end with all changes.
+    /// The command works in a copy, which is removed at the end with all changes.
     Copy,
-    /// The directory itself, live; what the command writes is there at once.
+    /// The command writes to the directory itself. Changes take effect at once.
     Direct,
-    /// Changes are kept apart and end in an archive beside the packet.
+    /// Changes are stored separately. At the end, they are moved to an archive beside the packet.
     Discard,
-    /// Nothing can be written.
+    /// The command cannot write to the workspace.
     ReadOnly,
 }
 

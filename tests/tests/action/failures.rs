@@ -15,18 +15,15 @@ fn bad_inputs_are_refused_with_the_accepted_ones() {
     let signer = runner.path("signer.key").display().to_string();
     let other = runner.path("other.key.pub").display().to_string();
     for (variables, wanted) in [
-        (vec![("MEDIATOR", "auto")], "accepted are pipelock, builtin"),
-        (vec![("STRICT", "True")], "accepted are true, false"),
-        (vec![("LOUD", "1")], "accepted are true, false"),
-        (vec![("DNS", "host")], "accepted are synthetic, deny"),
+        (vec![("MEDIATOR", "auto")], "use one of pipelock, builtin"),
+        (vec![("STRICT", "True")], "use one of true, false"),
+        (vec![("LOUD", "1")], "use one of true, false"),
+        (vec![("DNS", "host")], "use one of synthetic, deny"),
         (
             vec![("WORKSPACE", "rw")],
-            "accepted are apply, copy, direct, discard, read-only",
+            "use one of apply, copy, direct, discard, read-only",
         ),
-        (
-            vec![("SECONDS_LEFT", "soon")],
-            "accepted are 1 to 604800 seconds",
-        ),
+        (vec![("SECONDS_LEFT", "soon")], "use 1 to 604800 seconds"),
         (
             vec![("SCRIPT", "../../../../etc/passwd")],
             "outside the working directory",
@@ -39,7 +36,7 @@ fn bad_inputs_are_refused_with_the_accepted_ones() {
             vec![("SCRIPT", "../outside/agent.sh"), ("DIRECTORY", "inside")],
             "outside the working directory",
         ),
-        (vec![("SCRIPT", "ci/none.sh")], "is not there"),
+        (vec![("SCRIPT", "ci/none.sh")], "does not exist"),
         (
             vec![("CONFIG", "/etc/passwd")],
             "outside the working directory",
@@ -93,7 +90,7 @@ fn status_of_the_script_fails_the_step_after_the_packet() {
     let runner = Runner::new();
     let key = runner.key("signer.key").display().to_string();
     let log = runner.step(&[("SCRIPT", "ci/fail.sh"), ("KEY", &key)]);
-    log.assert_one_error("the script exited with 7");
+    log.assert_one_error("the script exited with status 7");
     let packet = fs::read_to_string(runner.path("home/packet/packet.json")).unwrap();
     assert!(packet.contains("\"agent_exit_code\": 7"), "{packet}");
     assert!(packet.contains("\"verdict\": \"valid\""), "{packet}");
@@ -109,7 +106,7 @@ fn time_out_is_an_error_of_its_own() {
         ("KEY", &key),
         ("SECONDS_LEFT", "1"),
     ]);
-    log.assert_one_error("timeout was over");
+    log.assert_one_error("timeout expired");
     assert!(log.output().elapsed.as_secs() < 20, "{}", log.output());
 }
 
@@ -312,13 +309,13 @@ fn later_job_finds_a_tampered_packet_and_a_wrong_key() {
         runner.act("verify", None, &[("PACKET", &packet), ("KEYS", keys)])
     };
     verify(&pinned).assert_success();
-    verify(&other).assert_one_error("does not verify");
+    verify(&other).assert_one_error("does not pass verification");
     verify("").assert_one_error("input keys is empty");
     let evidence = packet.join("evidence.jsonl");
     let text = fs::read_to_string(&evidence).unwrap();
     assert!(text.contains("denied.test"));
     fs::write(&evidence, text.replace("denied.test", "harmless.te")).unwrap();
-    verify(&pinned).assert_one_error("does not verify");
+    verify(&pinned).assert_one_error("does not pass verification");
 }
 
 #[test]
@@ -378,9 +375,9 @@ fn named_boundary_key_is_what_the_grade_rests_on() {
         "{}",
         log.output()
     );
-    verify("", "kernel_enforced").assert_one_error("the boundary is graded unpinned");
-    verify(&other, "").assert_one_error("does not verify");
-    verify(&boundary, "best").assert_one_error("accepted is one of kernel_enforced, unpinned");
+    verify("", "kernel_enforced").assert_one_error("the grade of the boundary is unpinned");
+    verify(&other, "").assert_one_error("does not pass verification");
+    verify(&boundary, "best").assert_one_error("use one of kernel_enforced, unpinned");
 }
 
 #[test]

@@ -127,7 +127,7 @@ fn without_a_policy_the_built_in_mediator_lets_nothing_through_and_says_so() {
     assert!(
         log.warnings()
             .iter()
-            .any(|text| text.contains("NOTHING MAY BE REACHED")),
+            .any(|text| text.contains("EVERY DESTINATION IS DENIED")),
         "{}",
         log.output()
     );

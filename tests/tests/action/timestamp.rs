@@ -83,12 +83,12 @@ fn step_asks_for_a_time_stamp_and_a_later_job_requires_it() {
     step("", "").assert_success();
     assert!(!runner.path("home/packet/timestamp.tsr").exists());
     verify("").assert_success();
-    verify("root.pem").assert_one_error("does not verify");
+    verify("root.pem").assert_one_error("does not pass verification");
 
     step(&grant, "root.pem").assert_success();
     assert!(runner.path("home/packet/timestamp.tsr").exists());
     verify("root.pem").assert_success();
-    verify("other.pem").assert_one_error("does not verify");
+    verify("other.pem").assert_one_error("does not pass verification");
 
     for (url, ca, wanted) in [
         (grant.as_str(), "other.pem", "the packet has no time stamp"),

@@ -69,7 +69,10 @@ fn what_is_typed_wrong_is_refused_before_anything_starts() {
         .arg("pipelock");
     let run = missing.script("echo ran").run();
     assert_eq!(run.status, Some(64), "{run}");
-    assert!(run.stderr.contains("no `pipelock` on PATH"), "{run}");
+    assert!(
+        run.stderr.contains("cannot find `pipelock` on PATH"),
+        "{run}"
+    );
     // A private key that others can read.
     let key = world.key("open-key");
     fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();

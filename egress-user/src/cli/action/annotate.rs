@@ -1,38 +1,38 @@
-//! Annotations: commands to the runner, so nothing in their text may be one itself.
+//! Annotations, which are workflow commands to the runner. Their text is escaped so that it cannot contain another one.
 use pipelock_receipts::findings::visible;
 
 use crate::neutralise::harmless;
 
-/// Annotations of one step. GitHub shows ten of a kind; more would push each other out.
+/// Maximum number of annotations of a step. GitHub shows ten of each level.
 const MOST: usize = 10;
 
-/// Longest text of one.
+/// Maximum length of an annotation.
 const MAX_CHARACTERS: usize = 1000;
 
-/// How loud.
+/// Level of an annotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Level {
-    /// Fails the step.
+    /// The reason why the step fails.
     Error,
-    /// To be looked at.
+    /// Something that a reviewer should check.
     Warning,
 }
 
-/// What the step will tell.
+/// The annotations of a step.
 #[derive(Debug, Default)]
 pub(super) struct Annotations {
     entries: Vec<(Level, String)>,
 }
 
 impl Annotations {
-    /// Adds one. Its text may hold anything.
+    /// Adds an annotation. Its text need not be escaped.
     pub(super) fn add(&mut self, level: Level, text: &str) {
         self.entries.push((level, text.to_owned()));
     }
 
-    /// The commands, errors first, as many as are shown.
+    /// Returns the workflow commands of the first [`MOST`] annotations, errors first.
     pub(super) fn render(mut self) -> String {
-        // Stable: what was said first stays first.
+        // The sort is stable and keeps the order within a level.
         self.entries.sort_by_key(|(level, _)| *level);
         let mut out = String::new();
         for (level, text) in self.entries.iter().take(MOST) {
@@ -47,14 +47,14 @@ impl Annotations {
     }
 }
 
-/// A text as the data of a command: one line, control characters visible, percent signs escaped.
+/// Escapes a text for a workflow command: one line, visible control characters, escaped percent signs.
 fn data(text: &str) -> String {
     let mut text = visible(text);
     if let Some((at, _)) = text.char_indices().nth(MAX_CHARACTERS) {
         text.truncate(at);
         text.push('…');
     }
-    // The older form of a command is obeyed anywhere in a line.
+    // The runner executes commands in the older form (`##[...]`) anywhere in a line.
     harmless(&text)
         .replace('%', "%25")
         .replace('\r', "%0D")
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_cannot_become_a_command_of_its_own() {
+    fn a_text_cannot_become_a_workflow_command() {
         let mut annotations = Annotations::default();
         annotations.add(Level::Warning, "a\r\n::add-mask::x%0A::error::y");
         let text = annotations.render();

@@ -1,24 +1,24 @@
-//! The action's inputs, checked before anything is started.
+//! Reads the inputs of the action and checks them before anything starts.
 use std::path::PathBuf;
 
 use anyhow::{bail, ensure};
 
-/// Prefix of the variables that action.yml hands the inputs over in.
+/// Prefix of the environment variables in which action.yml passes the inputs.
 pub(super) const PREFIX: &str = "INPUT_";
 
 /// Longest `timeout`, as for `egress run`.
 const MAX_TIMEOUT: u64 = 604_800;
 
-/// Who judges and signs.
+/// The mediator that judges requests and signs receipts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mediator {
     /// A Pipelock binary.
     Pipelock,
-    /// The one inside this binary.
+    /// The allow-list mediator inside this binary.
     Builtin,
 }
 
-/// The inputs. Paths are as they were typed.
+/// The inputs of the run step. Paths are not resolved yet.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Inputs {
     pub(super) script: PathBuf,
@@ -42,10 +42,10 @@ pub(super) struct Inputs {
 }
 
 impl Inputs {
-    /// Reads and checks them. `variable` gives the value of a variable, if it has one.
+    /// Reads and checks the inputs. `variable` returns the value of an environment variable.
     ///
     /// # Errors
-    /// At the first input that is wrong, with what is accepted.
+    /// When an input is invalid or missing. The text names the accepted values.
     pub(super) fn read(variable: impl Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
         let get = |name: &str| variable(&self::variable(name)).unwrap_or_default();
         let given = |name: &str| Some(get(name)).filter(|value| !value.is_empty());
@@ -87,8 +87,8 @@ impl Inputs {
         };
         ensure!(
             inputs.public_key.is_none() || inputs.private_key.is_some(),
-            "input signer-public-key needs signer-private-key-path; leave it out to sign with a key \
-             that lasts for this run only"
+            "input signer-public-key needs signer-private-key-path; leave it out to sign with a key that is \
+             made for this run only"
         );
         ensure!(
             inputs.timestamp_ca.is_empty() || inputs.timestamp_url.is_some(),
@@ -98,15 +98,15 @@ impl Inputs {
     }
 }
 
-/// The variable that an input is handed over in.
+/// Returns the name of the environment variable that holds an input.
 pub(super) fn variable(input: &str) -> String {
     format!("{PREFIX}{}", input.to_uppercase().replace('-', "_"))
 }
 
-/// The value of an input that knows a few words.
+/// Returns the value of an input that has a fixed set of values.
 ///
 /// # Errors
-/// When it is another word.
+/// When the value is not in `accepted`.
 pub(super) fn one_of(
     get: impl Fn(&str) -> String,
     name: &str,
@@ -115,7 +115,7 @@ pub(super) fn one_of(
     let value = get(name);
     ensure!(
         accepted.contains(&value.as_str()),
-        "input {name} is {value:?}; accepted are {}",
+        "input {name} is {value:?}; use one of {}",
         accepted.join(", ")
     );
     Ok(value)
@@ -127,11 +127,11 @@ fn timeout(text: &str) -> anyhow::Result<Option<u64>> {
     }
     match text.parse() {
         Ok(seconds @ 1..=MAX_TIMEOUT) => Ok(Some(seconds)),
-        _ => bail!("input timeout is {text:?}; accepted are 1 to {MAX_TIMEOUT} seconds"),
+        _ => bail!("input timeout is {text:?}; use 1 to {MAX_TIMEOUT} seconds"),
     }
 }
 
-/// One path a line.
+/// Splits a text into paths, one per line.
 pub(super) fn paths(text: &str) -> Vec<PathBuf> {
     let lines = text.lines().map(str::trim);
     lines
@@ -140,7 +140,7 @@ pub(super) fn paths(text: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-/// One argument a line. The line break that ends a block of YAML is no empty last argument.
+/// Splits a text into arguments, one per line. The line break at the end of a YAML block does not add an empty argument.
 fn lines(text: &str) -> Vec<String> {
     if text.is_empty() {
         return Vec::new();

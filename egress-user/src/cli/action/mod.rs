@@ -1,8 +1,7 @@
-//! `egress action`: one step of a workflow, from the action's inputs to outputs, job summary,
-//! annotations and the step's exit status.
+//! `egress action`: one step of a workflow. It reads the action's inputs and writes outputs, job summary, and annotations.
 //!
-//! It runs as the runner's own user. Only `egress run` is started as root, with an environment that
-//! holds nothing but a few names; what the script is to see goes there through a pipe.
+//! It runs as the runner's user. Only `egress run` runs as root, with an environment of a few variables; the environment of
+//! the script goes to it through a pipe.
 mod annotate;
 mod inputs;
 mod outputs;
@@ -18,7 +17,7 @@ use inputs::Inputs;
 
 use super::exit;
 
-/// A step.
+/// A step of a workflow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Step {
     /// Run a script behind the boundary.
@@ -27,7 +26,7 @@ pub enum Step {
     Verify,
 }
 
-/// Runs the step. Returns its exit status.
+/// Executes the step and returns its exit status.
 pub fn run(step: Step) -> u8 {
     let mut annotations = Annotations::default();
     let files = outputs::Files::named(|name| env::var_os(name));
@@ -48,7 +47,7 @@ pub fn run(step: Step) -> u8 {
             exit::USAGE
         }
     };
-    // Nobody is left to tell when the log is closed.
+    // If the log is closed, the annotations cannot be reported elsewhere.
     drop(std::io::stdout().write_all(annotations.render().as_bytes()));
     status
 }
@@ -59,11 +58,11 @@ fn script(
     files: &outputs::Files,
 ) -> anyhow::Result<u8> {
     let inputs = Inputs::read(variable)?;
-    let place = start::place(&inputs)?;
-    if let Some(warning) = place.warning(&inputs) {
+    let paths = start::paths(&inputs)?;
+    if let Some(warning) = paths.warning(&inputs) {
         annotations.add(Level::Warning, warning);
     }
-    let finished = start::run(&inputs, &place)?;
+    let finished = start::run(&inputs, &paths)?;
     let result = result::Result::read(&finished, &inputs)?;
     files.write(&result)?;
     if let Some(error) = result.error(&inputs) {

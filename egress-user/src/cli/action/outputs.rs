@@ -1,4 +1,4 @@
-//! Outputs of the step and its part of the job summary, in the files that the runner names.
+//! Writes the outputs of the step and its part of the job summary to the files that the runner names.
 use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -8,7 +8,7 @@ use anyhow::Context;
 
 use super::result::Result;
 
-/// The runner's files; each is absent where nobody reads it.
+/// The runner's files. A file is `None` if the runner does not name it.
 #[derive(Debug)]
 pub(super) struct Files {
     output: Option<PathBuf>,
@@ -16,7 +16,7 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Those that the runner's variables name.
+    /// Returns the files that the runner's environment variables name.
     pub(super) fn named(variable: impl Fn(&str) -> Option<OsString>) -> Self {
         let path = |name| {
             variable(name)
@@ -29,10 +29,10 @@ impl Files {
         }
     }
 
-    /// Appends what the step has to say.
+    /// Appends the outputs and the job summary.
     ///
     /// # Errors
-    /// When a file cannot be written: a step without its outputs must not pass.
+    /// When a file cannot be written. A step without its outputs must not pass.
     pub(super) fn write(&self, result: &Result) -> anyhow::Result<()> {
         for (name, value) in result.outputs() {
             self.output(name, &value)?;
@@ -55,7 +55,7 @@ impl Files {
     }
 }
 
-/// One output. No value can end its own block: the delimiter is random.
+/// Formats one output. The delimiter is random, so that no value can end its own block.
 fn output(name: &str, value: &str, delimiter: &str) -> String {
     format!("{name}<<{delimiter}\n{value}\n{delimiter}\n")
 }

@@ -1,4 +1,4 @@
-//! What a run comes down to for the step: one error at most, and the exit status.
+//! Turns the result of a run into the outcome of the step: at most one error, and the exit status.
 use std::path::PathBuf;
 
 use anyhow::ensure;
@@ -14,32 +14,32 @@ use super::start::Finished;
 use crate::cli::exit;
 use crate::cli::verify::{VerifyArgs, verify};
 
-/// Refused destinations that become annotations.
+/// Maximum number of denied destinations that become annotations.
 const SHOWN: usize = 5;
 
 /// The result of the step.
 #[derive(Debug)]
 pub(super) struct Result {
-    /// What `egress run` said of itself.
-    said: Value,
-    /// What the check of the packet on the disk found wrong, after the run had found it right.
+    /// The JSON result of `egress run`.
+    run_result: Value,
+    /// Why the packet on disk no longer passes the check that it passed at the end of the run.
     tampered: Option<String>,
 }
 
 impl Result {
-    /// Takes what the run said, and checks the packet that it wrote once more, as it is on the disk.
+    /// Takes the result of the run and checks the packet on disk once more.
     ///
     /// # Errors
-    /// When the run never came to say anything.
+    /// When the run wrote no result.
     pub(super) fn read(finished: &Finished, inputs: &Inputs) -> anyhow::Result<Self> {
         ensure!(
-            !finished.said.is_null(),
-            "egress could not be started as root ({}): the runner needs sudo without a password, and the \
-             binary must run on it",
+            !finished.run_result.is_null(),
+            "cannot start egress as root ({}); check that the runner has sudo without a password, and that \
+             the binary runs on it",
             finished.status
         );
         let mut result = Self {
-            said: finished.said.clone(),
+            run_result: finished.run_result.clone(),
             tampered: None,
         };
         if result.packet().is_some() {
@@ -49,7 +49,7 @@ impl Result {
     }
 
     fn text(&self, pointer: &str) -> &str {
-        self.said
+        self.run_result
             .pointer(pointer)
             .and_then(Value::as_str)
             .unwrap_or_default()
@@ -68,7 +68,7 @@ impl Result {
         let bytes = egress_files::read(&path.join(PACKET_FILE), MAX_DOCUMENT_BYTES)?;
         ensure!(
             hex::encode(Sha256::digest(&bytes)) == self.text("/packet_sha256"),
-            "{PACKET_FILE} is not the one that was written"
+            "{PACKET_FILE} is not the file that the run wrote"
         );
         let signer = Some(self.text("/signer_key")).filter(|key| !key.is_empty());
         let key = inputs.public_key.as_deref().or(signer);
@@ -83,7 +83,7 @@ impl Result {
             ..VerifyArgs::default()
         };
         let outcome = verify(&args)?;
-        let is_said = outcome.verdict.as_str() == self.verdict();
+        let is_same = outcome.verdict.as_str() == self.verdict();
         let is_sound = matches!(
             outcome.verdict,
             Verdict::Valid | Verdict::SelfConsistentOnly
@@ -93,8 +93,8 @@ impl Result {
             .first()
             .map_or("", |finding| finding.rule.says);
         ensure!(
-            is_said || !(is_sound || self.verdict() == Verdict::Valid.as_str()),
-            "it verifies as {} and no longer as {}: {first}",
+            is_same || !(is_sound || self.verdict() == Verdict::Valid.as_str()),
+            "its verdict is {} and no longer {}: {first}",
             outcome.verdict.as_str(),
             self.verdict()
         );
@@ -113,27 +113,30 @@ impl Result {
     }
 
     fn has_stamp(&self) -> bool {
-        self.said
+        self.run_result
             .pointer("/timestamp")
             .is_some_and(|stamp| !stamp.is_null())
     }
 
-    /// Whether the packet has no time stamp although the step asks for one.
+    /// Returns whether the step requests a time stamp and the packet has none.
     fn lacks_stamp(&self, inputs: &Inputs) -> bool {
         inputs.timestamp_url.is_some() && !self.has_stamp()
     }
 
     fn number(&self, pointer: &str) -> Option<u64> {
-        self.said.pointer(pointer).and_then(Value::as_u64)
+        self.run_result.pointer(pointer).and_then(Value::as_u64)
     }
 
-    /// Why no packet was written, in one sentence with its causes and what to do.
+    /// Returns the error, its causes, and the hint if no packet was written.
     fn failure(&self) -> Option<String> {
         if self.packet().is_some() {
             return None;
         }
         let mut text = self.text("/error").to_owned();
-        let causes = self.said.pointer("/caused_by").and_then(Value::as_array);
+        let causes = self
+            .run_result
+            .pointer("/caused_by")
+            .and_then(Value::as_array);
         for cause in causes.into_iter().flatten().filter_map(Value::as_str) {
             text.push_str(": ");
             text.push_str(cause);
@@ -146,7 +149,7 @@ impl Result {
         Some(text)
     }
 
-    /// The one thing that fails the step, if anything does, in the order of [`Self::status`].
+    /// Returns the error that fails the step, if there is one, in the order of [`Self::status`].
     pub(super) fn error(&self, inputs: &Inputs) -> Option<String> {
         if let Some(failure) = self.failure() {
             return Some(failure);
@@ -156,39 +159,45 @@ impl Result {
         }
         let status = self.exit_status();
         if status == exit::FAILED {
-            let reasons = self.said.pointer("/incomplete").and_then(Value::as_array);
+            let reasons = self
+                .run_result
+                .pointer("/incomplete")
+                .and_then(Value::as_array);
             let reasons = reasons.into_iter().flatten().filter_map(Value::as_str);
             let reasons: Vec<&str> = reasons.collect();
             return Some(format!(
-                "the machine, the boundary or the mediator failed during the run: {}",
+                "the machine, the boundary, or the mediator failed during the run: {}",
                 reasons.join("; ")
             ));
         }
         if inputs.fail_on_verifier_error && !self.is_valid() {
             let advice = if self.verdict() == Verdict::SelfConsistentOnly.as_str() {
-                "the key lasted for this run only; sign with signer-private-key-path and signer-public-key"
+                "the key was made for this run only; set signer-private-key-path and signer-public-key"
             } else {
-                "verifier.txt in the packet says why"
+                "see verifier.txt in the packet"
             };
             return Some(format!(
-                "the verdict is {} and fail-on-verifier-error is true; {advice}",
+                "the verdict is {}, and fail-on-verifier-error is true; {advice}",
                 self.verdict()
             ));
         }
         if self.lacks_stamp(inputs) {
-            let notices = self.said.pointer("/notices").and_then(Value::as_array);
+            let notices = self
+                .run_result
+                .pointer("/notices")
+                .and_then(Value::as_array);
             let mut notices = notices.into_iter().flatten().filter_map(Value::as_str);
-            // The last notice of the run is about its last step.
+            // The time stamp is the last step of a run, so the last notice is about it.
             let why = notices.next_back();
             return Some(why.unwrap_or("the packet has no time stamp").to_owned());
         }
         match status {
             exit::TIMED_OUT => Some(String::from(
-                "the script was ended when its timeout was over",
+                "the script was ended because its timeout expired",
             )),
             _ => match self.script_status() {
                 0 => None,
-                status => Some(format!("the script exited with {status}")),
+                status => Some(format!("the script exited with status {status}")),
             },
         }
     }
@@ -207,11 +216,11 @@ impl Result {
             .unwrap_or(0)
     }
 
-    /// The step's exit status.
+    /// Returns the exit status of the step.
     pub(super) fn status(&self, inputs: &Inputs) -> u8 {
         let status = self.exit_status();
         if self.failure().is_some() || status == exit::FAILED {
-            // A failure is never a success, whatever it says of itself.
+            // A failed run must not pass, even if its result states status 0.
             return status.max(1);
         }
         if self.tampered.is_some() {
@@ -229,7 +238,7 @@ impl Result {
         }
     }
 
-    /// Names and values of the outputs.
+    /// Returns the names and values of the outputs.
     pub(super) fn outputs(&self) -> Vec<(&'static str, String)> {
         let Some(packet) = self.packet() else {
             return vec![
@@ -260,7 +269,7 @@ impl Result {
     }
 
     fn denied_rows(&self) -> impl Iterator<Item = &Value> {
-        self.said
+        self.run_result
             .pointer("/denied")
             .and_then(Value::as_array)
             .into_iter()
@@ -273,7 +282,7 @@ impl Result {
             .sum()
     }
 
-    /// Warnings about refused destinations, the first ones.
+    /// Returns the warnings about the first denied destinations.
     pub(super) fn denied(&self) -> Vec<String> {
         let rows = self.denied_rows();
         rows.take(SHOWN)
@@ -281,11 +290,11 @@ impl Result {
             .collect()
     }
 
-    /// The step's part of the job summary.
+    /// Returns the step's part of the job summary.
     pub(super) fn job_summary(&self) -> String {
         if let Some(failure) = self.failure() {
             let failure = visible(&failure).replace('`', "'");
-            return format!("# Audit Packet\n\nNone was written: ` {failure} `\n");
+            return format!("# Audit Packet\n\nNo packet was written: ` {failure} `\n");
         }
         let mut text = self.text("/summary").to_owned();
         if let Some(what) = &self.tampered {
@@ -326,7 +335,7 @@ mod tests {
 
     fn ended(verdict: &str, exit_status: u8, script: u8) -> Result {
         Result {
-            said: json!({"packet": "/p", "verdict": verdict, "exit_status": exit_status,
+            run_result: json!({"packet": "/p", "verdict": verdict, "exit_status": exit_status,
                          "agent_exit_status": script}),
             tampered: None,
         }
@@ -360,11 +369,12 @@ mod tests {
         let mut asks = inputs("true");
         asks.timestamp_url = Some(String::from("https://tsa.test/"));
         let mut result = ended("valid", 123, 0);
-        result.said["notices"] = json!(["other", "the packet has no time stamp of tsa.test: x"]);
+        result.run_result["notices"] =
+            json!(["other", "the packet has no time stamp of tsa.test: x"]);
         assert_eq!(result.status(&asks), exit::EVIDENCE);
         let error = result.error(&asks).unwrap();
         assert_eq!(error, "the packet has no time stamp of tsa.test: x");
-        result.said["timestamp"] = json!({"time": "2026-11-29T00:00:00Z"});
+        result.run_result["timestamp"] = json!({"time": "2026-11-29T00:00:00Z"});
         assert_eq!((result.status(&asks), result.error(&asks)), (0, None));
     }
 
@@ -383,7 +393,7 @@ mod tests {
     #[test]
     fn no_packet_is_one_error_with_causes_and_advice() {
         let result = Result {
-            said: json!({"error": "a", "caused_by": ["b"], "hint": "c", "exit": 125}),
+            run_result: json!({"error": "a", "caused_by": ["b"], "hint": "c", "exit": 125}),
             tampered: None,
         };
         assert_eq!(result.error(&inputs("true")).unwrap(), "a: b; c");

@@ -1,4 +1,4 @@
-//! From checked inputs to one `egress run` as root.
+//! Starts `egress run` as root with the checked inputs.
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -14,18 +14,18 @@ use serde_json::Value;
 
 use super::inputs::{Inputs, Mediator, PREFIX};
 
-/// What root gets of this process's environment; the rest goes to the script alone.
+/// Environment variables that root gets. All others go only to the script.
 const NAMES: [&str; 2] = ["CI", "GITHUB_ACTIONS"];
 
-/// Where root looks for programs.
+/// `PATH` of root.
 const ROOT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Where things are, all found to be in their place.
+/// The checked paths of a run.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct RunPaths {
     workdir: PathBuf,
     config: Option<PathBuf>,
-    /// Where a policy would be: the script must not write one for the next step.
+    /// Path of a policy that does not exist. It is protected so that the script cannot write a policy for the next step.
     no_config: Option<PathBuf>,
     script: PathBuf,
 }
@@ -33,52 +33,52 @@ pub(super) struct Place {
 /// A run that has ended.
 #[derive(Debug)]
 pub(super) struct Finished {
-    /// What `egress run` said of itself; null when it never came to that.
-    pub(super) said: Value,
-    /// How sudo, or the run, ended.
+    /// The JSON result of `egress run`; null if it wrote none.
+    pub(super) run_result: Value,
+    /// Exit status of sudo or of the run.
     pub(super) status: std::process::ExitStatus,
 }
 
-impl Place {
-    /// What the reader must know before the start.
+impl RunPaths {
+    /// Returns the warning that is shown before the start.
     pub(super) fn warning(&self, inputs: &Inputs) -> Option<&'static str> {
         match (&self.config, inputs.mediator) {
             (Some(_), _) => None,
             (None, Mediator::Pipelock) => Some(
                 "there is no policy file, so NO ALLOW-LIST IS ENFORCED: Pipelock runs in mode balanced \
-                 and lets every public host through; write one with mode strict and name it with config",
+                 and allows every public destination; write a policy with mode strict and set the input config",
             ),
             (None, Mediator::Builtin) => Some(
-                "there is no policy file, so NOTHING MAY BE REACHED; write one with mode strict and an \
-                 api_allowlist, and name it with config",
+                "there is no policy file, so EVERY DESTINATION IS DENIED; write a policy with mode strict and \
+                 an api_allowlist, and set the input config",
             ),
         }
     }
 }
 
-/// Finds working directory, script and policy.
+/// Finds the working directory, the script, and the policy.
 ///
 /// # Errors
-/// When one is missing or lies outside the working directory.
-pub(super) fn place(inputs: &Inputs) -> anyhow::Result<Place> {
+/// When the working directory or the script is missing, or a file is outside the working directory.
+pub(super) fn paths(inputs: &Inputs) -> anyhow::Result<RunPaths> {
     let shown = inputs.workdir.display();
     let workdir = inputs
         .workdir
         .canonicalize()
         .with_context(|| format!("cannot use working-directory {shown}"))?;
-    let script = inside(&workdir, &inputs.script)
+    let script = resolve_below(&workdir, &inputs.script)
         .with_context(|| format!("script-path {} cannot be used", inputs.script.display()))?
         .ok()
-        .with_context(|| format!("script-path {} is not there", inputs.script.display()))?;
+        .with_context(|| format!("script-path {} does not exist", inputs.script.display()))?;
     let (config, no_config) = match &inputs.config {
         None => (None, None),
         Some(config) => {
-            let found = inside(&workdir, config)
+            let found = resolve_below(&workdir, config)
                 .with_context(|| format!("config {} cannot be used", config.display()))?;
             (found.clone().ok(), found.err())
         }
     };
-    Ok(Place {
+    Ok(RunPaths {
         workdir,
         config,
         no_config,
@@ -86,16 +86,16 @@ pub(super) fn place(inputs: &Inputs) -> anyhow::Result<Place> {
     })
 }
 
-/// The file `path` below `workdir` without links; where it would be, if there is none.
-fn inside(workdir: &Path, path: &Path) -> anyhow::Result<Result<PathBuf, PathBuf>> {
+/// Resolves all links of `path` below `workdir`. If the file does not exist, the inner error is the path where it would be.
+fn resolve_below(workdir: &Path, path: &Path) -> anyhow::Result<Result<PathBuf, PathBuf>> {
     let joined = workdir.join(path);
     let mut found = joined.as_path();
-    // Of what is not there, the directories that are must not lead outside either.
+    // If the file does not exist, its deepest existing directory must not be outside either.
     let real = loop {
         match found.canonicalize() {
             Ok(real) => break real,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                found = found.parent().context("it has no directory")?;
+                found = found.parent().context("the path has no parent directory")?;
             }
             Err(error) => return Err(error.into()),
         }
@@ -103,19 +103,19 @@ fn inside(workdir: &Path, path: &Path) -> anyhow::Result<Result<PathBuf, PathBuf
     let climbs = path.components().any(|part| part.as_os_str() == "..");
     ensure!(
         real.starts_with(workdir) && (found == joined || !climbs),
-        "it lies outside the working directory"
+        "the path is outside the working directory"
     );
     if found != joined {
         return Ok(Err(real.join(joined.strip_prefix(found)?)));
     }
-    ensure!(real.is_file(), "it is no file");
+    ensure!(real.is_file(), "not a regular file");
     Ok(Ok(real))
 }
 
-/// A directory for this step alone, removed when dropped.
-struct Private(PathBuf);
+/// A private directory of this step, which is removed when dropped.
+struct StepDir(PathBuf);
 
-impl Private {
+impl StepDir {
     fn new() -> anyhow::Result<Self> {
         let base = env::var_os("RUNNER_TEMP").map_or_else(env::temp_dir, PathBuf::from);
         let mut random = [0; 8];
@@ -124,47 +124,47 @@ impl Private {
         fs::DirBuilder::new()
             .mode(0o700)
             .create(&path)
-            .with_context(|| format!("cannot make {}", path.display()))?;
+            .with_context(|| format!("cannot create {}", path.display()))?;
         Ok(Self(path))
     }
 }
 
-impl Drop for Private {
+impl Drop for StepDir {
     fn drop(&mut self) {
-        // What stays holds no secret: the result alone.
+        // An error leaves only the result behind, which is not secret.
         drop(fs::remove_dir_all(&self.0));
     }
 }
 
-/// Runs it as root and reads what it said.
+/// Runs `egress run` as root and reads its result.
 ///
 /// # Errors
-/// When it cannot be started.
-pub(super) fn run(inputs: &Inputs, place: &Place) -> anyhow::Result<Finished> {
-    let private = Private::new()?;
-    let result = private.0.join("result.json");
+/// When the process cannot be started, or its result cannot be read.
+pub(super) fn run(inputs: &Inputs, paths: &RunPaths) -> anyhow::Result<Finished> {
+    let step_dir = StepDir::new()?;
+    let result = step_dir.0.join("result.json");
     File::create_new(&result)?;
     let mut argv = as_root();
     argv.push(env::current_exe()?.into());
-    argv.extend(arguments(inputs, place, &result));
+    argv.extend(arguments(inputs, paths, &result));
     let status = match elevate::run(&argv, &environment(env::vars_os())) {
         Ok(status) => status,
         Err(error) if error.kind() == io::ErrorKind::NotFound => bail!(
-            "there is no sudo here: egress needs root for namespaces, cgroups and kernel programs; \
-             use a runner with sudo, or run the job as root in a privileged container"
+            "cannot find sudo, and egress needs root for namespaces, cgroups, and kernel programs; use a \
+             runner with sudo, or run the job as root in a privileged container"
         ),
         Err(error) => return Err(error).context("cannot start egress as root"),
     };
     let text = fs::read(&result)?;
-    let said = if text.is_empty() {
+    let run_result = if text.is_empty() {
         Value::Null
     } else {
-        serde_json::from_slice(&text).context("what egress run said of itself is no JSON")?
+        serde_json::from_slice(&text).context("the result of egress run is not JSON")?
     };
-    Ok(Finished { said, status })
+    Ok(Finished { run_result, status })
 }
 
-/// The words that make the rest of a command line root's, with an environment of a few names.
+/// Returns the words that run the rest of a command line as root with a minimal environment.
 fn as_root() -> Vec<OsString> {
     let mut argv: Vec<OsString> = Vec::new();
     if !geteuid().is_root() {
@@ -182,7 +182,7 @@ fn as_root() -> Vec<OsString> {
     argv
 }
 
-fn arguments(inputs: &Inputs, place: &Place, result: &Path) -> Vec<OsString> {
+fn arguments(inputs: &Inputs, paths: &RunPaths, result: &Path) -> Vec<OsString> {
     let mut words: Vec<OsString> = vec!["run".into(), "--driven".into()];
     let mut option = |name: &str, value: &OsStr| {
         words.push(name.into());
@@ -191,16 +191,16 @@ fn arguments(inputs: &Inputs, place: &Place, result: &Path) -> Vec<OsString> {
     option("--result", result.as_os_str());
     let owner = format!("{}:{}", geteuid(), getegid());
     option("--packet-owner", owner.as_ref());
-    option("--workdir", place.workdir.as_os_str());
-    option("--script", place.script.as_os_str());
+    option("--workdir", paths.workdir.as_os_str());
+    option("--script", paths.script.as_os_str());
     option("--packet-dir", inputs.packet_dir.as_os_str());
     option("--agent-identity", inputs.identity.as_ref());
     option("--dns", inputs.dns.as_ref());
     option("--workspace", inputs.workspace.as_ref());
-    if let Some(config) = &place.config {
+    if let Some(config) = &paths.config {
         option("--config", config.as_os_str());
     }
-    if let Some(path) = &place.no_config {
+    if let Some(path) = &paths.no_config {
         option("--protect", path.as_os_str());
     }
     if let Some(key) = &inputs.private_key {
@@ -228,7 +228,7 @@ fn arguments(inputs: &Inputs, place: &Place, result: &Path) -> Vec<OsString> {
             if let Some(binary) = &inputs.pipelock {
                 option("--pipelock-bin", binary.as_os_str());
             }
-            if place.config.is_none() {
+            if paths.config.is_none() {
                 words.push("--allow-no-config".into());
             }
         }
@@ -241,8 +241,8 @@ fn arguments(inputs: &Inputs, place: &Place, result: &Path) -> Vec<OsString> {
     words
 }
 
-/// The script's environment as `--driven` takes it: entries ended by NUL, an empty one at the end.
-/// The inputs were for this process.
+/// Encodes the script's environment for `--driven`: each entry ends with NUL, and an empty entry ends the environment. The
+/// inputs of the action are left out.
 fn environment(variables: impl Iterator<Item = (OsString, OsString)>) -> Vec<u8> {
     let mut out = Vec::new();
     for (name, value) in variables {
@@ -263,7 +263,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_lies_outside_is_refused_and_what_is_missing_is_said() {
+    fn paths_outside_are_denied_and_missing_files_are_reported() {
         let base = tempfile::tempdir().unwrap();
         let base = base.path().canonicalize().unwrap();
         let space = base.join("space");
@@ -272,7 +272,7 @@ mod tests {
         fs::write(base.join("out.sh"), "").unwrap();
         std::os::unix::fs::symlink(base.join("out.sh"), space.join("link.sh")).unwrap();
         std::os::unix::fs::symlink(&base, space.join("up")).unwrap();
-        let find = |path: &str| inside(&space, Path::new(path));
+        let find = |path: &str| resolve_below(&space, Path::new(path));
         std::os::unix::fs::symlink(".", space.join("here")).unwrap();
         assert_eq!(find("in.sh").unwrap(), Ok(space.join("in.sh")));
         assert_eq!(find("../space/in.sh").unwrap(), Ok(space.join("in.sh")));

@@ -1,4 +1,4 @@
-//! A step that checks a packet: one error at most, verdict and grade as its outputs.
+//! The step that verifies a packet. It reports at most one error and writes verdict and grade as outputs.
 use anyhow::{bail, ensure};
 use audit_packet::grade::Grade;
 use audit_packet::identity;
@@ -9,18 +9,18 @@ use super::outputs::Files;
 use crate::cli::exit;
 use crate::cli::verify::{Outcome, VerifyArgs, status, verify};
 
-/// What the step came to.
+/// The outcome of the step.
 pub(super) struct Verified {
-    /// Why it fails.
+    /// Why the step fails.
     pub(super) error: Option<String>,
-    /// Its exit status.
+    /// Exit status of the step.
     pub(super) status: u8,
 }
 
 /// Checks the packet that the inputs name.
 ///
 /// # Errors
-/// When an input is wrong, or what it names cannot be read.
+/// When an input is invalid, or a file that it names cannot be read.
 pub(super) fn run(
     variable: impl Fn(&str) -> Option<String>,
     files: &Files,
@@ -29,7 +29,7 @@ pub(super) fn run(
     let keys = lines(&get("keys"));
     ensure!(
         !keys.is_empty(),
-        "input keys is empty; name the public key that you expect, from a place of your own"
+        "input keys is empty; set it to the public key that you expect, from a source that the run cannot change"
     );
     let allow_prefix = inputs::one_of(get, "allow-unproven-end", &["true", "false"])? == "true";
     let args = VerifyArgs {
@@ -52,7 +52,7 @@ pub(super) fn run(
     })
 }
 
-/// What the packet's run must be: what the input names, and unless it is told otherwise the run of this very step.
+/// Returns the identity that the packet must have: the pairs of the input `expect` and, with `same-run`, this workflow run.
 fn expected(
     get: impl Fn(&str) -> String,
     variable: &impl Fn(&str) -> Option<String>,
@@ -79,20 +79,20 @@ fn expected(
     Ok(pairs)
 }
 
-/// What is written, one a line.
+/// Splits a text into its lines that are not empty.
 fn lines(text: &str) -> Vec<String> {
     let lines = text.lines().map(|line| line.trim().to_owned());
     lines.filter(|line| !line.is_empty()).collect()
 }
 
-/// The lowest grade that passes, if one is asked for.
+/// Returns the lowest grade that passes, if one is required.
 fn required_grade(text: &str) -> anyhow::Result<Option<Grade>> {
     if text.is_empty() {
         return Ok(None);
     }
     match text.parse() {
         Ok(grade) => Ok(Some(grade)),
-        Err(accepted) => bail!("input require-grade is {text:?}; accepted is {accepted}"),
+        Err(accepted) => bail!("input require-grade is {text:?}; use {accepted}"),
     }
 }
 
@@ -104,12 +104,14 @@ fn error(outcome: &Outcome, args: &VerifyArgs, status: u8) -> String {
         let boundary = outcome.boundary.as_ref();
         let reasons = boundary.map_or(&[][..], |boundary| &boundary.graded.reasons);
         let why = reasons.first().map_or("", String::as_str);
-        return format!("the boundary is graded {graded}, and require-grade is {required}: {why}");
+        return format!(
+            "the grade of the boundary is {graded}, but require-grade is {required}: {why}"
+        );
     }
     if status == exit::END_UNPROVEN {
         return String::from(
-            "the packet is valid as far as it goes, and nothing proves that its end was not cut off; \
-             set allow-unproven-end if that is enough",
+            "the packet is valid, but does not prove that its end was not cut off; set allow-unproven-end \
+             to accept it",
         );
     }
     let why = outcome
@@ -117,7 +119,7 @@ fn error(outcome: &Outcome, args: &VerifyArgs, status: u8) -> String {
         .first()
         .map_or("", |finding| finding.rule.says);
     format!(
-        "the packet does not verify ({}): {why}",
+        "the packet does not pass verification ({}): {why}",
         outcome.verdict.as_str()
     )
 }

@@ -8,20 +8,22 @@ use audit_packet::identity;
 /// Exit statuses, for `--help`.
 const HELP: &str = "\
 Grades of the boundary:
-  kernel_enforced  pinned keys vouch for it: every probe was refused, the receipts sign the posture
-                   capsule, and the kernel programs and filters were in place until the agent was gone
-  unpinned         the same, but a key that nobody pinned vouches for it
-  kernel_observed  something of it is missing; it is named
-  unproven         nobody signed what the packet says of it, or it contradicts itself
-  none             the packet says nothing of a boundary
+  kernel_enforced  signed by a pinned key: every probe was denied, the receipts sign the posture
+                   capsule, and the kernel programs and filters stayed in place until the command ended
+  unpinned         the same, but signed by a key that is not pinned
+  kernel_observed  part of it is missing; the output names the part
+  unproven         the packet describes a boundary, but is not signed or contradicts itself
+  none             the packet describes no boundary
 
 Findings:
-  Each has the identifier of its rule in brackets. docs/rules.md of the egress repository explains them all.
+  Each finding names its rule in brackets. docs/rules.md in the egress repository explains every rule.
 
 Exit status:
-  0  valid                                    1  invalid, nothing there, or no key was pinned
-  2  cannot be read                           3  valid as far as it goes, end not proven
-  64 what was typed is wrong";
+  0   valid
+  1   invalid, nothing to verify, the grade is too low, or no key is pinned
+  2   a file cannot be read
+  3   valid, but the evidence does not prove that its end was not cut off
+  64  an argument is wrong";
 
 /// Arguments of `egress verify`.
 #[derive(Debug, Default, clap::Args)]
@@ -30,30 +32,30 @@ pub struct VerifyArgs {
     /// Packet directory, packet.json, evidence file, directory of evidence files, or one receipt
     #[arg(value_name = "PATH")]
     pub path: PathBuf,
-    /// Public key that must have signed: 64 hex digits, key text, or a file with either
+    /// Pin a public key for the receipts: 64 hex digits, key text, or a file with either; repeatable
     #[arg(long = "key", value_name = "KEY")]
     pub keys: Vec<String>,
-    /// Public key that must have signed what the boundary says of itself, in the same forms
+    /// Pin a public key for the boundary's measurements, in the same forms; repeatable
     #[arg(long = "boundary-key", value_name = "KEY")]
     pub boundary_keys: Vec<String>,
     /// Exit with 1 unless the boundary has at least this grade
     #[arg(long, value_name = "GRADE")]
     pub require_grade: Option<Grade>,
-    /// Require this of the run that the packet is of: `repository`, `commit`, `ref`, `workflow`, `job`, `run_id`,
-    /// `run_attempt`, `runner`, `runner_image`, `provider`, or what `egress run --bind` named; repeatable
+    /// Require that the packet's identity has this value. KEY is `repository`, `commit`, `ref`, `workflow`, `job`,
+    /// `run_id`, `run_attempt`, `runner`, `runner_image`, `provider`, or a key of `egress run --bind`; repeatable
     #[arg(long = "expect", value_name = "KEY=VALUE", value_parser = identity::pair)]
     pub expect: Vec<(String, String)>,
-    /// Require the nonce that `egress run --nonce` was given
+    /// Require the nonce of `egress run --nonce`
     #[arg(long, value_name = "HEX", value_parser = identity::nonce)]
     pub nonce: Option<String>,
-    /// Reject a packet older than this, or from the future: a number and `s`, `m`, `h`, or `d`
+    /// Reject a packet that is older than this, or from the future: a number and `s`, `m`, `h`, or `d`
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub max_age: Option<Duration>,
-    /// Require a time stamp over the attestation by an authority of this PEM file, which holds its root or its own
-    /// certificate; `--max-age` then counts from the time stamp; repeatable
+    /// Require a time stamp over the attestation. FILE holds the root certificate of the authority, or its own, in PEM
+    /// form. `--max-age` then counts from the time stamp; repeatable
     #[arg(long = "timestamp-ca", value_name = "FILE")]
     pub timestamp_ca: Vec<PathBuf>,
-    /// Accept evidence that only agrees with itself, without a pinned key
+    /// Accept consistent evidence without a pinned key
     #[arg(long)]
     pub allow_unpinned: bool,
     /// Accept evidence whose end is not proven
@@ -64,12 +66,12 @@ pub struct VerifyArgs {
     pub json: bool,
 }
 
-/// Reads a duration: a number and its unit.
+/// Parses a duration, which is a number and its unit.
 ///
 /// # Errors
-/// What is accepted.
+/// When the number or the unit is missing or invalid. The text names what is accepted.
 fn duration(text: &str) -> Result<Duration, String> {
-    let accepted = || String::from("a number and a unit, such as 90s, 15m, 24h, or 7d");
+    let accepted = || String::from("use a number and a unit, such as 90s, 15m, 24h, or 7d");
     let unit = text.chars().next_back().ok_or_else(accepted)?;
     let seconds = match unit {
         's' => 1,

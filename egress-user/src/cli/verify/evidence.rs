@@ -1,4 +1,4 @@
-//! Verifies evidence that comes without a packet: one file, or a directory of recorder files.
+//! Verifies evidence without a packet: one file, or a directory of recorder files.
 use std::io::Read;
 use std::path::Path;
 
@@ -23,8 +23,8 @@ pub(super) fn verify_file(
     Ok(Outcome::of_report(Subject::Evidence, check.finish()))
 }
 
-/// Verifies the evidence files of a directory, in the order of their numbers. A symbolic link among
-/// them is refused: it could stand for any file.
+/// Verifies the evidence files of a directory in the order of their numbers. Rejects a symbolic link, because it could lead
+/// to any file.
 pub(super) fn verify_directory(path: &Path, trust: &Trust) -> Result<Outcome, VerifyError> {
     let io = |source| VerifyError::read(path, source);
     let folder = Folder::hold(path).map_err(io)?;

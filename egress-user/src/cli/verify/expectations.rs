@@ -1,4 +1,4 @@
-//! What the caller of `egress verify` expects of the run that a packet is of: who it is, its nonce, its age.
+//! Compares a packet with what the caller of `egress verify` expects: identity, nonce, and age.
 use std::time::Duration;
 
 use audit_packet::grade::Grade;
@@ -10,20 +10,20 @@ use time::format_description::well_known::Rfc3339;
 use super::args::VerifyArgs;
 use super::outcome::Outcome;
 
-/// How far two clocks may differ.
+/// Largest accepted difference between the clocks of two machines.
 const CLOCKS_APART: Duration = Duration::from_mins(10);
 
-/// Compares the packet with what was expected.
+/// Compares the packet with the expectations, and adds a finding for each that is not met.
 pub(super) fn check(outcome: &mut Outcome, args: &VerifyArgs, now: OffsetDateTime) {
     let mut unmet = Vec::new();
-    // Anybody can write a file: an identity counts only when the boundary's key signed it.
+    // An identity counts only if the boundary's key signed it, because anybody can write the file.
     let is_signed = outcome.grade() > Grade::Unproven;
     if !is_signed && (!args.expect.is_empty() || args.nonce.is_some()) {
         let expected = String::from("a packet that binds its identity");
         unmet.push((
             &rules::IDENTITY_EXPECTED,
             expected,
-            String::from("one that proves nothing"),
+            String::from("a packet without a signed identity"),
         ));
     }
     for (key, expected) in &args.expect {
@@ -54,8 +54,8 @@ pub(super) fn check(outcome: &mut Outcome, args: &VerifyArgs, now: OffsetDateTim
     check_age(outcome, args.max_age, now);
 }
 
-/// A packet was made before now, and not longer ago than was asked for. An authority's word on when comes before the
-/// runner's.
+/// Checks that the packet is not from the future and not older than `max_age`. The time of a trusted time stamp takes
+/// precedence over the time of the machine that made the packet.
 fn check_age(outcome: &mut Outcome, max_age: Option<Duration>, now: OffsetDateTime) {
     let stamped = match &outcome.stamp {
         Some(Ok(stamp)) if stamp.is_trusted => Some(stamp.time_text()),

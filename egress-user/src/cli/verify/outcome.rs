@@ -1,4 +1,4 @@
-//! What a verification comes to, or why there is none.
+//! The outcome of a verification, and the errors that prevent one.
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -30,26 +30,26 @@ pub enum Subject {
 pub struct Outcome {
     /// What was verified.
     pub subject: Subject,
-    /// The verdict over everything.
+    /// The overall verdict.
     pub verdict: Verdict,
-    /// All findings, most telling first.
+    /// All findings, the most important first.
     pub findings: Vec<Finding>,
-    /// The check of the receipts; nothing when `packet.json` itself is unusable.
+    /// Result of checking the receipts. `None` if `packet.json` itself is unusable.
     pub report: Option<Report>,
-    /// What a packet shows of the boundary.
+    /// Result of checking the boundary. `None` without a packet.
     pub boundary: Option<BoundaryReport>,
-    /// The packet, when it can be read.
+    /// The packet, if it can be read.
     pub packet: Option<Packet>,
-    /// Which run it is of, when the packet says that.
+    /// Identity of the run, if the packet has one.
     pub identity: Option<Identity>,
-    /// What the packet holds of a time stamp.
+    /// Files for the check of the time stamp.
     pub(super) material: Option<Material>,
-    /// What the time stamp states, or why it states nothing; nothing when there is none.
+    /// The time stamp, or the reason why it is invalid. `None` if the packet has no time stamp.
     pub stamp: Option<Result<Stamp, Problem>>,
 }
 
 impl Outcome {
-    /// The outcome of receipts that come without a packet.
+    /// Returns the outcome of receipts without a packet.
     pub(super) fn of_report(subject: Subject, report: Report) -> Self {
         Self {
             subject,
@@ -64,14 +64,14 @@ impl Outcome {
         }
     }
 
-    /// What is shown of the boundary; evidence alone shows nothing.
+    /// Returns the grade of the boundary, which is [`Grade::None`] for evidence without a packet.
     pub fn grade(&self) -> Grade {
         self.boundary
             .as_ref()
             .map_or(Grade::None, |boundary| boundary.graded.grade)
     }
 
-    /// Adds a finding; an error comes first and makes the outcome invalid.
+    /// Adds a finding. An error becomes the first finding and makes the outcome invalid.
     pub(super) fn add(&mut self, rule: &'static Rule, file: &str, expected: String, found: String) {
         let finding = Finding {
             rule,
@@ -90,7 +90,7 @@ impl Outcome {
         }
     }
 
-    /// What there is to say of a packet that cannot be read.
+    /// Returns the outcome of a packet that cannot be read.
     pub(super) fn unusable(findings: Vec<Finding>) -> Self {
         Self {
             subject: Subject::Packet,
@@ -110,26 +110,26 @@ impl Outcome {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerifyError {
-    /// A key argument is no key.
-    #[error("{option} {argument}")]
+    /// A key argument is not a key.
+    #[error("cannot use {option} {argument}")]
     Key {
-        /// The option.
+        /// Name of the option.
         option: &'static str,
-        /// What was typed.
+        /// Value of the option, escaped.
         argument: String,
-        /// Why.
+        /// Reason that the key parser gives.
         #[source]
         source: KeyError,
     },
-    /// A certificate file is of no use.
+    /// A certificate file cannot be used.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
     /// A file cannot be read.
     #[error("cannot read {}", path.display())]
     Read {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Error of the operating system.
         #[source]
         source: io::Error,
     },
@@ -143,7 +143,7 @@ impl VerifyError {
         }
     }
 
-    /// The exit status.
+    /// Returns the exit status for this error.
     pub(super) fn status(&self) -> u8 {
         match self {
             Self::Key {
@@ -157,11 +157,11 @@ impl VerifyError {
     }
 }
 
-/// What a packet holds of a time stamp.
+/// The files of a packet that the check of its time stamp needs.
 #[derive(Debug)]
 pub(super) struct Material {
-    /// `attestation.json`, as it was read for the check of the other files.
+    /// The bytes of `attestation.json` that the check of the other files used.
     pub(super) attestation: Option<Vec<u8>>,
-    /// `timestamp.tsr`, or why it cannot be read; nothing where there is none.
+    /// The bytes of `timestamp.tsr`, or why it cannot be read. `None` if the file does not exist.
     pub(super) reply: Option<Result<Vec<u8>, String>>,
 }

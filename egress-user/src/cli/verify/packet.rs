@@ -1,4 +1,4 @@
-//! Verifies a packet. Each of its files is opened once, and what is judged is what the attestation is held to.
+//! Verifies a packet. Opens each file once, so that the bytes that are checked are the bytes that the attestation covers.
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
@@ -21,12 +21,12 @@ use pipelock_receipts::check::MAX_DOCUMENT_BYTES;
 use super::outcome::{Material, Outcome, Subject, VerifyError};
 use crate::cli::files::{Folder, read_all};
 
-/// The largest list of changes that is held, where nobody that is trusted states its size.
+/// Size limit of `changes.json` if no trusted attestation states its size.
 const MAX_CHANGES_BYTES: u64 = 512 << 20;
-/// The largest file that is hashed, where nobody that is trusted states its size.
+/// Size limit of a hashed file if no trusted attestation states its size.
 const MAX_FILE_BYTES: u64 = 4 << 30;
 
-/// Verifies the packet at `path` and the files beside it. `bytes` are those of the packet, if they have been read.
+/// Verifies the packet at `path` and the files beside it. `bytes` is the content of `packet.json`, if it was already read.
 pub(super) fn verify(
     path: &Path,
     bytes: Option<Vec<u8>>,
@@ -50,9 +50,9 @@ pub(super) fn verify(
         Ok(packet) => packet,
         Err(findings) => return Ok(Outcome::unusable(findings)),
     };
-    let mut beside = Beside::read(folder, directory, pinned)?;
+    let mut beside = OtherFiles::read(folder, directory, pinned)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    beside.note(&name, &bytes);
+    beside.record_digest(&name, &bytes);
     let policy = beside.document(POLICY_FILE)?;
     let boundary = beside.document(BOUNDARY_FILE)?;
     let capsule = beside.document(CAPSULE_FILE)?;
@@ -107,49 +107,49 @@ pub(super) fn verify(
     })
 }
 
-/// What stands beside `packet.json`.
-struct Beside {
+/// The files beside `packet.json`.
+struct OtherFiles {
     folder: Folder,
     path: PathBuf,
-    /// `attestation.json`, as it was read.
+    /// The bytes of `attestation.json`.
     attestation: Option<Vec<u8>>,
     attested: Option<Attested>,
 }
 
-/// The files of a packet that is attested.
+/// The attestation and the files that it may cover.
 struct Attested {
     opened: Opened,
-    /// Every name in the directory but the attestation's, and whether it is a regular file. A file that comes later is
-    /// not read.
+    /// Every name in the directory except those of the attestation and the time stamp, and whether it is a regular file. A
+    /// file that is added later is not read.
     names: BTreeMap<String, bool>,
-    /// What was read.
+    /// Digests of the files that were read.
     read: BTreeMap<String, FileDigest>,
 }
 
-impl Beside {
-    /// Reads the attestation, which says what else there is, and lists the directory.
+impl OtherFiles {
+    /// Reads the attestation, which names the other files, and lists the directory.
     fn read(folder: Folder, path: &Path, pinned: &Pinned) -> Result<Self, VerifyError> {
-        let mut beside = Self {
+        let mut files = Self {
             folder,
             path: path.to_owned(),
             attestation: None,
             attested: None,
         };
-        if let Some(bytes) = beside.document(ATTESTATION_FILE)? {
-            let is_held = |name: &str| ![ATTESTATION_FILE, TIMESTAMP_FILE].contains(&name);
-            let list = beside.folder.list(is_held);
+        if let Some(bytes) = files.document(ATTESTATION_FILE)? {
+            let is_covered = |name: &str| ![ATTESTATION_FILE, TIMESTAMP_FILE].contains(&name);
+            let list = files.folder.list(is_covered);
             let names = list.map_err(|source| VerifyError::read(path, source))?;
-            beside.attested = Some(Attested {
+            files.attested = Some(Attested {
                 opened: attest::open(&bytes, &pinned.boundary),
                 names,
                 read: BTreeMap::new(),
             });
-            beside.attestation = Some(bytes);
+            files.attestation = Some(bytes);
         }
-        Ok(beside)
+        Ok(files)
     }
 
-    /// Whether there is a file of this name.
+    /// Returns whether a file with this name exists.
     fn has(&self, name: &str) -> bool {
         match &self.attested {
             Some(attested) => attested.names.contains_key(name),
@@ -157,15 +157,15 @@ impl Beside {
         }
     }
 
-    /// Notes what was read of a file.
-    fn note(&mut self, name: &str, bytes: &[u8]) {
+    /// Records the digest of a file that was read.
+    fn record_digest(&mut self, name: &str, bytes: &[u8]) {
         if let Some(attested) = &mut self.attested {
             let digest = FileDigest::of(name, bytes);
             attested.read.insert(name.to_owned(), digest);
         }
     }
 
-    /// How many bytes of a file are read: as many as a trusted key states, otherwise a fixed number of them.
+    /// Returns the size limit of a file: the size that a trusted attestation states, otherwise at most `fixed`.
     fn most(&self, name: &str, fixed: u64) -> u64 {
         let Some(attested) = &self.attested else {
             return fixed;
@@ -187,16 +187,16 @@ impl Beside {
             .open(name, most)
             .and_then(|file| read_all(file, most))
             .map_err(|source| VerifyError::read(&self.path.join(name), source))?;
-        self.note(name, &bytes);
+        self.record_digest(name, &bytes);
         Ok(Some(bytes))
     }
 
-    /// Reads a document that may be absent. It is short, whatever is stated of it.
+    /// Reads a document that may be absent. Its size limit is fixed, whatever the attestation states.
     fn document(&mut self, name: &str) -> Result<Option<Vec<u8>>, VerifyError> {
         self.optional(name, MAX_DOCUMENT_BYTES)
     }
 
-    /// The time stamp, which covers the attestation and is therefore not named by it.
+    /// Reads the time stamp. The attestation does not name it, because it covers the attestation.
     fn timestamp(&mut self) -> Material {
         let reply = self.folder.has(TIMESTAMP_FILE).then(|| {
             let file = self.folder.open(TIMESTAMP_FILE, MOST_BYTES);
@@ -222,7 +222,7 @@ impl Beside {
         self.stream(FLOWS_FILE, self.most(FLOWS_FILE, MAX_FILE_BYTES))
     }
 
-    /// The evidence. Its check ends at the first line that no writer writes, so that it needs no other bound.
+    /// Opens the evidence. It needs no fixed size limit, because its check ends at the first line that no writer produces.
     fn evidence(&self, name: &str) -> io::Result<Stream<'static>> {
         let is_trusted = |attested: &&Attested| attested.opened.is_trusted();
         let most = self
@@ -233,8 +233,8 @@ impl Beside {
         self.stream(name, most.unwrap_or(u64::MAX))
     }
 
-    /// The attestation, and every file that it is held to except for the two streams. A file that it does not name is
-    /// not opened.
+    /// Returns the attestation with the digests of the files that it covers, except for the two streams. A file that it does
+    /// not name is not opened.
     fn attestation(self, evidence: &str) -> Attestation {
         let most = |name: &str| self.most(name, MAX_FILE_BYTES);
         let Some(attested) = &self.attested else {

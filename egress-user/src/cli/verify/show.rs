@@ -1,4 +1,4 @@
-//! Shows an outcome to people and to machines.
+//! Renders an outcome as text or JSON.
 use std::collections::BTreeMap;
 
 use audit_packet::boundary::BoundaryReport;
@@ -14,30 +14,30 @@ use super::outcome::{Outcome, Subject};
 use super::stamp;
 use crate::cli::exit;
 
-/// Version of the JSON that `--json` prints; `docs/schema/verify.schema.json` describes it.
+/// Version of the JSON that `--json` prints, which `docs/schema/verify.schema.json` describes.
 const JSON_VERSION: &str = "egress.verify.v1";
 
-/// What to do about a status that is not success.
+/// Returns the line that explains an exit status other than 0, or an empty string.
 fn hint(outcome: &Outcome, args: &VerifyArgs, status: u8) -> String {
     let wanted = args.require_grade.unwrap_or(Grade::None);
     let grade = outcome.grade();
     match status {
         exit::END_UNPROVEN => {
-            String::from("hint: --allow-prefix accepts evidence whose end is not proven")
+            String::from("hint: use --allow-prefix to accept evidence whose end is not proven")
         }
         exit::INVALID if outcome.verdict == Verdict::SelfConsistentOnly && !args.allow_unpinned => {
             String::from(
-                "hint: pin the signer with --key, or accept self-consistency with --allow-unpinned",
+                "hint: use --key to pin the signer, or --allow-unpinned to accept evidence without a pinned key",
             )
         }
         exit::INVALID if grade < wanted => format!(
-            "failed: --require-grade {wanted} is not met: the boundary is {grade}, for the reasons above"
+            "failed: --require-grade {wanted} is not met; the boundary is {grade} for the reasons above"
         ),
         _ => String::new(),
     }
 }
 
-/// Which run a packet is of.
+/// Returns the description of the packet's run for the text output.
 fn about(outcome: &Outcome) -> Option<About<'_>> {
     let boundary = outcome.boundary.as_ref();
     outcome.packet.as_ref().map(|packet| About {
@@ -62,14 +62,14 @@ pub(super) fn as_text(outcome: &Outcome, args: &VerifyArgs, status: u8) -> Strin
     text
 }
 
-/// Counts by reason, as many as are printed.
+/// Returns the first [`MOST_REASONS`] counts.
 fn most(counts: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
     let most = counts.iter().take(MOST_REASONS);
     most.map(|(reason, count)| (brief(reason), *count))
         .collect()
 }
 
-/// How many of these reasons are not printed.
+/// Returns how many of these reasons [`most`] leaves out.
 fn left_out(counts: [&BTreeMap<String, u64>; 3]) -> usize {
     let more = counts.map(|counts| counts.len().saturating_sub(MOST_REASONS));
     more.into_iter().sum()

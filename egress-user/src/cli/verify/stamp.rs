@@ -1,4 +1,4 @@
-//! The time stamp of a packet: read beside the attestation that it covers, and checked under the caller's authorities.
+//! Checks the time stamp of a packet against the attestation that it covers and the caller's authorities.
 use audit_packet::TIMESTAMP_FILE;
 use audit_packet::timestamp::{self, Problem, Roots, Stamp};
 use pipelock_receipts::findings::visible;
@@ -6,24 +6,24 @@ use pipelock_receipts::findings::visible;
 use super::outcome::{Material, Outcome};
 
 impl Material {
-    /// What the token states; `None` where there is no token.
+    /// Checks the token. Returns `None` if there is no token.
     fn check(&self, roots: Option<&Roots>) -> Option<Result<Stamp, Problem>> {
         let reply = match self.reply.as_ref()? {
             Ok(reply) => reply,
             Err(error) => return Some(Err(Problem::unreadable(error.as_str()))),
         };
         let Some(attestation) = &self.attestation else {
-            return Some(Err(Problem::absent("a token, and no attestation.json")));
+            return Some(Err(Problem::absent("a token without attestation.json")));
         };
         Some(timestamp::check(reply, attestation, None, roots))
     }
 }
 
-/// Checks the time stamp of an outcome. With `roots`, whatever does not hold is an error.
+/// Checks the time stamp of an outcome. With `roots`, a missing or invalid time stamp is a finding.
 pub(super) fn check(outcome: &mut Outcome, roots: Option<&Roots>) {
     let checked = outcome.material.as_ref().and_then(|one| one.check(roots));
     let checked = checked.map(|stamp| stamp.and_then(|stamp| fits(outcome, stamp)));
-    // A packet.json that cannot be used is the cause of all else, and invalid by itself.
+    // An unusable packet.json is already invalid and the cause of every later problem.
     if roots.is_some() && outcome.report.is_some() {
         let problem = match &checked {
             None => Some(Problem::absent("no time stamp")),
@@ -51,7 +51,7 @@ fn fits(outcome: &Outcome, stamp: Stamp) -> Result<Stamp, Problem> {
     Ok(stamp)
 }
 
-/// The line on the time stamp, for people.
+/// Returns the line about the time stamp for the text output.
 pub(super) fn line(outcome: &Outcome) -> String {
     match &outcome.stamp {
         None => String::new(),
@@ -59,11 +59,11 @@ pub(super) fn line(outcome: &Outcome) -> String {
             let note = if stamp.is_trusted {
                 ""
             } else {
-                " (unverified: no --timestamp-ca)"
+                " (unverified, because --timestamp-ca is not given)"
             };
             let by = visible(&stamp.authority);
             format!("stamped:     {}, by {by}{note}\n", stamp.time_text())
         }
-        Some(Err(problem)) => format!("stamped:     no: {problem}\n"),
+        Some(Err(problem)) => format!("stamped:     invalid: {problem}\n"),
     }
 }

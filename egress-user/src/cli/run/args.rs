@@ -1,0 +1,177 @@
+//! The command line of `egress run`.
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use egress_common::names::DEFAULT_PROXY_PORT;
+
+use crate::cli::binding::Binding;
+use crate::cli::driven::DrivenArgs;
+use crate::cli::pipelock;
+use crate::cli::variables::Variables;
+use crate::run::plan::{DnsMode, Mode, WorkspaceMode};
+
+/// Headings of `--help`. Options of other modules name the same ones.
+pub(in crate::cli) mod heading {
+    pub(in crate::cli) const NETWORK: &str = "Network";
+    pub(in crate::cli) const MEDIATOR: &str = "Mediator";
+    pub(in crate::cli) const WORKSPACE: &str = "Workspace";
+    pub(in crate::cli) const EVIDENCE: &str = "Keys and evidence";
+    pub(in crate::cli) const ENVIRONMENT: &str = "Environment";
+    pub(in crate::cli) const LIMITS: &str = "Limits";
+}
+
+use heading::{EVIDENCE, LIMITS, MEDIATOR, NETWORK, WORKSPACE};
+
+/// An example, the policy, and the exit statuses, for `--help`.
+const HELP: &str = "\
+Example:
+  egress run --config policy.yaml --signer-private-key signer.key -- ./agent.sh
+
+Policy (Pipelock YAML):
+  version: 1
+  mode: strict
+  api_allowlist: [api.example.com, \"*.example.org\"]
+
+Exit status: that of the command (128 + N if signal N ended it), or
+  64   an argument, or a file that it names, is wrong
+  123  the evidence, or a requested time stamp, is invalid or missing
+  124  --timeout ended the command
+  125  the machine, the boundary, or the mediator failed
+  126  the command cannot be executed
+  127  the command was not found";
+
+/// Arguments of `egress run`.
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub struct RunArgs {
+    /// Policy file (Pipelock YAML). Without it, the built-in mediator denies every destination
+    #[arg(long, value_name = "FILE", help_heading = NETWORK)]
+    pub(super) config: Option<PathBuf>,
+    /// Whether the boundary is enforced
+    #[arg(long, value_enum, default_value_t = Mode::Enforce, help_heading = NETWORK)]
+    pub(super) mode: Mode,
+    /// Working directory of the command, which is also its workspace
+    #[arg(long, value_name = "DIR", default_value = ".", help_heading = WORKSPACE)]
+    pub(super) workdir: PathBuf,
+    /// Directory for the Audit Packet; an existing one is replaced
+    #[arg(long, value_name = "DIR", default_value = "pipelock-audit-packet", help_heading = EVIDENCE)]
+    pub(super) packet_dir: PathBuf,
+    /// How the command sees the workspace, and what happens to its changes
+    #[arg(long, value_enum, default_value_t = WorkspaceMode::Apply, help_heading = WORKSPACE)]
+    pub(super) workspace: WorkspaceMode,
+    /// With --workspace apply, do not apply changes to this path or below it; repeatable
+    #[arg(long = "protect", value_name = "PATH", help_heading = WORKSPACE)]
+    pub(super) protected: Vec<PathBuf>,
+    /// Which mediator judges requests and signs receipts. There is no fallback between them
+    #[arg(long, value_enum, default_value_t = Mediator::Builtin, help_heading = MEDIATOR)]
+    pub(super) mediator: Mediator,
+    #[command(flatten)]
+    pub(super) pipelock: pipelock::Options,
+    /// Private key that signs the receipts. Without it, a key is made for this run only
+    #[arg(long, value_name = "FILE", help_heading = EVIDENCE)]
+    pub(super) signer_private_key: Option<PathBuf>,
+    /// Public key that must belong to --signer-private-key: 64 hex digits, key text, or a file
+    #[arg(long, value_name = "HEX|TEXT|FILE", requires = "signer_private_key", help_heading = EVIDENCE)]
+    pub(super) signer_public_key: Option<String>,
+    /// Private key that signs the measurements of the boundary; its public half is for `egress verify --boundary-key`.
+    /// Without it, a key is made for this run only
+    #[arg(long, value_name = "FILE", help_heading = EVIDENCE)]
+    pub(super) boundary_key: Option<PathBuf>,
+    /// Agent name that is written to every receipt
+    #[arg(long, value_name = "NAME", default_value = "egress-agent", help_heading = MEDIATOR)]
+    pub(super) agent_identity: String,
+    #[command(flatten)]
+    pub(super) binding: Binding,
+    /// Exit with 123 unless the evidence is valid under a key that was given
+    #[arg(long, help_heading = EVIDENCE)]
+    pub(super) require_trusted: bool,
+    /// Allow connections to this port in addition to 80 and 443; repeatable
+    #[arg(long = "allow-port", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..),
+          help_heading = NETWORK)]
+    pub(super) allowed_ports: Vec<u16>,
+    /// Let the command use this Unix socket of the host (recorded in the packet; repeatable)
+    #[arg(long = "allow-unix", value_name = "PATH", help_heading = NETWORK)]
+    pub(super) allowed_sockets: Vec<PathBuf>,
+    /// Whether host names resolve for the command
+    #[arg(long, value_enum, default_value_t = DnsMode::Synthetic, help_heading = NETWORK)]
+    pub(super) dns: DnsMode,
+    #[command(flatten)]
+    pub(super) variables: Variables,
+    /// End the command after this many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=604_800),
+          help_heading = LIMITS)]
+    pub(super) timeout: Option<u64>,
+    /// Maximum number of processes and threads at a time, capped at a quarter of what the machine can have
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u64).range(16..=4_194_304),
+          help_heading = LIMITS)]
+    pub(super) max_processes: u64,
+    /// Maximum memory of the command, including its scratch space [default: seven eighths of the machine's]
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = LIMITS)]
+    pub(super) max_memory: Option<u64>,
+    /// Maximum number of open files of one process, capped at a sixteenth of what the machine can have
+    #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u64).range(64..=1_048_576),
+          help_heading = LIMITS)]
+    pub(super) max_open_files: u64,
+    /// Maximum size of each scratch space: /tmp, /var/tmp, /dev/shm, and the home directory
+    #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = size, help_heading = LIMITS)]
+    pub(super) max_scratch: u64,
+    /// Maximum size of the receipts and of the flow log. A run that needs more exits with 125
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = size, help_heading = LIMITS)]
+    pub(super) max_evidence: u64,
+    /// Port of the explicit proxy inside the boundary
+    #[arg(long, value_name = "PORT", env = "EGRESS_PROXY_PORT", default_value_t = DEFAULT_PROXY_PORT,
+          value_parser = clap::value_parser!(u16).range(1024..), help_heading = NETWORK)]
+    pub(super) proxy_port: u16,
+    /// Continue even if this probe fails or is inconclusive (recorded in the packet; repeatable)
+    #[arg(long = "accept-risk", value_name = "PROBE")]
+    pub(super) accepted_risks: Vec<String>,
+    /// Run this script with bash. It must be in the working directory
+    #[arg(long, value_name = "FILE")]
+    pub(super) script: Option<PathBuf>,
+    /// Print the log of the kernel programs
+    #[arg(long)]
+    pub(super) debug: bool,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) driven: DrivenArgs,
+    /// The command and its arguments; with --script, the arguments of the script
+    #[arg(
+        last = true,
+        value_name = "COMMAND",
+        required_unless_present = "script"
+    )]
+    pub(super) command: Vec<OsString>,
+}
+
+/// The mediator that judges requests and signs receipts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Mediator {
+    /// The allow-list mediator inside this binary.
+    Builtin,
+    /// A real Pipelock.
+    Pipelock,
+}
+
+/// Parses a number of bytes: digits, and K, M, G or T for powers of 1024. Rejects sizes with which nothing could run.
+///
+/// # Errors
+/// When the text is not such a number, or the number is out of range.
+fn size(text: &str) -> Result<u64, String> {
+    const LEAST: u64 = 64 << 10;
+    let units = [('K', 10), ('M', 20), ('G', 30), ('T', 40)];
+    let unit = units.iter().find(|(unit, _)| text.ends_with(*unit));
+    let (digits, shift) = match unit {
+        Some((unit, shift)) => (text.trim_end_matches(*unit), *shift),
+        None => (text, 0),
+    };
+    let number: u64 = digits.parse().map_err(|error| {
+        format!("{error}; use digits and an optional K, M, G or T, such as 512M")
+    })?;
+    number
+        .checked_mul(1 << shift)
+        .filter(|bytes| (LEAST..=1 << 50).contains(bytes))
+        .ok_or_else(|| String::from("use at least 64K and at most 1024T"))
+}
