@@ -1,4 +1,4 @@
-//! Serves one connection of the agent: redirected, or to the proxy port.
+//! Serves one connection of the command: redirected, or to the proxy port.
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -10,9 +10,9 @@ use super::http::{self, Mode};
 use super::state::Relay;
 use super::tls;
 
-/// Judges where the connection wanted to go and what is spoken on it, then hands it on.
+/// Serves one redirected connection: judges its destination and its protocol, and passes it on.
 pub(super) async fn transparent(relay: Arc<Relay>, mut stream: TcpStream, peer: SocketAddr) {
-    let is_open = || stream.peer_addr().is_ok(); // ENOTCONN once TCP_INFO would say CLOSE.
+    let is_open = || stream.peer_addr().is_ok(); // Fails with ENOTCONN once the TCP state is CLOSE.
     let (origin, orig_dst) = match relay.destinations.take(peer, is_open) {
         Ok(found) => found,
         Err(discarded) => {
@@ -85,7 +85,7 @@ pub(super) async fn proxy(relay: Arc<Relay>, mut stream: TcpStream, peer: Socket
     }
 }
 
-/// Reports a connection that the relay was too late to serve.
+/// Reports a connection that was not accepted before the relay stopped.
 pub(super) async fn unserved(relay: Arc<Relay>, stream: std::net::TcpStream, peer: SocketAddr) {
     match relay.destinations.take(peer, || stream.peer_addr().is_ok()) {
         Ok((origin, orig_dst)) => {

@@ -1,20 +1,20 @@
-//! Tells the mediator's own answers from what an origin answered. Pure.
+//! Distinguishes the mediator's own answers from those of an origin. Pure.
 
-/// What the head of an answer shows.
+/// Origin of an answer, as far as its head shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Judged {
     /// An origin's answer.
     Origin,
-    /// The mediator's refusal, for sure; `layer:reason` from its header fields.
+    /// Certainly a denial by the mediator, with `layer:reason` from its header fields.
     Blocked(String),
-    /// It looks like the mediator's refusal, with the words that it gives. An origin could have written it.
+    /// An answer that looks like a denial by the mediator, with its reason. An origin could have written it.
     Answered(Option<String>),
-    /// The mediator itself failed; why.
+    /// The mediator failed, with the reason.
     Failed(String),
 }
 
-/// Judges an answer of the built-in mediator, which marks what it says itself with `mark`, and takes its mark and
-/// words from what origins answer.
+/// Judges an answer of the built-in mediator. The mediator marks its own answers with `mark`, and removes the mark and the
+/// reason fields from answers of origins.
 pub(super) fn marked<'a>(
     status: u16,
     mark: &str,
@@ -31,11 +31,11 @@ pub(super) fn marked<'a>(
     }
 }
 
-/// Judges an answer of a real Pipelock to anything but CONNECT. One stream holds its own answers and the origins',
-/// so only its receipts tell who wrote a refusal.
+/// Judges an answer of a real Pipelock to a request other than CONNECT. Pipelock does not mark its own answers, so only its
+/// receipts show whether it or an origin wrote a denial.
 ///
-/// Newer versions put words into header fields. Older ones answer with the plain error page of Go's standard library.
-/// `is_wrapped` marks a request whose answer a Pipelock never passes on as it is, so that every error is its own.
+/// Newer versions put the reason into header fields. Older ones answer with the plain error page of Go's standard library.
+/// `is_wrapped` is true for a request whose answer Pipelock never passes on unchanged, so that every error is its own.
 pub(super) fn unmarked<'a>(
     status: u16,
     is_wrapped: bool,
@@ -50,7 +50,7 @@ pub(super) fn unmarked<'a>(
     }
 }
 
-/// Judges an answer to CONNECT other than 200. No origin answers there, so every one is the mediator's own.
+/// Judges an answer to CONNECT other than 200. It is always the mediator's own, because no origin answers CONNECT.
 pub(super) fn tunnel<'a>(status: u16, find: impl Fn(&str) -> Option<&'a str>) -> Judged {
     let is_refusal = matches!(status, 403 | 429)
         || status == 503 && is_plain_error(&find)
@@ -63,7 +63,7 @@ pub(super) fn tunnel<'a>(status: u16, find: impl Fn(&str) -> Option<&'a str>) ->
     }
 }
 
-/// `layer:reason` of a refusal, as far as they are there.
+/// Returns `layer:reason` of a denial, or the one of them that is present.
 fn words<'a>(find: impl Fn(&str) -> Option<&'a str>) -> Option<String> {
     let word = |name| find(name).map(clean).filter(|word| !word.is_empty());
     let layer = word("x-pipelock-block-reason-layer");
@@ -75,13 +75,13 @@ fn words<'a>(find: impl Fn(&str) -> Option<&'a str>) -> Option<String> {
     }
 }
 
-/// Whether an answer looks like the mediator's own error page.
+/// Returns whether an answer looks like the mediator's own error page.
 fn is_plain_error<'a>(find: impl Fn(&str) -> Option<&'a str>) -> bool {
     find("content-type").is_some_and(|value| value.starts_with("text/plain"))
         && find("x-content-type-options") == Some("nosniff")
 }
 
-/// Reasons end up in people's terminals: plain words only.
+/// Removes everything except plain words, because reasons are printed to terminals.
 fn clean(text: &str) -> String {
     text.chars()
         .filter(|c| c.is_ascii_alphanumeric() || "_-.".contains(*c))

@@ -1,14 +1,14 @@
-//! What a request asks for, as far as both kinds of connections judge it alike. Pure.
+//! The judged request, and the checks that redirected connections and the proxy port share. Pure.
 use http::{HeaderMap, Method};
 
 use super::authority::Target;
 use super::headers::wants_websocket;
 use super::query::Rewritten;
 
-/// What a judged request asks for.
+/// What a judged request requests.
 #[derive(Debug)]
 pub(super) enum Ask {
-    /// A plain request.
+    /// An HTTP exchange, with the path and query of its URL.
     Forward(Target, String),
     /// A WebSocket, with the path and query of its URL.
     WebSocket(Target, String),
@@ -20,11 +20,11 @@ pub(super) enum Ask {
     Connect(Target),
 }
 
-/// A request that the relay refuses.
+/// Status and reason word of a request that the relay denies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Refused(pub(super) u16, pub(super) &'static str);
 
-/// A plain request or a WebSocket, as its header fields say.
+/// Decides by the header fields whether a request is a plain one or opens a WebSocket.
 pub(super) fn ask(
     target: Target,
     path: &str,
@@ -38,7 +38,7 @@ pub(super) fn ask(
     }
 }
 
-/// The one Host field; its presence was checked in the raw head.
+/// Returns the Host field. The check of the raw head has ensured that there is exactly one.
 pub(super) fn host_field(headers: &HeaderMap) -> Result<&str, Refused> {
     headers
         .get(http::header::HOST)

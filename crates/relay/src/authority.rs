@@ -1,23 +1,23 @@
-//! Reads `host:port` strictly. Pure.
+//! Parses `host:port` strictly. Pure.
 //!
-//! One grammar for CONNECT, absolute form, `Host`, the stub resolver, the policy and the built-in mediator: that
-//! of [`Host`]. If the relay accepted a name that the mediator refuses, a request would have no receipt. Whatever
-//! another program might read as a different host (userinfo, percent signs, `0x7f.1`, a zone) is refused.
+//! CONNECT, absolute form, `Host`, the stub resolver, the policy, and the built-in mediator all use the grammar of [`Host`].
+//! If the relay accepted a name that the mediator rejects, a request would have no receipt. Everything that another program
+//! could read as a different host (userinfo, percent signs, `0x7f.1`, a zone) is rejected.
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
 pub use egress_policy::Host;
 
-/// What a request is for: a host that was judged, and a port.
+/// Destination of a request: a judged host and a port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Target {
-    /// Never a synthetic address.
+    /// Host name or address, never a synthetic address.
     pub host: Host,
-    /// Port asked for.
+    /// Port of the destination.
     pub port: u16,
 }
 
-/// `host:port`, the port always written: the form of CONNECT.
+/// Formats `host:port` as in CONNECT, always with the port.
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.host, self.port)
@@ -25,7 +25,7 @@ impl fmt::Display for Target {
 }
 
 impl Target {
-    /// `host`, or `host:port` when the port is not the scheme's own.
+    /// Returns `host`, or `host:port` if the port is not the default port of the scheme.
     pub fn authority(&self, scheme_port: u16) -> String {
         if self.port == scheme_port {
             self.host.to_string()
@@ -35,9 +35,9 @@ impl Target {
     }
 }
 
-/// Parses `host`, or `host:port`; without a port the default counts, and is required if there is none.
+/// Parses `host` or `host:port`. Without a port, the default port is used; without a default port, a port is required.
 ///
-/// Returns `None` for everything that is not exactly that.
+/// Returns `None` if the text is not exactly in this form.
 pub fn parse(text: &str, default_port: Option<u16>) -> Option<(Host, u16)> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {

@@ -1,4 +1,4 @@
-//! Bodies of answers on their way to the agent, counted.
+//! Bodies of answers to the command. Counts their bytes.
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -12,25 +12,25 @@ use super::report::{Flow, Passed};
 use super::state::Relay;
 use super::upload::{BodyError, UploadState};
 
-/// The body of an answer to the agent.
+/// The body of an answer to the command.
 #[derive(Debug)]
 pub(super) enum Download {
-    /// The relay's own words.
+    /// A text that the relay wrote.
     Own(Option<Bytes>),
-    /// The mediator's.
+    /// The body of the mediator's answer.
     Mediator(Box<Exchange>),
 }
 
-/// One request and answer through the mediator.
+/// One request and its answer through the mediator.
 ///
-/// It ends with its answer. An upload that goes on then is stopped, and both connections are closed: a body that
-/// is sent behind an answer would otherwise pass when its flow has been reported.
+/// It ends with the answer. If the upload is not complete by then, it is stopped and both connections are closed, because a
+/// body that follows the answer would otherwise pass after its flow has been reported.
 #[derive(Debug)]
 pub(super) struct Exchange {
     pub(super) relay: Arc<Relay>,
     pub(super) body: Incoming,
-    /// The length at which the mediator cuts a body of unknown length. A body that is exactly this long counts as cut,
-    /// because Pipelock 2.x cuts without a notice.
+    /// The length at which the mediator truncates a body of unknown length. A body of exactly this length is treated as
+    /// truncated, because Pipelock 2.x gives no notice of it.
     pub(super) cut: Option<u64>,
     pub(super) link: Option<Link>,
     /// Whether the connection may serve another exchange.
@@ -39,21 +39,25 @@ pub(super) struct Exchange {
     pub(super) upload: UploadState,
     pub(super) refusal: Refusal,
     pub(super) passed: Arc<Passed>,
-    pub(super) ended: Ended,
+    pub(super) ended: AnswerEnd,
 }
 
-/// How far an answer's body got.
+/// How the body of an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ended {
+pub(super) enum AnswerEnd {
+    /// It has not ended yet.
     No,
+    /// It was passed on completely.
     Whole,
+    /// The mediator closed the connection early.
     Broken,
+    /// The mediator truncated it.
     Cut,
 }
 
-/// The mediator's answer ends where it cuts one: the agent must not take it for whole.
+/// The mediator truncated the answer. The error keeps the command from taking it for complete.
 #[derive(Debug, thiserror::Error)]
-#[error("the answer was cut by the mediator")]
+#[error("the mediator truncated the answer")]
 struct CutAnswer;
 
 impl Body for Download {
@@ -70,22 +74,22 @@ impl Body for Download {
         };
         loop {
             return match ready!(Pin::new(&mut exchange.body).poll_frame(cx)) {
-                // Not passed on. hyper asks for nothing behind them, so the end is looked for here.
+                // Trailers are not passed on. hyper does not poll again after them, so the loop continues to the end.
                 Some(Ok(frame)) if frame.is_trailers() => continue,
                 Some(Ok(frame)) => {
                     exchange.passed.down(frame.data_ref().map_or(0, Bytes::len));
                     Poll::Ready(Some(Ok(frame)))
                 }
                 Some(Err(error)) => {
-                    exchange.ended = Ended::Broken;
+                    exchange.ended = AnswerEnd::Broken;
                     Poll::Ready(Some(Err(error.into())))
                 }
                 None if exchange.cut == Some(exchange.passed.bytes().1) => {
-                    exchange.ended = Ended::Cut;
+                    exchange.ended = AnswerEnd::Cut;
                     Poll::Ready(Some(Err(CutAnswer.into())))
                 }
                 None => {
-                    exchange.ended = Ended::Whole;
+                    exchange.ended = AnswerEnd::Whole;
                     Poll::Ready(None)
                 }
             };
@@ -111,10 +115,10 @@ impl Body for Download {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        if self.ended == Ended::No && self.body.is_end_stream() {
-            self.ended = Ended::Whole;
+        if self.ended == AnswerEnd::No && self.body.is_end_stream() {
+            self.ended = AnswerEnd::Whole;
         }
-        let is_whole = self.ended == Ended::Whole && self.upload.is_whole();
+        let is_whole = self.ended == AnswerEnd::Whole && self.upload.is_whole();
         // Dropping the link closes its connection.
         if let Some(link) = self.link.take()
             && is_whole
@@ -135,12 +139,12 @@ impl Drop for Exchange {
         match (self.ended, in_body) {
             _ if is_whole => {}
             (_, Some(error)) if !self.upload.is_whole() => flow.broke(&error.to_string()),
-            (Ended::Broken, _) => flow.cut("mediator_closed"),
-            (Ended::Cut, _) => flow.cut("answer_cut"),
-            (Ended::No, _) if self.relay.is_stopping() => flow.cut("stopped"),
-            (Ended::No, _) => flow.cut("client_closed"),
-            (Ended::Whole, _) if self.upload.is_broken() => flow.cut("client_closed"),
-            (Ended::Whole, _) => flow.cut("early_answer"),
+            (AnswerEnd::Broken, _) => flow.cut("mediator_closed"),
+            (AnswerEnd::Cut, _) => flow.cut("answer_cut"),
+            (AnswerEnd::No, _) if self.relay.is_stopping() => flow.cut("stopped"),
+            (AnswerEnd::No, _) => flow.cut("client_closed"),
+            (AnswerEnd::Whole, _) if self.upload.is_broken() => flow.cut("client_closed"),
+            (AnswerEnd::Whole, _) => flow.cut("early_answer"),
         }
     }
 }

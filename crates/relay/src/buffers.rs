@@ -1,12 +1,12 @@
-//! Lends the tunnels their copy buffers, within one bound for all of them.
+//! Lends copy buffers to the tunnels, with one bound on their total size.
 use std::sync::{Mutex, PoisonError};
 
-/// What a tunnel starts with, and always gets.
+/// Size of the buffer that a tunnel always gets.
 pub(super) const SMALL: usize = 8 * 1024;
-/// What a busy tunnel gets as long as the bound allows.
+/// Size of the buffer that a busy tunnel gets while the bound allows it.
 pub(super) const LARGE: usize = 256 * 1024;
 
-/// Free buffers kept for the next taker: allocating a large one costs page faults.
+/// Numbers of free buffers that are kept for reuse, because allocating a large one costs page faults.
 const KEPT_SMALL: usize = 128;
 const KEPT_LARGE: usize = 16;
 
@@ -21,7 +21,7 @@ pub(super) struct Buffers {
 struct Inner {
     small: Vec<Box<[u8]>>,
     large: Vec<Box<[u8]>>,
-    /// Bytes of all buffers, lent and kept.
+    /// Total bytes of all buffers, lent and kept.
     total: usize,
 }
 
@@ -33,7 +33,7 @@ impl Buffers {
         }
     }
 
-    /// Lends a buffer, a large one if that is wanted and within the bound.
+    /// Lends a buffer: a large one if `large` is set and the bound allows it, otherwise a small one.
     pub(super) fn lend(&self, large: bool) -> Box<[u8]> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         if large {

@@ -1,18 +1,17 @@
 //! Finds the end of a chunked body without decoding it. Pure.
 //!
-//! The only reading allowed is the plain one: a size in hexadecimal, CRLF, so many bytes, CRLF; at
-//! the end `0`, CRLF, CRLF. Extensions and trailer fields are refused: hardly a client sends them,
-//! and they are where parsers differ.
+//! Only the plain form is accepted: a size in hexadecimal, CRLF, that many bytes, CRLF; at the end `0`, CRLF, CRLF.
+//! Extensions and trailer fields are rejected, because parsers differ on them and hardly any client sends them.
 use super::http_head::HeadError;
 
-/// Follows one chunked body through pieces of any size.
+/// Tracks one chunked body that arrives in pieces of any size.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chunked {
-    state: State,
+    state: ChunkState,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum State {
+enum ChunkState {
     Size { value: u64, digits: u8 },
     SizeLf { value: u64 },
     Data { left: u64 },
@@ -26,7 +25,7 @@ enum State {
 impl Default for Chunked {
     fn default() -> Self {
         Self {
-            state: State::Size {
+            state: ChunkState::Size {
                 value: 0,
                 digits: 0,
             },
@@ -35,30 +34,30 @@ impl Default for Chunked {
 }
 
 impl Chunked {
-    /// Whether the body has ended.
+    /// Returns whether the body has ended.
     pub fn is_done(&self) -> bool {
-        self.state == State::Done
+        self.state == ChunkState::Done
     }
 
-    /// Takes the bytes that belong to the body and tells how many these are: all of them, unless
-    /// the body ends before.
+    /// Takes the bytes that belong to the body and returns their number, which is less than all if the body ends earlier.
     ///
     /// # Errors
-    /// A size line that is not plain, or trailer fields.
+    /// [`HeadError::Chunk`] if a size line or a line end is not in the plain form, and [`HeadError::Trailers`] if there are
+    /// trailer fields.
     pub fn take(&mut self, bytes: &[u8]) -> Result<usize, HeadError> {
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {
-            if let State::Data { left } = &mut self.state {
+            if let ChunkState::Data { left } = &mut self.state {
                 let here = bytes.len() - at;
                 let step = usize::try_from(*left).map_or(here, |left| left.min(here));
                 *left -= step as u64;
                 at += step;
                 if *left == 0 {
-                    self.state = State::DataCr;
+                    self.state = ChunkState::DataCr;
                 }
                 continue;
             }
-            if self.state == State::Done {
+            if self.state == ChunkState::Done {
                 break;
             }
             self.step(byte)?;
@@ -69,26 +68,26 @@ impl Chunked {
 
     fn step(&mut self, byte: u8) -> Result<(), HeadError> {
         self.state = match (&self.state, byte) {
-            (State::Size { value, digits }, b'\r') if *digits > 0 => {
-                State::SizeLf { value: *value }
+            (ChunkState::Size { value, digits }, b'\r') if *digits > 0 => {
+                ChunkState::SizeLf { value: *value }
             }
-            (State::Size { value, digits }, _) if *digits < 15 => {
+            (ChunkState::Size { value, digits }, _) if *digits < 15 => {
                 let digit = char::from(byte).to_digit(16).ok_or(HeadError::Chunk)?;
-                State::Size {
+                ChunkState::Size {
                     value: value * 16 + u64::from(digit),
                     digits: digits + 1,
                 }
             }
-            (State::SizeLf { value: 0 }, b'\n') => State::LastCr,
-            (State::SizeLf { value }, b'\n') => State::Data { left: *value },
-            (State::DataCr, b'\r') => State::DataLf,
-            (State::DataLf, b'\n') => State::Size {
+            (ChunkState::SizeLf { value: 0 }, b'\n') => ChunkState::LastCr,
+            (ChunkState::SizeLf { value }, b'\n') => ChunkState::Data { left: *value },
+            (ChunkState::DataCr, b'\r') => ChunkState::DataLf,
+            (ChunkState::DataLf, b'\n') => ChunkState::Size {
                 value: 0,
                 digits: 0,
             },
-            (State::LastCr, b'\r') => State::LastLf,
-            (State::LastCr, _) => return Err(HeadError::Trailers),
-            (State::LastLf, b'\n') => State::Done,
+            (ChunkState::LastCr, b'\r') => ChunkState::LastLf,
+            (ChunkState::LastCr, _) => return Err(HeadError::Trailers),
+            (ChunkState::LastLf, b'\n') => ChunkState::Done,
             _ => return Err(HeadError::Chunk),
         };
         Ok(())

@@ -1,4 +1,4 @@
-//! Copies between the agent and the mediator until both have finished.
+//! Copies bytes between the command and the mediator until both sides have finished.
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
@@ -12,17 +12,17 @@ use tokio::time::{Instant, sleep_until};
 use super::buffers::{Buffers, SMALL};
 use super::report::Passed;
 
-/// One end of a tunnel: its socket and the bytes that were read from it already.
+/// One end of a tunnel: its socket, and the bytes that were already read from it.
 #[derive(Debug)]
 pub(super) struct End {
     pub(super) stream: TcpStream,
     pub(super) first: Vec<u8>,
 }
 
-/// What is left, and why it stopped.
+/// The result of [`copy`].
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Copied {
-    /// What was read from the agent and not sent.
+    /// Bytes that were read from the command and not sent.
     pub(super) up_rest: Vec<u8>,
     pub(super) end: Ending,
 }
@@ -30,22 +30,22 @@ pub(super) struct Copied {
 /// Why a tunnel ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ending {
-    /// Both sides had said everything, or the agent left when the mediator had.
+    /// Both sides finished, or the command closed after the mediator had finished.
     Finished,
-    /// The agent closed its socket abruptly, before it had everything.
+    /// The command closed its socket before it had received everything.
     AgentClosed,
-    /// The mediator did.
+    /// The mediator closed its socket before it had finished.
     MediatorClosed,
-    /// No byte moved for too long.
+    /// No byte moved for the idle timeout.
     Idle,
-    /// The relay was told to stop.
+    /// The relay stops.
     Stopped,
-    /// What the agent sent is refused.
+    /// The relay denied what the command sent.
     Refused,
 }
 
 impl Ending {
-    /// Why what was cut by this ended; `None` when nothing was.
+    /// Returns the reason word if the tunnel was cut.
     pub(super) fn reason(self) -> Option<&'static str> {
         match self {
             Self::Finished => None,
@@ -58,26 +58,26 @@ impl Ending {
     }
 }
 
-/// Sees the bytes that flow from the agent before they are sent.
+/// Inspects the bytes of a tunnel before they are sent on.
 pub(super) trait Watch: Send {
-    /// Called with each piece, once; what is sent in its place, if that is something else.
+    /// Receives each piece from the command once. Returns the bytes to send instead, or `None` to send the piece unchanged.
     fn up(&mut self, bytes: &[u8]) -> Option<Vec<u8>>;
 
-    /// Called with each piece from the mediator, before it is sent to the agent.
+    /// Receives each piece from the mediator before it is sent to the command.
     fn down(&mut self, _bytes: &[u8]) {}
 
-    /// Whether the tunnel must end now.
+    /// Returns whether the tunnel must end now.
     fn is_over(&self) -> bool {
         false
     }
 
-    /// What to send behind the agent's last byte.
+    /// Returns bytes to send after the last byte of the command.
     fn tail(&mut self) -> Option<Vec<u8>> {
         None
     }
 }
 
-/// The other direction of a [`Watch`].
+/// Passes the bytes from the mediator to [`Watch::down`].
 struct Down<'w, W>(&'w mut W);
 
 impl<W: Watch> Watch for Down<'_, W> {
@@ -87,7 +87,8 @@ impl<W: Watch> Watch for Down<'_, W> {
     }
 }
 
-/// Copies both ways, and counts in `passed`. A half-close travels on; a side that does not read holds the other back.
+/// Copies in both directions and counts the bytes in `passed`. A half-close is passed on. If one side does not read, the
+/// other side is not read either.
 pub(super) async fn copy(
     agent: &mut End,
     mediator: &mut End,
@@ -117,10 +118,10 @@ pub(super) async fn copy(
             return Poll::Ready(Ending::Refused);
         }
         match (first, second) {
-            // What was to be sent is lost, or the mediator did not say everything.
+            // Bytes for the command are lost, or the mediator closed before it had finished.
             (_, Poll::Ready(Err(Closed::Sink))) => return Poll::Ready(Ending::AgentClosed),
             (_, Poll::Ready(Err(Closed::Source))) => return Poll::Ready(Ending::MediatorClosed),
-            // Whoever has heard everything may go: the rest would be for nobody.
+            // The command has received everything, so it may close although its own bytes were not all sent.
             (Poll::Ready(Err(_)), _) if down.stage == Stage::Finished => {
                 return Poll::Ready(Ending::Finished);
             }
@@ -132,7 +133,7 @@ pub(super) async fn copy(
         if stop.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Ending::Stopped);
         }
-        // The alarm is looked at only when it rings, so that moving bytes costs no timer.
+        // The byte count is compared only when the alarm fires, so that moving bytes does not reset a timer.
         while alarm.as_mut().poll(cx).is_ready() {
             let now = passed.bytes();
             if seen == now {
@@ -150,39 +151,39 @@ pub(super) async fn copy(
     }
 }
 
-/// One direction.
+/// One direction of a tunnel.
 struct Pipe<'a> {
     buffers: &'a Buffers,
-    /// Bytes to write that are in no buffer.
+    /// Bytes to write that are not in the lent buffer.
     first: Vec<u8>,
-    /// Lent only while it holds bytes: a tunnel that waits holds no memory.
+    /// Lent only while it contains bytes, so that an idle tunnel uses no buffer.
     buffer: Option<Box<[u8]>>,
     start: usize,
     end: usize,
-    /// The last read filled its buffer.
+    /// The last read filled a small buffer.
     large: bool,
     stage: Stage,
-    /// What is to be sent has been counted, or is the relay's own.
+    /// The bytes to write were already counted, or come from the relay.
     is_counted: bool,
 }
 
-/// How far a direction is.
+/// Progress of one direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// More may come.
+    /// More bytes may arrive.
     Open,
-    /// Nothing more comes; what is left is to be sent.
+    /// The source has ended, and the remaining bytes are sent.
     Closing,
-    /// The end has been passed on.
+    /// The end was passed on.
     Finished,
 }
 
 /// Which socket of a direction failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Closed {
-    /// The one that is read.
+    /// The socket that is read.
     Source,
-    /// The one that is written to, with bytes that are lost.
+    /// The socket that is written to. Bytes are lost.
     Sink,
 }
 
@@ -229,7 +230,7 @@ impl<'a> Pipe<'a> {
                     self.send(tail);
                     continue;
                 }
-                // When the other side has gone already, nothing that was said is lost.
+                // An error means that the other side has closed, and all bytes were already sent.
                 drop(ready!(Pin::new(&mut *to).poll_shutdown(cx)));
                 self.stage = Stage::Finished;
                 return Poll::Ready(Ok(()));
@@ -279,15 +280,15 @@ impl<'a> Pipe<'a> {
         Poll::Ready(Ok(()))
     }
 
-    /// Sends these bytes next, instead of what was read. What was read is counted, and these are not: the record
-    /// holds what the agent sent.
+    /// Sends `bytes` next, in place of what was read. Only what was read is counted, because the flow log states what the
+    /// command sent.
     fn send(&mut self, bytes: Vec<u8>) {
         self.release();
         self.is_counted = true;
         (self.start, self.end, self.first) = (0, bytes.len(), bytes);
     }
 
-    /// What was read, or given, and is not sent yet.
+    /// Returns the bytes that are not sent yet.
     fn unsent(&self) -> &[u8] {
         let bytes = match &self.buffer {
             Some(buffer) => buffer.get(self.start..self.end),

@@ -1,4 +1,4 @@
-//! The stub resolver: every name has an address here, and no question ever leaves.
+//! The stub resolver: gives every name a synthetic address and never sends a query upstream.
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,21 +16,21 @@ use super::names::{Assigned, Names, Pair};
 use super::plan::NameReport;
 use super::state::Relay;
 
-/// Long enough for a connection, short enough that no cache outlives the run.
+/// Seconds for which an answer may be cached: long enough for a connection, and short enough that no cache outlives the run.
 const TTL: u32 = 30;
 
-/// Largest question taken, and what EDNS is told.
+/// UDP payload size that EDNS advertises.
 const PAYLOAD: u16 = 1_232;
 
-/// How long a TCP client may think between questions.
+/// Idle timeout of a TCP client between queries.
 const TCP_IDLE: Duration = Duration::from_secs(10);
 
-/// Answers datagrams for ever.
+/// Answers datagrams until the future is dropped.
 pub(super) async fn serve_udp(relay: &Relay, socket: &UdpSocket) {
     let mut room = [0; 4_096];
     loop {
         let Ok((length, from)) = socket.recv_from(&mut room).await else {
-            // An ICMP error of an earlier answer; a real failure must not spin.
+            // Usually an ICMP error for an earlier answer. The pause keeps a persistent error from spinning.
             sleep(Duration::from_millis(1)).await;
             continue;
         };
@@ -38,12 +38,12 @@ pub(super) async fn serve_udp(relay: &Relay, socket: &UdpSocket) {
         if let Some(answer) = respond(relay, question).await
             && socket.send_to(&answer, from).await.is_err()
         {
-            // The client is gone.
+            // The client has closed its socket.
         }
     }
 }
 
-/// Answers the questions of one TCP connection.
+/// Answers the queries of one TCP connection.
 pub(super) async fn serve_tcp(relay: Arc<Relay>, mut stream: TcpStream, _peer: SocketAddr) {
     let stop = relay.stopped();
     let questions = async {
@@ -82,21 +82,21 @@ async fn respond(relay: &Relay, question: &[u8]) -> Option<Vec<u8>> {
     Some(answered.bytes)
 }
 
-/// An answer, and what is to be reported.
+/// An answer and its report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answered {
     /// The encoded message.
     pub bytes: Vec<u8>,
-    /// The first time that this name got this answer.
+    /// The report, if this name gets this answer for the first time.
     pub report: Option<NameReport>,
 }
 
-/// Answers one encoded question. Pure but for the table of names.
+/// Answers one encoded query. Changes only the table of names.
 ///
-/// Returns `None` for what gets no answer: an answer, or too little to carry an id.
+/// Returns `None` if the message gets no answer, because it is a response or too short to have an id.
 pub fn answer(names: &mut Names, question: &[u8], ipv6: bool) -> Option<Answered> {
     let id = u16::from_be_bytes([*question.first()?, *question.get(1)?]);
-    // A response is never answered, or two servers would talk for ever.
+    // Answering a response could make two servers answer each other endlessly.
     if question.get(2)? & 0x80 != 0 {
         return None;
     }
@@ -128,7 +128,7 @@ pub fn answer(names: &mut Names, question: &[u8], ipv6: bool) -> Option<Answered
     encode(&reply).map(|bytes| Answered { bytes, report })
 }
 
-/// Code, data and report for one question.
+/// Response code, data, and report for one query.
 type Judged = (ResponseCode, Option<RData>, Option<NameReport>);
 
 fn judge(names: &mut Names, query: &Query, ipv6: bool) -> Judged {
@@ -158,7 +158,7 @@ fn judge(names: &mut Names, query: &Query, ipv6: bool) -> Judged {
         };
         return (ResponseCode::NoError, v4_or_v6(own), None);
     }
-    // Names are given out for address questions only: the others are never connected to.
+    // Only address queries assign an address, because a client connects only after one of them.
     if !matches!(kind, RecordType::A | RecordType::AAAA) {
         return NO_DATA;
     }
@@ -187,8 +187,8 @@ fn unanswered(name: &str, reason: &str) -> NameReport {
     }
 }
 
-/// The name in lower case without its last dot, if it is a host name. The labels are taken raw: the
-/// escaped form of an odd byte must not pass for a name.
+/// Returns the name in lower case without the trailing dot, if it is a host name. Uses the raw labels, so that the escaped
+/// form of an unusual byte is not taken for a name.
 fn text(name: &Name) -> Option<String> {
     let mut text = String::new();
     for label in name {
@@ -206,7 +206,7 @@ fn text(name: &Name) -> Option<String> {
     }
 }
 
-/// The name behind the address of a reverse question, if it is synthetic.
+/// Returns the name of the address in a reverse query, if the address is synthetic or loopback.
 fn name_of(names: &Names, reverse: &Name) -> Option<Name> {
     let network = reverse.parse_arpa_name().ok()?;
     if network.prefix_len() != network.max_prefix_len() {

@@ -1,4 +1,4 @@
-//! The client's end of a connection: what it says first, how it is refused, and how it is closed.
+//! The client's end of a connection: reads its first bytes, sends denials, and closes it.
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -8,32 +8,32 @@ use tokio::time::{sleep, timeout};
 use super::sniff::{Sniffed, sniff};
 use super::state::Relay;
 
-/// What the client said first.
+/// The first bytes of a client, and their protocol.
 #[derive(Debug)]
 pub(super) struct First {
-    /// What it speaks.
+    /// Protocol of the client.
     pub(super) spoken: Spoken,
     /// All bytes read so far.
     pub(super) bytes: Vec<u8>,
 }
 
-/// What a client speaks.
+/// Protocol of a client, judged by its first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Spoken {
     /// A TLS handshake record.
     Tls,
     /// An HTTP/1 request.
     Http,
-    /// Something else, by label.
+    /// Another protocol, with its label.
     Other(&'static str),
-    /// Nothing, or too little to tell, for too long: it may be waiting for the server.
+    /// Too few bytes before the timeout. The client may be waiting for the server.
     Silent,
-    /// Nothing: it closed the connection.
+    /// The client closed the connection without sending a byte.
     Closed,
 }
 
 impl Spoken {
-    /// The protocol of the flow report.
+    /// Returns the protocol for the flow report.
     pub(super) fn label(self) -> &'static str {
         match self {
             Self::Tls => "tls",
@@ -44,7 +44,7 @@ impl Spoken {
         }
     }
 
-    /// Why it is refused where only TLS and HTTP are served.
+    /// Returns the reason word for a port that serves only TLS and HTTP.
     pub(super) fn reason(self) -> &'static str {
         match self {
             Self::Tls | Self::Http | Self::Other(_) => "not_tls_or_http",
@@ -54,13 +54,13 @@ impl Spoken {
     }
 }
 
-/// Reads until the protocol is told, for at most `patience`.
+/// Reads until the bytes identify the protocol, for at most `patience`.
 pub(super) async fn read_first(
     stream: &mut TcpStream,
     mut bytes: Vec<u8>,
     patience: Duration,
 ) -> First {
-    let told = async {
+    let identified = async {
         loop {
             match sniff(&bytes) {
                 Sniffed::Tls => return Spoken::Tls,
@@ -76,7 +76,9 @@ pub(super) async fn read_first(
             }
         }
     };
-    let spoken = timeout(patience, told).await.unwrap_or(Spoken::Silent);
+    let spoken = timeout(patience, identified)
+        .await
+        .unwrap_or(Spoken::Silent);
     First { spoken, bytes }
 }
 
@@ -84,31 +86,31 @@ pub(super) async fn read_first(
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Alert {
-    /// What was asked for is not allowed.
+    /// The destination is denied.
     AccessDenied = 49,
-    /// The `ClientHello` cannot be read.
+    /// The `ClientHello` cannot be parsed.
     DecodeError = 50,
-    /// The mediator or what lies behind it failed.
+    /// The mediator or the destination failed.
     InternalError = 80,
-    /// The SNI is not the name that was asked for.
+    /// The SNI is not the name that the client connected to.
     UnrecognizedName = 112,
 }
 
 impl Alert {
-    /// The record: alert, version TLS 1.2 as in every first flight, two bytes, fatal.
+    /// Returns the TLS record of this alert: type alert, version TLS 1.2, length 2, level fatal.
     pub(super) fn record(self) -> [u8; 7] {
         [21, 3, 3, 0, 2, 2, self as u8]
     }
 }
 
-/// Refuses in TLS: the alert, then the end.
+/// Sends a TLS alert and closes the connection.
 pub(super) async fn refuse_tls(relay: &Relay, mut stream: TcpStream, alert: Alert) {
     if stream.write_all(&alert.record()).await.is_ok() {
         close_gently(relay, stream).await;
     }
 }
 
-/// Refuses in HTTP: one answer, then the end.
+/// Sends an HTTP error and closes the connection.
 pub(super) async fn refuse_http(relay: &Relay, mut stream: TcpStream, status: u16, reason: &str) {
     if stream
         .write_all(page(status, reason).as_bytes())
@@ -119,7 +121,7 @@ pub(super) async fn refuse_http(relay: &Relay, mut stream: TcpStream, status: u1
     }
 }
 
-/// Refuses a client in whatever it speaks.
+/// Denies a client in its own protocol, and closes the connection.
 pub(super) async fn refuse(relay: &Relay, stream: TcpStream, spoken: Spoken, reason: &str) {
     match spoken {
         Spoken::Tls => refuse_tls(relay, stream, Alert::AccessDenied).await,
@@ -129,7 +131,7 @@ pub(super) async fn refuse(relay: &Relay, stream: TcpStream, spoken: Spoken, rea
     }
 }
 
-/// The one line that a refused HTTP client reads.
+/// Returns the text that a denied HTTP client receives.
 pub(super) fn line(reason: &str) -> String {
     format!("egress: refused by the relay: {reason}\n")
 }
@@ -147,14 +149,14 @@ fn page(status: u16, reason: &str) -> String {
     )
 }
 
-/// Closes a connection so that the client sees what was sent last: a socket closed with unread
-/// bytes is reset, and a reset discards what the client has not read yet.
+/// Closes a connection so that the client receives everything that was sent. If a socket is closed with unread bytes, the
+/// kernel resets the connection, and the client loses what it has not read yet.
 pub(super) async fn close_gently(relay: &Relay, mut stream: TcpStream) {
     if stream.shutdown().await.is_err() {
         return;
     }
     let linger = relay.config.limits.linger;
-    // An answer may come before the end of a body: the client then goes on sending for a while, and reads late.
+    // If an answer precedes the end of the request's body, the client continues to send for a while and reads late.
     let drain = async {
         let mut room = vec![0; 16 * 1024];
         let mut left = MOST_UNWANTED;
@@ -168,15 +170,15 @@ pub(super) async fn close_gently(relay: &Relay, mut stream: TcpStream) {
     };
     tokio::select! {
         () = drain => {}
-        // The client sends slowly and without an end; it had its time.
+        // The client sends slowly and without an end.
         () = sleep(linger.saturating_mul(LINGERS)) => {}
         () = relay.stopped() => {}
     }
 }
 
-/// How much of what nobody wants is read. The kernel counts it as sent, and no row of the relay has it, so it must stay
-/// small beside what may sit unread in a socket's buffers.
+/// Maximum number of bytes that are read and discarded. The kernel programs count them as sent and no flow of the relay
+/// includes them, so the number must be small compared with what a socket's buffers may hold unread.
 const MOST_UNWANTED: usize = 8 << 20;
 
-/// How many times the pause of a client that still sends may take in all.
+/// Total time to close a connection, as a multiple of the linger time.
 const LINGERS: u32 = 5;

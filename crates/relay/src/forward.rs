@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::answer::{Judged, marked, unmarked};
 use super::authority::Target;
-use super::body::{Download, Ended, Exchange};
+use super::body::{AnswerEnd, Download, Exchange};
 use super::first::line;
 use super::guard::Refusal;
 use super::headers::{MARK, REFUSED, for_agent, for_mediator, for_origin};
@@ -18,22 +18,22 @@ use super::state::Relay;
 use super::tunnel::{self, Tunnel};
 use super::upload::{Upload, UploadState};
 
-/// What the mediator is asked.
+/// How a request is sent to the mediator.
 #[derive(Debug)]
 pub(super) struct Asked {
-    /// `forward` or `fetch`.
+    /// `forward`, `fetch`, or `connect` for a request in its own tunnel.
     pub(super) transport: &'static str,
-    /// Absolute form, one of the mediator's own paths, or with a tunnel the path at the origin.
+    /// Request target: absolute form, one of the mediator's own paths, or with a tunnel the path at the origin.
     pub(super) target: String,
-    /// What the flow log shows: the URL, with a tunnel the destination.
+    /// Target in the flow log: the URL, or with a tunnel the destination.
     pub(super) url: String,
-    /// The Host field that goes with it.
+    /// Value of the Host field.
     pub(super) host: String,
-    /// What the tunnel is for that it goes through.
+    /// Destination of the tunnel that carries the request, if it goes through one.
     pub(super) tunnel: Option<Target>,
 }
 
-/// Sends `request` on as `asked`, over a warm connection if there is one.
+/// Sends `request` to the mediator as `asked` describes, over an idle connection if there is one.
 pub(super) async fn forward(
     relay: Arc<Relay>,
     request: Request<Incoming>,
@@ -59,7 +59,7 @@ pub(super) async fn forward(
     };
     let is_tunnelled = tunnel.is_some();
     let is_wrapped = asked.transport == "fetch";
-    // Only an answer that the mediator has looked into can be one that it cut.
+    // The mediator truncates only answers that it inspects.
     let cut = relay
         .config
         .answer_cut
@@ -93,7 +93,7 @@ pub(super) async fn forward(
         }
     };
     if is_tunnelled {
-        // What comes through a tunnel is the origin's.
+        // An answer through a tunnel comes from the origin.
         flow.status(answer.status().as_u16());
         flow.verdict(Verdict::Forwarded, "");
     } else {
@@ -112,12 +112,12 @@ pub(super) async fn forward(
             upload,
             refusal,
             passed,
-            ended: Ended::No,
+            ended: AnswerEnd::No,
         }))
     })
 }
 
-/// The relay's own answer.
+/// Returns an answer of the relay itself.
 pub(super) fn own(status: StatusCode, reason: &str) -> Response<Download> {
     let mut response = Response::new(Download::Own(Some(Bytes::from(line(reason)))));
     *response.status_mut() = status;
@@ -132,7 +132,7 @@ pub(super) fn own(status: StatusCode, reason: &str) -> Response<Download> {
     response
 }
 
-/// Puts what the head of an answer shows into the report.
+/// Judges the head of an answer and records the verdict in the report.
 pub(super) fn judge<B>(relay: &Relay, answer: &Response<B>, is_wrapped: bool, flow: &mut Flow) {
     let status = answer.status().as_u16();
     flow.status(status);
@@ -177,8 +177,8 @@ fn prepare(
     ))
 }
 
-/// Sends a request, through its own tunnel if it has one; an idle connection that turns out to be
-/// closed is replaced once.
+/// Sends a request, through its own tunnel if it has one. If an idle connection turns out to be closed, the request is sent
+/// once more on a new one.
 async fn send(
     relay: &Relay,
     mut request: Request<Upload>,
@@ -189,7 +189,7 @@ async fn send(
         flow.sent();
         return ask(tunnel.client().await?, request).await;
     }
-    // A body cannot be sent twice, so it goes over a connection that nobody is about to close.
+    // A body cannot be sent twice, so a request with a body does not use an idle connection, which may be closing.
     if request.body().is_end_stream()
         && let Some(mut link) = relay.pool.take()
     {
@@ -199,7 +199,7 @@ async fn send(
             Ok(answer) => return Ok((answer, link)),
             Err(mut error) => match error.take_message() {
                 Some(unsent) => request = unsent,
-                // Something came that cannot be read, so the mediator has seen the request.
+                // The answer cannot be parsed, so the mediator has received the request.
                 None if error.error().is_parse() => return Err("mediator_closed"),
                 None => request = again.ok_or("mediator_closed")?,
             },
@@ -225,8 +225,8 @@ async fn ask(
     }
 }
 
-/// A copy of a request that may be sent again when the connection ends without an answer: the
-/// mediator closed it while idle, and never saw the request.
+/// Returns a copy of a request that may be sent again if the connection ends without an answer, because the mediator then
+/// closed it while it was idle and did not receive the request.
 fn repeatable(request: &Request<Upload>) -> Option<Request<Upload>> {
     if !matches!(
         *request.method(),

@@ -1,41 +1,40 @@
-//! Passes WebSocket frames of the agent on so that they can end at any time. Pure.
+//! Rewrites the WebSocket frames of the command so that the stream can end after any byte. Pure.
 //!
-//! An agent may die in the middle of a frame, and a mediator that waits for the rest of it neither
-//! closes nor writes its receipt. So no frame is begun that is not there: what has come of a long one
-//! is sent as a fragment of its own, and a control frame when it is whole. Then a Close frame always
-//! has its place, and no message arrives that the agent did not send to its end. Pipelock writes no
-//! receipt for a WebSocket that ends without a Close frame.
+//! If the command dies in the middle of a frame, the mediator would wait for the rest, and neither close nor write its
+//! receipt. Pipelock writes no receipt for a WebSocket that ends without a Close frame. The relay therefore sends only
+//! complete frames: each received part of a data frame becomes a fragment, and a control frame is sent once it is complete.
+//! A Close frame can then follow at any time, and no incomplete message arrives as a complete one.
 //!
-//! A frame without a mask is refused (RFC 6455, section 5.1). The mask's flag is in the second byte, so that no server can
-//! take what follows a handshake for the start of another protocol (section 10.3).
+//! A frame without a mask is denied (RFC 6455, section 5.1). The mask flag is in the second byte, so that a server cannot
+//! take the bytes after a handshake for the start of another protocol (section 10.3).
 use super::copy::Watch;
 
 /// The frames of one direction (RFC 6455, section 5.2).
 #[derive(Debug, Default)]
 pub struct Frames {
-    /// What has come of a header or a control frame.
-    held: Vec<u8>,
+    /// The received part of a header or a control frame.
+    partial: Vec<u8>,
     payload: Option<Payload>,
-    /// A Close frame has passed, so nothing may follow.
+    /// A Close frame was passed on, so nothing may follow.
     closed: bool,
-    /// A frame without a mask has come.
+    /// A frame without a mask was received.
     is_unmasked: bool,
 }
 
-/// Looks at the frames of a WebSocket that goes through a tunnel, and leaves them as they are.
+/// Checks the frames of a WebSocket that goes through a tunnel, without changing them.
 #[derive(Debug, Default)]
 pub(super) struct Seen(Frames);
 
-/// The rest of a data frame whose header has come.
+/// The rest of a data frame whose header was received.
 #[derive(Debug)]
 struct Payload {
-    /// Flags and opcode for the next fragment, the flag of the last one as it came.
+    /// Flags and opcode of the next fragment, with the FIN flag of the original frame.
     first: u8,
     mask: Option<[u8; 4]>,
     left: u64,
 }
 
-/// A header.
+/// A frame header.
 struct Header {
     first: u8,
     mask: Option<[u8; 4]>,
@@ -46,11 +45,11 @@ const FINAL: u8 = 0x80;
 const MASKED: u8 = 0x80;
 const CLOSE: u8 = 8;
 
-/// Close, masked with a key of zeros, 1001: "going away".
+/// A Close frame with status 1001 (going away), masked with a key of zeros.
 const GOING_AWAY: [u8; 8] = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe9];
 
 impl Frames {
-    /// Takes the next bytes of the stream; returns what can be sent.
+    /// Takes the next bytes of the stream and returns the bytes that can be sent.
     pub fn take(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(bytes.len() + 16);
         let mut rest = bytes;
@@ -63,22 +62,22 @@ impl Frames {
         out
     }
 
-    /// Takes of a header, or of a control frame, what is there.
+    /// Takes the next byte of a header or control frame. Returns the bytes that follow it.
     fn begin<'a>(&mut self, bytes: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
         let Some((byte, rest)) = bytes.split_first() else {
             return bytes;
         };
-        self.held.push(*byte);
-        if matches!(*self.held, [_, second] if second & MASKED == 0) {
+        self.partial.push(*byte);
+        if matches!(*self.partial, [_, second] if second & MASKED == 0) {
             self.is_unmasked = true;
             return &[];
         }
-        let Some((header, payload)) = Header::read(&self.held) else {
+        let Some((header, payload)) = Header::read(&self.partial) else {
             return rest;
         };
         let is_control = header.first & 0x08 != 0 && header.length <= 125;
         if !is_control {
-            self.held.clear();
+            self.partial.clear();
             let payload = Payload {
                 first: header.first,
                 mask: header.mask,
@@ -89,19 +88,19 @@ impl Frames {
         if (payload.len() as u64) < header.length {
             return rest;
         }
-        out.append(&mut self.held);
+        out.append(&mut self.partial);
         self.closed = header.first & 0x0f == CLOSE;
         rest
     }
 
-    /// Sends what has come of a data frame as one fragment.
+    /// Sends the received part of a data frame as one fragment. Returns the bytes after the frame.
     fn pass<'a>(&mut self, mut payload: Payload, bytes: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
         let here = usize::try_from(payload.left).map_or(bytes.len(), |left| left.min(bytes.len()));
         let (piece, rest) = bytes.split_at_checked(here).unwrap_or((bytes, &[]));
         payload.left -= piece.len() as u64;
         let is_last = payload.left == 0;
         let flags = if is_last { FINAL } else { 0 };
-        // Without the flag of the last fragment, unless this is the last and it had it.
+        // Clear the FIN flag unless this is the last fragment; the last one keeps the flag of the original frame.
         let first = payload.first & (0x7f | flags);
         if is_last || !piece.is_empty() {
             write_header(out, first, payload.mask, piece.len() as u64);
@@ -119,7 +118,7 @@ impl Frames {
 }
 
 impl Header {
-    /// The header at the start of `bytes`, when it is whole, and what follows it.
+    /// Parses the header at the start of `bytes`, and returns it with the rest. Returns `None` if it is incomplete.
     fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
         let ([first, second], mut rest) = bytes.split_first_chunk()?;
         let length = match second & 0x7f {

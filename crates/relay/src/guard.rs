@@ -1,9 +1,8 @@
-//! Stands between the socket and hyper, and lets only approved bytes through.
+//! Passes only approved bytes from the socket to hyper.
 //!
-//! hyper sees the head of a request when [`http_head`](super::http_head) has approved all of it, and
-//! the body up to its end, never a byte further. At the first byte that is not approved the stream
-//! ends for hyper, which then answers what it has and stops; the reason is kept for the connection's
-//! own answer and report.
+//! hyper receives the head of a request after [`http_head`](super::http_head) has approved all of it, and the body up to its
+//! end. At the first byte that is not approved, the stream ends for hyper, which then answers the requests that it has and
+//! stops. The reason is kept for the relay's answer and report.
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +16,7 @@ use tokio::net::TcpStream;
 use super::chunked::Chunked;
 use super::http_head::{Framing, HeadError, Scan, judge, scan};
 
-/// Why a connection's bytes were refused; empty as long as they were not.
+/// Why the bytes of a connection were denied; empty while they are not.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Refusal(Arc<Shared>);
 
@@ -28,112 +27,111 @@ struct Shared {
 }
 
 impl Refusal {
-    /// The first reason.
+    /// Returns the first reason.
     pub(super) fn get(&self) -> Option<HeadError> {
         self.0.error.get().copied()
     }
 
-    /// Ends what hyper reads: an answer came before the end of its request's body.
+    /// Ends hyper's input, because an answer came before the end of its request's body.
     pub(super) fn close(&self) {
         self.0.is_closed.store(true, Ordering::Relaxed);
     }
 
-    /// Whether nothing more is to be read.
+    /// Returns whether hyper's input was ended.
     pub(super) fn is_closed(&self) -> bool {
         self.0.is_closed.load(Ordering::Relaxed)
     }
 
     fn set(&self, error: HeadError) {
-        // The first reason stays: what follows it was never read.
+        // Only the first reason is kept, because nothing after it is read.
         self.0.error.get_or_init(|| error);
     }
 }
 
-/// The checking adapter.
+/// The adapter between the socket and hyper.
 #[derive(Debug)]
 pub(super) struct Guard {
     io: TcpStream,
-    /// Bytes read from the socket that hyper has not got.
-    held: BytesMut,
-    /// How many of them are approved.
+    /// Bytes that were read from the socket and not passed to hyper.
+    buffered: BytesMut,
+    /// Number of bytes in `buffered` that are approved.
     approved: usize,
-    state: State,
+    state: GuardState,
     refusal: Refusal,
-    /// Heads approved so far.
+    /// Number of approved heads.
     heads: u64,
 }
 
+/// What the next bytes of the connection are.
 #[derive(Debug)]
-enum State {
-    /// A head comes next; so many held bytes were scanned.
-    Head {
-        scanned: usize,
-    },
-    Length {
-        left: u64,
-    },
+enum GuardState {
+    /// A head, of which `scanned` bytes were already scanned.
+    Head { scanned: usize },
+    /// A body of which `left` bytes remain.
+    Length { left: u64 },
+    /// A chunked body.
     Chunked(Chunked),
 }
 
 impl Guard {
-    /// Guards `io`, from which `first` was read already.
+    /// Wraps `io`, from which `first` was already read.
     pub(super) fn new(io: TcpStream, first: &[u8]) -> Self {
         Self {
             io,
-            held: BytesMut::from(first),
+            buffered: BytesMut::from(first),
             approved: 0,
-            state: State::Head { scanned: 0 },
+            state: GuardState::Head { scanned: 0 },
             refusal: Refusal::default(),
             heads: 0,
         }
     }
 
-    /// Where the reason will be when bytes are refused.
+    /// Returns the shared reason, which is set when bytes are denied.
     pub(super) fn refusal(&self) -> Refusal {
         self.refusal.clone()
     }
 
-    /// How many heads were approved.
+    /// Returns the number of approved heads.
     pub(super) fn heads(&self) -> u64 {
         self.heads
     }
 
-    /// Whether the client has begun a head that was not approved.
+    /// Returns whether the client has sent a part of a head that is not approved.
     pub(super) fn has_partial_head(&self) -> bool {
-        matches!(self.state, State::Head { .. }) && !self.held.is_empty()
+        matches!(self.state, GuardState::Head { .. }) && !self.buffered.is_empty()
     }
 
-    /// The socket, and what was read from it behind the last approved byte.
+    /// Returns the socket and the bytes that were not passed to hyper.
     pub(super) fn into_parts(self) -> (TcpStream, Vec<u8>) {
-        (self.io, self.held.to_vec())
+        (self.io, self.buffered.to_vec())
     }
 
-    /// Approves held bytes. `false`: more are needed first.
+    /// Approves bytes in `buffered`. Returns false if more bytes are needed first.
     fn advance(&mut self) -> Result<bool, HeadError> {
         match &mut self.state {
-            State::Head { scanned } => match scan(&self.held, *scanned)? {
+            GuardState::Head { scanned } => match scan(&self.buffered, *scanned)? {
                 Scan::More(at) => {
                     *scanned = at;
                     Ok(false)
                 }
                 Scan::End(end) => {
-                    let head = self.held.get(..end).unwrap_or_default();
+                    let head = self.buffered.get(..end).unwrap_or_default();
                     self.state = match judge(head)? {
-                        Framing::Length(0) => State::Head { scanned: 0 },
-                        Framing::Length(left) => State::Length { left },
-                        Framing::Chunked => State::Chunked(Chunked::default()),
+                        Framing::Length(0) => GuardState::Head { scanned: 0 },
+                        Framing::Length(left) => GuardState::Length { left },
+                        Framing::Chunked => GuardState::Chunked(Chunked::default()),
                     };
                     self.heads += 1;
                     self.approved = end;
                     Ok(true)
                 }
             },
-            State::Length { .. } | State::Chunked(_) => {
-                let (taken, error) = self.state.take_body(&self.held);
+            GuardState::Length { .. } | GuardState::Chunked(_) => {
+                let (taken, error) = self.state.take_body(&self.buffered);
                 self.approved = taken;
                 match error {
                     Some(error) if taken == 0 => Err(error),
-                    // What came before the bad byte goes through; the next call meets it again.
+                    // Pass the bytes before the bad one. The next call fails at it.
                     _ => Ok(taken > 0),
                 }
             }
@@ -141,8 +139,8 @@ impl Guard {
     }
 }
 
-impl State {
-    /// How many of `bytes` belong to the body; at its end a head comes next.
+impl GuardState {
+    /// Returns how many of `bytes` belong to the body. At the end of the body, the state becomes `Head`.
     fn take_body(&mut self, bytes: &[u8]) -> (usize, Option<HeadError>) {
         let (taken, done) = match self {
             Self::Head { .. } => return (0, None),
@@ -177,12 +175,12 @@ impl AsyncRead for Guard {
             }
             if this.approved > 0 {
                 let step = this.approved.min(out.remaining());
-                out.put_slice(this.held.get(..step).unwrap_or_default());
-                this.held.advance(step);
+                out.put_slice(this.buffered.get(..step).unwrap_or_default());
+                this.buffered.advance(step);
                 this.approved -= step;
                 return Poll::Ready(Ok(()));
             }
-            if !this.held.is_empty() {
+            if !this.buffered.is_empty() {
                 match this.advance() {
                     Ok(true) => continue,
                     Ok(false) => {}
@@ -192,16 +190,16 @@ impl AsyncRead for Guard {
                     }
                 }
             }
-            if matches!(this.state, State::Head { .. }) {
+            if matches!(this.state, GuardState::Head { .. }) {
                 if !ready!(this.poll_fill(cx))? {
-                    if !this.held.is_empty() {
+                    if !this.buffered.is_empty() {
                         this.refusal.set(HeadError::Incomplete);
                     }
                     return Poll::Ready(Ok(()));
                 }
                 continue;
             }
-            // In a body hyper's own buffer is filled, and what lies behind the end taken back.
+            // A body is read directly into hyper's buffer. Bytes after its end are taken back.
             let start = out.filled().len();
             ready!(Pin::new(&mut this.io).poll_read(cx, out))?;
             let fresh = out.filled().get(start..).unwrap_or_default();
@@ -212,7 +210,7 @@ impl AsyncRead for Guard {
             if let Some(error) = error {
                 this.refusal.set(error);
             } else {
-                this.held
+                this.buffered
                     .extend_from_slice(fresh.get(taken..).unwrap_or_default());
             }
             out.set_filled(start + taken);
@@ -222,12 +220,12 @@ impl AsyncRead for Guard {
 }
 
 impl Guard {
-    /// Reads more bytes of a head; `false` at the end of the stream.
+    /// Reads more bytes of a head. Returns false at the end of the stream.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         let mut room = [0; 4096];
         let mut fresh = ReadBuf::new(&mut room);
         ready!(Pin::new(&mut self.io).poll_read(cx, &mut fresh))?;
-        self.held.extend_from_slice(fresh.filled());
+        self.buffered.extend_from_slice(fresh.filled());
         Poll::Ready(Ok(!fresh.filled().is_empty()))
     }
 }

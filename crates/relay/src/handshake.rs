@@ -1,9 +1,9 @@
-//! Watches the handshake inside a tunnel until the server has chosen its parameters.
+//! Checks the handshake inside a tunnel until the `ServerHello`.
 //!
-//! A TLS 1.3 server may answer the first `ClientHello` with a `HelloRetryRequest` (RFC 8446, section 4.1.4), and the
-//! client then sends another one, which may name another server. Until the `ServerHello`, a handshake record of the client
-//! can only be part of a `ClientHello`, so the relay reads each by the rules of the first one before it goes on. After the
-//! `ServerHello` no server accepts another `ClientHello` in the clear.
+//! A TLS 1.3 server may answer the first `ClientHello` with a `HelloRetryRequest` (RFC 8446, section 4.1.4). The client then
+//! sends another `ClientHello`, which could name another server. Until the `ServerHello`, a handshake record of the client
+//! can only be part of a `ClientHello`, so the relay judges each of them like the first one before it sends it on. After the
+//! `ServerHello`, no server accepts another `ClientHello` in plain text.
 use egress_http::client_hello::{self, MOST, NotAHello};
 
 use super::authority::Host;
@@ -11,15 +11,15 @@ use super::copy::Watch;
 use super::first::Alert;
 use super::hello::judge;
 
-// Kinds of records (RFC 8446, section 5.1).
+// Record types (RFC 8446, section 5.1).
 const CHANGE_CIPHER_SPEC: u8 = 20;
 const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
 const APPLICATION_DATA: u8 = 23;
 
-/// The handshake message `server_hello`.
+/// Type of the handshake message `server_hello`.
 const SERVER_HELLO: u8 = 2;
-/// Header of a handshake message, version, and random of a `ServerHello`.
+/// Length of the start of a `ServerHello` up to its random: message header, version, and random.
 const CHOSEN: usize = 4 + 2 + 32;
 
 /// The random of a `HelloRetryRequest` (RFC 8446, section 4.1.3).
@@ -28,51 +28,51 @@ const RETRY: [u8; 32] = [
     0xc2, 0xa2, 0x11, 0x16, 0x7a, 0xbb, 0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33, 0x9c,
 ];
 
-/// One handshake.
+/// The handshake of one tunnel.
 #[derive(Debug)]
 pub(super) struct Handshake<'t> {
     host: &'t Host,
-    /// Bytes of the client that go on unread: of its first hello, or of a record that is no handshake.
-    free: usize,
-    /// Bytes of the client that are not judged yet.
-    held: Vec<u8>,
+    /// Number of client bytes that pass without a check: those of the first hello, or of a record of another type.
+    unchecked: usize,
+    /// Client bytes that are not judged yet.
+    unjudged: Vec<u8>,
     server: Server,
     refused: Option<(&'static str, Alert)>,
 }
 
 impl<'t> Handshake<'t> {
-    /// The handshake of a tunnel to `host`. The first `judged` bytes of the client are its first hello.
+    /// Starts the check for a tunnel to `host`. The first `judged` bytes of the client are its first hello.
     pub(super) fn of(host: &'t Host, judged: usize) -> Self {
         Self {
             host,
-            free: judged,
-            held: Vec::new(),
+            unchecked: judged,
+            unjudged: Vec::new(),
             server: Server::default(),
             refused: None,
         }
     }
 
-    /// Why the client's next hello was refused.
+    /// Returns why a later hello of the client was denied.
     pub(super) fn refused(&self) -> Option<(&'static str, Alert)> {
         self.refused
     }
 
-    /// Length of what may go on from the start of `held`; 0 until more has come.
+    /// Returns how many bytes from the start of `unjudged` may be sent on. Returns 0 until more bytes arrive.
     fn allowed(&mut self) -> usize {
-        let here = self.free.min(self.held.len());
+        let here = self.unchecked.min(self.unjudged.len());
         if here > 0 {
-            self.free -= here;
+            self.unchecked -= here;
             return here;
         }
-        match self.held.as_slice() {
-            [HANDSHAKE, ..] => match client_hello::parse(&self.held) {
+        match self.unjudged.as_slice() {
+            [HANDSHAKE, ..] => match client_hello::parse(&self.unjudged) {
                 Ok(Some(hello)) => {
                     self.refused = judge(&hello, self.host);
                     if self.refused.is_none() {
                         return hello.length;
                     }
                 }
-                Ok(None) if self.held.len() < MOST => {}
+                Ok(None) if self.unjudged.len() < MOST => {}
                 Ok(None) | Err(NotAHello) => self.refused = Some(UNREADABLE),
             },
             [
@@ -83,7 +83,7 @@ impl<'t> Handshake<'t> {
                 low,
                 ..,
             ] => {
-                self.free = RECORD + usize::from(u16::from_be_bytes([*high, *low]));
+                self.unchecked = RECORD + usize::from(u16::from_be_bytes([*high, *low]));
                 return self.allowed();
             }
             [] | [CHANGE_CIPHER_SPEC | ALERT | APPLICATION_DATA, ..] => {}
@@ -93,19 +93,19 @@ impl<'t> Handshake<'t> {
     }
 }
 
-/// Length of a record's header.
+/// Length of a record header.
 const RECORD: usize = 5;
-/// What the client sent is no hello.
+/// Denial of bytes that are not a `ClientHello`.
 const UNREADABLE: (&str, Alert) = ("client_hello", Alert::DecodeError);
 
 impl Watch for Handshake<'_> {
     fn up(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
-        if self.server.has_chosen && self.held.is_empty() {
+        if self.server.has_chosen && self.unjudged.is_empty() {
             return None;
         }
-        self.held.extend_from_slice(bytes);
+        self.unjudged.extend_from_slice(bytes);
         if self.server.has_chosen {
-            return Some(std::mem::take(&mut self.held));
+            return Some(std::mem::take(&mut self.unjudged));
         }
         let mut go_on = Vec::new();
         while self.refused.is_none() {
@@ -113,7 +113,7 @@ impl Watch for Handshake<'_> {
             if length == 0 {
                 break;
             }
-            go_on.extend(self.held.drain(..length));
+            go_on.extend(self.unjudged.drain(..length));
         }
         Some(go_on)
     }
@@ -127,21 +127,21 @@ impl Watch for Handshake<'_> {
     }
 }
 
-/// What the server has said.
+/// Progress of the server in the handshake.
 #[derive(Debug, Default)]
 struct Server {
-    /// It has sent its `ServerHello`.
+    /// The server has sent its `ServerHello`.
     has_chosen: bool,
-    /// The header of a record that is not complete.
+    /// The received part of an incomplete record header.
     header: Vec<u8>,
-    /// Bytes that are left of the record.
+    /// Remaining bytes of the record.
     in_record: usize,
     is_handshake: bool,
     /// The start of a handshake message.
     message: Vec<u8>,
-    /// Bytes that are left of the message beyond its start.
+    /// Remaining bytes of the message after its start.
     in_message: usize,
-    /// It does not speak TLS, so nothing more is read.
+    /// The server does not use TLS, so its bytes are no longer parsed.
     is_lost: bool,
 }
 
@@ -170,7 +170,7 @@ impl Server {
         }
     }
 
-    /// Reads a part of the handshake, whose messages need not begin where records do.
+    /// Parses a part of the handshake. Its messages need not begin at the start of a record.
     fn read(&mut self, mut part: &[u8]) {
         while !(part.is_empty() || self.has_chosen) {
             if self.in_message > 0 {
@@ -190,7 +190,7 @@ impl Server {
         }
     }
 
-    /// Judges a message when as much of it is there as counts.
+    /// Judges a message once enough of its start was received.
     fn end_of_start(&mut self) {
         let [kind, high, middle, low, body @ ..] = self.message.as_slice() else {
             return;

@@ -1,4 +1,4 @@
-//! Removes the header fields that are not for the other side. Pure.
+//! Removes header fields that must not reach the other side. Pure.
 use egress_http::length;
 use http::header::{
     ACCEPT_ENCODING, CONNECTION, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER,
@@ -8,29 +8,28 @@ use http::header::{
 /// The field in which the built-in mediator marks its own answers.
 pub(super) const MARK: &str = "x-egress-mediator";
 
-/// Prepares the fields of a request that the mediator will look into, with `host` as Host.
+/// Prepares the fields of a request that the mediator inspects, with `host` as Host.
 pub(super) fn for_mediator(headers: &mut HeaderMap, host: HeaderValue) {
     for_origin(headers, host);
-    // A compressed answer cannot be looked into, and is refused for it.
+    // The mediator cannot inspect a compressed answer and therefore denies it.
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
 }
 
 /// Prepares the fields of a request that goes through a tunnel, with `host` as Host.
 pub(super) fn for_origin(headers: &mut HeaderMap, host: HeaderValue) {
     strip_hop_by_hop(headers);
-    // hyper answers the client's expectation itself; sent on, it would be answered twice.
+    // hyper answers `Expect: 100-continue` itself. If the field were sent on, it would be answered twice.
     headers.remove(EXPECT);
     headers.remove("http2-settings");
     remove_prefixed(headers, "x-pipelock-");
     headers.insert(HOST, host);
 }
 
-/// The field in which the relay gives its reason for a refusal.
+/// The field with the reason for which the relay denied a request.
 pub(super) const REFUSED: &str = "x-egress-refused";
 
-/// Prepares the fields of an answer for the agent, which must not learn the mediator's mark, nor take an origin's answer for
-/// the relay's. `body` is the exact length of
-/// the answer's body, if it has one.
+/// Prepares the fields of an answer for the command. Removes the mediator's mark, which is secret, and the relay's reason
+/// field, so that an origin cannot imitate a denial by the relay. `body` is the exact length of the body, if it is known.
 pub(super) fn for_agent(headers: &mut HeaderMap, body: Option<u64>) {
     length::settle(headers, body);
     strip_hop_by_hop(headers);
@@ -38,10 +37,10 @@ pub(super) fn for_agent(headers: &mut HeaderMap, body: Option<u64>) {
     headers.remove(REFUSED);
 }
 
-/// Whether a request asks for a WebSocket, and for nothing else.
+/// Returns whether a request opens a WebSocket.
 ///
 /// # Errors
-/// It asks for several protocols, or in a way that is not RFC 6455's.
+/// When the request offers several protocols, or does not follow RFC 6455.
 pub(super) fn wants_websocket(method: &http::Method, headers: &HeaderMap) -> Result<bool, ()> {
     let list = |name| {
         headers

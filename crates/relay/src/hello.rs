@@ -1,10 +1,10 @@
-//! Judges a `ClientHello`: it must be for the host that was asked for. Pure.
+//! Judges whether a `ClientHello` is for the host that the client connected to. Pure.
 use egress_http::client_hello::Hello;
 
 use super::authority::Host;
 use super::first::Alert;
 
-/// Why a hello is refused, as the reason word and the alert; nothing if it is for `host`. A literal address wants no SNI.
+/// Returns the reason word and the alert if the hello is not for `host`. For a literal address, the hello must have no SNI.
 pub(super) fn judge(hello: &Hello, host: &Host) -> Option<(&'static str, Alert)> {
     let is_for = match (host, &hello.sni) {
         (Host::Name(name), Some(sni)) => sni.eq_ignore_ascii_case(name.as_bytes()),

@@ -1,4 +1,4 @@
-//! Serves HTTP/1: every request of a connection is judged by itself.
+//! Serves HTTP/1. Judges every request of a connection on its own.
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -29,36 +29,36 @@ use super::{proxy, tls, websocket};
 /// Which requests a connection may carry.
 #[derive(Debug, Clone)]
 pub(super) enum Mode {
-    /// Redirected: only for where it wanted to go.
+    /// A redirected connection, which may carry only requests for its destination.
     Transparent(Target),
-    /// The explicit proxy port.
+    /// A connection to the explicit proxy port.
     Proxy,
 }
 
-/// What follows on the connection when HTTP is done with it.
+/// What the connection carries after its last HTTP request.
 #[derive(Debug)]
 pub(super) enum After {
     /// The command received its 200 before the mediator is asked, so that the relay can read and judge the
     /// `ClientHello` first. If the mediator then denies the tunnel, the command receives a TLS alert.
     Tunnel(Target, Flow),
-    /// Both sides agreed to speak WebSocket.
+    /// Both sides agreed on a WebSocket.
     WebSocket(websocket::Upgraded, Flow),
 }
 
-/// One connection of the agent.
+/// One connection of the command.
 #[derive(Debug)]
 struct Connection {
     relay: Arc<Relay>,
     mode: Mode,
     origin: Origin,
     refusal: Refusal,
-    /// Opened at accept, for the first request.
+    /// The flow of the first request, opened at accept.
     first: Mutex<Option<Flow>>,
     after: Mutex<Option<After>>,
     requests: AtomicU64,
 }
 
-/// Serves the connection that begins with `bytes`.
+/// Serves a connection whose first bytes are `bytes`.
 pub(super) async fn serve(
     relay: Arc<Relay>,
     stream: TcpStream,
@@ -135,7 +135,7 @@ impl Connection {
         }
     }
 
-    /// Reports a request that never became one, and tells the client.
+    /// Reports bytes that were denied before they became a request, and answers the client.
     async fn end(&self, guard: Guard, broken: bool) {
         if self.refusal.is_closed() && self.refusal.get().is_none() {
             let (stream, _) = guard.into_parts();
@@ -172,7 +172,7 @@ impl Connection {
         refuse_http(&self.relay, stream, status, &reason).await;
     }
 
-    /// Judges one request, and answers it.
+    /// Judges one request and answers it.
     async fn answer(&self, request: Request<Incoming>) -> Response<Download> {
         self.requests.fetch_add(1, Ordering::Relaxed);
         let mut flow = self.flow().await;
@@ -290,7 +290,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Judges a request of a redirected connection that wanted to go to `target`.
+/// Judges a request of a redirected connection to `target`.
 fn judge(
     relay: &Relay,
     target: &Target,
@@ -302,7 +302,7 @@ fn judge(
         return Err(Refused(405, "connect_not_to_proxy"));
     }
     let host = host_field(headers)?;
-    // A synthetic address written as such stands for its name here too.
+    // A synthetic address in the request stands for its name here too.
     let is_target = |text: &str| {
         authority::parse(text, Some(80))
             .is_some_and(|(host, port)| relay.target(host, port).as_ref() == Ok(target))
@@ -318,7 +318,7 @@ fn judge(
         (Some("http"), Some(_)) => return Err(Refused(403, "name_mismatch")),
         _ => return Err(Refused(400, "malformed_target")),
     };
-    // `OPTIONS *` has no absolute form that a mediator could be asked with.
+    // `OPTIONS *` has no absolute form that could be sent to the mediator.
     if !path.starts_with('/') {
         return Err(Refused(400, "malformed_target"));
     }

@@ -1,25 +1,24 @@
-//! Approves the raw head of one HTTP/1 request, or says why not. Pure.
+//! Judges the raw head of one HTTP/1 request. Pure.
 //!
-//! hyper forgives what the next program may read otherwise: bare LF, Content-Length beside
-//! Transfer-Encoding, two lengths, two hosts, none. So every head passes here first, and only a
-//! head with exactly one reading goes on.
+//! hyper accepts heads that another program may parse differently: bare LF, Content-Length together with Transfer-Encoding,
+//! two lengths, two hosts, or no host. Therefore every head is checked here first, and only an unambiguous one is passed on.
 
-/// Longest head, request line and fields together.
+/// Maximum length of a head, which is the request line and the fields.
 pub const MAX_HEAD: usize = 64 * 1024;
 
-/// Most header fields in a head: hyper's own limit.
+/// Maximum number of header fields, which is hyper's own limit.
 pub const MAX_FIELDS: usize = 100;
 
 /// How the body of an approved request ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
-    /// After so many bytes; 0 when there is no body.
+    /// After this many bytes; 0 if there is no body.
     Length(u64),
     /// After the last chunk.
     Chunked,
 }
 
-/// Why a request's bytes are not approved. The text is the reason word of the flow report.
+/// Why the bytes of a request are denied. The text is the reason word of the flow report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HeadError {
@@ -35,16 +34,16 @@ pub enum HeadError {
     /// A field line that starts with a space or tab.
     #[error("obs_fold")]
     ObsFold,
-    /// Longer than [`MAX_HEAD`], or more than [`MAX_FIELDS`] fields.
+    /// A head longer than [`MAX_HEAD`], or with more than [`MAX_FIELDS`] fields.
     #[error("head_too_large")]
     TooLarge,
-    /// Not a request line and field lines.
+    /// A head that is not a request line and field lines.
     #[error("malformed_head")]
     Malformed,
-    /// A request target with bytes that no URI has.
+    /// A request target that is not a URI.
     #[error("malformed_target")]
     Target,
-    /// Neither HTTP/1.0 nor HTTP/1.1.
+    /// A version other than HTTP/1.0 and HTTP/1.1.
     #[error("http_version")]
     Version,
     /// The HTTP/2 preface.
@@ -56,7 +55,7 @@ pub enum HeadError {
     /// More than one Host field.
     #[error("two_hosts")]
     TwoHosts,
-    /// Content-Length beside Transfer-Encoding.
+    /// Content-Length together with Transfer-Encoding.
     #[error("length_and_transfer_encoding")]
     LengthAndEncoding,
     /// More than one Content-Length, equal or not.
@@ -71,7 +70,7 @@ pub enum HeadError {
     /// A Connection field that names a field which frames or routes the message.
     #[error("connection_names_framing")]
     ConnectionNamesFraming,
-    /// HTTP/1.0 asking for a persistent connection.
+    /// HTTP/1.0 with a request for a persistent connection.
     #[error("http10_keep_alive")]
     Http10KeepAlive,
     /// A CONNECT or an upgrade with a body.
@@ -80,21 +79,21 @@ pub enum HeadError {
     /// A chunk size line that is not just a hexadecimal number.
     #[error("malformed_chunk")]
     Chunk,
-    /// Fields behind the last chunk.
+    /// Fields after the last chunk.
     #[error("trailer_fields")]
     Trailers,
-    /// The connection ended, or fell silent, in the middle of a head.
+    /// The connection ended or timed out in the middle of a head.
     #[error("incomplete_head")]
     Incomplete,
 }
 
 impl HeadError {
-    /// Whether it was met in a body, whose request is under way already.
+    /// Returns whether the error is in a body, whose request was already passed on.
     pub fn is_in_body(self) -> bool {
         matches!(self, Self::Chunk | Self::Trailers)
     }
 
-    /// The HTTP status that answers it.
+    /// Returns the HTTP status for this error.
     pub fn status(self) -> u16 {
         if self == Self::TooLarge { 431 } else { 400 }
     }
@@ -103,18 +102,18 @@ impl HeadError {
 /// Where a head ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scan {
-    /// Not yet; go on at this offset when there are more bytes.
+    /// Not in these bytes. Continue at this offset when more bytes arrive.
     More(usize),
-    /// The head is the first so many bytes.
+    /// The head is this many bytes long.
     End(usize),
 }
 
-/// Looks for the end of a head, and at every byte on the way, starting at `from`.
+/// Searches for the end of a head from offset `from`, and checks every byte on the way.
 ///
-/// Errors show as soon as the byte is there: a client that sends bare LF would never send the end.
+/// An error is returned as soon as its byte arrives, because a client that sends bare LF never sends the end.
 ///
 /// # Errors
-/// The line discipline is broken, or the head is too large.
+/// When a line end is not CRLF, a control byte or a folded line occurs, or the head is too large.
 pub fn scan(bytes: &[u8], from: usize) -> Result<Scan, HeadError> {
     let mut at = from;
     loop {
@@ -131,7 +130,7 @@ pub fn scan(bytes: &[u8], from: usize) -> Result<Scan, HeadError> {
             Some(b'\n') => return Err(HeadError::BareLf),
             _ => return Err(HeadError::ControlByte),
         }
-        // An empty first line, which servers may skip, is one more thing to disagree about.
+        // Servers may or may not skip an empty first line, so it is ambiguous.
         if cr == 0 && bytes.get(1) == Some(&b'\n') {
             return Err(HeadError::Malformed);
         }
@@ -150,10 +149,10 @@ pub fn scan(bytes: &[u8], from: usize) -> Result<Scan, HeadError> {
     }
 }
 
-/// Judges a complete head, as [`scan`] found it, and tells how its body ends.
+/// Judges a complete head that [`scan`] found, and returns how its body ends.
 ///
 /// # Errors
-/// The head has more than one reading, or asks for what the relay never passes on.
+/// When the head is ambiguous, or requests something that the relay does not pass on.
 pub fn judge(head: &[u8]) -> Result<Framing, HeadError> {
     if head.starts_with(b"PRI * HTTP/2") {
         return Err(HeadError::H2c);
@@ -203,8 +202,8 @@ impl<'a> Fields<'a> {
                     return Err(HeadError::TransferEncoding);
                 }
             } else if field.name.eq_ignore_ascii_case("upgrade") {
-                // Any other offer (`h2c`, which Java makes by default) is dropped on the way, and the
-                // request is then an ordinary one (RFC 9110, section 7.8).
+                // Any other protocol (such as `h2c`, which Java offers by default) is removed from the request, which
+                // is then an ordinary one (RFC 9110, section 7.8).
                 found.websocket |= tokens(value).any(|t| t.eq_ignore_ascii_case(b"websocket"));
             } else if field.name.eq_ignore_ascii_case("connection") {
                 for token in tokens(value) {
@@ -221,7 +220,7 @@ impl<'a> Fields<'a> {
 
     fn judge(&self, method: &str, version: u8) -> Result<Framing, HeadError> {
         match self.hosts {
-            // CONNECT names its host in the request line; Python before 3.12 sends nothing else.
+            // CONNECT names its host in the request line, and Python before 3.12 sends no Host field.
             0 if method == "CONNECT" => {}
             0 => return Err(HeadError::NoHost),
             1 => {}
@@ -251,7 +250,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// hyper has to read the same target, so what `http::Uri` refuses is refused here, with a reason.
+/// Rejects a target that `http::Uri` rejects, because hyper parses it the same way and would give no reason.
 fn check_target(target: &str) -> Result<(), HeadError> {
     if !target
         .bytes()
@@ -265,12 +264,12 @@ fn check_target(target: &str) -> Result<(), HeadError> {
     }
 }
 
-/// The members of a comma-separated list, outer blanks removed.
+/// Returns the members of a comma-separated list without surrounding blanks.
 fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&b| b == b',').map(<[u8]>::trim_ascii)
 }
 
-/// Plain decimal digits; no sign, no list, no blank.
+/// Parses plain decimal digits, without sign, list, or blank.
 fn number(value: &[u8]) -> Option<u64> {
     if value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
         return None;

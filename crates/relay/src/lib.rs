@@ -1,13 +1,15 @@
-//! Carries one redirected connection to the mediator and reports what became of it.
+//! The relay: carries each redirected connection to the mediator and reports its flow.
 //!
-//! Invariants: no tunnel is asked for before the client's first bytes were judged; a name in SNI,
-//! Host, CONNECT or absolute form is the one that was connected to; no synthetic address leaves; the
-//! mediator's own paths are out of reach but for `/fetch` and `/ws`; every request, tunnel and
-//! refused connection makes exactly one report.
+//! Invariants:
+//! - The relay requests a tunnel only after it has judged the client's first bytes.
+//! - A name in SNI, Host, CONNECT, or absolute form is the name that the client connected to.
+//! - No synthetic address reaches the mediator.
+//! - Of the mediator's own paths, a client reaches only `/fetch` and `/ws`.
+//! - Every request, every tunnel, and every denied connection makes exactly one report.
 //!
-//! Deliberately absent: an upstream resolver, TLS keys, a way to carry raw TCP.
+//! The relay has no upstream resolver and no TLS keys, and it does not carry raw TCP.
 //!
-//! Start at [`serve`](serve()) for the order of things; [`main`] is the process around it.
+//! Start reading at [`serve`](serve()). [`main`] is the process around it.
 #![forbid(unsafe_code)]
 
 pub mod authority;

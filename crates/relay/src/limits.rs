@@ -1,35 +1,35 @@
-//! How much one run may hold open, and for how long.
+//! Limits of the relay: counts, sizes, and timeouts.
 use std::time::Duration;
 
-/// Sizes and times; the defaults are what the product uses, tests shorten them.
+/// Counts, sizes, and timeouts. A run uses the defaults; tests shorten the timeouts.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Connections from the agent at a time; more wait in the listen backlog.
+    /// Maximum number of connections from the command at a time. More wait in the listen backlog.
     pub connections: usize,
-    /// Names that get an address.
+    /// Maximum number of names that get an address.
     pub names: usize,
-    /// Tunnels, `/ws` among them, at the mediator at a time; more wait. Pipelock refuses the 1,025th without a
-    /// receipt, and frees a place later than its tunnel ends.
+    /// Maximum number of tunnels at the mediator at a time, including `/ws`. More wait. Pipelock denies the 1,025th tunnel
+    /// without a receipt, and frees a place only some time after its tunnel has ended.
     pub tunnels: usize,
-    /// Buffers of the tunnels together, bytes; beyond it a tunnel gets small ones only.
+    /// Maximum total size of the tunnels' buffers in bytes. Above it, a tunnel gets only small buffers.
     pub buffers: usize,
-    /// From accept to the first bytes that tell the protocol, and to a complete `ClientHello`.
+    /// Time from accept to the first bytes that identify the protocol, and to a complete `ClientHello`.
     pub first_bytes: Duration,
-    /// The same where the port is refused anyway.
+    /// The same time for a connection whose port is denied.
     pub refused_first_bytes: Duration,
-    /// From one request to the complete head of the next.
+    /// Time from one request to the complete head of the next.
     pub keep_alive: Duration,
-    /// Connecting to the mediator.
+    /// Time to connect to the mediator.
     pub connect: Duration,
-    /// The mediator's answer to CONNECT.
+    /// Time for the mediator's answer to CONNECT.
     pub answer: Duration,
-    /// The head of the mediator's answer to a request.
+    /// Time for the head of the mediator's answer to a request.
     pub response: Duration,
-    /// A tunnel in which no byte moves.
+    /// Time without traffic after which a tunnel is closed.
     pub idle: Duration,
-    /// Reading on after a refusal, so that the client gets to see it.
+    /// Time for which the relay reads on after a denial, so that the client receives it.
     pub linger: Duration,
-    /// What is open when the relay is told to stop.
+    /// Time that open connections have to end when the relay stops.
     pub shutdown: Duration,
 }
 

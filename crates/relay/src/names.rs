@@ -1,4 +1,4 @@
-//! Gives every name an address of its own, and the name of an address back. Pure.
+//! Assigns a synthetic address to each name, and returns the name of an address. Pure.
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -7,10 +7,10 @@ use egress_common::names::{SYNTHETIC_V4, SYNTHETIC_V6};
 
 use super::authority::Host;
 
-/// How many names one run can have: half of 198.18.0.0/15, so that no address is ever given twice.
+/// Maximum number of names of one run: half of 198.18.0.0/15, so that no address is assigned twice.
 pub const MAX_NAMES: usize = 65_536;
 
-/// How many names without an address are remembered, so that each is reported once.
+/// Maximum number of names without an address that are remembered, so that each is reported once.
 const MAX_NOTED: usize = 4_096;
 
 /// The names of one run and their addresses.
@@ -22,32 +22,32 @@ pub struct Names {
     noted: HashSet<Box<str>>,
 }
 
-/// A name's two addresses; both hold the same number.
+/// The two addresses of a name, which have the same offset in their ranges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pair {
-    /// In 198.18.0.0/15.
+    /// Address in 198.18.0.0/15.
     pub v4: Ipv4Addr,
-    /// In the ULA /64.
+    /// Address in the ULA /64.
     pub v6: Ipv6Addr,
 }
 
-/// What [`Names::assign`] did.
+/// Result of [`Names::assign`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Assigned {
-    /// The name had its address already.
+    /// The name already had these addresses.
     Known(Pair),
-    /// The name has its address now.
+    /// The addresses were assigned now.
     New(Pair),
-    /// There is no address left.
+    /// No address is left.
     Exhausted,
 }
 
-/// A synthetic address that no name was ever given.
+/// A synthetic address that is not assigned to a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnknownSynthetic;
 
 impl Names {
-    /// An empty table for at most `limit` names.
+    /// Creates an empty table for at most `limit` names.
     pub fn new(limit: usize) -> Self {
         Self {
             numbers: HashMap::new(),
@@ -57,7 +57,7 @@ impl Names {
         }
     }
 
-    /// The addresses of `name` (lower case, valid), for the whole run.
+    /// Returns the addresses of `name`, which must be valid and in lower case. They stay the same for the whole run.
     pub fn assign(&mut self, name: &str) -> Assigned {
         if let Some(&number) = self.numbers.get(name) {
             return Assigned::Known(pair(number));
@@ -72,10 +72,10 @@ impl Names {
         Assigned::New(pair(number))
     }
 
-    /// Replaces a synthetic address by the name it stands for; any other host stays as it is.
+    /// Replaces a synthetic address with its name. Returns any other host unchanged.
     ///
     /// # Errors
-    /// When the address is synthetic but was never given out.
+    /// When the address is synthetic and not assigned.
     pub fn resolve(&self, host: Host) -> Result<Host, UnknownSynthetic> {
         let Host::Ip(ip) = &host else {
             return Ok(host);
@@ -91,8 +91,8 @@ impl Names {
         }
     }
 
-    /// Whether `name`, which gets no address, should be reported: once, and for at most a few
-    /// thousand names, after which the last report is for the name `*`.
+    /// Returns the name to report for `name`, which gets no address. Each name is reported once. After
+    /// a few thousand names, one last report has the name `*`.
     pub fn note(&mut self, name: &str) -> Option<String> {
         if self.noted.contains(name) || self.noted.len() > MAX_NOTED {
             return None;
@@ -108,7 +108,7 @@ impl Names {
 }
 
 fn pair(number: u32) -> Pair {
-    // The first address of the range stays unused: it looks like a network address.
+    // The first address of the range is not used, because it looks like a network address.
     let host = number + 1;
     let (v4, _) = SYNTHETIC_V4;
     let (v6, _) = SYNTHETIC_V6;
@@ -118,7 +118,7 @@ fn pair(number: u32) -> Pair {
     }
 }
 
-/// How far a synthetic address is from the first of its range.
+/// Returns the offset of a synthetic address in its range.
 fn offset_of(ip: IpAddr) -> Option<u128> {
     match ip.to_canonical() {
         IpAddr::V4(ip) => {

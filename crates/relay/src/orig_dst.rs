@@ -1,4 +1,4 @@
-//! Finds where a redirected connection wanted to go. The only place that knows how.
+//! Finds the original destination of a redirected connection. No other module does so.
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 
@@ -6,7 +6,7 @@ use egress_common::abi::{SLOT_PROXY, SLOT_REDIRECTED, SLOTS, Slot, address};
 
 use super::report::{Origin, Reporter};
 
-/// Which array holds the slot of a connection: one for each listener, since connections to different listeners can
+/// The array that holds the slot of a connection. Each listener has its own, because connections to different listeners can
 /// have the same local port at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SlotTable {
@@ -19,13 +19,13 @@ pub enum SlotTable {
     Proxy,
 }
 
-/// Where slots are read from: the kernel's arrays, or a test's.
+/// Source of slots: the kernel's arrays, or those of a test.
 pub trait SlotSource: Send + Sync + 'static {
-    /// The slot of a local port of the agent.
+    /// Returns the slot of a local port of the command.
     fn read(&self, table: SlotTable, port: u16) -> Slot;
 }
 
-/// The arrays of the kernel.
+/// The arrays that the kernel programs write.
 #[derive(Debug)]
 pub struct MappedSlots {
     /// Redirected connections that are IPv4 on the wire.
@@ -46,7 +46,7 @@ impl SlotSource for MappedSlots {
     }
 }
 
-/// A connection that is not served, and what is known of it.
+/// A connection that is not served, with its reason word.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Discarded {
     pub(super) origin: Origin,
@@ -54,7 +54,7 @@ pub(super) struct Discarded {
 }
 
 impl Discarded {
-    /// Makes the one report of it.
+    /// Reports the connection.
     pub(super) async fn report(self, reporter: &Reporter) {
         let flow = reporter.flow(self.origin, "raw").await;
         if self.reason == RESET {
@@ -65,10 +65,10 @@ impl Discarded {
     }
 }
 
-/// The connection was gone before it could be served.
+/// Reason word for a connection that was closed before it could be served.
 const RESET: &str = "reset";
 
-/// The lookup, and what it has served on each port.
+/// Looks up original destinations, and remembers the last connection that was served on each port.
 pub(super) struct OriginalDestinations {
     slots: Box<dyn SlotSource>,
     served_v4: Mutex<Vec<Served>>,
@@ -97,10 +97,10 @@ impl OriginalDestinations {
         }
     }
 
-    /// The original destination of an accepted connection from `peer`, at most once.
+    /// Returns the original destination of an accepted connection from `peer`, at most once.
     ///
-    /// `is_open` asks whether the connection still exists, and is called after the slot was read: as
-    /// long as it does, its port cannot be another connection's, so the slot is its own.
+    /// `is_open` returns whether the connection still exists, and is called after the slot was read. While the connection
+    /// exists, no other connection can have its port, so the slot belongs to it.
     pub(super) fn take(
         &self,
         peer: SocketAddr,
@@ -115,8 +115,8 @@ impl OriginalDestinations {
         Ok((origin(slot, Some(orig_dst)), orig_dst))
     }
 
-    /// What is known of a connection to the explicit proxy port from `peer`, at most once and by the rules of
-    /// [`Self::take`]: a connection that nobody can be named for is not served.
+    /// Returns the origin of a connection from `peer` to the explicit proxy port, at most once and by the rules of
+    /// [`Self::take`]. A connection without a slot is not served.
     pub(super) fn take_proxy(
         &self,
         peer: SocketAddr,
@@ -129,7 +129,7 @@ impl OriginalDestinations {
         Ok(origin(slot, None))
     }
 
-    /// The slot of a local port and the destination in it, if it is fresh.
+    /// Returns the slot of a local port and its destination, if the slot was not used before.
     fn consume(
         &self,
         table: SlotTable,
@@ -138,7 +138,7 @@ impl OriginalDestinations {
         is_open: impl FnOnce() -> bool,
     ) -> Result<(Slot, SocketAddr), Discarded> {
         let slot = self.slots.read(table, port);
-        // No hook writes a port over 65,535; a value that is none names nothing.
+        // No kernel program writes a port over 65,535, so a slot with such a value is invalid.
         let (true, Ok(to_port)) = (slot.kind == kind, u16::try_from(slot.port)) else {
             return discard("no_slot");
         };
@@ -156,7 +156,7 @@ impl OriginalDestinations {
             return discard("stale_slot");
         }
         if !is_open() {
-            // Not consumed: the slot may already be that of the port's next connection.
+            // The slot is not marked as used, because it may already belong to the next connection on this port.
             return Err(Discarded {
                 origin: origin(slot, (kind == SLOT_REDIRECTED).then_some(to)),
                 reason: RESET,
@@ -167,7 +167,7 @@ impl OriginalDestinations {
     }
 }
 
-/// A connection of which nothing is known.
+/// Returns the error for a connection without a valid slot.
 fn discard<T>(reason: &'static str) -> Result<T, Discarded> {
     Err(Discarded {
         origin: Origin::default(),
@@ -190,8 +190,8 @@ enum Family {
     V6,
 }
 
-/// A slot is written only for a socket bound to exactly these addresses; 127.0.0.2 has none of its
-/// own and would be given that of 127.0.0.1.
+/// Returns the family of a peer on `127.0.0.1` or `::1`, the only addresses for which slots are written. A peer on
+/// 127.0.0.2 would otherwise get the slot of 127.0.0.1.
 fn family_of(peer: SocketAddr) -> Option<Family> {
     match peer.ip().to_canonical() {
         IpAddr::V4(Ipv4Addr::LOCALHOST) => Some(Family::V4),

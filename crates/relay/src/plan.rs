@@ -1,16 +1,16 @@
-//! What the supervisor hands to the relay's process, and what the relay reports.
+//! The plan that the relay process receives from the supervisor, and the reports that it sends.
 use std::net::SocketAddr;
 
 use egress_policy::redact::Key;
 use serde::{Deserialize, Serialize};
 
-/// Everything the relay needs, handed over as JSON in an inherited memory file.
+/// The plan of the relay process, as JSON in an inherited memory file.
 ///
-/// The process is `egress __relay PLAN_FD CONTROL_FD`: it starts as root in the host's network
-/// namespace and in its own cgroup, maps the three slot arrays read-only, closes their descriptors,
-/// drops to `uid`/`gid`, installs its seccomp filter, then sends [`Report::Ready`] on the control
-/// socket (`SOCK_SEQPACKET`, one JSON text a message). When the supervisor shuts its end down for
-/// writing, the relay stops accepting, closes what is open, reports the last flows and exits 0.
+/// The process is `egress __relay PLAN_FD CONTROL_FD`. It starts as root in the host's network namespace and in its own
+/// cgroup. It maps the three slot arrays read-only, closes their descriptors, drops to `uid`/`gid`, and installs its seccomp
+/// filter. Then it sends [`Report::Ready`] on the control socket (`SOCK_SEQPACKET`, one JSON text per message). When the
+/// supervisor shuts down its end for writing, the relay stops accepting, closes open connections, reports the last flows,
+/// and exits with 0.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RelayPlan {
@@ -18,43 +18,43 @@ pub struct RelayPlan {
     pub uid: u32,
     /// Group id of `pipelock-relay` for this run.
     pub gid: u32,
-    /// The sockets that were made inside the agent's network namespace.
+    /// Sockets that init made in the boundary's network namespace.
     pub listeners: Listeners,
-    /// Map descriptor of the slots by local port, connections that are IPv4 on the wire.
+    /// Descriptor of the map of slots by local port, for connections that are IPv4 on the wire.
     pub slots_v4_fd: i32,
-    /// The same for connections that are IPv6 on the wire.
+    /// Descriptor of the same map for connections that are IPv6 on the wire.
     pub slots_v6_fd: i32,
-    /// The same for connections to the explicit proxy port.
+    /// Descriptor of the same map for connections to the explicit proxy port.
     pub slots_proxy_fd: i32,
-    /// Where the mediator listens, on the host's loopback.
+    /// Address of the mediator on the host's loopback.
     pub mediator: SocketAddr,
-    /// Ports that may be asked for: 80, 443 and what `--allow-port` added.
+    /// Allowed ports: 80, 443, and those of `--allow-port`.
     pub allowed_ports: Vec<u16>,
-    /// Whether AAAA questions are answered (`::1` could be bound).
+    /// Whether AAAA queries are answered, which requires that `::1` could be bound.
     pub ipv6: bool,
-    /// How plain HTTP is asked of the mediator.
+    /// How plain HTTP is sent to the mediator.
     pub plain_http: PlainHttp,
-    /// Length at which the mediator may cut the body of an answer without a word.
+    /// Length at which the mediator may truncate the body of an answer without notice.
     pub answer_cut: Option<u64>,
-    /// What the built-in mediator marks its own answers with. A real Pipelock marks none.
+    /// Mark of the built-in mediator on its own answers. A real Pipelock does not mark them.
     pub mark: Option<String>,
-    /// The key of the digests that stand for queries.
+    /// Key of the digests that replace queries in the flow log.
     pub redaction_key: Key,
 }
 
-/// How plain HTTP is asked of the mediator.
+/// How plain HTTP is sent to the mediator.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PlainHttp {
-    /// The mediator fetches, follows redirects and scans: its limits of size and time count.
+    /// The mediator fetches and scans each request and follows redirects. Its size and time limits apply.
     #[default]
     Scan,
-    /// Through a tunnel for each request: the mediator sees the name and the port alone.
+    /// Each request goes through a tunnel. The mediator sees only the host name and the port.
     Tunnel,
 }
 
 impl PlainHttp {
-    /// The word on the command line.
+    /// Returns the value of `--plain-http`.
     pub fn label(self) -> &'static str {
         match self {
             Self::Scan => "scan",
@@ -63,7 +63,7 @@ impl PlainHttp {
     }
 }
 
-/// Numbers of the inherited, already bound sockets (TCP ones are listening).
+/// Descriptors of the inherited sockets. All are bound, and the TCP sockets are listening.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Listeners {
@@ -85,69 +85,68 @@ pub struct Listeners {
 pub enum Report {
     /// The relay serves its sockets.
     Ready,
-    /// The relay cannot start; it ends after this.
+    /// The relay cannot start, and exits after this report.
     Failed {
-        /// One sentence: what, where, what to do.
+        /// The error as one sentence.
         error: String,
     },
-    /// One judged request or tunnel, sent when it has ended.
+    /// A request or tunnel that has ended.
     Flow(FlowReport),
-    /// A name that the stub resolver answered, or why it did not.
+    /// A name that the stub resolver answered or could not answer.
     Name(NameReport),
 }
 
-/// What became of one request (HTTP) or one tunnel (TLS, WebSocket).
+/// The report of one request (HTTP) or one tunnel (TLS, WebSocket).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FlowReport {
-    /// Socket cookie of the agent's socket; 0 when no slot was found.
+    /// Cookie of the command's socket; 0 if no slot was found.
     pub cookie: u64,
-    /// `bpf_ktime_get_ns` of the connect call, which tells apart two connects of one socket.
+    /// `bpf_ktime_get_ns` at the connect call, which distinguishes two connects of one socket.
     pub connect_ns: u64,
-    /// The address the agent asked for, `ip:port`; absent on the explicit proxy port.
+    /// Address that the command connected to, `ip:port`; absent on the explicit proxy port.
     pub orig_dst: Option<SocketAddr>,
-    /// The name it stands for, as judged.
+    /// Host name or address of the destination.
     pub host: Option<String>,
-    /// The port asked for.
+    /// Port of the destination.
     pub port: Option<u16>,
-    /// `http`, `tls`, `connect`, `websocket`, `dns` or the label of what was refused (`ssh`, `h2c`, `raw` …).
+    /// `http`, `tls`, `connect`, `websocket`, `dns`, or the label of a denied protocol (`ssh`, `h2c`, `raw` …).
     pub protocol: String,
-    /// How it was asked of the mediator: `connect`, `forward`, `websocket`, `fetch`; absent when it was not.
+    /// Transport to the mediator: `connect`, `forward`, `websocket`, or `fetch`; absent if it was not requested.
     pub transport: Option<String>,
-    /// `METHOD URL` of what was asked for, or `CONNECT host:port`; redacted by [`egress_policy::redact::target`].
+    /// `METHOD URL` or `CONNECT host:port`, redacted by [`egress_policy::redact::target`].
     pub target: Option<String>,
-    /// Its length before that. The mediator and the destination got all of it.
+    /// Length of `target` before the redaction. The mediator and the destination received all of it.
     pub target_bytes: u64,
-    /// Bytes of the request's head as it was sent to the mediator: request line and fields; 0 of a tunnel, and of what
-    /// was not sent.
+    /// Bytes of the head (request line and fields) that was sent to the mediator; 0 for a tunnel, and if nothing was sent.
     pub head_bytes: u64,
     /// `forwarded`, `refused` (by the relay), `blocked` (by the mediator), `answered` (perhaps by the mediator, with a
     /// refusal), `failed` or `unfinished` (cut).
     pub verdict: String,
     /// Stable reason word: `name_mismatch`, `port_not_allowed`, `not_tls_or_http` …; empty when forwarded.
     pub reason: String,
-    /// With `answered`, the refusal's own words, which an origin may have written.
+    /// With `answered`, the reason in the denial, which an origin may have written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claimed: Option<String>,
-    /// HTTP status that the mediator answered with, when it did.
+    /// HTTP status of the mediator's answer, if it answered.
     pub status: Option<u16>,
-    /// Bytes from the agent that went on to the mediator: the body of a request, everything in a tunnel. Counted
-    /// where they pass, so they are true however the flow ended.
+    /// Bytes from the command to the mediator: the body of a request, or everything in a tunnel. They are counted as they
+    /// pass, so the number is correct however the flow ended.
     pub bytes_up: u64,
-    /// Bytes to the agent, the same.
+    /// Bytes to the command, counted in the same way.
     pub bytes_down: u64,
-    /// Wall time from accept (or request head) to end, microseconds.
+    /// Time from accept (or from the request head) to the end, in microseconds.
     pub duration_us: u64,
 }
 
-/// One name that the agent asked the stub resolver for, reported once a name and answer.
+/// A name that the command queried. It is reported once for each answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NameReport {
-    /// The name asked for, lower case, without the trailing dot.
+    /// The queried name in lower case, without the trailing dot.
     pub name: String,
-    /// Its synthetic address, when one was given.
+    /// Synthetic address of the name, if it got one.
     pub address: Option<std::net::IpAddr>,
-    /// Empty, or why not: `exhausted`, `malformed`.
+    /// Why the name got no address: `exhausted` or `malformed`; otherwise empty.
     pub reason: String,
 }

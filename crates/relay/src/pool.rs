@@ -1,4 +1,4 @@
-//! Keeps connections to the mediator warm.
+//! Keeps idle connections to the mediator for reuse, and opens some in advance.
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,20 +14,20 @@ use tokio::time::{sleep, timeout};
 
 use super::upload::Upload;
 
-/// Idle connections kept; a burst of more dials.
+/// Maximum number of idle connections that are kept.
 const KEPT: usize = 64;
 
-/// How long a connection may wait: less than any server's idle timeout, so that a request hardly
-/// ever meets a connection that the mediator is closing.
+/// Maximum idle time of a connection. It is shorter than any server's idle timeout, so that a request rarely meets a
+/// connection that the mediator is closing.
 const FRESH: Duration = Duration::from_secs(4);
 
-/// Connections dialled ahead, and how long one waits to be used. Dialling is a good part of what a
-/// short tunnel costs, and this takes it out of the client's way.
+/// Number of connections that are opened in advance, and how long one is kept. Opening a connection is a large part of the
+/// cost of a short tunnel, and the client then does not wait for it.
 const SPARES: usize = 4;
 const SPARE_FRESH: Duration = Duration::from_secs(2);
 
-/// One connection to the mediator that speaks HTTP. Dropping it closes the connection, whatever is under way on it:
-/// an upload must not go on when nobody counts it any more.
+/// One HTTP connection to the mediator. Dropping it closes the connection even during an exchange, because an upload must
+/// not continue when its bytes are no longer counted.
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) sender: SendRequest<Upload>,
@@ -35,7 +35,7 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Speaks HTTP over `stream`, and holds `place` until the connection has ended.
+    /// Starts HTTP on `stream`, and holds `place` until the connection has ended.
     pub(super) async fn over(
         stream: TcpStream,
         place: Option<OwnedSemaphorePermit>,
@@ -45,7 +45,7 @@ impl Link {
             .await?;
         let task = tokio::spawn(async move {
             if connection.await.is_err() {
-                // Whoever waits for an answer hears of it.
+                // The sender of a pending request receives the error.
             }
             drop(place);
         });
@@ -55,7 +55,7 @@ impl Link {
         })
     }
 
-    /// Lets the connection end by itself: what was counted may still be on its way.
+    /// Lets the connection end by itself, because bytes that were counted may still be in its buffers.
     pub(super) fn detach(mut self) {
         self.task = None;
     }
@@ -69,7 +69,7 @@ impl Drop for Link {
     }
 }
 
-/// The connections to the mediator that wait for a request.
+/// The idle connections to the mediator.
 #[derive(Debug, Clone)]
 pub(super) struct Pool(Arc<Inner>);
 
@@ -97,12 +97,12 @@ impl Pool {
         }))
     }
 
-    /// The mediator's address, which is the Host of its own paths.
+    /// Returns the mediator's address, which is also the Host of requests to its own paths.
     pub(super) fn mediator(&self) -> SocketAddr {
         self.0.mediator
     }
 
-    /// A connection to the mediator that nothing was sent on.
+    /// Returns an unused connection to the mediator.
     pub(super) async fn dial(&self) -> io::Result<TcpStream> {
         let spare = self.take_spare();
         self.dial_ahead();
@@ -112,7 +112,7 @@ impl Pool {
         }
     }
 
-    /// Closes what has waited too long, for ever.
+    /// Closes connections that were idle for too long. Runs until the future is dropped.
     pub(super) async fn tend(&self) {
         loop {
             sleep(Duration::from_secs(1)).await;
@@ -127,7 +127,7 @@ impl Pool {
     fn take_spare(&self) -> Option<TcpStream> {
         let mut spares = lock(&self.0.spares);
         while let Some((stream, since)) = spares.ready.pop() {
-            // Readable means closed: nothing was asked, so there is nothing to answer.
+            // If the socket is readable, the mediator has closed it, because it has no request to answer.
             let unread = stream.try_read(&mut [0]);
             let is_open = unread.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
             if is_open && since.elapsed() <= SPARE_FRESH {
@@ -137,7 +137,7 @@ impl Pool {
         None
     }
 
-    /// Sees to it that the next connection is dialled already.
+    /// Opens a connection in advance, unless there are enough.
     fn dial_ahead(&self) {
         let mut spares = lock(&self.0.spares);
         if spares.ready.len() + spares.dialling >= SPARES {
@@ -155,18 +155,18 @@ impl Pool {
         });
     }
 
-    /// A new connection for one request after another.
+    /// Returns a new HTTP connection.
     pub(super) async fn fresh(&self) -> io::Result<Link> {
         let stream = self.dial().await?;
         Link::over(stream, None).await.map_err(io::Error::other)
     }
 
-    /// A connection that waits and is still good.
+    /// Returns an idle connection that can still be used.
     pub(super) fn take(&self) -> Option<Link> {
         let mut idle = lock(&self.0.idle);
         while let Some((link, since)) = idle.pop() {
             if since.elapsed() > FRESH {
-                // The rest has waited longer still.
+                // The remaining connections have been idle even longer.
                 idle.clear();
                 return None;
             }
@@ -177,7 +177,7 @@ impl Pool {
         None
     }
 
-    /// Keeps a connection whose last answer has been read to its end.
+    /// Keeps a connection for reuse. Its last answer must have been read completely.
     pub(super) fn put(&self, link: Link) {
         let mut idle = lock(&self.0.idle);
         if idle.len() < KEPT && !link.sender.is_closed() {
@@ -200,11 +200,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Most bytes that hyper holds of an answer, one connection: with thousands of agents' connections
-/// that nobody reads, its own default would be gigabytes.
+/// Maximum number of bytes of an answer that hyper buffers per connection. With thousands of connections that the command
+/// does not read, hyper's default would need gigabytes.
 const READ_AHEAD: usize = 64 * 1024;
 
-/// How the relay speaks HTTP to the mediator.
+/// Returns the HTTP client settings for the mediator.
 pub(super) fn client() -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder.max_buf_size(READ_AHEAD);

@@ -1,4 +1,4 @@
-//! The relay's process: takes over its sockets, gives up its privileges, then serves.
+//! The relay process: takes its sockets, drops its privileges, and serves.
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, RawFd};
@@ -20,30 +20,30 @@ use super::seccomp;
 use super::serve::{Sockets, serve};
 use super::state::Config;
 
-/// The relay's end of its control socket, which brings nothing but the end.
+/// The relay's end of its control socket. It receives no message, only the end of the stream.
 pub type Control = Channel<Report, ()>;
 
 /// Runs `egress __relay PLAN_FD CONTROL_FD` and returns the process's exit status.
 ///
-/// What goes wrong before it serves is sent as [`Report::Failed`].
+/// An error before it serves is sent as [`Report::Failed`].
 pub fn main(plan_fd: RawFd, control_fd: RawFd) -> u8 {
     let parent = getppid();
     let Ok(control) = Control::inherited(control_fd) else {
-        return 1; // There is nobody to tell.
+        return 1; // Without the socket the error cannot be reported.
     };
     match run(plan_fd, &control, parent) {
         Ok(()) => 0,
         Err(StartError { step, source }) => {
             let error = format!("the relay cannot {step}: {source}");
             if control.send(&Report::Failed { error }).is_err() {
-                // The supervisor sees the exit status.
+                // The supervisor still receives the exit status.
             }
             1
         }
     }
 }
 
-/// The step that failed, and why.
+/// The step that failed, and its cause.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {step}")]
 pub struct StartError {
@@ -51,7 +51,7 @@ pub struct StartError {
     source: io::Error,
 }
 
-/// Names the step in an error.
+/// Adds the step to an error.
 fn at(step: &'static str) -> impl Fn(io::Error) -> StartError {
     move |source| StartError { step, source }
 }
@@ -67,8 +67,8 @@ fn run(plan_fd: RawFd, control: &Control, parent: Pid) -> Result<(), StartError>
     served.map_err(at("serve"))
 }
 
-/// The relay's process at the point from which on it reads what the agent sends: whatever takes it
-/// over then has no more than this.
+/// The relay process after it has dropped everything that it does not need. It reads bytes of the command only from here on,
+/// so an exploit of the relay has no more than this.
 #[derive(Debug)]
 #[must_use = "nothing is served yet"]
 pub struct Confined {
@@ -80,19 +80,19 @@ pub struct Confined {
 }
 
 impl Confined {
-    /// Where the mediator listens.
+    /// Returns the address of the mediator.
     pub fn mediator(&self) -> SocketAddr {
         self.config.mediator
     }
 }
 
-/// Longest log, the one file that the relay can write: it lies in memory that all of the machine share.
+/// Size limit of the log, which is the only file that the relay can write. It is in memory that the whole machine shares.
 const LOG_BYTES: u64 = 1 << 20;
 
-/// Takes over what the relay works with, and gives up everything else for good.
+/// Takes the resources of the plan and drops everything else permanently.
 ///
 /// # Errors
-/// When a step of it fails; the process must then end.
+/// When a step fails. The process must then exit.
 pub fn confine(plan_fd: RawFd, control: &Control, parent: Pid) -> Result<Confined, StartError> {
     let plan: RelayPlan = read_plan(plan_fd).map_err(at("read its plan"))?;
     let map = |fd| inherited(fd).and_then(|map| SlotArray::map(&map));
@@ -112,7 +112,7 @@ pub fn confine(plan_fd: RawFd, control: &Control, parent: Pid) -> Result<Confine
         redaction_key: plan.redaction_key,
         limits: fitted(Limits::default()).map_err(at("raise its limit of descriptors"))?,
     };
-    // The type is for datagrams; a SOCK_SEQPACKET socket takes the same calls.
+    // The type is for datagrams, but a SOCK_SEQPACKET socket supports the same calls.
     let control = control
         .as_fd()
         .try_clone_to_owned()
@@ -160,8 +160,8 @@ async fn report_and_serve(
         Ok(())
     };
     let server = serve(config, sockets, slots, reports, closed(&control));
-    // An error of the sender means that the supervisor is gone: then nobody records what goes on,
-    // and the process ends with everything it serves.
+    // An error of the sender means that the supervisor has ended and flows are no longer recorded. The process then exits
+    // with all its connections.
     tokio::try_join!(server, sender).map(|_| ())
 }
 
@@ -180,13 +180,13 @@ fn take_over(listeners: &Listeners) -> io::Result<Sockets> {
     })
 }
 
-/// Ends when the supervisor has shut its end down.
+/// Completes when the supervisor has shut down its end.
 async fn closed(control: &UnixDatagram) {
     while matches!(control.recv(&mut [0; 64]).await, Ok(length) if length > 0) {}
 }
 
-/// Raises the limit of open descriptors, and serves no more connections than it allows: each has a
-/// socket on either side, and idle ones to the mediator come on top.
+/// Raises the limit of open descriptors, and lowers the number of connections to what the limit allows. Each connection
+/// needs two sockets, and idle connections to the mediator need more.
 fn fitted(mut limits: Limits) -> io::Result<Limits> {
     const SPARE: u64 = 256;
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;

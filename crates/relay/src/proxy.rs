@@ -1,4 +1,4 @@
-//! Judges requests to the explicit proxy port: CONNECT, absolute form, `/fetch` and `/ws`, nothing else.
+//! Judges requests to the explicit proxy port. Only CONNECT, absolute form, `/fetch`, and `/ws` are allowed.
 use http::{HeaderMap, Method, Uri};
 
 use super::ask::{Ask, Refused, ask, host_field};
@@ -27,7 +27,7 @@ pub(super) fn judge(
             absolute(relay, method, uri, authority, headers, flow)
         }
         (_, None, None) => own_path(relay, method, uri, headers, flow),
-        // https, ws and ftp: a client that wants TLS asks for a tunnel.
+        // Other schemes, such as https, ws, and ftp. A client that uses TLS must use CONNECT.
         (_, Some(_), _) => Err(Refused(403, "scheme")),
         _ => Err(Refused(400, "malformed_target")),
     }
@@ -56,7 +56,8 @@ fn absolute(
     ask(target, path, method, headers)
 }
 
-/// The mediator's own paths: these two, written exactly so. Every other one would reach its controls.
+/// Judges a request for one of the mediator's own paths. Only two paths are allowed, because every other path would reach
+/// the mediator's controls.
 fn own_path(
     relay: &Relay,
     method: &Method,
@@ -79,7 +80,7 @@ fn own_path(
     let (host, port, rest) =
         query::split_url(&query.url, schemes).ok_or(Refused(400, "malformed_url"))?;
     let target = target(relay, host, port, flow)?;
-    // The URL is written anew, with the judged host, so that both sides read the same one.
+    // The URL is rebuilt with the judged host, so that the mediator cannot parse it differently.
     let rewritten = query.rewritten(&target, rest);
     match (websocket, wants_websocket(method, headers)) {
         (true, Ok(true)) => Ok(Ask::WebSocketQuery(target, rewritten)),
@@ -88,7 +89,8 @@ fn own_path(
     }
 }
 
-/// The target of a request, noted in the flow before its port is judged: what is refused has a name.
+/// Returns the target of a request. It is recorded in the flow before the port is judged, so that the report of a denial has
+/// the name.
 fn target(
     relay: &Relay,
     host: authority::Host,

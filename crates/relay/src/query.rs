@@ -1,18 +1,18 @@
-//! Reads and rewrites the query of the mediator's `/fetch` and `/ws`. Pure.
+//! Parses and rewrites the query of the mediator's `/fetch` and `/ws`. Pure.
 use super::authority::{self, Host, Target};
 
-/// A query with its URL taken out.
+/// A parsed query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Query {
     /// The `url` member, decoded.
     pub url: String,
-    /// The other members, decoded, in order; never `agent`.
+    /// The other members, decoded and in order, without `agent`.
     others: Vec<(String, String)>,
 }
 
-/// Parses a query: exactly one `url`, plain member names, and `agent` left out.
+/// Parses a query, which must have exactly one `url` and plain member names. Removes `agent`.
 ///
-/// Returns `None` if anything in it could be read in two ways.
+/// Returns `None` if the query is ambiguous.
 pub fn parse(query: &str) -> Option<Query> {
     let mut url = None;
     let mut others = Vec::new();
@@ -33,7 +33,7 @@ pub fn parse(query: &str) -> Option<Query> {
     Some(Query { url: url?, others })
 }
 
-/// Splits a URL into host, port and what follows, if it has one of `schemes` (name, default port).
+/// Splits a URL into host, port, and the rest, if its scheme is one of `schemes` (name and default port).
 pub fn split_url<'a>(url: &'a str, schemes: &[(&str, u16)]) -> Option<(Host, u16, &'a str)> {
     if !url
         .bytes()
@@ -49,17 +49,17 @@ pub fn split_url<'a>(url: &'a str, schemes: &[(&str, u16)]) -> Option<(Host, u16
     Some((host, port, path))
 }
 
-/// A query that was written anew, and the URL in it.
+/// A rebuilt query and its URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rewritten {
-    /// The query.
+    /// The encoded query.
     pub query: String,
-    /// The URL that it asks for, with the judged host.
+    /// The URL in the query, with the judged host.
     pub url: String,
 }
 
 impl Query {
-    /// The query again, its URL with `target` in place of its host and port.
+    /// Rebuilds the query, with `target` as host and port of its URL.
     pub fn rewritten(&self, target: &Target, rest: &str) -> Rewritten {
         let scheme = self.url.split_once("://").map_or("", |(scheme, _)| scheme);
         let scheme_port = if matches!(scheme, "https" | "wss") {
@@ -67,7 +67,7 @@ impl Query {
         } else {
             80
         };
-        // A fragment is never sent, and an empty path is asked for as `/` (RFC 9112, section 3.2.1).
+        // A fragment is never sent, and an empty path is sent as `/` (RFC 9112, section 3.2.1).
         let path = rest.split('#').next().unwrap_or_default();
         let root = if path.starts_with('/') { "" } else { "/" };
         let url = format!("{scheme}://{}{root}{path}", target.authority(scheme_port));
@@ -83,7 +83,7 @@ impl Query {
 }
 
 impl Rewritten {
-    /// A query for `url` alone.
+    /// Returns a query that contains only `url`.
     pub fn new(url: String) -> Self {
         let query = Self::of(&url);
         Self { query, url }
@@ -94,7 +94,7 @@ impl Rewritten {
     }
 }
 
-/// Percent-encodes everything but the unreserved characters (RFC 3986, section 2.3).
+/// Percent-encodes everything except the unreserved characters (RFC 3986, section 2.3).
 pub fn encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len() * 2);
     for byte in text.bytes() {
@@ -112,8 +112,8 @@ pub fn encode(text: &str) -> String {
     encoded
 }
 
-/// Decodes percent signs; `+` is a space, as in every query. `None`: a `;`, a stray percent sign, or
-/// bytes that are not UTF-8.
+/// Decodes percent-encoding and `+`, which is a space in a query. Returns `None` for a `;`, an invalid percent sign, or bytes
+/// that are not UTF-8.
 fn decode(text: &str) -> Option<String> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();

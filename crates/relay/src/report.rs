@@ -1,8 +1,8 @@
-//! Makes exactly one report of every request, tunnel and refused connection.
+//! Makes exactly one report of every request, every tunnel, and every denied connection.
 //!
-//! A [`Flow`] is opened before anything is judged and reports when it is dropped, so no way out of a
-//! task, not even its end by force, loses one. It holds a permit until the supervisor has taken the
-//! report: when the supervisor does not read, no new flow opens, and nothing is thrown away.
+//! A [`Flow`] is opened before anything is judged, and reports when it is dropped. Thus no exit from a task loses a report,
+//! not even an abort. The flow holds a permit until the supervisor has received the report. If the supervisor does not read,
+//! no new flow opens, and no report is discarded.
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,15 +14,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use super::authority::Target;
 use super::plan::{FlowReport, NameReport, Report};
 
-/// Longest method in a report, bytes.
+/// Maximum length of a method in a report, in bytes.
 const MAX_METHOD: usize = 32;
 
-/// Bytes around a header field: a colon, a space, and a line end.
+/// Framing bytes of a header field: a colon, a space, and a line end.
 const FIELD_FRAMING: usize = 4;
-/// Bytes around method and target: two spaces, the version, a line end, and the empty line.
+/// Framing bytes of a head: two spaces, the version, a line end, and the empty line.
 const LINE_FRAMING: usize = 14;
 
-/// Hands reports to the pump; cheap to clone.
+/// Passes reports to the pump. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Reporter {
     queue: mpsc::UnboundedSender<Queued>,
@@ -36,7 +36,7 @@ enum Queued {
     End,
 }
 
-/// Moves the reports to the supervisor, in the order in which they were made.
+/// Sends the reports to the supervisor in order.
 #[derive(Debug)]
 pub(super) struct Pump {
     queue: mpsc::UnboundedReceiver<Queued>,
@@ -44,7 +44,7 @@ pub(super) struct Pump {
 }
 
 impl Pump {
-    /// Runs until [`Reporter::end`], or until nobody takes reports any more.
+    /// Runs until [`Reporter::end`], or until the receiver is closed.
     pub(super) async fn run(mut self) {
         while let Some(Queued::Report(report, permit)) = self.queue.recv().await {
             if self.out.send(*report).await.is_err() {
@@ -55,7 +55,7 @@ impl Pump {
     }
 }
 
-/// What is known of a connection before its first byte.
+/// Identity of a connection, known before its first byte.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Origin {
     pub(super) cookie: u64,
@@ -66,17 +66,17 @@ pub(super) struct Origin {
 /// How a flow ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Both halves of the exchange ended in order.
+    /// The exchange ended normally in both directions.
     Forwarded,
-    /// The relay refused it before the mediator was asked for anything.
+    /// The relay denied it before it sent anything to the mediator.
     Refused,
-    /// The mediator refused it, and nobody else can have written that answer.
+    /// The mediator denied it, and only the mediator can have written that answer.
     Blocked,
-    /// The answer looks like the mediator's refusal, but an origin may have written it.
+    /// The answer looks like a denial by the mediator, but an origin may have written it.
     Answered,
-    /// It went wrong, at the mediator or on the way to it.
+    /// The mediator failed, or could not be reached.
     Failed,
-    /// It was asked for, and was cut.
+    /// It was sent to the mediator and then cut.
     Unfinished,
 }
 
@@ -93,38 +93,38 @@ impl Verdict {
     }
 }
 
-/// The bytes of one flow, counted where they pass.
+/// Byte counts of one flow.
 ///
-/// Whoever moves bytes holds a reference, so the report is right however the flow ends. Once it is reported nothing
-/// more may pass: a late byte would be in no record.
+/// The code that moves bytes updates the counts directly, so the report is correct however the flow ends. After the report
+/// no more bytes may pass, because they would not be in the flow log.
 #[derive(Debug, Default)]
 pub(super) struct Passed {
     up: AtomicU64,
     down: AtomicU64,
 }
 
-/// Marks the count of a flow that has been reported.
+/// Flag in the count of a flow that was reported.
 const REPORTED: u64 = 1 << 63;
 
 impl Passed {
-    /// Counts bytes that are about to be sent to the mediator. When it returns `false` they must not be, because the
-    /// flow has been reported.
+    /// Counts bytes before they are sent to the mediator. If it returns false, the flow was reported and the bytes must not
+    /// be sent.
     #[must_use = "bytes of a reported flow must not be sent"]
     pub(super) fn may_pass(&self, count: usize) -> bool {
         self.up.fetch_add(count as u64, Ordering::Relaxed) & REPORTED == 0
     }
 
-    /// Counts bytes that went to the mediator, where the flow cannot have been reported meanwhile.
+    /// Counts bytes that were sent to the mediator. The caller ensures that the flow is not reported yet.
     pub(super) fn up(&self, count: usize) {
         self.up.fetch_add(count as u64, Ordering::Relaxed);
     }
 
-    /// Counts bytes on their way to the command.
+    /// Counts bytes that go to the command.
     pub(super) fn down(&self, count: usize) {
         self.down.fetch_add(count as u64, Ordering::Relaxed);
     }
 
-    /// Bytes so far, to the mediator and to the command.
+    /// Returns the bytes to the mediator and to the command so far.
     pub(super) fn bytes(&self) -> (u64, u64) {
         let up = self.up.load(Ordering::Relaxed) & !REPORTED;
         (up, self.down.load(Ordering::Relaxed))
@@ -137,7 +137,7 @@ impl Passed {
 }
 
 impl Reporter {
-    /// At most `open` flows are open or waiting to be taken.
+    /// Creates a reporter and its pump. At most `open` flows are open or not received yet.
     pub(super) fn new(open: usize, out: mpsc::Sender<Report>, redaction: Key) -> (Self, Pump) {
         let (sender, queue) = mpsc::unbounded_channel();
         let permits = Arc::new(Semaphore::new(open.min(Semaphore::MAX_PERMITS)));
@@ -151,7 +151,7 @@ impl Reporter {
         )
     }
 
-    /// Opens the flow of one request or tunnel; waits while too many reports wait.
+    /// Opens the flow of one request or tunnel. Waits while too many flows are open or not received.
     pub(super) async fn flow(&self, origin: Origin, protocol: &str) -> Flow {
         Flow {
             permit: self.permit().await,
@@ -176,7 +176,7 @@ impl Reporter {
         self.put(Queued::Report(Box::new(Report::Name(name)), permit));
     }
 
-    /// Ends the pump behind everything reported so far.
+    /// Ends the pump after all reports so far.
     pub(super) fn end(&self) {
         self.put(Queued::End);
     }
@@ -188,21 +188,21 @@ impl Reporter {
 
     fn put(&self, queued: Queued) {
         if self.queue.send(queued).is_err() {
-            // The pump ends only when nobody takes reports any more.
+            // The pump has ended because the receiver is closed.
         }
     }
 }
 
-/// The report of one request or tunnel in the making; sent when dropped.
+/// The open flow of one request or tunnel. Its report is sent when it is dropped.
 ///
-/// A flow that ends without a verdict was ended by the relay's stop: `unfinished` once the mediator was sent
-/// something, `failed` before.
+/// If a flow is dropped without a verdict, the relay has stopped. The verdict is then `unfinished` if something was sent to
+/// the mediator, otherwise `failed`.
 #[derive(Debug)]
 pub(super) struct Flow {
     report: Box<FlowReport>,
     started: Instant,
     passed: Arc<Passed>,
-    /// The mediator has been sent the request, or a part of it.
+    /// The request, or a part of it, was sent to the mediator.
     is_sent: bool,
     verdict: Option<(Verdict, String)>,
     reporter: Reporter,
@@ -210,33 +210,33 @@ pub(super) struct Flow {
 }
 
 impl Flow {
-    /// Sets what the flow is for.
+    /// Sets the destination.
     pub(super) fn target(&mut self, target: &Target) {
         self.report.host = Some(target.host.plain());
         self.report.port = Some(target.port);
     }
 
-    /// Sets what is spoken.
+    /// Sets the protocol.
     pub(super) fn protocol(&mut self, protocol: &str) {
         protocol.clone_into(&mut self.report.protocol);
     }
 
-    /// Sets how the mediator is asked, the method, and the URL or authority that is asked for.
+    /// Sets the transport to the mediator, the method, and the URL or authority.
     pub(super) fn asked(&mut self, transport: &str, method: &str, target: &str) {
         self.report.transport = Some(transport.to_owned());
-        // Methods are ASCII, so no character is cut.
+        // Methods are ASCII, so the slice does not split a character.
         let method = method.get(..MAX_METHOD).unwrap_or(method);
         let shown = redact::target(target, &self.reporter.redaction);
         self.report.target = Some(format!("{method} {shown}"));
         self.report.target_bytes = (method.len() + 1 + target.len()) as u64;
     }
 
-    /// Notes that from here on the mediator may have got some of it.
+    /// Records that the mediator may have received a part of the request.
     pub(super) fn sent(&mut self) {
         self.is_sent = true;
     }
 
-    /// Sets how long the head is that the mediator is sent.
+    /// Sets the length of the head that is sent to the mediator.
     pub(super) fn head<B>(&mut self, request: &http::Request<B>) {
         let line = request.method().as_str().len() + request.uri().to_string().len();
         let fields = request.headers().iter();
@@ -246,37 +246,37 @@ impl Flow {
         self.report.head_bytes = (line + LINE_FRAMING + fields) as u64;
     }
 
-    /// Sets the status that the mediator answered with.
+    /// Sets the status of the mediator's answer.
     pub(super) fn status(&mut self, status: u16) {
         self.report.status = Some(status);
     }
 
-    /// Sets the words of a refusal that an origin may have written.
+    /// Sets the reason of a denial that an origin may have written.
     pub(super) fn claimed(&mut self, words: Option<String>) {
         self.report.claimed = words;
     }
 
-    /// What counts the flow's bytes.
+    /// Returns the byte counts of the flow.
     pub(super) fn passed(&self) -> Arc<Passed> {
         Arc::clone(&self.passed)
     }
 
-    /// Sets how it ended; a later call counts.
+    /// Sets the verdict. A later call replaces it.
     pub(super) fn verdict(&mut self, verdict: Verdict, reason: &str) {
         self.verdict = Some((verdict, reason.to_owned()));
     }
 
-    /// Ends a flow that the relay refused.
+    /// Ends a flow that the relay denied.
     pub(super) fn refused(mut self, reason: &str) {
         self.verdict(Verdict::Refused, reason);
     }
 
-    /// Ends a flow that went wrong.
+    /// Ends a flow that failed.
     pub(super) fn failed(mut self, reason: &str) {
         self.verdict(Verdict::Failed, reason);
     }
 
-    /// Notes that the flow was cut. A refusal or failure that the mediator has answered with stays.
+    /// Records that the flow was cut. A denial or failure in the mediator's answer takes precedence.
     pub(super) fn cut(&mut self, reason: &str) {
         let verdict = match self.verdict {
             Some((
@@ -292,8 +292,8 @@ impl Flow {
         self.verdict(verdict, reason);
     }
 
-    /// Notes that the request itself was bad, which showed only when a part of it had been sent. A refusal or failure
-    /// that the mediator has answered with stays.
+    /// Records that the request was malformed, which was detected after a part of it had been sent. A denial or failure in
+    /// the mediator's answer takes precedence.
     pub(super) fn broke(&mut self, reason: &str) {
         self.cut(reason);
         if let Some((verdict @ Verdict::Unfinished, _)) = &mut self.verdict {
@@ -301,7 +301,7 @@ impl Flow {
         }
     }
 
-    /// Notes that the mediator gave no answer: what it was sent, if only a head, may have reached the destination.
+    /// Records that the mediator did not answer. Anything that was sent to it may have reached the destination.
     pub(super) fn unanswered(&mut self, reason: &str) {
         if self.is_sent {
             self.verdict(Verdict::Unfinished, reason);
@@ -332,7 +332,7 @@ impl Drop for Flow {
     }
 }
 
-/// A report that says nothing.
+/// Returns an empty report.
 fn blank() -> FlowReport {
     FlowReport {
         cookie: 0,

@@ -1,4 +1,4 @@
-//! Leaves the relay's process the system calls that serving needs, and no other.
+//! The seccomp filter of the relay process, which allows only the system calls that serving needs.
 use std::collections::BTreeMap;
 
 use seccompiler::{
@@ -6,21 +6,21 @@ use seccompiler::{
     SeccompRule, apply_filter,
 };
 
-/// Installs the filter for the rest of the process's life. What is not on the list fails with `EPERM`.
+/// Installs the filter, which cannot be removed. A system call that is not on the list fails with `EPERM`.
 ///
 /// # Order
-/// After privileges are dropped and the runtime is built; before the first byte of the agent is read.
+/// Call it after privileges are dropped and the runtime is built, and before the first byte of the command is read.
 ///
 /// # Errors
-/// The kernel has no seccomp, or refuses the filter.
+/// When the kernel has no seccomp, or rejects the filter.
 pub(super) fn install() -> Result<(), seccompiler::Error> {
     apply_filter(&filter()?)
 }
 
-/// Digest of the filter.
+/// Returns the digest of the filter.
 ///
 /// # Errors
-/// The filter cannot be compiled.
+/// When the filter cannot be compiled.
 pub fn digest() -> Result<String, seccompiler::Error> {
     Ok(egress_sys::filter::digest([&filter()?]))
 }
@@ -38,7 +38,7 @@ fn filter() -> Result<BpfProgram, seccompiler::Error> {
 fn rules() -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::Error> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
         PLAIN.iter().map(|&call| (call, Vec::new())).collect();
-    // TCP to the mediator; which address, the gate of the relay's cgroup decides.
+    // TCP to the mediator. The kernel programs on the relay's cgroup check the address.
     let mut sockets = Vec::new();
     for family in [libc::AF_INET, libc::AF_INET6] {
         for protocol in [0, libc::IPPROTO_TCP] {
@@ -50,7 +50,7 @@ fn rules() -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::Error> {
         }
     }
     rules.insert(libc::SYS_socket, sockets);
-    // Memory, but never memory to execute.
+    // Memory that is not executable.
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
         rules.insert(
             call,
@@ -106,12 +106,12 @@ fn wide(argument: u8, value: u64) -> Result<SeccompCondition, seccompiler::Error
     )?)
 }
 
-/// `<asm-generic/ioctls.h>`; the type that libc gives it differs between C libraries.
+/// From `<asm-generic/ioctls.h>`. The libc crate is not used, because its type differs between C libraries.
 const FIONBIO: u64 = 0x5421;
 
-/// Calls that are harmless with any argument.
+/// System calls that are allowed with any arguments.
 const PLAIN: &[i64] = &[
-    // Sockets that are open.
+    // Open sockets.
     libc::SYS_accept4,
     libc::SYS_connect,
     libc::SYS_getpeername,
@@ -149,7 +149,7 @@ const PLAIN: &[i64] = &[
     libc::SYS_mremap,
     libc::SYS_madvise,
     libc::SYS_getrandom,
-    // Signals and the end, by panic too.
+    // Signals and exit, including exit by a panic.
     libc::SYS_rt_sigreturn,
     libc::SYS_rt_sigprocmask,
     libc::SYS_rt_sigaction,

@@ -1,4 +1,4 @@
-//! Serves the relay's sockets until told to stop.
+//! Serves the relay's sockets until the supervisor stops the relay.
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -16,7 +16,7 @@ use super::report::Reporter;
 use super::state::{Config, Relay};
 use super::{accept, dns};
 
-/// More connections than any backlog holds.
+/// An upper bound for the number of connections in a listen backlog.
 const MAX_WAITING: u32 = 65_536;
 
 /// The relay's sockets, bound and listening.
@@ -34,10 +34,10 @@ pub struct Sockets {
     pub dns_tcp: Option<std::net::TcpListener>,
 }
 
-/// Serves until `stop` ends; then closes what is open, and has sent every report when it returns.
+/// Serves until `stop` completes. Then it closes open connections, and returns when every report was sent.
 ///
 /// # Errors
-/// A socket cannot be registered with the runtime; nothing was served.
+/// When a socket cannot be registered with the runtime. Nothing was served then.
 pub async fn serve(
     config: Config,
     sockets: Sockets,
@@ -64,7 +64,7 @@ pub async fn serve(
         let relay = Arc::clone(&relay);
         loops.spawn(async move {
             let mut tasks = accept_loop(Arc::clone(&relay), listener, accept::transparent).await;
-            leave(&relay, &waiting, &mut tasks);
+            report_unserved(&relay, &waiting, &mut tasks);
             tasks
         });
     }
@@ -98,7 +98,7 @@ pub async fn serve(
     let mut pump = pin!(pump.run());
     let unread = tokio::select! {
         () = stop => false,
-        // Nobody takes reports any more: then nothing may go on either.
+        // Reports are no longer received, so nothing may be served.
         () = &mut pump => true,
     };
     stopper.send_replace(true);
@@ -111,7 +111,7 @@ pub async fn serve(
         close(open, shutdown).await;
         relay.reporter.end();
     };
-    // Reports are taken while the last flows end, so that these never wait for a permit in vain.
+    // The pump runs while the last flows end, so that they do not wait for a permit forever.
     tokio::join!(closing, async {
         if !unread {
             pump.await;
@@ -120,10 +120,10 @@ pub async fn serve(
     Ok(())
 }
 
-/// Reports the connections that were established and never accepted: each redirect has its row.
-fn leave(relay: &Arc<Relay>, listener: &std::net::TcpListener, tasks: &mut JoinSet<()>) {
+/// Reports connections that were established and never accepted, so that every redirected connection is in the flow log.
+fn report_unserved(relay: &Arc<Relay>, listener: &std::net::TcpListener, tasks: &mut JoinSet<()>) {
     for _ in 0..MAX_WAITING {
-        // The clone shares the file description, which does not block.
+        // The clone shares the file description, which is in non-blocking mode.
         let Ok((stream, peer)) = listener.accept() else {
             return;
         };
@@ -131,7 +131,7 @@ fn leave(relay: &Arc<Relay>, listener: &std::net::TcpListener, tasks: &mut JoinS
     }
 }
 
-/// Gives the open connections their time to end, then ends them.
+/// Waits up to `grace` for the open connections to end, then aborts them.
 async fn close(open: Vec<JoinSet<()>>, grace: Duration) {
     let patience = sleep(grace);
     let mut patience = pin!(patience);
@@ -150,12 +150,12 @@ async fn close(open: Vec<JoinSet<()>>, grace: Duration) {
 
 fn registered(listener: std::net::TcpListener) -> io::Result<TcpListener> {
     listener.set_nonblocking(true)?;
-    // Accepted sockets inherit it from their listener.
+    // Accepted sockets inherit the option from the listener.
     socket2::SockRef::from(&listener).set_tcp_nodelay(true)?;
     TcpListener::from_std(listener)
 }
 
-/// Accepts until told to stop, and returns the connections that are open then.
+/// Accepts connections until the relay stops, and returns those that are still open.
 async fn accept_loop<F>(
     relay: Arc<Relay>,
     listener: TcpListener,
@@ -168,8 +168,8 @@ where
     let stop = relay.stopped();
     let mut stop = pin!(stop);
     loop {
-        // Without a place free the connection waits in the backlog. The stop comes first in both
-        // choices: it frees places, and nobody is let in to one of those.
+        // Without a free place, the connection waits in the backlog. Both selections check the stop first, because a stop
+        // frees places that must not be given to a new connection.
         let place = tokio::select! {
             biased;
             () = &mut stop => return tasks,
@@ -191,7 +191,7 @@ where
                     drop(place);
                 });
             }
-            // Out of descriptors or memory: the backlog keeps what cannot be taken now.
+            // The process is out of descriptors or memory. The connection stays in the backlog.
             Err(_) => sleep(Duration::from_millis(20)).await,
         }
     }

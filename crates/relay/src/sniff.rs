@@ -1,19 +1,19 @@
-//! Tells what a client speaks from its first bytes. Pure.
+//! Identifies the protocol of a client by its first bytes. Pure.
 
-/// What the first bytes are.
+/// Protocol of the first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sniffed {
-    /// Too few bytes to tell.
+    /// More bytes are needed.
     More,
     /// A TLS handshake record.
     Tls,
     /// The start of an HTTP/1 request line.
     Http,
-    /// Neither; the label names it as well as these bytes can.
+    /// Another protocol, with the label that fits these bytes best.
     Other(&'static str),
 }
 
-/// How many bytes are always enough to tell.
+/// Number of bytes that always identify the protocol.
 pub const ENOUGH: usize = 32;
 
 /// Classifies the first bytes of a connection.
@@ -42,7 +42,7 @@ pub fn sniff(bytes: &[u8]) -> Sniffed {
     Sniffed::Other("raw")
 }
 
-/// Protocols whose client speaks first, by how it starts.
+/// First bytes and label of protocols in which the client sends first.
 const KNOWN: [(&[u8], &str); 15] = [
     (b"SSH-", "ssh"),
     (b"PRI * HTTP/2", "h2c"),
@@ -61,8 +61,8 @@ const KNOWN: [(&[u8], &str); 15] = [
     (b"<?xml", "xmpp"),
 ];
 
-/// A method, one space, and the start of a request target: what else starts with capital letters
-/// (`NICK x`, `USER x`) has no target that starts so, except after CONNECT, which takes a host.
+/// Checks for a method, one space, and the start of a request target. Other protocols that start with capital letters
+/// (`NICK x`, `USER x`) have no such target. Any target is accepted after CONNECT, because it is a host.
 fn request_line(bytes: &[u8]) -> Sniffed {
     let method = bytes
         .iter()

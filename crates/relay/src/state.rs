@@ -1,4 +1,4 @@
-//! What every connection of the relay shares.
+//! State that all connections of the relay share.
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,28 +14,28 @@ use super::plan::PlainHttp;
 use super::pool::Pool;
 use super::report::Reporter;
 
-/// What the relay has to know.
+/// Configuration of the relay.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where the mediator listens.
+    /// Address of the mediator.
     pub mediator: SocketAddr,
-    /// Ports that may be asked for.
+    /// Allowed ports.
     pub allowed_ports: Vec<u16>,
-    /// Whether AAAA questions are answered.
+    /// Whether AAAA queries are answered.
     pub ipv6: bool,
-    /// How plain HTTP is asked of the mediator.
+    /// How plain HTTP is sent to the mediator.
     pub plain_http: PlainHttp,
-    /// Length at which the mediator may cut the body of an answer without a word.
+    /// Length at which the mediator may truncate the body of an answer without notice.
     pub answer_cut: Option<u64>,
-    /// What the built-in mediator marks its own answers with. A real Pipelock marks none.
+    /// Mark of the built-in mediator on its own answers. A real Pipelock does not mark them.
     pub mark: Option<String>,
-    /// The key of the digests that stand for queries.
+    /// Key of the digests that replace queries in the flow log.
     pub redaction_key: Key,
-    /// Sizes and times.
+    /// Counts, sizes, and timeouts.
     pub limits: Limits,
 }
 
-/// What every connection shares.
+/// State that all connections share.
 #[derive(Debug)]
 pub(super) struct Relay {
     pub(super) config: Config,
@@ -44,14 +44,14 @@ pub(super) struct Relay {
     pub(super) pool: Pool,
     pub(super) buffers: Buffers,
     names: Mutex<Names>,
-    /// Places for connections from the agent.
+    /// Permits for connections from the command.
     pub(super) connections: Arc<Semaphore>,
     tunnels: Arc<Semaphore>,
     stop: watch::Receiver<bool>,
 }
 
 impl Relay {
-    /// One that has served nobody yet; `stop` turns true when it is to stop.
+    /// Creates the state. `stop` becomes true when the relay must stop.
     pub(super) fn new(
         config: Config,
         reporter: Reporter,
@@ -73,15 +73,15 @@ impl Relay {
         }
     }
 
-    /// The names of the run. Never held across a wait.
+    /// Locks the table of names. The guard must not be held across an `await`.
     pub(super) fn names(&self) -> MutexGuard<'_, Names> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Turns a host as the agent wrote it into what may be asked for.
+    /// Returns the destination for a host from the command, with the name in place of a synthetic address.
     ///
     /// # Errors
-    /// The reason word.
+    /// The reason word: `unknown_synthetic` if the address is not assigned, or `loopback` if the host is this machine.
     pub(super) fn target(&self, host: Host, port: u16) -> Result<Target, &'static str> {
         match self.names().resolve(host) {
             Err(_) => Err("unknown_synthetic"),
@@ -90,12 +90,12 @@ impl Relay {
         }
     }
 
-    /// Whether a port may be asked for.
+    /// Returns whether the port is allowed.
     pub(super) fn allows_port(&self, port: u16) -> bool {
         self.config.allowed_ports.contains(&port)
     }
 
-    /// A place for a tunnel at the mediator; waits for one, in order. `None` when the relay is told to stop.
+    /// Waits for a free place for a tunnel at the mediator, in order. Returns `None` if the relay stops first.
     pub(super) async fn place(&self) -> Option<OwnedSemaphorePermit> {
         tokio::select! {
             place = Arc::clone(&self.tunnels).acquire_owned() => place.ok(),
@@ -103,16 +103,16 @@ impl Relay {
         }
     }
 
-    /// Whether the relay was told to stop.
+    /// Returns whether the relay is stopping.
     pub(super) fn is_stopping(&self) -> bool {
         *self.stop.borrow()
     }
 
-    /// Ends when the relay is told to stop.
+    /// Completes when the relay must stop.
     pub(super) fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut stop = self.stop.clone();
         async move {
-            // An error means that the sender is gone, which is a stop too.
+            // An error means that the sender was dropped, which also stops the relay.
             if stop.wait_for(|stop| *stop).await.is_err() {}
         }
     }

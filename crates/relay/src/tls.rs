@@ -1,4 +1,4 @@
-//! Serves one TLS connection: its SNI is judged before the mediator hears of it, and again in every later hello.
+//! Serves one TLS connection. Judges its SNI before anything is sent to the mediator, and again in every later hello.
 use egress_http::client_hello;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -58,7 +58,7 @@ pub(super) async fn serve(
     }
 }
 
-/// Serves what comes through a tunnel to `target` that the agent was granted: TLS for that name.
+/// Serves the bytes inside a tunnel to `target` that the command requested with CONNECT. They must be TLS for that name.
 pub(super) async fn inside(
     relay: &Relay,
     mut stream: TcpStream,

@@ -1,4 +1,4 @@
-//! Asks the mediator for a tunnel, and copies through it.
+//! Opens a tunnel through the mediator and copies bytes through it.
 use std::time::Duration;
 
 use http::StatusCode;
@@ -16,16 +16,16 @@ use super::pool::Link;
 use super::report::{Flow, Passed, Verdict};
 use super::state::Relay;
 
-/// Longest head of the mediator's answer to CONNECT.
+/// Maximum length of the head of the mediator's answer to CONNECT.
 const MAX_ANSWER: usize = 64 * 1024;
 
-/// How long to wait before a mediator is asked again that has no place for a tunnel.
+/// Pause before another CONNECT to a mediator that has no place for a tunnel.
 const ASK_AGAIN: Duration = Duration::from_millis(20);
 
-/// What a mediator says that has no place for a tunnel.
+/// Text in the answer of a mediator that has no place for a tunnel.
 const BUSY: &[u8] = b"too many active tunnels";
 
-/// A tunnel, with its place among those that the mediator bears.
+/// A tunnel, with its permit.
 #[derive(Debug)]
 pub(super) struct Tunnel {
     pub(super) end: End,
@@ -33,14 +33,14 @@ pub(super) struct Tunnel {
 }
 
 impl Tunnel {
-    /// Speaks HTTP through it, for one request.
+    /// Starts HTTP in the tunnel, for one request.
     ///
     /// # Errors
-    /// The reason word.
+    /// The reason word: `upstream_failed` if the origin sent bytes before the request, or `mediator_closed`.
     pub(super) async fn client(self) -> Result<Link, &'static str> {
         let Self { end, place } = self;
         if !end.first.is_empty() {
-            // The origin spoke before it was asked.
+            // The origin sent bytes before the request.
             return Err("upstream_failed");
         }
         Link::over(end.stream, Some(place))
@@ -49,14 +49,14 @@ impl Tunnel {
     }
 }
 
-/// Why there is no tunnel.
+/// Why a tunnel was not opened.
 #[derive(Debug)]
 pub(super) struct Denied {
     /// `Blocked` or `Failed`.
     pub(super) verdict: Verdict,
     pub(super) reason: String,
     status: Option<u16>,
-    /// The mediator has no place for it now.
+    /// The mediator has no place for another tunnel now.
     is_busy: bool,
 }
 
@@ -70,7 +70,7 @@ impl Denied {
         }
     }
 
-    /// What an HTTP client is answered.
+    /// Returns the status for an HTTP client.
     pub(super) fn answer(&self) -> StatusCode {
         match self.verdict {
             Verdict::Blocked => StatusCode::FORBIDDEN,
@@ -82,7 +82,7 @@ impl Denied {
         }
     }
 
-    /// Puts it into the report.
+    /// Records the reason in the report.
     pub(super) fn report(&self, flow: &mut Flow) {
         flow.verdict(self.verdict, &self.reason);
         if let Some(status) = self.status {
@@ -91,7 +91,7 @@ impl Denied {
     }
 }
 
-/// Asks the mediator to connect to `target` when there is a place for it, or gives up when `agent` has.
+/// Waits for a place and has the mediator connect to `target`. Stops waiting if `agent` closes.
 pub(super) async fn open(
     relay: &Relay,
     target: &Target,
@@ -105,14 +105,14 @@ pub(super) async fn open(
     let deadline = Instant::now() + relay.config.limits.answer;
     loop {
         match ask(relay, target).await {
-            // It frees a place later than the tunnel before has ended.
+            // The mediator frees a place only some time after the earlier tunnel has ended.
             Err(denied) if denied.is_busy && Instant::now() < deadline => sleep(ASK_AGAIN).await,
             asked => return asked.map(|end| Tunnel { end, place }),
         }
     }
 }
 
-/// Ends when the agent has closed its side; a client that waits for an answer says no more.
+/// Completes when the client closes its side. Never completes if the client has sent more bytes.
 async fn gone(agent: Option<&TcpStream>) {
     let still_there = match agent {
         Some(agent) => matches!(agent.peek(&mut [0]).await, Ok(read) if read > 0),
@@ -185,14 +185,14 @@ pub(super) async fn run(
     }
     let (_, down) = passed.bytes();
     if down == 0 && copied.end != Ending::Stopped {
-        // The mediator accepted and then closed without a byte, or the agent gave up first.
+        // The mediator accepted and then closed without sending a byte, or the command closed first.
         flow.unanswered("no_answer");
     } else {
         ended(&mut flow, copied.end);
     }
 }
 
-/// Puts the end of a tunnel, through which something was answered, into the report.
+/// Records the end of a tunnel that carried an answer.
 pub(super) fn ended(flow: &mut Flow, end: Ending) {
     match end.reason() {
         None => flow.verdict(Verdict::Forwarded, ""),
@@ -200,7 +200,7 @@ pub(super) fn ended(flow: &mut Flow, end: Ending) {
     }
 }
 
-/// [`copy`] with the relay's limits.
+/// Calls [`copy`] with the relay's limits.
 pub(super) async fn transfer(
     relay: &Relay,
     agent: &mut End,
@@ -226,7 +226,7 @@ struct Answer {
     judged: Judged,
 }
 
-/// Reads the head of the answer, and returns what came behind it.
+/// Reads the head of the answer. Returns it with the bytes that follow it.
 async fn read_answer(stream: &mut TcpStream) -> Option<(Answer, Vec<u8>)> {
     let mut bytes = Vec::with_capacity(1024);
     loop {

@@ -1,4 +1,4 @@
-//! Bodies of requests on their way to the mediator, counted.
+//! Bodies of requests to the mediator. Counts their bytes.
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -11,22 +11,22 @@ use super::report::Passed;
 
 pub(super) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What the other half of an exchange may know of its upload.
+/// State of an upload, which the other half of the exchange can read.
 #[derive(Debug, Clone)]
 pub(super) struct UploadState {
     passed: Arc<Passed>,
     stage: Arc<AtomicU8>,
 }
 
-/// How far an upload is: more of it is to come.
+/// Stage of an upload that is not complete.
 const OPEN: u8 = 0;
-/// All of it was taken.
+/// Stage of an upload that was sent completely.
 const WHOLE: u8 = 1;
-/// The agent stopped in the middle, or sent what the relay refuses.
+/// Stage of an upload that the command cut, or in which the relay denied bytes.
 const BROKEN: u8 = 2;
 
 impl UploadState {
-    /// That of a flow that counts in `passed`.
+    /// Creates the state of an upload that counts its bytes in `passed`.
     pub(super) fn new(passed: Arc<Passed>) -> Self {
         Self {
             passed,
@@ -34,19 +34,19 @@ impl UploadState {
         }
     }
 
-    /// That of a request without a body.
+    /// Creates the state of a request without a body.
     pub(super) fn none() -> Self {
         let none = Self::new(Arc::default());
         none.set(WHOLE);
         none
     }
 
-    /// Whether all of the body was taken.
+    /// Returns whether the whole body was sent.
     pub(super) fn is_whole(&self) -> bool {
         self.stage.load(Ordering::Relaxed) == WHOLE
     }
 
-    /// Whether the agent stopped in the middle of the body.
+    /// Returns whether the body was cut.
     pub(super) fn is_broken(&self) -> bool {
         self.stage.load(Ordering::Relaxed) == BROKEN
     }
@@ -56,19 +56,19 @@ impl UploadState {
     }
 }
 
-/// The body of a request to the mediator. Trailer fields never pass.
+/// The body of a request to the mediator. Trailer fields are not passed on.
 #[derive(Debug)]
 pub(super) struct Upload {
     body: Option<(Incoming, UploadState)>,
 }
 
-/// The flow has been reported, so no more of its body may be sent.
+/// The flow was reported, so the rest of its body must not be sent.
 #[derive(Debug, thiserror::Error)]
 #[error("the exchange has ended")]
 struct Over;
 
 impl Upload {
-    /// Passes `body` on and counts in `state`.
+    /// Wraps `body` and counts its bytes in `state`.
     pub(super) fn new(body: Incoming, state: UploadState) -> Self {
         if body.is_end_stream() {
             state.set(WHOLE);
@@ -79,7 +79,7 @@ impl Upload {
         }
     }
 
-    /// No body.
+    /// Returns an empty body.
     pub(super) fn none() -> Self {
         Self { body: None }
     }

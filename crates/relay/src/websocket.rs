@@ -1,5 +1,4 @@
-//! Opens a WebSocket through the mediator's own `/ws` path, where its frames are looked at, or through
-//! a tunnel.
+//! Opens a WebSocket through the mediator's `/ws` path, which inspects its frames, or through a tunnel.
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::authority::Target;
-use super::body::{Download, Ended, Exchange};
+use super::body::{AnswerEnd, Download, Exchange};
 use super::copy::{End, Ending, Watch};
 use super::forward::{judge, own};
 use super::frames::{Frames, Seen};
@@ -29,16 +28,16 @@ use super::state::Relay;
 use super::tunnel::{self, Denied, Tunnel, ended, transfer};
 use super::upload::{Upload, UploadState};
 
-/// How the mediator is asked.
+/// How a WebSocket goes through the mediator.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Way<'a> {
-    /// By its `/ws`, with this query.
+    /// Through `/ws`, with this query.
     Scanned(&'a Rewritten),
-    /// By a tunnel to this target, where this path is asked for.
+    /// Through a tunnel to this target, with this path at the origin.
     Tunnel(&'a Target, &'a str),
 }
 
-/// The mediator's side of a WebSocket, as soon as hyper lets go of it.
+/// The mediator's side of a WebSocket, which hyper releases after the handshake.
 #[derive(Debug)]
 pub(super) struct Upgraded {
     parts: JoinHandle<hyper::Result<Parts<TokioIo<TcpStream>>>>,
@@ -46,15 +45,15 @@ pub(super) struct Upgraded {
     place: OwnedSemaphorePermit,
 }
 
-/// What the mediator made of it.
+/// Result of the handshake.
 pub(super) enum Opened {
-    /// It agreed.
+    /// The mediator accepted the WebSocket.
     Agreed(Response<Download>, Upgraded, Flow),
-    /// It, or the relay in its place, answered otherwise.
+    /// The mediator, or the relay itself, gave another answer.
     Answered(Response<Download>),
 }
 
-/// Asks for it with the client's own handshake fields.
+/// Makes the handshake with the mediator, with the handshake fields of the client.
 pub(super) async fn open(
     relay: &Arc<Relay>,
     request: Request<Incoming>,
@@ -135,13 +134,13 @@ pub(super) async fn open(
             upload: UploadState::none(),
             refusal: refusal.clone(),
             passed,
-            ended: Ended::No,
+            ended: AnswerEnd::No,
         }))
     }))
 }
 
-/// Copies frames both ways; the mediator gets a Close frame however the agent ends, because it does
-/// not notice the end of a connection without one.
+/// Copies frames in both directions. The mediator always receives a Close frame, because it does not detect the end of a
+/// connection without one.
 pub(super) async fn run(
     relay: &Relay,
     agent: TcpStream,
@@ -184,13 +183,13 @@ pub(super) async fn run(
             }
         };
         if timeout(CLOSE_PATIENCE, close).await.is_err() {
-            // The mediator has the frame, or takes nothing any more; its answer is not needed.
+            // The mediator has received the frame or no longer reads. Its answer is not needed.
         }
     }
     drop(place);
 }
 
-/// Puts the end of a WebSocket into the report.
+/// Records the end of a WebSocket in the report.
 fn report(flow: &mut Flow, end: Ending) {
     if end == Ending::Refused {
         flow.verdict(Verdict::Unfinished, "unmasked_frame");
@@ -199,12 +198,12 @@ fn report(flow: &mut Flow, end: Ending) {
     }
 }
 
-/// A connection for it, and its place among the tunnels.
+/// Opens a connection for a WebSocket, and takes its place among the tunnels.
 async fn dial(relay: &Relay, way: Way<'_>) -> Result<(TcpStream, OwnedSemaphorePermit), Denied> {
     match way {
         Way::Tunnel(target, _) => match tunnel::open(relay, target, None).await? {
             Tunnel { end, place } if end.first.is_empty() => Ok((end.stream, place)),
-            // The origin spoke before it was asked.
+            // The origin sent bytes before the request.
             Tunnel { .. } => Err(Denied::failed("upstream_failed")),
         },
         Way::Scanned(_) => {
@@ -219,7 +218,7 @@ async fn dial(relay: &Relay, way: Way<'_>) -> Result<(TcpStream, OwnedSemaphoreP
     }
 }
 
-/// How long the mediator may take to close after a Close frame.
+/// Maximum time for the mediator to close the connection after a Close frame.
 const CLOSE_PATIENCE: Duration = Duration::from_millis(500);
 
 async fn drain(stream: &mut TcpStream) {
