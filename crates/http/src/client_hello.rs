@@ -1,50 +1,50 @@
-//! Reads the `ClientHello` of a TLS client. The relay and the built-in mediator read it by this one reader.
+//! Parses the `ClientHello` of a TLS client. The relay and the built-in mediator use the same parser.
 use std::io;
 
 use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// Most bytes of a `ClientHello`; post-quantum key shares make two kilobytes of it.
+/// Maximum length of a `ClientHello`. Post-quantum key shares need two kilobytes.
 pub const MOST: usize = 64 * 1024;
 
-/// Length of a handshake message's header.
+/// Length of the header of a handshake message.
 const MESSAGE: usize = 4;
-/// The handshake message `client_hello`.
+/// Type of the handshake message `client_hello`.
 const CLIENT_HELLO: u8 = 1;
-/// The extension `encrypted_client_hello`.
+/// Type of the extension `encrypted_client_hello`.
 const ENCRYPTED: [u8; 2] = [0xfe, 0x0d];
-/// The same in drafts that were deployed: `encrypted_server_name`, and ECH from draft 8 to draft 10.
+/// Types of the same extension in deployed drafts: `encrypted_server_name`, and ECH from draft 8 to draft 10.
 const ENCRYPTED_BEFORE: [[u8; 2]; 4] = [[0xff, 0xce], [0xfe, 0x08], [0xfe, 0x09], [0xfe, 0x0a]];
 
-/// What a `ClientHello` says about the name.
+/// The parts of a `ClientHello` that name the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hello {
-    /// The name in the SNI, byte for byte: rustls cuts a trailing dot off and leaves addresses out.
+    /// Name in the SNI, byte for byte. rustls would remove a trailing dot and ignore addresses.
     pub sni: Option<Vec<u8>>,
-    /// Whether it holds another hello, encrypted (ECH): its name is the one that the server goes by, and
-    /// nobody on the way can read it. What only looks like one cannot be told from it.
+    /// Whether it contains another, encrypted hello (ECH). The server uses the name in the encrypted hello, which only it can
+    /// decrypt. An extension that only imitates ECH (GREASE) cannot be distinguished from it.
     pub is_encrypted: bool,
-    /// Bytes of its records.
+    /// Length of its records in bytes.
     pub length: usize,
 }
 
-/// The bytes are not a `ClientHello` that rustls would accept, in records of its own.
+/// The bytes are not a `ClientHello` that rustls accepts, or its records contain other bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotAHello;
 
-/// Why no hello came.
+/// Why no hello was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unread {
-    /// Something else came.
+    /// The client sent other bytes.
     NotAHello,
-    /// The client has closed the connection.
+    /// The client closed the connection.
     Closed,
 }
 
-/// Reads on until the `ClientHello` in `bytes` is complete; what follows it stays in `bytes` too.
+/// Reads until the `ClientHello` in `bytes` is complete. Bytes after it stay in `bytes` too.
 ///
 /// # Errors
-/// When none comes.
+/// When the client sends other bytes, or closes the connection first.
 pub async fn receive(
     stream: &mut (impl AsyncRead + Unpin),
     bytes: &mut Vec<u8>,
@@ -63,15 +63,15 @@ pub async fn receive(
     }
 }
 
-/// Reads the `ClientHello` at the start of `bytes`; `None` if there is more to come. Pure.
+/// Parses the `ClientHello` at the start of `bytes`. Returns `None` if it is incomplete. Pure.
 ///
 /// # Errors
-/// It is none, or not one that rustls takes, or something else is in its last record: a server would read that as the
-/// client's next message.
+/// When the bytes are not a `ClientHello`, rustls does not accept it, or its last record contains more bytes, which a server
+/// would parse as the client's next message.
 pub fn parse(bytes: &[u8]) -> Result<Option<Hello>, NotAHello> {
     let mut handshake = Vec::new();
     let mut rest = bytes;
-    // Record by record: early data behind the hello is not the hello's.
+    // Parse record by record, because early data after the hello is not part of it.
     while let [kind, major, minor, high, low, after @ ..] = rest {
         let length = usize::from(u16::from_be_bytes([*high, *low]));
         if *kind != 22 || *major != 3 || *minor > 4 || length == 0 || length > 1 << 14 {
@@ -102,7 +102,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Hello>, NotAHello> {
     Ok(None)
 }
 
-/// Whether rustls accepts these records as a `ClientHello`, which it does not do for one that it cannot read whole.
+/// Returns whether rustls accepts these records as a complete `ClientHello`.
 fn is_accepted(mut records: &[u8]) -> bool {
     let mut acceptor = Acceptor::default();
     loop {
@@ -118,7 +118,7 @@ fn is_accepted(mut records: &[u8]) -> bool {
     }
 }
 
-/// How many bytes follow the message at the start; `None` while it is not complete.
+/// Returns the number of bytes after the first message, or `None` while the message is incomplete.
 fn beyond_message(handshake: &[u8]) -> Result<Option<usize>, NotAHello> {
     if handshake.first().is_some_and(|kind| *kind != CLIENT_HELLO) {
         return Err(NotAHello);
@@ -133,7 +133,7 @@ fn beyond_message(handshake: &[u8]) -> Result<Option<usize>, NotAHello> {
     Ok(body.len().checked_sub(length))
 }
 
-/// What the extensions of a complete `ClientHello` (handshake header included) say.
+/// Returns the SNI of a complete `ClientHello` (with its handshake header), and whether it contains an encrypted hello.
 fn read_names(handshake: &[u8]) -> Option<(Option<Vec<u8>>, bool)> {
     let mut sni = None;
     let mut is_encrypted = false;
@@ -166,7 +166,7 @@ fn read_names(handshake: &[u8]) -> Option<(Option<Vec<u8>>, bool)> {
     Some((sni, is_encrypted))
 }
 
-/// Splits a vector with a length of `width` bytes off.
+/// Splits off a vector whose length field has `width` bytes.
 fn split_vector(bytes: &[u8], width: usize) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_at_checked(width)?;
     let length = length

@@ -1,13 +1,12 @@
-//! Gives an answer that is passed on the one length that its body has.
+//! Sets the `Content-Length` of an answer that is passed on.
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
 
-/// Replaces every `Content-Length` of an answer by the length of its body, or removes it where nobody knows that before
-/// the end.
+/// Replaces every `Content-Length` of an answer with the length of its body, or removes it if the length is unknown.
 ///
-/// `body` is the exact length, as the HTTP library read the answer. The library ignores the field beside a transfer coding
-/// (RFC 9112, section 6.3), but a server that passes the field on goes by it: it cuts the body there, or refuses to answer.
-/// Where there is no body, as after `HEAD`, a plain field stays, because it describes another answer.
+/// `body` is the exact length as the HTTP library parsed the answer. With a transfer coding, the library ignores the field
+/// when it reads (RFC 9112, section 6.3), but uses it when it writes, and would truncate the body or fail. Without a body,
+/// as after `HEAD`, a plain field stays, because it describes the answer to `GET`.
 pub fn settle(headers: &mut HeaderMap, body: Option<u64>) {
     let length = match body {
         Some(0) => stated(headers),
@@ -19,7 +18,7 @@ pub fn settle(headers: &mut HeaderMap, body: Option<u64>) {
     }
 }
 
-/// The length that the fields state, if they state one.
+/// Returns the length in the fields, if they agree on one.
 fn stated(headers: &HeaderMap) -> Option<u64> {
     if headers.contains_key(TRANSFER_ENCODING) {
         return None;

@@ -1,4 +1,4 @@
-//! What the relay and the mediator have in common.
+//! HTTP and TLS code that the relay and the built-in mediator share.
 #![forbid(unsafe_code)]
 
 pub mod client_hello;

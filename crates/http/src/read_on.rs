@@ -1,37 +1,40 @@
-//! Reads the rest of a connection that takes no more bytes.
+//! Reads the answer of a peer that no longer reads.
 //!
-//! A server may answer before it has read a request's body, and close: 413, 401 and redirects come like that. The
-//! write that fails then would end an HTTP library's connection before the answer has been read. Behind
-//! [`ReadOn`] such a write waits instead, and the end of what can be read ends the connection.
+//! A server may answer before it has read the body of a request, and close (as with 413, 401, and redirects). The failing
+//! write would then end the connection of the HTTP library before the answer is read. [`ReadOn`] makes such a write wait
+//! instead, and the end of the input ends the connection.
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A connection whose failed writes wait.
+/// A connection on which a failed write waits.
 #[derive(Debug)]
 pub struct ReadOn<T> {
     io: T,
-    /// A write has failed. Reading ends with the connection, so nobody waits forever.
-    is_deaf: bool,
+    /// A write has failed. The wait is not endless, because the input ends with the connection.
+    has_failed: bool,
 }
 
 impl<T> ReadOn<T> {
     /// Wraps `io`.
     pub fn new(io: T) -> Self {
-        Self { io, is_deaf: false }
+        Self {
+            io,
+            has_failed: false,
+        }
     }
 
-    /// The connection itself.
+    /// Returns the wrapped connection.
     pub fn into_inner(self) -> T {
         self.io
     }
 
-    fn patient(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn wait_on_error(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match written {
             Poll::Ready(Err(_)) => {
-                self.is_deaf = true;
+                self.has_failed = true;
                 Poll::Pending
             }
             Poll::Ready(Ok(_)) | Poll::Pending => written,
@@ -56,11 +59,11 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for ReadOn<T> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if this.is_deaf {
+        if this.has_failed {
             return Poll::Pending;
         }
         let written = Pin::new(&mut this.io).poll_write(cx, bytes);
-        this.patient(written)
+        this.wait_on_error(written)
     }
 
     fn poll_write_vectored(
@@ -69,11 +72,11 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for ReadOn<T> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if this.is_deaf {
+        if this.has_failed {
             return Poll::Pending;
         }
         let written = Pin::new(&mut this.io).poll_write_vectored(cx, slices);
-        this.patient(written)
+        this.wait_on_error(written)
     }
 
     fn is_write_vectored(&self) -> bool {

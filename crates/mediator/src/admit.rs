@@ -1,5 +1,4 @@
-//! The order in which every request is decided: list, addresses, durable intent. Only then is
-//! anything dialled.
+//! Decides every request in the same order: allow-list, addresses, durable intent. The mediator connects only after that.
 use std::net::SocketAddr;
 
 use http::Response;
@@ -10,18 +9,18 @@ use super::reply::{self, Payload, Refusal};
 use super::state::Mediator;
 use super::target::Destination;
 
-/// A request that may be carried out, and is on record.
+/// An allowed and recorded request.
 pub(super) struct Admitted {
-    /// Judged addresses, to be dialled and no other.
+    /// Judged addresses. The mediator connects to no others.
     pub(super) addresses: Vec<SocketAddr>,
-    /// The open action.
+    /// The intent of the action.
     pub(super) intent: Intent,
 }
 
-/// Decides about `to` and records the decision.
+/// Judges `to` and records the decision.
 ///
 /// # Errors
-/// The answer for the client, after the refusal is on record.
+/// The answer for the client if the request is denied, after the denial was recorded, or if a receipt cannot be written.
 pub(super) async fn admit(
     mediator: &Mediator,
     to: &Destination,
@@ -47,7 +46,7 @@ pub(super) async fn admit(
     }
 }
 
-/// Records a refusal and gives its page; without a receipt, the page of a failed one.
+/// Records a denial and returns its page. If the receipt cannot be written, returns the page for that.
 pub(super) fn refuse(mediator: &Mediator, facts: &Facts, refusal: &Refusal) -> Response<Payload> {
     match mediator.ledger.block(facts, refusal.layer, &refusal.text) {
         Ok(()) => refusal.page(),

@@ -1,4 +1,4 @@
-//! Bodies that are counted while they pass.
+//! Bodies of requests and answers. Counts their bytes as they pass.
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -19,26 +19,26 @@ use super::meter::Meter;
 use super::phase::Phases;
 use super::recorder::Intent;
 
-/// How long a client may pause in a body that nobody wants any more, and how long it may send it in all.
+/// Maximum pause of a client in a body that is discarded, and the total time for the body.
 const UNWANTED_PAUSE: Duration = Duration::from_secs(1);
 const UNWANTED: Duration = Duration::from_secs(5);
 
 type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A request's body.
+/// The body of a request.
 ///
-/// What is left of it when it is dropped is read and thrown away for a while: a connection that is closed with
+/// If it is dropped before its end, the rest is read and discarded for a limited time. A connection that is closed with
 /// unread bytes is reset, and the client would lose the answer.
 #[derive(Debug)]
 pub(super) struct RequestBody {
     inner: Option<Incoming>,
     phases: Phases,
-    /// Counts every frame as a movement.
+    /// Counts the bytes of every frame.
     meter: Option<Arc<Meter>>,
     is_whole: Arc<AtomicBool>,
 }
 
-/// Whether a request's body has been taken to its end.
+/// Whether the body of a request was read to its end.
 #[derive(Debug, Clone)]
 pub(super) struct Whole(Arc<AtomicBool>);
 
@@ -48,13 +48,13 @@ impl Whole {
     }
 }
 
-/// The outcome has been written, so no more of the body may be sent.
+/// The outcome was written, so the rest of the body must not be sent.
 #[derive(Debug, thiserror::Error)]
 #[error("the action has ended")]
 struct Over;
 
 impl RequestBody {
-    /// The body that is `inner`.
+    /// Wraps `inner`.
     pub(super) fn new(inner: Incoming, phases: Phases) -> Self {
         let is_whole = inner.is_end_stream();
         Self {
@@ -65,13 +65,13 @@ impl RequestBody {
         }
     }
 
-    /// The same, counted on `meter`.
+    /// Counts the body on `meter`.
     pub(super) fn counted(mut self, meter: Arc<Meter>) -> Self {
         self.meter = Some(meter);
         self
     }
 
-    /// Shows whether it has been taken to its end.
+    /// Returns a flag that becomes true at the end of the body.
     pub(super) fn whole(&self) -> Whole {
         Whole(Arc::clone(&self.is_whole))
     }
@@ -132,18 +132,18 @@ async fn throw_away(mut body: Incoming, phases: Phases) {
     }
 }
 
-/// The connection to an origin. Dropping it closes the connection, whatever is under way on it.
+/// The connection to an origin. Dropping it closes the connection, even during an exchange.
 #[derive(Debug)]
 pub(super) struct OriginTask(Option<AbortHandle>);
 
 impl OriginTask {
     /// Drives `connection` in the background.
     pub(super) fn spawn(connection: impl Future<Output: Send> + Send + 'static) -> Self {
-        // What goes wrong there is also told to whoever waits for the answer.
+        // The sender of a pending request receives an error of the connection too.
         Self(Some(tokio::spawn(connection).abort_handle()))
     }
 
-    /// Lets the connection end by itself: what was counted may still be on its way.
+    /// Lets the connection end by itself, because bytes that were counted may still be in its buffers.
     fn detach(mut self) {
         self.0 = None;
     }
@@ -157,8 +157,7 @@ impl Drop for OriginTask {
     }
 }
 
-/// An answer's body on its way to the client. Its end is the end of the action: an upload that goes on then is
-/// stopped.
+/// The body of an answer to the client. The action ends with it, so an upload that is not complete by then is stopped.
 pub(super) struct MeteredBody {
     inner: Incoming,
     meter: Arc<Meter>,
@@ -168,15 +167,15 @@ pub(super) struct MeteredBody {
     ending: Option<Ending>,
 }
 
-/// What the end of a body settles.
+/// The resources of an action, which end with the body.
 pub(super) struct Ending {
-    /// The action, which has the answer's status.
+    /// The intent, whose status is set.
     pub(super) intent: Intent,
-    /// Whether the request's body has been sent.
+    /// Whether the body of the request was sent.
     pub(super) upload: Option<Whole>,
-    /// The connection that it is sent on.
+    /// The connection to the origin.
     pub(super) origin: Option<OriginTask>,
-    /// Keeps the action counted as under way.
+    /// Counts the action as active.
     pub(super) active: Active,
 }
 
@@ -189,7 +188,7 @@ impl std::fmt::Debug for MeteredBody {
 }
 
 impl MeteredBody {
-    /// Passes `inner` on; cuts it after `most` bytes or when nothing came for `idle`.
+    /// Wraps `inner`. Cuts it after `most` bytes, or when nothing arrives for `idle`.
     pub(super) fn new(inner: Incoming, idle: Duration, most: Option<u64>, ending: Ending) -> Self {
         Self {
             inner,
@@ -229,7 +228,7 @@ impl MeteredBody {
 
     fn pass(&mut self, frame: Frame<Bytes>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let count = frame.data_ref().map_or(0, Bytes::len);
-        // The outcome is written at the end of this body, so the count is open.
+        // The outcome is written at the end of this body, so the count is still open and the result is not needed.
         self.meter.moved(count);
         let idle = self.idle;
         self.timer.as_mut().reset(Instant::now() + idle);
@@ -254,7 +253,8 @@ impl Body for MeteredBody {
         let this = self.get_mut();
         loop {
             return match Pin::new(&mut this.inner).poll_frame(context) {
-                // Not passed on. The HTTP library asks for nothing behind them, so the end is looked for here.
+                // Trailers are not passed on. The HTTP library does not poll again after them, so the loop continues to
+                // the end.
                 Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => continue,
                 Poll::Ready(Some(Ok(frame))) => this.pass(frame),
                 Poll::Ready(Some(Err(_))) => this.fail("response_read_error"),
@@ -281,8 +281,7 @@ impl Body for MeteredBody {
 
 impl Drop for MeteredBody {
     fn drop(&mut self) {
-        // A body of known length is let go once its last byte was taken, without being asked for
-        // its end.
+        // A body of known length is dropped after its last byte, without a poll for its end.
         if self.inner.is_end_stream() {
             self.complete();
         } else if let Some(ending) = self.ending.take() {

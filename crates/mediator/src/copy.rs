@@ -1,4 +1,4 @@
-//! Copies bytes both ways between two connections until both have said that they are done.
+//! Copies bytes between two connections until both sides have ended.
 use std::io;
 use std::time::Duration;
 
@@ -10,25 +10,25 @@ use tokio::time::sleep;
 use super::meter::Meter;
 use super::phase::Phases;
 
-/// What a first read gets; most exchanges are small.
+/// Initial size of a buffer. Most exchanges are small.
 const SMALL: usize = 8 << 10;
-/// What a busy direction grows to, where throughput stops rising.
+/// Maximum size of a buffer. A larger one does not increase the throughput.
 const LARGE: usize = 256 << 10;
-/// Reads that did not need the room, after which a buffer is given back.
+/// Number of small reads after which a buffer shrinks to its initial size.
 const QUIET_READS: u32 = 64;
 
-/// How long a copy may last.
+/// Time limits of a copy.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// Without a byte either way.
+    /// Maximum time without a byte in either direction.
     pub(super) idle: Duration,
-    /// In all, when there is a limit.
+    /// Maximum total time, if limited.
     pub(super) total: Option<Duration>,
 }
 
-/// Copies until both directions have ended, and gives the reason word of the outcome.
+/// Copies until both directions have ended, and returns the reason word of the outcome.
 ///
-/// The end of one direction is passed on and the other one goes on.
+/// The end of one direction is passed on, and the other direction continues.
 pub(super) async fn both_ways(
     client: &mut TcpStream,
     origin: &mut TcpStream,
@@ -60,7 +60,7 @@ async fn total(limit: Option<Duration>) {
     }
 }
 
-/// Writes all of `bytes`, and counts each piece as it leaves: what was cut in the middle has left in part.
+/// Writes all of `bytes`. Counts each piece as it is written, because a write that is cut has sent some of them.
 pub(super) async fn write(
     to: &mut (impl AsyncWrite + Unpin),
     mut bytes: &[u8],

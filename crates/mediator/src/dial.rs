@@ -1,4 +1,4 @@
-//! Connects to addresses that have been judged, and to no other.
+//! Connects to judged addresses.
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -6,15 +6,15 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
-/// For all addresses together.
+/// Total time for all addresses.
 const DIAL_LIMIT: Duration = Duration::from_secs(10);
-/// For one address, while others are left.
+/// Time for one address if others remain.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(3);
 
-/// Connects to the first address that answers.
+/// Connects to the first address that accepts.
 ///
 /// # Errors
-/// The last address's error.
+/// The error of the last address, or a timeout.
 pub(super) async fn dial(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     let end = Instant::now() + DIAL_LIMIT;
     let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "no address to dial");

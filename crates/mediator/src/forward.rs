@@ -1,4 +1,4 @@
-//! Absolute-form requests: `GET http://host/…`, sent on to the origin and streamed back.
+//! Absolute-form requests (`GET http://host/…`): sends them to the origin and streams the answer back.
 use std::sync::Arc;
 
 use egress_http::length;
@@ -23,7 +23,7 @@ use super::reply::{self, Payload, Refusal};
 use super::state::Mediator;
 use super::target::Destination;
 
-/// Longest URL that is sent on; it is repeated in two receipts.
+/// Maximum length of a URL, which is in two receipts.
 const MAX_URL: usize = 8 << 10;
 
 /// Answers an absolute-form request with the origin's answer.
@@ -110,7 +110,7 @@ pub(super) async fn forward(
     Response::from_parts(parts, Payload::Stream(Box::new(body)))
 }
 
-/// What is answered to everything that a policy without `forward_proxy` does not serve.
+/// Returns the denial of a policy without `forward_proxy`.
 pub(super) fn disabled() -> Refusal {
     Refusal::unserved(
         StatusCode::NOT_FOUND,
@@ -137,7 +137,7 @@ async fn exchange(
     tokio::select! {
         biased;
         answer = sender.send_request(outgoing) => match answer {
-            // Nobody asked for another protocol, and nobody would speak it.
+            // The request did not offer another protocol, and neither side would use it.
             Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => Err("fetch_failed"),
             Ok(answer) => Ok((answer, task)),
             Err(_failed) => Err("fetch_failed"),
@@ -146,7 +146,7 @@ async fn exchange(
     }
 }
 
-/// The request as the origin gets it.
+/// Returns the request in the form for the origin.
 fn outgoing(
     request: Request<RequestBody>,
     meter: &Arc<Meter>,
@@ -162,7 +162,7 @@ fn outgoing(
     Ok(Request::from_parts(parts, body.counted(Arc::clone(meter))))
 }
 
-/// Path and query alone. A URL without a path is asked for as `/` (RFC 9112, section 3.2.1).
+/// Returns path and query. A URL without a path becomes `/` (RFC 9112, section 3.2.1).
 pub(super) fn origin_form(uri: &Uri) -> Uri {
     let path = match uri.path() {
         "" => "/",

@@ -1,27 +1,27 @@
-//! Counts what is under way, and tells when nothing is.
+//! Counts activities, and waits until there are none.
 use tokio::sync::watch;
 
-/// A count that can be waited on.
+/// The number of activities.
 #[derive(Debug, Clone)]
 pub(super) struct Gauge {
     count: watch::Sender<usize>,
 }
 
-/// One thing under way; gone when dropped.
+/// One activity. It ends when this value is dropped.
 #[derive(Debug)]
 pub(super) struct Active {
     gauge: Gauge,
 }
 
 impl Gauge {
-    /// Nothing is under way.
+    /// Creates a gauge without activities.
     pub(super) fn new() -> Self {
         Self {
             count: watch::channel(0).0,
         }
     }
 
-    /// One more is under way.
+    /// Starts an activity.
     pub(super) fn enter(&self) -> Active {
         self.count
             .send_modify(|count| *count = count.saturating_add(1));
@@ -30,10 +30,10 @@ impl Gauge {
         }
     }
 
-    /// Ends when nothing is under way.
+    /// Completes when there are no activities.
     pub(super) async fn empty(&self) {
         let mut count = self.count.subscribe();
-        // The sender lives in `self`.
+        // An error is impossible, because `self` holds the sender.
         if count.wait_for(|count| *count == 0).await.is_err() {}
     }
 }

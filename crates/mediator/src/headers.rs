@@ -1,4 +1,4 @@
-//! Which header fields pass, and which belong to one hop.
+//! Removes header fields that must not be passed on.
 use http::header::{
     CONNECTION, EXPECT, HeaderMap, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
     TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
@@ -9,10 +9,9 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const AGENT: HeaderName = HeaderName::from_static("x-pipelock-agent");
 
-/// Removes what belongs to one hop, whatever the `Connection` header adds to the list, and
-/// everything that is addressed to a proxy.
+/// Removes hop-by-hop fields, including those that `Connection` names, and fields that are addressed to a proxy.
 ///
-/// `Content-Length` and the framing are the HTTP library's, which writes both anew.
+/// `Content-Length` and the framing are left to the HTTP library, which writes them again.
 pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
@@ -22,7 +21,7 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
         .filter_map(|name| name.trim().parse().ok())
         .collect();
     for name in named {
-        // Naming the length here would not change the message, only how it is read.
+        // If `Connection` names the length or the host, the message itself does not change, only how it is parsed.
         if name != http::header::CONTENT_LENGTH && name != http::header::HOST {
             headers.remove(name);
         }
@@ -45,14 +44,14 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
 /// The field in which the mediator marks its own answers for the relay.
 pub(super) const MARK: HeaderName = HeaderName::from_static("x-egress-mediator");
 
-/// Removes, from an origin's answer, what only the mediator itself may state.
+/// Removes the fields from an origin's answer that only the mediator may set.
 pub(super) fn remove_claims(headers: &mut HeaderMap) {
     headers.remove(MARK);
     remove_prefixed(headers, "x-pipelock-");
 }
 
-/// Removes, from a request on its way out, what tells of the client or is meant for Pipelock, and
-/// the expectation that this hop has met itself.
+/// Removes the fields from a request that describe the client or are meant for Pipelock, and `Expect`, which the mediator
+/// has already answered.
 pub(super) fn remove_private(headers: &mut HeaderMap) {
     for name in [VIA, FORWARDED_FOR, AGENT, EXPECT] {
         headers.remove(name);

@@ -1,4 +1,4 @@
-//! `/health`, as Pipelock answers it.
+//! Answers `/health` in Pipelock's format.
 use http::{Response, StatusCode};
 use serde::Serialize;
 
@@ -8,7 +8,7 @@ use super::state::Mediator;
 #[derive(Debug, Serialize)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "the members of Pipelock's answer, by their own names"
+    reason = "the members of Pipelock's answer"
 )]
 struct Health<'a> {
     status: &'a str,
@@ -24,7 +24,7 @@ struct Health<'a> {
     kill_switch_active: bool,
 }
 
-/// Answers that all is well, or 503 once receipts cannot be written.
+/// Returns 200, or 503 once receipts cannot be written.
 pub(super) fn answer(mediator: &Mediator) -> Response<Payload> {
     let healthy = mediator.ledger.failed().is_none();
     let health = Health {

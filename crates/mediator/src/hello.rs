@@ -1,4 +1,4 @@
-//! The first bytes of a tunnel: a TLS `ClientHello` for the host that was asked for, or nothing.
+//! Checks that the first bytes of a tunnel are a TLS `ClientHello` for the requested host.
 use std::time::Duration;
 
 use egress_http::client_hello::{Unread, receive};
@@ -6,16 +6,16 @@ use egress_policy::Host;
 use tokio::io::AsyncRead;
 use tokio::time::timeout;
 
-/// How long a client may take to say hello.
+/// Time for a client to send its `ClientHello`.
 const HELLO_LIMIT: Duration = Duration::from_secs(5);
 
-/// Reads until the hello is complete and judges its server name. On success `buffer` holds all
-/// bytes read, which go to the origin; before, it may hold bytes that came with the request.
+/// Reads until the hello is complete, and judges its server name. At the start, `buffer` may contain bytes that came with
+/// the request. On success, it contains all bytes that were read, which must be sent to the origin.
 ///
-/// An encrypted hello shows its outer name, which is then the one that counts.
+/// For an encrypted hello, the outer name is judged.
 ///
 /// # Errors
-/// The reason word of the outcome: `not_tls`, `sni_mismatch`, `client_silent`.
+/// The reason word of the outcome: `not_tls`, `sni_mismatch`, or `client_silent`.
 pub(super) async fn check(
     client: &mut (impl AsyncRead + Unpin),
     buffer: &mut Vec<u8>,

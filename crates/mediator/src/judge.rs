@@ -1,4 +1,4 @@
-//! The decision about a destination: the list first, then its addresses, all of them.
+//! Judges a destination: first its name by the allow-list, then all of its addresses.
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use super::reply::Refusal;
 use super::resolve::Resolve;
 use super::target::Destination;
 
-/// How long a lookup may take.
+/// Time for a lookup.
 const LOOKUP_LIMIT: Duration = Duration::from_secs(5);
 
-/// Judges the name alone, before anybody is asked for its address.
+/// Judges the name, before it is resolved.
 ///
 /// # Errors
-/// When it is not on the list.
+/// When the name is not on the allow-list.
 pub(super) fn name(policy: &Policy, to: &Destination) -> Result<(), Refusal> {
     if policy.allow.allows(&to.host) {
         return Ok(());
@@ -29,11 +29,11 @@ pub(super) fn name(policy: &Policy, to: &Destination) -> Result<(), Refusal> {
     ))
 }
 
-/// Finds the addresses of an allowed destination and judges each; one among several that must not be dialled
-/// refuses the name. `routes` are asked each time: the machine may have got an address.
+/// Resolves an allowed destination and judges each of its addresses. One denied address denies the name. The machine's own
+/// addresses are read from `routes` for each request, because they can change.
 ///
 /// # Errors
-/// When there is none, the lookup fails, or the guard refuses one.
+/// When the lookup fails or finds no address, or the policy's guard denies an address.
 pub(super) async fn addresses(
     policy: &Policy,
     resolver: &dyn Resolve,
@@ -59,7 +59,7 @@ pub(super) async fn addresses(
 
 fn guard(policy: &Policy, routes: &Routes, host: &Host, address: IpAddr) -> Result<(), Refusal> {
     let name = host.plain();
-    // What the kernel does not say might be the machine's own.
+    // If the kernel returns an error, the address could be the machine's own.
     let is_own = |address| routes.is_own(address).unwrap_or(true);
     let (layer, word, what) = match policy.guard.check(host, address, is_own) {
         Ok(()) => return Ok(()),

@@ -1,9 +1,9 @@
 //! The built-in mediator: a forward proxy with an allow-list and a signed receipt chain.
 //!
-//! A destination is judged by its name before the name is resolved, by all of its addresses before
-//! one is dialled, and a durable receipt says so before the first packet leaves. Refusals have
-//! their receipt before the client hears of them. When a receipt cannot be written, nobody is
-//! served any more. Deliberately absent: content scanning, redirects, caches, TLS of its own.
+//! The mediator judges a destination by its name before it resolves the name, and by all of its addresses before it connects
+//! to one. A durable receipt records the decision before the first packet leaves. The receipt of a denial is written before
+//! the client gets the answer. If a receipt cannot be written, no further request is served. The mediator does not scan
+//! content, follow redirects, cache, or terminate TLS.
 mod admit;
 mod body;
 mod copy;

@@ -1,13 +1,13 @@
-//! Counts bytes and tells how long nothing has moved.
+//! Counts bytes and measures idle time.
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-/// Marks the count of an action whose outcome has been written.
+/// Flag in the count of an action whose outcome was written.
 const ENDED: u64 = 1 << 63;
 
-/// Bytes of one action, both ways, and when the last one moved.
+/// The bytes of one action in both directions, and the time of the last one.
 #[derive(Debug)]
 pub(super) struct Meter {
     start: Instant,
@@ -17,7 +17,7 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    /// A meter that has just seen a movement.
+    /// Creates a meter whose idle time starts now.
     pub(super) fn new() -> Self {
         Self {
             start: Instant::now(),
@@ -26,8 +26,8 @@ impl Meter {
         }
     }
 
-    /// Counts bytes that moved, or are about to. When it returns `false` they must not move, because the outcome of
-    /// the action has been written.
+    /// Counts bytes before or after they move. If it returns false, the outcome of the action was written, and bytes that have
+    /// not moved yet must not move.
     pub(super) fn moved(&self, count: usize) -> bool {
         let count = u64::try_from(count).unwrap_or(u64::MAX);
         let before = self.bytes.fetch_add(count, Ordering::Relaxed);
@@ -36,12 +36,12 @@ impl Meter {
         before & ENDED == 0
     }
 
-    /// The final number of bytes: none may move any more.
+    /// Returns the final number of bytes. No more may move.
     pub(super) fn end(&self) -> u64 {
         self.bytes.fetch_or(ENDED, Ordering::Relaxed) & !ENDED
     }
 
-    /// Ends once nothing has moved for `limit`.
+    /// Completes when no byte has moved for `limit`.
     pub(super) async fn idle(&self, limit: Duration) {
         loop {
             let last = Duration::from_millis(self.last.load(Ordering::Relaxed));

@@ -1,43 +1,43 @@
-//! What the process is about: serving, letting things end, or ending them.
+//! The phases of the mediator process: serving, draining, and cutting.
 use tokio::sync::watch;
 
-/// The phases, in order.
+/// A phase. They are in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
     /// New connections and requests are served.
     Serving,
-    /// No new ones; what is under way may end.
+    /// Nothing new is served. Activities may finish.
     Draining,
-    /// What is still under way ends now.
+    /// All activities end now.
     Cut,
 }
 
-/// A view of the phase that tasks wait on.
+/// The current phase, on which tasks can wait.
 #[derive(Debug, Clone)]
 pub(super) struct Phases {
     receiver: watch::Receiver<Phase>,
 }
 
 impl Phases {
-    /// A phase to set, and a view of it.
+    /// Returns the sender of the phase, and its receiver.
     pub(super) fn new() -> (watch::Sender<Phase>, Self) {
         let (sender, receiver) = watch::channel(Phase::Serving);
         (sender, Self { receiver })
     }
 
-    /// Ends when draining has begun.
+    /// Completes when the mediator drains.
     pub(super) async fn draining(&self) {
         self.reached(Phase::Draining).await;
     }
 
-    /// Ends when everything must end.
+    /// Completes when all activities must end.
     pub(super) async fn cut(&self) {
         self.reached(Phase::Cut).await;
     }
 
     async fn reached(&self, phase: Phase) {
         let mut receiver = self.receiver.clone();
-        // A sender that is gone means that nobody waits for this task any more.
+        // An error means that the mediator was dropped, so this task must end too.
         if receiver.wait_for(|now| *now >= phase).await.is_err() {}
     }
 }

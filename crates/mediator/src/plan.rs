@@ -1,15 +1,15 @@
-//! What the supervisor hands to the built-in mediator's process.
+//! The plan that the process of the built-in mediator receives from the supervisor.
 use std::path::PathBuf;
 
 use egress_policy::redact::Key;
 pub use pipelock_receipts::record::Posture as PostureBinding;
 use serde::{Deserialize, Serialize};
 
-/// Everything the built-in mediator needs, handed over as JSON in an inherited memory file.
+/// The plan of the built-in mediator, as JSON in an inherited memory file.
 ///
-/// The process is `egress __mediator PLAN_FD CONTROL_FD`: it starts as root in the host's network
-/// namespace, reads the plan, drops to `uid`/`gid`, opens its session and then reports one
-/// [`Status`] on the control socket (`SOCK_SEQPACKET`, one JSON text a message).
+/// The process is `egress __mediator PLAN_FD CONTROL_FD`. It starts as root in the host's network namespace, reads the plan,
+/// drops to `uid`/`gid`, and opens its session. Then it reports one [`Status`] on the control socket (`SOCK_SEQPACKET`, one
+/// JSON text per message).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MediatorPlan {
@@ -17,39 +17,39 @@ pub struct MediatorPlan {
     pub uid: u32,
     /// Group id of `pipelock-host` for this run.
     pub gid: u32,
-    /// Number of the inherited, already listening TCP socket on host loopback.
+    /// Descriptor of the inherited TCP socket, which listens on the host's loopback.
     pub listener_fd: i32,
-    /// Runtime policy, the exact bytes of the packet's `policy.yaml`.
+    /// Runtime policy: the exact text of the packet's `policy.yaml`.
     pub policy_yaml: String,
     /// Seed of the receipt signing key, 64 hex digits.
     pub signing_seed_hex: String,
-    /// Directory for `evidence-<session>-0.jsonl`; exists, empty, owned by `uid`.
+    /// Directory for `evidence-<session>-0.jsonl`. It exists, is empty, and belongs to `uid`.
     pub evidence_dir: PathBuf,
     /// Recorder session: `proxy.run.` and 32 hex digits.
     pub recorder_session: String,
-    /// Run nonce, 32 hex digits, carried by every receipt.
+    /// Run nonce, 32 hex digits, which is in every receipt.
     pub run_nonce: String,
-    /// Actor of the receipts.
+    /// Actor in the receipts.
     pub agent_identity: String,
     /// Seconds between heartbeats.
     pub heartbeat_seconds: u64,
-    /// What the mediator marks its own answers with, 32 hex digits; only the relay knows it, too.
+    /// Mark of the mediator's own answers, 32 hex digits. It is a secret of the mediator and the relay.
     pub mark: String,
-    /// The key of the digests that stand for queries.
+    /// Key of the digests that replace queries.
     pub redaction_key: Key,
-    /// Posture capsule to bind into `session_open`, when there is one.
+    /// Posture capsule that `session_open` binds, if there is one.
     pub posture: Option<PostureBinding>,
 }
 
-/// What the mediator says on its control socket.
+/// Message of the mediator on its control socket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Status {
-    /// `session_open` is durable and the listener is served.
+    /// `session_open` is durable, and the mediator serves the listener.
     Ready,
-    /// It cannot start or cannot go on (a full disk, say); the process ends after this.
+    /// The mediator cannot start or continue, for example because the disk is full. The process exits after this message.
     Failed {
-        /// One sentence: what, where, what to do.
+        /// The error as one sentence.
         error: String,
     },
 }

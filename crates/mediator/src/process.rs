@@ -1,4 +1,4 @@
-//! The process `egress __mediator`: plan, privileges, session, service, end.
+//! The process `egress __mediator`: reads its plan, drops its privileges, opens its session, and serves.
 use std::future::Future;
 use std::io;
 use std::net::TcpListener as StdListener;
@@ -30,17 +30,17 @@ use super::state::{Capacity, Mediator, Secrets};
 use super::store::Directory;
 use crate::plan::{MediatorPlan, Status};
 
-/// The mediator's end of its control socket, which brings nothing but the end.
+/// The mediator's end of its control socket. It receives no message, only the end of the stream.
 type Control = Channel<Status, ()>;
 
-/// Threads that wait for lookups; the service itself has one.
+/// Maximum number of threads for lookups. The service itself uses one thread.
 const LOOKUP_THREADS: usize = 32;
 /// Exit status after a stop with a complete session.
 const ENDED: u8 = 0;
-/// Exit status after anything else; the reason went out on the control socket.
+/// Exit status after an error, which was sent on the control socket.
 const FAILED: u8 = 1;
 
-/// Why the process cannot start or go on.
+/// Why the process cannot start or continue.
 #[derive(Debug, Error)]
 enum ProcessError {
     #[error("cannot read the mediator's plan: {0}")]
@@ -57,11 +57,11 @@ enum ProcessError {
     Key(#[from] KeyError),
     #[error("cannot use the mark of the mediator's answers: it is not a header value")]
     Mark,
-    #[error("cannot ask for the machine's own addresses: {0}")]
+    #[error("cannot read the machine's own addresses: {0}")]
     Routes(io::Error),
     #[error("cannot start the mediator's event loop: {0}")]
     Runtime(io::Error),
-    #[error("cannot draw random numbers: {0}")]
+    #[error("cannot get random numbers: {0}")]
     Random(getrandom::Error),
     #[error("cannot watch for the supervisor's stop: {0}")]
     Control(io::Error),
@@ -69,7 +69,7 @@ enum ProcessError {
     Evidence(#[from] EvidenceError),
 }
 
-/// Runs the process, from the plan to the exit status.
+/// Runs the process and returns its exit status.
 pub fn main(plan_fd: RawFd, control_fd: RawFd) -> u8 {
     let Ok(control) = Control::inherited(control_fd) else {
         return FAILED;
@@ -80,7 +80,7 @@ pub fn main(plan_fd: RawFd, control_fd: RawFd) -> u8 {
             let status = Status::Failed {
                 error: error.to_string(),
             };
-            // A supervisor that is gone needs no answer.
+            // If the supervisor has ended, nothing receives the error.
             drop(control.send(&status));
             FAILED
         }
@@ -95,7 +95,7 @@ fn run(plan_fd: RawFd, control: &Control) -> Result<(), ProcessError> {
     privileges::drop_to(plan.uid, plan.gid, parent).map_err(ProcessError::Privileges)?;
     let runtime = runtime().map_err(ProcessError::Runtime)?;
     let result = runtime.block_on(session(plan, StdListener::from(listener), control));
-    // A lookup that hangs must not hold the end up.
+    // A lookup that hangs must not delay the exit.
     runtime.shutdown_background();
     result
 }
@@ -154,16 +154,16 @@ fn session_config(
     })
 }
 
-/// Ends at SIGTERM, or when the supervisor closes or shuts down its end of the control socket.
+/// Completes at SIGTERM, or when the supervisor closes or shuts down its end of the control socket.
 fn stop(control: &Control) -> io::Result<impl Future<Output = ()> + use<>> {
     let mut terminate = signal(SignalKind::terminate())?;
-    // A key on the terminal goes to all processes of the run. The supervisor decides what it means;
-    // once caught here, these end nothing.
+    // The terminal sends these signals to all processes of the run, but only the supervisor acts on them. They are caught
+    // here so that they do not end this process.
     let ignored = (
         signal(SignalKind::interrupt())?,
         signal(SignalKind::hangup())?,
     );
-    // The types of sockets that keep messages apart are read in the same way.
+    // The type is for datagrams, but a SOCK_SEQPACKET socket supports the same calls.
     let control = StdUnixDatagram::from(control.as_fd().try_clone_to_owned()?);
     control.set_nonblocking(true)?;
     let control = UnixDatagram::from_std(control)?;
@@ -176,7 +176,7 @@ fn stop(control: &Control) -> io::Result<impl Future<Output = ()> + use<>> {
     })
 }
 
-/// Ends at the end of the stream. What the supervisor might say before does not count.
+/// Completes at the end of the stream. Ignores messages before it.
 async fn closed(control: &UnixDatagram) {
     let mut buffer = [0; 64];
     while let Ok(1..) = control.recv(&mut buffer).await {}
@@ -189,7 +189,7 @@ fn runtime() -> io::Result<Runtime> {
         .build()
 }
 
-/// A tunnel takes two descriptors, and the soft limit is often 1,024.
+/// Raises the limit of open descriptors, because a tunnel uses two of them and the soft limit is often 1,024.
 fn raise_descriptor_limit() -> io::Result<()> {
     let (_soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;

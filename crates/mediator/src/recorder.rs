@@ -1,11 +1,9 @@
-//! The io around the receipt recorder: appends its lines, makes them durable, and stops everything
-//! when it cannot.
+//! The I/O of the receipt recorder: appends its lines, makes them durable, and stops the service when that fails.
 //!
-//! Lines are appended under one lock, in the order in which they were signed. A thread of its own
-//! calls `fdatasync`; every intent that was appended before a call began is durable when it
-//! ends, so requests that arrive together wait for one call together. Each intent gets an outcome:
-//! [`Intent`] writes one when it is dropped. The first failure is final: the chain of the process
-//! cannot go on past a line that was signed and not written.
+//! Lines are appended under one lock, in the order in which they were signed. A separate thread calls `fdatasync`. Every
+//! intent that was appended before a call is durable after it, so requests that arrive together share one call. Each intent
+//! gets an outcome, because [`Intent`] writes one when it is dropped. The first failure is final, because the chain cannot
+//! continue after a line that was signed and not written.
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -23,21 +21,21 @@ use uuid::Uuid;
 use super::meter::Meter;
 use super::store::{EvidenceFile, Store};
 
-/// Why evidence cannot be written. Nothing may be served any more.
+/// Why evidence cannot be written. No further request may be served.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("the evidence cannot be written: {cause}")]
 pub struct EvidenceError {
     cause: String,
 }
 
-/// What a receipt says about a request, whatever is decided.
+/// The facts about a request that its receipt contains, independent of the decision.
 #[derive(Debug, Clone)]
 pub struct Facts {
-    /// The way it came.
+    /// Transport of the request.
     pub transport: Transport,
-    /// What it does.
+    /// Kind of the action.
     pub action_type: ActionType,
-    /// HTTP method, `CONNECT` or `WS`.
+    /// HTTP method, `CONNECT`, or `WS`.
     pub method: String,
     /// URL of the destination.
     pub target: String,
@@ -45,7 +43,7 @@ pub struct Facts {
     pub request_id: String,
 }
 
-/// Writer of the session's evidence, shared by all connections.
+/// Writer of the session's evidence, which all connections share.
 pub struct Ledger {
     state: Mutex<State>,
     store: Box<dyn Store>,
@@ -59,13 +57,13 @@ struct State {
     recorder: Option<Recorder>,
     session: String,
     file: Arc<dyn EvidenceFile>,
-    /// First entry of the current file.
+    /// Sequence number of the first entry in the current file.
     file_start: u64,
-    /// Appends so far.
+    /// Number of appends so far.
     appended: u64,
 }
 
-/// How far the disk is, or why it will not get further.
+/// Number of durable appends, or the final error.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Progress {
     durable: u64,
@@ -78,10 +76,10 @@ struct SyncThread {
 }
 
 impl Ledger {
-    /// Makes the first evidence file and writes `session_open`, durably.
+    /// Creates the first evidence file and writes `session_open` durably.
     ///
     /// # Errors
-    /// When the file cannot be made or written, or the session's texts are refused.
+    /// When the file cannot be created or written, or the recorder rejects the session's texts.
     pub fn open(
         store: Box<dyn Store>,
         key: SigningKey,
@@ -139,10 +137,10 @@ impl Ledger {
         Ok(())
     }
 
-    /// Records, durably, that an action is about to happen.
+    /// Records durably that an action will happen.
     ///
     /// # Errors
-    /// When the receipt could not be made durable; the action must not happen then.
+    /// When the receipt cannot be made durable. The action must not happen then.
     pub async fn intent(self: &Arc<Self>, facts: Facts) -> Result<Intent, EvidenceError> {
         let action_id = new_id();
         let mine = self.append(|recorder, time| {
@@ -168,10 +166,10 @@ impl Ledger {
         }
     }
 
-    /// Records that a request was refused.
+    /// Records that a request was denied.
     ///
     /// # Errors
-    /// When the receipt could not be written.
+    /// When the receipt cannot be written.
     pub fn block(&self, facts: &Facts, layer: &str, pattern: &str) -> Result<(), EvidenceError> {
         let action = Action {
             action_id: &new_id(),
@@ -189,10 +187,10 @@ impl Ledger {
         Ok(())
     }
 
-    /// Records that the session lives.
+    /// Records that the session is alive.
     ///
     /// # Errors
-    /// When the receipt could not be written.
+    /// When the receipt cannot be written.
     pub fn heartbeat(&self) -> Result<(), EvidenceError> {
         self.append(|recorder, time| {
             let id = new_id();
@@ -202,17 +200,17 @@ impl Ledger {
         Ok(())
     }
 
-    /// Marks intents that end from now on as ended by the stop.
+    /// Records intents that end from now on as ended by the stop.
     pub fn stopping(&self) {
         self.stopping.store(true, Ordering::Relaxed);
     }
 
-    /// Why evidence cannot be written any more, once that is so.
+    /// Returns the final error, if evidence can no longer be written.
     pub fn failed(&self) -> Option<EvidenceError> {
         self.progress.borrow().failed.clone()
     }
 
-    /// Waits until evidence cannot be written any more.
+    /// Waits until evidence can no longer be written, and returns the error.
     pub async fn failure(&self) -> EvidenceError {
         let mut progress = self.progress.subscribe();
         loop {
@@ -226,15 +224,15 @@ impl Ledger {
         }
     }
 
-    /// Closes the session, durably. What is recorded afterwards is an error.
+    /// Closes the session durably. Nothing can be recorded after that.
     ///
     /// # Errors
-    /// When an earlier receipt or one of the last lines could not be written.
+    /// When an earlier receipt or one of the last lines cannot be written.
     pub fn close(&self, reason: &str) -> Result<Closed, EvidenceError> {
         let thread = lock(&self.sync_thread).take();
         if let Some(SyncThread { wake, handle }) = thread {
             drop(wake);
-            // The thread only ends; a panic in it would have been reported as a missing sync.
+            // A panic in the thread is reported as a missing sync, so the result of the join is not needed.
             drop(handle.join());
         }
         let mut state = lock(&self.state);
@@ -262,7 +260,7 @@ impl Ledger {
         result.inspect_err(|error| self.fail(error.clone()))
     }
 
-    /// Signs and appends; gives the number of the append.
+    /// Signs and appends lines. Returns the number of the append.
     fn append(
         &self,
         sign: impl FnOnce(&mut Recorder, &str) -> Result<Vec<u8>, RecorderError>,
@@ -288,8 +286,8 @@ impl Ledger {
             .max_entries_per_file
             .is_some_and(|most| in_file >= most)
         {
-            // Rare, so the wait for the disk is taken here: the old file is complete before the
-            // new one begins.
+            // The old file must be complete before the new one starts. Waiting for the disk here is acceptable, because it
+            // is rare.
             state.file.sync()?;
             let name = file_name(&state.session, next_seq);
             state.file = self.store.create(&name)?;
@@ -306,7 +304,7 @@ impl Ledger {
             .as_ref()
             .is_none_or(|thread| thread.wake.send(()).is_err());
         if gone {
-            self.fail(failure("the thread that syncs the file is gone"));
+            self.fail(failure("the thread that syncs the file has ended"));
         }
     }
 
@@ -330,10 +328,10 @@ impl Ledger {
     }
 }
 
-/// An action that was announced and has not ended.
+/// A recorded action that has not ended.
 ///
-/// Its bytes are counted in its own meter, so the outcome has all of them however the action ends. Dropped without
-/// [`Intent::finish`] it records `aborted`, or `shutdown` during a stop.
+/// Its meter counts its bytes, so that the outcome includes all of them however the action ends. If it is dropped without
+/// [`Intent::finish`], it records `aborted`, or `shutdown` during a stop.
 pub struct Intent {
     ledger: Option<Arc<Ledger>>,
     action_id: String,
@@ -343,28 +341,28 @@ pub struct Intent {
 }
 
 impl Intent {
-    /// What counts the action's bytes.
+    /// Returns the meter that counts the action's bytes.
     pub(super) fn meter(&self) -> Arc<Meter> {
         Arc::clone(&self.meter)
     }
 
-    /// Sets the status of the answer, which the outcome has from now on.
+    /// Sets the status of the answer for the outcome.
     pub(super) fn status(&mut self, status: u16) {
         self.status = status;
     }
 
-    /// Records how the action ended.
+    /// Records the outcome with a status and a reason.
     pub fn finish(mut self, status: u16, reason: &str) {
         self.status = status;
         self.end(reason);
     }
 
-    /// Records how an action ended that has its status.
+    /// Records the outcome of an action whose status is already set.
     pub(super) fn finish_as(mut self, reason: &str) {
         self.end(reason);
     }
 
-    /// Records that the action was broken off: for `reason`, or by the stop that is under way.
+    /// Records that the action was aborted for `reason`, or by the stop if there is one.
     pub fn break_off(mut self, reason: &str) {
         let reason = self.stop_or(reason);
         self.end(reason);
@@ -385,9 +383,9 @@ impl Intent {
         let (status, bytes) = (self.status, self.meter.end());
         let pattern = format!("status={status} bytes={bytes} reason={reason}");
         let action = allow(&self.facts, &self.action_id, Phase::Outcome, &pattern);
-        // Nothing waits for an outcome to be durable, so it asks for no sync: that would only be in
-        // the way of the next intent's. A failure is kept by the ledger, which stops the service;
-        // the intent stays open in the evidence, and readers see that.
+        // Nothing waits for a durable outcome, so no sync is requested, which would delay that of the next intent. If the
+        // append fails, the ledger keeps the error and stops the service. The intent then stays open in the evidence, where
+        // a reader finds it.
         drop(ledger.append(|recorder, time| recorder.action(&action, time)));
     }
 }
@@ -420,7 +418,7 @@ fn allow<'a>(facts: &'a Facts, action_id: &'a str, phase: Phase, pattern: &'a st
 
 fn sync_loop(woken: &Receiver<()>, sync: impl Fn()) {
     while woken.recv().is_ok() {
-        // Whoever asked until now is served by the one call that follows.
+        // The next call serves all requests until now.
         while woken.try_recv().is_ok() {}
         sync();
     }

@@ -1,4 +1,4 @@
-//! Answers that the mediator itself gives.
+//! The mediator's own answers.
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -11,14 +11,14 @@ use hyper::body::{Body, Frame, SizeHint};
 use super::body::MeteredBody;
 use super::target::TargetError;
 
-/// Body of an answer: a text of the mediator's, or the origin's bytes as they arrive.
+/// Body of an answer.
 #[derive(Debug)]
 pub(super) enum Payload {
-    /// Held in full.
+    /// A text of the mediator.
     Text(Full<Bytes>),
-    /// Streamed from the origin.
+    /// The origin's bytes as they arrive.
     Stream(Box<MeteredBody>),
-    /// Nothing: the origin has agreed to another protocol.
+    /// No body, because the connection switches to another protocol.
     Switched,
 }
 
@@ -56,21 +56,21 @@ impl Body for Payload {
     }
 }
 
-/// A refusal: what the client is told and, when it is a decision, what the receipt says.
+/// A denial: the answer to the client and the content of the receipt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Refusal {
     /// HTTP status.
     pub(super) status: StatusCode,
-    /// The rule group that decided.
+    /// Group of rules that denied the request.
     pub(super) layer: &'static str,
-    /// Stable reason word, for the block page's header.
+    /// Stable reason word for a header field of the block page.
     pub(super) reason: &'static str,
-    /// One line for people, also the receipt's pattern.
+    /// One line of text, which is also the pattern in the receipt.
     pub(super) text: String,
 }
 
 impl Refusal {
-    /// A decision of the policy: 403.
+    /// Creates a denial by the policy, with status 403.
     pub(super) fn forbidden(layer: &'static str, reason: &'static str, text: String) -> Self {
         Self {
             status: StatusCode::FORBIDDEN,
@@ -80,7 +80,7 @@ impl Refusal {
         }
     }
 
-    /// A request that no policy could allow, answered with `status`.
+    /// Creates a denial that does not depend on the policy, with `status`.
     pub(super) fn unserved(
         status: StatusCode,
         layer: &'static str,
@@ -95,13 +95,13 @@ impl Refusal {
         }
     }
 
-    /// A destination that is none.
+    /// Creates the denial of a malformed destination.
     pub(super) fn malformed(error: TargetError) -> Self {
         let text = error.to_string();
         Self::unserved(StatusCode::BAD_REQUEST, "target", "malformed_target", text)
     }
 
-    /// The block page.
+    /// Returns the block page.
     pub(super) fn page(&self) -> Response<Payload> {
         let mut response = text(self.status, &format!("blocked: {}\n", self.text));
         let headers = response.headers_mut();
@@ -114,7 +114,7 @@ impl Refusal {
 const BLOCK_REASON: HeaderName = HeaderName::from_static("x-pipelock-block-reason");
 const BLOCK_LAYER: HeaderName = HeaderName::from_static("x-pipelock-block-reason-layer");
 
-/// The page for everybody once a receipt could not be written.
+/// Returns the page for all requests after a receipt could not be written.
 pub(super) fn emission_failed() -> Response<Payload> {
     Refusal::forbidden(
         "receipt_emission",
@@ -124,17 +124,17 @@ pub(super) fn emission_failed() -> Response<Payload> {
     .page()
 }
 
-/// A plain text answer.
+/// Returns a plain text answer.
 pub(super) fn text(status: StatusCode, body: &str) -> Response<Payload> {
     with_type(status, "text/plain; charset=utf-8", body)
 }
 
-/// A JSON answer.
+/// Returns a JSON answer.
 pub(super) fn json(status: StatusCode, body: &str) -> Response<Payload> {
     with_type(status, "application/json", body)
 }
 
-/// An answer without a body.
+/// Returns an answer without a body.
 pub(super) fn empty(status: StatusCode) -> Response<Payload> {
     let mut response = Response::new(Payload::Text(Full::new(Bytes::new())));
     *response.status_mut() = status;

@@ -1,19 +1,19 @@
-//! Names to addresses.
+//! Resolves names to addresses.
 use std::future::Future;
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
 
-/// A lookup under way.
+/// The future of a lookup.
 pub type Lookup<'a> = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send + 'a>>;
 
-/// Finds all addresses of a name that has been allowed.
+/// Resolves an allowed name to all of its addresses.
 pub trait Resolve: Send + Sync {
-    /// Starts a lookup of `name`.
+    /// Looks up `name`.
     fn resolve<'a>(&'a self, name: &'a str) -> Lookup<'a>;
 }
 
-/// The machine's own resolver, as every program on it sees names.
+/// The resolver of the machine, as every program on it uses it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemResolver;
 
@@ -38,8 +38,8 @@ async fn look_up(name: &str) -> io::Result<Vec<IpAddr>> {
     Ok(found.map(|address| address.ip()).collect())
 }
 
-/// The same where the resolver is musl's, which heeds no `LOCALDOMAIN`: a final dot keeps it from making
-/// another name of this one with the machine's search domains, and from the machine's own names as well.
+/// The lookup with musl, whose resolver ignores `LOCALDOMAIN`. A trailing dot keeps it from adding the machine's search
+/// domains, but also from using `/etc/hosts`, which is therefore read here.
 #[cfg(target_env = "musl")]
 async fn look_up(name: &str) -> io::Result<Vec<IpAddr>> {
     if let Ok(address) = name.parse() {
@@ -55,7 +55,7 @@ async fn look_up(name: &str) -> io::Result<Vec<IpAddr>> {
     Ok(found.map(|address| address.ip()).collect())
 }
 
-/// Addresses of a name in a file like `/etc/hosts` (hosts(5)).
+/// Returns the addresses of a name in a file like `/etc/hosts` (hosts(5)).
 #[cfg(any(test, target_env = "musl"))]
 fn in_hosts(text: &str, name: &str) -> Vec<IpAddr> {
     let name = name.trim_end_matches('.');

@@ -1,4 +1,4 @@
-//! Accepts connections, hands their requests out, and ends in order.
+//! Accepts connections, dispatches their requests, and shuts down.
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
@@ -28,21 +28,21 @@ use super::state::Mediator;
 use super::target::url_parameter;
 use super::{admit, forward, health, tunnel, websocket};
 
-/// Longest request head: 64 KiB of fields and 64 KiB of target, so that the HTTP library refuses, without a receipt,
-/// nothing that the relay lets through.
+/// Maximum length of a request head: 64 KiB of fields and 64 KiB of target. The HTTP library rejects a longer head without a
+/// receipt, so the limit must exceed that of the relay.
 const MAX_HEAD: usize = 132 << 10;
-/// Most header fields of a request.
+/// Maximum number of header fields of a request.
 const MAX_HEADERS: usize = 128;
-/// Until a head is complete; also how long a connection is kept between requests.
+/// Time until a head is complete. A connection is kept this long between requests.
 const HEAD_LIMIT: Duration = Duration::from_mins(1);
-/// Until the last refusals have left, after a failure.
+/// Time to send the last denials after a failure.
 const FAREWELL: Duration = Duration::from_millis(200);
 
 impl Mediator {
-    /// Serves until `stop` ends, lets what is under way end, and closes the session.
+    /// Serves until `stop` completes, waits for activities to end, and closes the session.
     ///
     /// # Errors
-    /// When a receipt could not be written: serving has ended at once then.
+    /// When a receipt cannot be written. The mediator then stops serving at once.
     pub async fn serve(
         self: Arc<Self>,
         listener: TcpListener,
@@ -63,7 +63,7 @@ impl Mediator {
         self.ledger.close("graceful_shutdown")
     }
 
-    /// Serves until `stop` ends or a receipt cannot be written; the listener is closed then.
+    /// Serves until `stop` completes or a receipt cannot be written, and then closes the listener.
     async fn until_stopped(
         self: Arc<Self>,
         listener: TcpListener,
@@ -79,7 +79,7 @@ impl Mediator {
         tokio::select! {
             biased;
             error = failed => {
-                // Those who are waiting are told, and those who come meanwhile.
+                // Waiting and new requests are denied for a short time.
                 drop(timeout(FAREWELL, accepting).await);
                 Some(error)
             }
@@ -93,7 +93,7 @@ impl Mediator {
         self.gauge.empty().await;
     }
 
-    /// Writes heartbeats; ends only when one cannot be written.
+    /// Writes heartbeats until one cannot be written, and returns the error.
     async fn beat(&self) -> EvidenceError {
         let mut ticks = interval_at(Instant::now() + self.heartbeat, self.heartbeat);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -105,7 +105,7 @@ impl Mediator {
         }
     }
 
-    /// Accepts for ever.
+    /// Accepts connections until the future is dropped.
     async fn accept(self: Arc<Self>, listener: TcpListener) {
         loop {
             let Ok(permit) = Arc::clone(&self.connections).acquire_owned().await else {
@@ -120,7 +120,7 @@ impl Mediator {
                         drop(active);
                     });
                 }
-                // A peer that is gone already, or no descriptor left: the next one may do better.
+                // The peer has already closed, or no descriptor is free. The next accept may succeed.
                 Err(_lost) => sleep(Duration::from_millis(20)).await,
             }
         }
@@ -163,7 +163,7 @@ impl Mediator {
         drop(permit);
     }
 
-    /// Answers a request, and marks the answer if it is the mediator's own.
+    /// Answers a request, and adds the mark if the answer is the mediator's own.
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Payload> {
         let mark = self.secrets.mark.clone();
         let phases = self.phases.clone();
@@ -191,7 +191,7 @@ impl Mediator {
         if request.uri().scheme().is_some() {
             return forward::forward(self, request).await;
         }
-        // Taken literally: no escape, no second slash, no dot segment leads to a path.
+        // Paths are compared literally, so an escape, a second slash, or a dot segment matches none of them.
         match request.uri().path() {
             "/health" if request.uri().authority().is_none() => health::answer(&self),
             "/ws" if request.uri().query().is_some() => websocket::open(self, request).await,
@@ -200,7 +200,7 @@ impl Mediator {
         }
     }
 
-    /// Refuses Pipelock's `/fetch`, which would be a client in the mediator's own name.
+    /// Denies Pipelock's `/fetch`, for which the mediator would have to be an HTTP client itself.
     fn fetch(&self, request: &Request<RequestBody>) -> Response<Payload> {
         let not_found = StatusCode::NOT_FOUND;
         let Some(Ok(url)) = request.uri().path_and_query().map(url_parameter) else {
@@ -220,21 +220,21 @@ impl Mediator {
 }
 
 async fn ended<T>(connection: impl Future<Output = Result<T, hyper::Error>>) {
-    // A client that breaks off is its own affair; what it had asked for has its receipts.
+    // An error of the connection is ignored, because its requests have their receipts.
     drop(connection.await);
 }
 
-/// What the HTTP library lets through and two readers would read in two ways. It has itself
-/// refused, or settled for one meaning, what concerns lengths.
+/// Returns the error of an ambiguous request that the HTTP library accepts. The library itself rejects or resolves ambiguous
+/// lengths.
 fn framing_fault<B>(request: &Request<B>) -> Option<&'static str> {
     let hosts = request.headers().get_all(HOST).iter().count();
     (hosts > 1).then_some("more than one Host header\n")
 }
 
-/// Takes over a listener that was made elsewhere.
+/// Registers an inherited listener with the runtime.
 ///
 /// # Errors
-/// When it is not a listening TCP socket.
+/// When the listener cannot be made non-blocking or registered.
 pub(super) fn adopt(listener: std::net::TcpListener) -> io::Result<TcpListener> {
     listener.set_nonblocking(true)?;
     TcpListener::from_std(listener)

@@ -1,4 +1,4 @@
-//! What every request is answered with: the policy, the ledger, and what is under way.
+//! State that all requests share: the policy, the ledger, and the activities.
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,14 +15,14 @@ use super::phase::{Phase, Phases};
 use super::recorder::Ledger;
 use super::resolve::Resolve;
 
-/// How much is served at a time.
+/// Limits of the mediator.
 #[derive(Debug, Clone, Copy)]
 pub struct Capacity {
-    /// Connections; more wait in the listener's queue.
+    /// Maximum number of connections at a time. More wait in the listen backlog.
     pub connections: usize,
-    /// Tunnels; one more is answered 503.
+    /// Maximum number of tunnels at a time. One more is answered with 503.
     pub tunnels: usize,
-    /// What is under way at a stop may take this long to end.
+    /// Time that activities have to end at a stop.
     pub drain: Duration,
 }
 
@@ -36,16 +36,16 @@ impl Default for Capacity {
     }
 }
 
-/// What only the mediator and the relay of a run know.
+/// Secrets of one run, which only the mediator and the relay have.
 #[derive(Debug, Clone)]
 pub struct Secrets {
-    /// Stands in every answer that the mediator gives itself, and in no origin's.
+    /// Mark of the mediator's own answers. Answers of origins never have it.
     pub mark: HeaderValue,
-    /// The key of the digests that stand for queries.
+    /// Key of the digests that replace queries.
     pub redaction_key: Key,
 }
 
-/// Everything that requests are answered with.
+/// State that all requests share.
 pub struct Mediator {
     pub(super) policy: Policy,
     pub(super) ledger: Arc<Ledger>,
@@ -65,7 +65,7 @@ pub struct Mediator {
 }
 
 impl Mediator {
-    /// A mediator that has not served anybody yet.
+    /// Creates a mediator, which serves nothing yet.
     pub fn new(
         policy: Policy,
         ledger: Arc<Ledger>,

@@ -1,4 +1,4 @@
-//! Where evidence lines go: files that grow by whole lines or not at all.
+//! Stores evidence lines in files that contain only whole lines.
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -6,38 +6,38 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// One evidence file that is being written.
+/// An open evidence file.
 pub trait EvidenceFile: Send + Sync {
     /// Appends whole lines.
     ///
     /// # Errors
-    /// When they could not be written; then none of their bytes stays in the file.
+    /// When the lines cannot be written. None of their bytes stays in the file then.
     fn append(&self, lines: &[u8]) -> io::Result<()>;
 
-    /// Waits until everything appended so far is on the disk.
+    /// Waits until all appended lines are on disk.
     ///
     /// # Errors
-    /// When the disk refuses; what was appended since the last success may be lost.
+    /// When the disk reports an error. Lines that were appended since the last successful call may be lost.
     fn sync(&self) -> io::Result<()>;
 }
 
-/// A place that evidence files are made in.
+/// Creates evidence files.
 pub trait Store: Send + Sync {
-    /// Makes the file `name`, which must not exist.
+    /// Creates the file `name`, which must not exist.
     ///
     /// # Errors
-    /// When it exists or cannot be made.
+    /// When the file exists or cannot be created.
     fn create(&self, name: &str) -> io::Result<Arc<dyn EvidenceFile>>;
 }
 
-/// A directory: files of mode 0600, never an existing one, never through a link.
+/// A store in a directory. It creates files with mode 0600, and does not use existing files or follow links.
 #[derive(Debug, Clone)]
 pub struct Directory {
     path: PathBuf,
 }
 
 impl Directory {
-    /// The directory at `path`.
+    /// Creates a store in the directory at `path`.
     pub fn new(path: PathBuf) -> Self {
         Self { path }
     }
@@ -51,7 +51,7 @@ impl Store for Directory {
             .mode(0o600)
             .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
             .open(self.path.join(name))?;
-        // The name must survive as well as the bytes.
+        // The directory entry must be durable as well as the bytes.
         File::open(&self.path)?.sync_all()?;
         Ok(Arc::new(DiskFile {
             file,
@@ -70,12 +70,12 @@ impl EvidenceFile for DiskFile {
     fn append(&self, lines: &[u8]) -> io::Result<()> {
         let length = self.length.load(Ordering::Relaxed);
         if let Err(error) = (&self.file).write_all(lines) {
-            // A torn last line would make every reader reject the whole file.
+            // Every reader would reject a file with an incomplete last line.
             return Err(match self.file.set_len(length) {
                 Ok(()) => error,
                 Err(torn) => io::Error::new(
                     error.kind(),
-                    format!("{error}; the torn line could not be cut off: {torn}"),
+                    format!("{error}; cannot remove the incomplete last line: {torn}"),
                 ),
             });
         }

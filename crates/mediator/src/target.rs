@@ -1,4 +1,4 @@
-//! Where a request wants to go, in the one spelling that is judged, dialled and recorded.
+//! The destination of a request, in the spelling that is judged, connected to, and recorded.
 use std::fmt;
 
 use egress_policy::Host;
@@ -10,25 +10,25 @@ use thiserror::Error;
 /// A host and a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Destination {
-    /// The host.
+    /// Host name or address.
     pub(super) host: Host,
-    /// The port, never 0.
+    /// Port, never 0.
     pub(super) port: u16,
 }
 
-/// Why a target is not one.
+/// Why a target is malformed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(super) enum TargetError {
     /// The request line has no authority, or an empty one.
     #[error("the request names no host")]
     NoAuthority,
-    /// `user@host`.
+    /// User information, as in `user@host`.
     #[error("the request has user information in its target")]
     UserInfo,
-    /// A port that is no number from 1 to 65535.
+    /// A port that is not a number from 1 to 65535.
     #[error("the port is not a number from 1 to 65535")]
     Port,
-    /// A spelling that no host has.
+    /// A malformed host.
     #[error(transparent)]
     Host(#[from] HostError),
     /// A `/ws` request without exactly one well-formed `url`.
@@ -37,10 +37,10 @@ pub(super) enum TargetError {
 }
 
 impl Destination {
-    /// Reads `host` or `host:port`.
+    /// Parses `host` or `host:port`.
     ///
     /// # Errors
-    /// For user information, odd hosts and ports.
+    /// When the text contains user information, no host, or a malformed host or port.
     pub(super) fn parse(authority: &str, default_port: u16) -> Result<Self, TargetError> {
         if authority.contains('@') {
             return Err(TargetError::UserInfo);
@@ -53,7 +53,7 @@ impl Destination {
         if host.is_empty() {
             return Err(TargetError::NoAuthority);
         }
-        // Without brackets the last group of an IPv6 address would have been read as the port.
+        // Without brackets, the last group of an IPv6 address would be taken for the port.
         if host.contains(':') && !host.starts_with('[') {
             return Err(TargetError::Port);
         }
@@ -61,17 +61,17 @@ impl Destination {
         Ok(Self { host, port })
     }
 
-    /// Reads the destination of an absolute URI.
+    /// Returns the destination of an absolute URI.
     ///
     /// # Errors
-    /// As [`Destination::parse`].
+    /// When the URI has no authority, or for the reasons of [`Destination::parse`].
     pub(super) fn of(uri: &Uri, default_port: u16) -> Result<Self, TargetError> {
         let authority = uri.authority().ok_or(TargetError::NoAuthority)?;
         Self::parse(authority.as_str(), default_port)
     }
 }
 
-/// `host:port`.
+/// Formats `host:port`.
 impl fmt::Display for Destination {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}:{}", self.host, self.port)
@@ -95,10 +95,10 @@ fn parse_port(digits: &str) -> Result<u16, TargetError> {
     }
 }
 
-/// The `url` parameter of `/ws?url=…`, decoded. Other parameters mean nothing here.
+/// Returns the decoded `url` parameter of `/ws?url=…`. Ignores other parameters.
 ///
 /// # Errors
-/// When there is not exactly one, or its escapes or bytes are no URL.
+/// When there is not exactly one `url`, or its value is not a URL.
 pub(super) fn url_parameter(target: &PathAndQuery) -> Result<Uri, TargetError> {
     let query = target.query().ok_or(TargetError::UrlParameter)?;
     let mut found = query

@@ -1,4 +1,4 @@
-//! `CONNECT`: a tunnel for TLS to the host that was asked for.
+//! `CONNECT`: opens a tunnel for TLS to the requested host.
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use super::reply::{self, Payload, Refusal};
 use super::state::Mediator;
 use super::target::{Destination, TargetError};
 
-/// Answers a CONNECT; the tunnel then runs by itself.
+/// Answers a CONNECT and starts a task for the tunnel.
 pub(super) async fn connect(
     mediator: Arc<Mediator>,
     request: Request<RequestBody>,
@@ -39,7 +39,7 @@ pub(super) async fn connect(
         Ok(to) => to,
         Err(error) => {
             let refusal = Refusal::malformed(error);
-            // Without an authority there is nothing that a receipt could name.
+            // Without an authority, there is no target for a receipt.
             let Some(authority) = request.uri().authority() else {
                 return refusal.page();
             };
@@ -62,7 +62,7 @@ pub(super) async fn connect(
     if !mediator.policy.forward.enabled {
         return admit::refuse(&mediator, &facts, &disabled());
     }
-    // Without a receipt: the relay asks again until there is a place, and that is one request.
+    // No receipt is written, because the relay repeats the CONNECT until there is a place, and all of them are one request.
     let Ok(permit) = Arc::clone(&mediator.tunnels).try_acquire_owned() else {
         return reply::text(StatusCode::SERVICE_UNAVAILABLE, "too many active tunnels\n");
     };
@@ -101,7 +101,7 @@ fn destination<B>(request: &Request<B>) -> Result<Destination, TargetError> {
     Destination::of(uri, 443)
 }
 
-/// Checks what the client says first, then copies until the end, and records it.
+/// Checks the client's first bytes, copies until both sides end, and records the outcome.
 async fn carry(
     mediator: &Mediator,
     upgrade: OnUpgrade,
@@ -136,10 +136,10 @@ async fn carry(
     intent.finish(status, reason);
 }
 
-/// How long a client may take to read the answer that makes its connection a tunnel.
+/// Time for a client to read the answer that turns its connection into a tunnel.
 const UPGRADE_LIMIT: Duration = Duration::from_secs(5);
 
-/// The connection behind an upgrade, with what was read from it beyond the head.
+/// Returns the connection of an upgrade, with the bytes that were read after the head.
 pub(super) async fn taken_over(upgrade: OnUpgrade) -> Option<(TcpStream, Vec<u8>)> {
     let upgraded: Upgraded = timeout(UPGRADE_LIMIT, upgrade).await.ok()?.ok()?;
     let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;

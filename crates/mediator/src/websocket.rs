@@ -1,4 +1,4 @@
-//! `/ws?url=ws://…`: the client's own handshake, sent through to the origin.
+//! `/ws?url=ws://…`: passes the client's handshake on to the origin.
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -27,7 +27,7 @@ use super::state::Mediator;
 use super::target::{Destination, url_parameter};
 use super::tunnel::taken_over;
 
-/// Answers `/ws` with what the origin answers to the same handshake.
+/// Answers `/ws` with the origin's answer to the same handshake.
 pub(super) async fn open(
     mediator: Arc<Mediator>,
     request: Request<RequestBody>,
@@ -66,7 +66,7 @@ pub(super) async fn open(
         return bad_request("the request is not a WebSocket handshake");
     }
     if scheme == "wss" {
-        // The client can have its own TLS, end to end, in a tunnel.
+        // The client can use TLS end to end in a tunnel.
         return refuse(&Refusal::forbidden(
             "scheme",
             "scheme_not_allowed",
@@ -146,7 +146,7 @@ async fn send(
     }
 }
 
-/// An origin that answers anything but 101 is heard out like any other.
+/// Passes on the answer of an origin that does not accept the WebSocket.
 fn refused_by_origin(
     mediator: &Mediator,
     answer: Response<Incoming>,
@@ -219,15 +219,15 @@ fn handshake<B>(request: &Request<B>, url: &http::Uri) -> Option<Request<Empty<B
     Some(handshake)
 }
 
-/// How the names of a message's headers were written, which the HTTP library keeps beside them:
-/// there are servers that look for `Sec-WebSocket-Key` in exactly these letters.
+/// Returns the extensions with the original spelling of the header names, because some servers accept `Sec-WebSocket-Key`
+/// only in exactly this spelling.
 fn spelling(extensions: &Extensions) -> Extensions {
     let mut spelling = extensions.clone();
     spelling.remove::<OnUpgrade>();
     spelling
 }
 
-/// The origin's headers with the pair that makes the switch.
+/// Returns the origin's headers with the two fields that switch the protocol.
 fn upgrade_headers(origin: &HeaderMap) -> HeaderMap {
     let mut headers = origin.clone();
     remove_hop_by_hop(&mut headers);
