@@ -110,9 +110,9 @@ fn pipelock_that_does_not_become_ready_ends_the_run_with_its_own_words() {
             ("refuses", "field double not found"),
             ("not-bound", "does not bind the posture capsule"),
             ("garbage", "the answer is not HTTP"),
-            ("unhealthy", "/health says degraded"),
+            ("unhealthy", "/health reports degraded"),
             ("kill-switch", "its kill switch is on"),
-            ("silent", "nobody listens at 127.0.0.1:"),
+            ("silent", "no process listens at 127.0.0.1:"),
         ] {
             scope.spawn(move || {
                 let world = World::builder().own_state().build();
@@ -331,7 +331,7 @@ fn run_ends_before_the_disk_of_the_evidence_is_full() {
     assert_eq!(output.status, Some(125), "{output}\n{filled}");
     let boundary = fs::read_to_string(packet.join("boundary.json")).unwrap();
     assert!(
-        boundary.contains("is full: evidence would be lost"),
+        boundary.contains("is full, so evidence would be lost"),
         "{boundary}"
     );
 }

@@ -1,4 +1,4 @@
-//! The files that Pipelock reads: root's, readable for its user and writable for nobody.
+//! The files that Pipelock reads. They belong to root, and Pipelock's user can read but not write them.
 use std::fmt;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
@@ -13,10 +13,10 @@ use pipelock_receipts::keys;
 use super::error::PipelockError;
 use super::ports::Ports;
 
-/// Where everything of one Pipelock is.
+/// Paths of the files of one Pipelock.
 #[derive(Debug, Clone)]
 pub(super) struct Files {
-    /// The copy that is executed.
+    /// The copy of the binary, which is executed.
     pub(super) binary: PathBuf,
     /// The runtime policy.
     pub(super) policy: PathBuf,
@@ -24,32 +24,32 @@ pub(super) struct Files {
     pub(super) key: PathBuf,
     /// The posture capsule.
     pub(super) capsule: PathBuf,
-    /// Roots for its own TLS connections.
+    /// Root certificates for its own TLS connections.
     pub(super) roots: PathBuf,
-    /// The authority that intercepts TLS, and its key.
+    /// The certificate and the key of the authority that intercepts TLS.
     pub(super) authority: [PathBuf; 2],
-    /// The resolver's configuration.
+    /// The resolver configuration.
     pub(super) resolver: PathBuf,
-    /// What it says.
+    /// The log of its standard output and standard error.
     pub(super) log: PathBuf,
-    /// What it says of its version.
+    /// The output of `pipelock --version`.
     pub(super) version: PathBuf,
     /// The only directory that it writes to.
     pub(super) evidence: PathBuf,
 }
 
-/// The authority that a Pipelock intercepts TLS with.
+/// The authority with which Pipelock intercepts TLS.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Authority {
-    /// Its certificate, PEM.
+    /// Its certificate in PEM form.
     pub certificate: String,
-    /// Where the caller has the key: nothing for the command to see.
+    /// Path of the caller's key file, which is hidden from the command.
     pub key_path: PathBuf,
     key: String,
 }
 
 impl Authority {
-    /// One with this certificate and this key, which is at `key_path`.
+    /// Creates an authority from its certificate, its key, and the path of the key file.
     pub fn new(certificate: String, key_path: PathBuf, key: String) -> Self {
         Self {
             certificate,
@@ -59,7 +59,7 @@ impl Authority {
     }
 }
 
-/// Without the key.
+/// Leaves out the key.
 impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Authority")
@@ -89,7 +89,7 @@ impl Files {
         }
     }
 
-    /// The policy as far as `attempt` goes.
+    /// Builds the policy with the keys of `attempt`.
     pub(super) fn build_policy(
         &self,
         caller_yaml: Option<&str>,
@@ -131,7 +131,7 @@ impl Files {
         write_for(&self.key, keys::private_text(key).as_bytes(), id)
     }
 
-    /// An empty evidence directory: two processes in one would be two chains.
+    /// Creates an empty evidence directory, because the evidence of two processes would be two chains.
     pub(super) fn fresh_evidence(&self, id: u32) -> Result<(), PipelockError> {
         let path = &self.evidence;
         match fs::remove_dir_all(path) {
@@ -144,11 +144,11 @@ impl Files {
             DirBuilder::new().mode(0o700).create(path)?;
             chown(path, Some(id), Some(id))
         };
-        make().map_err(file("make", path))
+        make().map_err(file("create", path))
     }
 }
 
-/// Writes such a file in the place of an earlier one.
+/// Replaces a file that user `id` can read and only root can write.
 pub(super) fn replace_for(path: &Path, bytes: &[u8], id: u32) -> Result<(), PipelockError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file("replace", path)(error)),
@@ -156,7 +156,7 @@ pub(super) fn replace_for(path: &Path, bytes: &[u8], id: u32) -> Result<(), Pipe
     }
 }
 
-/// Writes a file that user `id` can read and nobody but root can write.
+/// Writes a file that user `id` can read and only root can write.
 pub(super) fn write_for(path: &Path, bytes: &[u8], id: u32) -> Result<(), PipelockError> {
     let write = || {
         let mut file = File::options()
@@ -170,7 +170,7 @@ pub(super) fn write_for(path: &Path, bytes: &[u8], id: u32) -> Result<(), Pipelo
     write().map_err(file("write", path))
 }
 
-/// Names a file with what could not be done to it.
+/// Adds the operation and the path to an I/O error.
 pub(super) fn file(
     what: &'static str,
     path: &Path,

@@ -1,12 +1,12 @@
-//! Gives the SHA-256 of what is too long to be held.
+//! Computes the SHA-256 of a stream that is too long for memory.
 use std::io::{self, Read};
 
 use sha2::{Digest, Sha256};
 
-/// SHA-256 of the rest of `reader`, lowercase hex.
+/// Returns the SHA-256 of the rest of `reader` in lowercase hex.
 ///
 /// # Errors
-/// Those of the reader.
+/// When `reader` returns an error.
 pub fn sha256_of(reader: &mut impl Read) -> io::Result<String> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 256 * 1024];

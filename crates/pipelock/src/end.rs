@@ -1,5 +1,5 @@
-//! Stops Pipelock in the order that loses no receipt: its connections are closed, what it still scans is
-//! scanned, what is due is written, its counters are read, and only then it is told to end.
+//! Stops Pipelock in an order that loses no receipt. The relay has closed its connections. The supervisor waits until
+//! Pipelock has finished its scans and written its receipts, reads its counters, and only then sends it a signal.
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -13,58 +13,60 @@ use super::facts::Facts;
 use super::start::{Pipelock, how};
 use super::{binary, http};
 
-/// How long receipts may take to be written, and how much longer for each connection that closed.
+/// Time for receipts to be written, and additional time for each connection that closed.
 const DRAIN: Duration = Duration::from_millis(500);
 const DRAIN_EACH: Duration = Duration::from_millis(10);
-/// How long a request may wait without work for a processor: looking up a name takes Pipelock five seconds at most,
-/// and it does not notice meanwhile that its caller is gone.
+/// Time for which a request may wait without using a processor. Pipelock takes at most five seconds to look up a name, and
+/// does not detect during that time that its client has closed.
 const WAITS_AT_MOST: Duration = Duration::from_secs(6);
-/// How long that may take in all.
+/// Total time to drain.
 const DRAIN_AT_MOST: Duration = Duration::from_mins(1);
-/// How often in a row one that opens TLS is to be found without work, because a thread may stop for a moment. There
-/// alone a request may outlive its connection, inside HTTP/2.
+/// Number of consecutive checks in which a Pipelock that intercepts TLS must be idle, because a thread may pause for a
+/// moment. Only with interception can a request outlive its connection, inside HTTP/2.
 const IDLE_LOOKS: u32 = 3;
-/// How often it is looked whether they are.
+/// Interval between two checks.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
-/// How long it may take to end, which takes 35 ms when it is idle.
+/// Time for Pipelock to exit, which takes 35 ms when it is idle.
 const END_WITHIN: Duration = Duration::from_secs(3);
-/// How long one answer may take.
+/// Time for one answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
-/// What it prints when everything is written.
+/// Line that Pipelock prints when everything is written.
 const STOPPED: &str = "Pipelock stopped.";
-/// The last entry of a session that ended in order.
+/// Type of the last entry of a session that ended normally.
 const LAST_ENTRY: &str = "checkpoint";
 
-/// What the relay knows that a Pipelock allowed.
+/// Numbers of actions that Pipelock allowed, from the relay's flows.
 #[derive(Debug, Clone, Copy)]
 pub struct LetThrough {
-    /// Actions that ended in order: each has a receipt.
+    /// Actions that ended normally. Each has a receipt.
     pub forwarded: u64,
-    /// All actions that were begun. A Pipelock without intents signs one that was cut only if it noticed nothing of that.
+    /// All actions that were started. A Pipelock without intents writes a receipt for a cut action only if it did not detect
+    /// the cut.
     pub begun: u64,
 }
 
-/// How it ended.
+/// The result of stopping Pipelock.
 #[derive(Debug)]
 pub struct Ended {
-    /// What there is to say of it.
+    /// The record for `boundary.json`.
     pub facts: Facts,
-    /// What is missing in its evidence.
+    /// What is missing in the evidence.
     pub incomplete: Vec<String>,
-    /// Whether it failed in its last duty.
+    /// Whether Pipelock failed while it was stopped.
     pub failed: bool,
 }
 
-/// What it still has to do.
+/// Work that Pipelock has not finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Owed {
-    /// Allowed actions without a receipt.
+    /// Number of allowed actions without a receipt.
     actions: u64,
-    /// Intents without an outcome.
+    /// Number of intents without an outcome.
     intents: u64,
-    /// Receipts without their twin of version 2.
+    /// Number of receipts without the same receipt in version 2.
     twins: u64,
-    /// Connections of the relay that it has not closed, which it does when it is done with a request. The relay is gone.
+    /// Number of the relay's connections that Pipelock has not closed. It closes one when it has finished the request. The
+    /// relay has already ended.
     requests: u64,
 }
 
@@ -73,13 +75,13 @@ impl Owed {
         (self.actions, self.intents, self.twins, self.requests) == (0, 0, 0, 0)
     }
 
-    /// Whether there are requests that nothing was signed of yet. Any other one may well stay open: Pipelock ends a
-    /// tunnel or WebSocket only when the origin does.
+    /// Returns whether there are requests without any receipt. A request with a receipt may stay open, because Pipelock ends
+    /// a tunnel or WebSocket only when the origin does.
     fn has_undecided(self) -> bool {
         self.requests > self.intents.max(self.actions)
     }
 
-    /// How long it may take until some of it is done, if no work is seen.
+    /// Returns how long to wait for progress while Pipelock is idle.
     fn patience(self, tunnels: u64) -> Duration {
         let each = tunnels.max(self.actions).max(self.intents).max(self.twins);
         let each = u32::try_from(each).unwrap_or(u32::MAX).min(10_000);
@@ -92,16 +94,16 @@ impl Owed {
     }
 }
 
-/// Why it was stopped though something is missing.
+/// Why Pipelock is stopped before it has finished.
 #[derive(Debug)]
 enum Undone {
-    /// What it has not written, with no request left.
+    /// Receipts are missing, and no request is left that could produce them.
     Missing(String),
-    /// It may still write receipts of its requests.
+    /// Requests are left, for which it may still write receipts.
     Requests { count: u64, is_at_work: bool },
 }
 
-/// `/stats`, as far as it counts; versions before 3.2 have no `receipts`.
+/// The members of `/stats` that are checked. Versions before 3.2 have no `receipts`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Stats {
@@ -116,10 +118,10 @@ struct Receipts {
 }
 
 impl Pipelock {
-    /// Connections that are open now.
+    /// Returns the number of open tunnels.
     ///
     /// # Errors
-    /// When it does not answer, or has no such gauge.
+    /// When `/metrics` cannot be read, or does not contain the number.
     pub fn tunnels(&mut self) -> io::Result<u64> {
         let gate = self.gate.as_mut();
         let (_, body) = http::get(self.metrics, "/metrics", ANSWER_WITHIN, gate)?;
@@ -132,8 +134,8 @@ impl Pipelock {
             .ok_or_else(|| io::Error::other("/metrics has no pipelock_active_tunnels"))
     }
 
-    /// Ends it. `tunnels` were open before the relay closed its connections, `allowed` is what the relay saw of the
-    /// whole run.
+    /// Stops Pipelock. `tunnels` is the number of tunnels before the relay closed its connections, and `allowed` has the
+    /// relay's numbers of the whole run.
     pub fn end(mut self, given: &std::path::Path, tunnels: u64, allowed: LetThrough) -> Ended {
         let mut incomplete = Vec::new();
         let mut notes = Vec::new();
@@ -143,8 +145,8 @@ impl Pipelock {
         if !is_gone {
             let undone = self.drain(tunnels, allowed).err();
             incomplete.extend(self.missing_receipts().err());
-            // A Pipelock that closes its session does not wait for its requests: a receipt that it writes after that
-            // makes the evidence invalid, and looks like a forgery.
+            // When Pipelock closes its session, it does not wait for its requests. A receipt that it writes after that makes
+            // the evidence invalid, as a forgery would. A Pipelock with open requests is therefore killed.
             let is_left = matches!(undone, Some(Undone::Requests { .. }));
             killed = is_left && self.tally.bound.is_some();
             self.child.signal(if killed {
@@ -180,7 +182,7 @@ impl Pipelock {
         let status = self.wait_end();
         match status {
             Ok(Some(WaitStatus::Exited(_, 0))) => {}
-            // Whether it failed is known, and what is missing is named.
+            // The kill was recorded above.
             Ok(Some(WaitStatus::Signaled(_, Signal::SIGKILL, _))) if killed => {}
             Ok(Some(status)) => {
                 failed = true;
@@ -236,9 +238,9 @@ impl Pipelock {
         }
     }
 
-    /// Waits until it has no request and no tunnel, does no work, and every allowed action has its receipt. The time
-    /// for that begins anew with each receipt that comes and as long as it works, since neither a slow disk nor a long
-    /// scan is a reason to lose one.
+    /// Waits until Pipelock has no request and no tunnel, is idle, and has written a receipt for every allowed action. The
+    /// timeout restarts with each new receipt and while Pipelock works, so that neither a slow disk nor a long scan loses a
+    /// receipt.
     fn drain(&mut self, tunnels: u64, allowed: LetThrough) -> Result<(), Undone> {
         let end = Instant::now() + DRAIN_AT_MOST;
         let mut last = None;
@@ -250,7 +252,7 @@ impl Pipelock {
             let owed = self.owed(allowed).map_err(Undone::Missing)?;
             let is_at_work = self.child.is_at_work().unwrap_or_default();
             idle = if is_at_work { 0 } else { idle + 1 };
-            // It is asked when it is idle: an answer is work.
+            // The request for the tunnels is made last, because answering it is work.
             let is_done = owed.is_nothing() && idle >= looks;
             if is_done && matches!(self.tunnels(), Ok(0)) {
                 return Ok(());
@@ -267,7 +269,7 @@ impl Pipelock {
                         is_at_work,
                     });
                 }
-                // What was cut may have no receipt; it was worth waiting for, and nothing is missing.
+                // A cut action may have no receipt, so only normally ended actions count as missing here.
                 let signed = allowed.forwarded.saturating_sub(self.tally.allowed);
                 return match (self.tunnels(), signed, owed.intents, owed.twins) {
                     (Ok(0), 0, 0, 0) => Ok(()),
@@ -294,13 +296,13 @@ impl Pipelock {
         })
     }
 
-    /// Receipts that it could not write, as it counts them itself.
+    /// Returns an error if Pipelock's own counters show receipts that it could not write.
     fn missing_receipts(&mut self) -> Result<(), String> {
         let gate = self.gate.as_mut();
         let (_, body) = http::get(self.metrics, "/stats", ANSWER_WITHIN, gate)
             .map_err(|error| format!("cannot read Pipelock's /stats: {error}"))?;
         let stats: Stats = serde_json::from_slice(&body)
-            .map_err(|error| format!("Pipelock's /stats are not understood: {error}"))?;
+            .map_err(|error| format!("cannot parse Pipelock's /stats: {error}"))?;
         let counters = [
             ("emit_failures", stats.receipts.emit_failures),
             ("required_blocks", stats.receipts.required_blocks),
@@ -320,7 +322,7 @@ impl Pipelock {
         Ok(())
     }
 
-    /// Waits for its end, reading what it still says.
+    /// Waits for the process to end, and reads its log meanwhile.
     fn wait_end(&mut self) -> io::Result<Option<WaitStatus>> {
         let deadline = Instant::now() + END_WITHIN;
         loop {
@@ -332,8 +334,8 @@ impl Pipelock {
         }
     }
 
-    /// Whether a Pipelock that does not end has written everything: the last entry closes the
-    /// session, or there is none and it says that it has stopped.
+    /// Returns whether a Pipelock that does not exit has written everything: its last entry closes the session, or there is
+    /// no entry and it printed that it has stopped.
     fn has_finished(&mut self) -> bool {
         if self.tally.read_on(&self.files.evidence).is_err() {
             return false;
@@ -345,7 +347,7 @@ impl Pipelock {
     }
 }
 
-/// What a Pipelock owes that is stopped all the same.
+/// Returns the text for unfinished work of a Pipelock that is stopped.
 fn still_due(open: io::Result<u64>, due: u64, intents: u64, twins: u64) -> String {
     match (open, due, intents) {
         (Err(error), _, _) => format!("cannot read Pipelock's open tunnels: {error}"),

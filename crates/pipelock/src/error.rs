@@ -1,83 +1,83 @@
-//! Why Pipelock cannot be the mediator of a run.
+//! Errors that keep Pipelock from being the mediator of a run.
 use std::io;
 use std::path::PathBuf;
 
 use egress_policy::PolicyError;
 use thiserror::Error;
 
-/// Before the agent runs: the run ends with it.
+/// An error before the command starts. The run ends with it.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum PipelockError {
-    /// A file that it needs cannot be made.
+    /// A file that Pipelock needs cannot be read or written.
     #[error("cannot {what} {path}")]
     File {
-        /// What was tried.
+        /// The operation, as a verb.
         what: &'static str,
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Error of the operating system.
         #[source]
         source: io::Error,
     },
-    /// A call of the supervisor.
+    /// A system call of the supervisor failed.
     #[error("cannot {what}")]
     System {
-        /// What was tried.
+        /// The operation, as a verb and its object.
         what: &'static str,
-        /// Why.
+        /// Error of the operating system.
         #[source]
         source: io::Error,
     },
-    /// The caller's document is no policy.
+    /// The caller's file is not a policy.
     #[error(transparent)]
     Policy(#[from] PolicyError),
-    /// It does not take its configuration.
-    #[error("it refuses its configuration: {words}")]
+    /// Pipelock rejects its configuration.
+    #[error("Pipelock rejects its configuration; it printed: {words}")]
     Refused {
-        /// What it said.
+        /// End of its log.
         words: String,
     },
-    /// It ended before it was ready.
-    #[error("it ended before it was ready{how}: {words}")]
+    /// Pipelock exited before it was ready.
+    #[error("Pipelock exited before it was ready{how}; it printed: {words}")]
     Ended {
-        /// How, in brackets.
+        /// How it ended, in brackets.
         how: String,
-        /// What it said last.
+        /// End of its log.
         words: String,
     },
-    /// It lives and is not ready.
-    #[error("it is not ready after {seconds} s: {reason}; it said: {words}")]
+    /// Pipelock runs, but did not become ready in time.
+    #[error("Pipelock is not ready after {seconds} s: {reason}; it printed: {words}")]
     NotReady {
-        /// How long it had.
+        /// Time that it had.
         seconds: u64,
-        /// What is missing.
+        /// The check that fails.
         reason: String,
-        /// What it said last.
+        /// End of its log.
         words: String,
     },
-    /// Somebody else has its port.
+    /// Another process has Pipelock's port.
     #[error(
-        "the socket at {address} belongs to user id {found}, not to Pipelock's {wanted}: \
-         another process took the port"
+        "the socket at {address} belongs to user id {found}, not to Pipelock's {wanted}; \
+         another process took the port; start the run again"
     )]
     Poser {
-        /// Where.
+        /// Address of the socket.
         address: std::net::SocketAddrV4,
-        /// Whose it is.
+        /// User id of the socket's owner.
         found: u32,
-        /// Whose it ought to be.
+        /// User id of Pipelock.
         wanted: u32,
     },
-    /// It has not signed the boundary.
-    #[error("its session_open does not bind the posture capsule of this run: {found}")]
+    /// Pipelock's session does not bind the boundary.
+    #[error("Pipelock's session_open does not bind the posture capsule of this run: {found}")]
     NotBound {
-        /// What there was instead.
+        /// What was found instead.
         found: String,
     },
 }
 
-/// Names a call that failed.
+/// Adds the operation to an error of a system call.
 pub(super) fn system<T>(what: &'static str, done: io::Result<T>) -> Result<T, PipelockError> {
     done.map_err(|source| PipelockError::System { what, source })
 }

@@ -1,5 +1,5 @@
-//! Pipelock's evidence as the supervisor looks at it while it grows: how it began, which receipts it
-//! still owes, and whether its disk has room. Nothing here is believed: the check comes later.
+//! Reads Pipelock's evidence during the run: its `session_open`, its missing receipts, and the free space on its disk.
+//! Nothing is verified here; the verification follows at the end.
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -10,17 +10,17 @@ use nix::sys::statvfs::statvfs;
 use pipelock_receipts::record::Posture;
 use serde::Deserialize;
 
-/// A file system with less room than this is full: the run is to end while its end can be recorded.
+/// Free space below which a file system counts as full, so that the end of the run can still be recorded.
 const ROOM_BYTES: u64 = 1 << 20;
-/// How much of a file is read at once; the rest has its turn later.
+/// Maximum number of bytes of one file per read. The rest is read later.
 const PORTION_BYTES: u64 = 64 << 20;
-/// Transports whose allowed actions leave a receipt when they are over.
+/// Transports whose allowed actions leave a receipt when they end.
 const TRANSPORTS: [&str; 5] = ["connect", "fetch", "forward", "intercept", "websocket"];
 
-/// Evidence files by number of their first entry, whatever the session is called.
+/// Returns the evidence files of all sessions, ordered by the number of their first entry.
 ///
 /// # Errors
-/// Those of the directory.
+/// When the directory or the type of an entry cannot be read.
 pub fn files(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(dir)? {
@@ -40,16 +40,16 @@ pub fn files(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files.into_iter().map(|(_, path)| path).collect())
 }
 
-/// Whether the directory's file system is so full that evidence could be lost.
+/// Returns whether the file system of `dir` has so little free space that evidence could be lost.
 ///
 /// # Errors
-/// Those of `statvfs(3)`.
+/// When `statvfs(3)` fails, for example because `dir` does not exist.
 pub(super) fn is_full(dir: &Path) -> io::Result<bool> {
     let stat = statvfs(dir)?;
     Ok(stat.blocks_available() * stat.fragment_size() < ROOM_BYTES)
 }
 
-/// One line, as far as it is looked at.
+/// The members of an evidence line that are read.
 #[derive(Debug, Deserialize)]
 struct Line {
     #[serde(rename = "type")]
@@ -93,29 +93,29 @@ struct Open {
     contained_uid: String,
 }
 
-/// What has been read so far.
+/// Counts over the evidence that was read so far.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    /// How far each file was read.
+    /// Number of bytes that were read of each file.
     read: BTreeMap<PathBuf, u64>,
-    /// Intents without their outcome.
+    /// Number of intents without an outcome.
     pub(super) open: i64,
     /// Whether actions have an intent and an outcome.
     phased: bool,
-    /// Allowed actions that are over.
+    /// Number of allowed actions that have ended.
     pub(super) allowed: u64,
-    /// Receipts of decisions, version 1.
+    /// Number of receipts of decisions in version 1.
     decisions: u64,
-    /// Their twins of version 2, where this Pipelock writes them.
+    /// Number of the same receipts in version 2, if this Pipelock writes them.
     twins: u64,
     /// Type of the last whole line.
     pub(super) last: Option<String>,
-    /// What the first `session_open` binds, when there is one.
+    /// Posture that the first `session_open` binds, if there is one.
     pub(super) bound: Option<Posture>,
 }
 
 impl Tally {
-    /// Reads what was added.
+    /// Reads the lines that were added.
     pub(super) fn read_on(&mut self, dir: &Path) -> io::Result<()> {
         for path in files(dir)? {
             let from = self.read.get(&path).copied().unwrap_or_default();
@@ -143,7 +143,7 @@ impl Tally {
         Ok(())
     }
 
-    /// Decisions whose twin of version 2 is still to come.
+    /// Returns the number of decisions whose receipt in version 2 is missing.
     pub(super) fn missing_twins(&self) -> u64 {
         match self.twins {
             0 => 0,
@@ -178,7 +178,7 @@ impl Tally {
             });
         }
         self.phased |= record.decision_phase == "intent";
-        // Without phases a WebSocket that was let through and lost a frame ends as a block.
+        // In a Pipelock without phases, the last receipt of an allowed WebSocket that lost a frame is a block.
         let is_cut = !self.phased && record.layer == "session_close";
         let was_allowed = record.verdict == "allow" || is_cut;
         if !was_allowed || !TRANSPORTS.contains(&record.transport.as_str()) {

@@ -1,4 +1,4 @@
-//! The process `egress __pipelock`: gives up what Pipelock does not need, and becomes it.
+//! The process `egress __pipelock`: drops everything that Pipelock does not need, and executes Pipelock.
 use std::ffi::{CString, OsString};
 use std::io::{self, Write};
 use std::os::fd::RawFd;
@@ -16,28 +16,28 @@ use super::resolver;
 
 /// The hidden first argument.
 pub(super) const STAGE: &std::ffi::CStr = c"__pipelock";
-/// Status of a process that could not become Pipelock, as of a shell.
+/// Exit status of a process that could not execute Pipelock, as in a shell.
 const NOT_EXECUTED: u8 = 127;
-/// No source, type, or data of a mount.
+/// A mount without source, type, or data.
 const NONE: Option<&str> = None;
 
-/// What the process needs, handed over as JSON in an inherited memory file.
+/// The plan of the process, as JSON in an inherited memory file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ExecPlan {
     /// User and group id of `pipelock-host`.
     pub(super) id: u32,
-    /// The copy of Pipelock.
+    /// The copy of the Pipelock binary.
     pub(super) binary: PathBuf,
-    /// Its arguments.
+    /// Arguments of Pipelock.
     pub(super) arguments: Vec<OsString>,
-    /// Its whole environment.
+    /// The whole environment of Pipelock.
     pub(super) environment: Vec<(String, PathBuf)>,
-    /// What it sees in the place of the machine's resolver configuration, if the machine has one.
+    /// File that replaces the machine's resolver configuration, if the machine has one.
     pub(super) resolver: Option<PathBuf>,
 }
 
-/// Becomes Pipelock; what keeps it from that is told on standard error, which is Pipelock's log.
+/// Executes Pipelock. An error is printed to standard error, which is Pipelock's log.
 pub fn main(plan_fd: RawFd, _unused: RawFd) -> u8 {
     let error = match become_pipelock(plan_fd) {
         Ok(never) => match never {},
@@ -50,7 +50,7 @@ pub fn main(plan_fd: RawFd, _unused: RawFd) -> u8 {
 fn become_pipelock(plan_fd: RawFd) -> io::Result<std::convert::Infallible> {
     let parent = nix::unistd::getppid();
     let plan: ExecPlan = handover::read_plan(plan_fd)?;
-    // A key on the terminal goes to every process of its group; what it means, the supervisor says.
+    // The terminal sends signals to every process of its group, but only the supervisor acts on them.
     nix::unistd::setsid()?;
     let (_soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
@@ -77,8 +77,8 @@ fn become_pipelock(plan_fd: RawFd) -> io::Result<std::convert::Infallible> {
     Ok(nix::unistd::execve(&path, &arguments, &environment)?)
 }
 
-/// `/run` is often mounted `noexec`. In a mount namespace of this process's own, the copy gets a
-/// mount without that, read-only; it ends with the process.
+/// Mounts the copy read-only and executable over itself, because `/run` is often mounted `noexec`. The mount namespace
+/// belongs to this process and ends with it.
 fn make_executable(binary: &Path) -> io::Result<()> {
     unshare(CloneFlags::CLONE_NEWNS)?;
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_SLAVE, NONE)?;

@@ -1,4 +1,4 @@
-//! What there is to say of one Pipelock when it has ended: for `boundary.json`, and for people.
+//! The record of one Pipelock for `boundary.json`, and its notices for the caller.
 use std::path::PathBuf;
 
 use egress_policy::notices::Notice;
@@ -7,37 +7,37 @@ use serde::Serialize;
 
 use super::start::Binding;
 
-/// What there is to say of one Pipelock, for `boundary.json`.
+/// The record of one Pipelock in `boundary.json`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Facts {
-    /// The program as it was named or found.
+    /// Path of the binary as it was named or found.
     pub given: PathBuf,
     /// SHA-256 of the copy that was executed.
     pub binary_sha256: Option<String>,
-    /// What it says of its version.
+    /// Output of `pipelock --version`.
     pub version: Option<String>,
-    /// SHA-256 of the roots that were given to it.
+    /// SHA-256 of the file with root certificates, if one was given.
     pub roots_sha256: Option<String>,
-    /// What came of the posture capsule.
+    /// Whether its session binds the posture capsule.
     pub posture: Option<Binding>,
     /// Limits that were raised.
     pub raised: Vec<String>,
-    /// Whether it was told to redact secrets in its evidence.
+    /// Whether it was configured to redact secrets in its evidence.
     pub redact: bool,
-    /// Keys that it does not know.
+    /// Configuration keys that it does not know.
     pub left_out: Vec<String>,
-    /// What the caller's own keys do.
+    /// Effects of the keys in the caller's policy.
     pub notices: Vec<Notice>,
-    /// Allowed actions that the relay saw, and those that have their receipt.
+    /// Number of allowed actions in the relay's flows, and of those with a receipt.
     pub allowed: [u64; 2],
-    /// Whether it had to be killed.
+    /// Whether it was killed.
     pub killed: bool,
-    /// What went differently without a loss.
+    /// Irregularities that lost no evidence.
     pub notes: Vec<String>,
 }
 
 impl Facts {
-    /// What people should know of it, one line each.
+    /// Returns the notices for the caller, one per line.
     pub fn lines(&self) -> Vec<String> {
         let mut lines: Vec<String> = self
             .notices
@@ -54,7 +54,7 @@ impl Facts {
                 "this Pipelock does not know {key}, which was left out"
             ));
         }
-        // Seen in 2.x, which is what does not know the gate.
+        // This was seen in versions 2.x, which are those that do not know the gate.
         if self.redact && self.left_out.iter().any(|key| key == RECEIPT_GATE) {
             lines.push(String::from(
                 "this Pipelock may redact a receipt after it has signed it: a secret in a URL then makes \

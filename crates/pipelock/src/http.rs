@@ -1,23 +1,23 @@
-//! One GET on the host's loopback, bounded in time and length.
+//! Makes a GET request on the host's loopback with limits on time and size.
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, SocketAddrV4, TcpStream};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// The longest answer that is read.
+/// Size limit of an answer.
 const BYTES: u64 = 4 << 20;
 
-/// The gate on the mediator's cgroup, which lets nobody in but the relay, and from the ports that it is told of.
+/// The kernel program on the mediator's cgroup, which admits only connections of the relay and from recorded ports.
 pub trait Gate: std::fmt::Debug {
-    /// Lets in what comes from this port of loopback, or no longer.
+    /// Admits connections from this loopback port, or stops admitting them.
     ///
     /// # Errors
-    /// When it cannot be told.
+    /// When the kernel's map cannot be written.
     fn note(&mut self, port: u16, may_call: bool) -> io::Result<()>;
 }
 
-/// Status and body of the answer.
+/// Makes the request and returns status and body of the answer.
 pub(super) fn get(
     address: SocketAddrV4,
     path: &str,
@@ -30,7 +30,7 @@ pub(super) fn get(
     let local = socket.local_addr()?.as_socket_ipv4();
     let port = local.map(|local| local.port()).unwrap_or_default();
     gate.note(port, true)?;
-    // As long as the socket has the port, nobody else can.
+    // While the socket is bound to the port, no other process can use it.
     let answer = socket
         .connect_timeout(&SocketAddr::V4(address).into(), within)
         .and_then(|()| ask(&socket.try_clone()?.into(), address, path, within, deadline));
@@ -46,7 +46,7 @@ fn ask(
     deadline: Instant,
 ) -> io::Result<(u16, Vec<u8>)> {
     stream.set_write_timeout(Some(within))?;
-    // HTTP/1.0: the answer comes in one piece and ends with the connection.
+    // With HTTP/1.0, the answer is not chunked and ends with the connection.
     let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();

@@ -1,8 +1,8 @@
-//! A real Pipelock, unmodified, as the mediator: started, found ready, watched and stopped.
+//! Runs an unmodified, real Pipelock as the mediator: starts it, waits until it is ready, watches it, and stops it.
 //!
-//! [`binary`] copies what is executed, [`ports`] keeps its ports, [`exec`] is the process that
-//! becomes it, [`config`] and `resolver` write what it reads, [`start`] finds out that it is ready, [`end`] stops
-//! it when its receipts are written, [`facts`] is what there is to say of it then.
+//! [`binary`] copies the binary. [`ports`] reserves its ports. [`config`] and `resolver` write the files that it reads.
+//! [`exec`] is the process that executes it. [`start`] checks that it is ready. [`end`] stops it once its receipts are
+//! written. [`facts`] is its record in the packet.
 pub mod binary;
 pub mod config;
 pub mod digest;

@@ -1,4 +1,4 @@
-//! What Pipelock writes on its standard streams: to a file of bounded length, the last of it at hand.
+//! Copies Pipelock's standard output and standard error to a file of bounded size, and keeps the end for error messages.
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -8,17 +8,17 @@ use egress_policy::hide;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::pipe2;
 
-/// The file gets no longer; what follows is read and dropped, so that Pipelock never waits.
+/// Size limit of the file. Later output is read and discarded, so that Pipelock never waits.
 const FILE_BYTES: u64 = 4 << 20;
-/// How much of the end is kept for messages.
+/// Number of bytes at the end that are kept for error messages.
 const TAIL_BYTES: usize = 4096;
-/// Lines of it that a message shows, and the letters of each.
+/// Number of lines in an error message, and of characters in each line.
 const SHOWN_LINES: usize = 6;
 const SHOWN_LETTERS: usize = 300;
-/// Room for what is written while nobody reads.
+/// Size of the pipe, for output between two reads.
 const PIPE_BYTES: i32 = 1 << 20;
 
-/// The reading end.
+/// The reading end of Pipelock's output.
 #[derive(Debug)]
 pub(super) struct Log {
     pipe: File,
@@ -28,11 +28,11 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Makes the file at `path` and a pipe into it; gives the writing end too.
+    /// Creates the file at `path` and a pipe. Returns the log and the writing end of the pipe.
     pub(super) fn create(path: &Path) -> io::Result<(Self, OwnedFd)> {
         let (ours, theirs) = pipe2(OFlag::O_CLOEXEC)?;
         fcntl(ours.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        // A smaller pipe does too: it is read every few milliseconds.
+        // An error is ignored, because a smaller pipe suffices: it is read every few milliseconds.
         fcntl(ours.as_fd(), FcntlArg::F_SETPIPE_SZ(PIPE_BYTES)).unwrap_or_default();
         let log = Self {
             pipe: ours.into(),
@@ -43,14 +43,14 @@ impl Log {
         Ok((log, theirs))
     }
 
-    /// Takes what there is.
+    /// Reads the output that is available.
     pub(super) fn drain(&mut self) {
         let mut buffer = [0; 16 * 1024];
         while let Ok(length @ 1..) = self.pipe.read(&mut buffer) {
             let bytes = buffer.get(..length).unwrap_or_default();
             if self.written < FILE_BYTES {
                 self.written += u64::try_from(length).unwrap_or(FILE_BYTES);
-                // A log that cannot be written is no reason to end a run.
+                // A log that cannot be written does not end the run.
                 drop(self.file.write_all(bytes));
             }
             self.tail.extend(bytes);
@@ -59,12 +59,12 @@ impl Log {
         }
     }
 
-    /// Its last words, on one line, without the values of the caller's policy: it may repeat them.
+    /// Returns the end of the output on one line. Values of the caller's policy are hidden, because Pipelock may print them.
     pub(super) fn last_words(&mut self, caller_yaml: Option<&str>) -> String {
         self.drain();
         let mut tail = self.tail.as_slice();
         if tail.len() == TAIL_BYTES {
-            // Half a line may begin with half a value.
+            // An incomplete first line may begin with a part of a value.
             let end = tail.iter().position(|byte| *byte == b'\n');
             tail = end.and_then(|end| tail.get(end..)).unwrap_or_default();
         }
@@ -85,7 +85,7 @@ impl Log {
         }
     }
 
-    /// Whether it has said `words` near the end.
+    /// Returns whether the end of the output contains the line `words`.
     pub(super) fn ends_with_line(&mut self, words: &str) -> bool {
         self.drain();
         String::from_utf8_lossy(&self.tail)

@@ -1,14 +1,14 @@
-//! Ports on the host's loopback that are Pipelock's before it listens there.
+//! Reserves ports on the host's loopback for Pipelock before it listens there.
 //!
-//! Each is bound by a socket of the supervisor that does not listen. The kernel then gives the port
-//! to nobody who asks for any port, and Pipelock, which like that socket sets `SO_REUSEADDR`, can
-//! bind it all the same. So no port changes hands between its choice and its use.
+//! The supervisor binds a socket to each port and does not listen. The kernel then assigns the port to no other process that
+//! binds to port 0, and Pipelock can still bind it, because both sockets set `SO_REUSEADDR`. Thus no other process can get
+//! the port between its choice and its use.
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-/// One such port.
+/// One reserved port.
 #[derive(Debug)]
 pub struct HeldPort {
     address: SocketAddrV4,
@@ -19,7 +19,8 @@ impl HeldPort {
     fn any() -> io::Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
         socket.bind(&SockAddr::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))))?;
-        // Only now: with it set before, the kernel could choose a port that another process holds so.
+        // The option is set after the bind, because otherwise the kernel could choose a port that another process has
+        // reserved in the same way.
         socket.set_reuse_address(true)?;
         let address = socket
             .local_addr()?
@@ -31,7 +32,7 @@ impl HeldPort {
         })
     }
 
-    /// Where it is.
+    /// Returns the address of the port.
     pub fn address(&self) -> SocketAddrV4 {
         self.address
     }
@@ -40,19 +41,19 @@ impl HeldPort {
 /// The ports of one Pipelock.
 #[derive(Debug)]
 pub struct Ports {
-    /// Proxy, `/fetch`, `/ws` and `/health`.
+    /// Port of the proxy, `/fetch`, `/ws`, and `/health`.
     pub proxy: HeldPort,
-    /// `/metrics` and `/stats`.
+    /// Port of `/metrics` and `/stats`.
     pub metrics: HeldPort,
-    /// The kill switch, which nobody is told the token of.
+    /// Port of the kill switch, whose token is random and never disclosed.
     pub kill_switch: HeldPort,
 }
 
 impl Ports {
-    /// Takes three ports of the kernel's choice.
+    /// Reserves three ports that the kernel chooses.
     ///
     /// # Errors
-    /// When there is none left.
+    /// When no port or descriptor is free.
     pub fn hold() -> io::Result<Self> {
         Ok(Self {
             proxy: HeldPort::any()?,

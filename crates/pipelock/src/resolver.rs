@@ -1,20 +1,20 @@
-//! The resolver's configuration for Pipelock: the machine's name servers, and none of its search domains.
+//! Writes Pipelock's resolver configuration: the machine's name servers without its search domains.
 //!
-//! With a search domain the resolver may look up another name than the one that was judged: with `ndots:5`, which
-//! Kubernetes sets, `api.example.com` is first looked up below that domain. Go's resolver, unlike that of a C library,
-//! heeds no `LOCALDOMAIN`.
+//! With a search domain, the resolver may look up another name than the one that was judged. For example, with `ndots:5`,
+//! which Kubernetes sets, `api.example.com` is first looked up below the search domain. `LOCALDOMAIN` does not help, because
+//! Go's resolver ignores it, unlike that of a C library.
 use std::io;
 use std::path::Path;
 
 use super::config;
 use super::error::PipelockError;
 
-/// Where resolvers look (resolv.conf(5)).
+/// Path of the resolver configuration (resolv.conf(5)).
 pub(super) const PATH: &str = "/etc/resolv.conf";
-/// More than any resolver heeds.
+/// Size limit of the configuration.
 const MOST: u64 = 64 << 10;
 
-/// Writes the file for user `id` to `path`, unless the machine has none.
+/// Writes the file for user `id` to `path`, unless the machine has no resolver configuration.
 ///
 /// # Errors
 /// When the machine's file cannot be read, or `path` cannot be written.
@@ -27,8 +27,8 @@ pub(super) fn write(path: &Path, id: u32) -> Result<(), PipelockError> {
     config::write_for(path, text.as_bytes(), id)
 }
 
-/// The configuration with a search domain in which no name is looked up. Without any, a resolver takes the domain of the
-/// machine's own name. Go asks nobody for a name below `onion`, and no name server knows one (RFC 7686).
+/// Replaces the search domains with `onion`, in which Go looks up no name, and in which no name server has a name (RFC 7686).
+/// Without any search domain, a resolver would use the domain of the machine's own name.
 fn without_search(text: &str) -> String {
     let mut found: String = text
         .lines()

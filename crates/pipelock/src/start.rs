@@ -1,5 +1,5 @@
-//! Starts Pipelock and finds out that it is ready: its process lives, the sockets belong to its user,
-//! it calls itself healthy, and its `session_open` binds the boundary.
+//! Starts Pipelock and waits until it is ready. It is ready if its process runs, its sockets belong to its user, `/health`
+//! reports `healthy`, and its `session_open` binds the boundary.
 use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io;
@@ -28,19 +28,19 @@ use super::log::Log;
 use super::ports::Ports;
 use super::resolver;
 
-/// How long it may take until it is ready, and a check of its configuration until it is done.
+/// Time for Pipelock to become ready, and for a check of its configuration.
 const READY_WITHIN: Duration = Duration::from_secs(10);
-/// How often it is asked meanwhile.
+/// Interval between two checks of whether it is ready.
 const ASK_EVERY: Duration = Duration::from_millis(2);
-/// How long one answer may take.
+/// Time for one answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
-/// How often the room on its disk is looked at.
+/// Interval between two checks of the free space for evidence.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Longest file of roots that it is given.
+/// Size limit of the file with root certificates.
 const ROOTS_BYTES: u64 = 16 << 20;
 
-/// What a run gives to its Pipelock.
+/// The settings of a run for its Pipelock.
 #[expect(missing_debug_implementations, reason = "it holds a function")]
 pub struct Setup<'a> {
     /// The run's directory.
@@ -49,37 +49,37 @@ pub struct Setup<'a> {
     pub id: u32,
     /// The mediator's cgroup.
     pub cgroup: BorrowedFd<'a>,
-    /// The program as it was named or found.
+    /// Path of the binary as it was named or found.
     pub binary: &'a Path,
-    /// Roots for its own TLS connections, in the place of the system's.
+    /// Root certificates for its own TLS connections, in place of the system's.
     pub roots: Option<&'a Path>,
-    /// Intercepts TLS, if the caller's policy wants that.
+    /// The authority that intercepts TLS, if the caller's policy has one.
     pub authority: Option<&'a Authority>,
-    /// The caller's policy; without one Pipelock's `balanced`.
+    /// The caller's policy. Without one, Pipelock runs in mode `balanced`.
     pub caller_yaml: Option<&'a str>,
-    /// Actor of the receipts.
+    /// Actor in the receipts.
     pub identity: &'a str,
-    /// Signs the receipts.
+    /// Key that signs the receipts.
     pub key: &'a SigningKey,
-    /// Signs the posture capsule of a run under this policy.
+    /// Signs the posture capsule of a run under the given policy.
     pub sign: &'a dyn Fn(&str) -> Signed,
-    /// Its ports.
+    /// Reserved ports.
     pub ports: &'a Ports,
-    /// Token of the kill switch, random.
+    /// Random token of the kill switch.
     pub token: &'a str,
 }
 
-/// What came of the posture capsule.
+/// Whether Pipelock's session binds the posture capsule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Binding {
     /// `session_open` binds it.
     Bound,
-    /// This Pipelock writes no `session_open`: it is older than 3.1.
+    /// This Pipelock writes no `session_open`, because it is older than 3.1.
     NotKnown,
 }
 
-/// A Pipelock that runs.
+/// A running Pipelock.
 #[derive(Debug)]
 pub struct Pipelock {
     pub(super) child: Child,
@@ -90,7 +90,7 @@ pub struct Pipelock {
     pub(super) gate: Box<dyn Gate>,
     pub(super) tally: Tally,
     attempt: Attempt,
-    /// Whether it opens TLS.
+    /// Whether it intercepts TLS.
     pub(super) intercepts: bool,
     policy: PipelockPolicy,
     caller_yaml: Option<String>,
@@ -101,7 +101,7 @@ pub struct Pipelock {
     looked: Instant,
 }
 
-/// `/health`, as far as it counts.
+/// The members of `/health` that are checked.
 #[derive(Debug, Deserialize)]
 struct Health {
     status: String,
@@ -111,19 +111,19 @@ struct Health {
     kill_switch_active: bool,
 }
 
-/// An answer that does not say that the kill switch is off leaves it on.
+/// Default of `kill_switch_active`. If the answer does not state that the kill switch is off, it counts as on.
 fn yes() -> bool {
     true
 }
 
 impl Pipelock {
-    /// Writes its files and starts it behind this gate.
+    /// Writes Pipelock's files and starts it behind `gate`.
     ///
     /// # Order
-    /// While this process has one thread.
+    /// Call it while this process has one thread.
     ///
     /// # Errors
-    /// When a file cannot be made, the caller's policy is none, or there is no process to be had.
+    /// When a file cannot be read or written, the caller's policy is invalid, or the process cannot be started.
     pub fn start(setup: &Setup<'_>, gate: Box<dyn Gate>) -> Result<Self, PipelockError> {
         let files = Files::of(setup.dir);
         binary::copy(setup.binary, &files.binary)?;
@@ -161,14 +161,15 @@ impl Pipelock {
         })
     }
 
-    /// Waits until it is ready. A Pipelock that does not know a key which was added to the caller's is
-    /// started again without it.
+    /// Waits until Pipelock is ready. If it does not know a key that egress added to the policy, it is started again without
+    /// the key.
     ///
     /// # Order
-    /// While this process has one thread.
+    /// Call it while this process has one thread.
     ///
     /// # Errors
-    /// When it is not ready, with its own last words.
+    /// When it exits, rejects its configuration, or is not ready in time (each with the end of its log), when another process
+    /// has its port, or when its session does not bind the posture capsule.
     pub fn wait_ready(&mut self, setup: &Setup<'_>) -> Result<(), PipelockError> {
         loop {
             let deadline = Instant::now() + READY_WITHIN;
@@ -178,7 +179,7 @@ impl Pipelock {
             }
         }
         self.binding = Some(self.bound()?);
-        // What is only for the record is found out while the agent runs.
+        // Version and digest are only for the record, so they are determined while the command runs.
         self.version = Some(spawn(
             &self.files,
             setup,
@@ -214,11 +215,11 @@ impl Pipelock {
         }
     }
 
-    /// `None` when it is ready, or what is missing.
+    /// Returns `None` if Pipelock is ready, otherwise the check that fails.
     fn is_ready(&mut self, setup: &Setup<'_>) -> Result<Option<String>, PipelockError> {
         for address in [self.proxy, self.metrics] {
             let owner = sock_diag::listener_uid(address);
-            match system("ask whose a listening socket is", owner)? {
+            match system("find the owner of a listening socket", owner)? {
                 Some(owner) if owner == setup.id => {}
                 Some(found) => {
                     return Err(PipelockError::Poser {
@@ -227,16 +228,16 @@ impl Pipelock {
                         wanted: setup.id,
                     });
                 }
-                None => return Ok(Some(format!("nobody listens at {address}"))),
+                None => return Ok(Some(format!("no process listens at {address}"))),
             }
         }
         Ok(
             match http::get(self.proxy, "/health", ANSWER_WITHIN, self.gate.as_mut()) {
                 Err(error) => Some(format!("/health: {error}")),
                 Ok((200, body)) => match serde_json::from_slice::<Health>(&body) {
-                    Err(error) => Some(format!("/health is not understood: {error}")),
+                    Err(error) => Some(format!("cannot parse /health: {error}")),
                     Ok(health) if health.status != "healthy" => {
-                        Some(format!("/health says {}", health.status))
+                        Some(format!("/health reports {}", health.status))
                     }
                     Ok(health) if health.kill_switch_active => {
                         Some(String::from("its kill switch is on"))
@@ -246,13 +247,12 @@ impl Pipelock {
                     }
                     Ok(_) => None,
                 },
-                Ok((status, _)) => Some(format!("/health answers {status}")),
+                Ok((status, _)) => Some(format!("/health returns status {status}")),
             },
         )
     }
 
-    /// Finds out whether it ended because of a key that it does not know, and starts it again
-    /// without.
+    /// Checks whether Pipelock exited because of a key that it does not know, and starts it again without the key.
     fn fall_back(&mut self, setup: &Setup<'_>, ended: PipelockError) -> Result<(), PipelockError> {
         if self.check(setup)?.is_ok() {
             return Err(ended);
@@ -274,7 +274,7 @@ impl Pipelock {
         Err(PipelockError::Refused { words })
     }
 
-    /// Lets Pipelock check its configuration; its words when it refuses.
+    /// Runs `pipelock check`. The inner error is the end of its output.
     fn check(&self, setup: &Setup<'_>) -> Result<Result<(), String>, PipelockError> {
         let (child, mut log) = spawn(&self.files, setup, &["check", "--config"], &self.files.log)?;
         let deadline = Instant::now() + READY_WITHIN;
@@ -289,13 +289,16 @@ impl Pipelock {
                     let end = system("end Pipelock", child.wait_for(1000))?;
                     let how = end.as_ref().map_or_else(String::new, how);
                     let words = log.last_words(setup.caller_yaml);
-                    return Ok(Err(format!("its check took too long{how}: {words}")));
+                    return Ok(Err(format!(
+                        "the check was not done after {} s{how}: {words}",
+                        READY_WITHIN.as_secs()
+                    )));
                 }
             }
         }
     }
 
-    /// What its `session_open` says of the capsule. It is durable before `/health` answers.
+    /// Checks that `session_open` binds the capsule. The record is durable before `/health` answers.
     fn bound(&mut self) -> Result<Binding, PipelockError> {
         let read = self.tally.read_on(&self.files.evidence);
         system("read Pipelock's first receipt", read)?;
@@ -308,33 +311,33 @@ impl Pipelock {
                 },
             }),
             None if self.attempt.binds_posture() => Err(PipelockError::NotBound {
-                found: String::from("there is none, though it is new enough to write one"),
+                found: String::from("there is no session_open, although this version writes one"),
             }),
             None => Ok(Binding::NotKnown),
         }
     }
 
-    /// The policy in force.
+    /// Returns the policy in force.
     pub fn policy(&self) -> &PipelockPolicy {
         &self.policy
     }
 
-    /// The posture capsule that was handed to it.
+    /// Returns the posture capsule that Pipelock received.
     pub fn capsule(&self) -> &Signed {
         &self.capsule
     }
 
-    /// What came of the posture capsule.
+    /// Returns whether the session binds the posture capsule. `None` before Pipelock is ready.
     pub fn binding(&self) -> Option<Binding> {
         self.binding
     }
 
-    /// Readable when it has ended.
+    /// Returns a descriptor that becomes readable when Pipelock ends.
     pub fn pidfd(&self) -> BorrowedFd<'_> {
         self.child.pidfd.as_fd()
     }
 
-    /// Its log, and the room on its disk; `Some` when the run cannot go on.
+    /// Reads the log and checks the free space for evidence. Returns an error if the run cannot continue.
     pub fn look(&mut self) -> Option<String> {
         self.log.drain();
         if self.looked.elapsed() < LOOK_EVERY {
@@ -344,26 +347,26 @@ impl Pipelock {
         match evidence::is_full(&self.files.evidence) {
             Ok(false) => None,
             Ok(true) => Some(format!(
-                "the file system of {} is full: evidence would be lost",
+                "the file system of {} is full, so evidence would be lost",
                 self.files.evidence.display()
             )),
-            Err(error) => Some(format!("cannot look at the evidence directory: {error}")),
+            Err(error) => Some(format!("cannot check the evidence directory: {error}")),
         }
     }
 
-    /// How it ended and what it said, for a process that should live; `None` when it does.
+    /// Returns how Pipelock ended and the end of its log, or `None` while it runs.
     pub fn gone(&mut self) -> Option<String> {
         let status = self.child.peek(0).ok().flatten()?;
         let words = self.log.last_words(self.caller_yaml.as_deref());
         Some(format!("Pipelock is gone{}: {words}", how(&status)))
     }
 
-    /// SHA-256 of what is executed, once.
+    /// Returns the SHA-256 of the executed binary. Works only once.
     pub(super) fn digest(&mut self) -> Option<String> {
         self.digest.take()?.join().ok()?.ok()
     }
 
-    /// The version it names, once.
+    /// Returns the output of `pipelock --version`. Works only once.
     pub(super) fn version(&mut self) -> Option<String> {
         let (child, mut log) = self.version.take()?;
         let status = child.wait_for(5_000).ok().flatten();
@@ -375,7 +378,7 @@ impl Pipelock {
     }
 }
 
-/// Writes the policy as far as `attempt` goes, and the capsule of a run under it.
+/// Writes the policy with the keys of `attempt`, and the capsule of a run under it.
 fn write_policy(
     files: &Files,
     setup: &Setup<'_>,
@@ -395,7 +398,7 @@ fn write_policy(
     Ok((policy, capsule))
 }
 
-/// How a process ended, in brackets.
+/// Returns how a process ended, in brackets.
 pub(super) fn how(status: &WaitStatus) -> String {
     if let WaitStatus::Exited(_, code) = status {
         format!(" (exit status {code})")

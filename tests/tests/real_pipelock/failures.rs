@@ -80,7 +80,7 @@ fn disk_that_fills_up_ends_the_run_before_evidence_is_lost() {
     assert_eq!(output.status, Some(125), "{output}\n{filled}");
     let boundary = fs::read_to_string(packet.join("boundary.json")).unwrap();
     assert!(
-        boundary.contains("is full: evidence would be lost"),
+        boundary.contains("is full, so evidence would be lost"),
         "{boundary}"
     );
     // It ended in time: no line is torn.
