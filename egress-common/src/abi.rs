@@ -1,44 +1,44 @@
-//! Records that cross between kernel and user space. There is no padding, no `bool` and no Rust enum
-//! in them. Fields are machine words in host order, addresses too: byte arrays cost the kernel's
-//! verifier several times as long.
+//! Records that cross between the kernel programs and user space. They contain no padding, no `bool`, and no Rust enum.
+//! Their fields, including addresses, are machine words in host byte order, because the kernel's verifier takes several
+//! times as long for byte arrays.
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// What the original destination of one connection was, indexed by the local port of the agent's
-/// socket in a `BPF_F_MMAPABLE` array (one array for IPv4 on the wire, one for IPv6).
+/// The original destination of one connection. Slots are in `BPF_F_MMAPABLE` arrays, indexed by the local port of the
+/// command's socket (one array for IPv4 on the wire, one for IPv6, and one for the proxy port).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Slot {
-    /// `bpf_get_socket_cookie` of the agent's socket.
+    /// `bpf_get_socket_cookie` of the command's socket.
     pub cookie: u64,
-    /// `bpf_ktime_get_ns` of the connect call: tells apart two connects of one socket.
+    /// `bpf_ktime_get_ns` at the connect call, which distinguishes two connects of one socket.
     pub connect_ns: u64,
-    /// Address that was asked for, as two numbers, high half first; IPv4 as `::ffff:a.b.c.d`.
+    /// Original destination as two numbers, high half first, with IPv4 as `::ffff:a.b.c.d`.
     pub addr: [u64; 2],
-    /// Port that was asked for.
+    /// Port of the original destination.
     pub port: u32,
     /// One of the `SLOT_*` values.
     pub kind: u32,
     /// Thread group id of the caller, in the initial pid namespace.
     pub pid: u32,
-    /// Zero.
+    /// Always zero.
     pub reserved: u32,
 }
 
-/// Nothing was written yet.
+/// The slot was not written yet.
 pub const SLOT_EMPTY: u32 = 0;
 /// The connection was redirected to the transparent listener.
 pub const SLOT_REDIRECTED: u32 = 1;
-/// The agent connected to loopback itself: never served by the transparent listener.
+/// The connection was not redirected. The transparent listener never serves it.
 pub const SLOT_LOCAL: u32 = 2;
-/// The agent connected to the explicit proxy port.
+/// The command connected to the explicit proxy port.
 pub const SLOT_PROXY: u32 = 3;
 
-/// Slots in each array: one for each local port.
+/// Number of slots in each array, which is one for each local port.
 pub const SLOTS: u32 = 65_536;
 
 const _: () = assert!(size_of::<Slot>() == 48);
 
-/// The address of a record as one number.
+/// Returns the address of a record as one number.
 pub const fn address(halves: [u64; 2]) -> u128 {
     let [high, low] = halves;
     ((high as u128) << 64) | low as u128
@@ -47,36 +47,37 @@ pub const fn address(halves: [u64; 2]) -> u128 {
 /// Low half of `::ffff:0.0.0.0` (RFC 4291, section 2.5.5.2).
 pub(crate) const MAPPED: u64 = 0xffff_0000_0000;
 
-/// The halves of an address, as records hold it.
+/// Returns the halves of an address, as records contain it.
 pub const fn halves(address: u128) -> [u64; 2] {
     [(address >> 64) as u64, address as u64]
 }
 
-/// Settings of the programs, in a read-only global that the loader fills before it loads them.
+/// Settings of the kernel programs, in a read-only global that the loader fills before it loads them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Config {
-    /// [`ABI_VERSION`] of the loader; programs refuse everything on another value.
+    /// [`ABI_VERSION`] of the loader. With another value, the programs deny everything.
     pub abi_version: u32,
     /// Explicit proxy port inside the boundary.
     pub proxy_port: u32,
-    /// 1 when the relay listens on `::1`.
+    /// 1 if the relay listens on `::1`.
     pub ipv6: u32,
-    /// The one IPv4 address that the relay may connect to, as a number.
+    /// The IPv4 address of the mediator as a number. The relay may connect to no other address.
     pub mediator_addr: u32,
-    /// Its port; 0 refuses everything.
+    /// Port of the mediator. With 0, the relay may connect to nothing.
     pub mediator_port: u32,
-    /// 1 for `--mode audit`: the agent's hooks record what they would do, and do nothing.
+    /// 1 for `--mode audit`, in which the hooks on the command's cgroup only record what they would do.
     pub audit: u32,
-    /// 1 if the mediator may reach private networks: the policy trusts names there, which no hook sees.
+    /// 1 if the mediator may reach private networks, because the policy trusts host names there, which the hooks cannot
+    /// check.
     pub private: u32,
 }
 
-/// Changes with every change of a layout in this module.
+/// Version of the layouts in this module. Change it with every change of a layout.
 pub const ABI_VERSION: u32 = 4;
 
 impl Config {
-    /// Settings with no mediator yet: the relay's gate refuses everything.
+    /// Creates settings without a mediator. The relay's hooks then deny everything.
     pub const fn new(proxy_port: u16, ipv6: bool) -> Self {
         Self {
             abi_version: ABI_VERSION,
@@ -90,17 +91,17 @@ impl Config {
     }
 }
 
-/// One attempt, as a hook saw it; the record of the ring buffer.
+/// One attempt that a hook judged, as a record of the first ring buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Event {
-    /// `bpf_ktime_get_ns`; for a connect also the `connect_ns` of its slot.
+    /// `bpf_ktime_get_ns`. For a connect, it is also the `connect_ns` of the slot.
     pub ktime_ns: u64,
-    /// Socket cookie, 0 where the hook has none.
+    /// Socket cookie; 0 if the hook has none.
     pub cookie: u64,
-    /// `comm` of the calling thread, NUL padded.
+    /// `comm` of the calling thread, padded with NUL.
     pub comm: [u64; 2],
-    /// Destination as two numbers; IPv4 as `::ffff:a.b.c.d`; zero where there is none.
+    /// Destination as two numbers, with IPv4 as `::ffff:a.b.c.d`; zero if there is none.
     pub addr: [u64; 2],
     /// Thread group id, initial pid namespace.
     pub pid: u32,
@@ -124,13 +125,14 @@ pub struct Event {
     pub family: u32,
 }
 
-/// One use of an `AF_UNIX` address; a record of the second ring, told from others by its size.
+/// One use of an `AF_UNIX` address, as a record of the second ring buffer. Records of this buffer are distinguished by
+/// size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct UnixEvent {
     /// `bpf_ktime_get_ns`.
     pub ktime_ns: u64,
-    /// `comm` of the calling thread, NUL padded.
+    /// `comm` of the calling thread, padded with NUL.
     pub comm: [u64; 2],
     /// Thread group id, initial pid namespace.
     pub pid: u32,
@@ -142,35 +144,36 @@ pub struct UnixEvent {
     pub hook: u32,
     /// Socket type, `SOCK_*`.
     pub sock_type: u32,
-    /// Bytes of `address` that the caller gave.
+    /// Number of bytes in `address` that the caller passed.
     pub length: u32,
-    /// `struct sockaddr_un`: two bytes of family, then the path. Meaningless beyond `length`.
+    /// `struct sockaddr_un`: two bytes of family, then the path. Bytes beyond `length` are undefined.
     pub address: [u64; UNIX_ADDRESS_WORDS],
 }
 
-/// Words that hold a `struct sockaddr_un`, 110 bytes.
+/// Number of words for a `struct sockaddr_un`, which has 110 bytes.
 pub const UNIX_ADDRESS_WORDS: usize = 14;
 
-/// One answer of a name server, seen on its way to the agent; a record of the second ring.
+/// One answer of a name server to the command, as a record of the second ring buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct DnsAnswer {
     /// `bpf_ktime_get_ns`.
     pub ktime_ns: u64,
-    /// Who sent it, as two numbers; IPv4 as `::ffff:a.b.c.d`.
+    /// Address of the name server as two numbers, with IPv4 as `::ffff:a.b.c.d`.
     pub server: [u64; 2],
-    /// Length of the message.
+    /// Length of the whole message.
     pub whole: u32,
-    /// Bytes of it that are here.
+    /// Number of bytes of the message in this record.
     pub length: u32,
-    /// The message. Meaningless beyond `length`.
+    /// The message. Bytes beyond `length` are undefined.
     pub message: [u64; DNS_ANSWER_BYTES as usize / 8],
 }
 
-/// Bytes of a [`DnsAnswer`]'s message: as much as servers put into one datagram (DNS Flag Day 2020).
+/// Maximum number of message bytes in a [`DnsAnswer`], which is the size that servers use for one datagram (DNS Flag
+/// Day 2020).
 pub const DNS_ANSWER_BYTES: u32 = 1232;
 
-/// What one socket carried: the record of the third ring, which `kind` tells apart.
+/// The traffic of one socket, as a record of the third ring buffer. `kind` distinguishes the records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Traffic {
@@ -178,23 +181,23 @@ pub struct Traffic {
     pub ktime_ns: u64,
     /// Socket cookie.
     pub cookie: u64,
-    /// Time of the connect call; for a datagram the time of the datagram.
+    /// Time of the connect call, or of the datagram.
     pub connect_ns: u64,
-    /// Destination as two numbers; IPv4 as `::ffff:a.b.c.d`. Zero for [`TRAFFIC_COMMAND`].
+    /// Destination as two numbers, with IPv4 as `::ffff:a.b.c.d`. Zero for [`TRAFFIC_COMMAND`].
     pub addr: [u64; 2],
-    /// Bytes that the peer acknowledged, its SYN and FIN included. For a datagram zero.
+    /// Number of acknowledged bytes, including SYN and FIN of the socket; 0 for a datagram.
     pub bytes_acked: u64,
-    /// Bytes that arrived in order, the peer's FIN included. For a datagram zero.
+    /// Number of bytes that arrived in order, including the peer's FIN; 0 for a datagram.
     pub bytes_received: u64,
-    /// Bytes that were sent and not acknowledged; for a datagram its payload.
+    /// Number of bytes that were sent and not acknowledged. For a datagram, the size of its payload.
     pub in_flight: u32,
-    /// Destination port; 0 where the packet does not show one, and for [`TRAFFIC_COMMAND`].
+    /// Destination port; 0 for [`TRAFFIC_COMMAND`], and if the packet does not contain one.
     pub port: u32,
     /// One of the `TRAFFIC_*` values.
     pub kind: u32,
     /// `IPPROTO_*` of the socket.
     pub protocol: u32,
-    /// The TCP state that the socket enters, `TCP_*`; 0 for a datagram.
+    /// TCP state that the socket enters, `TCP_*`; 0 for a datagram.
     pub state: u32,
     /// 1 once the connection was established.
     pub established: u32,
@@ -207,22 +210,22 @@ pub const TRAFFIC_MEDIATOR: u32 = 2;
 /// The mediator sends a datagram.
 pub const TRAFFIC_DATAGRAM: u32 = 3;
 
-/// `TCP_ESTABLISHED` (include/net/tcp_states.h), and so on.
+/// `TCP_ESTABLISHED` (include/net/tcp_states.h).
 pub const TCP_ESTABLISHED: u32 = 1;
 /// `TCP_SYN_SENT`.
 pub const TCP_SYN_SENT: u32 = 2;
-/// `TCP_FIN_WAIT1`: the process closed its end first.
+/// `TCP_FIN_WAIT1`, in which the process closed its end first.
 pub const TCP_FIN_WAIT1: u32 = 4;
-/// `TCP_CLOSE`; also the step to TIME_WAIT, which is another object.
+/// `TCP_CLOSE`. A socket also enters it at the step to TIME_WAIT, for which the kernel uses another object.
 pub const TCP_CLOSE: u32 = 7;
-/// `TCP_LAST_ACK`: the process closed its end second.
+/// `TCP_LAST_ACK`, in which the process closed its end second.
 pub const TCP_LAST_ACK: u32 = 9;
 
-/// What the mediator's hook keeps with each socket that the mediator connects.
+/// Data that the mediator's hooks store for each socket that the mediator connects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Opened {
-    /// `bpf_ktime_get_ns` of the connect call.
+    /// `bpf_ktime_get_ns` at the connect call.
     pub connect_ns: u64,
     /// 1 once the connection was established.
     pub established: u64,
@@ -234,34 +237,34 @@ const _: () = assert!(size_of::<Config>() == 28);
 const _: () = assert!(size_of::<Event>() == 88);
 const _: () = assert!(size_of::<UnixEvent>() == 160);
 
-/// Counters that every CPU keeps for itself and the supervisor adds up; the index into `COUNTERS`.
+/// Index of a counter in `COUNTERS`. Each CPU has its own counters, which the supervisor adds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Counter {
-    /// Events that found the ring buffer full.
+    /// Records that were lost because a ring buffer was full.
     RingFull = 0,
-    /// Refusals because a program could not read or store what it needs.
+    /// Denials because a program could not read or store data that it needs.
     Internal = 1,
-    /// Packets that would have left by another interface than loopback.
+    /// Packets that would have left through an interface other than loopback.
     SkbDropped = 2,
-    /// Refusals of the relay's own gates.
+    /// Denials by the hooks on the relay's cgroup.
     RelayDenied = 3,
-    /// Slots written.
+    /// Slots that were written.
     SlotWritten = 4,
     /// Packets to the mediator's listener that did not come from the relay.
     CallerRefused = 5,
     /// Connections of the command whose close a program will report.
     CloseExpected = 6,
-    /// Connections of the command whose close a program saw.
+    /// Connections of the command whose close a program reported.
     CloseSeen = 7,
-    /// Refusals of the gates on the mediator's own sockets.
+    /// Denials by the hooks on the mediator's cgroup.
     MediatorDenied = 8,
 }
 
-/// Length of `COUNTERS`.
+/// Number of counters.
 pub const COUNTERS: u32 = 9;
 
-/// Addresses in the order in which a trie compares their bits.
+/// Returns an address as the key of a trie, which compares its bits from the first byte on.
 pub const fn trie_key([high, low]: [u64; 2]) -> [u32; 4] {
     [
         ((high >> 32) as u32).to_be(),

@@ -1,8 +1,8 @@
-//! Finds the destination of a datagram in the packet that carries it. Pure, so it is tested on the host and is
-//! the same code that runs in the kernel.
+//! Parses the destination of a UDP datagram from its IP packet. The code is pure, so that the tests on the host run the
+//! same code as the kernel.
 use crate::decide::{IPPROTO_UDP, mapped};
 
-/// Extension headers that are passed over before the search ends. RFC 8200, section 4.1, knows six, each once.
+/// Maximum number of extension headers that are skipped. RFC 8200, section 4.1, defines six, each of which occurs once.
 const MOST_EXTENSIONS: u32 = 8;
 
 // Next header values (RFC 8200, section 4; RFC 4302 for the last one).
@@ -12,19 +12,19 @@ const FRAGMENT: u32 = 44;
 const DESTINATION: u32 = 60;
 const AUTHENTICATION: u32 = 51;
 
-/// Where a datagram goes.
+/// The destination of a datagram.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Datagram {
-    /// Destination address as two numbers; IPv4 as `::ffff:a.b.c.d`. Zero where the packet does not show one.
+    /// Destination address as two numbers, with IPv4 as `::ffff:a.b.c.d`. Zero if the packet does not contain one.
     pub addr: [u64; 2],
-    /// Destination port; 0 where the packet does not show one, so that such a packet stands out.
+    /// Destination port. 0 if the packet does not contain one, so that the packet is conspicuous in the record.
     pub port: u32,
-    /// Offset of the payload in the packet; 0 where the packet shows no port.
+    /// Offset of the payload in the packet; 0 if the packet contains no port.
     pub payload: usize,
 }
 
-/// Reads the headers of an IP packet that carries UDP. `word` gives the four bytes at an offset as a number, or
-/// `None` beyond the packet's end.
+/// Parses the headers of an IP packet that carries UDP. `word` returns the four bytes at an offset as a number, or
+/// `None` beyond the end of the packet.
 #[inline(always)]
 pub fn parse(word: impl Fn(usize) -> Option<u32>) -> Datagram {
     match word(0).unwrap_or_default() >> 28 {
@@ -34,7 +34,7 @@ pub fn parse(word: impl Fn(usize) -> Option<u32>) -> Datagram {
     }
 }
 
-/// RFC 791, section 3.1.
+/// Parses an IPv4 packet (RFC 791, section 3.1).
 #[inline(always)]
 fn parse_v4(word: impl Fn(usize) -> Option<u32>) -> Datagram {
     let (Some(first), Some(fragment), Some(protocol), Some(addr)) =
@@ -51,7 +51,7 @@ fn parse_v4(word: impl Fn(usize) -> Option<u32>) -> Datagram {
     udp(addr, length, word)
 }
 
-/// RFC 8200, sections 3 and 4.
+/// Parses an IPv6 packet (RFC 8200, sections 3 and 4).
 #[inline(always)]
 fn parse_v6(word: impl Fn(usize) -> Option<u32>) -> Datagram {
     let (Some(a), Some(b), Some(c), Some(d)) = (word(24), word(28), word(32), word(36)) else {
@@ -83,7 +83,7 @@ fn parse_v6(word: impl Fn(usize) -> Option<u32>) -> Datagram {
     udp(addr, at, word)
 }
 
-/// RFC 768: both ports in the first word of an eight-byte header.
+/// Parses the UDP header, which has eight bytes with both ports in its first word (RFC 768).
 #[inline(always)]
 fn udp(addr: [u64; 2], at: usize, word: impl Fn(usize) -> Option<u32>) -> Datagram {
     let (Some(ports), Some(_)) = (word(at), word(at + 4)) else {

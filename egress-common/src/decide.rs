@@ -1,5 +1,4 @@
-//! The decision of every address hook: pure, so it is tested on the host and is the same code
-//! that runs in the kernel.
+//! The decisions of the hooks. The code is pure, so that the tests on the host run the same code as the kernel.
 use crate::abi::{Config, MAPPED, halves};
 use crate::names::{
     ADDRCONFIG_V4, ADDRCONFIG_V6, DNS_PORT, SYNTHETIC_V4, SYNTHETIC_V6, TRANSPARENT_PORT,
@@ -15,27 +14,27 @@ pub const SOCK_DGRAM: u32 = 2;
 pub const IPPROTO_TCP: u32 = 6;
 /// `IPPROTO_UDP`.
 pub const IPPROTO_UDP: u32 = 17;
-/// DNS over TLS (RFC 7858).
+/// Port of DNS over TLS (RFC 7858).
 const DNS_OVER_TLS_PORT: u32 = 853;
-/// The halves of `::ffff:a.b.c.d`; `v4` is the address as a number.
+/// Returns the halves of `::ffff:a.b.c.d`. `v4` is the IPv4 address as a number.
 #[inline(always)]
 pub const fn mapped(v4: u32) -> [u64; 2] {
     [0, MAPPED | v4 as u64]
 }
 
-/// The family on the wire of a destination.
+/// The address family of packets to a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wire {
-    /// IPv4, also when asked for as `::ffff:a.b.c.d`.
+    /// IPv4, also if the destination is written as `::ffff:a.b.c.d`.
     V4,
     /// IPv6.
     V6,
 }
 
-/// What a hook is asked about: one destination of one socket.
+/// An attempt of one socket to reach one destination, which a hook judges.
 #[derive(Clone, Copy, Debug)]
 pub struct Attempt {
-    /// Destination as two numbers, high half first; IPv4 as `::ffff:a.b.c.d`.
+    /// Destination as two numbers, high half first, with IPv4 as `::ffff:a.b.c.d`.
     pub addr: [u64; 2],
     /// Destination port.
     pub port: u32,
@@ -49,7 +48,7 @@ pub struct Attempt {
 pub type Decision = (Verdict, Reason);
 
 impl Attempt {
-    /// The family that packets to this destination have.
+    /// Returns the address family of packets to this destination.
     #[inline(always)]
     pub fn wire(&self) -> Wire {
         let [high, low] = self.addr;
@@ -60,14 +59,14 @@ impl Attempt {
         }
     }
 
-    /// The IPv4 address of a destination that is IPv4 on the wire.
+    /// Returns the IPv4 address of a destination that is IPv4 on the wire.
     #[inline(always)]
     fn v4(&self) -> u32 {
         self.addr[1] as u32
     }
 
-    /// Whether the destination is this namespace itself. 0.0.0.0 and `::` mean loopback to
-    /// `connect(2)`; the two addresses that keep `AI_ADDRCONFIG` content are on `lo` as well.
+    /// Returns whether the destination is in this network namespace. `connect(2)` treats 0.0.0.0 and `::` as loopback,
+    /// and the two addresses for `AI_ADDRCONFIG` are also on `lo`.
     #[inline(always)]
     pub fn is_local(&self) -> bool {
         match self.wire() {
@@ -82,7 +81,7 @@ impl Attempt {
         }
     }
 
-    /// Whether the destination is an address that the stub resolver made up.
+    /// Returns whether the destination is a synthetic address of the stub resolver.
     #[inline(always)]
     pub fn is_synthetic(&self) -> bool {
         match self.wire() {
@@ -106,8 +105,8 @@ pub fn connect(attempt: &Attempt, config: &Config) -> Decision {
     }
     if attempt.sock_type == SOCK_DGRAM && attempt.protocol == IPPROTO_UDP {
         return match datagram(attempt) {
-            // Resolvers connect UDP sockets to sort their answers (RFC 6724): getaddrinfo() to the
-            // port that was asked for, Go's always to 53.
+            // Resolvers connect UDP sockets to sort their answers (RFC 6724): getaddrinfo() to the requested port, and
+            // Go's resolver always to port 53.
             (Verdict::Deny, reason) if attempt.is_synthetic() => (Verdict::Probe, reason),
             other => other,
         };
@@ -135,7 +134,7 @@ fn connect_tcp(attempt: &Attempt, config: &Config) -> Decision {
     (Verdict::Redirect, Reason::None)
 }
 
-/// Decides a datagram that names its destination (`sendto`, `sendmsg`), or the UDP half of a connect.
+/// Decides a datagram with a destination (`sendto`, `sendmsg`), or a `connect(2)` of a UDP socket.
 #[inline(always)]
 pub fn datagram(attempt: &Attempt) -> Decision {
     if attempt.is_local() {
@@ -147,20 +146,20 @@ pub fn datagram(attempt: &Attempt) -> Decision {
     }
 }
 
-/// What a run knows of an address, and of a port there, that the mediator wants to reach.
+/// Facts of a run about an address and a port that the mediator connects to.
 #[derive(Clone, Copy, Debug)]
 pub struct Known {
-    /// The policy lists it (`ssrf.ip_allowlist`).
+    /// The policy lists the address (`ssrf.ip_allowlist`).
     pub is_listed: bool,
-    /// The policy opens private networks (`trusted_domains`).
+    /// The policy allows private networks (`trusted_domains`).
     pub opens_private: bool,
-    /// The machine has it.
+    /// The address belongs to the machine.
     pub is_own: bool,
-    /// The run opens the port.
+    /// The run allows the port.
     pub opens_port: bool,
 }
 
-/// Why the mediator must not reach an address; [`Reason::None`] if it may.
+/// Returns why the mediator must not reach an address, or [`Reason::None`] if it may.
 #[inline(always)]
 pub const fn reach(place: Place, known: Known) -> Reason {
     match place {
@@ -174,9 +173,9 @@ pub const fn reach(place: Place, known: Known) -> Reason {
     }
 }
 
-/// Returns the decision itself, or in an audit the decision that is only recorded.
+/// Returns the decision, or in audit mode the decision that is only recorded.
 ///
-/// The setting is part of the frozen `CONFIG`, so the kernel's verifier drops the other half of each program.
+/// The setting is in the read-only `CONFIG`, so that the kernel's verifier removes the unused half of each program.
 #[inline(always)]
 pub const fn enacted((verdict, reason): Decision, config: &Config) -> Decision {
     if config.audit == 0 {
@@ -190,7 +189,7 @@ pub const fn enacted((verdict, reason): Decision, config: &Config) -> Decision {
     (would, reason)
 }
 
-/// Whether a call goes on.
+/// Returns whether the call is allowed.
 #[inline(always)]
 pub const fn passes(verdict: Verdict) -> bool {
     match verdict {
@@ -203,7 +202,7 @@ pub const fn passes(verdict: Verdict) -> bool {
     }
 }
 
-/// Decides a new AF_INET or AF_INET6 socket: TCP and UDP, nothing else.
+/// Decides a new AF_INET or AF_INET6 socket. Only TCP and UDP are allowed.
 #[inline(always)]
 pub fn socket(sock_type: u32, protocol: u32) -> Decision {
     match (sock_type, protocol) {

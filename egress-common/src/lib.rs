@@ -1,7 +1,7 @@
-//! What the kernel programs and the supervisor share: record layouts, names, verdicts and the
-//! pure decision that every hook takes.
+//! Code that the kernel programs and the supervisor share: record layouts, names, verdicts, and the pure decisions of
+//! the hooks.
 //!
-//! `no_std` and free of kernel helpers, so all of it is tested on the host.
+//! The crate is `no_std` and uses no kernel helpers, so that all of it is tested on the host.
 #![no_std]
 #![cfg_attr(not(feature = "user"), forbid(unsafe_code))]
 

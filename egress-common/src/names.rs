@@ -1,7 +1,7 @@
-//! Names and numbers that both halves, and the sockets between them, agree on.
+//! Ports and addresses that the kernel programs, the relay, and the supervisor share.
 
-/// Port of the relay's transparent listener on 127.0.0.1 and `::1` inside the boundary. Below
-/// 1024, and `ip_unprivileged_port_start` is 1024 there, so the agent can never bind it.
+/// Port of the relay's transparent listener on 127.0.0.1 and `::1` inside the boundary. It is below 1024, and
+/// `ip_unprivileged_port_start` is 1024 there, so that the command cannot bind it.
 pub const TRANSPARENT_PORT: u16 = 1001;
 
 /// Port of the stub resolver inside the boundary.
@@ -21,7 +21,7 @@ pub const SYNTHETIC_V6: ([u8; 16], u8) = (
     64,
 );
 
-/// IPv4 address on `lo` that makes `AI_ADDRCONFIG` see the family (RFC 5737 documentation range).
+/// IPv4 address on `lo`, without which `AI_ADDRCONFIG` would leave the family out (RFC 5737 documentation range).
 pub const ADDRCONFIG_V4: [u8; 4] = [192, 0, 2, 1];
 
 /// IPv6 address on `lo` for the same purpose: the last address of a ULA /64 beside the synthetic one.

@@ -1,27 +1,27 @@
-//! What an address is before anything is known of the machine: public, or one that no name from outside may lead to.
-//! Pure. The kernel programs and the built-in mediator judge by this one rule.
+//! Classifies an address, independent of the machine: public, or one to which a public name must not resolve. Pure. The
+//! kernel programs and the built-in mediator use the same code.
 //!
 //! The ranges are those of IANA's special-purpose registries (RFC 6890 and its updates) that are not globally
 //! reachable. The documentation ranges (RFC 5737, RFC 3849, RFC 9637) are left out because they lead nowhere.
 use crate::abi::{MAPPED, halves};
 
-/// What an address is.
+/// Class of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// It belongs to a host of the Internet.
+    /// An address of a host on the Internet.
     Public,
-    /// It belongs to a private network: RFC 1918, RFC 4193, or RFC 6598.
+    /// An address of a private network: RFC 1918, RFC 4193, or RFC 6598.
     Private,
-    /// It belongs to no host, to the machine itself, or to its link.
+    /// An address of no host, of the machine itself, or of its link.
     Special,
-    /// The platform serves credentials or configuration of the machine there.
+    /// An address at which the cloud platform serves credentials or configuration of the machine.
     Platform,
 }
 
 /// An IPv4 range: its first address and its prefix length.
 type V4Range = ([u8; 4], u32);
 
-/// Networks of the machine's own side.
+/// Private networks.
 const PRIVATE_V4: [V4Range; 4] = [
     ([10, 0, 0, 0], 8),
     ([100, 64, 0, 0], 10),
@@ -29,7 +29,7 @@ const PRIVATE_V4: [V4Range; 4] = [
     ([192, 168, 0, 0], 16),
 ];
 
-/// 198.18.0.0/15 is also where the relay takes its synthetic addresses from. 192.88.99.0/24 leads to relays of 6to4.
+/// Special ranges. The relay's synthetic addresses are in 198.18.0.0/15, and 192.88.99.0/24 leads to 6to4 relays.
 const SPECIAL_V4: [V4Range; 8] = [
     ([0, 0, 0, 0], 8),
     ([127, 0, 0, 0], 8),
@@ -54,7 +54,7 @@ const PLATFORM_V4: [V4Range; 8] = [
     ([169, 254, 0, 23], 32),
 ];
 
-/// The same by IPv6: AWS (metadata, EKS), Google Cloud, Akamai (Linode), Scaleway, and OpenStack.
+/// IPv6 addresses of such services: AWS (metadata, EKS), Google Cloud, Akamai (Linode), Scaleway, and OpenStack.
 const PLATFORM_V6: [[u64; 2]; 6] = [
     halves(0xfd00_0ec2_0000_0000_0000_0000_0000_0254),
     halves(0xfd00_0ec2_0000_0000_0000_0000_0000_0023),
@@ -67,16 +67,16 @@ const PLATFORM_V6: [[u64; 2]; 6] = [
 /// `64:ff9b::/32`, which has both prefixes for NAT64: the well-known one (RFC 6052) and the local one (RFC 8215).
 const NAT64_HIGH: u64 = 0x0064_ff9b;
 
-/// IPv4 addresses that one IPv6 address may embed.
+/// Maximum number of IPv4 addresses that one IPv6 address may embed.
 pub const EMBEDDED: usize = 6;
 
-/// What an address is, or an IPv4 address that it embeds: the worst of them.
+/// Classifies an address and the IPv4 addresses that it embeds. Returns the most restricted class.
 #[inline(always)]
 pub fn of(addr: [u64; 2]) -> Place {
     of_marks(marks(addr))
 }
 
-/// The same as a number, for [`of_marks`].
+/// Returns the classes of an address and its embedded addresses as bits, for [`of_marks`].
 #[inline(always)]
 pub fn marks(addr: [u64; 2]) -> u64 {
     let [high, low] = addr;
@@ -95,7 +95,7 @@ pub fn marks(addr: [u64; 2]) -> u64 {
     marks
 }
 
-/// What the marks of an address mean.
+/// Returns the most restricted class in the bits.
 #[inline(always)]
 pub const fn of_marks(marks: u64) -> Place {
     if marks & PLATFORM != 0 {
@@ -109,7 +109,7 @@ pub const fn of_marks(marks: u64) -> Place {
     }
 }
 
-// Marks instead of branches: the kernel's verifier follows both ways of each branch.
+// Bits are used instead of branches, because the kernel's verifier follows both sides of each branch.
 const PRIVATE: u64 = 1;
 const SPECIAL: u64 = 2;
 const PLATFORM: u64 = 4;
@@ -146,30 +146,30 @@ fn marks_of_v6([high, low]: [u64; 2]) -> u64 {
     let private = is_same(high >> 57, 0x7e);
     // RFC 6052, section 2.2: the bits from 64 to 71 are zero.
     let nat64 = is_same(high >> 32, NAT64_HIGH) & is_zero(low >> 56);
-    // Global unicast is 2000::/3; of it, 2001::/23 is for protocols (Teredo, benchmarks, ORCHID).
+    // Global unicast is 2000::/3, except 2001::/23, which is for protocols (Teredo, benchmarks, ORCHID).
     let global = is_same(high >> 61, 1) & (1 - is_same(high >> 41, 0x2001_0000 >> 9));
     let special = 1 - (private | nat64 | global);
     (platform * PLATFORM) | (private * PRIVATE) | (special * SPECIAL)
 }
 
-/// 1 for two numbers that are the same, otherwise 0.
+/// Returns 1 if the numbers are equal, otherwise 0.
 #[inline(always)]
 const fn is_same(one: u64, other: u64) -> u64 {
     let differs = one ^ other;
     is_zero(differs >> 32 | differs & 0xffff_ffff)
 }
 
-/// 1 for zero and 0 for any other number up to 2^63.
+/// Returns 1 for zero, and 0 for any other number up to 2^63.
 #[inline(always)]
 const fn is_zero(number: u64) -> u64 {
     number.wrapping_sub(1) >> 63
 }
 
-/// The IPv4 addresses that a translator or a tunnel could take out of an IPv6 address; 0 stands for none. A reading in
-/// 0.0.0.0/8 is left out because no packet is routed there.
+/// Returns the IPv4 addresses that a translator or a tunnel could extract from an IPv6 address; 0 means none. Addresses
+/// in 0.0.0.0/8 are left out, because no packet is routed there.
 ///
-/// A NAT64 address is read by each of the six prefix lengths of RFC 6052, section 2.2. Only the network knows which one
-/// it uses.
+/// A NAT64 address is parsed with each of the six prefix lengths of RFC 6052, section 2.2, because the prefix length
+/// depends on the network.
 #[inline(always)]
 pub fn embedded([high, low]: [u64; 2]) -> [u32; EMBEDDED] {
     let nat64 = is_same(high >> 32, NAT64_HIGH) as u32;

@@ -1,4 +1,4 @@
-//! What a hook decided and why, and their numbers in an event.
+//! Hooks, verdicts, and reasons, with their numbers in an event and their words in the flow log.
 
 macro_rules! wire_enum {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $value:literal => $label:literal,)+ }) => {
@@ -8,17 +8,17 @@ macro_rules! wire_enum {
         pub enum $name { $($(#[$vdoc])* $variant = $value,)+ }
 
         impl $name {
-            /// The word that records carry.
+            /// Returns the word in the flow log.
             pub const fn label(self) -> &'static str {
                 match self { $(Self::$variant => $label,)+ }
             }
 
-            /// The number in an event.
+            /// Returns the number in an event.
             pub const fn raw(self) -> u32 {
                 match self { $(Self::$variant => $value,)+ }
             }
 
-            /// The variant of a number; `None` for one that no writer of this version emits.
+            /// Returns the variant of a number, or `None` for a number that this version does not emit.
             pub const fn from_raw(raw: u32) -> Option<Self> {
                 match raw { $($value => Some(Self::$variant),)+ _ => None }
             }
@@ -27,7 +27,7 @@ macro_rules! wire_enum {
 }
 
 wire_enum! {
-    /// The kernel hook that saw an attempt.
+    /// The kernel hook that judged an attempt.
     Hook {
         /// `cgroup/connect4`.
         Connect4 = 1 => "connect4",
@@ -45,7 +45,7 @@ wire_enum! {
         ConnectUnix = 8 => "connect_unix",
         /// `cgroup/sendmsg_unix`.
         SendmsgUnix = 9 => "sendmsg_unix",
-        /// `cgroup/connect4` of the mediator, and so on: the row's source names whose hook it is.
+        /// `cgroup/connect4` of the mediator. The label is the same, because the source of the flow names the cgroup.
         MediatorConnect4 = 10 => "connect4",
         /// `cgroup/connect6` of the mediator.
         MediatorConnect6 = 11 => "connect6",
@@ -61,60 +61,60 @@ wire_enum! {
 }
 
 impl Hook {
-    /// Whether the hook is on the mediator's cgroup.
+    /// Returns whether the hook is on the mediator's cgroup.
     pub const fn is_of_mediator(self) -> bool {
         self.raw() >= Self::MediatorConnect4.raw()
     }
 }
 
 wire_enum! {
-    /// What was done with an attempt.
+    /// The decision about an attempt.
     Verdict {
-        /// Refused with `EPERM`.
+        /// Denied with `EPERM`.
         Deny = 1 => "denied",
-        /// Left alone: it stays on the boundary's own loopback.
+        /// Allowed, because it stays on the boundary's loopback.
         Local = 2 => "local",
-        /// Refused, but only a resolver sorting its answers: not an attempt to leave.
+        /// Denied, but made only by a resolver that sorts its answers and sends nothing.
         Probe = 3 => "probe",
-        /// Left alone: the explicit proxy port.
+        /// Allowed to the explicit proxy port.
         Proxy = 4 => "proxy",
         /// Rewritten to the relay.
         Redirect = 5 => "redirected",
-        /// Audit mode: left alone, would be refused.
+        /// Allowed in audit mode; would be denied.
         WouldDeny = 6 => "would_deny",
-        /// Audit mode: left alone, would go to the relay.
+        /// Allowed in audit mode; would be redirected to the relay.
         WouldRedirect = 7 => "would_redirect",
     }
 }
 
 wire_enum! {
-    /// Why.
+    /// The reason for a verdict.
     Reason {
-        /// Nothing to explain.
+        /// No reason is needed.
         None = 0 => "",
-        /// Port 53 or 853 of anything but the stub resolver.
+        /// Port 53 or 853 of a host other than the stub resolver.
         Dns = 1 => "dns_to_other_resolver",
-        /// A datagram to anything but loopback.
+        /// A datagram to an address other than loopback.
         Udp = 2 => "udp",
         /// A protocol other than TCP and UDP.
         Protocol = 3 => "protocol",
-        /// A socket type that carries no mediated traffic: raw, ping, MPTCP, SCTP …
+        /// A socket type that cannot be mediated: raw, ping, MPTCP, SCTP …
         SocketType = 4 => "socket_type",
-        /// The relay's transparent port, asked for by number.
+        /// A connection to the relay's transparent port by its number.
         ControlPort = 5 => "control_port",
-        /// IPv6 where the relay has no IPv6 listener.
+        /// IPv6 in a boundary in which the relay has no IPv6 listener.
         NoIpv6 = 6 => "ipv6_unavailable",
-        /// A packet that would leave by an interface other than loopback.
+        /// A packet that would leave through an interface other than loopback.
         NotLoopback = 7 => "not_loopback",
-        /// The program could not read or store what it needs; it refuses then.
+        /// The program could not read or store data that it needs, and therefore denied the attempt.
         Internal = 8 => "internal",
-        /// An address of the machine itself, asked for by the mediator.
+        /// A connection of the mediator to an address of the machine itself.
         OwnAddress = 9 => "own_address",
-        /// An address at which the platform serves the machine, asked for by the mediator.
+        /// A connection of the mediator to a service address of the cloud platform.
         PlatformAddress = 10 => "platform_address",
-        /// An address that no host of the Internet has, asked for by the mediator.
+        /// A connection of the mediator to an address that is not public.
         NotPublic = 11 => "not_public",
-        /// A port that the run does not open, asked for by the mediator.
+        /// A connection of the mediator to a port that is not allowed.
         Port = 12 => "port_not_allowed",
     }
 }

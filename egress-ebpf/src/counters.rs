@@ -1,11 +1,11 @@
-//! What the programs count, each CPU for itself.
+//! Counters of the programs. Each CPU has its own.
 use aya_ebpf::btf_maps::PerCpuArray;
 use aya_ebpf::macros::btf_map;
 use egress_common::abi::{COUNTERS as COUNTERS_LEN, Counter};
 
 use crate::read::add_one;
 
-/// `abi::Counter`s.
+/// The counters, indexed by `abi::Counter`.
 #[btf_map]
 static COUNTERS: PerCpuArray<u64, { COUNTERS_LEN as usize }> = PerCpuArray::new();
 

@@ -1,4 +1,4 @@
-//! What goes wrong inside a program, and the one table that turns it into a verdict.
+//! Errors inside a program, and the return values of hooks.
 use aya_ebpf::EbpfContext;
 use egress_common::abi::Counter;
 use egress_common::decide;
@@ -6,7 +6,7 @@ use egress_common::verdict::Verdict;
 
 use crate::counters::count;
 
-/// Says something about a program's own doings, in the object with feature `log` only.
+/// Writes a debug message. Only the object with feature `log` contains the code.
 macro_rules! diagnose {
     ($ctx:expr, $($text:tt)+) => {{
         #[cfg(feature = "log")]
@@ -17,12 +17,12 @@ macro_rules! diagnose {
 }
 pub(crate) use diagnose;
 
-/// A hook's answer to the kernel: go on.
+/// Return value of a hook that allows the call.
 pub const PASS: i32 = 1;
-/// A hook's answer to the kernel: `EPERM`.
+/// Return value of a hook that makes the call fail with `EPERM`.
 pub const REFUSE: i32 = 0;
 
-/// A hook's answer to the kernel for what was decided.
+/// Returns the return value of a hook for a verdict.
 #[inline(always)]
 pub fn answer(verdict: Verdict) -> i32 {
     if decide::passes(verdict) {
@@ -35,16 +35,16 @@ pub fn answer(verdict: Verdict) -> i32 {
 /// Why a program could not reach a decision.
 #[derive(Clone, Copy)]
 pub enum Error {
-    /// The loader of another version filled the settings, or nobody did.
+    /// The settings are empty, or the loader of another version filled them.
     Config,
-    /// The socket has no storage and none could be made.
+    /// The socket has no storage, and none could be created.
     Storage,
     /// A packet is shorter than its headers.
     Packet,
 }
 
 impl Error {
-    /// The answer of a gate: each arm refuses.
+    /// Counts the error and returns [`REFUSE`].
     #[inline(always)]
     pub fn refuse(self, ctx: &impl EbpfContext) -> i32 {
         match self {

@@ -1,4 +1,4 @@
-//! The record of an attempt.
+//! Creates the record of an attempt.
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_uid_gid};
 use egress_common::abi::Event;
 use egress_common::decide::{Attempt, Decision};
@@ -6,7 +6,7 @@ use egress_common::verdict::{Hook, Reason, Verdict};
 
 use crate::read::{comm, now};
 
-/// The caller: thread group id, thread id, user id.
+/// Returns thread group id, thread id, and user id of the current thread.
 #[inline(always)]
 pub fn caller() -> (u32, u32, u32) {
     let ids = bpf_get_current_pid_tgid();
@@ -17,10 +17,10 @@ pub fn caller() -> (u32, u32, u32) {
     )
 }
 
-/// An event of the current thread, refused until [`decide`] says otherwise.
+/// Creates an event of the current thread. Its verdict is denial until [`decide`] sets another one.
 ///
-/// Made before the decision: the kernel's verifier walks everything behind a decision once for each
-/// of its outcomes, and the helper calls in here are most of a program.
+/// Call it before the decision. The kernel's verifier walks the code after a decision once for each outcome, and the
+/// helper calls in this function are the largest part of a program.
 #[inline(always)]
 pub fn begin(cookie: u64, hook: Hook, family: u32, attempt: &Attempt) -> Event {
     let (pid, tid, uid) = caller();
@@ -42,7 +42,7 @@ pub fn begin(cookie: u64, hook: Hook, family: u32, attempt: &Attempt) -> Event {
     }
 }
 
-/// Puts the decision into an event.
+/// Sets the decision of an event.
 #[inline(always)]
 pub fn decide(event: &mut Event, (verdict, reason): Decision) {
     event.verdict = verdict.raw();

@@ -1,4 +1,4 @@
-//! The maps, and the two ways in which programs write records.
+//! The maps, and the functions that write records.
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_RB_NO_WAKEUP};
 use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, RingBuf, SkStorage};
 use aya_ebpf::macros::btf_map;
@@ -11,28 +11,28 @@ use crate::counters::count;
 use crate::error::Error;
 use crate::read::{fill, settings};
 
-/// Where each socket of the agent was last sent; goes away with the socket.
+/// The last destination of each socket of the command. The kernel frees an entry with its socket.
 #[btf_map]
 pub static STORAGE: SkStorage<Slot> = SkStorage::new();
 
-/// When each socket of the mediator was connected; goes away with the socket.
+/// The connect time of each socket of the mediator. The kernel frees an entry with its socket.
 #[btf_map]
 pub static OPENED: SkStorage<Opened> = SkStorage::new();
 
-/// Original destinations by local port, IPv4 on the wire; the relay maps it read-only.
+/// Original destinations by local port, for connections that are IPv4 on the wire. The relay maps the array read-only.
 #[btf_map]
 pub static SLOTS_V4: Array<Slot, { SLOTS as usize }, { BPF_F_MMAPABLE as usize }> = Array::new();
 
-/// The same, IPv6 on the wire.
+/// Original destinations by local port, for connections that are IPv6 on the wire.
 #[btf_map]
 pub static SLOTS_V6: Array<Slot, { SLOTS as usize }, { BPF_F_MMAPABLE as usize }> = Array::new();
 
-/// Connections to the explicit proxy port, which listens on IPv4 alone. They have an array of their own because
+/// Connections to the explicit proxy port by local port. The proxy listens only on IPv4. The array is separate, because
 /// a connection to the transparent port can have the same local port at the same time.
 #[btf_map]
 pub static SLOTS_PROXY: Array<Slot, { SLOTS as usize }, { BPF_F_MMAPABLE as usize }> = Array::new();
 
-/// 1 at each local port from which the mediator may be called, by host loopback.
+/// 1 for each local port on the host's loopback from which a connection to the mediator is admitted.
 #[btf_map]
 pub static CALLERS: Array<u32, { SLOTS as usize }> = Array::new();
 
@@ -44,7 +44,7 @@ pub static LISTED: LpmTrie<[u32; 4], u32, { 1 << 16 }> = LpmTrie::new();
 #[btf_map]
 pub static OWN: LpmTrie<[u32; 4], u32, { 1 << 16 }> = LpmTrie::new();
 
-/// 1 at each port that the mediator may connect to.
+/// 1 for each port that the mediator may connect to.
 #[btf_map]
 pub static PORTS: Array<u32, { SLOTS as usize }> = Array::new();
 
@@ -52,19 +52,19 @@ pub static PORTS: Array<u32, { SLOTS as usize }> = Array::new();
 #[btf_map]
 pub static NAME_SERVERS: HashMap<[u64; 2], u32, 256> = HashMap::new();
 
-/// Attempts, for the supervisor.
+/// Ring buffer of attempts.
 #[btf_map]
 static EVENTS: RingBuf<Event, { 1 << 20 }> = RingBuf::new();
 
-/// Records with texts in them, apart from the attempts: neither can crowd out the other.
+/// Ring buffer of records with text. It is separate, so that one kind of record cannot fill the buffer of another.
 #[btf_map]
 static TEXTS: RingBuf<UnixEvent, { 1 << 18 }> = RingBuf::new();
 
-/// What sockets carried, apart from the attempts and the texts for the same reason.
+/// Ring buffer of traffic records, separate for the same reason.
 #[btf_map]
 static TRAFFIC: RingBuf<Traffic, { 1 << 20 }> = RingBuf::new();
 
-/// The settings.
+/// Returns the settings, or an error if the loader of another version filled them.
 #[inline(always)]
 pub fn config() -> Result<Config, Error> {
     let config = settings();
@@ -75,8 +75,8 @@ pub fn config() -> Result<Config, Error> {
     }
 }
 
-/// Writes one event without waking the reader, which looks every few milliseconds; a full buffer
-/// is counted, and makes the run's record incomplete.
+/// Writes one event without waking the reader, which polls every few milliseconds. A lost event is counted and makes
+/// the evidence of the run incomplete.
 #[inline(always)]
 pub fn emit(event: &Event) {
     match EVENTS.reserve(0) {
@@ -88,7 +88,7 @@ pub fn emit(event: &Event) {
     }
 }
 
-/// Writes what one socket carried, under the same terms as [`emit`].
+/// Writes one traffic record, in the same way as [`emit`].
 #[inline(always)]
 pub fn report(traffic: &Traffic) {
     match TRAFFIC.reserve(0) {
@@ -100,8 +100,8 @@ pub fn report(traffic: &Traffic) {
     }
 }
 
-/// Room for one record of a text, not yet filled; a full buffer is counted like that of the events.
-/// Whoever asks submits it on every way out, which the kernel's verifier insists on.
+/// Reserves an uninitialized record in the ring buffer of texts. A full buffer is counted as in [`emit`]. The caller
+/// must submit or discard the record on every path, which the kernel's verifier enforces.
 #[inline(always)]
 pub fn text<T: 'static>() -> Option<RingBufEntry<T>> {
     let entry = TEXTS.reserve_untyped::<T>(0);

@@ -1,5 +1,5 @@
-//! All raw access to the kernel's contexts, to values of maps and to records: the only `unsafe` of the kernel programs.
-//! Every field is read with the width that the kernel's verifier admits for it.
+//! Raw access to the kernel's contexts, to map values, and to records. This is the only `unsafe` code of the kernel
+//! programs. Every field is read with the width that the kernel's verifier admits.
 #![expect(
     unsafe_code,
     reason = "contexts, map values and records are raw pointers here; the kernel's verifier checks each access again"
@@ -28,13 +28,13 @@ pub const AF_INET: u32 = 2;
 /// `AF_INET6`.
 pub const AF_INET6: u32 = 10;
 
-/// The license of the programs, in the kernel's words (`include/linux/license.h`). The kernel refuses GPL-only helpers to
-/// programs of a license that is not compatible with the GPL.
+/// The license of the programs, in the form of `include/linux/license.h`. The kernel rejects GPL-only helpers in
+/// programs whose license is not compatible with the GPL.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "license")]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 
-/// Filled by the loader before the programs are loaded.
+/// The settings, which the loader fills before it loads the programs.
 #[unsafe(no_mangle)]
 static CONFIG: Config = Config {
     abi_version: 0,
@@ -46,7 +46,7 @@ static CONFIG: Config = Config {
     private: 0,
 };
 
-/// What the loader put into [`CONFIG`].
+/// Returns the settings that the loader stored in [`CONFIG`].
 #[inline(always)]
 pub fn settings() -> Config {
     // SAFETY: `CONFIG` is an initialised static. The volatile read keeps the compiler from folding the placeholder that
@@ -54,8 +54,7 @@ pub fn settings() -> Config {
     unsafe { ptr::read_volatile(&raw const CONFIG) }
 }
 
-/// Reads one context field exactly once and with its own width: the verifier refuses a load that
-/// the compiler widened or split.
+/// Reads one context field once and with its own width. The verifier rejects a load that the compiler widened or split.
 macro_rules! field {
     ($ptr:expr, $field:ident) => {{
         let ptr = $ptr;
@@ -64,7 +63,7 @@ macro_rules! field {
     }};
 }
 
-/// The four words of an IPv6 address field, read one by one.
+/// Reads the four words of an IPv6 address field one by one.
 macro_rules! words {
     ($ptr:expr, $field:ident) => {{
         let ptr = $ptr;
@@ -81,7 +80,7 @@ macro_rules! words {
     }};
 }
 
-/// Address words in network byte order as halves of a number.
+/// Returns the halves of an address from its words in network byte order.
 #[inline(always)]
 pub fn v6_halves([a, b, c, d]: [u32; 4]) -> [u64; 2] {
     let join =
@@ -89,14 +88,14 @@ pub fn v6_halves([a, b, c, d]: [u32; 4]) -> [u64; 2] {
     [join(a, b), join(c, d)]
 }
 
-/// The destination of a `connect4` or `sendmsg4` context.
+/// Returns the attempt of a `connect4` or `sendmsg4` context.
 #[inline(always)]
 pub fn attempt4(ctx: &SockAddrContext) -> Attempt {
     let addr = ctx.sock_addr;
     attempt(addr, mapped(u32::from_be(field!(addr, user_ip4))))
 }
 
-/// The destination of a `connect6` or `sendmsg6` context.
+/// Returns the attempt of a `connect6` or `sendmsg6` context.
 #[inline(always)]
 pub fn attempt6(ctx: &SockAddrContext) -> Attempt {
     let addr = ctx.sock_addr;
@@ -143,18 +142,18 @@ pub fn rewrite6(ctx: &SockAddrContext, [high, low]: [u64; 2], port: u32) {
 #[derive(Clone, Copy)]
 pub struct Socket(*mut bpf_sock);
 
-/// The socket of an address context.
+/// Returns the socket of an address context.
 #[inline(always)]
 pub fn socket_of(ctx: &SockAddrContext) -> Socket {
     // SAFETY: `sk` is set for every sock_addr hook; the union's other members only give it a width.
     Socket(unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk })
 }
 
-/// The two ends of a connection at a sockops callback, network byte order.
+/// The two ends of a connection in a sockops callback, in network byte order.
 pub struct Ends {
-    /// Local and remote IPv4 word.
+    /// Local and remote IPv4 address.
     pub v4: (u32, u32),
-    /// Local and remote IPv6 words.
+    /// Local and remote IPv6 address.
     pub v6: ([u32; 4], [u32; 4]),
 }
 
@@ -168,13 +167,13 @@ pub fn ends(ctx: &SockOpsContext) -> Ends {
     }
 }
 
-/// Local and remote IPv4 word of a sockops context, network byte order.
+/// Returns local and remote IPv4 address of a sockops context, in network byte order.
 #[inline(always)]
 pub fn ends_v4(ctx: &SockOpsContext) -> (u32, u32) {
     (field!(ctx.ops, local_ip4), field!(ctx.ops, remote_ip4))
 }
 
-/// Remote address and port of a sockops context.
+/// Returns remote address and port of a sockops context.
 #[inline(always)]
 pub fn peer(ctx: &SockOpsContext) -> ([u64; 2], u32) {
     let ops = ctx.ops;
@@ -187,13 +186,13 @@ pub fn peer(ctx: &SockOpsContext) -> ([u64; 2], u32) {
     (addr, u32::from_be(field!(ops, remote_port)))
 }
 
-/// Puts what a connection has carried until now into a record.
+/// Sets the byte counts of a connection in a record.
 #[inline(always)]
 pub fn carried(ctx: &SockOpsContext, traffic: &mut Traffic) {
     let ops = ctx.ops;
     traffic.bytes_acked = field!(ops, bytes_acked);
     traffic.bytes_received = field!(ops, bytes_received);
-    // Sequence numbers wrap.
+    // Sequence numbers wrap around.
     traffic.in_flight = field!(ops, snd_nxt).wrapping_sub(field!(ops, snd_una));
 }
 
@@ -201,7 +200,7 @@ pub fn carried(ctx: &SockOpsContext, traffic: &mut Traffic) {
 /// <https://github.com/torvalds/linux/blob/v6.1/include/net/flow.h>
 const LOOPBACK_IFINDEX: u32 = 1;
 
-/// Whether a packet leaves by the loopback interface, as those for the machine's own addresses do.
+/// Returns whether a packet leaves through the loopback interface, as packets to the machine's own addresses do.
 #[inline(always)]
 pub fn stays(ctx: &SkBuffContext) -> bool {
     field!(ctx.skb.skb, ifindex) == LOOPBACK_IFINDEX
@@ -210,13 +209,13 @@ pub fn stays(ctx: &SkBuffContext) -> bool {
 /// A full socket that sends a packet.
 #[derive(Clone, Copy)]
 pub struct Sender {
-    /// The socket.
+    /// The sending socket.
     pub socket: Socket,
-    /// Its protocol, `IPPROTO_*`.
+    /// Protocol of the socket, `IPPROTO_*`.
     pub protocol: u32,
 }
 
-/// The socket that sends a packet; `None` for one that is not a full one.
+/// Returns the socket that sends a packet, or `None` if it is not a full socket.
 #[inline(always)]
 pub fn sender(ctx: &SkBuffContext) -> Option<Sender> {
     // SAFETY: `sk` is part of the context; the other member of the union only gives it a width.
@@ -235,8 +234,8 @@ pub fn sender(ctx: &SkBuffContext) -> Option<Sender> {
     })
 }
 
-/// Where a socket is connected to, if the packet that it sends goes there: address and port. Nothing for a socket that
-/// is not connected, and for a packet that a firewall rule of the host sends elsewhere.
+/// Returns address and port of a socket's peer if the packet goes there. Returns `None` for a socket that is not
+/// connected, and for a packet that a firewall rule of the host redirects.
 #[inline(always)]
 pub fn peer_of_packet(ctx: &SkBuffContext, sender: &Sender) -> Option<([u64; 2], u32)> {
     let port = u32::from(u16::from_be(field!(sender.socket.0, dst_port)));
@@ -256,13 +255,13 @@ pub fn peer_of_packet(ctx: &SkBuffContext, sender: &Sender) -> Option<([u64; 2],
     (peer == packet && port != 0).then_some((peer, port))
 }
 
-/// Remote port of the socket that a packet is for; a listener's is zero.
+/// Returns the remote port of the socket that receives a packet; 0 for a listener.
 #[inline(always)]
 pub fn remote_port_of_packet(ctx: &SkBuffContext) -> u32 {
     field!(ctx.skb.skb, remote_port)
 }
 
-/// The full socket of a sockops context, if there is one.
+/// Returns the full socket of a sockops context, if there is one.
 #[inline(always)]
 pub fn socket_of_ops(ctx: &SockOpsContext) -> Option<Socket> {
     // SAFETY: `sk` is part of the context; the other member of the union only gives it a width.
@@ -270,7 +269,7 @@ pub fn socket_of_ops(ctx: &SockOpsContext) -> Option<Socket> {
     (!sk.is_null()).then_some(Socket(sk))
 }
 
-/// Type and protocol of a socket that is being created.
+/// Returns family, type, and protocol of a socket that is being created.
 #[inline(always)]
 pub fn new_socket(ctx: &SockContext) -> (u32, u32, u32) {
     let sock = ctx.sock;
@@ -281,7 +280,7 @@ pub fn new_socket(ctx: &SockContext) -> (u32, u32, u32) {
     )
 }
 
-/// `comm` of the current thread.
+/// Returns `comm` of the current thread.
 #[inline(always)]
 pub fn comm() -> [u64; 2] {
     let mut comm = MaybeUninit::<[u64; 2]>::uninit();
@@ -291,25 +290,25 @@ pub fn comm() -> [u64; 2] {
     unsafe { comm.assume_init() }
 }
 
-/// The time that records carry.
+/// Returns the time for records.
 #[inline(always)]
 pub fn now() -> u64 {
     // SAFETY: the helper takes nothing and returns a number.
     unsafe { bpf_ktime_get_ns() }
 }
 
-/// Type of the socket behind an address context.
+/// Returns the type of the socket in an address context.
 #[inline(always)]
 pub fn sock_type(ctx: &SockAddrContext) -> u32 {
     field!(ctx.sock_addr, type_)
 }
 
-/// Copies a record word by word. A plain copy becomes a loop over bytes, which the kernel's
-/// verifier walks one by one.
+/// Copies a record word by word. The compiler turns a plain copy into a loop over bytes, and the kernel's verifier
+/// walks each iteration.
 ///
 /// # Safety
-/// Both pointers are valid for one `T` and aligned to 8 bytes, `T` is whole words of 8 bytes
-/// without padding, and `to` is writable.
+/// Both pointers are valid for one `T` and aligned to 8 bytes, `T` is whole words of 8 bytes without padding, and `to`
+/// is writable.
 #[inline(always)]
 unsafe fn copy_words<T: IntoBytes>(from: *const T, to: *mut T) {
     const { assert!(size_of::<T>().is_multiple_of(8) && align_of::<T>() == 8) };
@@ -322,15 +321,16 @@ unsafe fn copy_words<T: IntoBytes>(from: *const T, to: *mut T) {
     }
 }
 
-/// Cookie of the socket behind a context.
+/// Returns the cookie of the socket in a context.
 #[inline(always)]
 pub fn cookie(ctx: &impl EbpfContext) -> u64 {
-    // SAFETY: the helper takes the program's own context. The kernel refuses programs of kinds that have no such helper.
+    // SAFETY: the helper takes the program's own context. The kernel refuses programs of kinds that have no such
+    // helper.
     unsafe { bpf_get_socket_cookie(ctx.as_ptr()) }
 }
 
-/// The value of a map's entry. It stays where it is while the program runs, also when the entry is removed. Other
-/// processors may write to it meanwhile, and each word is then an old or a new one.
+/// The value of a map entry. It stays valid while the program runs, even if the entry is removed. Other processors may
+/// write to it at the same time; each word is then an old or a new one.
 pub struct Place<T>(*mut T);
 
 impl<T: Copy> Place<T> {
@@ -357,7 +357,7 @@ impl Place<Slot> {
         unsafe { copy_words(from.0, self.0) };
     }
 
-    /// Leaves nothing in the slot that could be taken for a destination.
+    /// Marks the slot as empty.
     #[inline(always)]
     pub fn clear(&self) {
         // SAFETY: as in `write`.
@@ -365,7 +365,7 @@ impl Place<Slot> {
     }
 }
 
-/// The element of an array at an index, if the array is that long.
+/// Returns the element of an array at an index, if the index is in range.
 #[inline(always)]
 pub fn element<T, const N: usize, const FLAGS: usize>(
     array: &Array<T, N, FLAGS>,
@@ -374,7 +374,7 @@ pub fn element<T, const N: usize, const FLAGS: usize>(
     array.get_ptr_mut(index).map(Place)
 }
 
-/// What is kept in `map` with a socket. With `create` it is made where there is none, as zeros.
+/// Returns the storage of a socket in `map`. With `create`, missing storage is created and filled with zeros.
 #[inline(always)]
 pub fn stored<T>(map: &SkStorage<T>, Socket(sk): Socket, create: bool) -> Option<Place<T>> {
     let flags = u64::from(create) * u64::from(BPF_SK_STORAGE_GET_F_CREATE);
@@ -401,8 +401,8 @@ pub fn fill<T: IntoBytes + 'static>(entry: &mut RingBufEntry<T>, record: &T) {
     unsafe { copy_words(record, entry.as_mut_ptr()) };
 }
 
-/// Writes the message of a packet, which begins at `offset`, to its entry. `whole` is its length, and `length` bytes of it
-/// are copied. Returns whether they were.
+/// Writes the message of a packet, which begins at `offset`, to its entry. `whole` is the length of the message, of
+/// which `length` bytes are copied. Returns whether the copy succeeded.
 #[inline(always)]
 pub fn fill_answer(
     ctx: &SkBuffContext,
@@ -419,8 +419,7 @@ pub fn fill_answer(
         (&raw mut (*to).whole).write_volatile(whole);
         (&raw mut (*to).length).write_volatile(length);
     }
-    // The compiler knows the length to be in its bounds, and would drop the comparisons that the kernel's verifier
-    // asks for.
+    // The compiler can prove the bounds and would remove the comparison, which the kernel's verifier requires.
     let length = opaque(length);
     if length == 0 || length > DNS_ANSWER_BYTES {
         return false;
@@ -437,8 +436,8 @@ pub fn fill_answer(
     failed == 0
 }
 
-/// The first members of `struct bpf_sock_addr_kern`, which the kernel has at the address that a program receives as its
-/// context. If a kernel changes this layout, the address cannot be read, and its row has the verdict `unread`.
+/// The first members of `struct bpf_sock_addr_kern`, which is at the address that a program receives as its context. If
+/// a kernel changes this layout, the address cannot be read, and its flow has the verdict `unread`.
 /// <https://github.com/torvalds/linux/blob/v6.7/include/linux/filter.h>
 #[repr(C)]
 struct KernelContext {
@@ -450,10 +449,10 @@ struct KernelContext {
     padding: u32,
 }
 
-/// `struct sockaddr_un`. Callers keep it in a `struct sockaddr_storage`, which is longer.
+/// Size of `struct sockaddr_un`. The kernel stores it in a `struct sockaddr_storage`, which is longer.
 const ADDRESS_BYTES: u32 = 110;
 
-/// Writes the address of a context to its entry, and its length; 0 where the kernel does not let it be read.
+/// Writes the address of a context and its length to its entry. The length is 0 if the address cannot be read.
 #[inline(always)]
 pub fn fill_address(ctx: &SockAddrContext, entry: &mut RingBufEntry<UnixEvent>) {
     let to = entry.as_mut_ptr();
@@ -471,7 +470,8 @@ pub fn fill_address(ctx: &SockAddrContext, entry: &mut RingBufEntry<UnixEvent>) 
     if failed == 0 {
         // SAFETY: the helper filled the whole buffer.
         let kernel = unsafe { kernel.assume_init() };
-        // SAFETY: the destination is part of the ring's entry and longer than what is read. The helper checks the source.
+        // SAFETY: the destination is part of the ring's entry and longer than what is read. The helper checks the
+        // source.
         let failed = unsafe {
             bpf_probe_read_kernel(
                 (&raw mut (*to).address).cast(),
@@ -487,7 +487,7 @@ pub fn fill_address(ctx: &SockAddrContext, entry: &mut RingBufEntry<UnixEvent>) 
     unsafe { (&raw mut (*to).length).write_volatile(length) };
 }
 
-/// The same value, about which the compiler knows nothing any more.
+/// Returns the same value, but hides it from the optimizer.
 #[inline(always)]
 pub fn opaque<T: Copy>(mut value: T) -> T {
     // SAFETY: both accesses are to a local variable.

@@ -21,8 +21,8 @@ const ENCRYPTED_BEFORE: [[u8; 2]; 4] = [[0xff, 0xce], [0xfe, 0x08], [0xfe, 0x09]
 pub struct Hello {
     /// Name in the SNI, byte for byte. rustls would remove a trailing dot and ignore addresses.
     pub sni: Option<Vec<u8>>,
-    /// Whether it contains another, encrypted hello (ECH). The server uses the name in the encrypted hello, which only it can
-    /// decrypt. An extension that only imitates ECH (GREASE) cannot be distinguished from it.
+    /// Whether it contains another, encrypted hello (ECH). The server uses the name in the encrypted hello, which only
+    /// it can decrypt. An extension that only imitates ECH (GREASE) cannot be distinguished from it.
     pub is_encrypted: bool,
     /// Length of its records in bytes.
     pub length: usize,
@@ -66,8 +66,8 @@ pub async fn receive(
 /// Parses the `ClientHello` at the start of `bytes`. Returns `None` if it is incomplete. Pure.
 ///
 /// # Errors
-/// When the bytes are not a `ClientHello`, rustls does not accept it, or its last record contains more bytes, which a server
-/// would parse as the client's next message.
+/// When the bytes are not a `ClientHello`, rustls does not accept it, or its last record contains more bytes, which a
+/// server would parse as the client's next message.
 pub fn parse(bytes: &[u8]) -> Result<Option<Hello>, NotAHello> {
     let mut handshake = Vec::new();
     let mut rest = bytes;

@@ -1,4 +1,5 @@
-//! Decides every request in the same order: allow-list, addresses, durable intent. The mediator connects only after that.
+//! Decides every request in the same order: allow-list, addresses, durable intent. The mediator connects only after
+//! that.
 use std::net::SocketAddr;
 
 use http::Response;
@@ -20,7 +21,8 @@ pub(super) struct Admitted {
 /// Judges `to` and records the decision.
 ///
 /// # Errors
-/// The answer for the client if the request is denied, after the denial was recorded, or if a receipt cannot be written.
+/// The answer for the client if the request is denied, after the denial was recorded, or if a receipt cannot be
+/// written.
 pub(super) async fn admit(
     mediator: &Mediator,
     to: &Destination,

@@ -157,8 +157,8 @@ fn session_config(
 /// Completes at SIGTERM, or when the supervisor closes or shuts down its end of the control socket.
 fn stop(control: &Control) -> io::Result<impl Future<Output = ()> + use<>> {
     let mut terminate = signal(SignalKind::terminate())?;
-    // The terminal sends these signals to all processes of the run, but only the supervisor acts on them. They are caught
-    // here so that they do not end this process.
+    // The terminal sends these signals to all processes of the run, but only the supervisor acts on them. They are
+    // caught here so that they do not end this process.
     let ignored = (
         signal(SignalKind::interrupt())?,
         signal(SignalKind::hangup())?,

@@ -1,9 +1,9 @@
 //! The I/O of the receipt recorder: appends its lines, makes them durable, and stops the service when that fails.
 //!
-//! Lines are appended under one lock, in the order in which they were signed. A separate thread calls `fdatasync`. Every
-//! intent that was appended before a call is durable after it, so requests that arrive together share one call. Each intent
-//! gets an outcome, because [`Intent`] writes one when it is dropped. The first failure is final, because the chain cannot
-//! continue after a line that was signed and not written.
+//! Lines are appended under one lock, in the order in which they were signed. A separate thread calls `fdatasync`.
+//! Every intent that was appended before a call is durable after it, so requests that arrive together share one call.
+//! Each intent gets an outcome, because [`Intent`] writes one when it is dropped. The first failure is final, because
+//! the chain cannot continue after a line that was signed and not written.
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -286,8 +286,8 @@ impl Ledger {
             .max_entries_per_file
             .is_some_and(|most| in_file >= most)
         {
-            // The old file must be complete before the new one starts. Waiting for the disk here is acceptable, because it
-            // is rare.
+            // The old file must be complete before the new one starts. Waiting for the disk here is acceptable, because
+            // it is rare.
             state.file.sync()?;
             let name = file_name(&state.session, next_seq);
             state.file = self.store.create(&name)?;
@@ -330,8 +330,8 @@ impl Ledger {
 
 /// A recorded action that has not ended.
 ///
-/// Its meter counts its bytes, so that the outcome includes all of them however the action ends. If it is dropped without
-/// [`Intent::finish`], it records `aborted`, or `shutdown` during a stop.
+/// Its meter counts its bytes, so that the outcome includes all of them however the action ends. If it is dropped
+/// without [`Intent::finish`], it records `aborted`, or `shutdown` during a stop.
 pub struct Intent {
     ledger: Option<Arc<Ledger>>,
     action_id: String,
@@ -383,9 +383,9 @@ impl Intent {
         let (status, bytes) = (self.status, self.meter.end());
         let pattern = format!("status={status} bytes={bytes} reason={reason}");
         let action = allow(&self.facts, &self.action_id, Phase::Outcome, &pattern);
-        // Nothing waits for a durable outcome, so no sync is requested, which would delay that of the next intent. If the
-        // append fails, the ledger keeps the error and stops the service. The intent then stays open in the evidence, where
-        // a reader finds it.
+        // Nothing waits for a durable outcome, so no sync is requested, which would delay that of the next intent. If
+        // the append fails, the ledger keeps the error and stops the service. The intent then stays open in the
+        // evidence, where a reader finds it.
         drop(ledger.append(|recorder, time| recorder.action(&action, time)));
     }
 }

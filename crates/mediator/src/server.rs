@@ -28,8 +28,8 @@ use super::state::Mediator;
 use super::target::url_parameter;
 use super::{admit, forward, health, tunnel, websocket};
 
-/// Maximum length of a request head: 64 KiB of fields and 64 KiB of target. The HTTP library rejects a longer head without a
-/// receipt, so the limit must exceed that of the relay.
+/// Maximum length of a request head: 64 KiB of fields and 64 KiB of target. The HTTP library rejects a longer head
+/// without a receipt, so the limit must exceed that of the relay.
 const MAX_HEAD: usize = 132 << 10;
 /// Maximum number of header fields of a request.
 const MAX_HEADERS: usize = 128;
@@ -224,8 +224,8 @@ async fn ended<T>(connection: impl Future<Output = Result<T, hyper::Error>>) {
     drop(connection.await);
 }
 
-/// Returns the error of an ambiguous request that the HTTP library accepts. The library itself rejects or resolves ambiguous
-/// lengths.
+/// Returns the error of an ambiguous request that the HTTP library accepts. The library itself rejects or resolves
+/// ambiguous lengths.
 fn framing_fault<B>(request: &Request<B>) -> Option<&'static str> {
     let hosts = request.headers().get_all(HOST).iter().count();
     (hosts > 1).then_some("more than one Host header\n")

@@ -219,8 +219,8 @@ fn handshake<B>(request: &Request<B>, url: &http::Uri) -> Option<Request<Empty<B
     Some(handshake)
 }
 
-/// Returns the extensions with the original spelling of the header names, because some servers accept `Sec-WebSocket-Key`
-/// only in exactly this spelling.
+/// Returns the extensions with the original spelling of the header names, because some servers accept
+/// `Sec-WebSocket-Key` only in exactly this spelling.
 fn spelling(extensions: &Extensions) -> Extensions {
     let mut spelling = extensions.clone();
     spelling.remove::<OnUpgrade>();

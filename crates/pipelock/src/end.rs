@@ -16,8 +16,8 @@ use super::{binary, http};
 /// Time for receipts to be written, and additional time for each connection that closed.
 const DRAIN: Duration = Duration::from_millis(500);
 const DRAIN_EACH: Duration = Duration::from_millis(10);
-/// Time for which a request may wait without using a processor. Pipelock takes at most five seconds to look up a name, and
-/// does not detect during that time that its client has closed.
+/// Time for which a request may wait without using a processor. Pipelock takes at most five seconds to look up a name,
+/// and does not detect during that time that its client has closed.
 const WAITS_AT_MOST: Duration = Duration::from_secs(6);
 /// Total time to drain.
 const DRAIN_AT_MOST: Duration = Duration::from_mins(1);
@@ -40,8 +40,8 @@ const LAST_ENTRY: &str = "checkpoint";
 pub struct LetThrough {
     /// Actions that ended normally. Each has a receipt.
     pub forwarded: u64,
-    /// All actions that were started. A Pipelock without intents writes a receipt for a cut action only if it did not detect
-    /// the cut.
+    /// All actions that were started. A Pipelock without intents writes a receipt for a cut action only if it did not
+    /// detect the cut.
     pub begun: u64,
 }
 
@@ -65,8 +65,8 @@ struct Owed {
     intents: u64,
     /// Number of receipts without the same receipt in version 2.
     twins: u64,
-    /// Number of the relay's connections that Pipelock has not closed. It closes one when it has finished the request. The
-    /// relay has already ended.
+    /// Number of the relay's connections that Pipelock has not closed. It closes one when it has finished the request.
+    /// The relay has already ended.
     requests: u64,
 }
 
@@ -75,8 +75,8 @@ impl Owed {
         (self.actions, self.intents, self.twins, self.requests) == (0, 0, 0, 0)
     }
 
-    /// Returns whether there are requests without any receipt. A request with a receipt may stay open, because Pipelock ends
-    /// a tunnel or WebSocket only when the origin does.
+    /// Returns whether there are requests without any receipt. A request with a receipt may stay open, because Pipelock
+    /// ends a tunnel or WebSocket only when the origin does.
     fn has_undecided(self) -> bool {
         self.requests > self.intents.max(self.actions)
     }
@@ -134,8 +134,8 @@ impl Pipelock {
             .ok_or_else(|| io::Error::other("/metrics has no pipelock_active_tunnels"))
     }
 
-    /// Stops Pipelock. `tunnels` is the number of tunnels before the relay closed its connections, and `allowed` has the
-    /// relay's numbers of the whole run.
+    /// Stops Pipelock. `tunnels` is the number of tunnels before the relay closed its connections, and `allowed` has
+    /// the relay's numbers of the whole run.
     pub fn end(mut self, given: &std::path::Path, tunnels: u64, allowed: LetThrough) -> Ended {
         let mut incomplete = Vec::new();
         let mut notes = Vec::new();
@@ -145,8 +145,8 @@ impl Pipelock {
         if !is_gone {
             let undone = self.drain(tunnels, allowed).err();
             incomplete.extend(self.missing_receipts().err());
-            // When Pipelock closes its session, it does not wait for its requests. A receipt that it writes after that makes
-            // the evidence invalid, as a forgery would. A Pipelock with open requests is therefore killed.
+            // When Pipelock closes its session, it does not wait for its requests. A receipt that it writes after that
+            // makes the evidence invalid, as a forgery would. A Pipelock with open requests is therefore killed.
             let is_left = matches!(undone, Some(Undone::Requests { .. }));
             killed = is_left && self.tally.bound.is_some();
             self.child.signal(if killed {
@@ -238,9 +238,9 @@ impl Pipelock {
         }
     }
 
-    /// Waits until Pipelock has no request and no tunnel, is idle, and has written a receipt for every allowed action. The
-    /// timeout restarts with each new receipt and while Pipelock works, so that neither a slow disk nor a long scan loses a
-    /// receipt.
+    /// Waits until Pipelock has no request and no tunnel, is idle, and has written a receipt for every allowed action.
+    /// The timeout restarts with each new receipt and while Pipelock works, so that neither a slow disk nor a long scan
+    /// loses a receipt.
     fn drain(&mut self, tunnels: u64, allowed: LetThrough) -> Result<(), Undone> {
         let end = Instant::now() + DRAIN_AT_MOST;
         let mut last = None;
@@ -334,8 +334,8 @@ impl Pipelock {
         }
     }
 
-    /// Returns whether a Pipelock that does not exit has written everything: its last entry closes the session, or there is
-    /// no entry and it printed that it has stopped.
+    /// Returns whether a Pipelock that does not exit has written everything: its last entry closes the session, or
+    /// there is no entry and it printed that it has stopped.
     fn has_finished(&mut self) -> bool {
         if self.tally.read_on(&self.files.evidence).is_err() {
             return false;

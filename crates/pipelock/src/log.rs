@@ -1,4 +1,5 @@
-//! Copies Pipelock's standard output and standard error to a file of bounded size, and keeps the end for error messages.
+//! Copies Pipelock's standard output and standard error to a file of bounded size, and keeps the end for error
+//! messages.
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -59,7 +60,8 @@ impl Log {
         }
     }
 
-    /// Returns the end of the output on one line. Values of the caller's policy are hidden, because Pipelock may print them.
+    /// Returns the end of the output on one line. Values of the caller's policy are hidden, because Pipelock may print
+    /// them.
     pub(super) fn last_words(&mut self, caller_yaml: Option<&str>) -> String {
         self.drain();
         let mut tail = self.tail.as_slice();

@@ -1,8 +1,8 @@
 //! Reserves ports on the host's loopback for Pipelock before it listens there.
 //!
-//! The supervisor binds a socket to each port and does not listen. The kernel then assigns the port to no other process that
-//! binds to port 0, and Pipelock can still bind it, because both sockets set `SO_REUSEADDR`. Thus no other process can get
-//! the port between its choice and its use.
+//! The supervisor binds a socket to each port and does not listen. The kernel then assigns the port to no other process
+//! that binds to port 0, and Pipelock can still bind it, because both sockets set `SO_REUSEADDR`. Thus no other process
+//! can get the port between its choice and its use.
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 

@@ -1,5 +1,5 @@
-//! Starts Pipelock and waits until it is ready. It is ready if its process runs, its sockets belong to its user, `/health`
-//! reports `healthy`, and its `session_open` binds the boundary.
+//! Starts Pipelock and waits until it is ready. It is ready if its process runs, its sockets belong to its user,
+//! `/health` reports `healthy`, and its `session_open` binds the boundary.
 use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io;
@@ -161,15 +161,15 @@ impl Pipelock {
         })
     }
 
-    /// Waits until Pipelock is ready. If it does not know a key that egress added to the policy, it is started again without
-    /// the key.
+    /// Waits until Pipelock is ready. If it does not know a key that egress added to the policy, it is started again
+    /// without the key.
     ///
     /// # Order
     /// Call it while this process has one thread.
     ///
     /// # Errors
-    /// When it exits, rejects its configuration, or is not ready in time (each with the end of its log), when another process
-    /// has its port, or when its session does not bind the posture capsule.
+    /// When it exits, rejects its configuration, or is not ready in time (each with the end of its log), when another
+    /// process has its port, or when its session does not bind the posture capsule.
     pub fn wait_ready(&mut self, setup: &Setup<'_>) -> Result<(), PipelockError> {
         loop {
             let deadline = Instant::now() + READY_WITHIN;

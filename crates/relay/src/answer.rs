@@ -13,8 +13,8 @@ pub(super) enum Judged {
     Failed(String),
 }
 
-/// Judges an answer of the built-in mediator. The mediator marks its own answers with `mark`, and removes the mark and the
-/// reason fields from answers of origins.
+/// Judges an answer of the built-in mediator. The mediator marks its own answers with `mark`, and removes the mark and
+/// the reason fields from answers of origins.
 pub(super) fn marked<'a>(
     status: u16,
     mark: &str,
@@ -31,11 +31,12 @@ pub(super) fn marked<'a>(
     }
 }
 
-/// Judges an answer of a real Pipelock to a request other than CONNECT. Pipelock does not mark its own answers, so only its
-/// receipts show whether it or an origin wrote a denial.
+/// Judges an answer of a real Pipelock to a request other than CONNECT. Pipelock does not mark its own answers, so only
+/// its receipts show whether it or an origin wrote a denial.
 ///
-/// Newer versions put the reason into header fields. Older ones answer with the plain error page of Go's standard library.
-/// `is_wrapped` is true for a request whose answer Pipelock never passes on unchanged, so that every error is its own.
+/// Newer versions put the reason into header fields. Older ones answer with the plain error page of Go's standard
+/// library. `is_wrapped` is true for a request whose answer Pipelock never passes on unchanged, so that every error is
+/// its own.
 pub(super) fn unmarked<'a>(
     status: u16,
     is_wrapped: bool,

@@ -1,8 +1,8 @@
 //! Parses `host:port` strictly. Pure.
 //!
-//! CONNECT, absolute form, `Host`, the stub resolver, the policy, and the built-in mediator all use the grammar of [`Host`].
-//! If the relay accepted a name that the mediator rejects, a request would have no receipt. Everything that another program
-//! could read as a different host (userinfo, percent signs, `0x7f.1`, a zone) is rejected.
+//! CONNECT, absolute form, `Host`, the stub resolver, the policy, and the built-in mediator all use the grammar of
+//! [`Host`]. If the relay accepted a name that the mediator rejects, a request would have no receipt. Everything that
+//! another program could read as a different host (userinfo, percent signs, `0x7f.1`, a zone) is rejected.
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -86,7 +86,7 @@ mod tests {
             ("192.0.2.7:80", "192.0.2.7:80"),
             ("[2001:DB8::1]:443", "[2001:db8::1]:443"),
             ("[::ffff:192.0.2.7]:443", "192.0.2.7:443"),
-            // The policy reads it like that, too.
+            // The policy parses it in the same way.
             ("192.0.2.7.:443", "192.0.2.7:443"),
             ("x:65535", "x:65535"),
         ];

@@ -23,8 +23,8 @@ pub(super) enum Download {
 
 /// One request and its answer through the mediator.
 ///
-/// It ends with the answer. If the upload is not complete by then, it is stopped and both connections are closed, because a
-/// body that follows the answer would otherwise pass after its flow has been reported.
+/// It ends with the answer. If the upload is not complete by then, it is stopped and both connections are closed,
+/// because a body that follows the answer would otherwise pass after its flow has been reported.
 #[derive(Debug)]
 pub(super) struct Exchange {
     pub(super) relay: Arc<Relay>,

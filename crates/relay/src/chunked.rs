@@ -39,11 +39,12 @@ impl Chunked {
         self.state == ChunkState::Done
     }
 
-    /// Takes the bytes that belong to the body and returns their number, which is less than all if the body ends earlier.
+    /// Takes the bytes that belong to the body and returns their number, which is less than all if the body ends
+    /// earlier.
     ///
     /// # Errors
-    /// [`HeadError::Chunk`] if a size line or a line end is not in the plain form, and [`HeadError::Trailers`] if there are
-    /// trailer fields.
+    /// [`HeadError::Chunk`] if a size line or a line end is not in the plain form, and [`HeadError::Trailers`] if there
+    /// are trailer fields.
     pub fn take(&mut self, bytes: &[u8]) -> Result<usize, HeadError> {
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {

@@ -60,7 +60,8 @@ impl Ending {
 
 /// Inspects the bytes of a tunnel before they are sent on.
 pub(super) trait Watch: Send {
-    /// Receives each piece from the command once. Returns the bytes to send instead, or `None` to send the piece unchanged.
+    /// Receives each piece from the command once. Returns the bytes to send instead, or `None` to send the piece
+    /// unchanged.
     fn up(&mut self, bytes: &[u8]) -> Option<Vec<u8>>;
 
     /// Receives each piece from the mediator before it is sent to the command.
@@ -87,8 +88,8 @@ impl<W: Watch> Watch for Down<'_, W> {
     }
 }
 
-/// Copies in both directions and counts the bytes in `passed`. A half-close is passed on. If one side does not read, the
-/// other side is not read either.
+/// Copies in both directions and counts the bytes in `passed`. A half-close is passed on. If one side does not read,
+/// the other side is not read either.
 pub(super) async fn copy(
     agent: &mut End,
     mediator: &mut End,
@@ -280,8 +281,8 @@ impl<'a> Pipe<'a> {
         Poll::Ready(Ok(()))
     }
 
-    /// Sends `bytes` next, in place of what was read. Only what was read is counted, because the flow log states what the
-    /// command sent.
+    /// Sends `bytes` next, in place of what was read. Only what was read is counted, because the flow log states what
+    /// the command sent.
     fn send(&mut self, bytes: Vec<u8>) {
         self.release();
         self.is_counted = true;

@@ -16,7 +16,8 @@ use super::names::{Assigned, Names, Pair};
 use super::plan::NameReport;
 use super::state::Relay;
 
-/// Seconds for which an answer may be cached: long enough for a connection, and short enough that no cache outlives the run.
+/// Seconds for which an answer may be cached: long enough for a connection, and short enough that no cache outlives the
+/// run.
 const TTL: u32 = 30;
 
 /// UDP payload size that EDNS advertises.
@@ -187,8 +188,8 @@ fn unanswered(name: &str, reason: &str) -> NameReport {
     }
 }
 
-/// Returns the name in lower case without the trailing dot, if it is a host name. Uses the raw labels, so that the escaped
-/// form of an unusual byte is not taken for a name.
+/// Returns the name in lower case without the trailing dot, if it is a host name. Uses the raw labels, so that the
+/// escaped form of an unusual byte is not taken for a name.
 fn text(name: &Name) -> Option<String> {
     let mut text = String::new();
     for label in name {

@@ -177,8 +177,8 @@ fn prepare(
     ))
 }
 
-/// Sends a request, through its own tunnel if it has one. If an idle connection turns out to be closed, the request is sent
-/// once more on a new one.
+/// Sends a request, through its own tunnel if it has one. If an idle connection turns out to be closed, the request is
+/// sent once more on a new one.
 async fn send(
     relay: &Relay,
     mut request: Request<Upload>,
@@ -225,8 +225,8 @@ async fn ask(
     }
 }
 
-/// Returns a copy of a request that may be sent again if the connection ends without an answer, because the mediator then
-/// closed it while it was idle and did not receive the request.
+/// Returns a copy of a request that may be sent again if the connection ends without an answer, because the mediator
+/// then closed it while it was idle and did not receive the request.
 fn repeatable(request: &Request<Upload>) -> Option<Request<Upload>> {
     if !matches!(
         *request.method(),

@@ -2,11 +2,11 @@
 //!
 //! If the command dies in the middle of a frame, the mediator would wait for the rest, and neither close nor write its
 //! receipt. Pipelock writes no receipt for a WebSocket that ends without a Close frame. The relay therefore sends only
-//! complete frames: each received part of a data frame becomes a fragment, and a control frame is sent once it is complete.
-//! A Close frame can then follow at any time, and no incomplete message arrives as a complete one.
+//! complete frames: each received part of a data frame becomes a fragment, and a control frame is sent once it is
+//! complete. A Close frame can then follow at any time, and no incomplete message arrives as a complete one.
 //!
-//! A frame without a mask is denied (RFC 6455, section 5.1). The mask flag is in the second byte, so that a server cannot
-//! take the bytes after a handshake for the start of another protocol (section 10.3).
+//! A frame without a mask is denied (RFC 6455, section 5.1). The mask flag is in the second byte, so that a server
+//! cannot take the bytes after a handshake for the start of another protocol (section 10.3).
 use super::copy::Watch;
 
 /// The frames of one direction (RFC 6455, section 5.2).

@@ -1,8 +1,8 @@
 //! Passes only approved bytes from the socket to hyper.
 //!
-//! hyper receives the head of a request after [`http_head`](super::http_head) has approved all of it, and the body up to its
-//! end. At the first byte that is not approved, the stream ends for hyper, which then answers the requests that it has and
-//! stops. The reason is kept for the relay's answer and report.
+//! hyper receives the head of a request after [`http_head`](super::http_head) has approved all of it, and the body up
+//! to its end. At the first byte that is not approved, the stream ends for hyper, which then answers the requests that
+//! it has and stops. The reason is kept for the relay's answer and report.
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};

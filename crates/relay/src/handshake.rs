@@ -1,9 +1,9 @@
 //! Checks the handshake inside a tunnel until the `ServerHello`.
 //!
-//! A TLS 1.3 server may answer the first `ClientHello` with a `HelloRetryRequest` (RFC 8446, section 4.1.4). The client then
-//! sends another `ClientHello`, which could name another server. Until the `ServerHello`, a handshake record of the client
-//! can only be part of a `ClientHello`, so the relay judges each of them like the first one before it sends it on. After the
-//! `ServerHello`, no server accepts another `ClientHello` in plain text.
+//! A TLS 1.3 server may answer the first `ClientHello` with a `HelloRetryRequest` (RFC 8446, section 4.1.4). The client
+//! then sends another `ClientHello`, which could name another server. Until the `ServerHello`, a handshake record of
+//! the client can only be part of a `ClientHello`, so the relay judges each of them like the first one before it sends
+//! it on. After the `ServerHello`, no server accepts another `ClientHello` in plain text.
 use egress_http::client_hello::{self, MOST, NotAHello};
 
 use super::authority::Host;

@@ -143,13 +143,13 @@ impl Connection {
         }
         let seen = self.requests.load(Ordering::Relaxed);
         let refusal = self.refusal.get().filter(|error| !error.is_in_body());
-        let unheard = lock(&self.first).is_some();
+        let is_unused = lock(&self.first).is_some();
         let (status, reason) = if let Some(error) = refusal {
             (error.status(), error.to_string())
-        } else if guard.has_partial_head() || unheard && guard.heads() == seen {
+        } else if guard.has_partial_head() || is_unused && guard.heads() == seen {
             (408, HeadError::Incomplete.to_string())
         } else if guard.heads() > seen {
-            // Approved here, refused by hyper: that should not be, but it must not be lost.
+            // hyper rejected a head that was approved here. This should not happen, but must be reported.
             (400, "http_parser".to_owned())
         } else {
             let (stream, _) = guard.into_parts();

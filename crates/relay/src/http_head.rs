@@ -1,7 +1,8 @@
 //! Judges the raw head of one HTTP/1 request. Pure.
 //!
-//! hyper accepts heads that another program may parse differently: bare LF, Content-Length together with Transfer-Encoding,
-//! two lengths, two hosts, or no host. Therefore every head is checked here first, and only an unambiguous one is passed on.
+//! hyper accepts heads that another program may parse differently: bare LF, Content-Length together with
+//! Transfer-Encoding, two lengths, two hosts, or no host. Therefore every head is checked here first, and only an
+//! unambiguous one is passed on.
 
 /// Maximum length of a head, which is the request line and the fields.
 pub const MAX_HEAD: usize = 64 * 1024;

@@ -8,8 +8,8 @@ pub struct Limits {
     pub connections: usize,
     /// Maximum number of names that get an address.
     pub names: usize,
-    /// Maximum number of tunnels at the mediator at a time, including `/ws`. More wait. Pipelock denies the 1,025th tunnel
-    /// without a receipt, and frees a place only some time after its tunnel has ended.
+    /// Maximum number of tunnels at the mediator at a time, including `/ws`. More wait. Pipelock denies the 1,025th
+    /// tunnel without a receipt, and frees a place only some time after its tunnel has ended.
     pub tunnels: usize,
     /// Maximum total size of the tunnels' buffers in bytes. Above it, a tunnel gets only small buffers.
     pub buffers: usize,

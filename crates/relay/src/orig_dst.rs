@@ -6,11 +6,11 @@ use egress_common::abi::{SLOT_PROXY, SLOT_REDIRECTED, SLOTS, Slot, address};
 
 use super::report::{Origin, Reporter};
 
-/// The array that holds the slot of a connection. Each listener has its own, because connections to different listeners can
-/// have the same local port at the same time.
+/// The array that holds the slot of a connection. Each listener has its own, because connections to different listeners
+/// can have the same local port at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SlotTable {
-    /// Redirected connections that are IPv4 on the wire, also when the agent's socket is `AF_INET6` with a mapped
+    /// Redirected connections that are IPv4 on the wire, also when the command's socket is `AF_INET6` with a mapped
     /// address.
     V4,
     /// Redirected connections that are IPv6 on the wire.
@@ -99,8 +99,8 @@ impl OriginalDestinations {
 
     /// Returns the original destination of an accepted connection from `peer`, at most once.
     ///
-    /// `is_open` returns whether the connection still exists, and is called after the slot was read. While the connection
-    /// exists, no other connection can have its port, so the slot belongs to it.
+    /// `is_open` returns whether the connection still exists, and is called after the slot was read. While the
+    /// connection exists, no other connection can have its port, so the slot belongs to it.
     pub(super) fn take(
         &self,
         peer: SocketAddr,
@@ -301,7 +301,7 @@ mod tests {
         let peer = "127.0.0.1:5000".parse().unwrap();
         let reason = |taken: Result<Origin, Discarded>| taken.map_or_else(|no| no.reason, |_| "");
         let table = OriginalDestinations::new(Box::new(Both(7)));
-        // The slot of the redirected connection from the same port is neither taken for it nor used up by it.
+        // The slot of the redirected connection from the same port is neither used for it nor consumed by it.
         let taken = table.take_proxy(peer, || true).unwrap();
         assert_eq!(
             (taken.cookie, taken.connect_ns, taken.orig_dst),

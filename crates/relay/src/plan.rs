@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 /// The plan of the relay process, as JSON in an inherited memory file.
 ///
 /// The process is `egress __relay PLAN_FD CONTROL_FD`. It starts as root in the host's network namespace and in its own
-/// cgroup. It maps the three slot arrays read-only, closes their descriptors, drops to `uid`/`gid`, and installs its seccomp
-/// filter. Then it sends [`Report::Ready`] on the control socket (`SOCK_SEQPACKET`, one JSON text per message). When the
-/// supervisor shuts down its end for writing, the relay stops accepting, closes open connections, reports the last flows,
-/// and exits with 0.
+/// cgroup. It maps the three slot arrays read-only, closes their descriptors, drops to `uid`/`gid`, and installs its
+/// seccomp filter. Then it sends [`Report::Ready`] on the control socket (`SOCK_SEQPACKET`, one JSON text per message).
+/// When the supervisor shuts down its end for writing, the relay stops accepting, closes open connections, reports the
+/// last flows, and exits with 0.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RelayPlan {
@@ -118,7 +118,8 @@ pub struct FlowReport {
     pub target: Option<String>,
     /// Length of `target` before the redaction. The mediator and the destination received all of it.
     pub target_bytes: u64,
-    /// Bytes of the head (request line and fields) that was sent to the mediator; 0 for a tunnel, and if nothing was sent.
+    /// Bytes of the head (request line and fields) that was sent to the mediator; 0 for a tunnel, and if nothing was
+    /// sent.
     pub head_bytes: u64,
     /// `forwarded`, `refused` (by the relay), `blocked` (by the mediator), `answered` (perhaps by the mediator, with a
     /// refusal), `failed` or `unfinished` (cut).
@@ -130,8 +131,8 @@ pub struct FlowReport {
     pub claimed: Option<String>,
     /// HTTP status of the mediator's answer, if it answered.
     pub status: Option<u16>,
-    /// Bytes from the command to the mediator: the body of a request, or everything in a tunnel. They are counted as they
-    /// pass, so the number is correct however the flow ended.
+    /// Bytes from the command to the mediator: the body of a request, or everything in a tunnel. They are counted as
+    /// they pass, so the number is correct however the flow ended.
     pub bytes_up: u64,
     /// Bytes to the command, counted in the same way.
     pub bytes_down: u64,

@@ -21,13 +21,13 @@ const KEPT: usize = 64;
 /// connection that the mediator is closing.
 const FRESH: Duration = Duration::from_secs(4);
 
-/// Number of connections that are opened in advance, and how long one is kept. Opening a connection is a large part of the
-/// cost of a short tunnel, and the client then does not wait for it.
+/// Number of connections that are opened in advance, and how long one is kept. Opening a connection is a large part of
+/// the cost of a short tunnel, and the client then does not wait for it.
 const SPARES: usize = 4;
 const SPARE_FRESH: Duration = Duration::from_secs(2);
 
-/// One HTTP connection to the mediator. Dropping it closes the connection even during an exchange, because an upload must
-/// not continue when its bytes are no longer counted.
+/// One HTTP connection to the mediator. Dropping it closes the connection even during an exchange, because an upload
+/// must not continue when its bytes are no longer counted.
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) sender: SendRequest<Upload>,
@@ -200,8 +200,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Maximum number of bytes of an answer that hyper buffers per connection. With thousands of connections that the command
-/// does not read, hyper's default would need gigabytes.
+/// Maximum number of bytes of an answer that hyper buffers per connection. With thousands of connections that the
+/// command does not read, hyper's default would need gigabytes.
 const READ_AHEAD: usize = 64 * 1024;
 
 /// Returns the HTTP client settings for the mediator.

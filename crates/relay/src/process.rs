@@ -67,8 +67,8 @@ fn run(plan_fd: RawFd, control: &Control, parent: Pid) -> Result<(), StartError>
     served.map_err(at("serve"))
 }
 
-/// The relay process after it has dropped everything that it does not need. It reads bytes of the command only from here on,
-/// so an exploit of the relay has no more than this.
+/// The relay process after it has dropped everything that it does not need. It reads bytes of the command only from
+/// here on, so an exploit of the relay has no more than this.
 #[derive(Debug)]
 #[must_use = "nothing is served yet"]
 pub struct Confined {
@@ -86,7 +86,8 @@ impl Confined {
     }
 }
 
-/// Size limit of the log, which is the only file that the relay can write. It is in memory that the whole machine shares.
+/// Size limit of the log, which is the only file that the relay can write. It is in memory that the whole machine
+/// shares.
 const LOG_BYTES: u64 = 1 << 20;
 
 /// Takes the resources of the plan and drops everything else permanently.
@@ -160,8 +161,8 @@ async fn report_and_serve(
         Ok(())
     };
     let server = serve(config, sockets, slots, reports, closed(&control));
-    // An error of the sender means that the supervisor has ended and flows are no longer recorded. The process then exits
-    // with all its connections.
+    // An error of the sender means that the supervisor has ended and flows are no longer recorded. The process then
+    // exits with all its connections.
     tokio::try_join!(server, sender).map(|_| ())
 }
 

@@ -56,8 +56,8 @@ fn absolute(
     ask(target, path, method, headers)
 }
 
-/// Judges a request for one of the mediator's own paths. Only two paths are allowed, because every other path would reach
-/// the mediator's controls.
+/// Judges a request for one of the mediator's own paths. Only two paths are allowed, because every other path would
+/// reach the mediator's controls.
 fn own_path(
     relay: &Relay,
     method: &Method,
@@ -89,8 +89,8 @@ fn own_path(
     }
 }
 
-/// Returns the target of a request. It is recorded in the flow before the port is judged, so that the report of a denial has
-/// the name.
+/// Returns the target of a request. It is recorded in the flow before the port is judged, so that the report of a
+/// denial has the name.
 fn target(
     relay: &Relay,
     host: authority::Host,

@@ -112,8 +112,8 @@ pub fn encode(text: &str) -> String {
     encoded
 }
 
-/// Decodes percent-encoding and `+`, which is a space in a query. Returns `None` for a `;`, an invalid percent sign, or bytes
-/// that are not UTF-8.
+/// Decodes percent-encoding and `+`, which is a space in a query. Returns `None` for a `;`, an invalid percent sign, or
+/// bytes that are not UTF-8.
 fn decode(text: &str) -> Option<String> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();

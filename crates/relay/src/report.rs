@@ -1,8 +1,8 @@
 //! Makes exactly one report of every request, every tunnel, and every denied connection.
 //!
-//! A [`Flow`] is opened before anything is judged, and reports when it is dropped. Thus no exit from a task loses a report,
-//! not even an abort. The flow holds a permit until the supervisor has received the report. If the supervisor does not read,
-//! no new flow opens, and no report is discarded.
+//! A [`Flow`] is opened before anything is judged, and reports when it is dropped. Thus no exit from a task loses a
+//! report, not even an abort. The flow holds a permit until the supervisor has received the report. If the supervisor
+//! does not read, no new flow opens, and no report is discarded.
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -95,8 +95,8 @@ impl Verdict {
 
 /// Byte counts of one flow.
 ///
-/// The code that moves bytes updates the counts directly, so the report is correct however the flow ends. After the report
-/// no more bytes may pass, because they would not be in the flow log.
+/// The code that moves bytes updates the counts directly, so the report is correct however the flow ends. After the
+/// report no more bytes may pass, because they would not be in the flow log.
 #[derive(Debug, Default)]
 pub(super) struct Passed {
     up: AtomicU64,
@@ -107,8 +107,8 @@ pub(super) struct Passed {
 const REPORTED: u64 = 1 << 63;
 
 impl Passed {
-    /// Counts bytes before they are sent to the mediator. If it returns false, the flow was reported and the bytes must not
-    /// be sent.
+    /// Counts bytes before they are sent to the mediator. If it returns false, the flow was reported and the bytes must
+    /// not be sent.
     #[must_use = "bytes of a reported flow must not be sent"]
     pub(super) fn may_pass(&self, count: usize) -> bool {
         self.up.fetch_add(count as u64, Ordering::Relaxed) & REPORTED == 0
@@ -195,8 +195,8 @@ impl Reporter {
 
 /// The open flow of one request or tunnel. Its report is sent when it is dropped.
 ///
-/// If a flow is dropped without a verdict, the relay has stopped. The verdict is then `unfinished` if something was sent to
-/// the mediator, otherwise `failed`.
+/// If a flow is dropped without a verdict, the relay has stopped. The verdict is then `unfinished` if something was
+/// sent to the mediator, otherwise `failed`.
 #[derive(Debug)]
 pub(super) struct Flow {
     report: Box<FlowReport>,
@@ -292,8 +292,8 @@ impl Flow {
         self.verdict(verdict, reason);
     }
 
-    /// Records that the request was malformed, which was detected after a part of it had been sent. A denial or failure in
-    /// the mediator's answer takes precedence.
+    /// Records that the request was malformed, which was detected after a part of it had been sent. A denial or failure
+    /// in the mediator's answer takes precedence.
     pub(super) fn broke(&mut self, reason: &str) {
         self.cut(reason);
         if let Some((verdict @ Verdict::Unfinished, _)) = &mut self.verdict {
@@ -441,7 +441,7 @@ mod tests {
         };
         let forwarded = row(&cut(Verdict::Forwarded, "")).await;
         assert_eq!(forwarded, words("unfinished", "client_closed", 7));
-        // The mediator's refusal is known, however much of its page was read.
+        // The denial is recorded, however much of its page was read.
         let blocked = row(&cut(Verdict::Blocked, "allowlist:x")).await;
         assert_eq!(blocked, words("blocked", "allowlist:x", 7));
         reporter.end();

@@ -120,7 +120,8 @@ pub async fn serve(
     Ok(())
 }
 
-/// Reports connections that were established and never accepted, so that every redirected connection is in the flow log.
+/// Reports connections that were established and never accepted, so that every redirected connection is in the flow
+/// log.
 fn report_unserved(relay: &Arc<Relay>, listener: &std::net::TcpListener, tasks: &mut JoinSet<()>) {
     for _ in 0..MAX_WAITING {
         // The clone shares the file description, which is in non-blocking mode.
@@ -168,8 +169,8 @@ where
     let stop = relay.stopped();
     let mut stop = pin!(stop);
     loop {
-        // Without a free place, the connection waits in the backlog. Both selections check the stop first, because a stop
-        // frees places that must not be given to a new connection.
+        // Without a free place, the connection waits in the backlog. Both selections check the stop first, because a
+        // stop frees places that must not be given to a new connection.
         let place = tokio::select! {
             biased;
             () = &mut stop => return tasks,

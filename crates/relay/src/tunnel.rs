@@ -158,7 +158,7 @@ async fn ask(relay: &Relay, target: &Target) -> Result<End, Denied> {
     }
 }
 
-/// Copies between the agent, from which `first` was read, and the mediator; then reports.
+/// Copies bytes between the command and the mediator, and reports the flow. `first` was already read from the command.
 pub(super) async fn run(
     relay: &Relay,
     agent: TcpStream,

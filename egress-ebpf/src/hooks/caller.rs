@@ -1,6 +1,6 @@
-//! Who may call the mediator: the relay notes the local port of each of its connections before the
-//! SYN leaves, the supervisor those of its questions, and the gate on the mediator's cgroup lets nobody
-//! else reach a listener there. Other processes of the host share the loopback that it listens on.
+//! Controls who may connect to the mediator, because other processes of the host share its loopback. A hook on the
+//! relay's cgroup records the local port of each connection before its SYN leaves, and the supervisor records the ports
+//! of its own requests. The hook on the mediator's cgroup denies packets from other ports to a listener there.
 use aya_ebpf::macros::{cgroup_skb, sock_ops};
 use aya_ebpf::programs::{SkBuffContext, SockOpsContext};
 use egress_common::abi::{Counter, TCP_CLOSE};
@@ -27,7 +27,7 @@ pub fn relay_sockops(ctx: SockOpsContext) -> u32 {
         _ => Ok(()),
     };
     if noted.is_err() {
-        // Not noted is not let in.
+        // A port that was not recorded is denied.
         count(Counter::Internal);
     }
     1
@@ -46,7 +46,7 @@ fn opens(ctx: &SockOpsContext) -> Result<(), Error> {
     if local != mediator || remote != mediator {
         return Ok(());
     }
-    // Without the word of its end the port would stay open for whoever has it next.
+    // Without the callback at the close, the port would stay admitted for the next process that gets it.
     watch(ctx, true)?;
     note(ctx.local_port(), 1)
 }
@@ -70,12 +70,12 @@ pub fn mediator_skb_ingress(ctx: SkBuffContext) -> i32 {
     }
 }
 
-/// Packets for sockets that have a peer pass, and answers of a name server; those for a listener must come from a
-/// noted port.
+/// Allows packets to connected sockets and answers of name servers. A packet to a listener must come from a recorded
+/// port.
 #[inline(always)]
 fn may_pass(ctx: &SkBuffContext) -> Result<bool, Error> {
     let config = config()?;
-    // A socket with a peer was let in before, or has called.
+    // A connected socket was either admitted before, or connected by the mediator itself.
     if read::remote_port_of_packet(ctx) != 0 {
         return Ok(true);
     }

@@ -1,5 +1,5 @@
-//! `cgroup/connect4` and `connect6`: sends every TCP connection to the relay, refuses the rest,
-//! and writes on every call where the socket goes, so that no stale destination is ever read.
+//! `cgroup/connect4` and `connect6`: redirects TCP connections to the relay and denies other connections that leave the
+//! boundary. Stores the destination of the socket on every call, so that no stale destination is ever read.
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 use egress_common::abi::{SLOT_LOCAL, SLOT_PROXY, SLOT_REDIRECTED, Slot};
@@ -41,7 +41,7 @@ fn try_connect6(ctx: &SockAddrContext) -> Result<i32, Error> {
     let attempt = read::attempt6(ctx);
     let verdict = judge(ctx, Hook::Connect6, AF_INET6, &attempt)?;
     if verdict == Verdict::Redirect {
-        // A mapped destination is IPv4 on the wire, and a V6ONLY socket cannot take a mapped one.
+        // A mapped destination is IPv4 on the wire. A V6ONLY socket cannot connect to a mapped address.
         match attempt.wire() {
             Wire::V4 => read::rewrite6(ctx, mapped(LOOPBACK_V4), RELAY_PORT),
             Wire::V6 => read::rewrite6(ctx, LOOPBACK_V6, RELAY_PORT),

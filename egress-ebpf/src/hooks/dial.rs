@@ -1,6 +1,6 @@
-//! The gates on the mediator's own sockets: whatever the mediator thinks of a name, its connections and datagrams do
-//! not reach the machine itself, its platform, a network that is not public, or a port that the run does not open. The
-//! policy's own ranges pass, and DNS to the machine's name servers.
+//! Judges the mediator's own connections and datagrams. Independent of the mediator's decision about a name, they must
+//! not reach the machine itself, its cloud platform, a network that is not public, or a port that is not allowed.
+//! Ranges in the policy and DNS to the machine's name servers are allowed.
 use aya_ebpf::EbpfContext;
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr};
@@ -51,7 +51,8 @@ pub fn mediator_sendmsg6(ctx: SockAddrContext) -> i32 {
     .unwrap_or_else(|error: Error| error.refuse(&ctx))
 }
 
-/// TCP and UDP alone: other protocols do not pass the hooks above. MPTCP connects by sockets of the kernel's own.
+/// Allows only TCP and UDP sockets, because other protocols do not pass the hooks above. MPTCP connects with sockets
+/// that the kernel creates itself.
 #[cgroup_sock(sock_create)]
 pub fn mediator_sock_create(ctx: SockContext) -> i32 {
     let (family, sock_type, protocol) = read::new_socket(&ctx);
@@ -65,7 +66,7 @@ pub fn mediator_sock_create(ctx: SockContext) -> i32 {
         sock_type,
         protocol,
     };
-    // Libraries ask for MPTCP to see whether there is some.
+    // Libraries create an MPTCP socket to check for support, so the verdict is not a denial of an attempt to connect.
     refuse(
         &ctx,
         0,
@@ -83,7 +84,7 @@ fn connect(
     family: u32,
     attempt: &Attempt,
 ) -> Result<i32, Error> {
-    // Marks the socket as one that the mediator connects, whose packets are judged as well.
+    // The storage marks a socket that the mediator connects. Its packets are judged as well.
     read::stored(&OPENED, read::socket_of(ctx), true).ok_or(Error::Storage)?;
     send(ctx, hook, family, attempt)
 }
@@ -112,10 +113,11 @@ fn send(ctx: &SockAddrContext, hook: Hook, family: u32, attempt: &Attempt) -> Re
     ))
 }
 
-/// Why the mediator must not reach an address, or any that it embeds.
+/// Returns why the mediator must not reach an address, or an address that it embeds.
 #[inline(always)]
 fn reason(attempt: &Attempt, config: &Config) -> Reason {
-    // Before anything branches: the kernel's verifier walks what follows a branch once for each way there.
+    // This comes before the first branch, because the kernel's verifier walks the code after a branch once for each
+    // path.
     let marks = read::opaque(place::marks(attempt.addr));
     if is_dns(attempt.addr, attempt.port) {
         return Reason::None;
@@ -129,8 +131,8 @@ fn reason(attempt: &Attempt, config: &Config) -> Reason {
     decide::reach(place::of_marks(marks), known)
 }
 
-/// Whether the run opens the port of a connection. Datagrams are name servers' alone, and no client makes a mediator send
-/// others.
+/// Returns whether the run allows the port of a connection. Ports of datagrams are not checked, because the mediator
+/// sends datagrams only to name servers, and no client can make it send others.
 #[inline(always)]
 fn opens_port(attempt: &Attempt) -> bool {
     attempt.protocol != IPPROTO_TCP || holds(PORTS.get(attempt.port)) != 0
@@ -141,7 +143,7 @@ fn is_listed(addr: [u64; 2]) -> bool {
     holds(LISTED.get(&Key::new(128, trie_key(addr)))) != 0
 }
 
-/// Whether the machine has an address, or one that it embeds.
+/// Returns whether an address, or an address that it embeds, belongs to the machine.
 #[inline(always)]
 fn is_own(addr: [u64; 2]) -> bool {
     let mut found = holds(OWN.get(&Key::new(128, trie_key(addr))));
@@ -157,7 +159,8 @@ fn is_own(addr: [u64; 2]) -> bool {
     found != 0
 }
 
-/// All IPv4 addresses have an entry that holds nothing, so that no prefix of IPv6 covers them.
+/// Returns the value of an entry, or 0 without one. The range of all IPv4 addresses has an entry with value 0, so that
+/// an IPv6 prefix does not cover them.
 #[inline(always)]
 fn holds(found: Option<&u32>) -> u32 {
     found.map_or(0, |found| *found)
@@ -168,9 +171,9 @@ fn is_dns(addr: [u64; 2], port: u32) -> bool {
     port == u32::from(DNS_PORT) && NAME_SERVERS.get_ptr(addr).is_some()
 }
 
-/// Judges a packet that does not leave the machine: the kernel found the address that the socket is connected to among
-/// the machine's own, and `OWN` may be older than that. Packets that the host itself redirects to a program of its own,
-/// such as a transparent proxy, pass.
+/// Judges a packet that does not leave the machine. The address of its connection then belongs to the machine, but
+/// `OWN` may not contain it yet. Packets that the host redirects to a program of its own, such as a transparent proxy,
+/// are allowed.
 #[inline(always)]
 pub(super) fn may_stay(ctx: &SkBuffContext, sender: &Sender) -> Result<bool, Error> {
     config()?;
@@ -213,7 +216,7 @@ fn refuse(
     decision: decide::Decision,
 ) -> i32 {
     let mut event = event::begin(cookie, hook, family, attempt);
-    // A packet is not always sent by the thread that runs.
+    // The current thread is not always the sender of the packet.
     event.comm = [0; 2];
     event::decide(&mut event, decision);
     emit(&event);

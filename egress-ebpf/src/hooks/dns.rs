@@ -1,5 +1,5 @@
-//! `cgroup_skb/ingress` on the agent, in audit mode only: copies the answers of name servers, which
-//! are all that tells a name from an address there. A witness: every packet passes.
+//! `cgroup_skb/ingress` on the command's cgroup, only in audit mode: copies the answers of name servers, because
+//! nothing else maps addresses to names there. It allows every packet.
 use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
@@ -11,7 +11,7 @@ use crate::error::PASS;
 use crate::maps::text;
 use crate::read;
 
-/// Offsets in an IPv4 header (RFC 791) and an IPv6 header (RFC 8200), and the latter's length.
+/// Offsets in an IPv4 header (RFC 791) and in an IPv6 header (RFC 8200), and the length of an IPv6 header.
 const V4_PROTOCOL: usize = 9;
 const V4_SOURCE: usize = 12;
 const V6_PROTOCOL: usize = 6;
@@ -28,7 +28,7 @@ pub fn agent_skb_ingress(ctx: SkBuffContext) -> i32 {
     PASS
 }
 
-/// Who sent a datagram from port 53, and where in the packet its message begins.
+/// Returns the sender of a datagram from port 53, and the offset of its message in the packet.
 #[inline(always)]
 fn datagram(ctx: &SkBuffContext) -> Option<([u64; 2], usize)> {
     let first: u8 = ctx.load(0).ok()?;

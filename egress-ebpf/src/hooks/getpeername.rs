@@ -1,4 +1,4 @@
-//! `cgroup/getpeername4` and `getpeername6`: a redirected socket is told the address it asked for.
+//! `cgroup/getpeername4` and `getpeername6`: returns the original destination of a redirected socket.
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 use egress_common::abi::{SLOT_REDIRECTED, Slot};
@@ -24,8 +24,8 @@ pub fn agent_getpeername6(ctx: SockAddrContext) -> i32 {
     PASS
 }
 
-/// What the socket asked for, if it was redirected. Without it the true peer is reported: this
-/// hook informs, it does not gate (the kernel lets it return nothing but "go on").
+/// Returns the original destination if the socket was redirected. Otherwise the command gets the real peer. This hook
+/// cannot deny, because the kernel admits no return value other than [`PASS`].
 #[inline(always)]
 fn redirected(ctx: &SockAddrContext) -> Option<Slot> {
     let slot = read::stored(&STORAGE, read::socket_of(ctx), false)?.read();

@@ -1,6 +1,6 @@
-//! What the mediator itself sends: each connection that it opens, and each datagram to a name server. Connections
-//! that its listener accepts are the relay's, and they are not recorded here. What `dial` decides of an address is
-//! decided once more for packets that do not leave the machine, because it may have got the address since.
+//! Records what the mediator sends: each connection that it opens, and each datagram to a name server. Connections that
+//! its listener accepts come from the relay and are not recorded here. Packets that do not leave the machine are judged
+//! again as in `dial`, because the machine may have got the address after the connect.
 use aya_ebpf::macros::{cgroup_skb, sock_ops};
 use aya_ebpf::programs::{SkBuffContext, SockOpsContext};
 use egress_common::abi::{
@@ -45,8 +45,8 @@ fn opens(ctx: &SockOpsContext) -> Result<(), Error> {
     watch(ctx, true)
 }
 
-/// A record for each state that adds something: established, closed by the process (its bytes are known then,
-/// should the run end before the peer has acknowledged them), and closed for good.
+/// Writes a record for each relevant state: established, closed by the process (when its bytes are known, in case the
+/// run ends before the peer has acknowledged them), and closed.
 #[inline(always)]
 fn changes(ctx: &SockOpsContext, state: u32) -> Result<(), Error> {
     if !matches!(
@@ -55,7 +55,7 @@ fn changes(ctx: &SockOpsContext, state: u32) -> Result<(), Error> {
     ) {
         return Ok(());
     }
-    // Only sockets that the mediator connected have one.
+    // Only sockets that the mediator connected have storage.
     let Some(opened) = storage(ctx, false) else {
         return Ok(());
     };
@@ -92,17 +92,17 @@ fn record(ctx: &SockOpsContext, opened: &Opened, state: u32) {
     report(&traffic);
 }
 
-/// What is kept with a connection that the mediator opens; a socket that it accepted has nothing.
+/// Returns the storage of a socket that the mediator connects. A socket that it accepted has none.
 #[inline(always)]
 fn storage(ctx: &SockOpsContext, create: bool) -> Option<Place<Opened>> {
     read::stored(&OPENED, read::socket_of_ops(ctx)?, create)
 }
 
-/// Refuses what leaves for an address of the machine, and reports datagrams to name servers.
+/// Denies packets to addresses of the machine, and records datagrams to name servers.
 #[cgroup_skb(egress)]
 pub fn mediator_skb_egress(ctx: SkBuffContext) -> i32 {
-    // The protocol is the socket's, so no header in front of it hides a datagram. Sockets that are not full ones
-    // are TCP's, for a handshake that the mediator did not begin or what follows a close.
+    // The protocol comes from the socket, so no extension header can hide a datagram. Sockets that are not full sockets
+    // are TCP sockets of a handshake that the mediator did not start, or after a close.
     let Some(sender) = read::sender(&ctx) else {
         return PASS;
     };
@@ -119,7 +119,7 @@ pub fn mediator_skb_egress(ctx: SkBuffContext) -> i32 {
     }
 }
 
-/// Reports a datagram to a name server, and one that does not show where it goes.
+/// Records a datagram to a name server, or one whose destination cannot be parsed.
 #[inline(always)]
 fn datagram(ctx: &SkBuffContext, protocol: u32) {
     let found = datagram::parse(|at| ctx.load::<u32>(at).ok().map(u32::from_be));

@@ -1,4 +1,4 @@
-//! One file for each kind of hook.
+//! The hooks, with one file for each kind.
 mod caller;
 mod connect;
 mod dial;

@@ -1,5 +1,5 @@
-//! The gates on the relay's own cgroup: it may open TCP connections to the mediator, and nothing
-//! else. The relay parses hostile bytes in the host's namespace; a bug in it must not be a way out.
+//! Hooks on the relay's cgroup. The relay may only open TCP connections to the mediator. It parses hostile bytes in the
+//! host's network namespace, so a bug in it must not open other connections.
 use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr};
 use aya_ebpf::programs::{SockAddrContext, SockContext};
 use egress_common::abi::Counter;
@@ -44,7 +44,7 @@ fn try_connect4(ctx: &SockAddrContext) -> Result<i32, Error> {
     let config = config()?;
     let attempt = read::attempt4(ctx);
     let wanted = mapped(config.mediator_addr);
-    // Port 0 is the placeholder of a run that has no mediator yet.
+    // Port 0 means that the run has no mediator.
     let port = config.mediator_port;
     if port != 0
         && attempt.addr == wanted
@@ -56,7 +56,7 @@ fn try_connect4(ctx: &SockAddrContext) -> Result<i32, Error> {
     Ok(refuse())
 }
 
-/// Counts the denial and writes no event. Any count makes the run's record incomplete.
+/// Counts the denial and writes no event. Any denial makes the evidence of the run incomplete.
 #[inline(always)]
 fn refuse() -> i32 {
     count(Counter::RelayDenied);

@@ -1,4 +1,4 @@
-//! `cgroup/sendmsg4` and `sendmsg6`: datagrams that name their destination stay on loopback.
+//! `cgroup/sendmsg4` and `sendmsg6`: denies datagrams with a destination other than loopback.
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 use egress_common::decide::{self, Attempt};
@@ -25,7 +25,7 @@ pub fn agent_sendmsg6(ctx: SockAddrContext) -> i32 {
 fn judge(ctx: &SockAddrContext, hook: Hook, family: u32, attempt: &Attempt) -> Result<i32, Error> {
     let config = config()?;
     let decision = decide::enacted(decide::datagram(attempt), &config);
-    // The stub resolver and the agent's own servers make many of these: only refusals are records.
+    // Only denials are recorded, because the stub resolver and servers of the command produce many local datagrams.
     if decision.0 == Verdict::Local {
         return Ok(PASS);
     }

@@ -1,5 +1,5 @@
-//! `cgroup_skb/egress`: the second layer. Whatever a hook missed, a packet that would leave by
-//! anything but loopback is dropped and counted.
+//! `cgroup_skb/egress`: the second layer. Drops and counts every packet that would leave through an interface other
+//! than loopback, even if another hook missed it.
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
 use egress_common::abi::Counter;
@@ -11,7 +11,7 @@ use crate::read;
 
 #[cgroup_skb(egress)]
 pub fn agent_skb_egress(ctx: SkBuffContext) -> i32 {
-    // Without settings this is no audit: the packet is dropped.
+    // Without valid settings, this is not audit mode and the packet is dropped.
     let is_audit = config().is_ok_and(|config| config.audit != 0);
     if read::stays(&ctx) || is_audit {
         return PASS;

@@ -1,4 +1,4 @@
-//! `cgroup/sock_create`: of the internet families only TCP and UDP sockets exist for the agent.
+//! `cgroup/sock_create`: denies IPv4 and IPv6 sockets of the command other than TCP and UDP.
 use aya_ebpf::macros::cgroup_sock;
 use aya_ebpf::programs::SockContext;
 use egress_common::decide::{self, Attempt};

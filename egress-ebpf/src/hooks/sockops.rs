@@ -1,5 +1,5 @@
-//! `sockops`: when a redirected socket's SYN is about to leave, copies its destination to the
-//! slot of its local port, of the port and the family on the wire; when it closes, reports what it carried.
+//! `sockops`: before the SYN of a redirected socket leaves, copies its original destination to the slot of its local
+//! port, in the array of its listener and address family. When the socket closes, records its traffic.
 use aya_ebpf::macros::sock_ops;
 use aya_ebpf::programs::SockOpsContext;
 use egress_common::abi::{
@@ -13,9 +13,10 @@ use crate::error::Error;
 use crate::maps::{SLOTS_PROXY, SLOTS_V4, SLOTS_V6, STORAGE, config, report};
 use crate::read::{self, AF_INET, Ends, Place};
 
-/// `BPF_SOCK_OPS_TCP_CONNECT_CB`: an active connection, addresses chosen, SYN not yet sent.
+/// `BPF_SOCK_OPS_TCP_CONNECT_CB`, called for an outgoing connection when its addresses are chosen and the SYN is not
+/// sent yet.
 pub const TCP_CONNECT_CB: u32 = 3;
-/// `BPF_SOCK_OPS_STATE_CB`: the state changes, from the first argument to the second.
+/// `BPF_SOCK_OPS_STATE_CB`, called when the state changes from the first argument to the second.
 pub const STATE_CB: u32 = 10;
 /// `BPF_SOCK_OPS_STATE_CB_FLAG`.
 const STATE_CB_FLAG: u32 = 1 << 2;
@@ -30,14 +31,14 @@ pub fn agent_sockops(ctx: SockOpsContext) -> u32 {
         _ => Ok(()),
     };
     if done.is_err() {
-        // Not recorded is not served: the relay closes a peer whose slot is not fresh.
+        // The relay does not serve a connection without a fresh slot, so the error cannot open a way out.
         count(Counter::Internal);
     }
     1
 }
 
-/// Turns the reports of a socket's states on or off. The command cannot: no option of `setsockopt(2)` reaches these
-/// flags, only `bpf_setsockopt` in a kernel program does.
+/// Turns the state callbacks of a socket on or off. The command cannot do so, because no option of `setsockopt(2)`
+/// changes these flags; only `bpf_setsockopt` in a kernel program does.
 #[inline(always)]
 pub fn watch(ctx: &SockOpsContext, is_on: bool) -> Result<(), Error> {
     let others = ctx.cb_flags() & !STATE_CB_FLAG;
@@ -70,8 +71,8 @@ fn opens(ctx: &SockOpsContext) -> Result<(), Error> {
             Ok(())
         }
         (Err(error), slot) => {
-            // A socket that passed no connect hook, or whose close nobody would report: leave nothing that could
-            // be taken for its own.
+            // The socket passed no connect hook, or its close would not be reported. Clear the slot, so that it is not
+            // taken for the slot of this socket.
             if let Some(slot) = slot {
                 slot.clear();
             }
@@ -80,9 +81,9 @@ fn opens(ctx: &SockOpsContext) -> Result<(), Error> {
     }
 }
 
-/// The slot of a connection's local port, for its listener. `None` for a socket whose address is not exactly
-/// loopback: one bound to 127.0.0.2 may share the local port of another, and the relay closes it without looking at
-/// a slot. Its close is reported all the same.
+/// Returns the slot of a connection's local port, in the array of its listener. Returns `None` if the address is not
+/// exactly 127.0.0.1 or `::1`: a socket on 127.0.0.2 may have the same local port as another one, and the relay closes
+/// it without reading a slot. Its close is recorded all the same.
 #[inline(always)]
 fn slot(
     ctx: &SockOpsContext,
@@ -95,7 +96,7 @@ fn slot(
         Wire::V4 if ends.v4 != (LOOPBACK_V4, LOOPBACK_V4) => return Ok(None),
         Wire::V4 if is_proxy => &SLOTS_PROXY,
         Wire::V4 => &SLOTS_V4,
-        // Nobody listens on the proxy port of `::1`.
+        // The proxy does not listen on `::1`.
         Wire::V6 if is_proxy => return Ok(None),
         Wire::V6 if differs(ends.v6.0, LOOPBACK_V6) | differs(ends.v6.1, LOOPBACK_V6) == 0 => {
             &SLOTS_V6
@@ -107,18 +108,18 @@ fn slot(
         .ok_or(Error::Storage)
 }
 
-/// Where the connect hook wrote what this socket asked for.
+/// Returns the storage in which the connect hook stored the destination of this socket.
 #[inline(always)]
 fn storage(ctx: &SockOpsContext) -> Result<Place<Slot>, Error> {
     let socket = read::socket_of_ops(ctx).ok_or(Error::Storage)?;
     read::stored(&STORAGE, socket, false).ok_or(Error::Storage)
 }
 
-/// Reports what a redirected or proxied connection carried. Whatever ends one comes by here: `close(2)`, the end of
-/// its process, a reset by either side, `connect(2)` with `AF_UNSPEC`, and the step to TIME_WAIT.
+/// Records the traffic of a redirected or proxied connection. Every end of a connection calls it: `close(2)`, the end
+/// of its process, a reset by either side, `connect(2)` with `AF_UNSPEC`, and the step to TIME_WAIT.
 #[inline(always)]
 fn closes(ctx: &SockOpsContext) -> Result<(), Error> {
-    // One report for each connect: the same socket may listen next, or connect again.
+    // There is one record for each connect, because the same socket may then listen or connect again.
     watch(ctx, false)?;
     let slot = storage(ctx)?.read();
     if slot.kind != SLOT_REDIRECTED && slot.kind != SLOT_PROXY {
@@ -144,7 +145,7 @@ fn closes(ctx: &SockOpsContext) -> Result<(), Error> {
     Ok(())
 }
 
-/// The family on the wire: an AF_INET6 socket with a mapped peer sends IPv4.
+/// Returns the address family on the wire. An AF_INET6 socket with a mapped peer sends IPv4.
 #[inline(always)]
 fn wire(ctx: &SockOpsContext, ends: &Ends) -> Wire {
     let [a, b, c, d] = ends.v6.1;
@@ -156,8 +157,8 @@ fn wire(ctx: &SockOpsContext, ends: &Ends) -> Wire {
     }
 }
 
-/// 0 if both are the same, without a branch for each word: the kernel's verifier walks what
-/// follows a branch once for each way.
+/// Returns 0 if both are equal. It has no branches, because the kernel's verifier walks the code after a branch once
+/// for each path.
 #[inline(always)]
 fn differs(one: [u32; 4], other: [u32; 4]) -> u32 {
     (one[0] ^ other[0]) | (one[1] ^ other[1]) | (one[2] ^ other[2]) | (one[3] ^ other[3])

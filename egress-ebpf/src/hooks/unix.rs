@@ -1,5 +1,5 @@
-//! `cgroup/connect_unix` and `sendmsg_unix`: what AF_UNIX addresses the agent uses. Witnesses, not
-//! gates: a path is text here, and what it leads to is decided by the agent's view of the files.
+//! `cgroup/connect_unix` and `sendmsg_unix`: records the AF_UNIX addresses that the command uses. The hooks deny
+//! nothing. They receive only the text of a path, and the command's file view decides which socket it leads to.
 use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
@@ -11,8 +11,8 @@ use crate::event;
 use crate::maps::text;
 use crate::read;
 
-// The loader knows no section for these two attach types. The programs are of the same kind as those
-// of `connect4`; `bpf/unix.rs` loads them as what they are.
+// The loader has no section name for these two attach types. The programs have the same type as those of `connect4`,
+// and `bpf/unix.rs` loads them with the correct attach type.
 #[cgroup_sock_addr(connect4)]
 pub fn agent_unix_connect(ctx: SockAddrContext) -> i32 {
     record(&ctx, Hook::ConnectUnix);

@@ -1,5 +1,5 @@
-//! Options of `egress run` that bind a packet to one run: the identity from the environment and from the caller, and the
-//! time stamp of an authority.
+//! Options of `egress run` that bind a packet to one run: the identity from the environment and from the caller, and
+//! the time stamp of an authority.
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -20,12 +20,12 @@ pub(super) struct Binding {
     /// Add the nonce of a verifier to the packet, at least 16 hex digits, for `egress verify --nonce`
     #[arg(long, value_name = "HEX", value_parser = identity::nonce, help_heading = EVIDENCE)]
     nonce: Option<String>,
-    /// Get a time stamp (RFC 3161) for the packet from this authority. Without a valid reply, the packet is kept and the
-    /// exit status is 123
+    /// Get a time stamp (RFC 3161) for the packet from this authority. Without a valid reply, the packet is kept and
+    /// the exit status is 123
     #[arg(long, value_name = "URL", value_parser = url, help_heading = EVIDENCE)]
     timestamp_url: Option<Uri>,
-    /// PEM file with the root certificate of the time stamp authority, or with its own certificate. Other authorities are
-    /// rejected. Give the same file to `egress verify --timestamp-ca`; repeatable
+    /// PEM file with the root certificate of the time stamp authority, or with its own certificate. Other authorities
+    /// are rejected. Give the same file to `egress verify --timestamp-ca`; repeatable
     #[arg(long = "timestamp-ca", value_name = "FILE", requires = "timestamp_url", help_heading = EVIDENCE)]
     timestamp_ca: Vec<PathBuf>,
 }

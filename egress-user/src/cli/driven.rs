@@ -1,4 +1,5 @@
-//! Hidden options by which `egress action` drives `egress run` through `sudo`, which passes on only the standard streams.
+//! Hidden options by which `egress action` drives `egress run` through `sudo`, which passes on only the standard
+//! streams.
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufRead, Read, Write};
@@ -17,8 +18,8 @@ const ENVIRONMENT_BYTES: u64 = 16 << 20;
 /// Options that only `egress action` uses.
 #[derive(Debug, Args)]
 pub struct DrivenArgs {
-    /// Read the command's environment from standard input, and end the run when standard input ends. Each entry ends with
-    /// NUL, and an empty entry ends the environment
+    /// Read the command's environment from standard input, and end the run when standard input ends. Each entry ends
+    /// with NUL, and an empty entry ends the environment
     #[arg(long, hide = true)]
     pub driven: bool,
     /// Also write the result, or the failure, to this empty file
@@ -58,8 +59,8 @@ impl DrivenArgs {
     /// Opens the file for the result.
     ///
     /// # Errors
-    /// When it is not an empty regular file with a single link. Root writes to a path that a user chose, so it must not be
-    /// another name of an existing file.
+    /// When it is not an empty regular file with a single link. Root writes to a path that a user chose, so it must not
+    /// be another name of an existing file.
     pub fn result_file(&self) -> anyhow::Result<ResultFile> {
         let Some(path) = &self.result else {
             return Ok(ResultFile(None));

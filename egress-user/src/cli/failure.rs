@@ -26,8 +26,8 @@ impl Form {
     }
 }
 
-/// Prints an error with its causes and the hint, and returns `status`. Write errors are ignored, because there is nowhere
-/// else to report them.
+/// Prints an error with its causes and the hint, and returns `status`. Write errors are ignored, because there is
+/// nowhere else to report them.
 pub fn report(form: Form, error: &dyn Error, hint: Option<&str>, status: u8) -> u8 {
     match form {
         Form::Json => {

@@ -69,8 +69,8 @@ pub(super) struct Keys<'a> {
     pub(super) boundary: Option<&'a Path>,
 }
 
-/// Returns the key of the receipts and the key of the boundary. A run with disabled layers (`is_open`) gets new keys, which
-/// no verifier has pinned.
+/// Returns the key of the receipts and the key of the boundary. A run with disabled layers (`is_open`) gets new keys,
+/// which no verifier has pinned.
 pub(super) fn signers(keys: Keys<'_>, is_open: bool) -> anyhow::Result<(Signer, Signer)> {
     if is_open {
         return Ok((key(None)?, key(None)?));

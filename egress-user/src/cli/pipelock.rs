@@ -126,8 +126,8 @@ pub(super) fn files(policy: &CallerPolicy, choice: &PipelockChoice) -> Vec<PathB
         .collect()
 }
 
-/// Reads the certificate authority with which the policy intercepts TLS. Pipelock gets copies, because it runs as another
-/// user and because the key is hidden from the command.
+/// Reads the certificate authority with which the policy intercepts TLS. Pipelock gets copies, because it runs as
+/// another user and because the key is hidden from the command.
 fn authority(policy: &CallerPolicy) -> anyhow::Result<Option<Authority>> {
     let named = policy.text.as_deref().map(pipelock::interception);
     let Some((certificate, key)) = named.transpose()?.flatten() else {

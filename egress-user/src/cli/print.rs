@@ -15,8 +15,8 @@ use crate::run::ending::Ending;
 use crate::run::leavings::{Kept, Swept};
 use crate::run::plan::{Mode, Progress};
 
-/// Writes a line to standard error. The standard macro panics when standard error is closed, which must not change the exit
-/// status.
+/// Writes a line to standard error. The standard macro panics when standard error is closed, which must not change the
+/// exit status.
 macro_rules! eprintln {
     () => {
         drop(writeln!(std::io::stderr()))

@@ -1,7 +1,7 @@
 //! `egress verify`: checks a packet, evidence files, or one receipt, offline.
 //!
-//! It needs only the files and the pinned keys. It opens each file once, and only regular files; files of a packet must be
-//! in its directory. Its memory is bounded, whatever the files contain.
+//! It needs only the files and the pinned keys. It opens each file once, and only regular files; files of a packet must
+//! be in its directory. Its memory is bounded, whatever the files contain.
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read, Write};

@@ -39,7 +39,8 @@ impl DnsMode {
 pub enum Mode {
     /// All network traffic goes through the mediator.
     Enforce,
-    /// The command uses the host's network. Nothing is denied and there are no receipts. What would be denied is recorded.
+    /// The command uses the host's network. Nothing is denied and there are no receipts. What would be denied is
+    /// recorded.
     Audit,
 }
 

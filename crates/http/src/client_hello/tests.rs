@@ -24,7 +24,7 @@ fn hello(name: &str) -> Vec<u8> {
 fn a_hello_within_the_hello_is_seen() {
     let plain = hello("a.test");
     assert!(!parse(&plain).unwrap().unwrap().is_encrypted);
-    // Lengths of the record, of the handshake and of the extensions grow by it.
+    // The lengths of the record, of the handshake message, and of the extensions grow by its size.
     let inner = [0xfe, 0x0d, 0, 12, 0, 0, 1, 0, 1, 7, 0, 1, 9, 0, 1, 9];
     let mut bytes = plain.clone();
     let extensions = {
@@ -38,7 +38,7 @@ fn a_hello_within_the_hello_is_seen() {
         let length = u16::from_be_bytes([bytes[at], bytes[at + 1]]) + 16;
         bytes[at..at + 2].copy_from_slice(&length.to_be_bytes());
     }
-    // Right behind the length: a pre-shared key has to stay the last one.
+    // Insert it first, because a pre-shared key must stay the last extension.
     bytes.splice(extensions + 2..extensions + 2, inner);
     for kind in [[0xfe, 0x0d], [0xfe, 0x08], [0xfe, 0x0a], [0xff, 0xce]] {
         bytes[extensions + 2..extensions + 4].copy_from_slice(&kind);
@@ -64,7 +64,7 @@ fn a_hello_is_read_at_any_cut_and_from_many_records() {
         ..expected.clone()
     };
     assert_eq!(parse(&split), Ok(Some(of_many)));
-    // Early data behind it.
+    // Early data follows the hello.
     let mut early = whole;
     early.extend([23, 3, 3, 0, 3, 1, 2, 3]);
     assert_eq!(parse(&early), Ok(Some(expected)));
@@ -86,7 +86,7 @@ fn what_is_no_hello_is_refused() {
     two_hellos[3..5].copy_from_slice(&length.to_be_bytes());
     let mut double_sni = good.clone();
     let at = good.windows(6).position(|w| w == b"a.test").unwrap();
-    // The list claims more than the extension holds.
+    // The length of the list exceeds the extension.
     double_sni[at - 4] = 200;
     for bytes in [
         server_hello,

@@ -19,7 +19,7 @@ const CLIENT_HELLO: u8 = 1;
 const TLS12: Versions = &[&version::TLS12];
 const TLS13: Versions = &[&version::TLS13];
 
-/// A key and a certificate that nobody looks at: the client gives up when it sees it.
+/// A key with an invalid certificate. The tests end before the client checks it.
 #[derive(Debug)]
 struct Certificate(Arc<CertifiedKey>);
 
@@ -98,7 +98,7 @@ fn retried() -> [Vec<u8>; 4] {
     [first, retry, second.unwrap().to_vec(), answer]
 }
 
-/// The same bytes with another name of the same length.
+/// Replaces the name in the bytes with another one of the same length.
 fn renamed(bytes: &[u8]) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     let name = b"allowed.test";
@@ -119,7 +119,7 @@ fn watch<'h>(host: &'h Host, first: &[u8]) -> Handshake<'h> {
     Handshake::of(host, client_hello::parse(first).unwrap().unwrap().length)
 }
 
-/// Passes bytes of the client in pieces of this size, and gives what goes on.
+/// Passes bytes of the client in pieces of this size, and returns the bytes that are sent on.
 fn pass(watch: &mut Handshake<'_>, bytes: &[u8], size: usize) -> Vec<u8> {
     let mut sent = Vec::new();
     for piece in bytes.chunks(size) {
@@ -139,7 +139,7 @@ fn reason(watch: &Handshake<'_>) -> &'static str {
     watch.refused().map_or("", |(reason, _)| reason)
 }
 
-/// A record of this kind.
+/// Returns a record of this type.
 fn record(kind: u8, body: &[u8]) -> Vec<u8> {
     let length = u16::try_from(body.len()).unwrap().to_be_bytes();
     [&[kind, 3, 3], length.as_slice(), body].concat()
@@ -198,12 +198,12 @@ fn second_hello_of_another_name_is_refused_whenever_it_comes() {
             assert_eq!(pass(&mut watch, &second, size), b"");
             assert_eq!(reason(&watch), "name_mismatch");
             assert!(watch.is_over());
-            // Whatever the server says now.
+            // Later bytes of the server change nothing.
             see(&mut watch, &retry, size);
             assert_eq!(pass(&mut watch, b"more", size), b"");
         }
     }
-    // All in one flight.
+    // All bytes arrive in one flight.
     let mut watch = watch(&host, &first);
     assert_eq!(
         pass(&mut watch, &[first.clone(), second].concat(), 1 << 14),
@@ -248,10 +248,10 @@ fn what_is_no_second_hello_is_refused() {
         see(&mut watch, &retry, 99);
         let sent = pass(&mut watch, &next, 3);
         assert_eq!(reason(&watch), expected, "{next:?}");
-        // Of what is refused, records that are no handshake may have gone.
+        // Records of other types may have passed before the denial.
         assert_eq!(sent == next, expected.is_empty(), "{next:?}");
     }
-    // One that never ends.
+    // A hello that never ends.
     let mut watch = watch(&host, &first);
     pass(&mut watch, &first, 99);
     let endless = record(
@@ -268,7 +268,7 @@ fn what_is_no_second_hello_is_refused() {
 fn server_that_asks_again_or_speaks_no_tls_opens_nothing() {
     let host = host();
     let [first, retry, second, answer] = retried();
-    // Two requests for another hello, and the first of them cut over two records.
+    // Two HelloRetryRequests, the first of which is split over two records.
     let body = &retry[RECORD..RECORD + usize::from(u16::from_be_bytes([retry[3], retry[4]]))];
     let cut = [
         record(HANDSHAKE, &body[..20]),
@@ -282,7 +282,7 @@ fn server_that_asks_again_or_speaks_no_tls_opens_nothing() {
         record(HANDSHAKE, &[0, 0, 0, 0]),
         record(ALERT, &[2, 40]),
         b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
-        // A ServerHello where no record begins.
+        // A ServerHello that does not start at a record.
         [b"x".to_vec(), answer.clone()].concat(),
         record(APPLICATION_DATA, &answer),
         answer[..RECORD + CHOSEN - 1].to_vec(),

@@ -1,6 +1,6 @@
 use super::*;
 
-/// What the relay does with the bytes: finds the end of the head, then judges it.
+/// Scans and judges a head as the relay does.
 fn verdict(bytes: &[u8]) -> Result<Framing, HeadError> {
     match scan(bytes, 0)? {
         Scan::End(end) => judge(&bytes[..end]),

@@ -140,7 +140,8 @@ pub(super) fn paths(text: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Splits a text into arguments, one per line. The line break at the end of a YAML block does not add an empty argument.
+/// Splits a text into arguments, one per line. The line break at the end of a YAML block does not add an empty
+/// argument.
 fn lines(text: &str) -> Vec<String> {
     if text.is_empty() {
         return Vec::new();

@@ -25,7 +25,8 @@ const ROOT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 pub(super) struct RunPaths {
     workdir: PathBuf,
     config: Option<PathBuf>,
-    /// Path of a policy that does not exist. It is protected so that the script cannot write a policy for the next step.
+    /// Path of a policy that does not exist. It is protected so that the script cannot write a policy for the next
+    /// step.
     no_config: Option<PathBuf>,
     script: PathBuf,
 }
@@ -86,7 +87,8 @@ pub(super) fn paths(inputs: &Inputs) -> anyhow::Result<RunPaths> {
     })
 }
 
-/// Resolves all links of `path` below `workdir`. If the file does not exist, the inner error is the path where it would be.
+/// Resolves all links of `path` below `workdir`. If the file does not exist, the inner error is the path where it would
+/// be.
 fn resolve_below(workdir: &Path, path: &Path) -> anyhow::Result<Result<PathBuf, PathBuf>> {
     let joined = workdir.join(path);
     let mut found = joined.as_path();
@@ -241,8 +243,8 @@ fn arguments(inputs: &Inputs, paths: &RunPaths, result: &Path) -> Vec<OsString> 
     words
 }
 
-/// Encodes the script's environment for `--driven`: each entry ends with NUL, and an empty entry ends the environment. The
-/// inputs of the action are left out.
+/// Encodes the script's environment for `--driven`: each entry ends with NUL, and an empty entry ends the environment.
+/// The inputs of the action are left out.
 fn environment(variables: impl Iterator<Item = (OsString, OsString)>) -> Vec<u8> {
     let mut out = Vec::new();
     for (name, value) in variables {

@@ -52,7 +52,8 @@ pub(super) fn run(
     })
 }
 
-/// Returns the identity that the packet must have: the pairs of the input `expect` and, with `same-run`, this workflow run.
+/// Returns the identity that the packet must have: the pairs of the input `expect` and, with `same-run`, this workflow
+/// run.
 fn expected(
     get: impl Fn(&str) -> String,
     variable: &impl Fn(&str) -> Option<String>,

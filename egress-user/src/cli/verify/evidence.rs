@@ -23,8 +23,8 @@ pub(super) fn verify_file(
     Ok(Outcome::of_report(Subject::Evidence, check.finish()))
 }
 
-/// Verifies the evidence files of a directory in the order of their numbers. Rejects a symbolic link, because it could lead
-/// to any file.
+/// Verifies the evidence files of a directory in the order of their numbers. Rejects a symbolic link, because it could
+/// lead to any file.
 pub(super) fn verify_directory(path: &Path, trust: &Trust) -> Result<Outcome, VerifyError> {
     let io = |source| VerifyError::read(path, source);
     let folder = Folder::hold(path).map_err(io)?;

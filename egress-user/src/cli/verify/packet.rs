@@ -1,4 +1,5 @@
-//! Verifies a packet. Opens each file once, so that the bytes that are checked are the bytes that the attestation covers.
+//! Verifies a packet. Opens each file once, so that the bytes that are checked are the bytes that the attestation
+//! covers.
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
@@ -26,7 +27,8 @@ const MAX_CHANGES_BYTES: u64 = 512 << 20;
 /// Size limit of a hashed file if no trusted attestation states its size.
 const MAX_FILE_BYTES: u64 = 4 << 30;
 
-/// Verifies the packet at `path` and the files beside it. `bytes` is the content of `packet.json`, if it was already read.
+/// Verifies the packet at `path` and the files beside it. `bytes` is the content of `packet.json`, if it was already
+/// read.
 pub(super) fn verify(
     path: &Path,
     bytes: Option<Vec<u8>>,
@@ -119,8 +121,8 @@ struct OtherFiles {
 /// The attestation and the files that it may cover.
 struct Attested {
     opened: Opened,
-    /// Every name in the directory except those of the attestation and the time stamp, and whether it is a regular file. A
-    /// file that is added later is not read.
+    /// Every name in the directory except those of the attestation and the time stamp, and whether it is a regular
+    /// file. A file that is added later is not read.
     names: BTreeMap<String, bool>,
     /// Digests of the files that were read.
     read: BTreeMap<String, FileDigest>,
@@ -222,7 +224,8 @@ impl OtherFiles {
         self.stream(FLOWS_FILE, self.most(FLOWS_FILE, MAX_FILE_BYTES))
     }
 
-    /// Opens the evidence. It needs no fixed size limit, because its check ends at the first line that no writer produces.
+    /// Opens the evidence. It needs no fixed size limit, because its check ends at the first line that no writer
+    /// produces.
     fn evidence(&self, name: &str) -> io::Result<Stream<'static>> {
         let is_trusted = |attested: &&Attested| attested.opened.is_trusted();
         let most = self
@@ -233,8 +236,8 @@ impl OtherFiles {
         self.stream(name, most.unwrap_or(u64::MAX))
     }
 
-    /// Returns the attestation with the digests of the files that it covers, except for the two streams. A file that it does
-    /// not name is not opened.
+    /// Returns the attestation with the digests of the files that it covers, except for the two streams. A file that it
+    /// does not name is not opened.
     fn attestation(self, evidence: &str) -> Attestation {
         let most = |name: &str| self.most(name, MAX_FILE_BYTES);
         let Some(attested) = &self.attested else {
