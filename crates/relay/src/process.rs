@@ -123,8 +123,8 @@ pub fn confine(plan_fd: RawFd, control: &Control, parent: Pid) -> Result<Confine
         .set_nonblocking(true)
         .map_err(at("set up its control socket"))?;
 
-    limit_files(LOG_BYTES).map_err(at("limit its log"))?;
-    drop_to(plan.uid, plan.gid, parent).map_err(at("give up its privileges"))?;
+    limit_files(LOG_BYTES).map_err(at("limit the size of its log"))?;
+    drop_to(plan.uid, plan.gid, parent).map_err(at("drop its privileges"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
