@@ -34,7 +34,7 @@ use failure::Form;
 
 /// Run an AI agent behind a kernel boundary, and write signed evidence of its network traffic
 #[derive(Debug, Parser)]
-#[command(name = "egress", version, about, after_help = EXAMPLES, max_term_width = 100)]
+#[command(name = "egress", version, after_help = EXAMPLES, max_term_width = 100)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -116,7 +116,7 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
     );
     ensure!(
         workdir != Path::new("/"),
-        "the working directory cannot be /; use --workdir to name the directory that the command may write"
+        "the working directory cannot be /; use --workdir to name the directory that the command may write to"
     );
     ensure!(
         workdir.to_str().is_some(),
