@@ -45,7 +45,7 @@ pub struct Facts {
 
 /// Writer of the session's evidence, which all connections share.
 pub struct Ledger {
-    state: Mutex<State>,
+    state: Mutex<LedgerState>,
     store: Box<dyn Store>,
     max_entries_per_file: Option<u64>,
     progress: watch::Sender<Progress>,
@@ -53,7 +53,7 @@ pub struct Ledger {
     sync_thread: Mutex<Option<SyncThread>>,
 }
 
-struct State {
+struct LedgerState {
     recorder: Option<Recorder>,
     session: String,
     file: Arc<dyn EvidenceFile>,
@@ -98,7 +98,7 @@ impl Ledger {
         )?;
         file.append(&lines)?;
         file.sync()?;
-        let state = State {
+        let state = LedgerState {
             recorder: Some(recorder),
             session,
             file,
@@ -276,7 +276,7 @@ impl Ledger {
 
     fn append_locked(
         &self,
-        state: &mut State,
+        state: &mut LedgerState,
         sign: impl FnOnce(&mut Recorder, &str) -> Result<Vec<u8>, RecorderError>,
     ) -> Result<u64, EvidenceError> {
         let recorder = state.recorder.as_mut().ok_or_else(closed)?;

@@ -13,7 +13,7 @@ use super::first::line;
 use super::guard::Refusal;
 use super::headers::{MARK, REFUSED, for_agent, for_mediator, for_origin};
 use super::pool::Link;
-use super::report::{Flow, Verdict};
+use super::report::{Flow, FlowVerdict};
 use super::state::Relay;
 use super::tunnel::{self, Tunnel};
 use super::upload::{Upload, UploadState};
@@ -95,7 +95,7 @@ pub(super) async fn forward(
     if is_tunnelled {
         // An answer through a tunnel comes from the origin.
         flow.status(answer.status().as_u16());
-        flow.verdict(Verdict::Forwarded, "");
+        flow.verdict(FlowVerdict::Forwarded, "");
     } else {
         judge(&relay, &answer, is_wrapped, &mut flow);
     }
@@ -147,13 +147,13 @@ pub(super) fn judge<B>(relay: &Relay, answer: &Response<B>, is_wrapped: bool, fl
         None => unmarked(status, is_wrapped, find),
     };
     match judged {
-        Judged::Origin => flow.verdict(Verdict::Forwarded, ""),
-        Judged::Blocked(reason) => flow.verdict(Verdict::Blocked, &reason),
+        Judged::Origin => flow.verdict(FlowVerdict::Forwarded, ""),
+        Judged::Blocked(reason) => flow.verdict(FlowVerdict::Blocked, &reason),
         Judged::Answered(claimed) => {
-            flow.verdict(Verdict::Answered, &format!("answered_{status}"));
+            flow.verdict(FlowVerdict::Answered, &format!("answered_{status}"));
             flow.claimed(claimed);
         }
-        Judged::Failed(reason) => flow.verdict(Verdict::Failed, &reason),
+        Judged::Failed(reason) => flow.verdict(FlowVerdict::Failed, &reason),
     }
 }
 

@@ -21,7 +21,7 @@ use super::guard::{Guard, Refusal};
 use super::http_head::{HeadError, MAX_HEAD};
 use super::plan::PlainHttp;
 use super::query::Rewritten;
-use super::report::{Flow, Origin, Verdict};
+use super::report::{Flow, FlowVerdict, Origin};
 use super::state::Relay;
 use super::websocket::Way;
 use super::{proxy, tls, websocket};
@@ -167,7 +167,7 @@ impl Connection {
         if let Mode::Transparent(target) = &self.mode {
             flow.target(target);
         }
-        flow.verdict(Verdict::Refused, &reason);
+        flow.verdict(FlowVerdict::Refused, &reason);
         let (stream, _) = guard.into_parts();
         refuse_http(&self.relay, stream, status, &reason).await;
     }

@@ -65,7 +65,7 @@ pub(super) struct Origin {
 
 /// How a flow ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum FlowVerdict {
     /// The exchange ended normally in both directions.
     Forwarded,
     /// The relay denied it before it sent anything to the mediator.
@@ -80,7 +80,7 @@ pub(super) enum Verdict {
     Unfinished,
 }
 
-impl Verdict {
+impl FlowVerdict {
     fn word(self) -> &'static str {
         match self {
             Self::Forwarded => "forwarded",
@@ -204,7 +204,7 @@ pub(super) struct Flow {
     passed: Arc<Passed>,
     /// The request, or a part of it, was sent to the mediator.
     is_sent: bool,
-    verdict: Option<(Verdict, String)>,
+    verdict: Option<(FlowVerdict, String)>,
     reporter: Reporter,
     permit: Option<OwnedSemaphorePermit>,
 }
@@ -262,32 +262,35 @@ impl Flow {
     }
 
     /// Sets the verdict. A later call replaces it.
-    pub(super) fn verdict(&mut self, verdict: Verdict, reason: &str) {
+    pub(super) fn verdict(&mut self, verdict: FlowVerdict, reason: &str) {
         self.verdict = Some((verdict, reason.to_owned()));
     }
 
     /// Ends a flow that the relay denied.
     pub(super) fn refused(mut self, reason: &str) {
-        self.verdict(Verdict::Refused, reason);
+        self.verdict(FlowVerdict::Refused, reason);
     }
 
     /// Ends a flow that failed.
     pub(super) fn failed(mut self, reason: &str) {
-        self.verdict(Verdict::Failed, reason);
+        self.verdict(FlowVerdict::Failed, reason);
     }
 
     /// Records that the flow was cut. A denial or failure in the mediator's answer takes precedence.
     pub(super) fn cut(&mut self, reason: &str) {
         let verdict = match self.verdict {
             Some((
-                Verdict::Blocked | Verdict::Answered | Verdict::Failed | Verdict::Refused,
+                FlowVerdict::Blocked
+                | FlowVerdict::Answered
+                | FlowVerdict::Failed
+                | FlowVerdict::Refused,
                 _,
             )) => {
                 return;
             }
-            Some((Verdict::Forwarded | Verdict::Unfinished, _)) => Verdict::Unfinished,
-            None if self.is_sent => Verdict::Unfinished,
-            None => Verdict::Failed,
+            Some((FlowVerdict::Forwarded | FlowVerdict::Unfinished, _)) => FlowVerdict::Unfinished,
+            None if self.is_sent => FlowVerdict::Unfinished,
+            None => FlowVerdict::Failed,
         };
         self.verdict(verdict, reason);
     }
@@ -296,17 +299,17 @@ impl Flow {
     /// in the mediator's answer takes precedence.
     pub(super) fn broke(&mut self, reason: &str) {
         self.cut(reason);
-        if let Some((verdict @ Verdict::Unfinished, _)) = &mut self.verdict {
-            *verdict = Verdict::Failed;
+        if let Some((verdict @ FlowVerdict::Unfinished, _)) = &mut self.verdict {
+            *verdict = FlowVerdict::Failed;
         }
     }
 
     /// Records that the mediator did not answer. Anything that was sent to it may have reached the destination.
     pub(super) fn unanswered(&mut self, reason: &str) {
         if self.is_sent {
-            self.verdict(Verdict::Unfinished, reason);
+            self.verdict(FlowVerdict::Unfinished, reason);
         } else {
-            self.verdict(Verdict::Failed, reason);
+            self.verdict(FlowVerdict::Failed, reason);
         }
     }
 }
@@ -439,10 +442,10 @@ mod tests {
                 flow.cut("client_closed");
             }
         };
-        let forwarded = row(&cut(Verdict::Forwarded, "")).await;
+        let forwarded = row(&cut(FlowVerdict::Forwarded, "")).await;
         assert_eq!(forwarded, words("unfinished", "client_closed", 7));
         // The denial is recorded, however much of its page was read.
-        let blocked = row(&cut(Verdict::Blocked, "allowlist:x")).await;
+        let blocked = row(&cut(FlowVerdict::Blocked, "allowlist:x")).await;
         assert_eq!(blocked, words("blocked", "allowlist:x", 7));
         reporter.end();
         pump.await.unwrap();

@@ -7,7 +7,7 @@ use super::authority::Target;
 use super::first::{Alert, Spoken, read_first, refuse, refuse_tls};
 use super::handshake::Handshake;
 use super::hello::judge;
-use super::report::{Flow, Verdict};
+use super::report::{Flow, FlowVerdict};
 use super::state::Relay;
 use super::tunnel;
 
@@ -24,16 +24,16 @@ pub(super) async fn serve(
     let hello = match timeout(relay.config.limits.first_bytes, read).await {
         Ok(Ok(hello)) => hello,
         Ok(Err(_)) => {
-            flow.verdict(Verdict::Refused, "client_hello");
+            flow.verdict(FlowVerdict::Refused, "client_hello");
             return refuse_tls(relay, stream, Alert::DecodeError).await;
         }
         Err(_) => {
-            flow.verdict(Verdict::Refused, "client_hello_timeout");
+            flow.verdict(FlowVerdict::Refused, "client_hello_timeout");
             return refuse_tls(relay, stream, Alert::DecodeError).await;
         }
     };
     if let Some((reason, alert)) = judge(&hello, &target.host) {
-        flow.verdict(Verdict::Refused, reason);
+        flow.verdict(FlowVerdict::Refused, reason);
         return refuse_tls(relay, stream, alert).await;
     }
     flow.asked("connect", "CONNECT", &target.to_string());
@@ -45,12 +45,12 @@ pub(super) async fn serve(
         }
         Err(denied) => {
             let alert = match denied.verdict {
-                Verdict::Blocked => Alert::AccessDenied,
-                Verdict::Failed
-                | Verdict::Refused
-                | Verdict::Forwarded
-                | Verdict::Answered
-                | Verdict::Unfinished => Alert::InternalError,
+                FlowVerdict::Blocked => Alert::AccessDenied,
+                FlowVerdict::Failed
+                | FlowVerdict::Refused
+                | FlowVerdict::Forwarded
+                | FlowVerdict::Answered
+                | FlowVerdict::Unfinished => Alert::InternalError,
             };
             denied.report(&mut flow);
             refuse_tls(relay, stream, alert).await;

@@ -13,7 +13,7 @@ use super::copy::{Copied, End, Ending, Watch, copy};
 use super::first::refuse_tls;
 use super::handshake::Handshake;
 use super::pool::Link;
-use super::report::{Flow, Passed, Verdict};
+use super::report::{Flow, FlowVerdict, Passed};
 use super::state::Relay;
 
 /// Maximum length of the head of the mediator's answer to CONNECT.
@@ -53,7 +53,7 @@ impl Tunnel {
 #[derive(Debug)]
 pub(super) struct Denied {
     /// `Blocked` or `Failed`.
-    pub(super) verdict: Verdict,
+    pub(super) verdict: FlowVerdict,
     pub(super) reason: String,
     status: Option<u16>,
     /// The mediator has no place for another tunnel now.
@@ -63,7 +63,7 @@ pub(super) struct Denied {
 impl Denied {
     pub(super) fn failed(reason: &str) -> Self {
         Self {
-            verdict: Verdict::Failed,
+            verdict: FlowVerdict::Failed,
             reason: reason.to_owned(),
             status: None,
             is_busy: false,
@@ -73,12 +73,12 @@ impl Denied {
     /// Returns the status for an HTTP client.
     pub(super) fn answer(&self) -> StatusCode {
         match self.verdict {
-            Verdict::Blocked => StatusCode::FORBIDDEN,
-            Verdict::Failed
-            | Verdict::Refused
-            | Verdict::Forwarded
-            | Verdict::Answered
-            | Verdict::Unfinished => StatusCode::BAD_GATEWAY,
+            FlowVerdict::Blocked => StatusCode::FORBIDDEN,
+            FlowVerdict::Failed
+            | FlowVerdict::Refused
+            | FlowVerdict::Forwarded
+            | FlowVerdict::Answered
+            | FlowVerdict::Unfinished => StatusCode::BAD_GATEWAY,
         }
     }
 
@@ -142,10 +142,10 @@ async fn ask(relay: &Relay, target: &Target) -> Result<End, Denied> {
         200 => Ok(End { stream, first }),
         status => {
             let (verdict, reason) = match answer.judged {
-                Judged::Blocked(reason) => (Verdict::Blocked, reason),
-                Judged::Failed(reason) => (Verdict::Failed, reason),
+                Judged::Blocked(reason) => (FlowVerdict::Blocked, reason),
+                Judged::Failed(reason) => (FlowVerdict::Failed, reason),
                 Judged::Origin | Judged::Answered(_) => {
-                    (Verdict::Failed, format!("mediator_{status}"))
+                    (FlowVerdict::Failed, format!("mediator_{status}"))
                 }
             };
             Err(Denied {
@@ -180,7 +180,7 @@ pub(super) async fn run(
     let copied = transfer(relay, &mut agent, &mut mediator, &passed, &mut handshake).await;
     drop((mediator, place));
     if let Some((reason, alert)) = handshake.refused() {
-        flow.verdict(Verdict::Unfinished, reason);
+        flow.verdict(FlowVerdict::Unfinished, reason);
         return refuse_tls(relay, agent.stream, alert).await;
     }
     let (_, down) = passed.bytes();
@@ -195,8 +195,8 @@ pub(super) async fn run(
 /// Records the end of a tunnel that carried an answer.
 pub(super) fn ended(flow: &mut Flow, end: Ending) {
     match end.reason() {
-        None => flow.verdict(Verdict::Forwarded, ""),
-        Some(reason) => flow.verdict(Verdict::Unfinished, reason),
+        None => flow.verdict(FlowVerdict::Forwarded, ""),
+        Some(reason) => flow.verdict(FlowVerdict::Unfinished, reason),
     }
 }
 

@@ -23,7 +23,7 @@ use super::guard::Refusal;
 use super::headers::{for_agent, for_mediator, for_origin};
 use super::pool::client;
 use super::query::Rewritten;
-use super::report::{Flow, Verdict};
+use super::report::{Flow, FlowVerdict};
 use super::state::Relay;
 use super::tunnel::{self, Denied, Tunnel, ended, transfer};
 use super::upload::{Upload, UploadState};
@@ -105,7 +105,7 @@ pub(super) async fn open(
     let is_tunnelled = matches!(way, Way::Tunnel(..));
     if is_tunnelled {
         flow.status(answer.status().as_u16());
-        flow.verdict(Verdict::Forwarded, "");
+        flow.verdict(FlowVerdict::Forwarded, "");
     } else {
         judge(relay, &answer, false, &mut flow);
     }
@@ -192,7 +192,7 @@ pub(super) async fn run(
 /// Records the end of a WebSocket in the report.
 fn report(flow: &mut Flow, end: Ending) {
     if end == Ending::Refused {
-        flow.verdict(Verdict::Unfinished, "unmasked_frame");
+        flow.verdict(FlowVerdict::Unfinished, "unmasked_frame");
     } else {
         ended(flow, end);
     }

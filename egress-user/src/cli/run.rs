@@ -25,7 +25,7 @@ use crate::run::supervise::block_signals;
 
 pub(super) mod args;
 
-use args::Mediator;
+use args::MediatorKind;
 pub use args::RunArgs;
 
 /// Executes `egress run`, prints the result, and returns the exit status.
@@ -86,7 +86,7 @@ fn execute(args: RunArgs, inherited: Vec<String>) -> Result<Emitted, Failure> {
 fn check_options(args: &RunArgs) -> anyhow::Result<()> {
     if args.mode == Mode::Audit {
         ensure!(
-            args.mediator == Mediator::Builtin,
+            args.mediator == MediatorKind::Builtin,
             "--mode audit does not use a mediator; leave out --mediator"
         );
         ensure!(
@@ -354,12 +354,12 @@ fn command(args: &RunArgs, workdir: &Path) -> anyhow::Result<(Vec<OsString>, Str
 fn mediator(args: &RunArgs) -> anyhow::Result<(MediatorChoice, CallerPolicy)> {
     let policy = named::policy(args.config.as_deref())?;
     let choice = match args.mediator {
-        Mediator::Builtin => {
+        MediatorKind::Builtin => {
             args.pipelock.check_unused()?;
             named::check_builtin(&policy, &args.agent_identity)?;
             MediatorChoice::Builtin
         }
-        Mediator::Pipelock => MediatorChoice::Pipelock(args.pipelock.choose(&policy)?),
+        MediatorKind::Pipelock => MediatorChoice::Pipelock(args.pipelock.choose(&policy)?),
     };
     Ok((choice, policy))
 }

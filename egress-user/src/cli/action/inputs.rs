@@ -11,7 +11,7 @@ const MAX_TIMEOUT: u64 = 604_800;
 
 /// The mediator that judges requests and signs receipts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mediator {
+pub(super) enum MediatorKind {
     /// A Pipelock binary.
     Pipelock,
     /// The allow-list mediator inside this binary.
@@ -32,7 +32,7 @@ pub(super) struct Inputs {
     pub(super) workdir: PathBuf,
     pub(super) fail_on_verifier_error: bool,
     pub(super) debug: bool,
-    pub(super) mediator: Mediator,
+    pub(super) mediator: MediatorKind,
     pub(super) dns: String,
     pub(super) workspace: String,
     pub(super) timeout: Option<u64>,
@@ -59,8 +59,8 @@ impl Inputs {
         let is_true = |name: &str| one_of(name, &["true", "false"]).map(|value| value == "true");
 
         let mediator = match one_of("mediator", &["pipelock", "builtin"])?.as_str() {
-            "builtin" => Mediator::Builtin,
-            _ => Mediator::Pipelock,
+            "builtin" => MediatorKind::Builtin,
+            _ => MediatorKind::Pipelock,
         };
         let inputs = Self {
             script: needed("script-path")?.into(),
@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn defaults_of_the_action_are_accepted() {
         let inputs = read(&[]).unwrap();
-        assert_eq!(inputs.mediator, Mediator::Pipelock);
+        assert_eq!(inputs.mediator, MediatorKind::Pipelock);
         assert!(inputs.fail_on_verifier_error && !inputs.debug);
         assert_eq!(inputs.script_args, [""; 0]);
         assert_eq!((inputs.timeout, inputs.private_key), (None, None));

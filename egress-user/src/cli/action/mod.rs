@@ -64,7 +64,7 @@ fn script(
         annotations.add(Level::Warning, warning);
     }
     let finished = start::run(&inputs, &paths)?;
-    let result = result::Result::read(&finished, &inputs)?;
+    let result = result::StepResult::read(&finished, &inputs)?;
     files.write(&result)?;
     if let Some(error) = result.error(&inputs) {
         annotations.add(Level::Error, &error);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use super::result::Result;
+use super::result::StepResult;
 
 /// The runner's files. A file is `None` if the runner does not name it.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl Files {
     ///
     /// # Errors
     /// When a file cannot be written. A step without its outputs must not pass.
-    pub(super) fn write(&self, result: &Result) -> anyhow::Result<()> {
+    pub(super) fn write(&self, result: &StepResult) -> anyhow::Result<()> {
         for (name, value) in result.outputs() {
             self.output(name, &value)?;
         }

@@ -19,14 +19,14 @@ const SHOWN: usize = 5;
 
 /// The result of the step.
 #[derive(Debug)]
-pub(super) struct Result {
+pub(super) struct StepResult {
     /// The JSON result of `egress run`.
     run_result: Value,
     /// Why the packet on disk no longer passes the check that it passed at the end of the run.
     tampered: Option<String>,
 }
 
-impl Result {
+impl StepResult {
     /// Takes the result of the run and checks the packet on disk once more.
     ///
     /// # Errors
@@ -333,8 +333,8 @@ mod tests {
         .unwrap()
     }
 
-    fn ended(verdict: &str, exit_status: u8, script: u8) -> Result {
-        Result {
+    fn ended(verdict: &str, exit_status: u8, script: u8) -> StepResult {
+        StepResult {
             run_result: json!({"packet": "/p", "verdict": verdict, "exit_status": exit_status,
                          "agent_exit_status": script}),
             tampered: None,
@@ -392,7 +392,7 @@ mod tests {
 
     #[test]
     fn no_packet_is_one_error_with_causes_and_advice() {
-        let result = Result {
+        let result = StepResult {
             run_result: json!({"error": "a", "caused_by": ["b"], "hint": "c", "exit": 125}),
             tampered: None,
         };

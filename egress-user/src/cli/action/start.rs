@@ -12,7 +12,7 @@ use egress_sys::elevate;
 use nix::unistd::{getegid, geteuid};
 use serde_json::Value;
 
-use super::inputs::{Inputs, Mediator, PREFIX};
+use super::inputs::{Inputs, MediatorKind, PREFIX};
 
 /// Environment variables that root gets. All others go only to the script.
 const NAMES: [&str; 2] = ["CI", "GITHUB_ACTIONS"];
@@ -45,11 +45,11 @@ impl RunPaths {
     pub(super) fn warning(&self, inputs: &Inputs) -> Option<&'static str> {
         match (&self.config, inputs.mediator) {
             (Some(_), _) => None,
-            (None, Mediator::Pipelock) => Some(
+            (None, MediatorKind::Pipelock) => Some(
                 "there is no policy file, so NO ALLOW-LIST IS ENFORCED: Pipelock runs in mode balanced \
                  and allows every public destination; write a policy with mode strict and set the input config",
             ),
-            (None, Mediator::Builtin) => Some(
+            (None, MediatorKind::Builtin) => Some(
                 "there is no policy file, so EVERY DESTINATION IS DENIED; write a policy with mode strict and \
                  an api_allowlist, and set the input config",
             ),
@@ -224,8 +224,8 @@ fn arguments(inputs: &Inputs, paths: &RunPaths, result: &Path) -> Vec<OsString> 
         option("--timestamp-ca", authority.as_os_str());
     }
     match inputs.mediator {
-        Mediator::Builtin => option("--mediator", "builtin".as_ref()),
-        Mediator::Pipelock => {
+        MediatorKind::Builtin => option("--mediator", "builtin".as_ref()),
+        MediatorKind::Pipelock => {
             option("--mediator", "pipelock".as_ref());
             if let Some(binary) = &inputs.pipelock {
                 option("--pipelock-bin", binary.as_os_str());

@@ -64,8 +64,8 @@ pub struct RunArgs {
     #[arg(long = "protect", value_name = "PATH", help_heading = WORKSPACE)]
     pub(super) protected: Vec<PathBuf>,
     /// Which mediator judges requests and signs receipts. There is no fallback between them
-    #[arg(long, value_enum, default_value_t = Mediator::Builtin, help_heading = MEDIATOR)]
-    pub(super) mediator: Mediator,
+    #[arg(long, value_enum, default_value_t = MediatorKind::Builtin, help_heading = MEDIATOR)]
+    pub(super) mediator: MediatorKind,
     #[command(flatten)]
     pub(super) pipelock: pipelock::Options,
     /// Private key that signs the receipts. Without it, a key is made for this run only
@@ -148,7 +148,7 @@ pub struct RunArgs {
 
 /// The mediator that judges requests and signs receipts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Mediator {
+pub(super) enum MediatorKind {
     /// The allow-list mediator inside this binary.
     Builtin,
     /// A real Pipelock.
