@@ -12,11 +12,12 @@ use super::format::boundary::BoundaryDocument;
 use super::format::rows::RelayRow;
 use super::format::{BeatEvent, MediatorProtocol, RelayVerdict, ResolverReason, Row, Transport};
 
+mod alike;
 mod attempt;
 #[cfg(test)]
 mod tests;
 
-use attempt::Alike;
+use alike::Alike;
 
 /// How far a record may lie from what it is about, ns: a busy machine records late.
 const RECORDED_WITHIN: i128 = 15_000_000_000;

@@ -65,7 +65,7 @@ impl<'a> Statements<'a> {
         self.policy(findings);
         if let Some(facts) = self.measured.mediator.pipelock() {
             let is_bound = self.capsule.map(|report| report.is_bound);
-            pipelock::check(facts, is_bound, self.allowed, findings, caps);
+            self.pipelock(facts, is_bound, findings, caps);
         }
         self.changes(findings, caps);
         self.run_ids(findings);

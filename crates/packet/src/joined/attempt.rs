@@ -1,9 +1,7 @@
 //! Attempts of the command, as the kernel programs saw them.
 use std::net::{IpAddr, SocketAddr};
 
-use super::super::format::rows::{
-    AttemptRow, MediatorDeniedRepeatsRow, MediatorDeniedRow, RepeatsRow, UnixRepeatsRow, UnixRow,
-};
+use super::super::format::rows::{AttemptRow, UnixRow};
 use super::super::format::{Hook, KernelReason, KernelVerdict, UnixReason, UnixVerdict};
 use super::{Caller, Joined, Made};
 
@@ -11,10 +9,6 @@ use super::{Caller, Joined, Made};
 const STREAM: u64 = 1;
 const DATAGRAM: u64 = 2;
 const SEQPACKET: u64 = 5;
-
-/// The first of an attempt that was repeated: hook, verdict, protocol, who, why, where to, and whether the mediator made it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Alike([String; 5], Option<String>, u16, bool);
 
 impl Joined {
     pub(super) fn attempt(&mut self, row: &AttemptRow, at: i128) {
@@ -117,29 +111,4 @@ impl Joined {
             self.named.push((name.to_owned(), address));
         }
     }
-}
-
-/// Defines what of a row makes it the same as another one: where it leads, and whether the mediator made it.
-macro_rules! alike {
-    ($($row:ident: $place:ident $(, port $port:ident)? $(, process $process:ident)?, $of_mediator:literal;)+) => {$(
-        impl From<&$row> for Alike {
-            fn from(row: &$row) -> Self {
-                let [hook, verdict, reason] =
-                    [row.hook.as_str(), row.verdict.as_str(), row.reason.as_str()].map(str::to_owned);
-                let process = None::<String>$(.or_else(|| Some(row.$process.clone())))?;
-                let port = 0_u16 $(.max(row.$port))?;
-                let place = row.$place.to_string();
-                Self([hook, verdict, reason, row.protocol.to_string(), place], process, port, $of_mediator)
-            }
-        }
-    )+};
-}
-
-alike! {
-    AttemptRow: dst, port port, process process, false;
-    RepeatsRow: dst, port port, process process, false;
-    UnixRow: path, process process, false;
-    UnixRepeatsRow: path, process process, false;
-    MediatorDeniedRow: dst, port port, true;
-    MediatorDeniedRepeatsRow: dst, port port, true;
 }

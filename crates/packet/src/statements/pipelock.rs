@@ -1,22 +1,33 @@
 //! What its policy and its receipts show of the Pipelock that `boundary.json` describes.
-use egress_policy::allowed::Allowed;
 use pipelock_receipts::findings::Findings;
 
 use super::super::format::boundary::{Binding, Pipelock};
 use super::super::grade::{Caps, Grade};
 use super::super::names::{BOUNDARY_FILE, POLICY_FILE};
-use super::differs;
+use super::{Statements, differs};
+
+impl Statements<'_> {
+    /// Compares what is stated of a Pipelock with its policy and its receipts.
+    pub(super) fn pipelock(
+        self,
+        facts: &Pipelock,
+        is_bound: Option<bool>,
+        findings: &mut Findings,
+        caps: &mut Caps,
+    ) {
+        check(facts, is_bound, self.allowed.redacts(), findings, caps);
+    }
+}
 
 /// `redact` is what the policy asks for, because less is compared with a mediator that redacts. `posture` states whether
 /// the receipts sign the capsule, as they show themselves.
-pub(super) fn check(
+fn check(
     facts: &Pipelock,
     is_bound: Option<bool>,
-    allowed: &Allowed,
+    redacts: bool,
     findings: &mut Findings,
     caps: &mut Caps,
 ) {
-    let redacts = allowed.redacts();
     if facts.redact != redacts {
         let stated = facts.redact;
         let expected = format!("mediator.pipelock.redact {stated} of {BOUNDARY_FILE}");
@@ -49,13 +60,7 @@ mod tests {
             ..Pipelock::default()
         };
         let (mut findings, mut caps) = (Findings::default(), Caps::default());
-        check(
-            &facts,
-            is_bound,
-            &Allowed::default(),
-            &mut findings,
-            &mut caps,
-        );
+        check(&facts, is_bound, false, &mut findings, &mut caps);
         (findings.has_errors(), caps.shown())
     }
 

@@ -1,5 +1,5 @@
 //! What whoever has no key, or the boundary alone, may state otherwise.
-use super::{
+use super::entry::{
     ARCHIVE, BOUNDARY, CALLERS_WISH, CHANGES, CLOSE, FLOWS, Harmless, KERNEL_ALONE, MEASURED_ONCE,
     MEDIATOR_SOCKETS, ORDER, PACKET, PROCESS, RELAY_ALONE, SUPERVISOR_SAW, WHITE_SPACE,
     WITHIN_SECONDS, WORDS_OF_AN_ERROR, boundary, keyless,

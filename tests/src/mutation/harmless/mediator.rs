@@ -1,5 +1,5 @@
 //! What the mediator alone may state otherwise.
-use super::{
+use super::entry::{
     ALL, BUILTIN, DURABILITY, ENTRY, ENVELOPE, Harmless, OWN_WORD, RECORD, ROOT_TIMES, SESSIONS,
     WITHIN_SECONDS, WRITTEN_ANEW, mediator,
 };

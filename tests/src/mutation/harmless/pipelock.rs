@@ -1,5 +1,5 @@
 //! What a Pipelock alone, or the boundary about it, may state otherwise.
-use super::{
+use super::entry::{
     BOUNDARY, CALLERS_WISH, ENTRY, ENVELOPE, FLOWS, Harmless, MEDIATOR_SOCKETS, OLD_PIPELOCK,
     ORDER, OTHER_SIGNATURE, OWN_WORD, PIPELOCK, PIPELOCKS, RECORD, WITHIN_SECONDS,
     WORDS_OF_AN_ERROR, WRITTEN_ANEW, boundary_with, mediator,

@@ -1,0 +1,185 @@
+//! What an entry of the table is, and what entries share.
+use super::super::attacker::Attacker;
+
+/// Who wrote the receipts of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// The built-in mediator.
+    Builtin,
+    /// A Pipelock whose receipts have sessions.
+    Pipelock,
+    /// An older one.
+    OldPipelock,
+}
+
+/// An entry of the table. In `path` and `operator` a `*` stands for any text.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct Harmless {
+    /// With which mediators.
+    with: &'static [By],
+    attacker: Attacker,
+    file: &'static str,
+    path: &'static str,
+    operator: &'static str,
+    /// What only one party knows, or why the change has no meaning.
+    #[expect(dead_code, reason = "it is for whoever reads the table")]
+    reason: &'static str,
+}
+
+impl Harmless {
+    pub(in super::super) fn is_of(&self, by: By) -> bool {
+        self.with.contains(&by)
+    }
+
+    /// Whether it explains this change.
+    pub(in super::super) fn fits(
+        &self,
+        by: By,
+        attacker: Attacker,
+        file: &str,
+        path: &str,
+        operator: &str,
+    ) -> bool {
+        self.is_of(by)
+            && self.attacker == attacker
+            && self.file == file
+            && is_like(path, self.path)
+            && is_like(operator, self.operator)
+    }
+}
+
+/// Whether a text fits a pattern.
+fn is_like(text: &str, pattern: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = text.strip_prefix(first) else {
+        return false;
+    };
+    let mut last = None;
+    for part in parts {
+        last = Some(part);
+        let Some(at) = rest.find(part) else {
+            return false;
+        };
+        rest = rest.get(at + part.len()..).unwrap_or_default();
+    }
+    match last {
+        None => rest.is_empty(),
+        Some(last) => last.is_empty() || rest.is_empty() || text.ends_with(last),
+    }
+}
+
+pub(super) const ALL: &[By] = &[By::Builtin, By::Pipelock, By::OldPipelock];
+pub(super) const BUILTIN: &[By] = &[By::Builtin];
+/// Those whose receipts have sessions.
+pub(super) const SESSIONS: &[By] = &[By::Builtin, By::Pipelock];
+pub(super) const PIPELOCK: &[By] = &[By::Pipelock];
+pub(super) const OLD_PIPELOCK: &[By] = &[By::OldPipelock];
+pub(super) const PIPELOCKS: &[By] = &[By::Pipelock, By::OldPipelock];
+
+/// What the boundary alone states.
+pub(super) const fn boundary(
+    file: &'static str,
+    path: &'static str,
+    operator: &'static str,
+    reason: &'static str,
+) -> Harmless {
+    Harmless {
+        with: ALL,
+        attacker: Attacker::Boundary,
+        file,
+        path,
+        operator,
+        reason,
+    }
+}
+
+/// What the boundary alone states where the mediator is one of these.
+pub(super) const fn boundary_with(
+    with: &'static [By],
+    file: &'static str,
+    path: &'static str,
+    operator: &'static str,
+    reason: &'static str,
+) -> Harmless {
+    Harmless {
+        with,
+        ..boundary(file, path, operator, reason)
+    }
+}
+
+/// What these mediators alone state.
+pub(super) const fn mediator(
+    with: &'static [By],
+    file: &'static str,
+    path: &'static str,
+    operator: &'static str,
+    reason: &'static str,
+) -> Harmless {
+    Harmless {
+        with,
+        attacker: Attacker::Mediator,
+        file,
+        path,
+        operator,
+        reason,
+    }
+}
+
+/// What whoever has no key may write otherwise.
+pub(super) const fn keyless(
+    file: &'static str,
+    path: &'static str,
+    operator: &'static str,
+    reason: &'static str,
+) -> Harmless {
+    Harmless {
+        with: ALL,
+        attacker: Attacker::Keyless,
+        file,
+        path,
+        operator,
+        reason,
+    }
+}
+
+pub(super) const OWN_WORD: &str =
+    "The mediator's own word for the action; nobody else classifies it.";
+pub(super) const ENVELOPE: &str =
+    "Only the mediator writes the envelope of a receipt, and nothing else is derived from it.";
+pub(super) const WRITTEN_ANEW: &str =
+    "Whoever signs again writes it anew with the chain, so the change is undone.";
+pub(super) const ROOT_TIMES: &str =
+    "The mediator's own summary of its times; those of the receipts are compared.";
+pub(super) const ENTRY: &str = "evidence.jsonl#entry";
+pub(super) const RECORD: &str = "evidence.jsonl#record";
+pub(super) const ORDER: &str = "The order of these elements has no meaning.";
+pub(super) const WHITE_SPACE: &str = "White space around a JSON document has no meaning.";
+pub(super) const KERNEL_ALONE: &str =
+    "Only the kernel saw this attempt, and it went to nobody who keeps a record of it.";
+pub(super) const PROCESS: &str =
+    "Only the kernel and /proc show which process it was, and the supervisor reads both.";
+pub(super) const CLOSE: &str =
+    "Only the kernel counts these bytes; the relay's own are compared as bounds.";
+pub(super) const MEDIATOR_SOCKETS: &str =
+    "Only the kernel sees the mediator's sockets; receipts name no address, and no name server.";
+pub(super) const WITHIN_SECONDS: &str =
+    "Two rows are written within seconds of each other, and a busy machine records late.";
+pub(super) const RELAY_ALONE: &str =
+    "Only the relay saw it, because the mediator was never asked or signs nothing of it.";
+pub(super) const MEASURED_ONCE: &str =
+    "Only the supervisor measured it, and nothing else in the packet depends on it.";
+pub(super) const CALLERS_WISH: &str =
+    "It is what the caller chose; nobody else records the choice.";
+pub(super) const SUPERVISOR_SAW: &str =
+    "Only the supervisor saw what the command changed; the numbers are compared.";
+pub(super) const ARCHIVE: &str =
+    "Only the supervisor has the files that it kept; that there is an archive is compared.";
+pub(super) const OTHER_SIGNATURE: &str = "Only the mediator writes the second receipt; target, verdict, and rule are those of the first.";
+pub(super) const DURABILITY: &str = "Only the mediator knows how often it could not write.";
+pub(super) const WORDS_OF_AN_ERROR: &str = "The words of an error, which nobody else heard.";
+
+pub(super) const BOUNDARY: &str = "boundary.json";
+pub(super) const PACKET: &str = "packet.json";
+pub(super) const CHANGES: &str = "changes.json";
+pub(super) const FLOWS: &str = "flows.jsonl";
