@@ -123,7 +123,9 @@ pub(super) fn own_cgroup(root: &Path, text: &str) -> PathBuf {
     let own = text
         .lines()
         .find_map(|line| line.strip_prefix("0::/"))
-        .unwrap_or_default();
+        .unwrap_or_default()
+        // `join` would take a path that begins with another slash in the place of `root`.
+        .trim_start_matches('/');
     // A path of `/..` means that the caller's cgroup is outside its cgroup namespace.
     if own.starts_with("..") {
         root.to_path_buf()
@@ -293,5 +295,24 @@ impl RunCgroups {
             mediator: below("mediator")?,
             run,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_cgroup_is_below_the_root_whatever_the_text_is() {
+        let root = Path::new("/sys/fs/cgroup");
+        for (text, below) in [
+            ("1:name=systemd:/x\n0::/user.slice/a\n", "user.slice/a"),
+            ("0::/\n", ""),
+            ("0::/../other\n", ""),
+            ("0:://etc\n", "etc"),
+            ("", ""),
+        ] {
+            assert_eq!(own_cgroup(root, text), root.join(below), "{text:?}");
+        }
     }
 }

@@ -86,31 +86,53 @@ impl Netlink {
         let mut buffer = vec![0; BUFFER];
         loop {
             let length = recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
-            let mut rest = buffer.get(..length).unwrap_or_default();
-            if rest.is_empty() {
-                return Err(cut_short());
-            }
-            while !rest.is_empty() {
-                let size = u32::from_ne_bytes(field(rest, 0)?);
-                let size = usize::try_from(size).unwrap_or(usize::MAX);
-                let body = rest.get(HEADER..size).ok_or_else(cut_short)?;
-                match i32::from(u16::from_ne_bytes(field(rest, 4)?)) {
-                    libc::NLMSG_DONE => return Ok(()),
-                    libc::NLMSG_ERROR => {
-                        return match i32::from_ne_bytes(field(body, 0)?) {
-                            0 => Ok(()),
-                            errno => Err(io::Error::from_raw_os_error(-errno)),
-                        };
-                    }
-                    _ => each(body)?,
-                }
-                if u16::from_ne_bytes(field(rest, 6)?) & MULTI == 0 {
-                    return Ok(());
-                }
-                rest = rest.get(size.next_multiple_of(4)..).unwrap_or_default();
+            if read(buffer.get(..length).unwrap_or_default(), &mut each)? == Answer::Whole {
+                return Ok(());
             }
         }
     }
+}
+
+/// Whether the answer ends with the datagram that was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// It ends.
+    Whole,
+    /// The next datagram goes on with it.
+    GoesOn,
+}
+
+/// Reads the messages of one datagram, and calls `each` with the body of every entry.
+///
+/// # Errors
+/// The error that the kernel answers with, an answer that is cut short, and those of `each`.
+pub(super) fn read(
+    mut rest: &[u8],
+    each: &mut impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<Answer> {
+    if rest.is_empty() {
+        return Err(cut_short());
+    }
+    while !rest.is_empty() {
+        let size = u32::from_ne_bytes(field(rest, 0)?);
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        let body = rest.get(HEADER..size).ok_or_else(cut_short)?;
+        match i32::from(u16::from_ne_bytes(field(rest, 4)?)) {
+            libc::NLMSG_DONE => return Ok(Answer::Whole),
+            libc::NLMSG_ERROR => {
+                return match i32::from_ne_bytes(field(body, 0)?) {
+                    0 => Ok(Answer::Whole),
+                    errno => Err(io::Error::from_raw_os_error(errno.saturating_neg())),
+                };
+            }
+            _ => each(body)?,
+        }
+        if u16::from_ne_bytes(field(rest, 6)?) & MULTI == 0 {
+            return Ok(Answer::Whole);
+        }
+        rest = rest.get(size.next_multiple_of(4)..).unwrap_or_default();
+    }
+    Ok(Answer::GoesOn)
 }
 
 /// Reads the `N` bytes at an offset.
@@ -159,4 +181,58 @@ fn cut_short() -> io::Error {
         io::ErrorKind::InvalidData,
         "the kernel's netlink answer is truncated",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A message of this kind, with flags.
+    fn message(kind: i32, flags: u16, body: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(HEADER + body.len()).unwrap();
+        let kind = u16::try_from(kind).unwrap();
+        let head = [kind.to_ne_bytes(), flags.to_ne_bytes()].concat();
+        [&length.to_ne_bytes(), head.as_slice(), &[0; 8], body].concat()
+    }
+
+    fn errno(bytes: &[u8]) -> Option<i32> {
+        read(bytes, &mut |_| Ok(())).unwrap_err().raw_os_error()
+    }
+
+    #[test]
+    fn answer_ends_where_the_kernel_ends_it() {
+        let entry = message(24, MULTI, b"body");
+        let done = message(libc::NLMSG_DONE, MULTI, &[0; 4]);
+        for (bytes, answer, entries) in [
+            (entry.clone(), Answer::GoesOn, 1),
+            (
+                [entry.clone(), entry.clone(), done].concat(),
+                Answer::Whole,
+                2,
+            ),
+            (message(24, 0, b"body"), Answer::Whole, 1),
+            (message(libc::NLMSG_ERROR, 0, &[0; 4]), Answer::Whole, 0),
+        ] {
+            let mut found = Vec::new();
+            let read = read(&bytes, &mut |body| {
+                found.push(body.to_vec());
+                Ok(())
+            });
+            assert_eq!(read.unwrap(), answer);
+            assert_eq!(found, vec![b"body".to_vec(); entries]);
+        }
+        for length in 0..entry.len() {
+            assert!(read(&entry[..length], &mut |_| Ok(())).is_err(), "{length}");
+        }
+    }
+
+    #[test]
+    fn every_error_number_is_an_error() {
+        for (number, expected) in [(-2, 2), (i32::MIN, i32::MAX)] {
+            let body = i32::to_ne_bytes(number);
+            let bytes = message(libc::NLMSG_ERROR, 0, &body);
+            assert_eq!(errno(&bytes), Some(expected));
+        }
+        assert_eq!(errno(&message(libc::NLMSG_ERROR, 0, &[0; 3])), None);
+    }
 }
