@@ -16,6 +16,9 @@ pub mod authority;
 pub mod chunked;
 pub mod dns;
 pub mod frames;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod http_head;
 pub mod names;
 pub mod plan;

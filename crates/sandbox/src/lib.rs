@@ -2,6 +2,9 @@
 //! probes. Kernel objects are held in guards that remove them when dropped.
 pub mod cgroup;
 pub mod child;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod layers;
 pub mod limits;
 pub mod mountinfo;

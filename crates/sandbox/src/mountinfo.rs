@@ -87,7 +87,7 @@ pub fn is_visible(mount: &Mount) -> bool {
     id.and_then(|id| id.trim().parse().ok()) == Some(mount.id)
 }
 
-fn parse(line: &[u8]) -> Option<Mount> {
+pub(super) fn parse(line: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|byte| *byte == b' ');
     let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
     let root = unescape(fields.nth(2)?);

@@ -15,6 +15,9 @@ pub mod elevate;
 pub mod entry_xattr;
 pub mod fd;
 pub mod filter;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod handle;
 pub mod handover;
 pub mod identity;

@@ -95,7 +95,7 @@ pub fn tcp_memory(netlink: &Netlink) -> io::Result<u64> {
 
 /// The memory of one socket: received, pre-allocated, and waiting to be sent. A socket without the
 /// memory attribute, as in `TIME_WAIT`, uses none.
-fn memory_of(body: &[u8]) -> io::Result<u64> {
+pub(super) fn memory_of(body: &[u8]) -> io::Result<u64> {
     let attributes = body.get(MESSAGE..).unwrap_or_default();
     let Some(value) = attribute(attributes, MEMORY)? else {
         return Ok(0);
