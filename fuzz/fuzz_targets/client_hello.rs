@@ -1,0 +1,16 @@
+//! The `ClientHello` reader: what follows a hello, and how its bytes arrive, makes no difference.
+#![no_main]
+use egress_http::client_hello::parse;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    let Ok(Some(hello)) = parse(data) else {
+        return;
+    };
+    let records = data.get(..hello.length).expect("a length within the bytes");
+    assert_eq!(parse(records), Ok(Some(hello)));
+    // At most some hundred cuts, so that a long hello costs no more time than a short one.
+    for length in (0..records.len()).step_by(1 + records.len() / 256) {
+        assert_eq!(parse(&records[..length]), Ok(None), "cut at {length}");
+    }
+});

@@ -1,0 +1,18 @@
+//! `packet.json` and `boundary.json`: what is read is written again the same.
+#![no_main]
+use audit_packet::check::read_packet;
+use audit_packet::measured::Measured;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    match read_packet(data) {
+        Ok(packet) => {
+            let text = packet.to_json().expect("JSON");
+            assert_eq!(read_packet(text.as_bytes()).as_ref(), Ok(&packet));
+        }
+        Err(findings) => assert!(!findings.is_empty() && findings.len() < 10_000),
+    }
+    if let Ok(measured) = Measured::read(data) {
+        assert_eq!(measured.kernel_rule_hash().len(), 64);
+    }
+});

@@ -1,0 +1,56 @@
+//! What the targets share.
+
+/// Lengths that cut a text into pieces, and the text.
+pub struct Cut<'d> {
+    sizes: &'d [u8],
+    /// The text.
+    pub text: &'d [u8],
+}
+
+impl<'d> Cut<'d> {
+    /// The first byte of `data` is the number of lengths that follow it; the rest is the text.
+    pub fn of(data: &'d [u8]) -> Self {
+        let (count, rest) = data.split_first().unwrap_or((&0, data));
+        let (sizes, text) = rest.split_at(usize::from(*count % 8).min(rest.len()));
+        Self { sizes, text }
+    }
+
+    /// The text in pieces. The last length repeats.
+    pub fn pieces(&self) -> Vec<&'d [u8]> {
+        let mut pieces = Vec::new();
+        let mut rest = self.text;
+        let mut sizes = self.sizes.iter();
+        let mut size = usize::MAX;
+        while !rest.is_empty() {
+            size = sizes.next().map_or(size, |size| usize::from(*size).max(1));
+            let (piece, after) = rest.split_at(size.min(rest.len()));
+            pieces.push(piece);
+            rest = after;
+        }
+        pieces
+    }
+}
+
+/// Changes `sound` as `script` describes, in steps of four bytes: place (two bytes), kind of change, and a byte.
+pub fn changed(sound: &[u8], script: &[u8]) -> Vec<u8> {
+    let mut bytes = sound.to_vec();
+    for step in script.chunks_exact(4) {
+        let [high, low, kind, byte] = *step else {
+            break;
+        };
+        let at = usize::from(u16::from_be_bytes([high, low])) % (bytes.len() + 1);
+        match kind % 6 {
+            0 if at < bytes.len() => bytes[at] = byte,
+            1 if at < bytes.len() => bytes[at] ^= byte,
+            2 => bytes.insert(at, byte),
+            3 => drop(bytes.drain(at..bytes.len().min(at + usize::from(byte)))),
+            4 => bytes.truncate(at),
+            _ => {
+                let end = bytes.len().min(at + usize::from(byte));
+                let again = bytes[at..end].to_vec();
+                bytes.splice(at..at, again);
+            }
+        }
+    }
+    bytes
+}
