@@ -80,7 +80,11 @@ fn authority(text: &str, default_port: Option<&str>) -> String {
         Some((host, port)) if !port.contains(']') => (host, Some(port)),
         _ => (text, None),
     };
-    let host = Host::parse(host).map_or_else(|_| host.to_lowercase(), |host| host.to_string());
+    let (host, default_port) = match Host::parse(host) {
+        Ok(host) => (host.to_string(), default_port),
+        // What is no host may end with another port, which a second time would leave out.
+        Err(_) => (host.to_lowercase(), None),
+    };
     match port.filter(|port| Some(*port) != default_port) {
         Some(port) => format!("{host}:{port}"),
         None => host,
@@ -392,6 +396,8 @@ mod tests {
             format!("http://a.test/{}", "a/".repeat(5_000)),
             format!("http://a.test/ghp_{}/x?y#z", "b".repeat(36)),
             String::from("u@a.test:1"),
+            String::from("http://a.test:80:80/"),
+            String::from("http://[x]:80:80/"),
         ] {
             let once = shown(&text);
             assert!(once.len() < MAX_PATH + 400, "{}", once.len());
