@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use audit_packet::flows::{FlowChain, FlowReport, check_flows};
-use audit_packet::rows::Row;
+use audit_packet::format::Row;
 use egress_fuzz::changed;
 use libfuzzer_sys::fuzz_target;
 use serde_json::json;

@@ -1,7 +1,7 @@
 //! `packet.json` and `boundary.json`: what is read is written again the same.
 #![no_main]
 use audit_packet::check::read_packet;
-use audit_packet::measured::Measured;
+use audit_packet::format::boundary::BoundaryDocument;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -12,7 +12,7 @@ fuzz_target!(|data: &[u8]| {
         }
         Err(findings) => assert!(!findings.is_empty() && findings.len() < 10_000),
     }
-    if let Ok(measured) = Measured::read(data) {
-        assert_eq!(measured.kernel_rule_hash().len(), 64);
+    if let Ok(document) = BoundaryDocument::read(data) {
+        assert_eq!(document.kernel_rule_hash().len(), 64);
     }
 });
