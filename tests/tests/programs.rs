@@ -301,6 +301,41 @@ done"#;
     run.assert_receipt("block", "denied.test");
 }
 
+/// Sends a request with the first word as its target, and prints the status of the answer.
+const TARGET: &str = r#"
+import socket, sys
+target, host, port = sys.argv[1:]
+stream = socket.create_connection((host, int(port)), 10)
+stream.sendall(f"GET {target} HTTP/1.1\r\nHost: allowed.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode())
+print(stream.recv(4096).split(b" ")[1].decode())
+"#;
+
+#[test]
+fn websocket_to_a_url_without_a_path_asks_for_one() {
+    let world = World::new();
+    let run = run(&world).file("target.py", TARGET);
+    // An origin takes no request whose target is empty.
+    let control = world.shell(&format!(
+        "cd {} && {PLAIN} python3 target.py '' allowed.test 80; python3 target.py / allowed.test 80",
+        run.directory().display()
+    ));
+    assert!(control.stdout.starts_with("400\n"), "{control}");
+    assert!(!control.stdout.ends_with("400\n"), "{control}");
+    let before = world.requests().len();
+    let run = run
+        .script(&format!(
+            "port=${{HTTP_PROXY##*:}}\n{PLAIN}for mark in '%23x' '%3Fy' ''; do
+                 python3 target.py \"/ws?url=ws%3A%2F%2Fallowed.test$mark\" 127.0.0.1 $port
+             done"
+        ))
+        .run();
+    assert!(!run.stdout.contains("400"), "{run}");
+    let requests = world.requests();
+    let targets = requests[before..].iter().map(|one| one.target.as_str());
+    assert_eq!(targets.collect::<Vec<_>>(), ["/", "/?y", "/"], "{run}");
+}
+
 #[test]
 fn bodies_with_and_without_a_length_are_the_same() {
     let world = World::new();

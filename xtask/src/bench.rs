@@ -4,6 +4,7 @@ use clap::ValueEnum;
 
 use crate::build;
 use crate::demo::{in_world, tool};
+use crate::ebpf;
 use crate::layout::Layout;
 use crate::program::{cargo, run as run_program};
 use crate::setup;
@@ -65,8 +66,9 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
 fn verify(layout: &Layout) -> Result<()> {
     setup::verifiers(layout)?;
     let binary = build::optimised(layout)?;
+    // With the same kernel programs as the binary, or each of the two builds undoes the other.
     let mut build = cargo();
-    build
+    ebpf::embed(layout, &mut build)
         .current_dir(&layout.root)
         .args(["build", "--locked", "--release", "--package", "egress-user"])
         .args(["--example", "verify_bench"]);

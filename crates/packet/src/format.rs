@@ -3,7 +3,7 @@
 //!
 //! A type reads leniently: an unknown member is ignored, and an absent one has its default, so that files of earlier
 //! versions can still be compared. It writes strictly: a value that this version never writes has no form, and
-//! [`deviations`] finds it by writing again what was read.
+//! `deviations` finds it by writing again what was read.
 #[macro_use]
 mod define;
 

@@ -8,7 +8,7 @@ use audit_packet::identity::{self, Identity};
 use ureq::http::Uri;
 
 use super::authorities;
-use super::run::args::heading::EVIDENCE;
+use super::heading::EVIDENCE;
 use crate::run::plan::TimestampAuthority;
 
 /// Identity and time stamp that the caller adds to the identity from the CI system.

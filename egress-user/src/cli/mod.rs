@@ -12,6 +12,8 @@ pub mod driven;
 pub mod exit;
 pub mod failure;
 mod files;
+#[cfg(target_os = "linux")]
+mod heading;
 pub mod keygen;
 #[cfg(target_os = "linux")]
 mod named;

@@ -8,8 +8,8 @@ use egress_pipelock::binary;
 use egress_policy::pipelock::{self, Attempt, PipelockKeys, PipelockPolicy};
 use egress_policy::runtime::OwnedKeys;
 
+use super::heading::MEDIATOR;
 use super::print;
-use super::run::args::heading::MEDIATOR;
 use crate::run::plan::{Authority, CallerPolicy, PipelockChoice, PlainHttp};
 
 /// Size limit of a certificate authority's file.

@@ -1,7 +1,7 @@
 //! Options of `egress run` for single variables of the command's environment.
 use anyhow::ensure;
 
-use super::run::args::heading::ENVIRONMENT;
+use super::heading::ENVIRONMENT;
 use crate::run::environment::is_set_by_run;
 use crate::run::plan::Exceptions;
 

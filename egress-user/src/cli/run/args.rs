@@ -11,17 +11,7 @@ use crate::cli::pipelock;
 use crate::cli::variables::Variables;
 use crate::run::plan::{DnsMode, Mode, WorkspaceMode};
 
-/// Headings of `--help`. Options of other modules name the same ones.
-pub(in crate::cli) mod heading {
-    pub(in crate::cli) const NETWORK: &str = "Network";
-    pub(in crate::cli) const MEDIATOR: &str = "Mediator";
-    pub(in crate::cli) const WORKSPACE: &str = "Workspace";
-    pub(in crate::cli) const EVIDENCE: &str = "Keys and evidence";
-    pub(in crate::cli) const ENVIRONMENT: &str = "Environment";
-    pub(in crate::cli) const LIMITS: &str = "Limits";
-}
-
-use heading::{EVIDENCE, LIMITS, MEDIATOR, NETWORK, WORKSPACE};
+use super::super::heading::{EVIDENCE, LIMITS, MEDIATOR, NETWORK, WORKSPACE};
 
 /// An example, the policy, and the exit statuses, for `--help`.
 const HELP: &str = "\
