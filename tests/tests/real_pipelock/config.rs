@@ -97,7 +97,7 @@ fn keys_that_enforce_less_are_named_and_refused_where_that_is_asked() {
         (Some(0), "200\n"),
         "{run}"
     );
-    for words in ["`mode` is not strict", "`internal` leaves loopback"] {
+    for words in ["`mode` is not strict", "`internal` removes loopback"] {
         assert!(run.stderr.contains(words), "{run}");
     }
     let notices = facts(&run).get("notices").unwrap().to_string();
@@ -106,7 +106,7 @@ fn keys_that_enforce_less_are_named_and_refused_where_that_is_asked() {
         "{notices}"
     );
     let summary = fs::read_to_string(run.packet.join("summary.md")).unwrap();
-    assert!(summary.contains("leaves loopback"), "{summary}");
+    assert!(summary.contains("removes loopback"), "{summary}");
     let packet = run.json("packet.json").to_string();
     assert!(packet.contains("\"mode\":\"balanced\""), "{packet}");
 
