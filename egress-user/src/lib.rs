@@ -1,7 +1,7 @@
 //! The library behind the `egress` binary.
 //!
-//! `receipt`, `packet`, `policy` and `report` are pure and build everywhere; the rest drives the
-//! Linux kernel.
+//! `run` and `bpf` need Linux. The rest, with `egress verify`, builds on every system.
+mod causes;
 pub mod cli;
 pub mod neutralise;
 pub mod suggest;

@@ -2,5 +2,6 @@
 #![forbid(unsafe_code)]
 
 pub mod client_hello;
+pub mod headers;
 pub mod length;
 pub mod read_on;

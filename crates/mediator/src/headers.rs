@@ -1,4 +1,5 @@
 //! Removes header fields that must not be passed on.
+use egress_http::headers::remove_prefixed;
 use http::header::{
     CONNECTION, EXPECT, HeaderMap, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
     TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
@@ -57,15 +58,4 @@ pub(super) fn remove_private(headers: &mut HeaderMap) {
         headers.remove(name);
     }
     remove_prefixed(headers, "proxy-");
-}
-
-fn remove_prefixed(headers: &mut HeaderMap, prefix: &str) {
-    let found: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| name.as_str().starts_with(prefix))
-        .cloned()
-        .collect();
-    for name in found {
-        headers.remove(name);
-    }
 }

@@ -1,4 +1,5 @@
 //! Removes header fields that must not reach the other side. Pure.
+use egress_http::headers::remove_prefixed;
 use egress_http::length;
 use http::header::{
     ACCEPT_ENCODING, CONNECTION, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER,
@@ -80,17 +81,6 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
     headers.remove("keep-alive");
     remove_prefixed(headers, "proxy-");
-}
-
-fn remove_prefixed(headers: &mut HeaderMap, prefix: &str) {
-    let found: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| name.as_str().starts_with(prefix))
-        .cloned()
-        .collect();
-    for name in found {
-        headers.remove(name);
-    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use pipelock_receipts::findings::visible;
 use serde_json::{Value, json};
 
+use crate::causes::causes;
 use crate::neutralise::{harmless, harmless_json};
 
 /// Version of the failure JSON, which `docs/schema/verify.schema.json` describes.
@@ -42,16 +43,6 @@ pub fn report(form: Form, error: &dyn Error, hint: Option<&str>, status: u8) -> 
     status
 }
 
-fn causes(error: &dyn Error) -> Vec<String> {
-    let mut causes = Vec::new();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        causes.push(cause.to_string());
-        next = cause.source();
-    }
-    causes
-}
-
 /// Escapes the control characters of each line, because an error may quote text that the command chose.
 fn lines(text: &str) -> String {
     text.lines().map(visible).collect::<Vec<_>>().join("\n")
@@ -77,7 +68,7 @@ pub fn as_json(error: &dyn Error, hint: Option<&str>, status: u8) -> Value {
     json!({
         "schema_version": JSON_VERSION,
         "error": error.to_string(),
-        "caused_by": causes(error),
+        "caused_by": causes(error).collect::<Vec<_>>(),
         "hint": hint,
         "exit": status,
     })

@@ -7,6 +7,7 @@ use egress_sandbox::probe::model::{ProbeOutcome, ProbeResult};
 use pipelock_receipts::findings::visible;
 
 use crate::bpf::BpfError;
+use crate::causes::causes;
 
 /// A failure of the machine, the boundary or the mediator: exit status 125.
 #[derive(Debug, thiserror::Error)]
@@ -122,16 +123,12 @@ impl RunError {
     }
 }
 
-/// An error with its causes, on one line.
+/// Formats an error and its causes on one line.
 pub(super) fn in_words(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
+    let words: Vec<String> = std::iter::once(error.to_string())
+        .chain(causes(error))
+        .collect();
+    words.join(": ")
 }
 
 /// What is open, in words.

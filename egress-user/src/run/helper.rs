@@ -2,7 +2,7 @@
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use egress_sys::channel::{Channel, ChannelError};
@@ -40,20 +40,14 @@ impl<R: DeserializeOwned> Helper<R> {
         stage: &CStr,
         plan: &impl Serialize,
         cgroup: BorrowedFd<'_>,
-        passed: Vec<BorrowedFd<'_>>,
+        passed: &[BorrowedFd<'_>],
         dir: &RunDir,
     ) -> Result<Self, RunError> {
-        let (control, theirs) = system("make a control socket", Channel::pair())?;
-        let theirs: Channel<R, ()> = theirs;
-        let memory = plan_memory(plan)?;
-        let mut keep = vec![memory.as_fd(), theirs.as_fd()];
-        keep.extend(passed);
         let placement = Placement {
             namespaces: 0,
             cgroup,
         };
-        let stage = stage.to_owned();
-        let child = spawn_helper(stage, name, &memory, theirs.as_fd(), placement, &keep, dir)?;
+        let (child, control) = spawn_process(name, stage, plan, placement, passed, dir)?;
         Ok(Self {
             name,
             child,
@@ -116,41 +110,35 @@ pub(super) fn no_word(process: &'static str, error: &ChannelError, dir: &RunDir)
     RunError::Helper { process, text }
 }
 
-/// A memory file with the plan of a process.
-pub(super) fn plan_memory(plan: &impl Serialize) -> Result<OwnedFd, RunError> {
-    let text = serde_json::to_vec(plan).map_err(io::Error::from);
-    let memory = text.and_then(|text| fd::memory_file(c"egress-plan", &text));
-    system("write the plan of a process", memory)
-}
-
-/// Starts this binary as `stage` with a plan and a control socket.
-pub(super) fn spawn_helper(
-    stage: CString,
+/// Starts this binary as `stage` and returns the process and the supervisor's end of its control socket. The process
+/// inherits its plan, its end of the socket, and `passed`.
+///
+/// # Errors
+/// [`RunError::System`] if the socket or the plan cannot be made, [`RunError::Spawn`] if the process cannot.
+pub(super) fn spawn_process<S, R>(
     process: &'static str,
-    memory: &OwnedFd,
-    control: BorrowedFd<'_>,
+    stage: &CStr,
+    plan: &impl Serialize,
     placement: Placement<'_>,
-    keep: &[BorrowedFd<'_>],
+    passed: &[BorrowedFd<'_>],
     dir: &RunDir,
-) -> Result<Child, RunError> {
+) -> Result<(Child, Channel<S, R>), RunError> {
+    let (control, theirs) = system("make a control socket", Channel::pair())?;
+    let plan = serde_json::to_vec(plan).map_err(io::Error::from);
+    let plan = plan.and_then(|text| fd::memory_file(c"egress-plan", &text));
+    let plan = system("write the plan of a process", plan)?;
+    let own = [plan.as_fd(), theirs.as_fd()];
+    let keep = [&own, passed].concat();
     let spawned = (|| {
-        let number = |fd: BorrowedFd<'_>| CString::new(fd.as_raw_fd().to_string());
-        let args = [
-            c"egress".to_owned(),
-            stage,
-            number(memory.as_fd())?,
-            number(control)?,
-        ];
+        let [plan, control] = own.map(|fd| CString::new(fd.as_raw_fd().to_string()));
+        let args = [c"egress".to_owned(), stage.to_owned(), plan?, control?];
         let null = File::options().read(true).write(true).open("/dev/null")?;
         let log = dir.log(process)?;
-        spawn_self(
-            &args,
-            placement,
-            keep,
-            [null.as_fd(), null.as_fd(), log.as_fd()],
-        )
+        let streams = [null.as_fd(), null.as_fd(), log.as_fd()];
+        spawn_self(&args, placement, &keep, streams)
     })();
-    spawned.map_err(|source| RunError::Spawn { process, source })
+    let child = spawned.map_err(|source| RunError::Spawn { process, source })?;
+    Ok((child, control))
 }
 
 /// Waits for the end of a helper, and kills one that does not end.

@@ -15,7 +15,7 @@ use egress_sys::process::{Child, Placement};
 
 use super::error::{RunError, in_words, system};
 use super::held::Held;
-use super::helper::{end_of, plan_memory, spawn_helper};
+use super::helper::{end_of, no_word, spawn_process};
 use super::plan::Mode;
 use super::state::RunDir;
 
@@ -77,19 +77,13 @@ impl Init {
         passed: &[BorrowedFd<'_>],
         dir: &RunDir,
     ) -> Result<Self, RunError> {
-        let (channel, theirs) = system("make a control socket", Channel::pair())?;
-        let theirs: Channel<FromInit, ToInit> = theirs;
-        let memory = plan_memory(plan)?;
-        let mut keep = vec![memory.as_fd(), theirs.as_fd()];
-        keep.extend(passed);
         // An audit's caller keeps its network.
         let kept = if plan.audit { !libc::CLONE_NEWNET } else { !0 };
         let placement = Placement {
             namespaces: u64::try_from(plan.layers.namespaces() & kept).unwrap_or_default(),
             cgroup: cgroups.agent.as_fd(),
         };
-        let stage = STAGE.to_owned();
-        let child = spawn_helper(stage, NAME, &memory, theirs.as_fd(), placement, &keep, dir)?;
+        let (child, channel) = spawn_process(NAME, STAGE, plan, placement, passed, dir)?;
         Ok(Self {
             child,
             channel,
@@ -208,7 +202,7 @@ impl Init {
     /// The next message, in its order; a step that failed is an error.
     fn next(&mut self, dir: &RunDir) -> Result<Received<FromInit>, RunError> {
         let received = self.channel.receive_within(STEP_WITHIN);
-        let received = received.map_err(|error| super::helper::no_word(NAME, &error, dir))?;
+        let received = received.map_err(|error| no_word(NAME, &error, dir))?;
         let accepted = self.sequence.accept(&received.message);
         self.sequence = accepted.map_err(|error: io::Error| failed(error.to_string()))?;
         if let FromInit::Failed { step, error } = &received.message {

@@ -215,8 +215,8 @@ impl Prepared {
             posture: Some(capsule.posture.clone()),
         };
         let cgroup = self.cgroups.mediator.as_fd();
-        let passed = vec![listener.as_fd()];
-        Helper::start("mediator", c"__mediator", &plan, cgroup, passed, &self.dir)
+        let passed = [listener.as_fd()];
+        Helper::start("mediator", c"__mediator", &plan, cgroup, &passed, &self.dir)
     }
 
     fn start_relay(
@@ -258,6 +258,6 @@ impl Prepared {
         let mut keep: Vec<BorrowedFd<'_>> = order.iter().map(|socket| socket.as_fd()).collect();
         keep.extend([slots_v4, slots_v6, slots_proxy]);
         let cgroup = self.cgroups.relay.as_fd();
-        Helper::start("relay", c"__relay", &plan, cgroup, keep, &self.dir)
+        Helper::start("relay", c"__relay", &plan, cgroup, &keep, &self.dir)
     }
 }
