@@ -8,7 +8,7 @@
     clippy::unwrap_used,
     reason = "helpers of tests"
 )]
-#[path = "support/hello.rs"]
+#[path = "../../crates/http/tests/support/hello.rs"]
 mod hello;
 #[path = "support/mutate.rs"]
 mod mutate;

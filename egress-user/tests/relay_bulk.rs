@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-#[path = "support/hello.rs"]
+#[path = "../../crates/http/tests/support/hello.rs"]
 mod hello;
 #[path = "relay/mediator.rs"]
 #[expect(dead_code, reason = "shared with the other tests")]

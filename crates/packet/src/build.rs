@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 
 use pipelock_receipts::report::{Report, Verdict};
 
+use super::model::totals;
 use super::model::{
     Artifacts, Packet, PacketVerdict, Policy, Posture, Run, SCHEMA_VERSION, ScannerConfig, Summary,
     Verifier,
@@ -47,7 +48,7 @@ pub fn build(inputs: PacketInputs, report: &Report) -> Packet {
         },
         summary: Summary {
             receipt_count: report.receipt_count,
-            totals: report.into(),
+            totals: totals(report),
             transports: Some(counts.transports.clone()),
             layers: not_empty(&counts.layers),
             domains_touched: Some(counts.domains.iter().cloned().collect()),

@@ -12,7 +12,7 @@ use pipelock_receipts::report::{Report, Verdict};
 
 use super::boundary::{BoundaryFiles, BoundaryReport, judge};
 use super::inline::Inline;
-use super::model::{AUDIT_ENFORCEMENT, Artifacts, Packet, PacketVerdict, SCHEMA_VERSION, Totals};
+use super::model::{AUDIT_ENFORCEMENT, Artifacts, Packet, PacketVerdict, SCHEMA_VERSION, totals};
 use super::names::{SUMMARY_FILE, VERIFIER_FILE};
 use super::reconcile::Receipts;
 use super::rendered::{self, Found, Source};
@@ -329,10 +329,8 @@ fn check_counts(packet: &Packet, report: &Report, findings: &mut Findings) {
             packet.summary.receipt_count.to_string(),
         );
     }
-    let names = report.counts.totals.buckets().map(|(name, _)| name);
-    let actual = Totals::from(report).counts();
     let stated = packet.summary.totals.counts();
-    for ((name, actual), stated) in names.into_iter().zip(actual).zip(stated) {
+    for ((name, actual), stated) in totals(report).buckets().into_iter().zip(stated) {
         if actual != stated {
             findings.add(
                 &rules::COUNT,

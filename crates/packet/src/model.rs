@@ -1,7 +1,7 @@
 //! The Audit Packet v0 as data. Its schema is closed: unknown members are refused.
 use std::collections::BTreeMap;
 
-use pipelock_receipts::report::Report;
+use pipelock_receipts::report::{Report, Totals};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -125,58 +125,17 @@ pub struct Summary {
     pub domains_touched: Option<Vec<String>>,
 }
 
-/// The eight buckets.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "each is the verdict of its name")]
-pub struct Totals {
-    pub allow: u64,
-    pub block: u64,
-    pub warn: u64,
-    pub ask: u64,
-    pub strip: u64,
-    pub forward: u64,
-    pub redirect: u64,
-    pub other: u64,
-}
-
-impl Totals {
-    /// The counts in the order of the schema.
-    pub fn counts(&self) -> [u64; 8] {
-        [
-            self.allow,
-            self.block,
-            self.warn,
-            self.ask,
-            self.strip,
-            self.forward,
-            self.redirect,
-            self.other,
-        ]
-    }
-}
-
-impl From<&Report> for Totals {
-    /// The totals of the receipts. One that cannot be read, since it was rewritten after it was signed, has no verdict
-    /// and is one of the others.
-    fn from(report: &Report) -> Self {
-        let totals = report.counts.totals;
-        let sum = totals
-            .buckets()
-            .iter()
-            .fold(0_u64, |sum, (_, count)| sum.saturating_add(*count));
-        let unread = report.receipt_count.saturating_sub(sum);
-        Self {
-            allow: totals.allow,
-            block: totals.block,
-            warn: totals.warn,
-            ask: totals.ask,
-            strip: totals.strip,
-            forward: totals.forward,
-            redirect: totals.redirect,
-            other: totals.other.saturating_add(unread),
-        }
-    }
+/// The totals of the receipts, as a packet states them. A receipt that was rewritten after it was signed cannot be read, so
+/// it has no verdict and counts as one of the others.
+pub(super) fn totals(report: &Report) -> Totals {
+    let mut totals = report.counts.totals;
+    let sum = totals
+        .counts()
+        .iter()
+        .fold(0_u64, |sum, count| sum.saturating_add(*count));
+    let unread = report.receipt_count.saturating_sub(sum);
+    totals.other = totals.other.saturating_add(unread);
+    totals
 }
 
 /// Verdict in a packet.

@@ -1,6 +1,8 @@
 //! The result of a check: verdict, state of the end, counts, findings.
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use super::findings::Finding;
 use super::json::Node;
 use super::session::SessionFacts;
@@ -40,7 +42,8 @@ pub enum End {
 }
 
 /// Receipts by verdict; the eight buckets of a packet.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Totals {
     /// `allow`.
     pub allow: u64,
@@ -73,6 +76,11 @@ impl Totals {
             ("redirect", self.redirect),
             ("other", self.other),
         ]
+    }
+
+    /// The counts in the order of a packet.
+    pub fn counts(&self) -> [u64; 8] {
+        self.buckets().map(|(_, count)| count)
     }
 
     /// Counts one receipt; verdicts are trimmed and compared in lower case (section 6.2).

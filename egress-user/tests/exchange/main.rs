@@ -13,7 +13,7 @@
 mod answered;
 mod cut;
 mod early;
-#[path = "../support/hello.rs"]
+#[path = "../../../crates/http/tests/support/hello.rs"]
 mod hello;
 #[expect(dead_code, reason = "the relay's own tests use the rest")]
 #[path = "../relay/mediator.rs"]

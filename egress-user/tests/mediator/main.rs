@@ -14,7 +14,7 @@
 mod connect;
 mod failure;
 mod forward;
-#[path = "../support/hello.rs"]
+#[path = "../../../crates/http/tests/support/hello.rs"]
 mod hello;
 mod load;
 mod stop;

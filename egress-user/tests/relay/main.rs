@@ -9,7 +9,7 @@
 )]
 
 mod dns;
-#[path = "../support/hello.rs"]
+#[path = "../../../crates/http/tests/support/hello.rs"]
 mod hello;
 mod http;
 mod mediator;
