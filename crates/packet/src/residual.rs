@@ -19,7 +19,7 @@ const HOSTS: usize = 1000;
 )]
 #[serde(default)]
 pub struct Through {
-    /// Requests and tunnels. When they were made, and how many, also says something to who listens.
+    /// Requests and tunnels. Their number and timing can carry information, too.
     pub requests: u64,
     /// Bytes of bodies and tunnels from the agent.
     pub bytes_up: u64,

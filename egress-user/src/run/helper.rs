@@ -1,4 +1,4 @@
-//! The processes that the supervisor starts from this binary: how one starts, what is heard of it, how it ends.
+//! Processes that the supervisor starts from this binary: their start, their messages, and their end.
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
@@ -22,7 +22,7 @@ const READY_WITHIN: Duration = Duration::from_secs(10);
 /// How long the relay and the mediator each may take to end in order.
 pub(super) const END_WITHIN: Duration = Duration::from_secs(5);
 
-/// A helper process with its control socket, on which it says `R` and hears nothing but the end.
+/// A helper process with its control socket. The process sends messages of type `R` and receives only the end.
 #[derive(Debug)]
 pub(super) struct Helper<R> {
     pub(super) name: &'static str,
@@ -34,7 +34,7 @@ impl<R: DeserializeOwned> Helper<R> {
     /// Starts this binary as `stage`.
     ///
     /// # Errors
-    /// When the process cannot be made.
+    /// The errors of [`spawn_process`].
     pub(super) fn start(
         name: &'static str,
         stage: &CStr,
@@ -55,10 +55,10 @@ impl<R: DeserializeOwned> Helper<R> {
         })
     }
 
-    /// Waits for its first message, which `judge` finds to be the right one.
+    /// Waits for the first message, which `judge` must accept.
     ///
     /// # Errors
-    /// When nothing comes in time, or something else does.
+    /// If no message arrives in time, or `judge` rejects it.
     pub(super) fn wait_ready(
         &self,
         dir: &RunDir,
@@ -72,10 +72,10 @@ impl<R: DeserializeOwned> Helper<R> {
         })
     }
 
-    /// Its next message, if it has sent one.
+    /// Returns the next message, if one has arrived.
     ///
     /// # Errors
-    /// In words, when it is gone or cannot be understood.
+    /// A text, if the process has ended or its message cannot be parsed.
     pub(super) fn hear(&self) -> Result<Option<R>, String> {
         match self.control.try_receive() {
             Ok(received) => Ok(received.map(|received| received.message)),
@@ -84,15 +84,15 @@ impl<R: DeserializeOwned> Helper<R> {
         }
     }
 
-    /// How the process ended, to follow the words that it is gone.
+    /// Returns how the process ended, as [`end_of`].
     pub(super) fn end(&self) -> String {
         end_of(&self.child)
     }
 }
 
-/// How a process that is gone came to its end; nothing when that is not known.
+/// Returns how a process ended, in parentheses behind a space; an empty text if that is not known.
 pub(super) fn end_of(child: &Child) -> String {
-    // Its sockets are closed a moment before its status can be had.
+    // The kernel closes the sockets of a process shortly before its status can be read.
     const SOON_MS: u16 = 100;
     match child.peek(SOON_MS) {
         Ok(Some(WaitStatus::Signaled(_, signal, _))) => format!(" (ended by {signal})"),
@@ -101,7 +101,7 @@ pub(super) fn end_of(child: &Child) -> String {
     }
 }
 
-/// Why a process said nothing; one that has ended may have left a reason in its log.
+/// Makes an error from a missing message. If the process ended or timed out, the end of its log is appended.
 pub(super) fn no_word(process: &'static str, error: &ChannelError, dir: &RunDir) -> RunError {
     let mut text = in_words(error);
     if matches!(error, ChannelError::Ended | ChannelError::Silent(_)) {
@@ -141,7 +141,7 @@ pub(super) fn spawn_process<S, R>(
     Ok((child, control))
 }
 
-/// Waits for the end of a helper, and kills one that does not end.
+/// Waits for the end of a helper. Kills a helper that does not end within [`END_WITHIN`].
 pub(super) fn ended_well<R>(helper: &Helper<R>) -> io::Result<()> {
     let wait = u16::try_from(END_WITHIN.as_millis()).unwrap_or(u16::MAX);
     match helper.child.wait_for(wait)? {

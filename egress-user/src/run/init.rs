@@ -1,4 +1,4 @@
-//! The boundary's init, as the supervisor hears it: each step of its protocol is a method.
+//! The supervisor's side of the boundary's init. Each step of the protocol is a method.
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -20,19 +20,19 @@ use super::plan::Mode;
 use super::state::RunDir;
 
 const NAME: &str = "boundary's init";
-/// How long it may take over one step.
+/// Time that init may take for one step.
 const STEP_WITHIN: Duration = Duration::from_secs(30);
 
 /// The boundary's init.
 #[derive(Debug)]
 pub(super) struct Init {
-    /// Its process.
+    /// The process.
     pub(super) child: Child,
     channel: Channel<ToInit, FromInit>,
     sequence: Sequence,
 }
 
-/// What init has made.
+/// What init built: sockets, and the file view.
 pub(super) struct Entered {
     pub(super) sockets: Option<Sockets<OwnedFd>>,
     pub(super) ipv6: bool,
@@ -40,25 +40,25 @@ pub(super) struct Entered {
     pub(super) held: Held,
 }
 
-/// What became of the word to start the command.
+/// The result of the start of the command.
 pub(super) struct Started {
-    /// What its process had given up.
+    /// Privileges that its process had dropped, as the kernel reports them.
     pub(super) enforced: Enforced,
-    /// `errno` of its `execve`, if that failed.
+    /// The `errno` of `execve(2)`, if it failed.
     pub(super) not_executed: Option<i32>,
 }
 
-/// What init says while the command runs.
+/// A message or the end of init while the command runs.
 pub(super) enum Word {
     /// The command has ended, with this status.
     Exited(i32),
-    /// Init is gone.
+    /// Init has ended. The text says how.
     Gone(String),
-    /// Something that it must not say now.
+    /// A message that must not come now.
     Wrong(String),
 }
 
-/// An error of init's own.
+/// Makes an error of init from its text.
 pub(super) fn failed(text: String) -> RunError {
     RunError::Helper {
         process: NAME,
@@ -67,10 +67,10 @@ pub(super) fn failed(text: String) -> RunError {
 }
 
 impl Init {
-    /// Starts it in the namespaces and the cgroup of the boundary.
+    /// Starts init in the namespaces and the cgroup of the boundary.
     ///
     /// # Errors
-    /// When the process cannot be made.
+    /// If the process cannot be started.
     pub(super) fn start(
         plan: &StagePlan,
         cgroups: &RunCgroups,
@@ -91,10 +91,10 @@ impl Init {
         })
     }
 
-    /// Waits until the view and the sockets stand.
+    /// Waits until the file view and the sockets are ready.
     ///
     /// # Errors
-    /// When init fails, or says anything else.
+    /// If init fails, times out, or sends another message.
     pub(super) fn expect_entered(&mut self, dir: &RunDir, mode: Mode) -> Result<Entered, RunError> {
         let mut received = self.next(dir)?;
         let FromInit::Entered {
@@ -132,10 +132,10 @@ impl Init {
         })
     }
 
-    /// Lets it try what the boundary refuses, and waits for what it met.
+    /// Makes init run the probes, and returns their observations.
     ///
     /// # Errors
-    /// When init fails, or says anything else.
+    /// If init fails, times out, or sends another message.
     pub(super) fn probe(
         &mut self,
         scene: Option<Box<Scene>>,
@@ -150,10 +150,10 @@ impl Init {
         Ok(found)
     }
 
-    /// Lets it become the command, and waits until it has.
+    /// Makes init start the command, and waits until it runs or cannot be executed.
     ///
     /// # Errors
-    /// When init fails, or says anything else.
+    /// If init fails, times out, or sends another message.
     pub(super) fn go(&mut self, dir: &RunDir) -> Result<Started, RunError> {
         system("let the agent go", self.channel.send(&ToInit::Go))?;
         let message = self.next(dir)?.message;
@@ -174,12 +174,12 @@ impl Init {
         })
     }
 
-    /// Delivers a signal to the command. An init that is gone is noticed by its socket.
+    /// Sends a signal to the command. If init has ended, the message is lost; [`Self::hear`] reports the end.
     pub(super) fn signal(&self, number: i32) {
         drop(self.channel.send(&ToInit::Signal { number }));
     }
 
-    /// What it says while the command runs, if it has said anything.
+    /// Returns the next message of init while the command runs, if there is one.
     pub(super) fn hear(&mut self) -> Option<Word> {
         let gone = |why: String| Some(Word::Gone(format!("{why}{}", end_of(&self.child))));
         let message = match self.channel.try_receive() {
@@ -199,7 +199,7 @@ impl Init {
         Some(Word::Exited(status))
     }
 
-    /// The next message, in its order; a step that failed is an error.
+    /// Waits for the next message and checks its order. A failed step is an error.
     fn next(&mut self, dir: &RunDir) -> Result<Received<FromInit>, RunError> {
         let received = self.channel.receive_within(STEP_WITHIN);
         let received = received.map_err(|error| no_word(NAME, &error, dir))?;

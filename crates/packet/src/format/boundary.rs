@@ -428,7 +428,7 @@ documents! {
     AttestationKey {
         /// Its public half.
         key: Sha256,
-        /// Whether the caller supplied it; otherwise it was made for the run, and nobody can pin it.
+        /// Whether the caller supplied it. Otherwise it was made for this run, and no reviewer can pin it.
         pinned: bool,
     }
 

@@ -10,7 +10,7 @@ const KEPT: usize = 5;
 const SHOWN: usize = 40;
 
 /// What the document has that `read`, which was read from it, would not be written as. Members of the outermost object
-/// that are in `beside` belong to somebody else.
+/// that are in `beside` belong to another type.
 pub(crate) fn deviations(
     read: &impl Serialize,
     document: &Node<'_>,

@@ -29,9 +29,9 @@ pub enum Row {
     /// The answer of a name server that an audit saw.
     #[serde(rename = "kernel")]
     DnsAnswer(DnsAnswerRow),
-    /// How often an attempt was made that has a row of its own.
+    /// How often an attempt was repeated after the row `kernel` for it.
     KernelRepeats(RepeatsRow),
-    /// How often an `AF_UNIX` address was used that has a row of its own.
+    /// How often an `AF_UNIX` address was used again after the row `kernel` for it.
     #[serde(rename = "kernel_repeats")]
     UnixRepeats(UnixRepeatsRow),
     /// The bytes of one connection of the command, at its end.
@@ -44,7 +44,7 @@ pub enum Row {
     KernelMediatorTotal(MediatorTotalRow),
     /// A destination that the hooks on the mediator's own sockets denied.
     KernelMediatorDenied(MediatorDeniedRow),
-    /// How often a destination was denied that has a row of its own.
+    /// How often a destination was denied again after the row `kernel_mediator_denied` for it.
     KernelMediatorDeniedRepeats(MediatorDeniedRepeatsRow),
     /// What became of one request or tunnel.
     Relay(Box<RelayRow>),

@@ -99,7 +99,7 @@ documents! {
         addresses: Vec<Name>,
     }
 
-    /// `kernel_repeats`: how often an attempt was made that has a row of its own.
+    /// `kernel_repeats`: how often an attempt was repeated after the row `kernel` for it.
     RepeatsRow {
         /// When the row was written.
         ts: Time,
@@ -254,7 +254,7 @@ documents! {
         count: Exactly<1>,
     }
 
-    /// `kernel_mediator_denied_repeats`: how often a destination was denied that has a row of its own.
+    /// `kernel_mediator_denied_repeats`: how often a destination was denied again after the row `kernel_mediator_denied` for it.
     MediatorDeniedRepeatsRow {
         /// When the row was written.
         ts: Time,

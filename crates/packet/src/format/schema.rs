@@ -29,7 +29,7 @@ fn of<T: JsonSchema>() -> Value {
     schema.to_value()
 }
 
-/// Gives integers the bounds of their type. What an absent member counts as is no matter of what is written.
+/// Gives integers the bounds of their type. Defaults are left out, because they concern the reader only.
 fn bounded(schema: &mut Schema) {
     schema.remove("default");
     let most = match schema.get("format").and_then(Value::as_str) {

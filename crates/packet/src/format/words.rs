@@ -142,7 +142,7 @@ words! {
         Forwarded = "forwarded",
         /// The relay denied it, and the mediator was never asked.
         Refused = "refused",
-        /// The mediator denied it, and the relay knows that the answer is the mediator's.
+        /// The mediator denied it, and the mark on the answer shows that the mediator sent it.
         Blocked = "blocked",
         /// The answer looks like a denial by the mediator, which an origin can imitate.
         Answered = "answered",
