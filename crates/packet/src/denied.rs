@@ -15,13 +15,13 @@ pub const OTHERS: &str = "(others)";
     schemars(deny_unknown_fields)
 )]
 pub struct Denied {
-    /// Host name, or address where no name was asked for; empty for a refused socket type.
+    /// Host name, or the address if the command did not use a name. Empty for a denied socket type.
     pub destination: String,
-    /// Port, 0 where there is none.
+    /// Port. 0 if the attempt has none.
     pub port: u16,
-    /// `tcp`, `udp`, … or what the relay called it.
+    /// `tcp`, `udp`, …, or the protocol that the relay recognized.
     pub protocol: String,
-    /// Why.
+    /// Reason for the denial.
     pub reason: String,
     /// Name of the process, as the kernel reports it.
     pub process: String,

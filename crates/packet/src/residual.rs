@@ -23,7 +23,7 @@ pub struct Through {
     pub requests: u64,
     /// Bytes of bodies and tunnels from the agent.
     pub bytes_up: u64,
-    /// The same, to the agent.
+    /// Bytes of bodies and tunnels to the agent.
     pub bytes_down: u64,
     /// Bytes of the requests' targets, before queries were left out.
     pub target_bytes: u64,
@@ -58,15 +58,15 @@ impl Through {
 )]
 #[serde(default)]
 pub struct Residual {
-    /// By `host:port`. A host below an allowed wildcard is a name that the agent chose.
+    /// Traffic by `host:port`. Below an allowed wildcard, the command chooses the host name.
     pub(super) allowed_hosts: BTreeMap<String, Through>,
-    /// Hosts beyond the first thousand.
+    /// All destinations after the first thousand together.
     pub(super) other_hosts: Through,
-    /// What the mediator refused for sure: it got these bytes, and by its own word passed none of them on.
+    /// Requests that the mediator certainly denied. It received these bytes and states that it passed none of them on.
     pub(super) blocked: Through,
-    /// Names that the stub answered inside the boundary; none of them left it for that.
+    /// Number of names that the stub resolver answered. It answers inside the boundary, without sending the name anywhere.
     pub(super) names: u64,
-    /// Their length.
+    /// Length of these names together.
     pub(super) name_bytes: u64,
 }
 

@@ -26,15 +26,15 @@ documents! {
     /// `boundary.json`.
     BoundaryDocument {
         [
-            /// Kernel programs.
+            /// The kernel programs that enforced the boundary.
             programs: Programs,
             /// System call filters.
             seccomp: Seccomp,
-            /// Attempts to break out before the start.
+            /// Probes: attempts to break out, made before the command started.
             probes: Probes,
             /// The flow log.
             flows: Flows,
-            /// Why the record is not complete.
+            /// Reasons why the record is not complete. Empty if it is.
             incomplete: Vec<Name>,
         ]
         /// `egress.boundary.v0`.
@@ -45,7 +45,7 @@ documents! {
         mode: Mode,
         /// The program that ran the command.
         egress: Tool,
-        /// The kernel, in the words of uname(2).
+        /// The kernel of the machine, as `uname(2)` reports it.
         kernel: Kernel,
         /// User of the command.
         agent: Agent,
@@ -55,9 +55,9 @@ documents! {
         namespaces: Vec<Name>,
         /// Whether the relay listens on `::1`.
         ipv6: bool,
-        /// What the stub resolver does.
+        /// Whether the stub resolver answers names.
         dns: Dns,
-        /// Ports that may be asked for.
+        /// Destination ports that the relay accepts: 80, 443, and those of `--allow-port`.
         allowed_ports: Vec<u16>,
         /// How the command saw the workspace.
         workspace: Workspace,
@@ -67,15 +67,15 @@ documents! {
         view: View,
         /// Names of environment variables.
         environment: Environment,
-        /// The authority with which a Pipelock opens TLS; absent when it opens none.
+        /// The authority with which a Pipelock opens TLS. Absent if Pipelock does not open TLS.
         tls_interception: Option<TlsInterception>,
         /// Limits, and which were reached.
         limits: Limits,
         /// Credentials that were hidden from the command.
         credentials: Credentials,
-        /// What the command wrote for the runner, which does not get it.
+        /// Files that the command wrote for the runner, such as `GITHUB_ENV`. The runner does not receive them.
         command_files: Vec<CommandFile>,
-        /// What was passed on of the command's output.
+        /// How the command's output was passed on.
         output: Output,
         /// `NUMBER: TARGET` of each descriptor above 2 that the caller left open, which no process of the run gets, and of
         /// each standard stream of the caller that is a socket. `TARGET` is the text of the link in `/proc/self/fd`; a socket
@@ -83,7 +83,7 @@ documents! {
         inherited_descriptors: Vec<Name>,
         /// The policy that the mediator read.
         policy: Policy,
-        /// Who judged and signed.
+        /// The mediator, which judged the requests and signed the receipts.
         mediator: Mediator,
         /// The kernel's counters at the end of the run.
         counters: Counters,
@@ -91,66 +91,66 @@ documents! {
         residual_channels: Residual,
         /// Up to 500 denied destinations, most frequent first.
         denied: Vec<DeniedRow>,
-        /// Rows of `denied` beyond those.
+        /// Number of denied destinations that `denied` does not list.
         denied_left_out: u64,
         /// Up to 500 kinds of answers that look like denials and that no receipt confirms, most frequent first.
         answered: Vec<DeniedRow>,
-        /// Rows of `answered` beyond those.
+        /// Number of kinds of answers that `answered` does not list.
         answered_left_out: u64,
         /// Up to 500 destinations that were reached, most frequent first.
         allowed: Vec<AllowedRow>,
-        /// Rows of `allowed` beyond those.
+        /// Number of reached destinations that `allowed` does not list.
         allowed_left_out: u64,
-        /// What people should know of the run beyond its verdict.
+        /// Notices for the reader of the report, for example about a policy that is not strict.
         notices: Vec<Name>,
         /// The key that signs the attestation.
         attestation: AttestationKey,
-        /// Name of the packet's directory when it was written.
+        /// Name of the packet directory at the time of writing.
         packet_directory: Name,
-        /// When each step was reached.
+        /// The steps of the run, with their times.
         timeline: Vec<Mark>,
     }
 
     /// The program that ran the command.
     Tool {
-        /// Its version.
+        /// Version of egress.
         version: Name,
-        /// SHA-256 of its binary.
+        /// SHA-256 of the egress binary.
         binary_sha256: Sha256,
     }
 
     /// The kernel of the machine.
     Kernel {
-        /// Release.
+        /// Release, for example `6.12.0`.
         release: Name,
-        /// Version.
+        /// Build version of the kernel.
         version: Name,
-        /// Hardware.
+        /// Hardware, for example `x86_64`.
         machine: Name,
     }
 
     /// Kernel programs.
     Programs {
         [
-            /// The programs.
+            /// Programs that were attached.
             attached: Vec<Program>,
-            /// Where they were attached; one for each program.
+            /// Attachments of the programs to cgroups, one for each program.
             links: Vec<Link>,
         ]
-        /// SHA-256 of the object file.
+        /// SHA-256 of the object file that contains the programs.
         object_sha256: Sha256,
-        /// Programs that this kernel has no hook for.
+        /// Programs that were not attached, because this kernel does not have their hook.
         unavailable: Vec<Unavailable>,
     }
 
     /// A kernel program.
     Program {
         [
-            /// Name in the object.
+            /// Name of the program in the object file.
             name: Name,
-            /// Id that the kernel gave it.
+            /// Id that the kernel assigned to the program.
             id: u32,
-            /// The kernel's digest of its instructions.
+            /// Digest of the program's instructions, computed by the kernel.
             tag: Hex16,
             /// Number of the hook, `enum bpf_attach_type`.
             attach_type: u32,
@@ -159,228 +159,228 @@ documents! {
 
     /// A kernel program that is not attached.
     Unavailable {
-        /// Name in the object.
+        /// Name of the program in the object file.
         name: Name,
-        /// Why it is not attached.
+        /// Reason why the program is not attached.
         why: Name,
     }
 
-    /// Where a kernel program was attached.
+    /// The attachment of a kernel program.
     Link {
         [
             /// Id of the link.
             id: u32,
-            /// Id of its program.
+            /// Id of the program.
             program_id: u32,
         ]
         /// Number of the hook, `enum bpf_attach_type`.
         attach_type: u32,
-        /// Id of the cgroup; 0 when it was taken off.
+        /// Id of the cgroup. 0 if the program was detached.
         cgroup_id: u64,
     }
 
     /// System call filters.
     Seccomp {
         [
-            /// Digest of the command's filter.
+            /// SHA-256 of the command's filter.
             agent_sha256: Sha256,
         ]
-        /// Digest of the relay's filter.
+        /// SHA-256 of the relay's filter.
         relay_sha256: Sha256,
     }
 
     /// User of the command.
     Agent {
-        /// Name.
+        /// Name of the user.
         user: Name,
         /// User id.
         uid: u64,
-        /// What the command's first process had given up.
+        /// Privileges of the command's first process, as the kernel reported them.
         enforced: Enforced,
     }
 
-    /// What a process had given up, as in `/proc/PID/status`.
+    /// Privileges of a process, from `/proc/PID/status`.
     Enforced {
         /// User id; not 0.
         uid: u64,
-        /// Capabilities, all sets or-ed; 0.
+        /// All capability sets of the process, combined with a bitwise or. Must be 0.
         capabilities: u64,
-        /// Whether it cannot gain privileges; true.
+        /// Whether the process cannot gain privileges by executing a program. Must be true.
         no_new_privs: bool,
-        /// 2: a filter.
+        /// Seccomp mode of the process. Must be 2, which means that filters are active.
         seccomp_mode: u64,
-        /// Number of filters; at least 1.
+        /// Number of seccomp filters of the process. Must be at least 1.
         seccomp_filters: u64,
     }
 
     /// User ids.
     Users {
-        /// The command's.
+        /// User id of the command.
         #[serde(rename = "pipelock-agent")]
         agent: u64,
-        /// The mediator's.
+        /// User id of the mediator.
         #[serde(rename = "pipelock-host")]
         host: u64,
-        /// The relay's.
+        /// User id of the relay.
         #[serde(rename = "pipelock-relay")]
         relay: u64,
     }
 
     /// How the command saw the workspace.
     Workspace {
-        /// How.
+        /// The value of `--workspace`.
         mode: WorkspaceMode,
-        /// Where it is.
+        /// Path of the workspace.
         path: Name,
-        /// What in it no change may touch.
+        /// Paths to which no change is applied (`--protect`, policy, keys, packet directory).
         protected: Vec<Name>,
-        /// Changes by what became of them; absent where none were kept apart.
+        /// Number of changes by outcome. Absent if the command worked on the workspace itself.
         changes: Option<ChangeCounts>,
-        /// What killed runs before this one had left beside it.
+        /// Changes of earlier, killed runs that were found beside the workspace.
         recovered: Vec<Recovered>,
     }
 
-    /// Changes by what became of them.
+    /// Number of changes by outcome.
     ChangeCounts {
         [
-            /// They are in the workspace.
+            /// Changes that were applied to the workspace.
             applied: u64,
-            /// They are not, by a rule.
+            /// Changes that a rule kept out of the workspace.
             refused: u64,
-            /// They are not, because the host changed the same.
+            /// Changes that were not applied, because a host process changed the same path.
             conflicts: u64,
-            /// They are not, because nothing of the run is.
+            /// Changes that were not applied, because no change of the run is applied.
             discarded: u64,
         ]
     }
 
-    /// What was done about a killed run's changes.
+    /// Changes of a killed run that were found later.
     Recovered {
-        /// The workspace.
+        /// Path of the workspace.
         workspace: Name,
-        /// Whether applying had begun and was completed.
+        /// Whether the killed run had begun to apply its changes, so that the rest was applied now.
         completed: bool,
-        /// Changes that are in the workspace now.
+        /// Number of changes that are in the workspace now.
         applied: u64,
-        /// Changes that are not, though applying had begun.
+        /// Number of changes that are not in the workspace, although applying had begun.
         refused: u64,
-        /// Where they are kept.
+        /// Directory that keeps the changes that were not applied.
         kept: Option<Name>,
     }
 
     /// A host socket that the caller opened.
     AllowedSocket {
-        /// Where.
+        /// Path of the socket.
         path: Name,
-        /// Whether the command has it as its owner.
+        /// Whether the command is the owner of the socket.
         as_owner: bool,
     }
 
     /// What the file view leaves out.
     View {
-        /// Host mounts.
+        /// Mounts of the host that the file view does not contain.
         left_out: Vec<LeftOut>,
-        /// Paths that are covered.
+        /// Paths that are covered by empty files or directories.
         masked: Vec<Name>,
     }
 
     /// A host mount that is not in the file view.
     LeftOut {
-        /// Where the host has it.
+        /// Mount point on the host.
         path: Name,
-        /// Why it is not there.
+        /// Reason why the file view does not contain the mount.
         why: Name,
     }
 
     /// Names of environment variables.
     Environment {
-        /// Passed on as they were.
+        /// Variables that were passed to the command unchanged.
         passed: Vec<Name>,
-        /// Not passed.
+        /// Variables that were removed.
         dropped: Vec<Name>,
-        /// Set by the boundary.
+        /// Variables that egress set.
         set: Vec<Name>,
     }
 
     /// The authority with which a Pipelock opens TLS.
     TlsInterception {
-        /// SHA-256 of its certificate, DER.
+        /// SHA-256 of the authority's certificate in DER form.
         certificate_sha256: Sha256,
-        /// Files that the view has in place of the host's.
+        /// Files with certificates that the file view replaces.
         files: Vec<Name>,
     }
 
     /// Credentials that were hidden from the command.
     Credentials {
-        /// Files that the command sees without them.
+        /// Files that the command sees without their credentials.
         hidden: Vec<Hidden>,
-        /// Whether the search reached every file.
+        /// Whether the search for credentials reached every file of the workspace.
         searched_whole_workspace: bool,
     }
 
     /// A file that the command sees without its credentials.
     Hidden {
-        /// Where it is.
+        /// Path of the file.
         path: Name,
-        /// Names of what is not shown.
+        /// Names of the settings that are not shown.
         keys: Vec<String>,
     }
 
     /// What the command wrote for the runner.
     CommandFile {
-        /// The variable that names it.
+        /// Variable that names the file.
         name: Name,
-        /// Its length.
+        /// Length of the file.
         bytes: u64,
-        /// SHA-256 of its content; none of a file that is longer than 8 MiB.
+        /// SHA-256 of the file. Absent if the file is longer than 8 MiB.
         #[serde(skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", schemars(with = "Sha256"))]
         sha256: Option<Sha256>,
-        /// Names that it would have set.
+        /// Names of the variables that the file would have set.
         keys: Vec<String>,
     }
 
     /// What was passed on of the command's output.
     Output {
-        /// Whether the caller obeys its log, so that commands in it were defused.
+        /// Whether the caller is a CI system that executes commands in its log. Such commands were then defused.
         guarded: bool,
-        /// Whether it was told to obey nothing meanwhile.
+        /// Whether the runner was told to ignore commands while the command ran.
         stop_commands: bool,
         /// Bytes that the command wrote.
         bytes: u64,
-        /// Commands that were defused.
+        /// Number of commands to the CI system that were defused.
         defused: u64,
     }
 
     /// The policy that the mediator read.
     Policy {
-        /// The caller's policy file.
+        /// Path of the caller's policy file.
         config: Option<Name>,
         /// SHA-256 of `policy.yaml`.
         sha256: Sha256,
-        /// Keys that were overridden.
+        /// Keys of the caller's policy that the run replaced.
         overridden: Vec<Name>,
     }
 
     /// The kernel's counters at the end of the run.
     Counters {
-        /// Events that found the ring buffer full.
+        /// Kernel events that were lost because the ring buffer was full.
         ring_full: u64,
         /// Denials because a program could not read or store what it needs.
         internal: u64,
-        /// Packets stopped on their way to another interface than loopback.
+        /// Network packets that were dropped on their way to an interface other than loopback.
         skb_dropped: u64,
         /// Calls of the relay that its own kernel programs denied.
         relay_denied: u64,
-        /// Packets to the mediator from other processes of the machine than the relay.
+        /// Network packets to the mediator's port from host processes other than the relay. They were dropped.
         caller_refused: u64,
         /// Destinations that the hooks on the mediator's own sockets denied.
         mediator_denied: u64,
         /// Connections whose destination was handed to the relay.
         slots_written: u64,
-        /// Connections of the command whose close a program was to report.
+        /// Connections of the command whose close the kernel programs should have reported.
         closes_expected: u64,
-        /// Those whose close it saw.
+        /// Connections of the command whose close the kernel programs did report.
         closes_seen: u64,
     }
 
@@ -389,25 +389,25 @@ documents! {
         [
             /// SHA-256 of `flows.jsonl`.
             sha256: Sha256,
-            /// Hash of its last row; `genesis` if it has none.
+            /// Hash of the last row, or `genesis` if there is no row.
             head: Head,
-            /// Its rows.
+            /// Number of rows.
             rows: u64,
         ]
-        /// Attempts by the kernel's verdict.
+        /// Number of the command's attempts by the kernel's verdict.
         by_verdict: BTreeMap<String, u64>,
-        /// Rows of the relay by verdict.
+        /// Number of rows of the relay by verdict.
         by_relay_verdict: BTreeMap<String, u64>,
-        /// Names that were asked for.
+        /// Number of names that the command asked the stub resolver for.
         names: u64,
     }
 
-    /// Attempts that were denied alike.
+    /// Equal attempts that were denied.
     DeniedRow {
         [
-            /// How many.
+            /// Number of attempts.
             count: u64,
-            /// What each of them was.
+            /// The attempt.
             attempt: crate::denied::Denied,
         ]
     }
@@ -419,14 +419,14 @@ documents! {
             host: Name,
             /// Port.
             port: u16,
-            /// Connections.
+            /// Number of connections.
             count: u64,
         ]
     }
 
     /// The key that signs the attestation.
     AttestationKey {
-        /// Its public half.
+        /// Public key, 64 lowercase hexadecimal digits.
         key: Sha256,
         /// Whether the caller supplied it. Otherwise it was made for this run, and no reviewer can pin it.
         pinned: bool,
@@ -434,9 +434,9 @@ documents! {
 
     /// A step that was reached.
     Mark {
-        /// Which.
+        /// The step.
         step: Step,
-        /// When, µs since the run began.
+        /// Time since the start of the run, µs.
         at_us: u64,
     }
 }

@@ -39,27 +39,27 @@ words! {
         Symlink = "symlink",
     }
 
-    /// What was done about a change.
+    /// The outcome of a change.
     ChangeOutcome {
-        /// It is in the workspace.
+        /// It was applied to the workspace.
         Applied = "applied",
-        /// It is not, by a rule.
+        /// A rule kept it out of the workspace.
         Refused = "refused",
-        /// It is not, because the host changed the same.
+        /// A host process changed the same path, so it was not applied.
         Conflict = "conflict",
-        /// It is not, because nothing of the run is.
+        /// No change of the run is applied.
         Discarded = "discarded",
     }
 
     /// The rule by which a change was not applied.
     ChangeRule {
-        /// A host process changed the same meanwhile.
+        /// A host process changed the same path during the run.
         ChangedMeanwhile = "changed_meanwhile",
         /// It is a device node.
         Device = "device",
         /// It is a named pipe.
         Fifo = "fifo",
-        /// It is in a git directory, and no data of the repository.
+        /// It is in a git directory and does not belong to the data of the repository.
         GitDirectory = "git_directory",
         /// It is a git index with names that lead elsewhere, or that cannot be read.
         GitIndex = "git_index",
@@ -77,11 +77,11 @@ words! {
         OtherFileSystem = "other_file_system",
         /// It is a symbolic link that points outside the workspace.
         PointsOutside = "points_outside",
-        /// The run keeps it from the command.
+        /// It is protected (`--protect`, policy, keys, packet directory).
         Protected = "protected",
         /// It is a socket.
         Socket = "socket",
-        /// It is deeper than a program can name it.
+        /// Its path is too long or too deep for a program to name.
         TooDeep = "too_deep",
         /// No change of the run is applied.
         WholeRun = "whole_run",
@@ -94,9 +94,9 @@ documents! {
     /// `changes.json`.
     ChangesDocument {
         [
-            /// As `workspace.mode` of `boundary.json`.
+            /// The value of `workspace.mode` in `boundary.json`.
             mode: WorkspaceMode,
-            /// One for each changed path, directories before what is in them.
+            /// One entry for each changed path. A directory comes before its contents.
             changes: Vec<Change>,
         ]
         /// `egress.changes.v0`.
@@ -108,15 +108,15 @@ documents! {
         [
             /// What happened.
             change: WhatChanged,
-            /// What the path is; what it was, if it was deleted.
+            /// The type of the path; if it was deleted, the type that it had.
             kind: EntryKind,
-            /// What was done about it.
+            /// The outcome of the change.
             outcome: ChangeOutcome,
         ]
         /// The path below the workspace; a backslash is doubled, and a byte that is not UTF-8 is `\xNN`. Empty for the
         /// workspace itself.
         path: String,
-        /// Where a moved directory was.
+        /// Previous path of a moved directory.
         #[serde(skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", schemars(with = "Name"))]
         from: Option<Name>,
@@ -132,14 +132,14 @@ documents! {
         #[serde(skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", schemars(with = "Sha256"))]
         sha256: Option<Sha256>,
-        /// Where a symbolic link points.
+        /// Target of a symbolic link.
         #[serde(skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", schemars(with = "Name"))]
         target: Option<Name>,
-        /// That setuid or setgid was removed.
+        /// Whether the setuid or setgid bit was removed.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         setid_dropped: bool,
-        /// Why it was not applied.
+        /// The reason why the change was not applied.
         #[serde(skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", schemars(with = "ChangeReason"))]
         reason: Option<ChangeReason>,

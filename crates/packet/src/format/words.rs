@@ -22,7 +22,7 @@ words! {
         Denied = "denied",
         /// Left alone, because it stays on the boundary's loopback.
         Local = "local",
-        /// Denied, and only a library that sorts addresses.
+        /// Denied. No data would have been sent, because a library only compared addresses.
         Probe = "probe",
         /// Left alone, because it goes to the explicit proxy port.
         Proxy = "proxy",
@@ -36,7 +36,7 @@ words! {
 
     /// Why a hook denied an attempt.
     KernelReason {
-        /// There is nothing to explain.
+        /// The verdict needs no reason.
         None = "",
         /// It went to port 53 or 853 of anything except the stub resolver.
         Dns = "dns_to_other_resolver",
@@ -64,7 +64,7 @@ words! {
         SendmsgUnix = "sendmsg_unix",
     }
 
-    /// What became of the use of an `AF_UNIX` address.
+    /// The result of the use of an `AF_UNIX` address.
     UnixVerdict {
         /// It stays inside the boundary.
         Local = "local",
@@ -80,7 +80,7 @@ words! {
 
     /// Why the use of an `AF_UNIX` address led nowhere.
     UnixReason {
-        /// There is nothing to explain.
+        /// The verdict needs no reason.
         None = "",
         /// Nothing is at that path inside the boundary.
         NotInside = "not_in_the_boundary",
@@ -106,7 +106,7 @@ words! {
     MediatorVerdict {
         /// Denied.
         Denied = "denied",
-        /// Denied, and nothing would have been sent.
+        /// Denied. No data would have been sent.
         Probe = "probe",
     }
 
@@ -116,9 +116,9 @@ words! {
         OwnAddress = "own_address",
         /// A cloud platform serves the machine there.
         PlatformAddress = "platform_address",
-        /// No host of the Internet has the address.
+        /// The address is not a public one.
         NotPublic = "not_public",
-        /// The TCP port is not among those that may be asked for.
+        /// The run does not allow the TCP port.
         PortNotAllowed = "port_not_allowed",
         /// The mediator uses TCP and UDP only.
         SocketType = "socket_type",
@@ -136,7 +136,7 @@ words! {
         Fetch = "fetch",
     }
 
-    /// What became of a request or tunnel.
+    /// The result of a request or tunnel.
     RelayVerdict {
         /// The mediator let it through, and both halves ended in order.
         Forwarded = "forwarded",
@@ -146,7 +146,7 @@ words! {
         Blocked = "blocked",
         /// The answer looks like a denial by the mediator, which an origin can imitate.
         Answered = "answered",
-        /// It went wrong.
+        /// An error ended it.
         Failed = "failed",
         /// It was cut before both halves had ended.
         Unfinished = "unfinished",
@@ -154,23 +154,23 @@ words! {
 
     /// Why the stub resolver gave no address.
     ResolverReason {
-        /// It gave one.
+        /// It gave an address.
         None = "",
         /// All synthetic addresses were given.
         Exhausted = "exhausted",
-        /// The name is none.
+        /// The name is not a valid host name.
         Malformed = "malformed",
     }
 
-    /// Which look at the enforcement a row is.
+    /// The kind of a check of the enforcement.
     BeatEvent {
-        /// One while the command runs.
+        /// A check while the command runs.
         Heartbeat = "heartbeat",
-        /// The one when no process of the command is left.
+        /// The check when no process of the command is left.
         AgentGone = "agent_gone",
     }
 
-    /// The last look at the enforcement.
+    /// The last check of the enforcement.
     EndEvent {
         /// The only one.
         End = "end",

@@ -7,19 +7,19 @@ use super::words::{LimitHolder, OpenFilesHolder};
 documents! {
     /// Limits, and which were reached.
     Limits {
-        /// Processes and threads of the command at a time.
+        /// Limit on concurrent processes and threads of the command.
         processes: Limit,
-        /// Memory of the command, its scratch space included, bytes.
+        /// Limit on the command's memory with its scratch space, bytes.
         memory: Limit,
-        /// Open files of one process.
+        /// Limit on open files of one process.
         open_files: OpenFiles,
-        /// Each of the private directories that can be written, bytes.
+        /// Limit on each private directory that the command can write, bytes.
         scratch: Scratch,
-        /// Receipts and flow log together, bytes.
+        /// Limit on receipts and flow log together, bytes.
         evidence: EvidenceLimit,
-        /// What the run could take of tables that all users of the machine share.
+        /// The run's share of tables that all users of the machine share.
         shares: Shares,
-        /// Time, s.
+        /// Limit on the run time, s.
         seconds: Seconds,
     }
 
@@ -27,15 +27,15 @@ documents! {
     Limit {
         /// The limit.
         most: u64,
-        /// What is known at the end.
+        /// The mechanism that enforced the limit, and how often the limit was reached. Absent if this could not be read.
         reached: Option<Reached>,
     }
 
     /// What is known of a limit at the end.
     Reached {
-        /// What held it.
+        /// The kernel mechanism that enforced the limit.
         held_by: LimitHolder,
-        /// How often it was met; absent where nothing counts that.
+        /// Number of times that the limit was reached. Absent if the mechanism does not count it.
         times: Option<u64>,
     }
 
@@ -43,7 +43,7 @@ documents! {
     OpenFiles {
         /// The limit.
         most: u64,
-        /// What held it.
+        /// The kernel mechanism that enforced the limit.
         held_by: OpenFilesHolder,
     }
 
@@ -51,7 +51,7 @@ documents! {
     Scratch {
         /// The limit.
         most: u64,
-        /// Directories that were full at the end.
+        /// Directories that were full when the command ended.
         full_at_the_end: Vec<Name>,
     }
 
@@ -63,11 +63,11 @@ documents! {
 
     /// Parts of the machine's tables.
     Shares {
-        /// Open files, mapped ones included.
+        /// Open and memory-mapped files.
         files: u64,
         /// Sockets of any family.
         sockets: u64,
-        /// Memory of TCP, bytes.
+        /// Kernel memory for TCP buffers, bytes.
         tcp_bytes: u64,
         /// Processes and threads.
         processes: u64,
@@ -75,9 +75,9 @@ documents! {
 
     /// The limit on time.
     Seconds {
-        /// The limit, s; absent without one.
+        /// The limit, s. Absent if the run had no limit.
         most: Option<u64>,
-        /// Whether it ended the command.
+        /// Whether the limit ended the command.
         reached: bool,
     }
 }

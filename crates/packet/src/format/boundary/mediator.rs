@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use super::super::value::{Name, Sha256};
 use super::words::{Binding, BuiltinBinding, PlainHttp};
 
-/// Who judged and signed.
+/// The mediator, which judged the requests and signed the receipts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(
     feature = "schema",
@@ -15,16 +15,16 @@ use super::words::{Binding, BuiltinBinding, PlainHttp};
 pub enum Mediator {
     /// The mediator in `egress`.
     Builtin {
-        /// That its receipts sign the posture capsule.
+        /// `bound`: the receipts sign the posture capsule.
         #[serde(default)]
         posture: BuiltinBinding,
     },
     /// A Pipelock.
     Pipelock {
-        /// How it is asked for plain HTTP.
+        /// How the relay sends plain HTTP to Pipelock.
         #[serde(default)]
         plain_http: PlainHttp,
-        /// What is known of it.
+        /// Facts about this Pipelock.
         #[serde(default)]
         pipelock: Box<Pipelock>,
     },
@@ -45,7 +45,7 @@ impl Mediator {
         matches!(self, Self::Pipelock { plain_http, .. } if *plain_http == PlainHttp::Tunnel)
     }
 
-    /// What is known of a Pipelock.
+    /// Facts about the Pipelock of a run.
     pub fn pipelock(&self) -> Option<&Pipelock> {
         match self {
             Self::Pipelock { pipelock, .. } => Some(pipelock),
@@ -55,39 +55,39 @@ impl Mediator {
 }
 
 documents! {
-    /// What is known of a Pipelock.
+    /// Facts about the Pipelock of a run.
     Pipelock {
-        /// The program as it was named or found.
+        /// Path of the Pipelock that the caller named or that was found on `PATH`.
         given: Name,
         /// SHA-256 of the copy that was executed.
         binary_sha256: Option<Sha256>,
-        /// Its version, as it prints it.
+        /// Version that this Pipelock prints.
         version: Option<Name>,
-        /// SHA-256 of the root certificates that it was given.
+        /// SHA-256 of the root certificates that Pipelock was given.
         roots_sha256: Option<Sha256>,
-        /// `bound` if its receipts sign the posture capsule, `not_known` if it is too old for that.
+        /// `bound` if the receipts sign the posture capsule, `not_known` if this Pipelock is too old to sign it.
         posture: Option<Binding>,
-        /// Limits that were raised.
+        /// Limits of the policy that the run raised, as `KEY: VALUE`.
         raised: Vec<String>,
-        /// Whether it redacts targets in its evidence.
+        /// Whether Pipelock redacts targets in its evidence.
         redact: bool,
-        /// Keys of the policy that it does not know.
+        /// Keys of the policy that were left out, because this Pipelock does not support them.
         left_out: Vec<String>,
-        /// What the caller's own keys do.
+        /// Notices about keys of the caller's policy that weaken or extend the enforcement.
         notices: Vec<PolicyNotice>,
-        /// Allowed actions that the relay saw, and those that have their receipt.
+        /// Two numbers: the allowed actions that the relay saw, and those of them that have a receipt.
         allowed: Vec<u64>,
-        /// Whether it had to be killed.
+        /// Whether Pipelock was killed because it did not end in time.
         killed: bool,
-        /// What went differently without a loss.
+        /// Irregularities at the end that lost nothing.
         notes: Vec<String>,
     }
 
-    /// What a key of the caller's policy does.
+    /// The effect of a key of the caller's policy.
     PolicyNotice {
-        /// The key.
+        /// Name of the key.
         key: Name,
-        /// What it does.
+        /// Effect of the key, as a sentence.
         effect: Name,
     }
 }

@@ -8,49 +8,49 @@ documents! {
     /// The probes.
     Probes {
         [
-            /// One for each. Each name is there at most once.
+            /// One result for each probe. Each name occurs at most once.
             results: Vec<Probe>,
         ]
-        /// Results by outcome.
+        /// Number of probes by outcome.
         counts: ProbeCounts,
-        /// Probes whose failure the caller accepted.
+        /// Names of the probes whose failure the caller accepted (`--accept-risk`).
         accepted_risks: Vec<Name>,
-        /// Attempts that the kernel programs recorded.
+        /// Number of attempts of the probes that the kernel programs recorded.
         seen_by_hooks: u64,
     }
 
-    /// One probe.
+    /// The result of one probe.
     Probe {
         [
-            /// Which.
+            /// Name of the probe.
             name: Name,
-            /// What follows from it.
+            /// Outcome of the probe and its control together.
             outcome: ProbeOutcome,
-            /// The error that it met inside, or what it reached.
+            /// The error inside the boundary, or what the probe reached.
             detail: Name,
         ]
-        /// The same attempt, made outside.
+        /// The control: the same attempt outside the boundary.
         control: Control,
     }
 
-    /// The same attempt, made outside.
+    /// The same attempt outside the boundary.
     Control {
-        /// Whether it succeeded there.
+        /// Whether the attempt succeeded outside.
         succeeded: bool,
-        /// What it met.
+        /// What the attempt reached, or why it failed.
         detail: Name,
     }
 
-    /// Probes by outcome.
+    /// Number of probes by outcome.
     ProbeCounts {
         [
-            /// Failed inside, succeeded outside.
+            /// Probes that failed inside and whose control succeeded.
             denied: u64,
-            /// Succeeded inside.
+            /// Probes that succeeded inside.
             reachable: u64,
-            /// This machine has nothing to reach.
+            /// Probes whose target does not exist on this machine.
             not_applicable: u64,
-            /// Prove nothing.
+            /// Probes that prove nothing, because the control failed or the probe could not run.
             control_failed: u64,
         ]
     }

@@ -2,27 +2,27 @@
 words! {
     /// The version of the document.
     BoundarySchema {
-        /// The only one.
+        /// The current version.
         V0 = "egress.boundary.v0",
     }
 
     /// Whether a boundary was enforced.
     Mode {
-        /// It was.
+        /// A boundary was enforced.
         Enforce = "enforce",
-        /// Nothing was enforced.
+        /// Nothing was enforced: an audit.
         Audit = "audit",
     }
 
-    /// What the stub resolver does.
+    /// Whether the stub resolver answers names.
     Dns {
-        /// It gives every name a synthetic address.
+        /// The stub resolver answers each name with a synthetic address.
         Synthetic = "synthetic",
-        /// It is not there.
+        /// There is no stub resolver, so no name resolves.
         Deny = "deny",
     }
 
-    /// What held a limit.
+    /// The kernel mechanism that enforced a limit.
     LimitHolder {
         /// A cgroup of version 1.
         CgroupV1 = "cgroup v1",
@@ -34,27 +34,27 @@ words! {
         Data = "RLIMIT_DATA of each process",
     }
 
-    /// What held the limit on open files.
+    /// The kernel mechanism that enforced the limit on open files.
     OpenFilesHolder {
         /// A resource limit on each process.
         Files = "RLIMIT_NOFILE of each process",
     }
 
-    /// What follows from a probe and its control.
+    /// The outcome of a probe and its control.
     ProbeOutcome {
-        /// It failed inside, and succeeded outside.
+        /// The probe failed inside, and its control succeeded.
         Denied = "denied",
-        /// It succeeded inside.
+        /// The probe succeeded inside.
         Reachable = "reachable",
-        /// This machine has nothing to reach.
+        /// The target of the probe does not exist on this machine.
         NotApplicable = "not_applicable",
-        /// It proves nothing, because it failed outside as well.
+        /// The probe proves nothing, because its control failed or the probe could not run.
         ControlFailed = "control_failed",
     }
 
-    /// How a Pipelock is asked for plain HTTP.
+    /// How the relay sends plain HTTP to a Pipelock.
     PlainHttp {
-        /// It fetches and scans.
+        /// As requests that Pipelock fetches and scans.
         Scan = "scan",
         /// Through a tunnel.
         Tunnel = "tunnel",
@@ -62,33 +62,33 @@ words! {
 
     /// Whether the receipts of a Pipelock sign the posture capsule.
     Binding {
-        /// They do.
+        /// The receipts sign the capsule.
         Bound = "bound",
-        /// It is too old for that.
+        /// This Pipelock is too old to sign the capsule.
         NotKnown = "not_known",
     }
 
-    /// That the receipts of the built-in mediator sign the posture capsule.
+    /// Whether the receipts of the built-in mediator sign the posture capsule.
     BuiltinBinding {
-        /// They do.
+        /// The receipts sign the capsule.
         Bound = "bound",
     }
 
     /// The steps of a run, in their order.
     Step {
-        /// The cgroups of the run are there.
+        /// The cgroups of the run were made.
         CgroupsMade = "cgroups made",
         /// The workspace is mapped to the command's user.
         WorkspaceMapped = "workspace mapped",
-        /// The first process of the boundary is there.
+        /// The boundary's first process was started.
         InitSpawned = "init spawned",
         /// The kernel programs are attached.
         GatesAttached = "gates attached",
-        /// The kernel programs are attached once more, with messages.
+        /// The kernel programs were attached again, because `::1` could not be bound.
         GatesAttachedAgain = "gates attached again",
         /// The boundary is closed.
         BoundaryClosed = "boundary closed",
-        /// The probes are made.
+        /// The probes were run.
         ProbesDone = "probes done",
         /// The mediator accepts connections.
         MediatorReady = "mediator ready",
