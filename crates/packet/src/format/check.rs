@@ -1,4 +1,5 @@
 //! Holds a parsed document against what its type writes, without writing it: a serializer that walks the document.
+use std::collections::HashMap;
 use std::fmt;
 
 use pipelock_receipts::json::{Node, Value};
@@ -6,6 +7,9 @@ use serde::ser::{self, Impossible, Serialize, Serializer};
 
 /// Deviations that are kept; more of the same say nothing new.
 const KEPT: usize = 5;
+/// Members of an object that is looked through for each name. Every object that this version writes with fixed members is
+/// as short.
+const SHORT: usize = 64;
 /// Characters of a value that a deviation shows.
 const SHOWN: usize = 40;
 
@@ -105,6 +109,7 @@ impl<'p, 'f> Walk<'p, 'f> {
             walk: self,
             next: 0,
             seen: 0,
+            places: None,
             key: String::new(),
         })
     }
@@ -115,8 +120,12 @@ struct Object<'p, 'f> {
     walk: Walk<'p, 'f>,
     /// Where the next member probably is.
     next: usize,
-    /// The members that were compared, by place; those beyond 128 are known by their names alone.
+    /// The members that were compared, by place. Places from 128 on need no bit, because no format has that many members: an
+    /// object that is longer has an unknown one before.
     seen: u128,
+    /// Places by name, made for a long object whose members are not in order: looking through it again for each of them
+    /// would take the square of its length.
+    places: Option<HashMap<&'p str, usize>>,
     key: String,
 }
 
@@ -127,8 +136,16 @@ impl<'p> Object<'p, '_> {
         let is_next = |(known, _): &(std::borrow::Cow<'_, str>, Node<'_>)| known == name;
         let at = if members.get(self.next).is_some_and(is_next) {
             self.next
-        } else {
+        } else if members.len() <= SHORT {
             members.iter().position(is_next)?
+        } else {
+            let numbered = members.iter().enumerate();
+            let places = self.places.get_or_insert_with(|| {
+                numbered
+                    .map(|(at, (known, _))| (known.as_ref(), at))
+                    .collect()
+            });
+            *places.get(name)?
         };
         self.next = at.saturating_add(1);
         self.seen |= 1_u128
@@ -390,6 +407,24 @@ mod tests {
     fn found(text: &str) -> Vec<String> {
         let node = parse(text, MAX_DEPTH).unwrap();
         deviations(&node.typed::<Small>().unwrap(), &node, &["seq"])
+    }
+
+    #[test]
+    fn a_long_object_may_have_any_order() {
+        let members: Vec<String> = (0..20_000)
+            .rev()
+            .map(|number| format!("\"{number:05}\":true"))
+            .collect();
+        let sound = format!(
+            r#"{{"by":{{{}}},"held":null,"hook":"connect_unix","id":"00af00af00af00af","times":[]}}"#,
+            members.join(",")
+        );
+        assert_eq!(found(&sound), Vec::<String>::new());
+        // A member beyond the short ones is known by its name.
+        assert_eq!(
+            found(&sound.replace("\"id\"", "\"more\":1,\"id\"")),
+            ["more is unknown"]
+        );
     }
 
     #[test]
