@@ -7,8 +7,10 @@ use audit_packet::stream::FileDigest;
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use egress_fuzz::changed;
 use libfuzzer_sys::fuzz_target;
+use pipelock_receipts::keys::generate;
 
-static KEY: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::from_bytes(&[7; 32]));
+static KEY: LazyLock<SigningKey> =
+    LazyLock::new(|| generate().expect("there are no random numbers"));
 static FILES: LazyLock<Vec<FileDigest>> = LazyLock::new(|| {
     let names = ["boundary.json", "flows.jsonl", "packet.json"];
     names

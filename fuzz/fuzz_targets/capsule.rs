@@ -9,8 +9,10 @@ use libfuzzer_sys::fuzz_target;
 use pipelock_receipts::capsule::{
     Against, Capsule, Claims, Containment, MODE, Signed, check, kernel_rule_hash, sign,
 };
+use pipelock_receipts::keys::generate;
 
-static KEY: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::from_bytes(&[7; 32]));
+static KEY: LazyLock<SigningKey> =
+    LazyLock::new(|| generate().expect("there are no random numbers"));
 static SIGNED: LazyLock<Signed> = LazyLock::new(|| {
     let claims = Claims {
         generated_at: String::from("2026-11-24T10:00:00.5Z"),
