@@ -54,7 +54,7 @@ mod websocket;
 
 pub use limits::Limits;
 pub use orig_dst::{MappedSlots, SlotSource, SlotTable};
+pub use plan::Config;
 pub use process::{Confined, Control, StartError, confine, main};
 pub use seccomp::digest as filter_digest;
 pub use serve::{Sockets, serve};
-pub use state::Config;

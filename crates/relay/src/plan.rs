@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use egress_policy::redact::Key;
 use serde::{Deserialize, Serialize};
 
+use super::limits::Limits;
+
 /// The plan of the relay process, as JSON in an inherited memory file.
 ///
 /// The process is `egress __relay PLAN_FD CONTROL_FD`. It starts as root in the host's network namespace and in its own
@@ -26,6 +28,14 @@ pub struct RelayPlan {
     pub slots_v6_fd: i32,
     /// Descriptor of the same map for connections to the explicit proxy port.
     pub slots_proxy_fd: i32,
+    /// Configuration of the service.
+    pub config: Config,
+}
+
+/// Configuration of the relay.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
     /// Address of the mediator on the host's loopback.
     pub mediator: SocketAddr,
     /// Allowed ports: 80, 443, and those of `--allow-port`.
@@ -40,6 +50,9 @@ pub struct RelayPlan {
     pub mark: Option<String>,
     /// Key of the digests that replace queries in the flow log.
     pub redaction_key: Key,
+    /// Counts, sizes, and timeouts. The relay sets them itself.
+    #[serde(skip)]
+    pub limits: Limits,
 }
 
 /// How plain HTTP is sent to the mediator.

@@ -15,10 +15,9 @@ use tokio::sync::mpsc;
 
 use super::limits::Limits;
 use super::orig_dst::MappedSlots;
-use super::plan::{Listeners, RelayPlan, Report};
+use super::plan::{Config, Listeners, RelayPlan, Report};
 use super::seccomp;
 use super::serve::{Sockets, serve};
-use super::state::Config;
 
 /// The relay's end of its control socket. It receives no message, only the end of the stream.
 pub type Control = Channel<Report, ()>;
@@ -104,14 +103,8 @@ pub fn confine(plan_fd: RawFd, control: &Control, parent: Pid) -> Result<Confine
     });
     let sockets = take_over(&plan.listeners).map_err(at("take over its sockets"))?;
     let config = Config {
-        mediator: plan.mediator,
-        allowed_ports: plan.allowed_ports,
-        ipv6: plan.ipv6,
-        plain_http: plan.plain_http,
-        answer_cut: plan.answer_cut,
-        mark: plan.mark,
-        redaction_key: plan.redaction_key,
         limits: fitted(Limits::default()).map_err(at("raise its limit of descriptors"))?,
+        ..plan.config
     };
     // The type is for datagrams, but a SOCK_SEQPACKET socket supports the same calls.
     let control = control

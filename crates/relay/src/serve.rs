@@ -11,9 +11,10 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::orig_dst::SlotSource;
+use super::plan::Config;
 use super::plan::Report;
 use super::report::Reporter;
-use super::state::{Config, Relay};
+use super::state::Relay;
 use super::{accept, dns};
 
 /// An upper bound for the number of connections in a listen backlog.

@@ -1,39 +1,15 @@
 //! State that all connections of the relay share.
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use egress_policy::redact::Key;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::authority::{Host, Target};
 use super::buffers::Buffers;
-use super::limits::Limits;
 use super::names::Names;
 use super::orig_dst::{OriginalDestinations, SlotSource};
-use super::plan::PlainHttp;
+use super::plan::Config;
 use super::pool::Pool;
 use super::report::Reporter;
-
-/// Configuration of the relay.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// Address of the mediator.
-    pub mediator: SocketAddr,
-    /// Allowed ports.
-    pub allowed_ports: Vec<u16>,
-    /// Whether AAAA queries are answered.
-    pub ipv6: bool,
-    /// How plain HTTP is sent to the mediator.
-    pub plain_http: PlainHttp,
-    /// Length at which the mediator may truncate the body of an answer without notice.
-    pub answer_cut: Option<u64>,
-    /// Mark of the built-in mediator on its own answers. A real Pipelock does not mark them.
-    pub mark: Option<String>,
-    /// Key of the digests that replace queries in the flow log.
-    pub redaction_key: Key,
-    /// Counts, sizes, and timeouts.
-    pub limits: Limits,
-}
 
 /// State that all connections share.
 #[derive(Debug)]

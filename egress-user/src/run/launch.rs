@@ -8,7 +8,8 @@ use egress_pipelock::start::Setup;
 use egress_policy::opened::Opened;
 use egress_policy::redact::Key;
 use egress_policy::runtime::RuntimePolicy;
-use egress_relay::plan::{Listeners, PlainHttp, RelayPlan, Report};
+use egress_relay::Limits;
+use egress_relay::plan::{Config, Listeners, PlainHttp, RelayPlan, Report};
 use egress_sandbox::shares;
 use egress_sys::clock;
 use pipelock_receipts::capsule::Signed;
@@ -246,13 +247,16 @@ impl Prepared {
             slots_v4_fd: slots_v4.as_raw_fd(),
             slots_v6_fd: slots_v6.as_raw_fd(),
             slots_proxy_fd: slots_proxy.as_raw_fd(),
-            mediator: system("read the mediator's address", self.entry.address())?,
-            allowed_ports: self.plan.open_ports(),
-            ipv6: sockets.transparent_v6.is_some(),
-            plain_http,
-            answer_cut,
-            mark,
-            redaction_key,
+            config: Config {
+                mediator: system("read the mediator's address", self.entry.address())?,
+                allowed_ports: self.plan.open_ports(),
+                ipv6: sockets.transparent_v6.is_some(),
+                plain_http,
+                answer_cut,
+                mark,
+                redaction_key,
+                limits: Limits::default(),
+            },
         };
         let order = sockets.order();
         let mut keep: Vec<BorrowedFd<'_>> = order.iter().map(|socket| socket.as_fd()).collect();

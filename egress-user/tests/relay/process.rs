@@ -8,7 +8,8 @@ use std::process::Child;
 use std::time::Duration;
 
 use egress_common::abi::{SLOT_REDIRECTED, SLOTS};
-use egress_relay::plan::{Listeners, PlainHttp, RelayPlan, Report};
+use egress_relay::Limits;
+use egress_relay::plan::{Config, Listeners, PlainHttp, RelayPlan, Report};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
@@ -62,13 +63,16 @@ fn start(mediator: SocketAddr) -> Process {
         slots_v4_fd: slots.as_raw_fd(),
         slots_v6_fd: slots_v6.as_raw_fd(),
         slots_proxy_fd: slots_proxy.as_raw_fd(),
-        mediator,
-        allowed_ports: vec![80, 443],
-        ipv6: false,
-        plain_http: PlainHttp::Scan,
-        answer_cut: None,
-        mark: None,
-        redaction_key: egress_policy::redact::Key::new("k"),
+        config: Config {
+            mediator,
+            allowed_ports: vec![80, 443],
+            ipv6: false,
+            plain_http: PlainHttp::Scan,
+            answer_cut: None,
+            mark: None,
+            redaction_key: egress_policy::redact::Key::new("k"),
+            limits: Limits::default(),
+        },
     };
     let mut memory = File::from(memfd_create(c"plan", MFdFlags::MFD_CLOEXEC).unwrap());
     serde_json::to_writer(&mut memory, &plan).unwrap();
