@@ -23,6 +23,9 @@ use crate::namespaces::Namespaces;
 use crate::topology::{Families, INTERNET, join};
 use crate::wire::Wire;
 
+#[cfg(test)]
+mod tests;
+
 /// A runner, an internet and the wire between them. Dropping it removes all of it; if the test is
 /// killed, the kernel does.
 #[derive(Debug)]

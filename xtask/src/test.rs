@@ -114,7 +114,7 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
         command
             .env(MUTATIONS_VARIABLE, "full")
             .args(["--profile", "mutations", "--package", PRIVILEGED])
-            .args(["--test", "mutations", "--", "--nocapture"]);
+            .args(["--test", "packet", "--", "mutations::", "--nocapture"]);
         return run_program(&mut command);
     }
     if args.real_pipelock {

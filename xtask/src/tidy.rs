@@ -131,7 +131,7 @@ mod tests {
             ("crates/policy/src/tests.rs", 0),
             ("crates/relay/tests/support.rs", 0),
             ("tests/src/lib.rs", 2),
-            ("tests/tests/slice.rs", 2),
+            ("tests/tests/packet/whole_run.rs", 2),
         ] {
             assert_eq!(code_lines(file.as_ref(), text), lines, "{file}");
         }

@@ -1,0 +1,244 @@
+//! Ways out that are closed. Each attempt first gets through without the boundary.
+
+use std::time::Duration;
+
+use egress_tests::{RunOutput, Trace, World, wait_until};
+
+/// How long anything may take that ought to happen at once; the machine may be busy.
+const LONG: Duration = Duration::from_secs(20);
+
+/// A question for `allowed.test`, for Python.
+const QUESTION: &str =
+    r"q = bytes.fromhex('abcd01000001000000000000') + b'\x07allowed\x04test\x00\x00\x01\x00\x01'";
+
+/// A Python program as an attempt.
+fn python(program: &str) -> String {
+    format!("python3 - <<'EOF'\nimport socket, struct, sys\n{program}\nEOF")
+}
+
+/// Whether some row of the flow log has these fields.
+fn has_flow(run: &RunOutput, fields: &[(&str, &str)]) -> bool {
+    run.lines("flows.jsonl").iter().any(|row| {
+        fields
+            .iter()
+            .all(|(name, value)| row[*name].as_str() == Some(*value))
+    })
+}
+
+#[test]
+fn http_by_address_of_either_family() {
+    for address in [
+        "198.51.100.20",
+        "[2001:db8:1::20]",
+        "[::ffff:198.51.100.20]",
+    ] {
+        let world = World::new();
+        // `-f`: the relay answers a refused request with 403.
+        let run = world.assert_contained(
+            Trace::OnTheWire,
+            &format!("curl -sSfg --noproxy '*' http://{address}/"),
+        );
+        assert!(
+            has_flow(&run, &[("source", "kernel"), ("verdict", "redirected")]),
+            "{address}: {run}"
+        );
+    }
+}
+
+#[test]
+fn servers_that_speak_first() {
+    let world = World::new();
+    world.assert_contained(
+        Trace::OnTheWire,
+        "exec 3<>/dev/tcp/198.51.100.20/22 && read -r -t 5 line <&3 && [[ $line == SSH-* ]]",
+    );
+}
+
+#[test]
+fn name_servers_by_udp_and_tcp() {
+    for (address, family) in [("198.51.100.53", "AF_INET"), ("2001:db8:1::53", "AF_INET6")] {
+        let world = World::new();
+        let run = world.assert_contained(
+            Trace::OnTheWire,
+            &python(&format!(
+                "{QUESTION}\ns = socket.socket(socket.{family}, socket.SOCK_DGRAM); s.settimeout(3)\n\
+                 s.sendto(q, ('{address}', 53)); sys.exit(len(s.recv(512)) <= len(q))"
+            )),
+        );
+        assert!(
+            has_flow(&run, &[("verdict", "denied"), ("protocol", "udp")]),
+            "{run}"
+        );
+        World::new().assert_contained(
+            Trace::OnTheWire,
+            &python(&format!(
+                "{QUESTION}\ns = socket.create_connection(('{address}', 53), 3)\n\
+                 s.sendall(struct.pack('>H', len(q)) + q); sys.exit(len(s.recv(512)) <= len(q))"
+            )),
+        );
+    }
+}
+
+#[test]
+fn datagrams_connected_or_not() {
+    let world = World::new();
+    let run = world.assert_contained(
+        Trace::OnTheWire,
+        &python(
+            "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.sendto(b'x', ('198.51.100.20', 7000))",
+        ),
+    );
+    assert!(
+        has_flow(
+            &run,
+            &[
+                ("verdict", "denied"),
+                ("protocol", "udp"),
+                ("dst", "198.51.100.20")
+            ]
+        ),
+        "{run}"
+    );
+    World::new().assert_contained(
+        Trace::OnTheWire,
+        &python(
+            "s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); s.connect(('2001:db8:1::20', 443)); s.send(b'x')",
+        ),
+    );
+    World::new().assert_contained(
+        Trace::OnTheWire,
+        &python(
+            "s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); s.sendto(b'x', ('::ffff:198.51.100.20', 7000))",
+        ),
+    );
+}
+
+#[test]
+fn raw_sockets() {
+    let world = World::new();
+    let run = world.assert_contained(
+        Trace::OnTheWire,
+        &python(
+            "s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)\n\
+             s.sendto(bytes.fromhex('0800f7fd00010001'), ('198.51.100.20', 0))",
+        ),
+    );
+    assert!(!run.stdout.contains("THROUGH"));
+}
+
+#[test]
+fn packet_sockets() {
+    let world = World::new();
+    world.assert_contained(
+        Trace::OnTheWire,
+        &python(
+            "s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)\n\
+             s.bind(('eth0', 0)); s.send(bytes.fromhex('020000000001' '020000000002' '0800') + bytes(46))",
+        ),
+    );
+}
+
+#[test]
+fn multipath_tcp() {
+    let world = World::new();
+    world.assert_contained(
+        Trace::OnTheWire,
+        &python(
+            "s = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262); s.settimeout(3)\n\
+             s.connect(('198.51.100.20', 80))\n\
+             s.sendall(b'GET / HTTP/1.1\\r\\nHost: denied.test\\r\\nConnection: close\\r\\n\\r\\n')\n\
+             sys.exit(not s.recv(100).startswith(b'HTTP/1.1 200'))",
+        ),
+    );
+}
+
+#[test]
+fn families_that_no_cgroup_hook_sees() {
+    // Virtual machines' sockets, and the netlink family that lists the sockets of others.
+    for socket in [
+        "socket.AF_VSOCK, socket.SOCK_STREAM",
+        "socket.AF_NETLINK, socket.SOCK_RAW, 4",
+    ] {
+        World::new().assert_contained(Trace::None, &python(&format!("socket.socket({socket})")));
+    }
+}
+
+#[test]
+fn asynchronous_system_calls() {
+    let world = World::new();
+    world.assert_contained(
+        Trace::None,
+        &python(
+            "import ctypes\n\
+             libc = ctypes.CDLL(None, use_errno=True)\n\
+             sys.exit(libc.syscall(425, 4, ctypes.byref(ctypes.create_string_buffer(256))) < 0)",
+        ),
+    );
+}
+
+#[test]
+fn lost_kernel_programs_leave_no_way_out() {
+    const ATTEMPTS: [(&str, &str); 4] = [
+        (
+            "by name",
+            "curl -sSf --noproxy '*' -m 5 http://denied.test/",
+        ),
+        (
+            "by address",
+            "curl -sSf --noproxy '*' -m 5 http://198.51.100.20/",
+        ),
+        (
+            "by address of IPv6",
+            "curl -sSfg --noproxy '*' -m 5 http://[2001:db8:1::20]/",
+        ),
+        ("by datagram", "echo x > /dev/udp/198.51.100.20/7000"),
+    ];
+    let world = World::new();
+    let mut script = "touch ready; until [ -e go ]; do sleep 0.02; done\n".to_owned();
+    for (name, attempt) in ATTEMPTS {
+        script = format!("{script}{{ {attempt}; }} && echo THROUGH {name}\n");
+    }
+    script.push_str("echo over\n");
+
+    let start = world.wire().snapshot();
+    let (running, _, workdir) = world
+        .egress()
+        .allow(&["allowed.test"])
+        .script(&script)
+        .start();
+    wait_until("the agent is at work", LONG, || {
+        workdir.join("ready").exists()
+    });
+    let detached = running.detach_links();
+    assert!(detached >= 8, "detached only {detached}");
+    std::fs::write(workdir.join("go"), "").unwrap();
+    let output = running.finish(Duration::from_mins(1));
+    world.wire().assert_still(start);
+    assert_eq!(output.stdout, "over\n", "{output}");
+    // Nor is it kept quiet that the record has a hole.
+    assert_eq!(output.status, Some(125), "{output}");
+    assert!(output.stderr.contains("still attached"), "{output}");
+
+    for (name, attempt) in ATTEMPTS {
+        let start = world.wire().snapshot();
+        let control = world.shell(attempt);
+        assert!(control.success(), "{name}, without a boundary: {control}");
+        world.wire().assert_moved(start);
+    }
+}
+
+#[test]
+fn credentials_of_the_cloud() {
+    let world = World::new();
+    world.assert_contained(
+        Trace::OnTheWire,
+        "curl -sSf --noproxy '*' http://169.254.169.254/",
+    );
+    // Not even if a name that leads there is on the list.
+    let world = World::new();
+    world.assert_contained_by(
+        world.egress().allow(&["metadata.test"]),
+        Trace::OnTheWire,
+        "curl -sSf --noproxy '*' http://169.254.169.254/",
+    );
+}

@@ -1,0 +1,6 @@
+//! What people type and read: arguments, output, and `egress policy suggest`.
+#![forbid(unsafe_code)]
+
+mod input;
+mod output;
+mod suggest;

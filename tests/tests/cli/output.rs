@@ -1,0 +1,200 @@
+//! What people and programs read of the commands.
+#![expect(
+    clippy::panic,
+    reason = "a test whose output cannot be read has failed"
+)]
+
+use std::fs;
+
+use egress_tests::{Output, World, binary};
+use serde_json::Value;
+
+/// The last line of standard output, as JSON.
+#[track_caller]
+fn json(output: &Output) -> Value {
+    let line = output.stdout.lines().last().unwrap_or_default();
+    serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {output}"))
+}
+
+#[test]
+fn run_without_a_policy_says_what_may_be_reached() {
+    let world = World::new();
+    let run = world
+        .egress()
+        .script("curl -s -o /dev/null -w '%{http_code}\\n' http://allowed.test/")
+        .run();
+    assert_eq!(run.stdout, "403\n", "{run}");
+    let said = run
+        .stderr
+        .lines()
+        .filter(|line| line.contains("no --config"));
+    assert_eq!(said.count(), 1, "{run}");
+    let with_policy = world.egress().allow(&[]).script("true").run();
+    assert!(!with_policy.stderr.contains("no --config"), "{with_policy}");
+}
+
+#[test]
+fn result_names_who_was_refused_and_the_line_to_add() {
+    let world = World::new();
+    let run = world
+        .egress()
+        .allow(&[])
+        .script("curl -s http://denied.test/; curl -s http://denied.test:8080/; true")
+        .run();
+    assert_eq!(run.status, Some(0), "{run}");
+    for wanted in [
+        "egress: verdict   self_consistent_only",
+        "egress: actions   1 judged, 1 blocked",
+        "denied.test:80 by curl",
+        "api_allowlist: [\"denied.test\"]",
+        "denied.test:8080 by curl",
+        "--allow-port 8080",
+        run.packet.to_str().unwrap(),
+    ] {
+        assert!(run.stderr.contains(wanted), "{wanted}: {run}");
+    }
+}
+
+#[test]
+fn every_command_tells_its_failure_as_json() {
+    let world = World::new();
+    let nowhere = world.dir().join("nowhere");
+    let nowhere = nowhere.to_str().unwrap();
+    let key = world.key("key");
+    let key = key.to_str().unwrap();
+    let zeros = "00".repeat(32);
+    for (status, args) in [
+        (64, vec!["run", "--json", "--config", nowhere, "--", "true"]),
+        (64, vec!["run", "--json"]),
+        (64, vec!["run", "--json", "--no-such-option", "--", "true"]),
+        (2, vec!["verify", "--json", nowhere]),
+        (2, vec!["policy", "suggest", "--json", nowhere]),
+        (64, vec!["policy", "suggest", "--json"]),
+        (64, vec!["verify", "--json", key, "--key", &zeros]),
+        (64, vec!["keygen", "--json", "--out", key]),
+        (2, vec!["keygen", "--json", "--out", "/nowhere/key"]),
+        (64, vec!["doctor", "--json", "--workdir", nowhere]),
+    ] {
+        let output = world.tool(&args);
+        assert_eq!(output.status, Some(status), "{args:?}: {output}");
+        let told = json(&output);
+        assert_eq!(told["exit"], status, "{args:?}: {output}");
+        assert!(
+            told["error"].as_str().is_some_and(|text| !text.is_empty()),
+            "{args:?}: {output}"
+        );
+        assert_eq!(output.stderr, "", "{args:?}");
+    }
+    // What follows `--` is the command's.
+    let output = world.tool(["verify", "--", "--json"]);
+    assert!(output.stderr.starts_with("error: "), "{output}");
+}
+
+#[test]
+fn every_command_tells_its_result_as_json() {
+    let world = World::new();
+    let key = world.dir().join("key");
+    let key = key.to_str().unwrap();
+    let made = world.tool(["keygen", "--json", "--out", key]);
+    assert_eq!(made.status, Some(0), "{made}");
+    let public = json(&made)["public_key"].as_str().unwrap().to_owned();
+    let text = fs::read_to_string(format!("{key}.pub")).unwrap();
+    assert!(!text.is_empty());
+
+    let run = world
+        .egress()
+        .allow(&["allowed.test"])
+        .signed_with(key.as_ref())
+        .arg("--json")
+        .script("curl -s http://allowed.test/; curl -s http://denied.test/ > /dev/null; exit 7")
+        .run();
+    assert_eq!(run.status, Some(7), "{run}");
+    let told = json(&run);
+    assert_eq!(told["verdict"], "valid", "{run}");
+    assert_eq!(told["exit_status"], 7, "{run}");
+    assert_eq!(told["error"], Value::Null, "{run}");
+    assert_eq!(told["denied"][0]["attempt"]["destination"], "denied.test");
+    assert_eq!(told["denied"][0]["attempt"]["process"], "curl", "{run}");
+
+    let packet = told["packet"].as_str().unwrap();
+    let verified = world.tool(["verify", "--json", packet, "--key", &public]);
+    assert_eq!(verified.status, Some(0), "{verified}");
+    let verified = json(&verified);
+    assert_eq!(verified["verdict"], "valid");
+    assert_eq!(verified["end"]["proven"], true);
+
+    let missing = world.egress().allow(&[]).arg("--json");
+    let missing = missing.command(["/nowhere/agent"]).run();
+    assert_eq!(missing.status, Some(127), "{missing}");
+    let told = json(&missing);
+    assert!(told["error"].as_str().unwrap().contains("/nowhere/agent"));
+    assert!(!missing.stderr.contains("error:"), "{missing}");
+}
+
+#[test]
+fn progress_is_shown_to_a_terminal_and_not_to_a_log() {
+    let world = World::new();
+    let line = format!(
+        "script --quiet --return --command '{} run --packet-dir packet -- true' /dev/null",
+        binary().display()
+    );
+    let at = |before: &str| world.shell(&format!("mkdir -p work && cd work && {before} {line}"));
+    let terminal = at("");
+    assert_eq!(terminal.status, Some(0), "{terminal}");
+    for step in ["closed", "ready", "started", "ended"] {
+        let wanted = format!("egress: {step} ");
+        assert!(terminal.stdout.contains(&wanted), "{step}: {terminal}");
+    }
+    let in_ci = at("CI=true");
+    assert_eq!(in_ci.status, Some(0), "{in_ci}");
+    assert!(in_ci.stdout.contains("egress: packet"), "{in_ci}");
+    assert!(!in_ci.stdout.contains("egress: started"), "{in_ci}");
+    let log = world.egress().allow(&[]).script("true").run();
+    assert!(!log.stderr.contains("egress: started"), "{log}");
+}
+
+#[test]
+fn result_that_nobody_reads_changes_no_status() {
+    let world = World::new();
+    let output = world.shell(&format!(
+        "mkdir work && cd work && exec 2> >(exec true); sleep 0.2; {} run -- bash -c 'exit 5'",
+        binary().display()
+    ));
+    assert_eq!(output.status, Some(5), "{output}");
+}
+
+#[test]
+fn help_has_examples_and_exit_statuses() {
+    let world = World::new();
+    let help = world.tool(["--help"]);
+    assert_eq!(help.status, Some(0), "{help}");
+    assert!(help.stdout.contains("egress run --config"), "{help}");
+    for command in ["run", "verify"] {
+        let help = world.tool([command, "--help"]);
+        assert_eq!(help.status, Some(0), "{help}");
+        assert!(help.stdout.contains("Exit status:"), "{help}");
+    }
+}
+
+#[test]
+fn proxy_variables_name_the_explicit_port() {
+    let world = World::new();
+    let script = "echo $HTTP_PROXY $HTTPS_PROXY $ALL_PROXY $http_proxy $https_proxy $all_proxy
+                  curl -s -o /dev/null -w '%{http_code}\\n' --proxy \"$HTTP_PROXY\" http://allowed.test/";
+    for (port, variable, option) in [
+        ("3128", None, None),
+        ("4001", Some("4001"), None),
+        ("4002", Some("4001"), Some("4002")),
+    ] {
+        let mut run = world.egress().allow(&["allowed.test"]);
+        if let Some(value) = variable {
+            run = run.env("EGRESS_PROXY_PORT", value);
+        }
+        if let Some(value) = option {
+            run = run.arg("--proxy-port").arg(value);
+        }
+        let run = run.script(script).run();
+        let wanted = vec![format!("http://127.0.0.1:{port}"); 6].join(" ");
+        assert_eq!(run.stdout, format!("{wanted}\n200\n"), "{run}");
+    }
+}

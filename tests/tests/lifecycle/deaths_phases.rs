@@ -1,0 +1,169 @@
+//! The end of each part of a run before its command runs and after it ended: what is then not there
+//! yet, or not there any more, must not be missed.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test whose run cannot be looked at has failed"
+)]
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use egress_tests::aftermath::{
+    SOON, assert_gone, assert_silent, at_work, members, own_namespaces, runs, verdict,
+};
+use egress_tests::{Nursery, Output, Process, Running, Snapshot, World, binary, wait_until};
+use nix::sys::signal::Signal;
+
+/// Leaves its mark in the workspace and on the wire.
+const AGENT: &str = "touch ran; curl -s --noproxy '*' -o /dev/null http://allowed.test/";
+
+/// A run that stands still, because one of its parts does.
+struct Still {
+    /// The wire before it was started.
+    before: Snapshot,
+    running: Running,
+    stopped: Process,
+    packet: PathBuf,
+    workdir: PathBuf,
+    dir: PathBuf,
+    processes: Vec<Process>,
+    namespaces: BTreeSet<String>,
+}
+
+/// Starts a run whose `stage` never comes to its first instruction.
+fn stopped_at_start(world: &World, stage: &'static str) -> Still {
+    world.wait_for_quiet();
+    let before = world.wire().snapshot();
+    let nursery = Nursery::new(&binary(), world.dir().join("egress"));
+    let run = world.egress().binary(nursery.program());
+    let held = nursery.hold(stage, SOON);
+    let (running, packet, workdir) = run.allow(&["allowed.test"]).script(AGENT).start();
+    let stopped = held.join().unwrap();
+    let found = runs(world);
+    let dir = found.first().unwrap().clone();
+    let (_, mut processes) = members(&dir);
+    processes.push(running.process());
+    let namespaces = own_namespaces(&running);
+    Still {
+        before,
+        running,
+        stopped,
+        packet,
+        workdir,
+        dir,
+        processes,
+        namespaces,
+    }
+}
+
+/// Ends `victim`, lets the part that stood still go on, and gives the end of the run.
+fn end(scene: Still, victim: &str) -> (Output, Vec<Process>, BTreeSet<String>, PathBuf) {
+    let process = match victim {
+        "supervisor" => scene.running.process(),
+        stage => scene.running.helper(stage),
+    };
+    process.signal(Signal::SIGKILL);
+    wait_until("it is gone", SOON, || !process.lives());
+    if scene.stopped.lives() {
+        scene.stopped.signal(Signal::SIGCONT);
+    }
+    let output = scene.running.finish(Duration::from_secs(30));
+    assert!(!output.timed_out, "{victim}: {output}");
+    assert!(!scene.workdir.join("ran").exists(), "{victim}: {output}");
+    let written = scene.packet.join("packet.json").exists();
+    assert!(!written, "{victim}: {output}");
+    (output, scene.processes, scene.namespaces, scene.dir)
+}
+
+#[test]
+fn death_before_the_command_runs_is_the_end() {
+    for (stopped, victim) in [
+        ("__init", "supervisor"),
+        ("__init", "__init"),
+        ("__mediator", "supervisor"),
+        ("__mediator", "__init"),
+        ("__mediator", "__mediator"),
+        ("__relay", "__relay"),
+        ("__relay", "__mediator"),
+        ("__relay", "supervisor"),
+    ] {
+        let what = format!("{victim} killed while {stopped} stood still");
+        let world = World::builder().own_state().build();
+        // The same script does run, and reaches the wire, when nothing is killed.
+        let before = world.wire().snapshot();
+        let control = world.egress().allow(&["allowed.test"]).script(AGENT).run();
+        assert!(control.success(), "{control}");
+        assert!(control.workdir.join("ran").exists(), "{control}");
+        world.wire().assert_moved(before);
+
+        let scene = stopped_at_start(&world, stopped);
+        let before = scene.before;
+        let (output, processes, namespaces, dir) = end(scene, victim);
+        assert_gone(&world, &processes, &namespaces, &dir);
+        world.wire().assert_still(before);
+        if victim == "supervisor" {
+            assert_eq!(output.signal, Some(9), "{what}: {output}");
+            let doctor = world.tool(["doctor", "--repair"]);
+            assert_eq!(doctor.status, Some(0), "{what}: {doctor}");
+        } else {
+            assert_eq!(output.status, Some(125), "{what}: {output}");
+            let name = victim.trim_start_matches('_');
+            let named = format!("{name} failed: ");
+            assert!(output.stderr.contains(&named), "{what}: {output}");
+        }
+        assert_eq!(runs(&world), [] as [PathBuf; 0], "{what}");
+        let doctor = world.tool(["doctor"]);
+        assert_eq!(doctor.status, Some(0), "{what}: {doctor}");
+    }
+}
+
+#[test]
+fn death_after_the_command_ended_is_told() {
+    // The agent has ended; relay and mediator are to close what they hold.
+    for (stopped, victim, reason) in [
+        ("__relay", "__relay", "cannot end the relay"),
+        ("__mediator", "__mediator", "cannot end the mediator"),
+        ("__mediator", "supervisor", ""),
+    ] {
+        let world = World::builder().own_state().build();
+        let key = world.key("key");
+        let run = world.egress().allow(&["allowed.test"]).signed_with(&key);
+        let script = format!("{AGENT}; touch ready; until [ -e done ]; do sleep 0.02; done");
+        let (running, packet, workdir) = run.script(&script).start();
+        let dir = at_work(&world, &[], &workdir);
+        let (cgroup, mut processes) = members(&dir);
+        processes.push(running.process());
+        let agents = Process::in_cgroup(&cgroup.join("agent"));
+        let namespaces = own_namespaces(&running);
+        let part = running.helper(stopped);
+        part.signal(Signal::SIGSTOP);
+        wait_until("it is stopped", SOON, || part.state() == Some('T'));
+        std::fs::write(workdir.join("done"), "").unwrap();
+        wait_until("the agent is gone", SOON, || {
+            !agents.iter().any(|process| process.lives())
+        });
+        if victim == "supervisor" {
+            running.signal(Signal::SIGKILL);
+        } else {
+            running.helper(victim).signal(Signal::SIGKILL);
+        }
+        let output = running.finish(SOON);
+        assert_gone(&world, &processes, &namespaces, &dir);
+        assert_silent(&world);
+        if victim == "supervisor" {
+            assert_eq!(output.signal, Some(9), "{output}");
+            assert!(!packet.join("packet.json").exists(), "{output}");
+            let doctor = world.tool(["doctor", "--repair"]);
+            assert_eq!(doctor.status, Some(0), "{doctor}");
+            let kept = world.state().join("kept").join(dir.file_name().unwrap());
+            let prefix = verdict(&kept.join("evidence"), &key);
+            assert_eq!(prefix.status, Some(3), "{prefix}");
+        } else {
+            assert_eq!(output.status, Some(125), "{victim}: {output}");
+            assert!(output.stderr.contains(reason), "{victim}: {output}");
+            assert!(packet.join("packet.json").exists(), "{victim}: {output}");
+        }
+        assert_eq!(runs(&world), [] as [PathBuf; 0], "{victim}");
+    }
+}

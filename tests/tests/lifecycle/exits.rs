@@ -1,0 +1,217 @@
+//! Exit statuses: they are an interface.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::time::Duration;
+
+use egress_tests::evidence::public_key_hex;
+use egress_tests::{Run, World, binary, wait_until};
+use nix::sys::signal::Signal;
+
+/// How long anything may take that ought to happen at once; the machine may be busy.
+const LONG: Duration = Duration::from_secs(20);
+
+/// An agent that shows whether it ran.
+const LOUD: &str = "echo RAN";
+
+/// Fails unless the run ends with `status` and one error, before the agent ran.
+#[track_caller]
+fn assert_refused(run: Run<'_>, status: i32) {
+    let run = run.run();
+    assert_eq!(run.status, Some(status), "{run}");
+    let errors = run.stderr.lines().filter(|line| line.starts_with("error:"));
+    assert_eq!(errors.count(), 1, "one error: {run}");
+    assert!(!run.stdout.contains("RAN"), "the agent ran: {run}");
+}
+
+#[test]
+fn status_of_the_agent_is_the_status_of_the_run() {
+    let world = World::new();
+    for status in [0, 1, 7, 255] {
+        let run = world
+            .egress()
+            .allow(&[])
+            .script(&format!("exit {status}"))
+            .run();
+        assert_eq!(run.status, Some(status), "{run}");
+    }
+    let run = world.egress().allow(&[]).script("kill -KILL $$").run();
+    assert_eq!(run.status, Some(128 + 9), "{run}");
+}
+
+#[test]
+fn command_that_cannot_run() {
+    let world = World::new();
+    let run = world.egress().allow(&[]).command(["/nowhere/agent"]).run();
+    assert_eq!(run.status, Some(127), "{run}");
+    let run = world
+        .egress()
+        .allow(&[])
+        .file("plain.txt", "no program")
+        .command(["./plain.txt"])
+        .run();
+    assert_eq!(run.status, Some(126), "{run}");
+}
+
+#[test]
+fn agent_that_takes_too_long() {
+    let world = World::new();
+    let run = world
+        .egress()
+        .allow(&[])
+        .arg("--timeout")
+        .arg("1")
+        .script("sleep 60")
+        .run();
+    assert_eq!(run.status, Some(124), "{run}");
+    assert!(run.elapsed < Duration::from_secs(20), "{run}");
+    assert!(run.packet.join("packet.json").exists(), "{run}");
+}
+
+#[test]
+fn interruption_and_termination_reach_the_agent_and_the_packet_is_written() {
+    // A shell cannot trap what it was started to ignore, as what runs in the background of one is.
+    const AGENT: &str = "trap 'echo caught; exit 8' INT; trap 'echo caught; exit 9' TERM
+        touch ready; while :; do sleep 0.1; done";
+    let world = World::new();
+    for (signal, status) in [(Signal::SIGINT, 8), (Signal::SIGTERM, 9)] {
+        let (running, packet, workdir) = world
+            .egress()
+            .allow(&[])
+            .command(["env", "--default-signal=INT,TERM", "bash", "-c", AGENT])
+            .start();
+        wait_until("the agent is at work", LONG, || {
+            workdir.join("ready").exists()
+        });
+        running.signal(signal);
+        let output = running.finish(Duration::from_secs(20));
+        assert_eq!(output.status, Some(status), "{output}");
+        assert!(output.stdout.contains("caught"), "{output}");
+        assert!(packet.join("packet.json").exists(), "{output}");
+    }
+}
+
+#[test]
+fn second_termination_kills() {
+    let world = World::new();
+    let (running, packet, workdir) = world
+        .egress()
+        .allow(&[])
+        .script("trap 'touch caught' TERM; touch ready; while :; do sleep 0.1; done")
+        .start();
+    wait_until("the agent is at work", LONG, || {
+        workdir.join("ready").exists()
+    });
+    running.signal(Signal::SIGTERM);
+    wait_until("the signal is caught", LONG, || {
+        workdir.join("caught").exists()
+    });
+    running.signal(Signal::SIGTERM);
+    let output = running.finish(Duration::from_secs(20));
+    assert!(!output.timed_out, "{output}");
+    assert_eq!(output.status, Some(128 + 9), "{output}");
+    assert!(packet.join("packet.json").exists(), "{output}");
+}
+
+#[test]
+fn wrong_usage() {
+    let world = World::new();
+    // No command at all.
+    assert_refused(world.egress().allow(&[]), 64);
+    // A working directory that is not there.
+    let nowhere = world.dir().join("nowhere");
+    let run = world.egress().allow(&[]);
+    assert_refused(run.arg("--workdir").arg(&nowhere).command(["true"]), 64);
+    // A script outside the working directory, by name and by link.
+    let outside = world.dir().join("outside.sh");
+    fs::write(&outside, LOUD).unwrap();
+    let run = world.egress().allow(&[]);
+    assert_refused(run.arg("--script").arg(&outside), 64);
+    let workdir = world.dir().join("workdir");
+    fs::create_dir(&workdir).unwrap();
+    symlink(&outside, workdir.join("link.sh")).unwrap();
+    let run = world.egress().allow(&[]).workdir(&workdir);
+    assert_refused(run.arg("--script").arg(workdir.join("link.sh")), 64);
+}
+
+#[test]
+fn wrong_policies() {
+    let world = World::new();
+    for yaml in [
+        "mode: strict\n  api_allowlist: [",
+        "mode: strict\nno_such_key: 1\n",
+        "mode: audit\n",
+        "mode: strict\ndlp:\n  scan_env: true\n",
+    ] {
+        assert_refused(world.egress().config(yaml).script(LOUD), 64);
+    }
+    let missing = world.egress().arg("--config").arg("/nowhere.yaml");
+    assert_refused(missing.script(LOUD), 64);
+}
+
+#[test]
+fn wrong_keys() {
+    let world = World::new();
+    let broken = world.dir().join("broken.key");
+    fs::write(&broken, "not a key\n").unwrap();
+    let run = world.egress().allow(&[]).signed_with(&broken);
+    assert_refused(run.script(LOUD), 64);
+    // A public key without the private one.
+    let key = world.key("key");
+    let run = world.egress().allow(&[]).arg("--signer-public-key");
+    assert_refused(run.arg(public_key_hex(&key)).script(LOUD), 64);
+    // A public key that belongs to another.
+    let other = public_key_hex(&world.key("other"));
+    let run = world.egress().allow(&[]).signed_with(&key);
+    assert_refused(run.arg("--signer-public-key").arg(other).script(LOUD), 64);
+}
+
+#[test]
+fn wrong_packet_directories() {
+    let world = World::new();
+    let elsewhere = world.dir().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    let link = world.dir().join("link");
+    symlink(&elsewhere, &link).unwrap();
+    let foreign = world.dir().join("foreign");
+    fs::create_dir(&foreign).unwrap();
+    fs::write(foreign.join("thesis.txt"), "years of work").unwrap();
+    let file = world.dir().join("file");
+    fs::write(&file, "").unwrap();
+    for path in [&link, &foreign, &file] {
+        let run = world.egress().allow(&[]).packet_dir(path);
+        assert_refused(run.script(LOUD), 64);
+    }
+    assert_eq!(
+        fs::read_to_string(foreign.join("thesis.txt")).unwrap(),
+        "years of work"
+    );
+    assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
+}
+
+#[test]
+fn packet_of_an_earlier_run_is_replaced_whole() {
+    let world = World::new();
+    let first = world.egress().allow(&[]).script("true").run();
+    assert_eq!(first.status, Some(0), "{first}");
+    let before = fs::read(first.packet.join("packet.json")).unwrap();
+    let again = world.egress().allow(&[]).packet_dir(&first.packet);
+    let second = again.script("false").run();
+    assert_eq!(second.status, Some(1), "{second}");
+    assert_ne!(fs::read(first.packet.join("packet.json")).unwrap(), before);
+}
+
+#[test]
+fn caller_that_is_not_root() {
+    let world = World::new();
+    // The build directory may lie where others cannot look.
+    let copy = world.dir().join("egress");
+    fs::copy(binary(), &copy).unwrap();
+    let output = world.shell(&format!(
+        "mkdir -m 777 work && cd work &&
+         setpriv --reuid 65534 --regid 65534 --clear-groups {} run -- true",
+        copy.display()
+    ));
+    assert_eq!(output.status, Some(125), "{output}");
+    assert_eq!(output.stderr.matches("error:").count(), 1, "{output}");
+}

@@ -1,0 +1,81 @@
+//! Helper processes that are killed while the agent talks: everything closes.
+
+use std::fs;
+use std::thread;
+use std::time::Duration;
+
+use egress_tests::{Running, World, wait_until};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+/// How long anything may take that ought to happen at once; the machine may be busy.
+const LONG: Duration = Duration::from_secs(20);
+
+/// An agent that asks for an allowed name all the time, and for an address once nobody answers.
+const AGENT: &str = "
+while curl -sSf -m 5 --noproxy '*' -o /dev/null http://allowed.test/; do touch ready; done
+touch closed
+while :; do
+  curl -sS -m 2 --noproxy '*' http://198.51.100.20/
+  echo x > /dev/udp/198.51.100.20/7000
+  sleep 0.05
+done";
+
+fn is_there(process: Pid) -> bool {
+    // A zombie has ended.
+    fs::read_to_string(format!("/proc/{process}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+/// The descendant that runs as this stage of the binary.
+fn stage(running: &Running, name: &str) -> Option<Pid> {
+    running.descendants().into_iter().find(|process| {
+        fs::read(format!("/proc/{process}/cmdline"))
+            .is_ok_and(|line| String::from_utf8_lossy(&line).contains(name))
+    })
+}
+
+/// A run whose agent has been served once.
+fn started(world: &World) -> Running {
+    let run = world.egress().allow(&["allowed.test"]).script(AGENT);
+    let (running, _, workdir) = run.start();
+    wait_until("the agent is served", LONG, || {
+        workdir.join("ready").exists()
+    });
+    running
+}
+
+#[test]
+fn killed_supervisor_takes_everyone_along() {
+    let world = World::new();
+    let running = started(&world);
+    let all = running.descendants();
+    assert!(all.len() >= 4, "only {all:?}");
+    running.signal(Signal::SIGKILL);
+    for process in all {
+        wait_until("the run's processes end", LONG, || !is_there(process));
+    }
+    // Sockets that were open may still say goodbye, but nothing new leaves.
+    thread::sleep(Duration::from_millis(300));
+    let start = world.wire().snapshot();
+    thread::sleep(Duration::from_millis(300));
+    world.wire().assert_still(start);
+    let output = running.finish(Duration::from_secs(10));
+    assert_eq!(output.signal, Some(9), "{output}");
+}
+
+#[test]
+fn killed_helper_leaves_no_way_out() {
+    for helper in ["relay", "mediator"] {
+        let world = World::new();
+        let running = started(&world);
+        let process = stage(&running, helper).expect("the helper's process");
+        nix::sys::signal::kill(process, Signal::SIGKILL).expect("kill the helper");
+        wait_until("the helper ends", LONG, || !is_there(process));
+        thread::sleep(Duration::from_millis(300));
+        let start = world.wire().snapshot();
+        let output = running.finish(Duration::from_secs(20));
+        world.wire().assert_still(start);
+        assert!(!output.timed_out, "{helper}: the agent goes on: {output}");
+        assert_ne!(output.status, Some(0), "{helper}: {output}");
+    }
+}

@@ -1,0 +1,380 @@
+//! What a command takes of the machine is bounded, and a limit that it reaches is named.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test whose files cannot be made has failed"
+)]
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use egress_tests::{RunOutput, World};
+
+/// Fails unless the limit is named on standard error, in the summary, and as `said` in both.
+#[track_caller]
+fn assert_named(run: &RunOutput, said: &str) {
+    let summary = fs::read_to_string(run.packet.join("summary.md")).unwrap();
+    assert!(run.stderr.contains(said), "{run}");
+    assert!(summary.contains(said), "{summary}\n{run}");
+}
+
+/// Fails if a cgroup of a run was left, in any tree.
+#[track_caller]
+fn assert_nothing_left(run: &RunOutput) {
+    let boundary = run.json("boundary.json");
+    let id = boundary.get("run_id").and_then(|id| id.as_str()).unwrap();
+    let mut open = vec![PathBuf::from("/sys/fs/cgroup")];
+    while let Some(dir) = open.pop() {
+        // A cgroup that goes meanwhile is another run's.
+        for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                let path = entry.path();
+                assert!(
+                    !path.to_string_lossy().contains(id),
+                    "{} was left",
+                    path.display()
+                );
+                open.push(path);
+            }
+        }
+    }
+}
+
+/// Starts children that stay until one cannot be started, a thousand at most.
+const FORKS: &str = r"
+import os, signal, sys, time
+children = []
+try:
+    for _ in range(1000):
+        pid = os.fork()
+        if pid == 0:
+            time.sleep(30)
+            os._exit(0)
+        children.append(pid)
+except OSError as error:
+    print(error.strerror)
+print(len(children))
+for pid in children:
+    os.kill(pid, signal.SIGKILL)
+";
+
+#[test]
+fn processes_are_limited() {
+    let world = World::new();
+    let free = world
+        .egress()
+        .allow(&[])
+        .command(["python3", "-c", FORKS])
+        .run();
+    assert_eq!(free.stdout, "1000\n", "{free}");
+    assert!(!free.stderr.contains("limit reached"), "{free}");
+    assert_eq!(
+        free.json("boundary.json")["limits"]["processes"]["reached"]["times"],
+        0
+    );
+
+    let run = world
+        .egress()
+        .allow(&[])
+        .arg("--max-processes")
+        .arg("100")
+        .command(["python3", "-c", FORKS])
+        .run();
+    let mut lines = run.stdout.lines();
+    assert_eq!(
+        lines.next(),
+        Some("Resource temporarily unavailable"),
+        "{run}"
+    );
+    let started: u32 = lines.next().unwrap().parse().unwrap();
+    assert!((90..100).contains(&started), "{run}");
+    // What a command makes of it is its own affair.
+    assert_eq!(run.status, Some(0), "{run}");
+    assert_named(&run, "100 processes at a time (--max-processes)");
+    assert_nothing_left(&run);
+}
+
+#[test]
+fn fork_bomb_ends_with_the_run() {
+    let world = World::new();
+    let run = world
+        .egress()
+        .allow(&[])
+        .arg("--max-processes")
+        .arg("200")
+        .arg("--timeout")
+        .arg("2")
+        .command([
+            "bash",
+            "-c",
+            "bomb() { bomb | bomb & }; bomb; wait; sleep 60",
+        ])
+        .limit(Duration::from_secs(40))
+        .run();
+    assert!(!run.timed_out, "{run}");
+    assert_eq!(run.status, Some(124), "{run}");
+    assert_named(&run, "200 processes at a time (--max-processes)");
+    assert_named(&run, "run time (--timeout)");
+    assert_nothing_left(&run);
+    // The machine still starts programs.
+    assert!(world.shell("true").success());
+}
+
+/// Takes memory in several processes, 400 MiB in all.
+const TAKES: &str = r"
+import os, sys
+for _ in range(4):
+    pid = os.fork()
+    if pid == 0:
+        b = bytearray(100 << 20)
+        for at in range(0, len(b), 4096):
+            b[at] = 1
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+";
+
+#[test]
+fn without_controllers_each_process_has_limits_of_its_own() {
+    let world = World::new();
+    // Where the controllers are bound to v1, and nobody mounted them, nothing limits all processes together.
+    let gone = world.shell("cd /sys/fs/cgroup && umount pids memory");
+    assert!(gone.success(), "{gone}");
+    let limited = |option: &str, most: &str, script: &str| {
+        let run = world.egress().allow(&[]).arg(option).arg(most);
+        run.command(["python3", "-c", script]).run()
+    };
+    let run = limited("--max-processes", "100", FORKS);
+    assert!(
+        run.stdout.starts_with("Resource temporarily unavailable\n"),
+        "{run}"
+    );
+    let held = |run: &RunOutput, what: &str| {
+        let limits = &run.json("boundary.json")["limits"];
+        limits[what]["reached"].clone()
+    };
+    let reached = held(&run, "processes");
+    assert_eq!(
+        reached["held_by"], "RLIMIT_NPROC of the agent's user",
+        "{reached}"
+    );
+    assert!(reached["times"].is_null(), "{reached}");
+
+    // A program that gets no memory ends by itself.
+    let run = limited("--max-memory", "64M", TAKES);
+    assert!(!run.stdout.contains('0'), "{run}");
+    assert_eq!(run.stderr.matches("MemoryError").count(), 4, "{run}");
+    let reached = held(&run, "memory");
+    assert_eq!(
+        reached["held_by"], "RLIMIT_DATA of each process",
+        "{reached}"
+    );
+    assert_nothing_left(&run);
+}
+
+#[test]
+fn memory_is_limited_for_all_processes_together() {
+    let world = World::new();
+    let free = world
+        .egress()
+        .allow(&[])
+        .command(["python3", "-c", TAKES])
+        .run();
+    assert_eq!(free.stdout, "0\n0\n0\n0\n", "{free}");
+    let most = free.json("boundary.json")["limits"]["memory"]["most"]
+        .as_u64()
+        .unwrap();
+    assert!(most > 1 << 28, "{most}");
+
+    let limited = |script: &str| {
+        world
+            .egress()
+            .allow(&[])
+            .arg("--max-memory")
+            .arg("64M")
+            .command(["python3", "-c", script])
+            .run()
+    };
+    let run = limited(TAKES);
+    assert_eq!(run.stdout, "-9\n-9\n-9\n-9\n", "{run}");
+    assert_eq!(run.status, Some(0), "{run}");
+    assert_named(
+        &run,
+        "67108864 bytes of memory (--max-memory); processes ended for it: 4",
+    );
+    assert_nothing_left(&run);
+
+    // The command itself: its status is that of a program that was killed.
+    let run = limited("b = bytearray(200 << 20)\nfor at in range(0, len(b), 4096): b[at] = 1");
+    assert_eq!(run.status, Some(137), "{run}");
+    assert_named(&run, "(--max-memory)");
+
+    // Files in memory are memory, which no end of a process frees: the writer ends, and init after it
+    // if it needs more. Either way the run has ended, and says for what.
+    let run = world
+        .egress()
+        .allow(&[])
+        .arg("--max-memory")
+        .arg("64M")
+        .command(["dd", "if=/dev/zero", "of=/dev/shm/x", "bs=1M", "count=200"])
+        .run();
+    match run.status {
+        Some(137) => {}
+        Some(125) => assert!(
+            run.stderr
+                .contains("the boundary's init is gone (ended by SIGKILL)"),
+            "{run}"
+        ),
+        _ => panic!("{run}"),
+    }
+    assert_named(&run, "(--max-memory)");
+    assert_nothing_left(&run);
+}
+
+#[test]
+fn scratch_space_is_limited() {
+    let world = World::new();
+    let script = "for dir in /tmp /dev/shm /var/tmp /run/lock ~; do
+                    head -c 8M /dev/zero > $dir/file 2> /dev/null; stat -c %s $dir/file
+                  done";
+    let free = world.egress().allow(&[]).script(script).run();
+    assert_eq!(free.stdout, "8388608\n".repeat(5), "{free}");
+    assert!(!free.stderr.contains("limit reached"), "{free}");
+    let run = world
+        .egress()
+        .allow(&[])
+        .arg("--max-scratch")
+        .arg("4M")
+        .script(script)
+        .run();
+    assert_eq!(run.stdout, "4194304\n".repeat(5), "{run}");
+    for path in [
+        "/tmp",
+        "/dev/shm",
+        "/var/tmp",
+        "/run",
+        "/home/pipelock-agent",
+    ] {
+        assert_named(
+            &run,
+            &format!("limit reached: {path} is full (--max-scratch)"),
+        );
+    }
+    let full = run.json("boundary.json")["limits"]["scratch"]["full_at_the_end"].clone();
+    assert_eq!(full.as_array().unwrap().len(), 5, "{full}");
+}
+
+#[test]
+fn open_files_are_limited() {
+    let world = World::new();
+    let script = r"
+import resource
+most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+held = []
+try:
+    for _ in range(5000):
+        held.append(open('/dev/null'))
+except OSError as error:
+    print(error.strerror)
+print(len(held))
+";
+    let free = world
+        .egress()
+        .allow(&[])
+        .command(["python3", "-c", script])
+        .run();
+    assert_eq!(free.stdout, "5000\n", "{free}");
+    let run = world
+        .egress()
+        .allow(&[])
+        .arg("--max-open-files")
+        .arg("100")
+        .command(["python3", "-c", script])
+        .run();
+    assert_eq!(run.stdout, "Too many open files\n97\n", "{run}");
+    assert_eq!(
+        run.json("boundary.json")["limits"]["open_files"]["most"],
+        100
+    );
+}
+
+/// Tries `count` different destinations, none of which is allowed to be asked.
+fn flood(count: u32) -> String {
+    format!(
+        r"
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for n in range({count}):
+    try:
+        s.sendto(b'x', ('198.51.%d.%d' % (n // 250 % 250, n % 250 + 1), 1 + n % 60000))
+    except OSError:
+        pass
+print('flooded')
+"
+    )
+}
+
+#[test]
+fn flood_that_fills_the_record_ends_the_run() {
+    let world = World::new();
+    let before = world.wire().snapshot();
+    let free = world
+        .egress()
+        .allow(&[])
+        .command(["python3", "-c", &flood(3000)])
+        .run();
+    assert_eq!(
+        (free.status, free.stdout.as_str()),
+        (Some(0), "flooded\n"),
+        "{free}"
+    );
+    let length = fs::metadata(free.packet.join("flows.jsonl")).unwrap().len();
+    assert!(length > 512 << 10, "{length}");
+
+    let run = world
+        .egress()
+        .allow(&[])
+        .arg("--max-evidence")
+        .arg("512K")
+        .command([
+            "bash",
+            "-c",
+            "while :; do python3 -c \"$0\"; done",
+            &flood(3000),
+        ])
+        .run();
+    assert_eq!(run.status, Some(125), "{run}");
+    assert_named(
+        &run,
+        "receipts and flow log reached 524288 bytes (--max-evidence)",
+    );
+    // What was recorded is there and holds together.
+    let length = fs::metadata(run.packet.join("flows.jsonl")).unwrap().len();
+    assert!(length > 512 << 10, "{length}");
+    let packet = run.packet.to_string_lossy().into_owned();
+    let verified = world.tool(["verify", packet.as_str(), "--allow-unpinned"]);
+    assert!(!verified.stdout.contains("flows."), "{verified}");
+    world.wire().assert_still(before);
+}
+
+#[test]
+fn sizes_are_read_with_their_units() {
+    let world = World::new();
+    for (option, value) in [
+        ("--max-memory", "12X"),
+        ("--max-memory", "1K"),
+        ("--max-scratch", "-4M"),
+        ("--max-evidence", "99999999T"),
+        ("--max-processes", "1"),
+        ("--max-open-files", "3"),
+    ] {
+        let run = world
+            .egress()
+            .allow(&[])
+            .arg(format!("{option}={value}"))
+            .command(["true"])
+            .run();
+        assert_eq!(run.status, Some(64), "{option} {value}: {run}");
+        assert!(run.stderr.contains(option), "{run}");
+    }
+}

@@ -1,0 +1,72 @@
+//! A run leaves its packet and nothing else. Alone in its file, so that no other test runs while it
+//! counts.
+
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use egress_tests::aftermath::SOON;
+use egress_tests::{Census, World, wait_until};
+
+/// Fails unless everything that came since `before` goes within ten seconds: the kernel removes
+/// cgroups and namespaces some time after their last process.
+#[track_caller]
+fn assert_nothing_left(before: &Census) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let left = Census::take().left_by(before);
+        if left.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < deadline, "left behind: {left:#?}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn nothing_stays_behind() {
+    let world = World::new();
+    let before = Census::take();
+
+    // While a run is on, the census sees it; or its silence would mean nothing.
+    let (running, _, workdir) = world
+        .egress()
+        .allow(&["allowed.test"])
+        .script(
+            "touch /tmp/x /run/y; sleep 300 & touch ready; until [ -e seen ]; do sleep 0.02; done; \
+             echo done",
+        )
+        .start();
+    wait_until("the agent is at work", SOON, || {
+        workdir.join("ready").exists()
+    });
+    let during = Census::take().left_by(&before);
+    fs::write(workdir.join("seen"), "").unwrap();
+    let run = running.finish(Duration::from_secs(30));
+    assert_eq!(
+        (run.status, run.stdout.as_str()),
+        (Some(0), "done\n"),
+        "{run}"
+    );
+    for (kind, count) in [
+        ("cgroups", during.cgroups.len()),
+        ("namespaces", during.namespaces.len()),
+        ("processes", during.processes.len()),
+        ("run directories", during.runs.len()),
+    ] {
+        assert!(count > 0, "the census saw no {kind}: {during:#?}");
+    }
+    assert_nothing_left(&before);
+
+    // The same when there is nothing to run, when time is up, and when the policy is refused.
+    let run = world.egress().allow(&[]).command(["/nowhere/agent"]).run();
+    assert_eq!(run.status, Some(127), "{run}");
+    assert_nothing_left(&before);
+    let run = world.egress().allow(&[]).arg("--timeout").arg("1");
+    let run = run.script("sleep 300").run();
+    assert_eq!(run.status, Some(124), "{run}");
+    assert_nothing_left(&before);
+    let run = world.egress().config("nonsense: [").script("true").run();
+    assert_eq!(run.status, Some(64), "{run}");
+    assert_nothing_left(&before);
+}

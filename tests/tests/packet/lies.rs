@@ -1,0 +1,17 @@
+//! The built-in mediator in the hands of somebody who has it sign what is not true: the receipts are valid, and
+//! the packet names what contradicts them.
+
+use std::path::PathBuf;
+
+use egress_tests::trial::{assert_lies_are_named, policy};
+
+#[test]
+fn lies_of_the_builtin_mediator_are_named() {
+    let program = std::env::var_os("EGRESS_LYING_MEDIATOR_BIN").map(PathBuf::from);
+    let program = program.expect("EGRESS_LYING_MEDIATOR_BIN: use cargo xtask test");
+    assert_lies_are_named(
+        "kernel_enforced",
+        |lie| lie.builtin,
+        |world, lie| world.egress().binary(&program).config(&policy(lie)),
+    );
+}

@@ -1,0 +1,291 @@
+//! Two verifiers agree: `egress verify`, and the one in `tests/second_verifier`, which was written from the
+//! documentation alone. They judge honest packets, changed ones, and ones whose mediator lies.
+#![expect(
+    clippy::expect_used,
+    reason = "a packet that cannot be made or judged fails the test"
+)]
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use audit_packet::grade::Grade;
+use egress::cli::verify::{VerifyArgs, verify};
+use egress_tests::evidence::{public_key_hex, second_verifier};
+use egress_tests::mutation::{HonestPacket, Sampled, is_named, scene, write_changes, write_lies};
+use egress_tests::{Run, World};
+use pipelock_receipts::findings::{Finding, Severity};
+use serde_json::Value;
+
+/// At how many places each attacker changes the packet of a shape, unless the caller chooses.
+const PLACES: [(&str, usize); 5] = [
+    ("mixed", 45),
+    ("denied", 8),
+    ("empty", 8),
+    ("plain", 8),
+    ("keyless", 8),
+];
+/// As many packets at least must have the same verdict and grade.
+const AT_LEAST: usize = 200;
+/// As many of them at least must have each of these grades: two verifiers that reject everything agree as well.
+const OF_A_GRADE: usize = 20;
+const THREADS: usize = 4;
+
+/// The checks of `egress verify` that `tests/second_verifier/README.md` names as not made, by how their reasons read.
+const NOT_MADE: &[&str] = &[
+    // The pages for people.
+    "[packet.rendered]",
+    // All members of boundary.json, changes.json, and of a row are there, and have their types.
+    "boundary.json has another form: ",
+    "changes.json has another form: ",
+    "rows of the flow log have another form: ",
+    // What boundary.json repeats of the rows.
+    " in flows.jsonl / ",
+    "[packet.statement] denied ones by number",
+    "[packet.statement] no such denied attempt",
+    "[packet.statement] 0 left out",
+    "counters: ",
+    // Rows against each other.
+    "an attempt ",
+    "a repeated attempt ",
+    "a row of the relay ",
+    "a connection was made twice",
+    "a connection ended before it began",
+    "a connection of the mediator ended before it began",
+    "the mediator's connection leads to no address",
+    "a datagram of the mediator ",
+    "more bytes were acknowledged than sent",
+    "a name was answered without an address or a reason",
+    " was not given the address of an attempt",
+    "the times of kernel rows follow different clocks",
+    "the times of rows go back",
+    "rows lie outside the time of the heartbeats",
+    "attempts were made by another user than the command's",
+];
+/// What follows from any other reason.
+const CONSEQUENCES: [&str; 3] = [
+    "[attestation.predicate]",
+    "what the packet says of the boundary does not hold together",
+    "the packet is invalid: see the errors",
+];
+
+/// What a verifier finds.
+#[derive(Clone, Debug)]
+struct Found {
+    verdict: String,
+    grade: Grade,
+    reasons: Vec<String>,
+}
+
+impl Found {
+    fn is_same(&self, other: &Self) -> bool {
+        self.verdict == other.verdict && self.grade == other.grade
+    }
+
+    /// Whether it has reasons, and all of them are checks that the second verifier does not make.
+    fn is_beyond(&self) -> bool {
+        let is_like = |words: &[&str], reason: &str| words.iter().any(|word| reason.contains(word));
+        let causes: Vec<&String> = self
+            .reasons
+            .iter()
+            .filter(|reason| !is_like(&CONSEQUENCES, reason))
+            .collect();
+        !causes.is_empty() && causes.iter().all(|reason| is_like(NOT_MADE, reason))
+    }
+}
+
+#[test]
+fn second_verifier_agrees_with_egress_verify() {
+    let world = World::new();
+    let packets = packets(&world);
+    let keys = ["key", "boundary"].map(|name| public_key_hex(&world.dir().join(name)));
+    let ours = by_egress(&packets, &keys);
+    let theirs = by_second(&packets, &keys);
+
+    let mut agreed = BTreeMap::<(&str, &str), usize>::new();
+    let mut beyond = 0;
+    let mut different = String::new();
+    for ((packet, ours), theirs) in packets.iter().zip(&ours).zip(&theirs) {
+        if ours.is_same(theirs) {
+            let found = (ours.verdict.as_str(), ours.grade.as_str());
+            *agreed.entry(found).or_default() += 1;
+        } else if ours.is_beyond() {
+            beyond += 1;
+        } else {
+            let higher = if theirs.grade > ours.grade {
+                " HIGHER"
+            } else {
+                ""
+            };
+            writeln!(
+                different,
+                "{}{higher}:\n  {ours:?}\n  {theirs:?}",
+                packet.name
+            )
+            .expect("write to memory");
+        }
+    }
+    println!(
+        "{agreed:#?}\nbeyond the second verifier: {beyond} of {}",
+        packets.len()
+    );
+    assert!(different.is_empty(), "the verifiers differ:\n{different}");
+    if is_named() {
+        return;
+    }
+    let count: usize = agreed.values().sum();
+    assert!(count >= AT_LEAST, "{agreed:?}");
+    for found in [
+        ("valid", "kernel_enforced"),
+        ("valid", "kernel_observed"),
+        ("invalid", "unproven"),
+    ] {
+        let count = agreed.get(&found).copied().unwrap_or_default();
+        assert!(count >= OF_A_GRADE, "{found:?}: {agreed:?}");
+    }
+}
+
+/// Honest packets, changed ones, and ones whose mediator lies.
+fn packets(world: &World) -> Vec<Sampled> {
+    let [mixed, other] = scene::runs(world, |run| run);
+    let [key, boundary] = ["key", "boundary"].map(|name| world.dir().join(name));
+    let shapes: BTreeMap<&str, PathBuf> = shapes(world, &key, &boundary)
+        .into_iter()
+        .chain([("mixed", mixed), ("other", other.clone())])
+        .collect();
+    let mut all: Vec<Sampled> = shapes
+        .iter()
+        .map(|(kind, dir)| Sampled {
+            name: format!("{kind}:honest"),
+            dir: dir.clone(),
+        })
+        .collect();
+    for (kind, places) in PLACES {
+        let packet = shapes.get(kind).expect("a shape of this name");
+        let honest = HonestPacket::read(packet, &other, &key, &boundary).expect("a packet");
+        let into = world.dir().join(format!("changed-{kind}"));
+        all.extend(write_changes(&honest, kind, places, &into).expect("changed packets"));
+        if kind == "mixed" {
+            let into = world.dir().join("lies");
+            all.extend(write_lies(&honest, &into).expect("packets with lies"));
+        }
+    }
+    all
+}
+
+/// Packets beside the mixed ones. All but the keyless one are signed with the same keys.
+fn shapes(world: &World, key: &Path, boundary: &Path) -> [(&'static str, PathBuf); 4] {
+    let packet = |run: Run<'_>| {
+        let output = run.run();
+        assert_eq!(output.status, Some(0), "{output}");
+        output.packet
+    };
+    let run = |script: &str| world.egress().allow(&["allowed.test"]).script(script);
+    let signed = |script: &str| {
+        let run = run(script).signed_with(key);
+        packet(run.arg("--boundary-key").arg(boundary))
+    };
+    let denied = "curl -sS http://denied.test/ || true\ncurl -sS https://denied.test/ || true\n";
+    let plain = "curl -sS http://allowed.test/\ncurl -sSk https://allowed.test/\n";
+    [
+        ("denied", signed(denied)),
+        ("empty", signed("true\n")),
+        ("plain", signed(plain)),
+        ("keyless", packet(run(plain))),
+    ]
+}
+
+fn by_egress(packets: &[Sampled], [key, boundary]: &[String; 2]) -> Vec<Found> {
+    let next = AtomicUsize::new(0);
+    let all = Mutex::new(BTreeMap::new());
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(packet) = packets.get(at) else {
+                        return;
+                    };
+                    let found = found(&VerifyArgs {
+                        path: packet.dir.clone(),
+                        keys: vec![key.clone()],
+                        boundary_keys: vec![boundary.clone()],
+                        ..VerifyArgs::default()
+                    });
+                    all.lock().expect("no thread has failed").insert(at, found);
+                }
+            });
+        }
+    });
+    let all = all.into_inner().expect("no thread has failed");
+    all.into_values().collect()
+}
+
+fn found(args: &VerifyArgs) -> Found {
+    let outcome = match verify(args) {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            return Found {
+                verdict: String::from("error"),
+                grade: Grade::None,
+                reasons: vec![error.to_string()],
+            };
+        }
+    };
+    let errors = outcome.findings.iter();
+    let errors = errors.filter(|finding| finding.rule.severity == Severity::Error);
+    let said = |finding: &Finding| {
+        let [expected, found] = [&finding.expected, &finding.found];
+        format!("[{}] {expected} / {found}", finding.rule.id)
+    };
+    let graded = outcome.boundary.as_ref().map(|boundary| &boundary.graded);
+    let caps = graded.into_iter().flat_map(|graded| graded.reasons.clone());
+    Found {
+        verdict: outcome.verdict.as_str().to_owned(),
+        grade: graded.map_or(Grade::None, |graded| graded.grade),
+        reasons: errors.map(said).chain(caps).collect(),
+    }
+}
+
+fn by_second(packets: &[Sampled], keys: &[String; 2]) -> Vec<Found> {
+    let share = packets.len().div_ceil(THREADS).max(1);
+    thread::scope(|scope| {
+        let shares: Vec<_> = packets
+            .chunks(share)
+            .map(|share| scope.spawn(|| of_second(share, keys)))
+            .collect();
+        let each = shares.into_iter();
+        each.flat_map(|share| share.join().expect("no thread has failed"))
+            .collect()
+    })
+}
+
+fn of_second(packets: &[Sampled], [key, boundary]: &[String; 2]) -> Vec<Found> {
+    let dirs: Vec<&Path> = packets.iter().map(|packet| packet.dir.as_path()).collect();
+    let output = second_verifier(key, boundary, &dirs);
+    assert!(matches!(output.status, Some(0 | 1)), "{output}");
+    let lines: Vec<Value> = output
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a JSON object a line"))
+        .collect();
+    assert_eq!(lines.len(), packets.len(), "{output}");
+    let found = |(line, dir): (Value, &Path)| {
+        let text = |name: &str| line.get(name).and_then(Value::as_str).unwrap_or_default();
+        assert_eq!(Path::new(text("path")), dir, "another packet");
+        let grade = Grade::ALL
+            .into_iter()
+            .find(|grade| grade.as_str() == text("grade"));
+        let reasons = line.get("reasons").and_then(Value::as_array);
+        let reasons = reasons.into_iter().flatten().filter_map(Value::as_str);
+        Found {
+            verdict: text("verdict").to_owned(),
+            grade: grade.expect("a grade"),
+            reasons: reasons.map(str::to_owned).collect(),
+        }
+    };
+    lines.into_iter().zip(dirs).map(found).collect()
+}

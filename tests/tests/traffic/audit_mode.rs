@@ -1,0 +1,185 @@
+//! `--mode audit`: everything gets through and is recorded as what would become of it, and no packet
+//! of it passes for one that proves something.
+
+use std::fs;
+use std::path::Path;
+
+use egress_tests::{RunOutput, World, evidence};
+
+/// Connects to two hosts, one of them on another port too, sends a datagram and asks for a name.
+const AGENT: &str = r"
+curl -sS -m 20 -o /dev/null http://allowed.test/ && echo http
+curl -sS -m 20 -o /dev/null https://allowed.test/ && echo https
+curl -sS -m 20 -o /dev/null http://denied.test/ && echo other
+python3 - << 'EOF'
+import socket
+print(socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('198.51.100.77', 4433)))
+socket.create_connection(('198.51.100.78', 2222), 5)
+socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM)
+EOF
+";
+
+fn audit(world: &World, script: &str) -> RunOutput {
+    world
+        .egress()
+        .arg("--mode")
+        .arg("audit")
+        .script(script)
+        .run()
+}
+
+#[test]
+fn everything_passes_and_is_recorded() {
+    let world = World::new();
+    world.wait_for_quiet();
+    let start = world.wire().snapshot();
+    let run = audit(&world, AGENT);
+    assert!(run.stdout.starts_with("http\nhttps\nother\n1\n"), "{run}");
+    // The wire decides whether it got through, in each of its ways.
+    let address = |name: &str| name.parse().ok();
+    for (protocol, to, port) in [
+        (6, None, 80),
+        (6, None, 443),
+        (17, None, 53),
+        (17, address("198.51.100.77"), 4433),
+        (6, address("198.51.100.78"), 2222),
+    ] {
+        world.wire().assert_left(start, |packet| {
+            packet.protocol == protocol
+                && packet.port == Some(port)
+                && to.is_none_or(|to| packet.destination == Some(to))
+        });
+    }
+    for fields in [
+        [
+            ("verdict", "would_redirect"),
+            ("name", "allowed.test"),
+            ("port", "80"),
+        ],
+        [
+            ("verdict", "would_redirect"),
+            ("name", "allowed.test"),
+            ("port", "443"),
+        ],
+        [
+            ("verdict", "would_redirect"),
+            ("name", "denied.test"),
+            ("port", "80"),
+        ],
+        [
+            ("verdict", "would_redirect"),
+            ("dst", "198.51.100.78"),
+            ("port", "2222"),
+        ],
+        [
+            ("verdict", "would_deny"),
+            ("dst", "198.51.100.77"),
+            ("reason", "udp"),
+        ],
+        [
+            ("verdict", "would_deny"),
+            ("port", "53"),
+            ("protocol", "udp"),
+        ],
+    ] {
+        run.assert_flow(&fields);
+    }
+    run.assert_flow(&[("verdict", "dns_answer"), ("name", "allowed.test")]);
+    assert_eq!(run.flows(&[("verdict", "denied")]).len(), 0, "{run}");
+    assert_eq!(run.flows(&[("verdict", "redirected")]).len(), 0, "{run}");
+    // Look-ups at the caller's own name server are no attempts; the datagram is one.
+    let denied = run.boundary("/denied").to_string();
+    assert!(denied.contains("198.51.100.77"), "{denied}");
+    assert!(!denied.contains("dns"), "{denied}");
+}
+
+#[test]
+fn status_is_the_commands_and_the_cage_is_kept() {
+    let world = World::new();
+    let run = audit(
+        &world,
+        "id -u; grep -E '^(NoNewPrivs|CapEff):' /proc/self/status
+         env | grep -i _proxy; ls /run; readlink /proc/self/ns/net; exit 7",
+    );
+    assert_eq!(run.status, Some(7), "{run}");
+    let control = world.shell("readlink /proc/self/ns/net");
+    let lines: Vec<&str> = run.stdout.lines().collect();
+    assert!(lines.contains(&"CapEff:\t0000000000000000"), "{run}");
+    assert!(lines.contains(&"NoNewPrivs:\t1"), "{run}");
+    assert!(!lines.contains(&"0"), "{run}");
+    assert!(!run.stdout.contains("127.0.0.1"), "{run}");
+    assert_eq!(lines.last().copied(), Some(control.stdout.trim()), "{run}");
+}
+
+#[test]
+fn packet_proves_nothing_and_says_so_everywhere() {
+    let world = World::new();
+    let key = world.key("signing.key");
+    let run = world
+        .egress()
+        .signed_with(&key)
+        .arg("--mode")
+        .arg("audit")
+        .script("curl -sS -o /dev/null http://allowed.test/")
+        .run();
+    assert_eq!(run.status, Some(0), "{run}");
+    assert!(run.stderr.contains("AUDIT MODE"), "{run}");
+    let summary = fs::read_to_string(run.packet.join("summary.md")).unwrap();
+    assert!(summary.contains("AUDIT MODE"), "{summary}");
+    assert_eq!(run.boundary("/mode"), "audit");
+    let packet = run.json("packet.json");
+    let at = |pointer: &str| packet.pointer(pointer).cloned().unwrap();
+    assert_eq!(at("/verifier/verdict"), "error");
+    assert_eq!(at("/verifier/trusted"), false);
+    assert_eq!(at("/posture/enforcement_mode"), "none_audit");
+    assert_eq!(at("/summary/receipt_count"), 0);
+    assert!(
+        summary.contains("of --mode audit: nothing was enforced"),
+        "{summary}"
+    );
+
+    // Under the very key that it was given, and as forged from a packet that is valid.
+    let mut public = key.clone().into_os_string();
+    public.push(".pub");
+    let verify = |dir: &Path| evidence::verify(&[dir.as_os_str(), "--key".as_ref(), &public]);
+    let verdict = verify(&run.packet);
+    assert_ne!(verdict.status, Some(0), "{verdict}");
+    assert!(
+        verdict.to_string().contains("packet.audit_mode"),
+        "{verdict}"
+    );
+    let enforced = world
+        .egress()
+        .allow(&["allowed.test"])
+        .signed_with(&key)
+        .script("curl -sS -o /dev/null http://allowed.test/")
+        .run();
+    let verdict = verify(&enforced.packet);
+    assert_eq!(verdict.status, Some(0), "{verdict}");
+    let file = enforced.packet.join("packet.json");
+    let text = fs::read_to_string(&file).unwrap();
+    let mode = enforced.json("packet.json");
+    let mode = mode
+        .pointer("/posture/enforcement_mode")
+        .unwrap()
+        .to_string();
+    fs::write(&file, text.replace(&mode, "\"none_audit\"")).unwrap();
+    let verdict = verify(&enforced.packet);
+    assert_eq!(verdict.status, Some(1), "{verdict}");
+}
+
+#[test]
+fn what_an_audit_cannot_give_is_refused() {
+    let world = World::new();
+    for option in ["--require-trusted", "--mediator=pipelock"] {
+        let run = world
+            .egress()
+            .arg("--mode")
+            .arg("audit")
+            .arg(option)
+            .script("echo ran")
+            .run();
+        assert_eq!((run.status, run.stdout.as_str()), (Some(64), ""), "{run}");
+        assert!(run.stderr.contains("--mode audit"), "{run}");
+    }
+}

@@ -1,0 +1,218 @@
+//! Links that the agent leaves for later steps to write through. Each leads there without the rules.
+
+use std::fs;
+use std::path::Path;
+
+use egress_tests::World;
+use egress_tests::changes::{apply, assert_ran, changes, outcome};
+
+/// What the host has. `sub` is a link of its own, and a later run may move `deep/er`.
+const LAY: &str =
+    "mkdir -p .github/workflows keep dir deep/er && echo 'mode: strict' >policy.yaml &&
+    echo host >keep/file && git init -q --bare vendor.git && ln -s . sub &&
+    ln -s ../.github/workflows/ci.yml deep/er/log";
+
+/// A chain of links: what each run does, and through what a later step writes to where.
+struct Case {
+    runs: &'static [&'static str],
+    write: &'static str,
+    reaches: &'static str,
+    refused: (&'static str, &'static str),
+}
+
+const CI: &str = ".github/workflows/ci.yml";
+
+fn cases() -> Vec<Case> {
+    vec![
+        Case {
+            runs: &["ln -s .github/workflows/ci.yml log"],
+            write: "log",
+            reaches: CI,
+            refused: ("log", "github"),
+        },
+        Case {
+            runs: &["ln -s . d; ln -s d/.github/workflows/ci.yml log"],
+            write: "log",
+            reaches: CI,
+            refused: ("log", "github"),
+        },
+        Case {
+            runs: &["ln -s . d; ln -s d/.github wf"],
+            write: "wf/workflows/ci.yml",
+            reaches: CI,
+            refused: ("wf", "github"),
+        },
+        Case {
+            runs: &["ln -s . d; ln -s d/policy.yaml report.txt"],
+            write: "report.txt",
+            reaches: "policy.yaml",
+            refused: ("report.txt", "protected"),
+        },
+        Case {
+            runs: &["ln -s . d; ln -s d/keep/file out"],
+            write: "out",
+            reaches: "keep/file",
+            refused: ("out", "protected"),
+        },
+        Case {
+            runs: &["ln -s .. dir/up; ln -s dir/up/.github/workflows/ci.yml log"],
+            write: "log",
+            reaches: CI,
+            refused: ("log", "github"),
+        },
+        Case {
+            runs: &["ln -s \"$PWD\" d; ln -s \"$PWD/d/.github/workflows/ci.yml\" log"],
+            write: "log",
+            reaches: CI,
+            refused: ("log", "github"),
+        },
+        Case {
+            runs: &["ln -s vendor.git/hooks hooks"],
+            write: "hooks/post-checkout",
+            reaches: "vendor.git/hooks/post-checkout",
+            refused: ("hooks", "git_directory"),
+        },
+        Case {
+            runs: &["ln -s vendor.git d; ln -s d/config log"],
+            write: "log",
+            reaches: "vendor.git/config",
+            refused: ("log", "git_directory"),
+        },
+        // By way of a link that the host made.
+        Case {
+            runs: &["ln -s sub/sub/.github/workflows/ci.yml log"],
+            write: "log",
+            reaches: CI,
+            refused: ("log", "github"),
+        },
+        // The last link on the way comes in another run.
+        Case {
+            runs: &["ln -s d/.github/workflows/ci.yml log", "ln -s . d"],
+            write: "log",
+            reaches: CI,
+            refused: ("d", "github"),
+        },
+        Case {
+            runs: &[
+                "mkdir d; echo 1 >d/policy.yaml; ln -s d/policy.yaml log",
+                "rm -r d; ln -s . d",
+            ],
+            write: "log",
+            reaches: "policy.yaml",
+            refused: ("d", "protected"),
+        },
+        Case {
+            runs: &["ln -s d/vendor.git/config log", "ln -s . d"],
+            write: "log",
+            reaches: "vendor.git/config",
+            refused: ("d", "git_directory"),
+        },
+        // A directory takes the place of a link, so that `..` leads to another one.
+        Case {
+            runs: &[
+                "ln -s deep/er l",
+                "ln -s l/../policy.yaml log",
+                "rm l; mkdir l",
+            ],
+            write: "log",
+            reaches: "policy.yaml",
+            refused: ("l", "protected"),
+        },
+        // A directory is moved with the link in it.
+        Case {
+            runs: &["mv deep/er er"],
+            write: "er/log",
+            reaches: CI,
+            refused: ("er", "github"),
+        },
+    ]
+}
+
+#[test]
+fn no_way_of_links_leads_to_what_no_change_may_touch() {
+    let world = World::new();
+    let written = |work: &Path, case: &Case| {
+        // What a later step does, which follows links as every program does.
+        let step = world.shell(&format!(
+            "cd {} && echo owned >{}",
+            work.display(),
+            case.write
+        ));
+        let text = fs::read_to_string(work.join(case.reaches)).unwrap_or_default();
+        (text == "owned\n", step)
+    };
+    let mut wrong = Vec::new();
+    for (number, case) in cases().iter().enumerate() {
+        let by_hand = world.dir().join(format!("by-hand-{number}"));
+        fs::create_dir(&by_hand).unwrap();
+        let control = world.shell(&format!(
+            "cd {} && {LAY} && {}",
+            by_hand.display(),
+            case.runs.join("\n")
+        ));
+        assert!(control.success(), "{:?}: {control}", case.runs);
+        let (through, step) = written(&by_hand, case);
+        assert!(through, "{:?} does not lead there: {step}", case.runs);
+
+        let work = world.egress().directory();
+        let made = world.shell(&format!("cd {} && {LAY}", work.display()));
+        assert!(made.success(), "{made}");
+        for (nth, attempt) in case.runs.iter().enumerate() {
+            let run = world
+                .egress()
+                .arg("--workspace")
+                .arg("apply")
+                .arg("--config")
+                .arg(work.join("policy.yaml"))
+                .arg("--protect")
+                .arg("keep")
+                .workdir(&work)
+                .command(["bash", "-c", &format!("set -e; {attempt}; echo DONE")])
+                .run();
+            assert_ran(&run);
+            if nth + 1 == case.runs.len() {
+                let (path, reason) = case.refused;
+                let found = outcome(&run, path);
+                if found != ("refused".to_owned(), reason.to_owned()) {
+                    wrong.push(format!("{:?}: {path} is {found:?}", case.runs));
+                }
+            } else {
+                let all = changes(&run);
+                if all.iter().any(|change| change["outcome"] != "applied") {
+                    wrong.push(format!("{:?}: {all:?}", case.runs));
+                }
+            }
+        }
+        if written(&work, case).0 {
+            wrong.push(format!("{:?}: led to {}", case.runs, case.reaches));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn links_of_ordinary_programs_are_applied() {
+    // npm makes these of workspaces, Python of a virtual environment, builds of their newest result.
+    const MADE: &str = "mkdir -p node_modules/.bin lib out/1; ln -s ../packages/p node_modules/p
+        ln -s ../p/cli.js node_modules/.bin/p; ln -s lib lib64; ln -s 1 out/latest
+        ln -s out/latest/file newest; ln -s missing dangling; ln -s \"$PWD/out\" here; ln -s loop loop; echo DONE";
+    let world = World::new();
+    let run = apply(&world);
+    let work = run.directory();
+    let made = world.shell(&format!(
+        "cd {} && {LAY} && mkdir -p packages/p && echo 1 >packages/p/cli.js",
+        work.display()
+    ));
+    assert!(made.success(), "{made}");
+    let run = run.command(["bash", "-c", MADE]).run();
+    assert_ran(&run);
+    let refused: Vec<_> = changes(&run)
+        .into_iter()
+        .filter(|change| change["outcome"] != "applied")
+        .collect();
+    assert!(refused.is_empty(), "{refused:#?}");
+    assert_eq!(
+        fs::read_to_string(work.join("node_modules/.bin/p")).unwrap(),
+        "1\n"
+    );
+}

@@ -1,0 +1,11 @@
+//! The workspace: how the command sees it, and which of its changes are applied.
+#![forbid(unsafe_code)]
+
+mod costs;
+mod git_credentials;
+mod hostile;
+mod links;
+mod meanwhile;
+mod modes;
+mod programs;
+mod rules;
