@@ -1,6 +1,6 @@
 //! What a run leaves when it ended in another way than by itself.
-use std::collections::BTreeSet;
-use std::fs;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -60,14 +60,18 @@ pub fn members(dir: &Path) -> (PathBuf, Vec<Process>) {
     (cgroup.into(), processes)
 }
 
-/// The namespaces that a run has made for itself.
+/// The namespaces that a run has made for itself, held open: the kernel gives the number of one that is gone to the
+/// next, which may be that of a test beside this one.
 ///
 /// # Panics
 /// If the run is not there.
-pub fn own_namespaces(running: &Running) -> BTreeSet<String> {
+pub fn own_namespaces(running: &Running) -> BTreeMap<String, File> {
     let host = running.process().namespaces();
-    let inside = running.helper("__init").namespaces();
-    inside.difference(&host).cloned().collect()
+    let inside = running.helper("__init").held_namespaces();
+    inside
+        .into_iter()
+        .filter(|(name, _)| !host.contains(name))
+        .collect()
 }
 
 /// Fails unless the named processes end, and with them their namespaces and mounts.
@@ -78,17 +82,17 @@ pub fn own_namespaces(running: &Running) -> BTreeSet<String> {
 pub fn assert_gone(
     world: &World,
     processes: &[Process],
-    namespaces: &BTreeSet<String>,
+    namespaces: &BTreeMap<String, File>,
     dir: &Path,
 ) {
     wait_until("every process of the run is gone", SOON, || {
         !processes.iter().any(|process| process.lives())
     });
-    wait_until("every namespace of the run is gone", SOON, || {
+    wait_until("nothing lives in a namespace of the run", SOON, || {
         let alive = Process::all().into_iter().flat_map(Process::namespaces);
         !alive
             .into_iter()
-            .any(|namespace| namespaces.contains(&namespace))
+            .any(|namespace| namespaces.contains_key(&namespace))
     });
     let id = dir.file_name().unwrap_or_default().to_string_lossy();
     let mounts = || fs::read_to_string("/proc/thread-self/mountinfo").expect("read the mounts");

@@ -1,6 +1,7 @@
 //! The processes of a run, seen from outside.
-use std::collections::BTreeSet;
-use std::fs;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,6 +18,9 @@ pub struct Process {
     /// Clock ticks between the machine's start and its own.
     started: u64,
 }
+
+/// Kinds of namespaces that a run makes.
+const KINDS: [&str; 6] = ["cgroup", "ipc", "mnt", "net", "pid", "uts"];
 
 /// Waits until `holds`, at most `limit`.
 ///
@@ -69,11 +73,21 @@ impl Process {
 
     /// The namespaces that it lives in.
     pub fn namespaces(self) -> BTreeSet<String> {
-        ["cgroup", "ipc", "mnt", "net", "pid", "uts"]
+        KINDS
             .iter()
             .filter_map(|kind| fs::read_link(format!("/proc/{}/ns/{kind}", self.id)).ok())
             .map(|link| link.to_string_lossy().into_owned())
             .collect()
+    }
+
+    /// The same, each held open.
+    pub(crate) fn held_namespaces(self) -> BTreeMap<String, File> {
+        let hold = |kind: &&str| {
+            let held = File::open(format!("/proc/{}/ns/{kind}", self.id)).ok()?;
+            let name = fs::read_link(format!("/proc/self/fd/{}", held.as_raw_fd())).ok()?;
+            Some((name.to_string_lossy().into_owned(), held))
+        };
+        KINDS.iter().filter_map(hold).collect()
     }
 
     /// Every process of the machine.

@@ -1,8 +1,8 @@
 //! The end of each part of a run, during traffic: nothing leaves, nothing lives on, and the evidence
 //! says how far it goes.
 
-use std::collections::BTreeSet;
-use std::fs;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ struct Scene {
     dir: PathBuf,
     cgroup: PathBuf,
     processes: Vec<Process>,
-    namespaces: BTreeSet<String>,
+    namespaces: BTreeMap<String, File>,
 }
 
 fn start(world: &World, agent: &str, options: &[&str]) -> Scene {

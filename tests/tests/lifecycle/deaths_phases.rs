@@ -5,7 +5,8 @@
     reason = "a test whose run cannot be looked at has failed"
 )]
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ struct Still {
     workdir: PathBuf,
     dir: PathBuf,
     processes: Vec<Process>,
-    namespaces: BTreeSet<String>,
+    namespaces: BTreeMap<String, File>,
 }
 
 /// Starts a run whose `stage` never comes to its first instruction.
@@ -58,7 +59,7 @@ fn stopped_at_start(world: &World, stage: &'static str) -> Still {
 }
 
 /// Ends `victim`, lets the part that stood still go on, and gives the end of the run.
-fn end(scene: Still, victim: &str) -> (Output, Vec<Process>, BTreeSet<String>, PathBuf) {
+fn end(scene: Still, victim: &str) -> (Output, Vec<Process>, BTreeMap<String, File>, PathBuf) {
     let process = match victim {
         "supervisor" => scene.running.process(),
         stage => scene.running.helper(stage),

@@ -46,7 +46,7 @@ fn started(world: &World) -> Running {
 
 #[test]
 fn killed_supervisor_takes_everyone_along() {
-    let world = World::new();
+    let world = World::builder().own_state().build();
     let running = started(&world);
     let all = running.descendants();
     assert!(all.len() >= 4, "only {all:?}");
@@ -66,7 +66,7 @@ fn killed_supervisor_takes_everyone_along() {
 #[test]
 fn killed_helper_leaves_no_way_out() {
     for helper in ["relay", "mediator"] {
-        let world = World::new();
+        let world = World::builder().own_state().build();
         let running = started(&world);
         let process = stage(&running, helper).expect("the helper's process");
         nix::sys::signal::kill(process, Signal::SIGKILL).expect("kill the helper");

@@ -60,6 +60,7 @@ for pid in children:
 
 #[test]
 fn processes_are_limited() {
+    let _turn = crate::turn();
     let world = World::new();
     let free = world
         .egress()
@@ -96,6 +97,7 @@ fn processes_are_limited() {
 
 #[test]
 fn fork_bomb_ends_with_the_run() {
+    let _turn = crate::turn();
     let world = World::new();
     let run = world
         .egress()
@@ -135,6 +137,7 @@ for _ in range(4):
 
 #[test]
 fn without_controllers_each_process_has_limits_of_its_own() {
+    let _turn = crate::turn();
     let world = World::new();
     // Where the controllers are bound to v1, and nobody mounted them, nothing limits all processes together.
     let gone = world.shell("cd /sys/fs/cgroup && umount pids memory");
@@ -173,6 +176,7 @@ fn without_controllers_each_process_has_limits_of_its_own() {
 
 #[test]
 fn memory_is_limited_for_all_processes_together() {
+    let _turn = crate::turn();
     let world = World::new();
     let free = world
         .egress()
@@ -232,6 +236,7 @@ fn memory_is_limited_for_all_processes_together() {
 
 #[test]
 fn scratch_space_is_limited() {
+    let _turn = crate::turn();
     let world = World::new();
     let script = "for dir in /tmp /dev/shm /var/tmp /run/lock ~; do
                     head -c 8M /dev/zero > $dir/file 2> /dev/null; stat -c %s $dir/file
@@ -265,6 +270,7 @@ fn scratch_space_is_limited() {
 
 #[test]
 fn open_files_are_limited() {
+    let _turn = crate::turn();
     let world = World::new();
     let script = r"
 import resource
@@ -316,6 +322,7 @@ print('flooded')
 
 #[test]
 fn flood_that_fills_the_record_ends_the_run() {
+    let _turn = crate::turn();
     let world = World::new();
     let before = world.wire().snapshot();
     let free = world
@@ -359,6 +366,7 @@ fn flood_that_fills_the_record_ends_the_run() {
 
 #[test]
 fn sizes_are_read_with_their_units() {
+    let _turn = crate::turn();
     let world = World::new();
     for (option, value) in [
         ("--max-memory", "12X"),

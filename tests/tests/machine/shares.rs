@@ -8,7 +8,6 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use egress_tests::{Output, RunOutput, World, wait_until};
@@ -77,13 +76,10 @@ fn take_outside(world: &World, kind: &str, wanted: u64) -> Output {
     world.shell(&format!("python3 {} {kind} {wanted} 0", script.display()))
 }
 
-/// The machine has one of each table: attempts take turns.
-static TURN: Mutex<()> = Mutex::new(());
-
 /// Fails unless less than a share goes through, and more ends the run, which says why.
 #[track_caller]
 fn assert_bounded(kind: &str, what: &str, said: &str) {
-    let _turn = TURN.lock();
+    let _turn = crate::turn();
     let world = World::new();
     let little = take(&world, kind, 1000, "0");
     assert_eq!(
@@ -149,7 +145,7 @@ time.sleep(1)
 
 #[test]
 fn memory_of_tcp() {
-    let _turn = TURN.lock();
+    let _turn = crate::turn();
     let world = World::new();
     let fill = |wanted: u64| {
         let wanted = wanted.to_string();
@@ -211,6 +207,7 @@ fcntl.fcntl(os.pipe()[1], 1031, 1 << 20)
 
 #[test]
 fn what_the_kernel_counts_by_user_is_the_runs_own() {
+    let _turn = crate::turn();
     let world = World::new();
     let files = world.files();
     for (name, text) in [("holds.py", HOLDS), ("needs.py", NEEDS)] {
@@ -250,6 +247,7 @@ fn what_the_kernel_counts_by_user_is_the_runs_own() {
 
 #[test]
 fn limits_that_the_caller_asks_for_are_no_larger_than_a_share() {
+    let _turn = crate::turn();
     let world = World::new();
     let run = world
         .egress()
