@@ -12,9 +12,9 @@ use super::exit;
 use super::failure::{self, Form};
 use super::print;
 use crate::neutralise::{harmless, harmless_json};
-use crate::run::doctor::{self, Check, State};
-use crate::run::leavings::{self, Kind, Leaving, Reach, Swept};
+use crate::run::doctor::{self, Check, CheckState};
 use crate::run::probes;
+use crate::run::stale_runs::{self, StaleItem, StaleKind, SweepReach, Swept};
 
 /// Exit statuses, for `--help`.
 const HELP: &str = "\
@@ -48,11 +48,11 @@ pub fn run(args: &DoctorArgs) -> u8 {
     };
     // This comes before the probes, which create a run of their own.
     let swept = if args.repair {
-        leavings::sweep(Reach::Tree).map(Some)
+        stale_runs::sweep(SweepReach::Tree).map(Some)
     } else {
         Ok(None)
     };
-    let found = swept.and_then(|swept| Ok((swept.unwrap_or_default(), leavings::find()?)));
+    let found = swept.and_then(|swept| Ok((swept.unwrap_or_default(), stale_runs::find()?)));
     let (swept, left) = match found {
         Ok(found) => found,
         Err(error) if nix::unistd::geteuid().is_root() => {
@@ -78,7 +78,7 @@ pub fn run(args: &DoctorArgs) -> u8 {
         }
     };
     let mut checks = doctor::examine(&workdir);
-    let bad = |check: &Check| matches!(check.state, State::Missing | State::Untried);
+    let bad = |check: &Check| matches!(check.state, CheckState::Missing | CheckState::Untried);
     let mut probes = Vec::new();
     if checks.iter().any(bad) {
         checks.push(doctor::not_probed());
@@ -126,15 +126,15 @@ fn as_text(
     probes: &[ProbeResult],
     swept: &Swept,
     recovered: &[Recovered],
-    left: &[Leaving],
+    left: &[StaleItem],
 ) -> String {
     let mut lines = Vec::new();
     for check in checks {
         let word = match check.state {
-            State::Ok => "ok",
-            State::Warning => "warning",
-            State::Missing => "missing",
-            State::Untried => "untried",
+            CheckState::Ok => "ok",
+            CheckState::Warning => "warning",
+            CheckState::Missing => "missing",
+            CheckState::Untried => "untried",
         };
         let mut line = format!("{word:<8} {:<10} {}", check.name, visible(&check.seen));
         if let Some(todo) = check.todo.as_deref().filter(|todo| !todo.is_empty()) {
@@ -156,11 +156,11 @@ fn as_text(
     for leaving in left {
         let failed = swept.failed.iter().find(|(path, _)| *path == leaving.path);
         let todo = match (leaving.kind, failed) {
-            (Kind::Unknown, _) => {
+            (StaleKind::Unknown, _) => {
                 "this version did not make it; remove it when no egress is running".to_owned()
             }
             (_, Some((_, why))) => format!("cannot remove it: {why}"),
-            (Kind::Cgroup | Kind::Run | Kind::Unfinished, None) => {
+            (StaleKind::Cgroup | StaleKind::Run | StaleKind::Unfinished, None) => {
                 "run `egress doctor --repair` to save its evidence and remove it".to_owned()
             }
         };
@@ -174,7 +174,7 @@ fn as_json(
     probes: &[ProbeResult],
     swept: &Swept,
     recovered: &[Recovered],
-    left: &[Leaving],
+    left: &[StaleItem],
     status: u8,
 ) -> String {
     let failed: Vec<_> = swept

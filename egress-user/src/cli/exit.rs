@@ -28,13 +28,13 @@ pub const SIGNAL_BASE: u8 = 128;
 
 /// Returns the exit status of a finished run.
 #[cfg(target_os = "linux")]
-pub fn of(outcome: crate::run::emit::Outcome) -> u8 {
-    use crate::run::emit::Outcome;
+pub fn of(outcome: crate::run::emit::RunOutcome) -> u8 {
+    use crate::run::emit::RunOutcome;
     match outcome {
-        Outcome::BoundaryFailed => FAILED,
-        Outcome::EvidenceUnsound => EVIDENCE,
-        Outcome::TimedOut => TIMED_OUT,
-        Outcome::Command(status) => status,
+        RunOutcome::BoundaryFailed => FAILED,
+        RunOutcome::EvidenceUnsound => EVIDENCE,
+        RunOutcome::TimedOut => TIMED_OUT,
+        RunOutcome::Command(status) => status,
     }
 }
 

@@ -12,8 +12,8 @@ use super::exit;
 use crate::neutralise::{harmless, harmless_json};
 use crate::run::emit::Emitted;
 use crate::run::ending::Ending;
-use crate::run::leavings::{Kept, Swept};
 use crate::run::plan::{Mode, Progress};
+use crate::run::stale_runs::{Kept, Swept};
 
 /// Writes a line to standard error. The standard macro panics when standard error is closed, which must not change the
 /// exit status.

@@ -14,13 +14,13 @@ use super::route::route;
 use super::{named, pipelock, print};
 use crate::run::emit::Emitted;
 use crate::run::error::RunError;
-use crate::run::leavings::{self, Reach};
 use crate::run::packet_dir::PacketDir;
 use crate::run::plan::{
     CallerPolicy, Diagnostics, Input, Layers, Limits, MediatorChoice, Mode, Plan, Shares,
     most_memory,
 };
 use crate::run::probes;
+use crate::run::stale_runs::{self, SweepReach};
 use crate::run::supervise::block_signals;
 
 pub(super) mod args;
@@ -77,7 +77,7 @@ fn execute(args: RunArgs, inherited: Vec<String>) -> Result<Emitted, Failure> {
     block_signals().map_err(|error| Failure(error.into(), None, exit::FAILED))?;
     // Without root the sweep would fail first; the run itself reports the missing privilege.
     if nix::unistd::geteuid().is_root() {
-        print::swept(&leavings::sweep(Reach::Runs)?);
+        print::swept(&stale_runs::sweep(SweepReach::Runs)?);
     }
     Ok(crate::run::execute(plan)?)
 }

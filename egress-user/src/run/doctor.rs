@@ -33,7 +33,7 @@ pub struct Check {
     /// What was looked at.
     pub name: &'static str,
     /// What came of it.
-    pub state: State,
+    pub state: CheckState,
     /// What was seen.
     pub seen: String,
     /// What to do about it.
@@ -43,7 +43,7 @@ pub struct Check {
 /// What comes of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
+pub enum CheckState {
     /// As a run needs it.
     Ok,
     /// A run works, with less.
@@ -58,7 +58,7 @@ impl Check {
     fn ok(name: &'static str, seen: impl Into<String>) -> Self {
         Self {
             name,
-            state: State::Ok,
+            state: CheckState::Ok,
             seen: seen.into(),
             todo: None,
         }
@@ -66,7 +66,7 @@ impl Check {
 
     fn warning(name: &'static str, seen: impl Into<String>, todo: &str) -> Self {
         Self {
-            state: State::Warning,
+            state: CheckState::Warning,
             todo: Some(todo.to_owned()),
             ..Self::ok(name, seen)
         }
@@ -74,7 +74,7 @@ impl Check {
 
     fn missing(name: &'static str, seen: impl Into<String>, todo: &str) -> Self {
         Self {
-            state: State::Missing,
+            state: CheckState::Missing,
             todo: Some(todo.to_owned()),
             ..Self::ok(name, seen)
         }
@@ -82,7 +82,7 @@ impl Check {
 
     fn untried(name: &'static str) -> Self {
         Self {
-            state: State::Untried,
+            state: CheckState::Untried,
             ..Self::ok(name, "not tried")
         }
     }
@@ -133,7 +133,7 @@ pub fn not_probed() -> Check {
 /// While this process has one thread: it forks.
 pub fn examine(workdir: &Path) -> Vec<Check> {
     let root = root();
-    let is_root = root.state == State::Ok;
+    let is_root = root.state == CheckState::Ok;
     let mut checks = vec![root, kernel()];
     if !is_root {
         let rest = ["state", "cgroup", "bpf", "overlay", "ipv6", "workspace"];

@@ -36,7 +36,7 @@ use super::verify::Verified;
 
 /// What a finished run comes down to; the first that applies, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum RunOutcome {
     /// The machine, the boundary or the mediator failed while the command ran.
     BoundaryFailed,
     /// The command ran; its evidence is invalid or missing, or the time stamp that was asked for is.
@@ -47,10 +47,10 @@ pub enum Outcome {
     Command(u8),
 }
 
-/// A finished run. The only value with an [`Outcome`].
+/// A finished run. The only value with an [`RunOutcome`].
 #[derive(Debug)]
 pub struct Emitted {
-    outcome: Outcome,
+    outcome: RunOutcome,
     /// How the agent ended.
     pub ending: Ending,
     /// The first word of the command.
@@ -222,7 +222,7 @@ impl Verified {
 
     /// What the run comes down to, and its time stamp if one was asked for. The packet is on the disk by now: an authority
     /// that takes its time, or never answers, cannot cost it.
-    fn stamp(&self, attestation: &[u8], notices: &mut Vec<String>) -> (Outcome, Option<Stamp>) {
+    fn stamp(&self, attestation: &[u8], notices: &mut Vec<String>) -> (RunOutcome, Option<Stamp>) {
         let (outcome, plan) = (self.outcome(), &self.run.plan);
         let Some(authority) = &plan.timestamp else {
             return (outcome, None);
@@ -262,23 +262,23 @@ impl Verified {
         judge(files, Some(packet), &self.report, &self.receipts, keys)
     }
 
-    fn outcome(&self) -> Outcome {
+    fn outcome(&self) -> RunOutcome {
         match &self.run.ending {
-            Ending::Failed(_) => Outcome::BoundaryFailed,
-            _ if self.run.helper_failed => Outcome::BoundaryFailed,
+            Ending::Failed(_) => RunOutcome::BoundaryFailed,
+            _ if self.run.helper_failed => RunOutcome::BoundaryFailed,
             // An audit has no evidence, and says so everywhere.
             _ if !self.is_sound() && self.run.plan.mode == Mode::Enforce => {
-                Outcome::EvidenceUnsound
+                RunOutcome::EvidenceUnsound
             }
-            Ending::TimedOut => Outcome::TimedOut,
+            Ending::TimedOut => RunOutcome::TimedOut,
             Ending::Exited(status) | Ending::NotExecuted(status) => {
-                u8::try_from(*status).map_or(Outcome::BoundaryFailed, Outcome::Command)
+                u8::try_from(*status).map_or(RunOutcome::BoundaryFailed, RunOutcome::Command)
             }
         }
     }
 }
 
-impl Outcome {
+impl RunOutcome {
     /// The same without a time stamp that was asked for: it is a part of the evidence.
     fn without_stamp(self) -> Self {
         match self {
@@ -290,7 +290,7 @@ impl Outcome {
 
 impl Emitted {
     /// What the run comes down to.
-    pub fn outcome(&self) -> Outcome {
+    pub fn outcome(&self) -> RunOutcome {
         self.outcome
     }
 }

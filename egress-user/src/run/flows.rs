@@ -139,7 +139,7 @@ impl FlowLog {
 
     /// Lets go of the agent's view, when the agent is gone and its last record is in.
     pub fn leave(&mut self) {
-        self.inside = None;
+        self.agent_root = None;
     }
 
     /// Notes a record that could not be read.

@@ -13,8 +13,8 @@ use egress_sys::channel::{Channel, ChannelError, Received};
 use egress_sys::privileges::Enforced;
 use egress_sys::process::{Child, Placement};
 
+use super::agent_fds::AgentFds;
 use super::error::{RunError, in_words, system};
-use super::held::Held;
 use super::helper::{end_of, no_word, spawn_process};
 use super::plan::Mode;
 use super::state::RunDir;
@@ -37,7 +37,7 @@ pub(super) struct Entered {
     pub(super) sockets: Option<Sockets<OwnedFd>>,
     pub(super) ipv6: bool,
     pub(super) left_out: Vec<LeftOut>,
-    pub(super) held: Held,
+    pub(super) held: AgentFds,
 }
 
 /// The result of the start of the command.
@@ -109,7 +109,7 @@ impl Init {
         let sockets_end = received.fds.len().saturating_sub(held.len());
         let directories = received.fds.split_off(sockets_end);
         let (number, expected) = (directories.len(), held.len());
-        let held = Held::new(held, directories).ok_or_else(|| {
+        let held = AgentFds::new(held, directories).ok_or_else(|| {
             failed(format!(
                 "it named {expected} directories and passed {number}"
             ))

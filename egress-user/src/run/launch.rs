@@ -14,11 +14,11 @@ use egress_sandbox::shares;
 use egress_sys::clock;
 use pipelock_receipts::capsule::Signed;
 
+use super::agent_root::AgentRoot;
 use super::capsule::Measurement;
 use super::error::{RunError, system};
 use super::helper::{Helper, end_of};
 use super::init::{self, Started};
-use super::inside::Inside;
 use super::mediator::{Builtin, Entry, Mediator};
 use super::plan::{MediatorChoice, Mode};
 use super::prepare::Prepared;
@@ -49,8 +49,8 @@ impl Prepared {
         drop(self.controls.take());
         // While init is certainly there.
         let allowed = self.measured.opened.iter().map(|one| one.id).collect();
-        let inside = Inside::of(self.init.child.pid, allowed);
-        let inside = system("open the boundary's root", inside)?;
+        let agent_root = AgentRoot::of(self.init.child.pid, allowed);
+        let agent_root = system("open the boundary's root", agent_root)?;
         let network = self.plan.mode == Mode::Enforce;
         let init = network.then(|| self.init.child.pid.as_raw().cast_unsigned());
         let shares = shares::Watch::begin(self.plan.limits.shares, init);
@@ -78,7 +78,7 @@ impl Prepared {
             pumps,
             shares,
             held: self.held,
-            inside: Some(inside),
+            agent_root: Some(agent_root),
             users: self.users,
             store: self.store,
             recovered: self.recovered,

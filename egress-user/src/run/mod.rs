@@ -39,6 +39,8 @@
 //! plan.prepare()?.launch()?.supervise()?.emit()
 //! # }
 //! ```
+pub mod agent_fds;
+pub mod agent_root;
 mod capsule;
 pub mod collect;
 mod conclude;
@@ -50,13 +52,10 @@ pub mod environment;
 pub mod error;
 pub mod flows;
 mod heartbeat;
-pub mod held;
 mod helper;
 mod ingest;
 mod init;
-pub mod inside;
 pub mod launch;
-pub mod leavings;
 pub mod mediator;
 pub mod notices;
 pub mod packet_dir;
@@ -67,6 +66,7 @@ mod reach;
 pub mod record;
 pub mod running;
 mod stage;
+pub mod stale_runs;
 pub mod state;
 pub mod stdio;
 pub mod supervise;

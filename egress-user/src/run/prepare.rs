@@ -21,9 +21,9 @@ use egress_workspace::credentials::Found;
 use egress_workspace::store::Store;
 use egress_workspace::users::UserLease;
 
+use super::agent_fds::AgentFds;
 use super::environment::{self, AGENT_HOME, AgentEnvironment};
 use super::error::{RunError, system};
-use super::held::Held;
 use super::init::{Entered, Init};
 use super::mediator::{Entry, entry};
 use super::plan::{Mode, Plan};
@@ -74,7 +74,7 @@ pub struct Prepared {
     pub(super) sockets: Option<Sockets<OwnedFd>>,
     pub(super) entry: Entry,
     pub(super) pipes: Pipes,
-    pub(super) held: Held,
+    pub(super) held: AgentFds,
     pub(super) users: UserLease,
     pub(super) store: Option<Store>,
     pub(super) recovered: Vec<Recovered>,

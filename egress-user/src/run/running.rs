@@ -8,14 +8,14 @@ use egress_workspace::apply::Recovered;
 use egress_workspace::store::Store;
 use egress_workspace::users::UserLease;
 
+use super::agent_fds::AgentFds;
+use super::agent_root::AgentRoot;
 use super::error::RunError;
 use super::flows::FlowLog;
 use super::heartbeat::Watched;
-use super::held::Held;
 use super::helper::Helper;
 use super::ingest::drain;
 use super::init::Init;
-use super::inside::Inside;
 use super::mediator::Mediator;
 use super::plan::Plan;
 use super::prepare::Measured;
@@ -41,8 +41,8 @@ pub struct Running {
     pub(super) reach: Option<Reach>,
     pub(super) pumps: Pumps,
     pub(super) shares: shares::Watch,
-    pub(super) held: Held,
-    pub(super) inside: Option<Inside>,
+    pub(super) held: AgentFds,
+    pub(super) agent_root: Option<AgentRoot>,
     pub(super) users: UserLease,
     pub(super) store: Option<Store>,
     pub(super) recovered: Vec<Recovered>,

@@ -76,7 +76,7 @@ impl Running {
     /// When watching cannot begin; dropping `self` ends the run then.
     pub fn supervise(mut self) -> Result<Collected, RunError> {
         let began = Instant::now();
-        let flows = FlowLog::create(&self.dir.path().join("flows.jsonl"), self.inside.take());
+        let flows = FlowLog::create(&self.dir.path().join("flows.jsonl"), self.agent_root.take());
         let mut flows = system("start the flow log", flows)?;
         if self.plan.mode == Mode::Audit {
             flows.audit(system("read the caller's name servers", name_servers())?);

@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 
 use super::callers::Callers;
 use super::seen::{Dials, FoldKey, Names, Repeats, UnixUses, Witness};
-use crate::run::inside::Inside;
+use crate::run::agent_root::AgentRoot;
 
 /// What the log holds, for boundary.json and the summary.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
@@ -43,7 +43,7 @@ pub struct FlowLog {
     pub(super) unix: UnixUses,
     pub(super) witness: Witness,
     pub(super) dials: Dials,
-    pub(super) inside: Option<Inside>,
+    pub(super) agent_root: Option<AgentRoot>,
     pub(super) audit: Names,
     pub(super) denied: BTreeMap<Denied, u64>,
     pub(super) allowed: BTreeMap<(String, u16), u64>,
@@ -65,7 +65,7 @@ impl FlowLog {
     ///
     /// # Errors
     /// Those of `open(2)` and `clock_gettime(2)`.
-    pub fn create(path: &Path, inside: Option<Inside>) -> io::Result<Self> {
+    pub fn create(path: &Path, agent_root: Option<AgentRoot>) -> io::Result<Self> {
         let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)?;
         let monotonic = i128::from(now.tv_sec()) * 1_000_000_000 + i128::from(now.tv_nsec());
         Ok(Self {
@@ -76,7 +76,7 @@ impl FlowLog {
             unix: UnixUses::new(),
             witness: Witness::default(),
             dials: Dials::default(),
-            inside,
+            agent_root,
             audit: Names::default(),
             denied: BTreeMap::new(),
             allowed: BTreeMap::new(),

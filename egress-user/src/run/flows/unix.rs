@@ -18,7 +18,7 @@ use super::log::FlowLog;
 use super::seen::{Repeats, UnixKey};
 use super::words::process_name;
 use crate::bpf::events::{UnixAddress, UnixEvent};
-use crate::run::inside::Socket;
+use crate::run::agent_root::AgentSocket;
 
 /// Rows for addresses that differ; what comes after them is one row.
 const ROWS: usize = 10_000;
@@ -92,14 +92,14 @@ impl FlowLog {
     fn judge(&self, path: &[u8], pid: u32) -> UnixVerdict {
         let path_given = Path::new(OsStr::from_bytes(path));
         let found = self
-            .inside
+            .agent_root
             .as_ref()
-            .map_or(Socket::None, |inside| inside.socket(path_given, pid));
+            .map_or(AgentSocket::None, |inside| inside.socket(path_given, pid));
         match found {
-            Socket::Own => UnixVerdict::Local,
-            Socket::Allowed => UnixVerdict::Allowed,
-            Socket::None if path.ends_with(CACHE) => UnixVerdict::Probe,
-            Socket::None => UnixVerdict::Unreachable,
+            AgentSocket::Own => UnixVerdict::Local,
+            AgentSocket::Allowed => UnixVerdict::Allowed,
+            AgentSocket::None if path.ends_with(CACHE) => UnixVerdict::Probe,
+            AgentSocket::None => UnixVerdict::Unreachable,
         }
     }
 

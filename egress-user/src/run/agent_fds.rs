@@ -21,9 +21,9 @@ const LONGEST_KEY: usize = 80;
 
 /// Paths inside the boundary with descriptors of what is there.
 #[derive(Debug, Default)]
-pub struct Held(Vec<(PathBuf, OwnedFd)>);
+pub struct AgentFds(Vec<(PathBuf, OwnedFd)>);
 
-impl Held {
+impl AgentFds {
     /// Joins names and descriptors; `None` when they do not go together.
     pub fn new(paths: Vec<PathBuf>, fds: Vec<OwnedFd>) -> Option<Self> {
         (paths.len() == fds.len()).then(|| Self(paths.into_iter().zip(fds).collect()))
@@ -63,7 +63,7 @@ impl Held {
     }
 }
 
-impl Held {
+impl AgentFds {
     /// Scratch directories in which nothing more can be written.
     ///
     /// # Errors

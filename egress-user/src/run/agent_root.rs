@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 
 /// What a path of the agent leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Socket {
+pub enum AgentSocket {
     /// A socket of the boundary's own.
     Own,
     /// One of the host's that the caller opened to it.
@@ -24,14 +24,14 @@ pub enum Socket {
 
 /// The root directory of the boundary.
 #[derive(Debug)]
-pub struct Inside {
+pub struct AgentRoot {
     root: OwnedFd,
     /// Keeps the mounts where they are when the boundary's last process is gone.
     _mounts: File,
     allowed: Vec<FileId>,
 }
 
-impl Inside {
+impl AgentRoot {
     /// The root of process `pid`; `allowed` are the sockets of the host that were opened to the agent.
     ///
     /// # Errors
@@ -48,11 +48,11 @@ impl Inside {
     }
 
     /// What `path` leads to now, for process `pid`, in whose working directory a relative one begins.
-    pub fn socket(&self, path: &Path, pid: u32) -> Socket {
-        self.look_up(path, pid).unwrap_or(Socket::None)
+    pub fn socket(&self, path: &Path, pid: u32) -> AgentSocket {
+        self.look_up(path, pid).unwrap_or(AgentSocket::None)
     }
 
-    fn look_up(&self, path: &Path, pid: u32) -> io::Result<Socket> {
+    fn look_up(&self, path: &Path, pid: u32) -> io::Result<AgentSocket> {
         let path = if path.is_absolute() {
             path.to_path_buf()
         } else {
@@ -65,18 +65,18 @@ impl Inside {
         let file = File::from(openat2(&self.root, &path, how)?);
         let meta = file.metadata()?;
         if !meta.file_type().is_socket() {
-            return Ok(Socket::None);
+            return Ok(AgentSocket::None);
         }
         if self.allowed.contains(&(meta.dev(), meta.ino())) {
-            return Ok(Socket::Allowed);
+            return Ok(AgentSocket::Allowed);
         }
         // The agent cannot make anything on a read-only overlay, and no socket works through one.
         let of_overlay = fstatfs(&file)?.filesystem_type() == OVERLAYFS_SUPER_MAGIC;
         let read_only = fstatvfs(file.as_fd())?.flags().contains(FsFlags::ST_RDONLY);
         Ok(if of_overlay && read_only {
-            Socket::None
+            AgentSocket::None
         } else {
-            Socket::Own
+            AgentSocket::Own
         })
     }
 }
@@ -96,7 +96,7 @@ mod tests {
             nix::fcntl::open(path, OFlag::O_PATH, nix::sys::stat::Mode::empty()).unwrap()
         };
         let id = own.metadata().map(|meta| (meta.dev(), meta.ino())).unwrap();
-        let inside = |allowed| Inside {
+        let inside = |allowed| AgentRoot {
             root: open(dir.path()),
             _mounts: File::open("/dev/null").unwrap(),
             allowed,
@@ -107,17 +107,17 @@ mod tests {
         std::os::unix::fs::symlink("/etc", dir.path().join("out")).unwrap();
         std::fs::write(dir.path().join("file"), "").unwrap();
         for (path, wanted) in [
-            ("/own", Socket::Own),
-            ("/../../own", Socket::Own),
-            ("/link", Socket::Own),
-            ("/file", Socket::None),
-            ("/out/passwd", Socket::None),
-            ("/absent", Socket::None),
-            ("", Socket::None),
+            ("/own", AgentSocket::Own),
+            ("/../../own", AgentSocket::Own),
+            ("/link", AgentSocket::Own),
+            ("/file", AgentSocket::None),
+            ("/out/passwd", AgentSocket::None),
+            ("/absent", AgentSocket::None),
+            ("", AgentSocket::None),
         ] {
             assert_eq!(view.socket(Path::new(path), pid), wanted, "{path}");
         }
         let opened = inside(vec![id]);
-        assert_eq!(opened.socket(Path::new("/own"), pid), Socket::Allowed);
+        assert_eq!(opened.socket(Path::new("/own"), pid), AgentSocket::Allowed);
     }
 }

@@ -12,9 +12,9 @@ use super::state::{self, Owner, STATE_DIR, StateLock};
 
 /// One thing that is left.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Leaving {
-    /// Kind of thing.
-    pub kind: Kind,
+pub struct StaleItem {
+    /// StaleKind of thing.
+    pub kind: StaleKind,
     /// Where it is.
     pub path: PathBuf,
 }
@@ -22,7 +22,7 @@ pub struct Leaving {
 /// Kinds of leavings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum StaleKind {
     /// A cgroup of a run that has no directory any more.
     Cgroup,
     /// A directory of a run that was killed.
@@ -55,7 +55,7 @@ pub struct Swept {
 
 /// How far a sweep looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
+pub enum SweepReach {
     /// Directories of runs, with the cgroups noted in them.
     Runs,
     /// The whole cgroup tree as well.
@@ -66,21 +66,21 @@ pub enum Reach {
 ///
 /// # Errors
 /// When the state directory cannot be read or locked.
-pub fn find() -> Result<Vec<Leaving>, RunError> {
+pub fn find() -> Result<Vec<StaleItem>, RunError> {
     let state = Path::new(STATE_DIR);
-    locked(state, |_| look(state, Reach::Tree))
+    locked(state, |_| look(state, SweepReach::Tree))
 }
 
 /// Removes what is left; evidence is moved to `/run/egress/kept`.
 ///
 /// # Errors
 /// When the state directory cannot be read or locked. What cannot be removed is told in the result.
-pub fn sweep(reach: Reach) -> Result<Swept, RunError> {
+pub fn sweep(reach: SweepReach) -> Result<Swept, RunError> {
     let state = Path::new(STATE_DIR);
     locked(state, |_| {
         let mut swept = Swept::default();
         for leaving in look(state, reach)? {
-            if leaving.kind == Kind::Unknown {
+            if leaving.kind == StaleKind::Unknown {
                 continue;
             }
             match remove(state, &leaving) {
@@ -110,7 +110,7 @@ fn locked<T: Default>(
     })
 }
 
-fn look(state: &Path, reach: Reach) -> io::Result<Vec<Leaving>> {
+fn look(state: &Path, reach: SweepReach) -> io::Result<Vec<StaleItem>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(state)? {
         let entry = entry?;
@@ -120,17 +120,17 @@ fn look(state: &Path, reach: Reach) -> io::Result<Vec<Leaving>> {
         };
         let path = entry.path();
         let kind = match name.strip_prefix('.') {
-            Some(id) if state::is_run_id(id) => Kind::Unfinished,
+            Some(id) if state::is_run_id(id) => StaleKind::Unfinished,
             None if state::is_run_id(name) => match Owner::of(&path)? {
                 Owner::Alive => continue,
-                Owner::Dead(_) => Kind::Run,
-                Owner::Unknown => Kind::Unknown,
+                Owner::Dead(_) => StaleKind::Run,
+                Owner::Unknown => StaleKind::Unknown,
             },
             _ => continue,
         };
-        found.push(Leaving { kind, path });
+        found.push(StaleItem { kind, path });
     }
-    if reach == Reach::Tree {
+    if reach == SweepReach::Tree {
         // A machine without the tree has no cgroups in it; that it is missing is told elsewhere.
         let owner = state::owner_mark(state)?;
         for path in cgroup::of_runs(&owner).unwrap_or_default() {
@@ -138,8 +138,8 @@ fn look(state: &Path, reach: Reach) -> io::Result<Vec<Leaving>> {
             let is_orphan = cgroup::run_of(&name)
                 .is_some_and(|id| state::is_run_id(id) && !state.join(id).exists());
             if is_orphan {
-                let kind = Kind::Cgroup;
-                found.push(Leaving { kind, path });
+                let kind = StaleKind::Cgroup;
+                found.push(StaleItem { kind, path });
             }
         }
     }
@@ -147,15 +147,15 @@ fn look(state: &Path, reach: Reach) -> io::Result<Vec<Leaving>> {
     Ok(found)
 }
 
-fn remove(state: &Path, leaving: &Leaving) -> io::Result<Option<Kept>> {
+fn remove(state: &Path, leaving: &StaleItem) -> io::Result<Option<Kept>> {
     let path = &leaving.path;
     match leaving.kind {
-        Kind::Cgroup => cgroup::remove(path, Occupants::Spare).map(|()| None),
-        Kind::Unfinished => state::clear(path).map(|()| None),
-        Kind::Unknown => Err(io::Error::other(
+        StaleKind::Cgroup => cgroup::remove(path, Occupants::Spare).map(|()| None),
+        StaleKind::Unfinished => state::clear(path).map(|()| None),
+        StaleKind::Unknown => Err(io::Error::other(
             "it has no lock: no run of this version made it",
         )),
-        Kind::Run => {
+        StaleKind::Run => {
             let Owner::Dead(_lock) = Owner::of(path)? else {
                 return Err(io::Error::other("its run is alive"));
             };
