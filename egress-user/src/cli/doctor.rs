@@ -13,7 +13,6 @@ use super::failure::{self, Form};
 use super::print;
 use crate::neutralise::{harmless, harmless_json};
 use crate::run::doctor::{self, Check, CheckState};
-use crate::run::probes;
 use crate::run::stale_runs::{self, StaleItem, StaleKind, SweepReach, Swept};
 
 /// Exit statuses, for `--help`.
@@ -106,7 +105,8 @@ pub fn run(args: &DoctorArgs) -> u8 {
 /// Makes the probes of a run in `workdir`. An error is one line of text.
 fn probe(workdir: &Path) -> Result<Vec<ProbeResult>, String> {
     let plan = super::run::trial(workdir).map_err(|error| format!("{error:#}"))?;
-    probes::try_out(plan).map_err(|error| error.on_one_line())
+    let prepared = plan.prepare().map_err(|error| error.on_one_line())?;
+    Ok(prepared.into_probe_results())
 }
 
 fn workdir(path: &Path) -> anyhow::Result<PathBuf> {

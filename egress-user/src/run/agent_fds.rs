@@ -21,11 +21,11 @@ const LONGEST_KEY: usize = 80;
 
 /// Paths inside the boundary with descriptors of what is there.
 #[derive(Debug, Default)]
-pub struct AgentFds(Vec<(PathBuf, OwnedFd)>);
+pub(super) struct AgentFds(Vec<(PathBuf, OwnedFd)>);
 
 impl AgentFds {
     /// Joins names and descriptors; `None` when they do not go together.
-    pub fn new(paths: Vec<PathBuf>, fds: Vec<OwnedFd>) -> Option<Self> {
+    pub(super) fn new(paths: Vec<PathBuf>, fds: Vec<OwnedFd>) -> Option<Self> {
         (paths.len() == fds.len()).then(|| Self(paths.into_iter().zip(fds).collect()))
     }
 
@@ -38,7 +38,7 @@ impl AgentFds {
     ///
     /// # Errors
     /// When one cannot be read.
-    pub fn command_files(&self, names: &[&str]) -> io::Result<Vec<CommandFile>> {
+    pub(super) fn command_files(&self, names: &[&str]) -> io::Result<Vec<CommandFile>> {
         let Some(dir) = self.directory(COMMAND_FILES) else {
             return Ok(Vec::new());
         };
@@ -68,7 +68,7 @@ impl AgentFds {
     ///
     /// # Errors
     /// Those of `fstatfs(2)`.
-    pub fn full(&self) -> io::Result<Vec<PathBuf>> {
+    pub(super) fn full(&self) -> io::Result<Vec<PathBuf>> {
         let mut full = Vec::new();
         for (path, fd) in &self.0 {
             let stat = fstatfs(fd)?;

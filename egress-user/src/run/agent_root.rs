@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 
 /// What a path of the agent leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum AgentSocket {
+pub(super) enum AgentSocket {
     /// A socket of the boundary's own.
     Own,
     /// One of the host's that the caller opened to it.
@@ -24,7 +24,7 @@ pub enum AgentSocket {
 
 /// The root directory of the boundary.
 #[derive(Debug)]
-pub struct AgentRoot {
+pub(super) struct AgentRoot {
     root: OwnedFd,
     /// Keeps the mounts where they are when the boundary's last process is gone.
     _mounts: File,
@@ -36,7 +36,7 @@ impl AgentRoot {
     ///
     /// # Errors
     /// Those of `open(2)`.
-    pub fn of(pid: Pid, allowed: Vec<FileId>) -> io::Result<Self> {
+    pub(super) fn of(pid: Pid, allowed: Vec<FileId>) -> io::Result<Self> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let root = format!("/proc/{pid}/root");
         let root = nix::fcntl::open(root.as_str(), flags, nix::sys::stat::Mode::empty())?;
@@ -48,7 +48,7 @@ impl AgentRoot {
     }
 
     /// What `path` leads to now, for process `pid`, in whose working directory a relative one begins.
-    pub fn socket(&self, path: &Path, pid: u32) -> AgentSocket {
+    pub(super) fn socket(&self, path: &Path, pid: u32) -> AgentSocket {
         self.look_up(path, pid).unwrap_or(AgentSocket::None)
     }
 

@@ -13,10 +13,9 @@ use egress_workspace::users::AGENT_NAME;
 use pipelock_receipts::capsule::{self, Claims, ContainLaunch, Containment, KernelRule, Signed};
 use time::OffsetDateTime;
 
+use super::context::RunContext;
 use super::digest::sha256;
 use super::error::{RunError, system};
-use super::plan::Plan;
-use super::probes::Probed;
 
 /// How long a run without a time-out may last for its receipts to lie within the capsule's time.
 const LONGEST: Duration = Duration::from_hours(30 * 24);
@@ -32,14 +31,14 @@ pub(super) struct Measurement {
 }
 
 impl Measurement {
+    /// Describes the closed boundary, on which `programs` are attached.
+    ///
     /// # Errors
-    /// When the agent's filter cannot be made.
-    pub(super) fn of(
-        plan: &Plan,
-        probes: &Probed,
-        programs: &[Program],
-        agent: u32,
-    ) -> Result<Self, RunError> {
+    /// If the command's seccomp filter cannot be built.
+    pub(super) fn of(context: &RunContext, programs: &[Program]) -> Result<Self, RunError> {
+        let plan = &context.plan;
+        let probes = &context.measured.probes;
+        let agent = context.users.agent;
         let rules: Vec<KernelRule<'_>> = programs
             .iter()
             .map(|program| KernelRule {

@@ -1,4 +1,4 @@
-//! The workspace at the end of a run: what becomes of the agent's changes.
+//! Concludes the workspace at the end of a run: applies the command's changes, or archives them.
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -7,54 +7,51 @@ use egress_workspace::apply::judge::Protected;
 use egress_workspace::apply::path::RelPath;
 use egress_workspace::apply::{self, Concluded, Decision};
 
+use super::boundary::Boundary;
+use super::context::RunContext;
 use super::ending::Ending;
 use super::plan::WorkspaceMode;
-use super::running::Running;
 
-impl Running {
-    /// Applies what the agent changed, or keeps it apart. A boundary that failed leaves the workspace
-    /// as it was, and so does an agent that may still be there.
-    pub(super) fn conclude(&self, ending: &Ending) -> io::Result<Option<Concluded>> {
-        let Some(store) = &self.store else {
-            return Ok(None);
-        };
-        if self.cgroups.agent.is_populated()? {
-            return Err(io::Error::other("processes of the agent are left"));
-        }
-        let set_back = self.timeline.clock.set_back();
-        if self.plan.workspace == WorkspaceMode::Copy {
-            let altered = self.measured.credentials.redactions.iter();
-            let altered = altered
-                .filter_map(|one| one.path.strip_prefix(&self.plan.workdir).ok())
-                .map(|path| RelPath(path.as_os_str().as_bytes().to_vec()))
-                .collect();
-            let plan = apply::compare::compare(store, &altered, set_back)?;
-            return Ok(Some(Concluded {
-                plan,
-                archive: None,
-                lost: None,
-            }));
-        }
-        let protected = self
-            .measured
-            .masked
-            .iter()
-            .chain(&self.plan.protected)
-            .chain(
-                self.measured
-                    .credentials
-                    .redactions
-                    .iter()
-                    .map(|one| &one.path),
-            )
-            .map(PathBuf::as_path);
-        let protected = Protected::new(&self.plan.workdir, protected);
-        let failed = matches!(ending, Ending::Failed(_));
-        let decision = if self.plan.workspace == WorkspaceMode::Apply && !failed {
-            Decision::Apply
-        } else {
-            Decision::Discard
-        };
-        apply::conclude(store, &protected, decision, set_back).map(Some)
+/// Applies the command's changes or archives them, as the plan's mode says. Changes are never applied after the boundary
+/// failed.
+///
+/// # Errors
+/// If a process of the command may be left, or the changes cannot be read, applied, or archived.
+pub(super) fn conclude(
+    boundary: &Boundary,
+    context: &RunContext,
+    ending: &Ending,
+) -> io::Result<Option<Concluded>> {
+    let Some(store) = &boundary.store else {
+        return Ok(None);
+    };
+    if boundary.cgroups.agent.is_populated()? {
+        return Err(io::Error::other("processes of the agent are left"));
     }
+    let plan = &context.plan;
+    let redacted = context.measured.credentials.redactions.iter();
+    let redacted = redacted.map(|one| &one.path);
+    let set_back = context.timeline.clock.set_back();
+    if plan.workspace == WorkspaceMode::Copy {
+        let altered = redacted
+            .filter_map(|path| path.strip_prefix(&plan.workdir).ok())
+            .map(|path| RelPath(path.as_os_str().as_bytes().to_vec()))
+            .collect();
+        let plan = apply::compare::compare(store, &altered, set_back)?;
+        return Ok(Some(Concluded {
+            plan,
+            archive: None,
+            lost: None,
+        }));
+    }
+    let masked = context.measured.masked.iter();
+    let protected = masked.chain(&plan.protected).chain(redacted);
+    let protected = Protected::new(&plan.workdir, protected.map(PathBuf::as_path));
+    let failed = matches!(ending, Ending::Failed(_));
+    let decision = if plan.workspace == WorkspaceMode::Apply && !failed {
+        Decision::Apply
+    } else {
+        Decision::Discard
+    };
+    apply::conclude(store, &protected, decision, set_back).map(Some)
 }

@@ -1,4 +1,4 @@
-//! `Verified → Emitted`: the packet is written, whole or not at all, and read back.
+//! `Verified → Emitted`: writes the packet, whole or not at all, and reads it back.
 use std::io::{self, Seek};
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use audit_packet::build::{PacketInputs, build};
 use audit_packet::denied::{self, Attempts};
 use audit_packet::grade::Graded;
 use audit_packet::model::{Packet, PacketVerdict, Provider, Run, ScannerConfig, Verifier};
-use audit_packet::reconcile;
+use audit_packet::reconcile::{self, Receipts};
 use audit_packet::rendered::{self, Source};
 use audit_packet::stream::{FileDigest, Stream};
 use audit_packet::timestamp::Stamp;
@@ -23,96 +23,124 @@ use egress_sys::clock;
 use egress_workspace::apply::Recovered;
 use egress_workspace::apply::model::Change;
 use pipelock_receipts::check::MAX_DOCUMENT_BYTES;
-use pipelock_receipts::report::Report;
+use pipelock_receipts::report::{Report, Verdict};
 
-use super::collect::Collected;
 use super::digest::sha256;
 use super::ending::Ending;
 use super::error::RunError;
+use super::facts::RunFacts;
 use super::notices;
 use super::plan::Mode;
 use super::record;
 use super::verify::Verified;
 
-/// What a finished run comes down to; the first that applies, in this order.
+/// The result of a finished run. If several apply, it is the first of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunOutcome {
-    /// The machine, the boundary or the mediator failed while the command ran.
+    /// The machine, the boundary, or the mediator failed while the command ran.
     BoundaryFailed,
-    /// The command ran; its evidence is invalid or missing, or the time stamp that was asked for is.
+    /// The command ran, but its evidence or the requested time stamp is invalid or missing.
     EvidenceUnsound,
-    /// The time-out ended the command.
+    /// The command was ended by the timeout.
     TimedOut,
-    /// The command's own exit status, or 126 or 127 when it could not be executed.
+    /// The command's own exit status, or 126 or 127 if it could not be executed.
     Command(u8),
 }
 
-/// A finished run. The only value with an [`RunOutcome`].
+/// A finished run. Only this value has a [`RunOutcome`].
 #[derive(Debug)]
 pub struct Emitted {
     outcome: RunOutcome,
-    /// How the agent ended.
+    /// How the command ended.
     pub ending: Ending,
     /// The first word of the command.
     pub command: String,
-    /// Where the packet is.
+    /// The packet directory.
     pub packet_path: PathBuf,
     /// SHA-256 of `packet.json`, lowercase hex.
     pub packet_sha256: String,
     /// The packet.
     pub packet: Packet,
-    /// Whether the network was closed.
+    /// The run's `--mode`.
     pub mode: Mode,
-    /// The summary for people, Markdown.
+    /// The summary for people, in Markdown.
     pub summary: String,
-    /// How far the packet shows the boundary.
+    /// How far the packet proves the boundary.
     pub graded: Graded,
     /// The check of the evidence.
     pub report: Report,
-    /// Refused destinations with how often.
+    /// Denied destinations with their counts.
     pub denied: Attempts,
-    /// Answers that look like a denial and that no receipt confirms, the same.
+    /// Answers that look like a denial and that no receipt confirms, with their counts.
     pub answered: Attempts,
-    /// What people should know beyond the verdict.
+    /// Notices for the caller.
     pub notices: Vec<String>,
-    /// The time stamp over the attestation, if one was asked for and given.
+    /// The time stamp over the attestation, if one was requested and received.
     pub stamp: Option<Stamp>,
-    /// Why the record is not complete.
+    /// Why the record is not complete. Empty if it is.
     pub incomplete: Vec<String>,
-    /// What the probes found open, or could not prove closed, and the caller accepted.
+    /// Probes that succeeded or are inconclusive, and that the caller accepted.
     pub accepted: Vec<ProbeResult>,
-    /// What the agent changed in the workspace, where that was kept apart.
+    /// The command's changes to the workspace, if they were stored separately.
     pub changes: Option<Vec<Change>>,
-    /// What was done about killed runs before this one.
+    /// What became of the changes of earlier runs that were killed.
     pub recovered: Vec<Recovered>,
+}
+
+impl Emitted {
+    /// Returns the result of the run.
+    pub fn outcome(&self) -> RunOutcome {
+        self.outcome
+    }
+}
+
+impl RunOutcome {
+    /// Returns the result without a requested time stamp, which is a part of the evidence.
+    fn without_stamp(self) -> Self {
+        match self {
+            Self::BoundaryFailed => self,
+            Self::EvidenceUnsound | Self::TimedOut | Self::Command(_) => Self::EvidenceUnsound,
+        }
+    }
 }
 
 impl Verified {
     /// Writes the packet.
     ///
     /// # Errors
-    /// When it cannot be written or reads back differently.
-    pub fn emit(mut self) -> Result<Emitted, RunError> {
-        let packet_path = self.run.plan.packet.path().to_path_buf();
-        self.write(&packet_path).map_err(|source| {
-            let kept = match self.run.dir.keep() {
+    /// If the packet cannot be written, or `packet.json` does not read back as it was written.
+    pub fn emit(self) -> Result<Emitted, RunError> {
+        let (receipts, report, run) = self.into_parts();
+        let mut emission = Emission {
+            receipts,
+            report,
+            run,
+        };
+        let path = emission.run.context.plan.packet.path().to_path_buf();
+        emission.write(&path).map_err(|source| {
+            let kept = match emission.run.context.dir.keep() {
                 Ok(Some(kept)) => format!("the evidence is kept in {}", kept.display()),
                 Ok(None) => String::from("there is no evidence"),
                 Err(error) => format!("the evidence could not be kept either: {error}"),
             };
-            RunError::Packet {
-                path: packet_path,
-                kept,
-                source,
-            }
+            RunError::Packet { path, kept, source }
         })
     }
+}
 
+/// The parts of a verified run, from which the packet is made.
+struct Emission {
+    receipts: Receipts,
+    report: Report,
+    run: RunFacts,
+}
+
+impl Emission {
     fn write(&mut self, packet_path: &Path) -> io::Result<Emitted> {
         self.confirm_denials();
         let mut packet = build(inputs(&self.run), &self.report);
-        if self.run.plan.mode == Mode::Audit {
-            packet.verifier = unverified(packet.verifier);
+        if let Some(why) = self.run.unverified {
+            packet.verifier = unverified(packet.verifier, why);
         }
         let mut text = serde_json::to_vec_pretty(&packet)?;
         text.push(b'\n');
@@ -129,23 +157,19 @@ impl Verified {
             boundary: &boundary,
         });
         let summary = pages.summary;
-        let accepted = self
-            .run
-            .measured
-            .probes
-            .accepted(&self.run.plan.accepted_risks);
+        let run = &mut self.run;
         let mut files = vec![
             (BOUNDARY_FILE, measured),
-            (EVIDENCE_FILE, self.run.evidence_bytes()),
-            (IDENTITY_FILE, self.run.plan.identity.clone()),
-            (FLOWS_FILE, std::mem::take(&mut self.run.flows)),
-            (POLICY_FILE, self.run.policy.yaml.clone().into_bytes()),
+            (EVIDENCE_FILE, evidence_bytes(run)),
+            (IDENTITY_FILE, run.context.plan.identity.clone()),
+            (FLOWS_FILE, std::mem::take(&mut run.flows)),
+            (POLICY_FILE, run.policy.yaml.clone().into_bytes()),
             (REPORT_FILE, pages.report.into_bytes()),
             (SUMMARY_FILE, summary.clone().into_bytes()),
             (VERIFIER_FILE, pages.verifier.into_bytes()),
             (PACKET_FILE, text),
         ];
-        if let Some(capsule) = self.run.capsule.take() {
+        if let Some(capsule) = run.capsule.take() {
             files.insert(1, (CAPSULE_FILE, capsule.bytes));
         }
         if let Some(changes) = changes {
@@ -155,7 +179,7 @@ impl Verified {
             .iter()
             .map(|(name, bytes)| FileDigest::of(name, bytes))
             .collect();
-        if let Some(workspace) = &mut self.run.workspace
+        if let Some(workspace) = &mut run.workspace
             && let Some(mut archive) = workspace.archive.take()
         {
             archive.rewind()?;
@@ -164,37 +188,40 @@ impl Verified {
             digests.push(stream.digest(CHANGES_ARCHIVE));
             stream.rewind()?;
             drop(stream);
-            self.run.plan.packet.attach(CHANGES_ARCHIVE, archive);
+            run.context.plan.packet.attach(CHANGES_ARCHIVE, archive);
         }
         let attestation = self.attest(&digests, &boundary.graded)?;
         files.push((ATTESTATION_FILE, attestation.clone()));
-        self.run.plan.packet.replace(&files)?;
+        self.run.context.plan.packet.replace(&files)?;
         read_back(packet_path, &packet_sha256)?;
         let (outcome, stamp) = self.stamp(&attestation, &mut notices);
-        let command = self.run.plan.command.first().cloned().unwrap_or_default();
+        let run = &mut self.run;
+        let context = &mut run.context;
+        let probes = &context.measured.probes;
+        let command = context.plan.command.first().cloned().unwrap_or_default();
         Ok(Emitted {
             outcome,
-            ending: self.run.ending.clone(),
+            ending: run.ending.clone(),
             command: command.to_string_lossy().into_owned(),
             packet_path: packet_path.to_path_buf(),
             packet_sha256,
             packet,
-            mode: self.run.plan.mode,
+            mode: context.plan.mode,
             summary,
             graded: boundary.graded,
             report: self.report.clone(),
-            denied: std::mem::take(&mut self.run.denied),
-            answered: std::mem::take(&mut self.run.answered),
+            denied: std::mem::take(&mut run.denied),
+            answered: std::mem::take(&mut run.answered),
             notices,
             stamp,
-            incomplete: std::mem::take(&mut self.run.incomplete),
-            accepted,
-            changes: self.run.workspace.take().map(|one| one.plan.changes),
-            recovered: std::mem::take(&mut self.run.recovered),
+            incomplete: std::mem::take(&mut run.incomplete),
+            accepted: probes.accepted(&context.plan.accepted_risks),
+            changes: run.workspace.take().map(|one| one.plan.changes),
+            recovered: std::mem::take(&mut context.recovered),
         })
     }
 
-    /// Takes answers that look like a denial off the list of denials, unless the receipts confirm them.
+    /// Removes answers that look like a denial from the denials, unless the receipts confirm them.
     fn confirm_denials(&mut self) {
         let allowed = Allowed::read(&self.run.policy.yaml).unwrap_or_default();
         let all = std::mem::take(&mut self.run.denied);
@@ -208,22 +235,26 @@ impl Verified {
         (self.run.denied, self.run.answered) = (denied, unclear);
     }
 
-    /// The signature over all other files.
+    /// Signs the digests of all other files.
     fn attest(&self, digests: &[FileDigest], graded: &Graded) -> io::Result<Vec<u8>> {
+        let context = &self.run.context;
         let predicate = attest::Predicate {
-            run_id: self.run.dir.id().to_owned(),
+            run_id: context.dir.id().to_owned(),
             tool: concat!("egress-", env!("CARGO_PKG_VERSION")).to_owned(),
             verdict: self.report.verdict.as_str().to_owned(),
             grade: graded.grade.as_str().to_owned(),
         };
-        let key = &self.run.plan.boundary_key.key;
-        Ok(attest::sign(digests, predicate, key)?)
+        Ok(attest::sign(
+            digests,
+            predicate,
+            &context.plan.boundary_key.key,
+        )?)
     }
 
-    /// What the run comes down to, and its time stamp if one was asked for. The packet is on the disk by now: an authority
-    /// that takes its time, or never answers, cannot cost it.
+    /// Returns the result of the run, and its time stamp if one was requested. The packet is on the disk by now, so a
+    /// slow or silent authority cannot prevent it.
     fn stamp(&self, attestation: &[u8], notices: &mut Vec<String>) -> (RunOutcome, Option<Stamp>) {
-        let (outcome, plan) = (self.outcome(), &self.run.plan);
+        let (outcome, plan) = (self.outcome(), &self.run.context.plan);
         let Some(authority) = &plan.timestamp else {
             return (outcome, None);
         };
@@ -239,26 +270,26 @@ impl Verified {
         }
     }
 
-    /// What the packet will show of the boundary, by the same code that `egress verify` is. A key that
-    /// the caller named is pinned.
+    /// Grades the boundary with the same code as `egress verify`. Only a key that the caller supplied is trusted.
     fn judge(&self, packet: &Packet, measured: &[u8], changes: Option<&[u8]>) -> BoundaryReport {
-        let boundary = &self.run.plan.boundary_key;
+        let run = &self.run;
+        let signer = &run.context.plan.boundary_key;
         let files = BoundaryFiles {
             boundary: Some(measured),
-            flows: Some(Ok(Stream::of(&self.run.flows))),
-            capsule: self.run.capsule.as_ref().map(|one| one.bytes.as_slice()),
-            identity: Some(&self.run.plan.identity),
+            flows: Some(Ok(Stream::of(&run.flows))),
+            capsule: run.capsule.as_ref().map(|one| one.bytes.as_slice()),
+            identity: Some(&run.context.plan.identity),
             policy: Some(PolicyFile {
-                bytes: self.run.policy.yaml.as_bytes(),
+                bytes: run.policy.yaml.as_bytes(),
                 read: Allowed::read,
             }),
             changes,
             attestation: Attestation::Pending {
-                pinned: boundary.pinned,
+                pinned: signer.pinned,
             },
         };
-        let key = boundary.key.verifying_key();
-        let keys: &[VerifyingKey] = if boundary.pinned { &[key] } else { &[] };
+        let key = signer.key.verifying_key();
+        let keys: &[VerifyingKey] = if signer.pinned { &[key] } else { &[] };
         judge(files, Some(packet), &self.report, &self.receipts, keys)
     }
 
@@ -266,39 +297,36 @@ impl Verified {
         match &self.run.ending {
             Ending::Failed(_) => RunOutcome::BoundaryFailed,
             _ if self.run.helper_failed => RunOutcome::BoundaryFailed,
-            // An audit has no evidence, and says so everywhere.
-            _ if !self.is_sound() && self.run.plan.mode == Mode::Enforce => {
-                RunOutcome::EvidenceUnsound
-            }
+            _ if !self.is_sound() => RunOutcome::EvidenceUnsound,
             Ending::TimedOut => RunOutcome::TimedOut,
             Ending::Exited(status) | Ending::NotExecuted(status) => {
                 u8::try_from(*status).map_or(RunOutcome::BoundaryFailed, RunOutcome::Command)
             }
         }
     }
-}
 
-impl RunOutcome {
-    /// The same without a time stamp that was asked for: it is a part of the evidence.
-    fn without_stamp(self) -> Self {
-        match self {
-            Self::BoundaryFailed => self,
-            Self::EvidenceUnsound | Self::TimedOut | Self::Command(_) => Self::EvidenceUnsound,
-        }
+    /// Returns whether the evidence is there and valid. A run that writes no evidence says so everywhere, and counts as
+    /// sound.
+    fn is_sound(&self) -> bool {
+        self.run.unverified.is_some()
+            || match self.report.verdict {
+                Verdict::Valid => true,
+                Verdict::SelfConsistentOnly => !self.run.context.plan.require_trusted,
+                Verdict::Invalid | Verdict::Error => false,
+            }
     }
 }
 
-impl Emitted {
-    /// What the run comes down to.
-    pub fn outcome(&self) -> RunOutcome {
-        self.outcome
-    }
+/// Returns all evidence files, one after the other, byte for byte.
+fn evidence_bytes(run: &RunFacts) -> Vec<u8> {
+    let files = run.evidence.iter();
+    files.flat_map(|(_, bytes)| bytes.iter().copied()).collect()
 }
 
-fn inputs(run: &Collected) -> PacketInputs {
-    let policy = &run.plan.policy;
+fn inputs(run: &RunFacts) -> PacketInputs {
+    let policy = &run.context.plan.policy;
     PacketInputs {
-        packet_id: Some(format!("egress-{}", run.dir.id())),
+        packet_id: Some(format!("egress-{}", run.context.dir.id())),
         generated_at: clock::now_rfc3339(),
         run: identity(run),
         config_path: policy
@@ -306,48 +334,38 @@ fn inputs(run: &Collected) -> PacketInputs {
             .as_ref()
             .map(|path| path.to_string_lossy().into_owned()),
         runtime_config_path: Some(
-            run.dir
+            run.context
+                .dir
                 .path()
                 .join(POLICY_FILE)
                 .to_string_lossy()
                 .into_owned(),
         ),
         config_snapshot_sha256: Some(sha256(run.policy.yaml.as_bytes())),
-        scanner_config_snapshot: Some(scanner_config(run)),
+        scanner_config_snapshot: Some(ScannerConfig {
+            mode: Some(run.policy.mode.clone()),
+            ..run.mediator.scanner.clone()
+        }),
         posture: record::posture(run),
     }
 }
 
-/// What scanned. How many patterns a real Pipelock has, it does not say.
-fn scanner_config(run: &Collected) -> ScannerConfig {
-    let known = |value| run.pipelock.is_none().then_some(value);
-    ScannerConfig {
-        mode: Some(run.policy.mode.clone()),
-        dlp_patterns_count: known(0),
-        response_patterns_count: known(0),
-        ssrf_enabled: run.pipelock.is_none().then_some(true),
-        redaction_enabled: run.pipelock.is_none().then_some(false),
-        flight_recorder_enabled: Some(true),
-    }
-}
-
-/// The verifier's part of an audit's packet.
-fn unverified(verifier: Verifier) -> Verifier {
+/// Returns the verifier's part of a packet without receipts.
+fn unverified(verifier: Verifier, why: &str) -> Verifier {
     Verifier {
         verdict: PacketVerdict::Error,
         trusted: false,
         signer_key: None,
-        error: Some(String::from(
-            "audit mode: nothing was enforced, and there are no receipts",
-        )),
+        error: Some(why.to_owned()),
         ..verifier
     }
 }
 
-/// Who ran it, from the provider's own variables where there is one.
-fn identity(run: &Collected) -> Run {
+/// Describes the run by the variables of the CI system, if there is one.
+fn identity(run: &RunFacts) -> Run {
     let variable = |name: &str| {
         let found = run
+            .context
             .plan
             .environment
             .iter()
@@ -376,7 +394,7 @@ fn identity(run: &Collected) -> Run {
         run_attempt: github("GITHUB_RUN_ATTEMPT"),
         git_ref: github("GITHUB_REF"),
         sha: github("GITHUB_SHA"),
-        agent_identity: run.plan.agent_identity.clone(),
+        agent_identity: run.context.plan.agent_identity.clone(),
         started_at: run.started_at.clone(),
         completed_at: Some(run.completed_at.clone()),
         agent_exit_code,

@@ -22,7 +22,7 @@ use egress_common::verdict::{Hook, Reason, Verdict};
 use egress_pipelock::LetThrough;
 use egress_relay::plan::{FlowReport, NameReport};
 use egress_sys::clock;
-pub use log::{FlowCounts, FlowLog};
+pub(super) use log::{FlowCounts, FlowLog};
 use seen::{FOLDED, FoldKey, Repeats};
 use words::{process_name, protocol_name};
 
@@ -39,7 +39,7 @@ impl FlowLog {
     ///
     /// # Errors
     /// When the row cannot be written.
-    pub fn kernel(&mut self, event: &Event) -> io::Result<()> {
+    pub(super) fn kernel(&mut self, event: &Event) -> io::Result<()> {
         if event.hook.is_of_mediator() {
             return self.dial(event);
         }
@@ -118,19 +118,19 @@ impl FlowLog {
     /// Whether this is an audit's look-up at one of the caller's name servers: behind a boundary it
     /// would go to the stub.
     fn is_own_resolver(&self, event: &Event) -> bool {
-        event.reason == Reason::Dns && self.audit.servers.contains(&event.addr)
+        event.reason == Reason::Dns && self.answers.servers.contains(&event.addr)
     }
 
-    /// Says that this is an audit, by a caller with these name servers.
-    pub fn audit(&mut self, servers: Vec<IpAddr>) {
-        self.audit.servers = servers;
+    /// Names the name servers whose answers are believed.
+    pub(super) fn trust_name_servers(&mut self, servers: Vec<IpAddr>) {
+        self.answers.servers = servers;
     }
 
     /// Takes one record that holds a text.
     ///
     /// # Errors
     /// When the row cannot be written.
-    pub fn text(&mut self, text: &Text) -> io::Result<()> {
+    pub(super) fn text(&mut self, text: &Text) -> io::Result<()> {
         match text {
             Text::Unix(event) => self.unix(event),
             Text::Dns(answer) => self.dns(answer),
@@ -138,12 +138,12 @@ impl FlowLog {
     }
 
     /// Lets go of the agent's view, when the agent is gone and its last record is in.
-    pub fn leave(&mut self) {
+    pub(super) fn leave_agent_root(&mut self) {
         self.agent_root = None;
     }
 
     /// Notes a record that could not be read.
-    pub fn malformed(&mut self) {
+    pub(super) fn malformed(&mut self) {
         self.counts.malformed += 1;
     }
 
@@ -151,7 +151,7 @@ impl FlowLog {
     ///
     /// # Errors
     /// When the row cannot be written.
-    pub fn relay(&mut self, flow: &FlowReport) -> io::Result<()> {
+    pub(super) fn relay(&mut self, flow: &FlowReport) -> io::Result<()> {
         *self
             .counts
             .by_relay_verdict
@@ -211,7 +211,7 @@ impl FlowLog {
     ///
     /// # Errors
     /// When the row cannot be written.
-    pub fn name(&mut self, name: &NameReport) -> io::Result<()> {
+    pub(super) fn name(&mut self, name: &NameReport) -> io::Result<()> {
         self.counts.names += 1;
         self.counts.residual.name(&name.name);
         if let Some(address) = name.address {
@@ -232,7 +232,7 @@ impl FlowLog {
     ///
     /// # Errors
     /// When a row cannot be written.
-    pub fn finish(&mut self, last: Option<EndRow>) -> io::Result<()> {
+    pub(super) fn finish(&mut self, last: Option<EndRow>) -> io::Result<()> {
         let mut folded: Vec<(FoldKey, Repeats)> = self
             .folded
             .drain()
@@ -265,18 +265,18 @@ impl FlowLog {
     }
 
     /// Refused destinations with how often.
-    pub fn denied(&self) -> &BTreeMap<Denied, u64> {
+    pub(super) fn denied(&self) -> &BTreeMap<Denied, u64> {
         &self.denied
     }
 
     /// Host, port and number of the connections that went through.
-    pub fn allowed(&self) -> impl Iterator<Item = (String, u16, u64)> {
+    pub(super) fn allowed(&self) -> impl Iterator<Item = (String, u16, u64)> {
         let rows = self.allowed.iter();
         rows.map(|((host, port), count)| (host.clone(), *port, *count))
     }
 
     /// How many requests and tunnels the mediator must have allowed.
-    pub fn let_through(&self) -> LetThrough {
+    pub(super) fn let_through(&self) -> LetThrough {
         let forwarded = self.counts.by_relay_verdict.get("forwarded");
         LetThrough {
             forwarded: forwarded.copied().unwrap_or_default(),

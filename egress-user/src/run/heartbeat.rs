@@ -1,60 +1,45 @@
-//! Rows of the flow log that show that the enforcement was in place: at the start, while the agent
-//! runs, when it is gone, and at the end.
+//! Writes the rows of the flow log that show that the enforcement was in place: at the start, while the command runs,
+//! when it has ended, and at the end.
 use std::io;
 use std::time::{Duration, Instant};
 
 use audit_packet::format::rows::{BeatRow, HEARTBEAT_S};
 use audit_packet::format::{BeatEvent, Exactly, Row};
 use egress_common::abi::Counter;
-use egress_sandbox::cgroup::CgroupGuard;
 use egress_sys::clock;
 use egress_sys::privileges::{self, Enforced};
-use egress_sys::process::Child;
 
+use super::boundary::Boundary;
 use super::flows::FlowLog;
-use crate::bpf::Gates;
 
-/// Time between two heartbeats.
+/// Interval between two heartbeats.
 const INTERVAL: Duration = Duration::from_secs(HEARTBEAT_S);
-/// Processes of the agent that one heartbeat looks at.
+/// Processes of the command that one heartbeat checks.
 const MOST_PROCESSES: usize = 1024;
 
-/// The beats of one run.
+/// The heartbeats of one run.
 #[derive(Debug)]
-pub(super) struct Heart {
+pub(super) struct Heartbeat {
     next: u64,
     due: Instant,
 }
 
-/// What a heartbeat looks at.
+/// What a heartbeat checks.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Watched<'r> {
-    gates: &'r Gates,
-    agent: &'r CgroupGuard,
-    init: u32,
+    boundary: &'r Boundary,
     enforced: &'r Enforced,
 }
 
 impl<'r> Watched<'r> {
-    /// `init` is root and in the `agent`'s cgroup; `enforced` is what the agent's first process had
-    /// given up.
-    pub(super) fn of(
-        gates: &'r Gates,
-        agent: &'r CgroupGuard,
-        init: &Child,
-        enforced: &'r Enforced,
-    ) -> Self {
-        Self {
-            gates,
-            agent,
-            init: init.pid.as_raw().cast_unsigned(),
-            enforced,
-        }
+    /// `enforced` is what the command's first process had dropped.
+    pub(super) fn of(boundary: &'r Boundary, enforced: &'r Enforced) -> Self {
+        Self { boundary, enforced }
     }
 }
 
-impl Heart {
-    /// The first beat is due at once.
+impl Heartbeat {
+    /// Returns a value whose first heartbeat is due at once.
     pub(super) fn new() -> Self {
         Self {
             next: 0,
@@ -62,7 +47,10 @@ impl Heart {
         }
     }
 
-    /// Writes a heartbeat when one is due.
+    /// Writes a heartbeat if one is due.
+    ///
+    /// # Errors
+    /// If the state cannot be read, or the row cannot be written.
     pub(super) fn beat(&mut self, flows: &mut FlowLog, watched: Watched<'_>) -> io::Result<()> {
         if Instant::now() < self.due {
             return Ok(());
@@ -71,7 +59,10 @@ impl Heart {
         self.write(flows, BeatEvent::Heartbeat, watched)
     }
 
-    /// Writes that the agent is gone.
+    /// Writes that no process of the command is left.
+    ///
+    /// # Errors
+    /// If the state cannot be read, or the row cannot be written.
     pub(super) fn gone(&mut self, flows: &mut FlowLog, watched: Watched<'_>) -> io::Result<()> {
         self.write(flows, BeatEvent::AgentGone, watched)
     }
@@ -86,20 +77,23 @@ impl Heart {
         flows.row(&Row::Supervisor(row))
     }
 
-    /// The state of the enforcement, as the kernel says it is now. `flows.jsonl` ends with one.
+    /// Returns the state of the enforcement as the kernel reports it now. The last row of `flows.jsonl` contains one.
+    ///
+    /// # Errors
+    /// If the state cannot be read.
     pub(super) fn row(&mut self, event: BeatEvent, watched: Watched<'_>) -> io::Result<BeatRow> {
-        let links = watched.gates.attached()?;
-        let processes = watched.agent.processes()?;
-        let of_agent: Vec<u32> = processes
-            .into_iter()
-            .filter(|pid| *pid != watched.init)
-            .collect();
+        let boundary = watched.boundary;
+        let links = boundary.gates.attached()?;
+        // Init is root, and in the agent's cgroup.
+        let init = boundary.init.child.pid.as_raw().cast_unsigned();
+        let mut of_agent = boundary.cgroups.agent.processes()?;
+        of_agent.retain(|pid| *pid != init);
         let unconfined = of_agent
             .iter()
             .take(MOST_PROCESSES)
             .filter(|pid| !is_confined(**pid, watched.enforced))
             .count();
-        let counter = |counter| watched.gates.counter(counter).map_err(io::Error::other);
+        let counter = |counter| boundary.gates.counter(counter).map_err(io::Error::other);
         let row = BeatRow {
             ts: clock::now_rfc3339().into(),
             event,
@@ -116,8 +110,8 @@ impl Heart {
     }
 }
 
-/// Whether a process still has what the agent's first one had: its filters, no privileges, its user.
-/// One that is gone by now had.
+/// Returns whether a process is as confined as the command's first process: the same user and filters, and no
+/// privileges. A process that has ended counts as confined.
 fn is_confined(pid: u32, first: &Enforced) -> bool {
     privileges::status_of(pid).is_none_or(|now| {
         now.no_new_privs

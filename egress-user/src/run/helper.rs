@@ -76,7 +76,7 @@ impl<R: DeserializeOwned> Helper<R> {
     ///
     /// # Errors
     /// A text, if the process has ended or its message cannot be parsed.
-    pub(super) fn hear(&self) -> Result<Option<R>, String> {
+    pub(super) fn next_message(&self) -> Result<Option<R>, String> {
         match self.control.try_receive() {
             Ok(received) => Ok(received.map(|received| received.message)),
             Err(ChannelError::Ended) => Err(format!("the {} is gone{}", self.name, self.end())),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use egress_sandbox::cgroup::RunCgroups;
 use egress_sandbox::child::exec::STAGE;
-use egress_sandbox::child::protocol::{FromInit, Sequence, Sockets, StagePlan, ToInit};
+use egress_sandbox::child::protocol::{FromInit, Sequence, StagePlan, ToInit};
 use egress_sandbox::probe::Found;
 use egress_sandbox::probe::scene::Scene;
 use egress_sandbox::view::LeftOut;
@@ -16,7 +16,6 @@ use egress_sys::process::{Child, Placement};
 use super::agent_fds::AgentFds;
 use super::error::{RunError, in_words, system};
 use super::helper::{end_of, no_word, spawn_process};
-use super::plan::Mode;
 use super::state::RunDir;
 
 const NAME: &str = "boundary's init";
@@ -32,12 +31,17 @@ pub(super) struct Init {
     sequence: Sequence,
 }
 
-/// What init built: sockets, and the file view.
+/// What init built: the file view and the sockets.
 pub(super) struct Entered {
-    pub(super) sockets: Option<Sockets<OwnedFd>>,
+    /// The sockets in the order in which init passed them.
+    pub(super) sockets: Vec<OwnedFd>,
+    /// Whether a socket could be bound to `::1`.
     pub(super) ipv6: bool,
+    /// Whether the stub resolver's sockets are among them.
+    pub(super) dns: bool,
+    /// Host mounts that are not in the file view.
     pub(super) left_out: Vec<LeftOut>,
-    pub(super) held: AgentFds,
+    pub(super) agent_fds: AgentFds,
 }
 
 /// The result of the start of the command.
@@ -49,7 +53,7 @@ pub(super) struct Started {
 }
 
 /// A message or the end of init while the command runs.
-pub(super) enum Word {
+pub(super) enum InitMessage {
     /// The command has ended, with this status.
     Exited(i32),
     /// Init has ended. The text says how.
@@ -77,7 +81,7 @@ impl Init {
         passed: &[BorrowedFd<'_>],
         dir: &RunDir,
     ) -> Result<Self, RunError> {
-        // An audit's caller keeps its network.
+        // In an audit, the command keeps the host's network namespace.
         let kept = if plan.audit { !libc::CLONE_NEWNET } else { !0 };
         let placement = Placement {
             namespaces: u64::try_from(plan.layers.namespaces() & kept).unwrap_or_default(),
@@ -95,40 +99,30 @@ impl Init {
     ///
     /// # Errors
     /// If init fails, times out, or sends another message.
-    pub(super) fn expect_entered(&mut self, dir: &RunDir, mode: Mode) -> Result<Entered, RunError> {
-        let mut received = self.next(dir)?;
+    pub(super) fn expect_entered(&mut self, dir: &RunDir) -> Result<Entered, RunError> {
+        let Received { message, mut fds } = self.next(dir)?;
         let FromInit::Entered {
             ipv6,
             dns,
             left_out,
             held,
-        } = received.message
+        } = message
         else {
-            return Err(unexpected("Entered", &received.message));
+            return Err(unexpected("Entered", &message));
         };
-        let sockets_end = received.fds.len().saturating_sub(held.len());
-        let directories = received.fds.split_off(sockets_end);
+        let directories = fds.split_off(fds.len().saturating_sub(held.len()));
         let (number, expected) = (directories.len(), held.len());
-        let held = AgentFds::new(held, directories).ok_or_else(|| {
+        let agent_fds = AgentFds::new(held, directories).ok_or_else(|| {
             failed(format!(
                 "it named {expected} directories and passed {number}"
             ))
         })?;
-        let sockets = match mode {
-            Mode::Audit => None,
-            Mode::Enforce => {
-                let number = received.fds.len();
-                let sockets = Sockets::from_order(received.fds, ipv6, dns);
-                let wrong = || failed(format!("it passed {number} sockets, not those it made"));
-                Some(sockets.ok_or_else(wrong)?)
-            }
-        };
         Ok(Entered {
-            sockets,
-            // What would be, behind a boundary of its own.
-            ipv6: ipv6 || mode == Mode::Audit,
+            sockets: fds,
+            ipv6,
+            dns,
             left_out,
-            held,
+            agent_fds,
         })
     }
 
@@ -155,7 +149,7 @@ impl Init {
     /// # Errors
     /// If init fails, times out, or sends another message.
     pub(super) fn go(&mut self, dir: &RunDir) -> Result<Started, RunError> {
-        system("let the agent go", self.channel.send(&ToInit::Go))?;
+        system("start the command", self.channel.send(&ToInit::Go))?;
         let message = self.next(dir)?.message;
         let FromInit::Dropped(enforced) = message else {
             return Err(unexpected("Dropped", &message));
@@ -174,14 +168,14 @@ impl Init {
         })
     }
 
-    /// Sends a signal to the command. If init has ended, the message is lost; [`Self::hear`] reports the end.
+    /// Sends a signal to the command. If init has ended, the message is lost; [`Self::next_message`] reports the end.
     pub(super) fn signal(&self, number: i32) {
         drop(self.channel.send(&ToInit::Signal { number }));
     }
 
     /// Returns the next message of init while the command runs, if there is one.
-    pub(super) fn hear(&mut self) -> Option<Word> {
-        let gone = |why: String| Some(Word::Gone(format!("{why}{}", end_of(&self.child))));
+    pub(super) fn next_message(&mut self) -> Option<InitMessage> {
+        let gone = |why: String| Some(InitMessage::Gone(format!("{why}{}", end_of(&self.child))));
         let message = match self.channel.try_receive() {
             Ok(None) => return None,
             Ok(Some(received)) => received.message,
@@ -190,13 +184,13 @@ impl Init {
         };
         match self.sequence.accept(&message) {
             Ok(next) => self.sequence = next,
-            Err(error) => return Some(Word::Wrong(error.to_string())),
+            Err(error) => return Some(InitMessage::Wrong(error.to_string())),
         }
         let FromInit::Exited { status } = message else {
             let wrong = ChannelError::unexpected("Exited", &message);
-            return Some(Word::Wrong(format!("the {NAME}: {wrong}")));
+            return Some(InitMessage::Wrong(format!("the {NAME}: {wrong}")));
         };
-        Some(Word::Exited(status))
+        Some(InitMessage::Exited(status))
     }
 
     /// Waits for the next message and checks its order. A failed step is an error.

@@ -1,7 +1,7 @@
 //! Owns the order of one run on the supervisor side.
 //!
 //! ```text
-//! Plan --prepare--> Prepared --launch--> Running --supervise--> Collected --verify--> Verified --emit--> Emitted
+//! Plan --prepare--> Prepared --launch--> Running --supervise--> Ended --collect--> Collected --verify--> Verified --emit--> Emitted
 //! ```
 //!
 //! Each step consumes the value of the one before, and only [`Emitted`] has an exit
@@ -15,7 +15,7 @@
 //! ```no_run
 //! # use egress::run::{emit::Emitted, error::RunError, plan::Plan};
 //! # fn whole(plan: Plan) -> Result<Emitted, RunError> {
-//! plan.prepare()?.launch()?.supervise()?.verify().emit()
+//! plan.prepare()?.launch()?.supervise()?.collect().verify().emit()
 //! # }
 //! ```
 //!
@@ -24,57 +24,60 @@
 //! ```compile_fail
 //! # use egress::run::{emit::Emitted, error::RunError, plan::Plan};
 //! # fn no_boundary(plan: Plan) -> Result<Emitted, RunError> {
-//! plan.launch()?.supervise()?.verify().emit()
+//! plan.launch()?.supervise()?.collect().verify().emit()
 //! # }
 //! ```
 //! ```compile_fail
 //! # use egress::run::{emit::Emitted, error::RunError, plan::Plan};
 //! # fn no_supervision(plan: Plan) -> Result<Emitted, RunError> {
-//! plan.prepare()?.launch()?.verify().emit()
+//! plan.prepare()?.launch()?.collect().verify().emit()
 //! # }
 //! ```
 //! ```compile_fail
 //! # use egress::run::{emit::Emitted, error::RunError, plan::Plan};
 //! # fn no_check(plan: Plan) -> Result<Emitted, RunError> {
-//! plan.prepare()?.launch()?.supervise()?.emit()
+//! plan.prepare()?.launch()?.supervise()?.collect().emit()
 //! # }
 //! ```
-pub mod agent_fds;
-pub mod agent_root;
+mod agent_fds;
+mod agent_root;
+mod boundary;
 mod capsule;
 pub mod collect;
 mod conclude;
+mod context;
 mod digest;
 pub mod doctor;
 pub mod emit;
 pub mod ending;
+mod enforcement;
 pub mod environment;
 pub mod error;
-pub mod flows;
+mod facts;
+mod flows;
 mod heartbeat;
 mod helper;
-mod ingest;
 mod init;
 pub mod launch;
-pub mod mediator;
-pub mod notices;
+mod mediator;
+mod notices;
 pub mod packet_dir;
 pub mod plan;
 pub mod prepare;
 pub mod probes;
 mod reach;
-pub mod record;
-pub mod running;
+mod record;
+mod relay_reports;
 mod stage;
 pub mod stale_runs;
-pub mod state;
-pub mod stdio;
+mod state;
+mod stdio;
 pub mod supervise;
 pub mod timeline;
 pub mod timestamp;
-pub mod trust;
+mod trust;
 pub mod verify;
-pub mod wall_clock;
+mod wall_clock;
 mod workspace;
 
 use emit::Emitted;
@@ -89,5 +92,10 @@ use plan::Plan;
 /// # Errors
 /// When the machine or the boundary failed before the command ran, or the packet cannot be written.
 pub fn execute(plan: Plan) -> Result<Emitted, RunError> {
-    plan.prepare()?.launch()?.supervise()?.verify().emit()
+    plan.prepare()?
+        .launch()?
+        .supervise()?
+        .collect()
+        .verify()
+        .emit()
 }

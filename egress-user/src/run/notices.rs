@@ -1,14 +1,12 @@
 //! What people should know of a run beyond its verdict, one line each.
-use egress_pipelock::facts::Facts;
-
-use super::collect::Collected;
 use super::ending::Ending;
-use super::plan::{Mode, PlainHttp};
+use super::facts::RunFacts;
+use super::plan::PlainHttp;
 
 /// The lines, for standard error and the summary.
-pub fn of(run: &Collected) -> Vec<String> {
+pub(super) fn of(run: &RunFacts) -> Vec<String> {
     let mut lines = Vec::new();
-    if run.plan.mode == Mode::Audit {
+    if run.unverified.is_some() {
         lines.push(String::from(
             "AUDIT MODE: the command had the caller's network; nothing was refused or sent elsewhere, \
              and there are no receipts: this packet shows no boundary",
@@ -20,21 +18,21 @@ pub fn of(run: &Collected) -> Vec<String> {
             run.output.defused
         ));
     }
-    lines.extend(run.timeline.clock.told());
-    lines.extend(run.pipelock.iter().flat_map(Facts::lines));
+    lines.extend(run.context.timeline.clock.told());
+    lines.extend(run.mediator.notices.iter().cloned());
     lines.extend(limits(run));
-    if run.plain_http() == PlainHttp::Tunnel {
+    if run.mediator.plain_http == PlainHttp::Tunnel {
         lines.push(String::from(
             "plain HTTP went through tunnels: Pipelock saw names and ports, and scanned nothing of it",
         ));
     }
-    if let Some(trusted) = &run.measured.trusted {
+    if let Some(trusted) = &run.context.measured.trusted {
         lines.push(format!(
             "Pipelock opened TLS: programs in the boundary were made to trust its authority (SHA-256 {})",
             trusted.certificate_sha256
         ));
     }
-    let credentials = &run.measured.credentials;
+    let credentials = &run.context.measured.credentials;
     for one in &credentials.redactions {
         lines.push(format!(
             "hidden from the command, because it may hold a credential: {} ({})",
@@ -47,7 +45,7 @@ pub fn of(run: &Collected) -> Vec<String> {
             "only a part of the workspace was searched for stored credentials, because it has too many directories or files",
         ));
     }
-    for one in &run.measured.opened {
+    for one in &run.context.measured.opened {
         lines.push(format!(
             "the command could use the host's socket {}",
             one.path.display()
@@ -55,7 +53,7 @@ pub fn of(run: &Collected) -> Vec<String> {
     }
     for (number, name) in (0..).zip(["input", "output", "error"]) {
         let prefix = format!("{number}: ");
-        let sockets = run.plan.inherited.iter();
+        let sockets = run.context.plan.inherited.iter();
         lines.extend(sockets.filter_map(|one| one.strip_prefix(&prefix)).map(|socket| {
             format!("the command's standard {name} was passed on by way of a socket that the caller gave: {socket}")
         }));
@@ -75,9 +73,9 @@ pub fn of(run: &Collected) -> Vec<String> {
 }
 
 /// Limits that were reached. One on the evidence is a reason why the record is not complete.
-fn limits(run: &Collected) -> Vec<String> {
+fn limits(run: &RunFacts) -> Vec<String> {
     let mut lines = Vec::new();
-    let most = &run.plan.limits;
+    let most = &run.context.plan.limits;
     if let Some(report) = &run.reached.cgroups {
         if report.processes.times.is_some_and(|times| times > 0) {
             lines.push(format!(

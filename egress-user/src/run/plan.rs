@@ -100,6 +100,16 @@ pub enum MediatorChoice {
     Pipelock(PipelockChoice),
 }
 
+impl MediatorChoice {
+    /// Returns the authority with which the mediator intercepts TLS, if it does.
+    pub(super) fn authority(&self) -> Option<&Authority> {
+        match self {
+            Self::Builtin => None,
+            Self::Pipelock(choice) => choice.authority.as_ref(),
+        }
+    }
+}
+
 /// Which Pipelock, and what it gets besides its policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PipelockChoice {

@@ -1,112 +1,70 @@
-//! `Plan → Prepared`: users, cgroups, the boundary's init with its view and sockets, and the gates.
-//! When this returns the boundary is closed, and nothing in it runs yet.
+//! `Plan → Prepared`: makes the users, the cgroups, the boundary's init with its file view and sockets, and attaches the
+//! gates. At the end the boundary is closed, the probes have been denied, and no code of the command has run.
 //!
-//! `--mode audit` takes the same steps through the same types, without the network namespace, the sockets, the probes,
-//! the relay, and the mediator (`Entry::Absent`).
+//! `--mode audit` takes the same steps. `run/enforcement/audit.rs` has what it leaves out.
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use audit_packet::format::boundary::{Environment, TlsInterception};
 use egress_common::abi::Config;
-use egress_sandbox::cgroup::RunCgroups;
-use egress_sandbox::child::protocol::Sockets;
-use egress_sandbox::limits::Caps;
+use egress_sandbox::probe::model::ProbeResult;
 use egress_sandbox::sockets::Opened;
-use egress_sandbox::view::LeftOut;
 use egress_sys::privileges;
 use egress_sys::process::Child;
-use egress_workspace::apply::Recovered;
-use egress_workspace::credentials::Found;
 use egress_workspace::store::Store;
 use egress_workspace::users::UserLease;
 
-use super::agent_fds::AgentFds;
-use super::environment::{self, AGENT_HOME, AgentEnvironment};
+use super::boundary::Boundary;
+use super::context::{Measured, RunContext};
+use super::enforcement::{self, NetworkSetup};
+use super::environment::{self, AGENT_HOME};
 use super::error::{RunError, system};
-use super::init::{Entered, Init};
-use super::mediator::{Entry, entry};
-use super::plan::{Mode, Plan};
-use super::probes::{self, Controls, Probed};
-use super::stage::{Mounts, Parts, open_sockets, stage_plan};
+use super::init::Init;
+use super::plan::Plan;
+use super::stage::{Parts, open_sockets, stage_plan};
 use super::state::{RunDir, STATE_DIR};
 use super::stdio::Pipes;
 use super::timeline::Timeline;
-use super::trust::{self, Trust};
+use super::trust;
 use super::workspace;
 use crate::bpf::Gates;
-use crate::bpf::events::Events;
 
-/// What the boundary turned out to be, for the record.
-#[derive(Debug)]
-pub struct Measured {
-    /// Whether IPv6 loopback is there.
-    pub ipv6: bool,
-    /// Host mounts that the agent does not see.
-    pub left_out: Vec<LeftOut>,
-    /// The agent's environment, names only.
-    pub environment: Environment,
-    /// Links of the boundary's namespaces, `name:[inode]`.
-    pub namespaces: Vec<String>,
-    /// What the probes found, before anything else ran.
-    pub probes: Probed,
-    /// Sockets of the host that the agent may use.
-    pub opened: Vec<Opened>,
-    /// Paths that were covered.
-    pub masked: Vec<PathBuf>,
-    /// Credentials that were found and hidden.
-    pub credentials: Found,
-    /// The authority that intercepts TLS, if there is one, and where programs find it.
-    pub trusted: Option<TlsInterception>,
-}
-
-/// A closed boundary with nothing in it. Fields drop in this order: processes, then their cgroups,
-/// then the gates, then the files.
+/// A closed boundary in which nothing runs except init.
 #[derive(Debug)]
 #[must_use = "nothing runs yet"]
 pub struct Prepared {
-    pub(super) init: Init,
-    pub(super) controls: Option<Controls>,
-    pub(super) cgroups: RunCgroups,
-    pub(super) caps: Caps,
-    pub(super) gates: Gates,
-    pub(super) events: Events,
-    pub(super) sockets: Option<Sockets<OwnedFd>>,
-    pub(super) entry: Entry,
-    pub(super) pipes: Pipes,
-    pub(super) held: AgentFds,
-    pub(super) users: UserLease,
-    pub(super) store: Option<Store>,
-    pub(super) recovered: Vec<Recovered>,
-    pub(super) measured: Measured,
-    pub(super) timeline: Timeline,
-    pub(super) dir: RunDir,
-    pub(super) plan: Plan,
+    boundary: Boundary,
+    network: Box<dyn NetworkSetup>,
+    pipes: Pipes,
+    context: RunContext,
 }
 
-/// The command's environment.
-fn agents_environment(plan: &Plan, trust: &Trust) -> AgentEnvironment {
-    environment::for_agent(
-        &plan.environment,
-        &plan.exceptions,
-        Path::new(AGENT_HOME),
-        &plan.workdir,
-        (plan.mode == Mode::Enforce).then_some(plan.proxy_port),
-        trust.record.as_ref().map(|_| Path::new(trust::BUNDLE)),
-    )
+impl Prepared {
+    /// Returns the results of the probes, and opens the boundary again.
+    pub fn into_probe_results(self) -> Vec<ProbeResult> {
+        self.context.measured.probes.results
+    }
+
+    /// Takes the value apart. Variables drop in reverse order, so the boundary comes last.
+    pub(super) fn into_parts(self) -> (RunContext, Pipes, Box<dyn NetworkSetup>, Boundary) {
+        (self.context, self.pipes, self.network, self.boundary)
+    }
 }
 
-/// Checks that the caller is root, and may what root of the machine may.
+/// Checks that this process is root and has the capabilities of root on the host.
 ///
 /// # Errors
-/// If not.
+/// [`RunError::NotRoot`], or [`RunError::Unprivileged`] with the missing capabilities.
 pub(super) fn privileged() -> Result<(), RunError> {
-    /// By their numbers (capabilities(7)).
+    /// Numbers of the capabilities (capabilities(7)).
     const NEEDED: [(u32, &str); 2] = [(12, "CAP_NET_ADMIN"), (21, "CAP_SYS_ADMIN")];
     if !nix::unistd::geteuid().is_root() {
         return Err(RunError::NotRoot);
     }
-    let lacking = system("read the own capabilities", privileges::lacking(&NEEDED))?;
+    let lacking = system(
+        "read the capabilities of this process",
+        privileges::lacking(&NEEDED),
+    )?;
     if lacking.is_empty() {
         Ok(())
     } else {
@@ -115,13 +73,14 @@ pub(super) fn privileged() -> Result<(), RunError> {
 }
 
 impl Plan {
-    /// Closes the boundary.
+    /// Closes the boundary and makes the probes.
     ///
     /// # Order
     /// While this process has one thread.
     ///
     /// # Errors
-    /// When any part of the boundary cannot be put up; what was made is removed again.
+    /// If a part of the boundary cannot be made, or a probe shows that the boundary is open. Everything that was made
+    /// is removed.
     pub fn prepare(self) -> Result<Prepared, RunError> {
         let mut timeline = Timeline::start(self.progress);
         privileged()?;
@@ -130,101 +89,103 @@ impl Plan {
         let cgroups = dir.make_cgroups()?;
         let caps = dir.make_limits(&self.limits, &cgroups)?;
         timeline.mark("cgroups made");
-        let entry = entry(&self, &dir, cgroups.mediator.as_fd())?;
-        let mediator = system("read the mediator's address", entry.address())?;
-        let recovered = workspace::recover(&self)?;
-        let credentials = workspace::credentials(&self)?;
-        let redactions = credentials.redactions.as_slice();
-        let (store, tree) = workspace::mounted(&self, dir.id(), users.agent, redactions)?;
-        let covered = workspace::covered(&self, redactions, users.agent)?;
+        let mut network = enforcement::setup(&self, &dir, cgroups.mediator.as_fd())?;
+        let mediator = system("read the mediator's address", network.mediator_address())?;
+        let is_open = network.keeps_host_network();
+        let workspace = workspace::mount(&self, dir.id(), users.agent)?;
         timeline.mark("workspace mapped");
         let pipes = system("make the agent's pipes", Pipes::new(users.agent))?;
         let opened = open_sockets(&self, users.agent)?;
-        let mounts = Mounts {
-            workspace: &tree,
-            store: store.as_ref(),
-            opened: &opened,
-        };
-
-        let mut trust = system("show Pipelock's authority", Trust::of(&self))?;
-        let environment = agents_environment(&self, &trust);
-        let masked = masked(&self, store.as_ref());
+        let trust = system("show Pipelock's authority", network.trust(&self))?;
+        let environment = environment::for_agent(
+            &self.environment,
+            &self.exceptions,
+            Path::new(AGENT_HOME),
+            &self.workdir,
+            (!is_open).then_some(self.proxy_port),
+            trust.record.as_ref().map(|_| Path::new(trust::BUNDLE)),
+        );
+        let masked = masked(&self, workspace.store.as_ref());
         let parts = Parts {
             dir: &dir,
             users: &users,
-            mounts: &mounts,
+            workspace: &workspace,
+            opened: &opened,
             pipes: &pipes,
             caps: &caps,
             environment: environment.entries,
             masked: masked.clone(),
-            covered,
-            trusted: std::mem::take(&mut trust.files),
+            trusted: trust.files,
+            keeps_host_network: is_open,
         };
         let stage = stage_plan(&self, parts)?;
-        let mut init = Init::start(&stage, &cgroups, &passed(&mounts, &pipes), &dir)?;
+        let mut init = Init::start(
+            &stage,
+            &cgroups,
+            &passed(&workspace.tree, &opened, &pipes),
+            &dir,
+        )?;
 
         timeline.mark("init spawned");
-        let mut controls = Controls::start(&self, &dir, &cgroups, &users)?;
-        // init builds the view on the other core meanwhile.
-        let mut config = config(&self, mediator);
+        network.start_controls(&self, &dir, &cgroups, &users)?;
+        // Meanwhile init builds the file view on another CPU.
+        let config = config(&self, mediator, is_open);
         let mut gates = Gates::attach(config, &cgroups, self.layers, self.diagnostics)?;
-        let mut events = gates.take_events()?;
         timeline.mark("gates attached");
-        if let Some(controls) = &controls {
-            controls.gates_are_attached();
-        }
-        let Entered {
-            sockets,
-            ipv6,
-            left_out,
-            held,
-        } = init.expect_entered(&dir, self.mode)?;
+        network.gates_are_attached();
+        let entered = init.expect_entered(&dir)?;
+        network.take_sockets(entered.sockets, entered.ipv6, entered.dns)?;
+        // An audit is recorded as if it had a network namespace of its own, in which IPv6 would work.
+        let ipv6 = entered.ipv6 || is_open;
         if !ipv6 {
-            // Known only now, and programs are what they were loaded as: once more, for the few
-            // machines where it is so.
-            config.ipv6 = 0;
+            // Init finds out whether IPv6 works, and the configuration of loaded programs cannot change. They are
+            // loaded again on the few machines without IPv6.
+            let config = Config { ipv6: 0, ..config };
             gates = Gates::attach(config, &cgroups, self.layers, self.diagnostics)?;
-            events = gates.take_events()?;
             timeline.mark("gates attached again");
         }
+        let mut events = gates.take_events()?;
         timeline.mark("boundary closed");
-        let inside = (&mut init, sockets.as_ref());
-        let probes = probes::run(&self, &dir, inside, controls.as_mut(), &mut events)?;
-        if self.mode == Mode::Enforce {
+        let probes = network.probe(&mut init, &mut events, &dir)?;
+        probes.judge_for(&self)?;
+        if !is_open {
             timeline.mark("probes done");
         }
         let namespaces = system(
             "read the boundary's namespaces",
             namespace_links(&init.child),
         )?;
+        let measured = Measured {
+            ipv6,
+            left_out: entered.left_out,
+            environment: environment.record,
+            namespaces,
+            opened,
+            masked,
+            credentials: workspace.credentials,
+            probes,
+            trusted: trust.record,
+        };
         Ok(Prepared {
-            init,
-            controls,
-            cgroups,
-            caps,
-            gates,
-            events,
-            sockets,
-            entry,
-            pipes,
-            held,
-            users,
-            store,
-            recovered,
-            measured: Measured {
-                ipv6,
-                left_out,
-                environment: environment.record,
-                namespaces,
-                opened,
-                masked,
-                credentials,
-                probes,
-                trusted: trust.record,
+            boundary: Boundary {
+                init,
+                cgroups,
+                caps,
+                gates,
+                events,
+                agent_fds: entered.agent_fds,
+                store: workspace.store,
             },
-            timeline,
-            dir,
-            plan: self,
+            network,
+            pipes,
+            context: RunContext {
+                users,
+                recovered: workspace.recovered,
+                measured,
+                timeline,
+                dir,
+                plan: self,
+            },
         })
     }
 }
@@ -237,7 +198,7 @@ fn lease_users() -> Result<UserLease, RunError> {
     })
 }
 
-/// What the agent must not see: what the caller named, and what the run itself uses.
+/// Returns the paths that are hidden from the command: those of the plan, and the files of the run itself.
 fn masked(plan: &Plan, store: Option<&Store>) -> Vec<PathBuf> {
     let mut masked = plan.masked.clone();
     masked.push(plan.packet.path().to_path_buf());
@@ -245,24 +206,28 @@ fn masked(plan: &Plan, store: Option<&Store>) -> Vec<PathBuf> {
     masked
 }
 
-/// What the kernel programs are told, before it is known whether there is IPv6.
-fn config(plan: &Plan, mediator: SocketAddr) -> Config {
+/// Returns the configuration of the kernel programs, on the assumption that IPv6 works.
+fn config(plan: &Plan, mediator: SocketAddr, is_open: bool) -> Config {
     let mut config = Config::new(plan.proxy_port, true);
     if let SocketAddr::V4(address) = mediator {
         config.mediator_addr = address.ip().to_bits();
         config.mediator_port = address.port().into();
     }
-    config.audit = u32::from(plan.mode == Mode::Audit);
+    config.audit = u32::from(is_open);
     config.private =
         u32::from(egress_policy::opened::Opened::by(plan.policy.text.as_deref()).private);
     config
 }
 
-/// What init works with: the mounts, and its ends of the standard streams.
-fn passed<'f>(mounts: &'f Mounts<'_>, pipes: &'f Pipes) -> Vec<BorrowedFd<'f>> {
-    let mut passed = vec![mounts.workspace.as_fd()];
+/// Returns the descriptors that init inherits: the mounts, and its ends of the standard streams.
+fn passed<'f>(
+    workspace: &'f OwnedFd,
+    opened: &'f [Opened],
+    pipes: &'f Pipes,
+) -> Vec<BorrowedFd<'f>> {
+    let mut passed = vec![workspace.as_fd()];
     passed.extend(pipes.agents());
-    passed.extend(mounts.opened.iter().map(|one| one.tree.as_fd()));
+    passed.extend(opened.iter().map(|one| one.tree.as_fd()));
     passed
 }
 

@@ -20,8 +20,8 @@ use socket2::Socket;
 use super::environment;
 use super::error::{RunError, system};
 use super::helper::no_word;
-use super::init::{self, Init};
-use super::plan::{Mode, Plan};
+use super::init::Init;
+use super::plan::Plan;
 use super::state::RunDir;
 use crate::bpf::events::Events;
 
@@ -62,19 +62,19 @@ pub(super) struct Controls {
 }
 
 impl Controls {
-    /// Starts it, but not for an audit, which probes nothing: it would get through, and out.
+    /// Starts the process.
     ///
     /// # Order
     /// While this process has one thread.
+    ///
+    /// # Errors
+    /// If the targets of the probes cannot be found, or the process cannot be started.
     pub(super) fn start(
         plan: &Plan,
         dir: &RunDir,
         cgroups: &RunCgroups,
         users: &UserLease,
-    ) -> Result<Option<Self>, RunError> {
-        if plan.mode == Mode::Audit {
-            return Ok(None);
-        }
+    ) -> Result<Self, RunError> {
         let scene = system("find what the probes aim at", scene(plan, dir, cgroups))?;
         let (ours, theirs) = system("make a control socket", Channel::pair())?;
         let users = StandIns {
@@ -82,11 +82,11 @@ impl Controls {
             relay: users.relay,
         };
         let started = control::start(theirs, &scene, users);
-        Ok(Some(Self {
+        Ok(Self {
             channel: Some(ours),
             process: system("start the controls", started)?,
             scene,
-        }))
+        })
     }
 
     /// Says that the gates are attached, for which some of the controls wait.
@@ -96,9 +96,33 @@ impl Controls {
         drop(told);
     }
 
-    /// Says that they are needed no more. Dropping this waits for their end.
+    /// Lets init make the probes in the closed boundary, and compares their results with those of the controls.
+    ///
+    /// # Errors
+    /// If init or the controls fail, end, or send another message than expected.
+    pub(super) fn probe(
+        &mut self,
+        init: &mut Init,
+        sockets: &Sockets<OwnedFd>,
+        events: &mut Events,
+        dir: &RunDir,
+    ) -> Result<Probed, RunError> {
+        let mut scene = Box::new(self.scene.clone());
+        (scene.targets.mediator, scene.targets.relay) = self.expect_ready(dir)?;
+        let inside = init.probe(Some(scene), dir)?;
+        let seen_by_hooks = discard(events)?;
+        let arrived = system("look for the probes' connections", arrived(sockets))?;
+        let outside = self.expect_made(dir)?;
+        self.dismiss();
+        Ok(Probed {
+            results: conclude(&inside, &arrived, &outside),
+            seen_by_hooks,
+        })
+    }
+
+    /// Tells the process to end. Dropping this value waits for its end.
     fn dismiss(&mut self) {
-        // The end of the channel is the word to end; the process removes what it made first.
+        // The end of the channel tells the process to remove what it made, and to end.
         drop(self.channel.take());
     }
 
@@ -153,55 +177,13 @@ impl Drop for Controls {
     }
 }
 
-/// Lets init try what the boundary refuses, and puts the controls beside it.
+/// Discards the kernel's records of the probes, and returns their number.
 ///
 /// # Errors
-/// When init or the controls end or say something else.
-pub(super) fn run(
-    plan: &Plan,
-    dir: &RunDir,
-    (init, sockets): (&mut Init, Option<&Sockets<OwnedFd>>),
-    mut controls: Option<&mut Controls>,
-    events: &mut Events,
-) -> Result<Probed, RunError> {
-    let mut scene = None;
-    if let Some(controls) = &controls {
-        let (mediator, relay) = controls.expect_ready(dir)?;
-        let mut aims = Box::new(controls.scene.clone());
-        (aims.targets.mediator, aims.targets.relay) = (mediator, relay);
-        scene = Some(aims);
-    }
-    let inside = init.probe(scene, dir)?;
+/// If the kernel's clock cannot be read.
+pub(super) fn discard(events: &mut Events) -> Result<usize, RunError> {
     let (attempts, texts) = system("read the probes' events", events.discard())?;
-    let results = match &mut controls {
-        // An audit probes nothing, and has no results.
-        None => Vec::new(),
-        Some(controls) => {
-            let none = || init::failed(String::from("it passed no sockets"));
-            let sockets = sockets.ok_or_else(none)?;
-            let arrived = system("look for the probes' connections", arrived(sockets))?;
-            let outside = controls.expect_made(dir)?;
-            controls.dismiss();
-            conclude(&inside, &arrived, &outside)
-        }
-    };
-    let probed = Probed {
-        results,
-        seen_by_hooks: attempts + texts,
-    };
-    probed.judge_for(plan)?;
-    Ok(probed)
-}
-
-/// Closes a boundary, makes the probes in it and opens it again: nothing else runs there.
-///
-/// # Order
-/// While this process has one thread.
-///
-/// # Errors
-/// When the boundary cannot be closed, or a probe stops the run.
-pub fn try_out(plan: Plan) -> Result<Vec<ProbeResult>, RunError> {
-    Ok(plan.prepare()?.measured.probes.results)
+    Ok(attempts + texts)
 }
 
 /// Ports from which connections arrived where the relay will listen. It never sees them.
@@ -348,8 +330,11 @@ fn paths_in(table: &[u8]) -> Vec<PathBuf> {
 }
 
 impl Probed {
-    /// Ends a run of this plan, but not one without layers: that is open on purpose.
-    fn judge_for(&self, plan: &Plan) -> Result<(), RunError> {
+    /// Fails if a probe stops a run of this plan. A run without a layer is open on purpose, so it goes on.
+    ///
+    /// # Errors
+    /// [`RunError::Open`] with the probes that stop the run.
+    pub(super) fn judge_for(&self, plan: &Plan) -> Result<(), RunError> {
         if plan.layers.warning().is_some() {
             return Ok(());
         }

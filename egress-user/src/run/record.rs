@@ -6,17 +6,15 @@ use std::path::{Path, PathBuf};
 use audit_packet::denied::Attempts;
 use audit_packet::format::Name;
 use audit_packet::format::boundary::{
-    Agent, AllowedRow, AllowedSocket, AttestationKey, Binding, BoundaryDocument, BoundarySchema,
-    BuiltinBinding, ChangeCounts, Credentials, DeniedRow, Enforced, EvidenceLimit, Flows, Hidden,
-    Kernel, LISTED, LeftOut, Limit, Limits, Link, Mediator, OpenFiles, OpenFilesHolder, Pipelock,
-    Policy, PolicyNotice, Programs, Reached, Recovered, Scratch, Seccomp, Seconds, Shares, Tool,
-    Users, View, Workspace,
+    Agent, AllowedRow, AllowedSocket, AttestationKey, BoundaryDocument, BoundarySchema,
+    ChangeCounts, Credentials, DeniedRow, Enforced, EvidenceLimit, Flows, Hidden, Kernel, LISTED,
+    LeftOut, Limit, Limits, Link, Mediator, OpenFiles, OpenFilesHolder, Policy, Programs, Reached,
+    Recovered, Scratch, Seccomp, Seconds, Shares, Tool, Users, View, Workspace,
 };
 use audit_packet::format::changes::{Change, ChangesDocument, ChangesSchema};
 use audit_packet::model::{DockerSocketStatus, Posture};
 use audit_packet::posture::{Facts, Words};
 use egress_pipelock::digest::sha256_of;
-use egress_pipelock::start;
 use egress_sandbox::child::seccomp;
 use egress_sandbox::probe::model::all_denied;
 use egress_sandbox::sockets::Opened;
@@ -26,26 +24,26 @@ use egress_workspace::credentials::Redaction;
 use egress_workspace::users::AGENT_NAME;
 use serde::Serialize;
 
-use super::collect::Collected;
 use super::digest::sha256;
 use super::ending::Ending;
-use super::plan::{Mode as RunMode, PlainHttp};
+use super::facts::RunFacts;
+use super::plan::PlainHttp;
 use crate::bpf;
 
 /// The posture of the packet: every word follows from a probe or a fact of this run.
-pub fn posture(run: &Collected) -> Posture {
-    let is_audit = run.plan.mode == RunMode::Audit;
-    let opened = &run.measured.opened;
+pub(super) fn posture(run: &RunFacts) -> Posture {
+    let is_audit = run.unverified.is_some();
+    let opened = &run.context.measured.opened;
     let facts = Facts {
         is_audit,
-        is_builtin: run.pipelock.is_none(),
-        tunnels_plain_http: run.plain_http() == PlainHttp::Tunnel,
+        is_builtin: matches!(run.mediator.document, Mediator::Builtin { .. }),
+        tunnels_plain_http: run.mediator.plain_http == PlainHttp::Tunnel,
         opened: opened
             .iter()
             .map(|one| one.path.display().to_string())
             .collect(),
     };
-    let probes = &run.measured.probes.results;
+    let probes = &run.context.measured.probes.results;
     let words = Words::of(|name| all_denied(probes, &[name]), &facts);
     let host_has_docker = std::fs::symlink_metadata("/var/run/docker.sock").is_ok();
     let docker = match (words.docker_is_closed, host_has_docker) {
@@ -54,7 +52,7 @@ pub fn posture(run: &Collected) -> Posture {
         (false, _) => DockerSocketStatus::Unknown,
     };
     let inside = |text: String| (!is_audit).then_some(text);
-    let [agent, host, _] = run.uids;
+    let users = &run.context.users;
     Posture {
         enforcement_mode: words.enforcement_mode,
         runner_os: String::from("Linux"),
@@ -65,20 +63,21 @@ pub fn posture(run: &Collected) -> Posture {
         browser_proxy_status: words.browser_proxy,
         websocket_frame_scanning: words.websocket_frames,
         network_namespace: run
+            .context
             .measured
             .namespaces
             .iter()
             .find(|ns| ns.starts_with("net:"))
             .cloned(),
         agent_user: Some(AGENT_NAME.to_owned()),
-        agent_uid: Some(i64::from(agent)),
+        agent_uid: Some(i64::from(users.agent)),
         host_user: Some(String::from("pipelock-host")),
-        host_uid: Some(i64::from(host)),
+        host_uid: Some(i64::from(users.host)),
         host_ip: None,
         agent_ip: inside(String::from("127.0.0.1")),
-        proxy_url: inside(format!("http://127.0.0.1:{}", run.plan.proxy_port)),
-        script_basename: Some(run.plan.script_basename.clone()),
-        script_arg_count: Some(run.plan.argument_count),
+        proxy_url: inside(format!("http://127.0.0.1:{}", run.context.plan.proxy_port)),
+        script_basename: Some(run.context.plan.script_basename.clone()),
+        script_arg_count: Some(run.context.plan.argument_count),
         unsupported_paths: words.unsupported_paths,
     }
 }
@@ -97,16 +96,16 @@ fn runner_arch() -> String {
 ///
 /// # Errors
 /// When this binary cannot be read for its digest.
-pub fn boundary(run: &Collected, notices: &[String]) -> io::Result<Vec<u8>> {
+pub(super) fn boundary(run: &RunFacts, notices: &[String]) -> io::Result<Vec<u8>> {
     let kernel = nix::sys::utsname::uname()?;
     let uname = |text: &OsStr| Name::from(text.to_string_lossy());
-    let [agent, host, relay] = run.uids;
-    let (plan, measured) = (&run.plan, &run.measured);
-    let is_audit = plan.mode == RunMode::Audit;
+    let context = &run.context;
+    let (plan, measured, users) = (&context.plan, &context.measured, &context.users);
+    let is_audit = run.unverified.is_some();
     let filters = (seccomp::digest(is_audit), egress_relay::filter_digest());
     document(&BoundaryDocument {
         schema_version: BoundarySchema::V0,
-        run_id: run.dir.id().into(),
+        run_id: run.context.dir.id().into(),
         mode: plan.mode.label().into(),
         egress: Tool {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -136,12 +135,12 @@ pub fn boundary(run: &Collected, notices: &[String]) -> io::Result<Vec<u8>> {
                 seccomp_filters: run.enforced.seccomp_filters.into(),
             },
             user: AGENT_NAME.into(),
-            uid: agent.into(),
+            uid: users.agent.into(),
         },
         users: Users {
-            agent: agent.into(),
-            host: host.into(),
-            relay: relay.into(),
+            agent: users.agent.into(),
+            host: users.host.into(),
+            relay: users.relay.into(),
         },
         namespaces: names(&measured.namespaces),
         ipv6: measured.ipv6,
@@ -168,7 +167,7 @@ pub fn boundary(run: &Collected, notices: &[String]) -> io::Result<Vec<u8>> {
             sha256: sha256(run.policy.yaml.as_bytes()).into(),
             overridden: names(&run.policy.overridden),
         },
-        mediator: mediator(run),
+        mediator: run.mediator.document.clone(),
         probes: measured.probes.record(&plan.accepted_risks),
         counters: run.counters.clone(),
         flows: Flows {
@@ -190,7 +189,7 @@ pub fn boundary(run: &Collected, notices: &[String]) -> io::Result<Vec<u8>> {
         attestation: attestation_key(run),
         packet_directory: path(plan.packet.path().file_name().unwrap_or_default().as_ref()),
         incomplete: names(&run.incomplete),
-        timeline: run.timeline.marks().to_vec(),
+        timeline: run.context.timeline.marks().to_vec(),
     })
 }
 
@@ -248,46 +247,9 @@ fn opened(socket: &Opened) -> AllowedSocket {
     }
 }
 
-/// Who judged and signed.
-fn mediator(run: &Collected) -> Mediator {
-    let Some(facts) = &run.pipelock else {
-        return Mediator::Builtin {
-            posture: BuiltinBinding::Bound,
-        };
-    };
-    let notices = facts.notices.iter().map(|notice| PolicyNotice {
-        key: notice.key.as_str().into(),
-        effect: notice.effect.into(),
-    });
-    Mediator::Pipelock {
-        plain_http: run.plain_http().label().into(),
-        pipelock: Box::new(Pipelock {
-            given: path(&facts.given),
-            binary_sha256: facts.binary_sha256.as_ref().map(Into::into),
-            version: facts
-                .version
-                .as_deref()
-                .filter(|text| !text.is_empty())
-                .map(Into::into),
-            roots_sha256: facts.roots_sha256.as_ref().map(Into::into),
-            posture: facts.posture.map(|posture| match posture {
-                start::Binding::Bound => Binding::Bound,
-                start::Binding::NotKnown => Binding::NotKnown,
-            }),
-            raised: facts.raised.clone(),
-            redact: facts.redact,
-            left_out: facts.left_out.clone(),
-            notices: notices.collect(),
-            allowed: facts.allowed.to_vec(),
-            killed: facts.killed,
-            notes: facts.notes.clone(),
-        }),
-    }
-}
-
 /// What the agent might take, and what of it was all used.
-fn limits(run: &Collected) -> Limits {
-    let limits = &run.plan.limits;
+fn limits(run: &RunFacts) -> Limits {
+    let limits = &run.context.plan.limits;
     let report = run.reached.cgroups.as_ref();
     let limit = |most: u64, reached: Option<&limits::Reached>| Limit {
         most,
@@ -317,14 +279,14 @@ fn limits(run: &Collected) -> Limits {
             processes: limits.shares.processes,
         },
         seconds: Seconds {
-            most: run.plan.timeout.map(|time| time.as_secs()),
+            most: run.context.plan.timeout.map(|time| time.as_secs()),
             reached: run.ending == Ending::TimedOut,
         },
     }
 }
 
 /// How the agent saw the workspace, and what became of its changes, in numbers.
-fn workspace(run: &Collected) -> Workspace {
+fn workspace(run: &RunFacts) -> Workspace {
     let changes = run.workspace.as_ref().map(|workspace| {
         let count = |outcome| workspace.plan.count(outcome) as u64;
         ChangeCounts {
@@ -334,7 +296,7 @@ fn workspace(run: &Collected) -> Workspace {
             discarded: count(Outcome::Discarded),
         }
     });
-    let recovered = run.recovered.iter().map(|one| Recovered {
+    let recovered = run.context.recovered.iter().map(|one| Recovered {
         workspace: path(&one.workspace),
         completed: one.completed,
         applied: one.applied as u64,
@@ -342,9 +304,9 @@ fn workspace(run: &Collected) -> Workspace {
         kept: one.kept.as_deref().map(path),
     });
     Workspace {
-        mode: run.plan.workspace.label().into(),
-        path: path(&run.plan.workdir),
-        protected: paths(&run.plan.protected),
+        mode: run.context.plan.workspace.label().into(),
+        path: path(&run.context.plan.workdir),
+        protected: paths(&run.context.plan.protected),
         changes,
         recovered: recovered.collect(),
     }
@@ -354,14 +316,14 @@ fn workspace(run: &Collected) -> Workspace {
 ///
 /// # Errors
 /// When it cannot be put into JSON.
-pub fn changes(run: &Collected) -> io::Result<Option<Vec<u8>>> {
+pub(super) fn changes(run: &RunFacts) -> io::Result<Option<Vec<u8>>> {
     let Some(workspace) = &run.workspace else {
         return Ok(None);
     };
     let changes = workspace.plan.changes.iter().map(change);
     document(&ChangesDocument {
         schema_version: ChangesSchema::V0,
-        mode: run.plan.workspace.label().into(),
+        mode: run.context.plan.workspace.label().into(),
         changes: changes.collect::<io::Result<_>>()?,
     })
     .map(Some)
@@ -378,7 +340,7 @@ fn attempts(attempts: &Attempts) -> Vec<DeniedRow> {
         .collect()
 }
 
-fn allowed_rows(run: &Collected) -> Vec<AllowedRow> {
+fn allowed_rows(run: &RunFacts) -> Vec<AllowedRow> {
     let rows = run.allowed.iter().take(LISTED).cloned();
     rows.map(|(host, port, count)| AllowedRow {
         host: host.into(),
@@ -388,8 +350,8 @@ fn allowed_rows(run: &Collected) -> Vec<AllowedRow> {
     .collect()
 }
 
-fn attestation_key(run: &Collected) -> AttestationKey {
-    let boundary = &run.plan.boundary_key;
+fn attestation_key(run: &RunFacts) -> AttestationKey {
+    let boundary = &run.context.plan.boundary_key;
     AttestationKey {
         key: hex::encode(boundary.key.verifying_key().as_bytes()).into(),
         pinned: boundary.pinned,

@@ -1,6 +1,6 @@
 //! The plan of the boundary's init: what the view holds and what becomes the command.
 use std::fs;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -8,16 +8,15 @@ use egress_sandbox::child::protocol::{Resources, StagePlan};
 use egress_sandbox::limits::{Caps, Limits};
 use egress_sandbox::sockets::{self, Opened};
 use egress_sandbox::view::{PlacedFile, TmpfsLimits};
-use egress_workspace::credentials::Shown;
-use egress_workspace::store::Store;
 use egress_workspace::users::{self, UserLease};
 use nix::sys::stat::fstat;
 
 use super::environment::{self, AGENT_HOME};
 use super::error::{RunError, system};
-use super::plan::{DnsMode, Mode, Plan, WorkspaceMode};
+use super::plan::{DnsMode, Plan, WorkspaceMode};
 use super::state::RunDir;
 use super::stdio::Pipes;
+use super::workspace::MountedWorkspace;
 
 /// Size of `/run`, bytes, unless other scratch space is smaller.
 const RUN_BYTES: u64 = 64 << 20;
@@ -25,17 +24,6 @@ const RUN_BYTES: u64 = 64 << 20;
 /// Files that an audit leaves to its caller: they belong to the network that it keeps. Copies, since
 /// they may be links into a directory that the agent has of its own.
 const NETWORK_FILES: [&str; 2] = ["/etc/hosts", "/etc/resolv.conf"];
-
-/// Mounts that init is given, and has yet to put anywhere.
-#[derive(Debug)]
-pub(super) struct Mounts<'a> {
-    /// The workspace, or what its changes lie over.
-    pub(super) workspace: &'a OwnedFd,
-    /// Where its changes go.
-    pub(super) store: Option<&'a Store>,
-    /// Sockets of the host.
-    pub(super) opened: &'a [Opened],
-}
 
 /// Makes the mounts of the sockets that the caller opens.
 ///
@@ -51,7 +39,9 @@ pub(super) fn open_sockets(plan: &Plan, agent: u32) -> Result<Vec<Opened>, RunEr
 pub(super) struct Parts<'a> {
     pub(super) dir: &'a RunDir,
     pub(super) users: &'a UserLease,
-    pub(super) mounts: &'a Mounts<'a>,
+    pub(super) workspace: &'a MountedWorkspace,
+    /// Mounts of host sockets.
+    pub(super) opened: &'a [Opened],
     pub(super) pipes: &'a Pipes,
     /// The agent's limits.
     pub(super) caps: &'a Caps,
@@ -59,10 +49,10 @@ pub(super) struct Parts<'a> {
     pub(super) environment: Vec<Vec<u8>>,
     /// Paths that the agent must not see.
     pub(super) masked: Vec<PathBuf>,
-    /// Files with credentials, and what is shown in place of each.
-    pub(super) covered: Vec<(PathBuf, Shown)>,
     /// Files through which programs trust the authority that opens TLS.
     pub(super) trusted: Vec<PlacedFile>,
+    /// Whether the command keeps the host's network namespace.
+    pub(super) keeps_host_network: bool,
 }
 
 /// Makes the plan of the boundary's init.
@@ -73,13 +63,14 @@ pub(super) fn stage_plan(plan: &Plan, parts: Parts<'_>) -> Result<StagePlan, Run
     let Parts {
         dir,
         users,
-        mounts,
+        workspace,
+        opened,
         pipes,
         caps,
         environment,
         masked,
-        covered,
-        mut trusted,
+        trusted,
+        keeps_host_network,
     } = parts;
     let hostname = system(
         "read the host name",
@@ -92,9 +83,8 @@ pub(super) fn stage_plan(plan: &Plan, parts: Parts<'_>) -> Result<StagePlan, Run
         .unwrap_or_default()
         .to_owned();
     let dns = plan.dns == DnsMode::Synthetic;
-    let audit = plan.mode == Mode::Audit;
     let mut files = files(users.agent, &hostname, dns);
-    if audit {
+    if keeps_host_network {
         for file in &mut files {
             if NETWORK_FILES
                 .iter()
@@ -104,7 +94,7 @@ pub(super) fn stage_plan(plan: &Plan, parts: Parts<'_>) -> Result<StagePlan, Run
             }
         }
     }
-    files.append(&mut trusted);
+    files.extend(trusted);
     Ok(StagePlan {
         stage_dir: dir.stage(),
         agent: users.agent,
@@ -117,27 +107,27 @@ pub(super) fn stage_plan(plan: &Plan, parts: Parts<'_>) -> Result<StagePlan, Run
         },
         join: caps.join(),
         resources: resources(&plan.limits, caps),
-        workspace: (plan.workdir.clone(), mounts.workspace.as_raw_fd()),
+        workspace: (plan.workdir.clone(), workspace.tree.as_raw_fd()),
         store: system(
             "look at the workspace's changes",
-            mounts
+            workspace
                 .store
+                .as_ref()
                 .filter(|_| plan.workspace != WorkspaceMode::Copy)
                 .map(|store| Ok((store.path().to_path_buf(), fstat(store.held())?.st_ino)))
                 .transpose(),
         )?,
-        sockets: mounts
-            .opened
+        sockets: opened
             .iter()
             .map(|one| (one.path.clone(), one.tree.as_raw_fd()))
             .collect(),
         masked,
-        covered,
+        covered: workspace.covered.clone(),
         shown: plan.shown.clone(),
         command_files: environment::command_files(&plan.environment)
             .map(str::to_owned)
             .collect(),
-        audit,
+        audit: keeps_host_network,
         dns,
         proxy_port: plan.proxy_port,
         stdio: pipes.agents().map(|end| end.as_raw_fd()),

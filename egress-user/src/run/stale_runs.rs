@@ -13,7 +13,7 @@ use super::state::{self, Owner, STATE_DIR, StateLock};
 /// One thing that is left.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StaleItem {
-    /// StaleKind of thing.
+    /// What it is.
     pub kind: StaleKind,
     /// Where it is.
     pub path: PathBuf,

@@ -24,7 +24,7 @@ use nix::fcntl::{Flock, FlockArg};
 use super::error::{RunError, system};
 
 /// Where all runs of a machine keep their state.
-pub const STATE_DIR: &str = "/run/egress";
+pub(super) const STATE_DIR: &str = "/run/egress";
 /// In a run's directory: the lock of its supervisor.
 const LOCK: &str = "lock";
 /// In a run's directory: the path of its cgroup.
@@ -42,7 +42,7 @@ const LOCKED_AT_MOST: Duration = Duration::from_secs(30);
 
 /// The directory of one run.
 #[derive(Debug)]
-pub struct RunDir {
+pub(super) struct RunDir {
     id: String,
     path: PathBuf,
     _alive: Flock<File>,
@@ -133,7 +133,7 @@ impl RunDir {
     ///
     /// # Errors
     /// When the state directory cannot be made or is not root's.
-    pub fn create() -> Result<Self, RunError> {
+    pub(super) fn create() -> Result<Self, RunError> {
         let state = Path::new(STATE_DIR);
         Self::create_below(state).map_err(|source| RunError::State {
             path: state.to_path_buf(),
@@ -175,7 +175,7 @@ impl RunDir {
     ///
     /// # Errors
     /// When there is no cgroup v2 tree, or it is not writable.
-    pub fn make_cgroups(&self) -> Result<RunCgroups, RunError> {
+    pub(super) fn make_cgroups(&self) -> Result<RunCgroups, RunError> {
         let place = RunCgroups::place(&self.id).map_err(RunError::Cgroup)?;
         let note = self.path.join(CGROUP);
         let noted = fs::write(&note, place.as_os_str().as_bytes());
@@ -192,7 +192,11 @@ impl RunDir {
     ///
     /// # Errors
     /// When a cgroup cannot be made, or refuses its limit.
-    pub fn make_limits(&self, limits: &Limits, cgroups: &RunCgroups) -> Result<Caps, RunError> {
+    pub(super) fn make_limits(
+        &self,
+        limits: &Limits,
+        cgroups: &RunCgroups,
+    ) -> Result<Caps, RunError> {
         let make = || {
             let places = Places::find(cgroups.run.path(), &self.id)?;
             let mut note = Vec::new();
@@ -210,22 +214,22 @@ impl RunDir {
     ///
     /// # Errors
     /// Those of `rename(2)`.
-    pub fn keep(&self) -> io::Result<Option<PathBuf>> {
+    pub(super) fn keep(&self) -> io::Result<Option<PathBuf>> {
         keep(Path::new(STATE_DIR), &self.path, &self.id)
     }
 
     /// The run's id.
-    pub fn id(&self) -> &str {
+    pub(super) fn id(&self) -> &str {
         &self.id
     }
 
     /// Its path.
-    pub fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Mount point of the view under construction, in the boundary's mount namespace only.
-    pub fn stage(&self) -> PathBuf {
+    pub(super) fn stage(&self) -> PathBuf {
         self.path.join("stage")
     }
 
@@ -233,7 +237,7 @@ impl RunDir {
     ///
     /// # Errors
     /// Those of `mkdir(2)` and `chown(2)`.
-    pub fn make_evidence(&self, owner: u32) -> io::Result<PathBuf> {
+    pub(super) fn make_evidence(&self, owner: u32) -> io::Result<PathBuf> {
         let path = self.evidence();
         DirBuilder::new().mode(0o750).create(&path)?;
         chown(&path, Some(owner), Some(owner))?;
@@ -241,7 +245,7 @@ impl RunDir {
     }
 
     /// Where the evidence is.
-    pub fn evidence(&self) -> PathBuf {
+    pub(super) fn evidence(&self) -> PathBuf {
         self.path.join("evidence")
     }
 
@@ -249,12 +253,12 @@ impl RunDir {
     ///
     /// # Errors
     /// Those of `open(2)`.
-    pub fn log(&self, process: &str) -> io::Result<File> {
+    pub(super) fn log(&self, process: &str) -> io::Result<File> {
         File::create(self.path.join(format!("{process}.log")))
     }
 
     /// The last lines of a helper's log, for a message.
-    pub fn log_tail(&self, process: &str) -> String {
+    pub(super) fn log_tail(&self, process: &str) -> String {
         const MOST: u64 = 16 << 10;
         let read = || -> io::Result<Vec<u8>> {
             let mut file = File::open(self.path.join(format!("{process}.log")))?;
@@ -400,7 +404,7 @@ fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
 ///
 /// # Errors
 /// When the kernel has no randomness, which leaves nothing safe to do.
-pub fn random_hex<const BYTES: usize>() -> io::Result<String> {
+pub(super) fn random_hex<const BYTES: usize>() -> io::Result<String> {
     let mut bytes = [0; BYTES];
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;
     Ok(hex::encode(bytes))

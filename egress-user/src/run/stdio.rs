@@ -20,14 +20,14 @@ use crate::neutralise::{Defuser, Obeyed};
 
 /// Both ends of the three pipes.
 #[derive(Debug)]
-pub struct Pipes {
+pub(super) struct Pipes {
     ours: [OwnedFd; 3],
     agents: [OwnedFd; 3],
 }
 
 /// The pumps that carry the agent's output to the caller.
 #[derive(Debug)]
-pub struct Pumps {
+pub(super) struct Pumps {
     output: Vec<JoinHandle<io::Result<u64>>>,
     streams: Vec<Shared>,
     /// Switches the runner's commands on again.
@@ -67,7 +67,7 @@ impl Pipes {
     ///
     /// # Errors
     /// Those of `pipe2(2)` and `fchown(2)`.
-    pub fn new(agent: u32) -> io::Result<Self> {
+    pub(super) fn new(agent: u32) -> io::Result<Self> {
         let (stdin, feed) = pipe2(OFlag::O_CLOEXEC)?;
         let (out, stdout) = pipe2(OFlag::O_CLOEXEC)?;
         let (err, stderr) = pipe2(OFlag::O_CLOEXEC)?;
@@ -81,7 +81,7 @@ impl Pipes {
     }
 
     /// The agent's ends.
-    pub fn agents(&self) -> [BorrowedFd<'_>; 3] {
+    pub(super) fn agents(&self) -> [BorrowedFd<'_>; 3] {
         let [stdin, stdout, stderr] = &self.agents;
         [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]
     }
@@ -93,7 +93,7 @@ impl Pipes {
     ///
     /// # Errors
     /// When the kernel has no randomness for the word that switches commands on again.
-    pub fn pump(self, obeyed: Obeyed, input: Input) -> io::Result<Pumps> {
+    pub(super) fn pump(self, obeyed: Obeyed, input: Input) -> io::Result<Pumps> {
         let [feed, out, err] = self.ours;
         drop(self.agents);
         let stream = || {
@@ -161,7 +161,7 @@ impl Pumps {
     ///
     /// # Errors
     /// When the caller's stream could not be written; the agent saw a closed pipe then.
-    pub fn finish(self) -> io::Result<Output> {
+    pub(super) fn finish(self) -> io::Result<Output> {
         let mut pumped = Output {
             stop_commands: self.token.is_some(),
             ..Output::default()

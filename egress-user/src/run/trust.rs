@@ -14,16 +14,16 @@ use rustls::pki_types::pem::PemObject as _;
 use sha1::{Digest as _, Sha1};
 
 use super::digest::sha256;
-use super::plan::{MediatorChoice, Mode, Plan};
+use super::plan::Plan;
 
 /// All authorities that programs in the boundary trust, PEM.
-pub const BUNDLE: &str = "/etc/ssl/egress-authorities.pem";
+pub(super) const BUNDLE: &str = "/etc/ssl/egress-authorities.pem";
 
 /// Longest file of authorities that is read of those that variables name.
 const BUNDLE_BYTES: u64 = 16 << 20;
 
 /// Variables that name such a file, for programs with authorities of their own.
-pub const VARIABLES: [&str; 14] = [
+pub(super) const VARIABLES: [&str; 14] = [
     "AWS_CA_BUNDLE",
     "CARGO_HTTP_CAINFO",
     "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE",
@@ -101,15 +101,12 @@ pub(super) struct Trust {
 }
 
 impl Trust {
-    /// What this run needs.
+    /// Returns the files for the file view of an enforced run.
+    ///
+    /// # Errors
+    /// If the authority's certificate cannot be parsed, or a trust store of the host cannot be read.
     pub(super) fn of(plan: &Plan) -> io::Result<Self> {
-        if plan.mode == Mode::Audit {
-            return Ok(Self::default());
-        }
-        let authority = match &plan.mediator {
-            MediatorChoice::Pipelock(choice) => choice.authority.as_ref(),
-            MediatorChoice::Builtin => None,
-        };
+        let authority = plan.mediator.authority();
         let Some(authority) = authority else {
             let files = browsers(None);
             return Ok(Self {

@@ -1,31 +1,31 @@
-//! `Collected → Verified`: the evidence is checked under the run's key, by the same code that
-//! `egress verify` is. The verdict is inside, good or bad.
+//! `Collected → Verified`: checks the evidence under the run's key, with the same code as `egress verify`. The value holds
+//! the verdict, whatever it is.
 use audit_packet::reconcile::Receipts;
 use pipelock_receipts::chain::Trust;
 use pipelock_receipts::check::{EvidenceFile, check_evidence_visiting};
-use pipelock_receipts::report::{Report, Verdict};
+use pipelock_receipts::report::Report;
 
 use super::collect::Collected;
+use super::facts::RunFacts;
 
 /// A run whose evidence was checked.
 #[derive(Debug)]
 #[must_use = "no packet is written yet"]
 pub struct Verified {
-    pub(super) run: Collected,
-    pub(super) report: Report,
-    pub(super) receipts: Receipts,
+    run: RunFacts,
+    report: Report,
+    receipts: Receipts,
 }
 
 impl Collected {
-    /// Checks the evidence. A key that the caller named is pinned; one that was made for this run
-    /// proves nothing to anybody else.
+    /// Checks the evidence. Only a key that the caller supplied is trusted. A key that was made for this run proves
+    /// nothing to anyone else.
     pub fn verify(self) -> Verified {
-        let keys = if self.plan.signer.pinned {
-            vec![self.plan.signer.key.verifying_key()]
-        } else {
-            Vec::new()
-        };
-        let names: Vec<String> = self
+        let run = self.into_facts();
+        let signer = &run.context.plan.signer;
+        let key = signer.pinned.then(|| signer.key.verifying_key());
+        let keys = key.into_iter().collect();
+        let names: Vec<String> = run
             .evidence
             .iter()
             .map(|(path, _)| {
@@ -37,7 +37,7 @@ impl Collected {
             .collect();
         let files: Vec<EvidenceFile<'_>> = names
             .iter()
-            .zip(&self.evidence)
+            .zip(&run.evidence)
             .map(|(name, (_, bytes))| EvidenceFile { name, bytes })
             .collect();
         let mut receipts = Receipts::default();
@@ -45,33 +45,15 @@ impl Collected {
             receipts.see(seen);
         });
         Verified {
-            run: self,
+            run,
             report,
             receipts,
         }
     }
-
-    /// All evidence files, one after the other, byte for byte.
-    pub(super) fn evidence_bytes(&self) -> Vec<u8> {
-        self.evidence
-            .iter()
-            .flat_map(|(_, bytes)| bytes.iter().copied())
-            .collect()
-    }
 }
 
 impl Verified {
-    /// What the check said.
-    pub fn report(&self) -> &Report {
-        &self.report
-    }
-
-    /// Whether the evidence is there and sound, pinned or not.
-    pub(super) fn is_sound(&self) -> bool {
-        match self.report.verdict {
-            Verdict::Valid => true,
-            Verdict::SelfConsistentOnly => !self.run.plan.require_trusted,
-            Verdict::Invalid | Verdict::Error => false,
-        }
+    pub(super) fn into_parts(self) -> (Receipts, Report, RunFacts) {
+        (self.receipts, self.report, self.run)
     }
 }

@@ -38,7 +38,7 @@ impl Look {
 
 /// What became of the system clock since the run began.
 #[derive(Debug, Clone, Default)]
-pub struct WallClock {
+pub(super) struct WallClock {
     last: Option<Look>,
     first: i64,
     least: i64,
@@ -50,14 +50,14 @@ pub struct WallClock {
 
 impl WallClock {
     /// Begins to look.
-    pub fn start() -> Self {
+    pub(super) fn start() -> Self {
         let mut clock = Self::default();
         clock.look();
         clock
     }
 
     /// Looks at both clocks.
-    pub fn look(&mut self) {
+    pub(super) fn look(&mut self) {
         if let Some(look) = Look::now() {
             self.see(look);
         }
@@ -84,20 +84,20 @@ impl WallClock {
 
     /// How far behind its first time the clock was at most: what happened during the run may have a time that lies
     /// this long before the run.
-    pub fn set_back(&self) -> Duration {
+    pub(super) fn set_back(&self) -> Duration {
         let back = self.first.saturating_sub(self.least);
         Duration::from_nanos(u64::try_from(back).unwrap_or(0))
     }
 
     /// How far apart the clock's earliest and latest settings were: by so much two times of one run may lie apart that
     /// were taken at once.
-    pub fn set_by(&self) -> Duration {
+    pub(super) fn set_by(&self) -> Duration {
         let apart = self.most.saturating_sub(self.least);
         Duration::from_nanos(u64::try_from(apart).unwrap_or(0))
     }
 
     /// That it was set, in words.
-    pub fn told(&self) -> Option<String> {
+    pub(super) fn told(&self) -> Option<String> {
         let by = Duration::from_nanos(self.longest.unsigned_abs());
         let way = if self.longest < 0 { "back" } else { "forward" };
         (self.steps > 0).then(|| {

@@ -1,4 +1,4 @@
-//! The workspace at the start of a run: what is in it, and its mount.
+//! Prepares the workspace at the start of a run: finds stored credentials, and makes its mount.
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -11,25 +11,50 @@ use egress_workspace::store::{COPY, Purpose, SHOWN, Store};
 use super::error::{RunError, system};
 use super::plan::{Plan, WorkspaceMode};
 
-/// Completes or undoes what killed runs left beside the workspace.
-pub(super) fn recover(plan: &Plan) -> Result<Vec<Recovered>, RunError> {
-    system(
+/// The workspace as the command will see it.
+#[derive(Debug)]
+pub(super) struct MountedWorkspace {
+    /// What killed runs had left beside the workspace, and what became of it.
+    pub(super) recovered: Vec<Recovered>,
+    /// Credentials that the command would find in the workspace and in git's configuration on the host.
+    pub(super) credentials: Found,
+    /// Files with credentials that get a mount, because no layer and no copy of the workspace hides them.
+    pub(super) covered: Vec<(PathBuf, Shown)>,
+    /// The store of the command's changes, if they are stored separately.
+    pub(super) store: Option<Store>,
+    /// The mount, which is not attached anywhere yet.
+    pub(super) tree: OwnedFd,
+}
+
+/// Completes or undoes what killed runs left, hides credentials, and makes the mount.
+///
+/// # Order
+/// While this process has one thread.
+///
+/// # Errors
+/// If a credential cannot be looked for or hidden, or the mount cannot be made.
+pub(super) fn mount(plan: &Plan, run: &str, agent: u32) -> Result<MountedWorkspace, RunError> {
+    let recovered = system(
         "complete what a killed run left beside the workspace",
         apply::recover(&plan.workdir),
-    )
-}
-
-/// Credentials that the agent would find, in the workspace and in the configuration of the machine.
-pub(super) fn credentials(plan: &Plan) -> Result<Found, RunError> {
+    )?;
     let home = plan.environment.iter().find(|(name, _)| name == "HOME");
-    system(
+    let credentials = system(
         "look for stored credentials in git's configuration",
         git_search::find(&plan.workdir, home.map(|(_, home)| Path::new(home))),
-    )
+    )?;
+    let (store, tree) = mounted(plan, run, agent, &credentials.redactions)?;
+    Ok(MountedWorkspace {
+        recovered,
+        covered: covered(plan, &credentials.redactions, agent)?,
+        credentials,
+        store,
+        tree,
+    })
 }
 
-/// What of it no layer and no copy of the workspace covers: it gets a mount.
-pub(super) fn covered(
+/// Returns the files with credentials that no layer and no copy of the workspace hides.
+fn covered(
     plan: &Plan,
     redactions: &[Redaction],
     agent: u32,
@@ -55,11 +80,8 @@ pub(super) fn covered(
         .collect())
 }
 
-/// The workspace's mount, and where its changes go if they are kept apart.
-///
-/// # Order
-/// While this process has one thread, and after what killed runs left was dealt with.
-pub(super) fn mounted(
+/// Makes the mount, and the store of the changes if they are stored separately.
+fn mounted(
     plan: &Plan,
     run: &str,
     agent: u32,
@@ -94,7 +116,7 @@ pub(super) fn mounted(
     }
 }
 
-/// A path of a directory that is held, for as long as it is: nobody can put another in its place.
+/// Returns a path that leads to `dir` as long as it is open, even if another directory takes its place.
 fn by_descriptor(dir: &OwnedFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()))
 }

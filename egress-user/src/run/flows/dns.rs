@@ -30,7 +30,7 @@ impl FlowLog {
             .entry(String::from("dns_answer"))
             .or_default() += 1;
         let parsed = answer.message.as_deref().and_then(parse);
-        let is_known = self.audit.servers.contains(&answer.server);
+        let is_known = self.answers.servers.contains(&answer.server);
         let key = (
             answer.server,
             parsed.clone().unwrap_or(Answer {
@@ -38,7 +38,7 @@ impl FlowLog {
                 addresses: Vec::new(),
             }),
         );
-        if self.audit.seen.len() >= ROWS || !self.audit.seen.insert(key) {
+        if self.answers.seen.len() >= ROWS || !self.answers.seen.insert(key) {
             return Ok(());
         }
         if let Some(found) = parsed.as_ref().filter(|_| is_known) {

@@ -14,12 +14,12 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::callers::Callers;
-use super::seen::{Dials, FoldKey, Names, Repeats, UnixUses, Witness};
+use super::seen::{Answers, Dials, FoldKey, Repeats, UnixUses, Witness};
 use crate::run::agent_root::AgentRoot;
 
 /// What the log holds, for boundary.json and the summary.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
-pub struct FlowCounts {
+pub(in crate::run) struct FlowCounts {
     /// Attempts by the kernel's verdict.
     pub by_verdict: BTreeMap<String, u64>,
     /// What the relay made of the redirected ones.
@@ -34,7 +34,7 @@ pub struct FlowCounts {
 
 /// The log of one run.
 #[derive(Debug)]
-pub struct FlowLog {
+pub(in crate::run) struct FlowLog {
     pub(super) file: File,
     /// The chain of what is in the file.
     written: FlowChain,
@@ -44,7 +44,7 @@ pub struct FlowLog {
     pub(super) witness: Witness,
     pub(super) dials: Dials,
     pub(super) agent_root: Option<AgentRoot>,
-    pub(super) audit: Names,
+    pub(super) answers: Answers,
     pub(super) denied: BTreeMap<Denied, u64>,
     pub(super) allowed: BTreeMap<(String, u16), u64>,
     /// Requests and tunnels that the mediator must have allowed.
@@ -65,7 +65,7 @@ impl FlowLog {
     ///
     /// # Errors
     /// Those of `open(2)` and `clock_gettime(2)`.
-    pub fn create(path: &Path, agent_root: Option<AgentRoot>) -> io::Result<Self> {
+    pub(in crate::run) fn create(path: &Path, agent_root: Option<AgentRoot>) -> io::Result<Self> {
         let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)?;
         let monotonic = i128::from(now.tv_sec()) * 1_000_000_000 + i128::from(now.tv_nsec());
         Ok(Self {
@@ -77,7 +77,7 @@ impl FlowLog {
             witness: Witness::default(),
             dials: Dials::default(),
             agent_root,
-            audit: Names::default(),
+            answers: Answers::default(),
             denied: BTreeMap::new(),
             allowed: BTreeMap::new(),
             let_through: 0,
@@ -91,17 +91,17 @@ impl FlowLog {
     }
 
     /// Hash of the last row, and how many there are.
-    pub fn head(&self) -> (&str, u64) {
+    pub(in crate::run) fn head(&self) -> (&str, u64) {
         (self.written.head(), self.written.lines())
     }
 
     /// Its length up to now, bytes.
-    pub fn length(&self) -> u64 {
+    pub(in crate::run) fn length(&self) -> u64 {
         self.length
     }
 
     /// What the log holds.
-    pub fn counts(&self) -> &FlowCounts {
+    pub(in crate::run) fn counts(&self) -> &FlowCounts {
         &self.counts
     }
 

@@ -50,9 +50,9 @@ pub(super) struct UnixKey {
     pub(super) comm: [u8; 16],
 }
 
-/// What an audit knows of names.
+/// Answers of name servers.
 #[derive(Debug, Default)]
-pub(super) struct Names {
+pub(super) struct Answers {
     /// The caller's own name servers: only they are believed.
     pub(super) servers: Vec<IpAddr>,
     pub(super) seen: HashSet<(IpAddr, Answer)>,

@@ -31,7 +31,7 @@ impl FlowLog {
     ///
     /// # Errors
     /// When the row cannot be written.
-    pub fn unix(&mut self, event: &UnixEvent) -> io::Result<()> {
+    pub(super) fn unix(&mut self, event: &UnixEvent) -> io::Result<()> {
         let (verdict, mut address) = match &event.address {
             UnixAddress::Path(path) => (self.judge(path, event.pid), escaped(path)),
             // Abstract names belong to the network namespace, and that is the boundary's.

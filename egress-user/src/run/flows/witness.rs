@@ -19,7 +19,7 @@ impl FlowLog {
     ///
     /// # Errors
     /// When the row cannot be written.
-    pub fn traffic(&mut self, traffic: &Traffic) -> io::Result<()> {
+    pub(in crate::run) fn traffic(&mut self, traffic: &Traffic) -> io::Result<()> {
         match traffic {
             Traffic::Closed(close) => {
                 self.witness.closed(*close);
@@ -39,7 +39,7 @@ impl FlowLog {
     }
 
     /// Whether the mediator has connections open.
-    pub fn has_open_mediator(&self) -> bool {
+    pub(in crate::run) fn has_open_mediator(&self) -> bool {
         !self.witness.open.is_empty()
     }
 
@@ -47,7 +47,7 @@ impl FlowLog {
     ///
     /// # Errors
     /// When a row cannot be written.
-    pub fn catch_up(&mut self) -> io::Result<()> {
+    pub(in crate::run) fn catch_up(&mut self) -> io::Result<()> {
         for _ in 0..WRITTEN_AT_ONCE {
             if !self.next_close()? {
                 break;

@@ -1,55 +1,15 @@
-//! Takes the records of both witnesses, the kernel and the relay, into the flow log.
+//! Takes the relay's reports into the flow log.
 use std::io;
 
 use egress_relay::plan::Report;
 
 use super::error::{RunError, system};
 use super::flows::FlowLog;
-use crate::bpf::Gates;
-use crate::bpf::events::Events;
 
-/// Records of one ring that are read before the next one has its turn.
-const TURN: usize = 256;
-
-/// Moves every record that the kernel has written into the flow log. The rings take turns: a command that makes
-/// connections as fast as one ring is read must not let another one fill up.
-pub(super) fn drain(
-    gates: &mut Gates,
-    events: &mut Events,
-    flows: &mut FlowLog,
-) -> Result<(), RunError> {
-    gates.flush_diagnostics();
-    let mut is_more = true;
-    while is_more {
-        is_more = false;
-        // Names before the connections that are told by them.
-        for text in std::iter::from_fn(|| events.take_text()).take(TURN) {
-            is_more = true;
-            match text {
-                Ok(text) => system("write the flow log", flows.text(&text))?,
-                Err(_) => flows.malformed(),
-            }
-        }
-        for event in std::iter::from_fn(|| events.take()).take(TURN) {
-            is_more = true;
-            match event {
-                Ok(event) => system("write the flow log", flows.kernel(&event))?,
-                Err(_) => flows.malformed(),
-            }
-        }
-        // Last, so that the close of a connection mostly follows its connect.
-        for traffic in std::iter::from_fn(|| events.take_traffic()).take(TURN) {
-            is_more = true;
-            match traffic {
-                Ok(traffic) => system("write the flow log", flows.traffic(&traffic))?,
-                Err(_) => flows.malformed(),
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Puts one report into the log; `Some` when the relay says that it failed.
+/// Writes one report to the flow log. Returns a text if the report shows that the relay failed.
+///
+/// # Errors
+/// If the row cannot be written.
 pub(super) fn take_report(flows: &mut FlowLog, report: Report) -> Result<Option<String>, RunError> {
     match report {
         Report::Ready => Ok(Some(String::from("the relay started twice"))),
@@ -59,7 +19,7 @@ pub(super) fn take_report(flows: &mut FlowLog, report: Report) -> Result<Option<
     }
 }
 
-/// What a relay reports that no row can hold is its failure.
+/// Turns a report that does not fit into a row into a failure of the relay.
 fn written(result: io::Result<()>) -> Result<Option<String>, RunError> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(Some(format!(

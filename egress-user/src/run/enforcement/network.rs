@@ -1,0 +1,141 @@
+//! What `--mode` decides about the network of a run. Each mode implements [`NetworkSetup`] and [`RunningNetwork`].
+use std::fmt::Debug;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use egress_pipelock::LetThrough;
+use egress_sandbox::cgroup::RunCgroups;
+use egress_workspace::users::UserLease;
+
+use crate::bpf::events::Events;
+use crate::run::boundary::Boundary;
+use crate::run::context::RunContext;
+use crate::run::error::RunError;
+use crate::run::flows::FlowLog;
+use crate::run::init::Init;
+use crate::run::mediator::MediatorEnd;
+use crate::run::plan::Plan;
+use crate::run::probes::Probed;
+use crate::run::state::RunDir;
+use crate::run::trust::Trust;
+
+/// The network of a run that is being prepared.
+pub(in crate::run) trait NetworkSetup: Debug {
+    /// Returns whether the command keeps the host's network namespace.
+    fn keeps_host_network(&self) -> bool;
+
+    /// Returns the mediator's address on the host's loopback.
+    ///
+    /// # Errors
+    /// If the kernel does not report the address of a socket.
+    fn mediator_address(&self) -> io::Result<SocketAddr>;
+
+    /// Returns the certificate authorities and browser policies for the file view.
+    ///
+    /// # Errors
+    /// If a trust store of the host cannot be read.
+    fn trust(&self, plan: &Plan) -> io::Result<Trust>;
+
+    /// Starts what probes the host while init builds the boundary.
+    ///
+    /// # Order
+    /// While this process has one thread.
+    ///
+    /// # Errors
+    /// If the process cannot be started.
+    fn start_controls(
+        &mut self,
+        plan: &Plan,
+        dir: &RunDir,
+        cgroups: &RunCgroups,
+        users: &UserLease,
+    ) -> Result<(), RunError>;
+
+    /// Tells the controls that the gates are attached, for which some of them wait.
+    fn gates_are_attached(&self);
+
+    /// Takes the sockets that init made in the boundary.
+    ///
+    /// # Errors
+    /// If their number is wrong.
+    fn take_sockets(&mut self, fds: Vec<OwnedFd>, ipv6: bool, dns: bool) -> Result<(), RunError>;
+
+    /// Makes the probes in the closed boundary.
+    ///
+    /// # Errors
+    /// If init or the controls fail.
+    fn probe(
+        &mut self,
+        init: &mut Init,
+        events: &mut Events,
+        dir: &RunDir,
+    ) -> Result<Probed, RunError>;
+
+    /// Starts the processes that carry and judge the command's traffic. Returns when all of them are ready.
+    ///
+    /// # Errors
+    /// If one of them fails or is not ready in time.
+    fn launch(
+        self: Box<Self>,
+        boundary: &Boundary,
+        context: &mut RunContext,
+    ) -> Result<Box<dyn RunningNetwork>, RunError>;
+}
+
+/// The network of a run while the command runs.
+pub(in crate::run) trait RunningNetwork: Debug {
+    /// Prepares the flow log.
+    ///
+    /// # Errors
+    /// If a file of the host cannot be read.
+    fn begin(&self, flows: &mut FlowLog) -> Result<(), RunError>;
+
+    /// Returns the descriptors that become readable when the relay or the mediator sends a message or ends.
+    fn watched(&self) -> [Option<BorrowedFd<'_>>; 2];
+
+    /// Writes the relay's reports and the kernel's records to the flow log. Returns a text if the relay failed or ended.
+    ///
+    /// # Errors
+    /// If a row cannot be written.
+    fn read_reports(
+        &mut self,
+        flows: &mut FlowLog,
+        boundary: &mut Boundary,
+    ) -> Result<Option<String>, RunError>;
+
+    /// Checks the mediator. Returns a text if the run cannot go on. `is_readable` refers to its descriptor.
+    fn check_mediator(&mut self, is_readable: bool, dir: &RunDir) -> Option<String>;
+
+    /// Updates the gates when addresses of the host change.
+    ///
+    /// # Errors
+    /// If the addresses cannot be read, or do not fit into the gates' tables.
+    fn refresh(&mut self) -> Result<(), RunError>;
+
+    /// Returns the length of the receipts, in bytes.
+    ///
+    /// # Errors
+    /// If the evidence directory cannot be read.
+    fn evidence_length(&self, dir: &RunDir) -> io::Result<u64>;
+
+    /// Ends the relay and writes its last reports to the flow log.
+    ///
+    /// # Errors
+    /// If the relay fails, or does not end in time.
+    fn end_relay(&mut self, flows: &mut FlowLog) -> io::Result<()>;
+
+    /// Ends the mediator and reads its receipts. `allowed` is what the relay has forwarded.
+    fn end(self: Box<Self>, allowed: LetThrough, context: &RunContext) -> NetworkEnd;
+}
+
+/// What the network of a run left behind.
+#[derive(Debug)]
+pub(in crate::run) struct NetworkEnd {
+    pub(in crate::run) mediator: MediatorEnd,
+    /// Path and bytes of each evidence file, in numeric order.
+    pub(in crate::run) evidence: io::Result<Vec<(PathBuf, Vec<u8>)>>,
+    /// Why there is nothing to verify, if the mode writes no receipts.
+    pub(in crate::run) unverified: Option<&'static str>,
+}

@@ -1,0 +1,76 @@
+//! The facts about a finished run, from which its packet is written.
+use std::path::PathBuf;
+
+use audit_packet::denied::Attempts;
+use audit_packet::format::boundary::{CommandFile, Counters, Output, Program, Unavailable};
+use egress_sandbox::limits::LimitReport;
+use egress_sys::privileges::Enforced;
+use egress_workspace::apply::Concluded;
+use pipelock_receipts::capsule::Signed;
+
+use super::context::RunContext;
+use super::ending::Ending;
+use super::flows::FlowCounts;
+use super::mediator::{MediatorRecord, PolicyInForce};
+use crate::bpf::links::Link;
+
+/// Everything that is known about a finished run.
+#[derive(Debug)]
+pub(super) struct RunFacts {
+    pub(super) ending: Ending,
+    /// Why the record is not complete. Empty if it is.
+    pub(super) incomplete: Vec<String>,
+    /// Whether a part of the run failed, whatever the command's own end was.
+    pub(super) helper_failed: bool,
+    /// Path and bytes of each evidence file, in numeric order.
+    pub(super) evidence: Vec<(PathBuf, Vec<u8>)>,
+    /// Why there is nothing to verify, if the mode writes no receipts.
+    pub(super) unverified: Option<&'static str>,
+    /// Bytes of the flow log.
+    pub(super) flows: Vec<u8>,
+    pub(super) counts: FlowCounts,
+    /// Hash of the flow log's last row.
+    pub(super) flow_head: String,
+    /// Number of the flow log's rows.
+    pub(super) flow_rows: u64,
+    /// Denied destinations with their counts, the most telling first.
+    pub(super) denied: Attempts,
+    /// Answers that look like a denial and that no receipt confirms, in the same form.
+    pub(super) answered: Attempts,
+    /// Host, port, and number of the connections that went through.
+    pub(super) allowed: Vec<(String, u16, u64)>,
+    pub(super) counters: Counters,
+    /// Kernel programs that were attached.
+    pub(super) programs: Vec<Program>,
+    /// Kernel programs that this kernel has no hook for.
+    pub(super) unavailable: Vec<Unavailable>,
+    /// Where the programs were attached at the start.
+    pub(super) links: Vec<Link>,
+    /// Privileges that the command's first process had dropped.
+    pub(super) enforced: Enforced,
+    pub(super) policy: PolicyInForce,
+    /// The posture capsule that the mediator's session binds. An audit has none.
+    pub(super) capsule: Option<Signed>,
+    pub(super) mediator: MediatorRecord,
+    /// When the command was executed.
+    pub(super) started_at: String,
+    /// When the command ended.
+    pub(super) completed_at: String,
+    /// The command's changes to the workspace, if they were stored separately.
+    pub(super) workspace: Option<Concluded>,
+    /// Files that the command wrote for the runner, which does not get them.
+    pub(super) command_files: Vec<CommandFile>,
+    pub(super) reached: LimitsReached,
+    /// Counts of the command's output that was passed on.
+    pub(super) output: Output,
+    pub(super) context: RunContext,
+}
+
+/// Limits that the command reached.
+#[derive(Debug)]
+pub(super) struct LimitsReached {
+    /// Processes and memory.
+    pub(super) cgroups: Option<LimitReport>,
+    /// Scratch directories that are full.
+    pub(super) full: Vec<PathBuf>,
+}

@@ -1,0 +1,125 @@
+//! What a run needs of a mediator. Each mediator implements [`MediatorSetup`] and [`RunningMediator`].
+use std::fmt::Debug;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+
+use audit_packet::format::boundary;
+use audit_packet::model::ScannerConfig;
+use egress_pipelock::LetThrough;
+use egress_policy::redact::Key;
+use egress_relay::plan::{PlainHttp, Report};
+use pipelock_receipts::capsule::Signed;
+
+use crate::run::boundary::Boundary;
+use crate::run::context::RunContext;
+use crate::run::error::RunError;
+use crate::run::helper::Helper;
+use crate::run::state::RunDir;
+
+/// The relay's process.
+pub(in crate::run) type Relay = Helper<Report>;
+
+/// Starts the relay, which then connects to the mediator.
+pub(in crate::run) type StartRelay<'r> = dyn Fn(RelayOptions) -> Result<Relay, RunError> + 'r;
+
+/// A mediator whose address is known, and which does not run yet.
+pub(in crate::run) trait MediatorSetup: Debug {
+    /// Returns the address on the host's loopback at which the mediator will listen.
+    ///
+    /// # Errors
+    /// If the kernel does not report the address of a socket.
+    fn address(&self) -> io::Result<SocketAddr>;
+
+    /// Starts the mediator and, beside it, the relay. Returns when the mediator is ready.
+    ///
+    /// # Errors
+    /// If a process cannot be started, or the mediator fails or is not ready in time.
+    fn start(
+        self: Box<Self>,
+        launch: &Launch<'_>,
+        start_relay: &StartRelay<'_>,
+    ) -> Result<(Box<dyn RunningMediator>, Relay), RunError>;
+}
+
+/// A mediator that is ready.
+pub(in crate::run) trait RunningMediator: Debug {
+    /// Returns a descriptor that becomes readable when the mediator fails or ends.
+    fn watched(&self) -> BorrowedFd<'_>;
+
+    /// Returns a text if the mediator failed or ended. Called when [`Self::watched`] is readable.
+    fn failure(&mut self, dir: &RunDir) -> Option<String>;
+
+    /// Returns a text if the run cannot go on. Called several hundred times a second.
+    fn look(&mut self) -> Option<String> {
+        None
+    }
+
+    /// Returns the number of open tunnels, whose receipts [`Self::end`] waits for.
+    fn tunnels(&mut self) -> u64 {
+        0
+    }
+
+    /// Ends the mediator: sends SIGTERM, gives it time to close its session, then sends SIGKILL. `tunnels` is the result
+    /// of [`Self::tunnels`] before the relay ended, and `allowed` is what the relay has forwarded.
+    ///
+    /// If the mediator does not end, or makes no progress, it is killed and the exit status is 125. A Pipelock that still
+    /// scans after a minute is killed too, but the run keeps the command's status, because then only the end of the
+    /// receipts is unproven.
+    fn end(self: Box<Self>, tunnels: u64, allowed: LetThrough) -> MediatorEnd;
+}
+
+/// What a mediator is started with.
+pub(in crate::run) struct Launch<'r> {
+    pub(in crate::run) boundary: &'r Boundary,
+    pub(in crate::run) context: &'r RunContext,
+    /// Signs the posture capsule of a run under the policy that is passed to it.
+    pub(in crate::run) sign: &'r dyn Fn(&str) -> Signed,
+    /// Key of the digests that replace queries in receipts and flow log.
+    pub(in crate::run) redaction_key: &'r Key,
+}
+
+/// How the relay adapts to the mediator.
+#[derive(Debug, Default)]
+pub(in crate::run) struct RelayOptions {
+    pub(in crate::run) plain_http: PlainHttp,
+    /// Length at which the mediator may truncate the body of an answer without notice.
+    pub(in crate::run) answer_cut: Option<u64>,
+    /// Mark of the mediator on its own answers.
+    pub(in crate::run) mark: Option<String>,
+}
+
+/// The policy that the mediator enforced.
+#[derive(Debug, Clone)]
+pub(in crate::run) struct PolicyInForce {
+    /// The exact bytes of the packet's `policy.yaml`.
+    pub(in crate::run) yaml: String,
+    /// The policy's `mode`. Only `strict` enforces the list.
+    pub(in crate::run) mode: String,
+    /// Keys of the caller's policy whose value was replaced.
+    pub(in crate::run) overridden: Vec<String>,
+}
+
+/// What the packet states about a mediator.
+#[derive(Debug)]
+pub(in crate::run) struct MediatorRecord {
+    /// `mediator` in `boundary.json`.
+    pub(in crate::run) document: boundary::Mediator,
+    pub(in crate::run) plain_http: PlainHttp,
+    pub(in crate::run) scanner: ScannerConfig,
+    /// Notices for the caller.
+    pub(in crate::run) notices: Vec<String>,
+}
+
+/// A mediator that has ended.
+#[derive(Debug)]
+pub(in crate::run) struct MediatorEnd {
+    pub(in crate::run) policy: PolicyInForce,
+    /// The posture capsule that the mediator's session binds.
+    pub(in crate::run) capsule: Option<Signed>,
+    pub(in crate::run) record: MediatorRecord,
+    /// Why the receipts are not complete.
+    pub(in crate::run) incomplete: Vec<String>,
+    /// Whether the mediator failed to end in order.
+    pub(in crate::run) failed: bool,
+}
