@@ -24,6 +24,8 @@ enum Benchmark {
     Action,
     /// One connection with all hooks, beside one without
     Connect,
+    /// The check of packets of 1,000, 10,000 and 100,000 requests: its time and its memory
+    Packet,
     /// A run with the real Pipelock that `PIPELOCK_BIN` names, beside that Pipelock by itself
     Pipelock,
     /// Requests through the relay, beside requests to the mediator and without a boundary
@@ -40,6 +42,7 @@ impl Benchmark {
         match self {
             Self::Action => Some("action"),
             Self::Connect => Some("connect"),
+            Self::Packet => Some("packet"),
             Self::Pipelock => Some("pipelock"),
             Self::Relay => Some("relay"),
             Self::Run => Some("run"),

@@ -16,6 +16,7 @@
 mod action;
 mod agent;
 mod connect;
+mod packet;
 mod pipelock;
 mod relay;
 mod run;
@@ -35,11 +36,12 @@ fn main() -> ExitCode {
     let done = match args.as_slice() {
         ["action"] => action::bench(),
         ["connect"] => connect::bench(),
+        ["packet"] => packet::bench(),
         ["pipelock"] => pipelock::bench(),
         ["relay"] => relay::bench(),
         ["run"] => run::bench(),
         ["agent", rest @ ..] => agent::main(rest),
-        _ => Err("usage: egress-bench action|connect|pipelock|relay|run".to_owned()),
+        _ => Err("usage: egress-bench action|connect|packet|pipelock|relay|run".to_owned()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
