@@ -24,6 +24,7 @@ pub mod aftermath;
 pub mod agents;
 pub mod attack;
 mod birth;
+pub mod carried;
 mod census;
 pub mod changes;
 pub mod clients;

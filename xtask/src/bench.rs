@@ -34,21 +34,8 @@ enum Benchmark {
     Run,
     /// The check of long evidence, beside bare signature checks and the published verifier in Rust
     Verify,
-}
-
-impl Benchmark {
-    /// Its name in the program that measures in a world of its own; the check of evidence needs no world.
-    fn in_world(self) -> Option<&'static str> {
-        match self {
-            Self::Action => Some("action"),
-            Self::Connect => Some("connect"),
-            Self::Packet => Some("packet"),
-            Self::Pipelock => Some("pipelock"),
-            Self::Relay => Some("relay"),
-            Self::Run => Some("run"),
-            Self::Verify => None,
-        }
-    }
+    /// One connection that the kernel records, beside one that it does not
+    Witness,
 }
 
 /// Builds optimised and measures.
@@ -56,8 +43,20 @@ impl Benchmark {
 /// # Errors
 /// If something cannot be built, or a run fails.
 pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
-    let Some(name) = args.what.in_world() else {
-        return verify(layout);
+    let name = match args.what {
+        Benchmark::Action => "action",
+        Benchmark::Connect => "connect",
+        Benchmark::Packet => "packet",
+        Benchmark::Pipelock => "pipelock",
+        Benchmark::Relay => "relay",
+        Benchmark::Run => "run",
+        // Long evidence is written by the recorder itself.
+        Benchmark::Verify => {
+            setup::verifiers(layout)?;
+            return of_library(layout, "verify_bench");
+        }
+        // Kernel programs are left out one by one, which no run can do.
+        Benchmark::Witness => return of_library(layout, "witness_bench"),
     };
     setup::everything(layout)?;
     let binary = build::optimised(layout)?;
@@ -65,17 +64,16 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
     run_program(in_world(layout, &bench, &binary).arg(name))
 }
 
-/// Long evidence is written by the recorder itself, so that this benchmark is a program of the library.
-fn verify(layout: &Layout) -> Result<()> {
-    setup::verifiers(layout)?;
+/// Runs a benchmark that is an example of the library, because it needs more than the binary.
+fn of_library(layout: &Layout, name: &str) -> Result<()> {
     let binary = build::optimised(layout)?;
     // With the same kernel programs as the binary, or each of the two builds undoes the other.
     let mut build = cargo();
     ebpf::embed(layout, &mut build)
         .current_dir(&layout.root)
         .args(["build", "--locked", "--release", "--package", "egress-user"])
-        .args(["--example", "verify_bench"]);
+        .args(["--example", name]);
     run_program(&mut build)?;
-    let bench = layout.target.join("release/examples/verify_bench");
-    run_program(&mut in_world(layout, &bench, &binary))
+    let bench = layout.target.join("release/examples").join(name);
+    run_program(in_world(layout, &bench, &binary).env("EGRESS_BPF_OBJECT", layout.object()))
 }

@@ -1,11 +1,16 @@
 //! Honest runs with the Pipelock under test have the grade that its version can have, whatever went wrong in them, and
 //! every byte that reached a server is in their record.
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use egress_tests::honest::{Round, assert_faultless, command, faults, policy, rounds};
-use egress_tests::{Judged, World};
+use egress_tests::clock::stepped;
+use egress_tests::honest::{
+    Round, assert_faultless, command, command_with_pause, faults, policy, rounds,
+};
+use egress_tests::{Judged, Run, World};
 
-use crate::support::{has_sessions, with};
+use crate::lies::lying;
+use crate::support::{has_sessions, signed, with, without_policy};
 
 /// Why the receipts of an old Pipelock never show more.
 const OLD: [&str; 2] = [
@@ -13,31 +18,70 @@ const OLD: [&str; 2] = [
     "the end of the receipts is not proven",
 ];
 
-#[test]
-fn honest_runs_have_the_grade_of_the_version() {
+const ROUND: Round = Round {
+    seed: 0,
+    requests: 200,
+    // Pipelock looks at bodies for seconds a megabyte.
+    body: 4_000,
+};
+
+/// What honest runs with the Pipelock under test have: the best grade, reasons for it, and the policy.
+fn usual() -> (&'static str, &'static [&'static str], String) {
     let world = World::new();
     let probe = with(&world, &policy(&[])).script("true").run();
-    let (best, usual, policy) = if has_sessions(&probe) {
-        ("kernel_enforced", &[][..], policy(&[]))
+    if has_sessions(&probe) {
+        ("kernel_enforced", &[], policy(&[]))
     } else {
         // It would redact a token in a URL after it has signed the receipt.
         let policy = format!("{}flight_recorder: {{redact: false}}\n", policy(&[]));
-        ("kernel_observed", &OLD[..], policy)
-    };
+        ("kernel_observed", &OLD, policy)
+    }
+}
+
+/// Makes the run that `run` makes, and gives what is wrong with its record.
+fn round(
+    best: &str,
+    usual: &[&str],
+    run: impl for<'w> FnOnce(&'w World) -> Run<'w>,
+) -> Vec<String> {
+    let world = World::new();
+    let run = signed(&world, run(&world)).run();
+    let [key, boundary] = ["key", "boundary"].map(|name| world.dir().join(name));
+    let judged = Judged::new(&run.packet, &key, &boundary);
+    faults(&world, &run, &judged, &BTreeMap::new(), best, usual)
+}
+
+#[test]
+fn honest_runs_have_the_grade_of_the_version() {
+    let (best, usual, policy) = usual();
     let mut all = BTreeMap::new();
     for seed in 0..rounds(1) {
-        let round = Round {
-            seed,
-            requests: 200,
-            // Pipelock looks at bodies for seconds a megabyte.
-            body: 4_000,
-        };
-        let world = World::new();
-        let run = command(with(&world, &policy), &round).run();
-        let [key, boundary] = ["key", "boundary"].map(|name| world.dir().join(name));
-        let judged = Judged::new(&run.packet, &key, &boundary);
-        let nothing = BTreeMap::new();
-        all.insert(seed, faults(&world, &run, &judged, &nothing, best, usual));
+        let faults = round(best, usual, |world| {
+            let run = without_policy(world).config(&policy);
+            command(run, &Round { seed, ..ROUND })
+        });
+        all.insert(seed, faults);
+    }
+    assert_faultless(&all);
+}
+
+/// The supervisor's clock is set by what is linked into it. Pipelock is linked to nothing, so at its end its receipts
+/// are given the times that they would have.
+#[test]
+fn clock_that_is_set_is_all_that_is_wrong() {
+    let (_, usual, policy) = usual();
+    let usual = [usual, &["the clock was set", "no heartbeat"]].concat();
+    let mut all = BTreeMap::new();
+    for (seed, step, lie) in [
+        (100, -3_600, "clock_set_back"),
+        (101, 3_600, "clock_set_ahead"),
+    ] {
+        let faults = round("kernel_observed", &usual, |world| {
+            let run = lying(world, lie).config(&policy);
+            let run = command_with_pause(run, &Round { seed, ..ROUND }, Duration::from_secs(11));
+            stepped(world, run, step)
+        });
+        all.insert(seed, faults);
     }
     assert_faultless(&all);
 }

@@ -10,6 +10,7 @@
 )]
 
 mod action;
+mod carried;
 mod clients;
 mod config;
 mod control_paths;

@@ -23,6 +23,11 @@ pub(crate) fn pipelock() -> PathBuf {
 
 /// A run with it, under this policy, signed with the world's keys.
 pub(crate) fn with<'a>(world: &'a World, yaml: &str) -> Run<'a> {
+    signed(world, without_policy(world).config(yaml))
+}
+
+/// Signs a run with the world's keys.
+pub(crate) fn signed<'a>(world: &World, run: Run<'a>) -> Run<'a> {
     let [key, boundary] = ["key", "boundary"].map(|name| {
         let path = world.dir().join(name);
         if !path.exists() {
@@ -30,21 +35,22 @@ pub(crate) fn with<'a>(world: &'a World, yaml: &str) -> Run<'a> {
         }
         path
     });
-    without_policy(world)
-        .config(yaml)
-        .signed_with(&key)
-        .arg("--boundary-key")
-        .arg(&boundary)
+    run.signed_with(&key).arg("--boundary-key").arg(&boundary)
 }
 
 /// A run with it and nothing else said.
 pub(crate) fn without_policy(world: &World) -> Run<'_> {
+    by(world, &pipelock())
+}
+
+/// The same with the Pipelock at this path.
+pub(crate) fn by<'a>(world: &'a World, pipelock: &Path) -> Run<'a> {
     world
         .egress()
         .arg("--mediator")
         .arg("pipelock")
         .arg("--pipelock-bin")
-        .arg(pipelock())
+        .arg(pipelock)
         .limit(Duration::from_mins(3))
 }
 

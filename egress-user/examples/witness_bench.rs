@@ -1,0 +1,260 @@
+//! Measures what the kernel's record of connections costs: connect and close in a cgroup with the programs of one side,
+//! beside the same without those that write the record. `cargo xtask bench witness` builds and starts it.
+//!
+//! No run can do without one of its programs. This benchmark therefore attaches them itself, to cgroups that it makes,
+//! and connects to a listener in a network namespace of its own. `agent_sockops` also copies the destination for the
+//! relay, so the figure for the command's side is an upper bound.
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::allow_attributes,
+    clippy::print_stdout,
+    clippy::float_arithmetic,
+    clippy::disallowed_methods,
+    reason = "a benchmark starts programs, and prints ratios, which are for reading"
+)]
+use std::env;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{MapData, RingBuf};
+use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Program};
+use aya::{Ebpf, EbpfLoader};
+use egress_common::abi::{Config, halves, trie_key};
+use egress_common::names::{DEFAULT_PROXY_PORT, TRANSPARENT_PORT};
+use egress_sandbox::cgroup::RunCgroups;
+use nix::sched::{CloneFlags, unshare};
+
+/// Rounds for each cgroup; the first one is left out.
+const ROUNDS: u64 = 42;
+/// Connections of a round.
+const CONNECTIONS: u64 = 1_000;
+/// How often the supervisor of a run reads the records.
+const READ_EVERY: Duration = Duration::from_millis(2);
+/// How long the last connections may take to close.
+const CLOSED_WITHIN: Duration = Duration::from_millis(200);
+/// Where connections arrive.
+const LISTENER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, TRANSPARENT_PORT);
+
+/// What can go wrong.
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// One side of the mediator.
+struct Side {
+    name: &'static str,
+    /// How the names of its programs begin.
+    prefix: &'static str,
+    /// The programs that write the record.
+    recorders: &'static [&'static str],
+    /// Where its processes connect to. The command's connections are redirected to the listener.
+    to: SocketAddrV4,
+}
+
+const SIDES: [Side; 2] = [
+    Side {
+        name: "connect and close by the command",
+        prefix: "agent_",
+        recorders: &["agent_sockops"],
+        to: SocketAddrV4::new(Ipv4Addr::new(198, 18, 0, 1), 80),
+    },
+    Side {
+        name: "connect and close by the mediator",
+        prefix: "mediator_",
+        recorders: &["mediator_sockops", "mediator_skb_egress"],
+        to: LISTENER,
+    },
+];
+
+fn main() -> Result<()> {
+    let words: Vec<String> = env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        [] => bench(),
+        ["work", cgroup, to] => work(cgroup.as_ref(), to.parse()?),
+        _ => Err("usage: witness_bench".into()),
+    }
+}
+
+fn bench() -> Result<()> {
+    let object = env::var_os("EGRESS_BPF_OBJECT").ok_or("EGRESS_BPF_OBJECT names no object")?;
+    let object = fs::read(object)?;
+    // Nothing of this leaves the machine, whatever is attached.
+    unshare(CloneFlags::CLONE_NEWNET)?;
+    egress_sys::netdev::loopback_up()?;
+    // Ports are free again at once.
+    fs::write("/proc/sys/net/ipv4/tcp_max_tw_buckets", "16")?;
+    let listener = TcpListener::bind(LISTENER)?;
+    thread::spawn(move || listener.incoming().for_each(drop));
+
+    println!("medians of {} rounds of {CONNECTIONS}", ROUNDS - 1);
+    for side in SIDES {
+        let mut with = Attached::new(&object, &side, true)?;
+        let mut without = Attached::new(&object, &side, false)?;
+        for round in 0..ROUNDS {
+            // Whoever comes second may find the machine warmer.
+            if round % 2 == 0 {
+                with.round()?;
+                without.round()?;
+            } else {
+                without.round()?;
+                with.round()?;
+            }
+        }
+        thread::sleep(CLOSED_WITHIN);
+        let [recorded, unrecorded] = [with.read(), without.read()];
+        if recorded < ROUNDS * CONNECTIONS || unrecorded > 0 {
+            let text = format!(
+                "{}: {recorded} records, and {unrecorded} without",
+                side.name
+            );
+            return Err(text.into());
+        }
+        let [with, without] = [with.median(), without.median()];
+        println!(
+            "{:<52} {:>9.4} ms {:>9.4} ms {:>6.2} {:>8}",
+            side.name,
+            with * 1000.0,
+            without * 1000.0,
+            with / without,
+            "<= 1.06",
+        );
+    }
+    Ok(())
+}
+
+/// The worker of one round: enters the cgroup, connects, and prints how long that took.
+fn work(cgroup: &Path, to: SocketAddrV4) -> Result<()> {
+    fs::write(cgroup.join("cgroup.procs"), std::process::id().to_string())?;
+    let started = Instant::now();
+    for _ in 0..CONNECTIONS {
+        drop(TcpStream::connect(to)?);
+    }
+    println!("{}", started.elapsed().as_nanos());
+    Ok(())
+}
+
+/// A cgroup with programs.
+struct Attached {
+    to: SocketAddrV4,
+    attempts: RingBuf<MapData>,
+    traffic: RingBuf<MapData>,
+    recorded: u64,
+    rounds: Vec<Duration>,
+    // The programs are taken off before the cgroup is removed.
+    _programs: Ebpf,
+    cgroups: RunCgroups,
+}
+
+impl Attached {
+    fn new(object: &[u8], side: &Side, with_recorders: bool) -> Result<Self> {
+        let which = format!(
+            "bench-{}-{}{with_recorders}",
+            std::process::id(),
+            side.prefix
+        );
+        let cgroups = RunCgroups::create(RunCgroups::place(&which)?)?;
+        let config = Config::new(DEFAULT_PROXY_PORT, true);
+        let mut programs = EbpfLoader::new()
+            .btf(None)
+            .override_global("CONFIG", &config, true)
+            .load(object)?;
+        let listed = programs.map_mut("LISTED").ok_or("no map LISTED")?;
+        let mut listed = LpmTrie::<_, [u32; 4], u32>::try_from(listed)?;
+        let address = halves(LISTENER.ip().to_ipv6_mapped().to_bits());
+        listed.insert(&Key::new(128, trie_key(address)), 1, 0)?;
+        for (name, program) in programs.programs_mut() {
+            // In a run, programs on `AF_UNIX` addresses are optional, and one reads answers in an audit only.
+            let is_other = name.contains("_unix_") || name == "agent_skb_ingress";
+            let is_wanted = with_recorders || !side.recorders.contains(&name);
+            if name.starts_with(side.prefix) && !is_other && is_wanted {
+                attach(program, name, &cgroups)?;
+            }
+        }
+        let mut ring = |name| {
+            let map = programs.take_map(name).ok_or("no such ring")?;
+            Ok::<_, Box<dyn std::error::Error>>(RingBuf::try_from(map)?)
+        };
+        Ok(Self {
+            to: side.to,
+            attempts: ring("EVENTS")?,
+            traffic: ring("TRAFFIC")?,
+            recorded: 0,
+            rounds: Vec::new(),
+            _programs: programs,
+            cgroups,
+        })
+    }
+
+    /// Makes one round, in which the records are read as in a run.
+    fn round(&mut self) -> Result<()> {
+        let mut worker = Command::new(env::current_exe()?)
+            .arg("work")
+            .arg(self.cgroups.agent.path())
+            .arg(self.to.to_string())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        while worker.try_wait()?.is_none() {
+            self.read();
+            thread::sleep(READ_EVERY);
+        }
+        let output = worker.wait_with_output()?;
+        let nanoseconds = String::from_utf8(output.stdout)?.trim().parse()?;
+        self.rounds.push(Duration::from_nanos(nanoseconds));
+        Ok(())
+    }
+
+    /// Reads what there is, and gives the number of all records about connections.
+    fn read(&mut self) -> u64 {
+        while self.attempts.next().is_some() {}
+        while self.traffic.next().is_some() {
+            self.recorded += 1;
+        }
+        self.recorded
+    }
+
+    /// Seconds for a connection.
+    fn median(&self) -> f64 {
+        let mut rounds: Vec<f64> = self
+            .rounds
+            .iter()
+            .skip(1)
+            .map(Duration::as_secs_f64)
+            .collect();
+        rounds.sort_by(f64::total_cmp);
+        let median = rounds.get(rounds.len() / 2).copied().unwrap_or_default();
+        median / Duration::from_secs(CONNECTIONS).as_secs_f64()
+    }
+}
+
+fn attach(program: &mut Program, name: &str, cgroups: &RunCgroups) -> Result<()> {
+    let (cgroup, mode) = (&cgroups.agent, CgroupAttachMode::Single);
+    match program {
+        Program::CgroupSockAddr(program) => {
+            program.load()?;
+            program.attach(cgroup, mode)?;
+        }
+        Program::CgroupSock(program) => {
+            program.load()?;
+            program.attach(cgroup, mode)?;
+        }
+        Program::CgroupSkb(program) => {
+            program.load()?;
+            let direction = if name.ends_with("_ingress") {
+                CgroupSkbAttachType::Ingress
+            } else {
+                CgroupSkbAttachType::Egress
+            };
+            program.attach(cgroup, direction, mode)?;
+        }
+        Program::SockOps(program) => {
+            program.load()?;
+            program.attach(cgroup, mode)?;
+        }
+        _ => return Err(format!("{name} is of another type").into()),
+    }
+    Ok(())
+}
