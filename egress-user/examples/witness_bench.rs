@@ -1,5 +1,5 @@
 //! Measures what the kernel's record of connections costs: connect and close in a cgroup with the programs of one side,
-//! beside the same without those that write the record. `cargo xtask bench witness` builds and starts it.
+//! beside the same without the one that writes the record. `cargo xtask bench witness` builds and starts it.
 //!
 //! No run can do without one of its programs. This benchmark therefore attaches them itself, to cgroups that it makes,
 //! and connects to a listener in a network namespace of its own. `agent_sockops` also copies the destination for the
@@ -48,8 +48,8 @@ struct Side {
     name: &'static str,
     /// How the names of its programs begin.
     prefix: &'static str,
-    /// The programs that write the record.
-    recorders: &'static [&'static str],
+    /// The program that writes the record.
+    recorder: &'static str,
     /// Where its processes connect to. The command's connections are redirected to the listener.
     to: SocketAddrV4,
 }
@@ -58,13 +58,13 @@ const SIDES: [Side; 2] = [
     Side {
         name: "connect and close by the command",
         prefix: "agent_",
-        recorders: &["agent_sockops"],
+        recorder: "agent_sockops",
         to: SocketAddrV4::new(Ipv4Addr::new(198, 18, 0, 1), 80),
     },
     Side {
         name: "connect and close by the mediator",
         prefix: "mediator_",
-        recorders: &["mediator_sockops", "mediator_skb_egress"],
+        recorder: "mediator_sockops",
         to: LISTENER,
     },
 ];
@@ -85,10 +85,6 @@ fn bench() -> Result<()> {
     // Nothing of this leaves the machine, whatever is attached.
     unshare(CloneFlags::CLONE_NEWNET)?;
     egress_sys::netdev::loopback_up()?;
-    // Ports are free again at once.
-    fs::write("/proc/sys/net/ipv4/tcp_max_tw_buckets", "16")?;
-    let listener = TcpListener::bind(LISTENER)?;
-    thread::spawn(move || listener.incoming().for_each(drop));
 
     println!("medians of {} rounds of {CONNECTIONS}", ROUNDS - 1);
     for side in SIDES {
@@ -126,15 +122,29 @@ fn bench() -> Result<()> {
     Ok(())
 }
 
-/// The worker of one round: enters the cgroup, connects, and prints how long that took.
+/// The worker of one round: enters the cgroup, and prints how long one connection takes.
 fn work(cgroup: &Path, to: SocketAddrV4) -> Result<()> {
+    // Sockets that it accepts are of the cgroup that the listener was made in, and pass none of the programs.
+    let listener = TcpListener::bind(LISTENER)?;
     fs::write(cgroup.join("cgroup.procs"), std::process::id().to_string())?;
-    let started = Instant::now();
+    let mut times = Vec::new();
     for _ in 0..CONNECTIONS {
-        drop(TcpStream::connect(to)?);
+        let started = Instant::now();
+        let stream = TcpStream::connect(to)?;
+        let connected = started.elapsed();
+        // The end of the connection is then reported while the other side closes, and not later.
+        drop(listener.accept()?);
+        let started = Instant::now();
+        drop(stream);
+        times.push(connected + started.elapsed());
     }
-    println!("{}", started.elapsed().as_nanos());
+    println!("{}", median(times).as_nanos());
     Ok(())
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
 /// A cgroup with programs.
@@ -150,9 +160,9 @@ struct Attached {
 }
 
 impl Attached {
-    fn new(object: &[u8], side: &Side, with_recorders: bool) -> Result<Self> {
+    fn new(object: &[u8], side: &Side, with_recorder: bool) -> Result<Self> {
         let which = format!(
-            "bench-{}-{}{with_recorders}",
+            "bench-{}-{}{with_recorder}",
             std::process::id(),
             side.prefix
         );
@@ -169,7 +179,7 @@ impl Attached {
         for (name, program) in programs.programs_mut() {
             // In a run, programs on `AF_UNIX` addresses are optional, and one reads answers in an audit only.
             let is_other = name.contains("_unix_") || name == "agent_skb_ingress";
-            let is_wanted = with_recorders || !side.recorders.contains(&name);
+            let is_wanted = with_recorder || name != side.recorder;
             if name.starts_with(side.prefix) && !is_other && is_wanted {
                 attach(program, name, &cgroups)?;
             }
@@ -218,15 +228,7 @@ impl Attached {
 
     /// Seconds for a connection.
     fn median(&self) -> f64 {
-        let mut rounds: Vec<f64> = self
-            .rounds
-            .iter()
-            .skip(1)
-            .map(Duration::as_secs_f64)
-            .collect();
-        rounds.sort_by(f64::total_cmp);
-        let median = rounds.get(rounds.len() / 2).copied().unwrap_or_default();
-        median / Duration::from_secs(CONNECTIONS).as_secs_f64()
+        median(self.rounds.iter().skip(1).copied().collect()).as_secs_f64()
     }
 }
 

@@ -66,7 +66,9 @@ fn verify(run: &RunOutput, key: &Path, boundary: &Path) -> Result<(Duration, u64
         thread::sleep(LOOK);
     };
     if !ended.success() {
-        return Err(format!("verify refuses the packet of an honest run: {ended}"));
+        return Err(format!(
+            "verify refuses the packet of an honest run: {ended}"
+        ));
     }
     Ok((started.elapsed(), rss_kib))
 }
@@ -85,7 +87,10 @@ fn lines(file: &Path, word: &str) -> Result<usize> {
 fn size(directory: &Path) -> Result<u64> {
     let mut total = 0;
     for entry in fs::read_dir(directory).map_err(text)? {
-        total += entry.and_then(|entry| entry.metadata()).map_err(text)?.len();
+        total += entry
+            .and_then(|entry| entry.metadata())
+            .map_err(text)?
+            .len();
     }
     Ok(total)
 }
