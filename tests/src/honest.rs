@@ -26,6 +26,10 @@ const ROUNDS_VARIABLE: &str = "EGRESS_HONEST_ROUNDS";
 /// Says which kind of request is the only one, for who looks for the one that is at fault.
 const ONLY_VARIABLE: &str = "EGRESS_HONEST_ONLY";
 
+/// After how many seconds the clock of a run is set: the record has begun, on a busy machine too, and the pause of
+/// [`command_with_pause`] is not over.
+pub const SET_AFTER: u32 = 6;
+
 /// How many requests a round then makes.
 const OF_ONE_KIND: usize = 6;
 

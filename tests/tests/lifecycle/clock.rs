@@ -28,7 +28,7 @@ fn step_back_overwrites_nothing_and_is_told() {
 
     // A step of an hour back could have hidden that the host wrote it during the run: it is kept apart.
     let world = World::new();
-    let output = stepped(&world, workspace(&world), -3600).run();
+    let output = stepped(&world, workspace(&world), 2, -3600).run();
     assert_eq!(output.status, Some(0), "{output}");
     assert_eq!(text(&output.workdir), "host");
     for told in [
@@ -56,7 +56,7 @@ fn deadlines_do_not_move_with_the_clock() {
         let world = World::new();
         let began = Instant::now();
         let run = world.egress().arg("--timeout").arg("4").script("sleep 100");
-        let output = stepped(&world, run, step).run();
+        let output = stepped(&world, run, 2, step).run();
         assert_eq!(output.status, Some(124), "{output}");
         let took = began.elapsed();
         let in_time = Duration::from_secs(4)..Duration::from_secs(20);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use egress_tests::clock::stepped;
 use egress_tests::honest::{
-    Round, assert_faultless, command, command_with_pause, faults, policy, rounds,
+    Round, SET_AFTER, assert_faultless, command, command_with_pause, faults, policy, rounds,
 };
 use egress_tests::{Judged, Run, World};
 
@@ -79,7 +79,7 @@ fn clock_that_is_set_is_all_that_is_wrong() {
         let faults = round("kernel_observed", &usual, |world| {
             let run = lying(world, lie).config(&policy);
             let run = command_with_pause(run, &Round { seed, ..ROUND }, Duration::from_secs(11));
-            stepped(world, run, step)
+            stepped(world, run, SET_AFTER, step)
         });
         all.insert(seed, faults);
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use egress_tests::clock::stepped;
 use egress_tests::honest::{
-    Round, assert_faultless, command, command_with_pause, faults, policy, rounds,
+    Round, SET_AFTER, assert_faultless, command, command_with_pause, faults, policy, rounds,
 };
 use egress_tests::{Judged, Run, World};
 
@@ -54,7 +54,7 @@ fn set<'w>(world: &'w World, run: Run<'w>, step: i64) -> Run<'w> {
         0.. => "clock_set_ahead.lie.test",
     };
     let run = run.binary(&mediator).config(&policy(&[name]));
-    stepped(world, run, step)
+    stepped(world, run, SET_AFTER, step)
 }
 
 #[test]
