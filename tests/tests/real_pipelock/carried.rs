@@ -64,10 +64,9 @@ fn bodies_that_pass_as_they_come_are_recorded() {
     let received = received(UNSCANNED, "scan", &uploads);
     for upload in &uploads {
         let least = match (upload.fate, upload.way) {
-            // Pipelock sends frames to an origin that has taken the upgrade only.
-            ("forged", "websocket") => 0,
-            // An answer that ends before the upload ends both, perhaps before the first byte.
-            ("early", _) => 0,
+            // Frames are sent to an origin that has taken the upgrade only. An answer that ends before the upload ends
+            // both, perhaps before the first byte.
+            ("forged", "websocket") | ("early", _) => 0,
             _ => MIB,
         };
         assert!(received.of(upload) >= least, "{upload:?}: {received:#?}");
