@@ -14,15 +14,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-#[path = "../../crates/http/tests/support/hello.rs"]
-mod hello;
-#[path = "relay/mediator.rs"]
+#[path = "network/relay/mediator.rs"]
 #[expect(dead_code, reason = "shared with the other tests")]
 mod mediator;
-#[path = "relay/world.rs"]
+#[path = "network/relay/world.rs"]
 #[expect(dead_code, reason = "shared with the other tests")]
 mod world;
 
+use egress_test_support::client_hello::hello;
 use world::{PATIENCE, World, pattern};
 
 const SIZE: usize = 256 << 20;
@@ -54,7 +53,7 @@ async fn large_transfers_are_exact_and_memory_stays_bounded() {
     assert_eq!(world.flow().await.bytes_up, SIZE as u64);
 
     let mut client = world.connect("sink.test", 443).await;
-    let hello = hello::hello("sink.test");
+    let hello = hello("sink.test");
     client.write_all(&hello).await.unwrap();
     // The sink has the hello, and tells it from what follows by the segment.
     let mut answer = mediator::SERVER_HELLO;
@@ -91,7 +90,7 @@ async fn large_transfers_are_exact_and_memory_stays_bounded() {
 async fn download_tunnel(world: &World) -> TcpStream {
     let name = format!("source.{SIZE}.test");
     let mut client = world.connect(&name, 443).await;
-    client.write_all(&hello::hello(&name)).await.unwrap();
+    client.write_all(&hello(&name)).await.unwrap();
     client
 }
 

@@ -12,7 +12,3 @@ pub mod probe;
 pub mod shares;
 pub mod sockets;
 pub mod view;
-
-#[cfg(test)]
-#[path = "../../../egress-user/tests/support/mutate.rs"]
-mod mutate;

@@ -199,7 +199,7 @@ mod tests {
         let sound =
             br"36 35 98:0 /mnt1 /mnt\040\134x rw,noatime master:1 shared:2 - ext3 /dev/root rw,x=y";
         let words: [&[u8]; 5] = [b" - ", b"\\", b"\\777", b" ", b"\xff"];
-        let mut numbers = crate::mutate::Numbers::new(12);
+        let mut numbers = egress_test_support::mutate::Numbers::new(12);
         for _ in 0..20_000 {
             if let Some(mount) = parse(&numbers.mutated(&[sound], &words)) {
                 assert!(mount.judges_by_process().is_none() || mount.fstype != "ext3");

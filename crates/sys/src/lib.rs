@@ -32,7 +32,3 @@ pub mod routes;
 pub mod slots;
 pub mod sock_diag;
 pub mod xattr;
-
-#[cfg(test)]
-#[path = "../../../egress-user/tests/support/mutate.rs"]
-mod mutate;

@@ -186,6 +186,7 @@ mod tests {
 
     const SOUND: &[u8] = b"Name:\tx\nUid:\t7\t7\t7\t7\nGid:\t7\t7\t7\t7\nCapInh:\t0000000000000000\nCapPrm:\t0000000000000000\nCapEff:\t0000000000000000\nCapBnd:\t0000000000000000\nCapAmb:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t5\n";
 
+    /// Claims: read-proc
     #[test]
     fn process_with_a_name_of_any_bytes_is_seen() {
         let wanted = status().unwrap();
@@ -200,6 +201,7 @@ mod tests {
         assert_eq!(status_of(u32::MAX), None);
     }
 
+    /// Claims: read-proc
     #[test]
     fn what_cannot_be_understood_is_not_taken_for_dropped() {
         let whole = parse(std::str::from_utf8(SOUND).unwrap()).unwrap();
@@ -208,7 +210,7 @@ mod tests {
             (0, true, 7)
         );
         let words: [&[u8]; 5] = [b"\n", b"\t8", b"f", b"CapEff:\t1\n", b"-1"];
-        let mut numbers = crate::mutate::Numbers::new(13);
+        let mut numbers = egress_test_support::mutate::Numbers::new(13);
         for _ in 0..20_000 {
             let bytes = numbers.mutated(&[SOUND], &words);
             let text = String::from_utf8_lossy(&bytes);

@@ -245,7 +245,7 @@ mod tests {
     use std::process::Command;
 
     use super::*;
-    use crate::mutate::Numbers;
+    use egress_test_support::mutate::Numbers;
 
     /// Names with values in the form of `git config --list -z`, and whether git reads the file to
     /// its end.

@@ -126,10 +126,6 @@ fn map_and_open(child: i32, ready: &OwnedFd, users: &str, groups: &str) -> io::R
 }
 
 #[cfg(test)]
-#[path = "../../../egress-user/tests/support/mutate.rs"]
-mod mutate;
-
-#[cfg(test)]
 mod tests {
     use super::id_map;
 

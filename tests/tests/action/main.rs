@@ -6,8 +6,6 @@
     reason = "a test whose files cannot be made has failed"
 )]
 
-#[path = "../../../egress-user/tests/support/authority.rs"]
-mod authority;
 mod examples;
 mod failures;
 mod hygiene;

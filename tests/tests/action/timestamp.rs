@@ -6,7 +6,7 @@ use std::thread;
 
 use egress_tests::workflow::Runner;
 
-use crate::authority::{Authority, ROOT};
+use egress_test_support::time_stamps::{Authority, ROOT};
 
 /// Answers time stamp requests to `/grant`, and every other one with a page. Gives its URL.
 fn serve(runner: &Runner, authority: Authority) -> String {

@@ -4,8 +4,6 @@
     clippy::indexing_slicing,
     reason = "a test whose authority cannot be made has failed"
 )]
-#[path = "../../../egress-user/tests/support/authority.rs"]
-mod authority;
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -16,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use authority::{Authority, ROOT, TIME_STAMPING, tlv, token};
+use egress_test_support::time_stamps::{Authority, ROOT, TIME_STAMPING, tlv, token};
 use egress_tests::evidence::verify;
 use egress_tests::{Output, RunOutput, World};
 use rustls::pki_types::pem::PemObject as _;

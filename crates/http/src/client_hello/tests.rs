@@ -1,8 +1,6 @@
-use super::*;
+use egress_test_support::client_hello::hello;
 
-#[path = "../../tests/support/hello.rs"]
-mod flight;
-use flight::hello;
+use super::*;
 
 #[test]
 fn a_hello_within_the_hello_is_seen() {

@@ -1,10 +1,7 @@
 use egress_http::client_hello::parse;
+use egress_test_support::client_hello::hello;
 
 use super::*;
-
-#[path = "../../../http/tests/support/hello.rs"]
-mod flight;
-use flight::hello;
 
 /// The same with another name of equal length in the SNI.
 fn hello_with(raw: &str) -> Vec<u8> {

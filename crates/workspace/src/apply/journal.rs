@@ -95,7 +95,7 @@ mod tests {
             b"\"of\":7,",
             b"\0",
         ];
-        let mut numbers = crate::mutate::Numbers::new(11);
+        let mut numbers = egress_test_support::mutate::Numbers::new(11);
         let mut read_back = 0;
         for _ in 0..20_000 {
             let bytes = numbers.mutated(&[sound], &words);

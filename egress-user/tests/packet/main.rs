@@ -1,0 +1,19 @@
+//! Evidence and packets, checked in this process by the functions of `egress verify`.
+#![forbid(unsafe_code)]
+
+mod capsule;
+mod corpora;
+mod format_vectors;
+#[cfg(target_os = "linux")]
+mod hostile_bytes;
+mod mutations;
+mod recorder;
+mod reference_verifiers;
+mod report_page;
+mod rules_page;
+mod support;
+mod timestamp;
+mod verifiers;
+#[cfg(target_os = "linux")]
+mod verify_bounds;
+mod verify_command;

@@ -1,0 +1,189 @@
+//! `report.html`: one page that needs nothing else, and in which nothing but our own markup is markup.
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a page that cannot be read has failed the test"
+)]
+use super::support::{chain, packet_for};
+use audit_packet::denied::Denied;
+use audit_packet::format::boundary::{
+    AllowedRow, AttestationKey, BoundaryDocument, Control, DeniedRow, Probe, ProbeOutcome, Probes,
+};
+use audit_packet::grade::{Grade, Graded};
+use audit_packet::html::render;
+use audit_packet::summary::Shown;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use pipelock_receipts::chain::Trust;
+use pipelock_receipts::check::{EvidenceFile, check_evidence};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+/// All markup after the head.
+const TAGS: [&str; 18] = [
+    "h1", "/h1", "h2", "/h2", "p", "/p", "pre", "/pre", "table", "/table", "tr", "/tr", "th",
+    "/th", "td", "/td", "/body", "/html",
+];
+
+const HOSTILE: &str = "</td><script src=//evil.test/x>alert(1)</script><img src=x onerror=alert(1)>\
+                       \"'`&lt;&#x3c;</style>{{x}}\u{202e}\u{200b}\u{0}\u{1b}[2J\n<!--";
+
+/// The page of a run in which every text is `text`.
+fn page_of(text: &str) -> String {
+    let chain = chain(4, 2);
+    let bytes = chain.bytes();
+    let file = EvidenceFile {
+        name: "evidence.jsonl",
+        bytes: &bytes,
+    };
+    let trust = Trust {
+        keys: vec![chain.key.verifying_key()],
+    };
+    let report = check_evidence(&[file], &trust);
+    let mut packet = packet_for(&report);
+    let hostile = || String::from(text);
+    packet.run.agent_identity = hostile();
+    packet.run.repository = Some(hostile());
+    packet.run.workflow = Some(hostile());
+    packet.run.sha = Some(hostile());
+    packet.posture.script_basename = Some(hostile());
+    packet.posture.unsupported_paths = vec![hostile()];
+    packet.verifier.signer_key = Some(hostile());
+    packet.verifier.error = Some(hostile());
+    let through =
+        json!({"requests": 2, "bytes_up": 3, "bytes_down": 5, "head_bytes": 13, "target_bytes": 8});
+    let channels = json!({
+        "allowed_hosts": {text: through}, "other_hosts": through, "blocked": through, "names": 11, "name_bytes": 13,
+    });
+    let measured = BoundaryDocument {
+        denied: vec![DeniedRow {
+            count: 3,
+            attempt: Denied {
+                destination: hostile(),
+                port: 0,
+                protocol: hostile(),
+                reason: hostile(),
+                process: hostile(),
+            },
+        }],
+        allowed: vec![AllowedRow {
+            host: hostile().into(),
+            port: 443,
+            count: 7,
+        }],
+        probes: Probes {
+            results: vec![Probe {
+                name: hostile().into(),
+                outcome: ProbeOutcome::Denied,
+                detail: hostile().into(),
+                control: Control {
+                    succeeded: true,
+                    detail: hostile().into(),
+                },
+            }],
+            ..Probes::default()
+        },
+        residual_channels: serde_json::from_value(channels).unwrap(),
+        notices: vec![hostile().into()],
+        incomplete: vec![hostile().into()],
+        attestation: AttestationKey {
+            key: hostile().into(),
+            pinned: true,
+        },
+        packet_directory: hostile().into(),
+        ..BoundaryDocument::default()
+    };
+    let graded = Graded {
+        grade: Grade::KernelObserved,
+        reasons: vec![hostile()],
+    };
+    render(&Shown {
+        packet: &packet,
+        report: &report,
+        measured: &measured,
+        graded: &graded,
+        packet_sha256: text,
+    })
+}
+
+/// The tags of a page, without their brackets.
+fn tags(page: &str) -> Vec<&str> {
+    let parts = page.split('<').skip(1);
+    parts
+        .map(|part| part.split_once('>').unwrap_or_else(|| panic!("{part}")).0)
+        .collect()
+}
+
+#[test]
+fn hostile_names_are_text_wherever_they_stand() {
+    let page = page_of(HOSTILE);
+    let plain = page_of("a.test");
+    // The same markup, whatever the names are; none of it holds an address or a handler.
+    assert_eq!(tags(&page), tags(&plain));
+    let (head, body) = page.split_once("<body>").unwrap();
+    for tag in tags(body) {
+        assert!(TAGS.contains(&tag), "{tag}");
+    }
+    for word in [
+        "<script", "<link", "<base", "src=", "href=", "url(", "@import", "://",
+    ] {
+        assert!(!head.contains(word), "{word}: {head}");
+    }
+    assert!(!page.contains(['\u{202e}', '\u{200b}', '\u{0}', '\u{1b}']));
+    assert!(!page.contains("<img") && !page.contains("<script") && !page.contains("<!--"));
+    // It is there, as text, in each place.
+    let shown = "&lt;/td&gt;&lt;script src=//evil.test/x&gt;";
+    // The command alone has other words instead of names that would need quotes, or none.
+    let places = plain.matches("a.test").count();
+    assert_eq!(page.matches(shown).count() + 3, places);
+    assert!(places >= 15, "{plain}");
+    assert!(page.contains("<pre>egress verify PACKET --allow-unpinned</pre>"));
+}
+
+#[test]
+fn page_admits_its_own_style_and_nothing_else() {
+    let page = page_of("a.test");
+    let (_, rest) = page.split_once("<style>").unwrap();
+    let (style, _) = rest.split_once("</style>").unwrap();
+    let digest = STANDARD.encode(Sha256::digest(style));
+    let policy = format!(
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'sha256-{digest}'; \
+         base-uri 'none'; form-action 'none'\">"
+    );
+    assert!(page.contains(&policy), "{page}");
+    // It stands before anything that it could concern.
+    assert!(page.find(&policy).unwrap() < page.find("<style>").unwrap());
+    assert_eq!(page.matches("<style>").count(), 1);
+}
+
+#[test]
+fn page_says_what_a_reader_asks() {
+    let page = page_of("a.test");
+    let mut rest = page.as_str();
+    for title in [
+        "Verdict",
+        "Why the boundary is not graded higher",
+        "The record is incomplete",
+        "Notices",
+        "Denied",
+        "Allowed",
+        "Posture",
+        "Probes, made inside the boundary before the start",
+        "Residual channels",
+        "Check it",
+    ] {
+        let found = rest.split_once(&format!("<h2>{title}</h2>"));
+        (_, rest) = found.unwrap_or_else(|| panic!("{title}: {page}"));
+    }
+    for text in [
+        "<td>valid</td>",
+        "<td>kernel_observed</td>",
+        "<td>a.test:443</td><td>7</td>",
+        "<td>a.test</td><td>2</td><td>3</td><td>5</td><td>8</td>",
+        "<td>Boundary signed by</td><td>a.test</td>",
+        "egress verify a.test --key a.test --boundary-key a.test</pre>",
+        "11, 13 bytes",
+    ] {
+        assert!(page.contains(text), "{text}: {page}");
+    }
+}
