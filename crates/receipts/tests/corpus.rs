@@ -96,6 +96,7 @@ fn recordings_have_their_verdict() {
     }
 }
 
+/// Claims: decisions-signed, end-proven
 #[test]
 fn a_line_cannot_be_removed_repeated_moved_or_changed() {
     for case in cases() {

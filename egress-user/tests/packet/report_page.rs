@@ -5,17 +5,20 @@
     reason = "a page that cannot be read has failed the test"
 )]
 use super::support::{chain, packet_for};
+use audit_packet::boundary::BoundaryReport;
 use audit_packet::denied::Denied;
 use audit_packet::format::boundary::{
     AllowedRow, AttestationKey, BoundaryDocument, Control, DeniedRow, Probe, ProbeOutcome, Probes,
 };
 use audit_packet::grade::{Grade, Graded};
 use audit_packet::html::render;
+use audit_packet::rendered::{self, Found, Source, VERSION};
 use audit_packet::summary::Shown;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use pipelock_receipts::chain::Trust;
 use pipelock_receipts::check::{EvidenceFile, check_evidence};
+use pipelock_receipts::findings::Findings;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -186,4 +189,58 @@ fn page_says_what_a_reader_asks() {
     ] {
         assert!(page.contains(text), "{text}: {page}");
     }
+}
+
+#[test]
+fn pages_are_compared_with_those_of_the_same_version() {
+    let chain = chain(4, 2);
+    let bytes = chain.bytes();
+    let file = EvidenceFile {
+        name: "evidence.jsonl",
+        bytes: &bytes,
+    };
+    let trust = Trust {
+        keys: vec![chain.key.verifying_key()],
+    };
+    let report = check_evidence(&[file], &trust);
+    let packet = packet_for(&report);
+    let graded = || Graded {
+        grade: Grade::KernelEnforced,
+        reasons: Vec::new(),
+    };
+    let broken = |version: &str, change: fn(&mut String)| -> Vec<&'static str> {
+        let mut measured = BoundaryDocument::default();
+        measured.egress.version = version.into();
+        let boundary = BoundaryReport {
+            graded: graded(),
+            as_written: graded(),
+            measured: Some(measured),
+            signer: None,
+            reconciliation: None,
+            flows: None,
+            findings: Vec::new(),
+        };
+        let source = Source {
+            packet: &packet,
+            packet_sha256: "",
+            report: &report,
+            verdict: report.verdict,
+            boundary: &boundary,
+        };
+        let mut pages = rendered::render(&source);
+        change(&mut pages.summary);
+        let found = Found {
+            summary: Some(pages.summary.as_bytes()),
+            verifier: Some(pages.verifier.as_bytes()),
+            report: Some(pages.report.as_bytes()),
+        };
+        let mut findings = Findings::default();
+        rendered::check(&source, &found, &mut findings);
+        let found = findings.into_ranked().0;
+        found.iter().map(|finding| finding.rule.id).collect()
+    };
+    assert_eq!(broken(VERSION, |_| {}), Vec::<&str>::new());
+    let change = |page: &mut String| page.push('x');
+    assert_eq!(broken(VERSION, change), ["packet.rendered"]);
+    assert_eq!(broken("0.0.0", change), ["packet.not-rendered"]);
 }

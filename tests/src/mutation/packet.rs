@@ -54,6 +54,25 @@ impl HonestPacket {
         })
     }
 
+    /// Writes the packet into `dir` with one text of one file exchanged, signed anew by the boundary.
+    ///
+    /// # Panics
+    /// If the file does not hold the text, or nothing can be written.
+    pub fn write_edited(&self, dir: &Path, name: &str, from: &str, to: &str) {
+        let mut files = self.files.clone();
+        let text = String::from_utf8_lossy(files.get(name).expect("a file of the packet"));
+        assert!(text.contains(from), "{from} in {name}");
+        let edited = text.replacen(from, to, 1).into_bytes();
+        files.insert(name.to_owned(), edited);
+        let statement = self.statement().expect("the honest attestation");
+        let statement = with_digests(&statement, &files);
+        let signed = attestation(&statement, &self.boundary);
+        files.insert(ATTESTATION.to_owned(), signed);
+        for (name, bytes) in files {
+            fs::write(dir.join(name), bytes).expect("write a file of the packet");
+        }
+    }
+
     /// A JSON file.
     pub(super) fn json(&self, name: &str) -> Option<Json> {
         read_json(self.files.get(name)?)

@@ -2,6 +2,7 @@
 
 use audit_packet::grade::Grade;
 use egress_tests::World;
+use egress_tests::evidence::verify;
 use egress_tests::mutation::{By, HonestPacket, assert_seen, not_rejected, scene};
 
 #[test]
@@ -28,5 +29,39 @@ fn boundary_that_contradicts_another_file_is_rejected_even_when_signed() {
     ] {
         let name = format!("boundary:boundary.json:{name}");
         assert_eq!(not_rejected(&honest, &name), Vec::<String>::new());
+    }
+}
+
+/// No digest and no signature shows these edits.
+#[test]
+fn pages_and_statements_that_do_not_fit_are_named_even_when_signed() {
+    let world = World::new();
+    let [packet, other] = scene::runs(&world, |run| run);
+    let [key, boundary] = ["key", "boundary"].map(|name| world.dir().join(name));
+    let honest = HonestPacket::read(&packet, &other, &key, &boundary).expect("an honest packet");
+    let [key, boundary] = ["key.pub", "boundary.pub"].map(|name| world.dir().join(name));
+    let dir = world.dir().join("edited");
+    std::fs::create_dir(&dir).expect("make a directory");
+    let verified = |file: &str, from: &str, to: &str| {
+        honest.write_edited(&dir, file, from, to);
+        verify(&[
+            dir.as_os_str(),
+            "--json".as_ref(),
+            "--key".as_ref(),
+            key.as_ref(),
+            "--boundary-key".as_ref(),
+            boundary.as_ref(),
+        ])
+    };
+    let sound = verified("summary.md", "", "");
+    assert_eq!(sound.status, Some(0), "{sound}");
+    let page = verified("summary.md", "kernel_enforced", "unpinned");
+    let version = verified("boundary.json", "\"version\": \"", "\"version\": \"9");
+    for (output, rule) in [(page, "packet.rendered"), (version, "packet.statement")] {
+        assert_eq!(output.status, Some(1), "{rule}: {output}");
+        let named = format!("\"rule\":\"{rule}\"");
+        let stdout = output.stdout.replace(": ", ":");
+        assert!(stdout.contains(&named), "{rule}: {output}");
+        assert!(!sound.stdout.contains(rule), "{rule}: {sound}");
     }
 }

@@ -71,11 +71,17 @@ fn without(path: &Path, part: &str) {
     fs::write(path, format!("{}\n", kept.join("\n"))).unwrap();
 }
 
+/// Edits a file of a packet that has lost its attestation, which would keep the file from being read.
+fn unattested(dir: &Path, file: &str, from: &str, to: &str) {
+    fs::remove_file(dir.join("attestation.json")).unwrap();
+    edit(&dir.join(file), from, to);
+}
+
 /// Name of the copy, what is changed in it, and the rule that it breaks.
 type Change = (&'static str, fn(&Path), &'static str);
 
 /// Everything that may be wrong with a packet.
-const CHANGES: [Change; 14] = [
+const CHANGES: [Change; 21] = [
     (
         "no-json",
         |dir| fs::write(dir.join("packet.json"), "{").unwrap(),
@@ -149,6 +155,68 @@ const CHANGES: [Change; 14] = [
         "identity",
         |dir| fs::write(dir.join("identity.json"), "{}").unwrap(),
         "identity.form",
+    ),
+    (
+        "other-identity",
+        |dir| edit(&dir.join("identity.json"), "\"7\"", "\"8\""),
+        "identity.bound",
+    ),
+    (
+        "other-programs",
+        |dir| {
+            unattested(
+                dir,
+                "boundary.json",
+                "\"agent_connect4\"",
+                "\"agent_other\"",
+            );
+        },
+        "boundary.rules",
+    ),
+    (
+        "no-measurements",
+        |dir| unattested(dir, "boundary.json", "{", "["),
+        "boundary.form",
+    ),
+    (
+        "no-statement",
+        |dir| fs::write(dir.join("attestation.json"), "{}").unwrap(),
+        "attestation.form",
+    ),
+    (
+        "verdict",
+        |dir| {
+            let packet = dir.join("packet.json");
+            edit(
+                &packet,
+                "\"verdict\": \"valid\"",
+                "\"verdict\": \"invalid\"",
+            );
+            edit(&packet, "\"trusted\": true", "\"trusted\": false");
+        },
+        "packet.verdict",
+    ),
+    (
+        "inline",
+        |dir| {
+            edit(
+                &dir.join("packet.json"),
+                "\"posture\"",
+                "\"receipts\": [{\"chain_seq\": 99}], \"posture\"",
+            );
+        },
+        "packet.receipts",
+    ),
+    (
+        "early",
+        |dir| {
+            edit(
+                &dir.join("packet.json"),
+                "\"generated_at\": \"20",
+                "\"generated_at\": \"19",
+            );
+        },
+        "packet.time",
     ),
     (
         "more",

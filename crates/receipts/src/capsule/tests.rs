@@ -66,6 +66,23 @@ fn a_signed_capsule_is_trusted_and_bound() {
 }
 
 #[test]
+fn changed_capsule_has_no_signature() {
+    let key = keys::generate().unwrap();
+    let signed = sign(claims(), &key);
+    let text = String::from_utf8(signed.bytes).unwrap();
+    let expiry = "\"expires_at\":\"2026-11-24T12";
+    assert!(text.contains(expiry), "{text}");
+    let changed = text.replacen(expiry, "\"expires_at\":\"2026-11-24T13", 1);
+    let report = judged(changed.as_bytes(), &key, &facts(&signed.posture));
+    assert!(
+        ids(&report).contains(&"capsule.signature"),
+        "{:?}",
+        ids(&report)
+    );
+    assert!(!report.is_trusted);
+}
+
+#[test]
 fn receipts_outside_the_window_are_found() {
     let key = keys::generate().unwrap();
     let signed = sign(claims(), &key);
