@@ -163,6 +163,7 @@ mod tests {
         (out, defuser.defused())
     }
 
+    /// Claims: read-output, ci-commands
     #[test]
     fn every_spelling_of_a_command_is_defused_wherever_it_is_cut() {
         let commands: [(&[u8], &[u8]); 14] = [
@@ -230,6 +231,7 @@ mod tests {
         }
     }
 
+    /// Claims: read-own-lines
     #[test]
     fn texts_of_ours_hold_no_command_and_stay_what_they_are() {
         for text in [

@@ -1,4 +1,5 @@
 # A service of the host at an abstract name.
+# claims: abstract-sockets
 # stops: netns
 # oracle: canary
 # cases: stream datagram

@@ -1,4 +1,5 @@
 # Another user's rights: by a program of the machine, by a file's capabilities.
+# claims: setuid not-root
 # stops: privileges
 # oracle: call
 # cases: setuid capability

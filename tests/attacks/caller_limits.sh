@@ -1,4 +1,5 @@
 # More signals and POSIX queues than a run may have waiting in the kernel, where the caller may have more.
+# claims: table-signals
 # stops: supervisor
 # oracle: call
 # cases: timers queues

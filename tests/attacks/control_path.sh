@@ -1,4 +1,5 @@
 # The mediator's own paths, which answer whoever comes to its port.
+# claims: control-paths
 # stops: relay
 # seen: source=relay
 # oracle: call

@@ -1,4 +1,5 @@
 # The limit at which the kernel hands the dump of a crash to a program of the host, which runs as root.
+# claims: core-dump
 # stops: seccomp
 # oracle: call
 # cases: setrlimit prlimit

@@ -1,4 +1,5 @@
 # A question to a name server of the outside.
+# claims: udp
 # stops: ebpf netns
 # seen: verdict=denied port=53
 # oracle: wire

@@ -1,4 +1,5 @@
 # A request for another name at the server of the name on the list.
+# claims: name-match
 # stops: relay
 # seen: source=relay verdict=refused
 # oracle: request

@@ -1,4 +1,5 @@
 # A TLS hello within the hello, for another host behind the server of the name on the list, which nobody on the way can read.
+# claims: encrypted-hello
 # stops: relay
 # seen: source=relay verdict=refused
 # oracle: canary

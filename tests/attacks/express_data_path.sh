@@ -1,4 +1,5 @@
 # Packets past the kernel's network stack.
+# claims: families
 # stops: seccomp privileges
 # oracle: call
 # cases: 44

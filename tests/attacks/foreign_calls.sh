@@ -1,4 +1,5 @@
 # A call by the numbers of i386, which the filters of this machine's calls do not list.
+# claims: calls
 # stops: seccomp
 # oracle: call
 attempt() {

@@ -1,4 +1,5 @@
 # A directory in the workspace that looks like what a killed run left: a trusting supervisor opens its lock.
+# claims: read-stores
 # stops: supervisor
 # oracle: script
 # options: --workspace direct

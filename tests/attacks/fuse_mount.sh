@@ -1,4 +1,5 @@
 # A file system that only the user who mounted it may read, whatever the modes of its files say: here root's.
+# claims: private-mounts
 # stops: private-run privileges
 # oracle: canary
 serve() {

@@ -1,4 +1,5 @@
 # A git index that names files in the git directory, or outside of the workspace: git's next checkout writes them.
+# claims: read-git-index
 # stops: supervisor
 # oracle: script
 # cases: hook outside threads

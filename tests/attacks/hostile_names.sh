@@ -1,4 +1,5 @@
 # Names of files, processes and hosts that a terminal, a runner or a reader of the packet obeys.
+# claims: read-names read-output read-proc
 # stops: supervisor
 # oracle: script
 # env: GITHUB_ACTIONS=true

@@ -1,4 +1,5 @@
 # A transport that the relay does not know.
+# claims: other-ip
 # stops: ebpf
 # seen: hook=sock_create
 # oracle: call

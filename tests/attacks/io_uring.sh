@@ -1,4 +1,5 @@
 # Asynchronous calls, which a filter of calls does not see.
+# claims: calls table-kernel-objects
 # stops: seccomp
 # oracle: call
 attempt() {

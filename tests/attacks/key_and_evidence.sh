@@ -1,4 +1,5 @@
 # The signing keys and the evidence: read and written.
+# claims: run-files
 # stops: private-run privileges
 # oracle: script
 # options: --signer-private-key $PLACE/key --boundary-key $PLACE/boundary

@@ -1,4 +1,5 @@
 # Another line discipline for a terminal of one's own: the kernel loads the module for it.
+# claims: calls
 # stops: seccomp
 # oracle: call
 attempt() {

@@ -1,4 +1,5 @@
 # A link by way of another one, through which a later step writes what no change may touch.
+# claims: read-links
 # stops: supervisor
 # oracle: script
 # cases: here above absolute repository

@@ -1,4 +1,5 @@
 # A link in the workspace through which a later step writes into the git directory.
+# claims: read-links
 # stops: supervisor
 # oracle: script
 # cases: relative absolute above

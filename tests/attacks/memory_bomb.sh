@@ -1,4 +1,5 @@
 # More memory than the run may have.
+# claims: machine-limits
 # stops: supervisor
 # oracle: call
 # options: --max-memory 100M

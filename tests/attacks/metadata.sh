@@ -1,4 +1,5 @@
 # The service that hands credentials to virtual machines, by address and by a name on the list that leads there.
+# claims: special-addresses
 # stops: mediator
 # oracle: request
 # allow: metadata.test loopback.test

@@ -1,4 +1,5 @@
 # A request by multipath TCP.
+# claims: other-ip
 # stops: ebpf netns
 # seen: hook=sock_create
 # oracle: wire

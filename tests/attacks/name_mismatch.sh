@@ -1,4 +1,5 @@
 # Names that disagree: of the tunnel, of TLS, of the target, in Host.
+# claims: name-match
 # stops: relay mediator
 # seen: source=relay verdict=refused
 # oracle: request

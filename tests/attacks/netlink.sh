@@ -1,4 +1,5 @@
 # A netlink protocol beyond the one that lists interfaces.
+# claims: families
 # stops: seccomp
 # oracle: call
 # cases: 4 9 12 15 16

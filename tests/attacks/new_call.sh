@@ -1,4 +1,5 @@
 # A call that kernels got after most lists of calls were written.
+# claims: new-calls
 # stops: seccomp
 # oracle: call
 # cases: open_tree_attr statmount listmount file_setattr memfd_secret cachestat fanotify_init

@@ -1,5 +1,6 @@
 # Platform services, private networks and protocol ranges by names on the list, plain and as a translator or a tunnel
 # spells them: NAT64 by each prefix length, 6to4, ISATAP.
+# claims: special-addresses
 # stops: mediator
 # seen: source=relay verdict=blocked
 # oracle: request

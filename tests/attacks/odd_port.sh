@@ -1,4 +1,5 @@
 # Another port of a host on the list.
+# claims: ports
 # stops: relay
 # seen: hook=connect4 port=CASE
 # oracle: wire

@@ -1,4 +1,5 @@
 # The same by way of the proxy.
+# claims: ports
 # stops: relay
 # oracle: wire
 # allow: allowed.test

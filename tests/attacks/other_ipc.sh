@@ -1,4 +1,5 @@
 # Memory that is shared by number or name.
+# claims: table-ipc
 # stops: namespaces private-run
 # oracle: canary
 # cases: sysv

@@ -1,4 +1,5 @@
 # A frame by a packet socket, also of the old kind that hides in AF_INET.
+# claims: families
 # stops: privileges seccomp netns
 # oracle: wire
 # cases: raw old

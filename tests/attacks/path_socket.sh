@@ -1,4 +1,5 @@
 # A service of the host, by the socket or FIFO in the file system.
+# claims: path-sockets
 # stops: private-run
 # oracle: canary
 # cases: stream datagram fifo link descriptor

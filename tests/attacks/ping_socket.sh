@@ -1,4 +1,5 @@
 # ICMP by the socket that needs no privilege where the machine allows it.
+# claims: other-ip
 # stops: ebpf netns
 # oracle: wire
 attempt() {

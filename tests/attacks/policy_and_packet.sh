@@ -1,4 +1,5 @@
 # The policy and the packet: read and written.
+# claims: run-files
 # stops: private-run
 # oracle: script
 # cases: policy packet

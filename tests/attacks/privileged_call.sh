@@ -1,4 +1,5 @@
 # A call that only root may make.
+# claims: calls table-kernel-objects
 # stops: privileges seccomp
 # oracle: call
 # cases: bpf perf mount setns netns mntns userfaultfd dmesg chroot sethostname fsopen huge_segment

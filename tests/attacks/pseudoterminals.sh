@@ -1,4 +1,5 @@
 # More pseudoterminals than one user should have of those that the machine has for all.
+# claims: table-pseudoterminals
 # stops: private-run
 # oracle: call
 # as: nobody

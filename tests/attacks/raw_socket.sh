@@ -1,4 +1,5 @@
 # ICMP by a raw socket.
+# claims: other-ip
 # stops: privileges ebpf netns
 # oracle: wire
 # cases: v4 v6

@@ -1,4 +1,5 @@
 # A name on the list whose addresses change between two questions, or that has one of the inside among them.
+# claims: special-addresses
 # stops: mediator
 # seen: source=relay
 # oracle: canary

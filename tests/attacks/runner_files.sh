@@ -1,4 +1,5 @@
 # Values for later steps, by the runner's files.
+# claims: step-values read-step-files
 # stops: supervisor
 # oracle: script
 # env: GITHUB_ACTIONS=true RUNNER_TEMP=$PLACE/temp GITHUB_ENV=$PLACE/temp/value GITHUB_PATH=$PLACE/temp/value GITHUB_OUTPUT=$PLACE/temp/value GITHUB_STATE=$PLACE/temp/value

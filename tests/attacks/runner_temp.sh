@@ -1,4 +1,5 @@
 # Values for later steps, by the runner's file where it lies.
+# claims: step-values
 # stops: private-run
 # oracle: script
 # env: GITHUB_ACTIONS=true RUNNER_TEMP=$PLACE/temp GITHUB_ENV=$PLACE/temp/value

@@ -1,4 +1,5 @@
 # A well-known service of the machine, listening where programs look for it.
+# claims: path-sockets
 # stops: private-run
 # oracle: canary
 # cases: docker.sock podman/podman.sock containerd/containerd.sock buildkit/buildkitd.sock dbus/system_bus_socket systemd/private systemd/resolve/io.systemd.Resolve systemd/journal/stdout nscd/socket snapd.socket ssh-agent.sock user/0/gnupg/S.gpg-agent

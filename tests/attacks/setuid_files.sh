@@ -1,4 +1,5 @@
 # A file in the workspace that gives its owner's rights to whoever executes it.
+# claims: setuid-left
 # stops: seccomp
 # oracle: call
 # cases: chmod fchmod fchmodat create mknod setgid

@@ -1,4 +1,5 @@
 # A place in a table that all users of the machine share, and that no limit divides among them.
+# claims: shared-tables table-kernel-objects table-huge-pages table-filters
 # stops: seccomp
 # oracle: call
 # cases: asynchronous_io huge_file huge_mapping socket_filter reuseport_filter flow_label

@@ -1,4 +1,5 @@
 # A socket of a family that leads out, into the kernel or to another machine.
+# claims: families
 # stops: seccomp
 # oracle: call
 # cases: 40

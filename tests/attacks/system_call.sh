@@ -1,4 +1,5 @@
 # A call that gives a program of users more than files and sockets.
+# claims: calls table-kernel-objects
 # stops: seccomp
 # oracle: call
 # cases: keyctl add_key open_tree name_to_handle_at userns unshare_user

@@ -1,4 +1,5 @@
 # A request straight to an address.
+# claims: tcp relay-only
 # stops: ebpf netns
 # seen: hook=CASE verdict=redirected
 # oracle: wire

@@ -1,4 +1,5 @@
 # A connection from another address of loopback, or from a port of the relay's.
+# claims: tcp
 # stops: ebpf netns
 # seen: verdict=redirected
 # oracle: wire

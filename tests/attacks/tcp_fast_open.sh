@@ -1,4 +1,5 @@
 # Data in the first packet, without a call to connect.
+# claims: tcp
 # stops: ebpf netns
 # seen: verdict=redirected
 # oracle: wire

@@ -1,4 +1,5 @@
 # A request to an address of IPv4 in the clothes of IPv6.
+# claims: tcp
 # stops: ebpf netns
 # seen: hook=connect6 verdict=redirected
 # oracle: wire

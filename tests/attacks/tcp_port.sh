@@ -1,4 +1,5 @@
 # A protocol that is not HTTP, at its port.
+# claims: tcp
 # stops: ebpf netns
 # seen: hook=connect4 port=CASE
 # oracle: wire

@@ -1,4 +1,5 @@
 # A datagram to a port that some networks let through: QUIC, time, logs, tunnels, names.
+# claims: udp
 # stops: ebpf netns
 # seen: verdict=denied protocol=udp port=CASE
 # oracle: wire

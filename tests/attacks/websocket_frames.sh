@@ -1,5 +1,6 @@
 # A request for another host behind the server of the name on the list, where frames of a WebSocket belong: bytes without a
 # mask, which a server that does not really speak WebSocket reads as they are.
+# claims: websocket-frames
 # stops: relay
 # seen: source=relay protocol=websocket verdict=unfinished reason=unmasked_frame
 # oracle: canary

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 
 use crate::book;
+use crate::claims;
 use crate::ebpf;
 use crate::layout::Layout;
 use crate::program::{
@@ -32,6 +33,9 @@ pub(crate) fn run(layout: &Layout) -> Result<()> {
 
     step("length of files and edges between modules");
     tidy::run(layout)?;
+    step("claims and their tests");
+    let untested = claims::check(layout)?;
+    ensure!(untested.is_empty(), "{}", untested.join("\n"));
     step("clippy");
     run_program(
         in_root(layout)

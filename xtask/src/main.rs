@@ -13,6 +13,7 @@ mod attacks;
 mod bench;
 mod book;
 mod build;
+mod claims;
 mod compiler;
 mod demo;
 mod dist;
@@ -48,6 +49,12 @@ enum Task {
     Bench(bench::Args),
     /// Build the kernel programs and the `egress` binary
     Build(build::Args),
+    /// Print each claim of README, SECURITY.md, and docs/rules.md with the tests that show it
+    Claims {
+        /// Only claims whose identifiers hold this
+        #[arg(default_value = "")]
+        part: String,
+    },
     /// Run an example agent behind the boundary and verify its packet
     Demo(demo::Args),
     /// Build what a release consists of
@@ -83,6 +90,7 @@ fn run(task: &Task) -> anyhow::Result<()> {
         Task::Build(args) => build::run(&layout, args).map(|binary| {
             println!("{}", binary.display());
         }),
+        Task::Claims { part } => claims::list(&layout, part),
         Task::Demo(args) => demo::run(&layout, args),
         Task::Dist(args) => dist::run(&layout, args).map(|dir| {
             println!("{}", dir.display());

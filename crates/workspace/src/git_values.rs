@@ -362,6 +362,7 @@ mod tests {
         }
     }
 
+    /// Claims: read-git-files
     #[test]
     fn text_with_too_many_urls_is_hidden() {
         let urls = |count: usize| "https://h/a ".repeat(count);

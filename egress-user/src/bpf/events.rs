@@ -259,6 +259,7 @@ impl Events {
 mod tests {
     use super::UnixAddress;
 
+    /// Claims: read-kernel-events
     #[test]
     fn unix_addresses_are_taken_apart() {
         let of = |name: &[u8], length: usize| {

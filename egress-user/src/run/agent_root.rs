@@ -87,6 +87,7 @@ mod tests {
 
     use super::*;
 
+    /// Claims: read-unix-paths
     #[test]
     fn only_a_socket_of_the_view_is_one() {
         let dir = tempfile::tempdir().unwrap();

@@ -312,6 +312,7 @@ mod tests {
         );
     }
 
+    /// Claims: read-directories, read-old-packet
     #[test]
     fn a_packet_is_replaced_whole_and_never_through_a_link() {
         let base = tempfile::tempdir().unwrap();
@@ -356,6 +357,7 @@ mod tests {
         assert_eq!(std::fs::read(path.join("packet.json")).unwrap(), b"[]");
     }
 
+    /// Claims: read-old-packet
     #[test]
     fn links_foreign_files_and_missing_parents_are_refused() {
         let base = tempfile::tempdir().unwrap();

@@ -227,6 +227,7 @@ fn inherited_descriptors_are_closed_and_recorded() {
     assert_eq!(canaries.count(), 1, "only the control's");
 }
 
+/// Claims: channel-stream
 #[test]
 fn standard_stream_that_is_a_socket_is_named() {
     let world = World::new();
@@ -310,4 +311,21 @@ fn files_of_the_host_are_as_before() {
         .run();
     assert_eq!(run.stdout, "pipelock-agent\npipelock-agent\n", "{run}");
     assert_eq!(paths.map(state), before);
+}
+
+/// Claims: table-real-time
+#[test]
+fn no_real_time_priority() {
+    const LIMITS: &str = "grep -E '^Max (nice|realtime) priority' /proc/self/limits | tr -s ' '";
+    const ATTEMPT: &str = "python3 -c 'import os
+for way in [lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1)), lambda: os.nice(-5)]:
+    try: way(); print(\"THROUGH\")
+    except OSError: print(\"refused\")'";
+    let world = World::new();
+    let control = world.shell(ATTEMPT);
+    assert_eq!(control.stdout, "THROUGH\nTHROUGH\n", "{control}");
+    let run = world.egress().allow(&[]);
+    let run = run.script(&format!("{ATTEMPT}; {LIMITS}")).run();
+    let limits = "Max nice priority 0 0 \nMax realtime priority 0 0 \n";
+    assert_eq!(run.stdout, format!("refused\nrefused\n{limits}"), "{run}");
 }

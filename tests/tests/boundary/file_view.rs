@@ -25,6 +25,7 @@ fn open_directory() -> TempDir {
     dir
 }
 
+/// Claims: run-files
 #[test]
 fn policy_key_and_packet_inside_the_workspace() {
     let world = World::new();
@@ -71,6 +72,7 @@ fn policy_key_and_packet_inside_the_workspace() {
     assert!(verdict.success(), "{verdict}");
 }
 
+/// Claims: run-files
 #[test]
 fn policy_and_key_in_a_place_that_everyone_sees() {
     let world = World::new();
@@ -163,6 +165,7 @@ print('; '.join(failed))
 sys.exit(bool(failed))
 ";
 
+/// Claims: path-sockets
 #[test]
 fn sockets_and_fifos_of_the_host() {
     let world = World::new();
@@ -356,6 +359,7 @@ for name, kind in [('stream', socket.SOCK_STREAM), ('datagram', socket.SOCK_DGRA
         print(name, error.strerror)
 ";
 
+/// Claims: abstract-sockets
 #[test]
 fn abstract_names_of_the_host() {
     let world = World::new();
@@ -429,6 +433,7 @@ fn files_outside_the_workspace() {
     assert!(run.workdir.join("made").exists());
 }
 
+/// Claims: not-root, setuid
 #[test]
 fn programs_that_give_another_user() {
     let world = World::new();

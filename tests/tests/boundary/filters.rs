@@ -31,6 +31,7 @@ struct Call {
     errno: &'static str,
 }
 
+/// Claims: calls
 #[test]
 fn calls_that_lead_out() {
     let world = World::new();
@@ -148,6 +149,7 @@ fn other_ways_to_make_a_socket() {
     assert_eq!(run.stdout, " lo\n", "{run}");
 }
 
+/// Claims: calls
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn calls_of_other_abis() {

@@ -39,6 +39,7 @@ for way in [opened, opened_by_structure, temporary, by_path, by_group, by_descri
     except OSError: pass
 ";
 
+/// Claims: setuid-left
 #[test]
 fn files_that_give_their_owners_rights() {
     let special = |dir: &std::path::Path| {
@@ -64,6 +65,7 @@ fn files_that_give_their_owners_rights() {
     assert_eq!(special(&run.workdir), Vec::<String>::new());
 }
 
+/// Claims: inner-mounts
 #[test]
 fn what_mounts_inside_the_workspace_hide() {
     let world = World::new();

@@ -64,6 +64,7 @@ sleep 0.3
 printf '\n::warning::canary'
 ";
 
+/// Claims: ci-commands
 #[test]
 fn nothing_in_the_output_is_obeyed_by_the_runner() {
     let world = World::new();
@@ -109,6 +110,7 @@ fn nothing_in_the_output_is_obeyed_by_the_runner() {
     assert_eq!(run.stdout, control.stdout, "{run}");
 }
 
+/// Claims: ci-commands
 #[test]
 fn halves_on_two_streams_do_not_make_a_command() {
     let world = World::new();
@@ -130,6 +132,7 @@ fn halves_on_two_streams_do_not_make_a_command() {
     assert_eq!(commands(&together.stdout), Vec::<&str>::new(), "{together}");
 }
 
+/// Claims: read-own-lines
 #[test]
 fn names_that_the_agent_chose_are_not_obeyed_in_our_own_lines() {
     let world = World::new();
@@ -152,6 +155,7 @@ fn names_that_the_agent_chose_are_not_obeyed_in_our_own_lines() {
     assert_eq!(commands(&run.stderr), Vec::<&str>::new(), "{run}");
 }
 
+/// Claims: step-values, read-step-files
 #[test]
 fn command_files_are_the_agents_own() {
     let world = World::new();
@@ -208,6 +212,7 @@ echo '# canary' >> "$GITHUB_STEP_SUMMARY"
     assert_nowhere(&run.packet, "canary");
 }
 
+/// Claims: read-step-files
 #[test]
 fn holes_in_a_command_file_take_no_memory_of_the_supervisor() {
     const MOST: u64 = 512 << 20;
@@ -265,6 +270,7 @@ grep -rah extraheader . "$TOKEN_DIR" 2> /dev/null
 git status --short; git log --oneline | wc -l
 "#;
 
+/// Claims: git-tokens
 #[test]
 fn stored_checkout_tokens_are_hidden_from_the_command() {
     const SECRET: &str = "c3VwZXJzZWNyZXQ";
@@ -420,6 +426,7 @@ fn assert_nowhere(packet: &Path, word: &str) {
     }
 }
 
+/// Claims: read-missing-policy
 #[test]
 fn step_without_a_policy_cannot_write_one_for_the_next() {
     const POLICY: &str = r#"mkdir -p .pipelock && printf 'version: 1\nmode: strict\napi_allowlist: ["evil.test"]\n' >.pipelock/ci.yaml; echo fine >fine"#;

@@ -193,6 +193,7 @@ fn text<'a>(row: &'a Value, name: &str) -> &'a str {
     row[name].as_str().unwrap_or_default()
 }
 
+/// Claims: special-addresses
 #[test]
 fn mediators_sockets_reach_neither_the_machine_nor_its_platform() {
     const ALL: &str = "tcp,fast_open,udp,udp_sendto,udp_sendmsg,mptcp";
@@ -307,6 +308,7 @@ fn mediators_sockets_reach_public_addresses_and_what_the_policy_lists() {
     assert_eq!(output.status, Some(0), "{output}");
 }
 
+/// Claims: ports
 #[test]
 fn mediators_connections_reach_only_ports_that_the_run_opens() {
     const LISTED: &str = "2001:db8:1::20";
@@ -343,6 +345,7 @@ fn mediators_connections_reach_only_ports_that_the_run_opens() {
     }
 }
 
+/// Claims: special-addresses
 #[test]
 fn address_that_the_machine_gets_during_the_run_is_its_own() {
     const LATER: &str = "198.51.100.77";

@@ -25,6 +25,7 @@ fn has_flow(run: &RunOutput, fields: &[(&str, &str)]) -> bool {
     })
 }
 
+/// Claims: relay-only, tcp
 #[test]
 fn http_by_address_of_either_family() {
     for address in [
@@ -79,6 +80,7 @@ fn name_servers_by_udp_and_tcp() {
     }
 }
 
+/// Claims: relay-only, other-protocols, udp
 #[test]
 fn datagrams_connected_or_not() {
     let world = World::new();
@@ -113,6 +115,7 @@ fn datagrams_connected_or_not() {
     );
 }
 
+/// Claims: other-ip
 #[test]
 fn raw_sockets() {
     let world = World::new();
@@ -126,6 +129,7 @@ fn raw_sockets() {
     assert!(!run.stdout.contains("THROUGH"));
 }
 
+/// Claims: families
 #[test]
 fn packet_sockets() {
     let world = World::new();
@@ -138,6 +142,7 @@ fn packet_sockets() {
     );
 }
 
+/// Claims: other-ip
 #[test]
 fn multipath_tcp() {
     let world = World::new();
@@ -152,6 +157,7 @@ fn multipath_tcp() {
     );
 }
 
+/// Claims: families
 #[test]
 fn families_that_no_cgroup_hook_sees() {
     // Virtual machines' sockets, and the netlink family that lists the sockets of others.
@@ -163,6 +169,7 @@ fn families_that_no_cgroup_hook_sees() {
     }
 }
 
+/// Claims: calls
 #[test]
 fn asynchronous_system_calls() {
     let world = World::new();
@@ -176,6 +183,7 @@ fn asynchronous_system_calls() {
     );
 }
 
+/// Claims: relay-only
 #[test]
 fn lost_kernel_programs_leave_no_way_out() {
     const ATTEMPTS: [(&str, &str); 4] = [

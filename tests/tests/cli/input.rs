@@ -45,6 +45,7 @@ fn refused(world: &World, what: &str, run: Run<'_>, status: i32) {
     assert_refused(world, what, &run, status, &[&place, &run.workdir]);
 }
 
+/// Claims: read-script
 #[test]
 fn what_the_caller_got_wrong() {
     let world = World::builder().own_state().build();
@@ -73,6 +74,7 @@ fn what_the_caller_got_wrong() {
     }
 }
 
+/// Claims: read-old-packet
 #[test]
 fn packet_directories_that_cannot_be_used() {
     let world = World::builder().own_state().build();

@@ -271,6 +271,7 @@ fn pipelock_that_is_never_done_with_a_request_does_not_close_its_session() {
     assert!(run.stderr.contains("kernel_observed"), "{run}");
 }
 
+/// Claims: read-receipts
 #[test]
 fn evidence_that_lacks_something_is_named() {
     let world = World::builder().own_state().build();

@@ -58,6 +58,7 @@ for pid in children:
     os.kill(pid, signal.SIGKILL)
 ";
 
+/// Claims: machine-limits
 #[test]
 fn processes_are_limited() {
     let _turn = crate::turn();
@@ -95,6 +96,7 @@ fn processes_are_limited() {
     assert_nothing_left(&run);
 }
 
+/// Claims: machine-limits
 #[test]
 fn fork_bomb_ends_with_the_run() {
     let _turn = crate::turn();
@@ -174,6 +176,7 @@ fn without_controllers_each_process_has_limits_of_its_own() {
     assert_nothing_left(&run);
 }
 
+/// Claims: machine-limits, table-memory
 #[test]
 fn memory_is_limited_for_all_processes_together() {
     let _turn = crate::turn();
@@ -234,6 +237,7 @@ fn memory_is_limited_for_all_processes_together() {
     assert_nothing_left(&run);
 }
 
+/// Claims: machine-limits
 #[test]
 fn scratch_space_is_limited() {
     let _turn = crate::turn();
@@ -320,6 +324,7 @@ print('flooded')
     )
 }
 
+/// Claims: machine-limits
 #[test]
 fn flood_that_fills_the_record_ends_the_run() {
     let _turn = crate::turn();

@@ -100,16 +100,19 @@ fn assert_bounded(kind: &str, what: &str, said: &str) {
     assert!(summary.contains(&text), "{summary}");
 }
 
+/// Claims: shared-tables, table-files
 #[test]
 fn files_of_all_processes_together() {
     assert_bounded("files", "files", "open files");
 }
 
+/// Claims: table-files
 #[test]
 fn files_that_are_mapped_and_not_open() {
     assert_bounded("mappings", "files", "open files");
 }
 
+/// Claims: table-sockets
 #[test]
 fn sockets_of_any_family() {
     assert_bounded("sockets", "sockets", "sockets");
@@ -143,6 +146,7 @@ print('more' if taken() - before > wanted else 'less', flush=True)
 time.sleep(1)
 ";
 
+/// Claims: table-tcp
 #[test]
 fn memory_of_tcp() {
     let _turn = crate::turn();
@@ -205,6 +209,7 @@ assert ctypes.CDLL(None).inotify_init() >= 0
 fcntl.fcntl(os.pipe()[1], 1031, 1 << 20)
 ";
 
+/// Claims: table-per-user
 #[test]
 fn what_the_kernel_counts_by_user_is_the_runs_own() {
     let _turn = crate::turn();
@@ -245,6 +250,7 @@ fn what_the_kernel_counts_by_user_is_the_runs_own() {
     drop(running);
 }
 
+/// Claims: table-processes, table-files
 #[test]
 fn limits_that_the_caller_asks_for_are_no_larger_than_a_share() {
     let _turn = crate::turn();

@@ -140,6 +140,7 @@ fn redirected_and_seen(signed: &Signed) -> u64 {
     redirected.expect("a number of connections")
 }
 
+/// Claims: tcp-mediated
 #[test]
 fn connections_left_behind_are_all_in_the_relays_rows() {
     const CONNECTIONS: u64 = 300;
@@ -190,6 +191,7 @@ fn connections_that_the_log_only_counts_are_compared_by_number() {
     assert_eq!(redirected_and_seen(&signed), CONNECTIONS + 1);
 }
 
+/// Claims: boundary-first
 #[test]
 fn receipts_sign_the_capsule_that_was_measured() {
     let world = World::new();
@@ -207,6 +209,7 @@ fn receipts_sign_the_capsule_that_was_measured() {
     assert_eq!(containment["probe_refused_direct_egress"], true);
 }
 
+/// Claims: boundary-throughout
 #[test]
 fn heartbeats_stand_at_the_start_and_at_the_end() {
     let world = World::new();
@@ -235,6 +238,7 @@ fn heartbeats_stand_at_the_start_and_at_the_end() {
     }
 }
 
+/// Claims: files-attested
 #[test]
 fn no_file_of_a_packet_can_be_changed_added_or_removed() {
     let world = World::new();
@@ -266,6 +270,7 @@ fn no_file_of_a_packet_can_be_changed_added_or_removed() {
     assert_eq!(status(), Some(1));
 }
 
+/// Claims: boundary-first
 #[test]
 fn capsule_and_record_of_another_run_are_found() {
     let world = World::new();
@@ -317,6 +322,7 @@ fn receipts_outside_the_time_of_the_capsule_are_found() {
     assert!(!output.stdout.contains("[capsule.signature]"), "{output}");
 }
 
+/// Claims: boundary-throughout
 #[test]
 fn programs_that_were_taken_off_lower_the_grade() {
     let world = World::new();

@@ -277,6 +277,7 @@ for host in ['denied.test', 'allowed.test']:
     assert_joined(&run);
 }
 
+/// Claims: tcp-mediated, ports
 #[test]
 fn ports_that_were_not_allowed() {
     let world = World::new();
@@ -307,6 +308,7 @@ fn ports_that_were_not_allowed() {
     );
 }
 
+/// Claims: name-match
 #[test]
 fn tls_that_names_another_host_or_none() {
     let world = World::new();

@@ -5,6 +5,7 @@ use egress_tests::{Judged, World};
 
 const UNSET: &str = "unset HTTP_PROXY HTTPS_PROXY ALL_PROXY http_proxy https_proxy all_proxy\n";
 
+/// Claims: second-hello
 #[test]
 fn second_hello_of_the_same_name_passes_and_of_another_does_not() {
     let world = World::new();

@@ -80,6 +80,7 @@ fn name_is_called_where_it_was_judged() {
     world.wire().assert_left(start, to_metadata);
 }
 
+/// Claims: policy-shown
 #[test]
 fn policy_that_is_rewritten_during_the_run_changes_nothing() {
     let world = World::builder().own_state().build();

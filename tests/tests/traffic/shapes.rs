@@ -412,6 +412,7 @@ curl -sSf http://allowed.test/
     run.assert_flow(&[("verdict", "local"), ("port", "8001")]);
 }
 
+/// Claims: channel-host, channel-other-name, channel-time
 #[test]
 fn what_went_through_an_allowed_host_is_measured() {
     const SCRIPT: &str = "
@@ -429,4 +430,20 @@ curl -sS --noproxy '*' -o /dev/null http://denied.test/
     assert!(number(&format!("{host}/bytes_down")) >= 70_000, "{run}");
     assert_eq!(number("/residual_channels/blocked/requests"), 1, "{run}");
     assert_eq!(number("/residual_channels/names"), 2, "{run}");
+}
+
+/// Claims: channel-wildcard
+#[test]
+fn each_name_below_an_allowed_wildcard_is_measured() {
+    let world = World::new();
+    let run = world
+        .egress()
+        .allow(&["*.allowed.test"])
+        .script("for name in allowed.test two.allowed.test two.allowed.test; do curl -sS --noproxy '*' -o /dev/null http://$name/; done")
+        .run();
+    assert_eq!(run.status, Some(0), "{run}");
+    for (name, requests) in [("allowed.test", 1), ("two.allowed.test", 2)] {
+        let row = format!("/residual_channels/allowed_hosts/{name}:80/requests");
+        assert_eq!(run.boundary(&row), requests, "{name}: {run}");
+    }
 }

@@ -19,6 +19,7 @@ text = b\"DIRC\" + struct.pack(\">II\", 4, count) + entry(b\"\\0\" + b\"a\" * le
 text += b\"\".join(entry(b\"\\7\" + b\"%07d\" % number) for number in range(1, count))
 open(\".git/index\", \"wb\").write(text + hashlib.sha1(text).digest())' ";
 
+/// Claims: read-git-index
 #[test]
 fn short_index_with_terabytes_of_names_costs_no_more_than_a_long_one() {
     let world = World::new();
@@ -50,6 +51,7 @@ fn short_index_with_terabytes_of_names_costs_no_more_than_a_long_one() {
     assert_eq!(outcome(&run, "fine").0, "applied");
 }
 
+/// Claims: read-changes
 #[test]
 fn many_names_of_one_file_are_read_and_kept_once() {
     const NAMES: usize = 300;
@@ -152,6 +154,7 @@ fn own(world: &World, work: &Path) {
     assert!(made.success(), "{made}");
 }
 
+/// Claims: read-changes
 #[test]
 fn moves_that_wait_for_each_other_are_looked_at_a_few_times_alone() {
     let world = World::new();

@@ -124,6 +124,7 @@ fn markers(output: &Output) -> BTreeSet<&str> {
     lines.filter(|line| line.starts_with("mk")).collect()
 }
 
+/// Claims: git-tokens, git-configuration, git-modules, git-logs, git-stores
 #[test]
 fn no_credential_of_git_is_shown() {
     let world = World::new();
@@ -234,6 +235,7 @@ fn forgery() -> String {
     )
 }
 
+/// Claims: git-includes
 #[test]
 fn what_a_run_leaves_blanks_nothing_for_the_next() {
     let sizes = format!("stat -L -c '%n %s' {HOST} 2>/dev/null; echo DONE");
@@ -276,6 +278,7 @@ fn what_a_run_leaves_blanks_nothing_for_the_next() {
     assert_eq!(again("a repository"), [token]);
 }
 
+/// Claims: read-git-files
 #[test]
 fn a_link_or_a_pipe_is_not_read_for_a_repository() {
     let world = World::new();

@@ -22,6 +22,7 @@ for _ in range(int(sys.argv[1])):
     os.mkdir(name); os.chdir(name)
 open(\"file\", \"w\").close()' ";
 
+/// Claims: read-changes
 #[test]
 fn a_tree_that_no_path_can_name_stops_no_run() {
     let world = World::new();
@@ -127,6 +128,7 @@ fn what_the_next_run_rests_on_cannot_be_replaced_on_its_way() {
 /// What root does with a store that an agent forged, if it trusts the name: it opens the lock.
 const FOLLOW: &str = "timeout 2 bash -c ': >>.egress-aa/lock'";
 
+/// Claims: read-stores
 #[test]
 fn nothing_is_followed_in_a_store_that_an_agent_forged() {
     let world = World::new();
@@ -255,6 +257,7 @@ fn no_store_is_planted_where_a_nested_workspace_looks_for_one() {
     }
 }
 
+/// Claims: read-stores
 #[test]
 fn what_a_killed_run_left_is_closed_to_the_agent_of_an_outer_workspace() {
     const LOOK: &str = "cd pkgs/.egress-*/ && ls && mkdir planted && echo LOOKED";
@@ -292,6 +295,7 @@ fn what_a_killed_run_left_is_closed_to_the_agent_of_an_outer_workspace() {
     assert!(next.stderr.contains("recovered"), "{next}");
 }
 
+/// Claims: read-named-files
 #[test]
 fn what_the_caller_names_is_not_waited_for() {
     const ATTEMPT: &str = "mv named away; mkdir named; mkfifo -m 600 named/file; echo DONE";

@@ -250,6 +250,7 @@ for f in range({FILES}): open(f\"d/f{{f}}\", \"w\").write(str(f))'"
     assert_eq!(fs::read_to_string(work.join("d/f123")).unwrap(), "123");
 }
 
+/// Claims: read-stores
 #[test]
 fn killed_run_inside_a_mount_point_is_completed_and_a_forged_one_is_not() {
     // What a run leaves that was killed while it applied; `marked` is what only root can make of it.
@@ -286,6 +287,7 @@ os.setxattr(store, ('trusted' if marked else 'user') + '.egress.store', json.dum
     }
 }
 
+/// Claims: read-copy
 #[test]
 fn link_that_comes_while_the_workspace_is_copied_is_not_written_through() {
     let world = World::new();

@@ -53,6 +53,7 @@ fn assert_same_as_by_hand(before: &str, script: &str) -> (World, RunOutput) {
     (world, run)
 }
 
+/// Claims: channel-changes
 #[test]
 fn files_come_and_go_as_by_hand() {
     let (_world, run) = assert_same_as_by_hand(
@@ -116,6 +117,7 @@ print(os.getxattr(\"sparse\", \"user.note\"), os.getxattr(\"dir\", \"user.note\"
     assert_eq!(read.stdout, "b'kept' b'kept too' ['user.note']\n", "{read}");
 }
 
+/// Claims: read-names
 #[test]
 fn names_of_any_bytes() {
     let world = World::new();

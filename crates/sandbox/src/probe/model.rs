@@ -146,6 +146,7 @@ pub fn all_denied(results: &[ProbeResult], names: &[&str]) -> bool {
 mod tests {
     use super::*;
 
+    /// Claims: probe-control-failed, probe-denied, probe-reachable
     #[test]
     fn refusal_counts_only_where_the_same_attempt_succeeded_outside() {
         let text = || String::from("x");

@@ -329,6 +329,7 @@ mod tests {
         assert_eq!(found, wanted, "{before:?} {fresh:?}");
     }
 
+    /// Claims: read-links
     #[test]
     fn links_stay_inside_or_are_refused() {
         for link in [
@@ -442,6 +443,7 @@ mod tests {
         });
     }
 
+    /// Claims: read-links
     #[test]
     fn ways_that_multiply_are_refused() {
         let many = format!("x -> {}", "l/../".repeat(30));
