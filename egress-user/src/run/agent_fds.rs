@@ -1,5 +1,5 @@
-//! Directories of the agent's own view that the supervisor holds open, to look at when the agent is gone:
-//! the files that stand in place of the runner's command files, and the scratch space.
+//! Keeps directories of the file view open, so that the supervisor can read them when no process of the command is
+//! left: the replacements of the runner's command files, and the scratch space.
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
@@ -14,17 +14,17 @@ use nix::sys::statfs::fstatfs;
 
 use super::digest::sha256;
 
-/// Names of one file that are recorded.
+/// Number of variable names of one file that are recorded.
 const MOST_KEYS: usize = 50;
-/// Characters of a name that are recorded.
+/// Number of characters of a variable name that are recorded.
 const LONGEST_KEY: usize = 80;
 
-/// Paths inside the boundary with descriptors of what is there.
+/// Paths in the file view, each with a descriptor of its directory.
 #[derive(Debug, Default)]
 pub(super) struct AgentFds(Vec<(PathBuf, OwnedFd)>);
 
 impl AgentFds {
-    /// Joins names and descriptors; `None` when they do not go together.
+    /// Joins paths and descriptors. Returns `None` if their numbers differ.
     pub(super) fn new(paths: Vec<PathBuf>, fds: Vec<OwnedFd>) -> Option<Self> {
         (paths.len() == fds.len()).then(|| Self(paths.into_iter().zip(fds).collect()))
     }
@@ -34,10 +34,10 @@ impl AgentFds {
         found.map(|(_, fd)| fd)
     }
 
-    /// Those of the files `names` that are not empty.
+    /// Returns those of the files `names` that are not empty.
     ///
     /// # Errors
-    /// When one cannot be read.
+    /// If one of them cannot be opened or read.
     pub(super) fn command_files(&self, names: &[&str]) -> io::Result<Vec<CommandFile>> {
         let Some(dir) = self.directory(COMMAND_FILES) else {
             return Ok(Vec::new());
@@ -48,7 +48,7 @@ impl AgentFds {
             let file = File::from(openat(dir, *name, flags, Mode::empty())?);
             let bytes = file.metadata()?.len();
             let mut text = Vec::new();
-            // Their file system holds no more, but a hole takes no room in it.
+            // The file system holds no more bytes, but a sparse file can be longer.
             file.take(COMMAND_FILES_BYTES).read_to_end(&mut text)?;
             if bytes > 0 {
                 written.push(CommandFile {
@@ -64,10 +64,10 @@ impl AgentFds {
 }
 
 impl AgentFds {
-    /// Scratch directories in which nothing more can be written.
+    /// Returns the directories in which nothing more can be written.
     ///
     /// # Errors
-    /// Those of `fstatfs(2)`.
+    /// If the size of a file system cannot be read.
     pub(super) fn full(&self) -> io::Result<Vec<PathBuf>> {
         let mut full = Vec::new();
         for (path, fd) in &self.0 {
@@ -80,8 +80,7 @@ impl AgentFds {
     }
 }
 
-/// The names that `NAME=value` and `NAME<<END … END` set. What is for people or is a list of paths has
-/// none.
+/// Returns the names that `NAME=value` and `NAME<<END … END` set. A summary and a list of paths contain no names.
 fn keys(file: &str, text: &[u8]) -> Vec<String> {
     if matches!(file, "GITHUB_PATH" | "GITHUB_STEP_SUMMARY") {
         return Vec::new();

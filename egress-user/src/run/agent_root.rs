@@ -1,4 +1,4 @@
-//! Looks at the agent's files as the agent sees them, without following anything out of its view.
+//! Looks up paths of sockets in the file view, as the command would, and never follows them out of it.
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,31 +11,31 @@ use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, fstatfs};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 use nix::unistd::Pid;
 
-/// What a path of the agent leads to.
+/// What a path in the file view leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum AgentSocket {
-    /// A socket of the boundary's own.
+    /// A socket of a process in the boundary.
     Own,
-    /// One of the host's that the caller opened to it.
+    /// A host socket that the caller opened to the command.
     Allowed,
-    /// Nothing that can be connected to: no socket, or the lifeless image of one of the host's.
+    /// Nothing that accepts a connection: no socket, or a host socket that is only visible.
     None,
 }
 
-/// The root directory of the boundary.
+/// The root directory of the file view.
 #[derive(Debug)]
 pub(super) struct AgentRoot {
     root: OwnedFd,
-    /// Keeps the mounts where they are when the boundary's last process is gone.
+    /// Keeps the mounts when the last process of the boundary has ended.
     _mounts: File,
     allowed: Vec<FileId>,
 }
 
 impl AgentRoot {
-    /// The root of process `pid`; `allowed` are the sockets of the host that were opened to the agent.
+    /// Opens the root of process `pid`. `allowed` are the host sockets that the command may use.
     ///
     /// # Errors
-    /// Those of `open(2)`.
+    /// If the process has ended.
     pub(super) fn of(pid: Pid, allowed: Vec<FileId>) -> io::Result<Self> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let root = format!("/proc/{pid}/root");
@@ -47,7 +47,7 @@ impl AgentRoot {
         })
     }
 
-    /// What `path` leads to now, for process `pid`, in whose working directory a relative one begins.
+    /// Returns what `path` leads to now. A relative path begins in the working directory of process `pid`.
     pub(super) fn socket(&self, path: &Path, pid: u32) -> AgentSocket {
         self.look_up(path, pid).unwrap_or(AgentSocket::None)
     }
@@ -56,7 +56,7 @@ impl AgentRoot {
         let path = if path.is_absolute() {
             path.to_path_buf()
         } else {
-            // Told as the agent sees it: its mounts are not below this process's root.
+            // The link shows the path as the command sees it, because its mounts are not below the supervisor's root.
             std::fs::read_link(format!("/proc/{pid}/cwd"))?.join(path)
         };
         let how = OpenHow::new()
@@ -70,7 +70,7 @@ impl AgentRoot {
         if self.allowed.contains(&(meta.dev(), meta.ino())) {
             return Ok(AgentSocket::Allowed);
         }
-        // The agent cannot make anything on a read-only overlay, and no socket works through one.
+        // The command cannot create anything on a read-only overlay, and no connection works through one.
         let of_overlay = fstatfs(&file)?.filesystem_type() == OVERLAYFS_SUPER_MAGIC;
         let read_only = fstatvfs(file.as_fd())?.flags().contains(FsFlags::ST_RDONLY);
         Ok(if of_overlay && read_only {

@@ -1,5 +1,5 @@
-//! The run's posture capsule: what was measured of the closed boundary, signed before the mediator
-//! starts, so that the mediator's first receipt can bind it.
+//! Makes the run's posture capsule: the properties of the closed boundary, signed before the mediator starts, so that
+//! the mediator's first receipt can bind them.
 use std::time::Duration;
 
 use audit_packet::IDENTITY_FILE;
@@ -17,12 +17,12 @@ use super::context::RunContext;
 use super::digest::sha256;
 use super::error::{RunError, system};
 
-/// How long a run without a time-out may last for its receipts to lie within the capsule's time.
+/// Validity of the capsule of a run without a timeout. Receipts must be within this time.
 const LONGEST: Duration = Duration::from_hours(30 * 24);
-/// What a run takes beyond its time-out, at most.
+/// Time that a run may take beyond its timeout.
 const AFTER_TIMEOUT: Duration = Duration::from_hours(1);
 
-/// What the capsule of this run says of its boundary.
+/// The statements of the capsule about the boundary.
 #[derive(Debug)]
 pub(super) struct Measurement {
     containment: Containment,
@@ -78,7 +78,7 @@ impl Measurement {
         })
     }
 
-    /// Signs it for a run under the policy `yaml`.
+    /// Signs the statements for a run under the policy `yaml`.
     pub(super) fn sign(&self, yaml: &str, key: &SigningKey) -> Signed {
         let now = OffsetDateTime::now_utc();
         let claims = Claims {

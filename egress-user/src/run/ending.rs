@@ -1,14 +1,14 @@
-//! How the agent came to its end.
+//! The end of the command.
 
-/// How the agent came to its end.
+/// How the command ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
-    /// By itself, with this status (128 + signal for a signal).
+    /// It ended with this status, which is 128 + signal number if a signal ended it.
     Exited(i32),
-    /// It was never executed: 126 or 127.
+    /// It could not be executed: 126 or 127.
     NotExecuted(i32),
-    /// The time-out ended it.
+    /// The timeout ended it.
     TimedOut,
-    /// Something that the boundary rests on failed, and the agent was ended for it.
+    /// The supervisor ended it, because a part of the boundary failed. The text says which.
     Failed(String),
 }

@@ -1,5 +1,5 @@
-//! The agent's environment: the caller's, minus what would give away the runner or steer a loader,
-//! plus what the boundary needs. Names are recorded, values never.
+//! Makes the command's environment from the caller's: removes variables that hold tokens of the runner or that control
+//! shells and the dynamic loader, and adds those that the boundary needs. Names are recorded, values are not.
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
@@ -12,20 +12,20 @@ use egress_workspace::users::AGENT_NAME;
 use super::plan::Exceptions;
 use super::trust;
 
-/// Home of the agent inside the boundary.
+/// Home directory of the command.
 pub const AGENT_HOME: &str = "/home/pipelock-agent";
 
-/// What the agent gets.
+/// The command's environment.
 #[derive(Debug, Clone)]
 pub struct AgentEnvironment {
-    /// `NAME=value`, ready for `execve`.
+    /// `NAME=value`, as `execve(2)` takes it.
     pub entries: Vec<Vec<u8>>,
-    /// What happened to the caller's names.
+    /// What became of each name.
     pub record: Environment,
 }
 
-/// Name files through which a step speaks to the runner: the agent gets files of its own, or a script
-/// that writes to them would fail.
+/// Variables that name the runner's command files. The command gets files of its own, because scripts that write to
+/// these files would fail otherwise.
 const COMMAND_VARIABLES: [&str; 5] = [
     "GITHUB_ENV",
     "GITHUB_OUTPUT",
@@ -33,7 +33,7 @@ const COMMAND_VARIABLES: [&str; 5] = [
     "GITHUB_STATE",
     "GITHUB_STEP_SUMMARY",
 ];
-/// Dropped by their whole name: start-up files of shells, resolver switches, and what belongs to the caller's session.
+/// Variables that are removed: startup files of shells, options of resolvers, and details of the caller's session.
 const DROPPED: [&str; 14] = [
     "BASH_ENV",
     "DBUS_SESSION_BUS_ADDRESS",
@@ -50,7 +50,7 @@ const DROPPED: [&str; 14] = [
     "XDG_RUNTIME_DIR",
     "_",
 ];
-/// Dropped by prefix.
+/// Prefixes of variables that are removed.
 const DROPPED_PREFIXES: [&str; 3] = ["ACTIONS_", "LD_", "SUDO_"];
 
 fn is_dropped(name: &str) -> bool {
@@ -68,7 +68,7 @@ impl Exceptions {
     }
 }
 
-/// What every command gets a value of its own for.
+/// Returns the variables to which every run gives its own value.
 fn own_variables(home: &Path, workdir: &Path) -> [(&'static str, OsString); 5] {
     [
         ("HOME", home.into()),
@@ -79,7 +79,7 @@ fn own_variables(home: &Path, workdir: &Path) -> [(&'static str, OsString); 5] {
     ]
 }
 
-/// Whether every run gives this variable a value of its own.
+/// Returns whether every run gives this variable its own value.
 pub fn is_set_by_run(name: &str) -> bool {
     let nowhere = Path::new("");
     let mut own = own_variables(nowhere, nowhere)
@@ -88,14 +88,14 @@ pub fn is_set_by_run(name: &str) -> bool {
     COMMAND_VARIABLES.contains(&name) || own.any(|(own, _)| own == name)
 }
 
-/// Those of the variables of command files that the caller has.
+/// Returns the variables of command files that the caller has set.
 pub fn command_files(caller: &[(OsString, OsString)]) -> impl Iterator<Item = &'static str> {
     COMMAND_VARIABLES
         .into_iter()
         .filter(|wanted| caller.iter().any(|(name, _)| name == wanted))
 }
 
-/// What sends programs that know of proxies to the one inside the boundary.
+/// Returns the variables that make programs use the explicit proxy in the boundary.
 fn proxy_variables(port: u16) -> Vec<(&'static str, OsString)> {
     let proxy = OsString::from(format!("http://127.0.0.1:{port}"));
     let proxies = [
@@ -111,12 +111,12 @@ fn proxy_variables(port: u16) -> Vec<(&'static str, OsString)> {
     proxies.into_iter().chain(exceptions).collect()
 }
 
-/// Whether a variable of this name holds what lets its reader act for the runner.
+/// Returns whether a variable of this name holds a token with which its reader can act for the runner.
 pub(super) fn is_token(name: &str) -> bool {
     name.ends_with("TOKEN") && is_dropped(name)
 }
 
-/// Makes the agent's environment from the caller's.
+/// Makes the command's environment from the caller's.
 pub fn for_agent(
     caller: &[(OsString, OsString)],
     exceptions: &Exceptions,
@@ -171,8 +171,8 @@ pub fn for_agent(
     AgentEnvironment { entries, record }
 }
 
-/// The caller's Rust toolchains, which rustup looks for below HOME: named where the agent may read
-/// them. Caches that programs write to (`CARGO_HOME`, npm, pip) start empty in the agent's own home.
+/// Returns the caller's Rust toolchains, if the command may read them. rustup would look for them below HOME. Caches
+/// that programs write to (`CARGO_HOME`, npm, pip) start empty in the command's home.
 fn toolchains(caller: &[(OsString, OsString)]) -> Option<PathBuf> {
     let of = |wanted: &str| {
         caller

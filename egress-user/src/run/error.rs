@@ -1,4 +1,4 @@
-//! Why a run did not reach its end.
+//! Errors that end a run.
 use std::io;
 use std::path::PathBuf;
 
@@ -9,92 +9,92 @@ use pipelock_receipts::findings::visible;
 use crate::bpf::BpfError;
 use crate::causes::causes;
 
-/// A failure of the machine, the boundary or the mediator: exit status 125.
+/// A failure of the machine, the boundary, or the mediator. The exit status is 125.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
-    /// Not started as root.
+    /// The caller is not root.
     #[error("egress run needs root: it makes namespaces, cgroups and kernel programs")]
     NotRoot,
-    /// Root, but not of the machine.
+    /// The caller is root without these capabilities, for example in a container.
     #[error("root lacks {} here: egress run makes namespaces, cgroups and kernel programs", .0.join(" and "))]
     Unprivileged(Vec<&'static str>),
-    /// A directory or lock of the run's own state.
+    /// A directory or a lock of the run's state cannot be made.
     #[error("cannot prepare {path}")]
     State {
-        /// Which.
+        /// Path of the directory or the lock.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// The cgroups of the run.
+    /// The cgroups of the run cannot be made.
     #[error("cannot make the run's cgroups")]
     Cgroup(#[source] io::Error),
-    /// The workspace's mount.
+    /// The mount of the workspace cannot be made.
     #[error("cannot mount the workspace {path} for the agent")]
     Workspace {
         /// The workspace.
         path: PathBuf,
-        /// Why; `EINVAL` is a file system without idmapped mounts.
+        /// The cause. It is `EINVAL` if the file system does not support idmapped mounts.
         #[source]
         source: io::Error,
     },
-    /// A helper process could not be started.
+    /// A process of the run cannot be started.
     #[error("cannot start the {process}")]
     Spawn {
-        /// Which.
+        /// Name of the process.
         process: &'static str,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// The kernel programs.
+    /// The kernel programs cannot be used.
     #[error(transparent)]
     Bpf(#[from] BpfError),
-    /// A helper said that it cannot go on, or ended without a word.
+    /// A process of the run failed, or ended without a message.
     #[error("the {process} failed: {text}")]
     Helper {
-        /// Which.
+        /// Name of the process.
         process: &'static str,
-        /// Its own words.
+        /// Its own error text.
         text: String,
     },
-    /// Probes inside the boundary reached what must not be reachable, or prove nothing.
+    /// Probes in the boundary succeeded, or are inconclusive.
     #[error("{}", open(.0))]
     Open(Vec<ProbeResult>),
-    /// A real Pipelock is not ready to be the mediator.
+    /// A real Pipelock cannot be used as the mediator.
     #[error("the mediator failed: cannot use Pipelock")]
     Pipelock(#[from] PipelockError),
-    /// The packet could not be written.
+    /// The packet cannot be written.
     #[error("cannot write the packet to {path}; {kept}")]
     Packet {
-        /// Its directory.
+        /// The packet directory.
         path: PathBuf,
         /// What became of the evidence.
         kept: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// A call of the supervisor itself.
+    /// A step of the supervisor failed.
     #[error("cannot {what}")]
     System {
-        /// What was tried.
+        /// The step.
         what: &'static str,
-        /// Why it failed.
+        /// The cause.
         #[source]
         source: io::Error,
     },
 }
 
 impl RunError {
-    /// The error with its causes.
+    /// Returns the error with its causes.
     pub fn on_one_line(&self) -> String {
         in_words(self)
     }
 
-    /// What the reader can do about it.
+    /// Returns what the reader can do next.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::NotRoot => Some("start it with sudo"),
@@ -131,7 +131,7 @@ pub(super) fn in_words(error: &dyn std::error::Error) -> String {
     words.join(": ")
 }
 
-/// What is open, in words.
+/// Formats the probes that show an open boundary.
 fn open(probes: &[ProbeResult]) -> String {
     let words = |probe: &ProbeResult| {
         let name = &probe.name;
@@ -149,10 +149,10 @@ fn open(probes: &[ProbeResult]) -> String {
     format!("the boundary is open: {}", words.join("; "))
 }
 
-/// Names a call of the supervisor that failed.
+/// Adds the name of the step to its error.
 ///
 /// # Errors
-/// The failure of `done`, with its name.
+/// The error of `done`.
 pub fn system<T>(what: &'static str, done: io::Result<T>) -> Result<T, RunError> {
     done.map_err(|source| RunError::System { what, source })
 }

@@ -1,16 +1,16 @@
-//! Owns the order of one run on the supervisor side.
+//! Owns the order of the steps of one run, on the side of the supervisor.
 //!
 //! ```text
 //! Plan --prepare--> Prepared --launch--> Running --supervise--> Ended --collect--> Collected --verify--> Verified --emit--> Emitted
 //! ```
 //!
-//! Each step consumes the value of the one before, and only [`Emitted`] has an exit
-//! status, so a success means that every step happened. What fails before the command
-//! is started leaves nothing but its error; from then on a failure ends the command and is a reason
-//! in the packet. Dropping any of the values ends the agent and removes what the run made; no other
-//! path exists out of a phase.
+//! Each step consumes the value of the step before, whose fields only that step can set. Only [`Emitted`] has an exit
+//! status, so success means that every step was taken.
 //!
-//! The whole way compiles:
+//! A failure before the command starts leaves only its error. A later failure ends the command and is a reason in the
+//! packet. If a value is dropped, the command ends and everything that the run made is removed.
+//!
+//! The whole order compiles:
 //!
 //! ```no_run
 //! # use egress::run::{emit::Emitted, error::RunError, plan::Plan};
@@ -19,7 +19,7 @@
 //! # }
 //! ```
 //!
-//! A way that leaves out the boundary, the supervision or the check of the evidence does not:
+//! An order without the boundary, the supervision, or the check of the evidence does not:
 //!
 //! ```compile_fail
 //! # use egress::run::{emit::Emitted, error::RunError, plan::Plan};
@@ -84,13 +84,13 @@ use emit::Emitted;
 use error::RunError;
 use plan::Plan;
 
-/// Runs a plan to its end.
+/// Executes a plan.
 ///
 /// # Order
-/// While this process has one thread and its signals are blocked (`supervise::block_signals`).
+/// While this process has one thread, after `supervise::block_signals`.
 ///
 /// # Errors
-/// When the machine or the boundary failed before the command ran, or the packet cannot be written.
+/// If the machine or the boundary fails before the command runs, or the packet cannot be written.
 pub fn execute(plan: Plan) -> Result<Emitted, RunError> {
     plan.prepare()?
         .launch()?

@@ -1,9 +1,9 @@
-//! What people should know of a run beyond its verdict, one line each.
+//! Notices for the caller that are not a part of the verdict, one per line.
 use super::ending::Ending;
 use super::facts::RunFacts;
 use super::plan::PlainHttp;
 
-/// The lines, for standard error and the summary.
+/// Returns the notices, for standard error and the summary.
 pub(super) fn of(run: &RunFacts) -> Vec<String> {
     let mut lines = Vec::new();
     if run.unverified.is_some() {
@@ -72,7 +72,7 @@ pub(super) fn of(run: &RunFacts) -> Vec<String> {
     lines
 }
 
-/// Limits that were reached. One on the evidence is a reason why the record is not complete.
+/// Returns a notice for each limit that was reached. The limit of the evidence is a reason in `incomplete` instead.
 fn limits(run: &RunFacts) -> Vec<String> {
     let mut lines = Vec::new();
     let most = &run.context.plan.limits;

@@ -1,7 +1,7 @@
-//! The packet's directory: held open from before the run, replaced whole after it.
+//! Keeps the packet directory open from the start of a run, and replaces it as a whole at the end.
 //!
-//! The parent directory is a descriptor, so nothing that happens to a path during the run can send
-//! the packet elsewhere, and no symbolic link is followed.
+//! The parent directory is a descriptor. No change of a path during the run can therefore lead the packet elsewhere,
+//! and no symbolic link is followed.
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,31 +14,31 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2
 use nix::sys::stat::{Mode, fstat, mkdirat};
 use nix::unistd::{AccessFlags, Gid, Uid, UnlinkatFlags, faccessat, fchown, geteuid, unlinkat};
 
-/// Why a directory cannot take a packet: exit status 64.
+/// Why a directory cannot become the packet directory. The exit status is 64.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PacketDirError {
-    /// It cannot be opened or made.
+    /// The directory cannot be opened or made.
     #[error("cannot use {path} as the packet directory")]
     Io {
-        /// The path as given.
+        /// The path as it was given.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// It is a symbolic link or no directory.
+    /// The path leads to a symbolic link, or not to a directory.
     #[error("packet directory {path} is a symbolic link or no directory")]
     NotADirectory {
-        /// The path as given.
+        /// The path as it was given.
         path: PathBuf,
     },
-    /// It holds something else.
+    /// The directory holds something else than a packet.
     #[error("packet directory {path} holds {name:?}, which is no part of a packet")]
     ForeignFile {
-        /// The path as given.
+        /// The path as it was given.
         path: PathBuf,
-        /// The first such entry.
+        /// The first foreign entry.
         name: String,
     },
 }
@@ -53,15 +53,15 @@ pub struct PacketDir {
     written: bool,
     attached: Option<(&'static str, File)>,
     owner: Option<(u32, u32)>,
-    /// The directory that was written, wherever somebody moves it.
+    /// The directory that was written. Renaming it makes no difference.
     fresh: Option<OwnedFd>,
 }
 
 impl PacketDir {
-    /// Opens or makes the directory `path`. Its parent must exist.
+    /// Opens or makes the directory `path`, whose parent must exist.
     ///
     /// # Errors
-    /// When it is a link, no directory, not writable, or holds anything that is not a packet's.
+    /// If the path is a link, is not a directory, cannot be written, or holds files that do not belong to a packet.
     pub fn hold(path: &Path) -> Result<Self, PacketDirError> {
         let failed = |source: io::Error| PacketDirError::Io {
             path: path.to_path_buf(),
@@ -76,12 +76,12 @@ impl PacketDir {
             _ => Path::new("."),
         };
         let canonical = parent.canonicalize().map_err(failed)?;
-        // Whoever can write a directory on the way may have put a link there meanwhile.
+        // A user who can write to a directory of the path may have put a link there since.
         let how = OpenHow::new()
             .flags(OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
             .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
         let parent = openat2(AT_FDCWD, &canonical, how).map_err(|errno| failed(errno.into()))?;
-        // The packet comes by a rename in the parent: better to know now than after the run.
+        // The packet is renamed into the parent directory, so its permission is checked before the run.
         faccessat(&parent, ".", AccessFlags::W_OK, AtFlags::AT_EACCESS)
             .map_err(|errno| failed(errno.into()))?;
         let created = match mkdirat(&parent, name, Mode::from_bits_truncate(0o755)) {
@@ -119,7 +119,7 @@ impl PacketDir {
         Ok(held)
     }
 
-    /// Absolute path, for people and for masking.
+    /// Returns the absolute path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -129,22 +129,20 @@ impl PacketDir {
         openat(&self.parent, self.name.as_str(), flags, Mode::empty())
     }
 
-    /// Names the user and the group that the packet belongs to, instead of the owner of the parent
-    /// directory.
+    /// Sets the user and the group that will own the packet. The default is the owner of the parent directory.
     pub fn belongs_to(&mut self, uid: u32, gid: u32) {
         self.owner = Some((uid, gid));
     }
 
-    /// Adds a file that may be too large for memory to what [`Self::replace`] writes.
+    /// Adds a file, which may be too large for memory, to what [`Self::replace`] writes.
     pub fn attach(&mut self, name: &'static str, file: File) {
         self.attached = Some((name, file));
     }
 
-    /// Writes all files to a new directory, makes them durable, and puts it in the place of the old
-    /// one. The files belong to the owner of the parent directory, unless somebody else was named.
+    /// Writes all files to a new directory, makes them durable, and puts the directory in the place of the old one.
     ///
     /// # Errors
-    /// Those of the calls; the old directory is untouched then, and nothing half-written stays.
+    /// If a call fails. The old directory is then unchanged, and the new one is removed.
     pub fn replace(&mut self, files: &[(&str, Vec<u8>)]) -> io::Result<()> {
         let fresh = self.beside("new")?;
         let done = self.fill(&fresh, files).and_then(|dir| {
@@ -155,10 +153,10 @@ impl PacketDir {
         done.map_err(|error| with_leftover(error, &fresh, self.remove(&fresh)))
     }
 
-    /// Adds a file to the packet that was written, whole or not at all.
+    /// Adds a file, whole or not at all, to the packet that was written.
     ///
     /// # Errors
-    /// When no packet was written, and those of the calls; the packet is as it was then.
+    /// If no packet was written, or a call fails. The packet is then unchanged.
     pub fn add(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let not_written = || io::Error::other("no packet was written");
         let dir = self.fresh.as_ref().ok_or_else(not_written)?;
@@ -179,7 +177,7 @@ impl PacketDir {
         Err(with_leftover(error, &fresh, removed))
     }
 
-    /// Who owns the packet's files.
+    /// Returns the user and the group that will own the packet.
     fn owner(&self) -> io::Result<(Option<Uid>, Option<Gid>)> {
         let parent = fstat(&self.parent)?;
         let (uid, gid) = self.owner.unwrap_or((parent.st_uid, parent.st_gid));
@@ -198,7 +196,7 @@ impl PacketDir {
         mkdirat(&self.parent, name, Mode::from_bits_truncate(0o755))?;
         let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let dir = openat(&self.parent, name, flags, Mode::empty())?;
-        // Whoever owns the parent may have put another directory in its place, which is not to get another owner.
+        // The owner of the parent directory may have put another directory there, which must not change its owner.
         if fstat(&dir)?.st_uid != geteuid().as_raw() || !entries(dir.try_clone()?)?.is_empty() {
             return Err(io::Error::other("another directory took its place"));
         }
@@ -230,15 +228,15 @@ impl PacketDir {
         self.remove(&old)
     }
 
-    /// A name beside the packet that nobody can guess.
+    /// Returns an unpredictable name beside the packet.
     fn beside(&self, what: &str) -> io::Result<String> {
         let mut random = [0; 8];
         getrandom::fill(&mut random).map_err(io::Error::other)?;
         Ok(format!(".{}.{what}-{}", self.name, hex::encode(random)))
     }
 
-    /// Removes a directory of this module's own making, if it is there. Whoever owns the parent may have put another one in
-    /// its place: nothing is removed but files of a packet.
+    /// Removes a directory that this module made, if it exists. Only files of a packet are removed in it, because the
+    /// owner of the parent directory may have put another one in its place.
     fn remove(&self, name: &str) -> io::Result<()> {
         let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let dir = match openat(&self.parent, name, flags, Mode::empty()) {
@@ -258,8 +256,8 @@ impl PacketDir {
 
 impl Drop for PacketDir {
     fn drop(&mut self) {
-        // A directory that was made for a packet which never came is not left behind; one that has
-        // something in it stays, since the removal fails then.
+        // A directory that was made for a packet which was never written is removed. If it is not empty, the removal
+        // fails and the directory stays.
         if self.created && !self.written {
             let flags = UnlinkatFlags::RemoveDir;
             let removed = unlinkat(&self.parent, self.name.as_str(), flags);
@@ -268,7 +266,7 @@ impl Drop for PacketDir {
     }
 }
 
-/// The error that ended the writing, with what could not be removed after it.
+/// Returns the error that ended the writing. If the new directory could not be removed either, the error names it.
 fn with_leftover(error: io::Error, name: &str, removed: io::Result<()>) -> io::Error {
     match removed {
         Ok(()) => error,
@@ -328,7 +326,7 @@ mod tests {
         drop(dir);
         let mut dir = PacketDir::hold(&path).unwrap();
         assert!(dir.add("timestamp.tsr", b"none").is_err());
-        // Somebody swaps the name for a link to elsewhere meanwhile.
+        // The name is replaced by a link to another directory meanwhile.
         let elsewhere = base.path().join("elsewhere");
         std::fs::create_dir(&elsewhere).unwrap();
         std::fs::rename(&path, base.path().join("moved")).unwrap();

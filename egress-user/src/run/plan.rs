@@ -1,4 +1,4 @@
-//! What a run was asked to do, checked: nothing in here has touched the machine yet.
+//! The checked options of a run. The packet directory exists by now; nothing else on the machine has been changed.
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub enum DnsMode {
 }
 
 impl DnsMode {
-    /// The word on the command line.
+    /// Returns the value of the option.
     pub fn label(self) -> &'static str {
         match self {
             Self::Synthetic => "synthetic",
@@ -34,7 +34,7 @@ impl DnsMode {
     }
 }
 
-/// Whether the boundary's network is closed.
+/// What happens to the command's network traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Mode {
     /// All network traffic goes through the mediator.
@@ -45,7 +45,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// The word on the command line.
+    /// Returns the value of the option.
     pub fn label(self) -> &'static str {
         match self {
             Self::Enforce => "enforce",
@@ -70,7 +70,7 @@ pub enum WorkspaceMode {
 }
 
 impl WorkspaceMode {
-    /// The word on the command line.
+    /// Returns the value of the option.
     pub fn label(self) -> &'static str {
         match self {
             Self::Apply => "apply",
@@ -82,16 +82,16 @@ impl WorkspaceMode {
     }
 }
 
-/// The caller's policy, already found to be one.
+/// The caller's policy, which is valid.
 #[derive(Debug, Default)]
 pub struct CallerPolicy {
-    /// The file it was read from; without one the list is empty.
+    /// The file of the policy. Without one, the list is empty.
     pub path: Option<PathBuf>,
-    /// Its text.
+    /// The text of the policy.
     pub text: Option<String>,
 }
 
-/// Who judges and signs.
+/// The mediator, which judges the traffic and signs the receipts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MediatorChoice {
     /// The allow-list mediator inside this binary.
@@ -110,120 +110,120 @@ impl MediatorChoice {
     }
 }
 
-/// Which Pipelock, and what it gets besides its policy.
+/// A real Pipelock with its options.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PipelockChoice {
-    /// The program, as it was named or found.
+    /// The binary, as it was named or found.
     pub binary: PathBuf,
-    /// Roots that it trusts for TLS of its own, instead of the system's.
+    /// Root certificates for its own TLS connections, in place of the system's.
     pub roots: Option<PathBuf>,
-    /// How plain HTTP is asked of it.
+    /// How plain HTTP is sent to it.
     pub plain_http: PlainHttp,
-    /// Intercepts TLS, if the caller's policy wants that.
+    /// The authority that intercepts TLS, if the caller's policy has one.
     pub authority: Option<Authority>,
 }
 
-/// A key that signs.
+/// A signing key.
 #[derive(Debug)]
 pub struct Signer {
-    /// The private half.
+    /// The private key.
     pub key: SigningKey,
-    /// The file that it was read from, if the caller named one.
+    /// The file of the key, if the caller supplied one.
     pub path: Option<PathBuf>,
-    /// Whether the caller named it: only then can a verdict be `valid`.
+    /// Whether the caller supplied the key. Only then can the verdict be `valid`.
     pub pinned: bool,
 }
 
-/// What the caller says of single variables.
+/// The caller's exceptions from the rules for variables.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Exceptions {
-    /// Passed on though a rule keeps them back.
+    /// Variables that are passed although a rule removes them.
     pub pass: Vec<String>,
-    /// Kept back though no rule does.
+    /// Variables that are removed although no rule does so.
     pub drop: Vec<String>,
 }
 
-/// What the caller's standard input is.
+/// The use of the caller's standard input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Input {
-    /// What the command reads.
+    /// The command reads it.
     Caller,
-    /// A pipe whose end asks for the end of the run; the command reads nothing.
+    /// The run ends when it ends. The command reads nothing.
     Lifeline,
 }
 
-/// One checked run.
+/// The plan of a run.
 #[derive(Debug)]
 #[must_use = "nothing was run"]
 pub struct Plan {
-    /// Whether the network is closed.
+    /// What happens to the command's network traffic.
     pub mode: Mode,
-    /// Command and arguments.
+    /// The command and its arguments.
     pub command: Vec<OsString>,
-    /// Base name of the script, or of the command, for the packet.
+    /// Base name of the script or the command, for the packet.
     pub script_basename: String,
-    /// How many arguments follow it.
+    /// Number of arguments after it.
     pub argument_count: u64,
-    /// Working directory and workspace, absolute and without links.
+    /// The working directory, which is the workspace: absolute, without links.
     pub workdir: PathBuf,
-    /// How the command sees it.
+    /// How the command sees the workspace.
     pub workspace: WorkspaceMode,
-    /// Absolute paths that no change is applied to.
+    /// Absolute paths to which no change is applied.
     pub protected: Vec<PathBuf>,
     /// The caller's policy.
     pub policy: CallerPolicy,
-    /// Where the packet goes, held open.
+    /// The packet directory, held open.
     pub packet: PacketDir,
-    /// Judges and signs.
+    /// The mediator.
     pub mediator: MediatorChoice,
-    /// Signs the receipts.
+    /// The key that signs the receipts.
     pub signer: Signer,
-    /// Signs what the boundary says of itself: the posture capsule and the attestation.
+    /// The key that signs the posture capsule and the attestation.
     pub boundary_key: Signer,
-    /// Actor of the receipts.
+    /// The actor in the receipts.
     pub agent_identity: String,
-    /// `identity.json`: which run this is, and what the caller bound to it.
+    /// `identity.json`, which identifies the run and holds what the caller bound to it.
     pub identity: Vec<u8>,
-    /// Stamps the packet's attestation, if that was asked for.
+    /// The authority that stamps the attestation, if a time stamp was requested.
     pub timestamp: Option<TimestampAuthority>,
-    /// Exit with 123 unless the verdict is `valid`.
+    /// Whether the exit status is 123 unless the verdict is `valid`.
     pub require_trusted: bool,
-    /// Ports beyond 80 and 443.
+    /// Allowed ports beyond 80 and 443.
     pub allowed_ports: Vec<u16>,
-    /// Sockets of the host that the command may use: absolute, without links.
+    /// Host sockets that the command may use: absolute paths without links.
     pub allowed_sockets: Vec<PathBuf>,
-    /// Names inside the boundary.
+    /// How host names resolve in the boundary.
     pub dns: DnsMode,
-    /// Explicit proxy port inside the boundary.
+    /// Port of the explicit proxy in the boundary.
     pub proxy_port: u16,
-    /// What the agent may take of the machine.
+    /// The command's resource limits.
     pub limits: Limits,
-    /// Ends the agent after this long.
+    /// Time after which the command is ended.
     pub timeout: Option<Duration>,
-    /// Who is told of each step that the run reaches, if anybody.
+    /// Receives the name of each step, if the caller wants to see them.
     pub progress: Option<Progress>,
-    /// Where the kernel programs' diagnostics go, if they are wanted.
+    /// Receives the diagnostics of the kernel programs, if the caller wants to see them.
     pub diagnostics: Option<Diagnostics>,
-    /// Probes that may fail: the run goes on, and the packet shows it.
+    /// Probes that may succeed or be inconclusive without ending the run.
     pub accepted_risks: Vec<String>,
-    /// Files and directories that the agent must not see, beyond those of the run itself.
+    /// Files and directories that are hidden from the command, in addition to those of the run itself.
     pub masked: Vec<PathBuf>,
-    /// Files that it may read all the same, though they lie in such a directory.
+    /// Files in hidden directories that the command may read.
     pub shown: Vec<PathBuf>,
-    /// What the caller's standard input is.
+    /// The use of the caller's standard input.
     pub input: Input,
     /// The caller's environment.
     pub environment: Vec<(OsString, OsString)>,
-    /// Variables of it that are treated otherwise than by the rules.
+    /// Exceptions from the rules for the environment.
     pub exceptions: Exceptions,
-    /// Layers of the boundary: all of them, but in a test of the layers.
+    /// Layers of the boundary. Only tests of the layers leave one out.
     pub layers: Layers,
-    /// Descriptors that the caller left open for this process: their targets.
+    /// Targets of the descriptors that this process inherited.
     pub inherited: Vec<String>,
 }
 
 impl Plan {
-    /// All ports that the command may ask for, in order.
+    /// Returns all ports that the command may connect to, in order.
     pub(super) fn open_ports(&self) -> Vec<u16> {
         let mut ports = vec![80, 443];
         ports.extend(&self.allowed_ports);
