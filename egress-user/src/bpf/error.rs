@@ -1,4 +1,4 @@
-//! Why the kernel programs could not be put up, or a record of theirs not be read.
+//! Errors of the kernel programs and their records.
 use std::io;
 
 use aya::EbpfError;
@@ -6,59 +6,67 @@ use aya::maps::MapError;
 use aya::programs::ProgramError;
 use nix::errno::Errno;
 
-/// Why the gates could not be put up.
+/// Why the gates cannot be attached.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BpfError {
-    /// The binary was built without them.
+    /// The binary was built without the kernel programs.
     #[error("this binary was built without the kernel programs")]
     NotEmbedded,
     /// The descriptor limit could not be changed for the loader.
     #[error("cannot change the descriptor limit")]
     Limit(#[source] Errno),
-    /// The object could not be read or its maps not made.
+    /// The object could not be parsed, or its maps could not be made.
     #[error("cannot load the kernel programs")]
     Load(#[source] EbpfError),
-    /// The kernel's verifier or a missing feature refused one program.
+    /// The kernel rejected a program: its verifier did, or a feature is missing.
     #[error("cannot load or attach kernel program {name}")]
     Program {
-        /// Its name.
+        /// Name of the program.
         name: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: ProgramError,
     },
-    /// The same for a program that aya does not know.
+    /// The kernel rejected a program that aya cannot load.
     #[error("cannot load or attach kernel program {name}")]
     Witness {
-        /// Its name.
+        /// Name of the program.
         name: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// The kernel does not say where a program is attached.
-    #[error("cannot see the kernel programs in place")]
+    /// The kernel does not report where a program is attached.
+    #[error("cannot find out where the kernel programs are attached")]
     Links(#[source] io::Error),
-    /// The diagnostics' buffer is not usable.
+    /// The buffer of the diagnostics cannot be used.
     #[error("cannot read the kernel programs' diagnostics")]
     Diagnostics(#[source] aya_log::Error),
-    /// The loading thread panicked.
+    /// The thread that loads programs panicked.
     #[error("loading the kernel programs panicked")]
     Panicked,
-    /// The object lacks a map, or a map has another shape.
+    /// The object lacks a map, or the map has another type.
     #[error("kernel map {name} is not usable")]
     Map {
-        /// Its name.
+        /// Name of the map.
         name: &'static str,
-        /// Why, when the kernel said so.
+        /// The cause, if the kernel reported one.
         #[source]
         source: Option<MapError>,
     },
 }
 
 impl BpfError {
-    /// What the reader can do.
+    /// Returns a function that makes an error of the map `name` from its cause.
+    pub(super) fn map(name: &'static str) -> impl Fn(MapError) -> Self + Copy {
+        move |error| Self::Map {
+            name,
+            source: Some(error),
+        }
+    }
+
+    /// Returns what the reader can do next.
     pub fn hint(&self) -> &'static str {
         match self {
             Self::NotEmbedded => "build it with `cargo xtask build`",
@@ -71,12 +79,12 @@ impl BpfError {
             | Self::Witness { .. }
             | Self::Map { .. } => {
                 "run as root on Linux 6.1 or later with BPF enabled (CONFIG_CGROUP_BPF, CONFIG_BPF_JIT); \
-                 `egress doctor` says what is missing"
+                 `egress doctor` reports what is missing"
             }
         }
     }
 }
 
-/// A record that no program of this version writes; it is counted and makes the log incomplete.
+/// A record that no program of this version writes. It is counted, and makes the log incomplete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MalformedEvent;

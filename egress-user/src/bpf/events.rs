@@ -1,4 +1,4 @@
-//! Reads the kernel's records from the ring buffer.
+//! Reads the kernel's records from the ring buffers.
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
@@ -11,22 +11,22 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::error::MalformedEvent;
 use super::traffic::Traffic;
 
-/// One attempt, with its bytes turned into values.
+/// One attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Event {
     /// Kernel monotonic time, ns.
     pub ktime_ns: u64,
-    /// Socket cookie; 0 where the hook has none.
+    /// Cookie of the socket; 0 if the hook has none.
     pub cookie: u64,
-    /// Name of the thread, NUL padded.
+    /// Name of the thread, padded with NUL.
     pub comm: [u8; 16],
-    /// Destination; unspecified where there is none.
+    /// Destination; unspecified if there is none.
     pub addr: IpAddr,
     /// Destination port.
     pub port: u16,
-    /// Process, initial pid namespace.
+    /// Process id in the initial pid namespace.
     pub pid: u32,
-    /// User, initial user namespace.
+    /// User id in the initial user namespace.
     pub uid: u32,
     /// `IPPROTO_*`.
     pub protocol: u32,
@@ -34,11 +34,11 @@ pub struct Event {
     pub sock_type: u32,
     /// `AF_*`.
     pub family: u32,
-    /// Which hook.
+    /// The hook that wrote the record.
     pub hook: Hook,
-    /// What it did.
+    /// The hook's decision.
     pub verdict: Verdict,
-    /// Why.
+    /// The reason of the decision.
     pub reason: Reason,
 }
 
@@ -74,33 +74,33 @@ impl TryFrom<&[u8]> for Event {
 pub struct UnixEvent {
     /// Kernel monotonic time, ns.
     pub ktime_ns: u64,
-    /// Name of the thread, NUL padded.
+    /// Name of the thread, padded with NUL.
     pub comm: [u8; 16],
-    /// Process, initial pid namespace.
+    /// Process id in the initial pid namespace.
     pub pid: u32,
-    /// User, initial user namespace.
+    /// User id in the initial user namespace.
     pub uid: u32,
     /// `SOCK_*`.
     pub sock_type: u32,
-    /// Which hook.
+    /// The hook that wrote the record.
     pub hook: Hook,
-    /// What was asked for.
+    /// The address that the process used.
     pub address: UnixAddress,
 }
 
 /// An `AF_UNIX` address.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum UnixAddress {
-    /// A path as the caller wrote it, perhaps relative.
+    /// A path as the process wrote it, perhaps relative.
     Path(Vec<u8>),
     /// A name in the network namespace, without its leading NUL.
     Abstract(Vec<u8>),
-    /// The kernel did not let it be read.
+    /// The kernel could not read it.
     Unread,
 }
 
 impl UnixAddress {
-    /// Takes a `struct sockaddr_un` of `length` bytes apart (unix(7), "Address format").
+    /// Parses a `struct sockaddr_un` of `length` bytes (unix(7), "Address format").
     fn of(sockaddr: &[u8], length: u32) -> Self {
         let given = usize::try_from(length)
             .ok()
@@ -141,14 +141,14 @@ impl TryFrom<abi::UnixEvent> for UnixEvent {
     }
 }
 
-/// One answer of a name server, not parsed.
+/// One answer of a name server, which is not parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DnsAnswer {
     /// Kernel monotonic time, ns.
     pub ktime_ns: u64,
-    /// Who sent it.
+    /// Address of the name server.
     pub server: IpAddr,
-    /// Its message; `None` when it is longer than a record.
+    /// The message; `None` if it is longer than a record.
     pub message: Option<Vec<u8>>,
 }
 
@@ -177,7 +177,7 @@ impl TryFrom<&[u8]> for Text {
     type Error = MalformedEvent;
 
     fn try_from(bytes: &[u8]) -> Result<Self, MalformedEvent> {
-        // The ring hands out whole words, and each kind of record has a size of its own.
+        // The ring returns whole words, and each kind of record has its own size.
         if let Ok(raw) = abi::DnsAnswer::read_from_bytes(bytes) {
             return Ok(Self::Dns(raw.into()));
         }
@@ -193,7 +193,7 @@ pub struct Events {
     attempts: RingBuf<MapData>,
     texts: RingBuf<MapData>,
     traffic: RingBuf<MapData>,
-    /// Kernel monotonic time before which connections are not told of.
+    /// Kernel monotonic time. Connections that were made before are left out.
     since_ns: u64,
 }
 
@@ -218,11 +218,11 @@ impl Events {
         }
     }
 
-    /// Throws away the attempts and the records with a text that there are, and gives their numbers. From then on
-    /// nothing is said of connections that the command's cgroup made before: a connection of a probe may close later.
+    /// Discards the attempts and the records with a text, and returns their numbers. Connections that were made before
+    /// this call are left out from then on, because a connection of a probe may close later.
     ///
     /// # Errors
-    /// Those of `clock_gettime(2)`.
+    /// If the kernel's clock cannot be read.
     pub fn discard(&mut self) -> io::Result<(usize, usize)> {
         let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)?;
         self.since_ns = u64::try_from(Duration::from(now).as_nanos()).unwrap_or(u64::MAX);
@@ -231,17 +231,17 @@ impl Events {
         Ok((attempts, texts))
     }
 
-    /// The next attempt, if there is one. Never waits.
+    /// Returns the next attempt, if there is one, without waiting.
     pub fn take(&mut self) -> Option<Result<Event, MalformedEvent>> {
         self.attempts.next().map(|item| Event::try_from(&*item))
     }
 
-    /// The next record with a text, if there is one. Never waits.
+    /// Returns the next record with a text, if there is one, without waiting.
     pub fn take_text(&mut self) -> Option<Result<Text, MalformedEvent>> {
         self.texts.next().map(|item| Text::try_from(&*item))
     }
 
-    /// The next record of what a socket carried, if there is one. Never waits.
+    /// Returns the next record about the bytes of a socket, if there is one, without waiting.
     pub fn take_traffic(&mut self) -> Option<Result<Traffic, MalformedEvent>> {
         loop {
             let traffic = Traffic::try_from(&*self.traffic.next()?);

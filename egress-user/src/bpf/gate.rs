@@ -1,4 +1,4 @@
-//! The tables of the gates on the mediator's own sockets.
+//! Writes the tables of the gates on the mediator's own sockets.
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -12,10 +12,10 @@ use super::error::BpfError;
 /// An address and a prefix length.
 pub type Prefix = (IpAddr, u8);
 
-/// All IPv4 addresses, as the tables hold them: a prefix of IPv6 does not cover them.
+/// All IPv4 addresses. A prefix of IPv6 does not cover them in the tables.
 const ALL_V4: Prefix = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
-/// What the gates go by.
+/// The tables of the gates.
 pub struct MediatorGate {
     listed: LpmTrie<MapData, [u32; 4], u32>,
     own: LpmTrie<MapData, [u32; 4], u32>,
@@ -33,16 +33,11 @@ impl std::fmt::Debug for MediatorGate {
 }
 
 impl MediatorGate {
-    /// Takes its tables of those that `table` gives by name.
+    /// Takes its tables from `table`, which returns a map by name.
     pub(super) fn of(
         table: impl Fn(&'static str) -> Result<Map, BpfError>,
     ) -> Result<Self, BpfError> {
-        let failed = |name| {
-            move |error| BpfError::Map {
-                name,
-                source: Some(error),
-            }
-        };
+        let failed = BpfError::map;
         let [listed, own, name_servers] =
             ["LISTED", "OWN", "NAME_SERVERS"].map(|name| (name, table(name)));
         let trie = |(name, map): (&'static str, Result<Map, BpfError>)| {
@@ -61,33 +56,33 @@ impl MediatorGate {
         })
     }
 
-    /// Opens a range that the policy lists.
+    /// Allows a range that the policy lists.
     ///
     /// # Errors
-    /// When the table is full.
+    /// If the table is full.
     pub fn open(&mut self, range: Prefix) -> io::Result<()> {
         set(&mut self.listed, range, true).map_err(io::Error::other)
     }
 
-    /// Opens a port of every address that is not excluded.
+    /// Allows a port of every address that is not excluded.
     ///
     /// # Errors
-    /// Those of the map.
+    /// If the kernel rejects the change.
     pub fn open_port(&mut self, port: u16) -> io::Result<()> {
         self.ports.set(port.into(), 1, 0).map_err(io::Error::other)
     }
 
-    /// Notes the addresses of the machine, and its name servers; others that were noted before are forgotten.
+    /// Sets the addresses of the machine and its name servers. Earlier ones are removed.
     ///
     /// # Errors
-    /// When a table is full.
+    /// If a table is full.
     pub fn note(
         &mut self,
         own: BTreeSet<Prefix>,
         name_servers: BTreeSet<IpAddr>,
     ) -> io::Result<()> {
         let (known, known_servers) = &self.known;
-        // First what is refused more.
+        // The changes that deny more come first.
         for prefix in own.difference(known) {
             set(&mut self.own, *prefix, true).map_err(io::Error::other)?;
         }
@@ -109,7 +104,7 @@ impl MediatorGate {
     }
 }
 
-/// An address as the programs hold it.
+/// Returns an address in the form of the tables.
 fn address(address: IpAddr) -> [u64; 2] {
     halves(match address {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),

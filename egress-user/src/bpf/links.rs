@@ -1,30 +1,29 @@
-//! Reads what the kernel says of the links that this process holds.
+//! Reads what the kernel reports about the links that this process holds.
 use std::io;
 
 use serde::Serialize;
 
-/// A program's link to a cgroup, as the kernel shows it.
+/// A program's link to a cgroup, as the kernel reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Link {
-    /// Id that the kernel gave the link.
+    /// Id of the link.
     pub id: u32,
-    /// Id of its program.
+    /// Id of the program.
     pub program_id: u32,
     /// Number of the hook (`enum bpf_attach_type`).
     pub attach_type: u32,
-    /// Id of the cgroup; 0 when somebody took the link off
-    /// (`bpf_cgroup_link_show_fdinfo` in kernel/bpf/cgroup.c).
+    /// Id of the cgroup; 0 if the link was detached (`bpf_cgroup_link_show_fdinfo` in kernel/bpf/cgroup.c).
     pub cgroup_id: u64,
 }
 
-/// All links to cgroups among this process's descriptors.
+/// Returns the links to cgroups among this process's descriptors.
 ///
 /// # Errors
-/// When the descriptors cannot be listed.
+/// If the descriptors cannot be listed.
 pub(super) fn held() -> io::Result<Vec<Link>> {
     let mut links = Vec::new();
     for entry in std::fs::read_dir("/proc/self/fdinfo")? {
-        // The descriptor of this very listing is gone when it is read.
+        // The descriptor of this directory is closed when its own entry is read.
         let text = std::fs::read_to_string(entry?.path()).unwrap_or_default();
         links.extend(parse(&text));
     }

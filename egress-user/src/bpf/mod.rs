@@ -1,5 +1,5 @@
-//! Loads the embedded kernel programs, attaches them to the run's cgroups, and hands out parsed
-//! events, counters and the slot arrays. The only user of aya.
+//! Loads the embedded kernel programs, attaches them to the run's cgroups, and returns parsed records, counters, and
+//! the slot arrays. Only this module uses aya.
 mod error;
 pub mod events;
 pub mod gate;
@@ -27,17 +27,17 @@ use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use unix::Witnesses;
 
-/// The object that `cargo xtask build` made; empty in a bare `cargo build`.
+/// The object that `cargo xtask build` makes. It is empty after a plain `cargo build`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/egress.bpf.o"));
 
-/// The same programs with diagnostics, loaded for `egress run --debug` only.
+/// The same programs with diagnostics, for `egress run --debug`.
 static DEBUG_OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/egress.bpf.debug.o"));
 
-/// The one program that is attached in an audit only. It copies the answers of name servers.
+/// The program that copies answers of name servers. It is attached in an audit only.
 const AUDIT_ONLY: &str = "agent_skb_ingress";
 
-/// Takes what the kernel programs say of themselves.
+/// Receives the diagnostics of the kernel programs.
 #[derive(Clone, Copy)]
 pub struct Diagnostics(pub &'static dyn log::Log);
 
@@ -47,7 +47,7 @@ impl std::fmt::Debug for Diagnostics {
     }
 }
 
-/// The ports, by number, from which the gate on the mediator's cgroup lets callers in.
+/// The source ports from which the gate on the mediator's cgroup accepts connections.
 pub struct Callers(Array<MapData, u32>);
 
 impl std::fmt::Debug for Callers {
@@ -57,18 +57,17 @@ impl std::fmt::Debug for Callers {
 }
 
 impl Callers {
-    /// Notes that calls from this port of loopback may pass, or that they may not any more.
+    /// Allows or denies connections from this port of loopback.
     ///
     /// # Errors
-    /// Those of the map.
+    /// If the kernel rejects the change.
     pub fn note(&mut self, port: u16, may_call: bool) -> io::Result<()> {
         let noted = self.0.set(port.into(), u32::from(may_call), 0);
         noted.map_err(io::Error::other)
     }
 }
 
-/// The gates of one run. Dropping this takes them off, which leaves the agent's namespace with no
-/// way out at all.
+/// The gates of one run. Dropping the value detaches them, and the command's namespace has no way out then.
 pub struct Gates {
     layers: Layers,
     ebpf: Ebpf,
@@ -79,7 +78,7 @@ pub struct Gates {
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
 }
 
-/// SHA-256 of the embedded object that a run uses, lowercase hex.
+/// Returns the SHA-256 of the embedded object that a run uses, lowercase hex.
 pub fn object_sha256(with_diagnostics: bool) -> String {
     use sha2::{Digest, Sha256};
     hex::encode(Sha256::digest(if with_diagnostics {
@@ -98,10 +97,10 @@ impl std::fmt::Debug for Gates {
 }
 
 impl Gates {
-    /// Fails unless every program is still where it was attached: root can take a link off.
+    /// Checks that every program is still attached where it was, because root can detach a link.
     ///
     /// # Errors
-    /// When links are gone, or this process's descriptors cannot be read.
+    /// If links are missing, or this process's descriptors cannot be read.
     pub fn check_links(&self) -> io::Result<()> {
         if let Some(warning) = self.layers.warning() {
             return Err(io::Error::other(warning));
@@ -116,10 +115,10 @@ impl Gates {
         Ok(())
     }
 
-    /// The links that are in place now.
+    /// Returns the links that are attached now.
     ///
     /// # Errors
-    /// When this process's descriptors cannot be read.
+    /// If this process's descriptors cannot be read.
     pub fn attached(&self) -> io::Result<Vec<Link>> {
         let mut links = links::held()?;
         links.retain(|link| {
@@ -129,14 +128,14 @@ impl Gates {
         Ok(links)
     }
 
-    /// Loads every program and attaches each to the cgroup that its name begins with (agent, relay,
-    /// mediator), through a link of its own that goes with this value.
+    /// Loads every program and attaches it to the cgroup that its name begins with (agent, relay, mediator). Each
+    /// program has its own link, which ends with this value.
     ///
     /// # Order
-    /// Before the mediator starts and before anything of the agent runs.
+    /// Before the mediator starts and before any code of the command runs.
     ///
     /// # Errors
-    /// When one of them cannot be loaded or attached: there is no run with a part of the gates.
+    /// If one of the programs cannot be loaded or attached, because no run works with only some of the gates.
     pub fn attach(
         config: Config,
         cgroups: &RunCgroups,
@@ -183,7 +182,7 @@ impl Gates {
         Ok(gates)
     }
 
-    /// Finds where the kernel says that each program is attached.
+    /// Finds out where the kernel has attached each program.
     fn find_links(&mut self) -> io::Result<()> {
         self.links = self.attached()?;
         for program in &mut self.programs {
@@ -196,45 +195,39 @@ impl Gates {
         Ok(())
     }
 
-    /// Where the programs were attached at first.
+    /// Returns where the programs were attached at the start.
     pub fn links(&self) -> &[Link] {
         &self.links
     }
 
-    /// Passes on what the programs said since the last time.
+    /// Passes on the diagnostics since the last call.
     pub fn flush_diagnostics(&mut self) {
         if let Some(logger) = &mut self.logger {
             logger.flush();
         }
     }
 
-    /// The ports that may call the mediator.
+    /// Returns the ports that may call the mediator.
     ///
     /// # Errors
-    /// When the object has no such map or its descriptor cannot be had twice.
+    /// If the object has no such map, or its descriptor cannot be duplicated.
     pub fn callers(&self) -> Result<Callers, BpfError> {
         let name = "CALLERS";
         let callers = Array::try_from(self.map_twice(name)?);
-        callers.map(Callers).map_err(|error| BpfError::Map {
-            name,
-            source: Some(error),
-        })
+        callers.map(Callers).map_err(BpfError::map(name))
     }
 
-    /// The tables of the gates on the mediator's own sockets.
+    /// Returns the tables of the gates on the mediator's own sockets.
     ///
     /// # Errors
-    /// When the object has no such maps, their descriptors cannot be had twice, or they cannot be written.
+    /// If the object lacks one of the maps, or a map cannot be duplicated or written.
     pub fn mediator_gate(&self) -> Result<MediatorGate, BpfError> {
         MediatorGate::of(|name| self.map_twice(name))
     }
 
-    /// A map by a descriptor of its own.
+    /// Returns a map with its own descriptor.
     fn map_twice(&self, name: &'static str) -> Result<Map, BpfError> {
-        let failed = |error| BpfError::Map {
-            name,
-            source: Some(error),
-        };
+        let failed = BpfError::map(name);
         let (data, shape): (_, fn(MapData) -> Map) = match self.ebpf.map(name) {
             Some(Map::Array(data)) => (data, Map::Array),
             Some(Map::LpmTrie(data)) => (data, Map::LpmTrie),
@@ -246,20 +239,20 @@ impl Gates {
         MapData::from_fd(fd).map(shape).map_err(failed)
     }
 
-    /// The attached programs, by name.
+    /// Returns the attached programs, sorted by name.
     pub fn programs(&self) -> &[boundary::Program] {
         &self.programs
     }
 
-    /// The programs that this kernel has no hook for.
+    /// Returns the programs that this kernel has no hook for.
     pub fn unavailable(&self) -> &[boundary::Unavailable] {
         &self.unavailable
     }
 
-    /// Descriptor of a slot array.
+    /// Returns the descriptor of a slot array.
     ///
     /// # Errors
-    /// When the object has no such map.
+    /// If the object has no such map.
     pub fn slots_fd(&self, name: &'static str) -> Result<BorrowedFd<'_>, BpfError> {
         match self.ebpf.map(name) {
             Some(Map::Array(data)) => Ok(data.fd().as_fd()),
@@ -267,10 +260,10 @@ impl Gates {
         }
     }
 
-    /// The kernel's records; can be taken once.
+    /// Returns the kernel's records. They can be taken once.
     ///
     /// # Errors
-    /// When the object has no such maps or they cannot be mapped.
+    /// If the object lacks one of the maps, or a map cannot be mapped into memory.
     pub fn take_events(&mut self) -> Result<Events, BpfError> {
         Ok(Events::new(
             self.take_ring("EVENTS")?,
@@ -284,26 +277,20 @@ impl Gates {
             .ebpf
             .take_map(name)
             .ok_or(BpfError::Map { name, source: None })?;
-        RingBuf::try_from(map).map_err(|error| BpfError::Map {
-            name,
-            source: Some(error),
-        })
+        RingBuf::try_from(map).map_err(BpfError::map(name))
     }
 
-    /// One counter, added up over all CPUs.
+    /// Returns one counter, summed over all CPUs.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// If it cannot be read.
     pub fn counter(&self, counter: Counter) -> Result<u64, BpfError> {
         let name = "COUNTERS";
         let map = self
             .ebpf
             .map(name)
             .ok_or(BpfError::Map { name, source: None })?;
-        let failed = |error| BpfError::Map {
-            name,
-            source: Some(error),
-        };
+        let failed = BpfError::map(name);
         let counters = PerCpuArray::<_, u64>::try_from(map).map_err(failed)?;
         let values = counters.get(&(counter as u32), 0).map_err(failed)?;
         Ok(values.iter().sum())
@@ -322,9 +309,8 @@ fn loader<'a>() -> Result<EbpfLoader<'a>, Errno> {
     Ok(loader)
 }
 
-/// Loads and attaches all programs on three threads: the kernel verifies them side by side, and that
-/// is most of what a run waits for. The threads have ended when this returns, so the caller is alone
-/// again.
+/// Loads and attaches all programs in three threads. The kernel verifies them in parallel, and a run waits for that
+/// longer than for anything else. The threads have ended when this returns, so this process has one thread again.
 fn attach_all(
     ebpf: &mut Ebpf,
     object: &[u8],
@@ -339,7 +325,7 @@ fn attach_all(
         .programs_mut()
         .filter(|(name, _)| !name.starts_with(unix::PREFIX) && (is_audit || *name != AUDIT_ONLY))
         .collect();
-    // Names that differ in their last digit cost the same: every second one makes even halves.
+    // Programs whose names differ only in the last digit cost the same. Taking every second program gives equal halves.
     all.sort_by_key(|(name, _)| *name);
     let (mut one, mut other) = (Vec::new(), Vec::new());
     for (number, program) in all.into_iter().enumerate() {
@@ -380,8 +366,8 @@ fn attach_all(
     Ok(all)
 }
 
-/// The maps' descriptors by name. Shapes that no program here declares are left out, and a program
-/// that refers to one then fails to load.
+/// Returns the maps' descriptors by name. Types that no program uses are left out; a program that used one would not
+/// load.
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "aya knows dozens of map types; the object has these"
@@ -410,8 +396,8 @@ fn attach(
     program: &mut Program,
     cgroup: &impl AsFd,
 ) -> Result<boundary::Program, ProgramError> {
-    // A link always comes in addition to what others attached; the flags of the older call are
-    // refused for it: https://github.com/torvalds/linux/blob/v6.1/kernel/bpf/cgroup.c#L1372
+    // A link never replaces programs that others attached. The flags of the older call are rejected for links:
+    // https://github.com/torvalds/linux/blob/v6.1/kernel/bpf/cgroup.c#L1372
     let mode = CgroupAttachMode::Single;
     let info = match program {
         Program::CgroupSockAddr(program) => {

@@ -1,4 +1,4 @@
-//! What sockets carried, as the kernel counted it on both sides of the mediator.
+//! The bytes of sockets on both sides of the mediator, as the kernel counted them.
 use std::net::{IpAddr, Ipv6Addr};
 
 use egress_common::abi::{
@@ -11,7 +11,7 @@ use super::error::MalformedEvent;
 /// Bytes of one socket.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Carried {
-    /// Bytes that were sent, acknowledged or not, SYN and FIN included: a bound of what left.
+    /// Bytes that were sent, whether acknowledged or not, with SYN and FIN: an upper bound of what left the machine.
     pub sent: u64,
     /// Bytes that the peer acknowledged.
     pub acked: u64,
@@ -19,16 +19,16 @@ pub struct Carried {
     pub received: u64,
 }
 
-/// What a connection of the command had carried when it closed.
+/// The bytes of a connection of the command when it closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Close {
     /// Kernel monotonic time, ns.
     pub ktime_ns: u64,
     /// Cookie of the socket.
     pub cookie: u64,
-    /// Time of its connect call.
+    /// Time of the connect call.
     pub connect_ns: u64,
-    /// What it carried.
+    /// The bytes that it carried.
     pub carried: Carried,
 }
 
@@ -37,7 +37,7 @@ pub struct Close {
 pub enum Traffic {
     /// A redirected or proxied connection of the command closed.
     Closed(Close),
-    /// The mediator opened a connection, or one that it opened entered another state.
+    /// The mediator opened a connection, or one of its connections changed its state.
     Mediator(Connection),
     /// The mediator sent a datagram.
     Datagram(Connection),
@@ -52,9 +52,9 @@ pub struct Connection {
     pub cookie: u64,
     /// Time of the connect call, or of the datagram.
     pub connect_ns: u64,
-    /// Destination; unspecified where the packet does not show one.
+    /// Destination; unspecified if the packet does not show one.
     pub addr: IpAddr,
-    /// Destination port; 0 where the packet does not show one.
+    /// Destination port; 0 if the packet does not show one.
     pub port: u16,
     /// `IPPROTO_*`.
     pub protocol: u32,
@@ -62,7 +62,7 @@ pub struct Connection {
     pub established: bool,
     /// Whether it is closed.
     pub closed: bool,
-    /// What it has carried.
+    /// The bytes that it has carried.
     pub carried: Carried,
 }
 

@@ -1,5 +1,5 @@
-//! Puts up the witnesses of `AF_UNIX` addresses. Their attach types came with Linux 6.7 and are not
-//! known to aya, so it parses them and the two system calls are made here.
+//! Attaches the programs that record `AF_UNIX` addresses. Their attach types exist since Linux 6.7. aya can parse the
+//! programs but not load them, so this module makes the two system calls.
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -9,30 +9,30 @@ use aya_obj::Object;
 use aya_obj::generated::bpf_attach_type::{BPF_CGROUP_UNIX_CONNECT, BPF_CGROUP_UNIX_SENDMSG};
 use egress_sys::bpf;
 
-/// How the names of these programs begin; no other part of the loader touches them.
+/// Prefix of the names of these programs. The rest of the loader leaves them out.
 pub(super) const PREFIX: &str = "agent_unix_";
 
-/// The programs and what they are attached as.
+/// The programs and their attach types.
 const PROGRAMS: [(&str, u32); 2] = [
     ("agent_unix_connect", BPF_CGROUP_UNIX_CONNECT as u32),
     ("agent_unix_sendmsg", BPF_CGROUP_UNIX_SENDMSG as u32),
 ];
 
-/// What was put up, and what this kernel does not have.
+/// The attached programs, and those that this kernel does not support.
 #[derive(Debug, Default)]
 pub(super) struct Witnesses {
     /// Attached programs.
     pub(super) programs: Vec<Program>,
-    /// Those that the kernel does not know.
+    /// Programs that the kernel does not support.
     pub(super) unavailable: Vec<Unavailable>,
-    /// Their links: they are off when these are closed.
+    /// The links of the programs, which are detached when these are closed.
     pub(super) links: Vec<OwnedFd>,
 }
 
-/// Loads and attaches them to `cgroup`. `maps` are the maps of the same object, already made.
+/// Loads the programs and attaches them to `cgroup`. `maps` are the maps of the same object, which exist already.
 ///
 /// # Errors
-/// When the kernel knows them and does not take them: their name, and why.
+/// If the kernel supports a program and rejects it: the program's name, and the cause.
 pub(super) fn attach(
     object: &[u8],
     maps: &HashMap<String, OwnedFd>,
@@ -58,11 +58,11 @@ pub(super) fn attach(
                     .programs
                     .push(identity(name, &program, attach_type).map_err(failed)?);
             }
-            // What a kernel says to an attach type that it does not know.
+            // The kernel returns this error for an unknown attach type.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
                 witnesses.unavailable.push(Unavailable {
                     name: name.into(),
-                    why: "this kernel has no such hook; it came with Linux 6.7".into(),
+                    why: "this kernel has no such hook; Linux 6.7 is the first with it".into(),
                 });
             }
             Err(error) => return Err(failed(error)),
@@ -71,7 +71,7 @@ pub(super) fn attach(
     Ok(witnesses)
 }
 
-/// The object with the numbers of its maps in its instructions.
+/// Returns the object with the descriptors of its maps in the instructions.
 fn relocated(object: &[u8], maps: &HashMap<String, OwnedFd>) -> Result<Object, String> {
     let mut object = Object::parse(object).map_err(|error| error.to_string())?;
     let sections = object
@@ -93,13 +93,13 @@ fn relocated(object: &[u8], maps: &HashMap<String, OwnedFd>) -> Result<Object, S
     Ok(object)
 }
 
-/// What the kernel calls a program, from the descriptor's own page.
+/// Returns what the kernel reports about a program.
 fn identity(name: &str, program: &OwnedFd, attach_type: u32) -> io::Result<Program> {
     let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd()))?;
     let field = |name: &str| {
         let value = text.lines().find_map(|line| line.strip_prefix(name));
         value.map(str::trim).ok_or_else(|| {
-            io::Error::other(format!("the kernel says nothing of {name} for a program"))
+            io::Error::other(format!("the kernel does not report {name} of a program"))
         })
     };
     Ok(Program {

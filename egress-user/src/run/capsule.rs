@@ -48,7 +48,7 @@ impl Measurement {
             })
             .collect();
         let filter = seccomp::digest(false).map_err(std::io::Error::other);
-        let filter = system("make the agent's filter", filter)?;
+        let filter = system("build the command's seccomp filter", filter)?;
         let is_closed = |probe: &egress_sandbox::probe::model::ProbeResult| {
             matches!(
                 probe.outcome,

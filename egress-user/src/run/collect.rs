@@ -18,7 +18,7 @@ use super::environment;
 use super::error::RunError;
 use super::facts::{LimitsReached, RunFacts};
 use super::flows::{FlowCounts, FlowLog};
-use super::heartbeat::Watched;
+use super::heartbeat::{Heartbeat, Watched};
 use super::launch::Live;
 use super::supervise::Ended;
 
@@ -47,21 +47,23 @@ impl Ended {
         } = live;
         let mut notes = Notes::default();
         let completed_at = clock::now_rfc3339();
-        notes.duty("end the agent", boundary.cgroups.agent.kill());
+        notes.duty("end the command", boundary.cgroups.agent.kill());
         let gone = boundary.cgroups.agent.wait_empty();
-        let is_gone = notes.duty("wait for the agent's end", gone).is_some();
+        let is_gone = notes.duty("wait for the command's end", gone).is_some();
         notes.duty("reap the boundary's init", boundary.reap_init());
         notes.events(boundary.drain(&mut flows));
         if is_gone {
             let watched = Watched::of(&boundary, &command.enforced);
             let gone = heartbeat.gone(&mut flows, watched);
-            notes.duty("record the agent's end", gone);
+            notes.duty("record the end of the command", gone);
         }
         flows.leave_agent_root();
         context.timeline.mark("agent gone");
         let (command_files, reached) = look_back(&boundary, &context, &mut notes);
         let concluded = conclude(&boundary, &context, &ending);
-        let mut workspace = notes.duty("apply the agent's changes", concluded).flatten();
+        let mut workspace = notes
+            .duty("apply the command's changes", concluded)
+            .flatten();
         if let Some(error) = workspace.as_mut().and_then(|one| one.lost.take()) {
             notes.duty::<()>("keep the changes that were not applied", Err(error));
         }
@@ -75,24 +77,26 @@ impl Ended {
         notes.incomplete.extend(network.mediator.incomplete);
         notes.events(boundary.drain_to_the_end(&mut flows));
         context.timeline.mark("mediator ended");
-        // The last row has an event of its own.
-        let watched = Watched::of(&boundary, &command.enforced);
-        let last = heartbeat.row(BeatEvent::AgentGone, watched);
-        let set_by = context.timeline.clock.set_by().as_millis();
-        let set_by = u64::try_from(set_by).unwrap_or(u64::MAX);
-        let last = notes
-            .duty("look at the gates", last)
-            .map(|beat| EndRow::of(beat, flows.counts().malformed, set_by));
-        notes.duty("finish the flow log", flows.finish(last));
+        finish_flows(
+            &mut flows,
+            heartbeat,
+            Watched::of(&boundary, &command.enforced),
+            &context,
+            &mut notes,
+        );
         // The pumps end when no process has the command's streams. An error here is one of the caller's stream, and not
         // of the run.
         let output = is_gone
-            .then(|| notes.loss("pass on the agent's output", command.pumps.finish()))
+            .then(|| notes.loss("pass on the command's output", command.pumps.finish()))
             .flatten()
             .unwrap_or_default();
-        notes.duty("vouch for the gates", boundary.gates.check_links());
-        let counters = notes.duty("read the kernel's counters", boundary.counters());
-        let counters = counters.unwrap_or_default();
+        notes.duty(
+            "check that the gates are attached",
+            boundary.gates.check_links(),
+        );
+        let counters = notes
+            .duty("read the kernel's counters", boundary.counters())
+            .unwrap_or_default();
         let mut evidence = notes
             .duty("read the evidence", network.evidence)
             .unwrap_or_default();
@@ -107,8 +111,6 @@ impl Ended {
         if let Ending::Failed(why) = &ending {
             incomplete.push(why.clone());
         }
-        let mut allowed: Vec<_> = flows.allowed().collect();
-        allowed.sort_by(|a, b| b.2.cmp(&a.2).then_with(|| a.cmp(b)));
         Collected(RunFacts {
             ending,
             incomplete,
@@ -121,7 +123,7 @@ impl Ended {
             flow_rows: flows.head().1,
             denied: most_denied(&flows),
             answered: Attempts::new(),
-            allowed,
+            allowed: most_allowed(&flows),
             counters,
             programs: boundary.gates.programs().to_vec(),
             unavailable: boundary.gates.unavailable().to_vec(),
@@ -141,6 +143,23 @@ impl Ended {
     }
 }
 
+/// Writes the last row of the flow log, which has its own event.
+fn finish_flows(
+    flows: &mut FlowLog,
+    mut heartbeat: Heartbeat,
+    watched: Watched<'_>,
+    context: &RunContext,
+    notes: &mut Notes,
+) {
+    let last = heartbeat.row(BeatEvent::AgentGone, watched);
+    let set_by = context.timeline.clock.set_by().as_millis();
+    let set_by = u64::try_from(set_by).unwrap_or(u64::MAX);
+    let last = notes
+        .duty("check the gates", last)
+        .map(|beat| EndRow::of(beat, flows.counts().malformed, set_by));
+    notes.duty("finish the flow log", flows.finish(last));
+}
+
 /// Reads what the command left in its file view, and which limits it reached.
 fn look_back(
     boundary: &Boundary,
@@ -149,8 +168,8 @@ fn look_back(
 ) -> (Vec<CommandFile>, LimitsReached) {
     let names: Vec<&str> = environment::command_files(&context.plan.environment).collect();
     let files = boundary.agent_fds.command_files(&names);
-    let files = notes.loss("read what the agent wrote for the runner", files);
-    let full = notes.loss("look at the scratch space", boundary.agent_fds.full());
+    let files = notes.loss("read what the command wrote for the runner", files);
+    let full = notes.loss("check the scratch space", boundary.agent_fds.full());
     let reached = LimitsReached {
         cgroups: notes.loss("read the counters of the limits", boundary.caps.report()),
         full: full.unwrap_or_default(),
@@ -203,7 +222,7 @@ fn lost(counters: &Counters, counts: &FlowCounts) -> Vec<String> {
         (counts.malformed, "kernel events were malformed"),
         (
             counters.relay_denied,
-            "calls of the relay were refused by its gates, which a sound relay never makes",
+            "calls of the relay were denied by its gates; an intact relay makes no such calls",
         ),
         (
             counters
@@ -217,6 +236,13 @@ fn lost(counters: &Counters, counts: &FlowCounts) -> Vec<String> {
         }
     }
     reasons
+}
+
+/// Returns host, port, and number of the connections that went through, the most frequent first.
+fn most_allowed(flows: &FlowLog) -> Vec<(String, u16, u64)> {
+    let mut allowed: Vec<_> = flows.allowed().collect();
+    allowed.sort_by(|a, b| b.2.cmp(&a.2).then_with(|| a.cmp(b)));
+    allowed
 }
 
 /// Returns the denied destinations with their counts, the most telling first.
@@ -239,5 +265,7 @@ fn cut_torn_line(evidence: &mut [(PathBuf, Vec<u8>)]) -> Option<String> {
         .map_or(0, |at| at + 1);
     let torn = bytes.len() - whole;
     bytes.truncate(whole);
-    (torn > 0).then(|| format!("the last {torn} bytes of the evidence, half a line, are left out"))
+    (torn > 0).then(|| {
+        format!("the last {torn} bytes of the evidence are half a line, and were left out")
+    })
 }

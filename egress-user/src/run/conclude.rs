@@ -26,7 +26,7 @@ pub(super) fn conclude(
         return Ok(None);
     };
     if boundary.cgroups.agent.is_populated()? {
-        return Err(io::Error::other("processes of the agent are left"));
+        return Err(io::Error::other("processes of the command are left"));
     }
     let plan = &context.plan;
     let redacted = context.measured.credentials.redactions.iter();

@@ -1,4 +1,4 @@
-//! What a run needs of the machine, tried out in a throw-away run that starts no command.
+//! Checks whether this machine can run egress, in a temporary run that starts no command.
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{Ipv6Addr, TcpListener};
@@ -22,35 +22,35 @@ use super::prepare::privileged;
 use super::state::{RunDir, STATE_DIR};
 use crate::bpf::Gates;
 
-/// Oldest kernel that is tested.
+/// The oldest kernel that is tested.
 const TESTED: (u32, u32) = (6, 1);
-/// Oldest kernel that has all that is needed.
+/// The oldest kernel that has every feature a run needs.
 const AIMED_AT: (u32, u32) = (5, 15);
 
-/// One check.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What was looked at.
+    /// What was checked.
     pub name: &'static str,
-    /// What came of it.
+    /// The result.
     pub state: CheckState,
-    /// What was seen.
+    /// What was found.
     pub seen: String,
     /// What to do about it.
     pub todo: Option<String>,
 }
 
-/// What comes of a check.
+/// The results of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CheckState {
-    /// As a run needs it.
+    /// A run works.
     Ok,
-    /// A run works, with less.
+    /// A run works with restrictions.
     Warning,
     /// No run works.
     Missing,
-    /// It could not be tried, for want of what is missing above.
+    /// The check was not made, because something above is missing.
     Untried,
 }
 
@@ -92,13 +92,17 @@ impl Check {
     }
 }
 
-/// What the probes found, in a word and in numbers.
+/// Summarizes the results of the probes.
 pub fn probed(results: &Result<Vec<ProbeResult>, String>) -> Check {
     let name = "probes";
     let results = match results {
         Ok(results) => results,
         Err(error) => {
-            return Check::missing(name, error.clone(), "a run here ends in the same way");
+            return Check::missing(
+                name,
+                error.clone(),
+                "a run on this machine fails with the same error",
+            );
         }
     };
     let with = |outcome: ProbeOutcome| results.iter().filter(move |one| one.outcome == outcome);
@@ -114,7 +118,7 @@ pub fn probed(results: &Result<Vec<ProbeResult>, String>) -> Check {
         None => Check::ok(name, seen),
         Some(first) => {
             let todo = format!(
-                "every run here stops, unless --accept-risk {} and the like allow it",
+                "no run starts here unless --accept-risk {} (and so on) accepts it",
                 first.name
             );
             Check::missing(name, seen, &todo)
@@ -122,15 +126,15 @@ pub fn probed(results: &Result<Vec<ProbeResult>, String>) -> Check {
     }
 }
 
-/// For a machine on which they could not be made.
+/// Returns the check for a machine on which the probes could not be made.
 pub fn not_probed() -> Check {
     Check::untried("probes")
 }
 
-/// Tries everything that a run in `workdir` needs.
+/// Checks everything that a run in `workdir` needs.
 ///
 /// # Order
-/// While this process has one thread: it forks.
+/// While this process has one thread, because it forks.
 pub fn examine(workdir: &Path) -> Vec<Check> {
     let root = root();
     let is_root = root.state == CheckState::Ok;
@@ -174,7 +178,7 @@ fn kernel() -> Check {
         Some(version) if version >= AIMED_AT => Check::warning(
             "kernel",
             release,
-            "egress is tested on Linux 6.1 and later; what this one lacks is told when it is met",
+            "egress is tested on Linux 6.1 and later; if this kernel lacks something, the run reports it",
         ),
         _ => Check::missing("kernel", release, "use Linux 6.1 or later"),
     }
@@ -185,7 +189,7 @@ fn version(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-/// The cgroups of a run, and its kernel programs on them.
+/// Checks the cgroups of a run, and its kernel programs on them.
 fn gates(dir: &RunDir) -> [Check; 2] {
     let cgroups = match dir.make_cgroups() {
         Ok(cgroups) => cgroups,
@@ -221,17 +225,17 @@ fn bpf(cgroups: &RunCgroups) -> Check {
     }
 }
 
-/// What a child process found in namespaces of its own.
+/// What a child process found in its own namespaces.
 #[derive(Debug, Serialize, Deserialize)]
 struct Inside {
-    /// Host mounts that cannot be in the agent's view.
+    /// Host mounts that the file view cannot contain.
     overlay: Result<Vec<PathBuf>, String>,
     ipv6: Result<(), String>,
 }
 
-/// The agent's view of the file system, and IPv6 in a network namespace.
+/// Checks the file view, and IPv6 in a network namespace.
 fn inside(dir: &RunDir) -> [Check; 2] {
-    const OVERLAY: &str = "load overlayfs (modprobe overlay), and keep / on a file system that it takes as a lower layer";
+    const OVERLAY: &str = "load overlayfs (modprobe overlay), and keep / on a file system that it supports as a lower layer";
     let stage = dir.stage();
     let found = in_child(|| try_inside(&stage));
     let found = match found {
@@ -243,11 +247,14 @@ fn inside(dir: &RunDir) -> [Check; 2] {
     };
     let overlay = match found.overlay {
         Ok(left_out) if left_out.is_empty() => {
-            Check::ok("overlay", "every host mount is in the view")
+            Check::ok("overlay", "every host mount is in the file view")
         }
         Ok(left_out) => {
             let paths: Vec<_> = left_out.iter().map(|path| path.to_string_lossy()).collect();
-            Check::ok("overlay", format!("not in the view: {}", paths.join(", ")))
+            Check::ok(
+                "overlay",
+                format!("not in the file view: {}", paths.join(", ")),
+            )
         }
         Err(error) => Check::missing("overlay", error, OVERLAY),
     };
@@ -256,7 +263,7 @@ fn inside(dir: &RunDir) -> [Check; 2] {
         Err(error) => Check::warning(
             "ipv6",
             error,
-            "without it names get no AAAA, and IPv6 connections are refused",
+            "without it, host names have no IPv6 addresses, and IPv6 connections are denied",
         ),
     };
     [overlay, ipv6]
@@ -289,7 +296,7 @@ fn try_inside(stage: &Path) -> Inside {
     }
 }
 
-/// The idmapped mount through which the agent owns what the caller owns.
+/// Checks the idmapped mount through which the command owns what the caller owns.
 fn idmap(workdir: &Path) -> Check {
     let users = UserLease::acquire(Path::new(STATE_DIR));
     match users.and_then(|users| {

@@ -26,7 +26,7 @@ pub struct AgentEnvironment {
 
 /// Variables that name the runner's command files. The command gets files of its own, because scripts that write to
 /// these files would fail otherwise.
-const COMMAND_VARIABLES: [&str; 5] = [
+pub(super) const COMMAND_VARIABLES: [&str; 5] = [
     "GITHUB_ENV",
     "GITHUB_OUTPUT",
     "GITHUB_PATH",

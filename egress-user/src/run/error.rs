@@ -14,10 +14,10 @@ use crate::causes::causes;
 #[non_exhaustive]
 pub enum RunError {
     /// The caller is not root.
-    #[error("egress run needs root: it makes namespaces, cgroups and kernel programs")]
+    #[error("egress run needs root, because it makes namespaces, cgroups, and kernel programs")]
     NotRoot,
     /// The caller is root without these capabilities, for example in a container.
-    #[error("root lacks {} here: egress run makes namespaces, cgroups and kernel programs", .0.join(" and "))]
+    #[error("root lacks {} here, which egress run needs for namespaces, cgroups, and kernel programs", .0.join(" and "))]
     Unprivileged(Vec<&'static str>),
     /// A directory or a lock of the run's state cannot be made.
     #[error("cannot prepare {path}")]
@@ -32,7 +32,7 @@ pub enum RunError {
     #[error("cannot make the run's cgroups")]
     Cgroup(#[source] io::Error),
     /// The mount of the workspace cannot be made.
-    #[error("cannot mount the workspace {path} for the agent")]
+    #[error("cannot mount the workspace {path} for the command")]
     Workspace {
         /// The workspace.
         path: PathBuf,
@@ -98,11 +98,9 @@ impl RunError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::NotRoot => Some("start it with sudo"),
-            Self::Unprivileged(_) => {
-                Some("run the container privileged, or egress on the machine itself")
-            }
+            Self::Unprivileged(_) => Some("run a privileged container, or run egress on the host"),
             Self::State { .. } => {
-                Some("the run keeps its state below /run/egress; it must be writable for root")
+                Some("make /run/egress writable for root; every run keeps its state there")
             }
             Self::Cgroup(_) => Some("mount a cgroup v2 tree: mount -t cgroup2 none /sys/fs/cgroup"),
             Self::Workspace { .. } => Some(
@@ -112,7 +110,7 @@ impl RunError {
             ),
             Self::Bpf(error) => Some(error.hint()),
             Self::Open(_) => Some(
-                "nothing was run; --accept-risk NAME runs all the same, and the packet shows it",
+                "nothing was run; to run anyway, add --accept-risk NAME, which the packet records",
             ),
             Self::Pipelock(_)
             | Self::Packet { .. }

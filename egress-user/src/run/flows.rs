@@ -1,5 +1,7 @@
-//! Writes `flows.jsonl`: one hash-chained row for each attempt, by kernel and by relay. The supervisor
-//! is its only writer. What repeats is folded: the first is a row at once, the rest a count at the end.
+//! Writes `flows.jsonl`, whose rows are hash-chained: one row for each attempt that the kernel records, and one for
+//! each report of the relay. Only the supervisor writes it.
+//!
+//! Repeated attempts are folded: the first one is written as a row at once, the others as a count at the end.
 mod callers;
 mod dials;
 mod dns;
@@ -28,17 +30,17 @@ use words::{process_name, protocol_name};
 
 use crate::bpf::events::{Event, Text};
 
-/// Rows of redirected connections that are written one by one; later ones are folded like the rest.
+/// Rows of redirected connections that are written one by one. Later ones are folded like all other rows.
 const ROWS_IN_FULL: u64 = 20_000;
 
-/// Refused destinations that are counted one by one; the rest is one count.
+/// Denied destinations that are counted separately. The others share one count.
 const DENIED: usize = 65_536;
 
 impl FlowLog {
-    /// Takes one record of the kernel.
+    /// Writes one record of the kernel.
     ///
     /// # Errors
-    /// When the row cannot be written.
+    /// If the row cannot be written.
     pub(super) fn kernel(&mut self, event: &Event) -> io::Result<()> {
         if event.hook.is_of_mediator() {
             return self.dial(event);
@@ -84,25 +86,15 @@ impl FlowLog {
             port: event.port,
             comm: event.comm,
         };
-        if self.folded.len() >= FOLDED && !self.folded.contains_key(&key) {
-            return self.kernel_row(event, &Caller::of(event.pid, &event.comm));
+        let is_folded = self.folded.len() < FOLDED || self.folded.contains_key(&key);
+        if is_folded && !Repeats::count(&mut self.folded, key, event.ktime_ns) {
+            return Ok(());
         }
-        let seen = self.folded.entry(key).or_insert(Repeats {
-            count: 0,
-            first_ns: event.ktime_ns,
-            last_ns: event.ktime_ns,
-        });
-        seen.count += 1;
-        seen.last_ns = event.ktime_ns;
-        if seen.count == 1 {
-            self.kernel_row(event, &Caller::of(event.pid, &event.comm))
-        } else {
-            Ok(())
-        }
+        self.kernel_row(event, &Caller::of(event.pid, &event.comm))
     }
 
-    /// An audit's UDP connect to an address that its resolver just gave is what sorts addresses: it
-    /// would be a probe behind a boundary, where such addresses are synthetic.
+    /// In an audit, turns a UDP connect to an address that a name server has just returned into a probe. Resolvers do
+    /// this to sort addresses. In enforce mode, such addresses are synthetic and the attempt is a probe as well.
     fn as_told(&self, mut event: Event) -> Event {
         let is_connect = matches!(event.hook, Hook::Connect4 | Hook::Connect6);
         if event.verdict == Verdict::WouldDeny
@@ -115,21 +107,21 @@ impl FlowLog {
         event
     }
 
-    /// Whether this is an audit's look-up at one of the caller's name servers: behind a boundary it
-    /// would go to the stub.
+    /// Returns whether an audit's query goes to one of the caller's name servers. In enforce mode, it would go to the
+    /// stub resolver.
     fn is_own_resolver(&self, event: &Event) -> bool {
         event.reason == Reason::Dns && self.answers.servers.contains(&event.addr)
     }
 
-    /// Names the name servers whose answers are believed.
+    /// Sets the name servers whose answers are believed.
     pub(super) fn trust_name_servers(&mut self, servers: Vec<IpAddr>) {
         self.answers.servers = servers;
     }
 
-    /// Takes one record that holds a text.
+    /// Writes one record that holds a text.
     ///
     /// # Errors
-    /// When the row cannot be written.
+    /// If the row cannot be written.
     pub(super) fn text(&mut self, text: &Text) -> io::Result<()> {
         match text {
             Text::Unix(event) => self.unix(event),
@@ -137,20 +129,20 @@ impl FlowLog {
         }
     }
 
-    /// Lets go of the agent's view, when the agent is gone and its last record is in.
+    /// Closes the root of the file view. Call it after the last record of the command.
     pub(super) fn leave_agent_root(&mut self) {
         self.agent_root = None;
     }
 
-    /// Notes a record that could not be read.
+    /// Counts a record that could not be parsed.
     pub(super) fn malformed(&mut self) {
         self.counts.malformed += 1;
     }
 
-    /// Takes what the relay says of one request or tunnel.
+    /// Writes the relay's report of one request or tunnel.
     ///
     /// # Errors
-    /// When the row cannot be written.
+    /// If the row cannot be written.
     pub(super) fn relay(&mut self, flow: &FlowReport) -> io::Result<()> {
         *self
             .counts
@@ -161,7 +153,8 @@ impl FlowLog {
         let caller = self.callers.known.get(&key).cloned();
         let pid = caller.as_ref().map(|caller| caller.pid);
         let Caller { process, exe, .. } = caller.unwrap_or_default();
-        // Not with the target's whole length: that would tell more of a query than its own length does.
+        // The row does not have the whole length of the target, which would reveal more about a query than the length
+        // of the query does.
         let row = RelayRow {
             ts: clock::now_rfc3339().into(),
             cookie: flow.cookie,
@@ -207,10 +200,10 @@ impl FlowLog {
         self.row(&Row::Relay(Box::new(row)))
     }
 
-    /// Takes a name that the stub resolver was asked for.
+    /// Writes a name that the stub resolver was asked for.
     ///
     /// # Errors
-    /// When the row cannot be written.
+    /// If the row cannot be written.
     pub(super) fn name(&mut self, name: &NameReport) -> io::Result<()> {
         self.counts.names += 1;
         self.counts.residual.name(&name.name);
@@ -228,18 +221,12 @@ impl FlowLog {
         }))
     }
 
-    /// Writes the counts of what was folded, then the `last` row, and makes the log durable.
+    /// Writes the counts of folded rows and the `last` row, and makes the log durable.
     ///
     /// # Errors
-    /// When a row cannot be written.
+    /// If a row cannot be written.
     pub(super) fn finish(&mut self, last: Option<EndRow>) -> io::Result<()> {
-        let mut folded: Vec<(FoldKey, Repeats)> = self
-            .folded
-            .drain()
-            .filter(|(_, seen)| seen.count > 1)
-            .collect();
-        folded.sort_unstable();
-        for (key, seen) in folded {
+        for (key, seen) in Repeats::take(&mut self.folded) {
             self.row(&Row::KernelRepeats(RepeatsRow {
                 ts: clock::now_rfc3339().into(),
                 hook: key.hook.label().into(),
@@ -264,18 +251,18 @@ impl FlowLog {
         self.file.sync_all()
     }
 
-    /// Refused destinations with how often.
+    /// Returns the denied destinations with their counts.
     pub(super) fn denied(&self) -> &BTreeMap<Denied, u64> {
         &self.denied
     }
 
-    /// Host, port and number of the connections that went through.
+    /// Returns host, port, and number of the connections that went through.
     pub(super) fn allowed(&self) -> impl Iterator<Item = (String, u16, u64)> {
         let rows = self.allowed.iter();
         rows.map(|((host, port), count)| (host.clone(), *port, *count))
     }
 
-    /// How many requests and tunnels the mediator must have allowed.
+    /// Returns how many requests and tunnels the mediator must have allowed.
     pub(super) fn let_through(&self) -> LetThrough {
         let forwarded = self.counts.by_relay_verdict.get("forwarded");
         LetThrough {
@@ -332,7 +319,7 @@ impl FlowLog {
     }
 }
 
-/// The IPv6 address of the name that a synthetic IPv4 address stands for: both hold one number.
+/// Returns the IPv6 address of the name that a synthetic IPv4 address stands for. Both contain the same number.
 fn twin(address: IpAddr) -> Option<Ipv6Addr> {
     let IpAddr::V4(address) = address else {
         return None;

@@ -31,14 +31,18 @@ pub(super) struct Init {
     sequence: Sequence,
 }
 
-/// What init built: the file view and the sockets.
-pub(super) struct Entered {
-    /// The sockets in the order in which init passed them.
-    pub(super) sockets: Vec<OwnedFd>,
+/// The sockets that init made, in the order in which it passed them.
+pub(super) struct PassedSockets {
+    pub(super) fds: Vec<OwnedFd>,
     /// Whether a socket could be bound to `::1`.
     pub(super) ipv6: bool,
     /// Whether the stub resolver's sockets are among them.
     pub(super) dns: bool,
+}
+
+/// What init built: the file view and the sockets.
+pub(super) struct Entered {
+    pub(super) sockets: PassedSockets,
     /// Host mounts that are not in the file view.
     pub(super) left_out: Vec<LeftOut>,
     pub(super) agent_fds: AgentFds,
@@ -114,13 +118,11 @@ impl Init {
         let (number, expected) = (directories.len(), held.len());
         let agent_fds = AgentFds::new(held, directories).ok_or_else(|| {
             failed(format!(
-                "it named {expected} directories and passed {number}"
+                "expected {expected} directories, received {number}"
             ))
         })?;
         Ok(Entered {
-            sockets: fds,
-            ipv6,
-            dns,
+            sockets: PassedSockets { fds, ipv6, dns },
             left_out,
             agent_fds,
         })
@@ -136,7 +138,7 @@ impl Init {
         dir: &RunDir,
     ) -> Result<Found, RunError> {
         let asked = self.channel.send(&ToInit::Probe { scene });
-        system("ask for the probes", asked)?;
+        system("request the probes", asked)?;
         let message = self.next(dir)?.message;
         let FromInit::Probed { found } = message else {
             return Err(unexpected("Probed", &message));

@@ -58,17 +58,19 @@ impl Prepared {
     pub fn launch(self) -> Result<Running, RunError> {
         let (mut context, pipes, network, mut boundary) = self.into_parts();
         let is_open = network.keeps_host_network();
-        let network = network.launch(&boundary, &mut context)?;
         let init = boundary.init.child.pid;
         let allowed = context.measured.opened.iter().map(|one| one.id).collect();
         let agent_root = AgentRoot::of(init, allowed);
         let agent_root = system("open the boundary's root", agent_root)?;
         let flows = FlowLog::create(&context.dir.path().join("flows.jsonl"), Some(agent_root));
         let mut flows = system("start the flow log", flows)?;
-        network.begin(&mut flows)?;
+        let network = network.launch(&boundary, &mut context, &mut flows)?;
         let init = (!is_open).then(|| init.as_raw().cast_unsigned());
         let shares = shares::Watch::begin(context.plan.limits.shares, init);
-        let shares = system("count what the machine has", shares)?;
+        let shares = system(
+            "read how much of its shared tables the machine uses",
+            shares,
+        )?;
         let Started {
             enforced,
             not_executed,

@@ -8,8 +8,8 @@ pub(super) fn of(run: &RunFacts) -> Vec<String> {
     let mut lines = Vec::new();
     if run.unverified.is_some() {
         lines.push(String::from(
-            "AUDIT MODE: the command had the caller's network; nothing was refused or sent elsewhere, \
-             and there are no receipts: this packet shows no boundary",
+            "AUDIT MODE: the command used the host's network; nothing was denied or redirected, \
+             and there are no receipts, so this packet does not prove a boundary",
         ));
     }
     if run.output.defused > 0 {
@@ -23,12 +23,12 @@ pub(super) fn of(run: &RunFacts) -> Vec<String> {
     lines.extend(limits(run));
     if run.mediator.plain_http == PlainHttp::Tunnel {
         lines.push(String::from(
-            "plain HTTP went through tunnels: Pipelock saw names and ports, and scanned nothing of it",
+            "plain HTTP went through tunnels; Pipelock saw only host names and ports, and did not scan it",
         ));
     }
     if let Some(trusted) = &run.context.measured.trusted {
         lines.push(format!(
-            "Pipelock opened TLS: programs in the boundary were made to trust its authority (SHA-256 {})",
+            "Pipelock opened TLS; programs in the boundary trusted its authority (SHA-256 {})",
             trusted.certificate_sha256
         ));
     }
@@ -55,7 +55,7 @@ pub(super) fn of(run: &RunFacts) -> Vec<String> {
         let prefix = format!("{number}: ");
         let sockets = run.context.plan.inherited.iter();
         lines.extend(sockets.filter_map(|one| one.strip_prefix(&prefix)).map(|socket| {
-            format!("the command's standard {name} was passed on by way of a socket that the caller gave: {socket}")
+            format!("the command's standard {name} was passed on through a socket of the caller: {socket}")
         }));
     }
     for file in &run.command_files {

@@ -28,13 +28,13 @@ pub enum PacketDirError {
         source: io::Error,
     },
     /// The path leads to a symbolic link, or not to a directory.
-    #[error("packet directory {path} is a symbolic link or no directory")]
+    #[error("packet directory {path} is a symbolic link or not a directory")]
     NotADirectory {
         /// The path as it was given.
         path: PathBuf,
     },
     /// The directory holds something else than a packet.
-    #[error("packet directory {path} holds {name:?}, which is no part of a packet")]
+    #[error("packet directory {path} holds {name:?}, which is not part of a packet")]
     ForeignFile {
         /// The path as it was given.
         path: PathBuf,
@@ -70,7 +70,7 @@ impl PacketDir {
         let name = path
             .file_name()
             .and_then(|name| name.to_str())
-            .ok_or_else(|| failed(io::Error::other("it needs a name of UTF-8")))?;
+            .ok_or_else(|| failed(io::Error::other("its name is not UTF-8")))?;
         let parent = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),

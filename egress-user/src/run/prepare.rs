@@ -17,7 +17,7 @@ use egress_workspace::users::UserLease;
 use super::boundary::Boundary;
 use super::context::{Measured, RunContext};
 use super::enforcement::{self, NetworkSetup};
-use super::environment::{self, AGENT_HOME};
+use super::environment::{self, AGENT_HOME, AgentEnvironment};
 use super::error::{RunError, system};
 use super::init::Init;
 use super::plan::Plan;
@@ -25,7 +25,7 @@ use super::stage::{Parts, open_sockets, stage_plan};
 use super::state::{RunDir, STATE_DIR};
 use super::stdio::Pipes;
 use super::timeline::Timeline;
-use super::trust;
+use super::trust::{self, Trust};
 use super::workspace;
 use crate::bpf::Gates;
 
@@ -94,17 +94,13 @@ impl Plan {
         let is_open = network.keeps_host_network();
         let workspace = workspace::mount(&self, dir.id(), users.agent)?;
         timeline.mark("workspace mapped");
-        let pipes = system("make the agent's pipes", Pipes::new(users.agent))?;
+        let pipes = system("make the command's pipes", Pipes::new(users.agent))?;
         let opened = open_sockets(&self, users.agent)?;
-        let trust = system("show Pipelock's authority", network.trust(&self))?;
-        let environment = environment::for_agent(
-            &self.environment,
-            &self.exceptions,
-            Path::new(AGENT_HOME),
-            &self.workdir,
-            (!is_open).then_some(self.proxy_port),
-            trust.record.as_ref().map(|_| Path::new(trust::BUNDLE)),
-        );
+        let trust = system(
+            "add Pipelock's authority to the file view",
+            network.trust(&self),
+        )?;
+        let environment = agents_environment(&self, &trust, is_open);
         let masked = masked(&self, workspace.store.as_ref());
         let parts = Parts {
             dir: &dir,
@@ -134,9 +130,8 @@ impl Plan {
         timeline.mark("gates attached");
         network.gates_are_attached();
         let entered = init.expect_entered(&dir)?;
-        network.take_sockets(entered.sockets, entered.ipv6, entered.dns)?;
         // An audit is recorded as if it had a network namespace of its own, in which IPv6 would work.
-        let ipv6 = entered.ipv6 || is_open;
+        let ipv6 = entered.sockets.ipv6 || is_open;
         if !ipv6 {
             // Init finds out whether IPv6 works, and the configuration of loaded programs cannot change. They are
             // loaded again on the few machines without IPv6.
@@ -146,7 +141,7 @@ impl Plan {
         }
         let mut events = gates.take_events()?;
         timeline.mark("boundary closed");
-        let probes = network.probe(&mut init, &mut events, &dir)?;
+        let probes = network.probe(&mut init, entered.sockets, &mut events, &dir)?;
         probes.judge_for(&self)?;
         if !is_open {
             timeline.mark("probes done");
@@ -196,6 +191,18 @@ fn lease_users() -> Result<UserLease, RunError> {
         path: state.join("users"),
         source,
     })
+}
+
+/// Returns the command's environment. Without the host's network, it names the explicit proxy.
+fn agents_environment(plan: &Plan, trust: &Trust, is_open: bool) -> AgentEnvironment {
+    environment::for_agent(
+        &plan.environment,
+        &plan.exceptions,
+        Path::new(AGENT_HOME),
+        &plan.workdir,
+        (!is_open).then_some(plan.proxy_port),
+        trust.record.as_ref().map(|_| Path::new(trust::BUNDLE)),
+    )
 }
 
 /// Returns the paths that are hidden from the command: those of the plan, and the files of the run itself.

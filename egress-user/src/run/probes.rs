@@ -1,4 +1,4 @@
-//! The probes of a run, on the supervisor's side: lets them be made and judges what they found.
+//! The supervisor's side of the probes: makes the controls, lets init make the probes, and judges the results.
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -26,34 +26,26 @@ use super::state::RunDir;
 use crate::bpf::events::Events;
 
 const CONTROLS: &str = "controls of the probes";
-/// How long they may take.
+/// Time that the controls may take for one step.
 const CONTROLS_WITHIN: Duration = Duration::from_secs(30);
-/// Files through which a step speaks to the runner.
-const COMMAND_FILES: [&str; 5] = [
-    "GITHUB_ENV",
-    "GITHUB_OUTPUT",
-    "GITHUB_PATH",
-    "GITHUB_STATE",
-    "GITHUB_STEP_SUMMARY",
-];
-/// Bytes of paths of host sockets that are tried: what a control message has room for.
+/// Limit for the paths of host sockets that are probed, in bytes, so that they fit into one message.
 const HOST_SOCKET_BYTES: usize = 16 << 10;
 
-/// Names of all probes.
+/// Returns the names of all probes.
 pub fn names() -> impl Iterator<Item = &'static str> {
     PROBES.iter().map(|probe| probe.name)
 }
 
-/// What the probes of a run found.
+/// The results of the probes of a run.
 #[derive(Debug, Clone)]
 pub struct Probed {
-    /// One for each probe.
+    /// One result for each probe.
     pub results: Vec<ProbeResult>,
-    /// How many of the attempts the kernel's hooks recorded.
+    /// Number of records about the probes that the kernel programs wrote.
     pub seen_by_hooks: usize,
 }
 
-/// The process that makes the controls, beside the set-up of the boundary.
+/// The process that makes the controls while the boundary is set up.
 #[derive(Debug)]
 pub(super) struct Controls {
     channel: Option<Channel<GatesAttached, FromControls>>,
@@ -75,7 +67,7 @@ impl Controls {
         cgroups: &RunCgroups,
         users: &UserLease,
     ) -> Result<Self, RunError> {
-        let scene = system("find what the probes aim at", scene(plan, dir, cgroups))?;
+        let scene = system("find the targets of the probes", scene(plan, dir, cgroups))?;
         let (ours, theirs) = system("make a control socket", Channel::pair())?;
         let users = StandIns {
             mediator: users.host,
@@ -89,10 +81,10 @@ impl Controls {
         })
     }
 
-    /// Says that the gates are attached, for which some of the controls wait.
+    /// Tells the process that the gates are attached, for which some of the controls wait.
     pub(super) fn gates_are_attached(&self) {
         let told = self.channel.as_ref().map(|one| one.send(&GatesAttached));
-        // Controls that have ended said why, which is heard later.
+        // If the process has ended, the next message is an error that says why.
         drop(told);
     }
 
@@ -111,7 +103,7 @@ impl Controls {
         (scene.targets.mediator, scene.targets.relay) = self.expect_ready(dir)?;
         let inside = init.probe(Some(scene), dir)?;
         let seen_by_hooks = discard(events)?;
-        let arrived = system("look for the probes' connections", arrived(sockets))?;
+        let arrived = system("accept the probes' connections", arrived(sockets))?;
         let outside = self.expect_made(dir)?;
         self.dismiss();
         Ok(Probed {
@@ -140,7 +132,7 @@ impl Controls {
         }
     }
 
-    /// Waits until what the attempts inside aim at is there.
+    /// Waits until the targets of the probes exist, and returns the stand-ins for mediator and relay.
     fn expect_ready(&self, dir: &RunDir) -> Result<(Target, Target), RunError> {
         let word = self.hear(dir)?;
         let FromControls::Ready { mediator, relay } = word else {
@@ -149,7 +141,7 @@ impl Controls {
         Ok((mediator, relay))
     }
 
-    /// Waits for what the controls met.
+    /// Waits for the results of the controls.
     fn expect_made(&self, dir: &RunDir) -> Result<Found, RunError> {
         let word = self.hear(dir)?;
         let FromControls::Made(found) = word else {
@@ -186,7 +178,8 @@ pub(super) fn discard(events: &mut Events) -> Result<usize, RunError> {
     Ok(attempts + texts)
 }
 
-/// Ports from which connections arrived where the relay will listen. It never sees them.
+/// Returns the source ports of the connections that arrived at the relay's listeners, which the relay does not have
+/// yet.
 fn arrived(sockets: &Sockets<OwnedFd>) -> io::Result<Vec<u16>> {
     let mut ports = Vec::new();
     let listeners = std::iter::once(&sockets.transparent_v4).chain(&sockets.transparent_v6);
@@ -203,16 +196,19 @@ fn arrived(sockets: &Sockets<OwnedFd>) -> io::Result<Vec<u16>> {
     Ok(ports)
 }
 
-/// One result for each probe, in their order. One that nobody made is told like one that broke.
+/// Returns one result for each probe, in their order. A probe that was not made counts as broken.
 fn conclude(inside: &Found, arrived: &[u16], outside: &Found) -> Vec<ProbeResult> {
     let take = |found: &Found, name: &str| {
         let same = |(one, _): &&(String, Observation)| one == name;
         found.iter().find(same).map(|(_, attempt)| attempt.clone())
     };
-    let at_relay =
-        |to| Observation::Refused(format!("a connection to {to} came to the relay's listener"));
+    let at_relay = |to| {
+        Observation::Refused(format!(
+            "a connection to {to} arrived at the relay's listener"
+        ))
+    };
     let elsewhere =
-        |to| Observation::Reached(format!("a connection to {to} did not come to the relay"));
+        |to| Observation::Reached(format!("a connection to {to} did not arrive at the relay"));
     names()
         .map(|name| {
             let attempt = take(inside, name)
@@ -223,7 +219,7 @@ fn conclude(inside: &Found, arrived: &[u16], outside: &Found) -> Vec<ProbeResult
         .collect()
 }
 
-/// What the probes aim at.
+/// Returns the targets of the probes.
 fn scene(plan: &Plan, dir: &RunDir, cgroups: &RunCgroups) -> io::Result<Scene> {
     let variable = |name: &str| {
         let same = |(key, _): &&(OsString, OsString)| key == name;
@@ -267,7 +263,7 @@ fn scene(plan: &Plan, dir: &RunDir, cgroups: &RunCgroups) -> io::Result<Scene> {
         }),
         evidence: Owned::at(dir.path()),
         packet: Owned::at(plan.packet.path()),
-        command_files: COMMAND_FILES
+        command_files: environment::COMMAND_VARIABLES
             .iter()
             .filter_map(|name| Owned::at(Path::new(variable(name)?)))
             .collect(),
@@ -283,23 +279,23 @@ fn scene(plan: &Plan, dir: &RunDir, cgroups: &RunCgroups) -> io::Result<Scene> {
     })
 }
 
-/// A key that no other run has: keys are few, so two runs in a thousand million may meet.
+/// Returns a random key of a shared memory segment. Two runs have the same one with a probability of 2^-31.
 fn shm_key() -> io::Result<i32> {
     let mut bytes = [0; 4];
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;
-    // 0 is IPC_PRIVATE, which names no segment.
+    // 0 is IPC_PRIVATE, which is not a name.
     Ok(i32::from_ne_bytes(bytes) | 1)
 }
 
-/// Protocols of sockets that the kernel has loaded.
+/// Returns the socket protocols that the kernel has loaded.
 fn protocols() -> Vec<String> {
     let table = std::fs::read_to_string("/proc/net/protocols").unwrap_or_default();
     let first = |line: &str| line.split_ascii_whitespace().next().map(str::to_owned);
     table.lines().skip(1).filter_map(first).collect()
 }
 
-/// Paths that sockets of this network namespace are bound to. Without the list the run's own socket
-/// is tried all the same. What the caller opened by name is no finding.
+/// Returns the paths of sockets in the host's network namespace, without those that the caller opened. If the kernel's
+/// list cannot be read, only the run's own socket is probed.
 fn host_sockets(opened: &[PathBuf]) -> Vec<PathBuf> {
     let mut room = HOST_SOCKET_BYTES;
     let mut paths = paths_in(&std::fs::read("/proc/net/unix").unwrap_or_default());
@@ -315,10 +311,11 @@ fn host_sockets(opened: &[PathBuf]) -> Vec<PathBuf> {
     paths
 }
 
-/// Paths in the kernel's table of Unix sockets. A program binds a socket to a name of any bytes, which must not hide the others.
+/// Returns the paths in the kernel's table of Unix sockets. A socket's name can be any bytes, and one that is not UTF-8
+/// must not hide the others.
 fn paths_in(table: &[u8]) -> Vec<PathBuf> {
     let path = |line: &str| {
-        // Seven words of fixed form, then the path, which may hold spaces.
+        // A line has seven words of fixed form, then the path, which may contain spaces.
         let path = line.split_ascii_whitespace().nth(7)?;
         let path = line.get(line.find(path)?..)?;
         path.starts_with('/').then(|| PathBuf::from(path))
@@ -341,10 +338,10 @@ impl Probed {
         self.judge(&plan.accepted_risks)
     }
 
-    /// Ends the run unless each result that stops one is `accepted` by name.
+    /// Fails unless the caller `accepted` each probe that stops a run.
     ///
     /// # Errors
-    /// With all that are not.
+    /// [`RunError::Open`] with the other probes.
     pub fn judge(&self, accepted: &[String]) -> Result<(), RunError> {
         let open: Vec<ProbeResult> = self
             .stopping()
@@ -364,7 +361,7 @@ impl Probed {
             .filter(|probe| probe.outcome.stops_the_run())
     }
 
-    /// The results that would have stopped the run and were `accepted`.
+    /// Returns the results that would have stopped the run and were `accepted`.
     pub fn accepted(&self, accepted: &[String]) -> Vec<ProbeResult> {
         self.stopping()
             .filter(|probe| accepted.contains(&probe.name))
@@ -372,7 +369,7 @@ impl Probed {
             .collect()
     }
 
-    /// Each probe by its name, and what came of it.
+    /// Returns the name of each probe with the label of its outcome.
     pub fn outcomes(&self) -> Vec<(String, &'static str)> {
         let results = self.results.iter();
         results
@@ -380,7 +377,7 @@ impl Probed {
             .collect()
     }
 
-    /// What `boundary.json` says of them.
+    /// Returns the probes' part of `boundary.json`.
     pub fn record(&self, accepted: &[String]) -> Probes {
         let count = |outcome: ProbeOutcome| {
             let same = |probe: &&ProbeResult| probe.outcome == outcome;

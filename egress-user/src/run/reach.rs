@@ -1,5 +1,5 @@
-//! Tells the gates on the mediator's own sockets what they go by: the ports that the run opens, the ranges that the policy
-//! lists, the machine's own addresses, and its name servers. The last two may change during a run.
+//! Fills the tables of the gates on the mediator's own sockets: the ports that the run opens, the ranges that the
+//! policy lists, the addresses of the machine, and its name servers. The last two can change during a run.
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -12,17 +12,17 @@ use super::error::{RunError, system};
 use crate::bpf::Gates;
 use crate::bpf::gate::MediatorGate;
 
-/// How often addresses and name servers are read again.
+/// Interval between two reads of addresses and name servers.
 const READ_EVERY: Duration = Duration::from_secs(1);
-/// Name servers that are read; resolvers heed three.
+/// Number of name servers that are read. Resolvers use three.
 const MOST_SERVERS: usize = 16;
-/// What a resolver asks when no name server is configured.
+/// Name servers that a resolver uses if none is configured.
 const DEFAULT_SERVERS: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::LOCALHOST),
     IpAddr::V6(Ipv6Addr::LOCALHOST),
 ];
 
-/// What the gates go by.
+/// The tables of the gates.
 #[derive(Debug)]
 pub(super) struct Reach {
     gate: MediatorGate,
@@ -30,29 +30,31 @@ pub(super) struct Reach {
 }
 
 impl Reach {
+    /// Fills the tables.
+    ///
     /// # Order
     /// Before the mediator starts.
     ///
     /// # Errors
-    /// When something cannot be read, or is too much for the gates' tables.
+    /// If an address or a name server cannot be read, or a table is full.
     pub(super) fn set(gates: &Gates, opened: &Opened, ports: &[u16]) -> Result<Self, RunError> {
         let mut gate = gates.mediator_gate()?;
         for range in &opened.listed {
-            system("open what the policy lists", gate.open(range.prefix()))?;
+            system("allow a range of the policy", gate.open(range.prefix()))?;
         }
         for port in ports {
-            system("open a port to the mediator", gate.open_port(*port))?;
+            system("allow a port", gate.open_port(*port))?;
         }
         let due = Instant::now();
         let mut reach = Self { gate, due };
-        system("note the machine's own addresses", reach.look())?;
+        system("update the machine's addresses in the gates", reach.look())?;
         Ok(reach)
     }
 
-    /// Reads addresses and name servers again when it is time.
+    /// Reads addresses and name servers again if it is time.
     ///
     /// # Errors
-    /// Those of [`Self::set`].
+    /// If an address or a name server cannot be read, or a table is full.
     pub(super) fn look(&mut self) -> io::Result<()> {
         let now = Instant::now();
         if now < self.due {
@@ -68,10 +70,10 @@ impl Reach {
     }
 }
 
-/// The machine's name servers (resolv.conf(5)); none where it names none.
+/// Returns the machine's name servers (resolv.conf(5)). The list is empty if none is configured.
 ///
 /// # Errors
-/// When the file is there and cannot be read.
+/// If the file exists and cannot be read.
 pub(super) fn name_servers() -> io::Result<Vec<IpAddr>> {
     let text = match std::fs::read_to_string("/etc/resolv.conf") {
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
@@ -84,7 +86,7 @@ fn servers_of(text: &str) -> Vec<IpAddr> {
     let servers = text.lines().filter_map(|line| {
         let mut words = line.split_whitespace();
         let is_server = words.next() == Some("nameserver");
-        // A link-local address may name its interface.
+        // A link-local address may be followed by its interface.
         let address = words.next().filter(|_| is_server)?.split('%').next()?;
         address.parse().ok()
     });

@@ -1,4 +1,5 @@
-//! `boundary.json`: what was active in this run, as measured, and the digests of what enforced it.
+//! Makes `boundary.json` and `changes.json`: what was active in this run, as it was measured, and the digests of the
+//! parts that enforced it.
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -30,7 +31,7 @@ use super::facts::RunFacts;
 use super::plan::PlainHttp;
 use crate::bpf;
 
-/// The posture of the packet: every word follows from a probe or a fact of this run.
+/// Returns the posture of the packet. Every word follows from a probe or a fact of this run.
 pub(super) fn posture(run: &RunFacts) -> Posture {
     let is_audit = run.unverified.is_some();
     let opened = &run.context.measured.opened;
@@ -82,7 +83,7 @@ pub(super) fn posture(run: &RunFacts) -> Posture {
     }
 }
 
-/// The architecture in the words of a GitHub runner.
+/// Returns the architecture in the words of a GitHub runner.
 fn runner_arch() -> String {
     match std::env::consts::ARCH {
         "x86_64" => "X64",
@@ -92,10 +93,10 @@ fn runner_arch() -> String {
     .to_owned()
 }
 
-/// The document.
+/// Returns `boundary.json`.
 ///
 /// # Errors
-/// When this binary cannot be read for its digest.
+/// If this binary cannot be read for its digest.
 pub(super) fn boundary(run: &RunFacts, notices: &[String]) -> io::Result<Vec<u8>> {
     let kernel = nix::sys::utsname::uname()?;
     let uname = |text: &OsStr| Name::from(text.to_string_lossy());
@@ -193,7 +194,7 @@ pub(super) fn boundary(run: &RunFacts, notices: &[String]) -> io::Result<Vec<u8>
     })
 }
 
-/// The text of a document, its members in the order of their names.
+/// Returns the text of a document. Its members are sorted by name.
 fn document(document: &impl Serialize) -> io::Result<Vec<u8>> {
     let mut text = serde_json::to_vec_pretty(&serde_json::to_value(document)?)?;
     text.push(b'\n');
@@ -239,7 +240,7 @@ fn hidden(file: &Redaction) -> Hidden {
     }
 }
 
-/// A socket of the host that the command may use.
+/// Describes a host socket that the command may use.
 fn opened(socket: &Opened) -> AllowedSocket {
     AllowedSocket {
         path: path(&socket.path),
@@ -247,7 +248,7 @@ fn opened(socket: &Opened) -> AllowedSocket {
     }
 }
 
-/// What the agent might take, and what of it was all used.
+/// Returns the command's limits, and which of them it reached.
 fn limits(run: &RunFacts) -> Limits {
     let limits = &run.context.plan.limits;
     let report = run.reached.cgroups.as_ref();
@@ -285,7 +286,7 @@ fn limits(run: &RunFacts) -> Limits {
     }
 }
 
-/// How the agent saw the workspace, and what became of its changes, in numbers.
+/// Returns how the command saw the workspace, and the numbers of its changes.
 fn workspace(run: &RunFacts) -> Workspace {
     let changes = run.workspace.as_ref().map(|workspace| {
         let count = |outcome| workspace.plan.count(outcome) as u64;
@@ -312,10 +313,10 @@ fn workspace(run: &RunFacts) -> Workspace {
     }
 }
 
-/// `changes.json`: every change of the agent, where they were kept apart.
+/// Returns `changes.json` with every change of the command, if changes were stored separately.
 ///
 /// # Errors
-/// When it cannot be put into JSON.
+/// If a change is not valid in the packet's format.
 pub(super) fn changes(run: &RunFacts) -> io::Result<Option<Vec<u8>>> {
     let Some(workspace) = &run.workspace else {
         return Ok(None);
@@ -329,7 +330,7 @@ pub(super) fn changes(run: &RunFacts) -> io::Result<Option<Vec<u8>>> {
     .map(Some)
 }
 
-/// The change as the packet has it. Its words are those of the journal, in which the run keeps its changes.
+/// Converts a change to the packet's format, whose words are those of the run's journal.
 fn change(change: &model::Change) -> io::Result<Change> {
     Ok(serde_json::from_value(serde_json::to_value(change)?)?)
 }
@@ -358,7 +359,7 @@ fn attestation_key(run: &RunFacts) -> AttestationKey {
     }
 }
 
-/// SHA-256 of the running binary, read through its own inode.
+/// Returns the SHA-256 of the running binary, read through its inode.
 fn own_digest() -> io::Result<String> {
     sha256_of(&mut std::fs::File::open("/proc/self/exe")?)
 }

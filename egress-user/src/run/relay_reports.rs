@@ -23,7 +23,7 @@ pub(super) fn take_report(flows: &mut FlowLog, report: Report) -> Result<Option<
 fn written(result: io::Result<()>) -> Result<Option<String>, RunError> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(Some(format!(
-            "the relay sent a report that no row can hold: {error}"
+            "the relay sent a report that does not fit into a row: {error}"
         ))),
         other => system("write the flow log", other).map(|()| None),
     }

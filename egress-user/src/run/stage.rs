@@ -1,4 +1,4 @@
-//! The plan of the boundary's init: what the view holds and what becomes the command.
+//! Makes the plan of the boundary's init: the contents of the file view, and the command.
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
@@ -18,24 +18,25 @@ use super::state::RunDir;
 use super::stdio::Pipes;
 use super::workspace::MountedWorkspace;
 
-/// Size of `/run`, bytes, unless other scratch space is smaller.
+/// Size limit of `/run` in bytes. It is lower if that of other scratch space is lower.
 const RUN_BYTES: u64 = 64 << 20;
 
-/// Files that an audit leaves to its caller: they belong to the network that it keeps. Copies, since
-/// they may be links into a directory that the agent has of its own.
+/// Files that a command with the host's network keeps. They are copied, because they may be links into a directory that
+/// is private in the file view.
 const NETWORK_FILES: [&str; 2] = ["/etc/hosts", "/etc/resolv.conf"];
 
-/// Makes the mounts of the sockets that the caller opens.
+/// Makes the mounts of the host sockets that the caller opened.
 ///
 /// # Errors
-/// When one of them is none any more.
+/// If one of them is not a socket any more, or cannot be mounted.
 pub(super) fn open_sockets(plan: &Plan, agent: u32) -> Result<Vec<Opened>, RunError> {
     let paths = plan.allowed_sockets.iter();
     let opened = paths.map(|path| sockets::open(path, agent)).collect();
     system("open a socket of the host", opened)
 }
 
-/// Everything that init's plan is made of, beside the caller's plan. There is no plan without limits or hidden credentials.
+/// What init's plan is made of, in addition to the caller's plan. [`stage_plan`] is the only constructor of a plan, so
+/// that none can lack limits or show a hidden credential.
 pub(super) struct Parts<'a> {
     pub(super) dir: &'a RunDir,
     pub(super) users: &'a UserLease,
@@ -43,13 +44,13 @@ pub(super) struct Parts<'a> {
     /// Mounts of host sockets.
     pub(super) opened: &'a [Opened],
     pub(super) pipes: &'a Pipes,
-    /// The agent's limits.
+    /// The command's limits.
     pub(super) caps: &'a Caps,
-    /// The agent's environment, `NAME=value`.
+    /// The command's environment, `NAME=value`.
     pub(super) environment: Vec<Vec<u8>>,
-    /// Paths that the agent must not see.
+    /// Paths that are hidden from the command.
     pub(super) masked: Vec<PathBuf>,
-    /// Files through which programs trust the authority that opens TLS.
+    /// Files through which programs trust the authority that intercepts TLS.
     pub(super) trusted: Vec<PlacedFile>,
     /// Whether the command keeps the host's network namespace.
     pub(super) keeps_host_network: bool,
@@ -109,7 +110,7 @@ pub(super) fn stage_plan(plan: &Plan, parts: Parts<'_>) -> Result<StagePlan, Run
         resources: resources(&plan.limits, caps),
         workspace: (plan.workdir.clone(), workspace.tree.as_raw_fd()),
         store: system(
-            "look at the workspace's changes",
+            "read the store of the workspace's changes",
             workspace
                 .store
                 .as_ref()
@@ -142,7 +143,7 @@ pub(super) fn stage_plan(plan: &Plan, parts: Parts<'_>) -> Result<StagePlan, Run
     })
 }
 
-/// The resource limits of the agent.
+/// Returns the resource limits of the command's processes.
 fn resources(limits: &Limits, caps: &Caps) -> Resources {
     Resources {
         processes: limits.processes,
@@ -151,7 +152,7 @@ fn resources(limits: &Limits, caps: &Caps) -> Resources {
     }
 }
 
-/// The files that the agent sees in place of the host's.
+/// Returns the files that replace host files in the file view.
 fn files(agent: u32, hostname: &str, dns: bool) -> Vec<PlacedFile> {
     let own = if hostname.is_empty() || hostname == "localhost" {
         String::new()
@@ -160,7 +161,7 @@ fn files(agent: u32, hostname: &str, dns: bool) -> Vec<PlacedFile> {
     };
     let hosts =
         format!("127.0.0.1 localhost{own}\n::1 localhost ip6-localhost ip6-loopback{own}\n");
-    // `search .` keeps the C library from trying the host's domain on every name.
+    // `search .` prevents the C library from trying the host's domain for every name.
     let resolver = if dns {
         "nameserver 127.0.0.1\nsearch .\n"
     } else {

@@ -1,5 +1,5 @@
-//! What killed runs left: found and removed without guessing. A run whose lock is held is never
-//! touched, and neither is anything that no run of this state directory made.
+//! Finds and removes what killed runs left behind. A run whose lock is held is never touched, and neither is anything
+//! that no run of this state directory made.
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::error::RunError;
 use super::state::{self, Owner, STATE_DIR, StateLock};
 
-/// One thing that is left.
+/// Something that a killed run left behind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StaleItem {
     /// What it is.
@@ -19,62 +19,63 @@ pub struct StaleItem {
     pub path: PathBuf,
 }
 
-/// Kinds of leavings.
+/// Kinds of such items.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StaleKind {
-    /// A cgroup of a run that has no directory any more.
+    /// A cgroup of a run without a directory.
     Cgroup,
-    /// A directory of a run that was killed.
+    /// The directory of a killed run.
     Run,
-    /// A directory with the name of a run and without its lock: never touched.
+    /// A directory with the name of a run, but without its lock. It is never touched.
     Unknown,
     /// A directory that was being made or removed.
     Unfinished,
 }
 
-/// Evidence of a killed run, moved to where it stays.
+/// Evidence of a killed run, which was saved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Kept {
-    /// The run.
+    /// The id of the run.
     pub run: String,
-    /// Directory with its flow log, and its receipts in `evidence` below.
+    /// The directory with the flow log and, in `evidence`, the receipts.
     pub path: PathBuf,
 }
 
-/// What a sweep did.
+/// The result of a sweep.
 #[derive(Debug, Default)]
 pub struct Swept {
-    /// Evidence that was moved.
+    /// Evidence that was saved.
     pub kept: Vec<Kept>,
-    /// What was removed.
+    /// Paths that were removed.
     pub removed: Vec<PathBuf>,
-    /// What could not be removed, and why.
+    /// Paths that could not be removed, with the error.
     pub failed: Vec<(PathBuf, io::Error)>,
 }
 
-/// How far a sweep looks.
+/// What a sweep covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SweepReach {
-    /// Directories of runs, with the cgroups noted in them.
+    /// Directories of runs, and the cgroups that are noted in them.
     Runs,
     /// The whole cgroup tree as well.
     Tree,
 }
 
-/// Lists what is left.
+/// Lists what killed runs left behind.
 ///
 /// # Errors
-/// When the state directory cannot be read or locked.
+/// If the state directory cannot be read or locked.
 pub fn find() -> Result<Vec<StaleItem>, RunError> {
     let state = Path::new(STATE_DIR);
     locked(state, |_| look(state, SweepReach::Tree))
 }
 
-/// Removes what is left; evidence is moved to `/run/egress/kept`.
+/// Removes what killed runs left behind, and moves their evidence to `/run/egress/kept`. The result lists what could
+/// not be removed.
 ///
 /// # Errors
-/// When the state directory cannot be read or locked. What cannot be removed is told in the result.
+/// If the state directory cannot be read or locked.
 pub fn sweep(reach: SweepReach) -> Result<Swept, RunError> {
     let state = Path::new(STATE_DIR);
     locked(state, |_| {
@@ -95,7 +96,7 @@ pub fn sweep(reach: SweepReach) -> Result<Swept, RunError> {
     })
 }
 
-/// Works under the lock of the state directory; where there is none, nothing was ever left.
+/// Works under the lock of the state directory. If that does not exist, no run has left anything.
 fn locked<T: Default>(
     state: &Path,
     work: impl FnOnce(&StateLock) -> io::Result<T>,
@@ -131,7 +132,7 @@ fn look(state: &Path, reach: SweepReach) -> io::Result<Vec<StaleItem>> {
         found.push(StaleItem { kind, path });
     }
     if reach == SweepReach::Tree {
-        // A machine without the tree has no cgroups in it; that it is missing is told elsewhere.
+        // Without a cgroup tree there are no cgroups. The run itself reports that the tree is missing.
         let owner = state::owner_mark(state)?;
         for path in cgroup::of_runs(&owner).unwrap_or_default() {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -153,11 +154,11 @@ fn remove(state: &Path, leaving: &StaleItem) -> io::Result<Option<Kept>> {
         StaleKind::Cgroup => cgroup::remove(path, Occupants::Spare).map(|()| None),
         StaleKind::Unfinished => state::clear(path).map(|()| None),
         StaleKind::Unknown => Err(io::Error::other(
-            "it has no lock: no run of this version made it",
+            "it has no lock, so no run of this version made it",
         )),
         StaleKind::Run => {
             let Owner::Dead(_lock) = Owner::of(path)? else {
-                return Err(io::Error::other("its run is alive"));
+                return Err(io::Error::other("its run is still running"));
             };
             if let Some(cgroup) = state::cgroup_of(path) {
                 cgroup::remove(&cgroup, Occupants::Kill)?;

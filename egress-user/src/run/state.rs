@@ -1,12 +1,13 @@
-//! The run's own directory, `/run/egress/<run>`: removed at the end, kept by a run that is killed.
+//! Owns the run's directory, `/run/egress/<run>`. The run removes it at its end, and a run that is killed leaves it
+//! behind.
 //!
-//! A run is alive as long as its supervisor holds the lock on `/run/egress/<run>/lock`; the kernel
-//! lets go of it when that process ends, however it ends. A directory gets its name only with the
-//! lock taken, and loses it before anything in it is removed: `.<run>` is a directory that is being
-//! made or removed. Names change under the lock of the whole state, `/run/egress/lock`.
+//! A run is alive as long as its supervisor holds the lock on `/run/egress/<run>/lock`, which the kernel releases when
+//! the process ends. A directory gets its name after the lock was taken, and loses its name before anything in it is
+//! removed: `.<run>` is a directory that is being made or removed. Names change only under the lock of the whole state,
+//! `/run/egress/lock`.
 //!
-//! `/run` is memory on most machines, so the evidence here is lost in a power failure. The packet is not, because
-//! `packet_dir` writes it through to the disk.
+//! `/run` is in memory on most machines, so the evidence in it does not survive a power failure. The packet does,
+//! because `packet_dir` writes it through to the disk.
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::ffi::OsStrExt;
@@ -23,21 +24,21 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::error::{RunError, system};
 
-/// Where all runs of a machine keep their state.
+/// The directory with the state of all runs of a machine.
 pub(super) const STATE_DIR: &str = "/run/egress";
-/// In a run's directory: the lock of its supervisor.
+/// Name of the supervisor's lock, in a run's directory.
 const LOCK: &str = "lock";
-/// In a run's directory: the path of its cgroup.
+/// Name of the file with the path of the run's cgroup, in a run's directory.
 const CGROUP: &str = "cgroup";
-/// In a run's directory: the paths of further cgroups, for its limits, one a line.
+/// Name of the file with the paths of further cgroups for the run's limits, one per line, in a run's directory.
 const LIMITS: &str = "limits";
-/// In the state directory: evidence of runs that were killed.
+/// Name of the directory with the evidence of killed runs, in the state directory.
 const KEPT: &str = "kept";
-/// What of a killed run is kept.
+/// Files and directories of a killed run that are kept.
 const EVIDENCE: [&str; 2] = ["evidence", "flows.jsonl"];
-/// Bytes of a run's id; its name has two digits for each.
+/// Bytes of a run's id. Its name has two digits for each.
 const ID_BYTES: usize = 8;
-/// How long the whole state may be locked by others.
+/// Time for which other processes may lock the whole state.
 const LOCKED_AT_MOST: Duration = Duration::from_secs(30);
 
 /// The directory of one run.
@@ -59,7 +60,7 @@ impl StateLock {
     /// Waits for the lock.
     ///
     /// # Errors
-    /// `TimedOut` when another process of egress does not let go of it.
+    /// `TimedOut` if another process holds the lock for too long.
     pub(super) fn acquire(state: &Path) -> io::Result<Self> {
         let path = state.join(LOCK);
         let mut file = lock_file(&path)?;
@@ -89,28 +90,28 @@ fn lock_file(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Whether `name` could be a run's.
+/// Returns whether `name` has the form of a run's id.
 pub(super) fn is_run_id(name: &str) -> bool {
     let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
     name.len() == 2 * ID_BYTES && name.bytes().all(is_digit)
 }
 
-/// Who a run's directory belongs to.
+/// The owner of a run's directory.
 #[derive(Debug)]
 pub(super) enum Owner {
-    /// A supervisor that lives.
+    /// A running supervisor.
     Alive,
-    /// Nobody; locked as long as this value lives, so that nobody else takes it for a leaving.
+    /// No process. The value holds the lock, so that no other process removes the directory.
     Dead(Flock<File>),
-    /// It has no lock, so no run of this version made it.
+    /// The directory has no lock, so no run of this version made it.
     Unknown,
 }
 
 impl Owner {
-    /// Asks the lock of the run's directory `path`.
+    /// Tries the lock of the run's directory `path`.
     ///
     /// # Errors
-    /// Those of `open(2)` and `flock(2)`.
+    /// If the lock's file cannot be opened or locked.
     pub(super) fn of(path: &Path) -> io::Result<Self> {
         let options = OpenOptions::new()
             .write(true)
@@ -129,10 +130,10 @@ impl Owner {
 }
 
 impl RunDir {
-    /// Makes the directory of a new run, with the stage's mount point in it.
+    /// Makes the directory of a new run, and in it the mount point of the file view.
     ///
     /// # Errors
-    /// When the state directory cannot be made or is not root's.
+    /// If the state directory cannot be made, or users other than root can write to it.
     pub(super) fn create() -> Result<Self, RunError> {
         let state = Path::new(STATE_DIR);
         Self::create_below(state).map_err(|source| RunError::State {
@@ -159,7 +160,7 @@ impl RunDir {
             Ok(alive)
         })();
         if made.is_err() {
-            // A full disk lets nothing be made, and everything be removed.
+            // On a full file system, nothing can be made but everything can be removed.
             drop(fs::remove_dir_all(&unnamed));
         }
         drop(lock);
@@ -170,11 +171,10 @@ impl RunDir {
         })
     }
 
-    /// Makes the run's cgroups, noted here before they are made, so that they are found if this
-    /// process is killed.
+    /// Makes the run's cgroups. Their path is noted first, so that they are found if this process is killed.
     ///
     /// # Errors
-    /// When there is no cgroup v2 tree, or it is not writable.
+    /// If no cgroup v2 tree is mounted, or it is not writable.
     pub(super) fn make_cgroups(&self) -> Result<RunCgroups, RunError> {
         let place = RunCgroups::place(&self.id).map_err(RunError::Cgroup)?;
         let note = self.path.join(CGROUP);
@@ -188,10 +188,10 @@ impl RunDir {
         make().map_err(RunError::Cgroup)
     }
 
-    /// Makes the limits of the agent, whose cgroups are noted here before they are made.
+    /// Sets the command's limits. The cgroups that they need are noted first.
     ///
     /// # Errors
-    /// When a cgroup cannot be made, or refuses its limit.
+    /// If a cgroup cannot be made, or the kernel rejects a limit.
     pub(super) fn make_limits(
         &self,
         limits: &Limits,
@@ -207,36 +207,36 @@ impl RunDir {
             fs::write(self.path.join(LIMITS), note)?;
             places.set(limits, cgroups)
         };
-        system("limit what the agent takes", make())
+        system("set the command's limits", make())
     }
 
-    /// Moves the evidence to where it outlives the run. `None` when there is none.
+    /// Moves the evidence to `/run/egress/kept`. Returns `None` if there is none.
     ///
     /// # Errors
-    /// Those of `rename(2)`.
+    /// If a directory cannot be made, or a file cannot be moved.
     pub(super) fn keep(&self) -> io::Result<Option<PathBuf>> {
         keep(Path::new(STATE_DIR), &self.path, &self.id)
     }
 
-    /// The run's id.
+    /// Returns the run's id.
     pub(super) fn id(&self) -> &str {
         &self.id
     }
 
-    /// Its path.
+    /// Returns the directory's path.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Mount point of the view under construction, in the boundary's mount namespace only.
+    /// Returns the mount point on which the file view is built, in the boundary's mount namespace only.
     pub(super) fn stage(&self) -> PathBuf {
         self.path.join("stage")
     }
 
-    /// The mediator's evidence directory, made for its user.
+    /// Makes the mediator's evidence directory.
     ///
     /// # Errors
-    /// Those of `mkdir(2)` and `chown(2)`.
+    /// If it cannot be made or given to the user `owner`.
     pub(super) fn make_evidence(&self, owner: u32) -> io::Result<PathBuf> {
         let path = self.evidence();
         DirBuilder::new().mode(0o750).create(&path)?;
@@ -244,20 +244,20 @@ impl RunDir {
         Ok(path)
     }
 
-    /// Where the evidence is.
+    /// Returns the path of the evidence directory.
     pub(super) fn evidence(&self) -> PathBuf {
         self.path.join("evidence")
     }
 
-    /// A log file for a helper's standard error.
+    /// Makes a log file for the standard error of a process.
     ///
     /// # Errors
-    /// Those of `open(2)`.
+    /// If the file cannot be made.
     pub(super) fn log(&self, process: &str) -> io::Result<File> {
         File::create(self.path.join(format!("{process}.log")))
     }
 
-    /// The last lines of a helper's log, for a message.
+    /// Returns the last lines of a process's log, for an error.
     pub(super) fn log_tail(&self, process: &str) -> String {
         const MOST: u64 = 16 << 10;
         let read = || -> io::Result<Vec<u8>> {
@@ -280,8 +280,8 @@ impl RunDir {
 
 impl Drop for RunDir {
     fn drop(&mut self) {
-        // With the cgroup still there, the directory stays for `egress doctor` and the next run to
-        // find it by; they also report what could not be removed.
+        // If the cgroup is still there, the directory stays, so that `egress doctor` and the next run find the cgroup.
+        // They also report what could not be removed.
         let cgroup_stays = cgroup_of(&self.path).is_some_and(|path| path.exists());
         if !cgroup_stays && std::env::var_os("EGRESS_KEEP").is_none() {
             let lock = StateLock::acquire(Path::new(STATE_DIR));
@@ -290,16 +290,16 @@ impl Drop for RunDir {
     }
 }
 
-/// What tells this state directory from those of other file systems and containers.
+/// Returns a text that distinguishes this state directory from those of other file systems and containers.
 ///
 /// # Errors
-/// Those of `stat(2)`.
+/// If the directory does not exist.
 pub(super) fn owner_mark(state: &Path) -> io::Result<String> {
     let meta = fs::symlink_metadata(state)?;
     Ok(format!("{}:{}", meta.dev(), meta.ino()))
 }
 
-/// The cgroup that a run noted, if it is one of that run.
+/// Returns the cgroup that a run noted, if its name is that of the run.
 pub(super) fn cgroup_of(run: &Path) -> Option<PathBuf> {
     let text = fs::read(run.join(CGROUP)).ok()?;
     let path = PathBuf::from(std::ffi::OsStr::from_bytes(&text));
@@ -308,10 +308,10 @@ pub(super) fn cgroup_of(run: &Path) -> Option<PathBuf> {
     is_its.then_some(path)
 }
 
-/// Removes the cgroups that held a run's limits, which are empty when its own is.
+/// Removes the cgroups of a run's limits, which are empty when the run's own cgroup is.
 ///
 /// # Errors
-/// Those of `rmdir(2)`.
+/// If the note cannot be read, or a cgroup cannot be removed.
 pub(super) fn remove_limits(run: &Path) -> io::Result<()> {
     let text = match fs::read(run.join(LIMITS)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -327,13 +327,13 @@ pub(super) fn remove_limits(run: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes a run's directory: first its name, then what is in it, so that none is found half gone.
+/// Removes a run's directory. Its name goes first, so that no directory is found half removed.
 ///
 /// # Order
 /// Under the [`StateLock`].
 ///
 /// # Errors
-/// Those of `rename(2)` and `unlink(2)`.
+/// If the directory cannot be renamed, or a file cannot be removed.
 pub(super) fn remove(run: &Path) -> io::Result<()> {
     let name = run.file_name().unwrap_or_default().to_string_lossy();
     let unnamed = run.with_file_name(format!(".{name}"));
@@ -341,21 +341,20 @@ pub(super) fn remove(run: &Path) -> io::Result<()> {
     clear(&unnamed)
 }
 
-/// Removes a directory of the state directory, however deep it is: the mediator writes into it.
+/// Removes a directory of the state directory, however deep it is, because the mediator can write to it.
 ///
 /// # Errors
-/// Those of `unlink(2)`.
+/// If a file cannot be removed.
 pub(super) fn clear(path: &Path) -> io::Result<()> {
     let no_name = || io::Error::other("it has no name");
     let (parent, name) = path.parent().zip(path.file_name()).ok_or_else(no_name)?;
     remove_tree(&hold(&parent.canonicalize()?)?, name)
 }
 
-/// Moves what a run recorded to `<state>/kept/<id>`, for root's eyes. `None` when it recorded
-/// nothing.
+/// Moves the record of a run to `<state>/kept/<id>`, which only root can read. Returns `None` if there is no record.
 ///
 /// # Errors
-/// Those of `mkdir(2)` and `rename(2)`.
+/// If a directory cannot be made, or a file cannot be moved.
 pub(super) fn keep(state: &Path, run: &Path, id: &str) -> io::Result<Option<PathBuf>> {
     if EVIDENCE.iter().all(|name| is_void(&run.join(name))) {
         return Ok(None);
@@ -373,7 +372,7 @@ pub(super) fn keep(state: &Path, run: &Path, id: &str) -> io::Result<Option<Path
     Ok(Some(kept))
 }
 
-/// Whether there is nothing in a file or directory, or no such thing.
+/// Returns whether a file or a directory is empty or missing.
 fn is_void(path: &Path) -> bool {
     match fs::symlink_metadata(path) {
         Ok(meta) if meta.is_dir() => {
@@ -392,7 +391,7 @@ fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
                 Ok(())
             } else {
                 Err(io::Error::other(
-                    "it exists and is not a directory that only root can write",
+                    "it exists, and is not a directory that only root can write to",
                 ))
             }
         }
@@ -400,10 +399,10 @@ fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
     }
 }
 
-/// Random hex digits, two for each byte.
+/// Returns random hex digits, two for each byte.
 ///
 /// # Errors
-/// When the kernel has no randomness, which leaves nothing safe to do.
+/// If the kernel has no random bytes.
 pub(super) fn random_hex<const BYTES: usize>() -> io::Result<String> {
     let mut bytes = [0; BYTES];
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;
@@ -425,7 +424,7 @@ mod tests {
         let run = state.path().join("run");
         fs::create_dir_all(run.join("evidence")).unwrap();
         let mut at = hold(&run.join("evidence")).unwrap();
-        // More levels than a process has descriptors or a path has bytes.
+        // The tree has more levels than a process can have descriptors or a path can have bytes.
         for _ in 0..30_000 {
             mkdirat(&at, "d", Mode::S_IRWXU).unwrap();
             at = open_dir(&at, OsStr::new("d")).unwrap();

@@ -1,7 +1,8 @@
-//! The agent's standard streams: pipes that the supervisor pumps, never the caller's own
-//! descriptors, through which an inherited socket would escape every hook. Under a CI system that obeys
-//! its log, what passes is made harmless on the way, twice over under GitHub: switched off by a word
-//! that the agent cannot know, and defused.
+//! Connects the command's standard streams to the caller's with pipes, which threads of the supervisor pump. The
+//! command never gets the caller's own descriptors, because an inherited socket would bypass every hook.
+//!
+//! If a CI system interprets the output, its commands are defused on the way. Under GitHub they are also switched off
+//! by a word that the command cannot know.
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -25,23 +26,23 @@ pub(super) struct Pipes {
     agents: [OwnedFd; 3],
 }
 
-/// The pumps that carry the agent's output to the caller.
+/// The threads that copy the command's output to the caller.
 #[derive(Debug)]
 pub(super) struct Pumps {
     output: Vec<JoinHandle<io::Result<u64>>>,
     streams: Vec<Shared>,
-    /// Switches the runner's commands on again.
+    /// The word that switches the runner's commands on again.
     token: Option<String>,
 }
 
-/// What is known of a stream of the caller's; one for both where both are the same file.
+/// The state of one of the caller's streams. Standard output and standard error share it if they are the same file.
 type Shared = Arc<Mutex<Stream>>;
 
 #[derive(Debug, Default)]
 struct Stream {
-    /// `None` where nobody obeys.
+    /// `None` if no CI system interprets the output.
     defuser: Option<Defuser>,
-    /// Whether its last line has no end.
+    /// Whether the last line has no line break.
     is_torn: bool,
 }
 
@@ -63,10 +64,11 @@ impl Stream {
 }
 
 impl Pipes {
-    /// Makes the pipes; the agent's ends belong to it, or it could not reopen `/dev/stderr`.
+    /// Makes the pipes. The user `agent` owns the command's ends, because otherwise the command could not reopen
+    /// `/dev/stderr`.
     ///
     /// # Errors
-    /// Those of `pipe2(2)` and `fchown(2)`.
+    /// If a pipe cannot be made or given to the user.
     pub(super) fn new(agent: u32) -> io::Result<Self> {
         let (stdin, feed) = pipe2(OFlag::O_CLOEXEC)?;
         let (out, stdout) = pipe2(OFlag::O_CLOEXEC)?;
@@ -80,19 +82,19 @@ impl Pipes {
         })
     }
 
-    /// The agent's ends.
+    /// Returns the command's ends.
     pub(super) fn agents(&self) -> [BorrowedFd<'_>; 3] {
         let [stdin, stdout, stderr] = &self.agents;
         [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]
     }
 
-    /// Closes the agent's ends here and starts to pump.
+    /// Closes the command's ends here, and starts the threads.
     ///
     /// # Order
-    /// After the last fork of this process: pumping takes threads.
+    /// After the last fork of this process.
     ///
     /// # Errors
-    /// When the kernel has no randomness for the word that switches commands on again.
+    /// If the kernel has no random bytes for the word.
     pub(super) fn pump(self, obeyed: Obeyed, input: Input) -> io::Result<Pumps> {
         let [feed, out, err] = self.ours;
         drop(self.agents);
@@ -102,14 +104,14 @@ impl Pipes {
             Arc::new(Mutex::new(Stream { defuser, is_torn }))
         };
         let first = stream();
-        // Two halves of a command, one on each stream, are a command where both are one.
+        // If both streams are the same file, one command can be written half to each of them.
         let second = if is_one_file()? {
             Arc::clone(&first)
         } else {
             stream()
         };
         let token = obeyed.stop_commands.then(random_hex::<16>).transpose()?;
-        // A caller that cannot be told gets nothing to obey either.
+        // If the switch cannot be written to the caller, the command's output is not passed on either.
         let begun = token.as_deref().map_or(Ok(()), |token| {
             drop(writeln!(
                 io::stderr(),
@@ -119,7 +121,7 @@ impl Pipes {
             io::stdout().flush()
         });
         let streams = vec![Arc::clone(&first), Arc::clone(&second)];
-        // Never joined: it may wait for the caller's input for as long as this process lives.
+        // The thread is never joined, because it may wait for the caller's input as long as this process runs.
         std::thread::spawn(move || match input {
             Input::Caller => copy(io::stdin().lock(), &Shared::default(), File::from(feed)),
             Input::Lifeline => {
@@ -141,26 +143,26 @@ impl Pipes {
     }
 }
 
-/// Waits for the end of standard input, which asks for the end of the run.
+/// Waits for the end of standard input, then ends the run.
 fn wait_for_end() -> io::Result<u64> {
     let seen = io::copy(&mut io::stdin().lock(), &mut io::sink())?;
-    // The supervisor reads its signals; this one is as good as a person's.
+    // The supervisor reads its signals, so this has the same effect as the signal of a person.
     kill(getpid(), Signal::SIGTERM)?;
     Ok(seen)
 }
 
-/// Whether the caller's standard output and standard error are one file.
+/// Returns whether the caller's standard output and standard error are the same file.
 fn is_one_file() -> io::Result<bool> {
     let (out, err) = (fstat(io::stdout())?, fstat(io::stderr())?);
     Ok((out.st_dev, out.st_ino) == (err.st_dev, err.st_ino))
 }
 
 impl Pumps {
-    /// Waits until all output has been passed on. Call it when no process of the agent is left, so
-    /// that the pipes have ended. When it is not called, commands stay switched off.
+    /// Waits until all output has been passed on. Call it when no process of the command is left, so that the pipes
+    /// have ended. Without this call, the runner's commands stay switched off.
     ///
     /// # Errors
-    /// When the caller's stream could not be written; the agent saw a closed pipe then.
+    /// If the caller's stream could not be written. The command's pipe was closed then.
     pub(super) fn finish(self) -> io::Result<Output> {
         let mut pumped = Output {
             stop_commands: self.token.is_some(),
@@ -194,7 +196,7 @@ impl Pumps {
     }
 }
 
-/// Copies until the end, flushing each read, so that nothing waits in a buffer.
+/// Copies until the end. Every read is flushed, so that nothing stays in a buffer.
 fn copy(mut from: impl Read, stream: &Shared, mut to: impl Write) -> io::Result<u64> {
     let mut buffer = vec![0; 64 * 1024];
     let mut total = 0;

@@ -146,22 +146,23 @@ impl Supervisor {
                 return Ok(ending);
             }
             let live = &mut self.live;
-            let failed = failed.or_else(|| {
-                live.network
-                    .check_mediator(readable.mediator, &live.context.dir)
-            });
+            let failed = match failed {
+                Some(failed) => Some(failed),
+                None => live.network.check(readable.mediator, &live.context.dir)?,
+            };
             if let Some(failed) = failed {
                 return Ok(Ending::Failed(failed));
             }
-            // The end of a process also makes these fail, and it is the better reason.
-            system("look at the enforcement", beat)?;
-            live.network.refresh()?;
+            // The end of a process also makes this fail, and it is the better reason.
+            system("check the enforcement", beat)?;
             if let Some(full) = self.check_evidence()? {
                 return Ok(Ending::Failed(full));
             }
             let live = &mut self.live;
             let taken = live.command.shares.look(&live.boundary.cgroups.agent);
-            if let Some(too_much) = system("count what the command took", taken)? {
+            if let Some(too_much) =
+                system("read how much of the shared tables the command uses", taken)?
+            {
                 return Ok(Ending::Failed(too_much));
             }
             self.pass_signals()?;
@@ -245,7 +246,7 @@ impl Supervisor {
         }
         self.look_at_evidence = now + LOOK_EVERY;
         let receipts = live.network.evidence_length(&live.context.dir);
-        length += system("look at the evidence", receipts)?;
+        length += system("read the size of the evidence", receipts)?;
         Ok((length > most)
             .then(|| format!("receipts and flow log reached {most} bytes (--max-evidence)")))
     }

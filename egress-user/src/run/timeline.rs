@@ -1,11 +1,11 @@
-//! When each step of a run was reached, for boundary.json and the benchmarks.
+//! The times at which a run reaches its steps, for `boundary.json` and the benchmarks.
 use std::time::Instant;
 
 use audit_packet::format::boundary::Mark;
 
 use super::wall_clock::WallClock;
 
-/// Is told the name of each step when it is reached.
+/// Receives the name of each step.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress(pub fn(&'static str));
 
@@ -15,7 +15,7 @@ pub struct Timeline {
     began: Instant,
     progress: Option<Progress>,
     marks: Vec<Mark>,
-    /// Whether the system clock was set meanwhile.
+    /// Whether the system clock was set during the run.
     pub(super) clock: WallClock,
 }
 
@@ -30,7 +30,7 @@ impl Timeline {
         }
     }
 
-    /// Notes that `step` was reached.
+    /// Records that `step` is reached.
     pub fn mark(&mut self, step: &'static str) {
         let at_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.marks.push(Mark {
@@ -43,7 +43,7 @@ impl Timeline {
         }
     }
 
-    /// All steps so far, in order.
+    /// Returns all steps so far, in order.
     pub fn marks(&self) -> &[Mark] {
         &self.marks
     }

@@ -1,7 +1,7 @@
-//! Asks a time stamp authority for a token over the packet's attestation, and adds it to the packet.
+//! Requests a token over the packet's attestation from a time stamp authority, and adds it to the packet.
 //!
-//! Root sends this request with the host's network, when no process of the command is left. The token shows who made it,
-//! so TLS is checked under the system's roots alone, and plain HTTP does as well.
+//! Root sends this request over the host's network, when no process of the command is left. The token itself proves who
+//! made it. TLS is therefore checked under the system's roots only, and plain HTTP is allowed.
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,17 +13,17 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use super::packet_dir::PacketDir;
 
-/// How long everything may take, from the look-up of the name to the last byte.
+/// Time for the whole exchange, from the lookup of the name to the last byte.
 const WITHIN: Duration = Duration::from_secs(10);
-/// Bytes of the nonce: what every authority takes.
+/// Bytes of the nonce. Every authority accepts this length.
 const NONCE: usize = 8;
 
 /// The authority that the caller named.
 #[derive(Debug, Clone)]
 pub struct Authority {
-    /// Where it takes requests.
+    /// URL that takes requests.
     pub url: Uri,
-    /// Who must vouch for its certificate; without any, everybody may.
+    /// Roots that must have issued the authority's certificate. Without any, every certificate is accepted.
     pub roots: Option<Roots>,
 }
 
@@ -32,12 +32,12 @@ pub struct Authority {
 #[non_exhaustive]
 pub enum TimestampError {
     /// The request could not be made.
-    #[error("no request could be made: {0}")]
+    #[error("cannot make a request: {0}")]
     Request(String),
-    /// The authority was not reached, or gave no answer of HTTP that can be used.
+    /// The authority could not be reached, or did not answer with usable HTTP.
     #[error("{0}")]
     Exchange(#[source] Box<ureq::Error>),
-    /// The reply does not hold.
+    /// The reply is not valid.
     #[error("{0}")]
     Reply(#[source] Box<Problem>),
     /// The token could not be written.
@@ -46,7 +46,7 @@ pub enum TimestampError {
 }
 
 impl Authority {
-    /// The URL without its query, which may hold a credential.
+    /// Returns the URL without its query, which may contain a credential.
     pub fn shown(&self) -> String {
         let authority = self
             .url
@@ -56,10 +56,10 @@ impl Authority {
         format!("{scheme}://{authority}{}", self.url.path())
     }
 
-    /// Adds a token over `attestation` to the packet that was written with it.
+    /// Adds a token over `attestation` to the packet, which has been written.
     ///
     /// # Errors
-    /// When there is none, or none that holds; the packet is then as it was.
+    /// If no valid token is received or it cannot be written. The packet is then unchanged.
     pub fn stamp(&self, attestation: &[u8], packet: &PacketDir) -> Result<Stamp, TimestampError> {
         let mut nonce = [0; NONCE];
         getrandom::fill(&mut nonce).map_err(|error| TimestampError::Request(error.to_string()))?;
@@ -75,7 +75,8 @@ impl Authority {
         Ok(stamp)
     }
 
-    /// One request and its reply: no redirect, no proxy, at most [`MOST_BYTES`], and all of it [`WITHIN`] its time.
+    /// Sends one request and returns its reply, of at most [`MOST_BYTES`] bytes, within [`WITHIN`]. Redirects and
+    /// proxies are not used.
     fn exchange(&self, request: &[u8]) -> Result<Vec<u8>, ureq::Error> {
         let mut config = ureq::Agent::config_builder()
             .timeout_global(Some(WITHIN))
@@ -98,7 +99,7 @@ impl Authority {
 }
 
 fn tls() -> TlsConfig {
-    // A file among the system's roots that cannot be read leaves fewer roots, and so fewer servers that are trusted.
+    // An unreadable file among the system's roots means fewer roots, so fewer servers are trusted.
     let system = rustls_native_certs::load_native_certs().certs;
     let roots: Vec<Certificate<'static>> = system
         .iter()

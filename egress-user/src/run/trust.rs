@@ -1,5 +1,5 @@
-//! Has programs in the boundary trust the authority that a Pipelock intercepts TLS with: in the places
-//! where they look for authorities, and in the view alone.
+//! Makes programs in the boundary trust the authority with which a Pipelock intercepts TLS. Its certificate is added to
+//! the trust stores in the file view, not on the host.
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
@@ -16,13 +16,13 @@ use sha1::{Digest as _, Sha1};
 use super::digest::sha256;
 use super::plan::Plan;
 
-/// All authorities that programs in the boundary trust, PEM.
+/// File with all trusted authorities, PEM.
 pub(super) const BUNDLE: &str = "/etc/ssl/egress-authorities.pem";
 
-/// Longest file of authorities that is read of those that variables name.
+/// Size limit of a file that a variable names.
 const BUNDLE_BYTES: u64 = 16 << 20;
 
-/// Variables that name such a file, for programs with authorities of their own.
+/// Variables that name a file of authorities, for programs with their own.
 pub(super) const VARIABLES: [&str; 14] = [
     "AWS_CA_BUNDLE",
     "CARGO_HTTP_CAINFO",
@@ -40,7 +40,7 @@ pub(super) const VARIABLES: [&str; 14] = [
     "SSL_CERT_FILE",
 ];
 
-/// Where systems keep theirs: Debian, Red Hat, SUSE, Alpine.
+/// Trust stores of Debian, Red Hat, SUSE, and Alpine.
 const BUNDLES: [&str; 5] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -49,31 +49,31 @@ const BUNDLES: [&str; 5] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// Where systems keep those of Java.
+/// Trust stores for Java.
 const JAVA_STORES: [&str; 3] = [
     "/etc/ssl/certs/java/cacerts",
     "/etc/pki/java/cacerts",
     "/etc/pki/ca-trust/extracted/java/cacerts",
 ];
 
-/// Where a Java of its own keeps them, below its home.
+/// Trust stores below the home of a Java.
 const BELOW_JAVA: [&str; 2] = ["lib/security/cacerts", "jre/lib/security/cacerts"];
 
-/// Where several of them lie side by side.
+/// Directory with the homes of several Javas.
 const JAVA_HOMES: &str = "/usr/lib/jvm";
 
-/// Policies of browsers: they read no bundle, and unasked they send what looks like an encrypted hello, which
-/// the relay refuses.
+/// Policies of browsers, which read no file of authorities. By default, browsers send an extension that looks like an
+/// encrypted hello, which the relay denies.
 const BROWSER_POLICIES: [&str; 4] = [
     "/etc/chromium/policies/managed/egress.json",
     "/etc/opt/chrome/policies/managed/egress.json",
     "/etc/opt/chrome_for_testing/policies/managed/egress.json",
     "/etc/opt/edge/policies/managed/egress.json",
 ];
-/// That of Firefox is a single file.
+/// Firefox has one file for all policies.
 const FIREFOX_POLICY: &str = "/etc/firefox/policies/policies.json";
 
-/// What keeps browsers from that; the host's own Firefox policy stays.
+/// Returns policies that disable encrypted hellos. The host's own policy for Firefox is not replaced.
 fn browsers(authority: Option<&CertificateDer<'_>>) -> Vec<PlacedFile> {
     let mut policy = serde_json::json!({"EncryptedClientHelloEnabled": false});
     if let (Some(authority), Some(members)) = (authority, policy.as_object_mut()) {
@@ -93,7 +93,7 @@ fn browsers(authority: Option<&CertificateDer<'_>>) -> Vec<PlacedFile> {
         .collect()
 }
 
-/// What the view gets for it; without interception that is what browsers need.
+/// Files for the file view. Without interception, these are the policies for browsers.
 #[derive(Debug, Default)]
 pub(super) struct Trust {
     pub(super) files: Vec<PlacedFile>,
@@ -115,7 +115,7 @@ impl Trust {
             });
         };
         let own = CertificateDer::from_pem_slice(authority.certificate.as_bytes())
-            .map_err(|error| io::Error::other(format!("its certificate: {error:?}")))?;
+            .map_err(|error| io::Error::other(format!("cannot parse its certificate: {error}")))?;
 
         let mut files = Vec::new();
         let mut all = Vec::new();
@@ -127,7 +127,7 @@ impl Trust {
             all.extend_from_slice(&content);
             files.push(PlacedFile { path, content });
         }
-        // What the caller's variables name goes on being trusted.
+        // The files that the caller's variables name are trusted as well.
         for (name, path) in &plan.environment {
             if VARIABLES.iter().any(|variable| name == variable)
                 && let Ok(content) = egress_files::read(Path::new(path), BUNDLE_BYTES)
@@ -166,7 +166,7 @@ impl Trust {
     }
 }
 
-/// The text with one more behind it, each on lines of its own.
+/// Appends a text. Both parts have their own lines.
 fn with(mut text: Vec<u8>, more: &str) -> Vec<u8> {
     text.push(b'\n');
     text.extend_from_slice(more.as_bytes());
@@ -187,7 +187,7 @@ fn pem(certificates: &[CertificateDer<'_>]) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// The trust stores of the Javas of this machine, without links.
+/// Returns the paths of the trust stores of the machine's Javas, without links.
 fn java_stores(plan: &Plan) -> BTreeSet<PathBuf> {
     let named = plan
         .environment
@@ -204,8 +204,8 @@ fn java_stores(plan: &Plan) -> BTreeSet<PathBuf> {
         .collect()
 }
 
-/// Java's own format of a store (JKS), which every Java reads: entries of trusted certificates, then
-/// SHA-1 over the password, a salt that never changes, and the entries.
+/// Returns a trust store in Java's own format (JKS), which every Java reads: the entries of the certificates, and then
+/// the SHA-1 of the password, a constant, and the entries.
 fn java_store(certificates: &[CertificateDer<'_>]) -> io::Result<Vec<u8>> {
     const MAGIC: u32 = 0xfeed_feed;
     const VERSION: u32 = 2;

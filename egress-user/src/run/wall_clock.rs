@@ -1,18 +1,18 @@
-//! Notices when the system clock is set during a run, by the clock that nobody can set.
+//! Detects whether the system clock is set during a run, with the clock that no program can set.
 //!
-//! Deadlines go by the monotonic clock. The times of records, and of files, go by the system clock: a
-//! step is told, and what it makes look older than it is is known by how far the clock was set back.
+//! Deadlines use the monotonic clock. Records and files have times of the system clock. A step of the system clock is
+//! reported, and the run knows how far the clock was set back, so it knows by how much a file may look older than it
+//! is.
 use std::time::Duration;
 
 use nix::sys::time::TimeValLike;
 use nix::time::{ClockId, clock_gettime};
 
-/// Nanoseconds by which the two clocks may part between two looks; the rest is in proportion.
+/// Nanoseconds by which the two clocks may drift apart between two readings, in addition to a proportion of the time.
 const MAY_PART: i64 = 100_000_000;
-/// By what part of the time between two looks the system clock may be sped up or slowed down (adjtimex(2):
-/// half a thousandth).
+/// The system clock may be sped up or slowed down by this part of the time. adjtimex(2) allows half of it.
 const MAY_DRIFT: i64 = 1000;
-/// Nanoseconds that reading both clocks may take; a look that was interrupted says nothing.
+/// Nanoseconds that reading both clocks may take. A reading that took longer was interrupted, and is not used.
 const AT_ONCE: i64 = 1_000_000;
 
 /// Both clocks at one time, in nanoseconds.
@@ -36,7 +36,7 @@ impl Look {
     }
 }
 
-/// What became of the system clock since the run began.
+/// What happened to the system clock since the run began.
 #[derive(Debug, Clone, Default)]
 pub(super) struct WallClock {
     last: Option<Look>,
@@ -44,19 +44,19 @@ pub(super) struct WallClock {
     least: i64,
     most: i64,
     steps: u64,
-    /// The longest step, with its direction.
+    /// The longest step. It is negative if the clock was set back.
     longest: i64,
 }
 
 impl WallClock {
-    /// Begins to look.
+    /// Reads both clocks for the first time.
     pub(super) fn start() -> Self {
         let mut clock = Self::default();
         clock.look();
         clock
     }
 
-    /// Looks at both clocks.
+    /// Reads both clocks.
     pub(super) fn look(&mut self) {
         if let Some(look) = Look::now() {
             self.see(look);
@@ -82,28 +82,28 @@ impl WallClock {
         }
     }
 
-    /// How far behind its first time the clock was at most: what happened during the run may have a time that lies
+    /// Returns how far the clock was set back behind its first setting. A change during the run may have a time that is
     /// this long before the run.
     pub(super) fn set_back(&self) -> Duration {
         let back = self.first.saturating_sub(self.least);
         Duration::from_nanos(u64::try_from(back).unwrap_or(0))
     }
 
-    /// How far apart the clock's earliest and latest settings were: by so much two times of one run may lie apart that
-    /// were taken at once.
+    /// Returns the distance between the clock's earliest and latest settings. Two times of one run may differ by this
+    /// much although they were taken at once.
     pub(super) fn set_by(&self) -> Duration {
         let apart = self.most.saturating_sub(self.least);
         Duration::from_nanos(u64::try_from(apart).unwrap_or(0))
     }
 
-    /// That it was set, in words.
+    /// Returns a notice if the clock was set.
     pub(super) fn told(&self) -> Option<String> {
         let by = Duration::from_nanos(self.longest.unsigned_abs());
         let way = if self.longest < 0 { "back" } else { "forward" };
         (self.steps > 0).then(|| {
             format!(
-                "the system clock was set during the run ({} times, {way} by {:.3} s at most): times in the records \
-                 are not in order",
+                "the system clock was set during the run ({} times, {way} by {:.3} s at most): so times in the records \
+                 may be out of order",
                 self.steps,
                 by.as_secs_f64()
             )
@@ -117,7 +117,7 @@ mod tests {
 
     const SECOND: i64 = 1_000_000_000;
 
-    /// A clock that was seen at these times: seconds since boot, and nanoseconds that it was ahead.
+    /// Returns a clock that was read at these times: seconds since boot, and nanoseconds by which the clock is fast.
     fn seen(looks: &[(i64, i64)]) -> WallClock {
         let mut clock = WallClock::default();
         for (second, ahead) in looks {
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn clock_that_nobody_sets_is_no_matter() {
         assert_eq!(seen(&[]).told(), None);
-        // Slowed down as far as adjtimex goes for a day, seen once an hour.
+        // This is as slow as adjtimex(2) allows, for a day with a reading every hour.
         let day: Vec<(i64, i64)> = (0..24)
             .map(|hour| (hour * 3600, hour * -1_800_000_000))
             .collect();

@@ -2,7 +2,7 @@
 //! process judges or carries traffic, no probe is made, and there are no receipts.
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 
 use egress_pipelock::LetThrough;
 use egress_sandbox::cgroup::RunCgroups;
@@ -14,7 +14,7 @@ use crate::run::boundary::Boundary;
 use crate::run::context::RunContext;
 use crate::run::error::{RunError, system};
 use crate::run::flows::FlowLog;
-use crate::run::init::Init;
+use crate::run::init::{Init, PassedSockets};
 use crate::run::mediator::{self, MediatorEnd};
 use crate::run::plan::Plan;
 use crate::run::probes::{self, Probed};
@@ -69,18 +69,10 @@ impl NetworkSetup for Audit {
 
     fn gates_are_attached(&self) {}
 
-    fn take_sockets(
-        &mut self,
-        _fds: Vec<OwnedFd>,
-        _ipv6: bool,
-        _dns: bool,
-    ) -> Result<(), RunError> {
-        Ok(())
-    }
-
     fn probe(
         &mut self,
         init: &mut Init,
+        _sockets: PassedSockets,
         events: &mut Events,
         dir: &RunDir,
     ) -> Result<Probed, RunError> {
@@ -91,22 +83,19 @@ impl NetworkSetup for Audit {
         })
     }
 
+    /// Only answers of the caller's own name servers connect an address with a name.
     fn launch(
         self: Box<Self>,
         _boundary: &Boundary,
         _context: &mut RunContext,
+        flows: &mut FlowLog,
     ) -> Result<Box<dyn RunningNetwork>, RunError> {
+        flows.trust_name_servers(system("read the caller's name servers", name_servers())?);
         Ok(self)
     }
 }
 
 impl RunningNetwork for Audit {
-    /// Only answers of the caller's own name servers tie an address to a name.
-    fn begin(&self, flows: &mut FlowLog) -> Result<(), RunError> {
-        flows.trust_name_servers(system("read the caller's name servers", name_servers())?);
-        Ok(())
-    }
-
     fn watched(&self) -> [Option<BorrowedFd<'_>>; 2] {
         [None, None]
     }
@@ -119,12 +108,8 @@ impl RunningNetwork for Audit {
         boundary.drain(flows).map(|()| None)
     }
 
-    fn check_mediator(&mut self, _is_readable: bool, _dir: &RunDir) -> Option<String> {
-        None
-    }
-
-    fn refresh(&mut self) -> Result<(), RunError> {
-        Ok(())
+    fn check(&mut self, _is_readable: bool, _dir: &RunDir) -> Result<Option<String>, RunError> {
+        Ok(None)
     }
 
     fn evidence_length(&self, _dir: &RunDir) -> io::Result<u64> {

@@ -23,7 +23,7 @@ use crate::run::context::RunContext;
 use crate::run::error::{RunError, in_words, system};
 use crate::run::flows::FlowLog;
 use crate::run::helper::{END_WITHIN, Helper, end_of, ended_well};
-use crate::run::init::{self, Init};
+use crate::run::init::{self, Init, PassedSockets};
 use crate::run::mediator::{self, Launch, MediatorSetup, Relay, RelayOptions, RunningMediator};
 use crate::run::plan::Plan;
 use crate::run::probes::{Controls, Probed};
@@ -89,21 +89,21 @@ impl NetworkSetup for Enforce {
         }
     }
 
-    fn take_sockets(&mut self, fds: Vec<OwnedFd>, ipv6: bool, dns: bool) -> Result<(), RunError> {
-        let number = fds.len();
-        let wrong = || init::failed(format!("it passed {number} sockets, not those it made"));
-        self.sockets = Some(Sockets::from_order(fds, ipv6, dns).ok_or_else(wrong)?);
-        Ok(())
-    }
-
     fn probe(
         &mut self,
         init: &mut Init,
+        sockets: PassedSockets,
         events: &mut Events,
         dir: &RunDir,
     ) -> Result<Probed, RunError> {
-        let none = || init::failed(String::from("it passed no sockets"));
-        let sockets = self.sockets.as_ref().ok_or_else(none)?;
+        let number = sockets.fds.len();
+        let wrong = || {
+            init::failed(format!(
+                "expected the sockets that it made, received {number}"
+            ))
+        };
+        let sockets = Sockets::from_order(sockets.fds, sockets.ipv6, sockets.dns);
+        let sockets = self.sockets.insert(sockets.ok_or_else(wrong)?);
         let none = || init::failed(String::from("its probes have no controls"));
         let controls = self.controls.as_mut().ok_or_else(none)?;
         controls.probe(init, sockets, events, dir)
@@ -113,6 +113,7 @@ impl NetworkSetup for Enforce {
         self: Box<Self>,
         boundary: &Boundary,
         context: &mut RunContext,
+        _flows: &mut FlowLog,
     ) -> Result<Box<dyn RunningNetwork>, RunError> {
         let Self {
             mediator,
@@ -138,7 +139,9 @@ impl NetworkSetup for Enforce {
         relay.wait_ready(&context.dir, |report| match report {
             Report::Ready => Ok(()),
             Report::Failed { error } => Err(error.clone()),
-            Report::Flow(_) | Report::Name(_) => Err(String::from("it served before it was ready")),
+            Report::Flow(_) | Report::Name(_) => {
+                Err(String::from("it sent a report before it was ready"))
+            }
         })?;
         context.timeline.mark("relay ready");
         check_running(mediator.as_mut(), &relay, boundary, &context.dir)?;
@@ -229,10 +232,6 @@ struct Enforced {
 }
 
 impl RunningNetwork for Enforced {
-    fn begin(&self, _flows: &mut FlowLog) -> Result<(), RunError> {
-        Ok(())
-    }
-
     fn watched(&self) -> [Option<BorrowedFd<'_>>; 2] {
         let relay = self.relay.control.as_fd();
         [Some(relay), Some(self.mediator.watched())]
@@ -269,13 +268,16 @@ impl RunningNetwork for Enforced {
         Ok(gone)
     }
 
-    fn check_mediator(&mut self, is_readable: bool, dir: &RunDir) -> Option<String> {
+    fn check(&mut self, is_readable: bool, dir: &RunDir) -> Result<Option<String>, RunError> {
         let failure = is_readable.then(|| self.mediator.failure(dir)).flatten();
-        failure.or_else(|| self.mediator.look())
-    }
-
-    fn refresh(&mut self) -> Result<(), RunError> {
-        system("note the machine's own addresses", self.reach.look())
+        let failure = failure.or_else(|| self.mediator.look());
+        if failure.is_none() {
+            system(
+                "update the machine's addresses in the gates",
+                self.reach.look(),
+            )?;
+        }
+        Ok(failure)
     }
 
     fn evidence_length(&self, dir: &RunDir) -> io::Result<u64> {

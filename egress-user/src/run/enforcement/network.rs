@@ -2,7 +2,7 @@
 use std::fmt::Debug;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
 use egress_pipelock::LetThrough;
@@ -14,7 +14,7 @@ use crate::run::boundary::Boundary;
 use crate::run::context::RunContext;
 use crate::run::error::RunError;
 use crate::run::flows::FlowLog;
-use crate::run::init::Init;
+use crate::run::init::{Init, PassedSockets};
 use crate::run::mediator::MediatorEnd;
 use crate::run::plan::Plan;
 use crate::run::probes::Probed;
@@ -56,24 +56,20 @@ pub(in crate::run) trait NetworkSetup: Debug {
     /// Tells the controls that the gates are attached, for which some of them wait.
     fn gates_are_attached(&self);
 
-    /// Takes the sockets that init made in the boundary.
+    /// Makes the probes in the closed boundary, in which init has made `sockets`.
     ///
     /// # Errors
-    /// If their number is wrong.
-    fn take_sockets(&mut self, fds: Vec<OwnedFd>, ipv6: bool, dns: bool) -> Result<(), RunError>;
-
-    /// Makes the probes in the closed boundary.
-    ///
-    /// # Errors
-    /// If init or the controls fail.
+    /// If the number of sockets is wrong, or init or the controls fail.
     fn probe(
         &mut self,
         init: &mut Init,
+        sockets: PassedSockets,
         events: &mut Events,
         dir: &RunDir,
     ) -> Result<Probed, RunError>;
 
-    /// Starts the processes that carry and judge the command's traffic. Returns when all of them are ready.
+    /// Prepares the flow log, and starts the processes that carry and judge the command's traffic. Returns when all of
+    /// them are ready.
     ///
     /// # Errors
     /// If one of them fails or is not ready in time.
@@ -81,17 +77,12 @@ pub(in crate::run) trait NetworkSetup: Debug {
         self: Box<Self>,
         boundary: &Boundary,
         context: &mut RunContext,
+        flows: &mut FlowLog,
     ) -> Result<Box<dyn RunningNetwork>, RunError>;
 }
 
 /// The network of a run while the command runs.
 pub(in crate::run) trait RunningNetwork: Debug {
-    /// Prepares the flow log.
-    ///
-    /// # Errors
-    /// If a file of the host cannot be read.
-    fn begin(&self, flows: &mut FlowLog) -> Result<(), RunError>;
-
     /// Returns the descriptors that become readable when the relay or the mediator sends a message or ends.
     fn watched(&self) -> [Option<BorrowedFd<'_>>; 2];
 
@@ -105,14 +96,12 @@ pub(in crate::run) trait RunningNetwork: Debug {
         boundary: &mut Boundary,
     ) -> Result<Option<String>, RunError>;
 
-    /// Checks the mediator. Returns a text if the run cannot go on. `is_readable` refers to its descriptor.
-    fn check_mediator(&mut self, is_readable: bool, dir: &RunDir) -> Option<String>;
-
-    /// Updates the gates when addresses of the host change.
+    /// Checks the mediator, and updates the gates if addresses of the host have changed. Returns a text if the run cannot
+    /// go on. `is_readable` refers to the mediator's descriptor.
     ///
     /// # Errors
     /// If the addresses cannot be read, or do not fit into the gates' tables.
-    fn refresh(&mut self) -> Result<(), RunError>;
+    fn check(&mut self, is_readable: bool, dir: &RunDir) -> Result<Option<String>, RunError>;
 
     /// Returns the length of the receipts, in bytes.
     ///

@@ -1,12 +1,13 @@
-//! Which process made a connection: the relay, which sees the connection only, is told by it.
+//! Remembers which process made a connection. The relay sees only the connection, so its rows get the process from
+//! here.
 use std::collections::{HashMap, VecDeque};
 
 use super::words::process_name;
 
-/// Redirected connections whose caller is remembered for the relay's rows.
+/// Redirected connections whose caller is remembered.
 const CALLERS: usize = 65_536;
 
-/// Who made a connection.
+/// The process that made a connection.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Caller {
     pub(super) pid: u32,
@@ -15,9 +16,8 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    /// Reads the executable of `pid` from `/proc` when the record is taken, milliseconds after the call. `exe` is
-    /// `None` for a process that has ended by then; the kernel's own record always has the name, the process id, and
-    /// the time.
+    /// Reads the executable of `pid` from `/proc` when the record is read, milliseconds after the call. `exe` is `None`
+    /// if the process has ended by then. The kernel's own record always has the name, the process id, and the time.
     pub(super) fn of(pid: u32, comm: &[u8; 16]) -> Self {
         let exe = std::fs::read_link(format!("/proc/{pid}/exe")).ok();
         Self {
@@ -28,7 +28,7 @@ impl Caller {
     }
 }
 
-/// Callers of the newest connections, by cookie and time of the connect call.
+/// The callers of the newest connections, by cookie and time of the connect call.
 #[derive(Debug, Default)]
 pub(super) struct Callers {
     pub(super) known: HashMap<(u64, u64), Caller>,

@@ -1,5 +1,5 @@
-//! Rows about what the gates on the mediator's own sockets refused: connections and datagrams to the machine itself, to
-//! its platform, or into networks that are not public. What repeats is folded as the command's attempts are.
+//! Writes the rows about connections and datagrams that the gates on the mediator's own sockets denied: to the machine
+//! itself, to its platform, or to networks that are not public. Repeats are folded as those of the command are.
 use std::io;
 
 use audit_packet::denied::Denied;
@@ -9,14 +9,14 @@ use egress_common::verdict::Verdict;
 use egress_sys::clock;
 
 use super::log::FlowLog;
-use super::seen::{Dial, FOLDED, Repeats};
+use super::seen::{FOLDED, Repeats};
 use super::words::protocol_name;
 use crate::bpf::events::Event;
 
 impl FlowLog {
-    /// Takes one refusal.
+    /// Writes one denial.
     pub(super) fn dial(&mut self, event: &Event) -> io::Result<()> {
-        // Resolvers that sort addresses are not attempts.
+        // A resolver that sorts addresses makes no attempt.
         if event.verdict == Verdict::Deny {
             let denied = Denied {
                 destination: event.addr.to_string(),
@@ -36,17 +36,9 @@ impl FlowLog {
             event.addr,
             event.port,
         );
-        if self.dials.len() < FOLDED || self.dials.contains_key(&kind) {
-            let seen = self.dials.entry(kind).or_insert(Repeats {
-                count: 0,
-                first_ns: event.ktime_ns,
-                last_ns: event.ktime_ns,
-            });
-            seen.count += 1;
-            seen.last_ns = event.ktime_ns;
-            if seen.count > 1 {
-                return Ok(());
-            }
+        let is_folded = self.dials.len() < FOLDED || self.dials.contains_key(&kind);
+        if is_folded && !Repeats::count(&mut self.dials, kind, event.ktime_ns) {
+            return Ok(());
         }
         self.row(&Row::KernelMediatorDenied(MediatorDeniedRow {
             ts: self.wall_time(event.ktime_ns),
@@ -62,14 +54,10 @@ impl FlowLog {
         }))
     }
 
-    /// Writes the counts of what was folded.
+    /// Writes the counts of folded rows.
     pub(super) fn finish_dials(&mut self) -> io::Result<()> {
-        let mut folded: Vec<(Dial, Repeats)> = std::mem::take(&mut self.dials)
-            .into_iter()
-            .filter(|(_, seen)| seen.count > 1)
-            .collect();
-        folded.sort_unstable();
-        for ((hook, verdict, reason, protocol, addr, port), seen) in folded {
+        for ((hook, verdict, reason, protocol, addr, port), seen) in Repeats::take(&mut self.dials)
+        {
             self.row(&Row::KernelMediatorDeniedRepeats(
                 MediatorDeniedRepeatsRow {
                     ts: clock::now_rfc3339().into(),

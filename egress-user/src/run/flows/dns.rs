@@ -1,5 +1,5 @@
-//! Rows about the answers of name servers, in audit mode: what ties an address to the name that the
-//! agent asked for. The bytes come from the network, and are taken for no more than that.
+//! Writes the rows about answers of name servers in audit mode, which connect an address with the name that the command
+//! looked up. The bytes come from the network and are not trusted.
 use std::io;
 use std::net::IpAddr;
 
@@ -11,18 +11,18 @@ use super::log::FlowLog;
 use super::seen::Answer;
 use crate::bpf::events::DnsAnswer;
 
-/// Answers that are told apart; later ones are counted only.
+/// Distinct answers that get a row. Later ones are only counted.
 const ROWS: usize = 10_000;
-/// Addresses of one answer that are looked at.
+/// Addresses of one answer that are read.
 const ADDRESSES: usize = 64;
-/// Longest host name (RFC 1035, section 2.3.4).
+/// Size limit of a host name (RFC 1035, section 2.3.4).
 const NAME_BYTES: usize = 253;
 
 impl FlowLog {
-    /// Takes one answer of a name server.
+    /// Writes one answer of a name server.
     ///
     /// # Errors
-    /// When the row cannot be written.
+    /// If the row cannot be written.
     pub(super) fn dns(&mut self, answer: &DnsAnswer) -> io::Result<()> {
         *self
             .counts
@@ -62,8 +62,8 @@ impl FlowLog {
     }
 }
 
-/// The name of an answer's only question, and the addresses in the answer: what its asker will
-/// connect to for that name. `None` for what is no such answer.
+/// Returns the name of an answer's only question, and the addresses in the answer, to which the program will connect.
+/// Returns `None` if the message has another form.
 fn parse(message: &[u8]) -> Option<Answer> {
     let message = Message::from_vec(message).ok()?;
     let [question] = message.queries.as_slice() else {
@@ -132,7 +132,7 @@ mod tests {
                 IpAddr::V6(Ipv6Addr::LOCALHOST)
             ]
         );
-        // Whatever is cut off or changed in it, it is an answer to that name or none.
+        // A truncated or changed message is an answer for that name, or none.
         for end in 0..whole.len() {
             assert!(parse(&whole[..end]).is_none_or(|found| found.name == "api.test"));
         }

@@ -1,4 +1,4 @@
-//! The flow log itself: what it holds, and how one row gets into its file.
+//! The flow log: its contents, and how a row is written to its file.
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Write};
@@ -17,16 +17,16 @@ use super::callers::Callers;
 use super::seen::{Answers, Dials, FoldKey, Repeats, UnixUses, Witness};
 use crate::run::agent_root::AgentRoot;
 
-/// What the log holds, for boundary.json and the summary.
+/// The numbers of the log, for `boundary.json` and the summary.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub(in crate::run) struct FlowCounts {
     /// Attempts by the kernel's verdict.
     pub by_verdict: BTreeMap<String, u64>,
-    /// What the relay made of the redirected ones.
+    /// Reports by the relay's verdict.
     pub by_relay_verdict: BTreeMap<String, u64>,
-    /// Names that were asked for.
+    /// Names that the stub resolver was asked for.
     pub names: u64,
-    /// What passed through what is open.
+    /// Use of channels that the boundary does not close.
     pub residual: Residual,
     /// Records that no program of this version writes.
     pub malformed: u64,
@@ -36,7 +36,7 @@ pub(in crate::run) struct FlowCounts {
 #[derive(Debug)]
 pub(in crate::run) struct FlowLog {
     pub(super) file: File,
-    /// The chain of what is in the file.
+    /// The chain of the rows in the file.
     written: FlowChain,
     pub(super) counts: FlowCounts,
     pub(super) folded: HashMap<FoldKey, Repeats>,
@@ -54,17 +54,17 @@ pub(in crate::run) struct FlowLog {
     /// Wall time minus kernel monotonic time, ns.
     clock_offset_ns: i128,
     pub(super) full_rows: u64,
-    /// Length up to the last whole line.
+    /// Length up to the last whole row.
     length: u64,
-    /// Why no more can be written.
+    /// Why nothing more can be written.
     failed: Option<(io::ErrorKind, String)>,
 }
 
 impl FlowLog {
-    /// Starts the log at `path`, which must not exist. Paths of the agent are looked up `inside`.
+    /// Creates the log at `path`, which must not exist. The command's paths are looked up in `agent_root`.
     ///
     /// # Errors
-    /// Those of `open(2)` and `clock_gettime(2)`.
+    /// If the file cannot be created or the clock cannot be read.
     pub(in crate::run) fn create(path: &Path, agent_root: Option<AgentRoot>) -> io::Result<Self> {
         let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)?;
         let monotonic = i128::from(now.tv_sec()) * 1_000_000_000 + i128::from(now.tv_nsec());
@@ -90,39 +90,39 @@ impl FlowLog {
         })
     }
 
-    /// Hash of the last row, and how many there are.
+    /// Returns the hash of the last row, and the number of rows.
     pub(in crate::run) fn head(&self) -> (&str, u64) {
         (self.written.head(), self.written.lines())
     }
 
-    /// Its length up to now, bytes.
+    /// Returns the length of the file in bytes.
     pub(in crate::run) fn length(&self) -> u64 {
         self.length
     }
 
-    /// What the log holds.
+    /// Returns the numbers of the log.
     pub(in crate::run) fn counts(&self) -> &FlowCounts {
         &self.counts
     }
 
-    /// The time of a kernel record, RFC 3339.
+    /// Returns the time of a kernel record, RFC 3339.
     pub(super) fn wall_time(&self, ktime_ns: u64) -> Time {
         let at = i128::from(ktime_ns) + self.clock_offset_ns;
         let at = OffsetDateTime::from_unix_timestamp_nanos(at);
         clock::rfc3339(at.unwrap_or(OffsetDateTime::UNIX_EPOCH)).into()
     }
 
-    /// Appends one row; a log that could not be written once takes no more.
+    /// Appends a row. If a row could not be written, all later ones are rejected.
     ///
     /// # Errors
-    /// `InvalidData` for a value that no row has, and those of `write(2)`.
+    /// `InvalidData` for a value that does not fit into a row, and any error of the file.
     pub(in crate::run) fn row(&mut self, row: &Row) -> io::Result<()> {
         let row = match serde_json::to_value(row) {
             Ok(Value::Object(row)) => row,
             Ok(_) => return Err(io::ErrorKind::InvalidData.into()),
             Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
         };
-        // A row that was lost must not be passed over by later ones.
+        // After a lost row, no later row may be written, because the gap would not be visible.
         if let Some((kind, text)) = &self.failed {
             return Err(io::Error::new(*kind, text.clone()));
         }
@@ -130,7 +130,7 @@ impl FlowLog {
         let line = chain.line(&row);
         if let Err(error) = self.file.write_all(&line) {
             self.failed = Some((error.kind(), error.to_string()));
-            // A torn last line would make the whole log unreadable.
+            // An incomplete last line would make the whole log unreadable.
             self.file.set_len(self.length)?;
             return Err(error);
         }

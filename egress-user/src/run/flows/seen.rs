@@ -1,5 +1,6 @@
-//! What the log remembers of what it saw, by which it folds what repeats.
+//! What the log remembers of its rows, in order to fold repeats.
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::hash::Hash;
 use std::net::IpAddr;
 
 use audit_packet::format::UnixVerdict;
@@ -9,10 +10,10 @@ use crate::bpf::traffic::{Carried, Close, Connection};
 
 /// Rows of each side of the mediator that are written one by one.
 const ROWS: u64 = 20_000;
-/// Different attempts of which repeats are folded; one beyond them is a row of its own each time.
+/// Distinct attempts whose repeats are folded. Each further attempt is a row.
 pub(super) const FOLDED: usize = 65_536;
 
-/// Key under which repeated attempts are one row with a count.
+/// Attempts with the same key are one row with a count.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct FoldKey {
     pub(super) hook: Hook,
@@ -32,16 +33,37 @@ pub(super) struct Repeats {
     pub(super) last_ns: u64,
 }
 
-/// What makes two refusals by the gates on the mediator's own sockets the same.
+impl Repeats {
+    /// Counts an attempt. Returns whether it is the first one with this key.
+    pub(super) fn count<K: Eq + Hash>(all: &mut HashMap<K, Self>, key: K, ktime_ns: u64) -> bool {
+        let seen = all.entry(key).or_insert(Self {
+            count: 0,
+            first_ns: ktime_ns,
+            last_ns: ktime_ns,
+        });
+        seen.count += 1;
+        seen.last_ns = ktime_ns;
+        seen.count == 1
+    }
+
+    /// Removes all attempts, and returns those that were repeated, in the order of their keys.
+    pub(super) fn take<K: Eq + Hash + Ord>(all: &mut HashMap<K, Self>) -> Vec<(K, Self)> {
+        let mut repeated: Vec<_> = all.drain().filter(|(_, seen)| seen.count > 1).collect();
+        repeated.sort_unstable();
+        repeated
+    }
+}
+
+/// Denials by the gates on the mediator's own sockets with the same value are one row with a count.
 pub(super) type Dial = (Hook, Verdict, Reason, u32, IpAddr, u16);
 
-/// Such refusals.
+/// Denials by those gates.
 pub(super) type Dials = HashMap<Dial, Repeats>;
 
-/// Uses of `AF_UNIX` addresses, those that are one row together.
+/// Uses of `AF_UNIX` addresses.
 pub(super) type UnixUses = HashMap<UnixKey, Repeats>;
 
-/// What makes two uses of an `AF_UNIX` address the same.
+/// Uses of `AF_UNIX` addresses with the same key are one row with a count.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct UnixKey {
     pub(super) hook: Hook,
@@ -53,7 +75,7 @@ pub(super) struct UnixKey {
 /// Answers of name servers.
 #[derive(Debug, Default)]
 pub(super) struct Answers {
-    /// The caller's own name servers: only they are believed.
+    /// The caller's own name servers, whose answers are believed.
     pub(super) servers: Vec<IpAddr>,
     pub(super) seen: HashSet<(IpAddr, Answer)>,
 }
@@ -81,21 +103,21 @@ impl Sum {
     }
 }
 
-/// What makes two connections of the mediator the same: protocol, port, and whether it was established.
+/// Connections of the mediator with the same key are one row: protocol, port, and whether it was established.
 pub(super) type SumKey = (u32, u16, bool);
 
-/// What was seen on both sides of the mediator.
+/// Connections on both sides of the mediator.
 #[derive(Debug)]
 pub(super) struct Witness {
     pub(super) most_rows: u64,
     pub(super) closed: u64,
-    /// Rows that are not written yet. A command that opens and closes connections as fast as it can must not keep the
-    /// supervisor from the relay's reports, without which the relay accepts no connection.
+    /// Rows that are not written yet. They wait because the relay accepts no connection while its reports are not read,
+    /// and a command that opens and closes connections as fast as it can must not delay the reports.
     pub(super) waiting: VecDeque<Close>,
     pub(super) closed_more: Sum,
     pub(super) mediator: u64,
     pub(super) mediator_more: BTreeMap<SumKey, Sum>,
-    /// Connections of the mediator that are open, by time of the connect call and cookie.
+    /// Open connections of the mediator, by time of the connect call and cookie.
     pub(super) open: BTreeMap<(u64, u64), Connection>,
 }
 

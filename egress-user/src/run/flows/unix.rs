@@ -20,21 +20,21 @@ use super::words::process_name;
 use crate::bpf::events::{UnixAddress, UnixEvent};
 use crate::run::agent_root::AgentSocket;
 
-/// Rows for addresses that differ; what comes after them is one row.
+/// Distinct addresses that get a row. All later ones share one row.
 const ROWS: usize = 10_000;
 
-/// Where the C library looks for a name service cache on every look-up of a user.
+/// The C library looks for a name service cache here at every lookup of a user.
 const CACHE: &[u8] = b"/nscd/socket";
 
 impl FlowLog {
-    /// Takes one use of an `AF_UNIX` address.
+    /// Writes one use of an `AF_UNIX` address.
     ///
     /// # Errors
-    /// When the row cannot be written.
+    /// If the row cannot be written.
     pub(super) fn unix(&mut self, event: &UnixEvent) -> io::Result<()> {
         let (verdict, mut address) = match &event.address {
             UnixAddress::Path(path) => (self.judge(path, event.pid), escaped(path)),
-            // Abstract names belong to the network namespace, and that is the boundary's.
+            // An abstract name belongs to the boundary's network namespace.
             UnixAddress::Abstract(name) => (UnixVerdict::Local, format!("@{}", escaped(name))),
             UnixAddress::Unread => (UnixVerdict::Unread, String::new()),
         };
@@ -62,14 +62,7 @@ impl FlowLog {
             address,
             comm: event.comm,
         };
-        let seen = self.unix.entry(key.clone()).or_insert(Repeats {
-            count: 0,
-            first_ns: event.ktime_ns,
-            last_ns: event.ktime_ns,
-        });
-        seen.count += 1;
-        seen.last_ns = event.ktime_ns;
-        if seen.count > 1 {
+        if !Repeats::count(&mut self.unix, key.clone(), event.ktime_ns) {
             return Ok(());
         }
         let caller = Caller::of(event.pid, &event.comm);
@@ -103,15 +96,9 @@ impl FlowLog {
         }
     }
 
-    /// Writes the counts of what was folded.
+    /// Writes the counts of folded rows.
     pub(super) fn finish_unix(&mut self) -> io::Result<()> {
-        let mut folded: Vec<_> = self
-            .unix
-            .drain()
-            .filter(|(_, seen)| seen.count > 1)
-            .collect();
-        folded.sort_unstable();
-        for (key, seen) in folded {
+        for (key, seen) in Repeats::take(&mut self.unix) {
             self.row(&Row::UnixRepeats(UnixRepeatsRow {
                 ts: clock::now_rfc3339().into(),
                 hook: key.hook.label().into(),
@@ -137,7 +124,7 @@ fn reason(verdict: &UnixVerdict) -> UnixReason {
     }
 }
 
-/// A name in ASCII; other bytes as `\xNN`.
+/// Returns a name in ASCII, with `\xNN` for other bytes.
 fn escaped(name: &[u8]) -> String {
     name.escape_ascii().to_string()
 }

@@ -1,6 +1,7 @@
-//! Rows about what the kernel counted on both sides of the mediator: the bytes of each connection of the command, and
-//! each connection and each datagram to a name server of the mediator itself. Neither the relay nor the mediator
-//! writes them, so they bound what those two say. What comes after the first rows is folded into sums.
+//! Writes the rows about bytes that the kernel counted on both sides of the mediator: for each connection of the
+//! command, and for each connection and each datagram to a name server of the mediator. Neither the relay nor the
+//! mediator writes these rows, so they bound what the relay and the mediator can report. After the first rows, only
+//! sums are written.
 use std::io;
 
 use audit_packet::format::Row;
@@ -11,14 +12,14 @@ use super::log::FlowLog;
 use super::words::protocol_name;
 use crate::bpf::traffic::{Connection, Traffic};
 
-/// Rows that are written between two looks at the rest of the run.
+/// Rows that are written between two checks of the run.
 const WRITTEN_AT_ONCE: usize = 64;
 
 impl FlowLog {
-    /// Takes what one socket carried.
+    /// Writes one record of a socket.
     ///
     /// # Errors
-    /// When the row cannot be written.
+    /// If the row cannot be written.
     pub(in crate::run) fn traffic(&mut self, traffic: &Traffic) -> io::Result<()> {
         match traffic {
             Traffic::Closed(close) => {
@@ -38,15 +39,15 @@ impl FlowLog {
         }
     }
 
-    /// Whether the mediator has connections open.
+    /// Returns whether the mediator has open connections.
     pub(in crate::run) fn has_open_mediator(&self) -> bool {
         !self.witness.open.is_empty()
     }
 
-    /// Writes some of the rows that wait; for when there is nothing more pressing to do.
+    /// Writes some of the waiting rows. Called when nothing is more urgent.
     ///
     /// # Errors
-    /// When a row cannot be written.
+    /// If a row cannot be written.
     pub(in crate::run) fn catch_up(&mut self) -> io::Result<()> {
         for _ in 0..WRITTEN_AT_ONCE {
             if !self.next_close()? {
@@ -56,7 +57,7 @@ impl FlowLog {
         Ok(())
     }
 
-    /// Writes the row that has waited longest; false when there is none.
+    /// Writes the row that has waited longest. Returns `false` if there is none.
     fn next_close(&mut self) -> io::Result<bool> {
         let Some(close) = self.witness.waiting.pop_front() else {
             return Ok(false);
@@ -96,7 +97,7 @@ impl FlowLog {
         }))
     }
 
-    /// Writes what is still open and the sums of what was folded.
+    /// Writes the connections that are still open, and the sums.
     pub(super) fn finish_witness(&mut self) -> io::Result<()> {
         while self.next_close()? {}
         for connection in std::mem::take(&mut self.witness.open).into_values() {
@@ -159,7 +160,7 @@ mod tests {
         })
     }
 
-    /// The rows of a log that folds from the third one on.
+    /// Returns the rows of a log that writes two of them one by one.
     fn rows(traffic: &[Traffic]) -> Vec<Value> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("flows.jsonl");

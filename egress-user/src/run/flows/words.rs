@@ -1,5 +1,5 @@
-//! Words and forms that all rows share.
-/// The printable part of a `comm`.
+//! Words of the kernel's records that all rows share.
+/// Returns the name in a `comm`.
 pub(super) fn process_name(comm: &[u8; 16]) -> String {
     let end = comm
         .iter()
@@ -8,7 +8,7 @@ pub(super) fn process_name(comm: &[u8; 16]) -> String {
     String::from_utf8_lossy(comm.get(..end).unwrap_or_default()).into_owned()
 }
 
-/// IANA's word for a protocol number, where one is met here.
+/// Returns IANA's name of a protocol number, or the number.
 pub(super) fn protocol_name(number: u32) -> String {
     match number {
         1 => "icmp".into(),
