@@ -84,7 +84,7 @@ impl Boundary {
     /// lead to the relay, which has ended: a socket with unread bytes sends a reset, every other one sends a FIN, and
     /// both end the orphan at once. The step to `TIME_WAIT` counts as the close, so its minute does not matter. A
     /// connection of the mediator is an orphan until its destination acknowledges the FIN. If that takes too long, its
-    /// row says that it was not closed, with the bytes at the moment when the mediator closed it.
+    /// row has `closed: false` and the bytes at the moment when the mediator closed it.
     ///
     /// # Errors
     /// If a counter cannot be read or a row cannot be written.

@@ -12,7 +12,7 @@ use super::context::RunContext;
 use super::ending::Ending;
 use super::plan::WorkspaceMode;
 
-/// Applies the command's changes or archives them, as the plan's mode says. Changes are never applied after the boundary
+/// Applies the command's changes or archives them, depending on the plan's mode. Changes are never applied after the boundary
 /// failed.
 ///
 /// # Errors

@@ -305,8 +305,8 @@ impl Emission {
         }
     }
 
-    /// Returns whether the evidence is there and valid. A run that writes no evidence says so everywhere, and counts as
-    /// sound.
+    /// Returns whether the evidence is there and valid. A run that writes no evidence counts as sound, because its
+    /// packet states that there is none.
     fn is_sound(&self) -> bool {
         self.run.unverified.is_some()
             || match self.report.verdict {

@@ -24,7 +24,7 @@ pub struct AgentEnvironment {
     pub record: Environment,
 }
 
-/// Variables that name the runner's command files. The command gets files of its own, because scripts that write to
+/// Variables that name the runner's command files. The command gets other files, because scripts that write to
 /// these files would fail otherwise.
 pub(super) const COMMAND_VARIABLES: [&str; 5] = [
     "GITHUB_ENV",

@@ -14,7 +14,7 @@ use super::flows::FlowCounts;
 use super::mediator::{MediatorRecord, PolicyInForce};
 use crate::bpf::links::Link;
 
-/// Everything that is known about a finished run.
+/// All facts about a finished run.
 #[derive(Debug)]
 pub(super) struct RunFacts {
     pub(super) ending: Ending,

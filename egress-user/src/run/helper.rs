@@ -65,7 +65,7 @@ impl<R: DeserializeOwned> Helper<R> {
         judge: impl FnOnce(&R) -> Result<(), String>,
     ) -> Result<(), RunError> {
         let first = self.control.receive_within(READY_WITHIN);
-        let first = first.map_err(|error| no_word(self.name, &error, dir))?;
+        let first = first.map_err(|error| no_message(self.name, &error, dir))?;
         judge(&first.message).map_err(|text| RunError::Helper {
             process: self.name,
             text,
@@ -90,7 +90,7 @@ impl<R: DeserializeOwned> Helper<R> {
     }
 }
 
-/// Returns how a process ended, in parentheses behind a space; an empty text if that is not known.
+/// Returns how a process ended, in parentheses behind a space; an empty text if the status cannot be read.
 pub(super) fn end_of(child: &Child) -> String {
     // The kernel closes the sockets of a process shortly before its status can be read.
     const SOON_MS: u16 = 100;
@@ -102,7 +102,7 @@ pub(super) fn end_of(child: &Child) -> String {
 }
 
 /// Makes an error from a missing message. If the process ended or timed out, the end of its log is appended.
-pub(super) fn no_word(process: &'static str, error: &ChannelError, dir: &RunDir) -> RunError {
+pub(super) fn no_message(process: &'static str, error: &ChannelError, dir: &RunDir) -> RunError {
     let mut text = in_words(error);
     if matches!(error, ChannelError::Ended | ChannelError::Silent(_)) {
         text = format!("{text}: {}", dir.log_tail(process));

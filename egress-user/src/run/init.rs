@@ -15,7 +15,7 @@ use egress_sys::process::{Child, Placement};
 
 use super::agent_fds::AgentFds;
 use super::error::{RunError, in_words, system};
-use super::helper::{end_of, no_word, spawn_process};
+use super::helper::{end_of, no_message, spawn_process};
 use super::state::RunDir;
 
 const NAME: &str = "boundary's init";
@@ -60,7 +60,7 @@ pub(super) struct Started {
 pub(super) enum InitMessage {
     /// The command has ended, with this status.
     Exited(i32),
-    /// Init has ended. The text says how.
+    /// Init has ended. The text describes how.
     Gone(String),
     /// A message that must not come now.
     Wrong(String),
@@ -198,7 +198,7 @@ impl Init {
     /// Waits for the next message and checks its order. A failed step is an error.
     fn next(&mut self, dir: &RunDir) -> Result<Received<FromInit>, RunError> {
         let received = self.channel.receive_within(STEP_WITHIN);
-        let received = received.map_err(|error| no_word(NAME, &error, dir))?;
+        let received = received.map_err(|error| no_message(NAME, &error, dir))?;
         let accepted = self.sequence.accept(&received.message);
         self.sequence = accepted.map_err(|error: io::Error| failed(error.to_string()))?;
         if let FromInit::Failed { step, error } = &received.message {

@@ -18,7 +18,7 @@ pub(super) fn of(run: &RunFacts) -> Vec<String> {
             run.output.defused
         ));
     }
-    lines.extend(run.context.timeline.clock.told());
+    lines.extend(run.context.timeline.clock.notice());
     lines.extend(run.mediator.notices.iter().cloned());
     lines.extend(limits(run));
     if run.mediator.plain_http == PlainHttp::Tunnel {

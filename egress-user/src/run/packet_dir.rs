@@ -326,7 +326,7 @@ mod tests {
         drop(dir);
         let mut dir = PacketDir::hold(&path).unwrap();
         assert!(dir.add("timestamp.tsr", b"none").is_err());
-        // The name is replaced by a link to another directory meanwhile.
+        // The name is replaced by a link to another directory.
         let elsewhere = base.path().join("elsewhere");
         std::fs::create_dir(&elsewhere).unwrap();
         std::fs::rename(&path, base.path().join("moved")).unwrap();

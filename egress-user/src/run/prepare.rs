@@ -130,7 +130,7 @@ impl Plan {
         timeline.mark("gates attached");
         network.gates_are_attached();
         let entered = init.expect_entered(&dir)?;
-        // An audit is recorded as if it had a network namespace of its own, in which IPv6 would work.
+        // An audit is recorded as if it had its own network namespace, in which IPv6 would work.
         let ipv6 = entered.sockets.ipv6 || is_open;
         if !ipv6 {
             // Init finds out whether IPv6 works, and the configuration of loaded programs cannot change. They are

@@ -19,7 +19,7 @@ use socket2::Socket;
 
 use super::environment;
 use super::error::{RunError, system};
-use super::helper::no_word;
+use super::helper::no_message;
 use super::init::Init;
 use super::plan::Plan;
 use super::state::RunDir;
@@ -118,13 +118,13 @@ impl Controls {
         drop(self.channel.take());
     }
 
-    fn hear(&self, dir: &RunDir) -> Result<FromControls, RunError> {
+    fn receive(&self, dir: &RunDir) -> Result<FromControls, RunError> {
         let received = match &self.channel {
             Some(channel) => channel.receive_within(CONTROLS_WITHIN),
             None => Err(ChannelError::Ended),
         };
         match received
-            .map_err(|error| no_word(CONTROLS, &error, dir))?
+            .map_err(|error| no_message(CONTROLS, &error, dir))?
             .message
         {
             FromControls::Failed(text) => Err(controls_failed(text)),
@@ -134,7 +134,7 @@ impl Controls {
 
     /// Waits until the targets of the probes exist, and returns the stand-ins for mediator and relay.
     fn expect_ready(&self, dir: &RunDir) -> Result<(Target, Target), RunError> {
-        let word = self.hear(dir)?;
+        let word = self.receive(dir)?;
         let FromControls::Ready { mediator, relay } = word else {
             return Err(unexpected("Ready", &word));
         };
@@ -143,7 +143,7 @@ impl Controls {
 
     /// Waits for the results of the controls.
     fn expect_made(&self, dir: &RunDir) -> Result<Found, RunError> {
-        let word = self.hear(dir)?;
+        let word = self.receive(dir)?;
         let FromControls::Made(found) = word else {
             return Err(unexpected("Made", &word));
         };

@@ -47,7 +47,10 @@ impl Reach {
         }
         let due = Instant::now();
         let mut reach = Self { gate, due };
-        system("update the machine's addresses in the gates", reach.look())?;
+        system(
+            "update the machine's addresses in the gates",
+            reach.update(),
+        )?;
         Ok(reach)
     }
 
@@ -55,7 +58,7 @@ impl Reach {
     ///
     /// # Errors
     /// If an address or a name server cannot be read, or a table is full.
-    pub(super) fn look(&mut self) -> io::Result<()> {
+    pub(super) fn update(&mut self) -> io::Result<()> {
         let now = Instant::now();
         if now < self.due {
             return Ok(());

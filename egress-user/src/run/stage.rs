@@ -28,7 +28,7 @@ const NETWORK_FILES: [&str; 2] = ["/etc/hosts", "/etc/resolv.conf"];
 /// Makes the mounts of the host sockets that the caller opened.
 ///
 /// # Errors
-/// If one of them is not a socket any more, or cannot be mounted.
+/// If a socket is missing by now, or cannot be mounted.
 pub(super) fn open_sockets(plan: &Plan, agent: u32) -> Result<Vec<Opened>, RunError> {
     let paths = plan.allowed_sockets.iter();
     let opened = paths.map(|path| sockets::open(path, agent)).collect();

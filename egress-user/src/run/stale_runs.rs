@@ -68,7 +68,7 @@ pub enum SweepReach {
 /// If the state directory cannot be read or locked.
 pub fn find() -> Result<Vec<StaleItem>, RunError> {
     let state = Path::new(STATE_DIR);
-    locked(state, |_| look(state, SweepReach::Tree))
+    locked(state, |_| list(state, SweepReach::Tree))
 }
 
 /// Removes what killed runs left behind, and moves their evidence to `/run/egress/kept`. The result lists what could
@@ -80,7 +80,7 @@ pub fn sweep(reach: SweepReach) -> Result<Swept, RunError> {
     let state = Path::new(STATE_DIR);
     locked(state, |_| {
         let mut swept = Swept::default();
-        for leaving in look(state, reach)? {
+        for leaving in list(state, reach)? {
             if leaving.kind == StaleKind::Unknown {
                 continue;
             }
@@ -111,7 +111,7 @@ fn locked<T: Default>(
     })
 }
 
-fn look(state: &Path, reach: SweepReach) -> io::Result<Vec<StaleItem>> {
+fn list(state: &Path, reach: SweepReach) -> io::Result<Vec<StaleItem>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(state)? {
         let entry = entry?;

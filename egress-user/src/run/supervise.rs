@@ -125,7 +125,7 @@ struct Readable {
 impl Supervisor {
     fn watch(&mut self) -> Result<Ending, RunError> {
         loop {
-            self.live.context.timeline.clock.look();
+            self.live.context.timeline.clock.read();
             let watched = Watched::of(&self.live.boundary, &self.live.command.enforced);
             let beat = self.heartbeat.beat(&mut self.live.flows, watched);
             let readable = self.wait()?;

@@ -37,7 +37,7 @@ impl Timeline {
             step: step.into(),
             at_us,
         });
-        self.clock.look();
+        self.clock.read();
         if let Some(Progress(tell)) = self.progress {
             tell(step);
         }

@@ -1,7 +1,7 @@
 //! Detects whether the system clock is set during a run, with the clock that no program can set.
 //!
 //! Deadlines use the monotonic clock. Records and files have times of the system clock. A step of the system clock is
-//! reported, and the run knows how far the clock was set back, so it knows by how much a file may look older than it
+//! reported, and the run records how far the clock was set back, because a file may look that much older than it
 //! is.
 use std::time::Duration;
 
@@ -17,12 +17,12 @@ const AT_ONCE: i64 = 1_000_000;
 
 /// Both clocks at one time, in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Look {
+struct Reading {
     wall: i64,
     since_boot: i64,
 }
 
-impl Look {
+impl Reading {
     fn now() -> Option<Self> {
         let read = |clock| clock_gettime(clock).ok().map(|time| time.num_nanoseconds());
         let before = read(ClockId::CLOCK_BOOTTIME)?;
@@ -39,7 +39,7 @@ impl Look {
 /// What happened to the system clock since the run began.
 #[derive(Debug, Clone, Default)]
 pub(super) struct WallClock {
-    last: Option<Look>,
+    last: Option<Reading>,
     first: i64,
     least: i64,
     most: i64,
@@ -52,24 +52,24 @@ impl WallClock {
     /// Reads both clocks for the first time.
     pub(super) fn start() -> Self {
         let mut clock = Self::default();
-        clock.look();
+        clock.read();
         clock
     }
 
     /// Reads both clocks.
-    pub(super) fn look(&mut self) {
-        if let Some(look) = Look::now() {
-            self.see(look);
+    pub(super) fn read(&mut self) {
+        if let Some(reading) = Reading::now() {
+            self.add(reading);
         }
     }
 
-    fn see(&mut self, look: Look) {
-        let offset = look.offset();
-        match self.last.replace(look) {
+    fn add(&mut self, reading: Reading) {
+        let offset = reading.offset();
+        match self.last.replace(reading) {
             None => (self.first, self.least, self.most) = (offset, offset, offset),
             Some(last) => {
                 let parted = offset.saturating_sub(last.offset());
-                let passed = look.since_boot.saturating_sub(last.since_boot);
+                let passed = reading.since_boot.saturating_sub(last.since_boot);
                 if parted.saturating_abs() > MAY_PART.saturating_add(passed / MAY_DRIFT) {
                     self.steps += 1;
                     if parted.saturating_abs() > self.longest.saturating_abs() {
@@ -97,7 +97,7 @@ impl WallClock {
     }
 
     /// Returns a notice if the clock was set.
-    pub(super) fn told(&self) -> Option<String> {
+    pub(super) fn notice(&self) -> Option<String> {
         let by = Duration::from_nanos(self.longest.unsigned_abs());
         let way = if self.longest < 0 { "back" } else { "forward" };
         (self.steps > 0).then(|| {
@@ -122,7 +122,7 @@ mod tests {
         let mut clock = WallClock::default();
         for (second, ahead) in looks {
             let since_boot = second * SECOND;
-            clock.see(Look {
+            clock.add(Reading {
                 wall: since_boot + 1_700_000_000 * SECOND + ahead,
                 since_boot,
             });
@@ -132,17 +132,17 @@ mod tests {
 
     #[test]
     fn clock_that_nobody_sets_is_no_matter() {
-        assert_eq!(seen(&[]).told(), None);
+        assert_eq!(seen(&[]).notice(), None);
         // This is as slow as adjtimex(2) allows, for a day with a reading every hour.
         let day: Vec<(i64, i64)> = (0..24)
             .map(|hour| (hour * 3600, hour * -1_800_000_000))
             .collect();
         let slow = seen(&day);
-        assert_eq!(slow.told(), None);
+        assert_eq!(slow.notice(), None);
         assert_eq!(slow.set_back(), Duration::from_millis(23 * 1800));
         let mut real = WallClock::start();
-        real.look();
-        assert_eq!(real.told(), None);
+        real.read();
+        assert_eq!(real.notice(), None);
         assert!(real.set_back() < Duration::from_millis(2), "{real:?}");
     }
 
@@ -152,12 +152,14 @@ mod tests {
         assert_eq!(back.set_back(), Duration::from_hours(1));
         assert_eq!(back.set_by(), Duration::from_hours(1));
         assert!(
-            back.told().unwrap().contains("1 times, back by 3600.000 s"),
+            back.notice()
+                .unwrap()
+                .contains("1 times, back by 3600.000 s"),
             "{back:?}"
         );
         let undone = seen(&[(1, 0), (2, -60 * SECOND), (3, 1)]);
         assert_eq!(undone.set_back(), Duration::from_mins(1));
-        assert!(undone.told().unwrap().contains("2 times"), "{undone:?}");
+        assert!(undone.notice().unwrap().contains("2 times"), "{undone:?}");
     }
 
     #[test]
@@ -166,7 +168,7 @@ mod tests {
         assert_eq!(forward.set_back(), Duration::ZERO);
         assert_eq!(forward.set_by(), Duration::from_secs(5));
         assert!(
-            forward.told().unwrap().contains("forward by 5.000 s"),
+            forward.notice().unwrap().contains("forward by 5.000 s"),
             "{forward:?}"
         );
     }

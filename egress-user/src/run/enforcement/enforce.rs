@@ -227,7 +227,7 @@ struct Enforced {
     relay: Relay,
     mediator: Box<dyn RunningMediator>,
     reach: Reach,
-    /// Tunnels that were open when the relay was told to end.
+    /// Tunnels that were open when the relay began to end.
     tunnels: u64,
 }
 
@@ -270,11 +270,11 @@ impl RunningNetwork for Enforced {
 
     fn check(&mut self, is_readable: bool, dir: &RunDir) -> Result<Option<String>, RunError> {
         let failure = is_readable.then(|| self.mediator.failure(dir)).flatten();
-        let failure = failure.or_else(|| self.mediator.look());
+        let failure = failure.or_else(|| self.mediator.check());
         if failure.is_none() {
             system(
                 "update the machine's addresses in the gates",
-                self.reach.look(),
+                self.reach.update(),
             )?;
         }
         Ok(failure)

@@ -109,7 +109,7 @@ impl RunningMediator for RunningPipelock {
         self.pipelock.gone()
     }
 
-    fn look(&mut self) -> Option<String> {
+    fn check(&mut self) -> Option<String> {
         self.pipelock.look()
     }
 

@@ -23,7 +23,7 @@ pub(in crate::run) type Relay = Helper<Report>;
 /// Starts the relay, which then connects to the mediator.
 pub(in crate::run) type StartRelay<'r> = dyn Fn(RelayOptions) -> Result<Relay, RunError> + 'r;
 
-/// A mediator whose address is known, and which does not run yet.
+/// A mediator that has an address and does not run yet.
 pub(in crate::run) trait MediatorSetup: Debug {
     /// Returns the address on the host's loopback at which the mediator will listen.
     ///
@@ -51,7 +51,7 @@ pub(in crate::run) trait RunningMediator: Debug {
     fn failure(&mut self, dir: &RunDir) -> Option<String>;
 
     /// Returns a text if the run cannot go on. Called several hundred times a second.
-    fn look(&mut self) -> Option<String> {
+    fn check(&mut self) -> Option<String> {
         None
     }
 
