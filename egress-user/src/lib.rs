@@ -2,8 +2,8 @@
 //!
 //! `run` and `bpf` need Linux. The rest, with `egress verify`, builds on every system.
 mod causes;
+pub mod ci_commands;
 pub mod cli;
-pub mod neutralise;
 pub mod suggest;
 
 #[cfg(target_os = "linux")]

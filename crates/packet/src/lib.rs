@@ -9,6 +9,7 @@ pub mod attest;
 pub mod boundary;
 pub mod build;
 pub mod check;
+mod continuity;
 mod counted;
 pub mod denied;
 mod display;
@@ -33,7 +34,6 @@ mod statements;
 pub mod stream;
 pub mod summary;
 pub mod timestamp;
-mod unbroken;
 pub mod verifier_text;
 
 pub use names::*;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 
 use super::authority::Host;
-use super::first::{Spoken, read_first, refuse};
+use super::first_bytes::{Spoken, read_first, refuse};
 use super::http::{self, Mode};
 use super::state::Relay;
 use super::tls;

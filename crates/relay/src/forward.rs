@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::answer::{Judged, marked, unmarked};
 use super::authority::Target;
 use super::body::{AnswerEnd, Download, Exchange};
-use super::first::line;
+use super::first_bytes::line;
 use super::guard::Refusal;
 use super::headers::{MARK, REFUSED, for_agent, for_mediator, for_origin};
 use super::pool::Link;

@@ -8,7 +8,7 @@ use egress_http::client_hello::{self, MOST, NotAHello};
 
 use super::authority::Host;
 use super::copy::Watch;
-use super::first::Alert;
+use super::first_bytes::Alert;
 use super::hello::judge;
 
 // Record types (RFC 8446, section 5.1).

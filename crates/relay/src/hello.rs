@@ -2,7 +2,7 @@
 use egress_http::client_hello::Hello;
 
 use super::authority::Host;
-use super::first::Alert;
+use super::first_bytes::Alert;
 
 /// Returns the reason word and the alert if the hello is not for `host`. For a literal address, the hello must have no
 /// SNI.

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use super::ask::{Ask, Refused, ask, host_field};
 use super::authority::{self, Target};
 use super::body::Download;
-use super::first::{close_gently, refuse_http};
+use super::first_bytes::{close_gently, refuse_http};
 use super::forward::{Asked, forward, own};
 use super::guard::{Guard, Refusal};
 use super::http_head::{HeadError, MAX_HEAD};

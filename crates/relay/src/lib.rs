@@ -31,7 +31,7 @@ mod ask;
 mod body;
 mod buffers;
 mod copy;
-mod first;
+mod first_bytes;
 mod forward;
 mod guard;
 mod handshake;

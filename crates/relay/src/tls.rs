@@ -4,7 +4,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::authority::Target;
-use super::first::{Alert, Spoken, read_first, refuse, refuse_tls};
+use super::first_bytes::{Alert, Spoken, read_first, refuse, refuse_tls};
 use super::handshake::Handshake;
 use super::hello::judge;
 use super::report::{Flow, FlowVerdict};

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::answer::{Judged, tunnel as judge};
 use super::authority::Target;
 use super::copy::{Copied, End, Ending, Watch, copy};
-use super::first::refuse_tls;
+use super::first_bytes::refuse_tls;
 use super::handshake::Handshake;
 use super::pool::Link;
 use super::report::{Flow, FlowVerdict, Passed};

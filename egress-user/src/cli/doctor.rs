@@ -11,7 +11,7 @@ use serde_json::json;
 use super::exit;
 use super::failure::{self, Form};
 use super::print;
-use crate::neutralise::{harmless, harmless_json};
+use crate::ci_commands::{harmless, harmless_json};
 use crate::run::doctor::{self, Check, CheckState};
 use crate::run::stale_runs::{self, StaleItem, StaleKind, SweepReach, Swept};
 

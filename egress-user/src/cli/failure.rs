@@ -6,7 +6,7 @@ use pipelock_receipts::findings::visible;
 use serde_json::{Value, json};
 
 use crate::causes::causes;
-use crate::neutralise::{harmless, harmless_json};
+use crate::ci_commands::{harmless, harmless_json};
 
 /// Version of the failure JSON, which `docs/schema/verify.schema.json` describes.
 const JSON_VERSION: &str = "egress.failure.v1";

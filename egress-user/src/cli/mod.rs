@@ -7,8 +7,6 @@ pub mod authorities;
 mod binding;
 #[cfg(target_os = "linux")]
 pub mod doctor;
-#[cfg(target_os = "linux")]
-pub mod driven;
 pub mod exit;
 pub mod failure;
 mod files;
@@ -16,7 +14,7 @@ mod files;
 mod heading;
 pub mod keygen;
 #[cfg(target_os = "linux")]
-mod named;
+mod keys_and_policy;
 #[cfg(target_os = "linux")]
 mod pipelock;
 pub mod policy;
@@ -26,6 +24,8 @@ pub mod print;
 mod route;
 #[cfg(target_os = "linux")]
 pub mod run;
+#[cfg(target_os = "linux")]
+pub mod sudo_driver;
 #[cfg(target_os = "linux")]
 mod variables;
 pub mod verify;

@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use super::exit;
 use super::failure::{self, Form};
 use super::files::Folder;
-use crate::neutralise::{harmless, harmless_json};
+use crate::ci_commands::{harmless, harmless_json};
 use crate::suggest::suggest;
 
 /// Exit statuses, for `--help`.

@@ -9,7 +9,7 @@ use pipelock_receipts::findings::visible;
 use serde_json::{Value, json};
 
 use super::exit;
-use crate::neutralise::{harmless, harmless_json};
+use crate::ci_commands::{harmless, harmless_json};
 use crate::run::emit::Emitted;
 use crate::run::ending::Ending;
 use crate::run::plan::{Mode, Progress};

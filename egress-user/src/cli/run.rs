@@ -7,11 +7,11 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use clap::{Args, FromArgMatches};
 
-use super::driven::ResultFile;
 use super::exit;
 use super::failure::{self, Form};
 use super::route::route;
-use super::{named, pipelock, print};
+use super::sudo_driver::ResultFile;
+use super::{keys_and_policy, pipelock, print};
 use crate::run::emit::Emitted;
 use crate::run::error::RunError;
 use crate::run::packet_dir::PacketDir;
@@ -149,12 +149,12 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
     let shown = path_in("GITHUB_EVENT_PATH").into_iter().collect();
     let limits = limits(&args)?;
     let layers = Layers::from_environment()?;
-    let keys = named::Keys {
+    let keys = keys_and_policy::Keys {
         private: args.signer_private_key.as_deref(),
         public: args.signer_public_key.as_deref(),
         boundary: args.boundary_key.as_deref(),
     };
-    let (signer, boundary_key) = named::signers(keys, layers.warning().is_some())?;
+    let (signer, boundary_key) = keys_and_policy::signers(keys, layers.warning().is_some())?;
     let mut packet = PacketDir::hold(&args.packet_dir)?;
     if let Some(owner) = args.driven.packet_owner {
         packet.belongs_to(owner.uid, owner.gid);
@@ -352,11 +352,11 @@ fn command(args: &RunArgs, workdir: &Path) -> anyhow::Result<(Vec<OsString>, Str
 
 /// Returns the mediator and the policy. Both are checked before anything starts.
 fn mediator(args: &RunArgs) -> anyhow::Result<(MediatorChoice, CallerPolicy)> {
-    let policy = named::policy(args.config.as_deref())?;
+    let policy = keys_and_policy::policy(args.config.as_deref())?;
     let choice = match args.mediator {
         MediatorKind::Builtin => {
             args.pipelock.check_unused()?;
-            named::check_builtin(&policy, &args.agent_identity)?;
+            keys_and_policy::check_builtin(&policy, &args.agent_identity)?;
             MediatorChoice::Builtin
         }
         MediatorKind::Pipelock => MediatorChoice::Pipelock(args.pipelock.choose(&policy)?),

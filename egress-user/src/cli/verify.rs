@@ -24,7 +24,7 @@ use time::OffsetDateTime;
 use super::authorities::{self};
 use super::exit;
 use super::failure::{self, Form};
-use crate::neutralise::{harmless, harmless_json};
+use crate::ci_commands::{harmless, harmless_json};
 
 mod args;
 mod evidence;

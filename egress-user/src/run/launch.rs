@@ -12,7 +12,7 @@ use super::flows::FlowLog;
 use super::init::Started;
 use super::prepare::Prepared;
 use super::stdio::Pumps;
-use crate::neutralise::Obeyed;
+use crate::ci_commands::Obeyed;
 
 /// A run whose command was started.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ use nix::unistd::{Gid, Uid, fchown, getpid, pipe2};
 
 use super::plan::Input;
 use super::state::random_hex;
-use crate::neutralise::{Defuser, Obeyed};
+use crate::ci_commands::{Defuser, Obeyed};
 
 /// Both ends of the three pipes.
 #[derive(Debug)]

@@ -5,6 +5,7 @@ use pipelock_receipts::findings::{Findings, Place};
 use pipelock_receipts::json::Node;
 use pipelock_receipts::report::Report;
 
+use super::super::continuity::Continuity;
 use super::super::counted::Counted;
 use super::super::flows::{FlowReport, check_flows};
 use super::super::format::Row;
@@ -15,7 +16,6 @@ use super::super::names::FLOWS_FILE;
 use super::super::reconcile::Reconciler;
 use super::super::rules;
 use super::super::stream::{FileDigest, Stream};
-use super::super::unbroken::Unbroken;
 use super::files::BoundaryFiles;
 
 /// What became of the flow log.
@@ -79,13 +79,13 @@ impl FlowLog {
             }
         };
         let nothing = BoundaryDocument::default();
-        let mut unbroken = Unbroken::new(measured.unwrap_or(&nothing));
+        let mut continuity = Continuity::new(measured.unwrap_or(&nothing));
         let (reconciler, counted, joined) =
             (&mut done.reconciler, &mut done.counted, &mut done.joined);
         let read = is_stated(&mut stream, &stated).and_then(|is_stated| {
             let visit = &mut |node: &Node<'_>| {
                 let row = Row::read(node);
-                unbroken.see(&row);
+                continuity.see(&row);
                 reconciler.see(&row);
                 counted.see(node, &row);
                 joined.see(&row);
@@ -105,7 +105,7 @@ impl FlowLog {
                     .is_some_and(|session| !session.close_reason.is_empty());
                 let close = is_closed.then_some(report.last_time.as_str());
                 if flows.is_some() {
-                    done.unbroken = unbroken.finish(close);
+                    done.unbroken = continuity.finish(close);
                 }
                 done.flows = flows;
             }

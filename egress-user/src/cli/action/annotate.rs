@@ -1,7 +1,7 @@
 //! Annotations, which are workflow commands to the runner. Their text is escaped so that it cannot contain another one.
 use pipelock_receipts::findings::visible;
 
-use crate::neutralise::harmless;
+use crate::ci_commands::harmless;
 
 /// Maximum number of annotations of a step. GitHub shows ten of each level.
 const MOST: usize = 10;

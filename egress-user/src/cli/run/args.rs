@@ -6,8 +6,8 @@ use clap::{Args, ValueEnum};
 use egress_common::names::DEFAULT_PROXY_PORT;
 
 use crate::cli::binding::Binding;
-use crate::cli::driven::DrivenArgs;
 use crate::cli::pipelock;
+use crate::cli::sudo_driver::DrivenArgs;
 use crate::cli::variables::Variables;
 use crate::run::plan::{DnsMode, Mode, WorkspaceMode};
 

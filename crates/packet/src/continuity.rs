@@ -18,7 +18,7 @@ const LATE_FACTOR: i64 = 3;
 
 /// Reads the rows as they pass by.
 #[derive(Debug)]
-pub(super) struct Unbroken {
+pub(super) struct Continuity {
     links: BTreeSet<u64>,
     programs: usize,
     beats: u64,
@@ -28,7 +28,7 @@ pub(super) struct Unbroken {
     reasons: Vec<String>,
 }
 
-impl Unbroken {
+impl Continuity {
     pub(super) fn new(measured: &BoundaryDocument) -> Self {
         Self {
             links: measured
@@ -242,11 +242,11 @@ mod tests {
     }
 
     fn reasons(rows: &[Value], close: Option<&str>) -> Vec<String> {
-        let mut unbroken = Unbroken::new(&measured());
+        let mut continuity = Continuity::new(&measured());
         for row in rows {
-            unbroken.see(&Row::read(&parse(&row.to_string(), MAX_DEPTH).unwrap()));
+            continuity.see(&Row::read(&parse(&row.to_string(), MAX_DEPTH).unwrap()));
         }
-        unbroken.finish(close)
+        continuity.finish(close)
     }
 
     #[test]
