@@ -26,7 +26,7 @@ use ed25519_dalek::{Signer, SigningKey};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use pipelock_receipts::keys;
-use pipelock_receipts::record::{Action, ActionType, Phase, Posture, Transport, Verdict};
+use pipelock_receipts::record::{Action, ActionType, Phase, Posture, ReceiptVerdict, Transport};
 use pipelock_receipts::recorder::{Moment, Recorder, SessionConfig};
 
 /// Receipts of the chains.
@@ -260,7 +260,7 @@ fn write(path: &Path, key: &SigningKey, receipts: u64) -> Result<()> {
         let intent = Action {
             action_id: &id,
             action_type: ActionType::Read,
-            verdict: Verdict::Allow,
+            verdict: ReceiptVerdict::Allow,
             phase: Some(Phase::Intent),
             transport: Transport::Connect,
             target: &target,

@@ -22,7 +22,7 @@ mod mediator;
 mod world;
 
 use egress_test_support::client_hello::hello;
-use world::{PATIENCE, World, pattern};
+use world::{PATIENCE, RelayWorld, pattern};
 
 const SIZE: usize = 256 << 20;
 
@@ -32,7 +32,7 @@ const GROWTH_KIB: usize = 24 * 1024;
 
 #[tokio::test]
 async fn large_transfers_are_exact_and_memory_stays_bounded() {
-    let mut world = World::new().await;
+    let mut world = RelayWorld::new().await;
     let before = resident_kib();
 
     let mut client = download_tunnel(&world).await;
@@ -87,14 +87,14 @@ async fn large_transfers_are_exact_and_memory_stays_bounded() {
     drop(slow);
 }
 
-async fn download_tunnel(world: &World) -> TcpStream {
+async fn download_tunnel(world: &RelayWorld) -> TcpStream {
     let name = format!("source.{SIZE}.test");
     let mut client = world.connect(&name, 443).await;
     client.write_all(&hello(&name)).await.unwrap();
     client
 }
 
-async fn download_http(world: &World) -> TcpStream {
+async fn download_http(world: &RelayWorld) -> TcpStream {
     let mut client = world.connect("a.test", 80).await;
     let head = format!("GET /bytes/{SIZE} HTTP/1.1\r\nHost: a.test\r\n\r\n");
     client.write_all(head.as_bytes()).await.unwrap();

@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use pipelock_receipts::chain::Trust;
 use pipelock_receipts::check::{EvidenceFile, check_evidence_visiting, check_receipt};
 use pipelock_receipts::keys::parse_public;
-use pipelock_receipts::report::{Report, Verdict};
+use pipelock_receipts::report::{EvidenceReport, EvidenceVerdict};
 
 const NAME: &str = "evidence.jsonl";
 const SOUND: &[u8] = include_bytes!("../../tests/data/evidence/builtin.jsonl");
@@ -19,12 +19,12 @@ static TRUST: LazyLock<Trust> = LazyLock::new(|| Trust {
 });
 static HASHES: LazyLock<Vec<String>> = LazyLock::new(|| {
     let (report, hashes) = check(SOUND);
-    assert_eq!(report.verdict, Verdict::Valid);
+    assert_eq!(report.verdict, EvidenceVerdict::Valid);
     hashes
 });
 
 /// The report, and the hashes of the receipts.
-fn check(bytes: &[u8]) -> (Report, Vec<String>) {
+fn check(bytes: &[u8]) -> (EvidenceReport, Vec<String>) {
     let mut hashes = Vec::new();
     let file = EvidenceFile { name: NAME, bytes };
     let report = check_evidence_visiting(&[file], &TRUST, &mut |seen| {
@@ -38,7 +38,7 @@ fuzz_target!(|data: &[u8]| {
     let (report, hashes) = check(&changed(SOUND, data));
     for (report, hashes) in [(as_it_is, &[][..]), (report, hashes.as_slice())] {
         assert!(report.findings.len() < 10_000);
-        if report.verdict == Verdict::Valid && !hashes.is_empty() {
+        if report.verdict == EvidenceVerdict::Valid && !hashes.is_empty() {
             assert!(HASHES.starts_with(hashes), "another receipt is valid");
         }
     }

@@ -7,7 +7,7 @@ use http::Response;
 use super::judge;
 use super::recorder::{Facts, Intent};
 use super::reply::{self, Payload, Refusal};
-use super::state::Mediator;
+use super::state::BuiltinMediator;
 use super::target::Destination;
 
 /// An allowed and recorded request.
@@ -24,7 +24,7 @@ pub(super) struct Admitted {
 /// The answer for the client if the request is denied, after the denial was recorded, or if a receipt cannot be
 /// written.
 pub(super) async fn admit(
-    mediator: &Mediator,
+    mediator: &BuiltinMediator,
     to: &Destination,
     facts: Facts,
 ) -> Result<Admitted, Response<Payload>> {
@@ -49,7 +49,11 @@ pub(super) async fn admit(
 }
 
 /// Records a denial and returns its page. If the receipt cannot be written, returns the page for that.
-pub(super) fn refuse(mediator: &Mediator, facts: &Facts, refusal: &Refusal) -> Response<Payload> {
+pub(super) fn refuse(
+    mediator: &BuiltinMediator,
+    facts: &Facts,
+    refusal: &Refusal,
+) -> Response<Payload> {
     match mediator.ledger.block(facts, refusal.layer, &refusal.text) {
         Ok(()) => refusal.page(),
         Err(_kept_by_the_ledger) => reply::emission_failed(),

@@ -20,7 +20,7 @@ use super::headers::{remove_claims, remove_hop_by_hop, remove_private};
 use super::meter::Meter;
 use super::recorder::Facts;
 use super::reply::{self, Payload, Refusal};
-use super::state::Mediator;
+use super::state::BuiltinMediator;
 use super::target::Destination;
 
 /// Maximum length of a URL, which is in two receipts.
@@ -28,7 +28,7 @@ const MAX_URL: usize = 8 << 10;
 
 /// Answers an absolute-form request with the origin's answer.
 pub(super) async fn forward(
-    mediator: Arc<Mediator>,
+    mediator: Arc<BuiltinMediator>,
     request: Request<RequestBody>,
 ) -> Response<Payload> {
     let is_http = request.uri().scheme() == Some(&Scheme::HTTP);
@@ -122,7 +122,7 @@ pub(super) fn disabled() -> Refusal {
 
 /// Sends the request and waits for the head of the answer.
 async fn exchange(
-    mediator: &Mediator,
+    mediator: &BuiltinMediator,
     origin: TcpStream,
     request: Request<RequestBody>,
     meter: &Arc<Meter>,

@@ -3,7 +3,7 @@ use http::{Response, StatusCode};
 use serde::Serialize;
 
 use super::reply::{self, Payload};
-use super::state::Mediator;
+use super::state::BuiltinMediator;
 
 #[derive(Debug, Serialize)]
 #[expect(
@@ -25,7 +25,7 @@ struct Health<'a> {
 }
 
 /// Returns 200, or 503 once receipts cannot be written.
-pub(super) fn answer(mediator: &Mediator) -> Response<Payload> {
+pub(super) fn answer(mediator: &BuiltinMediator) -> Response<Payload> {
     let healthy = mediator.ledger.failed().is_none();
     let health = Health {
         status: if healthy { "healthy" } else { "unhealthy" },

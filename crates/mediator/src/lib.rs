@@ -29,4 +29,4 @@ mod tunnel;
 mod websocket;
 
 pub use process::main;
-pub use state::{Capacity, Mediator, Secrets};
+pub use state::{BuiltinMediator, Capacity, Secrets};

@@ -26,7 +26,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::recorder::{EvidenceError, Ledger};
 use super::resolve::SystemResolver;
 use super::server::adopt;
-use super::state::{Capacity, Mediator, Secrets};
+use super::state::{BuiltinMediator, Capacity, Secrets};
 use super::store::Directory;
 use crate::plan::{MediatorPlan, Status};
 
@@ -120,7 +120,7 @@ async fn session(
         session_config(plan, policy.recorder.checkpoint_interval)?,
         policy.recorder.max_entries_per_file,
     )?;
-    let mediator = Mediator::new(
+    let mediator = BuiltinMediator::new(
         policy,
         Arc::clone(&ledger),
         Box::new(SystemResolver),

@@ -12,7 +12,7 @@ use std::thread::{self, JoinHandle};
 
 use ed25519_dalek::SigningKey;
 use egress_sys::clock;
-use pipelock_receipts::record::{Action, ActionType, Phase, Transport, Verdict};
+use pipelock_receipts::record::{Action, ActionType, Phase, ReceiptVerdict, Transport};
 use pipelock_receipts::recorder::{Closed, Moment, Recorder, RecorderError, SessionConfig};
 use thiserror::Error;
 use tokio::sync::watch;
@@ -174,7 +174,7 @@ impl Ledger {
         let action = Action {
             action_id: &new_id(),
             action_type: facts.action_type,
-            verdict: Verdict::Block,
+            verdict: ReceiptVerdict::Block,
             phase: None,
             transport: facts.transport,
             target: &facts.target,
@@ -401,7 +401,7 @@ fn allow<'a>(facts: &'a Facts, action_id: &'a str, phase: Phase, pattern: &'a st
     Action {
         action_id,
         action_type: facts.action_type,
-        verdict: Verdict::Allow,
+        verdict: ReceiptVerdict::Allow,
         phase: Some(phase),
         transport: facts.transport,
         target: &facts.target,

@@ -24,7 +24,7 @@ use super::headers::MARK;
 use super::phase::Phase;
 use super::recorder::{EvidenceError, Facts};
 use super::reply::{self, Payload, Refusal};
-use super::state::Mediator;
+use super::state::BuiltinMediator;
 use super::target::url_parameter;
 use super::{admit, forward, health, tunnel, websocket};
 
@@ -38,7 +38,7 @@ const HEAD_LIMIT: Duration = Duration::from_mins(1);
 /// Time to send the last denials after a failure.
 const FAREWELL: Duration = Duration::from_millis(200);
 
-impl Mediator {
+impl BuiltinMediator {
     /// Serves until `stop` completes, waits for activities to end, and closes the session.
     ///
     /// # Errors

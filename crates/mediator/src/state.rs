@@ -46,7 +46,7 @@ pub struct Secrets {
 }
 
 /// State that all requests share.
-pub struct Mediator {
+pub struct BuiltinMediator {
     pub(super) policy: Policy,
     pub(super) ledger: Arc<Ledger>,
     pub(super) resolver: Box<dyn Resolve>,
@@ -64,7 +64,7 @@ pub struct Mediator {
     requests: AtomicU64,
 }
 
-impl Mediator {
+impl BuiltinMediator {
     /// Creates a mediator, which serves nothing yet.
     pub fn new(
         policy: Policy,

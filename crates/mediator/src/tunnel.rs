@@ -20,12 +20,12 @@ use super::forward::disabled;
 use super::hello;
 use super::recorder::{Facts, Intent};
 use super::reply::{self, Payload, Refusal};
-use super::state::Mediator;
+use super::state::BuiltinMediator;
 use super::target::{Destination, TargetError};
 
 /// Answers a CONNECT and starts a task for the tunnel.
 pub(super) async fn connect(
-    mediator: Arc<Mediator>,
+    mediator: Arc<BuiltinMediator>,
     request: Request<RequestBody>,
 ) -> Response<Payload> {
     let mut facts = Facts {
@@ -104,7 +104,7 @@ fn destination<B>(request: &Request<B>) -> Result<Destination, TargetError> {
 
 /// Checks the client's first bytes, copies until both sides end, and records the outcome.
 async fn carry(
-    mediator: &Mediator,
+    mediator: &BuiltinMediator,
     upgrade: OnUpgrade,
     mut origin: TcpStream,
     host: &Host,

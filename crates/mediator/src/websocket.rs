@@ -23,13 +23,13 @@ use super::headers::{remove_claims, remove_hop_by_hop, remove_private};
 use super::meter::Meter;
 use super::recorder::{Facts, Intent};
 use super::reply::{self, Payload, Refusal};
-use super::state::Mediator;
+use super::state::BuiltinMediator;
 use super::target::{Destination, url_parameter};
 use super::tunnel::taken_over;
 
 /// Answers `/ws` with the origin's answer to the same handshake.
 pub(super) async fn open(
-    mediator: Arc<Mediator>,
+    mediator: Arc<BuiltinMediator>,
     request: Request<RequestBody>,
 ) -> Response<Payload> {
     let bad_request = |what: &str| reply::text(StatusCode::BAD_REQUEST, &format!("{what}\n"));
@@ -128,7 +128,7 @@ pub(super) async fn open(
 }
 
 async fn send(
-    mediator: &Mediator,
+    mediator: &BuiltinMediator,
     origin: TcpStream,
     handshake: Request<Empty<Bytes>>,
 ) -> Result<Response<Incoming>, &'static str> {
@@ -148,7 +148,7 @@ async fn send(
 
 /// Passes on the answer of an origin that does not accept the WebSocket.
 fn refused_by_origin(
-    mediator: &Mediator,
+    mediator: &BuiltinMediator,
     answer: Response<Incoming>,
     intent: Intent,
 ) -> Response<Payload> {
@@ -168,7 +168,7 @@ fn refused_by_origin(
     Response::from_parts(parts, Payload::Stream(Box::new(body)))
 }
 
-async fn carry(mediator: &Mediator, client: OnUpgrade, origin: OnUpgrade, intent: Intent) {
+async fn carry(mediator: &BuiltinMediator, client: OnUpgrade, origin: OnUpgrade, intent: Intent) {
     let meter = intent.meter();
     let (Some((mut client, from_client)), Some((mut origin, from_origin))) =
         tokio::join!(taken_over(client), taken_over(origin))

@@ -6,7 +6,7 @@ use ed25519_dalek::VerifyingKey;
 use egress_policy::allowed::Allowed;
 use pipelock_receipts::capsule::{Against, CapsuleReport, check as check_capsule};
 use pipelock_receipts::findings::{Finding, Findings, Place, Severity};
-use pipelock_receipts::report::{Report, Verdict};
+use pipelock_receipts::report::{EvidenceReport, EvidenceVerdict};
 
 use super::attest::AttestationReport;
 use super::flows::FlowReport;
@@ -64,7 +64,7 @@ pub struct BoundaryReport {
 pub fn judge(
     mut files: BoundaryFiles<'_>,
     packet: Option<&Packet>,
-    report: &Report,
+    report: &EvidenceReport,
     receipts: &Receipts,
     keys: &[VerifyingKey],
 ) -> BoundaryReport {
@@ -151,7 +151,7 @@ pub fn judge(
     }
     let pins = Pins {
         boundary: is_pinned,
-        receipts: report.verdict != Verdict::SelfConsistentOnly,
+        receipts: report.verdict != EvidenceVerdict::SelfConsistentOnly,
     };
     let writers_pins = writers_pins(predicate, measured.as_ref()).unwrap_or(pins);
     if let Some(predicate) = predicate {

@@ -1,7 +1,7 @@
 //! Makes the model of `packet.json` from what is known when a run has ended.
 use std::collections::BTreeMap;
 
-use pipelock_receipts::report::{Report, Verdict};
+use pipelock_receipts::report::{EvidenceReport, EvidenceVerdict};
 
 use super::model::totals;
 use super::model::{
@@ -33,7 +33,7 @@ pub struct PacketInputs {
 
 /// Makes the packet. `report` is the check of the evidence under the pinned key; nothing in the
 /// counts comes from anywhere else.
-pub fn build(inputs: PacketInputs, report: &Report) -> Packet {
+pub fn build(inputs: PacketInputs, report: &EvidenceReport) -> Packet {
     let counts = &report.counts;
     Packet {
         schema_version: String::from(SCHEMA_VERSION),
@@ -67,12 +67,12 @@ pub fn build(inputs: PacketInputs, report: &Report) -> Packet {
 }
 
 /// The verifier's part: trusted only when valid, and then with the key.
-fn verifier(report: &Report) -> Verifier {
+fn verifier(report: &EvidenceReport) -> Verifier {
     let verdict = match report.verdict {
-        Verdict::Valid => PacketVerdict::Valid,
-        Verdict::SelfConsistentOnly => PacketVerdict::SelfConsistentOnly,
-        Verdict::Invalid => PacketVerdict::Invalid,
-        Verdict::Error => PacketVerdict::Error,
+        EvidenceVerdict::Valid => PacketVerdict::Valid,
+        EvidenceVerdict::SelfConsistentOnly => PacketVerdict::SelfConsistentOnly,
+        EvidenceVerdict::Invalid => PacketVerdict::Invalid,
+        EvidenceVerdict::Error => PacketVerdict::Error,
     };
     let trusted = verdict == PacketVerdict::Valid;
     let first = report.findings.first();

@@ -8,7 +8,7 @@ use pipelock_receipts::check::EvidenceCheck;
 use pipelock_receipts::findings::{Finding, Findings, Severity};
 use pipelock_receipts::json::{MAX_DEPTH, Node, Value, parse_bytes};
 use pipelock_receipts::keys::parse_public;
-use pipelock_receipts::report::{Report, Verdict};
+use pipelock_receipts::report::{EvidenceReport, EvidenceVerdict};
 
 use super::boundary::{BoundaryFiles, BoundaryReport, judge};
 use super::inline::Inline;
@@ -47,11 +47,11 @@ pub struct Pinned {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PacketReport {
     /// The verdict over everything.
-    pub verdict: Verdict,
+    pub verdict: EvidenceVerdict,
     /// All findings, of the packet and of its files, most telling first.
     pub findings: Vec<Finding>,
     /// The check of the receipts; its findings are in `findings` too.
-    pub evidence: Report,
+    pub evidence: EvidenceReport,
     /// What the packet shows of the boundary.
     pub boundary: BoundaryReport,
 }
@@ -157,7 +157,10 @@ pub fn check_packet(packet: &Packet, files: PacketFiles<'_>, pinned: &Pinned) ->
     let clock_set = compared.map_or(Duration::ZERO, |compared| compared.clock_set);
     display::times(packet, clock_set, &mut findings);
     let mut verdict = verdict(packet, &report, &boundary, &mut findings);
-    if matches!(verdict, Verdict::Valid | Verdict::SelfConsistentOnly) {
+    if matches!(
+        verdict,
+        EvidenceVerdict::Valid | EvidenceVerdict::SelfConsistentOnly
+    ) {
         check_pages(
             packet,
             (&pages, packet_sha256),
@@ -166,10 +169,10 @@ pub fn check_packet(packet: &Packet, files: PacketFiles<'_>, pinned: &Pinned) ->
             &mut findings,
         );
         if findings.has_errors() {
-            verdict = Verdict::Invalid;
+            verdict = EvidenceVerdict::Invalid;
         }
     }
-    if matches!(verdict, Verdict::Invalid | Verdict::Error) {
+    if matches!(verdict, EvidenceVerdict::Invalid | EvidenceVerdict::Error) {
         boundary.disprove();
     }
     let mut all = findings.into_ranked().0;
@@ -210,7 +213,7 @@ fn without_evidence(
     let mut all = findings.into_ranked().0;
     all.extend(boundary.findings.iter().cloned());
     PacketReport {
-        verdict: Verdict::Invalid,
+        verdict: EvidenceVerdict::Invalid,
         findings: all,
         evidence: report,
         boundary,
@@ -320,7 +323,7 @@ fn check_paths(artifacts: &Artifacts, findings: &mut Findings) {
 }
 
 /// Counts that must be those of the evidence (section 6.2).
-fn check_counts(packet: &Packet, report: &Report, findings: &mut Findings) {
+fn check_counts(packet: &Packet, report: &EvidenceReport, findings: &mut Findings) {
     if packet.summary.receipt_count != report.receipt_count {
         findings.add(
             &rules::COUNT,
@@ -349,7 +352,7 @@ fn check_counts(packet: &Packet, report: &Report, findings: &mut Findings) {
 }
 
 /// Root, last number and signer.
-fn check_end(packet: &Packet, report: &Report, trust: &Trust, findings: &mut Findings) {
+fn check_end(packet: &Packet, report: &EvidenceReport, trust: &Trust, findings: &mut Findings) {
     let root = packet.verifier.root_hash.as_deref().unwrap_or("");
     if !root.is_empty() && report.root_hash.as_deref() != Some(root) {
         let expected = report.root_hash.as_deref().unwrap_or("no root");
@@ -410,7 +413,7 @@ fn check_artifacts(packet: &Packet, pages: &Found<'_>, findings: &mut Findings) 
 fn check_pages(
     packet: &Packet,
     (pages, packet_sha256): (&Found<'_>, &str),
-    report: &Report,
+    report: &EvidenceReport,
     boundary: &BoundaryReport,
     findings: &mut Findings,
 ) {
@@ -419,7 +422,7 @@ fn check_pages(
     }
     // Its writer knew its own key.
     let verdict = if packet.verifier.verdict == PacketVerdict::Valid {
-        Verdict::Valid
+        EvidenceVerdict::Valid
     } else {
         report.verdict
     };
@@ -436,17 +439,17 @@ fn check_pages(
 /// The verdict over everything.
 fn verdict(
     packet: &Packet,
-    report: &Report,
+    report: &EvidenceReport,
     boundary: &BoundaryReport,
     findings: &mut Findings,
-) -> Verdict {
+) -> EvidenceVerdict {
     let consistent = report.is_consistent();
     let stated = packet.verifier.verdict;
     let agrees = match stated {
         PacketVerdict::Valid | PacketVerdict::SelfConsistentOnly => consistent,
         PacketVerdict::Invalid => !consistent,
         // `error` also stands for evidence without a receipt.
-        PacketVerdict::Error => report.verdict == Verdict::Error,
+        PacketVerdict::Error => report.verdict == EvidenceVerdict::Error,
         PacketVerdict::NotRun => true,
     };
     if !agrees {
@@ -458,16 +461,18 @@ fn verdict(
             stated.word(),
         );
     }
-    if report.verdict == Verdict::Error && !findings.has_errors() {
-        return Verdict::Error;
+    if report.verdict == EvidenceVerdict::Error && !findings.has_errors() {
+        return EvidenceVerdict::Error;
     }
     let is_error = |finding: &Finding| finding.rule.severity == Severity::Error;
     if !consistent || findings.has_errors() || boundary.findings.iter().any(is_error) {
-        return Verdict::Invalid;
+        return EvidenceVerdict::Invalid;
     }
     match stated {
         PacketVerdict::Valid => report.verdict,
-        PacketVerdict::NotRun | PacketVerdict::SelfConsistentOnly => Verdict::SelfConsistentOnly,
-        PacketVerdict::Error | PacketVerdict::Invalid => Verdict::Invalid,
+        PacketVerdict::NotRun | PacketVerdict::SelfConsistentOnly => {
+            EvidenceVerdict::SelfConsistentOnly
+        }
+        PacketVerdict::Error | PacketVerdict::Invalid => EvidenceVerdict::Invalid,
     }
 }

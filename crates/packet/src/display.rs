@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pipelock_receipts::findings::Findings;
-use pipelock_receipts::report::Report;
+use pipelock_receipts::report::EvidenceReport;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -15,7 +15,7 @@ use super::{as_stated, rules};
 const MEDIATOR: &str = "pipelock";
 
 /// Compares transports, layers, domains, policy hashes and the agent with the receipts.
-pub(super) fn check(packet: &Packet, report: &Report, findings: &mut Findings) {
+pub(super) fn check(packet: &Packet, report: &EvidenceReport, findings: &mut Findings) {
     lists(packet, report, findings);
     let run = &packet.run;
     let actors = report.counts.actors.keys().map(String::as_str);
@@ -26,7 +26,7 @@ pub(super) fn check(packet: &Packet, report: &Report, findings: &mut Findings) {
     }
 }
 
-fn lists(packet: &Packet, report: &Report, findings: &mut Findings) {
+fn lists(packet: &Packet, report: &EvidenceReport, findings: &mut Findings) {
     let summary = &packet.summary;
     let counts = &report.counts;
     let mut differs = |expected: String, stated: String| {

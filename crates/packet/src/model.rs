@@ -1,7 +1,7 @@
 //! The Audit Packet v0 as data. Its schema is closed: unknown members are refused.
 use std::collections::BTreeMap;
 
-use pipelock_receipts::report::{Report, Totals};
+use pipelock_receipts::report::{EvidenceReport, Totals};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -127,7 +127,7 @@ pub struct Summary {
 
 /// The totals of the receipts, as a packet states them. A receipt that was rewritten after it was signed cannot be read, so
 /// it has no verdict and counts as one of the others.
-pub(super) fn totals(report: &Report) -> Totals {
+pub(super) fn totals(report: &EvidenceReport) -> Totals {
     let mut totals = report.counts.totals;
     let sum = totals
         .counts()

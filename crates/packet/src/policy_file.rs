@@ -2,7 +2,7 @@
 use std::collections::BTreeSet;
 
 use pipelock_receipts::findings::Findings;
-use pipelock_receipts::report::Report;
+use pipelock_receipts::report::EvidenceReport;
 use sha2::{Digest, Sha256};
 
 use super::format::boundary::BoundaryDocument;
@@ -13,7 +13,7 @@ use super::rules;
 /// and Pipelock 2.x: those that write no version 2 receipts. Pipelock 3.x hashes a canonical form that cannot be recomputed
 /// here, also in the session records of a run without a decision.
 fn hashes<'r>(
-    report: &'r Report,
+    report: &'r EvidenceReport,
     measured: Option<&BoundaryDocument>,
 ) -> Option<&'r BTreeSet<String>> {
     let counts = &report.counts;
@@ -28,7 +28,7 @@ fn hashes<'r>(
 pub(super) fn check(
     packet: &Packet,
     policy: &[u8],
-    report: &Report,
+    report: &EvidenceReport,
     measured: Option<&BoundaryDocument>,
     findings: &mut Findings,
 ) {

@@ -2,7 +2,7 @@
 //!
 //! Nothing in them comes from anywhere else, so a page that states something the packet does not hold is found out.
 use pipelock_receipts::findings::{Finding, Findings, Place};
-use pipelock_receipts::report::{Report, Verdict};
+use pipelock_receipts::report::{EvidenceReport, EvidenceVerdict};
 
 use super::boundary::BoundaryReport;
 use super::format::boundary::BoundaryDocument;
@@ -23,9 +23,9 @@ pub struct Source<'a> {
     /// SHA-256 of `packet.json`, lowercase hex.
     pub packet_sha256: &'a str,
     /// The check of the receipts.
-    pub report: &'a Report,
+    pub report: &'a EvidenceReport,
     /// Its verdict for the writer, who knows its own key.
-    pub verdict: Verdict,
+    pub verdict: EvidenceVerdict,
     /// What the packet shows of the boundary.
     pub boundary: &'a BoundaryReport,
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 
 use pipelock_receipts::findings::visible;
-use pipelock_receipts::report::{End, Report};
+use pipelock_receipts::report::{End, EvidenceReport};
 
 use super::format::boundary::BoundaryDocument;
 use super::grade::Graded;
@@ -28,7 +28,7 @@ pub struct Shown<'a> {
     /// The packet.
     pub packet: &'a Packet,
     /// The check of its receipts.
-    pub report: &'a Report,
+    pub report: &'a EvidenceReport,
     /// `boundary.json`.
     pub measured: &'a BoundaryDocument,
     /// How far the packet shows the boundary.

@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use pipelock_receipts::findings::{Finding, visible};
-use pipelock_receipts::report::{End, Report, Verdict};
+use pipelock_receipts::report::{End, EvidenceReport, EvidenceVerdict};
 
 use super::boundary::BoundaryReport;
 use super::format::boundary::BoundaryDocument;
@@ -14,8 +14,8 @@ use super::model::Packet;
 /// numbers. `verdict` and `findings` may be those of a whole packet; then there is a `boundary`, too. Evidence alone
 /// says nothing of one.
 pub fn render(
-    verdict: Verdict,
-    report: &Report,
+    verdict: EvidenceVerdict,
+    report: &EvidenceReport,
     findings: &[Finding],
     boundary: Option<&BoundaryReport>,
     about: Option<&About<'_>>,
@@ -28,8 +28,8 @@ pub fn render(
 
 fn write_all(
     out: &mut String,
-    verdict: Verdict,
-    report: &Report,
+    verdict: EvidenceVerdict,
+    report: &EvidenceReport,
     findings: &[Finding],
     boundary: Option<&BoundaryReport>,
     about: Option<&About<'_>>,
@@ -111,17 +111,24 @@ impl About<'_> {
     }
 }
 
-fn write_verdict(out: &mut String, verdict: Verdict, report: &Report) -> std::fmt::Result {
+fn write_verdict(
+    out: &mut String,
+    verdict: EvidenceVerdict,
+    report: &EvidenceReport,
+) -> std::fmt::Result {
     writeln!(out, "verdict:     {}", headline(verdict, &report.end))?;
     if let End::Unproven(reason) = report.end
-        && matches!(verdict, Verdict::Valid | Verdict::SelfConsistentOnly)
+        && matches!(
+            verdict,
+            EvidenceVerdict::Valid | EvidenceVerdict::SelfConsistentOnly
+        )
     {
         writeln!(out, "end:         {reason}")?;
     }
     Ok(())
 }
 
-fn write_numbers(out: &mut String, report: &Report) -> std::fmt::Result {
+fn write_numbers(out: &mut String, report: &EvidenceReport) -> std::fmt::Result {
     writeln!(out, "receipts:    {}", report.receipt_count)?;
     if report.entries > 0 {
         writeln!(
@@ -173,7 +180,7 @@ fn write_numbers(out: &mut String, report: &Report) -> std::fmt::Result {
 }
 
 /// Actions are fewer than receipts: says which receipts make the difference.
-fn write_actions(out: &mut String, report: &Report) -> std::fmt::Result {
+fn write_actions(out: &mut String, report: &EvidenceReport) -> std::fmt::Result {
     let counts = &report.counts;
     write!(
         out,
@@ -200,7 +207,7 @@ fn write_actions(out: &mut String, report: &Report) -> std::fmt::Result {
 }
 
 /// The chain of version 2 receipts beside the main one.
-fn write_version_2(out: &mut String, report: &Report) -> std::fmt::Result {
+fn write_version_2(out: &mut String, report: &EvidenceReport) -> std::fmt::Result {
     if report.evidence_receipts == 0 {
         return Ok(());
     }
@@ -292,7 +299,11 @@ fn write_comparison(out: &mut String, boundary: &BoundaryReport) -> std::fmt::Re
     Ok(())
 }
 
-fn write_findings(out: &mut String, report: &Report, findings: &[Finding]) -> std::fmt::Result {
+fn write_findings(
+    out: &mut String,
+    report: &EvidenceReport,
+    findings: &[Finding],
+) -> std::fmt::Result {
     for finding in findings.iter().take(MOST_FINDINGS) {
         write_finding(out, finding)?;
     }
@@ -319,18 +330,18 @@ pub fn render_findings(findings: &[Finding]) -> String {
 }
 
 /// The verdict in words.
-fn headline(verdict: Verdict, end: &End) -> &'static str {
+fn headline(verdict: EvidenceVerdict, end: &End) -> &'static str {
     match (verdict, end) {
-        (Verdict::Valid, End::Proven) => "VALID, end proven",
-        (Verdict::Valid, End::Unproven(_)) => "VALID PREFIX, end unproven",
-        (Verdict::SelfConsistentOnly, End::Proven) => {
+        (EvidenceVerdict::Valid, End::Proven) => "VALID, end proven",
+        (EvidenceVerdict::Valid, End::Unproven(_)) => "VALID PREFIX, end unproven",
+        (EvidenceVerdict::SelfConsistentOnly, End::Proven) => {
             "SELF-CONSISTENT ONLY, no key pinned; end consistent"
         }
-        (Verdict::SelfConsistentOnly, End::Unproven(_)) => {
+        (EvidenceVerdict::SelfConsistentOnly, End::Unproven(_)) => {
             "SELF-CONSISTENT ONLY, no key pinned; end unproven"
         }
-        (Verdict::Invalid, _) => "INVALID",
-        (Verdict::Error, _) => "NOTHING TO VERIFY",
+        (EvidenceVerdict::Invalid, _) => "INVALID",
+        (EvidenceVerdict::Error, _) => "NOTHING TO VERIFY",
     }
 }
 

@@ -1,7 +1,7 @@
 //! Reads which hosts a packet's policy allows, for tools that check a packet without a mediator.
 use super::allow::AllowList;
 #[cfg(feature = "yaml")]
-use super::document::{self, Entry, Value};
+use super::document::{self, MappingEntry, Value};
 use super::host::Host;
 
 /// The hosts that a policy allows, if the policy denies all others.
@@ -41,13 +41,15 @@ impl Allowed {
     pub fn read(text: &str) -> Result<Self, String> {
         let entries = document::read(text).map_err(|error| error.to_string())?;
         let of = |key: &str| {
-            let entry = entries.iter().find(|entry: &&Entry| entry.key == key);
+            let entry = entries
+                .iter()
+                .find(|entry: &&MappingEntry| entry.key == key);
             entry.map(|entry| &entry.value)
         };
         let mode = of("mode").and_then(document::Node::as_text);
         let recorder = of("flight_recorder").and_then(document::Node::as_map);
         let redacts = recorder.is_some_and(|fields| {
-            let is_true = |entry: &Entry| entry.value.value == Value::Bool(true);
+            let is_true = |entry: &MappingEntry| entry.value.value == Value::Bool(true);
             fields
                 .iter()
                 .any(|entry| entry.key == "redact" && is_true(entry))

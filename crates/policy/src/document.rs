@@ -40,12 +40,12 @@ pub enum Value {
     /// A sequence of nodes.
     List(Vec<Node>),
     /// A mapping, in document order.
-    Map(Vec<Entry>),
+    Map(Vec<MappingEntry>),
 }
 
 /// A key of a mapping, with its value.
 #[derive(Debug, Clone)]
-pub struct Entry {
+pub struct MappingEntry {
     /// The name of the key.
     pub key: String,
     /// Line of the key.
@@ -62,7 +62,7 @@ impl PartialEq for Node {
 }
 
 /// Line numbers are not compared.
-impl PartialEq for Entry {
+impl PartialEq for MappingEntry {
     fn eq(&self, other: &Self) -> bool {
         self.key == other.key && self.value == other.value
     }
@@ -98,7 +98,7 @@ impl Node {
     }
 
     /// The entries, if the value is a mapping.
-    pub fn as_map(&self) -> Option<&[Entry]> {
+    pub fn as_map(&self) -> Option<&[MappingEntry]> {
         if let Value::Map(entries) = &self.value {
             Some(entries)
         } else {
@@ -107,7 +107,7 @@ impl Node {
     }
 
     /// The entries for modification, if the value is a mapping.
-    pub fn as_map_mut(&mut self) -> Option<&mut Vec<Entry>> {
+    pub fn as_map_mut(&mut self) -> Option<&mut Vec<MappingEntry>> {
         if let Value::Map(entries) = &mut self.value {
             Some(entries)
         } else {
@@ -116,7 +116,7 @@ impl Node {
     }
 }
 
-impl Entry {
+impl MappingEntry {
     /// An entry without a place in a document.
     pub fn of(key: &str, value: Node) -> Self {
         Self {
@@ -132,7 +132,7 @@ impl Entry {
 /// # Errors
 /// Returns [`PolicyError`] when the text is too long, is not such a document, or repeats a key. The
 /// error names the line and, for a duplicate, the key; it never contains a value.
-pub fn read(text: &str) -> Result<Vec<Entry>, PolicyError> {
+pub fn read(text: &str) -> Result<Vec<MappingEntry>, PolicyError> {
     if text.len() > MAX_DOCUMENT_BYTES {
         return Err(PolicyError::Syntax {
             line: 0,
@@ -154,7 +154,7 @@ pub fn read(text: &str) -> Result<Vec<Entry>, PolicyError> {
 ///
 /// # Errors
 /// Returns [`PolicyError::NotFaithful`] when the written document does not read back unchanged.
-pub fn write(entries: &[Entry]) -> Result<String, PolicyError> {
+pub fn write(entries: &[MappingEntry]) -> Result<String, PolicyError> {
     let node = Node::of(Value::Map(entries.to_vec()));
     let text = serde_saphyr::to_string(&node).map_err(|_error| PolicyError::NotFaithful)?;
     if read(&text).is_ok_and(|again| again == entries) {
@@ -292,13 +292,13 @@ impl<'de> Visitor<'de> for ValueVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
-        let mut entries: Vec<Entry> = Vec::new();
+        let mut entries: Vec<MappingEntry> = Vec::new();
         while let Some(key) = access.next_key::<Spanned<String>>()? {
             let value = access.next_value::<Node>()?;
             if entries.iter().any(|entry| entry.key == key.value) {
                 return Err(A::Error::custom("a duplicate key"));
             }
-            entries.push(Entry {
+            entries.push(MappingEntry {
                 key: key.value,
                 line: key.referenced.line(),
                 value,

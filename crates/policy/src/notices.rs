@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::document::{Entry, Node, Value};
+use super::document::{MappingEntry, Node, Value};
 
 /// A notice about one key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -45,7 +45,7 @@ const SECTIONS: [(&str, &str); 9] = [
 const GUARDED: [&str; 3] = ["127.0.0.0/8", "::1/128", "169.254.0.0/16"];
 
 /// Checks a document as the caller wrote it, including its `mode`.
-pub(super) fn of(entries: &[Entry]) -> Vec<Notice> {
+pub(super) fn of(entries: &[MappingEntry]) -> Vec<Notice> {
     let mut notices = Vec::new();
     let mut note = |key: &str, effect| {
         notices.push(Notice {
@@ -122,7 +122,7 @@ pub(super) fn of(entries: &[Entry]) -> Vec<Notice> {
     notices
 }
 
-fn get<'a>(entries: &'a [Entry], key: &str) -> Option<&'a Node> {
+fn get<'a>(entries: &'a [MappingEntry], key: &str) -> Option<&'a Node> {
     entries
         .iter()
         .find(|entry| entry.key == key)

@@ -1,7 +1,7 @@
 //! Finds which non-public addresses a caller's policy opens, for the kernel programs on the
 //! mediator's cgroup. Both mediators use the same two keys. A mediator rejects invalid values
 //! itself before it starts.
-use super::document::{self, Entry, Node, Value};
+use super::document::{self, MappingEntry, Node, Value};
 use super::ssrf::Cidr;
 
 /// Non-public addresses that a policy opens.
@@ -28,7 +28,7 @@ impl Opened {
     }
 }
 
-fn get<'a>(entries: &'a [Entry], key: &str) -> Option<&'a Node> {
+fn get<'a>(entries: &'a [MappingEntry], key: &str) -> Option<&'a Node> {
     let entry = entries.iter().find(|entry| entry.key == key);
     entry.map(|entry| &entry.value)
 }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::allow::{AllowList, EntryError};
-use super::document::{self, Entry, Node, Value};
+use super::document::{self, MappingEntry, Node, Value};
 use super::error::PolicyError;
 use super::keys::NOT_IMPLEMENTED;
 use super::model::{FetchKeys, ForwardKeys, Policy, RecorderKeys, WebSocketKeys};
@@ -24,7 +24,7 @@ pub fn parse(text: &str) -> Result<Policy, PolicyError> {
 ///
 /// # Errors
 /// Returns the same errors as [`parse`].
-pub(super) fn from_entries(entries: &[Entry]) -> Result<Policy, PolicyError> {
+pub(super) fn from_entries(entries: &[MappingEntry]) -> Result<Policy, PolicyError> {
     let mut top = Section::new(String::new(), entries);
     let policy = read_top(&mut top)?;
     top.finish()?;
@@ -251,7 +251,7 @@ fn identity(field: &Field<'_>) -> Result<String, PolicyError> {
 /// The keys of a mapping that have not been read yet.
 struct Section<'a> {
     path: String,
-    left: Vec<&'a Entry>,
+    left: Vec<&'a MappingEntry>,
 }
 
 /// A value and the key name that error messages use for it.
@@ -261,7 +261,7 @@ struct Field<'a> {
 }
 
 impl<'a> Section<'a> {
-    fn new(path: String, entries: &'a [Entry]) -> Self {
+    fn new(path: String, entries: &'a [MappingEntry]) -> Self {
         Self {
             path,
             left: entries.iter().collect(),

@@ -3,7 +3,7 @@
 //!
 //! Pipelock rejects unknown keys, and its versions have different keys. [`Attempt`] is the order in
 //! which keys that an older version rejects are left out.
-use super::document::{self, Entry, Node, Value};
+use super::document::{self, MappingEntry, Node, Value};
 use super::error::PolicyError;
 use super::notices::{self, Notice};
 use super::runtime::{OwnedKeys, owned_values, replace, set_default};
@@ -184,7 +184,8 @@ pub fn build(
 /// Returns [`PolicyError`] when the text is not one YAML document with a mapping at the top.
 pub fn interception(caller_yaml: &str) -> Result<Option<(String, String)>, PolicyError> {
     let mut entries = document::read(caller_yaml)?;
-    let find = |entries: &[Entry], key: &str| entries.iter().position(|entry| entry.key == key);
+    let find =
+        |entries: &[MappingEntry], key: &str| entries.iter().position(|entry| entry.key == key);
     let Some(fields) = find(&entries, INTERCEPTION)
         .and_then(|at| entries.get_mut(at))
         .and_then(|section| section.value.as_map_mut())
@@ -229,7 +230,11 @@ fn forced(keys: &PipelockKeys, attempt: Attempt) -> Vec<(String, Node)> {
 }
 
 /// Sets the key `path` unless the caller set it. Returns whether it was set.
-fn set_if_absent(entries: &mut Vec<Entry>, path: &str, value: Node) -> Result<bool, PolicyError> {
+fn set_if_absent(
+    entries: &mut Vec<MappingEntry>,
+    path: &str,
+    value: Node,
+) -> Result<bool, PolicyError> {
     let (fields, key) = mapping_for(entries, path)?;
     let is_absent = !fields.iter().any(|entry| entry.key == key);
     set_default(fields, key, value);
@@ -238,9 +243,9 @@ fn set_if_absent(entries: &mut Vec<Entry>, path: &str, value: Node) -> Result<bo
 
 /// The mapping that holds the last key of a full name. Missing sections are created.
 fn mapping_for<'a, 'b>(
-    entries: &'a mut Vec<Entry>,
+    entries: &'a mut Vec<MappingEntry>,
     path: &'b str,
-) -> Result<(&'a mut Vec<Entry>, &'b str), PolicyError> {
+) -> Result<(&'a mut Vec<MappingEntry>, &'b str), PolicyError> {
     let (sections, key) = path.rsplit_once('.').map_or(("", path), |split| split);
     let mut fields = entries;
     for section in sections.split('.').filter(|section| !section.is_empty()) {

@@ -4,7 +4,7 @@
 //! receipt of the built-in mediator.
 use sha2::{Digest, Sha256};
 
-use super::document::{self, Entry, Node, Value};
+use super::document::{self, MappingEntry, Node, Value};
 use super::error::PolicyError;
 use super::model::Policy;
 use super::parse;
@@ -43,7 +43,7 @@ pub struct RuntimePolicy {
 pub fn build(caller_yaml: Option<&str>, owned: &OwnedKeys) -> Result<RuntimePolicy, PolicyError> {
     let mut entries = match caller_yaml {
         Some(text) => document::read(text)?,
-        None => vec![Entry::of(
+        None => vec![MappingEntry::of(
             "api_allowlist",
             Node::of(Value::List(Vec::new())),
         )],
@@ -118,7 +118,7 @@ fn is_owned(section: &str, key: &str) -> bool {
     }
 }
 
-fn check_sections(entries: &[Entry]) -> Result<(), PolicyError> {
+fn check_sections(entries: &[MappingEntry]) -> Result<(), PolicyError> {
     for entry in entries {
         let is_map = matches!(entry.value.value, Value::Map(_));
         if OWNED_SECTIONS.contains(&entry.key.as_str()) && !is_map {
@@ -134,8 +134,8 @@ fn check_sections(entries: &[Entry]) -> Result<(), PolicyError> {
 
 /// The caller's document without the keys that will be replaced, because their values are ignored
 /// and need no check.
-fn without_owned(entries: &[Entry]) -> Vec<Entry> {
-    let mut kept: Vec<Entry> = entries
+fn without_owned(entries: &[MappingEntry]) -> Vec<MappingEntry> {
+    let mut kept: Vec<MappingEntry> = entries
         .iter()
         .filter(|entry| !is_owned("", &entry.key))
         .cloned()
@@ -149,7 +149,7 @@ fn without_owned(entries: &[Entry]) -> Vec<Entry> {
     kept
 }
 
-fn force(entries: &mut Vec<Entry>, owned: &OwnedKeys) -> Vec<String> {
+fn force(entries: &mut Vec<MappingEntry>, owned: &OwnedKeys) -> Vec<String> {
     let mut overridden = Vec::new();
     for (section, key, value) in owned_values(owned) {
         let target = if section.is_empty() {
@@ -171,7 +171,10 @@ fn force(entries: &mut Vec<Entry>, owned: &OwnedKeys) -> Vec<String> {
 
 /// The mapping of a section, created if it is absent. `check_sections` has already rejected
 /// sections that are not mappings.
-fn section_mut<'a>(entries: &'a mut Vec<Entry>, section: &str) -> Option<&'a mut Vec<Entry>> {
+fn section_mut<'a>(
+    entries: &'a mut Vec<MappingEntry>,
+    section: &str,
+) -> Option<&'a mut Vec<MappingEntry>> {
     set_default(entries, section, Node::of(Value::Map(Vec::new())));
     let entry = entries.iter_mut().find(|entry| entry.key == section)?;
     match &mut entry.value.value {
@@ -186,18 +189,18 @@ fn section_mut<'a>(entries: &'a mut Vec<Entry>, section: &str) -> Option<&'a mut
 }
 
 /// Sets a key. Returns whether this changed an existing value.
-pub(super) fn replace(fields: &mut Vec<Entry>, key: &str, value: Node) -> bool {
+pub(super) fn replace(fields: &mut Vec<MappingEntry>, key: &str, value: Node) -> bool {
     if let Some(entry) = fields.iter_mut().find(|entry| entry.key == key) {
         let changed = entry.value != value;
         entry.value = value;
         return changed;
     }
-    fields.push(Entry::of(key, value));
+    fields.push(MappingEntry::of(key, value));
     false
 }
 
-pub(super) fn set_default(entries: &mut Vec<Entry>, key: &str, value: Node) {
+pub(super) fn set_default(entries: &mut Vec<MappingEntry>, key: &str, value: Node) {
     if !entries.iter().any(|entry| entry.key == key) {
-        entries.push(Entry::of(key, value));
+        entries.push(MappingEntry::of(key, value));
     }
 }

@@ -7,7 +7,7 @@
 use std::io::{self, Read};
 
 use super::chain::Trust;
-use super::report::Report;
+use super::report::EvidenceReport;
 use checker::Checker;
 
 pub use super::input::{EvidenceFile, Seen, Visit};
@@ -21,7 +21,7 @@ mod single;
 pub const MAX_DOCUMENT_BYTES: u64 = 8 << 20;
 
 /// Checks the files of one recorder session, in the order given.
-pub fn check_evidence(files: &[EvidenceFile<'_>], trust: &Trust) -> Report {
+pub fn check_evidence(files: &[EvidenceFile<'_>], trust: &Trust) -> EvidenceReport {
     check_evidence_visiting(files, trust, &mut |_| {})
 }
 
@@ -30,7 +30,7 @@ pub fn check_evidence_visiting(
     files: &[EvidenceFile<'_>],
     trust: &Trust,
     visit: Visit<'_>,
-) -> Report {
+) -> EvidenceReport {
     let mut check = EvidenceCheck::new(trust, files.len() > 1);
     for file in files {
         // Reading from memory does not fail.
@@ -73,7 +73,7 @@ impl<'t> EvidenceCheck<'t> {
     }
 
     /// What the check says.
-    pub fn finish(self) -> Report {
+    pub fn finish(self) -> EvidenceReport {
         self.0.finish()
     }
 }

@@ -63,14 +63,14 @@ impl Problem {
 
 /// A parsed line.
 #[derive(Debug)]
-pub(crate) struct Entry<'a> {
+pub(crate) struct RecorderEntry<'a> {
     pub(crate) node: Node<'a>,
     pub(crate) kind: EntryKind,
     pub(crate) version: u64,
     pub(crate) seq: u64,
 }
 
-impl<'a> Entry<'a> {
+impl<'a> RecorderEntry<'a> {
     /// Parses a line and checks the form of the entry. Harmless oddities go to `notes`.
     pub(crate) fn parse(line: &'a str, notes: &mut Vec<Problem>) -> Result<Self, Problem> {
         let node = parse(line, MAX_ENTRY_DEPTH).map_err(|error| {

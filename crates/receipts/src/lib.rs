@@ -1,7 +1,7 @@
 //! Defines, encodes, chains and checks Pipelock receipts. Pure: bytes in, verdict out.
 //!
 //! The writing side is [`recorder::Recorder`]: events in, complete JSON lines out. The checking
-//! side is [`check::check_evidence`]: files in, a [`report::Report`] out. Neither reads a clock nor
+//! side is [`check::check_evidence`]: files in, a [`report::EvidenceReport`] out. Neither reads a clock nor
 //! opens a file. [`keys`] is the one module that touches files, and only key files.
 #![forbid(unsafe_code)]
 #![deny(clippy::as_conversions, clippy::arithmetic_side_effects)]

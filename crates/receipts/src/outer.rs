@@ -1,5 +1,5 @@
 //! The outer hash chain and what must stay the same along it (evidence protocol, sections 1.2, 1.5).
-use super::entry::Entry;
+use super::entry::RecorderEntry;
 use super::findings::{Findings, Place, Rule};
 use super::record::GENESIS;
 use super::rules;
@@ -27,7 +27,12 @@ struct Writer {
 impl Outer {
     /// Checks one entry and moves on. The hash in the file is what the next entry links to, right
     /// or wrong, so that one edit makes one finding.
-    pub(crate) fn check(&mut self, entry: &Entry<'_>, place: &Place, findings: &mut Findings) {
+    pub(crate) fn check(
+        &mut self,
+        entry: &RecorderEntry<'_>,
+        place: &Place,
+        findings: &mut Findings,
+    ) {
         let mut add = |rule: &'static Rule, expected: &str, found: &str| {
             findings.add(rule, place.clone(), expected, found);
         };

@@ -66,14 +66,14 @@ impl ActionType {
 
 /// What was decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum ReceiptVerdict {
     /// The action may go on.
     Allow,
     /// The action was refused.
     Block,
 }
 
-impl Verdict {
+impl ReceiptVerdict {
     /// The wire text.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -138,7 +138,7 @@ pub struct Action<'a> {
     /// What the action does.
     pub action_type: ActionType,
     /// What was decided.
-    pub verdict: Verdict,
+    pub verdict: ReceiptVerdict,
     /// Intent or outcome; a refusal before any intent has none.
     pub phase: Option<Phase>,
     /// The way it came.

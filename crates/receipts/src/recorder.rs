@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use super::canonical::ObjectWriter;
 use super::record::{
-    Action, ActionType, GENESIS, Open, Phase, Posture, Record, Transport, Verdict, control,
+    Action, ActionType, GENESIS, Open, Phase, Posture, ReceiptVerdict, Record, Transport, control,
 };
 
 /// The longest line that the published verifiers read, without its LF.
@@ -238,7 +238,7 @@ impl Recorder {
         let mut line = Vec::with_capacity(640);
         self.entries.push(
             &mut line,
-            &Entry {
+            &NewEntry {
                 ts: time,
                 session_id: &self.config.recorder_session,
                 kind: "checkpoint",
@@ -288,7 +288,7 @@ impl Recorder {
         let summary = format!("transcript_root: {receipt_count} receipts, root={short}");
         self.entries.push(
             &mut lines,
-            &Entry {
+            &NewEntry {
                 ts: at.time,
                 session_id: &self.config.recorder_session,
                 kind: "transcript_root",
@@ -332,7 +332,7 @@ impl Recorder {
         let action = Action {
             action_id: at.id,
             action_type: ActionType::Unclassified,
-            verdict: Verdict::Allow,
+            verdict: ReceiptVerdict::Allow,
             phase: None,
             transport: Transport::ReceiptSession,
             target,
@@ -373,7 +373,7 @@ impl Recorder {
         let mut lines = Vec::with_capacity(receipt.len().saturating_add(512));
         entries.push(
             &mut lines,
-            &Entry {
+            &NewEntry {
                 ts: time,
                 session_id: &self.config.recorder_session,
                 kind: "action_receipt",
@@ -399,7 +399,7 @@ impl Recorder {
 }
 
 /// One entry before it has a place in the chain.
-struct Entry<'a> {
+struct NewEntry<'a> {
     ts: &'a str,
     session_id: &'a str,
     kind: &'a str,
@@ -411,7 +411,7 @@ struct Entry<'a> {
 
 impl Entries {
     /// Appends the entry's line to `lines` and moves the chain on.
-    fn push(&mut self, lines: &mut Vec<u8>, entry: &Entry<'_>) {
+    fn push(&mut self, lines: &mut Vec<u8>, entry: &NewEntry<'_>) {
         let seq = self.next_seq.to_string();
         let hash = entry_hash(&[
             "2",

@@ -9,7 +9,7 @@ use super::session::SessionFacts;
 
 /// What the check says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum EvidenceVerdict {
     /// Every rule holds and the signer is pinned.
     Valid,
     /// Every rule holds, but no key was pinned: the evidence agrees with itself only.
@@ -20,7 +20,7 @@ pub enum Verdict {
     Error,
 }
 
-impl Verdict {
+impl EvidenceVerdict {
     /// The word used in packets.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -179,9 +179,9 @@ pub(crate) fn target_host(target: &str) -> Option<String> {
 
 /// The result of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Report {
+pub struct EvidenceReport {
     /// What it says.
-    pub verdict: Verdict,
+    pub verdict: EvidenceVerdict,
     /// Whether the end is proven. Says nothing when the verdict is invalid or error.
     pub end: End,
     /// Most telling first.
@@ -228,10 +228,13 @@ pub struct Report {
     pub counts: Counts,
 }
 
-impl Report {
+impl EvidenceReport {
     /// Whether the rules hold, pinned or not.
     pub fn is_consistent(&self) -> bool {
-        matches!(self.verdict, Verdict::Valid | Verdict::SelfConsistentOnly)
+        matches!(
+            self.verdict,
+            EvidenceVerdict::Valid | EvidenceVerdict::SelfConsistentOnly
+        )
     }
 }
 

@@ -127,7 +127,7 @@ struct Pool {
 /// What the threads and the caller share.
 #[derive(Debug, Default)]
 struct Shared {
-    state: Mutex<State>,
+    state: Mutex<PoolState>,
     /// A batch waits, or there will be no more.
     waits: Condvar,
     /// A batch was checked.
@@ -135,14 +135,14 @@ struct Shared {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct PoolState {
     waiting: VecDeque<(u64, Vec<Job>)>,
     checked: BTreeMap<u64, Bad>,
     no_more: bool,
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, PoolState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

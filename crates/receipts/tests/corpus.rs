@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use pipelock_receipts::chain::Trust;
 use pipelock_receipts::check::{EvidenceFile, check_evidence};
 use pipelock_receipts::keys;
-use pipelock_receipts::report::{End, Report, Verdict};
+use pipelock_receipts::report::{End, EvidenceReport, EvidenceVerdict};
 use serde::Deserialize;
 
 /// One file of `tests/data/evidence`.
@@ -35,7 +35,7 @@ enum Expected {
 
 impl Case {
     /// The verdict on these lines under the signer's key.
-    fn check(&self, lines: &[Vec<u8>]) -> Report {
+    fn check(&self, lines: &[Vec<u8>]) -> EvidenceReport {
         let keys = vec![keys::parse_public(&self.key).unwrap()];
         check(&lines.concat(), &Trust { keys })
     }
@@ -46,7 +46,7 @@ impl Case {
     }
 }
 
-fn check(bytes: &[u8], trust: &Trust) -> Report {
+fn check(bytes: &[u8], trust: &Trust) -> EvidenceReport {
     let name = "evidence.jsonl";
     check_evidence(&[EvidenceFile { name, bytes }], trust)
 }
@@ -63,7 +63,7 @@ fn cases() -> Vec<Case> {
 }
 
 /// Names of the rules that were broken.
-fn rules(report: &Report) -> Vec<&'static str> {
+fn rules(report: &EvidenceReport) -> Vec<&'static str> {
     report
         .findings
         .iter()
@@ -77,12 +77,12 @@ fn recordings_have_their_verdict() {
         let (file, lines) = (&case.file, case.lines());
         let report = case.check(&lines);
         let (verdict, is_proven) = match case.expect {
-            Expected::Proven => (Verdict::Valid, true),
-            Expected::Unproven => (Verdict::Valid, false),
-            Expected::Invalid => (Verdict::Invalid, false),
+            Expected::Proven => (EvidenceVerdict::Valid, true),
+            Expected::Unproven => (EvidenceVerdict::Valid, false),
+            Expected::Invalid => (EvidenceVerdict::Invalid, false),
         };
         assert_eq!(report.verdict, verdict, "{file}: {:?}", rules(&report));
-        if verdict == Verdict::Valid {
+        if verdict == EvidenceVerdict::Valid {
             assert_eq!(report.end == End::Proven, is_proven, "{file}");
             assert_eq!(report.receipt_count, case.receipts, "{file}");
         }
@@ -90,9 +90,9 @@ fn recordings_have_their_verdict() {
         // Another key is not this one, and no key is not trust.
         let other = keys::generate().unwrap().verifying_key();
         let report = check(&case.bytes, &Trust { keys: vec![other] });
-        assert_eq!(report.verdict, Verdict::Invalid, "{file}");
+        assert_eq!(report.verdict, EvidenceVerdict::Invalid, "{file}");
         let report = check(&case.bytes, &Trust::default());
-        assert_ne!(report.verdict, Verdict::Valid, "{file}");
+        assert_ne!(report.verdict, EvidenceVerdict::Valid, "{file}");
     }
 }
 
@@ -115,19 +115,19 @@ fn a_line_cannot_be_removed_repeated_moved_or_changed() {
                 // What is cut off at the end leaves a beginning: its end is not proven.
                 assert_ne!(report.end, End::Proven, "{place} removed");
             } else {
-                assert_eq!(report.verdict, Verdict::Invalid, "{place} removed");
+                assert_eq!(report.verdict, EvidenceVerdict::Invalid, "{place} removed");
             }
 
             let mut more = lines.clone();
             more.insert(at, lines[at].clone());
             let report = case.check(&more);
-            assert_eq!(report.verdict, Verdict::Invalid, "{place} repeated");
+            assert_eq!(report.verdict, EvidenceVerdict::Invalid, "{place} repeated");
 
             if !is_last {
                 let mut moved = lines.clone();
                 moved.swap(at, at + 1);
                 let report = case.check(&moved);
-                assert_eq!(report.verdict, Verdict::Invalid, "{place} moved");
+                assert_eq!(report.verdict, EvidenceVerdict::Invalid, "{place} moved");
             }
 
             // One hexadecimal digit of the entry's hash, and with it what the next one links to.
@@ -137,7 +137,7 @@ fn a_line_cannot_be_removed_repeated_moved_or_changed() {
             let byte = changed[at].get_mut(digit).unwrap();
             *byte = if *byte == b'0' { b'1' } else { b'0' };
             let report = case.check(&changed);
-            assert_eq!(report.verdict, Verdict::Invalid, "{place} changed");
+            assert_eq!(report.verdict, EvidenceVerdict::Invalid, "{place} changed");
         }
     }
 }

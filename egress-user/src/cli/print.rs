@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 use audit_packet::denied::Denied;
 use egress_workspace::apply::Recovered;
 use egress_workspace::apply::judge::Reason;
-use egress_workspace::apply::model::{Change, Outcome};
+use egress_workspace::apply::model::{Change, ChangeOutcome};
 use pipelock_receipts::findings::visible;
 use serde_json::{Value, json};
 
@@ -183,7 +183,7 @@ fn workspace(run: &Emitted) {
     };
     let refused: Vec<&Change> = changes
         .iter()
-        .filter(|change| change.outcome != Outcome::Applied)
+        .filter(|change| change.outcome != ChangeOutcome::Applied)
         .collect();
     eprintln!(
         "egress: workspace {} changes applied, {} not",
@@ -342,10 +342,10 @@ fn result(run: &Emitted, failure: Option<&(String, &str)>) -> Value {
         "incomplete": run.incomplete,
         "accepted_risks": run.accepted,
         "workspace": {
-            "applied": count(Outcome::Applied),
-            "refused": count(Outcome::Refused),
-            "conflicts": count(Outcome::Conflict),
-            "discarded": count(Outcome::Discarded),
+            "applied": count(ChangeOutcome::Applied),
+            "refused": count(ChangeOutcome::Refused),
+            "conflicts": count(ChangeOutcome::Conflict),
+            "discarded": count(ChangeOutcome::Discarded),
         },
         "packet": run.packet_path,
         "packet_sha256": run.packet_sha256,

@@ -17,7 +17,7 @@ use pipelock_receipts::check::{MAX_DOCUMENT_BYTES, check_receipt};
 use pipelock_receipts::findings::{Finding, Place, visible};
 use pipelock_receipts::json::{MAX_DEPTH, Node, parse_bytes};
 use pipelock_receipts::keys::public_from_argument;
-use pipelock_receipts::report::{End, Verdict};
+use pipelock_receipts::report::{End, EvidenceVerdict};
 use show::{as_json, as_text};
 use time::OffsetDateTime;
 
@@ -35,7 +35,7 @@ mod show;
 mod stamp;
 
 pub use args::VerifyArgs;
-pub use outcome::{Outcome, Subject, VerifyError};
+pub use outcome::{Subject, VerifyError, VerifyOutcome};
 
 /// Verifies, prints the outcome, and returns the exit status.
 pub fn run(args: &VerifyArgs) -> u8 {
@@ -61,7 +61,7 @@ pub fn run(args: &VerifyArgs) -> u8 {
 ///
 /// # Errors
 /// When a key argument is invalid, or a named file cannot be read. Bad evidence is not an error.
-pub fn verify(args: &VerifyArgs) -> Result<Outcome, VerifyError> {
+pub fn verify(args: &VerifyArgs) -> Result<VerifyOutcome, VerifyError> {
     let pinned = Pinned {
         receipts: Trust {
             keys: keys("--key", &args.keys)?,
@@ -81,7 +81,7 @@ pub fn verify(args: &VerifyArgs) -> Result<Outcome, VerifyError> {
 }
 
 /// Verifies what `path` names: a packet, evidence files, or one receipt.
-fn verify_subject(path: &Path, pinned: &Pinned) -> Result<Outcome, VerifyError> {
+fn verify_subject(path: &Path, pinned: &Pinned) -> Result<VerifyOutcome, VerifyError> {
     let trust = &pinned.receipts;
     let metadata = fs::metadata(path).map_err(|source| VerifyError::read(path, source))?;
     if metadata.is_dir() {
@@ -127,9 +127,9 @@ fn verify_subject(path: &Path, pinned: &Pinned) -> Result<Outcome, VerifyError> 
     match parse_bytes(&bytes, MAX_DEPTH) {
         Ok(node) if holds(&node, "schema_version") => packet::verify(path, Some(bytes), pinned),
         Ok(node) if holds(&node, "action_record") || holds(&node, "record_type") => Ok(
-            Outcome::of_report(Subject::Receipt, check_receipt(&bytes, trust)),
+            VerifyOutcome::of_report(Subject::Receipt, check_receipt(&bytes, trust)),
         ),
-        _ if named_json => Ok(Outcome::of_report(
+        _ if named_json => Ok(VerifyOutcome::of_report(
             Subject::Receipt,
             check_receipt(&bytes, trust),
         )),
@@ -139,7 +139,7 @@ fn verify_subject(path: &Path, pinned: &Pinned) -> Result<Outcome, VerifyError> 
 
 /// Adds a finding if the outcome has none about a missing packet, because evidence without a packet does not describe a
 /// boundary.
-fn without_packet(path: &Path, outcome: Outcome) -> Outcome {
+fn without_packet(path: &Path, outcome: VerifyOutcome) -> VerifyOutcome {
     let has_finding = outcome
         .findings
         .iter()
@@ -157,7 +157,7 @@ fn without_packet(path: &Path, outcome: Outcome) -> Outcome {
 }
 
 /// Makes a missing packet the first finding.
-fn not_a_packet(mut outcome: Outcome, place: Place, found: String) -> Outcome {
+fn not_a_packet(mut outcome: VerifyOutcome, place: Place, found: String) -> VerifyOutcome {
     let expected = format!("a packet directory with {PACKET_FILE}");
     let finding = Finding {
         rule: &rules::MISSING,
@@ -166,7 +166,7 @@ fn not_a_packet(mut outcome: Outcome, place: Place, found: String) -> Outcome {
         found,
     };
     outcome.findings.insert(0, finding);
-    outcome.verdict = Verdict::Invalid;
+    outcome.verdict = EvidenceVerdict::Invalid;
     outcome
 }
 
@@ -186,11 +186,11 @@ fn keys(option: &'static str, arguments: &[String]) -> Result<Vec<VerifyingKey>,
 }
 
 /// Returns the exit status of an outcome.
-pub fn status(outcome: &Outcome, args: &VerifyArgs) -> u8 {
+pub fn status(outcome: &VerifyOutcome, args: &VerifyArgs) -> u8 {
     let trusted = match outcome.verdict {
-        Verdict::Valid => true,
-        Verdict::SelfConsistentOnly => args.allow_unpinned,
-        Verdict::Invalid | Verdict::Error => false,
+        EvidenceVerdict::Valid => true,
+        EvidenceVerdict::SelfConsistentOnly => args.allow_unpinned,
+        EvidenceVerdict::Invalid | EvidenceVerdict::Error => false,
     };
     let end = outcome.report.as_ref().map(|report| &report.end);
     if outcome.grade() < args.require_grade.unwrap_or(Grade::None) {

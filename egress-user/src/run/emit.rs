@@ -23,7 +23,7 @@ use egress_sys::clock;
 use egress_workspace::apply::Recovered;
 use egress_workspace::apply::model::Change;
 use pipelock_receipts::check::MAX_DOCUMENT_BYTES;
-use pipelock_receipts::report::{Report, Verdict};
+use pipelock_receipts::report::{EvidenceReport, EvidenceVerdict};
 
 use super::digest::sha256;
 use super::ending::Ending;
@@ -68,7 +68,7 @@ pub struct Emitted {
     /// How far the packet proves the boundary.
     pub graded: Graded,
     /// The check of the evidence.
-    pub report: Report,
+    pub report: EvidenceReport,
     /// Denied destinations with their counts.
     pub denied: Attempts,
     /// Answers that look like a denial and that no receipt confirms, with their counts.
@@ -131,7 +131,7 @@ impl Verified {
 /// The parts of a verified run, from which the packet is made.
 struct Emission {
     receipts: Receipts,
-    report: Report,
+    report: EvidenceReport,
     run: RunFacts,
 }
 
@@ -310,9 +310,9 @@ impl Emission {
     fn is_sound(&self) -> bool {
         self.run.unverified.is_some()
             || match self.report.verdict {
-                Verdict::Valid => true,
-                Verdict::SelfConsistentOnly => !self.run.context.plan.require_trusted,
-                Verdict::Invalid | Verdict::Error => false,
+                EvidenceVerdict::Valid => true,
+                EvidenceVerdict::SelfConsistentOnly => !self.run.context.plan.require_trusted,
+                EvidenceVerdict::Invalid | EvidenceVerdict::Error => false,
             }
     }
 }

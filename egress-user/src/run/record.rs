@@ -9,8 +9,8 @@ use audit_packet::format::Name;
 use audit_packet::format::boundary::{
     Agent, AllowedRow, AllowedSocket, AttestationKey, BoundaryDocument, BoundarySchema,
     ChangeCounts, Credentials, DeniedRow, Enforced, EvidenceLimit, Flows, Hidden, Kernel, LISTED,
-    LeftOut, Limit, Limits, Link, Mediator, OpenFiles, OpenFilesHolder, Policy, Programs, Reached,
-    Recovered, Scratch, Seccomp, Seconds, Shares, Tool, Users, View, Workspace,
+    LeftOut, Limit, Limits, Link, MediatorDocument, OpenFiles, OpenFilesHolder, Policy, Programs,
+    Reached, Recovered, Scratch, Seccomp, Seconds, Shares, Tool, Users, View, Workspace,
 };
 use audit_packet::format::changes::{Change, ChangesDocument, ChangesSchema};
 use audit_packet::model::{DockerSocketStatus, Posture};
@@ -20,7 +20,7 @@ use egress_sandbox::child::seccomp;
 use egress_sandbox::probe::model::all_denied;
 use egress_sandbox::sockets::Opened;
 use egress_sandbox::{limits, view};
-use egress_workspace::apply::model::{self, Outcome};
+use egress_workspace::apply::model::{self, ChangeOutcome};
 use egress_workspace::credentials::Redaction;
 use egress_workspace::users::AGENT_NAME;
 use serde::Serialize;
@@ -37,7 +37,7 @@ pub(super) fn posture(run: &RunFacts) -> Posture {
     let opened = &run.context.measured.opened;
     let facts = Facts {
         is_audit,
-        is_builtin: matches!(run.mediator.document, Mediator::Builtin { .. }),
+        is_builtin: matches!(run.mediator.document, MediatorDocument::Builtin { .. }),
         tunnels_plain_http: run.mediator.plain_http == PlainHttp::Tunnel,
         opened: opened
             .iter()
@@ -291,10 +291,10 @@ fn workspace(run: &RunFacts) -> Workspace {
     let changes = run.workspace.as_ref().map(|workspace| {
         let count = |outcome| workspace.plan.count(outcome) as u64;
         ChangeCounts {
-            applied: count(Outcome::Applied),
-            refused: count(Outcome::Refused),
-            conflicts: count(Outcome::Conflict),
-            discarded: count(Outcome::Discarded),
+            applied: count(ChangeOutcome::Applied),
+            refused: count(ChangeOutcome::Refused),
+            conflicts: count(ChangeOutcome::Conflict),
+            discarded: count(ChangeOutcome::Discarded),
         }
     });
     let recovered = run.context.recovered.iter().map(|one| Recovered {

@@ -3,7 +3,7 @@
 use audit_packet::reconcile::Receipts;
 use pipelock_receipts::chain::Trust;
 use pipelock_receipts::check::{EvidenceFile, check_evidence_visiting};
-use pipelock_receipts::report::Report;
+use pipelock_receipts::report::EvidenceReport;
 
 use super::collect::Collected;
 use super::facts::RunFacts;
@@ -13,7 +13,7 @@ use super::facts::RunFacts;
 #[must_use = "no packet is written yet"]
 pub struct Verified {
     run: RunFacts,
-    report: Report,
+    report: EvidenceReport,
     receipts: Receipts,
 }
 
@@ -53,7 +53,7 @@ impl Collected {
 }
 
 impl Verified {
-    pub(super) fn into_parts(self) -> (Receipts, Report, RunFacts) {
+    pub(super) fn into_parts(self) -> (Receipts, EvidenceReport, RunFacts) {
         (self.receipts, self.report, self.run)
     }
 }

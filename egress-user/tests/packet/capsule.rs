@@ -15,14 +15,14 @@ use pipelock_receipts::capsule::{Against, CapsuleReport, check};
 use pipelock_receipts::chain::Trust;
 use pipelock_receipts::check::{EvidenceFile, check_evidence};
 use pipelock_receipts::keys::public_from_argument;
-use pipelock_receipts::report::Report;
+use pipelock_receipts::report::EvidenceReport;
 use serde_json::Value;
 
 /// A run that bound a capsule of a third party.
 struct Run {
     capsule: Vec<u8>,
     key: ed25519_dalek::VerifyingKey,
-    report: Report,
+    report: EvidenceReport,
 }
 
 impl Run {

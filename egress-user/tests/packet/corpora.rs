@@ -15,10 +15,10 @@ use std::fs;
 use std::path::Path;
 
 use super::support::corpora;
-use egress::cli::verify::{Outcome, VerifyArgs, VerifyError, status, verify};
+use egress::cli::verify::{VerifyOutcome, VerifyArgs, VerifyError, status, verify};
 use pipelock_receipts::canonical::push_string;
 use pipelock_receipts::json::{MAX_DEPTH, parse};
-use pipelock_receipts::report::{End, Verdict};
+use pipelock_receipts::report::{End, EvidenceVerdict};
 use pipelock_receipts::session::computed_genesis;
 use serde_json::Value;
 
@@ -198,7 +198,7 @@ fn read_json(path: &Path) -> Value {
 }
 
 /// Verifies as the command does; the exit status and what it is made of.
-fn check(path: &Path, keys: &[String], unpinned: bool) -> (u8, Option<Outcome>) {
+fn check(path: &Path, keys: &[String], unpinned: bool) -> (u8, Option<VerifyOutcome>) {
     let args = VerifyArgs {
         path: path.to_owned(),
         keys: keys.to_vec(),
@@ -213,7 +213,7 @@ fn check(path: &Path, keys: &[String], unpinned: bool) -> (u8, Option<Outcome>) 
 }
 
 /// Rule and place of the first findings, for a message.
-fn told(outcome: Option<&Outcome>) -> String {
+fn told(outcome: Option<&VerifyOutcome>) -> String {
     outcome.map_or_else(String::new, |outcome| {
         let findings = outcome.findings.iter().take(3);
         findings
@@ -312,7 +312,7 @@ fn runs_of_real_versions_have_the_argued_status() {
         if code == 0 {
             assert_eq!(
                 (outcome.verdict, &report.end),
-                (Verdict::Valid, &End::Proven),
+                (EvidenceVerdict::Valid, &End::Proven),
                 "{name}"
             );
             let (unpinned, _) = check(&directory, &[], false);

@@ -18,7 +18,7 @@ use pipelock_receipts::chain::Trust;
 use pipelock_receipts::check::{EvidenceFile, check_evidence};
 use pipelock_receipts::json::{MAX_DEPTH, parse};
 use pipelock_receipts::keys::parse_public;
-use pipelock_receipts::report::{End, Verdict};
+use pipelock_receipts::report::{End, EvidenceVerdict};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -102,7 +102,7 @@ fn capsule_is_signed_and_bound_by_the_evidence() {
     let report = check_evidence(&[file], &trust);
     assert_eq!(
         (report.verdict, &report.end),
-        (Verdict::Valid, &End::Proven)
+        (EvidenceVerdict::Valid, &End::Proven)
     );
     assert!(report.findings.is_empty(), "{:?}", report.findings);
     let text = format!("{}\n", block("Capsule", 0));

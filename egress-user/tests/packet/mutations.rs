@@ -13,7 +13,7 @@ use pipelock_receipts::chain::Trust;
 use pipelock_receipts::check::{EvidenceFile, check_evidence, check_receipt};
 use pipelock_receipts::findings::Finding;
 use pipelock_receipts::keys;
-use pipelock_receipts::report::{End, Report, Totals, Verdict};
+use pipelock_receipts::report::{End, EvidenceReport, EvidenceVerdict, Totals};
 use sha2::{Digest, Sha256};
 
 const NAME: &str = "evidence-proxy.run.0123456789abcdef0123456789abcdef-0.jsonl";
@@ -24,7 +24,7 @@ fn pinned(chain: &Chain) -> Trust {
     }
 }
 
-fn check(bytes: &[u8], trust: &Trust) -> Report {
+fn check(bytes: &[u8], trust: &Trust) -> EvidenceReport {
     check_evidence(&[EvidenceFile { name: NAME, bytes }], trust)
 }
 
@@ -85,7 +85,10 @@ fn a_sound_chain_is_valid_to_its_end() {
     let chain = chain(40, 7);
     let report = check(&chain.bytes(), &pinned(&chain));
     assert_eq!(report.findings, []);
-    assert_eq!((report.verdict, report.end), (Verdict::Valid, End::Proven));
+    assert_eq!(
+        (report.verdict, report.end),
+        (EvidenceVerdict::Valid, End::Proven)
+    );
     assert_eq!(report.receipt_count, chain.closed.receipt_count);
     assert_eq!(report.final_seq, Some(chain.closed.final_seq));
     assert_eq!(
@@ -124,7 +127,7 @@ fn without_a_key_a_chain_is_self_consistent_only() {
     let report = check(&chain.bytes(), &Trust::default());
     assert_eq!(
         (report.verdict, report.end),
-        (Verdict::SelfConsistentOnly, End::Proven)
+        (EvidenceVerdict::SelfConsistentOnly, End::Proven)
     );
 }
 
@@ -287,7 +290,7 @@ fn every_mutation_is_named() {
     for (name, lines, rule) in cases {
         let report = check(&lines.concat(), &pinned(&chain));
         let found = rules(&report.findings);
-        if report.verdict != Verdict::Invalid || found.first() != Some(&rule) {
+        if report.verdict != EvidenceVerdict::Invalid || found.first() != Some(&rule) {
             wrong.push(format!("{name}: {:?} {found:?}", report.verdict));
         }
     }
@@ -304,7 +307,7 @@ fn every_single_dropped_line_is_found_or_leaves_the_end_unproven() {
             lines.remove(skip);
             let lines = if again { rehash(&lines) } else { lines };
             let report = check(&lines.concat(), &pinned(&chain));
-            let sound = report.verdict == Verdict::Valid && report.end == End::Proven;
+            let sound = report.verdict == EvidenceVerdict::Valid && report.end == End::Proven;
             assert!(!sound, "line {skip}, rehashed {again}");
         }
     }
@@ -322,15 +325,15 @@ fn every_cut_leaves_a_prefix_or_a_torn_line() {
         let report = check(&bytes[..end], &pinned(&chain));
         // Without its LF a whole line still counts.
         if starts.contains(&end) || starts.contains(&(end + 1)) {
-            assert_eq!(report.verdict, Verdict::Valid, "{end}");
+            assert_eq!(report.verdict, EvidenceVerdict::Valid, "{end}");
         } else {
-            assert_eq!(report.verdict, Verdict::Invalid, "{end}");
+            assert_eq!(report.verdict, EvidenceVerdict::Invalid, "{end}");
             assert_eq!(rules(&report.findings).first(), Some(&"file.torn"), "{end}");
         }
     }
     for lines in 1..chain.lines.len() {
         let report = check(&chain.lines[..lines].concat(), &pinned(&chain));
-        assert_eq!(report.verdict, Verdict::Valid, "{lines} lines");
+        assert_eq!(report.verdict, EvidenceVerdict::Valid, "{lines} lines");
         assert!(matches!(report.end, End::Unproven(_)), "{lines} lines");
     }
 }
@@ -345,7 +348,11 @@ fn every_flipped_bit_of_a_line_is_found() {
             let mut bad = bytes.clone();
             bad[at] ^= bit;
             let report = check(&bad, &pinned(&chain));
-            assert_eq!(report.verdict, Verdict::Invalid, "byte {at} bit {bit:x}");
+            assert_eq!(
+                report.verdict,
+                EvidenceVerdict::Invalid,
+                "byte {at} bit {bit:x}"
+            );
         }
     }
 }
@@ -396,11 +403,14 @@ fn rotated_files_are_one_chain_and_a_missing_one_is_found() {
         bytes: &tail,
     };
     let report = check_evidence(&[first, second], &pinned(&chain));
-    assert_eq!((report.verdict, report.end), (Verdict::Valid, End::Proven));
+    assert_eq!(
+        (report.verdict, report.end),
+        (EvidenceVerdict::Valid, End::Proven)
+    );
     let report = check_evidence(&[second], &pinned(&chain));
-    assert_eq!(report.verdict, Verdict::Invalid);
+    assert_eq!(report.verdict, EvidenceVerdict::Invalid);
     let report = check_evidence(&[second, first], &pinned(&chain));
-    assert_eq!(report.verdict, Verdict::Invalid);
+    assert_eq!(report.verdict, EvidenceVerdict::Invalid);
 }
 
 #[test]
@@ -410,7 +420,7 @@ fn one_receipt_is_checked_alone() {
     let receipt = serde_json::to_vec_pretty(&entry["detail"]).unwrap();
     assert_eq!(
         check_receipt(&receipt, &pinned(&chain)).verdict,
-        Verdict::Valid
+        EvidenceVerdict::Valid
     );
     let text = String::from_utf8(receipt)
         .unwrap()

@@ -9,7 +9,7 @@ use super::support::{config, id, time};
 use pipelock_receipts::chain::Trust;
 use pipelock_receipts::check::{EvidenceFile, check_evidence};
 use pipelock_receipts::keys;
-use pipelock_receipts::record::{Action, ActionType, Phase, Transport, Verdict};
+use pipelock_receipts::record::{Action, ActionType, Phase, ReceiptVerdict, Transport};
 use pipelock_receipts::recorder::{Moment, Recorder, RecorderError};
 use pipelock_receipts::report::{self, End};
 
@@ -17,7 +17,7 @@ fn action<'a>(action_id: &'a str, phase: Option<Phase>, target: &'a str) -> Acti
     Action {
         action_id,
         action_type: ActionType::Read,
-        verdict: Verdict::Allow,
+        verdict: ReceiptVerdict::Allow,
         phase,
         transport: Transport::Forward,
         target,
@@ -81,7 +81,7 @@ fn refusals_change_nothing() {
     assert_eq!(report.findings, []);
     assert_eq!(
         (report.verdict, report.end),
-        (report::Verdict::Valid, End::Proven)
+        (report::EvidenceVerdict::Valid, End::Proven)
     );
     assert_eq!((report.receipt_count, report.checkpoints), (4, 3));
 }
@@ -105,7 +105,7 @@ fn an_open_action_is_a_warning_and_another_reason_leaves_the_end_unproven() {
         bytes: &bytes,
     };
     let report = check_evidence(&[file], &trust);
-    assert_eq!(report.verdict, report::Verdict::Valid);
+    assert_eq!(report.verdict, report::EvidenceVerdict::Valid);
     assert!(matches!(report.end, End::Unproven(_)));
     let rules: Vec<&str> = report
         .findings

@@ -24,9 +24,9 @@ use audit_packet::{
 use pipelock_receipts::chain::Trust;
 use pipelock_receipts::check::{EvidenceFile, check_evidence};
 use pipelock_receipts::keys;
-use pipelock_receipts::record::{Action, ActionType, Phase, Posture, Transport, Verdict};
+use pipelock_receipts::record::{Action, ActionType, Phase, Posture, ReceiptVerdict, Transport};
 use pipelock_receipts::recorder::{Closed, Moment, Recorder, SessionConfig};
-use pipelock_receipts::report::Report;
+use pipelock_receipts::report::EvidenceReport;
 use sha2::{Digest, Sha256};
 
 /// The directory of the corpora, which the repository does not hold: tests that need it are ignored unless they are asked
@@ -137,7 +137,7 @@ pub(crate) fn chain_with(
         let action = Action {
             action_id: &action_id,
             action_type: ActionType::Read,
-            verdict: Verdict::Allow,
+            verdict: ReceiptVerdict::Allow,
             phase: Some(Phase::Intent),
             transport: Transport::Connect,
             target: &target,
@@ -159,7 +159,7 @@ pub(crate) fn chain_with(
             let block = Action {
                 action_id: &block_id,
                 action_type: ActionType::for_method("POST"),
-                verdict: Verdict::Block,
+                verdict: ReceiptVerdict::Block,
                 phase: None,
                 transport: Transport::Forward,
                 // As the built-in mediator writes it.
@@ -205,7 +205,7 @@ pub(crate) fn chain_with(
 }
 
 /// The packet over a chain, as a run would write it.
-pub(crate) fn packet_for(report: &Report) -> Packet {
+pub(crate) fn packet_for(report: &EvidenceReport) -> Packet {
     let inputs = PacketInputs {
         packet_id: None,
         generated_at: time(1900),

@@ -15,9 +15,9 @@ use std::path::{Path, PathBuf};
 
 use super::support::corpora;
 use audit_packet::verifier_text;
-use egress::cli::verify::{Outcome, VerifyArgs, status, verify};
+use egress::cli::verify::{VerifyArgs, VerifyOutcome, status, verify};
 use pipelock_receipts::findings::Finding;
-use pipelock_receipts::report::Report;
+use pipelock_receipts::report::EvidenceReport;
 use serde_json::Value;
 
 /// Where the table stands.
@@ -74,7 +74,7 @@ struct Checked {
     name: String,
     expected: Value,
     code: u8,
-    outcome: Outcome,
+    outcome: VerifyOutcome,
 }
 
 impl Checked {
@@ -99,7 +99,7 @@ impl Checked {
         }
     }
 
-    fn report(&self) -> &Report {
+    fn report(&self) -> &EvidenceReport {
         self.outcome.report.as_ref().unwrap()
     }
 

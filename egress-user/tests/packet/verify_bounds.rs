@@ -22,7 +22,7 @@ use audit_packet::{
 };
 use ed25519_dalek::SigningKey;
 use egress::cli::exit;
-use egress::cli::verify::{self, Outcome, VerifyArgs, VerifyError, status};
+use egress::cli::verify::{self, VerifyArgs, VerifyError, VerifyOutcome, status};
 use pipelock_receipts::keys;
 
 /// Long enough for any verdict here, and too short for reading a gigabyte.
@@ -82,7 +82,7 @@ impl Packet {
     }
 }
 
-fn rules(outcome: &Outcome) -> Vec<&'static str> {
+fn rules(outcome: &VerifyOutcome) -> Vec<&'static str> {
     // The packets of these tests have no measurements, and their receipts bind a key that signed nothing.
     let always = ["attestation.predicate", "attestation.signer"];
     let rules = outcome.findings.iter().map(|finding| finding.rule.id);

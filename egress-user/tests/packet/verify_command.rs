@@ -13,7 +13,7 @@ use audit_packet::grade::Grade;
 use audit_packet::{EVIDENCE_FILE, FLOWS_FILE, PACKET_FILE, POLICY_FILE};
 use egress::cli::exit;
 use egress::cli::keygen::{self, KeygenArgs};
-use egress::cli::verify::{self, Outcome, VerifyArgs, status};
+use egress::cli::verify::{self, VerifyOutcome, VerifyArgs, status};
 
 fn args(path: &Path, chain: &Chain) -> VerifyArgs {
     VerifyArgs {
@@ -23,12 +23,12 @@ fn args(path: &Path, chain: &Chain) -> VerifyArgs {
     }
 }
 
-fn check(args: &VerifyArgs) -> (u8, Outcome) {
+fn check(args: &VerifyArgs) -> (u8, VerifyOutcome) {
     let outcome = verify::verify(args).unwrap();
     (status(&outcome, args), outcome)
 }
 
-fn first(outcome: &Outcome) -> &'static str {
+fn first(outcome: &VerifyOutcome) -> &'static str {
     outcome
         .findings
         .first()

@@ -8,11 +8,11 @@ use std::path::Path;
 use audit_packet::grade::Grade;
 use audit_packet::rendered::{self, Source};
 use ed25519_dalek::SigningKey;
-use egress::cli::verify::{Outcome, VerifyArgs, VerifyError, verify};
+use egress::cli::verify::{VerifyArgs, VerifyError, VerifyOutcome, verify};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use pipelock_receipts::findings::{Finding, Severity};
-use pipelock_receipts::report::Verdict;
+use pipelock_receipts::report::EvidenceVerdict;
 use tempfile::TempDir;
 
 use super::attacker::{Attacker, Keys};
@@ -177,7 +177,7 @@ impl<'h> Bench<'h> {
     /// The files without what is wrong with them, if that is nothing but the predicate or the pages.
     fn without_consequence(
         &self,
-        outcome: &Outcome,
+        outcome: &VerifyOutcome,
         statement: &mut Json,
         files: &Files,
     ) -> Option<Files> {
@@ -222,7 +222,7 @@ impl<'h> Bench<'h> {
     }
 
     /// What `egress verify` finds, with the keys pinned that this attacker does not have.
-    fn outcome(&self, attacker: Attacker) -> Result<Outcome, VerifyError> {
+    fn outcome(&self, attacker: Attacker) -> Result<VerifyOutcome, VerifyError> {
         let public = |key: &SigningKey| hex::encode(key.verifying_key().to_bytes());
         let boundary_keys = match attacker {
             Attacker::OwnBoundaryKey => Vec::new(),
@@ -242,7 +242,7 @@ impl<'h> Bench<'h> {
         attacker: Attacker,
         change: &Change,
         files: &Files,
-        found: Option<&Outcome>,
+        found: Option<&VerifyOutcome>,
     ) -> Option<Files> {
         let key = match attacker {
             Attacker::Keyless | Attacker::OwnKeys => return None,
@@ -282,18 +282,18 @@ fn stays_as_it_is(change: &Change) -> bool {
 }
 
 /// All findings that are errors.
-fn errors(outcome: &Outcome) -> impl Iterator<Item = &Finding> {
+fn errors(outcome: &VerifyOutcome) -> impl Iterator<Item = &Finding> {
     let all = outcome.findings.iter();
     all.filter(|finding| finding.rule.severity == Severity::Error)
 }
 
 /// The files with the pages that they yield.
-fn with_pages(outcome: &Outcome, files: &Files) -> Option<Files> {
+fn with_pages(outcome: &VerifyOutcome, files: &Files) -> Option<Files> {
     let pages = rendered::render(&Source {
         packet: outcome.packet.as_ref()?,
         packet_sha256: &sha256(files.get(PACKET)?),
         report: outcome.report.as_ref()?,
-        verdict: Verdict::Valid,
+        verdict: EvidenceVerdict::Valid,
         boundary: outcome.boundary.as_ref()?,
     });
     let mut files = files.clone();
@@ -331,7 +331,7 @@ pub(super) fn disguise(
 
 /// What a finding of the verifier comes down to, and what it says of the boundary.
 fn verdict(
-    outcome: &Result<Outcome, VerifyError>,
+    outcome: &Result<VerifyOutcome, VerifyError>,
     expected: &Expectation,
     is_statement: bool,
 ) -> (Judgment, Expectation) {

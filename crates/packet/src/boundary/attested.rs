@@ -2,7 +2,7 @@
 use ed25519_dalek::VerifyingKey;
 use pipelock_receipts::capsule::CapsuleReport;
 use pipelock_receipts::findings::{Findings, Place};
-use pipelock_receipts::report::{Report, Verdict};
+use pipelock_receipts::report::{EvidenceReport, EvidenceVerdict};
 
 use super::super::attest::{AttestationReport, Opened, Predicate};
 use super::super::format::boundary::BoundaryDocument;
@@ -68,7 +68,7 @@ pub(super) fn writers_pins(
 ) -> Option<Pins> {
     Some(Pins {
         boundary: measured?.attestation.pinned,
-        receipts: predicate?.verdict != Verdict::SelfConsistentOnly.as_str(),
+        receipts: predicate?.verdict != EvidenceVerdict::SelfConsistentOnly.as_str(),
     })
 }
 
@@ -113,7 +113,7 @@ pub(super) fn check_attestation(
 /// verifier's choice, so it is left out.
 pub(super) fn check_predicate(
     predicate: &Predicate,
-    report: &Report,
+    report: &EvidenceReport,
     shown: Grade,
     findings: &mut Findings,
 ) {
@@ -128,9 +128,11 @@ pub(super) fn check_predicate(
     }
     let verdict = match report.verdict {
         // The run knows its own key; a verifier need not pin one.
-        Verdict::SelfConsistentOnly | Verdict::Valid => ["valid", "self_consistent_only"],
-        Verdict::Invalid => ["invalid", "invalid"],
-        Verdict::Error => ["error", "error"],
+        EvidenceVerdict::SelfConsistentOnly | EvidenceVerdict::Valid => {
+            ["valid", "self_consistent_only"]
+        }
+        EvidenceVerdict::Invalid => ["invalid", "invalid"],
+        EvidenceVerdict::Error => ["error", "error"],
     };
     if !verdict.contains(&predicate.verdict.as_str()) {
         claim(&predicate.verdict, report.verdict.as_str());
@@ -140,7 +142,7 @@ pub(super) fn check_predicate(
 /// One root of trust: the mediator signs the boundary's key in `session_open`, so that no other key can vouch for
 /// the boundary, pinned or not. A mediator that binds none leaves the capsule's signer.
 pub(super) fn check_signers(
-    report: &Report,
+    report: &EvidenceReport,
     capsule: Option<&CapsuleReport>,
     attestation: Option<&AttestationReport>,
     measured: Option<&BoundaryDocument>,

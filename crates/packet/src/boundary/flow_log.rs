@@ -3,7 +3,7 @@ use std::io;
 
 use pipelock_receipts::findings::{Findings, Place};
 use pipelock_receipts::json::Node;
-use pipelock_receipts::report::Report;
+use pipelock_receipts::report::EvidenceReport;
 
 use super::super::continuity::Continuity;
 use super::super::counted::Counted;
@@ -41,7 +41,7 @@ impl FlowLog {
     pub(super) fn read(
         files: &mut BoundaryFiles<'_>,
         measured: Option<&BoundaryDocument>,
-        report: &Report,
+        report: &EvidenceReport,
         findings: &mut Findings,
         caps: &mut Caps,
     ) -> Self {
@@ -63,7 +63,7 @@ impl FlowLog {
         stream: Option<Result<Stream<'_>, String>>,
         stated: [Option<&str>; 2],
         measured: Option<&BoundaryDocument>,
-        report: &Report,
+        report: &EvidenceReport,
         findings: &mut Findings,
     ) -> Self {
         let mut done = Self::default();

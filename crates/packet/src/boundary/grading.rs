@@ -1,7 +1,7 @@
 //! What keeps the grade from being the highest: in the capsule, the measurements, and the receipts.
 use pipelock_receipts::capsule::CapsuleReport;
 use pipelock_receipts::findings::{Findings, Place};
-use pipelock_receipts::report::{End, Report, Verdict};
+use pipelock_receipts::report::{End, EvidenceReport, EvidenceVerdict};
 
 use super::super::format::boundary::BoundaryDocument;
 use super::super::grade::{Caps, Grade};
@@ -95,11 +95,11 @@ pub(super) fn grade_measured(
     }
 }
 
-pub(super) fn grade_receipts(report: &Report, caps: &mut Caps) {
+pub(super) fn grade_receipts(report: &EvidenceReport, caps: &mut Caps) {
     match report.verdict {
-        Verdict::Valid | Verdict::SelfConsistentOnly => {}
-        Verdict::Invalid => caps.cap(Grade::Unproven, "the receipts are invalid"),
-        Verdict::Error => caps.cap(Grade::Unproven, "there is no receipt"),
+        EvidenceVerdict::Valid | EvidenceVerdict::SelfConsistentOnly => {}
+        EvidenceVerdict::Invalid => caps.cap(Grade::Unproven, "the receipts are invalid"),
+        EvidenceVerdict::Error => caps.cap(Grade::Unproven, "there is no receipt"),
     }
     if let End::Unproven(reason) = report.end {
         caps.cap(

@@ -13,7 +13,7 @@ mod reading;
 mod words;
 
 pub use limits::{EvidenceLimit, Limit, Limits, OpenFiles, Reached, Scratch, Seconds, Shares};
-pub use mediator::{Mediator, Pipelock, PolicyNotice};
+pub use mediator::{MediatorDocument, Pipelock, PolicyNotice};
 pub use probes::{Control, Probe, ProbeCounts, Probes};
 pub use words::*;
 
@@ -84,7 +84,7 @@ documents! {
         /// The policy that the mediator read.
         policy: Policy,
         /// The mediator, which judged the requests and signed the receipts.
-        mediator: Mediator,
+        mediator: MediatorDocument,
         /// The kernel's counters at the end of the run.
         counters: Counters,
         /// Bytes and requests by destination.

@@ -128,7 +128,7 @@ struct Open {
     /// Layer of the first denial.
     denied_by: Option<String>,
     has_intent: bool,
-    outcome: Option<Outcome>,
+    outcome: Option<OutcomeReceipt>,
     times: Option<(i64, i64)>,
 }
 
@@ -154,13 +154,13 @@ impl Open {
 
 /// The pattern of an outcome: `status=200 bytes=47 reason=complete`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Outcome {
+struct OutcomeReceipt {
     status: Option<u16>,
     bytes: Option<u64>,
     reason: String,
 }
 
-impl Outcome {
+impl OutcomeReceipt {
     fn read(pattern: &str) -> Self {
         let word = |name: &str| {
             let mut words = pattern.split(' ');
@@ -354,7 +354,7 @@ impl Receipts {
         }
         let is_outcome = receipt.phase == "outcome";
         if is_outcome {
-            let outcome = Outcome::read(receipt.pattern);
+            let outcome = OutcomeReceipt::read(receipt.pattern);
             if outcome.reason.is_empty() {
                 self.empty_outcomes = self.empty_outcomes.saturating_add(1);
             }

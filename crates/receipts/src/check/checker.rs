@@ -2,13 +2,13 @@
 use super::super::action::Receipt;
 use super::super::chain::{ActionChain, Context, EvidenceChain, Trust};
 use super::super::end::Tail;
-use super::super::entry::{Entry, EntryKind, Problem};
+use super::super::entry::{EntryKind, Problem, RecorderEntry};
 use super::super::evidence::EvidenceReceipt;
 use super::super::findings::Place;
 use super::super::input::{Seen, Visit};
 use super::super::json::Node;
 use super::super::outer::Outer;
-use super::super::report::{Counts, Report, Verdict};
+use super::super::report::{Counts, EvidenceReport, EvidenceVerdict};
 use super::super::rules;
 use super::super::session::GRACEFUL;
 use super::super::signatures::{Job, Message};
@@ -57,7 +57,7 @@ impl<'t> Checker<'t> {
     }
 
     /// Checks one entry and what it carries.
-    pub(super) fn entry(&mut self, entry: &Entry<'_>, mut place: Place, visit: Visit<'_>) {
+    pub(super) fn entry(&mut self, entry: &RecorderEntry<'_>, mut place: Place, visit: Visit<'_>) {
         self.entries = self.entries.saturating_add(1);
         self.outer.check(entry, &place, &mut self.context.findings);
         let detail = entry.detail();
@@ -108,7 +108,7 @@ impl<'t> Checker<'t> {
     pub(super) fn action(
         &mut self,
         detail: &Node<'_>,
-        entry: &Entry<'_>,
+        entry: &RecorderEntry<'_>,
         place: &Place,
     ) -> Option<String> {
         match Receipt::read(detail) {
@@ -179,7 +179,12 @@ impl<'t> Checker<'t> {
     }
 
     /// A checkpoint: numbers, and the signature over the hash of the entry before (section 1.4).
-    pub(super) fn checkpoint(&mut self, detail: &Node<'_>, entry: &Entry<'_>, place: &Place) {
+    pub(super) fn checkpoint(
+        &mut self,
+        detail: &Node<'_>,
+        entry: &RecorderEntry<'_>,
+        place: &Place,
+    ) {
         let number = |name: &str| detail.member_unsigned(name);
         let last = number("last_seq");
         // None at all: a busy Pipelock writes a second checkpoint right behind the first.
@@ -235,7 +240,7 @@ impl<'t> Checker<'t> {
     }
 
     /// The transcript root must describe the version 1 chain up to here.
-    pub(super) fn root(&mut self, detail: &Node<'_>, entry: &Entry<'_>, place: &Place) {
+    pub(super) fn root(&mut self, detail: &Node<'_>, entry: &RecorderEntry<'_>, place: &Place) {
         let holds = detail.member_text("session_id") == entry.text("session_id")
             && detail.member_unsigned("final_seq") == self.actions.last_seq
             && detail.member_unsigned("receipt_count") == Some(self.actions.count)
@@ -258,7 +263,7 @@ impl<'t> Checker<'t> {
     }
 
     /// The report.
-    pub(super) fn finish(mut self) -> Report {
+    pub(super) fn finish(mut self) -> EvidenceReport {
         self.context.queue.flush(&mut self.context.findings);
         self.actions.sessions.finish(&mut self.context.findings);
         let decisions = self
@@ -290,7 +295,7 @@ impl<'t> Checker<'t> {
         self.into_report()
     }
 
-    pub(super) fn into_report(self) -> Report {
+    pub(super) fn into_report(self) -> EvidenceReport {
         let end = self.tail.end(self.actions.sessions.controls > 0);
         let has_errors = self.context.findings.has_errors();
         let nothing = self.actions.count == 0 && self.evidence.count == 0;
@@ -299,13 +304,13 @@ impl<'t> Checker<'t> {
             .iter()
             .all(|finding| finding.rule == &rules::NO_RECEIPTS);
         let verdict = if nothing && only_empty {
-            Verdict::Error
+            EvidenceVerdict::Error
         } else if has_errors || nothing {
-            Verdict::Invalid
+            EvidenceVerdict::Invalid
         } else if self.context.trust.keys.is_empty() {
-            Verdict::SelfConsistentOnly
+            EvidenceVerdict::SelfConsistentOnly
         } else {
-            Verdict::Valid
+            EvidenceVerdict::Valid
         };
         let main_is_v1 = self.actions.count > 0;
         let mut signer_keys = self.actions.signers;
@@ -323,7 +328,7 @@ impl<'t> Checker<'t> {
             )
         };
         let sessions = self.actions.sessions;
-        Report {
+        EvidenceReport {
             verdict,
             end,
             findings,

@@ -1,7 +1,7 @@
 //! Checks one file: its lines, and where its reading ends.
 use std::io::{self, Read};
 
-use super::super::entry::{Entry, Problem};
+use super::super::entry::{Problem, RecorderEntry};
 use super::super::findings::Place;
 use super::super::input::Visit;
 use super::super::json::{JsonError, JsonProblem};
@@ -71,7 +71,7 @@ impl Checker<'_> {
             return;
         };
         let mut notes = Vec::new();
-        let parsed = Entry::parse(text, &mut notes);
+        let parsed = RecorderEntry::parse(text, &mut notes);
         for note in notes {
             self.add(note, &place);
         }

@@ -6,12 +6,12 @@ use super::super::evidence::EvidenceReceipt;
 use super::super::findings::Place;
 use super::super::json::{MAX_DEPTH, Node, parse_bytes};
 use super::super::record::GENESIS;
-use super::super::report::{End, Report};
+use super::super::report::{End, EvidenceReport};
 use super::super::rules;
 use super::checker::Checker;
 
 /// Checks one receipt that stands alone: its form and signature, nothing about a chain.
-pub fn check_receipt(bytes: &[u8], trust: &Trust) -> Report {
+pub fn check_receipt(bytes: &[u8], trust: &Trust) -> EvidenceReport {
     let mut checker = Checker::new(trust, false);
     let place = Place::default();
     match parse_bytes(bytes, MAX_DEPTH) {

@@ -11,7 +11,7 @@ use std::path::Path;
 use nix::fcntl::OFlag;
 
 use super::judge::Kind;
-use super::model::{Change, Outcome, Plan, What};
+use super::model::{Change, ChangeOutcome, Plan, What};
 use super::path::RelPath;
 use super::tree;
 
@@ -26,7 +26,7 @@ pub fn write(upper: &OwnedFd, plan: &Plan, out: &mut File) -> io::Result<usize> 
     let mut names = BTreeMap::new();
     for change in &plan.changes {
         let made = matches!(change.change, What::Created | What::Modified);
-        if change.outcome != Outcome::Applied
+        if change.outcome != ChangeOutcome::Applied
             && made
             && append(&mut builder, upper, change, &mut names)?
         {

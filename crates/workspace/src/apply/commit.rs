@@ -19,7 +19,7 @@ use nix::unistd::{Gid, Uid, fchown, fchownat};
 use super::content;
 use super::judge::{Kind, Reason};
 use super::layer::OWN_ATTRIBUTES;
-use super::model::{Outcome, Plan, Step};
+use super::model::{ChangeOutcome, Plan, Step};
 use super::path::RelPath;
 use super::tree::{self, Identity};
 use crate::store::{About, MOVED, Store, UPPER};
@@ -160,7 +160,7 @@ fn take_all(places: &mut Places, plan: &mut Plan) {
         let Some(change) = plan.changes.get_mut(planned.of) else {
             continue;
         };
-        if change.outcome != Outcome::Applied {
+        if change.outcome != ChangeOutcome::Applied {
             continue;
         }
         let path = planned.step.path();

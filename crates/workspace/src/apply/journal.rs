@@ -48,7 +48,7 @@ mod tests {
     use nix::fcntl::AT_FDCWD;
 
     use super::super::judge::{Kind, Reason};
-    use super::super::model::{Change, Outcome, Planned, Step, What};
+    use super::super::model::{Change, ChangeOutcome, Planned, Step, What};
     use super::super::path::RelPath;
     use super::*;
 
@@ -72,7 +72,7 @@ mod tests {
                 sha256: None,
                 target: None,
                 setid_dropped: false,
-                outcome: Outcome::Refused,
+                outcome: ChangeOutcome::Refused,
                 reason: Some(Reason::Io("no space".into())),
             }],
             steps: vec![Planned {

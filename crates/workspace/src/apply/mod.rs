@@ -30,7 +30,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::store::{Store, UPPER};
 use judge::{Protected, Reason};
-use model::{Outcome, Plan};
+use model::{ChangeOutcome, Plan};
 use scan::Rules;
 
 /// In a store: the tar of the changes that were not applied.
@@ -158,7 +158,7 @@ fn carry_on(store: &Store) -> io::Result<Recovered> {
     };
     commit::commit(store, &mut plan)?;
     recovered.completed = true;
-    recovered.applied = plan.count(Outcome::Applied);
+    recovered.applied = plan.count(ChangeOutcome::Applied);
     recovered.refused = plan.changes.len() - recovered.applied;
     // An interrupted attempt may have left this file.
     match unlinkat(store.held(), RECOVERED, UnlinkatFlags::NoRemoveDir) {

@@ -25,7 +25,7 @@ pub enum What {
 /// What was done about a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum ChangeOutcome {
     /// The change is in the workspace.
     Applied,
     /// A rule denied it.
@@ -65,7 +65,7 @@ pub struct Change {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub setid_dropped: bool,
     /// What was done about the change.
-    pub outcome: Outcome,
+    pub outcome: ChangeOutcome,
     /// Why the change was not applied.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
@@ -87,7 +87,7 @@ impl Change {
             sha256: None,
             target: None,
             setid_dropped: false,
-            outcome: Outcome::Applied,
+            outcome: ChangeOutcome::Applied,
             reason: None,
         }
     }
@@ -104,11 +104,11 @@ impl Change {
     /// Marks the change as not applied.
     pub fn refuse(&mut self, reason: Reason) {
         self.outcome = if reason == Reason::ChangedMeanwhile {
-            Outcome::Conflict
+            ChangeOutcome::Conflict
         } else if reason == Reason::WholeRun {
-            Outcome::Discarded
+            ChangeOutcome::Discarded
         } else {
-            Outcome::Refused
+            ChangeOutcome::Refused
         };
         self.reason = Some(reason);
     }
@@ -257,7 +257,7 @@ pub struct Plan {
 
 impl Plan {
     /// Number of changes with this outcome.
-    pub fn count(&self, outcome: Outcome) -> usize {
+    pub fn count(&self, outcome: ChangeOutcome) -> usize {
         self.changes
             .iter()
             .filter(|change| change.outcome == outcome)

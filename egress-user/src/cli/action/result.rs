@@ -5,7 +5,7 @@ use anyhow::ensure;
 use audit_packet::{PACKET_FILE, SUMMARY_FILE};
 use pipelock_receipts::check::MAX_DOCUMENT_BYTES;
 use pipelock_receipts::findings::visible;
-use pipelock_receipts::report::Verdict;
+use pipelock_receipts::report::EvidenceVerdict;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -86,14 +86,14 @@ impl StepResult {
         let is_same = outcome.verdict.as_str() == self.verdict();
         let is_sound = matches!(
             outcome.verdict,
-            Verdict::Valid | Verdict::SelfConsistentOnly
+            EvidenceVerdict::Valid | EvidenceVerdict::SelfConsistentOnly
         );
         let first = outcome
             .findings
             .first()
             .map_or("", |finding| finding.rule.says);
         ensure!(
-            is_same || !(is_sound || self.verdict() == Verdict::Valid.as_str()),
+            is_same || !(is_sound || self.verdict() == EvidenceVerdict::Valid.as_str()),
             "its verdict is {} and no longer {}: {first}",
             outcome.verdict.as_str(),
             self.verdict()
@@ -103,13 +103,13 @@ impl StepResult {
 
     fn verdict(&self) -> &str {
         match self.text("/verdict") {
-            "" => Verdict::Error.as_str(),
+            "" => EvidenceVerdict::Error.as_str(),
             verdict => verdict,
         }
     }
 
     fn is_valid(&self) -> bool {
-        self.tampered.is_none() && self.verdict() == Verdict::Valid.as_str()
+        self.tampered.is_none() && self.verdict() == EvidenceVerdict::Valid.as_str()
     }
 
     fn has_stamp(&self) -> bool {
@@ -171,7 +171,7 @@ impl StepResult {
             ));
         }
         if inputs.fail_on_verifier_error && !self.is_valid() {
-            let advice = if self.verdict() == Verdict::SelfConsistentOnly.as_str() {
+            let advice = if self.verdict() == EvidenceVerdict::SelfConsistentOnly.as_str() {
                 "the key was made for this run only; set signer-private-key-path and signer-public-key"
             } else {
                 "see verifier.txt in the packet"
@@ -242,12 +242,15 @@ impl StepResult {
     pub(super) fn outputs(&self) -> Vec<(&'static str, String)> {
         let Some(packet) = self.packet() else {
             return vec![
-                ("verifier-verdict", Verdict::Error.as_str().to_owned()),
+                (
+                    "verifier-verdict",
+                    EvidenceVerdict::Error.as_str().to_owned(),
+                ),
                 ("receipt-count", String::from("0")),
             ];
         };
         let verdict = match &self.tampered {
-            Some(_) => Verdict::Invalid.as_str(),
+            Some(_) => EvidenceVerdict::Invalid.as_str(),
             None => self.verdict(),
         };
         let number = |pointer| self.number(pointer).unwrap_or(0).to_string();

@@ -2,12 +2,12 @@
 use anyhow::{bail, ensure};
 use audit_packet::grade::Grade;
 use audit_packet::identity;
-use pipelock_receipts::report::Verdict;
+use pipelock_receipts::report::EvidenceVerdict;
 
 use super::inputs;
 use super::outputs::Files;
 use crate::cli::exit;
-use crate::cli::verify::{Outcome, VerifyArgs, status, verify};
+use crate::cli::verify::{VerifyArgs, VerifyOutcome, status, verify};
 
 /// The outcome of the step.
 pub(super) struct Verified {
@@ -97,9 +97,9 @@ fn required_grade(text: &str) -> anyhow::Result<Option<Grade>> {
     }
 }
 
-fn error(outcome: &Outcome, args: &VerifyArgs, status: u8) -> String {
+fn error(outcome: &VerifyOutcome, args: &VerifyArgs, status: u8) -> String {
     let graded = outcome.grade();
-    if outcome.verdict == Verdict::Valid
+    if outcome.verdict == EvidenceVerdict::Valid
         && let Some(required) = args.require_grade.filter(|required| graded < *required)
     {
         let boundary = outcome.boundary.as_ref();

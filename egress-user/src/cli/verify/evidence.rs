@@ -6,7 +6,7 @@ use pipelock_receipts::chain::Trust;
 use pipelock_receipts::check::EvidenceCheck;
 use pipelock_receipts::outer::claimed_name;
 
-use super::outcome::{Outcome, Subject, VerifyError};
+use super::outcome::{Subject, VerifyError, VerifyOutcome};
 use crate::cli::files::Folder;
 
 /// Verifies one file of evidence.
@@ -14,18 +14,18 @@ pub(super) fn verify_file(
     path: &Path,
     reader: &mut dyn Read,
     trust: &Trust,
-) -> Result<Outcome, VerifyError> {
+) -> Result<VerifyOutcome, VerifyError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let mut check = EvidenceCheck::new(trust, false);
     check
         .file(&name, reader, &mut |_seen| {})
         .map_err(|source| VerifyError::read(path, source))?;
-    Ok(Outcome::of_report(Subject::Evidence, check.finish()))
+    Ok(VerifyOutcome::of_report(Subject::Evidence, check.finish()))
 }
 
 /// Verifies the evidence files of a directory in the order of their numbers. Rejects a symbolic link, because it could
 /// lead to any file.
-pub(super) fn verify_directory(path: &Path, trust: &Trust) -> Result<Outcome, VerifyError> {
+pub(super) fn verify_directory(path: &Path, trust: &Trust) -> Result<VerifyOutcome, VerifyError> {
     let io = |source| VerifyError::read(path, source);
     let folder = Folder::hold(path).map_err(io)?;
     let names = folder
@@ -47,5 +47,5 @@ pub(super) fn verify_directory(path: &Path, trust: &Trust) -> Result<Outcome, Ve
             break;
         }
     }
-    Ok(Outcome::of_report(Subject::Evidence, check.finish()))
+    Ok(VerifyOutcome::of_report(Subject::Evidence, check.finish()))
 }

@@ -8,13 +8,13 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::args::VerifyArgs;
-use super::outcome::Outcome;
+use super::outcome::VerifyOutcome;
 
 /// Largest accepted difference between the clocks of two machines.
 const CLOCKS_APART: Duration = Duration::from_mins(10);
 
 /// Compares the packet with the expectations, and adds a finding for each that is not met.
-pub(super) fn check(outcome: &mut Outcome, args: &VerifyArgs, now: OffsetDateTime) {
+pub(super) fn check(outcome: &mut VerifyOutcome, args: &VerifyArgs, now: OffsetDateTime) {
     let mut unmet = Vec::new();
     // An identity counts only if the boundary's key signed it, because anybody can write the file.
     let is_signed = outcome.grade() > Grade::Unproven;
@@ -56,7 +56,7 @@ pub(super) fn check(outcome: &mut Outcome, args: &VerifyArgs, now: OffsetDateTim
 
 /// Checks that the packet is not from the future and not older than `max_age`. The time of a trusted time stamp takes
 /// precedence over the time of the machine that made the packet.
-fn check_age(outcome: &mut Outcome, max_age: Option<Duration>, now: OffsetDateTime) {
+fn check_age(outcome: &mut VerifyOutcome, max_age: Option<Duration>, now: OffsetDateTime) {
     let stamped = match &outcome.stamp {
         Some(Ok(stamp)) if stamp.is_trusted => Some(stamp.time_text()),
         _ => None,

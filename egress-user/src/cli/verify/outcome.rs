@@ -9,7 +9,7 @@ use audit_packet::model::Packet;
 use audit_packet::timestamp::{Problem, Stamp};
 use pipelock_receipts::findings::{Finding, Place, Rule, Severity};
 use pipelock_receipts::keys::KeyError;
-use pipelock_receipts::report::{Report, Verdict};
+use pipelock_receipts::report::{EvidenceReport, EvidenceVerdict};
 
 use crate::cli::authorities::AuthorityError;
 use crate::cli::exit;
@@ -27,15 +27,15 @@ pub enum Subject {
 
 /// The result of a verification.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct VerifyOutcome {
     /// What was verified.
     pub subject: Subject,
     /// The overall verdict.
-    pub verdict: Verdict,
+    pub verdict: EvidenceVerdict,
     /// All findings, the most important first.
     pub findings: Vec<Finding>,
     /// Result of checking the receipts. `None` if `packet.json` itself is unusable.
-    pub report: Option<Report>,
+    pub report: Option<EvidenceReport>,
     /// Result of checking the boundary. `None` without a packet.
     pub boundary: Option<BoundaryReport>,
     /// The packet, if it can be read.
@@ -48,9 +48,9 @@ pub struct Outcome {
     pub stamp: Option<Result<Stamp, Problem>>,
 }
 
-impl Outcome {
+impl VerifyOutcome {
     /// Returns the outcome of receipts without a packet.
-    pub(super) fn of_report(subject: Subject, report: Report) -> Self {
+    pub(super) fn of_report(subject: Subject, report: EvidenceReport) -> Self {
         Self {
             subject,
             verdict: report.verdict,
@@ -81,7 +81,7 @@ impl Outcome {
         };
         if rule.severity == Severity::Error {
             self.findings.insert(0, finding);
-            self.verdict = Verdict::Invalid;
+            self.verdict = EvidenceVerdict::Invalid;
             if let Some(boundary) = &mut self.boundary {
                 boundary.disprove();
             }
@@ -94,7 +94,7 @@ impl Outcome {
     pub(super) fn unusable(findings: Vec<Finding>) -> Self {
         Self {
             subject: Subject::Packet,
-            verdict: Verdict::Invalid,
+            verdict: EvidenceVerdict::Invalid,
             findings,
             report: None,
             boundary: None,

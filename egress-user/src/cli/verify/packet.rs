@@ -19,7 +19,7 @@ use audit_packet::{
 use egress_policy::allowed::Allowed;
 use pipelock_receipts::check::MAX_DOCUMENT_BYTES;
 
-use super::outcome::{Material, Outcome, Subject, VerifyError};
+use super::outcome::{Material, Subject, VerifyError, VerifyOutcome};
 use crate::cli::files::{Folder, read_all};
 
 /// Size limit of `changes.json` if no trusted attestation states its size.
@@ -33,7 +33,7 @@ pub(super) fn verify(
     path: &Path,
     bytes: Option<Vec<u8>>,
     pinned: &Pinned,
-) -> Result<Outcome, VerifyError> {
+) -> Result<VerifyOutcome, VerifyError> {
     let failed = |source| VerifyError::read(path, source);
     let directory = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
@@ -50,7 +50,7 @@ pub(super) fn verify(
     };
     let packet = match read_packet(&bytes) {
         Ok(packet) => packet,
-        Err(findings) => return Ok(Outcome::unusable(findings)),
+        Err(findings) => return Ok(VerifyOutcome::unusable(findings)),
     };
     let mut beside = OtherFiles::read(folder, directory, pinned)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -94,7 +94,7 @@ pub(super) fn verify(
         evidence,
         boundary,
     } = check_packet(&packet, files, pinned);
-    Ok(Outcome {
+    Ok(VerifyOutcome {
         subject: Subject::Packet,
         verdict,
         findings,

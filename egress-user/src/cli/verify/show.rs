@@ -6,11 +6,11 @@ use audit_packet::grade::Grade;
 use audit_packet::reconcile::Reconciliation;
 use audit_packet::timestamp::Stamp;
 use audit_packet::verifier_text::{self, About, MOST_FINDINGS, MOST_REASONS, brief};
-use pipelock_receipts::report::{End, Verdict};
+use pipelock_receipts::report::{End, EvidenceVerdict};
 use serde_json::{Value, json};
 
 use super::args::VerifyArgs;
-use super::outcome::{Outcome, Subject};
+use super::outcome::{Subject, VerifyOutcome};
 use super::stamp;
 use crate::cli::exit;
 
@@ -18,14 +18,16 @@ use crate::cli::exit;
 const JSON_VERSION: &str = "egress.verify.v1";
 
 /// Returns the line that explains an exit status other than 0, or an empty string.
-fn hint(outcome: &Outcome, args: &VerifyArgs, status: u8) -> String {
+fn hint(outcome: &VerifyOutcome, args: &VerifyArgs, status: u8) -> String {
     let wanted = args.require_grade.unwrap_or(Grade::None);
     let grade = outcome.grade();
     match status {
         exit::END_UNPROVEN => {
             String::from("hint: use --allow-prefix to accept evidence whose end is not proven")
         }
-        exit::INVALID if outcome.verdict == Verdict::SelfConsistentOnly && !args.allow_unpinned => {
+        exit::INVALID
+            if outcome.verdict == EvidenceVerdict::SelfConsistentOnly && !args.allow_unpinned =>
+        {
             String::from(
                 "hint: use --key to pin the signer, or --allow-unpinned to accept evidence without a pinned key",
             )
@@ -38,7 +40,7 @@ fn hint(outcome: &Outcome, args: &VerifyArgs, status: u8) -> String {
 }
 
 /// Returns the description of the packet's run for the text output.
-fn about(outcome: &Outcome) -> Option<About<'_>> {
+fn about(outcome: &VerifyOutcome) -> Option<About<'_>> {
     let boundary = outcome.boundary.as_ref();
     outcome.packet.as_ref().map(|packet| About {
         packet,
@@ -46,7 +48,7 @@ fn about(outcome: &Outcome) -> Option<About<'_>> {
     })
 }
 
-pub(super) fn as_text(outcome: &Outcome, args: &VerifyArgs, status: u8) -> String {
+pub(super) fn as_text(outcome: &VerifyOutcome, args: &VerifyArgs, status: u8) -> String {
     let mut text = match &outcome.report {
         Some(report) => verifier_text::render(
             outcome.verdict,
@@ -108,7 +110,7 @@ fn of_reconciliation(both: &Reconciliation) -> Value {
     })
 }
 
-pub(super) fn as_json(outcome: &Outcome, args: &VerifyArgs, status: u8) -> Value {
+pub(super) fn as_json(outcome: &VerifyOutcome, args: &VerifyArgs, status: u8) -> Value {
     let report = outcome.report.as_ref();
     let end = report.map(|report| match report.end {
         End::Proven => json!({"proven": true}),

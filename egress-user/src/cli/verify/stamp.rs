@@ -3,7 +3,7 @@ use audit_packet::TIMESTAMP_FILE;
 use audit_packet::timestamp::{self, Problem, Roots, Stamp};
 use pipelock_receipts::findings::visible;
 
-use super::outcome::{Material, Outcome};
+use super::outcome::{Material, VerifyOutcome};
 
 impl Material {
     /// Checks the token. Returns `None` if there is no token.
@@ -20,7 +20,7 @@ impl Material {
 }
 
 /// Checks the time stamp of an outcome. With `roots`, a missing or invalid time stamp is a finding.
-pub(super) fn check(outcome: &mut Outcome, roots: Option<&Roots>) {
+pub(super) fn check(outcome: &mut VerifyOutcome, roots: Option<&Roots>) {
     let checked = outcome.material.as_ref().and_then(|one| one.check(roots));
     let checked = checked.map(|stamp| stamp.and_then(|stamp| fits(outcome, stamp)));
     // An unusable packet.json is already invalid and the cause of every later problem.
@@ -42,7 +42,7 @@ pub(super) fn check(outcome: &mut Outcome, roots: Option<&Roots>) {
     outcome.stamp = checked;
 }
 
-fn fits(outcome: &Outcome, stamp: Stamp) -> Result<Stamp, Problem> {
+fn fits(outcome: &VerifyOutcome, stamp: Stamp) -> Result<Stamp, Problem> {
     if let Some(packet) = &outcome.packet {
         let made = packet.generated_at.as_str();
         let completed = packet.run.completed_at.as_deref().unwrap_or(made);
@@ -52,7 +52,7 @@ fn fits(outcome: &Outcome, stamp: Stamp) -> Result<Stamp, Problem> {
 }
 
 /// Returns the line about the time stamp for the text output.
-pub(super) fn line(outcome: &Outcome) -> String {
+pub(super) fn line(outcome: &VerifyOutcome) -> String {
     match &outcome.stamp {
         None => String::new(),
         Some(Ok(stamp)) => {

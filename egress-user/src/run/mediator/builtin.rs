@@ -3,7 +3,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use audit_packet::format::boundary::{BuiltinBinding, Mediator};
+use audit_packet::format::boundary::{BuiltinBinding, MediatorDocument};
 use audit_packet::model::ScannerConfig;
 use egress_mediator::plan::{MediatorPlan, Status};
 use egress_pipelock::LetThrough;
@@ -148,7 +148,7 @@ impl RunningMediator for Builtin {
 /// Returns the record of the built-in mediator, which is the same in every run.
 pub(super) fn record() -> MediatorRecord {
     MediatorRecord {
-        document: Mediator::Builtin {
+        document: MediatorDocument::Builtin {
             posture: BuiltinBinding::Bound,
         },
         plain_http: PlainHttp::Scan,

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use audit_packet::format::Name;
-use audit_packet::format::boundary::{self, Mediator, PolicyNotice};
+use audit_packet::format::boundary::{self, MediatorDocument, PolicyNotice};
 use audit_packet::model::ScannerConfig;
 use egress_pipelock::facts::Facts;
 use egress_pipelock::http::Gate;
@@ -143,7 +143,7 @@ fn record(facts: &Facts, plain_http: PlainHttp) -> MediatorRecord {
         key: notice.key.as_str().into(),
         effect: notice.effect.into(),
     });
-    let document = Mediator::Pipelock {
+    let document = MediatorDocument::Pipelock {
         plain_http: plain_http.label().into(),
         pipelock: Box::new(boundary::Pipelock {
             given: path(&facts.given),

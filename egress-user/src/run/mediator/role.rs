@@ -104,7 +104,7 @@ pub(in crate::run) struct PolicyInForce {
 #[derive(Debug)]
 pub(in crate::run) struct MediatorRecord {
     /// `mediator` in `boundary.json`.
-    pub(in crate::run) document: boundary::Mediator,
+    pub(in crate::run) document: boundary::MediatorDocument,
     pub(in crate::run) plain_http: PlainHttp,
     pub(in crate::run) scanner: ScannerConfig,
     /// Notices for the caller.

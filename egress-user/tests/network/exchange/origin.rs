@@ -11,15 +11,15 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use crate::mediator::support::{self, Evidence, KEY, MARK, Receipt, Setup, origin, read_head};
-use crate::relay::world::{PATIENCE, World};
+use crate::relay::world::{PATIENCE, RelayWorld};
 
 /// How much an early answer waits for.
 pub(crate) const SOME: usize = 64 << 10;
 
 /// The relay in front of the built-in mediator in front of an origin.
 pub(crate) struct Run {
-    pub(crate) relay: World,
-    mediator: support::World,
+    pub(crate) relay: RelayWorld,
+    mediator: support::MediatorWorld,
     /// Where the origin listens.
     pub(crate) port: u16,
     received: Arc<AtomicU64>,
@@ -40,7 +40,7 @@ impl Run {
 
     /// With these lines added to the policy.
     pub(crate) async fn with(policy: &str) -> Self {
-        let mediator = support::World::with(Setup {
+        let mediator = support::MediatorWorld::with(Setup {
             policy: policy.to_owned(),
             capacity: Capacity {
                 drain: Duration::from_millis(200),
@@ -54,7 +54,7 @@ impl Run {
             .await
             .port();
         let address = mediator.address;
-        let relay = World::with(|config| {
+        let relay = RelayWorld::with(|config| {
             config.mediator = address;
             config.allowed_ports.push(port);
             config.mark = Some(MARK.to_owned());

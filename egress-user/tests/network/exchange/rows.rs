@@ -2,7 +2,7 @@
 use tokio::io::AsyncWriteExt;
 
 use super::origin::Run;
-use crate::mediator::support::{Answer, World};
+use crate::mediator::support::{Answer, MediatorWorld};
 use crate::relay::world::{exchange, read_answer};
 
 const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -117,7 +117,7 @@ async fn row_and_receipt_name_the_same_target() {
 
 #[tokio::test]
 async fn relay_and_mediator_take_the_same_names() {
-    let mediator = World::new();
+    let mediator = MediatorWorld::new();
     let names = [
         "allowed.test",
         "ALLOWED.Test",

@@ -4,12 +4,12 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::support::{PATIENCE, Setup, World, echo, origin, read_head};
+use super::support::{PATIENCE, Setup, MediatorWorld, echo, origin, read_head};
 use egress_test_support::client_hello::hello;
 
 #[tokio::test]
 async fn an_allowed_tunnel_carries_bytes_between_intent_and_outcome() {
-    let world = World::new();
+    let world = MediatorWorld::new();
     let port = echo().await.port();
     let mut tunnel = world.tunnel(&format!("Allowed.TEST.:{port}")).await;
     let before = world.evidence().story();
@@ -57,7 +57,7 @@ async fn an_allowed_tunnel_carries_bytes_between_intent_and_outcome() {
 
 #[tokio::test]
 async fn a_refused_tunnel_has_its_receipt_and_dials_nobody() {
-    let world = World::new();
+    let world = MediatorWorld::new();
     let port = echo().await.port();
     for host in [
         "denied.test",
@@ -100,7 +100,7 @@ async fn a_refused_tunnel_has_its_receipt_and_dials_nobody() {
 
 #[tokio::test]
 async fn addresses_of_the_runners_side_are_refused() {
-    let world = World::new();
+    let world = MediatorWorld::new();
     for (host, layer) in [
         ("loop.test", "ssrf"),
         ("priv.test", "ssrf"),
@@ -134,7 +134,7 @@ async fn addresses_of_the_runners_side_are_refused() {
 
 #[tokio::test]
 async fn the_exception_for_metadata_does_not_exist() {
-    let world = World::with(Setup {
+    let world = MediatorWorld::with(Setup {
         policy: String::from(
             "ssrf: {ip_allowlist: ['0.0.0.0/0', '::/0']}\ntrusted_domains: ['*.test']\n",
         ),
@@ -157,7 +157,7 @@ async fn the_exception_for_metadata_does_not_exist() {
 
 #[tokio::test]
 async fn every_judged_address_is_tried() {
-    let world = World::new();
+    let world = MediatorWorld::new();
     let port = echo().await.port();
     let mut tunnel = world.tunnel(&format!("both.test:{port}")).await;
     tunnel.write_all(&hello("both.test")).await.unwrap();
@@ -168,7 +168,7 @@ async fn every_judged_address_is_tried() {
 
 #[tokio::test]
 async fn a_tunnel_is_for_tls_to_its_own_host() {
-    let world = World::new();
+    let world = MediatorWorld::new();
     let (contacted, mut contacts) = tokio::sync::mpsc::unbounded_channel();
     let port = origin(move |mut stream| {
         let contacted = contacted.clone();
@@ -225,7 +225,7 @@ async fn a_tunnel_is_for_tls_to_its_own_host() {
 
 #[tokio::test]
 async fn a_client_that_says_nothing_is_let_go() {
-    let world = World::new();
+    let world = MediatorWorld::new();
     let port = echo().await.port();
     let mut tunnel = world.tunnel(&format!("allowed.test:{port}")).await;
     let hello = hello("allowed.test");
@@ -237,7 +237,7 @@ async fn a_client_that_says_nothing_is_let_go() {
 
 #[tokio::test]
 async fn an_address_needs_no_server_name() {
-    let world = World::new();
+    let world = MediatorWorld::new();
     let port = echo().await.port();
     let mut tunnel = world.tunnel(&format!("127.0.0.1:{port}")).await;
     tunnel.write_all(&hello("127.0.0.1")).await.unwrap();
@@ -248,7 +248,7 @@ async fn an_address_needs_no_server_name() {
 
 #[tokio::test]
 async fn a_hello_may_come_with_the_head_or_byte_by_byte() {
-    let world = World::new();
+    let world = MediatorWorld::new();
     let port = echo().await.port();
     let hello = hello("allowed.test");
     let mut stream = world.dial().await;
@@ -274,7 +274,7 @@ async fn a_hello_may_come_with_the_head_or_byte_by_byte() {
 
 #[tokio::test]
 async fn half_a_close_leaves_the_other_half() {
-    let world = World::new();
+    let world = MediatorWorld::new();
     let port = origin(|mut stream| async move {
         let mut all = Vec::new();
         stream.read_to_end(&mut all).await?;
@@ -302,7 +302,7 @@ async fn half_a_close_leaves_the_other_half() {
 
 #[tokio::test]
 async fn big_streams_are_byte_exact_both_ways() {
-    let world = World::new();
+    let world = MediatorWorld::new();
     let port = echo().await.port();
     let tunnel = world.tunnel(&format!("allowed.test:{port}")).await;
     let hello = hello("allowed.test");
@@ -331,7 +331,7 @@ async fn big_streams_are_byte_exact_both_ways() {
 
 #[tokio::test]
 async fn a_dial_that_fails_is_on_record() {
-    let world = World::new();
+    let world = MediatorWorld::new();
     let answer = world
         .ask("CONNECT closed.test:1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         .await;
@@ -347,7 +347,7 @@ async fn a_dial_that_fails_is_on_record() {
 
 #[tokio::test]
 async fn odd_authorities_are_no_requests() {
-    let world = World::new();
+    let world = MediatorWorld::new();
     for target in [
         "allowed.test:0",
         "allowed.test:99999",
@@ -404,7 +404,7 @@ async fn idle_and_total_limits_end_a_tunnel() {
             "max_duration",
         ),
     ] {
-        let world = World::with(Setup {
+        let world = MediatorWorld::with(Setup {
             policy: policy.to_owned(),
             ..Setup::default()
         });

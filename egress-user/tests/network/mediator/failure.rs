@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 
-use super::support::{Evidence, PATIENCE, Setup, World, canned, echo};
+use super::support::{Evidence, PATIENCE, Setup, MediatorWorld, canned, echo};
 
 /// A store whose file fails when it is told to.
 #[derive(Clone, Default)]
@@ -55,8 +55,8 @@ impl EvidenceFile for Faulty {
     }
 }
 
-fn world_over(store: impl Store + 'static) -> World {
-    World::with(Setup {
+fn world_over(store: impl Store + 'static) -> MediatorWorld {
+    MediatorWorld::with(Setup {
         store: Some(Box::new(store)),
         ..Setup::default()
     })

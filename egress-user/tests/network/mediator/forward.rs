@@ -2,13 +2,13 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::support::{PATIENCE, Setup, World, canned, origin, read_head, shown};
+use super::support::{PATIENCE, Setup, MediatorWorld, canned, origin, read_head, shown};
 
 const HELLO: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-Origin: yes\r\nKeep-Alive: 5\r\nConnection: X-Hop\r\nX-Hop: 1\r\n\r\nhello";
 
 #[tokio::test]
 async fn a_request_goes_through_cleaned_of_the_hop() {
-    let world = World::new();
+    let world = MediatorWorld::new();
     let (at, mut heads) = canned(HELLO).await;
     let url = format!("http://Allowed.test:{}/a/b?c=%20d", at.port());
     let answer = world
@@ -59,7 +59,7 @@ async fn a_request_goes_through_cleaned_of_the_hop() {
 
 #[tokio::test]
 async fn big_bodies_are_byte_exact_both_ways() {
-    let world = World::new();
+    let world = MediatorWorld::new();
     // Sends the request's body back, chunked as it comes.
     let at = origin(|mut stream| async move {
         let head = read_head(&mut stream).await;
@@ -140,7 +140,7 @@ fn unchunk(mut rest: &[u8]) -> Vec<u8> {
 
 #[tokio::test]
 async fn answers_without_a_body_end_the_action() {
-    let world = World::new();
+    let world = MediatorWorld::new();
     for (method, answer, status) in [
         ("HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n", 200),
         (
@@ -183,7 +183,7 @@ async fn answers_without_a_body_end_the_action() {
 
 #[tokio::test]
 async fn several_hosts_on_one_connection_are_judged_each() {
-    let world = World::new();
+    let world = MediatorWorld::new();
     let (at, _heads) = canned(HELLO).await;
     let port = at.port();
     let answer = world
@@ -208,7 +208,7 @@ async fn several_hosts_on_one_connection_are_judged_each() {
 
 #[tokio::test]
 async fn other_schemes_and_internal_addresses_are_refused() {
-    let world = World::new();
+    let world = MediatorWorld::new();
     for (url, layer) in [
         ("https://allowed.test/", "scheme"),
         ("ftp://allowed.test/x", "scheme"),
@@ -244,7 +244,7 @@ async fn other_schemes_and_internal_addresses_are_refused() {
 
 #[tokio::test]
 async fn control_paths_are_taken_literally() {
-    let world = World::new();
+    let world = MediatorWorld::new();
     let health = world.get("/health").await;
     assert_eq!(health.status, 200);
     let json: serde_json::Value = serde_json::from_str(&health.text()).unwrap();
@@ -293,7 +293,7 @@ async fn control_paths_are_taken_literally() {
 
 #[tokio::test]
 async fn ambiguous_framing_is_refused() {
-    let world = World::new();
+    let world = MediatorWorld::new();
     let (at, mut heads) = canned(HELLO).await;
     let port = at.port();
     for headers in [
@@ -313,7 +313,7 @@ async fn ambiguous_framing_is_refused() {
 
 #[tokio::test]
 async fn a_url_beyond_the_limit_is_refused_and_its_receipt_short() {
-    let world = World::new();
+    let world = MediatorWorld::new();
     let answer = world
         .get(&format!("http://allowed.test/{}", "a".repeat(9000)))
         .await;
@@ -326,7 +326,7 @@ async fn a_url_beyond_the_limit_is_refused_and_its_receipt_short() {
 
 #[tokio::test]
 async fn too_large_a_head_is_refused() {
-    let world = World::new();
+    let world = MediatorWorld::new();
     let mut stream = world.dial().await;
     let head = format!(
         "GET /health HTTP/1.1\r\nHost: a\r\nX: {}\r\n",
@@ -350,7 +350,7 @@ async fn too_large_a_head_is_refused() {
 
 #[tokio::test]
 async fn origins_that_fail_are_on_record() {
-    let world = World::with(Setup {
+    let world = MediatorWorld::with(Setup {
         policy: String::from("fetch_proxy: {timeout_seconds: 1, max_response_mb: 1}\n"),
         ..Setup::default()
     });
@@ -396,7 +396,7 @@ async fn origins_that_fail_are_on_record() {
 
 #[tokio::test]
 async fn a_client_that_leaves_is_on_record() {
-    let world = World::new();
+    let world = MediatorWorld::new();
     let at = origin(|mut stream| async move {
         read_head(&mut stream).await;
         stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;

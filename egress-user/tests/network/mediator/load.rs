@@ -6,13 +6,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::support::{Setup, World, canned, echo, read_head};
+use super::support::{Setup, MediatorWorld, canned, echo, read_head};
 use egress_test_support::client_hello::hello;
 
 #[tokio::test]
 async fn many_tunnels_at_a_time_are_all_on_record() {
     const TUNNELS: usize = 100;
-    let world = World::new();
+    let world = MediatorWorld::new();
     let port = echo().await.port();
     let mut clients = JoinSet::new();
     let started = Instant::now();
@@ -49,7 +49,7 @@ async fn many_tunnels_at_a_time_are_all_on_record() {
 #[tokio::test]
 async fn sequential_requests_are_not_slow() {
     const REQUESTS: u32 = 50;
-    let world = World::new();
+    let world = MediatorWorld::new();
     let (at, _heads) = canned("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
     let url = format!("http://allowed.test:{}/", at.port());
     let started = Instant::now();
@@ -72,7 +72,7 @@ async fn sequential_requests_are_not_slow() {
 
 #[tokio::test]
 async fn one_tunnel_too_many_is_answered_503() {
-    let world = World::with(Setup {
+    let world = MediatorWorld::with(Setup {
         capacity: Capacity {
             tunnels: 2,
             ..Capacity::default()
@@ -98,7 +98,7 @@ async fn one_tunnel_too_many_is_answered_503() {
 
 #[tokio::test]
 async fn one_connection_too_many_waits_its_turn() {
-    let world = World::with(Setup {
+    let world = MediatorWorld::with(Setup {
         capacity: Capacity {
             connections: 1,
             ..Capacity::default()
@@ -146,7 +146,7 @@ async fn bounce(stream: tokio::net::TcpStream, first: Vec<u8>, total: usize) {
 #[tokio::test]
 async fn a_busy_tunnel_keeps_up() {
     const TOTAL: usize = 64 << 20;
-    let world = World::new();
+    let world = MediatorWorld::new();
     let at = echo().await;
     let started = Instant::now();
     let direct = tokio::net::TcpStream::connect(at).await.unwrap();

@@ -5,12 +5,12 @@ use egress_mediator::Capacity;
 use pipelock_receipts::record::Posture;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::support::{Setup, World, echo, origin, read_head};
+use super::support::{Setup, MediatorWorld, echo, origin, read_head};
 use egress_test_support::client_hello::hello;
 
 #[tokio::test]
 async fn what_is_under_way_may_end() {
-    let world = World::new();
+    let world = MediatorWorld::new();
     let at = origin(|mut stream| async move {
         read_head(&mut stream).await;
         tokio::time::sleep(Duration::from_millis(300)).await;
@@ -48,7 +48,7 @@ async fn what_is_under_way_may_end() {
 
 #[tokio::test]
 async fn what_does_not_end_is_cut_and_has_its_outcome() {
-    let world = World::with(Setup {
+    let world = MediatorWorld::with(Setup {
         capacity: Capacity {
             drain: Duration::from_millis(100),
             ..Capacity::default()
@@ -96,7 +96,7 @@ async fn what_does_not_end_is_cut_and_has_its_outcome() {
 
 #[tokio::test]
 async fn an_idle_session_has_open_heartbeats_and_close() {
-    let world = World::with(Setup {
+    let world = MediatorWorld::with(Setup {
         heartbeat: Duration::from_millis(200),
         posture: Posture {
             capsule_sha256: "11".repeat(32),
@@ -132,7 +132,7 @@ async fn an_idle_session_has_open_heartbeats_and_close() {
 #[tokio::test]
 async fn files_are_private_and_rotate_when_asked_to() {
     use std::os::unix::fs::PermissionsExt;
-    let world = World::with(Setup {
+    let world = MediatorWorld::with(Setup {
         policy: String::from(
             "flight_recorder: {max_entries_per_file: 5, checkpoint_interval: 4}\n",
         ),

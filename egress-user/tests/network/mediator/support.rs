@@ -11,7 +11,7 @@ use ed25519_dalek::SigningKey;
 use egress_mediator::recorder::{EvidenceError, Ledger};
 use egress_mediator::resolve::{Lookup, Resolve};
 use egress_mediator::store::{Directory, Store};
-use egress_mediator::{Capacity, Mediator, Secrets};
+use egress_mediator::{BuiltinMediator, Capacity, Secrets};
 use egress_policy::parse::parse;
 use egress_policy::redact::Key;
 use egress_policy::runtime::policy_hash;
@@ -22,7 +22,7 @@ use pipelock_receipts::check::{EvidenceFile, check_evidence};
 use pipelock_receipts::keys;
 use pipelock_receipts::record::Posture;
 use pipelock_receipts::recorder::{Closed, SessionConfig};
-use pipelock_receipts::report::{End, Report, Verdict};
+use pipelock_receipts::report::{End, EvidenceReport, EvidenceVerdict};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -75,7 +75,7 @@ impl Default for Setup {
 }
 
 /// A mediator that is being served.
-pub struct World {
+pub struct MediatorWorld {
     pub address: SocketAddr,
     pub key: SigningKey,
     pub policy_hash: String,
@@ -116,7 +116,7 @@ pub fn shown(target: &str) -> String {
     egress_policy::redact::target(target, &Key::new(KEY))
 }
 
-impl World {
+impl MediatorWorld {
     pub fn new() -> Self {
         Self::with(Setup::default())
     }
@@ -161,7 +161,7 @@ impl World {
             mark: HeaderValue::from_static(MARK),
             redaction_key: Key::new(KEY),
         };
-        let mediator = Mediator::new(
+        let mediator = BuiltinMediator::new(
             policy,
             ledger,
             names,
@@ -438,7 +438,7 @@ impl Evidence {
     }
 
     /// Has the files checked as a reviewer would, with the key pinned.
-    pub fn check(&self, key: &SigningKey) -> Report {
+    pub fn check(&self, key: &SigningKey) -> EvidenceReport {
         let read: Vec<(String, Vec<u8>)> = self
             .files
             .iter()
@@ -455,7 +455,12 @@ impl Evidence {
             keys: vec![key.verifying_key()],
         };
         let report = check_evidence(&files, &trust);
-        assert_eq!(report.verdict, Verdict::Valid, "{:?}", report.findings);
+        assert_eq!(
+            report.verdict,
+            EvidenceVerdict::Valid,
+            "{:?}",
+            report.findings
+        );
         report
     }
 

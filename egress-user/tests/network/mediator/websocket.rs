@@ -1,7 +1,7 @@
 //! `/ws`.
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::support::{World, canned, origin, read_head, shown};
+use super::support::{MediatorWorld, canned, origin, read_head, shown};
 
 fn request(url: &str) -> String {
     format!(
@@ -11,7 +11,7 @@ fn request(url: &str) -> String {
 
 #[tokio::test]
 async fn a_handshake_and_its_frames_go_through() {
-    let world = World::new();
+    let world = MediatorWorld::new();
     let at = origin(|mut stream| async move {
         let head = read_head(&mut stream).await;
         assert!(head.starts_with("GET /chat?room=1 HTTP/1.1\r\n"), "{head}");
@@ -68,7 +68,7 @@ async fn a_handshake_and_its_frames_go_through() {
 
 #[tokio::test]
 async fn every_request_to_an_origin_has_a_target() {
-    let world = World::new();
+    let world = MediatorWorld::new();
     let at = origin(|mut stream| async move {
         let head = read_head(&mut stream).await;
         let line = head.lines().next().unwrap();
@@ -103,7 +103,7 @@ async fn every_request_to_an_origin_has_a_target() {
 
 #[tokio::test]
 async fn an_origin_that_does_not_switch_is_heard_out() {
-    let world = World::new();
+    let world = MediatorWorld::new();
     let (at, _heads) = canned("HTTP/1.1 401 Unauthorized\r\nContent-Length: 4\r\n\r\nnope").await;
     let request = request(&format!("ws://allowed.test:{}/", at.port()))
         .replace("keep-alive, Upgrade", "close, Upgrade");
@@ -120,7 +120,7 @@ async fn an_origin_that_does_not_switch_is_heard_out() {
 
 #[tokio::test]
 async fn refusals_and_mistakes_are_told_apart() {
-    let world = World::new();
+    let world = MediatorWorld::new();
     let close = |text: String| text.replace("keep-alive, Upgrade", "close, Upgrade");
     for (url, layer) in [
         ("ws://denied.test/x", "allowlist"),
@@ -158,7 +158,7 @@ async fn refusals_and_mistakes_are_told_apart() {
 
 #[tokio::test]
 async fn a_url_without_a_path_is_asked_for_as_the_root() {
-    let world = World::new();
+    let world = MediatorWorld::new();
     for (rest, line) in [
         ("", "GET / HTTP/1.1"),
         ("%23part", "GET / HTTP/1.1"),

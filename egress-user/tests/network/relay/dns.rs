@@ -5,11 +5,11 @@ use hickory_proto::rr::RecordType;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::world::{World, question};
+use super::world::{RelayWorld, question};
 
 #[tokio::test]
 async fn names_are_answered_over_udp_and_tcp_and_reported_once() {
-    let mut world = World::new().await;
+    let mut world = RelayWorld::new().await;
     let over_udp = world.ask("a.test.", RecordType::A).await;
     assert_eq!(over_udp.answers[0].data.to_string(), "198.18.0.1");
     assert!(over_udp.answers[0].ttl <= 60);
@@ -53,7 +53,7 @@ async fn names_are_answered_over_udp_and_tcp_and_reported_once() {
 
 #[tokio::test]
 async fn when_the_addresses_are_used_up_names_fail_and_known_ones_do_not() {
-    let world = World::with(|config| config.limits.names = 1).await;
+    let world = RelayWorld::with(|config| config.limits.names = 1).await;
     world.resolve("a.test.").await;
     let refused = world.ask("b.test.", RecordType::A).await;
     assert_eq!(refused.metadata.response_code, ResponseCode::ServFail);

@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
 
 use super::mediator::MARK;
-use super::world::{PATIENCE, World, exchange, pattern, read_answer, read_to_end, short};
+use super::world::{PATIENCE, RelayWorld, exchange, pattern, read_answer, read_to_end, short};
 
 fn get(host: &str, path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n")
@@ -14,7 +14,7 @@ fn get(host: &str, path: &str) -> String {
 
 #[tokio::test]
 async fn a_request_goes_on_in_absolute_form_and_is_reported() {
-    let mut world = World::new().await;
+    let mut world = RelayWorld::new().await;
     let mut client = world.connect("a.test", 80).await;
     let request = "GET /x?y=1 HTTP/1.1\r\nHost: A.test\r\nAccept-Encoding: gzip\r\nCookie: c\r\n\
         Proxy-Connection: keep-alive\r\nX-Pipelock-Agent: z\r\nConnection: keep-alive\r\n\r\n";
@@ -56,7 +56,7 @@ async fn a_request_goes_on_in_absolute_form_and_is_reported() {
 
 #[tokio::test]
 async fn every_request_of_a_connection_is_judged_by_itself() {
-    let mut world = World::new().await;
+    let mut world = RelayWorld::new().await;
     let mut client = world.connect("a.test", 80).await;
     // Pipelined: own name, another name, blocked pages keep the connection, own name again.
     let requests = [
@@ -108,7 +108,7 @@ async fn a_block_page_reaches_the_client_whole() {
         (None, "answered answered_403", Some("allowlist:parse_error")),
         (Some("another"), "forwarded", None),
     ] {
-        let mut world = World::with(|config| config.mark = mark.map(str::to_owned)).await;
+        let mut world = RelayWorld::with(|config| config.mark = mark.map(str::to_owned)).await;
         let mut client = world.connect("blocked.test", 80).await;
         client
             .write_all(get("blocked.test", "/").as_bytes())
@@ -165,7 +165,7 @@ async fn smuggled_heads_are_refused_and_never_sent_on() {
         ),
     ];
     for (request, reason) in cases {
-        let mut world = World::new().await;
+        let mut world = RelayWorld::new().await;
         let mut client = world.connect("a.test", 80).await;
         client.write_all(request.as_bytes()).await.unwrap();
         client.shutdown().await.unwrap();
@@ -189,7 +189,7 @@ async fn smuggled_heads_are_refused_and_never_sent_on() {
 
 #[tokio::test]
 async fn an_offer_of_http2_is_ignored() {
-    let mut world = World::new().await;
+    let mut world = RelayWorld::new().await;
     let mut client = world.connect("a.test", 80).await;
     let offer = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n";
     let request = format!("POST / HTTP/1.1\r\nHost: a.test\r\n{offer}Content-Length: 3\r\n\r\nabc");
@@ -205,7 +205,7 @@ async fn an_offer_of_http2_is_ignored() {
 
 #[tokio::test]
 async fn a_bad_request_behind_a_good_one_gets_its_own_answer() {
-    let mut world = World::new().await;
+    let mut world = RelayWorld::new().await;
     let mut client = world.connect("a.test", 80).await;
     let both = "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 3\r\n\r\nabcGET / HTTP/1.1\nHost: b.test\n\n";
     let answer = String::from_utf8(exchange(&mut client, both.as_bytes()).await).unwrap();
@@ -224,7 +224,7 @@ async fn a_bad_request_behind_a_good_one_gets_its_own_answer() {
 
 #[tokio::test]
 async fn a_bad_chunk_ends_the_request() {
-    let mut world = World::new().await;
+    let mut world = RelayWorld::new().await;
     let mut client = world.connect("a.test", 80).await;
     let request = "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n\
         3\r\nabc\r\n0\r\nX: y\r\n\r\nGET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
@@ -240,7 +240,7 @@ async fn a_bad_chunk_ends_the_request() {
 
 #[tokio::test]
 async fn bodies_arrive_whole_however_they_are_framed() {
-    let mut world = World::new().await;
+    let mut world = RelayWorld::new().await;
     let mut client = world.connect("a.test", 80).await;
     let chunked = "POST /c HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n\
         3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n";
@@ -295,7 +295,7 @@ async fn bodies_arrive_whole_however_they_are_framed() {
 
 #[tokio::test]
 async fn a_client_that_has_said_everything_still_gets_its_answer() {
-    let mut world = World::new().await;
+    let mut world = RelayWorld::new().await;
     let mut client = world.connect("a.test", 80).await;
     client
         .write_all(get("a.test", "/bytes/3000000").as_bytes())
@@ -310,7 +310,7 @@ async fn a_client_that_has_said_everything_still_gets_its_answer() {
 #[tokio::test]
 async fn a_large_download_is_exact() {
     const SIZE: usize = 64 << 20;
-    let mut world = World::new().await;
+    let mut world = RelayWorld::new().await;
     let mut client = world.connect("a.test", 80).await;
     client
         .write_all(get("a.test", &format!("/bytes/{SIZE}")).as_bytes())
@@ -335,7 +335,7 @@ async fn a_large_download_is_exact() {
 
 #[tokio::test]
 async fn ports_and_unknown_addresses_are_refused_before_the_mediator_hears() {
-    let mut world = World::new().await;
+    let mut world = RelayWorld::new().await;
     let mut client = world.connect("a.test", 81).await;
     let answer = exchange(&mut client, get("a.test:81", "/").as_bytes()).await;
     assert!(answer.starts_with(b"HTTP/1.1 403 "));
@@ -357,7 +357,7 @@ async fn ports_and_unknown_addresses_are_refused_before_the_mediator_hears() {
 
 #[tokio::test]
 async fn what_is_neither_tls_nor_http_is_refused_by_its_label() {
-    let mut world = World::new().await;
+    let mut world = RelayWorld::new().await;
     for (first, expected) in [
         (
             &b"SSH-2.0-OpenSSH_9.2\r\n"[..],
@@ -379,7 +379,7 @@ async fn what_is_neither_tls_nor_http_is_refused_by_its_label() {
 
 #[tokio::test]
 async fn literal_destinations_are_judged_as_literals() {
-    let mut world = World::new().await;
+    let mut world = RelayWorld::new().await;
     for (to, host, expected) in [
         ("192.0.2.7:80", "192.0.2.7", "http 192.0.2.7 forwarded"),
         (
@@ -420,7 +420,7 @@ async fn literal_destinations_are_judged_as_literals() {
 
 #[tokio::test]
 async fn a_slot_serves_one_connection() {
-    let mut world = World::new().await;
+    let mut world = RelayWorld::new().await;
     let ip = world.resolve("a.test").await;
     let slot = world.slot(SocketAddr::new(ip, 80), egress_common::abi::SLOT_REDIRECTED);
     let mut first = world.dial(world.transparent_v4, slot).await;
@@ -444,7 +444,7 @@ async fn a_slot_serves_one_connection() {
 
 #[tokio::test]
 async fn a_connection_reset_before_it_is_served_is_reported_and_consumes_nothing() {
-    let mut world = World::new().await;
+    let mut world = RelayWorld::new().await;
     let to = "198.18.0.1:80".parse().unwrap();
     let slot = world.slot(to, egress_common::abi::SLOT_REDIRECTED);
     // Blocking calls: the relay does not run before the reset.
@@ -464,7 +464,7 @@ async fn a_connection_reset_before_it_is_served_is_reported_and_consumes_nothing
 
 #[tokio::test]
 async fn five_hundred_connections_are_served_at_once() {
-    let mut world = World::with(|config| config.limits.first_bytes = PATIENCE).await;
+    let mut world = RelayWorld::with(|config| config.limits.first_bytes = PATIENCE).await;
     let mut clients = Vec::new();
     for _ in 0..500 {
         clients.push(world.connect("a.test", 80).await);
@@ -492,7 +492,7 @@ async fn five_hundred_connections_are_served_at_once() {
 
 #[tokio::test]
 async fn beyond_the_limit_connections_wait() {
-    let world = World::with(|config| config.limits.connections = 6).await;
+    let world = RelayWorld::with(|config| config.limits.connections = 6).await;
     // Each listening socket holds one place while it waits: 4 here, so 2 are left.
     let mut clients = Vec::new();
     for _ in 0..4 {

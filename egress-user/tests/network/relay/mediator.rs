@@ -7,7 +7,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::world::{PATIENCE, pattern};
 
-pub(crate) struct Mediator {
+pub(crate) struct MockMediator {
     pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Vec<String>>>,
     tunnelled: Arc<Mutex<Vec<Vec<u8>>>>,
@@ -16,12 +16,12 @@ pub(crate) struct Mediator {
 /// What marks the mediator's own answers.
 pub(crate) const MARK: &str = "0123456789abcdef0123456789abcdef";
 
-pub(crate) const BLOCK: &str = "HTTP/1.1 403 Forbidden\r\nX-Egress-Mediator: 0123456789abcdef0123456789abcdef\r\n\
+pub(crate) const BLOCK: &str = "HTTP/1.1 403 Forbidden\r\nX-Egress-MockMediator: 0123456789abcdef0123456789abcdef\r\n\
     Content-Type: text/plain; charset=utf-8\r\n\
     X-Content-Type-Options: nosniff\r\nX-Pipelock-Block-Reason: parse_error\r\n\
     X-Pipelock-Block-Reason-Layer: allowlist\r\nContent-Length: 8\r\n\r\nblocked\n";
 
-impl Mediator {
+impl MockMediator {
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

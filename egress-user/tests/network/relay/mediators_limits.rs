@@ -4,12 +4,12 @@ use std::time::Duration;
 use egress_relay::plan::PlainHttp;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::world::{World, exchange, read_answer, read_to_end, short};
+use super::world::{RelayWorld, exchange, read_answer, read_to_end, short};
 use egress_test_support::client_hello::hello;
 
 #[tokio::test]
 async fn tunnels_wait_in_order_for_a_place_and_give_it_back() {
-    let mut world = World::with(|config| config.limits.tunnels = 1).await;
+    let mut world = RelayWorld::with(|config| config.limits.tunnels = 1).await;
     let mut clients = Vec::new();
     for name in ["a.test", "b.test", "c.test", "d.test"] {
         let mut client = world.connect(name, 443).await;
@@ -17,7 +17,7 @@ async fn tunnels_wait_in_order_for_a_place_and_give_it_back() {
         tokio::time::sleep(Duration::from_millis(50)).await;
         clients.push(client);
     }
-    let asked = |world: &World| world.mediator.lines().len();
+    let asked = |world: &RelayWorld| world.mediator.lines().len();
     assert_eq!(asked(&world), 1, "{:?}", world.mediator.lines());
     let last = clients.pop().unwrap();
     // Who gives up waiting is told of and keeps no place.
@@ -45,7 +45,7 @@ async fn answer_that_ends_where_the_mediator_cuts_is_broken_for_the_client() {
         (11, false, "http a.test unfinished answer_cut"),
         (12, true, "http a.test forwarded"),
     ] {
-        let mut world = World::with(|config| config.answer_cut = Some(cut)).await;
+        let mut world = RelayWorld::with(|config| config.answer_cut = Some(cut)).await;
         let mut client = world.connect("a.test", 80).await;
         let get = "GET /chunked HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n";
         let answer = exchange(&mut client, get.as_bytes()).await;
@@ -55,7 +55,7 @@ async fn answer_that_ends_where_the_mediator_cuts_is_broken_for_the_client() {
         assert_eq!(world.short().await, expected);
     }
     // An answer that says how long it is cannot have been cut.
-    let mut world = World::with(|config| config.answer_cut = Some(11)).await;
+    let mut world = RelayWorld::with(|config| config.answer_cut = Some(11)).await;
     let mut client = world.connect("a.test", 80).await;
     let get = "GET /bytes/11 HTTP/1.1\r\nHost: a.test\r\n\r\n";
     client.write_all(get.as_bytes()).await.unwrap();
@@ -65,7 +65,7 @@ async fn answer_that_ends_where_the_mediator_cuts_is_broken_for_the_client() {
 
 #[tokio::test]
 async fn plain_http_gets_a_tunnel_for_each_request() {
-    let world = World::with(|config| config.plain_http = PlainHttp::Tunnel).await;
+    let world = RelayWorld::with(|config| config.plain_http = PlainHttp::Tunnel).await;
     let mut client = world.connect("A.test", 80).await;
     let get =
         "GET /x?y HTTP/1.1\r\nHost: A.test\r\nProxy-Connection: z\r\nAccept-Encoding: br\r\n\r\n";

@@ -18,7 +18,7 @@ use tokio::net::{TcpSocket, TcpStream, UnixDatagram};
 use tokio::time::timeout;
 use zerocopy::IntoBytes;
 
-use super::mediator::Mediator;
+use super::mediator::MockMediator;
 use super::world::{PATIENCE, question, read_answer, read_to_end, short};
 use egress_test_support::client_hello::hello;
 
@@ -179,7 +179,7 @@ async fn the_process_serves_without_privileges_and_ends_with_its_supervisor() {
         eprintln!("skipped: becoming another user needs root");
         return;
     }
-    let mediator = Mediator::start().await;
+    let mediator = MockMediator::start().await;
     let mut relay = start(mediator.address);
     assert_eq!(relay.report().await, Some(Report::Ready));
     assert_eq!(relay.status("Uid:"), UID.to_string());

@@ -2,12 +2,12 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::tls::{ACCESS_DENIED, UNRECOGNIZED_NAME};
-use super::world::{World, exchange, read_answer, read_to_end, short};
+use super::world::{RelayWorld, exchange, read_answer, read_to_end, short};
 use egress_test_support::client_hello::hello;
 
 const ESTABLISHED: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
 
-async fn connect(world: &World, authority: &str) -> tokio::net::TcpStream {
+async fn connect(world: &RelayWorld, authority: &str) -> tokio::net::TcpStream {
     let mut client = world.connect_proxy().await;
     let head = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n");
     client.write_all(head.as_bytes()).await.unwrap();
@@ -22,7 +22,7 @@ async fn connect(world: &World, authority: &str) -> tokio::net::TcpStream {
 
 #[tokio::test]
 async fn a_tunnel_is_granted_and_asked_for_when_the_hello_fits() {
-    let mut world = World::new().await;
+    let mut world = RelayWorld::new().await;
     let mut client = connect(&world, "A.test:443").await;
     assert_eq!(world.mediator.lines(), [""; 0], "asked before the hello");
     let hello = hello("a.test");
@@ -39,7 +39,7 @@ async fn a_tunnel_is_granted_and_asked_for_when_the_hello_fits() {
 
 #[tokio::test]
 async fn what_comes_through_a_granted_tunnel_is_judged() {
-    let mut world = World::new().await;
+    let mut world = RelayWorld::new().await;
     for (authority, first, answer, expected) in [
         (
             "a.test:443",
@@ -85,7 +85,7 @@ async fn what_comes_through_a_granted_tunnel_is_judged() {
 
 #[tokio::test]
 async fn the_hello_in_one_segment_with_the_connect_is_not_lost() {
-    let mut world = World::new().await;
+    let mut world = RelayWorld::new().await;
     let mut client = world.connect_proxy().await;
     let hello = hello("a.test");
     let both = [
@@ -103,7 +103,7 @@ async fn the_hello_in_one_segment_with_the_connect_is_not_lost() {
 
 #[tokio::test]
 async fn an_old_client_needs_no_host_field_for_a_tunnel() {
-    let mut world = World::new().await;
+    let mut world = RelayWorld::new().await;
     let mut client = world.connect_proxy().await;
     client
         .write_all(b"CONNECT a.test:443 HTTP/1.0\r\n\r\n")
@@ -120,7 +120,7 @@ async fn an_old_client_needs_no_host_field_for_a_tunnel() {
 
 #[tokio::test]
 async fn absolute_form_and_the_two_paths_are_served() {
-    let mut world = World::new().await;
+    let mut world = RelayWorld::new().await;
     let ip = world.resolve("a.test").await;
     let cases = [
         (
@@ -173,7 +173,7 @@ async fn absolute_form_and_the_two_paths_are_served() {
 #[tokio::test]
 #[expect(clippy::too_many_lines, reason = "one table")]
 async fn everything_else_is_refused() {
-    let mut world = World::new().await;
+    let mut world = RelayWorld::new().await;
     world.resolve("a.test").await;
     let cases = [
         (
@@ -403,7 +403,7 @@ async fn everything_else_is_refused() {
 
 #[tokio::test]
 async fn what_is_no_http_is_refused() {
-    let mut world = World::new().await;
+    let mut world = RelayWorld::new().await;
     for (first, answer, expected) in [
         (
             hello("a.test"),

@@ -1,7 +1,7 @@
 //! Redirected TLS.
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::world::{World, exchange, read_to_end, short};
+use super::world::{RelayWorld, exchange, read_to_end, short};
 use egress_test_support::client_hello::{hello, records};
 
 /// Fatal alerts, as records.
@@ -12,7 +12,7 @@ pub(crate) const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
 #[tokio::test]
 async fn a_tunnel_carries_the_hello_and_all_that_follows() {
-    let mut world = World::new().await;
+    let mut world = RelayWorld::new().await;
     let mut client = world.connect("a.test", 443).await;
     let hello = hello("a.test");
     // In two pieces, the second with early data behind the hello.
@@ -44,7 +44,7 @@ async fn a_tunnel_carries_the_hello_and_all_that_follows() {
 
 #[tokio::test]
 async fn refusals_are_alerts_and_the_mediator_hears_only_of_what_matched() {
-    let mut world = World::new().await;
+    let mut world = RelayWorld::new().await;
     let mut bad = hello("a.test");
     bad[5] = 2;
     for (name, port, first, alert, expected) in [
@@ -114,7 +114,7 @@ async fn refusals_are_alerts_and_the_mediator_hears_only_of_what_matched() {
 
 #[tokio::test]
 async fn ipv6_and_literal_destinations_have_their_tunnels() {
-    let mut world = World::new().await;
+    let mut world = RelayWorld::new().await;
     world.resolve("a.test").await;
     for (to, sni, expected) in [
         (
@@ -154,7 +154,7 @@ async fn without_a_mediator_there_is_an_alert_and_a_reason() {
         .unwrap()
         .local_addr()
         .unwrap();
-    let mut world = World::with(|config| config.mediator = closed).await;
+    let mut world = RelayWorld::with(|config| config.mediator = closed).await;
     let mut client = world.connect("a.test", 443).await;
     assert_eq!(
         exchange(&mut client, &hello("a.test")).await,

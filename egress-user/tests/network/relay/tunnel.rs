@@ -3,12 +3,12 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::world::{World, pattern, read_to_end, short};
+use super::world::{RelayWorld, pattern, read_to_end, short};
 use egress_test_support::client_hello::{hello, records};
 
 #[tokio::test]
 async fn a_server_that_has_said_everything_still_hears_the_client() {
-    let mut world = World::new().await;
+    let mut world = RelayWorld::new().await;
     let mut client = world.connect("source.1000.test", 443).await;
     client.write_all(&hello("source.1000.test")).await.unwrap();
     assert_eq!(read_to_end(&mut client).await, pattern(1000, 0));
@@ -21,7 +21,8 @@ async fn a_server_that_has_said_everything_still_hears_the_client() {
 
 #[tokio::test]
 async fn an_idle_tunnel_ends_and_a_busy_one_does_not() {
-    let mut world = World::with(|config| config.limits.idle = Duration::from_millis(200)).await;
+    let mut world =
+        RelayWorld::with(|config| config.limits.idle = Duration::from_millis(200)).await;
     let mut client = world.connect("a.test", 443).await;
     let hello = hello("a.test");
     client.write_all(&hello).await.unwrap();
@@ -37,7 +38,7 @@ async fn an_idle_tunnel_ends_and_a_busy_one_does_not() {
 
 #[tokio::test]
 async fn the_stop_ends_what_is_open_and_reports_it() {
-    let world = World::new().await;
+    let world = RelayWorld::new().await;
     let mut tunnel = world.connect("a.test", 443).await;
     let hello = hello("a.test");
     tunnel.write_all(&hello).await.unwrap();
@@ -61,7 +62,7 @@ async fn the_stop_ends_what_is_open_and_reports_it() {
 
 #[tokio::test]
 async fn connections_that_wait_at_the_stop_are_reported_too() {
-    let world = World::with(|config| config.limits.connections = 1).await;
+    let world = RelayWorld::with(|config| config.limits.connections = 1).await;
     let mut tunnel = world.connect("a.test", 443).await;
     let hello = hello("a.test");
     tunnel.write_all(&hello).await.unwrap();
@@ -85,7 +86,7 @@ async fn connections_that_wait_at_the_stop_are_reported_too() {
 
 #[tokio::test]
 async fn an_abrupt_end_of_the_agent_ends_the_tunnel() {
-    let mut world = World::new().await;
+    let mut world = RelayWorld::new().await;
     let mut client = world.connect("a.test", 443).await;
     let hello = hello("a.test");
     client.write_all(&hello).await.unwrap();

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use super::world::{World, exchange, pattern, read_answer, short};
+use super::world::{RelayWorld, exchange, pattern, read_answer, short};
 use egress_test_support::client_hello::hello;
 
 /// A mediator that reads `takes` bytes, answers with `answer`, and closes; after a reset, if it is to be one.
@@ -33,7 +33,7 @@ async fn curt(takes: usize, answer: &'static [u8], is_reset: bool) -> SocketAddr
 async fn a_mediator_that_closes_without_an_answer() {
     const BODY: usize = 300_000;
     let mediator = curt(100_000, b"", false).await;
-    let mut world = World::with(|config| config.mediator = mediator).await;
+    let mut world = RelayWorld::with(|config| config.mediator = mediator).await;
     let mut client = world.connect("a.test", 80).await;
     let head = format!("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: {BODY}\r\n\r\n");
     client.write_all(head.as_bytes()).await.unwrap();
@@ -45,7 +45,7 @@ async fn a_mediator_that_closes_without_an_answer() {
     assert!(flow.bytes_up >= 100_000 - 200, "{}", flow.bytes_up);
     // The head of a request without a body may have got through.
     let mediator = curt(10, b"", false).await;
-    let mut world = World::with(|config| config.mediator = mediator).await;
+    let mut world = RelayWorld::with(|config| config.mediator = mediator).await;
     let mut client = world.connect("a.test", 80).await;
     let get = b"GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n";
     exchange(&mut client, get).await;
@@ -58,7 +58,7 @@ async fn a_mediator_that_closes_without_an_answer() {
 async fn an_answer_that_ends_too_early_has_its_bytes() {
     let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this";
     let mediator = curt(40, answer, false).await;
-    let mut world = World::with(|config| config.mediator = mediator).await;
+    let mut world = RelayWorld::with(|config| config.mediator = mediator).await;
     let mut client = world.connect("a.test", 80).await;
     let get = b"GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n";
     let answer = exchange(&mut client, get).await;
@@ -71,7 +71,7 @@ async fn an_answer_that_ends_too_early_has_its_bytes() {
 #[tokio::test]
 async fn a_client_that_stops_reading_and_one_that_the_stop_cuts() {
     for is_stop in [false, true] {
-        let mut world = World::new().await;
+        let mut world = RelayWorld::new().await;
         let mut client = world.connect("a.test", 80).await;
         let get = b"GET /bytes/100000000 HTTP/1.1\r\nHost: a.test\r\n\r\n";
         client.write_all(get).await.unwrap();
@@ -94,7 +94,7 @@ async fn a_tunnel_that_the_mediator_resets_is_cut() {
     let hello = hello("a.test");
     let agreed = b"HTTP/1.1 200 OK\r\n\r\nwords of the origin";
     let mediator = curt(40, agreed, true).await;
-    let mut world = World::with(|config| config.mediator = mediator).await;
+    let mut world = RelayWorld::with(|config| config.mediator = mediator).await;
     let mut client = world.connect("a.test", 443).await;
     client.write_all(&hello).await.unwrap();
     client.read_exact(&mut [0; 19]).await.unwrap();

@@ -2,14 +2,14 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::mediator::MARK;
-use super::world::{World, read_answer, short};
+use super::world::{RelayWorld, read_answer, short};
 
 const UPGRADE: &str = "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
 #[tokio::test]
 async fn an_upgrade_becomes_the_mediators_ws_path_and_frames_pass() {
-    let mut world = World::new().await;
+    let mut world = RelayWorld::new().await;
     let mut client = world.connect("a.test", 8080).await;
     let head = format!("GET /chat?x=1&y HTTP/1.1\r\nHost: a.test:8080\r\n{UPGRADE}");
     client.write_all(head.as_bytes()).await.unwrap();
@@ -48,7 +48,7 @@ async fn an_upgrade_becomes_the_mediators_ws_path_and_frames_pass() {
 
 #[tokio::test]
 async fn the_stop_closes_a_websocket_with_a_frame() {
-    let world = World::new().await;
+    let world = RelayWorld::new().await;
     let mut client = world.connect_proxy().await;
     let head = format!("GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\n{UPGRADE}");
     client.write_all(head.as_bytes()).await.unwrap();
@@ -67,7 +67,7 @@ async fn the_stop_closes_a_websocket_with_a_frame() {
 
 #[tokio::test]
 async fn a_refused_websocket_is_a_plain_answer_and_the_connection_goes_on() {
-    let mut world = World::with(|config| config.mark = Some(MARK.to_owned())).await;
+    let mut world = RelayWorld::with(|config| config.mark = Some(MARK.to_owned())).await;
     let mut client = world.connect("blocked.test", 80).await;
     let head = format!("GET / HTTP/1.1\r\nHost: blocked.test\r\n{UPGRADE}");
     for _ in 0..2 {
@@ -84,7 +84,7 @@ async fn a_refused_websocket_is_a_plain_answer_and_the_connection_goes_on() {
 
 #[tokio::test]
 async fn the_explicit_ws_path_is_rewritten() {
-    let world = World::new().await;
+    let world = RelayWorld::new().await;
     let mut client = world.connect_proxy().await;
     let head = format!("GET /ws?url=wss://A.test/x&agent=z HTTP/1.1\r\nHost: p\r\n{UPGRADE}");
     client.write_all(head.as_bytes()).await.unwrap();

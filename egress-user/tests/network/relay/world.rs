@@ -16,14 +16,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::mediator::Mediator;
+use super::mediator::MockMediator;
 
 /// How long anything here may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A running relay.
-pub(crate) struct World {
-    pub(crate) mediator: Mediator,
+pub(crate) struct RelayWorld {
+    pub(crate) mediator: MockMediator,
     pub(crate) transparent_v4: SocketAddr,
     pub(crate) transparent_v6: SocketAddr,
     pub(crate) proxy: SocketAddr,
@@ -67,13 +67,13 @@ pub(crate) fn quick() -> Limits {
     }
 }
 
-impl World {
+impl RelayWorld {
     pub(crate) async fn new() -> Self {
         Self::with(|_| {}).await
     }
 
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
-        let mediator = Mediator::start().await;
+        let mediator = MockMediator::start().await;
         let mut config = Config {
             mediator: mediator.address,
             allowed_ports: vec![80, 443, 8080],
@@ -216,7 +216,7 @@ impl World {
     }
 
     /// Stops the relay and returns what it still reported.
-    pub(crate) async fn stop(mut self) -> (Mediator, Vec<FlowReport>) {
+    pub(crate) async fn stop(mut self) -> (MockMediator, Vec<FlowReport>) {
         drop(self.stop.take());
         let mut flows = Vec::new();
         while let Some(report) = timeout(PATIENCE, self.reports.recv())

@@ -9,7 +9,7 @@ use egress_policy::runtime::policy_hash;
 use egress_sys::clock::now_rfc3339;
 use pipelock_receipts::capsule::Capsule;
 use pipelock_receipts::keys::load_private;
-use pipelock_receipts::record::{Action, ActionType, Phase, Posture, Transport, Verdict};
+use pipelock_receipts::record::{Action, ActionType, Phase, Posture, ReceiptVerdict, Transport};
 use pipelock_receipts::recorder::{Moment, Recorder, SessionConfig};
 
 use crate::{Config, Fault};
@@ -108,7 +108,7 @@ impl Ledger {
         let action = Action {
             action_id,
             action_type: ActionType::Read,
-            verdict: Verdict::Allow,
+            verdict: ReceiptVerdict::Allow,
             phase: Some(phase),
             transport: Transport::Forward,
             target,

@@ -12,7 +12,7 @@ use super::words::{Binding, BuiltinBinding, PlainHttp};
     schemars(deny_unknown_fields)
 )]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Mediator {
+pub enum MediatorDocument {
     /// The mediator in `egress`.
     Builtin {
         /// `bound`: the receipts sign the posture capsule.
@@ -34,7 +34,7 @@ pub enum Mediator {
     Unknown,
 }
 
-impl Mediator {
+impl MediatorDocument {
     /// Whether the mediator in `egress` judged and signed.
     pub fn is_builtin(&self) -> bool {
         matches!(self, Self::Builtin { .. })
