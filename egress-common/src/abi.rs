@@ -285,8 +285,8 @@ mod user {
     macro_rules! pod {
         ($($shared:ty),+) => {$(
             const _: () = plain::<$shared>();
-            // SAFETY: the bound above proves that every byte pattern is a value, that there is no
-            // padding and no interior mutability, which is all that copying bytes in and out needs.
+            // SAFETY: the bound above proves that every byte pattern is a value, and that there is no
+            // padding and no interior mutability. Copying bytes in and out needs nothing else.
             unsafe impl aya::Pod for $shared {}
         )+};
     }

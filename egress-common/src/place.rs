@@ -1,5 +1,5 @@
-//! Classifies an address, independent of the machine: public, or one to which a public name must not resolve. Pure. The
-//! kernel programs and the built-in mediator use the same code.
+//! Classifies an address as public, or as one to which a public name must not resolve. The result does not depend on
+//! the machine. The kernel programs and the built-in mediator use the same code.
 //!
 //! The ranges are those of IANA's special-purpose registries (RFC 6890 and its updates) that are not globally
 //! reachable. The documentation ranges (RFC 5737, RFC 3849, RFC 9637) are left out because they lead nowhere.
@@ -244,7 +244,7 @@ mod tests {
         }
     }
 
-    /// Readings of an address, `-` for none.
+    /// The embedded addresses of an address, `-` for none.
     fn readings(text: &str) -> String {
         let found = embedded(parse(text)).map(|found| match found {
             0 => String::from("-"),

@@ -1,26 +1,25 @@
-//! Takes the meaning out of what a CI system would obey in a log: the command's output is text, and
-//! a line of it must not set a variable of the job.
+//! Defuses commands to the CI system in the command's output, so that a line of output cannot set a variable of the
+//! job.
 //!
-//! GitHub's runner obeys `::name::` at the start of a line, after white space, and `##[name]` anywhere
-//! in it; Azure's agent `##vso[name]`, another `##teamcity[name]`. They compare by the rules
-//! of a language, which pass over control characters and some others, so here everything that is not
-//! printable ASCII is passed over. A backslash put inside leaves nothing to obey, and nothing has to be
-//! held back for it.
+//! GitHub's runner executes `::name::` at the start of a line, after optional white space, and `##[name]` anywhere in a
+//! line. Azure executes `##vso[name]`, and TeamCity `##teamcity[name]`. Their comparison ignores control characters and
+//! some other characters, so this module ignores everything except printable ASCII. It inserts a backslash into each
+//! command, which needs no buffering.
 use std::ffi::{OsStr, OsString};
 
 use serde_json::Value;
 
-/// What the caller's CI system obeys.
+/// The commands that the caller's CI system executes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Obeyed {
-    /// It reads commands from its log at all.
+    /// Whether the CI system executes commands in its log.
     pub commands: bool,
-    /// It knows `::stop-commands::`.
+    /// Whether the CI system supports `::stop-commands::`.
     pub stop_commands: bool,
 }
 
 impl Obeyed {
-    /// Told by the caller's environment.
+    /// Reads the CI system from the caller's environment.
     pub fn by(environment: &[(OsString, OsString)]) -> Self {
         let value = |wanted: &str| {
             let found = environment.iter().find(|(name, _)| name == wanted);
@@ -36,36 +35,36 @@ impl Obeyed {
     }
 }
 
-/// A text of ours, which may hold names that the command chose, for a log that may be obeyed.
+/// Defuses a text of egress, which may contain names that the command chose.
 pub fn harmless(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len());
     Defuser::default().pass(text.as_bytes(), &mut out);
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// The same for a value, on one line: JSON has another spelling for the sign that commands begin with.
+/// Defuses a JSON value on one line, by escaping the character with which commands begin.
 pub fn harmless_json(value: &Value) -> String {
     value.to_string().replace('#', "\\u0023")
 }
 
-/// What of a line has been seen, as far as it can begin a command.
+/// The state of a line with respect to the start of a command.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Begun {
-    /// Nothing that is printable.
+    /// No printable character yet.
     #[default]
     Nothing,
     /// One colon.
     Colon,
-    /// Something else.
+    /// Any other text.
     Text,
 }
 
 /// Words between `##` and `[`.
 const WORDS: [&[u8]; 3] = [b"", b"vso", b"teamcity"];
-/// Length of the longest one.
+/// Length of the longest word.
 const LONGEST: usize = 8;
 
-/// One stream of text.
+/// The state of one stream of text.
 #[derive(Debug, Default)]
 pub struct Defuser {
     begun: Begun,
@@ -75,7 +74,7 @@ pub struct Defuser {
 }
 
 impl Defuser {
-    /// Appends `text`, made harmless, to `out`. Where the text is cut makes no difference.
+    /// Appends the defused `text` to `out`. The result does not depend on how the stream is cut into texts.
     pub fn pass(&mut self, text: &[u8], out: &mut Vec<u8>) {
         for byte in text {
             if self.completes(*byte) {
@@ -86,12 +85,12 @@ impl Defuser {
         }
     }
 
-    /// How many commands it met.
+    /// Returns the number of commands that were defused.
     pub fn defused(&self) -> u64 {
         self.defused
     }
 
-    /// Whether `byte` is the one that would make a command of what came before.
+    /// Whether `byte` completes the start of a command.
     fn completes(&mut self, byte: u8) -> bool {
         match byte {
             b'\n' | b'\r' => {
@@ -99,7 +98,7 @@ impl Defuser {
                 self.forget();
                 false
             }
-            // A space parts two characters, but not a line from its beginning.
+            // A space separates two characters, but a line may start with spaces.
             b' ' => {
                 self.forget();
                 if self.begun == Begun::Colon {
@@ -211,7 +210,7 @@ mod tests {
 
     #[test]
     fn no_output_holds_a_command_whatever_the_input() {
-        // What a runner would look for, in all texts of six bytes over an alphabet that matters.
+        // Searches like a runner, in all texts of six bytes over the relevant alphabet.
         let alphabet = b":#[ \n\0vx";
         for number in 0..alphabet.len().pow(6) {
             let mut rest = number;

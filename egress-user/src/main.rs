@@ -1,7 +1,5 @@
-//! The `egress` command.
-//!
-//! Its hidden first arguments make it one of the processes of a run; they are told apart before
-//! any argument is parsed.
+//! The `egress` command. A hidden first argument makes it one of the processes of a run, and is read before the command
+//! line is parsed.
 #![forbid(unsafe_code)]
 use std::process::ExitCode;
 
@@ -13,7 +11,7 @@ fn main() -> ExitCode {
     ExitCode::from(egress::cli::main(inherited_descriptors()))
 }
 
-/// The process that the hidden first argument asks for.
+/// Returns the process that the hidden first argument selects.
 #[cfg(target_os = "linux")]
 fn stage() -> Option<u8> {
     let mut args = std::env::args_os().skip(1);
@@ -32,8 +30,8 @@ fn stage() -> Option<u8> {
     }
 }
 
-/// Descriptors that the caller left open for this process: closed for every process that it
-/// starts, standard streams aside, and recorded.
+/// Lists the descriptors that the caller left open, for the packet, and closes all except the standard streams for
+/// every process that this process starts.
 fn inherited_descriptors() -> Vec<String> {
     #[cfg(target_os = "linux")]
     if let (Ok(open), Ok(())) = (egress_sys::fd::inherited(), egress_sys::fd::cloexec_from(3)) {

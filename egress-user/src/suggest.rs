@@ -1,8 +1,7 @@
-//! The smallest allow-list under which a run would have reached what it did, from its flow log.
+//! Suggests the smallest allow-list that permits everything a run connected to, from the run's flow log.
 //!
-//! The log holds what the command chose: names, paths and process names of its own. A name gets into
-//! the list only in the spelling that the reader of lists knows; every other text is escaped and
-//! stands in a comment.
+//! The log contains names, paths, and process names that the command chose. A name gets on the list only in the
+//! spelling that the reader of policies accepts. Every other text is escaped and goes into a comment.
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::net::IpAddr;
@@ -17,102 +16,104 @@ use serde::Serialize;
 
 mod text;
 
-/// Hosts of a list; no longer one is a policy that anybody reads.
+/// Limit of hosts on a list. Nobody reads a longer policy.
 const MAX_HOSTS: usize = 4096;
-/// Ports to be allowed, 80 and 443 aside.
+/// Limit of ports in addition to 80 and 443.
 const MAX_PORTS: usize = 64;
-/// Tried that are told apart among those that no list allows.
+/// Number of kinds of attempts that are listed although no list allows them.
 const MAX_LEFT_OUT: usize = 256;
-/// Processes that are named for one row.
+/// Number of processes that are named in one row.
 const MAX_PROCESSES: usize = 16;
 /// Ports that need no option.
 const USUAL_PORTS: [u16; 2] = [80, 443];
-/// What the relay's rows call that which a mediator is asked for.
+/// Protocols of the relay's rows about requests to a mediator.
 const MEDIATED: [&str; 4] = ["connect", "http", "tls", "websocket"];
 
-/// Reason for an address that stands for no name.
+/// Reason for an address without a known name.
 const ADDRESS: &str = "address_without_name";
-/// Reason for a look-up at another resolver.
+/// Reason for a query to another resolver.
 const DNS: &str = "dns_to_other_resolver";
 
-/// Why there is no suggestion.
+/// The reason why there is no suggestion.
 #[derive(Debug, thiserror::Error)]
 pub enum SuggestError {
-    /// The flow log is not as it was written.
-    #[error("{}, {}: nothing is suggested from it", .0.place, .0.rule.says)]
+    /// The flow log was changed or is damaged.
+    #[error("cannot use the flow log ({}, {}); get an unchanged copy of the packet", .0.place, .0.rule.problem)]
     Broken(Box<Finding>),
     /// The flow log cannot be read to its end.
     #[error("cannot read the flow log")]
     Read(#[source] io::Error),
-    /// A list of this length would be no policy.
-    #[error("the command went to more than {limit} {what}: a list of them all would be no policy")]
+    /// The list would be too long.
+    #[error(
+        "the command connected to more than {limit} {what}, which is too many for a useful allow-list"
+    )]
     TooMany {
-        /// Of what.
+        /// The kind of destinations.
         what: &'static str,
-        /// How many there may be.
+        /// The limit.
         limit: usize,
     },
 }
 
-/// A suggestion.
+/// A suggested allow-list.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Suggestion {
-    /// The list.
+    /// Rows of the list.
     pub rows: Vec<Row>,
-    /// Ports to be allowed beside 80 and 443.
+    /// Ports to allow in addition to 80 and 443.
     pub allow_ports: BTreeSet<u16>,
-    /// What the list does not hold.
+    /// Attempts that the list does not allow.
     pub left_out: Vec<LeftOut>,
-    /// Tried of still other kinds that it does not hold.
+    /// Number of further attempts that the list does not allow.
     pub more_left_out: u64,
 }
 
 /// One row of the list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Row {
-    /// The host.
+    /// Host name or address.
     pub host: String,
-    /// Its ports.
+    /// Ports of the host.
     pub ports: BTreeSet<u16>,
-    /// Whether another name has an address in common, and may be the one that was meant.
+    /// Whether another name has an address in common, so that the command may have used that name.
     pub shares_address: bool,
-    /// Whether it led to an address of the runner's side, which no list opens.
+    /// Whether the name led to an internal address, which no list allows.
     pub internal_address: bool,
-    /// How often, and for which processes.
+    /// Number of uses, and their processes.
     #[serde(flatten)]
     pub uses: Uses,
 }
 
-/// One kind of attempt that the list does not hold.
+/// One kind of attempt that the list does not allow.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LeftOut {
-    /// What and where to.
+    /// The attempt.
     #[serde(flatten)]
     pub attempt: Attempt,
-    /// How often, and for which processes.
+    /// Number of uses, and their processes.
     #[serde(flatten)]
     pub uses: Uses,
 }
 
-/// What was tried.
+/// An attempt.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Attempt {
-    /// Word of the flow log, or `address_without_name`.
+    /// Reason in the flow log, or `address_without_name`.
     pub reason: String,
     /// Protocol.
     pub protocol: String,
-    /// Host, address or path; empty where there is none.
+    /// Host, address, or path. Empty if there is none.
     pub target: String,
-    /// Port, 0 where there is none.
+    /// Port. 0 if there is none.
     pub port: u16,
 }
 
-/// How often something was needed, and by whom.
+/// The uses of a host, or the attempts of one kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Uses {
-    /// Tried.
+    /// Number of uses.
     pub count: u64,
-    /// Tried by name of the process.
+    /// Number of uses by process name.
     pub processes: BTreeMap<String, u64>,
 }
 
@@ -135,11 +136,10 @@ impl Uses {
     }
 }
 
-/// Suggests a list, from a packet's flow log: one of `--mode audit`, or one of a run
-/// behind the boundary.
+/// Suggests a list from the flow log of a run, with or without `--mode audit`.
 ///
 /// # Errors
-/// When the log cannot be read, its chain is broken, or no list of a bearable length would do.
+/// If the log cannot be read, its chain is broken, or the list would be too long.
 pub fn suggest(mut flows: impl Read) -> Result<Suggestion, SuggestError> {
     let mut seen = Seen::default();
     let report = check_flows(&mut flows, &mut |row| seen.row(&format::Row::read(row)))
@@ -150,7 +150,7 @@ pub fn suggest(mut flows: impl Read) -> Result<Suggestion, SuggestError> {
     seen.into_suggestion()
 }
 
-/// What was reached or tried at one host.
+/// The uses of one host.
 #[derive(Debug, Default)]
 struct Need {
     ports: BTreeSet<u16>,
@@ -159,15 +159,15 @@ struct Need {
     uses: Uses,
 }
 
-/// What the rows say.
+/// The facts collected from the rows.
 #[derive(Debug, Default)]
 struct Seen {
-    /// Names by address, from the answers of the caller's own name servers.
+    /// Names by address, from answers of the caller's own name servers.
     names: BTreeMap<IpAddr, BTreeSet<String>>,
     servers: BTreeSet<IpAddr>,
-    /// Connections of an audit.
+    /// Connections in audit mode.
     connects: BTreeMap<(IpAddr, u16), Uses>,
-    /// Hosts that a mediator was asked for, or would have been.
+    /// Hosts of requests to the mediator, including those that audit mode only records.
     hosts: BTreeMap<String, Need>,
     left_out: BTreeMap<Attempt, Uses>,
 }
@@ -211,9 +211,9 @@ impl Seen {
                 uses.add(tried.process, tried.count);
             }
             ("would_redirect", None) => self.leave_out(tried, dst, "malformed"),
-            // What the kernel refuses, or would.
+            // Attempts that the kernel denied, or would have denied.
             ("would_deny" | "denied" | "unreachable", _) => {
-                // Name servers are told apart by their address.
+                // Only queries to name servers are listed by address.
                 let name = tried.name.filter(|_| reason != DNS);
                 let is_nowhere = to.is_some_and(|to| to.is_unspecified());
                 let target = name.unwrap_or(if is_nowhere { "" } else { dst });
@@ -232,11 +232,11 @@ impl Seen {
             ..Tried::default()
         };
         let named = row.host.as_deref().unwrap_or_default();
-        // Most likely the mediator's words. An origin that writes them is on the list, which then gains nothing.
+        // The mediator most likely wrote the answer. If an origin wrote it, the origin is already on the list.
         let claimed = row.claimed.as_deref().filter(|claimed| !claimed.is_empty());
         let is_answer = row.verdict == RelayVerdict::Answered;
         let reason = claimed.filter(|_| is_answer).unwrap_or(&row.reason);
-        // What was cut in the middle had been let through.
+        // A request that was cut was allowed.
         let went_through = match row.verdict {
             RelayVerdict::Forwarded => true,
             RelayVerdict::Unfinished => row.bytes_up > 0 || row.bytes_down > 0,
@@ -249,7 +249,7 @@ impl Seen {
         let by_list = reason == "allowlist" || reason.starts_with("allowlist:");
         let by_port = reason == "port_not_allowed" && MEDIATED.contains(&row.protocol.as_str());
         let host = match (Host::parse(named), went_through) {
-            // Whoever let an address through has put it on a list.
+            // An address can only be allowed by a row of the policy.
             (Ok(Host::Ip(address)), true) => address.to_string(),
             (Ok(Host::Name(name)), true) => name,
             (Ok(Host::Name(name)), _) if by_list || by_port => name,
@@ -289,7 +289,7 @@ impl Seen {
         if self.hosts.len() > MAX_HOSTS {
             return Err(most("hosts", MAX_HOSTS));
         }
-        // The caller's own name servers: behind the boundary its resolver stands in for them.
+        // Queries to the caller's own name servers are not needed, because the boundary has its own resolver.
         let servers = self.servers;
         self.left_out.retain(|attempt, _| {
             let is_dns = attempt.reason == DNS;
@@ -325,7 +325,7 @@ impl Seen {
         })
     }
 
-    /// Turns the addresses of an audit into hosts: all names that an address has.
+    /// Replaces the addresses of an audit with all of their names.
     fn join_names(&mut self) -> Result<(), SuggestError> {
         let mut ports = BTreeSet::new();
         for ((to, port), uses) in std::mem::take(&mut self.connects) {
@@ -342,7 +342,7 @@ impl Seen {
             ports.insert(port);
             for (what, count, limit) in [
                 ("hosts", self.hosts.len().max(names.len()), MAX_HOSTS),
-                // Only so that nobody can make it slow; the ports are judged when all are known.
+                // This limit only bounds the time. The limit of ports is checked at the end.
                 (
                     "ports",
                     ports.len(),

@@ -1,5 +1,5 @@
-//! Writes the JSON Schemas of the formats into `docs/schema`, and the tables of their members into `docs/format/members.md`;
-//! with `--check`, compares them with what is there.
+//! Writes the JSON Schemas of the formats to `docs/schema`, and the tables of their members to
+//! `docs/format/members.md`. With `--check`, compares the files with these texts and writes nothing.
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::{env, fmt, fs, io};
 use audit_packet::format::schema;
 use serde_json::{Map, Value};
 
-/// What stands before the tables.
+/// The text before the tables.
 const INTRODUCTION: &str = "\
 # Members: every document and row of the supervisor
 
@@ -53,11 +53,11 @@ fn main() -> io::Result<()> {
     }
     let stale = stale.join(", ");
     Err(io::Error::other(format!(
-        "not what the types of the formats make of it: {stale}; run cargo xtask schemas"
+        "out of date with the types in crates/packet/src/format: {stale}; run cargo xtask schemas"
     )))
 }
 
-/// The page, and the definitions that it has.
+/// The text of the page, and the names of the definitions in it.
 struct Page(String, BTreeSet<String>);
 
 impl Page {
@@ -145,7 +145,7 @@ impl Page {
     }
 }
 
-/// The type of a member, in words.
+/// Describes the type of a member.
 fn type_of(member: &Value) -> String {
     if let Some(value) = member.get("const") {
         return format!("`{value}`").replace('"', "");

@@ -1,7 +1,7 @@
 //! `attestation.json`: one signature over all other files of a packet.
 //!
-//! A DSSE envelope around an in-toto Statement v1 whose subjects are the files with their SHA-256,
-//! signed by the boundary's key. Readers of the ecosystem verify it with that key alone.
+//! The file is a DSSE envelope around an in-toto Statement v1. The subjects of the statement are the files with their
+//! SHA-256, and the boundary's key signs it. Other tools for in-toto can verify it with that key alone.
 use std::collections::BTreeMap;
 
 use base64::Engine;
@@ -16,11 +16,10 @@ use super::names::ATTESTATION_FILE;
 use super::rules;
 use super::stream::FileDigest;
 
-/// Type of the payload.
 const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 /// Type of the statement.
 const STATEMENT: &str = "https://in-toto.io/Statement/v1";
-/// Type of what it states.
+/// Type of the predicate.
 pub const PREDICATE: &str = "urn:egress:audit-packet:v0";
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -50,13 +49,13 @@ struct Statement {
     predicate: Predicate,
 }
 
-/// What the signer states beside the digests.
+/// The statements of the signer about the run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Predicate {
     /// Id of the run.
     pub run_id: String,
-    /// The program, with its version.
+    /// Name and version of the program.
     pub tool: String,
     /// Verdict of the receipts when the packet was made.
     pub verdict: String,
@@ -69,15 +68,15 @@ pub struct Predicate {
 struct Subject {
     name: String,
     digest: BTreeMap<String, String>,
-    /// Packets of earlier versions have none.
+    /// Size of each file. Packets of earlier versions have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     annotations: Option<Annotations>,
 }
 
-/// What the statement says of a file beside its digest.
+/// The annotations of a file in the statement.
 #[derive(Debug, Serialize, Deserialize)]
 struct Annotations {
-    /// Bytes of the file: a reader knows before it reads how much there is to read.
+    /// Size of the file in bytes, which limits how much a verifier reads.
     size: Option<u64>,
 }
 
@@ -96,7 +95,7 @@ impl Subject {
 /// Signs the digests and sizes of `files`, and the `predicate`.
 ///
 /// # Errors
-/// Never in practice: everything here has a JSON form.
+/// None in practice, because every value has a JSON form.
 pub fn sign(
     files: &[FileDigest],
     predicate: Predicate,
@@ -129,7 +128,7 @@ pub fn sign(
     Ok(text)
 }
 
-/// The pre-authentication encoding of DSSE v1.
+/// Returns the pre-authentication encoding of DSSE v1, which is signed.
 fn signed_bytes(payload: &[u8]) -> Vec<u8> {
     let mut bytes = format!(
         "DSSEv1 {} {PAYLOAD_TYPE} {} ",
@@ -141,28 +140,28 @@ fn signed_bytes(payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// What the check of an attestation says.
+/// The result of the check of an attestation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttestationReport {
-    /// The key whose signature holds, lowercase hex.
+    /// Public key of the valid signature, lowercase hex.
     pub signer: Option<String>,
-    /// What its holder states, if a signature holds.
+    /// Statements of the signer, if a signature is valid.
     pub predicate: Option<Predicate>,
-    /// Whether that key is pinned.
+    /// Whether the signer is pinned.
     pub is_trusted: bool,
-    /// Whether the signature holds and every file is what was signed.
+    /// Whether the signature is valid and every file is the signed one.
     pub holds: bool,
-    /// Most telling first.
+    /// Findings, causes before their consequences.
     pub findings: Vec<Finding>,
 }
 
-/// Checks an attestation against the packet's other `files`, all of them. Without pinned `keys` the signature is checked
-/// under the key that the envelope names.
+/// Checks an attestation against `files`, which are all other files of the packet. Without pinned `keys`, the signature
+/// is checked with the key that the envelope names.
 pub fn check(bytes: &[u8], files: &[FileDigest], keys: &[VerifyingKey]) -> AttestationReport {
     open(bytes, keys).check(files)
 }
 
-/// Checks the signature of an attestation, before any file is read.
+/// Checks the signature of an attestation before any file is read.
 pub fn open(bytes: &[u8], keys: &[VerifyingKey]) -> Opened {
     let signed = read(bytes, keys);
     let subjects = signed.iter().flat_map(|(statement, _)| &statement.subject);
@@ -177,7 +176,7 @@ pub fn open(bytes: &[u8], keys: &[VerifyingKey]) -> Opened {
     }
 }
 
-/// An attestation of which the signature was checked, and the files not yet.
+/// An attestation whose signature was checked, but not yet its files.
 #[derive(Debug)]
 pub struct Opened {
     signed: Result<(Statement, VerifyingKey), Refusal>,
@@ -191,22 +190,22 @@ impl Opened {
         self.is_pinned && self.signed.is_ok()
     }
 
-    /// Whether a signature holds and speaks of this file. One that does not hold speaks of none.
+    /// Whether a valid signature covers this file.
     pub fn names(&self, file: &str) -> bool {
         self.subjects.contains_key(file)
     }
 
-    /// The SHA-256 of a file, if a signature holds and states it.
+    /// Returns the signed SHA-256 of a file, if a signature is valid.
     pub fn sha256(&self, file: &str) -> Option<&str> {
         self.subjects.get(file).map(|(sha256, _)| sha256.as_str())
     }
 
-    /// The size of a file in bytes, if a signature holds and states it.
+    /// Returns the signed size of a file in bytes, if a signature is valid and the attestation has sizes.
     pub fn size(&self, file: &str) -> Option<u64> {
         self.subjects.get(file)?.1
     }
 
-    /// Compares the files with what was signed.
+    /// Compares the files with the signed digests.
     pub fn check(self, files: &[FileDigest]) -> AttestationReport {
         let mut findings = Findings::default();
         let mut signer = None;
@@ -266,7 +265,7 @@ fn read(bytes: &[u8], keys: &[VerifyingKey]) -> Result<(Statement, VerifyingKey)
     Ok((statement, key))
 }
 
-/// The key under which a signature holds: a pinned one, or without any the one that it names.
+/// Returns the key of a valid signature: a pinned key, or the named key if none is pinned.
 fn signed_by(
     signature: &EnvelopeSignature,
     message: &[u8],
@@ -282,7 +281,7 @@ fn signed_by(
     }
 }
 
-/// The subjects are the files: each once, with its digest and size, none missing, none besides.
+/// Checks that the subjects are exactly the files, each once and with its digest and size.
 fn compare(statement: &Statement, files: &[FileDigest], findings: &mut Findings) {
     let mut left: BTreeMap<&str, &FileDigest> = files
         .iter()
@@ -403,7 +402,7 @@ mod tests {
         let without = sealed(None);
         assert_eq!(open(&without, &keys).size("flows.jsonl"), None);
         assert!(check(&without, &[file(Some(7))], &keys).holds);
-        // What nobody signed states nothing.
+        // Without a valid signature, there are no statements.
         let stranger = open(&with, &[generate().unwrap().verifying_key()]);
         assert!(!stranger.names("flows.jsonl") && stranger.size("flows.jsonl").is_none());
         assert!(!stranger.is_trusted() && !open(&with, &[]).is_trusted());
@@ -420,7 +419,7 @@ mod tests {
             let mut changed = bytes.clone();
             changed[at] ^= 1;
             let report = check(&changed, &signed, &keys);
-            // The key's id is a hint, and white space between members means nothing.
+            // The id of the key is a hint, and white space between members has no meaning.
             let same: bool = serde_json::from_slice::<Value>(&changed).is_ok_and(|mut value| {
                 let mut original: Value = serde_json::from_slice(&bytes).unwrap();
                 for value in [&mut value, &mut original] {

@@ -1,5 +1,5 @@
-//! Judges what a packet says of the boundary: attestation, capsule, measurements and flow log
-//! together, and the grade that follows.
+//! Checks the files of a packet about the boundary (attestation, capsule, measurements, and flow log) and computes the
+//! grade.
 use std::time::Duration;
 
 use ed25519_dalek::VerifyingKey;
@@ -30,37 +30,37 @@ use flow_log::FlowLog;
 use grading::{grade_capsule, grade_measured, grade_receipts};
 
 impl BoundaryReport {
-    /// Lowers the grade to `unproven`: what contradicts itself elsewhere proves nothing here.
+    /// Lowers the grade to `unproven`, because an error anywhere in a packet leaves the boundary without proof.
     pub fn disprove(&mut self) {
         if self.graded.grade > Grade::Unproven {
             self.graded.grade = Grade::Unproven;
-            let reason = "the packet is invalid: see the errors";
+            let reason = "the packet is invalid (see the errors)";
             self.graded.reasons.insert(0, String::from(reason));
         }
     }
 }
 
-/// What the packet shows of the boundary.
+/// The result of the check of a packet's boundary.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BoundaryReport {
-    /// How far enforcement is shown, and what is missing.
+    /// The grade of the boundary, and the reasons why it is not higher.
     pub graded: Graded,
-    /// The same for the keys that the writer of the packet had pinned.
+    /// The grade with the keys that the writer of the packet had pinned.
     pub as_written: Graded,
     /// `boundary.json`, if it can be read.
     pub measured: Option<BoundaryDocument>,
     /// Key that signed the attestation, if its signature holds.
     pub signer: Option<String>,
-    /// The two recorders compared, when there is a flow log.
+    /// Comparison of the flow log with the receipts, if there is a flow log.
     pub reconciliation: Option<Reconciliation>,
-    /// The check of the flow log, when there is one.
+    /// Check of the flow log, if there is one.
     pub flows: Option<FlowReport>,
-    /// Everything found, also in the flow log.
+    /// All findings, including those in the flow log.
     pub findings: Vec<Finding>,
 }
 
-/// Judges the boundary's files beside the `report` on the receipts and the rest of the `packet`. `keys` are the pinned
-/// keys that the boundary may have signed with.
+/// Checks the files of the boundary against the `report` on the receipts and the `packet`. `keys` are the pinned keys
+/// of the boundary.
 pub fn judge(
     mut files: BoundaryFiles<'_>,
     packet: Option<&Packet>,
@@ -109,7 +109,7 @@ pub fn judge(
     );
     let nothing = files.boundary.is_none() && capsule.is_none() && attestation.is_none();
     if nothing {
-        caps.cap(Grade::None, "the packet says nothing of a boundary");
+        caps.cap(Grade::None, "the packet has no files about a boundary");
     }
     grade_capsule(
         capsule.as_ref(),
@@ -146,7 +146,7 @@ pub fn judge(
         }
     }
     let losses = reconciliation.iter().flat_map(Reconciliation::losses);
-    for reason in log.unbroken.into_iter().chain(losses) {
+    for reason in log.breaks.into_iter().chain(losses) {
         caps.cap(Grade::KernelObserved, reason);
     }
     let pins = Pins {
@@ -170,7 +170,7 @@ pub fn judge(
     }
 }
 
-/// The findings in all files. What does not hold together proves nothing.
+/// Collects the findings in all files. If one is an error, the grade is at most `unproven`.
 fn all_findings(
     findings: Findings,
     capsule: Option<CapsuleReport>,
@@ -184,13 +184,13 @@ fn all_findings(
     all.extend(flows.iter().flat_map(|flows| flows.findings.clone()));
     let is_error = |finding: &Finding| finding.rule.severity == Severity::Error;
     if all.iter().any(is_error) {
-        let reason = "what the packet says of the boundary does not hold together";
+        let reason = "the files of the packet about the boundary are inconsistent";
         caps.cap(Grade::Unproven, reason);
     }
     all
 }
 
-/// The hosts that the packet's policy allows. Without a policy nothing can be held against it.
+/// Reads the hosts that the packet's policy allows. Without a policy, hosts are not compared.
 fn read_policy(policy: Option<PolicyFile<'_>>, findings: &mut Findings) -> Allowed {
     let read = |policy: PolicyFile<'_>| {
         let text = str::from_utf8(policy.bytes).map_err(|error| error.to_string())?;
@@ -201,7 +201,7 @@ fn read_policy(policy: Option<PolicyFile<'_>>, findings: &mut Findings) -> Allow
         Some(Ok(allowed)) => allowed,
         Some(Err(error)) => {
             let place = Place::in_file(super::names::POLICY_FILE);
-            findings.add(&rules::STATEMENT, place, "a policy", error);
+            findings.add(&rules::STATEMENT, place, "a valid policy", error);
             Allowed::default()
         }
     }

@@ -1,4 +1,4 @@
-//! Makes the model of `packet.json` from what is known when a run has ended.
+//! Makes the model of `packet.json` when a run has ended.
 use std::collections::BTreeMap;
 
 use pipelock_receipts::report::{EvidenceReport, EvidenceVerdict};
@@ -10,12 +10,12 @@ use super::model::{
 };
 use super::names::{EVIDENCE_FILE, PACKET_FILE, SUMMARY_FILE, VERIFIER_FILE};
 
-/// What the caller knows and the evidence does not say.
+/// The values of a packet that are not in the evidence.
 #[derive(Debug, Clone)]
 pub struct PacketInputs {
     /// Opaque identifier of the packet.
     pub packet_id: Option<String>,
-    /// Now, RFC 3339 UTC.
+    /// Current time, RFC 3339 in UTC.
     pub generated_at: String,
     /// Identity of the run.
     pub run: Run,
@@ -23,16 +23,15 @@ pub struct PacketInputs {
     pub config_path: Option<String>,
     /// The file that the mediator read.
     pub runtime_config_path: Option<String>,
-    /// SHA-256 of that file, lowercase hex.
+    /// SHA-256 of the file that the mediator read, lowercase hex.
     pub config_snapshot_sha256: Option<String>,
     /// What the policy scans.
     pub scanner_config_snapshot: Option<ScannerConfig>,
-    /// What was enforced, as measured.
+    /// The measured enforcement.
     pub posture: Posture,
 }
 
-/// Makes the packet. `report` is the check of the evidence under the pinned key; nothing in the
-/// counts comes from anywhere else.
+/// Makes the packet. All counts come from `report`, the check of the evidence with the pinned key.
 pub fn build(inputs: PacketInputs, report: &EvidenceReport) -> Packet {
     let counts = &report.counts;
     Packet {
@@ -66,7 +65,7 @@ pub fn build(inputs: PacketInputs, report: &EvidenceReport) -> Packet {
     }
 }
 
-/// The verifier's part: trusted only when valid, and then with the key.
+/// Makes the part of the verifier, which is trusted and has a key only if the evidence is valid.
 fn verifier(report: &EvidenceReport) -> Verifier {
     let verdict = match report.verdict {
         EvidenceVerdict::Valid => PacketVerdict::Valid,
@@ -81,7 +80,7 @@ fn verifier(report: &EvidenceReport) -> Verifier {
         let separator = if place.is_empty() { "" } else { ": " };
         format!(
             "{}{separator}{} ({})",
-            place, finding.rule.says, finding.rule.id
+            place, finding.rule.problem, finding.rule.id
         )
     });
     Verifier {

@@ -1,5 +1,5 @@
-//! Judges an Audit Packet: its own rules, and whether it says what the evidence says (evidence
-//! protocol, section 6). What the published references leave unchecked (6.3) is checked here too.
+//! Checks an Audit Packet: its own rules, and whether it matches the evidence (evidence protocol, section 6). Also
+//! checks the members that Pipelock's verifiers do not check (section 6.3).
 use std::time::Duration;
 
 use ed25519_dalek::VerifyingKey;
@@ -22,11 +22,11 @@ use super::{display, policy_file, rules};
 /// The files of a packet directory.
 #[derive(Debug)]
 pub struct PacketFiles<'a> {
-    /// The evidence, or why it cannot be had.
+    /// The evidence, or the reason why it cannot be read.
     pub evidence: Result<Stream<'a>, String>,
-    /// `policy.yaml`, when there is one.
+    /// `policy.yaml`, if there is one.
     pub policy: Option<&'a [u8]>,
-    /// What speaks of the boundary.
+    /// The files about the boundary.
     pub boundary: BoundaryFiles<'a>,
     /// The pages for people.
     pub pages: Found<'a>,
@@ -34,32 +34,32 @@ pub struct PacketFiles<'a> {
     pub packet_sha256: &'a str,
 }
 
-/// Keys that may have signed.
+/// The pinned keys.
 #[derive(Debug, Clone, Default)]
 pub struct Pinned {
-    /// The receipts.
+    /// Keys of the receipts.
     pub receipts: Trust,
-    /// What the boundary says of itself.
+    /// Keys of the boundary.
     pub boundary: Vec<VerifyingKey>,
 }
 
-/// What the check of a packet says.
+/// The result of the check of a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PacketReport {
-    /// The verdict over everything.
+    /// Verdict of the whole packet.
     pub verdict: EvidenceVerdict,
-    /// All findings, of the packet and of its files, most telling first.
+    /// Findings in the packet and its files, causes before their consequences.
     pub findings: Vec<Finding>,
-    /// The check of the receipts; its findings are in `findings` too.
+    /// Check of the receipts. Its findings are also in `findings`.
     pub evidence: EvidenceReport,
-    /// What the packet shows of the boundary.
+    /// Check of the boundary.
     pub boundary: BoundaryReport,
 }
 
-/// Reads `packet.json` and checks the rules that need nothing else (section 6.1).
+/// Reads `packet.json` and checks the rules that need no other file (section 6.1).
 ///
 /// # Errors
-/// The findings that make it unusable.
+/// The findings that make the file unusable.
 pub fn read_packet(bytes: &[u8]) -> Result<Packet, Vec<Finding>> {
     let mut findings = Findings::default();
     let node = match parse_bytes(bytes, MAX_DEPTH) {
@@ -78,7 +78,7 @@ pub fn read_packet(bytes: &[u8]) -> Result<Packet, Vec<Finding>> {
         findings.add(
             &rules::SCHEMA,
             rules::here(),
-            "a value or no member",
+            "a value, or no such member",
             format!("{member}: null"),
         );
     }
@@ -99,7 +99,7 @@ pub fn read_packet(bytes: &[u8]) -> Result<Packet, Vec<Finding>> {
     Err(findings.into_ranked().0)
 }
 
-/// Checks a packet against its files, each of which is read once.
+/// Checks a packet against its files. Each file is read once.
 pub fn check_packet(packet: &Packet, files: PacketFiles<'_>, pinned: &Pinned) -> PacketReport {
     let trust = &pinned.receipts;
     let mut files = files;
@@ -128,7 +128,7 @@ pub fn check_packet(packet: &Packet, files: PacketFiles<'_>, pinned: &Pinned) ->
         return without_evidence(packet, files.boundary, findings, pinned);
     }
     let report = check.finish();
-    // Of evidence that was not read to its end there are no numbers to compare.
+    // Evidence that was not read to its end has no numbers to compare.
     if report.is_whole {
         inline.finish(&mut findings);
         check_counts(packet, &report, &mut findings);
@@ -199,7 +199,7 @@ pub fn check_packet(packet: &Packet, files: PacketFiles<'_>, pinned: &Pinned) ->
     }
 }
 
-/// A packet whose evidence cannot be had.
+/// Returns the report on a packet whose evidence cannot be read.
 fn without_evidence(
     packet: &Packet,
     files: BoundaryFiles<'_>,
@@ -220,7 +220,7 @@ fn without_evidence(
     }
 }
 
-/// The first member, outside inline receipts, that is `null`: the schema has no null.
+/// Returns the first member outside inline receipts that is `null`, which the schema does not allow.
 fn null_member(node: &Node<'_>) -> Option<String> {
     match &node.value {
         Value::Object(members) => members
@@ -238,7 +238,7 @@ fn null_member(node: &Node<'_>) -> Option<String> {
     }
 }
 
-/// The rules beside the schema (section 6.1).
+/// Checks the rules that the schema cannot express (section 6.1).
 fn check_rules(packet: &Packet, findings: &mut Findings) {
     if packet.posture.enforcement_mode == AUDIT_ENFORCEMENT {
         let found = packet.posture.enforcement_mode.as_str();
@@ -256,7 +256,7 @@ fn check_rules(packet: &Packet, findings: &mut Findings) {
         ("posture.runner_os", &packet.posture.runner_os),
     ] {
         if text.is_empty() {
-            broken("a text", format!("{name} is empty"));
+            broken("a non-empty string", format!("{name} is empty"));
         }
     }
     let counts = packet.summary.totals.counts();
@@ -264,7 +264,7 @@ fn check_rules(packet: &Packet, findings: &mut Findings) {
         .iter()
         .try_fold(0_u64, |sum, count| sum.checked_add(*count));
     if sum != Some(packet.summary.receipt_count) {
-        let sum = sum.map_or_else(|| String::from("too much"), |sum| sum.to_string());
+        let sum = sum.map_or_else(|| String::from("more than 2^64"), |sum| sum.to_string());
         broken(
             "totals that add up to summary.receipt_count",
             format!("{sum} and {}", packet.summary.receipt_count),
@@ -276,13 +276,16 @@ fn check_rules(packet: &Packet, findings: &mut Findings) {
             .zip(domains.iter().skip(1))
             .any(|(one, next)| one >= next)
     {
-        broken("domains_touched ascending, each once", domains.join(" "));
+        broken(
+            "domains_touched in ascending order, each once",
+            domains.join(" "),
+        );
     }
     let verifier = &packet.verifier;
     let is_valid = verifier.verdict == PacketVerdict::Valid;
     if verifier.trusted != is_valid {
         broken(
-            "trusted exactly when valid",
+            "trusted if and only if valid",
             format!("trusted {}", verifier.trusted),
         );
     }
@@ -294,14 +297,14 @@ fn check_rules(packet: &Packet, findings: &mut Findings) {
     }
     if verifier.signer_key.as_deref() == Some("") {
         broken(
-            "verifier.signer_key that is not empty",
-            String::from("an empty one"),
+            "a verifier.signer_key that is not empty",
+            String::from("an empty string"),
         );
     }
     check_paths(&packet.artifacts, findings);
 }
 
-/// Artifact paths stay inside the packet's directory.
+/// Checks that the paths of artifacts do not lead out of the packet directory.
 fn check_paths(artifacts: &Artifacts, findings: &mut Findings) {
     let summary = artifacts.summary.as_deref();
     let paths = [&artifacts.packet, &artifacts.evidence, &artifacts.verifier];
@@ -322,7 +325,7 @@ fn check_paths(artifacts: &Artifacts, findings: &mut Findings) {
     }
 }
 
-/// Counts that must be those of the evidence (section 6.2).
+/// Compares the counts with the evidence (section 6.2).
 fn check_counts(packet: &Packet, report: &EvidenceReport, findings: &mut Findings) {
     if packet.summary.receipt_count != report.receipt_count {
         findings.add(
@@ -351,7 +354,7 @@ fn check_counts(packet: &Packet, report: &EvidenceReport, findings: &mut Finding
     }
 }
 
-/// Root, last number and signer.
+/// Compares the root, the last sequence number, and the signer with the evidence.
 fn check_end(packet: &Packet, report: &EvidenceReport, trust: &Trust, findings: &mut Findings) {
     let root = packet.verifier.root_hash.as_deref().unwrap_or("");
     if !root.is_empty() && report.root_hash.as_deref() != Some(root) {
@@ -384,7 +387,7 @@ fn check_end(packet: &Packet, report: &EvidenceReport, trust: &Trust, findings: 
     }
 }
 
-/// The files that `packet.json` names are there. Where the evidence is missing, that has a rule of its own.
+/// Checks that the files that `packet.json` names exist. Another rule reports missing evidence.
 fn check_artifacts(packet: &Packet, pages: &Found<'_>, findings: &mut Findings) {
     let artifacts = &packet.artifacts;
     let named = [
@@ -409,7 +412,7 @@ fn check_artifacts(packet: &Packet, pages: &Found<'_>, findings: &mut Findings) 
     }
 }
 
-/// The pages of a packet with an attestation are those that it yields.
+/// Checks that the pages of a packet with an attestation are those that follow from the packet.
 fn check_pages(
     packet: &Packet,
     (pages, packet_sha256): (&Found<'_>, &str),
@@ -420,7 +423,7 @@ fn check_pages(
     if boundary.signer.is_none() {
         return;
     }
-    // Its writer knew its own key.
+    // The writer had its own key.
     let verdict = if packet.verifier.verdict == PacketVerdict::Valid {
         EvidenceVerdict::Valid
     } else {
@@ -436,7 +439,7 @@ fn check_pages(
     rendered::check(&source, pages, findings);
 }
 
-/// The verdict over everything.
+/// Returns the verdict of the whole packet.
 fn verdict(
     packet: &Packet,
     report: &EvidenceReport,
@@ -448,7 +451,7 @@ fn verdict(
     let agrees = match stated {
         PacketVerdict::Valid | PacketVerdict::SelfConsistentOnly => consistent,
         PacketVerdict::Invalid => !consistent,
-        // `error` also stands for evidence without a receipt.
+        // `error` also means evidence without a receipt.
         PacketVerdict::Error => report.verdict == EvidenceVerdict::Error,
         PacketVerdict::NotRun => true,
     };

@@ -1,5 +1,4 @@
-//! Whether the flow log shows that the enforcement was in place from the start of the agent to its
-//! end, and that nothing was lost.
+//! Checks that the flow log shows continuous enforcement from the start of the command to its end, without lost events.
 use std::collections::BTreeSet;
 
 use time::OffsetDateTime;
@@ -9,14 +8,14 @@ use super::format::boundary::BoundaryDocument;
 use super::format::rows::BeatRow;
 use super::format::{BeatEvent, Row};
 
-/// Reasons that are kept; more of the same say nothing new.
+/// Number of reasons that are kept.
 const KEPT: usize = 10;
-/// The longest interval between heartbeats that a log may claim, s: with a longer one nothing would be shown.
+/// The longest interval between heartbeats that a log may state, s. A longer one would show too little.
 const LONGEST_INTERVAL: u64 = 60;
-/// Heartbeats may be late by this many times their interval: the machine may be busy.
+/// A heartbeat may be this many intervals late, because the machine may be busy.
 const LATE_FACTOR: i64 = 3;
 
-/// Reads the rows as they pass by.
+/// The state of the check, which reads the rows one by one.
 #[derive(Debug)]
 pub(super) struct Continuity {
     links: BTreeSet<u64>,
@@ -46,7 +45,7 @@ impl Continuity {
         }
     }
 
-    fn say(&mut self, reason: impl Into<String>) {
+    fn note(&mut self, reason: impl Into<String>) {
         let reason = reason.into();
         if self.reasons.len() < KEPT && !self.reasons.contains(&reason) {
             self.reasons.push(reason);
@@ -55,14 +54,14 @@ impl Continuity {
 
     pub(super) fn see(&mut self, row: &Row) {
         if self.ended {
-            self.say("rows follow the end of the flow log");
+            self.note("rows follow the end of the flow log");
         }
         match row {
             Row::Supervisor(row) if row.event == BeatEvent::Heartbeat => {
                 self.beat(row);
                 self.time(row, true);
                 if self.gone.is_some() {
-                    self.say("a heartbeat follows the agent's end");
+                    self.note("a heartbeat follows the end of the command");
                 }
             }
             Row::Supervisor(row) if row.event == BeatEvent::AgentGone => {
@@ -79,7 +78,7 @@ impl Continuity {
                 self.ended = true;
             }
             Row::Kernel(_) | Row::Unix(_) | Row::DnsAnswer(_) if self.beats == 0 => {
-                self.say("attempts stand before the first heartbeat");
+                self.note("there are attempts before the first heartbeat");
             }
             Row::Kernel(_)
             | Row::Unix(_)
@@ -99,15 +98,15 @@ impl Continuity {
         }
     }
 
-    /// The time of a look. One that `is_prompt` follows the one before in time.
+    /// Reads the time of a check of the enforcement. If `is_prompt`, it must not be late.
     fn time(&mut self, row: &BeatRow, is_prompt: bool) -> Option<OffsetDateTime> {
         let time = OffsetDateTime::parse(&row.ts, &Rfc3339).ok();
         match (time, self.last_beat) {
-            (None, _) => self.say("a heartbeat has no time"),
+            (None, _) => self.note("a heartbeat has no valid time"),
             (Some(now), Some(before)) => {
                 let interval = row.interval_s.get();
                 if interval == 0 || interval > LONGEST_INTERVAL {
-                    self.say(format!("heartbeats are {interval} s apart"));
+                    self.note(format!("heartbeats are {interval} s apart"));
                 }
                 let interval = interval.min(LONGEST_INTERVAL);
                 let most = i64::try_from(interval)
@@ -116,11 +115,11 @@ impl Continuity {
                 let passed = now.unix_timestamp().saturating_sub(before.unix_timestamp());
                 if passed < 0 {
                     let back = passed.unsigned_abs();
-                    self.say(format!(
+                    self.note(format!(
                         "the clock was set back: a heartbeat lies {back} s before the last one"
                     ));
                 } else if passed > most && is_prompt {
-                    self.say(format!("no heartbeat for {passed} s"));
+                    self.note(format!("no heartbeat for {passed} s"));
                 }
             }
             (Some(_), None) => {}
@@ -129,29 +128,32 @@ impl Continuity {
         time
     }
 
-    /// One look at the enforcement.
+    /// Reads one check of the enforcement.
     fn beat(&mut self, row: &BeatRow) {
         if row.beat != self.beats {
-            self.say(format!("heartbeat {} is missing", self.beats));
+            self.note(format!("heartbeat {} is missing", self.beats));
         }
         self.beats = row.beat.saturating_add(1);
         let seen: BTreeSet<u64> = row.links.iter().copied().collect();
         if seen != self.links || seen.len() < self.programs || self.programs == 0 {
-            self.say(format!(
+            self.note(format!(
                 "{} of {} kernel programs were attached at a heartbeat",
                 seen.intersection(&self.links).count(),
                 self.programs
             ));
         }
         for (count, what) in [
-            (row.unconfined, "processes of the agent without its filter"),
+            (
+                row.unconfined,
+                "processes of the command without its filters",
+            ),
             (
                 row.ring_full,
-                "kernel events lost: the ring buffer was full",
+                "kernel events lost because the ring buffer was full",
             ),
             (
                 row.relay_denied,
-                "calls refused to the relay by its own gates",
+                "calls of the relay that its own kernel programs denied",
             ),
         ] {
             self.none(count, what);
@@ -160,33 +162,33 @@ impl Continuity {
 
     fn none(&mut self, count: u64, what: &str) {
         if count > 0 {
-            self.say(format!("{count} {what}"));
+            self.note(format!("{count} {what}"));
         }
     }
 
     fn nobody(&mut self, row: &BeatRow) {
         if row.processes > 0 {
-            self.say("a process of the agent was left after its end");
+            self.note("a process of the command was left after its end");
         }
     }
 
-    /// What is missing, in words; nothing when the enforcement was unbroken. `close` is when
-    /// the receipts were closed, if they were.
+    /// Returns the reasons why the enforcement was not continuous. `close` is the time at which the receipts were
+    /// closed, if they were.
     pub(super) fn finish(mut self, close: Option<&str>) -> Vec<String> {
         if self.beats == 0 {
-            self.say("the flow log has no heartbeats");
+            self.note("the flow log has no heartbeats");
         }
         let closed = close.map(|close| OffsetDateTime::parse(close, &Rfc3339));
         match (self.gone, closed) {
-            (None, _) => self.say("the flow log does not show the agent's end"),
-            (Some(_), Some(Err(_))) => self.say("the close of the receipts has no time"),
+            (None, _) => self.note("the flow log does not show the end of the command"),
+            (Some(_), Some(Err(_))) => self.note("the close of the receipts has no valid time"),
             (Some(gone), Some(Ok(close))) if gone > close => {
-                self.say("the receipts were closed before the agent was gone");
+                self.note("the receipts were closed before the end of the command");
             }
             (Some(_), _) => {}
         }
         if !self.ended {
-            self.say("the flow log has no last row: its end is cut off");
+            self.note("the flow log has no last row, so its end was cut off");
         }
         self.reasons
     }
@@ -223,7 +225,7 @@ mod tests {
         }
     }
 
-    /// A look at the enforcement, `second` seconds in.
+    /// A check of the enforcement after `second` seconds.
     fn beat(event: &str, number: u64, second: u64) -> Value {
         json!({
             "source": "supervisor", "event": event, "beat": number, "interval_s": 1, "links": [5],
@@ -286,7 +288,7 @@ mod tests {
         };
         for (rows, reason) in [
             (cut(1), "heartbeat 1 is missing"),
-            (cut(2), "does not show the agent's end"),
+            (cut(2), "does not show the end of the command"),
             (cut(3), "has no last row"),
             (Vec::new(), "has no heartbeats"),
             (late(4), "no heartbeat for 4 s"),
@@ -294,10 +296,10 @@ mod tests {
                 with(1, "ts", json!("2026-11-24T09:00:00Z")),
                 "a heartbeat lies 3600 s before the last one",
             ),
-            (with(1, "ts", json!("yesterday")), "has no time"),
+            (with(1, "ts", json!("yesterday")), "has no valid time"),
             (
                 with(1, "unconfined", json!(2)),
-                "2 processes of the agent without its filter",
+                "2 processes of the command without its filters",
             ),
             (with(1, "unconfined", json!(null)), "heartbeat 1 is missing"),
             (with(1, "links", json!([])), "0 of 1 kernel programs"),
@@ -307,15 +309,12 @@ mod tests {
                 with(3, "malformed", json!(1)),
                 "1 kernel events that could not",
             ),
-            (
-                with(2, "relay_denied", json!(1)),
-                "1 calls refused to the relay",
-            ),
+            (with(2, "relay_denied", json!(1)), "1 calls of the relay"),
             (
                 with(2, "processes", json!(1)),
-                "a process of the agent was left",
+                "a process of the command was left",
             ),
-            (before, "before the first heartbeat"),
+            (before, "attempts before the first heartbeat"),
             (after, "rows follow the end"),
         ] {
             let said = reasons(&rows, Some(CLOSE));
@@ -324,7 +323,7 @@ mod tests {
                 "{reason}: {said:?}"
             );
         }
-        // Late by the factor is not too late.
+        // A heartbeat that is late by exactly the factor is accepted.
         assert_eq!(reasons(&late(3), Some(CLOSE)), Vec::<String>::new());
     }
 
@@ -333,9 +332,9 @@ mod tests {
         let early = reasons(&sound(), Some("2026-11-24T10:00:01Z"));
         assert_eq!(
             early,
-            ["the receipts were closed before the agent was gone"]
+            ["the receipts were closed before the end of the command"]
         );
         let unknown = reasons(&sound(), Some("some day"));
-        assert_eq!(unknown, ["the close of the receipts has no time"]);
+        assert_eq!(unknown, ["the close of the receipts has no valid time"]);
     }
 }

@@ -1,4 +1,4 @@
-//! Counts the rows of the flow log anew, and compares the numbers of `boundary.json` with that.
+//! Counts the rows of the flow log, and compares the counts with those of `boundary.json`.
 use std::collections::{BTreeMap, BTreeSet};
 
 use egress_policy::allowed::Allowed;
@@ -15,10 +15,9 @@ use super::reconcile::{Receipts, confirmed};
 use super::residual::Residual;
 use super::{as_stated, rules};
 
-/// Port, protocol, reason, and process of attempts that were denied alike.
+/// Port, protocol, reason, and process of equal denied attempts.
 type DeniedAlike = (u16, String, String, String);
 
-/// What the rows show.
 #[derive(Debug, Default)]
 pub(super) struct Counted {
     channels: Residual,
@@ -26,16 +25,17 @@ pub(super) struct Counted {
     closes: u64,
     mediator_denied: u64,
     allowed: BTreeMap<(String, u16), u64>,
-    /// Ports that the mediator was asked for.
+    /// Destination ports of the requests to the mediator.
     ports: BTreeSet<u16>,
-    /// How many, and where they may have been told to lead: an address gets its name only later.
+    /// Number of denied attempts, and their possible destinations. Several are possible, because an address gets its
+    /// name later.
     denied: BTreeMap<DeniedAlike, (u64, BTreeSet<String>)>,
-    /// Answers that look like a denial, and those of them that no receipt confirms, most frequent first.
+    /// Answers that look like a denial.
     answered: BTreeMap<Denied, u64>,
     unclear: Attempts,
     ring_full: u64,
     relay_denied: u64,
-    /// Rows of another form, and what is wrong with the first of them.
+    /// Number of rows that do not match the schema, and the deviation of the first one.
     malformed: u64,
     first_malformed: String,
 }
@@ -53,7 +53,7 @@ impl Counted {
             self.attempts(attempts);
         }
         match row {
-            // What was only a probe is no denial.
+            // A probe is not counted as a denial.
             Row::KernelMediatorDenied(row) => {
                 self.mediator_denied = self.mediator_denied.saturating_add(1);
                 if row.verdict == MediatorVerdict::Denied {
@@ -154,7 +154,7 @@ impl Counted {
         self.channels.row(row, 0);
     }
 
-    /// Adds the answers that the receipts confirm to what was denied, and gives the others.
+    /// Adds the answers that the receipts confirm to the denied attempts, and keeps the others as unclear.
     pub(super) fn settle(&mut self, receipts: &Receipts, allowed: &Allowed) {
         let answers = std::mem::take(&mut self.answered).into_iter().collect();
         let (signed, mut unclear) = confirmed(answers, receipts, allowed);
@@ -165,8 +165,8 @@ impl Counted {
         self.unclear = unclear;
     }
 
-    /// Compares the numbers of `boundary.json` with the rows. What could not be written any more was counted all the
-    /// same, and the record then says that it is not complete.
+    /// Compares the numbers of `boundary.json` with the rows. Rows that could not be written are still counted, and
+    /// `incomplete` then has a reason.
     pub(super) fn check(
         &self,
         measured: &BoundaryDocument,
@@ -175,7 +175,7 @@ impl Counted {
     ) {
         if self.malformed > 0 {
             let reason = format!(
-                "{} rows of the flow log have another form: {}",
+                "{} rows of the flow log do not match the schema: {}",
                 self.malformed, self.first_malformed
             );
             caps.cap(Grade::KernelObserved, reason);
@@ -299,7 +299,8 @@ impl Counted {
         }
     }
 
-    /// The writer counts attempts of many kinds together, and these answers with them.
+    /// Compares the unclear answers, unless the writer had so many kinds of attempts that it counted some of them
+    /// together.
     fn unclear(&self, measured: &BoundaryDocument, differs: &mut impl FnMut(String, String)) {
         let is_other = |row: &DeniedRow| row.attempt.destination == OTHERS;
         if measured.denied_left_out > 0 || measured.denied.iter().any(is_other) {
@@ -332,7 +333,7 @@ impl Counted {
             let name = format!("{} {}", attempt.target(), attempt.why());
             if row.count > last || row.count == 0 || !seen.insert(attempt.clone()) {
                 differs(
-                    String::from("denied ones by number, each once"),
+                    String::from("denied attempts in order of their number, each once"),
                     format!("{} of {name}", row.count),
                 );
             }
@@ -375,7 +376,7 @@ fn alike(port: u16, protocol: &str, reason: &str, process: &str) -> DeniedAlike 
     (port, protocol, reason, process)
 }
 
-/// Where a denied attempt may be told to have led: to its name, and to its address unless that is unspecified.
+/// Returns the possible destinations of a denied attempt: its name, and its address unless that is unspecified.
 fn places(name: Option<&str>, place: &str) -> BTreeSet<String> {
     let is_unspecified = place
         .parse()

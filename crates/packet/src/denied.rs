@@ -1,13 +1,13 @@
-//! What was denied, as `boundary.json`, the summary and the report list it.
+//! Denied attempts, as `boundary.json`, the summary, and the report list them.
 use serde::{Deserialize, Serialize};
 
 use super::format::rows::RelayRow;
 use super::format::words::{RelayVerdict, Transport};
 
-/// The destination of attempts that are counted together, because there are too many kinds of them.
+/// Destination of attempts that are counted together because there are too many kinds of them.
 pub const OTHERS: &str = "(others)";
 
-/// A destination that the command was denied, by whom and why.
+/// A destination that was denied, with the process and the reason.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(
     feature = "schema",
@@ -28,25 +28,25 @@ pub struct Denied {
 }
 
 impl Denied {
-    /// The status of the answer, where all that is known is an answer that looks like a denial.
+    /// Returns the status of an answer that looks like a denial, if this is one.
     pub fn answered_with(&self) -> Option<u16> {
         let rest = self.reason.strip_prefix("answered_")?;
         rest.get(..3)?.parse().ok()
     }
 
-    /// Whether that answer names this layer.
+    /// Whether the answer names this layer.
     pub fn claims(&self, layer: &str) -> bool {
         let named = self.claimed().and_then(|claimed| claimed.split(':').next());
         named == Some(layer)
     }
 
-    /// The words of that answer.
+    /// Returns the layer and the reason that the answer names.
     pub(super) fn claimed(&self) -> Option<&str> {
         let (_, claimed) = self.reason.split_once(": ")?;
         self.answered_with().map(|_| claimed)
     }
 
-    /// Where it was to go, in one word.
+    /// Returns the destination in one word.
     pub fn target(&self) -> String {
         match (self.destination.as_str(), self.port) {
             ("", _) => self.protocol.clone(),
@@ -55,14 +55,14 @@ impl Denied {
         }
     }
 
-    /// Protocol and reason.
+    /// Returns the protocol and the reason.
     pub fn why(&self) -> String {
         format!("{} {}", self.protocol, self.reason)
     }
 
-    /// The line to add, where one would help.
+    /// Returns the setting that would allow the attempt, if there is one.
     pub fn remedy(&self) -> Option<String> {
-        // A refusal that an origin may have written is most likely the mediator's all the same.
+        // An origin may have written the answer, but a denial by the mediator is more likely.
         match self.claimed().unwrap_or(&self.reason) {
             "allowlist:not_in_allowlist" => {
                 Some(format!("api_allowlist: [\"{}\"]", self.destination))
@@ -73,7 +73,7 @@ impl Denied {
     }
 }
 
-/// Attempts, each with how often it was made.
+/// Attempts with their numbers.
 pub type Attempts = Vec<(Denied, u64)>;
 
 /// Puts the most frequent attempts first.
@@ -81,13 +81,14 @@ pub fn sort(attempts: &mut Attempts) {
     attempts.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
 }
 
-/// Why a `ClientHello` is refused. With `unfinished` it was not the first one.
+/// Reasons for which the relay denies a `ClientHello`. With `unfinished`, it was not the first one of the connection.
 const LATER_HELLO: [&str; 3] = ["client_hello", "encrypted_client_hello", "name_mismatch"];
 
 impl RelayRow {
-    /// Why the row is a denial, or looks like one; `None` if it is none.
+    /// Returns the reason if the row is a denial or looks like one.
     ///
-    /// What moved bytes and then went wrong was not denied: the destination may have all of them.
+    /// A request that failed after it moved bytes was not denied, because the destination may have received all of
+    /// them.
     pub fn denial(&self) -> Option<String> {
         let is_denied = match self.verdict {
             RelayVerdict::Refused | RelayVerdict::Blocked => true,
@@ -97,26 +98,27 @@ impl RelayRow {
                     None => self.reason.clone(),
                 });
             }
-            // Without an answer the destination may have the head; one that cannot be reached denies nothing.
+            // Without an answer, the destination may have received the head. A destination that cannot be reached does
+            // not deny.
             RelayVerdict::Failed => {
                 let was_answered = self.status.is_some_and(|status| status != 502);
                 let moved = self.bytes_up > 0 || self.bytes_down > 0;
                 !moved && (self.head_bytes == 0 || was_answered)
             }
-            // A tunnel whose client named another server later on.
+            // A tunnel in which the client named another server in a later `ClientHello`.
             RelayVerdict::Unfinished => LATER_HELLO.contains(&self.reason.as_str()),
             RelayVerdict::Forwarded | RelayVerdict::Unknown(_) => false,
         };
         is_denied.then(|| self.reason.clone())
     }
 
-    /// Whether something of a row that is no denial reached its destination, or came from it.
+    /// Whether a row that is not a denial moved data to or from its destination.
     pub fn went_through(&self) -> bool {
         let is_own_answer = self.verdict == RelayVerdict::Failed && self.bytes_up == 0;
         self.transport.is_some() && !is_own_answer
     }
 
-    /// Whether the mediator must have allowed it: the request was answered in order, or its tunnel had been opened.
+    /// Whether the mediator must have allowed the request, because it was answered or its tunnel was opened.
     pub fn was_let_through(&self) -> bool {
         let is_tunnel = matches!(
             self.transport,

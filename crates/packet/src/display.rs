@@ -1,5 +1,4 @@
-//! Checks the members of `packet.json` that repeat what the receipts hold. A writer may leave them out; what it
-//! states must be true.
+//! Compares the optional members of `packet.json` that repeat the receipts.
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -11,10 +10,10 @@ use time::format_description::well_known::Rfc3339;
 use super::model::Packet;
 use super::{as_stated, rules};
 
-/// The actor of the receipts that a Pipelock writes about itself.
+/// The actor of receipts that a Pipelock writes about itself.
 const MEDIATOR: &str = "pipelock";
 
-/// Compares transports, layers, domains, policy hashes and the agent with the receipts.
+/// Compares transports, layers, domains, policy hashes, and the agent with the receipts.
 pub(super) fn check(packet: &Packet, report: &EvidenceReport, findings: &mut Findings) {
     lists(packet, report, findings);
     let run = &packet.run;
@@ -61,7 +60,7 @@ fn lists(packet: &Packet, report: &EvidenceReport, findings: &mut Findings) {
     }
 }
 
-/// Every time is one, and they follow each other: start, end, packet. `clock_set` is the time by which the system
+/// Checks that the times of start, end, and packet are valid and in this order. `clock_set` is by how much the system
 /// clock was set during the run.
 pub(super) fn times(packet: &Packet, clock_set: Duration, findings: &mut Findings) {
     let run = &packet.run;
@@ -70,7 +69,7 @@ pub(super) fn times(packet: &Packet, clock_set: Duration, findings: &mut Finding
         run.completed_at.as_deref(),
         Some(packet.generated_at.as_str()),
     ];
-    // Some writers leave out fractions of a second.
+    // Some writers omit fractions of a second.
     let slack = clock_set.saturating_add(Duration::from_secs(1));
     let slack = time::Duration::try_from(slack).unwrap_or(time::Duration::MAX);
     let mut last: Option<(OffsetDateTime, &str)> = None;

@@ -1,9 +1,8 @@
-//! The hash chain of `flows.jsonl`: writer and checker.
+//! Writes and checks the hash chain of `flows.jsonl`.
 //!
-//! A line is a JSON object `{"seq":N,"prev_hash":P,…,"hash":H}`. `H` is the lowercase hex SHA-256 of
-//! `P`, a zero byte, and the line's own text without the last member `,"hash":"H"`, closed by `}`.
-//! The first `P` is `genesis`. The chain has no key: it catches accidents and lazy edits; the
-//! attestation over the file is what authenticates it.
+//! A line is a JSON object `{"seq":N,"prev_hash":P,…,"hash":H}`. `H` is the lowercase hex SHA-256 of `P`, a zero byte,
+//! and the text of the line in which `}` replaces the last member `,"hash":"H"}`. The first `P` is `genesis`. The chain
+//! has no key, so it only detects accidents and simple edits. The attestation authenticates the file.
 use std::io::{self, Read};
 
 use pipelock_receipts::findings::{Finding, Findings, Place, Rule};
@@ -15,16 +14,16 @@ use sha2::{Digest, Sha256};
 
 use super::rules;
 
-/// The longest line without its LF.
+/// Length of the longest line, without its LF.
 const MAX_LINE_BYTES: usize = 1 << 20;
-/// What the last member looks like before its digits.
+/// Text of the last member before its digits.
 const HASH_MEMBER: &str = ",\"hash\":\"";
-/// What follows them.
+/// Text of the last member after its digits.
 const HASH_END: &str = "\"}";
-/// Members that the chain owns.
+/// Members that the chain adds.
 const RESERVED: [&str; 3] = ["seq", "prev_hash", "hash"];
 
-/// Writer of the chain.
+/// The writer of the chain.
 #[derive(Debug, Clone)]
 pub struct FlowChain {
     next_seq: u64,
@@ -38,7 +37,7 @@ impl Default for FlowChain {
 }
 
 impl FlowChain {
-    /// A chain without lines.
+    /// Returns a chain without lines.
     pub fn new() -> Self {
         Self {
             next_seq: 0,
@@ -46,8 +45,8 @@ impl FlowChain {
         }
     }
 
-    /// The line for `fields`, with its LF. Members named `seq`, `prev_hash` or `hash` are dropped:
-    /// they belong to the chain.
+    /// Returns the line for `fields`, with its LF. Members named `seq`, `prev_hash`, or `hash` are dropped, because the
+    /// chain adds them.
     pub fn line(&mut self, fields: &Map<String, Value>) -> Vec<u8> {
         let mut text = format!(
             "{{\"seq\":{},\"prev_hash\":\"{}\"",
@@ -74,33 +73,33 @@ impl FlowChain {
         text.into_bytes()
     }
 
-    /// Hash of the last line; `genesis` before the first.
+    /// Returns the hash of the last line, or `genesis` if there is none.
     pub fn head(&self) -> &str {
         &self.head
     }
 
-    /// Lines so far.
+    /// Returns the number of lines so far.
     pub fn lines(&self) -> u64 {
         self.next_seq
     }
 }
 
-/// What the check of a flow log says.
+/// The result of the check of a flow log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FlowReport {
-    /// Lines that are objects of the chain.
+    /// Number of lines that are objects of the chain.
     pub lines: u64,
-    /// Hash of the last one; `genesis` when there is none.
+    /// Hash of the last line, or `genesis` if there is none.
     pub head: String,
-    /// Most telling first; empty when the chain holds.
+    /// Findings, causes before their consequences. Empty if the chain is valid.
     pub findings: Vec<Finding>,
 }
 
-/// Checks the chain of a flow log and shows each line to `visit`. What is found wrong is bounded: a log of nothing else
-/// is not read to its end.
+/// Checks the chain of a flow log and passes each line to `visit`. After too many errors, the rest of the log is not
+/// read.
 ///
 /// # Errors
-/// When the log cannot be read to its end.
+/// If the log cannot be read to its end.
 pub fn check_flows(
     reader: &mut dyn Read,
     visit: &mut dyn FnMut(&Node<'_>),
@@ -121,7 +120,10 @@ pub fn check_flows(
         };
         if is_last {
             let place = check.place();
-            let (expected, found) = ("a flow log to its end", "too many errors of one rule");
+            let (expected, found) = (
+                "a flow log that is read to its end",
+                "too many errors of one rule",
+            );
             check
                 .findings
                 .add(&rules::FLOWS_STOPPED, place, expected, found);
@@ -131,10 +133,10 @@ pub fn check_flows(
     Ok(check.finish())
 }
 
-/// The chain as far as it was read.
+/// The state of the check of a chain.
 struct FlowCheck {
     findings: Findings,
-    /// Hash and number that the next line must follow; nothing after a line that cannot be read.
+    /// Hash of the previous line. `None` after a line that cannot be read.
     head: Option<String>,
     next_seq: Option<u64>,
     lines: u64,
@@ -160,7 +162,7 @@ impl FlowCheck {
         }
     }
 
-    /// A line that cannot be read.
+    /// Reports a line that cannot be read.
     fn broken(&mut self, rule: &'static Rule, found: impl Into<String>) {
         let place = self.place();
         self.findings.add(rule, place, "a line of the chain", found);
@@ -217,7 +219,7 @@ impl FlowCheck {
     }
 }
 
-/// One line taken apart.
+/// The parts of one line.
 struct Line<'a> {
     node: Node<'a>,
     seq: u64,
@@ -237,13 +239,13 @@ impl<'a> Line<'a> {
             .strip_suffix(HASH_END)
             .and_then(|rest| rest.rsplit_once(HASH_MEMBER))
             .ok_or("hash is not the last member")?;
-        // The member found in the text must be the one that the parser saw.
+        // The member that was found in the text must be the one that the parser read.
         if node.member_text("hash") != hash || hash.len() != 64 {
             return Err(String::from("hash is not the last member"));
         }
         let seq = node
             .member_unsigned("seq")
-            .ok_or("seq is no unsigned integer")?;
+            .ok_or("seq is not an unsigned integer")?;
         Ok(Self {
             node,
             seq,
@@ -257,7 +259,7 @@ impl<'a> Line<'a> {
     }
 }
 
-/// The hash of a line, whose text may come in parts.
+/// Computes the hash of a line, whose text may be in parts.
 fn line_hash(prev_hash: &str, text: &[&str]) -> String {
     let mut hasher = Sha256::new();
     hasher.update(prev_hash.as_bytes());

@@ -1,9 +1,9 @@
-//! The formats of the files that the supervisor writes: one type for each row and each document, for the writer and for
-//! every reader.
+//! The formats of the files that the supervisor writes. Each row and each document has one type, which the writer and
+//! every reader use.
 //!
-//! A type reads leniently: an unknown member is ignored, and an absent one has its default, so that files of earlier
-//! versions can still be compared. It writes strictly: a value that this version never writes has no form, and
-//! `deviations` finds it by writing again what was read.
+//! Reading is lenient, so that files of earlier versions can be compared: unknown members are ignored, and absent
+//! members have their default. Writing is strict: a value that this version never writes cannot be serialized.
+//! `deviations` finds such values by serializing what was read.
 #[macro_use]
 mod define;
 

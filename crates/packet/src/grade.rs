@@ -1,23 +1,22 @@
-//! How far a packet shows that the kernel enforced the boundary.
+//! Computes the grade, which states how well a packet shows that the kernel enforced the boundary.
 //!
-//! Each condition that is not met caps the grade and is named; the grade is the lowest cap.
+//! Each condition that is not met caps the grade and adds a reason. The grade is the lowest cap.
 use std::fmt;
 
 /// The grades, lowest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Grade {
-    /// The packet says nothing of a boundary.
+    /// The packet has no files about a boundary.
     None,
-    /// It says something, and nobody who could know it signed that, or its parts contradict
-    /// each other.
+    /// The files about the boundary are not signed by its key, or contradict each other.
     Unproven,
-    /// The boundary's key signed what was measured, and something of it is missing: a risk was
-    /// accepted, the receipts do not bind the capsule, the record is not complete.
+    /// The boundary's key signed the measurements, but a part is missing: a risk was accepted, the receipts do not bind
+    /// the capsule, or the record is not complete.
     KernelObserved,
-    /// Nothing is missing, but a key that nobody pinned vouches for it.
+    /// Nothing is missing, but a signer is not pinned.
     Unpinned,
-    /// Pinned keys vouch for it: every probe was refused, the receipts sign the capsule, and the
-    /// flow log shows the same programs and filters in place until the agent was gone.
+    /// Nothing is missing, and the signers are pinned: every probe was denied, the receipts sign the capsule, and the
+    /// flow log shows the same programs and filters until the end of the command.
     KernelEnforced,
 }
 
@@ -31,7 +30,7 @@ impl Grade {
         Self::None,
     ];
 
-    /// The word for it.
+    /// Returns the word that is printed.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -61,21 +60,21 @@ impl std::str::FromStr for Grade {
     }
 }
 
-/// A grade and what kept it from being higher.
+/// A grade, and the reasons why it is not higher.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Graded {
     /// The grade.
     pub grade: Grade,
-    /// What capped it, in words, most weighty first.
+    /// Reasons why the grade is not higher. A reason for a lower grade comes first.
     pub reasons: Vec<String>,
 }
 
-/// Which signers the verifier pinned.
+/// The signers that the verifier pinned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Pins {
-    /// The signer of the attestation.
+    /// Whether the signer of the attestation is pinned.
     pub(super) boundary: bool,
-    /// The signer of the receipts.
+    /// Whether the signer of the receipts is pinned.
     pub(super) receipts: bool,
 }
 
@@ -94,23 +93,23 @@ impl Caps {
         }
     }
 
-    /// The grade if every key were pinned.
+    /// Returns the grade as if every key were pinned.
     pub(super) fn shown(&self) -> Grade {
         let caps = self.0.iter().map(|(grade, _)| *grade);
         caps.min().unwrap_or(Grade::KernelEnforced)
     }
 
-    /// The grade for a verifier that pinned these signers.
+    /// Returns the grade for a verifier that pinned these signers.
     pub(super) fn graded(&self, pins: Pins) -> Graded {
         let mut caps: Vec<(Grade, &str)> = Vec::new();
         for (pinned, reason) in [
             (
                 pins.boundary,
-                "no --boundary-key was pinned: the boundary's signer is anybody",
+                "no --boundary-key was given, so anybody may have signed for the boundary",
             ),
             (
                 pins.receipts,
-                "no --key was pinned: the receipts' signer is anybody",
+                "no --key was given, so anybody may have signed the receipts",
             ),
         ] {
             if !pinned {

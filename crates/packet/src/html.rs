@@ -1,7 +1,7 @@
-//! `report.html`: the packet for people, as one page that needs nothing else.
+//! `report.html`: the packet for people, in one self-contained page.
 //!
-//! No script, no link, no resource: the page forbids itself all of that. Every text passes through
-//! `escaped`, also those that nobody hostile can influence.
+//! The page has no script, link, or other resource, and its content security policy forbids them. Every text passes
+//! through `escaped`, even if nobody hostile can influence it.
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use pipelock_receipts::findings::visible;
@@ -14,11 +14,11 @@ use sha2::{Digest, Sha256};
 use super::model::Packet;
 use super::summary::{ANSWERED, ANSWERED_NOTE, Shown};
 
-/// Rows shown of one table.
+/// Number of rows of a table that are shown.
 const MAX_ROWS: usize = 500;
-/// Characters shown of one text.
+/// Number of characters of a text that are shown.
 const MAX_CHARACTERS: usize = 300;
-/// The only style; its digest is the only one that the page admits.
+/// The style of the page. Its content security policy allows only the digest of this style.
 const STYLE: &str = "body{font:15px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#222;\
 background:#fff}table{border-collapse:collapse;margin:.5em 0 1.5em}th,td{border:1px solid #bbb;\
 padding:.25em .6em;text-align:left;vertical-align:top;overflow-wrap:anywhere}th{background:#eee}\
@@ -29,7 +29,7 @@ pub fn render(shown: &Shown<'_>) -> String {
     let measured = shown.measured;
     let mut out = Html::start();
     out.raw("<h1>Audit Packet</h1>\n<p>");
-    out.text("This page is for reading and proves nothing: anybody can write one. The last section says how to check the packet.");
+    out.text("This page is for reading. It proves nothing, because anybody can write such a page. The last section shows how to check the packet.");
     out.raw("</p>\n");
     head(&mut out, shown);
     let reasons = &shown.graded.reasons;
@@ -75,21 +75,21 @@ pub fn render(shown: &Shown<'_>) -> String {
     posture(&mut out, shown.packet);
     let probes = measured.probes.results.iter();
     out.table(
-        "Probes, made inside the boundary before the start",
+        "Probes inside the boundary before the start",
         &["Probe", "Outcome"],
         probes.map(|probe| [probe.name.to_string(), probe.outcome.to_string()]),
         0,
     );
     channels(&mut out, &measured.residual_channels);
     out.raw("<h2>Check it</h2>\n<p>");
-    out.text("On another machine, offline, with the keys from a place of your own:");
+    out.text("Run this on another machine, offline, with keys that you keep yourself:");
     out.raw("</p>\n<pre>");
     out.text(&shown.check_command());
     out.raw("</pre>\n</body>\n</html>\n");
     out.0
 }
 
-/// Verdict, grade and what the run was.
+/// Writes the verdict, the grade, and the facts of the run.
 fn head(out: &mut Html, shown: &Shown<'_>) {
     let Shown { packet, report, .. } = shown;
     let verdict = serde_json::to_value(packet.verifier.verdict).unwrap_or_default();
@@ -107,7 +107,7 @@ fn head(out: &mut Html, shown: &Shown<'_>) {
         ("Boundary signed by", shown.boundary_signer().to_owned()),
         (
             "Actions",
-            format!("{}, {} blocked", counts.actions, counts.blocked_actions),
+            format!("{}, {} denied", counts.actions, counts.blocked_actions),
         ),
         ("Receipts", packet.summary.receipt_count.to_string()),
         ("Agent", run.agent_identity.clone()),
@@ -117,7 +117,7 @@ fn head(out: &mut Html, shown: &Shown<'_>) {
         ("Started", run.started_at.clone()),
         ("Completed", optional(&run.completed_at)),
         (
-            "Exit status of the agent",
+            "Exit status of the command",
             run.agent_exit_code
                 .map_or_else(String::new, |code| code.to_string()),
         ),
@@ -135,7 +135,7 @@ fn head(out: &mut Html, shown: &Shown<'_>) {
     );
 }
 
-/// Every word of the posture.
+/// Writes every word of the posture.
 fn posture(out: &mut Html, packet: &Packet) {
     let words = serde_json::to_value(&packet.posture).unwrap_or_default();
     let rows = words.as_object().into_iter().flatten();
@@ -154,7 +154,7 @@ fn posture(out: &mut Html, packet: &Packet) {
     out.table("Posture", &["", ""], rows, 0);
 }
 
-/// What is open on purpose, and how much went through it.
+/// Writes the channels that are open on purpose, and the traffic through them.
 fn channels(out: &mut Html, channels: &Residual) {
     let through = |name: &str, through: &Through| {
         let numbers = [
@@ -170,15 +170,15 @@ fn channels(out: &mut Html, channels: &Residual) {
     let hosts = channels.allowed_hosts.iter();
     let more = [
         through("(other hosts)", &channels.other_hosts),
-        through("(refused by the mediator)", &channels.blocked),
+        through("(denied by the mediator)", &channels.blocked),
     ];
     out.table(
         "Residual channels",
         &[
             "Host",
             "Requests",
-            "Bytes from the agent",
-            "Bytes to it",
+            "Bytes from the command",
+            "Bytes to the command",
             "Bytes of targets",
             "Bytes of heads",
         ],
@@ -187,13 +187,13 @@ fn channels(out: &mut Html, channels: &Residual) {
     );
     out.raw("<p>");
     out.text(&format!(
-        "Names that were answered inside the boundary, and did not leave it: {}, {} bytes.",
+        "Names that were answered inside the boundary and did not leave it: {}, {} bytes.",
         channels.names, channels.name_bytes
     ));
     out.raw("</p>\n");
 }
 
-/// A page in the making.
+/// The text of an unfinished page.
 struct Html(String);
 
 impl Html {
@@ -208,7 +208,7 @@ impl Html {
         ))
     }
 
-    /// Markup of this file.
+    /// Adds markup, which is always a constant of this file.
     fn raw(&mut self, markup: &'static str) {
         self.0.push_str(markup);
     }
@@ -217,7 +217,7 @@ impl Html {
         self.0.push_str(&escaped(text));
     }
 
-    /// A table under its title; nothing when there are no rows. `left_out` counts rows that the source left out.
+    /// Adds a table under its title, unless there are no rows. `left_out` counts rows that the source left out.
     fn table<const N: usize>(
         &mut self,
         title: &'static str,
@@ -250,7 +250,7 @@ impl Html {
         }
     }
 
-    /// A row of cells, each between these two tags.
+    /// Adds a row of cells, each between these two tags.
     fn row<'t>(&mut self, cell: [&'static str; 2], texts: impl Iterator<Item = &'t str>) {
         self.raw("<tr>");
         for text in texts {
@@ -274,7 +274,7 @@ fn shortened(text: &str) -> String {
     }
 }
 
-/// The text as text: nothing in it can be markup, end an attribute, or steer the reading direction.
+/// Escapes a text so that it cannot be markup, end an attribute, or change the reading direction.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in visible(text).chars() {

@@ -1,7 +1,7 @@
-//! `identity.json`: which run a packet is of, in the words of the CI system, and what the caller bound to it.
+//! `identity.json`: the run of a packet in the words of the CI system, and the values that the caller bound to it.
 //!
-//! Its SHA-256 lies in the posture capsule, whose hash the mediator signs before the command starts, and in the
-//! attestation. The values are the caller's: nobody but a verifier who expects them can tell whether they are true.
+//! The SHA-256 of the file is in the attestation and in the posture capsule, whose hash the mediator signs before the
+//! command starts. The caller supplies the values, so only a verifier that expects certain values can judge them.
 use std::collections::BTreeMap;
 
 use pipelock_receipts::json::read_document;
@@ -10,17 +10,17 @@ use sha2::{Digest, Sha256};
 
 /// The schema of the document.
 pub const SCHEMA: &str = "egress.identity.v0";
-/// The shortest nonce that a verifier may ask for, bytes.
+/// The shortest nonce of a verifier, bytes.
 pub const SHORTEST_NONCE: usize = 8;
 
-/// Which run a packet is of. A member that the CI system does not know is absent.
+/// The run of a packet. A member that the CI system does not provide is absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Identity {
     /// [`SCHEMA`].
     pub schema_version: String,
-    /// The CI system: `github_actions`, `gitlab`, `buildkite`, `jenkins`, `circleci`, `azure_pipelines`; `ci` for another,
-    /// `local` for none.
+    /// The CI system: `github_actions`, `gitlab`, `buildkite`, `jenkins`, `circleci`, `azure_pipelines`, `ci` for any
+    /// other, or `local` for none.
     pub provider: String,
     /// `owner/name`, or the URL of the repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -49,24 +49,24 @@ pub struct Identity {
     /// Image of the runner.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runner_image: Option<String>,
-    /// What the caller bound with `--bind`.
+    /// Values that the caller bound with `--bind`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub bind: BTreeMap<String, String>,
-    /// The nonce of a verifier, lower-case hex.
+    /// The nonce of a verifier, lowercase hex.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nonce: Option<String>,
 }
 
-/// A CI system, told by a variable that it sets, and the variables of its own that name the run.
+/// A CI system, the variable by which it is recognized, and its variables about the run.
 struct System {
     provider: &'static str,
-    /// The variable, and its value; any value where that is empty.
+    /// The variable and its value. If the value is empty, any value matches.
     mark: (&'static str, &'static str),
     /// Repository, commit, ref, workflow, job, run id, attempt, runner, image.
     variables: [&'static [&'static str]; 9],
 }
 
-/// The systems whose variables are known. Sources: the reference page of predefined variables of each.
+/// The known CI systems. The sources are their reference pages of predefined variables.
 const SYSTEMS: [System; 6] = [
     System {
         provider: "github_actions",
@@ -161,7 +161,7 @@ const SYSTEMS: [System; 6] = [
 ];
 
 impl Identity {
-    /// What the environment of a run says of it. `variable` gives a variable that is set and not empty.
+    /// Reads the identity from the environment of a run. `variable` returns a variable if it is set and not empty.
     pub fn of(variable: impl Fn(&str) -> Option<String>) -> Self {
         let is_it = |system: &&System| {
             let (name, value) = system.mark;
@@ -206,10 +206,10 @@ impl Identity {
         }
     }
 
-    /// The text of the file.
+    /// Returns the text of the file.
     ///
     /// # Errors
-    /// Never in practice: everything here has a JSON form.
+    /// None in practice, because every value has a JSON form.
     pub fn to_bytes(&self) -> Result<Vec<u8>, serde_json::Error> {
         let mut bytes = serde_json::to_vec_pretty(self)?;
         bytes.push(b'\n');
@@ -219,7 +219,7 @@ impl Identity {
     /// Reads the file.
     ///
     /// # Errors
-    /// What is wrong, in words.
+    /// A description of the first deviation.
     pub fn read(bytes: &[u8]) -> Result<Self, String> {
         let identity: Self = read_document(bytes)?;
         if identity.schema_version == SCHEMA {
@@ -229,7 +229,7 @@ impl Identity {
         }
     }
 
-    /// The value of a member, or of what the caller bound, by its name.
+    /// Returns the value of a member, or of a name that the caller bound.
     pub fn value(&self, name: &str) -> Option<&str> {
         let member = match name {
             "provider" => return Some(&self.provider),
@@ -248,17 +248,17 @@ impl Identity {
     }
 }
 
-/// The digest that the capsule and the attestation hold, lower-case hex.
+/// Returns the digest for the capsule and the attestation, lowercase hex.
 pub fn digest(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
-/// Reads `KEY=VALUE`, as `--bind` and `--expect` take it.
+/// Reads the argument `KEY=VALUE` of `--bind` and `--expect`.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The reason why the text is not valid.
 pub fn pair(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("it is not KEY=VALUE")?;
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
     let is_word = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
     if key.is_empty() || !key.chars().all(is_word) {
         return Err(String::from(
@@ -268,15 +268,15 @@ pub fn pair(text: &str) -> Result<(String, String), String> {
     Ok((key.to_owned(), value.to_owned()))
 }
 
-/// Reads a nonce: hex digits, at least [`SHORTEST_NONCE`] bytes of them.
+/// Reads a nonce of at least [`SHORTEST_NONCE`] bytes in hex.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The reason why the text is not valid.
 pub fn nonce(text: &str) -> Result<String, String> {
     let bytes = hex::decode(text).map_err(|error| error.to_string())?;
     if bytes.len() < SHORTEST_NONCE {
         return Err(format!(
-            "it has less than {} hex digits",
+            "it has fewer than {} hex digits",
             SHORTEST_NONCE.saturating_mul(2)
         ));
     }

@@ -1,4 +1,4 @@
-//! Compares the inline receipts of a packet with the evidence as it passes by.
+//! Compares the inline receipts of a packet with the evidence.
 use std::collections::BTreeMap;
 
 use pipelock_receipts::check::Seen;
@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 
 use super::rules;
 
-/// What is left to compare, and what differed.
+/// The receipts that are still to be compared, and the differences so far.
 pub(super) struct Inline<'p> {
     wanted: BTreeMap<u64, &'p Json>,
     wrong: Vec<(u64, &'static str)>,
@@ -24,8 +24,8 @@ impl<'p> Inline<'p> {
                 Some(seq) if !inline.wanted.contains_key(&seq) => {
                     inline.wanted.insert(seq, receipt);
                 }
-                Some(seq) => inline.wrong.push((seq, "chain_seq twice")),
-                None => inline.wrong.push((0, "no chain_seq")),
+                Some(seq) => inline.wrong.push((seq, "each chain_seq once")),
+                None => inline.wrong.push((0, "chain_seq in each receipt")),
             }
         }
         inline
@@ -65,13 +65,13 @@ impl<'p> Inline<'p> {
         let missing = self
             .wanted
             .into_keys()
-            .map(|seq| (seq, "a receipt of this number"));
+            .map(|seq| (seq, "a receipt with this number in the evidence"));
         for (seq, name) in self.wrong.into_iter().chain(missing) {
             let place = Place {
                 seq: Some(seq),
                 ..rules::here()
             };
-            findings.add(&rules::INLINE, place, name, "something else");
+            findings.add(&rules::INLINE, place, name, "");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Joins rows of the flow log that speak of one thing: a connection by its cookie and time, a name by its address, and
-//! all of them by the two clocks of the machine. What two rows state differently keeps the grade down.
+//! Compares rows of the flow log about the same thing: a connection by its cookie and time, a name by its address, and
+//! all rows by the two clocks of the machine. Rows that contradict each other cap the grade.
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -19,16 +19,16 @@ mod tests;
 
 use alike::Alike;
 
-/// How far a record may lie from what it is about, ns: a busy machine records late.
+/// How much later than the event a record may be written, ns. A busy machine writes late.
 const RECORDED_WITHIN: i128 = 15_000_000_000;
-/// How far the times of rows may go back that are written when they are made, ns.
+/// How far the times of rows that are written at once may go back, ns.
 const AT_ONCE: i128 = 1_000_000_000;
 /// The port of name servers.
 const DNS: u16 = 53;
-/// Reasons that are kept.
+/// Number of reasons that are kept.
 const KEPT: usize = 10;
 
-/// A connection as the kernel saw it being made.
+/// A connection, as the kernel recorded its connect call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Made {
     at: i128,
@@ -37,17 +37,17 @@ struct Made {
     caller: Caller,
 }
 
-/// Who made a connection.
+/// The process that made a connection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Caller {
     pid: Option<u64>,
     program: Program,
 }
 
-/// Names of a process and of its executable. Many connections share them.
+/// The names of a process and of its executable, which many connections share.
 type Program = Rc<(String, String)>;
 
-/// A row of the relay, as far as it is joined. There is one of these for each request, so it is small.
+/// The compared members of a row of the relay. The type is small, because there is one for each request.
 #[derive(Debug)]
 struct Served {
     connection: (u64, u64),
@@ -56,48 +56,48 @@ struct Served {
     start: i128,
 }
 
-/// The rows, as they pass by.
+/// The state of the comparison, which reads the rows one by one.
 #[derive(Debug, Default)]
 pub(super) struct Joined {
-    /// Wall time less the kernel's monotonic time, ns.
+    /// Differences of wall time and the kernel's monotonic time, ns.
     offsets: BTreeSet<i128>,
     made: BTreeMap<(u64, u64), Made>,
     served: Vec<Served>,
     programs: BTreeSet<Program>,
-    /// Numbers of synthetic addresses, by name.
+    /// Numbers of synthetic addresses by name.
     names: BTreeMap<String, BTreeSet<u64>>,
     named: Vec<(String, IpAddr)>,
     first_of: BTreeMap<Alike, BTreeSet<i128>>,
     repeats: Vec<(Alike, i128)>,
     uids: BTreeSet<u64>,
-    /// Where the explicit proxy was found.
+    /// Ports of the attempts to the explicit proxy.
     proxies: BTreeSet<i64>,
-    /// The last time of a row that is written when it is made, and how far one lies before another.
+    /// The latest time of rows that are written at once, and how far such times went back.
     last_written: Option<i128>,
     went_back: i128,
-    /// Times of the heartbeats, and of all other rows.
+    /// First and last time of the heartbeats, and of all other rows.
     beats: Option<(i128, i128)>,
-    /// When the command was gone.
+    /// Time at which no process of the command was left.
     gone: Option<i128>,
     others: Option<(i128, i128)>,
     clock_set: i128,
     reasons: Vec<String>,
 }
 
-/// When a run took place, by its flow log, Unix ns.
+/// The times of a run in its flow log, Unix ns.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct RunTimes {
-    /// The first heartbeat.
+    /// Time of the first heartbeat.
     pub(super) first: Option<i128>,
-    /// When the command was gone.
+    /// Time at which no process of the command was left.
     pub(super) gone: Option<i128>,
-    /// The last row.
+    /// Time of the last row.
     pub(super) last: Option<i128>,
-    /// How far two records may lie apart.
+    /// How far two records of one event may be apart.
     pub(super) slack: i128,
 }
 
-/// The time of a row, Unix ns.
+/// Reads the time of a row, Unix ns.
 pub(super) fn nanos(text: &str) -> Option<i128> {
     let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
     Some(time.unix_timestamp_nanos())
@@ -108,7 +108,7 @@ fn widen(range: &mut Option<(i128, i128)>, now: i128) {
     *range = Some((first.min(now), last.max(now)));
 }
 
-/// The number of a synthetic address: both families count alike.
+/// Returns the number of a synthetic address, which is the same for both families.
 fn number_of(address: IpAddr) -> u64 {
     match address {
         IpAddr::V4(address) => u64::from(address.to_bits() & 0x0001_ffff),
@@ -117,7 +117,7 @@ fn number_of(address: IpAddr) -> u64 {
 }
 
 impl Joined {
-    fn say(&mut self, holds: bool, reason: impl Into<String>) {
+    fn require(&mut self, holds: bool, reason: impl Into<String>) {
         let reason = reason.into();
         if !holds && self.reasons.len() < KEPT && !self.reasons.contains(&reason) {
             self.reasons.push(reason);
@@ -153,15 +153,15 @@ impl Joined {
                 let opened = nanos(&row.opened).unwrap_or(0);
                 self.offsets
                     .insert(opened.saturating_sub(i128::from(row.connect_ns)));
-                self.say(
+                self.require(
                     opened <= at,
                     "a connection of the mediator ended before it began",
                 );
                 let fits = row.dst.parse::<IpAddr>().is_ok();
-                self.say(fits, "the mediator's connection leads to no address");
+                self.require(fits, "a connection of the mediator has no valid address");
                 let is_udp = row.protocol == MediatorProtocol::Udp;
                 let is_question = !is_udp || matches!(row.port, 0 | DNS);
-                self.say(is_question, "a datagram of the mediator is no question");
+                self.require(is_question, "a datagram of the mediator is not a DNS query");
                 self.carried(is_udp, row.bytes_sent, row.bytes_acked, row.bytes_received);
             }
             Row::KernelMediatorTotal(row) => {
@@ -176,7 +176,7 @@ impl Joined {
                 self.offsets
                     .insert(at.saturating_sub(i128::from(row.connect_ns)));
                 let fits = row.dst.parse::<IpAddr>().is_ok();
-                self.say(fits, "a denial of the mediator leads to no address");
+                self.require(fits, "a denial of the mediator has no valid address");
             }
             Row::KernelClose(row) => {
                 self.carried(false, row.bytes_sent, row.bytes_acked, row.bytes_received);
@@ -184,7 +184,7 @@ impl Joined {
                     .made
                     .get(&(row.cookie, row.connect_ns))
                     .map(|made| made.at);
-                self.say(
+                self.require(
                     made.is_none_or(|made| made <= at),
                     "a connection ended before it began",
                 );
@@ -201,7 +201,7 @@ impl Joined {
                     numbers.insert(number_of(address));
                 } else {
                     let has_reason = row.reason != ResolverReason::None;
-                    self.say(
+                    self.require(
                         has_reason,
                         "a name was answered without an address or a reason",
                     );
@@ -212,29 +212,30 @@ impl Joined {
         widen(&mut self.others, at);
     }
 
-    /// Takes a row about the enforcement.
+    /// Reads a row about the enforcement.
     fn looked(&mut self, at: i128) {
         widen(&mut self.beats, at);
         self.written(at);
     }
 
-    /// Takes attempts of which the first has a row of its own.
+    /// Reads repeated attempts, the first of which has its own row.
     fn repeats(&mut self, alike: Alike, first: &str, last: &str) {
         let [first, last] = [first, last].map(|time| nanos(time).unwrap_or(0));
         self.repeats.push((alike, first));
-        self.say(first <= last, "a repeated attempt ended before it began");
+        self.require(first <= last, "a repeated attempt ended before it began");
         widen(&mut self.others, first);
         widen(&mut self.others, last);
     }
 
-    /// No more is acknowledged than was sent, and nobody answers a datagram on the socket that counts it.
+    /// Checks that acknowledged bytes do not exceed sent bytes, and that a datagram has no answer, because its record
+    /// has none.
     fn carried(&mut self, is_udp: bool, sent: u64, acked: u64, received: u64) {
-        self.say(acked <= sent, "more bytes were acknowledged than sent");
+        self.require(acked <= sent, "more bytes were acknowledged than sent");
         let fits = !is_udp || (acked == 0 && received == 0);
-        self.say(fits, "a datagram of the mediator was acknowledged");
+        self.require(fits, "a datagram of the mediator was acknowledged");
     }
 
-    /// Rows that are written when they are made follow each other.
+    /// Notes the time of a row that is written at once.
     fn written(&mut self, at: i128) {
         let back = self.last_written.map_or(0, |last| last.saturating_sub(at));
         self.went_back = self.went_back.max(back);
@@ -252,20 +253,20 @@ impl Joined {
             RelayVerdict::Refused => asked.is_none(),
             RelayVerdict::Failed | RelayVerdict::Unfinished | RelayVerdict::Unknown(_) => true,
         };
-        self.say(
+        self.require(
             is_asked,
-            format!("a row of the relay is {verdict}, and the mediator was asked by {by}"),
+            format!("a row of the relay is {verdict}, but its transport is {by}"),
         );
         let is_through = row.verdict == RelayVerdict::Forwarded;
         let has_reason = row.reason.is_empty() == is_through;
-        self.say(
+        self.require(
             has_reason,
             format!(
-                "a row of the relay is {verdict} for the reason {:?}",
+                "a row of the relay is {verdict} with the reason {:?}",
                 row.reason
             ),
         );
-        // Of plain HTTP through a tunnel, the status is the origin's.
+        // The status of plain HTTP through a tunnel is that of the origin.
         let is_plain = matches!(&*row.protocol, "http" | "websocket");
         let status = match (asked, &row.verdict) {
             (Some(Transport::Connect), RelayVerdict::Forwarded) if !is_plain => {
@@ -274,7 +275,7 @@ impl Joined {
             (_, RelayVerdict::Forwarded | RelayVerdict::Answered) => row.status.is_some(),
             _ => true,
         };
-        self.say(
+        self.require(
             status,
             format!(
                 "a row of the relay is {verdict} with the status {}",
@@ -287,14 +288,17 @@ impl Joined {
             Some(Transport::Connect) => is_plain || matches!(&*row.protocol, "tls" | "connect"),
             Some(Transport::Unknown(_)) | None => true,
         };
-        self.say(
+        self.require(
             spoken,
-            format!("a row of the relay speaks {} by {by}", row.protocol),
+            format!(
+                "a row of the relay has the protocol {} and the transport {by}",
+                row.protocol
+            ),
         );
         if asked.is_some() {
-            self.say(
+            self.require(
                 leads_where_it_says(row),
-                "a row of the relay asks for another target than its host and port",
+                "a row of the relay has a target that is not its host and port",
             );
         }
         let lasted = i128::from(row.duration_us).saturating_mul(1_000);
@@ -309,15 +313,15 @@ impl Joined {
                 caller,
                 start: at.saturating_sub(lasted),
             }),
-            None => self.say(
+            None => self.require(
                 caller == Caller::default(),
-                "a row of the relay has a caller and no connection",
+                "a row of the relay has a process but no connection",
             ),
         }
         widen(&mut self.others, at.saturating_sub(lasted));
     }
 
-    /// The one copy of these names.
+    /// Returns the shared copy of these names.
     fn program(&mut self, process: &str, exe: Option<&str>) -> Program {
         let program = Rc::new((process.to_owned(), exe.unwrap_or_default().to_owned()));
         if let Some(known) = self.programs.get(&program) {
@@ -327,7 +331,6 @@ impl Joined {
         program
     }
 
-    /// When the run took place.
     pub(super) fn times(&self) -> RunTimes {
         RunTimes {
             first: self.beats.map(|(first, _)| first),
@@ -337,7 +340,7 @@ impl Joined {
         }
     }
 
-    /// What does not go together, in words. `proxy_port` is the port of the explicit proxy, if the capsule has it.
+    /// Returns the contradictions. `proxy_port` is the port of the explicit proxy, if the capsule states it.
     pub(super) fn finish(
         mut self,
         measured: &BoundaryDocument,
@@ -345,31 +348,31 @@ impl Joined {
     ) -> Vec<String> {
         let is_elsewhere = |port: &i64| proxy_port.is_some_and(|proxy| proxy != *port);
         let is_there = !self.proxies.iter().any(is_elsewhere);
-        self.say(
+        self.require(
             is_there,
             "an attempt to the explicit proxy has another port",
         );
         let is_one = self.offsets.len() <= 1;
-        self.say(is_one, "the times of kernel rows follow different clocks");
+        self.require(is_one, "the times of kernel rows follow different clocks");
         let back = self.went_back.saturating_sub(self.clock_set);
-        self.say(back <= AT_ONCE, "the times of rows go back");
+        self.require(back <= AT_ONCE, "the times of rows go back");
         if let (Some((from, until)), Some((first, last))) = (self.beats, self.others) {
             let slack = RECORDED_WITHIN.saturating_add(self.clock_set);
             let is_within =
                 first >= from.saturating_sub(slack) && last <= until.saturating_add(slack);
-            self.say(is_within, "rows lie outside the time of the heartbeats");
+            self.require(is_within, "rows are outside the time of the heartbeats");
         }
         let others = self.uids.iter().any(|uid| *uid != measured.agent.uid);
-        self.say(
+        self.require(
             !others,
             "attempts were made by another user than the command's",
         );
         for (name, address) in std::mem::take(&mut self.named) {
             let numbers = self.names.get(&name);
             let is_given = numbers.is_some_and(|numbers| numbers.contains(&number_of(address)));
-            self.say(
+            self.require(
                 is_given,
-                format!("{name} was not given the address of an attempt"),
+                format!("the stub resolver did not give {name} the address of an attempt"),
             );
         }
         for (alike, first) in std::mem::take(&mut self.repeats) {
@@ -377,33 +380,33 @@ impl Joined {
                 .first_of
                 .get(&alike)
                 .is_some_and(|times| times.contains(&first));
-            self.say(is_there, "a repeated attempt has no first one");
+            self.require(is_there, "a repeated attempt has no row of its first one");
         }
         for served in std::mem::take(&mut self.served) {
             let Some(made) = self.made.get(&served.connection).cloned() else {
                 continue;
             };
             let dst = made.dst.filter(|_| !made.is_proxy);
-            self.say(
+            self.require(
                 served.orig_dst == dst,
-                "a row of the relay leads elsewhere than its connection",
+                "a row of the relay has another destination than its connection",
             );
-            // The relay's row may be written before the kernel's record was read.
+            // The relay's row may be written before the kernel's record is read.
             let is_caller = served.caller.pid.is_none() || served.caller == made.caller;
             let is_nobody = served.caller.pid.is_some() || served.caller == Caller::default();
-            self.say(
+            self.require(
                 is_caller && is_nobody,
-                "a row of the relay has another caller than its connection",
+                "a row of the relay has another process than its connection",
             );
             let slack = RECORDED_WITHIN.saturating_add(self.clock_set);
             let is_later = served.start >= made.at.saturating_sub(slack);
-            self.say(is_later, "a row of the relay began before its connection");
+            self.require(is_later, "a row of the relay began before its connection");
         }
         self.reasons
     }
 }
 
-/// Whether the target of a request names the host and port of its row.
+/// Whether the target of a request is the host and port of its row.
 fn leads_where_it_says(row: &RelayRow) -> bool {
     let (Some(target), Some(host), Some(port)) = (&row.target, &row.host, row.port) else {
         return false;

@@ -1,7 +1,7 @@
-//! Puts the evidence of a run into one Audit Packet and reads it back; every length is bounded.
+//! Makes and checks Audit Packets. Every length is limited.
 //!
-//! Pure: [`build::build`] makes the model from values, [`check::check_packet`] judges bytes, and
-//! [`flows`] chains and checks the kernel's log. The caller reads and writes the files.
+//! [`build::build`] makes the model of a packet, [`check::check_packet`] checks its bytes, and [`flows`] chains and
+//! checks the flow log. The caller reads and writes the files.
 #![forbid(unsafe_code)]
 #![deny(clippy::as_conversions, clippy::arithmetic_side_effects)]
 
@@ -40,7 +40,7 @@ pub use names::*;
 use pipelock_receipts::findings::Rule;
 use serde::Serialize;
 
-/// A value as a file of the packet states it, for a finding.
+/// Returns a value as JSON, for a finding.
 fn as_stated(value: &impl Serialize) -> String {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::Null) => String::from("nothing"),
@@ -50,7 +50,7 @@ fn as_stated(value: &impl Serialize) -> String {
     }
 }
 
-/// Every rule that the check of a packet, of evidence, or of a receipt can name. `docs/rules.md` explains each.
+/// Returns every rule of the checks of packets, evidence, and receipts. `docs/rules.md` explains each.
 pub fn all_rules() -> impl Iterator<Item = &'static Rule> {
     let lists = [
         pipelock_receipts::rules::ALL,

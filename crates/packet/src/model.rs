@@ -1,13 +1,13 @@
-//! The Audit Packet v0 as data. Its schema is closed: unknown members are refused.
+//! The members of `packet.json` in version 0. Unknown members are rejected.
 use std::collections::BTreeMap;
 
 use pipelock_receipts::report::{EvidenceReport, Totals};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// The only schema version.
+/// The only supported schema version.
 pub const SCHEMA_VERSION: &str = "pipelock.audit_packet.v0";
-/// `posture.enforcement_mode` of a packet of `--mode audit`: nothing was enforced.
+/// `posture.enforcement_mode` of a packet of `--mode audit`, in which nothing was enforced.
 pub(super) const AUDIT_ENFORCEMENT: &str = "none_audit";
 
 /// `packet.json`.
@@ -19,37 +19,37 @@ pub struct Packet {
     /// Opaque identifier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub packet_id: Option<String>,
-    /// When the packet was assembled, RFC 3339 UTC.
+    /// Time at which the packet was made, RFC 3339 in UTC.
     pub generated_at: String,
     /// Identity of the run.
     pub run: Run,
-    /// Policies that signed receipts.
+    /// Policies of the receipts.
     pub policy: Policy,
-    /// Counts taken from the receipts.
+    /// Counts of the receipts.
     pub summary: Summary,
-    /// What the verifier said when the packet was made.
+    /// Result of the verifier when the packet was made.
     pub verifier: Verifier,
-    /// Inline copies of receipts; never written here.
+    /// Inline copies of receipts. egress writes none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipts: Option<Vec<Value>>,
-    /// What the policy scans.
+    /// The scanners of the policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scanner_config_snapshot: Option<ScannerConfig>,
-    /// What was enforced.
+    /// The enforcement.
     pub posture: Posture,
-    /// Files beside the packet.
+    /// The other files of the packet.
     pub artifacts: Artifacts,
 }
 
-/// Where a run took place.
+/// The place of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Provider {
     /// GitHub Actions.
     GithubActions,
-    /// On a machine of one's own.
+    /// A machine outside CI.
     Local,
-    /// On a CI runner of one's own.
+    /// A self-hosted CI runner.
     SelfHosted,
 }
 
@@ -57,12 +57,12 @@ pub enum Provider {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Run {
-    /// Where it took place.
+    /// Place of the run.
     pub provider: Provider,
     /// `owner/name`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repository: Option<String>,
-    /// Workflow name.
+    /// Name of the workflow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workflow: Option<String>,
     /// The provider's run identifier.
@@ -79,21 +79,21 @@ pub struct Run {
     pub sha: Option<String>,
     /// Actor of the receipts.
     pub agent_identity: String,
-    /// When the agent started.
+    /// Time at which the command started.
     pub started_at: String,
-    /// When it exited.
+    /// Time at which the command ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed_at: Option<String>,
-    /// Its exit status.
+    /// Exit status of the command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_exit_code: Option<i64>,
 }
 
-/// Policies that signed receipts.
+/// Policies of the receipts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
-    /// Sorted, unique.
+    /// Hashes of the policies, sorted and unique.
     pub policy_hashes: Vec<String>,
     /// The caller's policy file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -101,32 +101,32 @@ pub struct Policy {
     /// The file that the mediator read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime_config_path: Option<String>,
-    /// SHA-256 of that file, lowercase hex.
+    /// SHA-256 of the file that the mediator read, lowercase hex.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_snapshot_sha256: Option<String>,
 }
 
-/// Counts taken from the receipts.
+/// Counts of the receipts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Summary {
-    /// Receipts.
+    /// Number of receipts.
     pub receipt_count: u64,
-    /// By verdict.
+    /// Receipts by verdict.
     pub totals: Totals,
-    /// By transport.
+    /// Receipts by transport.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transports: Option<BTreeMap<String, u64>>,
-    /// Blocked ones by layer.
+    /// Receipts of denials by layer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layers: Option<BTreeMap<String, u64>>,
-    /// Destination hosts, ascending.
+    /// Hosts of the destinations, in ascending order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domains_touched: Option<Vec<String>>,
 }
 
-/// The totals of the receipts, as a packet states them. A receipt that was rewritten after it was signed cannot be read, so
-/// it has no verdict and counts as one of the others.
+/// Returns the totals of the receipts. A receipt that was rewritten after it was signed cannot be read, so it counts as
+/// `other`.
 pub(super) fn totals(report: &EvidenceReport) -> Totals {
     let mut totals = report.counts.totals;
     let sum = totals
@@ -138,7 +138,7 @@ pub(super) fn totals(report: &EvidenceReport) -> Totals {
     totals
 }
 
-/// Verdict in a packet.
+/// The verdict in a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PacketVerdict {
@@ -146,16 +146,16 @@ pub enum PacketVerdict {
     Error,
     /// The chain was rejected.
     Invalid,
-    /// It was skipped.
+    /// The check was skipped.
     NotRun,
     /// No key was pinned.
     SelfConsistentOnly,
-    /// The chain holds under a pinned key.
+    /// The chain is valid, and its key is pinned.
     Valid,
 }
 
 impl PacketVerdict {
-    /// The word in the packet.
+    /// Returns the word in the packet.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Error => "error",
@@ -167,15 +167,15 @@ impl PacketVerdict {
     }
 }
 
-/// What the verifier said.
+/// The result of the verifier.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Verifier {
-    /// Its verdict.
+    /// Verdict of the verifier.
     pub verdict: PacketVerdict,
     /// Whether the key was pinned and the verdict is valid.
     pub trusted: bool,
-    /// Receipts examined.
+    /// Number of receipts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipt_count: Option<u64>,
     /// Hash of the last receipt, 64 lowercase hex digits.
@@ -187,15 +187,15 @@ pub struct Verifier {
     /// The pinned key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signer_key: Option<String>,
-    /// File with its output.
+    /// File with the output of the verifier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_file: Option<String>,
-    /// Why it failed.
+    /// Reason why the verifier rejected the evidence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
-/// What the policy scans.
+/// The scanners of the policy.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "the names are the documentation")]
@@ -258,7 +258,7 @@ pub enum BrowserProxyStatus {
     Unknown,
 }
 
-/// When web socket frames are scanned.
+/// When WebSocket frames are scanned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the words are the schema's")]
@@ -268,7 +268,7 @@ pub enum WebSocketFrameScanning {
     Off,
 }
 
-/// What was enforced.
+/// The enforcement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "the names are the schema's")]
@@ -305,26 +305,26 @@ pub struct Posture {
     pub unsupported_paths: Vec<String>,
 }
 
-/// Files beside the packet, by relative path.
+/// The other files of the packet, by relative path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Artifacts {
-    /// The packet itself.
+    /// `packet.json`.
     pub packet: String,
-    /// Summary for people.
+    /// The summary for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
     /// The signed receipts.
     pub evidence: String,
-    /// The verifier's output.
+    /// The output of the verifier.
     pub verifier: String,
 }
 
 impl Packet {
-    /// The text of `packet.json`.
+    /// Returns the text of `packet.json`.
     ///
     /// # Errors
-    /// Never in practice: no map has keys that are not strings.
+    /// None in practice, because the keys of all maps are strings.
     pub fn to_json(&self) -> Result<String, serde_json::Error> {
         serde_json::to_string_pretty(self).map(|text| text + "\n")
     }

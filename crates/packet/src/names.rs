@@ -1,34 +1,34 @@
 //! The names of the files of a packet.
-/// Name of the packet in its directory.
+/// The packet itself.
 pub const PACKET_FILE: &str = "packet.json";
-/// Name of the evidence.
+/// The signed receipts.
 pub const EVIDENCE_FILE: &str = "evidence.jsonl";
-/// Name of the verifier's output.
+/// The output of the verifier.
 pub const VERIFIER_FILE: &str = "verifier.txt";
-/// Name of the summary.
+/// The summary for people.
 pub const SUMMARY_FILE: &str = "summary.md";
-/// Name of the page for a browser.
+/// The page for a browser.
 pub const REPORT_FILE: &str = "report.html";
-/// Name of the kernel's log.
+/// The flow log.
 pub const FLOWS_FILE: &str = "flows.jsonl";
-/// Name of the measured posture.
+/// The measurements of the boundary.
 pub const BOUNDARY_FILE: &str = "boundary.json";
-/// Name of the runtime policy.
+/// The runtime policy.
 pub const POLICY_FILE: &str = "policy.yaml";
-/// Every change that the agent made to the workspace, and what became of it.
+/// The command's changes to the workspace, with their outcomes.
 pub const CHANGES_FILE: &str = "changes.json";
 /// The posture capsule that `session_open` binds.
 pub const CAPSULE_FILE: &str = "posture-capsule.json";
-/// The agent's versions of what was not applied.
+/// The files of the changes that were not applied.
 pub const CHANGES_ARCHIVE: &str = "workspace-changes.tar";
-/// Which run the packet is of.
+/// The run of the packet.
 pub const IDENTITY_FILE: &str = "identity.json";
 /// The signature over all other files.
 pub const ATTESTATION_FILE: &str = "attestation.json";
-/// The time stamp over the attestation, which therefore does not name it.
+/// The time stamp over the attestation. The attestation does not name this file, because it is older.
 pub const TIMESTAMP_FILE: &str = "timestamp.tsr";
 
-/// Names that a packet consists of. A directory that holds anything else is not replaced.
+/// All files of a packet. A directory with any other file is not replaced.
 pub const PACKET_FILES: [&str; 14] = [
     ATTESTATION_FILE,
     BOUNDARY_FILE,

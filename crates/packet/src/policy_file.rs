@@ -1,4 +1,4 @@
-//! Whether `policy.yaml` is the policy that the packet and its receipts name.
+//! Checks that `policy.yaml` is the policy that the packet and its receipts name.
 use std::collections::BTreeSet;
 
 use pipelock_receipts::findings::Findings;
@@ -9,9 +9,9 @@ use super::format::boundary::BoundaryDocument;
 use super::model::Packet;
 use super::rules;
 
-/// The hashes in receipts that must be that of the file's bytes. Writers that put this one there are the built-in mediator
-/// and Pipelock 2.x: those that write no version 2 receipts. Pipelock 3.x hashes a canonical form that cannot be recomputed
-/// here, also in the session records of a run without a decision.
+/// Returns the hashes in receipts that must be that of the file. Only the built-in mediator and Pipelock 2.x sign the
+/// hash of the file, and they write no version 2 receipts. Pipelock 3.x signs the hash of a canonical form, which
+/// cannot be recomputed here.
 fn hashes<'r>(
     report: &'r EvidenceReport,
     measured: Option<&BoundaryDocument>,
@@ -24,7 +24,7 @@ fn hashes<'r>(
     }
 }
 
-/// `policy.yaml` is the file whose hash the packet and these receipts state.
+/// Checks that `policy.yaml` has the hash that the packet and these receipts state.
 pub(super) fn check(
     packet: &Packet,
     policy: &[u8],

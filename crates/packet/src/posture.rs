@@ -1,23 +1,23 @@
-//! The words of `packet.json` about the boundary, as they follow from the probes. The supervisor writes them with this
-//! code, and the check of a packet compares them with it.
+//! Derives the words of `packet.json` about the boundary from the probes. The supervisor writes the words, and the
+//! check of a packet compares them.
 use super::as_stated;
 use super::model::{
     AUDIT_ENFORCEMENT, BrowserProxyStatus, DnsUdpStatus, DockerSocketStatus, Posture,
     RawSocketStatus, WebSocketFrameScanning,
 };
 
-/// That nothing but loopback is there to leave by.
+/// Probes for a network interface other than loopback.
 pub const NO_WAY_OUT: [&str; 2] = ["interface_other_than_lo", "route"];
-/// That a connection to elsewhere ends at the relay.
+/// Probes for a connection that does not end at the relay.
 const REDIRECTED: [&str; 4] = [
     "direct_tcp_ipv4",
     "direct_tcp_mapped",
     "direct_tcp_fast_open",
     "direct_tcp_ssh",
 ];
-/// That no datagram leaves.
+/// Probes for a datagram that leaves.
 const NO_DATAGRAM: [&str; 4] = ["udp_sendto", "udp_sendmsg", "udp_connected", "dns_udp"];
-/// That no container engine can be asked for anything.
+/// Probes for a container engine.
 const NO_ENGINE: [&str; 5] = [
     "docker_socket",
     "podman_socket",
@@ -25,11 +25,11 @@ const NO_ENGINE: [&str; 5] = [
     "buildkit_socket",
     "host_path_sockets",
 ];
-/// That no socket is made whose packets the network stack does not fill in.
+/// Probes for sockets that send packets of any content.
 const NO_RAW: [&str; 3] = ["raw_socket_ipv4", "raw_socket_ipv6", "packet_socket"];
 
-/// Paths that the original names as not enforced. One leaves the list only when all its probes of
-/// this run show it closed; one without a probe never does.
+/// Ways out that Pipelock lists as not enforced. A way leaves the list only if all of its probes in this run were
+/// denied. A way without a probe always stays.
 const UNSUPPORTED: [(&str, &[&[&str]]); 6] = [
     ("mcp_transports", &[]),
     ("nested_docker", &[&NO_ENGINE]),
@@ -42,16 +42,16 @@ const UNSUPPORTED: [(&str, &[&[&str]]); 6] = [
     ("ssh_egress", &[&NO_WAY_OUT, &REDIRECTED]),
 ];
 
-/// What the words depend on beside the probes.
+/// The other facts that the words depend on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// The run was an audit: nothing was enforced.
+    /// The run was an audit, in which nothing was enforced.
     pub is_audit: bool,
-    /// The built-in mediator judged, not a Pipelock.
+    /// The mediator was the built-in one.
     pub is_builtin: bool,
     /// Plain HTTP went through tunnels.
     pub tunnels_plain_http: bool,
-    /// Sockets of the host that the caller opened.
+    /// Host sockets that the caller opened.
     pub opened: Vec<String>,
 }
 
@@ -62,7 +62,7 @@ pub struct Words {
     pub enforcement_mode: String,
     /// `posture.raw_socket_status`.
     pub raw_socket: RawSocketStatus,
-    /// Whether `posture.docker_socket_status` may be `denied` or `absent`; `unknown` otherwise.
+    /// Whether `posture.docker_socket_status` may be `denied` or `absent`. Otherwise it is `unknown`.
     pub docker_is_closed: bool,
     /// `posture.dns_udp_status`.
     pub dns_udp: DnsUdpStatus,
@@ -75,7 +75,7 @@ pub struct Words {
 }
 
 impl Words {
-    /// Derives them. `denied` tells whether a probe was made and refused.
+    /// Derives the words. `denied` returns whether a probe was denied.
     pub fn of(denied: impl Fn(&str) -> bool, facts: &Facts) -> Self {
         let all = |names: &[&str]| names.iter().all(|name| denied(name));
         let no_way_out = all(&NO_WAY_OUT);
@@ -116,7 +116,7 @@ impl Words {
             } else {
                 BrowserProxyStatus::Unknown
             },
-            // The built-in mediator scans nothing; a Pipelock scans what comes by `/ws`, and no `wss://`.
+            // The built-in mediator scans nothing. Pipelock scans frames that arrive through `/ws`, but not `wss://`.
             websocket_frames: if facts.is_builtin {
                 WebSocketFrameScanning::Off
             } else {
@@ -126,7 +126,7 @@ impl Words {
         }
     }
 
-    /// Members of `posture` that say something else, as `(member, stated, derived)`.
+    /// Returns the members of `posture` that differ, as `(member, stated, derived)`.
     pub fn differences(&self, posture: &Posture) -> Vec<(&'static str, String, String)> {
         let docker_fits = match posture.docker_socket_status {
             DockerSocketStatus::Denied | DockerSocketStatus::Absent => self.docker_is_closed,

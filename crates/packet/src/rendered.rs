@@ -1,6 +1,6 @@
-//! The pages for people: rendered from the packet by its writer, and again by whoever checks it.
+//! Renders the pages for people. The writer of a packet renders them, and a verifier renders them again.
 //!
-//! Nothing in them comes from anywhere else, so a page that states something the packet does not hold is found out.
+//! The pages contain only data of the packet, so a verifier detects a page that states anything else.
 use pipelock_receipts::findings::{Finding, Findings, Place};
 use pipelock_receipts::report::{EvidenceReport, EvidenceVerdict};
 
@@ -12,10 +12,10 @@ use super::summary::{self, Shown};
 use super::verifier_text::{self, About};
 use super::{html, rules};
 
-/// The version of this program, as it stands in `boundary.json`.
+/// The version of this program, as in `boundary.json`.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// What the pages are rendered from.
+/// The data of the pages.
 #[derive(Debug, Clone, Copy)]
 pub struct Source<'a> {
     /// The packet.
@@ -24,13 +24,13 @@ pub struct Source<'a> {
     pub packet_sha256: &'a str,
     /// The check of the receipts.
     pub report: &'a EvidenceReport,
-    /// Its verdict for the writer, who knows its own key.
+    /// Verdict for the writer, who has its own key.
     pub verdict: EvidenceVerdict,
-    /// What the packet shows of the boundary.
+    /// Check of the boundary.
     pub boundary: &'a BoundaryReport,
 }
 
-/// The pages, by the name of their file.
+/// The pages of a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pages {
     /// `summary.md`.
@@ -41,7 +41,7 @@ pub struct Pages {
     pub report: String,
 }
 
-/// The pages of a packet, as they were found.
+/// The pages in a packet that is checked.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Found<'a> {
     /// `summary.md`.
@@ -71,7 +71,7 @@ pub fn render(source: &Source<'_>) -> Pages {
     };
     let mut findings: Vec<Finding> = report.findings.clone();
     findings.extend(boundary.findings.iter().cloned());
-    // When the page is written, nobody has signed the packet yet.
+    // When the page is written, the packet is not yet signed.
     let unsigned = BoundaryReport {
         graded: boundary.as_written.clone(),
         signer: None,
@@ -88,8 +88,8 @@ pub fn render(source: &Source<'_>) -> Pages {
     }
 }
 
-/// Compares the pages of a packet with what the packet holds. Another version renders other pages; its own are
-/// named as not compared.
+/// Compares the pages of a packet with those that this version renders. Pages of another version are not compared, and
+/// a finding says so.
 pub fn check(source: &Source<'_>, found: &Found<'_>, findings: &mut Findings) {
     let version = source.boundary.measured.as_ref();
     let version = version.map_or("", |measured| measured.egress.version.as_str());
@@ -125,7 +125,7 @@ pub fn check(source: &Source<'_>, found: &Found<'_>, findings: &mut Findings) {
     }
 }
 
-/// The first lines that differ.
+/// Returns the first lines that differ.
 fn first_difference(rendered: &str, found: &[u8]) -> (String, String) {
     let found = String::from_utf8_lossy(found);
     let mut lines = found.lines();
@@ -136,6 +136,6 @@ fn first_difference(rendered: &str, found: &[u8]) -> (String, String) {
             None => return (line.to_owned(), String::from("the end")),
         }
     }
-    let more = lines.next().unwrap_or("other line ends");
+    let more = lines.next().unwrap_or("different line ends");
     (String::from("the end"), more.to_owned())
 }

@@ -1,5 +1,5 @@
-//! Members of `packet.json` that repeat what another file of the packet states. This program writes all of them, so one
-//! that is absent differs, too.
+//! Compares the members of `packet.json` that repeat other files of the packet. egress writes all of them, so an absent
+//! member counts as a difference.
 use pipelock_receipts::capsule::Capsule;
 
 use super::format::boundary::BoundaryDocument;
@@ -7,10 +7,10 @@ use super::identity::Identity;
 use super::model::{Packet, Provider, ScannerConfig};
 use super::names::{POLICY_FILE, VERIFIER_FILE};
 
-/// A member, what it states, and what it repeats.
+/// A member, its value, and the value in the other file.
 pub(super) type Repeated = (&'static str, Option<String>, Option<String>);
 
-/// Those that differ.
+/// Returns the members that differ.
 pub(super) fn differences(
     packet: &Packet,
     measured: &BoundaryDocument,
@@ -27,7 +27,7 @@ pub(super) fn differences(
     );
     let verifier = &packet.verifier;
     let is_there = |is: bool| is.then(|| String::from("stated"));
-    // Without a receipt there is no end of the chain to state.
+    // Without a receipt, there is no end of the chain.
     let has_receipts = packet.summary.receipt_count > 0;
     all.extend([
         (
@@ -90,10 +90,10 @@ pub(super) fn differences(
     all
 }
 
-/// A member that is stated.
+/// Returns the value of a member that is always present.
 #[expect(
     clippy::unnecessary_wraps,
-    reason = "all members are compared as ones that may be absent"
+    reason = "all members are compared as optional ones"
 )]
 fn text(text: &str) -> Option<String> {
     Some(text.to_owned())
@@ -178,7 +178,7 @@ fn of_policy(packet: &Packet, measured: &BoundaryDocument, mode: Option<&str>) -
     let known = |value: &str| is_builtin.then(|| value.to_owned());
     let number = |number: Option<u64>| number.map(|number| number.to_string());
     let flag = |flag: Option<bool>| flag.map(|flag| flag.to_string());
-    // The directory of runs has a name of its own on each machine; the run's does not.
+    // The directory of all runs may differ between machines, but not the name of the run's directory.
     let ending = format!("{}/{POLICY_FILE}", measured.run_id);
     let path = policy.runtime_config_path.as_deref();
     let shown = path.map(|path| {
@@ -242,7 +242,7 @@ fn of_policy(packet: &Packet, measured: &BoundaryDocument, mode: Option<&str>) -
     all
 }
 
-/// `packet.json` names the run in GitHub's words, and nothing where another system runs it.
+/// Returns the members about the run, which `packet.json` has only for GitHub.
 fn of_run(packet: &Packet, identity: &Identity) -> Vec<Repeated> {
     let run = &packet.run;
     let is_github = identity.provider == "github_actions";
@@ -251,7 +251,7 @@ fn of_run(packet: &Packet, identity: &Identity) -> Vec<Repeated> {
         Provider::Local => "local",
         Provider::SelfHosted => "self_hosted",
     };
-    // Not every system sets the variable by which one is told from a machine of one's own.
+    // Not every CI system sets the variable that distinguishes it from a local machine.
     let expected = match identity.provider.as_str() {
         "github_actions" | "local" => identity.provider.as_str(),
         "ci" => "self_hosted",

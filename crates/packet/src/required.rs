@@ -1,6 +1,6 @@
-//! What a packet of this version has to show: the probes that every run makes, and the kernel programs that it attaches.
+//! The probes, namespaces, and kernel programs that a packet of this version must have.
 
-/// The probes, in the order in which they are made.
+/// The probes in the order in which they are made.
 pub const PROBES: [&str; 88] = [
     "raw_socket_ipv4",
     "raw_socket_ipv6",
@@ -92,10 +92,10 @@ pub const PROBES: [&str; 88] = [
     "terminal_input",
 ];
 
-/// The namespaces of the command, by the names of the kernel.
+/// The kinds of namespaces of the command, in the kernel's words.
 pub const NAMESPACES: [&str; 6] = ["cgroup", "ipc", "mnt", "net", "pid", "uts"];
 
-/// The kernel programs without which nothing is enforced. Others only watch, or need a newer kernel.
+/// The kernel programs that enforcement needs. Other programs only record, or need a newer kernel.
 pub const PROGRAMS: [&str; 23] = [
     "agent_connect4",
     "agent_connect6",

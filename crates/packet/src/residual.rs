@@ -1,5 +1,5 @@
-//! How much went through what is open on purpose: an allowed host is a way out, and a reader wants to know how much it
-//! was used. The writer of a packet and its verifier count by the same rule.
+//! Counts the traffic through the channels that are open on purpose. An allowed host is a way out, so a reader needs to
+//! know how much it was used. The writer of a packet and its verifier use the same code.
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use super::format::rows::RelayRow;
 use super::format::words::RelayVerdict;
 
-/// Hosts that are told apart; what goes to others is counted together.
+/// Number of hosts that are counted separately. All others are counted together.
 const HOSTS: usize = 1000;
 
-/// What passed, in bytes and numbers.
+/// Traffic in bytes and requests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(
     feature = "schema",
@@ -21,13 +21,13 @@ const HOSTS: usize = 1000;
 pub struct Through {
     /// Requests and tunnels. Their number and timing can carry information, too.
     pub requests: u64,
-    /// Bytes of bodies and tunnels from the agent.
+    /// Bytes of bodies and tunnels from the command.
     pub bytes_up: u64,
-    /// Bytes of bodies and tunnels to the agent.
+    /// Bytes of bodies and tunnels to the command.
     pub bytes_down: u64,
-    /// Bytes of the requests' targets, before queries were left out.
+    /// Bytes of the targets of requests, including their queries.
     pub target_bytes: u64,
-    /// Bytes of the requests' heads, their targets and fields among them.
+    /// Bytes of the heads of requests, including targets and header fields.
     pub head_bytes: u64,
 }
 
@@ -40,7 +40,7 @@ impl Through {
         self.head_bytes = self.head_bytes.saturating_add(row.head_bytes);
     }
 
-    /// The same without what no row of the flow log has.
+    /// Returns the counts without those that no row of the flow log has.
     pub(super) fn in_rows(self) -> Self {
         Self {
             target_bytes: 0,
@@ -49,7 +49,7 @@ impl Through {
     }
 }
 
-/// The channels that stay open, and what passed through each.
+/// The channels that stay open, and the traffic through each.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(
     feature = "schema",
@@ -64,16 +64,17 @@ pub struct Residual {
     pub(super) other_hosts: Through,
     /// Requests that the mediator certainly denied. It received these bytes and states that it passed none of them on.
     pub(super) blocked: Through,
-    /// Number of names that the stub resolver answered. It answers inside the boundary, without sending the name anywhere.
+    /// Number of names that the stub resolver answered. It answers inside the boundary, without sending the name
+    /// anywhere.
     pub(super) names: u64,
     /// Length of these names together.
     pub(super) name_bytes: u64,
 }
 
 impl Residual {
-    /// Takes one row of the relay, and the length of its target before anything was left out of it: everything that the
-    /// mediator was asked for counts, by what passed and not by how it ended. What the relay denied before it asked
-    /// reached nobody.
+    /// Counts one row of the relay. `target_bytes` is the length of the target before anything was removed. Every
+    /// request to the mediator counts, whatever its result. A request that the relay denied is not counted, because
+    /// nobody received it.
     pub fn row(&mut self, row: &RelayRow, target_bytes: u64) {
         if row.transport.is_none() {
             return;
@@ -90,7 +91,7 @@ impl Residual {
         through.add(row, target_bytes);
     }
 
-    /// Takes a name that the stub was asked for.
+    /// Counts a name in a query to the stub resolver.
     pub fn name(&mut self, name: &str) {
         let length = u64::try_from(name.len()).unwrap_or(u64::MAX);
         self.names = self.names.saturating_add(1);

@@ -1,4 +1,4 @@
-//! The rules of the packet check. Their ranks come after those of the evidence, which cause them.
+//! The rules of the packet check. Their ranks come after those of the evidence, which is often the cause.
 use pipelock_receipts::findings::Place;
 
 use super::names::PACKET_FILE;
@@ -7,19 +7,19 @@ pipelock_receipts::rules! {
 pub static MISSING: Rule = Rule::error(
     "packet.missing",
     68,
-    "what was asked for can only be checked in a whole packet, and this is none",
+    "the requested check needs a whole packet, and this is not one",
     "name the packet directory; a directory with other files of a packet has lost its packet.json",
 );
 pub static JSON: Rule = Rule::error("packet.json", 70, "packet.json is not strict JSON", "");
 pub static SCHEMA: Rule = Rule::error(
     "packet.schema",
     71,
-    "packet.json does not fit schema v0",
+    "packet.json does not match schema v0",
     "",
 );
 pub static RULE: Rule = Rule::error("packet.rule", 72, "packet.json contradicts itself", "");
 pub static PATH: Rule =
-    Rule::error("packet.path", 73, "an artifact path leaves the packet", "");
+    Rule::error("packet.path", 73, "the path of an artifact leads out of the packet", "");
 pub static EVIDENCE: Rule =
     Rule::error("packet.evidence", 74, "the evidence cannot be read", "");
 pub static SIGNER: Rule = Rule::error(
@@ -43,7 +43,7 @@ pub static COUNT: Rule = Rule::error(
 pub static ROOT: Rule = Rule::error(
     "packet.root",
     78,
-    "the packet pins another end of the chain",
+    "the packet states another end of the chain than the evidence",
     "",
 );
 pub static POLICY: Rule = Rule::error(
@@ -67,7 +67,7 @@ pub static ATTESTATION_FORM: Rule = Rule::error(
 pub static ATTESTATION_SIGNATURE: Rule = Rule::error(
     "attestation.signature",
     91,
-    "no signature of the attestation holds under the boundary's key",
+    "no signature of the attestation is valid for the boundary's key",
     "check that the boundary key belongs to this run",
 );
 pub static ATTESTATION_DIGEST: Rule = Rule::error(
@@ -85,20 +85,20 @@ pub static ATTESTATION_MISSING: Rule = Rule::error(
 pub static ATTESTATION_EXTRA: Rule = Rule::error(
     "attestation.extra",
     94,
-    "a file was added that nobody signed",
-    "remove it: it is no part of the packet",
+    "a file of the directory is not signed",
+    "remove the file, which is not part of the packet",
 );
 pub static ATTESTATION_NONE: Rule = Rule::error(
     "attestation.none",
     95,
-    "a boundary key is pinned, and the packet has no attestation by it",
-    "leave out --boundary-key for a packet that no boundary of this program made",
+    "a boundary key is pinned, but the packet has no attestation",
+    "leave out --boundary-key only for a packet that egress run did not make",
 );
 pub static ATTESTATION_SIGNER: Rule = Rule::error(
     "attestation.signer",
     89,
     "the attestation is signed by another key than the one that the receipts bind",
-    "somebody who does not hold the boundary's key signed these files again",
+    "somebody without the boundary's key signed these files again",
 );
 pub static BOUNDARY_FORM: Rule =
     Rule::error("boundary.form", 96, "boundary.json does not match the schema", "");
@@ -118,7 +118,7 @@ pub static STATEMENT: Rule = Rule::error(
     "packet.statement",
     99,
     "two files of the packet state different things",
-    "one of them was changed after the run, or the program that wrote them is at fault",
+    "one of them was changed after the run, or the program that wrote them has a bug",
 );
 pub static PREDICATE: Rule = Rule::error(
     "attestation.predicate",
@@ -137,43 +137,43 @@ pub static IDENTITY_BOUND: Rule = Rule::error(
 pub static IDENTITY_EXPECTED: Rule = Rule::error(
     "identity.expected",
     67,
-    "the packet is not of the run that was expected",
-    "get the packet of that run; this one may be an older one, or another repository's",
+    "the packet is not of the expected run",
+    "get the packet of that run; this one may be older, or of another repository",
 );
 pub static AGE: Rule = Rule::error(
     "packet.age",
     66,
-    "the packet is older than --max-age, or from the future",
+    "the packet is older than --max-age, or its time is in the future",
     "get the packet of the current run",
 );
 pub static FUTURE: Rule = Rule::warning(
     "packet.future",
     19,
-    "the packet is from the future",
+    "the time of the packet is in the future",
     "compare the clocks of this machine and of the one that made the packet",
 );
 pub static AUDIT: Rule = Rule::error(
     "packet.audit_mode",
     69,
-    "this packet is of --mode audit: nothing was enforced, and there are no receipts",
+    "the packet is of --mode audit, so nothing was enforced and there are no receipts",
     "run again without --mode audit for a packet that proves something",
 );
 pub static DISPLAY: Rule = Rule::error(
     "packet.display",
     81,
-    "packet.json lists something else than the receipts hold",
+    "packet.json differs from the receipts",
     "read the receipts instead",
 );
 pub static TIME: Rule = Rule::error(
     "packet.time",
     82,
-    "a time of packet.json cannot be right",
+    "a time of packet.json is impossible",
     "compare it with the times of the receipts",
 );
 pub static IDENTITY: Rule = Rule::error(
     "packet.identity",
     83,
-    "no receipt has the packet's agent as its actor",
+    "no receipt has the agent of the packet as its actor",
     "",
 );
 pub static ARTIFACT: Rule = Rule::error(
@@ -185,7 +185,7 @@ pub static ARTIFACT: Rule = Rule::error(
 pub static RENDERED: Rule = Rule::error(
     "packet.rendered",
     103,
-    "a page for people is not the one that this packet yields",
+    "a page for people is not the one that follows from the packet",
     "the page was changed after the run; read the output of egress verify instead",
 );
 pub static NOT_RENDERED: Rule = Rule::warning(
@@ -203,30 +203,30 @@ pub static FLOWS_FORM: Rule = Rule::error(
 pub static FLOWS_TORN: Rule = Rule::error(
     "flows.torn",
     111,
-    "the last line of the flow log is torn",
+    "the last line of the flow log is incomplete",
     "the supervisor was killed, or the disk was full",
 );
 pub static FLOWS_HASH: Rule = Rule::error(
     "flows.hash",
     112,
-    "a line of the flow log does not have its hash",
+    "the hash of a line of the flow log is wrong",
     "the file was changed after it was written",
 );
 pub static FLOWS_LINK: Rule = Rule::error(
     "flows.link",
     113,
-    "lines of the flow log are missing, repeated or out of order",
+    "lines of the flow log are missing, repeated, or out of order",
     "the file was changed after it was written",
 );
 pub static FLOWS_STOPPED: Rule = Rule::error(
     "flows.stopped",
     114,
     "the rest of the flow log was not read",
-    "what was found up to here is enough to reject it",
+    "the findings so far are enough to reject it",
 );
 }
 
-/// Findings about `packet.json` have no better place.
+/// Returns `packet.json` as the place of a finding.
 pub(super) fn here() -> Place {
     Place::in_file(PACKET_FILE)
 }

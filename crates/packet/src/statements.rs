@@ -1,7 +1,7 @@
-//! Whether the files of a packet state the same, wherever two of them state something.
+//! Compares the statements that two files of a packet have in common.
 //!
-//! What two files state differently is an error: one of them is wrong, and nobody can tell which. What is stated once,
-//! and falls short of an enforced boundary, caps the grade.
+//! A difference is an error, because one of the files is wrong and a verifier cannot know which. A single statement
+//! that is not that of an enforced boundary caps the grade.
 use std::collections::BTreeSet;
 
 use egress_policy::allowed::Allowed;
@@ -27,10 +27,10 @@ mod changes;
 mod pipelock;
 mod run;
 
-/// `PR_GET_SECCOMP` of a process with a filter.
+/// Value of `PR_GET_SECCOMP` for a process with a filter.
 const SECCOMP_FILTER: u64 = 2;
 
-/// Everything that is compared.
+/// The compared files.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Statements<'a> {
     pub(super) packet: Option<&'a Packet>,
@@ -38,13 +38,13 @@ pub(super) struct Statements<'a> {
     pub(super) boundary: Option<&'a [u8]>,
     pub(super) counted: &'a Counted,
     pub(super) times: RunTimes,
-    /// Whether there is an archive of what was not applied; none while the packet is being made.
+    /// Whether there is an archive of the changes that were not applied. `None` while the packet is being made.
     pub(super) has_archive: Option<bool>,
     pub(super) capsule: Option<&'a CapsuleReport>,
     pub(super) predicate: Option<&'a Predicate>,
     pub(super) identity: Option<&'a [u8]>,
     pub(super) policy: Option<&'a [u8]>,
-    /// What the policy states.
+    /// The hosts that the policy allows.
     pub(super) allowed: &'a Allowed,
     pub(super) changes: Option<&'a [u8]>,
     pub(super) reconciliation: Option<&'a Reconciliation>,
@@ -78,7 +78,7 @@ impl<'a> Statements<'a> {
         self.capsule.and_then(|report| report.capsule.as_ref())
     }
 
-    /// `boundary.json` has the form in which this version writes it.
+    /// Checks that `boundary.json` matches the schema of this version.
     fn form(self, caps: &mut Caps) {
         let found = |bytes| {
             parse_bytes(bytes, MAX_DEPTH).map_or_else(
@@ -89,7 +89,7 @@ impl<'a> Statements<'a> {
         deviates(BOUNDARY_FILE, self.boundary.map(found), caps);
     }
 
-    /// `packet.json` repeats what the other files state.
+    /// Checks that `packet.json` repeats the other files.
     fn repeated(self, findings: &mut Findings) {
         let Some(packet) = self.packet else {
             return;
@@ -109,7 +109,7 @@ impl<'a> Statements<'a> {
         }
     }
 
-    /// The command was no root, could not become it, and was filtered.
+    /// Checks that the command was not root, could not become root, and had a system call filter.
     fn agent(self, findings: &mut Findings, caps: &mut Caps) {
         let agent = &self.measured.agent;
         let enforced = &agent.enforced;
@@ -142,14 +142,14 @@ impl<'a> Statements<'a> {
             (enforced.no_new_privs, "the command could gain privileges"),
             (
                 enforced.seccomp_mode == SECCOMP_FILTER && enforced.seccomp_filters > 0,
-                "no system call filter held the command",
+                "the command had no system call filter",
             ),
         ] {
             caps.unless(holds, Grade::KernelObserved, what);
         }
     }
 
-    /// Every probe of the version was made, and the numbers are those of the results.
+    /// Checks that every probe of this version was made, and that the counts are those of the results.
     fn probes(self, findings: &mut Findings, caps: &mut Caps) {
         let probes = &self.measured.probes;
         let made: BTreeSet<&str> = probes
@@ -214,7 +214,7 @@ impl<'a> Statements<'a> {
             ),
             (
                 counters.skb_dropped,
-                "packets that only the last kernel program stopped",
+                "network packets that only the last kernel program stopped",
             ),
         ] {
             if count > 0 {
@@ -223,7 +223,7 @@ impl<'a> Statements<'a> {
         }
     }
 
-    /// `policy.yaml` is the file whose digest the capsule has, which the mediator's first receipt signs.
+    /// Checks that `policy.yaml` is the file whose digest is in the capsule, which the mediator's first receipt signs.
     fn policy(self, findings: &mut Findings) {
         let Some(policy) = self.policy else {
             differs(
@@ -254,7 +254,7 @@ impl<'a> Statements<'a> {
         }
     }
 
-    /// `identity.json` is the file that the capsule binds.
+    /// Checks that `identity.json` is the file that the capsule binds.
     fn identity(self, findings: &mut Findings) {
         let place = || Place::in_file(IDENTITY_FILE);
         let launch = self
@@ -277,7 +277,7 @@ impl<'a> Statements<'a> {
         }
     }
 
-    /// All files are of one run.
+    /// Checks that all files have the same run id.
     fn run_ids(self, findings: &mut Findings) {
         let run_id = self.measured.run_id.as_str();
         if let Some(predicate) = self.predicate
@@ -288,12 +288,12 @@ impl<'a> Statements<'a> {
         }
     }
 
-    /// `boundary.json` counts the rows that are there.
+    /// Checks that `boundary.json` has the counts of the rows.
     fn flows(self, findings: &mut Findings) {
         let Some(both) = self.reconciliation else {
             return;
         };
-        // What could not be written any more was counted all the same, and the record says that it is not complete.
+        // Rows that could not be written are still counted, and `incomplete` then has a reason.
         let is_complete = self.measured.incomplete.is_empty();
         let stated = &self.measured.flows.by_relay_verdict;
         if is_complete && *stated != both.relay {
@@ -302,7 +302,7 @@ impl<'a> Statements<'a> {
         }
     }
 
-    /// The words of `packet.json` follow from the probes.
+    /// Checks that the words of `packet.json` follow from the probes.
     fn posture(self, findings: &mut Findings) {
         let Some(packet) = self.packet else {
             return;
@@ -330,10 +330,10 @@ impl<'a> Statements<'a> {
     }
 }
 
-/// A document has another form than this version writes.
+/// Caps the grade if a document does not match the schema of this version.
 fn deviates(file: &str, deviations: Option<Vec<String>>, caps: &mut Caps) {
     for deviation in deviations.unwrap_or_default() {
-        let reason = format!("{file} has another form: {deviation}");
+        let reason = format!("{file} does not match the schema: {deviation}");
         caps.cap(Grade::KernelObserved, reason);
     }
 }

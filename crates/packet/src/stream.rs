@@ -1,30 +1,31 @@
-//! A file of a packet that passes through a hash as it is read: what is judged is what the attestation is held to.
+//! Hashes a file of a packet while it is read, so that the bytes that are judged are the bytes that the attestation
+//! covers.
 use std::fmt;
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
 
 use sha2::{Digest as _, Sha256};
 
-/// Bytes that are hashed at once where nobody looks at them.
+/// Number of bytes that are hashed at once if nothing else reads them.
 const CHUNK: usize = 64 << 10;
 
-/// What can be read, and read again from its start.
+/// A reader that can start again.
 pub trait Source: Read + Seek {}
 
 impl<S: Read + Seek> Source for S {}
 
-/// Name, SHA-256 and size of a file.
+/// Name, SHA-256, and size of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileDigest {
-    /// Its name in the packet's directory.
+    /// Name in the packet directory.
     pub name: String,
-    /// Lowercase hex; for what cannot be hashed, why.
+    /// SHA-256, lowercase hex. If the file cannot be hashed, the reason.
     pub sha256: String,
-    /// Its size in bytes, if it is known.
+    /// Size in bytes, if it is known.
     pub size: Option<u64>,
 }
 
 impl FileDigest {
-    /// Of bytes that are held.
+    /// Hashes bytes in memory.
     pub fn of(name: &str, bytes: &[u8]) -> Self {
         Self {
             name: String::from(name),
@@ -33,7 +34,7 @@ impl FileDigest {
         }
     }
 
-    /// Of what cannot be hashed, and why: no attestation fits it.
+    /// Returns a digest that no attestation matches, for a file that cannot be hashed.
     pub fn none(name: &str, why: impl Into<String>) -> Self {
         Self {
             name: String::from(name),
@@ -43,7 +44,7 @@ impl FileDigest {
     }
 }
 
-/// A file that is read from its start to its end.
+/// A file that is read from its start to its end and hashed.
 pub struct Stream<'a> {
     source: Box<dyn Source + 'a>,
     hash: Sha256,
@@ -62,7 +63,7 @@ impl fmt::Debug for Stream<'_> {
 }
 
 impl<'a> Stream<'a> {
-    /// Reads `source`, of which at most `most` bytes are read.
+    /// Reads at most `most` bytes of `source`.
     pub fn new(source: impl Source + 'a, most: u64) -> Self {
         Self {
             source: Box::new(source),
@@ -73,25 +74,25 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// Reads bytes that are held.
+    /// Reads bytes in memory.
     pub fn of(bytes: &'a [u8]) -> Self {
         Self::new(Cursor::new(bytes), u64::MAX)
     }
 
-    /// Hashes the rest, and nobody looks at it.
+    /// Reads and hashes the rest.
     ///
     /// # Errors
-    /// Those of reading.
+    /// If the file cannot be read.
     pub fn hash_rest(&mut self) -> io::Result<()> {
         let mut buffer = vec![0; CHUNK];
         while self.read(&mut buffer)? > 0 {}
         Ok(())
     }
 
-    /// Begins again at the start, and forgets what was read.
+    /// Starts again with an empty hash.
     ///
     /// # Errors
-    /// When the file cannot be read again.
+    /// If the file cannot be rewound.
     pub fn rewind(&mut self) -> io::Result<()> {
         self.source.seek(SeekFrom::Start(0))?;
         self.hash = Sha256::new();
@@ -100,7 +101,8 @@ impl<'a> Stream<'a> {
         Ok(())
     }
 
-    /// The digest under this name of all that was read. A file that was not read to its end has none.
+    /// Returns the digest of the bytes that were read, under this name. A file that was not read to its end has no
+    /// digest.
     pub fn digest(&self, name: &str) -> FileDigest {
         if !self.at_end {
             return FileDigest::none(name, "not read to its end");
@@ -128,7 +130,7 @@ impl Read for Stream<'_> {
     }
 }
 
-/// The error for a file of more than `most` bytes.
+/// Returns the error for a file of more than `most` bytes.
 pub fn too_large(most: u64) -> io::Error {
     io::Error::new(
         io::ErrorKind::FileTooLarge,

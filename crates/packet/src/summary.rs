@@ -1,7 +1,7 @@
-//! `summary.md`: the packet for people, safe to show as Markdown.
+//! `summary.md`: the packet for people, which is safe to render as Markdown.
 //!
-//! Everything that the agent or the evidence can influence stands in a code span inside a table
-//! cell: no link, mention, image or HTML comes out of it.
+//! All text that the command or the evidence can influence is in a code span inside a table cell, so it cannot become a
+//! link, mention, image, or HTML.
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 
@@ -12,45 +12,46 @@ use super::format::boundary::BoundaryDocument;
 use super::grade::Graded;
 use super::model::{AUDIT_ENFORCEMENT, Packet};
 
-/// Rows shown of one list.
+/// Number of rows of a list that are shown.
 const MAX_ROWS: usize = 100;
 /// The title of the list of answers that no receipt confirms.
 pub(super) const ANSWERED: &str = "Allowed or denied: not known";
-/// What that list is.
-pub(super) const ANSWERED_NOTE: &str = "These answers look like denials, and no receipt denies \
-    the requests. The origin may have written an answer, or the mediator, which then signed nothing.";
-/// Characters shown of one text.
+/// The explanation of that list.
+pub(super) const ANSWERED_NOTE: &str = "These answers look like denials, but no receipt denies \
+    the requests. Either the origin wrote the answer, or the mediator wrote it without signing a denial.";
+/// Number of characters of a text that are shown.
 const MAX_CHARACTERS: usize = 200;
 
-/// What the pages for people are rendered from: nothing that the packet does not hold.
+/// The data of the pages for people, all of which is in the packet.
 #[derive(Debug, Clone, Copy)]
 pub struct Shown<'a> {
     /// The packet.
     pub packet: &'a Packet,
-    /// The check of its receipts.
+    /// The check of the receipts.
     pub report: &'a EvidenceReport,
     /// `boundary.json`.
     pub measured: &'a BoundaryDocument,
-    /// How far the packet shows the boundary.
+    /// The grade of the boundary.
     pub graded: &'a Graded,
     /// SHA-256 of `packet.json`, lowercase hex.
     pub packet_sha256: &'a str,
 }
 
 impl Shown<'_> {
-    /// The boundary's key, if the caller supplied it.
+    /// Returns the boundary's key, if the caller supplied it.
     fn boundary_key(&self) -> Option<&str> {
         let key = &self.measured.attestation;
         key.pinned.then_some(key.key.as_str())
     }
 
-    /// Whose key vouches for the boundary.
+    /// Describes the signer of the boundary.
     pub(super) fn boundary_signer(&self) -> &str {
         let named = self.boundary_key();
         named.unwrap_or("a key of this run, which nobody can pin")
     }
 
-    /// The command that checks the packet anywhere, if its words need no quotes.
+    /// Returns the command that checks the packet. A directory or key that would need quotes is replaced by a
+    /// placeholder.
     pub(super) fn check_command(&self) -> String {
         let plain = |text: &str| {
             let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
@@ -70,7 +71,7 @@ impl Shown<'_> {
         command
     }
 
-    /// The title of the list of what was denied.
+    /// Returns the title of the list of denied destinations.
     pub(super) fn denied_title(&self) -> &'static str {
         match self.packet.posture.enforcement_mode.as_str() {
             AUDIT_ENFORCEMENT => "Would be denied",
@@ -111,7 +112,7 @@ fn write(out: &mut String, shown: &Shown<'_>) -> std::fmt::Result {
     row(out, "Started", &packet.run.started_at)?;
     optional(out, "Completed", packet.run.completed_at.as_deref())?;
     if let Some(code) = packet.run.agent_exit_code {
-        row(out, "Exit status of the agent", code)?;
+        row(out, "Exit status of the command", code)?;
     }
     row(out, "Enforcement", &packet.posture.enforcement_mode)?;
     row(out, "Boundary", graded.grade)?;
@@ -119,7 +120,7 @@ fn write(out: &mut String, shown: &Shown<'_>) -> std::fmt::Result {
     row(
         out,
         "Actions",
-        format!("{}, {} blocked", counts.actions, counts.blocked_actions),
+        format!("{}, {} denied", counts.actions, counts.blocked_actions),
     )?;
     row(out, "Receipts", packet.summary.receipt_count)?;
     optional(out, "Signer", verifier.signer_key.as_deref())?;
@@ -137,7 +138,7 @@ fn write(out: &mut String, shown: &Shown<'_>) -> std::fmt::Result {
     let domains: Vec<String> = counts.domains.iter().cloned().collect();
     list(out, "Destinations in the receipts", &domains)?;
     map(out, "Receipts by transport", &counts.transports)?;
-    map(out, "Blocked by layer", &counts.layers)?;
+    map(out, "Denied by layer", &counts.layers)?;
     list(out, "Not enforced", &packet.posture.unsupported_paths)?;
     posture(out, packet, measured)?;
     check_it(out, shown)?;
@@ -204,7 +205,7 @@ fn allowed(out: &mut String, measured: &BoundaryDocument) -> std::fmt::Result {
     more(out, rows.len(), measured.allowed_left_out)
 }
 
-/// The posture's words, and the probes that they follow from.
+/// Writes the words of the posture, and the probes that they follow from.
 fn posture(out: &mut String, packet: &Packet, measured: &BoundaryDocument) -> std::fmt::Result {
     out.push_str("\n## Posture\n\n| | |\n|---|---|\n");
     let words = serde_json::to_value(&packet.posture).unwrap_or_default();
@@ -228,7 +229,7 @@ fn posture(out: &mut String, packet: &Packet, measured: &BoundaryDocument) -> st
     }
     writeln!(
         out,
-        "\nMeasured inside the boundary before the start:\n\n| Outcome | Probes |\n|---|---|"
+        "\nProbes inside the boundary before the start:\n\n| Outcome | Probes |\n|---|---|"
     )?;
     for (outcome, names) in outcomes {
         let names: Vec<String> = names.into_iter().map(code).collect();
@@ -239,7 +240,7 @@ fn posture(out: &mut String, packet: &Packet, measured: &BoundaryDocument) -> st
 
 fn check_it(out: &mut String, shown: &Shown<'_>) -> std::fmt::Result {
     out.push_str(
-        "\n## Check it\n\nOn another machine, offline, with the keys from a place of your own:\n\n",
+        "\n## Check it\n\nRun this on another machine, offline, with keys that you keep yourself:\n\n",
     );
     writeln!(out, "```sh\n{}\n```", shown.check_command())
 }
@@ -278,7 +279,8 @@ fn map(out: &mut String, title: &str, map: &BTreeMap<String, u64>) -> std::fmt::
     more(out, map.len(), 0)
 }
 
-/// Counts the rows that are not shown: those past the limit of this page, and those that its source `left_out`.
+/// Writes the number of rows that are not shown: those over the limit of this page, and those that the source
+/// `left_out`.
 fn more(out: &mut String, rows: usize, left_out: u64) -> std::fmt::Result {
     let rows = u64::try_from(rows.saturating_sub(MAX_ROWS)).unwrap_or(u64::MAX);
     match rows.saturating_add(left_out) {
@@ -287,8 +289,8 @@ fn more(out: &mut String, rows: usize, left_out: u64) -> std::fmt::Result {
     }
 }
 
-/// A code span for a table cell: control characters made visible, a fence longer than any run of
-/// backticks inside, cell separators escaped.
+/// Makes a code span for a table cell. Control characters are made visible, the fence is longer than any run of
+/// backticks inside, and cell separators are escaped.
 fn code(text: &str) -> String {
     let mut text = visible(text);
     if let Some((at, _)) = text.char_indices().nth(MAX_CHARACTERS) {
@@ -348,7 +350,7 @@ mod tests {
         assert_eq!(out.matches("\n## ").count(), 2, "{out}");
         assert!(!out.contains(['\u{202e}', '\u{200b}']), "{out}");
         for line in out.lines().filter(|line| line.contains("evil")) {
-            // Outside of the code spans nothing of it is left.
+            // Nothing of the text is outside the code spans.
             let mut outside = String::new();
             let mut open = None;
             for word in line.split(' ') {

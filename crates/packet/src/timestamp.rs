@@ -1,7 +1,7 @@
 //! `timestamp.tsr`: the reply of a time stamp authority (RFC 3161) over the SHA-256 of `attestation.json`.
 //!
-//! The attestation cannot name this file, because the token covers the attestation. Pure: the caller sends the request,
-//! reads the reply, and names the authorities. Revocation lists are not consulted.
+//! The attestation cannot name this file, because the token covers the attestation. The caller sends the request, reads
+//! the reply, and names the authorities. Revocation lists are not checked.
 use der::asn1::{AnyRef, ObjectIdentifier, OctetStringRef, UintRef};
 use der::{Decode, Encode, Tag, Tagged};
 use sha2::{Digest, Sha256};
@@ -20,39 +20,39 @@ mod signer;
 pub use problem::Problem;
 pub use roots::Roots;
 
-/// Longest reply that is read.
+/// Size limit of a reply.
 pub const MOST_BYTES: u64 = 64 << 10;
-/// How far the clock of the runner and the one of the authority may differ.
+/// How far the clocks of the runner and the authority may differ.
 const CLOCKS_APART: time::Duration = time::Duration::minutes(10);
 
 const SIGNED_DATA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.7.2");
 const TST_INFO: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.1.4");
-/// `granted`, and `grantedWithMods`.
+/// The statuses `granted` and `grantedWithMods`.
 const GRANTED: [u8; 2] = [0, 1];
 
-/// What a token states.
+/// The statements of a valid token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stamp {
-    /// When the attestation existed, by the authority's clock.
+    /// Time of the token by the authority's clock. The attestation existed at this time.
     pub time: OffsetDateTime,
-    /// The name in the certificate of the signer.
+    /// Name in the certificate of the signer.
     pub authority: String,
-    /// Whether one of the caller's roots vouches for the signer.
+    /// Whether the certificate of the signer leads to one of the caller's roots.
     pub is_trusted: bool,
 }
 
 impl Stamp {
-    /// The time as RFC 3339.
+    /// Returns the time as RFC 3339.
     pub fn time_text(&self) -> String {
         let text = self.time.format(&Rfc3339);
         text.unwrap_or_else(|_| self.time.unix_timestamp().to_string())
     }
 }
 
-/// The request for a token over `attestation`, with the certificates of its signer.
+/// Makes a request for a token over `attestation` that includes the certificates of its signer.
 ///
 /// # Errors
-/// When `nonce` is longer than an integer may be.
+/// If `nonce` is too long for an integer.
 pub fn request(attestation: &[u8], nonce: &[u8]) -> Result<Vec<u8>, String> {
     let digest = Sha256::digest(attestation);
     let write = || {
@@ -73,12 +73,12 @@ pub fn request(attestation: &[u8], nonce: &[u8]) -> Result<Vec<u8>, String> {
     write().map_err(|error| error.to_string())
 }
 
-/// Checks a reply over `attestation`: that it was granted, that its imprint, and its `nonce` where that is known, are
-/// those of the request, that its signature holds, that its signer's certificate is one for time stamps, and with
-/// `roots` that one of them vouches for it at the time that it states.
+/// Checks a reply over `attestation`: the status, the imprint, the `nonce` if it is known, the signature, and the
+/// purpose of the signer's certificate. With `roots`, the certificate must also lead to one of them at the time in the
+/// token.
 ///
 /// # Errors
-/// The first of these that does not hold.
+/// The first check that fails.
 pub fn check(
     reply: &[u8],
     attestation: &[u8],
@@ -118,8 +118,9 @@ pub fn check(
     let signer = signer::verify(signed, TST_INFO, roots)?;
     signer.check_purpose()?;
     if let Some(roots) = roots {
-        let seconds = u64::try_from(time.unix_timestamp())
-            .map_err(|_before| Problem::new(&rules::FORM, "a time after 1970", "one before it"))?;
+        let seconds = u64::try_from(time.unix_timestamp()).map_err(|_before| {
+            Problem::new(&rules::FORM, "a time after 1970", "an earlier time")
+        })?;
         signer.check_chain(signed, seconds, roots)?;
     }
     Ok(Stamp {
@@ -129,28 +130,28 @@ pub fn check(
     })
 }
 
-/// Requires that the time of a token fits the times, in RFC 3339, that the packet states: a token is asked for when the
-/// packet has been made, right after the run was `completed`.
+/// Checks that the time of a token is consistent with the times of the packet, in RFC 3339. egress requests a token
+/// when the packet has been `made`, right after the run was `completed`.
 ///
 /// # Errors
-/// When it does not, or the packet states no such time.
+/// If the times are inconsistent, or the packet has no such times.
 pub fn check_times(stamp: &Stamp, completed: &str, made: &str) -> Result<(), Problem> {
     let read = |text: &str| {
         OffsetDateTime::parse(text, &Rfc3339)
-            .map_err(|_not_a_time| Problem::new(&rules::TIME, "a packet with its times", text))
+            .map_err(|_not_a_time| Problem::new(&rules::TIME, "a valid time in the packet", text))
     };
     let from = read(completed)?.checked_sub(CLOCKS_APART);
     let to = read(made)?.checked_add(CLOCKS_APART);
     let is_early = from.is_none_or(|from| stamp.time < from);
     let is_late = to.is_none_or(|to| stamp.time > to);
     if is_early || is_late {
-        let expected = format!("from {completed} to {made}, give or take 10 minutes");
+        let expected = format!("from {completed} to {made}, with a tolerance of 10 minutes");
         return Err(Problem::new(&rules::TIME, &expected, stamp.time_text()));
     }
     Ok(())
 }
 
-/// The token of a reply that grants one.
+/// Returns the token of a granted reply.
 fn granted<'a, 'b>(reply: &'b Reply<'a>) -> Result<&'b SignedData<'a>, Problem> {
     let status = &reply.status;
     if !GRANTED.contains(&status.code) {
@@ -165,7 +166,7 @@ fn granted<'a, 'b>(reply: &'b Reply<'a>) -> Result<&'b SignedData<'a>, Problem> 
         return Err(Problem::new(
             &rules::FORM,
             "a token",
-            "a status without one",
+            "a status without a token",
         ));
     };
     if token.content_type != SIGNED_DATA || token.content.content.content_type != TST_INFO {
@@ -175,7 +176,7 @@ fn granted<'a, 'b>(reply: &'b Reply<'a>) -> Result<&'b SignedData<'a>, Problem> 
     Ok(&token.content)
 }
 
-/// Requires what is fixed in a token, and reads its time.
+/// Checks the fixed parts of a token and reads its time.
 fn check_token(token: &TstInfo<'_>) -> Result<OffsetDateTime, Problem> {
     if token.version != 1 {
         let found = token.version.to_string();
@@ -192,7 +193,7 @@ fn check_token(token: &TstInfo<'_>) -> Result<OffsetDateTime, Problem> {
     })
 }
 
-/// Reads `YYYYMMDDhhmmss[.s…]Z`; RFC 3161 allows a fraction of a second, other than RFC 5280.
+/// Reads `YYYYMMDDhhmmss[.s…]Z`. Unlike RFC 5280, RFC 3161 allows a fraction of a second.
 fn generalized_time(value: &AnyRef<'_>) -> Option<OffsetDateTime> {
     const SECONDS: &[time::format_description::BorrowedFormatItem<'_>] =
         time::macros::format_description!("[year][month][day][hour][minute][second]");

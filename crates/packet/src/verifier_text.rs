@@ -1,6 +1,6 @@
-//! The verifier's words: `verifier.txt`, and what `egress verify` prints.
+//! Renders the report of a check for `verifier.txt` and for the output of `egress verify`.
 //!
-//! Every text from the evidence passes through `visible`: nothing in it can steer a terminal.
+//! Every text from the evidence passes through `visible`, so that it cannot control a terminal.
 use std::fmt::Write;
 
 use pipelock_receipts::findings::{Finding, visible};
@@ -10,9 +10,9 @@ use super::boundary::BoundaryReport;
 use super::format::boundary::BoundaryDocument;
 use super::model::Packet;
 
-/// The report of a check for people: the verdict and the grade, then what is wrong, then what was checked and its
-/// numbers. `verdict` and `findings` may be those of a whole packet; then there is a `boundary`, too. Evidence alone
-/// says nothing of one.
+/// Renders the report of a check: verdict and grade, then the findings, then the subject of the check and its numbers.
+/// For a whole packet, `verdict` and `findings` are those of the packet, and there is a `boundary`. Evidence alone has
+/// none.
 pub fn render(
     verdict: EvidenceVerdict,
     report: &EvidenceReport,
@@ -39,7 +39,7 @@ fn write_all(
         Some(boundary) => write_grade(out, boundary)?,
         None => writeln!(
             out,
-            "boundary:    none (evidence alone says nothing of one)"
+            "boundary:    none (evidence alone does not describe a boundary)"
         )?,
     }
     write_findings(out, report, findings)?;
@@ -50,12 +50,12 @@ fn write_all(
     boundary.map_or(Ok(()), |boundary| write_comparison(out, boundary))
 }
 
-/// Which run a packet is of, and where, in its own words.
+/// The run and the machine of a packet, as the packet states them.
 #[derive(Debug, Clone, Copy)]
 pub struct About<'a> {
     /// The packet.
     pub packet: &'a Packet,
-    /// What was measured, if it can be read.
+    /// `boundary.json`, if it can be read.
     pub measured: Option<&'a BoundaryDocument>,
 }
 
@@ -179,17 +179,17 @@ fn write_numbers(out: &mut String, report: &EvidenceReport) -> std::fmt::Result 
     Ok(())
 }
 
-/// Actions are fewer than receipts: says which receipts make the difference.
+/// Writes the number of actions, and the receipts that are not counted as actions.
 fn write_actions(out: &mut String, report: &EvidenceReport) -> std::fmt::Result {
     let counts = &report.counts;
     write!(
         out,
-        "actions:     {} ({} blocked)",
+        "actions:     {} ({} denied)",
         counts.actions, counts.blocked_actions
     )?;
     let others = [
         (report.session_records, "session records"),
-        (report.outcomes, "outcomes of announced actions"),
+        (report.outcomes, "outcomes of allowed actions"),
     ];
     let others: Vec<String> = others
         .iter()
@@ -201,12 +201,16 @@ fn write_actions(out: &mut String, report: &EvidenceReport) -> std::fmt::Result 
     }
     out.push('\n');
     if report.open_intents > 0 {
-        writeln!(out, "open:        {} without outcome", report.open_intents)?;
+        writeln!(
+            out,
+            "open:        {} without an outcome",
+            report.open_intents
+        )?;
     }
     Ok(())
 }
 
-/// The chain of version 2 receipts beside the main one.
+/// Writes the chain of version 2 receipts, if it is not the main one.
 fn write_version_2(out: &mut String, report: &EvidenceReport) -> std::fmt::Result {
     if report.evidence_receipts == 0 {
         return Ok(());
@@ -222,16 +226,16 @@ fn write_version_2(out: &mut String, report: &EvidenceReport) -> std::fmt::Resul
     )
 }
 
-/// Reasons that are printed; more of them say nothing new.
+/// Number of reasons that are printed.
 pub const MOST_REASONS: usize = 40;
 
-/// Findings that are printed, most telling first.
+/// Number of findings that are printed.
 pub const MOST_FINDINGS: usize = 100;
 
-/// Characters of a reason that are printed.
+/// Number of characters of a reason that are printed.
 const MOST_CHARACTERS: usize = 500;
 
-/// The start of a reason, which may be of any length.
+/// Shortens a reason, which may have any length.
 pub fn brief(reason: &str) -> String {
     let mut start: String = reason.chars().take(MOST_CHARACTERS).collect();
     if start.len() < reason.len() {
@@ -271,13 +275,13 @@ fn write_comparison(out: &mut String, boundary: &BoundaryReport) -> std::fmt::Re
         if both.said_alone > 0 {
             writeln!(
                 out,
-                "  said alone: {} receipts of requests inside TLS that only the mediator saw",
+                "  not confirmed: {} receipts of requests inside TLS, which only the mediator can read",
                 both.said_alone
             )?;
         }
         let rows = [
             ("without receipt", &both.without_receipt),
-            ("refused unasked", &both.refused),
+            ("denied by the relay", &both.refused),
             ("kernel", &both.kernel),
         ];
         for (what, counts) in rows {
@@ -317,7 +321,7 @@ fn write_findings(
     Ok(())
 }
 
-/// The findings alone, for a packet whose `packet.json` is unusable.
+/// Renders only the findings, for a packet with an unusable `packet.json`.
 pub fn render_findings(findings: &[Finding]) -> String {
     let mut out = String::from("verdict:     INVALID\n");
     for finding in findings.iter().take(MOST_FINDINGS) {
@@ -329,7 +333,7 @@ pub fn render_findings(findings: &[Finding]) -> String {
     out
 }
 
-/// The verdict in words.
+/// Returns the verdict in words.
 fn headline(verdict: EvidenceVerdict, end: &End) -> &'static str {
     match (verdict, end) {
         (EvidenceVerdict::Valid, End::Proven) => "VALID, end proven",
@@ -351,7 +355,7 @@ fn write_finding(out: &mut String, finding: &Finding) -> std::fmt::Result {
         out,
         "{}: {} [{}]",
         rule.severity.as_str(),
-        rule.says,
+        rule.problem,
         rule.id
     )?;
     let place = finding.place.to_string();

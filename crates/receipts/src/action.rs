@@ -1,4 +1,4 @@
-//! Reads one version 1 receipt and rebuilds what was signed (evidence protocol, sections 2.1 to 2.4).
+//! Reads one version 1 receipt and rebuilds the text that was signed (evidence protocol, sections 2.1 to 2.4).
 use sha2::{Digest, Sha256};
 
 use super::canonical::{ObjectWriter, push_compact};
@@ -9,7 +9,6 @@ use super::rules;
 use super::schema::{ACTION_RECORD, canonical};
 use super::time_text;
 
-/// Values of `action_type`.
 const ACTION_TYPES: [&str; 9] = [
     "read",
     "derive",
@@ -22,32 +21,29 @@ const ACTION_TYPES: [&str; 9] = [
     "unclassified",
 ];
 
-/// A receipt whose form is right.
+/// A receipt that matches the schema.
 #[derive(Debug)]
 pub(crate) struct Receipt<'n, 'a> {
-    /// The `action_record`.
     pub(crate) record: &'n Node<'a>,
-    /// SHA-256 of the canonical record: the signed message.
+    /// SHA-256 of the canonical record, which is the signed message.
     pub(crate) message: [u8; 32],
-    /// The signature.
     pub(crate) signature: [u8; 64],
-    /// The signer, 64 lowercase hex digits.
+    /// Public key of the signer, 64 lowercase hex digits.
     pub(crate) signer_key: &'n str,
     /// The receipt's hash, lowercase hex.
     pub(crate) hash: String,
 }
 
 impl<'n, 'a> Receipt<'n, 'a> {
-    /// Reads a receipt.
     pub(crate) fn read(detail: &'n Node<'a>) -> Result<Self, Problem> {
         let members = detail
             .members()
-            .ok_or_else(|| Problem::new(&rules::RECEIPT_FORM, "an object", "another value"))?;
+            .ok_or_else(|| Problem::new(&rules::RECEIPT_FORM, "an object", detail.raw))?;
         if detail.member("redacted").is_some() && detail.member("action_record").is_none() {
             return Err(Problem::new(
                 &rules::REWRITTEN,
                 "the receipt",
-                "a redaction notice in its place",
+                "a redaction notice",
             ));
         }
         let record = required(detail, "action_record")?;
@@ -95,18 +91,18 @@ impl<'n, 'a> Receipt<'n, 'a> {
         })
     }
 
-    /// A string of the record; empty when absent.
+    /// Returns the string member `name` of the record, or "" if there is none.
     pub(crate) fn text(&self, name: &str) -> &'n str {
         self.record.member_text(name)
     }
 
-    /// Place in the chain.
+    /// Returns the receipt's sequence number in its chain.
     pub(crate) fn seq(&self) -> u64 {
         self.record.member_unsigned("chain_seq").unwrap_or(0)
     }
 }
 
-/// The hash of a receipt: of its compact text in a fixed member order.
+/// Hashes the compact text of a receipt, whose members have a fixed order.
 fn receipt_hash(record: &str, signature: &str, signer_key: &str, ext: Option<&Node<'_>>) -> String {
     let mut text = String::with_capacity(record.len().saturating_add(320));
     let mut object = ObjectWriter::new(&mut text);
@@ -122,7 +118,7 @@ fn receipt_hash(record: &str, signature: &str, signer_key: &str, ext: Option<&No
     hex::encode(Sha256::digest(text.as_bytes()))
 }
 
-/// Checks the values that the references check too, and the form of the time.
+/// Checks the values that Pipelock's own verifiers check, and the form of the time.
 fn check_values(record: &Node<'_>) -> Result<(), Problem> {
     if record.member_unsigned("version") != Some(1) {
         return Err(value("version", "1", record));
@@ -139,7 +135,7 @@ fn check_values(record: &Node<'_>) -> Result<(), Problem> {
         if record.member_text(name).is_empty() {
             return Err(Problem::new(
                 &rules::RECEIPT_VALUE,
-                format!("{name}: a text"),
+                format!("{name}: a non-empty string"),
                 "nothing",
             ));
         }
@@ -158,7 +154,7 @@ fn check_values(record: &Node<'_>) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The 64 bytes of a signature text.
+/// Decodes the text of a signature.
 pub(crate) fn signature_bytes(text: &str) -> Result<[u8; 64], Problem> {
     let wrong = || {
         Problem::new(

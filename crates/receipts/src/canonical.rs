@@ -1,7 +1,6 @@
-//! The JSON text that gets signed: compact, members in a fixed order, Go's string escapes
-//! (evidence protocol, section 2.3).
+//! Writes the JSON text that is signed: compact, members in a fixed order, strings escaped as Go does (evidence
+//! protocol, section 2.3).
 
-/// Lower-case hexadecimal digits.
 const HEX: [char; 16] = [
     '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
 ];
@@ -46,12 +45,12 @@ fn push_escaped(out: &mut String, text: &str) {
     }
 }
 
-/// Whether a byte stands for itself. Non-ASCII is not plain only because of U+2028 and U+2029.
+/// Whether a byte is written unescaped. Non-ASCII bytes do not count as plain, because U+2028 and U+2029 are escaped.
 fn is_plain(byte: u8) -> bool {
     matches!(byte, 0x20..=0x7f) && !matches!(byte, b'"' | b'\\' | b'<' | b'>' | b'&')
 }
 
-/// Writes one JSON object; members appear in the order of the calls, which is the canonical one.
+/// Writes one JSON object. The caller adds its members in the canonical order.
 #[derive(Debug)]
 pub struct ObjectWriter<'a> {
     out: &'a mut String,
@@ -65,8 +64,7 @@ impl<'a> ObjectWriter<'a> {
         Self { out, first: true }
     }
 
-    /// Writes a member name and returns the text so that the caller appends the value. Names are
-    /// plain ASCII constants.
+    /// Writes a member name, which must be plain ASCII, and returns the text so that the caller can append the value.
     pub fn name(&mut self, name: &str) -> &mut String {
         if !self.first {
             self.out.push(',');
@@ -78,13 +76,13 @@ impl<'a> ObjectWriter<'a> {
         self.out
     }
 
-    /// A string member, always written.
+    /// Writes a string member.
     pub fn string(&mut self, name: &str, value: &str) -> &mut Self {
         push_string(self.name(name), value);
         self
     }
 
-    /// A string member, omitted when empty.
+    /// Writes a string member unless it is empty.
     pub fn optional(&mut self, name: &str, value: &str) -> &mut Self {
         if !value.is_empty() {
             self.string(name, value);
@@ -92,14 +90,14 @@ impl<'a> ObjectWriter<'a> {
         self
     }
 
-    /// An unsigned integer member.
+    /// Writes an unsigned integer member.
     pub fn number(&mut self, name: &str, value: u64) -> &mut Self {
         let digits = value.to_string();
         self.name(name).push_str(&digits);
         self
     }
 
-    /// A member whose value is already JSON text.
+    /// Writes a member whose value is already JSON text.
     pub fn raw(&mut self, name: &str, json: &str) -> &mut Self {
         self.name(name).push_str(json);
         self
@@ -111,9 +109,9 @@ impl<'a> ObjectWriter<'a> {
     }
 }
 
-/// Appends JSON source text with the white space between values removed and the characters that
-/// Go never leaves raw escaped; numbers, escapes and member order stay as they are (section 2.3).
-/// This is how the unsigned `ext` member enters the receipt hash.
+/// Appends JSON source text without the white space between its values, and escapes the characters that Go always
+/// escapes. Numbers, existing escapes, and the order of members stay (section 2.3). The receipt hash covers the
+/// unsigned `ext` member in this form.
 pub fn push_compact(out: &mut String, source: &str) {
     let mut in_string = false;
     let mut escaped = false;

@@ -1,8 +1,8 @@
-//! The posture capsule: a signed statement about the boundary, made before any traffic, whose hash
-//! `session_open` signs (behaviour of Pipelock, last section).
+//! The posture capsule: a signed statement about the boundary, made before any traffic. `session_open` signs its hash
+//! (behavior of Pipelock, last section).
 //!
-//! [`sign`] makes one, [`check`] judges one against the session that should have bound it, and
-//! [`kernel_rule_hash`] defines what `containment.kernel_rule_hash` is here.
+//! [`sign`] makes a capsule, [`check`] compares one with the session that binds it, and [`kernel_rule_hash`] defines
+//! `containment.kernel_rule_hash`.
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -29,32 +29,32 @@ pub mod model;
 #[cfg(test)]
 mod tests;
 
-/// The only schema version.
+/// The only supported schema version.
 pub const SCHEMA_VERSION: &str = "1";
-/// What encloses the agent here; Pipelock's own words stand for other mechanisms.
+/// The mechanism that encloses the agent. Pipelock defines words for other mechanisms.
 pub const MODE: &str = "kernel_ebpf_cgroup";
 
-/// What a new capsule says.
+/// The statements of a new capsule.
 #[derive(Debug, Clone)]
 pub struct Claims {
-    /// Now, RFC 3339 in UTC, fraction without trailing zeros.
+    /// Current time, RFC 3339 in UTC, fraction without trailing zeros.
     pub generated_at: String,
-    /// Later than the end of the run, in the same form.
+    /// A time after the end of the run, in the same form.
     pub expires_at: String,
     /// SHA-256 of the runtime policy, lowercase hex.
     pub config_hash: String,
-    /// What encloses the agent, as measured.
+    /// The measured boundary.
     pub containment: Containment,
-    /// How it was launched, with the digest of `identity.json`.
+    /// The launch of the agent, with the digest of `identity.json`.
     pub launch: Option<ContainLaunch>,
 }
 
 /// A signed capsule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signed {
-    /// The canonical text with a line end: `posture-capsule.json`.
+    /// The canonical text and a line end, which is the content of `posture-capsule.json`.
     pub bytes: Vec<u8>,
-    /// What `session_open` binds of it.
+    /// The hashes that `session_open` binds.
     pub posture: Posture,
 }
 
@@ -88,22 +88,22 @@ pub fn sign(claims: Claims, key: &SigningKey) -> Signed {
 }
 
 impl Capsule {
-    /// Reads a capsule: no unknown, missing, duplicate or case-folded member.
+    /// Reads a capsule.
     ///
     /// # Errors
-    /// What is wrong, in words.
+    /// A description of the first member that is unknown, missing, duplicate, or of another case or type.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         read_document(bytes)
     }
 
-    /// The canonical text of the whole capsule.
+    /// Returns the canonical text of the whole capsule.
     pub fn canonical(&self) -> String {
         let mut text = String::new();
         push_sorted(&mut text, &json!(self));
         text
     }
 
-    /// What `session_open` binds of it.
+    /// Returns the hashes that `session_open` binds.
     pub fn posture(&self) -> Posture {
         let containment = self.evidence.containment.as_ref();
         Posture {
@@ -114,7 +114,7 @@ impl Capsule {
         }
     }
 
-    /// The canonical text that is signed.
+    /// Returns the canonical text that is signed.
     fn signed_text(&self) -> String {
         let mut value = json!(self);
         if let Value::Object(members) = &mut value {
@@ -126,7 +126,6 @@ impl Capsule {
         text
     }
 
-    /// Whether the key that it names signed it.
     fn is_signed_by(&self, key: &VerifyingKey) -> bool {
         let mut signature = [0; 64];
         is_hex(&self.signature, 128)
@@ -140,7 +139,7 @@ impl Capsule {
     }
 }
 
-/// Appends a value compact, members sorted by the bytes of their names, strings escaped as Go does.
+/// Appends a compact value. Members are sorted by the bytes of their names, and strings are escaped as Go does.
 fn push_sorted(out: &mut String, value: &Value) {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => out.push_str(&value.to_string()),
@@ -171,21 +170,21 @@ fn push_sorted(out: &mut String, value: &Value) {
     }
 }
 
-/// One kernel program that stands guard.
+/// One kernel program of the boundary.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct KernelRule<'a> {
-    /// Name in the object.
+    /// Name in the kernel object.
     pub name: &'a str,
     /// Number of the hook (`enum bpf_attach_type`).
     pub attach_type: u32,
-    /// Digest of its instructions as the kernel gives it, 16 hex digits.
+    /// Digest of the instructions as the kernel reports it, 16 hex digits.
     pub tag: &'a str,
 }
 
-/// The hash of what the kernel enforces: lowercase hex SHA-256 of the canonical text of
-/// `{"programs":[{"attach_type":N,"name":S,"tag":S},…],"seccomp_sha256":S,"version":1}`, the
-/// programs sorted by name, attach type and tag, the last member being the digest of the agent's
-/// seccomp filter. Anybody can compute it from `boundary.json`.
+/// Returns the hash of everything that the kernel enforces, which anybody can compute from `boundary.json`: the
+/// lowercase hex SHA-256 of the canonical text of
+/// `{"programs":[{"attach_type":N,"name":S,"tag":S},…],"seccomp_sha256":S,"version":1}`. The programs are sorted by
+/// name, attach type, and tag. `seccomp_sha256` is the digest of the agent's seccomp filter.
 pub fn kernel_rule_hash(programs: &[KernelRule<'_>], seccomp_sha256: &str) -> String {
     let mut programs = programs.to_vec();
     programs.sort_unstable();
@@ -195,35 +194,35 @@ pub fn kernel_rule_hash(programs: &[KernelRule<'_>], seccomp_sha256: &str) -> St
     hex::encode(Sha256::digest(text))
 }
 
-/// What a capsule is judged against.
+/// The facts that a capsule is compared with.
 #[derive(Debug, Clone, Copy)]
 pub struct Against<'a> {
-    /// Keys that the boundary may have signed with; without one nobody vouches for the signer.
+    /// Pinned keys of the boundary. Without one, no signer is trusted.
     pub keys: &'a [VerifyingKey],
-    /// What `session_open` said, if there was one.
+    /// Facts of `session_open`, if there is one.
     pub session: Option<&'a SessionFacts>,
     /// Time of the first receipt.
     pub first_time: &'a str,
     /// Time of the last receipt.
     pub last_time: &'a str,
-    /// By how much the system clock was set during the run: receipts may lie so far before the capsule.
+    /// By how much the system clock was set during the run. A receipt may be earlier than the capsule by this much.
     pub clock_set: Duration,
 }
 
-/// What the check of a capsule says.
+/// The result of the check of a capsule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CapsuleReport {
-    /// The capsule, if it is one.
+    /// The capsule, if it could be read.
     pub capsule: Option<Capsule>,
     /// Whether a pinned key signed it.
     pub is_trusted: bool,
     /// Whether `session_open` binds exactly this capsule.
     pub is_bound: bool,
-    /// Most telling first.
+    /// Findings, the cause before its consequences.
     pub findings: Vec<Finding>,
 }
 
-/// Checks a capsule: form, signature, signer, window, and what the session bound of it.
+/// Checks a capsule: form, signature, signer, window, and the hashes that the session binds.
 pub fn check(bytes: &[u8], file: &str, against: Against<'_>) -> CapsuleReport {
     let mut findings = Findings::default();
     let place = Place::in_file(file);
@@ -233,7 +232,11 @@ pub fn check(bytes: &[u8], file: &str, against: Against<'_>) -> CapsuleReport {
     let capsule = match Capsule::parse(bytes) {
         Ok(capsule) => capsule,
         Err(error) => {
-            add(&rules::CAPSULE_FORM, "a posture capsule", &error);
+            add(
+                &rules::CAPSULE_FORM,
+                "a capsule that matches the schema",
+                &error,
+            );
             return CapsuleReport {
                 capsule: None,
                 is_trusted: false,
@@ -278,7 +281,7 @@ pub fn check(bytes: &[u8], file: &str, against: Against<'_>) -> CapsuleReport {
     }
 }
 
-/// Receipts lie between `generated_at` and `expires_at`.
+/// Checks that receipts lie between `generated_at` and `expires_at`.
 fn check_window(
     capsule: &Capsule,
     against: &Against<'_>,
@@ -289,7 +292,7 @@ fn check_window(
         if !is_normal(time) {
             add(
                 &rules::CAPSULE_FORM,
-                "a time in UTC without trailing zeros",
+                "a time in RFC 3339, UTC, without trailing zeros",
                 time,
             );
         }
@@ -316,7 +319,7 @@ fn instant(text: &str) -> Option<OffsetDateTime> {
     OffsetDateTime::parse(text, &Rfc3339).ok()
 }
 
-/// What `session_open` signed of the capsule is this capsule's.
+/// Checks that the hashes that `session_open` signed are those of this capsule.
 fn check_binding(
     capsule: &Capsule,
     session: Option<&SessionFacts>,
@@ -326,7 +329,7 @@ fn check_binding(
     let Some(session) = bound else {
         add(
             &rules::CAPSULE_UNBOUND,
-            "a session_open that binds it",
+            "a session_open that binds the capsule",
             "none",
         );
         return false;

@@ -1,4 +1,4 @@
-//! The two receipt chains of a file: version 1 and version 2 (evidence protocol, 2.4, 2.6, 3.4).
+//! Checks the two receipt chains of a file, version 1 and version 2 (evidence protocol, sections 2.4, 2.6, and 3.4).
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -14,10 +14,10 @@ use super::rules;
 use super::session::{Link, Sessions};
 use super::signatures::{Job, Message, Queue};
 
-/// Keys that are kept ready, each with a quarter of a megabyte. Few keys sign evidence.
+/// Number of keys whose multiples are cached. Each takes a quarter of a megabyte, and few keys sign evidence.
 const READY_KEYS: usize = 16;
 
-/// The public keys that a reviewer pins. Empty: only self-consistency can be said.
+/// The public keys that a reviewer pins. Without any, a check can only find that the evidence is self-consistent.
 #[derive(Debug, Clone, Default)]
 pub struct Trust {
     /// Pinned keys.
@@ -25,12 +25,12 @@ pub struct Trust {
 }
 
 impl Trust {
-    /// Whether `key` is pinned, or nothing is.
+    /// Whether `key` is pinned, or no key is.
     fn accepts(&self, key: &VerifyingKey) -> bool {
         self.keys.is_empty() || self.keys.contains(key)
     }
 
-    /// The pinned keys, for a message.
+    /// Returns the pinned keys as the text of a finding.
     fn names(&self) -> String {
         let names: Vec<String> = self
             .keys
@@ -41,13 +41,12 @@ impl Trust {
     }
 }
 
-/// What is shared by all checks of one evidence.
+/// State that all checks of one evidence share.
 #[derive(Debug)]
 pub(crate) struct Context<'t> {
     pub(crate) trust: &'t Trust,
     pub(crate) findings: Findings,
     pub(crate) queue: Queue,
-    /// Keys that signed, ready for use.
     keys: BTreeMap<[u8; 32], Arc<Key>>,
 }
 
@@ -61,7 +60,7 @@ impl<'t> Context<'t> {
         }
     }
 
-    /// A key that is ready for many checks.
+    /// Returns the cached key, which is prepared for many checks.
     pub(crate) fn ready(&mut self, key: VerifyingKey) -> Arc<Key> {
         if self.keys.len() > READY_KEYS {
             self.keys.clear();
@@ -70,36 +69,34 @@ impl<'t> Context<'t> {
         Arc::clone(ready.or_insert_with(|| Arc::new(Key::new(key))))
     }
 
-    /// Queues a signature.
+    /// Queues a signature for its check.
     pub(crate) fn signature(&mut self, job: Job) {
         self.queue.push(job, &mut self.findings);
     }
 }
 
-/// A signer and its text.
 #[derive(Debug, Clone)]
 pub(crate) struct Signer {
     pub(crate) key: Arc<Key>,
     pub(crate) hex: String,
 }
 
-/// State of the version 1 chain.
 #[derive(Debug, Default)]
 pub(crate) struct ActionChain {
     pub(crate) signer: Option<Signer>,
     pub(crate) signers: Vec<String>,
     pub(crate) count: u64,
     pub(crate) last_seq: Option<u64>,
-    /// Hash of the last receipt; `None` at the start and after one that has no hash.
+    /// Hash of the last receipt. `None` at the start and after a receipt without a hash.
     pub(crate) head: Option<String>,
     pub(crate) sessions: Sessions,
     segment_count: u64,
-    /// A line before could not be read, and it may have been a receipt.
+    /// An earlier line could not be read. It may have been a receipt.
     gap: bool,
 }
 
 impl ActionChain {
-    /// Checks one receipt and moves on.
+    /// Checks one receipt and makes it the head of the chain.
     pub(crate) fn push(
         &mut self,
         receipt: &Receipt<'_, '_>,
@@ -115,8 +112,8 @@ impl ActionChain {
                 context.findings.add(
                     &rules::TRANSITION,
                     place.clone(),
-                    "none on the first receipt",
-                    "one",
+                    "a first receipt without key_transition",
+                    "key_transition",
                 );
             }
             self.set_signer(receipt, place, context)
@@ -168,7 +165,7 @@ impl ActionChain {
         self.head = Some(receipt.hash.clone());
     }
 
-    /// Checks a receipt that stands alone: key and signature.
+    /// Checks the key and the signature of a receipt without a chain.
     pub(crate) fn push_single(
         &mut self,
         receipt: &Receipt<'_, '_>,
@@ -191,7 +188,7 @@ impl ActionChain {
         self.head = Some(receipt.hash.clone());
     }
 
-    /// Counts a receipt that could not be read: what follows cannot be linked to it.
+    /// Counts a receipt that could not be read. The next receipt cannot be linked to it.
     pub(crate) fn push_unreadable(&mut self, seq: Option<u64>) {
         self.count = self.count.saturating_add(1);
         self.segment_count = self.segment_count.saturating_add(1);
@@ -199,7 +196,7 @@ impl ActionChain {
         self.lose();
     }
 
-    /// A line could not be read: the next receipt cannot be linked.
+    /// Notes that a line could not be read, so that the next receipt cannot be linked.
     pub(crate) fn lose(&mut self) {
         if self.signer.is_none() {
             self.sessions.lose();
@@ -208,8 +205,8 @@ impl ActionChain {
         self.gap = true;
     }
 
-    /// Takes the receipt's key as the chain's. An untrusted key is a finding, and is used all the
-    /// same so that one cause makes one finding.
+    /// Makes the receipt's key the key of the chain. An untrusted key is a finding. It is still used, so that one cause
+    /// makes one finding.
     fn set_signer(
         &mut self,
         receipt: &Receipt<'_, '_>,
@@ -246,7 +243,7 @@ impl ActionChain {
         true
     }
 
-    /// A new key takes over (section 2.6). The marker grants nothing: the key must be pinned.
+    /// Checks a change of keys (section 2.6). The marker alone gives no trust, so the new key must be pinned.
     fn transition(
         &mut self,
         receipt: &Receipt<'_, '_>,
@@ -270,7 +267,7 @@ impl ActionChain {
             context.findings.add(
                 &rules::TRANSITION,
                 place.clone(),
-                "the tail of the chain before",
+                "the end of the chain before",
                 marker.raw,
             );
         }
@@ -286,7 +283,7 @@ impl ActionChain {
         self.set_signer(receipt, place, context)
     }
 
-    /// Sequence number and link to the receipt before.
+    /// Checks the sequence number and the link to the previous receipt.
     fn check_link(
         &self,
         receipt: &Receipt<'_, '_>,
@@ -303,7 +300,7 @@ impl ActionChain {
                 findings.add(
                     &rules::CHAIN_SEQ,
                     place.clone(),
-                    "receipt 0 first",
+                    "receipt 0",
                     seq.to_string(),
                 );
             }
@@ -342,7 +339,6 @@ impl ActionChain {
     }
 }
 
-/// State of the version 2 chain.
 #[derive(Debug, Default)]
 pub(crate) struct EvidenceChain {
     pub(crate) count: u64,
@@ -353,7 +349,7 @@ pub(crate) struct EvidenceChain {
 }
 
 impl EvidenceChain {
-    /// Checks one receipt and moves on.
+    /// Checks one receipt and makes it the head of the chain.
     pub(crate) fn push(
         &mut self,
         receipt: EvidenceReceipt<'_>,
@@ -362,7 +358,7 @@ impl EvidenceChain {
     ) {
         let findings = &mut context.findings;
         if std::mem::take(&mut self.gap) {
-            // What came before is not known.
+            // The previous receipt is unknown.
         } else if self.count > 0 && receipt.seq == 0 && receipt.prev_hash == GENESIS {
             findings.add(
                 &rules::SECOND_PROCESS,
@@ -419,13 +415,13 @@ impl EvidenceChain {
         self.lose();
     }
 
-    /// A line could not be read: the next receipt cannot be linked.
+    /// Notes that a line could not be read, so that the next receipt cannot be linked.
     pub(crate) fn lose(&mut self) {
         self.head = None;
         self.gap = true;
     }
 
-    /// The key of the first receipt.
+    /// Makes the key of the first receipt the key of the chain.
     fn set_signer(&mut self, text: &str, place: &Place, context: &mut Context<'_>) -> bool {
         let bytes = hex::decode(text).unwrap_or_default();
         let Ok(key) = public_from_bytes(&bytes) else {

@@ -1,9 +1,9 @@
-//! Checks the evidence of one recorder session: lines, outer chain, checkpoints, both receipt
-//! chains, sessions, and the end (evidence protocol, sections 4, 8 and 9).
+//! Checks the evidence of one recorder session: lines, outer chain, checkpoints, both receipt chains, sessions, and the
+//! end (evidence protocol, sections 4, 8, and 9).
 //!
-//! Bad evidence is data: everything wrong becomes a finding in the report, and the check goes on
-//! behind it until there is enough of it. Each line is read and parsed once. Memory grows with the number of intents,
-//! by 16 bytes for each, and with what the report lists: hosts, policies, actors.
+//! Bad evidence is data. Each error becomes a finding in the report, and the check continues until one rule has made
+//! enough errors. Each line is read and parsed once. Memory grows by 16 bytes for each intent, and with the lists of
+//! the report: hosts, policies, actors.
 use std::io::{self, Read};
 
 use super::chain::Trust;
@@ -17,7 +17,7 @@ mod checker;
 mod file;
 mod single;
 
-/// The largest single receipt or packet.
+/// Size limit of a single receipt or packet.
 pub const MAX_DOCUMENT_BYTES: u64 = 8 << 20;
 
 /// Checks the files of one recorder session, in the order given.
@@ -25,7 +25,7 @@ pub fn check_evidence(files: &[EvidenceFile<'_>], trust: &Trust) -> EvidenceRepo
     check_evidence_visiting(files, trust, &mut |_| {})
 }
 
-/// [`check_evidence`], showing each receipt of either version to `visit`.
+/// Does the same as [`check_evidence`] and passes each receipt of either version to `visit`.
 pub fn check_evidence_visiting(
     files: &[EvidenceFile<'_>],
     trust: &Trust,
@@ -33,7 +33,7 @@ pub fn check_evidence_visiting(
 ) -> EvidenceReport {
     let mut check = EvidenceCheck::new(trust, files.len() > 1);
     for file in files {
-        // Reading from memory does not fail.
+        // Reading from memory cannot fail.
         if check.file(file.name, &mut &*file.bytes, visit).is_err() {
             check.stop("a file that cannot be read");
         }
@@ -41,20 +41,20 @@ pub fn check_evidence_visiting(
     check.finish()
 }
 
-/// A check of the files of one recorder session, which are read one after the other and never held.
+/// A check of the files of one recorder session. It reads them one after the other and keeps none in memory.
 pub struct EvidenceCheck<'t>(Checker<'t>);
 
 impl<'t> EvidenceCheck<'t> {
-    /// Begins. With `several_files` each finding names its file.
+    /// Starts a check. With `several_files`, each finding names its file.
     pub fn new(trust: &'t Trust, several_files: bool) -> Self {
         Self(Checker::new(trust, several_files))
     }
 
-    /// Checks the next file. Its name without directories may claim a session. `false` when what was found is enough
-    /// to reject the evidence, so that the rest of it was not read.
+    /// Checks the next file. `name`, without directories, may name a session. Returns `false` if the findings are
+    /// enough to reject the evidence, so that the rest was not read.
     ///
     /// # Errors
-    /// When the file cannot be read to its end. What was read was checked.
+    /// If the file cannot be read to its end. The part before the error was checked.
     pub fn file(
         &mut self,
         name: &str,
@@ -67,12 +67,12 @@ impl<'t> EvidenceCheck<'t> {
         Ok(!self.0.stopped)
     }
 
-    /// Notes that the rest is not read, and why.
+    /// Adds a finding that the rest is not read, with the reason `why`.
     pub fn stop(&mut self, why: &str) {
         self.0.stop(why);
     }
 
-    /// What the check says.
+    /// Returns the report.
     pub fn finish(self) -> EvidenceReport {
         self.0.finish()
     }

@@ -1,16 +1,16 @@
-//! Checks many Ed25519 signatures by few keys: the verdict is that of `verify_strict`, in half of its time.
+//! Checks many Ed25519 signatures by few keys, with the verdicts of `verify_strict` in half of its time.
 //!
-//! `verify_strict` accepts a signature `(R, s)` of `M` by the key `A` if `s` is reduced, neither `A` nor `R` is of small
-//! order, and `sB - kA`, where `k` is the SHA-512 of `R`, `A` and `M`, is encoded as the bytes of `R`. The same holds
-//! here, and three things are done less often:
+//! `verify_strict` accepts a signature `(R, s)` of `M` by the key `A` if `s` is reduced, neither `A` nor `R` is of
+//! small order, and `sB - kA` is encoded as the bytes of `R`, where `k` is the SHA-512 of `R`, `A`, and `M`. This
+//! module checks the same equation and saves work in three places:
 //!
-//! - The multiples of `A` and `B` that every check by one key needs are computed once, so that a check only adds.
+//! - The multiples of `A` and `B` are computed once for each key, so that a check only adds points.
 //! - Points are encoded together, with one inversion for all of them.
-//! - `R` is not decoded. If its bytes are the encoding of the computed point, they decode to that point, so that the
-//!   order of one is the order of the other.
+//! - `R` is not decoded. If its bytes are the encoding of the computed point, they decode to that point, and both have the
+//!   same order.
 //!
-//! This is not batch verification, which accepts other signatures: each one has its own equation. What is not accepted
-//! here goes to `verify_strict` itself, so that it alone refuses.
+//! This is not batch verification, which accepts other signatures: each signature has its own equation. A signature
+//! that this module does not accept goes to `verify_strict`, so that only `verify_strict` rejects a signature.
 use std::fmt;
 use std::ops::Neg;
 use std::sync::LazyLock;
@@ -22,18 +22,16 @@ use curve25519_dalek::traits::Identity;
 use ed25519_dalek::{Signature, VerifyingKey};
 use sha2::{Digest, Sha512};
 
-/// Bits of a digit.
 const BITS: usize = 6;
-/// The largest digit; digits are signed.
+/// The largest digit. Digits are signed.
 const LARGEST: usize = 1 << (BITS - 1);
-/// Digits of a scalar, which has at most 253 bits: enough for the last carry, too.
+/// Digits of a scalar of at most 253 bits, with room for the last carry.
 const DIGITS: usize = 43;
 
-/// Multiples of the base point.
 static BASE: LazyLock<Multiples> = LazyLock::new(|| Multiples::of(ED25519_BASEPOINT_POINT));
 
-/// For each digit the multiples of a point by 1 to [`LARGEST`] at its place. Of public values alone: which of them are
-/// read depends on the scalar.
+/// For each digit, the multiples of a point by 1 to [`LARGEST`] at the place of the digit. Which of them are read
+/// depends on the scalar, so all values must be public.
 struct Multiples(Vec<[EdwardsPoint; LARGEST]>);
 
 #[expect(
@@ -55,7 +53,7 @@ impl Multiples {
         Self((0..DIGITS).map(row).collect())
     }
 
-    /// Adds the multiple by `scalar` to `sum`.
+    /// Adds the product of the point and `scalar` to `sum`.
     fn add(&self, scalar: &Scalar, mut sum: EdwardsPoint) -> EdwardsPoint {
         for (row, digit) in self.0.iter().zip(digits(scalar)) {
             let size = usize::from(digit.unsigned_abs());
@@ -72,7 +70,7 @@ impl Multiples {
     }
 }
 
-/// The signed digits of a scalar, least first: their sum, each times 64 to its place, is the scalar.
+/// Returns the signed digits of a scalar in base 64, the least significant first.
 fn digits(scalar: &Scalar) -> [i8; DIGITS] {
     let bytes = scalar.as_bytes();
     let byte = |at: usize| bytes.get(at).copied().map_or(0, u16::from);
@@ -81,7 +79,7 @@ fn digits(scalar: &Scalar) -> [i8; DIGITS] {
         let bit = place.saturating_mul(BITS);
         let at = bit / 8;
         let two = byte(at) | (byte(at.saturating_add(1)) << 8);
-        // Six bits and a carry: 64 at most.
+        // At most 64: six bits and a carry.
         let low = u8::try_from((two >> (bit % 8)) & 0x3f).unwrap_or(0);
         let digit = i8::try_from(low).unwrap_or(0).saturating_add(carry);
         carry = i8::from(digit > 32);
@@ -89,10 +87,10 @@ fn digits(scalar: &Scalar) -> [i8; DIGITS] {
     })
 }
 
-/// A key by which many signatures are checked.
+/// A public key, prepared for the check of many signatures.
 pub(crate) struct Key {
     key: VerifyingKey,
-    /// Multiples of `-A`; none for a key of small order, by which no signature holds.
+    /// Multiples of `-A`. `None` for a key of small order, which has no valid signatures.
     multiples: Option<Multiples>,
 }
 
@@ -109,7 +107,7 @@ impl Key {
         Self { key, multiples }
     }
 
-    /// The point whose encoding is the signature's `R`, if the signature holds. Never one of small order.
+    /// Returns the point whose encoding is `R` if the signature is valid. The point is never of small order.
     fn expected(&self, message: &[u8], signature: &Signature) -> Option<EdwardsPoint> {
         let multiples = self.multiples.as_ref()?;
         let s = Option::<Scalar>::from(Scalar::from_canonical_bytes(*signature.s_bytes()))?;
@@ -123,10 +121,10 @@ impl Key {
     }
 }
 
-/// A signature, with what it is of and by whom.
+/// A key, a message, and a signature.
 pub(crate) type Signed<'s> = (&'s Key, &'s [u8], Signature);
 
-/// Whether each of the signatures holds.
+/// Returns for each signature whether it is valid.
 pub(crate) fn check(signed: &[Signed<'_>]) -> Vec<bool> {
     let points: Vec<Option<EdwardsPoint>> = signed
         .iter()
@@ -160,7 +158,7 @@ mod tests {
     use super::*;
     use crate::keys;
 
-    /// What this module says by itself, without `verify_strict`.
+    /// Returns the verdict of this module alone, without `verify_strict`.
     fn accepts(key: &VerifyingKey, message: &[u8], signature: &Signature) -> bool {
         let point = Key::new(*key).expected(message, signature);
         point.is_some_and(|point| point.compress().as_bytes() == signature.r_bytes())
@@ -275,7 +273,7 @@ mod tests {
                 held += u32::from(public.verify(&[message], &forged).is_ok());
                 assert!(!assert_same(&public, &[message], &forged));
             }
-            assert!(held > 0, "a check without the strictness accepts some");
+            assert!(held > 0, "a check that is not strict accepts some");
         }
     }
 

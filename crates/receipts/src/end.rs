@@ -1,22 +1,21 @@
-//! Follows what a clean stop writes last (evidence protocol, section 4): `session_close`,
-//! `transcript_root`, and a signed checkpoint as the very last entry.
+//! Tracks the entries that a clean stop writes last (evidence protocol, section 4): `session_close`, `transcript_root`,
+//! and a signed checkpoint as the very last entry.
 use super::report::End;
 
-/// How far the end has come.
+/// The part of the end that has been read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Progress {
-    /// No close, or something after it.
+    /// There is no close, or a receipt follows it.
     #[default]
     Running,
-    /// Closed for another reason than a clean stop.
+    /// The session was closed for another reason than a clean stop.
     ClosedOtherwise,
-    /// Closed by a clean stop.
+    /// The session was closed by a clean stop.
     Closed,
     /// A matching transcript root follows the close.
     Rooted,
 }
 
-/// What has been seen of the end.
 #[derive(Debug, Default)]
 pub(crate) struct Tail {
     progress: Progress,
@@ -25,7 +24,7 @@ pub(crate) struct Tail {
 }
 
 impl Tail {
-    /// A version 1 receipt; `closes` says whether it is a close, and whether of a clean stop.
+    /// Notes a version 1 receipt. `closes` is `Some` for a close, and `Some(true)` for that of a clean stop.
     pub(crate) fn receipt(&mut self, closes: Option<bool>) {
         self.checkpoint_is_last = false;
         self.progress = match closes {
@@ -35,7 +34,7 @@ impl Tail {
         };
     }
 
-    /// A matching transcript root.
+    /// Notes a matching transcript root.
     pub(crate) fn root(&mut self) {
         self.checkpoint_is_last = false;
         if self.progress == Progress::Closed {
@@ -43,27 +42,27 @@ impl Tail {
         }
     }
 
-    /// A signed checkpoint. Its signature is judged elsewhere: a wrong one makes the verdict.
+    /// Notes a signed checkpoint. Another module checks its signature.
     pub(crate) fn checkpoint(&mut self) {
         self.checkpoint_is_last = true;
         self.any_checkpoint = true;
     }
 
-    /// Any other entry. Version 2 receipts may stand between close and root.
+    /// Notes any other entry. Version 2 receipts may come between the close and the root.
     pub(crate) fn other(&mut self) {
         self.checkpoint_is_last = false;
     }
 
-    /// A line that cannot be read.
+    /// Notes a line that cannot be read.
     pub(crate) fn unreadable(&mut self) {
         self.receipt(None);
     }
 
-    /// The state of the end.
+    /// Returns whether the end is proven.
     pub(crate) fn end(&self, has_sessions: bool) -> End {
         let reason = match (has_sessions, self.progress) {
             (false, _) if self.checkpoint_is_last => {
-                "evidence without sessions has no end record; a signed checkpoint is last"
+                "evidence without sessions has no end record; its last entry is a signed checkpoint"
             }
             (false, _) if self.any_checkpoint => {
                 "evidence without sessions has no end record, and entries follow the last checkpoint"
@@ -72,14 +71,14 @@ impl Tail {
                 "evidence without sessions has no end record, and no checkpoint is signed"
             }
             (true, Progress::Running) => {
-                "the session is not closed: the mediator was killed, or the end is cut off"
+                "the session is not closed, because the mediator was killed or the end of the file was cut off"
             }
             (true, Progress::ClosedOtherwise) => {
                 "the session was closed for another reason than a clean stop"
             }
             (true, Progress::Closed) => "no transcript root follows the close",
             (true, Progress::Rooted) if !self.checkpoint_is_last => {
-                "no signed checkpoint is the last entry"
+                "the last entry is not a signed checkpoint"
             }
             (true, Progress::Rooted) => return End::Proven,
         };

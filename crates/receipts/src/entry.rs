@@ -1,11 +1,11 @@
-//! One line of a flight-recorder file (evidence protocol, sections 1.1 to 1.3).
+//! Parses one line of a flight-recorder file (evidence protocol, sections 1.1 to 1.3).
 use super::findings::Rule;
 use super::json::{MAX_ENTRY_DEPTH, Node, folded, parse};
 use super::recorder::entry_hash;
 use super::rules;
 use super::time_text;
 
-/// Names of an entry's members; any other is outside the hash.
+/// The members of an entry. The hash does not cover any other member.
 const NAMES: [&str; 15] = [
     "v",
     "seq",
@@ -24,22 +24,22 @@ const NAMES: [&str; 15] = [
     "hash",
 ];
 
-/// What a line may hold.
+/// The content of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EntryKind {
     /// A version 1 receipt.
     Action,
-    /// A signed mark over everything before.
+    /// A signature over all earlier entries.
     Checkpoint,
     /// A version 2 receipt.
     Evidence,
-    /// Entries that carry no signature and are not receipts.
+    /// An entry that is not signed and is not a receipt.
     Other,
-    /// Count and root of the receipt chain.
+    /// The count and the root of the receipt chain.
     TranscriptRoot,
 }
 
-/// A rule that a line or receipt breaks.
+/// A violation of a rule by a line or a receipt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Problem {
     pub(crate) rule: &'static Rule,
@@ -61,7 +61,6 @@ impl Problem {
     }
 }
 
-/// A parsed line.
 #[derive(Debug)]
 pub(crate) struct RecorderEntry<'a> {
     pub(crate) node: Node<'a>,
@@ -71,17 +70,13 @@ pub(crate) struct RecorderEntry<'a> {
 }
 
 impl<'a> RecorderEntry<'a> {
-    /// Parses a line and checks the form of the entry. Harmless oddities go to `notes`.
+    /// Parses a line and checks the form of the entry. Adds harmless deviations to `notes`.
     pub(crate) fn parse(line: &'a str, notes: &mut Vec<Problem>) -> Result<Self, Problem> {
         let node = parse(line, MAX_ENTRY_DEPTH).map_err(|error| {
             Problem::new(&rules::LINE_JSON, "one JSON object", error.to_string())
         })?;
         let Some(members) = node.members() else {
-            return Err(Problem::new(
-                &rules::LINE_JSON,
-                "one JSON object",
-                "another value",
-            ));
+            return Err(Problem::new(&rules::LINE_JSON, "one JSON object", node.raw));
         };
         for (name, _) in members {
             if NAMES.contains(&name.as_ref()) {
@@ -133,17 +128,16 @@ impl<'a> RecorderEntry<'a> {
         })
     }
 
-    /// The string member `name`; empty when absent.
+    /// Returns the string member `name`, or "" if there is none.
     pub(crate) fn text(&self, name: &str) -> &str {
         self.node.member_text(name)
     }
 
-    /// The value that the entry carries.
     pub(crate) fn detail(&self) -> Option<&Node<'a>> {
         self.node.member("detail")
     }
 
-    /// The hash that the entry should have (section 1.2).
+    /// Computes the hash of the entry (section 1.2).
     pub(crate) fn computed_hash(&self) -> String {
         let version = self.version.to_string();
         let seq = self.seq.to_string();
@@ -171,7 +165,6 @@ impl<'a> RecorderEntry<'a> {
     }
 }
 
-/// Checks the string members.
 fn check_texts(node: &Node<'_>, version: u64) -> Result<(), Problem> {
     for (name, required) in [
         ("ts", true),
@@ -195,7 +188,7 @@ fn check_texts(node: &Node<'_>, version: u64) -> Result<(), Problem> {
         };
         let text = member.text().ok_or_else(|| form(node, name, "a string"))?;
         if required && text.is_empty() {
-            return Err(form(node, name, "a text"));
+            return Err(form(node, name, "a non-empty string"));
         }
         if text.contains('\0') {
             return Err(Problem::new(&rules::ENTRY_NUL, "no NUL", name));
@@ -222,7 +215,7 @@ fn check_texts(node: &Node<'_>, version: u64) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The member `name` has another form.
+/// Reports the value of the member `name`.
 fn form(node: &Node<'_>, name: &str, expected: &str) -> Problem {
     let found = node.member(name).map_or("nothing", |member| member.raw);
     Problem::new(&rules::ENTRY_FORM, format!("{name}: {expected}"), found)

@@ -1,5 +1,5 @@
-//! Reads one version 2 receipt (evidence protocol, section 3). Only `proxy_decision` is known: the
-//! other kinds come from tools that never run beside an agent.
+//! Reads one version 2 receipt (evidence protocol, section 3). Only the kind `proxy_decision` is supported, because
+//! tools that never run beside an agent write the other kinds.
 use sha2::{Digest, Sha256};
 
 use super::action::{is_hex, signature_bytes};
@@ -9,7 +9,7 @@ use super::json::{Node, Value};
 use super::rules;
 use super::time_text;
 
-/// Values of `canonicalization`, all fixed.
+/// The members of `canonicalization` and their fixed values.
 const CANONICALIZATION: [(&str, &str); 7] = [
     ("jcs_profile", "pipelock-jcs-rfc8785-nfc-v1"),
     ("jcs_version", "rfc8785"),
@@ -22,7 +22,6 @@ const CANONICALIZATION: [(&str, &str); 7] = [
         "sha256:541896788b42651a202448894583a847db9d1aa081c33a7e1f0512303d72527e",
     ),
 ];
-/// Members of the receipt.
 const NAMES: [&str; 19] = [
     "record_type",
     "receipt_version",
@@ -44,7 +43,6 @@ const NAMES: [&str; 19] = [
     "contract_generation",
     "payload",
 ];
-/// Members of a `proxy_decision`.
 const PAYLOAD_NAMES: [&str; 8] = [
     "action_type",
     "target",
@@ -56,7 +54,7 @@ const PAYLOAD_NAMES: [&str; 8] = [
     "rule_id",
 ];
 
-/// A version 2 receipt whose form is right.
+/// A version 2 receipt that matches the schema.
 #[derive(Debug)]
 pub(crate) struct EvidenceReceipt<'n> {
     pub(crate) seq: u64,
@@ -68,7 +66,6 @@ pub(crate) struct EvidenceReceipt<'n> {
 }
 
 impl<'n> EvidenceReceipt<'n> {
-    /// Reads a receipt.
     pub(crate) fn read(node: &'n Node<'_>) -> Result<Self, Problem> {
         only(node, &NAMES, "receipt")?;
         exactly(node, "record_type", "evidence_receipt_v2")?;
@@ -88,7 +85,7 @@ impl<'n> EvidenceReceipt<'n> {
         check_crit(node)?;
         for name in ["event_id", "chain_prev_hash"] {
             if node.member_text(name).is_empty() {
-                return Err(form(node, name, "a text"));
+                return Err(form(node, name, "a non-empty string"));
             }
         }
         for name in [
@@ -142,8 +139,8 @@ impl<'n> EvidenceReceipt<'n> {
             .and_then(|()| jcs::push(&mut text, node))
             .map_err(|error| {
                 let problem = match error {
-                    jcs::JcsError::Collision => "names that are equal in NFC",
-                    jcs::JcsError::Fraction => "a number that is no integer",
+                    jcs::JcsError::Collision => "two names that are equal in NFC",
+                    jcs::JcsError::Fraction => "a number that is not an integer",
                 };
                 Problem::new(&rules::V2_FORM, "a canonical form", problem)
             })?;
@@ -158,7 +155,7 @@ impl<'n> EvidenceReceipt<'n> {
     }
 }
 
-/// `crit` names what a reader must understand: here only `canonicalization`.
+/// Checks `crit`, which names the members that a reader must support. Only `canonicalization` is supported.
 fn check_crit(node: &Node<'_>) -> Result<(), Problem> {
     let items = node
         .member("crit")
@@ -170,7 +167,6 @@ fn check_crit(node: &Node<'_>) -> Result<(), Problem> {
     }
 }
 
-/// The decision itself.
 fn check_payload(node: &Node<'_>) -> Result<(), Problem> {
     let payload = object(node, "payload")?;
     only(payload, &PAYLOAD_NAMES, "payload")?;
@@ -182,7 +178,7 @@ fn check_payload(node: &Node<'_>) -> Result<(), Problem> {
         "winning_source",
     ] {
         if payload.member_text(name).is_empty() {
-            return Err(form(payload, name, "a text"));
+            return Err(form(payload, name, "a non-empty string"));
         }
     }
     for name in ["live_verdict", "rule_id"] {
@@ -202,7 +198,11 @@ fn check_payload(node: &Node<'_>) -> Result<(), Problem> {
             .iter()
             .any(|source| source.text().is_none_or(str::is_empty))
     {
-        return Err(form(payload, "policy_sources", "a list of texts"));
+        return Err(form(
+            payload,
+            "policy_sources",
+            "a list of non-empty strings",
+        ));
     }
     Ok(())
 }
@@ -241,7 +241,7 @@ fn exactly(node: &Node<'_>, name: &str, value: &str) -> Result<(), Problem> {
     }
 }
 
-/// The member `name` has another form.
+/// Reports the value of the member `name`.
 fn form(node: &Node<'_>, name: &str, expected: &str) -> Problem {
     let found = node.member(name).map_or("nothing", |member| member.raw);
     Problem::new(&rules::V2_FORM, format!("{name}: {expected}"), found)

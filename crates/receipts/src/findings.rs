@@ -1,25 +1,24 @@
-//! What a check has to say: findings, each with its rule, its place, what was expected and found.
+//! Findings of a check. Each has its rule, its place, and the expected and the found value.
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Findings kept for one rule; more of the same say nothing new.
 const KEPT_PER_RULE: usize = 10;
-/// Errors of one rule after which a check need not go on: the verdict is known, and so is what is wrong.
+/// Number of errors of one rule after which a check stops, because the verdict and its cause are known.
 const ENOUGH: usize = 1000;
-/// Characters kept of an expected or found text.
+/// Number of characters of an expected or found text that are kept.
 const KEPT_CHARACTERS: usize = 160;
 
-/// How much a finding weighs.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// The evidence is invalid.
     Error,
-    /// The evidence stands; the reader should know.
+    /// The evidence may be valid, but the reader needs to know.
     Warning,
 }
 
 impl Severity {
-    /// The word for it.
+    /// Returns the word that is printed.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Error => "error",
@@ -28,56 +27,56 @@ impl Severity {
     }
 }
 
-/// One rule of the check. A small rank is more telling: a cause ranks before its consequences.
+/// One rule of a check. A cause has a smaller rank than its consequences.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Rule {
     /// Stable identifier.
     pub id: &'static str,
     /// Order among findings of one severity.
     pub rank: u16,
-    /// Its weight.
+    /// Severity of each finding of this rule.
     pub severity: Severity,
-    /// What is wrong, in words.
-    pub says: &'static str,
-    /// What the reader can do; may be empty.
+    /// The problem, as the start of a sentence in lower case.
+    pub problem: &'static str,
+    /// A hint to the cause or to the next step. May be empty.
     pub advice: &'static str,
 }
 
 impl Rule {
-    /// A rule that makes evidence invalid.
+    /// Defines a rule that makes evidence invalid.
     pub const fn error(
         id: &'static str,
         rank: u16,
-        says: &'static str,
+        problem: &'static str,
         advice: &'static str,
     ) -> Self {
         Self {
             id,
             rank,
             severity: Severity::Error,
-            says,
+            problem,
             advice,
         }
     }
 
-    /// A rule that only warns.
+    /// Defines a rule that only warns.
     pub const fn warning(
         id: &'static str,
         rank: u16,
-        says: &'static str,
+        problem: &'static str,
         advice: &'static str,
     ) -> Self {
         Self {
             id,
             rank,
             severity: Severity::Warning,
-            says,
+            problem,
             advice,
         }
     }
 }
 
-/// Defines the rules of one check as statics, and `ALL`, the list of them: `docs/rules.md` explains each.
+/// Defines the rules of one check as statics, and their list `ALL`. `docs/rules.md` explains each rule.
 #[macro_export]
 macro_rules! rules {
     ($($visibility:vis static $name:ident: Rule = Rule::$severity:ident($id:literal, $($part:expr),+ $(,)?);)+) => {
@@ -92,10 +91,10 @@ macro_rules! rules {
     };
 }
 
-/// Where in the evidence something stands.
+/// A place in the evidence.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
-    /// Name of the file, when there are several.
+    /// Name of the file, if there are several.
     pub file: Option<String>,
     /// Line in the file, from 1.
     pub line: Option<u64>,
@@ -104,7 +103,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// A whole file.
+    /// Returns the place of a whole file.
     pub fn in_file(name: impl Into<String>) -> Self {
         Self {
             file: Some(name.into()),
@@ -131,20 +130,20 @@ impl fmt::Display for Place {
     }
 }
 
-/// One thing that is wrong or worth knowing.
+/// One violation of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// The rule.
+    /// The violated rule.
     pub rule: &'static Rule,
-    /// Where.
+    /// Place of the violation.
     pub place: Place,
-    /// What should be there.
+    /// The expected value.
     pub expected: String,
-    /// What is there. Agent-controlled; print it with [`visible`].
+    /// The value that was found. The command may control it, so print it with [`visible`].
     pub found: String,
 }
 
-/// Collects findings with a bound on their number.
+/// Collects a limited number of findings.
 #[derive(Debug, Default)]
 pub struct Findings {
     kept: Vec<Finding>,
@@ -155,7 +154,7 @@ pub struct Findings {
 }
 
 impl Findings {
-    /// Adds one.
+    /// Adds a finding.
     pub fn add(
         &mut self,
         rule: &'static Rule,
@@ -181,17 +180,18 @@ impl Findings {
         });
     }
 
-    /// Whether anything makes the evidence invalid.
+    /// Whether a finding makes the evidence invalid.
     pub fn has_errors(&self) -> bool {
         self.errors > 0
     }
 
-    /// Whether one rule has made so many errors that more of them say nothing: a check of a file without end stops.
+    /// Whether one rule has made so many errors that the check can stop. A file without an end is therefore not read
+    /// forever.
     pub fn is_enough(&self) -> bool {
         self.is_enough
     }
 
-    /// The findings, most telling first, and how many more of the same there were.
+    /// Returns the findings, causes before their consequences, and the number of findings that were not kept.
     pub fn into_ranked(mut self) -> (Vec<Finding>, usize) {
         self.kept.sort_by(|one, other| {
             (one.rule.severity, one.rule.rank, &one.place).cmp(&(
@@ -204,7 +204,7 @@ impl Findings {
     }
 }
 
-/// Bounds a text.
+/// Shortens a text to [`KEPT_CHARACTERS`].
 fn shortened(text: String) -> String {
     if text.chars().nth(KEPT_CHARACTERS).is_none() {
         return text;
@@ -214,8 +214,8 @@ fn shortened(text: String) -> String {
     short
 }
 
-/// The text with everything escaped that could steer a terminal or hide: control characters,
-/// direction marks, zero-width characters.
+/// Escapes the characters of a text that could control a terminal or hide text: control characters, direction marks,
+/// and zero-width characters.
 pub fn visible(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {

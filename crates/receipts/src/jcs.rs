@@ -1,18 +1,17 @@
-//! The canonical form of version 2 receipts: a variant of RFC 8785 (evidence protocol, section 3.3).
+//! The canonical form of version 2 receipts, a variant of RFC 8785 (evidence protocol, section 3.3).
 //!
-//! Strings and names are brought to NFC, members sorted by their UTF-8 bytes, strings escaped as Go
-//! does, and only integers are allowed.
+//! Strings and names are normalized to NFC, members are sorted by their UTF-8 bytes, and strings are escaped as Go
+//! does. Only integers are allowed.
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 
 use super::canonical::push_string;
 use super::json::{Node, Value};
 
-/// Why a value has no canonical form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum JcsError {
-    /// Two names are equal after normalisation.
+    /// Two names are equal after normalization.
     Collision,
-    /// A number that is no integer.
+    /// A number is not an integer.
     Fraction,
 }
 
@@ -21,7 +20,7 @@ pub(crate) fn push(out: &mut String, node: &Node<'_>) -> Result<(), JcsError> {
     push_with(out, node, &|_, _| false)
 }
 
-/// Appends the signing preimage: the canonical text with the members of `signature` empty.
+/// Appends the signed text, which is the canonical text with empty members of `signature`.
 pub(crate) fn push_preimage(out: &mut String, node: &Node<'_>) -> Result<(), JcsError> {
     push_with(out, node, &|depth, parent| {
         depth == 2 && parent == "signature"
@@ -117,7 +116,7 @@ mod tests {
 
     #[test]
     fn names_and_strings_are_normalised_and_sorted_by_bytes() {
-        // U+1F600 is a surrogate pair in UTF-16 and sorts before U+FFFD there, after it here.
+        // In UTF-16, U+1F600 is a surrogate pair and sorts before U+FFFD. In UTF-8, it sorts after U+FFFD.
         assert_eq!(
             canonical("{\"\u{1f600}\":1,\"\u{fffd}\":2,\"a\":\"e\u{301}<\"}").unwrap(),
             "{\"a\":\"\u{e9}\\u003c\",\"\u{fffd}\":2,\"\u{1f600}\":1}"

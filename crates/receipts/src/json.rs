@@ -1,9 +1,9 @@
 //! A strict JSON reader for untrusted evidence (evidence protocol, section 8.1).
 //!
-//! It refuses what two readers could understand differently: duplicate keys (also after
-//! unescaping), lone surrogates, numbers that a double cannot hold exactly, trailing data. It keeps
-//! the source text of every value, since the outer chain hashes source bytes. Nesting is counted
-//! before it is entered, so depth never costs more stack than the bound allows.
+//! It rejects everything that two readers could read differently: duplicate names (compared after unescaping), lone
+//! surrogates, numbers that a double cannot hold exactly, and trailing data. It keeps the source text of every value,
+//! because the outer chain hashes source bytes. Nesting is counted before it is entered, so that deep nesting cannot
+//! exhaust the stack.
 use parser::Parser;
 use serde::de::DeserializeOwned;
 
@@ -14,32 +14,32 @@ mod value;
 pub use typed::TypeError;
 pub use value::{JsonError, JsonProblem, Node, Value};
 
-/// The deepest nesting in a single receipt or a packet, the root included.
+/// Limit of nesting in a single receipt or a packet, including the root.
 pub const MAX_DEPTH: usize = 128;
-/// The deepest nesting in a recorder entry; the reference refuses one level more.
+/// Limit of nesting in a recorder entry. Pipelock's verifier rejects one level more.
 pub const MAX_ENTRY_DEPTH: usize = 127;
 
-/// Parses one value; white space may stand around it, nothing else.
+/// Parses one value with optional white space around it.
 ///
 /// # Errors
-/// When the text is not strict JSON or nested deeper than `max_depth`.
+/// If the text is not strict JSON or is nested deeper than `max_depth`.
 pub fn parse(text: &str, max_depth: usize) -> Result<Node<'_>, JsonError> {
     Parser::document(text, max_depth)
 }
 
-/// Reads a document of a known shape: strict JSON, in which no array stands for an object.
+/// Reads a document as a type. The document must be strict JSON, and an array cannot stand for an object.
 ///
 /// # Errors
-/// What is wrong, in words.
+/// A description of the first deviation, with its place.
 pub fn read_document<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     let node = parse_bytes(bytes, MAX_DEPTH).map_err(|error| error.to_string())?;
     node.typed().map_err(|error| error.to_string())
 }
 
-/// [`parse`] on bytes.
+/// Parses one value, like [`parse`], from bytes.
 ///
 /// # Errors
-/// As for [`parse`], and when the bytes are not UTF-8.
+/// If the bytes are not UTF-8 or not strict JSON, or are nested deeper than `max_depth`.
 pub fn parse_bytes(bytes: &[u8], max_depth: usize) -> Result<Node<'_>, JsonError> {
     let text = str::from_utf8(bytes).map_err(|error| JsonError {
         offset: error.valid_up_to(),
@@ -48,8 +48,8 @@ pub fn parse_bytes(bytes: &[u8], max_depth: usize) -> Result<Node<'_>, JsonError
     parse(text, max_depth)
 }
 
-/// The lower case of `name` as Go's JSON decoder folds names: ASCII, and the two letters beyond
-/// ASCII that fold to `k` and `s`.
+/// Returns `name` in lower case as Go's JSON decoder folds it: ASCII, and the two letters beyond ASCII that fold to `k`
+/// and `s`.
 pub fn folded(name: &str) -> String {
     name.chars()
         .map(|character| match character {
@@ -81,7 +81,7 @@ mod tests {
         let read = |text: &str| read_document::<Outer>(text.as_bytes()).map(|one| one.inner.name);
         assert_eq!(read(r#"{"inner":{"name":"a"}}"#).as_deref(), Ok("a"));
         for (text, place) in [(r#"{"inner":["a"]}"#, "inner: "), (r#"[{"name":"a"}]"#, "")] {
-            let found = format!("{place}an array in the place of an object");
+            let found = format!("{place}an array instead of an object");
             assert_eq!(read(text), Err(found), "{text}");
         }
     }

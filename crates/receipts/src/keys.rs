@@ -1,10 +1,10 @@
-//! Ed25519 keys in Pipelock's text formats (evidence protocol, section 5).
+//! Reads and writes Ed25519 keys in Pipelock's text formats (evidence protocol, section 5).
 //!
-//! Private keys stay in [`SigningKey`], which wipes itself when dropped; intermediate buffers are
-//! overwritten. This is the only module of `receipt` that touches files, and only key files.
+//! Private keys stay in [`SigningKey`], which is wiped when it is dropped. Intermediate buffers are overwritten. This
+//! is the only module of this crate that opens files, and it opens only key files.
 #![expect(
     clippy::map_err_ignore,
-    reason = "decoders' errors may quote key text; the fixed words here cannot"
+    reason = "the errors of decoders may quote key text"
 )]
 use std::fs::{self, File, OpenOptions};
 use std::hint::black_box;
@@ -20,52 +20,51 @@ use thiserror::Error;
 pub const PUBLIC_HEADER: &str = "pipelock-ed25519-public-v1";
 /// First line of a private key text.
 pub const PRIVATE_HEADER: &str = "pipelock-ed25519-private-v1";
-/// Permission bits that a private key must not have: write or execute for the group, anything
-/// for others. 0600 and 0640 pass.
+/// Permission bits that the file of a private key must not have: write and execute for the group, and all for others.
+/// 0600 and 0640 are allowed.
 pub const FORBIDDEN_MODE: u32 = 0o037;
-/// No key file is longer; reading stops here.
 const MAX_KEY_BYTES: u64 = 64 * 1024;
 
-/// Why a key cannot be had. No variant holds key material.
+/// The reason why a key cannot be read or made. No variant holds key material.
 #[derive(Debug, Error)]
 pub enum KeyError {
     /// The file cannot be read or written.
     #[error("cannot {action} key file {}", path.display())]
     Io {
-        /// `read`, `write`, ...
+        /// What failed: `read`, `write`, or `inspect`.
         action: &'static str,
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The cause.
+        /// The error of the operating system.
         #[source]
         source: io::Error,
     },
-    /// The private key can be used by others.
-    #[error("private key {} has mode {mode:04o}; 0600 and 0640 are accepted", path.display())]
+    /// Other users can read or write the private key.
+    #[error("other users can access private key {} (mode {mode:04o}); run chmod 600 on it", path.display())]
     Mode {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Its permission bits.
+        /// Permission bits of the file.
         mode: u32,
     },
-    /// The text is no key.
+    /// The text is not a key.
     #[error("not an Ed25519 key: {0}")]
     Format(&'static str),
-    /// Generating would replace a file.
-    #[error("{} exists", path.display())]
+    /// The file exists and must not be replaced.
+    #[error("{} already exists", path.display())]
     Exists {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
     },
-    /// The system gave no random bytes.
-    #[error("no random bytes: {0}")]
+    /// The operating system returned no random bytes.
+    #[error("cannot read random bytes from the operating system: {0}")]
     Random(getrandom::Error),
 }
 
-/// Draws a new key from the system's random numbers.
+/// Makes a random key.
 ///
 /// # Errors
-/// When the system has none.
+/// If the operating system returns no random bytes.
 pub fn generate() -> Result<SigningKey, KeyError> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(KeyError::Random)?;
@@ -74,10 +73,10 @@ pub fn generate() -> Result<SigningKey, KeyError> {
     Ok(key)
 }
 
-/// Makes a key from its seed, 64 hex digits.
+/// Makes a key from a seed of 64 hex digits.
 ///
 /// # Errors
-/// When the text is not 64 hex digits.
+/// If the text is not 64 hex digits.
 pub fn signing_key_from_seed_hex(text: &str) -> Result<SigningKey, KeyError> {
     let mut seed = [0; 32];
     hex::decode_to_slice(text, &mut seed)
@@ -90,7 +89,7 @@ pub fn signing_key_from_seed_hex(text: &str) -> Result<SigningKey, KeyError> {
 /// Reads the private key file `path`.
 ///
 /// # Errors
-/// When the file cannot be read, is usable by others, or holds no key.
+/// If the file cannot be read, other users can access it, or it holds no key.
 pub fn load_private(path: &Path) -> Result<SigningKey, KeyError> {
     let io = |source| KeyError::Io {
         action: "read",
@@ -108,23 +107,23 @@ pub fn load_private(path: &Path) -> Result<SigningKey, KeyError> {
     key
 }
 
-/// Reads a private key text: header line, then base64 of seed and public key.
+/// Reads the text of a private key: a header line, then seed and public key in base64.
 ///
 /// # Errors
-/// When it has another form, or seed and public key do not belong together.
+/// If the text is malformed, or the public key does not belong to the seed.
 pub fn parse_private(text: &[u8]) -> Result<SigningKey, KeyError> {
     let mut bytes = decode(text, PRIVATE_HEADER)?;
     let pair = <[u8; 64]>::try_from(bytes.as_slice())
-        .map_err(|_| KeyError::Format("a private key has 64 bytes"));
+        .map_err(|_| KeyError::Format("the private key does not have 64 bytes"));
     wipe(&mut bytes);
     let mut pair = pair?;
     let key = SigningKey::from_keypair_bytes(&pair)
-        .map_err(|_| KeyError::Format("seed and public key do not belong together"));
+        .map_err(|_| KeyError::Format("the public key does not belong to the seed"));
     wipe(&mut pair);
     key
 }
 
-/// The text of a private key file.
+/// Returns the text of a private key file.
 pub fn private_text(key: &SigningKey) -> String {
     let mut pair = key.to_keypair_bytes();
     let text = format!("{PRIVATE_HEADER}\n{}\n", STANDARD.encode(pair));
@@ -132,29 +131,32 @@ pub fn private_text(key: &SigningKey) -> String {
     text
 }
 
-/// The text of a public key file.
+/// Returns the text of a public key file.
 pub fn public_text(key: &VerifyingKey) -> String {
     format!("{PUBLIC_HEADER}\n{}\n", STANDARD.encode(key.to_bytes()))
 }
 
-/// Reads what may stand for a public key: 64 hex digits or a public key text.
+/// Reads a public key from 64 hex digits or from the text of a public key file.
 ///
 /// # Errors
-/// When it is neither, or not a point that [`VerifyingKey::verify_strict`] accepts.
+/// If the text is neither, or not a point that [`VerifyingKey::verify_strict`] accepts.
 pub fn parse_public(text: &str) -> Result<VerifyingKey, KeyError> {
     let text = text.trim();
     let bytes = if text.starts_with(PUBLIC_HEADER) {
         decode(text.as_bytes(), PUBLIC_HEADER)?
     } else {
-        hex::decode(text).map_err(|_| KeyError::Format("neither 64 hex digits nor a key text"))?
+        hex::decode(text).map_err(|_| {
+            KeyError::Format("expected 64 hex digits or the text of a public key file")
+        })?
     };
     public_from_bytes(&bytes)
 }
 
-/// Reads a `--key` argument: hex digits or a key text first, else the path of a file with either.
+/// Reads a public key from an argument of the command line: 64 hex digits, the text of a public key file, or the path
+/// of a file that contains either.
 ///
 /// # Errors
-/// When it is none of them.
+/// If the argument is none of these.
 pub fn public_from_argument(argument: &str) -> Result<VerifyingKey, KeyError> {
     let literal = argument.trim();
     if literal.starts_with(PUBLIC_HEADER)
@@ -177,19 +179,21 @@ pub fn public_from_argument(argument: &str) -> Result<VerifyingKey, KeyError> {
     parse_public(&text)
 }
 
-/// A public key from its 32 bytes; keys of small order are refused.
+/// Reads a public key from its 32 bytes. Keys of small order are rejected.
 pub(crate) fn public_from_bytes(bytes: &[u8]) -> Result<VerifyingKey, KeyError> {
-    let bytes =
-        <[u8; 32]>::try_from(bytes).map_err(|_| KeyError::Format("a public key has 32 bytes"))?;
+    let bytes = <[u8; 32]>::try_from(bytes)
+        .map_err(|_| KeyError::Format("the public key does not have 32 bytes"))?;
     let key = VerifyingKey::from_bytes(&bytes)
-        .map_err(|_| KeyError::Format("the bytes are no curve point"))?;
+        .map_err(|_| KeyError::Format("the public key is not a point of the curve"))?;
     if key.is_weak() {
-        return Err(KeyError::Format("the key has small order"));
+        return Err(KeyError::Format(
+            "the public key has small order, so it is not secure",
+        ));
     }
     Ok(key)
 }
 
-/// Whether a new key may take the place of existing files.
+/// Whether a new key may replace existing files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Replace {
     /// An existing file is an error.
@@ -198,11 +202,11 @@ pub enum Replace {
     Yes,
 }
 
-/// Writes `path` (0600) and `path.pub` (0644), each complete or not at all, and gives the path of
-/// the second. The public key is written first: a private key without its public twin is of no use.
+/// Writes `path` (0600) and `path.pub` (0644), each completely or not at all, and returns the path of the second. The
+/// public key is written first, because a private key without a public key is useless.
 ///
 /// # Errors
-/// When a file exists and may not be replaced, or cannot be written.
+/// If a file exists and must not be replaced, or a file cannot be written.
 pub fn write_pair(path: &Path, key: &SigningKey, replace: Replace) -> Result<PathBuf, KeyError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".pub");
@@ -225,8 +229,8 @@ pub fn write_pair(path: &Path, key: &SigningKey, replace: Replace) -> Result<Pat
     Ok(public)
 }
 
-/// Writes a file beside its place and moves it there. Without replacing, the move is a hard link,
-/// which fails when the name has appeared meanwhile.
+/// Writes a temporary file in the same directory and moves it to `path`. With [`Replace::No`], the move is a hard link,
+/// which fails if `path` was created meanwhile.
 fn write_whole(path: &Path, text: &[u8], mode: u32, replace: Replace) -> Result<(), KeyError> {
     let io = |source| KeyError::Io {
         action: "write",
@@ -247,7 +251,7 @@ fn write_whole(path: &Path, text: &[u8], mode: u32, replace: Replace) -> Result<
             Replace::Yes => fs::rename(&temporary, path),
             Replace::No => fs::hard_link(&temporary, path),
         });
-    // After a rename there is nothing to remove; after a failure there may not be either.
+    // After a rename, and after some failures, there is no temporary file.
     drop(fs::remove_file(&temporary));
     match moved {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(KeyError::Exists {
@@ -257,7 +261,7 @@ fn write_whole(path: &Path, text: &[u8], mode: u32, replace: Replace) -> Result<
     }
 }
 
-/// Creates a file that did not exist, with exactly `mode`.
+/// Creates a new file with exactly `mode`.
 #[cfg(unix)]
 fn create_private(path: &Path, mode: u32) -> io::Result<File> {
     use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -266,18 +270,18 @@ fn create_private(path: &Path, mode: u32) -> io::Result<File> {
         .create_new(true)
         .mode(0o600)
         .open(path)?;
-    // The mode given to open is cut by the umask.
+    // The umask applies to the mode of open.
     file.set_permissions(fs::Permissions::from_mode(mode))?;
     Ok(file)
 }
 
-/// Creates a file that did not exist; the directory's permissions protect it.
+/// Creates a new file, which only the permissions of the directory protect.
 #[cfg(not(unix))]
 fn create_private(path: &Path, _mode: u32) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).open(path)
 }
 
-/// Refuses a private key that others may use.
+/// Rejects a private key that other users can access.
 #[cfg(unix)]
 fn refuse_shared(file: &File, path: &Path) -> Result<(), KeyError> {
     use std::os::unix::fs::PermissionsExt;
@@ -297,13 +301,13 @@ fn refuse_shared(file: &File, path: &Path) -> Result<(), KeyError> {
     }
 }
 
-/// Other systems have no mode bits.
+/// Accepts any file, because there are no mode bits.
 #[cfg(not(unix))]
 fn refuse_shared(_file: &File, _path: &Path) -> Result<(), KeyError> {
     Ok(())
 }
 
-/// The bytes below a header line.
+/// Decodes the bytes after a header line.
 fn decode(text: &[u8], header: &'static str) -> Result<Vec<u8>, KeyError> {
     let text = str::from_utf8(text).map_err(|_| KeyError::Format("the text is not UTF-8"))?;
     let mut lines = text.trim().lines();
@@ -321,7 +325,7 @@ fn decode(text: &[u8], header: &'static str) -> Result<Vec<u8>, KeyError> {
         .map_err(|_| KeyError::Format("the key is not standard base64"))
 }
 
-/// Overwrites key material; `black_box` keeps the compiler from dropping the write.
+/// Overwrites key material. `black_box` stops the compiler from removing the write.
 fn wipe(bytes: &mut [u8]) {
     bytes.fill(0);
     black_box(bytes);

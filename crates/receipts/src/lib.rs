@@ -1,8 +1,7 @@
-//! Defines, encodes, chains and checks Pipelock receipts. Pure: bytes in, verdict out.
+//! Encodes, chains, and checks Pipelock receipts.
 //!
-//! The writing side is [`recorder::Recorder`]: events in, complete JSON lines out. The checking
-//! side is [`check::check_evidence`]: files in, a [`report::EvidenceReport`] out. Neither reads a clock nor
-//! opens a file. [`keys`] is the one module that touches files, and only key files.
+//! [`recorder::Recorder`] turns events into complete JSON lines. [`check::check_evidence`] turns files into a
+//! [`report::EvidenceReport`]. Neither reads a clock or opens a file. Only [`keys`] opens files, and only key files.
 #![forbid(unsafe_code)]
 #![deny(clippy::as_conversions, clippy::arithmetic_side_effects)]
 

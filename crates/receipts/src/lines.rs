@@ -1,22 +1,22 @@
-//! Reads the lines of a file whose size nobody knows, in bounded memory.
+//! Reads the lines of a file of unknown size in limited memory.
 use std::io::{self, BufRead, BufReader, Read};
 
 use super::recorder::MAX_LINE_BYTES;
 
-/// Bytes that are read at once.
+/// Number of bytes that are read at once.
 const BUFFER_BYTES: usize = 64 << 10;
-/// The longest line with a CR LF at its end.
+/// Length of the longest line, including CR LF.
 const LONGEST: usize = MAX_LINE_BYTES + 2;
-/// The same for the reader.
+/// [`LONGEST`] in the type of [`Read::take`].
 const LONGEST_READ: u64 = 1_048_578;
 
 /// One line.
 #[derive(Debug)]
 pub enum Line<'l> {
-    /// A line with its LF. Only the last line of a file may lack it.
+    /// A line with its LF. Only the last line of a file can lack the LF.
     Text(&'l [u8]),
-    /// A line that is longer than any reader accepts. What follows it is not read: a hole of terabytes costs nothing
-    /// to make and hours to read.
+    /// A line that is longer than any reader accepts. The rest of the file is not read, because a file can have a hole
+    /// of terabytes, which takes no space on the disk and hours to read.
     Endless,
 }
 
@@ -38,10 +38,10 @@ impl<R: Read> Lines<R> {
         }
     }
 
-    /// The next line; nothing after the last one and after an endless one.
+    /// Returns the next line, or `None` after the last line or an endless one.
     ///
     /// # Errors
-    /// Those of the reader.
+    /// If the reader fails.
     pub fn next_line(&mut self) -> io::Result<Option<Line<'_>>> {
         if self.ended {
             return Ok(None);

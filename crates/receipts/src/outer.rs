@@ -1,22 +1,21 @@
-//! The outer hash chain and what must stay the same along it (evidence protocol, sections 1.2, 1.5).
+//! Checks the outer hash chain and the values that all of its entries share (evidence protocol, sections 1.2 and 1.5).
 use super::entry::RecorderEntry;
 use super::findings::{Findings, Place, Rule};
 use super::record::GENESIS;
 use super::rules;
 
-/// State of the outer chain.
 #[derive(Debug, Default)]
 pub(crate) struct Outer {
     /// Recorder session of the first entry.
     pub(crate) session: Option<String>,
     started: bool,
-    /// Hash of the last entry; `None` after a line that could not be read.
+    /// Hash of the last entry. `None` after a line that could not be read.
     head: Option<String>,
     next_seq: Option<u64>,
     writer: Option<Writer>,
 }
 
-/// What entries of version 3 have in common; older ones have none.
+/// The values that all entries of version 3 share. Older entries do not have them.
 #[derive(Debug, PartialEq, Eq)]
 struct Writer {
     is_v3: bool,
@@ -25,8 +24,8 @@ struct Writer {
 }
 
 impl Outer {
-    /// Checks one entry and moves on. The hash in the file is what the next entry links to, right
-    /// or wrong, so that one edit makes one finding.
+    /// Checks one entry and makes it the head of the chain. The next entry is compared with the hash in the file,
+    /// whether that hash is correct or not, so that one edit makes one finding.
     pub(crate) fn check(
         &mut self,
         entry: &RecorderEntry<'_>,
@@ -59,7 +58,7 @@ impl Outer {
             if entry.seq != 0 {
                 add(
                     &rules::ENTRY_SEQ,
-                    "entry 0 first",
+                    "entry 0",
                     &format!("entry {}", entry.seq),
                 );
             }
@@ -91,7 +90,7 @@ impl Outer {
         self.next_seq = entry.seq.checked_add(1);
     }
 
-    /// A line was unreadable: the next entry cannot be linked.
+    /// Notes that a line could not be read, so that the next entry cannot be linked.
     pub(crate) fn lose(&mut self) {
         self.started = true;
         self.head = None;
@@ -99,7 +98,7 @@ impl Outer {
     }
 }
 
-/// Session and first sequence number that a file name claims: `evidence-<session>-<seq>.jsonl`.
+/// Returns the session and the first sequence number in a file name `evidence-<session>-<seq>.jsonl`.
 pub fn claimed_name(name: &str) -> Option<(String, u64)> {
     let (session, seq) = name
         .strip_prefix("evidence-")?

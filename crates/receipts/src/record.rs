@@ -1,33 +1,33 @@
-//! Action receipts, version 1, as they are written: record, signature, receipt hash, and the
-//! session records open, heartbeat and close (evidence protocol, sections 2.1 to 2.5).
+//! Writes action receipts of version 1: record, signature, receipt hash, and the session records open, heartbeat, and
+//! close (evidence protocol, sections 2.1 to 2.5).
 use ed25519_dalek::{Signer, SigningKey};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::canonical::ObjectWriter;
 
-/// `chain_prev_hash` of the first receipt before sessions existed, and of the first entry.
+/// `chain_prev_hash` of the first receipt in evidence without sessions, and `prev_hash` of the first entry.
 pub const GENESIS: &str = "genesis";
 /// Prefix of every receipt signature.
 pub const SIGNATURE_PREFIX: &str = "ed25519:";
-/// Prefix of the hash that binds a session's parameters to its first receipt.
+/// Prefix of the hash that binds the parameters of a session to its first receipt.
 pub const SESSION_GENESIS_PREFIX: &str = "g1:";
 /// Domain label of the session genesis hash.
 const SESSION_GENESIS_LABEL: &str = "pipelock.receipt.session_open.v1";
 
-/// What an action does. The wire format knows more kinds; the built-in mediator needs these.
+/// The kind of an action. The wire format has more kinds, which the built-in mediator does not need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ActionType {
-    /// Reads from outside: a tunnel, GET, HEAD, OPTIONS.
+    /// Reads from the destination: a tunnel, GET, HEAD, OPTIONS.
     Read,
-    /// Not known: web sockets and session records.
+    /// Unknown: WebSockets and session records.
     Unclassified,
-    /// Changes something outside: POST, PUT, PATCH, DELETE, QUERY.
+    /// Changes something at the destination: POST, PUT, PATCH, DELETE, QUERY.
     Write,
 }
 
 impl ActionType {
-    /// The kind that Pipelock gives to an HTTP method; CONNECT counts as reading.
+    /// Returns Pipelock's kind of an HTTP method. CONNECT counts as reading.
     pub fn for_method(method: &str) -> Self {
         match method {
             "CONNECT" | "GET" | "HEAD" | "OPTIONS" | "TRACE" => Self::Read,
@@ -36,7 +36,7 @@ impl ActionType {
         }
     }
 
-    /// The wire text.
+    /// Returns the word of the wire format.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Read => "read",
@@ -45,7 +45,7 @@ impl ActionType {
         }
     }
 
-    /// The wire text of what such an action changes outside.
+    /// Returns the wire word for what such an action changes at the destination.
     pub fn side_effect_class(self) -> &'static str {
         match self {
             Self::Read => "external_read",
@@ -54,7 +54,7 @@ impl ActionType {
         }
     }
 
-    /// The wire text of whether such an action can be undone.
+    /// Returns the wire word for whether such an action can be undone.
     pub fn reversibility(self) -> &'static str {
         match self {
             Self::Read => "full",
@@ -64,17 +64,17 @@ impl ActionType {
     }
 }
 
-/// What was decided.
+/// The verdict of one receipt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReceiptVerdict {
-    /// The action may go on.
+    /// The action is allowed.
     Allow,
-    /// The action was refused.
+    /// The action is denied.
     Block,
 }
 
 impl ReceiptVerdict {
-    /// The wire text.
+    /// Returns the word of the wire format.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Allow => "allow",
@@ -83,17 +83,17 @@ impl ReceiptVerdict {
     }
 }
 
-/// Where in the life of an action a receipt stands.
+/// The phase of an action that a receipt records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// Durable before anything is dialled.
+    /// Recorded durably before the mediator connects to the destination.
     Intent,
-    /// Written when the action has ended; names the same action as its intent.
+    /// Written when the action has ended. Names the same action as its intent.
     Outcome,
 }
 
 impl Phase {
-    /// The wire text.
+    /// Returns the word of the wire format.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Intent => "intent",
@@ -102,23 +102,23 @@ impl Phase {
     }
 }
 
-/// The way an action reached the mediator.
+/// The way in which an action reached the mediator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
     /// A CONNECT tunnel.
     Connect,
     /// `GET /fetch?url=`.
     Fetch,
-    /// Absolute-form HTTP.
+    /// An HTTP request in absolute form.
     Forward,
-    /// Session open, heartbeat and close.
+    /// The session records open, heartbeat, and close.
     ReceiptSession,
     /// `GET /ws?url=`.
     WebSocket,
 }
 
 impl Transport {
-    /// The wire text.
+    /// Returns the word of the wire format.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Connect => "connect",
@@ -130,32 +130,32 @@ impl Transport {
     }
 }
 
-/// One decision, as the mediator hands it to the recorder. Empty texts are left out of the record.
+/// One decision, as the mediator passes it to the recorder. Empty texts are left out of the record.
 #[derive(Debug, Clone, Copy)]
 pub struct Action<'a> {
-    /// `UUIDv7`; the intent and the outcome of one action share it.
+    /// `UUIDv7` that the intent and the outcome of one action share.
     pub action_id: &'a str,
-    /// What the action does.
+    /// Kind of the action.
     pub action_type: ActionType,
-    /// What was decided.
+    /// Whether the action is allowed.
     pub verdict: ReceiptVerdict,
-    /// Intent or outcome; a refusal before any intent has none.
+    /// Intent or outcome. A denial before any intent has no phase.
     pub phase: Option<Phase>,
-    /// The way it came.
+    /// Way in which the action reached the mediator.
     pub transport: Transport,
-    /// URL of the destination, `https://name:port/` for a tunnel. Never empty.
+    /// URL of the destination, or `https://name:port/` for a tunnel. Never empty.
     pub target: &'a str,
-    /// HTTP method, `CONNECT` or `WS`.
+    /// HTTP method, `CONNECT`, or `WS`.
     pub method: &'a str,
-    /// The rule group that decided: `allowlist`, `ssrf`, `scheme`, ...; `outcome` for an outcome.
+    /// The rule group that decided (`allowlist`, `ssrf`, `scheme`, …), or `outcome` for an outcome.
     pub layer: &'a str,
-    /// The reason in words; for an outcome `status=… bytes=… reason=…`.
+    /// The reason in words, or `status=… bytes=… reason=…` for an outcome.
     pub pattern: &'a str,
     /// Number of the request in the mediator's own log.
     pub request_id: &'a str,
 }
 
-/// The hashes of a posture capsule that `session_open` signs. Empty texts: nothing is bound.
+/// The hashes of a posture capsule that `session_open` signs. The texts are empty if no capsule is bound.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Posture {
@@ -169,7 +169,7 @@ pub struct Posture {
     pub contained_uid: String,
 }
 
-/// What `session_open` says.
+/// The members of `session_open`.
 #[derive(Debug, Clone, Copy)]
 #[expect(clippy::struct_field_names, reason = "open_nonce is the wire name")]
 pub(crate) struct Open<'a> {
@@ -183,7 +183,7 @@ pub(crate) struct Open<'a> {
 }
 
 impl Open<'_> {
-    /// The hash that stands in `chain_prev_hash` of the first receipt.
+    /// Returns the hash that is `chain_prev_hash` of the first receipt.
     pub(crate) fn genesis_hash(&self) -> String {
         session_genesis(&[
             self.run_nonce.as_bytes(),
@@ -200,7 +200,7 @@ impl Open<'_> {
         ])
     }
 
-    /// The `session_control` value.
+    /// Returns the value of `session_control`.
     pub(crate) fn control(&self, genesis_hash: &str) -> String {
         control("session_open", "open", |open| {
             open.string("run_nonce", self.run_nonce)
@@ -219,7 +219,7 @@ impl Open<'_> {
     }
 }
 
-/// The `session_control` value `{"kind":KIND,MEMBER:{…}}`.
+/// Returns the value `{"kind":KIND,MEMBER:{…}}` of `session_control`.
 pub(crate) fn control(
     kind: &str,
     member: &str,
@@ -235,8 +235,8 @@ pub(crate) fn control(
     out
 }
 
-/// `g1:` and the SHA-256 of the label and the eleven bound fields, each after its length as eight
-/// bytes, big endian.
+/// Returns `g1:` and the SHA-256 of the label and the eleven bound fields. Each field follows its length in eight
+/// big-endian bytes.
 pub(crate) fn session_genesis(fields: &[&[u8]; 11]) -> String {
     let mut hasher = Sha256::new();
     for field in std::iter::once(&SESSION_GENESIS_LABEL.as_bytes()).chain(fields) {
@@ -247,7 +247,7 @@ pub(crate) fn session_genesis(fields: &[&[u8]; 11]) -> String {
     format!("{SESSION_GENESIS_PREFIX}{}", hex::encode(hasher.finalize()))
 }
 
-/// All that makes one record: the action and its place in the chain.
+/// The content of one record: the action and its place in the chain.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Record<'a> {
     pub(crate) action: Action<'a>,
@@ -261,7 +261,7 @@ pub(crate) struct Record<'a> {
 }
 
 impl Record<'_> {
-    /// The canonical text, which is also the text in the file.
+    /// Returns the canonical text, which is also the text in the file.
     pub(crate) fn canonical(&self) -> String {
         let action = &self.action;
         let mut out = String::with_capacity(1024);
@@ -295,10 +295,8 @@ impl Record<'_> {
         out
     }
 
-    /// Signs the record and gives the receipt's text and its hash.
-    ///
-    /// The signature is over the SHA-256 of the record. The text written is itself the compact
-    /// form that the receipt hash is made of.
+    /// Signs the SHA-256 of the record, and returns the text of the receipt and its hash. The text is in the compact
+    /// form that the receipt hash covers.
     pub(crate) fn sign(&self, key: &SigningKey, signer_key: &str) -> (String, String) {
         let record = self.canonical();
         let signature = key.sign(&Sha256::digest(record.as_bytes()));

@@ -1,10 +1,9 @@
-//! Turns events into the lines of a flight-recorder file: receipts, the outer hash chain around
-//! them, signed checkpoints, and the proof of the end (evidence protocol, sections 1 and 2).
+//! Turns events into the lines of a flight-recorder file: receipts, the outer hash chain around them, signed
+//! checkpoints, and the records that prove the end (evidence protocol, sections 1 and 2).
 //!
-//! Invariants: every method that succeeds returns whole lines, each ended by LF, in the order in
-//! which they must reach the file; a method that fails has changed nothing. A line that was
-//! returned but could not be written cannot be taken back: the run must end there.
-//! Deliberately absent: clocks, random numbers, files. Times and identifiers are passed in.
+//! A method that succeeds returns complete lines, each with its LF, in the order in which the caller must write them. A
+//! method that fails changes nothing. A returned line cannot be taken back, so the run must end if it cannot be
+//! written. The caller passes times and identifiers in, because this module uses no clock, random numbers, or files.
 use std::collections::BTreeSet;
 
 use ed25519_dalek::{Signer, SigningKey};
@@ -16,47 +15,47 @@ use super::record::{
     Action, ActionType, GENESIS, Open, Phase, Posture, ReceiptVerdict, Record, Transport, control,
 };
 
-/// The longest line that the published verifiers read, without its LF.
+/// Length of the longest line that the published verifiers read, without its LF.
 pub const MAX_LINE_BYTES: usize = 1 << 20;
-/// Actor of session records.
 const SESSION_ACTOR: &str = "pipelock";
 
-/// What stays the same for a whole session.
+/// The parameters of a session.
 #[derive(Debug, Clone)]
 pub struct SessionConfig {
-    /// `proxy.run.` and 32 lowercase hex digits; the file is `evidence-<this>-0.jsonl`.
+    /// `proxy.run.` and 32 lowercase hex digits. The file is `evidence-<this>-0.jsonl`.
     pub recorder_session: String,
-    /// 32 lowercase hex digits, carried by every receipt.
+    /// 32 lowercase hex digits, repeated in every receipt.
     pub run_nonce: String,
-    /// 32 lowercase hex digits, drawn at each open.
+    /// 32 lowercase hex digits, random for each open.
     pub open_nonce: String,
-    /// Actor of the decisions.
+    /// The actor of the decisions.
     pub actor: String,
-    /// Lowercase hex SHA-256 of the runtime policy's bytes.
+    /// SHA-256 of the runtime policy, lowercase hex.
     pub policy_hash: String,
-    /// Promised seconds between heartbeats.
+    /// Planned seconds between heartbeats.
     pub heartbeat_seconds: u64,
-    /// What is bound of the posture capsule; all empty for none.
+    /// The hashes of the posture capsule that the session binds.
     pub posture: Posture,
-    /// Entries between signed checkpoints; Pipelock's default is 1000, 0 means only at the end.
+    /// Number of entries between signed checkpoints. With 0, the only checkpoint is at the end. Pipelock's default is
+    /// 1000.
     pub checkpoint_interval: u64,
 }
 
-/// When something happened, and a fresh `UUIDv7` for the receipt that says so.
+/// The time of an event, and a new `UUIDv7` for its receipt.
 #[derive(Debug, Clone, Copy)]
 pub struct Moment<'a> {
-    /// RFC 3339, UTC, up to nine fraction digits without trailing zeros, `Z`.
+    /// RFC 3339 in UTC with `Z` and at most nine fraction digits, without trailing zeros.
     pub time: &'a str,
     /// `UUIDv7` of a session record.
     pub id: &'a str,
 }
 
-/// What was closed: the numbers that pin a chain.
+/// The last lines of a closed session, and the numbers that identify its chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Closed {
     /// The last lines: `session_close` receipt, `transcript_root`, final checkpoint.
     pub lines: Vec<u8>,
-    /// Receipts in the chain.
+    /// Number of receipts in the chain.
     pub receipt_count: u64,
     /// Sequence number of the last receipt.
     pub final_seq: u64,
@@ -64,36 +63,36 @@ pub struct Closed {
     pub root_hash: String,
 }
 
-/// Why an event could not be recorded. Nothing was changed.
+/// The reason why an event could not be recorded. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum RecorderError {
     /// A required text is empty.
     #[error("{field} of a receipt is empty")]
     Empty {
-        /// Its wire name.
+        /// Wire name of the member.
         field: &'static str,
     },
-    /// The line would be longer than readers accept.
-    #[error("entry of {bytes} bytes is longer than {MAX_LINE_BYTES}")]
+    /// The line would be longer than verifiers accept.
+    #[error("the entry has {bytes} bytes, which is more than the limit of {MAX_LINE_BYTES}")]
     TooLong {
-        /// Its length.
+        /// Length of the entry.
         bytes: usize,
     },
-    /// An outcome names no open intent; readers call such a chain broken.
-    #[error("outcome of action {action_id} has no open intent")]
+    /// An outcome names no open intent. Verifiers reject such a chain.
+    #[error("the outcome of action {action_id} has no open intent")]
     NoIntent {
-        /// The action.
+        /// Identifier of the action.
         action_id: String,
     },
-    /// An intent names an action that has one already.
-    #[error("action {action_id} has an intent already")]
+    /// An intent names an action that already has an intent.
+    #[error("action {action_id} already has an intent")]
     SecondIntent {
-        /// The action.
+        /// Identifier of the action.
         action_id: String,
     },
 }
 
-/// Writer of one session: one receipt chain in one outer chain.
+/// The writer of one session, which is one receipt chain in one outer chain.
 #[derive(Debug)]
 pub struct Recorder {
     key: SigningKey,
@@ -107,7 +106,7 @@ pub struct Recorder {
     open_intents: BTreeSet<String>,
 }
 
-/// The outer chain: what the next entry needs to know.
+/// The state of the outer chain that the next entry needs.
 #[derive(Debug, Clone)]
 struct Entries {
     next_seq: u64,
@@ -116,10 +115,10 @@ struct Entries {
 }
 
 impl Recorder {
-    /// Opens a session and gives the line of its `session_open`.
+    /// Opens a session and returns the line of its `session_open`.
     ///
     /// # Errors
-    /// When a text of the configuration is empty or the line too long.
+    /// If a text of `config` is empty, or the line is too long.
     pub fn open(
         key: SigningKey,
         config: SessionConfig,
@@ -165,10 +164,11 @@ impl Recorder {
         Ok((recorder, line))
     }
 
-    /// Records a decision about an action, its intent or its outcome, made at `time`.
+    /// Records a decision of `time` about an action: a denial, an intent, or an outcome.
     ///
     /// # Errors
-    /// When the target or identifier is empty, the line too long, or intent and outcome do not pair.
+    /// If the target or the identifier is empty, the line is too long, an intent is repeated, or an outcome has no
+    /// intent.
     pub fn action(&mut self, action: &Action<'_>, time: &str) -> Result<Vec<u8>, RecorderError> {
         let known = self.open_intents.contains(action.action_id);
         match action.phase {
@@ -198,10 +198,10 @@ impl Recorder {
         Ok(lines)
     }
 
-    /// Records that the session lives; Pipelock writes the first right after the open.
+    /// Records a heartbeat. Pipelock writes the first one right after the open.
     ///
     /// # Errors
-    /// When the identifier is empty.
+    /// If the identifier is empty.
     pub fn heartbeat(&mut self, at: Moment<'_>) -> Result<Vec<u8>, RecorderError> {
         let beat = self.beats.saturating_add(1);
         let control = control("heartbeat", "heartbeat", |heartbeat| {
@@ -220,8 +220,8 @@ impl Recorder {
         Ok(lines)
     }
 
-    /// Writes a signed checkpoint now; it authenticates every entry so far. One is also written,
-    /// without being asked for, after each `checkpoint_interval` entries.
+    /// Writes a signed checkpoint, which authenticates every entry so far. The recorder also writes one by itself after
+    /// each `checkpoint_interval` entries.
     pub fn checkpoint(&mut self, time: &str) -> Vec<u8> {
         let entry_count = self.entries.since_checkpoint;
         let first_seq = self.entries.next_seq.saturating_sub(entry_count);
@@ -252,11 +252,11 @@ impl Recorder {
         line
     }
 
-    /// Closes the session: `session_close` receipt, `transcript_root`, final checkpoint.
-    /// `reason` is `graceful_shutdown` for a clean stop.
+    /// Closes the session with a `session_close` receipt, a `transcript_root`, and a last checkpoint. `reason` is
+    /// `graceful_shutdown` for a clean stop.
     ///
     /// # Errors
-    /// When the reason or identifier is empty; the recorder is gone either way.
+    /// If the reason or the identifier is empty. The recorder is dropped in any case.
     pub fn close(mut self, reason: &str, at: Moment<'_>) -> Result<Closed, RecorderError> {
         require("close_reason", reason)?;
         let final_seq = self.receipts;
@@ -272,7 +272,7 @@ impl Recorder {
                 .number("fsync_errors_gated", 0)
                 .number("durability_blocks", 0);
         });
-        // No checkpoint may fall between the close and the transcript root.
+        // No checkpoint is allowed between the close and the transcript root.
         self.config.checkpoint_interval = 0;
         let mut lines = self.session_receipt("pipelock://session/close", &control, at)?;
         let mut detail = String::with_capacity(320);
@@ -307,22 +307,21 @@ impl Recorder {
         })
     }
 
-    /// Sequence number of the next entry; a new file of the session is named after it.
+    /// Returns the sequence number of the next entry, after which a new file of the session is named.
     pub fn next_seq(&self) -> u64 {
         self.entries.next_seq
     }
 
-    /// Intents that have no outcome yet.
+    /// Returns the number of intents without an outcome.
     pub fn open_intents(&self) -> usize {
         self.open_intents.len()
     }
 
-    /// Public key of the receipts, lowercase hex.
+    /// Returns the public key of the receipts, lowercase hex.
     pub fn signer_key(&self) -> &str {
         &self.signer_key
     }
 
-    /// The receipt of a session record.
     fn session_receipt(
         &mut self,
         target: &str,
@@ -344,7 +343,7 @@ impl Recorder {
         self.receipt(&action, SESSION_ACTOR, at.time, Some(control))
     }
 
-    /// Signs one receipt, wraps it in an entry, and adds a checkpoint when one is due.
+    /// Signs one receipt, puts it into an entry, and adds a checkpoint if one is due.
     fn receipt(
         &mut self,
         action: &Action<'_>,
@@ -398,7 +397,7 @@ impl Recorder {
     }
 }
 
-/// One entry before it has a place in the chain.
+/// An entry that is not yet in the chain.
 struct NewEntry<'a> {
     ts: &'a str,
     session_id: &'a str,
@@ -410,7 +409,7 @@ struct NewEntry<'a> {
 }
 
 impl Entries {
-    /// Appends the entry's line to `lines` and moves the chain on.
+    /// Appends the line of `entry` to `lines` and makes it the head of the chain.
     fn push(&mut self, lines: &mut Vec<u8>, entry: &NewEntry<'_>) {
         let seq = self.next_seq.to_string();
         let hash = entry_hash(&[
@@ -449,7 +448,7 @@ impl Entries {
     }
 }
 
-/// The outer chain's hash: the parts joined by one zero byte (section 1.2).
+/// Computes the hash of the outer chain over the parts, which are joined by one zero byte (section 1.2).
 pub(crate) fn entry_hash(parts: &[&str]) -> String {
     let mut hasher = Sha256::new();
     for (index, part) in parts.iter().enumerate() {
@@ -461,7 +460,6 @@ pub(crate) fn entry_hash(parts: &[&str]) -> String {
     hex::encode(hasher.finalize())
 }
 
-/// Refuses an empty text.
 fn require(field: &'static str, text: &str) -> Result<(), RecorderError> {
     if text.is_empty() {
         Err(RecorderError::Empty { field })

@@ -1,4 +1,4 @@
-//! The result of a check: verdict, state of the end, counts, findings.
+//! The result of a check: verdict, state of the end, counts, and findings.
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -7,21 +7,21 @@ use super::findings::Finding;
 use super::json::Node;
 use super::session::SessionFacts;
 
-/// What the check says.
+/// The verdict of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EvidenceVerdict {
     /// Every rule holds and the signer is pinned.
     Valid,
-    /// Every rule holds, but no key was pinned: the evidence agrees with itself only.
+    /// Every rule holds, but no key was pinned, so the evidence is only self-consistent.
     SelfConsistentOnly,
-    /// A rule is broken.
+    /// A rule is violated.
     Invalid,
     /// There was nothing to check.
     Error,
 }
 
 impl EvidenceVerdict {
-    /// The word used in packets.
+    /// Returns the word that packets use.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Valid => "valid",
@@ -37,11 +37,11 @@ impl EvidenceVerdict {
 pub enum End {
     /// `session_close`, a matching `transcript_root`, and a signed checkpoint as the last entry.
     Proven,
-    /// Something of it is missing, and what.
+    /// A part of the end is missing, as the text says.
     Unproven(&'static str),
 }
 
-/// Receipts by verdict; the eight buckets of a packet.
+/// Receipts by verdict, in the eight buckets of a packet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Totals {
@@ -59,12 +59,12 @@ pub struct Totals {
     pub forward: u64,
     /// `redirect`.
     pub redirect: u64,
-    /// Any other text.
+    /// Any other verdict.
     pub other: u64,
 }
 
 impl Totals {
-    /// Name and count of each bucket, in the order of a packet.
+    /// Returns the name and the count of each bucket, in the order of a packet.
     pub fn buckets(&self) -> [(&'static str, u64); 8] {
         [
             ("allow", self.allow),
@@ -78,12 +78,12 @@ impl Totals {
         ]
     }
 
-    /// The counts in the order of a packet.
+    /// Returns the counts, in the order of a packet.
     pub fn counts(&self) -> [u64; 8] {
         self.buckets().map(|(_, count)| count)
     }
 
-    /// Counts one receipt; verdicts are trimmed and compared in lower case (section 6.2).
+    /// Counts one receipt. Verdicts are trimmed and compared in lower case (section 6.2).
     pub(crate) fn count(&mut self, verdict: &str) {
         let bucket = match verdict.trim().to_lowercase().as_str() {
             "allow" => &mut self.allow,
@@ -99,26 +99,26 @@ impl Totals {
     }
 }
 
-/// Counts taken from the receipts.
+/// Counts of the receipts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Receipts by verdict, session records included.
     pub totals: Totals,
     /// Receipts by transport, session records included.
     pub transports: BTreeMap<String, u64>,
-    /// Blocked receipts by layer.
+    /// Receipts of denials by layer.
     pub layers: BTreeMap<String, u64>,
     /// Receipts by actor.
     pub actors: BTreeMap<String, u64>,
-    /// Destination hosts.
+    /// Hosts of the destinations.
     pub domains: BTreeSet<String>,
-    /// Policy hashes.
+    /// Policy hashes of all receipts.
     pub policy_hashes: BTreeSet<String>,
-    /// Policy hashes of decisions, without those of session records.
+    /// Policy hashes of decisions, which session records are not.
     pub decision_policy_hashes: BTreeSet<String>,
-    /// Actions: an intent and its outcome count once, session records not at all.
+    /// Number of actions. An intent and its outcome count once, and session records do not count.
     pub actions: u64,
-    /// Actions that were refused.
+    /// Number of denied actions.
     pub blocked_actions: u64,
 }
 
@@ -163,7 +163,7 @@ fn add(map: &mut BTreeMap<String, u64>, key: &str) {
     }
 }
 
-/// The host of a target URL, lower case, without port, user or brackets.
+/// Returns the host of a target URL in lower case, without port, user, and brackets.
 pub(crate) fn target_host(target: &str) -> Option<String> {
     let (_, rest) = target.split_once("://")?;
     let authority = rest.split(['/', '?', '#']).next()?;
@@ -180,45 +180,45 @@ pub(crate) fn target_host(target: &str) -> Option<String> {
 /// The result of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EvidenceReport {
-    /// What it says.
+    /// Verdict of the check.
     pub verdict: EvidenceVerdict,
-    /// Whether the end is proven. Says nothing when the verdict is invalid or error.
+    /// Whether the end is proven. Meaningless if the verdict is `Invalid` or `Error`.
     pub end: End,
-    /// Most telling first.
+    /// Findings, causes before their consequences.
     pub findings: Vec<Finding>,
-    /// Further findings of the same rules that were not kept.
+    /// Number of findings that were not kept.
     pub suppressed: usize,
-    /// Whether the files were read to their end. What is wrong with the first part of a file can be enough.
+    /// Whether the files were read to their end. A check stops early if the findings are enough to reject the evidence.
     pub is_whole: bool,
-    /// Lines that are entries.
+    /// Number of lines that are entries.
     pub entries: u64,
-    /// Receipts of the main chain: version 1, or version 2 where there is no other.
+    /// Number of receipts of the main chain, which is version 1 if there are any of version 1.
     pub receipt_count: u64,
-    /// Version 2 receipts.
+    /// Number of version 2 receipts.
     pub evidence_receipts: u64,
-    /// Sequence number of the last of them.
+    /// Sequence number of the last version 2 receipt.
     pub evidence_final_seq: Option<u64>,
-    /// Hash of the last of them.
+    /// Hash of the last version 2 receipt.
     pub evidence_root_hash: Option<String>,
-    /// Signed checkpoints.
+    /// Number of signed checkpoints.
     pub checkpoints: u64,
     /// Sequence number of the last receipt.
     pub final_seq: Option<u64>,
     /// Hash of the last receipt.
     pub root_hash: Option<String>,
-    /// Keys that signed, in order of appearance.
+    /// Keys that signed, in the order of their first use.
     pub signer_keys: Vec<String>,
     /// Recorder session of the entries.
     pub recorder_session: String,
-    /// What the last `session_open` said.
+    /// Facts of the last `session_open`.
     pub session: Option<SessionFacts>,
-    /// Session records among the receipts: open, heartbeats, close.
+    /// Number of session records among the receipts: open, heartbeats, and close.
     pub session_records: u64,
-    /// Allowed actions announced before they ran.
+    /// Number of intents.
     pub intents: u64,
-    /// Their outcomes.
+    /// Number of outcomes.
     pub outcomes: u64,
-    /// Intents without outcome.
+    /// Number of intents without an outcome.
     pub open_intents: u64,
     /// Time of the first receipt.
     pub first_time: String,
@@ -229,7 +229,7 @@ pub struct EvidenceReport {
 }
 
 impl EvidenceReport {
-    /// Whether the rules hold, pinned or not.
+    /// Whether every rule holds, with or without a pinned key.
     pub fn is_consistent(&self) -> bool {
         matches!(
             self.verdict,

@@ -1,8 +1,7 @@
-//! The rules of the evidence check. Ranks put causes before consequences.
+//! The rules of the evidence check. A cause has a smaller rank than its consequences.
 
-/// Two words of advice used more than once.
-const REWRITTEN_ADVICE: &str = "Pipelock 2.x with flight_recorder.redact: true rewrites a receipt after signing it when it finds a \
-     secret; run with redact: false, or with 3.x, which redacts before signing";
+const REWRITTEN_ADVICE: &str = "Pipelock 2.x with flight_recorder.redact: true rewrites a signed receipt in which it finds a secret; \
+run with redact: false, or use Pipelock 3.x, which redacts before it signs";
 const FRESH_DIRECTORY: &str = "give each process a fresh evidence directory";
 const EDITED: &str = "the file was changed after it was written";
 
@@ -12,7 +11,7 @@ pub static NO_RECEIPTS: Rule = Rule::error(
     "evidence.empty",
     0,
     "there is no receipt",
-    "Pipelock up to 3.0 writes nothing without traffic",
+    "Pipelock up to 3.0 writes no receipt without traffic",
 );
 pub static REWRITTEN: Rule = Rule::error(
     "receipt.rewritten",
@@ -23,20 +22,20 @@ pub static REWRITTEN: Rule = Rule::error(
 pub static TORN: Rule = Rule::error(
     "file.torn",
     11,
-    "the last line is torn",
-    "the disk was full or the writer was killed in a write; the lines before it were checked on their own",
+    "the last line is incomplete",
+    "the disk was full, or the writer was killed during a write; the lines before it were checked",
 );
 pub static UNTRUSTED: Rule = Rule::error(
     "trust.key",
     12,
     "the signer is not a pinned key",
-    "check that the key belongs to this run; the rest was checked under the signer's own key",
+    "pin the key of this run; the other checks used the signer's own key",
 );
 pub static MISSING_OPEN: Rule = Rule::error(
     "session.missing-open",
     13,
     "receipts name a run that no session_open opened",
-    "Pipelock 2.8 and 3.0 write such evidence, which only their own verifier accepts; use 2.4 or 3.1 and later",
+    "Pipelock 2.8 and 3.0 write such evidence, which only their own verifier accepts; use 2.4, or 3.1 or later",
 );
 pub static SECOND_PROCESS: Rule = Rule::error(
     "v2.second-process",
@@ -54,7 +53,7 @@ pub static MANY_SESSIONS: Rule = Rule::error(
     "file.sessions",
     16,
     "the evidence holds more than one recorder session",
-    "name the file of one session",
+    "verify the files of one session at a time",
 );
 pub static FILE_NAME: Rule = Rule::error(
     "file.name",
@@ -65,7 +64,7 @@ pub static FILE_NAME: Rule = Rule::error(
 pub static FILE_ORDER: Rule = Rule::error(
     "file.order",
     18,
-    "the number in the file's name is not its first entry's",
+    "the number in the file's name is not that of its first entry",
     "a file is missing or was renamed",
 );
 
@@ -76,14 +75,14 @@ pub static STOPPED: Rule = Rule::error(
     "evidence.stopped",
     69,
     "the rest of the evidence was not read",
-    "what was found up to here is enough to reject it",
+    "the findings so far are enough to reject it",
 );
 pub static LINE_JSON: Rule = Rule::error("line.json", 21, "the line is not strict JSON", "");
 pub static BARE_RECEIPT: Rule = Rule::error(
     "entry.bare",
     22,
-    "the line is a receipt without its recorder entry",
-    "only whole flight-recorder files are accepted",
+    "the line is a receipt without a recorder entry around it",
+    "verify the whole flight-recorder file",
 );
 pub static ENTRY_FORM: Rule = Rule::error(
     "entry.form",
@@ -94,7 +93,7 @@ pub static ENTRY_FORM: Rule = Rule::error(
 pub static ENTRY_ALIAS: Rule = Rule::error(
     "entry.alias",
     24,
-    "the entry has a name that some readers take for another",
+    "the entry has a member that some readers read as another one",
     "",
 );
 pub static ENTRY_VERSION: Rule =
@@ -104,13 +103,13 @@ pub static ENTRY_TYPE: Rule =
 pub static ENTRY_TIME: Rule = Rule::error(
     "entry.time",
     27,
-    "the entry's time is not in the writers' form",
+    "the entry's time is not in the form that writers emit",
     "",
 );
 pub static ENTRY_NUL: Rule = Rule::error(
     "entry.nul",
     28,
-    "a hashed text holds a NUL, which separates fields",
+    "a hashed text contains NUL, which separates fields",
     "",
 );
 pub static ENTRY_GROUP: Rule = Rule::error(
@@ -138,27 +137,27 @@ pub static SIGNATURE_FORM: Rule = Rule::error(
 pub static SIGNATURE: Rule = Rule::error(
     "receipt.signature",
     33,
-    "the signature does not match",
-    "the receipt was changed or signed by another key",
+    "the signature is not valid",
+    "the receipt was changed, or signed by another key",
 );
 pub static CHECKPOINT_SIGNATURE: Rule = Rule::error(
     "checkpoint.signature",
     34,
-    "the checkpoint does not match the entries before it",
-    "an entry before it was changed, added or removed",
+    "the signature of the checkpoint does not match the entries before it",
+    "an entry before it was changed, added, or removed",
 );
 pub static ENTRY_HASH: Rule =
-    Rule::error("entry.hash", 35, "the entry does not have its hash", EDITED);
+    Rule::error("entry.hash", 35, "the hash of the entry is wrong", EDITED);
 pub static ENTRY_SEQ: Rule = Rule::error(
     "entry.seq",
     36,
-    "entries are missing, repeated or out of order",
+    "entries are missing, repeated, or out of order",
     EDITED,
 );
 pub static ENTRY_LINK: Rule = Rule::error(
     "entry.link",
     37,
-    "the entry does not follow the one before",
+    "the entry does not have the hash of the entry before it",
     EDITED,
 );
 pub static ENTRY_V3: Rule = Rule::error(
@@ -172,31 +171,31 @@ pub static ENTRY_V3: Rule = Rule::error(
 pub static CHAIN_SEQ: Rule = Rule::error(
     "chain.seq",
     40,
-    "receipts are missing, repeated or out of order",
+    "receipts are missing, repeated, or out of order",
     EDITED,
 );
 pub static CHAIN_LINK: Rule = Rule::error(
     "chain.link",
     41,
-    "the receipt does not follow the one before",
+    "the receipt does not have the hash of the receipt before it",
     EDITED,
 );
 pub static CHAIN_SIGNER: Rule = Rule::error(
     "chain.signer",
     42,
-    "the receipt is signed by another key than the chain",
+    "the receipt is signed by another key than the receipts before it",
     "",
 );
 pub static TRANSITION: Rule = Rule::error(
     "chain.transition",
     43,
-    "the key transition does not fit the chain",
+    "the change of keys does not match the end of the chain before it",
     "",
 );
 pub static GENESIS_HASH: Rule = Rule::error(
     "session.genesis",
     44,
-    "the session's parameters do not have the hash that starts the chain",
+    "the parameters of the session do not have the hash that starts the chain",
     "",
 );
 pub static SESSION_FORM: Rule = Rule::error(
@@ -206,7 +205,7 @@ pub static SESSION_FORM: Rule = Rule::error(
     "",
 );
 pub static SESSION_OPEN: Rule =
-    Rule::error("session.open", 46, "the session is opened wrongly", "");
+    Rule::error("session.open", 46, "the session is opened in a way that no writer uses", "");
 pub static SESSION_AFTER: Rule = Rule::error(
     "session.after-close",
     47,
@@ -216,27 +215,27 @@ pub static SESSION_AFTER: Rule = Rule::error(
 pub static SESSION_BEAT: Rule = Rule::error(
     "session.heartbeat",
     48,
-    "the heartbeat does not fit the chain",
+    "the heartbeat does not match the chain",
     "",
 );
 pub static SESSION_CLOSE: Rule =
-    Rule::error("session.close", 49, "the close does not fit the chain", "");
+    Rule::error("session.close", 49, "the close does not match the chain", "");
 pub static SESSION_NONCE: Rule = Rule::error(
     "session.nonce",
     50,
-    "a receipt of a session chain names no run",
+    "a receipt names no run, although the chain has sessions",
     "",
 );
 pub static DURABILITY: Rule = Rule::error(
     "session.durability",
     51,
-    "a durability counter went down",
+    "a counter of failed writes went down",
     "",
 );
 pub static NO_INTENT: Rule = Rule::error(
     "action.no-intent",
     52,
-    "an outcome has no intent before it",
+    "an outcome has no earlier intent",
     "",
 );
 pub static ROOT: Rule = Rule::error(
@@ -258,13 +257,13 @@ pub static V2_FORM: Rule =
 pub static V2_SEQ: Rule = Rule::error(
     "v2.seq",
     61,
-    "version 2 receipts are missing, repeated or out of order",
+    "version 2 receipts are missing, repeated, or out of order",
     EDITED,
 );
 pub static V2_LINK: Rule = Rule::error(
     "v2.link",
     62,
-    "the version 2 receipt does not follow the one before",
+    "the version 2 receipt does not have the hash of the one before it",
     EDITED,
 );
 pub static V2_SIGNER: Rule = Rule::error(
@@ -296,14 +295,14 @@ pub static CAPSULE_SIGNER: Rule = Rule::error(
 pub static CAPSULE_WINDOW: Rule = Rule::error(
     "capsule.window",
     83,
-    "a receipt lies outside the time for which the posture capsule speaks",
-    "the capsule is of another run, or a clock was set",
+    "a receipt lies outside the time for which the posture capsule is valid",
+    "the capsule belongs to another run, or a clock was set",
 );
 pub static CAPSULE_HASH: Rule = Rule::error(
     "capsule.hash",
     84,
     "session_open binds another posture capsule",
-    "the capsule was changed, or is of another run",
+    "the capsule was changed, or belongs to another run",
 );
 pub static CAPSULE_KEY_ID: Rule = Rule::error(
     "capsule.key-id",
@@ -324,52 +323,52 @@ pub static CAPSULE_UID: Rule = Rule::error(
     "",
 );
 
-// Worth knowing.
+// Rules that are mostly warnings.
 pub static CAPSULE_UNBOUND: Rule = Rule::warning(
     "capsule.unbound",
     10,
     "no receipt binds the posture capsule",
-    "Pipelock before 3.1 cannot; a later one was not given the capsule",
+    "Pipelock before 3.1 cannot bind it; a later one was started without it",
 );
 pub static OPEN_INTENT: Rule = Rule::warning(
     "action.open",
     0,
-    "an action was allowed, and its outcome is not recorded",
-    "it was under way when the mediator stopped: how much passed is not known",
+    "an action was allowed, but its outcome is not recorded",
+    "the action was in progress when the mediator stopped, so the amount of data is unknown",
 );
 pub static BEAT_GAP: Rule = Rule::warning("session.beats", 1, "heartbeats are missing", "");
 pub static V2_COUNT: Rule = Rule::warning(
     "v2.count",
     2,
-    "decisions without a version 2 twin, or twins without a decision",
+    "the numbers of decisions and version 2 receipts differ",
     "",
 );
 pub static UNSIGNED_CHECKPOINT: Rule = Rule::warning(
     "checkpoint.unsigned",
     3,
     "the checkpoint has no signature",
-    "set flight_recorder.sign_checkpoints",
+    "set flight_recorder.sign_checkpoints: true",
 );
 pub static SESSION_NAME: Rule = Rule::error(
     "session.recorder",
     55,
-    "session_open, which is signed, names another recorder session than its entry",
-    "the entry's own texts were changed",
+    "the signed session_open names another recorder session than its entry",
+    "the unsigned texts of the entry were changed",
 );
 pub static POLICY_CHANGED: Rule = Rule::warning(
     "policy.changed",
     4,
     "decisions were made under more than one policy",
-    "the mediator's config was changed while it ran: read each policy before you trust what it allowed",
+    "the mediator's configuration was changed during the run; read each policy before you trust what it allowed",
 );
 pub static ENTRY_UNKNOWN: Rule = Rule::warning(
     "entry.unknown",
     5,
-    "the entry has a member outside the hash",
+    "the entry has a member that its hash does not cover",
     "",
 );
 pub static LINE_SPACE: Rule =
-    Rule::warning("line.space", 6, "white space that no writer emits", "");
+    Rule::warning("line.space", 6, "the line has white space that no writer emits", "");
 pub static SECOND_OUTCOME: Rule = Rule::warning(
     "action.repeated",
     7,
@@ -379,13 +378,13 @@ pub static SECOND_OUTCOME: Rule = Rule::warning(
 pub static TIME_ORDER: Rule = Rule::warning(
     "receipt.time-order",
     8,
-    "receipts go back in time",
-    "the clock was set, or lines were moved before signing",
+    "a receipt has an earlier time than the one before it",
+    "the clock was set back, or lines were moved before they were signed",
 );
 pub static ENTRY_TEXT: Rule = Rule::warning(
     "entry.text",
     9,
-    "the entry's own texts do not agree with its receipt",
-    "read the receipt, which is signed",
+    "the unsigned texts of the entry do not match its receipt",
+    "trust the receipt, which is signed",
 );
 }

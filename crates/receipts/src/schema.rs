@@ -1,14 +1,13 @@
-//! The members of signed objects in canonical order (evidence protocol, section 2.2), and the
-//! walk that rebuilds the signed bytes from whatever order and spacing a file has.
+//! The members of signed objects in canonical order (evidence protocol, section 2.2), and the code that rebuilds the
+//! signed bytes whatever the order and the spacing in a file.
 use std::borrow::Cow;
 
 use super::canonical::push_string;
 use super::json::{Node, Value};
 
-/// The form of a member.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Kind {
-    /// A map of names to unsigned integers; written with names sorted by bytes.
+    /// A map of names to unsigned integers, written with its names sorted by their bytes.
     Counts,
     /// `true` or `false`.
     Flag,
@@ -26,18 +25,17 @@ pub(crate) enum Kind {
     Unsigned,
 }
 
-/// When a member is written.
+/// The condition under which a member is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Presence {
-    /// Always; its absence is an error.
+    /// Always. A missing member is an error.
     Always,
     /// Always, and `null` stays `null`.
     AlwaysOrNull,
-    /// Only when it is not empty, zero, false or null.
+    /// Only if the value is not empty, zero, false, or null.
     NotEmpty,
 }
 
-/// One member.
 #[derive(Debug)]
 pub(crate) struct Field {
     name: &'static str,
@@ -61,7 +59,6 @@ const fn some(name: &'static str, kind: Kind) -> Field {
     }
 }
 
-/// `action_record`.
 pub(crate) const ACTION_RECORD: &[Field] = &[
     always("version", Kind::Unsigned),
     always("action_id", Kind::Text),
@@ -229,12 +226,11 @@ const CLOSE: &[Field] = &[
     always("durability_blocks", Kind::Unsigned),
 ];
 
-/// Why an object has no canonical form.
+/// The reason why an object has no canonical form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Misfit {
-    /// The member, with its parents.
     pub(crate) member: String,
-    /// What was wrong with it: `missing`, `unknown`, or the form that was expected.
+    /// The problem: `missing`, `unknown`, or the expected type.
     pub(crate) problem: &'static str,
 }
 
@@ -252,7 +248,7 @@ impl Misfit {
     }
 }
 
-/// Appends the canonical text of `node`, an object with exactly the members `fields`.
+/// Appends the canonical text of `node`, which must be an object with exactly the members `fields`.
 pub(crate) fn canonical(
     node: &Node<'_>,
     fields: &'static [Field],
@@ -264,7 +260,7 @@ pub(crate) fn canonical(
     out.push('{');
     let mut first = true;
     let mut used = 0_usize;
-    // Writers emit canonical order, so the next field is mostly the next member.
+    // Writers emit the canonical order, so the next field is usually the next member.
     let mut cursor = 0_usize;
     for field in fields {
         let Some((found, value)) = find(members, cursor, field.name) else {
@@ -298,7 +294,7 @@ pub(crate) fn canonical(
     Ok(())
 }
 
-/// Finds a member, looking first where it stands in canonical order.
+/// Finds a member. It is looked up first at its place in canonical order.
 fn find<'n, 'a>(
     members: &'n [(Cow<'a, str>, Node<'a>)],
     cursor: usize,
@@ -314,7 +310,7 @@ fn find<'n, 'a>(
     }
 }
 
-/// Whether an empty member is left out of the signed bytes.
+/// Whether the signed bytes omit a member because it is empty.
 fn is_omitted(field: &Field, node: &Node<'_>) -> bool {
     if field.presence != Presence::NotEmpty {
         return false;
@@ -324,13 +320,13 @@ fn is_omitted(field: &Field, node: &Node<'_>) -> bool {
         (Value::String(text), _) => text.is_empty(),
         (Value::Array(items), _) => items.is_empty(),
         (Value::Number, _) => node.raw == "0",
-        // An object is a pointer to the writer: empty is not absent. A map is not.
+        // In the writer, an object is a pointer and a map is not. An empty map is omitted, and an empty object is not.
         (Value::Object(members), Kind::Counts) => members.is_empty(),
         (Value::Object(_) | Value::Bool(true), _) => false,
     }
 }
 
-/// Appends one value after checking its form.
+/// Checks the type of one value and appends it.
 fn write_value(field: &Field, node: &Node<'_>, out: &mut String) -> Result<(), Misfit> {
     let wrong = |problem| Misfit::new(field.name, problem);
     match (field.kind, &node.value) {
@@ -393,7 +389,6 @@ fn write_value(field: &Field, node: &Node<'_>, out: &mut String) -> Result<(), M
     Ok(())
 }
 
-/// Appends a list.
 fn write_list<'n, 'a>(
     items: &'n [Node<'a>],
     out: &mut String,

@@ -1,4 +1,4 @@
-//! The rules of sessions and of the life of an action (evidence protocol, section 2.5).
+//! Checks sessions, and the intent and the outcome of each action (evidence protocol, section 2.5).
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use sha2::{Digest, Sha256};
@@ -10,48 +10,47 @@ use super::json::Node;
 use super::record::{SESSION_GENESIS_PREFIX, session_genesis};
 use super::rules;
 
-/// The reason that a clean stop writes into `session_close`.
+/// `close_reason` of a clean stop.
 pub const GRACEFUL: &str = "graceful_shutdown";
 
-/// What `session_open` said, for the report.
+/// Facts about a session, for the report.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SessionFacts {
-    /// Nonce of the run.
+    /// The nonce of the run.
     pub run_nonce: String,
-    /// Recorder session that the open names.
+    /// Recorder session that `session_open` names.
     pub recorder_session: String,
-    /// Promised seconds between heartbeats.
+    /// Planned seconds between heartbeats.
     pub heartbeat_seconds: u64,
-    /// Heartbeats seen.
+    /// Number of heartbeats.
     pub heartbeats: u64,
-    /// SHA-256 of the bound posture capsule; empty when none is bound.
+    /// SHA-256 of the bound posture capsule, or "" if none is bound.
     pub posture_capsule_sha256: String,
     /// Key that signed the capsule.
     pub posture_signer_key_id: String,
     /// The capsule's signature.
     pub containment_nonce: String,
-    /// User id of the agent, as bound.
+    /// User id of the agent that the session binds.
     pub contained_uid: String,
-    /// Reason of the close; empty while open.
+    /// Reason of the close, or "" if the session is open.
     pub close_reason: String,
 }
 
-/// Where a receipt stands in its chain, as computed.
+/// The computed place of a receipt in its chain.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Link<'c> {
-    /// Hash of the receipt before; `None` when it is not known.
+    /// Hash of the previous receipt. `None` if it is unknown.
     pub(crate) head: Option<&'c str>,
-    /// Sequence number of the receipt before, across a change of keys too.
+    /// Sequence number of the previous receipt, also across a change of keys.
     pub(crate) last_seq: Option<u64>,
-    /// First receipt of the evidence.
+    /// Whether this is the first receipt of the evidence.
     pub(crate) first: bool,
-    /// Receipts under this key so far, this one included.
+    /// Number of receipts under this key so far, including this one.
     pub(crate) segment_count: u64,
     /// Recorder session of the entry.
     pub(crate) recorder_session: &'c str,
 }
 
-/// State of the sessions in one chain.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     pub(crate) facts: Option<SessionFacts>,
@@ -63,14 +62,13 @@ pub(crate) struct Sessions {
     without_nonce: Option<Place>,
     missing_open: bool,
     durability: [u64; 2],
-    /// Announced actions whose outcome is not there yet, and where they were announced.
+    /// Actions with an intent and without an outcome, and the place of the intent.
     open: BTreeMap<String, Place>,
-    /// Announced actions whose outcome is there.
+    /// Actions with an intent and an outcome.
     ended: HashSet<u128>,
 }
 
 impl Sessions {
-    /// Checks one receipt.
     pub(crate) fn check(
         &mut self,
         receipt: &Receipt<'_, '_>,
@@ -93,7 +91,7 @@ impl Sessions {
             findings.add(
                 &rules::SESSION_OPEN,
                 place.clone(),
-                "session_open on a bound genesis",
+                "a session_open after a g1: genesis",
                 "another receipt",
             );
         }
@@ -115,7 +113,7 @@ impl Sessions {
                 findings.add(
                     &rules::MISSING_OPEN,
                     place.clone(),
-                    "session_open first",
+                    "a session_open first",
                     nonce,
                 );
             }
@@ -125,17 +123,22 @@ impl Sessions {
             .as_ref()
             .is_some_and(|facts| facts.run_nonce != nonce)
         {
-            findings.add(&rules::SESSION_FORM, place.clone(), "the open run", nonce);
+            findings.add(
+                &rules::SESSION_FORM,
+                place.clone(),
+                "the nonce of the open run",
+                nonce,
+            );
         }
         self.phase(receipt, place, findings);
     }
 
-    /// The start of the evidence could not be read: a missing open has that cause.
+    /// Notes that the start of the evidence could not be read, which explains a missing open.
     pub(crate) fn lose(&mut self) {
         self.missing_open = true;
     }
 
-    /// What can only be said at the end.
+    /// Makes the findings that are only possible at the end.
     pub(crate) fn finish(&mut self, findings: &mut Findings) {
         if self.controls > 0
             && let Some(place) = self.without_nonce.take()
@@ -147,12 +150,12 @@ impl Sessions {
         }
     }
 
-    /// Intents without an outcome.
+    /// Returns the number of intents without an outcome.
     pub(crate) fn open_intents(&self) -> u64 {
         u64::try_from(self.open.len()).unwrap_or(u64::MAX)
     }
 
-    /// Follows intent and outcome of an action.
+    /// Checks the intent or the outcome of an action.
     fn phase(&mut self, receipt: &Receipt<'_, '_>, place: &Place, findings: &mut Findings) {
         let id = receipt.text("action_id");
         match receipt.text("decision_phase") {
@@ -170,14 +173,13 @@ impl Sessions {
                 } else if self.ended.contains(&number(id)) {
                     findings.add(&rules::SECOND_OUTCOME, place.clone(), "one outcome", id);
                 } else {
-                    findings.add(&rules::NO_INTENT, place.clone(), "an intent before", id);
+                    findings.add(&rules::NO_INTENT, place.clone(), "an earlier intent", id);
                 }
             }
             _ => {}
         }
     }
 
-    /// Checks a session record.
     fn control(
         &mut self,
         receipt: &Receipt<'_, '_>,
@@ -194,7 +196,7 @@ impl Sessions {
             _ => {
                 report.add(
                     &rules::SESSION_FORM,
-                    "exactly one of open, heartbeat, close",
+                    "exactly one of open, heartbeat, and close",
                     kind,
                 );
                 return;
@@ -231,7 +233,7 @@ impl Sessions {
         if link.first {
             let computed = computed_genesis(open);
             if !prev.starts_with(SESSION_GENESIS_PREFIX) {
-                report.add(&rules::SESSION_OPEN, "a bound g1: genesis", prev);
+                report.add(&rules::SESSION_OPEN, "a g1: genesis", prev);
             } else if prev != computed || genesis != computed {
                 report.add(&rules::GENESIS_HASH, computed, genesis);
             }
@@ -243,7 +245,7 @@ impl Sessions {
             {
                 report.add(
                     &rules::SESSION_OPEN,
-                    "no chain before the first open",
+                    "no receipts before the first open",
                     "one",
                 );
             }
@@ -258,7 +260,7 @@ impl Sessions {
             {
                 report.add(
                     &rules::SESSION_OPEN,
-                    "the tail of the chain before",
+                    "the end of the chain before",
                     "another",
                 );
             }
@@ -267,7 +269,7 @@ impl Sessions {
         if !self.opened.insert(String::from(nonce)) {
             report.add(
                 &rules::SESSION_OPEN,
-                "a run that was not opened before",
+                "a run that was not opened earlier",
                 nonce,
             );
         }
@@ -313,7 +315,7 @@ impl Sessions {
         if beat.member_unsigned("chain_seq_head") != receipt.seq().checked_sub(1) {
             report.add(
                 &rules::SESSION_BEAT,
-                "chain_seq_head: the receipt before",
+                "chain_seq_head: the number of the previous receipt",
                 "another",
             );
         }
@@ -348,7 +350,12 @@ impl Sessions {
             report.add(&rules::SESSION_CLOSE, head, close.member_text("root_hash"));
         }
         if close.member_unsigned("final_seq") != Some(receipt.seq()) {
-            report.add(&rules::SESSION_CLOSE, "final_seq: its own", "another");
+            let found = close.member("final_seq").map_or("nothing", |node| node.raw);
+            report.add(
+                &rules::SESSION_CLOSE,
+                format!("final_seq: {}", receipt.seq()),
+                found,
+            );
         }
         let count = close.member_unsigned("receipt_count").unwrap_or(0);
         if count != link.segment_count {
@@ -367,7 +374,7 @@ impl Sessions {
         }
     }
 
-    /// Whether a heartbeat or close belongs to the open session.
+    /// Whether a heartbeat or a close belongs to the open session.
     fn is_active(&self, payload: &Node<'_>, report: &mut Reporter<'_>) -> bool {
         let nonce = payload.member_text("run_nonce");
         match &self.facts {
@@ -393,7 +400,7 @@ impl Sessions {
         }
     }
 
-    /// Durability counters only grow.
+    /// Checks that the durability counters do not go down.
     fn counters(&mut self, payload: &Node<'_>, report: &mut Reporter<'_>) {
         let now = ["fsync_errors_gated", "durability_blocks"]
             .map(|name| payload.member_unsigned(name).unwrap_or(0));
@@ -407,7 +414,7 @@ impl Sessions {
             };
             report.add(
                 &rules::DURABILITY,
-                format!("{}, or more", words(self.durability)),
+                format!("at least {}", words(self.durability)),
                 words(now),
             );
         }
@@ -415,9 +422,8 @@ impl Sessions {
     }
 }
 
-/// A number for the identifier of an action, which takes less memory than its text. Writers use UUIDs, whose number is
-/// their own; any other text has half of its SHA-256. Who finds two with one number has only made evidence that is
-/// rejected.
+/// Returns a number for the identifier of an action, which takes less memory than its text. The number is that of the
+/// UUID, or half of the SHA-256 of any other text. A collision can only make evidence invalid.
 fn number(id: &str) -> u128 {
     let is_canonical = id.len() == 36 && !id.bytes().any(|byte| byte.is_ascii_uppercase());
     match Uuid::try_parse(id) {
@@ -429,7 +435,7 @@ fn number(id: &str) -> u128 {
     }
 }
 
-/// Adds findings at one place.
+/// Adds findings for one receipt.
 struct Reporter<'r> {
     place: &'r Place,
     findings: &'r mut Findings,
@@ -441,7 +447,7 @@ impl Reporter<'_> {
     }
 }
 
-/// The genesis hash that an open should carry. A negative heartbeat counts as zero.
+/// Computes the genesis hash of an open. A negative heartbeat counts as zero.
 pub fn computed_genesis(open: &Node<'_>) -> String {
     let text = |name: &str| open.member_text(name).as_bytes();
     session_genesis(&[

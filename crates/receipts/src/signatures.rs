@@ -1,7 +1,7 @@
-//! Checks many signatures while the caller reads on: other threads take what waits, and the caller helps them when it
-//! is ahead of them.
+//! Checks many signatures in other threads while the caller continues to read. The caller helps when the threads fall
+//! behind.
 //!
-//! The verdicts are those of `verify_strict`: batch verification accepts other signatures, so it never makes one.
+//! The verdicts are those of `verify_strict`. Batch verification is not used, because it accepts other signatures.
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -12,21 +12,19 @@ use ed25519_dalek::Signature;
 use super::ed25519::{self, Key, Signed};
 use super::findings::{Findings, Place, Rule};
 
-/// Jobs that are handed over at once.
 const BATCH: usize = 64;
-/// Bytes of messages that are handed over at once; hostile receipts can be a megabyte each.
+/// Size limit of the messages in a batch, because hostile receipts can have a megabyte each.
 const BATCH_BYTES: usize = 1 << 20;
-/// Batches that wait for each thread before the caller helps.
+/// Number of batches for each thread that may wait before the caller helps.
 const WAITING: usize = 4;
-/// More threads than this bring nothing: the caller does not read that fast.
+/// Limit of threads. The caller does not read fast enough for more.
 const MAX_THREADS: usize = 7;
 
-/// What was signed.
 #[derive(Debug)]
 pub(crate) enum Message {
     /// The digest of a version 1 receipt.
     Digest([u8; 32]),
-    /// Any other text.
+    /// The text of any other message.
     Text(Vec<u8>),
 }
 
@@ -39,7 +37,6 @@ impl Message {
     }
 }
 
-/// One signature to check.
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) key: Arc<Key>,
@@ -49,10 +46,10 @@ pub(crate) struct Job {
     pub(crate) place: Place,
 }
 
-/// Signatures that do not hold: which rule, and where.
+/// The rule and the place of each invalid signature.
 type Bad = Vec<(&'static Rule, Place)>;
 
-/// Checks a batch. A check that does not come to its end proves nothing: all its signatures count as bad.
+/// Checks a batch. If the check panics, all signatures of the batch count as invalid.
 fn check(jobs: &[Job]) -> Bad {
     let signed = |job| {
         let Job {
@@ -74,7 +71,7 @@ fn check(jobs: &[Job]) -> Bad {
     bad.map(|(job, _)| (job.rule, job.place.clone())).collect()
 }
 
-/// Signatures that wait.
+/// The signatures that wait for their check.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     jobs: Vec<Job>,
@@ -83,7 +80,7 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    /// Adds a signature; hands over what has gathered when it is enough.
+    /// Adds a signature, and passes a full batch to the threads.
     pub(crate) fn push(&mut self, job: Job, findings: &mut Findings) {
         self.bytes = self.bytes.saturating_add(job.message.bytes().len());
         self.jobs.push(job);
@@ -96,7 +93,7 @@ impl Queue {
         }
     }
 
-    /// Waits until all are checked, and reports what does not hold.
+    /// Waits until all signatures are checked, and reports the invalid ones.
     pub(crate) fn flush(&mut self, findings: &mut Findings) {
         let rest = std::mem::take(&mut self.jobs);
         if let Some(mut pool) = self.pool.take() {
@@ -111,7 +108,7 @@ impl Queue {
 
 fn add(bad: Bad, findings: &mut Findings) {
     for (rule, place) in bad {
-        findings.add(rule, place, "a signature that holds", "one that does not");
+        findings.add(rule, place, "a valid signature", "an invalid one");
     }
 }
 
@@ -124,13 +121,13 @@ struct Pool {
     reported: u64,
 }
 
-/// What the threads and the caller share.
+/// State that the threads and the caller share.
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<PoolState>,
-    /// A batch waits, or there will be no more.
+    /// Signals that a batch waits, or that there will be no more.
     waits: Condvar,
-    /// A batch was checked.
+    /// Signals that a batch was checked.
     checked: Condvar,
 }
 
@@ -153,7 +150,7 @@ impl Shared {
         self.checked.notify_one();
     }
 
-    /// What a thread does: batch after batch, until there will be no more.
+    /// Checks batches until there will be no more. Runs in each thread.
     fn work(&self) {
         loop {
             let mut state = self.lock();
@@ -176,7 +173,8 @@ impl Shared {
 }
 
 impl Pool {
-    /// Starts a thread for each processor but the caller's. Without any the caller does all of the work.
+    /// Starts a thread for each processor except one, which the caller uses. If no thread starts, the caller checks
+    /// everything.
     fn start() -> Self {
         let shared = Arc::new(Shared::default());
         let others = thread::available_parallelism().map_or(0, |all| all.get().saturating_sub(1));
@@ -192,7 +190,7 @@ impl Pool {
         }
     }
 
-    /// Hands a batch over. When the threads have enough to do, the caller checks the oldest one that waits.
+    /// Queues a batch. If too many batches wait, the caller checks the oldest one.
     fn push(&mut self, jobs: Vec<Job>) {
         let mut state = self.shared.lock();
         state.waiting.push_back((self.pushed, jobs));
@@ -210,7 +208,7 @@ impl Pool {
         }
     }
 
-    /// Checks what waits, and waits for what others check.
+    /// Checks the waiting batches, and waits for those that the threads check.
     fn finish(&mut self) {
         loop {
             let next = self.shared.lock().waiting.pop_front();
@@ -230,7 +228,7 @@ impl Pool {
         }
     }
 
-    /// Reports results in the order of the signatures, so that two checks of one file find the same.
+    /// Reports results in the order of the signatures, so that every check of a file has the same findings.
     fn report(&mut self, findings: &mut Findings) {
         loop {
             let next = self.shared.lock().checked.remove(&self.reported);
@@ -252,7 +250,7 @@ impl Drop for Pool {
         }
         self.shared.waits.notify_all();
         for thread in self.threads.drain(..) {
-            // A panic of a check was caught and counted there.
+            // A panic of a check was caught in the thread and counted as invalid.
             drop(thread.join());
         }
     }

@@ -1,13 +1,13 @@
-//! Checks times in evidence as text; nothing here reads a clock.
+//! Checks times in evidence as text, without reading a clock.
 
-/// Whether `text` is RFC 3339 as Go reads and writes it: capital `T` and `Z`, at most nine fraction
-/// digits after a dot, no leap second, and not Go's zero time.
+/// Whether `text` is RFC 3339 as Go reads and writes it: with capital `T` and `Z`, at most nine fraction digits after a
+/// dot, no leap second, and not Go's zero time.
 pub fn is_rfc3339(text: &str) -> bool {
     parts(text).is_some() && text != "0001-01-01T00:00:00Z"
 }
 
-/// Whether `text` is also in the form the writers emit: UTC, fraction without trailing zeros.
-/// The outer chain hashes this form.
+/// Whether `text` is also in the form that writers emit and that the outer chain hashes: UTC, and a fraction without
+/// trailing zeros.
 pub(crate) fn is_normal(text: &str) -> bool {
     let Some(body) = text.strip_suffix('Z') else {
         return false;
@@ -15,7 +15,7 @@ pub(crate) fn is_normal(text: &str) -> bool {
     is_rfc3339(text) && !(body.contains('.') && body.ends_with('0'))
 }
 
-/// Checks the parts of a time.
+/// Returns `Some` if every part of a time is valid.
 fn parts(text: &str) -> Option<()> {
     let bytes = text.as_bytes();
     let year = number(bytes.get(0..4)?)?;
@@ -58,7 +58,7 @@ fn parts(text: &str) -> Option<()> {
     }
 }
 
-/// The value of ASCII digits.
+/// Returns the value of ASCII digits.
 fn number(digits: &[u8]) -> Option<u32> {
     if !digits.iter().all(u8::is_ascii_digit) {
         return None;
@@ -66,7 +66,6 @@ fn number(digits: &[u8]) -> Option<u32> {
     str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// The days of a month.
 fn days(year: u32, month: u32) -> u32 {
     match month {
         4 | 6 | 9 | 11 => 30,

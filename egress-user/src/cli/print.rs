@@ -71,8 +71,8 @@ fn step(step: &str) {
 /// Prints, before the start, that audit mode enforces nothing.
 pub fn audit() {
     eprintln!(
-        "egress: AUDIT MODE  the command uses the network of this machine: nothing is denied, and there \
-         are no receipts; what would be denied is recorded"
+        "egress: AUDIT MODE  the command uses the network of this machine. Nothing is denied, and there \
+         are no receipts. Attempts that a boundary would deny are recorded"
     );
 }
 
@@ -125,7 +125,7 @@ pub fn run_result(run: &Emitted, as_json: bool) {
     let why = first.map_or_else(String::new, |reason| format!(": {}", visible(reason)));
     eprintln!("egress: boundary  {}{why}", run.graded.grade);
     eprintln!(
-        "egress: actions   {} judged, {} blocked",
+        "egress: actions   {} judged, {} denied",
         counts.actions, counts.blocked_actions
     );
     for probe in &run.accepted {

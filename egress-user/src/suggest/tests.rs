@@ -41,7 +41,7 @@ fn relay(host: &str, port: u16, protocol: &str, verdict: &str, reason: &str) -> 
            "verdict": verdict, "reason": reason, "process": "curl"})
 }
 
-/// The hosts of a list as the reader of policies has them.
+/// The hosts of a list, as the reader of policies reads them.
 #[track_caller]
 fn allowed(suggestion: &Suggestion, names: &[&str]) {
     let text = suggestion.as_yaml();
@@ -75,8 +75,8 @@ fn audit_is_a_list_of_names_with_who_needed_them() {
     allowed(&found, &["one.test", "two.test"]);
     assert_eq!(
         found.as_yaml(),
-        "# Allows what this run did, whether it should have or not: read it before you use it.\n\
-         # Options of egress run that it takes beside the list:\n\
+        "# Allows everything that this run did, even what it should not have done. Read it before you use it.\n\
+         # Options of egress run that are needed in addition:\n\
          #   --allow-port 8080 # TLS or HTTP: two.test\n\
          version: 1\n\
          mode: strict\n\
@@ -103,7 +103,7 @@ fn audit_names_all_that_an_address_may_stand_for() {
 #[test]
 fn what_no_list_allows_is_said_and_is_no_row() {
     let found = suggested(&[
-        // An answer of a server that is not the caller's names nothing.
+        // Only answers of the caller's own name servers count.
         answer("liar.test", &["198.51.100.20"], false),
         connect("198.51.100.20", 2222, "agent"),
         deny("198.51.100.77", 4433, "udp", "udp"),
@@ -117,12 +117,12 @@ fn what_no_list_allows_is_said_and_is_no_row() {
     assert_eq!(found.allow_ports.len(), 0);
     let text = found.as_yaml();
     for line in [
-        "#   tcp to 198.51.100.20 port 2222, agent (1): cannot be allowed by a name",
-        "#   udp to 198.51.100.77 port 4433, agent (1): cannot be allowed, UDP",
-        "#   udp to 198.51.100.54 port 53, agent (1): cannot be allowed, names",
-        "#   icmp, agent (1): cannot be allowed, nothing but TCP",
-        "#   unix to /run/docker.sock, docker (1): no socket of the boundary; --allow-unix",
-        "#   tcp to 127.0.0.1 port 1, agent (1): no matter of the list: \"new\\u{a}reason\"",
+        "#   tcp to 198.51.100.20 port 2222, agent (1): has no known name",
+        "#   udp to 198.51.100.77 port 4433, agent (1): cannot be allowed, because UDP",
+        "#   udp to 198.51.100.54 port 53, agent (1): cannot be allowed, because the boundary",
+        "#   icmp, agent (1): cannot be allowed, because only TCP",
+        "#   unix to /run/docker.sock, docker (1): does not exist inside the boundary; --allow-unix",
+        "#   tcp to 127.0.0.1 port 1, agent (1): not a matter of the allow-list: \"new\\u{a}reason\"",
     ] {
         assert!(text.contains(line), "{line}: {text}");
     }

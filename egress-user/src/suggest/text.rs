@@ -1,13 +1,13 @@
-//! A suggestion as a policy. Texts of the command's stand in comments, in one line of ASCII each.
+//! Formats a suggestion as a policy. Texts that the command chose are in comments, each in one line of ASCII.
 use std::fmt::{self, Write as _};
 
 use super::{ADDRESS, DNS, LeftOut, MAX_PROCESSES, Suggestion, Uses};
 
-/// Characters that are shown of a text of the command's.
+/// Number of characters of a text that are shown.
 const MAX_TEXT: usize = 96;
 
 impl Suggestion {
-    /// The suggestion as a policy in Pipelock's YAML, with what cannot be in it as comments.
+    /// Returns the suggestion as a policy in Pipelock's YAML. Attempts that no policy can allow are comments.
     pub fn as_yaml(&self) -> String {
         let mut text = String::from(HEADER);
         for line in self.comments() {
@@ -24,10 +24,10 @@ impl Suggestion {
         for row in &self.rows {
             let mut notes = String::new();
             if row.shares_address {
-                notes.push_str("; or another name of the same address");
+                notes.push_str("; or another name with the same address");
             }
             if row.internal_address {
-                notes.push_str("; refused all the same: its address is internal");
+                notes.push_str("; still denied, because its address is internal");
             }
             let uses = row.uses.to_string();
             text.extend(["  - \"", &row.host, "\" # ", &uses, &notes, "\n"]);
@@ -39,7 +39,7 @@ impl Suggestion {
         let mut lines = Vec::new();
         if !self.allow_ports.is_empty() {
             lines.push(String::from(
-                "Options of egress run that it takes beside the list:",
+                "Options of egress run that are needed in addition:",
             ));
         }
         for port in &self.allow_ports {
@@ -56,7 +56,7 @@ impl Suggestion {
             ));
         }
         if !self.left_out.is_empty() {
-            lines.push(String::from("Not in the list:"));
+            lines.push(String::from("Not on the list:"));
         }
         for LeftOut { attempt, uses } in &self.left_out {
             let port = match attempt.port {
@@ -81,31 +81,31 @@ impl Suggestion {
     }
 }
 
-/// What stands above every list.
+/// The first line of every list.
 const HEADER: &str = "\
-# Allows what this run did, whether it should have or not: read it before you use it.
+# Allows everything that this run did, even what it should not have done. Read it before you use it.
 ";
 
-/// A reason in words.
+/// Describes a reason in words.
 fn why(reason: &str) -> String {
     String::from(match reason {
-        ADDRESS => {
-            "cannot be allowed by a name, none is known of it; a row of the address itself would"
-        }
-        DNS => "cannot be allowed, names are asked of the boundary's own resolver",
-        "udp" => "cannot be allowed, UDP has no way out",
+        ADDRESS => "has no known name; add the address itself to allow it",
+        DNS => "cannot be allowed, because the boundary has its own resolver",
+        "udp" => "cannot be allowed, because UDP does not leave the boundary",
         "protocol" | "socket_type" | "not_loopback" => {
-            "cannot be allowed, nothing but TCP has a way out"
+            "cannot be allowed, because only TCP leaves the boundary"
         }
         "not_tls_or_http" | "client_silent" | "port_not_allowed" => {
-            "cannot be allowed, nothing but TLS and HTTP has a way out"
+            "cannot be allowed, because only TLS and HTTP leave the boundary"
         }
-        "not_in_the_boundary" => "no socket of the boundary; --allow-unix opens one of the host's",
-        other => return format!("no matter of the list: {}", Shown(other)),
+        "not_in_the_boundary" => {
+            "does not exist inside the boundary; --allow-unix opens a socket of the host"
+        }
+        other => return format!("not a matter of the allow-list: {}", Shown(other)),
     })
 }
 
-/// `curl (2), git (1)`.
+/// Formats uses as `curl (2), git (1)`.
 impl fmt::Display for Uses {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut separator = "";
@@ -122,7 +122,7 @@ impl fmt::Display for Uses {
     }
 }
 
-/// A text of the command's, for a comment: one line of ASCII, in quotes unless it is a plain word.
+/// A text that the command chose, for a comment: one line of ASCII, in quotes unless it is a plain word.
 struct Shown<'a>(&'a str);
 
 impl fmt::Display for Shown<'_> {

@@ -171,7 +171,7 @@ fn page_says_what_a_reader_asks() {
         "Denied",
         "Allowed",
         "Posture",
-        "Probes, made inside the boundary before the start",
+        "Probes inside the boundary before the start",
         "Residual channels",
         "Check it",
     ] {

@@ -242,7 +242,7 @@ fn every_kind_of_bad_evidence_has_a_finding_with_advice() {
         for id in wanted {
             let finding = run.finding(id);
             assert!(!finding.rule.advice.is_empty(), "{}: {id}", run.name);
-            assert!(!finding.rule.says.is_empty(), "{}: {id}", run.name);
+            assert!(!finding.rule.problem.is_empty(), "{}: {id}", run.name);
             seen += 1;
         }
         // The others have nothing to say, or a consequence of the one.
@@ -343,7 +343,7 @@ fn intents_and_outcomes_are_paired_and_the_text_explains_the_counts() {
     let said = text(paired);
     for part in [
         format!("{} session records", report.session_records),
-        format!("{} outcomes of announced actions", report.outcomes),
+        format!("{} outcomes of allowed actions", report.outcomes),
         format!("version 2:   {} receipts", report.evidence_receipts),
         report.evidence_root_hash.clone().unwrap(),
     ] {
@@ -368,5 +368,5 @@ fn intents_and_outcomes_are_paired_and_the_text_explains_the_counts() {
         assert!(line.contains(&finding.found), "{}", finding.found);
         assert!(line.contains(r#""decision_phase":"intent""#));
     }
-    assert!(text(open).contains("open:        2 without outcome"));
+    assert!(text(open).contains("open:        2 without an outcome"));
 }

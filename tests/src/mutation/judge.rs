@@ -1,4 +1,4 @@
-//! Has changed packets judged by the library that `egress verify` is.
+//! Verifies changed packets with the library of `egress verify`.
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
@@ -20,51 +20,52 @@ use super::change::{Change, DiskOperator};
 use super::json::Json;
 use super::packet::{ATTESTATION, Files, HonestPacket, PACKET, attestation, sha256, with_digests};
 
-/// Threads that judge.
+/// Number of threads.
 pub(super) const THREADS: usize = 4;
-/// A file system in memory, on most machines.
+/// The path of a file system in memory on most machines.
 const IN_MEMORY: &str = "/dev/shm";
-/// The length of a file with a hole: longer than any limit.
+/// The length of a file with a hole, which exceeds every limit.
 const SPARSE: u64 = 600 << 20;
-/// The rule that follows from every other one: the attestation of a changed packet names the grade of the honest one.
+/// The rule that follows from every other one, because the attestation of a changed packet states the grade of the
+/// honest one.
 const PREDICATE: &str = "attestation.predicate";
-/// The rule about the pages, which follow from everything else.
+/// The rule about the pages, which follow from all other files.
 const RENDERED: &str = "packet.rendered";
 /// The pages, in the order in which they are rendered.
 const PAGES: [&str; 3] = ["summary.md", "verifier.txt", "report.html"];
 /// The reasons that follow from findings.
 const CONSEQUENCES: [&str; 2] = [
-    "what the packet says of the boundary does not hold together",
-    "the packet is invalid: see the errors",
+    "the files of the packet about the boundary are inconsistent",
+    "the packet is invalid (see the errors)",
 ];
 
-/// What the verifier says about a changed packet.
+/// The result of the verifier for a changed packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Judgment {
-    /// It is no valid packet.
+    /// The packet is not valid.
     Rejected(Vec<String>),
-    /// Its grade is lower, for these reasons.
+    /// The grade is lower, for these reasons.
     Lowered(Vec<String>),
-    /// Nothing is wrong.
+    /// The change was not detected.
     Unseen,
 }
 
-/// What the verifier says about the honest packet.
+/// The result of the verifier for the honest packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Expectation {
     pub(super) grade: Grade,
     pub(super) reasons: BTreeSet<String>,
 }
 
-/// A directory in which one packet after the other is judged.
+/// A directory in which one packet after the other is verified.
 #[derive(Debug)]
 pub(super) struct Bench<'h> {
     dir: TempDir,
     honest: &'h HonestPacket,
     own: &'h Keys,
-    /// What lies in the directory.
+    /// The files in the directory.
     there: Files,
-    /// The honest packet as each attacker signs it.
+    /// The honest packet, signed by each attacker.
     unchanged: BTreeMap<Attacker, Files>,
 }
 
@@ -96,7 +97,7 @@ impl<'h> Bench<'h> {
         })
     }
 
-    /// What is said of the honest packet, signed anew by this attacker where he signs.
+    /// Returns the result for the honest packet after this attacker signed it again.
     pub(super) fn honest(&mut self, attacker: Attacker) -> io::Result<(Judgment, Expectation)> {
         let nothing = Expectation {
             grade: Grade::KernelEnforced,
@@ -107,7 +108,7 @@ impl<'h> Bench<'h> {
         Ok(verdict(&self.outcome(attacker), &nothing, false))
     }
 
-    /// Judges one change; gives nothing when the attacker's signing undoes it.
+    /// Verifies one change. Returns `None` if the signature of the attacker reverts it.
     pub(super) fn judge(
         &mut self,
         attacker: Attacker,
@@ -142,8 +143,8 @@ impl<'h> Bench<'h> {
         Ok(Some(judgment))
     }
 
-    /// The files after a change, as a boundary that has its key writes them: with the pages that they yield, and with
-    /// the grade that they show as the predicate.
+    /// Returns the files after a change by the boundary, which renders the pages again and states the resulting grade
+    /// in the predicate.
     pub(super) fn settled(
         &mut self,
         attacker: Attacker,
@@ -174,7 +175,7 @@ impl<'h> Bench<'h> {
         Ok(Some(files))
     }
 
-    /// The files without what is wrong with them, if that is nothing but the predicate or the pages.
+    /// Returns the files with a corrected predicate and corrected pages, if nothing else is wrong.
     fn without_consequence(
         &self,
         outcome: &VerifyOutcome,
@@ -199,7 +200,7 @@ impl<'h> Bench<'h> {
         Some(files)
     }
 
-    /// The files after a change; nothing when the attacker's signing undoes it.
+    /// Returns the files after a change, or `None` if the signature of the attacker reverts it.
     fn forged(&self, attacker: Attacker, change: &Change) -> io::Result<Option<Files>> {
         let files = self.honest.forged(attacker, change, self.own);
         let files = files.map_err(io::Error::other)?;
@@ -221,7 +222,7 @@ impl<'h> Bench<'h> {
         Ok(())
     }
 
-    /// What `egress verify` finds, with the keys pinned that this attacker does not have.
+    /// Verifies with the pinned keys that this attacker does not have.
     fn outcome(&self, attacker: Attacker) -> Result<VerifyOutcome, VerifyError> {
         let public = |key: &SigningKey| hex::encode(key.verifying_key().to_bytes());
         let boundary_keys = match attacker {
@@ -236,7 +237,7 @@ impl<'h> Bench<'h> {
         })
     }
 
-    /// The files with the pages that they yield, signed anew, if nothing but a page is wrong with them.
+    /// Returns the files with pages that were rendered and signed again, if nothing except a page is wrong.
     fn rendered(
         &self,
         attacker: Attacker,
@@ -249,7 +250,7 @@ impl<'h> Bench<'h> {
             Attacker::OwnBoundaryKey => &self.own.boundary,
             Attacker::Mediator | Attacker::Boundary => &self.honest.boundary,
         };
-        // A page that was changed itself stays as it is.
+        // A page that was itself changed stays.
         if let Change::File(name, _) | Change::Missing(name) | Change::Disk(name, _) = change
             && PAGES.contains(&name.as_str())
         {
@@ -270,7 +271,7 @@ impl<'h> Bench<'h> {
     }
 }
 
-/// Whether a change is one of the pages or of the attestation, which nobody writes again then.
+/// Whether the change is in a page or in the attestation, which must then not be written again.
 fn stays_as_it_is(change: &Change) -> bool {
     match change {
         Change::File(name, _) | Change::Missing(name) => {
@@ -281,13 +282,13 @@ fn stays_as_it_is(change: &Change) -> bool {
     }
 }
 
-/// All findings that are errors.
+/// Returns all findings that are errors.
 fn errors(outcome: &VerifyOutcome) -> impl Iterator<Item = &Finding> {
     let all = outcome.findings.iter();
     all.filter(|finding| finding.rule.severity == Severity::Error)
 }
 
-/// The files with the pages that they yield.
+/// Returns the files with the pages that follow from them.
 fn with_pages(outcome: &VerifyOutcome, files: &Files) -> Option<Files> {
     let pages = rendered::render(&Source {
         packet: outcome.packet.as_ref()?,
@@ -304,7 +305,7 @@ fn with_pages(outcome: &VerifyOutcome, files: &Files) -> Option<Files> {
     Some(files)
 }
 
-/// Has a name of a packet stand for something else than its file; `outside` is a path beside the packet.
+/// Replaces a file of a packet with another object. `outside` is a path beside the packet.
 pub(super) fn disguise(
     packet: &Path,
     name: &str,
@@ -329,7 +330,7 @@ pub(super) fn disguise(
     }
 }
 
-/// What a finding of the verifier comes down to, and what it says of the boundary.
+/// Summarizes the findings of the verifier and its result for the boundary.
 fn verdict(
     outcome: &Result<VerifyOutcome, VerifyError>,
     expected: &Expectation,

@@ -39,9 +39,9 @@ const NOT_MADE: &[&str] = &[
     // The pages for people.
     "[packet.rendered]",
     // All members of boundary.json, changes.json, and of a row are there, and have their types.
-    "boundary.json has another form: ",
-    "changes.json has another form: ",
-    "rows of the flow log have another form: ",
+    "boundary.json does not match the schema: ",
+    "changes.json does not match the schema: ",
+    "rows of the flow log do not match the schema: ",
     // What boundary.json repeats of the rows.
     " in flows.jsonl / ",
     "[packet.statement] denied ones by number",
@@ -55,21 +55,21 @@ const NOT_MADE: &[&str] = &[
     "a connection was made twice",
     "a connection ended before it began",
     "a connection of the mediator ended before it began",
-    "the mediator's connection leads to no address",
+    "a connection of the mediator has no valid address",
     "a datagram of the mediator ",
     "more bytes were acknowledged than sent",
     "a name was answered without an address or a reason",
-    " was not given the address of an attempt",
+    " the address of an attempt",
     "the times of kernel rows follow different clocks",
     "the times of rows go back",
-    "rows lie outside the time of the heartbeats",
+    "rows are outside the time of the heartbeats",
     "attempts were made by another user than the command's",
 ];
 /// What follows from any other reason.
 const CONSEQUENCES: [&str; 3] = [
     "[attestation.predicate]",
-    "what the packet says of the boundary does not hold together",
-    "the packet is invalid: see the errors",
+    "the files of the packet about the boundary are inconsistent",
+    "the packet is invalid (see the errors)",
 ];
 
 /// What a verifier finds.

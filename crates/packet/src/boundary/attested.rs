@@ -1,4 +1,4 @@
-//! The attestation of a packet: what it is held to, who signed it, and what its signer claims.
+//! Checks the attestation of a packet: its files, its signer, and the statements of the signer.
 use ed25519_dalek::VerifyingKey;
 use pipelock_receipts::capsule::CapsuleReport;
 use pipelock_receipts::findings::{Findings, Place};
@@ -11,40 +11,40 @@ use super::super::names::{ATTESTATION_FILE, PACKET_FILES};
 use super::super::rules;
 use super::super::stream::FileDigest;
 
-/// The signature over all files.
+/// The attestation of a packet.
 #[derive(Debug, Default)]
 pub enum Attestation {
-    /// There is none.
+    /// There is no attestation.
     #[default]
     Absent,
-    /// It is being made now, by a key that the caller named or not.
+    /// The supervisor makes the attestation after this check.
     Pending {
-        /// Whether the caller named the key.
+        /// Whether the caller supplied the key.
         pinned: bool,
     },
-    /// There it is.
+    /// The packet has an attestation.
     Present {
-        /// What it states.
+        /// The attestation, whose signature was checked.
         opened: Box<Opened>,
-        /// Every other file of the packet, except for those that are read as streams.
+        /// All other files of the packet, except those that are read as streams.
         files: Vec<FileDigest>,
     },
 }
 
 impl Attestation {
-    /// Takes what was read of a stream into the files that it is held to.
+    /// Adds the digest of a stream to the files.
     pub(in super::super) fn read(&mut self, digest: FileDigest) {
         let Self::Present { files, .. } = self else {
             return;
         };
         match files.iter_mut().find(|file| file.name == digest.name) {
             Some(file) if *file == digest => {}
-            Some(file) => *file = FileDigest::none(&digest.name, "not one regular file"),
+            Some(file) => *file = FileDigest::none(&digest.name, "not a regular file"),
             None => files.push(digest),
         }
     }
 
-    /// The SHA-256 that it states of a file.
+    /// Returns the signed SHA-256 of a file.
     pub(super) fn sha256(&self, file: &str) -> Option<&str> {
         match self {
             Self::Present { opened, .. } => opened.sha256(file),
@@ -52,7 +52,7 @@ impl Attestation {
         }
     }
 
-    /// Whether a file of this name is there; nothing where that is not known.
+    /// Whether the packet has a file of this name. `None` if that is unknown.
     pub(super) fn has(&self, name: &str) -> Option<bool> {
         match self {
             Self::Present { files, .. } => Some(files.iter().any(|file| file.name == name)),
@@ -61,7 +61,7 @@ impl Attestation {
     }
 }
 
-/// The signers that the writer of an attested packet had pinned.
+/// Returns the signers that the writer of an attested packet had pinned.
 pub(super) fn writers_pins(
     predicate: Option<&Predicate>,
     measured: Option<&BoundaryDocument>,
@@ -72,7 +72,7 @@ pub(super) fn writers_pins(
     })
 }
 
-/// The check of the attestation, and whether its signer is pinned. Without an attestation there is no signer to pin.
+/// Checks the attestation, and returns whether its signer is pinned. Without an attestation, there is no signer to pin.
 pub(super) fn check_attestation(
     attestation: Attestation,
     keys: &[VerifyingKey],
@@ -84,7 +84,7 @@ pub(super) fn check_attestation(
         Attestation::Absent => {
             caps.cap(
                 Grade::Unproven,
-                "there is no attestation: nobody signed the measurements",
+                "there is no attestation, so the measurements are not signed",
             );
             if !keys.is_empty() {
                 findings.add(
@@ -100,7 +100,12 @@ pub(super) fn check_attestation(
             let is_strange = |name: &str| opened.names(name) && !PACKET_FILES.contains(&name);
             for file in files.iter().filter(|file| is_strange(&file.name)) {
                 let (place, name) = (Place::in_file(ATTESTATION_FILE), file.name.as_str());
-                findings.add(&rules::ATTESTATION_EXTRA, place, "a file of a packet", name);
+                findings.add(
+                    &rules::ATTESTATION_EXTRA,
+                    place,
+                    "only files of a packet",
+                    name,
+                );
             }
             let report = opened.check(&files);
             let is_trusted = report.is_trusted;
@@ -109,8 +114,8 @@ pub(super) fn check_attestation(
     }
 }
 
-/// The signer of the attestation claims no more and no less than what is found. Which keys are pinned is the
-/// verifier's choice, so it is left out.
+/// Checks that the statements of the signer are those that follow from the packet. Which keys are pinned is not
+/// compared, because that is the verifier's choice.
 pub(super) fn check_predicate(
     predicate: &Predicate,
     report: &EvidenceReport,
@@ -127,7 +132,7 @@ pub(super) fn check_predicate(
         claim(&predicate.grade, shown.as_str());
     }
     let verdict = match report.verdict {
-        // The run knows its own key; a verifier need not pin one.
+        // The run has its own key, but a verifier may pin no key.
         EvidenceVerdict::SelfConsistentOnly | EvidenceVerdict::Valid => {
             ["valid", "self_consistent_only"]
         }
@@ -139,8 +144,9 @@ pub(super) fn check_predicate(
     }
 }
 
-/// One root of trust: the mediator signs the boundary's key in `session_open`, so that no other key can vouch for
-/// the boundary, pinned or not. A mediator that binds none leaves the capsule's signer.
+/// Checks that the attestation, the capsule, and `boundary.json` have the same signer. The mediator signs the
+/// boundary's key in `session_open`, so no other key can sign for the boundary, whether it is pinned or not. If the
+/// mediator binds no key, the signer of the capsule counts.
 pub(super) fn check_signers(
     report: &EvidenceReport,
     capsule: Option<&CapsuleReport>,

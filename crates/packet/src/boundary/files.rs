@@ -1,15 +1,15 @@
-//! The files that speak of the boundary, as the caller hands them over.
+//! The files of a packet about the boundary, as the caller passes them.
 use egress_policy::allowed::Allowed;
 
 use super::super::stream::Stream;
 use super::attested::Attestation;
 
-/// The files that speak of the boundary; each may be absent.
+/// The files about the boundary. Each may be absent.
 #[derive(Debug, Default)]
 pub struct BoundaryFiles<'a> {
     /// `boundary.json`.
     pub boundary: Option<&'a [u8]>,
-    /// `flows.jsonl`, or why it cannot be had.
+    /// `flows.jsonl`, or the reason why it cannot be read.
     pub flows: Option<Result<Stream<'a>, String>>,
     /// `posture-capsule.json`.
     pub capsule: Option<&'a [u8]>,
@@ -23,13 +23,14 @@ pub struct BoundaryFiles<'a> {
     pub attestation: Attestation,
 }
 
-/// Reads a policy, or says in words why it is none. A reader of YAML is the caller's.
+/// Reads a policy or returns the reason why it is not valid. The caller provides it, because this crate does not read
+/// YAML.
 pub type ReadPolicy = fn(&str) -> Result<Allowed, String>;
 
-/// The policy of the run, and who reads it.
+/// The policy of the run, and the function that reads it.
 #[derive(Debug, Clone, Copy)]
 pub struct PolicyFile<'a> {
-    /// The bytes that the capsule's `config_hash` is of.
+    /// Content of the file, which `config_hash` of the capsule is the digest of.
     pub bytes: &'a [u8],
     /// `egress_policy::allowed::Allowed::read`.
     pub read: ReadPolicy,

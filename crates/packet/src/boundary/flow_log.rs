@@ -1,4 +1,4 @@
-//! Reads the flow log of a packet, and holds it to what the packet states of it.
+//! Reads the flow log of a packet, and compares it with the statements of the packet about it.
 use std::io;
 
 use pipelock_receipts::findings::{Findings, Place};
@@ -18,26 +18,26 @@ use super::super::rules;
 use super::super::stream::{FileDigest, Stream};
 use super::files::BoundaryFiles;
 
-/// What became of the flow log.
+/// The results of reading the flow log.
 #[derive(Default)]
 pub(super) struct FlowLog {
-    /// The check of its chain, if its rows were read.
+    /// Check of the chain, if the rows were read.
     pub(super) flows: Option<FlowReport>,
-    /// What was read of it, if it is there.
+    /// Digest of the log, if there is one.
     digest: Option<FileDigest>,
-    /// Breaks in the enforcement.
-    pub(super) unbroken: Vec<String>,
-    /// Its rows, to be compared with the receipts.
+    /// Reasons why the enforcement was not continuous.
+    pub(super) breaks: Vec<String>,
+    /// The rows, to be compared with the receipts.
     pub(super) reconciler: Reconciler,
-    /// Its rows, counted.
+    /// The rows, counted.
     pub(super) counted: Counted,
-    /// Its rows, held against each other.
+    /// The rows, compared with each other.
     pub(super) joined: Joined,
 }
 
 impl FlowLog {
-    /// Checks the chain of the flow log and looks for breaks in the enforcement. A log without a digest that is stated
-    /// of it is hashed, and its rows are not read.
+    /// Checks the chain of the flow log and searches for breaks in the enforcement. If the log does not have the stated
+    /// digest, it is hashed and its rows are not read.
     pub(super) fn read(
         files: &mut BoundaryFiles<'_>,
         measured: Option<&BoundaryDocument>,
@@ -74,7 +74,7 @@ impl FlowLog {
                 return done;
             }
             None => {
-                done.unbroken = vec![String::from("there is no flow log")];
+                done.breaks = vec![String::from("there is no flow log")];
                 return done;
             }
         };
@@ -98,14 +98,14 @@ impl FlowLog {
         match read {
             Err(error) => done.refuse(error.to_string(), findings),
             Ok(flows) => {
-                // Without a close the last receipt is only the agent's last action.
+                // Without a close, the last receipt only shows the command's last action.
                 let is_closed = report
                     .session
                     .as_ref()
                     .is_some_and(|session| !session.close_reason.is_empty());
                 let close = is_closed.then_some(report.last_time.as_str());
                 if flows.is_some() {
-                    done.unbroken = continuity.finish(close);
+                    done.breaks = continuity.finish(close);
                 }
                 done.flows = flows;
             }
@@ -113,7 +113,7 @@ impl FlowLog {
         done
     }
 
-    /// `flows.jsonl` is the log whose digest, head and length `boundary.json` states.
+    /// Checks that `flows.jsonl` is the log whose digest, head, and length `boundary.json` states.
     fn check_identity(
         &self,
         measured: &BoundaryDocument,
@@ -124,7 +124,7 @@ impl FlowLog {
             caps.cap(Grade::Unproven, "flows.jsonl is missing");
             return;
         };
-        // That it was not read to its end has been said.
+        // A finding already reports that the log was not read to its end.
         if digest.size.is_none() {
             return;
         }
@@ -146,19 +146,19 @@ impl FlowLog {
         }
     }
 
-    /// The log cannot be read.
+    /// Reports that the log cannot be read.
     fn refuse(&mut self, why: String, findings: &mut Findings) {
         findings.add(
             &rules::BOUNDARY_FLOWS,
             Place::in_file(FLOWS_FILE),
-            "a flow log",
+            "a readable flow log",
             why.as_str(),
         );
         self.digest = Some(FileDigest::none(FLOWS_FILE, why));
     }
 }
 
-/// Whether the file has all digests that are stated of it; if so, it is at its start again.
+/// Whether the file has all stated digests. If so, rewinds the file to its start.
 fn is_stated(stream: &mut Stream<'_>, stated: &[Option<&str>]) -> io::Result<bool> {
     if stated.iter().all(Option::is_none) {
         return Ok(true);

@@ -1,4 +1,4 @@
-//! What keeps the grade from being the highest: in the capsule, the measurements, and the receipts.
+//! Finds the reasons in the capsule, the measurements, and the receipts why the grade is not higher.
 use pipelock_receipts::capsule::CapsuleReport;
 use pipelock_receipts::findings::{Findings, Place};
 use pipelock_receipts::report::{End, EvidenceReport, EvidenceVerdict};
@@ -9,7 +9,7 @@ use super::super::model::{AUDIT_ENFORCEMENT, Packet};
 use super::super::names::{BOUNDARY_FILE, PACKET_FILE};
 use super::super::rules;
 
-/// The capsule: there, bound by the receipts, and signed for these very programs.
+/// Checks that there is a capsule, that the receipts bind it, and that it was signed for these kernel programs.
 pub(super) fn grade_capsule(
     capsule: Option<&CapsuleReport>,
     measured: Option<&BoundaryDocument>,
@@ -32,19 +32,19 @@ pub(super) fn grade_capsule(
     let Some(containment) = containment else {
         caps.cap(
             Grade::Unproven,
-            "the posture capsule says nothing of a containment",
+            "the posture capsule does not describe a boundary",
         );
         return;
     };
     caps.unless(
         containment.boundary_verified && containment.probe_refused_direct_egress,
         Grade::KernelObserved,
-        "the posture capsule does not say that every way out was refused",
+        "the posture capsule does not state that every way out was denied",
     );
     caps.unless(
         containment.mode == pipelock_receipts::capsule::MODE,
         Grade::Unproven,
-        "the posture capsule speaks of another mechanism",
+        "the posture capsule describes another mechanism",
     );
     if let Some(measured) = measured {
         let computed = measured.kernel_rule_hash();
@@ -60,7 +60,7 @@ pub(super) fn grade_capsule(
     }
 }
 
-/// What was measured is what an enforced boundary shows.
+/// Checks that the measurements are those of an enforced boundary.
 pub(super) fn grade_measured(
     measured: &BoundaryDocument,
     packet: Option<&Packet>,
@@ -71,7 +71,7 @@ pub(super) fn grade_measured(
     caps.unless(
         !is_audit,
         Grade::None,
-        "it is of --mode audit: nothing was enforced",
+        "the packet is of --mode audit, so nothing was enforced",
     );
     let stated = packet.map(|packet| packet.posture.enforcement_mode.as_str());
     if let Some(stated) = stated.filter(|stated| is_audit && *stated != AUDIT_ENFORCEMENT) {

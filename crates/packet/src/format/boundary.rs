@@ -1,4 +1,4 @@
-//! `boundary.json`: what was active in a run, as measured, and the digests of what enforced it.
+//! `boundary.json`: the measurements of a run, and the digests of everything that enforced its boundary.
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ pub use words::*;
 
 use super::words::WorkspaceMode;
 
-/// Destinations that `boundary.json` lists; the others are counted.
+/// Limit of each list of destinations in `boundary.json`. Further destinations are counted.
 pub const LISTED: usize = 500;
 
 documents! {
@@ -77,9 +77,9 @@ documents! {
         command_files: Vec<CommandFile>,
         /// How the command's output was passed on.
         output: Output,
-        /// `NUMBER: TARGET` of each descriptor above 2 that the caller left open, which no process of the run gets, and of
-        /// each standard stream of the caller that is a socket. `TARGET` is the text of the link in `/proc/self/fd`; a socket
-        /// has ` connected to ADDRESS` or ` not connected` after it.
+        /// `NUMBER: TARGET` of each descriptor above 2 that the caller left open, which no process of the run gets, and
+        /// of each standard stream of the caller that is a socket. `TARGET` is the text of the link in `/proc/self/fd`;
+        /// a socket has ` connected to ADDRESS` or ` not connected` after it.
         inherited_descriptors: Vec<Name>,
         /// The policy that the mediator read.
         policy: Policy,

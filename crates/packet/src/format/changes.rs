@@ -1,4 +1,4 @@
-//! `changes.json`: every change of the command to its workspace, where they were kept apart.
+//! `changes.json`: every change of the command to its workspace, if changes were kept apart.
 use serde::{Deserialize, Serialize};
 
 use super::value::{Name, OctalMode, Sha256};
@@ -7,7 +7,7 @@ use super::words::WorkspaceMode;
 words! {
     /// The version of the document.
     ChangesSchema {
-        /// The only one.
+        /// The current version.
         V0 = "egress.changes.v0",
     }
 
@@ -23,7 +23,7 @@ words! {
         Moved = "moved",
     }
 
-    /// What a path is; what it was, if it was deleted.
+    /// The type of a path. For a deleted path, the type that it had.
     EntryKind {
         /// A device node.
         Device = "device",
@@ -69,7 +69,7 @@ words! {
         HeldBack = "held_back",
         /// git would take the directory for a repository.
         LooksLikeGitDirectory = "looks_like_git_directory",
-        /// It is a `.git` that was not there before.
+        /// It is a new `.git`.
         NewGitDirectory = "new_git_directory",
         /// The owner of the workspace may not do it.
         NotPermitted = "not_permitted",
@@ -81,7 +81,7 @@ words! {
         Protected = "protected",
         /// It is a socket.
         Socket = "socket",
-        /// Its path is too long or too deep for a program to name.
+        /// Its path is too long or too deep.
         TooDeep = "too_deep",
         /// No change of the run is applied.
         WholeRun = "whole_run",
@@ -108,12 +108,12 @@ documents! {
         [
             /// What happened.
             change: WhatChanged,
-            /// The type of the path; if it was deleted, the type that it had.
+            /// Type of the path. For a deleted path, the type that it had.
             kind: EntryKind,
             /// The outcome of the change.
             outcome: ChangeOutcome,
         ]
-        /// The path below the workspace; a backslash is doubled, and a byte that is not UTF-8 is `\xNN`. Empty for the
+        /// Path below the workspace. A backslash is doubled, and a byte that is not UTF-8 is `\xNN`. Empty for the
         /// workspace itself.
         path: String,
         /// Previous path of a moved directory.
@@ -146,7 +146,7 @@ documents! {
     }
 }
 
-/// Why a change was not applied.
+/// The reason why a change was not applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(
     feature = "schema",
@@ -155,17 +155,17 @@ documents! {
 )]
 #[serde(untagged)]
 pub enum ChangeReason {
-    /// A rule.
+    /// A rule denied the change.
     Rule(ChangeRule),
-    /// A call failed.
+    /// A system call failed.
     Error {
-        /// Its error.
+        /// Error of the system call.
         io: Name,
     },
 }
 
 impl ChangesDocument {
-    /// How many changes have this outcome.
+    /// Counts the changes with this outcome.
     pub fn count(&self, outcome: &ChangeOutcome) -> u64 {
         let same = self.changes.iter().filter(|one| one.outcome == *outcome);
         u64::try_from(same.count()).unwrap_or(u64::MAX)

@@ -1,20 +1,20 @@
-//! Holds a parsed document against what its type writes, without writing it: a serializer that walks the document.
+//! Compares a parsed document with the text that its type would write. The comparison is a serializer that walks the
+//! document and writes nothing.
 use std::collections::HashMap;
 use std::fmt;
 
 use pipelock_receipts::json::{Node, Value};
 use serde::ser::{self, Impossible, Serialize, Serializer};
 
-/// Deviations that are kept; more of the same say nothing new.
+/// Number of deviations that are kept.
 const KEPT: usize = 5;
-/// Members of an object that is looked through for each name. Every object that this version writes with fixed members is
-/// as short.
+/// Number of members up to which an object is searched for each name. No object with fixed members has more.
 const SHORT: usize = 64;
-/// Characters of a value that a deviation shows.
+/// Number of characters of a value that a deviation shows.
 const SHOWN: usize = 40;
 
-/// What the document has that `read`, which was read from it, would not be written as. Members of the outermost object
-/// that are in `beside` belong to another type.
+/// Describes the differences between the document and the text that `read` is written as. `read` was read from the
+/// document. Members of the outermost object that are in `beside` belong to another type.
 pub(crate) fn deviations(
     read: &impl Serialize,
     document: &Node<'_>,
@@ -31,7 +31,7 @@ pub(crate) fn deviations(
     found
 }
 
-/// Where a value stands in the document.
+/// The path of a value in the document.
 #[derive(Clone, Copy)]
 enum Path<'p> {
     Root,
@@ -56,7 +56,7 @@ struct Place<'p> {
     beside: &'p [&'p str],
 }
 
-/// The value at this place is not the one that would be written.
+/// The value at this place differs from the one that would be written.
 #[derive(Debug)]
 struct Differs;
 
@@ -79,7 +79,7 @@ fn same(is_same: bool) -> Result<(), Differs> {
 }
 
 impl Place<'_> {
-    /// Adds what deviates here and below.
+    /// Adds the deviations of the value and everything below it.
     fn hold(self, value: &(impl Serialize + ?Sized), found: &mut Vec<String>) {
         if found.len() >= KEPT {
             return;
@@ -118,19 +118,19 @@ impl<'p, 'f> Walk<'p, 'f> {
 /// An object whose members are compared one by one.
 struct Object<'p, 'f> {
     walk: Walk<'p, 'f>,
-    /// Where the next member probably is.
+    /// Probable place of the next member.
     next: usize,
-    /// The members that were compared, by place. Places from 128 on need no bit, because no format has that many members: an
-    /// object that is longer has an unknown one before.
+    /// Bits of the members that were compared, by place. Places from 128 on have no bit. No format has that many
+    /// members, so a longer object has an unknown member before.
     seen: u128,
-    /// Places by name, made for a long object whose members are not in order: looking through it again for each of them
-    /// would take the square of its length.
+    /// Places by name. Made for a long object whose members are not in order, because a search for each member would
+    /// take time in the square of the length.
     places: Option<HashMap<&'p str, usize>>,
     key: String,
 }
 
 impl<'p> Object<'p, '_> {
-    /// The member of this name, which is then known.
+    /// Returns the member of this name and marks it as compared.
     fn take(&mut self, name: &str) -> Option<&'p Node<'p>> {
         let members = self.walk.place.node.members().unwrap_or_default();
         let is_next = |(known, _): &(std::borrow::Cow<'_, str>, Node<'_>)| known == name;
@@ -168,7 +168,7 @@ impl<'p> Object<'p, '_> {
         }
     }
 
-    /// Names the members that were not compared.
+    /// Reports the members that were not compared.
     fn unknown(self) {
         let place = self.walk.place;
         let members = place.node.members().unwrap_or_default();
@@ -420,7 +420,7 @@ mod tests {
             members.join(",")
         );
         assert_eq!(found(&sound), Vec::<String>::new());
-        // A member beyond the short ones is known by its name.
+        // In an object that is not short, members are found by name.
         assert_eq!(
             found(&sound.replace("\"id\"", "\"more\":1,\"id\"")),
             ["more is unknown"]

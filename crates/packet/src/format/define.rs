@@ -1,6 +1,6 @@
-//! The macros that define formats.
+//! Macros that define the types of the formats.
 
-/// Defines documents and rows. The members in brackets must be there; any other member that is absent has its default.
+/// Defines documents and rows. The members in brackets are required. Any other absent member has its default.
 macro_rules! documents {
     ($($(#[$doc:meta])* $name:ident {
         $([$($(#[$of_required:meta])* $required:ident: $required_type:ty,)+])?
@@ -16,14 +16,14 @@ macro_rules! documents {
     )+};
 }
 
-/// Defines sets of words. A word that this version does not know is kept, and cannot be written.
+/// Defines sets of words. An unknown word is kept when it is read, and cannot be written.
 macro_rules! words {
     ($($(#[doc = $doc:literal])* $name:ident { $($(#[doc = $of:literal])* $variant:ident = $word:literal,)+ })+) => {$(
         $(#[doc = $doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum $name {
             $($(#[doc = $of])* $variant,)+
-            /// A word that this version does not know.
+            /// An unknown word.
             Unknown(Box<str>),
         }
 
@@ -31,7 +31,7 @@ macro_rules! words {
             /// Every word, in order.
             pub const WORDS: &[&'static str] = &[$($word),+];
 
-            /// The word in the file.
+            /// Returns the word in the file.
             pub fn as_str(&self) -> &str {
                 match self {
                     $(Self::$variant => $word,)+

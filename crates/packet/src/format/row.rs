@@ -1,4 +1,4 @@
-//! A row of `flows.jsonl`, by its source. The chain adds `seq`, `prev_hash`, and `hash` to it.
+//! Reads and writes a row of `flows.jsonl`. The chain adds `seq`, `prev_hash`, and `hash` to it.
 use pipelock_receipts::json::Node;
 use serde::{Deserialize, Serialize};
 
@@ -21,17 +21,17 @@ const DNS_ANSWER: &str = "dns_answer";
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "source", rename_all = "snake_case")]
 pub enum Row {
-    /// An attempt that a hook saw.
+    /// An attempt that a hook recorded.
     Kernel(AttemptRow),
-    /// The use of an `AF_UNIX` address that a hook saw.
+    /// The use of an `AF_UNIX` address that a hook recorded.
     #[serde(rename = "kernel")]
     Unix(UnixRow),
-    /// The answer of a name server that an audit saw.
+    /// The answer of a name server that an audit recorded.
     #[serde(rename = "kernel")]
     DnsAnswer(DnsAnswerRow),
-    /// How often an attempt was repeated after the row `kernel` for it.
+    /// The number of repetitions of an attempt after the row `kernel` for it.
     KernelRepeats(RepeatsRow),
-    /// How often an `AF_UNIX` address was used again after the row `kernel` for it.
+    /// The number of further uses of an `AF_UNIX` address after the row `kernel` for it.
     #[serde(rename = "kernel_repeats")]
     UnixRepeats(UnixRepeatsRow),
     /// The bytes of one connection of the command, at its end.
@@ -40,36 +40,36 @@ pub enum Row {
     KernelCloseTotal(CloseTotalRow),
     /// One connection that the mediator opened, or one datagram that it sent to a name server.
     KernelMediator(MediatorRow),
-    /// Later ones of the same protocol and port.
+    /// Later connections or datagrams of the same protocol and port.
     KernelMediatorTotal(MediatorTotalRow),
     /// A destination that the hooks on the mediator's own sockets denied.
     KernelMediatorDenied(MediatorDeniedRow),
-    /// How often a destination was denied again after the row `kernel_mediator_denied` for it.
+    /// The number of further denials of a destination after the row `kernel_mediator_denied` for it.
     KernelMediatorDeniedRepeats(MediatorDeniedRepeatsRow),
-    /// What became of one request or tunnel.
+    /// The result of one request or tunnel.
     Relay(Box<RelayRow>),
-    /// A name that the stub resolver was asked for.
+    /// A name in a query to the stub resolver.
     Resolver(ResolverRow),
-    /// A look at the enforcement.
+    /// A check of the enforcement.
     Supervisor(BeatRow),
     /// The last row.
     #[serde(rename = "supervisor")]
     End(EndRow),
-    /// A row of another source, or with a member of another type, and which.
+    /// A row of an unknown source, or with a member of another type. The text describes the deviation.
     #[serde(skip)]
     Unknown(String),
 }
 
-/// Tried of the command in one row. Those of `AF_UNIX` addresses have no port and no name.
+/// The attempts of the command that one row stands for. Those at `AF_UNIX` addresses have no port and no name.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Tried<'r> {
-    /// What the kernel did with each.
+    /// Verdict of the kernel.
     pub verdict: &'r str,
-    /// Why.
+    /// Reason for the verdict.
     pub reason: &'r str,
     /// Protocol.
     pub protocol: &'r str,
-    /// Address, or path.
+    /// Address or path.
     pub place: &'r str,
     /// Port.
     pub port: u16,
@@ -77,11 +77,11 @@ pub struct Tried<'r> {
     pub name: Option<&'r str>,
     /// Name of the process.
     pub process: &'r str,
-    /// How many no row before this one stands for: the first of repeated attempts is a row by itself.
+    /// Number of attempts without those of earlier rows. The first of repeated attempts has its own row.
     pub count: u64,
 }
 
-/// What a row states of attempts that lead to its member `$place`.
+/// Returns the attempts of a row, whose destination is its member `$place`.
 macro_rules! tried {
     ($row:ident, $place:ident, $port:expr, $name:expr, $count:expr) => {
         Some(Tried {
@@ -125,7 +125,7 @@ impl Row {
         }
     }
 
-    /// What the row has that this version does not write into the log of an enforced run.
+    /// Describes the parts of the row that this version does not write in an enforced run.
     pub(crate) fn deviations(&self, node: &Node<'_>) -> Vec<String> {
         let verdict = self.attempts().map(|attempts| attempts.verdict);
         match (self, verdict) {
@@ -137,7 +137,7 @@ impl Row {
         }
     }
 
-    /// What a row about attempts of the command states of them.
+    /// Returns the attempts of the command, if the row is about attempts.
     pub fn attempts(&self) -> Option<Tried<'_>> {
         match self {
             Self::Kernel(row) => tried!(row, dst, row.port, row.name.as_deref(), 1),
@@ -168,7 +168,7 @@ impl Row {
         }
     }
 
-    /// The time of the row; empty if it is unknown.
+    /// Returns the time of the row, or "" if it is unknown.
     pub(crate) fn ts(&self) -> &str {
         match self {
             Self::Kernel(row) => &row.ts,
@@ -192,19 +192,19 @@ impl Row {
 }
 
 impl RelayRow {
-    /// What names its connection, when the relay knew it.
+    /// Returns the cookie and the time of the connection, if the relay had them.
     pub fn connection(&self) -> Option<(u64, u64)> {
         (self.cookie != 0).then_some((self.cookie, self.connect_ns))
     }
 
-    /// How the mediator was asked, in the word of the row.
+    /// Returns the transport of the request to the mediator.
     pub fn asked(&self) -> Option<&str> {
         self.transport.as_ref().map(Transport::as_str)
     }
 }
 
 impl EndRow {
-    /// The last row: a look at the enforcement, and what was counted until then.
+    /// Returns the last row: a check of the enforcement, and the counts of the run.
     pub fn of(beat: BeatRow, malformed: u64, clock_set_ms: u64) -> Self {
         Self {
             ts: beat.ts,
@@ -221,7 +221,7 @@ impl EndRow {
         }
     }
 
-    /// The look at the enforcement in it.
+    /// Returns the check of the enforcement in the row.
     pub(crate) fn beat(&self) -> BeatRow {
         BeatRow {
             ts: self.ts.clone(),

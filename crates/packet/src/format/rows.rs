@@ -1,4 +1,4 @@
-//! The rows of `flows.jsonl`, one type for each.
+//! The types of the rows of `flows.jsonl`.
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
@@ -14,76 +14,77 @@ use super::words::{
 pub const HEARTBEAT_S: u64 = 10;
 
 documents! {
-    /// `kernel`: an attempt that a hook saw.
+    /// `kernel`: an attempt that a hook recorded.
     AttemptRow {
-        /// When it was made.
+        /// Time of the attempt.
         ts: Time,
         /// The hook.
         hook: Hook,
-        /// What the hook did.
+        /// Verdict of the hook.
         verdict: KernelVerdict,
-        /// Why; empty where there is nothing to explain.
+        /// Reason for the verdict. Empty if the verdict needs none.
         reason: KernelReason,
         /// `tcp`, `udp`, `icmp`, `icmpv6`, `sctp`, `dccp`, `udplite`, `raw`, `mptcp`, or a number.
         protocol: Name,
-        /// `SOCK_*`, as Linux numbers them.
+        /// Linux number of the socket type, `SOCK_*`.
         sock_type: u64,
-        /// `AF_*`, as Linux numbers them.
+        /// Linux number of the address family, `AF_*`.
         family: u64,
-        /// Address that the command asked for.
+        /// Destination address.
         dst: Name,
-        /// Port that the command asked for.
+        /// Destination port.
         port: u16,
-        /// Host name that the address stands for, if the stub resolver gave it.
+        /// Host name, if the address is a synthetic one of the stub resolver.
         name: Option<Name>,
-        /// Process, outside the boundary's namespaces.
+        /// Process id in the host's namespaces.
         pid: u64,
-        /// User, outside the boundary's namespaces.
+        /// User id in the host's namespaces.
         uid: u64,
         /// Name of the process.
         process: String,
-        /// Executable of the process, if it still ran.
+        /// Executable of the process, if the process still ran.
         exe: Option<Name>,
-        /// Socket cookie; 0 where the hook has none.
+        /// Socket cookie. 0 if the hook has none.
         cookie: u64,
-        /// Kernel monotonic time of the call, ns. With the cookie it names the connection.
+        /// Kernel monotonic time of the call, ns. Together with the cookie, it identifies the connection.
         connect_ns: u64,
-        /// Attempts that the row stands for.
+        /// Number of attempts that the row stands for.
         count: Exactly<1>,
     }
 
     /// `kernel` with the protocol `unix`: the use of an `AF_UNIX` address.
     UnixRow {
-        /// When it was used.
+        /// Time of the use.
         ts: Time,
         /// The hook.
         hook: UnixHook,
-        /// What became of it.
+        /// Result of the use.
         verdict: UnixVerdict,
-        /// Why; empty where there is nothing to explain.
+        /// Reason for the verdict. Empty if the verdict needs none.
         reason: UnixReason,
         /// `unix`.
         protocol: UnixProtocol,
-        /// `SOCK_*`, as Linux numbers them.
+        /// Linux number of the socket type, `SOCK_*`.
         sock_type: u64,
-        /// The path, bytes that are not printable ASCII as `\xNN`, and backslash escapes for tab, CR, LF, quotes, and
-        /// the backslash; `@` and a name for an abstract address; `…` beyond 10,000 different addresses.
+        /// Path of the socket, or `@` and a name for an abstract address. Tab, CR, LF, quotes, and the backslash are
+        /// escaped with a backslash, and other bytes that are not printable ASCII are `\xNN`. `…` after 10,000
+        /// different addresses.
         path: String,
-        /// Process, outside the boundary's namespaces.
+        /// Process id in the host's namespaces.
         pid: u64,
-        /// User, outside the boundary's namespaces.
+        /// User id in the host's namespaces.
         uid: u64,
         /// Name of the process.
         process: String,
-        /// Executable of the process, if it still ran.
+        /// Executable of the process, if the process still ran.
         exe: Option<Name>,
-        /// Attempts that the row stands for.
+        /// Number of attempts that the row stands for.
         count: Exactly<1>,
     }
 
     /// `kernel` in an audit: an answer of a name server.
     DnsAnswerRow {
-        /// When it arrived.
+        /// Time of the arrival.
         ts: Time,
         /// `skb_ingress`.
         hook: Name,
@@ -91,17 +92,17 @@ documents! {
         verdict: Name,
         /// Address of the name server.
         server: Name,
-        /// Whether it is one of the caller's name servers.
+        /// Whether the server is one of the caller's name servers.
         trusted: bool,
-        /// Name that was asked for; absent if the answer cannot be read.
+        /// Name in the query. Absent if the answer cannot be read.
         name: Option<Name>,
         /// Addresses in the answer.
         addresses: Vec<Name>,
     }
 
-    /// `kernel_repeats`: how often an attempt was repeated after the row `kernel` for it.
+    /// `kernel_repeats`: the number of repetitions of an attempt after the row `kernel` for it.
     RepeatsRow {
-        /// When the row was written.
+        /// Time at which the row was written.
         ts: Time,
         /// As in `kernel`.
         hook: Hook,
@@ -119,17 +120,17 @@ documents! {
         name: Option<Name>,
         /// As in `kernel`.
         process: String,
-        /// All attempts, the first included.
+        /// Number of all attempts, including the first.
         count: u64,
-        /// When the first was made.
+        /// Time of the first one.
         first: Time,
-        /// When the last was made.
+        /// Time of the last one.
         last: Time,
     }
 
     /// `kernel_repeats` with the protocol `unix`.
     UnixRepeatsRow {
-        /// When the row was written.
+        /// Time at which the row was written.
         ts: Time,
         /// As in `kernel`.
         hook: UnixHook,
@@ -143,23 +144,23 @@ documents! {
         path: String,
         /// As in `kernel`.
         process: String,
-        /// All uses, the first included.
+        /// Number of all uses, including the first.
         count: u64,
-        /// When the first was made.
+        /// Time of the first one.
         first: Time,
-        /// When the last was made.
+        /// Time of the last one.
         last: Time,
     }
 
     /// `kernel_close`: the bytes of one connection of the command that was `redirected` or `proxy`.
     CloseRow {
-        /// When it closed.
+        /// Time of the close.
         ts: Time,
         /// Socket cookie.
         cookie: u64,
         /// Kernel monotonic time of the connect call, ns.
         connect_ns: u64,
-        /// Bytes that left the command's socket: acknowledged and in flight. SYN and FIN count as one each.
+        /// Bytes that left the command's socket, acknowledged or in flight. SYN and FIN count as one byte each.
         bytes_sent: u64,
         /// Bytes that the other side acknowledged.
         bytes_acked: u64,
@@ -169,9 +170,9 @@ documents! {
 
     /// `kernel_close_total`: the bytes of all connections of the command after the first 20,000.
     CloseTotalRow {
-        /// When the row was written.
+        /// Time at which the row was written.
         ts: Time,
-        /// Connections that the row stands for.
+        /// Number of connections that the row stands for.
         count: u64,
         /// As in `kernel_close`.
         bytes_sent: u64,
@@ -183,13 +184,13 @@ documents! {
 
     /// `kernel_mediator`: one TCP connection that the mediator opened, or one datagram that it sent to port 53.
     MediatorRow {
-        /// When it closed, or when the row was written if it was open.
+        /// Time of the close. If the connection was open, time at which the row was written.
         ts: Time,
         /// Protocol.
         protocol: MediatorProtocol,
-        /// Address.
+        /// Destination address.
         dst: Name,
-        /// Port; 0 if the datagram's headers show none.
+        /// Destination port. 0 if the headers of the datagram have none.
         port: u16,
         /// Socket cookie.
         cookie: u64,
@@ -199,9 +200,9 @@ documents! {
         opened: Time,
         /// Whether the other side answered.
         established: bool,
-        /// Whether the connection had ended when the row was written.
+        /// Whether the connection was closed when the row was written.
         closed: bool,
-        /// Bytes that left, as in `kernel_close`; the payload of a datagram.
+        /// Bytes that left the socket, as in `kernel_close`, or the payload of a datagram.
         bytes_sent: u64,
         /// Bytes that the other side acknowledged.
         bytes_acked: u64,
@@ -209,18 +210,18 @@ documents! {
         bytes_received: u64,
     }
 
-    /// `kernel_mediator_total`: connections of the mediator after the first 20,000 with the same `protocol`, `port`, and
-    /// `established`.
+    /// `kernel_mediator_total`: connections of the mediator after the first 20,000 with the same `protocol`, `port`,
+    /// and `established`.
     MediatorTotalRow {
-        /// When the row was written.
+        /// Time at which the row was written.
         ts: Time,
         /// Protocol.
         protocol: MediatorProtocol,
-        /// Port.
+        /// Destination port.
         port: u16,
         /// Whether the other side answered.
         established: bool,
-        /// Connections or datagrams that the row stands for.
+        /// Number of connections or datagrams that the row stands for.
         count: u64,
         /// As in `kernel_mediator`.
         bytes_sent: u64,
@@ -230,33 +231,34 @@ documents! {
         bytes_received: u64,
     }
 
-    /// `kernel_mediator_denied`: what the mediator's own sockets may not reach.
+    /// `kernel_mediator_denied`: a destination that the hooks on the mediator's own sockets denied.
     MediatorDeniedRow {
-        /// When it was denied.
+        /// Time of the denial.
         ts: Time,
-        /// The hook; `skb_egress` for a packet of a connection that the other hooks let through.
+        /// The hook. `skb_egress` for a network packet of a connection that the other hooks allowed.
         hook: Hook,
-        /// What the hook did.
+        /// Verdict of the hook.
         verdict: MediatorVerdict,
-        /// Why.
+        /// Reason for the denial.
         reason: MediatorReason,
         /// As in `kernel`.
         protocol: Name,
-        /// Address; `::` with `sock_create`.
+        /// Destination address. `::` with `sock_create`.
         dst: Name,
-        /// Port; 0 with `sock_create`.
+        /// Destination port. 0 with `sock_create`.
         port: u16,
-        /// Socket cookie; 0 where the hook has none.
+        /// Socket cookie. 0 if the hook has none.
         cookie: u64,
         /// Kernel monotonic time of the call, ns.
         connect_ns: u64,
-        /// Calls that the row stands for.
+        /// Number of calls that the row stands for.
         count: Exactly<1>,
     }
 
-    /// `kernel_mediator_denied_repeats`: how often a destination was denied again after the row `kernel_mediator_denied` for it.
+    /// `kernel_mediator_denied_repeats`: the number of further denials of a destination after the row
+    /// `kernel_mediator_denied` for it.
     MediatorDeniedRepeatsRow {
-        /// When the row was written.
+        /// Time at which the row was written.
         ts: Time,
         /// As in `kernel_mediator_denied`.
         hook: Hook,
@@ -270,54 +272,54 @@ documents! {
         dst: Name,
         /// As in `kernel_mediator_denied`.
         port: u16,
-        /// All calls, the first included.
+        /// Number of all calls, including the first.
         count: u64,
-        /// When the first was made.
+        /// Time of the first one.
         first: Time,
-        /// When the last was made.
+        /// Time of the last one.
         last: Time,
     }
 
-    /// `relay`: what became of one request or tunnel.
+    /// `relay`: the result of one request or tunnel.
     RelayRow {
-        /// When the row was written.
+        /// Time at which the row was written.
         ts: Time,
-        /// Socket cookie of the command's connection; 0 if the relay could not name it.
+        /// Socket cookie of the command's connection. 0 if the relay found no record of the connection.
         cookie: u64,
-        /// Kernel monotonic time of its connect call, ns.
+        /// Kernel monotonic time of the connect call, ns.
         connect_ns: u64,
-        /// `ADDRESS:PORT` that the command asked for; absent on the explicit proxy port.
+        /// `ADDRESS:PORT` that the command connected to. Absent on the explicit proxy port.
         #[cfg_attr(feature = "schema", schemars(with = "Option<Name>"))]
         orig_dst: Option<SocketAddr>,
-        /// Host name, as judged.
+        /// Host name that the relay judged.
         host: Option<Name>,
-        /// Port, as judged.
+        /// Port that the relay judged.
         port: Option<u16>,
-        /// `http`, `tls`, `connect`, `websocket`, `dns`, or what was denied: `ssh`, `h2c`, `raw`, …
+        /// `http`, `tls`, `connect`, `websocket`, `dns`, or the denied protocol: `ssh`, `h2c`, `raw`, …
         protocol: Name,
-        /// How the mediator was asked; absent if it was not.
+        /// Transport of the request to the mediator. Absent if there was no request.
         transport: Option<Transport>,
-        /// `METHOD URL`, or `CONNECT host:port`; redacted.
+        /// `METHOD URL` or `CONNECT host:port`, redacted.
         target: Option<Name>,
-        /// What became of it.
+        /// Result of the request or tunnel.
         verdict: RelayVerdict,
-        /// A stable word; empty with `forwarded`.
+        /// Reason in a stable word. Empty with `forwarded`.
         reason: String,
-        /// With `answered`: `layer:reason` from the answer, which an origin may have written.
+        /// With `answered`, the text `layer:reason` from the answer, which an origin may have written.
         #[serde(skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", schemars(with = "String"))]
         claimed: Option<String>,
         /// HTTP status that the relay received.
         status: Option<u16>,
-        /// Bytes from the command: the body of a request, everything in a tunnel.
+        /// Bytes from the command: the body of a request, or everything in a tunnel.
         bytes_up: u64,
-        /// Bytes to the command: the body of the answer, everything in a tunnel.
+        /// Bytes to the command: the body of the answer, or everything in a tunnel.
         bytes_down: u64,
-        /// Bytes of the request line and fields as they were sent on; 0 for a tunnel.
+        /// Bytes of the request line and header fields that the relay sent. 0 for a tunnel.
         head_bytes: u64,
-        /// Time from the accept, or from the request's head, to the end, µs.
+        /// Time from the accept or from the head of the request to the end, µs.
         duration_us: u64,
-        /// The command's process, if the kernel's record of the connection was seen.
+        /// Process id of the command's process, if the kernel recorded the connection.
         pid: Option<u32>,
         /// Name of the process.
         process: String,
@@ -325,36 +327,36 @@ documents! {
         exe: Option<Name>,
     }
 
-    /// `resolver`: a name that the stub resolver was asked for. There is one row for each name and answer.
+    /// `resolver`: a name in a query to the stub resolver. There is one row for each name and answer.
     ResolverRow {
-        /// When the row was written.
+        /// Time at which the row was written.
         ts: Time,
-        /// The name, lower case, without the final dot.
+        /// The name in lower case, without the final dot.
         name: String,
-        /// The synthetic address that was given.
+        /// The synthetic address in the answer.
         address: Option<Name>,
-        /// Why none was given.
+        /// Reason why the answer has no address.
         reason: ResolverReason,
     }
 
-    /// `supervisor`: a look at the enforcement.
+    /// `supervisor`: a check of the enforcement.
     BeatRow {
-        /// When the row was written.
+        /// Time at which the row was written.
         ts: Time,
-        /// `heartbeat`, or `agent_gone` when no process of the command is left.
+        /// `heartbeat`, or `agent_gone` if no process of the command is left.
         event: BeatEvent,
-        /// 0, 1, 2, …
+        /// Number of the heartbeat: 0, 1, 2, …
         beat: u64,
-        /// Time between two heartbeats that the supervisor promises, s.
+        /// Planned time between two heartbeats, s.
         interval_s: Exactly<HEARTBEAT_S>,
-        /// Ids of the kernel programs' links that are attached now.
+        /// Ids of the links of kernel programs that are attached at this time.
         links: Vec<u64>,
-        /// Processes in the command's cgroup, except init.
+        /// Number of processes in the command's cgroup, without init.
         processes: u64,
-        /// Those among 1,024 of them that lack the filters, hold a capability, could gain privileges, or have another
-        /// user id.
+        /// Number of processes that lack the filters, have a capability, can gain privileges, or have another user id.
+        /// At most 1,024 processes are checked.
         unconfined: u64,
-        /// Kernel events lost since the start.
+        /// Number of kernel events that were lost since the start.
         ring_full: u64,
         /// Calls of the relay that its own kernel programs denied.
         relay_denied: u64,
@@ -362,7 +364,7 @@ documents! {
 
     /// `supervisor` with the event `end`: the last row.
     EndRow {
-        /// When the row was written.
+        /// Time at which the row was written.
         ts: Time,
         /// `end`.
         event: EndEvent,
@@ -380,9 +382,9 @@ documents! {
         ring_full: u64,
         /// As in a heartbeat.
         relay_denied: u64,
-        /// Kernel events that could not be read.
+        /// Number of kernel events that could not be read.
         malformed: u64,
-        /// By how much the system clock was set during the run, both ways added, ms.
+        /// By how much the system clock was set during the run, forward and back added, ms.
         clock_set_ms: u64,
     }
 }

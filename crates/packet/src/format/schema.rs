@@ -1,4 +1,4 @@
-//! JSON Schemas of the formats, from their types.
+//! Makes the JSON Schemas of the formats from their types.
 use schemars::generate::SchemaSettings;
 use schemars::transform::{RecursiveTransform, Transform as _};
 use schemars::{JsonSchema, Schema};
@@ -9,10 +9,10 @@ use super::changes::ChangesDocument;
 use super::row::Row;
 use super::value::Sha256;
 
-/// The largest integer that every reader of JSON can hold.
+/// The largest integer that every reader of JSON keeps exact.
 const LARGEST: u64 = (1 << 53) - 1;
 
-/// Every schema, with the name of its file in `docs/schema`.
+/// Returns every schema with the name of its file in `docs/schema`.
 pub fn all() -> [(&'static str, Value); 3] {
     [
         ("boundary.schema.json", of::<BoundaryDocument>()),
@@ -21,7 +21,7 @@ pub fn all() -> [(&'static str, Value); 3] {
     ]
 }
 
-/// What this version writes of a type.
+/// Returns the schema of the values that this version writes.
 fn of<T: JsonSchema>() -> Value {
     let settings = SchemaSettings::draft2020_12().for_serialize();
     let mut schema = settings.into_generator().into_root_schema_for::<T>();
@@ -29,7 +29,7 @@ fn of<T: JsonSchema>() -> Value {
     schema.to_value()
 }
 
-/// Gives integers the bounds of their type. Defaults are left out, because they concern the reader only.
+/// Adds the bounds of their type to integers. Removes defaults, which concern only the reader.
 fn bounded(schema: &mut Schema) {
     schema.remove("default");
     let most = match schema.get("format").and_then(Value::as_str) {
@@ -42,7 +42,7 @@ fn bounded(schema: &mut Schema) {
     schema.insert(String::from("maximum"), most.into());
 }
 
-/// The rows, each with the members that the chain adds.
+/// Returns the schema of the rows with the members that the chain adds.
 fn rows() -> Value {
     let mut schema = of::<Row>();
     let hash = of::<Sha256>();

@@ -1,4 +1,5 @@
-//! Values that are more than their JSON type: each reads any value of that type, and writes only one of its form.
+//! Types of values that are narrower than their JSON type. Each reads any value of the JSON type, and writes only
+//! values that match its pattern.
 use std::fmt;
 use std::ops::Deref;
 
@@ -7,7 +8,7 @@ use pipelock_receipts::record::GENESIS;
 use serde::ser::Error;
 use serde::{Deserialize, Serialize, Serializer};
 
-/// Defines kinds of strings: what each holds, what it must look like, and a pattern for its schema.
+/// Defines kinds of strings with a description, a pattern for the schema, and a condition.
 macro_rules! texts {
     ($($(#[doc = $doc:literal])* $name:ident: $pattern:literal, $holds:expr;)+) => {$(
         $(#[doc = $doc])*
@@ -33,7 +34,7 @@ macro_rules! texts {
         }
 
         impl $name {
-            /// The text.
+            /// Returns the text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -91,16 +92,16 @@ fn is_hex(text: &str, length: usize) -> bool {
     text.len() == length && text.bytes().all(is_digit)
 }
 
-/// A number that is always the same.
+/// A number with one possible value.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Exactly<const N: u64>(u64);
 
 impl<const N: u64> Exactly<N> {
-    /// That number.
+    /// The possible value.
     pub const VALUE: Self = Self(N);
 
-    /// The number that was read.
+    /// Returns the number that was read.
     pub fn get(self) -> u64 {
         self.0
     }

@@ -1,6 +1,6 @@
-//! The words of the rows, and those that two documents have.
+//! The words of the rows, and those that two documents share.
 words! {
-    /// The kernel hook that saw an attempt.
+    /// The kernel hook that recorded an attempt.
     Hook {
         /// `cgroup/connect4`.
         Connect4 = "connect4",
@@ -34,7 +34,7 @@ words! {
         WouldRedirect = "would_redirect",
     }
 
-    /// Why a hook denied an attempt.
+    /// The reason why a hook denied an attempt.
     KernelReason {
         /// The verdict needs no reason.
         None = "",
@@ -56,7 +56,7 @@ words! {
         Internal = "internal",
     }
 
-    /// The kernel hook that saw the use of an `AF_UNIX` address.
+    /// The kernel hook that recorded the use of an `AF_UNIX` address.
     UnixHook {
         /// `cgroup/connect_unix`.
         ConnectUnix = "connect_unix",
@@ -78,7 +78,7 @@ words! {
         Unread = "unread",
     }
 
-    /// Why the use of an `AF_UNIX` address led nowhere.
+    /// The reason why the use of an `AF_UNIX` address led nowhere.
     UnixReason {
         /// The verdict needs no reason.
         None = "",
@@ -90,7 +90,7 @@ words! {
 
     /// The protocol of an `AF_UNIX` socket.
     UnixProtocol {
-        /// The only one.
+        /// The only value.
         Unix = "unix",
     }
 
@@ -110,11 +110,11 @@ words! {
         Probe = "probe",
     }
 
-    /// Why the mediator's own sockets may not reach an address.
+    /// The reason why the mediator's own sockets cannot reach an address.
     MediatorReason {
         /// The machine itself has the address.
         OwnAddress = "own_address",
-        /// A cloud platform serves the machine there.
+        /// The address belongs to a service of the cloud platform for the machine.
         PlatformAddress = "platform_address",
         /// The address is not a public one.
         NotPublic = "not_public",
@@ -124,7 +124,7 @@ words! {
         SocketType = "socket_type",
     }
 
-    /// How the relay asked the mediator.
+    /// The transport of a request from the relay to the mediator.
     Transport {
         /// A tunnel.
         Connect = "connect",
@@ -138,9 +138,9 @@ words! {
 
     /// The result of a request or tunnel.
     RelayVerdict {
-        /// The mediator let it through, and both halves ended in order.
+        /// The mediator allowed it, and both halves ended in order.
         Forwarded = "forwarded",
-        /// The relay denied it, and the mediator was never asked.
+        /// The relay denied it and sent no request to the mediator.
         Refused = "refused",
         /// The mediator denied it, and the mark on the answer shows that the mediator sent it.
         Blocked = "blocked",
@@ -152,11 +152,11 @@ words! {
         Unfinished = "unfinished",
     }
 
-    /// Why the stub resolver gave no address.
+    /// The reason why an answer of the stub resolver has no address.
     ResolverReason {
-        /// It gave an address.
+        /// The answer has an address.
         None = "",
-        /// All synthetic addresses were given.
+        /// All synthetic addresses are in use.
         Exhausted = "exhausted",
         /// The name is not a valid host name.
         Malformed = "malformed",
@@ -172,7 +172,7 @@ words! {
 
     /// The last check of the enforcement.
     EndEvent {
-        /// The only one.
+        /// The only value.
         End = "end",
     }
 

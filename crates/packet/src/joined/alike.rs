@@ -1,13 +1,14 @@
-//! What makes attempts the same, so that repeats belong to the first of them.
+//! Defines which attempts are equal, so that repetitions belong to the first of them.
 use super::super::format::rows::{
     AttemptRow, MediatorDeniedRepeatsRow, MediatorDeniedRow, RepeatsRow, UnixRepeatsRow, UnixRow,
 };
 
-/// The first of an attempt that was repeated: hook, verdict, protocol, who, why, where to, and whether the mediator made it.
+/// The key of equal attempts: hook, verdict, protocol, process, reason, destination, and whether the mediator made
+/// them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Alike([String; 5], Option<String>, u16, bool);
 
-/// Defines what of a row makes it the same as another one: where it leads, and whether the mediator made it.
+/// Defines the key of a row, given its destination and whether the mediator made the attempt.
 macro_rules! alike {
     ($($row:ident: $place:ident $(, port $port:ident)? $(, process $process:ident)?, $of_mediator:literal;)+) => {$(
         impl From<&$row> for Alike {

@@ -1,4 +1,4 @@
-//! Attempts of the command, as the kernel programs saw them.
+//! Checks the rows about attempts of the command, which the kernel programs recorded.
 use std::net::{IpAddr, SocketAddr};
 
 use super::super::format::rows::{AttemptRow, UnixRow};
@@ -25,7 +25,7 @@ impl Joined {
         };
         self.reason(fits, verdict.as_str(), row.reason.as_str());
         let is_connect = matches!(hook, Hook::Connect4 | Hook::Connect6);
-        // What is created or sent may be of another type than its protocol: a raw socket.
+        // The socket type may differ from that of the protocol, because the socket may be a raw one.
         let is_sent = is_connect || matches!(hook, Hook::Sendmsg4 | Hook::Sendmsg6);
         let is_other = row.protocol == "udp" && row.sock_type != DATAGRAM;
         self.socket_type(!(is_sent && is_other));
@@ -40,9 +40,9 @@ impl Joined {
             (Some(_), _) => matches!(hook, Hook::SockCreate | Hook::SkbEgress),
             (None, _) => false,
         };
-        self.say(
+        self.require(
             fits,
-            format!("an attempt by {hook} leads to no address of its family"),
+            format!("an attempt by {hook} has no address of its family"),
         );
         let is_stream = row.protocol == "tcp" && row.sock_type == STREAM;
         let leads_inside =
@@ -57,7 +57,10 @@ impl Joined {
             | KernelVerdict::WouldRedirect
             | KernelVerdict::Unknown(_) => true,
         };
-        self.say(fits, format!("an attempt that cannot have been {verdict}"));
+        self.require(
+            fits,
+            format!("an attempt is {verdict}, which it cannot have been"),
+        );
         self.name(row.name.as_deref(), &row.dst);
         let is_proxy = *verdict == KernelVerdict::Proxy;
         if is_proxy {
@@ -74,7 +77,7 @@ impl Joined {
                 },
             };
             let before = self.made.insert((row.cookie, row.connect_ns), made);
-            self.say(before.is_none(), "a connection was made twice");
+            self.require(before.is_none(), "a connection was made twice");
         }
     }
 
@@ -92,20 +95,20 @@ impl Joined {
     }
 
     fn reason(&mut self, fits: bool, verdict: &str, reason: &str) {
-        self.say(
+        self.require(
             fits,
-            format!("an attempt is {verdict} for the reason {reason:?}"),
+            format!("an attempt is {verdict} with the reason {reason:?}"),
         );
     }
 
     fn socket_type(&mut self, fits: bool) {
-        self.say(
+        self.require(
             fits,
             "an attempt has a socket type that its protocol does not have",
         );
     }
 
-    /// The name that the address of an attempt stands for.
+    /// Notes the name of the address of an attempt.
     pub(super) fn name(&mut self, name: Option<&str>, dst: &str) {
         if let (Some(name), Ok(address)) = (name, dst.parse()) {
             self.named.push((name.to_owned(), address));

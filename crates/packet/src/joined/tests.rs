@@ -1,4 +1,4 @@
-//! Rows that fit each other have nothing to say, and what only one of them can mean is named.
+//! Consistent rows have no contradictions, and each contradiction is reported.
 use pipelock_receipts::json::{MAX_DEPTH, parse};
 use serde_json::{Value, json};
 
@@ -89,7 +89,7 @@ fn what_does_not_fit_is_named() {
             3,
             "name",
             json!("b.test"),
-            "b.test was not given the address of an attempt",
+            "the stub resolver did not give b.test the address of an attempt",
         ),
         (
             4,
@@ -119,7 +119,7 @@ fn what_does_not_fit_is_named() {
             7,
             "port",
             json!(54),
-            "a datagram of the mediator is no question",
+            "a datagram of the mediator is not a DNS query",
         ),
     ] {
         let mut rows = sound();

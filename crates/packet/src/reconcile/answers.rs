@@ -1,4 +1,4 @@
-//! Answers that look like a denial, held against the denials that the receipts sign.
+//! Compares answers that look like a denial with the denials in the receipts.
 use std::collections::BTreeMap;
 
 use egress_policy::allowed::Allowed;
@@ -6,8 +6,8 @@ use egress_policy::allowed::Allowed;
 use super::receipts::{ALLOW_LIST, Receipts};
 use crate::denied::Attempts;
 
-/// Parts answers that look like a denial into those that the receipts confirm and those that they do not. Each denial
-/// that was signed confirms one answer; those that name the layer come first, because they say more.
+/// Separates the answers that the receipts confirm from the others. Each signed denial confirms one answer. Answers
+/// that name the layer come first, because they are more specific.
 pub fn confirmed(
     answers: Attempts,
     receipts: &Receipts,
@@ -15,7 +15,7 @@ pub fn confirmed(
 ) -> (Attempts, Attempts) {
     let mut answers = answers;
     answers.sort_by_key(|(answer, _)| (answer.claimed().is_none(), answer.clone()));
-    // Denials of each host that have confirmed an answer: by the allow-list, and all of them.
+    // Number of denials of each host that have confirmed an answer: those by the allow-list, and all of them.
     let mut used: BTreeMap<String, (u64, u64)> = BTreeMap::new();
     let mut denied = Vec::new();
     let mut unclear = Vec::new();

@@ -1,44 +1,42 @@
-//! What `boundary.json` and the receipts say of the mediator, as far as it changes what is expected.
+//! The facts about a run that change how its records are compared.
 use pipelock_receipts::session::SessionFacts;
 
 use crate::format::boundary::BoundaryDocument;
 
-/// The program whose presence shows that the kernel counted the bytes of a run.
+/// The kernel program that counts bytes.
 const WITNESS: &str = "mediator_sockops";
 
-/// Who signed, as far as it changes what is expected.
+/// The kind of mediator that signed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Writer {
-    /// The built-in mediator: an intent and an outcome for each action, always.
+    /// The built-in mediator, which signs an intent and an outcome for each allowed action.
     Builtin,
     /// A Pipelock whose receipts have sessions (3.x).
     Pipelock,
-    /// An older one: it signs an action only when it ended well, and no port of a tunnel.
+    /// An older Pipelock. It signs an action only if the action was denied or ended without an error, and no port of a
+    /// tunnel.
     #[default]
     OldPipelock,
 }
 
-/// The circumstances of one run.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "four facts that do not depend on each other"
-)]
+/// The facts of one run.
+#[expect(clippy::struct_excessive_bools, reason = "four independent facts")]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Circumstances {
-    /// Who signed.
+    /// Kind of the mediator.
     pub writer: Writer,
-    /// The mediator opens TLS.
+    /// Whether the mediator opens TLS.
     pub intercepts: bool,
-    /// The mediator replaces parts of targets that hold secrets by a rule of its own.
+    /// Whether the mediator redacts secrets in targets by its own rules.
     pub redacts: bool,
-    /// The kernel programs of the run count bytes.
+    /// Whether the kernel programs of the run count bytes.
     pub has_witness: bool,
-    /// The mediator closed its session: it had the time to sign everything.
+    /// Whether the mediator closed its session, so that it had the time to sign everything.
     pub is_closed: bool,
 }
 
 impl Circumstances {
-    /// What `boundary.json` says; without it, what may be expected of the least that could have been there.
+    /// Reads the facts from `boundary.json`. Without it, the facts are those under which the least is expected.
     pub fn of(measured: Option<&BoundaryDocument>, session: Option<&SessionFacts>) -> Self {
         let is_closed = session.is_some_and(|session| !session.close_reason.is_empty());
         let writer = if session.is_some() {

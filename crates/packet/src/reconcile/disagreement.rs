@@ -1,74 +1,74 @@
-//! What two recorders can disagree in. The table of `docs/reconciliation.md` has one row for each.
+//! The kinds of disagreements between recorders. The table of `docs/reconciliation.md` has one row for each.
 
-/// One kind of disagreement; each lowers the grade to `kernel_observed`.
+/// One kind of disagreement. Each lowers the grade to `kernel_observed`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Disagreement {
-    /// The relay saw it go through, the mediator signed a denial.
+    /// A request went through according to the relay, but the mediator signed a denial.
     ThroughButDenied,
-    /// The mediator denied it towards the relay, and signed that it allowed it.
+    /// The mediator denied a request to the relay, but signed that it allowed the request.
     DeniedButAllowed,
-    /// The mediator denied it, and signed nothing.
+    /// The mediator denied a request and signed nothing.
     DenialUnsigned,
-    /// The built-in mediator signed both for one action, which it never does.
+    /// The built-in mediator signed one action as allowed and as denied, which it never does.
     AllowedAndDenied,
-    /// Host and transport are right, and nothing else fits what the relay asked.
+    /// Host and transport of a receipt match a request of the relay, but another part of its target does not.
     OtherTarget,
-    /// The status of the outcome is not the one that the relay saw.
+    /// The status of an outcome is not the one that the relay received.
     OtherStatus,
-    /// The bytes of the outcome are not the ones that the relay carried.
+    /// The number of bytes of an outcome is not the one that the relay carried.
     OtherBytes,
-    /// Fewer bytes are signed for a target than the relay carried of what went through.
+    /// Fewer bytes are signed for a target than the relay carried in requests that went through.
     FewerBytes,
-    /// A denial is signed with another layer than the mediator's answer named.
+    /// A denial is signed with another layer than the one in the mediator's answer.
     OtherLayer,
-    /// Denials because a host is not on the allow-list, which lists it.
+    /// A denial is signed because a host is not on the allow-list, but the allow-list has the host.
     DeniedThoughListed,
-    /// Receipts whose verdict, target, action type, or side effects their mediator never signs for such a request.
+    /// A receipt has a verdict, target, action type, or side effects that its mediator never signs for such a request.
     OtherForm,
-    /// More bytes are signed than the relay carried.
+    /// More bytes are signed for a target than the relay carried.
     MoreBytes,
-    /// An action is signed for a time at which it was not asked.
+    /// An action is signed for a time at which the relay sent no such request.
     OtherTime,
     /// Actions are signed for times outside the run.
     OutsideRun,
     /// Times in the receipts go back further than the clock was set.
     TimeWentBack,
-    /// One action id stands for different requests.
+    /// One action id is used for different requests.
     ReusedId,
-    /// Receipts follow for an action that had ended.
+    /// A receipt follows for an action that had already ended.
     Repeated,
-    /// A verdict is a word that no mediator has.
+    /// A verdict is a word that no mediator uses.
     UnknownVerdict,
-    /// Version 1 and version 2 of a receipt differ.
+    /// The two versions of a receipt differ.
     TwinsDiffer,
-    /// Requests inside TLS, by a mediator that did not open it.
+    /// A mediator that does not open TLS signed a request inside TLS.
     Intercepted,
-    /// Hosts that the policy does not allow were reached, or signed as allowed.
+    /// A host that the policy does not allow was reached, or signed as allowed.
     NotInPolicy,
-    /// Messages of a WebSocket that nobody opened.
+    /// A message is signed for a WebSocket that was not open.
     Frames,
     /// The mediator opened more connections than it signed.
     MoreConnections,
     /// The mediator signed actions for which it opened no connection.
     NoConnection,
-    /// Everything is signed as denied, and the mediator's connections carried bytes.
+    /// Everything is signed as denied, but the mediator's connections carried bytes.
     DeniedWithBytes,
     /// More bytes are signed than all connections of the mediator carried.
     MoreThanKernel,
     /// The relay reports more bytes than left the command's socket.
     RelayMoreThanKernel,
-    /// Bytes left the command's socket that the relay does not report.
+    /// The relay reports fewer bytes than left the command's socket.
     RelayLessThanKernel,
-    /// A connection without a record of its bytes.
+    /// A connection has no record of its bytes.
     NoClose,
-    /// A row of the relay for a connection that the kernel did not see.
+    /// A row of the relay is about a connection that the kernel did not record.
     NoKernelRow,
-    /// A row in a form that this version does not know.
+    /// A row does not match the schema of this version.
     UnknownRow,
 }
 
 impl Disagreement {
-    /// All of them.
+    /// All kinds of disagreements.
     pub const ALL: [Self; 31] = [
         Self::ThroughButDenied,
         Self::DeniedButAllowed,
@@ -103,7 +103,7 @@ impl Disagreement {
         Self::UnknownRow,
     ];
 
-    /// Its stable name, for programs.
+    /// Returns the stable name, for programs.
     pub const fn id(self) -> &'static str {
         match self {
             Self::ThroughButDenied => "through_but_denied",
@@ -140,39 +140,41 @@ impl Disagreement {
         }
     }
 
-    /// What it says, behind a number.
-    pub const fn says(self) -> &'static str {
+    /// Returns the text that is printed after a number.
+    pub const fn text(self) -> &'static str {
         match self {
             Self::ThroughButDenied => "requests went through although the mediator signed a denial",
             Self::DeniedButAllowed => "requests that the mediator denied are signed as allowed",
             Self::DenialUnsigned => "requests were denied by the mediator without a receipt",
             Self::AllowedAndDenied => "actions are signed both as allowed and as denied",
             Self::OtherTarget => {
-                "receipts name another port, method, scheme, or path than the relay asked for"
+                "receipts have another port, method, scheme, or path than the relay requested"
             }
             Self::OtherStatus => "receipts state another status than the relay received",
             Self::OtherBytes => "receipts state another number of bytes than the relay carried",
             Self::FewerBytes => "targets have receipts for fewer bytes than the relay carried",
-            Self::OtherLayer => "denials are signed with another layer than the answer named",
+            Self::OtherLayer => "denials are signed with another layer than the one in the answer",
             Self::DeniedThoughListed => {
                 "requests are signed as not on the allow-list although the policy lists their host"
             }
             Self::OtherForm => "receipts have a form that their mediator never signs",
             Self::MoreBytes => "targets have receipts for more bytes than the relay carried",
-            Self::OtherTime => "targets have receipts from a time at which the relay did not ask",
-            Self::OutsideRun => "s lie between the run and the receipts farthest from it",
-            Self::TimeWentBack => "s is how far the times of the receipts go back",
+            Self::OtherTime => {
+                "targets have receipts from a time at which the relay did not request them"
+            }
+            Self::OutsideRun => "s are between the run and the receipts that are farthest from it",
+            Self::TimeWentBack => "s is the largest step back in the times of the receipts",
             Self::ReusedId => "receipts use the action id of a different request",
             Self::Repeated => "receipts follow for actions that had already ended",
-            Self::UnknownVerdict => "receipts have a verdict or an outcome that no mediator has",
+            Self::UnknownVerdict => "receipts have a verdict or an outcome that no mediator uses",
             Self::TwinsDiffer => "receipts differ between versions 1 and 2, or have no version 2",
             Self::Intercepted => {
-                "receipts stand for requests inside TLS, which this mediator did not open"
+                "receipts are for requests inside TLS, which this mediator did not open"
             }
             Self::NotInPolicy => {
                 "hosts were reached, or signed as allowed, that the policy does not allow"
             }
-            Self::Frames => "receipts stand for messages of WebSockets that were not open",
+            Self::Frames => "receipts are for messages of WebSockets that were not open",
             Self::MoreConnections => "connections of the mediator have no receipt that allows them",
             Self::NoConnection => {
                 "requests are signed as complete without a connection of the mediator"
@@ -190,8 +192,12 @@ impl Disagreement {
                 "connections have fewer bytes in the relay's rows than left the command's socket"
             }
             Self::NoClose => "connections of the command have no record of their bytes",
-            Self::NoKernelRow => "rows of the relay belong to no connection that the kernel saw",
-            Self::UnknownRow => "rows of the flow log have a form that this version does not know",
+            Self::NoKernelRow => {
+                "rows of the relay belong to no connection that the kernel recorded"
+            }
+            Self::UnknownRow => {
+                "rows of the flow log have a source or a member that this version does not know"
+            }
         }
     }
 }

@@ -1,13 +1,13 @@
-//! What the members of a receipt are that follow from other members of it.
+//! Checks the members of a receipt that follow from its other members.
 use pipelock_receipts::check::Seen;
 use pipelock_receipts::record::ActionType;
 
 use super::receipt::Receipt;
 
-/// For whom the built-in mediator acts.
+/// The principal in receipts of the built-in mediator.
 const PRINCIPAL: &str = "local";
 
-/// Whether the method is that of the transport. A Pipelock denies a WebSocket with the method of the handshake, too.
+/// Whether the method belongs to the transport. Pipelock may also deny a WebSocket with the method of its handshake.
 pub(super) fn has_method(receipt: &Receipt<'_>) -> bool {
     match receipt.transport {
         "connect" => receipt.method == "CONNECT",
@@ -16,7 +16,7 @@ pub(super) fn has_method(receipt: &Receipt<'_>) -> bool {
     }
 }
 
-/// Whether type and side effects of an action are those of its method. A Pipelock before 3.0 does not know QUERY.
+/// Whether type and side effects of an action belong to its method. Pipelock before 3.0 does not know QUERY.
 pub(super) fn is_classified(receipt: &Receipt<'_>) -> bool {
     let is = |class: ActionType| {
         receipt.action_type == class.as_str() && receipt.side_effects == class.side_effect_class()
@@ -24,7 +24,7 @@ pub(super) fn is_classified(receipt: &Receipt<'_>) -> bool {
     is(class(receipt)) || (receipt.method == "QUERY" && is(ActionType::Unclassified))
 }
 
-/// Whether the built-in mediator writes such receipts.
+/// Whether the built-in mediator writes such a receipt.
 pub(super) fn is_builtin(receipt: &Receipt<'_>) -> bool {
     let has_user = receipt
         .target
@@ -47,14 +47,14 @@ pub(super) fn is_builtin(receipt: &Receipt<'_>) -> bool {
     fits && has_method && is_classified && !has_user && is_whole
 }
 
-/// Whether a mediator writes such session records.
+/// Whether a mediator writes such a session record.
 pub(super) fn is_session(seen: &Seen<'_>) -> bool {
     seen.text("verdict") == "allow"
         && seen.text("transport") == "receipt_session"
         && seen.text("target").strip_prefix("pipelock://session/") == Some(seen.session_kind())
 }
 
-/// Whether such session records are the built-in mediator's.
+/// Whether the built-in mediator writes such a session record.
 pub(super) fn is_builtin_session(seen: &Seen<'_>) -> bool {
     let class = ActionType::Unclassified;
     [
@@ -81,7 +81,7 @@ mod tests {
 
     use super::*;
 
-    /// Whether it is a session record of any mediator, and of the built-in one.
+    /// Whether any mediator, and whether the built-in one, writes such a session record.
     fn judged(record: &Value) -> [bool; 2] {
         let entry = json!({
             "v": 2, "seq": 0, "ts": "2026-11-24T10:00:00Z", "session_id": "proxy", "type": "action_receipt",
@@ -107,7 +107,7 @@ mod tests {
             ("connect", "block", "", false),
             ("websocket", "allow", "WS", true),
             ("websocket", "allow", "GET", false),
-            // As a Pipelock denies the handshake when it can sign nothing else.
+            // Pipelock denies the handshake like this if it can sign nothing else.
             ("websocket", "block", "GET", true),
             ("forward", "allow", "GET", true),
             ("intercept", "allow", "GET", true),

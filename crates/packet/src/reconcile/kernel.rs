@@ -1,4 +1,4 @@
-//! The kernel's side: the command's connections by cookie, and what the mediator's own sockets did.
+//! Collects the kernel's records: the command's connections by cookie, and the mediator's connections.
 use std::collections::BTreeMap;
 
 use super::disagreement::Disagreement;
@@ -9,28 +9,28 @@ use crate::format::rows::{
 };
 use crate::format::{KernelVerdict, MediatorProtocol, RelayVerdict, Transport};
 
-/// What may sit unread in the buffers of one connection, or in a process that carries it. `tcp_rmem` allows 6 MiB unless
-/// a machine was tuned.
+/// Bytes that may be unread in the buffers of one connection, or in a process that carries it. The default of
+/// `tcp_rmem` is at most 6 MiB.
 pub(super) const IN_BUFFERS: u64 = 16 << 20;
-/// What the head of a request, and the framing of its body, may take beside the body.
+/// Bytes that the head of a request and the framing of its body may take.
 const HEAD: u64 = 128 << 10;
-/// Bytes around a chunk of one byte: its size, and two line ends.
+/// Bytes around a chunk of one byte: its size and two line ends.
 const CHUNK_FRAMING: u64 = 5;
-/// The port of name servers, to which the mediator also connects without a request.
+/// The port of name servers. The mediator also connects to it without a request.
 pub(super) const DNS: u16 = 53;
 
-/// Which rows there are of a connection of the command.
+/// The rows about one connection of the command.
 #[derive(Debug, Default)]
 struct Connection {
-    /// The kernel's: that it was redirected.
+    /// Whether the kernel redirected the connection.
     redirected: bool,
-    /// The kernel's: that it went to the explicit proxy.
+    /// Whether the connection went to the explicit proxy.
     proxy: bool,
-    /// The relay's.
+    /// Number of the relay's rows.
     served: u64,
     /// Bytes from the command in the relay's rows.
     up: u64,
-    /// What framed the bodies among them: a chunk of one byte takes five more.
+    /// Bytes that the framing of the bodies may have taken: five more for a chunk of one byte.
     framing: u64,
 }
 
@@ -41,33 +41,32 @@ pub(super) struct Opened {
     pub(super) bytes: u64,
 }
 
-/// Bytes from the command, as the kernel counted them.
+/// The kernel's count of the bytes from the command.
 #[derive(Debug, Clone, Copy, Default)]
 struct Bytes {
     sent: u64,
     acked: u64,
 }
 
-/// The kernel's rows as they pass by.
+/// The kernel's records, which are collected row by row.
 #[derive(Debug, Default)]
 pub(super) struct Kernel {
-    /// By cookie and time. Either row may come first.
+    /// Connections by cookie and time. The row of the kernel or that of the relay may come first.
     connections: BTreeMap<(u64, u64), Connection>,
-    /// Their bytes at their ends, by the same.
+    /// Bytes of closed connections by cookie and time.
     closes: BTreeMap<(u64, u64), Bytes>,
-    /// Connections to the relay that the log has as a number alone.
+    /// Number of connections to the relay that have no row.
     redirected_more: u64,
     proxy_more: u64,
-    /// Connections whose close the log has in a sum, and their bytes.
+    /// Number and bytes of the connections whose closes share a row.
     closed_more: u64,
     bytes_more: Bytes,
-    /// Bytes from the command in the relay's rows of connections that have no close of their own.
+    /// Number of attempts by verdict.
     verdicts: BTreeMap<String, u64>,
-    /// Connections that the relay took and could not tell whose they were.
+    /// Connections of the relay that have no cookie.
     nameless: u64,
-    /// Of them, those that went through.
+    /// Connections without a cookie that went through.
     nameless_through: u64,
-    /// The mediator's connections by port.
     pub(super) opened: BTreeMap<u16, Opened>,
 }
 
@@ -84,7 +83,7 @@ impl Kernel {
         }
     }
 
-    /// The first of them is a row by itself.
+    /// Reads repeated attempts. The first of them has its own row.
     pub(super) fn repeats(&mut self, row: &RepeatsRow) {
         let more = row.count.saturating_sub(1);
         if row.verdict == KernelVerdict::Redirected {
@@ -148,7 +147,7 @@ impl Kernel {
         }
     }
 
-    /// The mediator's connections by port, those apart that may have gone to a name server.
+    /// Returns the mediator's connections by port, without those that may have gone to a name server.
     pub(super) fn of_requests(&self) -> impl Iterator<Item = (&u16, &Opened)> {
         self.opened.iter().filter(|(port, _)| **port != DNS)
     }
@@ -157,13 +156,12 @@ impl Kernel {
         self.connections.entry(name).or_default()
     }
 
-    /// Counts attempts by the word of their verdict.
     pub(super) fn count(&mut self, verdict: &str, count: u64) {
         tally::some(&mut self.verdicts, verdict.to_owned(), count);
     }
 
-    /// Compares the command's connections in the kernel's rows and in the relay's. `has_witness`: the kernel programs
-    /// of this run count bytes.
+    /// Compares the command's connections in the kernel's rows and in the relay's rows. `has_witness` is whether the
+    /// kernel programs of this run count bytes.
     pub(super) fn finish(self, has_witness: bool, result: &mut Reconciliation) {
         let mut missing = 0_u64;
         let mut unknown = 0_u64;

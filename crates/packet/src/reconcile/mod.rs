@@ -1,9 +1,9 @@
-//! Compares the recorders of a run: what the relay asked the mediator, in the flow log; what the mediator signed; and
-//! what the kernel counted on both sides of it.
+//! Compares the recorders of a run: the requests of the relay in the flow log, the receipts of the mediator, and the
+//! kernel's counts on both sides of the mediator.
 //!
-//! No receipt names the client, so requests and actions are paired by what both say of them. What only one of them says
-//! is a loss, what they say differently a [`Disagreement`]. `docs/reconciliation.md` says of each comparison what it
-//! catches, and what none can.
+//! No receipt names the client, so requests and actions are paired by the members that both have. A record without its
+//! counterpart is a loss, and a difference is a [`Disagreement`]. `docs/reconciliation.md` describes what each
+//! comparison catches, and what none of them can catch.
 mod answers;
 mod circumstances;
 mod disagreement;
@@ -37,16 +37,15 @@ use times::{Span, Tolerance, millis};
 
 use super::format::{RelayVerdict, Row};
 
-/// Reads the flow log as it passes by.
+/// The state of the comparison, which reads the flow log row by row.
 #[derive(Debug, Default)]
 pub(super) struct Reconciler {
     asked: Asked,
     kernel: Kernel,
-    /// From the first heartbeat to the last row.
+    /// Times from the first heartbeat to the last row.
     times: Span,
     clock_set_ms: u64,
     unknown: u64,
-    /// Rows of the relay by verdict.
     relay: BTreeMap<String, u64>,
 }
 
@@ -77,7 +76,7 @@ impl Reconciler {
                 self.clock(&row.ts);
                 self.clock_set_ms = self.clock_set_ms.max(row.clock_set_ms);
             }
-            // Of the mediator's denials, nothing was sent and no receipt names an address.
+            // The hooks denied these before anything was sent, and no receipt names an address.
             Row::KernelMediatorDenied(_)
             | Row::KernelMediatorDeniedRepeats(_)
             | Row::Resolver(_)
@@ -91,14 +90,14 @@ impl Reconciler {
         }
     }
 
-    /// Follows the clock of the rows that are written when they are made.
+    /// Notes the time of a row that is written at once.
     fn clock(&mut self, text: &str) {
         if let Some(now) = millis(text) {
             self.times.see(now);
         }
     }
 
-    /// Compares with the receipts.
+    /// Compares the rows with the receipts.
     pub(super) fn finish(
         self,
         receipts: &Receipts,
@@ -119,7 +118,7 @@ impl Reconciler {
         result.disagree(Disagreement::ReusedId, receipts.reused);
         result.disagree(Disagreement::Repeated, receipts.repeated);
         result.disagree(Disagreement::UnknownVerdict, receipts.unknown_verdicts);
-        // A Pipelock with sessions signs each decision twice.
+        // Pipelock with sessions signs each decision in both versions.
         let apart = match (receipts.twin_count, around.writer) {
             (0, Writer::Pipelock) => receipts.decisions,
             (0, Writer::Builtin | Writer::OldPipelock) => 0,
@@ -155,7 +154,7 @@ impl Reconciler {
         result.disagree(Disagreement::OtherForm, receipts.misclassified);
         if around.writer == Writer::Builtin {
             result.disagree(Disagreement::OtherForm, receipts.unlike_builtin);
-            // A session that is closed has signed the end of everything.
+            // A mediator that closed its session has signed the end of every action.
             let open = by_ending(&receipts).remove(&Ending::Open).unwrap_or(0);
             result.disagree(
                 Disagreement::OtherForm,
@@ -189,7 +188,7 @@ fn by_ending(receipts: &Receipts) -> BTreeMap<Ending, u64> {
     endings
 }
 
-/// The mediator's own connections, as the kernel saw them, against what it signed.
+/// Compares the mediator's connections, which the kernel recorded, with the receipts.
 fn compare_connections(
     around: Circumstances,
     kernel: &Kernel,
@@ -210,12 +209,13 @@ fn compare_connections(
         .saturating_add(opened.bytes);
     result.disagree(Disagreement::MoreThanKernel, bytes.saturating_sub(most));
     if around.writer != Writer::Builtin {
-        // A Pipelock follows redirects, keeps connections, and races addresses: numbers say nothing.
+        // Pipelock follows redirects, keeps connections, and races addresses, so the numbers of its connections show
+        // nothing.
         let allowed = signed
             .iter()
             .filter(|(ending, _)| **ending != Ending::Denied)
             .fold(0_u64, |sum, (_, count)| sum.saturating_add(*count));
-        // An older one signs nothing of what did not end well.
+        // An older Pipelock does not sign requests that failed.
         let unsigned = match around.writer {
             Writer::OldPipelock => asked.not_through(),
             Writer::Builtin | Writer::Pipelock => 0,
@@ -231,7 +231,7 @@ fn compare_connections(
         }
         return;
     }
-    // The built-in mediator opens one connection for each action that it allows, and keeps none.
+    // The built-in mediator opens one connection for each allowed action and keeps none.
     let mut by_port: BTreeMap<u16, (u64, u64)> = BTreeMap::new();
     for (target, actions) in &receipts.actions {
         let count = |ending| actions.endings.get(&ending).copied().unwrap_or(0);
@@ -250,7 +250,7 @@ fn compare_connections(
     }
     for (port, (needed, possible)) in by_port {
         let established = kernel.opened.get(&port).map_or(0, |one| one.established);
-        // A name server is also asked without a request.
+        // The mediator also queries a name server without a request.
         let surplus = established.saturating_sub(possible);
         result.disagree(
             Disagreement::MoreConnections,
@@ -261,8 +261,8 @@ fn compare_connections(
     }
 }
 
-/// Connections of a Pipelock that carried bytes to a port for which it signed no allowed action. Where it fetches by
-/// itself, it may have followed a redirect there.
+/// Counts the connections of a Pipelock that carried bytes to a port without an allowed action. If Pipelock fetches by
+/// itself, it may have followed a redirect to that port.
 fn beyond_allowed_ports(kernel: &Kernel, receipts: &Receipts) -> u64 {
     let allowed = |actions: &Actions| actions.endings.keys().any(|one| *one != Ending::Denied);
     let mut targets = receipts
@@ -284,7 +284,7 @@ fn beyond_allowed_ports(kernel: &Kernel, receipts: &Receipts) -> u64 {
         .fold(0_u64, |sum, (_, one)| sum.saturating_add(one.established))
 }
 
-/// Hosts that went through, or are signed as allowed, and are not on the list.
+/// Counts the hosts that were reached, or signed as allowed, and are not on the allow-list.
 fn outside_policy(asked: &Asked, receipts: &Receipts, allowed: &Allowed) -> u64 {
     let reached = asked
         .requests
@@ -304,7 +304,7 @@ fn outside_policy(asked: &Asked, receipts: &Receipts, allowed: &Allowed) -> u64 
     u64::try_from(hosts.len()).unwrap_or(u64::MAX)
 }
 
-/// Messages of a `WebSocket` belong to one that was asked for.
+/// Checks that messages belong to a `WebSocket` that was requested.
 fn frames(around: Circumstances, asked: &Asked, receipts: &Receipts, result: &mut Reconciliation) {
     for (host, count) in &receipts.frames {
         let of_host = asked.requests.iter();
@@ -316,15 +316,15 @@ fn frames(around: Circumstances, asked: &Asked, receipts: &Receipts, result: &mu
         if around.writer == Writer::Builtin || opened == 0 {
             result.disagree(Disagreement::Frames, *count);
         } else {
-            // A message that is denied ends its WebSocket.
+            // A denied message ends its WebSocket.
             let denied = receipts.frames_denied.get(host).copied().unwrap_or(0);
             result.disagree(Disagreement::Frames, denied.saturating_sub(opened));
         }
     }
 }
 
-/// A receipt of a request inside TLS belongs to a tunnel to its host, and stands for a tunnel that has none of its own.
-/// Nobody else sees such a request, so it is counted as said alone.
+/// Assigns each receipt of a request inside TLS to a tunnel to its host. Such a receipt can replace the missing receipt
+/// of the tunnel. It is counted in `said_alone`, because only the mediator reads such requests.
 fn intercepted(
     around: Circumstances,
     asked: &mut Asked,
@@ -356,7 +356,7 @@ fn intercepted(
             if around.writer != Writer::OldPipelock {
                 continue;
             }
-            // Those that have a receipt of their own are paired as others are.
+            // Tunnels with their own receipt are paired like other requests.
             let own = receipts.actions.get(target).map_or(0, Actions::count);
             let without = requests.count().saturating_sub(own);
             pairing::take(&mut requests.fates, without);

@@ -1,4 +1,4 @@
-//! Pairs what the relay asked with what the mediator signed, first by everything that both say, then by less.
+//! Pairs the requests of the relay with the signed actions, first by all members that both have, then by fewer.
 use std::collections::BTreeMap;
 
 use super::circumstances::Writer;
@@ -11,18 +11,18 @@ use super::tally;
 use super::target::{Path, Target};
 use super::times::Tolerance;
 
-/// What the buffers between relay and mediator hold of a tunnel that one side closed abruptly.
+/// Bytes that the buffers between relay and mediator can hold when one side closes a tunnel abruptly.
 const TUNNEL_SLACK: u64 = 16 << 10;
 
 impl Writer {
-    /// The endings that an action may have of a request with this fate, the likeliest first.
+    /// Returns the possible endings of the action for a request with this fate, the most likely first.
     fn fitting(self, transport: &str, fate: Fate) -> &'static [Ending] {
         use Ending::{
             Complete, Cut, CutSilent, Denied, DeniedLater, NotAnswered, NotReached, Open,
         };
         let is_tunnel = transport == "connect";
         match (fate, self) {
-            // A Pipelock agrees to a WebSocket before it dials, so its agreement shows nothing.
+            // Pipelock accepts a WebSocket before it connects to the origin, so its answer 101 shows nothing.
             (Fate::Agreed, Self::Pipelock | Self::OldPipelock) => &[
                 Complete,
                 Cut,
@@ -33,7 +33,7 @@ impl Writer {
                 NotAnswered,
             ],
             (Fate::Agreed, Self::Builtin) => &[Complete, Cut, Open, CutSilent, NotAnswered],
-            // A Pipelock signs nothing of the end of a WebSocket whose origin does not close it.
+            // Pipelock does not sign the end of a WebSocket that its origin does not close.
             (Fate::Through, Self::Pipelock) if transport == "websocket" => &[Complete, Cut, Open],
             (Fate::Through, Self::Builtin | Self::Pipelock) => &[Complete, Cut],
             (Fate::Through, Self::OldPipelock) => &[Complete],
@@ -41,7 +41,7 @@ impl Writer {
             (Fate::Opened, Self::Pipelock | Self::OldPipelock) if is_tunnel => {
                 &[Cut, Open, Complete, CutSilent, NotAnswered]
             }
-            // It may deny an answer that has begun.
+            // Pipelock may deny an answer that has begun.
             (Fate::Opened, Self::Pipelock | Self::OldPipelock) => {
                 &[Cut, Open, Complete, CutSilent, NotAnswered, DeniedLater]
             }
@@ -71,7 +71,7 @@ impl Writer {
     }
 }
 
-/// The order in which requests choose: those that fit the fewest endings first.
+/// The order in which requests are paired. Fates with the fewest possible endings come first.
 const ORDER: [Fate; 6] = [
     Fate::Through,
     Fate::Opened,
@@ -81,13 +81,13 @@ const ORDER: [Fate; 6] = [
     Fate::Other,
 ];
 
-/// How many of these were let through.
+/// Number of fates in [`ORDER`] that were allowed.
 const LET_THROUGH: usize = 3;
 
-/// Both sides, as they are used up.
+/// The requests and the actions that are not yet paired.
 pub(super) struct Pairing<'r> {
     pub(super) writer: Writer,
-    /// Whether the mediator redacts targets by a rule of its own.
+    /// Whether the mediator redacts targets by its own rules.
     pub(super) redacts: bool,
     pub(super) tolerance: Tolerance,
     pub(super) asked: Asked,
@@ -97,7 +97,7 @@ pub(super) struct Pairing<'r> {
 }
 
 impl Pairing<'_> {
-    /// Pairs everything that can be paired, and counts what is left on either side.
+    /// Pairs all requests and actions that match, and counts the rest on both sides.
     pub(super) fn finish(mut self) {
         self.by_whole_target();
         self.by_visible_part();
@@ -106,7 +106,7 @@ impl Pairing<'_> {
         self.leftover();
     }
 
-    /// The same target on both sides: here everything else must agree, too.
+    /// Pairs by the complete target. All other members must agree as well.
     fn by_whole_target(&mut self) {
         for (target, requests) in &mut self.asked.requests {
             let Some(actions) = self.actions.get_mut(target) else {
@@ -134,7 +134,8 @@ impl Pairing<'_> {
         }
     }
 
-    /// One side hides a part of the target. What went through chooses first, everywhere: it needs a receipt most.
+    /// Pairs targets of which one side hides a part. Requests that went through come first, because they must have a
+    /// receipt.
     fn by_visible_part(&mut self) {
         let (first, rest) = ORDER.split_at(LET_THROUGH);
         for verdicts in [first, rest] {
@@ -156,7 +157,7 @@ impl Pairing<'_> {
         }
     }
 
-    /// The host is hidden: Pipelock does that where the host itself holds a secret, which it then denies.
+    /// Pairs actions with a hidden host by transport. Pipelock hides and denies a host that contains a secret.
     fn by_transport(&mut self) {
         let requests = self.asked.requests.iter_mut();
         let all = requests
@@ -180,7 +181,7 @@ impl Pairing<'_> {
         }
     }
 
-    /// What is left for one host by one transport: the mediator signed something else than it was asked.
+    /// Pairs the rest by host and transport, because the mediator signed another target than the relay requested.
     fn by_host(&mut self) {
         let mut left: BTreeMap<(&str, &str), u64> = BTreeMap::new();
         for (signed, actions) in &self.actions {
@@ -219,7 +220,8 @@ impl Pairing<'_> {
         for (transport, requests) in all.chain(nameless) {
             let mut through = requests.through();
             if self.writer == Writer::OldPipelock {
-                // It signs what ended well, and agrees to a WebSocket before it dials.
+                // An older Pipelock signs only requests that ended without an error, and accepts a WebSocket before it
+                // connects.
                 let mut unsigned = requests
                     .of(Fate::Opened)
                     .saturating_add(requests.of(Fate::Agreed));
@@ -233,7 +235,7 @@ impl Pairing<'_> {
                 }
             }
             result.unsigned = result.unsigned.saturating_add(through);
-            // Every denial by one of these mediators has a receipt, before its answer.
+            // These mediators sign every denial before they answer.
             if self.writer != Writer::OldPipelock {
                 result.disagree(Disagreement::DenialUnsigned, requests.of(Fate::Denied));
             }
@@ -253,7 +255,7 @@ impl Pairing<'_> {
     }
 }
 
-/// Pairs requests of these verdicts with actions that fit them; gives how many.
+/// Pairs requests of these fates with matching actions, and returns the number of pairs.
 fn settle(
     writer: Writer,
     transport: &str,
@@ -279,19 +281,19 @@ fn settle(
     paired
 }
 
-/// What is left of one target on both sides does not fit: takes it off, and gives how many went through, and how many
-/// did not.
+/// Removes the rest of one target from both sides, because it does not match. Returns how many requests went through,
+/// and how many did not.
 fn contradicted(requests: &mut Requests, actions: &mut Actions) -> (u64, u64) {
     let both = requests.count().min(actions.count());
     let through = requests.through().min(both);
     take(&mut actions.endings, both);
-    // The fates are in this order, so what was let through is taken first.
+    // The fates are in this order, so requests that went through are removed first.
     let others = both.saturating_sub(through);
     take(&mut requests.fates, both);
     (through, others)
 }
 
-/// Takes `wanted` off the counts, whichever come first.
+/// Subtracts `wanted` from the counts in their order.
 pub(super) fn take<K>(counts: &mut BTreeMap<K, u64>, mut wanted: u64) {
     for count in counts.values_mut() {
         let here = wanted.min(*count);
@@ -300,7 +302,7 @@ pub(super) fn take<K>(counts: &mut BTreeMap<K, u64>, mut wanted: u64) {
     }
 }
 
-/// Compares what both sides say of the same target beside its number.
+/// Compares the status, the bytes, the layers, and the times of one target.
 fn compare(
     writer: Writer,
     target: &Target,
@@ -310,7 +312,7 @@ fn compare(
     result: &mut Reconciliation,
 ) {
     if let (Some(mut asked), Some(signed)) = (requests.times, actions.times) {
-        // A Pipelock scans on when nobody waits for it any more, and signs when it is done.
+        // Pipelock continues to scan after the relay dropped a request, and signs later.
         if writer != Writer::Builtin && requests.given_up > 0 {
             asked.1 = asked.1.max(signed.1);
         }
@@ -377,9 +379,8 @@ fn compare(
     }
 }
 
-/// What a mediator counted at least of the requests that went through, and by how much it may be less for each
-/// connection. Of an upload it need not have read everything that the relay wrote, and of a tunnel a Pipelock does not
-/// count everything.
+/// Returns the bytes that a mediator must have counted at least, and the tolerance for each connection. A mediator may
+/// not have read all of an upload, and Pipelock does not count all bytes of a tunnel.
 fn least_bytes(writer: Writer, target: &Target, requests: &Requests) -> (u64, u64) {
     let (up, down) = requests.through_bytes;
     let both = up.saturating_add(down);
@@ -391,8 +392,8 @@ fn least_bytes(writer: Writer, target: &Target, requests: &Requests) -> (u64, u6
     }
 }
 
-/// The sizes of the requests that went through, as the mediator counts them: the built-in one adds up both ways,
-/// Pipelock counts the answer. None where that is not known.
+/// Returns the sizes of the requests that went through, as the mediator counts them. The built-in mediator adds both
+/// directions, and Pipelock counts the answer. `None` if the sizes are unknown.
 fn comparable_sizes(writer: Writer, requests: &Requests) -> Option<BTreeMap<u64, u64>> {
     let mut sizes = BTreeMap::new();
     for ((up, down), count) in &requests.sizes {
@@ -406,7 +407,7 @@ fn comparable_sizes(writer: Writer, requests: &Requests) -> Option<BTreeMap<u64,
     Some(sizes)
 }
 
-/// How many of `signed` are not among `seen`.
+/// Counts the entries of `signed` that are not in `seen`.
 fn missing<K: Ord>(signed: &BTreeMap<K, u64>, seen: &BTreeMap<K, u64>) -> u64 {
     signed.iter().fold(0_u64, |sum, (key, count)| {
         let there = seen.get(key).copied().unwrap_or(0);

@@ -1,6 +1,6 @@
-//! One receipt, as far as it is compared.
+//! The compared members of one receipt.
 
-/// The members of a receipt that are compared.
+/// The compared members of one receipt.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Receipt<'a> {
     pub(super) transport: &'a str,

@@ -1,4 +1,4 @@
-//! The mediator's side: what the receipts sign, folded into actions.
+//! Collects the actions that the receipts sign.
 use std::collections::{BTreeMap, HashMap};
 
 use egress_policy::allowed::Allowed;
@@ -11,60 +11,57 @@ use super::tally;
 use super::target::Target;
 use super::times::{Span, millis, widen};
 
-/// What a mediator may decide.
 const VERDICTS: [&str; 7] = [
     "allow", "ask", "block", "forward", "redirect", "strip", "warn",
 ];
-/// Layers of receipts that stand for one message of a WebSocket, which has an action of its own.
+/// Layers of receipts for one message of a WebSocket. The WebSocket has its own action.
 const FRAME_LAYERS: [&str; 3] = ["ws_protocol", "dlp", "response_scan"];
 /// Layer of a denial by the allow-list.
 pub(super) const ALLOW_LIST: &str = "allowlist";
-/// Layer of the receipt that a Pipelock signs when a WebSocket has ended.
+/// Layer of the receipt that Pipelock signs at the end of a WebSocket.
 const CLOSE_LAYER: &str = "session_close";
-/// Reasons of outcomes of actions for which no origin was reached.
+/// Reasons of outcomes without a connection to the origin.
 const NOT_REACHED: [&str; 3] = ["dial_failed", "upstream_dial_failed", "ssrf_dns_rebind"];
-/// The reason of an outcome where the origin was reached and did not answer.
+/// Reason of an outcome with a connection to the origin and without an answer.
 const NOT_ANSWERED: &str = "fetch_failed";
 
-/// How an action ended, as the mediator signed it.
+/// The signed end of an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Ending {
-    /// It was denied before anything was dialed.
+    /// It was denied before the mediator connected.
     Denied,
-    /// It was allowed, and denied later: at the dial, or by what the origin answered.
+    /// It was allowed, and denied later because of an address or the answer of the origin.
     DeniedLater,
-    /// It was allowed, and no origin was reached.
+    /// It was allowed, but the origin was not reached.
     NotReached,
-    /// It was allowed, and the origin did not answer.
+    /// It was allowed, but the origin did not answer.
     NotAnswered,
-    /// It was allowed, and cut before its end, when the origin had answered.
+    /// It was allowed, and cut after the origin had answered.
     Cut,
     /// It was allowed, and cut before the origin had answered.
     CutSilent,
-    /// It was allowed, and nothing was signed of its end.
+    /// It was allowed, and its end was not signed.
     Open,
-    /// It was allowed and ended in order.
+    /// It was allowed, and ended in order.
     Complete,
 }
 
-/// The actions for one target.
+/// The actions of one target.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Actions {
-    /// How many ended in which way.
     pub(super) endings: BTreeMap<Ending, u64>,
-    /// Statuses of those that ended in order.
+    /// Statuses of actions that ended in order.
     pub(super) statuses: BTreeMap<u16, u64>,
-    /// Statuses of those that were cut after the origin had answered.
+    /// Statuses of actions that were cut after the origin had answered.
     pub(super) cut_with: BTreeMap<u16, u64>,
-    /// Denials by layer.
     pub(super) layers: BTreeMap<String, u64>,
-    /// Bytes of those that ended in order, while they are few; with more of them only the sums are compared.
+    /// Bytes of actions that ended in order, up to a limit. Beyond the limit, only sums are compared.
     pub(super) sizes: BTreeMap<u64, u64>,
-    /// Those of which the bytes were signed and are in `sizes`.
+    /// Number of actions in `sizes`.
     pub(super) sized: u64,
-    /// All bytes that were signed.
+    /// Sum of all signed bytes.
     pub(super) bytes: u64,
-    /// First and last time, Unix ms.
+    /// First and last time of the actions, Unix ms.
     pub(super) times: Option<(i64, i64)>,
 }
 
@@ -110,7 +107,7 @@ impl Actions {
     }
 }
 
-/// What was decided of an action; an outcome does not undo a denial.
+/// The decision about an action. An outcome does not undo a denial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Decision {
     Allowed,
@@ -118,7 +115,7 @@ enum Decision {
     DeniedLater,
 }
 
-/// An action whose receipts have not all been seen.
+/// An action that may have further receipts.
 #[derive(Debug, Clone)]
 struct Open {
     target: Option<Target>,
@@ -141,7 +138,7 @@ impl Open {
         }
         match &self.outcome {
             None if self.has_intent => Ending::Open,
-            // Without intents a receipt is written only when the action ended well.
+            // Without intents, a receipt is written only if the action was denied or ended without an error.
             None => Ending::Complete,
             Some(outcome) if outcome.reason == "complete" => Ending::Complete,
             Some(outcome) if NOT_REACHED.contains(&outcome.reason.as_str()) => Ending::NotReached,
@@ -152,7 +149,7 @@ impl Open {
     }
 }
 
-/// The pattern of an outcome: `status=200 bytes=47 reason=complete`.
+/// The parsed pattern of an outcome, such as `status=200 bytes=47 reason=complete`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct OutcomeReceipt {
     status: Option<u16>,
@@ -174,46 +171,44 @@ impl OutcomeReceipt {
     }
 }
 
-/// The actions that the receipts sign, and what they contradict each other in.
+/// The signed actions, and the contradictions among the receipts.
 #[derive(Debug, Clone, Default)]
 pub struct Receipts {
     open: HashMap<String, Open>,
-    /// Digests of the ids of ended actions, each with that of what the action was.
+    /// Digests of the ids of ended actions, each with the digest of the action.
     ended: HashMap<u128, u128>,
     pub(super) actions: BTreeMap<Target, Actions>,
-    /// Actions whose host was redacted, by transport.
+    /// Actions with a redacted host, by transport.
     pub(super) hidden: BTreeMap<String, Actions>,
     /// Denials by the allow-list, by host.
     off_list: BTreeMap<String, u64>,
-    /// Messages of a `WebSocket`, by host.
     pub(super) frames: BTreeMap<String, u64>,
-    /// Those that were denied; each ends its `WebSocket`.
+    /// Denied messages, by host. Each ends its `WebSocket`.
     pub(super) frames_denied: BTreeMap<String, u64>,
-    /// Receipts in a form that the built-in mediator does not write.
+    /// Number of receipts that the built-in mediator does not write.
     pub(super) unlike_builtin: u64,
-    /// Receipts whose action type or side effects are not those of their method.
+    /// Number of receipts whose action type or side effects do not belong to their method.
     pub(super) misclassified: u64,
-    /// Ids that stand for two different actions.
+    /// Number of ids that are used for two different actions.
     pub(super) reused: u64,
-    /// Receipts of actions that had ended before.
+    /// Number of receipts of actions that had already ended.
     pub(super) repeated: u64,
-    /// Receipts with a verdict that no mediator has.
+    /// Number of receipts with a verdict that no mediator uses.
     pub(super) unknown_verdicts: u64,
-    /// Outcomes that state none.
+    /// Number of outcomes without a reason.
     pub(super) empty_outcomes: u64,
-    /// Actions that were announced again before they ended.
+    /// Number of actions with a second intent before their end.
     pub(super) second_intents: u64,
-    /// When they were signed.
     pub(super) times: Span,
-    /// Version 1 receipts less version 2 receipts, by digest of what both say.
+    /// Number of version 1 receipts minus version 2 receipts, by the digest of the members that both have.
     twins: HashMap<u128, i64>,
-    /// Version 1 receipts of decisions, and version 2 receipts.
+    /// Numbers of version 1 receipts of decisions and of version 2 receipts.
     pub(super) decisions: u64,
     pub(super) twin_count: u64,
 }
 
 impl Receipts {
-    /// Takes one receipt of either version.
+    /// Reads one receipt of either version.
     pub fn see(&mut self, seen: &Seen<'_>) {
         if seen.is_session {
             if !seen.is_twin && !form::is_session(seen) {
@@ -248,7 +243,7 @@ impl Receipts {
         self.add(&receipt);
     }
 
-    /// Takes what both versions of a receipt say: of one or of the other.
+    /// Counts one receipt by the members that both versions have.
     pub(super) fn twin(
         &mut self,
         transport: &str,
@@ -295,7 +290,7 @@ impl Receipts {
         if !self.open.contains_key(receipt.id)
             && let Some(was) = self.ended.get(&id)
         {
-            // The close of a WebSocket is signed behind its outcome, and the id is the same.
+            // The close of a WebSocket is signed after its outcome, with the same id.
             if *was == facts && receipt.layer == CLOSE_LAYER {
                 return;
             }
@@ -307,7 +302,7 @@ impl Receipts {
             *what = what.saturating_add(1);
             return;
         }
-        // Behind an intent, it is of where a redirect led.
+        // After an intent, the denial is of the target of a redirect.
         if is_denial
             && receipt.layer == ALLOW_LIST
             && !self.open.contains_key(receipt.id)
@@ -315,7 +310,7 @@ impl Receipts {
         {
             tally::one(&mut self.off_list, target.host.clone());
         }
-        // Signed at the end of a WebSocket that was opened, whatever became of its messages.
+        // Pipelock signs this at the end of every open WebSocket, whatever the verdicts on its messages.
         let was_open = receipt.layer == CLOSE_LAYER;
         let action = self
             .open
@@ -376,7 +371,7 @@ impl Receipts {
         actions.add(action);
     }
 
-    /// Takes note of what no honest mediator writes.
+    /// Counts receipts that no honest mediator writes.
     fn form(&mut self, receipt: &Receipt<'_>) {
         if receipt.action_type.is_empty() {
             return;
@@ -390,14 +385,14 @@ impl Receipts {
         }
     }
 
-    /// How many denials by the allow-list are signed for this host.
+    /// Returns the number of signed denials of this host by the allow-list.
     pub fn denials_by_list(&self, host: &str) -> u64 {
         let host = Target::host_of(host);
         self.off_list.get(&host).copied().unwrap_or(0)
     }
 
-    /// How many requests for this host can have got an answer with this status from the mediator itself: those signed
-    /// as denied, and those signed as cut with this status. An action whose host was redacted may be for it.
+    /// Returns the largest number of requests to this host that the mediator itself may have answered with this status:
+    /// actions that are signed as denied, or as cut with this status. Actions with a redacted host count as well.
     pub fn denials(&self, host: &str, status: u16) -> u64 {
         let host = Target::host_of(host);
         let of_host = self
@@ -418,8 +413,8 @@ impl Receipts {
         })
     }
 
-    /// Denials by the allow-list of hosts that it lists. A mediator denies addresses, and the names of the machine
-    /// itself, whatever the list has.
+    /// Counts denials by the allow-list of hosts that are on it. Mediators always deny addresses and the names of the
+    /// machine itself, so these are not counted.
     pub(super) fn denied_though_listed(&self, allowed: &Allowed) -> u64 {
         self.off_list
             .iter()
@@ -427,15 +422,15 @@ impl Receipts {
             .fold(0_u64, |sum, (_, count)| sum.saturating_add(*count))
     }
 
-    /// Ends the actions of which no outcome was signed.
+    /// Ends the actions without a signed outcome.
     pub(super) fn finish(&mut self) {
         for action in std::mem::take(&mut self.open).into_values() {
             self.fold(&action);
         }
     }
 
-    /// Receipts of one version that have none of the other that says the same. A mediator that was killed may leave the
-    /// last ones without: only one that `is_closed` must have them all.
+    /// Counts the receipts of one version without an equal receipt of the other version. A killed mediator may not have
+    /// written the last ones, so the numbers must only be equal if the session `is_closed`.
     pub(super) fn twins_apart(&self, is_closed: bool) -> u64 {
         let of = |is: fn(&i64) -> bool| {
             let rests = self.twins.values().filter(|rest| is(rest));
@@ -451,7 +446,7 @@ impl Receipts {
     }
 }
 
-/// Identifies texts by the first half of their SHA-256: enough that nobody finds two with the same.
+/// Returns the first half of the SHA-256 of texts, which is long enough to make collisions infeasible.
 fn digest(texts: &[&str]) -> u128 {
     let mut hasher = Sha256::new();
     for text in texts {

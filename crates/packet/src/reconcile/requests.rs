@@ -1,4 +1,4 @@
-//! The relay's side: what the mediator was asked, folded by target.
+//! Collects the relay's requests to the mediator by target.
 use std::collections::BTreeMap;
 
 use super::tally;
@@ -7,17 +7,17 @@ use super::times::{millis, widen};
 use crate::format::rows::RelayRow;
 use crate::format::{RelayVerdict, Transport};
 
-/// What became of a request, as far as the relay's row shows it.
+/// The result of a request in the relay's row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Fate {
     /// Both halves ended in order.
     Through,
-    /// It did not end in order, and the mediator had let it through: the tunnel was open, or an answer had begun that is
-    /// no denial.
+    /// It did not end in order, but the mediator had allowed it: the tunnel was open, or an answer had begun that is
+    /// not a denial.
     Opened,
-    /// A WebSocket was agreed to, and no more came down than a mediator sends by itself.
+    /// The mediator accepted a WebSocket, and then sent no more than a mediator sends by itself.
     Agreed,
-    /// The mediator denied it, for sure.
+    /// The mediator certainly denied it.
     Denied,
     /// The answer looks like a denial.
     Answered,
@@ -25,7 +25,8 @@ pub(super) enum Fate {
     Other,
 }
 
-/// The longest control frame of a WebSocket: a mediator that agrees before it dials may send one when the dial fails.
+/// Length of the longest control frame of a WebSocket. A mediator that accepts a WebSocket before it connects may send
+/// one if the connection fails.
 const CLOSE_FRAME: u64 = 2 + 4 + 125;
 
 impl Fate {
@@ -60,26 +61,23 @@ impl Fate {
     }
 }
 
-/// The requests for one target.
+/// The requests of one target.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Requests {
-    /// How many by what became of them.
     pub(super) fates: BTreeMap<Fate, u64>,
-    /// Reasons of the ones that did not go through.
+    /// Reasons of requests that did not go through.
     pub(super) reasons: BTreeMap<String, u64>,
-    /// Statuses that the relay received.
     pub(super) statuses: BTreeMap<u16, u64>,
-    /// Denials by the layer that the mediator's answer named.
+    /// Denials by the layer in the mediator's answer.
     pub(super) layers: BTreeMap<String, u64>,
-    /// Bytes up and down of the ones that went through.
+    /// Bytes up and down of the requests that went through.
     pub(super) through_bytes: (u64, u64),
-    /// Requests without a status.
     pub(super) without_status: u64,
-    /// Requests that the relay gave up before the mediator had ended them.
+    /// Number of requests that the relay dropped before the mediator ended them.
     pub(super) given_up: u64,
-    /// Bytes up and down of the ones that went through, while they are few.
+    /// Bytes up and down of each request that went through, up to a limit.
     pub(super) sizes: BTreeMap<(u64, u64), u64>,
-    /// Bytes both ways, of all of them.
+    /// Bytes of all requests in both directions.
     pub(super) bytes: u64,
     /// First start and last end, Unix ms.
     pub(super) times: Option<(i64, i64)>,
@@ -92,7 +90,7 @@ impl Requests {
             .fold(0, |sum, count| sum.saturating_add(*count))
     }
 
-    /// Those that the mediator let through.
+    /// Returns the number of requests that the mediator allowed.
     pub(super) fn through(&self) -> u64 {
         [Fate::Through, Fate::Opened, Fate::Agreed]
             .into_iter()
@@ -146,20 +144,18 @@ impl Requests {
     }
 }
 
-/// Everything that the mediator was asked.
 #[derive(Debug, Default)]
 pub(super) struct Asked {
     pub(super) requests: BTreeMap<Target, Requests>,
-    /// Requests whose target cannot be read, by transport.
+    /// Requests with an unreadable target, by transport.
     pub(super) nameless: BTreeMap<String, Requests>,
-    /// All of them.
     pub(super) count: u64,
-    /// Connections that the relay denied without asking, by reason.
+    /// Connections that the relay denied without a request to the mediator, by reason.
     pub(super) refused: BTreeMap<String, u64>,
 }
 
 impl Asked {
-    /// Requests that neither went through nor were denied for sure.
+    /// Returns the number of requests that neither went through nor were certainly denied.
     pub(super) fn not_through(&self) -> u64 {
         let all = self.requests.values().chain(self.nameless.values());
         all.fold(0_u64, |sum, requests| {
@@ -190,7 +186,7 @@ impl Asked {
     }
 }
 
-/// What the relay says of a request that did not go through.
+/// Returns the reason and the status of a request that did not go through.
 fn reason(row: &RelayRow) -> String {
     match (row.reason.as_str(), row.status) {
         ("", Some(status)) => format!("status {status}"),

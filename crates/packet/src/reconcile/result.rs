@@ -1,36 +1,37 @@
-//! What the comparison says.
+//! The result of the comparison.
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::disagreement::Disagreement;
 use super::tally;
 
-/// The two recorders and the kernel compared.
+/// The result of the comparison of relay, mediator, and kernel.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reconciliation {
-    /// Requests and tunnels that the mediator was asked for.
+    /// Number of requests and tunnels that the relay requested from the mediator.
     pub asked: u64,
-    /// Those that have a receipt.
+    /// Number of requests with a receipt.
     pub receipted: u64,
-    /// Those that have none, by the reason that the relay saw.
+    /// Number of requests without a receipt, by the reason in the relay's row.
     pub without_receipt: BTreeMap<String, u64>,
-    /// Those that went through and have none: a loss.
+    /// Number of requests that went through without a receipt, which is a loss.
     pub unsigned: u64,
-    /// Receipts that no request of the relay explains: a loss.
+    /// Number of receipts that no request explains, which is a loss.
     pub unasked: u64,
-    /// Connections that the kernel redirected and no row of the relay shows: a loss.
+    /// Number of redirected connections without a row of the relay, which is a loss.
     pub unseen: u64,
-    /// Connections that the relay refused without asking, by reason.
+    /// Connections that the relay denied without a request to the mediator, by reason.
     pub refused: BTreeMap<String, u64>,
-    /// Attempts by the kernel's verdict.
+    /// Number of attempts by the kernel's verdict.
     pub kernel: BTreeMap<String, u64>,
     /// By how much the system clock was set during the run.
     pub clock_set: Duration,
-    /// Rows of the relay by verdict.
+    /// Number of rows of the relay by verdict.
     pub relay: BTreeMap<String, u64>,
-    /// What the recorders contradict each other in, and how often.
+    /// Number of disagreements by kind.
     pub disagreements: BTreeMap<Disagreement, u64>,
-    /// Receipts that no second recorder can confirm: requests inside TLS that the mediator opened.
+    /// Number of receipts that no second recorder can confirm, which are those of requests inside TLS that the mediator
+    /// opened.
     pub said_alone: u64,
 }
 
@@ -41,27 +42,21 @@ impl Reconciliation {
         }
     }
 
-    /// What is lost or contradicted, in words; it lowers the grade.
+    /// Describes the losses and the disagreements. Each lowers the grade.
     pub fn losses(&self) -> Vec<String> {
         let losses = [
-            (
-                self.unsigned,
-                "requests went through of which no receipt was signed",
-            ),
-            (
-                self.unasked,
-                "receipts stand for nothing that the relay asked",
-            ),
+            (self.unsigned, "requests went through without a receipt"),
+            (self.unasked, "receipts belong to no request of the relay"),
             (
                 self.unseen,
-                "redirected connections are in no row of the relay",
+                "redirected connections have no row of the relay",
             ),
         ];
         let disagreements = self.disagreements.iter();
         losses
             .into_iter()
             .filter(|(count, _)| *count > 0)
-            .chain(disagreements.map(|(what, count)| (*count, what.says())))
+            .chain(disagreements.map(|(what, count)| (*count, what.text())))
             .map(|(count, what)| format!("{count} {what}"))
             .collect()
     }

@@ -1,47 +1,46 @@
-//! One form for what the relay asked and what the mediator signed, so that both can be compared.
+//! Brings the targets of requests and receipts into one form, so that they can be compared.
 use egress_policy::Host;
 
-/// What a request is for, in a form that does not depend on who wrote it down.
+/// The target of a request, in a form that does not depend on the writer.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Target {
     /// `connect`, `forward`, `websocket`, `fetch`, `intercept`, …
     pub(super) transport: String,
-    /// `GET`, …; `WS` for every WebSocket, `CONNECT` for every tunnel.
+    /// `GET`, …, `WS` for every WebSocket, or `CONNECT` for every tunnel.
     pub(super) method: String,
-    /// `http`, `https`, `ws`, `wss`; `https` for every tunnel.
+    /// `http`, `https`, `ws`, or `wss`. `https` for every tunnel.
     pub(super) scheme: String,
-    /// Lower case, without a final dot.
+    /// Host in lower case, without a final dot.
     pub(super) host: String,
-    /// The port; none where the writer leaves it out.
+    /// Port. `None` if the writer omits it.
     pub(super) port: Option<u16>,
-    /// The path.
     pub(super) path: Path,
 }
 
 /// The path of a request.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Path {
-    /// Percent-decoded; no query and no fragment.
+    /// The percent-decoded path without query and fragment.
     Known(Vec<u8>),
-    /// A part of it was redacted or cut.
+    /// A part of the path was redacted or cut.
     Hidden,
-    /// The writer does not say.
+    /// The writer does not record the path.
     Unknown,
 }
 
-/// The marks with which writers replace a part of a target.
+/// Start of the marks that replace a redacted part of a target.
 const REDACTED: &str = "[redacted-";
 
 impl Target {
-    /// Reads the target of a receipt. None when its host was redacted or it is no URL.
+    /// Reads the target of a receipt. `None` if the host was redacted or the text is not a URL.
     pub(super) fn of_receipt(transport: &str, method: &str, target: &str) -> Option<Self> {
         Self::of_url(transport, method, target)
     }
 
-    /// Reads the target of a relay's row, `METHOD URL` or `CONNECT host:port`.
+    /// Reads the target of a row of the relay, `METHOD URL` or `CONNECT host:port`.
     ///
-    /// A log of an earlier version names the mediator's own paths instead of the URL (`GET /ws?url=…`), or no target at
-    /// all: `host` and `port` of the row then stand for it, and the path is not known.
+    /// A log of an earlier version has a path of the mediator instead of the URL (`GET /ws?url=…`), or no target. The
+    /// target is then `host` and `port` of the row, and the path is unknown.
     pub(super) fn of_row(
         transport: &str,
         target: Option<&str>,
@@ -84,7 +83,7 @@ impl Target {
         let (host, written) = split_port(authority)?;
         let port = match written {
             Some(port) => Some(port),
-            // Pipelock 2.x leaves the port of a tunnel out, whatever it is.
+            // Pipelock 2.x always omits the port of a tunnel.
             None if transport == "connect" => None,
             None => default_port(&scheme),
         };
@@ -99,22 +98,22 @@ impl Target {
         })
     }
 
-    /// The form of a host name in a target.
+    /// Brings a host name into the form of a target.
     pub(super) fn host_of(text: &str) -> String {
         uniform_host(text)
     }
 
-    /// Whether its writer hides or leaves out a part.
+    /// Whether the writer hides or omits a part.
     pub(super) fn is_partial(&self) -> bool {
         self.port.is_none() || !matches!(self.path, Path::Known(_))
     }
 
-    /// What no writer hides or leaves out.
+    /// Returns the parts that no writer hides or omits.
     pub(super) fn coarse(&self) -> (&str, &str) {
         (&self.transport, &self.host)
     }
 
-    /// Whether both may be the same request, where one of them does not show everything.
+    /// Whether both may be the same request, if one of them hides or omits a part.
     pub(super) fn may_be(&self, other: &Self) -> bool {
         let port = self.port.is_none() || other.port.is_none() || self.port == other.port;
         let scheme =
@@ -161,7 +160,8 @@ fn uniform_method<'m>(transport: &str, method: &'m str) -> &'m str {
     }
 }
 
-/// Writers keep a name as the client wrote it: in any case, with a final dot, an address in any spelling.
+/// Brings a host into one spelling, because writers keep the case, the final dot, and the form of an address that the
+/// client used.
 fn uniform_host(text: &str) -> String {
     Host::parse(text.trim_matches(['[', ']'])).map_or_else(
         |_| text.trim_end_matches('.').to_lowercase(),
@@ -189,7 +189,7 @@ fn default_port(scheme: &str) -> Option<u16> {
     }
 }
 
-/// Writers in Go and in Rust escape different bytes: what is compared is the bytes that are meant.
+/// Decodes percent-encoded bytes, because writers in Go and in Rust encode different bytes.
 fn percent_decoded(text: &[u8]) -> Vec<u8> {
     let digit = |byte: Option<&u8>| {
         char::from(*byte?)
@@ -290,7 +290,7 @@ mod tests {
             ("forward", "GET", "http://b.test/x"),
             ("forward", "GET", "http://a.test/y"),
             ("fetch", "GET", "http://a.test/x"),
-            // Too short to hold anything that a writer redacts.
+            // The path is too short to contain anything that a writer redacts.
             ("forward", "GET", "http://a.test/[redacted-path]"),
         ] {
             let signed = receipt(transport, method, url);

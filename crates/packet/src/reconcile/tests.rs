@@ -1,4 +1,4 @@
-//! Honest records agree, and each way in which one recorder can contradict the others is named.
+//! Honest records agree, and each way in which one recorder can contradict the others is reported.
 mod builtin;
 mod pipelock;
 
@@ -27,7 +27,7 @@ const OLD_PIPELOCK: Circumstances = Circumstances {
     ..PIPELOCK
 };
 
-/// A policy that keeps out all hosts but these.
+/// A policy that allows only these hosts.
 fn strict(hosts: &[&str]) -> Allowed {
     let mut list = AllowList::default();
     for host in hosts {
@@ -36,10 +36,10 @@ fn strict(hosts: &[&str]) -> Allowed {
     Allowed::strict(list)
 }
 
-/// The disagreement that names a lie, and the lie.
+/// The disagreement that reports a lie, and the lie.
 type Lie = (&'static str, fn(&mut Run));
 
-/// What one run leaves.
+/// The records of one run.
 #[derive(Clone)]
 struct Run {
     receipts: Vec<Value>,
@@ -141,7 +141,7 @@ impl Run {
         }));
     }
 
-    /// One of each kind, as the built-in mediator leaves them.
+    /// A run of the built-in mediator with a request of each kind.
     fn honest() -> Self {
         let mut run = Self::new();
         run.action(
@@ -310,7 +310,7 @@ fn what_one_side_alone_has_is_a_loss() {
     let both = run.compare(BUILTIN);
     assert_eq!((both.unsigned, both.unasked), (0, 0));
     assert_eq!(both.without_receipt.values().sum::<u64>(), 2);
-    // What was cut may have no receipt; what was denied always has one.
+    // A request that was cut may have no receipt. A denied request always has one.
     assert_eq!(both.disagreements[&Disagreement::DenialUnsigned], 1);
 }
 
@@ -345,7 +345,7 @@ fn the_kernel_and_the_relay_are_compared_by_connection() {
         let found = named(&run, BUILTIN);
         assert!(found.contains(&expected), "{expected} is not in {found:?}");
     }
-    // A body in chunks of one byte is six times as long on its way.
+    // A body in chunks of one byte takes six times as many bytes on the wire.
     let mut run = Run::honest();
     run.row("kernel_close", 5)["bytes_acked"] = json!(12_000_000 + (16 << 20));
     run.row("kernel_close", 5)["bytes_sent"] = json!(12_000_000 + (16 << 20));
@@ -397,7 +397,7 @@ fn twins_say_the_same() {
     };
     let twin = |rest: &[(&str, &str, &str, bool)]| apart(rest, true);
     assert_eq!(twin(&[one, other, of(other), of(one)]), 0);
-    // One that was killed had no time for the last.
+    // A killed mediator may not have written the last one.
     assert_eq!(twin(&[one, other, of(other)]), 1);
     assert_eq!(apart(&[one, other, of(other)], false), 0);
     assert_eq!(twin(&[one, ("http://a.test/", "block", "", true)]), 1);

@@ -1,21 +1,21 @@
-//! When things happened, by the clocks of two processes of one machine.
+//! Compares the times of two processes of one machine.
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::circumstances::Writer;
 
-/// The time of a row or a receipt, Unix ms.
+/// Reads the time of a row or a receipt, Unix ms.
 pub(super) fn millis(text: &str) -> Option<i64> {
     let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
     i64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok()
 }
 
-/// First and last of some times, and how far they go back.
+/// The first and the last of some times, and how far they go back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Span {
-    /// First and last, Unix ms.
+    /// First and last time, Unix ms.
     pub(super) range: Option<(i64, i64)>,
-    /// How far a time lies before an earlier one, ms.
+    /// The largest step back, ms.
     pub(super) went_back: i64,
 }
 
@@ -27,37 +27,37 @@ impl Span {
     }
 }
 
-/// Widens a range of times, first and last, by another.
+/// Extends a range of times by another one.
 pub(super) fn widen(range: &mut Option<(i64, i64)>, (from, until): (i64, i64)) {
     let (first, last) = range.unwrap_or((from, until));
     *range = Some((first.min(from), last.max(until)));
 }
 
-/// How far the times of two recorders may lie apart, ms.
+/// How far the times of two recorders may be apart, ms.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tolerance {
     clock_set: i64,
 }
 
 impl Tolerance {
-    /// What a busy machine may take between an end and its record. The mediator has 5 s to end what is open.
+    /// Time between an end and its record on a busy machine. The mediator has 5 s to end open requests.
     const RECORDED_WITHIN: i64 = 15_000;
-    /// By how much the clock may be set before the supervisor notices.
+    /// By how much the clock may be set without the supervisor noticing.
     const UNNOTICED: i64 = 100;
 
-    /// The tolerance of a run during which the system clock was set by `clock_set_ms` in all.
+    /// Returns the tolerance of a run during which the system clock was set by `clock_set_ms` in total.
     pub(super) fn new(clock_set_ms: u64) -> Self {
         Self {
             clock_set: i64::try_from(clock_set_ms).unwrap_or(i64::MAX),
         }
     }
 
-    /// Whether the times of `inner`, first and last, lie within those of `outer`.
+    /// Whether the range `inner` is within the range `outer`.
     pub(super) fn contains(self, outer: (i64, i64), inner: (i64, i64)) -> bool {
         self.beyond(outer, inner) == 0
     }
 
-    /// Seconds by which `inner` reaches out of `outer`; 0 within the tolerance.
+    /// Returns by how many seconds `inner` exceeds `outer`, or 0 within the tolerance.
     pub(super) fn beyond(self, outer: (i64, i64), inner: (i64, i64)) -> u64 {
         let before = outer.0.saturating_sub(inner.0);
         let behind = inner.1.saturating_sub(outer.1);
@@ -65,8 +65,8 @@ impl Tolerance {
         seconds_over(most, before.max(behind))
     }
 
-    /// Seconds by which the times of receipts go back further than they may. The built-in mediator takes the time of a
-    /// receipt under the lock that orders them; a Pipelock does not.
+    /// Returns by how many seconds the times of receipts go back too far. The built-in mediator reads the time of a
+    /// receipt under the lock that orders receipts, and Pipelock does not.
     pub(super) fn went_back(self, writer: Writer, receipts: i64, rows: i64) -> u64 {
         let most = match writer {
             Writer::Builtin => Self::UNNOTICED,
@@ -77,7 +77,7 @@ impl Tolerance {
     }
 }
 
-/// Seconds, at least one, if `millis` is over `most`; else 0.
+/// Returns by how many seconds `millis` exceeds `most`, rounded up to at least 1, or 0 if it does not.
 fn seconds_over(most: i64, millis: i64) -> u64 {
     if millis > most {
         u64::try_from(millis / 1000).unwrap_or(0).max(1)

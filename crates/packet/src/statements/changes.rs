@@ -1,4 +1,4 @@
-//! What `changes.json` states of the workspace, and `boundary.json` and the archive with it.
+//! Compares `changes.json` with `boundary.json` and the archive of changes.
 use pipelock_receipts::findings::Findings;
 use pipelock_receipts::json::{MAX_DEPTH, parse_bytes};
 
@@ -13,7 +13,8 @@ use super::super::names::{BOUNDARY_FILE, CHANGES_ARCHIVE, CHANGES_FILE};
 use super::{Statements, deviates, differs};
 
 impl Statements<'_> {
-    /// `changes.json` is there where changes were kept apart, and its rows are those that `boundary.json` counts.
+    /// Checks that `changes.json` exists if changes were kept apart, and that `boundary.json` has the counts of its
+    /// rows.
     pub(super) fn changes(self, findings: &mut Findings, caps: &mut Caps) {
         let document = self.changes.map(|bytes| read(bytes, caps));
         let workspace = &self.measured.workspace;
@@ -25,8 +26,8 @@ impl Statements<'_> {
                 return;
             }
             (None, Some(_)) => {
-                let expected = "no changes that were kept apart";
-                differs(findings, CHANGES_FILE, expected, "a list of them");
+                let expected = "no list of changes, because none were kept apart";
+                differs(findings, CHANGES_FILE, expected, "a list of changes");
                 return;
             }
             (Some(counts), Some(document)) => (counts, document),
@@ -36,7 +37,7 @@ impl Statements<'_> {
                 findings,
                 CHANGES_FILE,
                 "a list of changes",
-                "something else",
+                "a document that cannot be read",
             );
             return;
         };
@@ -58,15 +59,17 @@ impl Statements<'_> {
         }
     }
 
-    /// What was not applied has a reason, and its files are kept. What is gone cannot be kept, and other kinds need not be.
+    /// Checks that each change that was not applied has a reason, and that the archive keeps its files. A deleted file
+    /// cannot be kept, and other kinds of changes need not be.
     fn not_applied(self, changes: &[Change], findings: &mut Findings) {
         let is_applied = |change: &Change| change.outcome == ChangeOutcome::Applied;
         if changes
             .iter()
             .any(|change| change.reason.is_some() == is_applied(change))
         {
-            let expected = "a reason for each change that was not applied";
-            differs(findings, CHANGES_FILE, expected, "another");
+            let expected = "a reason for each change that was not applied, and for no other";
+            let found = "a change without a reason, or an applied one with a reason";
+            differs(findings, CHANGES_FILE, expected, found);
         }
         let mut left = changes.iter().filter(|change| !is_applied(change));
         let may_be = left.clone().next().is_some();
@@ -76,14 +79,18 @@ impl Statements<'_> {
             .has_archive
             .is_some_and(|is_there| (must_be && !is_there) || (is_there && !may_be))
         {
-            let archive = if must_be { "an archive" } else { "no archive" };
-            let expected = format!("{archive} of what was not applied");
-            differs(findings, CHANGES_ARCHIVE, &expected, "the opposite");
+            let (archive, found) = if must_be {
+                ("an archive", "no such file")
+            } else {
+                ("no archive", "an archive")
+            };
+            let expected = format!("{archive} of the changes that were not applied");
+            differs(findings, CHANGES_ARCHIVE, &expected, found);
         }
     }
 }
 
-/// The document, if it can be read. What this version does not write of it keeps the grade down.
+/// Reads the document. Parts that this version does not write cap the grade.
 fn read(bytes: &[u8], caps: &mut Caps) -> Option<ChangesDocument> {
     let read = parse_bytes(bytes, MAX_DEPTH)
         .map_err(|error| error.to_string())

@@ -1,4 +1,4 @@
-//! What its policy and its receipts show of the Pipelock that `boundary.json` describes.
+//! Compares the Pipelock in `boundary.json` with its policy and its receipts.
 use pipelock_receipts::findings::Findings;
 
 use super::super::format::boundary::{Binding, Pipelock};
@@ -7,7 +7,7 @@ use super::super::names::{BOUNDARY_FILE, POLICY_FILE};
 use super::{Statements, differs};
 
 impl Statements<'_> {
-    /// Compares what is stated of a Pipelock with its policy and its receipts.
+    /// Compares the statements about a Pipelock with its policy and its receipts.
     pub(super) fn pipelock(
         self,
         facts: &Pipelock,
@@ -19,8 +19,8 @@ impl Statements<'_> {
     }
 }
 
-/// `redact` is what the policy asks for, because less is compared with a mediator that redacts. `posture` states whether
-/// the receipts sign the capsule, as they show themselves.
+/// Checks `redact` against the policy, because fewer members of a mediator that redacts are compared, and `posture`
+/// against the receipts, which show whether they sign the capsule.
 fn check(
     facts: &Pipelock,
     is_bound: Option<bool>,
@@ -44,7 +44,7 @@ fn check(
     caps.unless(
         shown.is_none() || facts.posture == shown,
         Grade::KernelObserved,
-        "boundary.json states otherwise whether the receipts sign the posture capsule",
+        "boundary.json and the receipts differ in whether the receipts sign the posture capsule",
     );
 }
 
@@ -52,7 +52,7 @@ fn check(
 mod tests {
     use super::*;
 
-    /// Whether a statement differs, and the grade.
+    /// Returns whether a statement differs, and the grade.
     fn judged(posture: Option<&str>, redact: bool, is_bound: Option<bool>) -> (bool, Grade) {
         let facts = Pipelock {
             redact,

@@ -1,4 +1,4 @@
-//! Times, steps, and programs of the run, as several files state them.
+//! Compares the times, the steps, and the programs of a run in several files.
 use std::collections::{BTreeMap, BTreeSet};
 
 use pipelock_receipts::findings::Findings;
@@ -11,8 +11,8 @@ use super::super::required;
 use super::{Statements, differs};
 
 impl Statements<'_> {
-    /// `packet.json` has the times of the flow log. What comes before the packet is written takes longer the more
-    /// receipts there are to check.
+    /// Checks that `packet.json` has the times of the flow log. The time before the packet is written grows with the
+    /// number of receipts to check.
     pub(super) fn times(self, findings: &mut Findings) {
         const CHECKED_WITHIN: i128 = 600_000_000_000;
         let Some(packet) = self.packet else {
@@ -55,7 +55,7 @@ impl Statements<'_> {
         }
     }
 
-    /// The steps of the run are there and follow each other, and the command has the exit status that they allow.
+    /// Checks that the steps of the run exist in their order, and that they allow the exit status of the command.
     pub(super) fn steps(self, caps: &mut Caps) {
         let timeline = &self.measured.timeline;
         let places: Vec<Option<usize>> = timeline
@@ -71,7 +71,7 @@ impl Statements<'_> {
         caps.unless(
             in_order && in_time,
             Grade::KernelObserved,
-            "the steps of the run do not follow each other",
+            "the steps of the run are not in their order",
         );
         let lacking = Step::WORDS
             .iter()
@@ -88,7 +88,7 @@ impl Statements<'_> {
         caps.unless(
             has_status != is_timed_out || !self.measured.incomplete.is_empty(),
             Grade::KernelObserved,
-            "the command has an exit status and a time-out, or neither",
+            "the command has both an exit status and a timeout, or neither",
         );
         let mut kinds: Vec<&str> = Vec::new();
         for namespace in &self.measured.namespaces {
@@ -105,13 +105,13 @@ impl Statements<'_> {
         );
     }
 
-    /// The port of the explicit proxy inside the boundary, if the capsule states it.
+    /// Returns the port of the explicit proxy inside the boundary, if the capsule states it.
     pub(in super::super) fn proxy_port(self) -> Option<i64> {
         let launch = self.capsule()?.evidence.contain_launch.as_ref()?;
         Some(launch.proxy_port)
     }
 
-    /// One program wrote everything.
+    /// Checks that all files name the same program.
     pub(super) fn tool(self, findings: &mut Findings) {
         let expected = format!("egress-{}", self.measured.egress.version);
         let stated = [
@@ -127,7 +127,7 @@ impl Statements<'_> {
         }
     }
 
-    /// Each program is attached once, at its hook, to the cgroup of whom its name says.
+    /// Checks that each kernel program is attached once, at its hook, and to the cgroup in its name.
     pub(super) fn links(self, findings: &mut Findings, caps: &mut Caps) {
         let programs = &self.measured.programs;
         let mut left: BTreeMap<u32, (&str, u32)> = BTreeMap::new();
@@ -173,7 +173,7 @@ impl Statements<'_> {
         caps.unless(
             different.len() == cgroups.len(),
             Grade::KernelObserved,
-            "programs of two cgroups are attached to one",
+            "programs of two cgroups are attached to the same cgroup",
         );
     }
 }

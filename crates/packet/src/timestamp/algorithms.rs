@@ -1,5 +1,6 @@
-//! The algorithms of signatures: RSA (PKCS #1 v1.5, 2048 to 8192 bits) and ECDSA (P-256, P-384), each with SHA-256, SHA-384
-//! and SHA-512. All of it is Rust, so that packets are verified on every system; nothing here holds a secret.
+//! The supported signature algorithms: RSA (PKCS #1 v1.5, 2048 to 8192 bits) and ECDSA (P-256, P-384), each with
+//! SHA-256, SHA-384, and SHA-512. The implementations are pure Rust, so that packets can be verified on every system.
+//! Verification uses no secrets.
 use std::fmt;
 
 use der::asn1::{ObjectIdentifier, UintRef};
@@ -15,13 +16,13 @@ use rustls_pki_types::{AlgorithmIdentifier, InvalidSignature, SignatureVerificat
 use sha2::digest::const_oid::AssociatedOid;
 use sha2::{Digest, Sha256, Sha384, Sha512};
 
-/// Bits of an RSA key.
+/// Allowed sizes of an RSA key, bits.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
-/// Takes the key, the message and the signature; gives nothing if the signature does not hold.
+/// Checks a signature, given the key, the message, and the signature. Returns `None` if it is not valid.
 type Verify = fn(&[u8], &[u8], &[u8]) -> Option<()>;
 
-/// One algorithm, for one kind of key.
+/// One algorithm for one kind of key.
 pub(super) struct Algorithm {
     key: AlgorithmIdentifier,
     signature: AlgorithmIdentifier,
@@ -50,16 +51,16 @@ static P384_256: Algorithm = algorithm(ECDSA_P384, ECDSA_SHA256, p384::<Sha256>)
 static P384_384: Algorithm = algorithm(ECDSA_P384, ECDSA_SHA384, p384::<Sha384>);
 static P384_512: Algorithm = algorithm(ECDSA_P384, ECDSA_SHA512, p384::<Sha512>);
 
-/// Those that a signature may have which is of one kind, whatever the key is.
+/// The algorithms of one kind of signature, for every kind of key.
 pub(super) type Algorithms = &'static [&'static dyn SignatureVerificationAlgorithm];
 
-/// All of them, for the signatures of certificates.
+/// All algorithms, for the signatures of certificates.
 pub(super) static ALL: Algorithms = &[
     &RSA_256, &RSA_384, &RSA_512, &P256_256, &P256_384, &P256_512, &P384_256, &P384_384, &P384_512,
 ];
 
-/// The algorithms of a token's signature by its identifier and the one of its digest, which must agree. OpenSSL and
-/// others write the kind of the key where RSA signs.
+/// Returns the algorithms for the identifiers of a token's signature and digest, which must agree. For RSA, OpenSSL and
+/// others write the kind of the key as the signature's identifier.
 pub(super) fn of(signature: ObjectIdentifier, digest: ObjectIdentifier) -> Option<Algorithms> {
     const RSA: &str = "1.2.840.113549.1.1.1";
     const NAMED: [(&str, ObjectIdentifier, Algorithms); 6] = [

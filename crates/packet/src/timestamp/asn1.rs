@@ -1,5 +1,5 @@
-//! The ASN.1 of time stamps: RFC 3161 for requests and replies, RFC 5652 for the signature, RFC 5035 for the attribute
-//! that names the signer's certificate. What nothing here reads stays undecoded.
+//! The ASN.1 types of time stamps: requests and replies of RFC 3161, the signature of RFC 5652, and the attribute of
+//! RFC 5035 that names the signer's certificate. Unused parts are not decoded.
 use der::Sequence;
 use der::asn1::{AnyRef, IntRef, ObjectIdentifier, OctetStringRef, SetOfVec, UintRef};
 use x509_cert::ext::Extension;
@@ -45,7 +45,6 @@ pub(super) struct ContentInfo<'a> {
     pub(super) content: SignedData<'a>,
 }
 
-/// `SignedData`.
 #[derive(Debug, Sequence)]
 pub(super) struct SignedData<'a> {
     pub(super) version: u8,
@@ -66,7 +65,6 @@ pub(super) struct EncapsulatedContent<'a> {
     pub(super) content: &'a OctetStringRef,
 }
 
-/// `SignerInfo`.
 #[derive(Debug, Sequence)]
 pub(super) struct SignerInfo<'a> {
     pub(super) version: u8,
@@ -87,7 +85,6 @@ pub(super) struct IssuerAndSerial<'a> {
     pub(super) serial: IntRef<'a>,
 }
 
-/// `Attribute`.
 #[derive(Debug, Sequence)]
 pub(super) struct Attribute<'a> {
     pub(super) kind: ObjectIdentifier,
@@ -109,7 +106,6 @@ pub(super) struct CertificateId<'a> {
     pub(super) issuer_and_serial: Option<AnyRef<'a>>,
 }
 
-/// `TSTInfo`.
 #[derive(Debug, Sequence)]
 pub(super) struct TstInfo<'a> {
     pub(super) version: u8,

@@ -1,21 +1,21 @@
-//! Why a time stamp shows nothing.
+//! The reason why a time stamp is not valid.
 use std::fmt;
 
 use pipelock_receipts::findings::{Rule, visible};
 
 use super::rules;
 
-/// Characters of a token that are shown.
+/// Number of characters of a token that are shown.
 const MOST_SHOWN: usize = 160;
 
-/// Why a token shows nothing.
+/// The reason why a token is not valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The rule.
+    /// The violated rule.
     pub rule: &'static Rule,
-    /// What should be there.
+    /// The expected value.
     pub expected: String,
-    /// What is there.
+    /// The value that was found.
     pub found: String,
 }
 
@@ -29,13 +29,13 @@ impl Problem {
         }
     }
 
-    /// The packet has no token, or the token nothing that it could be of.
+    /// Returns the problem of a packet without a token or without an attestation.
     pub fn absent(found: &str) -> Self {
         let expected = "timestamp.tsr over attestation.json";
         Self::new(&rules::NONE, expected, found)
     }
 
-    /// The token cannot be read.
+    /// Returns the problem of a token that cannot be read.
     pub fn unreadable(found: impl Into<String>) -> Self {
         Self::new(&rules::FORM, "a file that can be read", found)
     }
@@ -52,7 +52,7 @@ impl fmt::Display for Problem {
         write!(
             formatter,
             "{} (expected: {expected}; found: {found})",
-            rule.says
+            rule.problem
         )
     }
 }

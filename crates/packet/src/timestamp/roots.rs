@@ -1,10 +1,10 @@
-//! Whom the caller trusts with time stamps.
+//! The time stamp authorities that the caller trusts.
 use der::Decode;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use x509_cert::Certificate;
 
-/// A certificate file: the roots of authorities, or the certificates of signers themselves.
+/// The certificates of a file: roots of authorities, or certificates of signers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Roots {
     pub(super) certificates: Vec<CertificateDer<'static>>,
@@ -14,13 +14,13 @@ impl Roots {
     /// Reads certificates from PEM text.
     ///
     /// # Errors
-    /// When there is no certificate, or one that cannot be read.
+    /// If there is no certificate, or one cannot be read.
     pub fn from_pem(text: &[u8]) -> Result<Self, String> {
         let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(text)
             .collect::<Result<_, _>>()
             .map_err(|error| error.to_string())?;
         if certificates.is_empty() {
-            return Err(String::from("it holds no certificate in PEM form"));
+            return Err(String::from("it contains no certificate in PEM format"));
         }
         for one in &certificates {
             Certificate::from_der(one).map_err(|error| error.to_string())?;

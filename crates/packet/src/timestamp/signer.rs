@@ -1,4 +1,4 @@
-//! Who signed a time stamp: the signature over the token, the signer's certificate, and who vouches for that.
+//! Checks the signer of a time stamp: the signature over the token, the signer's certificate, and its chain to a root.
 use std::time::Duration;
 
 use der::asn1::{AnyRef, ObjectIdentifier, OctetStringRef};
@@ -27,16 +27,16 @@ pub(super) const SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.8
 const SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.2");
 const SHA512: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.3");
 const TIME_STAMPING: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.8");
-/// The value of [`TIME_STAMPING`] as webpki compares it.
+/// The value of [`TIME_STAMPING`] in the form that webpki compares.
 const TIME_STAMPING_DER: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 8];
 
-/// The signer of a token whose signature holds.
+/// The signer of a token with a valid signature.
 pub(super) struct Signer {
     der: CertificateDer<'static>,
     certificate: Certificate,
 }
 
-/// Checks the signature of `signed` over its content, and finds the certificate that it names.
+/// Checks the signature of `signed` over its content, and finds the certificate of the signer.
 pub(super) fn verify(
     signed: &SignedData<'_>,
     content_type: ObjectIdentifier,
@@ -104,12 +104,11 @@ impl Signer {
         })
     }
 
-    /// The name in the certificate.
     pub(super) fn subject(&self) -> String {
         self.certificate.tbs_certificate().subject().to_string()
     }
 
-    /// Whether a `SignerIdentifier` means this certificate.
+    /// Whether a `SignerIdentifier` names this certificate.
     fn is_named_by(&self, identifier: &AnyRef<'_>) -> bool {
         let certificate = self.certificate.tbs_certificate();
         if identifier.tag() == Tag::Sequence {
@@ -125,7 +124,7 @@ impl Signer {
         matches!(key, Ok(Some((_, key))) if key.0.as_bytes() == identifier.value())
     }
 
-    /// Requires the one purpose that RFC 3161, section 2.3, asks for.
+    /// Checks that the certificate has only the purpose that RFC 3161, section 2.3, requires.
     pub(super) fn check_purpose(&self) -> Result<(), Problem> {
         let certificate = self.certificate.tbs_certificate();
         let usage = certificate.get_extension::<ExtendedKeyUsage>();
@@ -133,7 +132,9 @@ impl Signer {
         match usage {
             Ok(Some((true, usage))) if usage.0 == [TIME_STAMPING] => {}
             Ok(Some((true, _))) => return Err(self.unfit(expected, "other usages")),
-            Ok(Some((false, _))) => return Err(self.unfit(expected, "one that is not critical")),
+            Ok(Some((false, _))) => {
+                return Err(self.unfit(expected, "an extension that is not critical"));
+            }
             Ok(None) => return Err(self.unfit(expected, "no extended key usage")),
             Err(error) => return Err(self.unfit(expected, &error.to_string())),
         }
@@ -150,8 +151,8 @@ impl Signer {
         Problem::new(&rules::SIGNER, expected, found)
     }
 
-    /// Requires a root that vouches for the certificate at `time`, in seconds after 1970, or that the certificate
-    /// itself is among the roots and valid then.
+    /// Checks that the certificate leads to a root at `time`, in seconds after 1970, or is itself among the roots and
+    /// valid at that time.
     pub(super) fn check_chain(
         &self,
         signed: &SignedData<'_>,
@@ -170,9 +171,9 @@ impl Signer {
             let was_valid = was_valid(&self.certificate, time);
             return was_valid
                 .then_some(())
-                .ok_or_else(|| untrusted("it was not valid then"));
+                .ok_or_else(|| untrusted("it was not valid at that time"));
         }
-        // Only an authority may vouch for others: the pinned certificate of a signer must not.
+        // Only an authority may sign other certificates. The pinned certificate of a signer must not.
         let anchors: Vec<_> = roots
             .certificates
             .iter()
@@ -198,7 +199,7 @@ impl Signer {
     }
 }
 
-/// Whether a certificate was one of an authority, and valid, at `time`.
+/// Whether a certificate was that of an authority and valid at `time`.
 fn is_authority(der: &[u8], time: u64) -> bool {
     let Ok(certificate) = Certificate::from_der(der) else {
         return false;
@@ -217,7 +218,7 @@ fn was_valid(certificate: &Certificate, time: u64) -> bool {
     (from..=to).contains(&time)
 }
 
-/// The signed attributes, read.
+/// The parsed signed attributes.
 struct Attributes<'a>(Vec<Attribute<'a>>);
 
 impl<'a> Attributes<'a> {
@@ -229,7 +230,7 @@ impl<'a> Attributes<'a> {
             .map(Self)
     }
 
-    /// The value of an attribute that is there once and has one value.
+    /// Returns the value of an attribute that occurs once and has one value.
     fn one(&self, kind: ObjectIdentifier) -> Option<AnyRef<'a>> {
         let mut all = self.0.iter().filter(|attribute| attribute.kind == kind);
         let (Some(attribute), None) = (all.next(), all.next()) else {
@@ -241,8 +242,8 @@ impl<'a> Attributes<'a> {
         }
     }
 
-    /// What the signer signed as its own certificate: the algorithm and the value of a digest, for each attribute that
-    /// names it. Nothing if there is none, or one that cannot be read.
+    /// Returns the digests that name the signer's own certificate, one for each attribute, as algorithm and value.
+    /// `None` if there is none, or one cannot be read.
     fn own_certificate(&self) -> Option<Vec<(ObjectIdentifier, &'a [u8])>> {
         let mut ids = Vec::new();
         for (kind, usual) in [
@@ -261,7 +262,7 @@ impl<'a> Attributes<'a> {
     }
 }
 
-/// The certificate that the signed attributes name: one of the token's, or of the roots.
+/// Finds the certificate that the signed attributes name, in the token or among the roots.
 fn find(
     signed: &SignedData<'_>,
     attributes: &Attributes<'_>,
@@ -283,7 +284,7 @@ fn find(
         .ok_or_else(|| Problem::new(&rules::SIGNER, expected, "no such certificate in the token"))
 }
 
-/// The certificates of a token; other kinds in the same set are left out.
+/// Returns the certificates of a token. Other kinds in the same set are skipped.
 fn certificates(signed: &SignedData<'_>) -> impl Iterator<Item = Vec<u8>> {
     let all = signed.certificates.iter().flat_map(|set| set.iter());
     all.filter(|one| one.tag() == Tag::Sequence)
@@ -307,5 +308,5 @@ fn unsupported(algorithm: &AlgorithmIdentifierRef<'_>) -> Problem {
 }
 
 fn broken(expected: &str) -> Problem {
-    Problem::new(&rules::SIGNATURE, expected, "something else")
+    Problem::new(&rules::SIGNATURE, expected, "another key or algorithm")
 }

@@ -1,27 +1,27 @@
-//! A posture capsule as data.
+//! The members of a posture capsule.
 #![expect(
     missing_docs,
-    reason = "most members bear Pipelock's names, which say what they are"
+    reason = "most members have Pipelock's names, which describe them"
 )]
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// A capsule. The members are Pipelock's; it refuses others.
+/// A posture capsule. Pipelock rejects a capsule with any other member.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Capsule {
     /// `1`.
     pub schema_version: String,
-    /// When it was signed, RFC 3339 in UTC, fraction without trailing zeros.
+    /// Time of the signature, RFC 3339 in UTC, fraction without trailing zeros.
     pub generated_at: String,
-    /// Until when it holds.
+    /// Time until which the capsule is valid.
     pub expires_at: String,
-    /// What made it.
+    /// Name and version of the program that made the capsule.
     pub tool_version: String,
     /// SHA-256 of the configuration in force, lowercase hex.
     pub config_hash: String,
-    /// What was measured.
+    /// The measurements.
     pub evidence: Evidence,
     /// Ed25519 over the canonical text without this member and the next, 128 hex digits.
     pub signature: String,
@@ -29,7 +29,7 @@ pub struct Capsule {
     pub signer_key_id: String,
 }
 
-/// What was measured.
+/// The measurements of a capsule.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Evidence {
@@ -44,12 +44,12 @@ pub struct Evidence {
     /// Launch under Pipelock's own container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contain_launch: Option<ContainLaunch>,
-    /// What encloses the agent.
+    /// The boundary around the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub containment: Option<Containment>,
 }
 
-/// Agents found on the machine; nobody looks for them here.
+/// Agents found on the machine. egress does not search for any.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Discover {
@@ -63,7 +63,7 @@ pub struct Discover {
     pub parse_errors: i64,
 }
 
-/// State of a Pipelock installation, which before any traffic is nothing.
+/// State of a Pipelock installation. egress makes the capsule before any traffic and leaves it empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VerifyInstall {
@@ -72,7 +72,7 @@ pub struct VerifyInstall {
     pub proxying: bool,
 }
 
-/// Results of a simulation; none is made here.
+/// Results of a simulation. egress makes none.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Simulate {
@@ -120,8 +120,8 @@ pub struct VerdictCount {
     pub warn: i64,
 }
 
-/// Launch under Pipelock's own container. Here it binds `identity.json`: `env_sha256` is the digest of that file, since a
-/// Pipelock refuses every member that it does not know.
+/// Launch under Pipelock's own container. egress stores the digest of `identity.json` in `env_sha256`, because Pipelock
+/// rejects a capsule with unknown members.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ContainLaunch {
@@ -139,17 +139,17 @@ pub struct ContainLaunch {
     pub env_sha256: String,
 }
 
-/// What encloses the agent.
+/// The boundary around the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Containment {
-    /// The mechanism.
+    /// The mechanism of the boundary.
     pub mode: String,
-    /// Whether every probe of the boundary was refused.
+    /// Whether every probe of the boundary was denied.
     pub boundary_verified: bool,
-    /// Whether a probe for a way out past the mediator was refused.
+    /// Whether the probes for a way around the mediator were denied.
     pub probe_refused_direct_egress: bool,
-    /// Hash of what the kernel enforces.
+    /// Hash of everything that the kernel enforces.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub kernel_rule_hash: String,
     /// User id of the agent, decimal.

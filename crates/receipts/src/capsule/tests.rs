@@ -1,4 +1,4 @@
-//! Capsules made, bound and changed here.
+//! Tests of capsules: signed, bound, and changed.
 use super::*;
 use crate::keys;
 

@@ -1,4 +1,4 @@
-//! The state of one check, and what each entry does to it.
+//! The state of one check, and the change that each entry makes to it.
 use super::super::action::Receipt;
 use super::super::chain::{ActionChain, Context, EvidenceChain, Trust};
 use super::super::end::Tail;
@@ -14,7 +14,6 @@ use super::super::session::GRACEFUL;
 use super::super::signatures::{Job, Message};
 use std::sync::Arc;
 
-/// All state of one check.
 pub(super) struct Checker<'t> {
     pub(super) context: Context<'t>,
     pub(super) outer: Outer,
@@ -56,7 +55,6 @@ impl<'t> Checker<'t> {
             .add(problem.rule, place.clone(), problem.expected, problem.found);
     }
 
-    /// Checks one entry and what it carries.
     pub(super) fn entry(&mut self, entry: &RecorderEntry<'_>, mut place: Place, visit: Visit<'_>) {
         self.entries = self.entries.saturating_add(1);
         self.outer.check(entry, &place, &mut self.context.findings);
@@ -104,7 +102,7 @@ impl<'t> Checker<'t> {
         }
     }
 
-    /// A version 1 receipt; gives its hash.
+    /// Checks a version 1 receipt and returns its hash.
     pub(super) fn action(
         &mut self,
         detail: &Node<'_>,
@@ -138,7 +136,7 @@ impl<'t> Checker<'t> {
         }
     }
 
-    /// Counts a record and shows it to the visitor, sound or not.
+    /// Counts a record and passes it to the visitor, whether it is valid or not.
     pub(super) fn note_record(
         &mut self,
         record: &Node<'_>,
@@ -159,7 +157,7 @@ impl<'t> Checker<'t> {
         if self.first_time.is_empty() {
             time.clone_into(&mut self.first_time);
         }
-        // Texts of the writers' form in UTC compare as times do, up to the fraction.
+        // Up to the fraction, times in the form of the writers and in UTC compare like their texts.
         if let (Some(now), Some(before)) = (time.get(..19), self.last_time.get(..19))
             && time.ends_with('Z')
             && now < before
@@ -178,7 +176,7 @@ impl<'t> Checker<'t> {
         });
     }
 
-    /// A checkpoint: numbers, and the signature over the hash of the entry before (section 1.4).
+    /// Checks the numbers of a checkpoint, and its signature over the hash of the previous entry (section 1.4).
     pub(super) fn checkpoint(
         &mut self,
         detail: &Node<'_>,
@@ -187,7 +185,7 @@ impl<'t> Checker<'t> {
     ) {
         let number = |name: &str| detail.member_unsigned(name);
         let last = number("last_seq");
-        // None at all: a busy Pipelock writes a second checkpoint right behind the first.
+        // A checkpoint may cover no entries, because a busy Pipelock can write two checkpoints in a row.
         let count = last
             .zip(number("first_seq"))
             .and_then(|(last, first)| last.checked_add(1)?.checked_sub(first));
@@ -239,7 +237,7 @@ impl<'t> Checker<'t> {
         }
     }
 
-    /// The transcript root must describe the version 1 chain up to here.
+    /// Checks that the transcript root describes the version 1 chain up to here.
     pub(super) fn root(&mut self, detail: &Node<'_>, entry: &RecorderEntry<'_>, place: &Place) {
         let holds = detail.member_text("session_id") == entry.text("session_id")
             && detail.member_unsigned("final_seq") == self.actions.last_seq
@@ -262,7 +260,7 @@ impl<'t> Checker<'t> {
         self.add(Problem::new(&rules::ROOT, expected, detail.raw), place);
     }
 
-    /// The report.
+    /// Completes the check and returns the report.
     pub(super) fn finish(mut self) -> EvidenceReport {
         self.context.queue.flush(&mut self.context.findings);
         self.actions.sessions.finish(&mut self.context.findings);
@@ -319,7 +317,7 @@ impl<'t> Checker<'t> {
             (self.actions.count, self.actions.last_seq, self.actions.head)
         } else {
             signer_keys.extend(self.evidence.signer.map(|signer| signer.hex));
-            // Without a version 1 chain every receipt counts as other (section 6.2).
+            // Without a version 1 chain, every receipt counts as `other` (section 6.2).
             counts.totals.other = self.evidence.count;
             (
                 self.evidence.count,

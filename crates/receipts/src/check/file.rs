@@ -1,4 +1,4 @@
-//! Checks one file: its lines, and where its reading ends.
+//! Checks one file line by line, and decides where to stop.
 use std::io::{self, Read};
 
 use super::super::entry::{Problem, RecorderEntry};
@@ -20,7 +20,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Checks the lines of one file. Lines end at LF only: other separators may stand in strings.
+    /// Checks the lines of one file. Only LF ends a line, because strings may contain other separators.
     pub(super) fn file(
         &mut self,
         name: &str,
@@ -50,14 +50,13 @@ impl Checker<'_> {
         Ok(())
     }
 
-    /// The rest is not read.
+    /// Adds a finding that the rest is not read.
     pub(super) fn stop(&mut self, why: &str) {
         self.stopped = true;
         let problem = Problem::new(&rules::STOPPED, "evidence to its end", why);
         self.add(problem, &Place::default());
     }
 
-    /// Checks one line.
     fn line(
         &mut self,
         line: &[u8],
@@ -92,7 +91,7 @@ impl Checker<'_> {
         self.entry(&entry, place, visit);
     }
 
-    /// The text of a line without the white space around it; nothing when it is blank or bad.
+    /// Returns the text of a line without the white space around it, or `None` if the line is blank or cannot be read.
     fn line_text<'l>(&mut self, line: &'l [u8], whole: bool, place: &Place) -> Option<&'l str> {
         let content = line.strip_suffix(b"\n").unwrap_or(line);
         let content = content.strip_suffix(b"\r").unwrap_or(content);
@@ -116,15 +115,19 @@ impl Checker<'_> {
         let trimmed = text.trim();
         if text.trim_matches([' ', '\t', '\r']) != trimmed {
             self.add(
-                Problem::new(&rules::LINE_SPACE, "none", "white space"),
+                Problem::new(
+                    &rules::LINE_SPACE,
+                    "no white space around the line",
+                    "white space",
+                ),
                 place,
             );
         }
         (!trimmed.is_empty()).then_some(trimmed)
     }
 
-    /// A line that is no entry. Only the last line of a file has no LF, and only a torn write or a
-    /// cut leaves it unreadable.
+    /// Notes a line that is not an entry. Only the last line of a file can lack its LF, and then only a torn write or a
+    /// cut file makes it unreadable.
     fn unreadable(&mut self, problem: Problem, whole: bool, place: &Place) {
         self.tail.unreadable();
         self.outer.lose();
@@ -134,7 +137,7 @@ impl Checker<'_> {
             self.add(problem, place);
         } else {
             self.add(
-                Problem::new(&rules::TORN, "a whole entry", problem.found),
+                Problem::new(&rules::TORN, "a complete entry", problem.found),
                 place,
             );
         }

@@ -1,4 +1,4 @@
-//! Checks one receipt that stands alone.
+//! Checks one receipt without a chain.
 use super::super::action::Receipt;
 use super::super::chain::Trust;
 use super::super::entry::Problem;
@@ -10,7 +10,7 @@ use super::super::report::{End, EvidenceReport};
 use super::super::rules;
 use super::checker::Checker;
 
-/// Checks one receipt that stands alone: its form and signature, nothing about a chain.
+/// Checks the form and the signature of one receipt. There is no chain to check.
 pub fn check_receipt(bytes: &[u8], trust: &Trust) -> EvidenceReport {
     let mut checker = Checker::new(trust, false);
     let place = Place::default();
@@ -30,17 +30,16 @@ pub fn check_receipt(bytes: &[u8], trust: &Trust) -> EvidenceReport {
         checker.context.queue.flush(&mut checker.context.findings);
         checker.into_report()
     };
-    report.end = End::Unproven("one receipt has no end");
+    report.end = End::Unproven("a single receipt has no end");
     report
 }
 
 impl Checker<'_> {
-    /// One receipt alone.
     fn single(&mut self, node: &Node<'_>, place: &Place) {
         if node.member("record_type").is_some() {
             match EvidenceReceipt::read(node) {
                 Ok(receipt) => {
-                    // Alone, a receipt starts at its own place.
+                    // A single receipt starts at its own sequence number.
                     let alone = EvidenceReceipt {
                         seq: 0,
                         prev_hash: GENESIS,

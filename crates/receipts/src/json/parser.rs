@@ -3,7 +3,7 @@ use std::borrow::Cow;
 
 use super::value::{JsonError, JsonProblem, Node, Value};
 
-/// 2^53 - 1: greater magnitudes are not exact in every reader.
+/// The largest magnitude that every reader keeps exact, 2^53 - 1.
 const MAX_SAFE: u64 = 9_007_199_254_740_991;
 
 /// The parser's place in the text.
@@ -90,7 +90,7 @@ impl<'a> Parser<'a> {
         })
     }
 
-    /// Enters one level; the check stands before the recursion.
+    /// Enters one level of nesting. The limit is checked before the recursion.
     fn nested(
         &mut self,
         parse: fn(&mut Self) -> Result<Value<'a>, JsonError>,
@@ -120,7 +120,7 @@ impl<'a> Parser<'a> {
             }
             let start = self.at;
             let name = self.string()?;
-            // Signed objects are small; a large one is searched by a sorted copy at its end.
+            // Signed objects are small. In a large object, duplicates are searched once, in a sorted copy.
             if members.len() < 64 && members.iter().any(|(known, _)| *known == name) {
                 self.at = start;
                 return Err(self.error(JsonProblem::Duplicate(name.into_owned())));
@@ -268,7 +268,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Passes the characters of a string that stand for themselves.
+    /// Skips the unescaped characters of a string.
     fn plain(&mut self) {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..=0x1f);

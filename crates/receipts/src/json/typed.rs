@@ -1,4 +1,4 @@
-//! Reads a parsed value as a type, without parsing its text again.
+//! Reads a parsed value as a type without parsing its text again.
 use std::fmt;
 use std::slice;
 
@@ -10,7 +10,7 @@ use serde::forward_to_deserialize_any;
 
 use super::value::{Node, Value};
 
-/// Why a value is not of a type: the member, and what is wrong with it.
+/// The reason why a value does not match a type, with the path of the member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TypeError {
     path: String,
@@ -18,7 +18,7 @@ pub struct TypeError {
 }
 
 impl TypeError {
-    /// The same problem, of a value below `step`.
+    /// Prefixes the path with `step`.
     fn below(mut self, step: &str) -> Self {
         let dot = if self.path.is_empty() { "" } else { "." };
         self.path.insert_str(0, dot);
@@ -48,10 +48,10 @@ impl de::Error for TypeError {
 }
 
 impl Node<'_> {
-    /// Reads the value as a type. An array does not stand for an object.
+    /// Reads the value as a type. An array cannot stand for an object.
     ///
     /// # Errors
-    /// The first member that does not fit.
+    /// The first member that does not match.
     pub fn typed<'de, T: Deserialize<'de>>(&'de self) -> Result<T, TypeError> {
         T::deserialize(self)
     }
@@ -113,8 +113,8 @@ impl<'de> Deserializer<'de> for &'de Node<'_> {
     ) -> Result<V::Value, TypeError> {
         match &self.value {
             Value::Object(_) => self.deserialize_any(visitor),
-            // The visitor would take members by position, and another reader would find none.
-            Value::Array(_) => Err(de::Error::custom("an array in the place of an object")),
+            // A visitor would read the members by position, where another reader finds none.
+            Value::Array(_) => Err(de::Error::custom("an array instead of an object")),
             Value::Bool(_) | Value::Null | Value::Number | Value::String(_) => {
                 Err(de::Error::invalid_type(self.unexpected(), &visitor))
             }
@@ -144,7 +144,7 @@ impl<'de> Deserializer<'de> for &'de Node<'_> {
     }
 }
 
-/// The items of an array that are still to come.
+/// The unread items of an array.
 struct Items<'de, 'a>(slice::Iter<'de, Node<'a>>);
 
 impl<'de> SeqAccess<'de> for Items<'de, '_> {
@@ -163,7 +163,7 @@ impl<'de> SeqAccess<'de> for Items<'de, '_> {
     }
 }
 
-/// The members of an object that are still to come, and the one whose name was read.
+/// The unread members of an object, and the member whose name was read.
 struct Members<'de, 'a> {
     rest: slice::Iter<'de, (std::borrow::Cow<'a, str>, Node<'a>)>,
     next: Option<(&'de str, &'de Node<'a>)>,
@@ -295,7 +295,7 @@ mod tests {
             ),
             (
                 r#"{"inner":[7],"words":[]}"#,
-                "inner: an array in the place of an object",
+                "inner: an array instead of an object",
             ),
             (
                 r#"{"words":["other"]}"#,

@@ -1,4 +1,4 @@
-//! A JSON value with its source text, and why a text is none.
+//! JSON values with their source text, and the errors of the parser.
 use std::borrow::Cow;
 use std::fmt;
 
@@ -7,7 +7,7 @@ use std::fmt;
 pub struct Node<'a> {
     /// The exact source text.
     pub raw: &'a str,
-    /// What it means.
+    /// The parsed value.
     pub value: Value<'a>,
 }
 
@@ -20,16 +20,16 @@ pub enum Value<'a> {
     Bool(bool),
     /// `null`.
     Null,
-    /// A number within the safe range; its text is the node's `raw`.
+    /// A number within the safe range. Its text is the node's `raw`.
     Number,
-    /// `{…}` in source order, without duplicate names.
+    /// `{…}`, in source order and without duplicate names.
     Object(Vec<(Cow<'a, str>, Node<'a>)>),
     /// A string, unescaped.
     String(Cow<'a, str>),
 }
 
 impl<'a> Node<'a> {
-    /// The member `name` of an object.
+    /// Returns the member `name` of an object.
     pub fn member(&self, name: &str) -> Option<&Node<'a>> {
         self.members()?
             .iter()
@@ -37,7 +37,7 @@ impl<'a> Node<'a> {
             .map(|(_, node)| node)
     }
 
-    /// The members of an object.
+    /// Returns the members of an object.
     pub fn members(&self) -> Option<&[(Cow<'a, str>, Node<'a>)]> {
         if let Value::Object(members) = &self.value {
             Some(members)
@@ -46,7 +46,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// The items of an array.
+    /// Returns the items of an array.
     pub fn items(&self) -> Option<&[Node<'a>]> {
         if let Value::Array(items) = &self.value {
             Some(items)
@@ -55,7 +55,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// The text of a string.
+    /// Returns the text of a string.
     pub fn text(&self) -> Option<&str> {
         if let Value::String(text) = &self.value {
             Some(text)
@@ -64,12 +64,12 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// The text of the string member `name`; empty when it is absent or no string.
+    /// Returns the text of the string member `name`, or "" if it is absent or not a string.
     pub fn member_text(&self, name: &str) -> &str {
         self.member(name).and_then(Node::text).unwrap_or("")
     }
 
-    /// An unsigned integer written in plain digits: no sign, fraction or exponent.
+    /// Returns the value of an unsigned integer without sign, fraction, and exponent.
     pub fn unsigned(&self) -> Option<u64> {
         match self.value {
             Value::Number if self.raw.bytes().all(|byte| byte.is_ascii_digit()) => {
@@ -84,7 +84,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// The unsigned integer member `name`.
+    /// Returns the unsigned integer member `name`.
     pub fn member_unsigned(&self, name: &str) -> Option<u64> {
         self.member(name).and_then(Node::unsigned)
     }
@@ -95,37 +95,37 @@ impl<'a> Node<'a> {
     }
 }
 
-/// Why a text is not acceptable JSON.
+/// The reason why a text is not strict JSON, with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JsonError {
     /// Byte offset in the text.
     pub offset: usize,
-    /// What is wrong.
+    /// The problem.
     pub problem: JsonProblem,
 }
 
-/// What is wrong with a JSON text.
+/// The reason why a text is not strict JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JsonProblem {
     /// A byte order mark.
     ByteOrderMark,
     /// A raw control character in a string.
     Control,
-    /// A name that occurs twice in one object.
+    /// A name occurs twice in one object.
     Duplicate(String),
     /// The text ends too early.
     End,
     /// A bad escape in a string.
     Escape,
-    /// Half of a surrogate pair.
+    /// One half of a surrogate pair.
     LoneSurrogate,
-    /// A number beyond 2^53 - 1 or of another form than JSON's.
+    /// A number that is malformed or beyond 2^53 - 1.
     Number,
-    /// A byte that fits no grammar rule.
+    /// A byte that the grammar does not allow.
     Syntax,
-    /// Nested deeper than the bound.
+    /// Nesting beyond the limit.
     TooDeep,
-    /// Something after the value.
+    /// Text after the value.
     Trailing,
     /// Bytes that are not UTF-8.
     Utf8,

@@ -91,7 +91,7 @@ impl StepResult {
         let first = outcome
             .findings
             .first()
-            .map_or("", |finding| finding.rule.says);
+            .map_or("", |finding| finding.rule.problem);
         ensure!(
             is_same || !(is_sound || self.verdict() == EvidenceVerdict::Valid.as_str()),
             "its verdict is {} and no longer {}: {first}",

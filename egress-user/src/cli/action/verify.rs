@@ -118,7 +118,7 @@ fn error(outcome: &VerifyOutcome, args: &VerifyArgs, status: u8) -> String {
     let why = outcome
         .findings
         .first()
-        .map_or("", |finding| finding.rule.says);
+        .map_or("", |finding| finding.rule.problem);
     format!(
         "the packet does not pass verification ({}): {why}",
         outcome.verdict.as_str()

@@ -124,7 +124,7 @@ pub(super) fn as_json(outcome: &VerifyOutcome, args: &VerifyArgs, status: u8) ->
             json!({
                 "rule": finding.rule.id,
                 "severity": finding.rule.severity.as_str(),
-                "says": finding.rule.says,
+                "says": finding.rule.problem,
                 "file": finding.place.file,
                 "line": finding.place.line,
                 "receipt": finding.place.seq,

@@ -1,4 +1,4 @@
-//! What the command could take, and what of it was reached.
+//! The limits of the command in `boundary.json`, and which of them were reached.
 use serde::{Deserialize, Serialize};
 
 use super::super::value::Name;
@@ -27,7 +27,8 @@ documents! {
     Limit {
         /// The limit.
         most: u64,
-        /// The mechanism that enforced the limit, and how often the limit was reached. Absent if this could not be read.
+        /// The mechanism that enforced the limit, and how often the limit was reached. Absent if this could not be
+        /// read.
         reached: Option<Reached>,
     }
 

@@ -1,4 +1,4 @@
-//! Who judged and signed.
+//! The mediator in `boundary.json`.
 use serde::{Deserialize, Serialize};
 
 use super::super::value::{Name, Sha256};
@@ -28,7 +28,7 @@ pub enum MediatorDocument {
         #[serde(default)]
         pipelock: Box<Pipelock>,
     },
-    /// One that this version does not know.
+    /// A mediator that this version does not know.
     #[default]
     #[serde(other, skip_serializing)]
     Unknown,

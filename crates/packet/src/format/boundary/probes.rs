@@ -1,4 +1,4 @@
-//! The attempts to break out that were made before the start.
+//! The probes in `boundary.json`.
 use serde::{Deserialize, Serialize};
 
 use super::super::value::Name;

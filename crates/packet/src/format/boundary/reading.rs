@@ -1,4 +1,4 @@
-//! What follows from the members of `boundary.json`.
+//! Reads `boundary.json` and derives facts from its members.
 use pipelock_receipts::capsule::{KernelRule, kernel_rule_hash};
 use pipelock_receipts::json::read_document;
 
@@ -8,7 +8,7 @@ impl BoundaryDocument {
     /// Reads `boundary.json`.
     ///
     /// # Errors
-    /// What is wrong, in words.
+    /// A description of the first deviation, with its place.
     pub fn read(bytes: &[u8]) -> Result<Self, String> {
         read_document(bytes)
     }
@@ -18,7 +18,7 @@ impl BoundaryDocument {
         self.mode == Mode::Audit
     }
 
-    /// The hash of what the kernel enforced, computed from the parts.
+    /// Computes the hash of everything that the kernel enforced.
     pub fn kernel_rule_hash(&self) -> String {
         let programs = self.programs.attached.iter();
         let rules: Vec<KernelRule<'_>> = programs
@@ -31,13 +31,13 @@ impl BoundaryDocument {
         kernel_rule_hash(&rules, &self.seccomp.agent_sha256)
     }
 
-    /// Whether this probe was made, and denied while the same attempt succeeded outside.
+    /// Whether this probe was denied and its control succeeded.
     pub fn is_denied(&self, name: &str) -> bool {
         let mut results = self.probes.results.iter();
         results.any(|probe| probe.name == name && probe.is_closed() && probe.control.succeeded)
     }
 
-    /// Probes that failed or proved nothing, and that the caller accepted by name, in words.
+    /// Describes the probes that failed or proved nothing and that the caller accepted.
     pub fn accepted_probes(&self) -> Vec<String> {
         let accepted = &self.probes.accepted_risks;
         let stops = |probe: &&Probe| !probe.is_closed() && !probe.is_pointless();
@@ -48,7 +48,8 @@ impl BoundaryDocument {
             .collect()
     }
 
-    /// Probes that do not show the boundary closed, in words: missing, reached, proving nothing, or accepted as a risk.
+    /// Describes the probes that do not show a closed boundary: those that reached something, proved nothing, are
+    /// unknown, or were accepted as a risk.
     pub fn open_probes(&self) -> Vec<String> {
         let is_open = |probe: &&Probe| match probe.outcome {
             ProbeOutcome::Denied => !probe.control.succeeded,
@@ -101,7 +102,7 @@ mod tests {
                     probe("docker_socket", "reachable", "connected"),
                     probe("new_one", "", ""),
                 ],
-                // Who accepts a hole has it all the same.
+                // An accepted risk still lowers the grade.
                 accepted_risks: vec!["docker_socket".into()],
                 ..Probes::default()
             },

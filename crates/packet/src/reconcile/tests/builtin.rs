@@ -1,4 +1,4 @@
-//! What the built-in mediator can lie about.
+//! Lies of the built-in mediator.
 use serde_json::json;
 
 use super::*;
@@ -160,7 +160,7 @@ fn requests_to_the_port_of_name_servers_have_connections() {
     assert!(named(&run, BUILTIN).contains(&"no_connection"));
     run.opened(53, 25_000_000);
     assert_eq!(named(&run, BUILTIN), Vec::<&str>::new());
-    // A question to a name server has no receipt.
+    // A query to a name server has no receipt.
     run.opened(53, 100);
     assert_eq!(named(&run, BUILTIN), Vec::<&str>::new());
 }
@@ -191,7 +191,7 @@ fn a_receipt_has_the_form_in_which_the_builtin_mediator_writes_it() {
         run.rewrite(1, &lie);
         assert_eq!(named(&run, BUILTIN), ["other_form"], "{lie}");
     }
-    // A session that is closed has signed how everything ended.
+    // A mediator that closed its session has signed the end of every action.
     run.rewrite(1, &json!({"decision_phase": "intent"}));
     assert!(named(&run, BUILTIN).contains(&"other_form"));
 }

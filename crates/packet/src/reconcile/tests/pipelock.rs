@@ -1,4 +1,4 @@
-//! What a Pipelock does in honest runs, and what it can lie about.
+//! Honest runs of a Pipelock, and its lies.
 use serde_json::json;
 
 use super::*;
@@ -6,7 +6,7 @@ use super::*;
 #[test]
 fn a_pipelock_denies_at_three_times() {
     let mut run = Run::new();
-    // A denial of the request, one at the dial, one of what the origin answered.
+    // Denials of a request, of an address, and of an answer.
     run.denial(1, "connect", "CONNECT", "https://denied.test:443/");
     run.request(
         1,
@@ -56,7 +56,7 @@ fn a_pipelock_denies_at_three_times() {
     agree(&run);
 }
 
-/// Nothing is lost, and every request has its receipt.
+/// Checks that nothing is lost and that every request has a receipt.
 fn agree(run: &Run) {
     let both = run.compare(PIPELOCK);
     assert_eq!(both.losses(), Vec::<String>::new());
@@ -81,7 +81,7 @@ fn a_pipelock_counts_and_answers_in_its_own_way() {
         "answered",
         &json!({"status": 403, "bytes_up": 3_000_000, "bytes_down": 9}),
     );
-    // Bytes of the answer alone are signed, and of a tunnel not all.
+    // Pipelock signs only the bytes of the answer, and not all bytes of a tunnel.
     run.action(
         5,
         "forward",
@@ -110,7 +110,7 @@ fn a_pipelock_counts_and_answers_in_its_own_way() {
         "forwarded",
         &json!({"bytes_up": 130_000, "bytes_down": 448}),
     );
-    // The mediator answers 101 before it dials.
+    // The mediator answers 101 before it connects.
     run.action(
         7,
         "websocket",
@@ -125,7 +125,7 @@ fn a_pipelock_counts_and_answers_in_its_own_way() {
         "unfinished",
         &json!({"status": 101}),
     );
-    // A tunnel that was open when the mediator was told to stop.
+    // A tunnel that was open when the mediator received the signal to stop.
     run.receipt(
         12,
         "intent",
@@ -138,7 +138,7 @@ fn a_pipelock_counts_and_answers_in_its_own_way() {
         "unfinished",
         &json!({"bytes_up": 9, "reason": "stopped"}),
     );
-    // Redirects that it follows are connections that it does not sign.
+    // Pipelock does not sign the connections of redirects that it follows.
     for _ in 0..9 {
         run.opened(80, 1_000_000);
     }
@@ -148,7 +148,7 @@ fn a_pipelock_counts_and_answers_in_its_own_way() {
 #[test]
 fn a_pipelock_hides_secrets_and_signs_messages() {
     let mut run = Run::new();
-    // A message of an open WebSocket is denied, and then the whole.
+    // A message of an open WebSocket is denied, and then the WebSocket.
     run.receipt(8, "", &json!({"verdict": "block", "transport": "websocket", "method": "WS", "target": "ws://a.test/b", "layer": "ws_protocol"}));
     run.receipt(9, "", &json!({"verdict": "block", "transport": "websocket", "method": "WS", "target": "ws://a.test/b", "layer": "session_close"}));
     run.request(
@@ -227,7 +227,7 @@ fn every_lie_of_a_pipelock_is_named_that_can_be() {
             "status=200 bytes=1 reason=complete",
         );
     });
-    // A target that is hidden stands for nothing that went through, nor for a path too short to hide anything.
+    // A hidden target matches neither a request that went through nor a path that is too short to hide anything.
     for target in ["[redacted-target]", "http://a.test/[redacted-path]"] {
         let mut run = base();
         run.rewrite(1, &json!({"target": target}));
@@ -263,7 +263,7 @@ fn requests_inside_tls_belong_to_a_tunnel() {
         run.compare(PIPELOCK).disagreements[&Disagreement::Intercepted],
         2
     );
-    // They stand for the tunnel where an older one signs none.
+    // These receipts replace that of the tunnel, which an older Pipelock does not sign.
     let both = run.compare(opens(OLD_PIPELOCK));
     assert_eq!((both.receipted, both.unsigned, both.said_alone), (1, 0, 2));
     assert_eq!(run.compare(opens(PIPELOCK)).unsigned, 1);
@@ -352,7 +352,7 @@ fn what_was_cut_is_held_against_the_receipts_too() {
     run.denial(1, "connect", "CONNECT", "https://a.test:443/");
     let found = named(&run, PIPELOCK);
     assert_eq!(found, ["through_but_denied", "denied_with_bytes"]);
-    // Nobody but the kernel knows whether a request without an answer went on.
+    // Only the kernel records whether a request without an answer reached the origin.
     let mut run = cut(json!({"bytes_up": 4_000}));
     run.denial(1, "connect", "CONNECT", "https://a.test:443/");
     run.action(
@@ -405,7 +405,8 @@ fn an_answer_was_a_denial_if_the_receipts_say_so() {
         )
     };
     assert_eq!(of("a.test"), (1, 1, 1));
-    // Another denial does not stand for one by the allow-list, and what was cut only for one with its own status.
+    // Another denial does not confirm one by the allow-list, and a cut action confirms only a denial with its own
+    // status.
     assert_eq!(of("b.test"), (0, 2, 1));
 }
 
@@ -425,7 +426,7 @@ fn what_went_through_was_not_denied_because_of_its_answer() {
     let row = json!({"status": 200, "bytes_down": 47});
     run.request(1, "forward", "GET http://a.test/x", "forwarded", &row);
     assert_eq!(named(&run, PIPELOCK), ["through_but_denied"]);
-    // A WebSocket that brought more than a close frame was not refused at the dial.
+    // A WebSocket that received more than a close frame was not denied when the mediator connected.
     for (down, found) in [(100, &[][..]), (500, &["through_but_denied"][..])] {
         let mut run = Run::new();
         let pattern = "status=1011 bytes=0 reason=upstream_dial_failed";
