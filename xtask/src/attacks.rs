@@ -1,4 +1,5 @@
-//! `attacks`: every technique of the attack suite, and with `--without` which layer of the boundary stops which.
+//! `attacks`: tries every technique of the attack suite. With `--without`, shows which layer of the boundary stops
+//! which technique.
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,34 +14,33 @@ use crate::layout::Layout;
 use crate::program::{cargo, run as run_program};
 use crate::setup;
 
-/// What `attacks` takes.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Run it again with this layer of the boundary left out
+    /// Run the suite again without this layer of the boundary
     #[arg(long, value_enum, value_name = "LAYER")]
     without: Option<Without>,
-    /// Only techniques whose names hold this
+    /// Try only techniques whose names contain this
     #[arg(value_name = "NAME")]
     only: Option<String>,
 }
 
-/// What can be left out.
+/// The layers that can be left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Without {
-    /// Each of them, one after the other
+    /// Each layer, one after the other
     All,
     /// The kernel programs
     Ebpf,
     /// The network namespace
     Netns,
-    /// The agent's own view of the file system
+    /// The file view
     PrivateRun,
     /// The system call filters
     Seccomp,
 }
 
 impl Without {
-    /// The layers to leave out, one at a time.
+    /// Returns the layers to leave out, one at a time.
     fn layers(self) -> Vec<&'static str> {
         match self {
             Self::All => vec!["ebpf", "netns", "private-run", "seccomp"],
@@ -55,10 +55,10 @@ impl Without {
 /// Rows of the suite, by technique.
 type Rows = BTreeMap<String, Value>;
 
-/// Runs the suite, prints the table and writes it as JSON beside the build.
+/// Runs the suite, prints the table, and writes it as JSON to the target directory.
 ///
 /// # Errors
-/// If a technique does not end as its script says, or no technique needs a layer that was left out.
+/// If a technique does not end as its script states, or no technique needs a layer that was left out.
 pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
     setup::everything(layout)?;
     let binary = build::optimised(layout)?;
@@ -82,13 +82,13 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
         check(rows, &format!("a boundary without {layer}"))?;
         ensure!(
             args.only.is_some() || rows.values().any(|row| text(row, "result") == "reachable"),
-            "no technique needs {layer}: the suite does not test it"
+            "no technique needs the layer {layer}, so the suite does not test it"
         );
     }
     Ok(())
 }
 
-/// One pass of the suite; what fails is in the rows.
+/// Runs the suite once. Failures are in the rows.
 fn suite(layout: &Layout, args: &Args, binary: &Path, without: Option<&str>) -> Result<Rows> {
     let path = layout.target.join("attacks.rows");
     if path.exists() {
@@ -108,7 +108,7 @@ fn suite(layout: &Layout, args: &Args, binary: &Path, without: Option<&str>) -> 
     let ended = run_program(&mut command);
     let rows = read(&path)?;
     ensure!(!rows.is_empty(), "no technique was tried");
-    // A suite that broke down has failures that no row shows.
+    // If the suite itself fails, no row shows it.
     if rows.values().all(as_expected) {
         ended?;
     }
@@ -151,7 +151,7 @@ fn check(rows: &Rows, what: &str) -> Result<()> {
     Ok(())
 }
 
-/// The table: technique, control, result, seen in flows, and what became of it without each layer.
+/// Prints the table: technique, control, result, whether it is in the flow log, and the result without each layer.
 fn print(whole: &Rows, without: &BTreeMap<&str, Rows>) {
     let layers: Vec<String> = without
         .keys()

@@ -1,4 +1,4 @@
-//! `bench`: what the boundary costs, beside the same work without it.
+//! `bench`: measures the cost of the boundary, compared with the same work without it.
 use anyhow::Result;
 use clap::ValueEnum;
 
@@ -9,7 +9,6 @@ use crate::layout::Layout;
 use crate::program::{cargo, run as run_program};
 use crate::setup;
 
-/// What `bench` takes.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// What to measure
@@ -17,28 +16,27 @@ pub(crate) struct Args {
     what: Benchmark,
 }
 
-/// The benchmarks.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Benchmark {
     /// One step of a workflow with an empty script
     Action,
-    /// One connection with all hooks, beside one without
+    /// One connection with all hooks, compared with one without hooks
     Connect,
-    /// The check of packets of 1,000, 10,000 and 100,000 requests: its time and its memory
+    /// Time and memory of the check of packets with 1,000, 10,000, and 100,000 requests
     Packet,
-    /// A run with the real Pipelock that `PIPELOCK_BIN` names, beside that Pipelock by itself
+    /// A run with the real Pipelock that `PIPELOCK_BIN` names, compared with that Pipelock alone
     Pipelock,
-    /// Requests through the relay, beside requests to the mediator and without a boundary
+    /// Requests through the relay, compared with requests to the mediator and without a boundary
     Relay,
-    /// Start to the agent's first instruction, and a whole run
+    /// The start up to the command's first instruction, and a whole run
     Run,
-    /// The check of long evidence, beside bare signature checks and the published verifier in Rust
+    /// The check of long evidence, compared with bare signature checks and the published verifier in Rust
     Verify,
-    /// One connection that the kernel records, beside one that it does not
+    /// One connection that the kernel records, compared with one that it does not record
     Witness,
 }
 
-/// Builds optimised and measures.
+/// Builds with optimizations and measures.
 ///
 /// # Errors
 /// If something cannot be built, or a run fails.
@@ -50,12 +48,12 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
         Benchmark::Pipelock => "pipelock",
         Benchmark::Relay => "relay",
         Benchmark::Run => "run",
-        // Long evidence is written by the recorder itself.
+        // The recorder writes the long evidence.
         Benchmark::Verify => {
             setup::verifiers(layout)?;
             return of_library(layout, "verify_bench");
         }
-        // Kernel programs are left out one by one, which no run can do.
+        // This benchmark leaves out kernel programs one by one, which no run can do.
         Benchmark::Witness => return of_library(layout, "witness_bench"),
     };
     setup::everything(layout)?;
@@ -67,7 +65,8 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
 /// Runs a benchmark that is an example of the library, because it needs more than the binary.
 fn of_library(layout: &Layout, name: &str) -> Result<()> {
     let binary = build::optimised(layout)?;
-    // With the same kernel programs as the binary, or each of the two builds undoes the other.
+    // The kernel programs are those of the binary. Otherwise, each of the two builds would rebuild what the other
+    // built.
     let mut build = cargo();
     ebpf::embed(layout, &mut build)
         .current_dir(&layout.root)

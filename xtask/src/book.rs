@@ -1,5 +1,5 @@
-//! The book, a part of `lint`: `docs/` builds, its summary names every page once, and every link in a Markdown file of the
-//! project leads to a file and a heading that exist.
+//! Checks the book, as a part of `lint`: `docs/` builds, its summary names every page once, and every link in a
+//! Markdown file of the project leads to a file and a heading that exist.
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -38,7 +38,8 @@ pub(crate) fn run(layout: &Layout) -> Result<()> {
     if !wrong.is_empty() {
         bail!("{}", wrong.join("\n"));
     }
-    let mdbook = on_path_or_installed("mdbook").context("mdbook is not installed")?;
+    let mdbook = on_path_or_installed("mdbook")
+        .context("mdbook is not installed; run `cargo xtask setup`")?;
     run_program(
         program(mdbook)
             .current_dir(&layout.root)
@@ -46,7 +47,7 @@ pub(crate) fn run(layout: &Layout) -> Result<()> {
     )
 }
 
-/// What the checks need of a page.
+/// The parts of a page that the checks need.
 struct Page {
     /// Targets of its links.
     links: Vec<String>,
@@ -69,7 +70,7 @@ impl Page {
                 heading.push_str(words);
             } else if let Event::End(TagEnd::Heading(_)) = event {
                 let anchor = anchor(&heading.take().unwrap_or_default());
-                // Another heading of the same words gets a number.
+                // A repeated heading gets a number.
                 let numbered = (1..).map(|number| format!("{anchor}-{number}"));
                 let mut names = std::iter::once(anchor.clone()).chain(numbered);
                 anchors.extend(names.find(|name| !anchors.contains(name)));
@@ -92,7 +93,7 @@ fn anchor(heading: &str) -> String {
     kept.flat_map(char::to_lowercase).collect()
 }
 
-/// Whether a link of the page at `from` leads somewhere. Links to other sites are not followed.
+/// Checks that a link of the page at `from` leads to a file and a heading. Links to other sites are not followed.
 fn resolves(
     layout: &Layout,
     pages: &BTreeMap<PathBuf, Page>,
@@ -108,22 +109,22 @@ fn resolves(
         _ => joined(from.parent().unwrap_or(Path::new("")), path),
     };
     if !layout.root.join(&target).exists() {
-        return Err("leads to no file");
+        return Err("leads to a file that does not exist");
     }
-    // A page of the book that leaves it works in the repository only.
+    // A link out of the book works only in the repository.
     let is_in_book = |path: &Path| path.starts_with("docs");
     if is_in_book(from) && !is_in_book(&target) {
         return Err("leads out of the book");
     }
     match pages.get(&target) {
         Some(page) if !anchor.is_empty() && !page.anchors.contains(anchor) => {
-            Err("leads to no heading")
+            Err("leads to a heading that does not exist")
         }
         _ => Ok(()),
     }
 }
 
-/// `path` as seen from the directory `base`, without `..`.
+/// Returns `path` relative to the directory `base`, without `..`.
 fn joined(base: &Path, path: &str) -> PathBuf {
     let mut target = base.to_owned();
     for component in Path::new(path).components() {
@@ -136,7 +137,7 @@ fn joined(base: &Path, path: &str) -> PathBuf {
     target
 }
 
-/// Pages of the book that its summary does not name exactly once.
+/// Reports the pages of the book that its summary does not name exactly once.
 fn summary(pages: &BTreeMap<PathBuf, Page>) -> Result<Vec<String>> {
     let summary = Path::new("docs/SUMMARY.md");
     let named = &pages

@@ -1,4 +1,4 @@
-//! `build`: the kernel programs, then the `egress` binary with them inside.
+//! `build`: builds the kernel programs, then the `egress` binary that contains them.
 use std::env;
 use std::path::PathBuf;
 
@@ -8,11 +8,11 @@ use crate::ebpf;
 use crate::layout::Layout;
 use crate::program::{cargo, run as run_program};
 
-/// A binary with a part that an attacker has taken over, for the tests of what holds or contradicts it.
+/// A binary with a part that an attacker has taken over, for the tests.
 #[derive(Clone, Copy, clap::ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub(crate) enum Example {
-    /// The relay reaches for whatever it can.
+    /// The relay tries to reach everything that it can.
     ExploitedRelay,
     /// The built-in mediator rewrites its receipts at its end.
     LyingMediator,
@@ -27,27 +27,26 @@ impl Example {
     }
 }
 
-/// What `build` takes.
 #[derive(Default, clap::Args)]
 pub(crate) struct Args {
-    /// Build with optimisations
+    /// Build with optimizations
     #[arg(long)]
     release: bool,
     /// Build a binary with a part that an attacker has taken over, instead of `egress`
     #[arg(long, value_enum, conflicts_with = "without_layers")]
     example: Option<Example>,
-    /// Build the binary of the attack suite, in which a layer of the boundary can be left out
+    /// Build the binary of the attack suite, which can leave out a layer of the boundary
     #[arg(long, conflicts_with = "release")]
     without_layers: bool,
-    /// Build for this target, instead of this machine
+    /// Build for this target instead of this machine
     #[arg(long)]
     target: Option<String>,
 }
 
-/// Builds with optimisations and gives the path of the binary.
+/// Builds with optimizations, and returns the path of the binary.
 ///
 /// # Errors
-/// As [`run`].
+/// The same as for [`run`].
 pub(crate) fn optimised(layout: &Layout) -> Result<PathBuf> {
     run(
         layout,
@@ -62,12 +61,12 @@ pub(crate) fn optimised(layout: &Layout) -> Result<PathBuf> {
 /// paths. The binary is not optimized, and it has no kernel programs for `egress run --debug`.
 ///
 /// # Errors
-/// As [`run`].
+/// The same as for [`run`].
 pub(crate) fn quick(layout: &Layout, tool: &str) -> Result<[PathBuf; 2]> {
     const PROFILE: &str = "quick";
     ebpf::without_diagnostics(layout)?;
     let mut build = cargo();
-    // One build for both, so that the crates they share are compiled once.
+    // One build for both, so that shared crates are compiled once.
     build
         .current_dir(&layout.root)
         .args(["build", "--locked", "--profile", PROFILE])
@@ -83,7 +82,7 @@ pub(crate) fn quick(layout: &Layout, tool: &str) -> Result<[PathBuf; 2]> {
 /// Builds a binary with a part that an attacker has taken over, and returns its path.
 ///
 /// # Errors
-/// As [`run`].
+/// The same as for [`run`].
 pub(crate) fn example(layout: &Layout, example: Example) -> Result<PathBuf> {
     run(
         layout,
@@ -94,10 +93,10 @@ pub(crate) fn example(layout: &Layout, example: Example) -> Result<PathBuf> {
     )
 }
 
-/// Builds with optimisations for `target` and gives the path of the binary.
+/// Builds with optimizations for `target`, and returns the path of the binary.
 ///
 /// # Errors
-/// As [`run`].
+/// The same as for [`run`].
 pub(crate) fn optimised_for(layout: &Layout, target: &str) -> Result<PathBuf> {
     run(
         layout,
@@ -109,10 +108,10 @@ pub(crate) fn optimised_for(layout: &Layout, target: &str) -> Result<PathBuf> {
     )
 }
 
-/// Builds the binary of the attack suite and gives its path.
+/// Builds the binary of the attack suite, and returns its path.
 ///
 /// # Errors
-/// As [`run`].
+/// The same as for [`run`].
 pub(crate) fn without_layers(layout: &Layout) -> Result<PathBuf> {
     run(
         layout,
@@ -123,10 +122,10 @@ pub(crate) fn without_layers(layout: &Layout) -> Result<PathBuf> {
     )
 }
 
-/// Builds and gives the path of the binary.
+/// Builds, and returns the path of the binary.
 ///
 /// # Errors
-/// If a build fails or something that it needs cannot be installed.
+/// If a build fails, or a tool that it needs cannot be installed.
 pub(crate) fn run(layout: &Layout, args: &Args) -> Result<PathBuf> {
     ebpf::run(layout)?;
     let mut build = cargo();
@@ -140,14 +139,14 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<PathBuf> {
     ebpf::embed(layout, &mut build);
     let mut target = layout.target.clone();
     if args.without_layers {
-        // A directory of its own: nobody shall take this binary for the other one.
+        // This binary has its own directory, so that nobody mistakes it for the product.
         target.push("without-layers");
         build.args(["--features", "without-layers", "--target-dir"]);
         build.arg(&target);
     }
     if let Some(name) = &args.target {
         build.args(["--target", name]);
-        // Of its own accord the code in C would be built by a compiler that Debian has for one machine only.
+        // By default, C code would be built with a compiler that Debian has for only one architecture.
         let compiler = format!("CC_{}", name.replace('-', "_"));
         if name.ends_with("-musl") && env::var_os(&compiler).is_none() {
             build.env(compiler, "musl-gcc");

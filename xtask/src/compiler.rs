@@ -1,24 +1,24 @@
-//! The compilers that can build the kernel programs.
+//! Finds a compiler that can build the kernel programs.
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::program::{cargo, output, program, without_package};
 
-/// Set to `debian` it takes Debian's compiler even if the active one would do.
+/// If this variable is `debian`, Debian's compiler is used even if the active one is suitable.
 const TOOLCHAIN_VARIABLE: &str = "EGRESS_EBPF_TOOLCHAIN";
 
 /// A compiler that can build `core` for the BPF target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Compiler {
-    /// The one that builds the rest of the project.
+    /// The compiler that builds the rest of the project.
     Active,
     /// `/usr/bin/rustc` and `/usr/bin/cargo` of Debian's packages.
     Debian,
 }
 
 impl Compiler {
-    /// The compiler to use, or none if no compiler here has its library sources.
+    /// Returns the compiler to use, or `None` if no compiler on this machine has its library sources.
     pub(crate) fn find() -> Option<Self> {
         if Self::debian_wanted() {
             return Self::Debian.sources().map(|_| Self::Debian);
@@ -28,7 +28,7 @@ impl Compiler {
             .find(|compiler| compiler.sources().is_some())
     }
 
-    /// Whether the caller asks for Debian's compiler.
+    /// Whether the caller requests Debian's compiler.
     pub(crate) fn debian_wanted() -> bool {
         env::var_os(TOOLCHAIN_VARIABLE).is_some_and(|value| value == "debian")
     }
@@ -61,7 +61,7 @@ impl Compiler {
         Some(PathBuf::from(text.trim_end()))
     }
 
-    /// Directory of the library sources, or none if the compiler lacks them.
+    /// Returns the directory of the library sources, or `None` if the compiler lacks them.
     pub(crate) fn sources(self) -> Option<PathBuf> {
         if self == Self::Debian && !Path::new("/usr/bin/cargo").exists() {
             return None;
@@ -70,8 +70,8 @@ impl Compiler {
         library.join("core/Cargo.toml").exists().then_some(library)
     }
 
-    /// Where the LLVM of this compiler lies: `bpf-linker` is built without one of its own and must
-    /// find the one that wrote the bitcode.
+    /// Returns the directory of this compiler's LLVM. `bpf-linker` is built without LLVM and must find the one that
+    /// wrote the bitcode.
     pub(crate) fn llvm_dir(self) -> Option<PathBuf> {
         match self {
             Self::Active => Some(self.sysroot()?.join("lib")),

@@ -1,4 +1,4 @@
-//! `demo`: an example agent behind the boundary, from a fresh machine to a verified packet.
+//! `demo`: runs an example agent behind the boundary, from a new machine to a verified packet.
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -9,10 +9,9 @@ use crate::layout::Layout;
 use crate::program::{cargo, program, run as run_program};
 use crate::setup;
 
-/// What `demo` takes.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Also install the verifiers that others publish, and have them verify the packet
+    /// Also install the verifiers that others publish, and verify the packet with them
     #[arg(long)]
     published_verifiers: bool,
 }
@@ -30,7 +29,7 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
     run_program(in_world(layout, &demo, &binary).arg(layout.target.join("demo")))
 }
 
-/// Builds one of the programs of the test crate, without the library that embeds the kernel programs.
+/// Builds a program of the test crate without the library that embeds the kernel programs.
 pub(crate) fn tool(layout: &Layout, name: &str) -> Result<PathBuf> {
     let mut build = cargo();
     build
@@ -48,7 +47,7 @@ pub(crate) fn tool(layout: &Layout, name: &str) -> Result<PathBuf> {
     Ok(layout.target.join("release").join(name))
 }
 
-/// A command for a program of the test crate, told where things are.
+/// Returns a command for a program of the test crate, with the paths that it needs in its environment.
 pub(crate) fn in_world(layout: &Layout, tool: &Path, binary: &Path) -> Command {
     let mut command = program(tool);
     command
@@ -77,7 +76,10 @@ mod tests {
     #[test]
     fn kernel_programs_are_no_part_of_the_tools() {
         let holds = |tree: &str| tree.lines().any(|line| line.starts_with("egress-user "));
-        assert!(holds(&packages(&[])), "the tests have lost their stand-in");
+        assert!(
+            holds(&packages(&[])),
+            "the tests no longer use the stand-in"
+        );
         assert!(!holds(&packages(&["--no-default-features"])));
     }
 }

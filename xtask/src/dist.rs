@@ -1,5 +1,5 @@
-//! `dist`: what a release consists of: a static binary, its checksum as dist/egress.sha256 lists it, and
-//! its bill of materials.
+//! `dist`: builds a release, which is a static binary, its checksum as a row of dist/egress.sha256, and its bill of
+//! materials.
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -10,18 +10,17 @@ use crate::layout::Layout;
 use crate::program::{cargo, output, program, run as run_program};
 use crate::setup;
 
-/// What `dist` takes.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// What to build for
+    /// Target to build for
     #[arg(long, value_parser = ["x86_64-unknown-linux-musl", "aarch64-unknown-linux-musl"])]
     target: String,
-    /// Address that the files will be served below, for the row of dist/egress.sha256
+    /// URL of the directory from which the files will be downloaded, for the row of dist/egress.sha256
     #[arg(long, value_name = "URL")]
     from: Option<String>,
 }
 
-/// Whether a program needs no dynamic linker.
+/// Whether a program is statically linked.
 ///
 /// # Errors
 /// If it cannot be read.
@@ -34,10 +33,10 @@ pub(crate) fn is_static(binary: &Path) -> Result<bool> {
     Ok(!headers.contains("INTERP"))
 }
 
-/// Builds, and gives the directory with all of it.
+/// Builds the release, and returns its directory.
 ///
 /// # Errors
-/// If something cannot be built, or the binary is not static.
+/// If a build fails, or the binary is not static.
 pub(crate) fn run(layout: &Layout, args: &Args) -> Result<PathBuf> {
     setup::for_dist(layout, &args.target)?;
     let built = build::optimised_for(layout, &args.target)?;
@@ -58,7 +57,7 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<PathBuf> {
     let sum = sum
         .split_whitespace()
         .next()
-        .context("sha256sum is silent")?;
+        .context("sha256sum printed nothing")?;
     let url = match &args.from {
         Some(from) => format!("{}/{name}", from.trim_end_matches('/')),
         None => name.clone(),
@@ -79,10 +78,10 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<PathBuf> {
     let bill = format!("{bill}.json");
     let made = layout.root.join("egress-user").join(&bill);
     let text = fs::read_to_string(&made).context("no bill of materials was made")?;
-    // Where it was built is nobody's business.
+    // The bill of materials must not contain the path of the build.
     let root = layout.root.display().to_string();
     fs::write(dir.join(&bill), text.replace(&root, "/egress"))?;
-    // It writes one beside each package of the workspace.
+    // The tool writes one file beside each package of the workspace.
     for entry in fs::read_dir(&layout.root)? {
         let made = entry?.path().join(&bill);
         if made.exists() {

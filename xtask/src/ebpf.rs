@@ -1,8 +1,7 @@
-//! `ebpf`: the kernel programs, from source, with a compiler that has its library sources.
+//! `ebpf`: builds the kernel programs from source with a compiler that has its library sources.
 //!
-//! The BPF target has no prebuilt `core`, so the compiler builds it (`-Zbuild-std`), which stable
-//! compilers allow under `RUSTC_BOOTSTRAP`. Everything that the build needs is said here; nothing
-//! depends on a configuration file beside the sources.
+//! The BPF target has no prebuilt `core`, so the compiler builds it (`-Zbuild-std`), which stable compilers allow with
+//! `RUSTC_BOOTSTRAP`. This module sets everything that the build needs, so no configuration file affects it.
 use std::env;
 use std::ffi::OsString;
 use std::fs;
@@ -18,25 +17,23 @@ use crate::layout::Layout;
 use crate::program::{cargo_home, on_path_or_installed, run as run_program};
 use crate::setup;
 
-/// Names the object for `egress-user/build.rs`.
+/// Variable with the path of the object, for `egress-user/build.rs`.
 const OBJECT_VARIABLE: &str = "EGRESS_BPF_OBJECT";
 
-/// Names the object with diagnostics.
+/// Variable with the path of the object with diagnostics.
 const DEBUG_OBJECT_VARIABLE: &str = "EGRESS_BPF_DEBUG_OBJECT";
 
 const TARGET: &str = "bpfel-unknown-none";
 
-/// A built object.
 pub(crate) struct Object {
-    /// Where it lies.
     pub(crate) path: PathBuf,
-    /// Its digest, lower-case hex; every packet carries it.
+    /// SHA-256 of the object, lowercase hex, which every packet states.
     pub(crate) sha256: String,
 }
 
-/// Makes `command`, a cargo that may build `egress-user`, embed the kernel programs that were built
-/// last. All builds with one profile must name the same objects: a build that names none makes the
-/// next build that names them compile everything again.
+/// Makes `command`, which runs cargo and may build `egress-user`, embed the kernel programs that were built last. All
+/// builds with one profile must name the same objects. After a build that names none, the next build that names them
+/// compiles everything again.
 pub(crate) fn embed<'a>(layout: &Layout, command: &'a mut Command) -> &'a mut Command {
     embed_without_diagnostics(layout, command).env(DEBUG_OBJECT_VARIABLE, debug_object(layout))
 }
@@ -51,28 +48,28 @@ pub(crate) fn embed_without_diagnostics<'a>(
         .env_remove(DEBUG_OBJECT_VARIABLE)
 }
 
-/// Where the kernel programs with diagnostics lie, for `egress run --debug`.
+/// Returns the path of the kernel programs with diagnostics, for `egress run --debug`.
 fn debug_object(layout: &Layout) -> PathBuf {
     layout.object().with_extension("debug.o")
 }
 
-/// Builds the kernel programs, with diagnostics and without.
+/// Builds the kernel programs with and without diagnostics.
 ///
 /// # Errors
-/// If the build fails or something that it needs cannot be installed.
+/// If the build fails, or a tool that it needs cannot be installed.
 pub(crate) fn run(layout: &Layout) -> Result<Object> {
     setup::for_ebpf(layout)?;
-    // With diagnostics first: what stays in the build directory is the object that matters.
+    // The object with diagnostics comes first, so that the other one stays in the build directory.
     let mut debug = compile(layout, &["--features", "log"])?;
     plain_type_names(&mut debug)?;
     keep(&debug_object(layout), &debug)?;
     without_diagnostics(layout)
 }
 
-/// Builds the kernel programs without diagnostics only, which takes half the time.
+/// Builds only the kernel programs without diagnostics, which takes half the time.
 ///
 /// # Errors
-/// As [`run`].
+/// The same as for [`run`].
 pub(crate) fn without_diagnostics(layout: &Layout) -> Result<Object> {
     setup::for_ebpf(layout)?;
     let bytes = compile(layout, &[])?;
@@ -86,8 +83,10 @@ pub(crate) fn without_diagnostics(layout: &Layout) -> Result<Object> {
 
 /// Compiles the kernel programs and returns the object.
 fn compile(layout: &Layout, features: &[&str]) -> Result<Vec<u8>> {
-    let compiler = Compiler::find().context("no compiler here has its library sources")?;
-    let linker = on_path_or_installed("bpf-linker").context("bpf-linker is not installed")?;
+    let compiler = Compiler::find()
+        .context("no compiler on this machine has its library sources; run `cargo xtask setup`")?;
+    let linker = on_path_or_installed("bpf-linker")
+        .context("bpf-linker is not installed; run `cargo xtask setup`")?;
     let build_dir = layout.target.join("ebpf").join(match compiler {
         Compiler::Active => "active",
         Compiler::Debian => "debian",
@@ -110,13 +109,13 @@ fn compile(layout: &Layout, features: &[&str]) -> Result<Vec<u8>> {
 fn read_object(built: &Path) -> Result<Vec<u8>> {
     let bytes = fs::read(built).with_context(|| format!("cannot read {}", built.display()))?;
     if !bytes.starts_with(b"\x7fELF") {
-        bail!("{} is no ELF object", built.display());
+        bail!("{} is not an ELF object", built.display());
     }
     Ok(bytes)
 }
 
-/// Writes an object unless it is there already: the build script of egress-user watches the time
-/// of change.
+/// Writes an object unless the file already has this content, because the build script of egress-user watches the time
+/// of its last change.
 fn keep(path: &Path, bytes: &[u8]) -> Result<()> {
     if fs::read(path).ok().as_deref() != Some(bytes) {
         fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
@@ -124,8 +123,8 @@ fn keep(path: &Path, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Replaces `<` and `>` in the strings of the BTF section. The kernel takes no such name, and
-/// bpf-linker leaves them in the names of unions (`MaybeUninit<u8>`, which the logging brings).
+/// Replaces `<` and `>` in the strings of the BTF section. The kernel rejects such names, and bpf-linker keeps them in
+/// the names of unions, such as `MaybeUninit<u8>` in the code for logging.
 fn plain_type_names(bytes: &mut [u8]) -> Result<()> {
     let file = object::File::parse(&*bytes).context("cannot read the object")?;
     let section = file
@@ -139,13 +138,13 @@ fn plain_type_names(bytes: &mut [u8]) -> Result<()> {
     let word = |at: usize| -> Result<usize> {
         let bytes = section
             .get(at..at.saturating_add(4))
-            .context("the BTF header is cut")?;
+            .context("the BTF header is incomplete")?;
         Ok(usize::try_from(u32::from_le_bytes(bytes.try_into()?))?)
     };
     let strings = word(4)?.saturating_add(word(16)?);
     for byte in section
         .get_mut(strings..)
-        .context("the BTF strings are cut")?
+        .context("the BTF strings are incomplete")?
     {
         if matches!(byte, b'<' | b'>') {
             *byte = b'_';
@@ -160,7 +159,8 @@ fn plain_type_names(bytes: &mut [u8]) -> Result<()> {
 /// If clippy finds anything or cannot run.
 pub(crate) fn clippy(layout: &Layout) -> Result<()> {
     let compiler = Compiler::Active;
-    let linker = on_path_or_installed("bpf-linker").context("bpf-linker is not installed")?;
+    let linker = on_path_or_installed("bpf-linker")
+        .context("bpf-linker is not installed; run `cargo xtask setup`")?;
     let mut clippy = compiler.cargo();
     clippy
         .current_dir(&layout.root)
@@ -175,14 +175,16 @@ pub(crate) fn clippy(layout: &Layout) -> Result<()> {
     run_program(&mut clippy)
 }
 
-/// Sets what a compilation for the BPF target needs.
+/// Sets the variables for a compilation for the BPF target.
 fn environment(
     command: &mut Command,
     layout: &Layout,
     compiler: Compiler,
     linker: &Path,
 ) -> Result<()> {
-    let sources = compiler.sources().context("the library sources are gone")?;
+    let sources = compiler
+        .sources()
+        .context("the library sources were removed")?;
     let cargo_home = cargo_home().context("neither CARGO_HOME nor HOME is set")?;
     let flags = [
         "--cfg".to_owned(),
@@ -190,14 +192,14 @@ fn environment(
         // BTF is made from the debug information; the kernel wants it for map types and SK_STORAGE.
         "-Cdebuginfo=2".to_owned(),
         "-Clink-arg=--btf".to_owned(),
-        // BTF names source files: without this the digest would depend on where the project lies.
+        // BTF contains the paths of source files. Without this, the digest would depend on the path of the project.
         remap(&layout.root, "egress"),
         remap(&cargo_home, "cargo"),
         remap(&sources, "library"),
     ];
     command
         .env("RUSTC_BOOTSTRAP", "1")
-        // Wins over RUSTFLAGS, which are meant for the host.
+        // This variable takes precedence over RUSTFLAGS, which are meant for the host.
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
         .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker)
         .env_remove("CARGO_TARGET_DIR")

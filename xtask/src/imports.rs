@@ -1,7 +1,7 @@
-//! Who imports whom: between crates, and between the files of one.
+//! Checks the imports between crates, and between the files of one crate.
 //!
-//! Two files that import each other, over however many others, can only be understood together. A file that a parent
-//! declares may therefore not use what its parent defines; what both need has a file of its own. Tests may use anything.
+//! Files that import each other, directly or through others, can only be understood together. A file must therefore not
+//! use items that its parent module defines. Items that both need are in another file. Tests may use anything.
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
@@ -12,16 +12,16 @@ use serde_json::Value;
 use syn::visit::{self, Visit};
 use syn::{Attribute, Item, ItemUse, Macro, UseTree};
 
-/// A module, by its names from the crate's root.
+/// A module, as its path from the root of the crate.
 type Module = Vec<String>;
-/// Which modules each module imports, and one path by which it does.
+/// The modules that each module imports, each with one path of the import.
 type Edges = BTreeMap<Module, BTreeMap<Module, String>>;
 
-/// Names the edges between crates that the table in `text` (ARCHITECTURE.md) does not have. `metadata` is cargo's, of
-/// the workspace alone.
+/// Reports the imports between crates that the table in `text` (ARCHITECTURE.md) does not allow. `metadata` is the
+/// output of `cargo metadata --no-deps`.
 ///
 /// # Errors
-/// When there is no such table.
+/// If there is no such table.
 pub(crate) fn between_crates(text: &str, metadata: &Value) -> Result<Vec<String>> {
     let table = table(text)?;
     let none = Vec::new();
@@ -41,7 +41,9 @@ pub(crate) fn between_crates(text: &str, metadata: &Value) -> Result<Vec<String>
     for package in &packages {
         let user = folder(package, "manifest_path").context("a package has no manifest")?;
         let Some(allowed) = table.get(&user) else {
-            wrong.push(format!("ARCHITECTURE.md: its table has no crate `{user}`"));
+            wrong.push(format!(
+                "ARCHITECTURE.md: the table of crates has no crate `{user}`"
+            ));
             continue;
         };
         for dependency in list(package, "dependencies").as_ref().unwrap_or(&none) {
@@ -56,7 +58,8 @@ pub(crate) fn between_crates(text: &str, metadata: &Value) -> Result<Vec<String>
     Ok(wrong)
 }
 
-/// Reads the table with a first column `crate` and a last column `may use`: folders, in backticks or not.
+/// Reads the table with the first column `crate` and the last column `may use`, which contain folders with or without
+/// backticks.
 fn table(text: &str) -> Result<BTreeMap<String, BTreeSet<String>>> {
     let cells = |line: &str| -> Vec<String> {
         let line = line.trim().trim_start_matches('|').trim_end_matches('|');
@@ -88,10 +91,11 @@ fn table(text: &str) -> Result<BTreeMap<String, BTreeSet<String>>> {
     Ok(rows.into_iter().filter_map(row).collect())
 }
 
-/// Names the files of the crate in `src` that import each other in a circle; `shown` is `src` for messages.
+/// Reports the files of the crate in `src` that import each other in a circle. `shown` is the path of `src` for
+/// messages.
 ///
 /// # Errors
-/// When a file cannot be read, or is no Rust.
+/// If a file cannot be read or parsed.
 pub(crate) fn circles(
     src: &Path,
     shown: &Path,
@@ -104,7 +108,7 @@ pub(crate) fn circles(
             let text = fs::read_to_string(file)
                 .with_context(|| format!("cannot read {}", file.display()))?;
             let parsed = syn::parse_file(&text).with_context(|| file.display().to_string())?;
-            // A package's library comes before its program, which uses it by name.
+            // The library of a package comes before its program, which uses the library by its name.
             sources.entry(module).or_insert(parsed);
         }
     }
@@ -124,14 +128,14 @@ pub(crate) fn circles(
         .into_iter()
         .map(|(user, used, path)| {
             format!(
-                "{}: `{user}` and `{used}` import each other, directly or over others (here by `{path}`)",
+                "{}: `{user}` and `{used}` import each other, directly or through other files (here with `{path}`)",
                 shown.display()
             )
         })
         .collect())
 }
 
-/// The module that a file is; none for one that holds tests alone.
+/// Returns the module of a file, or `None` for a file of tests.
 fn module_of(inner: &Path) -> Option<Module> {
     let mut names: Module = inner
         .with_extension("")
@@ -148,7 +152,7 @@ fn module_of(inner: &Path) -> Option<Module> {
     Some(names)
 }
 
-/// The edges whose end leads back to their beginning.
+/// Returns the edges that are part of a circle.
 fn in_circles(edges: &Edges) -> Vec<(String, String, String)> {
     let name = |module: &Module| {
         if module.is_empty() {
@@ -182,17 +186,17 @@ fn leads_to(edges: &Edges, from: &Module, to: &Module) -> bool {
     false
 }
 
-/// Collects what one file imports.
+/// Collects the imports of one file.
 struct Imports<'a> {
     modules: &'a BTreeSet<Module>,
     file: &'a Module,
-    /// The module that is being read: the file's, or one that stands in it.
+    /// The current module: that of the file, or an inline module.
     inside: Module,
     found: BTreeMap<Module, String>,
 }
 
 impl Imports<'_> {
-    /// Notes the file that a path leads to, if it is one of this crate.
+    /// Notes the module that a path names, if it belongs to this crate.
     fn see(&mut self, path: &[String]) {
         let mut names = path;
         let mut at = match names.first().map(String::as_str) {
@@ -224,7 +228,7 @@ impl Imports<'_> {
             }
             at = next;
         }
-        // A module that stands in the file itself.
+        // An inline module.
         let is_inside = !self.modules.contains(&at) && at.starts_with(self.file);
         if at != *self.file && !is_inside && self.modules.contains(&at) {
             self.found.entry(at).or_insert_with(|| path.join("::"));
@@ -255,7 +259,7 @@ impl Imports<'_> {
         self.see(&path);
     }
 
-    /// Paths in the arguments of a macro, which are no syntax before it is expanded.
+    /// Collects paths in the arguments of a macro, which have no syntax tree before it is expanded.
     fn see_tokens(&mut self, tokens: TokenStream) {
         let mut path: Vec<String> = Vec::new();
         let mut colons = 0;
@@ -289,7 +293,7 @@ impl Imports<'_> {
 impl<'ast> Visit<'ast> for Imports<'_> {
     #[expect(
         clippy::wildcard_enum_match_arm,
-        reason = "other items are no place for tests"
+        reason = "other items contain no tests"
     )]
     fn visit_item(&mut self, item: &'ast Item) {
         let attributes = match item {
@@ -323,7 +327,7 @@ impl<'ast> Visit<'ast> for Imports<'_> {
             .iter()
             .map(|one| one.ident.to_string())
             .collect();
-        // A single name is no path to another file.
+        // A single name is not a path to another file.
         if names.len() > 1 {
             self.see(&names);
         }

@@ -1,4 +1,4 @@
-//! Where the project and what it builds lie.
+//! The paths of the project and of its builds.
 use std::env;
 use std::path::{Path, PathBuf};
 
@@ -7,16 +7,14 @@ use serde_json::Value;
 
 use crate::program::{cargo, output};
 
-/// The project's directories.
 pub(crate) struct Layout {
-    /// The workspace's root.
     pub(crate) root: PathBuf,
-    /// Cargo's target directory, as `CARGO_TARGET_DIR` or a configuration file has it.
+    /// Cargo's target directory, which `CARGO_TARGET_DIR` or a configuration file may set.
     pub(crate) target: PathBuf,
 }
 
 impl Layout {
-    /// Asks cargo, so that every way of setting the target directory counts.
+    /// Gets the directories from cargo, so that every way of setting the target directory works.
     ///
     /// # Errors
     /// If cargo cannot read the workspace.
@@ -29,7 +27,7 @@ impl Layout {
             "--format-version",
             "1",
         ]);
-        // Set by `cargo run`; without it (the binary was started by hand) the current directory decides.
+        // `cargo run` sets this variable. Without it, the project is searched from the current directory.
         if let Some(dir) = env::var_os("CARGO_MANIFEST_DIR") {
             metadata
                 .arg("--manifest-path")
@@ -49,22 +47,22 @@ impl Layout {
         })
     }
 
-    /// Where the kernel programs' object lies once built.
+    /// Returns the path of the built kernel programs.
     pub(crate) fn object(&self) -> PathBuf {
         self.target.join("ebpf/egress.bpf.o")
     }
 
-    /// Root of what `setup` installs for this project alone.
+    /// Returns the directory in which `setup` installs tools for this project.
     pub(crate) fn tools(&self) -> PathBuf {
         self.target.join("tools")
     }
 
-    /// The published verifier written in Rust.
+    /// Returns the path of the published verifier in Rust.
     pub(crate) fn verifier_rs(&self) -> PathBuf {
         self.tools().join("bin/pipelock-verifier-rs")
     }
 
-    /// The published verifier written in Python.
+    /// Returns the path of the published verifier in Python.
     pub(crate) fn verifier_py(&self) -> PathBuf {
         self.tools().join("venv/bin/pipelock-verify")
     }

@@ -1,4 +1,4 @@
-//! `lint`: everything that needs no kernel, in the order in which it is cheapest to fail.
+//! `lint`: runs all checks that need no kernel programs, the fastest first.
 use std::fs;
 use std::path::Path;
 
@@ -18,7 +18,7 @@ use crate::tidy;
 /// Runs every check.
 ///
 /// # Errors
-/// At the first that finds something.
+/// The first check that fails.
 pub(crate) fn run(layout: &Layout) -> Result<()> {
     let kernel_programs = layout.root.join("egress-ebpf/Cargo.toml");
     step("form");
@@ -31,7 +31,7 @@ pub(crate) fn run(layout: &Layout) -> Result<()> {
         )?;
     }
 
-    step("length of files and edges between modules");
+    step("length of files and imports");
     tidy::run(layout)?;
     step("claims and their tests");
     let untested = claims::check(layout)?;
@@ -48,10 +48,10 @@ pub(crate) fn run(layout: &Layout) -> Result<()> {
         ebpf::clippy(layout)?;
     }
 
-    step("systems that packets are verified on");
+    step("systems on which packets can be verified");
     elsewhere(layout)?;
 
-    step("features that no release has");
+    step("features that no release may have");
     features(layout)?;
 
     step("schemas of the formats");
@@ -73,11 +73,11 @@ pub(crate) fn run(layout: &Layout) -> Result<()> {
     setup::for_lint(layout)?;
     step("links and book");
     book::run(layout)?;
-    step("licences and sources of dependencies");
+    step("licenses and sources of dependencies");
     deny(layout)?;
     step("unused dependencies");
-    let machete =
-        on_path_or_installed("cargo-machete").context("cargo-machete is not installed")?;
+    let machete = on_path_or_installed("cargo-machete")
+        .context("cargo-machete is not installed; run `cargo xtask setup`")?;
     run_program(
         program(machete)
             .current_dir(&layout.root)
@@ -87,7 +87,7 @@ pub(crate) fn run(layout: &Layout) -> Result<()> {
     Ok(())
 }
 
-/// Writes the schemas of the formats and the tables of their members, or fails unless they are what is there.
+/// Writes the schemas of the formats and the tables of their members. With `is_check`, fails if the files differ.
 pub(crate) fn schemas(layout: &Layout, is_check: bool) -> Result<()> {
     run_program(
         in_root(layout)
@@ -98,14 +98,16 @@ pub(crate) fn schemas(layout: &Layout, is_check: bool) -> Result<()> {
     )
 }
 
-/// `egress verify` is for reviewers, whose machine may be another one.
+/// Builds `egress verify` for other systems, because reviewers may use them.
 fn elsewhere(layout: &Layout) -> Result<()> {
     for target in ["x86_64-apple-darwin", "x86_64-pc-windows-gnu"] {
         let mut add = program("rustup");
         add.current_dir(&layout.root)
             .args(["target", "add", target]);
         if !succeeds(&mut add) {
-            println!("lint: {target} is not checked: rustup cannot install its library here");
+            println!(
+                "lint: {target} is not checked, because rustup cannot install its library on this machine"
+            );
             continue;
         }
         run_program(
@@ -117,7 +119,8 @@ fn elsewhere(layout: &Layout) -> Result<()> {
     Ok(())
 }
 
-/// The feature that takes layers of the boundary away is for one binary of the tests.
+/// Checks that no other feature enables the one that removes layers of the boundary, which is only for a binary of the
+/// tests.
 fn features(layout: &Layout) -> Result<()> {
     const TESTS_ONLY: &str = "without-layers";
     let metadata =
@@ -133,10 +136,10 @@ fn features(layout: &Layout) -> Result<()> {
             package.get("name").and_then(serde_json::Value::as_str) == Some("egress-user")
         })
         .and_then(|package| package.get("features")?.as_object())
-        .context("cargo metadata tells no features of egress-user")?;
+        .context("cargo metadata has no features of egress-user")?;
     ensure!(
         features.contains_key(TESTS_ONLY),
-        "egress-user has no feature {TESTS_ONLY}: this check checks nothing"
+        "egress-user has no feature {TESTS_ONLY}; update this check"
     );
     for (name, enables) in features {
         let enables = enables
@@ -150,9 +153,10 @@ fn features(layout: &Layout) -> Result<()> {
     Ok(())
 }
 
-/// `cargo deny`, with the advisories if their database is here.
+/// Runs `cargo deny`, with the advisories if their database was downloaded.
 fn deny(layout: &Layout) -> Result<()> {
-    let path = on_path_or_installed("cargo-deny").context("cargo-deny is not installed")?;
+    let path = on_path_or_installed("cargo-deny")
+        .context("cargo-deny is not installed; run `cargo xtask setup`")?;
     let deny = || {
         let mut command = program(&path);
         without_package(&mut command);
@@ -162,23 +166,23 @@ fn deny(layout: &Layout) -> Result<()> {
         command
     };
     run_program(deny().args(["check", "bans", "licenses", "sources"]))?;
-    // What is linked into the kernel object, which has another license.
+    // Dependencies of the kernel object, which has another license.
     run_program(
         deny()
             .current_dir(layout.root.join("egress-ebpf"))
             .args(["check", "licenses"]),
     )?;
-    // Fetching it is left to people: it comes from a git host, not from a package registry.
+    // This task does not download the database, because it comes from a git host and not from a package registry.
     let fetched = cargo_home().is_some_and(|home| has_directory(&home.join("advisory-dbs")));
     if fetched {
         run_program(deny().args(["check", "--disable-fetch", "advisories"]))
     } else {
-        println!("lint: advisories are not checked: `cargo deny fetch db` has not been run here");
+        println!("lint: advisories are not checked; run `cargo deny fetch db` to check them");
         Ok(())
     }
 }
 
-/// Whether `dir` holds a directory; a lock file alone is what a failed fetch leaves.
+/// Whether `dir` contains a directory. A failed download leaves only a lock file.
 fn has_directory(dir: &Path) -> bool {
     fs::read_dir(dir).is_ok_and(|entries| {
         entries

@@ -1,12 +1,11 @@
-//! Project tasks: one subcommand a file.
+//! The tasks of the project. Each subcommand has its own file.
 //!
-//! `cargo xtask demo` and `cargo xtask test` are the two that the README needs; both install what
-//! they lack by the machine's ordinary package clients and say so.
+//! Missing tools are installed with apt, cargo, rustup, go, pip, and npm. Each installation is printed.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "a task runner talks to the terminal"
+    reason = "a task runner prints to the terminal"
 )]
 
 mod attacks;
@@ -32,15 +31,13 @@ use clap::{Parser, Subcommand};
 
 use crate::layout::Layout;
 
-/// What was typed.
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "Builds, tests and measures egress")]
+#[command(name = "cargo xtask", about = "Build, test, and measure egress")]
 struct Args {
     #[command(subcommand)]
     task: Task,
 }
 
-/// The tasks.
 #[derive(Subcommand)]
 enum Task {
     /// Try every attack, behind the boundary and without it
@@ -57,17 +54,17 @@ enum Task {
     },
     /// Run an example agent behind the boundary and verify its packet
     Demo(demo::Args),
-    /// Build what a release consists of
+    /// Build the files of a release
     Dist(dist::Args),
-    /// Build the kernel programs alone and print the digest of the object
+    /// Build only the kernel programs and print the digest of the object
     Ebpf,
-    /// Check form, lints, documentation, licences and unused dependencies
+    /// Check formatting, lints, documentation, licenses, and unused dependencies
     Lint,
     /// Write docs/schema/ and docs/format/members.md from the types of the formats
     Schemas,
-    /// Install what building and testing need and this machine lacks
+    /// Install the tools that building and testing need
     Setup,
-    /// Run all tests: unit, documentation, and end to end as root
+    /// Run all tests as root: unit, documentation, and end-to-end tests
     Test(test::Args),
 }
 

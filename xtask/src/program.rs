@@ -1,7 +1,7 @@
-//! Starts other programs. The only module of this crate that does.
+//! Starts other programs. No other module of this crate does.
 #![expect(
     clippy::disallowed_methods,
-    reason = "tasks start the compiler, package clients and the built binary"
+    reason = "tasks start the compiler, package clients, and the built binary"
 )]
 use std::env;
 use std::ffi::OsStr;
@@ -11,22 +11,20 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-/// A command for `program`, a name on PATH or a path.
+/// Returns a command for `program`, which is a path or a name on PATH.
 pub(crate) fn program(program: impl AsRef<OsStr>) -> Command {
     Command::new(program)
 }
 
-/// A command for the cargo that started this task.
-///
-/// What cargo tells `xtask` about its own package is taken out of the environment: build scripts
-/// that watch those variables would otherwise run again after every direct `cargo build`.
+/// Returns a command for the cargo that started this task, without the variables that describe the package `xtask`.
+/// Otherwise, build scripts that watch these variables would run again after every direct `cargo build`.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     without_package(&mut command);
     command
 }
 
-/// Takes the variables that describe the package `xtask` out of the environment of `command`.
+/// Removes the variables that describe the package `xtask` from the environment of `command`.
 pub(crate) fn without_package(command: &mut Command) {
     for (name, _) in env::vars_os() {
         let Some(text) = name.to_str() else { continue };
@@ -39,7 +37,7 @@ pub(crate) fn without_package(command: &mut Command) {
     }
 }
 
-/// Runs `command` with this task's own output.
+/// Runs `command` with the output of this task.
 ///
 /// # Errors
 /// If it cannot start or does not exit with 0.
@@ -53,10 +51,10 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs `command` and gives what it wrote to standard output.
+/// Runs `command` and returns its standard output.
 ///
 /// # Errors
-/// If it cannot start, does not exit with 0, or writes no UTF-8.
+/// If it cannot start, does not exit with 0, or its output is not UTF-8.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let output = command
         .stdin(Stdio::null())
@@ -73,7 +71,7 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     String::from_utf8(output.stdout).with_context(|| format!("output of {}", display(command)))
 }
 
-/// Whether `command` starts and exits with 0; its output is thrown away.
+/// Whether `command` starts and exits with 0. Its output is discarded.
 pub(crate) fn succeeds(command: &mut Command) -> bool {
     command
         .stdin(Stdio::null())
@@ -83,10 +81,10 @@ pub(crate) fn succeeds(command: &mut Command) -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// The effective user id of this process.
+/// Returns the effective user id of this process.
 ///
 /// # Errors
-/// If /proc does not have it.
+/// If /proc does not contain it.
 pub(crate) fn effective_uid() -> Result<u32> {
     let status =
         fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
@@ -102,12 +100,12 @@ pub(crate) fn effective_uid() -> Result<u32> {
         .context("/proc/self/status has no user id")
 }
 
-/// Where PATH finds `name`.
+/// Finds `name` on PATH.
 pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
     in_directories(&env::var_os("PATH")?, name)
 }
 
-/// Where the directories of `path`, written as PATH is, have a program `name`.
+/// Finds the program `name` in the directories of `path`, which has the form of PATH.
 pub(crate) fn in_directories(path: &OsStr, name: &str) -> Option<PathBuf> {
     env::split_paths(path)
         .map(|dir| dir.join(name))
@@ -125,7 +123,7 @@ fn is_executable(file: &Path) -> bool {
     file.is_file()
 }
 
-/// The command line as a person would type it, for messages.
+/// Returns the command line for messages.
 fn display(command: &Command) -> String {
     let mut line = command.get_program().to_string_lossy().into_owned();
     for arg in command.get_args() {
@@ -135,7 +133,7 @@ fn display(command: &Command) -> String {
     line
 }
 
-/// Where PATH finds `name`, or where `cargo install` puts it.
+/// Finds `name` on PATH or in the directory of `cargo install`.
 pub(crate) fn on_path_or_installed(name: &str) -> Option<PathBuf> {
     on_path(name).or_else(|| {
         let file = cargo_home()?.join("bin").join(name);
@@ -143,7 +141,7 @@ pub(crate) fn on_path_or_installed(name: &str) -> Option<PathBuf> {
     })
 }
 
-/// Where cargo keeps what it fetches and installs.
+/// Returns the directory for cargo's downloads and installed programs.
 pub(crate) fn cargo_home() -> Option<PathBuf> {
     env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| {
         let home = env::var_os("HOME")?;

@@ -1,5 +1,5 @@
-//! `setup`: installs what building and testing need and this machine lacks, by the ordinary package
-//! clients, and says so. Quick and silent about what is there.
+//! `setup`: installs the missing tools for building and testing with the usual package clients, and prints each
+//! installation.
 use std::env;
 use std::fs;
 use std::process::Command;
@@ -13,20 +13,20 @@ use crate::program::{
     succeeds,
 };
 
-/// The linker's version; it must know the LLVM of the compiler that `rust-toolchain.toml` names.
+/// The version of the linker. It must support the LLVM of the compiler that `rust-toolchain.toml` names.
 const BPF_LINKER: &str = "0.10.1";
 const CARGO_DENY: &str = "0.20.2";
 const CARGO_CYCLONEDX: &str = "0.5.9";
 const CARGO_MACHETE: &str = "0.9.2";
-/// The builder of the book.
+/// The version of mdBook.
 const MDBOOK: &str = "0.5.4";
-/// The published verifiers that every chain and packet of this project must satisfy.
+/// The version of the published verifiers, which must accept every chain and packet of this project.
 const VERIFIER_RS: &str = "0.6.5";
 const VERIFIER_PY: &str = "0.4.1";
-/// What the second verifier of this project needs, beside Python.
+/// The Python package that the second verifier of this project needs.
 const CRYPTOGRAPHY: &str = "cryptography==50.0.2";
 
-/// A workflow runner and a checker of workflows: name, Go package and version.
+/// A runner and a checker of workflows: name, Go package, and version.
 const GO_TOOLS: [(&str, &str, &str); 2] = [
     ("act", "github.com/nektos/act", "v0.2.82"),
     (
@@ -35,7 +35,7 @@ const GO_TOOLS: [(&str, &str, &str); 2] = [
         "v1.7.8",
     ),
 ];
-/// Clients that the end-to-end tests start: pip's and npm's.
+/// Clients that the end-to-end tests start, from pip and npm.
 const PYTHON_CLIENTS: [&str; 4] = [
     "aiohttp==3.14.5",
     "grpcio==1.85.3",
@@ -46,7 +46,7 @@ const NODE_CLIENTS: [&str; 1] = ["ws@8.23.0"];
 
 const ZIZMOR: &str = "1.32.0";
 
-/// Programs that the end-to-end tests start, and Debian's packages of them.
+/// Programs that the end-to-end tests start, and their Debian packages.
 const TEST_PROGRAMS: [(&str, &str); 18] = [
     ("bash", "bash"),
     ("chromium", "chromium"),
@@ -68,24 +68,24 @@ const TEST_PROGRAMS: [(&str, &str); 18] = [
     ("wget", "wget"),
 ];
 
-/// The first cargo that fetches from a sparse registry, as the tests do: Debian 12 also has an older one.
+/// The first cargo that supports sparse registries, which the tests use. Debian 12 also has an older one.
 const OLDEST_CARGO: [u32; 2] = [1, 68];
 
-/// Debian's packages of cargo, the newest first; not every release has each of them.
+/// Debian's packages of cargo, the newest first. Not every release has both.
 const CARGO_PACKAGES: [&[&str]; 2] = [&["cargo-web", "rustc-web"], &["cargo", "rustc"]];
 
-/// Any account but root's.
+/// User id of an account other than root.
 const NOBODY: &str = "65534";
 
-/// Where an agent finds programs. What lies below a home directory does not count: the agent, with
-/// an account of its own, cannot reach it. Go's own packages put it into the last directory.
+/// Directories of programs that the command of a test can run. The command has its own account, so it cannot reach
+/// programs below a home directory. Go's own packages install it into the last directory.
 const SYSTEM_PATH: &str =
     "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/go/bin";
 
-/// Programs that the demo and its agent start, all of them in [`TEST_PROGRAMS`].
+/// Programs that the demo and its agent start. All are in [`TEST_PROGRAMS`].
 const DEMO_PROGRAMS: [&str; 4] = ["bash", "curl", "ip", "python3"];
 
-/// Installs all that building and testing need.
+/// Installs everything that building and testing need.
 ///
 /// # Errors
 /// If a package client fails.
@@ -98,7 +98,7 @@ pub(crate) fn everything(layout: &Layout) -> Result<()> {
     for_workflows(layout)
 }
 
-/// Installs what one run of the demo needs, and nothing else.
+/// Installs only what the demo needs.
 ///
 /// # Errors
 /// If a package client fails.
@@ -111,7 +111,7 @@ pub(crate) fn for_demo(layout: &Layout) -> Result<()> {
     Ok(())
 }
 
-/// Installs what the kernel programs need: library sources and the linker.
+/// Installs the library sources and the linker for the kernel programs.
 ///
 /// # Errors
 /// If a package client fails.
@@ -122,8 +122,8 @@ pub(crate) fn for_ebpf(layout: &Layout) -> Result<()> {
             .is_ok_and(|text| text.split_whitespace().any(|word| word == BPF_LINKER))
     });
     if !there {
-        // Optimizing the linker takes three times as long as compiling it and saves nothing: LLVM,
-        // which is a shared library, does its work.
+        // Optimizing the linker would triple the build time without a benefit, because LLVM does the work in a shared
+        // library.
         run(cargo_install(layout, "bpf-linker", BPF_LINKER)
             .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0")
             .env("CARGO_PROFILE_RELEASE_DEBUG", "0"))?;
@@ -142,7 +142,7 @@ pub(crate) fn for_lint(layout: &Layout) -> Result<()> {
         }
     }
     if on_path_or_installed("mdbook").is_none() {
-        // A small book is built fast enough without optimizing what builds it.
+        // Without optimizations, mdBook is fast enough for a small book.
         run(cargo_install(layout, "mdbook", MDBOOK)
             .arg("--no-default-features")
             .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0"))?;
@@ -150,13 +150,13 @@ pub(crate) fn for_lint(layout: &Layout) -> Result<()> {
     Ok(())
 }
 
-/// Installs what only a release needs.
+/// Installs the tools that only a release needs.
 ///
 /// # Errors
 /// If a package client fails.
 pub(crate) fn for_dist(layout: &Layout, target: &str) -> Result<()> {
     if on_path("rustup").is_some() {
-        // In the project's directory, so that it is its toolchain that gets the library.
+        // Runs in the project's directory, so that rustup installs the library for the project's toolchain.
         run(program("rustup")
             .current_dir(&layout.root)
             .args(["target", "add", target]))?;
@@ -174,7 +174,7 @@ pub(crate) fn for_dist(layout: &Layout, target: &str) -> Result<()> {
     Ok(())
 }
 
-/// Sees to it that some compiler has its library sources.
+/// Makes sure that a compiler has its library sources.
 fn library_sources() -> Result<()> {
     if Compiler::find().is_some() {
         return Ok(());
@@ -186,11 +186,13 @@ fn library_sources() -> Result<()> {
         {
             return Ok(());
         }
-        println!("setup: rustup cannot install them here");
+        println!("setup: rustup cannot install them on this machine");
     }
     apt(&["rustc-web", "cargo-web", "rust-web-src"])?;
     if Compiler::find().is_none() {
-        bail!("no compiler here has its library sources: `rustup component add rust-src`");
+        bail!(
+            "no compiler on this machine has its library sources; run `rustup component add rust-src`"
+        );
     }
     Ok(())
 }
@@ -203,8 +205,8 @@ fn test_programs() -> Result<()> {
     Ok(())
 }
 
-/// Installs a Rust compiler that the command of a test can run. It has an account of its own, and
-/// the compiler that builds this project usually lies in a home directory that only its owner may enter.
+/// Installs a Rust compiler that the command of a test can run. The command has its own account, and the compiler that
+/// builds this project is usually in a home directory that only its owner can enter.
 fn cargo_for_everyone() -> Result<()> {
     if is_for_everyone()? {
         return Ok(());
@@ -221,7 +223,7 @@ fn cargo_for_everyone() -> Result<()> {
     Ok(())
 }
 
-/// Whether any account can run cargo and rustc, and they are new enough.
+/// Whether every account can run a cargo and a rustc that are new enough.
 fn is_for_everyone() -> Result<bool> {
     let is_root = effective_uid()? == 0;
     let version = |name: &str| {
@@ -232,7 +234,7 @@ fn is_for_everyone() -> Result<bool> {
                 .arg(name);
             command
         } else {
-            // Only root can try it as another account, and only root runs the tests.
+            // Only root can try this as another account, and only root runs the tests.
             program(name)
         };
         command
@@ -249,14 +251,14 @@ fn is_for_everyone() -> Result<bool> {
         .all(|name| version(name).is_some_and(|version| version >= OLDEST_CARGO)))
 }
 
-/// The first two numbers of the output of `cargo --version` or `rustc --version`.
+/// Returns the first two numbers in the output of `cargo --version` or `rustc --version`.
 fn major_and_minor(text: &str) -> Option<[u32; 2]> {
     let mut numbers = text.split_whitespace().nth(1)?.split('.');
     let mut next = || numbers.next()?.parse().ok();
     Some([next()?, next()?])
 }
 
-/// The packages of those of [`TEST_PROGRAMS`] that are `wanted` and that this machine lacks.
+/// Returns the packages of the `wanted` programs of [`TEST_PROGRAMS`] that this machine lacks.
 fn missing_programs(wanted: impl Fn(&str) -> bool) -> Vec<&'static str> {
     TEST_PROGRAMS
         .iter()
@@ -266,7 +268,7 @@ fn missing_programs(wanted: impl Fn(&str) -> bool) -> Vec<&'static str> {
         .collect()
 }
 
-/// Installs the published verifiers, and what the second verifier of this project needs, for this project alone.
+/// Installs the published verifiers and the dependencies of this project's second verifier, for this project only.
 ///
 /// # Errors
 /// If a package client fails.
@@ -281,7 +283,7 @@ pub(crate) fn verifiers(layout: &Layout) -> Result<()> {
     let there = succeeds(program(layout.verifier_py()).arg("--version"))
         && succeeds(program(python).args(["-c", "import cryptography"]));
     if !there {
-        // Debian's python3 makes no virtual environments without this package.
+        // Debian's python3 cannot make virtual environments without this package.
         if !succeeds(program("python3").args(["-c", "import ensurepip, venv"])) {
             apt(&["python3-venv"])?;
         }
@@ -297,7 +299,7 @@ pub(crate) fn verifiers(layout: &Layout) -> Result<()> {
     Ok(())
 }
 
-/// Installs ordinary clients, for this project alone.
+/// Installs the clients for the tests, for this project only.
 fn clients(layout: &Layout) -> Result<()> {
     let dir = layout.tools().join("clients");
     let wanted = [&PYTHON_CLIENTS[..], &NODE_CLIENTS[..]].concat().join("\n");
@@ -324,7 +326,7 @@ fn clients(layout: &Layout) -> Result<()> {
     Ok(())
 }
 
-/// Installs what runs and checks workflows, for this project alone.
+/// Installs the runner and the checkers of workflows, for this project only.
 fn for_workflows(layout: &Layout) -> Result<()> {
     let bin = layout.tools().join("bin");
     for (name, module, version) in GO_TOOLS {
@@ -357,31 +359,31 @@ fn for_workflows(layout: &Layout) -> Result<()> {
     Ok(())
 }
 
-/// A command that installs a crate's programs with the project's compiler.
+/// Returns a command that installs the programs of a crate with the project's compiler.
 fn cargo_install(layout: &Layout, name: &str, version: &str) -> Command {
     say(&format!("{name} {version}, by cargo install"));
     let mut install = cargo();
     install
         .current_dir(&layout.root)
         .args(["install", "--locked", "--quiet", name, "--version", version])
-        // One directory for all, so that what two of them share is built once.
+        // All share one directory, so that common dependencies are built once.
         .env("CARGO_TARGET_DIR", layout.target.join("tools-build"))
         .env_remove("RUSTFLAGS");
     install
 }
 
-/// Installs Debian packages; an old or missing package list is renewed first.
+/// Installs Debian packages. Updates the package lists first if they are old or missing.
 fn apt(packages: &[&str]) -> Result<()> {
     apt_any(&[packages])
 }
 
-/// Installs the first of several lists of Debian packages that can be installed.
+/// Installs the first of several sets of Debian packages that is available.
 fn apt_any(lists: &[&[&str]]) -> Result<()> {
     let names: Vec<String> = lists.iter().map(|packages| packages.join(" ")).collect();
     let names = names.join(", or ");
     say(&format!("{names}, by apt-get"));
     if on_path("apt-get").is_none() {
-        bail!("no apt-get here: install {names} by hand");
+        bail!("this machine has no apt-get; install {names} yourself");
     }
     let apt_get = || {
         let mut command = program("apt-get");
@@ -401,7 +403,7 @@ fn apt_any(lists: &[&[&str]]) -> Result<()> {
     let Some((last, others)) = lists.split_last() else {
         return Ok(());
     };
-    // Only the best list, while the package lists may be old: they may just lack it.
+    // Before an update, only the best set is tried, because old package lists may not have it.
     if lists
         .first()
         .is_some_and(|packages| succeeds(&mut install(packages)))

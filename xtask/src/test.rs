@@ -1,4 +1,4 @@
-//! `test`: unit tests, documentation tests, then the end-to-end tests of the built binary.
+//! `test`: runs unit tests, documentation tests, and the end-to-end tests of the built binary.
 use std::env;
 use std::path::PathBuf;
 use std::process::Command;
@@ -15,44 +15,42 @@ use crate::setup;
 /// The crate of the privileged end-to-end tests.
 const PRIVILEGED: &str = "egress-tests";
 
-/// Tests that set the clock of the binary alone, by a library that is linked into it when it starts.
+/// Tests that set the clock of the binary alone, with a library that the dynamic linker loads into it.
 const BY_DYNAMIC_LINKER: [&str; 2] = [
     "deadlines_do_not_move_with_the_clock",
     "step_back_overwrites_nothing_and_is_told",
 ];
 
-/// Names the directory whose `corpora` hold evidence with known verdicts.
+/// Variable with the directory whose `corpora` contain evidence with known verdicts.
 const CORPORA_VARIABLE: &str = "EGRESS_SHARED";
 
-/// Names the real Pipelocks that the suite of this name is run with, as PATH names directories.
+/// Variable with the real Pipelocks for their suite, separated by `:`.
 const PIPELOCK_VARIABLE: &str = "PIPELOCK_BIN";
 
-/// How many changes of a packet the suite of mutations makes.
+/// Variable with the number of changes of a packet that the suite of mutations makes.
 const MUTATIONS_VARIABLE: &str = "EGRESS_MUTATIONS";
 
-/// What was typed.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Run the suite with each real Pipelock that `PIPELOCK_BIN` names (several: with `:` between), and nothing else
+    /// Run only the suite with each real Pipelock that `PIPELOCK_BIN` names, separated by `:`
     #[arg(long)]
     real_pipelock: bool,
-    /// Make every change of a packet that the suite of mutations knows, and nothing else; with `--real-pipelock` of the
-    /// packets of each Pipelock
+    /// Run only the suite of mutations, with every change of a packet instead of a sample; with `--real-pipelock`, of
+    /// the packets of each Pipelock
     #[arg(long)]
     mutations: bool,
-    /// Run the end-to-end tests alone, with this binary instead of one that is built now
+    /// Run only the end-to-end tests, with this binary instead of a new build
     #[arg(long, value_name = "FILE", conflicts_with = "real_pipelock")]
     binary: Option<PathBuf>,
 }
 
-/// Installs what is missing, builds, and runs every test there is.
+/// Installs missing tools, builds, and runs all tests.
 ///
 /// # Errors
-/// If a test fails, or the caller is not root: the boundary cannot be tested otherwise, and a test
-/// command that leaves that part out would claim too much.
+/// If a test fails, or the caller is not root. Without root, the boundary cannot be tested.
 pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
     if effective_uid()? != 0 {
-        bail!("the end-to-end tests need root: run `cargo xtask test` as root");
+        bail!("the end-to-end tests need root; run `cargo xtask test` as root");
     }
     let pipelocks = if args.real_pipelock {
         pipelocks()?
@@ -69,9 +67,9 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
 
     let corpora = corpora(layout);
     match &corpora {
-        Some(shared) => println!("test: evidence of known verdicts in {}", shared.display()),
+        Some(shared) => println!("test: evidence with known verdicts in {}", shared.display()),
         None => println!(
-            "test: LEFT OUT: evidence of known verdicts; {CORPORA_VARIABLE} names no directory of it"
+            "test: LEFT OUT: evidence with known verdicts; {CORPORA_VARIABLE} names no directory with it"
         ),
     }
     let test = || {
@@ -79,7 +77,7 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
         ebpf::embed(layout, &mut command)
             .current_dir(&layout.root)
             .args(["test", "--locked", "--no-fail-fast"])
-            // A test whose means are missing fails instead of passing unseen.
+            // A test that lacks its tools fails instead of passing.
             .env("EGRESS_TEST_REQUIRE", "all")
             .env("EGRESS_REF_VERIFIER_RS", layout.verifier_rs())
             .env("EGRESS_REF_VERIFIER_PY", layout.verifier_py())
@@ -138,7 +136,7 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
         .env("EGRESS_LYING_MEDIATOR_BIN", lying_mediator)
         .args(["--package", PRIVILEGED]);
     if is_static(&binary)? {
-        println!("test: LEFT OUT: a system clock that is set, which takes a dynamic binary");
+        println!("test: LEFT OUT: tests that set the clock; they need a dynamic binary");
         end_to_end.arg("--");
         end_to_end.args(
             BY_DYNAMIC_LINKER
@@ -154,14 +152,14 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// The tests that need the corpora, which are ignored without them.
+/// Adds the tests that need the corpora and are ignored without them.
 fn known_verdicts(test: &mut Command) -> &mut Command {
-    println!("test: evidence of known verdicts");
+    println!("test: evidence with known verdicts");
     test.args(["--package", "egress-user", "--test", "packet"])
         .args(["--", "--ignored"])
 }
 
-/// The real Pipelocks that the caller names.
+/// Returns the real Pipelocks that the caller names.
 fn pipelocks() -> Result<Vec<PathBuf>> {
     let named = env::var_os(PIPELOCK_VARIABLE)
         .with_context(|| format!("--real-pipelock needs {PIPELOCK_VARIABLE}=FILE[:FILE…]"))?;
@@ -174,7 +172,7 @@ fn pipelocks() -> Result<Vec<PathBuf>> {
     for path in &found {
         if !path.is_file() {
             bail!(
-                "{PIPELOCK_VARIABLE} names {}, which is no file",
+                "{PIPELOCK_VARIABLE} names {}, which is not a file",
                 path.display()
             );
         }
@@ -182,8 +180,8 @@ fn pipelocks() -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// The directory whose `corpora` hold evidence with known verdicts: the one that the caller names,
-/// or one beside the project or above. They are no part of the repository.
+/// Returns the directory whose `corpora` contain evidence with known verdicts: the one that the caller names, or one
+/// beside the project or above it. The corpora are not part of the repository.
 fn corpora(layout: &Layout) -> Option<PathBuf> {
     env::var_os(CORPORA_VARIABLE)
         .map(PathBuf::from)

@@ -1,7 +1,7 @@
-//! `tidy`, a part of `lint`: what no other tool checks.
+//! Checks the source files, as a part of `lint`.
 //!
-//! No file holds more than [`MOST_LINES`] lines of code, tests not counted; a crate uses only those others that the
-//! table in ARCHITECTURE.md lets it use; and no files of one crate import each other in a circle.
+//! No file has more than [`MOST_LINES`] lines of code without its tests, a crate uses only the crates that the table in
+//! ARCHITECTURE.md allows, and no files of a crate import each other in a circle.
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use crate::imports;
 use crate::layout::Layout;
 use crate::program::{cargo, output};
 
-/// More than this is hard to read at one go.
+/// Limit of lines of code in a file.
 const MOST_LINES: usize = 500;
 
 /// Directories with source files of the project.
@@ -27,7 +27,7 @@ const SOURCES: [&str; 6] = [
 /// Checks every source file.
 ///
 /// # Errors
-/// With all that is wrong.
+/// All violations, if there are any.
 pub(crate) fn run(layout: &Layout) -> Result<()> {
     let mut wrong = Vec::new();
     for file in sources(layout)? {
@@ -36,7 +36,7 @@ pub(crate) fn run(layout: &Layout) -> Result<()> {
         let lines = code_lines(&file, &text);
         if lines > MOST_LINES {
             wrong.push(format!(
-                "{}: {lines} lines without tests, {MOST_LINES} at most",
+                "{}: {lines} lines without tests; the limit is {MOST_LINES}",
                 file.display()
             ));
         }
@@ -54,7 +54,7 @@ pub(crate) fn run(layout: &Layout) -> Result<()> {
     bail!("{}", wrong.join("\n"))
 }
 
-/// Every source file of the project, from its root on.
+/// Returns every source file of the project, relative to its root.
 ///
 /// # Errors
 /// If a directory cannot be read.
@@ -68,7 +68,7 @@ pub(crate) fn sources(layout: &Layout) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Folders of the crates that are checked for circles: those below `crates` and those beside it.
+/// Returns the folders of the crates that are checked for circles.
 fn crates(layout: &Layout) -> Result<Vec<PathBuf>> {
     let mut dirs: Vec<PathBuf> = SOURCES
         .iter()
@@ -114,8 +114,7 @@ fn rust_files(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Lines before the tests of a file; files of tests alone have none, but in the crate that is all
-/// tests.
+/// Returns the number of lines before the tests of a file. A file of tests has none, except in the crate of the tests.
 fn code_lines(file: &Path, text: &str) -> usize {
     let mut parts = file.iter();
     let crate_of_tests = parts.next().is_some_and(|first| first == "tests");
