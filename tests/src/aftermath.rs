@@ -1,4 +1,4 @@
-//! What a run leaves when it ended in another way than by itself.
+//! Checks what a run leaves behind after an abnormal termination.
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -9,14 +9,14 @@ use crate::command::{Output, Running};
 use crate::evidence::verify;
 use crate::processes::{Process, wait_until};
 
-/// How long anything may take that ought to happen at once; the machine may be busy.
+/// Time limit for anything that should happen at once, on a busy machine.
 pub const SOON: Duration = Duration::from_secs(15);
-/// For how long a silent wire is listened to.
+/// How long the wire must stay silent.
 const SILENCE: Duration = Duration::from_millis(400);
-/// No packet without payload is longer: Ethernet, IPv6 and TCP with all its options.
+/// Size limit of a network packet without payload: Ethernet, IPv6, and TCP with all options.
 const BARE_PACKET: usize = 14 + 40 + 60;
 
-/// The directories of runs in the world's own state.
+/// Lists the directories of runs in the state of the world.
 ///
 /// # Panics
 /// If the state cannot be listed.
@@ -31,8 +31,8 @@ pub fn runs(world: &World) -> Vec<PathBuf> {
     found
 }
 
-/// Waits until the agent of a run in `workdir` has said that it is ready, and the supervisor watches it.
-/// Gives the run's directory; `before` are those of others.
+/// Waits until the command of a run in `workdir` has reported that it is ready, and the supervisor supervises it.
+/// Returns the directory of the run. `before` are the directories of other runs.
 ///
 /// # Panics
 /// If that takes too long, or there is another run than this one.
@@ -43,14 +43,14 @@ pub fn at_work(world: &World, before: &[PathBuf], workdir: &Path) -> PathBuf {
     let mut new = runs(world);
     new.retain(|dir| !before.contains(dir));
     let [dir] = <[_; 1]>::try_from(new).expect("one run");
-    // The agent may be quicker than who watches it.
+    // The command may be ready before the supervisor supervises it.
     wait_until("the supervisor is at work", SOON, || {
         dir.join("flows.jsonl").exists()
     });
     dir
 }
 
-/// The processes in the cgroup of the run in `dir`.
+/// Returns the processes in the cgroup of the run in `dir`.
 ///
 /// # Panics
 /// If the run has no cgroup.
@@ -60,8 +60,8 @@ pub fn members(dir: &Path) -> (PathBuf, Vec<Process>) {
     (cgroup.into(), processes)
 }
 
-/// The namespaces that a run has made for itself, held open: the kernel gives the number of one that is gone to the
-/// next, which may be that of a test beside this one.
+/// Returns the namespaces that a run made. They are held open, because the kernel gives the number of a removed
+/// namespace to the next, which may be that of a test beside this one.
 ///
 /// # Panics
 /// If the run is not there.
@@ -74,7 +74,7 @@ pub fn own_namespaces(running: &Running) -> BTreeMap<String, File> {
         .collect()
 }
 
-/// Fails unless the named processes end, and with them their namespaces and mounts.
+/// Fails unless these processes end, and their namespaces and mounts disappear.
 ///
 /// # Panics
 /// If one of them stays.
@@ -101,7 +101,7 @@ pub fn assert_gone(
     }
 }
 
-/// Fails unless nothing but the ends of connections leaves, and then nothing at all.
+/// Fails if anything leaves except the ends of connections, or if anything leaves after these.
 ///
 /// # Panics
 /// If anything else does.
@@ -111,7 +111,7 @@ pub fn assert_silent(world: &World) {
     let start = wire.snapshot();
     let mut last = start;
     let mut since = Instant::now();
-    // What the other side had under way when the sockets were closed is still answered.
+    // Network packets that were in flight when the sockets were closed are still answered.
     wait_until("the wire is silent", SOON, || {
         if !wire.since(last).is_empty() {
             last = wire.snapshot();
@@ -127,7 +127,7 @@ pub fn assert_silent(world: &World) {
     }
 }
 
-/// What `egress verify` says of a packet or of bare evidence, under the public half of `key`.
+/// Runs `egress verify` on a packet or on evidence, with the public half of `key`.
 pub fn verdict(path: &Path, key: &Path) -> Output {
     let mut public = key.as_os_str().to_owned();
     public.push(".pub");

@@ -1,10 +1,10 @@
-//! Agents that more than one mediator is tried with.
+//! Commands that are used with more than one mediator.
 
-/// What agents begin with that know of no proxy.
+/// The start of scripts that use no proxy.
 pub const NO_PROXY: &str =
     "unset HTTP_PROXY HTTPS_PROXY ALL_PROXY http_proxy https_proxy all_proxy\n";
 
-/// Opens so many tunnels to `allowed.test`, prints their number, and lets go of all of them at once.
+/// Opens this many tunnels to `allowed.test`, prints their number, and closes all of them at once.
 pub fn tunnels(count: usize) -> String {
     format!(
         "{NO_PROXY}python3 - <<'PROGRAM'\n\
@@ -23,7 +23,7 @@ pub fn tunnels(count: usize) -> String {
     )
 }
 
-/// Sends so many requests to `allowed.test`, no two of them for the same thing, and prints how many had which status.
+/// Sends this many different requests to `allowed.test`, and prints the number of answers by status.
 pub fn requests(count: usize) -> String {
     format!(
         "{NO_PROXY}for i in $(seq {count}); do echo url = http://allowed.test/?$i; echo output = /dev/null; done > urls\n\
@@ -31,7 +31,7 @@ pub fn requests(count: usize) -> String {
     )
 }
 
-/// Calls `name` twice, and prints both statuses.
+/// Requests `name` twice, and prints both statuses.
 pub fn twice(name: &str) -> String {
     let call = format!("curl -sS -m 20 -o /dev/null -w '%{{http_code}}\\n' http://{name}/\n");
     format!("{NO_PROXY}{call}{call}")

@@ -1,4 +1,4 @@
-//! Holds a part of a run still from its first instruction on, however fast the machine is.
+//! Stops a process of a run at its first instruction, however fast the machine is.
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
@@ -15,20 +15,20 @@ use nix::sys::signal::Signal;
 use crate::command::program as command;
 use crate::processes::{Process, wait_until};
 
-/// A copy of a program whose executions are watched.
+/// A copy of a program whose executions can be stopped.
 pub struct Nursery {
     program: PathBuf,
     watch: Fanotify,
 }
 
 impl Nursery {
-    /// Copies `program` to `copy`: the executions of the original are not held up.
+    /// Copies `program` to `copy`, so that executions of the original are not stopped.
     ///
     /// # Panics
-    /// If it cannot be copied or watched.
+    /// If the program cannot be copied or watched.
     pub fn new(program: &Path, copy: PathBuf) -> Self {
-        // By a program of its own: a child that another thread starts meanwhile would inherit a
-        // descriptor open for writing, and a file open for writing cannot be executed.
+        // A separate program makes the copy. Otherwise, a child that another thread starts meanwhile would inherit the
+        // descriptor, and a file that is open for writing cannot be executed.
         let status = command("cp").arg(program).arg(&copy).status();
         let status = status.expect("start cp");
         assert!(status.success(), "copy {}: {status}", program.display());
@@ -45,17 +45,17 @@ impl Nursery {
         }
     }
 
-    /// The copy.
+    /// Returns the path of the copy.
     pub fn program(&self) -> &Path {
         &self.program
     }
 
-    /// Stops the first process that executes the copy with `stage` as its first argument. An
-    /// execution waits for the answer here, and a signal sent before the answer is there before
-    /// the first instruction (fanotify(7), `FAN_OPEN_EXEC_PERM`). All others go on.
+    /// Stops the first process that executes the copy with `stage` as its first argument. The kernel waits for this
+    /// thread to allow an execution, and delivers a signal that was sent before that before the first instruction
+    /// (fanotify(7), `FAN_OPEN_EXEC_PERM`). All other executions continue.
     ///
     /// # Panics
-    /// In the thread, if there is none within `limit`.
+    /// In the thread, if there is no such process within `limit`.
     pub fn hold(self, stage: &'static str, limit: Duration) -> JoinHandle<Process> {
         thread::spawn(move || {
             let deadline = Instant::now() + limit;
@@ -76,7 +76,7 @@ impl Nursery {
         })
     }
 
-    /// The processes that executed the copy since the last look, stopped at their first instruction.
+    /// Returns the processes that executed the copy since the last call. They are stopped at their first instruction.
     fn executions(&self, deadline: Instant) -> Vec<Process> {
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);

@@ -1,29 +1,29 @@
-//! Counts what a run could leave behind.
+//! Counts the objects that a run could leave behind.
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What there is on this machine of the kinds that a run makes.
+/// The objects on this machine that are of the kinds that a run makes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Census {
     /// Cgroups whose name starts with `egress-`.
     pub cgroups: BTreeSet<PathBuf>,
     /// Mounts of the initial mount namespace that mention `egress`.
     pub mounts: BTreeSet<String>,
-    /// Namespaces in which some process lives, by kind and number.
+    /// Namespaces with at least one process, by kind and number.
     pub namespaces: BTreeSet<String>,
-    /// Command lines of processes that run the binary, with their ids.
+    /// Command lines of the processes of the binary, with their ids.
     pub processes: BTreeSet<String>,
     /// Directories of runs.
     pub runs: BTreeSet<PathBuf>,
 }
 
-/// Where runs keep what they use.
+/// Path of the state of all runs.
 const RUN_DIR: &str = "/run/egress";
 
 impl Census {
-    /// Counts now. Other tests that run meanwhile show in it: compare only what a run of one's own
-    /// made, see [`Census::left_by`].
+    /// Counts the objects. They include those of other tests that run at the same time, so compare only with
+    /// [`Census::left_by`].
     pub fn take() -> Self {
         let mut census = Self::default();
         if let Some(root) = cgroup_root() {
@@ -36,7 +36,7 @@ impl Census {
             .map(str::to_owned)
             .collect();
         for entry in fs::read_dir(RUN_DIR).into_iter().flatten().flatten() {
-            // What all runs share has a word for a name.
+            // Directories that all runs share have a word as their name.
             let name = entry.file_name();
             if name.as_encoded_bytes().iter().any(u8::is_ascii_digit) {
                 census.runs.insert(entry.path());
@@ -65,7 +65,7 @@ impl Census {
         census
     }
 
-    /// What is there now and was not in `before`.
+    /// Returns the objects that exist now and were not in `before`.
     #[must_use]
     pub fn left_by(&self, before: &Self) -> Self {
         fn new<T: Ord + Clone>(after: &BTreeSet<T>, before: &BTreeSet<T>) -> BTreeSet<T> {
@@ -80,13 +80,13 @@ impl Census {
         }
     }
 
-    /// Whether there is nothing at all.
+    /// Whether there are no objects.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// The id and command line of a process that runs a program named `egress`.
+/// Returns the id and the command line of a process of a program named `egress`.
 fn command_line(dir: &Path) -> Option<String> {
     let comm = fs::read_to_string(dir.join("comm")).ok()?;
     if !comm.trim_end().starts_with("egress") {
@@ -98,7 +98,7 @@ fn command_line(dir: &Path) -> Option<String> {
     Some(format!("{id} {}", line.trim_end()))
 }
 
-/// Where the version 2 hierarchy is mounted.
+/// Returns the mount point of the version 2 hierarchy.
 pub(crate) fn cgroup_root() -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
     mounts.lines().find_map(|line| {

@@ -1,4 +1,4 @@
-//! What tests of the workspace ask for: changes that are kept apart while the agent runs.
+//! Support for tests of the workspace, in which changes are kept apart while the command runs.
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -11,12 +11,12 @@ use serde_json::Value;
 use crate::run::{Run, RunOutput};
 use crate::world::World;
 
-/// A run whose changes are applied at its end.
+/// Returns a run whose changes are applied at its end.
 pub fn apply(world: &World) -> Run<'_> {
     world.egress().allow(&[]).arg("--workspace").arg("apply")
 }
 
-/// Fails unless the agent came to its end, said so, and left nothing beside its workspace.
+/// Fails unless the command ran to its end, printed that, and left nothing beside its workspace.
 ///
 /// # Panics
 /// If not.
@@ -27,7 +27,7 @@ pub fn assert_ran(run: &RunOutput) {
     assert_eq!(stores(&run.workdir), Vec::<PathBuf>::new(), "{run}");
 }
 
-/// Directories beside the workspace that hold changes.
+/// Lists the directories with changes beside the workspace.
 ///
 /// # Panics
 /// If they cannot be listed.
@@ -44,7 +44,7 @@ pub fn stores(workdir: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// All changes that the packet lists.
+/// Returns all changes that the packet lists.
 ///
 /// # Panics
 /// If it lists none.
@@ -54,7 +54,7 @@ pub fn changes(run: &RunOutput) -> Vec<Value> {
     changes.expect("a list of changes").clone()
 }
 
-/// Outcome and reason of the change at `path`.
+/// Returns outcome and reason of the change at `path`.
 ///
 /// # Panics
 /// If there is none.
@@ -85,7 +85,7 @@ pub fn assert_refused(run: &RunOutput, path: &str, reason: &str) {
 /// An entry: path, mode, owner, and content or target.
 pub type Listed = (Vec<u8>, u32, u32, Vec<u8>);
 
-/// Everything below `dir`.
+/// Lists all entries below `dir`.
 ///
 /// # Panics
 /// If it cannot be read.
@@ -120,8 +120,8 @@ pub fn listing(dir: &Path) -> Vec<Listed> {
     found
 }
 
-/// Waits until the agent of a run in `workdir` has made `name`, which only root can see yet. Gives the
-/// directory that holds the changes.
+/// Waits until the command of a run in `workdir` has made `name`, which at this time only root can read. Returns the
+/// directory with the changes.
 ///
 /// # Panics
 /// If it does not come.

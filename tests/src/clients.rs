@@ -1,4 +1,4 @@
-//! Ordinary clients, unmodified and told of no proxy, and what each does behind the boundary.
+//! Tests of ordinary clients behind the boundary. They are unmodified and not configured for a proxy.
 use std::env;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -13,18 +13,18 @@ use crate::require::installed;
 use crate::run::{Run, RunOutput};
 use crate::world::World;
 
-/// Names the directory of what `cargo xtask setup` installs for the tests.
+/// Variable with the directory of the tools that `cargo xtask setup` installs for the tests.
 const TOOLS_VARIABLE: &str = "EGRESS_TOOLS";
 
 /// Port of the gRPC server.
 pub const GRPC_PORT: u16 = 50051;
 
-/// One client: its name in the table, what it is asked to do, and the command, which prints `hello`.
+/// One client: its name in the table, its task, and the command, which prints `hello`.
 #[derive(Debug, Clone, Copy)]
 struct Client {
-    /// As the table has it.
+    /// Name of the client in the table.
     name: &'static str,
-    /// What it does there.
+    /// Task of the client in the table.
     does: &'static str,
     command: &'static str,
 }
@@ -37,7 +37,7 @@ const fn client(name: &'static str, does: &'static str, command: &'static str) -
     }
 }
 
-/// All of them.
+/// Returns all clients.
 const CLIENTS: [Client; 19] = [
     client("curl", "`http://`", "curl -sSf http://allowed.test/"),
     client("curl", "`https://`", "curl -sSf https://allowed.test/"),
@@ -147,7 +147,7 @@ const GRPC_SERVER: &str = "import grpc, sys, concurrent.futures\n\
     print('serving', flush=True)\n\
     server.wait_for_termination()\n";
 
-/// What the servers show: a repository, and packages for npm, pip and cargo.
+/// Makes the files of the servers: a repository, and packages for npm, pip, and cargo.
 const PUBLISH: &str = r#"set -e
 mkdir source && cd source && git init -q && echo hello > greeting && git add greeting
 git -c user.name=a -c user.email=a@allowed.test commit -qm first && cd ..
@@ -194,7 +194,7 @@ put(f"cargo/he/ll/{name}", json.dumps({"name": name, "vers": "1.0.0", "deps": []
 E
 "#;
 
-/// A cargo package that depends on one of the world's registry.
+/// Makes a cargo package that depends on a package of the world's registry.
 const CRATE: [(&str, &str); 3] = [
     (
         "Cargo.toml",
@@ -207,10 +207,10 @@ const CRATE: [(&str, &str); 3] = [
     ),
 ];
 
-/// Puts on the servers what the clients ask for; the gRPC server runs as long as what is returned.
+/// Puts the files for the clients on the servers. The gRPC server runs as long as the returned value exists.
 ///
 /// # Panics
-/// If something of it cannot be made.
+/// If a file or server cannot be made.
 fn publish(world: &World) -> Running {
     let made = world.shell(&format!("files={}\n{PUBLISH}", world.files().display()));
     assert!(made.success(), "{made}");
@@ -228,7 +228,7 @@ fn publish(world: &World) -> Running {
     world.peer(words)
 }
 
-/// Puts the clients into a directory.
+/// Copies the clients into a directory.
 ///
 /// # Panics
 /// If they cannot be built there.
@@ -254,7 +254,7 @@ fn install(world: &World, directory: &Path) {
     assert!(built.success(), "{built}");
 }
 
-/// A script that has every client do its work, and prints for each in order whether it did.
+/// Returns a script that runs every client and prints for each whether it succeeded.
 fn script() -> String {
     let mut text = String::from(SETTINGS);
     for client in CLIENTS {
@@ -280,7 +280,7 @@ try() {
 }
 "#;
 
-/// Runs a script on the runner that takes its time.
+/// Runs a script on the runner with a long time limit.
 fn patiently(world: &World, script: &str) -> Output {
     let words = ["bash", "-c", script];
     world.background(words).finish(Duration::from_mins(4))
@@ -289,17 +289,17 @@ fn patiently(world: &World, script: &str) -> Output {
 /// A column of the table of clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Column {
-    /// With the built-in mediator.
+    /// The column of the built-in mediator.
     Builtin,
-    /// With a real Pipelock.
+    /// The column of a real Pipelock.
     Pipelock,
 }
 
-/// Has all clients do their work without the boundary, where each must succeed, and with it: what comes of that
-/// is the column of the table in `docs/clients.md`.
+/// Runs all clients without the boundary, where each must succeed, and with it. The results with the boundary are the
+/// column of the table in `docs/clients.md`.
 ///
 /// # Panics
-/// If the table says something else; it is then written anew beside the clients.
+/// If the table differs. A new table is then written beside the clients.
 pub fn check(world: &World, run: Run<'_>, column: Column) -> RunOutput {
     let server = publish(world);
     trust_browser(world);
@@ -354,7 +354,7 @@ pub fn check(world: &World, run: Run<'_>, column: Column) -> RunOutput {
     output
 }
 
-/// Chromium reads no bundle: a policy on the runner has it trust the world's authority.
+/// Makes Chromium trust the world's authority by a policy on the runner, because it reads no certificate bundle.
 fn trust_browser(world: &World) {
     let made = world.shell(&format!(
         "mount -t tmpfs tmpfs /etc/chromium && mkdir -p /etc/chromium/policies/managed &&

@@ -1,12 +1,12 @@
-//! A system clock that is set while a run is under way, for the binary alone.
+//! Sets the system clock during a run, only for the binary.
 use std::fs;
 use std::path::PathBuf;
 
 use crate::run::Run;
 use crate::world::World;
 
-/// AFTER seconds after a process has first asked for it, its system clock is STEP seconds off. The kernel's own,
-/// which is everybody's, stays.
+/// Source of a library that changes the clock of a process by STEP seconds, AFTER seconds after the process first reads
+/// it. The kernel's clock does not change.
 const LIBRARY: &str = r#"
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -26,7 +26,7 @@ int clock_gettime(clockid_t id, struct timespec *to) {
 }
 "#;
 
-/// A run of the binary whose clock is set by `step` seconds, so many seconds after its start.
+/// Returns a run of the binary whose clock is set by `step` seconds, `after` seconds after its start.
 ///
 /// # Panics
 /// If the library that sets it cannot be made.
@@ -34,7 +34,7 @@ pub fn stepped<'w>(world: &'w World, run: Run<'w>, after: u32, step: i64) -> Run
     run.env("LD_PRELOAD", library(world, after, step))
 }
 
-/// A library that sets the clock for what is run with it.
+/// Builds the library that sets the clock of a process.
 fn library(world: &World, after: u32, step: i64) -> PathBuf {
     let path = world.dir().join(format!("clock{step}.so"));
     fs::write(world.dir().join("clock.c"), LIBRARY).expect("write the library");

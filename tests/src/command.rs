@@ -1,4 +1,4 @@
-//! Starts programs and waits for them, never for ever.
+//! Starts programs and waits for them with a time limit.
 #![expect(
     clippy::disallowed_methods,
     reason = "end-to-end tests start the built binary and the programs of an agent"
@@ -16,25 +16,25 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
-/// What a program did.
+/// The result of a program.
 #[derive(Clone, Debug)]
 pub struct Output {
-    /// Its exit status, or none if a signal ended it.
+    /// Exit status. `None` if a signal ended the program.
     pub status: Option<i32>,
-    /// The signal that ended it.
+    /// Signal that ended the program.
     pub signal: Option<i32>,
-    /// What it wrote to standard output.
+    /// Standard output.
     pub stdout: String,
-    /// What it wrote to standard error.
+    /// Standard error.
     pub stderr: String,
-    /// Whether it was ended because its time was up.
+    /// Whether the time limit ended the program.
     pub timed_out: bool,
-    /// From its start to its end.
+    /// Time from its start to its end.
     pub elapsed: Duration,
 }
 
 impl Output {
-    /// Whether it exited with 0.
+    /// Whether the program exited with 0.
     pub fn success(&self) -> bool {
         self.status == Some(0)
     }
@@ -51,12 +51,12 @@ impl fmt::Display for Output {
     }
 }
 
-/// A command for `name` that inherits nothing of the test's own environment.
+/// Returns a command for `name` that inherits no environment variables of the test.
 pub(crate) fn program(name: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(name);
     command
         .env_clear()
-        // What a CI job has; nothing below a home directory, which an agent could not reach.
+        // The PATH of a CI job, without directories below a home directory, which a command could not reach.
         .env(
             "PATH",
             "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -66,24 +66,24 @@ pub(crate) fn program(name: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// A running program. Dropping it ends the program and its process group, so that a test that fails
-/// leaves no process behind.
+/// A running program. Dropping it ends the program and its process group, so that a failed test leaves no process
+/// behind.
 #[derive(Debug)]
 pub struct Running {
     pid: Pid,
     started: Instant,
     ended: mpsc::Receiver<std::io::Result<ExitStatus>>,
     has_ended: bool,
-    // None once they were joined.
+    // `None` after they were joined.
     stdout: Option<thread::JoinHandle<String>>,
     stderr: Option<thread::JoinHandle<String>>,
 }
 
-/// How long a program has to end after TERM, before KILL.
+/// Time between TERM and KILL.
 const GRACE: Duration = Duration::from_secs(5);
 
 impl Running {
-    /// Starts `command` in a process group of its own.
+    /// Starts `command` in a new process group.
     pub(crate) fn start(command: &mut Command) -> std::io::Result<Self> {
         let mut child = command
             .stdin(Stdio::null())
@@ -104,24 +104,24 @@ impl Running {
         })
     }
 
-    /// Its process id.
+    /// Returns the process id.
     pub fn pid(&self) -> Pid {
         self.pid
     }
 
-    /// Sends it a signal.
+    /// Sends a signal to the program.
     ///
     /// # Panics
-    /// If it has ended already.
+    /// If the program has already ended.
     pub fn signal(&self, signal: Signal) {
         kill(self.pid, signal).expect("signal the program");
     }
 
-    /// Waits for its end. When `limit` is up it gets TERM, and five seconds later its whole group
-    /// gets KILL.
+    /// Waits for the end of the program. After `limit`, the program receives TERM, and five seconds later its group
+    /// receives KILL.
     ///
     /// # Panics
-    /// If the kernel does not let it be waited for.
+    /// If waiting fails.
     pub fn finish(mut self, limit: Duration) -> Output {
         let mut timed_out = false;
         let status = self.ended.recv_timeout(limit).or_else(|_| {
@@ -138,7 +138,7 @@ impl Running {
             .expect("wait for the program");
         self.has_ended = true;
         let elapsed = self.started.elapsed();
-        // Whatever it left behind in its group may hold the pipes open.
+        // Remaining processes of the group may hold the pipes open.
         if timed_out {
             if_there(killpg(self.pid, Signal::SIGKILL));
         }
@@ -155,11 +155,11 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // A process id that was waited for may already belong to another process.
+        // After waiting, the process id may belong to another process.
         if self.has_ended || self.ended.try_recv().is_ok() {
             return;
         }
-        // A signal fails only if the program has just ended. A panic here would end all other tests.
+        // A signal fails only if the program has just ended. A panic in this place would abort all other tests.
         let ended =
             kill(self.pid, Signal::SIGTERM).is_err() || self.ended.recv_timeout(GRACE).is_ok();
         if !ended && killpg(self.pid, Signal::SIGKILL).is_ok() {
@@ -168,14 +168,14 @@ impl Drop for Running {
     }
 }
 
-/// What a thread of [`collect`] read.
+/// The output that a thread of [`collect`] read.
 fn text(reader: Option<thread::JoinHandle<String>>) -> String {
     reader
         .and_then(|reader| reader.join().ok())
         .unwrap_or_default()
 }
 
-/// A process that has gone needs no signal.
+/// Ignores that the process has already ended.
 pub(crate) fn if_there(sent: nix::Result<()>) {
     match sent {
         Ok(()) | Err(Errno::ESRCH) => {}
@@ -187,7 +187,7 @@ fn collect(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Strin
     thread::spawn(move || {
         let mut bytes = Vec::new();
         if let Some(mut pipe) = pipe {
-            // What came before an error is what there is.
+            // Keep the output before an error.
             drop(pipe.read_to_end(&mut bytes));
         }
         String::from_utf8_lossy(&bytes).into_owned()
@@ -197,7 +197,7 @@ fn collect(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Strin
 fn wait(mut child: Child) -> mpsc::Receiver<std::io::Result<ExitStatus>> {
     let (send, receive) = mpsc::channel();
     thread::spawn(move || {
-        // Nobody waits any more if the test has failed meanwhile.
+        // Nobody receives this if the test has failed meanwhile.
         drop(send.send(child.wait()));
     });
     receive

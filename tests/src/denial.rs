@@ -1,5 +1,4 @@
-//! The shape of every denial test: the attempt gets through without the boundary, and with it
-//! nothing leaves.
+//! The structure of denial tests: without the boundary, the attempt succeeds. With the boundary, nothing leaves.
 use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -7,39 +6,39 @@ use std::time::{Duration, Instant};
 use crate::run::{Run, RunOutput};
 use crate::world::World;
 
-/// Whether the attempt, made without the boundary, puts something on the wire.
+/// Whether the attempt sends a network packet without the boundary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trace {
-    /// It does, and the counter must have seen it.
+    /// It sends one, which the counter must record.
     OnTheWire,
-    /// It does not, such as the making of a socket: its success is the control.
+    /// It sends none, like the creation of a socket. Its success is the control.
     None,
 }
 
 impl World {
-    /// Makes `attempt`, a bash script that exits with 0 only if it got through, behind the boundary of
-    /// a run that allows nothing, and then on the runner without any: in this order nothing of the
-    /// second can be taken for the first. Several attempts in one world wait for each other's
-    /// connections; late answers to datagrams cannot be waited for, so give those a world each.
+    /// Makes `attempt`, a bash script that exits with 0 only if it succeeds, behind the boundary of a run that allows
+    /// nothing, and then on the runner without a boundary. In this order, packets of the second attempt cannot be
+    /// counted for the first. Several attempts in one world wait for each other's connections. They cannot wait for
+    /// late answers to datagrams, so use a world for each of those.
     ///
     /// # Panics
-    /// If the attempt gets through with the boundary, or any packet leaves the runner meanwhile; or if
-    /// it fails without the boundary, for then it proves nothing.
+    /// If the attempt succeeds with the boundary, a network packet leaves the runner meanwhile, or the attempt fails
+    /// without the boundary, in which case it proves nothing.
     #[track_caller]
     pub fn assert_contained(&self, trace: Trace, attempt: &str) -> RunOutput {
         let run = self.egress().allow(&[]);
         self.assert_contained_by(run, trace, attempt)
     }
 
-    /// The same with a boundary of the caller's own.
+    /// Does the same as [`World::assert_contained`] with a boundary of the caller.
     ///
     /// # Panics
-    /// As [`World::assert_contained`].
+    /// The same as for [`World::assert_contained`].
     #[track_caller]
     pub fn assert_contained_by(&self, run: Run<'_>, trace: Trace, attempt: &str) -> RunOutput {
         self.wait_for_quiet();
         let start = self.wire().snapshot();
-        // The script runs to its end, and what it says shows that the agent ran at all.
+        // The script prints a line at its end, which shows that the command ran.
         let wrapped = format!("( {attempt}\n) && echo THROUGH || echo CONTAINED\n");
         let contained = run.script(&wrapped).run();
         self.wire().assert_still(start);
@@ -58,11 +57,11 @@ impl World {
         contained
     }
 
-    /// Waits until no connection of the runner's is half closed: the kernel goes on with those of a program that has
-    /// ended, and its packets would be taken for those of the next.
+    /// Waits until no connection of the runner is half closed. The kernel continues the connections of a program that
+    /// has ended, and their packets would be counted for the next attempt.
     ///
     /// # Panics
-    /// If one still is after ten seconds.
+    /// If a connection is still half closed after ten seconds.
     #[track_caller]
     pub fn wait_for_quiet(&self) {
         let deadline = Instant::now() + Duration::from_secs(10);
@@ -73,7 +72,7 @@ impl World {
     }
 }
 
-/// Whether this thread's network namespace has a connection that may still send.
+/// Whether the network namespace of this thread has a connection that may still send.
 fn has_open_connection() -> bool {
     const TIME_WAIT: &str = "06";
     const LISTEN: &str = "0A";

@@ -1,4 +1,4 @@
-//! Reads what a run left, and asks those who verify it.
+//! Reads the packet of a run, and runs verifiers.
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,25 +14,25 @@ use crate::run::{RunOutput, binary};
 /// A verifier that others published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reference {
-    /// The one written in Python.
+    /// The verifier in Python.
     Python,
-    /// The one written in Rust.
+    /// The verifier in Rust.
     Rust,
 }
 
 impl Reference {
-    /// Whether it is installed.
+    /// Whether the verifier is installed.
     ///
     /// # Panics
-    /// As [`Reference::path`].
+    /// The same as for [`Reference::path`].
     pub fn is_installed(self) -> bool {
         self.path().exists()
     }
 
-    /// Where `cargo xtask setup` put it.
+    /// Returns the path at which `cargo xtask setup` installed the verifier.
     ///
     /// # Panics
-    /// If nobody said where.
+    /// If the variable with the path is not set.
     pub fn path(self) -> PathBuf {
         let variable = match self {
             Self::Python => "EGRESS_REF_VERIFIER_PY",
@@ -44,10 +44,10 @@ impl Reference {
         )
     }
 
-    /// Asks it about a chain, with a pinned key.
+    /// Verifies a chain with a pinned key.
     ///
     /// # Panics
-    /// If it cannot start.
+    /// If the verifier cannot start.
     pub fn chain(self, evidence: &Path, key_hex: &str) -> Output {
         let mut command = program(self.path());
         match self {
@@ -58,10 +58,10 @@ impl Reference {
         finish(&mut command)
     }
 
-    /// Asks it about a whole packet, with a pinned key. Only the one in Rust can.
+    /// Verifies a whole packet with a pinned key. Only the verifier in Rust can do this.
     ///
     /// # Panics
-    /// If it cannot start.
+    /// If the verifier cannot start.
     pub fn packet(self, packet: &Path, key_hex: &str) -> Output {
         let mut command = program(self.path());
         command
@@ -72,7 +72,7 @@ impl Reference {
     }
 }
 
-/// `egress verify` with these arguments, outside of any world: as a reviewer would.
+/// Runs `egress verify` with these arguments outside any world, as a reviewer would.
 ///
 /// # Panics
 /// If it cannot start.
@@ -82,10 +82,10 @@ pub fn verify(args: &[&std::ffi::OsStr]) -> Output {
     finish(&mut command)
 }
 
-/// The second verifier, asked once about all of these packets, with these public keys pinned.
+/// Runs the second verifier once on all of these packets, with these public keys pinned.
 ///
 /// # Panics
-/// If nobody said where the project's tools are, or it cannot start.
+/// If the directory of the project's tools is not known, or the verifier cannot start.
 pub fn second_verifier(key_hex: &str, boundary_key_hex: &str, packets: &[&Path]) -> Output {
     let tools = env::var_os("EGRESS_TOOLS").expect("EGRESS_TOOLS is not set: use cargo xtask test");
     let mut command = program(PathBuf::from(tools).join("venv/bin/python"));
@@ -110,26 +110,26 @@ fn finish_within(command: &mut std::process::Command, limit: Duration) -> Output
         .finish(limit)
 }
 
-/// The public half of a key that `egress keygen` made, as 64 hexadecimal digits.
+/// Returns the public half of a key of `egress keygen` as 64 hexadecimal digits.
 ///
 /// # Panics
-/// If `egress verify` and the published verifiers could not read it either.
+/// If the file is malformed.
 pub fn public_key_hex(key: &Path) -> String {
     let mut public = key.as_os_str().to_owned();
     public.push(".pub");
     let text = fs::read_to_string(&public).expect("read the public key");
-    // A line that names the format, and the key in base64.
+    // The first line names the format. The second line is the key in base64.
     let line = text.lines().map(str::trim).rfind(|line| !line.is_empty());
     let key = BASE64_STANDARD.decode(line.expect("a key in the file"));
     hex::encode(key.expect("a key in base64"))
 }
 
-/// Signs a posture capsule anew with a key that `egress keygen` made; nothing of the project's own takes part.
+/// Signs a posture capsule with a key of `egress keygen`, without using code of the project.
 ///
 /// # Panics
 /// If the key cannot be read or `openssl` cannot sign with it.
 pub fn sign_capsule(capsule: &mut Value, key: &Path) {
-    // A private key of RFC 8410 is this and its seed.
+    // A private key of RFC 8410 consists of these bytes and the seed.
     const PKCS8_OF_ED25519: &str = "302e020100300506032b657004220420";
     let members = capsule.as_object_mut().expect("an object");
     members.remove("signature");
@@ -158,10 +158,10 @@ pub fn sign_capsule(capsule: &mut Value, key: &Path) {
 }
 
 impl RunOutput {
-    /// A JSON file of the packet.
+    /// Reads a JSON file of the packet.
     ///
     /// # Panics
-    /// If it is not there or no JSON.
+    /// If the file does not exist or is not JSON.
     pub fn json(&self, name: &str) -> Value {
         let path = self.packet.join(name);
         let bytes = fs::read(&path)
@@ -170,10 +170,10 @@ impl RunOutput {
             .unwrap_or_else(|error| panic!("{} is no JSON: {error}", path.display()))
     }
 
-    /// The lines of a JSONL file of the packet.
+    /// Reads the lines of a JSONL file of the packet.
     ///
     /// # Panics
-    /// If it is not there or a line is no JSON.
+    /// If the file does not exist or a line is not JSON.
     pub fn lines(&self, name: &str) -> Vec<Value> {
         let path = self.packet.join(name);
         let text = fs::read_to_string(&path)

@@ -1,4 +1,4 @@
-//! Every packet that a test makes has the form that `docs/schema` describes.
+//! Checks that every packet of a test matches the schemas in `docs/schema`.
 use std::fs;
 use std::path::Path;
 use std::sync::LazyLock;
@@ -23,10 +23,10 @@ fn schema(stem: &str) -> Validator {
     jsonschema::validator_for(&schema).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Fails the test unless the packet's documents and rows have their form. A run without a packet has none.
+/// Fails the test unless the documents and rows of the packet match their schemas. Does nothing without a packet.
 ///
 /// # Panics
-/// With what deviates.
+/// With the deviations.
 pub fn check(packet: &Path) {
     for (file, schema) in &*SCHEMAS {
         let Ok(text) = fs::read_to_string(packet.join(file)) else {

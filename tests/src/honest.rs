@@ -1,5 +1,5 @@
-//! Honest runs: many requests of every kind, some of which go wrong, by a command that deceives nobody. Their record
-//! has to be without a fault, and to hold every byte that reached a server.
+//! Honest runs, in which a command sends many requests of every kind, some of which fail. Their record must have no
+//! fault, and must contain every byte that reached a server.
 use std::collections::BTreeMap;
 use std::env;
 use std::fmt::Write as _;
@@ -21,19 +21,19 @@ const PROGRAM: [(&str, &str); 4] = [
     ("wire.py", include_str!("../agents/honest/wire.py")),
 ];
 
-/// Says how many rounds a test makes.
+/// Variable with the number of rounds of a test.
 const ROUNDS_VARIABLE: &str = "EGRESS_HONEST_ROUNDS";
-/// Says which kind of request is the only one, for who looks for the one that is at fault.
+/// Variable with the only kind of request to send, for the search of a fault.
 const ONLY_VARIABLE: &str = "EGRESS_HONEST_ONLY";
 
-/// After how many seconds the clock of a run is set: the record has begun, on a busy machine too, and the pause of
-/// [`command_with_pause`] is not over.
+/// Seconds from the start of a run to the change of its clock. By then the record has begun, even on a busy machine, and
+/// the pause of [`command_with_pause`] is not over.
 pub const SET_AFTER: u32 = 6;
 
-/// How many requests a round then makes.
+/// Number of requests in a round with one kind of request.
 const OF_ONE_KIND: usize = 6;
 
-/// Names that the command asks for and that the policy allows.
+/// Names that the command requests and that the policy allows.
 const ALLOWED: [&str; 5] = [
     "allowed.test",
     "*.allowed.test",
@@ -42,7 +42,7 @@ const ALLOWED: [&str; 5] = [
     "nowhere.test",
 ];
 
-/// What some kinds of requests must have come to behind every mediator: without them a round proves little.
+/// Required results of some kinds of requests with every mediator. Without them, a round proves little.
 const RESULTS: [(&str, &str); 12] = [
     ("blocked", "403"),
     ("get", "200"),
@@ -61,29 +61,29 @@ const RESULTS: [(&str, &str); 12] = [
 /// One round.
 #[derive(Clone, Copy, Debug)]
 pub struct Round {
-    /// What is asked for, and in which order.
+    /// Seed, which decides the requests and their order.
     pub seed: u64,
-    /// How many requests.
+    /// Number of requests.
     pub requests: usize,
-    /// The longest body that the mediator may scan.
+    /// Length of the longest body that the mediator may scan.
     pub body: usize,
 }
 
-/// How many rounds to make, unless the caller of the tests says how many.
+/// Returns the number of rounds: that of the caller of the tests, or this one.
 ///
 /// # Panics
-/// If what the caller says is no number.
+/// If the caller's number is malformed.
 pub fn rounds(usual: u64) -> u64 {
     env::var(ROUNDS_VARIABLE).map_or(usual, |text| text.parse().expect("a number of rounds"))
 }
 
-/// The policy of a round, with more names than the command asks for.
+/// Returns the policy of a round, which has more names than the command requests.
 pub fn policy(more: &[&str]) -> String {
     let names = [&ALLOWED[..], more].concat();
     format!("mode: strict\napi_allowlist: {names:?}\n")
 }
 
-/// Completes a run by the command of a round.
+/// Adds the command of a round to a run.
 pub fn command<'w>(run: Run<'w>, round: &Round) -> Run<'w> {
     let script = format!(
         "EXPLICIT=$HTTP_PROXY\n{NO_PROXY}export EXPLICIT\n{}",
@@ -92,7 +92,7 @@ pub fn command<'w>(run: Run<'w>, round: &Round) -> Run<'w> {
     asking(run).script(&script)
 }
 
-/// The same, in two halves with a pause between.
+/// Adds the command of a round in two halves with a pause between them.
 pub fn command_with_pause<'w>(run: Run<'w>, round: &Round, pause: Duration) -> Run<'w> {
     let half = Round {
         requests: round.requests / 2,
@@ -135,8 +135,8 @@ fn words(round: &Round) -> String {
     }
 }
 
-/// What is wrong with the record of a round. `received` is what servers had received before it; `usual` is how the
-/// reasons begin for which this mediator's honest runs have no higher grade than `best`.
+/// Returns the faults in the record of a round. `received` is the data that servers had received before. `usual` are
+/// the starts of the reasons for which honest runs of this mediator have no higher grade than `best`.
 pub fn faults(
     world: &World,
     run: &RunOutput,
@@ -164,7 +164,7 @@ pub fn faults(
     faults
 }
 
-/// Kinds of requests that did not come to what they must.
+/// Returns the kinds of requests without their required result.
 fn results(run: &RunOutput) -> Vec<String> {
     let mut faults = Vec::new();
     for line in run.stdout.lines() {
@@ -185,7 +185,7 @@ fn results(run: &RunOutput) -> Vec<String> {
     faults
 }
 
-/// What servers have received since.
+/// Returns the data that servers have received since then.
 fn new_bytes(world: &World, before: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
     let mut bytes = world.received();
     for (host, count) in &mut bytes {
@@ -195,8 +195,8 @@ fn new_bytes(world: &World, before: &BTreeMap<String, u64>) -> BTreeMap<String, 
     bytes
 }
 
-/// Bytes that reached a server and are missing in the flow log, in the measure of what is open, or in what the kernel
-/// counted.
+/// Returns the bytes that reached a server and are missing in the flow log, in the residual channels, or in the
+/// kernel's counts.
 fn unrecorded(received: &BTreeMap<String, u64>, run: &RunOutput) -> Vec<String> {
     let mut faults = Vec::new();
     let flows = run.lines("flows.jsonl");
@@ -238,7 +238,7 @@ fn unrecorded(received: &BTreeMap<String, u64>, run: &RunOutput) -> Vec<String> 
     faults
 }
 
-/// Fails unless there is no fault in any round.
+/// Fails if there is a fault in any round.
 ///
 /// # Panics
 /// With the faults of each seed.

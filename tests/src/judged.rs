@@ -1,4 +1,4 @@
-//! What `egress verify` says of a packet, both keys pinned.
+//! Runs `egress verify` on a packet with both keys pinned.
 use std::ffi::OsStr;
 use std::fmt;
 use std::path::Path;
@@ -12,15 +12,15 @@ use crate::evidence::{public_key_hex, verify};
 pub struct Judged {
     /// Exit status.
     pub status: Option<i32>,
-    /// All that it says.
+    /// The JSON output.
     pub json: Value,
 }
 
 impl Judged {
-    /// Has a packet judged. `key` and `boundary` are private keys whose public halves lie beside them.
+    /// Verifies a packet. `key` and `boundary` are private keys with their public halves beside them.
     ///
     /// # Panics
-    /// If the answer is no JSON.
+    /// If the output is not JSON.
     pub fn new(packet: &Path, key: &Path, boundary: &Path) -> Self {
         let [key, boundary] = [key, boundary].map(public_key_hex);
         let args = [
@@ -39,12 +39,12 @@ impl Judged {
         }
     }
 
-    /// The grade of the boundary.
+    /// Returns the grade of the boundary.
     pub fn grade(&self) -> &str {
         self.text("/boundary/grade")
     }
 
-    /// The verdict on the receipts.
+    /// Returns the verdict on the receipts.
     pub fn verdict(&self) -> &str {
         self.text("/verdict")
     }
@@ -54,7 +54,7 @@ impl Judged {
         text.unwrap_or_default()
     }
 
-    /// Why the grade is not higher, and every finding that is an error.
+    /// Returns the reasons why the grade is not higher, and every finding that is an error.
     pub fn reasons(&self) -> Vec<String> {
         let list = |pointer: &str| {
             let list = self.json.pointer(pointer).and_then(Value::as_array);

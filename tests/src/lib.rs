@@ -1,9 +1,9 @@
 //! Support for the privileged end-to-end tests: a world of two network namespaces.
 //!
-//! `runner` is the machine on which `egress` is started, `internet` holds every peer there is. They
-//! are joined by one wire, and a counter on its far end says what left the runner. No packet of a
-//! test ever leaves these namespaces. A denial test reads the counter twice: the attempt without
-//! the boundary must move it, the same attempt with the boundary must not.
+//! `runner` is the machine on which `egress` runs, and `internet` has all peers. One wire connects them, and a counter
+//! at its far end counts the network packets that left the runner. No packet of a test leaves these namespaces. A
+//! denial test reads the counter twice: an attempt without the boundary must increase it, and the same attempt with the
+//! boundary must not.
 //!
 //! ```no_run
 //! let world = egress_tests::World::new();

@@ -1,5 +1,5 @@
-//! Takes the kernel programs off a running agent, as nobody in the product ever does: what is left
-//! must hold alone.
+//! Detaches the kernel programs from a running command, which the product never does, to test the remaining layers
+//! alone.
 #![expect(
     unsafe_code,
     reason = "no crate here wraps the calls of bpf(2) on links of other processes"
@@ -22,11 +22,10 @@ const LINK_GET_NEXT_ID: libc::c_int = 31;
 const LINK_DETACH: libc::c_int = 34;
 
 impl Running {
-    /// Detaches every kernel program from the cgroups of this program's descendants, and gives their
-    /// number.
+    /// Detaches every kernel program from the cgroups of this program's descendants, and returns their number.
     ///
     /// # Panics
-    /// If the kernel does not let them be found or detached.
+    /// If the programs cannot be found or detached.
     pub fn detach_links(&self) -> usize {
         let cgroups: Vec<u64> = self
             .cgroups()
@@ -37,7 +36,7 @@ impl Running {
         let mut id = 0;
         while let Some(next) = next_link(id).expect("list links") {
             id = next;
-            // A link may go while it is looked at.
+            // A link may disappear meanwhile.
             let Ok(link) = open(id) else { continue };
             if cgroup_of(&link).is_some_and(|cgroup| cgroups.contains(&cgroup)) {
                 detach(&link).expect("detach a link");
@@ -47,7 +46,7 @@ impl Running {
         detached
     }
 
-    /// The processes that this program started, and those that they started.
+    /// Returns the processes that this program started, directly or through others.
     pub fn descendants(&self) -> Vec<Pid> {
         descendants(&self.pid().to_string())
             .iter()
@@ -56,7 +55,7 @@ impl Running {
             .collect()
     }
 
-    /// The cgroups of this program's descendants, but for the one it is in itself.
+    /// Returns the cgroups of this program's descendants, except its own.
     ///
     /// # Panics
     /// If there is no version 2 hierarchy.
@@ -74,7 +73,7 @@ impl Running {
     }
 }
 
-/// Process ids below `ancestor`, from /proc.
+/// Returns the process ids below `ancestor`, from /proc.
 fn descendants(ancestor: &str) -> Vec<String> {
     let parents: Vec<(String, String)> = fs::read_dir("/proc")
         .into_iter()
@@ -82,7 +81,7 @@ fn descendants(ancestor: &str) -> Vec<String> {
         .flatten()
         .filter_map(|entry| {
             let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
-            // The name, in brackets, may hold anything.
+            // The name, in parentheses, may contain any character.
             let (_, fields) = stat.rsplit_once(") ")?;
             let parent = fields.split(' ').nth(1)?.to_owned();
             Some((entry.file_name().to_string_lossy().into_owned(), parent))
@@ -108,7 +107,7 @@ fn cgroup(root: &Path, process: &str) -> Option<PathBuf> {
     Some(root.join(path))
 }
 
-/// `union bpf_attr`: these calls use its first words and want the rest to be zero.
+/// `union bpf_attr`. These calls use its first words and require that the rest is zero.
 #[repr(C, align(8))]
 struct Attributes([u32; 32]);
 
@@ -120,7 +119,7 @@ impl Attributes {
     }
 }
 
-/// The link with the next higher id.
+/// Returns the link with the next higher id.
 fn next_link(id: u32) -> nix::Result<Option<u32>> {
     let mut attributes = Attributes::new(id);
     match bpf(LINK_GET_NEXT_ID, &mut attributes) {
@@ -132,7 +131,7 @@ fn next_link(id: u32) -> nix::Result<Option<u32>> {
 
 fn open(id: u32) -> nix::Result<OwnedFd> {
     let fd = bpf(LINK_GET_FD_BY_ID, &mut Attributes::new(id))?;
-    // SAFETY: the kernel made this descriptor just now for this call, and nothing else knows of it.
+    // SAFETY: the kernel made this descriptor for this call, and nothing else uses it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -141,7 +140,7 @@ fn detach(link: &OwnedFd) -> nix::Result<()> {
     bpf(LINK_DETACH, &mut Attributes::new(fd)).map(drop)
 }
 
-/// The id of the cgroup that a link is on, or none for links of other kinds.
+/// Returns the id of the cgroup of a link, or `None` for links of other kinds.
 fn cgroup_of(link: &OwnedFd) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", link.as_raw_fd())).ok()?;
     let line = text

@@ -1,4 +1,4 @@
-//! Namespaces without names: held by descriptors, so the kernel removes them whatever ends the test.
+//! Namespaces that only descriptors hold, so that the kernel removes them however the test ends.
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -6,7 +6,7 @@ use std::{panic, process, thread};
 
 use nix::sched::{CloneFlags, setns, unshare};
 
-/// A network namespace, and a mount namespace if it has one of its own.
+/// A network namespace, with its own mount namespace if needed.
 #[derive(Debug)]
 pub(crate) struct Namespaces {
     net: OwnedFd,
@@ -14,7 +14,7 @@ pub(crate) struct Namespaces {
 }
 
 impl Namespaces {
-    /// A network namespace with nothing but a loopback interface that is down.
+    /// Makes a network namespace with only a loopback interface, which is down.
     pub(crate) fn new_net() -> io::Result<Self> {
         on_a_thread(|| {
             unshare(CloneFlags::CLONE_NEWNET)?;
@@ -25,13 +25,13 @@ impl Namespaces {
         })
     }
 
-    /// The same with a copy of this process's mounts, which `prepare` changes from the inside.
+    /// Makes the same namespace with a copy of this process's mounts, which `prepare` changes from inside.
     pub(crate) fn new_net_and_mount(
         prepare: impl FnOnce() -> io::Result<()> + Send,
     ) -> io::Result<Self> {
         on_a_thread(|| {
-            // A thread shares its working directory and root with the others until it says otherwise,
-            // and may not have mounts of its own before.
+            // A thread shares its working directory and root with other threads. It cannot have its own mounts before
+            // it stops sharing.
             unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)?;
             prepare()?;
             Ok(Self {
@@ -41,7 +41,7 @@ impl Namespaces {
         })
     }
 
-    /// Runs `work` on a thread inside; a process that it starts is inside as well.
+    /// Runs `work` on a thread inside. Processes that it starts are inside as well.
     pub(crate) fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         on_a_thread(|| {
             self.enter().expect("enter the namespaces of the test");
@@ -49,7 +49,7 @@ impl Namespaces {
         })
     }
 
-    /// Moves the calling thread inside, for good.
+    /// Moves the calling thread inside permanently.
     pub(crate) fn enter(&self) -> io::Result<()> {
         setns(&self.net, CloneFlags::CLONE_NEWNET)?;
         if let Some(mount) = &self.mount {
@@ -59,13 +59,13 @@ impl Namespaces {
         Ok(())
     }
 
-    /// A path by which another program finds the network namespace while this process lives.
+    /// Returns a path of the network namespace for other programs, which is valid while this process lives.
     pub(crate) fn net_path(&self) -> String {
         format!("/proc/{}/fd/{}", process::id(), self.net.as_raw_fd())
     }
 }
 
-/// Namespaces belong to threads: `work` gets one that ends with it.
+/// Runs `work` on a new thread, because namespaces belong to threads.
 fn on_a_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| match scope.spawn(work).join() {
         Ok(value) => value,

@@ -1,4 +1,4 @@
-//! The processes of a run, seen from outside.
+//! The processes of a run, as the host sees them.
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::os::fd::AsRawFd as _;
@@ -11,21 +11,21 @@ use nix::unistd::Pid;
 
 use crate::command::Running;
 
-/// One process, told apart from a later one with the same id.
+/// A process, which is distinguished from a later one with the same id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Process {
     id: i32,
-    /// Clock ticks between the machine's start and its own.
+    /// Clock ticks between the start of the machine and that of the process.
     started: u64,
 }
 
 /// Kinds of namespaces that a run makes.
 const KINDS: [&str; 6] = ["cgroup", "ipc", "mnt", "net", "pid", "uts"];
 
-/// Waits until `holds`, at most `limit`.
+/// Waits until `holds`, at most for `limit`.
 ///
 /// # Panics
-/// With `what` when it does not hold by then.
+/// With `what` if it does not hold by then.
 #[track_caller]
 pub fn wait_until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + limit;
@@ -41,37 +41,37 @@ impl Process {
         Some(Self { id, started })
     }
 
-    /// Its id.
+    /// Returns the process id.
     pub fn id(self) -> i32 {
         self.id
     }
 
-    /// Whether it is there and no zombie.
+    /// Whether the process exists and is not a zombie.
     pub fn lives(self) -> bool {
         Self::with_id(self.id) == Some(self) && self.state() != Some('Z')
     }
 
-    /// Its state, as ps(1) shows it.
+    /// Returns the state, as ps(1) shows it.
     pub fn state(self) -> Option<char> {
         stat(self.id)?.first()?.chars().next()
     }
 
-    /// One of its arguments; its program is the first.
+    /// Returns an argument. The first one is the program.
     pub fn argument(self, index: usize) -> Option<Vec<u8>> {
         let line = fs::read(format!("/proc/{}/cmdline", self.id)).ok()?;
         line.split(|byte| *byte == 0).nth(index).map(<[u8]>::to_vec)
     }
 
-    /// Sends it a signal.
+    /// Sends a signal to the process.
     ///
     /// # Panics
-    /// If it has ended already.
+    /// If the process has already ended.
     pub fn signal(self, signal: Signal) {
         assert!(self.lives(), "{self:?} has ended already");
         kill(Pid::from_raw(self.id), signal).expect("signal a process");
     }
 
-    /// The namespaces that it lives in.
+    /// Returns the namespaces of the process.
     pub fn namespaces(self) -> BTreeSet<String> {
         KINDS
             .iter()
@@ -90,7 +90,7 @@ impl Process {
         KINDS.iter().filter_map(hold).collect()
     }
 
-    /// Every process of the machine.
+    /// Returns every process of the machine.
     ///
     /// # Panics
     /// If there is no /proc.
@@ -103,7 +103,7 @@ impl Process {
             .collect()
     }
 
-    /// The processes in a cgroup and below it.
+    /// Returns the processes in a cgroup and below it.
     pub fn in_cgroup(dir: &Path) -> Vec<Self> {
         let mut found = Vec::new();
         for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
@@ -121,7 +121,7 @@ impl Process {
 }
 
 impl Running {
-    /// The program itself.
+    /// Returns the process of the program.
     ///
     /// # Panics
     /// If it has ended.
@@ -129,7 +129,7 @@ impl Running {
         Process::with_id(self.pid().as_raw()).expect("a running program")
     }
 
-    /// Its child whose first argument is `stage`, such as `__relay`.
+    /// Returns the child whose first argument is `stage`, such as `__relay`.
     ///
     /// # Panics
     /// If there is none.
@@ -138,7 +138,7 @@ impl Running {
         found.unwrap_or_else(|| panic!("no {stage} below process {}", self.pid()))
     }
 
-    /// The same, if it is there yet.
+    /// Returns this child, if it already exists.
     pub fn find_helper(&self, stage: &str) -> Option<Process> {
         let parent = self.pid().as_raw().to_string();
         let is_it = |process: &Process| {
@@ -149,7 +149,8 @@ impl Running {
     }
 }
 
-/// The fields of /proc/ID/stat from the third, the state, on: the name before it may hold anything.
+/// Returns the fields of /proc/ID/stat from the third on, which is the state. The name before it may contain any
+/// character.
 fn stat(id: i32) -> Option<Vec<String>> {
     let text = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
     let (_, rest) = text.rsplit_once(") ")?;

@@ -1,10 +1,10 @@
-//! What both witnesses of a run wrote: rows of the flow log and receipts of the mediator.
+//! Reads the records of a run: rows of the flow log and receipts of the mediator.
 use serde_json::Value;
 
 use crate::run::RunOutput;
 
 impl RunOutput {
-    /// Rows of the flow log in which every one of `fields` has its value.
+    /// Returns the rows of the flow log in which each of `fields` has its value.
     ///
     /// # Panics
     /// If there is no flow log.
@@ -20,7 +20,7 @@ impl RunOutput {
         rows
     }
 
-    /// Fails the test unless some row of the flow log has these fields.
+    /// Fails the test unless a row of the flow log has these fields.
     ///
     /// # Panics
     /// With all rows of the log.
@@ -33,8 +33,7 @@ impl RunOutput {
         );
     }
 
-    /// Targets of the receipts that have this verdict, in the order in which they were signed; what a session says of
-    /// itself is none.
+    /// Returns the targets of receipts with this verdict, in their order, without session records.
     ///
     /// # Panics
     /// If there is no evidence.
@@ -50,10 +49,10 @@ impl RunOutput {
             .collect()
     }
 
-    /// Fails the test unless a receipt with this verdict is about a target that holds `host`.
+    /// Fails the test unless a receipt with this verdict has a target that contains `host`.
     ///
     /// # Panics
-    /// With the targets that there are.
+    /// With the existing targets.
     #[track_caller]
     pub fn assert_receipt(&self, verdict: &str, host: &str) {
         let targets = self.receipts(verdict);
@@ -63,10 +62,10 @@ impl RunOutput {
         );
     }
 
-    /// What boundary.json says at this JSON pointer.
+    /// Returns the value of boundary.json at this JSON pointer.
     ///
     /// # Panics
-    /// If it says nothing there.
+    /// If there is no such value.
     #[track_caller]
     pub fn boundary(&self, pointer: &str) -> Value {
         let document = self.json("boundary.json");

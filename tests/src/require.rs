@@ -1,18 +1,18 @@
-//! Programs that not every machine has.
+//! Finds programs that not every machine has.
 use std::env;
 use std::path::PathBuf;
 
-/// Where agents find programs. What lies below a home directory does not count: the agent, with an account of its
-/// own, cannot reach it.
+/// Directories of programs that commands can run. A command has its own account, so it cannot reach programs below a
+/// home directory.
 const DIRECTORIES: [&str; 4] = ["/usr/local/bin", "/usr/bin", "/bin", "/usr/local/go/bin"];
 
-/// Says how to treat a program that is missing: `all` fails the test.
+/// Variable that states how to treat a missing program. With `all`, the test fails.
 const REQUIRE_VARIABLE: &str = "EGRESS_TEST_REQUIRE";
 
-/// Where `program` is; none, said aloud, if it is nowhere and need not be.
+/// Finds `program`. If it is missing and not required, prints that and returns `None`.
 ///
 /// # Panics
-/// If it is nowhere and the tests were told to require everything.
+/// If it is missing and required.
 pub fn installed(program: &str) -> Option<PathBuf> {
     let found = DIRECTORIES
         .iter()

@@ -1,4 +1,4 @@
-//! A TLS 1.3 handshake with a `HelloRetryRequest`, and a client that names another server in its second hello.
+//! A TLS 1.3 handshake with a `HelloRetryRequest`, and a client that names another server in its second `ClientHello`.
 use std::fs;
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use crate::world::World;
 /// The port of the server, at every address of the world's servers.
 pub const PORT: u16 = 9443;
 
-/// Takes P-256 alone, which the client offers and sends no key share of, so that it asks for another hello. Notes every
-/// name that a hello has, and answers with them.
+/// A server that accepts only P-256. The client offers it without a key share, so the server requests another
+/// `ClientHello`. The server records the name in each `ClientHello`, and answers with the names.
 const SERVER: &str = "
 import os, socket, ssl, sys, threading
 certificate, key, log, port = sys.argv[1:]
@@ -37,7 +37,8 @@ names.write('ready\\n')
 while True: serve(listener.accept()[0])
 ";
 
-/// Offers X25519 and P-256, with a key share of the former, and sets the name anew before the second hello.
+/// A client that offers X25519 with a key share, and P-256 without one. It changes the name before the second
+/// `ClientHello`.
 const CLIENT: &str = r"
 import ctypes, ctypes.util, os, socket, sys
 first, second, proxy, port = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
@@ -101,7 +102,7 @@ while True:
     write(incoming, got, len(got))
 ";
 
-/// A server that asks for a second hello.
+/// A server that requests a second `ClientHello`.
 #[derive(Debug)]
 pub struct RetryServer<'w> {
     world: &'w World,
@@ -109,10 +110,10 @@ pub struct RetryServer<'w> {
 }
 
 impl<'w> RetryServer<'w> {
-    /// Starts it among the peers.
+    /// Starts the server among the peers.
     ///
     /// # Panics
-    /// If it does not start.
+    /// If the server does not start.
     pub fn start(world: &'w World) -> Self {
         let [certificate, key] = world.certificate("allowed.test");
         let [certificate, key] = [certificate, key].map(|path| path.display().to_string());
@@ -133,13 +134,14 @@ impl<'w> RetryServer<'w> {
         fs::read_to_string(self.world.dir().join("names")).unwrap_or_default()
     }
 
-    /// The names that hellos had, in order.
+    /// Returns the names in all `ClientHello` messages, in their order.
     pub fn names(&self) -> Vec<String> {
         self.log().lines().skip(1).map(str::to_owned).collect()
     }
 }
 
-/// A script that calls `first` and names `second` in the second hello. `way` is `proxy` or `direct`.
+/// Returns a script that connects to `first` and names `second` in the second `ClientHello`. `way` is `proxy` or
+/// `direct`.
 pub fn client(first: &str, second: &str, way: &str) -> String {
     format!("python3 - {first} {second} {way} {PORT} <<'PROGRAM'\n{CLIENT}\nPROGRAM\n")
 }

@@ -1,4 +1,4 @@
-//! One run of the built binary on the runner.
+//! Starts a run of the built binary on the runner.
 use std::env;
 use std::ffi::OsString;
 use std::fmt;
@@ -12,10 +12,10 @@ use crate::command::{Output, Running, program};
 use crate::formats;
 use crate::world::World;
 
-/// Names the binary under test; `cargo xtask test` sets it.
+/// Variable with the binary under test, which `cargo xtask test` sets.
 const BINARY_VARIABLE: &str = "EGRESS_BIN";
 
-/// A run to be completed and started.
+/// A run that is not yet started.
 #[derive(Debug)]
 #[must_use = "a run does nothing until it is run"]
 pub struct Run<'a> {
@@ -30,20 +30,20 @@ pub struct Run<'a> {
     binary: Option<PathBuf>,
 }
 
-/// What the boundary is put around.
+/// The command of the run.
 #[derive(Debug)]
 enum Agent {
     Command(Vec<OsString>),
     Script(PathBuf),
 }
 
-/// What a run did and left.
+/// The result of a run.
 #[derive(Debug)]
 pub struct RunOutput {
     output: Output,
-    /// The binary's packet directory; it exists only if a packet was written.
+    /// The packet directory, which exists only if a packet was written.
     pub packet: PathBuf,
-    /// The agent's working directory.
+    /// Working directory of the command.
     pub workdir: PathBuf,
 }
 
@@ -62,7 +62,7 @@ impl fmt::Display for RunOutput {
 }
 
 impl RunOutput {
-    /// What a run that was only started did and left, once it has ended.
+    /// Returns the result of a run that was started, after its end.
     pub fn of(output: Output, packet: PathBuf, workdir: PathBuf) -> Self {
         formats::check(&packet);
         Self {
@@ -77,7 +77,7 @@ impl<'a> Run<'a> {
     fn new(world: &'a World, dir: &Path) -> Self {
         for path in [dir.to_owned(), dir.join("work")] {
             fs::create_dir(&path).expect("make a directory of the run");
-            // The agent has an account of its own.
+            // The command has its own account.
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
                 .expect("open a directory of the run");
         }
@@ -94,13 +94,13 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Another program than the binary under test, which takes the same arguments.
+    /// Uses another program with the same arguments instead of the binary under test.
     pub fn binary(mut self, path: &Path) -> Self {
         self.binary = Some(path.to_owned());
         self
     }
 
-    /// The policy, as Pipelock's YAML.
+    /// Sets the policy as Pipelock's YAML.
     ///
     /// # Panics
     /// If it cannot be written.
@@ -110,7 +110,7 @@ impl<'a> Run<'a> {
         self.arg("--config").arg(path)
     }
 
-    /// A policy that lets these names through and nothing else.
+    /// Sets a policy that allows only these names.
     ///
     /// # Panics
     /// If it cannot be written.
@@ -127,24 +127,24 @@ impl<'a> Run<'a> {
         self.config(&yaml)
     }
 
-    /// One more option of `egress run`.
+    /// Adds an option of `egress run`.
     pub fn arg(mut self, option: impl Into<OsString>) -> Self {
         self.options.push(option.into());
         self
     }
 
-    /// One more variable of the caller's environment.
+    /// Adds a variable of the caller's environment.
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.environment.push((name.into(), value.into()));
         self
     }
 
-    /// Signs with a key made beforehand, and so one that a reviewer can pin.
+    /// Signs with an existing key, which a reviewer can pin.
     pub fn signed_with(self, key: &Path) -> Self {
         self.arg("--signer-private-key").arg(key)
     }
 
-    /// A file in the working directory.
+    /// Writes a file in the working directory.
     ///
     /// # Panics
     /// If it cannot be written.
@@ -153,19 +153,19 @@ impl<'a> Run<'a> {
         self
     }
 
-    /// A directory for the agent to work in, instead of a fresh one.
+    /// Sets the working directory of the command, instead of a new one.
     pub fn workdir(mut self, path: &Path) -> Self {
         self.workdir = Some(path.to_owned());
         self
     }
 
-    /// A directory for the packet, instead of a fresh one.
+    /// Sets the packet directory, instead of a new one.
     pub fn packet_dir(mut self, path: &Path) -> Self {
         path.clone_into(&mut self.packet);
         self
     }
 
-    /// The agent: a bash script, run by `--script`.
+    /// Sets the command: a bash script for `--script`.
     ///
     /// # Panics
     /// If it cannot be written.
@@ -176,19 +176,19 @@ impl<'a> Run<'a> {
         self
     }
 
-    /// The agent: a command, run after `--`.
+    /// Sets the command: words after `--`.
     pub fn command<S: Into<OsString>>(mut self, argv: impl IntoIterator<Item = S>) -> Self {
         self.agent = Some(Agent::Command(argv.into_iter().map(Into::into).collect()));
         self
     }
 
-    /// The longest that the run may take; a minute if nothing is said.
+    /// Sets the time limit of the run. The default is a minute.
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
     }
 
-    /// Runs it to its end.
+    /// Runs the binary to its end.
     ///
     /// # Panics
     /// If the binary cannot start.
@@ -198,8 +198,8 @@ impl<'a> Run<'a> {
         RunOutput::of(running.finish(limit), packet, workdir)
     }
 
-    /// Starts it: the running binary, its packet directory and the agent's working directory. What the
-    /// agent writes there is seen at once, unless the run was given another way to see its workspace.
+    /// Starts the binary, and returns it with its packet directory and the working directory of the command. Files that
+    /// the command writes appear there at once, unless `--workspace` is set.
     ///
     /// # Panics
     /// If the binary cannot start.
@@ -230,7 +230,7 @@ impl<'a> Run<'a> {
         (self.world.start(&mut command), self.packet, workdir)
     }
 
-    /// The directory that the agent will work in.
+    /// Returns the working directory of the command.
     pub fn directory(&self) -> PathBuf {
         self.work()
     }
@@ -242,10 +242,10 @@ impl<'a> Run<'a> {
     }
 }
 
-/// The binary under test.
+/// Returns the path of the binary under test.
 ///
 /// # Panics
-/// If nobody said which: a test of some other binary would prove nothing.
+/// If the variable is not set, because a test of another binary would prove nothing.
 pub fn binary() -> PathBuf {
     env::var_os(BINARY_VARIABLE).map_or_else(
         || panic!("{BINARY_VARIABLE} is not set: use cargo xtask test"),
@@ -254,7 +254,7 @@ pub fn binary() -> PathBuf {
 }
 
 impl World {
-    /// A run of the built binary, to be completed and started.
+    /// Returns a run of the built binary that is not yet started.
     pub fn egress(&self) -> Run<'_> {
         Run::new(self, &self.next_run())
     }
@@ -269,7 +269,7 @@ impl World {
         self.start(&mut command).finish(Duration::from_mins(1))
     }
 
-    /// Makes a key pair with `egress keygen`; the public half lies beside it, as `.pub`.
+    /// Makes a key pair with `egress keygen`. The public half is beside it with the suffix `.pub`.
     ///
     /// # Panics
     /// If it cannot be made.

@@ -1,7 +1,7 @@
-//! Addresses of the world, and the wire between its halves.
+//! The addresses of the world, and the wire between its halves.
 //!
-//! All addresses come from the ranges that RFC 5737 and RFC 3849 keep for documentation, but for the
-//! one that cloud providers serve credentials from.
+//! All addresses are from the documentation ranges of RFC 5737 and RFC 3849, except the address at which cloud
+//! providers serve credentials.
 use std::fs;
 use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -10,15 +10,15 @@ use std::process::Stdio;
 use crate::command::program;
 use crate::namespaces::Namespaces;
 
-/// The runner's IPv4 address; its gateway is the address before it.
+/// The runner's IPv4 address. Its gateway is the address before it.
 pub const RUNNER_V4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);
-/// The runner's IPv6 address; its gateway is the address before it.
+/// The runner's IPv6 address. Its gateway is the address before it.
 pub const RUNNER_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 2);
 
 const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 1);
 
-/// Where the names of the world lead.
+/// The addresses of the names of the world.
 pub const INTERNET: Addresses = Addresses {
     allowed: Ipv4Addr::new(198, 51, 100, 10),
     allowed_v6: Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x10),
@@ -30,30 +30,31 @@ pub const INTERNET: Addresses = Addresses {
     metadata: Ipv4Addr::new(169, 254, 169, 254),
 };
 
-/// Addresses that `internet` owns: all of 198.51.100.0/24, `2001:db8:1::/64`, and `NOT_PUBLIC`.
+/// Ranges that `internet` owns: 198.51.100.0/24, `2001:db8:1::/64`, and `NOT_PUBLIC`.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Addresses {
-    /// `allowed.test`; `two.allowed.test` is the next one.
+    /// `allowed.test`. `two.allowed.test` has the next address.
     pub allowed: Ipv4Addr,
-    /// `allowed.test` by IPv6.
+    /// `allowed.test` over IPv6.
     pub allowed_v6: Ipv6Addr,
     /// `denied.test`.
     pub denied: Ipv4Addr,
-    /// `denied.test` by IPv6.
+    /// `denied.test` over IPv6.
     pub denied_v6: Ipv6Addr,
     /// The name server.
     pub resolver: Ipv4Addr,
-    /// The name server by IPv6.
+    /// The name server over IPv6.
     pub resolver_v6: Ipv6Addr,
-    /// Where the counter sends its own packets.
+    /// Destination of the counter's own packets.
     pub(crate) marker: Ipv4Addr,
-    /// The service that hands credentials to virtual machines.
+    /// The service that provides credentials to virtual machines.
     pub metadata: Ipv4Addr,
 }
 
-/// Addresses that no public name may lead to, and that answer all the same: of cloud platforms, of private networks, of
-/// IANA's protocols, and what a translator or a tunnel would take for one of these.
+/// Addresses to which no public name may resolve, and at which servers answer in the world: addresses of cloud
+/// platforms, private networks, and IANA's protocols, and addresses that a translator or a tunnel would map to one of
+/// these.
 const NOT_PUBLIC: [&str; 10] = [
     "169.254.169.254/32",
     "168.63.129.16/32",
@@ -67,19 +68,19 @@ const NOT_PUBLIC: [&str; 10] = [
     "fd77::/16",
 ];
 
-/// Whether the world speaks IPv6.
+/// The address families of the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Families {
     /// IPv4 and IPv6.
     Both,
-    /// IPv4 alone, as on a machine booted with IPv6 disabled.
+    /// Only IPv4, as on a machine with IPv6 disabled.
     V4,
 }
 
-/// Joins the two and gives them their addresses.
+/// Connects the two namespaces and assigns their addresses.
 ///
-/// Neighbours are entered by hand and interfaces get no link-local address, so nothing crosses the wire but what a
-/// program sent.
+/// Neighbors are configured statically and interfaces get no link-local address, so only packets of programs cross the
+/// wire.
 pub(crate) fn join(
     runner: &Namespaces,
     internet: &Namespaces,
@@ -134,8 +135,8 @@ pub(crate) fn join(
             }
         }
         namespace.inside(|| {
-            // A socket of IPv6 may otherwise only be bound to an address of an interface, not to one that a
-            // local route covers.
+            // Otherwise, an IPv6 socket can only be bound to an address of an interface, and not to one of a local
+            // route.
             fs::write("/proc/sys/net/ipv6/ip_nonlocal_bind", "1")?;
             if families == Families::V4 {
                 fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1")?;
@@ -147,7 +148,7 @@ pub(crate) fn join(
     Ok(())
 }
 
-/// One `ip` process for all `lines`.
+/// Runs one `ip` process for all `lines`.
 fn ip(lines: &[String]) -> io::Result<()> {
     let mut child = program("ip")
         .args(["-batch", "-"])

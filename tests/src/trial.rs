@@ -1,5 +1,5 @@
-//! Tries lies of a mediator, one run each: the receipts hold by themselves, and the packet shows that they
-//! are not true.
+//! Tries the lies of a mediator, one for each run. The receipts alone must be valid, and the packet must show that they
+//! are false.
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -14,12 +14,12 @@ use crate::liar::{Expected, LIES, Lie};
 use crate::run::Run;
 use crate::world::World;
 
-/// Worlds at once.
+/// Number of worlds at a time.
 const WORKERS: usize = 2;
-/// As many lies at least must be found out.
+/// Number of lies that must be detected at least.
 const AT_LEAST: usize = 20;
 
-/// What the command asks for, one line of output each: a status, or what a WebSocket sent back.
+/// The requests of the command. Each prints a line: a status, or the answer of a WebSocket.
 pub(crate) const MIX: &str = r#"
 page() { curl -sS -m 20 -o /dev/null -w '%{http_code}\n' "$@"; }
 head -c 30000 /dev/zero | tr '\0' a > body
@@ -57,20 +57,20 @@ while stream.recv(100):
 PROGRAM
 "#;
 
-/// The same by the explicit proxy, which there is behind the boundary alone.
+/// Requests through the explicit proxy, which exists only behind the boundary.
 const BY_PROXY: &str = "\
 page -x $EXPLICIT http://allowed.test/echo
 page -x $EXPLICIT https://allowed.test/echo
 ";
 
-/// What it prints behind the boundary.
+/// The output behind the boundary.
 const PRINTED: &str = "200\n200\n200\n200\n403\n200\n200\n200\n000\nhello\n200\n200\n";
-/// What it prints without one, as far as that goes.
+/// The output without a boundary.
 const CONTROL: &str = "200\n200\n200\n200\n200\n200\n200\n200\n200\nhello\n";
 
-/// The command of a trial.
+/// Returns the command of a trial.
 pub fn agent(lie: &Lie) -> String {
-    // Times that are moved against each other must differ by more than clocks may.
+    // Times that a lie exchanges must differ by more than the tolerance for clocks.
     let pause = match lie.name {
         "times_reversed" => "sleep 3\n",
         _ => "",
@@ -78,7 +78,7 @@ pub fn agent(lie: &Lie) -> String {
     format!("EXPLICIT=$HTTP_PROXY\n{NO_PROXY}{MIX}{pause}{BY_PROXY}")
 }
 
-/// The allow-list of a trial.
+/// Returns the allow-list of a trial.
 pub fn policy(lie: &Lie) -> String {
     format!(
         "mode: strict\napi_allowlist: [allowed.test, \"*.allowed.test\", v4.test, {}.lie.test]\n",
@@ -86,7 +86,7 @@ pub fn policy(lie: &Lie) -> String {
     )
 }
 
-/// How one lie went.
+/// The result of one lie.
 #[derive(Debug)]
 struct Told {
     lie: &'static Lie,
@@ -95,12 +95,11 @@ struct Told {
     published: [Option<i32>; 2],
 }
 
-/// Tells every lie that is expected to make sense, each in a run that `run` makes, and fails unless each
-/// that can be known is named in the packet. `best` is the highest grade that this mediator's honest
-/// receipts have.
+/// Tells every lie that is possible with this mediator, each in a run that `run` makes, and fails unless the packet
+/// reports each lie that can be detected. `best` is the highest grade of this mediator's honest receipts.
 ///
 /// # Panics
-/// With all lies that kept their grade.
+/// With all lies that were not detected.
 #[track_caller]
 pub fn assert_lies_are_named(
     best: &str,
@@ -128,7 +127,7 @@ pub fn assert_lies_are_named(
     judge(best, expected, &honest, &results);
 }
 
-/// One run whose mediator tells `lie`.
+/// Makes a run whose mediator tells `lie`.
 fn told<F>(world: &World, lie: &'static Lie, run: &F) -> Told
 where
     F: for<'w> Fn(&'w World, &Lie) -> Run<'w>,
@@ -146,7 +145,7 @@ where
         .arg(&boundary)
         .script(&agent(lie))
         .run();
-    // 123 is a run whose own check finds the receipts invalid.
+    // 123 means that the run's own check rejects the receipts.
     let ended = matches!(output.status, Some(0 | 123));
     assert!(ended, "{}: {output}", lie.name);
     assert_eq!(output.stdout, PRINTED, "{}: {output}", lie.name);

@@ -1,5 +1,4 @@
-//! The counter on the far end of the wire: every packet that left the runner, as the kernel
-//! delivered it to the other side.
+//! The counter at the far end of the wire, which receives every network packet that left the runner.
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -16,7 +15,7 @@ use nix::sys::socket::{
 use crate::namespaces::Namespaces;
 use crate::topology::{INTERNET, RUNNER_V4};
 
-/// Counts what came out of the runner.
+/// Counts the network packets that left the runner.
 #[derive(Debug)]
 pub struct Wire {
     tap: OwnedFd,
@@ -31,20 +30,20 @@ struct Tally {
     last_marker: u64,
 }
 
-/// How many packets had left when it was taken.
+/// The number of network packets that had left at one time.
 #[derive(Clone, Copy, Debug)]
 pub struct Snapshot(usize);
 
-/// One packet that left the runner.
+/// One network packet that left the runner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Packet {
-    /// Number of the transport protocol, 0 if the packet is neither IPv4 nor IPv6.
+    /// Number of the transport protocol. 0 if the packet is neither IPv4 nor IPv6.
     pub protocol: u8,
-    /// Where it went.
+    /// Destination address.
     pub destination: Option<IpAddr>,
-    /// Port of a TCP or UDP packet.
+    /// Destination port of a TCP or UDP packet.
     pub port: Option<u16>,
-    /// Its whole length on the wire.
+    /// Length on the wire.
     pub length: usize,
 }
 
@@ -66,13 +65,13 @@ impl fmt::Display for Packet {
     }
 }
 
-/// Payload of the counter's own packets, before their number.
+/// Payload of the counter's own packets before their number.
 const MARKER: &[u8; 16] = b"egress-tests-wir";
 /// The discard service.
 const MARKER_PORT: u16 = 9;
 
 impl Wire {
-    /// Listens on the far end; both namespaces must be joined already.
+    /// Listens at the far end. Both namespaces must be connected.
     pub(crate) fn new(runner: &Namespaces, internet: &Namespaces) -> std::io::Result<Self> {
         let tap = internet.inside(|| {
             let tap = socket(
@@ -92,18 +91,18 @@ impl Wire {
         })
     }
 
-    /// What has left up to now.
+    /// Returns the number of packets that have left so far.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot(self.flushed().packets.len())
     }
 
-    /// The packets that left since `start`, oldest first.
+    /// Returns the packets that left since `start`, the oldest first.
     pub fn since(&self, start: Snapshot) -> Vec<Packet> {
         let tally = self.flushed();
         tally.packets.iter().skip(start.0).cloned().collect()
     }
 
-    /// Fails the test if anything left since `start`.
+    /// Fails the test if a packet left since `start`.
     ///
     /// # Panics
     /// With the packets that left.
@@ -113,10 +112,10 @@ impl Wire {
         assert!(packets.is_empty(), "left the runner: {}", list(&packets));
     }
 
-    /// Fails the test if nothing left since `start`: then the attempt proves nothing.
+    /// Fails the test if no packet left since `start`, because the attempt then proves nothing.
     ///
     /// # Panics
-    /// If the counter stayed still.
+    /// If the counter did not change.
     #[track_caller]
     pub fn assert_moved(&self, start: Snapshot) {
         assert!(!self.since(start).is_empty(), "nothing left the runner");
@@ -136,10 +135,10 @@ impl Wire {
         );
     }
 
-    /// The tally after everything sent before this call has arrived.
+    /// Returns the count after everything that was sent before this call has arrived.
     ///
-    /// A packet of the counter's own is sent after the others and waited for. So a counter that sees
-    /// nothing at all cannot pass for a wire on which nothing happened.
+    /// The counter sends its own packet after the others and waits for it. A counter that receives nothing can
+    /// therefore not be mistaken for a silent wire.
     fn flushed(&self) -> MutexGuard<'_, Tally> {
         let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
         tally.markers_sent += 1;
@@ -160,7 +159,7 @@ impl Wire {
     }
 
     fn drain(&self, tally: &mut Tally) {
-        // Packets of the loopback interface and those that `internet` sent arrive here as well.
+        // Packets of the loopback interface and packets from `internet` arrive here as well.
         const OUTGOING: u8 = 4;
         const ETHERNET: u16 = 1;
         let mut frame = vec![0; 1 << 17];
@@ -192,7 +191,7 @@ impl Tally {
         let packet = match header.get(12..) {
             Some([0x08, 0x00]) => v4(payload),
             Some([0x86, 0xdd]) => v6(payload),
-            // ARP is how Ethernet works, not something a program sent.
+            // ARP is part of Ethernet and not sent by a program.
             Some([0x08, 0x06]) => return,
             _ => None,
         };
@@ -255,8 +254,8 @@ fn port(protocol: u8, payload: &[u8]) -> Option<u16> {
     Some(u16::from_be_bytes(bytes))
 }
 
-/// Neighbour discovery and multicast listener reports, which the kernel sends by itself. All go to
-/// multicast addresses of the link.
+/// Whether a packet is neighbor discovery or a multicast listener report, which the kernel sends by itself to multicast
+/// addresses of the link.
 fn is_housekeeping(packet: &Packet, payload: &[u8]) -> bool {
     let multicast = packet
         .destination

@@ -1,5 +1,5 @@
-//! A machine with a runner on it: a checkout of the project, an ordinary user who may use `sudo`, and
-//! `act`. All of it lies in the world's directory and its mount namespace.
+//! A machine with a workflow runner: a checkout of the project, a user with `sudo`, and `act`. All files are in the
+//! world's directory and its mount namespace.
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::processes::wait_until;
 use crate::run::binary;
 use crate::world::World;
 
-/// A container engine's socket, where programs look for it.
+/// The usual path of a container engine's socket.
 const ENGINE: &str = r"
 import os, socket
 os.umask(0)
@@ -25,16 +25,16 @@ while True:
     peer.close()
 ";
 
-/// It starts at once.
+/// Time limit for the start of a server.
 const ENGINE_WITHIN: Duration = Duration::from_secs(20);
 
-/// The user's number; nobody has it.
+/// The user id, which no other user has.
 const UID: u32 = 64_242;
 
-/// The project.
+/// Returns the directory of the project.
 ///
 /// # Panics
-/// If it is not there.
+/// If it does not exist.
 pub fn project() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
@@ -42,10 +42,10 @@ pub fn project() -> PathBuf {
         .to_owned()
 }
 
-/// A program that `cargo xtask test` installed for the project alone.
+/// Returns the path of a program that `cargo xtask test` installed for the project.
 ///
 /// # Panics
-/// If it is not there.
+/// If it does not exist.
 pub fn tool(name: &str) -> PathBuf {
     let tools = std::env::var_os("EGRESS_TOOLS");
     let tools = tools.expect("EGRESS_TOOLS is not set: use cargo xtask test");
@@ -54,12 +54,12 @@ pub fn tool(name: &str) -> PathBuf {
     path
 }
 
-/// The machine.
+/// A machine with a workflow runner.
 #[derive(Debug)]
 pub struct Runner {
-    // Dropped first: it runs in the world.
+    // Dropped first, because it runs in the world.
     _engine: Running,
-    /// Where it stands.
+    /// World of the machine.
     pub world: World,
 }
 
@@ -69,18 +69,18 @@ impl Default for Runner {
     }
 }
 
-/// What a workflow did.
+/// The result of a workflow.
 #[derive(Debug)]
 pub struct Log(Output);
 
 impl Runner {
-    /// Makes one, with a checkout of the project and of its test workflows.
+    /// Makes a machine with a checkout of the project and of its test workflows.
     ///
     /// # Panics
     /// If it cannot be made.
     pub fn new() -> Self {
         let world = World::new();
-        // A /run of its own: nothing of the machine is touched.
+        // The world has its own /run, so that the machine's is not changed.
         let made = world.shell(
             "mkdir keep && mount --bind /run/egress keep && mount -t tmpfs -o mode=755 none /run &&
              mkdir /run/egress && mount --bind keep /run/egress",
@@ -136,15 +136,15 @@ impl Runner {
         runner
     }
 
-    /// A path in the world's directory.
+    /// Returns a path in the world's directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.world.dir().join(name)
     }
 
-    /// A key pair that the user may read.
+    /// Makes a key pair that the user can read.
     ///
     /// # Panics
-    /// If that is not so, or cannot be done.
+    /// If a step fails.
     pub fn key(&self, name: &str) -> PathBuf {
         let key = self.world.key(name);
         for path in [key.clone(), key.with_extension("key.pub")] {
@@ -154,10 +154,10 @@ impl Runner {
         key
     }
 
-    /// Writes a file of the checkout, in the name of the user. `act` takes what lies there, committed or not.
+    /// Writes a file of the checkout as the user. `act` uses the files of the checkout, committed or not.
     ///
     /// # Panics
-    /// If that is not so, or cannot be done.
+    /// If a step fails.
     pub fn write(&self, name: &str, text: &str) {
         let path = self.path("checkout").join(name);
         fs::create_dir_all(path.parent().expect("prepare the runner's machine"))
@@ -173,7 +173,7 @@ impl Runner {
     /// Runs a shell script as the user.
     ///
     /// # Panics
-    /// If that is not so, or cannot be done.
+    /// If a step fails.
     pub fn user(&self, script: &str, variables: &[(&str, &str)]) -> Output {
         let id = format!("--reuid={UID}");
         let group = format!("--regid={UID}");
@@ -200,7 +200,7 @@ impl Runner {
         self.world.runner(&words)
     }
 
-    /// Runs a workflow of the tests, one job of it if it is named.
+    /// Runs a workflow of the tests, or only the named job.
     pub fn act(&self, workflow: &str, job: Option<&str>, variables: &[(&str, &str)]) -> Log {
         let dir = self.world.dir().display();
         let job = job.map_or_else(String::new, |job| format!("-j {job}"));
@@ -214,7 +214,7 @@ impl Runner {
         Log(self.user(&format!("{script} 2>&1"), &[]))
     }
 
-    /// Runs the workflow of one step.
+    /// Runs the workflow with one step.
     pub fn step(&self, variables: &[(&str, &str)]) -> Log {
         let binary = self.path("bin/egress").display().to_string();
         let mut all = vec![("BINARY", binary.as_str())];
@@ -224,17 +224,17 @@ impl Runner {
 }
 
 impl Log {
-    /// The program's own end.
+    /// Returns the result of the program.
     pub fn output(&self) -> &Output {
         &self.0
     }
 
-    /// Everything in the log.
+    /// Returns the log.
     pub fn text(&self) -> &str {
         &self.0.stdout
     }
 
-    /// Annotations of a level, as the runner understood them.
+    /// Returns the annotations of a level, as the runner parsed them.
     fn annotations(&self, sign: &str, level: &str) -> Vec<&str> {
         let lines = self.text().lines();
         lines
@@ -246,29 +246,29 @@ impl Log {
             .collect()
     }
 
-    /// Errors, as the runner understood them.
+    /// Returns the errors, as the runner parsed them.
     pub fn errors(&self) -> Vec<&str> {
         self.annotations("❗", "error")
     }
 
-    /// Warnings, as the runner understood them.
+    /// Returns the warnings, as the runner parsed them.
     pub fn warnings(&self) -> Vec<&str> {
         self.annotations("🚧", "warning")
     }
 
-    /// The workflow succeeded.
+    /// Fails unless the workflow succeeded.
     ///
     /// # Panics
-    /// If not, with its log.
+    /// With the log, if it did not succeed.
     #[track_caller]
     pub fn assert_success(&self) {
         assert!(self.0.success(), "{}", self.0);
     }
 
-    /// The workflow failed, with one error and this in it.
+    /// Fails unless the workflow failed with one error that contains this text.
     ///
     /// # Panics
-    /// If that is not so, or cannot be done.
+    /// If a step fails.
     #[track_caller]
     pub fn assert_one_error(&self, wanted: &str) {
         assert!(!self.0.success(), "{}", self.0);

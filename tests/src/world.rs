@@ -1,4 +1,4 @@
-//! The builder of worlds.
+//! Builds worlds.
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -26,11 +26,11 @@ use crate::wire::Wire;
 #[cfg(test)]
 mod tests;
 
-/// A runner, an internet and the wire between them. Dropping it removes all of it; if the test is
-/// killed, the kernel does.
+/// A runner, an internet, and the wire between them. Dropping it removes everything. If the test is killed, the kernel
+/// does.
 #[derive(Debug)]
 pub struct World {
-    // Dropped in this order: the servers first, the files that mounts refer to last.
+    // The fields are dropped in this order: the servers first, and the files that mounts refer to last.
     internet: Internet,
     wire: Wire,
     authority: Authority,
@@ -40,7 +40,7 @@ pub struct World {
     runs: AtomicU32,
 }
 
-/// What a world is to be like.
+/// The options of a world.
 #[derive(Debug)]
 pub struct Builder {
     families: Families,
@@ -48,36 +48,36 @@ pub struct Builder {
     state: State,
 }
 
-/// Where the runs of a world keep their state.
+/// The place of the state of runs in a world.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
-    /// Where those of the whole machine do.
+    /// The state of the whole machine.
     Shared,
-    /// In a directory of the world's own.
+    /// A directory of the world.
     Own,
-    /// In a file system of the world's own, with this option of its size.
+    /// A file system of the world with this option of its size.
     Limited(String),
 }
 
-/// Where runs keep their state.
+/// Path of the state of runs.
 const STATE_DIR: &str = "/run/egress";
 
-/// Where Debian's programs look for authorities.
+/// Path of Debian's certificate bundle.
 const TRUST_STORE: &str = "/etc/ssl/certs/ca-certificates.crt";
 
-/// How long one program may take unless the test says otherwise.
+/// Default time limit of a program.
 const LIMIT: Duration = Duration::from_mins(1);
 
 impl World {
-    /// A world with both address families.
+    /// Makes a world with both address families.
     ///
     /// # Panics
-    /// If it cannot be made; without root it never can.
+    /// If it cannot be made, for example without root.
     pub fn new() -> Self {
         Self::builder().build()
     }
 
-    /// A world that differs from the usual one.
+    /// Returns a builder for a world with other options.
     pub fn builder() -> Builder {
         Builder {
             families: Families::Both,
@@ -86,47 +86,47 @@ impl World {
         }
     }
 
-    /// The counter on the wire.
+    /// Returns the counter at the wire.
     pub fn wire(&self) -> &Wire {
         &self.wire
     }
 
-    /// The requests that reached a server, oldest first.
+    /// Returns the requests that reached a server, the oldest first.
     pub fn requests(&self) -> Vec<Request> {
         self.internet.journal.requests()
     }
 
-    /// The questions that reached the name server, oldest first.
+    /// Returns the queries that reached the name server, the oldest first.
     pub fn queries(&self) -> Vec<Query> {
         self.internet.journal.queries()
     }
 
-    /// What reached the sinks, in the order in which connections ended.
+    /// Returns the data that reached the sinks, in the order in which connections ended.
     pub fn arrivals(&self) -> Vec<Arrival> {
         self.internet.journal.arrivals()
     }
 
-    /// Bytes of bodies and WebSocket messages that reached the servers, by the name that the client used.
+    /// Returns the bytes of bodies and WebSocket messages that reached the servers, by the name that the client used.
     pub fn received(&self) -> BTreeMap<String, u64> {
         self.internet.journal.received()
     }
 
-    /// A directory that lasts as long as the world and everyone may read.
+    /// Returns a directory that exists as long as the world and that everyone can read.
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    /// The directory that servers show under `/files/`.
+    /// Returns the directory that servers provide under `/files/`.
     pub fn files(&self) -> PathBuf {
         self.dir().join("files")
     }
 
-    /// Where runs keep their state, in a world whose state is its own.
+    /// Returns the path of the state of runs, in a world with its own state.
     pub fn state(&self) -> PathBuf {
         self.dir().join("state")
     }
 
-    /// The certificate of the world's authority, PEM.
+    /// Returns the certificate of the world's authority, PEM.
     pub fn authority(&self) -> PathBuf {
         self.dir().join("etc/authority.pem")
     }
@@ -150,7 +150,7 @@ impl World {
         self.start(&mut command)
     }
 
-    /// Starts a program among the peers: what it listens at is reached by every name of the world.
+    /// Starts a program among the peers. Every name of the world resolves to it.
     ///
     /// # Panics
     /// If it cannot start.
@@ -163,7 +163,7 @@ impl World {
             .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"))
     }
 
-    /// A certificate of the world's authority for `name`, with its key: `NAME.pem`, `NAME.key`.
+    /// Makes a certificate of the world's authority for `name`, with its key: `NAME.pem` and `NAME.key`.
     ///
     /// # Panics
     /// If it cannot be made.
@@ -184,8 +184,7 @@ impl World {
         self.runner(["bash", "-c", script])
     }
 
-    /// Starts `command` on the runner. Its environment is completed by what points programs to the
-    /// world's authority.
+    /// Starts `command` on the runner. Adds the variables that point programs to the world's authority.
     ///
     /// # Panics
     /// If it cannot start.
@@ -198,12 +197,12 @@ impl World {
             .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"))
     }
 
-    /// Runs `work` on a thread on the runner: sockets that it makes are the runner's.
+    /// Runs `work` on a thread on the runner, so that its sockets belong to the runner.
     pub fn on_runner<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         self.runner.inside(work)
     }
 
-    /// A directory of the next run's own, which is not there yet.
+    /// Returns a path for the directory of the next run, which does not exist yet.
     pub(crate) fn next_run(&self) -> PathBuf {
         let number = self.runs.fetch_add(1, Ordering::Relaxed);
         self.dir().join(format!("run-{number}"))
@@ -217,28 +216,28 @@ impl Default for World {
 }
 
 impl Builder {
-    /// No IPv6 anywhere.
+    /// Disables IPv6.
     #[must_use]
     pub fn without_ipv6(mut self) -> Self {
         self.families = Families::V4;
         self
     }
 
-    /// The runner's /etc/resolv.conf, instead of one that names the world's name server.
+    /// Sets the runner's /etc/resolv.conf, instead of one with the world's name server.
     #[must_use]
     pub fn resolv_conf(mut self, text: &str) -> Self {
         self.resolv_conf = Some(text.to_owned());
         self
     }
 
-    /// Runs keep their state where no other world sees it, so that nobody else clears it away.
+    /// Gives the world its own state of runs, so that no other world removes it.
     #[must_use]
     pub fn own_state(mut self) -> Self {
         self.state = State::Own;
         self
     }
 
-    /// The same on a file system of this size, in the words of mount(8).
+    /// Gives the world its own state of runs on a file system of this size, in the syntax of mount(8).
     #[must_use]
     pub fn small_state(mut self, size: &str) -> Self {
         self.state = State::Limited(format!("size={size}"));
@@ -248,7 +247,7 @@ impl Builder {
     /// Makes the world.
     ///
     /// # Panics
-    /// If it cannot be made; without root it never can.
+    /// If it cannot be made, for example without root.
     pub fn build(self) -> World {
         assert!(
             Uid::effective().is_root(),
@@ -292,7 +291,7 @@ impl Builder {
         })
     }
 
-    /// Writes the runner's own files: each with the path at which the runner sees it.
+    /// Writes the runner's files, each with its path on the runner.
     fn files(&self, dir: &Path, authority: &str) -> io::Result<Vec<(PathBuf, &'static str)>> {
         let mut hosts = "127.0.0.1 localhost\n::1 localhost\n".to_owned();
         if let Ok(name) = gethostname() {
@@ -317,7 +316,7 @@ impl Builder {
 }
 
 impl State {
-    /// Mounts `dir` where runs keep their state. User ids are still allotted for the whole machine.
+    /// Mounts `dir` at the path of the state of runs. User ids are still leased for the whole machine.
     fn place(&self, dir: &Path) -> io::Result<()> {
         let none: Option<&str> = None;
         match self {
@@ -340,12 +339,12 @@ impl State {
     }
 }
 
-/// Mounts each file over its target, in this thread's own mount namespace.
+/// Mounts each file over its target, in the mount namespace of this thread.
 fn hide_behind(files: &[(PathBuf, &str)]) -> io::Result<()> {
     let none: Option<&str> = None;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
     for (file, target) in files {
-        // A machine without a trust store still has the variables.
+        // On a machine without a trust store, programs still have the variables.
         if Path::new(target).exists() {
             mount(Some(file), *target, none, MsFlags::MS_BIND, none)?;
         }

@@ -1,4 +1,4 @@
-//! Runs one technique in a world of its own, behind the boundary and without one, and judges it.
+//! Runs one technique in its own world, behind the boundary and without one, and judges the result.
 use std::fs;
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
@@ -14,23 +14,23 @@ use crate::topology::INTERNET;
 use crate::wire::Snapshot;
 use crate::world::World;
 
-/// What came of a technique.
+/// The verdict on a technique.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It was stopped, and recorded where a hook could.
+    /// The technique was stopped, and recorded if a hook could record it.
     Contained,
-    /// It got through.
+    /// The technique succeeded.
     Reachable,
-    /// It was stopped, and the record does not show it.
+    /// The technique was stopped, but the record does not show it.
     Unseen,
-    /// It does not get through without a boundary either, which proves nothing.
+    /// The technique fails without a boundary as well, so the test proves nothing.
     ControlFailed,
-    /// The attempt itself did not take place.
+    /// The attempt did not take place.
     Broken,
 }
 
 impl Verdict {
-    /// The word for it.
+    /// Returns the word that is printed.
     pub fn word(self) -> &'static str {
         match self {
             Self::Contained => "contained",
@@ -42,23 +42,23 @@ impl Verdict {
     }
 }
 
-/// A technique's result.
+/// The result of a technique.
 #[derive(Clone, Debug)]
 pub struct Result {
-    /// What came of it.
+    /// The verdict.
     pub verdict: Verdict,
-    /// What it should be, with the layers that the boundary had.
+    /// The expected verdict for the layers that the boundary had.
     pub expected: Verdict,
-    /// Whether the flow log shows it; nothing where no hook sees it.
+    /// Whether the flow log shows the attempt. `None` if no hook can record it.
     pub seen: Option<bool>,
-    /// The words of the attempt.
+    /// The last output of the attempt.
     pub detail: String,
-    /// What to look at when it is not as expected.
+    /// Details for an unexpected verdict.
     pub account: String,
 }
 
 impl Result {
-    /// The row of the table, for programs.
+    /// Returns the row of the table as JSON.
     pub fn row(&self, technique: &Technique) -> Value {
         let stops: Vec<&str> = technique.stops.iter().map(|layer| layer.name()).collect();
         json!({
@@ -72,7 +72,7 @@ impl Result {
     }
 }
 
-/// Common to all scripts: Python with what most attempts need.
+/// The common start of all scripts: Python with the modules that most attempts need.
 const COMMON: &str = r#"
 python() {
     python3 -c "
@@ -111,8 +111,8 @@ $(cat)" "$@"
 }
 "#;
 
-/// Runs it. `without` is the layer that the binary shall leave out; then there is no control, for it would be
-/// the same.
+/// Runs the technique. `without` is the layer that the binary leaves out. There is then no control, because it would be
+/// the same as with all layers.
 ///
 /// # Panics
 /// If the world cannot be made.
@@ -142,7 +142,7 @@ struct Scene<'a> {
     canary: String,
 }
 
-/// Where the counters stood before an attempt.
+/// The counters before an attempt.
 struct Before {
     wire: Snapshot,
     requests: usize,
@@ -166,7 +166,7 @@ impl Scene<'_> {
         }
         let result = self.attack(without);
         if let Some(running) = background {
-            // It and what it started, which holds its pipes.
+            // Ends the process and its children, which hold its pipes.
             if_there(killpg(running.pid(), Signal::SIGKILL));
             running.finish(LIMIT);
         }
@@ -182,7 +182,7 @@ impl Scene<'_> {
             "api_allowlist": technique.allow,
             "ssrf": {"ip_allowlist": technique.open},
         });
-        // JSON is YAML as well.
+        // JSON is valid YAML.
         let mut run = self.world.egress().config(&policy.to_string());
         run = run.limit(LIMIT);
         for option in &technique.options {
@@ -235,7 +235,7 @@ impl Scene<'_> {
         result
     }
 
-    /// The same attempt without a boundary, and whether it got through.
+    /// Makes the same attempt without a boundary, and returns whether it succeeded.
     fn control(&self) -> (bool, Output) {
         self.world.wait_for_quiet();
         let witness = self.world.dir().join("witness");
@@ -305,7 +305,7 @@ impl Scene<'_> {
         }
     }
 
-    /// The script with a call of `function`, for the runner: it knows the canary.
+    /// Returns the script with a call of `function` for the runner, which knows the canary.
     fn shell(&self, function: &str) -> std::process::Command {
         let text = format!("{}\n{function} {}", self.text(), self.technique.case);
         let mut command = program("bash");
@@ -317,7 +317,8 @@ impl Scene<'_> {
         command
     }
 
-    /// The script with a call of `function`, for the agent; says at the end that it got there.
+    /// Returns the script with a call of `function` for the command. It prints a line at its end, which shows that it
+    /// ran to the end.
     fn attempt(&self, function: &str) -> String {
         format!(
             "{}\n( {function} {} )\nstatus=$?\necho; echo ATTEMPT $status\nexit 0\n",
@@ -341,7 +342,7 @@ impl Scene<'_> {
             .replace("$CANARY", &self.canary)
     }
 
-    /// A program that does what `wrap` says and then becomes the binary under test.
+    /// Makes a program that calls `wrap` and then executes the binary under test.
     fn wrapper(&self) -> PathBuf {
         let path = self.world.dir().join("wrapper");
         let text = format!(
@@ -366,11 +367,11 @@ impl Scene<'_> {
     }
 }
 
-/// How long any one program of a technique may take.
+/// Time limit of each program of a technique.
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// The technique's declared layers decide: with the only one gone it gets through, with one of several it does not; and
-/// without the kernel programs the kernel's rows are missing.
+/// Derives the expected verdict from the layers in the script. Without its only layer, a technique succeeds. Without
+/// one of several layers, it does not. Without the kernel programs, the rows of the kernel are missing.
 fn expected(technique: &Technique, without: Option<Layer>) -> Verdict {
     let Some(layer) = without else {
         return Verdict::Contained;
@@ -384,7 +385,7 @@ fn expected(technique: &Technique, without: Option<Layer>) -> Verdict {
     }
 }
 
-/// The last words of the attempt about itself.
+/// Returns the last line that the attempt printed.
 fn words(stdout: &str) -> String {
     stdout
         .lines()

@@ -1,6 +1,6 @@
-//! The attack suite: one script a technique, in `tests/attacks/`.
+//! The attack suite, which has one script for each technique in `tests/attacks/`.
 //!
-//! A script is bash. Its first comment says what it is, the lines after it how it is judged:
+//! A script is bash. Its first comment describes the technique. The next lines state how the technique is judged:
 //!
 //! ```text
 //! # ICMP by a raw socket.
@@ -11,11 +11,17 @@
 //! attempt() { … }
 //! ```
 //!
-//! `open` names addresses of the runner that the policy opens: without it the mediator lets nobody reach a server there.
-//! `attempt CASE` is what the agent does, and then, without a boundary, the control: the same must get through
-//! there. `stage CASE` prepares the runner before, `serve CASE` stays there beside it, `wrap CASE` goes before the run
-//! in the same process, `control CASE` replaces the control where the same attempt means nothing without a boundary,
-//! and `reached CASE`, run on the runner, decides where no oracle does: what the run said is in `$DIR/said`.
+//! `open` names addresses of the runner that the policy opens. Without it, the mediator denies all servers there.
+//!
+//! `attempt CASE` runs as the command, and then as the control without a boundary, where it must succeed. The other
+//! functions are optional:
+//!
+//! - `stage CASE` prepares the runner before the attempt.
+//! - `serve CASE` runs on the runner during the attempt.
+//! - `wrap CASE` runs before the binary in the same process.
+//! - `control CASE` replaces the control if the same attempt has no meaning without a boundary.
+//! - `reached CASE` runs on the runner and decides whether the attempt succeeded if no oracle can. The output of the run is in
+//!   `$DIR/said`.
 mod judge;
 mod technique;
 

@@ -1,31 +1,32 @@
-//! Techniques as their scripts describe them.
+//! Reads the techniques from the headers of their scripts.
 use std::fs;
 use std::path::Path;
 
-/// What stops a technique.
+/// A layer that stops a technique.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layer {
-    /// The kernel programs. It can be left out, as the next three.
+    /// The kernel programs. This layer and the next three can be left out.
     Ebpf,
     /// The network namespace.
     Netns,
-    /// The agent's own view of the file system.
+    /// The file view.
     PrivateRun,
     /// The system call filters.
     Seccomp,
-    /// The agent's user, without capabilities and `no_new_privs`. It is always there, as the rest.
+    /// The command's user, which has `no_new_privs` and no capabilities. This layer and the next ones are always
+    /// present.
     Privileges,
     /// The other namespaces: processes, IPC, host name, cgroups.
     Namespaces,
-    /// The relay, which takes no protocol but HTTP and TLS and judges names.
+    /// The relay, which accepts only HTTP and TLS and judges names.
     Relay,
-    /// The mediator and its list.
+    /// The mediator and its allow-list.
     Mediator,
-    /// The supervisor: descriptors, environment, what is applied and written.
+    /// The supervisor, which controls descriptors, the environment, changes to the workspace, and the packet.
     Supervisor,
 }
 
-/// The layers and their names in scripts.
+/// The layers by their names in scripts.
 const LAYERS: [(&str, Layer); 9] = [
     ("ebpf", Layer::Ebpf),
     ("netns", Layer::Netns),
@@ -39,14 +40,14 @@ const LAYERS: [(&str, Layer); 9] = [
 ];
 
 impl Layer {
-    /// The layer of this name.
+    /// Returns the layer of this name.
     pub fn named(name: &str) -> Option<Self> {
         LAYERS
             .iter()
             .find_map(|(other, layer)| (*other == name).then_some(*layer))
     }
 
-    /// Its name.
+    /// Returns the name of the layer.
     pub fn name(self) -> &'static str {
         LAYERS
             .iter()
@@ -55,57 +56,57 @@ impl Layer {
     }
 }
 
-/// Who decides whether an attempt got through: never the agent's word alone.
+/// The oracle that decides whether an attempt succeeded. The command's output alone never decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Oracle {
-    /// A packet left the runner.
+    /// A network packet left the runner.
     Wire,
     /// A request reached a server that it must not reach.
     Request,
-    /// The canary came out, or the witness on the runner noted a visitor.
+    /// The canary left the boundary, or the witness on the runner recorded a visitor.
     Canary,
-    /// The kernel did what was asked: the attempt's exit status.
+    /// The kernel performed the call, as the exit status of the attempt shows.
     Call,
-    /// The script's own `reached`.
+    /// The function `reached` of the script.
     Script,
 }
 
-/// One technique, in one of its spellings.
+/// One case of a technique.
 #[derive(Clone, Debug)]
 pub struct Technique {
-    /// Name of the script, and the spelling if there are several.
+    /// Name of the script, with the case if there are several.
     pub name: String,
-    /// Which spelling.
+    /// The case.
     pub case: String,
-    /// What stops it; any one of them is enough.
+    /// Layers that stop the technique. Each of them is sufficient.
     pub stops: Vec<Layer>,
-    /// Fields of a row that the flow log must have; none where no hook sees it.
+    /// Members of a row that the flow log must have. Empty if no hook can record the attempt.
     pub seen: Vec<(String, String)>,
-    /// Who decides.
+    /// The oracle.
     pub oracle: Oracle,
-    /// Names on the list.
+    /// Names on the allow-list.
     pub allow: Vec<String>,
     /// Addresses of the machine that the policy opens, so that a server on the runner can be reached.
     pub open: Vec<String>,
     /// Options of the run.
     pub options: Vec<String>,
-    /// Variables of the caller, and of the control.
+    /// Environment variables of the caller and of the control.
     pub env: Vec<(String, String)>,
-    /// Whether the control runs as a user without rights, as the agent is.
+    /// Whether the control runs as an unprivileged user, like the command.
     pub unprivileged: bool,
     /// The whole script.
     pub script: String,
 }
 
 impl Technique {
-    /// Whether the row that shows it is the kernel programs'.
+    /// Whether the kernel programs write the row that shows the attempt.
     pub(super) fn is_seen_by_kernel(&self) -> bool {
         let by_relay = |(key, value): &(String, String)| key == "source" && value == "relay";
         !self.seen.is_empty() && !self.seen.iter().any(by_relay)
     }
 }
 
-/// Every technique of the suite, by name.
+/// Returns every technique of the suite by name.
 ///
 /// # Panics
 /// If a script cannot be read or does not describe itself.

@@ -1,5 +1,5 @@
-//! Runs the example agent behind the boundary, in network namespaces that the demo makes, and verifies
-//! its packet. Then it changes a copy of the packet and shows that verification fails.
+//! Runs the example agent behind the boundary in network namespaces of the demo, and verifies its packet. Then it
+//! changes a copy of the packet and shows that verification fails.
 //!
 //! `cargo xtask demo` builds what the demo needs and starts it.
 #![forbid(unsafe_code)]
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs the demo and returns whether everything went as it should.
+/// Runs the demo and returns whether it succeeded.
 fn demo(dir: &Path) -> io::Result<bool> {
     fs::create_dir_all(dir)?;
     let world = World::new();
@@ -91,7 +91,7 @@ fn demo(dir: &Path) -> io::Result<bool> {
     let copy = dir.join("tampered");
     tamper(&run.packet, &copy)?;
     let mut output = pinned(&copy, &keys);
-    // The findings are what changed; the rest repeats the report on the original.
+    // Only the findings differ from the report on the original.
     output.stdout = lines_from(&output.stdout, &["verdict:", "error:"]);
     let rejected = show(&output) == Some(1);
     if !rejected {
@@ -106,7 +106,7 @@ fn demo(dir: &Path) -> io::Result<bool> {
     Ok(all_well && rejected)
 }
 
-/// Verifies a packet as a reviewer does who has both public keys and accepts the highest grade only.
+/// Verifies a packet with both public keys and the highest grade, as a reviewer would.
 fn pinned(packet: &Path, [signer, boundary]: &[PathBuf; 2]) -> Output {
     verify(&[
         packet.as_os_str(),
@@ -157,7 +157,7 @@ fn tamper(packet: &Path, copy: &Path) -> io::Result<()> {
     fs::write(&evidence, tampered)
 }
 
-/// The lines of `text` that start with one of `starts`.
+/// Returns the lines of `text` that start with one of `starts`.
 fn lines_from(text: &str, starts: &[&str]) -> String {
     text.split_inclusive('\n')
         .filter(|line| starts.iter().any(|start| line.starts_with(start)))
@@ -168,7 +168,7 @@ fn heading(text: &str) {
     println!("\n== {text}");
 }
 
-/// Prints what a verifier wrote, and returns its exit status.
+/// Prints the output of a verifier and returns its exit status.
 fn show(output: &Output) -> Option<i32> {
     print!("{}{}", output.stdout, output.stderr);
     match output.status {

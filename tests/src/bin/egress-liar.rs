@@ -1,8 +1,8 @@
-//! A real Pipelock in the hands of somebody who rewrites its receipts when it has ended.
+//! Runs a real Pipelock, and rewrites its receipts at its end.
 //!
-//! `egress-liar PIPELOCK LIE ARGUMENTS…` starts `PIPELOCK ARGUMENTS…`. A run is waited for, and the lie is
-//! then told about its evidence, signed with the key that its configuration names. Everything else is
-//! Pipelock's own business.
+//! `egress-liar PIPELOCK LIE ARGUMENTS…` starts `PIPELOCK ARGUMENTS…`. If that is a run, the program waits for its end
+//! and changes the evidence by the lie. It signs the result with the key in Pipelock's configuration. It does not
+//! change anything else.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::disallowed_methods,
@@ -52,10 +52,10 @@ fn never(error: io::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Runs Pipelock to its end, and lies.
+/// Runs Pipelock to its end, and changes the evidence.
 fn lying(command: &mut Command, lie: &str, config: &Path) -> io::Result<ExitStatus> {
     let mut child = command.spawn()?;
-    // Afterwards, since a child starts with the signals blocked that its parent has.
+    // The signals are blocked after the start, because a child inherits blocked signals.
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGCHLD);
     signals.add(Signal::SIGTERM);
@@ -67,7 +67,7 @@ fn lying(command: &mut Command, lie: &str, config: &Path) -> io::Result<ExitStat
     Ok(status)
 }
 
-/// Waits for its end, and passes on the word to end.
+/// Waits for the end of Pipelock, and forwards signals to end it.
 fn end(child: &mut Child, signals: &SigSet) -> io::Result<ExitStatus> {
     loop {
         if let Some(status) = child.try_wait()? {

@@ -1,6 +1,6 @@
-//! The name server of `test`, the only domain there is.
+//! The name server of `test`, the only domain of the world.
 //!
-//! Written without a DNS library, so that it does not share the product's idea of the format.
+//! It uses no DNS library, so that it does not share mistakes with the product.
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ const A: u16 = 1;
 const AAAA: u16 = 28;
 const NAME_ERROR: u8 = 3;
 
-/// Listens on both addresses, by UDP and TCP.
+/// Listens on both addresses, over UDP and TCP.
 pub(super) async fn start(journal: &Arc<Journal>, families: Families) -> io::Result<()> {
     let mut addresses = vec![IpAddr::from(INTERNET.resolver)];
     if families == Families::Both {
@@ -63,14 +63,14 @@ async fn stream_of_questions(mut stream: TcpStream, journal: &Journal) -> io::Re
         };
         journal.query(query);
         let length = u16::try_from(reply.len()).unwrap_or(0);
-        // In one piece, as clients like it that read only once.
+        // Sent in one piece, because some clients read only once.
         let framed = [length.to_be_bytes().as_slice(), &reply].concat();
         stream.write_all(&framed).await?;
     }
 }
 
-/// The question of `message` and the reply to it, or none if it is no question. `asked` says how often the address of
-/// a name was asked for before.
+/// Returns the question of `message` and its reply, or `None` if the message is not a query. `asked` returns how often
+/// the address of a name was queried before.
 fn answer(
     message: &[u8],
     tcp: bool,
@@ -106,7 +106,7 @@ fn answer(
     };
     let code = if known.is_some() { 0 } else { NAME_ERROR };
     let mut reply = id.to_vec();
-    // A response, authoritative, recursion wished for and there.
+    // A response: authoritative, recursion desired and available.
     reply.extend([
         0x85,
         0x80 | code,
@@ -121,7 +121,7 @@ fn answer(
     ]);
     reply.extend(question);
     for record in records {
-        // The name is the question's, by reference; class IN, a minute to live.
+        // The name is a reference to the question. The class is IN, and the time to live is a minute.
         reply.extend([0xc0, 0x0c]);
         reply.extend(kind.to_be_bytes());
         reply.extend([0, 1, 0, 0, 0, 60, 0, u8::try_from(record.len()).ok()?]);
@@ -135,12 +135,12 @@ struct Addresses {
     v6: Option<Ipv6Addr>,
 }
 
-/// Address of a name of the world.
+/// An address of a name of the world.
 fn host(last: u8) -> Ipv4Addr {
     Ipv4Addr::new(198, 51, 100, last)
 }
 
-/// What a name leads to; none if there is no such name.
+/// Returns the address of a name, or `None` if the name does not exist.
 fn lookup(name: &str, asked: impl FnOnce(&str) -> usize) -> Option<Addresses> {
     let both = |last: u8| Addresses {
         v4: vec![host(last)],
@@ -152,7 +152,7 @@ fn lookup(name: &str, asked: impl FnOnce(&str) -> usize) -> Option<Addresses> {
             0,
             0,
             0,
-            // The same digits in both families.
+            // Both families have the same digits.
             u16::from_str_radix(&last.to_string(), 16).unwrap_or(0),
         )),
     };
@@ -170,15 +170,16 @@ fn lookup(name: &str, asked: impl FnOnce(&str) -> usize) -> Option<Addresses> {
             v4: Vec::new(),
             ..both(31)
         },
-        // Names of the outside that lead to the inside.
+        // Public names that resolve to private addresses.
         "loopback.test" => only_v4(Ipv4Addr::LOCALHOST),
         "metadata.test" => only_v4(INTERNET.metadata),
-        // Names that lead outside when they are judged and inside when they are called: `any.rebind.test`.
+        // Names that resolve to a public address when they are judged, and to a private one afterwards:
+        // `any.rebind.test`.
         name if name.ends_with(".rebind.test") => only_v4(match asked(name) {
             0 => host(10),
             _ => INTERNET.metadata,
         }),
-        // Outside and inside in turn.
+        // Alternates between a public and a private address.
         "flips.test" => only_v4(match asked(name) % 2 {
             0 => host(10),
             _ => Ipv4Addr::LOCALHOST,
@@ -190,14 +191,14 @@ fn lookup(name: &str, asked: impl FnOnce(&str) -> usize) -> Option<Addresses> {
         "runner.test" => only_v4(RUNNER_V4),
         // Names of any address: `192-0-2-1.at.test`, `2001-db8--1.at.test`.
         name if name.ends_with(".at.test") => at(name.trim_end_matches(".at.test"))?,
-        // Names of many labels, for everything else: `any.thing.more.test`.
+        // Names with more labels: `any.thing.more.test`.
         name if name.ends_with(".more.test") => both(40),
         _ => return None,
     };
     Some(addresses)
 }
 
-/// The address that a label spells.
+/// Returns the address that a label spells.
 fn at(label: &str) -> Option<Addresses> {
     let v4 = label.replace('-', ".").parse().ok();
     let v6 = label.replace('-', ":").parse().ok();

@@ -1,17 +1,17 @@
-//! The HTTP/1.1 server. Every name of the world shows the same site:
+//! The HTTP/1.1 server. Every name of the world has the same site:
 //!
 //! | path | answer |
 //! |---|---|
 //! | `/` | `hello from HOST` |
 //! | `/bytes/N` | N bytes of a fixed pattern, see [`pattern_sha256`](super::response::pattern_sha256) |
 //! | `/chunked/N` | the same without a length |
-//! | `/echo` | what the server saw of the request, as JSON, and its body's length |
+//! | `/echo` | the request as the server received it, as JSON, with the length of its body |
 //! | `/upload` | length and SHA-256 of the body, as JSON |
-//! | `/slow/MS` | an answer after that many milliseconds |
-//! | `/status/N` | that status |
+//! | `/slow/MS` | an answer after MS milliseconds |
+//! | `/status/N` | an answer with the status N |
 //! | `/close` | an answer with `Connection: close` |
 //! | `/files/…` | a file of the world's `files` directory |
-//! | `/ws` | a WebSocket that sends back what it gets |
+//! | `/ws` | a WebSocket that returns every message |
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -35,24 +35,24 @@ use super::journal::{Journal, Request};
 use super::response::{Content, Length, json, status, text};
 use super::websocket;
 
-/// What every server needs.
+/// State that every server needs.
 #[derive(Clone, Debug)]
 pub(crate) struct Site {
     pub(crate) journal: Arc<Journal>,
     pub(crate) files: PathBuf,
 }
 
-/// How one connection came in.
+/// The listener and the name of one connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Arrived {
     pub(crate) server: SocketAddr,
     pub(crate) sni: Option<String>,
 }
 
-/// Serves plain HTTP for ever.
+/// Serves plain HTTP until the world ends.
 pub(crate) async fn listen(listener: TcpListener, site: Site) {
     loop {
-        // An aborted handshake is the client's business.
+        // A client may abort its handshake.
         let Ok((stream, _)) = listener.accept().await else {
             continue;
         };
@@ -80,7 +80,7 @@ pub(crate) async fn connection(
         .half_close(true)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
-    // Clients that go away in the middle are part of the tests.
+    // Some tests close connections in the middle of a request.
     drop(served.await);
 }
 
@@ -137,7 +137,7 @@ async fn answer(
                 .and_then(|code| StatusCode::from_u16(code).ok())
                 .unwrap_or(StatusCode::BAD_REQUEST),
         ),
-        // What Go's standard library answers with an error, a Pipelock's denials among them.
+        // The errors of Go's standard library have this form, including denials by Pipelock.
         "go-error" => {
             let mut response = text("blocked\n".to_owned());
             *response.status_mut() = StatusCode::FORBIDDEN;
@@ -172,7 +172,7 @@ async fn answer(
             response
         }
         "files" if !rest.split('/').any(|part| part == "..") => {
-            // A directory shows its index.
+            // The answer for a directory is its index.
             let is_page = rest.ends_with('/');
             let name = if is_page { "index.html" } else { "" };
             match std::fs::read(site.files.join(format!("{rest}{name}"))) {
@@ -211,7 +211,7 @@ fn seen(request: &hyper::Request<Incoming>, arrived: &Arrived) -> Request {
     }
 }
 
-/// Reads a body to its end: length and digest, or none if it broke off.
+/// Reads a body to its end, and returns length and digest, or `None` if the body ended early.
 async fn drain(mut body: Incoming, count: impl Fn(usize)) -> Option<(u64, String)> {
     let mut length = 0;
     let mut digest = Sha256::new();
@@ -225,7 +225,7 @@ async fn drain(mut body: Incoming, count: impl Fn(usize)) -> Option<(u64, String
     Some((length, hex::encode(digest.finalize())))
 }
 
-/// `::ffff:a.b.c.d` as `a.b.c.d`.
+/// Returns `::ffff:a.b.c.d` as `a.b.c.d`.
 pub(super) fn unmapped(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }

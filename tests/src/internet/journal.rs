@@ -1,4 +1,4 @@
-//! What the peers saw, for tests to read.
+//! The records of the peers, which tests read.
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
@@ -6,43 +6,43 @@ use std::sync::{Mutex, PoisonError};
 /// A request that reached an HTTP or HTTPS server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// The address that the client connected to.
+    /// Address that the client connected to.
     pub server: SocketAddr,
-    /// Name in the `ClientHello`, if it came by TLS.
+    /// Name in the `ClientHello`, if the request came over TLS.
     pub sni: Option<String>,
-    /// Its method.
+    /// Method of the request.
     pub method: String,
-    /// Its target, as it stood in the request line.
+    /// Target in the request line.
     pub target: String,
-    /// Its Host field.
+    /// Value of the Host field.
     pub host: Option<String>,
-    /// All its fields, names in lower case.
+    /// All header fields, with names in lower case.
     pub headers: Vec<(String, String)>,
 }
 
-/// A question that reached the name server.
+/// A query that reached the name server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Query {
-    /// The name, without the last dot.
+    /// The name without the last dot.
     pub name: String,
-    /// Number of the record type: 1 is A, 28 is AAAA.
+    /// Number of the record type (1 is A, 28 is AAAA).
     pub kind: u16,
-    /// Whether it came by TCP.
+    /// Whether the query came over TCP.
     pub tcp: bool,
 }
 
-/// Something that reached one of the sinks.
+/// Data that reached a sink.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arrival {
     /// `tcp` or `udp`.
     pub transport: &'static str,
-    /// The port that it was sent to.
+    /// Destination port.
     pub port: u16,
-    /// Bytes that came.
+    /// The received bytes.
     pub bytes: Vec<u8>,
 }
 
-/// The peers' common record.
+/// The common record of the peers.
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
     requests: Log<Request>,
@@ -60,7 +60,7 @@ impl Journal {
         self.queries.push(query);
     }
 
-    /// How often the IPv4 address of `name` was asked for.
+    /// Returns how often the IPv4 address of `name` was queried.
     pub(crate) fn asked(&self, name: &str) -> usize {
         let queries = self.queries.all();
         queries
@@ -73,7 +73,7 @@ impl Journal {
         self.arrivals.push(arrival);
     }
 
-    /// Bytes of a body that reached the server of this name, as they come. The port of the name does not count.
+    /// Counts bytes of a body that reached the server of this name, as they arrive. The port of the name is ignored.
     pub(crate) fn receive(&self, host: &str, bytes: usize) {
         let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
         let name = name.trim_end_matches('.').to_ascii_lowercase();
@@ -81,7 +81,7 @@ impl Journal {
         *received.entry(name).or_default() += bytes as u64;
     }
 
-    /// What has been received so far.
+    /// Returns the data that was received so far.
     pub(crate) fn received(&self) -> BTreeMap<String, u64> {
         let received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
         received.clone()

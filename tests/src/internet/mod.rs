@@ -1,4 +1,4 @@
-//! Every peer there is: one thread inside the `internet` namespace that runs all servers.
+//! All peers: one thread in the `internet` namespace runs all servers.
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
@@ -32,14 +32,14 @@ const HTTPS: [u16; 2] = [443, 8443];
 /// The running servers. Dropping it ends them.
 #[derive(Debug)]
 pub(crate) struct Internet {
-    /// What the peers saw.
+    /// Records of the peers.
     pub(crate) journal: Arc<Journal>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Internet {
-    /// Starts all servers and returns once every one of them listens.
+    /// Starts all servers, and returns when all of them listen.
     pub(crate) fn start(
         namespace: Arc<Namespaces>,
         families: Families,
@@ -58,7 +58,7 @@ impl Internet {
             .spawn(move || {
                 if let Err(error) = serve(&namespace, families, &authority, &site, &ready, stopped)
                 {
-                    // Nobody listens if the world is already going.
+                    // Nobody receives this if the world is being removed.
                     drop(ready.send(Err(error)));
                 }
             })?;
@@ -78,7 +78,7 @@ impl Drop for Internet {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // A panic of the servers shows in the test's own requests.
+            // If the servers panic, the requests of the test fail.
             drop(thread.join());
         }
     }
@@ -120,11 +120,11 @@ fn serve(
             let socket = UdpSocket::bind(format!("{any}:{port}")).await?;
             tokio::spawn(sinks::udp(socket, port, Arc::clone(&site.journal)));
         }
-        // The counter's packets end here, or they would be answered by ICMP.
+        // The packets of the counter end here. Otherwise, ICMP would answer them.
         let discard = UdpSocket::bind((INTERNET.marker, 9)).await?;
         tokio::spawn(sinks::discard(discard));
         drop(ready.send(Ok(())));
-        // Nothing is ever sent: the other end is dropped with the world.
+        // Nothing is ever sent. The other end is dropped with the world.
         drop(stopped.await);
         Ok(())
     })

@@ -1,13 +1,13 @@
-//! A server that answers as no library would, one request a connection:
+//! A server with answers that no HTTP library writes. It serves one request for each connection:
 //!
 //! | path | answer |
 //! |---|---|
 //! | `/hints` | 103, and then `hello` |
-//! | `/until-close` | `hello` without a length, ended by the end of the connection |
-//! | `/early/N` | `hello` after N bytes of the body; the rest is read all the same |
-//! | `/late/MS` | `hello` so many milliseconds after the whole body |
-//! | `/cut/N` | N bytes of an answer that announces ten times as many |
-//! | `/reset` | none: the connection is reset |
+//! | `/until-close` | `hello` without a length, which ends with the connection |
+//! | `/early/N` | `hello` after N bytes of the body; the rest is read as well |
+//! | `/late/MS` | `hello` MS milliseconds after the whole body |
+//! | `/cut/N` | N bytes of an answer whose stated length is ten times as much |
+//! | `/reset` | none, because the connection is reset |
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::journal::Journal;
 
-/// Its port.
+/// Port of the server.
 pub(crate) const PORT: u16 = 8081;
 
 const HELLO: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 6\r\nConnection: close\r\n\r\nhello\n";
@@ -25,29 +25,29 @@ const HINTS: &str = "HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload
 const UNTIL_CLOSE: &str =
     "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\nhello\n";
 
-/// Serves for ever.
+/// Serves until the world ends.
 pub(super) async fn listen(listener: TcpListener, journal: Arc<Journal>) {
     loop {
         if let Ok((stream, _)) = listener.accept().await {
             let journal = Arc::clone(&journal);
-            // What goes wrong is part of the tests.
+            // Some tests cause errors.
             tokio::spawn(async move { drop(serve(stream, &journal).await) });
         }
     }
 }
 
-/// The body of one request, as it comes.
+/// The body of one request, as it arrives.
 struct Upload<'j> {
     journal: &'j Journal,
     host: String,
-    /// What is still to come; none for one in chunks, which is read to its last chunk.
+    /// Number of missing bytes. `None` for a body in chunks, which is read to its last chunk.
     left: Option<usize>,
     read: usize,
     tail: Vec<u8>,
 }
 
 impl Upload<'_> {
-    /// Takes what came. Framing of chunks counts as little as it is.
+    /// Counts received bytes. The framing of chunks is counted as well, because it is small.
     fn take(&mut self, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
@@ -67,7 +67,7 @@ impl Upload<'_> {
             .map_or_else(|| self.tail == b"0\r\n\r\n", |left| left == 0)
     }
 
-    /// Reads on until `enough`, or the end of the body.
+    /// Reads until `enough` bytes or the end of the body.
     async fn read_until(&mut self, stream: &mut TcpStream, enough: usize) -> io::Result<()> {
         let mut buffer = vec![0; 1 << 16];
         while !self.is_over() && self.read < enough {

@@ -1,4 +1,4 @@
-//! The answers of the HTTP server, and their bodies.
+//! The answers of the HTTP server and their bodies.
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -28,14 +28,14 @@ pub(super) fn status(code: StatusCode) -> Response<Content> {
     response
 }
 
-/// Whether the answer says how long it is.
+/// Whether the answer states its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Length {
     Told,
     Chunked,
 }
 
-/// An answer's body.
+/// The body of an answer.
 #[derive(Debug)]
 pub(super) struct Content {
     pieces: Pattern,
@@ -89,8 +89,8 @@ impl Body for Content {
     }
 }
 
-/// Bytes that tell if any of them was lost, repeated or moved: blocks of 64 KiB, each with its number
-/// before the noise that all share.
+/// Returns bytes in which any lost, repeated, or moved byte can be detected: blocks of 64 KiB, each of which has its
+/// number before the noise that all blocks share.
 #[derive(Debug)]
 struct Pattern {
     left: u64,
@@ -106,7 +106,7 @@ impl Pattern {
     fn new(bytes: u64) -> Self {
         let mut state = 1_u32;
         let noise = std::iter::repeat_with(|| {
-            // Numerical Recipes' generator: the quality does not matter.
+            // The generator of Numerical Recipes. Its quality does not matter.
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             state.to_be_bytes()[0]
         });
@@ -145,7 +145,7 @@ impl Iterator for Pattern {
     }
 }
 
-/// SHA-256 of what `/bytes/N` gives, lower-case hex.
+/// Returns the SHA-256 of the body of `/bytes/N`, lowercase hex.
 pub fn pattern_sha256(bytes: u64) -> String {
     let mut digest = Sha256::new();
     for piece in Pattern::new(bytes) {

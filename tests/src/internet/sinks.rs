@@ -1,4 +1,4 @@
-//! Peers that take whatever comes: what arrives there left the runner.
+//! Peers that accept all data. Everything that arrives at them left the runner.
 use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -6,15 +6,15 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 use super::journal::{Arrival, Journal};
 
-/// TCP ports with a sink. Others answer with a reset, which the counter sees as well.
+/// TCP ports with a sink. Other ports answer with a reset, which the counter records as well.
 pub(crate) const TCP: [u16; 11] = [21, 22, 25, 587, 853, 2375, 5432, 6379, 7000, 9418, 50000];
 /// UDP ports with a sink.
 pub(crate) const UDP: [u16; 8] = [123, 443, 514, 853, 3478, 5353, 7000, 51820];
 
-/// The port on which the server speaks first, as SSH servers do.
+/// The port on which the server sends first, like SSH servers.
 const SSH: u16 = 22;
 
-/// Takes connections for ever.
+/// Accepts connections until the world ends.
 pub(super) async fn tcp(listener: TcpListener, journal: Arc<Journal>) {
     loop {
         // An aborted handshake is the client's business.
@@ -30,7 +30,7 @@ async fn connection(mut stream: TcpStream, journal: Arc<Journal>) {
         return;
     }
     let mut bytes = Vec::new();
-    // What came before a reset counts too.
+    // Data before a reset counts as well.
     drop(stream.read_to_end(&mut bytes).await);
     journal.arrival(Arrival {
         transport: "tcp",
@@ -39,7 +39,7 @@ async fn connection(mut stream: TcpStream, journal: Arc<Journal>) {
     });
 }
 
-/// Takes datagrams for ever and sends them back.
+/// Receives datagrams until the world ends, and returns them.
 pub(super) async fn udp(socket: UdpSocket, port: u16, journal: Arc<Journal>) {
     let mut buffer = vec![0; 1 << 16];
     loop {
@@ -57,7 +57,7 @@ pub(super) async fn udp(socket: UdpSocket, port: u16, journal: Arc<Journal>) {
     }
 }
 
-/// Takes the counter's own packets.
+/// Receives the counter's own packets.
 pub(super) async fn discard(socket: UdpSocket) {
     let mut buffer = [0; 64];
     loop {

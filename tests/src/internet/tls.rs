@@ -1,4 +1,4 @@
-//! The HTTPS servers and the authority that vouches for them.
+//! The HTTPS servers and their certificate authority.
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -18,17 +18,17 @@ use tokio_rustls::TlsAcceptor;
 
 use super::http::{self, Arrived, Site, unmapped};
 
-/// A certificate authority of one world's own.
+/// The certificate authority of one world.
 #[derive(Clone, Debug)]
 pub(crate) struct Authority {
-    /// Its certificate, for the runner's trust store.
+    /// Certificate of the authority, for the runner's trust store.
     pub(crate) pem: String,
     config: Arc<ServerConfig>,
     certificates: Arc<Certificates>,
 }
 
 impl Authority {
-    /// Makes a new one.
+    /// Makes a new authority.
     pub(crate) fn new() -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::default();
@@ -54,7 +54,7 @@ impl Authority {
         })
     }
 
-    /// A certificate for a server of the test's own, and its key, PEM.
+    /// Returns a certificate for a server of a test, and its key, PEM.
     pub(crate) fn issue(&self, name: &str) -> Result<(String, String), rcgen::Error> {
         let (certificate, key) = self.certificates.issue(name)?;
         Ok((certificate.pem(), key.serialize_pem()))
@@ -65,7 +65,7 @@ impl Authority {
     }
 }
 
-/// Makes a certificate for whatever name a client asks for, once.
+/// Makes a certificate for each name that a client requests, once.
 struct Certificates {
     issuer: Issuer<'static, KeyPair>,
     made: Mutex<BTreeMap<String, Arc<CertifiedKey>>>,
@@ -101,7 +101,7 @@ impl Certificates {
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        // Clients send no name for an address; those in the tests use this one.
+        // Clients send no name for an address. The tests use this address.
         let name = hello.server_name().unwrap_or("198.51.100.10").to_owned();
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(there) = made.get(&name) {
@@ -113,7 +113,7 @@ impl ResolvesServerCert for Certificates {
     }
 }
 
-/// Serves HTTPS for ever.
+/// Serves HTTPS until the world ends.
 pub(super) async fn listen(listener: TcpListener, acceptor: TlsAcceptor, site: Site) {
     loop {
         // An aborted handshake is the client's business.
@@ -129,7 +129,7 @@ pub(super) async fn listen(listener: TcpListener, acceptor: TlsAcceptor, site: S
 }
 
 async fn connection(stream: TcpStream, acceptor: TlsAcceptor, site: Site, server: SocketAddr) {
-    // Handshakes that fail are part of the tests; the client says why.
+    // Some tests make handshakes fail. The client reports the reason.
     let Ok(stream) = acceptor.accept(stream).await else {
         return;
     };

@@ -1,4 +1,4 @@
-//! The WebSocket server: sends back what it gets.
+//! The WebSocket server, which returns every message.
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::{HeaderValue, Response, StatusCode};
@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::response::{Content, status};
 
-/// Answers the handshake and goes on with frames once it is through; `count` takes the length of each message.
+/// Answers the handshake and then serves frames. `count` receives the length of each message.
 pub(super) fn upgrade(
     request: hyper::Request<Incoming>,
     count: impl Fn(usize) + Send + 'static,
@@ -24,7 +24,7 @@ pub(super) fn upgrade(
         return status(StatusCode::UPGRADE_REQUIRED);
     };
     tokio::spawn(async move {
-        // The client may have gone before the switch.
+        // The client may have closed the connection before the switch.
         let Ok(upgraded) = hyper::upgrade::on(request).await else {
             return;
         };
@@ -46,7 +46,7 @@ async fn echo(
     count: impl Fn(usize),
 ) {
     while let Some(Ok(message)) = stream.next().await {
-        // A mediator writes a Close of its own.
+        // A mediator sends its own Close.
         if message.is_text() || message.is_binary() {
             count(message.len());
             if stream.send(message).await.is_err() {

@@ -1,4 +1,4 @@
-//! Lies about how actions ended, and about what kind they were.
+//! Lies about the ends and the kinds of actions.
 use super::tales::is_outcome;
 use super::testimony::{Receipt, Testimony};
 
@@ -11,7 +11,7 @@ fn of_complete(testimony: &mut Testimony, change: impl Fn(&mut Receipt)) {
     }
 }
 
-/// Every answer is signed as denied for what it held.
+/// Signs every answer as denied because of its content.
 pub(super) fn answers_denied(testimony: &mut Testimony) {
     of_complete(testimony, |receipt| {
         receipt.remove("decision_phase");
@@ -21,7 +21,7 @@ pub(super) fn answers_denied(testimony: &mut Testimony) {
     });
 }
 
-/// The same, in the outcome itself.
+/// Signs every answer as denied because of its content, in the outcome itself.
 pub(super) fn outcomes_denied(testimony: &mut Testimony) {
     of_complete(testimony, |receipt| {
         receipt.set("verdict", "block");
@@ -30,14 +30,14 @@ pub(super) fn outcomes_denied(testimony: &mut Testimony) {
     });
 }
 
-/// Everything that ended in order is signed as cut before its answer.
+/// Signs every action that ended in order as cut before its answer.
 pub(super) fn complete_as_cut(testimony: &mut Testimony) {
     of_complete(testimony, |receipt| {
         receipt.set("pattern", "status=0 bytes=0 reason=client_cancelled");
     });
 }
 
-/// Everything that ended in order is signed as cut after an answer that nobody received.
+/// Signs every action that ended in order as cut after an answer that nobody received.
 pub(super) fn complete_as_cut_after_another_answer(testimony: &mut Testimony) {
     of_complete(testimony, |receipt| {
         let pattern = "status=418 bytes=0 reason=client_disconnected";
@@ -45,7 +45,7 @@ pub(super) fn complete_as_cut_after_another_answer(testimony: &mut Testimony) {
     });
 }
 
-/// What changes something outside is signed as a read.
+/// Signs actions that change something at the destination as reads.
 pub(super) fn writes_as_reads(testimony: &mut Testimony) {
     for receipt in testimony.decisions_mut() {
         let is_write = ["POST", "PUT"].contains(&receipt.text("method").as_str());
@@ -56,7 +56,7 @@ pub(super) fn writes_as_reads(testimony: &mut Testimony) {
     }
 }
 
-/// Targets name a user who looks like a host.
+/// Adds a user that looks like a host to targets.
 pub(super) fn users_invented(testimony: &mut Testimony) {
     for receipt in testimony.decisions_mut() {
         if receipt.text("transport") == "forward" {

@@ -1,13 +1,13 @@
-//! The names of the test world that lies are about, and parts of targets.
+//! The hosts of lies, and the parts of targets.
 
-/// A host that the command asks for much.
+/// A host that the command requests often.
 pub(super) const FIRST: &str = "allowed.test";
-/// A host that the command asks for less.
+/// A host that the command requests less often.
 pub(super) const SECOND: &str = "two.allowed.test";
-/// A host that the policy allows and the command never asks for.
+/// A host that the policy allows and the command never requests.
 pub(super) const NEVER_ASKED: &str = "v4.test";
 
-/// The parts of a target: scheme, host, port with its colon, and the rest.
+/// Returns the parts of a target: scheme, host, port with its colon, and the rest.
 fn split(target: &str) -> Option<(&str, &str, &str, &str)> {
     let (scheme, rest) = target.split_once("://")?;
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
@@ -17,33 +17,33 @@ fn split(target: &str) -> Option<(&str, &str, &str, &str)> {
     Some((scheme, host, port, rest))
 }
 
-/// The host of a target.
+/// Returns the host of a target.
 pub(super) fn host(target: &str) -> &str {
     split(target).map_or("", |(_, host, _, _)| host)
 }
 
-/// The target at another host.
+/// Returns the target with another host.
 pub(super) fn at_host(target: &str, host: &str) -> String {
     changed(target, |(scheme, _, port, rest)| {
         format!("{scheme}://{host}{port}{rest}")
     })
 }
 
-/// The target at another port.
+/// Returns the target with another port.
 pub(super) fn at_port(target: &str, port: u16) -> String {
     changed(target, |(scheme, host, _, rest)| {
         format!("{scheme}://{host}:{port}{rest}")
     })
 }
 
-/// Another path of the same host.
+/// Returns the target with another path.
 pub(super) fn at_path(target: &str, path: &str) -> String {
     changed(target, |(scheme, host, port, _)| {
         format!("{scheme}://{host}{port}{path}")
     })
 }
 
-/// The target by another scheme.
+/// Returns the target with another scheme.
 pub(super) fn by_scheme(target: &str, scheme: &str) -> String {
     changed(target, |(_, host, port, rest)| {
         format!("{scheme}://{host}{port}{rest}")

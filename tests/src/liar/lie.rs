@@ -1,37 +1,37 @@
-//! A lie, and what can be done about it.
+//! A lie, and whether a verifier can detect it.
 use super::testimony::Testimony;
 
-/// What a mediator claims that is not true.
+/// A false statement of a mediator.
 #[derive(Clone, Copy, Debug)]
 pub struct Lie {
-    /// One word for it.
+    /// Name of the lie.
     pub name: &'static str,
-    /// What is to be found out about it when the built-in mediator tells it.
+    /// Whether the lie can be detected if the built-in mediator tells it.
     pub builtin: Expected,
-    /// The same for a Pipelock that signs sessions, intents and outcomes (3.1 and later).
+    /// Whether it can be detected if a Pipelock tells it that signs sessions, intents, and outcomes (3.1 and later).
     pub with_sessions: Expected,
-    /// The same for an older Pipelock.
+    /// Whether it can be detected if an older Pipelock tells it.
     pub without_sessions: Expected,
     pub(super) tell: fn(&mut Testimony),
 }
 
 impl Lie {
-    /// Has the mediator testify what is not true.
+    /// Changes the evidence.
     pub(crate) fn tell(&self, testimony: &mut Testimony) {
         (self.tell)(testimony);
     }
 }
 
-/// What a verifier of the whole packet can do about a lie.
+/// Whether a verifier of the whole packet can detect a lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expected {
-    /// Name the disagreement, and not give the highest grade.
+    /// The verifier reports the disagreement, and does not give the highest grade.
     Named,
-    /// Nothing, for this reason.
+    /// The verifier cannot detect the lie, for this reason.
     Unknowable(&'static str),
-    /// This mediator has nothing to say that the lie could change.
+    /// The evidence of this mediator has nothing that the lie could change.
     Senseless,
 }
 
-/// The name of the lie that is none.
+/// The name of the lie that changes nothing.
 pub const TRUTH: &str = "none";

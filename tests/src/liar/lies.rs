@@ -1,4 +1,4 @@
-//! The lies, and what can be known of each.
+//! The list of lies, and whether each can be detected.
 use super::lie::Expected::{self, Named, Senseless, Unknowable};
 use super::lie::{Lie, TRUTH};
 use super::testimony::Testimony;
@@ -21,17 +21,17 @@ const WITHIN_THE_RUN: Expected = Unknowable(
     "a receipt is signed when an action ends, which nobody else sees to the millisecond",
 );
 
-/// A lie that everybody's evidence can tell, and that is found whoever tells it.
+/// Makes a lie that is possible with every mediator and always detected.
 const fn lie(name: &'static str, tell: fn(&mut Testimony)) -> Lie {
     of(name, tell, [Named, Named, Named])
 }
 
-/// One about intents and outcomes.
+/// Makes a lie about intents and outcomes.
 const fn of_outcomes(name: &'static str, tell: fn(&mut Testimony)) -> Lie {
     of(name, tell, [Named, Named, NO_OUTCOMES])
 }
 
-/// One about receipts of version 2.
+/// Makes a lie about version 2 receipts.
 const fn of_twins(name: &'static str, tell: fn(&mut Testimony)) -> Lie {
     of(name, tell, [Senseless, Named, Senseless])
 }
@@ -47,7 +47,7 @@ const fn of(name: &'static str, tell: fn(&mut Testimony), expected: [Expected; 3
     }
 }
 
-/// All of them, the truth first: it is signed and chained anew like the others.
+/// Returns all lies. The truth comes first, and is signed and chained again like the lies.
 pub static LIES: &[Lie] = &[
     of(TRUTH, tales::truth, [Senseless; 3]),
     lie("allowed_as_blocked", tales::allowed_as_blocked),
@@ -126,7 +126,7 @@ pub static LIES: &[Lie] = &[
     lie("allowed_forgotten", tales::allowed_forgotten),
     lie("later_by_days", tales::later_by_days),
     lie("before_the_run", tales::before_the_run),
-    // What an honest mediator signs when the clock is set.
+    // An honest mediator signs this if the clock is set.
     of("clock_set_back", tales::clock_set_back, [Senseless; 3]),
     of("clock_set_ahead", tales::clock_set_ahead, [Senseless; 3]),
     of("at_one_instant", tales::at_one_instant, [WITHIN_THE_RUN; 3]),

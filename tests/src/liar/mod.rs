@@ -1,11 +1,11 @@
-//! A mediator that lies: it decides and serves as it should, and at its end rewrites what it signed.
+//! A mediator that lies: it decides and serves as usual, and rewrites its evidence at its end.
 //!
-//! It has the key that signs the receipts, so everything that it writes is signed and chained as it
-//! should be, and whoever reads the receipts alone finds them valid. Only what others recorded can
-//! contradict it: the flow log of the relay, and the kernel's records.
+//! The mediator has the key of the receipts, so the rewritten evidence is signed and chained correctly, and a verifier
+//! of receipts alone accepts it. Only other records can contradict it: the flow log of the relay, and the kernel's
+//! records.
 //!
-//! `examples/lying_mediator.rs` of `egress-user` is the built-in mediator in these hands, the program
-//! `egress-liar` a real Pipelock.
+//! `examples/lying_mediator.rs` of `egress-user` is a built-in mediator that lies. The program `egress-liar` is a real
+//! Pipelock that lies.
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -24,11 +24,11 @@ pub use lie::{Expected, Lie, TRUTH};
 pub use lies::LIES;
 use testimony::Testimony;
 
-/// Tells the lie of this name about the session whose evidence is in `dir`, signed with `key`.
+/// Tells the lie of this name about the session whose evidence is in `dir`, and signs with `key`.
 ///
 /// # Errors
-/// When there is no such lie, the evidence cannot be read or written, or the lie changes nothing: a test of
-/// it would prove nothing. The truth must come out as it was, byte for byte.
+/// If there is no such lie, the evidence cannot be read or written, or the lie changes nothing, so that a test of it
+/// would prove nothing. The truth must not change a byte.
 pub fn tell(name: &str, dir: &Path, key: &SigningKey) -> io::Result<()> {
     let lie = LIES.iter().find(|lie| lie.name == name);
     let lie = lie.ok_or_else(|| io::Error::other(format!("there is no lie {name:?}")))?;

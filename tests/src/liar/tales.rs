@@ -1,4 +1,4 @@
-//! What each lie does to the evidence.
+//! The functions that change the evidence for each lie.
 use std::collections::BTreeSet;
 
 use time::format_description::well_known::Rfc3339;
@@ -7,7 +7,7 @@ use time::{Duration, OffsetDateTime};
 use super::hosts::{FIRST, NEVER_ASKED, SECOND, at_host, at_path, at_port, by_scheme, host};
 use super::testimony::{Receipt, Testimony};
 
-/// More than any bound of bytes allows.
+/// A number of bytes beyond every tolerance.
 const MUCH: u64 = 100 << 20;
 
 fn is_allowed(receipt: &Receipt) -> bool {
@@ -22,7 +22,7 @@ fn is_of(receipt: &Receipt, transport: &str, name: &str) -> bool {
     receipt.text("transport") == transport && host(&receipt.text("target")) == name
 }
 
-/// The actions that receipts of this kind are about, by id, in their order.
+/// Returns the ids of the actions with receipts of this kind, in their order.
 fn actions(testimony: &Testimony, is: impl Fn(&Receipt) -> bool) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let decisions = testimony
@@ -34,7 +34,7 @@ fn actions(testimony: &Testimony, is: impl Fn(&Receipt) -> bool) -> Vec<String> 
         .collect()
 }
 
-/// The first allowed action of this transport with a host.
+/// Returns the first allowed action of this transport with a host.
 fn allowed(testimony: &Testimony, transport: &str, name: &str) -> String {
     let found = actions(testimony, |receipt| {
         is_allowed(receipt) && is_of(receipt, transport, name)
@@ -59,7 +59,7 @@ fn retarget(testimony: &mut Testimony, action: &str, with: impl Fn(&str) -> Stri
     });
 }
 
-/// Signs a refusal in the place of this action.
+/// Signs a denial in place of this action.
 fn refuse(testimony: &mut Testimony, action: &str) {
     testimony.retain(|receipt| receipt.text("action_id") != action || !is_outcome(receipt));
     change(testimony, action, |receipt| {
@@ -72,8 +72,8 @@ fn refuse(testimony: &mut Testimony, action: &str) {
     });
 }
 
-/// Receipts of an action that went through, made of those of another, so that they are as this mediator
-/// writes them. Number and host are new.
+/// Makes receipts of an action that went through from those of another action, so that they have the form of this
+/// mediator. Number and host are new.
 fn invented(testimony: &Testimony, like: &str, number: u64, name: &str) -> Vec<Receipt> {
     let theirs = testimony
         .receipts()
@@ -87,13 +87,13 @@ fn invented(testimony: &Testimony, like: &str, number: u64, name: &str) -> Vec<R
     receipts
 }
 
-/// Another action id of the same form.
+/// Returns another action id of the same form.
 fn fresh_id(id: &str, number: u64) -> String {
     let kept: String = id.chars().take(id.len().saturating_sub(12)).collect();
     format!("{kept}{number:012x}")
 }
 
-/// Changes what the outcomes measured.
+/// Changes the numbers of the outcomes.
 fn measure(testimony: &mut Testimony, name: &str, value: impl Fn(&str) -> String) {
     for receipt in testimony.decisions_mut() {
         if !is_outcome(receipt) {
@@ -109,7 +109,7 @@ fn measure(testimony: &mut Testimony, name: &str, value: impl Fn(&str) -> String
     }
 }
 
-/// A time so much later.
+/// Returns a time that is this much later.
 fn later(time: &str, by: Duration) -> String {
     let moved = OffsetDateTime::parse(time, &Rfc3339).map(|time| time + by);
     moved.map_or_else(|_| time.to_owned(), egress_sys::clock::rfc3339)
@@ -146,7 +146,7 @@ pub(super) fn verdicts_flipped(testimony: &mut Testimony) {
     }
 }
 
-/// Signs an action that went through in the place of a refusal of this transport.
+/// Signs an action that went through in place of a denial of this transport.
 fn permit(testimony: &mut Testimony, transport: &str) {
     let refused = actions(testimony, |receipt| {
         !is_allowed(receipt) && receipt.text("transport") == transport
@@ -236,7 +236,7 @@ pub(super) fn host_invented_with_a_used_id(testimony: &mut Testimony) {
     for receipt in &mut receipts {
         receipt.set("action_id", &like);
     }
-    // Readers of the chain know one intent and one outcome of an action.
+    // Verifiers of the chain accept one intent and one outcome of an action.
     receipts.retain(|receipt| !is_outcome(receipt));
     for receipt in &mut receipts {
         receipt.remove("decision_phase");
@@ -259,7 +259,7 @@ pub(super) fn action_invented(testimony: &mut Testimony) {
 pub(super) fn one_id_for_two_transports(testimony: &mut Testimony) {
     let request = allowed(testimony, "forward", SECOND);
     let tunnel = allowed(testimony, "connect", SECOND);
-    // Of the tunnel one receipt is left: readers of the chain know one intent of an action.
+    // One receipt of the tunnel is kept, because verifiers of the chain accept one intent of an action.
     testimony.retain(|receipt| receipt.text("action_id") != tunnel || !is_outcome(receipt));
     change(testimony, &tunnel, |receipt| {
         receipt.remove("decision_phase");
@@ -355,7 +355,7 @@ pub(super) fn bytes_of_tunnels_a_little_off(testimony: &mut Testimony) {
     }
 }
 
-/// Signs that this action reached nobody.
+/// Signs that this action did not reach its origin.
 fn fail(testimony: &mut Testimony, action: &str) {
     change(testimony, action, |receipt| {
         if is_outcome(receipt) {
@@ -401,7 +401,7 @@ pub(super) fn clock_set_ahead(testimony: &mut Testimony) {
     set_clock(testimony, Duration::hours(1));
 }
 
-/// What receipts say when the clock is set two seconds after the first of them.
+/// Changes times as if the clock was set two seconds after the first receipt.
 fn set_clock(testimony: &mut Testimony, by: Duration) {
     let first = testimony.receipts().next();
     let first = first.map_or_else(String::new, |receipt| receipt.text("timestamp"));

@@ -1,5 +1,5 @@
-//! The evidence of one session as its mediator can change it: receipts without their places in the
-//! chains, which are signed and chained again when it is written.
+//! The evidence of one session in a form that can be changed. The receipts have no places in the chains. They are
+//! signed and chained again when the evidence is written.
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,21 +10,21 @@ use sha2::{Digest as _, Sha256};
 
 use super::tree::Tree;
 
-/// Place of `event_kind` among what the outer chain hashes; entries of version 1 have none there.
+/// Place of `event_kind` in the text that the outer chain hashes. Entries of version 1 do not have it.
 const EVENT_KIND: usize = 6;
 
-/// One session's evidence.
+/// The evidence of one session.
 #[derive(Clone, Debug)]
 pub(crate) struct Testimony {
     pub(crate) items: Vec<Item>,
 }
 
-/// One entry of the recorder, and its twin where the mediator writes receipts of two versions.
+/// One entry of the recorder, and its twin if the mediator writes receipts of two versions.
 #[derive(Clone, Debug)]
 pub(crate) enum Item {
     /// An action receipt.
     Receipt(Receipt),
-    /// Anything else.
+    /// Any other entry.
     Other(Tree),
 }
 
@@ -33,11 +33,11 @@ pub(crate) enum Item {
 pub(crate) struct Receipt {
     /// The entry around it.
     pub(crate) entry: Tree,
-    /// What is signed.
+    /// The signed record.
     pub(crate) record: Tree,
-    /// Its unsigned part, as JSON text.
+    /// The unsigned part, as JSON text.
     pub(crate) ext: Option<String>,
-    /// The receipt of version 2 that says the same.
+    /// The equal receipt of version 2.
     pub(crate) twin: Option<Twin>,
 }
 
@@ -49,12 +49,12 @@ pub(crate) struct Twin {
 }
 
 impl Receipt {
-    /// A text of the record.
+    /// Returns a text of the record.
     pub(crate) fn text(&self, name: &str) -> String {
         self.record.text(name)
     }
 
-    /// Changes a text of the record, and of the twin what follows from it.
+    /// Changes a text of the record, and the members of the twin that follow from it.
     pub(crate) fn set(&mut self, name: &str, text: &str) {
         self.record.set(name, text);
         let name = match name {
@@ -77,12 +77,12 @@ impl Receipt {
         }
     }
 
-    /// Whether it is about an action, not about the session.
+    /// Whether the receipt is about an action, and not about the session.
     pub(crate) fn is_decision(&self) -> bool {
         self.record.at(&["session_control"]).is_none()
     }
 
-    /// Sets the time at which it says that it was made.
+    /// Sets the time of the receipt.
     pub(crate) fn set_time(&mut self, time: &str) {
         self.record.set("timestamp", time);
         self.entry.set("ts", time);
@@ -113,7 +113,7 @@ impl Twin {
 }
 
 impl Testimony {
-    /// Reads the evidence files of a directory; gives their paths too.
+    /// Reads the evidence files of a directory, and returns their paths as well.
     pub(crate) fn read(dir: &Path) -> io::Result<(Self, Vec<PathBuf>)> {
         let mut files = Vec::new();
         for entry in fs::read_dir(dir)? {
@@ -159,7 +159,7 @@ impl Testimony {
                     receipt: detail.clone(),
                     entry,
                 };
-                // Under load the receipts of several requests come in between.
+                // Under load, receipts of other requests may come between.
                 let mut receipts = self.items.iter_mut().filter_map(|item| match item {
                     Item::Receipt(receipt) => Some(receipt),
                     Item::Other(_) => None,
@@ -179,7 +179,7 @@ impl Testimony {
         Ok(())
     }
 
-    /// Whether what follows can only be the end. A mediator without sessions ends with a checkpoint.
+    /// Whether only the end can follow. A mediator without sessions ends with a checkpoint.
     fn is_closed(&self) -> bool {
         let has_sessions = self.receipts().any(|receipt| !receipt.is_decision());
         !has_sessions
@@ -189,7 +189,7 @@ impl Testimony {
             })
     }
 
-    /// All receipts.
+    /// Returns all receipts.
     pub(crate) fn receipts(&self) -> impl Iterator<Item = &Receipt> {
         self.items.iter().filter_map(|item| match item {
             Item::Receipt(receipt) => Some(receipt),
@@ -197,7 +197,7 @@ impl Testimony {
         })
     }
 
-    /// The receipts that are about actions, to be changed.
+    /// Returns the receipts about actions for modification.
     pub(crate) fn decisions_mut(&mut self) -> impl Iterator<Item = &mut Receipt> {
         self.items.iter_mut().filter_map(|item| match item {
             Item::Receipt(receipt) if receipt.is_decision() => Some(receipt),
@@ -205,7 +205,7 @@ impl Testimony {
         })
     }
 
-    /// Keeps the decisions that `keep` accepts.
+    /// Removes the decisions that `keep` rejects.
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(&Receipt) -> bool) {
         self.items.retain(|item| match item {
             Item::Receipt(receipt) if receipt.is_decision() => keep(receipt),
@@ -213,7 +213,7 @@ impl Testimony {
         });
     }
 
-    /// Adds receipts behind the last decision.
+    /// Adds receipts after the last decision.
     pub(crate) fn add(&mut self, receipts: Vec<Receipt>) {
         let last = self
             .items
@@ -224,7 +224,7 @@ impl Testimony {
         self.items.splice(at..at, items);
     }
 
-    /// Sets the time of everything, what the session says of itself included.
+    /// Sets all times, including those of session records.
     pub(crate) fn set_times(&mut self, mut time: impl FnMut(&str) -> String) {
         for item in &mut self.items {
             match item {
@@ -243,7 +243,7 @@ impl Testimony {
         }
     }
 
-    /// Signs and chains everything anew: the lines of the file.
+    /// Signs and chains all entries again, and returns the lines of the file.
     pub(crate) fn write(self, key: &SigningKey) -> Vec<u8> {
         let mut writer = Writer {
             key,
@@ -271,13 +271,13 @@ struct Chain {
 }
 
 impl Chain {
-    /// Moves on to the receipt with this hash.
+    /// Makes the receipt with this hash the head of the chain.
     fn grow(&mut self, hash: String) {
         self.count += 1;
         self.head = hash;
     }
 
-    /// The place of the next receipt; the first one says itself what it follows.
+    /// Returns the place of the next receipt. The first receipt states itself what it follows.
     fn place(&self, receipt: &mut Tree) {
         receipt.set_raw("chain_seq", &self.count.to_string());
         if self.count > 0 {
@@ -394,7 +394,7 @@ impl Writer<'_> {
         self.entry(entry, detail.unwrap_or_default());
     }
 
-    /// Puts an entry with this detail at the end of the outer chain.
+    /// Appends an entry with this detail to the outer chain.
     fn entry(&mut self, mut entry: Tree, detail: String) {
         entry.set_raw("seq", &self.seq.to_string());
         entry.set_raw("detail", &detail);

@@ -1,4 +1,4 @@
-//! JSON whose members keep the order and the text that the file has, because both are signed.
+//! JSON that keeps the order and the text of members, because both are signed.
 use pipelock_receipts::canonical::push_string;
 use pipelock_receipts::json::{MAX_ENTRY_DEPTH, Node, parse};
 
@@ -7,7 +7,7 @@ use pipelock_receipts::json::{MAX_ENTRY_DEPTH, Node, parse};
 pub(crate) enum Tree {
     /// Source text.
     Leaf(String),
-    /// Members in the order in which they are written.
+    /// Members in written order.
     Object(Vec<(String, Tree)>),
 }
 
@@ -46,7 +46,7 @@ impl Tree {
         }
     }
 
-    /// The value below these names.
+    /// Returns the value below these names.
     pub(crate) fn at(&self, path: &[&str]) -> Option<&Self> {
         let Some((name, rest)) = path.split_first() else {
             return Some(self);
@@ -55,7 +55,7 @@ impl Tree {
         members.find(|(key, _)| key == name)?.1.at(rest)
     }
 
-    /// The same, to be changed.
+    /// Returns the value below these names for modification.
     pub(crate) fn at_mut(&mut self, path: &[&str]) -> Option<&mut Self> {
         let Some((name, rest)) = path.split_first() else {
             return Some(self);
@@ -69,7 +69,7 @@ impl Tree {
         }
     }
 
-    /// The text of the string member `name`; empty if there is none.
+    /// Returns the text of the string member `name`, or "" if there is none.
     pub(crate) fn text(&self, name: &str) -> String {
         match self.at(&[name]) {
             Some(Self::Leaf(raw)) => serde_json::from_str(raw).unwrap_or_default(),
@@ -84,7 +84,7 @@ impl Tree {
         self.set_raw(name, &raw);
     }
 
-    /// Sets the member `name` to this JSON text. A new member goes where the signed form has it.
+    /// Sets the member `name` to this JSON text. A new member is inserted at its place in the signed form.
     pub(crate) fn set_raw(&mut self, name: &str, raw: &str) {
         let leaf = Self::Leaf(raw.to_owned());
         if let Some(there) = self.at_mut(&[name]) {
@@ -107,14 +107,14 @@ impl Tree {
         }
     }
 
-    /// The compact text, members in their order.
+    /// Returns the compact text with the members in their order.
     pub(crate) fn compact(&self) -> String {
         let mut out = String::new();
         self.push(&mut out, false, "");
         out
     }
 
-    /// The canonical text of a receipt of version 2: members sorted. With `unsigned`, the members of
+    /// Returns the canonical text of a version 2 receipt, with sorted members. With `unsigned`, the members of
     /// `signature` are empty.
     pub(crate) fn canonical(&self, unsigned: bool) -> String {
         let mut out = String::new();

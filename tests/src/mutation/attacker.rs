@@ -1,4 +1,4 @@
-//! Who changes a packet, and what each makes consistent again with the keys that he has.
+//! The attackers that change a packet, and the parts that each can make consistent again with its keys.
 use audit_packet::build::{PacketInputs, build};
 use audit_packet::check::read_packet;
 use ed25519_dalek::SigningKey;
@@ -13,23 +13,24 @@ use super::packet::{
 };
 use crate::liar::testimony::Testimony;
 
-/// One of those who may have changed a packet.
+/// An attacker that may have changed a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Attacker {
-    /// Has no key.
+    /// An attacker without a key.
     Keyless,
-    /// Has keys of his own, and signs everything anew.
+    /// An attacker with its own keys, which signs everything again.
     OwnKeys,
-    /// Has a key of his own, and signs the boundary's half anew. The verifier pins the key of the receipts alone.
+    /// An attacker with its own key, which signs the boundary's half again. The verifier pins only the key of the
+    /// receipts.
     OwnBoundaryKey,
     /// The mediator, which has the key of the receipts. Everything else follows honestly.
     Mediator,
-    /// The boundary, which has its own key and writes everything but the receipts.
+    /// The boundary, which has its own key and writes everything except the receipts.
     Boundary,
 }
 
 impl Attacker {
-    /// All of them.
+    /// All attackers.
     pub(super) const ALL: [Self; 5] = [
         Self::Keyless,
         Self::OwnKeys,
@@ -50,7 +51,7 @@ impl Attacker {
     }
 }
 
-/// The keys of somebody who has none of the real ones.
+/// The keys of an attacker without the real ones.
 #[derive(Debug)]
 pub(super) struct Keys {
     pub(super) key: SigningKey,
@@ -58,7 +59,7 @@ pub(super) struct Keys {
 }
 
 impl HonestPacket {
-    /// The files after a change by this attacker.
+    /// Returns the files after a change by this attacker.
     pub(super) fn forged(
         &self,
         attacker: Attacker,
@@ -109,7 +110,7 @@ impl HonestPacket {
             let json = follow::boundary(json, &files, &self.rows());
             files.insert(BOUNDARY.to_owned(), json.pretty().into_bytes());
         }
-        // Somebody with a key of his own signs the capsule, too; the boundary signs one that it has changed.
+        // An attacker with its own key also signs the capsule. The boundary signs a capsule that it changed.
         let is_changed = matches!(change, Change::Document(name, _) if name == CAPSULE);
         if (is_changed || !matches!(attacker, Attacker::Mediator | Attacker::Boundary))
             && let Some(capsule) = &capsule
@@ -144,7 +145,7 @@ impl HonestPacket {
     }
 }
 
-/// Makes `packet.json` as an honest supervisor does for this evidence.
+/// Makes `packet.json` like an honest supervisor for this evidence.
 fn rebuild_packet(files: &mut Files, key: &SigningKey) {
     let (Some(bytes), Some(evidence)) = (files.get(PACKET), files.get(EVIDENCE)) else {
         return;

@@ -1,4 +1,4 @@
-//! What a change of a packet can be.
+//! The kinds of changes of a packet.
 use super::json::Json;
 use crate::liar::testimony::Testimony;
 
@@ -7,32 +7,32 @@ use crate::liar::testimony::Testimony;
 pub(super) enum Change {
     /// Nothing.
     Nothing,
-    /// A file is another one.
+    /// A file was replaced.
     File(String, Vec<u8>),
-    /// A file is gone.
+    /// A file was removed.
     Missing(String),
     /// A JSON file has other content.
     Document(String, Json),
-    /// The attestation states something else.
+    /// The attestation has another statement.
     Statement(Json),
     /// The flow log has other rows.
     Rows(Vec<Json>),
-    /// The mediator testifies something else.
+    /// The mediator's evidence was changed.
     Testimony(Testimony),
-    /// A name stands for something else than its file; what is signed is what was there before.
+    /// A name refers to another object than its file. The signature is that of the file.
     Disk(String, DiskOperator),
 }
 
-/// What a name of the packet may stand for instead of its file.
+/// An object in place of a file of the packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DiskOperator {
-    /// A symbolic link to the same bytes, outside of the packet.
+    /// A symbolic link to the same bytes outside the packet.
     Link,
-    /// A named pipe that nobody writes to.
+    /// A named pipe without a writer.
     Fifo,
     /// A directory.
     Directory,
-    /// The file with a hole of many GiB behind it.
+    /// The file with a hole of many GiB at its end.
     Sparse,
 }
 

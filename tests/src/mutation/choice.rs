@@ -1,29 +1,29 @@
-//! Which changes the caller wants made.
+//! Selects the changes to make.
 use std::env;
 
 use super::change::Change;
 use super::units::Unit;
 
-/// How many, or which.
+/// Variable with the number or the names of changes.
 pub(super) const MUTATIONS_VARIABLE: &str = "EGRESS_MUTATIONS";
-/// Repeats a sample.
+/// Variable with the seed of a sample.
 pub(super) const SEED_VARIABLE: &str = "EGRESS_MUTATION_SEED";
-/// Seed of a sample.
+/// Default seed of a sample.
 pub(super) const SEED: u64 = 17;
 
-/// Which changes are made.
+/// The changes to make.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Choice {
     /// All.
     Full,
-    /// Some of so many places.
+    /// Some changes at this many places.
     Sample(usize),
-    /// Those whose names begin so.
+    /// Changes whose names start with this text.
     Named(String),
 }
 
 impl Choice {
-    /// The caller's, or `usual` places.
+    /// Returns the choice of the caller, or `usual` places.
     pub(super) fn made(usual: usize) -> Self {
         match env::var(MUTATIONS_VARIABLE) {
             Err(_) => Self::Sample(usual),
@@ -33,12 +33,12 @@ impl Choice {
     }
 }
 
-/// The seed of the sample: the same in every run, unless another one is asked for.
+/// Returns the seed of the sample, which is the same in every run unless the caller sets another one.
 pub(super) fn seed() -> u64 {
     env::var(SEED_VARIABLE).map_or(SEED, |text| text.parse().expect("a number as the seed"))
 }
 
-/// The next of a sequence of numbers that look random (splitmix64).
+/// Returns the next number of a pseudorandom sequence (splitmix64).
 fn shuffled(number: u64) -> u64 {
     let number = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -46,7 +46,7 @@ fn shuffled(number: u64) -> u64 {
     number ^ (number >> 31)
 }
 
-/// The units that the caller chose.
+/// Returns the units that the caller chose.
 pub(super) fn chosen(mut units: Vec<Unit>, choice: &Choice, seed: u64) -> Vec<Unit> {
     match choice {
         Choice::Full => {}
@@ -61,14 +61,14 @@ pub(super) fn chosen(mut units: Vec<Unit>, choice: &Choice, seed: u64) -> Vec<Un
     units
 }
 
-/// Where a name stands in the order that the seed decides: its place among other names depends on no machine.
+/// Returns the rank of a name in the order of the seed, which is the same on every machine.
 fn rank(seed: u64, name: &str) -> u64 {
     name.bytes().fold(shuffled(seed), |number, byte| {
         shuffled(number ^ u64::from(byte))
     })
 }
 
-/// The changes of a unit in an order that the seed decides.
+/// Returns the changes of a unit in the order of the seed.
 pub(super) fn in_order_of(
     seed: u64,
     unit: &Unit,

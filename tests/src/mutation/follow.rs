@@ -1,10 +1,10 @@
-//! What an attacker who changes a row of the flow log changes elsewhere, so that nothing but the row is different.
+//! Changes the other files after a change of the flow log, so that they match the changed row.
 use std::collections::BTreeMap;
 
 use super::json::Json;
 use super::packet::{FLOWS, Files, sha256};
 
-/// `boundary.json` with everything that follows from the rows. `honest` are the rows that the numbers were true of.
+/// Returns `boundary.json` with everything that follows from the rows. `honest` are the rows before the change.
 pub(super) fn boundary(mut document: Json, files: &Files, honest: &[Json]) -> Json {
     let log = files.get(FLOWS).map(Vec::as_slice).unwrap_or_default();
     let text = String::from_utf8_lossy(log);
@@ -50,7 +50,7 @@ fn number(row: &Json, name: &str) -> u64 {
     }
 }
 
-/// Attempts by the kernel's verdict; the first of repeated ones is a row by itself.
+/// Counts attempts by the kernel's verdict. The first of repeated attempts has its own row.
 fn by_verdict(rows: &[Json]) -> BTreeMap<String, u64> {
     let mut counts = BTreeMap::new();
     for row in rows {

@@ -1,4 +1,4 @@
-//! The changes that nobody can see, and why.
+//! The changes that no verifier can detect, with the reasons.
 mod boundary;
 mod entry;
 mod mediator;
@@ -7,7 +7,7 @@ mod pipelock;
 pub use entry::By;
 pub(super) use entry::Harmless;
 
-/// The whole table.
+/// Returns the whole table.
 pub(super) fn table() -> impl Iterator<Item = &'static Harmless> {
     let tables = boundary::TABLE.iter().chain(mediator::TABLE);
     tables.chain(pipelock::TABLE)

@@ -1,4 +1,4 @@
-//! JSON whose members keep their order, and of which any node can be reached and replaced by its path.
+//! JSON that keeps the order of members, and in which any node can be replaced by its path.
 use pipelock_receipts::canonical::push_string;
 use pipelock_receipts::json::{MAX_ENTRY_DEPTH, Node, parse};
 
@@ -9,11 +9,11 @@ pub(super) enum Json {
     Leaf(String),
     /// Elements.
     Array(Vec<Json>),
-    /// Members in the order in which they are written. A name may stand twice.
+    /// Members in written order. A name may occur twice.
     Object(Vec<(String, Json)>),
 }
 
-/// One step from a node to one below it: the place among the members or elements.
+/// A step from a node to a child: the place among its members or elements.
 pub(super) type Step = usize;
 
 impl Json {
@@ -49,7 +49,7 @@ impl Json {
         Self::Leaf(number.to_string())
     }
 
-    /// The text of a string.
+    /// Returns the text of a string.
     pub(super) fn text(&self) -> Option<String> {
         match self {
             Self::Leaf(raw) if raw.starts_with('"') => serde_json::from_str(raw).ok(),
@@ -57,7 +57,7 @@ impl Json {
         }
     }
 
-    /// The member `name`.
+    /// Returns the member `name`.
     pub(super) fn member(&self, name: &str) -> Option<&Self> {
         match self {
             Self::Object(members) => {
@@ -68,12 +68,12 @@ impl Json {
         }
     }
 
-    /// The text of the string member `name`; empty if there is none.
+    /// Returns the text of the string member `name`, or "" if there is none.
     pub(super) fn member_text(&self, name: &str) -> String {
         self.member(name).and_then(Self::text).unwrap_or_default()
     }
 
-    /// Sets the member `name`, which is added at the end if it is not there.
+    /// Sets the member `name`. A new member is added at the end.
     pub(super) fn set(&mut self, name: &str, value: Self) {
         let Self::Object(members) = self else {
             return;
@@ -84,7 +84,7 @@ impl Json {
         }
     }
 
-    /// The nodes right below, with their names; elements have the number of their place.
+    /// Returns the children with their names. The name of an element is its place.
     pub(super) fn children(&self) -> Vec<(String, &Self)> {
         match self {
             Self::Leaf(_) => Vec::new(),
@@ -99,7 +99,7 @@ impl Json {
         }
     }
 
-    /// The node below by these steps.
+    /// Returns the node after these steps.
     pub(super) fn at(&self, steps: &[Step]) -> Option<&Self> {
         let Some((step, rest)) = steps.split_first() else {
             return Some(self);
@@ -111,7 +111,7 @@ impl Json {
         }
     }
 
-    /// The same, to be changed.
+    /// Returns the node after these steps for modification.
     pub(super) fn at_mut(&mut self, steps: &[Step]) -> Option<&mut Self> {
         let Some((step, rest)) = steps.split_first() else {
             return Some(self);
@@ -123,14 +123,14 @@ impl Json {
         }
     }
 
-    /// The text without white space.
+    /// Returns the text without white space.
     pub(super) fn compact(&self) -> String {
         let mut out = String::new();
         self.push(&mut out, None);
         out
     }
 
-    /// The text as the packet's files have it, with its line end.
+    /// Returns the text as in the files of a packet, with its line end.
     pub(super) fn pretty(&self) -> String {
         let mut out = String::new();
         self.push(&mut out, Some(0));

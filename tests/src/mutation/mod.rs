@@ -1,12 +1,12 @@
-//! Changes of every field of every file of an honest packet, by everybody who may have made them.
+//! Changes every member of every file of an honest packet, as each possible attacker.
 //!
-//! Each change is judged by the library that `egress verify` is. It has to be rejected, or to lower the grade for a
-//! reason that is named, or to stand in `harmless.rs`, where a sentence says why nobody could see it.
+//! The library of `egress verify` verifies each change. It must reject the packet, or lower the grade for a reason, or
+//! the change must be in `harmless.rs`, where a sentence explains why no verifier can detect it.
 //!
-//! `EGRESS_MUTATIONS` says how many: `full`, a number of places, or how the name of a change begins, as
-//! `boundary:boundary.json:/agent/uid:plus_one`. `EGRESS_MUTATION_SEED` takes another sample than the usual one. Both
-//! hold for the comparison of the two verifiers, too, whose names begin with the shape of the packet (`mixed:`), and whose
-//! `full` is one change at each place.
+//! `EGRESS_MUTATIONS` selects the changes: `full`, a number of places, or the start of the name of a change, such as
+//! `boundary:boundary.json:/agent/uid:plus_one`. `EGRESS_MUTATION_SEED` selects another sample than the default one.
+//! Both also apply to the comparison of the two verifiers, whose names start with the shape of the packet (`mixed:`).
+//! There, `full` is one change at each place.
 #![expect(
     clippy::wildcard_enum_match_arm,
     clippy::needless_pass_by_value,
@@ -48,14 +48,14 @@ use pipelock_receipts::keys::generate;
 pub use sample::{Sampled, is_named, write_changes, write_lies};
 use units::{Documents, Unit};
 
-/// Places of a sample.
+/// Number of places in a sample.
 const SAMPLE: usize = 300;
-/// Changes of one place in a sample.
+/// Number of changes of one place in a sample.
 const OF_A_PLACE: usize = 3;
-/// Places after which the progress is printed.
+/// Number of places after which the progress is printed.
 const PROGRESS: usize = 500;
 
-/// What became of the changes of one attacker.
+/// The results of the changes of one attacker.
 #[derive(Clone, Copy, Debug, Default)]
 struct Numbers {
     made: u64,
@@ -64,23 +64,23 @@ struct Numbers {
     harmless: u64,
 }
 
-/// What became of all changes.
+/// The results of all changes.
 #[derive(Debug, Default)]
 struct Results {
     numbers: BTreeMap<Attacker, Numbers>,
-    /// Changes that nobody saw and nobody explains.
+    /// Changes that were neither detected nor explained.
     unseen: Vec<String>,
-    /// Places of the entries of the table that explained one.
+    /// Indexes of the entries of the table that explained a change.
     used: BTreeSet<usize>,
-    /// What was said of each, when one is asked for.
+    /// The result of each change, if the caller selected changes by name.
     told: Vec<String>,
 }
 
-/// Makes the changes that the caller chose, and fails unless each is seen or explained. `by` wrote the receipts; `best`
-/// is the grade of the honest packet.
+/// Makes the changes that the caller chose, and fails unless each is detected or explained. `by` is the mediator, and
+/// `best` is the grade of the honest packet.
 ///
 /// # Panics
-/// With every change that was neither, or when the honest packet is not what it should be.
+/// With every change that was neither detected nor explained, or if the honest packet is not as expected.
 #[track_caller]
 pub fn assert_seen(honest: &HonestPacket, by: By, best: Grade) {
     let own = Keys {
@@ -121,7 +121,7 @@ pub fn assert_seen(honest: &HonestPacket, by: By, best: Grade) {
     report(&results, &choice, by, seed);
 }
 
-/// Makes every change whose name begins so, and gives the names of those that are not rejected.
+/// Makes every change whose name starts with this text, and returns the names of those that are not rejected.
 ///
 /// # Panics
 /// If there is no such change.
@@ -148,14 +148,14 @@ pub fn not_rejected(honest: &HonestPacket, name: &str) -> Vec<String> {
         .collect()
 }
 
-/// What the verifier says of the honest packet, for each attacker: he changes nothing but the signatures.
+/// Returns the result for the honest packet for each attacker, who changes only the signatures.
 fn expectations(honest: &HonestPacket, own: &Keys, best: Grade) -> BTreeMap<Attacker, Expectation> {
     let mut bench = Bench::new(honest, own).expect("a directory");
     let mut all = BTreeMap::new();
     for attacker in Attacker::ALL {
         let (judgment, found) = bench.honest(attacker).expect("a packet in the directory");
         match attacker {
-            // Nobody has pinned these keys.
+            // These keys are not pinned.
             Attacker::OwnKeys | Attacker::OwnBoundaryKey => {
                 assert!(
                     matches!(judgment, Judgment::Rejected(_)),

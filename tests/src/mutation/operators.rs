@@ -1,4 +1,4 @@
-//! What is done to one node of a document.
+//! The changes of one node of a document.
 use std::collections::{BTreeMap, BTreeSet};
 
 use time::format_description::well_known::Rfc3339;
@@ -10,10 +10,10 @@ use super::json::{Json, Step};
 const UNKNOWN_MEMBER: &str = "zebra";
 /// A word that no format has.
 const UNKNOWN_WORD: &str = "zebra";
-/// Words taken from elsewhere in the document for one text.
+/// Number of words from elsewhere in the document that replace one text.
 const OTHER_WORDS: usize = 3;
 
-/// Words that the formats know, whether or not this document has them.
+/// Words of the formats, whether or not this document has them.
 const KNOWN_WORDS: [(&str, &[&str]); 14] = [
     ("kind", &["builtin", "pipelock"]),
     (
@@ -71,15 +71,15 @@ const KNOWN_WORDS: [(&str, &[&str]); 14] = [
     ("raw_socket_status", &["allowed", "denied", "unknown"]),
 ];
 
-/// One changed version of a document, and the name of the change.
+/// A changed document, and the name of the change.
 pub(super) type Changed = (String, Json);
 
-/// The texts that stand under each member name of a document.
+/// The texts of each member name in a document.
 #[derive(Debug, Default)]
 pub(super) struct Words(BTreeMap<String, BTreeSet<String>>);
 
 impl Words {
-    /// Collects them.
+    /// Collects the texts.
     pub(super) fn of(document: &Json) -> Self {
         let mut words = Self::default();
         words.collect("", document);
@@ -100,7 +100,7 @@ impl Words {
         }
     }
 
-    /// Other words that may stand where `text` does.
+    /// Returns other words that may replace `text`.
     fn others(&self, name: &str, text: &str) -> Vec<String> {
         let known = KNOWN_WORDS.iter().filter(|(member, _)| *member == name);
         let known = known.flat_map(|(_, words)| words.iter().map(|word| (*word).to_owned()));
@@ -115,7 +115,7 @@ impl Words {
     }
 }
 
-/// Every change of the node at `steps`, named `name`, of a document.
+/// Returns every change of the node at `steps`, named `name`, of a document.
 pub(super) fn changes(document: &Json, steps: &[Step], name: &str, words: &Words) -> Vec<Changed> {
     let Some(node) = document.at(steps) else {
         return Vec::new();
@@ -148,7 +148,7 @@ pub(super) fn changes(document: &Json, steps: &[Step], name: &str, words: &Words
     changed
 }
 
-/// Other values for a node.
+/// Returns other values for a node.
 fn values(node: &Json, name: &str, words: &Words) -> Vec<(String, Json)> {
     let raw = |text: &str| Json::Leaf(text.to_owned());
     let mut all = vec![(String::from("null"), raw("null"))];
@@ -207,7 +207,7 @@ fn values(node: &Json, name: &str, words: &Words) -> Vec<(String, Json)> {
     all
 }
 
-/// Other texts for a text.
+/// Returns other texts for a text.
 fn texts(text: &str, name: &str, words: &Words) -> Vec<(String, Json)> {
     let mut all: Vec<(String, String)> = Vec::new();
     for word in words.others(name, text) {
@@ -259,7 +259,7 @@ fn texts(text: &str, name: &str, words: &Words) -> Vec<(String, Json)> {
     all.into_iter().map(as_json).collect()
 }
 
-/// Other versions of a parent, by what is done to its child at `at` beside the neighbours.
+/// Returns changes of a parent that affect its child at `at` and its neighbors.
 fn around(parent: Option<&Json>, at: usize) -> Vec<(&'static str, Json)> {
     let mut all = Vec::new();
     match parent {

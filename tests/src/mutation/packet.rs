@@ -1,4 +1,4 @@
-//! The files of an honest packet, and the signatures that whoever has a key makes over changed ones.
+//! The files of an honest packet, and the signatures over changed files.
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -19,15 +19,15 @@ pub(super) const EVIDENCE: &str = "evidence.jsonl";
 pub(super) const FLOWS: &str = "flows.jsonl";
 pub(super) const PACKET: &str = "packet.json";
 
-/// The type of what the attestation signs.
+/// The payload type of the attestation.
 const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
-/// Members of a row that its place in the chain decides.
+/// Members of a row that depend on its place in the chain.
 pub(super) const OF_THE_CHAIN: [&str; 3] = ["seq", "prev_hash", "hash"];
 
 /// Files by name.
 pub(super) type Files = BTreeMap<String, Vec<u8>>;
 
-/// One honest packet, with the keys that signed it.
+/// An honest packet with the keys that signed it.
 #[derive(Debug)]
 pub struct HonestPacket {
     pub(super) files: Files,
@@ -54,7 +54,7 @@ impl HonestPacket {
         })
     }
 
-    /// Writes the packet into `dir` with one text of one file exchanged, signed anew by the boundary.
+    /// Writes the packet into `dir` after it replaces one text in one file and signs the packet again with the boundary's key.
     ///
     /// # Panics
     /// If the file does not hold the text, or nothing can be written.
@@ -73,17 +73,17 @@ impl HonestPacket {
         }
     }
 
-    /// A JSON file.
+    /// Parses a JSON file.
     pub(super) fn json(&self, name: &str) -> Option<Json> {
         read_json(self.files.get(name)?)
     }
 
-    /// The rows of the flow log.
+    /// Returns the rows of the flow log.
     pub(super) fn rows(&self) -> Vec<Json> {
         self.lines(FLOWS)
     }
 
-    /// The lines of a file, one JSON object each.
+    /// Parses the lines of a file, each of which is a JSON object.
     pub(super) fn lines(&self, name: &str) -> Vec<Json> {
         let text = self.files.get(name).map(Vec::as_slice).unwrap_or_default();
         let text = String::from_utf8_lossy(text);
@@ -92,7 +92,7 @@ impl HonestPacket {
             .collect()
     }
 
-    /// What the attestation states.
+    /// Returns the statement of the attestation.
     pub(super) fn statement(&self) -> Option<Json> {
         let envelope = self.json(ATTESTATION)?;
         let payload = BASE64_STANDARD
@@ -120,7 +120,7 @@ pub(super) fn sha256(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
-/// Hashes and chains the rows of a flow log anew.
+/// Hashes and chains the rows of a flow log again.
 pub(super) fn flow_log(rows: &[Json]) -> Vec<u8> {
     let mut log = String::new();
     let mut head = String::from("genesis");
@@ -164,7 +164,7 @@ pub(super) fn signed_capsule(capsule: &Json, key: &SigningKey) -> Vec<u8> {
     (canonical(&sorted).compact() + "\n").into_bytes()
 }
 
-/// The same with the members of every object in order.
+/// Returns the same value with the members of every object sorted.
 fn canonical(node: &Json) -> Json {
     match node {
         Json::Leaf(raw) => Json::Leaf(raw.clone()),
@@ -180,7 +180,7 @@ fn canonical(node: &Json) -> Json {
     }
 }
 
-/// Has the statement name the digests of these files.
+/// Sets the digests of these files in the statement.
 pub(super) fn with_digests(statement: &Json, files: &Files) -> Json {
     let subjects = files.iter().filter(|(name, _)| *name != ATTESTATION);
     let subject = |(name, bytes): (&String, &Vec<u8>)| {
@@ -195,7 +195,7 @@ pub(super) fn with_digests(statement: &Json, files: &Files) -> Json {
     statement
 }
 
-/// The envelope around a statement, signed.
+/// Returns the signed envelope around a statement.
 pub(super) fn attestation(statement: &Json, key: &SigningKey) -> Vec<u8> {
     let payload = statement.compact();
     let message = format!(

@@ -1,15 +1,15 @@
-//! The evidence of a session in parts, each of which can be read and replaced as text.
+//! The parts of a session's evidence, each of which can be read and replaced as text.
 use crate::liar::testimony::{Item, Testimony};
 use crate::liar::tree::Tree;
 
 /// One part of one entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
-    /// The entry around a receipt, or a whole entry of another kind.
+    /// The entry around a receipt, or an entry of another kind.
     Entry,
-    /// What a receipt of version 1 signs.
+    /// The signed record of a version 1 receipt.
     Record,
-    /// Its unsigned part.
+    /// The unsigned part of a version 1 receipt.
     Ext,
     /// The entry around the receipt of version 2.
     TwinEntry,
@@ -18,7 +18,7 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    /// All of them.
+    /// All parts.
     pub(crate) const ALL: [Self; 5] = [
         Self::Entry,
         Self::Record,
@@ -40,7 +40,7 @@ impl Part {
 }
 
 impl Testimony {
-    /// What tells each item from others, in words.
+    /// Returns a text that distinguishes each item from the others.
     pub(crate) fn kinds(&self) -> Vec<String> {
         let kind = |item: &Item| match item {
             Item::Receipt(receipt) => {
@@ -63,7 +63,7 @@ impl Testimony {
         self.items.iter().map(kind).collect()
     }
 
-    /// The text of a part of an item.
+    /// Returns the text of a part of an item.
     pub(crate) fn part(&self, at: usize, part: Part) -> Option<String> {
         match (self.items.get(at)?, part) {
             (Item::Receipt(receipt), Part::Entry) => Some(receipt.entry.compact()),
@@ -98,7 +98,7 @@ impl Testimony {
         Ok(())
     }
 
-    /// The same with an item left out, twice, or exchanged with the next one.
+    /// Returns the evidence with an item removed, repeated, or exchanged with the next one.
     pub(crate) fn rearranged(&self, at: usize) -> Vec<(&'static str, Self)> {
         let version = |change: &dyn Fn(&mut Vec<Item>)| {
             let mut version = self.clone();

@@ -1,4 +1,4 @@
-//! Changed packets side by side on the disk, for a verifier that reads all of them in one process.
+//! Writes changed packets to the disk, for a verifier that reads all of them in one process.
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,14 +20,14 @@ use crate::liar::{Expected, LIES};
 /// A packet on the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sampled {
-    /// Who changed what.
+    /// Name of the change.
     pub name: String,
-    /// Its directory.
+    /// Directory of the packet.
     pub dir: PathBuf,
 }
 
-/// Makes one change at each of `places` places for each attacker, in directories below `into`. `kind` is the shape of the
-/// packet. The caller chooses other places, or all changes of one, as for [`assert_seen`](super::assert_seen).
+/// Makes one change at each of `places` places for each attacker, in directories below `into`. `kind` is the shape of
+/// the packet. The caller can choose other places or changes, as for [`assert_seen`](super::assert_seen).
 ///
 /// # Errors
 /// If a directory cannot be written, or the honest packet cannot be read.
@@ -70,7 +70,7 @@ pub fn write_changes(
     })
 }
 
-/// Whether the caller wants changes of one name, which are too few for statements about all.
+/// Whether the caller selected changes by name, which are too few for statements about all changes.
 #[must_use]
 pub fn is_named() -> bool {
     matches!(Choice::made(0), Choice::Named(_))
@@ -79,7 +79,7 @@ pub fn is_named() -> bool {
 /// Tells every lie about an honest packet of the built-in mediator.
 ///
 /// # Errors
-/// As [`write_changes`].
+/// The same as for [`write_changes`].
 pub fn write_lies(honest: &HonestPacket, into: &Path) -> io::Result<Vec<Sampled>> {
     let text = honest.files.get(EVIDENCE).map(Vec::as_slice);
     let text = String::from_utf8_lossy(text.unwrap_or_default());
@@ -102,10 +102,10 @@ pub fn write_lies(honest: &HonestPacket, into: &Path) -> io::Result<Vec<Sampled>
     })
 }
 
-/// What is written: its name, its files, and the change, which may concern the disk.
+/// A packet to write: its name, its files, and the change, which may affect the disk.
 type Made = (String, Files, Change);
 
-/// Writes the packets that `make` gives for each number below `count`.
+/// Writes the packets that `make` returns for each number below `count`.
 fn write_all(
     honest: &HonestPacket,
     count: usize,
@@ -160,7 +160,7 @@ fn write(dir: &Path, files: &Files, change: &Change) -> io::Result<()> {
     }
 }
 
-/// Whether the two verifiers have to read the change otherwise: one follows a link of the caller's to `packet.json`.
+/// Whether the two verifiers read the change differently, because only one follows a link to `packet.json`.
 fn is_left_out(change: &Change) -> bool {
     matches!(change, Change::Disk(name, DiskOperator::Link) if name == PACKET)
 }

@@ -1,4 +1,4 @@
-//! The honest runs whose packets are changed.
+//! Makes the honest runs whose packets are changed.
 use std::fs;
 use std::path::PathBuf;
 
@@ -7,8 +7,8 @@ use crate::run::Run;
 use crate::trial::MIX;
 use crate::world::World;
 
-/// Beside the requests: a datagram, a port that is not allowed, connections that nothing is sent on, closed by the relay and
-/// by the command, a file, and a change that is refused.
+/// The command in addition to its requests: a datagram, a port that is not allowed, connections without data that the
+/// relay or the command closes, a file, and a change that is denied.
 const MORE: &str = r#"
 python3 - <<'PROGRAM'
 import socket
@@ -32,10 +32,10 @@ echo 'on: push' > .github/workflows/new.yml
 echo text > file.txt
 "#;
 
-/// Makes two runs with the same keys, `key` and `boundary` in the world's directory, and gives their packets.
+/// Makes two runs with the same keys, `key` and `boundary` in the world's directory, and returns their packets.
 ///
 /// # Panics
-/// If one of them does not end as it should.
+/// If a run does not end as expected.
 pub fn runs(world: &World, with: impl for<'w> Fn(Run<'w>) -> Run<'w>) -> [PathBuf; 2] {
     let [key, boundary] = ["key", "boundary"].map(|name| world.key(name));
     let script = format!("EXPLICIT=$HTTP_PROXY\n{NO_PROXY}{MIX}{MORE}");

@@ -1,4 +1,4 @@
-//! Which nodes of a document are changed.
+//! Selects the nodes of a document to change.
 use std::collections::BTreeSet;
 
 use super::json::{Json, Step};
@@ -6,16 +6,16 @@ use super::json::{Json, Step};
 /// One node of a document.
 #[derive(Clone, Debug)]
 pub(super) struct Site {
-    /// The way to it.
+    /// Steps to the node.
     pub(super) steps: Vec<Step>,
-    /// The same in words: names of members, and `first`, `middle`, `last` for elements.
+    /// Path in words: names of members, and `first`, `middle`, or `last` for elements.
     pub(super) path: String,
-    /// The name of the nearest member.
+    /// Name of the nearest member.
     pub(super) name: String,
 }
 
-/// Every member of a document, and of each array the first, the middle, and the last element, and one of each further
-/// form.
+/// Returns every member of a document. Of each array, returns the first, the middle, and the last element, and one
+/// element of each further form.
 pub(super) fn of(document: &Json) -> Vec<Site> {
     let mut sites = Vec::new();
     let root = Site {
@@ -66,7 +66,7 @@ fn walk(node: &Json, here: &Site, sites: &mut Vec<Site>) {
     }
 }
 
-/// Places of the elements that stand for all, with their labels.
+/// Returns the places of the elements that represent all, with their labels.
 fn elements(items: &[Json]) -> Vec<(usize, String)> {
     let mut chosen: Vec<(usize, String)> = Vec::new();
     let last = items.len().saturating_sub(1);
@@ -88,7 +88,8 @@ fn elements(items: &[Json]) -> Vec<(usize, String)> {
     chosen
 }
 
-/// The names and types below a node, a few levels deep, and the words that tell elements of a list apart.
+/// Returns the names and types below a node to a depth of a few levels, and the words that distinguish elements of a
+/// list.
 fn form(node: &Json) -> String {
     match node {
         Json::Leaf(raw) => raw

@@ -1,4 +1,4 @@
-//! What is changed: every node of every document, every row, every receipt, every file.
+//! The places to change: every node of every document, every row, every receipt, and every file.
 use std::collections::BTreeSet;
 
 use super::attacker::Attacker;
@@ -10,48 +10,48 @@ use super::parts::Part;
 use super::sites::{self, Site};
 use crate::liar::testimony::Testimony;
 
-/// One place, and who changes it.
+/// One place, and the attacker that changes it.
 #[derive(Clone, Debug)]
 pub(super) struct Unit {
     pub(super) attacker: Attacker,
-    /// The file, with a part of it.
+    /// File, or a part of it.
     pub(super) file: String,
-    /// The path in it.
+    /// Path in the file.
     pub(super) path: String,
     what: What,
 }
 
 impl Unit {
-    /// By which a change of it is asked for, up to the name of what is done.
+    /// Start of the names of the unit's changes, which the name of the operator completes.
     pub(super) fn name(&self) -> String {
         format!("{}:{}:{}:", self.attacker.word(), self.file, self.path)
     }
 }
 
-/// What a unit changes.
+/// The object of a change.
 #[derive(Clone, Debug)]
 enum What {
     /// A node of a JSON file.
     Document(Site),
-    /// A node of what the attestation states.
+    /// A node of the attestation's statement.
     Statement(Site),
-    /// A node of a row, chained anew.
+    /// A node of a row, which is chained again.
     Row(usize, Site),
-    /// A row among the others.
+    /// A row as a whole.
     Place(usize),
-    /// A node of a line, as it stands there.
+    /// A node of a line, which is not chained again.
     Line(usize, Site),
-    /// A node of a part of the evidence, signed anew.
+    /// A node of a part of the evidence, which is signed again.
     Part(usize, Part, Site),
-    /// An entry among the others.
+    /// An entry as a whole.
     Item(usize),
     /// The bytes of a file.
     Bytes,
-    /// What a file is on the disk.
+    /// The object on the disk.
     Disk,
 }
 
-/// The documents of a packet, read once.
+/// The parsed documents of a packet.
 #[derive(Debug)]
 pub(super) struct Documents<'h> {
     honest: &'h HonestPacket,
@@ -91,14 +91,14 @@ impl<'h> Documents<'h> {
         })
     }
 
-    /// All units of all attackers.
+    /// Returns all units of all attackers.
     pub(super) fn units(&self) -> Vec<Unit> {
         let all = Attacker::ALL.into_iter();
         all.flat_map(|attacker| self.of_attacker(attacker))
             .collect()
     }
 
-    /// All units of one attacker.
+    /// Returns all units of one attacker.
     pub(super) fn of_attacker(&self, attacker: Attacker) -> Vec<Unit> {
         let mut units = Vec::new();
         let mut add = |file: &str, path: String, what: What| {
@@ -122,7 +122,7 @@ impl<'h> Documents<'h> {
                     let is_around =
                         kind.contains('.') && matches!(part, Part::Entry | Part::TwinEntry);
                     for site in sites::of(&json) {
-                        // What lies in the entry is a part of its own.
+                        // The content of the entry is another part.
                         if is_around && site.path.starts_with("/detail") {
                             continue;
                         }
@@ -199,7 +199,7 @@ impl<'h> Documents<'h> {
         units
     }
 
-    /// Every change of a unit, by the name of what is done.
+    /// Returns every change of a unit by the name of its operator.
     pub(super) fn changes(&self, unit: &Unit) -> Vec<(String, Change)> {
         match &unit.what {
             What::Document(site) => {
@@ -358,7 +358,7 @@ impl<'h> Documents<'h> {
     }
 }
 
-/// The rows without one, with one twice, and with two exchanged.
+/// Returns the rows with one removed, one repeated, and two exchanged.
 fn rearranged(rows: &[Json], at: usize) -> Vec<(String, Change)> {
     let version = |change: &dyn Fn(&mut Vec<Json>)| {
         let mut rows = rows.to_vec();
@@ -393,7 +393,7 @@ fn rearranged(rows: &[Json], at: usize) -> Vec<(String, Change)> {
         .collect()
 }
 
-/// The first of each kind, with its place.
+/// Returns the first of each kind, with its place.
 fn first_of_each(kinds: &[String]) -> Vec<(usize, String)> {
     let mut seen = BTreeSet::new();
     let mut first = Vec::new();
@@ -405,7 +405,7 @@ fn first_of_each(kinds: &[String]) -> Vec<(usize, String)> {
     first
 }
 
-/// What tells rows apart, in words.
+/// Returns a text that distinguishes rows.
 fn row_kinds(rows: &[Json]) -> Vec<String> {
     let kind = |row: &Json| {
         let words = [

@@ -1,11 +1,11 @@
-//! One step of a workflow with a script that does nothing, beside a step that does nothing.
+//! Measures one step of a workflow with an empty script, compared with an empty step.
 use std::time::Duration;
 
 use egress_tests::workflow::Runner;
 
 use crate::{Result, median, ms};
 
-/// Rounds; the first is thrown away.
+/// Number of rounds. The first is discarded.
 const ROUNDS: usize = 11;
 
 pub(crate) fn bench() -> Result<()> {
@@ -31,7 +31,7 @@ pub(crate) fn bench() -> Result<()> {
     Ok(())
 }
 
-/// What the runner says a step took.
+/// Returns the time of a step in the runner's log.
 fn duration(log: &str, step: &str) -> Result<Duration> {
     let line = log
         .lines()

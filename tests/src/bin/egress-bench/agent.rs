@@ -1,4 +1,4 @@
-//! What is measured: small clients, the same inside and outside the boundary.
+//! Small clients, which are the same inside and outside the boundary.
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _};
 use std::thread;
@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) fn main(args: &[&str]) -> Result<()> {
     match args {
-        // The first instruction is to tell the time.
+        // The first instruction reads the clock.
         ["stamp"] => println!("{}", monotonic()?.as_nanos()),
         ["turns"] => take_turns(work)?,
         ["work", words @ ..] => println!("{}", work(&words.join(" "))?.as_nanos()),
@@ -21,11 +21,11 @@ pub(crate) fn main(args: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Does one piece of work and gives the time that it took:
+/// Does one piece of work and returns its time:
 ///
-/// - `connect N`: N connections to a listener of its own, opened and closed;
-/// - `bulk N [PROXY]`: one answer of N bytes;
-/// - `short N [PROXY]`: N requests, each on a connection of its own.
+/// - `connect N` opens and closes N connections to its own listener.
+/// - `bulk N [PROXY]` receives one answer of N bytes.
+/// - `short N [PROXY]` sends N requests, each on its own connection.
 fn work(words: &str) -> Result<Duration> {
     let words: Vec<&str> = words.split_whitespace().collect();
     let (kind, count, proxy) = match words.as_slice() {
@@ -73,7 +73,7 @@ fn connect(count: u64) -> Result<Duration> {
     Ok(took)
 }
 
-/// Asks for a path of `allowed.test`, and gives the length of the body.
+/// Requests a path of `allowed.test`, and returns the length of the body.
 fn get(path: &str, proxy: Option<&str>) -> Result<u64> {
     let server = proxy.unwrap_or("allowed.test:80");
     let address = server

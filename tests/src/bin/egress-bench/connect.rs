@@ -1,5 +1,5 @@
-//! What all hooks together cost a connection: opened and closed, to a server of the agent's own, so
-//! that nothing but the hooks differs.
+//! Measures the cost of all hooks for a connection that is opened and closed. The server is the command's own, so that
+//! only the hooks differ.
 use egress_tests::World;
 
 use crate::turns::Inside;

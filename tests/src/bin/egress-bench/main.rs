@@ -1,7 +1,7 @@
-//! Measures the built binary in a world of its own. `cargo xtask bench` builds and starts it.
+//! Measures the built binary in its own world. `cargo xtask bench` builds and starts this program.
 //!
-//! Times on a shared machine mean little by themselves: every figure stands beside the same work
-//! without the part in question, done in turns with it.
+//! On a shared machine, a time alone has little meaning. Each measurement therefore alternates with the same work
+//! without the measured part.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::print_stdout,
@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
-/// What went wrong, for a person.
+/// A failure, as a message.
 type Result<T> = std::result::Result<T, String>;
 
 fn main() -> ExitCode {
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The middle one, the first round left out.
+/// Returns the median without the first round.
 fn median(rounds: &[Duration]) -> Duration {
     let mut rounds: Vec<_> = rounds.iter().skip(1).copied().collect();
     rounds.sort_unstable();
@@ -63,7 +63,7 @@ fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
 }
 
-/// Prints a measurement beside the same work without.
+/// Prints a measurement and that of the same work without the measured part.
 fn ratio(name: &str, with: &[Duration], without: &[Duration], aim: &str) {
     let (with, without) = (median(with), median(without));
     println!(

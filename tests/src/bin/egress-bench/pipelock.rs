@@ -1,4 +1,4 @@
-//! What a run costs beside the real Pipelock that it starts, by itself.
+//! Measures the cost of a run with a real Pipelock, compared with that Pipelock alone.
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
@@ -13,9 +13,9 @@ use crate::{Result, median, ms, ratio, text};
 
 const ROUNDS: usize = 11;
 const LIMIT: Duration = Duration::from_mins(2);
-/// Where the Pipelock listens that nothing is put before.
+/// Port of the Pipelock that runs alone.
 const PORT: u16 = 8871;
-/// Milliseconds that a run may take beyond Pipelock's own start and stop.
+/// Milliseconds that a run may take in addition to Pipelock's own start and stop.
 const MOST_BEYOND: f64 = 60.0;
 
 pub(crate) fn bench() -> Result<()> {
@@ -25,7 +25,7 @@ pub(crate) fn bench() -> Result<()> {
     let mut whole = Vec::new();
     let mut alone = Vec::new();
     for round in 0..ROUNDS {
-        // Without traffic a Pipelock of 2.x leaves no evidence, which is 123.
+        // Pipelock 2.x writes no evidence without traffic, so the status is 123.
         let run = bench.run().command(["true"]).run();
         if !matches!(run.status, Some(0 | 123)) {
             return Err(run.to_string());
@@ -61,7 +61,7 @@ pub(crate) fn bench() -> Result<()> {
     Ok(())
 }
 
-/// 200 times curl, and how long they took in nanoseconds.
+/// Runs curl 200 times, and returns the time in nanoseconds.
 fn curls(how: &str) -> String {
     format!(
         "start=$(date +%s%N)\n\
@@ -118,7 +118,7 @@ impl Bench {
             .limit(LIMIT)
     }
 
-    /// Such a policy as a run gives it.
+    /// Returns the policy that a run passes to Pipelock.
     fn config(&self, name: &str) -> Result<PathBuf> {
         let dir = self.world.dir().join(name);
         fs::create_dir(&dir).map_err(text)?;
@@ -140,7 +140,7 @@ impl Bench {
         Ok(path)
     }
 
-    /// A Pipelock by itself, that is ready.
+    /// Starts a Pipelock alone, and waits until it is ready.
     fn start(&self, name: &str) -> Result<Running> {
         let config = self.config(name)?;
         let words: [&Path; 4] = [&self.binary, "run".as_ref(), "--config".as_ref(), &config];
@@ -159,7 +159,7 @@ impl Bench {
     }
 }
 
-/// Ends it in order; how long it was there.
+/// Stops Pipelock in order, and returns how long it ran.
 fn end(pipelock: Running) -> Duration {
     pipelock.signal(Signal::SIGTERM);
     pipelock.finish(LIMIT).elapsed

@@ -1,5 +1,5 @@
-//! What the relay costs: the agent's requests through it, beside the same client on the host
-//! talking to the mediator itself, and beside no boundary at all.
+//! Measures the cost of the relay for the command's requests, compared with the same client on the host, which connects
+//! to the mediator directly, and with no boundary.
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -52,7 +52,7 @@ pub(crate) fn bench() -> Result<()> {
     curls(&world)
 }
 
-/// What a person sees: 200 times curl.
+/// Measures what a user notices: 200 runs of curl.
 fn curls(world: &World) -> Result<()> {
     const SCRIPT: &str = "for i in {1..200}; do curl -sS --noproxy '*' -o /dev/null http://allowed.test/ || exit; done";
     let mut inside = Vec::new();
@@ -75,7 +75,7 @@ fn curls(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// The only listener on the runner's loopback: the mediator's.
+/// Returns the only listener on the runner's loopback, which is the mediator's.
 fn listener() -> Result<SocketAddr> {
     const LISTENING: &str = "0A";
     let table = fs::read_to_string("/proc/thread-self/net/tcp").map_err(text)?;

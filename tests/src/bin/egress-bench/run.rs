@@ -1,4 +1,4 @@
-//! Set-up to the agent's first instruction, and a whole run of `true`.
+//! Measures the setup up to the command's first instruction, and a whole run of `true`.
 use std::time::Duration;
 
 use egress_tests::{RunOutput, World};
@@ -6,7 +6,7 @@ use egress_tests::{RunOutput, World};
 use crate::turns::with_program;
 use crate::{Result, median, monotonic, ms, text};
 
-/// Rounds of each measurement; the first of each is thrown away.
+/// Number of rounds of each measurement. The first is discarded.
 const ROUNDS: usize = 21;
 
 pub(crate) fn bench() -> Result<()> {

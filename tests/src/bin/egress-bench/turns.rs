@@ -1,5 +1,5 @@
-//! Work done in turns, inside the boundary and outside: both sides of a ratio then see the same
-//! weather on the machine.
+//! Alternates work inside and outside the boundary, so that the load of the machine affects both sides of a ratio
+//! equally.
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,11 +11,11 @@ use egress_tests::{Run, Running, World};
 
 use crate::{Result, text};
 
-/// Longest that one piece of work may take.
+/// Time limit of one piece of work.
 const LIMIT: Duration = Duration::from_mins(2);
 
-/// Puts this program into the run's workspace, as `bench`: where the project lies, the agent may not
-/// be able to look.
+/// Copies this program into the workspace of the run as `bench`, because the command may not be able to read the
+/// project's directory.
 pub(crate) fn with_program(run: Run<'_>) -> Result<Run<'_>> {
     let program = std::env::current_exe().and_then(fs::read).map_err(text)?;
     let path = run.directory().join("bench");
@@ -24,7 +24,7 @@ pub(crate) fn with_program(run: Run<'_>) -> Result<Run<'_>> {
     Ok(run)
 }
 
-/// A run whose agent waits for its turns.
+/// A run whose command waits for its turns.
 pub(crate) struct Inside<'a> {
     world: &'a World,
     running: Running,
@@ -33,7 +33,7 @@ pub(crate) struct Inside<'a> {
 }
 
 impl<'a> Inside<'a> {
-    /// Starts it.
+    /// Starts the run.
     pub(crate) fn start(world: &'a World) -> Result<Self> {
         let run = with_program(world.egress().allow(&["allowed.test"]).limit(LIMIT))?;
         let (running, _, dir) = run.command(["./bench", "agent", "turns"]).start();
@@ -46,7 +46,7 @@ impl<'a> Inside<'a> {
         })
     }
 
-    /// Has the agent do `work`, words for `agent::work`, and gives the time that it took.
+    /// Makes the command do `work`, the arguments of `agent::work`, and returns its time.
     pub(crate) fn inside(&mut self, work: &str) -> Result<Duration> {
         let turn = self.turns;
         self.turns += 1;
@@ -56,7 +56,7 @@ impl<'a> Inside<'a> {
         time(&fs::read_to_string(done).map_err(text)?)
     }
 
-    /// Does `work` on the runner, without the boundary.
+    /// Does `work` on the runner without the boundary.
     pub(crate) fn outside(&self, work: &str) -> Result<Duration> {
         let program = self.dir.join("bench");
         let words = ["agent", "work"].into_iter().chain(work.split(' '));
@@ -66,7 +66,7 @@ impl<'a> Inside<'a> {
         time(&output.stdout).map_err(|error| format!("{error}: {output}"))
     }
 
-    /// The same in the relay's cgroup, whose processes alone the mediator is open to.
+    /// Does `work` in the relay's cgroup, because only its processes can connect to the mediator.
     pub(crate) fn as_relay(&self, work: &str) -> Result<Duration> {
         let cgroups = self.running.cgroups();
         let relay = cgroups.iter().find(|dir| dir.ends_with("relay"));
@@ -80,7 +80,7 @@ impl<'a> Inside<'a> {
         time(&output.stdout).map_err(|error| format!("{error}: {output}"))
     }
 
-    /// Ends the agent and with it the run.
+    /// Ends the command, and with it the run.
     pub(crate) fn end(self) -> Result<()> {
         write(&self.dir, &format!("go-{}", self.turns), "end")?;
         let output = self.running.finish(LIMIT);
@@ -92,7 +92,7 @@ impl<'a> Inside<'a> {
     }
 }
 
-/// The agent's side: does what it is told until it is told to end.
+/// Does the requested work until the request to end. Runs as the command.
 pub(crate) fn take_turns(work: impl Fn(&str) -> Result<Duration>) -> Result<()> {
     let here = Path::new(".");
     write(here, "ready", "")?;
@@ -120,7 +120,7 @@ fn time(result: &str) -> Result<Duration> {
         .map_err(|error| format!("{result:?}: {error}"))
 }
 
-/// Writes a file that is whole once it is there.
+/// Writes a file and then renames it into place, so that it is never incomplete.
 fn write(dir: &Path, name: &str, content: &str) -> Result<()> {
     let unfinished = dir.join(format!(".{name}"));
     let written: io::Result<()> =

@@ -1,4 +1,4 @@
-//! Evidence of the stand-in: a sound chain, up to what the fault says.
+//! Writes the evidence of the stand-in, which is a valid chain except for the fault.
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -14,12 +14,12 @@ use pipelock_receipts::recorder::{Moment, Recorder, SessionConfig};
 
 use crate::{Config, Fault};
 
-/// Session, and so a part of the files' names.
+/// Session, which is part of the names of the files.
 const NONCE: &str = "00112233445566778899aabbccddeeff";
-/// Lines of a file before the next one, when it rotates.
+/// Number of lines of a file before the next one, if the stand-in rotates files.
 const ROTATE: u64 = 4;
 
-/// The evidence directory and what is in it.
+/// The evidence directory and the state of its files.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     fault: Fault,
@@ -81,7 +81,7 @@ impl Ledger {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An intent, and the outcome when `work` is done.
+    /// Writes an intent, and an outcome after `work`.
     pub(crate) fn allow(&self, target: &str, work: impl FnOnce()) -> Result<(), String> {
         let action = {
             let mut state = self.state();
@@ -169,7 +169,7 @@ impl Ledger {
     }
 }
 
-/// A `UUIDv7` of no particular time.
+/// Returns a `UUIDv7` with an arbitrary time.
 fn id(number: u64) -> String {
     format!("01a20dfd-0000-7000-8000-{number:012x}")
 }

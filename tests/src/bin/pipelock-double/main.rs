@@ -1,8 +1,7 @@
-//! A stand-in for Pipelock that does what no Pipelock can be made to do when a test wants it.
+//! A stand-in for Pipelock that produces faults which a real Pipelock cannot be made to produce.
 //!
-//! It has the commands, the ports, the evidence and the stop of a real one, and forwards nothing: it
-//! answers every request by itself. `double: FAULT` in its configuration, which Pipelock does not
-//! know, says what goes wrong; see [`Fault`].
+//! It has the commands, the ports, the evidence, and the stop of a real Pipelock. It forwards nothing and answers every
+//! request itself. `double: FAULT` in its configuration selects the fault ([`Fault`]). Pipelock does not have this key.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::print_stderr,
@@ -29,50 +28,50 @@ use serde_json::Value;
 use ledger::Ledger;
 use serve::{Server, listen};
 
-/// What goes wrong.
+/// The fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// Nothing.
+    /// No fault.
     None,
-    /// It takes a second until it listens.
+    /// It needs a second until it listens.
     SlowStart,
     /// It never listens.
     Silent,
-    /// It ends before it listens, though its configuration is right.
+    /// It exits before it listens, although its configuration is valid.
     CrashAtStart,
     /// It does not speak HTTP.
     Garbage,
-    /// It does not call itself healthy.
+    /// It reports that it is not healthy.
     Unhealthy,
     /// Its kill switch is on.
     KillSwitch,
-    /// It knows no key that came after 2.4, and opens no session.
+    /// It supports no key that is newer than 2.4, and opens no session.
     Old,
-    /// It refuses every configuration.
+    /// It rejects every configuration.
     Refuses,
     /// Its session does not bind the capsule.
     NotBound,
-    /// It ends at the first request.
+    /// It exits at the first request.
     CrashAtRequest,
     /// It writes a receipt 300 ms after the answer.
     LateReceipts,
-    /// It writes no receipt of what it allowed.
+    /// It writes no receipts of allowed requests.
     NoReceipts,
-    /// It says that a receipt could not be written.
+    /// It reports that a receipt could not be written.
     EmitFailures,
-    /// A tunnel of its never closes.
+    /// It never closes a tunnel.
     OpenTunnel,
-    /// It is never done with a request.
+    /// It never completes a request.
     EndlessRequest,
-    /// It writes everything and does not end.
+    /// It writes all evidence and does not exit.
     HangsAtStop,
-    /// It neither ends nor writes the end.
+    /// It does not exit and does not write the end of the evidence.
     HangsUnfinished,
     /// Its last line is cut off.
     TornLine,
-    /// It begins a new file after each four lines.
+    /// It starts a new file after every four lines.
     Rotates,
-    /// It talks all the time.
+    /// It prints output all the time.
     Talkative,
 }
 
@@ -126,7 +125,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// A configuration, with what goes wrong under it.
+/// A configuration with its fault.
 struct Config {
     fault: Fault,
     yaml: String,
@@ -186,7 +185,7 @@ fn run(config: &Config) -> Result<(), String> {
     if config.fault == Fault::Talkative {
         thread::spawn(|| {
             let line = "x".repeat(1000);
-            // Enough to fill any pipe that nobody reads, and more than the log may hold.
+            // Enough to fill any unread pipe, and more than the limit of the log.
             for _ in 0..6_000 {
                 println!("{line}");
             }

@@ -1,4 +1,4 @@
-//! The stand-in's two listeners.
+//! The two listeners of the stand-in.
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
@@ -8,14 +8,14 @@ use std::time::Duration;
 use crate::Fault;
 use crate::ledger::Ledger;
 
-/// What a connection needs.
+/// State that a connection needs.
 #[derive(Clone, Debug)]
 pub(crate) struct Server {
     pub(crate) fault: Fault,
     pub(crate) ledger: Arc<Ledger>,
 }
 
-/// Serves an address for ever.
+/// Serves an address until the process ends.
 pub(crate) fn listen(address: &str, is_proxy: bool, server: &Server) -> Result<(), String> {
     let listener =
         TcpListener::bind(address).map_err(|error| format!("listen at {address}: {error}"))?;
@@ -24,7 +24,7 @@ pub(crate) fn listen(address: &str, is_proxy: bool, server: &Server) -> Result<(
         for stream in listener.incoming().flatten() {
             let server = server.clone();
             thread::spawn(move || {
-                // A client that goes away is no matter.
+                // A client may close its connection at any time.
                 drop(server.serve(stream, is_proxy));
             });
         }

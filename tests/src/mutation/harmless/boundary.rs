@@ -1,4 +1,4 @@
-//! What whoever has no key, or the boundary alone, may state otherwise.
+//! Statements that an attacker without a key, or the boundary alone, can change.
 use super::entry::{
     ARCHIVE, BOUNDARY, CALLERS_WISH, CHANGES, CLOSE, FLOWS, Harmless, KERNEL_ALONE, MEASURED_ONCE,
     MEDIATOR_SOCKETS, ORDER, PACKET, PROCESS, RELAY_ALONE, SUPERVISOR_SAW, WHITE_SPACE,

@@ -1,27 +1,27 @@
-//! What an entry of the table is, and what entries share.
+//! The entries of the table.
 use super::super::attacker::Attacker;
 
-/// Who wrote the receipts of a packet.
+/// The mediator of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
     /// The built-in mediator.
     Builtin,
     /// A Pipelock whose receipts have sessions.
     Pipelock,
-    /// An older one.
+    /// An older Pipelock.
     OldPipelock,
 }
 
-/// An entry of the table. In `path` and `operator` a `*` stands for any text.
+/// An entry of the table. In `path` and `operator`, a `*` matches any text.
 #[derive(Clone, Copy, Debug)]
 pub(in super::super) struct Harmless {
-    /// With which mediators.
+    /// Mediators to which the entry applies.
     with: &'static [By],
     attacker: Attacker,
     file: &'static str,
     path: &'static str,
     operator: &'static str,
-    /// What only one party knows, or why the change has no meaning.
+    /// Reason why no verifier can detect the change.
     #[expect(dead_code, reason = "it is for whoever reads the table")]
     reason: &'static str,
 }
@@ -31,7 +31,7 @@ impl Harmless {
         self.with.contains(&by)
     }
 
-    /// Whether it explains this change.
+    /// Whether the entry explains this change.
     pub(in super::super) fn fits(
         &self,
         by: By,
@@ -48,7 +48,7 @@ impl Harmless {
     }
 }
 
-/// Whether a text fits a pattern.
+/// Whether a text matches a pattern.
 fn is_like(text: &str, pattern: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
@@ -71,13 +71,13 @@ fn is_like(text: &str, pattern: &str) -> bool {
 
 pub(super) const ALL: &[By] = &[By::Builtin, By::Pipelock, By::OldPipelock];
 pub(super) const BUILTIN: &[By] = &[By::Builtin];
-/// Those whose receipts have sessions.
+/// The mediators whose receipts have sessions.
 pub(super) const SESSIONS: &[By] = &[By::Builtin, By::Pipelock];
 pub(super) const PIPELOCK: &[By] = &[By::Pipelock];
 pub(super) const OLD_PIPELOCK: &[By] = &[By::OldPipelock];
 pub(super) const PIPELOCKS: &[By] = &[By::Pipelock, By::OldPipelock];
 
-/// What the boundary alone states.
+/// Makes an entry for a statement that only the boundary makes.
 pub(super) const fn boundary(
     file: &'static str,
     path: &'static str,
@@ -94,7 +94,7 @@ pub(super) const fn boundary(
     }
 }
 
-/// What the boundary alone states where the mediator is one of these.
+/// Makes an entry for a statement that only the boundary makes, with these mediators.
 pub(super) const fn boundary_with(
     with: &'static [By],
     file: &'static str,
@@ -108,7 +108,7 @@ pub(super) const fn boundary_with(
     }
 }
 
-/// What these mediators alone state.
+/// Makes an entry for a statement that only these mediators make.
 pub(super) const fn mediator(
     with: &'static [By],
     file: &'static str,
@@ -126,7 +126,7 @@ pub(super) const fn mediator(
     }
 }
 
-/// What whoever has no key may write otherwise.
+/// Makes an entry for a text that an attacker without a key can change.
 pub(super) const fn keyless(
     file: &'static str,
     path: &'static str,

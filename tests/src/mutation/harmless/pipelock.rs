@@ -1,4 +1,4 @@
-//! What a Pipelock alone, or the boundary about it, may state otherwise.
+//! Statements that a Pipelock alone, or the boundary about a Pipelock, can change.
 use super::entry::{
     BOUNDARY, CALLERS_WISH, ENTRY, ENVELOPE, FLOWS, Harmless, MEDIATOR_SOCKETS, OLD_PIPELOCK,
     ORDER, OTHER_SIGNATURE, OWN_WORD, PIPELOCK, PIPELOCKS, RECORD, WITHIN_SECONDS,
