@@ -27,7 +27,7 @@ pub use attested::Attestation;
 use attested::{check_attestation, check_predicate, check_signers, writers_pins};
 pub use files::{BoundaryFiles, PolicyFile, ReadPolicy};
 use flow_log::FlowLog;
-use grading::{grade_capsule, grade_measured, grade_receipts};
+use grading::{grade_boundary, grade_capsule, grade_receipts};
 
 impl BoundaryReport {
     /// Lowers the grade to `unproven`, because an error anywhere in a packet leaves the boundary without proof.
@@ -48,7 +48,7 @@ pub struct BoundaryReport {
     /// The grade with the keys that the writer of the packet had pinned.
     pub as_written: Graded,
     /// `boundary.json`, if it can be read.
-    pub measured: Option<BoundaryDocument>,
+    pub boundary_document: Option<BoundaryDocument>,
     /// Key that signed the attestation, if its signature holds.
     pub signer: Option<String>,
     /// Comparison of the flow log with the receipts, if there is a flow log.
@@ -70,10 +70,10 @@ pub fn judge(
 ) -> BoundaryReport {
     let mut findings = Findings::default();
     let mut caps = Caps::default();
-    let measured = read_measured(&files, &mut findings, &mut caps);
+    let boundary_document = read_boundary_document(&files, &mut findings, &mut caps);
     let log = FlowLog::read(
         &mut files,
-        measured.as_ref(),
+        boundary_document.as_ref(),
         report,
         &mut findings,
         &mut caps,
@@ -81,7 +81,7 @@ pub fn judge(
     let (flows, mut counted, joined) = (log.flows, log.counted, log.joined);
     let allowed = read_policy(files.policy, &mut findings);
     counted.settle(receipts, &allowed);
-    let around = Circumstances::of(measured.as_ref(), report.session.as_ref());
+    let around = Circumstances::of(boundary_document.as_ref(), report.session.as_ref());
     let reconciliation = flows
         .as_ref()
         .map(|_| log.reconciler.finish(receipts, around, &allowed));
@@ -104,7 +104,7 @@ pub fn judge(
         report,
         capsule.as_ref(),
         attestation.as_ref(),
-        measured.as_ref(),
+        boundary_document.as_ref(),
         &mut findings,
     );
     let nothing = files.boundary.is_none() && capsule.is_none() && attestation.is_none();
@@ -113,21 +113,21 @@ pub fn judge(
     }
     grade_capsule(
         capsule.as_ref(),
-        measured.as_ref(),
+        boundary_document.as_ref(),
         &mut findings,
         &mut caps,
     );
     grade_receipts(report, &mut caps);
-    if let Some(measured) = &measured {
-        grade_measured(measured, packet, &mut findings, &mut caps);
+    if let Some(boundary_document) = &boundary_document {
+        grade_boundary(boundary_document, packet, &mut findings, &mut caps);
     }
     let predicate = attestation
         .as_ref()
         .and_then(|report| report.predicate.as_ref());
-    if let Some(measured) = measured.as_ref().filter(|one| !one.is_audit()) {
+    if let Some(boundary_document) = boundary_document.as_ref().filter(|one| !one.is_audit()) {
         let statements = Statements {
             packet,
-            measured,
+            boundary_document,
             boundary: files.boundary,
             counted: &counted,
             times: joined.times(),
@@ -141,7 +141,7 @@ pub fn judge(
             reconciliation: reconciliation.as_ref(),
         };
         statements.check(&mut findings, &mut caps);
-        for reason in joined.finish(measured, statements.proxy_port()) {
+        for reason in joined.finish(boundary_document, statements.proxy_port()) {
             caps.cap(Grade::KernelObserved, reason);
         }
     }
@@ -153,7 +153,7 @@ pub fn judge(
         boundary: is_pinned,
         receipts: report.verdict != EvidenceVerdict::SelfConsistentOnly,
     };
-    let writers_pins = writers_pins(predicate, measured.as_ref()).unwrap_or(pins);
+    let writers_pins = writers_pins(predicate, boundary_document.as_ref()).unwrap_or(pins);
     if let Some(predicate) = predicate {
         check_predicate(predicate, report, caps.shown(), &mut findings);
     }
@@ -162,7 +162,7 @@ pub fn judge(
     BoundaryReport {
         graded: caps.graded(pins),
         as_written: caps.graded(writers_pins),
-        measured,
+        boundary_document,
         signer,
         reconciliation,
         flows,
@@ -207,7 +207,7 @@ fn read_policy(policy: Option<PolicyFile<'_>>, findings: &mut Findings) -> Allow
     }
 }
 
-fn read_measured(
+fn read_boundary_document(
     files: &BoundaryFiles<'_>,
     findings: &mut Findings,
     caps: &mut Caps,
@@ -217,7 +217,7 @@ fn read_measured(
         return None;
     };
     match BoundaryDocument::read(bytes) {
-        Ok(measured) => Some(measured),
+        Ok(boundary_document) => Some(boundary_document),
         Err(error) => {
             findings.add(
                 &rules::BOUNDARY_FORM,

@@ -149,7 +149,7 @@ pub fn check_packet(packet: &Packet, files: PacketFiles<'_>, pinned: &Pinned) ->
             packet,
             policy,
             &report,
-            boundary.measured.as_ref(),
+            boundary.boundary_document.as_ref(),
             &mut findings,
         );
     }

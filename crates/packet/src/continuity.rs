@@ -28,15 +28,15 @@ pub(super) struct Continuity {
 }
 
 impl Continuity {
-    pub(super) fn new(measured: &BoundaryDocument) -> Self {
+    pub(super) fn new(boundary_document: &BoundaryDocument) -> Self {
         Self {
-            links: measured
+            links: boundary_document
                 .programs
                 .links
                 .iter()
                 .map(|link| u64::from(link.id))
                 .collect(),
-            programs: measured.programs.attached.len(),
+            programs: boundary_document.programs.attached.len(),
             beats: 0,
             last_beat: None,
             gone: None,
@@ -204,7 +204,7 @@ mod tests {
 
     const CLOSE: &str = "2026-11-24T10:00:09Z";
 
-    fn measured() -> BoundaryDocument {
+    fn boundary_document() -> BoundaryDocument {
         BoundaryDocument {
             programs: Programs {
                 attached: vec![Program {
@@ -244,7 +244,7 @@ mod tests {
     }
 
     fn reasons(rows: &[Value], close: Option<&str>) -> Vec<String> {
-        let mut continuity = Continuity::new(&measured());
+        let mut continuity = Continuity::new(&boundary_document());
         for row in rows {
             continuity.see(&Row::read(&parse(&row.to_string(), MAX_DEPTH).unwrap()));
         }

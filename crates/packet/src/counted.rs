@@ -169,7 +169,7 @@ impl Counted {
     /// `incomplete` then has a reason.
     pub(super) fn check(
         &self,
-        measured: &BoundaryDocument,
+        boundary_document: &BoundaryDocument,
         findings: &mut Findings,
         caps: &mut Caps,
     ) {
@@ -180,10 +180,10 @@ impl Counted {
             );
             caps.cap(Grade::KernelObserved, reason);
         }
-        if !measured.incomplete.is_empty() {
+        if !boundary_document.incomplete.is_empty() {
             return;
         }
-        let counters = &measured.counters;
+        let counters = &boundary_document.counters;
         for (met, what) in [
             (
                 counters.closes_expected == counters.closes_seen,
@@ -219,8 +219,8 @@ impl Counted {
                 );
             }
         };
-        let flows = &measured.flows;
-        let stated: BTreeSet<u16> = measured.allowed_ports.iter().copied().collect();
+        let flows = &boundary_document.flows;
+        let stated: BTreeSet<u16> = boundary_document.allowed_ports.iter().copied().collect();
         let mut ports = stated;
         ports.extend(self.ports.iter().copied().chain([80, 443]));
         for (name, counted, stated) in [
@@ -237,19 +237,23 @@ impl Counted {
             (
                 "allowed_ports",
                 as_stated(&ports),
-                as_stated(&measured.allowed_ports),
+                as_stated(&boundary_document.allowed_ports),
             ),
         ] {
             differs(format!("{name} {counted}"), format!("{name} {stated}"));
         }
-        self.channels(measured, &mut differs);
-        self.allowed(measured, &mut differs);
-        self.denied(measured, &mut differs);
-        self.unclear(measured, &mut differs);
+        self.channels(boundary_document, &mut differs);
+        self.allowed(boundary_document, &mut differs);
+        self.denied(boundary_document, &mut differs);
+        self.unclear(boundary_document, &mut differs);
     }
 
-    fn channels(&self, measured: &BoundaryDocument, differs: &mut impl FnMut(String, String)) {
-        let (stated, counted) = (&measured.residual_channels, &self.channels);
+    fn channels(
+        &self,
+        boundary_document: &BoundaryDocument,
+        differs: &mut impl FnMut(String, String),
+    ) {
+        let (stated, counted) = (&boundary_document.residual_channels, &self.channels);
         let numbers = |channels: &Residual| {
             format!("{} names of {} bytes", channels.names, channels.name_bytes)
         };
@@ -275,19 +279,23 @@ impl Counted {
         }
     }
 
-    fn allowed(&self, measured: &BoundaryDocument, differs: &mut impl FnMut(String, String)) {
+    fn allowed(
+        &self,
+        boundary_document: &BoundaryDocument,
+        differs: &mut impl FnMut(String, String),
+    ) {
         let counted = self.allowed.iter();
         let mut counted: Vec<(&str, u16, u64)> = counted
             .map(|((host, port), count)| (host.as_str(), *port, *count))
             .collect();
         counted.sort_by(|one, other| other.2.cmp(&one.2).then_with(|| one.cmp(other)));
         let number = u64::try_from(counted.len()).unwrap_or(u64::MAX);
-        let stated = measured.allowed.iter();
+        let stated = boundary_document.allowed.iter();
         let stated: Vec<(&str, u16, u64)> = stated
             .map(|row| (row.host.as_str(), row.port, row.count))
             .collect();
         let listed = u64::try_from(stated.len()).unwrap_or(u64::MAX);
-        let all = listed.saturating_add(measured.allowed_left_out);
+        let all = listed.saturating_add(boundary_document.allowed_left_out);
         differs(
             format!("{number} destinations allowed"),
             format!("{all} destinations allowed"),
@@ -301,9 +309,13 @@ impl Counted {
 
     /// Compares the unclear answers, unless the writer had so many kinds of attempts that it counted some of them
     /// together.
-    fn unclear(&self, measured: &BoundaryDocument, differs: &mut impl FnMut(String, String)) {
+    fn unclear(
+        &self,
+        boundary_document: &BoundaryDocument,
+        differs: &mut impl FnMut(String, String),
+    ) {
         let is_other = |row: &DeniedRow| row.attempt.destination == OTHERS;
-        if measured.denied_left_out > 0 || measured.denied.iter().any(is_other) {
+        if boundary_document.denied_left_out > 0 || boundary_document.denied.iter().any(is_other) {
             return;
         }
         let text = |count: u64, attempt: &Denied| {
@@ -315,20 +327,27 @@ impl Counted {
         };
         differs(
             all(self.unclear.len(), 0),
-            all(measured.answered.len(), measured.answered_left_out),
+            all(
+                boundary_document.answered.len(),
+                boundary_document.answered_left_out,
+            ),
         );
-        for (counted, stated) in self.unclear.iter().zip(&measured.answered) {
+        for (counted, stated) in self.unclear.iter().zip(&boundary_document.answered) {
             let DeniedRow { count, attempt } = stated;
             differs(text(counted.1, &counted.0), text(*count, attempt));
             differs(counted.0.process.clone(), attempt.process.clone());
         }
     }
 
-    fn denied(&self, measured: &BoundaryDocument, differs: &mut impl FnMut(String, String)) {
+    fn denied(
+        &self,
+        boundary_document: &BoundaryDocument,
+        differs: &mut impl FnMut(String, String),
+    ) {
         let mut stated: BTreeMap<DeniedAlike, u64> = BTreeMap::new();
         let mut last = u64::MAX;
         let mut seen = BTreeSet::new();
-        for row in &measured.denied {
+        for row in &boundary_document.denied {
             let attempt = &row.attempt;
             let name = format!("{} {}", attempt.target(), attempt.why());
             if row.count > last || row.count == 0 || !seen.insert(attempt.clone()) {
@@ -356,16 +375,16 @@ impl Counted {
         }
         for (alike, (counted, _)) in &self.denied {
             let stated = stated.get(alike).copied().unwrap_or(0);
-            let may_be_fewer = measured.denied_left_out > 0;
+            let may_be_fewer = boundary_document.denied_left_out > 0;
             if stated > *counted || (stated < *counted && !may_be_fewer) {
                 let what = format!("denied {} {} {}", alike.1, alike.2, alike.3);
                 differs(format!("{counted} {what}"), format!("{stated} {what}"));
             }
         }
-        if measured.denied_left_out > 0 && measured.denied.len() < LISTED {
+        if boundary_document.denied_left_out > 0 && boundary_document.denied.len() < LISTED {
             differs(
                 String::from("0 left out"),
-                format!("{} left out", measured.denied_left_out),
+                format!("{} left out", boundary_document.denied_left_out),
             );
         }
     }

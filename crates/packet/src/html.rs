@@ -26,7 +26,7 @@ td,pre{font-family:monospace}pre{background:#eee;padding:.6em;overflow:auto}";
 
 /// Renders the page.
 pub fn render(shown: &Shown<'_>) -> String {
-    let measured = shown.measured;
+    let boundary_document = shown.boundary_document;
     let mut out = Html::start();
     out.raw("<h1>Audit Packet</h1>\n<p>");
     out.text("This page is for reading. It proves nothing, because anybody can write such a page. The last section shows how to check the packet.");
@@ -34,30 +34,30 @@ pub fn render(shown: &Shown<'_>) -> String {
     head(&mut out, shown);
     let reasons = &shown.graded.reasons;
     out.list("Why the boundary is not graded higher", reasons);
-    out.list("The record is incomplete", &measured.incomplete);
-    out.list("Notices", &measured.notices);
+    out.list("The record is incomplete", &boundary_document.incomplete);
+    out.list("Notices", &boundary_document.notices);
     out.table(
         shown.denied_title(),
         &["Destination", "Process", "Count", "Why", "To allow it"],
-        measured.denied.iter().map(|row| {
+        boundary_document.denied.iter().map(|row| {
             let attempt = &row.attempt;
             let remedy = attempt.remedy().unwrap_or_default();
             let process = attempt.process.clone();
             let count = row.count.to_string();
             [attempt.target(), process, count, attempt.why(), remedy]
         }),
-        measured.denied_left_out,
+        boundary_document.denied_left_out,
     );
-    if !measured.answered.is_empty() {
+    if !boundary_document.answered.is_empty() {
         out.table(
             ANSWERED,
             &["Destination", "Process", "Count", "Answer"],
-            measured.answered.iter().map(|row| {
+            boundary_document.answered.iter().map(|row| {
                 let attempt = &row.attempt;
                 let (process, count) = (attempt.process.clone(), row.count.to_string());
                 [attempt.target(), process, count, attempt.why()]
             }),
-            measured.answered_left_out,
+            boundary_document.answered_left_out,
         );
         out.raw("<p>");
         out.text(ANSWERED_NOTE);
@@ -66,21 +66,21 @@ pub fn render(shown: &Shown<'_>) -> String {
     out.table(
         "Allowed",
         &["Destination", "Count"],
-        measured
+        boundary_document
             .allowed
             .iter()
             .map(|row| [format!("{}:{}", row.host, row.port), row.count.to_string()]),
-        measured.allowed_left_out,
+        boundary_document.allowed_left_out,
     );
     posture(&mut out, shown.packet);
-    let probes = measured.probes.results.iter();
+    let probes = boundary_document.probes.results.iter();
     out.table(
         "Probes inside the boundary before the start",
         &["Probe", "Outcome"],
         probes.map(|probe| [probe.name.to_string(), probe.outcome.to_string()]),
         0,
     );
-    channels(&mut out, &measured.residual_channels);
+    channels(&mut out, &boundary_document.residual_channels);
     out.raw("<h2>Check it</h2>\n<p>");
     out.text("Run this on another machine, offline, with keys that you keep yourself:");
     out.raw("</p>\n<pre>");

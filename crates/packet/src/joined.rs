@@ -343,7 +343,7 @@ impl Joined {
     /// Returns the contradictions. `proxy_port` is the port of the explicit proxy, if the capsule states it.
     pub(super) fn finish(
         mut self,
-        measured: &BoundaryDocument,
+        boundary_document: &BoundaryDocument,
         proxy_port: Option<i64>,
     ) -> Vec<String> {
         let is_elsewhere = |port: &i64| proxy_port.is_some_and(|proxy| proxy != *port);
@@ -362,7 +362,10 @@ impl Joined {
                 first >= from.saturating_sub(slack) && last <= until.saturating_add(slack);
             self.require(is_within, "rows are outside the time of the heartbeats");
         }
-        let others = self.uids.iter().any(|uid| *uid != measured.agent.uid);
+        let others = self
+            .uids
+            .iter()
+            .any(|uid| *uid != boundary_document.agent.uid);
         self.require(
             !others,
             "attempts were made by another user than the command's",

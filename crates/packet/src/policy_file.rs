@@ -14,11 +14,13 @@ use super::rules;
 /// cannot be recomputed here.
 fn hashes<'r>(
     report: &'r EvidenceReport,
-    measured: Option<&BoundaryDocument>,
+    boundary_document: Option<&BoundaryDocument>,
 ) -> Option<&'r BTreeSet<String>> {
     let counts = &report.counts;
-    match measured {
-        Some(measured) if measured.mediator.is_builtin() => Some(&counts.policy_hashes),
+    match boundary_document {
+        Some(boundary_document) if boundary_document.mediator.is_builtin() => {
+            Some(&counts.policy_hashes)
+        }
         _ if report.evidence_receipts == 0 => Some(&counts.decision_policy_hashes),
         _ => None,
     }
@@ -29,7 +31,7 @@ pub(super) fn check(
     packet: &Packet,
     policy: &[u8],
     report: &EvidenceReport,
-    measured: Option<&BoundaryDocument>,
+    boundary_document: Option<&BoundaryDocument>,
     findings: &mut Findings,
 ) {
     let actual = hex::encode(Sha256::digest(policy));
@@ -38,7 +40,7 @@ pub(super) fn check(
     {
         findings.add(&rules::POLICY, rules::here(), actual.as_str(), stated);
     }
-    for hash in hashes(report, measured).into_iter().flatten() {
+    for hash in hashes(report, boundary_document).into_iter().flatten() {
         if *hash != actual {
             findings.add(
                 &rules::POLICY,

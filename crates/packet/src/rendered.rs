@@ -65,7 +65,7 @@ pub fn render(source: &Source<'_>) -> Pages {
     let shown = Shown {
         packet,
         report,
-        measured: boundary.measured.as_ref().unwrap_or(&nothing),
+        boundary_document: boundary.boundary_document.as_ref().unwrap_or(&nothing),
         graded: &boundary.as_written,
         packet_sha256,
     };
@@ -79,7 +79,7 @@ pub fn render(source: &Source<'_>) -> Pages {
     };
     let about = About {
         packet,
-        measured: boundary.measured.as_ref(),
+        boundary_document: boundary.boundary_document.as_ref(),
     };
     Pages {
         summary: summary::render(&shown),
@@ -91,8 +91,10 @@ pub fn render(source: &Source<'_>) -> Pages {
 /// Compares the pages of a packet with those that this version renders. Pages of another version are not compared, and
 /// a finding says so.
 pub fn check(source: &Source<'_>, found: &Found<'_>, findings: &mut Findings) {
-    let version = source.boundary.measured.as_ref();
-    let version = version.map_or("", |measured| measured.egress.version.as_str());
+    let version = source.boundary.boundary_document.as_ref();
+    let version = version.map_or("", |boundary_document| {
+        boundary_document.egress.version.as_str()
+    });
     if version != VERSION {
         let expected = format!("a packet of egress {VERSION}");
         findings.add(

@@ -13,13 +13,13 @@ pub(super) type Repeated = (&'static str, Option<String>, Option<String>);
 /// Returns the members that differ.
 pub(super) fn differences(
     packet: &Packet,
-    measured: &BoundaryDocument,
+    boundary_document: &BoundaryDocument,
     capsule: Option<&Capsule>,
     identity: Option<&Identity>,
     policy_mode: Option<&str>,
 ) -> Vec<Repeated> {
-    let mut all = of_posture(packet, measured, capsule);
-    all.extend(of_policy(packet, measured, policy_mode));
+    let mut all = of_posture(packet, boundary_document, capsule);
+    all.extend(of_policy(packet, boundary_document, policy_mode));
     all.extend(
         identity
             .into_iter()
@@ -83,7 +83,7 @@ pub(super) fn differences(
         (
             "packet_id",
             packet.packet_id.clone(),
-            Some(format!("egress-{}", measured.run_id)),
+            Some(format!("egress-{}", boundary_document.run_id)),
         ),
     ]);
     all.retain(|(_, stated, repeated)| stated != repeated);
@@ -101,17 +101,17 @@ fn text(text: &str) -> Option<String> {
 
 fn of_posture(
     packet: &Packet,
-    measured: &BoundaryDocument,
+    boundary_document: &BoundaryDocument,
     capsule: Option<&Capsule>,
 ) -> Vec<Repeated> {
     let posture = &packet.posture;
     let launch = capsule.and_then(|capsule| capsule.evidence.contain_launch.as_ref());
-    let architecture = match measured.kernel.machine.as_str() {
+    let architecture = match boundary_document.kernel.machine.as_str() {
         "x86_64" => "X64",
         "aarch64" => "ARM64",
         other => other,
     };
-    let namespace = measured
+    let namespace = boundary_document
         .namespaces
         .iter()
         .find(|one| one.starts_with("net:"));
@@ -134,12 +134,12 @@ fn of_posture(
         (
             "posture.agent_user",
             posture.agent_user.clone(),
-            Some(measured.agent.user.to_string()),
+            Some(boundary_document.agent.user.to_string()),
         ),
         (
             "posture.agent_uid",
             posture.agent_uid.map(|uid| uid.to_string()),
-            Some(measured.users.agent.to_string()),
+            Some(boundary_document.users.agent.to_string()),
         ),
         (
             "posture.host_user",
@@ -149,7 +149,7 @@ fn of_posture(
         (
             "posture.host_uid",
             posture.host_uid.map(|uid| uid.to_string()),
-            Some(measured.users.host.to_string()),
+            Some(boundary_document.users.host.to_string()),
         ),
         ("posture.host_ip", posture.host_ip.clone(), None),
         (
@@ -170,16 +170,20 @@ fn of_posture(
     all
 }
 
-fn of_policy(packet: &Packet, measured: &BoundaryDocument, mode: Option<&str>) -> Vec<Repeated> {
+fn of_policy(
+    packet: &Packet,
+    boundary_document: &BoundaryDocument,
+    mode: Option<&str>,
+) -> Vec<Repeated> {
     let policy = &packet.policy;
     let nothing = ScannerConfig::default();
     let scanner = packet.scanner_config_snapshot.as_ref().unwrap_or(&nothing);
-    let is_builtin = measured.mediator.is_builtin();
+    let is_builtin = boundary_document.mediator.is_builtin();
     let known = |value: &str| is_builtin.then(|| value.to_owned());
     let number = |number: Option<u64>| number.map(|number| number.to_string());
     let flag = |flag: Option<bool>| flag.map(|flag| flag.to_string());
     // The directory of all runs may differ between machines, but not the name of the run's directory.
-    let ending = format!("{}/{POLICY_FILE}", measured.run_id);
+    let ending = format!("{}/{POLICY_FILE}", boundary_document.run_id);
     let path = policy.runtime_config_path.as_deref();
     let shown = path.map(|path| {
         path.get(path.len().saturating_sub(ending.len())..)
@@ -198,13 +202,17 @@ fn of_policy(packet: &Packet, measured: &BoundaryDocument, mode: Option<&str>) -
         (
             "policy.config_path",
             policy.config_path.clone(),
-            measured.policy.config.as_ref().map(ToString::to_string),
+            boundary_document
+                .policy
+                .config
+                .as_ref()
+                .map(ToString::to_string),
         ),
         ("policy.runtime_config_path", shown, Some(ending)),
         (
             "policy.config_snapshot_sha256",
             policy.config_snapshot_sha256.clone(),
-            Some(measured.policy.sha256.to_string()),
+            Some(boundary_document.policy.sha256.to_string()),
         ),
         (
             "scanner_config_snapshot.dlp_patterns_count",

@@ -34,7 +34,7 @@ const SECCOMP_FILTER: u64 = 2;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Statements<'a> {
     pub(super) packet: Option<&'a Packet>,
-    pub(super) measured: &'a BoundaryDocument,
+    pub(super) boundary_document: &'a BoundaryDocument,
     pub(super) boundary: Option<&'a [u8]>,
     pub(super) counted: &'a Counted,
     pub(super) times: RunTimes,
@@ -53,7 +53,7 @@ pub(super) struct Statements<'a> {
 impl<'a> Statements<'a> {
     pub(super) fn check(self, findings: &mut Findings, caps: &mut Caps) {
         self.form(caps);
-        self.counted.check(self.measured, findings, caps);
+        self.counted.check(self.boundary_document, findings, caps);
         self.repeated(findings);
         self.times(findings);
         self.steps(caps);
@@ -63,7 +63,7 @@ impl<'a> Statements<'a> {
         self.probes(findings, caps);
         self.programs(caps);
         self.policy(findings);
-        if let Some(facts) = self.measured.mediator.pipelock() {
+        if let Some(facts) = self.boundary_document.mediator.pipelock() {
             let is_bound = self.capsule.map(|report| report.is_bound);
             self.pipelock(facts, is_bound, findings, caps);
         }
@@ -83,7 +83,7 @@ impl<'a> Statements<'a> {
         let found = |bytes| {
             parse_bytes(bytes, MAX_DEPTH).map_or_else(
                 |error| vec![error.to_string()],
-                |node| deviations(self.measured, &node, &[]),
+                |node| deviations(self.boundary_document, &node, &[]),
             )
         };
         deviates(BOUNDARY_FILE, self.boundary.map(found), caps);
@@ -97,7 +97,7 @@ impl<'a> Statements<'a> {
         let identity = self.identity.and_then(|bytes| Identity::read(bytes).ok());
         let different = repeated::differences(
             packet,
-            self.measured,
+            self.boundary_document,
             self.capsule(),
             identity.as_ref(),
             self.allowed.mode(),
@@ -111,7 +111,7 @@ impl<'a> Statements<'a> {
 
     /// Checks that the command was not root, could not become root, and had a system call filter.
     fn agent(self, findings: &mut Findings, caps: &mut Caps) {
-        let agent = &self.measured.agent;
+        let agent = &self.boundary_document.agent;
         let enforced = &agent.enforced;
         let mut same = |name: &str, other: Option<String>| {
             let uid = agent.uid.to_string();
@@ -151,7 +151,7 @@ impl<'a> Statements<'a> {
 
     /// Checks that every probe of this version was made, and that the counts are those of the results.
     fn probes(self, findings: &mut Findings, caps: &mut Caps) {
-        let probes = &self.measured.probes;
+        let probes = &self.boundary_document.probes;
         let made: BTreeSet<&str> = probes
             .results
             .iter()
@@ -197,7 +197,7 @@ impl<'a> Statements<'a> {
     }
 
     fn programs(self, caps: &mut Caps) {
-        let attached = &self.measured.programs.attached;
+        let attached = &self.boundary_document.programs.attached;
         for name in required::PROGRAMS {
             if !attached.iter().any(|program| program.name == name) {
                 caps.cap(
@@ -206,7 +206,7 @@ impl<'a> Statements<'a> {
                 );
             }
         }
-        let counters = &self.measured.counters;
+        let counters = &self.boundary_document.counters;
         for (count, what) in [
             (
                 counters.internal,
@@ -244,7 +244,7 @@ impl<'a> Statements<'a> {
             }),
             Some((
                 "policy.sha256 of boundary.json",
-                self.measured.policy.sha256.as_str(),
+                self.boundary_document.policy.sha256.as_str(),
             )),
         ];
         for (name, stated) in stated.into_iter().flatten() {
@@ -279,7 +279,7 @@ impl<'a> Statements<'a> {
 
     /// Checks that all files have the same run id.
     fn run_ids(self, findings: &mut Findings) {
-        let run_id = self.measured.run_id.as_str();
+        let run_id = self.boundary_document.run_id.as_str();
         if let Some(predicate) = self.predicate
             && predicate.run_id != run_id
         {
@@ -294,8 +294,8 @@ impl<'a> Statements<'a> {
             return;
         };
         // Rows that could not be written are still counted, and `incomplete` then has a reason.
-        let is_complete = self.measured.incomplete.is_empty();
-        let stated = &self.measured.flows.by_relay_verdict;
+        let is_complete = self.boundary_document.incomplete.is_empty();
+        let stated = &self.boundary_document.flows.by_relay_verdict;
         if is_complete && *stated != both.relay {
             let expected = format!("by_relay_verdict {}", as_stated(&both.relay));
             differs(findings, BOUNDARY_FILE, &expected, &as_stated(stated));
@@ -307,18 +307,18 @@ impl<'a> Statements<'a> {
         let Some(packet) = self.packet else {
             return;
         };
-        let measured = self.measured;
+        let boundary_document = self.boundary_document;
         let facts = Facts {
-            is_audit: measured.is_audit(),
-            is_builtin: measured.mediator.is_builtin(),
-            tunnels_plain_http: measured.mediator.tunnels_plain_http(),
-            opened: measured
+            is_audit: boundary_document.is_audit(),
+            is_builtin: boundary_document.mediator.is_builtin(),
+            tunnels_plain_http: boundary_document.mediator.tunnels_plain_http(),
+            opened: boundary_document
                 .allowed_unix
                 .iter()
                 .map(|one| one.path.to_string())
                 .collect(),
         };
-        let words = Words::of(|name| measured.is_denied(name), &facts);
+        let words = Words::of(|name| boundary_document.is_denied(name), &facts);
         for (member, stated, derived) in words.differences(&packet.posture) {
             differs(
                 findings,

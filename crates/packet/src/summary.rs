@@ -30,7 +30,7 @@ pub struct Shown<'a> {
     /// The check of the receipts.
     pub report: &'a EvidenceReport,
     /// `boundary.json`.
-    pub measured: &'a BoundaryDocument,
+    pub boundary_document: &'a BoundaryDocument,
     /// The grade of the boundary.
     pub graded: &'a Graded,
     /// SHA-256 of `packet.json`, lowercase hex.
@@ -40,7 +40,7 @@ pub struct Shown<'a> {
 impl Shown<'_> {
     /// Returns the boundary's key, if the caller supplied it.
     fn boundary_key(&self) -> Option<&str> {
-        let key = &self.measured.attestation;
+        let key = &self.boundary_document.attestation;
         key.pinned.then_some(key.key.as_str())
     }
 
@@ -57,7 +57,8 @@ impl Shown<'_> {
             let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
             !text.is_empty() && !text.starts_with('-') && text.bytes().all(is_plain)
         };
-        let directory = Some(self.measured.packet_directory.as_str()).filter(|text| plain(text));
+        let directory =
+            Some(self.boundary_document.packet_directory.as_str()).filter(|text| plain(text));
         let key = self.packet.verifier.signer_key.as_deref();
         let trust = match key.filter(|key| plain(key)) {
             Some(key) => format!("--key {key}"),
@@ -91,7 +92,7 @@ fn write(out: &mut String, shown: &Shown<'_>) -> std::fmt::Result {
     let Shown {
         packet,
         report,
-        measured,
+        boundary_document,
         graded,
         ..
     } = *shown;
@@ -127,9 +128,9 @@ fn write(out: &mut String, shown: &Shown<'_>) -> std::fmt::Result {
     optional(out, "Root hash", verifier.root_hash.as_deref())?;
     optional(out, "Error", verifier.error.as_deref())?;
     row(out, "SHA-256 of packet.json", shown.packet_sha256)?;
-    denied(out, shown.denied_title(), measured)?;
-    answered(out, measured)?;
-    allowed(out, measured)?;
+    denied(out, shown.denied_title(), boundary_document)?;
+    answered(out, boundary_document)?;
+    allowed(out, boundary_document)?;
     list(
         out,
         "Why the boundary is not graded higher",
@@ -140,15 +141,19 @@ fn write(out: &mut String, shown: &Shown<'_>) -> std::fmt::Result {
     map(out, "Receipts by transport", &counts.transports)?;
     map(out, "Denied by layer", &counts.layers)?;
     list(out, "Not enforced", &packet.posture.unsupported_paths)?;
-    posture(out, packet, measured)?;
+    posture(out, packet, boundary_document)?;
     check_it(out, shown)?;
-    list(out, "Accepted risks", &measured.accepted_probes())?;
-    list(out, "Notices", &measured.notices)?;
-    list(out, "The record is incomplete", &measured.incomplete)
+    list(out, "Accepted risks", &boundary_document.accepted_probes())?;
+    list(out, "Notices", &boundary_document.notices)?;
+    list(
+        out,
+        "The record is incomplete",
+        &boundary_document.incomplete,
+    )
 }
 
-fn denied(out: &mut String, title: &str, measured: &BoundaryDocument) -> std::fmt::Result {
-    let rows = &measured.denied;
+fn denied(out: &mut String, title: &str, boundary_document: &BoundaryDocument) -> std::fmt::Result {
+    let rows = &boundary_document.denied;
     if rows.is_empty() {
         return Ok(());
     }
@@ -168,11 +173,11 @@ fn denied(out: &mut String, title: &str, measured: &BoundaryDocument) -> std::fm
             code(&attempt.why())
         )?;
     }
-    more(out, rows.len(), measured.denied_left_out)
+    more(out, rows.len(), boundary_document.denied_left_out)
 }
 
-fn answered(out: &mut String, measured: &BoundaryDocument) -> std::fmt::Result {
-    let rows = &measured.answered;
+fn answered(out: &mut String, boundary_document: &BoundaryDocument) -> std::fmt::Result {
+    let rows = &boundary_document.answered;
     if rows.is_empty() {
         return Ok(());
     }
@@ -189,11 +194,11 @@ fn answered(out: &mut String, measured: &BoundaryDocument) -> std::fmt::Result {
             code(&attempt.why())
         )?;
     }
-    more(out, rows.len(), measured.answered_left_out)
+    more(out, rows.len(), boundary_document.answered_left_out)
 }
 
-fn allowed(out: &mut String, measured: &BoundaryDocument) -> std::fmt::Result {
-    let rows = &measured.allowed;
+fn allowed(out: &mut String, boundary_document: &BoundaryDocument) -> std::fmt::Result {
+    let rows = &boundary_document.allowed;
     if rows.is_empty() {
         return Ok(());
     }
@@ -202,11 +207,15 @@ fn allowed(out: &mut String, measured: &BoundaryDocument) -> std::fmt::Result {
         let destination = code(&format!("{}:{}", row.host, row.port));
         writeln!(out, "| {destination} | {} |", row.count)?;
     }
-    more(out, rows.len(), measured.allowed_left_out)
+    more(out, rows.len(), boundary_document.allowed_left_out)
 }
 
 /// Writes the words of the posture, and the probes that they follow from.
-fn posture(out: &mut String, packet: &Packet, measured: &BoundaryDocument) -> std::fmt::Result {
+fn posture(
+    out: &mut String,
+    packet: &Packet,
+    boundary_document: &BoundaryDocument,
+) -> std::fmt::Result {
     out.push_str("\n## Posture\n\n| | |\n|---|---|\n");
     let words = serde_json::to_value(&packet.posture).unwrap_or_default();
     for field in [
@@ -220,7 +229,7 @@ fn posture(out: &mut String, packet: &Packet, measured: &BoundaryDocument) -> st
         row(out, field, word.unwrap_or_default())?;
     }
     let mut outcomes: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for probe in &measured.probes.results {
+    for probe in &boundary_document.probes.results {
         let names = outcomes.entry(probe.outcome.as_str()).or_default();
         names.push(&probe.name);
     }
@@ -327,7 +336,7 @@ mod tests {
     fn hostile_names_stay_text() {
         let hostile =
             "`x`](https://evil.test) <img src=x> @team #1 | \u{202e}\u{200b}\n## Verdict: valid";
-        let measured = BoundaryDocument {
+        let boundary_document = BoundaryDocument {
             denied: vec![DeniedRow {
                 count: 1,
                 attempt: Denied {
@@ -345,8 +354,8 @@ mod tests {
             ..BoundaryDocument::default()
         };
         let mut out = String::new();
-        denied(&mut out, "Denied", &measured).unwrap();
-        allowed(&mut out, &measured).unwrap();
+        denied(&mut out, "Denied", &boundary_document).unwrap();
+        allowed(&mut out, &boundary_document).unwrap();
         assert_eq!(out.matches("\n## ").count(), 2, "{out}");
         assert!(!out.contains(['\u{202e}', '\u{200b}']), "{out}");
         for line in out.lines().filter(|line| line.contains("evil")) {

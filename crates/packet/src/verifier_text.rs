@@ -56,7 +56,7 @@ pub struct About<'a> {
     /// The packet.
     pub packet: &'a Packet,
     /// `boundary.json`, if it can be read.
-    pub measured: Option<&'a BoundaryDocument>,
+    pub boundary_document: Option<&'a BoundaryDocument>,
 }
 
 impl About<'_> {
@@ -97,14 +97,14 @@ impl About<'_> {
             visible(mode),
             visible(digest)
         )?;
-        if let Some(measured) = self.measured {
-            let kernel = &measured.kernel;
+        if let Some(boundary_document) = self.boundary_document {
+            let kernel = &boundary_document.kernel;
             writeln!(
                 out,
                 "machine:     Linux {} {}, egress {}",
                 visible(&kernel.release),
                 visible(&kernel.machine),
-                visible(&measured.egress.version)
+                visible(&boundary_document.egress.version)
             )?;
         }
         Ok(())

@@ -58,7 +58,7 @@ fn page_of(text: &str) -> String {
     let channels = json!({
         "allowed_hosts": {text: through}, "other_hosts": through, "blocked": through, "names": 11, "name_bytes": 13,
     });
-    let measured = BoundaryDocument {
+    let boundary_document = BoundaryDocument {
         denied: vec![DeniedRow {
             count: 3,
             attempt: Denied {
@@ -103,7 +103,7 @@ fn page_of(text: &str) -> String {
     render(&Shown {
         packet: &packet,
         report: &report,
-        measured: &measured,
+        boundary_document: &boundary_document,
         graded: &graded,
         packet_sha256: text,
     })
@@ -209,12 +209,12 @@ fn pages_are_compared_with_those_of_the_same_version() {
         reasons: Vec::new(),
     };
     let broken = |version: &str, change: fn(&mut String)| -> Vec<&'static str> {
-        let mut measured = BoundaryDocument::default();
-        measured.egress.version = version.into();
+        let mut boundary_document = BoundaryDocument::default();
+        boundary_document.egress.version = version.into();
         let boundary = BoundaryReport {
             graded: graded(),
             as_written: graded(),
-            measured: Some(measured),
+            boundary_document: Some(boundary_document),
             signer: None,
             reconciliation: None,
             flows: None,

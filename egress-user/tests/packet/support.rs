@@ -279,7 +279,7 @@ pub(crate) fn write_packet(directory: &Path, chain: &Chain) -> Packet {
     let summary = summary::render(&Shown {
         packet: &packet,
         report: &report,
-        measured: &BoundaryDocument::default(),
+        boundary_document: &BoundaryDocument::default(),
         graded: &graded,
         packet_sha256: "",
     });

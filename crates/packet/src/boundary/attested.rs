@@ -64,10 +64,10 @@ impl Attestation {
 /// Returns the signers that the writer of an attested packet had pinned.
 pub(super) fn writers_pins(
     predicate: Option<&Predicate>,
-    measured: Option<&BoundaryDocument>,
+    boundary_document: Option<&BoundaryDocument>,
 ) -> Option<Pins> {
     Some(Pins {
-        boundary: measured?.attestation.pinned,
+        boundary: boundary_document?.attestation.pinned,
         receipts: predicate?.verdict != EvidenceVerdict::SelfConsistentOnly.as_str(),
     })
 }
@@ -151,7 +151,7 @@ pub(super) fn check_signers(
     report: &EvidenceReport,
     capsule: Option<&CapsuleReport>,
     attestation: Option<&AttestationReport>,
-    measured: Option<&BoundaryDocument>,
+    boundary_document: Option<&BoundaryDocument>,
     findings: &mut Findings,
 ) {
     let bound = report
@@ -169,7 +169,8 @@ pub(super) fn check_signers(
         let place = Place::in_file(ATTESTATION_FILE);
         findings.add(&rules::ATTESTATION_SIGNER, place, expected, signer);
     }
-    let stated = measured.map(|measured| measured.attestation.key.as_str());
+    let stated =
+        boundary_document.map(|boundary_document| boundary_document.attestation.key.as_str());
     if let (Some(stated), Some(signer)) = (stated.filter(|key| !key.is_empty()), signer)
         && stated != signer
     {

@@ -40,18 +40,24 @@ impl FlowLog {
     /// digest, it is hashed and its rows are not read.
     pub(super) fn read(
         files: &mut BoundaryFiles<'_>,
-        measured: Option<&BoundaryDocument>,
+        boundary_document: Option<&BoundaryDocument>,
         report: &EvidenceReport,
         findings: &mut Findings,
         caps: &mut Caps,
     ) -> Self {
         let stated = [
-            measured.map(|measured| measured.flows.sha256.as_str()),
+            boundary_document.map(|boundary_document| boundary_document.flows.sha256.as_str()),
             files.attestation.sha256(FLOWS_FILE),
         ];
-        let log = Self::stream(files.flows.take(), stated, measured, report, findings);
-        if let Some(measured) = measured {
-            log.check_identity(measured, findings, caps);
+        let log = Self::stream(
+            files.flows.take(),
+            stated,
+            boundary_document,
+            report,
+            findings,
+        );
+        if let Some(boundary_document) = boundary_document {
+            log.check_identity(boundary_document, findings, caps);
         }
         if let Some(digest) = &log.digest {
             files.attestation.read(digest.clone());
@@ -62,7 +68,7 @@ impl FlowLog {
     fn stream(
         stream: Option<Result<Stream<'_>, String>>,
         stated: [Option<&str>; 2],
-        measured: Option<&BoundaryDocument>,
+        boundary_document: Option<&BoundaryDocument>,
         report: &EvidenceReport,
         findings: &mut Findings,
     ) -> Self {
@@ -79,7 +85,7 @@ impl FlowLog {
             }
         };
         let nothing = BoundaryDocument::default();
-        let mut continuity = Continuity::new(measured.unwrap_or(&nothing));
+        let mut continuity = Continuity::new(boundary_document.unwrap_or(&nothing));
         let (reconciler, counted, joined) =
             (&mut done.reconciler, &mut done.counted, &mut done.joined);
         let read = is_stated(&mut stream, &stated).and_then(|is_stated| {
@@ -116,7 +122,7 @@ impl FlowLog {
     /// Checks that `flows.jsonl` is the log whose digest, head, and length `boundary.json` states.
     fn check_identity(
         &self,
-        measured: &BoundaryDocument,
+        boundary_document: &BoundaryDocument,
         findings: &mut Findings,
         caps: &mut Caps,
     ) {
@@ -128,7 +134,7 @@ impl FlowLog {
         if digest.size.is_none() {
             return;
         }
-        let stated = &measured.flows;
+        let stated = &boundary_document.flows;
         let mut compare = |stated: &str, actual: &str| {
             if stated != actual {
                 findings.add(

@@ -12,7 +12,7 @@ use super::super::rules;
 /// Checks that there is a capsule, that the receipts bind it, and that it was signed for these kernel programs.
 pub(super) fn grade_capsule(
     capsule: Option<&CapsuleReport>,
-    measured: Option<&BoundaryDocument>,
+    boundary_document: Option<&BoundaryDocument>,
     findings: &mut Findings,
     caps: &mut Caps,
 ) {
@@ -46,8 +46,8 @@ pub(super) fn grade_capsule(
         Grade::Unproven,
         "the posture capsule describes another mechanism",
     );
-    if let Some(measured) = measured {
-        let computed = measured.kernel_rule_hash();
+    if let Some(boundary_document) = boundary_document {
+        let computed = boundary_document.kernel_rule_hash();
         if computed != containment.kernel_rule_hash {
             let stated = containment.kernel_rule_hash.as_str();
             findings.add(
@@ -61,13 +61,13 @@ pub(super) fn grade_capsule(
 }
 
 /// Checks that the measurements are those of an enforced boundary.
-pub(super) fn grade_measured(
-    measured: &BoundaryDocument,
+pub(super) fn grade_boundary(
+    boundary_document: &BoundaryDocument,
     packet: Option<&Packet>,
     findings: &mut Findings,
     caps: &mut Caps,
 ) {
-    let is_audit = measured.is_audit();
+    let is_audit = boundary_document.is_audit();
     caps.unless(
         !is_audit,
         Grade::None,
@@ -79,15 +79,15 @@ pub(super) fn grade_measured(
         let expected = format!("enforcement_mode {stated} of {PACKET_FILE}");
         findings.add(&rules::AUDIT, place, expected, "mode audit");
     }
-    for probe in measured.open_probes() {
+    for probe in boundary_document.open_probes() {
         caps.cap(Grade::KernelObserved, format!("probe {probe}"));
     }
     caps.unless(
-        !measured.probes.results.is_empty(),
+        !boundary_document.probes.results.is_empty(),
         Grade::KernelObserved,
         "no probe was made",
     );
-    for reason in &measured.incomplete {
+    for reason in &boundary_document.incomplete {
         caps.cap(
             Grade::KernelObserved,
             format!("the record is not complete: {reason}"),

@@ -37,14 +37,17 @@ pub struct Circumstances {
 
 impl Circumstances {
     /// Reads the facts from `boundary.json`. Without it, the facts are those under which the least is expected.
-    pub fn of(measured: Option<&BoundaryDocument>, session: Option<&SessionFacts>) -> Self {
+    pub fn of(
+        boundary_document: Option<&BoundaryDocument>,
+        session: Option<&SessionFacts>,
+    ) -> Self {
         let is_closed = session.is_some_and(|session| !session.close_reason.is_empty());
         let writer = if session.is_some() {
             Writer::Pipelock
         } else {
             Writer::OldPipelock
         };
-        let Some(measured) = measured else {
+        let Some(boundary_document) = boundary_document else {
             return Self {
                 writer,
                 redacts: true,
@@ -52,15 +55,15 @@ impl Circumstances {
                 ..Self::default()
             };
         };
-        let mediator = &measured.mediator;
-        let mut programs = measured.programs.attached.iter();
+        let mediator = &boundary_document.mediator;
+        let mut programs = boundary_document.programs.attached.iter();
         Self {
             writer: if mediator.is_builtin() {
                 Writer::Builtin
             } else {
                 writer
             },
-            intercepts: measured.tls_interception.is_some(),
+            intercepts: boundary_document.tls_interception.is_some(),
             redacts: mediator.pipelock().is_some_and(|facts| facts.redact),
             has_witness: programs.any(|program| program.name == WITNESS),
             is_closed,

@@ -17,7 +17,7 @@ impl Statements<'_> {
     /// rows.
     pub(super) fn changes(self, findings: &mut Findings, caps: &mut Caps) {
         let document = self.changes.map(|bytes| read(bytes, caps));
-        let workspace = &self.measured.workspace;
+        let workspace = &self.boundary_document.workspace;
         let (counts, document) = match (&workspace.changes, document) {
             (None, None) => return,
             (Some(_), None) => {

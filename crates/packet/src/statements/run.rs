@@ -57,7 +57,7 @@ impl Statements<'_> {
 
     /// Checks that the steps of the run exist in their order, and that they allow the exit status of the command.
     pub(super) fn steps(self, caps: &mut Caps) {
-        let timeline = &self.measured.timeline;
+        let timeline = &self.boundary_document.timeline;
         let places: Vec<Option<usize>> = timeline
             .iter()
             .map(|mark| {
@@ -78,20 +78,20 @@ impl Statements<'_> {
             .filter(|step| !Step::is_of_some_runs(step));
         let lacking =
             lacking.filter(|step| !timeline.iter().any(|mark| mark.step.as_str() == **step));
-        for step in lacking.filter(|_| self.measured.incomplete.is_empty()) {
+        for step in lacking.filter(|_| self.boundary_document.incomplete.is_empty()) {
             caps.cap(Grade::KernelObserved, format!("the run has no step {step}"));
         }
         let has_status = self
             .packet
             .is_none_or(|packet| packet.run.agent_exit_code.is_some());
-        let is_timed_out = self.measured.limits.seconds.reached;
+        let is_timed_out = self.boundary_document.limits.seconds.reached;
         caps.unless(
-            has_status != is_timed_out || !self.measured.incomplete.is_empty(),
+            has_status != is_timed_out || !self.boundary_document.incomplete.is_empty(),
             Grade::KernelObserved,
             "the command has both an exit status and a timeout, or neither",
         );
         let mut kinds: Vec<&str> = Vec::new();
-        for namespace in &self.measured.namespaces {
+        for namespace in &self.boundary_document.namespaces {
             let (kind, id) = namespace.split_once(":[").unwrap_or((namespace, ""));
             let is_id = id
                 .strip_suffix(']')
@@ -99,7 +99,7 @@ impl Statements<'_> {
             kinds.extend(is_id.then_some(kind));
         }
         caps.unless(
-            kinds == required::NAMESPACES && self.measured.namespaces.len() == kinds.len(),
+            kinds == required::NAMESPACES && self.boundary_document.namespaces.len() == kinds.len(),
             Grade::KernelObserved,
             "the command did not have namespaces of all kinds",
         );
@@ -113,7 +113,7 @@ impl Statements<'_> {
 
     /// Checks that all files name the same program.
     pub(super) fn tool(self, findings: &mut Findings) {
-        let expected = format!("egress-{}", self.measured.egress.version);
+        let expected = format!("egress-{}", self.boundary_document.egress.version);
         let stated = [
             self.capsule()
                 .map(|capsule| (CAPSULE_FILE, &capsule.tool_version)),
@@ -129,7 +129,7 @@ impl Statements<'_> {
 
     /// Checks that each kernel program is attached once, at its hook, and to the cgroup in its name.
     pub(super) fn links(self, findings: &mut Findings, caps: &mut Caps) {
-        let programs = &self.measured.programs;
+        let programs = &self.boundary_document.programs;
         let mut left: BTreeMap<u32, (&str, u32)> = BTreeMap::new();
         for program in &programs.attached {
             left.insert(program.id, (&program.name, program.attach_type));

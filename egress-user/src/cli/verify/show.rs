@@ -44,7 +44,7 @@ fn about(outcome: &VerifyOutcome) -> Option<About<'_>> {
     let boundary = outcome.boundary.as_ref();
     outcome.packet.as_ref().map(|packet| About {
         packet,
-        measured: boundary.and_then(|boundary| boundary.measured.as_ref()),
+        boundary_document: boundary.and_then(|boundary| boundary.boundary_document.as_ref()),
     })
 }
 
@@ -175,10 +175,10 @@ pub(super) fn as_json(outcome: &VerifyOutcome, args: &VerifyArgs, status: u8) ->
             "problem": stamp.as_ref().err().map(ToString::to_string),
         })),
         "policy": outcome.packet.as_ref().map(|packet| &packet.policy),
-        "machine": outcome.boundary.as_ref().and_then(|boundary| boundary.measured.as_ref()).map(|measured| json!({
-            "release": measured.kernel.release,
-            "machine": measured.kernel.machine,
-            "egress": measured.egress.version,
+        "machine": outcome.boundary.as_ref().and_then(|boundary| boundary.boundary_document.as_ref()).map(|boundary_document| json!({
+            "release": boundary_document.kernel.release,
+            "machine": boundary_document.kernel.machine,
+            "egress": boundary_document.egress.version,
         })),
         "findings": findings,
         "findings_left_out": report

@@ -91,7 +91,7 @@ mod tests {
                 ..Control::default()
             },
         };
-        let measured = BoundaryDocument {
+        let boundary_document = BoundaryDocument {
             probes: Probes {
                 results: vec![
                     probe("udp", "denied", "EPERM"),
@@ -109,7 +109,7 @@ mod tests {
             ..BoundaryDocument::default()
         };
         assert_eq!(
-            measured.open_probes(),
+            boundary_document.open_probes(),
             [
                 "route not_applicable ()",
                 "raw_socket_ipv4 reachable (a packet left)",
