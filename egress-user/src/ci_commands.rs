@@ -2,7 +2,7 @@
 //! job.
 //!
 //! GitHub's runner executes `::name::` at the start of a line, after optional white space, and `##[name]` anywhere in a
-//! line. Azure executes `##vso[name]`, and TeamCity `##teamcity[name]`. Their comparison ignores control characters and
+//! line. Azure executes `##vso[name]`, and `TeamCity` `##teamcity[name]`. Their comparison ignores control characters and
 //! some other characters, so this module ignores everything except printable ASCII. It inserts a backslash into each
 //! command, which needs no buffering.
 use std::ffi::{OsStr, OsString};

@@ -17,7 +17,6 @@ use super::rules;
 use super::stream::FileDigest;
 
 const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
-/// Type of the statement.
 const STATEMENT: &str = "https://in-toto.io/Statement/v1";
 /// Type of the predicate.
 pub const PREDICATE: &str = "urn:egress:audit-packet:v0";

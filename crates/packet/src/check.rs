@@ -325,7 +325,6 @@ fn check_paths(artifacts: &Artifacts, findings: &mut Findings) {
     }
 }
 
-/// Compares the counts with the evidence (section 6.2).
 fn check_counts(packet: &Packet, report: &EvidenceReport, findings: &mut Findings) {
     if packet.summary.receipt_count != report.receipt_count {
         findings.add(
@@ -439,7 +438,6 @@ fn check_pages(
     rendered::check(&source, pages, findings);
 }
 
-/// Returns the verdict of the whole packet.
 fn verdict(
     packet: &Packet,
     report: &EvidenceReport,

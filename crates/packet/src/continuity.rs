@@ -8,7 +8,6 @@ use super::format::boundary::BoundaryDocument;
 use super::format::rows::BeatRow;
 use super::format::{BeatEvent, Row};
 
-/// Number of reasons that are kept.
 const KEPT: usize = 10;
 /// The longest interval between heartbeats that a log may state, s. A longer one would show too little.
 const LONGEST_INTERVAL: u64 = 60;
@@ -128,7 +127,6 @@ impl Continuity {
         time
     }
 
-    /// Reads one check of the enforcement.
     fn beat(&mut self, row: &BeatRow) {
         if row.beat != self.beats {
             self.note(format!("heartbeat {} is missing", self.beats));

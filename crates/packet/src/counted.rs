@@ -30,7 +30,6 @@ pub(super) struct Counted {
     /// Number of denied attempts, and their possible destinations. Several are possible, because an address gets its
     /// name later.
     denied: BTreeMap<DeniedAlike, (u64, BTreeSet<String>)>,
-    /// Answers that look like a denial.
     answered: BTreeMap<Denied, u64>,
     unclear: Attempts,
     ring_full: u64,

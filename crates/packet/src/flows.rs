@@ -20,7 +20,6 @@ const MAX_LINE_BYTES: usize = 1 << 20;
 const HASH_MEMBER: &str = ",\"hash\":\"";
 /// Text of the last member after its digits.
 const HASH_END: &str = "\"}";
-/// Members that the chain adds.
 const RESERVED: [&str; 3] = ["seq", "prev_hash", "hash"];
 
 /// The writer of the chain.
@@ -133,7 +132,6 @@ pub fn check_flows(
     Ok(check.finish())
 }
 
-/// The state of the check of a chain.
 struct FlowCheck {
     findings: Findings,
     /// Hash of the previous line. `None` after a line that cannot be read.
@@ -162,7 +160,6 @@ impl FlowCheck {
         }
     }
 
-    /// Reports a line that cannot be read.
     fn broken(&mut self, rule: &'static Rule, found: impl Into<String>) {
         let place = self.place();
         self.findings.add(rule, place, "a line of the chain", found);
@@ -219,7 +216,6 @@ impl FlowCheck {
     }
 }
 
-/// The parts of one line.
 struct Line<'a> {
     node: Node<'a>,
     seq: u64,

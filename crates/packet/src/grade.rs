@@ -72,13 +72,10 @@ pub struct Graded {
 /// The signers that the verifier pinned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Pins {
-    /// Whether the signer of the attestation is pinned.
     pub(super) boundary: bool,
-    /// Whether the signer of the receipts is pinned.
     pub(super) receipts: bool,
 }
 
-/// Collects caps.
 #[derive(Debug, Default)]
 pub(super) struct Caps(Vec<(Grade, String)>);
 

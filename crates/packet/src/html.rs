@@ -14,9 +14,7 @@ use sha2::{Digest, Sha256};
 use super::model::Packet;
 use super::summary::{ANSWERED, ANSWERED_NOTE, Shown};
 
-/// Number of rows of a table that are shown.
 const MAX_ROWS: usize = 500;
-/// Number of characters of a text that are shown.
 const MAX_CHARACTERS: usize = 300;
 /// The style of the page. Its content security policy allows only the digest of this style.
 const STYLE: &str = "body{font:15px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#222;\
@@ -89,7 +87,6 @@ pub fn render(shown: &Shown<'_>) -> String {
     out.0
 }
 
-/// Writes the verdict, the grade, and the facts of the run.
 fn head(out: &mut Html, shown: &Shown<'_>) {
     let Shown { packet, report, .. } = shown;
     let verdict = serde_json::to_value(packet.verifier.verdict).unwrap_or_default();
@@ -135,7 +132,6 @@ fn head(out: &mut Html, shown: &Shown<'_>) {
     );
 }
 
-/// Writes every word of the posture.
 fn posture(out: &mut Html, packet: &Packet) {
     let words = serde_json::to_value(&packet.posture).unwrap_or_default();
     let rows = words.as_object().into_iter().flatten();
@@ -193,7 +189,6 @@ fn channels(out: &mut Html, channels: &Residual) {
     out.raw("</p>\n");
 }
 
-/// The text of an unfinished page.
 struct Html(String);
 
 impl Html {

@@ -25,7 +25,6 @@ const RECORDED_WITHIN: i128 = 15_000_000_000;
 const AT_ONCE: i128 = 1_000_000_000;
 /// The port of name servers.
 const DNS: u16 = 53;
-/// Number of reasons that are kept.
 const KEPT: usize = 10;
 
 /// A connection, as the kernel recorded its connect call.
@@ -37,7 +36,6 @@ struct Made {
     caller: Caller,
 }
 
-/// The process that made a connection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Caller {
     pid: Option<u64>,
@@ -64,7 +62,6 @@ pub(super) struct Joined {
     made: BTreeMap<(u64, u64), Made>,
     served: Vec<Served>,
     programs: BTreeSet<Program>,
-    /// Numbers of synthetic addresses by name.
     names: BTreeMap<String, BTreeSet<u64>>,
     named: Vec<(String, IpAddr)>,
     first_of: BTreeMap<Alike, BTreeSet<i128>>,
@@ -84,14 +81,11 @@ pub(super) struct Joined {
     reasons: Vec<String>,
 }
 
-/// The times of a run in its flow log, Unix ns.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct RunTimes {
-    /// Time of the first heartbeat.
     pub(super) first: Option<i128>,
     /// Time at which no process of the command was left.
     pub(super) gone: Option<i128>,
-    /// Time of the last row.
     pub(super) last: Option<i128>,
     /// How far two records of one event may be apart.
     pub(super) slack: i128,
@@ -212,7 +206,6 @@ impl Joined {
         widen(&mut self.others, at);
     }
 
-    /// Reads a row about the enforcement.
     fn looked(&mut self, at: i128) {
         widen(&mut self.beats, at);
         self.written(at);

@@ -127,7 +127,6 @@ pub fn check(source: &Source<'_>, found: &Found<'_>, findings: &mut Findings) {
     }
 }
 
-/// Returns the first lines that differ.
 fn first_difference(rendered: &str, found: &[u8]) -> (String, String) {
     let found = String::from_utf8_lossy(found);
     let mut lines = found.lines();

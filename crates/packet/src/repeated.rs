@@ -10,7 +10,6 @@ use super::names::{POLICY_FILE, VERIFIER_FILE};
 /// A member, its value, and the value in the other file.
 pub(super) type Repeated = (&'static str, Option<String>, Option<String>);
 
-/// Returns the members that differ.
 pub(super) fn differences(
     packet: &Packet,
     boundary_document: &BoundaryDocument,

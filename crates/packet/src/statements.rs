@@ -30,7 +30,6 @@ mod run;
 /// Value of `PR_GET_SECCOMP` for a process with a filter.
 const SECCOMP_FILTER: u64 = 2;
 
-/// The compared files.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Statements<'a> {
     pub(super) packet: Option<&'a Packet>,
@@ -277,7 +276,6 @@ impl<'a> Statements<'a> {
         }
     }
 
-    /// Checks that all files have the same run id.
     fn run_ids(self, findings: &mut Findings) {
         let run_id = self.boundary_document.run_id.as_str();
         if let Some(predicate) = self.predicate

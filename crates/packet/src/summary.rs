@@ -12,14 +12,11 @@ use super::format::boundary::BoundaryDocument;
 use super::grade::Graded;
 use super::model::{AUDIT_ENFORCEMENT, Packet};
 
-/// Number of rows of a list that are shown.
 const MAX_ROWS: usize = 100;
 /// The title of the list of answers that no receipt confirms.
 pub(super) const ANSWERED: &str = "Allowed or denied: not known";
-/// The explanation of that list.
 pub(super) const ANSWERED_NOTE: &str = "These answers look like denials, but no receipt denies \
     the requests. Either the origin wrote the answer, or the mediator wrote it without signing a denial.";
-/// Number of characters of a text that are shown.
 const MAX_CHARACTERS: usize = 200;
 
 /// The data of the pages for people, all of which is in the packet.
@@ -38,13 +35,11 @@ pub struct Shown<'a> {
 }
 
 impl Shown<'_> {
-    /// Returns the boundary's key, if the caller supplied it.
     fn boundary_key(&self) -> Option<&str> {
         let key = &self.boundary_document.attestation;
         key.pinned.then_some(key.key.as_str())
     }
 
-    /// Describes the signer of the boundary.
     pub(super) fn boundary_signer(&self) -> &str {
         let named = self.boundary_key();
         named.unwrap_or("a key of this run, which nobody can pin")
@@ -72,7 +67,6 @@ impl Shown<'_> {
         command
     }
 
-    /// Returns the title of the list of denied destinations.
     pub(super) fn denied_title(&self) -> &'static str {
         match self.packet.posture.enforcement_mode.as_str() {
             AUDIT_ENFORCEMENT => "Would be denied",

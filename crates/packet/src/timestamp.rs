@@ -151,7 +151,6 @@ pub fn check_times(stamp: &Stamp, completed: &str, made: &str) -> Result<(), Pro
     Ok(())
 }
 
-/// Returns the token of a granted reply.
 fn granted<'a, 'b>(reply: &'b Reply<'a>) -> Result<&'b SignedData<'a>, Problem> {
     let status = &reply.status;
     if !GRANTED.contains(&status.code) {

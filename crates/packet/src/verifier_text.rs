@@ -232,7 +232,6 @@ pub const MOST_REASONS: usize = 40;
 /// Number of findings that are printed.
 pub const MOST_FINDINGS: usize = 100;
 
-/// Number of characters of a reason that are printed.
 const MOST_CHARACTERS: usize = 500;
 
 /// Shortens a reason, which may have any length.
@@ -333,7 +332,6 @@ pub fn render_findings(findings: &[Finding]) -> String {
     out
 }
 
-/// Returns the verdict in words.
 fn headline(verdict: EvidenceVerdict, end: &End) -> &'static str {
     match (verdict, end) {
         (EvidenceVerdict::Valid, End::Proven) => "VALID, end proven",

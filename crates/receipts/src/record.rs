@@ -20,7 +20,7 @@ const SESSION_GENESIS_LABEL: &str = "pipelock.receipt.session_open.v1";
 pub enum ActionType {
     /// Reads from the destination: a tunnel, GET, HEAD, OPTIONS.
     Read,
-    /// Unknown: WebSockets and session records.
+    /// Unknown: `WebSockets` and session records.
     Unclassified,
     /// Changes something at the destination: POST, PUT, PATCH, DELETE, QUERY.
     Write,

@@ -44,7 +44,6 @@ impl Attestation {
         }
     }
 
-    /// Returns the signed SHA-256 of a file.
     pub(super) fn sha256(&self, file: &str) -> Option<&str> {
         match self {
             Self::Present { opened, .. } => opened.sha256(file),

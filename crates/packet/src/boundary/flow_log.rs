@@ -23,13 +23,11 @@ use super::files::BoundaryFiles;
 pub(super) struct FlowLog {
     /// Check of the chain, if the rows were read.
     pub(super) flows: Option<FlowReport>,
-    /// Digest of the log, if there is one.
     digest: Option<FileDigest>,
     /// Reasons why the enforcement was not continuous.
     pub(super) breaks: Vec<String>,
     /// The rows, to be compared with the receipts.
     pub(super) reconciler: Reconciler,
-    /// The rows, counted.
     pub(super) counted: Counted,
     /// The rows, compared with each other.
     pub(super) joined: Joined,
@@ -152,7 +150,6 @@ impl FlowLog {
         }
     }
 
-    /// Reports that the log cannot be read.
     fn refuse(&mut self, why: String, findings: &mut Findings) {
         findings.add(
             &rules::BOUNDARY_FLOWS,

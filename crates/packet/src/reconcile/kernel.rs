@@ -19,7 +19,6 @@ const CHUNK_FRAMING: u64 = 5;
 /// The port of name servers. The mediator also connects to it without a request.
 pub(super) const DNS: u16 = 53;
 
-/// The rows about one connection of the command.
 #[derive(Debug, Default)]
 struct Connection {
     /// Whether the kernel redirected the connection.
@@ -34,7 +33,6 @@ struct Connection {
     framing: u64,
 }
 
-/// The connections of the mediator to one port.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Opened {
     pub(super) established: u64,
@@ -61,7 +59,6 @@ pub(super) struct Kernel {
     /// Number and bytes of the connections whose closes share a row.
     closed_more: u64,
     bytes_more: Bytes,
-    /// Number of attempts by verdict.
     verdicts: BTreeMap<String, u64>,
     /// Connections of the relay that have no cookie.
     nameless: u64,

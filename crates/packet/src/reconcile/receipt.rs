@@ -1,6 +1,5 @@
 //! The compared members of one receipt.
 
-/// The compared members of one receipt.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Receipt<'a> {
     pub(super) transport: &'a str,

@@ -46,7 +46,6 @@ pub(super) enum Ending {
     Complete,
 }
 
-/// The actions of one target.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Actions {
     pub(super) endings: BTreeMap<Ending, u64>,
@@ -57,11 +56,8 @@ pub(super) struct Actions {
     pub(super) layers: BTreeMap<String, u64>,
     /// Bytes of actions that ended in order, up to a limit. Beyond the limit, only sums are compared.
     pub(super) sizes: BTreeMap<u64, u64>,
-    /// Number of actions in `sizes`.
     pub(super) sized: u64,
-    /// Sum of all signed bytes.
     pub(super) bytes: u64,
-    /// First and last time of the actions, Unix ms.
     pub(super) times: Option<(i64, i64)>,
 }
 

@@ -61,7 +61,6 @@ impl Fate {
     }
 }
 
-/// The requests of one target.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Requests {
     pub(super) fates: BTreeMap<Fate, u64>,
@@ -77,9 +76,7 @@ pub(super) struct Requests {
     pub(super) given_up: u64,
     /// Bytes up and down of each request that went through, up to a limit.
     pub(super) sizes: BTreeMap<(u64, u64), u64>,
-    /// Bytes of all requests in both directions.
     pub(super) bytes: u64,
-    /// First start and last end, Unix ms.
     pub(super) times: Option<(i64, i64)>,
 }
 
@@ -90,7 +87,6 @@ impl Requests {
             .fold(0, |sum, count| sum.saturating_add(*count))
     }
 
-    /// Returns the number of requests that the mediator allowed.
     pub(super) fn through(&self) -> u64 {
         [Fate::Through, Fate::Opened, Fate::Agreed]
             .into_iter()

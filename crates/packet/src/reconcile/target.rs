@@ -17,7 +17,6 @@ pub(super) struct Target {
     pub(super) path: Path,
 }
 
-/// The path of a request.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Path {
     /// The percent-decoded path without query and fragment.

@@ -39,7 +39,6 @@ fn strict(hosts: &[&str]) -> Allowed {
 /// The disagreement that reports a lie, and the lie.
 type Lie = (&'static str, fn(&mut Run));
 
-/// The records of one run.
 #[derive(Clone)]
 struct Run {
     receipts: Vec<Value>,
@@ -226,13 +225,11 @@ impl Run {
         reconciler.finish(&receipts, around, &self.allowed)
     }
 
-    /// The row of this request.
     fn row(&mut self, source: &str, id: u64) -> &mut Value {
         let is = |row: &&mut Value| row["source"] == source && row["cookie"] == id;
         self.rows.iter_mut().find(is).unwrap()
     }
 
-    /// Changes every receipt of this action.
     fn rewrite(&mut self, id: u64, members: &Value) {
         let id = id.to_string();
         for receipt in &mut self.receipts {

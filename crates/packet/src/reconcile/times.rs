@@ -15,7 +15,6 @@ pub(super) fn millis(text: &str) -> Option<i64> {
 pub(super) struct Span {
     /// First and last time, Unix ms.
     pub(super) range: Option<(i64, i64)>,
-    /// The largest step back, ms.
     pub(super) went_back: i64,
 }
 

@@ -111,7 +111,6 @@ impl Statements<'_> {
         Some(launch.proxy_port)
     }
 
-    /// Checks that all files name the same program.
     pub(super) fn tool(self, findings: &mut Findings) {
         let expected = format!("egress-{}", self.boundary_document.egress.version);
         let stated = [

@@ -22,7 +22,6 @@ const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 /// Checks a signature, given the key, the message, and the signature. Returns `None` if it is not valid.
 type Verify = fn(&[u8], &[u8], &[u8]) -> Option<()>;
 
-/// One algorithm for one kind of key.
 pub(super) struct Algorithm {
     key: AlgorithmIdentifier,
     signature: AlgorithmIdentifier,

@@ -5,7 +5,6 @@ use pipelock_receipts::findings::{Rule, visible};
 
 use super::rules;
 
-/// Number of characters of a token that are shown.
 const MOST_SHOWN: usize = 160;
 
 /// The reason why a token is not valid.

@@ -108,7 +108,6 @@ impl Signer {
         self.certificate.tbs_certificate().subject().to_string()
     }
 
-    /// Whether a `SignerIdentifier` names this certificate.
     fn is_named_by(&self, identifier: &AnyRef<'_>) -> bool {
         let certificate = self.certificate.tbs_certificate();
         if identifier.tag() == Tag::Sequence {
@@ -218,7 +217,6 @@ fn was_valid(certificate: &Certificate, time: u64) -> bool {
     (from..=to).contains(&time)
 }
 
-/// The parsed signed attributes.
 struct Attributes<'a>(Vec<Attribute<'a>>);
 
 impl<'a> Attributes<'a> {
