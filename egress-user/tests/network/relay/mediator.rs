@@ -16,7 +16,7 @@ pub(crate) struct MockMediator {
 /// What marks the mediator's own answers.
 pub(crate) const MARK: &str = "0123456789abcdef0123456789abcdef";
 
-pub(crate) const BLOCK: &str = "HTTP/1.1 403 Forbidden\r\nX-Egress-MockMediator: 0123456789abcdef0123456789abcdef\r\n\
+pub(crate) const BLOCK: &str = "HTTP/1.1 403 Forbidden\r\nX-Egress-Mediator: 0123456789abcdef0123456789abcdef\r\n\
     Content-Type: text/plain; charset=utf-8\r\n\
     X-Content-Type-Options: nosniff\r\nX-Pipelock-Block-Reason: parse_error\r\n\
     X-Pipelock-Block-Reason-Layer: allowlist\r\nContent-Length: 8\r\n\r\nblocked\n";

@@ -9,7 +9,7 @@ use super::words::{Binding, BuiltinBinding, PlainHttp};
 #[cfg_attr(
     feature = "schema",
     derive(schemars::JsonSchema),
-    schemars(deny_unknown_fields)
+    schemars(rename = "Mediator", deny_unknown_fields)
 )]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum MediatorDocument {
