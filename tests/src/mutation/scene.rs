@@ -7,8 +7,8 @@ use crate::run::Run;
 use crate::trial::MIX;
 use crate::world::World;
 
-/// The command in addition to its requests: a datagram, a port that is not allowed, connections without data that the
-/// relay or the command closes, a file, and a change that is denied.
+/// The command in addition to its requests: a datagram, a request over IPv6, a port that is not allowed, connections without
+/// data that the relay or the command closes, a file, and a change that is denied.
 const MORE: &str = r#"
 python3 - <<'PROGRAM'
 import socket
@@ -25,6 +25,7 @@ for attempt in (
         except OSError:
             pass
 PROGRAM
+page -6 http://allowed.test/echo
 page -x $EXPLICIT http://allowed.test/echo
 page -x $EXPLICIT https://allowed.test/echo
 mkdir -p .github/workflows

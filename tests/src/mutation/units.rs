@@ -304,10 +304,10 @@ impl<'h> Documents<'h> {
             return Vec::new();
         };
         let file = |bytes: Vec<u8>| Change::File(name.to_owned(), bytes);
-        let flipped = |at: usize| {
+        let flipped = |at: usize, bits: u8| {
             let mut bytes = bytes.clone();
             if let Some(byte) = bytes.get_mut(at) {
-                *byte ^= 1;
+                *byte ^= bits;
             }
             file(bytes)
         };
@@ -319,9 +319,11 @@ impl<'h> Documents<'h> {
                 "cut_in_half",
                 file(bytes.iter().take(half).copied().collect()),
             ),
-            ("byte_first", flipped(0)),
-            ("byte_middle", flipped(half)),
-            ("byte_last", flipped(bytes.len().saturating_sub(1))),
+            ("byte_first", flipped(0, 1)),
+            // Another member lies in the middle in each run. This bit breaks the text whichever it is, and the members have
+            // changes of their own.
+            ("byte_middle", flipped(half, 0x80)),
+            ("byte_last", flipped(bytes.len().saturating_sub(1), 1)),
             (
                 "appended",
                 file([bytes.as_slice(), b"\nappended\n"].concat()),

@@ -338,7 +338,6 @@ pub(super) static TABLE: &[Harmless] = &[
     boundary(CHANGES, "/changes/*/size", "*", SUPERVISOR_SAW),
     boundary(CHANGES, "/changes/*/sha256", "*", SUPERVISOR_SAW),
     boundary(CHANGES, "/changes/*/reason", "word=*", SUPERVISOR_SAW),
-    boundary(CHANGES, "/", "byte_middle", SUPERVISOR_SAW),
     boundary("workspace-changes.tar", "/", "*", ARCHIVE),
     boundary(
         "attestation.json#statement",
