@@ -1,8 +1,8 @@
-//! `claims`, and a part of `lint`: each claim of the documents has a test that fails if the claim is false.
+//! `claims`, and a part of `lint`: checks that each claim of the documents has a test that fails if the claim is false.
 //!
-//! A claim is a row of a table whose first column is `id` (README.md, SECURITY.md) or `rule` (docs/rules.md). A test names
-//! the claims that it shows in a line `Claims: one, two` of its doc comment, and a script in `tests/attacks` in its header.
-//! A rule is shown by a test that holds its identifier as a text, in itself or in what it uses of its own file.
+//! A claim is a row of a table whose first column is `id` (README.md, SECURITY.md) or `rule` (docs/rules.md). A test
+//! names its claims in a line `Claims: one, two` of its doc comment, and a script in `tests/attacks` in its header. A
+//! test shows a rule if the identifier is a string in the test, or in an item of the same file that the test uses.
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
@@ -15,22 +15,22 @@ use syn::{Attribute, Expr, ExprLit, Item, Lit, LitStr, Macro, Meta};
 use crate::layout::Layout;
 use crate::tidy;
 
-/// Documents with claims. In the second, every table is one of claims.
+/// Documents with claims. In the second one, every table has claims.
 const DOCUMENTS: [&str; 3] = ["README.md", "SECURITY.md", "docs/rules.md"];
-/// Begins the line that names claims.
+/// Start of the line that names claims.
 const MARKER: &str = "Claims: ";
-/// The scripts that are tests.
+/// Directory of the scripts that are tests.
 const ATTACKS: &str = "tests/attacks";
 
-/// What a document claims: identifier and document.
+/// Claims by identifier, with their document.
 type Claims = BTreeMap<String, &'static str>;
-/// Which tests show a claim.
+/// Tests by the claim that they show.
 type Shown = BTreeMap<String, BTreeSet<String>>;
 
-/// Prints every claim with its tests, or those whose identifiers hold `part`.
+/// Prints every claim whose identifier contains `part`, with its tests.
 ///
 /// # Errors
-/// If a claim has no test, or a test names a claim that is not there.
+/// If a claim has no test, or a test names an unknown claim.
 pub(crate) fn list(layout: &Layout, part: &str) -> Result<()> {
     let (claims, shown) = read(layout)?;
     for (id, document) in claims.iter().filter(|(id, _)| id.contains(part)) {
@@ -44,7 +44,7 @@ pub(crate) fn list(layout: &Layout, part: &str) -> Result<()> {
     Ok(())
 }
 
-/// Names what [`list`] fails for.
+/// Returns the problems for which [`list`] fails.
 ///
 /// # Errors
 /// If a file cannot be read.
@@ -69,7 +69,7 @@ fn read(layout: &Layout) -> Result<(Claims, Shown)> {
         let text = fs::read_to_string(layout.root.join(&file))?;
         for (test, ids) in tests(&file, &text)? {
             for id in ids {
-                // A text that is no rule is no claim either.
+                // A string that is not a rule is not a claim.
                 if !id.is_text || is_rule(&claims, &id.name) {
                     shown.entry(id.name).or_default().insert(test.clone());
                 }
@@ -109,7 +109,7 @@ fn compare(claims: &Claims, shown: &Shown) -> Vec<String> {
     untested.chain(unknown).collect()
 }
 
-/// The first cells of tables whose header begins with `id` or `rule`.
+/// Returns the first cells of tables whose header starts with `id` or `rule`.
 fn identifiers(document: &str, text: &str) -> Result<Vec<String>> {
     let mut found = Vec::new();
     let mut header: Option<String> = None;
@@ -139,7 +139,7 @@ fn identifiers(document: &str, text: &str) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// What the header of an attack names.
+/// Returns the claims in the header of an attack.
 fn header(script: &str) -> impl Iterator<Item = &str> {
     script
         .lines()
@@ -148,24 +148,24 @@ fn header(script: &str) -> impl Iterator<Item = &str> {
         .flat_map(str::split_whitespace)
 }
 
-/// A name in a test.
+/// A claim or a string in a test.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Named {
     name: String,
-    /// It is a text of the program, not one of the doc comment.
+    /// Whether the name is a string of the code, and not in the doc comment.
     is_text: bool,
 }
 
-/// How many lines of a file name claims in a doc comment.
+/// Counts the lines of a file that name claims in a doc comment.
 fn marked_lines(text: &str) -> usize {
     let marker = format!("/// {MARKER}");
     let lines = text.lines().map(str::trim_start);
     lines.filter(|line| line.starts_with(&marker)).count()
 }
 
-/// What each test of a file names.
+/// Returns the claims and strings of each test in a file.
 fn tests(file: &Path, text: &str) -> Result<BTreeMap<String, BTreeSet<Named>>> {
-    // Most files have none, and to parse a file takes longer than to search it.
+    // Most files have none, and parsing a file takes longer than searching it.
     if !text.contains("test]") && !text.contains("test(") {
         ensure!(
             marked_lines(text) == 0,
@@ -209,17 +209,17 @@ fn tests(file: &Path, text: &str) -> Result<BTreeMap<String, BTreeSet<Named>>> {
     Ok(found)
 }
 
-/// The tests of a file, and what its functions and constants hold.
+/// The tests of a file, and the strings of its functions and constants.
 #[derive(Default)]
 struct Items {
     /// Claims by test.
     tests: BTreeMap<String, Vec<String>>,
-    /// How many lines name them.
+    /// Number of lines that name claims.
     lines: usize,
     bodies: BTreeMap<String, Body>,
 }
 
-/// Texts, and names of what may be other items.
+/// The strings of an item, and the names that may be other items.
 #[derive(Default)]
 struct Body {
     texts: BTreeSet<String>,
@@ -256,7 +256,7 @@ impl<'ast> Visit<'ast> for Body {
         self.see(one.tokens.clone());
     }
 
-    /// A doc comment is one, and shows nothing by itself.
+    /// Skips doc comments, which are attributes and show nothing.
     fn visit_attribute(&mut self, _attribute: &'ast Attribute) {}
 }
 
@@ -298,7 +298,7 @@ impl<'ast> Visit<'ast> for Items {
     }
 }
 
-/// A line of a doc comment, without the space before it.
+/// Returns a line of a doc comment without the space before it.
 fn doc(attribute: &Attribute) -> Option<String> {
     if let Meta::NameValue(pair) = &attribute.meta
         && pair.path.is_ident("doc")

@@ -15,7 +15,7 @@ use std::fs;
 use std::path::Path;
 
 use super::support::corpora;
-use egress::cli::verify::{VerifyOutcome, VerifyArgs, VerifyError, status, verify};
+use egress::cli::verify::{VerifyArgs, VerifyError, VerifyOutcome, status, verify};
 use pipelock_receipts::canonical::push_string;
 use pipelock_receipts::json::{MAX_DEPTH, parse};
 use pipelock_receipts::report::{End, EvidenceVerdict};

@@ -13,7 +13,7 @@ use audit_packet::grade::Grade;
 use audit_packet::{EVIDENCE_FILE, FLOWS_FILE, PACKET_FILE, POLICY_FILE};
 use egress::cli::exit;
 use egress::cli::keygen::{self, KeygenArgs};
-use egress::cli::verify::{self, VerifyOutcome, VerifyArgs, status};
+use egress::cli::verify::{self, VerifyArgs, VerifyOutcome, status};
 
 fn args(path: &Path, chain: &Chain) -> VerifyArgs {
     VerifyArgs {

@@ -4,7 +4,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::support::{PATIENCE, Setup, MediatorWorld, echo, origin, read_head};
+use super::support::{MediatorWorld, PATIENCE, Setup, echo, origin, read_head};
 use egress_test_support::client_hello::hello;
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 
-use super::support::{Evidence, PATIENCE, Setup, MediatorWorld, canned, echo};
+use super::support::{Evidence, MediatorWorld, PATIENCE, Setup, canned, echo};
 
 /// A store whose file fails when it is told to.
 #[derive(Clone, Default)]

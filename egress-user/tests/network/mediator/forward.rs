@@ -2,7 +2,7 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::support::{PATIENCE, Setup, MediatorWorld, canned, origin, read_head, shown};
+use super::support::{MediatorWorld, PATIENCE, Setup, canned, origin, read_head, shown};
 
 const HELLO: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-Origin: yes\r\nKeep-Alive: 5\r\nConnection: X-Hop\r\nX-Hop: 1\r\n\r\nhello";
 

@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::support::{Setup, MediatorWorld, canned, echo, read_head};
+use super::support::{MediatorWorld, Setup, canned, echo, read_head};
 use egress_test_support::client_hello::hello;
 
 #[tokio::test]

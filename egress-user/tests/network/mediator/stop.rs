@@ -5,7 +5,7 @@ use egress_mediator::Capacity;
 use pipelock_receipts::record::Posture;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::support::{Setup, MediatorWorld, echo, origin, read_head};
+use super::support::{MediatorWorld, Setup, echo, origin, read_head};
 use egress_test_support::client_hello::hello;
 
 #[tokio::test]
