@@ -62,9 +62,7 @@ impl Prepared {
         let allowed = context.measured.opened.iter().map(|one| one.id).collect();
         let agent_root = AgentRoot::of(init, allowed);
         let agent_root = system("open the boundary's root", agent_root)?;
-        let flows = FlowLog::create(&context.dir.path().join("flows.jsonl"), Some(agent_root));
-        let mut flows = system("start the flow log", flows)?;
-        let network = network.launch(&boundary, &mut context, &mut flows)?;
+        let network = network.launch(&boundary, &mut context)?;
         let init = (!is_open).then(|| init.as_raw().cast_unsigned());
         let shares = shares::Watch::begin(context.plan.limits.shares, init);
         let shares = system(
@@ -82,6 +80,10 @@ impl Prepared {
             "pass on the command's output",
             pipes.pump(obeyed, context.plan.input),
         )?;
+        // The file shows that the run is supervised, so it comes last.
+        let flows = FlowLog::create(&context.dir.path().join("flows.jsonl"), Some(agent_root));
+        let mut flows = system("start the flow log", flows)?;
+        network.begin(&mut flows)?;
         Ok(Running(Live {
             boundary,
             network,

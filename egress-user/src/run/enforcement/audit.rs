@@ -83,19 +83,22 @@ impl NetworkSetup for Audit {
         })
     }
 
-    /// Only answers of the caller's own name servers connect an address with a name.
     fn launch(
         self: Box<Self>,
         _boundary: &Boundary,
         _context: &mut RunContext,
-        flows: &mut FlowLog,
     ) -> Result<Box<dyn RunningNetwork>, RunError> {
-        flows.trust_name_servers(system("read the caller's name servers", name_servers())?);
         Ok(self)
     }
 }
 
 impl RunningNetwork for Audit {
+    /// Only answers of the caller's own name servers connect an address with a name.
+    fn begin(&self, flows: &mut FlowLog) -> Result<(), RunError> {
+        flows.trust_name_servers(system("read the caller's name servers", name_servers())?);
+        Ok(())
+    }
+
     fn watched(&self) -> [Option<BorrowedFd<'_>>; 2] {
         [None, None]
     }

@@ -113,7 +113,6 @@ impl NetworkSetup for Enforce {
         self: Box<Self>,
         boundary: &Boundary,
         context: &mut RunContext,
-        _flows: &mut FlowLog,
     ) -> Result<Box<dyn RunningNetwork>, RunError> {
         let Self {
             mediator,

@@ -68,8 +68,7 @@ pub(in crate::run) trait NetworkSetup: Debug {
         dir: &RunDir,
     ) -> Result<Probed, RunError>;
 
-    /// Prepares the flow log, and starts the processes that carry and judge the command's traffic. Returns when all of
-    /// them are ready.
+    /// Starts the processes that carry and judge the command's traffic. Returns when all of them are ready.
     ///
     /// # Errors
     /// If one of them fails or is not ready in time.
@@ -77,12 +76,19 @@ pub(in crate::run) trait NetworkSetup: Debug {
         self: Box<Self>,
         boundary: &Boundary,
         context: &mut RunContext,
-        flows: &mut FlowLog,
     ) -> Result<Box<dyn RunningNetwork>, RunError>;
 }
 
 /// The network of a run while the command runs.
 pub(in crate::run) trait RunningNetwork: Debug {
+    /// Prepares the flow log.
+    ///
+    /// # Errors
+    /// If a file of the host cannot be read.
+    fn begin(&self, _flows: &mut FlowLog) -> Result<(), RunError> {
+        Ok(())
+    }
+
     /// Returns the descriptors that become readable when the relay or the mediator sends a message or ends.
     fn watched(&self) -> [Option<BorrowedFd<'_>>; 2];
 
