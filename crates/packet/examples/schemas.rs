@@ -12,8 +12,9 @@ use serde_json::{Map, Value};
 const INTRODUCTION: &str = "\
 # Members: every document and row of the supervisor
 
-This page is for an engineer who writes a second verifier. At its end you know every member of `boundary.json`, `changes.json`, and
-of each row of `flows.jsonl`, and what each may hold. `cargo xtask schemas` writes it, and the JSON Schemas in
+This page is for an engineer who writes a second verifier. At its end you know every member of `packet.json`, `identity.json`,
+`posture-capsule.json`, `attestation.json`, `boundary.json`, `changes.json`, and of each row of `flows.jsonl`, and what each may
+hold. `cargo xtask schemas` writes it, and the JSON Schemas in
 [docs/schema](../schema), from the types with which this program writes the files. [Rows](rows.md#closed-forms) states what follows
 from a deviation.
 
@@ -53,7 +54,7 @@ fn main() -> io::Result<()> {
     }
     let stale = stale.join(", ");
     Err(io::Error::other(format!(
-        "out of date with the types in crates/packet/src/format: {stale}; run cargo xtask schemas"
+        "out of date with the types of the formats: {stale}; run cargo xtask schemas"
     )))
 }
 
@@ -97,6 +98,10 @@ impl Page {
             return writeln!(self.0, "\nPattern: `{}`", pattern.replace('|', "\\|"));
         }
         let choices = list(definition, "oneOf").or_else(|| list(definition, "anyOf"));
+        if let Some(words) = list(definition, "enum") {
+            let words: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+            return writeln!(self.0, "\nWords: {}", words.join(", ").replace('"', ""));
+        }
         let Some(choices) = choices else {
             return self.members(definition);
         };
@@ -161,7 +166,7 @@ fn type_of(member: &Value) -> String {
     let mut types = match member.get("type") {
         Some(Value::String(one)) => vec![one.as_str()],
         Some(Value::Array(all)) => all.iter().filter_map(Value::as_str).collect(),
-        _ => Vec::new(),
+        _ => return String::from("any value"),
     };
     let is_nullable = types.len() > 1;
     types.retain(|one| *one != "null" || !is_nullable);

@@ -21,35 +21,51 @@ const STATEMENT: &str = "https://in-toto.io/Statement/v1";
 /// Type of the predicate.
 pub const PREDICATE: &str = "urn:egress:audit-packet:v0";
 
+/// The DSSE envelope of a packet.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-struct Envelope {
+pub(crate) struct Envelope {
+    /// The statement, in base64.
     payload: String,
+    /// `application/vnd.in-toto+json`.
     #[serde(rename = "payloadType")]
     payload_type: String,
+    /// The signatures. This program writes one.
     signatures: Vec<EnvelopeSignature>,
 }
 
+/// A signature over the pre-authentication encoding of the payload.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 struct EnvelopeSignature {
+    /// Public key of the signer, 64 lowercase hex digits.
     keyid: String,
+    /// Ed25519, in base64.
     sig: String,
 }
 
+/// The in-toto statement in the envelope.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-struct Statement {
+pub(crate) struct Statement {
+    /// `https://in-toto.io/Statement/v1`.
     #[serde(rename = "_type")]
     kind: String,
+    /// Every other file of the packet.
     subject: Vec<Subject>,
+    /// `urn:egress:audit-packet:v0`.
     #[serde(rename = "predicateType")]
     predicate_type: String,
+    /// The statements of the signer about the run.
     predicate: Predicate,
 }
 
 /// The statements of the signer about the run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Predicate {
     /// Id of the run.
@@ -62,18 +78,23 @@ pub struct Predicate {
     pub grade: String,
 }
 
+/// A file of the packet.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 struct Subject {
+    /// Name of the file in the directory of the packet.
     name: String,
+    /// `sha256`: the digest of the file, lowercase hex.
     digest: BTreeMap<String, String>,
-    /// Size of each file. Packets of earlier versions have none.
+    /// Size of the file. Packets of earlier versions have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     annotations: Option<Annotations>,
 }
 
 /// The annotations of a file in the statement.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 struct Annotations {
     /// Size of the file in bytes, which limits how much a verifier reads.
     size: Option<u64>,

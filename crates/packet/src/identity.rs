@@ -15,9 +15,10 @@ pub const SHORTEST_NONCE: usize = 8;
 
 /// The run of a packet. A member that the CI system does not provide is absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Identity {
-    /// [`SCHEMA`].
+    /// `egress.identity.v0`.
     pub schema_version: String,
     /// The CI system: `github_actions`, `gitlab`, `buildkite`, `jenkins`, `circleci`, `azure_pipelines`, `ci` for any
     /// other, or `local` for none.

@@ -12,9 +12,10 @@ pub(super) const AUDIT_ENFORCEMENT: &str = "none_audit";
 
 /// `packet.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Packet {
-    /// [`SCHEMA_VERSION`].
+    /// `pipelock.audit_packet.v0`.
     pub schema_version: String,
     /// Opaque identifier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -43,6 +44,7 @@ pub struct Packet {
 
 /// The place of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Provider {
     /// GitHub Actions.
@@ -55,6 +57,7 @@ pub enum Provider {
 
 /// Identity of the run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Run {
     /// Place of the run.
@@ -91,6 +94,7 @@ pub struct Run {
 
 /// Policies of the receipts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
     /// Hashes of the policies, sorted and unique.
@@ -108,6 +112,7 @@ pub struct Policy {
 
 /// Counts of the receipts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Summary {
     /// Number of receipts.
@@ -140,6 +145,7 @@ pub(super) fn totals(report: &EvidenceReport) -> Totals {
 
 /// The verdict in a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum PacketVerdict {
     /// The verifier could not run, or there was no receipt.
@@ -169,6 +175,7 @@ impl PacketVerdict {
 
 /// The result of the verifier.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Verifier {
     /// Verdict of the verifier.
@@ -197,25 +204,32 @@ pub struct Verifier {
 
 /// The scanners of the policy.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "the names are the documentation")]
 pub struct ScannerConfig {
+    /// `mode` of the policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<String>,
+    /// Number of patterns for data in requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dlp_patterns_count: Option<u64>,
+    /// Number of patterns for data in answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response_patterns_count: Option<u64>,
+    /// Whether private addresses are denied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ssrf_enabled: Option<bool>,
+    /// Whether request data is redacted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redaction_enabled: Option<bool>,
+    /// Whether receipts are recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flight_recorder_enabled: Option<bool>,
 }
 
 /// State of raw sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the words are the schema's")]
 pub enum RawSocketStatus {
@@ -226,6 +240,7 @@ pub enum RawSocketStatus {
 
 /// State of the Docker socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the words are the schema's")]
 pub enum DockerSocketStatus {
@@ -238,6 +253,7 @@ pub enum DockerSocketStatus {
 
 /// State of DNS over UDP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the words are the schema's")]
 pub enum DnsUdpStatus {
@@ -249,6 +265,7 @@ pub enum DnsUdpStatus {
 
 /// How browsers reach the proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the words are the schema's")]
 pub enum BrowserProxyStatus {
@@ -260,6 +277,7 @@ pub enum BrowserProxyStatus {
 
 /// When WebSocket frames are scanned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the words are the schema's")]
 pub enum WebSocketFrameScanning {
@@ -270,43 +288,63 @@ pub enum WebSocketFrameScanning {
 
 /// The enforcement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "the names are the schema's")]
 pub struct Posture {
+    /// Mechanisms that the probes confirm: `linux`, with `_netns` and `_ebpf_cgroup` if they hold; `none_audit` in audit mode.
     pub enforcement_mode: String,
+    /// Operating system of the host.
     pub runner_os: String,
+    /// Architecture of the host, in GitHub's words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runner_arch: Option<String>,
+    /// State of raw sockets.
     pub raw_socket_status: RawSocketStatus,
+    /// State of the Docker socket.
     pub docker_socket_status: DockerSocketStatus,
+    /// State of DNS over UDP.
     pub dns_udp_status: DnsUdpStatus,
+    /// How browsers reach the proxy.
     pub browser_proxy_status: BrowserProxyStatus,
+    /// When WebSocket frames are scanned.
     pub websocket_frame_scanning: WebSocketFrameScanning,
+    /// The command's network namespace, `net:[INODE]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network_namespace: Option<String>,
+    /// User of the command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_user: Option<String>,
+    /// User id of the command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_uid: Option<i64>,
+    /// User of the mediator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_user: Option<String>,
+    /// User id of the mediator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_uid: Option<i64>,
+    /// Address of the mediator. egress writes none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_ip: Option<String>,
+    /// Address of the command. Absent in audit mode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_ip: Option<String>,
+    /// URL of the proxy, as the command sees it. Absent in audit mode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy_url: Option<String>,
+    /// File name of the command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub script_basename: Option<String>,
+    /// Number of its arguments.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub script_arg_count: Option<u64>,
+    /// Kinds of traffic that the boundary does not deny, and host sockets that the caller opened (`unix:PATH`).
     pub unsupported_paths: Vec<String>,
 }
 
 /// The other files of the packet, by relative path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Artifacts {
     /// `packet.json`.

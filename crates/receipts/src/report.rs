@@ -43,6 +43,7 @@ pub enum End {
 
 /// Receipts by verdict, in the eight buckets of a packet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Totals {
     /// `allow`.

@@ -1,4 +1,5 @@
 //! Makes the JSON Schemas of the formats from their types.
+use pipelock_receipts::capsule::Capsule;
 use schemars::generate::SchemaSettings;
 use schemars::transform::{RecursiveTransform, Transform as _};
 use schemars::{JsonSchema, Schema};
@@ -8,13 +9,21 @@ use super::boundary::BoundaryDocument;
 use super::changes::ChangesDocument;
 use super::row::Row;
 use super::value::Sha256;
+use crate::attest::{Envelope, Statement};
+use crate::identity::Identity;
+use crate::model::Packet;
 
 /// The largest integer that every reader of JSON keeps exact.
 const LARGEST: u64 = (1 << 53) - 1;
 
 /// Returns every schema with the name of its file in `docs/schema`.
-pub fn all() -> [(&'static str, Value); 3] {
+pub fn all() -> [(&'static str, Value); 8] {
     [
+        ("packet.schema.json", of::<Packet>()),
+        ("identity.schema.json", of::<Identity>()),
+        ("posture-capsule.schema.json", of::<Capsule>()),
+        ("attestation.schema.json", of::<Envelope>()),
+        ("statement.schema.json", of::<Statement>()),
         ("boundary.schema.json", of::<BoundaryDocument>()),
         ("changes.schema.json", of::<ChangesDocument>()),
         ("flows.schema.json", rows()),
@@ -36,7 +45,11 @@ fn bounded(schema: &mut Schema) {
         Some("uint16") => u64::from(u16::MAX),
         Some("uint32") => u64::from(u32::MAX),
         Some("uint64") => LARGEST,
-        _ => return,
+        Some("int64") => {
+            schema.remove("format");
+            return;
+        }
+        Some(_) | None => return,
     };
     schema.remove("format");
     schema.insert(String::from("maximum"), most.into());

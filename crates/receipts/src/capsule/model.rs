@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 /// A posture capsule. Pipelock rejects a capsule with any other member.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Capsule {
     /// `1`.
@@ -31,6 +32,7 @@ pub struct Capsule {
 
 /// The measurements of a capsule.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Evidence {
     /// Agents found on the machine.
@@ -51,6 +53,7 @@ pub struct Evidence {
 
 /// Agents found on the machine. egress does not search for any.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Discover {
     pub total_clients: i64,
@@ -65,6 +68,7 @@ pub struct Discover {
 
 /// State of a Pipelock installation. egress makes the capsule before any traffic and leaves it empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct VerifyInstall {
     pub flight_recorder_active: bool,
@@ -74,6 +78,7 @@ pub struct VerifyInstall {
 
 /// Results of a simulation. egress makes none.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Simulate {
     pub total: i64,
@@ -90,6 +95,7 @@ pub struct Simulate {
 
 /// One scenario of a simulation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
     pub name: String,
@@ -103,6 +109,7 @@ pub struct Scenario {
 
 /// Receipts before this run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FlightRecorder {
     pub receipt_count: i64,
@@ -113,6 +120,7 @@ pub struct FlightRecorder {
 
 /// Verdicts of one layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct VerdictCount {
     pub allow: i64,
@@ -123,6 +131,7 @@ pub struct VerdictCount {
 /// Launch under Pipelock's own container. egress stores the digest of `identity.json` in `env_sha256`, because Pipelock
 /// rejects a capsule with unknown members.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ContainLaunch {
     pub launcher: String,
@@ -141,6 +150,7 @@ pub struct ContainLaunch {
 
 /// The boundary around the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Containment {
     /// The mechanism of the boundary.
