@@ -180,7 +180,7 @@ fn container_without_privileges_is_named() {
     };
     for wanted in [
         "CAP_NET_ADMIN and CAP_SYS_ADMIN",
-        "run the container privileged",
+        "run a privileged container",
     ] {
         assert!(error.contains(wanted), "{error}");
     }

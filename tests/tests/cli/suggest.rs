@@ -59,11 +59,11 @@ socket.create_connection(('198.51.100.78', 2222), 5)\"
     for said in [
         "--allow-port 8080 # TLS or HTTP: two.denied.test\n",
         "udp to 198.51.100.77 port 4433, python3 (1): cannot be allowed",
-        "tcp to 198.51.100.78 port 2222, python3 (1): cannot be allowed by a name",
+        "tcp to 198.51.100.78 port 2222, python3 (1): has no known name",
     ] {
         assert!(list.contains(said), "{said}: {list}");
     }
-    // The look-ups of the names themselves are no matter of the list.
+    // The look-ups of the names themselves are not listed.
     assert!(!list.contains("port 53"), "{list}");
     assert_eq!(suggest(&world, &audit.packet).stdout, list);
 

@@ -251,10 +251,10 @@ fn a_run_is_stamped_or_fails_with_its_packet_kept() {
     assert_eq!(run.status, Some(0), "{run}");
     let other = service.pem("other");
     for (path, ca, words) in [
-        ("grant", &other, "vouches for the time stamp's signer"),
+        ("grant", &other, "does not lead to a root of --timestamp-ca"),
         ("replay", &root, "time stamp is of another attestation"),
         ("refuse", &root, "out of time"),
-        ("page", &root, "not a reply of RFC 3161"),
+        ("page", &root, "not a valid reply of RFC 3161"),
         ("500", &root, "http status: 500"),
         ("redirect", &root, "redirect"),
         ("huge", &root, "65536"),

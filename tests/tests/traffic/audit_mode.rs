@@ -134,7 +134,7 @@ fn packet_proves_nothing_and_says_so_everywhere() {
     assert_eq!(at("/posture/enforcement_mode"), "none_audit");
     assert_eq!(at("/summary/receipt_count"), 0);
     assert!(
-        summary.contains("of --mode audit: nothing was enforced"),
+        summary.contains("of --mode audit, so nothing was enforced"),
         "{summary}"
     );
 
