@@ -219,12 +219,6 @@ pub(super) static TABLE: &[Harmless] = &[
     boundary(FLOWS, "/relay.*/ts", "*", WITHIN_SECONDS),
     boundary(
         FLOWS,
-        "/relay.*/orig_dst",
-        "upper_case",
-        "An address means the same in either case.",
-    ),
-    boundary(
-        FLOWS,
         "/relay.blocked.*/status",
         "*",
         "A receipt of a denial states no status.",
