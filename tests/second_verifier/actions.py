@@ -216,12 +216,13 @@ def _read_one(by_id: dict[str, Action], receipt: Receipt, actions: Actions) -> N
         actions.frames[normal_host(host)] += 1
         actions.frames_denied[normal_host(host)] += is_denial
         return
+    is_close = transport == "websocket" and layer == "session_close"
     named = (transport, receipt.record["target"], receipt.text("method"))
     phase = receipt.text("decision_phase")
     action = by_id.get(receipt.record["action_id"])
     if action is None:
         action = by_id[receipt.record["action_id"]] = Action(*named, is_intent=phase == "intent")
-        if is_denial and layer != "session_close":
+        if is_denial and not is_close:
             action.is_denied = True
             if layer == "allowlist" and (target := read_url(transport, named[2], named[1])):
                 actions.denied_by_list[target.host] += 1
@@ -232,7 +233,7 @@ def _read_one(by_id: dict[str, Action], receipt: Receipt, actions: Actions) -> N
         if action.has_ended:
             if not is_same:
                 actions.reused_id += 1
-            elif layer != "session_close":
+            elif not is_close:
                 actions.repeated += 1
             return
         if not is_same:

@@ -281,13 +281,16 @@ impl Receipts {
             tally::one(&mut self.frames, host);
             return;
         }
+        // Pipelock signs this at the end of every open WebSocket, whatever the verdicts on its messages. Other requests have
+        // no such receipt, so that its layer cannot take the meaning from a denial of theirs.
+        let is_close = receipt.transport == "websocket" && receipt.layer == CLOSE_LAYER;
         let facts = digest(&[receipt.transport, receipt.target, receipt.method]);
         let id = digest(&[receipt.id]);
         if !self.open.contains_key(receipt.id)
             && let Some(was) = self.ended.get(&id)
         {
             // The close of a WebSocket is signed after its outcome, with the same id.
-            if *was == facts && receipt.layer == CLOSE_LAYER {
+            if *was == facts && is_close {
                 return;
             }
             let what = if *was == facts {
@@ -306,8 +309,6 @@ impl Receipts {
         {
             tally::one(&mut self.off_list, target.host.clone());
         }
-        // Pipelock signs this at the end of every open WebSocket, whatever the verdicts on its messages.
-        let was_open = receipt.layer == CLOSE_LAYER;
         let action = self
             .open
             .entry(receipt.id.to_owned())
@@ -315,7 +316,7 @@ impl Receipts {
                 target,
                 transport: receipt.transport.to_owned(),
                 facts,
-                decision: if is_denial && !was_open {
+                decision: if is_denial && !is_close {
                     Decision::Denied
                 } else {
                     Decision::Allowed
@@ -329,10 +330,10 @@ impl Receipts {
             self.reused = self.reused.saturating_add(1);
             return;
         }
-        if is_denial && action.decision == Decision::Allowed && !was_open {
+        if is_denial && action.decision == Decision::Allowed && !is_close {
             action.decision = Decision::DeniedLater;
         }
-        if is_denial && !was_open && action.denied_by.is_none() {
+        if is_denial && !is_close && action.denied_by.is_none() {
             action.denied_by = Some(receipt.layer.to_owned());
         }
         let is_intent = receipt.phase == "intent";

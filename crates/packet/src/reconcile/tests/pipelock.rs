@@ -212,6 +212,11 @@ fn every_lie_of_a_pipelock_is_named_that_can_be() {
     };
     expect("through_but_denied", denied);
     expect("denied_with_bytes", denied);
+    // The layer with which a Pipelock ends a WebSocket takes nothing from the denial of a request.
+    expect("through_but_denied", &|run| {
+        denied(run);
+        run.rewrite(1, &json!({"layer": "session_close"}));
+    });
     expect("other_bytes", &|run| {
         run.receipts[1]["pattern"] = json!("status=200 bytes=0 reason=complete");
     });
