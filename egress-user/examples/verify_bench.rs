@@ -17,12 +17,13 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::num::NonZero;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use ed25519_dalek::{Signer, SigningKey};
+use egress_test_support::measured;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use pipelock_receipts::keys;
@@ -36,8 +37,6 @@ const SIZES: [u64; 3] = [10_000, 100_000, 1_000_000];
 const MOST_FOR_REFERENCE: u64 = 100_000;
 /// How long bare signature checks are measured.
 const BARE: Duration = Duration::from_secs(2);
-/// How often a child's memory is looked at.
-const LOOK: Duration = Duration::from_millis(5);
 
 /// What can go wrong.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -132,33 +131,16 @@ struct Run {
 /// Runs a verifier, which must accept the chain.
 fn run(program: &OsStr, args: &[&OsStr]) -> Result<Run> {
     let before = children()?;
-    let start = Instant::now();
-    let mut child = Command::new(program)
-        .args(args)
-        .stdout(Stdio::null())
-        .spawn()?;
-    let status = PathBuf::from(format!("/proc/{}/status", child.id()));
-    let mut rss_kib = 0;
-    let ended = loop {
-        if let Some(ended) = child.try_wait()? {
-            break ended;
-        }
-        rss_kib = high_water(&status).unwrap_or(rss_kib);
-        thread::sleep(LOOK);
-    };
-    let wall = start.elapsed();
+    let ended = measured::run(Command::new(program).args(args).stdout(Stdio::null()))?;
     let cpu = children()?.saturating_sub(before);
-    if !ended.success() {
-        return Err(format!("{} rejects the chain: {ended}", program.display()).into());
+    if !ended.status.success() {
+        return Err(format!("{} rejects the chain: {}", program.display(), ended.status).into());
     }
-    Ok(Run { wall, cpu, rss_kib })
-}
-
-/// The most memory that a process has held, KiB.
-fn high_water(status: &Path) -> Option<u64> {
-    let text = fs::read_to_string(status).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.split_whitespace().next()?.parse().ok()
+    Ok(Run {
+        wall: ended.wall,
+        cpu,
+        rss_kib: ended.rss_kib,
+    })
 }
 
 /// CPU time of all children that have ended.

@@ -10,8 +10,7 @@
     clippy::print_stdout,
     clippy::float_arithmetic,
     clippy::disallowed_methods,
-    clippy::wildcard_enum_match_arm,
-    reason = "a benchmark starts programs, and prints ratios, which are for reading; aya knows dozens of program types"
+    reason = "a benchmark starts programs, and prints ratios, which are for reading"
 )]
 use std::env;
 use std::fs;
@@ -23,8 +22,8 @@ use std::time::{Duration, Instant};
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{MapData, RingBuf};
-use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Program};
 use aya::{Ebpf, EbpfLoader};
+use egress::bpf::attach;
 use egress_common::abi::{Config, halves, trie_key};
 use egress_common::names::{DEFAULT_PROXY_PORT, TRANSPARENT_PORT};
 use egress_sandbox::cgroup::RunCgroups;
@@ -182,7 +181,7 @@ impl Attached {
             let is_other = name.contains("_unix_") || name == "agent_skb_ingress";
             let is_wanted = with_recorder || name != side.recorder;
             if name.starts_with(side.prefix) && !is_other && is_wanted {
-                attach(program, name, &cgroups)?;
+                attach(name, program, &cgroups.agent)?;
             }
         }
         let mut ring = |name| {
@@ -231,33 +230,4 @@ impl Attached {
     fn median(&self) -> f64 {
         median(self.rounds.iter().skip(1).copied().collect()).as_secs_f64()
     }
-}
-
-fn attach(program: &mut Program, name: &str, cgroups: &RunCgroups) -> Result<()> {
-    let (cgroup, mode) = (&cgroups.agent, CgroupAttachMode::Single);
-    match program {
-        Program::CgroupSockAddr(program) => {
-            program.load()?;
-            program.attach(cgroup, mode)?;
-        }
-        Program::CgroupSock(program) => {
-            program.load()?;
-            program.attach(cgroup, mode)?;
-        }
-        Program::CgroupSkb(program) => {
-            program.load()?;
-            let direction = if name.ends_with("_ingress") {
-                CgroupSkbAttachType::Ingress
-            } else {
-                CgroupSkbAttachType::Egress
-            };
-            program.attach(cgroup, direction, mode)?;
-        }
-        Program::SockOps(program) => {
-            program.load()?;
-            program.attach(cgroup, mode)?;
-        }
-        _ => return Err(format!("{name} is of another type").into()),
-    }
-    Ok(())
 }

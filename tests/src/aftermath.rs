@@ -31,15 +31,45 @@ pub fn runs(world: &World) -> Vec<PathBuf> {
     found
 }
 
+/// Waits until the command of a run in `workdir` has reported that it is ready.
+///
+/// # Panics
+/// If that takes longer than `within`.
+pub fn until_ready(workdir: &Path, within: Duration) {
+    wait_until("the agent is at work", within, || {
+        workdir.join("ready").exists()
+    });
+}
+
+/// Fills the small disk of the world's state while a command is at work. Returns `boundary.json` of the run, which ended
+/// before evidence could be lost.
+///
+/// # Panics
+/// If the run ends otherwise.
+pub fn full_disk_ends(world: &World, run: (Running, PathBuf, PathBuf)) -> String {
+    let (running, packet, workdir) = run;
+    until_ready(&workdir, SOON);
+    let filled = world.shell(&format!(
+        "dd if=/dev/zero of={}/fill bs=64k 2>&1; true",
+        world.state().display()
+    ));
+    let output = running.finish(Duration::from_mins(1));
+    assert_eq!(output.status, Some(125), "{output}\n{filled}");
+    let boundary = fs::read_to_string(packet.join("boundary.json")).expect("read the record");
+    assert!(
+        boundary.contains("is full, so evidence would be lost"),
+        "{boundary}"
+    );
+    boundary
+}
+
 /// Waits until the command of a run in `workdir` has reported that it is ready, and the supervisor supervises it.
 /// Returns the directory of the run. `before` are the directories of other runs.
 ///
 /// # Panics
 /// If that takes too long, or there is another run than this one.
 pub fn at_work(world: &World, before: &[PathBuf], workdir: &Path) -> PathBuf {
-    wait_until("the agent is at work", SOON, || {
-        workdir.join("ready").exists()
-    });
+    until_ready(workdir, SOON);
     let mut new = runs(world);
     new.retain(|dir| !before.contains(dir));
     let [dir] = <[_; 1]>::try_from(new).expect("one run");

@@ -15,8 +15,12 @@ use syn::{Attribute, Expr, ExprLit, Item, Lit, LitStr, Macro, Meta};
 use crate::layout::Layout;
 use crate::tidy;
 
-/// Documents with claims. In the second one, every table has claims.
-const DOCUMENTS: [&str; 3] = ["README.md", "SECURITY.md", "docs/rules.md"];
+/// The document in which every table has claims.
+const SECURITY: &str = "SECURITY.md";
+/// The document whose claims are the rules of the verifier.
+const RULES: &str = "docs/rules.md";
+/// Documents with claims.
+const DOCUMENTS: [&str; 3] = ["README.md", SECURITY, RULES];
 /// Start of the line that names claims.
 const MARKER: &str = "Claims: ";
 /// Directory of the scripts that are tests.
@@ -91,9 +95,7 @@ fn read(layout: &Layout) -> Result<(Claims, Shown)> {
 }
 
 fn is_rule(claims: &Claims, id: &str) -> bool {
-    claims
-        .get(id)
-        .is_some_and(|document| *document == DOCUMENTS[2])
+    claims.get(id) == Some(&RULES)
 }
 
 fn compare(claims: &Claims, shown: &Shown) -> Vec<String> {
@@ -123,7 +125,7 @@ fn identifiers(document: &str, text: &str) -> Result<Vec<String>> {
             header = Some(first.to_owned());
             let is_claims = row.split('|').any(|cell| cell.trim() == "claim");
             ensure!(
-                first == "id" || !is_claims && document != DOCUMENTS[1],
+                first == "id" || !is_claims && document != SECURITY,
                 "{document}: the table of `{first}` has claims, so that its first column must be `id`"
             );
             continue;

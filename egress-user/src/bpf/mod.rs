@@ -387,11 +387,15 @@ fn map_fds(ebpf: &Ebpf) -> Result<HashMap<String, OwnedFd>, io::Error> {
         .collect()
 }
 
+/// Loads a program of the object, and attaches it to the cgroup. Its name decides the direction of a program on packets.
+///
+/// # Errors
+/// If the kernel rejects the program or the link, or the program is of a type that the object does not have.
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "aya knows dozens of program types; the object has these four"
 )]
-fn attach(
+pub fn attach(
     name: &str,
     program: &mut Program,
     cgroup: &impl AsFd,

@@ -8,5 +8,6 @@
 )]
 
 pub mod client_hello;
+pub mod measured;
 pub mod mutate;
 pub mod time_stamps;

@@ -4,6 +4,7 @@
     reason = "a tool of the tests starts programs by itself"
 )]
 use std::fs;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -12,6 +13,26 @@ pub const TIME_STAMPING: &str =
     "keyUsage=critical,digitalSignature\nextendedKeyUsage=critical,timeStamping";
 /// What the certificate of a root must hold.
 pub const ROOT: &str = "basicConstraints=critical,CA:true\nkeyUsage=critical,keyCertSign";
+
+/// Reads an HTTP request to an authority. Returns its head in lower case, and its body, which is the query.
+///
+/// # Errors
+/// If the client goes away.
+pub fn request(stream: &mut impl Read) -> io::Result<(String, Vec<u8>)> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte)?;
+        head.extend(byte);
+    }
+    let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "));
+    let mut query = vec![0; length.and_then(|text| text.parse().ok()).unwrap_or(0)];
+    stream.read_exact(&mut query)?;
+    Ok((head, query))
+}
 
 /// A directory with keys and certificates.
 #[derive(Debug)]

@@ -1,12 +1,11 @@
 //! Time stamps as a workflow asks for them, and as a later job requires them.
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::thread;
 
+use egress_test_support::time_stamps::{Authority, ROOT, request};
 use egress_tests::workflow::Runner;
-
-use egress_test_support::time_stamps::{Authority, ROOT};
 
 /// Answers time stamp requests to `/grant`, and every other one with a page. Gives its URL.
 fn serve(runner: &Runner, authority: Authority) -> String {
@@ -25,18 +24,7 @@ fn serve(runner: &Runner, authority: Authority) -> String {
 }
 
 fn answer(mut stream: TcpStream, authority: &Authority) -> io::Result<()> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        stream.read_exact(&mut byte)?;
-        head.extend(byte);
-    }
-    let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
-    let length = head
-        .lines()
-        .find_map(|line| line.strip_prefix("content-length: "));
-    let mut query = vec![0; length.and_then(|text| text.parse().ok()).unwrap_or(0)];
-    stream.read_exact(&mut query)?;
+    let (head, query) = request(&mut stream)?;
     let body = if head.starts_with("post /grant ") {
         authority.answer(&query, "signer", "sha256", "ess_cert_id_alg=sha1")
     } else {

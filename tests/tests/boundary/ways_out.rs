@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use egress_tests::{RunOutput, Trace, World, wait_until};
+use egress_tests::aftermath::until_ready;
+use egress_tests::{RunOutput, Trace, World};
 
 /// How long anything may take that ought to happen at once; the machine may be busy.
 const LONG: Duration = Duration::from_secs(20);
@@ -214,9 +215,7 @@ fn lost_kernel_programs_leave_no_way_out() {
         .allow(&["allowed.test"])
         .script(&script)
         .start();
-    wait_until("the agent is at work", LONG, || {
-        workdir.join("ready").exists()
-    });
+    until_ready(&workdir, LONG);
     let detached = running.detach_links();
     assert!(detached >= 8, "detached only {detached}");
     std::fs::write(workdir.join("go"), "").unwrap();

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 
+use egress_tests::aftermath::until_ready;
 use egress_tests::evidence::public_key_hex;
 use egress_tests::{Run, World, binary, wait_until};
 use nix::sys::signal::Signal;
@@ -80,9 +81,7 @@ fn interruption_and_termination_reach_the_agent_and_the_packet_is_written() {
             .allow(&[])
             .command(["env", "--default-signal=INT,TERM", "bash", "-c", AGENT])
             .start();
-        wait_until("the agent is at work", LONG, || {
-            workdir.join("ready").exists()
-        });
+        until_ready(&workdir, LONG);
         running.signal(signal);
         let output = running.finish(Duration::from_secs(20));
         assert_eq!(output.status, Some(status), "{output}");
@@ -99,9 +98,7 @@ fn second_termination_kills() {
         .allow(&[])
         .script("trap 'touch caught' TERM; touch ready; while :; do sleep 0.1; done")
         .start();
-    wait_until("the agent is at work", LONG, || {
-        workdir.join("ready").exists()
-    });
+    until_ready(&workdir, LONG);
     running.signal(Signal::SIGTERM);
     wait_until("the signal is caught", LONG, || {
         workdir.join("caught").exists()

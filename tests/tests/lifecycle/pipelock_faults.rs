@@ -8,9 +8,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use egress_tests::aftermath::{SOON, full_disk_ends, until_ready};
 use egress_tests::{Run, RunOutput, World, wait_until};
-
-const SOON: Duration = Duration::from_secs(15);
 
 /// One request, whose answer is the stand-in's.
 const AGENT: &str = r"
@@ -169,9 +168,7 @@ fn no_listener_of_it_answers_another_program() {
             "{AGENT}touch ready; until [ -e done ]; do sleep 0.02; done\n"
         ))
         .start();
-    wait_until("the agent is at work", SOON, || {
-        workdir.join("ready").exists()
-    });
+    until_ready(&workdir, SOON);
     let listening = world.shell("ss -Hltn | awk '{print $4}'");
     let listeners: Vec<&str> = listening.stdout.lines().collect();
     assert!(listeners.len() >= 2, "{listening}");
@@ -317,21 +314,6 @@ fn rotated_files_are_one_chain_in_numeric_order() {
 #[test]
 fn run_ends_before_the_disk_of_the_evidence_is_full() {
     let world = World::builder().small_state("200m").build();
-    let (running, packet, workdir) = with(&world, "")
-        .script(&format!("{AGENT}\ntouch ready\nsleep 60\n"))
-        .start();
-    wait_until("the agent is at work", SOON, || {
-        workdir.join("ready").exists()
-    });
-    let filled = world.shell(&format!(
-        "dd if=/dev/zero of={}/fill bs=64k 2>&1; true",
-        world.state().display()
-    ));
-    let output = running.finish(Duration::from_mins(1));
-    assert_eq!(output.status, Some(125), "{output}\n{filled}");
-    let boundary = fs::read_to_string(packet.join("boundary.json")).unwrap();
-    assert!(
-        boundary.contains("is full, so evidence would be lost"),
-        "{boundary}"
-    );
+    let run = with(&world, "").script(&format!("{AGENT}\ntouch ready\nsleep 60\n"));
+    full_disk_ends(&world, run.start());
 }

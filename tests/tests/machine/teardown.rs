@@ -4,8 +4,8 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use egress_tests::aftermath::SOON;
-use egress_tests::{Census, World, wait_until};
+use egress_tests::aftermath::{SOON, until_ready};
+use egress_tests::{Census, World};
 
 /// Fails unless everything that came since `before` goes within ten seconds: the kernel removes
 /// cgroups and namespaces some time after their last process.
@@ -37,9 +37,7 @@ fn nothing_stays_behind() {
              echo done",
         )
         .start();
-    wait_until("the agent is at work", SOON, || {
-        workdir.join("ready").exists()
-    });
+    until_ready(&workdir, SOON);
     let during = Census::take().left_by(&before);
     fs::write(workdir.join("seen"), "").unwrap();
     let run = running.finish(Duration::from_secs(30));

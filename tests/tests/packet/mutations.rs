@@ -1,25 +1,32 @@
 //! Every field of every file of a packet changed, by everybody who may have changed it: with the built-in mediator.
+#![expect(
+    clippy::expect_used,
+    reason = "a test without an honest packet has failed"
+)]
 
 use audit_packet::grade::Grade;
 use egress_tests::World;
 use egress_tests::evidence::verify;
 use egress_tests::mutation::{By, HonestPacket, assert_seen, not_rejected, scene};
 
+/// Makes an honest packet, and one of another run.
+fn honest(world: &World) -> HonestPacket {
+    let [packet, other] = scene::runs(world, |run| run);
+    let [key, boundary] = ["key", "boundary"].map(|name| world.dir().join(name));
+    HonestPacket::read(&packet, &other, &key, &boundary).expect("an honest packet")
+}
+
 #[test]
 fn changes_of_a_packet_of_the_builtin_mediator_are_seen() {
     let world = World::new();
-    let [packet, other] = scene::runs(&world, |run| run);
-    let [key, boundary] = ["key", "boundary"].map(|name| world.dir().join(name));
-    let honest = HonestPacket::read(&packet, &other, &key, &boundary).expect("an honest packet");
+    let honest = honest(&world);
     assert_seen(&honest, By::Builtin, Grade::KernelEnforced);
 }
 
 #[test]
 fn boundary_that_contradicts_another_file_is_rejected_even_when_signed() {
     let world = World::new();
-    let [packet, other] = scene::runs(&world, |run| run);
-    let [key, boundary] = ["key", "boundary"].map(|name| world.dir().join(name));
-    let honest = HonestPacket::read(&packet, &other, &key, &boundary).expect("an honest packet");
+    let honest = honest(&world);
     for name in [
         // An audit beside a packet of an enforced run.
         "/mode:word=audit",
@@ -36,9 +43,7 @@ fn boundary_that_contradicts_another_file_is_rejected_even_when_signed() {
 #[test]
 fn pages_and_statements_that_do_not_fit_are_named_even_when_signed() {
     let world = World::new();
-    let [packet, other] = scene::runs(&world, |run| run);
-    let [key, boundary] = ["key", "boundary"].map(|name| world.dir().join(name));
-    let honest = HonestPacket::read(&packet, &other, &key, &boundary).expect("an honest packet");
+    let honest = honest(&world);
     let [key, boundary] = ["key.pub", "boundary.pub"].map(|name| world.dir().join(name));
     let dir = world.dir().join("edited");
     std::fs::create_dir(&dir).expect("make a directory");

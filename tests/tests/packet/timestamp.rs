@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use egress_test_support::time_stamps::{Authority, ROOT, TIME_STAMPING, tlv, token};
+use egress_test_support::time_stamps::{Authority, ROOT, TIME_STAMPING, request, tlv, token};
 use egress_tests::evidence::verify;
 use egress_tests::{Output, RunOutput, World};
 use rustls::pki_types::pem::PemObject as _;
@@ -82,18 +82,7 @@ fn answer(
     first: &mut Option<Vec<u8>>,
     sent: &Mutex<u64>,
 ) -> std::io::Result<()> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        stream.read_exact(&mut byte)?;
-        head.extend(byte);
-    }
-    let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
-    let length = head
-        .lines()
-        .find_map(|line| line.strip_prefix("content-length: "));
-    let mut query = vec![0; length.and_then(|text| text.parse().ok()).unwrap_or(0)];
-    stream.read_exact(&mut query)?;
+    let (head, query) = request(&mut stream)?;
     assert!(
         head.contains("content-type: application/timestamp-query\r\n"),
         "{head}"

@@ -4,7 +4,8 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::thread;
 use std::time::Duration;
 
-use egress_tests::{World, wait_until};
+use egress_tests::World;
+use egress_tests::aftermath::until_ready;
 
 use crate::support::{
     NO_PROXY, SOON, Verdicts, allow, assert_nothing_left, assert_verdicts, facts, has_sessions,
@@ -145,10 +146,8 @@ fn pipelock_has_a_copy_and_files_that_it_cannot_write() {
     let (running, packet, workdir) = with(&world, &allow(&["allowed.test"]))
         .script(agent)
         .start();
-    wait_until("the agent is at work", SOON, || {
-        workdir.join("ready").exists()
-    });
-    let all = runs(&world.state());
+    until_ready(&workdir, SOON);
+    let all = runs(&world);
     let [dir] = all.as_slice() else {
         panic!("{all:?}");
     };
@@ -208,10 +207,8 @@ fn configuration_that_is_rewritten_during_the_run_changes_nothing() {
     let (running, packet, workdir) = with(&world, &allow(&["allowed.test"]))
         .script(&agent)
         .start();
-    wait_until("the agent is at work", SOON, || {
-        workdir.join("ready").exists()
-    });
-    let all = runs(&world.state());
+    until_ready(&workdir, SOON);
+    let all = runs(&world);
     let path = all.first().unwrap().join("policy.yaml");
     let before = fs::read_to_string(&path).unwrap();
     // Only root can; Pipelock looks at the file within a second where it may watch its directory.

@@ -2,6 +2,7 @@
 use std::fs;
 use std::time::Duration;
 
+use egress_tests::aftermath::{full_disk_ends, until_ready};
 use egress_tests::evidence::{public_key_hex, verify};
 use egress_tests::{World, wait_until};
 
@@ -15,10 +16,8 @@ fn killed_pipelock_ends_the_run_and_its_evidence_holds_as_far_as_it_goes() {
     let (running, packet, workdir) = with(&world, &allow(&["allowed.test"]))
         .script(&format!("{NO_PROXY}{AGENT}"))
         .start();
-    wait_until("the agent is at work", SOON, || {
-        workdir.join("ready").exists()
-    });
-    let all = runs(&world.state());
+    until_ready(&workdir, SOON);
+    let all = runs(&world);
     let cgroup = fs::read_to_string(all.first().unwrap().join("cgroup")).unwrap();
     let killed = world.shell(&format!("kill -KILL $(cat {cgroup}/mediator/cgroup.procs)"));
     assert!(killed.success(), "{killed}");
@@ -42,10 +41,8 @@ fn pipelock_that_hangs_at_its_end_is_killed_and_that_is_said() {
     let (running, packet, workdir) = with(&world, &allow(&["allowed.test"]))
         .script(&format!("{NO_PROXY}{agent}"))
         .start();
-    wait_until("the agent is at work", SOON, || {
-        workdir.join("ready").exists()
-    });
-    let all = runs(&world.state());
+    until_ready(&workdir, SOON);
+    let all = runs(&world);
     let cgroup = fs::read_to_string(all.first().unwrap().join("cgroup")).unwrap();
     let stopped = world.shell(&format!("kill -STOP $(cat {cgroup}/mediator/cgroup.procs)"));
     assert!(stopped.success(), "{stopped}");
@@ -59,30 +56,17 @@ fn pipelock_that_hangs_at_its_end_is_killed_and_that_is_said() {
             || boundary.contains("requests, and was killed before it closed its session"),
         "{boundary}"
     );
-    assert!(runs(&world.state()).is_empty());
+    assert!(runs(&world).is_empty());
     assert_verdicts(&world, &packet, Verdicts::PREFIX);
 }
 
 #[test]
 fn disk_that_fills_up_ends_the_run_before_evidence_is_lost() {
     let world = World::builder().small_state("200m").build();
-    let (running, packet, workdir) = with(&world, &allow(&["allowed.test"]))
-        .script(&format!("{NO_PROXY}{AGENT}"))
-        .start();
-    wait_until("the agent is at work", SOON, || {
-        workdir.join("ready").exists()
-    });
-    let filled = world.shell(&format!(
-        "dd if=/dev/zero of={}/fill bs=64k 2>&1; true",
-        world.state().display()
-    ));
-    let output = running.finish(Duration::from_mins(1));
-    assert_eq!(output.status, Some(125), "{output}\n{filled}");
-    let boundary = fs::read_to_string(packet.join("boundary.json")).unwrap();
-    assert!(
-        boundary.contains("is full, so evidence would be lost"),
-        "{boundary}"
-    );
+    let run = with(&world, &allow(&["allowed.test"])).script(&format!("{NO_PROXY}{AGENT}"));
+    let started = run.start();
+    let packet = started.1.clone();
+    let boundary = full_disk_ends(&world, started);
     // It ended in time: no line is torn.
     let has_sessions = boundary.contains("\"left_out\":[]");
     assert_verdicts(&world, &packet, Verdicts::whole(has_sessions));
@@ -110,10 +94,8 @@ fn killed_supervisor_takes_pipelock_with_it_and_the_evidence_is_kept() {
     let (running, _, workdir) = with(&world, &allow(&["allowed.test"]))
         .script(&format!("{NO_PROXY}{AGENT}"))
         .start();
-    wait_until("the agent is at work", SOON, || {
-        workdir.join("ready").exists()
-    });
-    let all = runs(&world.state());
+    until_ready(&workdir, SOON);
+    let all = runs(&world);
     let dir = all.first().unwrap();
     let cgroup = fs::read_to_string(dir.join("cgroup")).unwrap();
     let processes = egress_tests::Process::in_cgroup(cgroup.as_ref());

@@ -5,13 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub(crate) use egress_tests::aftermath::{SOON, runs};
 pub(crate) use egress_tests::agents::NO_PROXY;
 use egress_tests::evidence::{Reference, public_key_hex, verify};
 use egress_tests::{Output, Run, RunOutput, World};
 use serde_json::Value;
-
-/// How long anything may take that ought to happen at once.
-pub(crate) const SOON: Duration = Duration::from_secs(15);
 
 /// The Pipelock under test.
 pub(crate) fn pipelock() -> PathBuf {
@@ -220,15 +218,6 @@ pub(crate) fn policies(receipts: &[Value]) -> usize {
 /// Fails unless no run has left a directory in the world's own state.
 #[track_caller]
 pub(crate) fn assert_nothing_left(world: &World) {
-    let left: Vec<_> = runs(&world.state());
+    let left: Vec<_> = runs(world);
     assert!(left.is_empty(), "{left:?}");
-}
-
-/// Directories of runs.
-pub(crate) fn runs(state: &Path) -> Vec<PathBuf> {
-    fs::read_dir(state)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.join("lock").exists())
-        .collect()
 }

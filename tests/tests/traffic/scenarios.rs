@@ -4,11 +4,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
+use egress_tests::aftermath::{SOON, until_ready};
 use egress_tests::agents::{NO_PROXY, requests, tunnels, twice};
 use egress_tests::evidence::{Reference, public_key_hex, verify};
-use egress_tests::{INTERNET, Packet, RunOutput, World, wait_until};
-
-const SOON: Duration = Duration::from_secs(15);
+use egress_tests::{INTERNET, Packet, RunOutput, World};
 
 /// One run of this agent.
 fn run(world: &World, names: &[&str], agent: &str) -> RunOutput {
@@ -92,9 +91,7 @@ fn policy_that_is_rewritten_during_the_run_changes_nothing() {
         .allow(&["allowed.test"])
         .script(&agent)
         .start();
-    wait_until("the agent is at work", SOON, || {
-        workdir.join("ready").exists()
-    });
+    until_ready(&workdir, SOON);
     // It is in a sealed memory file by now; what there is to rewrite is what the caller wrote.
     let path = packet.with_file_name("pipelock.yaml");
     let before = fs::read_to_string(&path).unwrap();

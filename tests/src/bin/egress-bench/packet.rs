@@ -1,15 +1,14 @@
-//! Measures `egress verify` on the packets of runs with many requests. Ten times as many requests take ten times as
-//! long, and the same memory.
+//! Measures the time and the memory of `egress verify` for the packets of runs with many requests.
 #![expect(
     clippy::disallowed_methods,
-    reason = "the benchmark starts the built binary and reads its memory while it runs"
+    reason = "the benchmark starts the built binary itself"
 )]
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use egress_test_support::measured::{self, Measured};
 use egress_tests::{RunOutput, World, binary};
 
 use crate::turns::with_program;
@@ -17,8 +16,6 @@ use crate::{Result, text};
 
 /// Requests of the runs, each on a connection of its own.
 const SIZES: [u32; 3] = [1_000, 10_000, 100_000];
-/// How often the memory of the verifier is read.
-const LOOK: Duration = Duration::from_millis(2);
 
 pub(crate) fn bench() -> Result<()> {
     let world = World::new();
@@ -34,53 +31,39 @@ pub(crate) fn bench() -> Result<()> {
         if !run.success() {
             return Err(run.to_string());
         }
-        let (took, rss_kib) = verify(&run, &key, &boundary)?;
+        let verifier = verify(&run, &key, &boundary)?;
         println!(
             "{requests:>8} {:>10} {:>11} {:>12} {:>10.2} {:>9}",
             lines(&run.packet.join("evidence.jsonl"), "action_receipt")?,
             lines(&run.packet.join("flows.jsonl"), "")?,
             size(&run.packet)? >> 20,
-            took.as_secs_f64(),
-            rss_kib >> 10,
+            verifier.wall.as_secs_f64(),
+            verifier.rss_kib >> 10,
         );
     }
     Ok(())
 }
 
-/// Verifies the packet with both keys pinned. Returns the time and the most memory that the verifier held, KiB.
-fn verify(run: &RunOutput, key: &Path, boundary: &Path) -> Result<(Duration, u64)> {
-    let started = Instant::now();
-    let mut child = Command::new(binary())
-        .arg("verify")
-        .arg(&run.packet)
-        .args(["--require-grade", "kernel_enforced", "--key"])
-        .arg(key.with_extension("pub"))
-        .arg("--boundary-key")
-        .arg(boundary.with_extension("pub"))
-        .stdout(Stdio::null())
-        .spawn()
-        .map_err(text)?;
-    let status = PathBuf::from(format!("/proc/{}/status", child.id()));
-    let mut rss_kib = 0;
-    let ended = loop {
-        if let Some(ended) = child.try_wait().map_err(text)? {
-            break ended;
-        }
-        rss_kib = high_water(&status).unwrap_or(rss_kib);
-        thread::sleep(LOOK);
-    };
-    if !ended.success() {
+/// Verifies the packet with both keys pinned.
+fn verify(run: &RunOutput, key: &Path, boundary: &Path) -> Result<Measured> {
+    let verifier = measured::run(
+        Command::new(binary())
+            .arg("verify")
+            .arg(&run.packet)
+            .args(["--require-grade", "kernel_enforced", "--key"])
+            .arg(key.with_extension("pub"))
+            .arg("--boundary-key")
+            .arg(boundary.with_extension("pub"))
+            .stdout(Stdio::null()),
+    )
+    .map_err(text)?;
+    if !verifier.status.success() {
         return Err(format!(
-            "verify refuses the packet of an honest run: {ended}"
+            "verify rejects the packet of an honest run: {}",
+            verifier.status
         ));
     }
-    Ok((started.elapsed(), rss_kib))
-}
-
-fn high_water(status: &Path) -> Option<u64> {
-    let text = fs::read_to_string(status).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.split_whitespace().next()?.parse().ok()
+    Ok(verifier)
 }
 
 fn lines(file: &Path, word: &str) -> Result<usize> {
