@@ -1,7 +1,7 @@
 //! Suggests the smallest allow-list that permits everything a run connected to, from the run's flow log.
 //!
-//! The log contains names, paths, and process names that the command chose. A name gets on the list only in the
-//! spelling that the reader of policies accepts. Every other text is escaped and goes into a comment.
+//! The log contains names, paths, and process names that the command chose. A host name enters the list only in
+//! the spelling that the policy parser accepts. Every other text is escaped and goes into a comment.
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::net::IpAddr;

@@ -6,16 +6,16 @@ use super::model::{
     RawSocketStatus, WebSocketFrameScanning,
 };
 
-/// Probes for a network interface other than loopback.
+/// Probes that look for an interface or a route other than loopback.
 pub const NO_WAY_OUT: [&str; 2] = ["interface_other_than_lo", "route"];
-/// Probes for a connection that does not end at the relay.
+/// Probes that connect to a destination directly. They are denied if the connection ends at the relay.
 const REDIRECTED: [&str; 4] = [
     "direct_tcp_ipv4",
     "direct_tcp_mapped",
     "direct_tcp_fast_open",
     "direct_tcp_ssh",
 ];
-/// Probes for a datagram that leaves.
+/// Probes that try to send a datagram out of the boundary.
 const NO_DATAGRAM: [&str; 4] = ["udp_sendto", "udp_sendmsg", "udp_connected", "dns_udp"];
 /// Probes for a container engine.
 const NO_ENGINE: [&str; 5] = [

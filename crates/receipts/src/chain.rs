@@ -421,7 +421,7 @@ impl EvidenceChain {
         self.gap = true;
     }
 
-    /// Makes the key of the first receipt the key of the chain.
+    /// Sets the chain's signer to the key of the first receipt. Returns `false` if `text` is not a usable key.
     fn set_signer(&mut self, text: &str, place: &Place, context: &mut Context<'_>) -> bool {
         let bytes = hex::decode(text).unwrap_or_default();
         let Ok(key) = public_from_bytes(&bytes) else {

@@ -173,7 +173,7 @@ struct Pipe<'a> {
 enum Stage {
     /// More bytes may arrive.
     Open,
-    /// The source has ended, and the remaining bytes are sent.
+    /// The source has ended. The remaining bytes are being sent.
     Closing,
     /// The end was passed on.
     Finished,

@@ -190,7 +190,7 @@ impl Server {
         }
     }
 
-    /// Judges a message once enough of its start was received.
+    /// Judges a handshake message when enough of its start has been received.
     fn end_of_start(&mut self) {
         let [kind, high, middle, low, body @ ..] = self.message.as_slice() else {
             return;

@@ -66,8 +66,8 @@ fn run(plan_fd: RawFd, control: &Control, parent: Pid) -> Result<(), StartError>
     served.map_err(at("serve"))
 }
 
-/// The relay process after it has dropped everything that it does not need. It reads bytes of the command only from
-/// here on, so an exploit of the relay has no more than this.
+/// The relay process after it has dropped everything that it does not need. It reads no bytes from the
+/// command before this point, so code that exploits the relay gets only what is left.
 #[derive(Debug)]
 #[must_use = "nothing is served yet"]
 pub struct Confined {

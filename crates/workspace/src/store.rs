@@ -9,8 +9,8 @@
 //! An agent with an outer workspace may own the parent directory of a store. Root therefore trusts
 //! no name, place, owner or mode. A store is a directory with the attribute `trusted.egress.store`,
 //! which only root of the machine can set and which also records what the store belongs to. The
-//! directory belongs to a user that no process has, so that only root can enter it. Its supervisor
-//! holds a lock on it, and a store without that lock was left behind by a killed run.
+//! directory belongs to a user that no process has, so that only root can enter it. The
+//! supervisor of the run holds a lock on its store. A store without that lock was left behind by a killed run.
 use std::cell::Cell;
 use std::ffi::{CStr, OsStr};
 use std::fs::{self, File};

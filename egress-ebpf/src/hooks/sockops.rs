@@ -83,7 +83,7 @@ fn opens(ctx: &SockOpsContext) -> Result<(), Error> {
 
 /// Returns the slot of a connection's local port, in the array of its listener. Returns `None` if the address is not
 /// exactly 127.0.0.1 or `::1`: a socket on 127.0.0.2 may have the same local port as another one, and the relay closes
-/// it without reading a slot. Its close is recorded all the same.
+/// it without reading a slot. The close of that connection is still recorded.
 #[inline(always)]
 fn slot(
     ctx: &SockOpsContext,

@@ -76,7 +76,7 @@ impl Plan {
     /// Closes the boundary and makes the probes.
     ///
     /// # Order
-    /// While this process has one thread.
+    /// Call this while the process has a single thread.
     ///
     /// # Errors
     /// If a part of the boundary cannot be made, or a probe shows that the boundary is open. Everything that was made

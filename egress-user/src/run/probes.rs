@@ -57,7 +57,7 @@ impl Controls {
     /// Starts the process.
     ///
     /// # Order
-    /// While this process has one thread.
+    /// Call this while the process has a single thread.
     ///
     /// # Errors
     /// If the targets of the probes cannot be found, or the process cannot be started.
@@ -279,7 +279,7 @@ fn scene(plan: &Plan, dir: &RunDir, cgroups: &RunCgroups) -> io::Result<Scene> {
     })
 }
 
-/// Returns a random key of a shared memory segment. Two runs have the same one with a probability of 2^-31.
+/// Returns a random key of a shared memory segment. Two runs get the same key with a probability of 2^-31.
 fn shm_key() -> io::Result<i32> {
     let mut bytes = [0; 4];
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;

@@ -24,7 +24,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Blocks the signals that the supervisor reads from a descriptor, for all threads that start later.
 ///
 /// # Order
-/// First of all, while this process has one thread.
+/// Call this first of all, while the process has a single thread.
 ///
 /// # Errors
 /// If the kernel rejects the mask.

@@ -29,7 +29,7 @@ pub(super) struct MountedWorkspace {
 /// Completes or undoes what killed runs left, hides credentials, and makes the mount.
 ///
 /// # Order
-/// While this process has one thread.
+/// Call this while the process has a single thread.
 ///
 /// # Errors
 /// If a credential cannot be looked for or hidden, or the mount cannot be made.

@@ -312,13 +312,13 @@ documents! {
 
     /// Credentials that were hidden from the command.
     Credentials {
-        /// Files that the command sees without their credentials.
+        /// Files whose credentials are hidden from the command.
         hidden: Vec<Hidden>,
         /// Whether the search for credentials reached every file of the workspace.
         searched_whole_workspace: bool,
     }
 
-    /// A file that the command sees without its credentials.
+    /// A file whose credentials are hidden from the command.
     Hidden {
         /// Path of the file.
         path: Name,

@@ -22,7 +22,7 @@ use crate::store::{self, About, COPY, Store};
 /// A file of the store whose creation marks the end of copying.
 const COPIED: &str = "copied";
 
-/// Copies the workspace of `store` into it. Files of the workspace's owner belong to the agent in
+/// Copies the workspace that `store` belongs to into the store. Files of the workspace's owner belong to the agent in
 /// the copy.
 ///
 /// # Errors

@@ -41,7 +41,7 @@ pub(in crate::run) trait NetworkSetup: Debug {
     /// Starts what probes the host while init builds the boundary.
     ///
     /// # Order
-    /// While this process has one thread.
+    /// Call this while the process has a single thread.
     ///
     /// # Errors
     /// If the process cannot be started.
