@@ -25,7 +25,9 @@ pub(crate) fn bench() -> Result<()> {
         let run = with_program(world.egress().allow(&["allowed.test"]))?
             .signed_with(&key)
             .arg("--boundary-key")
-            .arg(&boundary);
+            .arg(&boundary)
+            .arg("--max-evidence")
+            .arg("1G");
         let work = ["./bench", "agent", "work", "short", &requests.to_string()];
         let run = run.limit(Duration::from_mins(15)).command(work).run();
         if !run.success() {
