@@ -90,8 +90,8 @@ pub fn members(dir: &Path) -> (PathBuf, Vec<Process>) {
     (cgroup.into(), processes)
 }
 
-/// Returns the namespaces that a run made. They are held open, because the kernel gives the number of a removed
-/// namespace to the next, which may be that of a test beside this one.
+/// Returns the namespaces that a run made. They are held open, because the kernel reuses the number of a removed
+/// namespace, possibly for a namespace of a test that runs at the same time.
 ///
 /// # Panics
 /// If the run is not there.
@@ -131,10 +131,10 @@ pub fn assert_gone(
     }
 }
 
-/// Fails if anything leaves except the ends of connections, or if anything leaves after these.
+/// Fails if a network packet leaves that carries data or opens a connection, or if the wire does not become silent.
 ///
 /// # Panics
-/// If anything else does.
+/// If one of the two happens.
 #[track_caller]
 pub fn assert_silent(world: &World) {
     let wire = world.wire();
@@ -152,7 +152,7 @@ pub fn assert_silent(world: &World) {
     for packet in wire.since(start) {
         assert!(
             packet.protocol == 6 && packet.length <= BARE_PACKET,
-            "left when all was over: {packet}"
+            "left after the run had ended: {packet}"
         );
     }
 }

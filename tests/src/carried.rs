@@ -1,4 +1,5 @@
-//! Uploads that end in every way, and what each recorder states of what their origin received.
+//! Uploads that end in every possible way, and a comparison of what each recorder reports with what the origin
+//! received.
 use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
@@ -16,27 +17,27 @@ const CLIENT: &str = include_str!("../agents/carried/client.py");
 
 /// Where the origin listens, without TLS and with it.
 const PORTS: [&str; 2] = ["8100", "8101"];
-/// How long anything may take that ought to happen at once.
+/// Time limit for anything that should happen at once.
 const SOON: Duration = Duration::from_secs(20);
 
-/// The names that uploads go to.
+/// The host names that uploads go to.
 pub const NAMES: &str = "*.more.test";
 
-/// One upload, to a host name of its own.
+/// One upload. Each upload has its own host name.
 #[derive(Clone, Copy, Debug)]
 pub struct Upload {
-    /// How it is sent: `plain`, `chunked`, `kept` (as the second request of its connection), `proxy` (by the explicit
-    /// proxy), `tunnel`, `explicit-tunnel` or `websocket`.
+    /// How it is sent: `plain`, `chunked`, `kept` (as the second request of a connection), `proxy` (through the
+    /// explicit proxy), `tunnel`, `explicit-tunnel` or `websocket`.
     pub way: &'static str,
-    /// How it ends: `late` (nobody answers before the command ends), `early` (the answer ends before the upload),
-    /// `forged` (the origin answers as a mediator does that denies), or `bad` (a chunk or frame that is none).
+    /// How it ends: `late` (no answer arrives before the command ends), `early` (the answer ends before the upload),
+    /// `forged` (the origin imitates a mediator's denial), or `bad` (a chunk or frame is malformed).
     pub fate: &'static str,
     /// Bytes of the payload.
     pub size: u64,
 }
 
 impl Upload {
-    /// One upload for each way.
+    /// Returns one upload for each way.
     pub fn each(
         fate: &'static str,
         size: u64,
@@ -45,7 +46,7 @@ impl Upload {
         ways.iter().map(move |way| Self { way, fate, size })
     }
 
-    /// The name that it goes to.
+    /// Returns the host name that the upload goes to.
     pub fn host(&self) -> String {
         format!("{}-{}.more.test", self.fate, self.way)
     }
@@ -63,10 +64,10 @@ pub struct Origin<'w> {
 }
 
 impl<'w> Origin<'w> {
-    /// Starts it.
+    /// Starts the origin.
     ///
     /// # Panics
-    /// If it does not listen soon.
+    /// If the origin does not listen within the time limit.
     pub fn start(world: &'w World) -> Self {
         let [certificate, key] = world.certificate(NAMES);
         let words = ["python3".into(), "-c".into(), ORIGIN.into()];
@@ -81,7 +82,7 @@ impl<'w> Origin<'w> {
         origin
     }
 
-    /// Completes a run by a command that makes these uploads, one after the other.
+    /// Sets a command for the run that makes these uploads one after the other.
     pub fn command<'r>(&self, run: Run<'r>, uploads: &[Upload]) -> Run<'r> {
         let words: Vec<String> = uploads
             .iter()
@@ -98,10 +99,10 @@ impl<'w> Origin<'w> {
             ))
     }
 
-    /// What it has received up to now, forgotten afterwards.
+    /// Returns what the origin has received since the last call.
     ///
     /// # Panics
-    /// If a connection does not end soon.
+    /// If a connection does not end within the time limit.
     pub fn received(&self) -> Received {
         let count = |lines: &[(String, u64)], name: &str| {
             lines.iter().filter(|(found, _)| found == name).count()
@@ -130,21 +131,22 @@ impl<'w> Origin<'w> {
 }
 
 impl Received {
-    /// How much an upload delivered.
+    /// Returns how many bytes of an upload the origin received.
     pub fn of(&self, upload: &Upload) -> u64 {
         self.0.get(&upload.host()).copied().unwrap_or(0)
     }
 
-    /// How much was delivered of uploads of this fate.
+    /// Returns how many bytes the origin received of all uploads with this end.
     pub fn of_fate(&self, fate: &str) -> u64 {
         let hosts = self.0.iter().filter(|(host, _)| host.starts_with(fate));
         hosts.map(|(_, received)| received).sum()
     }
 
-    /// Where a record of the run is below what was received, or says that it was denied.
+    /// Returns each place where a record states fewer bytes than the origin received, or states that a received upload
+    /// was denied.
     ///
     /// # Panics
-    /// If the packet lacks a document, or a row a member that it must have.
+    /// If the packet lacks a document, or if a row lacks a required member.
     pub fn faults(&self, run: &RunOutput) -> Vec<String> {
         let mut faults = Vec::new();
         let measure = run.boundary("/residual_channels/allowed_hosts");

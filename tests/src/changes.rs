@@ -124,7 +124,7 @@ pub fn listing(dir: &Path) -> Vec<Listed> {
 /// directory with the changes.
 ///
 /// # Panics
-/// If it does not come.
+/// If it does not appear.
 #[track_caller]
 pub fn wait_for_change(workdir: &Path, name: &str) -> PathBuf {
     let deadline = Instant::now() + Duration::from_secs(30);

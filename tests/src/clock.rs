@@ -1,4 +1,4 @@
-//! Sets the system clock during a run, only for the binary.
+//! Changes the time that the binary reads during a run. The system clock does not change.
 use std::fs;
 use std::path::PathBuf;
 

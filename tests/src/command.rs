@@ -42,7 +42,11 @@ impl Output {
 
 impl fmt::Display for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let late = if self.timed_out { ", time was up" } else { "" };
+        let late = if self.timed_out {
+            ", the time limit ended it"
+        } else {
+            ""
+        };
         match (self.status, self.signal) {
             (Some(status), _) => writeln!(f, "exit status {status}{late}")?,
             (None, signal) => writeln!(f, "signal {}{late}", signal.unwrap_or(0))?,
@@ -74,7 +78,7 @@ pub struct Running {
     started: Instant,
     ended: mpsc::Receiver<std::io::Result<ExitStatus>>,
     has_ended: bool,
-    // `None` after they were joined.
+    // `None` after the threads were joined.
     stdout: Option<thread::JoinHandle<String>>,
     stderr: Option<thread::JoinHandle<String>>,
 }
@@ -175,7 +179,7 @@ fn text(reader: Option<thread::JoinHandle<String>>) -> String {
         .unwrap_or_default()
 }
 
-/// Ignores that the process has already ended.
+/// Ignores the error that the process has already ended.
 pub(crate) fn if_there(sent: nix::Result<()>) {
     match sent {
         Ok(()) | Err(Errno::ESRCH) => {}

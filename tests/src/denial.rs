@@ -9,9 +9,9 @@ use crate::world::World;
 /// Whether the attempt sends a network packet without the boundary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trace {
-    /// It sends one, which the counter must record.
+    /// It sends a network packet, which the counter must record.
     OnTheWire,
-    /// It sends none, like the creation of a socket. Its success is the control.
+    /// It sends no network packet: for example, it creates a socket. Its success is the control.
     None,
 }
 
@@ -30,7 +30,7 @@ impl World {
         self.assert_contained_by(run, trace, attempt)
     }
 
-    /// Does the same as [`World::assert_contained`] with a boundary of the caller.
+    /// Does the same as [`World::assert_contained`] with a boundary that the caller has set up.
     ///
     /// # Panics
     /// The same as for [`World::assert_contained`].

@@ -185,7 +185,7 @@ fn results(run: &RunOutput) -> Vec<String> {
     faults
 }
 
-/// Returns the data that servers have received since then.
+/// Returns the data that servers have received since `before`.
 fn new_bytes(world: &World, before: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
     let mut bytes = world.received();
     for (host, count) in &mut bytes {
@@ -251,5 +251,8 @@ pub fn assert_faultless(all: &BTreeMap<u64, Vec<String>>) {
             writeln!(text, "  {fault}").expect("write to memory");
         }
     }
-    assert!(text.is_empty(), "honest runs that look dishonest:\n{text}");
+    assert!(
+        text.is_empty(),
+        "honest runs with faults in their record:\n{text}"
+    );
 }

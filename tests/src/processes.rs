@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 
 use crate::command::Running;
 
-/// A process, which is distinguished from a later one with the same id.
+/// A process. Its start time distinguishes it from a later process with the same id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Process {
     id: i32,
@@ -22,10 +22,10 @@ pub struct Process {
 /// Kinds of namespaces that a run makes.
 const KINDS: [&str; 6] = ["cgroup", "ipc", "mnt", "net", "pid", "uts"];
 
-/// Waits until `holds`, at most for `limit`.
+/// Waits until `holds` returns true, at most for `limit`.
 ///
 /// # Panics
-/// With `what` if it does not hold by then.
+/// With `what` if it still returns false then.
 #[track_caller]
 pub fn wait_until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + limit;
@@ -80,7 +80,7 @@ impl Process {
             .collect()
     }
 
-    /// The same, each held open.
+    /// Returns the same namespaces, each with a descriptor that holds it open.
     pub(crate) fn held_namespaces(self) -> BTreeMap<String, File> {
         let hold = |kind: &&str| {
             let held = File::open(format!("/proc/{}/ns/{kind}", self.id)).ok()?;

@@ -17,7 +17,7 @@ const BINARY_VARIABLE: &str = "EGRESS_BIN";
 
 /// A run that is not yet started.
 #[derive(Debug)]
-#[must_use = "a run does nothing until it is run"]
+#[must_use = "a run does nothing until it is started"]
 pub struct Run<'a> {
     world: &'a World,
     dir: PathBuf,

@@ -180,21 +180,24 @@ fn judge(best: &str, expected: fn(&Lie) -> Expected, honest: &Told, results: &[T
         if told.published != honest.published {
             let [rust, python] = told.published;
             wrong.push(format!(
-                "{name}: others find the receipts unsound: {rust:?}, {python:?}"
+                "{name}: the published verifiers reject the receipts: {rust:?}, {python:?}"
             ));
         }
         if !is_named && expected(told.lie) == Expected::Named {
             wrong.push(format!("{name}: not named"));
         }
     }
-    #[expect(clippy::print_stdout, reason = "what was found out is of interest")]
+    #[expect(
+        clippy::print_stdout,
+        reason = "the table of the results is of interest"
+    )]
     {
-        println!("{named} of {} lies are named\n{table}", results.len());
+        println!("{named} of {} lies are reported\n{table}", results.len());
     }
     assert!(wrong.is_empty(), "{wrong:#?}\n{table}");
     assert!(
         named >= AT_LEAST,
-        "{named} of {} lies are named",
+        "{named} of {} lies are reported",
         results.len()
     );
 }

@@ -55,7 +55,7 @@ enum State {
     Shared,
     /// A directory of the world.
     Own,
-    /// A file system of the world with this option of its size.
+    /// A file system of the world, with this size option of mount(8).
     Limited(String),
 }
 

@@ -305,7 +305,7 @@ impl Scene<'_> {
         }
     }
 
-    /// Returns the script with a call of `function` for the runner, which knows the canary.
+    /// Returns a shell on the runner that calls `function` of the script. Its environment contains the canary.
     fn shell(&self, function: &str) -> std::process::Command {
         let text = format!("{}\n{function} {}", self.text(), self.technique.case);
         let mut command = program("bash");

@@ -166,7 +166,7 @@ fn parse(name: &str, script: &str) -> Vec<Technique> {
     assert_eq!(
         oracle == Oracle::Script,
         script.contains("\nreached()"),
-        "{name}: the oracle `script` goes with a function `reached`"
+        "{name}: the oracle `script` needs the function `reached`, and no other oracle may have it"
     );
     let cases = words("cases");
     let single = [String::new()];

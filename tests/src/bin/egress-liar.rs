@@ -1,13 +1,13 @@
-//! Runs a real Pipelock, and rewrites its receipts at its end.
+//! Runs a real Pipelock, and rewrites its receipts after it has ended.
 //!
-//! `egress-liar PIPELOCK LIE ARGUMENTS…` starts `PIPELOCK ARGUMENTS…`. If that is a run, the program waits for its end
-//! and changes the evidence by the lie. It signs the result with the key in Pipelock's configuration. It does not
-//! change anything else.
+//! `egress-liar PIPELOCK LIE ARGUMENTS…` starts `PIPELOCK ARGUMENTS…`. If Pipelock mediates a run, the program waits
+//! until Pipelock has ended and then applies the lie to the evidence. It signs the result with the key in Pipelock's
+//! configuration. It does not change anything else.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::disallowed_methods,
     clippy::print_stderr,
-    reason = "it stands where Pipelock does, and what it says is in the log of that"
+    reason = "it takes the place of Pipelock, so its output is in Pipelock's log"
 )]
 
 use std::ffi::OsString;

@@ -26,8 +26,8 @@ pub(super) const THREADS: usize = 4;
 const IN_MEMORY: &str = "/dev/shm";
 /// The length of a file with a hole, which exceeds every limit.
 const SPARSE: u64 = 600 << 20;
-/// The rule that follows from every other one, because the attestation of a changed packet states the grade of the
-/// honest one.
+/// This rule is broken whenever another one is, because the attestation of a changed packet still states the grade of
+/// the honest one.
 const PREDICATE: &str = "attestation.predicate";
 /// The rule about the pages, which follow from all other files.
 const RENDERED: &str = "packet.rendered";

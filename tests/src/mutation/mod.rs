@@ -263,8 +263,8 @@ fn report(results: &Results, choice: &Choice, by: By, seed: u64) {
     let stale: Vec<String> = stale.map(|(_, entry)| format!("{entry:?}")).collect();
     assert!(
         unseen.is_empty() && stale.is_empty(),
-        "{} changes were not seen ({SEED_VARIABLE}={seed}; {MUTATIONS_VARIABLE}=NAME repeats one):\n{}\n\
-         {} entries explain nothing:\n{}\n{text}",
+        "{} changes were not detected ({SEED_VARIABLE}={seed}; {MUTATIONS_VARIABLE}=NAME repeats one):\n{}\n\
+         {} entries of the table explain no change:\n{}\n{text}",
         unseen.len(),
         unseen.join("\n"),
         stale.len(),

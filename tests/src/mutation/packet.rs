@@ -54,7 +54,7 @@ impl HonestPacket {
         })
     }
 
-    /// Writes the packet into `dir` after it replaces one text in one file and signs the packet again with the boundary's key.
+    /// Replaces one text in one file, signs the packet again with the boundary's key, and writes it into `dir`.
     ///
     /// # Panics
     /// If the file does not hold the text, or nothing can be written.

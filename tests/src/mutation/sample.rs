@@ -76,7 +76,7 @@ pub fn is_named() -> bool {
     matches!(Choice::made(0), Choice::Named(_))
 }
 
-/// Tells every lie about an honest packet of the built-in mediator.
+/// Writes an honest packet of the built-in mediator once for each lie, which changes it.
 ///
 /// # Errors
 /// The same as for [`write_changes`].

@@ -320,8 +320,8 @@ impl<'h> Documents<'h> {
                 file(bytes.iter().take(half).copied().collect()),
             ),
             ("byte_first", flipped(0, 1)),
-            // Another member lies in the middle in each run. This bit breaks the text whichever it is, and the members have
-            // changes of their own.
+            // The member in the middle differs from run to run. This bit makes the text invalid in any of them, and
+            // each member is also changed on its own.
             ("byte_middle", flipped(half, 0x80)),
             ("byte_last", flipped(bytes.len().saturating_sub(1), 1)),
             (

@@ -1,4 +1,4 @@
-//! The world itself: it must show what it is asked, or no test in it means anything.
+//! Tests the world itself. If its counter or its servers missed traffic, the other tests would prove nothing.
 
 use std::net::{TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
@@ -54,7 +54,7 @@ fn counter_sees_every_kind_of_packet_and_nothing_else() {
     let start = world.wire().snapshot();
     world.wire().assert_still(start);
 
-    // A refused connection, a datagram into the void, and a ping by both families.
+    // A connection that is refused, a datagram that nothing answers, and a ping, each over both address families.
     let target = (INTERNET.allowed, 81);
     let refused = world.on_runner(|| TcpStream::connect(target));
     assert!(refused.is_err());
@@ -137,7 +137,7 @@ fn world_goes_with_a_failed_test() {
 
 #[test]
 fn world_is_made_quickly() {
-    // The quickest of them: the machine may be busy.
+    // Only the fastest counts, because the machine may be busy.
     let quickest = (0..5).map(|_| {
         let started = Instant::now();
         let _world = World::new();

@@ -51,7 +51,7 @@ fn work(words: &str) -> Result<Duration> {
             }
             Ok(started.elapsed())
         }
-        other => Err(format!("no work is called {other}")),
+        other => Err(format!("unknown work: {other}")),
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) fn bench() -> Result<()> {
     turns.end()?;
     println!("medians of {} rounds of {CONNECTIONS}", ROUNDS - 1);
     ratio(
-        "connect and close, all hooks, beside none",
+        "connect and close with all hooks, compared with none",
         &inside,
         &outside,
         "<= 1.15",

@@ -53,7 +53,7 @@ pub(crate) fn bench() -> Result<()> {
     }
     end(own);
     ratio(
-        "200 times curl, beside the same at a Pipelock alone",
+        "200 runs of curl, compared with a Pipelock alone",
         &inside,
         &direct,
         "<= 1.10",
@@ -149,7 +149,7 @@ impl Bench {
         self.world.on_runner(|| {
             while !is_healthy() {
                 if Instant::now() > deadline {
-                    return Err(String::from("Pipelock is never ready"));
+                    return Err(String::from("Pipelock did not become ready"));
                 }
                 thread::sleep(Duration::from_millis(2));
             }

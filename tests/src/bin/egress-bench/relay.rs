@@ -1,5 +1,5 @@
-//! Measures the cost of the relay for the command's requests, compared with the same client on the host, which connects
-//! to the mediator directly, and with no boundary.
+//! Measures the cost of the relay for the command's requests. The same client also makes the requests on the host, once
+//! directly at the mediator and once without a boundary.
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -41,12 +41,17 @@ pub(crate) fn bench() -> Result<()> {
             bare.push(turns.outside(&work)? / per);
         }
         ratio(
-            &format!("{name}, beside the mediator alone"),
+            &format!("{name}, compared with the mediator alone"),
             &relay,
             &direct,
             aim,
         );
-        ratio(&format!("{name}, beside no boundary"), &relay, &bare, "");
+        ratio(
+            &format!("{name}, compared with no boundary"),
+            &relay,
+            &bare,
+            "",
+        );
     }
     turns.end()?;
     curls(&world)
@@ -67,7 +72,7 @@ fn curls(world: &World) -> Result<()> {
         outside.push(world.shell(SCRIPT).elapsed);
     }
     ratio(
-        "200 times curl, whole run, beside no boundary",
+        "200 runs of curl, whole run, compared with no boundary",
         &inside,
         &outside,
         "<= 1.30",
@@ -86,6 +91,6 @@ fn listener() -> Result<SocketAddr> {
         let (_, port) = local.split_once(':')?;
         (state == LISTENING).then(|| u16::from_str_radix(port, 16).ok())?
     });
-    let port = found.ok_or("the mediator listens nowhere")?;
+    let port = found.ok_or("the mediator has no listener")?;
     Ok((Ipv4Addr::LOCALHOST, port).into())
 }

@@ -6,11 +6,11 @@
 #![expect(
     clippy::print_stderr,
     clippy::print_stdout,
-    reason = "it talks as Pipelock does"
+    reason = "it prints what Pipelock prints"
 )]
 #![expect(
     clippy::wildcard_enum_match_arm,
-    reason = "a fault concerns one place; everywhere else it is as if there were none"
+    reason = "a fault changes one place; all other places behave as without it"
 )]
 
 mod ledger;
@@ -165,7 +165,7 @@ fn run(config: &Config) -> Result<(), String> {
     if std::env::vars_os().any(|(name, _)| {
         !["PIPELOCK_POSTURE_PROOF", "SSL_CERT_FILE"].contains(&name.to_string_lossy().as_ref())
     }) {
-        return Err(String::from("it has variables that nobody gave it"));
+        return Err(String::from("unexpected environment variables"));
     }
     match config.fault {
         Fault::SlowStart => thread::sleep(Duration::from_secs(1)),

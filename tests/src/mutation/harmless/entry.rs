@@ -22,7 +22,7 @@ pub(in super::super) struct Harmless {
     path: &'static str,
     operator: &'static str,
     /// Reason why no verifier can detect the change.
-    #[expect(dead_code, reason = "it is for whoever reads the table")]
+    #[expect(dead_code, reason = "it explains the table to a reader")]
     reason: &'static str,
 }
 
@@ -143,41 +143,39 @@ pub(super) const fn keyless(
     }
 }
 
-pub(super) const OWN_WORD: &str =
-    "The mediator's own word for the action; nobody else classifies it.";
+pub(super) const OWN_WORD: &str = "Only the mediator classifies the action.";
 pub(super) const ENVELOPE: &str =
-    "Only the mediator writes the envelope of a receipt, and nothing else is derived from it.";
+    "Only the mediator writes the envelope of a receipt, and nothing else depends on it.";
 pub(super) const WRITTEN_ANEW: &str =
-    "Whoever signs again writes it anew with the chain, so the change is undone.";
+    "An attacker that signs again also computes this member again, which reverts the change.";
 pub(super) const ROOT_TIMES: &str =
-    "The mediator's own summary of its times; those of the receipts are compared.";
+    "Only the mediator summarizes its times; the times of the receipts are compared.";
 pub(super) const ENTRY: &str = "evidence.jsonl#entry";
 pub(super) const RECORD: &str = "evidence.jsonl#record";
 pub(super) const ORDER: &str = "The order of these elements has no meaning.";
 pub(super) const WHITE_SPACE: &str = "White space around a JSON document has no meaning.";
 pub(super) const KERNEL_ALONE: &str =
-    "Only the kernel saw this attempt, and it went to nobody who keeps a record of it.";
+    "Only the kernel recorded this attempt, because its destination keeps no record.";
 pub(super) const PROCESS: &str =
-    "Only the kernel and /proc show which process it was, and the supervisor reads both.";
+    "Only the kernel and /proc identify the process, and only the supervisor reads both.";
 pub(super) const CLOSE: &str =
-    "Only the kernel counts these bytes; the relay's own are compared as bounds.";
+    "Only the kernel counts these bytes; the relay's counts are only compared as bounds.";
 pub(super) const MEDIATOR_SOCKETS: &str =
     "Only the kernel sees the mediator's sockets; receipts name no address, and no name server.";
 pub(super) const WITHIN_SECONDS: &str =
-    "Two rows are written within seconds of each other, and a busy machine records late.";
-pub(super) const RELAY_ALONE: &str =
-    "Only the relay saw it, because the mediator was never asked or signs nothing of it.";
+    "Times are compared with a tolerance of seconds, because a busy machine records late.";
+pub(super) const RELAY_ALONE: &str = "Only the relay recorded it, because it did not reach the mediator or the mediator does not sign it.";
 pub(super) const MEASURED_ONCE: &str =
     "Only the supervisor measured it, and nothing else in the packet depends on it.";
 pub(super) const CALLERS_WISH: &str =
-    "It is what the caller chose; nobody else records the choice.";
+    "The caller chose it, and nothing else in the packet records the choice.";
 pub(super) const SUPERVISOR_SAW: &str =
     "Only the supervisor saw what the command changed; the numbers are compared.";
-pub(super) const ARCHIVE: &str =
-    "Only the supervisor has the files that it kept; that there is an archive is compared.";
+pub(super) const ARCHIVE: &str = "Only the supervisor has the files that it kept; only the existence of the archive is compared.";
 pub(super) const OTHER_SIGNATURE: &str = "Only the mediator writes the second receipt; target, verdict, and rule are those of the first.";
 pub(super) const DURABILITY: &str = "Only the mediator knows how often it could not write.";
-pub(super) const WORDS_OF_AN_ERROR: &str = "The words of an error, which nobody else heard.";
+pub(super) const WORDS_OF_AN_ERROR: &str =
+    "The text of an error, which nothing else in the packet repeats.";
 
 pub(super) const BOUNDARY: &str = "boundary.json";
 pub(super) const PACKET: &str = "packet.json";

@@ -7,8 +7,8 @@ use super::entry::{
 
 const CAPSULE: &str = "posture-capsule.json";
 const UNBOUND: &str =
-    "The receipts of an older Pipelock bind no capsule, so this is the supervisor's word alone.";
-const CONNECTIONS: &str = "Only the kernel sees a Pipelock's connections; it keeps some for later requests, so they are not as many as its actions.";
+    "The receipts of an older Pipelock bind no capsule, so only the supervisor states this.";
+const CONNECTIONS: &str = "Only the kernel sees a Pipelock's connections; it reuses some for later requests, so their number differs from that of its actions.";
 const TWIN: &str = "evidence.jsonl#twin";
 const TWIN_ENTRY: &str = "evidence.jsonl#twin_entry";
 
@@ -61,14 +61,14 @@ pub(super) static TABLE: &[Harmless] = &[
         RECORD,
         "/*/policy_hash",
         "empty",
-        "An empty hash names no policy that could be compared.",
+        "An empty hash identifies no policy, so there is nothing to compare.",
     ),
     mediator(
         OLD_PIPELOCK,
         RECORD,
         "/*/action_id",
         "*",
-        "An older Pipelock signs one receipt for an action, so no other one has its id.",
+        "An older Pipelock signs one receipt for each action, so no other receipt has its id.",
     ),
     mediator(
         OLD_PIPELOCK,
@@ -83,7 +83,7 @@ pub(super) static TABLE: &[Harmless] = &[
         RECORD,
         "/*.allow.*/target",
         "upper_case",
-        "Letters of either case name the same place.",
+        "Another letter case does not change the destination.",
     ),
     mediator(
         OLD_PIPELOCK,
@@ -104,7 +104,7 @@ pub(super) static TABLE: &[Harmless] = &[
         "evidence.jsonl",
         "/*.allow.intent.*",
         "twice",
-        "A second announcement of an action that ends once says nothing else.",
+        "A second intent for an action that has one outcome adds no information.",
     ),
     mediator(
         PIPELOCK,
@@ -118,7 +118,7 @@ pub(super) static TABLE: &[Harmless] = &[
         "evidence.jsonl",
         "/websocket.allow.session_close.*",
         "*",
-        "An older Pipelock signs the end of a WebSocket without its beginning, if it signs it.",
+        "An older Pipelock signs at most the end of a WebSocket, and never its beginning.",
     ),
     mediator(
         PIPELOCKS,
@@ -205,14 +205,14 @@ pub(super) static TABLE: &[Harmless] = &[
         TWIN_ENTRY,
         "/*",
         "unknown_member",
-        "A member that no format has is in no hash of an entry, and nobody reads it.",
+        "The hash of an entry does not cover a member that no format has, and no verifier reads it.",
     ),
     boundary_with(
         PIPELOCKS,
         BOUNDARY,
         "/mediator/pipelock/allowed*",
         "*",
-        "Numbers for people; requests and receipts are counted again and compared.",
+        "These numbers are for readers; requests and receipts are counted again and compared.",
     ),
     boundary_with(
         PIPELOCKS,
@@ -254,28 +254,28 @@ pub(super) static TABLE: &[Harmless] = &[
         BOUNDARY,
         "/mediator/pipelock/raised*",
         "*",
-        "The policy file has the limits; only the supervisor knows which of them were not the caller's.",
+        "The policy file has the limits; only the supervisor knows which of them the caller did not set.",
     ),
     boundary_with(
         PIPELOCKS,
         BOUNDARY,
         "/mediator/pipelock/version",
         "*",
-        "Only the supervisor asked the program for its version, and no receipt names it.",
+        "Only the supervisor read the program's version, and no receipt names it.",
     ),
     boundary_with(
         PIPELOCKS,
         BOUNDARY,
         "/notices*",
         "*",
-        "Sentences for people, which the supervisor alone writes.",
+        "These sentences are for readers, and only the supervisor writes them.",
     ),
     boundary_with(
         PIPELOCKS,
         BOUNDARY,
         "/egress/binary_sha256",
         "word=*",
-        "Only the supervisor read its own binary; a verifier who wants this version compares the digest.",
+        "Only the supervisor read its own binary; a reviewer who expects one version compares the digest.",
     ),
     boundary_with(
         PIPELOCKS,
