@@ -1,4 +1,4 @@
-//! The examples for other CI systems, and the commands of the reviewer's guide, as they stand there.
+//! Runs the examples for other CI systems and the commands of the reviewer's guide exactly as the pages show them.
 use std::fs;
 
 use egress_tests::evidence::Reference;
@@ -7,16 +7,16 @@ use egress_tests::workflow::{Runner, project};
 
 const POLICY: &str = "mode: strict\napi_allowlist: [allowed.test]\n";
 
-/// The lines between the marks, as the shell gets them.
+/// Returns the lines between the marks, as the shell receives them.
 fn marked(path: &str) -> String {
     let text = fs::read_to_string(project().join(path)).unwrap();
     let (_, rest) = text.split_once("# begin\n").unwrap();
     let (script, _) = rest.split_once("# end\n").unwrap();
-    // Buildkite replaces one dollar sign itself.
+    // Buildkite itself replaces `$$` with one dollar sign.
     script.replace("$$", "$")
 }
 
-/// A machine with a policy, a script, a key and the binary on PATH.
+/// Returns a machine with a policy, a script, a key, and the binary on PATH.
 fn machine() -> (Runner, Vec<(&'static str, String)>) {
     let runner = Runner::new();
     let key = runner.key("signer.key").display().to_string();
@@ -67,7 +67,7 @@ fn examples_of_other_systems_run() {
         for wanted in ["VALID, end proven", "kernel_enforced"] {
             assert!(ran.stdout.contains(wanted), "{path}: {ran}");
         }
-        // A key of somebody else is found.
+        // Verification with another key fails.
         let other = runner.key("other.key").display().to_string();
         let check = format!(
             "cd '{}' && egress verify audit-packet --key '{other}.pub'",

@@ -1,4 +1,4 @@
-//! What fails a step: with one clear error, and no weaker way out.
+//! Causes that fail a step. Each must give one clear error, and none may fall back to weaker protection.
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -151,7 +151,7 @@ fn other_systems_and_machines_are_named() {
     runner.step(&[("STRICT", "false")]).assert_success();
 }
 
-/// In a job's container the script is root, and the machine is somebody else's.
+/// In a job's container, the script runs as root but cannot control the machine.
 #[test]
 fn container_without_privileges_is_named() {
     let runner = Runner::new();
@@ -194,13 +194,13 @@ fn container_without_privileges_is_named() {
     );
 }
 
-/// A release that is listed: a copy of the binary, served from a file.
+/// Makes a listed release: a copy of the binary, served from a file.
 fn release(runner: &Runner, sha256: &str) -> String {
     fs::copy(runner.path("bin/egress"), runner.path("home/release")).unwrap();
     list(runner, sha256, "home/release")
 }
 
-/// Lists a file as the release, and gives the place that it will be kept at.
+/// Lists a file as the release, and returns the path in which the action will store it.
 fn list(runner: &Runner, sha256: &str, file: &str) -> String {
     let version = env!("CARGO_PKG_VERSION");
     let machine = std::env::consts::ARCH;
@@ -223,7 +223,7 @@ fn release_runs_only_with_its_own_sha256() {
     let key = runner.key("signer.key").display().to_string();
     let asked = [("BINARY", ""), ("KEY", &key)];
 
-    // No release is listed and there is no compiler.
+    // Without a listed release and without a compiler, the step fails.
     runner
         .step(&asked)
         .assert_one_error("name a binary with egress-bin");
@@ -234,7 +234,7 @@ fn release_runs_only_with_its_own_sha256() {
         .assert_one_error("does not have the sha256");
     assert!(!runner.path(&cached).exists());
 
-    // One byte is another one.
+    // The served file differs from the release in one byte.
     release(&runner, &sha256(&runner));
     let served = runner.path("home/release");
     let mut bytes = fs::read(&served).unwrap();
@@ -249,7 +249,7 @@ fn release_runs_only_with_its_own_sha256() {
     release(&runner, &sha256(&runner));
     runner.step(&asked).assert_success();
 
-    // The same in an archive, with other files beside it.
+    // The release is in an archive, together with other files.
     fs::remove_file(runner.path(&cached)).unwrap();
     let packed = runner
         .world
@@ -258,7 +258,7 @@ fn release_runs_only_with_its_own_sha256() {
     list(&runner, &sha256(&runner), "home/release.tar.gz");
     runner.step(&asked).assert_success();
 
-    // Somebody puts another program into its place.
+    // Another program replaces the stored binary.
     fs::write(runner.path(&cached), "#!/bin/sh\ntouch \"$HOME/ran\"\n").unwrap();
     runner
         .step(&asked)
@@ -329,7 +329,7 @@ fn named_boundary_key_is_what_the_grade_rests_on() {
         let found = log.text().contains(&format!("\"grade\": \"{grade}\""));
         assert!(found, "{grade}: {}", log.output());
     };
-    // A key that lasts for the run is nobody's.
+    // A key that exists only for the run cannot be pinned.
     let log = runner.step(&[("KEY", &key)]);
     log.assert_success();
     grade_of(&log, "unpinned");
@@ -339,7 +339,7 @@ fn named_boundary_key_is_what_the_grade_rests_on() {
     log.assert_success();
     grade_of(&log, "kernel_enforced");
 
-    // The one command of the summary and of the page, as it stands there.
+    // Runs the only command in the summary and in the page exactly as it is printed.
     let read = |name: &str| fs::read_to_string(runner.path("home/packet").join(name)).unwrap();
     let summary = read("summary.md");
     let command = summary
@@ -386,8 +386,8 @@ fn step_that_is_ended_ends_what_root_started() {
     let key = runner.key("signer.key").display().to_string();
     runner.write("ci/slow.sh", "sleep 6041\n");
     let egress = runner.path("bin/egress").display().to_string();
-    // The whole step, as action.yml starts it. TERM goes to the step's own process alone; KILL cannot be
-    // passed on by anybody.
+    // Runs the whole step as action.yml starts it. Only the step's own process receives the signal. No process can
+    // forward KILL.
     for signal in ["TERM", "KILL"] {
         let script = format!(
             "cd '{}'

@@ -1,4 +1,4 @@
-//! The action and the workflows by the linters of others, and by rules of our own.
+//! Checks the action and the workflows with published linters and with rules of this project.
 use std::fs;
 use std::path::PathBuf;
 
@@ -28,7 +28,7 @@ fn actionlint_finds_nothing() {
     words.extend(workflows().iter().map(|path| path.display().to_string()));
     let clean = world.runner(&words);
     assert!(clean.success(), "{clean}");
-    // It can find something.
+    // The control: the linter reports a workflow with a known fault.
     let bad = world.dir().join("bad.yml");
     fs::write(&bad, "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps:\n      - run: echo ${{ github.event.issue.title }}\n").unwrap();
     words = vec![

@@ -1,5 +1,5 @@
-//! The GitHub Action, by a real workflow runner: `act` runs the project's test workflows in the test
-//! world, without Docker and without any other network, as an ordinary user with `sudo`.
+//! Tests the GitHub Action with a real workflow runner: `act` runs the project's test workflows in the test world,
+//! without Docker and without any other network, as an ordinary user with `sudo`.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::unwrap_used,

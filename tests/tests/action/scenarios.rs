@@ -1,4 +1,4 @@
-//! What a workflow sees when nothing is wrong, and what the wire saw.
+//! Workflows in which nothing fails: what each workflow reports, and which network packets leave the runner.
 use std::fs;
 
 use egress_tests::INTERNET;
@@ -7,7 +7,7 @@ use egress_tests::workflow::Runner;
 
 const POLICY: &str = "mode: strict\napi_allowlist: [allowed.test]\n";
 
-/// What the script itself must see fail; a connection to the relay succeeds, whatever becomes of it.
+/// Attempts that fail for the script itself. A connection to the relay is not among them, because it always opens.
 const REFUSED: [&str; 7] = [
     "direct-http",
     "upstream-dns",
@@ -48,7 +48,7 @@ fn smoke_test_of_the_original() {
     let allowed = [INTERNET.allowed.into(), INTERNET.allowed_v6.into()];
     let resolver = [INTERNET.resolver.into(), INTERNET.resolver_v6.into()];
     for packet in runner.world.wire().since(start) {
-        // The mediator asks for the address of the allowed name; the script asks nobody.
+        // Only the mediator queries the name server, for the address of the allowed name.
         let to = packet.destination.unwrap();
         assert!(allowed.contains(&to) || resolver.contains(&to), "{packet}");
     }
@@ -96,7 +96,7 @@ fn two_steps_in_a_job_and_two_jobs_at_once() {
 fn arguments_are_words_and_nothing_is_evaluated() {
     let runner = Runner::new();
     runner.write(".pipelock/ci.yaml", POLICY);
-    // act's own option takes one line; the workflow is where a block of lines comes from.
+    // The option of `act` accepts only one line, so a block of lines is written into the workflow.
     let workflow = fs::read_to_string(runner.path("checkout/.github/workflows/step.yml")).unwrap();
     let block = "script-args: |\n            a b\n            $(touch evaluated)\n            ${{ env.ARGS }}\n";
     runner.write(

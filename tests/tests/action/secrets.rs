@@ -1,4 +1,4 @@
-//! What must not come out of a step, and what must not come into it.
+//! Secrets that must not leave a step, and values that must not enter it.
 use std::fs;
 
 use egress_tests::workflow::Runner;
@@ -37,7 +37,7 @@ fn no_secret_is_in_log_packet_summary_or_annotation() {
         "no debug output: {}",
         log.output()
     );
-    // What is the workflow's own reaches the script; what is the runner's does not.
+    // Variables of the workflow reach the script, and variables of the runner do not.
     for (wanted, is_there) in [
         ("own variable seen", true),
         ("no runtime token", true),
@@ -84,7 +84,7 @@ fn script_that_talks_to_the_runner_is_not_heard() {
     let key = runner.key("signer.key").display().to_string();
     let asked = |script| [("SCRIPT", script), ("KEY", key.as_str())];
 
-    // The control: as a plain step the same script is heard.
+    // The control: in a plain step, the runner obeys the same script.
     let control = "name: plain\non: push\npermissions: {}\njobs:\n  plain:\n    runs-on: ubuntu-latest\n    steps:\n\
                    \x20     - uses: actions/checkout@3d3c42e5aac5ba805825da76410c181273ba90b1\n\
                    \x20     - run: bash ci/poison.sh\n      - run: echo \"BAD=$BAD\"\n";
@@ -122,7 +122,7 @@ fn script_that_talks_to_the_runner_is_not_heard() {
         summary.contains("GITHUB_ENV") && summary.contains("GITHUB_OUTPUT"),
         "{summary}"
     );
-    // What the script chose stands in code spans, which its own backticks do not end.
+    // Text that the script chose is in code spans, and its backticks do not end them.
     let hostile: Vec<&str> = summary
         .lines()
         .filter(|line| line.contains("](evil)"))

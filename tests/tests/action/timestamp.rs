@@ -1,4 +1,4 @@
-//! Time stamps as a workflow asks for them, and as a later job requires them.
+//! A workflow requests a time stamp, and a later job requires it.
 use std::fs;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -7,7 +7,7 @@ use std::thread;
 use egress_test_support::time_stamps::{Authority, ROOT, request};
 use egress_tests::workflow::Runner;
 
-/// Answers time stamp requests to `/grant`, and every other one with a page. Gives its URL.
+/// Starts a server that answers requests to `/grant` with a time stamp and all others with a page. Returns its URL.
 fn serve(runner: &Runner, authority: Authority) -> String {
     let listener = runner
         .world
@@ -16,7 +16,7 @@ fn serve(runner: &Runner, authority: Authority) -> String {
     let port = listener.local_addr().unwrap().port();
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            // A client that goes away is none of its business.
+            // The client may close its connection at any time.
             drop(answer(stream, &authority));
         }
     });

@@ -1,4 +1,4 @@
-//! What the agent gets of what is the caller's: the directories around its workspace, and the variables.
+//! What the command can see of the caller's directories around its workspace, and of the caller's variables.
 #![expect(
     clippy::unwrap_used,
     reason = "a test whose files cannot be made has failed"
@@ -10,7 +10,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use egress_tests::World;
 use tempfile::TempDir;
 
-/// A directory that goes with the test.
+/// Makes a directory that is removed at the end of the test.
 fn directory(parent: &str, mode: u32, owner: u32) -> TempDir {
     let dir = tempfile::Builder::new()
         .prefix("egress-test-")
@@ -65,7 +65,7 @@ fn workspaces_where_the_agent_could_not_go() {
             ),
             "{parent}: {run}"
         );
-        // What it made belongs to whom the workspace belongs.
+        // The owner of the workspace owns what the command made.
         let made = work.join("out/file").metadata().unwrap();
         assert_eq!((made.uid(), made.gid()), (owner, owner), "{parent}");
         assert!(!work.join("input").exists());
@@ -75,7 +75,7 @@ fn workspaces_where_the_agent_could_not_go() {
 #[test]
 fn variables_that_steer_the_runner_stay_outside() {
     let world = World::new();
-    // In a place that everyone can see.
+    // A file that every user of the host can read.
     let temp = directory("/opt", 0o755, 0);
     fs::write(temp.path().join("token"), "canary").unwrap();
     fs::set_permissions(temp.path().join("token"), fs::Permissions::from_mode(0o644)).unwrap();
@@ -119,14 +119,14 @@ fn variables_that_steer_the_runner_stay_outside() {
     ] {
         assert!(lines.contains(&line), "{line}: {run}");
     }
-    // Names are on the record, values are not.
+    // The packet has the names of the removed variables, and none of their values.
     let dropped = run.boundary("/environment/dropped");
     for name in names {
         assert!(dropped.as_array().unwrap().contains(&name.into()), "{name}");
     }
     let text = fs::read_to_string(run.packet.join("boundary.json")).unwrap();
     assert!(!text.contains("canary"));
-    // Outside, the same user would have seen it.
+    // The control: without the boundary, an unprivileged user can read it.
     let control = world.shell(&format!(
         "setpriv --reuid 65534 --regid 65534 --clear-groups cat {}/token",
         temp.path().display()
@@ -166,7 +166,7 @@ fn single_variables_are_passed_and_kept_back_by_name() {
         assert!(names.as_array().unwrap().contains(&name.into()), "{names}");
     }
 
-    // A token of the runner is what a probe looks for: passing it takes saying that, too.
+    // A probe checks for tokens of the runner, so passing one also needs `--accept-risk`.
     let token = ["--env-pass", "ACTIONS_RUNTIME_TOKEN"];
     let refused = run(&token);
     assert_eq!(refused.status, Some(125), "{refused}");

@@ -1,4 +1,4 @@
-//! What the machine around a run looks like, and what of it the agent sees: names, families, and streams.
+//! What the command sees of the machine: host names, address families, and standard streams.
 #![expect(
     clippy::unwrap_used,
     reason = "a test whose files cannot be made has failed"
@@ -14,14 +14,14 @@ use serde_json::Value;
 
 const PLAIN: &str = "unset HTTP_PROXY HTTPS_PROXY ALL_PROXY http_proxy https_proxy all_proxy\n";
 
-/// A run that a shell starts, which can do to it what a caller's shell does.
+/// A run that a shell starts, with everything that a caller's shell may have changed or opened.
 struct ByShell {
     line: String,
     packet: PathBuf,
 }
 
 impl ByShell {
-    /// Lets `script` ask for `allowed.test`.
+    /// Makes a run of `script` that allows `allowed.test`.
     fn new(world: &World, script: &str) -> Self {
         let run = world
             .egress()
@@ -81,7 +81,7 @@ fn host_name_with_a_dot_and_search_domains() {
     );
     let server = world.requests().pop().unwrap().server.ip();
     assert!(server == INTERNET.allowed || server == INTERNET.allowed_v6);
-    // The name was asked for as it is, and no other.
+    // The name server received exactly this name and no other.
     let queries = world.queries();
     assert!(queries.len() > queries_before);
     assert!(
@@ -105,8 +105,8 @@ fn runner_without_ipv6() {
     assert_eq!(run.stdout, "hello from allowed.test\n".repeat(2), "{run}");
 }
 
-/// Starts a program on a kernel that cannot set an IPv6 socket's option, and so cannot make the listener on `::1`: as
-/// near as one gets to a machine without IPv6 on one that has it.
+/// Starts a program that cannot set an option of IPv6 sockets and therefore cannot make the listener on `::1`. This
+/// simulates a machine without IPv6.
 const WITHOUT_IPV6_LISTENER: &str = r"
 import ctypes, os, platform, struct, sys
 setsockopt = {'x86_64': 54, 'aarch64': 208}[platform.machine()]
@@ -206,7 +206,7 @@ fn inherited_descriptors_are_closed_and_recorded() {
 
     let run = ByShell::new(&world, attempt);
     let output = world.shell(&format!("{open}; {} <&9", run.line));
-    // `ls` itself opens the fourth.
+    // `ls` itself opens descriptor 3.
     assert_eq!(output.stdout, "0 1 2 3 ", "{output}");
     let inherited = run.boundary("/inherited_descriptors").to_string();
     for descriptor in ["7", "8", "9"] {
@@ -234,7 +234,7 @@ fn standard_stream_that_is_a_socket_is_named() {
     let peer = format!("{}:7000", INTERNET.denied);
     let connected = format!("/dev/tcp/{}/7000", INTERNET.denied);
     let run = ByShell::new(&world, "echo through");
-    // The caller's own doing: it gets through, and the packet says so.
+    // The caller connected this stream, so data passes through it, and the packet states that.
     let output = world.shell(&format!("{} >{connected}", run.line));
     assert!(output.success(), "{output}");
     wait_until("the peer has it", Duration::from_secs(10), || {
@@ -250,7 +250,7 @@ fn standard_stream_that_is_a_socket_is_named() {
         notices.contains("standard output") && notices.contains(&peer),
         "{notices}"
     );
-    // A pipe or a file is none.
+    // A pipe or a file is not recorded as a connected stream.
     let run = ByShell::new(&world, "echo through");
     world.shell(&run.line);
     let named = socket(&run);

@@ -1,4 +1,4 @@
-//! What of the machine's files, sockets and processes the agent can reach: its workspace, and no more.
+//! The command can reach its workspace, but not the machine's other files, sockets, and processes.
 #![expect(
     clippy::unwrap_used,
     reason = "a test whose files cannot be made has failed"
@@ -12,10 +12,10 @@ use std::time::Duration;
 use egress_tests::{Trace, World, evidence, wait_until};
 use tempfile::TempDir;
 
-/// How long anything may take that ought to happen at once; the machine may be busy.
+/// Time limit for anything that should happen at once, on a busy machine.
 const LONG: Duration = Duration::from_secs(10);
 
-/// A directory that everyone may enter and write, in a place that the agent sees.
+/// Makes a directory that every user may enter and write, in a place that the command sees.
 fn open_directory() -> TempDir {
     let dir = tempfile::Builder::new()
         .prefix("egress-test-")
@@ -107,7 +107,7 @@ fn policy_and_key_in_a_place_that_everyone_sees() {
     );
 }
 
-/// Serves a stream socket, a datagram socket and a FIFO below a directory, and notes what comes.
+/// Serves a stream socket, a datagram socket, and a FIFO in a directory, and writes down what it receives.
 const HOST_SERVER: &str = r"
 import os, socket, sys, threading
 os.chdir(sys.argv[1])
@@ -137,7 +137,7 @@ for work in [streams, datagrams, fifos]:
 open('ready', 'w').close()
 ";
 
-/// Tries all three; exits with 0 only if every one got through.
+/// Tries all three, and exits with 0 only if all of them succeed.
 const HOST_CLIENT: &str = r"
 import os, socket, sys
 directory, who = sys.argv[1:3]
@@ -184,7 +184,7 @@ fn sockets_and_fifos_of_the_host() {
 
     let run = world.egress().allow(&[]).file("client.py", HOST_CLIENT);
     let client = run.directory().join("client.py");
-    // A user without rights, as the agent is.
+    // An unprivileged user, like that of the command.
     let control = world.shell(&format!(
         "setpriv --reuid 65534 --regid 65534 --clear-groups python3 {} {} outside",
         client.display(),
@@ -195,7 +195,7 @@ fn sockets_and_fifos_of_the_host() {
         arrived().lines().count() == 3
     });
 
-    // By the path itself, by a link, and by a descriptor of the directory.
+    // The attempts use the path itself, a link, and a descriptor of the directory.
     let run = run
         .script(&format!(
             "ls {0}/stream {0}/datagram {0}/fifo
@@ -209,7 +209,7 @@ fn sockets_and_fifos_of_the_host() {
     assert!(!run.stdout.contains("THROUGH"), "{run}");
     assert_eq!(run.stdout.matches("stream: ").count(), 3, "{run}");
     assert_eq!(run.stdout.matches("fifo: ").count(), 3, "{run}");
-    // It sees that they are there.
+    // The command sees their names.
     assert!(run.stdout.contains("/datagram\n"), "{run}");
     assert!(!arrived().contains("inside"), "{}", arrived());
     running.signal(nix::sys::signal::Signal::SIGKILL);
@@ -261,7 +261,7 @@ fn what_mounts_of_the_host_hide_and_close() {
          mount -t tmpfs -o mode=700 none own && echo canary > own/secret && chmod 700 closed"
     ));
     assert!(made.success(), "{made}");
-    // The one who may sees all but what is hidden.
+    // The control: root sees everything that no mount hides.
     let control = world.shell(&read);
     assert_eq!(
         control.stdout, "new\nnew\n\ncanary\ncanary\nclosed:\nreplaced\nsecret\n\nown:\nsecret\n",
@@ -283,11 +283,11 @@ fn list_of_mounts_names_no_directory_of_the_run() {
             .script("cat /proc/self/mountinfo")
             .run();
         assert!(run.stdout.contains("lowerdir="), "{mode}: {run}");
-        // It is part of the name of every directory that a run makes on the host.
+        // The run's id is part of the name of every directory that a run makes on the host.
         let id = run.boundary("/run_id");
         let id = id.as_str().unwrap();
         let names = run.stdout.matches(id).count();
-        // A copy is a mount of a directory, and the kernel names that.
+        // A copy of the workspace is a mount of a directory, and the list of mounts contains the directory's name.
         let copy = format!("/.egress-{id}/copy ");
         let of_copy = run.stdout.matches(&copy).count();
         assert_eq!(of_copy, usize::from(mode == "copy"), "{run}");
@@ -295,7 +295,7 @@ fn list_of_mounts_names_no_directory_of_the_run() {
     }
 }
 
-/// The one that is an overlay of an overlay already: the kernel stacks no third one on it.
+/// A mount that is already an overlay of an overlay. The kernel refuses a third overlay on it.
 #[test]
 fn mount_that_cannot_be_a_lower_layer() {
     let world = World::new();
@@ -317,7 +317,7 @@ fn mount_that_cannot_be_a_lower_layer() {
         "{control}"
     );
     let run = world.egress().allow(&[]).script(&read).run();
-    // Neither the mount nor what it hides.
+    // The command sees neither the mount nor what the mount hides.
     assert_eq!(run.stdout, "one:\nsecret\n\ntwo:\ncanary\n", "{run}");
     let left_out = run.boundary("/view/left_out");
     let named = left_out.as_array().into_iter().flatten().filter(|left| {
@@ -330,7 +330,7 @@ fn mount_that_cannot_be_a_lower_layer() {
     assert!(!left_out.to_string().contains(one.to_str().unwrap()));
 }
 
-/// Serves abstract names, and notes what comes.
+/// Serves abstract names, and writes down what it receives.
 const ABSTRACT_SERVER: &str = r"
 import os, select, socket, sys
 os.chdir(sys.argv[1])
@@ -439,7 +439,7 @@ fn programs_that_give_another_user() {
     let world = World::new();
     let run = world.egress().allow(&[]);
     let work = run.directory();
-    // A program that is whoever owns it.
+    // A set-user-id program.
     let program = work.join("whoever");
     fs::copy("/usr/bin/id", &program).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o4755)).unwrap();

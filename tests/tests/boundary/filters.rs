@@ -1,4 +1,4 @@
-//! What the system call filters do: programs run, the calls that lead out of the boundary do not.
+//! The system call filters let ordinary programs run and deny calls that lead out of the boundary.
 
 use egress_tests::{Trace, World, installed};
 
@@ -22,11 +22,11 @@ fn python(program: &str) -> String {
     format!("python3 - <<'PROGRAM'\n{PRELUDE}{program}\nPROGRAM")
 }
 
-/// One call, by its numbers on x86-64 and aarch64, that succeeds without the boundary.
+/// One call that succeeds without the boundary, with its numbers on x86-64 and aarch64.
 struct Call {
     name: &'static str,
     numbers: [u32; 2],
-    /// Python for its arguments.
+    /// The arguments, as Python code.
     arguments: &'static str,
     errno: &'static str,
 }
@@ -140,7 +140,7 @@ fn other_ways_to_make_a_socket() {
             &format!("python3 -c 'import socket; socket.socket({socket})'"),
         );
     }
-    // The one that lists the own interfaces stays.
+    // The netlink family that lists network interfaces remains allowed.
     let run = world
         .egress()
         .allow(&[])
@@ -154,11 +154,11 @@ fn other_ways_to_make_a_socket() {
 #[cfg(target_arch = "x86_64")]
 fn calls_of_other_abis() {
     let world = World::new();
-    // getpid of x32: there is none on most kernels, and none behind the boundary.
+    // getpid of x32. Most kernels do not have it, and it must not exist behind the boundary.
     let x32 = python("print(errno.errorcode.get(-call(0x40000000 + 39)))");
     let run = world.egress().allow(&[]).script(&x32).run();
     assert_eq!(run.stdout, "ENOSYS\n", "{run}");
-    // socket of x32, by which the filter of families would be passed.
+    // socket of x32, which would evade the filter of address families.
     let x32 = python("print(errno.errorcode.get(-call(0x40000000 + 41, 40, 1, 0)))");
     let run = world.egress().allow(&[]).script(&x32).run();
     assert_eq!(run.stdout, "ENOSYS\n", "{run}");
@@ -250,7 +250,7 @@ fn personalities_of_setarch_and_debuggers() {
 #[test]
 fn probe_of_chromium_for_memory_files() {
     let world = World::new();
-    // `memfd_create` with every flag: it ends at any other answer than these.
+    // `memfd_create` with every flag. Any other result fails the test.
     let script = python("print(errno.errorcode[-call([319, 279][native], at(b''), -1)])");
     for run in [
         world.shell(&script),

@@ -1,16 +1,16 @@
-//! What an agent may try that no script of `tests/attacks/` does. Every attempt works outside the boundary.
+//! Attempts of a command that no script in `tests/attacks/` covers. Every attempt works without the boundary.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 use egress_tests::{RunOutput, World};
 
-/// A Python program as an attempt.
+/// Returns a shell command that runs a Python program.
 fn python(program: &str) -> String {
     format!("python3 - <<'EOF'\nimport ctypes, os, socket, struct, sys\n{program}\nEOF")
 }
 
-/// Ways to make a file that gives its owner's rights to whoever executes it; prints those that worked.
+/// Tries every way to make a set-user-id file, and prints the ways that worked.
 const GIVERS: &str = r"
 libc = ctypes.CDLL(None, use_errno=True)
 def made(name):
@@ -59,7 +59,7 @@ fn files_that_give_their_owners_rights() {
     let control = world.shell(&format!("cd {} && {script}", outside.display()));
     assert!(control.success(), "{control}");
     assert!(special(&outside).len() >= 8, "{:?}", special(&outside));
-    // In the workspace they would belong to its owner, who may be root.
+    // In the workspace, such files would belong to its owner, who may be root.
     let run = world.egress().allow(&[]).script(&script).run();
     assert_eq!(run.status, Some(0), "{run}");
     assert_eq!(special(&run.workdir), Vec::<String>::new());
@@ -94,7 +94,7 @@ fn what_mounts_inside_the_workspace_hide() {
     assert_eq!(fs::read_to_string(work.join("file")).unwrap(), "canary\n");
 }
 
-/// Fails if the attempt says `THROUGH`.
+/// Fails if the attempt prints `THROUGH`.
 #[track_caller]
 fn assert_refused(run: &RunOutput) {
     assert_eq!(run.status, Some(0), "{run}");
@@ -123,7 +123,7 @@ fn keys_of_the_workspace_under_another_path() {
     let work = run.directory();
     let key = world.key("signing.key");
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
-    // A second way to the workspace, and a link to it.
+    // A second mount of the workspace, and a link to it.
     let dir = tempfile::Builder::new()
         .prefix("egress-test-")
         .tempdir_in("/opt")

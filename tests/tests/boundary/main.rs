@@ -1,4 +1,4 @@
-//! What the boundary holds: each attempt to get around it, and what of the machine the command can see.
+//! Attempts to get around the boundary, and what the command can see of the machine.
 #![forbid(unsafe_code)]
 
 mod caller;

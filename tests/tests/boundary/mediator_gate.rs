@@ -1,4 +1,4 @@
-//! Other programs on the machine and the mediator's listener, which they share a loopback with.
+//! Other programs on the machine cannot use the mediator's listener, although both are on the same loopback interface.
 #![expect(
     clippy::unwrap_used,
     reason = "a test whose run cannot be looked at has failed"
@@ -11,7 +11,7 @@ use egress_tests::{Running, World, wait_until};
 
 const SOON: Duration = Duration::from_secs(15);
 
-/// Keeps a connection of the relay's open, and tells when there is one.
+/// Keeps a connection of the relay open, and creates the file `ready` when it exists.
 const AGENT: &str = "
 unset HTTP_PROXY HTTPS_PROXY ALL_PROXY http_proxy https_proxy all_proxy
 curl -sS --limit-rate 64k -o download http://allowed.test/bytes/1000000000 &
@@ -20,7 +20,7 @@ touch ready
 until [ -e done ]; do sleep 0.02; done
 ";
 
-/// The only listener on the runner's loopback.
+/// Returns the port of the only listener on the runner's loopback interface.
 fn mediator(world: &World) -> u16 {
     let listening = world.shell("ss -Hltn | awk '{print $4}'");
     let ports: Vec<u16> = listening
@@ -32,7 +32,7 @@ fn mediator(world: &World) -> u16 {
     *ports.first().unwrap()
 }
 
-/// Local ports of the relay's open connections to the mediator.
+/// Returns the local ports of the relay's open connections to the mediator.
 fn ports_of_relay(world: &World, mediator: u16) -> Vec<u16> {
     let open = world.shell(&format!(
         "ss -Htn state established dst 127.0.0.1:{mediator} | awk '{{print $3}}'"
@@ -41,7 +41,7 @@ fn ports_of_relay(world: &World, mediator: u16) -> Vec<u16> {
     open.stdout.lines().filter_map(port).collect()
 }
 
-/// A run whose relay has a connection, with its packet and workspace.
+/// Starts a run whose relay has a connection. Returns it with its packet directory and workspace.
 fn started(world: &World) -> (Running, PathBuf, PathBuf) {
     let run = world.egress().allow(&["allowed.test"]);
     let run = run.limit(Duration::from_mins(2)).script(AGENT);
@@ -73,7 +73,7 @@ fn mediator_serves_the_relay_alone() {
     let as_relay = format!("echo $$ > {}/cgroup.procs && {call}", relay.display());
     let control = world.shell(&as_relay);
     assert_eq!(control.stdout, "THROUGH\n", "{control}");
-    // A listener that answers nobody: neither the first user of the machine nor another gets in.
+    // The listener answers neither root nor any other user.
     for caller in [
         call.clone(),
         format!("setpriv --reuid 65534 --regid 65534 --clear-groups sh -c '{call}'"),
@@ -82,7 +82,7 @@ fn mediator_serves_the_relay_alone() {
         assert_eq!(refused.stdout, "", "{refused}");
         assert!(refused.stderr.contains("timed out"), "{refused}");
     }
-    // A port is the relay's as long as its connection, and together with its address.
+    // A local port belongs to the relay only while its connection is open, and only together with its address.
     let of_relay = *ports_of_relay(&world, port).first().unwrap();
     let other_address = world.shell(&format!(
         "curl -sS -m 2 -o /dev/null --interface 127.0.0.2 --local-port {of_relay} \
@@ -109,7 +109,7 @@ fn port_of_an_ended_connection_is_nobodys() {
     let (running, _, workdir) = started(&world);
     let port = mediator(&world);
     let relay = cgroup_of_relay(&running);
-    // Ends its connection at once and wholly, so that the next one can have the port.
+    // Resets its connection, so that the next one can use the port.
     let call = format!(
         "python3 -c 'import socket, struct
 s = socket.socket()

@@ -1,5 +1,5 @@
-//! What a command could do to the job that it runs in: speak to the runner through its log and its
-//! command files, and take tokens away.
+//! Attacks of a command on the job that it runs in: control the runner through its log and its command files, and steal
+//! tokens.
 #![expect(
     clippy::unwrap_used,
     reason = "a test whose files cannot be made has failed"
@@ -11,8 +11,8 @@ use std::path::Path;
 
 use egress_tests::World;
 
-/// What GitHub's runner would obey in `log`: commands at the start of a line after white space, and in
-/// brackets anywhere, between the words that switch them off and on again.
+/// Returns the commands in `log` that GitHub's runner would obey: those at the start of a line after white space, and
+/// those in brackets anywhere. The commands that switch them off and on again are respected.
 fn obeyed(log: &str) -> Vec<String> {
     let mut token: Option<String> = None;
     let mut obeyed = Vec::new();
@@ -37,7 +37,7 @@ fn obeyed(log: &str) -> Vec<String> {
     obeyed
 }
 
-/// Lines that a runner without `stop-commands` would obey.
+/// Returns the lines that a runner without `stop-commands` would obey.
 fn commands(log: &str) -> Vec<&str> {
     log.split(['\n', '\r'])
         .filter(|line| {
@@ -81,14 +81,14 @@ fn nothing_in_the_output_is_obeyed_by_the_runner() {
     assert_eq!(run.status, Some(0), "{run}");
     assert_eq!(obeyed(&run.stdout), Vec::<String>::new(), "{run}");
     assert_eq!(obeyed(&run.stderr), Vec::<String>::new(), "{run}");
-    // Neither of the two measures is needed for that.
+    // Each of the two measures alone is sufficient.
     assert_eq!(commands(&run.stdout), Vec::<&str>::new(), "{run}");
     assert_eq!(commands(&run.stderr), Vec::<&str>::new(), "{run}");
     let lines: Vec<&str> = run.stdout.lines().collect();
     let token = lines[0].strip_prefix("::stop-commands::").unwrap();
     assert_eq!(token.len(), 32, "{run}");
     assert!(token.bytes().all(|byte| byte.is_ascii_hexdigit()));
-    // The last line of the command has no end, and the word has a line of its own all the same.
+    // The last line of the command has no line end, but the token is still on its own line.
     assert_eq!(lines[lines.len() - 1], format!("::{token}::"), "{run}");
     assert_eq!(lines[lines.len() - 2], ":\\:warning::canary", "{run}");
     let output = run.json("boundary.json")["output"].clone();
@@ -105,7 +105,7 @@ fn nothing_in_the_output_is_obeyed_by_the_runner() {
         assert!(!text.contains(token), "{name}");
     }
 
-    // Elsewhere the bytes of the command are what it wrote.
+    // Without a CI system, the output of the command is not changed.
     let run = world.egress().allow(&[]).script(SPEAKS).run();
     assert_eq!(run.stdout, control.stdout, "{run}");
 }
@@ -136,10 +136,10 @@ fn halves_on_two_streams_do_not_make_a_command() {
 #[test]
 fn names_that_the_agent_chose_are_not_obeyed_in_our_own_lines() {
     let world = World::new();
-    // A change that is refused is named on standard error.
+    // Standard error names each denied change.
     let script = "mkdir -p .github && cd .github && touch '##[set-output name=a]canary' \
         '###[set-output name=a]canary' '####vso[task.setvariable variable=a]canary' '###teamcity[canary]'";
-    // Who lists such names.
+    // The control: a program that lists such names prints commands.
     let control = world.shell(&format!("cd {} && {script} && ls", world.dir().display()));
     assert_eq!(commands(&control.stdout).len(), 4, "{control}");
     let run = world
@@ -221,7 +221,7 @@ fn holes_in_a_command_file_take_no_memory_of_the_supervisor() {
     fs::write(&file, "").unwrap();
     let script =
         "echo A=1 >\"$GITHUB_ENV\" && truncate -s 1T \"$GITHUB_ENV\" && stat -c %s \"$GITHUB_ENV\"";
-    // Who reads all of it.
+    // The control: a program that reads the whole file runs out of memory.
     let control = world.shell(&format!(
         "export GITHUB_ENV={}; {script}; ulimit -v {}; python3 -c 'open(\"{0}\").read()'",
         file.display(),
@@ -246,8 +246,8 @@ fn holes_in_a_command_file_take_no_memory_of_the_supervisor() {
     assert!(row.get("sha256").is_none(), "{row}");
 }
 
-/// A repository whose configuration has the token that a checkout leaves, owned by an ordinary user. `{}`
-/// in the text is a directory outside of it that everyone can see.
+/// A repository of an ordinary user whose configuration contains the token that a checkout leaves. `{}` is a directory
+/// outside the repository that every user can see.
 const CHECKOUT: &str = r#"set -e
 cd "$WORK"; git init -q; git config user.name n; git config user.email e@example.test
 git remote add origin https://x-access-token:$SECRET@github.test/a/b
@@ -261,7 +261,7 @@ git init -q nested/repo; cp .git/config nested/repo/.git/config
 echo 1 > file; git add file; git commit -qm one
 chown -R 1000:1000 ."#;
 
-/// Looks for the secret wherever git keeps one.
+/// Searches for the secret in every place where git stores one.
 const LOOKS: &str = r#"
 cd "$WORK_DIR"
 git config --list; git remote -v
@@ -330,7 +330,7 @@ fn stored_checkout_tokens_are_hidden_from_the_command() {
         if mode != "read-only" {
             assert!(run.stdout.contains("2\nbranched\n"), "{mode}: {run}");
         }
-        // What is there stays there, and the next step of the job finds it.
+        // The configuration does not change, so the next step of the job can use the token.
         assert_eq!(
             fs::read(work.join(".git/config")).unwrap(),
             before,
@@ -414,7 +414,7 @@ fn tokens_of_the_runner_are_nowhere() {
     assert_nowhere(&run.packet, SECRET);
 }
 
-/// Fails if a file of the packet holds `word`.
+/// Fails if a file of the packet contains `word`.
 fn assert_nowhere(packet: &Path, word: &str) {
     for entry in fs::read_dir(packet).unwrap() {
         let path = entry.unwrap().path();
@@ -462,8 +462,8 @@ fn step_without_a_policy_cannot_write_one_for_the_next() {
         assert!(work.join("fine").exists());
         assert!(!work.join(".pipelock/ci.yaml").exists());
     }
-    // Who writes it outside of the boundary.
+    // The control: without the boundary, the command can write the policy.
     let control = world.shell(&format!("cd {} && {POLICY}", work.display()));
     assert!(control.success(), "{control}");
-    assert!(!step(), "the policy is not heeded");
+    assert!(!step(), "the policy is ignored");
 }

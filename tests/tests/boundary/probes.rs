@@ -1,4 +1,4 @@
-//! What every run tries before it starts anything, and what becomes of a run that finds a hole.
+//! The probes that every run makes before it starts the command, and what happens if one succeeds.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,7 +8,7 @@ use std::os::unix::net::UnixListener;
 use egress_tests::{RunOutput, World};
 use serde_json::Value;
 
-/// Results of the probes, which every packet has.
+/// Returns the results of the probes, which every packet has.
 fn results(run: &RunOutput) -> Vec<Value> {
     let results = run.boundary("/probes/results");
     results.as_array().cloned().unwrap_or_default()
@@ -53,7 +53,7 @@ fn every_probe_is_refused_inside_and_succeeds_outside() {
             _ => panic!("{probe:#}"),
         }
     }
-    // Not for want of anything on this machine: these can succeed on every one.
+    // These probes can succeed on every machine, so none of them is denied only because this machine lacks something.
     for name in [
         "raw_socket_ipv4",
         "packet_socket",
@@ -146,13 +146,13 @@ fn probes_leave_nothing_in_the_record_and_on_the_wire() {
 fn hole_stops_the_run_unless_it_is_accepted_by_name() {
     let world = World::new();
     let direct = || world.egress().allow(&[]).arg("--workspace").arg("direct");
-    // The control: nothing is open.
+    // The control: without such a socket, the run starts.
     let run = direct().script("touch started").run();
     assert_eq!(run.status, Some(0), "{run}");
     assert!(run.workdir.join("started").exists(), "{run}");
     assert_eq!(run.boundary("/probes/counts/reachable"), 0);
 
-    // A socket of a host process in a workspace that the command writes to itself.
+    // A socket of a host process, in a workspace that the command writes to directly.
     let run = direct();
     let path = run.directory().join("service.socket");
     let listener = world.on_runner(|| UnixListener::bind(&path)).unwrap();
@@ -166,7 +166,7 @@ fn hole_stops_the_run_unless_it_is_accepted_by_name() {
     assert!(!workdir.join("started").exists(), "{run}");
     assert!(!run.packet.join("packet.json").exists(), "{run}");
 
-    // Another name accepts nothing.
+    // Accepting the risk of another probe does not help.
     let again = || direct().workdir(&workdir);
     let run = again().arg("--accept-risk").arg("udp_sendto");
     let run = run.script("touch started").run();
@@ -191,7 +191,7 @@ fn hole_stops_the_run_unless_it_is_accepted_by_name() {
     let summary = fs::read_to_string(run.packet.join("summary.md")).unwrap();
     assert!(summary.contains("Accepted risks"), "{summary}");
     assert!(summary.contains("host_path_sockets reachable"), "{summary}");
-    // What the packet says of itself follows.
+    // The posture in packet.json follows from the result.
     let packet = fs::read(run.packet.join("packet.json")).unwrap();
     let packet: Value = serde_json::from_slice(&packet).unwrap();
     let open = packet["posture"]["unsupported_paths"].as_array().unwrap();
@@ -246,7 +246,7 @@ fn doctor_makes_the_probes_of_a_run() {
         "{table}"
     );
 
-    // Without root nothing can be tried, and that is said.
+    // Without root, no probe can be made, and the program reports that.
     let binary = world.dir().join("egress");
     fs::copy(egress_tests::binary(), &binary).unwrap();
     fs::set_permissions(world.dir(), fs::Permissions::from_mode(0o755)).unwrap();

@@ -1,6 +1,6 @@
-//! The gates on the mediator's own sockets: whatever the mediator thinks of a name, its sockets do not reach the
-//! machine, its platform, a network that is not public, or a port that is not open. Programs in the mediator's cgroup
-//! stand for a mediator that judges nothing.
+//! The kernel programs on the mediator's own sockets. Whatever the mediator decides about a host name, its sockets do
+//! not reach the machine, its cloud platform, a network that is not public, or a port that is not allowed. Programs in
+//! the mediator's cgroup take the role of a mediator that denies nothing.
 #![expect(
     clippy::unwrap_used,
     reason = "a test whose run cannot be looked at has failed"
@@ -35,7 +35,7 @@ while True:
     peer.close()
 ";
 
-/// Calls every address given in every way, and prints the calls that were answered.
+/// Contacts each given address in each way, and prints the attempts that were answered.
 const CALLS: &str = r"
 import socket, sys
 def tcp(family, where, protocol=0):
@@ -111,10 +111,10 @@ const NOT_PUBLIC: [&str; 12] = [
     "64:ff9b::203.0.113.2",
 ];
 
-/// Public ones.
+/// Public addresses.
 const PUBLIC: [&str; 3] = ["198.51.100.10", "::ffff:198.51.100.10", "2001:db8:1::10"];
 
-/// A run that waits, with its packet and workspace.
+/// A run whose command waits, with its packet directory and workspace.
 struct Waiting {
     running: Running,
     packet: PathBuf,
@@ -122,7 +122,7 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// The service's port is one that the run opens, so that its address alone decides.
+    /// The run allows the service's port, so that only the address decides.
     fn start(run: Run<'_>) -> Self {
         let run = run.arg("--allow-port").arg("6099");
         let script = "touch ready; until [ -e done ]; do sleep 0.02; done";
@@ -148,7 +148,7 @@ impl Waiting {
     }
 }
 
-/// What answered calls from `cgroup`, or from outside of any.
+/// Contacts the targets from `cgroup`, or from outside every cgroup of a run.
 fn calls(world: &World, cgroup: Option<&Path>, ways: &str, targets: &[String]) -> Output {
     let program = world.dir().join("calls.py");
     fs::write(&program, CALLS).unwrap();
@@ -181,7 +181,7 @@ fn rows(packet: &Path, source: &str) -> Vec<Value> {
     rows.filter(|row: &Value| row["source"] == source).collect()
 }
 
-/// Refusals that the rows stand for.
+/// Returns the number of denials that the rows represent.
 fn rows_counted(packet: &Path) -> u64 {
     let once = rows(packet, "kernel_mediator_denied").len() as u64;
     let repeats = rows(packet, "kernel_mediator_denied_repeats");
@@ -253,13 +253,13 @@ fn mediators_sockets_reach_neither_the_machine_nor_its_platform() {
     ] {
         assert!(reasons.contains(&reason), "{reason}: {reasons:?}");
     }
-    // The rows are of a known form and fit each other, and nothing was sent that a receipt would have to name.
+    // The rows match the schema and each other, and the mediator sent nothing that would need a receipt.
     let judged = Judged::new(&packet, &key, &boundary);
     assert_eq!(judged.grade(), "kernel_enforced", "{judged}");
     let [key, boundary] = [key, boundary].map(|key| public_key_hex(&key));
     let second = second_verifier(&key, &boundary, &[&packet]);
     assert!(second.stdout.contains("\"kernel_enforced\""), "{second}");
-    // A row that is gone is missed.
+    // Verification detects a removed row.
     let counted = fs::read_to_string(packet.join("boundary.json")).unwrap();
     let counted: Value = serde_json::from_str(&counted).unwrap();
     let all = rows_counted(&packet);
@@ -285,8 +285,8 @@ fn mediators_sockets_reach_public_addresses_and_what_the_policy_lists() {
     assert_eq!(answered(&PUBLIC, 80), PUBLIC);
     let own = ["203.0.113.2", "::ffff:203.0.113.2", "::1"];
     assert_eq!(answered(&OWN, 6099), own);
-    // The names that the policy trusts may lead into private networks; what it lists, it does not list in vain, unless
-    // it is the platform's.
+    // Addresses that the policy lists are reachable, even in private networks, unless they belong to the cloud
+    // platform.
     let opened = ["192.0.0.8", "10.77.0.1", "::ffff:10.77.0.1", "fd77::1"];
     let found = answered(&NOT_PUBLIC, 80);
     for address in opened {
@@ -353,10 +353,11 @@ fn address_that_the_machine_gets_during_the_run_is_its_own() {
     let _service = service(&world, 6099);
     let waiting = Waiting::start(world.egress().allow(&["allowed.test"]));
     let cgroup = waiting.cgroup();
-    // Somebody else's until now: nothing listens there.
+    // Until now, the address belongs to a host outside the machine, on which nothing listens at this port.
     let before = calls(&world, Some(&cgroup), "tcp", &at(&[LATER], 6099));
     assert!(before.stderr.contains("refused"), "{before}");
-    // At once, before the supervisor has looked: only the packets show it.
+    // Before the supervisor has read the machine's addresses again, only the loopback interface shows that the address
+    // is the machine's own.
     let program = world.dir().join("calls.py");
     let at_once = world.shell(&format!(
         "ip address add {LATER}/32 dev lo; (echo $BASHPID > {}/cgroup.procs; exec python3 {} tcp,fast_open,udp {LATER}/6099)",
@@ -386,7 +387,7 @@ fn address_that_the_machine_gets_during_the_run_is_its_own() {
 
 #[test]
 fn name_servers_of_the_machine_are_asked_wherever_they_are() {
-    // Passes each question on to the world's name server.
+    // Forwards each query to the world's name server.
     const FORWARDER: &str = "
 import socket
 own = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -408,7 +409,7 @@ while True:
     });
     let waiting = Waiting::start(world.egress().allow(&["allowed.test"]));
     let cgroup = waiting.cgroup();
-    // DNS alone, and there alone.
+    // Only DNS is allowed, and only to this address.
     let other_port = calls(
         &world,
         Some(&cgroup),

@@ -1,4 +1,4 @@
-//! Unix sockets: what the witnesses of the kernel record of them, and what is opened on request.
+//! Unix sockets: what the kernel programs record about them, and which ones a run opens on request.
 #![expect(
     clippy::unwrap_used,
     reason = "a test whose files cannot be made has failed"
@@ -15,7 +15,7 @@ use egress_tests::{Trace, World};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Uses an address as `kind` says; what comes of it is no matter.
+/// Uses an address in the way that `kind` names, and ignores the result.
 const CLIENT: &str = r"
 import socket, sys
 for word in sys.argv[1:]:
@@ -75,7 +75,7 @@ EOF",
         ];
         run.assert_flow(&fields);
     }
-    // What repeats is one row and a count.
+    // Repeated uses are one row and a count.
     assert_eq!(
         run.flows(&[("source", "kernel"), ("path", "/dev/log")])
             .len(),
@@ -86,7 +86,7 @@ EOF",
         ("path", "/dev/log"),
         ("count", "3"),
     ]);
-    // Attempts to reach the host are among the refused ones, uses of one's own sockets are not.
+    // The list of denied attempts contains attempts to reach the host, and no uses of the command's own sockets.
     let denied = run.boundary("/denied").to_string();
     assert!(denied.contains("/run/docker.sock"), "{denied}");
     assert!(!denied.contains("own"), "{denied}");
@@ -109,7 +109,7 @@ fn the_record_names_the_witnesses() {
         .filter_map(|program| program.get("name").and_then(Value::as_str))
         .collect();
     let unavailable = run.boundary("/programs/unavailable");
-    // Which of the two it is depends on the kernel, and nothing else.
+    // Only the kernel's version decides whether these programs are attached or listed as unavailable.
     let release = kernel_release();
     for name in ["agent_unix_connect", "agent_unix_sendmsg"] {
         assert_eq!(names.contains(&name), release >= (6, 7), "{names:?}");
@@ -121,14 +121,14 @@ fn the_record_names_the_witnesses() {
     }
 }
 
-/// Version of the running kernel.
+/// Returns the version of the running kernel.
 fn kernel_release() -> (u32, u32) {
     let text = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     let mut numbers = text.split('.').map_while(|part| part.parse().ok());
     (numbers.next().unwrap(), numbers.next().unwrap())
 }
 
-/// Serves one socket of the host's: answers with what it is told.
+/// Serves one socket of the host, and returns what it receives.
 fn serve(path: &Path, mode: u32) {
     let listener = UnixListener::bind(path).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -154,7 +154,7 @@ assert client.recv(5) == b'hello'
 EOF
 ";
 
-/// A directory in `parent`.
+/// Makes a directory in `parent`.
 fn directory(parent: &str, mode: u32) -> TempDir {
     let dir = tempfile::Builder::new()
         .prefix("egress-test-")
@@ -196,7 +196,8 @@ fn one_socket_of_the_host_is_opened_by_name() {
             .run();
         assert_eq!(run.stdout, "wanted\n", "{parent}: {run}");
         assert!(wanted.exists());
-        // It is disclosed: as a fact, as something that is not enforced, and in each use.
+        // The packet discloses the socket in three places: in the list of allowed sockets, as an unsupported path of
+        // the posture, and in a row for each use.
         assert_eq!(run.boundary("/allowed_unix/0/path"), path);
         let packet = run.json("packet.json");
         let open = packet.pointer("/posture/unsupported_paths").unwrap();

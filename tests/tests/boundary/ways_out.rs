@@ -1,14 +1,14 @@
-//! Ways out that are closed. Each attempt first gets through without the boundary.
+//! Ways out of the boundary that are closed. Each attempt succeeds without the boundary.
 
 use std::time::Duration;
 
 use egress_tests::aftermath::until_ready;
 use egress_tests::{RunOutput, Trace, World};
 
-/// How long anything may take that ought to happen at once; the machine may be busy.
+/// Time limit for anything that should happen at once, on a busy machine.
 const LONG: Duration = Duration::from_secs(20);
 
-/// A question for `allowed.test`, for Python.
+/// A DNS query for `allowed.test`, as Python code.
 const QUESTION: &str =
     r"q = bytes.fromhex('abcd01000001000000000000') + b'\x07allowed\x04test\x00\x00\x01\x00\x01'";
 
@@ -17,7 +17,7 @@ fn python(program: &str) -> String {
     format!("python3 - <<'EOF'\nimport socket, struct, sys\n{program}\nEOF")
 }
 
-/// Whether some row of the flow log has these fields.
+/// Returns whether a row of the flow log has these fields.
 fn has_flow(run: &RunOutput, fields: &[(&str, &str)]) -> bool {
     run.lines("flows.jsonl").iter().any(|row| {
         fields
@@ -161,7 +161,7 @@ fn multipath_tcp() {
 /// Claims: families
 #[test]
 fn families_that_no_cgroup_hook_sees() {
-    // Virtual machines' sockets, and the netlink family that lists the sockets of others.
+    // Sockets to virtual machines, and the netlink family that lists the sockets of other processes.
     for socket in [
         "socket.AF_VSOCK, socket.SOCK_STREAM",
         "socket.AF_NETLINK, socket.SOCK_RAW, 4",
@@ -222,7 +222,7 @@ fn lost_kernel_programs_leave_no_way_out() {
     let output = running.finish(Duration::from_mins(1));
     world.wire().assert_still(start);
     assert_eq!(output.stdout, "over\n", "{output}");
-    // Nor is it kept quiet that the record has a hole.
+    // The run also reports that its record is incomplete.
     assert_eq!(output.status, Some(125), "{output}");
     assert!(output.stderr.contains("still attached"), "{output}");
 
@@ -241,7 +241,7 @@ fn credentials_of_the_cloud() {
         Trace::OnTheWire,
         "curl -sSf --noproxy '*' http://169.254.169.254/",
     );
-    // Not even if a name that leads there is on the list.
+    // The attempt fails even if the policy allows a name that resolves to this address.
     let world = World::new();
     world.assert_contained_by(
         world.egress().allow(&["metadata.test"]),

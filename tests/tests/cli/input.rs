@@ -1,8 +1,8 @@
-//! Bad input and machines that lack something: one error that says what to do, its exit status, and
-//! nothing left behind.
+//! Bad input, and machines that lack something. Each gives one error that states what to do, the right exit status, and
+//! leaves nothing behind.
 #![expect(
     clippy::unwrap_used,
-    reason = "a test whose leavings cannot be looked at has failed"
+    reason = "a test whose directories cannot be read has failed"
 )]
 
 use std::fs;
@@ -18,7 +18,7 @@ const LOUD: &str = "echo RAN";
 fn assert_refused(world: &World, what: &str, output: &Output, status: i32, places: &[&Path]) {
     assert_eq!(output.status, Some(status), "{what}: {output}");
     let errors = output.stderr.matches("error:").count();
-    assert_eq!(errors, 1, "{what}: one error: {output}");
+    assert_eq!(errors, 1, "{what}: there must be one error: {output}");
     assert!(!output.stdout.contains("RAN"), "{what}: {output}");
     for entry in fs::read_dir(world.state()).unwrap() {
         let name = entry.unwrap().file_name();
@@ -37,7 +37,7 @@ fn assert_refused(world: &World, what: &str, output: &Output, status: i32, place
     }
 }
 
-/// The same of a run whose packet would have had a directory of its own.
+/// Does the same for a run with its own packet directory.
 #[track_caller]
 fn refused(world: &World, what: &str, run: Run<'_>, status: i32) {
     let run = run.run();

@@ -1,4 +1,4 @@
-//! What people type and read: arguments, output, and `egress policy suggest`.
+//! The command line: arguments, output, and `egress policy suggest`.
 #![forbid(unsafe_code)]
 
 mod input;

@@ -1,4 +1,4 @@
-//! What people and programs read of the commands.
+//! The output of the subcommands, for people and for programs.
 #![expect(
     clippy::panic,
     reason = "a test whose output cannot be read has failed"
@@ -9,7 +9,7 @@ use std::fs;
 use egress_tests::{Output, World, binary};
 use serde_json::Value;
 
-/// The last line of standard output, as JSON.
+/// Parses the last line of standard output as JSON.
 #[track_caller]
 fn json(output: &Output) -> Value {
     let line = output.stdout.lines().last().unwrap_or_default();
@@ -85,7 +85,7 @@ fn every_command_tells_its_failure_as_json() {
         );
         assert_eq!(output.stderr, "", "{args:?}");
     }
-    // What follows `--` is the command's.
+    // An argument after `--` is not an option of egress.
     let output = world.tool(["verify", "--", "--json"]);
     assert!(output.stderr.starts_with("error: "), "{output}");
 }

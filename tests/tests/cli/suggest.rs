@@ -1,4 +1,4 @@
-//! `egress policy suggest`: the list of a recorded run lets the same command through, and nothing else.
+//! `egress policy suggest`: the policy for a recorded run allows the same command, and nothing else.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use egress_tests::{Output, RunOutput, World};
 use serde_json::Value;
 
-/// Two names, one of them on another port.
+/// Requests two host names, one of them on another port.
 const AGENT: &str = r"
 failed=0
 for url in http://allowed.test/ https://allowed.test/ http://two.denied.test:8080/; do
@@ -22,7 +22,7 @@ fn suggest(world: &World, packet: &Path) -> Output {
     told
 }
 
-/// Runs the agent behind the boundary, with a list and the options that its comments name.
+/// Runs the command behind the boundary, with a suggested policy and the options in its comments.
 fn with_list(world: &World, list: &str, script: &str) -> RunOutput {
     let mut run = world.egress().config(list).script(script);
     let words: Vec<&str> = list.split_whitespace().collect();
@@ -63,7 +63,7 @@ socket.create_connection(('198.51.100.78', 2222), 5)\"
     ] {
         assert!(list.contains(said), "{said}: {list}");
     }
-    // The look-ups of the names themselves are not listed.
+    // DNS queries for the names are not listed.
     assert!(!list.contains("port 53"), "{list}");
     assert_eq!(suggest(&world, &audit.packet).stdout, list);
 
@@ -75,7 +75,7 @@ socket.create_connection(('198.51.100.78', 2222), 5)\"
     let refused = with_list(&world, &list, other);
     assert_eq!(refused.status, Some(22), "{refused}");
     refused.assert_receipt("block", "denied.test");
-    // It is the smallest: with one line less the command fails.
+    // The policy is minimal: without any of its lines, the command fails.
     let needed = rows.into_iter().chain(
         list.lines()
             .filter(|line| line.contains("--allow-port 8080")),
@@ -94,7 +94,7 @@ fn list_of_a_run_that_was_refused_lets_it_through() {
     let list = suggest(&world, &refused.packet).stdout;
     let run = with_list(&world, &list, AGENT);
     assert_eq!(run.status, Some(0), "{list}\n{run}");
-    // What went through is needed as well.
+    // The policy also contains destinations that the earlier policy allowed.
     assert_eq!(suggest(&world, &run.packet).stdout, list);
 
     let told = world.tool([
@@ -140,7 +140,7 @@ fn what_cannot_be_read_suggests_nothing() {
     fails(1, &[policy, suggest, packet]);
     fs::write(&flows, text.trim_end()).unwrap();
     fails(1, &[policy, suggest, packet]);
-    // A packet shows nothing that lies outside of it.
+    // A link in the packet to a file outside it is not followed.
     let outside = world.dir().join("flows.jsonl");
     fs::write(&outside, &text).unwrap();
     fs::remove_file(&flows).unwrap();

@@ -1,5 +1,5 @@
-//! The system clock is set while a run is under way: no deadline moves, nothing of the host's is
-//! overwritten, and the packet says so.
+//! The system clock is set during a run. No deadline moves, no file of the host is overwritten, and the packet reports
+//! the change.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use egress_tests::changes::apply;
 use egress_tests::clock::stepped;
 use egress_tests::{Run, World};
 
-/// What the host wrote before the run, and the agent changes in it.
+/// Makes a run whose command changes a file that the host wrote before the run.
 fn workspace(world: &World) -> Run<'_> {
     apply(world)
         .file("file", "host")
@@ -19,14 +19,15 @@ fn workspace(world: &World) -> Run<'_> {
 #[test]
 fn step_back_overwrites_nothing_and_is_told() {
     let world = World::new();
-    // The control: what the host wrote before the run, and not since, takes the agent's change.
+    // The control: the command's change is applied to a file that the host wrote only before the run.
     let output = workspace(&world).run();
     assert_eq!(output.status, Some(0), "{output}");
     assert!(!output.stderr.contains("system clock"), "{output}");
     let text = |directory: &Path| fs::read_to_string(directory.join("file")).unwrap();
     assert_eq!(text(&output.workdir), "agent\n");
 
-    // A step of an hour back could have hidden that the host wrote it during the run: it is kept apart.
+    // If the clock was set back by an hour, the host may have written the file during the run, so the change is kept
+    // apart.
     let world = World::new();
     let output = stepped(&world, workspace(&world), 2, -3600).run();
     assert_eq!(output.status, Some(0), "{output}");

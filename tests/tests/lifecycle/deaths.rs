@@ -1,5 +1,5 @@
-//! The end of each part of a run, during traffic: nothing leaves, nothing lives on, and the evidence
-//! says how far it goes.
+//! Each process of a run is killed during traffic. No network packet leaves, no process survives, and the evidence
+//! states where it ends.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -12,7 +12,7 @@ use egress_tests::aftermath::{
 use egress_tests::{Process, Running, World, wait_until};
 use nix::sys::signal::Signal;
 
-/// A long download, connections one after the other, and children that heed no signal.
+/// A long download, consecutive connections, and children that ignore signals.
 const BUSY: &str = r#"
 unset HTTP_PROXY HTTPS_PROXY ALL_PROXY http_proxy https_proxy all_proxy
 until curl -sf -o /dev/null http://allowed.test/; do :; done
@@ -23,7 +23,7 @@ touch ready
 wait
 "#;
 
-/// Connections one after the other; each status of curl is kept.
+/// Consecutive connections. Each exit status of curl is written down.
 const STEADY: &str = r"
 unset HTTP_PROXY HTTPS_PROXY ALL_PROXY http_proxy https_proxy all_proxy
 until curl -sf -o /dev/null http://allowed.test/; do :; done
@@ -31,17 +31,17 @@ touch ready
 while [ ! -e stop ]; do curl -s -m 1 -o /dev/null http://allowed.test/; echo $? >> statuses; done
 ";
 
-/// Length on the wire of a TCP packet over IPv4 that closes or acknowledges. One that opens a
-/// connection, or carries a byte, is longer.
+/// Length on the wire of an IPv4 TCP packet that only closes or acknowledges. A packet that opens a connection or
+/// carries data is longer.
 const BARE_TCP: usize = 14 + 20 + 32;
 
-/// A run in the middle of its work.
+/// A run whose command is at work.
 struct Scene {
     running: Running,
     packet: PathBuf,
     workdir: PathBuf,
     key: PathBuf,
-    /// The run's own directory and cgroup.
+    /// Directory and cgroup of the run.
     dir: PathBuf,
     cgroup: PathBuf,
     processes: Vec<Process>,
@@ -86,7 +86,7 @@ fn start(world: &World, agent: &str, options: &[&str]) -> Scene {
 
 #[test]
 fn killed_part_ends_the_run() {
-    // Whether the end of the evidence is proven: only a mediator that lives can close it.
+    // The status shows whether the end of the evidence is proven, because only a running mediator can close it.
     for (stage, reason, status) in [
         ("__relay", "the relay is gone (ended by SIGKILL)", 0),
         ("__mediator", "the mediator is gone (ended by SIGKILL)", 3),
@@ -115,7 +115,7 @@ fn killed_part_ends_the_run() {
 
 #[test]
 fn killed_supervisor_leaves_evidence_that_the_next_one_keeps() {
-    // Who clears it away, and what is said of it.
+    // Either command cleans up after the run and reports what it found.
     for cleaner in ["doctor --repair", "run --workdir next -- true"] {
         let world = World::builder().own_state().build();
         let scene = start(&world, BUSY, &[]);
@@ -190,7 +190,7 @@ fn stopped_part_lets_nothing_out() {
         let helper = scene.running.helper(stage);
         helper.signal(Signal::SIGSTOP);
         wait_until("it is stopped", SOON, || helper.state() == Some('T'));
-        // 28 is curl's time-out: its connection hangs.
+        // 28 is curl's exit status for a timeout, because its connection hangs.
         let hangs = || {
             let statuses = fs::read_to_string(scene.workdir.join("statuses"));
             statuses.unwrap_or_default().trim_end().ends_with("28")
@@ -199,11 +199,11 @@ fn stopped_part_lets_nothing_out() {
         let silent = world.wire().snapshot();
         fs::write(scene.workdir.join("stop"), "").unwrap();
         let output = scene.running.finish(Duration::from_mins(1));
-        // The kernel closes the connection that the killed part had open.
+        // The kernel closes the connection that the killed process had open.
         let mut left = world.wire().since(silent);
         left.retain(|packet| packet.length > BARE_TCP);
         assert_eq!(left, [], "{stage}: {output}");
-        // The command ended well; the part that had to be killed did not.
+        // The command succeeded, but the run failed because a process had to be killed.
         assert_eq!(output.status, Some(125), "{stage}: {output}");
         assert!(output.stderr.contains(reason), "{stage}: {output}");
         assert!(!output.timed_out, "{stage}: {output}");
@@ -229,8 +229,8 @@ fn full_disk_ends_the_run_and_is_named() {
         .run();
     assert_eq!(run.status, Some(125), "{run}");
     assert!(run.stderr.contains("No space left on device"), "{run}");
-    // What was written before is there, whole. Receipts and flow log share the disk: when the log
-    // was the one to find it full, the mediator could still close its session.
+    // Everything that was written before the disk was full is there. Receipts and flow log share the disk. If the flow
+    // log failed first, the mediator could still close its session.
     let verdict = verdict(&run.packet, &key);
     if verdict.status == Some(0) {
         assert!(run.stderr.contains("flow log"), "{run}");
@@ -281,7 +281,7 @@ fn live_run_is_nobody_elses_affair() {
     let second = world.egress().allow(&["allowed.test"]);
     let second = second.script("curl -sSf http://allowed.test/").run();
     assert_eq!(second.status, Some(0), "{second}");
-    // It goes on as before.
+    // The other run continues as before.
     let statuses = || fs::read_to_string(scene.workdir.join("statuses")).unwrap_or_default();
     let so_far = statuses().len();
     wait_until("the first run goes on", SOON, || {
@@ -302,7 +302,7 @@ fn live_run_is_nobody_elses_affair() {
 #[test]
 fn what_no_run_here_made_is_not_touched() {
     let world = World::builder().own_state().build();
-    // The name of a run without the lock of one, and other names.
+    // A directory that is named like a run but has no lock, and directories with other names.
     let foreign = ["0123456789abcdef", "notes", ".0123"].map(|name| world.state().join(name));
     for dir in &foreign {
         fs::create_dir(dir).unwrap();

@@ -1,4 +1,4 @@
-//! What an operator, or a machine out of breath, can do to a run while it goes on.
+//! What an operator or an overloaded machine can do to a run while it is active.
 #![expect(
     clippy::unwrap_used,
     reason = "a test whose run cannot be looked at has failed"
@@ -13,7 +13,8 @@ use egress_tests::{Process, Running, World, wait_until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-/// More attempts than the ring has room for, while nobody reads it; each goes to another port.
+/// Makes more attempts than the ring buffer has room for, while the supervisor does not read it. Each goes to another
+/// port.
 const FLOOD: &str = r"
 touch ready; until [ -e go ]; do sleep 0.02; done
 python3 - <<'END'
@@ -27,7 +28,7 @@ END
 touch flooded; until [ -e done ]; do sleep 0.02; done
 ";
 
-/// Asks the stub for more names than it has addresses for.
+/// Queries the stub resolver for more names than it has addresses.
 const NAMES: &str = r"
 python3 - <<'END'
 import socket, struct
@@ -45,7 +46,7 @@ END
 curl -sS --noproxy '*' -o /dev/null http://allowed.test/ && echo served
 ";
 
-/// Tries the network when it is told to.
+/// Tries the network when the file `go` appears.
 const TRIER: &str = "
 touch ready; until [ -e go ]; do sleep 0.02; done
 (echo x > /dev/udp/198.51.100.20/7000) 2>/dev/null && echo THROUGH
@@ -53,7 +54,7 @@ touch ready; until [ -e go ]; do sleep 0.02; done
 touch tried; while :; do sleep 0.1; done
 ";
 
-/// A run whose agent has said that it is ready, with its cgroup.
+/// Starts a run and waits until its command is ready. Returns the run with its directories and its cgroup.
 fn started(world: &World, agent: &str, options: &[&str]) -> (Running, PathBuf, PathBuf, PathBuf) {
     let mut run = world.egress().allow(&["allowed.test"]);
     run = run.limit(Duration::from_mins(3));
@@ -130,10 +131,10 @@ fn killed_or_removed_cgroup_ends_the_run() {
             "touch ready; while :; do curl -s -m 1 -o /dev/null http://allowed.test/; done";
         let (running, packet, _, cgroup) = started(&world, script, &[]);
         let dir = cgroup.join(part);
-        // A cgroup with a process in it cannot be removed, by nobody.
+        // A cgroup that contains a process cannot be removed, not even by root.
         fs::remove_dir(&dir).unwrap_err();
         fs::write(dir.join("cgroup.kill"), "1").unwrap();
-        // The run itself may be the quicker one to remove it.
+        // The run itself may remove the cgroup first.
         wait_until("it is removed", SOON, || {
             fs::remove_dir(&dir).is_ok() || !dir.exists() || part.is_empty()
         });
@@ -162,7 +163,7 @@ fn agent_in_another_cgroup_is_still_without_a_network() {
     let init = running.helper("__init");
     let elsewhere = cgroup.parent().unwrap().join("cgroup.procs");
     for agent in agents.iter().filter(|process| **process != init) {
-        // One that ends meanwhile was a `sleep`.
+        // A process that ends meanwhile was a `sleep`.
         drop(fs::write(&elsewhere, agent.id().to_string()));
     }
     fs::write(workdir.join("go"), "").unwrap();
@@ -171,7 +172,7 @@ fn agent_in_another_cgroup_is_still_without_a_network() {
     running.signal(Signal::SIGTERM);
     let output = running.finish(SOON);
     assert_eq!(output.stdout, "", "{output}");
-    // The namespace's first process takes all others along, wherever they are.
+    // When the first process of the pid namespace ends, all others end as well, in whatever cgroup they are.
     wait_until("every process is gone", SOON, || {
         !agents.iter().any(|process| process.lives())
     });

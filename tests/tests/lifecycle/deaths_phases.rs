@@ -1,5 +1,5 @@
-//! The end of each part of a run before its command runs and after it ended: what is then not there
-//! yet, or not there any more, must not be missed.
+//! Each process of a run is killed before the command runs, and after the command has ended. Processes that have not
+//! started yet, or have already ended, must not cause an error.
 #![expect(
     clippy::unwrap_used,
     reason = "a test whose run cannot be looked at has failed"
@@ -16,12 +16,12 @@ use egress_tests::aftermath::{
 use egress_tests::{Nursery, Output, Process, Running, Snapshot, World, binary, wait_until};
 use nix::sys::signal::Signal;
 
-/// Leaves its mark in the workspace and on the wire.
+/// Makes a file in the workspace and sends a request.
 const AGENT: &str = "touch ran; curl -s --noproxy '*' -o /dev/null http://allowed.test/";
 
-/// A run that stands still, because one of its parts does.
+/// A run that is stopped because one of its processes is stopped.
 struct Still {
-    /// The wire before it was started.
+    /// The counter before the run was started.
     before: Snapshot,
     running: Running,
     stopped: Process,
@@ -32,7 +32,7 @@ struct Still {
     namespaces: BTreeMap<String, File>,
 }
 
-/// Starts a run whose `stage` never comes to its first instruction.
+/// Starts a run whose process `stage` is stopped before its first instruction.
 fn stopped_at_start(world: &World, stage: &'static str) -> Still {
     world.wait_for_quiet();
     let before = world.wire().snapshot();
@@ -58,7 +58,7 @@ fn stopped_at_start(world: &World, stage: &'static str) -> Still {
     }
 }
 
-/// Ends `victim`, lets the part that stood still go on, and gives the end of the run.
+/// Kills `victim`, lets the stopped process continue, and returns the end of the run.
 fn end(scene: Still, victim: &str) -> (Output, Vec<Process>, BTreeMap<String, File>, PathBuf) {
     let process = match victim {
         "supervisor" => scene.running.process(),
@@ -91,7 +91,7 @@ fn death_before_the_command_runs_is_the_end() {
     ] {
         let what = format!("{victim} killed while {stopped} stood still");
         let world = World::builder().own_state().build();
-        // The same script does run, and reaches the wire, when nothing is killed.
+        // The control: if nothing is killed, the same script runs and its request leaves the runner.
         let before = world.wire().snapshot();
         let control = world.egress().allow(&["allowed.test"]).script(AGENT).run();
         assert!(control.success(), "{control}");
@@ -121,7 +121,7 @@ fn death_before_the_command_runs_is_the_end() {
 
 #[test]
 fn death_after_the_command_ended_is_told() {
-    // The agent has ended; relay and mediator are to close what they hold.
+    // The command has ended, and the relay and the mediator are about to close their connections.
     for (stopped, victim, reason) in [
         ("__relay", "__relay", "cannot end the relay"),
         ("__mediator", "__mediator", "cannot end the mediator"),

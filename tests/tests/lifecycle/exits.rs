@@ -1,4 +1,4 @@
-//! Exit statuses: they are an interface.
+//! Exit statuses, which are a stable interface.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -9,10 +9,10 @@ use egress_tests::evidence::public_key_hex;
 use egress_tests::{Run, World, binary, wait_until};
 use nix::sys::signal::Signal;
 
-/// How long anything may take that ought to happen at once; the machine may be busy.
+/// Time limit for anything that should happen at once, on a busy machine.
 const LONG: Duration = Duration::from_secs(20);
 
-/// An agent that shows whether it ran.
+/// A command that shows whether it ran.
 const LOUD: &str = "echo RAN";
 
 /// Fails unless the run ends with `status` and one error, before the agent ran.
@@ -71,7 +71,7 @@ fn agent_that_takes_too_long() {
 
 #[test]
 fn interruption_and_termination_reach_the_agent_and_the_packet_is_written() {
-    // A shell cannot trap what it was started to ignore, as what runs in the background of one is.
+    // A shell cannot trap a signal that it was started to ignore, and background processes of a shell ignore INT.
     const AGENT: &str = "trap 'echo caught; exit 8' INT; trap 'echo caught; exit 9' TERM
         touch ready; while :; do sleep 0.1; done";
     let world = World::new();
@@ -115,11 +115,11 @@ fn wrong_usage() {
     let world = World::new();
     // No command at all.
     assert_refused(world.egress().allow(&[]), 64);
-    // A working directory that is not there.
+    // A working directory that does not exist.
     let nowhere = world.dir().join("nowhere");
     let run = world.egress().allow(&[]);
     assert_refused(run.arg("--workdir").arg(&nowhere).command(["true"]), 64);
-    // A script outside the working directory, by name and by link.
+    // A script outside the working directory, given by path and by a link.
     let outside = world.dir().join("outside.sh");
     fs::write(&outside, LOUD).unwrap();
     let run = world.egress().allow(&[]);
@@ -157,7 +157,7 @@ fn wrong_keys() {
     let key = world.key("key");
     let run = world.egress().allow(&[]).arg("--signer-public-key");
     assert_refused(run.arg(public_key_hex(&key)).script(LOUD), 64);
-    // A public key that belongs to another.
+    // A public key that does not match the private one.
     let other = public_key_hex(&world.key("other"));
     let run = world.egress().allow(&[]).signed_with(&key);
     assert_refused(run.arg("--signer-public-key").arg(other).script(LOUD), 64);
@@ -201,7 +201,7 @@ fn packet_of_an_earlier_run_is_replaced_whole() {
 #[test]
 fn caller_that_is_not_root() {
     let world = World::new();
-    // The build directory may lie where others cannot look.
+    // Other users may not be able to read the build directory.
     let copy = world.dir().join("egress");
     fs::copy(binary(), &copy).unwrap();
     let output = world.shell(&format!(

@@ -1,4 +1,4 @@
-//! Helper processes that are killed while the agent talks: everything closes.
+//! Helper processes are killed during traffic. All connections close.
 
 use std::fs;
 use std::thread;
@@ -8,10 +8,10 @@ use egress_tests::{Running, World, wait_until};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-/// How long anything may take that ought to happen at once; the machine may be busy.
+/// Time limit for anything that should happen at once, on a busy machine.
 const LONG: Duration = Duration::from_secs(20);
 
-/// An agent that asks for an allowed name all the time, and for an address once nobody answers.
+/// A command that requests an allowed name until that fails, and then tries an address directly.
 const AGENT: &str = "
 while curl -sSf -m 5 --noproxy '*' -o /dev/null http://allowed.test/; do touch ready; done
 touch closed
@@ -22,11 +22,11 @@ while :; do
 done";
 
 fn is_there(process: Pid) -> bool {
-    // A zombie has ended.
+    // A zombie counts as ended.
     fs::read_to_string(format!("/proc/{process}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 
-/// The descendant that runs as this stage of the binary.
+/// Returns the descendant that runs as this stage of the binary.
 fn stage(running: &Running, name: &str) -> Option<Pid> {
     running.descendants().into_iter().find(|process| {
         fs::read(format!("/proc/{process}/cmdline"))
@@ -34,7 +34,7 @@ fn stage(running: &Running, name: &str) -> Option<Pid> {
     })
 }
 
-/// A run whose agent has been served once.
+/// Starts a run and waits until one request of its command succeeded.
 fn started(world: &World) -> Running {
     let run = world.egress().allow(&["allowed.test"]).script(AGENT);
     let (running, _, workdir) = run.start();
@@ -54,7 +54,7 @@ fn killed_supervisor_takes_everyone_along() {
     for process in all {
         wait_until("the run's processes end", LONG, || !is_there(process));
     }
-    // Sockets that were open may still say goodbye, but nothing new leaves.
+    // The kernel may still close open connections, but no new connection leaves.
     thread::sleep(Duration::from_millis(300));
     let start = world.wire().snapshot();
     thread::sleep(Duration::from_millis(300));

@@ -1,4 +1,4 @@
-//! What goes wrong with a Pipelock: shown with a stand-in, which can be made to do it.
+//! Faults of a Pipelock, produced by a stand-in for Pipelock.
 #![expect(
     clippy::unwrap_used,
     reason = "a test whose run cannot be looked at has failed"
@@ -11,7 +11,7 @@ use std::time::Duration;
 use egress_tests::aftermath::{SOON, full_disk_ends, until_ready};
 use egress_tests::{Run, RunOutput, World, wait_until};
 
-/// One request, whose answer is the stand-in's.
+/// Sends one request, which the stand-in answers.
 const AGENT: &str = r"
 unset HTTP_PROXY HTTPS_PROXY ALL_PROXY http_proxy https_proxy all_proxy
 curl -sS http://allowed.test/
@@ -21,7 +21,7 @@ fn double() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_pipelock-double"))
 }
 
-/// A run with the stand-in, in which `fault` goes wrong.
+/// Returns a run with the stand-in, which has this fault.
 fn with<'a>(world: &'a World, fault: &str) -> Run<'a> {
     let mut yaml = String::from("mode: strict\napi_allowlist: [allowed.test]\n");
     if !fault.is_empty() {
@@ -41,7 +41,7 @@ fn run(world: &World, fault: &str) -> RunOutput {
     with(world, fault).script(AGENT).run()
 }
 
-/// Fails unless the run ended before its agent, with these words, and left nothing.
+/// Fails unless the run ended before its command started, with an error that contains `words`, and left nothing behind.
 #[track_caller]
 fn assert_refused(world: &World, run: &RunOutput, words: &str) {
     assert_eq!(run.status, Some(125), "{run}");
@@ -101,7 +101,7 @@ fn slow_start_is_waited_for_and_a_late_receipt_too() {
 
 #[test]
 fn pipelock_that_does_not_become_ready_ends_the_run_with_its_own_words() {
-    // Some take the whole time that a start may take.
+    // Some of these faults take the whole time limit of a start, so the runs are concurrent.
     std::thread::scope(|scope| {
         for (fault, words) in [
             ("crash-at-start", "it fell over its own feet"),
@@ -179,13 +179,13 @@ fn no_listener_of_it_answers_another_program() {
         let call = format!("curl -s -m 2 -o /dev/null http://{address}/health");
         let refused = world.shell(&call);
         assert_eq!(refused.status, Some(28), "{address}: {refused}");
-        // Its proxy answers those that the relay's gates let call.
+        // The stand-in's proxy answers processes in the relay's cgroup, because the kernel programs allow them.
         let as_relay = format!("echo $$ > {}/cgroup.procs && {call}", relay.display());
         answered += usize::from(world.shell(&as_relay).success());
     }
     assert_eq!(answered, 1, "{listening}");
     fs::write(workdir.join("done"), "").unwrap();
-    // The supervisor has asked what it has to know.
+    // The supervisor has already read everything that it needs.
     let output = running.finish(Duration::from_mins(1));
     assert_eq!(output.status, Some(0), "{output}");
 }
@@ -194,7 +194,7 @@ fn no_listener_of_it_answers_another_program() {
 fn key_of_a_newer_version_is_given_up_and_said() {
     let world = World::builder().own_state().build();
     let run = run(&world, "old");
-    // It writes no evidence at all, which is never a pass.
+    // The stand-in writes no evidence, which must fail verification.
     assert_eq!(
         (run.status, run.stdout.as_str()),
         (Some(123), "double\n"),
@@ -262,7 +262,7 @@ fn pipelock_that_is_never_done_with_a_request_does_not_close_its_session() {
         "{run}"
     );
     assert!(run.elapsed < Duration::from_secs(30), "{run}");
-    // A receipt that came after the end of the session would make the packet invalid.
+    // A receipt after the end of the session would make the packet invalid.
     let verdict = &run.json("packet.json")["verifier"]["verdict"];
     assert_eq!(verdict, "valid", "{run}");
     assert!(run.stderr.contains("kernel_observed"), "{run}");
@@ -299,7 +299,8 @@ fn rotated_files_are_one_chain_in_numeric_order() {
     assert_eq!(run.status, Some(0), "{run}");
     assert_eq!(reasons(&run), "[]", "{run}");
     let entries = run.lines("evidence.jsonl");
-    // Session, seven intents and outcomes, the end: more than ten lines, so names sort differently.
+    // The start of the session, seven intents with their outcomes, and its end are more than ten lines, so the file
+    // names do not sort by number.
     assert!(entries.len() > 12, "{run}");
     for (number, entry) in entries.iter().enumerate() {
         assert_eq!(entry["seq"], number);

@@ -1,4 +1,4 @@
-//! What a command takes of the machine is bounded, and a limit that it reaches is named.
+//! A command's use of the machine is limited, and the run reports each limit that the command reaches.
 #![expect(
     clippy::unwrap_used,
     reason = "a test whose files cannot be made has failed"
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use egress_tests::{RunOutput, World};
 
-/// Fails unless the limit is named on standard error, in the summary, and as `said` in both.
+/// Fails unless standard error and the summary both report the limit as `said`.
 #[track_caller]
 fn assert_named(run: &RunOutput, said: &str) {
     let summary = fs::read_to_string(run.packet.join("summary.md")).unwrap();
@@ -18,14 +18,14 @@ fn assert_named(run: &RunOutput, said: &str) {
     assert!(summary.contains(said), "{summary}\n{run}");
 }
 
-/// Fails if a cgroup of a run was left, in any tree.
+/// Fails if a cgroup of the run is left in any hierarchy.
 #[track_caller]
 fn assert_nothing_left(run: &RunOutput) {
     let boundary = run.json("boundary.json");
     let id = boundary.get("run_id").and_then(|id| id.as_str()).unwrap();
     let mut open = vec![PathBuf::from("/sys/fs/cgroup")];
     while let Some(dir) = open.pop() {
-        // A cgroup that goes meanwhile is another run's.
+        // A cgroup that disappears meanwhile belongs to another run.
         for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 let path = entry.path();
@@ -40,7 +40,7 @@ fn assert_nothing_left(run: &RunOutput) {
     }
 }
 
-/// Starts children that stay until one cannot be started, a thousand at most.
+/// Starts up to a thousand children that keep running, until one cannot be started.
 const FORKS: &str = r"
 import os, signal, sys, time
 children = []
@@ -90,7 +90,7 @@ fn processes_are_limited() {
     );
     let started: u32 = lines.next().unwrap().parse().unwrap();
     assert!((90..100).contains(&started), "{run}");
-    // What a command makes of it is its own affair.
+    // The command decides how it handles the error.
     assert_eq!(run.status, Some(0), "{run}");
     assert_named(&run, "100 processes at a time (--max-processes)");
     assert_nothing_left(&run);
@@ -124,7 +124,7 @@ fn fork_bomb_ends_with_the_run() {
     assert!(world.shell("true").success());
 }
 
-/// Takes memory in several processes, 400 MiB in all.
+/// Uses 400 MiB of memory in several processes.
 const TAKES: &str = r"
 import os, sys
 for _ in range(4):
@@ -141,7 +141,7 @@ for _ in range(4):
 fn without_controllers_each_process_has_limits_of_its_own() {
     let _turn = crate::turn();
     let world = World::new();
-    // Where the controllers are bound to v1, and nobody mounted them, nothing limits all processes together.
+    // If cgroup v1 owns the controllers but does not mount them, nothing limits all processes together.
     let gone = world.shell("cd /sys/fs/cgroup && umount pids memory");
     assert!(gone.success(), "{gone}");
     let limited = |option: &str, most: &str, script: &str| {
@@ -164,7 +164,7 @@ fn without_controllers_each_process_has_limits_of_its_own() {
     );
     assert!(reached["times"].is_null(), "{reached}");
 
-    // A program that gets no memory ends by itself.
+    // A program whose allocation fails ends with an error.
     let run = limited("--max-memory", "64M", TAKES);
     assert!(!run.stdout.contains('0'), "{run}");
     assert_eq!(run.stderr.matches("MemoryError").count(), 4, "{run}");
@@ -210,13 +210,13 @@ fn memory_is_limited_for_all_processes_together() {
     );
     assert_nothing_left(&run);
 
-    // The command itself: its status is that of a program that was killed.
+    // The command itself is killed, and the exit status shows that.
     let run = limited("b = bytearray(200 << 20)\nfor at in range(0, len(b), 4096): b[at] = 1");
     assert_eq!(run.status, Some(137), "{run}");
     assert_named(&run, "(--max-memory)");
 
-    // Files in memory are memory, which no end of a process frees: the writer ends, and init after it
-    // if it needs more. Either way the run has ended, and says for what.
+    // Files in a tmpfs use memory that the end of a process does not free. The kernel kills the writer, and then init
+    // if it needs more memory. In both cases, the run ends and reports the reason.
     let run = world
         .egress()
         .allow(&[])
@@ -308,7 +308,7 @@ print(len(held))
     );
 }
 
-/// Tries `count` different destinations, none of which is allowed to be asked.
+/// Tries `count` different destinations, all of which are denied.
 fn flood(count: u32) -> String {
     format!(
         r"
@@ -360,7 +360,7 @@ fn flood_that_fills_the_record_ends_the_run() {
         &run,
         "receipts and flow log reached 524288 bytes (--max-evidence)",
     );
-    // What was recorded is there and holds together.
+    // The rows that were recorded are there and consistent.
     let length = fs::metadata(run.packet.join("flows.jsonl")).unwrap().len();
     assert!(length > 512 << 10, "{length}");
     let packet = run.packet.to_string_lossy().into_owned();

@@ -1,5 +1,5 @@
-//! What a command takes of tables that all users of the machine share is bounded. The attempts go a little beyond a
-//! quarter of a table: the machine has the rest.
+//! A command's use of kernel tables that all users share is limited. The attempts use slightly more than a quarter of a
+//! table, so that the machine keeps the rest.
 #![expect(
     clippy::unwrap_used,
     reason = "a test whose files cannot be made has failed"
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use egress_tests::{Output, RunOutput, World, wait_until};
 
-/// Starts processes that take places until there are as many as asked, and prints how many there were.
+/// Starts processes that take entries of a table up to the requested number, and prints how many they took.
 const TAKES: &str = r"
 import ctypes, os, resource, signal, socket, sys, time
 kind, wanted = sys.argv[1], int(sys.argv[2])
@@ -51,14 +51,14 @@ os.unlink(path)
 for pid in children: os.kill(pid, signal.SIGKILL)
 ";
 
-/// The run's share of a table, from its own record.
+/// Returns the run's share of a table, from its own record.
 fn share(run: &RunOutput, what: &str) -> u64 {
     run.boundary(&format!("/limits/shares/{what}"))
         .as_u64()
         .unwrap()
 }
 
-/// Takes `wanted` places inside the boundary, and keeps them so many seconds.
+/// Takes `wanted` entries inside the boundary, and keeps them for `stay` seconds.
 fn take(world: &World, kind: &str, wanted: u64, stay: &str) -> RunOutput {
     let wanted = wanted.to_string();
     world
@@ -69,14 +69,14 @@ fn take(world: &World, kind: &str, wanted: u64, stay: &str) -> RunOutput {
         .run()
 }
 
-/// The same without the boundary.
+/// Does the same without the boundary.
 fn take_outside(world: &World, kind: &str, wanted: u64) -> Output {
     let script = world.dir().join("takes.py");
     fs::write(&script, TAKES).unwrap();
     world.shell(&format!("python3 {} {kind} {wanted} 0", script.display()))
 }
 
-/// Fails unless less than a share goes through, and more ends the run, which says why.
+/// Fails unless a command can use less than its share, and using more ends the run with a reason.
 #[track_caller]
 fn assert_bounded(kind: &str, what: &str, said: &str) {
     let _turn = crate::turn();
@@ -118,8 +118,8 @@ fn sockets_of_any_family() {
     assert_bounded("sockets", "sockets", "sockets");
 }
 
-/// Fills connections to itself that nobody reads, until TCP has so many bytes on the machine or it gets no more, and
-/// prints whether it has.
+/// Fills connections to itself that are not read, until TCP uses this many bytes on the machine or cannot get more.
+/// Prints which of the two happened.
 const FILLS: &str = r"
 import socket, sys, time
 wanted, page = int(sys.argv[1]), 4096
@@ -169,7 +169,7 @@ fn memory_of_tcp() {
     let outside = world.shell(&format!("python3 {} {more}", script.display()));
     assert_eq!(outside.stdout, "more\n", "{outside}");
 
-    // Where the memory controller is one of cgroup v1 the kernel holds the limit, and the command goes on.
+    // With the memory controller of cgroup v1, the kernel enforces the limit and the command continues.
     if little.json("boundary.json")["limits"]["memory"]["reached"]["held_by"] == "cgroup v1" {
         let held = fill(more);
         assert_eq!(
@@ -180,14 +180,14 @@ fn memory_of_tcp() {
         let gone = world.shell("umount /sys/fs/cgroup/memory");
         assert!(gone.success(), "{gone}");
     }
-    // Elsewhere it is counted.
+    // Without it, the supervisor counts the memory.
     let run = fill(more);
     assert_eq!(run.status, Some(125), "{run}");
     let text = format!("the command used more than {most} bytes of TCP memory");
     assert!(run.stderr.contains(&text), "{run}");
 }
 
-/// Takes every inotify instance and all pipe buffers that its user may have, notes that, and keeps them.
+/// Takes all inotify instances and pipe buffers that its user may have, reports that, and keeps them.
 const HOLDS: &str = r"
 import ctypes, fcntl, os, time
 libc = ctypes.CDLL(None)
@@ -202,7 +202,7 @@ open('held', 'w').write(str(len(pipes)))
 time.sleep(60)
 ";
 
-/// Takes one of each.
+/// Takes one inotify instance and one pipe buffer.
 const NEEDS: &str = r"
 import ctypes, fcntl, os
 assert ctypes.CDLL(None).inotify_init() >= 0
@@ -222,7 +222,7 @@ fn what_the_kernel_counts_by_user_is_the_runs_own() {
     let needs = || world.shell(&format!("{user} python3 {}/needs.py", files.display()));
     let free = needs();
     assert!(free.success(), "{free}");
-    // A program of the same user leaves nothing to it.
+    // The control: without the boundary, a program of the same user leaves none for another one.
     let place = world.dir().join("place");
     fs::create_dir(&place).unwrap();
     fs::set_permissions(&place, fs::Permissions::from_mode(0o777)).unwrap();

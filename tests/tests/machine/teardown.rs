@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use egress_tests::aftermath::{SOON, until_ready};
 use egress_tests::{Census, World};
 
-/// Fails unless everything that came since `before` goes within ten seconds: the kernel removes
-/// cgroups and namespaces some time after their last process.
+/// Fails unless everything that is new since `before` disappears within ten seconds. The kernel removes cgroups and
+/// namespaces some time after their last process has ended.
 #[track_caller]
 fn assert_nothing_left(before: &Census) {
     let deadline = Instant::now() + Duration::from_secs(10);
@@ -28,7 +28,7 @@ fn nothing_stays_behind() {
     let world = World::new();
     let before = Census::take();
 
-    // While a run is on, the census sees it; or its silence would mean nothing.
+    // The control: the census shows the objects of an active run.
     let (running, _, workdir) = world
         .egress()
         .allow(&["allowed.test"])
@@ -56,7 +56,7 @@ fn nothing_stays_behind() {
     }
     assert_nothing_left(&before);
 
-    // The same when there is nothing to run, when time is up, and when the policy is refused.
+    // The same holds if the command does not exist, the time limit ends it, or the policy is rejected.
     let run = world.egress().allow(&[]).command(["/nowhere/agent"]).run();
     assert_eq!(run.status, Some(127), "{run}");
     assert_nothing_left(&before);

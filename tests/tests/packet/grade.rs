@@ -1,4 +1,4 @@
-//! What a packet shows of the boundary: the grade, and that nothing in it can be changed unseen.
+//! The grade of the boundary, and changes of a packet that verification must detect.
 #![expect(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -14,7 +14,7 @@ use egress_tests::evidence::{sign_capsule, verify};
 use egress_tests::{Output, RunOutput, World};
 use serde_json::Value;
 
-/// One run with both keys, made beforehand.
+/// A run that is signed with two keys, which were made before it.
 struct Signed {
     run: RunOutput,
     key: PathBuf,
@@ -76,7 +76,7 @@ fn pinned_run_is_enforced_by_the_kernel() {
         "{reasons} {}",
         signed.run
     );
-    // The run said so too, and so do the texts for people.
+    // The run and its pages report the same grade.
     assert!(
         signed.run.stderr.contains("boundary  kernel_enforced"),
         "{}",
@@ -92,13 +92,13 @@ fn pinned_run_is_enforced_by_the_kernel() {
     );
     assert_eq!(required.status, Some(0), "{required}");
 
-    // Nobody vouches for a key that nobody pinned.
+    // The grade is `unpinned` if the boundary's key is not pinned.
     let (status, grade, reasons) = signed.grade(None);
     assert_eq!((status, grade.as_str()), (Some(0), "unpinned"), "{reasons}");
     let required = signed.verify(None, &["--require-grade", "kernel_enforced"]);
     assert_eq!(required.status, Some(1), "{required}");
 
-    // Another key is another boundary.
+    // Verification fails with another pinned key.
     let other = world.key("other");
     let output = signed.verify(Some(&other), &[]);
     assert_eq!(output.status, Some(1), "{output}");
@@ -129,7 +129,8 @@ fn pages_are_those_of_the_packet_whatever_keys_are_pinned() {
     }
 }
 
-/// How many connections the kernel redirected; fails unless the relay has seen each, and the boundary held.
+/// Returns how many connections the kernel redirected. Fails unless the relay reported each of them and the grade is
+/// `kernel_enforced`.
 fn redirected_and_seen(signed: &Signed) -> u64 {
     let output = signed.verify(Some(&signed.boundary), &["--json"]);
     let result: Value = serde_json::from_str(&output.stdout).expect("one JSON object");
@@ -187,7 +188,7 @@ fn connections_that_the_log_only_counts_are_compared_by_number() {
         .iter()
         .find(|row| row["source"] == "kernel_repeats" && row["verdict"] == "redirected");
     assert!(counted.is_some_and(|row| row["count"].as_u64() > Some(900)));
-    // The relay takes connections in their order, so it has taken all when it answers the last.
+    // The relay accepts connections in their order, so it has accepted all of them when it answers the last one.
     assert_eq!(redirected_and_seen(&signed), CONNECTIONS + 1);
 }
 
@@ -353,7 +354,7 @@ fn programs_that_were_taken_off_lower_the_grade() {
         &boundary,
     ];
     let verdict = verify(&args);
-    // The receipts are sound; what they say of the boundary is not the whole of it.
+    // The receipts are valid, but they do not cover everything that the boundary recorded.
     assert_eq!(verdict.status, Some(0), "{verdict}");
     assert!(
         verdict.stdout.contains("boundary:    kernel_observed")

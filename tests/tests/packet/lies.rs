@@ -1,5 +1,5 @@
-//! The built-in mediator in the hands of somebody who has it sign what is not true: the receipts are valid, and
-//! the packet names what contradicts them.
+//! A built-in mediator that signs false statements. Its receipts are valid, and verification of the packet reports what
+//! contradicts them.
 
 use std::path::PathBuf;
 

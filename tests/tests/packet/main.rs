@@ -1,4 +1,4 @@
-//! The Audit Packet and its verifiers: every change and every lie is found, and an honest packet is not.
+//! The Audit Packet and its verifiers: they detect every change and every lie, and accept honest packets.
 #![forbid(unsafe_code)]
 
 mod grade;

@@ -1,4 +1,5 @@
-//! Every field of every file of a packet changed, by everybody who may have changed it: with the built-in mediator.
+//! Changes every field of every file of a packet, as every attacker who may have changed it, with the built-in
+//! mediator.
 #![expect(
     clippy::expect_used,
     reason = "a test without an honest packet has failed"
@@ -9,7 +10,7 @@ use egress_tests::World;
 use egress_tests::evidence::verify;
 use egress_tests::mutation::{By, HonestPacket, assert_seen, not_rejected, scene};
 
-/// Makes an honest packet, and one of another run.
+/// Makes an honest packet, and the packet of another run.
 fn honest(world: &World) -> HonestPacket {
     let [packet, other] = scene::runs(world, |run| run);
     let [key, boundary] = ["key", "boundary"].map(|name| world.dir().join(name));
@@ -28,9 +29,9 @@ fn boundary_that_contradicts_another_file_is_rejected_even_when_signed() {
     let world = World::new();
     let honest = honest(&world);
     for name in [
-        // An audit beside a packet of an enforced run.
+        // The document claims an audit, but the rest of the packet is from an enforced run.
         "/mode:word=audit",
-        // Numbers of which none is left.
+        // Objects whose numbers were all removed.
         "/probes/counts:empty",
         "/workspace/changes:empty",
     ] {
@@ -39,7 +40,7 @@ fn boundary_that_contradicts_another_file_is_rejected_even_when_signed() {
     }
 }
 
-/// No digest and no signature shows these edits.
+/// No digest and no signature reveals these edits.
 #[test]
 fn pages_and_statements_that_do_not_fit_are_named_even_when_signed() {
     let world = World::new();

@@ -1,5 +1,5 @@
 //! Two verifiers agree: `egress verify`, and the one in `tests/second_verifier`, which was written from the
-//! documentation alone. They judge honest packets, changed ones, and ones whose mediator lies.
+//! documentation alone. They judge honest packets, changed packets, and packets of a mediator that lies.
 #![expect(
     clippy::expect_used,
     reason = "a packet that cannot be made or judged fails the test"
@@ -20,7 +20,7 @@ use egress_tests::{Run, World};
 use pipelock_receipts::findings::{Finding, Severity};
 use serde_json::Value;
 
-/// At how many places each attacker changes the packet of a shape, unless the caller chooses.
+/// Number of places at which each attacker changes a packet of each shape, unless the caller chooses another one.
 const PLACES: [(&str, usize); 5] = [
     ("mixed", 45),
     ("denied", 8),
@@ -28,27 +28,27 @@ const PLACES: [(&str, usize); 5] = [
     ("plain", 8),
     ("keyless", 8),
 ];
-/// As many packets at least must have the same verdict and grade.
+/// At least this many packets must have the same verdict and grade.
 const AT_LEAST: usize = 200;
-/// As many of them at least must have each of these grades: two verifiers that reject everything agree as well.
+/// At least this many of them must have each of these grades, because two verifiers that reject everything also agree.
 const OF_A_GRADE: usize = 20;
 const THREADS: usize = 4;
 
-/// The checks of `egress verify` that `tests/second_verifier/README.md` names as not made, by how their reasons read.
+/// Texts in the reasons of those checks that only `egress verify` makes, as `tests/second_verifier/README.md` states.
 const NOT_MADE: &[&str] = &[
-    // The pages for people.
+    // The pages.
     "[packet.rendered]",
-    // All members of boundary.json, changes.json, and of a row are there, and have their types.
+    // All members of boundary.json, of changes.json, and of each row exist and have the right types.
     "boundary.json does not match the schema: ",
     "changes.json does not match the schema: ",
     "rows of the flow log do not match the schema: ",
-    // What boundary.json repeats of the rows.
+    // Statements of boundary.json that the rows repeat.
     " in flows.jsonl / ",
     "[packet.statement] denied ones by number",
     "[packet.statement] no such denied attempt",
     "[packet.statement] 0 left out",
     "counters: ",
-    // Rows against each other.
+    // Comparisons of rows with each other.
     "an attempt ",
     "a repeated attempt ",
     "a row of the relay ",
@@ -65,14 +65,14 @@ const NOT_MADE: &[&str] = &[
     "rows are outside the time of the heartbeats",
     "attempts were made by another user than the command's",
 ];
-/// What follows from any other reason.
+/// Reasons that follow from any other reason.
 const CONSEQUENCES: [&str; 3] = [
     "[attestation.predicate]",
     "the files of the packet about the boundary are inconsistent",
     "the packet is invalid (see the errors)",
 ];
 
-/// What a verifier finds.
+/// The result of a verifier.
 #[derive(Clone, Debug)]
 struct Found {
     verdict: String,
@@ -85,7 +85,7 @@ impl Found {
         self.verdict == other.verdict && self.grade == other.grade
     }
 
-    /// Whether it has reasons, and all of them are checks that the second verifier does not make.
+    /// Returns whether there are reasons, and all of them come from checks that the second verifier does not make.
     fn is_beyond(&self) -> bool {
         let is_like = |words: &[&str], reason: &str| words.iter().any(|word| reason.contains(word));
         let causes: Vec<&String> = self
@@ -148,7 +148,7 @@ fn second_verifier_agrees_with_egress_verify() {
     }
 }
 
-/// Honest packets, changed ones, and ones whose mediator lies.
+/// Makes honest packets, changed packets, and packets of a mediator that lies.
 fn packets(world: &World) -> Vec<Sampled> {
     let [mixed, other] = scene::runs(world, |run| run);
     let [key, boundary] = ["key", "boundary"].map(|name| world.dir().join(name));
@@ -176,7 +176,7 @@ fn packets(world: &World) -> Vec<Sampled> {
     all
 }
 
-/// Packets beside the mixed ones. All but the keyless one are signed with the same keys.
+/// Makes packets of other shapes than `mixed`. All of them except the one without keys are signed with the same keys.
 fn shapes(world: &World, key: &Path, boundary: &Path) -> [(&'static str, PathBuf); 4] {
     let packet = |run: Run<'_>| {
         let output = run.run();

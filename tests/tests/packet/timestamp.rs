@@ -1,4 +1,4 @@
-//! `--timestamp-url` against authorities of every kind, and what `egress verify --timestamp-ca` makes of their tokens.
+//! Tests `--timestamp-url` with honest and faulty authorities, and `egress verify --timestamp-ca` with their tokens.
 #![expect(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -22,14 +22,14 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-/// What `/huge` sends, unless nobody reads on.
+/// Bytes that `/huge` sends if the client reads all of them.
 const GIGABYTE: u64 = 1 << 30;
 
-/// An authority behind HTTP, whose path says how it answers.
+/// A time stamp authority behind HTTP. The path of the request selects its answer.
 struct Service {
     authority: Arc<Authority>,
     url: String,
-    /// Bytes that `/huge` got rid of.
+    /// Bytes that `/huge` has sent.
     sent: Arc<Mutex<u64>>,
 }
 
@@ -75,7 +75,7 @@ impl Service {
     }
 }
 
-/// Reads one request, and answers it as its path asks for.
+/// Reads one request, and sends the answer that its path selects.
 fn answer(
     mut stream: impl Read + Write,
     authority: &Authority,
@@ -105,7 +105,7 @@ fn answer(
         "500" => return respond(&mut stream, "500 Oops", &granted()),
         "redirect" => return respond(&mut stream, "307 Elsewhere\r\nLocation: /grant", &[]),
         "hang" => {
-            // Until the client goes.
+            // Waits until the client closes the connection.
             return stream.read_exact(&mut [0]);
         }
         "trickle" => {
@@ -186,7 +186,7 @@ impl Keys {
         verify(&args)
     }
 
-    /// Exit status and rules of `egress verify --timestamp-ca`.
+    /// Returns the exit status of `egress verify --timestamp-ca` and the broken rules.
     fn rules(&self, packet: &Path, ca: &Path) -> (Option<i32>, Vec<String>) {
         let more: [&OsStr; 3] = ["--json".as_ref(), "--timestamp-ca".as_ref(), ca.as_os_str()];
         let output = self.verify(packet, &more);
@@ -235,7 +235,7 @@ fn a_run_is_stamped_or_fails_with_its_packet_kept() {
         ));
         assert_eq!(keys.rules(&run.packet, &root), (Some(0), vec![]), "{run}");
     }
-    // The request that shows the replay's first reply to be a good one.
+    // This first request shows that the reply is valid before it is replayed.
     let run = keys.run(&url("replay"), Some(&root), "true");
     assert_eq!(run.status, Some(0), "{run}");
     let other = service.pem("other");
@@ -258,7 +258,7 @@ fn a_run_is_stamped_or_fails_with_its_packet_kept() {
         );
         assert!(run.elapsed < Duration::from_secs(25), "{path}: {run}");
         assert!(!run.packet.join("timestamp.tsr").exists(), "{path}");
-        // The packet is whole, and lacks what was asked for.
+        // The packet is complete, but it lacks the requested time stamp.
         assert_eq!(
             keys.verify(&run.packet, &[]).status,
             Some(0),
@@ -272,7 +272,7 @@ fn a_run_is_stamped_or_fails_with_its_packet_kept() {
     }
     let sent = *service.sent.lock().expect("a counter");
     assert!((1..GIGABYTE >> 4).contains(&sent), "{sent} bytes were read");
-    // Nobody listens there.
+    // Nothing listens there.
     let run = keys.run("http://localhost:9/", None, "true");
     assert_eq!(run.status, Some(123), "{run}");
 }
@@ -296,7 +296,7 @@ fn tls_is_checked_under_the_roots_of_the_system() {
     let run = keys.run(&url, Some(&root), "true");
     assert_eq!(run.status, Some(0), "{run}");
     assert_eq!(keys.rules(&run.packet, &root), (Some(0), vec![]), "{run}");
-    // The certificate is of another name.
+    // The certificate has another name.
     let run = keys.run(&url.replace("localhost", "127.0.0.1"), Some(&root), "true");
     assert_eq!(run.status, Some(123), "{run}");
     assert!(
@@ -305,7 +305,7 @@ fn tls_is_checked_under_the_roots_of_the_system() {
     );
 }
 
-/// A token of any signer over the attestation of a packet, at any time.
+/// Returns a token of `signer` over the attestation of a packet, with any time.
 fn forged(
     authority: &Authority,
     packet: &Path,
@@ -344,7 +344,7 @@ fn a_token_holds_for_its_packet_its_authority_and_its_time() {
     let place = places
         .position(|part| part == digest.as_slice())
         .expect("the imprint");
-    // The serial number follows the imprint.
+    // In the token, the serial number follows the message imprint.
     tampered[place + 34] ^= 1;
     let too_long = [own.as_slice(), &vec![0; 1 << 17]].concat();
     let later = now() + time::Duration::hours(1);
@@ -374,7 +374,7 @@ fn a_token_holds_for_its_packet_its_authority_and_its_time() {
             Some(i32::from(!expected.is_empty())),
             "{expected:?}"
         );
-        // Whoever asks for no time stamp is not disturbed by one that nothing signed into the packet.
+        // A verification that requires no time stamp ignores the token, because nothing in the packet refers to it.
         assert_eq!(
             keys.verify(&run.packet, &[]).status,
             Some(0),
@@ -399,7 +399,7 @@ fn the_time_is_printed_and_the_age_counts_from_it() {
     let note = format!("{by} (unverified, because --timestamp-ca is not given)");
     assert!(unverified.stdout.contains(&note), "{unverified}");
 
-    // This stamp lies five minutes after the packet, which clocks may do.
+    // This time stamp is five minutes later than the packet, which is within the tolerance for clocks.
     let later = now() + time::Duration::minutes(5);
     let token = forged(&service.authority, &run.packet, later, "signer");
     fs::write(run.packet.join("timestamp.tsr"), token).expect("write the token");
@@ -424,7 +424,7 @@ fn wrong_arguments_are_named_before_anything_runs() {
     };
     let (url, ca) = (OsStr::new("--timestamp-url"), OsStr::new("--timestamp-ca"));
     let http = OsStr::new("http://localhost:9/");
-    // These arguments are right, and the authority is not there.
+    // These arguments are valid, but nothing answers at this address.
     assert_eq!(run(&[url, http, ca, root.as_os_str()]).status, Some(123));
     let key = keys.key.as_os_str();
     for (arguments, words) in [
@@ -447,7 +447,7 @@ fn wrong_arguments_are_named_before_anything_runs() {
         assert_eq!(output.status, Some(64), "{arguments:?}: {output}");
         assert!(output.stderr.contains(words), "{arguments:?}: {output}");
     }
-    // A packet without a stamp takes the place of one with it.
+    // A packet without a time stamp replaces one that has it.
     let service = Service::start(&keys.world, None);
     let packet = keys.world.dir().join("twice");
     let grant = format!("{}/grant", service.url);

@@ -1,4 +1,4 @@
-//! The output of `egress verify --json` is what `docs/schema/verify.schema.json` describes, whatever is verified.
+//! The output of `egress verify --json` matches `docs/schema/verify.schema.json` for every kind of input.
 #![expect(
     clippy::indexing_slicing,
     clippy::panic,
@@ -25,7 +25,7 @@ impl Schema {
         Self(jsonschema::validator_for(&schema).unwrap())
     }
 
-    /// What the schema has against it.
+    /// Returns the errors that the schema reports.
     fn errors(&self, value: &Value) -> Vec<String> {
         let errors = self.0.iter_errors(value);
         errors
@@ -33,7 +33,7 @@ impl Schema {
             .collect()
     }
 
-    /// The JSON of a command, which the schema must allow, and which states the command's status.
+    /// Parses the output of a command. Fails unless it matches the schema and states the exit status.
     #[track_caller]
     fn checked(&self, output: &Output) -> Value {
         let value: Value = serde_json::from_str(&output.stdout)
@@ -45,7 +45,7 @@ impl Schema {
     }
 }
 
-/// A copy of the packet, changed.
+/// Makes a changed copy of the packet.
 fn changed(world: &World, run: &RunOutput, name: &str, change: impl FnOnce(&Path)) -> PathBuf {
     let copy = world.dir().join(name);
     fs::create_dir(&copy).unwrap();
@@ -63,7 +63,7 @@ fn edit(path: &Path, from: &str, to: &str) {
     fs::write(path, text.replacen(from, to, 1)).unwrap();
 }
 
-/// Removes the lines that hold this text.
+/// Removes the lines that contain this text.
 fn without(path: &Path, part: &str) {
     let text = fs::read_to_string(path).unwrap();
     let kept: Vec<&str> = text.lines().filter(|line| !line.contains(part)).collect();
@@ -71,16 +71,17 @@ fn without(path: &Path, part: &str) {
     fs::write(path, format!("{}\n", kept.join("\n"))).unwrap();
 }
 
-/// Edits a file of a packet that has lost its attestation, which would keep the file from being read.
+/// Removes the attestation and edits a file. With the attestation, the file would not be read, because its digest
+/// differs.
 fn unattested(dir: &Path, file: &str, from: &str, to: &str) {
     fs::remove_file(dir.join("attestation.json")).unwrap();
     edit(&dir.join(file), from, to);
 }
 
-/// Name of the copy, what is changed in it, and the rule that it breaks.
+/// Name of the copy, the change, and the rule that it breaks.
 type Change = (&'static str, fn(&Path), &'static str);
 
-/// Everything that may be wrong with a packet.
+/// Changes that break many different rules.
 const CHANGES: [Change; 21] = [
     (
         "no-json",
@@ -118,7 +119,7 @@ const CHANGES: [Change; 21] = [
     ),
     (
         "closes",
-        // Its digest is another, so that its rows are not read.
+        // The digest of the file differs, so its rows are not read.
         |dir| without(&dir.join("flows.jsonl"), "\"source\":\"kernel_close\""),
         "boundary.flows",
     ),
@@ -225,7 +226,7 @@ const CHANGES: [Change; 21] = [
     ),
 ];
 
-/// One run with both keys, and its packet.
+/// A run that is signed with two keys, and its packet.
 struct Subject {
     world: World,
     run: RunOutput,
@@ -265,7 +266,7 @@ impl Subject {
         self.run.packet.to_str().unwrap()
     }
 
-    /// `egress verify --json` with both keys pinned.
+    /// Runs `egress verify --json` with both keys pinned.
     fn verify(&self, path: &str, more: &[&str]) -> Output {
         let pins = ["--key", &self.pin, "--boundary-key", &self.boundary_pin];
         let args = ["verify", "--json", path].into_iter().chain(pins);
@@ -284,7 +285,7 @@ fn output_about_a_sound_packet_fits_the_schema() {
     let unpinned = subject.world.tool(["verify", "--json", subject.packet()]);
     assert_eq!(schema.checked(&unpinned)["verdict"], "self_consistent_only");
 
-    // It is not a schema that allows everything: whatever is taken away or added is noticed.
+    // The control: the schema rejects an output from which a member is removed or to which one is added.
     for member in value.as_object().unwrap().keys() {
         let mut less = value.clone();
         less.as_object_mut().unwrap().remove(member);
@@ -332,7 +333,7 @@ fn output_about_a_broken_packet_fits_the_schema() {
     assert_eq!(value["findings"][0]["rule"], "packet.audit_mode");
 }
 
-/// Evidence without a packet, whole, cut, and empty, and single receipts.
+/// Evidence without a packet (complete, cut off, and empty), and single receipts.
 #[test]
 fn output_about_other_subjects_fits_the_schema() {
     let (schema, subject) = (Schema::read(), Subject::new());
@@ -377,7 +378,7 @@ fn output_about_other_subjects_fits_the_schema() {
     assert_eq!(value["findings"][0]["rule"], "packet.missing", "{value:#}");
 }
 
-/// What ends before anything is verified.
+/// Commands that fail before anything is verified.
 #[test]
 fn output_about_a_failure_fits_the_schema() {
     let (schema, subject) = (Schema::read(), Subject::new());

@@ -1,4 +1,5 @@
-//! From a script to a verified packet: allowed and denied requests of programs that know no proxy.
+//! A whole run, from the script to the verified packet. Its programs make allowed and denied requests, and none is
+//! configured for a proxy.
 #![expect(
     clippy::unwrap_used,
     reason = "a test whose evidence cannot be read has failed"
@@ -10,7 +11,7 @@ use std::path::Path;
 use egress_tests::evidence::{Reference, public_key_hex, verify};
 use egress_tests::{INTERNET, RunOutput, World, binary};
 
-/// Requests of programs to which nobody said that there is a proxy.
+/// Requests of programs that are not configured for a proxy.
 const AGENT: &str = r#"
 unset HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY http_proxy https_proxy all_proxy no_proxy
 curl -sS -o curl.txt -w 'curl allowed %{http_code}\n' http://allowed.test/echo
@@ -59,14 +60,14 @@ fn allowed_names_are_reached_and_others_are_not() {
             "{packet}"
         );
     }
-    // A name is judged before it is resolved.
+    // A denied name is never resolved.
     let queries = world.queries();
     assert!(
         queries.iter().all(|query| query.name == "allowed.test"),
         "{queries:?}"
     );
 
-    // Without the boundary both names answer.
+    // The control: without the boundary, both names answer.
     let control = world.shell("curl -sSf http://allowed.test/ && curl -sSf http://denied.test/");
     assert!(control.success(), "{control}");
     world.wire().assert_left(start, |packet| {
@@ -102,7 +103,7 @@ fn packet_satisfies_the_schema_and_every_verifier() {
     let verdict = Reference::Rust.packet(&run.packet, &hex);
     assert!(verdict.success(), "{verdict}");
 
-    // With another key nobody is satisfied.
+    // All verifiers reject the packet if another key is pinned.
     let other = public_key_hex(&world.key("other"));
     for reference in [Reference::Rust, Reference::Python] {
         assert!(
@@ -127,7 +128,7 @@ fn verify_tells_by_its_exit_status() {
     };
     assert_eq!(status(&key), Some(0));
     assert_eq!(status(&other), Some(1));
-    // Without a key it can only say that the evidence agrees with itself.
+    // Without a pinned key, `egress verify` can only check that the evidence is consistent.
     assert_eq!(verify(&[packet]).status, Some(1));
     assert_eq!(
         verify(&[packet, "--allow-unpinned".as_ref()]).status,
@@ -135,13 +136,13 @@ fn verify_tells_by_its_exit_status() {
     );
     assert_eq!(verify(&[]).status, Some(64));
 
-    // One changed byte shows.
+    // Verification detects one changed byte.
     let evidence = run.packet.join("evidence.jsonl");
     let whole = fs::read_to_string(&evidence).unwrap();
     assert!(whole.contains("allowed.test"));
     fs::write(&evidence, whole.replacen("allowed.test", "allowed.tesu", 1)).unwrap();
     assert_eq!(status(&key), Some(1));
-    // And so does a lost end.
+    // Verification also detects that the end is missing.
     let (prefix, _) = whole.trim_end().rsplit_once('\n').unwrap();
     fs::write(&evidence, format!("{prefix}\n")).unwrap();
     assert_ne!(status(&key), Some(0));
@@ -188,7 +189,7 @@ fn flows_name_the_process_and_the_destination() {
     for row in run.flows(&[("source", "relay"), ("process", "curl")]) {
         assert!(row["ts"].is_string(), "{row}");
         assert!(row["pid"].as_u64() > Some(1), "{row}");
-        // Of a program that has ended by the time it is looked for there is none.
+        // The field is missing if the program ended before the supervisor looked it up.
         assert!(
             row["exe"].as_str().is_none_or(|exe| exe.ends_with("curl")),
             "{row}"
@@ -207,7 +208,7 @@ fn flows_name_the_process_and_the_destination() {
 #[test]
 fn repeated_attempts_are_one_row_with_a_count() {
     let world = World::new();
-    // It stays a while: the executable of a process that is gone cannot be read.
+    // The program keeps running for some time, because the executable of a process that has ended cannot be read.
     let program = "import socket, time
 for _ in range(40):
     try: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('198.51.100.77', 4000))
@@ -281,7 +282,7 @@ fn boundary_names_what_enforced_it() {
         assert!(attached.iter().any(is_it), "{hook}: {attached:#?}");
     }
 
-    // What the packet says of itself follows from the probes.
+    // The posture in packet.json follows from the probes.
     let results = run.boundary("/probes/results");
     let results = results.as_array().unwrap();
     assert!(!results.is_empty());
@@ -332,9 +333,9 @@ fn proxy_variables_work_as_well() {
     assert_eq!(run.stdout, "hello from allowed.test\n403\n", "{run}");
 }
 
-/// Checks packet.json against the published schema, where `EGRESS_SHARED` has a copy of it.
+/// Checks packet.json against the published schema if the directory `EGRESS_SHARED` has a copy of it.
 fn check_schema(run: &RunOutput) {
-    // Without a copy the published verifier, which has one inside, checks alone.
+    // Without a copy, only the published verifier, which contains the schema, checks packet.json.
     let Some(shared) = std::env::var_os("EGRESS_SHARED") else {
         return;
     };

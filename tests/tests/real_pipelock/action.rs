@@ -1,4 +1,4 @@
-//! The action with the Pipelock under test, by a real workflow runner.
+//! Tests the action and the Pipelock under test with a real workflow runner.
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -7,7 +7,7 @@ use egress_tests::workflow::{Log, Runner};
 
 use crate::support::pipelock;
 
-/// A machine with the Pipelock, a key, and a step of it.
+/// Runs one step on a machine with the Pipelock and a key.
 fn step(runner: &Runner, variables: &[(&str, &str)]) -> Log {
     let program = runner.path("bin/pipelock");
     if !program.exists() {
@@ -98,7 +98,7 @@ fn script_that_asks_for_nothing_has_the_verdict_of_its_receipts() {
             "{}",
             log.output()
         );
-        // Strictly, that fails the step.
+        // By default, that fails the step.
         step(&runner, &[]).assert_one_error("the verdict is error");
     } else {
         assert_eq!(verifier.get("verdict").unwrap(), "valid");

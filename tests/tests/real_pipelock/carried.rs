@@ -1,5 +1,5 @@
-//! However an upload ends, what its origin received is never above what each of the three recorders states, whether
-//! Pipelock scans bodies or passes them on as they come.
+//! However an upload ends, each of the three recorders states at least as many bytes as the origin received, both if
+//! Pipelock scans bodies and if it forwards them immediately.
 use egress_tests::World;
 use egress_tests::carried::{NAMES, Origin, Received, Upload};
 
@@ -7,10 +7,10 @@ use crate::support::{allow, grade, has_sessions, reasons, with};
 
 const MIB: u64 = 1 << 20;
 
-/// A policy under which Pipelock passes bodies and frames on as they come.
+/// A policy with which Pipelock forwards bodies and frames immediately.
 const UNSCANNED: &str =
     "request_body_scanning: {enabled: false}\nwebsocket_proxy: {scan_text_frames: false}\n";
-/// Pipelock scans text for seconds a megabyte.
+/// Pipelock needs seconds to scan a megabyte of text.
 const SCANNED: u64 = 8 << 10;
 /// Pipelock denies a body that is too long to be scanned.
 const TOO_LONG: Upload = Upload {
@@ -23,8 +23,8 @@ const TOO_LONG: Upload = Upload {
 const REQUESTS: [&str; 4] = ["plain", "chunked", "kept", "proxy"];
 const TUNNELS: [&str; 2] = ["tunnel", "explicit-tunnel"];
 
-/// Makes these uploads, and fails if a recorder states less than the origin received, or the grade is not the one that
-/// this version can have.
+/// Makes these uploads. Fails if a recorder states fewer bytes than the origin received, or if the grade is not the
+/// best one for this version of Pipelock.
 #[track_caller]
 fn received(policy: &str, plain_http: &str, uploads: &[Upload]) -> Received {
     let world = World::new();
@@ -46,7 +46,7 @@ fn received(policy: &str, plain_http: &str, uploads: &[Upload]) -> Received {
     received
 }
 
-/// Every way an upload can end, for each of these ways to send it.
+/// Returns every way in which an upload can end, for each of these ways to send it.
 fn uploads(ways: &[&'static str], size: u64) -> Vec<Upload> {
     let bad = if ways == TUNNELS { &[] } else { ways };
     Upload::each("late", size, ways)
@@ -64,8 +64,8 @@ fn bodies_that_pass_as_they_come_are_recorded() {
     let received = received(UNSCANNED, "scan", &uploads);
     for upload in &uploads {
         let least = match (upload.fate, upload.way) {
-            // Frames are sent to an origin that has taken the upgrade only. An answer that ends before the upload ends
-            // both, perhaps before the first byte.
+            // Frames are only sent after the origin has accepted the upgrade. An answer that ends before the upload
+            // ends both, possibly before the first byte.
             ("forged", "websocket") | ("early", _) => 0,
             _ => MIB,
         };
@@ -82,14 +82,14 @@ fn bodies_that_are_scanned_are_recorded() {
     for upload in &uploads {
         let least = match (upload.fate, upload.way) {
             ("forged", "websocket") | ("early", _) => 0,
-            // Pipelock sends nothing of a body that it cannot read to its end.
+            // If Pipelock cannot read a body to its end, it sends no byte of it.
             ("bad", way) if way != "websocket" => 0,
             _ => upload.size,
         };
         assert!(scanned.of(upload) >= least, "{upload:?}: {scanned:#?}");
     }
 
-    // An upload that is answered has a receipt of every version.
+    // Every version of Pipelock signs a receipt for an upload that is answered.
     let other = Upload {
         way: "proxy",
         fate: "forged",

@@ -1,4 +1,4 @@
-//! What is accepted as a configuration, what is said of it, and who may change it.
+//! Which configurations are accepted, which errors describe the others, and who can change one during a run.
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::thread;
@@ -20,7 +20,7 @@ fn what_pipelock_refuses_is_told_in_its_words_and_leaves_nothing() {
         ("fetch_proxy: {no_such_key: 1}\n", "no_such_key"),
         ("ssrf: {ip_allowlist: [nonsense]}\n", "ip_allowlist"),
         ("tls_interception: {enabled: true}\n", "tls_interception"),
-        // Its words repeat the value, ours do not.
+        // Pipelock's error repeats the value, and that of egress must not.
         (
             "fetch_proxy: {timeout_seconds: correct-horse}\n",
             "cannot unmarshal",
@@ -58,11 +58,11 @@ fn what_is_typed_wrong_is_refused_before_anything_starts() {
             "{yaml}: {run}"
         );
     }
-    // No policy at all: the error says what to write.
+    // Without a policy, the error states what to write.
     let run = without_policy(&world).script("echo ran").run();
     assert_eq!(run.status, Some(64), "{run}");
     assert!(run.stderr.contains("api_allowlist"), "{run}");
-    // No Pipelock at all is never another mediator.
+    // Without a Pipelock, there is no fallback to the built-in mediator.
     let missing = world
         .egress()
         .config(&strict)
@@ -74,7 +74,7 @@ fn what_is_typed_wrong_is_refused_before_anything_starts() {
         run.stderr.contains("cannot find `pipelock` on PATH"),
         "{run}"
     );
-    // A private key that others can read.
+    // A private key that other users can read.
     let key = world.key("open-key");
     fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
     let run = without_policy(&world)
@@ -126,7 +126,7 @@ fn keys_that_enforce_less_are_named_and_refused_where_that_is_asked() {
         "{run}"
     );
 
-    // Without a policy it is balanced, and said.
+    // Without a policy, Pipelock runs in balanced mode, and the run reports that.
     let run = without_policy(&world)
         .arg("--allow-no-config")
         .script(&agent)
@@ -161,7 +161,7 @@ fn pipelock_has_a_copy_and_files_that_it_cannot_write() {
         assert_eq!((meta.uid(), meta.mode() & 0o7777), (0, mode), "{name}");
     }
     assert_eq!(fs::metadata(dir).unwrap().uid(), 0);
-    // What it is: no privileges, nothing in its environment, nobody else's user.
+    // Pipelock has no privileges, no variables of the caller, and its own user.
     let found = world.shell("pgrep -x pipelock");
     let pid = found.stdout.lines().find(|pid| {
         fs::read_link(format!("/proc/{pid}/exe"))
@@ -211,7 +211,7 @@ fn configuration_that_is_rewritten_during_the_run_changes_nothing() {
     let all = runs(&world);
     let path = all.first().unwrap().join("policy.yaml");
     let before = fs::read_to_string(&path).unwrap();
-    // Only root can; Pipelock looks at the file within a second where it may watch its directory.
+    // Only root can change the file. If Pipelock can watch its directory, it reads a changed file within a second.
     fs::write(&path, before.replace("mode: strict", "mode: balanced")).unwrap();
     thread::sleep(Duration::from_secs(3));
     fs::write(workdir.join("rewritten"), "").unwrap();
@@ -225,12 +225,12 @@ fn configuration_that_is_rewritten_during_the_run_changes_nothing() {
         fs::read_to_string(packet.join("policy.yaml")).unwrap(),
         before
     );
-    // Every receipt names the one policy.
+    // Every receipt names the same policy.
     let decisions = receipts_of(&packet);
     assert!(decisions.len() >= 2, "{decisions:?}");
     assert_eq!(policies(&decisions), 1, "{decisions:?}");
 
-    // The rewritten text would have let it through.
+    // The control: the rewritten policy would have allowed the request.
     let yaml = allow(&["allowed.test"]).replace("strict", "balanced");
     let control = with(&world, &yaml)
         .script(&format!(

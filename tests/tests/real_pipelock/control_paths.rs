@@ -1,9 +1,9 @@
-//! Pipelock's own paths, which an agent must not reach in any spelling.
+//! Requests to the paths of Pipelock's own endpoints, which a command must not reach in any spelling.
 use egress_tests::World;
 
 use crate::support::{allow, pipelock, targets, with};
 
-/// Sends each request as it is written to a port of this machine, and prints what came of it.
+/// Sends each request unchanged to a port of this machine, and prints the result.
 const RAW: &str = r#"
 import socket, sys
 port = int(sys.argv[1])
@@ -90,7 +90,7 @@ GET *
 fn paths_of_pipelock_itself_are_out_of_reach_in_every_spelling() {
     let world = World::new();
     let policy = allow(&["allowed.test"]);
-    // A Pipelock that nothing stands before answers several of them.
+    // The control: a Pipelock without a relay answers several of them.
     let direct = format!(
         "cat > own.yaml <<'E'\n{policy}fetch_proxy: {{listen: '127.0.0.1:8871'}}\nforward_proxy: {{enabled: true}}\nE\n\
          cat > raw.py <<'E'\n{RAW}E\ncat > spellings <<'E'\n{SPELLINGS}E\n\
@@ -119,11 +119,11 @@ fn paths_of_pipelock_itself_are_out_of_reach_in_every_spelling() {
     for line in run.stdout.lines() {
         let mut words = line.split(' ');
         let (status, by) = (words.next().unwrap(), words.next().unwrap());
-        // What is no HTTP at all is closed without a word.
+        // The relay closes a connection without an answer if the request is not HTTP.
         let is_refused = by == "relay" && status.starts_with('4') || (status, by) == ("none", "-");
         assert!(is_refused, "{line}\n{run}");
     }
-    // Pipelock heard of none of them.
+    // None of them reached Pipelock.
     assert_eq!(targets(&run, "allow"), [""; 0], "{run}");
     assert_eq!(targets(&run, "block"), [""; 0], "{run}");
 }

@@ -1,13 +1,13 @@
-//! What Pipelock still scans when the command has ended.
+//! Requests that Pipelock is still scanning when the command ends.
 use egress_tests::{RunOutput, World};
 use serde_json::Value;
 
 use crate::support::{NO_PROXY, allow, assert_verified, has_sessions, reasons, receipts, with};
 
-/// How much longer a text may be that 2.x scans in the same time.
+/// Pipelock 2.x scans this many times as much text in the same time.
 const FASTER: usize = 8;
 
-/// Sends more text than Pipelock scans by then, and ends without an answer to any of it.
+/// Sends more text than Pipelock can scan before the end, and ends without waiting for an answer.
 const SENT_AND_GONE: &str = r#"
 import base64, os, socket, struct, sys, time
 
@@ -34,7 +34,8 @@ time.sleep(0.3)
 os._exit(0)
 "#;
 
-/// Three runs that end while `count` texts of this many bytes or more are scanned: each has the receipts that deny them.
+/// Makes three runs that end while Pipelock scans `count` texts of at least `size` bytes. Fails unless each run has the
+/// receipts that deny the texts.
 #[track_caller]
 fn assert_all_are_signed(kind: &str, count: usize, size: usize) {
     let world = World::new();
@@ -64,7 +65,7 @@ fn assert_all_are_signed(kind: &str, count: usize, size: usize) {
     run(size);
 }
 
-/// Requests that a receipt of the scan denies.
+/// Returns the number of requests that a receipt of the scanner denies.
 fn denied(run: &RunOutput) -> usize {
     let is_denied = |receipt: &&Value| {
         let is_blocked = receipt.get("verdict").unwrap() == "block";
@@ -83,7 +84,7 @@ fn websockets_that_are_scanned_when_the_command_ends_have_their_receipts() {
     assert_all_are_signed("websocket", 2, 150_000);
 }
 
-/// The clocks of two recorders may differ by 15 seconds; a scan may take longer.
+/// Times of two recorders are compared with a tolerance of 15 seconds, and a scan may take longer than that.
 #[test]
 fn scan_that_ends_long_after_the_command_is_signed_in_time() {
     assert_all_are_signed("upload", 1, 1_400_000);

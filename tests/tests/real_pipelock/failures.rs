@@ -1,4 +1,4 @@
-//! A Pipelock that ends when nobody asked it to, and a disk that is full.
+//! A Pipelock that ends unexpectedly, and a full disk.
 use std::fs;
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ fn pipelock_that_hangs_at_its_end_is_killed_and_that_is_said() {
     let output = running.finish(Duration::from_mins(1));
     assert_eq!(output.status, Some(125), "{output}");
     let boundary = fs::read_to_string(packet.join("boundary.json")).unwrap();
-    // A version with sessions is not told to close its own while it has a request.
+    // The supervisor does not stop a Pipelock with sessions while it has an open request.
     assert!(
         boundary.contains("Pipelock did not end within 3s and was killed")
             || boundary.contains("requests, and was killed before it closed its session"),
@@ -67,7 +67,7 @@ fn disk_that_fills_up_ends_the_run_before_evidence_is_lost() {
     let started = run.start();
     let packet = started.1.clone();
     let boundary = full_disk_ends(&world, started);
-    // It ended in time: no line is torn.
+    // Pipelock ended in time, so no line is incomplete.
     let has_sessions = boundary.contains("\"left_out\":[]");
     assert_verdicts(&world, &packet, Verdicts::whole(has_sessions));
 }
@@ -105,7 +105,7 @@ fn killed_supervisor_takes_pipelock_with_it_and_the_evidence_is_kept() {
     wait_until("every process of the run is gone", SOON, || {
         !processes.iter().any(|process| process.lives())
     });
-    // The next run clears away what it left.
+    // The next run removes what this one left behind.
     let run = with(&world, &allow(&["allowed.test"]))
         .script(&format!(
             "{NO_PROXY}curl -sS -o /dev/null http://allowed.test/\n"

@@ -1,5 +1,5 @@
-//! What a packet with Pipelock's receipts shows of the boundary: both recorders agree, and the grade is as
-//! high as what this version can sign.
+//! The grade of a packet with Pipelock's receipts. The flow log and the receipts agree, and the grade is the best one
+//! for this version of Pipelock.
 use std::ffi::OsStr;
 
 use egress_tests::evidence::{public_key_hex, verify};
@@ -23,7 +23,7 @@ fn number(judged: &Value, pointer: &str) -> u64 {
     found.unwrap_or_else(|| panic!("no {pointer}: {judged}"))
 }
 
-/// Fails unless every request has its receipt and every receipt its request.
+/// Fails unless every request has a receipt and every receipt has a request.
 #[track_caller]
 fn assert_reconciled(judged: &Value, asked: u64) {
     for (name, wanted) in [
@@ -40,7 +40,7 @@ fn assert_reconciled(judged: &Value, asked: u64) {
     assert_eq!(without, Some(&serde_json::json!({})), "{judged:#}");
 }
 
-/// Fails unless the grade is what this version can have, and says why it is not higher.
+/// Fails unless the grade is the best one for this version, and its reasons explain why it is not higher.
 #[track_caller]
 fn assert_graded(run: &RunOutput, status: Option<i32>, judged: &Value) {
     let grade = judged.pointer("/boundary/grade").unwrap();
@@ -88,7 +88,7 @@ fn both_recorders_agree_and_the_grade_is_what_the_version_can_sign() {
     assert_graded(&run, status, &judged);
     assert_eq!(number(&judged, "/actions"), 6, "{judged:#}");
     assert_eq!(number(&judged, "/blocked_actions"), 2, "{judged:#}");
-    // Receipts that are no actions of their own are named.
+    // The output also counts receipts that are not actions: session records and outcomes.
     let others = number(&judged, "/session_records") + number(&judged, "/outcomes");
     assert_eq!(number(&judged, "/receipt_count"), 6 + others);
     if has_sessions(&run) {
@@ -106,7 +106,7 @@ fn both_recorders_agree_and_the_grade_is_what_the_version_can_sign() {
 #[test]
 fn what_the_relay_refuses_is_no_loss_and_tunnels_of_one_host_all_reconcile() {
     let world = World::new();
-    // Port 25 is not allowed, an address of the other side of the gate either; 20 tunnels at once.
+    // Neither port 25 nor the gateway's address is allowed. The command also opens 20 tunnels at once.
     let agent = format!(
         "{NO_PROXY}\
          curl -sSf -m 5 http://allowed.test:25/ >/dev/null 2>&1 && echo reached\n\
@@ -122,7 +122,7 @@ fn what_the_relay_refuses_is_no_loss_and_tunnels_of_one_host_all_reconcile() {
         "{run}"
     );
     let (status, judged) = judged(&world, &run);
-    // The address was asked for and blocked; the port never was.
+    // The mediator denied the request to the address. The request to the port never reached the mediator.
     assert_reconciled(&judged, 21);
     assert_graded(&run, status, &judged);
     let refused = judged.pointer("/boundary/reconciliation/refused_unasked");

@@ -1,5 +1,5 @@
-//! Honest runs with the Pipelock under test have the grade that its version can have, whatever went wrong in them, and
-//! every byte that reached a server is in their record.
+//! Honest runs with the Pipelock under test have the best grade for its version, whatever fails in them, and their
+//! record contains every byte that reached a server.
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use egress_tests::{Judged, Run, World};
 use crate::lies::lying;
 use crate::support::{has_sessions, signed, with, without_policy};
 
-/// Why the receipts of an old Pipelock never show more.
+/// Reasons why the receipts of an old Pipelock never allow a higher grade.
 const OLD: [&str; 2] = [
     "the receipts do not sign the posture capsule",
     "the end of the receipts is not proven",
@@ -21,24 +21,24 @@ const OLD: [&str; 2] = [
 const ROUND: Round = Round {
     seed: 0,
     requests: 200,
-    // Pipelock looks at bodies for seconds a megabyte.
+    // Pipelock needs seconds to scan a megabyte.
     body: 4_000,
 };
 
-/// What honest runs with the Pipelock under test have: the best grade, reasons for it, and the policy.
+/// Returns the best grade of honest runs with the Pipelock under test, the reasons for it, and the policy.
 fn usual() -> (&'static str, &'static [&'static str], String) {
     let world = World::new();
     let probe = with(&world, &policy(&[])).script("true").run();
     if has_sessions(&probe) {
         ("kernel_enforced", &[], policy(&[]))
     } else {
-        // It would redact a token in a URL after it has signed the receipt.
+        // An old Pipelock would redact a token in a URL after it has signed the receipt.
         let policy = format!("{}flight_recorder: {{redact: false}}\n", policy(&[]));
         ("kernel_observed", &OLD, policy)
     }
 }
 
-/// Makes the run that `run` makes, and gives what is wrong with its record.
+/// Makes a run with `run`, and returns the faults in its record.
 fn round(
     best: &str,
     usual: &[&str],
@@ -65,8 +65,8 @@ fn honest_runs_have_the_grade_of_the_version() {
     assert_faultless(&all);
 }
 
-/// The supervisor's clock is set by what is linked into it. Pipelock is linked to nothing, so at its end its receipts
-/// are given the times that they would have.
+/// A preloaded library changes the supervisor's clock. Pipelock is statically linked, so the times in its receipts are
+/// rewritten after it has ended.
 #[test]
 fn clock_that_is_set_is_all_that_is_wrong() {
     let (_, usual, policy) = usual();

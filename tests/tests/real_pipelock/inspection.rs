@@ -1,5 +1,5 @@
-//! What Pipelock finds in what passes through it: a secret that goes out, words meant for the agent that come in,
-//! and a name that is another when it is called.
+//! What Pipelock detects in traffic: a secret that leaves, instructions to the agent that arrive, and a host name that
+//! resolves to another address when Pipelock connects.
 use std::fs;
 
 use egress_tests::agents::twice;
@@ -10,12 +10,12 @@ use crate::support::{
     targets, with,
 };
 
-/// In the form of an access key of a cloud provider.
+/// Returns a text in the form of a cloud provider's access key.
 fn secret() -> String {
     format!("AKIA{}", "Z7Q2M4X8K1P5R9T3")
 }
 
-/// Layers of the receipts that refuse.
+/// Returns the layers of the receipts that deny.
 fn layers(run: &RunOutput) -> Vec<String> {
     receipts(run)
         .iter()
@@ -53,7 +53,7 @@ fn secret_in_a_url_does_not_leave() {
     assert_eq!(reasons(&run), "[]", "{run}");
     assert_verified(&world, &run);
 
-    // Without the caller's word receipts are redacted: 2.x does that behind the signature.
+    // By default, Pipelock redacts receipts, and 2.x does that after it has signed them.
     let run = with(&world, &allow(&["allowed.test"])).script(&agent).run();
     assert_eq!(run.stdout, "403\n", "{run}");
     let evidence = fs::read_to_string(run.packet.join("evidence.jsonl")).unwrap();
@@ -105,7 +105,7 @@ fn injection_in_an_answer_does_not_come_in() {
         assert_eq!(reasons(&run), "[]", "{run}");
         assert_verified(&world, &run);
     } else {
-        // It signs no such refusal, and that is said.
+        // Pipelock does not sign such a denial, and the packet reports that.
         assert!(refused.is_empty(), "{refused:?}");
         assert_eq!(targets(&run, "allow"), ["http://allowed.test/"], "{run}");
         assert_verdicts(&world, &run.packet, Verdicts::PREFIX);
@@ -129,11 +129,11 @@ fn name_that_leads_elsewhere_when_it_is_called_is_not_reached_there() {
     let run = with(&world, &allow(&["*.rebind.test"]))
         .script(&agent("one"))
         .run();
-    // It looks the name up twice for each request, and the answers differ for the first.
+    // Pipelock resolves the name twice for each request, and the two answers differ for the first request.
     let (dialled, refusals) = if has_sessions(&run) {
         ("403", 3)
     } else {
-        // It signs none of those that it does not dial.
+        // An old Pipelock signs no receipt if it does not connect.
         ("502", 1)
     };
     assert_eq!(run.stdout, format!("{dialled}\n403\nrefused\n"), "{run}");
@@ -146,7 +146,7 @@ fn name_that_leads_elsewhere_when_it_is_called_is_not_reached_there() {
     );
     assert_verified(&world, &run);
 
-    // Without the boundary the second call arrives.
+    // The control: without the boundary, the second request arrives.
     let control = world.shell(&agent("two"));
     assert!(control.stdout.starts_with("200\n200\n"), "{control}");
     world.wire().assert_left(start, to_metadata);

@@ -1,4 +1,4 @@
-//! A Pipelock that opens TLS: programs in the boundary trust its authority, and what they say is looked at.
+//! A Pipelock that intercepts TLS. Programs inside the boundary trust its authority, and Pipelock scans their requests.
 use std::fs;
 
 use egress_tests::{Run, World};
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::support::{NO_PROXY, allow, assert_verified, pipelock, receipts, with};
 
-/// A run whose policy has TLS intercepted by an authority of its own.
+/// Returns a run whose policy makes Pipelock intercept TLS with its own authority.
 fn intercepting<'a>(world: &'a World, more: &str) -> Run<'a> {
     let made = world.shell(&format!(
         "{} tls init --out {}",
@@ -20,13 +20,13 @@ fn intercepting<'a>(world: &'a World, more: &str) -> Run<'a> {
         allow(&["allowed.test"]),
         ca = ca.display()
     );
-    // It trusts the servers of the world itself.
+    // Pipelock itself trusts the servers of the world.
     with(world, &yaml)
         .arg("--pipelock-ca")
         .arg(world.authority())
 }
 
-/// Each by its own way to find authorities.
+/// Each program finds trusted authorities in its own way.
 const PROGRAMS: &str = r#"
 get() { name=$1; shift; "$@" < /dev/null 2> error | grep -q hello && echo "$name got it" || { echo "$name: none"; cat error; }; }
 url=https://allowed.test/
@@ -85,7 +85,7 @@ fn programs_trust_the_authority_and_only_inside() {
     .concat();
     assert_eq!(run.stdout, wanted, "{run}");
     assert!(!run.success(), "the authority's key can be read: {run}");
-    // Every request inside has its receipt.
+    // Every request inside an intercepted connection has a receipt.
     let inner = receipts(&run)
         .iter()
         .filter(|receipt| receipt.get("transport").unwrap() == "intercept")
@@ -115,7 +115,7 @@ fn programs_trust_the_authority_and_only_inside() {
         "the host's bundle was changed"
     );
 
-    // Without the interception nobody trusts anything new.
+    // Without interception, the command's trust store is not changed.
     let run = with(&world, &allow(&["allowed.test"]))
         .script("env\n")
         .run();
@@ -124,7 +124,7 @@ fn programs_trust_the_authority_and_only_inside() {
 
 #[test]
 fn secrets_in_headers_and_bodies_and_injections_in_answers_are_refused_inside_tls() {
-    // Looks like a key of a cloud provider, and is none.
+    // This text looks like a cloud provider's key but is not one.
     let secret = format!("AKIA{}", "IOSFODNN7EXAMPLX");
     let world = World::new();
     fs::write(
@@ -145,7 +145,7 @@ fn secrets_in_headers_and_bodies_and_injections_in_answers_are_refused_inside_tl
                 response_scanning: {enabled: true, action: block}\n";
     let run = intercepting(&world, more).script(&agent).run();
     assert_eq!(run.stdout, "200\n403\n403\n403\n", "{run}");
-    // What was refused on its way out did not arrive.
+    // Denied requests did not reach the server.
     let arrived = |path: &str| {
         let requests = world.requests();
         requests
@@ -154,14 +154,14 @@ fn secrets_in_headers_and_bodies_and_injections_in_answers_are_refused_inside_tl
             .count()
     };
     assert_eq!((arrived("/echo"), arrived("/upload")), (3, 1));
-    // The names of the layers differ by version; a refused header has no receipt.
+    // The names of the layers differ between versions. A denied header has no receipt.
     let blocked: Vec<Value> = receipts(&run)
         .into_iter()
         .filter(|receipt| receipt.get("verdict").unwrap() == "block")
         .collect();
     assert!(!blocked.is_empty(), "{run}");
 
-    // Without the interception it is a tunnel: nothing of it is seen.
+    // Without interception, it is a tunnel that Pipelock cannot read.
     let yaml = format!("{}{more}", allow(&["allowed.test"]));
     let run = with(&world, &yaml).script(&agent).run();
     assert_eq!(run.stdout, "200\n200\n200\n200\n", "{run}");

@@ -1,4 +1,4 @@
-//! The Pipelock under test in the hands of somebody who rewrites its receipts at its end, with its own key.
+//! The receipts of the Pipelock under test are rewritten after it has ended, and signed with its own key.
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -28,13 +28,13 @@ fn tells<'w>(world: &'w World, lie: &Lie) -> Run<'w> {
     lying(world, lie.name).config(&policy(lie))
 }
 
-/// A run whose Pipelock tells the lie of this name.
+/// Returns a run whose Pipelock tells the lie of this name.
 pub(crate) fn lying<'w>(world: &'w World, lie: &str) -> Run<'w> {
     by(world, &wrapped(world.dir(), lie))
 }
 
-/// A program that is Pipelock to whoever starts it, and tells this lie at its end. It lies in the world's
-/// directory with all that it starts, where the mediator's own user can reach it.
+/// Makes a program that behaves like Pipelock and tells this lie at its end. The program and everything that it starts
+/// are in the world's directory, where the mediator's user can execute them.
 fn wrapped(dir: &Path, lie: &str) -> PathBuf {
     let [liar, real] = [("egress-liar", LIAR.into()), ("pipelock", pipelock())].map(
         |(name, from): (_, PathBuf)| {

@@ -1,4 +1,4 @@
-//! Many at once: nothing of it may be missing in the evidence.
+//! Many simultaneous requests and tunnels, none of which may be missing in the evidence.
 use std::time::Duration;
 
 use egress_tests::agents::{requests, tunnels};
@@ -8,7 +8,7 @@ use crate::support::{
     allow, assert_verified, facts, has_sessions, reasons, receipts, targets, with,
 };
 
-/// 3.x makes each receipt durable before the action.
+/// Pipelock 3.x makes each receipt durable before the action, which takes time.
 const LIMIT: Duration = Duration::from_mins(10);
 
 #[test]
@@ -47,7 +47,8 @@ fn two_thousand_requests_all_have_their_receipts() {
     assert_verified(&world, &run);
 }
 
-/// Fails unless each decision that version 1 has signed has a receipt of version 2 too, where there are any.
+/// Fails unless each decision with a receipt of version 1 also has one of version 2, if the evidence contains version 2
+/// at all.
 #[track_caller]
 fn assert_twins(run: &RunOutput) {
     let entries = run.lines("evidence.jsonl");
@@ -71,7 +72,7 @@ fn rate_limit_of_pipelock_does_not_end_an_ordinary_run() {
     assert_eq!(run.stdout, format!(" {REQUESTS} 200\n"), "{run}");
     assert_eq!(reasons(&run), "[]", "{run}");
     assert_eq!(targets(&run, "allow").len(), REQUESTS);
-    // A limit of the caller's own stands.
+    // A limit in the caller's policy is kept.
     let yaml = format!(
         "{}fetch_proxy: {{monitoring: {{max_requests_per_minute: 5}}}}\n",
         allow(&["allowed.test"])

@@ -1,7 +1,7 @@
-//! The suite with a real Pipelock, of whatever version, named by `PIPELOCK_BIN`.
+//! The suite with a real Pipelock of any version, which `PIPELOCK_BIN` names.
 //!
-//! `cargo xtask test --real-pipelock` runs it. What depends on the version is asked of the run itself:
-//! `left_out` of `boundary.json` names the keys that this Pipelock does not know.
+//! `cargo xtask test --real-pipelock` runs it. Tests find out from the run what this version can do: `left_out` in
+//! `boundary.json` lists the keys that it does not know.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::panic,

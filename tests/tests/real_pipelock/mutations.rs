@@ -1,4 +1,5 @@
-//! Every field of every file of a packet changed, by everybody who may have changed it: with the Pipelock under test.
+//! Changes every field of every file of a packet, as every attacker who may have changed it, with the Pipelock under
+//! test.
 use audit_packet::grade::Grade;
 use egress_tests::World;
 use egress_tests::mutation::{By, HonestPacket, assert_seen, scene};
@@ -17,7 +18,7 @@ fn mutations_of_a_packet_are_seen() {
     let honest = HonestPacket::read(&packet, &other, &key, &boundary).unwrap();
     let text = std::fs::read_to_string(packet.join("boundary.json")).unwrap();
     let document: Value = serde_json::from_str(&text).unwrap();
-    // Older ones sign no session, and so no end.
+    // An older Pipelock signs no session and therefore no end of the evidence.
     if document.pointer("/mediator/pipelock/posture").unwrap() == "bound" {
         assert_seen(&honest, By::Pipelock, Grade::KernelEnforced);
     } else {

@@ -1,4 +1,4 @@
-//! Whose boundary the receipts sign: 3.1 and later.
+//! The receipts of Pipelock 3.1 and later bind the posture capsule of the boundary.
 use std::fs;
 
 use egress_tests::World;
@@ -52,7 +52,7 @@ fn first_receipt_signs_the_capsule_of_this_run_and_no_other() {
         .to_string();
     assert_eq!(open.get("contained_uid").unwrap(), uid.as_str());
 
-    // Each byte of it counts, and it is this run's.
+    // Every byte of the capsule matters, and the capsule of another run is rejected.
     let whole = fs::read(&path).unwrap();
     let mut changed = whole.clone();
     let middle = changed.get_mut(whole.len() / 2).unwrap();
@@ -65,7 +65,7 @@ fn first_receipt_signs_the_capsule_of_this_run_and_no_other() {
     let verdict = reviewed(&world, &run.packet, &[]);
     assert_eq!(verdict.status, Some(1), "{verdict}");
     assert!(verdict.stdout.contains("[capsule.hash]"), "{verdict}");
-    // One that its own signer ended before the receipts.
+    // A capsule that expires before the receipts.
     let mut late = capsule;
     late["expires_at"] = late["generated_at"].clone();
     sign_capsule(&mut late, &world.dir().join("boundary"));
@@ -77,7 +77,7 @@ fn first_receipt_signs_the_capsule_of_this_run_and_no_other() {
     let verdict = reviewed(&world, &run.packet, &["--require-grade", "kernel_enforced"]);
     assert_eq!(verdict.status, Some(0), "{verdict}");
 
-    // Nobody vouches for a boundary whose key nobody pinned.
+    // The boundary has no grade if its key is not pinned.
     let key = public_key_hex(&world.dir().join("key"));
     let verdict = verify(&[
         run.packet.as_os_str(),

@@ -1,4 +1,4 @@
-//! What the relay makes of a client's words before Pipelock hears them.
+//! How the relay changes a client's request before it forwards the request to Pipelock.
 use std::time::Duration;
 
 use egress_tests::retry::{self, RetryServer};
@@ -9,7 +9,7 @@ use crate::support::{
     NO_PROXY, allow, assert_verified, has_sessions, reasons, receipts, targets, with,
 };
 
-/// Prints status, redirects followed and size of each page, or that there was none.
+/// Prints the status and the size of each page, or `none` if there was no answer.
 const PAGES: &str =
     "page() { curl -sS -o page -w '%{http_code} %{size_download}\\n' \"$@\" || echo none; }\n";
 
@@ -31,7 +31,7 @@ fn plain_http_is_scanned_or_tunnelled_as_the_caller_chose() {
         "{control}"
     );
 
-    // Pipelock follows the redirect itself and takes no compressed answer.
+    // Pipelock follows the redirect itself and does not accept a compressed answer.
     let run = with(&world, &allow(&["allowed.test"])).script(&agent).run();
     let lines: Vec<&str> = run.stdout.lines().collect();
     let [redirect, gzip, five, six, denied] = lines.as_slice() else {
@@ -55,7 +55,7 @@ fn plain_http_is_scanned_or_tunnelled_as_the_caller_chose() {
     }
     assert!(!unsupported(&run).contains("plain_http_content"), "{run}");
 
-    // A tunnel for each request: what the origin says, and one receipt each.
+    // Each request goes through its own tunnel, returns the origin's answer, and has one receipt.
     let run = with(&world, &allow(&["allowed.test"]))
         .arg("--plain-http")
         .arg("tunnel")
@@ -126,7 +126,7 @@ fn nothing_of_the_way_reaches_the_origin_and_names_are_written_in_one_form() {
         );
     }
     assert_verified(&world, &run);
-    // Without the boundary all of it arrives.
+    // The control: without the boundary, all fields arrive.
     let control = world.shell(&agent);
     for there in ["proxy-connection", "someone", "gzip"] {
         assert!(
@@ -143,7 +143,7 @@ fn answer_that_pipelock_cuts_is_an_error() {
         "{}fetch_proxy: {{max_response_mb: 1}}\n",
         allow(&["allowed.test"])
     );
-    // Text is looked at for seconds a megabyte: these are not much longer than they may be.
+    // Pipelock needs seconds to scan a megabyte of text, so these bodies are only slightly longer than its limit.
     let agent = format!(
         "{NO_PROXY}\
          for url in http://allowed.test/chunked/1100000 http://allowed.test/bytes/1100000; do\n\
@@ -179,7 +179,7 @@ fn page_of_a_refusal_says_layer_and_reason() {
         .stdout
         .split_at(run.stdout.rfind("HTTP/1.1 403").unwrap());
     assert!(refused.contains("allowlist"), "{run}");
-    // From 2.4 in header fields too.
+    // From version 2.4 on, a header field also names the layer.
     if refused.to_ascii_lowercase().contains("x-pipelock-block") {
         assert!(
             refused
@@ -188,7 +188,7 @@ fn page_of_a_refusal_says_layer_and_reason() {
             "{run}"
         );
     }
-    // An origin could write the same page, so the row claims no more than what the answer shows.
+    // An origin could send the same page, so the row does not state a denial.
     run.assert_flow(&[
         ("host", "denied.test"),
         ("verdict", "answered"),
@@ -197,7 +197,7 @@ fn page_of_a_refusal_says_layer_and_reason() {
     if has_sessions(&run) {
         run.assert_flow(&[("claimed", "allowlist:parse_error")]);
     }
-    // A 403 of the origin is none of Pipelock's.
+    // A 403 from the origin is not recorded as Pipelock's denial.
     assert!(!passed.to_ascii_lowercase().contains("pipelock"), "{run}");
     run.assert_flow(&[("host", "allowed.test"), ("verdict", "forwarded")]);
 }
@@ -232,7 +232,7 @@ fn tunnel_is_asked_for_when_the_client_has_said_for_what_and_not_before() {
     for reason in ["client_silent", "client_closed", "name_mismatch"] {
         run.assert_flow(&[("host", "allowed.test"), ("reason", reason)]);
     }
-    // All of them get an answer without the boundary.
+    // The control: without the boundary, all of them receive an answer.
     let control = world.shell(&agent.replace("python3 silent.py\n", ""));
     assert_eq!(
         control.stdout, "certificate\ncertificate\ncertificate\n",
@@ -356,7 +356,7 @@ fn answer_that_looks_like_a_denial_is_listed_as_what_the_receipts_make_of_it() {
     assert_verified(&world, &run);
 }
 
-/// A WebSocket client that ends as it is told.
+/// A WebSocket client that ends its connection in the given way.
 const SOCKET: &str = r#"
 import base64, os, socket, ssl, struct, sys, time
 
@@ -423,7 +423,8 @@ fn every_websocket_has_its_receipt_however_it_ends() {
         "{run}"
     );
     assert_eq!(reasons(&run), "[]", "{run}");
-    // One for each end: an outcome where there are intents, else of the layer `session_close`.
+    // One receipt for each end: an outcome if this version signs intents, and otherwise a receipt of the layer
+    // `session_close`.
     let ends = receipts(&run)
         .iter()
         .filter(|receipt| receipt.get("transport").unwrap() == "websocket")
@@ -448,7 +449,7 @@ fn every_websocket_has_its_receipt_however_it_ends() {
     assert_verified(&world, &run);
 }
 
-/// Receipts of this transport, without the outcomes.
+/// Returns the number of receipts with this transport, without outcomes.
 fn receipts_of(run: &RunOutput, transport: &str) -> usize {
     let is_intent = |receipt: &&Value| {
         receipt
@@ -462,13 +463,13 @@ fn receipts_of(run: &RunOutput, transport: &str) -> usize {
         .count()
 }
 
-/// A word that the record has of the mediator.
+/// Returns a member of `mediator` in boundary.json.
 fn mediator(run: &RunOutput, key: &str) -> Value {
     let boundary = run.json("boundary.json");
     boundary.get("mediator").unwrap().get(key).unwrap().clone()
 }
 
-/// What the packet names as not enforced, as JSON text.
+/// Returns what the packet lists as not enforced, as JSON text.
 fn unsupported(run: &RunOutput) -> String {
     let packet = run.json("packet.json");
     packet

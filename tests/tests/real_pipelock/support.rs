@@ -1,4 +1,4 @@
-//! Runs with the Pipelock under test, and those who verify what they leave.
+//! Makes runs with the Pipelock under test, and runs verifiers on their packets.
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
@@ -11,7 +11,7 @@ use egress_tests::evidence::{Reference, public_key_hex, verify};
 use egress_tests::{Output, Run, RunOutput, World};
 use serde_json::Value;
 
-/// The Pipelock under test.
+/// Returns the path of the Pipelock under test.
 pub(crate) fn pipelock() -> PathBuf {
     std::env::var_os("PIPELOCK_BIN").map_or_else(
         || panic!("PIPELOCK_BIN is not set: use cargo xtask test --real-pipelock"),
@@ -19,7 +19,7 @@ pub(crate) fn pipelock() -> PathBuf {
     )
 }
 
-/// A run with it, under this policy, signed with the world's keys.
+/// Returns a run with the Pipelock under test and this policy, signed with the world's keys.
 pub(crate) fn with<'a>(world: &'a World, yaml: &str) -> Run<'a> {
     signed(world, without_policy(world).config(yaml))
 }
@@ -36,12 +36,12 @@ pub(crate) fn signed<'a>(world: &World, run: Run<'a>) -> Run<'a> {
     run.signed_with(&key).arg("--boundary-key").arg(&boundary)
 }
 
-/// A run with it and nothing else said.
+/// Returns a run with the Pipelock under test and no other option.
 pub(crate) fn without_policy(world: &World) -> Run<'_> {
     by(world, &pipelock())
 }
 
-/// The same with the Pipelock at this path.
+/// Returns the same with the Pipelock at this path.
 pub(crate) fn by<'a>(world: &'a World, pipelock: &Path) -> Run<'a> {
     world
         .egress()
@@ -52,23 +52,23 @@ pub(crate) fn by<'a>(world: &'a World, pipelock: &Path) -> Run<'a> {
         .limit(Duration::from_mins(3))
 }
 
-/// A policy that allows these names.
+/// Returns a policy that allows these names.
 pub(crate) fn allow(names: &[&str]) -> String {
     format!("mode: strict\napi_allowlist: {names:?}\n")
 }
 
-/// What the record says of the Pipelock.
+/// Returns what boundary.json states about the Pipelock.
 pub(crate) fn facts(run: &RunOutput) -> Value {
     let boundary = run.json("boundary.json");
     boundary.pointer("/mediator/pipelock").unwrap().clone()
 }
 
-/// Whether it opens and closes sessions: 3.1 and later.
+/// Returns whether this Pipelock opens and closes sessions, as 3.1 and later do.
 pub(crate) fn has_sessions(run: &RunOutput) -> bool {
     facts(run).get("left_out").unwrap() == &Value::Array(Vec::new())
 }
 
-/// Why the record is incomplete, as JSON text.
+/// Returns why the record is incomplete, as JSON text.
 pub(crate) fn reasons(run: &RunOutput) -> String {
     run.json("boundary.json")
         .get("incomplete")
@@ -76,12 +76,12 @@ pub(crate) fn reasons(run: &RunOutput) -> String {
         .to_string()
 }
 
-/// Receipts of version 1 that the packet holds.
+/// Returns the receipts of version 1 in the packet.
 pub(crate) fn receipts(run: &RunOutput) -> Vec<Value> {
     receipts_of(&run.packet)
 }
 
-/// The same of a packet.
+/// Returns the same for a packet directory.
 pub(crate) fn receipts_of(packet: &Path) -> Vec<Value> {
     let text = fs::read_to_string(packet.join("evidence.jsonl")).unwrap();
     text.lines()
@@ -91,7 +91,7 @@ pub(crate) fn receipts_of(packet: &Path) -> Vec<Value> {
         .collect()
 }
 
-/// The targets of receipts with this verdict, without the outcomes.
+/// Returns the targets of receipts with this verdict, without outcomes.
 pub(crate) fn targets(run: &RunOutput, verdict: &str) -> Vec<String> {
     receipts(run)
         .iter()
@@ -106,20 +106,19 @@ pub(crate) fn targets(run: &RunOutput, verdict: &str) -> Vec<String> {
         .collect()
 }
 
-/// Exit statuses of those who verify evidence.
+/// Exit statuses of three verifiers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Verdicts {
-    /// `egress verify`, over the packet.
+    /// `egress verify` on the packet.
     pub(crate) ours: i32,
     /// `pipelock verify-receipt --chain`.
     pub(crate) own: i32,
-    /// The published verifier, over the chain. It never takes an end as proven where receipts of version 2 are
-    /// there too.
+    /// The published verifier on the chain. It never accepts an end as proven if there are receipts of version 2.
     pub(crate) published: i32,
 }
 
 impl Verdicts {
-    /// Everything is there, and of 3.1 and later the end too.
+    /// All receipts are there. For 3.1 and later, the end is proven as well.
     pub(crate) fn whole(has_sessions: bool) -> Self {
         Self {
             ours: if has_sessions { 0 } else { 3 },
@@ -127,7 +126,7 @@ impl Verdicts {
         }
     }
 
-    /// What is there is sound; there may have been more.
+    /// The existing receipts are valid, but receipts at the end may be missing.
     pub(crate) const PREFIX: Self = Self {
         ours: 3,
         own: 0,
@@ -135,8 +134,7 @@ impl Verdicts {
     };
 }
 
-/// Fails unless everybody who verifies evidence of this version accepts it, and the boundary with it where
-/// the receipts sign that.
+/// Fails unless all verifiers accept the evidence, and also accept the boundary if the receipts bind it.
 #[track_caller]
 pub(crate) fn assert_verified(world: &World, run: &RunOutput) {
     let has_sessions = has_sessions(run);
@@ -150,7 +148,7 @@ pub(crate) fn assert_verified(world: &World, run: &RunOutput) {
     assert_eq!(grade, wanted, "{run}");
 }
 
-/// Fails unless `egress verify`, Pipelock's own verifier and the published one say this of a packet.
+/// Fails unless `egress verify`, Pipelock's own verifier, and the published one return these statuses for a packet.
 #[track_caller]
 pub(crate) fn assert_verdicts(world: &World, packet: &Path, wanted: Verdicts) {
     let ours = reviewed(world, packet, &[]);
@@ -162,7 +160,7 @@ pub(crate) fn assert_verdicts(world: &World, packet: &Path, wanted: Verdicts) {
     assert_eq!(published.status, Some(wanted.published), "{published}");
 }
 
-/// `egress verify` over the packet, with both keys pinned.
+/// Runs `egress verify` on the packet with both keys pinned.
 pub(crate) fn reviewed(world: &World, packet: &Path, more: &[&str]) -> Output {
     let [key, boundary] = ["key", "boundary"].map(|name| public_key_hex(&world.dir().join(name)));
     let mut args = vec![
@@ -176,7 +174,7 @@ pub(crate) fn reviewed(world: &World, packet: &Path, more: &[&str]) -> Output {
     verify(&args)
 }
 
-/// The grade of the boundary.
+/// Returns the grade of the boundary.
 pub(crate) fn grade(world: &World, packet: &Path) -> String {
     let output = reviewed(world, packet, &["--json"]);
     let result: Value = serde_json::from_str(&output.stdout).unwrap();
@@ -184,7 +182,7 @@ pub(crate) fn grade(world: &World, packet: &Path) -> String {
     grade.unwrap_or_else(|| panic!("{output}")).to_owned()
 }
 
-/// `pipelock verify-receipt` over the packet's evidence.
+/// Runs `pipelock verify-receipt` on the packet's evidence.
 fn own_verifier(world: &World, packet: &Path, hex: &str) -> Output {
     let dir = world.dir().join("chain");
     drop(fs::remove_dir_all(&dir));
@@ -204,7 +202,7 @@ fn own_verifier(world: &World, packet: &Path, hex: &str) -> Output {
     ])
 }
 
-/// How many policies the receipts of decisions name.
+/// Returns how many different policies the receipts of decisions name.
 pub(crate) fn policies(receipts: &[Value]) -> usize {
     let of_decisions = receipts
         .iter()
@@ -215,7 +213,7 @@ pub(crate) fn policies(receipts: &[Value]) -> usize {
     hashes.len()
 }
 
-/// Fails unless no run has left a directory in the world's own state.
+/// Fails if a run has left a directory in the world's own state.
 #[track_caller]
 pub(crate) fn assert_nothing_left(world: &World) {
     let left: Vec<_> = runs(world);

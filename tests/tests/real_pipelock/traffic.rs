@@ -1,4 +1,4 @@
-//! What passes, what does not, and the receipts of both.
+//! Allowed and denied requests, and their receipts.
 use std::net::IpAddr;
 
 use egress_tests::{INTERNET, World, wait_until};
@@ -38,7 +38,7 @@ fn allowed_names_are_reached_and_others_are_not() {
     assert_eq!(blocked.len(), 2, "{blocked:?}");
     assert_verified(&world, &run);
 
-    // Without the boundary all four answer.
+    // The control: without the boundary, all four answer.
     let control = world.shell(&agent);
     assert_eq!(control.stdout, "200\n200\n200\n200\n", "{control}");
     world.wire().assert_left(start, |packet| {
@@ -102,7 +102,7 @@ fn allowed_name_of_an_internal_address_is_refused() {
         "{layers:?}"
     );
     assert_verified(&world, &run);
-    // Without the boundary the metadata address answers.
+    // The control: without the boundary, the metadata address answers.
     let control =
         world.shell("curl -sS -m 20 -o /dev/null -w '%{http_code}' http://metadata.test/");
     assert_eq!(control.stdout, "200", "{control}");
@@ -165,7 +165,7 @@ fn allowed_name_of_the_machine_or_its_platform_is_not_reached() {
         assert!(is_there, "{reason} {dst}: {denied:#?}");
     }
     assert_eq!(reasons(&run), "[]", "{run}");
-    // A 2.x signs nothing of a dial that failed.
+    // Pipelock 2.x signs nothing about a connection that failed.
     if has_sessions(&run) {
         assert_verified(&world, &run);
     }

@@ -1,4 +1,4 @@
-//! However an upload ends, what its origin received is never above what each of the three recorders states.
+//! However an upload ends, each of the three recorders states at least as many bytes as the origin received.
 use egress_tests::carried::{NAMES, Origin, Upload};
 use egress_tests::{Judged, World};
 
@@ -33,8 +33,8 @@ fn no_origin_received_more_than_the_relay_the_residual_and_the_kernel_state() {
     let received = origin.received();
     for upload in &uploads {
         let least = match (upload.fate, upload.way) {
-            // Frames are sent to an origin that has taken the upgrade only. An answer that ends before the upload ends
-            // both, perhaps before the first byte.
+            // Frames are only sent after the origin has accepted the upgrade. An answer that ends before the upload
+            // ends both, possibly before the first byte.
             ("forged", "websocket") | ("early", _) => 0,
             _ => MIB,
         };

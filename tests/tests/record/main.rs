@@ -1,4 +1,4 @@
-//! What was recorded: the counts of the kernel, of the relay, and of the mediator, next to what the origins received.
+//! Compares the counts of the kernel, the relay, and the mediator with what the origins received.
 #![forbid(unsafe_code)]
 
 mod carried;

@@ -1,4 +1,4 @@
-//! Origins that answer against the rules: the command gets what they sent, once, and the record says so.
+//! Origins whose answers violate HTTP. The command receives each answer once, and the record shows that.
 
 use std::fs;
 use std::time::Duration;
@@ -6,7 +6,8 @@ use std::time::Duration;
 use egress_tests::agents::NO_PROXY;
 use egress_tests::{Judged, World, wait_until};
 
-/// Sends back the bytes that the path is in hexadecimal, notes the path's last part, and closes.
+/// Sends the bytes that the path contains in hexadecimal, writes down the last part of the path, and closes the
+/// connection.
 const ORIGIN: &str = r"
 import socket
 server = socket.create_server(('::', 8100), family=socket.AF_INET6, dualstack_ipv6=True)
@@ -22,7 +23,8 @@ while True:
     stream.close()
 ";
 
-/// An answer: name, option of curl, fields, body, and what the command has of it: body and status.
+/// An answer: its name, an option of curl, the header fields, the body, and what the command receives (body and
+/// status).
 type Answer = (
     &'static str,
     &'static str,
@@ -31,7 +33,8 @@ type Answer = (
     &'static str,
 );
 
-/// A chunked body ends where its chunks end, whatever length is stated beside it (RFC 9112, section 6.3).
+/// Returns the answers. A chunked body ends where its chunks end, whatever its length field states (RFC 9112, section
+/// 6.3).
 fn answers() -> Vec<Answer> {
     let chunked = "Transfer-Encoding: chunked\r\n";
     let hello = "5\r\nhello\r\n0\r\n\r\n";
@@ -60,7 +63,7 @@ fn answers() -> Vec<Answer> {
         ),
         ("head", "-I", length("5"), "", " 200"),
         ("head_twice", "-I", twice, "", " 200"),
-        // One more field than the relay reads, with the one that the mediator adds.
+        // Together with the field that the mediator adds, this is one field more than the relay reads.
         ("fields", "", "X: y\r\n".repeat(100), "hello", " 502"),
     ]
 }
@@ -76,7 +79,7 @@ fn answers_against_the_rules_pass_once_and_are_recorded_as_they_passed() {
     let ask = "ask() { curl -sS -m 20 -w ' %{http_code}\\n' \"$@\"; }\n";
     let mut script = vec![NO_PROXY.to_owned(), ask.to_owned()];
     for (name, option, fields, body, _) in &answers {
-        // The connection to the mediator is one that has carried a request before.
+        // The connection to the mediator has already carried a request.
         let (plain, answer) = (encoded("Content-Length: 0\r\n", ""), encoded(fields, body));
         let output = if option.is_empty() {
             ""
@@ -98,7 +101,7 @@ fn answers_against_the_rules_pass_once_and_are_recorded_as_they_passed() {
 
     let control = world.shell(&script);
     for (name, _, _, _, expected) in &answers {
-        // curl itself refuses two of them.
+        // Without the boundary, curl itself rejects some of them.
         let is_taken = !matches!(*name, "nonsense" | "list" | "fields");
         let found = control.stdout.lines().any(|line| line == *expected);
         assert!(found || !is_taken, "{name}: {control}");
@@ -127,7 +130,7 @@ fn answers_against_the_rules_pass_once_and_are_recorded_as_they_passed() {
     assert_eq!(judged.grade(), "kernel_enforced", "{judged}");
 }
 
-/// A whole answer in hexadecimal.
+/// Returns a whole answer in hexadecimal.
 fn encoded(fields: &str, body: &str) -> String {
     let answer = format!("HTTP/1.1 200 OK\r\n{fields}\r\n{body}");
     hex::encode(answer)

@@ -1,4 +1,4 @@
-//! What the kernel counts on both sides of the mediator bounds what the relay and the mediator say.
+//! The kernel counts bytes on both sides of the mediator. These counts limit what the relay and the mediator can claim.
 #![expect(
     clippy::panic,
     clippy::unwrap_used,
@@ -21,8 +21,8 @@ const HEAD: u64 = 1 << 10;
 const COUNTER: &str = "7100";
 const SOON: Duration = Duration::from_secs(30);
 
-/// An origin that reads whatever comes and answers nothing. It appends to `counted` what each connection brought when
-/// that ended, and to `progress` that a connection has brought a whole upload.
+/// Starts an origin that reads everything and answers nothing. When a connection ends, the origin appends the number of
+/// received bytes to `counted`. When a connection has carried a whole upload, it appends a line to `progress`.
 fn counting_origin(world: &World) -> Running {
     let origin = world.peer([
         "python3".to_owned(),
@@ -57,7 +57,7 @@ while True:
     origin
 }
 
-/// Sends a whole upload to the counting origin; the caller's code ends the connection that is `stream`.
+/// Sends a whole upload to the counting origin. The Python code `end` then ends the connection, which is `stream`.
 fn upload(end: &str) -> String {
     format!(
         "{NO_PROXY}exec python3 - <<'PROGRAM'\n\
@@ -71,12 +71,12 @@ fn upload(end: &str) -> String {
     )
 }
 
-/// What a row of the kernel says of a connection's bytes: sent, acknowledged, received.
+/// Returns the bytes in a row of the kernel: sent, acknowledged, and received.
 fn bytes(row: &Value) -> [u64; 3] {
     ["bytes_sent", "bytes_acked", "bytes_received"].map(|name| row[name].as_u64().unwrap())
 }
 
-/// The one row about the close of each connection of the command, with the kernel's row of its connect.
+/// Returns the kernel's row about the close of each connection of the command, with its row about the connect.
 #[track_caller]
 fn closes(run: &RunOutput) -> Vec<(Value, Value)> {
     let key = |row: &Value| (row["cookie"].as_u64(), row["connect_ns"].as_u64());
@@ -101,7 +101,7 @@ fn closes(run: &RunOutput) -> Vec<(Value, Value)> {
     closes
 }
 
-/// TCP connections that the mediator opened to this port.
+/// Returns the TCP connections that the mediator opened to this port.
 fn of_mediator(run: &RunOutput, port: &str) -> Vec<Value> {
     run.flows(&[
         ("source", "kernel_mediator"),
@@ -156,7 +156,7 @@ fn uploads_are_counted_on_both_sides_of_the_mediator() {
         assert_eq!(sent, acked, "{close:#}");
         assert!((100..HEAD).contains(&received), "{close:#}");
     }
-    // On the other side every connection shows, with its address, and all bytes together.
+    // On the mediator's side, there is a row for every connection with its address, and their bytes add up.
     let upstream = of_mediator(&run, "80");
     let mut total = 0;
     for row in &upstream {
@@ -179,11 +179,11 @@ fn uploads_are_counted_on_both_sides_of_the_mediator() {
         (3 * UPLOAD..3 * (UPLOAD + HEAD)).contains(&total),
         "{upstream:#?}"
     );
-    // Connections that its listener accepted are the relay's.
+    // Connections that the mediator's listener accepted come from the relay and have no rows here.
     let all = run.flows(&[("source", "kernel_mediator"), ("protocol", "tcp")]);
     assert_eq!(all.len(), upstream.len(), "{all:#?}");
 
-    // Each question of the mediator to the name server, and none of anybody else.
+    // There is a row for each of the mediator's queries to the name server, and for no other query.
     let datagrams = run.flows(&[("source", "kernel_mediator"), ("protocol", "udp")]);
     let asked = world.queries();
     assert!(!asked.is_empty());
@@ -199,7 +199,7 @@ fn uploads_are_counted_on_both_sides_of_the_mediator() {
             (&53.into(), &true.into()),
             "{row:#}"
         );
-        // Header, name, type and class of a question, perhaps an EDNS record.
+        // Header, name, type, and class of a query, and possibly an EDNS record.
         assert!((30..80).contains(&bytes(row)[0]), "{row:#}");
     }
     // Nothing follows the last row.
@@ -232,7 +232,7 @@ fn question_by_ipv6_is_recorded_with_its_address() {
     }
 }
 
-/// Ends a connection whose upload has arrived by `end`; gives the run.
+/// Makes an upload, ends its connection with `end` after the upload has arrived, and returns the run.
 fn ended_by(world: &World, end: &str) -> (RunOutput, u64) {
     let origin = counting_origin(world);
     let run = world
@@ -288,7 +288,7 @@ fn bytes_of_a_connection_that_is_reset_or_killed_are_counted() {
 #[test]
 fn connection_that_outlives_the_mediator_is_written_as_open() {
     let world = World::new();
-    // It takes connections and reads nothing, so that the kernel cannot deliver what the mediator sent.
+    // This origin accepts connections and reads nothing, so that the kernel cannot deliver what the mediator sent.
     let origin = world.peer([
         "python3".to_owned(),
         "-c".to_owned(),
@@ -326,7 +326,7 @@ while True:
     let (is_established, is_closed) = (&open[0]["established"], &open[0]["closed"]);
     assert_eq!((is_established, is_closed), (&true.into(), &false.into()));
     assert!(bytes(&open[0])[0] > HEAD, "{open:#?}");
-    // Nobody listens there: by each address that was tried.
+    // Nothing listens there. There is a row for each address that was tried.
     let refused = of_mediator(&run, "7101");
     assert!(!refused.is_empty(), "{run}");
     for row in &refused {
@@ -387,7 +387,7 @@ server.serve_forever()
     assert_eq!(judged.grade(), "kernel_enforced", "{judged}");
 }
 
-/// What a command might try so that the close of a connection is not reported, or reported twice.
+/// Attempts of a command to prevent the report about the close of a connection, or to cause a second one.
 const EVASION: &str = r"
 import errno, socket, struct
 TCP_BPF_SOCK_OPS_CB_FLAGS = 1008
@@ -460,7 +460,7 @@ fn each_connect_has_one_close_whatever_the_command_does_with_the_socket() {
         let is_served = connect["port"] == 80 && bytes(close)[2] > 2;
         let [sent, acked, _] = bytes(close);
         assert!(sent >= acked && sent >= 1, "{close:#}");
-        // The head of the request, the SYN, and perhaps the FIN.
+        // The head of the request, the SYN, and possibly the FIN.
         assert!(!is_served || sent >= 39, "{close:#}");
     }
     assert_eq!(

@@ -1,12 +1,12 @@
-//! `--mode audit`: everything gets through and is recorded as what would become of it, and no packet
-//! of it passes for one that proves something.
+//! With `--mode audit`, all traffic passes, and the record states what `enforce` would have denied. Verification must
+//! not accept such a packet as proof of a boundary.
 
 use std::fs;
 use std::path::Path;
 
 use egress_tests::{RunOutput, World, evidence};
 
-/// Connects to two hosts, one of them on another port too, sends a datagram and asks for a name.
+/// Connects to two hosts, one of them also on another port, sends a datagram, and resolves a name.
 const AGENT: &str = r"
 curl -sS -m 20 -o /dev/null http://allowed.test/ && echo http
 curl -sS -m 20 -o /dev/null https://allowed.test/ && echo https
@@ -35,7 +35,7 @@ fn everything_passes_and_is_recorded() {
     let start = world.wire().snapshot();
     let run = audit(&world, AGENT);
     assert!(run.stdout.starts_with("http\nhttps\nother\n1\n"), "{run}");
-    // The wire decides whether it got through, in each of its ways.
+    // The wire shows that each attempt left the runner.
     let address = |name: &str| name.parse().ok();
     for (protocol, to, port) in [
         (6, None, 80),
@@ -87,7 +87,7 @@ fn everything_passes_and_is_recorded() {
     run.assert_flow(&[("verdict", "dns_answer"), ("name", "allowed.test")]);
     assert_eq!(run.flows(&[("verdict", "denied")]).len(), 0, "{run}");
     assert_eq!(run.flows(&[("verdict", "redirected")]).len(), 0, "{run}");
-    // Look-ups at the caller's own name server are no attempts; the datagram is one.
+    // DNS queries to the caller's own name server are not listed as denied. The datagram is listed.
     let denied = run.boundary("/denied").to_string();
     assert!(denied.contains("198.51.100.77"), "{denied}");
     assert!(!denied.contains("dns"), "{denied}");
@@ -138,7 +138,7 @@ fn packet_proves_nothing_and_says_so_everywhere() {
         "{summary}"
     );
 
-    // Under the very key that it was given, and as forged from a packet that is valid.
+    // The packet is verified with the key that signed it, and also after it was forged from a valid packet.
     let mut public = key.clone().into_os_string();
     public.push(".pub");
     let verify = |dir: &Path| evidence::verify(&[dir.as_os_str(), "--key".as_ref(), &public]);

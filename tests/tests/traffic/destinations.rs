@@ -1,4 +1,5 @@
-//! Every connection is taken for where it wanted to go, whatever was on its port before or is on it at another address.
+//! The relay determines the right destination of every connection, even if another connection used the same local port
+//! before, or uses it now at another address.
 #![expect(
     clippy::indexing_slicing,
     clippy::panic,
@@ -14,7 +15,7 @@ use std::time::Duration;
 use egress_tests::{INTERNET, Run, RunOutput, World, installed};
 use serde_json::Value;
 
-/// What the programs share: one request, and what came back.
+/// The common start of the programs: sends one request and returns its result.
 const PRELUDE: &str = r"
 import socket, struct, threading
 
@@ -50,9 +51,9 @@ fn run(world: &World) -> Run<'_> {
         .limit(Duration::from_mins(2))
 }
 
-/// Fails unless the records agree on every connection: the kernel's row tells where the program wanted to go, the
-/// resolver's whose address that is, and the relay's what it took the connection for. Returns how often each host was
-/// asked.
+/// Fails unless the records agree on every connection. The kernel's row states the destination address, the resolver's
+/// row states its host name, and the relay's row states the host name that the relay used. Returns the number of
+/// requests for each host.
 #[track_caller]
 fn assert_joined(run: &RunOutput) -> BTreeMap<String, usize> {
     let names: BTreeMap<u128, String> = run
@@ -68,7 +69,8 @@ fn assert_joined(run: &RunOutput) -> BTreeMap<String, usize> {
         .collect();
     let mut seen = BTreeMap::new();
     for row in run.flows(&[("source", "relay")]) {
-        // A connection from elsewhere, which nobody can say more about, or one that ended before it was taken.
+        // The connection came from an unexpected address, or it ended before the relay accepted it. There is no more
+        // information about either.
         if ["peer_address", "reset"].contains(&row["reason"].as_str().unwrap()) {
             assert!(row["host"].is_null(), "{row:#}");
             continue;
@@ -81,13 +83,13 @@ fn assert_joined(run: &RunOutput) -> BTreeMap<String, usize> {
         assert_eq!(kernel["port"], dst.port());
         let name = &names[&number(&dst.ip().to_string())];
         assert_eq!(text(&row["host"]).as_ref(), Some(name), "{row:#}");
-        // Requests of these tests carry their host in the path.
+        // Requests of these tests contain their host name in the path.
         if let Some(target) = text(&row["target"]) {
             assert!(target.ends_with(&format!("/{name}")), "{row:#}");
         }
         *seen.entry(name.clone()).or_default() += 1;
     }
-    // The mediator judged the same, and signed it.
+    // The mediator's receipts agree.
     for (verdict, host) in [
         ("allow", "allowed.test"),
         ("allow", "two.allowed.test"),
@@ -102,7 +104,7 @@ fn assert_joined(run: &RunOutput) -> BTreeMap<String, usize> {
     seen
 }
 
-/// Both addresses of a name end in the same number.
+/// Returns the number in which both addresses of a name end.
 fn number(address: &str) -> u128 {
     match address.parse::<IpAddr>().unwrap().to_canonical() {
         IpAddr::V4(address) => u128::from(address.to_bits() & 0x1_ffff),
@@ -117,8 +119,8 @@ fn text(value: &Value) -> Option<String> {
 #[test]
 fn one_port_on_two_loopback_addresses() {
     let world = World::new();
-    // The second one is of an address that no redirected connection comes from: it gets nothing, and above all not
-    // what the first one asked for.
+    // The second connection comes from an address that redirected connections never have. It receives no answer, and in
+    // particular not the answer to the first one.
     let program = r"
 for first, second in [('127.0.0.1', '127.0.0.2'), ('127.0.0.2', '127.0.0.1')]:
     one = bound(first)
@@ -137,7 +139,7 @@ for first, second in [('127.0.0.1', '127.0.0.2'), ('127.0.0.2', '127.0.0.1')]:
 ";
     let before = world.requests().len();
     let run = run(&world).script(&python(program)).run();
-    // The site has no such page, which is an answer too.
+    // The site has no such page, but a 404 is also an answer.
     assert_eq!(run.stdout, "404 nothing\n404 nothing\n", "{run}");
     let requests = world.requests();
     let hosts: Vec<_> = requests[before..]
@@ -147,7 +149,7 @@ for first, second in [('127.0.0.1', '127.0.0.2'), ('127.0.0.2', '127.0.0.1')]:
     assert_eq!(hosts, ["allowed.test", "two.allowed.test"]);
     let seen = assert_joined(&run);
     assert_eq!(seen.len(), 2, "{seen:?}");
-    // What was not served is in the log all the same.
+    // The flow log also contains the connections that were not served.
     assert_eq!(
         run.flows(&[("source", "kernel"), ("verdict", "redirected")])
             .len(),
@@ -301,7 +303,7 @@ fn ports_that_were_not_allowed() {
         .arg("8080")
         .script(script)
         .run();
-    // In a tunnel there is TLS or nothing.
+    // Only TLS is allowed in a tunnel.
     assert_eq!(
         opened.stdout, "hello from allowed.test:8080\nhello from allowed.test:8080\nrefused\n",
         "{opened}"
@@ -313,8 +315,8 @@ fn ports_that_were_not_allowed() {
 fn tls_that_names_another_host_or_none() {
     let world = World::new();
     let run = run(&world).file("authority.pem", fs::read(world.authority()).unwrap());
-    // To the address of an allowed name: with the name of a denied one, and of another allowed one; to an allowed
-    // name with none; and to the address itself, with the allowed name.
+    // Connects to an allowed name with a denied name in the `ClientHello`, with another allowed name, and with none.
+    // Also connects to the address itself with the allowed name.
     let script = format!(
         "cd {} && unset HTTPS_PROXY https_proxy ALL_PROXY all_proxy
          to() {{ curl -sSf -m 10 --cacert authority.pem --connect-to ::\"$1\": \"$2\" || echo refused; }}
@@ -359,7 +361,7 @@ fn dual_stack_sockets_of_java() {
         return;
     };
     let world = World::new();
-    // Its sockets are of IPv6, whatever they connect to.
+    // Java uses IPv6 sockets, even for IPv4 addresses.
     let run = run(&world).file(
         "Ask.java",
         r#"import java.io.*;
@@ -407,7 +409,7 @@ public class Ask {
     );
     let seen = assert_joined(&run);
     assert!(seen.values().all(|count| *count == 6), "{seen:?}");
-    // The kernel saw sockets of IPv6 go to addresses of IPv4.
+    // The kernel recorded IPv6 sockets that connected to IPv4 addresses.
     let mapped = run.flows(&[("hook", "connect6"), ("verdict", "redirected")]);
     let mapped = mapped.iter().filter(|row| {
         let dst: IpAddr = text(&row["dst"]).unwrap().parse().unwrap();
@@ -416,8 +418,8 @@ public class Ask {
     assert_eq!(mapped.count(), 9);
 }
 
-/// Fills the relay with idle connections to the proxy, so that the next one waits, and meanwhile connects elsewhere from
-/// the same local port.
+/// Fills the relay with idle connections to the proxy, so that the next connection has to wait. Meanwhile, connects to
+/// another destination from the same local port.
 const SAME_PORT: &str = r"
 import resource
 _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -442,7 +444,7 @@ fn connection_to_the_proxy_is_attributed_though_its_port_is_used_again() {
     let world = World::new();
     let run = run(&world).script(&python(SAME_PORT)).run();
     assert_eq!(run.status, Some(0), "{run}");
-    // The world's server knows neither path.
+    // The world's server has neither path.
     assert_eq!(run.stdout, "HTTP/1.1 404\nHTTP/1.1 404\n", "{run}");
     let rows = run.flows(&[("source", "relay"), ("verdict", "forwarded")]);
     for (path, verdict) in [("/waiting", "proxy"), ("/other", "redirected")] {

@@ -1,4 +1,4 @@
-//! What goes through: clients, names, ports, and shapes of traffic, with the built-in mediator.
+//! Traffic that passes with the built-in mediator: clients, names, ports, and shapes of traffic.
 #![forbid(unsafe_code)]
 
 mod audit_mode;

@@ -1,5 +1,5 @@
-//! Programs to which nobody said that there is a proxy: what they ask of an allowed name arrives, what they ask of
-//! another does not leave, and both witnesses say so.
+//! Programs that are not configured for a proxy. Their requests to an allowed name arrive, no packet for a denied name
+//! leaves, and both the flow log and the receipts show that.
 #![expect(
     clippy::indexing_slicing,
     clippy::unwrap_used,
@@ -12,21 +12,21 @@ use std::time::Duration;
 
 use egress_tests::{INTERNET, Packet, Run, RunOutput, Snapshot, World, installed};
 
-/// What every script starts with: no word of a proxy, and the world's authority where programs look for one.
+/// The start of every script: no proxy variables, and variables that make programs trust the world's authority.
 const PLAIN: &str =
     "unset HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY http_proxy https_proxy all_proxy no_proxy
 export SSL_CERT_FILE=$PWD/authority.pem CURL_CA_BUNDLE=$PWD/authority.pem
 export NODE_EXTRA_CA_CERTS=$PWD/authority.pem GIT_SSL_CAINFO=$PWD/authority.pem
 ";
 
-/// Asks an allowed and a denied name by both schemes. `get URL` comes before it.
+/// Requests an allowed and a denied name over HTTP and HTTPS. The script defines `get URL` before it.
 const ASK: &str = r#"
 for url in http://allowed.test/ https://allowed.test/ http://denied.test/ https://denied.test/; do
     if get "$url" > page && grep -q hello page; then echo "got $url"; else echo "no $url"; fi
 done
 "#;
 
-/// A run with the authority in its workspace.
+/// Returns a run with the authority in its workspace.
 fn run(world: &World) -> Run<'_> {
     world
         .egress()
@@ -48,7 +48,7 @@ fn assert_none_to_denied(world: &World, start: Snapshot) {
     assert!(left.is_none(), "left the runner: {}", left.unwrap());
 }
 
-/// Has `get`, a shell function with that name, ask for pages without and with the boundary.
+/// Requests pages with the shell function `get`, without and with the boundary.
 #[track_caller]
 fn assert_judged(world: &World, run: Run<'_>, get: &str) -> RunOutput {
     let directory = run.directory();
@@ -64,7 +64,7 @@ fn assert_judged(world: &World, run: Run<'_>, get: &str) -> RunOutput {
     );
     world.wire().assert_left(start, to_denied);
     world.wait_for_quiet();
-    // What it left does not belong to the agent.
+    // The control made this file, and the command could not replace it.
     fs::remove_file(directory.join("page")).unwrap();
 
     let start = world.wire().snapshot();
@@ -81,7 +81,7 @@ fn assert_judged(world: &World, run: Run<'_>, get: &str) -> RunOutput {
     run
 }
 
-/// The flow log and the receipts name both hosts and what became of them.
+/// Fails unless the flow log and the receipts contain both hosts and the decisions about them.
 #[track_caller]
 fn assert_both_witnesses(run: &RunOutput) {
     for (host, flow, receipt) in [
@@ -97,7 +97,7 @@ fn assert_both_witnesses(run: &RunOutput) {
         }
         run.assert_receipt(receipt, host);
     }
-    // The list that people read holds what the program attempted, and nothing that a library did on the way.
+    // The list of denied attempts contains what the program attempted, and no side effects of libraries.
     for denied in run.boundary("/denied").as_array().unwrap() {
         assert_eq!(denied["attempt"]["destination"], "denied.test", "{denied}");
     }
@@ -112,7 +112,7 @@ fn curl() {
 #[test]
 fn wget() {
     let world = World::new();
-    // Debian's reads no variable for this.
+    // Debian's wget does not read a variable for the certificate bundle.
     let get = r#"get() { wget -qO- --ca-certificate=authority.pem "$1"; }"#;
     assert_judged(&world, run(&world), get);
 }
@@ -153,7 +153,7 @@ func main() {
 }
 ",
     );
-    // The library takes long to build; it is kept between the tests.
+    // Building the standard library takes long, so its result is kept between tests.
     let build = format!(
         "cd {} && GOCACHE={}/go GOFLAGS=-mod=mod GOPROXY=off GOTOOLCHAIN=local CGO_ENABLED=0 {} build get.go",
         run.directory().display(),
@@ -210,7 +210,7 @@ fn git_clone() {
     assert_judged(&world, run(&world), get);
 }
 
-/// Puts a repository where the servers show it, for clients that read it file by file.
+/// Puts a repository into the servers' directory, for clients that read it file by file.
 fn serve_repository(world: &World) {
     let made = world.shell(&format!(
         "mkdir source && cd source && git init -q && echo hello > greeting && git add greeting &&
@@ -221,7 +221,7 @@ fn serve_repository(world: &World) {
     assert!(made.success(), "{made}");
 }
 
-/// A WebSocket client: opens, says hello, prints what comes back.
+/// A WebSocket client that sends `hello` and prints the reply.
 const WEBSOCKET: &str = r#"
 import base64, os, socket, ssl, sys, urllib.parse
 
@@ -273,7 +273,7 @@ fn websocket() {
 fn websocket_by_the_proxy() {
     let world = World::new();
     let run = run(&world).file("ws.py", WEBSOCKET);
-    // The same program without a proxy shows that the hosts answer.
+    // The control: without a proxy, the same program shows that the hosts answer.
     let directory = run.directory();
     let control = world.shell(&format!(
         "cd {} && {PLAIN} python3 ws.py ws://denied.test/ && python3 ws.py wss://denied.test/",
@@ -314,7 +314,7 @@ print(stream.recv(4096).split(b" ")[1].decode())
 fn websocket_to_a_url_without_a_path_asks_for_one() {
     let world = World::new();
     let run = run(&world).file("target.py", TARGET);
-    // An origin takes no request whose target is empty.
+    // The control: an origin rejects a request with an empty target.
     let control = world.shell(&format!(
         "cd {} && {PLAIN} python3 target.py '' allowed.test 80; python3 target.py / allowed.test 80",
         run.directory().display()

@@ -1,4 +1,5 @@
-//! The second `ClientHello` of a TLS handshake: it names the server that the first one named, or goes nowhere.
+//! The second `ClientHello` of a TLS handshake must name the same server as the first one. Otherwise, the relay does
+//! not forward it.
 
 use egress_tests::retry::{PORT, RetryServer, client};
 use egress_tests::{Judged, World};

@@ -1,5 +1,5 @@
-//! What is tried with a real Pipelock (`real_pipelock`), with the built-in mediator: docs/pipelock.md says where the rest
-//! of it is.
+//! Runs with the built-in mediator the scenarios that `real_pipelock` runs with a real Pipelock. docs/pipelock.md lists
+//! where the others are.
 use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use egress_tests::agents::{NO_PROXY, requests, tunnels, twice};
 use egress_tests::evidence::{Reference, public_key_hex, verify};
 use egress_tests::{INTERNET, Packet, RunOutput, World};
 
-/// One run of this agent.
+/// Makes one run of this script.
 fn run(world: &World, names: &[&str], agent: &str) -> RunOutput {
     world
         .egress()
@@ -20,7 +20,7 @@ fn run(world: &World, names: &[&str], agent: &str) -> RunOutput {
         .run()
 }
 
-/// Fails unless nothing is missing and everybody who verifies says so.
+/// Fails unless nothing is missing and all verifiers accept the packet.
 #[track_caller]
 fn assert_whole(world: &World, run: &RunOutput) {
     let hex = public_key_hex(&world.dir().join("key"));
@@ -38,7 +38,7 @@ fn thousand_tunnels_that_close_together_all_have_their_receipts() {
     let run = run(&world, &["allowed.test"], &tunnels(TUNNELS));
     assert_eq!(run.status, Some(0), "{run}");
     assert_eq!(run.stdout, format!("{TUNNELS}\n"), "{run}");
-    // An intent and an outcome of each.
+    // An intent and an outcome for each.
     assert_eq!(run.receipts("allow").len(), 2 * TUNNELS);
     assert_whole(&world, &run);
 }
@@ -60,7 +60,7 @@ fn name_is_called_where_it_was_judged() {
     let to_metadata = |packet: &Packet| packet.destination == Some(INTERNET.metadata.into());
     let start = world.wire().snapshot();
     let run = run(&world, &["*.rebind.test"], &twice("one.rebind.test"));
-    // Each request has one answer of the name server, and that is where it goes or does not go.
+    // The name server answers one query for each request, and the mediator uses the address in that answer.
     assert_eq!(
         (run.status, run.stdout.as_str()),
         (Some(0), "200\n403\n"),
@@ -92,7 +92,7 @@ fn policy_that_is_rewritten_during_the_run_changes_nothing() {
         .script(&agent)
         .start();
     until_ready(&workdir, SOON);
-    // It is in a sealed memory file by now; what there is to rewrite is what the caller wrote.
+    // The policy that is in use is in a sealed memory file, so only the caller's own file can be rewritten.
     let path = packet.with_file_name("pipelock.yaml");
     let before = fs::read_to_string(&path).unwrap();
     let rewritten = before.replace("allowed.test", "denied.test");
@@ -107,7 +107,7 @@ fn policy_that_is_rewritten_during_the_run_changes_nothing() {
     );
     let used = fs::read_to_string(packet.join("policy.yaml")).unwrap();
     assert!(!used.contains("denied.test"), "{used}");
-    // The rewritten text would have let it through.
+    // The control: the rewritten policy would have allowed the request.
     let control = run(&world, &["denied.test"], &format!("{NO_PROXY}{call}"));
     assert_eq!(control.stdout, "200\n", "{control}");
 }

@@ -1,5 +1,5 @@
-//! Shapes of traffic: many requests on one connection, many connections at once, large bodies, both families, and the
-//! agent's own servers.
+//! Shapes of traffic: many requests on one connection, many simultaneous connections, large bodies, both address
+//! families, and the command's own servers.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use egress_tests::{INTERNET, Run, RunOutput, World, pattern_sha256};
 
-/// What most of the Python programs need.
+/// The common start of most Python programs.
 const PRELUDE: &str = r"
 import os, socket, ssl, threading
 
@@ -34,7 +34,7 @@ def answer(stream):
     return head.split()[1].decode(), body.decode().strip()
 ";
 
-/// A Python program that knows no proxy.
+/// Returns a shell command that runs a Python program without proxy variables.
 fn python(program: &str) -> String {
     format!(
         "unset HTTP_PROXY HTTPS_PROXY ALL_PROXY http_proxy https_proxy all_proxy\n\
@@ -61,7 +61,7 @@ for host in ['allowed.test', 'allowed.test', 'denied.test']:
     stream.sendall(f'GET / HTTP/1.1\r\nHost: {host}\r\n\r\n'.encode())
     print(answer(stream)[0])
 ";
-    // An allowed name is not the name that was connected to either.
+    // A request for another name is denied on this connection, even if the policy allows that name.
     for other in ["denied.test", "two.allowed.test"] {
         let program = program.replace("denied.test", other);
         let run = world.egress().allow(&["allowed.test", "two.allowed.test"]);
@@ -147,7 +147,7 @@ fn gibibyte_down_and_up() {
         format!("{{\"bytes\":{GIBIBYTE},\"sha256\":\"{}\"}}", lines[2]),
         "{run}"
     );
-    // Both are in the log, with all their bytes.
+    // The flow log contains both transfers with all their bytes.
     let flows = run.flows(&[("source", "relay"), ("verdict", "forwarded")]);
     for field in ["bytes_down", "bytes_up"] {
         assert!(
@@ -185,7 +185,7 @@ fn body_by_tls_is_byte_exact() {
 fn five_hundred_connections_at_once() {
     const CONNECTIONS: usize = 500;
     let world = World::new();
-    // All are open, and all have sent half a request, before the first one goes on.
+    // All connections are open and have sent half a request before the first one continues.
     let program = format!(
         r"
 streams = [socket.create_connection(('allowed.test', 80), 30) for _ in range({CONNECTIONS})]
@@ -248,9 +248,9 @@ ask('2001:db8:1::10', '[2001:db8:1::10]', socket.AF_INET6)
         .map(|request| request.server.ip())
         .collect();
     let (outside, inside) = servers.split_at(8);
-    // The addresses were reached themselves, and so were the names that have one alone.
+    // Connections to an address, or to a name with only one address, reach exactly that address.
     assert_eq!(inside[2..], outside[2..], "{run}");
-    // One row each; the mapped form is the address of a socket of IPv6.
+    // Each connection has one row. The mapped form comes from an IPv6 socket.
     for (hook, dst) in [
         ("connect4", "198.51.100.10"),
         ("connect6", "198.51.100.10"),
@@ -361,7 +361,7 @@ print(open('/tmp/own.fifo').read())
 writer.join()
 ";
     let start = world.wire().snapshot();
-    // The control's socket and FIFO lie in the world's directory.
+    // The control's socket and FIFO are in the world's directory.
     let control = program.replace("/tmp", &world.dir().display().to_string());
     let control = world.shell(&python(&control));
     let expected = "tcp4\ntcp6\nudp4\nudp6\nunix\nabstract\npair\nfifo\n";

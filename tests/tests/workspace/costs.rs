@@ -1,4 +1,4 @@
-//! What a command's changes cost the supervisor: time, memory and room on the disk, whatever their form.
+//! Limits on the time, memory, and disk space that a command's changes can cost the supervisor.
 #![expect(
     clippy::unwrap_used,
     reason = "a test whose files cannot be made has failed"
@@ -10,7 +10,8 @@ use std::path::Path;
 use egress_tests::World;
 use egress_tests::changes::{apply, assert_ran, assert_refused, changes, outcome};
 
-/// An index of version 4 that names one long path many times: each name but the first takes a few bytes.
+/// Writes a git index of version 4 that names one long path many times. Each name except the first takes only a few
+/// bytes.
 const SHORT_INDEX: &str = "python3 -c '
 import hashlib, struct, sys
 length, count = map(int, sys.argv[1:])
@@ -114,7 +115,7 @@ fn list_of_changes_outlives_an_archive_that_finds_no_room() {
             .contains("cannot keep the changes that were not applied"),
         "{run}"
     );
-    // What was applied is in the list all the same.
+    // The list of changes still contains what was applied.
     let there = world.shell(&format!("ls -A {0} {0}/work", place.display()));
     assert!(there.stdout.contains("fine"), "{there}\n{run}");
     assert!(!there.stdout.contains(".egress-"), "{there}\n{run}");
@@ -122,7 +123,7 @@ fn list_of_changes_outlives_an_archive_that_finds_no_room() {
     assert_refused(&run, ".github/file", "held_back");
 }
 
-/// Moves directories so that each takes the place of the one that holds the next; the first cannot leave.
+/// Moves directories so that each replaces the parent of the next one. The first one cannot be moved away.
 fn chain(world: &World, length: usize) -> (String, String) {
     let run = apply(world);
     let work = run.directory();

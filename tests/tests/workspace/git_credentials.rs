@@ -1,5 +1,4 @@
-//! Credentials in files of git: what the command sees of them, and what an earlier run can make of the search
-//! for them.
+//! Credentials in git's files: what the command sees of them, and how an earlier run could mislead the search for them.
 #![expect(
     clippy::unwrap_used,
     reason = "a test whose files cannot be made has failed"
@@ -13,7 +12,7 @@ use std::path::Path;
 use egress_tests::changes::{apply, assert_ran, assert_refused, outcome};
 use egress_tests::{Output, World};
 
-/// A repository of an ordinary user, with a credential at each place where git or a tool around it keeps one.
+/// A repository of an ordinary user, with a credential in each place where git or a related tool stores one.
 const PLANTS: &str = r#"set -e
 cd "$WORK"; git init -q -b main; git config user.name n; git config user.email e@example.test
 printf '[core]\n\tx = 1\n' > tracked; git add tracked; git commit -qm one
@@ -109,10 +108,10 @@ git init -q --bare bare; put bare/config <<< $'[http]\n\textraheader = mk58x'
 chmod 755 "$CALLER"; chmod 644 "$CALLER/inc"
 chown -R 1000:1000 . "$CALLER"
 "#;
-/// How many of them there are.
+/// Number of planted credentials.
 const PLANTED: usize = 58;
 
-/// Looks for them in all files, also where a line is continued, and asks git.
+/// Searches for the credentials in all files and in git's output, also across continued lines.
 const LOOKS: &str = r#"
 cd "$WORK"
 { cat "$CALLER/inc"; find . -type f -exec cat {} +; git config --list; git remote -v; } 2> /dev/null |
@@ -164,7 +163,7 @@ fn no_credential_of_git_is_shown() {
             .run();
         assert_eq!(run.status, Some(0), "{mode}: {run}");
         assert_eq!(markers(&run), BTreeSet::new(), "{mode}: {run}");
-        // The rest is there, and works.
+        // The rest of the configuration is visible and works.
         for shown in [
             "\nhttps://a.test/a/b\nhttps://g.test/sub\nhttp://proxy.test:3128\n1\n",
             "# kept\n[submodule \"sub\"]\n\tpath = sub\n",
@@ -203,7 +202,7 @@ fn no_credential_of_git_is_shown() {
     }
 }
 
-/// Every file below a directory, with its content.
+/// Returns every file below a directory with its content.
 fn contents(dir: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     let mut files = Vec::new();
     let mut dirs = vec![dir.to_path_buf()];
@@ -221,10 +220,10 @@ fn contents(dir: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     files
 }
 
-/// Files that no program works without, and one of root's own. Each is named by an include.
+/// Files that every program needs, which an include names.
 const HOST: &str = "/etc/ssl/certs/ca-certificates.crt /usr/bin/git /lib64/ld-linux-x86-64.so.2 /lib/ld-linux-aarch64.so.1";
 
-/// What a run leaves: a directory that looks like a git directory to whoever knows only `HEAD`.
+/// Returns a script that leaves a directory whose `HEAD` makes it look like a git directory.
 fn forgery() -> String {
     format!(
         r"mkdir x && cd x && echo 'ref: refs/heads/main' > HEAD
@@ -246,7 +245,7 @@ fn what_a_run_leaves_blanks_nothing_for_the_next() {
     assert_ran(&first);
     assert_eq!(outcome(&first, "x").0, "applied", "{first}");
     assert!(first.workdir.join("x/config").exists() && first.workdir.join("x/c0").exists());
-    // The rest of the chain, which a run leaves in the same way, is made here: it takes the run half a minute.
+    // The test makes the rest of the chain. A run could do the same, but it would take half a minute.
     for number in 1..25_000 {
         let text = format!("[include] path = c{}\n", number + 1);
         fs::write(first.workdir.join(format!("x/c{number}")), text).unwrap();
@@ -267,7 +266,8 @@ fn what_a_run_leaves_blanks_nothing_for_the_next() {
             .collect::<Vec<_>>()
     };
     assert_eq!(again("a forgery"), Vec::<String>::new());
-    // The same in a real repository, which no run can make; what it includes of the workspace is hidden.
+    // The same includes in a real git directory, which a run cannot make. Files of the workspace that it includes are
+    // hidden.
     let made = world.shell(&format!(
         "cd {} && git init -q . && sed 's#path = c0#path = ../x/c0#' x/config >> .git/config && printf '[include] path = ../token\n' >> .git/config &&
          printf '[http] extraheader = x\n' > token",
@@ -297,7 +297,7 @@ fn a_link_or_a_pipe_is_not_read_for_a_repository() {
         secret = secret.path().display()
     ));
     assert!(made.success(), "{made}");
-    // Whoever follows them reads it.
+    // The control: a program that follows the links can read the file.
     for path in ["a/.git/config", "c/.git"] {
         assert!(fs::metadata(work.join(path)).is_ok(), "{path}");
     }

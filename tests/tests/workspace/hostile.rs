@@ -1,4 +1,4 @@
-//! What an agent leaves in the workspace for those who come later: the supervisor, and the next run.
+//! Traps that a command leaves in the workspace for the supervisor and for the next run.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -11,10 +11,10 @@ use egress_tests::changes::{
 use egress_tests::{RunOutput, World};
 use nix::sys::signal::Signal;
 
-/// How long a run may take that does nothing; one that waits for a FIFO takes longer.
+/// Time limit of a run that does nothing. A run that waits for a FIFO exceeds it.
 const SOON: Duration = Duration::from_secs(20);
 
-/// Directories within each other, and a program's arguments: how many, and the length of their names.
+/// Makes nested directories. Its arguments are their number and the length of their names.
 const NEST: &str = "python3 -c '
 import os, sys
 for _ in range(int(sys.argv[1])):
@@ -112,7 +112,7 @@ fn what_the_next_run_rests_on_cannot_be_replaced_on_its_way() {
     for name in ["conf", "keys/boundary", "mine"] {
         assert_refused(&run, name, "protected");
     }
-    // What the link protects is the file, too.
+    // Protecting a link also protects the file that it leads to.
     let run = apply(&world)
         .workdir(&run.workdir)
         .arg("--protect")
@@ -125,7 +125,7 @@ fn what_the_next_run_rests_on_cannot_be_replaced_on_its_way() {
     assert_refused(&run, "hooks", "git_directory");
 }
 
-/// What root does with a store that an agent forged, if it trusts the name: it opens the lock.
+/// What root would do to a forged store if it trusted the name: open the lock file.
 const FOLLOW: &str = "timeout 2 bash -c ': >>.egress-aa/lock'";
 
 /// Claims: read-stores
@@ -174,7 +174,7 @@ fn nothing_is_followed_in_a_store_that_an_agent_forged() {
 fn nothing_of_a_forged_store_is_read_into_memory() {
     const SIZE: u64 = 512 << 20;
     let world = World::new();
-    // Runs its arguments and notes how much memory the largest process took.
+    // Runs its arguments, and writes down the memory of the largest process.
     let meter = world.dir().join("meter");
     let peak = world.dir().join("peak");
     fs::write(
@@ -277,7 +277,7 @@ fn what_a_killed_run_left_is_closed_to_the_agent_of_an_outer_workspace() {
     assert!(control.stdout.ends_with("LOOKED\n"), "{control}");
     fs::remove_dir(store.join("planted")).unwrap();
 
-    // The agent has the rights of root here, who owns the workspace.
+    // Here, root owns the workspace, so the command's user is mapped to root.
     let run = outer
         .command([
             "bash",
@@ -325,7 +325,7 @@ fn what_the_caller_names_is_not_waited_for() {
     }
 }
 
-/// Fails unless the agent came to its end and said so; it may have left what looks like a store.
+/// Fails unless the command ran to its end and printed that. It may have left a directory that looks like a store.
 #[track_caller]
 fn assert_ran_beside(run: &RunOutput) {
     assert_eq!(run.status, Some(0), "{run}");

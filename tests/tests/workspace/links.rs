@@ -1,4 +1,4 @@
-//! Links that the agent leaves for later steps to write through. Each leads there without the rules.
+//! Links that the command leaves so that later steps write through them. Without the rules on links, each attack works.
 
 use std::fs;
 use std::path::Path;
@@ -6,13 +6,13 @@ use std::path::Path;
 use egress_tests::World;
 use egress_tests::changes::{apply, assert_ran, changes, outcome};
 
-/// What the host has. `sub` is a link of its own, and a later run may move `deep/er`.
+/// Makes the host's files. `sub` is a link of the host, and a later run may move `deep/er`.
 const LAY: &str =
     "mkdir -p .github/workflows keep dir deep/er && echo 'mode: strict' >policy.yaml &&
     echo host >keep/file && git init -q --bare vendor.git && ln -s . sub &&
     ln -s ../.github/workflows/ci.yml deep/er/log";
 
-/// A chain of links: what each run does, and through what a later step writes to where.
+/// A chain of links: the script of each run, the path that a later step writes to, and the file that the path leads to.
 struct Case {
     runs: &'static [&'static str],
     write: &'static str,
@@ -78,14 +78,14 @@ fn cases() -> Vec<Case> {
             reaches: "vendor.git/config",
             refused: ("log", "git_directory"),
         },
-        // By way of a link that the host made.
+        // The chain uses a link that the host made.
         Case {
             runs: &["ln -s sub/sub/.github/workflows/ci.yml log"],
             write: "log",
             reaches: CI,
             refused: ("log", "github"),
         },
-        // The last link on the way comes in another run.
+        // Another run makes the last link of the chain.
         Case {
             runs: &["ln -s d/.github/workflows/ci.yml log", "ln -s . d"],
             write: "log",
@@ -107,7 +107,7 @@ fn cases() -> Vec<Case> {
             reaches: "vendor.git/config",
             refused: ("d", "git_directory"),
         },
-        // A directory takes the place of a link, so that `..` leads to another one.
+        // A directory replaces a link, so that `..` leads to another directory.
         Case {
             runs: &[
                 "ln -s deep/er l",
@@ -118,7 +118,7 @@ fn cases() -> Vec<Case> {
             reaches: "policy.yaml",
             refused: ("l", "protected"),
         },
-        // A directory is moved with the link in it.
+        // A directory is moved together with the link in it.
         Case {
             runs: &["mv deep/er er"],
             write: "er/log",
@@ -133,7 +133,7 @@ fn cases() -> Vec<Case> {
 fn no_way_of_links_leads_to_what_no_change_may_touch() {
     let world = World::new();
     let written = |work: &Path, case: &Case| {
-        // What a later step does, which follows links as every program does.
+        // A later step writes to the path and follows links, as every program does.
         let step = world.shell(&format!(
             "cd {} && echo owned >{}",
             work.display(),
@@ -193,7 +193,7 @@ fn no_way_of_links_leads_to_what_no_change_may_touch() {
 
 #[test]
 fn links_of_ordinary_programs_are_applied() {
-    // npm makes these of workspaces, Python of a virtual environment, builds of their newest result.
+    // npm makes such links for workspaces, Python for virtual environments, and build tools for their newest result.
     const MADE: &str = "mkdir -p node_modules/.bin lib out/1; ln -s ../packages/p node_modules/p
         ln -s ../p/cli.js node_modules/.bin/p; ln -s lib lib64; ln -s 1 out/latest
         ln -s out/latest/file newest; ln -s missing dangling; ln -s \"$PWD/out\" here; ln -s loop loop; echo DONE";

@@ -1,4 +1,4 @@
-//! The agent's changes, and what happens to the workspace or to the run meanwhile.
+//! The command's changes, and what happens if the workspace changes or the run is killed meanwhile.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
@@ -26,7 +26,7 @@ fn what_the_host_changed_meanwhile_is_never_overwritten() {
         fs::metadata(&store).unwrap().permissions().mode() & 0o7777,
         0o700
     );
-    // Nothing of it is there yet.
+    // The workspace does not have the changes yet.
     assert_eq!(
         fs::read_to_string(work.join("agent-only")).unwrap(),
         "before"
@@ -77,7 +77,7 @@ fn what_the_host_took_away_meanwhile_does_not_come_back() {
         )
         .start();
     wait_for_change(&work, "ready");
-    // A name is gone, whether or not a process still has the file open.
+    // A removed name stays removed, even if a process still has the file open.
     let held = fs::File::open(work.join("held")).unwrap();
     for name in ["removed", "both", "held"] {
         fs::remove_file(work.join(name)).unwrap();
@@ -89,7 +89,7 @@ fn what_the_host_took_away_meanwhile_does_not_come_back() {
     assert_eq!(output.status, Some(0), "{output}");
     assert!(output.stdout.ends_with("DONE\n"), "{output}");
     assert_eq!(stores(&work), Vec::<PathBuf>::new(), "{output}");
-    // The control: what the host left alone is applied, under either name.
+    // The control: changes are applied, under either name, if the host did not change the file.
     let read = |name: &str| fs::read_to_string(work.join(name)).unwrap();
     assert_eq!(read("stays"), "before\nagent\n", "{output}");
     assert_eq!(read("new-name"), "before\nagent\n", "{output}");
@@ -137,7 +137,7 @@ fn what_cannot_be_put_to_its_new_place_stays_where_it_was() {
         ])
         .start();
     wait_for_change(&work, "ready");
-    // The host closes the directory meanwhile.
+    // Meanwhile, the host makes the directory read-only.
     fs::set_permissions(work.join("p"), fs::Permissions::from_mode(0o555)).unwrap();
     let output = running.finish(Duration::from_mins(1));
     assert_eq!(output.status, Some(0), "{output}");
@@ -175,7 +175,7 @@ fn links_lead_nowhere() {
     // A host process swaps the directory for a link after the agent wrote to it.
     fs::rename(work.join("swapped"), work.join("away")).unwrap();
     symlink(&outside, work.join("swapped")).unwrap();
-    // The control: whoever copies by path writes through the link.
+    // The control: a copy by path writes through the link.
     let through = outside.join("through");
     fs::write(&through, "precious").unwrap();
     fs::copy(
@@ -190,7 +190,7 @@ fn links_lead_nowhere() {
         fs::read_to_string(outside.join("file")).unwrap(),
         "precious"
     );
-    // The agent's own link is refused, and what it stood for stays.
+    // The command's own link is denied, and the directory that it would have replaced stays.
     assert_eq!(
         fs::read_to_string(work.join("linked/file")).unwrap(),
         "before"
@@ -201,7 +201,7 @@ fn links_lead_nowhere() {
 fn killed_run_is_completed_or_undone_by_the_next() {
     const FILES: usize = 20_000;
     let world = World::new();
-    // Before it applies: nothing of it is ever there.
+    // The supervisor is killed before it applies changes, so none of them is ever applied.
     let run = apply(&world).script("echo 1 >new; touch ready; sleep 60");
     let (running, _, work) = run.start();
     wait_for_change(&work, "ready");
@@ -212,7 +212,7 @@ fn killed_run_is_completed_or_undone_by_the_next() {
     assert_ran(&next);
     assert!(!work.join("new").exists(), "{next}");
 
-    // The same by `egress doctor`.
+    // `egress doctor` does the same.
     let run = apply(&world).script("echo 1 >new; touch ready; sleep 60");
     let (running, _, work) = run.start();
     wait_for_change(&work, "ready");
@@ -224,7 +224,7 @@ fn killed_run_is_completed_or_undone_by_the_next() {
     assert_eq!(stores(&work), Vec::<PathBuf>::new(), "{doctor}");
     assert!(!work.join("new").exists());
 
-    // While it applies.
+    // The supervisor is killed while it applies changes.
     let run = apply(&world).script(&format!(
         "python3 -c 'import os
 os.mkdir(\"d\")
@@ -253,7 +253,8 @@ for f in range({FILES}): open(f\"d/f{{f}}\", \"w\").write(str(f))'"
 /// Claims: read-stores
 #[test]
 fn killed_run_inside_a_mount_point_is_completed_and_a_forged_one_is_not() {
-    // What a run leaves that was killed while it applied; `marked` is what only root can make of it.
+    // Makes the store that a run leaves if it is killed while it applies changes. With `marked`, the store has the
+    // attribute that only root can set.
     const LEAVE: &str = r"
 import json, os, sys
 work, marked = sys.argv[1], sys.argv[2] == 'marked'
@@ -315,7 +316,7 @@ fn link_that_comes_while_the_workspace_is_copied_is_not_written_through() {
             "cd .git && KEPT={} setpriv --reuid 1000 --regid 1000 --clear-groups sh -c '! echo owned >$KEPT/config && {swap}'",
             kept.display()
         );
-        // Who writes to the name that was looked up before.
+        // The control: a write to the path that was looked up before follows the new link.
         fs::create_dir(by_hand.join(what)).unwrap();
         let control = world.shell(&format!(
             "cd {} && {lay} && ({swap}) && echo owned >.git/config; cat {}/config",

@@ -1,5 +1,4 @@
-//! What the agent writes: kept apart while it runs, applied at the end; and the other ways to see a
-//! workspace.
+//! The modes of `--workspace`: changes that are kept apart during the run and applied at its end, and the other modes.
 #![expect(
     clippy::unwrap_used,
     reason = "helpers of tests fail the test on the spot"
@@ -15,8 +14,8 @@ use egress_tests::changes::{apply, assert_ran, assert_refused, changes, listing,
 use egress_tests::{RunOutput, World};
 use serde_json::Value;
 
-/// Makes `before` in two directories owned by an ordinary user, lets `script` change one by hand and
-/// one behind the boundary, and fails unless they end up the same.
+/// Runs `before` in two directories of an ordinary user, then runs `script` in one of them directly and in the other
+/// behind the boundary. Fails unless both directories end up the same.
 #[track_caller]
 fn assert_same_as_by_hand(before: &str, script: &str) -> (World, RunOutput) {
     const OWNER: u32 = 1000;
@@ -210,9 +209,9 @@ fn workspace_that_is_a_mount_point_keeps_its_changes_inside() {
         ]);
         let run = run.run();
         assert_ran(&run);
-        // Its own store is not in the agent's view, and nobody's can be looked into.
+        // The command does not see its own store, and cannot read any other store.
         assert_eq!(run.stdout, ".egress-ab\ndir\ngone\nold\nDONE\n", "{run}");
-        // The mount is that of the world alone.
+        // The mount exists only in the world's mount namespace, so the world's shell checks it.
         let there = world.shell(&format!(
             "cd {} && ls -A && cat old moved/deep/[fg] .egress-ab/f && stat -c %u moved/deep/g",
             work.display()
@@ -251,7 +250,7 @@ fn copy_is_worked_on_and_thrown_away() {
     assert_eq!(fs::read_to_string(work.join("d/e/f")).unwrap(), "1\n");
     assert!(work.join("sparse").exists());
     assert_eq!(run.json("boundary.json")["workspace"]["mode"], "copy");
-    // What was opened and left as it was, and what was not touched, is no change.
+    // Files that were only opened, or not touched at all, are not changes.
     let listed: Vec<_> = changes(&run)
         .iter()
         .map(|change| {
@@ -301,7 +300,7 @@ fn large_files_and_larger_holes_take_no_time() {
     assert!(run.stdout.starts_with(&digest("full").unwrap()), "{run}");
     assert!(digest("large").is_some(), "{all:#?}");
     assert_eq!(digest("hollow"), None);
-    // They are the very files that the agent made, and no copies.
+    // These are the same files that the command made, not copies.
     for (name, inode) in ["large", "hollow", "full"]
         .iter()
         .zip(run.stdout.lines().skip(1))
@@ -352,7 +351,7 @@ fn discard_and_read_only_leave_the_workspace_alone() {
     let run = run.run();
     assert_ran(&run);
     assert_eq!(listing(&work), before);
-    // The control: with the directory itself both succeed.
+    // The control: with `--workspace direct`, both succeed.
     let run = world.egress().allow(&[]).arg("--workspace").arg("direct");
     let run = run.script("touch x && rm agent.sh && echo DONE").run();
     assert_ran(&run);

@@ -1,5 +1,5 @@
-//! Programs that write a lot work in a workspace whose changes are kept apart, and what they made works
-//! afterwards.
+//! Programs that write many files work in a workspace whose changes are kept apart, and their results work after the
+//! changes are applied.
 
 use std::time::Duration;
 

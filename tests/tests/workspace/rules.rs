@@ -1,4 +1,4 @@
-//! What of the agent's changes is never applied. Each attempt takes effect without the rules.
+//! Changes of the command that are never applied. Without the rules, each attempt takes effect.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -16,7 +16,7 @@ fn what_is_never_applied() {
         cp /bin/true tool; chmod 4755 tool; ln -s /etc/passwd outside; ln -s ../x out/up
         echo 2 >kept/in/file; echo 3 >fine; echo DONE";
     let world = World::new();
-    // By hand all of it takes effect.
+    // The control: made directly, all of the changes take effect.
     let by_hand = world.dir().join("by-hand");
     fs::create_dir(&by_hand).unwrap();
     let control = world.shell(&format!("cd {} && {ATTEMPT}", by_hand.display()));
@@ -57,7 +57,7 @@ fn what_is_never_applied() {
         run.stderr.contains("not applied  .github (.github)"),
         "{run}"
     );
-    // What was refused is kept.
+    // Denied changes are kept in the archive.
     let tar = world.runner([
         OsStr::new("tar"),
         OsStr::new("tf"),
@@ -112,7 +112,7 @@ const REPOSITORY: &str = "export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=protocol.fi
 
 #[test]
 fn nothing_planted_runs_on_the_next_git_status() {
-    // MARK is the file that shows that the planted code ran; the last word is where to ask for status.
+    // MARK is the file that the planted code makes. The last element is the directory in which `git status` runs.
     const FSMONITOR: &str = "[core]\\n fsmonitor = \"touch MARK; :\"\\n";
     let attempts: Vec<(&str, String, &str)> = vec![
         (
@@ -197,7 +197,10 @@ fn nothing_planted_runs_on_the_next_git_status() {
         ));
         assert!(control.success(), "{name}: {control}");
         status(&by_hand);
-        assert!(mark.exists(), "{name}: by hand it does not run either");
+        assert!(
+            mark.exists(),
+            "{name}: the code does not run without the boundary either"
+        );
         fs::remove_file(&mark).unwrap();
 
         let run = apply(&world);
