@@ -1,8 +1,9 @@
-//! Puts the kernel programs beside the code that embeds them.
+//! Copies the kernel programs to the directory from which the code embeds them.
 //!
-//! `cargo xtask build` builds the object and names it in `EGRESS_BPF_OBJECT`, and a second one with
-//! diagnostics in `EGRESS_BPF_DEBUG_OBJECT`. Without them empty files are embedded: a bare `cargo build` then needs neither bpf-linker nor library sources,
-//! and `egress run` refuses to start with `built without the kernel programs: use cargo xtask build`.
+//! `cargo xtask build` builds the object and names it in `EGRESS_BPF_OBJECT`, and a second one with diagnostics in
+//! `EGRESS_BPF_DEBUG_OBJECT`. Without these variables, empty files are embedded. A bare `cargo build` then needs
+//! neither bpf-linker nor library sources, and `egress run` fails with `built without the kernel programs: use cargo
+//! xtask build`.
 use std::path::Path;
 use std::{env, fs};
 

@@ -1,6 +1,5 @@
-# shellcheck shell=bash
-# One step: finds the binaries, each by its checksum, and hands over to `egress action`.
-# Sourced by action.yml, and with the word `verify` by verify/action.yml, with `bash --noprofile --norc -euo pipefail`.
+# shellcheck shell=bash Runs one step: finds the binaries, checks their checksums, and starts `egress action`. Sourced
+# by action.yml, and with the word `verify` by verify/action.yml, with `bash --noprofile --norc -euo pipefail`.
 
 task=${1:-run}
 project=$(dirname -- "${BASH_SOURCE[0]}")/..
@@ -17,7 +16,7 @@ have_sha256() {
   [[ "$(sha256sum < "$1")" == "$2  -" ]]
 }
 
-# row TABLE VERSION: "sha256 url" of this architecture; nothing if there is none.
+# row TABLE VERSION: prints "sha256 url" for this architecture, or nothing if there is no row.
 row() {
   awk -v version="$2" -v machine="$machine" \
     '$1 == version && $2 == machine { print $3, $4; exit }' "$project/dist/$1.sha256"
@@ -38,13 +37,13 @@ release() {
       fail "cannot fetch $name $version from $url"
     if [[ "$url" == *.tar.gz ]]; then
       tar -xzOf "$found.part.$$" -- "$name" > "$found.unpacked.$$" ||
-        { rm -f -- "$found.part.$$" "$found.unpacked.$$"; fail "what $url serves holds no $name"; }
+        { rm -f -- "$found.part.$$" "$found.unpacked.$$"; fail "the archive from $url does not contain $name"; }
       mv -f -- "$found.unpacked.$$" "$found.part.$$"
     fi
     chmod 0755 -- "$found.part.$$"
     if ! have_sha256 "$found.part.$$" "$sha256"; then
       rm -f -- "$found.part.$$"
-      fail "what $url serves does not have the sha256 that dist/$name.sha256 lists for $name $version ($machine); nothing was run"
+      fail "the file from $url does not have the sha256 that dist/$name.sha256 lists for $name $version ($machine); nothing was run"
     fi
     mv -f -- "$found.part.$$" "$found"
   fi
@@ -64,7 +63,7 @@ esac
 
 if [[ -n "$INPUT_EGRESS_BIN" ]]; then
   egress=$INPUT_EGRESS_BIN
-  [[ -f "$egress" && -x "$egress" ]] || fail "egress-bin $egress is no executable file"
+  [[ -f "$egress" && -x "$egress" ]] || fail "egress-bin $egress is not an executable file"
 else
   version=$(awk -F'"' '/^version = / { print $2; exit }' "$project/Cargo.toml")
   release egress "$version"

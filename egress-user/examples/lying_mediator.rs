@@ -1,11 +1,11 @@
-//! `egress`, with a built-in mediator that decides as it should and at its end rewrites what it signed.
+//! `egress`, with a built-in mediator that decides correctly, and rewrites and signs its receipts again at its end.
 //!
-//! The lie is named by an entry of the policy's allow-list, `NAME.lie.test`: the policy is what reaches
-//! the mediator whatever else it is kept from. The tests use it; it is part of no release.
+//! An entry `NAME.lie.test` in the policy's allow-list names the lie, because the mediator receives the policy and
+//! almost nothing else. Only the tests use it, and no release contains it.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::print_stderr,
-    reason = "why a lie could not be told is for whoever reads the failed test"
+    reason = "a failed test shows why a lie could not be told"
 )]
 
 use std::fs;
@@ -18,7 +18,7 @@ use pipelock_receipts::keys::signing_key_from_seed_hex;
 #[path = "../../tests/src/liar/mod.rs"]
 pub mod liar;
 
-/// What follows the name of the lie.
+/// The end of the entry, after the name of the lie.
 const SUFFIX: &str = ".lie.test";
 
 fn main() -> ExitCode {
@@ -37,9 +37,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// The real mediator up to its end, and then the lie.
+/// Runs the real mediator to its end, and then tells the lie.
 fn lying(plan_fd: i32, control_fd: i32) -> u8 {
-    // The mediator reads and closes its plan; this one is read by another descriptor.
+    // The mediator reads and closes its plan, so this program reads the plan through another descriptor.
     let plan = fs::read(format!("/proc/self/fd/{plan_fd}"));
     let status = egress_mediator::main(plan_fd, control_fd);
     let told: io::Result<()> = plan.and_then(|plan| {
@@ -54,7 +54,7 @@ fn lying(plan_fd: i32, control_fd: i32) -> u8 {
     status
 }
 
-/// The lie that the policy names.
+/// Returns the lie that the policy names.
 fn lie(policy: &str) -> &str {
     let mut words =
         policy.split(|letter: char| !letter.is_alphanumeric() && !"._".contains(letter));

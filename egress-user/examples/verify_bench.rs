@@ -1,7 +1,7 @@
-//! Measures `egress verify` on long evidence, beside bare signature checks and the published verifier in Rust.
-//! `cargo xtask bench verify` builds and starts it.
+//! Measures `egress verify` on long evidence, compared with bare signature checks and with the published verifier in
+//! Rust. `cargo xtask bench verify` builds and starts it.
 //!
-//! Every figure stands beside others of the same minute: this machine may be busy with other work.
+//! The compared figures are measured in the same minute, because the machine may be busy with other work.
 #![forbid(unsafe_code)]
 #![allow(
     clippy::allow_attributes,
@@ -10,7 +10,7 @@
     clippy::as_conversions,
     clippy::cast_precision_loss,
     clippy::disallowed_methods,
-    reason = "a benchmark starts programs, and prints ratios, which are for reading"
+    reason = "a benchmark starts programs and prints ratios for people"
 )]
 use std::env;
 use std::ffi::OsStr;
@@ -32,13 +32,13 @@ use pipelock_receipts::recorder::{Moment, Recorder, SessionConfig};
 
 /// Receipts of the chains.
 const SIZES: [u64; 3] = [10_000, 100_000, 1_000_000];
-/// The longest chain for the published verifier, which holds all of it in memory and takes half a second for a thousand
-/// receipts.
+/// The longest chain for the published verifier, which keeps the whole chain in memory and needs half a second for a
+/// thousand receipts.
 const MOST_FOR_REFERENCE: u64 = 100_000;
-/// How long bare signature checks are measured.
+/// Duration of the measurement of bare signature checks.
 const BARE: Duration = Duration::from_secs(2);
 
-/// What can go wrong.
+/// Any error.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> Result<()> {
@@ -107,7 +107,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The sizes that were asked for, or all.
+/// Returns the sizes that the caller requests, or all sizes.
 fn sizes() -> Result<Vec<u64>> {
     let asked: Vec<String> = env::args().skip(1).collect();
     if asked.is_empty() {
@@ -121,7 +121,7 @@ fn best(times: impl Iterator<Item = Duration>) -> Duration {
     times.min().unwrap_or_default()
 }
 
-/// What a program took.
+/// The time and memory that a program used.
 struct Run {
     wall: Duration,
     cpu: Duration,
@@ -143,7 +143,7 @@ fn run(program: &OsStr, args: &[&OsStr]) -> Result<Run> {
     })
 }
 
-/// CPU time of all children that have ended.
+/// Returns the CPU time of all children that have ended.
 fn children() -> Result<Duration> {
     spent(UsageWho::RUSAGE_CHILDREN)
 }
@@ -156,13 +156,13 @@ fn spent(who: UsageWho) -> Result<Duration> {
     ))
 }
 
-/// What signature checks cost by themselves.
+/// Measures bare signature checks.
 struct Bare {
     per_second: f64,
     cpu_us: f64,
 }
 
-/// Checks signatures on all processors for a while.
+/// Checks signatures on all processors for some time.
 fn bare(key: &SigningKey) -> Result<Bare> {
     let signed: Vec<_> = (0..1024_u64)
         .map(|number| {
@@ -235,7 +235,7 @@ fn write(path: &Path, key: &SigningKey, receipts: u64) -> Result<()> {
     let moment = |id| Moment { time: &start, id };
     let (mut recorder, line) = Recorder::open(key.clone(), config, moment(&first))?;
     out.write_all(&line)?;
-    // The open and the close are receipts, too.
+    // The records that open and close the session are receipts as well.
     for step in 0..receipts.saturating_sub(2) / 2 {
         let (time, id, request) = (at(step), id(step.saturating_add(2)), format!("req-{step}"));
         let target = format!("https://host{}.example:443/", step % 50);

@@ -1,16 +1,17 @@
-//! Measures what the kernel's record of connections costs: connect and close in a cgroup with the programs of one side,
-//! beside the same without the one that writes the record. `cargo xtask bench witness` builds and starts it.
+//! Measures the cost of the kernel's record of connections: connect and close in a cgroup with the kernel programs of
+//! one side, compared with a cgroup without the program that writes the record. `cargo xtask bench witness` builds and
+//! starts it.
 //!
-//! No run can do without one of its programs. This benchmark therefore attaches them itself, to cgroups that it makes,
-//! and connects to a listener in a network namespace of its own. `agent_sockops` also copies the destination for the
-//! relay, so the figure for the command's side is an upper bound.
+//! A run always attaches all of its programs. This benchmark therefore attaches them itself, to cgroups that it makes,
+//! and connects to a listener in its own network namespace. `agent_sockops` also copies the destination for the relay,
+//! so the figure for the command's side is an upper bound.
 #![forbid(unsafe_code)]
 #![allow(
     clippy::allow_attributes,
     clippy::print_stdout,
     clippy::float_arithmetic,
     clippy::disallowed_methods,
-    reason = "a benchmark starts programs, and prints ratios, which are for reading"
+    reason = "a benchmark starts programs and prints ratios for people"
 )]
 use std::env;
 use std::fs;
@@ -29,28 +30,28 @@ use egress_common::names::{DEFAULT_PROXY_PORT, TRANSPARENT_PORT};
 use egress_sandbox::cgroup::RunCgroups;
 use nix::sched::{CloneFlags, unshare};
 
-/// Rounds for each cgroup; the first one is left out.
+/// Rounds for each cgroup. The first one is discarded.
 const ROUNDS: u64 = 42;
-/// Connections of a round.
+/// Number of connections in a round.
 const CONNECTIONS: u64 = 1_000;
-/// How often the supervisor of a run reads the records.
+/// Interval at which the supervisor of a run reads the records.
 const READ_EVERY: Duration = Duration::from_millis(2);
-/// How long the last connections may take to close.
+/// Time limit for the last connections to close.
 const CLOSED_WITHIN: Duration = Duration::from_millis(200);
-/// Where connections arrive.
+/// Address of the listener.
 const LISTENER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, TRANSPARENT_PORT);
 
-/// What can go wrong.
+/// Any error.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// One side of the mediator.
 struct Side {
     name: &'static str,
-    /// How the names of its programs begin.
+    /// Start of the names of its programs.
     prefix: &'static str,
     /// The program that writes the record.
     recorder: &'static str,
-    /// Where its processes connect to. The command's connections are redirected to the listener.
+    /// Destination of its processes. The command's connections are redirected to the listener.
     to: SocketAddrV4,
 }
 
@@ -82,7 +83,7 @@ fn main() -> Result<()> {
 fn bench() -> Result<()> {
     let object = env::var_os("EGRESS_BPF_OBJECT").ok_or("EGRESS_BPF_OBJECT names no object")?;
     let object = fs::read(object)?;
-    // Nothing of this leaves the machine, whatever is attached.
+    // No connection leaves the machine, whatever is attached.
     unshare(CloneFlags::CLONE_NEWNET)?;
     egress_sys::netdev::loopback_up()?;
 
@@ -91,7 +92,7 @@ fn bench() -> Result<()> {
         let mut with = Attached::new(&object, &side, true)?;
         let mut without = Attached::new(&object, &side, false)?;
         for round in 0..ROUNDS {
-            // Whoever comes second may find the machine warmer.
+            // The second measurement may benefit from the first one, so the order alternates.
             if round % 2 == 0 {
                 with.round()?;
                 without.round()?;
@@ -122,9 +123,9 @@ fn bench() -> Result<()> {
     Ok(())
 }
 
-/// The worker of one round: enters the cgroup, and prints how long one connection takes.
+/// Runs one round: enters the cgroup, makes the connections, and prints the time of one connection.
 fn work(cgroup: &Path, to: SocketAddrV4) -> Result<()> {
-    // Sockets that it accepts are of the cgroup that the listener was made in, and pass none of the programs.
+    // Accepted sockets belong to the cgroup in which the listener was made, so no program runs for them.
     let listener = TcpListener::bind(LISTENER)?;
     fs::write(cgroup.join("cgroup.procs"), std::process::id().to_string())?;
     let mut times = Vec::new();
@@ -132,7 +133,7 @@ fn work(cgroup: &Path, to: SocketAddrV4) -> Result<()> {
         let started = Instant::now();
         let stream = TcpStream::connect(to)?;
         let connected = started.elapsed();
-        // The end of the connection is then reported while the other side closes, and not later.
+        // The kernel then reports the end of the connection when the other side closes, and not later.
         drop(listener.accept()?);
         let started = Instant::now();
         drop(stream);
@@ -154,7 +155,7 @@ struct Attached {
     traffic: RingBuf<MapData>,
     recorded: u64,
     rounds: Vec<Duration>,
-    // The programs are taken off before the cgroup is removed.
+    // The programs are detached before the cgroup is removed.
     _programs: Ebpf,
     cgroups: RunCgroups,
 }
@@ -177,7 +178,8 @@ impl Attached {
         let address = halves(LISTENER.ip().to_ipv6_mapped().to_bits());
         listed.insert(&Key::new(128, trie_key(address)), 1, 0)?;
         for (name, program) in programs.programs_mut() {
-            // In a run, programs on `AF_UNIX` addresses are optional, and one reads answers in an audit only.
+            // In a run, the programs on `AF_UNIX` addresses are optional, and one program reads answers only in audit
+            // mode.
             let is_other = name.contains("_unix_") || name == "agent_skb_ingress";
             let is_wanted = with_recorder || name != side.recorder;
             if name.starts_with(side.prefix) && !is_other && is_wanted {
@@ -199,7 +201,7 @@ impl Attached {
         })
     }
 
-    /// Makes one round, in which the records are read as in a run.
+    /// Makes one round, in which this program reads the records as the supervisor would.
     fn round(&mut self) -> Result<()> {
         let mut worker = Command::new(env::current_exe()?)
             .arg("work")
@@ -217,7 +219,7 @@ impl Attached {
         Ok(())
     }
 
-    /// Reads what there is, and gives the number of all records about connections.
+    /// Reads the available records, and returns the number of those about connections.
     fn read(&mut self) -> u64 {
         while self.attempts.next().is_some() {}
         while self.traffic.next().is_some() {
@@ -226,7 +228,7 @@ impl Attached {
         self.recorded
     }
 
-    /// Seconds for a connection.
+    /// Returns the seconds for one connection.
     fn median(&self) -> f64 {
         median(self.rounds.iter().skip(1).copied().collect()).as_secs_f64()
     }

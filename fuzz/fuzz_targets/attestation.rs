@@ -1,4 +1,4 @@
-//! The attestation (DSSE): no change of the envelope keeps the signature over another statement.
+//! The attestation (DSSE): after a change of the envelope, the signature does not verify for another statement.
 #![no_main]
 use std::sync::LazyLock;
 

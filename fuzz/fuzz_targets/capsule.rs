@@ -1,4 +1,5 @@
-//! The posture capsule: what is read is written again the same, and no change keeps the signature.
+//! The posture capsule: a parsed capsule is written again with the same bytes, and after any change the signature does
+//! not verify.
 #![no_main]
 use std::sync::LazyLock;
 use std::time::Duration;

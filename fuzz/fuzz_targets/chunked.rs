@@ -1,10 +1,11 @@
-//! Chunked bodies: how a body arrives makes no difference, and it ends where a plain reader finds its end.
+//! Chunked bodies: the result does not depend on how the body is cut, and the body ends where a simple reader finds its
+//! end.
 #![no_main]
 use egress_fuzz::Cut;
 use egress_relay::chunked::Chunked;
 use libfuzzer_sys::fuzz_target;
 
-/// The length of a body, read line by line.
+/// Returns the length of a body, which is read line by line.
 fn plain(mut bytes: &[u8]) -> Option<usize> {
     let length = bytes.len();
     loop {

@@ -1,4 +1,4 @@
-//! The `ClientHello` reader: what follows a hello, and how its bytes arrive, makes no difference.
+//! The `ClientHello` reader: the result depends neither on the bytes after the hello nor on how its bytes are cut.
 #![no_main]
 use egress_http::client_hello::parse;
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! The stub resolver: an answer goes with its question, and holds no address but a synthetic one or loopback.
+//! The stub resolver: an answer matches its query, and contains only synthetic and loopback addresses.
 #![no_main]
 use std::net::IpAddr;
 
@@ -17,7 +17,7 @@ fuzz_target!(|data: &[u8]| {
         assert!(bytes.len() <= 2 * data.len() + 512);
         assert_eq!(bytes.get(..2), data.get(..2), "the id");
         assert!(bytes[2] & 0x80 != 0, "an answer");
-        // Nobody answers an answer, and the same question has the same answer.
+        // A response gets no answer, and the same query gets the same answer.
         assert_eq!(answer(&mut names, bytes, ipv6), None);
         let again = answer(&mut names, data, ipv6).expect("an answer");
         assert_eq!(&again.bytes, bytes);

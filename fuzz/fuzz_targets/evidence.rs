@@ -1,4 +1,4 @@
-//! The check of evidence: a recording that was changed has no receipt that its signer did not sign at that place.
+//! The check of evidence: in a changed recording, every accepted receipt is one that its signer signed at that place.
 #![no_main]
 use std::sync::LazyLock;
 
@@ -11,7 +11,7 @@ use pipelock_receipts::report::{EvidenceReport, EvidenceVerdict};
 
 const NAME: &str = "evidence.jsonl";
 const SOUND: &[u8] = include_bytes!("../../tests/data/evidence/builtin.jsonl");
-/// The key of this recording, as `tests/data/evidence/cases.json` has it.
+/// The key of this recording, from `tests/data/evidence/cases.json`.
 const KEY: &str = "7c7185715f1797934e5c91ff3e3893de86178dfba7aa9f8225164027409a33f8";
 
 static TRUST: LazyLock<Trust> = LazyLock::new(|| Trust {
@@ -23,7 +23,7 @@ static HASHES: LazyLock<Vec<String>> = LazyLock::new(|| {
     hashes
 });
 
-/// The report, and the hashes of the receipts.
+/// Returns the report and the hashes of the receipts.
 fn check(bytes: &[u8]) -> (EvidenceReport, Vec<String>) {
     let mut hashes = Vec::new();
     let file = EvidenceFile { name: NAME, bytes };
@@ -39,7 +39,7 @@ fuzz_target!(|data: &[u8]| {
     for (report, hashes) in [(as_it_is, &[][..]), (report, hashes.as_slice())] {
         assert!(report.findings.len() < 10_000);
         if report.verdict == EvidenceVerdict::Valid && !hashes.is_empty() {
-            assert!(HASHES.starts_with(hashes), "another receipt is valid");
+            assert!(HASHES.starts_with(hashes), "a receipt that was not signed is valid");
         }
     }
     check_receipt(data, &TRUST);

@@ -1,4 +1,4 @@
-//! `flows.jsonl`: a change of any line breaks the chain, and every row is read.
+//! `flows.jsonl`: a change of any line breaks the chain, and every row can be parsed.
 #![no_main]
 use std::sync::LazyLock;
 
@@ -38,6 +38,6 @@ fuzz_target!(|data: &[u8]| {
     let bytes = changed(&SOUND, data);
     if check(&bytes).findings.is_empty() {
         let is_cut = bytes.is_empty() || bytes.ends_with(b"\n");
-        assert!(is_cut && SOUND.starts_with(&bytes), "a change is not found");
+        assert!(is_cut && SOUND.starts_with(&bytes), "a change is not detected");
     }
 });

@@ -1,4 +1,4 @@
-//! git configuration: every byte is in one element, and redacting twice changes nothing.
+//! git configuration: every byte belongs to exactly one element, and redacting a second time changes nothing.
 #![no_main]
 use egress_workspace::git_config::{Kind, elements};
 use egress_workspace::git_redact::{self, Reader};

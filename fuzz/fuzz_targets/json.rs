@@ -1,10 +1,10 @@
-//! The strict JSON reader of evidence: what it accepts, another reader understands in the same way.
+//! The strict JSON reader of evidence: another reader interprets every accepted text in the same way.
 #![no_main]
 use libfuzzer_sys::fuzz_target;
 use pipelock_receipts::canonical::push_compact;
 use pipelock_receipts::json::{MAX_ENTRY_DEPTH, Node, Value, parse, parse_bytes};
 
-/// The value as `serde_json` has it.
+/// Returns the same value for `serde_json`.
 fn plain(node: &Node<'_>) -> serde_json::Value {
     match &node.value {
         Value::Null => serde_json::Value::Null,
@@ -23,7 +23,7 @@ fuzz_target!(|data: &[u8]| {
     let Ok(node) = parse_bytes(data, MAX_ENTRY_DEPTH) else {
         return;
     };
-    let other: serde_json::Value = serde_json::from_slice(data).expect("any reader reads it");
+    let other: serde_json::Value = serde_json::from_slice(data).expect("every reader accepts it");
     assert_eq!(plain(&node), other);
     let again = parse(node.raw, MAX_ENTRY_DEPTH).expect("its own text");
     assert_eq!(plain(&again), other);

@@ -1,4 +1,4 @@
-//! `packet.json` and `boundary.json`: what is read is written again the same.
+//! `packet.json` and `boundary.json`: a parsed document is written again with the same content.
 #![no_main]
 use audit_packet::check::read_packet;
 use audit_packet::format::boundary::BoundaryDocument;

@@ -1,4 +1,4 @@
-//! Policies: the runtime policy means what the document says, and is read again as it was written.
+//! Policies: the runtime policy has the meaning of the document, and is parsed again with the same result.
 #![no_main]
 use egress_policy::allowed::Allowed;
 use egress_policy::document;

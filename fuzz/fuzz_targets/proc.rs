@@ -6,7 +6,7 @@ use std::path::Path;
 use egress_sandbox::fuzz::{mount, own_cgroup};
 use libfuzzer_sys::fuzz_target;
 
-/// A path as the kernel escapes it.
+/// Returns a path in the kernel's escaped form.
 fn escaped(path: &[u8]) -> Vec<u8> {
     let escape = |byte: &u8| match byte {
         b' ' | b'\t' | b'\n' | b'\\' => format!("\\{byte:03o}").into_bytes(),
@@ -32,7 +32,7 @@ fuzz_target!(|data: &[u8]| {
         .concat();
         assert_eq!(mount(&line), Some(found));
     }
-    // Any path but a NUL survives.
+    // Every path without a NUL survives.
     let path: Vec<u8> = data.iter().copied().filter(|byte| *byte != 0).collect();
     let line = [
         b"1 1 0:1 / /".as_slice(),

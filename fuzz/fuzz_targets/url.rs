@@ -1,4 +1,5 @@
-//! Authorities, URLs in queries, and targets as they are recorded: each has one spelling, which is read the same again.
+//! Authorities, URLs in queries, and recorded targets: each has one canonical spelling, which is parsed with the same
+//! result.
 #![no_main]
 use egress_policy::redact::{self, Key};
 use egress_relay::authority::{self, Target};

@@ -1,4 +1,4 @@
-//! WebSocket frames: however they arrive, the same messages go on, and only whole frames.
+//! WebSocket frames: the same messages are forwarded however the bytes are cut, and only in whole frames.
 #![no_main]
 use egress_fuzz::Cut;
 use egress_relay::frames::Frames;
@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 /// Flags and opcode of a message or control frame, and the payload without its mask.
 type Message = (u8, Vec<u8>);
 
-/// Splits a frame off: its first byte, its payload without the mask, and what follows.
+/// Splits off one frame. Returns its first byte, its payload without the mask, and the remaining bytes.
 fn frame(bytes: &[u8]) -> Option<(u8, Vec<u8>, &[u8])> {
     let ([first, second], mut rest) = bytes.split_first_chunk()?;
     if second & 0x80 == 0 {
@@ -36,7 +36,7 @@ fn frame(bytes: &[u8]) -> Option<(u8, Vec<u8>, &[u8])> {
     ))
 }
 
-/// The messages in `bytes`, in which every frame is whole. Fragments are joined until the last one, or the end.
+/// Returns the messages in `bytes`, all of whose frames are whole. Fragments of one message are joined.
 fn messages(mut bytes: &[u8]) -> Vec<Message> {
     let mut done: Vec<Message> = Vec::new();
     let mut open: Option<Message> = None;
@@ -47,7 +47,7 @@ fn messages(mut bytes: &[u8]) -> Vec<Message> {
             done.push((first, payload));
             continue;
         }
-        // A fragment that goes on has neither flags nor opcode.
+        // A continuation frame has neither flags nor an opcode.
         let is_next = first & 0x7f == 0;
         let message = match &mut open {
             Some(open) if is_next => open,
@@ -65,7 +65,8 @@ fn messages(mut bytes: &[u8]) -> Vec<Message> {
     done
 }
 
-/// Whether a control frame is longer than one may be. It passes like a data frame, and its receiver refuses it.
+/// Returns whether a control frame is too long. Such a frame is forwarded like a data frame, and its receiver rejects
+/// it.
 fn has_long_control(mut bytes: &[u8]) -> bool {
     while let [first, second, ..] = bytes {
         if first & 8 != 0 && second & 0x7f > 125 {

@@ -1,6 +1,6 @@
-//! What the targets share.
+//! Common functions of the fuzz targets.
 
-/// Lengths that cut a text into pieces, and the text.
+/// A text, and the lengths of the pieces into which it is cut.
 pub struct Cut<'d> {
     sizes: &'d [u8],
     /// The text.
@@ -15,7 +15,7 @@ impl<'d> Cut<'d> {
         Self { sizes, text }
     }
 
-    /// The text in pieces. The last length repeats.
+    /// Returns the text in pieces. The last length is used for all remaining pieces.
     pub fn pieces(&self) -> Vec<&'d [u8]> {
         let mut pieces = Vec::new();
         let mut rest = self.text;

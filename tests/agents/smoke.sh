@@ -1,5 +1,5 @@
-# What the boundary must refuse, and one host that it lets through. The test reads the wire, and these lines
-# for what never reaches one.
+# Attempts that the boundary must deny, and one allowed host. The test reads the wire. It reads the output lines for
+# attempts that send no network packet.
 attempt() {
   local name=$1
   shift

@@ -1,4 +1,4 @@
-# An address that another thread rewrites while the kernel reads it.
+# Another thread rewrites an address while the kernel reads it.
 # stops: ebpf netns
 # seen: verdict=denied protocol=udp
 # oracle: wire

@@ -1,4 +1,4 @@
-# Another user's rights: by a program of the machine, by a file's capabilities.
+# Another user's rights, through a set-user-id program of the machine or the capabilities of a file.
 # claims: setuid not-root
 # stops: privileges
 # oracle: call

@@ -1,4 +1,4 @@
-# More signals and POSIX queues than a run may have waiting in the kernel, where the caller may have more.
+# More pending signals and POSIX message queues than a run may have, although the caller may have more.
 # claims: table-signals
 # stops: supervisor
 # oracle: call

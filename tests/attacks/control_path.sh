@@ -1,4 +1,4 @@
-# The mediator's own paths, which answer whoever comes to its port.
+# The mediator's own endpoints, which answer every client of its port.
 # claims: control-paths
 # stops: relay
 # seen: source=relay
@@ -25,7 +25,7 @@ sys.exit(not told)
 EOP
 }
 control() {
-    # One that answers everybody.
+    # An endpoint that answers every client.
     python > /dev/null 2>&1 <<'EOP' &
 s = socket.create_server(('127.0.0.1', 3128), backlog=100)
 s.settimeout(2)

@@ -1,4 +1,4 @@
-# The limit at which the kernel hands the dump of a crash to a program of the host, which runs as root.
+# A core file limit with which the kernel passes a crash dump to a program of the host that runs as root.
 # claims: core-dump
 # stops: seccomp
 # oracle: call

@@ -1,10 +1,10 @@
-# A file that makes a service of the machine start something later.
+# A file that makes a service of the machine start a program later.
 # stops: private-run
 # oracle: script
 # cases: /var/spool/cron/crontabs /etc/cron.d /var/spool/at /etc/systemd/system
 # as: nobody
 stage() {
-    # Mounts of the runner's own: nothing of the machine is touched.
+    # The runner has its own mounts, so the machine is not changed.
     case $1 in
         /var/spool/*) mount -t tmpfs none /var/spool ;;
         *) mount -t tmpfs none "$1" ;;

@@ -1,4 +1,5 @@
-# A datagram whose way is set beside its address: by many listeners, by source and interface, by a socket that changes its family.
+# A datagram whose route does not follow from its address alone: multicast, broadcast, a chosen source or interface, or
+# a socket that changes its address family.
 # stops: ebpf netns
 # seen: verdict=denied protocol=udp
 # oracle: wire

@@ -1,4 +1,4 @@
-# Devices of the machine, found or made.
+# Device nodes of the machine, existing or newly made.
 # stops: privileges private-run
 # oracle: call
 # cases: mknod

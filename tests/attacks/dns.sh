@@ -1,4 +1,4 @@
-# A question to a name server of the outside.
+# A query to a name server outside the machine.
 # claims: udp
 # stops: ebpf netns
 # seen: verdict=denied port=53

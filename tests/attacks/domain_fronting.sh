@@ -1,4 +1,4 @@
-# A request for another name at the server of the name on the list.
+# A request for another host name, sent to the server of an allowed name.
 # claims: name-match
 # stops: relay
 # seen: source=relay verdict=refused
@@ -23,5 +23,5 @@ talk(proxy, b'GET ' + (other or b'http://allowed.test') + b'/evil' + fields)
 talk(proxy, b'CONNECT allowed.test:80 HTTP/1.1\r\nHost: allowed.test:80\r\n\r\n', b'GET ' + other + b'/evil' + fields)
 EOP
 }
-# The server is strict about fields; the name is what counts.
+# The server accepts only exact field names. The test is about the host name.
 control() { curl -sS -m 5 --noproxy '*' -H 'Host: denied.test' http://198.51.100.10/evil; }

@@ -1,4 +1,5 @@
-# A TLS hello within the hello, for another host behind the server of the name on the list, which nobody on the way can read.
+# An encrypted `ClientHello` inside the `ClientHello`. It names another host behind the server of an allowed name, and
+# neither the relay nor the mediator can read it.
 # claims: encrypted-hello
 # stops: relay
 # seen: source=relay verdict=refused

@@ -1,4 +1,4 @@
-# Packets past the kernel's network stack.
+# Network packets that bypass the kernel's network stack.
 # claims: families
 # stops: seccomp privileges
 # oracle: call

@@ -1,4 +1,4 @@
-# A call by the numbers of i386, which the filters of this machine's calls do not list.
+# A system call by its i386 number, which the filters for this machine's architecture do not list.
 # claims: calls
 # stops: seccomp
 # oracle: call

@@ -1,4 +1,5 @@
-# A directory in the workspace that looks like what a killed run left: a trusting supervisor opens its lock.
+# A directory in the workspace that looks like the store of a killed run. A supervisor that trusts its name opens the
+# lock in it.
 # claims: read-stores
 # stops: supervisor
 # oracle: script

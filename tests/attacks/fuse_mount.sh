@@ -1,4 +1,5 @@
-# A file system that only the user who mounted it may read, whatever the modes of its files say: here root's.
+# A FUSE file system that only the user who mounted it may read, whatever the modes of its files are. Here, that user is
+# root.
 # claims: private-mounts
 # stops: private-run privileges
 # oracle: canary

@@ -1,4 +1,4 @@
-# A git index that names files in the git directory, or outside of the workspace: git's next checkout writes them.
+# A git index that names files in the git directory or outside the workspace. The next checkout writes these files.
 # claims: read-git-index
 # stops: supervisor
 # oracle: script
@@ -24,7 +24,7 @@ head = b'DIRC' + struct.pack('>II', 2, len(names))
 entries = b''.join(map(entry, names))
 rest = b''
 if case == 'threads':
-    # Entries for one reader, and others, behind them, for several.
+    # Entries for a reader with one thread, followed by others for a reader with several threads.
     other = entry(hook) + entry(b'a')
     rest = b'ZZZZ' + struct.pack('>I', len(other)) + other
     at = len(head) + len(entries) + 8

@@ -1,4 +1,4 @@
-# A socket of the host, open already, handed over by a program of the host.
+# An open socket of the host, which a program of the host passes to the command.
 # stops: private-run
 # oracle: wire
 # as: nobody

@@ -1,4 +1,4 @@
-# The relay and the mediator, as processes: found by their names.
+# The processes of the relay and the mediator, found by their names.
 # stops: namespaces
 # oracle: call
 # cases: relay mediator

@@ -1,4 +1,4 @@
-# A process of the host: its memory, its files, a signal.
+# A process of the host: its memory, its files, or a signal to it.
 # stops: namespaces privileges
 # oracle: canary
 # cases: environ mem signal

@@ -1,4 +1,4 @@
-# A service on the host's loopback by way of the proxy, which runs there, and a name on the list.
+# A service on the host's loopback interface, reached through the proxy, which runs there, and an allowed name.
 # stops: mediator
 # oracle: canary
 # allow: loopback.test

@@ -1,4 +1,5 @@
-# Names of files, processes and hosts that a terminal, a runner or a reader of the packet obeys.
+# Names of files, processes, and hosts that a terminal, a workflow runner, or a viewer of the packet interprets as
+# commands.
 # claims: read-names read-output read-proc
 # stops: supervisor
 # oracle: script
@@ -25,7 +26,7 @@ for name in names:
         except OSError: pass
 EOP
 }
-# Who prints such names as they are.
+# The control prints such names unchanged.
 control() { printf '\033]0;owned\007\n::error::owned\n'; }
 reached() {
     python3 - "$DIR/said" "$DIR"/*/packet/*.{md,json,jsonl,html} <<'EOP'
@@ -35,9 +36,9 @@ for path in sys.argv[1:]:
     ill = rb'[\0-\x08\x0b-\x1f\x7f]|^\s*(::|##\[).*owned'
     # The runner obeys this anywhere in a line of its log.
     if path.endswith('/said'): ill += rb'|##\[.*owned'
-    # Bytes of a JSON string are nobody's characters.
+    # A JSON string may contain these bytes only in escaped form.
     if not path.endswith(('.json', '.jsonl')): ill += rb'|\xc2[\x80-\x9f]|\xe2\x80\xae|[\0-\x7f]\x9b'
-    # Nor is what a code span quotes anybody's markup.
+    # Markup in a code span has no effect.
     if path.endswith('.html'): ill += rb'|<b>'
     if path.endswith('.md'): text, ill = re.sub(rb'(?<!`)(`+)(?!`).+?(?<!`)\1(?!`)', b'', text), ill + rb'|<b>'
     if re.search(ill, text, re.M): print(path), sys.exit(0)

@@ -1,4 +1,4 @@
-# HTTP/2 without TLS, which nothing on the way reads.
+# HTTP/2 without TLS, which neither the relay nor the mediator can read.
 # stops: relay
 # seen: source=relay verdict=refused
 # oracle: canary

@@ -1,4 +1,4 @@
-# A transport that the relay does not know.
+# A transport protocol that the relay does not support.
 # claims: other-ip
 # stops: ebpf
 # seen: hook=sock_create

@@ -1,4 +1,4 @@
-# A socket of the host, open already, among the descriptors that the caller has.
+# An open socket of the host among the caller's descriptors.
 # stops: supervisor
 # oracle: wire
 # cases: 0 7

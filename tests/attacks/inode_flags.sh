@@ -1,4 +1,4 @@
-# Flags of an inode, which decide by what quota it counts and how names in it compare.
+# Flags of an inode that change its quota and how names in it are compared.
 # stops: seccomp
 # oracle: call
 # as: nobody

@@ -1,4 +1,4 @@
-# Asynchronous calls, which a filter of calls does not see.
+# Asynchronous system calls, which a system call filter does not see.
 # claims: calls table-kernel-objects
 # stops: seccomp
 # oracle: call

@@ -1,4 +1,4 @@
-# The signing keys and the evidence: read and written.
+# Reading and writing the signing keys and the evidence.
 # claims: run-files
 # stops: private-run privileges
 # oracle: script

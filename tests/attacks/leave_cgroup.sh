@@ -1,4 +1,4 @@
-# Another cgroup, where no kernel program watches.
+# Another cgroup, to which no kernel program is attached.
 # stops: privileges private-run
 # oracle: call
 attempt() {

@@ -1,11 +1,11 @@
-# Another line discipline for a terminal of one's own: the kernel loads the module for it.
+# Another line discipline for the command's own terminal, for which the kernel loads a module.
 # claims: calls
 # stops: seccomp
 # oracle: call
 attempt() {
     python <<'EOP'
 import fcntl, pty
-# The one that discards everything, which is always there.
+# N_NULL, which discards everything and always exists.
 fcntl.ioctl(pty.openpty()[1], 0x5423, struct.pack('i', 27))
 EOP
 }

@@ -1,4 +1,4 @@
-# A link by way of another one, through which a later step writes what no change may touch.
+# A link that leads through another link, so that a later step writes to a protected path.
 # claims: read-links
 # stops: supervisor
 # oracle: script

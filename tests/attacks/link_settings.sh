@@ -1,4 +1,4 @@
-# Addresses, routes and links changed by netlink.
+# Changes of addresses, routes, and interfaces through netlink.
 # stops: privileges
 # oracle: call
 # cases: address route mtu

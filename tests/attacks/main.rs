@@ -1,6 +1,6 @@
-//! Runs the attack suite: each technique is a test, and a row of the table that `cargo xtask attacks` prints.
+//! Runs the attack suite. Each technique is a test, and a row of the table that `cargo xtask attacks` prints.
 //!
-//! `EGRESS_TEST_WITHOUT` names a layer that the binary shall leave out, `EGRESS_ATTACKS_ROWS` a file for the rows.
+//! `EGRESS_TEST_WITHOUT` names a layer that the binary leaves out, and `EGRESS_ATTACKS_ROWS` a file for the rows.
 #![expect(
     clippy::expect_used,
     clippy::panic,
@@ -34,7 +34,7 @@ fn attempt(technique: &Technique, without: Option<Layer>) -> Result<(), Failed> 
             .create(true)
             .open(path)
             .expect("open the file for the rows");
-        // One write each: several threads share the file.
+        // Each row is one write, because several threads share the file.
         rows.write_all(format!("{}\n", result.row(technique)).as_bytes())
             .expect("write a row");
     }

@@ -1,4 +1,4 @@
-# 200,000 attempts that fill every record and table, and then a real one.
+# 200,000 attempts that fill every log and table, followed by a real one.
 # stops: ebpf netns
 # seen: verdict=denied protocol=udp
 # oracle: wire

@@ -1,4 +1,4 @@
-# Streams until no port of one's own is free, and then a real attempt from one that is taken.
+# Connections until no local port is free, followed by a real attempt from a port that is taken.
 # stops: ebpf netns
 # seen: verdict=denied protocol=udp port=7000
 # oracle: wire

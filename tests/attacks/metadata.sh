@@ -1,4 +1,5 @@
-# The service that hands credentials to virtual machines, by address and by a name on the list that leads there.
+# The service that provides credentials to virtual machines, reached by its address and by an allowed name that resolves
+# to it.
 # claims: special-addresses
 # stops: mediator
 # oracle: request

@@ -1,4 +1,4 @@
-# A request by multipath TCP.
+# A request over multipath TCP.
 # claims: other-ip
 # stops: ebpf netns
 # seen: hook=sock_create

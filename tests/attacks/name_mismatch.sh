@@ -1,4 +1,4 @@
-# Names that disagree: of the tunnel, of TLS, of the target, in Host.
+# Host names that disagree: in the tunnel's request, in the `ClientHello`, in the request target, and in the Host field.
 # claims: name-match
 # stops: relay mediator
 # seen: source=relay verdict=refused

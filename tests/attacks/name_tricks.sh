@@ -1,4 +1,4 @@
-# A name that a careless comparison takes for the one on the list.
+# A host name that a careless comparison mistakes for an allowed one.
 # stops: relay mediator
 # seen: source=relay
 # oracle: request
@@ -28,7 +28,7 @@ for host in name, b'allowed.test':
     talk(proxy, get % (b'http://' + name + b'/', host))
     talk(proxy, b'CONNECT %s:80 HTTP/1.1\r\nHost: %s\r\n\r\n' % (name, host), get % (b'/', name))
     talk(proxy, b'CONNECT %s:443 HTTP/1.1\r\nHost: %s\r\n\r\n' % (name, host), name.decode(), get % (b'/', name))
-# A program of C takes it to end there.
+# A C program treats this byte as the end of the name.
 name = name.split(b'\0')[0]
 talk(('198.51.100.20', 80), get % (b'/', name))
 talk(('198.51.100.20', 443), name.decode(), get % (b'/', name))

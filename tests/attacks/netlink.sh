@@ -1,4 +1,4 @@
-# A netlink protocol beyond the one that lists interfaces.
+# A netlink protocol other than the one that lists interfaces.
 # claims: families
 # stops: seccomp
 # oracle: call

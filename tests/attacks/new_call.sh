@@ -1,4 +1,4 @@
-# A call that kernels got after most lists of calls were written.
+# A system call that is newer than most lists of system calls.
 # claims: new-calls
 # stops: seccomp
 # oracle: call
@@ -10,7 +10,7 @@ attempt() {
 f = os.open('new_call', os.O_RDWR)
 nodump = struct.pack('QIIII', 0x80, 0, 0, 0, 0)  # file_attr with FS_XFLAG_NODUMP
 def root_mount():
-    # The mount's id by statx(STATX_MNT_ID_UNIQUE).
+    # The id of the mount, from statx(STATX_MNT_ID_UNIQUE).
     stat = at(bytes(256))
     call(332, 291, -100, at(b'/'), 0, 0x4000, stat)
     return at(struct.pack('IIQQ', 24, 0, struct.unpack_from('Q', ctypes.string_at(stat, 256), 0x90)[0], 3))

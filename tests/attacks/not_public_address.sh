@@ -1,5 +1,5 @@
-# Platform services, private networks and protocol ranges by names on the list, plain and as a translator or a tunnel
-# spells them: NAT64 by each prefix length, 6to4, ISATAP.
+# Platform services, private networks, and protocol ranges, reached through allowed names. The addresses are written
+# plainly and in the forms of translators and tunnels: NAT64 with each prefix length, 6to4, and ISATAP.
 # claims: special-addresses
 # stops: mediator
 # seen: source=relay verdict=blocked

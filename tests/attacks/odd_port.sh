@@ -1,4 +1,4 @@
-# Another port of a host on the list.
+# Another port of an allowed host.
 # claims: ports
 # stops: relay
 # seen: hook=connect4 port=CASE
@@ -6,7 +6,7 @@
 # allow: allowed.test
 # cases: 8080 8443 22 7000
 attempt() {
-    # Names do not resolve where the view of /etc is left out.
+    # Without the file view, names do not resolve, because /etc/resolv.conf is the host's.
     host=allowed.test
     getent hosts "$host" > /dev/null || host=198.51.100.10
     exec 3<>"/dev/tcp/$host/$1"

@@ -1,4 +1,4 @@
-# The same by way of the proxy.
+# Another port of an allowed host, requested through the proxy.
 # claims: ports
 # stops: relay
 # oracle: wire

@@ -1,4 +1,4 @@
-# Memory that is shared by number or name.
+# Shared memory that is found by number or name.
 # claims: table-ipc
 # stops: namespaces private-run
 # oracle: canary

@@ -1,10 +1,10 @@
-# The memory of a process of another user or of the boundary itself, and its descriptors.
+# The memory and the descriptors of another user's process, or of the boundary's own process.
 # stops: namespaces privileges
 # oracle: call
 # cases: mem read write trace descriptor
 attempt() {
     python "$1" <<'EOP'
-# Without a boundary, only the one that stands for them: nothing else of the machine is touched.
+# Without a boundary, only a process that the test started for this purpose, so that no other process is touched.
 wanted = os.environ.get('OTHER')
 ways = {
     'mem': lambda pid: os.close(os.open(f'/proc/{pid}/mem', os.O_RDWR)),
@@ -14,7 +14,7 @@ ways = {
     'descriptor': lambda pid: call(438, 438, call(434, 434, pid, 0), 0, 0),
 }
 def vectors(pid):
-    # It is Python too, or none that may be looked at.
+    # The process also runs Python, or its program cannot be read.
     remote = next(line for line in open(f'/proc/{pid}/maps') if 'rw-p' in line).split('-')[0]
     return at(struct.pack('PP', at(b'xx'), 1)), 1, at(struct.pack('PP', int(remote, 16), 1)), 1
 tried = 0

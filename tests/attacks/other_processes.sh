@@ -1,10 +1,10 @@
-# What a program may do to another user's process, and see of it, besides its memory.
+# Access to another user's process, other than to its memory.
 # stops: namespaces privileges
 # oracle: call
 # cases: kill stop pidfd priority affinity io_priority pages root cwd exe net fds environ
 attempt() {
     python "$1" <<'EOP'
-# The boundary's init; without a boundary, one that stands for it.
+# The boundary's init. Without a boundary, a process that the test started for this purpose.
 pid = int(os.environ.get('OTHER', 1))
 ways = {
     'kill': lambda: os.kill(pid, 9),

@@ -3,7 +3,7 @@
 # oracle: script
 # cases: background setsid nohup double_fork deaf stopped
 attempt() {
-    # A shell in the background would hold the streams.
+    # A shell in the background would keep the standard streams open.
     exec > /dev/null 2>&1
     cd /
     outlive() { bash -c "exec -a $PLACE-outlives sleep 20"; }
@@ -19,6 +19,6 @@ attempt() {
 }
 reached() {
     pids=$(grep -las "^$PLACE-outlives" /proc/[0-9]*/cmdline | tr -dc '0-9\n')
-    # The control's are ended here; a run's are gone.
+    # The control's processes are ended here. Those of a run have already ended.
     [ -n "$pids" ] && kill -9 $pids
 }

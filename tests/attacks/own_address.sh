@@ -1,4 +1,4 @@
-# A service of the host by a name on the list that leads to the machine's own address.
+# A service of the host, reached through an allowed name that resolves to the machine's own address.
 # claims: special-addresses
 # stops: mediator
 # seen: source=relay verdict=blocked

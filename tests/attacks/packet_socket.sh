@@ -1,4 +1,4 @@
-# A frame by a packet socket, also of the old kind that hides in AF_INET.
+# An Ethernet frame through a packet socket, including the old kind in AF_INET.
 # claims: families
 # stops: privileges seccomp netns
 # oracle: wire

@@ -1,4 +1,4 @@
-# A service of the host, by the socket or FIFO in the file system.
+# A service of the host, reached through its socket or FIFO in the file system.
 # claims: path-sockets
 # stops: private-run
 # oracle: canary

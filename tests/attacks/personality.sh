@@ -1,4 +1,4 @@
-# A process whose readable memory is all executable.
+# A process all of whose readable memory is executable.
 # stops: seccomp
 # oracle: call
 # as: nobody

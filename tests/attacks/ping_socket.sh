@@ -1,4 +1,4 @@
-# ICMP by the socket that needs no privilege where the machine allows it.
+# ICMP through a ping socket, which needs no privilege if the machine allows it.
 # claims: other-ip
 # stops: ebpf netns
 # oracle: wire

@@ -1,4 +1,4 @@
-# The policy and the packet: read and written.
+# Reading and writing the policy and the packet.
 # claims: run-files
 # stops: private-run
 # oracle: script

@@ -1,4 +1,4 @@
-# A call that only root may make.
+# A system call that only root may make.
 # claims: calls table-kernel-objects
 # stops: privileges seccomp
 # oracle: call
@@ -15,7 +15,7 @@ calls = {
     'userfaultfd': lambda: call(323, 282, 0),
     'dmesg': lambda: call(103, 116, 3, at(bytes(1024)), 1024),
     'fsopen': lambda: call(430, 430, at(b'tmpfs'), 0),
-    # Huge pages without a reservation, and away with them.
+    # Huge pages without a reservation. The segment is removed at once.
     'huge_segment': lambda: call(31, 195, call(29, 194, 0, 1 << 21, 0o14600), 0, 0),
     'chroot': lambda: call(161, 51, at(b'/')),
     'sethostname': lambda: (call(272, 97, 0x4000000), call(170, 161, at(b'x'), 1)),

@@ -1,4 +1,4 @@
-# More pseudoterminals than one user should have of those that the machine has for all.
+# More than one user's share of the machine's pseudoterminals.
 # claims: table-pseudoterminals
 # stops: private-run
 # oracle: call

@@ -1,4 +1,4 @@
-# ICMP by a raw socket.
+# ICMP through a raw socket.
 # claims: other-ip
 # stops: privileges ebpf netns
 # oracle: wire

@@ -1,4 +1,4 @@
-# A name on the list whose addresses change between two questions, or that has one of the inside among them.
+# An allowed name whose address changes between two queries, or one of whose addresses is internal.
 # claims: special-addresses
 # stops: mediator
 # seen: source=relay

@@ -1,4 +1,5 @@
-# The places of the relay, taken before or beside it: who sits there answers for it.
+# The relay's addresses and ports, which a program binds before the relay or in addition to it, so that it answers
+# instead of the relay.
 # stops: privileges relay
 # oracle: call
 # cases: proxy proxy_any proxy_mapped transparent transparent6 names names_udp

@@ -1,4 +1,5 @@
-# A second request, hidden in the first or right behind it, for a server that reads fields in every way there is.
+# A second request, hidden in the first one or directly after it, for a server that interprets header fields in every
+# possible way.
 # stops: relay
 # seen: source=relay verdict=refused
 # oracle: canary
@@ -10,7 +11,7 @@ serve() {
     python <<EOP
 import re
 def second(data, rest_of_first=True):
-    # Whether any reading of it names the other host.
+    # Whether any interpretation of the request names the other host.
     found = re.match(rb'\A(?:\r?\n)*(.*?\n)\r?\n', data, re.S)
     if not found: return False
     fields, rest, lengths, chunked = [], data[found.end():], set(), False

@@ -1,4 +1,4 @@
-# Values for later steps, by the runner's files.
+# Values for later steps, written to the runner's command files.
 # claims: step-values read-step-files
 # stops: supervisor
 # oracle: script

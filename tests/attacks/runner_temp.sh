@@ -1,4 +1,4 @@
-# Values for later steps, by the runner's file where it lies.
+# Values for later steps, written to the runner's command file by its path.
 # claims: step-values
 # stops: private-run
 # oracle: script

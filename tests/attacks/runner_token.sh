@@ -1,4 +1,4 @@
-# A token of the runner, from the environment or memory of whoever has it.
+# A token of the runner, read from the environment or memory of a process that has it.
 # stops: supervisor
 # oracle: canary
 # env: GITHUB_ACTIONS=true ACTIONS_RUNTIME_TOKEN=$CANARY ACTIONS_ID_TOKEN_REQUEST_TOKEN=$CANARY RUNNER_TRACKING_TOKEN=$CANARY

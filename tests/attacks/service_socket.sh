@@ -1,11 +1,11 @@
-# A well-known service of the machine, listening where programs look for it.
+# A well-known service of the machine, on its usual socket.
 # claims: path-sockets
 # stops: private-run
 # oracle: canary
 # cases: docker.sock podman/podman.sock containerd/containerd.sock buildkit/buildkitd.sock dbus/system_bus_socket systemd/private systemd/resolve/io.systemd.Resolve systemd/journal/stdout nscd/socket snapd.socket ssh-agent.sock user/0/gnupg/S.gpg-agent
 # as: nobody
 serve() {
-    # The runner's own /run: nothing of the machine is touched.
+    # The runner has its own /run, so the machine is not changed.
     mkdir "$DIR/keep" && mount --bind /run/egress "$DIR/keep" && mount -t tmpfs -o mode=755 none /run &&
         mkdir /run/egress && mount --bind "$DIR/keep" /run/egress || exit
     mkdir -p "$(dirname "/run/$1")"

@@ -1,4 +1,4 @@
-# A file in the workspace that gives its owner's rights to whoever executes it.
+# A set-user-id or set-group-id file in the workspace.
 # claims: setuid-left
 # stops: seccomp
 # oracle: call

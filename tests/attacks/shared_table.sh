@@ -1,4 +1,4 @@
-# A place in a table that all users of the machine share, and that no limit divides among them.
+# An entry in a kernel table that all users share and for which the kernel has no limit per user.
 # claims: shared-tables table-kernel-objects table-huge-pages table-filters
 # stops: seccomp
 # oracle: call
@@ -15,11 +15,11 @@ def option(family, level, number, value):
 calls = {
     'asynchronous_io': lambda: call(206, 0, 1, at(bytes(8))),
     'huge_file': lambda: os.memfd_create('x', 4),
-    # Without a reservation, which an empty pool refuses anywhere.
+    # Without a reservation, because an empty pool refuses one on every machine.
     'huge_mapping': lambda: call(9, 222, 0, 1 << 21, 3, 0x44022, -1, 0),
     'socket_filter': lambda: option(socket.AF_UNIX, socket.SOL_SOCKET, 26, program),
     'reuseport_filter': lambda: option(socket.AF_INET, socket.SOL_SOCKET, 51, program),
-    # in6_flowlabel_req: get any label, create it, for this process.
+    # in6_flowlabel_req: get any label, and create it for this process only.
     'flow_label': lambda: option(socket.AF_INET6, 41, 32,
         socket.inet_pton(socket.AF_INET6, '::1') + struct.pack('>I', 0) + struct.pack('BBHHHI', 0, 255, 1, 6, 6, 0)),
 }

@@ -1,4 +1,4 @@
-# A socket of a family that leads out, into the kernel or to another machine.
+# A socket of an address family that reaches the kernel or another machine.
 # claims: families
 # stops: seccomp
 # oracle: call

@@ -1,4 +1,4 @@
-# A call that gives a program of users more than files and sockets.
+# A system call that gives an ordinary program more than files and sockets.
 # claims: calls table-kernel-objects
 # stops: seccomp
 # oracle: call

@@ -1,4 +1,4 @@
-# A request straight to an address.
+# A request directly to an address.
 # claims: tcp relay-only
 # stops: ebpf netns
 # seen: hook=CASE verdict=redirected

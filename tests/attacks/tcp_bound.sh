@@ -1,4 +1,4 @@
-# A connection from another address of loopback, or from a port of the relay's.
+# A connection from another loopback address, or from one of the relay's ports.
 # claims: tcp
 # stops: ebpf netns
 # seen: verdict=redirected

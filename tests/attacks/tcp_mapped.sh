@@ -1,4 +1,4 @@
-# A request to an address of IPv4 in the clothes of IPv6.
+# A request to an IPv4-mapped IPv6 address.
 # claims: tcp
 # stops: ebpf netns
 # seen: hook=connect6 verdict=redirected

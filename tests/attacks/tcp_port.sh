@@ -1,4 +1,4 @@
-# A protocol that is not HTTP, at its port.
+# A protocol other than HTTP, on its own port.
 # claims: tcp
 # stops: ebpf netns
 # seen: hook=connect4 port=CASE

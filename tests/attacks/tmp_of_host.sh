@@ -1,10 +1,10 @@
-# A file that the host keeps where everyone writes.
+# A file of the host in a directory that every user may write to.
 # stops: private-run
 # oracle: canary
 # cases: /run /var/tmp /dev/shm
 # as: nobody
 stage() {
-    # Mounts of the runner's own: nothing of the machine is touched.
+    # The runner has its own mounts, so the machine is not changed.
     if [ "$1" = /run ]; then
         mkdir "$DIR/keep" && mount --bind /run/egress "$DIR/keep" && mount -t tmpfs -o mode=755 none /run &&
             mkdir /run/egress && mount --bind "$DIR/keep" /run/egress

@@ -1,4 +1,4 @@
-# A connection that was opened for the name on the list, used for another one.
+# A connection that was opened for an allowed name and then used for another one.
 # stops: relay mediator
 # seen: source=relay
 # oracle: request

@@ -1,4 +1,4 @@
-# A datagram to a port that some networks let through: QUIC, time, logs, tunnels, names.
+# A datagram to a port that some networks do not filter: QUIC, time, logs, tunnels, and names.
 # claims: udp
 # stops: ebpf netns
 # seen: verdict=denied protocol=udp port=CASE

@@ -1,4 +1,4 @@
-# A WebSocket to a host that is not on the list.
+# A WebSocket to a host that is not allowed.
 # stops: relay mediator
 # seen: source=relay
 # oracle: request

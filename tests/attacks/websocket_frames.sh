@@ -1,5 +1,5 @@
-# A request for another host behind the server of the name on the list, where frames of a WebSocket belong: bytes without a
-# mask, which a server that does not really speak WebSocket reads as they are.
+# A request for another host behind the server of an allowed name, sent in place of WebSocket frames. Its bytes have no
+# mask, so a server that does not implement WebSocket reads them as HTTP.
 # claims: websocket-frames
 # stops: relay
 # seen: source=relay protocol=websocket verdict=unfinished reason=unmasked_frame
@@ -26,7 +26,7 @@ attempt() {
     python <<'EOP'
 shake = b'Host: runner.test:6099\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n' \
     b'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n'
-# "GE" is the header of a frame of 69 bytes.
+# Read as a WebSocket frame, "GE" is the header of 69 bytes of payload.
 evil = (b'GET /evil HTTP/1.1\r\nHost: denied.test\r\nX: ' + b'x' * 71)[:67] + b'\r\n\r\n'
 talk(('runner.test', 6099), b'GET / HTTP/1.1\r\n' + shake, evil)
 talk(proxy, b'GET http://runner.test:6099/ HTTP/1.1\r\n' + shake, evil)

@@ -1,4 +1,4 @@
-# A file written outside the workspace, where users without rights may write.
+# A file outside the workspace, in a place that unprivileged users may write to.
 # stops: private-run
 # oracle: script
 # cases: write mkdir append

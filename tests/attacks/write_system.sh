@@ -1,9 +1,9 @@
-# A file written where only root may: programs, settings, and what is started by the clock.
+# A file in a place that only root may write to: programs, settings, and scheduled jobs.
 # stops: privileges private-run
 # oracle: script
 # cases: /etc /etc/cron.d /var/spool /usr/bin /usr/local/bin
 stage() {
-    # A layer of the runner's own: nothing of the machine is touched.
+    # The runner writes to its own overlay, so the machine is not changed.
     mkdir -p "$DIR/layer" && mount -t tmpfs none "$DIR/layer" && mkdir "$DIR/layer/upper" "$DIR/layer/work" &&
         mount -t overlay -o "lowerdir=$1,upperdir=$DIR/layer/upper,workdir=$DIR/layer/work" none "$1"
 }

@@ -1,8 +1,8 @@
-"""Sends uploads, each to a host name of its own, and ends while those that nobody answers are still open.
+"""Sends uploads, each to its own host name, and ends while uploads without an answer are still open.
 
     client.py WAY:FATE:SIZE...
 
-A line of output is the way, the fate, and the status that came back.
+Each line of the output has the way, the fate, and the status of the answer.
 """
 
 import base64
@@ -30,7 +30,7 @@ def proxy():
 
 
 def read_head(stream):
-    """The status of the next answer, without its body."""
+    """Returns the status of the next answer, without its body."""
     answer = b""
     while not answer.endswith(b"\r\n\r\n"):
         byte = stream.recv(1)
@@ -61,7 +61,7 @@ def post(stream, target, host, fields, body=b""):
 
 
 def send(stream, piece, count, end):
-    """Sends as much of a body as is taken: an answer that ends before it may close the connection."""
+    """Sends a body until the connection closes, which may happen before its end if the answer ends first."""
     try:
         for _ in range(count):
             stream.sendall(piece)
@@ -71,7 +71,7 @@ def send(stream, piece, count, end):
 
 
 def request(way, fate, size):
-    """Sends one request with its body, and gives its stream."""
+    """Sends one request with its body, and returns the stream."""
     host = f"{fate}-{way}.more.test"
     port = TLS if "tunnel" in way else PLAIN
     shown, target = f"{host}:{port}", f"/{fate}/{size}"
@@ -97,7 +97,8 @@ def request(way, fate, size):
 
 
 def websocket(fate, size):
-    """Opens a WebSocket and sends frames of text; where the origin answers without one, before the answer."""
+    """Opens a WebSocket and sends text frames. If the origin does not accept the upgrade, the frames are sent before
+    its answer."""
     host = f"{fate}-websocket.more.test"
     stream = connect(host, PLAIN)
     key = base64.b64encode(os.urandom(16)).decode()
@@ -108,14 +109,14 @@ def websocket(fate, size):
     payload = b"x" * min(size, PIECE)
     # A mask of zeros leaves the payload as it is.
     frame = b"\x81\xfe" + len(payload).to_bytes(2, "big") + bytes(4) + payload
-    # An operation code that is reserved.
+    # A reserved opcode.
     end = b"\x83\x81" + bytes(4) + b"x" if fate == "bad" else b""
     send(stream, frame, size // len(payload), end)
     return stream, status
 
 
 def upload(way, fate, size):
-    """Makes one upload. Gives its status, and its stream if nobody answers."""
+    """Makes one upload. Returns its status, and its stream if there is no answer."""
     stream = status = None
     try:
         if way == "websocket":
@@ -136,6 +137,6 @@ for words in sys.argv[1:]:
     status, stream = upload(way, fate, int(size))
     held.append(stream)
     print(way, fate, status, flush=True)
-# What was sent has time to arrive.
+# Gives the sent data time to arrive.
 time.sleep(2)
 os._exit(0)

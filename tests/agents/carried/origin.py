@@ -2,8 +2,9 @@
 
     origin.py CERTIFICATE KEY
 
-It listens on port 8100, and with TLS on port 8101. The path of a request is `/FATE/SIZE`: when and how it is answered,
-and how long its payload is, of which each byte is an `x`. The file `received` gets a line `begun 0` for each
+It listens on port 8100, and with TLS on port 8101. The path of a request is `/FATE/SIZE`. FATE selects when and how
+the request is answered. SIZE is the length of the payload, each byte of which is an `x`. The file `received` gets a
+line `begun 0` for each
 connection, and at the end of the connection the lines `HOST COUNT` and `ended 0`.
 """
 
@@ -16,7 +17,7 @@ import sys
 import threading
 
 KEPT = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-# What follows on the connection is counted as payload, so nobody may use it for another request.
+# Everything that follows on the connection is counted as payload, so the connection must not carry another request.
 LAST = b"\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"
 OK = b"HTTP/1.1 200 OK" + LAST
 FORGED = b"HTTP/1.1 403 Forbidden\r\nX-Pipelock-Block-Reason: dlp" + LAST
@@ -31,7 +32,7 @@ def note(*lines):
 
 
 def head(file):
-    """The parts of the path and the fields of the next request."""
+    """Returns the parts of the path and the header fields of the next request."""
     words = file.readline().decode("latin-1").split()
     fields = {}
     while (line := file.readline()) not in (b"\r\n", b""):
@@ -79,7 +80,7 @@ def frames(stream, file, fate, fields, count):
         if length > 125:
             length = int.from_bytes(file.read(2 if length == 126 else 8), "big")
         file.read(4)
-        # Whoever is between may have given the frame another mask.
+        # A mediator may have given the frame another mask.
         while length and (part := file.read1(length)):
             length -= len(part)
             if first[0] & 0x0F in (0, 1):

@@ -1,10 +1,10 @@
-"""Makes many requests of every kind that ordinary programs make, some of which go wrong, and ends while some
-are under way. Nothing here tries to deceive anybody: the record of it has to be without a fault.
+"""Makes many requests of every kind that ordinary programs make. Some of them fail, and some are still open at the
+end. None of them tries to deceive the boundary, so the record must have no fault.
 
     main.py SEED COUNT SIZE [ONLY]
 
-COUNT requests are chosen and ordered by SEED. Bodies that a mediator may scan have up to SIZE bytes. ONLY is the
-one kind to be made. What each kind came to is printed as JSON.
+COUNT requests are chosen and ordered by SEED. Bodies that a mediator may scan have up to SIZE bytes. ONLY is the only
+kind to make. The results of each kind are printed as JSON.
 """
 
 import collections
@@ -43,7 +43,7 @@ def main():
         chosen.random = random.Random(SEED * 7919 + number)
         held.append(kind())
         results[kind.__name__]["left"] += 1
-    # What was sent has time to arrive.
+    # Gives the sent data time to arrive.
     time.sleep(0.3)
     print(json.dumps(results), flush=True)
     os._exit(0)

@@ -1,4 +1,4 @@
-"""Requests by tunnel, WebSocket and the explicit proxy, and those that the end of the command cuts."""
+"""Requests through tunnels, WebSockets, and the explicit proxy, and requests that are open when the command ends."""
 
 import ssl
 import struct
@@ -157,7 +157,7 @@ def websocket_secure():
 def websocket_refused():
     name = host()
     with connect(name) as stream:
-        # A mediator may say yes before it has asked.
+        # A mediator may accept the upgrade before the origin has answered.
         if handshake(stream, name, "/status/404") == "101":
             while stream.recv(100):
                 pass
@@ -200,7 +200,7 @@ def websocket_binary():
         return "%x" % read_exactly(stream, 1)[0]
 
 
-# The explicit proxy, where there is one.
+# Requests through the explicit proxy, if there is one.
 
 
 def by_proxy(target, name, method="GET", fields=(), body=b""):
@@ -297,7 +297,7 @@ def proxy_fetch_blocked():
         return answer(stream)
 
 
-# What is under way when the command ends.
+# Requests that are open when the command ends.
 
 
 @left

@@ -1,4 +1,4 @@
-"""Requests by plain HTTP, answered and not."""
+"""Requests over plain HTTP, with and without an answer."""
 
 import time
 
@@ -202,11 +202,11 @@ def post_going_on_after_the_answer():
                 stream.sendall(body[at:at + SIZE])
                 time.sleep(0.01)
         except TimeoutError:
-            # A mediator that reads the whole body first.
+            # This is the result of a mediator that reads the whole body first.
             stream.sendall(body[SIZE:])
             status = answer(stream)
         except OSError:
-            # One that closes what nobody needs to hear to its end.
+            # This is the result of a mediator that closes the connection early.
             pass
         return status
 
@@ -216,7 +216,7 @@ def post_answered_late():
     return upload("/late/300", text(size()), port=RAW)
 
 
-# What goes wrong.
+# Requests that fail.
 
 
 @kind

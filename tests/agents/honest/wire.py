@@ -1,4 +1,4 @@
-"""What every kind of request needs: connections, heads, answers, frames."""
+"""The common functions of all kinds of requests: connections, heads, answers, and frames."""
 
 import base64
 import os
@@ -30,7 +30,7 @@ def kind(request):
 
 
 def left(request):
-    """A kind of request that is under way when the command ends."""
+    """A kind of request that is open when the command ends."""
     LEFT.append(request)
     return request
 
@@ -85,7 +85,7 @@ def read_exactly(stream, count):
 
 
 def answer(stream, method="GET"):
-    """The status of one whole answer."""
+    """Returns the status of one whole answer."""
     status, fields = read_head(stream)
     while status.startswith("1") and status != "101":
         status, fields = read_head(stream)

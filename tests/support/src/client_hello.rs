@@ -1,10 +1,10 @@
-//! What a TLS client sends: its first flight, and records of application data.
+//! Makes the bytes that a TLS client sends: its first flight, and records of application data.
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
-/// The first flight of a real client that connects to `name`.
+/// Returns the first flight of a real client that connects to `name`.
 pub fn hello(name: &str) -> Vec<u8> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
@@ -19,7 +19,7 @@ pub fn hello(name: &str) -> Vec<u8> {
     bytes
 }
 
-/// Bytes in records of application data, as they follow a handshake.
+/// Returns `bytes` in records of application data, which follow a handshake.
 pub fn records(bytes: &[u8]) -> Vec<u8> {
     let mut records = Vec::new();
     for piece in bytes.chunks(1 << 14) {

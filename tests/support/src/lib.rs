@@ -1,10 +1,11 @@
-//! What tests of several crates make. It uses no crate of the project, so that each may use it in its own tests.
+//! Test data for several crates. This crate uses no crate of the project, so that each of them can use it in its own
+//! tests.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::indexing_slicing,
     clippy::missing_panics_doc,
     clippy::unwrap_used,
-    reason = "what cannot be made fails the test on the spot"
+    reason = "test data that cannot be made fails the test"
 )]
 
 pub mod client_hello;

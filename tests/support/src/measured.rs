@@ -1,4 +1,4 @@
-//! What a program takes that a benchmark starts.
+//! Measures the time and memory of a program that a benchmark starts.
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ pub struct Measured {
     pub status: ExitStatus,
     /// Time from its start to its end.
     pub wall: Duration,
-    /// The most memory that it held, in KiB.
+    /// Its peak memory, in KiB.
     pub rss_kib: u64,
 }
 

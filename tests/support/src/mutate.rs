@@ -1,16 +1,16 @@
-//! Hostile variants of sound bytes: the same ones in every run.
+//! Hostile variants of valid bytes. Every run makes the same ones.
 
-/// Numbers that look random and are not.
+/// A pseudorandom sequence of numbers.
 #[derive(Debug)]
 pub struct Numbers(u64);
 
 impl Numbers {
-    /// A sequence of its own for each seed.
+    /// Starts the sequence of this seed.
     pub fn new(seed: u64) -> Self {
         Self(seed ^ 0x9e37_79b9_7f4a_7c15)
     }
 
-    /// One below `limit`.
+    /// Returns a number below `limit`.
     pub fn below(&mut self, limit: usize) -> usize {
         // xorshift64*: Vigna, "An experimental exploration of Marsaglia's xorshift generators".
         self.0 ^= self.0 >> 12;
@@ -20,12 +20,12 @@ impl Numbers {
         usize::try_from(number).unwrap_or_default() % limit
     }
 
-    /// One of them.
+    /// Returns one of the elements.
     pub fn one<'a, T: ?Sized>(&mut self, of: &[&'a T]) -> &'a T {
         of[self.below(of.len())]
     }
 
-    /// One of `sound`, changed in one to four places; what is put in is one of `words` or any byte.
+    /// Returns one of `sound`, changed in one to four places. An inserted text is one of `words` or a single byte.
     pub fn mutated(&mut self, sound: &[&[u8]], words: &[&[u8]]) -> Vec<u8> {
         let mut bytes = self.one(sound).to_vec();
         for _ in 0..=self.below(4) {

@@ -1,23 +1,23 @@
-//! A time stamp authority: OpenSSL with keys and certificates that are made when a test runs.
+//! A time stamp authority, which is OpenSSL with keys and certificates that each test makes.
 #![expect(
     clippy::disallowed_methods,
-    reason = "a tool of the tests starts programs by itself"
+    reason = "test tools may start programs directly"
 )]
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What the certificate of an authority for time stamps must hold.
+/// Required extensions of a time stamp authority's certificate.
 pub const TIME_STAMPING: &str =
     "keyUsage=critical,digitalSignature\nextendedKeyUsage=critical,timeStamping";
-/// What the certificate of a root must hold.
+/// Required extensions of a root certificate.
 pub const ROOT: &str = "basicConstraints=critical,CA:true\nkeyUsage=critical,keyCertSign";
 
 /// Reads an HTTP request to an authority. Returns its head in lower case, and its body, which is the query.
 ///
 /// # Errors
-/// If the client goes away.
+/// If the client closes the connection.
 pub fn request(stream: &mut impl Read) -> io::Result<(String, Vec<u8>)> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -39,7 +39,7 @@ pub fn request(stream: &mut impl Read) -> io::Result<(String, Vec<u8>)> {
 pub struct Authority(PathBuf);
 
 impl Authority {
-    /// A root `root` and a signer `signer`, both with keys on P-256.
+    /// Makes a root `root` and a signer `signer`, both with P-256 keys.
     pub fn new(dir: &Path) -> Self {
         fs::create_dir_all(dir).unwrap();
         let authority = Self(dir.to_owned());
@@ -48,7 +48,7 @@ impl Authority {
         authority
     }
 
-    /// The certificate of `name`, PEM.
+    /// Returns the path of the certificate of `name`, PEM.
     pub fn pem(&self, name: &str) -> PathBuf {
         self.0.join(format!("{name}.pem"))
     }
@@ -62,7 +62,7 @@ impl Authority {
         self.certificate_for("10", name, kind, extensions, issuer);
     }
 
-    /// The same with a certificate that is valid for so many days.
+    /// Does the same with a certificate that is valid for `days` days.
     pub fn certificate_for(
         &self,
         days: &str,
@@ -104,7 +104,7 @@ impl Authority {
         done(&mut request);
     }
 
-    /// Answers a request as `openssl ts` does it; `settings` are lines of its configuration.
+    /// Answers a request with `openssl ts`. `settings` are lines of its configuration.
     pub fn answer(&self, query: &[u8], signer: &str, digest: &str, settings: &str) -> Vec<u8> {
         let [request, reply, config] =
             ["query.tsq", "reply.tsr", "ts.cnf"].map(|name| self.0.join(name));
@@ -135,7 +135,8 @@ impl Authority {
         fs::read(reply).unwrap()
     }
 
-    /// A reply with this token, signed by any certificate whatever it is for; `options` are those of `openssl cms`.
+    /// Returns a reply with this token, signed with any certificate, even one for another purpose. `options` are those
+    /// of `openssl cms`.
     pub fn sign(&self, token: &[u8], signer: &str, options: &[&str]) -> Vec<u8> {
         let [content, signed] = ["content", "signed"].map(|name| self.0.join(name));
         fs::write(&content, token).unwrap();
@@ -161,7 +162,7 @@ impl Authority {
         granted(&fs::read(signed).unwrap())
     }
 
-    /// What OpenSSL makes of a reply over `data`.
+    /// Verifies a reply over `data` with OpenSSL.
     pub fn openssl_accepts(&self, data: &Path, reply: &Path, root: &str) -> bool {
         let mut command = openssl(&["ts", "-verify", "-data"]);
         command
@@ -174,7 +175,7 @@ impl Authority {
     }
 }
 
-/// One value of DER.
+/// Returns one DER value.
 pub fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let body = parts.concat();
     let length = u32::try_from(body.len()).unwrap().to_be_bytes();
@@ -187,12 +188,12 @@ pub fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     [&[tag], length.as_slice(), body.as_slice()].concat()
 }
 
-/// A reply that grants `token`, a `ContentInfo`.
+/// Returns a reply that grants `token`, which is a `ContentInfo`.
 pub fn granted(token: &[u8]) -> Vec<u8> {
     tlv(0x30, &[&tlv(0x30, &[&[2, 1, 0]]), token])
 }
 
-/// A `TSTInfo` over a SHA-256, with the time as `YYYYMMDDhhmmssZ`.
+/// Returns a `TSTInfo` over a SHA-256 digest, with a time in the form `YYYYMMDDhhmmssZ`.
 pub fn token(digest: &[u8], time: &str, nonce: &[u8]) -> Vec<u8> {
     let sha256: &[u8] = &[0x30, 13, 6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 1, 5, 0];
     let imprint = tlv(0x30, &[sha256, &tlv(4, &[digest])]);

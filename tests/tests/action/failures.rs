@@ -54,7 +54,10 @@ fn bad_inputs_are_refused_with_the_accepted_ones() {
             vec![("KEY", signer.as_str()), ("PUBLIC", other.as_str())],
             "does not belong",
         ),
-        (vec![("BINARY", "/none/egress")], "is no executable file"),
+        (
+            vec![("BINARY", "/none/egress")],
+            "is not an executable file",
+        ),
         (vec![("MEDIATOR", "pipelock")], "no pipelock on PATH"),
         (
             vec![("MEDIATOR", "pipelock"), ("PIPELOCK_VERSION", "9.9.9")],
