@@ -1,11 +1,13 @@
 //! Records that cross between the kernel programs and user space. They contain no padding, no `bool`, and no Rust enum.
 //! Their fields, including addresses, are machine words in host byte order, because the kernel's verifier takes several
 //! times as long for byte arrays.
+#[cfg(feature = "zerocopy")]
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// The original destination of one connection. Slots are in `BPF_F_MMAPABLE` arrays, indexed by the local port of the
 /// command's socket (one array for IPv4 on the wire, one for IPv6, and one for the proxy port).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "zerocopy", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
 #[repr(C)]
 pub struct Slot {
     /// `bpf_get_socket_cookie` of the command's socket.
@@ -53,7 +55,8 @@ pub const fn halves(address: u128) -> [u64; 2] {
 }
 
 /// Settings of the kernel programs, in a read-only global that the loader fills before it loads them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "zerocopy", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
 #[repr(C)]
 pub struct Config {
     /// [`ABI_VERSION`] of the loader. With another value, the programs deny everything.
@@ -92,7 +95,8 @@ impl Config {
 }
 
 /// One attempt that a hook judged, as a record of the first ring buffer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "zerocopy", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
 #[repr(C)]
 pub struct Event {
     /// `bpf_ktime_get_ns`. For a connect, it is also the `connect_ns` of the slot.
@@ -127,7 +131,8 @@ pub struct Event {
 
 /// One use of an `AF_UNIX` address, as a record of the second ring buffer. Records of this buffer are distinguished by
 /// size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "zerocopy", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
 #[repr(C)]
 pub struct UnixEvent {
     /// `bpf_ktime_get_ns`.
@@ -154,7 +159,8 @@ pub struct UnixEvent {
 pub const UNIX_ADDRESS_WORDS: usize = 14;
 
 /// One answer of a name server to the command, as a record of the second ring buffer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "zerocopy", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
 #[repr(C)]
 pub struct DnsAnswer {
     /// `bpf_ktime_get_ns`.
@@ -174,7 +180,8 @@ pub struct DnsAnswer {
 pub const DNS_ANSWER_BYTES: u32 = 1232;
 
 /// The traffic of one socket, as a record of the third ring buffer. `kind` distinguishes the records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "zerocopy", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
 #[repr(C)]
 pub struct Traffic {
     /// `bpf_ktime_get_ns`.
@@ -222,7 +229,8 @@ pub const TCP_CLOSE: u32 = 7;
 pub const TCP_LAST_ACK: u32 = 9;
 
 /// Data that the mediator's hooks store for each socket that the mediator connects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "zerocopy", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
 #[repr(C)]
 pub struct Opened {
     /// `bpf_ktime_get_ns` at the connect call.
