@@ -16,11 +16,11 @@ use serde::Serialize;
 
 mod text;
 
-/// Limit of hosts on a list. Nobody reads a longer policy.
+/// Limit of hosts on a list, because nobody would read a longer policy.
 const MAX_HOSTS: usize = 4096;
 /// Limit of ports in addition to 80 and 443.
 const MAX_PORTS: usize = 64;
-/// Number of kinds of attempts that are listed although no list allows them.
+/// Number of kinds of denied attempts that are listed as comments.
 const MAX_LEFT_OUT: usize = 256;
 /// Number of processes that are named in one row.
 const MAX_PROCESSES: usize = 16;
@@ -38,7 +38,7 @@ const DNS: &str = "dns_to_other_resolver";
 #[derive(Debug, thiserror::Error)]
 pub enum SuggestError {
     /// The flow log was changed or is damaged.
-    #[error("cannot use the flow log ({}, {}); get an unchanged copy of the packet", .0.place, .0.rule.problem)]
+    #[error("the flow log was changed or is damaged ({}: {}); get an unchanged copy of the packet", .0.place, .0.rule.problem)]
     Broken(Box<Finding>),
     /// The flow log cannot be read to its end.
     #[error("cannot read the flow log")]
@@ -75,9 +75,9 @@ pub struct Row {
     pub host: String,
     /// Ports of the host.
     pub ports: BTreeSet<u16>,
-    /// Whether another name has an address in common, so that the command may have used that name.
+    /// Whether another host name has the same address, so that the command may have used that name instead.
     pub shares_address: bool,
-    /// Whether the name led to an internal address, which no list allows.
+    /// Whether the name resolved to an internal address, which no allow-list permits.
     pub internal_address: bool,
     /// Number of uses, and their processes.
     #[serde(flatten)]
@@ -236,7 +236,7 @@ impl Seen {
         let claimed = row.claimed.as_deref().filter(|claimed| !claimed.is_empty());
         let is_answer = row.verdict == RelayVerdict::Answered;
         let reason = claimed.filter(|_| is_answer).unwrap_or(&row.reason);
-        // A request that was cut was allowed.
+        // A request that was cut off had been allowed.
         let went_through = match row.verdict {
             RelayVerdict::Forwarded => true,
             RelayVerdict::Unfinished => row.bytes_up > 0 || row.bytes_down > 0,

@@ -1,5 +1,5 @@
-//! Large transfers through the relay: exact, and in bounded memory. One test, so that nothing else
-//! shares the process's memory.
+//! Large transfers through the relay are exact and need bounded memory. This file has only one test, so that no other
+//! test shares the process's memory.
 #![expect(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -26,8 +26,8 @@ use world::{PATIENCE, RelayWorld, pattern};
 
 const SIZE: usize = 256 << 20;
 
-/// What the process may grow by while it moves a quarter of a gigabyte: buffers of both ends here,
-/// of the relay and of hyper, and what the allocator keeps.
+/// Limit for the growth of the process while it transfers a quarter of a gigabyte. The growth comes from the buffers of
+/// both ends, of the relay, and of hyper, and from the allocator.
 const GROWTH_KIB: usize = 24 * 1024;
 
 #[tokio::test]
@@ -44,7 +44,7 @@ async fn large_transfers_are_exact_and_memory_stays_bounded() {
     read_pattern(&mut client).await;
     assert_eq!(world.flow().await.bytes_down, SIZE as u64);
 
-    // The same connection uploads.
+    // The same connection then uploads.
     let head = format!("PUT /upload HTTP/1.1\r\nHost: a.test\r\nContent-Length: {SIZE}\r\n\r\n");
     client.write_all(head.as_bytes()).await.unwrap();
     write_pattern(&mut client).await;
@@ -55,7 +55,7 @@ async fn large_transfers_are_exact_and_memory_stays_bounded() {
     let mut client = world.connect("sink.test", 443).await;
     let hello = hello("sink.test");
     client.write_all(&hello).await.unwrap();
-    // The sink has the hello, and tells it from what follows by the segment.
+    // The sink has received the hello in its own segment, so it can distinguish the hello from the following bytes.
     let mut answer = mediator::SERVER_HELLO;
     client.read_exact(&mut answer).await.unwrap();
     write_pattern(&mut client).await;
@@ -66,7 +66,7 @@ async fn large_transfers_are_exact_and_memory_stays_bounded() {
     );
     assert_eq!(world.flow().await.bytes_up, (SIZE + hello.len()) as u64);
 
-    // Readers that do not read hold their senders back.
+    // Clients that do not read slow their senders down.
     let mut slow = Vec::new();
     for _ in 0..20 {
         slow.push(download_tunnel(&world).await);

@@ -6,7 +6,7 @@ use aya::maps::MapError;
 use aya::programs::ProgramError;
 use nix::errno::Errno;
 
-/// Why the gates cannot be attached.
+/// Why the kernel programs cannot be attached.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BpfError {

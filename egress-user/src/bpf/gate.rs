@@ -1,4 +1,4 @@
-//! Writes the tables of the gates on the mediator's own sockets.
+//! Writes the tables of the kernel programs on the mediator's own sockets.
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -15,7 +15,7 @@ pub type Prefix = (IpAddr, u8);
 /// All IPv4 addresses. A prefix of IPv6 does not cover them in the tables.
 const ALL_V4: Prefix = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
-/// The tables of the gates.
+/// The tables of the kernel programs.
 pub struct MediatorGate {
     listed: LpmTrie<MapData, [u32; 4], u32>,
     own: LpmTrie<MapData, [u32; 4], u32>,

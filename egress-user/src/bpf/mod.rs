@@ -47,7 +47,7 @@ impl std::fmt::Debug for Diagnostics {
     }
 }
 
-/// The source ports from which the gate on the mediator's cgroup accepts connections.
+/// The source ports from which the kernel program on the mediator's cgroup accepts connections.
 pub struct Callers(Array<MapData, u32>);
 
 impl std::fmt::Debug for Callers {
@@ -67,7 +67,8 @@ impl Callers {
     }
 }
 
-/// The gates of one run. Dropping the value detaches them, and the command's namespace has no way out then.
+/// The kernel programs of one run. Dropping the value detaches them. The command's network namespace has no way out
+/// then.
 pub struct Gates {
     layers: Layers,
     ebpf: Ebpf,
@@ -135,7 +136,7 @@ impl Gates {
     /// Before the mediator starts and before any code of the command runs.
     ///
     /// # Errors
-    /// If one of the programs cannot be loaded or attached, because no run works with only some of the gates.
+    /// If one of the programs cannot be loaded or attached, because no run works with only some of the kernel programs.
     pub fn attach(
         config: Config,
         cgroups: &RunCgroups,
@@ -217,7 +218,7 @@ impl Gates {
         callers.map(Callers).map_err(BpfError::map(name))
     }
 
-    /// Returns the tables of the gates on the mediator's own sockets.
+    /// Returns the tables of the kernel programs on the mediator's own sockets.
     ///
     /// # Errors
     /// If the object lacks one of the maps, or a map cannot be duplicated or written.

@@ -233,7 +233,7 @@ fn reason(reason: &Reason) -> String {
             "a name in it leads into a git directory or out of the workspace, or it is not a git index"
         }
         Reason::Github => ".github",
-        Reason::HeldBack => "the directory that holds it, or that it holds, was not applied",
+        Reason::HeldBack => "a directory above or below it was not applied",
         Reason::Io(error) => return visible(error),
         Reason::LooksLikeGitDirectory => "it would make its directory a git repository",
         Reason::NewGitDirectory => "new git directory",

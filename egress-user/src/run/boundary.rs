@@ -24,10 +24,10 @@ const CLOSED_WITHIN: Duration = Duration::from_millis(200);
 /// Records that are read from one ring before the next ring has its turn.
 const TURN: usize = 256;
 
-/// A closed boundary. The phases hand it on whole.
+/// A closed boundary. Each step passes it on as a whole.
 ///
 /// The fields are dropped in this order: first init, with which every process of the command ends; then the cgroups,
-/// which end all other processes of the run; then the gates; then the store of the workspace's changes.
+/// which end all other processes of the run; then the kernel programs; then the store of the workspace's changes.
 #[derive(Debug)]
 pub(super) struct Boundary {
     pub(super) init: Init,

@@ -24,7 +24,7 @@ use super::supervise::Ended;
 
 /// A run of which no process is left.
 #[derive(Debug)]
-#[must_use = "nothing of it is verified yet"]
+#[must_use = "its evidence is not verified yet"]
 pub struct Collected(RunFacts);
 
 impl Collected {
@@ -84,14 +84,14 @@ impl Ended {
             &context,
             &mut notes,
         );
-        // The pumps end when no process has the command's streams. An error here is one of the caller's stream, and not
-        // of the run.
+        // The pumps end when no process has the command's streams. An error here concerns the caller's stream, not the
+        // run.
         let output = is_gone
             .then(|| notes.loss("pass on the command's output", command.pumps.finish()))
             .flatten()
             .unwrap_or_default();
         notes.duty(
-            "check that the gates are attached",
+            "check that the kernel programs are attached",
             boundary.gates.check_links(),
         );
         let counters = notes
@@ -155,7 +155,7 @@ fn finish_flows(
     let set_by = context.timeline.clock.set_by().as_millis();
     let set_by = u64::try_from(set_by).unwrap_or(u64::MAX);
     let last = notes
-        .duty("check the gates", last)
+        .duty("check the kernel programs", last)
         .map(|beat| EndRow::of(beat, flows.counts().malformed, set_by));
     notes.duty("finish the flow log", flows.finish(last));
 }
@@ -222,7 +222,7 @@ fn lost(counters: &Counters, counts: &FlowCounts) -> Vec<String> {
         (counts.malformed, "kernel events were malformed"),
         (
             counters.relay_denied,
-            "calls of the relay were denied by its gates; an intact relay makes no such calls",
+            "calls of the relay were denied by its kernel programs; an intact relay makes no such calls",
         ),
         (
             counters
@@ -245,7 +245,7 @@ fn most_allowed(flows: &FlowLog) -> Vec<(String, u16, u64)> {
     allowed
 }
 
-/// Returns the denied destinations with their counts, the most telling first.
+/// Returns the denied destinations with their counts, the most informative first.
 fn most_denied(flows: &FlowLog) -> Attempts {
     let mut denied: Attempts = flows
         .denied()

@@ -13,13 +13,13 @@ use super::probes::Probed;
 use super::state::RunDir;
 use super::timeline::Timeline;
 
-/// The values that each phase hands on whole to the next. The fields are dropped in this order, so that the run's
+/// The values that each step passes on to the next as a whole. The fields are dropped in this order, so that the run's
 /// directory outlives what its files describe.
 #[derive(Debug)]
 pub(super) struct RunContext {
     /// The run's user ids.
     pub(super) users: UserLease,
-    /// What killed runs had left beside the workspace, and what became of it.
+    /// What killed runs had left beside the workspace, and how this run handled it.
     pub(super) recovered: Vec<Recovered>,
     /// The properties of the boundary that are recorded.
     pub(super) measured: Measured,

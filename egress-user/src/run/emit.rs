@@ -83,7 +83,7 @@ pub struct Emitted {
     pub accepted: Vec<ProbeResult>,
     /// The command's changes to the workspace, if they were stored separately.
     pub changes: Option<Vec<Change>>,
-    /// What became of the changes of earlier runs that were killed.
+    /// How this run handled the changes of killed runs.
     pub recovered: Vec<Recovered>,
 }
 

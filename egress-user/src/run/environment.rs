@@ -20,7 +20,7 @@ pub const AGENT_HOME: &str = "/home/pipelock-agent";
 pub struct AgentEnvironment {
     /// `NAME=value`, as `execve(2)` takes it.
     pub entries: Vec<Vec<u8>>,
-    /// What became of each name.
+    /// What was done with each name.
     pub record: Environment,
 }
 

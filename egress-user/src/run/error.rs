@@ -71,7 +71,7 @@ pub enum RunError {
     Packet {
         /// The packet directory.
         path: PathBuf,
-        /// What became of the evidence.
+        /// Where the evidence was kept, or why it could not be kept.
         kept: String,
         /// The cause.
         #[source]
@@ -140,7 +140,7 @@ fn open(probes: &[ProbeResult]) -> String {
             format!("probe {name} could not be made ({detail})")
         } else {
             let detail = visible(&probe.control.detail);
-            format!("probe {name} proves nothing, for its control failed ({detail})")
+            format!("probe {name} proves nothing, because its control failed ({detail})")
         }
     };
     let words: Vec<String> = probes.iter().map(words).collect();

@@ -33,7 +33,7 @@ pub(super) struct RunFacts {
     pub(super) flow_head: String,
     /// Number of the flow log's rows.
     pub(super) flow_rows: u64,
-    /// Denied destinations with their counts, the most telling first.
+    /// Denied destinations with their counts, the most informative first.
     pub(super) denied: Attempts,
     /// Answers that look like a denial and that no receipt confirms, in the same form.
     pub(super) answered: Attempts,
@@ -58,7 +58,7 @@ pub(super) struct RunFacts {
     pub(super) completed_at: String,
     /// The command's changes to the workspace, if they were stored separately.
     pub(super) workspace: Option<Concluded>,
-    /// Files that the command wrote for the runner, which does not get them.
+    /// Files that the command wrote for the runner. They are not passed to the runner.
     pub(super) command_files: Vec<CommandFile>,
     pub(super) reached: LimitsReached,
     /// Counts of the command's output that was passed on.

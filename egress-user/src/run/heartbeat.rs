@@ -32,7 +32,7 @@ pub(super) struct Watched<'r> {
 }
 
 impl<'r> Watched<'r> {
-    /// `enforced` is what the command's first process had dropped.
+    /// `enforced` describes the privileges that the command's first process had dropped.
     pub(super) fn of(boundary: &'r Boundary, enforced: &'r Enforced) -> Self {
         Self { boundary, enforced }
     }

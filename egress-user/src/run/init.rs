@@ -62,7 +62,7 @@ pub(super) enum InitMessage {
     Exited(i32),
     /// Init has ended. The text describes how.
     Gone(String),
-    /// A message that must not come now.
+    /// A message that is not allowed at this time.
     Wrong(String),
 }
 

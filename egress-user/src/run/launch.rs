@@ -80,7 +80,7 @@ impl Prepared {
             "pass on the command's output",
             pipes.pump(obeyed, context.plan.input),
         )?;
-        // The file shows that the run is supervised, so it comes last.
+        // The file of the flow log shows that the run is supervised, so it is made last.
         let flows = FlowLog::create(&context.dir.path().join("flows.jsonl"), Some(agent_root));
         let mut flows = system("start the flow log", flows)?;
         network.begin(&mut flows)?;

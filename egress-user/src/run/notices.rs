@@ -85,7 +85,7 @@ fn limits(run: &RunFacts) -> Vec<String> {
         }
         if let Some(times @ 1..) = report.memory.times {
             lines.push(format!(
-                "limit reached: {} bytes of memory (--max-memory); processes ended for it: {times}",
+                "limit reached: {} bytes of memory (--max-memory); processes killed for it: {times}",
                 most.memory
             ));
         }

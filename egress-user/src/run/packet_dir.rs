@@ -33,7 +33,7 @@ pub enum PacketDirError {
         /// The path as it was given.
         path: PathBuf,
     },
-    /// The directory holds something else than a packet.
+    /// The directory contains something other than a packet.
     #[error("packet directory {path} holds {name:?}, which is not part of a packet")]
     ForeignFile {
         /// The path as it was given.
@@ -198,7 +198,7 @@ impl PacketDir {
         let dir = openat(&self.parent, name, flags, Mode::empty())?;
         // The owner of the parent directory may have put another directory there, which must not change its owner.
         if fstat(&dir)?.st_uid != geteuid().as_raw() || !entries(dir.try_clone()?)?.is_empty() {
-            return Err(io::Error::other("another directory took its place"));
+            return Err(io::Error::other("another directory has replaced it"));
         }
         for (file, bytes) in files {
             let mut out = self.create(&dir, file)?;

@@ -85,7 +85,7 @@ impl WorkspaceMode {
 /// The caller's policy, which is valid.
 #[derive(Debug, Default)]
 pub struct CallerPolicy {
-    /// The file of the policy. Without one, the list is empty.
+    /// The policy file. Without one, the allow-list is empty.
     pub path: Option<PathBuf>,
     /// The text of the policy.
     pub text: Option<String>,

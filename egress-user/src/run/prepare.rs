@@ -1,5 +1,6 @@
-//! `Plan → Prepared`: makes the users, the cgroups, the boundary's init with its file view and sockets, and attaches the
-//! gates. At the end the boundary is closed, the probes have been denied, and no code of the command has run.
+//! `Plan → Prepared`: makes the users, the cgroups, the boundary's init with its file view and sockets, and attaches
+//! the kernel programs. At the end the boundary is closed, the probes have been denied, and no code of the command has
+//! run.
 //!
 //! `--mode audit` takes the same steps. `run/enforcement/audit.rs` has what it leaves out.
 use std::net::SocketAddr;

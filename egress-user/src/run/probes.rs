@@ -81,7 +81,7 @@ impl Controls {
         })
     }
 
-    /// Tells the process that the gates are attached, for which some of the controls wait.
+    /// Notifies the process that the kernel programs are attached, because some of the controls wait for that.
     pub(super) fn gates_are_attached(&self) {
         let told = self.channel.as_ref().map(|one| one.send(&GatesAttached));
         // If the process has ended, the next message is an error that says why.
@@ -178,8 +178,8 @@ pub(super) fn discard(events: &mut Events) -> Result<usize, RunError> {
     Ok(attempts + texts)
 }
 
-/// Returns the source ports of the connections that arrived at the relay's listeners, which the relay does not have
-/// yet.
+/// Accepts the connections that arrived at the listeners, which will be passed to the relay later. Returns their source
+/// ports.
 fn arrived(sockets: &Sockets<OwnedFd>) -> io::Result<Vec<u16>> {
     let mut ports = Vec::new();
     let listeners = std::iter::once(&sockets.transparent_v4).chain(&sockets.transparent_v6);
@@ -449,13 +449,13 @@ mod tests {
             judged(&[]),
             Err(String::from(
                 "the boundary is open: probe udp succeeded (what was seen); \
-                 probe route proves nothing, for its control failed (why)"
+                 probe route proves nothing, because its control failed (why)"
             ))
         );
         assert_eq!(
             judged(&["udp", "dns_udp"]),
             Err(String::from(
-                "the boundary is open: probe route proves nothing, for its control failed (why)"
+                "the boundary is open: probe route proves nothing, because its control failed (why)"
             ))
         );
         assert_eq!(judged(&["udp", "route"]), Ok(()));

@@ -1,5 +1,5 @@
-//! Fills the tables of the gates on the mediator's own sockets: the ports that the run opens, the ranges that the
-//! policy lists, the addresses of the machine, and its name servers. The last two can change during a run.
+//! Fills the tables of the kernel programs on the mediator's own sockets: the ports that the run opens, the ranges that
+//! the policy lists, the addresses of the machine, and its name servers. The last two can change during a run.
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -22,7 +22,7 @@ const DEFAULT_SERVERS: [IpAddr; 2] = [
     IpAddr::V6(Ipv6Addr::LOCALHOST),
 ];
 
-/// The tables of the gates.
+/// The tables of the kernel programs.
 #[derive(Debug)]
 pub(super) struct Reach {
     gate: MediatorGate,
@@ -48,7 +48,7 @@ impl Reach {
         let due = Instant::now();
         let mut reach = Self { gate, due };
         system(
-            "update the machine's addresses in the gates",
+            "update the machine's addresses in the kernel programs",
             reach.update(),
         )?;
         Ok(reach)

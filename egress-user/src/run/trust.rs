@@ -166,7 +166,7 @@ impl Trust {
     }
 }
 
-/// Appends a text. Both parts have their own lines.
+/// Appends a text, which starts on its own line.
 fn with(mut text: Vec<u8>, more: &str) -> Vec<u8> {
     text.push(b'\n');
     text.extend_from_slice(more.as_bytes());

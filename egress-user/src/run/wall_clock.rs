@@ -102,8 +102,7 @@ impl WallClock {
         let way = if self.longest < 0 { "back" } else { "forward" };
         (self.steps > 0).then(|| {
             format!(
-                "the system clock was set during the run ({} times, {way} by {:.3} s at most): so times in the records \
-                 may be out of order",
+                "the system clock was set during the run ({} times, {way} by {:.3} s at most), so times in the records may be out of order",
                 self.steps,
                 by.as_secs_f64()
             )

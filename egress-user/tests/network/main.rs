@@ -18,7 +18,8 @@ mod exchange;
 mod mediator;
 mod relay;
 
-/// Held while descriptors are open that a child is to inherit: the child of another test would inherit them as well.
+/// Locks while descriptors are open that a child inherits, because the child of another test would inherit them as
+/// well.
 fn inheriting() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,5 +1,5 @@
-//! Posture capsules that Pipelock bound into its receipts. The corpora are not part of the
-//! repository; `EGRESS_SHARED` names their place.
+//! Posture capsules that Pipelock's receipts bind. The corpora are not part of the repository. `EGRESS_SHARED` names
+//! their directory.
 #![allow(
     clippy::allow_attributes,
     clippy::panic,
@@ -59,7 +59,7 @@ impl Run {
     }
 }
 
-/// The same document with one byte of one value changed, for every value.
+/// Returns the document once for each of its values, with one byte of that value changed.
 fn changed(value: &Value) -> Vec<(String, Value)> {
     let mut all = Vec::new();
     let mut add = |name: &str, with: Value| all.push((String::from(name), with));

@@ -1,5 +1,5 @@
-//! Evidence with known verdicts: derived cases, runs of real Pipelock versions, published
-//! conformance sets. The corpora are not part of the repository; `EGRESS_SHARED` names their place.
+//! Evidence with known verdicts: derived cases, runs of real Pipelock versions, and published conformance sets. The
+//! corpora are not part of the repository. `EGRESS_SHARED` names their directory.
 #![allow(
     clippy::allow_attributes,
     clippy::format_collect,
@@ -22,10 +22,10 @@ use pipelock_receipts::report::{End, EvidenceVerdict};
 use pipelock_receipts::session::computed_genesis;
 use serde_json::Value;
 
-/// Where our verdict differs from one or both references, and why. A reference accepts with exit 0
-/// or 3. `accept` is ours.
+/// Cases in which the verdict of egress differs from one or both reference verifiers: the file, whether egress accepts
+/// it, and the reason. A reference verifier accepts with exit status 0 or 3.
 const DIFFERENCES: &[(&str, bool, &str)] = &[
-    // Both references accept.
+    // Both reference verifiers accept.
     (
         "packets/transports-wrong",
         false,
@@ -188,7 +188,7 @@ const DIFFERENCES: &[(&str, bool, &str)] = &[
     ),
 ];
 
-/// Whether nothing may be left out.
+/// Returns whether a missing corpus is a failure.
 fn required() -> bool {
     std::env::var_os("EGRESS_TEST_REQUIRE").as_deref() == Some(OsStr::new("all"))
 }
@@ -197,7 +197,7 @@ fn read_json(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
-/// Verifies as the command does; the exit status and what it is made of.
+/// Verifies like the command. Returns the exit status and the outcome.
 fn check(path: &Path, keys: &[String], unpinned: bool) -> (u8, Option<VerifyOutcome>) {
     let args = VerifyArgs {
         path: path.to_owned(),
@@ -212,7 +212,7 @@ fn check(path: &Path, keys: &[String], unpinned: bool) -> (u8, Option<VerifyOutc
     }
 }
 
-/// Rule and place of the first findings, for a message.
+/// Returns the rule and the place of the first findings, for a message.
 fn told(outcome: Option<&VerifyOutcome>) -> String {
     outcome.map_or_else(String::new, |outcome| {
         let findings = outcome.findings.iter().take(3);
@@ -308,7 +308,7 @@ fn runs_of_real_versions_have_the_argued_status() {
         if let Some(count) = expected["entries"]["action_receipt"].as_u64() {
             assert_eq!(report.receipt_count, count, "{name}");
         }
-        // A clean stop of 3.1 and later is proven, and the pinned key makes no other difference.
+        // With 3.1 and later, a regular end is proven. Pinning the key makes no other difference.
         if code == 0 {
             assert_eq!(
                 (outcome.verdict, &report.end),
@@ -323,8 +323,8 @@ fn runs_of_real_versions_have_the_argued_status() {
     assert!(runs > 30, "{runs} runs");
 }
 
-/// Verdicts of the published chains. The lifecycle rules, which the Rust reference has too, refuse
-/// the ones that hold an outcome without an intent.
+/// Verdicts of the published chains. The lifecycle rules, which the Rust reference verifier also has, reject chains
+/// with an outcome without an intent.
 #[test]
 #[ignore = "needs the corpora that EGRESS_SHARED names"]
 fn published_chains_have_their_verdict() {
@@ -480,10 +480,10 @@ fn golden_receipts_are_accepted_and_malicious_ones_refused() {
             };
             let expect = read_json(&path.with_file_name(format!("{stem}.expect.json")));
             let (code, outcome) = check(&path, std::slice::from_ref(&key), false);
-            // Freshness is the reader's business: nothing here reads a clock.
+            // This check reads no clock, so it does not reject expired evidence.
             let accept = expect["verdict"] == "accept" || expect["reject_reason"] == "expired";
             assert_eq!(code == 0, accept, "{name}: {}", told(outcome.as_ref()));
-            // The root of this one was published without its `ext`, which the receipt hash covers.
+            // The published root of this case was computed without `ext`, which the receipt hash covers.
             let is_old = name.starts_with("e09");
             if let (Some(root), true) = (expect["expected_root_hash"].as_str(), accept && !is_old) {
                 let report = outcome.unwrap().report.unwrap();

@@ -1,5 +1,5 @@
-//! Recomputes every value of `docs/format/vectors.md` and compares the lists of the pages beside it with the program, so
-//! that no page can state a wrong one.
+//! Recomputes every value of `docs/format/vectors.md` and compares the lists on the neighboring pages with the program,
+//! so that no page can state a wrong value.
 #![expect(
     clippy::unwrap_used,
     reason = "a test whose page cannot be read has failed"
@@ -25,7 +25,7 @@ use sha2::{Digest, Sha256};
 const PAGE: &str = include_str!("../../../docs/format/vectors.md");
 const CHECKS: &str = include_str!("../../../docs/format/checks.md");
 
-/// The text of the block number `index` below the heading, without its final LF.
+/// Returns the text of block number `index` below the heading, without its final LF.
 fn block(heading: &str, index: usize) -> &'static str {
     let start = PAGE.find(&format!("\n## {heading}\n"));
     let section = PAGE.get(start.unwrap()..).unwrap();
@@ -33,7 +33,7 @@ fn block(heading: &str, index: usize) -> &'static str {
     part.split_once("\n```").unwrap().0
 }
 
-/// The value of the row of a table whose first cell starts with `what`.
+/// Returns the value in the table row whose first cell starts with `what`.
 fn value(what: &str) -> &'static str {
     let row = PAGE
         .lines()
@@ -42,7 +42,7 @@ fn value(what: &str) -> &'static str {
     cell.trim_end_matches(" |").trim_matches('`')
 }
 
-/// What stands between the first `start` and the first `end` behind it.
+/// Returns the text between the first `start` and the first `end` after it.
 fn between<'t>(text: &'t str, start: &str, end: &str) -> &'t str {
     let (_, rest) = text.split_once(start).unwrap();
     rest.split_once(end).unwrap().0
@@ -68,7 +68,7 @@ fn kernel_programs_have_their_hash() {
     for program in programs.as_array_mut().unwrap() {
         program["id"] = json!(1);
     }
-    // The programs may stand in any order in `boundary.json`.
+    // The programs may be in any order in `boundary.json`.
     programs.as_array_mut().unwrap().reverse();
     let boundary = json!({
         "programs": {"attached": programs, "links": []},
@@ -127,7 +127,7 @@ fn capsule_is_signed_and_bound_by_the_evidence() {
     let cut = whole.find("\"signature\":").unwrap()..whole.find("\"tool_version\":").unwrap();
     let mut signed = whole.to_owned();
     signed.replace_range(cut, "");
-    // The two members are the only ones between `schema_version` and `tool_version`.
+    // These two members are the only ones between `schema_version` and `tool_version`.
     assert_eq!(signed.len().to_string(), value("length of the signed text"));
     assert_eq!(sha256(&signed), value("SHA-256 of the signed text"));
 }

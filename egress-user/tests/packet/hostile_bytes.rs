@@ -1,5 +1,5 @@
-//! What reads bytes of the command, or of whoever sends a packet: no variant of sound bytes makes it panic, and
-//! what is taken has one reading, the same for whoever reads it next.
+//! Parsers of bytes from the command or from the sender of a packet. No variant of valid bytes makes a parser panic,
+//! and every accepted text has one interpretation, which the next reader shares.
 #![allow(
     clippy::allow_attributes,
     clippy::indexing_slicing,
@@ -27,8 +27,8 @@ use egress_workspace::apply::git_index;
 use pipelock_receipts::capsule::Capsule;
 use pipelock_receipts::{json, keys};
 
-/// Every way in which a careless server ends a body and names a host: for each, the lengths, whether chunked
-/// counts, and the hosts.
+/// Returns every interpretation of a head by a careless server: the lengths, whether the body is chunked, and the
+/// hosts.
 fn readings(head: &[u8]) -> (Vec<u64>, bool, Vec<Vec<u8>>) {
     let (mut lengths, mut chunked, mut hosts) = (Vec::new(), false, Vec::new());
     for line in head.split(|byte| b"\r\n".contains(byte)).skip(1) {
@@ -91,7 +91,7 @@ fn a_head_that_is_taken_has_one_reading() {
         let bytes = numbers.mutated(&sound, &words);
         sniff::sniff(&bytes);
         let whole = scan(&bytes, 0);
-        // However it comes in, it ends at the same place or for the same reason.
+        // The end of the head, or the error, does not depend on how the bytes are cut.
         let cut = numbers.below(bytes.len() + 1);
         let resumed = match scan(&bytes[..cut], 0) {
             Ok(Scan::More(at)) => scan(&bytes, at),
@@ -130,7 +130,7 @@ fn a_head_that_is_taken_has_one_reading() {
     );
 }
 
-/// The plain reading of RFC 9112, section 7.1, without extensions and trailers.
+/// Returns the end of a body by a simple reading of RFC 9112, section 7.1, without extensions and trailers.
 fn end(body: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
@@ -216,7 +216,7 @@ fn a_hello_is_read_as_the_server_reads_it() {
         let bytes = numbers.mutated(&sound, &words);
         let read = client_hello::parse(&bytes);
         let cut = numbers.below(bytes.len() + 1);
-        // What is complete stays as it is, whatever follows.
+        // The bytes after a complete hello do not change the result.
         if let Ok(Some(hello)) = client_hello::parse(&bytes[..cut]) {
             assert_eq!(read, Ok(Some(hello)));
         }
@@ -270,7 +270,7 @@ fn a_question_is_answered_or_not_and_nothing_else_comes_of_it() {
         answered += 1;
         assert_eq!(answer.bytes[..2], bytes[..2]);
         assert_ne!(answer.bytes[2] & 0x80, 0, "an answer is one");
-        // A short question is no way to a long answer.
+        // A short query cannot produce a long answer.
         assert!(
             answer.bytes.len() <= bytes.len() + 300,
             "{}",
@@ -329,7 +329,7 @@ fn a_host_has_one_spelling_for_relay_and_list() {
             Some((host.clone(), port)),
             "{text}"
         );
-        // The list reads what the relay passes on as the same host.
+        // The allow-list parses every text that the relay forwards as the same host.
         assert_eq!(ListHost::parse(&again), Ok(host), "{text}");
     }
     assert!(taken > 10_000, "{taken}");
@@ -463,14 +463,14 @@ fn evidence_that_was_changed_is_never_valid_and_no_packet_stops_its_reader() {
     for name in [EVIDENCE_FILE, PACKET_FILE, FLOWS_FILE] {
         let path = directory.path().join(name);
         let sound = fs::read(&path).unwrap();
-        // Whole lines are not flipped bits: a prefix of the evidence is one, and says so.
+        // The changes are inside lines, because a prefix of whole lines is valid evidence without a proven end.
         for _ in 0..120 {
             let mut bytes = sound.clone();
             let at = numbers.below(bytes.len());
             bytes[at] ^= 1 << numbers.below(8);
             fs::write(&path, &bytes).unwrap();
             let told = verify::verify(&args);
-            // The name of an empty member outside of the hash may be another one, and that is told.
+            // The name of an empty member that the hash does not cover may change, and the check reports that.
             let valid =
                 told.is_ok_and(|told| status(&told, &args) == 0 && told.findings.is_empty());
             if name == EVIDENCE_FILE {

@@ -1,4 +1,4 @@
-//! Evidence and packets, checked in this process by the functions of `egress verify`.
+//! Checks evidence and packets with the functions of `egress verify`, in this process.
 #![forbid(unsafe_code)]
 
 mod capsule;

@@ -1,4 +1,4 @@
-//! Every edit of a sound chain is found, and named by the rule that it breaks.
+//! Every edit of a valid chain is detected and reported under the rule that it breaks.
 #![allow(
     clippy::allow_attributes,
     clippy::unwrap_used,
@@ -34,7 +34,7 @@ fn rules(findings: &[Finding]) -> Vec<&'static str> {
     rules
 }
 
-/// Recomputes the outer chain, as anyone can.
+/// Computes the outer chain again, which needs no key.
 fn rehash(lines: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let mut head = String::from("genesis");
     lines
@@ -137,7 +137,8 @@ type Case = (&'static str, Vec<Vec<u8>>, &'static str);
 /// Claims: decisions-signed
 #[test]
 fn every_mutation_is_named() {
-    // Entries: open, heartbeat, 2 a action and a refusal each third; a checkpoint every 5.
+    // Entries: the opening, a heartbeat, two for each action, a denial after every third action, and a checkpoint after
+    // every fifth entry.
     let chain = chain(6, 5);
     let total = chain.lines.len();
     let without = |skip: usize| {
@@ -323,7 +324,7 @@ fn every_cut_leaves_a_prefix_or_a_torn_line() {
     }
     for end in (1..bytes.len()).step_by(97) {
         let report = check(&bytes[..end], &pinned(&chain));
-        // Without its LF a whole line still counts.
+        // A whole line counts even without its LF.
         if starts.contains(&end) || starts.contains(&(end + 1)) {
             assert_eq!(report.verdict, EvidenceVerdict::Valid, "{end}");
         } else {

@@ -1,4 +1,4 @@
-//! The recorder refuses what would break its chain, and a refusal changes nothing.
+//! The recorder rejects input that would break its chain, and a rejected input changes nothing.
 #![allow(
     clippy::allow_attributes,
     clippy::unwrap_used,

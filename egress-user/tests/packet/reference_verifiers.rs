@@ -1,4 +1,4 @@
-//! The published reference verifiers accept what the recorder writes, end proof included.
+//! The published reference verifiers accept what the recorder writes, including the proof of its end.
 //!
 //! `EGRESS_REF_VERIFIER_RS` names the binary of pipelock-verifier-rs 0.6.5 and
 //! `EGRESS_REF_VERIFIER_PY` the console script of pipelock-verify 0.4.1.
@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use super::support::{SESSION, chain, write_packet};
 
-/// A reference verifier from the environment, or a reason to leave the test out.
+/// Returns a reference verifier that the environment names. Without one, the test is skipped.
 fn reference(variable: &str) -> Option<PathBuf> {
     if let Some(path) = std::env::var_os(variable) {
         return Some(PathBuf::from(path));
@@ -29,7 +29,7 @@ fn reference(variable: &str) -> Option<PathBuf> {
     None
 }
 
-/// Runs a verifier and gives its exit status and output.
+/// Runs a verifier and returns its exit status and output.
 #[expect(
     clippy::disallowed_methods,
     reason = "a test starts the reference verifiers"

@@ -1,4 +1,4 @@
-//! `report.html`: one page that needs nothing else, and in which nothing but our own markup is markup.
+//! `report.html` is one page that loads nothing else. No text of a run can become markup in it.
 #![expect(
     clippy::panic,
     clippy::unwrap_used,
@@ -22,7 +22,7 @@ use pipelock_receipts::findings::Findings;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-/// All markup after the head.
+/// All tags after the head.
 const TAGS: [&str; 18] = [
     "h1", "/h1", "h2", "/h2", "p", "/p", "pre", "/pre", "table", "/table", "tr", "/tr", "th",
     "/th", "td", "/td", "/body", "/html",
@@ -31,7 +31,7 @@ const TAGS: [&str; 18] = [
 const HOSTILE: &str = "</td><script src=//evil.test/x>alert(1)</script><img src=x onerror=alert(1)>\
                        \"'`&lt;&#x3c;</style>{{x}}\u{202e}\u{200b}\u{0}\u{1b}[2J\n<!--";
 
-/// The page of a run in which every text is `text`.
+/// Returns the page of a run in which every text is `text`.
 fn page_of(text: &str) -> String {
     let chain = chain(4, 2);
     let bytes = chain.bytes();
@@ -109,7 +109,7 @@ fn page_of(text: &str) -> String {
     })
 }
 
-/// The tags of a page, without their brackets.
+/// Returns the tags of a page, without their brackets.
 fn tags(page: &str) -> Vec<&str> {
     let parts = page.split('<').skip(1);
     parts
@@ -121,7 +121,7 @@ fn tags(page: &str) -> Vec<&str> {
 fn hostile_names_are_text_wherever_they_stand() {
     let page = page_of(HOSTILE);
     let plain = page_of("a.test");
-    // The same markup, whatever the names are; none of it holds an address or a handler.
+    // The tags do not depend on the names, and none of them contains a URL or an event handler.
     assert_eq!(tags(&page), tags(&plain));
     let (head, body) = page.split_once("<body>").unwrap();
     for tag in tags(body) {
@@ -134,9 +134,9 @@ fn hostile_names_are_text_wherever_they_stand() {
     }
     assert!(!page.contains(['\u{202e}', '\u{200b}', '\u{0}', '\u{1b}']));
     assert!(!page.contains("<img") && !page.contains("<script") && !page.contains("<!--"));
-    // It is there, as text, in each place.
+    // The name appears in each place, as text.
     let shown = "&lt;/td&gt;&lt;script src=//evil.test/x&gt;";
-    // The command alone has other words instead of names that would need quotes, or none.
+    // Only the suggested command omits or replaces names that would need quotes.
     let places = plain.matches("a.test").count();
     assert_eq!(page.matches(shown).count() + 3, places);
     assert!(places >= 15, "{plain}");
@@ -154,7 +154,7 @@ fn page_admits_its_own_style_and_nothing_else() {
          base-uri 'none'; form-action 'none'\">"
     );
     assert!(page.contains(&policy), "{page}");
-    // It stands before anything that it could concern.
+    // The content security policy comes before everything that it restricts.
     assert!(page.find(&policy).unwrap() < page.find("<style>").unwrap());
     assert_eq!(page.matches("<style>").count(), 1);
 }

@@ -1,5 +1,5 @@
-//! Every rule of the program has its row in `docs/rules.md`, and every row there has its rule. Every disagreement of the
-//! recorders has its formula, and its name in the schema of the output.
+//! Every rule of the program has a row in `docs/rules.md`, and every row has a rule. Every disagreement of the
+//! recorders has a formula and a name in the schema of the output.
 #![expect(
     clippy::unwrap_used,
     reason = "a test whose files cannot be read has failed"
@@ -13,7 +13,7 @@ use audit_packet::all_rules;
 use audit_packet::reconcile::Disagreement;
 use serde_json::Value;
 
-/// Identifier and severity of each row of the page that has a rule in its first cell.
+/// Returns the identifier and the severity of each row whose first cell is a rule.
 fn rows() -> Vec<(&'static str, &'static str)> {
     let page = include_str!("../../../docs/rules.md");
     page.lines()
@@ -44,7 +44,7 @@ fn page_has_exactly_the_rules_of_the_program() {
     assert_eq!(page, rules);
 }
 
-/// A rule that is defined outside of the lists would have no row that the test above misses.
+/// The test above would not notice a rule that is defined outside the lists.
 #[test]
 fn rules_are_defined_in_the_lists_alone() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");

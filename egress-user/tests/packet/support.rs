@@ -29,8 +29,8 @@ use pipelock_receipts::recorder::{Closed, Moment, Recorder, SessionConfig};
 use pipelock_receipts::report::EvidenceReport;
 use sha2::{Digest, Sha256};
 
-/// The directory of the corpora, which the repository does not hold: tests that need it are ignored unless they are asked
-/// for.
+/// Returns the directory of the corpora, which are not part of the repository. Tests that need it are ignored unless
+/// the caller requests them.
 pub(crate) fn corpora() -> PathBuf {
     let shared = std::env::var_os("EGRESS_SHARED").expect("EGRESS_SHARED names no corpora");
     let path = Path::new(&shared).join("corpora");
@@ -50,35 +50,35 @@ pub(crate) const POLICY: &str = "mode: strict\napi_allowlist: [host1.test]\n";
 pub(crate) struct Chain {
     /// The lines of the file, each with its LF.
     pub(crate) lines: Vec<Vec<u8>>,
-    /// What the recorder says about the end.
+    /// What the recorder returns at the end.
     pub(crate) closed: Closed,
     /// The signing key.
     pub(crate) key: ed25519_dalek::SigningKey,
 }
 
 impl Chain {
-    /// The whole file.
+    /// Returns the whole file.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         self.lines.concat()
     }
 
-    /// The public key.
+    /// Returns the public key.
     pub(crate) fn key_hex(&self) -> String {
         hex::encode(self.key.verifying_key().to_bytes())
     }
 }
 
-/// A time `seconds` and `nanos` after an arbitrary start.
+/// Returns a time that is `step` seconds after an arbitrary start.
 pub(crate) fn time(step: u64) -> String {
     format!("2026-11-24T10:{:02}:{:02}.5Z", step / 60 % 60, step % 60)
 }
 
-/// A version 7 identifier.
+/// Returns a version 7 UUID.
 pub(crate) fn id(step: u64) -> String {
     format!("01a20d10-da40-7c63-bb84-{step:012x}")
 }
 
-/// The configuration of a test session.
+/// Returns the configuration of a test session.
 pub(crate) fn config(checkpoint_interval: u64) -> SessionConfig {
     SessionConfig {
         recorder_session: String::from(SESSION),
@@ -97,14 +97,14 @@ pub(crate) fn config(checkpoint_interval: u64) -> SessionConfig {
     }
 }
 
-/// A clean session with `actions` allowed actions (intent and outcome), a refusal after every
-/// third, and a heartbeat after every tenth.
+/// Returns a complete session with `actions` allowed actions (intent and outcome), a denial after every third, and a
+/// heartbeat after every tenth.
 pub(crate) fn chain(actions: u64, checkpoint_interval: u64) -> Chain {
     let key = keys::generate().unwrap();
     chain_with(&key, actions, checkpoint_interval)
 }
 
-/// [`chain`] with a given key.
+/// Does the same as [`chain`] with a given key.
 pub(crate) fn chain_with(
     key: &ed25519_dalek::SigningKey,
     actions: u64,
@@ -162,7 +162,7 @@ pub(crate) fn chain_with(
                 verdict: ReceiptVerdict::Block,
                 phase: None,
                 transport: Transport::Forward,
-                // As the built-in mediator writes it.
+                // This is the form in which the built-in mediator writes targets.
                 target: "http://refused.test/[redacted-value]?[query 3 0123456789abcdef]",
                 method: "POST",
                 layer: "allowlist",
@@ -204,7 +204,7 @@ pub(crate) fn chain_with(
     }
 }
 
-/// The packet over a chain, as a run would write it.
+/// Returns the packet of a chain, as a run would write it.
 pub(crate) fn packet_for(report: &EvidenceReport) -> Packet {
     let inputs = PacketInputs {
         packet_id: None,

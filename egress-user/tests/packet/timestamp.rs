@@ -1,4 +1,4 @@
-//! Time stamps over an attestation: tokens of OpenSSL that hold, and every way in which one does not.
+//! Time stamps over an attestation: valid tokens from OpenSSL, and every kind of invalid token.
 #![allow(
     clippy::allow_attributes,
     clippy::indexing_slicing,
@@ -19,7 +19,7 @@ const ATTESTATION: &[u8] = b"{\"payload\":\"\"}\n";
 const NONCE: &[u8] = &[0x7b, 2, 3, 4, 5, 6, 7, 8];
 const CADES: [&str; 3] = ["-cades", "-md", "sha256"];
 
-/// An authority, and the directory that holds it.
+/// Makes an authority and its directory.
 fn authority() -> (Authority, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     (Authority::new(dir.path()), dir)
@@ -39,7 +39,7 @@ fn rule(outcome: &Result<Stamp, Problem>) -> &'static str {
         .map_or_else(|problem| problem.rule.id, |_| "holds")
 }
 
-/// A time as a token writes it.
+/// Returns a time in the form of a token.
 fn written(time: OffsetDateTime) -> String {
     let text = time::macros::format_description!("[year][month][day][hour][minute][second]Z");
     time.format(text).unwrap()
@@ -120,7 +120,7 @@ fn a_changed_reply_states_the_same_or_nothing() {
             changed[place] ^= 1 << bit;
             match check(&changed, &root) {
                 Err(_) => refused += 1,
-                // What nothing signs may differ: the version of the structure, or what names algorithms again.
+                // Unsigned bytes may differ: the version of the structure, and repeated names of algorithms.
                 Ok(other) => {
                     assert_eq!(other, stamp, "byte {place}");
                     assert!(!(at..at + 32).contains(&place), "byte {place}");
@@ -158,20 +158,20 @@ fn a_signer_must_be_one_for_time_stamps() {
     ] {
         authority.certificate(name, "P-256", extensions, Some("root"));
         assert_eq!(rule(&signed(name)), "timestamp.signer", "{name}");
-        // Nor does it help to pin it.
+        // Pinning the signer's own certificate does not help either.
         let own = check(
             &authority.sign(&token, name, &CADES),
             &roots(&authority, name),
         );
         assert_eq!(rule(&own), "timestamp.signer", "{name}");
     }
-    // Without the attribute that names the certificate, another one of the same key could be put in its place.
+    // Without the attribute that names the certificate, another certificate with the same key could replace it.
     let without = authority.sign(&token, "signer", &CADES[1..]);
     assert_eq!(rule(&check(&without, &root)), "timestamp.signer");
-    // A signature over the bare content has no attributes at all.
+    // A signature directly over the content has no attributes.
     let bare = authority.sign(&token, "signer", &["-noattr", "-md", "sha256"]);
     assert_eq!(rule(&check(&bare, &root)), "timestamp.form");
-    // Identified by its key, and without the certificate in the token: then the roots must hold it.
+    // The token identifies the signer by its key and does not contain the certificate, so the roots must contain it.
     let by_key = authority.sign(&token, "signer", &["-cades", "-md", "sha256", "-keyid"]);
     assert_eq!(rule(&check(&by_key, &root)), "holds");
     let bare = authority.sign(&token, "signer", &["-cades", "-md", "sha256", "-nocerts"]);
@@ -199,7 +199,7 @@ fn a_certificate_must_have_been_valid_at_the_time_of_the_stamp() {
             );
         }
     }
-    // A root must have been valid as well.
+    // The root must also have been valid at that time.
     authority.certificate_for("1", "short", "P-256", ROOT, None);
     authority.certificate("long", "P-256", TIME_STAMPING, Some("short"));
     let now = OffsetDateTime::now_utc();
@@ -317,7 +317,7 @@ fn hostile_replies_take_no_time_and_stop_nobody() {
             assert_eq!(other, stamp);
         }
     }
-    // A set in the worst order, as long as a reply may be.
+    // A set whose order is the worst case, as long as a reply may be.
     let most = usize::try_from(MOST_BYTES).unwrap() - 1000;
     let elements: Vec<u8> = (0..most / 5)
         .rev()
@@ -338,7 +338,7 @@ fn hostile_replies_take_no_time_and_stop_nobody() {
         let reply = granted(&tlv(0x30, &[oid, &tlv(0xa0, &[&signed])]));
         assert!(reply.len() > most && check(&reply, &root).is_err());
     }
-    // Many certificates, and many names of one, before anything is known to be signed.
+    // Many certificates, and one certificate with many names. Both are parsed before any signature is checked.
     let many = |count: usize, one: fn([u8; 2]) -> Vec<u8>| -> Vec<u8> {
         let all = (0..count).rev();
         all.flat_map(|number| one(u16::try_from(number).unwrap().to_be_bytes()))

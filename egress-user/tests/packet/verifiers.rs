@@ -1,7 +1,7 @@
-//! Recorded runs of real Pipelock versions: each kind of bad evidence has its own finding, with
-//! advice, and `docs/verifiers.md` says where our verdict is another than a reference verifier's.
+//! Recorded runs of real Pipelock versions: each kind of bad evidence has its own finding with advice, and
+//! `docs/verifiers.md` lists where the verdict of egress differs from that of a reference verifier.
 //!
-//! The table is checked against the runs. `EGRESS_WRITE_DOCS=1` writes it anew.
+//! The test compares the table with the runs. `EGRESS_WRITE_DOCS=1` writes a new table.
 #![expect(
     clippy::indexing_slicing,
     clippy::panic,
@@ -20,7 +20,7 @@ use pipelock_receipts::findings::Finding;
 use pipelock_receipts::report::EvidenceReport;
 use serde_json::Value;
 
-/// Where the table stands.
+/// The page with the table.
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/verifiers.md");
 const BEGIN: &str = "<!-- written by the test of recorded runs: begin -->\n";
 const END: &str = "<!-- end -->\n";
@@ -32,7 +32,7 @@ const COLUMNS: [&str; 5] = [
     "Go 3.2",
 ];
 
-/// Why a verdict is another than a reference's, by the end or the finding that makes ours.
+/// The reason for a different verdict, by the finding or the kind of end that decides the verdict of egress.
 const WHY: &[(&str, &str)] = &[
     (
         "proven",
@@ -69,7 +69,7 @@ const WHY: &[(&str, &str)] = &[
     ),
 ];
 
-/// A recorded run and what we say of it.
+/// A recorded run, and the outcome of its verification.
 struct Checked {
     name: String,
     expected: Value,
@@ -110,7 +110,7 @@ impl Checked {
             .unwrap_or_else(|| panic!("{}: no {id}: {:?}", self.name, self.outcome.findings))
     }
 
-    /// What makes our verdict.
+    /// Returns what decides the verdict of egress.
     fn cause(&self) -> &str {
         let first = self.outcome.findings.first();
         match (first, &self.report().end) {
@@ -120,7 +120,7 @@ impl Checked {
         }
     }
 
-    /// Exit codes of the references, in the order of the columns.
+    /// Returns the exit statuses of the reference verifiers, in the order of the columns.
     fn references(&self) -> [Option<u64>; 5] {
         let of = |name: &str| self.expected[name]["exit"].as_u64();
         let verifiers = self.expected["verifiers"].as_array();
@@ -158,7 +158,7 @@ fn runs() -> Vec<Checked> {
     paths.iter().map(|path| Checked::read(path)).collect()
 }
 
-/// Runs with the same verdicts for the same reason share a row.
+/// Returns the table. Runs with the same verdicts for the same reason share a row.
 fn table(runs: &[Checked]) -> String {
     let mut rows: BTreeMap<(usize, Vec<String>), Vec<&str>> = BTreeMap::new();
     for run in runs {
@@ -245,7 +245,7 @@ fn every_kind_of_bad_evidence_has_a_finding_with_advice() {
             assert!(!finding.rule.problem.is_empty(), "{}: {id}", run.name);
             seen += 1;
         }
-        // The others have nothing to say, or a consequence of the one.
+        // All other findings are absent, or follow from this one.
         let others = run.outcome.findings.iter().map(|finding| finding.rule.id);
         let others: Vec<&str> = others.filter(|id| !wanted.contains(id)).collect();
         let is_known = others.iter().all(|id| *id == "v2.count") && !wanted.is_empty();
@@ -295,7 +295,7 @@ fn both_chains_are_counted_under_their_own_names() {
                 run.name
             );
         }
-        // The Rust verifier shows the version 2 chain where there is one, and version 1 elsewhere.
+        // The Rust verifier reports the version 2 chain if there is one, and otherwise the version 1 chain.
         let lines = run.expected["pipelock-verifier-rs 0.6.5 chain"]["lines"].as_array();
         let shown = |name: &str| {
             let mut lines = lines.into_iter().flatten().filter_map(Value::as_str);
@@ -350,7 +350,7 @@ fn intents_and_outcomes_are_paired_and_the_text_explains_the_counts() {
         assert!(said.contains(&part), "{part}: {said}");
     }
 
-    // An intent without outcome is named: where it stands, and its action.
+    // The report names an intent without an outcome: its line and its action.
     let open = run("v3.2-required-open");
     assert_eq!(open.report().open_intents, 2);
     let named: Vec<&Finding> = open

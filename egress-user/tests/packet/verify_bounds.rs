@@ -1,4 +1,4 @@
-//! `egress verify` on files that nobody would read to their end, and on a directory that changes meanwhile.
+//! `egress verify` on files that are too large to read, and on a directory that changes during the check.
 #![allow(
     clippy::allow_attributes,
     clippy::unwrap_used,
@@ -25,10 +25,10 @@ use egress::cli::exit;
 use egress::cli::verify::{self, VerifyArgs, VerifyError, VerifyOutcome, status};
 use pipelock_receipts::keys;
 
-/// Long enough for any verdict here, and too short for reading a gigabyte.
+/// Long enough for every verdict here, and too short to read a gigabyte.
 const SOON: Duration = Duration::from_secs(2);
 
-/// An attested packet with all of its keys.
+/// A packet with an attestation, and all its keys.
 struct Packet {
     directory: tempfile::TempDir,
     chain: Chain,
@@ -36,7 +36,7 @@ struct Packet {
 }
 
 impl Packet {
-    /// A packet with or without sizes in its attestation.
+    /// Makes a packet with or without file sizes in its attestation.
     fn new(with_sizes: bool) -> Self {
         let packet = Self {
             directory: tempfile::tempdir().unwrap(),
@@ -75,7 +75,7 @@ impl Packet {
         }
     }
 
-    /// Rules of the attestation and of the evidence that are broken.
+    /// Returns the broken rules of the attestation and of the evidence.
     fn check(&self, pins_boundary: bool) -> Result<Vec<&'static str>, VerifyError> {
         let outcome = verify::verify(&self.args(pins_boundary))?;
         Ok(rules(&outcome))
@@ -83,13 +83,14 @@ impl Packet {
 }
 
 fn rules(outcome: &VerifyOutcome) -> Vec<&'static str> {
-    // The packets of these tests have no measurements, and their receipts bind a key that signed nothing.
+    // These two rules are always broken, because the test packets have no boundary documents and their receipts bind a
+    // key that signed nothing.
     let always = ["attestation.predicate", "attestation.signer"];
     let rules = outcome.findings.iter().map(|finding| finding.rule.id);
     rules.filter(|rule| !always.contains(rule)).collect()
 }
 
-/// Makes a file longer, and writes nothing: it takes no room on the disk.
+/// Makes a file longer without writing data, so it takes no space on the disk.
 fn stretch(path: &Path, length: u64) {
     let file = File::options()
         .create(true)
@@ -148,7 +149,7 @@ fn file_longer_than_was_signed_is_not_read() {
                 .unwrap();
             file.write_all(b"\n").unwrap();
         }
-        // Without a size the whole file is read before anybody can tell.
+        // Without a stated size, the whole file is read before the check can fail.
         let told = |packet: &Packet| {
             let outcome = verify::verify(&packet.args(true)).unwrap();
             let found = outcome.findings.iter().map(|finding| finding.found.clone());
@@ -164,7 +165,7 @@ fn file_longer_than_was_signed_is_not_read() {
 fn file_that_is_not_named_is_not_opened() {
     let packet = Packet::new(true);
     let extra = packet.path().join("extra");
-    // Opening it would wait for a writer that never comes.
+    // Opening this FIFO would wait for a writer forever.
     nix::unistd::mkfifo(&extra, nix::sys::stat::Mode::S_IRWXU).unwrap();
     assert_eq!(packet.check(true).unwrap(), ["attestation.extra"]);
     fs::remove_file(&extra).unwrap();
@@ -228,11 +229,11 @@ fn what_is_judged_is_what_is_hashed() {
         let mut judged_forged = 0;
         let start = Instant::now();
         let mut rounds = 0;
-        // On a busy machine the writer may have to be waited for.
+        // On a busy machine, the writer may need some time.
         while rounds < 100 || judged_forged == 0 || swapped_between_two_reads == 0 {
             rounds += 1;
             assert!(start.elapsed() < Duration::from_mins(2), "nobody writes");
-            // Whoever reads twice is deceived: this is what an attacker waits for.
+            // The control: a program that reads the file twice gets two different contents.
             let first = fs::read(&path).unwrap();
             thread::sleep(Duration::from_millis(1));
             let second = fs::read(&path).unwrap();

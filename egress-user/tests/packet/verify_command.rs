@@ -137,7 +137,7 @@ fn a_packet_is_an_object_of_its_own_directory() {
     let path = directory.path().join(PACKET_FILE);
     let text = fs::read(&path).unwrap();
     assert_eq!(check(&args(&path, &chain)).0, exit::SUCCESS);
-    // A reader that takes positions for names reads the same from an array.
+    // A lenient reader would read the same values from an array.
     let mut packet: serde_json::Value = serde_json::from_slice(&text).unwrap();
     let artifacts = &packet["artifacts"];
     let values = ["packet", "summary", "evidence", "verifier"].map(|name| artifacts[name].clone());
@@ -145,7 +145,7 @@ fn a_packet_is_an_object_of_its_own_directory() {
     fs::write(&path, packet.to_string()).unwrap();
     let (code, outcome) = check(&args(&path, &chain));
     assert_eq!((code, first(&outcome)), (exit::INVALID, "packet.schema"));
-    // A link that leads out of the directory.
+    // A link to a file outside the directory.
     let elsewhere = tempfile::tempdir().unwrap();
     fs::write(elsewhere.path().join("packet"), &text).unwrap();
     fs::remove_file(&path).unwrap();
@@ -184,7 +184,7 @@ fn evidence_outside_the_packet_is_refused() {
     symlink(&moved, &evidence).unwrap();
     let (code, outcome) = check(&args(directory.path(), &chain));
     assert_eq!((code, first(&outcome)), (exit::INVALID, "packet.evidence"));
-    // Inside, a link is fine.
+    // A link to a file inside the directory is accepted.
     fs::remove_file(&evidence).unwrap();
     fs::rename(&moved, directory.path().join("real.jsonl")).unwrap();
     symlink("real.jsonl", &evidence).unwrap();
@@ -222,14 +222,14 @@ fn what_speaks_of_a_boundary_is_a_whole_packet_or_nothing() {
         require_grade: Some(Grade::Unproven),
         ..args(path, &chain)
     };
-    // Evidence alone is evidence, until somebody asks for more.
+    // A single evidence file is accepted unless the caller requires a packet.
     let evidence = whole.path().join(EVIDENCE_FILE);
     assert_eq!(check(&args(&evidence, &chain)).0, exit::SUCCESS);
     for args in [pinned(&evidence), graded(&evidence)] {
         let (code, outcome) = check(&args);
         assert_eq!((code, first(&outcome)), (exit::INVALID, "packet.missing"));
     }
-    // A packet that has lost its packet.json is no directory of evidence.
+    // A packet without its packet.json is not accepted as a directory of evidence.
     fs::remove_file(whole.path().join(PACKET_FILE)).unwrap();
     fs::rename(
         &evidence,
@@ -244,7 +244,7 @@ fn what_speaks_of_a_boundary_is_a_whole_packet_or_nothing() {
         let (code, outcome) = check(&args);
         assert_eq!((code, first(&outcome)), (exit::INVALID, "packet.missing"));
     }
-    // Without the other files it is one.
+    // Without the other files of a packet, it is a directory of evidence.
     for name in [FLOWS_FILE, POLICY_FILE, "verifier.txt", "summary.md"] {
         let path = whole.path().join(name);
         if path.exists() {

@@ -206,7 +206,7 @@ fn memory_is_limited_for_all_processes_together() {
     assert_eq!(run.status, Some(0), "{run}");
     assert_named(
         &run,
-        "67108864 bytes of memory (--max-memory); processes ended for it: 4",
+        "67108864 bytes of memory (--max-memory); processes killed for it: 4",
     );
     assert_nothing_left(&run);
 

@@ -142,7 +142,7 @@ impl FromInit {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ToInit {
-    /// The gates are attached, so init runs the probes.
+    /// The kernel programs are attached, so init runs the probes.
     Probe {
         /// The targets of the probes. `None` in an audit, where the probes would not be denied and
         /// would send packets.

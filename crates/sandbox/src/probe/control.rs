@@ -115,8 +115,8 @@ fn controls(channel: &ControlsEnd, mut scene: Scene, users: StandIns) -> io::Res
         process::exit_now(i32::from(!is_sent));
     };
     drop(writer);
-    // One of these controls moves a process between cgroups, and the kernel holds the global cgroup
-    // lock for 7 ms meanwhile. Attaching the gates would have to wait for that lock.
+    // One of these controls moves a process between cgroups, and the kernel holds the global cgroup lock for 7 ms
+    // meanwhile. Attaching the kernel programs would have to wait for that lock.
     let GatesAttached = channel.receive().map_err(io::Error::other)?.message;
     let mut found = run_probes(&scene, &on_host)?;
     let mut from_namespaces = Vec::new();

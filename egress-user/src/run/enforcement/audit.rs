@@ -22,7 +22,7 @@ use crate::run::reach::name_servers;
 use crate::run::state::RunDir;
 use crate::run::trust::Trust;
 
-/// An address at which nothing listens, and to which the gates let no process connect.
+/// An address at which nothing listens, and to which the kernel programs let no process connect.
 const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// The network of an audit.

@@ -272,7 +272,7 @@ impl RunningNetwork for Enforced {
         let failure = failure.or_else(|| self.mediator.check());
         if failure.is_none() {
             system(
-                "update the machine's addresses in the gates",
+                "update the machine's addresses in the kernel programs",
                 self.reach.update(),
             )?;
         }

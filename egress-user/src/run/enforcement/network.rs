@@ -38,7 +38,7 @@ pub(in crate::run) trait NetworkSetup: Debug {
     /// If a trust store of the host cannot be read.
     fn trust(&self, plan: &Plan) -> io::Result<Trust>;
 
-    /// Starts what probes the host while init builds the boundary.
+    /// Starts the process that makes the controls of the probes, while init builds the boundary.
     ///
     /// # Order
     /// Call this while the process has a single thread.
@@ -53,7 +53,7 @@ pub(in crate::run) trait NetworkSetup: Debug {
         users: &UserLease,
     ) -> Result<(), RunError>;
 
-    /// Tells the controls that the gates are attached, for which some of them wait.
+    /// Notifies the controls that the kernel programs are attached, because some of them wait for that.
     fn gates_are_attached(&self);
 
     /// Makes the probes in the closed boundary, in which init has made `sockets`.
@@ -102,11 +102,11 @@ pub(in crate::run) trait RunningNetwork: Debug {
         boundary: &mut Boundary,
     ) -> Result<Option<String>, RunError>;
 
-    /// Checks the mediator, and updates the gates if addresses of the host have changed. Returns a text if the run cannot
-    /// go on. `is_readable` refers to the mediator's descriptor.
+    /// Checks the mediator, and updates the kernel programs if addresses of the host have changed. Returns a text if
+    /// the run cannot go on. `is_readable` refers to the mediator's descriptor.
     ///
     /// # Errors
-    /// If the addresses cannot be read, or do not fit into the gates' tables.
+    /// If the addresses cannot be read, or do not fit into the kernel programs' tables.
     fn check(&mut self, is_readable: bool, dir: &RunDir) -> Result<Option<String>, RunError>;
 
     /// Returns the length of the receipts, in bytes.

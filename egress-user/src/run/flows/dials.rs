@@ -1,5 +1,6 @@
-//! Writes the rows about connections and datagrams that the gates on the mediator's own sockets denied: to the machine
-//! itself, to its platform, or to networks that are not public. Repeats are folded as those of the command are.
+//! Writes the rows about connections and datagrams that the kernel programs on the mediator's own sockets denied: to
+//! the machine itself, to its platform, or to networks that are not public. Repeats are folded like those of the
+//! command.
 use std::io;
 
 use audit_packet::denied::Denied;
@@ -16,7 +17,7 @@ use crate::bpf::events::Event;
 impl FlowLog {
     /// Writes one denial.
     pub(super) fn dial(&mut self, event: &Event) -> io::Result<()> {
-        // A resolver that sorts addresses makes no attempt.
+        // A connect with which a resolver only sorts addresses is not an attempt.
         if event.verdict == Verdict::Deny {
             let denied = Denied {
                 destination: event.addr.to_string(),

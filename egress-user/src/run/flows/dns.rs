@@ -132,7 +132,7 @@ mod tests {
                 IpAddr::V6(Ipv6Addr::LOCALHOST)
             ]
         );
-        // A truncated or changed message is an answer for that name, or none.
+        // A truncated or changed message is parsed as an answer for the same name, or not at all.
         for end in 0..whole.len() {
             assert!(parse(&whole[..end]).is_none_or(|found| found.name == "api.test"));
         }

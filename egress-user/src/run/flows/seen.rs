@@ -54,10 +54,10 @@ impl Repeats {
     }
 }
 
-/// Denials by the gates on the mediator's own sockets with the same value are one row with a count.
+/// Denials by the kernel programs on the mediator's own sockets with the same value are one row with a count.
 pub(super) type Dial = (Hook, Verdict, Reason, u32, IpAddr, u16);
 
-/// Denials by those gates.
+/// Denials by those kernel programs.
 pub(super) type Dials = HashMap<Dial, Repeats>;
 
 /// Uses of `AF_UNIX` addresses.

@@ -1,4 +1,4 @@
-//! What a run needs of a mediator. Each mediator implements [`MediatorSetup`] and [`RunningMediator`].
+//! What a run needs from a mediator. Each mediator implements [`MediatorSetup`] and [`RunningMediator`].
 use std::fmt::Debug;
 use std::io;
 use std::net::SocketAddr;

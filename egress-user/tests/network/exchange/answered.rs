@@ -1,4 +1,4 @@
-//! Who wrote an answer.
+//! Tests how the relay distinguishes answers of the mediator from answers of an origin.
 use tokio::io::AsyncWriteExt;
 
 use super::origin::Run;
@@ -20,7 +20,7 @@ async fn an_origin_cannot_speak_for_the_mediator() {
         stream.write_all(&pattern(SIZE, 0)).await.unwrap();
         let (head, body) = read_answer(&mut stream).await;
         assert_eq!(body, b"blocked\n");
-        // Neither its claims nor the mark, even a true one, get through.
+        // The relay removes the origin's claims and its mark, even if the mark is correct.
         let lower = head.to_ascii_lowercase();
         assert!(
             !lower.contains("pipelock") && !lower.contains(MARK),
@@ -33,7 +33,7 @@ async fn an_origin_cannot_speak_for_the_mediator() {
             ("forwarded", "", Some(status))
         );
         assert_eq!((row.bytes_up, row.bytes_down), (SIZE as u64, 8));
-        // The same as an answer to a WebSocket handshake.
+        // The same for an answer to a WebSocket handshake.
         let head = format!("GET {path} HTTP/1.1\r\nHost: {at}\r\n{UPGRADE}");
         stream.write_all(head.as_bytes()).await.unwrap();
         let (head, _) = read_answer(&mut stream).await;
@@ -58,14 +58,14 @@ async fn the_mediators_own_answers_are_no_origins() {
             host(url)
         )
     };
-    // Nothing listens on port 1, which the relay lets through here.
+    // Nothing listens on port 1, which the relay of this test allows.
     for url in [
         format!("http://{at}/ok"),
         String::from("http://closed.test:8080/"),
         String::from("http://denied.test/"),
         format!("/fetch?url=http://{at}/"),
         String::from("/fetch?url=http://denied.test/"),
-        // Neither side takes this name, so the mediator is not even asked.
+        // This host name is malformed, so the relay does not forward the request.
         String::from("http://-x.denied.test/"),
     ] {
         let mut stream = run.relay.connect_proxy().await;
@@ -93,7 +93,7 @@ async fn the_mediators_own_answers_are_no_origins() {
             "unfinished stopped",
         ]
     );
-    // Each that was asked has its one action: the record says neither more nor less than the log.
+    // Each forwarded request has exactly one action, so the receipts and the flow log agree.
     let asked = left
         .rows
         .iter()

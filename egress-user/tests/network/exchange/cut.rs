@@ -1,4 +1,4 @@
-//! Exchanges that never end in order: the command goes away, the run ends, or the origin stays silent.
+//! Exchanges that end early: the command closes its connection, the run ends, or the origin sends no answer.
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -12,7 +12,7 @@ const SIZE: usize = 2 << 20;
 const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
-/// A head that announces `SIZE` bytes.
+/// Returns a request head that announces `SIZE` bytes.
 fn post(host: &str, target: &str) -> String {
     format!("POST {target} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {SIZE}\r\n\r\n")
 }
@@ -33,7 +33,7 @@ fn chunked(body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// One message, masked with zeros.
+/// Returns one WebSocket message, masked with zeros.
 fn frame(payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x82, 0xff];
     frame.extend_from_slice(&(payload.len() as u64).to_be_bytes());
@@ -65,7 +65,7 @@ async fn complete_uploads_that_nobody_has_answered_are_counted() {
         held.push(stream);
     }
     run.delivered(5 * SIZE as u64).await;
-    // The command ends: its sockets are closed while the relay still waits.
+    // The command ends, so its sockets are closed while the relay still waits.
     drop(held);
     let left = run.stop().await;
     assert_eq!((left.rows.len(), left.delivered), (5, 5 * SIZE as u64));
@@ -179,7 +179,7 @@ async fn a_tunnel_without_an_answer_is_cut_and_not_refused() {
     let sent = (records.len() + hello.len()) as u64;
     run.delivered(sent).await;
     stream.shutdown().await.unwrap();
-    // The origin reads to the end and closes without a word.
+    // The origin reads to the end and closes the connection without an answer.
     assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
     let row = run.relay.flow().await;
     assert_eq!(

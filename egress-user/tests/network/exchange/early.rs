@@ -1,4 +1,4 @@
-//! Answers that come before their request has been sent.
+//! Answers that arrive before the whole request was sent.
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -8,10 +8,10 @@ use tokio::time::{sleep, timeout};
 use super::origin::{Run, SOME};
 use crate::relay::world::{PATIENCE, pattern, read_answer, read_to_end};
 
-/// More than all buffers on the way hold.
+/// More bytes than all buffers on the way can hold.
 const HUGE: usize = 200 << 20;
 
-/// Writes until the other side takes no more, at most `HUGE` bytes.
+/// Writes until the other side stops reading, at most `HUGE` bytes. Returns the number of written bytes.
 async fn pour(stream: &mut (impl AsyncWriteExt + Unpin), is_chunked: bool) -> usize {
     let piece = pattern(1 << 16, 0);
     let mut sent = 0;
@@ -68,7 +68,7 @@ async fn what_follows_an_early_answer_is_stopped_and_counted() {
         let (mut read, mut write) = stream.into_split();
         let pouring = tokio::spawn(async move { pour(&mut write, is_chunked).await });
         let mut answer = Vec::new();
-        // The connection may end with a reset: the client still sends.
+        // The connection may end with a reset, because the client is still sending.
         drop(
             timeout(PATIENCE, read.read_to_end(&mut answer))
                 .await

@@ -1,5 +1,5 @@
 //! Runs the relay and the built-in mediator in this process, on loopback only, and compares three counts of the same
-//! bytes: what the origin received, what the relay's row holds, and what the receipt holds.
+//! bytes: those of the origin, of the relay's row, and of the receipt.
 mod answered;
 mod cut;
 mod early;

@@ -1,4 +1,4 @@
-//! An origin that counts what it gets, and the run around it.
+//! An origin that counts the bytes that it receives, and the relay and mediator in front of it.
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,23 +13,23 @@ use tokio::time::{sleep, timeout};
 use crate::mediator::support::{self, Evidence, KEY, MARK, Receipt, Setup, origin, read_head};
 use crate::relay::world::{PATIENCE, RelayWorld};
 
-/// How much an early answer waits for.
+/// Number of bytes of the request after which an early answer is sent.
 pub(crate) const SOME: usize = 64 << 10;
 
-/// The relay in front of the built-in mediator in front of an origin.
+/// The relay, the built-in mediator, and an origin, connected in this order.
 pub(crate) struct Run {
     pub(crate) relay: RelayWorld,
     mediator: support::MediatorWorld,
-    /// Where the origin listens.
+    /// Port of the origin.
     pub(crate) port: u16,
     received: Arc<AtomicU64>,
 }
 
-/// What a run left.
+/// The record of a run.
 pub(crate) struct Left {
     pub(crate) rows: Vec<FlowReport>,
     pub(crate) evidence: Evidence,
-    /// Bytes of bodies, tunnels and `WebSocket`s that the origin got.
+    /// Bytes of bodies, tunnels, and `WebSocket`s that the origin received.
     pub(crate) delivered: u64,
 }
 
@@ -38,7 +38,7 @@ impl Run {
         Self::with("").await
     }
 
-    /// With these lines added to the policy.
+    /// Starts all three, with these lines added to the policy.
     pub(crate) async fn with(policy: &str) -> Self {
         let mediator = support::MediatorWorld::with(Setup {
             policy: policy.to_owned(),
@@ -73,12 +73,12 @@ impl Run {
         format!("allowed.test:{}", self.port)
     }
 
-    /// A redirected connection to the origin.
+    /// Opens a redirected connection to the origin.
     pub(crate) async fn connect(&self) -> TcpStream {
         self.relay.connect("allowed.test", self.port).await
     }
 
-    /// A tunnel by way of the explicit proxy.
+    /// Opens a tunnel through the explicit proxy.
     pub(crate) async fn tunnel(&self) -> TcpStream {
         let mut stream = self.relay.connect_proxy().await;
         let at = self.authority();
@@ -89,7 +89,7 @@ impl Run {
         stream
     }
 
-    /// Waits until the origin has got `bytes`.
+    /// Waits until the origin has received `bytes`.
     pub(crate) async fn delivered(&self, bytes: u64) {
         let all = async {
             while self.received.load(Ordering::Relaxed) < bytes {
@@ -101,16 +101,16 @@ impl Run {
         });
     }
 
-    /// What the origin has got so far.
+    /// Returns the bytes that the origin has received so far.
     pub(crate) fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }
 
-    /// Ends both in the order of a run.
+    /// Stops the relay and then the mediator, in the order of a run.
     pub(crate) async fn stop(self) -> Left {
         let (_, rows) = self.relay.stop().await;
         let evidence = self.mediator.stop().await;
-        // What is on its way still arrives.
+        // Gives bytes in flight time to arrive.
         sleep(Duration::from_millis(50)).await;
         Left {
             rows,
@@ -121,7 +121,7 @@ impl Run {
 }
 
 impl Left {
-    /// Checks the one claim of this crate: nothing that was delivered is missing in either record.
+    /// Fails if bytes that were delivered are missing in the rows or in the receipts.
     pub(crate) fn nothing_is_missing(&self) {
         let up: u64 = self.rows.iter().map(|row| row.bytes_up).sum();
         let signed: u64 = self.outcomes().iter().map(Receipt::bytes).sum();
@@ -143,7 +143,7 @@ impl Left {
         outcomes
     }
 
-    /// `verdict reason` of each row.
+    /// Returns `verdict reason` of each row.
     pub(crate) fn words(&self) -> Vec<String> {
         let word = |row: &FlowReport| format!("{} {}", row.verdict, row.reason);
         self.rows
@@ -153,14 +153,14 @@ impl Left {
     }
 }
 
-/// Answers as the path asks for.
+/// Sends the answer that the path selects.
 async fn serve(mut stream: TcpStream, received: Arc<AtomicU64>) -> io::Result<()> {
     let mut first = [0];
     if stream.peek(&mut first).await? == 0 {
         return Ok(());
     }
     if first == [0x16] {
-        // A tunnel in which nothing is ever answered.
+        // A tunnel that never returns data.
         return count(&mut stream, &received, u64::MAX).await.map(drop);
     }
     loop {
@@ -187,7 +187,7 @@ async fn serve(mut stream: TcpStream, received: Arc<AtomicU64>) -> io::Result<()
                 return count(&mut stream, &received, u64::MAX).await.map(drop);
             }
             "/413" => {
-                // Closed with unread bytes, as many servers do: the connection is reset.
+                // The connection is closed with unread bytes, as many servers do, so the kernel resets it.
                 let body = "x".repeat(20_000);
                 let answer = format!(
                     "HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
@@ -218,7 +218,7 @@ async fn serve(mut stream: TcpStream, received: Arc<AtomicU64>) -> io::Result<()
         }
         let answer = match path {
             "/hang" => {
-                // The request is complete and stays without an answer.
+                // The request is complete but gets no answer.
                 return count(&mut stream, &received, u64::MAX).await.map(drop);
             }
             "/cut" => "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this".to_owned(),
@@ -237,7 +237,7 @@ async fn serve(mut stream: TcpStream, received: Arc<AtomicU64>) -> io::Result<()
     }
 }
 
-/// Reads `most` bytes or to the end, and counts them.
+/// Reads and counts up to `most` bytes.
 async fn count(stream: &mut TcpStream, received: &AtomicU64, most: u64) -> io::Result<u64> {
     let mut room = vec![0; 64 << 10];
     let mut left = most;
@@ -254,7 +254,7 @@ async fn count(stream: &mut TcpStream, received: &AtomicU64, most: u64) -> io::R
     Ok(most - left)
 }
 
-/// Reads a chunked body, to its end or to `most` bytes of data at least, and counts its data.
+/// Reads a chunked body until its end or until at least `most` bytes of data, and counts the data.
 async fn chunks(stream: &mut TcpStream, received: &AtomicU64, most: u64) -> io::Result<()> {
     let mut taken = 0;
     while taken < most {

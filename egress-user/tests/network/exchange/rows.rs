@@ -1,4 +1,4 @@
-//! The target of a row and that of its receipt are one text, and no query is in either.
+//! The target of a row equals that of its receipt, and neither contains a query.
 use tokio::io::AsyncWriteExt;
 
 use super::origin::Run;
@@ -8,10 +8,10 @@ use crate::relay::world::{exchange, read_answer};
 const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
-/// Asks for `url` by way of the explicit proxy, with an upgrade where it is a WebSocket's.
+/// Requests `url` through the explicit proxy, with an upgrade if it is the URL of a WebSocket.
 async fn ask(run: &Run, url: &str) {
     let mut stream = run.relay.connect_proxy().await;
-    // A WebSocket is asked for by an `http` URL, or by the mediator's own path.
+    // A WebSocket is requested with an `http` URL or with the mediator's own path.
     let is_websocket = url.starts_with("ws") || url.starts_with("/ws");
     let url = url
         .strip_prefix("ws://")
@@ -96,7 +96,7 @@ async fn row_and_receipt_name_the_same_target() {
             !target.contains("secret") && !target.contains("ghp_"),
             "{target}"
         );
-        // An intent and its outcome are one action.
+        // An intent and its outcome belong to one action.
         if action.phase != "outcome" {
             signed.push(target);
         }
@@ -163,7 +163,7 @@ async fn relay_and_mediator_take_the_same_names() {
     for name in names {
         let taken = egress_relay::authority::parse(name, Some(80)).is_some();
         let Answer { status, .. } = mediator.get(&format!("http://{name}/")).await;
-        // A name that is taken may be refused by list or address, but not as malformed.
+        // A well-formed name may be denied because of the list or the address, but not as malformed.
         assert_eq!(status != 400, taken, "{name}: {status}");
     }
     for label in [63, 64] {

@@ -204,7 +204,7 @@ async fn a_tunnel_is_for_tls_to_its_own_host() {
         let mut tunnel = world.tunnel(&format!("{host}:{port}")).await;
         tunnel.write_all(&first).await.unwrap();
         let mut rest = Vec::new();
-        // A reset is as good an end as a close.
+        // The tunnel may end with a reset or a close.
         drop(
             timeout(PATIENCE, tunnel.read_to_end(&mut rest))
                 .await
@@ -372,7 +372,7 @@ async fn odd_authorities_are_no_requests() {
     }
     let with_body = "CONNECT allowed.test:443 HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello";
     assert_eq!(world.ask(with_body).await.status, 400);
-    // What names a destination at all has its receipt.
+    // Every request that names a destination has a receipt.
     let evidence = world.stop().await;
     let refused = |line: &str| {
         evidence

@@ -1,4 +1,4 @@
-//! Evidence that cannot be written: nobody is served.
+//! If evidence cannot be written, no request is served.
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::support::{Evidence, MediatorWorld, PATIENCE, Setup, canned, echo};
 
-/// A store whose file fails when it is told to.
+/// A store whose file fails after a given number of writes.
 #[derive(Clone, Default)]
 struct Faulty {
     appends_left: Arc<AtomicUsize>,
@@ -111,7 +111,7 @@ async fn a_refusal_that_cannot_be_written_ends_the_service_too() {
 
 #[tokio::test]
 async fn open_tunnels_end_with_the_service() {
-    // session_open, the tunnel's intent, and no more.
+    // Only two writes succeed: session_open and the tunnel's intent.
     let world = world_over(Faulty::after(2));
     let port = echo().await.port();
     let mut tunnel = world.tunnel(&format!("allowed.test:{port}")).await;
@@ -128,13 +128,13 @@ async fn open_tunnels_end_with_the_service() {
     assert!(tokio::net::TcpStream::connect(address).await.is_err());
 }
 
-/// A file system that holds very little; gone when dropped.
+/// A very small file system, which is removed when dropped.
 struct SmallDisk {
     directory: TempDir,
 }
 
 impl SmallDisk {
-    /// Needs root: without it there is nothing to show.
+    /// Returns `None` without root, which is needed to mount it.
     fn new() -> Option<Self> {
         if !nix::unistd::geteuid().is_root() {
             assert!(
@@ -188,7 +188,7 @@ async fn a_full_disk_ends_the_service_with_whole_lines() {
     let evidence = Evidence::read(disk.directory.path());
     let report = evidence.check(&key);
     assert!(matches!(report.end, End::Unproven(_)));
-    // Every request that was answered had its intent.
+    // Every request that was answered has an intent.
     let intents = evidence
         .actions()
         .iter()

@@ -1,4 +1,4 @@
-//! Absolute-form requests and everything else that is no tunnel.
+//! Absolute-form requests, and all other requests that are not tunnels.
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -60,7 +60,7 @@ async fn a_request_goes_through_cleaned_of_the_hop() {
 #[tokio::test]
 async fn big_bodies_are_byte_exact_both_ways() {
     let world = MediatorWorld::new();
-    // Sends the request's body back, chunked as it comes.
+    // Sends the request's chunked body back unchanged.
     let at = origin(|mut stream| async move {
         let head = read_head(&mut stream).await;
         assert!(
@@ -71,7 +71,7 @@ async fn big_bodies_are_byte_exact_both_ways() {
             .write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
             .await?;
         let (mut read, mut write) = stream.split();
-        // The chunks have the same form both ways, so they are copied up to the last one.
+        // Chunks have the same form in both directions, so they are copied until the last one.
         let mut tail = Vec::new();
         let mut buffer = vec![0; 65_536];
         while !tail.ends_with(b"\r\n0\r\n\r\n") {
@@ -150,7 +150,7 @@ async fn answers_without_a_body_end_the_action() {
         ),
         ("GET", "HTTP/1.1 204 No Content\r\n\r\n", 204),
         ("GET", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 200),
-        // Redirects are the client's to follow.
+        // The mediator does not follow redirects.
         (
             "GET",
             "HTTP/1.1 302 Found\r\nLocation: http://denied.test/\r\nContent-Length: 0\r\n\r\n",
@@ -332,7 +332,7 @@ async fn too_large_a_head_is_refused() {
         "GET /health HTTP/1.1\r\nHost: a\r\nX: {}\r\n",
         "a".repeat(140_000)
     );
-    // The mediator may close before it has read all.
+    // The mediator may close the connection before it has read everything.
     drop(stream.write_all(head.as_bytes()).await);
     let mut answer = Vec::new();
     drop(

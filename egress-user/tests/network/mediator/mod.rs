@@ -1,4 +1,4 @@
-//! The built-in mediator in this process, against origins on loopback; and its process.
+//! The built-in mediator with origins on loopback, in this process and in its own process.
 mod connect;
 mod failure;
 mod forward;

@@ -1,5 +1,5 @@
-//! The mediator as the process that it is in a run: plan, privileges, control socket, end. All need root: a process that
-//! has no privileges cannot give any up.
+//! The mediator as a process of a run: plan, privileges, control socket, and end. All tests need root, because the
+//! process drops root's privileges.
 use egress_mediator::plan::{MediatorPlan, Status};
 use egress_policy::runtime::{OwnedKeys, build, policy_hash};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -24,7 +24,7 @@ use tempfile::TempDir;
 const UID: u32 = 64_001;
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A mediator's process and the supervisor's side of it.
+/// A mediator's process, and the supervisor's end of its control socket.
 struct Process {
     child: Child,
     control: OwnedFd,
@@ -35,7 +35,7 @@ struct Process {
 }
 
 impl Process {
-    /// Starts the binary as the supervisor does; none, if this is not root and need not be.
+    /// Starts the binary as the supervisor does. Returns `None` without root, unless root is required.
     fn start(prepare: impl FnOnce(&mut MediatorPlan)) -> Option<Self> {
         if !nix::unistd::geteuid().is_root() {
             let is_required = std::env::var_os("EGRESS_TEST_REQUIRE").is_some();
@@ -145,7 +145,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Already ended unless a case has failed.
+        // The process has already ended unless a check has failed.
         drop(self.child.kill());
         drop(self.child.wait());
     }
@@ -194,7 +194,7 @@ fn stopped(stop: &Stop) {
         let pid = Pid::from_raw(i32::try_from(pid).unwrap());
         kill(pid, signal).unwrap();
     };
-    // What a terminal sends to everybody is the supervisor's to understand.
+    // The mediator ignores signals that a terminal sends to all processes, because the supervisor handles them.
     signal(Signal::SIGINT);
     signal(Signal::SIGHUP);
     let health = process.ask("GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");

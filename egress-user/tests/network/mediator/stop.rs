@@ -1,4 +1,4 @@
-//! The end of a session, and what a session holds beside decisions.
+//! The end of a session, and the records of a session other than decisions.
 use std::time::Duration;
 
 use egress_mediator::Capacity;

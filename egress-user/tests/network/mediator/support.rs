@@ -1,4 +1,4 @@
-//! A mediator with names of its own, origins, clients, and the evidence read back.
+//! Support for the tests: a mediator with test names, origins, clients, and a reader of the evidence.
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
@@ -36,7 +36,7 @@ pub const MARK: &str = "0123456789abcdef0123456789abcdef";
 /// The key of digests.
 pub const KEY: &str = "key of the digests";
 
-/// What nothing here may take.
+/// Time limit for everything here.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Names that exist in the tests.
@@ -52,7 +52,7 @@ impl Resolve for Names {
     }
 }
 
-/// How a mediator under test differs from the usual one.
+/// The options of a mediator under test.
 pub struct Setup {
     /// Lines added to the policy.
     pub policy: String,
@@ -74,7 +74,7 @@ impl Default for Setup {
     }
 }
 
-/// A mediator that is being served.
+/// A running mediator.
 pub struct MediatorWorld {
     pub address: SocketAddr,
     pub key: SigningKey,
@@ -99,7 +99,7 @@ fn names() -> Names {
     Names(BTreeMap::from([
         ("allowed.test", vec![ip("127.0.0.1")]),
         ("a.wild.test", vec![ip("127.0.0.1")]),
-        // Nothing listens on the first address: the second one is tried.
+        // Nothing listens on the first address, so the mediator tries the second one.
         ("both.test", vec![ip("::1"), ip("127.0.0.1")]),
         ("closed.test", vec![ip("127.0.0.1")]),
         ("loop.test", vec![ip("127.0.0.2")]),
@@ -111,7 +111,7 @@ fn names() -> Names {
     ]))
 }
 
-/// A target as receipts show it.
+/// Returns a target in the form that receipts show.
 pub fn shown(target: &str) -> String {
     egress_policy::redact::target(target, &Key::new(KEY))
 }
@@ -125,7 +125,7 @@ impl MediatorWorld {
         let listener = listen();
         let address = listener.local_addr().unwrap();
         let evidence = TempDir::new().unwrap();
-        // A line of the test takes the place of the usual one.
+        // A line of the test replaces the default line with the same key.
         let mut yaml: String = POLICY
             .lines()
             .filter(|line| {
@@ -184,7 +184,7 @@ impl MediatorWorld {
         }
     }
 
-    /// Stops the mediator and reads what it left.
+    /// Stops the mediator and reads its evidence.
     pub async fn stop(mut self) -> Evidence {
         drop(self.stop.take());
         let closed = timeout(PATIENCE, self.served).await.unwrap().unwrap();
@@ -200,7 +200,7 @@ impl MediatorWorld {
         evidence
     }
 
-    /// Waits until the mediator gives up by itself.
+    /// Waits until the mediator ends with an error.
     pub async fn failure(self) -> EvidenceError {
         let served = timeout(PATIENCE, self.served).await.unwrap().unwrap();
         served.unwrap_err()
@@ -214,7 +214,7 @@ impl MediatorWorld {
         self.evidence.path().to_owned()
     }
 
-    /// Waits until the evidence holds an outcome with `reason`.
+    /// Waits until the evidence contains an outcome with `reason`.
     pub async fn outcome(&self, reason: &str) -> Receipt {
         let wanted = format!("reason={reason}");
         let found = timeout(PATIENCE, async {
@@ -233,7 +233,7 @@ impl MediatorWorld {
         TcpStream::connect(self.address).await.unwrap()
     }
 
-    /// Sends `request` and reads until the end.
+    /// Sends `request` and reads the answer until the connection ends.
     pub async fn ask(&self, request: &str) -> Answer {
         let mut stream = self.dial().await;
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -245,13 +245,13 @@ impl MediatorWorld {
         Answer::parse(&bytes)
     }
 
-    /// A GET in absolute form on a connection of its own.
+    /// Sends a GET in absolute form on a new connection.
     pub async fn get(&self, url: &str) -> Answer {
         let request = format!("GET {url} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
         self.ask(&request).await
     }
 
-    /// Opens a tunnel and gives the connection behind the 200.
+    /// Opens a tunnel and returns the connection after the 200.
     pub async fn tunnel(&self, authority: &str) -> TcpStream {
         let mut stream = self.dial().await;
         let request = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n");
@@ -262,7 +262,7 @@ impl MediatorWorld {
     }
 }
 
-/// An HTTP answer, its body still framed as it came.
+/// An HTTP answer. Its body keeps its framing.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -317,14 +317,14 @@ pub async fn read_head(stream: &mut TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
-/// A fresh port on loopback, with room for all who come at once.
+/// Listens on a new port of loopback, with a backlog for many simultaneous connections.
 fn listen() -> TcpListener {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     socket.listen(1024).unwrap()
 }
 
-/// Serves every connection to a fresh port on loopback with `handle`.
+/// Serves every connection to a new port of loopback with `handle`.
 pub async fn origin<F, Fut>(handle: F) -> SocketAddr
 where
     F: Fn(TcpStream) -> Fut + Send + Sync + 'static,
@@ -338,7 +338,7 @@ where
             let (stream, _) = listener.accept().await.unwrap();
             let handle = Arc::clone(&handle);
             tokio::spawn(async move {
-                // Origins see whatever a test does to them.
+                // Errors are expected, because tests close connections in every way.
                 drop(handle(stream).await);
             });
         }
@@ -346,7 +346,7 @@ where
     address
 }
 
-/// An origin that sends back what it gets until the end.
+/// Starts an origin that sends everything back until the connection ends.
 pub async fn echo() -> SocketAddr {
     origin(|mut stream| async move {
         let (mut read, mut write) = stream.split();
@@ -356,7 +356,7 @@ pub async fn echo() -> SocketAddr {
     .await
 }
 
-/// An origin that answers every request with `answer` and shows the heads it got.
+/// Starts an origin that answers every request with `answer`. Returns a receiver of the request heads as well.
 pub async fn canned(
     answer: &'static str,
 ) -> (SocketAddr, tokio::sync::mpsc::UnboundedReceiver<String>) {
@@ -364,7 +364,7 @@ pub async fn canned(
     let address = origin(move |mut stream| {
         let heads = heads.clone();
         async move {
-            // Not every test looks at the heads.
+            // Not every test reads the heads.
             drop(heads.send(read_head(&mut stream).await));
             stream.write_all(answer.as_bytes()).await?;
             stream.shutdown().await
@@ -374,7 +374,7 @@ pub async fn canned(
     (address, seen)
 }
 
-/// The receipts' fields that tests look at.
+/// The fields of a receipt that tests check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
     pub action_id: String,
@@ -388,7 +388,7 @@ pub struct Receipt {
     pub record: Value,
 }
 
-/// What lies in an evidence directory, checked line by line.
+/// The contents of an evidence directory, checked line by line.
 #[derive(Debug)]
 pub struct Evidence {
     pub entries: Vec<Value>,
@@ -409,7 +409,7 @@ impl Evidence {
         let mut entries: Vec<Value> = Vec::new();
         for file in &files {
             let text = std::fs::read_to_string(file).unwrap();
-            // A reader may come while a line is being written; only whole lines count.
+            // The file may be read while a line is being written, so only whole lines count.
             for line in text
                 .split_inclusive('\n')
                 .filter(|line| line.ends_with('\n'))
@@ -437,7 +437,7 @@ impl Evidence {
         }
     }
 
-    /// Has the files checked as a reviewer would, with the key pinned.
+    /// Checks the files as a reviewer would, with the key pinned.
     pub fn check(&self, key: &SigningKey) -> EvidenceReport {
         let read: Vec<(String, Vec<u8>)> = self
             .files
@@ -464,14 +464,14 @@ impl Evidence {
         report
     }
 
-    /// Receipts that are no session records.
+    /// Returns the receipts that are not session records.
     pub fn actions(&self) -> Vec<Receipt> {
         let mut actions = self.receipts.clone();
         actions.retain(|receipt| receipt.transport != "receipt_session");
         actions
     }
 
-    /// `verdict phase layer pattern` of each action, byte counts left out.
+    /// Returns `verdict phase layer pattern` of each action, without byte counts.
     pub fn story(&self) -> Vec<String> {
         self.actions().iter().map(Receipt::line).collect()
     }

@@ -1,4 +1,4 @@
-//! `/ws`.
+//! Tests the WebSocket endpoint `/ws`.
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::support::{MediatorWorld, canned, origin, read_head, shown};
@@ -19,7 +19,7 @@ async fn a_handshake_and_its_frames_go_through() {
             assert!(head.contains(line), "{head}");
         }
         assert!(!head.to_lowercase().contains("pipelock"), "{head}");
-        // The first frame comes with the head.
+        // The first frame arrives together with the head.
         stream
             .write_all(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: chat\r\n\r\n\x81\x02hi")
             .await?;
@@ -148,7 +148,7 @@ async fn refusals_and_mistakes_are_told_apart() {
     let failed = world.ask(&close(request("ws://closed.test:1/"))).await;
     assert_eq!(failed.status, 502);
     let evidence = world.stop().await;
-    // A destination that is none has a receipt, too.
+    // A malformed destination has a receipt as well.
     assert_eq!(evidence.actions().len(), 3 + 1 + 2);
     assert_eq!(
         evidence.story().pop().unwrap(),

@@ -1,4 +1,4 @@
-//! The stub resolver over its sockets.
+//! Tests the stub resolver through its sockets.
 use egress_relay::plan::Report;
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
@@ -14,7 +14,7 @@ async fn names_are_answered_over_udp_and_tcp_and_reported_once() {
     assert_eq!(over_udp.answers[0].data.to_string(), "198.18.0.1");
     assert!(over_udp.answers[0].ttl <= 60);
     let mut stream = TcpStream::connect(world.dns_tcp).await.unwrap();
-    // Two questions at once, cut anywhere.
+    // Two queries in a row, cut at any place.
     let mut bytes = Vec::new();
     for name in ["A.test.", "b.test."] {
         let question = question(name, RecordType::A).to_vec().unwrap();

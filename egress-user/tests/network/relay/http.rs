@@ -58,7 +58,8 @@ async fn a_request_goes_on_in_absolute_form_and_is_reported() {
 async fn every_request_of_a_connection_is_judged_by_itself() {
     let mut world = RelayWorld::new().await;
     let mut client = world.connect("a.test", 80).await;
-    // Pipelined: own name, another name, blocked pages keep the connection, own name again.
+    // Pipelined requests for the connection's own name, another name, and its own name again. A denial does not close
+    // the connection.
     let requests = [
         get("a.test", "/1"),
         get("b.test", "/2"),
@@ -102,7 +103,7 @@ async fn every_request_of_a_connection_is_judged_by_itself() {
 
 #[tokio::test]
 async fn a_block_page_reaches_the_client_whole() {
-    // The built-in mediator marks its refusals. Without a mark, an origin may have written one.
+    // The built-in mediator marks its denials. An answer without a mark may come from an origin.
     for (mark, expected, claimed) in [
         (Some(MARK), "blocked allowlist:parse_error", None),
         (None, "answered answered_403", Some("allowlist:parse_error")),
@@ -193,7 +194,7 @@ async fn an_offer_of_http2_is_ignored() {
     let mut client = world.connect("a.test", 80).await;
     let offer = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n";
     let request = format!("POST / HTTP/1.1\r\nHost: a.test\r\n{offer}Content-Length: 3\r\n\r\nabc");
-    // The connection goes on as it was.
+    // The connection can still be used.
     for _ in 0..2 {
         client.write_all(request.as_bytes()).await.unwrap();
         let (head, body) = read_answer(&mut client).await;
@@ -405,7 +406,7 @@ async fn literal_destinations_are_judged_as_literals() {
             "GET http://[2001:db8::7]:8080/ HTTP/1.1"
         ]
     );
-    // A synthetic address written as such stands for its name.
+    // A literal synthetic address means its host name.
     let ip = world.resolve("a.test").await;
     let mut client = world.connect_to(SocketAddr::new(ip, 80)).await;
     client
@@ -447,7 +448,7 @@ async fn a_connection_reset_before_it_is_served_is_reported_and_consumes_nothing
     let mut world = RelayWorld::new().await;
     let to = "198.18.0.1:80".parse().unwrap();
     let slot = world.slot(to, egress_common::abi::SLOT_REDIRECTED);
-    // Blocking calls: the relay does not run before the reset.
+    // These calls block, so that the relay does not run before the reset.
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket
         .bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into())
@@ -485,7 +486,7 @@ async fn five_hundred_connections_are_served_at_once() {
         assert!(read_answer(client).await.0.starts_with("HTTP/1.1 200"));
     }
     let world = reports.await.unwrap();
-    // Keep-alive connections that idle end at the stop, without a report of their own.
+    // Idle keep-alive connections end when the relay stops, without their own reports.
     let (_, rest) = world.stop().await;
     assert_eq!(rest, []);
 }
@@ -493,7 +494,7 @@ async fn five_hundred_connections_are_served_at_once() {
 #[tokio::test]
 async fn beyond_the_limit_connections_wait() {
     let world = RelayWorld::with(|config| config.limits.connections = 6).await;
-    // Each listening socket holds one place while it waits: 4 here, so 2 are left.
+    // Each of the 4 listening sockets takes one place while it waits, so 2 places are left.
     let mut clients = Vec::new();
     for _ in 0..4 {
         let mut client = world.connect("a.test", 80).await;

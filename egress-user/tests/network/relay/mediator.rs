@@ -1,4 +1,4 @@
-//! A tiny mediator: allows everything but hosts that begin with `blocked.` or `down.`.
+//! A minimal mediator, which allows all hosts except those that begin with `blocked.` or `down.`.
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -13,7 +13,7 @@ pub(crate) struct MockMediator {
     tunnelled: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
-/// What marks the mediator's own answers.
+/// The mark of the mediator's own answers.
 pub(crate) const MARK: &str = "0123456789abcdef0123456789abcdef";
 
 pub(crate) const BLOCK: &str = "HTTP/1.1 403 Forbidden\r\nX-Egress-Mediator: 0123456789abcdef0123456789abcdef\r\n\
@@ -43,7 +43,7 @@ impl MockMediator {
         }
     }
 
-    /// The request lines seen so far.
+    /// Returns the request lines that have arrived so far.
     pub(crate) fn lines(&self) -> Vec<String> {
         let seen = self.seen.lock().unwrap();
         seen.iter()
@@ -51,12 +51,12 @@ impl MockMediator {
             .collect()
     }
 
-    /// The whole heads seen so far.
+    /// Returns the whole heads that have arrived so far.
     pub(crate) fn heads(&self) -> Vec<String> {
         self.seen.lock().unwrap().clone()
     }
 
-    /// What came through the first tunnel, when it has ended.
+    /// Waits until the first tunnel has ended, and returns its bytes.
     pub(crate) async fn tunnelled(&self) -> Vec<u8> {
         let ended = async {
             loop {
@@ -139,7 +139,7 @@ async fn serve(
             continue;
         }
         if method == "CONNECT" {
-            // The answer and the first bytes of the tunnel in one segment.
+            // The answer and the first bytes of the tunnel arrive in one segment.
             wire.stream
                 .write_all(b"HTTP/1.1 200 Connection Established\r\n\r\n")
                 .await
@@ -160,7 +160,7 @@ async fn serve(
     }
 }
 
-/// Begins a `ServerHello`, behind which a tunnel carries anything.
+/// The start of a `ServerHello`, after which a tunnel carries any bytes.
 pub(crate) const SERVER_HELLO: [u8; 43] = {
     let mut hello = [0; 43];
     [hello[0], hello[1], hello[2], hello[4]] = [22, 3, 3, 38];
@@ -168,7 +168,8 @@ pub(crate) const SERVER_HELLO: [u8; 43] = {
     hello
 };
 
-/// Echoes, or sends `source.SIZE.…`, or takes `sink.…`; keeps what came first.
+/// Serves a tunnel: sends SIZE bytes for a host `source.SIZE.…`, discards all bytes for `sink.…`, and echoes otherwise.
+/// Returns the received bytes.
 async fn tunnel(wire: &mut Wire, host: &str) -> Vec<u8> {
     let mut through = std::mem::take(&mut wire.held);
     let (mut reader, mut writer) = wire.stream.split();
@@ -185,7 +186,7 @@ async fn tunnel(wire: &mut Wire, host: &str) -> Vec<u8> {
         drop(writer.write_all(&through).await);
     }
     let mut room = vec![0; 64 * 1024];
-    // What a sink checks starts behind the hello.
+    // A sink checks only the bytes after the hello.
     let mut taken = 0;
     while let Ok(read) = reader.read(&mut room).await {
         if read == 0 {
@@ -223,7 +224,7 @@ async fn answer(wire: &mut Wire, head: &str, method: &str, host: &str) -> Option
         .find_map(|l| l.strip_prefix("content-length: ")?.parse().ok());
     let mut body = Vec::new();
     if host.ends_with("/upload") {
-        // Checked on its way, not kept.
+        // The bytes are checked as they arrive, and not stored.
         let mut taken = 0;
         while taken < length? {
             if wire.held.is_empty() && !wire.fill().await {
@@ -270,7 +271,7 @@ async fn answer(wire: &mut Wire, head: &str, method: &str, host: &str) -> Option
         wire.stream.write_all(text.as_bytes()).await.ok()?;
         return None;
     }
-    // The answer tells what arrived: first line, then the body.
+    // The answer repeats the request: its first line, then its body.
     let line = head.lines().next()?;
     let mut text = format!("{line}\n").into_bytes();
     text.extend_from_slice(&body);

@@ -1,4 +1,4 @@
-//! The relay as the process that it is in a run: own user, own filter, inherited descriptors.
+//! The relay as a process of a run, with its own user, its own filter, and inherited descriptors.
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -89,7 +89,7 @@ fn start(mediator: SocketAddr) -> Process {
         slots_v6.into(),
         slots_proxy.into(),
     ];
-    // The numbers in the plan: the clone above has another one.
+    // These are the numbers in the plan. The clone above has another number.
     for fd in [
         &inherited[0],
         &inherited[1],
@@ -225,7 +225,7 @@ async fn the_process_serves_without_privileges_and_ends_with_its_supervisor() {
     );
     assert_eq!(relay.flow().await, "http a.test forwarded");
 
-    // Enough bytes for the large buffers and for hyper's to grow.
+    // Enough bytes to make the relay use its large buffers and to make hyper's buffers grow.
     let mut client = relay.connect("198.18.0.1:80").await;
     client
         .write_all(b"GET /bytes/8000000 HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n")

@@ -15,7 +15,7 @@ async fn a_tunnel_carries_the_hello_and_all_that_follows() {
     let mut world = RelayWorld::new().await;
     let mut client = world.connect("a.test", 443).await;
     let hello = hello("a.test");
-    // In two pieces, the second with early data behind the hello.
+    // Sends the hello in two pieces, the second of which also contains early data.
     let (start, rest) = hello.split_at(100);
     client.write_all(start).await.unwrap();
     tokio::time::sleep(std::time::Duration::from_millis(20)).await;
@@ -25,7 +25,7 @@ async fn a_tunnel_carries_the_hello_and_all_that_follows() {
     let mut echoed = vec![0; hello.len() + early.len()];
     client.read_exact(&mut echoed).await.unwrap();
     assert_eq!(echoed, [hello.clone(), early].concat());
-    // A half-close goes through, and the answer still comes back.
+    // The relay forwards a half-close, and the answer still arrives.
     client.write_all(&records(b"last")).await.unwrap();
     client.shutdown().await.unwrap();
     assert_eq!(read_to_end(&mut client).await, records(b"last"));

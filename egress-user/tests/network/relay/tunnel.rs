@@ -1,4 +1,4 @@
-//! How tunnels end.
+//! Tests how tunnels end.
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -67,7 +67,8 @@ async fn connections_that_wait_at_the_stop_are_reported_too() {
     let hello = hello("a.test");
     tunnel.write_all(&hello).await.unwrap();
     tunnel.read_exact(&mut vec![0; hello.len()]).await.unwrap();
-    // No place is left: these are established, with a request each, and never accepted.
+    // No place is left. The kernel establishes these connections with a request on each, and the relay never accepts
+    // them.
     let mut waiting = Vec::new();
     for _ in 0..5 {
         let mut client = world.connect("b.test", 443).await;

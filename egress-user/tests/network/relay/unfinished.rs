@@ -1,4 +1,4 @@
-//! Exchanges that one side cuts.
+//! Exchanges that one side ends early.
 use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -7,7 +7,8 @@ use tokio::net::TcpListener;
 use super::world::{RelayWorld, exchange, pattern, read_answer, short};
 use egress_test_support::client_hello::hello;
 
-/// A mediator that reads `takes` bytes, answers with `answer`, and closes; after a reset, if it is to be one.
+/// Starts a mediator that reads `takes` bytes, sends `answer`, and closes the connection, with a reset if `is_reset` is
+/// set.
 async fn curt(takes: usize, answer: &'static [u8], is_reset: bool) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -43,7 +44,7 @@ async fn a_mediator_that_closes_without_an_answer() {
     let flow = world.flow().await;
     assert_eq!(short(&flow), "http a.test unfinished mediator_closed");
     assert!(flow.bytes_up >= 100_000 - 200, "{}", flow.bytes_up);
-    // The head of a request without a body may have got through.
+    // The head of a request without a body may have reached the mediator.
     let mediator = curt(10, b"", false).await;
     let mut world = RelayWorld::with(|config| config.mediator = mediator).await;
     let mut client = world.connect("a.test", 80).await;

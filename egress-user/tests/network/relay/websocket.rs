@@ -1,4 +1,4 @@
-//! Upgrades through the mediator's own path.
+//! Tests WebSocket upgrades through the mediator's own path.
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::mediator::MARK;
@@ -24,7 +24,7 @@ async fn an_upgrade_becomes_the_mediators_ws_path_and_frames_pass() {
     let mut echo = [0; 9];
     client.read_exact(&mut echo).await.unwrap();
     assert_eq!(&echo, frame);
-    // The agent just goes away: the mediator gets a Close frame all the same.
+    // The command closes its connection without a Close frame, but the mediator still receives one.
     drop(client);
     let flow = world.flow().await;
     assert_eq!(short(&flow), "websocket a.test forwarded");

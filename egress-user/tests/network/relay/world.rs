@@ -1,4 +1,4 @@
-//! The relay under test and everything around it.
+//! Support for the tests: the relay, its slots, and its mediator.
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use super::mediator::MockMediator;
 
-/// How long anything here may take.
+/// Time limit for everything here.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A running relay.
@@ -56,7 +56,7 @@ impl SlotSource for Slots {
     }
 }
 
-/// Limits short enough to wait for.
+/// Returns limits that are short enough for tests.
 pub(crate) fn quick() -> Limits {
     Limits {
         first_bytes: Duration::from_millis(300),
@@ -114,7 +114,7 @@ impl RelayWorld {
         }
     }
 
-    /// Asks the stub resolver.
+    /// Queries the stub resolver.
     pub(crate) async fn ask(&self, name: &str, kind: RecordType) -> Message {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let question = question(name, kind).to_vec().unwrap();
@@ -127,7 +127,7 @@ impl RelayWorld {
         Message::from_vec(&room[..length]).unwrap()
     }
 
-    /// The synthetic IPv4 address of a name.
+    /// Returns the synthetic IPv4 address of a name.
     pub(crate) async fn resolve(&self, name: &str) -> IpAddr {
         match &self.ask(name, RecordType::A).await.answers[0].data {
             RData::A(ip) => IpAddr::V4(ip.0),
@@ -135,13 +135,13 @@ impl RelayWorld {
         }
     }
 
-    /// Connects as the boundary would redirect a connect to `name:port`.
+    /// Opens the connection to which the boundary would redirect a connect to `name:port`.
     pub(crate) async fn connect(&self, name: &str, port: u16) -> TcpStream {
         let ip = self.resolve(name).await;
         self.connect_to(SocketAddr::new(ip, port)).await
     }
 
-    /// Connects as the boundary would redirect a connect to `to`; the family of `to` is the wire's.
+    /// Opens the connection to which the boundary would redirect a connect to `to`, over the same address family.
     pub(crate) async fn connect_to(&self, to: SocketAddr) -> TcpStream {
         let slot = self.slot(to, SLOT_REDIRECTED);
         match to.ip() {
@@ -195,7 +195,7 @@ impl RelayWorld {
         socket.connect(relay).await.unwrap()
     }
 
-    /// The next flow; names are passed over.
+    /// Returns the next flow. Skips reports about names.
     pub(crate) async fn flow(&mut self) -> FlowReport {
         loop {
             match timeout(PATIENCE, self.reports.recv())
@@ -210,12 +210,12 @@ impl RelayWorld {
         }
     }
 
-    /// The next flow in short: protocol, host, verdict, reason.
+    /// Returns the next flow in short form: protocol, host, verdict, and reason.
     pub(crate) async fn short(&mut self) -> String {
         short(&self.flow().await)
     }
 
-    /// Stops the relay and returns what it still reported.
+    /// Stops the relay and returns its last reports.
     pub(crate) async fn stop(mut self) -> (MockMediator, Vec<FlowReport>) {
         drop(self.stop.take());
         let mut flows = Vec::new();
@@ -246,7 +246,7 @@ pub(crate) fn question(name: &str, kind: RecordType) -> Message {
     message
 }
 
-/// Sends everything and reads to the end.
+/// Sends all bytes and reads until the connection ends.
 pub(crate) async fn exchange(stream: &mut TcpStream, bytes: &[u8]) -> Vec<u8> {
     stream.write_all(bytes).await.unwrap();
     read_to_end(stream).await
@@ -261,7 +261,7 @@ pub(crate) async fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
     read
 }
 
-/// One answer with a Content-Length: head and body.
+/// Reads one answer with a Content-Length. Returns its head and body.
 pub(crate) async fn read_answer(stream: &mut TcpStream) -> (String, Vec<u8>) {
     let mut bytes = Vec::new();
     let end = loop {
@@ -299,7 +299,7 @@ pub(crate) async fn read_answer(stream: &mut TcpStream) -> (String, Vec<u8>) {
     (head, body)
 }
 
-/// Bytes that no shift or loss leaves unnoticed.
+/// Returns bytes in which any shift or loss can be detected.
 pub(crate) fn pattern(length: usize, offset: usize) -> Vec<u8> {
     let first = offset / 8;
     let words = (offset + length).div_ceil(8) - first;
