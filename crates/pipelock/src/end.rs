@@ -186,7 +186,7 @@ impl Pipelock {
             Ok(Some(WaitStatus::Signaled(_, Signal::SIGKILL, _))) if killed => {}
             Ok(Some(status)) => {
                 failed = true;
-                incomplete.push(format!("Pipelock ended in disorder{}", how(&status)));
+                incomplete.push(format!("Pipelock ended abnormally{}", how(&status)));
             }
             Ok(None) => {
                 killed = true;
@@ -203,7 +203,7 @@ impl Pipelock {
                     }
                     (Ok(None) | Err(_), _) => {
                         failed = true;
-                        incomplete.push(format!("{text}, and lives on"));
+                        incomplete.push(format!("{text}, but it still runs"));
                     }
                 }
             }

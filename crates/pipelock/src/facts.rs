@@ -54,7 +54,7 @@ impl Facts {
                 "this Pipelock does not know {key}, which was left out"
             ));
         }
-        // This was seen in versions 2.x, which are those that do not know the gate.
+        // Versions 2.x do this. They are the versions that do not support `require_receipts`.
         if self.redact && self.left_out.iter().any(|key| key == RECEIPT_GATE) {
             lines.push(String::from(
                 "this Pipelock may redact a receipt after it has signed it: a secret in a URL then makes \

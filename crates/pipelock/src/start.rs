@@ -290,7 +290,7 @@ impl Pipelock {
                     let how = end.as_ref().map_or_else(String::new, how);
                     let words = log.last_words(setup.caller_yaml);
                     return Ok(Err(format!(
-                        "the check was not done after {} s{how}: {words}",
+                        "the check had not ended after {} s{how}: {words}",
                         READY_WITHIN.as_secs()
                     )));
                 }

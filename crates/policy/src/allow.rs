@@ -23,7 +23,7 @@ pub enum EntryError {
     #[error("must not put `*.` before an address")]
     WildcardAddress,
     /// An entry with a scheme, path, port or prefix length.
-    #[error("must be a host alone, without scheme, port, path or prefix length")]
+    #[error("must be only a host, without a scheme, port, path, or prefix length")]
     NotAHost,
     /// A malformed host.
     #[error(transparent)]
@@ -37,7 +37,7 @@ impl EntryError {
         match self {
             Self::Wildcard => "must be a name, an address, or `*.` followed by a name",
             Self::WildcardAddress => "must not put `*.` before an address",
-            Self::NotAHost => "must be a host alone, without scheme, port, path or prefix length",
+            Self::NotAHost => "must be only a host, without a scheme, port, path, or prefix length",
             Self::Host(HostError::Empty) => "must not be empty",
             Self::Host(HostError::TooLong) => "is longer than a DNS name can be",
             Self::Host(HostError::Character) => {

@@ -5,8 +5,7 @@ use super::document::{self, Node, Value};
 /// Values of at least this many characters are hidden. Shorter ones are words like `strict` and not
 /// secrets.
 const HIDDEN_LETTERS: usize = 8;
-/// YAML parsers in Go quote a value that they reject by its first characters, this many, and an
-/// ellipsis.
+/// YAML parsers in Go quote only this many characters of a rejected value, followed by an ellipsis.
 const SHOWN_LETTERS: usize = 7;
 /// The text that replaces a value.
 const MASK: &str = "***";

@@ -94,7 +94,7 @@ fn refused_documents_name_key_and_line() {
         ),
         (
             "api_allowlist: [\"https://a.test\"]\n",
-            "policy line 1: `api_allowlist[0]` must be a host alone, without scheme, port, path or prefix length",
+            "policy line 1: `api_allowlist[0]` must be only a host, without a scheme, port, path, or prefix length",
         ),
         (
             "ssrf: {ip_allowlist: [\"10.0.0.1\"]}\n",

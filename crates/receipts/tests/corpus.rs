@@ -1,5 +1,5 @@
-//! Evidence of real runs, of which the repository has a copy: it has its verdict as it is, and loses it with any line
-//! that is missing, repeated, out of order, or changed.
+//! Evidence of real runs from `tests/data/evidence`. Each file has its expected verdict, and loses it if a line is
+//! missing, repeated, out of order, or changed.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 use std::fs;
 use std::path::PathBuf;
@@ -34,7 +34,7 @@ enum Expected {
 }
 
 impl Case {
-    /// The verdict on these lines under the signer's key.
+    /// Checks these lines with the signer's key pinned.
     fn check(&self, lines: &[Vec<u8>]) -> EvidenceReport {
         let keys = vec![keys::parse_public(&self.key).unwrap()];
         check(&lines.concat(), &Trust { keys })
@@ -62,7 +62,7 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-/// Names of the rules that were broken.
+/// Returns the identifiers of the broken rules.
 fn rules(report: &EvidenceReport) -> Vec<&'static str> {
     report
         .findings
@@ -87,7 +87,7 @@ fn recordings_have_their_verdict() {
             assert_eq!(report.receipt_count, case.receipts, "{file}");
         }
         assert_eq!(lines.len(), case.lines, "{file}");
-        // Another key is not this one, and no key is not trust.
+        // With another pinned key, the evidence is invalid. Without a pinned key, it is not valid.
         let other = keys::generate().unwrap().verifying_key();
         let report = check(&case.bytes, &Trust { keys: vec![other] });
         assert_eq!(report.verdict, EvidenceVerdict::Invalid, "{file}");
@@ -112,7 +112,7 @@ fn a_line_cannot_be_removed_repeated_moved_or_changed() {
             fewer.remove(at);
             let report = case.check(&fewer);
             if is_last {
-                // What is cut off at the end leaves a beginning: its end is not proven.
+                // Without its last line, the rest is a valid beginning whose end is not proven.
                 assert_ne!(report.end, End::Proven, "{place} removed");
             } else {
                 assert_eq!(report.verdict, EvidenceVerdict::Invalid, "{place} removed");
@@ -130,7 +130,7 @@ fn a_line_cannot_be_removed_repeated_moved_or_changed() {
                 assert_eq!(report.verdict, EvidenceVerdict::Invalid, "{place} moved");
             }
 
-            // One hexadecimal digit of the entry's hash, and with it what the next one links to.
+            // Changes one digit of the entry's hash, so that the link in the next entry does not match either.
             let mut changed = lines.clone();
             let text = String::from_utf8(lines[at].clone()).unwrap();
             let digit = text.rfind("\"hash\":\"").unwrap() + "\"hash\":\"".len();

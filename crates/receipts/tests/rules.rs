@@ -1,5 +1,5 @@
-//! One edit of sound evidence for each rule of the evidence: without the edit the rule is kept, with it the check names
-//! the rule.
+//! Breaks each rule of the evidence with one edit. Without the edit, the check does not report the rule. With the edit,
+//! it does.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::unwrap_used,
@@ -14,14 +14,14 @@ use pipelock_receipts::keys;
 use pipelock_receipts::record::Posture;
 use pipelock_receipts::recorder::{Moment, Recorder, SessionConfig};
 
-/// What is done to the lines of a file, which are counted from 1.
+/// A change of the lines of a file, which are counted from 1.
 #[derive(Clone, Copy, Debug)]
 enum Edit {
-    /// The first text gives way to the second in this line.
+    /// The second text replaces the first one in this line.
     Replace(usize, &'static str, &'static str),
     /// A line is removed.
     Remove(usize),
-    /// The first line is written once more behind the second.
+    /// A copy of the first line is inserted after the second.
     Repeat(usize, usize),
 }
 use Edit::{Remove, Repeat, Replace};
@@ -33,7 +33,7 @@ struct Evidence {
 }
 
 impl Evidence {
-    /// A file of `tests/data/evidence`.
+    /// Reads a file of `tests/data/evidence`.
     fn recorded(file: &str) -> Self {
         let data = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/evidence");
         let text = fs::read_to_string(data.join(file)).unwrap();
@@ -48,7 +48,7 @@ impl Evidence {
         }
     }
 
-    /// A session with two heartbeats, which no recording is long enough for.
+    /// Makes a session with two heartbeats. No recording is long enough to have two.
     fn with_heartbeats() -> Self {
         let key = keys::generate().unwrap();
         let config = SessionConfig {
@@ -81,7 +81,7 @@ impl Evidence {
         }
     }
 
-    /// The rules that the evidence breaks with this edit.
+    /// Returns the rules that the evidence breaks after this edit.
     fn rules(&self, edit: Option<Edit>) -> Vec<&'static str> {
         let mut lines = self.lines.clone();
         match edit {

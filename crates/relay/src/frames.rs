@@ -208,7 +208,7 @@ mod tests {
 
     type Messages = Vec<(u8, Vec<u8>)>;
 
-    /// The messages and control frames in `bytes`, and whether every frame of it is whole.
+    /// Returns the messages and control frames in `bytes`, and whether every frame is whole.
     fn read(mut bytes: &[u8]) -> (Messages, bool) {
         let mut messages = Messages::new();
         let mut open: Option<(u8, Vec<u8>)> = None;

@@ -12,7 +12,7 @@ pub enum Piece<'b> {
     Server(&'b [u8]),
 }
 
-/// What became of a conversation.
+/// The result of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Handshaken {
     /// What the relay sends to the server.

@@ -134,8 +134,8 @@ pub struct FlowReport {
     /// Bytes of the head (request line and fields) that was sent to the mediator; 0 for a tunnel, and if nothing was
     /// sent.
     pub head_bytes: u64,
-    /// `forwarded`, `refused` (by the relay), `blocked` (by the mediator), `answered` (perhaps by the mediator, with a
-    /// refusal), `failed` or `unfinished` (cut).
+    /// `forwarded`, `refused` (by the relay), `blocked` (by the mediator), `answered` (with a page that looks like a
+    /// denial, from the mediator or an origin), `failed` or `unfinished` (cut).
     pub verdict: String,
     /// Stable reason word: `name_mismatch`, `port_not_allowed`, `not_tls_or_http` …; empty when forwarded.
     pub reason: String,

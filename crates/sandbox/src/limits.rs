@@ -344,7 +344,8 @@ mod tests {
 
     #[test]
     fn limits_of_cgroup_2_are_the_agents_group_and_its_counters_are_read() {
-        // Plain files stand in for the kernel's, because a controller exists in one version at a time.
+        // These tests use plain files instead of the kernel's, because a machine has each controller in only one
+        // version.
         let dir = tempfile::tempdir().unwrap();
         let agent = dir.path().join("agent");
         fs::create_dir(&agent).unwrap();

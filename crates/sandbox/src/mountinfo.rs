@@ -21,9 +21,8 @@ pub struct Mount {
 }
 
 impl Mount {
-    /// Why owner and mode of a file do not determine who may read it, if so: the file system
-    /// decides by the calling process. Through an overlay, that process is root, whoever reads from
-    /// the overlay.
+    /// Returns the reason if the owner and the mode of a file do not determine who may read it. Such a file system
+    /// decides by the calling process, and all reads through an overlay are calls of root.
     pub fn judges_by_process(&self) -> Option<&'static str> {
         let has = |wanted: &str| self.options.split(',').any(|option| option == wanted);
         let kerberos = || self.options.contains("sec=krb5");

@@ -288,7 +288,7 @@ fn page_size() -> u64 {
 mod tests {
     #![expect(
         clippy::disallowed_methods,
-        reason = "a process of its own is what is counted"
+        reason = "the test counts the files of a separate process"
     )]
     use std::process::{Command, Stdio};
 

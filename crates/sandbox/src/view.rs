@@ -117,8 +117,8 @@ impl View {
     /// top layers hold `files` and the directories that the file view needs.
     ///
     /// # Errors
-    /// Fails when `/` cannot be the lower layer of an overlay. Other mounts that cannot be are left
-    /// out and returned.
+    /// Fails when `/` cannot be the lower layer of an overlay. Other mounts that cannot be a lower layer are left out
+    /// and returned.
     pub fn overlay_host(
         &mut self,
         files: &[PlacedFile],
@@ -208,9 +208,9 @@ impl View {
         Ok(left_out)
     }
 
-    /// Puts a copy of a host file into the top layer or, if that is not possible, an empty file
-    /// that cannot be read. The overlay alone would show the file below the mount, which the mount
-    /// may be there to hide. Returns which of the two was done.
+    /// Puts a copy of a host file into the top layer or, if that is not possible, an empty file that cannot be read.
+    /// Without it, the overlay would show the file below the mount, although the mount may be meant to hide that file.
+    /// Returns which of the two was done.
     fn copy_file(&self, mount: &Mount) -> io::Result<&'static str> {
         let path = &mount.target;
         let placed = self.in_layer(path)?;

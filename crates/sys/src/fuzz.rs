@@ -1,15 +1,15 @@
-//! Makes the readers of the kernel's netlink answers public, for `fuzz/` alone.
+//! Makes the parsers of the kernel's netlink answers public, only for `fuzz/`.
 use std::io;
 use std::net::IpAddr;
 
 use super::netlink::{Answer, read};
 use super::{routes, sock_diag};
 
-/// Reads one datagram as an answer to each question that this crate asks, and returns what its entries hold: a
-/// destination for each, where there is one, and bytes of memory.
+/// Parses one datagram as the answer to each kind of request of this crate. Returns the destination of each entry, if
+/// it has one, the bytes of memory, and whether the answer is complete.
 ///
 /// # Errors
-/// As the questions have them.
+/// Returns the errors of the parsers.
 pub fn netlink(datagram: &[u8]) -> io::Result<(Vec<[Option<IpAddr>; 2]>, u64, bool)> {
     let mut destinations = Vec::new();
     let mut memory = 0_u64;

@@ -96,16 +96,16 @@ impl Netlink {
 /// Whether the answer ends with the datagram that was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// It ends.
+    /// The answer ends.
     Whole,
-    /// The next datagram goes on with it.
+    /// The next datagram continues the answer.
     GoesOn,
 }
 
 /// Reads the messages of one datagram, and calls `each` with the body of every entry.
 ///
 /// # Errors
-/// The error that the kernel answers with, an answer that is cut short, and those of `each`.
+/// Returns the error that the kernel sent, an error for a truncated answer, or an error of `each`.
 pub(super) fn read(
     mut rest: &[u8],
     each: &mut impl FnMut(&[u8]) -> io::Result<()>,

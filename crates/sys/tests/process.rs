@@ -1,4 +1,4 @@
-//! Processes that a process of one thread starts. The harness of the other tests has more than one.
+//! Tests functions that need a process with one thread. The usual test harness starts several.
 #![cfg(target_os = "linux")]
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test")]

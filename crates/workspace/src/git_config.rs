@@ -240,7 +240,7 @@ fn is_key(byte: u8) -> bool {
 mod tests {
     #![expect(
         clippy::disallowed_methods,
-        reason = "git itself is what the parser is compared with"
+        reason = "the test compares the parser with git"
     )]
     use std::process::Command;
 

@@ -64,8 +64,8 @@ fn client(groups: &[&'static dyn SupportedKxGroup], versions: Versions) -> Clien
     ClientConnection::new(Arc::new(config), name).unwrap()
 }
 
-/// What a client and a server say to each other, piece by piece: the client's first hello, the server's answer, and if
-/// that asks for another hello, this one and the server's answer to it.
+/// Returns a handshake in pieces: the client's first hello and the server's answer. If the answer requests another
+/// hello, the second hello and its answer follow.
 fn talk(versions: Versions, groups: &[&'static dyn SupportedKxGroup]) -> Vec<Vec<u8>> {
     let (mut client, mut server) = (client(BOTH, versions), server(groups));
     let mut said = Vec::new();
@@ -91,7 +91,8 @@ fn talk(versions: Versions, groups: &[&'static dyn SupportedKxGroup]) -> Vec<Vec
     }
 }
 
-/// With the second hello alone: in front of it the client sends what middleboxes expect (RFC 8446, appendix D.4).
+/// Returns a handshake with two hellos, without the record before the second hello that the client sends for
+/// middleboxes (RFC 8446, appendix D.4).
 fn retried() -> [Vec<u8>; 4] {
     let [first, retry, second, answer] = talk(TLS13, P256).try_into().unwrap();
     let second = second.strip_prefix(record(CHANGE_CIPHER_SPEC, &[1]).as_slice());
@@ -114,7 +115,7 @@ fn host() -> Host {
     Host::Name("allowed.test".into())
 }
 
-/// The first hello's own length: what follows it is judged.
+/// Starts the check after the first hello, so that all following bytes are judged.
 fn watch<'h>(host: &'h Host, first: &[u8]) -> Handshake<'h> {
     Handshake::of(host, client_hello::parse(first).unwrap().unwrap().length)
 }

@@ -236,8 +236,7 @@ fn a_changed_byte_never_makes_a_second_reading() {
                 let Ok(framing) = verdict(&bytes) else {
                     continue;
                 };
-                // What passes has one host, and is framed as it was or, with the name of the
-                // framing field changed, not at all.
+                // The changed head keeps its framing, or has none if the change is in the name of the framing field.
                 let text = String::from_utf8_lossy(&bytes).to_ascii_lowercase();
                 let lengths = text.matches("\r\ncontent-length:").count();
                 let encodings = text.matches("\r\ntransfer-encoding:").count();

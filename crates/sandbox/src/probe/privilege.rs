@@ -140,7 +140,7 @@ fn execute(program: &CStr, arguments: &[&CStr]) -> io::Result<()> {
     Ok(())
 }
 
-/// Why no program can gain privileges on this side, if so. Only the control side is checked.
+/// Returns the reason if no program can gain privileges on this side. Only the control side is checked.
 fn why_no_gain(scene: &Scene, program: &str) -> Option<Observation> {
     use nix::sys::statvfs::{FsFlags, statvfs};
     if scene.side == Side::Inside {

@@ -1,6 +1,5 @@
-//! Keeps changes that were not applied in an uncompressed tar of the agent's versions. It needs no
-//! more room than they do: holes are left out, and further names of a file become links to the
-//! first.
+//! Keeps changes that were not applied in an uncompressed tar of the agent's versions. The tar needs no more space than
+//! they do: holes are left out, and further names of a file become links to the first.
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Seek};
