@@ -96,7 +96,7 @@ pub fn sweep(reach: SweepReach) -> Result<Swept, RunError> {
     })
 }
 
-/// Works under the lock of the state directory. If that does not exist, no run has left anything.
+/// Does `work` under the lock of the state directory. If the directory does not exist, no run has left anything.
 fn locked<T: Default>(
     state: &Path,
     work: impl FnOnce(&StateLock) -> io::Result<T>,
