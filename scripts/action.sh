@@ -52,7 +52,7 @@ release() {
 }
 
 [[ "$(uname -s)" == Linux ]] ||
-  fail "egress needs a Linux runner, and this one is $(uname -s); use runs-on: ubuntu-latest, or a Linux runner of your own"
+  fail "egress needs a Linux runner, and this one is $(uname -s); use runs-on: ubuntu-latest, or your own Linux runner"
 machine=$(uname -m)
 case "$machine" in
   x86_64 | aarch64) ;;

@@ -77,7 +77,7 @@ async fn large_transfers_are_exact_and_memory_stays_bounded() {
     sleep(Duration::from_secs(1)).await;
     assert!(
         resident_kib() < waiting + 1024,
-        "memory grows while nobody reads"
+        "memory grows while the clients do not read"
     );
     let bound = before + GROWTH_KIB + 40 * 1024;
     assert!(

@@ -76,7 +76,7 @@ class Group:
 
 @dataclass
 class Requests:
-    """All rows of the relay that asked the mediator, and those that did not."""
+    """All rows of the relay: those with a request to the mediator, and those without one."""
 
     groups: dict[Target, Group] = field(default_factory=dict)
     nameless: dict[str, Group] = field(default_factory=dict)

@@ -387,7 +387,7 @@ class _Comparer:
 
 
 def _most_back(times: list[int]) -> int:
-    """Return how far a time lies at most before the latest one before it."""
+    """Return the largest distance by which a time is earlier than the latest one before it."""
     most, latest = 0, None
     for time in times:
         if latest is not None:

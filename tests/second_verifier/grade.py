@@ -24,7 +24,7 @@ class Caps:
         self.shown.append((grade, reason))
 
     def add_here(self, grade: str, reason: str) -> None:
-        """Add a cap of this check alone: U5, U6, P1, and P2."""
+        """Add a cap that only this check applies: U5, U6, P1, and P2."""
         self.other.append((grade, reason))
 
     def shown_grade(self) -> str:

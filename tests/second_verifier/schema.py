@@ -1,6 +1,6 @@
 """Checks of the types of JSON values, composed from small functions.
 
-A check takes a value and the place where the value stands, and raises `FormError` if the value does not fit.
+A check takes a value and its place, and raises `FormError` if the value does not fit.
 """
 
 from __future__ import annotations

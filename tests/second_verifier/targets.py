@@ -38,7 +38,7 @@ class Target:
 
 
 def may_be_same(one: Target, other: Target) -> bool:
-    """Whether two targets may stand for the same destination."""
+    """Whether two targets may mean the same destination."""
     return (
         one.transport == other.transport
         and one.host == other.host

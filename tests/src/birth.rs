@@ -93,7 +93,7 @@ impl Nursery {
             let file = event.fd().expect("the program that is executed");
             self.watch
                 .write_response(FanotifyResponse::new(file, Response::FAN_ALLOW))
-                .expect("let the execution go on");
+                .expect("let the execution continue");
             wait_until("it is stopped", Duration::from_secs(10), || {
                 process.state() == Some('T')
             });

@@ -33,11 +33,11 @@ pub fn assert_ran(run: &RunOutput) {
 /// If they cannot be listed.
 pub fn stores(workdir: &Path) -> Vec<PathBuf> {
     fs::read_dir(workdir.parent().expect("a parent"))
-        .expect("look at a workspace")
+        .expect("read a workspace")
         .map(|entry| entry.expect("read an entry").path())
         .filter(|path| {
             path.file_name()
-                .expect("look at a workspace")
+                .expect("read a workspace")
                 .as_bytes()
                 .starts_with(b".egress-")
         })
@@ -93,24 +93,24 @@ pub fn listing(dir: &Path) -> Vec<Listed> {
     let mut found = Vec::new();
     let mut open = vec![dir.to_owned()];
     while let Some(at) = open.pop() {
-        for entry in fs::read_dir(&at).expect("look at a workspace") {
+        for entry in fs::read_dir(&at).expect("read a workspace") {
             let path = entry.expect("read an entry").path();
-            let meta = fs::symlink_metadata(&path).expect("look at a workspace");
+            let meta = fs::symlink_metadata(&path).expect("read a workspace");
             let content = if meta.is_dir() {
                 open.push(path.clone());
                 Vec::new()
             } else if meta.is_symlink() {
                 fs::read_link(&path)
-                    .expect("look at a workspace")
+                    .expect("read a workspace")
                     .as_os_str()
                     .as_bytes()
                     .to_vec()
             } else {
-                fs::read(&path).expect("look at a workspace")
+                fs::read(&path).expect("read a workspace")
             };
             let name = path
                 .strip_prefix(dir)
-                .expect("look at a workspace")
+                .expect("read a workspace")
                 .as_os_str()
                 .as_bytes();
             found.push((name.to_vec(), meta.mode(), meta.uid(), content));

@@ -348,7 +348,7 @@ pub fn check(world: &World, run: Run<'_>, column: Column) -> RunOutput {
     }
     assert!(
         told.is_empty(),
-        "docs/clients.md is not true, {} is: {told:#?}\n{output}",
+        "docs/clients.md is wrong; {} has the right table: {told:#?}\n{output}",
         fresh.display()
     );
     output

@@ -30,7 +30,7 @@ impl Running {
         let cgroups: Vec<u64> = self
             .cgroups()
             .iter()
-            .map(|dir| fs::metadata(dir).expect("look at a cgroup").ino())
+            .map(|dir| fs::metadata(dir).expect("read a cgroup").ino())
             .collect();
         let mut detached = 0;
         let mut id = 0;

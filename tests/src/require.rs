@@ -21,7 +21,10 @@ pub fn installed(program: &str) -> Option<PathBuf> {
     if found.is_none() {
         let required = env::var(REQUIRE_VARIABLE).is_ok_and(|value| value == "all");
         assert!(!required, "{program} is not installed");
-        #[expect(clippy::print_stderr, reason = "a test that is left out must say so")]
+        #[expect(
+            clippy::print_stderr,
+            reason = "a test that is left out must be reported"
+        )]
         {
             eprintln!("left out: {program} is not installed");
         }

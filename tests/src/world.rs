@@ -259,7 +259,7 @@ impl Builder {
     fn try_build(&self) -> io::Result<World> {
         let authority = Authority::new().map_err(io::Error::other)?;
         let dir = tempfile::Builder::new().prefix("egress-world-").tempdir()?;
-        // The agent has an account of its own.
+        // The command has a separate account.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
         fs::create_dir(dir.path().join("etc"))?;
         fs::create_dir(dir.path().join("files"))?;

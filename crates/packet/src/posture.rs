@@ -42,7 +42,7 @@ const UNSUPPORTED: [(&str, &[&[&str]]); 6] = [
     ("ssh_egress", &[&NO_WAY_OUT, &REDIRECTED]),
 ];
 
-/// The other facts that the words depend on.
+/// The facts that decide the words, in addition to the probes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {
     /// The run was an audit, in which nothing was enforced.

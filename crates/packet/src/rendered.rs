@@ -89,7 +89,7 @@ pub fn render(source: &Source<'_>) -> Pages {
 }
 
 /// Compares the pages of a packet with those that this version renders. Pages of another version are not compared, and
-/// a finding says so.
+/// a finding reports that.
 pub fn check(source: &Source<'_>, found: &Found<'_>, findings: &mut Findings) {
     let version = source.boundary.boundary_document.as_ref();
     let version = version.map_or("", |boundary_document| {

@@ -185,7 +185,7 @@ pub static ARTIFACT: Rule = Rule::error(
 pub static RENDERED: Rule = Rule::error(
     "packet.rendered",
     103,
-    "a page for people is not the one that follows from the packet",
+    "a page for people differs from the one that egress renders from the packet",
     "the page was changed after the run; read the output of egress verify instead",
 );
 pub static NOT_RENDERED: Rule = Rule::warning(

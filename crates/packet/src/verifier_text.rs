@@ -220,7 +220,7 @@ fn write_version_2(out: &mut String, report: &EvidenceReport) -> std::fmt::Resul
     writeln!(
         out,
         "version 2:   {} receipts, final seq {seq}, root hash {root}\n  \
-         a chain of its own: one receipt for each decision, none for session records. The packet \
+         a separate chain: one receipt for each decision, none for session records. The packet \
          counts version 1 where there is one; some verifiers show these numbers instead.",
         report.evidence_receipts
     )

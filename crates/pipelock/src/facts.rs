@@ -51,7 +51,7 @@ impl Facts {
         }
         for key in &self.left_out {
             lines.push(format!(
-                "this Pipelock does not know {key}, which was left out"
+                "this Pipelock does not support {key}, which was left out"
             ));
         }
         // Versions 2.x do this. They are the versions that do not support `require_receipts`.

@@ -97,8 +97,7 @@ impl Default for WebSocketKeys {
     }
 }
 
-/// Keys of the `flight_recorder` section. Receipts are always required and signed, whatever the
-/// document says.
+/// Keys of the `flight_recorder` section. Receipts are always required and signed, whatever the document contains.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecorderKeys {
     /// `dir`: where the evidence is written.

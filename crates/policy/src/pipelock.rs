@@ -8,7 +8,7 @@ use super::error::PolicyError;
 use super::notices::{self, Notice};
 use super::runtime::{OwnedKeys, owned_values, replace, set_default};
 
-/// Values that the run sets, whatever the caller's document says.
+/// Values that the run sets, whatever the caller's document contains.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PipelockKeys {
     /// Values that the built-in mediator uses too.

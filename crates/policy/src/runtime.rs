@@ -9,7 +9,7 @@ use super::error::PolicyError;
 use super::model::Policy;
 use super::parse;
 
-/// Values that the run sets, whatever the caller's document says.
+/// Values that the run sets, whatever the caller's document contains.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnedKeys {
     /// `fetch_proxy.listen`, as `127.0.0.1:PORT`.

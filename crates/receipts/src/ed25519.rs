@@ -158,7 +158,7 @@ mod tests {
     use super::*;
     use crate::keys;
 
-    /// Returns the verdict of this module alone, without `verify_strict`.
+    /// Returns the verdict of only this module, without `verify_strict`.
     fn accepts(key: &VerifyingKey, message: &[u8], signature: &Signature) -> bool {
         let point = Key::new(*key).expected(message, signature);
         point.is_some_and(|point| point.compress().as_bytes() == signature.r_bytes())

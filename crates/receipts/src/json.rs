@@ -27,7 +27,7 @@ pub fn parse(text: &str, max_depth: usize) -> Result<Node<'_>, JsonError> {
     Parser::document(text, max_depth)
 }
 
-/// Reads a document as a type. The document must be strict JSON, and an array cannot stand for an object.
+/// Reads a document as a type. The document must be strict JSON, and an array is not accepted in place of an object.
 ///
 /// # Errors
 /// A description of the first deviation, with its place.

@@ -37,7 +37,7 @@ impl EvidenceVerdict {
 pub enum End {
     /// `session_close`, a matching `transcript_root`, and a signed checkpoint as the last entry.
     Proven,
-    /// A part of the end is missing, as the text says.
+    /// A part of the end is missing, which the text describes.
     Unproven(&'static str),
 }
 

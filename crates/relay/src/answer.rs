@@ -1,6 +1,6 @@
 //! Distinguishes the mediator's own answers from those of an origin. Pure.
 
-/// Origin of an answer, as far as its head shows it.
+/// The sender of an answer, as its head shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Judged {
     /// An origin's answer.

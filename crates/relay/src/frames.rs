@@ -233,7 +233,11 @@ mod tests {
             }
             let (kind, mut content) = match open.take() {
                 Some(open) => {
-                    assert_eq!(header.first & 0x7f, 0, "a fragment that is no continuation");
+                    assert_eq!(
+                        header.first & 0x7f,
+                        0,
+                        "a fragment that is not a continuation"
+                    );
                     open
                 }
                 None => (header.first & 0x7f, Vec::new()),

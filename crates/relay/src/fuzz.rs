@@ -1,4 +1,4 @@
-//! Makes the reader of handshakes public, for `fuzz/` alone.
+//! Makes the reader of handshakes public, only for `fuzz/`.
 use super::authority::Host;
 use super::copy::Watch;
 use super::handshake::Handshake;

@@ -38,7 +38,7 @@ pub(super) enum Mode {
 /// What the connection carries after its last HTTP request.
 #[derive(Debug)]
 pub(super) enum After {
-    /// The command received its 200 before the mediator is asked, so that the relay can read and judge the
+    /// The command receives its 200 before the mediator receives the request, so that the relay can read and judge the
     /// `ClientHello` first. If the mediator then denies the tunnel, the command receives a TLS alert.
     Tunnel(Target, Flow),
     /// Both sides agreed on a WebSocket.
@@ -302,7 +302,7 @@ fn judge(
         return Err(Refused(405, "connect_not_to_proxy"));
     }
     let host = host_field(headers)?;
-    // A synthetic address in the request stands for its name here too.
+    // Here as well, a synthetic address in the request means its host name.
     let is_target = |text: &str| {
         authority::parse(text, Some(80))
             .is_some_and(|(host, port)| relay.target(host, port).as_ref() == Ok(target))

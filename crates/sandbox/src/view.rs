@@ -84,7 +84,7 @@ pub const COMMAND_FILES_BYTES: u64 = 8 << 20;
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 /// The largest file that is copied into the file view, in bytes.
 const LARGEST_COPY: u64 = 1 << 20;
-/// Size limit of the tmpfs over a masked directory, in bytes. It must fit a GitHub event file.
+/// Size limit of the tmpfs over a masked directory, in bytes. A GitHub event file must fit into it.
 const MASK_BYTES: u64 = 32 << 20;
 
 /// A file view under construction, inside the boundary's own mount namespace.

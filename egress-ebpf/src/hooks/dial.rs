@@ -172,7 +172,7 @@ fn is_dns(addr: [u64; 2], port: u32) -> bool {
 }
 
 /// Judges a packet that does not leave the machine. The address of its connection then belongs to the machine, but
-/// `OWN` may not contain it yet. Packets that the host redirects to a program of its own, such as a transparent proxy,
+/// `OWN` may not contain it yet. Packets that the host redirects to one of its programs, such as a transparent proxy,
 /// are allowed.
 #[inline(always)]
 pub(super) fn may_stay(ctx: &SkBuffContext, sender: &Sender) -> Result<bool, Error> {

@@ -45,7 +45,7 @@ pub fn run(args: &DoctorArgs) -> u8 {
         Ok(path) => path,
         Err(error) => return failure::report(form, error.as_ref(), None, exit::USAGE),
     };
-    // This comes before the probes, which create a run of their own.
+    // This comes before the probes, which create a separate run.
     let swept = if args.repair {
         stale_runs::sweep(SweepReach::Tree).map(Some)
     } else {

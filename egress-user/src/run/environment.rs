@@ -171,7 +171,7 @@ pub fn for_agent(
     AgentEnvironment { entries, record }
 }
 
-/// Returns the caller's Rust toolchains, if the command may read them. rustup would look for them below HOME. Caches
+/// Returns the caller's Rust toolchains, if the command may read them. rustup would search for them below HOME. Caches
 /// that programs write to (`CARGO_HOME`, npm, pip) start empty in the command's home.
 fn toolchains(caller: &[(OsString, OsString)]) -> Option<PathBuf> {
     let of = |wanted: &str| {

@@ -200,7 +200,7 @@ impl FlowLog {
         self.row(&Row::Relay(Box::new(row)))
     }
 
-    /// Writes a name that the stub resolver was asked for.
+    /// Writes a name from a query to the stub resolver.
     ///
     /// # Errors
     /// If the row cannot be written.

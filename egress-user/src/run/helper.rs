@@ -19,7 +19,7 @@ use super::state::RunDir;
 /// How long a helper may take until it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long the relay and the mediator each may take to end in order.
+/// How long the relay and the mediator each may take to end normally.
 pub(super) const END_WITHIN: Duration = Duration::from_secs(5);
 
 /// A helper process with its control socket. The process sends messages of type `R` and receives only the end.

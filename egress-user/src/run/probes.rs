@@ -84,7 +84,7 @@ impl Controls {
     /// Notifies the process that the kernel programs are attached, because some of the controls wait for that.
     pub(super) fn gates_are_attached(&self) {
         let told = self.channel.as_ref().map(|one| one.send(&GatesAttached));
-        // If the process has ended, the next message is an error that says why.
+        // If the process has ended, the next message is an error with the reason.
         drop(told);
     }
 
@@ -327,7 +327,7 @@ fn paths_in(table: &[u8]) -> Vec<PathBuf> {
 }
 
 impl Probed {
-    /// Fails if a probe stops a run of this plan. A run without a layer is open on purpose, so it goes on.
+    /// Fails if a probe stops a run of this plan. A run without a layer is open on purpose, so it continues.
     ///
     /// # Errors
     /// [`RunError::Open`] with the probes that stop the run.

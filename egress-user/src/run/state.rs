@@ -70,7 +70,10 @@ impl StateLock {
                 Ok(lock) => return Ok(Self { _lock: lock }),
                 Err((back, Errno::EWOULDBLOCK)) if Instant::now() < deadline => file = back,
                 Err((_, Errno::EWOULDBLOCK)) => {
-                    let text = format!("another egress holds {} for too long", path.display());
+                    let text = format!(
+                        "another egress process holds the lock {} for too long",
+                        path.display()
+                    );
                     return Err(io::Error::new(io::ErrorKind::TimedOut, text));
                 }
                 Err((_, errno)) => return Err(errno.into()),

@@ -1,5 +1,5 @@
-//! `Running → Ended`: watches every process of the run, passes on signals, and writes the flow log, until the command has
-//! ended or the run cannot go on.
+//! `Running → Ended`: watches every process of the run, passes on signals, and writes the flow log, until the command
+//! has ended or the run cannot continue.
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -46,7 +46,7 @@ fn watched_signals() -> SigSet {
     set
 }
 
-/// A run that is over: the command has ended, or must be ended because the run cannot go on.
+/// A run that is over: the command has ended, or must be ended because the run cannot continue.
 #[derive(Debug)]
 #[must_use = "processes of the run are left"]
 pub struct Ended {
@@ -84,7 +84,7 @@ impl Running {
         };
         let ending = match supervisor.live.command.not_executed {
             Some(errno) => Ending::NotExecuted(exec_status(errno)),
-            // If the supervisor fails, the rest of the run is still ended in order.
+            // If the supervisor fails, the rest of the run is still ended in the usual order.
             None => supervisor
                 .watch()
                 .unwrap_or_else(|error| Ending::Failed(error.on_one_line())),

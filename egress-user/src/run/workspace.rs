@@ -40,7 +40,7 @@ pub(super) fn mount(plan: &Plan, run: &str, agent: u32) -> Result<MountedWorkspa
     )?;
     let home = plan.environment.iter().find(|(name, _)| name == "HOME");
     let credentials = system(
-        "look for stored credentials in git's configuration",
+        "search git's configuration for stored credentials",
         git_search::find(&plan.workdir, home.map(|(_, home)| Path::new(home))),
     )?;
     let (store, tree) = mounted(plan, run, agent, &credentials.redactions)?;

@@ -60,7 +60,7 @@ const DIFFERENCES: &[(&str, bool, &str)] = &[
     (
         "packets/mixed-sessions",
         false,
-        "evidence of two recorder sessions is no run",
+        "evidence of two recorder sessions is not one run",
     ),
     (
         "packets/v37-no-v2",
@@ -121,12 +121,12 @@ const DIFFERENCES: &[(&str, bool, &str)] = &[
     (
         "malformed/ws-only-line-us.jsonl",
         false,
-        "U+001F is no white space in Go",
+        "U+001F is not white space in Go",
     ),
     (
         "malformed/ws-leading-us.jsonl",
         false,
-        "U+001F is no white space in Go",
+        "U+001F is not white space in Go",
     ),
     (
         "malformed/unknown-type.jsonl",
@@ -178,7 +178,7 @@ const DIFFERENCES: &[(&str, bool, &str)] = &[
     (
         "malformed/c-mixed-sessions.jsonl",
         false,
-        "evidence of two recorder sessions is no run",
+        "evidence of two recorder sessions is not one run",
     ),
     // The Python reference rejects.
     (

@@ -59,13 +59,11 @@ const WHY: &[(&str, &str)] = &[
     ),
     (
         "session.missing-open",
-        "Receipts name a run that nothing opened. Only the version that wrote them, and the Go program, which reads \
-         the version 2 chain alone, accept that.",
+        "Receipts name a run that nothing opened. Only the version that wrote them, and the Go program, which reads only the version 2 chain, accept that.",
     ),
     (
         "v2.second-process",
-        "Two processes wrote into one directory, so the version 2 chain starts again. A verifier that reads version 1 \
-         alone does not see it.",
+        "Two processes wrote into one directory, so the version 2 chain starts again. A verifier that reads only version 1 does not detect it.",
     ),
 ];
 
@@ -211,7 +209,7 @@ fn document_says_where_and_why_verdicts_differ() {
     }
     assert_eq!(
         written, table,
-        "docs/verifiers.md is not what the runs say: EGRESS_WRITE_DOCS=1 writes it anew"
+        "docs/verifiers.md differs from the recorded runs: EGRESS_WRITE_DOCS=1 writes the table again"
     );
     for (start, _) in WHY {
         assert!(

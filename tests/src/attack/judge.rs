@@ -298,7 +298,7 @@ impl Scene<'_> {
             Oracle::Call => output.stdout.contains("\nATTEMPT 0\n"),
             Oracle::Script => {
                 let said = format!("{}{}", output.stdout, output.stderr);
-                fs::write(self.world.dir().join("said"), said).expect("write what was said");
+                fs::write(self.world.dir().join("said"), said).expect("write the output");
                 let mut command = self.shell("reached");
                 self.world.start(&mut command).finish(LIMIT).success()
             }

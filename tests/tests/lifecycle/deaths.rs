@@ -284,7 +284,7 @@ fn live_run_is_nobody_elses_affair() {
     // The other run continues as before.
     let statuses = || fs::read_to_string(scene.workdir.join("statuses")).unwrap_or_default();
     let so_far = statuses().len();
-    wait_until("the first run goes on", SOON, || {
+    wait_until("the first run continues", SOON, || {
         statuses().len() > so_far + 10
     });
     assert!(

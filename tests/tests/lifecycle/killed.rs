@@ -75,7 +75,10 @@ fn killed_helper_leaves_no_way_out() {
         let start = world.wire().snapshot();
         let output = running.finish(Duration::from_secs(20));
         world.wire().assert_still(start);
-        assert!(!output.timed_out, "{helper}: the agent goes on: {output}");
+        assert!(
+            !output.timed_out,
+            "{helper}: the command continues: {output}"
+        );
         assert_ne!(output.status, Some(0), "{helper}: {output}");
     }
 }

@@ -51,7 +51,7 @@ impl Service {
             let mut first = None;
             for stream in listener.incoming().flatten() {
                 let (authority, sent) = (&of_thread, &counted);
-                // A client that goes away is none of its business.
+                // The client may close its connection at any time.
                 drop(match &tls {
                     None => answer(stream, authority, &mut first, sent),
                     Some(config) => rustls::ServerConnection::new(Arc::clone(config))

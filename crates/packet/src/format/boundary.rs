@@ -398,7 +398,7 @@ documents! {
         by_verdict: BTreeMap<String, u64>,
         /// Number of rows of the relay by verdict.
         by_relay_verdict: BTreeMap<String, u64>,
-        /// Number of names that the command asked the stub resolver for.
+        /// Number of names in the command's queries to the stub resolver.
         names: u64,
     }
 

@@ -123,8 +123,8 @@ struct Object<'p, 'f> {
     /// Bits of the members that were compared, by place. Places from 128 on have no bit. No format has that many
     /// members, so a longer object has an unknown member before.
     seen: u128,
-    /// Places by name. Made for a long object whose members are not in order, because a search for each member would
-    /// take time in the square of the length.
+    /// Places by name. Made for a long object whose members are not in order, because searching each member would take
+    /// quadratic time.
     places: Option<HashMap<&'p str, usize>>,
     key: String,
 }

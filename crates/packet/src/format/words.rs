@@ -138,7 +138,7 @@ words! {
 
     /// The result of a request or tunnel.
     RelayVerdict {
-        /// The mediator allowed it, and both halves ended in order.
+        /// The mediator allowed it, and both halves ended normally.
         Forwarded = "forwarded",
         /// The relay denied it and sent no request to the mediator.
         Refused = "refused",

@@ -48,7 +48,7 @@ impl de::Error for TypeError {
 }
 
 impl Node<'_> {
-    /// Reads the value as a type. An array cannot stand for an object.
+    /// Reads the value as a type. An array is not accepted in place of an object.
     ///
     /// # Errors
     /// The first member that does not match.

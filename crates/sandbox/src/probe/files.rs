@@ -207,7 +207,7 @@ fn write(owned: Option<&Owned>, absent: &str) -> Tried {
             .mode(0o600)
             .open(path);
         match unnamed {
-            // If the file system has no unnamed files, ask the kernel about the directory instead.
+            // If the file system has no unnamed files, check the permissions of the directory instead.
             Err(error)
                 if matches!(
                     error.raw_os_error(),

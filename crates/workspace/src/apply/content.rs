@@ -158,7 +158,7 @@ mod tests {
         assert!(digests.written_left > 1 << 20);
         digests.written_left = 3 * 8192;
         let mut digest = || digests.of([7; 8192].as_slice(), &stat).unwrap();
-        // Each call stands for a file that shares its written data with the others.
+        // Each call simulates a file that shares its written data with the others.
         assert!((0..3).all(|_| digest().is_some()));
         assert!(digest().is_none());
     }

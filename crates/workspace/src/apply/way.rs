@@ -143,8 +143,8 @@ impl<'a> Ways<'a> {
         }
     }
 
-    /// Judges the link at `path`, whoever created it, for the case that its parent directory is to
-    /// be applied.
+    /// Judges the link at `path`, whether the host or the command created it, for the case that its parent directory is
+    /// applied.
     ///
     /// # Errors
     /// Returns the error of reading a directory or link.

@@ -103,7 +103,7 @@ pub(in crate::run) trait RunningNetwork: Debug {
     ) -> Result<Option<String>, RunError>;
 
     /// Checks the mediator, and updates the kernel programs if addresses of the host have changed. Returns a text if
-    /// the run cannot go on. `is_readable` refers to the mediator's descriptor.
+    /// the run cannot continue. `is_readable` refers to the mediator's descriptor.
     ///
     /// # Errors
     /// If the addresses cannot be read, or do not fit into the kernel programs' tables.

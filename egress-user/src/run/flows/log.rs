@@ -24,7 +24,7 @@ pub(in crate::run) struct FlowCounts {
     pub by_verdict: BTreeMap<String, u64>,
     /// Reports by the relay's verdict.
     pub by_relay_verdict: BTreeMap<String, u64>,
-    /// Names that the stub resolver was asked for.
+    /// Names in queries to the stub resolver.
     pub names: u64,
     /// Use of channels that the boundary does not close.
     pub residual: Residual,

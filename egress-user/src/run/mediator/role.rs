@@ -31,7 +31,7 @@ pub(in crate::run) trait MediatorSetup: Debug {
     /// If the kernel does not report the address of a socket.
     fn address(&self) -> io::Result<SocketAddr>;
 
-    /// Starts the mediator and, beside it, the relay. Returns when the mediator is ready.
+    /// Starts the mediator and, at the same time, the relay. Returns when the mediator is ready.
     ///
     /// # Errors
     /// If a process cannot be started, or the mediator fails or is not ready in time.
@@ -50,7 +50,7 @@ pub(in crate::run) trait RunningMediator: Debug {
     /// Returns a text if the mediator failed or ended. Called when [`Self::watched`] is readable.
     fn failure(&mut self, dir: &RunDir) -> Option<String>;
 
-    /// Returns a text if the run cannot go on. Called several hundred times a second.
+    /// Returns a text if the run cannot continue. Called several hundred times a second.
     fn check(&mut self) -> Option<String> {
         None
     }
@@ -120,6 +120,6 @@ pub(in crate::run) struct MediatorEnd {
     pub(in crate::run) record: MediatorRecord,
     /// Why the receipts are not complete.
     pub(in crate::run) incomplete: Vec<String>,
-    /// Whether the mediator failed to end in order.
+    /// Whether the mediator failed to end normally.
     pub(in crate::run) failed: bool,
 }

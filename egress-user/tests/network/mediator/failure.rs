@@ -49,7 +49,7 @@ impl EvidenceFile for Faulty {
 
     fn sync(&self) -> io::Result<()> {
         if self.sync_fails.load(Ordering::Relaxed) {
-            return Err(io::Error::other("the disk is gone"));
+            return Err(io::Error::other("the disk disappeared"));
         }
         Ok(())
     }
@@ -97,7 +97,10 @@ async fn an_intent_that_cannot_be_made_durable_dials_nobody() {
         .await;
     assert_eq!(answer.status, 403);
     let error = world.failure().await;
-    assert!(error.to_string().contains("the disk is gone"), "{error}");
+    assert!(
+        error.to_string().contains("the disk disappeared"),
+        "{error}"
+    );
     assert!(heads.try_recv().is_err());
 }
 

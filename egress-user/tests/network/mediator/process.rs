@@ -39,7 +39,10 @@ impl Process {
     fn start(prepare: impl FnOnce(&mut MediatorPlan)) -> Option<Self> {
         if !nix::unistd::geteuid().is_root() {
             let is_required = std::env::var_os("EGRESS_TEST_REQUIRE").is_some();
-            assert!(!is_required, "root is required to give up root");
+            assert!(
+                !is_required,
+                "root is required, because the process drops root's privileges"
+            );
             println!("skipped: needs root");
             return None;
         }

@@ -24,7 +24,11 @@ async fn connect(world: &RelayWorld, authority: &str) -> tokio::net::TcpStream {
 async fn a_tunnel_is_granted_and_asked_for_when_the_hello_fits() {
     let mut world = RelayWorld::new().await;
     let mut client = connect(&world, "A.test:443").await;
-    assert_eq!(world.mediator.lines(), [""; 0], "asked before the hello");
+    assert_eq!(
+        world.mediator.lines(),
+        [""; 0],
+        "the mediator received the request before the hello"
+    );
     let hello = hello("a.test");
     client.write_all(&hello).await.unwrap();
     let mut echoed = vec![0; hello.len()];

@@ -23,7 +23,7 @@ pub(crate) fn bench() -> Result<()> {
         bare.push(duration(log.text(), "actions/checkout")?);
     }
     println!(
-        "one step with an empty script, median of {} rounds: {:.0} ms (aim 300 ms); checkout beside it {:.0} ms",
+        "one step with an empty script, median of {} rounds: {:.0} ms (aim 300 ms); for comparison, checkout {:.0} ms",
         ROUNDS - 1,
         ms(median(&steps)),
         ms(median(&bare))

@@ -173,7 +173,7 @@ pub(super) const SUPERVISOR_SAW: &str =
     "Only the supervisor saw what the command changed; the numbers are compared.";
 pub(super) const ARCHIVE: &str = "Only the supervisor has the files that it kept; only the existence of the archive is compared.";
 pub(super) const OTHER_SIGNATURE: &str = "Only the mediator writes the second receipt; target, verdict, and rule are those of the first.";
-pub(super) const DURABILITY: &str = "Only the mediator knows how often it could not write.";
+pub(super) const DURABILITY: &str = "Only the mediator counts the writes that failed.";
 pub(super) const WORDS_OF_AN_ERROR: &str =
     "The text of an error, which nothing else in the packet repeats.";
 

@@ -125,7 +125,7 @@ pub(super) static TABLE: &[Harmless] = &[
         "evidence.jsonl",
         "/forward.block.*",
         "removed",
-        "A Pipelock's answer to plain HTTP bears no mark, so the relay cannot know that it was a denial.",
+        "A Pipelock's answer to plain HTTP has no mark, so the relay cannot recognize a denial.",
     ),
     mediator(
         OLD_PIPELOCK,
@@ -240,7 +240,7 @@ pub(super) static TABLE: &[Harmless] = &[
         BOUNDARY,
         "/mediator/pipelock/left_out*",
         "*",
-        "Only the supervisor tried which keys this Pipelock knows; the policy file shows what is left.",
+        "Only the supervisor tested which keys this Pipelock supports; the policy file has the remaining ones.",
     ),
     boundary_with(
         PIPELOCKS,
@@ -254,7 +254,7 @@ pub(super) static TABLE: &[Harmless] = &[
         BOUNDARY,
         "/mediator/pipelock/raised*",
         "*",
-        "The policy file has the limits; only the supervisor knows which of them the caller did not set.",
+        "The policy file has the limits; only the supervisor recorded which of them the caller did not set.",
     ),
     boundary_with(
         PIPELOCKS,
