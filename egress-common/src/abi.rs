@@ -7,7 +7,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// The original destination of one connection. Slots are in `BPF_F_MMAPABLE` arrays, indexed by the local port of the
 /// command's socket (one array for IPv4 on the wire, one for IPv6, and one for the proxy port).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "zerocopy", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
+#[cfg_attr(
+    feature = "zerocopy",
+    derive(FromBytes, IntoBytes, Immutable, KnownLayout)
+)]
 #[repr(C)]
 pub struct Slot {
     /// `bpf_get_socket_cookie` of the command's socket.
@@ -56,7 +59,10 @@ pub const fn halves(address: u128) -> [u64; 2] {
 
 /// Settings of the kernel programs, in a read-only global that the loader fills before it loads them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "zerocopy", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
+#[cfg_attr(
+    feature = "zerocopy",
+    derive(FromBytes, IntoBytes, Immutable, KnownLayout)
+)]
 #[repr(C)]
 pub struct Config {
     /// [`ABI_VERSION`] of the loader. With another value, the programs deny everything.
@@ -96,7 +102,10 @@ impl Config {
 
 /// One attempt that a hook judged, as a record of the first ring buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "zerocopy", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
+#[cfg_attr(
+    feature = "zerocopy",
+    derive(FromBytes, IntoBytes, Immutable, KnownLayout)
+)]
 #[repr(C)]
 pub struct Event {
     /// `bpf_ktime_get_ns`. For a connect, it is also the `connect_ns` of the slot.
@@ -132,7 +141,10 @@ pub struct Event {
 /// One use of an `AF_UNIX` address, as a record of the second ring buffer. Records of this buffer are distinguished by
 /// size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "zerocopy", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
+#[cfg_attr(
+    feature = "zerocopy",
+    derive(FromBytes, IntoBytes, Immutable, KnownLayout)
+)]
 #[repr(C)]
 pub struct UnixEvent {
     /// `bpf_ktime_get_ns`.
@@ -160,7 +172,10 @@ pub const UNIX_ADDRESS_WORDS: usize = 14;
 
 /// One answer of a name server to the command, as a record of the second ring buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "zerocopy", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
+#[cfg_attr(
+    feature = "zerocopy",
+    derive(FromBytes, IntoBytes, Immutable, KnownLayout)
+)]
 #[repr(C)]
 pub struct DnsAnswer {
     /// `bpf_ktime_get_ns`.
@@ -181,7 +196,10 @@ pub const DNS_ANSWER_BYTES: u32 = 1232;
 
 /// The traffic of one socket, as a record of the third ring buffer. `kind` distinguishes the records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "zerocopy", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
+#[cfg_attr(
+    feature = "zerocopy",
+    derive(FromBytes, IntoBytes, Immutable, KnownLayout)
+)]
 #[repr(C)]
 pub struct Traffic {
     /// `bpf_ktime_get_ns`.
@@ -230,7 +248,10 @@ pub const TCP_LAST_ACK: u32 = 9;
 
 /// Data that the mediator's hooks store for each socket that the mediator connects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "zerocopy", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
+#[cfg_attr(
+    feature = "zerocopy",
+    derive(FromBytes, IntoBytes, Immutable, KnownLayout)
+)]
 #[repr(C)]
 pub struct Opened {
     /// `bpf_ktime_get_ns` at the connect call.
