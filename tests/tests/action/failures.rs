@@ -309,7 +309,12 @@ fn later_job_finds_a_tampered_packet_and_a_wrong_key() {
     );
     let verify = |keys: &str| {
         let packet = packet.display().to_string();
-        runner.act("verify", None, &[("PACKET", &packet), ("KEYS", keys)])
+        let variables = [
+            ("PACKET", packet.as_str()),
+            ("KEYS", keys),
+            ("GRADE", "unpinned"),
+        ];
+        runner.act("verify", None, &variables)
     };
     verify(&pinned).assert_success();
     verify(&other).assert_one_error("does not pass verification");
@@ -378,9 +383,16 @@ fn named_boundary_key_is_what_the_grade_rests_on() {
         "{}",
         log.output()
     );
-    verify("", "kernel_enforced").assert_one_error("the grade of the boundary is unpinned");
-    verify(&other, "").assert_one_error("does not pass verification");
+    verify(&other, "kernel_enforced").assert_one_error("does not pass verification");
     verify(&boundary, "best").assert_one_error("use one of kernel_enforced, unpinned");
+    // Nothing passes because an input is empty, such as a variable that the repository does not have.
+    verify("", "unpinned").assert_success();
+    for grade in ["kernel_enforced", "kernel_observed"] {
+        verify("", grade).assert_one_error("input boundary-keys is empty");
+    }
+    for keys in [boundary.as_str(), ""] {
+        verify(keys, "").assert_one_error("input require-grade is \"\"; use one of");
+    }
 }
 
 #[test]

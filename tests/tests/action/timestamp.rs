@@ -62,6 +62,7 @@ fn step_asks_for_a_time_stamp_and_a_later_job_requires_it() {
         let variables = [
             ("PACKET", packet.as_str()),
             ("KEYS", &keys),
+            ("GRADE", "unpinned"),
             ("TIMESTAMP_CA", ca),
         ];
         runner.act("verify", None, &variables)

@@ -1,5 +1,5 @@
 //! The step that verifies a packet. It reports at most one error and writes verdict and grade as outputs.
-use anyhow::{bail, ensure};
+use anyhow::{Context, bail, ensure};
 use audit_packet::grade::Grade;
 use audit_packet::identity;
 use pipelock_receipts::report::EvidenceVerdict;
@@ -8,6 +8,9 @@ use super::inputs;
 use super::outputs::Files;
 use crate::cli::exit;
 use crate::cli::verify::{VerifyArgs, VerifyOutcome, status, verify};
+
+/// Grades that a packet has whoever signed the measurements, so that they need no key.
+const ACCEPTS_ANY_SIGNER: [Grade; 3] = [Grade::Unpinned, Grade::Unproven, Grade::None];
 
 /// The outcome of the step.
 pub(super) struct Verified {
@@ -31,12 +34,19 @@ pub(super) fn run(
         !keys.is_empty(),
         "input keys is empty; set it to the public key that you expect, from a source that the run cannot change"
     );
+    let required = required_grade(&get("require-grade"))?;
+    let boundary_keys = lines(&get("boundary-keys"));
+    ensure!(
+        !boundary_keys.is_empty() || ACCEPTS_ANY_SIGNER.contains(&required),
+        "input boundary-keys is empty, so anybody may have signed the measurements; set it to the public key that \
+         you expect, or set require-grade to unpinned to accept any signer"
+    );
     let allow_prefix = inputs::one_of(get, "allow-unproven-end", &["true", "false"])? == "true";
     let args = VerifyArgs {
         path: get("packet-path").into(),
         keys,
-        boundary_keys: lines(&get("boundary-keys")),
-        require_grade: required_grade(&get("require-grade"))?,
+        boundary_keys,
+        require_grade: Some(required),
         allow_prefix,
         expect: expected(get, &variable)?,
         timestamp_ca: inputs::paths(&get("timestamp-ca")),
@@ -72,9 +82,13 @@ fn expected(
             ("run_id", "GITHUB_RUN_ID"),
         ] {
             let value = variable(name).filter(|value| !value.is_empty());
-            if let Some(value) = value {
-                pairs.push((key.to_owned(), value));
-            }
+            let value = value.with_context(|| {
+                format!(
+                    "input same-run is true, but the variable {name} is not set, so this run is not known; run the step \
+                     in GitHub Actions, or set same-run to false and name the run in the input expect"
+                )
+            })?;
+            pairs.push((key.to_owned(), value));
         }
     }
     Ok(pairs)
@@ -86,13 +100,10 @@ fn lines(text: &str) -> Vec<String> {
     lines.filter(|line| !line.is_empty()).collect()
 }
 
-/// Returns the lowest grade that passes, if one is required.
-fn required_grade(text: &str) -> anyhow::Result<Option<Grade>> {
-    if text.is_empty() {
-        return Ok(None);
-    }
+/// Returns the lowest grade that passes.
+fn required_grade(text: &str) -> anyhow::Result<Grade> {
     match text.parse() {
-        Ok(grade) => Ok(Some(grade)),
+        Ok(grade) => Ok(grade),
         Err(accepted) => bail!("input require-grade is {text:?}; use {accepted}"),
     }
 }
@@ -123,4 +134,71 @@ fn error(outcome: &VerifyOutcome, args: &VerifyArgs, status: u8) -> String {
         "the packet does not pass verification ({}): {why}",
         outcome.verdict.as_str()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    /// The inputs of a job in GitHub Actions, with these changes.
+    fn refused(changes: &[(&str, &str)]) -> String {
+        let mut values = BTreeMap::from([
+            ("INPUT_PACKET_PATH", "/nowhere"),
+            ("INPUT_KEYS", "0f"),
+            ("INPUT_BOUNDARY_KEYS", "0f"),
+            ("INPUT_REQUIRE_GRADE", "kernel_enforced"),
+            ("INPUT_SAME_RUN", "true"),
+            ("INPUT_ALLOW_UNPROVEN_END", "false"),
+            ("GITHUB_REPOSITORY", "acme/widgets"),
+            ("GITHUB_SHA", "0123"),
+            ("GITHUB_RUN_ID", "7"),
+        ]);
+        values.extend(changes.iter().copied());
+        let found = |name: &str| values.get(name).map(|value| (*value).to_owned());
+        match run(found, &Files::named(|_| None)) {
+            Ok(_) => String::new(),
+            Err(error) => format!("{error:#}"),
+        }
+    }
+
+    #[test]
+    fn nothing_is_required_less_because_a_value_is_missing() {
+        // The control: these inputs lead to the check of the packet, whose key cannot be read.
+        assert!(
+            refused(&[]).contains("cannot use --key"),
+            "{}",
+            refused(&[])
+        );
+        for (name, named) in [
+            ("INPUT_KEYS", "input keys is empty"),
+            ("INPUT_BOUNDARY_KEYS", "input boundary-keys is empty"),
+            ("INPUT_REQUIRE_GRADE", "input require-grade is \"\""),
+            ("INPUT_SAME_RUN", "input same-run is \"\""),
+            (
+                "INPUT_ALLOW_UNPROVEN_END",
+                "input allow-unproven-end is \"\"",
+            ),
+            ("GITHUB_REPOSITORY", "GITHUB_REPOSITORY is not set"),
+            ("GITHUB_SHA", "GITHUB_SHA is not set"),
+            ("GITHUB_RUN_ID", "GITHUB_RUN_ID is not set"),
+        ] {
+            let refused = refused(&[(name, "")]);
+            assert!(refused.contains(named), "{name}: {refused}");
+        }
+        let observed = refused(&[
+            ("INPUT_BOUNDARY_KEYS", " \n"),
+            ("INPUT_REQUIRE_GRADE", "kernel_observed"),
+        ]);
+        assert!(
+            observed.contains("input boundary-keys is empty"),
+            "{observed}"
+        );
+        for grade in ["unpinned", "unproven", "none"] {
+            let stated = refused(&[("INPUT_BOUNDARY_KEYS", ""), ("INPUT_REQUIRE_GRADE", grade)]);
+            assert!(stated.contains("cannot use --key"), "{grade}: {stated}");
+        }
+        let elsewhere = refused(&[("INPUT_SAME_RUN", "false"), ("GITHUB_SHA", "")]);
+        assert!(elsewhere.contains("cannot use --key"), "{elsewhere}");
+    }
 }
