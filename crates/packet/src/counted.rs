@@ -241,6 +241,11 @@ impl Counted {
         ] {
             differs(format!("{name} {counted}"), format!("{name} {stated}"));
         }
+        // Only the stub resolver makes rows about names.
+        if self.channels.names > 0 {
+            let stated = boundary_document.dns.as_str();
+            differs(String::from("dns synthetic"), format!("dns {stated}"));
+        }
         self.channels(boundary_document, &mut differs);
         self.allowed(boundary_document, &mut differs);
         self.denied(boundary_document, &mut differs);

@@ -14,7 +14,7 @@ const UNKNOWN_WORD: &str = "zebra";
 const OTHER_WORDS: usize = 3;
 
 /// Words of the formats, whether or not this document has them.
-const KNOWN_WORDS: [(&str, &[&str]); 14] = [
+const KNOWN_WORDS: [(&str, &[&str]); 15] = [
     ("kind", &["builtin", "pipelock"]),
     (
         "mode",
@@ -64,6 +64,7 @@ const KNOWN_WORDS: [(&str, &[&str]); 14] = [
     ("decision_phase", &["intent", "outcome"]),
     ("layer", &["allowlist", "ssrf", "dlp", "session_close"]),
     ("provider", &["github_actions", "local", "self_hosted"]),
+    ("dns", &["synthetic", "deny"]),
     (
         "dns_udp_status",
         &["allowed", "denied", "proxied", "unknown"],
