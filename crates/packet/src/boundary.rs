@@ -12,8 +12,9 @@ use super::attest::AttestationReport;
 use super::flows::FlowReport;
 use super::format::boundary::BoundaryDocument;
 use super::grade::{Caps, Grade, Graded, Pins};
+use super::identity;
 use super::model::Packet;
-use super::names::{BOUNDARY_FILE, CAPSULE_FILE};
+use super::names::{BOUNDARY_FILE, CAPSULE_FILE, IDENTITY_FILE};
 use super::reconcile::{Circumstances, Receipts, Reconciliation};
 use super::rules;
 use super::statements::Statements;
@@ -51,6 +52,11 @@ pub struct BoundaryReport {
     pub boundary_document: Option<BoundaryDocument>,
     /// Key that signed the attestation, if its signature holds.
     pub signer: Option<String>,
+    /// Whether a pinned key of the boundary signed the attestation.
+    pub is_attested: bool,
+    /// Whether a pinned key signed the digest of `identity.json`: the boundary's key in the attestation, or the key of
+    /// the receipts, which sign the capsule that holds the digest.
+    pub is_identity_signed: bool,
     /// Comparison of the flow log with the receipts, if there is a flow log.
     pub reconciliation: Option<Reconciliation>,
     /// Check of the flow log, if there is one.
@@ -85,6 +91,9 @@ pub fn judge(
     let reconciliation = flows
         .as_ref()
         .map(|_| log.reconciler.finish(receipts, around, &allowed));
+    let identity = files.identity.map(identity::digest);
+    let is_attested = files.attestation.is_pinned();
+    let attested = files.attestation.sha256(IDENTITY_FILE).map(str::to_owned);
     let has_archive = files.attestation.has(super::names::CHANGES_ARCHIVE);
     let (attestation, is_pinned) =
         check_attestation(files.attestation, keys, &mut findings, &mut caps);
@@ -158,16 +167,35 @@ pub fn judge(
         check_predicate(predicate, report, caps.shown(), &mut findings);
     }
     let signer = attestation.as_ref().and_then(|one| one.signer.clone());
+    let is_identity_signed = identity.is_some_and(|digest| {
+        let by_boundary = is_attested && attested.as_ref() == Some(&digest);
+        by_boundary || is_signed_by_receipts(&digest, report, capsule.as_ref())
+    });
     let all = all_findings(findings, capsule, attestation, flows.as_ref(), &mut caps);
     BoundaryReport {
         graded: caps.graded(pins),
         as_written: caps.graded(writers_pins),
         boundary_document,
         signer,
+        is_attested,
+        is_identity_signed,
         reconciliation,
         flows,
         findings: all,
     }
+}
+
+/// Whether a pinned key signed the receipts, and they bind a capsule with this digest of `identity.json`.
+fn is_signed_by_receipts(
+    digest: &str,
+    report: &EvidenceReport,
+    capsule: Option<&CapsuleReport>,
+) -> bool {
+    let bound = capsule.filter(|capsule| capsule.is_bound);
+    let bound = bound.and_then(|report| report.capsule.as_ref());
+    let launch = bound.and_then(|capsule| capsule.evidence.contain_launch.as_ref());
+    report.verdict == EvidenceVerdict::Valid
+        && launch.is_some_and(|launch| launch.env_sha256 == digest)
 }
 
 /// Collects the findings in all files. If one is an error, the grade is at most `unproven`.

@@ -102,11 +102,11 @@ impl Caps {
         for (pinned, reason) in [
             (
                 pins.boundary,
-                "no --boundary-key was given, so anybody may have signed for the boundary",
+                "the signer of the boundary is not pinned by a --boundary-key, so anybody may have signed for it",
             ),
             (
                 pins.receipts,
-                "no --key was given, so anybody may have signed the receipts",
+                "the signer of the receipts is not pinned by a --key, so anybody may have signed them",
             ),
         ] {
             if !pinned {

@@ -80,6 +80,7 @@ pub fn render(source: &Source<'_>) -> Pages {
     let about = About {
         packet,
         boundary_document: boundary.boundary_document.as_ref(),
+        identity: None,
     };
     Pages {
         summary: summary::render(&shown),

@@ -140,11 +140,17 @@ pub static IDENTITY_EXPECTED: Rule = Rule::error(
     "the packet is not of the expected run",
     "get the packet of that run; this one may be older, or of another repository",
 );
+pub static IDENTITY_UNSIGNED: Rule = Rule::error(
+    "identity.unsigned",
+    67,
+    "no pinned key signed identity.json, so it proves nothing about the run",
+    "pass the boundary's key with --boundary-key; --key is enough only if the receipts bind the posture capsule",
+);
 pub static AGE: Rule = Rule::error(
     "packet.age",
     66,
-    "the packet is older than --max-age, or its time is in the future",
-    "get the packet of the current run",
+    "the packet does not prove that it was made within --max-age",
+    "get the packet of the current run, and pass --boundary-key or --key, so that a time is signed",
 );
 pub static FUTURE: Rule = Rule::warning(
     "packet.future",

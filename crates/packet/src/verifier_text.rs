@@ -8,6 +8,7 @@ use pipelock_receipts::report::{End, EvidenceReport, EvidenceVerdict};
 
 use super::boundary::BoundaryReport;
 use super::format::boundary::BoundaryDocument;
+use super::identity::Identity;
 use super::model::Packet;
 
 /// Renders the report of a check: verdict and grade, then the findings, then the subject of the check and its numbers.
@@ -57,23 +58,26 @@ pub struct About<'a> {
     pub packet: &'a Packet,
     /// `boundary.json`, if it can be read.
     pub boundary_document: Option<&'a BoundaryDocument>,
+    /// `identity.json`, and whether a pinned key signed its digest. `None` if the run is described by `packet.json` alone.
+    pub identity: Option<(&'a Identity, bool)>,
 }
 
 impl About<'_> {
     fn write(&self, out: &mut String) -> std::fmt::Result {
         let run = &self.packet.run;
-        let named = [
-            ("repository", run.repository.as_deref()),
-            ("commit", run.sha.as_deref()),
-            ("ref", run.git_ref.as_deref()),
-            ("workflow", run.workflow.as_deref()),
-            ("run", run.run_id.as_deref()),
-            ("attempt", run.run_attempt.as_deref()),
-        ];
-        for (name, value) in named {
-            if let Some(value) = value {
-                writeln!(out, "{:<12} {}", format!("{name}:"), visible(value))?;
-            }
+        match self.identity {
+            Some((identity, is_signed)) => write_identity(out, identity, is_signed)?,
+            None => write_named(
+                out,
+                &[
+                    ("repository", run.repository.as_deref()),
+                    ("commit", run.sha.as_deref()),
+                    ("ref", run.git_ref.as_deref()),
+                    ("workflow", run.workflow.as_deref()),
+                    ("run", run.run_id.as_deref()),
+                    ("attempt", run.run_attempt.as_deref()),
+                ],
+            )?,
         }
         let end = run.completed_at.as_deref().unwrap_or("unknown");
         writeln!(
@@ -109,6 +113,55 @@ impl About<'_> {
         }
         Ok(())
     }
+}
+
+/// Writes a line for each value that is there.
+fn write_named(out: &mut String, named: &[(&str, Option<&str>)]) -> std::fmt::Result {
+    for (name, value) in named {
+        if let Some(value) = value {
+            let value = visible(&brief(value));
+            writeln!(out, "{:<12} {value}", format!("{name}:"))?;
+        }
+    }
+    Ok(())
+}
+
+fn write_identity(out: &mut String, identity: &Identity, is_signed: bool) -> std::fmt::Result {
+    let signed = if is_signed {
+        "signed by a pinned key"
+    } else {
+        "not signed by a pinned key"
+    };
+    writeln!(out, "identity:    {signed}")?;
+    write_named(
+        out,
+        &[
+            ("provider", Some(&identity.provider)),
+            ("repository", identity.repository.as_deref()),
+            ("commit", identity.commit.as_deref()),
+            ("ref", identity.git_ref.as_deref()),
+            ("workflow", identity.workflow.as_deref()),
+            ("job", identity.job.as_deref()),
+            ("run", identity.run_id.as_deref()),
+            ("attempt", identity.run_attempt.as_deref()),
+            ("runner", identity.runner.as_deref()),
+            ("image", identity.runner_image.as_deref()),
+            ("nonce", identity.nonce.as_deref()),
+        ],
+    )?;
+    for (key, value) in identity.bind.iter().take(MOST_REASONS) {
+        writeln!(
+            out,
+            "bind:        {}={}",
+            visible(&brief(key)),
+            visible(&brief(value))
+        )?;
+    }
+    let more = identity.bind.len().saturating_sub(MOST_REASONS);
+    if more > 0 {
+        writeln!(out, "bind:        {more} more values")?;
+    }
+    Ok(())
 }
 
 fn write_verdict(

@@ -216,6 +216,8 @@ fn pages_are_compared_with_those_of_the_same_version() {
             as_written: graded(),
             boundary_document: Some(boundary_document),
             signer: None,
+            is_attested: false,
+            is_identity_signed: false,
             reconciliation: None,
             flows: None,
             findings: Vec::new(),

@@ -271,8 +271,71 @@ fn an_identity_that_nobody_signed_meets_no_expectation() {
     let (code, outcome) = check(&expecting);
     assert_eq!(
         (code, first(&outcome)),
-        (exit::INVALID, "identity.expected")
+        (exit::INVALID, "identity.unsigned")
     );
+    let rules: Vec<&str> = outcome.findings.iter().map(|one| one.rule.id).collect();
+    assert!(!rules.contains(&"identity.expected"), "{rules:?}");
+    // A different value is named as well.
+    fs::write(
+        directory.path().join("identity.json"),
+        identity.replace("a/b", "c/d"),
+    )
+    .unwrap();
+    assert_eq!(first(&check(&expecting).1), "identity.expected");
+    // Another error is the cause of every later one.
+    fs::write(directory.path().join("identity.json"), identity).unwrap();
+    edit(&directory.path().join(EVIDENCE_FILE), "host1", "host2");
+    assert_eq!(first(&check(&expecting).1), "receipt.signature");
+}
+
+#[test]
+fn a_packet_without_an_identity_meets_no_expectation() {
+    let chain = chain(4, 3);
+    let directory = tempfile::tempdir().unwrap();
+    write_packet(directory.path(), &chain);
+    let expecting = VerifyArgs {
+        expect: vec![(String::from("repository"), String::from("a/b"))],
+        nonce: Some(String::from("0011223344556677")),
+        ..args(directory.path(), &chain)
+    };
+    let (code, outcome) = check(&expecting);
+    assert_eq!(code, exit::INVALID);
+    let found: Vec<&str> = outcome
+        .findings
+        .iter()
+        .map(|one| one.found.as_str())
+        .collect();
+    assert_eq!(found, ["no nonce", "no repository"]);
+}
+
+/// Only a time that a pinned key signed counts.
+#[test]
+fn an_age_needs_a_signed_time() {
+    let chain = chain(4, 3);
+    let directory = tempfile::tempdir().unwrap();
+    write_packet(directory.path(), &chain);
+    let aged = VerifyArgs {
+        max_age: Some(std::time::Duration::from_secs(3_600 * 24 * 365 * 500)),
+        allow_unpinned: true,
+        ..args(directory.path(), &chain)
+    };
+    assert_eq!(check(&aged).0, exit::SUCCESS);
+    let unpinned = VerifyArgs {
+        keys: Vec::new(),
+        ..aged
+    };
+    let (code, outcome) = check(&unpinned);
+    assert_eq!((code, first(&outcome)), (exit::INVALID, "packet.age"));
+    let found = outcome.findings.first().map(|one| one.found.as_str());
+    assert_eq!(found, Some("no time that a pinned key signed"));
+    let evidence = VerifyArgs {
+        path: directory.path().join(EVIDENCE_FILE),
+        keys: vec![chain.key_hex()],
+        ..unpinned
+    };
+    let (_, outcome) = check(&evidence);
+    let found = outcome.findings.first().map(|one| one.found.as_str());
+    assert_eq!((first(&outcome), found), ("packet.age", Some("no packet")));
 }
 
 #[test]

@@ -146,7 +146,7 @@ impl HonestPacket {
 }
 
 /// Makes `packet.json` like an honest supervisor for this evidence.
-fn rebuild_packet(files: &mut Files, key: &SigningKey) {
+pub(super) fn rebuild_packet(files: &mut Files, key: &SigningKey) {
     let (Some(bytes), Some(evidence)) = (files.get(PACKET), files.get(EVIDENCE)) else {
         return;
     };

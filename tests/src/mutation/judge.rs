@@ -289,7 +289,7 @@ fn errors(outcome: &VerifyOutcome) -> impl Iterator<Item = &Finding> {
 }
 
 /// Returns the files with the pages that follow from them.
-fn with_pages(outcome: &VerifyOutcome, files: &Files) -> Option<Files> {
+pub(super) fn with_pages(outcome: &VerifyOutcome, files: &Files) -> Option<Files> {
     let pages = rendered::render(&Source {
         packet: outcome.packet.as_ref()?,
         packet_sha256: &sha256(files.get(PACKET)?),

@@ -5,10 +5,12 @@
     reason = "a test without an honest packet has failed"
 )]
 
+use std::ffi::OsStr;
+
 use audit_packet::grade::Grade;
-use egress_tests::World;
 use egress_tests::evidence::verify;
-use egress_tests::mutation::{By, HonestPacket, assert_seen, not_rejected, scene};
+use egress_tests::mutation::{By, HonestPacket, Receipts, assert_seen, not_rejected, scene};
+use egress_tests::{Output, World};
 
 /// Makes an honest packet, and the packet of another run.
 fn honest(world: &World) -> HonestPacket {
@@ -31,12 +33,92 @@ fn boundary_that_contradicts_another_file_is_rejected_even_when_signed() {
     for name in [
         // The document claims an audit, but the rest of the packet is from an enforced run.
         "/mode:word=audit",
+        // The document claims that there was no stub resolver, but the flow log has names that it answered.
+        "/dns:word=deny",
         // Objects whose numbers were all removed.
         "/probes/counts:empty",
         "/workspace/changes:empty",
     ] {
         let name = format!("boundary:boundary.json:{name}");
         assert_eq!(not_rejected(&honest, &name), Vec::<String>::new());
+    }
+}
+
+/// An attacker without the pinned keys can make a packet in which nothing contradicts anything. Its identity counts only
+/// if a pinned key signed it.
+#[test]
+fn forged_identity_meets_no_expectation() {
+    let world = World::new();
+    let honest = honest(&world);
+    let [key, boundary] = ["key.pub", "boundary.pub"].map(|name| world.dir().join(name));
+    let [key, boundary] = [
+        ["--key".as_ref(), key.as_os_str()],
+        ["--boundary-key".as_ref(), boundary.as_os_str()],
+    ];
+    let old: &[&str] = &["--expect", "build=17", "--nonce", "0123456789abcdef"];
+    let new: &[&str] = &["--expect", "build=18"];
+    let unpinned = [OsStr::new("--allow-unpinned"), OsStr::new("--json")];
+    let verified = |name: &str, keys: &[&OsStr], wanted: &[&str]| {
+        let dir = world.dir().join(name);
+        let wanted: Vec<&OsStr> = wanted.iter().map(OsStr::new).collect();
+        verify(&[&[dir.as_os_str()], unpinned.as_slice(), keys, &wanted].concat())
+    };
+    let forge = |name: &str, to: &str, receipts: Receipts| {
+        let dir = world.dir().join(name);
+        std::fs::create_dir(&dir).expect("make a directory");
+        honest.write_forged_identity(&dir, "17", to, receipts);
+    };
+    let accepted = |output: &Output| assert_eq!(output.status, Some(0), "{output}");
+    let unsigned = |output: &Output| {
+        assert_eq!(output.status, Some(1), "{output}");
+        assert!(output.stdout.contains("identity.unsigned"), "{output}");
+    };
+    std::fs::create_dir(world.dir().join("honest")).expect("make a directory");
+    honest.write_edited(&world.dir().join("honest"), "summary.md", "", "");
+    forge("forged", "18", Receipts::Forged);
+    forge("unbound", "18", Receipts::Unbound);
+
+    // Either key is enough for the honest packet, whose receipts bind the capsule. None is not.
+    accepted(&verified("honest", &key, old));
+    accepted(&verified("honest", &boundary, old));
+    unsigned(&verified("honest", &[], old));
+    // The control: without an expectation, the forged packets are consistent.
+    accepted(&verified("forged", &[], &[]));
+    unsigned(&verified("forged", &[], new));
+    accepted(&verified("unbound", &key, &[]));
+    unsigned(&verified("unbound", &key, new));
+    // A person sees which run it is, and whether that is signed.
+    let page = |keys: &[&OsStr], packet: &str| {
+        let dir = world.dir().join(packet);
+        verify(&[&[dir.as_os_str()], keys].concat()).stdout
+    };
+    let text = page(&boundary, "honest");
+    for line in [
+        "identity:    signed by a pinned key\n",
+        "provider:    github_actions\n",
+        "repository:  acme/widgets\n",
+        "nonce:       0123456789abcdef\n",
+        "bind:        build=17\n",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    let text = page(&key, "unbound");
+    let line = "identity:    not signed by a pinned key\n";
+    assert!(text.contains(line), "{text}");
+    // The age of a forged packet counts from a time that a pinned key signed.
+    let aged: &[&str] = &["--max-age", "1h"];
+    accepted(&verified("honest", &boundary, aged));
+    accepted(&verified("unbound", &key, aged));
+    let output = verified("forged", &[], aged);
+    assert!(
+        output.status == Some(1) && output.stdout.contains("packet.age"),
+        "{output}"
+    );
+    // Another error is the cause, so the verifier does not report the identity as unsigned.
+    for name in ["forged", "unbound"] {
+        let output = verified(name, &boundary, new);
+        assert_eq!(output.status, Some(1), "{output}");
+        assert!(!output.stdout.contains("identity.unsigned"), "{output}");
     }
 }
 

@@ -82,11 +82,20 @@ fn unattested(dir: &Path, file: &str, from: &str, to: &str) {
 type Change = (&'static str, fn(&Path), &'static str);
 
 /// Changes that break many different rules.
-const CHANGES: [Change; 21] = [
+const CHANGES: [Change; 22] = [
     (
         "no-json",
         |dir| fs::write(dir.join("packet.json"), "{").unwrap(),
         "packet.json",
+    ),
+    (
+        "nonce",
+        |dir| {
+            let identity =
+                r#"{"schema_version":"egress.identity.v0","provider":"local","nonce":"Not Hex"}"#;
+            fs::write(dir.join("identity.json"), identity).unwrap();
+        },
+        "identity.bound",
     ),
     (
         "no-schema",

@@ -51,6 +51,11 @@ impl Attestation {
         }
     }
 
+    /// Whether a pinned key signed it.
+    pub(super) fn is_pinned(&self) -> bool {
+        matches!(self, Self::Present { opened, .. } if opened.is_trusted())
+    }
+
     /// Whether the packet has a file of this name. `None` if that is unknown.
     pub(super) fn has(&self, name: &str) -> Option<bool> {
         match self {

@@ -1,9 +1,9 @@
 //! Compares a packet with what the caller of `egress verify` expects: identity, nonce, and age.
 use std::time::Duration;
 
-use audit_packet::grade::Grade;
 use audit_packet::rules;
 use audit_packet::{IDENTITY_FILE, PACKET_FILE};
+use pipelock_receipts::report::EvidenceVerdict;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -15,22 +15,39 @@ const CLOCKS_APART: Duration = Duration::from_mins(10);
 
 /// Compares the packet with the expectations, and adds a finding for each that is not met.
 pub(super) fn check(outcome: &mut VerifyOutcome, args: &VerifyArgs, now: OffsetDateTime) {
+    check_identity(outcome, args);
+    check_age(outcome, args.max_age, now);
+}
+
+/// Compares the identity with `--expect` and `--nonce`.
+fn check_identity(outcome: &mut VerifyOutcome, args: &VerifyArgs) {
+    let mut wanted: Vec<(&str, &str)> = Vec::new();
+    for (key, expected) in &args.expect {
+        wanted.push((key, expected));
+    }
+    let nonce = args.nonce.as_deref().map(|nonce| ("nonce", nonce));
+    if wanted.is_empty() && nonce.is_none() {
+        return;
+    }
     let mut unmet = Vec::new();
-    // An identity counts only if the boundary's key signed it, because anybody can write the file.
-    let is_signed = outcome.grade() > Grade::Unproven;
-    if !is_signed && (!args.expect.is_empty() || args.nonce.is_some()) {
-        let expected = String::from("a packet that binds its identity");
+    let identity = outcome.identity.as_ref();
+    // Without an identity, each comparison fails. Other errors are reported instead, because they may be the cause.
+    if identity.is_some() && !is_identity_signed(outcome) && !is_invalid(outcome) {
         unmet.push((
-            &rules::IDENTITY_EXPECTED,
-            expected,
-            String::from("a packet without a signed identity"),
+            &rules::IDENTITY_UNSIGNED,
+            String::from("the digest of the file under a pinned key"),
+            String::from("a file that anybody may have written"),
         ));
     }
-    for (key, expected) in &args.expect {
-        let found = outcome
-            .identity
-            .as_ref()
-            .and_then(|identity| identity.value(key));
+    let values = wanted.into_iter().map(|(key, expected)| {
+        let found = identity.and_then(|identity| identity.value(key));
+        (key, expected, found)
+    });
+    let nonce = nonce.map(|(key, expected)| {
+        let found = identity.and_then(|identity| identity.nonce.as_deref());
+        (key, expected, found)
+    });
+    for (key, expected, found) in values.chain(nonce) {
         if found != Some(expected) {
             let found = found.map_or_else(|| format!("no {key}"), |found| format!("{key} {found}"));
             unmet.push((
@@ -40,56 +57,66 @@ pub(super) fn check(outcome: &mut VerifyOutcome, args: &VerifyArgs, now: OffsetD
             ));
         }
     }
-    if let Some(nonce) = &args.nonce {
-        let identity = outcome.identity.as_ref();
-        let found = identity.and_then(|identity| identity.nonce.as_deref());
-        if found != Some(nonce) {
-            let found = found.unwrap_or("no nonce").to_owned();
-            unmet.push((&rules::IDENTITY_EXPECTED, format!("nonce {nonce}"), found));
-        }
-    }
     for (rule, expected, found) in unmet {
         outcome.add(rule, IDENTITY_FILE, expected, found);
     }
-    check_age(outcome, args.max_age, now);
 }
 
-/// Checks that the packet is not from the future and not older than `max_age`. The time of a trusted time stamp takes
-/// precedence over the time of the machine that made the packet.
+fn is_identity_signed(outcome: &VerifyOutcome) -> bool {
+    let boundary = outcome.boundary.as_ref();
+    boundary.is_some_and(|boundary| boundary.is_identity_signed)
+}
+
+fn is_invalid(outcome: &VerifyOutcome) -> bool {
+    outcome.verdict == EvidenceVerdict::Invalid
+}
+
+/// Checks that the packet is not from the future and not older than `max_age`.
 fn check_age(outcome: &mut VerifyOutcome, max_age: Option<Duration>, now: OffsetDateTime) {
-    let stamped = match &outcome.stamp {
-        Some(Ok(stamp)) if stamp.is_trusted => Some(stamp.time_text()),
-        _ => None,
-    };
-    let packet = outcome.packet.as_ref();
-    let made = stamped.or_else(|| packet.map(|packet| packet.generated_at.clone()));
-    let time = made
-        .as_deref()
-        .and_then(|made| OffsetDateTime::parse(made, &Rfc3339).ok());
-    let expected = |most: Duration| format!("made within {} s before now", most.as_secs());
-    let (Some(made), Some(time)) = (made, time) else {
-        if let Some(most) = max_age {
-            outcome.add(
-                &rules::AGE,
-                PACKET_FILE,
-                expected(most),
-                String::from("no time"),
-            );
+    let stated = outcome.packet.as_ref();
+    let stated = stated.map(|packet| packet.generated_at.clone());
+    let future = now.saturating_add(time::Duration::try_from(CLOCKS_APART).unwrap_or_default());
+    let is_future = |text: &str| read(text).is_some_and(|time| time > future);
+    let Some(most) = max_age else {
+        if let Some(stated) = stated.filter(|stated| is_future(stated)) {
+            let before = String::from("a time before now");
+            outcome.add(&rules::FUTURE, PACKET_FILE, before, stated);
         }
         return;
     };
-    let is_future =
-        time > now.saturating_add(time::Duration::try_from(CLOCKS_APART).unwrap_or_default());
-    let is_old =
-        |most: Duration| time::Duration::try_from(most).is_ok_and(|most| now - time > most);
-    match max_age {
-        Some(most) if is_future || is_old(most) => {
-            outcome.add(&rules::AGE, PACKET_FILE, expected(most), made);
-        }
-        None if is_future => {
-            let before = String::from("a time before now");
-            outcome.add(&rules::FUTURE, PACKET_FILE, before, made);
-        }
-        Some(_) | None => {}
+    let is_old = |text: &str| {
+        let most = time::Duration::try_from(most).ok();
+        read(text).is_none_or(|time| most.is_some_and(|most| now - time > most))
+    };
+    let signed = signed_time(outcome);
+    let found = match (&stated, &signed) {
+        (Some(stated), Some(_)) if is_future(stated) => stated.clone(),
+        (_, Some(signed)) if is_future(signed) || is_old(signed) => signed.clone(),
+        (_, Some(_)) => return,
+        // An error that was found before is the cause.
+        (_, None) if is_invalid(outcome) => return,
+        (Some(_), None) => String::from("no time that a pinned key signed"),
+        (None, None) => String::from("no packet"),
+    };
+    let expected = format!("made within {} s before now", most.as_secs());
+    outcome.add(&rules::AGE, PACKET_FILE, expected, found);
+}
+
+/// Returns the time of the packet that a pinned key signed. With the boundary's key, this is the time in `packet.json`,
+/// or that of a trusted time stamp. With the key of the receipts alone, it is the time of the last receipt.
+fn signed_time(outcome: &VerifyOutcome) -> Option<String> {
+    let (packet, boundary) = (outcome.packet.as_ref()?, outcome.boundary.as_ref()?);
+    if boundary.is_attested {
+        return Some(match &outcome.stamp {
+            Some(Ok(stamp)) if stamp.is_trusted => stamp.time_text(),
+            _ => packet.generated_at.clone(),
+        });
     }
+    let report = outcome.report.as_ref()?;
+    let is_signed = report.verdict == EvidenceVerdict::Valid && !report.last_time.is_empty();
+    is_signed.then(|| report.last_time.clone())
+}
+
+fn read(text: &str) -> Option<OffsetDateTime> {
+    OffsetDateTime::parse(text, &Rfc3339).ok()
 }

@@ -45,6 +45,10 @@ fn about(outcome: &VerifyOutcome) -> Option<About<'_>> {
     outcome.packet.as_ref().map(|packet| About {
         packet,
         boundary_document: boundary.and_then(|boundary| boundary.boundary_document.as_ref()),
+        identity: outcome.identity.as_ref().map(|identity| {
+            let is_signed = boundary.is_some_and(|boundary| boundary.is_identity_signed);
+            (identity, is_signed)
+        }),
     })
 }
 

@@ -58,8 +58,13 @@ impl BoundaryDocument {
                 true
             }
         };
-        let in_words =
-            |probe: &Probe| format!("{} {} ({})", probe.name, probe.outcome, probe.detail);
+        let in_words = |probe: &Probe| match probe.outcome {
+            ProbeOutcome::Denied => format!(
+                "{} proves nothing, because its control failed ({})",
+                probe.name, probe.control.detail
+            ),
+            _ => format!("{} {} ({})", probe.name, probe.outcome, probe.detail),
+        };
         let results = self.probes.results.iter().filter(is_open);
         results.map(in_words).collect()
     }
@@ -101,6 +106,13 @@ mod tests {
                     probe("dns_udp", "control_failed", "no answer outside"),
                     probe("docker_socket", "reachable", "connected"),
                     probe("new_one", "", ""),
+                    Probe {
+                        control: Control {
+                            detail: "no route".into(),
+                            ..Control::default()
+                        },
+                        ..probe("udp_ipv6", "denied", "EPERM")
+                    },
                 ],
                 // An accepted risk still lowers the grade.
                 accepted_risks: vec!["docker_socket".into()],
@@ -116,6 +128,7 @@ mod tests {
                 "dns_udp control_failed (no answer outside)",
                 "docker_socket reachable (connected)",
                 "new_one  ()",
+                "udp_ipv6 proves nothing, because its control failed (no route)",
             ]
         );
     }
