@@ -164,25 +164,24 @@ class _Comparer:
 
     def _intercepted(self) -> None:
         inside = {t: g for t, g in self.actions.groups.items() if t.transport == "intercept"}
-        hidden = self.actions.hidden.pop("intercept", None)
         for target in inside:
             del self.actions.groups[target]
         by_host: Counter[str] = Counter()
         for target, group in inside.items():
             by_host[target.host] += group.total()
         if not self.intercepts:
-            self.differ["intercepted"] = sum(by_host.values()) + (hidden.total() if hidden else 0)
+            self.differ["intercepted"] = sum(by_host.values())
             return
-        self.numbers["unasked"] += hidden.total() if hidden else 0
         places = self._by_place(self.requests.groups)
         for host in sorted(by_host):
-            taken = 0
-            for target, group in places.get(("connect", host), []):
+            tunnels = places.get(("connect", host), [])
+            self.numbers["said_alone" if tunnels else "unasked"] += by_host[host]
+            if self.writer != "2.x":
+                continue
+            for target, group in tunnels:
                 signed = self.actions.groups.get(target)
                 beyond = group.total() - (signed.total() if signed else 0)
-                taken += group.take(max(beyond, 0), FATES)
-            self.numbers["receipted"] += taken
-            self.numbers["said_alone" if taken else "unasked"] += by_host[host]
+                self.numbers["receipted"] += group.take(max(beyond, 0), FATES)
 
     def _whole_targets(self) -> None:
         for target, requests in self._ordered(self.requests.groups):

@@ -4,7 +4,9 @@ use std::fs;
 use egress_tests::{Run, World};
 use serde_json::Value;
 
-use crate::support::{NO_PROXY, allow, assert_verified, pipelock, receipts, with};
+use crate::support::{
+    NO_PROXY, allow, assert_second_agrees, assert_verified, pipelock, receipts, with,
+};
 
 /// Returns a run whose policy makes Pipelock intercept TLS with its own authority.
 fn intercepting<'a>(world: &'a World, more: &str) -> Run<'a> {
@@ -109,6 +111,7 @@ fn programs_trust_the_authority_and_only_inside() {
     );
     assert!(run.stderr.contains("Pipelock opened TLS"), "{run}");
     assert_verified(&world, &run);
+    assert_second_agrees(&world, &run.packet);
     assert_eq!(
         fs::read(bundle).unwrap(),
         before,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 pub(crate) use egress_tests::aftermath::{SOON, runs};
 pub(crate) use egress_tests::agents::NO_PROXY;
-use egress_tests::evidence::{Reference, public_key_hex, verify};
+use egress_tests::evidence::{Reference, public_key_hex, second_verifier, verify};
 use egress_tests::{Output, Run, RunOutput, World};
 use serde_json::Value;
 
@@ -180,6 +180,16 @@ pub(crate) fn grade(world: &World, packet: &Path) -> String {
     let result: Value = serde_json::from_str(&output.stdout).unwrap();
     let grade = result.pointer("/boundary/grade").and_then(Value::as_str);
     grade.unwrap_or_else(|| panic!("{output}")).to_owned()
+}
+
+/// Fails unless the second verifier finds the same grade.
+#[track_caller]
+pub(crate) fn assert_second_agrees(world: &World, packet: &Path) {
+    let [key, boundary] = ["key", "boundary"].map(|name| public_key_hex(&world.dir().join(name)));
+    let second = second_verifier(&key, &boundary, &[packet]);
+    let found: Value = serde_json::from_str(&second.stdout).unwrap();
+    let found = found.get("grade").and_then(Value::as_str);
+    assert_eq!(found, Some(grade(world, packet).as_str()), "{second}");
 }
 
 /// Runs `pipelock verify-receipt` on the packet's evidence.
