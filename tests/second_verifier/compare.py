@@ -13,7 +13,7 @@ from boundary import Boundary
 from evidence import Evidence
 from flows import FlowLog
 from receipts import Receipt
-from targets import HIDDEN, Target, is_address, is_host, may_be_same, normal_host, target_names_user
+from targets import HIDDEN, Target, is_address, is_listed, may_be_same, target_names_user
 from wires import compare_command, compare_mediator
 
 RECORDED_WITHIN = 15_000
@@ -337,17 +337,15 @@ class _Comparer:
             self.differ["other_form"] += sum(group.left["open"] for group in groups)
 
     def _policy(self) -> None:
-        policy = self.policy or {}
-        if policy.get("mode") != "strict" or policy.get("enforce", True) is False:
+        allowed = enforced_list(self.policy)
+        if allowed is None:
             return
-        entries = policy.get("api_allowlist")
-        allowed = entries if isinstance(entries, list) else []
         hosts = {t.host for t, g in self.requests.groups.items() if any(g.left[fate] for fate in LET_THROUGH)}
         hosts |= {t.host for t, g in self.actions.groups.items() if g.total() > g.left["denied"]}
-        self.differ["not_in_policy"] = sum(1 for host in hosts if not _is_listed(host, allowed))
+        self.differ["not_in_policy"] = sum(1 for host in hosts if not is_listed(host, allowed))
         self.differ["denied_though_listed"] = sum(
             number for host, number in self.actions.denied_by_list.items()
-            if host != "localhost" and not is_address(host) and _is_listed(host, allowed)
+            if host != "localhost" and not is_address(host) and is_listed(host, allowed)
         )
 
     def _twins(self) -> None:
@@ -385,6 +383,15 @@ class _Comparer:
                 self.differ["outside_run"] = max(outside // 1000, 1)
 
 
+def enforced_list(policy: dict[str, Any] | None) -> list[Any] | None:
+    """Return the list of a strict and enforced policy, or `None` if every host is on the list."""
+    policy = policy or {}
+    if policy.get("mode") != "strict" or policy.get("enforce", True) is False:
+        return None
+    entries = policy.get("api_allowlist")
+    return entries if isinstance(entries, list) else []
+
+
 def _most_back(times: list[int]) -> int:
     """Return the largest distance by which a time is earlier than the latest one before it."""
     most, latest = 0, None
@@ -393,19 +400,6 @@ def _most_back(times: list[int]) -> int:
             most = max(most, latest - time)
         latest = time if latest is None else max(latest, time)
     return most
-
-
-def _is_listed(host: str, allowed: list[str]) -> bool:
-    if not is_host(host):
-        return False
-    for entry in allowed:
-        if entry.startswith("*."):
-            parent = normal_host(entry[2:])
-            if host == parent or host.endswith("." + parent):
-                return True
-        elif host == normal_host(entry):
-            return True
-    return False
 
 
 def _has_method(receipt: Receipt) -> bool:

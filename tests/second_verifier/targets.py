@@ -86,6 +86,20 @@ def is_host(text: str) -> bool:
     return is_name or is_address(text)
 
 
+def is_listed(host: str, allowed: list[str]) -> bool:
+    """Whether a host is on an allow-list."""
+    if not is_host(host):
+        return False
+    for entry in allowed:
+        if entry.startswith("*."):
+            parent = normal_host(entry[2:])
+            if host == parent or host.endswith("." + parent):
+                return True
+        elif host == normal_host(entry):
+            return True
+    return False
+
+
 def _split_authority(authority: str) -> tuple[str, str]:
     """Return host and port text; the port text is empty if there is none."""
     authority = authority.rpartition("@")[2]

@@ -12,19 +12,24 @@ import argparse
 import json
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+from actions import read_actions
 from attestation import Attestation, check_signer, check_subjects, read_attestation
 from boundary import Boundary, observed_caps, read_boundary
 from capsule import Capsule, check_binding, check_window, read_capsule
-from compare import compare
+from compare import compare, enforced_list
+from counted import check_counted, counter_caps
 from course import observed_caps_of_course
 from crypto import load_key, sha256
 from errors import Findings, FormError, Unreadable
 from evidence import Evidence, EvidenceReader
 from files import MAX_LOG, PacketFiles
 from flows import FlowLog, broken_conditions, read_flows
+from forms import deviations
 from grade import Caps, packet_verdict, predicate_fits
+from joined import contradictions
 from packet import compare_with_receipts, read_packet
 from statements import PacketParts, check_flows, check_statements
 from times import time_or_none
@@ -143,7 +148,9 @@ class PacketCheck:
                 list(files.entries()), rules or {},
             )
             check_statements(parts, rest)
-            for reason in observed_caps(boundary) + observed_caps_of_course(boundary, packet):
+            self._rows(boundary, capsule, log, evidence, rules)
+            reasons = observed_caps(boundary) + observed_caps_of_course(boundary, packet)
+            for reason in reasons + deviations(boundary, changes, log):
                 self.caps.add("kernel_observed", reason)
         self._conclude(packet, evidence, attestation)
         for findings in (self.head, evidence.findings, rest):
@@ -288,6 +295,20 @@ class PacketCheck:
             closed_at = time_or_none(evidence.receipts[-1].record["timestamp"])
         links, programs = (boundary.links, len(boundary.programs)) if boundary else (set(), 0)
         for reason in broken_conditions(log, links, programs, closed_at):
+            self.caps.add("kernel_observed", reason)
+
+    def _rows(
+        self, boundary: Boundary, capsule: Capsule | None, log: FlowLog | None, evidence: Evidence,
+        rules: dict[str, Any] | None,
+    ) -> None:
+        """Count the rows again, and hold them against each other."""
+        actions = read_actions(evidence.receipts)
+        differ = partial(self.rest.error, "packet.statement")
+        check_counted(boundary, log, actions, enforced_list(rules), differ)
+        launch = capsule.document["evidence"].get("contain_launch") if capsule else None
+        proxy_port = launch.get("proxy_port", 0) if launch else None
+        reasons = counter_caps(boundary, log) + (contradictions(boundary, log, proxy_port) if log else [])
+        for reason in reasons:
             self.caps.add("kernel_observed", reason)
 
     def _conclude(self, packet: dict[str, Any], evidence: Evidence, attestation: Attestation | None) -> None:

@@ -17,7 +17,7 @@ use egress::cli::verify::{VerifyArgs, verify};
 use egress_tests::evidence::{public_key_hex, second_verifier};
 use egress_tests::mutation::{HonestPacket, Sampled, is_named, scene, write_changes, write_lies};
 use egress_tests::{Run, World};
-use pipelock_receipts::findings::{Finding, Severity};
+use pipelock_receipts::findings::Severity;
 use serde_json::Value;
 
 /// Number of places at which each attacker changes a packet of each shape, unless the caller chooses another one.
@@ -34,40 +34,16 @@ const AT_LEAST: usize = 200;
 const OF_A_GRADE: usize = 20;
 const THREADS: usize = 4;
 
-/// Texts in the reasons of those checks that only `egress verify` makes, as `tests/second_verifier/README.md` states.
-const NOT_MADE: &[&str] = &[
-    // The pages.
-    "[packet.rendered]",
-    // All members of boundary.json, of changes.json, and of each row exist and have the right types.
-    "boundary.json does not match the schema: ",
-    "changes.json does not match the schema: ",
-    "rows of the flow log do not match the schema: ",
-    // Statements of boundary.json that the rows repeat.
-    " in flows.jsonl / ",
-    "[packet.statement] denied ones by number",
-    "[packet.statement] no such denied attempt",
-    "[packet.statement] 0 left out",
-    "counters: ",
-    // Comparisons of rows with each other.
-    "an attempt ",
-    "a repeated attempt ",
-    "a row of the relay ",
-    "a connection was made twice",
-    "a connection ended before it began",
-    "a connection of the mediator ended before it began",
-    "a connection of the mediator has no valid address",
-    "a datagram of the mediator ",
-    "more bytes were acknowledged than sent",
-    "a name was answered without an address or a reason",
-    " the address of an attempt",
-    "the times of kernel rows follow different clocks",
-    "the times of rows go back",
-    "rows are outside the time of the heartbeats",
-    "attempts were made by another user than the command's",
-];
-/// Reasons that follow from any other reason.
-const CONSEQUENCES: [&str; 3] = [
-    "[attestation.predicate]",
+/// The rules that the second verifier does not check, and why. `tests/second_verifier/README.md` names them, too.
+const NOT_CHECKED: [(&str, &str); 1] = [(
+    "packet.rendered",
+    "only the program that wrote a page can write it again",
+)];
+/// The rule that follows from every other one, because the predicate of a changed packet states the grade of the honest
+/// one.
+const PREDICATE: &str = "attestation.predicate";
+/// The reasons for a lower grade that follow from findings.
+const CONSEQUENCES: [&str; 2] = [
     "the files of the packet about the boundary are inconsistent",
     "the packet is invalid (see the errors)",
 ];
@@ -77,6 +53,8 @@ const CONSEQUENCES: [&str; 3] = [
 struct Found {
     verdict: String,
     grade: Grade,
+    /// The rules of the errors. For the second verifier, `reasons` has these as well.
+    rules: Vec<&'static str>,
     reasons: Vec<String>,
 }
 
@@ -85,15 +63,14 @@ impl Found {
         self.verdict == other.verdict && self.grade == other.grade
     }
 
-    /// Returns whether there are reasons, and all of them come from checks that the second verifier does not make.
+    /// Returns whether all errors are of rules that the second verifier does not check, or follow from them.
     fn is_beyond(&self) -> bool {
-        let is_like = |words: &[&str], reason: &str| words.iter().any(|word| reason.contains(word));
-        let causes: Vec<&String> = self
-            .reasons
-            .iter()
-            .filter(|reason| !is_like(&CONSEQUENCES, reason))
-            .collect();
-        !causes.is_empty() && causes.iter().all(|reason| is_like(NOT_MADE, reason))
+        let is_excused = |rule: &&str| NOT_CHECKED.iter().any(|(excused, _)| excused == rule);
+        let mut causes = self.rules.iter().filter(|rule| **rule != PREDICATE);
+        let mut reasons = self.reasons.iter();
+        self.rules.iter().any(|rule| is_excused(&rule))
+            && causes.all(|rule| is_excused(&rule))
+            && reasons.all(|reason| CONSEQUENCES.contains(&reason.as_str()))
     }
 }
 
@@ -231,22 +208,19 @@ fn found(args: &VerifyArgs) -> Found {
             return Found {
                 verdict: String::from("error"),
                 grade: Grade::None,
+                rules: Vec::new(),
                 reasons: vec![error.to_string()],
             };
         }
     };
     let errors = outcome.findings.iter();
     let errors = errors.filter(|finding| finding.rule.severity == Severity::Error);
-    let said = |finding: &Finding| {
-        let [expected, found] = [&finding.expected, &finding.found];
-        format!("[{}] {expected} / {found}", finding.rule.id)
-    };
     let graded = outcome.boundary.as_ref().map(|boundary| &boundary.graded);
-    let caps = graded.into_iter().flat_map(|graded| graded.reasons.clone());
     Found {
         verdict: outcome.verdict.as_str().to_owned(),
         grade: graded.map_or(Grade::None, |graded| graded.grade),
-        reasons: errors.map(said).chain(caps).collect(),
+        rules: errors.map(|finding| finding.rule.id).collect(),
+        reasons: graded.map_or_else(Vec::new, |graded| graded.reasons.clone()),
     }
 }
 
@@ -284,6 +258,7 @@ fn of_second(packets: &[Sampled], [key, boundary]: &[String; 2]) -> Vec<Found> {
         Found {
             verdict: text("verdict").to_owned(),
             grade: grade.expect("a grade"),
+            rules: Vec::new(),
             reasons: reasons.map(str::to_owned).collect(),
         }
     };

@@ -1,0 +1,255 @@
+"""Rows held against each other (format/rows.md, "Rows held against each other"): the conditions of K17."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Any
+
+from boundary import Boundary
+from flows import FlowLog, is_unix
+from times import NANOSECONDS, time_or_none
+
+_RECORDED_WITHIN = 15 * NANOSECONDS
+_AT_ONCE = NANOSECONDS
+_WRITTEN_AT_ONCE = ("supervisor", "relay", "resolver")
+_REPEATS = {"kernel_repeats": "kernel", "kernel_mediator_denied_repeats": "kernel_mediator_denied"}
+_ALIKE = ("hook", "verdict", "protocol", "process", "reason", "dst", "port", "path")
+_CARRYING = ("kernel_close", "kernel_close_total", "kernel_mediator", "kernel_mediator_total")
+_WITH_REASON = frozenset({"denied", "unreachable", "unread", "probe"})
+_WITHOUT_REASON = frozenset({"local", "proxy", "redirected", "allowed_unix"})
+_PROTOCOLS = {
+    "forward": ("http",), "fetch": ("http",), "websocket": ("websocket",),
+    "connect": ("tls", "connect", "http", "websocket"),
+}
+_METHOD = re.compile(r"[\x21-\x60\x7b-\x7e]*", re.ASCII)
+
+Row = dict[str, Any]
+
+
+def contradictions(boundary: Boundary, log: FlowLog, proxy_port: int | None) -> list[str]:
+    """Return the numbers of the conditions that do not hold. `proxy_port` is that of the capsule."""
+    check = _Check(boundary, log, proxy_port)
+    return [f"rows contradict each other: condition {number} does not hold" for number in sorted(check.broken)]
+
+
+def _address(text: Any) -> Any:
+    try:
+        return ipaddress.ip_address(text) if isinstance(text, str) and "%" not in text else None
+    except ValueError:
+        return None
+
+
+def _time(row: Row, name: str = "ts") -> int:
+    """Return a time in ns; what is no time counts as the first moment of 1970."""
+    return time_or_none(row.get(name)) or 0
+
+
+def _number(address: Any) -> int:
+    """Return the number of a synthetic address."""
+    return int(address) & (0x1FFFF if address.version == 4 else 2**64 - 1)
+
+
+def _connection(row: Row) -> tuple[int, int]:
+    return row.get("cookie", 0), row.get("connect_ns", 0)
+
+
+def _alike(row: Row, source: str) -> tuple[Any, ...]:
+    names = [name for name in _ALIKE if name != "process" or source == "kernel"]
+    return (source, *(row.get(name, 0 if name == "port" else "") for name in names))
+
+
+def _began(row: Row) -> int:
+    return _time(row) - row.get("duration_us", 0) * 1000
+
+
+def _leads_inside(address: Any) -> bool:
+    return address is not None and (address.is_loopback or address.is_unspecified)
+
+
+class _Check:
+    def __init__(self, boundary: Boundary, log: FlowLog, proxy_port: int | None) -> None:
+        self.boundary, self.log, self.proxy_port = boundary, log, proxy_port
+        self.clock = log.clock_set_ms * 1_000_000
+        self.slack = _RECORDED_WITHIN + self.clock
+        self.broken: set[int] = set()
+        self.made: dict[tuple[int, int], Row] = {}
+        self.attempts = log.of("kernel")
+        for row in self.attempts:
+            self._attempt(row)
+        self._times()
+        self._ends()
+        self._names()
+        self._repeats()
+        for row in log.of("relay"):
+            self._request(row)
+        self._others()
+
+    def _require(self, number: int, is_met: Any) -> None:
+        if not is_met:
+            self.broken.add(number)
+
+    # Times
+
+    def _times(self) -> None:
+        latest = None
+        for row in self.log.rows:
+            if row["source"] in _WRITTEN_AT_ONCE:
+                time = _time(row)
+                self._require(1, latest is None or latest - time <= _AT_ONCE + self.clock)
+                latest = time
+        clocks = {
+            _time(row) - row.get("connect_ns", 0)
+            for row in (*self.attempts, *self.log.of("kernel_mediator_denied")) if not is_unix(row)
+        } | {_time(row, "opened") - row.get("connect_ns", 0) for row in self.log.of("kernel_mediator")}
+        self._require(2, len(clocks) <= 1)
+        beats = [_time(row) for row in self.log.of("supervisor")]
+        others = [_time(row) for row in self.log.rows if row["source"] != "supervisor"]
+        others += [_began(row) for row in self.log.of("relay")]
+        others += [_time(row, name) for source in _REPEATS for row in self.log.of(source) for name in ("first", "last")]
+        if beats and others:
+            self._require(3, min(others) >= min(beats) - self.slack and max(others) <= max(beats) + self.slack)
+
+    def _ends(self) -> None:
+        for source in _REPEATS:
+            for row in self.log.of(source):
+                self._require(4, _time(row, "first") <= _time(row, "last"))
+        for row in self.log.of("kernel_mediator"):
+            self._require(4, _time(row, "opened") <= _time(row))
+        begun: dict[tuple[int, int], int] = {}
+        for row in self.log.rows:
+            if row["source"] == "kernel" and self._is_made(row):
+                begun[_connection(row)] = _time(row)
+            elif row["source"] == "kernel_close" and _connection(row) in begun:
+                self._require(4, _time(row) >= begun[_connection(row)])
+
+    # Attempts
+
+    def _is_made(self, row: Row) -> bool:
+        return not is_unix(row) and row.get("verdict") in ("redirected", "proxy") and row.get("cookie", 0) != 0
+
+    def _attempt(self, row: Row) -> None:
+        self._require(5, row.get("uid", 0) == self.boundary.uid)
+        verdict, hook, sock_type = row.get("verdict", ""), row.get("hook", ""), row.get("sock_type", 0)
+        has_reason = row.get("reason", "") != ""
+        self._require(6, has_reason if verdict in _WITH_REASON else not (has_reason and verdict in _WITHOUT_REASON))
+        if is_unix(row):
+            self._require(12, not hook.startswith(("connect", "sendmsg")) or sock_type in (1, 2, 5))
+            return
+        address, family = _address(row.get("dst")), row.get("family", 0)
+        if family == 2 and address is not None and address.version == 4:
+            self._require(8, not hook.endswith("6"))
+        elif family == 10 and address is not None:
+            self._require(8, not hook.endswith("4"))
+        else:
+            self._require(8, address is not None and hook in ("sock_create", "skb_egress"))
+        is_stream = row.get("protocol", "") == "tcp" and sock_type == 1 and hook.startswith("connect")
+        is_inside = _leads_inside(address)
+        if verdict == "redirected":
+            self._require(9, is_stream and not is_inside)
+        elif verdict == "proxy":
+            self._require(9, is_stream and is_inside)
+            self._require(13, self.proxy_port in (None, row.get("port", 0)))
+        elif verdict == "local":
+            self._require(9, is_inside or hook == "sock_create")
+        if hook.startswith(("connect", "sendmsg")) and row.get("protocol") == "udp":
+            self._require(12, sock_type == 2)
+        if self._is_made(row):
+            self._require(11, _connection(row) not in self.made)
+            self.made[_connection(row)] = row
+
+    def _names(self) -> None:
+        given: dict[str, set[int]] = {}
+        for row in self.log.of("resolver"):
+            address = _address(row.get("address"))
+            if address is not None:
+                given.setdefault(row.get("name", ""), set()).add(_number(address))
+            self._require(21, address is not None or row.get("reason", "") != "")
+        for row in (*self.attempts, *self.log.of("kernel_repeats")):
+            address = None if is_unix(row) else _address(row.get("dst"))
+            if address is not None and row.get("name") is not None:
+                self._require(10, _number(address) in given.get(row["name"], ()))
+
+    def _repeats(self) -> None:
+        first = {
+            (_alike(row, source), _time(row)) for source in _REPEATS.values() for row in self.log.of(source)
+        }
+        for source, of_first in _REPEATS.items():
+            for row in self.log.of(source):
+                is_there = (_alike(row, of_first), _time(row, "first")) in first
+                self._require(7 if of_first == "kernel" else 23, is_there)
+
+    # Requests
+
+    def _request(self, row: Row) -> None:
+        verdict, transport, status = row.get("verdict", ""), row.get("transport"), row.get("status")
+        protocol = row.get("protocol", "")
+        if verdict in ("forwarded", "blocked", "answered", "refused"):
+            self._require(14, (transport is None) == (verdict == "refused"))
+        self._require(15, (row.get("reason", "") == "") == (verdict == "forwarded"))
+        if verdict == "forwarded" and transport == "connect" and protocol not in ("http", "websocket"):
+            self._require(16, status == 200)
+        elif verdict in ("forwarded", "answered"):
+            self._require(16, status is not None)
+        if transport is not None:
+            self._require(17, protocol in _PROTOCOLS.get(transport, (protocol,)))
+            self._require(18, _leads_where_it_says(row))
+        caller = (row.get("pid"), row.get("process", ""), row.get("exe") or "")
+        nobody = (None, "", "")
+        if row.get("cookie", 0) == 0:
+            self._require(19, caller == nobody)
+            return
+        made = self.made.get(_connection(row))
+        if made is None:
+            return
+        by = (made.get("pid", 0), made.get("process", ""), made.get("exe") or "")
+        self._require(20, caller in (nobody, by))
+        self._require(20, _began(row) >= _time(made) - self.slack)
+        orig = None if made["verdict"] == "proxy" else (_address(made.get("dst")), made.get("port", 0))
+        self._require(20, _socket(row.get("orig_dst")) == orig)
+
+    # Others
+
+    def _others(self) -> None:
+        for source in ("kernel_mediator", "kernel_mediator_denied"):
+            for row in self.log.of(source):
+                self._require(22, _address(row.get("dst")) is not None)
+        for source in _CARRYING:
+            for row in self.log.of(source):
+                self._require(24, row.get("bytes_acked", 0) <= row.get("bytes_sent", 0))
+                if row.get("protocol") == "udp" and source.startswith("kernel_mediator"):
+                    self._require(24, not row.get("bytes_acked", 0) and not row.get("bytes_received", 0))
+                    self._require(24, source != "kernel_mediator" or row.get("port", 0) in (0, 53))
+
+
+def _socket(text: str | None) -> tuple[Any, int] | None:
+    if text is None:
+        return None
+    host, _, port = text.rpartition(":")
+    return _address(host.removeprefix("[").removesuffix("]")), int(port)
+
+
+def _leads_where_it_says(row: Row) -> bool:
+    target, host, port = row.get("target"), row.get("host"), row.get("port")
+    if target is None or host is None or port is None:
+        return False
+    method, space, rest = target.partition(" ")
+    if not space or _METHOD.fullmatch(method) is None:
+        return False
+    authority = rest
+    if method != "CONNECT":
+        _, separator, after = rest.partition("://")
+        if not separator:
+            return False
+        authority = re.split("[/?#]", after, maxsplit=1)[0]
+    if "[redacted-" in authority:
+        return True
+    bare = host.lstrip("[").rstrip("]")
+    for name in (bare, f"[{bare}]"):
+        if authority.startswith(name):
+            colon, digits = authority[len(name):len(name) + 1], authority[len(name) + 1:]
+            if colon == ":" and re.fullmatch(r"\+?[0-9]{1,40}", digits, re.ASCII) and int(digits) == port:
+                return True
+            if not colon and method != "CONNECT":
+                return True
+    return False
