@@ -188,6 +188,7 @@ mod tests {
         }
     }
 
+    /// Claims: mediator-datagrams
     #[test]
     fn packet_that_shows_no_port_is_a_datagram_to_port_0() {
         let mut later = v4(0);

@@ -203,6 +203,7 @@ mod tests {
         })
     }
 
+    /// Claims: address-rule
     #[test]
     fn ranges_of_the_registries_end_where_they_should() {
         for (place, addresses) in [

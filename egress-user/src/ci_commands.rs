@@ -5,6 +5,8 @@
 //! line. Azure executes `##vso[name]`, and `TeamCity` `##teamcity[name]`. Their comparison ignores control characters and
 //! some other characters, so this module ignores everything except printable ASCII. It inserts a backslash into each
 //! command, which needs no buffering.
+//!
+//! Claims: ci-commands, read-output, read-own-lines
 use std::ffi::{OsStr, OsString};
 
 use serde_json::Value;

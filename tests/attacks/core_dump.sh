@@ -1,5 +1,5 @@
 # A core file limit with which the kernel passes a crash dump to a program of the host that runs as root.
-# claims: core-dump
+# claims: core-dump denied-calls
 # stops: seccomp
 # oracle: call
 # cases: setrlimit prlimit

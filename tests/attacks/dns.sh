@@ -1,5 +1,5 @@
 # A query to a name server outside the machine.
-# claims: udp
+# claims: udp never-resolves other-protocols
 # stops: ebpf netns
 # seen: verdict=denied port=53
 # oracle: wire

@@ -1,4 +1,5 @@
 # HTTP/2 without TLS, which neither the relay nor the mediator can read.
+# claims: http2-offers
 # stops: relay
 # seen: source=relay verdict=refused
 # oracle: canary

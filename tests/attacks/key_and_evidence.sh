@@ -1,5 +1,5 @@
 # Reading and writing the signing keys and the evidence.
-# claims: run-files
+# claims: run-files who-writes boundary-key
 # stops: private-run privileges
 # oracle: script
 # options: --signer-private-key $PLACE/key --boundary-key $PLACE/boundary

@@ -1,5 +1,5 @@
 # A link that leads through another link, so that a later step writes to a protected path.
-# claims: read-links
+# claims: read-links links-again
 # stops: supervisor
 # oracle: script
 # cases: here above absolute repository

@@ -1,5 +1,5 @@
 # A request over multipath TCP.
-# claims: other-ip
+# claims: other-ip other-protocols
 # stops: ebpf netns
 # seen: hook=sock_create
 # oracle: wire

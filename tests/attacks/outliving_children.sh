@@ -1,4 +1,5 @@
 # A process that outlives the step.
+# claims: collect-agent
 # stops: namespaces supervisor
 # oracle: script
 # cases: background setsid nohup double_fork deaf stopped

@@ -1,5 +1,5 @@
 # An Ethernet frame through a packet socket, including the old kind in AF_INET.
-# claims: families
+# claims: families other-protocols
 # stops: privileges seccomp netns
 # oracle: wire
 # cases: raw old

@@ -1,5 +1,5 @@
 # ICMP through a ping socket, which needs no privilege if the machine allows it.
-# claims: other-ip
+# claims: other-ip other-protocols
 # stops: ebpf netns
 # oracle: wire
 attempt() {

@@ -1,5 +1,5 @@
 # ICMP through a raw socket.
-# claims: other-ip
+# claims: other-ip other-protocols
 # stops: privileges ebpf netns
 # oracle: wire
 # cases: v4 v6

@@ -1,8 +1,11 @@
-//! `claims`, and a part of `lint`: checks that each claim of the documents has a test that fails if the claim is false.
+//! `claims`, and a part of `lint`: checks that each claim of the documents has a source file that makes it true, and a
+//! test that fails if the claim is false.
 //!
-//! A claim is a row of a table whose first column is `id` (README.md, SECURITY.md) or `rule` (docs/rules.md). A test
-//! names its claims in a line `Claims: one, two` of its doc comment, and a script in `tests/attacks` in its header. A
-//! test shows a rule if the identifier is a string in the test, or in an item of the same file that the test uses.
+//! A claim is a row of a table whose first column is `id` or `rule` (docs/rules.md), or the text before an identifier in
+//! brackets (ARCHITECTURE.md). A test names its claims in a line `Claims: one, two` of its doc comment, and a script in
+//! `tests/attacks` in its header. A test shows a rule if the identifier is a string in the test, or in an item of the
+//! same file that the test uses. ARCHITECTURE.md names the source files of its claims; a source file names claims of the
+//! other documents in a line `Claims: one, two` of its own doc comment, and rules are in the lists of rules.
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
@@ -19,33 +22,54 @@ use crate::tidy;
 const SECURITY: &str = "SECURITY.md";
 /// The document whose claims are the rules of the verifier.
 const RULES: &str = "docs/rules.md";
+/// The document that names the source files of its claims.
+const ARCHITECTURE: &str = "ARCHITECTURE.md";
 /// Documents with claims.
-const DOCUMENTS: [&str; 3] = ["README.md", SECURITY, RULES];
+const DOCUMENTS: [&str; 4] = ["README.md", SECURITY, ARCHITECTURE, RULES];
 /// Start of the line that names claims.
 const MARKER: &str = "Claims: ";
 /// Directory of the scripts that are tests.
 const ATTACKS: &str = "tests/attacks";
 
-/// Claims by identifier, with their document.
-type Claims = BTreeMap<String, &'static str>;
-/// Tests by the claim that they show.
-type Shown = BTreeMap<String, BTreeSet<String>>;
+/// A claim: its document, and the source files that make it true.
+struct Claim {
+    document: &'static str,
+    sources: BTreeSet<String>,
+}
 
-/// Prints every claim whose identifier contains `part`, with its tests.
+/// Claims by identifier.
+type Claims = BTreeMap<String, Claim>;
+/// Tests or source files by the claim that they name.
+type Named = BTreeMap<String, BTreeSet<String>>;
+
+/// Prints every claim whose identifier contains `part`, with its source files and tests. `part` may also be the document
+/// or the end of a source file's path.
 ///
 /// # Errors
-/// If a claim has no test, or a test names an unknown claim.
+/// If a claim has no source file or no test, or a file names an unknown claim.
 pub(crate) fn list(layout: &Layout, part: &str) -> Result<()> {
-    let (claims, shown) = read(layout)?;
-    for (id, document) in claims.iter().filter(|(id, _)| id.contains(part)) {
-        println!("{id} ({document})");
+    let (claims, shown, wrong) = read(layout)?;
+    for (id, claim) in claims
+        .iter()
+        .filter(|(id, claim)| is_meant(id, claim, part))
+    {
+        println!("{id} ({})", claim.document);
+        for source in &claim.sources {
+            println!("    source  {source}");
+        }
         for test in shown.get(id).into_iter().flatten() {
-            println!("    {test}");
+            println!("    test    {test}");
         }
     }
-    let wrong = compare(&claims, &shown);
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     Ok(())
+}
+
+fn is_meant(id: &str, claim: &Claim, part: &str) -> bool {
+    let is_file = |source: &String| source.ends_with(part);
+    id.contains(part)
+        || claim.document == part
+        || part.ends_with(".rs") && claim.sources.iter().any(is_file)
 }
 
 /// Returns the problems for which [`list`] fails.
@@ -53,24 +77,42 @@ pub(crate) fn list(layout: &Layout, part: &str) -> Result<()> {
 /// # Errors
 /// If a file cannot be read.
 pub(crate) fn check(layout: &Layout) -> Result<Vec<String>> {
-    let (claims, shown) = read(layout)?;
-    Ok(compare(&claims, &shown))
+    let (_, _, wrong) = read(layout)?;
+    Ok(wrong)
 }
 
-fn read(layout: &Layout) -> Result<(Claims, Shown)> {
+fn read(layout: &Layout) -> Result<(Claims, Named, Vec<String>)> {
     let mut claims = Claims::new();
+    let mut wrong = Vec::new();
     for document in DOCUMENTS {
         let text = fs::read_to_string(layout.root.join(document))
             .with_context(|| format!("cannot read {document}"))?;
-        for id in identifiers(document, &text)? {
-            if let Some(other) = claims.insert(id.clone(), document) {
-                bail!("{document}: {id} is also a claim of {other}");
+        let mut found = rows(document, &text)?;
+        if document == ARCHITECTURE {
+            found.extend(statements(&text));
+            let missing = paths(&text).into_iter();
+            let missing = missing.filter(|file| !layout.root.join(file).is_file());
+            wrong.extend(missing.map(|file| format!("{document}: {file} does not exist")));
+        }
+        for (id, text) in found {
+            let sources = if document == ARCHITECTURE {
+                paths(text)
+            } else {
+                BTreeSet::new()
+            };
+            if let Some(other) = claims.insert(id.clone(), Claim { document, sources }) {
+                bail!("{document}: {id} is also a claim of {}", other.document);
             }
         }
     }
-    let mut shown = Shown::new();
+    let mut shown = Named::new();
+    let mut sources = Named::new();
     for file in tidy::sources(layout)? {
         let text = fs::read_to_string(layout.root.join(&file))?;
+        for id in sources_of(&file, &text) {
+            let path = file.display().to_string();
+            sources.entry(id.to_owned()).or_default().insert(path);
+        }
         for (test, ids) in tests(&file, &text)? {
             for id in ids {
                 // A string that is not a rule is not a claim.
@@ -91,28 +133,45 @@ fn read(layout: &Layout) -> Result<(Claims, Shown)> {
             }
         }
     }
-    Ok((claims, shown))
+    for (id, claim) in &mut claims {
+        claim
+            .sources
+            .extend(sources.get(id).into_iter().flatten().cloned());
+    }
+    wrong.extend(unknown(&claims, &sources));
+    wrong.extend(compare(&claims, &shown));
+    Ok((claims, shown, wrong))
 }
 
 fn is_rule(claims: &Claims, id: &str) -> bool {
-    claims.get(id) == Some(&RULES)
+    claims.get(id).is_some_and(|claim| claim.document == RULES)
 }
 
-fn compare(claims: &Claims, shown: &Shown) -> Vec<String> {
-    let untested = claims
-        .iter()
-        .filter(|(id, _)| !shown.contains_key(*id))
-        .map(|(id, document)| format!("{document}: no test shows `{id}`"));
-    let unknown = shown
+fn compare(claims: &Claims, shown: &Named) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (id, Claim { document, sources }) in claims {
+        if sources.is_empty() {
+            wrong.push(format!("{document}: no source file is named for `{id}`"));
+        }
+        if !shown.contains_key(id) {
+            wrong.push(format!("{document}: no test shows `{id}`"));
+        }
+    }
+    wrong.extend(unknown(claims, shown));
+    wrong
+}
+
+/// Returns a problem for each file that names a claim of no document.
+fn unknown(claims: &Claims, named: &Named) -> impl Iterator<Item = String> {
+    named
         .iter()
         .filter(|(id, _)| !claims.contains_key(*id))
-        .flat_map(|(id, tests)| tests.iter().map(move |test| (id, test)))
-        .map(|(id, test)| format!("{test}: no document has a claim `{id}`"));
-    untested.chain(unknown).collect()
+        .flat_map(|(id, files)| files.iter().map(move |file| (id, file)))
+        .map(|(id, file)| format!("{file}: no document has a claim `{id}`"))
 }
 
-/// Returns the first cells of tables whose header starts with `id` or `rule`.
-fn identifiers(document: &str, text: &str) -> Result<Vec<String>> {
+/// Returns the first cells of tables whose header starts with `id` or `rule`, each with its row.
+fn rows<'text>(document: &str, text: &'text str) -> Result<Vec<(String, &'text str)>> {
     let mut found = Vec::new();
     let mut header: Option<String> = None;
     for line in text.lines() {
@@ -134,11 +193,87 @@ fn identifiers(document: &str, text: &str) -> Result<Vec<String>> {
         if matches!(name.as_str(), "id" | "rule") && !is_line {
             let id = first.strip_prefix('`').and_then(|id| id.strip_suffix('`'));
             let id = id.with_context(|| format!("{document}: `{first}` is no identifier"))?;
-            found.push(id.to_owned());
+            found.push((id.to_owned(), line));
         }
     }
     ensure!(!found.is_empty(), "{document} has no table of claims");
     Ok(found)
+}
+
+/// Returns the identifiers in brackets, each with the text between it and the one before it in the same paragraph, item,
+/// or row. If that text names no file, the whole paragraph does.
+fn statements(text: &str) -> Vec<(String, &str)> {
+    let mut found = Vec::new();
+    for block in blocks(text) {
+        let mut rest = block;
+        while let Some((before, after)) = rest.split_once("[`") {
+            let Some((id, after)) = after.split_once("`]") else {
+                break;
+            };
+            // A link has its address next.
+            if !after.starts_with('(') {
+                let statement = if paths(before).is_empty() {
+                    block
+                } else {
+                    before
+                };
+                found.push((id.to_owned(), statement));
+            }
+            rest = after;
+        }
+    }
+    found
+}
+
+/// Splits a document into its paragraphs, items, and rows.
+fn blocks(text: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    let (mut start, mut end) = (0, 0);
+    for line in text.split_inclusive('\n') {
+        let is_numbered = line.split_once(". ").is_some_and(|(number, _)| {
+            !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+        });
+        if line.trim().is_empty() || line.starts_with("- ") || line.starts_with('|') || is_numbered
+        {
+            found.push(&text[start..end]);
+            start = end;
+        }
+        end += line.len();
+    }
+    found.push(&text[start..]);
+    found
+}
+
+/// Returns the source files that a text of ARCHITECTURE.md names, as paths below the root of the repository.
+fn paths(text: &str) -> BTreeSet<String> {
+    let code = text.split('`').skip(1).step_by(2);
+    code.filter_map(|code| {
+        let (folder, rest) = code.strip_suffix(".rs")?.split_once('/')?;
+        let is_path = |byte: u8| byte.is_ascii_alphanumeric() || b"/_-".contains(&byte);
+        if !code.bytes().all(|byte| is_path(byte) || byte == b'.') {
+            return None;
+        }
+        Some(match folder {
+            "cli" | "run" | "bpf" => format!("egress-user/src/{code}"),
+            "egress-common" | "egress-ebpf" => format!("{folder}/src/{rest}.rs"),
+            "crates" | "egress-user" | "tests" | "xtask" => code.to_owned(),
+            _ => format!("crates/{folder}/src/{rest}.rs"),
+        })
+    })
+    .collect()
+}
+
+/// Returns the claims that a source file names. A list of rules names each rule by its string.
+fn sources_of<'text>(file: &Path, text: &'text str) -> Vec<&'text str> {
+    if file.file_name().is_some_and(|name| name == "rules.rs") && text.contains("rules! {") {
+        let strings = text.split('"').skip(1).step_by(2);
+        return strings
+            .filter(|text| text.contains('.') && !text.contains(' '))
+            .collect();
+    }
+    let marker = format!("//! {MARKER}");
+    let lines = text.lines().filter_map(|line| line.strip_prefix(&marker));
+    lines.flat_map(|ids| ids.split(", ")).collect()
 }
 
 /// Returns the claims in the header of an attack.
@@ -152,7 +287,7 @@ fn header(script: &str) -> impl Iterator<Item = &str> {
 
 /// A claim or a string in a test.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Named {
+struct Mention {
     name: String,
     /// Whether the name is a string of the code, and not in the doc comment.
     is_text: bool,
@@ -166,7 +301,7 @@ fn marked_lines(text: &str) -> usize {
 }
 
 /// Returns the claims and strings of each test in a file.
-fn tests(file: &Path, text: &str) -> Result<BTreeMap<String, BTreeSet<Named>>> {
+fn tests(file: &Path, text: &str) -> Result<BTreeMap<String, BTreeSet<Mention>>> {
     // Most files have none, and parsing a file takes longer than searching it.
     if !text.contains("test]") && !text.contains("test(") {
         ensure!(
@@ -181,9 +316,9 @@ fn tests(file: &Path, text: &str) -> Result<BTreeMap<String, BTreeSet<Named>>> {
     items.visit_file(&parsed);
     let mut found = BTreeMap::new();
     for (name, marked) in &items.tests {
-        let mut names: BTreeSet<Named> = marked
+        let mut names: BTreeSet<Mention> = marked
             .iter()
-            .map(|name| Named {
+            .map(|name| Mention {
                 name: name.clone(),
                 is_text: false,
             })
@@ -195,7 +330,7 @@ fn tests(file: &Path, text: &str) -> Result<BTreeMap<String, BTreeSet<Named>>> {
                 && seen.insert(item)
             {
                 open.extend(body.names.iter().cloned());
-                names.extend(body.texts.iter().map(|text| Named {
+                names.extend(body.texts.iter().map(|text| Mention {
                     name: text.clone(),
                     is_text: true,
                 }));
@@ -321,7 +456,7 @@ mod tests {
 
     fn named(text: &str) -> Vec<(String, Vec<String>)> {
         let found = tests("a.rs".as_ref(), text).unwrap();
-        let names = |names: BTreeSet<Named>| names.into_iter().map(|one| one.name).collect();
+        let names = |names: BTreeSet<Mention>| names.into_iter().map(|one| one.name).collect();
         found
             .into_iter()
             .map(|(test, all)| (test, names(all)))
@@ -332,10 +467,38 @@ mod tests {
     fn identifiers_are_the_first_cells_of_tables_of_claims() {
         let text =
             "| id | claim |\n|---|---|\n| `a-b` | A. |\n\n| input | x |\n|---|---|\n| `c` | C. |\n";
-        assert_eq!(identifiers("README.md", text).unwrap(), ["a-b"]);
-        assert!(identifiers("SECURITY.md", text).is_err());
-        assert!(identifiers("README.md", "| claim | x |\n|---|---|\n| A. | B |\n").is_err());
-        assert!(identifiers("README.md", "nothing\n").is_err());
+        let found = [("a-b".to_owned(), "| `a-b` | A. |")];
+        assert_eq!(rows("README.md", text).unwrap(), found);
+        assert!(rows("SECURITY.md", text).is_err());
+        assert!(rows("README.md", "| claim | x |\n|---|---|\n| A. | B |\n").is_err());
+        assert!(rows("README.md", "nothing\n").is_err());
+    }
+
+    /// Claims: add-statement
+    #[test]
+    fn a_statement_has_the_files_before_its_identifier_or_those_of_its_paragraph() {
+        let text = "One (`run/a.rs`) [`one`]. Two,\nand `b.rs` [`two`].\n\n- Three [`three`].\n- `relay/c.rs`, [`x`](y) [`four`]\n";
+        let found = statements(text)
+            .into_iter()
+            .map(|(id, text)| (id, paths(text).into_iter().collect::<Vec<_>>()));
+        let run = "egress-user/src/run/a.rs".to_owned();
+        assert_eq!(
+            found.collect::<Vec<_>>(),
+            [
+                ("one".to_owned(), vec![run.clone()]),
+                ("two".to_owned(), vec![run]),
+                ("three".to_owned(), vec![]),
+                ("four".to_owned(), vec!["crates/relay/src/c.rs".to_owned()]),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_source_file_names_its_claims_and_a_list_its_rules() {
+        let text = "//! Does it.\n//!\n//! Claims: a, b\n/// Claims: c\nfn f() {}\n";
+        assert_eq!(sources_of("src/f.rs".as_ref(), text), ["a", "b"]);
+        let list = "crate::rules! {\nRule::error(\"x.one\", 0, \"a text.\")\n}\n";
+        assert_eq!(sources_of("src/rules.rs".as_ref(), list), ["x.one"]);
     }
 
     #[test]
@@ -367,17 +530,26 @@ mod tests {
         );
     }
 
+    /// Claims: add-claim
     #[test]
-    fn claims_without_tests_and_tests_without_claims_are_named() {
-        let claims = Claims::from([("a".to_owned(), "README.md"), ("b".to_owned(), "README.md")]);
-        let test = BTreeSet::from(["t".to_owned()]);
-        let shown = Shown::from([("a".to_owned(), test.clone()), ("c".to_owned(), test)]);
-        let wrong = compare(&claims, &shown);
-        assert_eq!(wrong.len(), 2, "{wrong:?}");
-        assert!(wrong[0].contains("no test shows `b`"), "{wrong:?}");
-        assert!(
-            wrong[1].contains("no document has a claim `c`"),
-            "{wrong:?}"
+    fn what_a_claim_lacks_and_claims_of_no_document_are_named() {
+        let set = |text: &str| BTreeSet::from([text.to_owned()]);
+        let claim = |sources| Claim {
+            document: "README.md",
+            sources,
+        };
+        let claims = Claims::from([
+            ("a".to_owned(), claim(set("f"))),
+            ("b".to_owned(), claim(BTreeSet::new())),
+        ]);
+        let shown = Named::from([("a".to_owned(), set("t")), ("c".to_owned(), set("t"))]);
+        assert_eq!(
+            compare(&claims, &shown),
+            [
+                "README.md: no source file is named for `b`",
+                "README.md: no test shows `b`",
+                "t: no document has a claim `c`",
+            ]
         );
     }
 }

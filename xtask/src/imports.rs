@@ -368,6 +368,7 @@ mod tests {
     const TABLE: &str = "words\n\n| crate | duty | may use |\n|---|---|---|\n\
         | `packet` | Reads. | `receipts`, `policy` |\n| `receipts` | Signs. | none |\n\nmore | words\n";
 
+    /// Claims: crate-edges
     #[test]
     fn edges_that_the_table_does_not_have_are_named() {
         let metadata = json!({"packages": [
@@ -404,6 +405,7 @@ mod tests {
         found
     }
 
+    /// Claims: crate-edges
     #[test]
     fn circles_between_files_are_named_and_nothing_else() {
         let root = ("lib.rs", "mod a;\nmod b;\npub use a::A;\n");

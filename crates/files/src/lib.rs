@@ -1,6 +1,8 @@
 //! Opens files that the caller names without blocking and with a size limit. The command of an
 //! earlier run may have been able to write there, so the path may now be a FIFO, on which an
 //! ordinary open blocks, or a file that does not fit into memory.
+//!
+//! Claims: read-named-files, read-new-packet
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;

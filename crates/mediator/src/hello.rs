@@ -1,4 +1,6 @@
 //! Checks that the first bytes of a tunnel are a TLS `ClientHello` for the requested host.
+//!
+//! Claims: name-match
 use std::time::Duration;
 
 use egress_http::client_hello::{Unread, receive};

@@ -1,4 +1,6 @@
 //! Judges a destination: first its name by the allow-list, then all of its addresses.
+//!
+//! Claims: special-addresses
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 

@@ -2,6 +2,8 @@
 //!
 //! The file is a DSSE envelope around an in-toto Statement v1. The subjects of the statement are the files with their
 //! SHA-256, and the boundary's key signs it. Other tools for in-toto can verify it with that key alone.
+//!
+//! Claims: files-attested
 use std::collections::BTreeMap;
 
 use base64::Engine;

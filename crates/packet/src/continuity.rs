@@ -1,4 +1,6 @@
 //! Checks that the flow log shows continuous enforcement from the start of the command to its end, without lost events.
+//!
+//! Claims: boundary-throughout
 use std::collections::BTreeSet;
 
 use time::OffsetDateTime;
@@ -255,6 +257,7 @@ mod tests {
         assert_eq!(reasons(&sound(), None), Vec::<String>::new());
     }
 
+    /// Claims: grade-caps, compare-heartbeats
     #[test]
     fn every_break_is_named() {
         let with = |at: usize, member: &str, value: Value| {

@@ -1,4 +1,6 @@
 //! Checks that `policy.yaml` is the policy that the packet and its receipts name.
+//!
+//! Claims: policy-shown
 use std::collections::BTreeSet;
 
 use pipelock_receipts::findings::Findings;

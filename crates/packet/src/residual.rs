@@ -1,5 +1,7 @@
 //! Counts the traffic through the channels that are open on purpose. An allowed host is a way out, so a reader needs to
 //! know how much it was used. The writer of a packet and its verifier use the same code.
+//!
+//! Claims: channel-host, channel-wildcard, channel-other-name, channel-time
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};

@@ -142,6 +142,7 @@ pub fn too_large(most: u64) -> io::Error {
 mod tests {
     use super::*;
 
+    /// Claims: verify-streams
     #[test]
     fn digest_is_of_what_was_read_and_only_at_the_end() {
         let bytes = vec![7; 100_000];

@@ -52,6 +52,7 @@ fn without_search(text: &str) -> String {
 mod tests {
     use super::*;
 
+    /// Claims: search-domains
     #[test]
     fn search_domains_are_left_out_and_the_rest_stays() {
         for (text, expected) in [

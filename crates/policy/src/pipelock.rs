@@ -342,6 +342,7 @@ mod tests {
         );
     }
 
+    /// Claims: pipelock-authority
     #[test]
     fn authority_of_an_interception_is_found_and_its_files_are_forced() {
         let caller = "mode: strict\ntls_interception: {enabled: true, ca_cert: /a, ca_key: /b}\n";

@@ -3,6 +3,8 @@
 //!
 //! [`sign`] makes a capsule, [`check`] compares one with the session that binds it, and [`kernel_rule_hash`] defines
 //! `containment.kernel_rule_hash`.
+//!
+//! Claims: boundary-first
 use std::collections::BTreeMap;
 use std::time::Duration;
 

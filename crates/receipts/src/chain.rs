@@ -1,4 +1,6 @@
 //! Checks the two receipt chains of a file, version 1 and version 2 (evidence protocol, sections 2.4, 2.6, and 3.4).
+//!
+//! Claims: decisions-signed
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

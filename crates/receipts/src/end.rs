@@ -1,5 +1,7 @@
 //! Tracks the entries that a clean stop writes last (evidence protocol, section 4): `session_close`, `transcript_root`,
 //! and a signed checkpoint as the very last entry.
+//!
+//! Claims: end-proven
 use super::report::End;
 
 /// The part of the end that has been read.

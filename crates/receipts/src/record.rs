@@ -1,5 +1,7 @@
 //! Writes action receipts of version 1: record, signature, receipt hash, and the session records open, heartbeat, and
 //! close (evidence protocol, sections 2.1 to 2.5).
+//!
+//! Claims: decisions-signed
 use ed25519_dalek::{Signer, SigningKey};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};

@@ -1,4 +1,6 @@
 //! Serves one connection of the command: redirected, or to the proxy port.
+//!
+//! Claims: ports
 use std::net::SocketAddr;
 use std::sync::Arc;
 

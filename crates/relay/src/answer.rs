@@ -134,6 +134,7 @@ mod tests {
         }
     }
 
+    /// Claims: answer-mark
     #[test]
     fn the_mark_alone_makes_an_answer_the_mediators() {
         let judged = |status, found, fields| marked(status, "m", found, finder(fields));

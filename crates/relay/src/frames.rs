@@ -7,6 +7,8 @@
 //!
 //! A frame without a mask is denied (RFC 6455, section 5.1). The mask flag is in the second byte, so that a server
 //! cannot take the bytes after a handshake for the start of another protocol (section 10.3).
+//!
+//! Claims: websocket-frames
 use super::copy::Watch;
 
 /// The frames of one direction (RFC 6455, section 5.2).
@@ -258,6 +260,7 @@ mod tests {
             .collect()
     }
 
+    /// Claims: websocket-fragments
     #[test]
     fn messages_are_the_same_however_they_come_in() {
         for length in [0, 1, 125, 126, 65_535, 65_536, 70_000] {

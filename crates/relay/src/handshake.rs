@@ -4,6 +4,8 @@
 //! then sends another `ClientHello`, which could name another server. Until the `ServerHello`, a handshake record of
 //! the client can only be part of a `ClientHello`, so the relay judges each of them like the first one before it sends
 //! it on. After the `ServerHello`, no server accepts another `ClientHello` in plain text.
+//!
+//! Claims: second-hello
 use egress_http::client_hello::{self, MOST, NotAHello};
 
 use super::authority::Host;

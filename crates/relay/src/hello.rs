@@ -1,4 +1,6 @@
 //! Judges whether a `ClientHello` is for the host that the client connected to. Pure.
+//!
+//! Claims: name-match, encrypted-hello
 use egress_http::client_hello::Hello;
 
 use super::authority::Host;

@@ -1,4 +1,6 @@
 //! Serves HTTP/1. Judges every request of a connection on its own.
+//!
+//! Claims: name-match
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};

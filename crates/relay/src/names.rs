@@ -142,6 +142,7 @@ mod tests {
         Host::Ip(ip.parse().unwrap())
     }
 
+    /// Claims: synthetic-address
     #[test]
     fn a_name_keeps_its_addresses() {
         let mut names = Names::new(MAX_NAMES);
@@ -181,6 +182,7 @@ mod tests {
         }
     }
 
+    /// Claims: name-by-address
     #[test]
     fn every_name_has_an_address_of_its_own_until_there_is_none() {
         let mut names = Names::new(usize::MAX);

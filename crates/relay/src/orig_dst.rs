@@ -239,6 +239,7 @@ mod tests {
             .collect()
     }
 
+    /// Claims: slot-once
     #[test]
     fn a_slot_is_served_once_and_only_to_its_own_peer() {
         assert_eq!(
@@ -296,6 +297,7 @@ mod tests {
         }
     }
 
+    /// Claims: slot-by-listener, slot-once
     #[test]
     fn connection_to_the_proxy_has_its_own_slot_and_none_is_served_without() {
         let peer = "127.0.0.1:5000".parse().unwrap();

@@ -1,4 +1,6 @@
 //! Judges requests to the explicit proxy port. Only CONNECT, absolute form, `/fetch`, and `/ws` are allowed.
+//!
+//! Claims: control-paths, name-match, ports
 use http::{HeaderMap, Method, Uri};
 
 use super::ask::{Ask, Refused, ask, host_field};

@@ -362,6 +362,7 @@ fn blank() -> FlowReport {
 mod tests {
     use super::*;
 
+    /// Claims: closes-wait
     #[tokio::test]
     async fn flows_wait_for_a_reader_and_none_is_lost() {
         let (out, mut taken) = mpsc::channel(1);

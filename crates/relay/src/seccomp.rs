@@ -1,4 +1,6 @@
 //! The seccomp filter of the relay process, which allows only the system calls that serving needs.
+//!
+//! Claims: relay-bug
 use std::collections::BTreeMap;
 
 use seccompiler::{

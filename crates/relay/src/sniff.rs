@@ -84,6 +84,7 @@ fn request_line(bytes: &[u8]) -> Sniffed {
 mod tests {
     use super::*;
 
+    /// Claims: protocol
     #[test]
     fn first_bytes_are_told_apart_at_every_length() {
         let cases: [(&[u8], Sniffed); 22] = [

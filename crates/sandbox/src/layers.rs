@@ -97,6 +97,7 @@ impl Layers {
 mod tests {
     use super::*;
 
+    /// Claims: layers-left-out
     #[test]
     fn an_ordinary_binary_leaves_nothing_out() {
         let requested = Layers::without(OsStr::new("seccomp"));

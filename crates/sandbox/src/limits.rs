@@ -7,6 +7,8 @@
 //! end all of them. Files in `/tmp` and other private directories use memory that is not freed when
 //! a process ends. If they use all of it, the run ends with the command, or with init and exit
 //! status 125.
+//!
+//! Claims: machine-limits, table-memory, table-processes
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -317,6 +319,7 @@ mod tests {
     use super::super::cgroup::nearest;
     use super::*;
 
+    /// Claims: cgroup-place
     #[test]
     fn nearest_group_with_the_controllers_is_taken_with_the_limits_on_the_way() {
         let dir = tempfile::tempdir().unwrap();
@@ -342,6 +345,7 @@ mod tests {
         assert_eq!(lowest(&between, "memory.max", 600), 600);
     }
 
+    /// Claims: cgroup-place
     #[test]
     fn limits_of_cgroup_2_are_the_agents_group_and_its_counters_are_read() {
         // These tests use plain files instead of the kernel's, because a machine has each controller in only one

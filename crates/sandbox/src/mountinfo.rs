@@ -1,4 +1,6 @@
 //! Reads `/proc/self/mountinfo` (proc(5)).
+//!
+//! Claims: private-mounts
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::AsRawFd;

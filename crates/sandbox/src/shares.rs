@@ -7,6 +7,8 @@
 //! counts what a run uses and ends a run that exceeds its share. It counts only while the whole
 //! machine uses more than one share. A mapped file stays open without a descriptor, so mappings
 //! count as well.
+//!
+//! Claims: shared-tables, table-files, table-sockets, table-tcp
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
 use std::os::unix::fs::FileExt;

@@ -9,6 +9,8 @@
 //! its directories have the owners and modes of the host's directories. Otherwise the file view
 //! would show files that such a mount or mode hides. The file view is a snapshot: it keeps the old
 //! content of a file that the host replaces later.
+//!
+//! Claims: path-sockets, private-mounts, setuid, inner-mounts, run-files, table-pseudoterminals, machine-limits
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::fd::OwnedFd;

@@ -3,6 +3,8 @@
 //! A channel is a `SOCK_SEQPACKET` socket that carries one JSON text per message. [`ChannelError`]
 //! distinguishes, for all processes, why there is no message: the sender has ended, sent nothing in
 //! time, or sent something that cannot be parsed.
+//!
+//! Claims: read-relay-messages
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -207,6 +209,7 @@ mod tests {
 
     const SOON: Duration = Duration::from_millis(20);
 
+    /// Claims: control-socket
     #[test]
     fn messages_arrive_one_by_one_and_with_their_descriptors() {
         let (ours, theirs) = Channel::<u32, String>::pair().unwrap();
@@ -221,6 +224,7 @@ mod tests {
         assert_eq!(theirs.receive().unwrap().message, 7);
     }
 
+    /// Claims: control-socket
     #[test]
     fn why_there_is_no_message_is_told_apart() {
         let (ours, theirs) = Channel::<u32, u32>::pair().unwrap();

@@ -1,4 +1,6 @@
 //! Accesses directories by descriptor, without following links.
+//!
+//! Claims: read-directories
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};

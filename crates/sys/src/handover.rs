@@ -75,6 +75,7 @@ mod tests {
 
     use super::*;
 
+    /// Claims: control-socket
     #[test]
     fn what_was_not_inherited_or_is_taken_is_refused() {
         let file = tempfile::tempfile().unwrap();

@@ -1,4 +1,6 @@
 //! Drops every privilege of a helper process, and reads back from the kernel that it did.
+//!
+//! Claims: not-root, read-proc
 use std::fmt;
 use std::io;
 

@@ -1,4 +1,6 @@
 //! Starts and ends processes.
+//!
+//! Claims: core-dump
 use std::convert::Infallible;
 use std::ffi::{CStr, CString};
 use std::io;

@@ -124,6 +124,7 @@ fn has_no_route(error: &io::Error) -> bool {
 mod tests {
     use super::*;
 
+    /// Claims: addresses-judged
     #[test]
     fn loopback_is_own_and_the_internet_is_not() {
         let routes = Routes::open().unwrap();

@@ -1,5 +1,7 @@
 //! Replaces git's files by versions without their credentials. [`git_search`](super::git_search)
 //! finds these files.
+//!
+//! Claims: git-tokens
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Write};

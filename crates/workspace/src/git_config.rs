@@ -3,6 +3,8 @@
 //!
 //! Every byte of the file belongs to exactly one element, so a file can be written again without
 //! some of them.
+//!
+//! Claims: git-configuration
 use std::iter;
 use std::ops::Range;
 

@@ -1,4 +1,6 @@
 //! Searches files that may contain git credentials, and the files that they name.
+//!
+//! Claims: git-stores
 use std::collections::{BTreeSet, VecDeque};
 use std::fs::Metadata;
 use std::io;

@@ -1,4 +1,6 @@
 //! Rewrites files of a git directory without their credentials.
+//!
+//! Claims: git-modules, git-logs
 use std::borrow::Cow;
 
 use super::git_config::{Kind, Section, elements};

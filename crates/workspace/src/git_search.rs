@@ -5,6 +5,8 @@
 //! An earlier run may have written what is read here. Lists with limits are therefore used instead
 //! of recursion, files are opened through [`Reach`], and a file named by a configuration counts
 //! only where the command or the caller could have put it.
+//!
+//! Claims: git-includes, read-git-files
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsString;
 use std::io;

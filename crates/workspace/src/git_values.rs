@@ -2,6 +2,8 @@
 //!
 //! This is an allow-list. A deny-list would have to contain the variables of every tool that keeps
 //! its token in git's configuration (`github.token`, `sendemail.smtpPass`).
+//!
+//! Claims: git-configuration, git-modules
 use std::borrow::Cow;
 
 use egress_policy::redact;
@@ -374,6 +376,7 @@ mod tests {
         );
     }
 
+    /// Claims: git-credentials
     #[test]
     fn what_a_repository_needs_is_shown() {
         for (section, subsection, name, value) in [

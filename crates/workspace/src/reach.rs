@@ -3,6 +3,8 @@
 //! Everything in the workspace may be read, because the command can read what its owner can read.
 //! Outside of the workspace, only files that any user may read are opened. The command can read
 //! nothing else there, and a name that leads to a private file of root is ignored.
+//!
+//! Claims: git-includes
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
@@ -207,6 +209,7 @@ mod tests {
 
     use super::*;
 
+    /// Claims: git-credentials
     #[test]
     fn nothing_is_followed_and_nothing_private_is_read_outside() {
         let dir = tempfile::tempdir().unwrap();

@@ -11,6 +11,8 @@
 //! which only root of the machine can set and which also records what the store belongs to. The
 //! directory belongs to a user that no process has, so that only root can enter it. The
 //! supervisor of the run holds a lock on its store. A store without that lock was left behind by a killed run.
+//!
+//! Claims: read-stores
 use std::cell::Cell;
 use std::ffi::{CStr, OsStr};
 use std::fs::{self, File};

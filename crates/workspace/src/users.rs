@@ -1,4 +1,6 @@
 //! Leases the user ids of a run from a range that no other program allocates, under a lock.
+//!
+//! Claims: table-per-user
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};

@@ -36,6 +36,7 @@ fn show((verdict, reason): Decision) -> String {
         .into()
 }
 
+/// Claims: connect-decision
 #[test]
 fn tcp_to_anywhere_but_loopback_goes_to_the_relay() {
     for dst in [
@@ -56,6 +57,7 @@ fn tcp_to_anywhere_but_loopback_goes_to_the_relay() {
     }
 }
 
+/// Claims: connect-decision
 #[test]
 fn loopback_in_every_spelling_stays_inside() {
     for dst in [
@@ -125,6 +127,7 @@ fn ipv6_is_refused_where_the_relay_cannot_listen_on_it_but_mapped_ipv4_is_not() 
     assert_eq!(show(connect(&mapped, &config)), "redirected");
 }
 
+/// Claims: address-rule
 #[test]
 fn mediator_reaches_what_is_public_or_opened_and_never_the_platform() {
     let reach = |place, known: &str| {
@@ -184,6 +187,7 @@ fn only_tcp_and_udp_sockets_exist() {
     }
 }
 
+/// Claims: audit-mode
 #[test]
 fn audit_records_what_would_be_and_lets_everything_pass() {
     let enforcing = Config::new(3128, true);

@@ -1,5 +1,7 @@
 //! `cgroup/connect4` and `connect6`: redirects TCP connections to the relay and denies other connections that leave the
 //! boundary. Stores the destination of the socket on every call, so that no stale destination is ever read.
+//!
+//! Claims: relay-only, tcp-mediated, tcp, udp
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 use egress_common::abi::{SLOT_LOCAL, SLOT_PROXY, SLOT_REDIRECTED, Slot};

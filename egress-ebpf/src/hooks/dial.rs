@@ -1,6 +1,8 @@
 //! Judges the mediator's own connections and datagrams. Independent of the mediator's decision about a name, they must
 //! not reach the machine itself, its cloud platform, a network that is not public, or a port that is not allowed.
 //! Ranges in the policy and DNS to the machine's name servers are allowed.
+//!
+//! Claims: special-addresses, ports
 use aya_ebpf::EbpfContext;
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr};

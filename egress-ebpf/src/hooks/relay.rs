@@ -1,5 +1,7 @@
 //! Hooks on the relay's cgroup. The relay may only open TCP connections to the mediator. It parses hostile bytes in the
 //! host's network namespace, so a bug in it must not open other connections.
+//!
+//! Claims: relay-bug
 use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr};
 use aya_ebpf::programs::{SockAddrContext, SockContext};
 use egress_common::abi::Counter;

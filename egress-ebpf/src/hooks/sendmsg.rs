@@ -1,4 +1,6 @@
 //! `cgroup/sendmsg4` and `sendmsg6`: denies datagrams with a destination other than loopback.
+//!
+//! Claims: other-protocols, udp, table-udp
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 use egress_common::decide::{self, Attempt};

@@ -1,5 +1,7 @@
 //! `cgroup_skb/egress`: the second layer. Drops and counts every packet that would leave through an interface other
 //! than loopback, even if another hook missed it.
+//!
+//! Claims: relay-only, tcp
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
 use egress_common::abi::Counter;

@@ -1,4 +1,6 @@
 //! `cgroup/sock_create`: denies IPv4 and IPv6 sockets of the command other than TCP and UDP.
+//!
+//! Claims: other-protocols, other-ip
 use aya_ebpf::macros::cgroup_sock;
 use aya_ebpf::programs::SockContext;
 use egress_common::decide::{self, Attempt};

@@ -1,5 +1,7 @@
 //! `sockops`: before the SYN of a redirected socket leaves, copies its original destination to the slot of its local
 //! port, in the array of its listener and address family. When the socket closes, records its traffic.
+//!
+//! Claims: tcp-mediated
 use aya_ebpf::macros::sock_ops;
 use aya_ebpf::programs::SockOpsContext;
 use egress_common::abi::{

@@ -1,5 +1,7 @@
 //! `cgroup/connect_unix` and `sendmsg_unix`: records the AF_UNIX addresses that the command uses. The hooks deny
 //! nothing. They receive only the text of a path, and the command's file view decides which socket it leads to.
+//!
+//! Claims: path-sockets
 use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;

@@ -1,4 +1,6 @@
 //! Reads the kernel's records from the ring buffers.
+//!
+//! Claims: read-kernel-events
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;

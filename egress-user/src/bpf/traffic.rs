@@ -1,4 +1,6 @@
 //! The bytes of sockets on both sides of the mediator, as the kernel counted them.
+//!
+//! Claims: read-kernel-events
 use std::net::{IpAddr, Ipv6Addr};
 
 use egress_common::abi::{
@@ -127,6 +129,7 @@ mod tests {
         }
     }
 
+    /// Claims: traffic-ring
     #[test]
     fn records_are_told_apart_by_kind() {
         let read = |raw: abi::Traffic| Traffic::try_from(raw.as_bytes());

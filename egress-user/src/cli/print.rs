@@ -1,4 +1,6 @@
 //! Prints progress, warnings, and the result of a run.
+//!
+//! Claims: read-own-lines
 use std::io::{IsTerminal, Write};
 
 use audit_packet::denied::Denied;

@@ -51,6 +51,7 @@ mod tests {
 
     use super::*;
 
+    /// Claims: protected-paths
     #[test]
     fn every_link_on_the_way_is_listed() {
         let place = tempfile::tempdir().unwrap();

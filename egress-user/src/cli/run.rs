@@ -1,4 +1,6 @@
 //! `egress run`: turns the command line into a checked [`Plan`], executes it, and returns the exit status.
+//!
+//! Claims: read-script
 use std::ffi::OsString;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};

@@ -129,6 +129,7 @@ impl ResultFile {
 mod tests {
     use super::*;
 
+    /// Claims: action-environment
     #[test]
     fn environment_is_read_to_its_end_and_no_further() {
         let mut text: &[u8] = b"A=1\0B=x=y\nz\0C=\0\0rest";
@@ -142,6 +143,7 @@ mod tests {
         }
     }
 
+    /// Claims: action-result
     #[test]
     fn result_goes_to_an_empty_file_of_its_own() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,5 +1,7 @@
 //! Keeps directories of the file view open, so that the supervisor can read them when no process of the command is
 //! left: the replacements of the runner's command files, and the scratch space.
+//!
+//! Claims: step-values, read-step-files
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};

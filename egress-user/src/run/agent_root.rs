@@ -1,4 +1,6 @@
 //! Looks up paths of sockets in the file view, as the command would, and never follows them out of it.
+//!
+//! Claims: read-unix-paths
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};

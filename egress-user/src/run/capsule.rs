@@ -1,5 +1,7 @@
 //! Makes the run's posture capsule: the properties of the closed boundary, signed before the mediator starts, so that
 //! the mediator's first receipt can bind them.
+//!
+//! Claims: boundary-first
 use std::time::Duration;
 
 use audit_packet::IDENTITY_FILE;

@@ -1,4 +1,6 @@
 //! Concludes the workspace at the end of a run: applies the command's changes, or archives them.
+//!
+//! Claims: channel-changes
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;

@@ -1,4 +1,6 @@
 //! `Verified → Emitted`: writes the packet, whole or not at all, and reads it back.
+//!
+//! Claims: read-new-packet
 use std::io::{self, Seek};
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,7 @@
 //! Makes the command's environment from the caller's: removes variables that hold tokens of the runner or that control
 //! shells and the dynamic loader, and adds those that the boundary needs. Names are recorded, values are not.
+//!
+//! Claims: step-values
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;

@@ -2,6 +2,8 @@
 //!
 //! The parent directory is a descriptor. No change of a path during the run can therefore lead the packet elsewhere,
 //! and no symbolic link is followed.
+//!
+//! Claims: read-directories, read-old-packet
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -310,7 +312,7 @@ mod tests {
         );
     }
 
-    /// Claims: read-directories, read-old-packet
+    /// Claims: read-directories, read-old-packet, packet-replaced
     #[test]
     fn a_packet_is_replaced_whole_and_never_through_a_link() {
         let base = tempfile::tempdir().unwrap();

@@ -1,4 +1,6 @@
 //! The supervisor's side of the probes: makes the controls, lets init make the probes, and judges the results.
+//!
+//! Claims: probe-reachable, probe-control-failed
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -411,6 +413,7 @@ mod tests {
     use super::*;
     use egress_sandbox::probe::model;
 
+    /// Claims: add-probe
     #[test]
     fn every_packet_has_to_show_every_probe() {
         assert!(names().eq(audit_packet::required::PROBES));

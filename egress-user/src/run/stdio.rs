@@ -3,6 +3,8 @@
 //!
 //! If a CI system interprets the output, its commands are defused on the way. Under GitHub they are also switched off
 //! by a word that the command cannot know.
+//!
+//! Claims: read-output, channel-stream
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

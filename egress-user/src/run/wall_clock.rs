@@ -145,6 +145,7 @@ mod tests {
         assert!(real.set_back() < Duration::from_millis(2), "{real:?}");
     }
 
+    /// Claims: clock-set-back
     #[test]
     fn step_back_is_told_also_when_it_was_undone() {
         let back = seen(&[(1, 0), (2, -3600 * SECOND), (3, -3600 * SECOND)]);

@@ -202,6 +202,7 @@ fn attestation_is_signed() {
     }
 }
 
+/// Claims: program-names, add-program, add-probe
 #[test]
 fn required_probes_and_programs_are_listed() {
     for (heading, required) in [

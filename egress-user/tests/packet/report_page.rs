@@ -191,6 +191,7 @@ fn page_says_what_a_reader_asks() {
     }
 }
 
+/// Claims: compare-pages
 #[test]
 fn pages_are_compared_with_those_of_the_same_version() {
     let chain = chain(4, 2);

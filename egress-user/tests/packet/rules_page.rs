@@ -31,6 +31,7 @@ fn rows() -> Vec<(&'static str, &'static str)> {
         .collect()
 }
 
+/// Claims: add-finding
 #[test]
 fn page_has_exactly_the_rules_of_the_program() {
     let mut rules = BTreeMap::new();
@@ -45,6 +46,8 @@ fn page_has_exactly_the_rules_of_the_program() {
 }
 
 /// The test above would not notice a rule that is defined outside the lists.
+///
+/// Claims: add-finding
 #[test]
 fn rules_are_defined_in_the_lists_alone() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");

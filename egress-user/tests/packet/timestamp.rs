@@ -49,6 +49,7 @@ fn token_at(time: OffsetDateTime) -> Vec<u8> {
     token(&Sha256::digest(ATTESTATION), &written(time), NONCE)
 }
 
+/// Claims: attestation
 #[test]
 fn tokens_of_every_algorithm_hold_for_their_attestation_alone() {
     let (authority, dir) = authority();

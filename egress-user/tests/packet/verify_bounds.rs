@@ -100,6 +100,7 @@ fn stretch(path: &Path, length: u64) {
     file.set_len(length).unwrap();
 }
 
+/// Claims: verify-streams
 #[test]
 fn file_of_terabytes_is_refused_at_once() {
     for (with_sizes, pins_boundary) in [(true, true), (true, false), (false, true), (false, false)]
@@ -137,6 +138,7 @@ fn file_of_terabytes_is_refused_at_once() {
     }
 }
 
+/// Claims: verify-log-first
 #[test]
 fn file_longer_than_was_signed_is_not_read() {
     let packet = Packet::new(true);
@@ -161,6 +163,7 @@ fn file_longer_than_was_signed_is_not_read() {
     }
 }
 
+/// Claims: verify-reads-once, add-packet-file
 #[test]
 fn file_that_is_not_named_is_not_opened() {
     let packet = Packet::new(true);
@@ -204,6 +207,7 @@ fn evidence_without_end_and_evidence_of_errors_end_soon() {
     assert!(rules.contains(&"evidence.stopped"), "{rules:?}");
 }
 
+/// Claims: verify-reads-once
 #[test]
 fn what_is_judged_is_what_is_hashed() {
     let packet = Packet::new(true);

@@ -207,6 +207,7 @@ fn parse(name: &str, script: &str) -> Vec<Technique> {
 mod tests {
     use super::*;
 
+    /// Claims: attacks-name-layers
     #[test]
     fn a_script_says_how_it_is_judged() {
         let script = "# A try.\n# stops: ebpf netns\n# seen: port=CASE\n# oracle: wire\n# cases: 1 2\nattempt() { :; }\n";

@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use egress_tests::workflow::{Log, Runner};
 
+/// Claims: action-inputs
 #[test]
 fn bad_inputs_are_refused_with_the_accepted_ones() {
     let runner = Runner::new();
@@ -113,6 +114,7 @@ fn time_out_is_an_error_of_its_own() {
     assert!(log.output().elapsed.as_secs() < 20, "{}", log.output());
 }
 
+/// Claims: action-sudo
 #[test]
 fn runner_without_sudo_or_cgroups_is_named() {
     let runner = Runner::new();
@@ -220,6 +222,7 @@ fn sha256(runner: &Runner) -> String {
     sum.stdout.split_whitespace().next().unwrap().to_owned()
 }
 
+/// Claims: action-binaries
 #[test]
 fn release_runs_only_with_its_own_sha256() {
     let runner = Runner::new();
@@ -269,6 +272,7 @@ fn release_runs_only_with_its_own_sha256() {
     assert!(!runner.path("home/ran").exists());
 }
 
+/// Claims: action-binaries
 #[test]
 fn swapped_pipelock_is_found_by_its_sha256() {
     let runner = Runner::new();
@@ -395,6 +399,7 @@ fn named_boundary_key_is_what_the_grade_rests_on() {
     }
 }
 
+/// Claims: action-ended
 #[test]
 fn step_that_is_ended_ends_what_root_started() {
     let runner = Runner::new();

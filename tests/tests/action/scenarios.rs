@@ -18,6 +18,7 @@ const REFUSED: [&str; 7] = [
     "runner-user",
 ];
 
+/// Claims: action-outputs
 #[test]
 fn smoke_test_of_the_original() {
     let runner = Runner::new();
@@ -76,6 +77,7 @@ fn smoke_test_of_the_original() {
     );
 }
 
+/// Claims: prepare-objects, user-ids
 #[test]
 fn two_steps_in_a_job_and_two_jobs_at_once() {
     let runner = Runner::new();

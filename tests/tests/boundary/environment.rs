@@ -46,6 +46,7 @@ impl ByShell {
     }
 }
 
+/// Claims: search-domains
 #[test]
 fn host_name_with_a_dot_and_search_domains() {
     // Every name below `more.test` exists, so a search would find another machine.
@@ -130,6 +131,7 @@ if libc.prctl(22, 2, ctypes.byref(filters), 0, 0):
 os.execv(sys.argv[1], sys.argv[1:])
 ";
 
+/// Claims: loading-programs
 #[test]
 fn boundary_without_ipv6() {
     let world = World::new();
@@ -258,6 +260,7 @@ fn standard_stream_that_is_a_socket_is_named() {
     assert!(!run.boundary("/notices").to_string().contains("standard"));
 }
 
+/// Claims: steps-in-order, programs-first, probes-inside, launch-when-ready, closed-before-code, add-step
 #[test]
 fn steps_of_every_run_come_in_order() {
     let world = World::new();
@@ -289,6 +292,7 @@ fn steps_of_every_run_come_in_order() {
     }
 }
 
+/// Claims: host-unchanged
 #[test]
 fn files_of_the_host_are_as_before() {
     let world = World::new();

@@ -296,6 +296,8 @@ fn list_of_mounts_names_no_directory_of_the_run() {
 }
 
 /// A mount that is already an overlay of an overlay. The kernel refuses a third overlay on it.
+///
+/// Claims: overlay-of-the-view
 #[test]
 fn mount_that_cannot_be_a_lower_layer() {
     let world = World::new();
@@ -401,6 +403,7 @@ fn abstract_names_of_the_host() {
     running.finish(Duration::from_secs(10));
 }
 
+/// Claims: overlay-of-the-view
 #[test]
 fn files_outside_the_workspace() {
     let world = World::new();
@@ -433,7 +436,7 @@ fn files_outside_the_workspace() {
     assert!(run.workdir.join("made").exists());
 }
 
-/// Claims: not-root, setuid
+/// Claims: not-root, setuid, process-command
 #[test]
 fn programs_that_give_another_user() {
     let world = World::new();

@@ -31,7 +31,7 @@ struct Call {
     errno: &'static str,
 }
 
-/// Claims: calls
+/// Claims: calls, denied-calls
 #[test]
 fn calls_that_lead_out() {
     let world = World::new();

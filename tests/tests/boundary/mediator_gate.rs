@@ -60,7 +60,7 @@ fn cgroup_of_relay(running: &Running) -> PathBuf {
         .unwrap()
 }
 
-/// Claims: mediator-gate
+/// Claims: mediator-gate, accepted-pass, mediator-listener
 #[test]
 fn mediator_serves_the_relay_alone() {
     let world = World::new();
@@ -102,7 +102,7 @@ fn mediator_serves_the_relay_alone() {
     assert!(refused.as_u64().unwrap() >= 3, "{refused}");
 }
 
-/// Claims: mediator-gate
+/// Claims: mediator-gate, mediator-listener
 #[test]
 fn port_of_an_ended_connection_is_nobodys() {
     let world = World::new();

@@ -193,7 +193,7 @@ fn text<'a>(row: &'a Value, name: &str) -> &'a str {
     row[name].as_str().unwrap_or_default()
 }
 
-/// Claims: special-addresses
+/// Claims: special-addresses, gate-sockets, gate-denials
 #[test]
 fn mediators_sockets_reach_neither_the_machine_nor_its_platform() {
     const ALL: &str = "tcp,fast_open,udp,udp_sendto,udp_sendmsg,mptcp";
@@ -266,6 +266,7 @@ fn mediators_sockets_reach_neither_the_machine_nor_its_platform() {
     assert_eq!(counted["counters"]["mediator_denied"], all);
 }
 
+/// Claims: gate-maps
 #[test]
 fn mediators_sockets_reach_public_addresses_and_what_the_policy_lists() {
     let world = World::new();
@@ -308,7 +309,7 @@ fn mediators_sockets_reach_public_addresses_and_what_the_policy_lists() {
     assert_eq!(output.status, Some(0), "{output}");
 }
 
-/// Claims: ports
+/// Claims: ports, gate-maps
 #[test]
 fn mediators_connections_reach_only_ports_that_the_run_opens() {
     const LISTED: &str = "2001:db8:1::20";
@@ -345,7 +346,7 @@ fn mediators_connections_reach_only_ports_that_the_run_opens() {
     }
 }
 
-/// Claims: special-addresses
+/// Claims: special-addresses, gate-updates, new-address
 #[test]
 fn address_that_the_machine_gets_during_the_run_is_its_own() {
     const LATER: &str = "198.51.100.77";
@@ -385,6 +386,7 @@ fn address_that_the_machine_gets_during_the_run_is_its_own() {
     }
 }
 
+/// Claims: gate-updates
 #[test]
 fn name_servers_of_the_machine_are_asked_wherever_they_are() {
     // Forwards each query to the world's name server.

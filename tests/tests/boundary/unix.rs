@@ -32,7 +32,7 @@ for word in sys.argv[1:]:
         pass
 ";
 
-/// Claims: read-unix-paths
+/// Claims: read-unix-paths, unix-addresses
 #[test]
 fn every_use_of_an_address_is_in_the_record() {
     let world = World::new();
@@ -96,6 +96,7 @@ EOF",
     );
 }
 
+/// Claims: unix-addresses
 #[test]
 fn the_record_names_the_witnesses() {
     let world = World::new();

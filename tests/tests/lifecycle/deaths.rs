@@ -84,6 +84,7 @@ fn start(world: &World, agent: &str, options: &[&str]) -> Scene {
     }
 }
 
+/// Claims: process-init, init-in-its-cgroup, supervise-parts, ends-with-any-part, no-fallback
 #[test]
 fn killed_part_ends_the_run() {
     // The status shows whether the end of the evidence is proven, because only a running mediator can close it.
@@ -113,6 +114,7 @@ fn killed_part_ends_the_run() {
     }
 }
 
+/// Claims: dead-runs, evidence-in-run
 #[test]
 fn killed_supervisor_leaves_evidence_that_the_next_one_keeps() {
     // Either command cleans up after the run and reports what it found.
@@ -153,6 +155,7 @@ fn killed_supervisor_leaves_evidence_that_the_next_one_keeps() {
     }
 }
 
+/// Claims: foreign-leftovers
 #[test]
 fn cgroup_without_its_run_is_removed_by_its_owner_alone() {
     let world = World::builder().own_state().build();
@@ -173,6 +176,7 @@ fn cgroup_without_its_run_is_removed_by_its_owner_alone() {
     assert!(!scene.cgroup.exists());
 }
 
+/// Claims: killed-at-the-end
 #[test]
 fn stopped_part_lets_nothing_out() {
     for (stage, reason) in [
@@ -239,6 +243,7 @@ fn full_disk_ends_the_run_and_is_named() {
     }
 }
 
+/// Claims: packet-replaced
 #[test]
 fn packet_that_cannot_be_written_leaves_the_evidence() {
     let world = World::builder().own_state().build();
@@ -272,6 +277,7 @@ fn packet_that_cannot_be_written_leaves_the_evidence() {
     assert_eq!(whole.status, Some(0), "{whole}");
 }
 
+/// Claims: lock-of-a-run
 #[test]
 fn live_run_is_nobody_elses_affair() {
     let world = World::builder().own_state().build();
@@ -299,6 +305,7 @@ fn live_run_is_nobody_elses_affair() {
     assert_eq!(verdict.status, Some(0), "{verdict}");
 }
 
+/// Claims: foreign-leftovers
 #[test]
 fn what_no_run_here_made_is_not_touched() {
     let world = World::builder().own_state().build();

@@ -123,6 +123,7 @@ fn stopped_agent_ends_with_the_time_out() {
     }
 }
 
+/// Claims: cgroups
 #[test]
 fn killed_or_removed_cgroup_ends_the_run() {
     for part in ["agent", "relay", "mediator", ""] {
@@ -148,6 +149,7 @@ fn killed_or_removed_cgroup_ends_the_run() {
     }
 }
 
+/// Claims: init-in-its-cgroup
 #[test]
 fn agent_in_another_cgroup_is_still_without_a_network() {
     let world = World::builder().own_state().build();

@@ -77,6 +77,7 @@ fn end(scene: Still, victim: &str) -> (Output, Vec<Process>, BTreeMap<String, Fi
     (output, scene.processes, scene.namespaces, scene.dir)
 }
 
+/// Claims: launch-when-ready
 #[test]
 fn death_before_the_command_runs_is_the_end() {
     for (stopped, victim) in [
@@ -119,6 +120,7 @@ fn death_before_the_command_runs_is_the_end() {
     }
 }
 
+/// Claims: collect-incomplete
 #[test]
 fn death_after_the_command_ended_is_told() {
     // The command has ended, and the relay and the mediator are about to close their connections.

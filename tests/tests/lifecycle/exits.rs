@@ -69,6 +69,7 @@ fn agent_that_takes_too_long() {
     assert!(run.packet.join("packet.json").exists(), "{run}");
 }
 
+/// Claims: supervise
 #[test]
 fn interruption_and_termination_reach_the_agent_and_the_packet_is_written() {
     // A shell cannot trap a signal that it was started to ignore, and background processes of a shell ignore INT.
@@ -186,6 +187,7 @@ fn wrong_packet_directories() {
     assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
 }
 
+/// Claims: packet-replaced
 #[test]
 fn packet_of_an_earlier_run_is_replaced_whole() {
     let world = World::new();

@@ -44,6 +44,7 @@ fn started(world: &World) -> Running {
     running
 }
 
+/// Claims: process-supervisor, ends-with-supervisor
 #[test]
 fn killed_supervisor_takes_everyone_along() {
     let world = World::builder().own_state().build();

@@ -61,6 +61,7 @@ fn reasons(run: &RunOutput) -> String {
     boundary.get("incomplete").unwrap().to_string()
 }
 
+/// Claims: process-pipelock, modes-and-mediators, add-mediator
 #[test]
 fn stand_in_without_a_fault_is_a_mediator() {
     let world = World::builder().own_state().build();
@@ -99,6 +100,7 @@ fn slow_start_is_waited_for_and_a_late_receipt_too() {
     }
 }
 
+/// Claims: launch-when-ready, no-fallback
 #[test]
 fn pipelock_that_does_not_become_ready_ends_the_run_with_its_own_words() {
     // Some of these faults take the whole time limit of a start, so the runs are concurrent.
@@ -216,6 +218,7 @@ fn key_of_a_newer_version_is_given_up_and_said() {
     assert!(!policy.contains("require_receipts"), "{policy}");
 }
 
+/// Claims: ends-with-any-part
 #[test]
 fn death_during_the_run_ends_the_agent() {
     let world = World::builder().own_state().build();
@@ -230,6 +233,7 @@ fn death_during_the_run_ends_the_agent() {
     );
 }
 
+/// Claims: killed-at-the-end
 #[test]
 fn pipelock_that_does_not_end_is_killed() {
     let world = World::builder().own_state().build();
@@ -250,6 +254,7 @@ fn pipelock_that_does_not_end_is_killed() {
     assert!(reasons(&unfinished).contains("was killed"), "{unfinished}");
 }
 
+/// Claims: killed-at-the-end, pipelock-ending
 #[test]
 fn pipelock_that_is_never_done_with_a_request_does_not_close_its_session() {
     let world = World::builder().own_state().build();
@@ -268,7 +273,7 @@ fn pipelock_that_is_never_done_with_a_request_does_not_close_its_session() {
     assert!(run.stderr.contains("kernel_observed"), "{run}");
 }
 
-/// Claims: read-receipts
+/// Claims: read-receipts, collect-incomplete
 #[test]
 fn evidence_that_lacks_something_is_named() {
     let world = World::builder().own_state().build();
@@ -312,6 +317,7 @@ fn rotated_files_are_one_chain_in_numeric_order() {
     );
 }
 
+/// Claims: supervise-evidence
 #[test]
 fn run_ends_before_the_disk_of_the_evidence_is_full() {
     let world = World::builder().small_state("200m").build();

@@ -96,7 +96,7 @@ fn processes_are_limited() {
     assert_nothing_left(&run);
 }
 
-/// Claims: machine-limits
+/// Claims: machine-limits, collect-agent
 #[test]
 fn fork_bomb_ends_with_the_run() {
     let _turn = crate::turn();
@@ -176,7 +176,7 @@ fn without_controllers_each_process_has_limits_of_its_own() {
     assert_nothing_left(&run);
 }
 
-/// Claims: machine-limits, table-memory
+/// Claims: machine-limits, table-memory, out-of-memory
 #[test]
 fn memory_is_limited_for_all_processes_together() {
     let _turn = crate::turn();
@@ -324,7 +324,7 @@ print('flooded')
     )
 }
 
-/// Claims: machine-limits
+/// Claims: machine-limits, supervise-evidence
 #[test]
 fn flood_that_fills_the_record_ends_the_run() {
     let _turn = crate::turn();

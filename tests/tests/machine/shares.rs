@@ -100,7 +100,7 @@ fn assert_bounded(kind: &str, what: &str, said: &str) {
     assert!(summary.contains(&text), "{summary}");
 }
 
-/// Claims: shared-tables, table-files
+/// Claims: shared-tables, table-files, supervise-shares, open-files
 #[test]
 fn files_of_all_processes_together() {
     assert_bounded("files", "files", "open files");
@@ -112,7 +112,7 @@ fn files_that_are_mapped_and_not_open() {
     assert_bounded("mappings", "files", "open files");
 }
 
-/// Claims: table-sockets
+/// Claims: table-sockets, open-files
 #[test]
 fn sockets_of_any_family() {
     assert_bounded("sockets", "sockets", "sockets");
@@ -146,7 +146,7 @@ print('more' if taken() - before > wanted else 'less', flush=True)
 time.sleep(1)
 ";
 
-/// Claims: table-tcp
+/// Claims: table-tcp, open-files
 #[test]
 fn memory_of_tcp() {
     let _turn = crate::turn();
@@ -209,7 +209,7 @@ assert ctypes.CDLL(None).inotify_init() >= 0
 fcntl.fcntl(os.pipe()[1], 1031, 1 << 20)
 ";
 
-/// Claims: table-per-user
+/// Claims: table-per-user, user-ids
 #[test]
 fn what_the_kernel_counts_by_user_is_the_runs_own() {
     let _turn = crate::turn();

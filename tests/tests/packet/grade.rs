@@ -65,6 +65,7 @@ impl Signed {
     }
 }
 
+/// Claims: grade-enforced, grade-unpinned
 #[test]
 fn pinned_run_is_enforced_by_the_kernel() {
     let world = World::new();
@@ -141,7 +142,7 @@ fn redirected_and_seen(signed: &Signed) -> u64 {
     redirected.expect("a number of connections")
 }
 
-/// Claims: tcp-mediated
+/// Claims: tcp-mediated, collect-relay
 #[test]
 fn connections_left_behind_are_all_in_the_relays_rows() {
     const CONNECTIONS: u64 = 300;
@@ -192,7 +193,7 @@ fn connections_that_the_log_only_counts_are_compared_by_number() {
     assert_eq!(redirected_and_seen(&signed), CONNECTIONS + 1);
 }
 
-/// Claims: boundary-first
+/// Claims: boundary-first, capsule-bound
 #[test]
 fn receipts_sign_the_capsule_that_was_measured() {
     let world = World::new();
@@ -210,7 +211,7 @@ fn receipts_sign_the_capsule_that_was_measured() {
     assert_eq!(containment["probe_refused_direct_egress"], true);
 }
 
-/// Claims: boundary-throughout
+/// Claims: boundary-throughout, supervise-heartbeats, end-row, heartbeats
 #[test]
 fn heartbeats_stand_at_the_start_and_at_the_end() {
     let world = World::new();
@@ -239,7 +240,7 @@ fn heartbeats_stand_at_the_start_and_at_the_end() {
     }
 }
 
-/// Claims: files-attested
+/// Claims: files-attested, attestation, add-packet-file
 #[test]
 fn no_file_of_a_packet_can_be_changed_added_or_removed() {
     let world = World::new();
@@ -323,7 +324,7 @@ fn receipts_outside_the_time_of_the_capsule_are_found() {
     assert!(!output.stdout.contains("[capsule.signature]"), "{output}");
 }
 
-/// Claims: boundary-throughout
+/// Claims: boundary-throughout, heartbeats, grade-caps, grade-observed
 #[test]
 fn programs_that_were_taken_off_lower_the_grade() {
     let world = World::new();
@@ -365,6 +366,7 @@ fn programs_that_were_taken_off_lower_the_grade() {
     );
 }
 
+/// Claims: boundary-key
 #[test]
 fn one_key_cannot_vouch_for_both() {
     let world = World::new();

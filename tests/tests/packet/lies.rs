@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use egress_tests::trial::{assert_lies_are_named, policy};
 
-/// Claims: read-receipts
+/// Claims: read-receipts, verify-same-code
 #[test]
 fn lies_of_the_builtin_mediator_are_named() {
     let program = std::env::var_os("EGRESS_LYING_MEDIATOR_BIN").map(PathBuf::from);

@@ -26,6 +26,7 @@ fn changes_of_a_packet_of_the_builtin_mediator_are_seen() {
     assert_seen(&honest, By::Builtin, Grade::KernelEnforced);
 }
 
+/// Claims: grade-unproven, compare-counts, differences
 #[test]
 fn boundary_that_contradicts_another_file_is_rejected_even_when_signed() {
     let world = World::new();
@@ -123,6 +124,8 @@ fn forged_identity_meets_no_expectation() {
 }
 
 /// No digest and no signature reveals these edits.
+///
+/// Claims: compare-repeated, compare-statements, compare-pages
 #[test]
 fn pages_and_statements_that_do_not_fit_are_named_even_when_signed() {
     let world = World::new();

@@ -74,6 +74,7 @@ impl Found {
     }
 }
 
+/// Claims: grade-unproven
 #[test]
 fn second_verifier_agrees_with_egress_verify() {
     let world = World::new();

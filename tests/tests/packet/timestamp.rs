@@ -214,6 +214,7 @@ fn written(time: time::OffsetDateTime) -> String {
     time.format(text).expect("a time")
 }
 
+/// Claims: run-stamped
 #[test]
 fn a_run_is_stamped_or_fails_with_its_packet_kept() {
     let keys = Keys::new();
@@ -317,6 +318,7 @@ fn forged(
     authority.sign(&token, signer, &["-cades", "-md", "sha256"])
 }
 
+/// Claims: compare-timestamp
 #[test]
 fn a_token_holds_for_its_packet_its_authority_and_its_time() {
     let keys = Keys::new();

@@ -283,6 +283,7 @@ impl Subject {
     }
 }
 
+/// Claims: add-member
 #[test]
 fn output_about_a_sound_packet_fits_the_schema() {
     let (schema, subject) = (Schema::read(), Subject::new());

@@ -37,6 +37,7 @@ fn signed_run(world: &World, key: &Path) -> RunOutput {
     run
 }
 
+/// Claims: whole-run, modes-and-mediators
 #[test]
 fn allowed_names_are_reached_and_others_are_not() {
     let world = World::new();
@@ -75,6 +76,7 @@ fn allowed_names_are_reached_and_others_are_not() {
     });
 }
 
+/// Claims: whole-run, verify-same-code
 #[test]
 fn packet_satisfies_the_schema_and_every_verifier() {
     let world = World::new();
@@ -167,6 +169,7 @@ fn run_without_a_key_of_ones_own_is_self_consistent() {
     assert_eq!(trusted.status, Some(123), "{trusted}");
 }
 
+/// Claims: supervise, addresses-in-records, events-before-decision, executable-names
 #[test]
 fn flows_name_the_process_and_the_destination() {
     let world = World::new();
@@ -239,6 +242,7 @@ time.sleep(0.1)
     assert!(rest["last"].as_str() > rest["first"].as_str(), "{rest}");
 }
 
+/// Claims: program-names
 #[test]
 fn boundary_names_what_enforced_it() {
     let world = World::new();

@@ -74,6 +74,7 @@ fn denied(run: &RunOutput) -> usize {
     receipts(run).iter().filter(is_denied).count()
 }
 
+/// Claims: pipelock-ending
 #[test]
 fn uploads_that_are_scanned_when_the_command_ends_have_their_receipts() {
     assert_all_are_signed("upload", 12, 16_000);

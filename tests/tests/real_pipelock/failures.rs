@@ -88,6 +88,7 @@ fn state_on_a_file_system_that_executes_nothing_is_no_hindrance() {
     assert_eq!(run.status, Some(0), "{run}");
 }
 
+/// Claims: process-pipelock
 #[test]
 fn killed_supervisor_takes_pipelock_with_it_and_the_evidence_is_kept() {
     let world = World::builder().own_state().build();

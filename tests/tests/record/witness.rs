@@ -110,6 +110,7 @@ fn of_mediator(run: &RunOutput, port: &str) -> Vec<Value> {
     ])
 }
 
+/// Claims: collect-record, mediator-connections
 #[test]
 fn uploads_are_counted_on_both_sides_of_the_mediator() {
     let world = World::new();
@@ -207,6 +208,7 @@ fn uploads_are_counted_on_both_sides_of_the_mediator() {
     assert_eq!(last["event"], "end");
 }
 
+/// Claims: mediator-datagrams, addresses-in-records
 #[test]
 fn question_by_ipv6_is_recorded_with_its_address() {
     let resolver = INTERNET.resolver_v6;
@@ -258,6 +260,7 @@ fn ended_by(world: &World, end: &str) -> (RunOutput, u64) {
     )
 }
 
+/// Claims: close-reported
 #[test]
 fn bytes_of_a_connection_that_is_reset_or_killed_are_counted() {
     for end in [
@@ -285,6 +288,7 @@ fn bytes_of_a_connection_that_is_reset_or_killed_are_counted() {
     }
 }
 
+/// Claims: collect-record, late-closes
 #[test]
 fn connection_that_outlives_the_mediator_is_written_as_open() {
     let world = World::new();
@@ -441,6 +445,7 @@ other.close()
 print('done')
 ";
 
+/// Claims: slot-at-syn, close-reported, close-flags, closes-counted
 #[test]
 fn each_connect_has_one_close_whatever_the_command_does_with_the_socket() {
     let world = World::new();

@@ -28,6 +28,7 @@ fn audit(world: &World, script: &str) -> RunOutput {
         .run()
 }
 
+/// Claims: modes-and-mediators, audit-mode
 #[test]
 fn everything_passes_and_is_recorded() {
     let world = World::new();
@@ -111,6 +112,7 @@ fn status_is_the_commands_and_the_cage_is_kept() {
     assert_eq!(lines.last().copied(), Some(control.stdout.trim()), "{run}");
 }
 
+/// Claims: grade-none
 #[test]
 fn packet_proves_nothing_and_says_so_everywhere() {
     let world = World::new();

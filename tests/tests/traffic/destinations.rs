@@ -116,6 +116,7 @@ fn text(value: &Value) -> Option<String> {
     value.as_str().map(str::to_owned)
 }
 
+/// Claims: slot-by-listener
 #[test]
 fn one_port_on_two_loopback_addresses() {
     let world = World::new();
@@ -193,6 +194,7 @@ assert not failures, failures
     );
 }
 
+/// Claims: slot-at-syn
 #[test]
 fn many_local_connections_between() {
     let world = World::new();
@@ -234,6 +236,7 @@ for number in range(2000):
     assert_eq!(local[0]["count"], 2000);
 }
 
+/// Claims: connect-storage
 #[test]
 fn socket_that_connects_twice() {
     let world = World::new();
@@ -439,6 +442,7 @@ for one in waiting, other:
     print(one.recv(12).decode())
 ";
 
+/// Claims: slot-by-listener
 #[test]
 fn connection_to_the_proxy_is_attributed_though_its_port_is_used_again() {
     let world = World::new();

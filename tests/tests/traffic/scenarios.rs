@@ -31,6 +31,7 @@ fn assert_whole(world: &World, run: &RunOutput) {
     assert_eq!(run.boundary("/incomplete").to_string(), "[]");
 }
 
+/// Claims: thousand-tunnels
 #[test]
 fn thousand_tunnels_that_close_together_all_have_their_receipts() {
     const TUNNELS: usize = 1_000;
@@ -54,6 +55,7 @@ fn two_thousand_requests_all_have_their_receipts() {
     assert_whole(&world, &run);
 }
 
+/// Claims: never-resolves
 #[test]
 fn name_is_called_where_it_was_judged() {
     let world = World::new();

@@ -211,6 +211,7 @@ assert lengths == list(range(1, {CONNECTIONS} + 1)), lengths
     );
 }
 
+/// Claims: name-by-address
 #[test]
 fn names_and_addresses_of_either_family() {
     let world = World::new();

@@ -52,7 +52,7 @@ fn short_index_with_terabytes_of_names_costs_no_more_than_a_long_one() {
     assert_eq!(outcome(&run, "fine").0, "applied");
 }
 
-/// Claims: read-changes
+/// Claims: read-changes, holes
 #[test]
 fn many_names_of_one_file_are_read_and_kept_once() {
     const NAMES: usize = 300;
@@ -89,6 +89,7 @@ fn many_names_of_one_file_are_read_and_kept_once() {
     assert_eq!(kept.stdout.trim(), wanted, "{kept}");
 }
 
+/// Claims: archive-full
 #[test]
 fn list_of_changes_outlives_an_archive_that_finds_no_room() {
     const ATTEMPT: &str =

@@ -123,7 +123,7 @@ fn markers(output: &Output) -> BTreeSet<&str> {
     lines.filter(|line| line.starts_with("mk")).collect()
 }
 
-/// Claims: git-tokens, git-configuration, git-modules, git-logs, git-stores
+/// Claims: git-tokens, git-configuration, git-modules, git-logs, git-stores, git-credentials
 #[test]
 fn no_credential_of_git_is_shown() {
     let world = World::new();

@@ -22,7 +22,7 @@ for _ in range(int(sys.argv[1])):
     os.mkdir(name); os.chdir(name)
 open(\"file\", \"w\").close()' ";
 
-/// Claims: read-changes
+/// Claims: read-changes, long-paths
 #[test]
 fn a_tree_that_no_path_can_name_stops_no_run() {
     let world = World::new();
@@ -56,6 +56,7 @@ fn a_tree_that_no_path_can_name_stops_no_run() {
     }
 }
 
+/// Claims: protected-paths
 #[test]
 fn what_the_next_run_rests_on_cannot_be_replaced_on_its_way() {
     const ATTEMPT: &str = "rm conf; mkdir conf; echo owned >conf/policy.yaml
@@ -128,7 +129,7 @@ fn what_the_next_run_rests_on_cannot_be_replaced_on_its_way() {
 /// What root would do to a forged store if it trusted the name: open the lock file.
 const FOLLOW: &str = "timeout 2 bash -c ': >>.egress-aa/lock'";
 
-/// Claims: read-stores
+/// Claims: read-stores, store-mark
 #[test]
 fn nothing_is_followed_in_a_store_that_an_agent_forged() {
     let world = World::new();
@@ -221,6 +222,7 @@ sys.exit(status)",
     assert!(taken() < SIZE / 2, "{} bytes: {next}", taken());
 }
 
+/// Claims: store-mark
 #[test]
 fn no_store_is_planted_where_a_nested_workspace_looks_for_one() {
     const FORGE: &str = "ln -s . d; mkdir -m 700 pkgs/.egress-aa
@@ -257,7 +259,7 @@ fn no_store_is_planted_where_a_nested_workspace_looks_for_one() {
     }
 }
 
-/// Claims: read-stores
+/// Claims: read-stores, store
 #[test]
 fn what_a_killed_run_left_is_closed_to_the_agent_of_an_outer_workspace() {
     const LOOK: &str = "cd pkgs/.egress-*/ && ls && mkdir planted && echo LOOKED";

@@ -11,6 +11,7 @@ use egress_tests::changes::{apply, assert_ran, stores, wait_for_change};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
+/// Claims: changes-put-back, host-version
 #[test]
 fn what_the_host_changed_meanwhile_is_never_overwritten() {
     let world = World::new();
@@ -58,6 +59,7 @@ fn what_the_host_changed_meanwhile_is_never_overwritten() {
     );
 }
 
+/// Claims: removed-by-host
 #[test]
 fn what_the_host_took_away_meanwhile_does_not_come_back() {
     let world = World::new();
@@ -119,6 +121,7 @@ fn what_the_host_took_away_meanwhile_does_not_come_back() {
     assert!(kept.stdout.contains("new\n"), "{kept}");
 }
 
+/// Claims: changes-put-back
 #[test]
 fn what_cannot_be_put_to_its_new_place_stays_where_it_was() {
     let world = World::new();
@@ -153,6 +156,7 @@ fn what_cannot_be_put_to_its_new_place_stays_where_it_was() {
     assert_eq!(stores(&work), Vec::<PathBuf>::new());
 }
 
+/// Claims: changes-without-links
 #[test]
 fn links_lead_nowhere() {
     let world = World::new();
@@ -197,6 +201,7 @@ fn links_lead_nowhere() {
     );
 }
 
+/// Claims: changes-completed
 #[test]
 fn killed_run_is_completed_or_undone_by_the_next() {
     const FILES: usize = 20_000;

@@ -52,7 +52,7 @@ fn assert_same_as_by_hand(before: &str, script: &str) -> (World, RunOutput) {
     (world, run)
 }
 
-/// Claims: channel-changes
+/// Claims: channel-changes, collect-changes, owners-exchanged
 #[test]
 fn files_come_and_go_as_by_hand() {
     let (_world, run) = assert_same_as_by_hand(
@@ -183,6 +183,7 @@ fn workspaces_under_root_under_tmp_and_on_tmpfs() {
     }
 }
 
+/// Claims: mount-point-store
 #[test]
 fn workspace_that_is_a_mount_point_keeps_its_changes_inside() {
     for (kind, owner) in [
@@ -223,6 +224,7 @@ fn workspace_that_is_a_mount_point_keeps_its_changes_inside() {
     }
 }
 
+/// Claims: copy-compared
 #[test]
 fn copy_is_worked_on_and_thrown_away() {
     let world = World::new();
@@ -280,6 +282,7 @@ fn copy_is_worked_on_and_thrown_away() {
     );
 }
 
+/// Claims: changes-of-any-size
 #[test]
 fn large_files_and_larger_holes_take_no_time() {
     let world = World::new();

@@ -8,7 +8,7 @@ use std::path::Path;
 use egress_tests::World;
 use egress_tests::changes::{apply, assert_ran, assert_refused, changes, outcome};
 
-/// Claims: read-changes
+/// Claims: read-changes, changes-judged, privileged-bits
 #[test]
 fn what_is_never_applied() {
     const ATTEMPT: &str = "mkdir -p .github/workflows kept/in out; echo 1 >.github/workflows/x.yml
@@ -110,6 +110,7 @@ const REPOSITORY: &str = "export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=protocol.fi
     git clone -q . ../sub-$$ && git submodule --quiet add ../sub-$$ sub 2>/dev/null || git submodule --quiet add $(realpath ../sub-$$) sub;
     git commit -qm two && touch -d '1 hour ago' file.txt sub/file.txt && git status >/dev/null";
 
+/// Claims: git-directories
 #[test]
 fn nothing_planted_runs_on_the_next_git_status() {
     // MARK is the file that the planted code makes. The last element is the directory in which `git status` runs.

@@ -79,6 +79,7 @@ fn rows_that_fit_have_nothing_to_say() {
     assert_eq!(reasons(&sound(), None), Vec::<String>::new());
 }
 
+/// Claims: compare-rows
 #[test]
 fn what_does_not_fit_is_named() {
     let socket_type = "an attempt has a socket type that its protocol does not have";

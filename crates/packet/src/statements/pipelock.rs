@@ -64,6 +64,7 @@ mod tests {
         (findings.has_errors(), caps.shown())
     }
 
+    /// Claims: compare-statements
     #[test]
     fn what_its_policy_and_its_receipts_show_is_what_is_stated() {
         let best = Caps::default().shown();

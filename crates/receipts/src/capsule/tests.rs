@@ -189,6 +189,7 @@ fn members_unknown_missing_or_twice_are_refused() {
     }
 }
 
+/// Claims: rule-hash
 #[test]
 fn the_rule_hash_depends_on_every_input_and_on_no_order() {
     let one = KernelRule {

@@ -146,6 +146,7 @@ fn record(kind: u8, body: &[u8]) -> Vec<u8> {
     [&[kind, 3, 3], length.as_slice(), body].concat()
 }
 
+/// Claims: handshake-records
 #[test]
 fn handshakes_of_every_kind_pass_unchanged_at_every_cut() {
     let host = host();

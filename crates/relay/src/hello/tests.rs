@@ -30,6 +30,7 @@ fn is_for(bytes: &[u8], name: &str) -> bool {
     judged.is_empty()
 }
 
+/// Claims: request-judged
 #[test]
 fn the_sni_is_the_name_or_it_is_a_mismatch() {
     assert!(is_for(&hello("a.test"), "a.test"));

@@ -1,5 +1,7 @@
 //! The boundary's init, process 1 of its pid namespace. It builds the file view, opens the sockets,
 //! waits for the supervisor's messages, starts the agent, and reaps processes until the agent ends.
+//!
+//! Claims: relay-only, abstract-sockets, table-ipc
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};

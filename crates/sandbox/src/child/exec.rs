@@ -2,6 +2,8 @@
 //!
 //! `Staged --drop_privileges--> Dropped --exec--> Result<Infallible, Errno>`: each step consumes
 //! the previous value, so no step can be skipped.
+//!
+//! Claims: not-root, setuid, table-signals, table-real-time, table-processes
 use std::convert::Infallible;
 use std::ffi::{CStr, CString};
 use std::io;

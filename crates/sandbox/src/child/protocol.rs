@@ -245,6 +245,7 @@ impl Sequence {
 mod tests {
     use super::*;
 
+    /// Claims: closed-before-code
     #[test]
     fn the_command_is_believed_to_run_only_after_view_and_drop() {
         let enforced = Enforced {

@@ -6,6 +6,8 @@
 //! limit for each; every call of another ABI (i386, x32); every call that is newer than the last
 //! reviewed one; and the calls in `calls`. Calls for which programs probe return `ENOSYS`, so that
 //! programs fall back; the others return `EPERM`.
+//!
+//! Claims: other-protocols, families, calls, new-calls, core-dump, setuid-left, table-kernel-objects, table-huge-pages, table-filters
 use std::collections::BTreeMap;
 
 use seccompiler::{
@@ -330,6 +332,7 @@ mod tests {
         }
     }
 
+    /// Claims: denied-calls
     #[test]
     fn numbers_that_nobody_decided_about_do_not_exist() {
         let filters = filters(false).unwrap();

@@ -348,6 +348,7 @@ fn kernel_lacks(error: &io::Error) -> bool {
 mod tests {
     use super::*;
 
+    /// Claims: probes-side-by-side
     #[test]
     fn an_attempt_that_fails_by_itself_is_not_refused() {
         let met = |errno: i32| {

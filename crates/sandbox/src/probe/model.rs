@@ -1,4 +1,6 @@
 //! The results of probes and controls, and the conclusion from each pair.
+//!
+//! Claims: probe-denied, probe-reachable, probe-not-applicable, probe-control-failed
 use serde::{Deserialize, Serialize};
 
 /// The result of one try, on either side of the boundary.

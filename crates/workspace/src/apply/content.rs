@@ -147,6 +147,7 @@ pub fn is_same(
 mod tests {
     use super::*;
 
+    /// Claims: holes
     #[test]
     fn no_more_is_digested_than_there_is_room_for() {
         let place = tempfile::tempdir().unwrap();

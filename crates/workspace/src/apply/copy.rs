@@ -1,6 +1,8 @@
 //! Copies the workspace for `--workspace copy`, which is used where the file system supports
 //! neither id-mapped mounts nor upper layers. Devices, sockets, named pipes and other mounts are
 //! left out.
+//!
+//! Claims: read-copy
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};

@@ -3,6 +3,8 @@
 //! git trusts its index: `git checkout .` writes `.git/hooks/post-checkout` or `../x` if the index
 //! contains that name. An index must therefore be understood completely (gitformat-index(5)), or it
 //! is rejected.
+//!
+//! Claims: read-git-index
 use std::collections::BTreeMap;
 
 use super::judge::is_git_name;

@@ -52,6 +52,7 @@ mod tests {
     use super::super::path::RelPath;
     use super::*;
 
+    /// Claims: changes-listed
     #[test]
     fn a_list_comes_back_whole_and_half_of_one_is_none() {
         let dir = tempfile::tempdir().unwrap();

@@ -317,6 +317,7 @@ mod tests {
         }
     }
 
+    /// Claims: git-directories, add-change-rule
     #[test]
     fn what_git_would_run_or_follow_is_refused() {
         for name in [
@@ -354,6 +355,7 @@ mod tests {
         }
     }
 
+    /// Claims: git-directories
     #[test]
     fn a_repository_is_told_by_the_names_that_git_looks_for() {
         let has = |names: &'static [&'static str]| {

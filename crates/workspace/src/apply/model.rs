@@ -269,6 +269,7 @@ impl Plan {
 mod tests {
     use super::*;
 
+    /// Claims: list-limit
     #[test]
     fn list_of_changes_has_an_end() {
         let change = |path: &[u8]| {

@@ -1,4 +1,6 @@
 //! Paths below the workspace, as bytes without a slash at either end, and their text form.
+//!
+//! Claims: read-names
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;

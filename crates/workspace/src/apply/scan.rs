@@ -1,4 +1,6 @@
 //! Reads the overlay's upper layer and judges each change. Nothing is written.
+//!
+//! Claims: read-changes
 mod entry;
 mod git;
 mod moves;

@@ -5,6 +5,8 @@
 //! end at a place where changes are allowed. No name on such a path may be a git directory,
 //! whatever its name, or be inside one. A link that existed before may lead anywhere, but not
 //! through a new link or through a directory that replaces a link.
+//!
+//! Claims: read-links
 mod world;
 
 use std::cell::Cell;
@@ -329,7 +331,7 @@ mod tests {
         assert_eq!(found, wanted, "{before:?} {fresh:?}");
     }
 
-    /// Claims: read-links
+    /// Claims: read-links, links-judged
     #[test]
     fn links_stay_inside_or_are_refused() {
         for link in [
@@ -366,6 +368,7 @@ mod tests {
         }
     }
 
+    /// Claims: links-judged
     #[test]
     fn a_way_by_other_links_is_judged_by_its_end() {
         let (github, git) = (Reason::Github, Reason::GitDirectory);

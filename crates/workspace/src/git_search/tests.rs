@@ -48,6 +48,7 @@ impl Scene {
     }
 }
 
+/// Claims: git-credentials
 #[test]
 fn every_git_directory_is_found() {
     let scene = Scene::new();

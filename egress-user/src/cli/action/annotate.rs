@@ -75,6 +75,7 @@ mod tests {
         assert!(text.contains("%250A"), "{text}");
     }
 
+    /// Claims: action-errors
     #[test]
     fn errors_come_first_and_ten_are_shown() {
         let mut annotations = Annotations::default();

@@ -182,6 +182,7 @@ mod tests {
         assert_eq!((inputs.timeout, inputs.private_key), (None, None));
     }
 
+    /// Claims: action-inputs
     #[test]
     fn unknown_values_are_refused_with_the_accepted_ones() {
         for (name, value, accepted) in [

@@ -76,6 +76,7 @@ fn append(path: &Path, text: &str) -> anyhow::Result<()> {
 mod tests {
     use super::*;
 
+    /// Claims: action-outputs
     #[test]
     fn a_value_cannot_end_its_block() {
         let (one, two) = (delimiter().unwrap(), delimiter().unwrap());

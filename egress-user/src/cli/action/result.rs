@@ -381,6 +381,7 @@ mod tests {
         assert_eq!((result.status(&asks), result.error(&asks)), (0, None));
     }
 
+    /// Claims: action-packet
     #[test]
     fn a_changed_packet_fails_whatever_was_asked_for() {
         let mut result = ended("valid", 0, 0);
@@ -393,6 +394,7 @@ mod tests {
         );
     }
 
+    /// Claims: action-errors
     #[test]
     fn no_packet_is_one_error_with_causes_and_advice() {
         let result = StepResult {

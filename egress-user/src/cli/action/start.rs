@@ -1,4 +1,6 @@
 //! Starts `egress run` as root with the checked inputs.
+//!
+//! Claims: read-missing-policy
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -298,6 +300,7 @@ mod tests {
         }
     }
 
+    /// Claims: action-sudo
     #[test]
     fn inputs_do_not_reach_the_script() {
         let entry = |name: &str| (OsString::from(name), OsString::from("v"));

@@ -1,4 +1,6 @@
 //! `--mode enforce`: all network traffic of the command goes through the relay and the mediator.
+//!
+//! Claims: read-receipts
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};

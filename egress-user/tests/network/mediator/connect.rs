@@ -98,6 +98,7 @@ async fn a_refused_tunnel_has_its_receipt_and_dials_nobody() {
     world.stop().await;
 }
 
+/// Claims: addresses-judged
 #[tokio::test]
 async fn addresses_of_the_runners_side_are_refused() {
     let world = MediatorWorld::new();

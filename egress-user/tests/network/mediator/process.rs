@@ -163,6 +163,7 @@ enum Stop {
     Signal,
 }
 
+/// Claims: hidden-argument, process-mediator
 #[test]
 fn stop_by_the_control_socket_is_clean() {
     stopped(&Stop::Control);

@@ -46,6 +46,7 @@ async fn what_is_under_way_may_end() {
     drop(idle);
 }
 
+/// Claims: collect-mediator
 #[tokio::test]
 async fn what_does_not_end_is_cut_and_has_its_outcome() {
     let world = MediatorWorld::with(Setup {
@@ -94,6 +95,7 @@ async fn what_does_not_end_is_cut_and_has_its_outcome() {
     drop((open, silent, waiting));
 }
 
+/// Claims: collect-mediator
 #[tokio::test]
 async fn an_idle_session_has_open_heartbeats_and_close() {
     let world = MediatorWorld::with(Setup {
@@ -129,6 +131,7 @@ async fn an_idle_session_has_open_heartbeats_and_close() {
     assert_eq!(close["close_reason"], "graceful_shutdown");
 }
 
+/// Claims: who-writes
 #[tokio::test]
 async fn files_are_private_and_rotate_when_asked_to() {
     use std::os::unix::fs::PermissionsExt;

@@ -12,6 +12,7 @@ fn get(host: &str, path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n")
 }
 
+/// Claims: request-sent
 #[tokio::test]
 async fn a_request_goes_on_in_absolute_form_and_is_reported() {
     let mut world = RelayWorld::new().await;
@@ -54,6 +55,7 @@ async fn a_request_goes_on_in_absolute_form_and_is_reported() {
     );
 }
 
+/// Claims: request-judged
 #[tokio::test]
 async fn every_request_of_a_connection_is_judged_by_itself() {
     let mut world = RelayWorld::new().await;
@@ -188,6 +190,7 @@ async fn smuggled_heads_are_refused_and_never_sent_on() {
     }
 }
 
+/// Claims: http2-offers
 #[tokio::test]
 async fn an_offer_of_http2_is_ignored() {
     let mut world = RelayWorld::new().await;
@@ -419,6 +422,7 @@ async fn literal_destinations_are_judged_as_literals() {
     );
 }
 
+/// Claims: slot-once
 #[tokio::test]
 async fn a_slot_serves_one_connection() {
     let mut world = RelayWorld::new().await;

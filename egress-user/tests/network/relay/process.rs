@@ -173,6 +173,7 @@ impl Process {
     }
 }
 
+/// Claims: hidden-argument, process-relay
 #[tokio::test]
 async fn the_process_serves_without_privileges_and_ends_with_its_supervisor() {
     if !nix::unistd::geteuid().is_root() {

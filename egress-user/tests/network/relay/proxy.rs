@@ -20,6 +20,7 @@ async fn connect(world: &RelayWorld, authority: &str) -> tokio::net::TcpStream {
     client
 }
 
+/// Claims: proxy-connect
 #[tokio::test]
 async fn a_tunnel_is_granted_and_asked_for_when_the_hello_fits() {
     let mut world = RelayWorld::new().await;

@@ -10,6 +10,7 @@ pub(crate) const DECODE_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 50];
 pub(crate) const INTERNAL_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
 pub(crate) const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
+/// Claims: request-sent
 #[tokio::test]
 async fn a_tunnel_carries_the_hello_and_all_that_follows() {
     let mut world = RelayWorld::new().await;
@@ -42,6 +43,7 @@ async fn a_tunnel_carries_the_hello_and_all_that_follows() {
     );
 }
 
+/// Claims: request-judged
 #[tokio::test]
 async fn refusals_are_alerts_and_the_mediator_hears_only_of_what_matched() {
     let mut world = RelayWorld::new().await;

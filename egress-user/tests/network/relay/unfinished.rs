@@ -55,6 +55,7 @@ async fn a_mediator_that_closes_without_an_answer() {
     assert_eq!((flow.bytes_up, flow.bytes_down), (0, 0));
 }
 
+/// Claims: cut-answers
 #[tokio::test]
 async fn an_answer_that_ends_too_early_has_its_bytes() {
     let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this";

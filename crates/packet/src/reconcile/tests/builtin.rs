@@ -130,6 +130,7 @@ fn lies_about_numbers_and_times_are_named() {
     ]);
 }
 
+/// Claims: kernel-bounds
 #[test]
 fn the_mediators_own_connections_are_counted() {
     assert_named(&[

@@ -1,6 +1,8 @@
 //! The system calls that the command does not have, and the decision on each newer call.
 //!
 //! `docs/system-calls.md` holds the same table; a test compares the two.
+//!
+//! Claims: calls, new-calls
 
 /// The filter's answer to a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -369,6 +371,7 @@ mod tests {
         }
     }
 
+    /// Claims: denied-calls, add-call
     #[test]
     fn documentation_has_the_table() {
         let mut table = String::from("| call | number | answer | why |\n|---|---|---|---|\n");
