@@ -48,6 +48,8 @@ class Group:
     forwarded_down: int = 0
     first: int | None = None
     last: int | None = None
+    last_decided: int | None = None
+    went_back: int = 0
 
     def total(self) -> int:
         """How many are left."""
@@ -142,6 +144,14 @@ def read_requests(rows: list[dict[str, Any]]) -> Requests:
     return requests
 
 
+def read_number(text: str, bits: int) -> int | None:
+    """Return an unsigned number of at most `bits` bits; a plus sign may precede it."""
+    if not re.fullmatch(r"\+?[0-9]{1,40}", text, re.ASCII):
+        return None
+    value = int(text)
+    return value if value < 2**bits else None
+
+
 @dataclass
 class Action:
     """One action: all receipts with the same `action_id`."""
@@ -155,6 +165,8 @@ class Action:
     denied_by: str | None = None
     outcome: dict[str, str] | None = None
     has_ended: bool = False
+    close: bool | None = None
+    decided: int | None = None
     first: int | None = None
     last: int | None = None
 
@@ -177,11 +189,7 @@ class Action:
 
     def number(self, name: str, bits: int) -> int | None:
         """Return an unsigned number of at most `bits` bits that the outcome states; a plus sign may precede it."""
-        text = (self.outcome or {}).get(name, "")
-        if not re.fullmatch(r"\+?[0-9]{1,40}", text, re.ASCII):
-            return None
-        value = int(text)
-        return value if value < 2**bits else None
+        return read_number((self.outcome or {}).get(name, ""), bits)
 
 
 @dataclass
@@ -196,6 +204,9 @@ class Actions:
     reused_id: int = 0
     repeated: int = 0
     intents_repeated: int = 0
+    without_intent: int = 0
+    impossible_outcomes: int = 0
+    outcomes_without_numbers: int = 0
 
 
 def outcome_words(receipt: Receipt) -> dict[str, str]:
@@ -206,6 +217,22 @@ def outcome_words(receipt: Receipt) -> dict[str, str]:
         if equals:
             words.setdefault(name, value)
     return words
+
+
+def _count_outcome(words: dict[str, str], actions: Actions) -> None:
+    """Count an outcome that no mediator writes, or else one that leaves out a number."""
+    status, size = read_number(words.get("status", ""), 16), read_number(words.get("bytes", ""), 64)
+    reason = words.get("reason", "")
+    numbers = (("status", status), ("bytes", size))
+    is_readable = all(number is not None or words.get(name) == "unknown" for name, number in numbers)
+    if status is None:
+        has_its_numbers = size is None and reason == "incomplete"
+    else:
+        has_its_numbers = size is not None or reason != "complete"
+    if not (is_readable and has_its_numbers and reason):
+        actions.impossible_outcomes += 1
+    elif status is None or size is None:
+        actions.outcomes_without_numbers += 1
 
 
 def _read_one(by_id: dict[str, Action], receipt: Receipt, actions: Actions) -> None:
@@ -220,34 +247,40 @@ def _read_one(by_id: dict[str, Action], receipt: Receipt, actions: Actions) -> N
     named = (transport, receipt.record["target"], receipt.text("method"))
     phase = receipt.text("decision_phase")
     action = by_id.get(receipt.record["action_id"])
+    time = milliseconds(receipt.record["timestamp"])
+    is_allowed = receipt.record["verdict"].strip() == "allow" and transport in ("connect", "forward", "websocket")
     if action is None:
-        action = by_id[receipt.record["action_id"]] = Action(*named, is_intent=phase == "intent")
+        actions.without_intent += is_close or (is_allowed and phase != "intent")
+        action = by_id[receipt.record["action_id"]] = Action(*named, is_intent=phase == "intent", decided=time)
         if is_denial and not is_close:
             action.is_denied = True
             if layer == "allowlist" and (target := read_url(transport, named[2], named[1])):
                 actions.denied_by_list[target.host] += 1
-        action.is_denied_later = is_denial and not action.is_denied
         action.has_ended = phase != "intent"
     else:
         is_same = (action.transport, action.target, action.method) == named
         if action.has_ended:
             if not is_same:
                 actions.reused_id += 1
-            elif not is_close:
-                actions.repeated += 1
+            else:
+                follows = is_close and action.close == is_denial
+                action.close = None if is_close else action.close
+                actions.repeated += not follows
             return
+        actions.without_intent += is_close
         if not is_same:
             actions.reused_id += 1
             return
-        if is_denial and not action.is_denied:
+        if is_denial and not is_close and not action.is_denied:
             action.is_denied_later = True
         actions.intents_repeated += phase == "intent"
-    if is_denial and action.denied_by is None:
+    if is_denial and not is_close and action.denied_by is None:
         action.denied_by = layer
     if phase == "outcome":
         action.outcome = outcome_words(receipt)
         action.has_ended = True
-    time = milliseconds(receipt.record["timestamp"])
+        _count_outcome(action.outcome, actions)
+        action.close = {"policy_blocked": True, "complete": False}.get(action.outcome.get("reason", ""))
     if time is not None:
         action.first = time if action.first is None else min(action.first, time)
         action.last = time if action.last is None else max(action.last, time)
@@ -277,5 +310,8 @@ def read_actions(receipts: list[Receipt]) -> Actions:
             statuses[status] += 1
         if size is not None and ending == "complete":
             group.add_size(size)
-        group.see_time(action.first, action.last)
+        if action.decided is not None and action.first is not None:
+            group.see_time(action.first, action.last)
+            group.last_decided = max(action.decided, group.last_decided or action.decided)
+            group.went_back = max(group.went_back, action.decided - action.first)
     return actions

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from actions import (
-    ENDINGS, FATES, LET_THROUGH, Actions, Group, Requests, milliseconds, outcome_words, read_actions, read_requests,
+    ENDINGS, FATES, LET_THROUGH, Actions, Group, Requests, milliseconds, read_actions, read_requests,
 )
 from boundary import Boundary
 from evidence import Evidence
@@ -105,8 +105,12 @@ class _Comparer:
         self.differ["unknown_row"] = self.log.unknown_rows
         self.differ["reused_id"] = self.actions.reused_id
         self.differ["repeated"] = self.actions.repeated
+        self.differ["unknown_verdict"] = self.actions.impossible_outcomes
         if self.writer == "builtin":
             self.differ["repeated"] += self.actions.intents_repeated
+            self.differ["unknown_verdict"] += self.actions.outcomes_without_numbers
+        if self.writer == "3.x":
+            self.differ["other_form"] += self.actions.without_intent
         for receipt in self.evidence.receipts:
             if not receipt.is_session_record:
                 self._words(receipt)
@@ -202,9 +206,10 @@ class _Comparer:
         most = max(requests.total(), actions.total())
         slack = RECORDED_WITHIN + self.clock_set
         if None not in (requests.first, actions.first):
-            may_be_late = self.writer != "builtin" and requests.given_up > 0
-            is_late = actions.last > requests.last + slack and not may_be_late
-            if actions.first < requests.first - slack or is_late:
+            last = actions.last if self.writer == "builtin" else actions.last_decided
+            is_late = last > requests.last + slack and (self.writer == "builtin" or requests.given_up == 0)
+            goes_back = actions.went_back > UNNOTICED + self.clock_set
+            if actions.first < requests.first - slack or is_late or goes_back:
                 self.differ["other_time"] += 1
         if actions.bytes > requests.bytes + IN_BUFFERS * most:
             self.differ["more_bytes"] += 1
@@ -317,8 +322,6 @@ class _Comparer:
         record, is_builtin = receipt.record, self.writer == "builtin"
         verdict = record["verdict"]
         self.differ["unknown_verdict"] += verdict not in _VERDICTS
-        if is_builtin and receipt.text("decision_phase") == "outcome" and not outcome_words(receipt).get("reason"):
-            self.differ["unknown_verdict"] += 1
         if not receipt.text("action_type"):
             return
         form = _CLASSES.get(receipt.text("method"), ("unclassified", "none", "unknown"))
@@ -419,7 +422,7 @@ def _is_builtin(receipt: Receipt) -> bool:
     elif (phase, verdict) == ("outcome", "allow"):
         fits = layer == "outcome"
     else:
-        fits = (phase, verdict) == ("", "block") and bool(layer)
+        fits = (phase, verdict) == ("", "block") and layer not in ("", "session_close")
     methods = {"connect": "CONNECT", "websocket": "WS"}
     has_method = method == methods.get(transport, method)
     is_whole = receipt.text("principal") == "local" and bool(receipt.text("policy_hash"))

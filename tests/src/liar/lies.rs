@@ -2,7 +2,7 @@
 use super::lie::Expected::{self, Named, Senseless, Unknowable};
 use super::lie::{Lie, TRUTH};
 use super::testimony::Testimony;
-use super::{endings, tales};
+use super::{combined, endings, tales};
 
 const OWN_WORDS: Expected =
     Unknowable("only the mediator knows these words, and nobody else acts on them");
@@ -17,6 +17,17 @@ const USERS_OF_THE_COMMAND: Expected = Unknowable(
 const WITHIN_BOUNDS: Expected = Unknowable(
     "a tunnel is counted at other places than its sockets, so bytes are compared as bounds",
 );
+const CUT_WITHIN_BOUNDS: Expected = Unknowable(
+    "a mediator that is cut counts fewer bytes than the relay, so its bytes are compared as bounds",
+);
+const MESSAGES: Expected = Unknowable(
+    "only the mediator reads messages, and a Pipelock signs no message that it cannot read",
+);
+const WEBSOCKETS_THAT_FAILED: Expected = Unknowable(
+    "this Pipelock agrees to a WebSocket before it connects, and signs nothing if it cannot connect",
+);
+const LAYERS: Expected =
+    Unknowable("the answer of a Pipelock does not name the layer that denied the request");
 const WITHIN_THE_RUN: Expected = Unknowable(
     "a receipt is signed when an action ends, which nobody else sees to the millisecond",
 );
@@ -114,6 +125,53 @@ pub static LIES: &[Lie] = &[
     of_outcomes(
         "complete_as_cut_after_another_answer",
         endings::complete_as_cut_after_another_answer,
+    ),
+    lie("allowed_as_closed", combined::allowed_as_closed),
+    lie("request_as_closed", combined::request_as_closed),
+    lie("tunnel_as_closed", combined::tunnel_as_closed),
+    of(
+        "websocket_as_closed",
+        combined::websocket_as_closed,
+        [Named, Named, MESSAGES],
+    ),
+    lie("request_as_a_message", combined::request_as_a_message),
+    of(
+        "websocket_as_a_message",
+        combined::websocket_as_a_message,
+        [Named, Named, WEBSOCKETS_THAT_FAILED],
+    ),
+    of_outcomes("outcome_as_closed", combined::outcome_as_closed),
+    lie("intent_as_closed", combined::intent_as_closed),
+    lie("closes_appended", combined::closes_appended),
+    lie(
+        "close_of_a_websocket_appended",
+        combined::close_of_a_websocket_appended,
+    ),
+    of(
+        "websocket_as_ended_by_policy",
+        combined::websocket_as_ended_by_policy,
+        [Named, MESSAGES, NO_OUTCOMES],
+    ),
+    lie(
+        "websocket_at_another_path",
+        combined::websocket_at_another_path,
+    ),
+    of_outcomes("numbers_unknown", combined::numbers_unknown),
+    of_outcomes("bytes_unknown", combined::bytes_unknown),
+    of_outcomes(
+        "numbers_of_tunnels_unknown",
+        combined::numbers_of_tunnels_unknown,
+    ),
+    of(
+        "complete_as_cut_after_the_answer",
+        combined::complete_as_cut_after_the_answer,
+        [CUT_WITHIN_BOUNDS, CUT_WITHIN_BOUNDS, NO_OUTCOMES],
+    ),
+    of_outcomes("phases_dropped", combined::phases_dropped),
+    of(
+        "denials_of_another_layer",
+        combined::denials_of_another_layer,
+        [Named, LAYERS, LAYERS],
     ),
     lie("writes_as_reads", endings::writes_as_reads),
     of(

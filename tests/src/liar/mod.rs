@@ -12,6 +12,7 @@ use std::path::Path;
 
 use ed25519_dalek::SigningKey;
 
+mod combined;
 mod endings;
 mod hosts;
 mod lie;

@@ -10,7 +10,7 @@ use super::testimony::{Receipt, Testimony};
 /// A number of bytes beyond every tolerance.
 const MUCH: u64 = 100 << 20;
 
-fn is_allowed(receipt: &Receipt) -> bool {
+pub(super) fn is_allowed(receipt: &Receipt) -> bool {
     receipt.text("verdict") == "allow"
 }
 
@@ -23,7 +23,7 @@ fn is_of(receipt: &Receipt, transport: &str, name: &str) -> bool {
 }
 
 /// Returns the ids of the actions with receipts of this kind, in their order.
-fn actions(testimony: &Testimony, is: impl Fn(&Receipt) -> bool) -> Vec<String> {
+pub(super) fn actions(testimony: &Testimony, is: impl Fn(&Receipt) -> bool) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let decisions = testimony
         .receipts()
@@ -35,7 +35,7 @@ fn actions(testimony: &Testimony, is: impl Fn(&Receipt) -> bool) -> Vec<String> 
 }
 
 /// Returns the first allowed action of this transport with a host.
-fn allowed(testimony: &Testimony, transport: &str, name: &str) -> String {
+pub(super) fn allowed(testimony: &Testimony, transport: &str, name: &str) -> String {
     let found = actions(testimony, |receipt| {
         is_allowed(receipt) && is_of(receipt, transport, name)
     });
@@ -43,7 +43,7 @@ fn allowed(testimony: &Testimony, transport: &str, name: &str) -> String {
 }
 
 /// Changes every receipt of one action.
-fn change(testimony: &mut Testimony, action: &str, mut with: impl FnMut(&mut Receipt)) {
+pub(super) fn change(testimony: &mut Testimony, action: &str, mut with: impl FnMut(&mut Receipt)) {
     for receipt in testimony.decisions_mut() {
         if receipt.text("action_id") == action {
             with(receipt);

@@ -3,6 +3,7 @@ use pipelock_receipts::check::Seen;
 use pipelock_receipts::record::ActionType;
 
 use super::receipt::Receipt;
+use super::receipts::CLOSE_LAYER;
 
 /// The principal in receipts of the built-in mediator.
 const PRINCIPAL: &str = "local";
@@ -34,7 +35,7 @@ pub(super) fn is_builtin(receipt: &Receipt<'_>) -> bool {
     let fits = match (receipt.phase, receipt.verdict) {
         ("intent", "allow") => receipt.layer.is_empty(),
         ("outcome", "allow") => receipt.layer == "outcome",
-        ("", "block") => !receipt.layer.is_empty(),
+        ("", "block") => !receipt.layer.is_empty() && receipt.layer != CLOSE_LAYER,
         _ => false,
     };
     let has_method = match receipt.transport {

@@ -9,6 +9,7 @@ mod circumstances;
 mod disagreement;
 mod form;
 mod kernel;
+mod outcome;
 mod pairing;
 mod receipt;
 mod receipts;
@@ -118,6 +119,7 @@ impl Reconciler {
         result.disagree(Disagreement::ReusedId, receipts.reused);
         result.disagree(Disagreement::Repeated, receipts.repeated);
         result.disagree(Disagreement::UnknownVerdict, receipts.unknown_verdicts);
+        result.disagree(Disagreement::UnknownVerdict, receipts.impossible_outcomes);
         // Pipelock with sessions signs each decision in both versions.
         let apart = match (receipts.twin_count, around.writer) {
             (0, Writer::Pipelock) => receipts.decisions,
@@ -138,7 +140,10 @@ impl Reconciler {
         }
         if around.writer == Writer::Builtin {
             result.disagree(Disagreement::Repeated, receipts.second_intents);
-            result.disagree(Disagreement::UnknownVerdict, receipts.empty_outcomes);
+            result.disagree(
+                Disagreement::UnknownVerdict,
+                receipts.outcomes_without_numbers,
+            );
             let both = by_ending(&receipts).remove(&Ending::DeniedLater);
             result.disagree(Disagreement::AllowedAndDenied, both.unwrap_or(0));
         }
@@ -160,6 +165,9 @@ impl Reconciler {
                 Disagreement::OtherForm,
                 if around.is_closed { open } else { 0 },
             );
+        }
+        if around.writer == Writer::Pipelock {
+            result.disagree(Disagreement::OtherForm, receipts.without_intent);
         }
         frames(around, &asked, &receipts, &mut result);
         intercepted(around, &mut asked, &mut receipts, &mut result);

@@ -311,12 +311,17 @@ fn compare(
     tolerance: Tolerance,
     result: &mut Reconciliation,
 ) {
-    if let (Some(mut asked), Some(signed)) = (requests.times, actions.times) {
-        // Pipelock continues to scan after the relay dropped a request, and signs later.
-        if writer != Writer::Builtin && requests.given_up > 0 {
-            asked.1 = asked.1.max(signed.1);
-        }
-        if !tolerance.contains(asked, signed) {
+    if let (Some(asked), Some(mut signed), Some(decided)) =
+        (requests.times, actions.times, actions.decided)
+    {
+        // A Pipelock that has much to do signs what follows a decision late. It also continues to scan after the relay
+        // dropped a request.
+        signed.1 = match writer {
+            Writer::Builtin => signed.1,
+            Writer::Pipelock | Writer::OldPipelock if requests.given_up > 0 => asked.1,
+            Writer::Pipelock | Writer::OldPipelock => decided.1,
+        };
+        if !tolerance.contains(asked, signed) || !tolerance.allows_back(actions.went_back) {
             result.disagree(Disagreement::OtherTime, 1);
         }
     }

@@ -6,6 +6,7 @@ use pipelock_receipts::check::Seen;
 use sha2::{Digest, Sha256};
 
 use super::form;
+use super::outcome::{COMPLETE, OutcomeReceipt};
 use super::receipt::Receipt;
 use super::tally;
 use super::target::Target;
@@ -19,7 +20,9 @@ const FRAME_LAYERS: [&str; 3] = ["ws_protocol", "dlp", "response_scan"];
 /// Layer of a denial by the allow-list.
 pub(super) const ALLOW_LIST: &str = "allowlist";
 /// Layer of the receipt that Pipelock signs at the end of a WebSocket.
-const CLOSE_LAYER: &str = "session_close";
+pub(super) const CLOSE_LAYER: &str = "session_close";
+/// Transports whose allowed actions begin with an intent, if the mediator signs intents.
+const WITH_INTENTS: [&str; 3] = ["connect", "forward", "websocket"];
 /// Reasons of outcomes without a connection to the origin.
 const NOT_REACHED: [&str; 3] = ["dial_failed", "upstream_dial_failed", "ssrf_dns_rebind"];
 /// Reason of an outcome with a connection to the origin and without an answer.
@@ -58,7 +61,12 @@ pub(super) struct Actions {
     pub(super) sizes: BTreeMap<u64, u64>,
     pub(super) sized: u64,
     pub(super) bytes: u64,
+    /// Times of all receipts.
     pub(super) times: Option<(i64, i64)>,
+    /// Times of the first receipts, in which the actions are decided.
+    pub(super) decided: Option<(i64, i64)>,
+    /// By how much a receipt is at most earlier than the first one of its action, ms.
+    pub(super) went_back: i64,
 }
 
 impl Actions {
@@ -74,8 +82,10 @@ impl Actions {
         if let Some(layer) = &action.denied_by {
             tally::one(&mut self.layers, layer.clone());
         }
-        if let Some(times) = action.times {
+        if let (Some(times), Some(first)) = (action.times, action.decided) {
             widen(&mut self.times, times);
+            widen(&mut self.decided, (first, first));
+            self.went_back = self.went_back.max(first.saturating_sub(times.0));
         }
         let Some(outcome) = &action.outcome else {
             return;
@@ -122,6 +132,8 @@ struct Open {
     denied_by: Option<String>,
     has_intent: bool,
     outcome: Option<OutcomeReceipt>,
+    /// Time of the first receipt.
+    decided: Option<i64>,
     times: Option<(i64, i64)>,
 }
 
@@ -136,7 +148,7 @@ impl Open {
             None if self.has_intent => Ending::Open,
             // Without intents, a receipt is written only if the action was denied or ended without an error.
             None => Ending::Complete,
-            Some(outcome) if outcome.reason == "complete" => Ending::Complete,
+            Some(outcome) if outcome.reason == COMPLETE => Ending::Complete,
             Some(outcome) if NOT_REACHED.contains(&outcome.reason.as_str()) => Ending::NotReached,
             Some(outcome) if outcome.reason == NOT_ANSWERED => Ending::NotAnswered,
             Some(outcome) if outcome.status.is_none_or(|status| status == 0) => Ending::CutSilent,
@@ -145,34 +157,20 @@ impl Open {
     }
 }
 
-/// The parsed pattern of an outcome, such as `status=200 bytes=47 reason=complete`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct OutcomeReceipt {
-    status: Option<u16>,
-    bytes: Option<u64>,
-    reason: String,
-}
-
-impl OutcomeReceipt {
-    fn read(pattern: &str) -> Self {
-        let word = |name: &str| {
-            let mut words = pattern.split(' ');
-            words.find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
-        };
-        Self {
-            status: word("status").and_then(|text| text.parse().ok()),
-            bytes: word("bytes").and_then(|text| text.parse().ok()),
-            reason: word("reason").unwrap_or_default().to_owned(),
-        }
-    }
+/// An action that has ended.
+#[derive(Debug, Clone, Copy)]
+struct Ended {
+    facts: u128,
+    /// Whether the close that may still follow is a denial.
+    close: Option<bool>,
 }
 
 /// The signed actions, and the contradictions among the receipts.
 #[derive(Debug, Clone, Default)]
 pub struct Receipts {
     open: HashMap<String, Open>,
-    /// Digests of the ids of ended actions, each with the digest of the action.
-    ended: HashMap<u128, u128>,
+    /// Ended actions by the digests of their ids.
+    ended: HashMap<u128, Ended>,
     pub(super) actions: BTreeMap<Target, Actions>,
     /// Actions with a redacted host, by transport.
     pub(super) hidden: BTreeMap<String, Actions>,
@@ -191,8 +189,12 @@ pub struct Receipts {
     pub(super) repeated: u64,
     /// Number of receipts with a verdict that no mediator uses.
     pub(super) unknown_verdicts: u64,
-    /// Number of outcomes without a reason.
-    pub(super) empty_outcomes: u64,
+    /// Number of outcomes that no mediator writes.
+    pub(super) impossible_outcomes: u64,
+    /// Number of the other outcomes that leave out a number.
+    pub(super) outcomes_without_numbers: u64,
+    /// Number of allowed actions that begin without an intent, and of closes of `WebSocket`s that follow no outcome.
+    pub(super) without_intent: u64,
     /// Number of actions with a second intent before their end.
     pub(super) second_intents: u64,
     pub(super) times: Span,
@@ -281,19 +283,19 @@ impl Receipts {
             tally::one(&mut self.frames, host);
             return;
         }
-        // Pipelock signs this at the end of every open WebSocket, whatever the verdicts on its messages. Other requests have
-        // no such receipt, so that its layer cannot take the meaning from a denial of theirs.
+        // A Pipelock without outcomes signs this at the end of every open WebSocket, and one with outcomes after the outcome,
+        // if a message was denied or redacted. Its verdict is about the messages, so it denies no action.
         let is_close = receipt.transport == "websocket" && receipt.layer == CLOSE_LAYER;
         let facts = digest(&[receipt.transport, receipt.target, receipt.method]);
         let id = digest(&[receipt.id]);
         if !self.open.contains_key(receipt.id)
-            && let Some(was) = self.ended.get(&id)
+            && let Some(was) = self.ended.get_mut(&id)
         {
-            // The close of a WebSocket is signed after its outcome, with the same id.
-            if *was == facts && is_close {
+            let is_same = was.facts == facts;
+            if is_same && is_close && was.close.take() == Some(is_denial) {
                 return;
             }
-            let what = if *was == facts {
+            let what = if is_same {
                 &mut self.repeated
             } else {
                 &mut self.reused
@@ -308,6 +310,12 @@ impl Receipts {
             && let Some(target) = &target
         {
             tally::one(&mut self.off_list, target.host.clone());
+        }
+        let is_intent = receipt.phase == "intent";
+        let is_first = !self.open.contains_key(receipt.id);
+        let is_allowed = verdict == "allow" && WITH_INTENTS.contains(&receipt.transport);
+        if is_close || is_first && is_allowed && !is_intent {
+            self.without_intent = self.without_intent.saturating_add(1);
         }
         let action = self
             .open
@@ -324,6 +332,7 @@ impl Receipts {
                 denied_by: None,
                 has_intent: false,
                 outcome: None,
+                decided: time,
                 times: None,
             });
         if action.facts != facts {
@@ -336,7 +345,6 @@ impl Receipts {
         if is_denial && !is_close && action.denied_by.is_none() {
             action.denied_by = Some(receipt.layer.to_owned());
         }
-        let is_intent = receipt.phase == "intent";
         if is_intent && action.has_intent {
             self.second_intents = self.second_intents.saturating_add(1);
         }
@@ -347,15 +355,19 @@ impl Receipts {
         let is_outcome = receipt.phase == "outcome";
         if is_outcome {
             let outcome = OutcomeReceipt::read(receipt.pattern);
-            if outcome.reason.is_empty() {
-                self.empty_outcomes = self.empty_outcomes.saturating_add(1);
+            if !outcome.is_possible() {
+                self.impossible_outcomes = self.impossible_outcomes.saturating_add(1);
+            } else if !outcome.has_numbers() {
+                self.outcomes_without_numbers = self.outcomes_without_numbers.saturating_add(1);
             }
             action.outcome = Some(outcome);
         }
         if (is_outcome || !action.has_intent)
             && let Some(action) = self.open.remove(receipt.id)
         {
-            self.ended.insert(id, facts);
+            let outcome = action.outcome.as_ref();
+            let close = outcome.and_then(OutcomeReceipt::close_is_denial);
+            self.ended.insert(id, Ended { facts, close });
             self.fold(&action);
         }
     }

@@ -1,5 +1,6 @@
 //! Honest records agree, and each way in which one recorder can contradict the others is reported.
 mod builtin;
+mod ends;
 mod pipelock;
 
 use egress_policy::AllowList;

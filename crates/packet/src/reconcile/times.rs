@@ -64,6 +64,11 @@ impl Tolerance {
         seconds_over(most, before.max(behind))
     }
 
+    /// Whether a receipt may be this much earlier than the first one of its action, ms.
+    pub(super) fn allows_back(self, millis: i64) -> bool {
+        millis <= Self::UNNOTICED.saturating_add(self.clock_set)
+    }
+
     /// Returns by how many seconds the times of receipts go back too far. The built-in mediator reads the time of a
     /// receipt under the lock that orders receipts, and Pipelock does not.
     pub(super) fn went_back(self, writer: Writer, receipts: i64, rows: i64) -> u64 {

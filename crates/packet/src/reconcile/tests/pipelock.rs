@@ -150,6 +150,13 @@ fn a_pipelock_hides_secrets_and_signs_messages() {
     let mut run = Run::new();
     // A message of an open WebSocket is denied, and then the WebSocket.
     run.receipt(8, "", &json!({"verdict": "block", "transport": "websocket", "method": "WS", "target": "ws://a.test/b", "layer": "ws_protocol"}));
+    run.action(
+        9,
+        "websocket",
+        "WS",
+        "ws://a.test/b",
+        "status=1008 bytes=9 reason=policy_blocked",
+    );
     run.receipt(9, "", &json!({"verdict": "block", "transport": "websocket", "method": "WS", "target": "ws://a.test/b", "layer": "session_close"}));
     run.request(
         9,
@@ -497,46 +504,4 @@ fn a_denial_by_the_list_may_be_of_a_redirect() {
     run.opened(80, 500);
     run.allowed = strict(&["a.test"]);
     assert_eq!(named(&run, PIPELOCK), Vec::<&str>::new());
-}
-
-#[test]
-fn what_was_given_up_may_be_signed_late() {
-    for (verdict, around, is_late) in [
-        ("unfinished", PIPELOCK, false),
-        ("unfinished", OLD_PIPELOCK, false),
-        ("unfinished", BUILTIN, true),
-        ("answered", PIPELOCK, true),
-    ] {
-        let mut run = Run::new();
-        run.denial(1, "forward", "POST", "http://a.test/x");
-        let mut row = json!({"reason": "stopped", "bytes_up": 30_000});
-        if verdict == "answered" {
-            row = json!({"status": 403, "reason": "answered_403", "bytes_up": 30_000});
-        }
-        run.request(1, "forward", "POST http://a.test/x", verdict, &row);
-        let named_late = |time: String| {
-            let mut run = run.clone();
-            run.rewrite(1, &json!({"timestamp": time}));
-            named(&run, around).contains(&"other_time")
-        };
-        assert!(!named_late(time(5)), "{verdict}");
-        assert_eq!(named_late(time(6)), is_late, "{verdict}");
-        assert!(named_late(time(4)), "{verdict}");
-    }
-}
-
-#[test]
-fn a_denied_message_ends_its_websocket() {
-    let mut run = Run::new();
-    let pattern = "status=101 bytes=20 reason=complete";
-    run.action(1, "websocket", "WS", "ws://a.test/ws", pattern);
-    let row = json!({"status": 101, "bytes_down": 500});
-    run.request(1, "websocket", "GET ws://a.test/ws", "forwarded", &row);
-    let message = json!({
-        "transport": "websocket", "method": "WS", "target": "ws://a.test/ws", "verdict": "block", "layer": "dlp",
-    });
-    run.receipt(2, "", &message);
-    assert_eq!(named(&run, PIPELOCK), Vec::<&str>::new());
-    run.receipt(3, "", &message);
-    assert_eq!(named(&run, PIPELOCK), ["frames"]);
 }

@@ -1,0 +1,65 @@
+//! Reads what the outcome of an action states.
+
+/// The reason of an action that ended in order.
+pub(super) const COMPLETE: &str = "complete";
+/// Reason of an outcome of which a Pipelock knows neither the status nor the bytes.
+const INCOMPLETE: &str = "incomplete";
+/// Reason with which a Pipelock ends a WebSocket because of a message.
+const BY_POLICY: &str = "policy_blocked";
+/// Stands for a number that a Pipelock does not know.
+const UNKNOWN: &str = "unknown";
+
+/// The parsed pattern of an outcome, such as `status=200 bytes=47 reason=complete`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct OutcomeReceipt {
+    pub(super) status: Option<u16>,
+    pub(super) bytes: Option<u64>,
+    pub(super) reason: String,
+    /// Whether each number is a number, or the word with which a Pipelock leaves it out.
+    is_readable: bool,
+}
+
+impl OutcomeReceipt {
+    pub(super) fn read(pattern: &str) -> Self {
+        let word = |name: &str| {
+            let mut words = pattern.split(' ');
+            words.find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+        };
+        let [status_text, bytes_text] = ["status", "bytes"].map(word);
+        let status = status_text.and_then(|text| text.parse().ok());
+        let bytes = bytes_text.and_then(|text| text.parse().ok());
+        Self {
+            status,
+            bytes,
+            reason: word("reason").unwrap_or_default().to_owned(),
+            is_readable: (status.is_some() || status_text == Some(UNKNOWN))
+                && (bytes.is_some() || bytes_text == Some(UNKNOWN)),
+        }
+    }
+
+    /// Whether both numbers are stated. The built-in mediator states them in every outcome.
+    pub(super) fn has_numbers(&self) -> bool {
+        self.status.is_some() && self.bytes.is_some()
+    }
+
+    /// Whether any mediator writes such an outcome. A Pipelock knows both numbers of what was complete, and a status of
+    /// everything that did not end before its answer.
+    pub(super) fn is_possible(&self) -> bool {
+        let has_its_numbers = match (self.status, self.bytes) {
+            (Some(_), Some(_)) => true,
+            (Some(_), None) => self.reason != COMPLETE,
+            (None, None) => self.reason == INCOMPLETE,
+            (None, Some(_)) => false,
+        };
+        self.is_readable && has_its_numbers && !self.reason.is_empty()
+    }
+
+    /// Returns whether the close of a WebSocket after this outcome is a denial. `None` if no close follows.
+    pub(super) fn close_is_denial(&self) -> Option<bool> {
+        match self.reason.as_str() {
+            BY_POLICY => Some(true),
+            COMPLETE => Some(false),
+            _ => None,
+        }
+    }
+}

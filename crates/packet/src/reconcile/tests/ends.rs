@@ -1,0 +1,199 @@
+//! How actions end: outcomes, the closes of `WebSocket`s, and their times.
+use serde_json::json;
+
+use super::*;
+
+const SOCKET: &str = "ws://a.test/ws";
+
+/// A WebSocket that the relay carried, and nothing signed.
+fn socket() -> Run {
+    let mut run = Run::new();
+    let row = json!({"status": 101, "bytes_up": 10, "bytes_down": 500});
+    run.request(1, "websocket", "GET ws://a.test/ws", "forwarded", &row);
+    run
+}
+
+/// Signs the end of the WebSocket.
+fn close(run: &mut Run, verdict: &str) {
+    let facts = json!({
+        "transport": "websocket", "method": "WS", "target": SOCKET, "verdict": verdict, "layer": "session_close",
+    });
+    run.receipt(1, "", &facts);
+}
+
+#[test]
+fn the_end_of_a_websocket_follows_its_outcome() {
+    let ended = |reason: &str| {
+        let mut run = socket();
+        let pattern = format!("status=1008 bytes=20 reason={reason}");
+        run.action(1, "websocket", "WS", SOCKET, &pattern);
+        assert_eq!(named(&run, PIPELOCK), Vec::<&str>::new(), "{reason}");
+        run
+    };
+    for (reason, verdict, found) in [
+        ("policy_blocked", "block", &[][..]),
+        ("policy_blocked", "allow", &["repeated"]),
+        ("complete", "allow", &[]),
+        ("complete", "block", &["repeated"]),
+        ("client_disconnected", "block", &["repeated"]),
+    ] {
+        let mut run = ended(reason);
+        close(&mut run, verdict);
+        assert_eq!(named(&run, PIPELOCK), found, "{reason} {verdict}");
+        close(&mut run, verdict);
+        assert_eq!(named(&run, PIPELOCK), ["repeated"], "{reason} {verdict}");
+        let built_in = named(&run, BUILTIN);
+        assert!(built_in.contains(&"repeated"), "{built_in:?}");
+    }
+}
+
+#[test]
+fn the_end_of_a_websocket_stands_alone_only_without_outcomes() {
+    for verdict in ["allow", "block"] {
+        let mut run = socket();
+        close(&mut run, verdict);
+        assert_eq!(named(&run, PIPELOCK), ["other_form"], "{verdict}");
+        let without_outcomes = run.compare(OLD_PIPELOCK);
+        assert_eq!(without_outcomes.losses(), Vec::<String>::new(), "{verdict}");
+        assert_eq!(without_outcomes.receipted, 1, "{verdict}");
+        close(&mut run, verdict);
+        assert_eq!(named(&run, OLD_PIPELOCK), ["repeated"], "{verdict}");
+        // An intent that is still open is not closed by it, and not denied either.
+        let mut run = socket();
+        let facts = json!({"transport": "websocket", "method": "WS", "target": SOCKET});
+        run.receipt(1, "intent", &facts);
+        assert_eq!(named(&run, PIPELOCK), Vec::<&str>::new(), "{verdict}");
+        close(&mut run, verdict);
+        assert_eq!(named(&run, PIPELOCK), ["other_form"], "{verdict}");
+    }
+}
+
+#[test]
+fn an_allowed_action_begins_with_an_intent_if_there_are_any() {
+    let mut run = socket();
+    let facts = json!({"transport": "websocket", "method": "WS", "target": SOCKET});
+    run.receipt(1, "", &facts);
+    assert_eq!(named(&run, OLD_PIPELOCK), Vec::<&str>::new());
+    assert_eq!(named(&run, PIPELOCK), ["other_form"]);
+}
+
+#[test]
+fn an_outcome_states_what_its_mediator_knows() {
+    for (pattern, of_builtin, of_pipelock) in [
+        ("status=200 bytes=47 reason=complete", false, false),
+        ("status=200 bytes=unknown reason=complete", true, true),
+        ("status=unknown bytes=unknown reason=complete", true, true),
+        ("status=unknown bytes=47 reason=complete", true, true),
+        ("status=unknown bytes=47 reason=incomplete", true, true),
+        (
+            "status=unknown bytes=unknown reason=incomplete",
+            true,
+            false,
+        ),
+        ("status=200 bytes=unknown reason=response_scan", true, false),
+        ("status=200 bytes=many reason=response_scan", true, true),
+        ("status=200 bytes=-1 reason=response_scan", true, true),
+        ("status=200 reason=response_scan", true, true),
+        ("status=200 bytes=47", true, true),
+        ("", true, true),
+    ] {
+        let mut run = Run::new();
+        run.action(1, "forward", "GET", "http://a.test/x", pattern);
+        let row = json!({"status": 200, "bytes_down": 47});
+        run.request(1, "forward", "GET http://a.test/x", "forwarded", &row);
+        let is_named = |around| named(&run, around).contains(&"unknown_verdict");
+        assert_eq!(is_named(BUILTIN), of_builtin, "{pattern}");
+        assert_eq!(is_named(PIPELOCK), of_pipelock, "{pattern}");
+    }
+}
+
+#[test]
+fn an_outcome_is_signed_late_only_by_a_pipelock() {
+    let mut run = Run::new();
+    let pattern = "status=200 bytes=47 reason=complete";
+    run.action(1, "forward", "GET", "http://a.test/x", pattern);
+    let row = json!({"status": 200, "bytes_down": 47});
+    run.request(1, "forward", "GET http://a.test/x", "forwarded", &row);
+    // The number of the receipt, and its minute. The request was made in minute 5, and the run ended in minute 10.
+    for (receipt, minute, of_builtin, of_pipelock) in [
+        (0, 4, true, true),
+        (0, 6, true, true),
+        (1, 4, true, true),
+        (1, 6, true, false),
+        (1, 10, true, false),
+    ] {
+        let mut run = run.clone();
+        assert_eq!(named(&run, PIPELOCK), Vec::<&str>::new());
+        run.receipts[receipt]["timestamp"] = json!(time(minute));
+        let is_named = |around| named(&run, around).contains(&"other_time");
+        let what = format!("receipt {receipt}, minute {minute}");
+        assert_eq!(is_named(BUILTIN), of_builtin, "{what}");
+        assert_eq!(is_named(PIPELOCK), of_pipelock, "{what}");
+    }
+    run.receipts[1]["timestamp"] = json!(time(11));
+    assert_eq!(named(&run, PIPELOCK), ["outside_run"]);
+    // Within the tolerance for a request, and before its intent.
+    run.receipts[1]["timestamp"] = json!("2026-11-29T10:04:59.8Z");
+    assert_eq!(named(&run, PIPELOCK), ["other_time"]);
+    run.receipts[1]["timestamp"] = json!("2026-11-29T10:04:59.95Z");
+    assert_eq!(named(&run, PIPELOCK), Vec::<&str>::new());
+}
+
+#[test]
+fn what_was_given_up_may_be_signed_late() {
+    for (verdict, around, is_late) in [
+        ("unfinished", PIPELOCK, false),
+        ("unfinished", OLD_PIPELOCK, false),
+        ("unfinished", BUILTIN, true),
+        ("answered", PIPELOCK, true),
+    ] {
+        let mut run = Run::new();
+        run.denial(1, "forward", "POST", "http://a.test/x");
+        let mut row = json!({"reason": "stopped", "bytes_up": 30_000});
+        if verdict == "answered" {
+            row = json!({"status": 403, "reason": "answered_403", "bytes_up": 30_000});
+        }
+        run.request(1, "forward", "POST http://a.test/x", verdict, &row);
+        let named_late = |time: String| {
+            let mut run = run.clone();
+            run.rewrite(1, &json!({"timestamp": time}));
+            named(&run, around).contains(&"other_time")
+        };
+        assert!(!named_late(time(5)), "{verdict}");
+        assert_eq!(named_late(time(6)), is_late, "{verdict}");
+        assert!(named_late(time(4)), "{verdict}");
+    }
+}
+
+#[test]
+fn a_denied_message_ends_its_websocket() {
+    let mut run = Run::new();
+    let pattern = "status=101 bytes=20 reason=complete";
+    run.action(1, "websocket", "WS", "ws://a.test/ws", pattern);
+    let row = json!({"status": 101, "bytes_down": 500});
+    run.request(1, "websocket", "GET ws://a.test/ws", "forwarded", &row);
+    let message = json!({
+        "transport": "websocket", "method": "WS", "target": "ws://a.test/ws", "verdict": "block", "layer": "dlp",
+    });
+    run.receipt(2, "", &message);
+    assert_eq!(named(&run, PIPELOCK), Vec::<&str>::new());
+    run.receipt(3, "", &message);
+    assert_eq!(named(&run, PIPELOCK), ["frames"]);
+}
+
+#[test]
+fn the_builtin_mediator_does_not_sign_the_end_of_a_websocket_alone() {
+    for (layer, found) in [("allowlist", false), ("session_close", true)] {
+        let mut run = Run::new();
+        let row = json!({"status": 403});
+        run.request(1, "websocket", "GET ws://a.test/ws", "blocked", &row);
+        close(&mut run, "block");
+        let whole = json!({
+            "action_type": "unclassified", "side_effect_class": "none", "reversibility": "unknown",
+            "policy_hash": "00", "principal": "local", "layer": layer,
+        });
+        run.rewrite(1, &whole);
+        let is_named = named(&run, BUILTIN).contains(&"other_form");
+        assert_eq!(is_named, found, "{layer}");
+    }
+}
