@@ -37,21 +37,19 @@ impl OutcomeReceipt {
         }
     }
 
-    /// Whether both numbers are stated. The built-in mediator states them in every outcome.
-    pub(super) fn has_numbers(&self) -> bool {
-        self.status.is_some() && self.bytes.is_some()
-    }
-
-    /// Whether any mediator writes such an outcome. A Pipelock knows both numbers of what was complete, and a status of
-    /// everything that did not end before its answer.
-    pub(super) fn is_possible(&self) -> bool {
+    /// Whether no mediator writes such an outcome, and otherwise, whether it leaves out a number. A Pipelock knows both
+    /// numbers of what was complete, and a status of everything that did not end before its answer. The built-in
+    /// mediator always knows both numbers.
+    pub(super) fn faults(&self) -> [bool; 2] {
         let has_its_numbers = match (self.status, self.bytes) {
             (Some(_), Some(_)) => true,
             (Some(_), None) => self.reason != COMPLETE,
             (None, None) => self.reason == INCOMPLETE,
             (None, Some(_)) => false,
         };
-        self.is_readable && has_its_numbers && !self.reason.is_empty()
+        let is_possible = self.is_readable && has_its_numbers && !self.reason.is_empty();
+        let has_numbers = self.status.is_some() && self.bytes.is_some();
+        [!is_possible, is_possible && !has_numbers]
     }
 
     /// Returns whether the close of a WebSocket after this outcome is a denial. `None` if no close follows.

@@ -292,15 +292,9 @@ impl Receipts {
             && let Some(was) = self.ended.get_mut(&id)
         {
             let is_same = was.facts == facts;
-            if is_same && is_close && was.close.take() == Some(is_denial) {
-                return;
-            }
-            let what = if is_same {
-                &mut self.repeated
-            } else {
-                &mut self.reused
-            };
-            *what = what.saturating_add(1);
+            let is_end = is_same && is_close && was.close.take() == Some(is_denial);
+            self.repeated = self.repeated.saturating_add(u64::from(is_same && !is_end));
+            self.reused = self.reused.saturating_add(u64::from(!is_same));
             return;
         }
         // After an intent, the denial is of the target of a redirect.
@@ -355,11 +349,9 @@ impl Receipts {
         let is_outcome = receipt.phase == "outcome";
         if is_outcome {
             let outcome = OutcomeReceipt::read(receipt.pattern);
-            if !outcome.is_possible() {
-                self.impossible_outcomes = self.impossible_outcomes.saturating_add(1);
-            } else if !outcome.has_numbers() {
-                self.outcomes_without_numbers = self.outcomes_without_numbers.saturating_add(1);
-            }
+            let [impossible, without] = outcome.faults().map(u64::from);
+            self.impossible_outcomes = self.impossible_outcomes.saturating_add(impossible);
+            self.outcomes_without_numbers = self.outcomes_without_numbers.saturating_add(without);
             action.outcome = Some(outcome);
         }
         if (is_outcome || !action.has_intent)
