@@ -1,4 +1,4 @@
-"""Rows held against each other (format/rows.md, "Rows held against each other"): the conditions of K17."""
+"""Rows compared with each other (format/rows.md, "Rows compared with each other"): the conditions of K17."""
 
 from __future__ import annotations
 

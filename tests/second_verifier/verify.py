@@ -301,7 +301,7 @@ class PacketCheck:
         self, boundary: Boundary, capsule: Capsule | None, log: FlowLog | None, evidence: Evidence,
         rules: dict[str, Any] | None,
     ) -> None:
-        """Count the rows again, and hold them against each other."""
+        """Count the rows again, and compare them with each other."""
         actions = read_actions(evidence.receipts)
         differ = partial(self.rest.error, "packet.statement")
         check_counted(boundary, log, actions, enforced_list(rules), differ)

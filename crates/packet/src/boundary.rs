@@ -12,9 +12,8 @@ use super::attest::AttestationReport;
 use super::flows::FlowReport;
 use super::format::boundary::BoundaryDocument;
 use super::grade::{Caps, Grade, Graded, Pins};
-use super::identity;
 use super::model::Packet;
-use super::names::{BOUNDARY_FILE, CAPSULE_FILE, IDENTITY_FILE};
+use super::names::{BOUNDARY_FILE, CAPSULE_FILE};
 use super::reconcile::{Circumstances, Receipts, Reconciliation};
 use super::rules;
 use super::statements::Statements;
@@ -25,7 +24,7 @@ mod flow_log;
 mod grading;
 
 pub use attested::Attestation;
-use attested::{check_attestation, check_predicate, check_signers, writers_pins};
+use attested::{IdentityDigest, check_attestation, check_predicate, check_signers, writers_pins};
 pub use files::{BoundaryFiles, PolicyFile, ReadPolicy};
 use flow_log::FlowLog;
 use grading::{grade_boundary, grade_capsule, grade_receipts};
@@ -91,24 +90,17 @@ pub fn judge(
     let reconciliation = flows
         .as_ref()
         .map(|_| log.reconciler.finish(receipts, around, &allowed));
-    let identity = files.identity.map(identity::digest);
     let is_attested = files.attestation.is_pinned();
-    let attested = files.attestation.sha256(IDENTITY_FILE).map(str::to_owned);
+    let identity = IdentityDigest::of(files.identity, &files.attestation);
     let has_archive = files.attestation.has(super::names::CHANGES_ARCHIVE);
     let (attestation, is_pinned) =
         check_attestation(files.attestation, keys, &mut findings, &mut caps);
-    let capsule = files.capsule.map(|bytes| {
-        let against = Against {
-            keys,
-            session: report.session.as_ref(),
-            first_time: &report.first_time,
-            last_time: &report.last_time,
-            clock_set: reconciliation
-                .as_ref()
-                .map_or(Duration::ZERO, |both| both.clock_set),
-        };
-        check_capsule(bytes, CAPSULE_FILE, against)
-    });
+    let clock_set = reconciliation
+        .as_ref()
+        .map_or(Duration::ZERO, |both| both.clock_set);
+    let capsule = files
+        .capsule
+        .map(|bytes| read_capsule(bytes, keys, report, clock_set));
     check_signers(
         report,
         capsule.as_ref(),
@@ -167,10 +159,7 @@ pub fn judge(
         check_predicate(predicate, report, caps.shown(), &mut findings);
     }
     let signer = attestation.as_ref().and_then(|one| one.signer.clone());
-    let is_identity_signed = identity.is_some_and(|digest| {
-        let by_boundary = is_attested && attested.as_ref() == Some(&digest);
-        by_boundary || is_signed_by_receipts(&digest, report, capsule.as_ref())
-    });
+    let is_identity_signed = identity.is_signed(report, capsule.as_ref());
     let all = all_findings(findings, capsule, attestation, flows.as_ref(), &mut caps);
     BoundaryReport {
         graded: caps.graded(pins),
@@ -185,17 +174,21 @@ pub fn judge(
     }
 }
 
-/// Whether a pinned key signed the receipts, and they bind a capsule with this digest of `identity.json`.
-fn is_signed_by_receipts(
-    digest: &str,
+/// Checks the capsule against the receipts and the pinned keys of the boundary.
+fn read_capsule(
+    bytes: &[u8],
+    keys: &[VerifyingKey],
     report: &EvidenceReport,
-    capsule: Option<&CapsuleReport>,
-) -> bool {
-    let bound = capsule.filter(|capsule| capsule.is_bound);
-    let bound = bound.and_then(|report| report.capsule.as_ref());
-    let launch = bound.and_then(|capsule| capsule.evidence.contain_launch.as_ref());
-    report.verdict == EvidenceVerdict::Valid
-        && launch.is_some_and(|launch| launch.env_sha256 == digest)
+    clock_set: Duration,
+) -> CapsuleReport {
+    let against = Against {
+        keys,
+        session: report.session.as_ref(),
+        first_time: &report.first_time,
+        last_time: &report.last_time,
+        clock_set,
+    };
+    check_capsule(bytes, CAPSULE_FILE, against)
 }
 
 /// Collects the findings in all files. If one is an error, the grade is at most `unproven`.

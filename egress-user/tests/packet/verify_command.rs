@@ -316,7 +316,7 @@ fn an_age_needs_a_signed_time() {
     let directory = tempfile::tempdir().unwrap();
     write_packet(directory.path(), &chain);
     let aged = VerifyArgs {
-        max_age: Some(std::time::Duration::from_secs(3_600 * 24 * 365 * 500)),
+        max_age: Some(std::time::Duration::from_hours(24 * 365 * 500)),
         allow_unpinned: true,
         ..args(directory.path(), &chain)
     };

@@ -65,12 +65,15 @@ impl Found {
 
     /// Returns whether all errors are of rules that the second verifier does not check, or follow from them.
     fn is_beyond(&self) -> bool {
-        let is_excused = |rule: &&str| NOT_CHECKED.iter().any(|(excused, _)| excused == rule);
-        let mut causes = self.rules.iter().filter(|rule| **rule != PREDICATE);
-        let mut reasons = self.reasons.iter();
-        self.rules.iter().any(|rule| is_excused(&rule))
-            && causes.all(|rule| is_excused(&rule))
-            && reasons.all(|reason| CONSEQUENCES.contains(&reason.as_str()))
+        let causes: Vec<&str> = self
+            .rules
+            .iter()
+            .copied()
+            .filter(|rule| *rule != PREDICATE)
+            .collect();
+        let is_excused = |rule: &str| NOT_CHECKED.iter().any(|(excused, _)| *excused == rule);
+        let follows = |reason: &String| CONSEQUENCES.contains(&reason.as_str());
+        !causes.is_empty() && causes.into_iter().all(is_excused) && self.reasons.iter().all(follows)
     }
 }
 

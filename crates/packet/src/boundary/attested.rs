@@ -7,9 +7,9 @@ use pipelock_receipts::report::{EvidenceReport, EvidenceVerdict};
 use super::super::attest::{AttestationReport, Opened, Predicate};
 use super::super::format::boundary::BoundaryDocument;
 use super::super::grade::{Caps, Grade, Pins};
-use super::super::names::{ATTESTATION_FILE, PACKET_FILES};
-use super::super::rules;
+use super::super::names::{ATTESTATION_FILE, IDENTITY_FILE, PACKET_FILES};
 use super::super::stream::FileDigest;
+use super::super::{identity, rules};
 
 /// The attestation of a packet.
 #[derive(Debug, Default)]
@@ -62,6 +62,40 @@ impl Attestation {
             Self::Present { files, .. } => Some(files.iter().any(|file| file.name == name)),
             Self::Pending { .. } | Self::Absent => None,
         }
+    }
+}
+
+/// The digest of `identity.json`, and whether a pinned key of the boundary signed it.
+#[derive(Debug)]
+pub(super) struct IdentityDigest {
+    digest: Option<String>,
+    is_attested: bool,
+}
+
+impl IdentityDigest {
+    pub(super) fn of(identity: Option<&[u8]>, attestation: &Attestation) -> Self {
+        let digest = identity.map(identity::digest);
+        let is_same = attestation.sha256(IDENTITY_FILE) == digest.as_deref();
+        Self {
+            is_attested: attestation.is_pinned() && is_same,
+            digest,
+        }
+    }
+
+    /// Returns whether a pinned key signed the digest: the boundary's key, or that of the receipts, which sign the
+    /// capsule.
+    pub(super) fn is_signed(
+        &self,
+        report: &EvidenceReport,
+        capsule: Option<&CapsuleReport>,
+    ) -> bool {
+        let bound = capsule.filter(|capsule| capsule.is_bound);
+        let bound = bound.and_then(|report| report.capsule.as_ref());
+        let launch = bound.and_then(|capsule| capsule.evidence.contain_launch.as_ref());
+        self.digest.as_ref().is_some_and(|digest| {
+            let is_bound = launch.is_some_and(|launch| launch.env_sha256 == *digest);
+            self.is_attested || (is_bound && report.verdict == EvidenceVerdict::Valid)
+        })
     }
 }
 

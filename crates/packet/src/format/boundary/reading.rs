@@ -63,7 +63,12 @@ impl BoundaryDocument {
                 "{} proves nothing, because its control failed ({})",
                 probe.name, probe.control.detail
             ),
-            _ => format!("{} {} ({})", probe.name, probe.outcome, probe.detail),
+            ProbeOutcome::Reachable
+            | ProbeOutcome::NotApplicable
+            | ProbeOutcome::ControlFailed
+            | ProbeOutcome::Unknown(_) => {
+                format!("{} {} ({})", probe.name, probe.outcome, probe.detail)
+            }
         };
         let results = self.probes.results.iter().filter(is_open);
         results.map(in_words).collect()
