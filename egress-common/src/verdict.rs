@@ -74,7 +74,7 @@ wire_enum! {
         Deny = 1 => "denied",
         /// Allowed, because it stays on the boundary's loopback.
         Local = 2 => "local",
-        /// Denied, but made only by a resolver that sorts its answers and sends nothing.
+        /// Denied, but only a resolver made it, to sort its answers, and would have sent nothing.
         Probe = 3 => "probe",
         /// Allowed to the explicit proxy port.
         Proxy = 4 => "proxy",

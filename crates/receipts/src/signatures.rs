@@ -71,7 +71,7 @@ fn check(jobs: &[Job]) -> Bad {
     bad.map(|(job, _)| (job.rule, job.place.clone())).collect()
 }
 
-/// The signatures that wait for their check.
+/// The signatures that are not yet checked.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     jobs: Vec<Job>,

@@ -91,7 +91,7 @@ pub struct LimitReport {
 }
 
 impl Places {
-    /// Finds where the limits of run `id` can be enforced; its cgroup will be at `run`.
+    /// Finds where the limits of run `id` can be enforced. `run` is the path of the run's future cgroup.
     ///
     /// # Errors
     /// Fails when the machine's mounts or the caller's cgroups cannot be read.

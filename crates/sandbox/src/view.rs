@@ -415,9 +415,9 @@ impl View {
         Ok(self.inside(path))
     }
 
-    /// Covers the run's own files (keys, configuration, packet, run directory) wherever they are
-    /// visible. An empty file that cannot be read covers a file; a directory that holds only copies
-    /// of the `shown` files below it covers a directory.
+    /// Covers the run's own files (keys, configuration, packet, run directory) wherever they are visible. A file is
+    /// covered with an unreadable empty file, and a directory with one that holds only copies of the `shown` files
+    /// below it.
     ///
     /// # Errors
     /// Returns the error of `mount(2)` or of copying a file, with the path.

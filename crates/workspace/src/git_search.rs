@@ -113,7 +113,7 @@ struct Search {
     files: Files,
     /// Git directories still to be searched.
     git: VecDeque<PathBuf>,
-    /// Directories of text files, each with its git directory.
+    /// Directories with text files, each with the git directory that it belongs to.
     texts: Vec<(PathBuf, PathBuf)>,
     cut_short: bool,
 }

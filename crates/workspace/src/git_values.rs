@@ -194,8 +194,8 @@ const FILTERS: &[&str] = &[
 
 /// The longest number that is shown, including the letter of its unit.
 const LONGEST_NUMBER: usize = 12;
-/// The longest text that is judged, in bytes, and its most URLs; other texts are hidden. The time
-/// to judge a text grows with the product of both.
+/// The maximum size of a text that is judged, in bytes, and its maximum number of URLs. Larger texts are hidden. The
+/// time to judge a text grows with the product of both.
 const LONGEST_TEXT: usize = 4 << 10;
 const MOST_URLS: usize = 32;
 /// The text by which a URL is recognized.

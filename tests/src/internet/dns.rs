@@ -135,7 +135,7 @@ struct Addresses {
     v6: Option<Ipv6Addr>,
 }
 
-/// An address of a name of the world.
+/// An address to which a name of the world resolves.
 fn host(last: u8) -> Ipv4Addr {
     Ipv4Addr::new(198, 51, 100, last)
 }

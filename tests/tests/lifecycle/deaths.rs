@@ -35,7 +35,7 @@ while [ ! -e stop ]; do curl -s -m 1 -o /dev/null http://allowed.test/; echo $? 
 /// carries data is longer.
 const BARE_TCP: usize = 14 + 20 + 32;
 
-/// A run whose command is at work.
+/// A run with a command that has not ended.
 struct Scene {
     running: Running,
     packet: PathBuf,

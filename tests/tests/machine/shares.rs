@@ -51,7 +51,7 @@ os.unlink(path)
 for pid in children: os.kill(pid, signal.SIGKILL)
 ";
 
-/// Returns the run's share of a table, from its own record.
+/// Returns the run's share of a table, as the packet states it.
 fn share(run: &RunOutput, what: &str) -> u64 {
     run.boundary(&format!("/limits/shares/{what}"))
         .as_u64()

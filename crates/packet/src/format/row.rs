@@ -81,7 +81,7 @@ pub struct Tried<'r> {
     pub count: u64,
 }
 
-/// Returns the attempts of a row, whose destination is its member `$place`.
+/// Returns the attempts that a row stands for. The row's member `$place` is the destination.
 macro_rules! tried {
     ($row:ident, $place:ident, $port:expr, $name:expr, $count:expr) => {
         Some(Tried {

@@ -236,7 +236,7 @@ fn a_changed_byte_never_makes_a_second_reading() {
                 let Ok(framing) = verdict(&bytes) else {
                     continue;
                 };
-                // The changed head keeps its framing, or has none if the change is in the name of the framing field.
+                // The changed head has the same framing, or none if the name of the framing field was changed.
                 let text = String::from_utf8_lossy(&bytes).to_ascii_lowercase();
                 let lengths = text.matches("\r\ncontent-length:").count();
                 let encodings = text.matches("\r\ntransfer-encoding:").count();

@@ -314,8 +314,7 @@ mod tests {
         assert_eq!(answered_below(call), [None, None]);
     }
 
-    /// Runs the program for a number. It implements the part of classic BPF that the number filter
-    /// uses.
+    /// Returns the program's answer to a call number. Implements the part of classic BPF that the number filter uses.
     fn run(program: &BpfProgram, number: u32) -> u32 {
         let mut at = 0;
         loop {

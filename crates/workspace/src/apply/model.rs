@@ -196,7 +196,7 @@ pub enum Step {
         /// The path of the directory.
         path: RelPath,
     },
-    /// Sets permissions, attributes and time of a directory, after everything in it is done.
+    /// Sets the permissions, attributes, and time of a directory, after all changes in it.
     FinishDirectory {
         /// The path of the directory.
         path: RelPath,

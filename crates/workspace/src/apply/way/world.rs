@@ -32,7 +32,7 @@ pub(super) struct LayeredTree<'a> {
     cache: RefCell<Cache>,
 }
 
-/// A cache of the entries at paths.
+/// Entries that were already looked up, by path.
 #[derive(Debug, Default)]
 struct Cache {
     nodes: BTreeMap<RelPath, Rc<Node>>,
